@@ -1,0 +1,37 @@
+/**
+ * Everything that carries the product's name into data, labels or headers.
+ *
+ * Bytes that contain one of these are stored for years: a value here never changes, a new
+ * construction takes a new label with a new number.
+ */
+export const NAME = {
+  /** Human-readable product name. */
+  product: 'Twofold KMS',
+  /** Prefix of the text form of an envelope; the digit is the envelope version. */
+  envelopeText: 'tf1.',
+  /** HPKE `info` prefix of wraps. */
+  wrapInfo: 'twofold/wrap/1',
+  /** HPKE `info` prefix of encapsulations. */
+  kemInfo: 'twofold/kem/1',
+  /** Associated-data prefix of software halves sealed under `root-seal`. */
+  seal: 'twofold/seal/1',
+  /** Domain of row MACs. */
+  rowMac: 'twofold/row/1',
+  /** Domain of the audit batch HMAC. */
+  auditBatch: 'twofold/audit-batch/1',
+  /** Domain of the audit value HMAC (request values that are not logged in clear). */
+  auditValue: 'twofold/audit-value/1',
+  /** Domain of the canary that proves a root generation. */
+  canary: 'twofold/canary/1',
+  /** Prefix of our own HTTP headers. */
+  header: 'Twofold-',
+  /** Prefix of the environment variables that configure the service. */
+  environment: 'TWOFOLD_',
+  /** Label prefix of objects that we make on a token. */
+  tokenLabel: 'twofold',
+  /** `iss` and `aud` of the development issuer. */
+  developmentIssuer: 'urn:twofold:development',
+  audience: 'twofold',
+  /** URI prefix of RFC 9457 problem types; the code follows. */
+  problemType: 'urn:twofold:problem:',
+} as const;
