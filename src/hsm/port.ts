@@ -1,0 +1,125 @@
+/**
+ * What the rest of the service asks of an HSM. The contract of two implementations: PKCS#11 worker
+ * threads (`hsm/`) and the software port of the tests; one conformance suite runs on both.
+ *
+ * Every call is asynchronous, bounded by a deadline and a queue, and fails with
+ * `hsm_busy` (queue full, retry later), `hsm_unavailable` (no session or no device),
+ * `hsm_full` (no room on the token), `suite_unavailable_here` (mechanism missing),
+ * `zone_lacks_material` (a token key of another token, or a root generation that is not here), or
+ * `integrity_failed` (an unwrapped key does not match its recorded check value).
+ * A call whose input the token refuses (bad tag, bad blob) fails with `decryption_failed`.
+ *
+ * Buffers passed in stay the caller's; buffers returned are the caller's to wipe.
+ */
+import type { SecretBytes } from '../crypto/secret.ts';
+
+/** Raw public keys: P-curves as the uncompressed point (0x04 ‖ X ‖ Y, SEC1 2.3.3), X25519 as 32 bytes. */
+export type HsmKeySpec =
+  | { readonly kind: 'ec'; readonly curve: 'P-256' | 'P-384'; readonly use: 'derive' | 'sign' }
+  | { readonly kind: 'x25519'; readonly use: 'derive' }
+  | { readonly kind: 'aes'; readonly bits: 256 }
+  /** `bytes` is a multiple of 8: SoftHSM pads what it wraps to 8 bytes before KWP. */
+  | { readonly kind: 'hmac'; readonly hash: 'SHA-256'; readonly bytes: 32 };
+
+/** Made in the HSM, stored outside only wrapped by `root-wrap` of `generation`. */
+export interface WrappedMaterial {
+  readonly custody: 'hsm-wrapped';
+  readonly generation: number;
+  /** CKM_AES_KEY_WRAP_PAD output (PKCS#8 for EC keys, the raw value for AES and HMAC). */
+  readonly blob: Uint8Array;
+  /** Compared after every unwrap: the raw public key, or the key check value of a secret key. */
+  readonly check: Uint8Array;
+}
+
+/** A token object; lives and dies with one token. */
+export interface TokenMaterial {
+  readonly custody: 'hsm-token';
+  readonly tokenSerial: string;
+  /** UUID of the installation that made the object; foreign objects are never touched. */
+  readonly installation: string;
+  /** CKA_ID. */
+  readonly objectId: Uint8Array;
+  readonly check: Uint8Array;
+}
+
+export type HsmMaterial = WrappedMaterial | TokenMaterial;
+
+/** A key to operate with. `id` names it in handle caches: the same id always means the same bytes. */
+export interface HsmKey {
+  readonly id: string;
+  readonly spec: HsmKeySpec;
+  readonly material: HsmMaterial;
+}
+
+export interface HsmCapability {
+  /** The mechanism or use, e.g. `ecdh:P-256`, `ecdsa:P-384`, `aes-gcm`, `hmac:SHA-256`, `x25519`. */
+  readonly name: string;
+  readonly available: boolean;
+  /** Why not, in words for an operator; empty when available. */
+  readonly reason: string;
+}
+
+export interface HsmStatus {
+  readonly ready: boolean;
+  /** Stable words: `ok`, `starting`, `session-lost`, `pin-refused`, `token-absent`, `self-test-failed`. */
+  readonly state: string;
+  readonly detail: string;
+  /** Rises with every (re-)initialisation; handles of an earlier epoch are never used. */
+  readonly tokenEpoch: number;
+  readonly token: {
+    readonly serial: string;
+    readonly label: string;
+    readonly model: string;
+    readonly manufacturer: string;
+    readonly firmware: string;
+  } | null;
+  /** Whether the root carries the templates of a root that the PIN alone cannot extract. */
+  readonly custody: 'non-extractable' | 'extractableByPinHolder' | 'unknown';
+  readonly capabilities: readonly HsmCapability[];
+}
+
+/** A `root-wrap` object found on the token. */
+export interface RootOnToken {
+  readonly generation: number;
+  readonly installation: string;
+}
+
+export interface GenerateOptions {
+  readonly custody: 'hsm-wrapped' | 'hsm-token';
+  /** CKA_ID for `hsm-token`: 16 bytes of installation ‖ 16 bytes of key id ‖ u32 version ‖ u8 part. */
+  readonly objectId?: Uint8Array;
+}
+
+export interface Hsm {
+  status(): HsmStatus;
+  roots(): Promise<readonly RootOnToken[]>;
+  /** Selects the generation that wraps new keys and unwraps old ones; fails when it is not on the token. */
+  useRoot(root: RootOnToken): Promise<void>;
+  /** Makes a key (and, for pairs, checks the pair by use). */
+  generate(spec: HsmKeySpec, options: GenerateOptions): Promise<HsmMaterial>;
+  /** Removes a token object of our own; a missing object is no error. */
+  destroyTokenKey(material: TokenMaterial): Promise<void>;
+  /** Token objects of this installation, for the removal of orphans at start (roots excluded). */
+  tokenKeys(installation: string): Promise<readonly TokenMaterial[]>;
+  /** Raw ECDH: x-coordinate (32 or 48 bytes) or the X25519 output. `peer` was checked by the caller, and is again. */
+  ecdh(key: HsmKey, peer: Uint8Array): Promise<SecretBytes>;
+  /** ECDSA over a digest; fixed-width r ‖ s. */
+  sign(key: HsmKey, digest: Uint8Array): Promise<Uint8Array>;
+  /** AES-256-GCM, 12-byte IV chosen by the HSM (random), 16-byte tag at the end of `ciphertext`. */
+  encrypt(
+    key: HsmKey,
+    plaintext: Uint8Array,
+    aad: Uint8Array,
+  ): Promise<{ readonly iv: Uint8Array; readonly ciphertext: Uint8Array }>;
+  decrypt(
+    key: HsmKey,
+    sealed: { readonly iv: Uint8Array; readonly ciphertext: Uint8Array },
+    aad: Uint8Array,
+  ): Promise<SecretBytes>;
+  /** HMAC, full length. */
+  mac(key: HsmKey, data: Uint8Array): Promise<Uint8Array>;
+  random(bytes: number): Promise<Uint8Array>;
+  /** Drops cached handles of a key (destruction, suspension of its unwrapped copy). */
+  forget(id: string): Promise<void>;
+  close(): Promise<void>;
+}
