@@ -1,0 +1,86 @@
+/**
+ * Who may import whom: the one table, which `test/architecture.test.ts` enforces and ARCHITECTURE.md
+ * quotes (see `rulesAsMarkdown`).
+ *
+ * A part is a folder of `src/` or a file at its root, named without `.ts`. A part may import itself,
+ * the parts listed, and single files listed with their path; `type` before a file allows type-only
+ * imports of it, which is how a domain module sees a neighbour's port.
+ */
+export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
+  errors: [],
+  name: [],
+  epoch: [],
+  crypto: ['errors', 'name'],
+  contract: ['errors', 'name'],
+  hsm: ['errors', 'name', 'crypto'],
+  keyring: [
+    'errors',
+    'name',
+    'epoch',
+    'crypto',
+    'type hsm/port.ts',
+    'type access/grant.ts',
+    'type audit/ports.ts',
+  ],
+  access: ['errors', 'name', 'epoch', 'crypto'],
+  audit: ['errors', 'name', 'epoch', 'crypto', 'type hsm/port.ts'],
+  rotation: ['errors', 'name', 'epoch', 'keyring', 'type audit/ports.ts'],
+  store: [
+    'errors',
+    'name',
+    'epoch',
+    'keyring/ports.ts',
+    'keyring/model.ts',
+    'audit/ports.ts',
+    'access/ports.ts',
+  ],
+  telemetry: ['errors', 'name'],
+  http: ['errors', 'name', 'epoch', 'contract', 'keyring', 'access', 'audit', 'telemetry'],
+  kubernetes: ['errors', 'name', 'epoch', 'keyring', 'access', 'audit', 'telemetry'],
+  client: ['errors', 'name', 'contract'],
+  cli: ['errors', 'name', 'contract', 'config', 'client'],
+  config: ['errors', 'name'],
+  'data-folder': ['errors', 'name'],
+  'launch-guard': ['errors', 'name'],
+  /** The composition root: the only place that sees a port and its implementation together. */
+  main: ['*'],
+};
+
+/** Which parts may import an npm package; a package that is not listed here may be imported by none. */
+export const PACKAGES: Readonly<Record<string, readonly string[]>> = {
+  express: ['http'],
+  '@prisma/client': ['store'],
+  '@prisma/adapter-pg': ['store'],
+  pg: ['store'],
+  'graphene-pk11': ['hsm'],
+  pkcs11js: ['hsm'],
+  koffi: ['hsm'],
+  '@noble/hashes': ['crypto'],
+  '@noble/post-quantum': ['crypto'],
+  '@cedar-policy/cedar-wasm': ['access'],
+  jose: ['access'],
+  '@grpc/grpc-js': ['kubernetes'],
+  pino: ['telemetry'],
+  'prom-client': ['telemetry'],
+  '@opentelemetry/api': ['telemetry'],
+  zod: ['contract', 'config', 'http'],
+  'zod-openapi': ['contract', 'http'],
+};
+
+/** The only part that reads `process.env`. */
+export const ENVIRONMENT_READER = 'config';
+
+/** Longest file of `src/`, in lines. */
+export const MAX_LINES = 500;
+
+/** Folder names that say nothing about the domain. */
+export const EMPTY_NAMES = ['utils', 'util', 'helpers', 'common', 'misc', 'lib', 'shared'];
+
+/** The import table as ARCHITECTURE.md quotes it. */
+export const rulesAsMarkdown = (): string => {
+  const rows = Object.entries(IMPORTS).map(([part, allowed]) => {
+    const cells = allowed.map((entry) => (entry === '*' ? 'everything' : `\`${entry}\``));
+    return `| \`${part}\` | ${cells.length === 0 ? 'nothing' : cells.join(', ')} |`;
+  });
+  return ['| part | may import |', '| --- | --- |', ...rows].join('\n');
+};
