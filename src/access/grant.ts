@@ -1,0 +1,107 @@
+/**
+ * Grants (promise P4): what was checked is a value that the operation redeems.
+ *
+ * A `Grant<'wrap'>` says that this principal may do this one operation on this one key (or, where
+ * `key` is null, on the namespace). Only `access/` may call `mintGrant`; the architecture test holds
+ * everyone else to it, and the private field holds the type checker to it.
+ */
+
+/** Every operation that a policy can name; also the Cedar action ids and the audit entry's names. */
+export const OPERATIONS = [
+  'whoami',
+  'suites.read',
+  'random',
+  'keys.read',
+  'keys.list',
+  'wrap',
+  'unwrap',
+  'rewrap',
+  'data-keys.create',
+  'data-keys.create-wrapped',
+  'encapsulate',
+  'decapsulate',
+  'sign',
+  'verify',
+  'mac',
+  'verify-mac',
+  'keys.create',
+  'keys.update',
+  'keys.rotate',
+  'keys.suspend',
+  'keys.resume',
+  'versions.suspend',
+  'versions.resume',
+  'audit.read',
+] as const;
+
+export type Operation = (typeof OPERATIONS)[number];
+
+export interface Principal {
+  readonly issuer: string;
+  readonly subject: string;
+  readonly method: 'jwt' | 'mtls';
+  /** Role names from the issuer's roles claim, sorted. */
+  readonly roles: readonly string[];
+  /** First 16 bytes of SHA-256 of the token. */
+  readonly session: Uint8Array;
+  readonly expiresAt: Date;
+}
+
+export interface Decision {
+  readonly allowed: boolean;
+  /** Identifies the policy set that decided. */
+  readonly revision: string;
+  /** Ids of the policies that decided, sorted. */
+  readonly policies: readonly string[];
+}
+
+export interface GrantFacts<O extends Operation> {
+  readonly operation: O;
+  readonly namespace: string;
+  /** The key as the request named it (name or UUID); null for operations without a key. */
+  readonly key: string | null;
+  readonly principal: Principal;
+  readonly decision: Decision;
+  /** Security epoch under which it was decided. */
+  readonly epoch: number;
+}
+
+export class Grant<O extends Operation> {
+  readonly #facts: GrantFacts<O>;
+
+  private constructor(facts: GrantFacts<O>) {
+    this.#facts = facts;
+  }
+
+  /** @internal for `mintGrant` */
+  static of<O extends Operation>(facts: GrantFacts<O>, minting: symbol): Grant<O> {
+    if (minting !== MINTING) throw new TypeError('a grant is made by access/ only');
+    return new Grant(facts);
+  }
+
+  get operation(): O {
+    return this.#facts.operation;
+  }
+  get namespace(): string {
+    return this.#facts.namespace;
+  }
+  get key(): string | null {
+    return this.#facts.key;
+  }
+  get principal(): Principal {
+    return this.#facts.principal;
+  }
+  get decision(): Decision {
+    return this.#facts.decision;
+  }
+  get epoch(): number {
+    return this.#facts.epoch;
+  }
+}
+
+const MINTING = Symbol('minting');
+
+/** For `access/` alone. */
+export function mintGrant<O extends Operation>(facts: GrantFacts<O>): Grant<O> {
+  return Grant.of(facts, MINTING);
+}

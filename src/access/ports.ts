@@ -1,0 +1,33 @@
+/** What the routes ask of access control. */
+import type { Grant, Operation, Principal } from './grant.ts';
+
+/** What a request names before its body is read. */
+export interface Resource {
+  readonly namespace: string;
+  /** Name or UUID as in the path; null where the operation has no key. */
+  readonly key: string | null;
+}
+
+/** What policy may read of a body. Names and non-secret values only. */
+export interface BodyFacts {
+  readonly encryptionContext?: Readonly<Record<string, string>>;
+  readonly suite?: string;
+  readonly labels?: Readonly<Record<string, string>>;
+}
+
+export interface Authenticator {
+  /**
+   * Verifies an `Authorization` header value. Throws `token_missing`, `token_invalid` or
+   * `token_expired`, and says no more than that to the caller.
+   */
+  authenticate(authorization: string | undefined): Promise<Principal>;
+}
+
+export interface Authorizer {
+  /** Permission on operation and resource, before the body is read; throws `forbidden`. */
+  authorize<O extends Operation>(principal: Principal, operation: O, resource: Resource): Grant<O>;
+  /** Permission once more with what policy reads of the body; throws `forbidden`. */
+  refine<O extends Operation>(grant: Grant<O>, body: BodyFacts): Grant<O>;
+  /** Whether, without throwing; for lists and `key_not_found` (only who may read learns of absence). */
+  may(principal: Principal, operation: Operation, resource: Resource): boolean;
+}

@@ -1,0 +1,178 @@
+/**
+ * What other folders give to the audit log, and what it gives back (promise P3: no audit, no answer).
+ */
+import type { EpochStanding, SecurityChange } from '../epoch.ts';
+
+/** Who acted. `method` is how the principal authenticated. */
+export interface Actor {
+  readonly issuer: string;
+  readonly subject: string;
+  readonly method: 'jwt' | 'mtls' | 'system';
+  /** Hash (first 16 bytes of SHA-256) of the presented token, to tie entries of one session; else null. */
+  readonly session: Uint8Array | null;
+}
+
+/** One item of a batch request, in request order. */
+export interface AuditItem {
+  readonly keyVersion: number | null;
+  /** `ok` or an error code. */
+  readonly outcome: string;
+  /** 16-byte hash of the caller's ref and context. */
+  readonly hash: Uint8Array;
+}
+
+/** What happened, before the log adds lane, number, time and the hash of the lane's previous entry. */
+export interface AuditDraft {
+  readonly requestId: string;
+  readonly actor: Actor;
+  /** The operation, e.g. `wrap`, `keys.create`, `audit.read`, `system.start`. */
+  readonly operation: string;
+  readonly namespace: string;
+  /** As the request named it, when it could be a name or id at all; else null. */
+  readonly keyRef: string | null;
+  readonly keyId: string | null;
+  readonly keyVersion: number | null;
+  /** Suite number. */
+  readonly suite: number | null;
+  /** `ok` or an error code. */
+  readonly outcome: string;
+  /** The authorization behind it: policy revision and deciding policies; null where none was reached. */
+  readonly decision: { readonly revision: string; readonly policies: readonly string[] } | null;
+  /** Source address as seen by the listener. */
+  readonly source: string;
+  /** Names of the encryption context; their values only as an HMAC under the audit key. */
+  readonly contextKeys: readonly string[];
+  /** Canonical bytes that are recorded as an HMAC under the audit key (context values, aad); never in clear. */
+  readonly contextValues: Uint8Array | null;
+  readonly items: readonly AuditItem[];
+  /** Non-secret facts of a change: states, labels, reasons. Plain JSON values. */
+  readonly detail: Readonly<Record<string, string | number | boolean | null>>;
+}
+
+/** `<lane>-<n>`. */
+export type AuditId = string;
+
+/** An entry that a change appends inside its own transaction. */
+export interface PreparedEntry extends AppendEntry {
+  readonly lane: number;
+  readonly n: number;
+  /** The batch HMAC of this one entry. */
+  readonly hmac: Uint8Array;
+}
+
+/**
+ * Rejected by `record` when a change has touched what the answer stood on: the request runs again
+ * from its authorization. Not an error of the caller.
+ */
+export class StaleAnswer extends Error {
+  override readonly name = 'StaleAnswer';
+}
+
+/** The log as the routes see it. */
+export interface AuditLog {
+  /**
+   * Resolves once the entry is durable. Throws `StaleAnswer`, or `audit_unavailable` when it
+   * cannot be made durable; then nothing but that error may leave.
+   */
+  record(draft: AuditDraft, standing: EpochStanding): Promise<AuditId>;
+  /**
+   * Runs a change: `commit` gets the prepared entry and writes effect and entry in one transaction.
+   * One change at a time per instance. An unknown outcome is resolved by re-reading (lane, n).
+   */
+  change<T>(
+    draft: AuditDraft,
+    commit: (entry: PreparedEntry) => Promise<T>,
+  ): Promise<{
+    readonly result: T;
+    readonly auditId: AuditId;
+  }>;
+  /** Counts a request that never authenticated; durable within a second. */
+  countAnonymous(source: string, outcome: string): void;
+  /** Looks up and pages through entries (decoded). */
+  read(id: AuditId): Promise<AuditRecord | null>;
+  list(query: AuditQuery): Promise<{
+    readonly items: readonly AuditRecord[];
+    readonly next: AuditCursor | null;
+  }>;
+}
+
+export interface AuditCursor {
+  readonly lane: number;
+  readonly n: number;
+}
+
+/** Filters are exact matches; newest first over all lanes by time. */
+export interface AuditQuery {
+  readonly pageSize: number;
+  readonly after: AuditCursor | null;
+  readonly namespace: string | null;
+  readonly operation: string | null;
+  readonly keyId: string | null;
+  readonly keyRef: string | null;
+  readonly subject: string | null;
+  readonly outcome: string | null;
+  readonly from: Date | null;
+  readonly until: Date | null;
+}
+
+/** A stored entry as readers get it. */
+export interface AuditRecord {
+  readonly id: AuditId;
+  readonly lane: number;
+  readonly n: number;
+  readonly at: Date;
+  readonly leaf: Uint8Array;
+  readonly body: Uint8Array;
+  readonly draft: Omit<AuditDraft, 'contextValues'> & { readonly contextHmac: Uint8Array | null };
+  readonly zone: string;
+}
+
+/** What the audit log asks of the database. Implemented by `store/`. */
+export interface AuditStore {
+  openLane(instance: string, kind: 'use' | 'change'): Promise<number>;
+  closeLane(lane: number): Promise<void>;
+  /**
+   * One round trip: under the epoch barrier, entries `first … first+leaves.length-1`.
+   * Returns the epoch when appended (also when an identical append had already happened),
+   * or `{ stale }` with the database's epoch when it differs from `epoch`; then nothing was written.
+   * Throws `StoreOutcomeUnknown` (the caller appends the same bytes again) or `database_unavailable`.
+   */
+  append(batch: AppendBatch): Promise<{ readonly epoch: number } | { readonly stale: number }>;
+  /** Leaf at (lane, n), or null. */
+  leafAt(lane: number, n: number): Promise<Uint8Array | null>;
+  changesSince(epoch: number): Promise<readonly SecurityChange[]>;
+  entry(lane: number, n: number): Promise<StoredEntry | null>;
+  entries(query: AuditQuery): Promise<readonly StoredEntry[]>;
+}
+
+export interface AppendBatch {
+  readonly lane: number;
+  readonly first: number;
+  readonly epoch: number;
+  readonly entries: readonly AppendEntry[];
+  /** HMAC by `root-mac` over the batch, stored beside its first entry. */
+  readonly hmac: Uint8Array;
+}
+
+/** Bytes plus the columns that filters use; the columns repeat what the body says and prove nothing. */
+export interface AppendEntry {
+  /** SHA-256(0x00 ‖ body), RFC 6962 leaf hash. */
+  readonly leaf: Uint8Array;
+  readonly body: Uint8Array;
+  readonly index: {
+    readonly at: Date;
+    readonly namespace: string;
+    readonly operation: string;
+    readonly keyId: string | null;
+    readonly keyRef: string | null;
+    readonly subject: string;
+    readonly outcome: string;
+  };
+}
+
+export interface StoredEntry {
+  readonly lane: number;
+  readonly n: number;
+  readonly leaf: Uint8Array;
+  readonly body: Uint8Array;
+}

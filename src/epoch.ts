@@ -1,0 +1,82 @@
+/**
+ * This process's view of the security epoch (promise P5).
+ *
+ * Every change of keys or access raises the epoch in the database. Caches subscribe and drop what a
+ * change touches; an audit append under an older epoch is refused by the database, the caller
+ * learns the changes here and decides again. Nothing in here waits or does I/O.
+ */
+
+/** One committed change, as recorded in `security_change`. */
+export interface SecurityChange {
+  readonly epoch: number;
+  /** `key`: one key, its versions, names and labels; `access`: policies, issuers, grants. */
+  readonly scope: 'key' | 'access';
+  readonly namespace: string;
+  readonly keyId: string | null;
+  readonly keyName: string | null;
+}
+
+/** What a pending answer stood on. */
+export interface EpochStanding {
+  /** The epoch when the request began to read. */
+  readonly epoch: number;
+  readonly namespace: string;
+  /** Id or name under which the request named its key; null when it used none. */
+  readonly keyId: string | null;
+  readonly keyName: string | null;
+}
+
+type Listener = (change: SecurityChange) => void;
+
+/** How many changes are remembered to judge pending answers; older standings count as touched. */
+const MEMORY = 4096;
+
+export class SecurityEpoch {
+  #current: number;
+  #recent: SecurityChange[] = [];
+  readonly #listeners = new Set<Listener>();
+
+  constructor(initial: number) {
+    this.#current = initial;
+  }
+
+  get current(): number {
+    return this.#current;
+  }
+
+  /** Called for every change, in order, before `current` rises. */
+  onChange(listener: Listener): void {
+    this.#listeners.add(listener);
+  }
+
+  /** Takes in changes read from the database, in any order; those already known are skipped. */
+  advance(changes: readonly SecurityChange[]): void {
+    for (const change of changes.toSorted((a, b) => a.epoch - b.epoch)) {
+      if (change.epoch <= this.#current) continue;
+      for (const listener of this.#listeners) listener(change);
+      this.#recent.push(change);
+      this.#current = change.epoch;
+    }
+    if (this.#recent.length > MEMORY) this.#recent = this.#recent.slice(-MEMORY / 2);
+  }
+
+  /** Whether a change since `standing.epoch` could have altered what the answer stood on. */
+  touches(standing: EpochStanding): boolean {
+    if (standing.epoch >= this.#current) return false;
+    const oldest = this.#recent[0]?.epoch ?? this.#current + 1;
+    if (standing.epoch + 1 < oldest) return true;
+    return this.#recent.some(
+      (change) => change.epoch > standing.epoch && concerns(change, standing),
+    );
+  }
+}
+
+function concerns(change: SecurityChange, standing: EpochStanding): boolean {
+  if (change.scope === 'access') return true;
+  if (standing.keyId !== null && standing.keyId === change.keyId) return true;
+  return (
+    standing.keyName !== null &&
+    standing.namespace === change.namespace &&
+    standing.keyName === change.keyName
+  );
+}

@@ -1,0 +1,113 @@
+/**
+ * The domain: keys, their versions, and the states of SP 800-57 part 1 section 7.
+ *
+ * A `Key` is what callers name; a `KeyVersion` is one set of material in one suite. Values here are
+ * immutable: a transition makes a new value with `revision + 1`.
+ */
+import type { HsmMaterial } from '../hsm/port.ts';
+
+export type Purpose = 'wrap' | 'kem' | 'sign' | 'mac';
+export type Labels = Readonly<Record<string, string>>;
+
+export interface Suspension {
+  readonly at: Date;
+  readonly reason: string;
+}
+
+export interface Key {
+  /** UUID, lower case. */
+  readonly id: string;
+  readonly namespace: string;
+  readonly name: string;
+  readonly purpose: Purpose;
+  readonly labels: Labels;
+  /** Reserved for rotation policies; null until one is set. */
+  readonly rotation: null;
+  readonly deletionProtection: boolean;
+  /** The version that protects; null before the first activation and after `compromise` of it. */
+  readonly primary: number | null;
+  /** Versions below are closed for every operation. */
+  readonly minUsableVersion: number;
+  readonly latestVersion: number;
+  /** A key is suspended as a whole, at once, whatever its versions are. */
+  readonly suspension: Suspension | null;
+  /** Set once, when the last version is destroyed; the row stays so that the name is never reused. */
+  readonly destroyedAt: Date | null;
+  readonly createdAt: Date;
+  readonly revision: number;
+}
+
+/** A software half sealed under `root-seal`; `sealed` is seal version ‖ iv(12) ‖ ciphertext ‖ tag. */
+export interface SealedHalf {
+  readonly custody: 'sealed';
+  readonly generation: number;
+  readonly sealed: Uint8Array;
+}
+
+/** The material of a version; which parts exist is said by its suite's row. */
+export interface Material {
+  readonly classical: { readonly public: Uint8Array | null; readonly hsm: HsmMaterial } | null;
+  readonly pq: { readonly public: Uint8Array; readonly half: SealedHalf } | null;
+  /** The 32-byte secret that `psk` mode binds; wrap suites with an asymmetric half only. */
+  readonly psk: SealedHalf | null;
+}
+
+interface VersionCore {
+  readonly keyId: string;
+  readonly version: number;
+  /** Suite number: one construction of one document revision for ever. */
+  readonly suite: number;
+  readonly createdAt: Date;
+  readonly revision: number;
+}
+
+export interface PreActive extends VersionCore {
+  readonly state: 'pre-active';
+  readonly material: Material;
+  /** Activates by itself then; null waits for `activate`. */
+  readonly activateAt: Date | null;
+}
+
+export interface Active extends VersionCore {
+  readonly state: 'active';
+  readonly material: Material;
+  readonly activatedAt: Date;
+  readonly deactivateAt: Date | null;
+}
+
+export interface Suspended extends VersionCore {
+  readonly state: 'suspended';
+  readonly material: Material;
+  readonly activatedAt: Date;
+  readonly deactivateAt: Date | null;
+  readonly suspension: Suspension;
+}
+
+export interface Deactivated extends VersionCore {
+  readonly state: 'deactivated';
+  readonly material: Material;
+  readonly activatedAt: Date;
+  readonly deactivatedAt: Date;
+  readonly reason: string;
+  readonly destroyAt: Date | null;
+}
+
+export interface Compromised extends VersionCore {
+  readonly state: 'compromised';
+  readonly material: Material;
+  readonly activatedAt: Date | null;
+  readonly compromisedAt: Date;
+  readonly reason: string;
+  readonly destroyAt: Date | null;
+}
+
+/** Material is gone; metadata stays (SP 800-57: the key's history remains accountable). */
+export interface Destroyed extends VersionCore {
+  readonly state: 'destroyed';
+  readonly destroyedAt: Date;
+  readonly compromisedAt: Date | null;
+  readonly reason: string;
+}
+
+export type KeyVersion = PreActive | Active | Suspended | Deactivated | Compromised | Destroyed;
+export type VersionState = KeyVersion['state'];

@@ -1,0 +1,215 @@
+/**
+ * The keyring's operations as the routes call them. Every one redeems a grant (promise P4).
+ *
+ * Errors are `TwofoldError`s: `key_not_found`, `version_not_found`, `wrong_purpose`,
+ * `version_not_usable`, `suite_unavailable_here`, `zone_lacks_material`, `hsm_*`, `integrity_failed`,
+ * plus those named at each operation. Secret results are the caller's to wipe.
+ */
+import type { Grant } from '../access/grant.ts';
+import type { SecretBytes } from '../crypto/secret.ts';
+import type { Key, KeyVersion, Labels, Purpose } from './model.ts';
+
+/** What was used; part of every crypto answer and of its audit entry. */
+export interface Used {
+  readonly key: string;
+  readonly keyId: string;
+  readonly keyVersion: number;
+  /** Suite id. */
+  readonly suite: string;
+  readonly suiteNumber: number;
+}
+
+/** What a ciphertext is bound to; both are non-secret and must be given again to open it. */
+export interface Binding {
+  readonly encryptionContext: Readonly<Record<string, string>>;
+  readonly aad: Uint8Array;
+}
+
+/** `anyone`: made with the public key alone; `service`: also bound to a secret of the key version. */
+export type Origin = 'anyone' | 'service';
+
+export type DigestAlgorithm = 'SHA-256' | 'SHA-384' | 'SHA-512';
+
+/** What is signed: the message, or its digest by the suite's pre-hash. */
+export type SignInput =
+  | { readonly message: Uint8Array }
+  | { readonly digest: { readonly algorithm: DigestAlgorithm; readonly value: Uint8Array } };
+
+export interface KeyUse {
+  /** `ciphertext` is the binary envelope. `keyVersion` defaults to the primary. */
+  wrap(
+    grant: Grant<'wrap'> | Grant<'data-keys.create'> | Grant<'data-keys.create-wrapped'>,
+    input: {
+      readonly plaintext: SecretBytes;
+      readonly binding: Binding;
+      readonly keyVersion?: number;
+    },
+  ): Promise<{
+    readonly used: Used;
+    readonly ciphertext: Uint8Array;
+    readonly refreshAfter: Date | null;
+  }>;
+  /** `key_mismatch` when the envelope names another key; `decryption_failed` for everything after that. */
+  unwrap(
+    grant: Grant<'unwrap'>,
+    input: { readonly ciphertext: Uint8Array; readonly binding: Binding },
+  ): Promise<{ readonly used: Used; readonly plaintext: SecretBytes; readonly origin: Origin }>;
+  /**
+   * To the primary of `to` (default: of the same key; another key takes a grant of its own).
+   * `changed: false` and the same bytes when it is there already. `origin_would_rise` as in the design.
+   */
+  rewrap(
+    grant: Grant<'rewrap'>,
+    to: Grant<'rewrap'> | null,
+    input: { readonly ciphertext: Uint8Array; readonly binding: Binding },
+  ): Promise<{ readonly used: Used; readonly ciphertext: Uint8Array; readonly changed: boolean }>;
+  /** For keys of purpose `kem`: 32 bytes of HPKE export, never the KEM secret. */
+  encapsulate(
+    grant: Grant<'encapsulate'>,
+    input: { readonly keyVersion?: number },
+  ): Promise<{
+    readonly used: Used;
+    readonly sharedSecret: SecretBytes;
+    readonly encapsulation: Uint8Array;
+  }>;
+  decapsulate(
+    grant: Grant<'decapsulate'>,
+    input: { readonly encapsulation: Uint8Array; readonly keyVersion: number },
+  ): Promise<{ readonly used: Used; readonly sharedSecret: SecretBytes }>;
+  sign(
+    grant: Grant<'sign'>,
+    input: SignInput & { readonly signatureContext: Uint8Array; readonly keyVersion?: number },
+  ): Promise<{ readonly used: Used; readonly signature: Uint8Array }>;
+  /** Without `keyVersion`: `ambiguous_version` when several versions are usable. */
+  verify(
+    grant: Grant<'verify'>,
+    input: SignInput & {
+      readonly signatureContext: Uint8Array;
+      readonly signature: Uint8Array;
+      readonly keyVersion?: number;
+    },
+  ): Promise<{ readonly used: Used; readonly valid: boolean }>;
+  mac(
+    grant: Grant<'mac'>,
+    input: { readonly message: Uint8Array; readonly keyVersion?: number },
+  ): Promise<{ readonly used: Used; readonly mac: SecretBytes }>;
+  verifyMac(
+    grant: Grant<'verify-mac'>,
+    input: { readonly message: Uint8Array; readonly mac: Uint8Array; readonly keyVersion?: number },
+  ): Promise<{ readonly used: Used; readonly valid: boolean }>;
+  /** 1 to 4,096 bytes from the HSM. */
+  random(
+    grant: Grant<'random'> | Grant<'data-keys.create'> | Grant<'data-keys.create-wrapped'>,
+    bytes: number,
+  ): Promise<SecretBytes>;
+}
+
+/** A key with its versions, MACs verified. */
+export interface KeyView {
+  readonly key: Key;
+  /** Ascending. */
+  readonly versions: readonly KeyVersion[];
+}
+
+export interface KeyRead {
+  get(grant: Grant<'keys.read'>): Promise<KeyView>;
+  list(
+    grant: Grant<'keys.list'>,
+    query: {
+      readonly pageSize: number;
+      readonly afterName: string | null;
+      readonly namePrefix: string | null;
+      readonly labels: Labels;
+      readonly suite: string | null;
+      readonly state: 'enabled' | 'suspended' | 'destroyed' | null;
+    },
+  ): Promise<{ readonly items: readonly KeyView[]; readonly nextName: string | null }>;
+}
+
+export interface CreateKey {
+  readonly name: string;
+  /** Suite id. */
+  readonly suite: string;
+  /** Only `kem` needs to be said: a KEM suite serves `wrap` otherwise. */
+  readonly purpose?: Purpose;
+  readonly labels: Labels;
+  readonly deletionProtection: boolean;
+  /** Naming `hsm-token` accepts that the key lives and dies with one token. */
+  readonly custody?: 'hsm-wrapped' | 'hsm-token';
+}
+
+/** Absent members are left as they are; a label set to null is removed. */
+export interface UpdateKey {
+  readonly labels?: Readonly<Record<string, string | null>>;
+  readonly deletionProtection?: boolean;
+}
+
+/**
+ * A change that was checked and prepared but not yet committed. The route commits it with the audit
+ * entry (`AuditLog.change`); a dry run shows `after` and drops it.
+ */
+export interface PreparedChange {
+  readonly before: KeyView | null;
+  readonly after: KeyView;
+  readonly used: Used;
+  /** Non-secret facts for the audit entry. */
+  readonly detail: Readonly<Record<string, string | number | boolean | null>>;
+  /** False when the wanted state was there already; then only the entry is written. */
+  readonly changes: boolean;
+}
+
+export interface KeyManage {
+  create(grant: Grant<'keys.create'>, input: CreateKey, run: ChangeRun): Promise<ChangeDone>;
+  update(grant: Grant<'keys.update'>, input: UpdateKey, run: ChangeRun): Promise<ChangeDone>;
+  rotate(
+    grant: Grant<'keys.rotate'>,
+    input: { readonly suite?: string },
+    run: ChangeRun,
+  ): Promise<ChangeDone>;
+  suspend(
+    grant: Grant<'keys.suspend'>,
+    input: { readonly reason: string },
+    run: ChangeRun,
+  ): Promise<ChangeDone>;
+  resume(
+    grant: Grant<'keys.resume'>,
+    input: { readonly reason: string },
+    run: ChangeRun,
+  ): Promise<ChangeDone>;
+  suspendVersion(
+    grant: Grant<'versions.suspend'>,
+    input: { readonly version: number; readonly reason: string },
+    run: ChangeRun,
+  ): Promise<ChangeDone>;
+  resumeVersion(
+    grant: Grant<'versions.resume'>,
+    input: { readonly version: number; readonly reason: string },
+    run: ChangeRun,
+  ): Promise<ChangeDone>;
+}
+
+/**
+ * How a change runs: with `dryRun` nothing is made or written (`create` and `rotate` make no
+ * material; `after` shows what would exist, versions without material omitted).
+ * `audit` and `render` come from the route: `render` makes the answer that is kept under the
+ * idempotency key, in the same transaction as the effect.
+ */
+export interface ChangeRun {
+  readonly dryRun: boolean;
+  readonly requestId: string;
+  readonly source: string;
+  readonly ifMatch: number | null;
+  readonly idempotency: { readonly key: string; readonly requestHash: Uint8Array } | null;
+  readonly render: (change: PreparedChange) => { readonly status: number; readonly body: string };
+}
+
+export interface ChangeDone {
+  readonly change: PreparedChange | null;
+  readonly status: number;
+  /** JSON of the answer. */
+  readonly body: string;
+  /** The id of the entry; that of the first request when `replayed`. */
+  readonly auditId: string | null;
+  /** Answered from the idempotency record; nothing was done. */
+  readonly replayed: boolean;
+}

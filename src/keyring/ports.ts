@@ -1,0 +1,148 @@
+/**
+ * What the keyring asks of its storage. Implemented by `store/` on PostgreSQL.
+ *
+ * Rows come back with their MAC unverified: the keyring checks it (`keyring/row-mac.ts`) before
+ * anything is decided on them.
+ */
+import type { PreparedEntry } from '../audit/ports.ts';
+import type { HsmMaterial } from '../hsm/port.ts';
+import type { Key, KeyVersion, Purpose } from './model.ts';
+
+/** A row and the MAC by `root-mac` over its canonical form. */
+export interface Attested<T> {
+  readonly value: T;
+  readonly mac: Uint8Array;
+}
+
+/** One row to write. Updates are compare-and-swap on `expected`, the revision that was read. */
+export type KeyWrite =
+  | { readonly kind: 'insert-key'; readonly row: Attested<Key> }
+  | { readonly kind: 'update-key'; readonly row: Attested<Key>; readonly expected: number }
+  | { readonly kind: 'insert-version'; readonly row: Attested<KeyVersion> }
+  | {
+      readonly kind: 'update-version';
+      readonly row: Attested<KeyVersion>;
+      readonly expected: number;
+    }
+  /** The outcome of a token-object intent: the object now belongs to a version. */
+  | { readonly kind: 'complete-intent'; readonly objectId: Uint8Array };
+
+/** Stored with the effect, so that a repeated request is answered from here. */
+export interface IdempotencyRecord {
+  readonly namespace: string;
+  /** `issuer subject` hash, so that one caller's key says nothing about another's. */
+  readonly principal: Uint8Array;
+  readonly key: string;
+  /** SHA-256 over method, path and canonical body. */
+  readonly requestHash: Uint8Array;
+  readonly status: number;
+  /** The answer's JSON, without secrets. */
+  readonly body: string;
+  /** The audit id of the request that took effect. */
+  readonly auditId: string;
+}
+
+export interface ChangeCommit {
+  /** Epoch under which the change was authorized; a later one makes the commit answer `stale`. */
+  readonly epoch: number;
+  readonly writes: readonly KeyWrite[];
+  readonly entry: PreparedEntry;
+  readonly scope: {
+    readonly scope: 'key' | 'access';
+    readonly namespace: string;
+    readonly keyId: string | null;
+    readonly keyName: string | null;
+  };
+  readonly idempotency: IdempotencyRecord | null;
+}
+
+export interface KeyQuery {
+  readonly namespace: string;
+  readonly pageSize: number;
+  /** Names after this one, in byte order. */
+  readonly afterName: string | null;
+  readonly namePrefix: string | null;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly suite: number | null;
+  /** Key state as shown by the API: `enabled`, `suspended`, `destroyed`. */
+  readonly state: 'enabled' | 'suspended' | 'destroyed' | null;
+  readonly purpose: Purpose | null;
+}
+
+export interface StoredKey {
+  readonly key: Attested<Key>;
+  /** All versions, ascending. */
+  readonly versions: readonly Attested<KeyVersion>[];
+}
+
+export interface KeyStore {
+  /** By name, or by UUID; one consistent snapshot of key and versions. */
+  find(
+    namespace: string,
+    ref: { readonly name: string } | { readonly id: string },
+  ): Promise<StoredKey | null>;
+  list(query: KeyQuery): Promise<readonly StoredKey[]>;
+  /**
+   * Effect, audit entry, `security_change` and the raised epoch in one transaction under the
+   * exclusive barrier. `stale`: nothing was written. Throws `key_exists`, `name_retired`,
+   * `conflict` (revision moved), `idempotency_in_progress`, `database_unavailable`, or
+   * `StoreOutcomeUnknown`, which the audit log resolves by (lane, n).
+   */
+  commit(change: ChangeCommit): Promise<{ readonly epoch: number } | { readonly stale: number }>;
+  findIdempotent(
+    namespace: string,
+    principal: Uint8Array,
+    key: string,
+  ): Promise<IdempotencyRecord | null>;
+  /**
+   * Reserves `block` uses of a counter and returns the first of them (0-based).
+   * Counters are exempt from row MACs: a lowered counter is a stated residual risk.
+   */
+  reserveUses(counter: string, block: number): Promise<number>;
+  /** Durable before a token object is made, so that a crash leaves a trace of what to remove. */
+  intendTokenObject(objectId: Uint8Array, installation: string, tokenSerial: string): Promise<void>;
+  openIntents(installation: string): Promise<readonly Uint8Array[]>;
+  dropIntent(objectId: Uint8Array): Promise<void>;
+}
+
+/** A root generation as stored; `seal` and `mac` are keys wrapped under its `root-wrap`. */
+export interface RootGeneration {
+  readonly generation: number;
+  readonly installation: string;
+  readonly state: 'intended' | 'complete';
+  readonly seal: HsmMaterial | null;
+  readonly mac: HsmMaterial | null;
+  /** iv ‖ ciphertext ‖ tag of a known text under `root-seal`. */
+  readonly canary: Uint8Array | null;
+}
+
+export interface RootStore {
+  generations(): Promise<readonly RootGeneration[]>;
+  /** First-wins: returns the row that exists afterwards. */
+  intend(generation: number, installation: string): Promise<RootGeneration>;
+  /** First-wins: material of the winner is what exists afterwards. */
+  complete(root: RootGeneration): Promise<RootGeneration>;
+  /** Whether any key row exists: then a missing root is never replaced. */
+  hasKeys(): Promise<boolean>;
+}
+
+export interface InstanceRow {
+  readonly id: string;
+  readonly zone: string;
+  /** Suite numbers and envelope versions that it reads. */
+  readonly suites: readonly number[];
+  readonly envelopes: readonly number[];
+  readonly graceMs: number;
+}
+
+export interface InstanceStore {
+  open(instance: InstanceRow): Promise<void>;
+  /** One committed heartbeat; returns the epoch, and whether this instance has been fenced. */
+  beat(
+    id: string,
+    epochSeen: number,
+  ): Promise<{ readonly epoch: number; readonly fenced: boolean }>;
+  /** Whether every live (neither closed nor fenced, beating) instance reads the suite and envelope version. */
+  allRead(suite: number, envelope: number): Promise<boolean>;
+  close(id: string): Promise<void>;
+}
