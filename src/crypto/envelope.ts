@@ -1,0 +1,177 @@
+/**
+ * The envelope: the bytes of everything that `wrap` answers and `unwrap` takes.
+ *
+ *     header  = version u8 (1) ‖ mode u8 ‖ suite number u16 ‖ key id (16) ‖ key version u32
+ *     KEM     = header ‖ enc ‖ ciphertext ‖ tag(16)                     mode 0 base, 1 psk
+ *     AEAD    = header ‖ nonce length u8 ‖ nonce ‖ ciphertext ‖ tag(16)  mode 16 symmetric
+ *
+ * Integers are big-endian; the length of `enc` is the suite's. The text form is `tf1.` and the
+ * canonical unpadded base64url of the bytes. Modes 0 and 1 are HPKE's own mode numbers.
+ */
+import { TwofoldError } from '../errors.ts';
+import { NAME } from '../name.ts';
+import { decodeBase64Url, encodeBase64Url } from './base64.ts';
+import { concatBytes, uint16, uint32 } from './bytes.ts';
+import { findSuiteByNumber } from './suites.ts';
+import type { AeadSuite, KemSuite, WrapSuite } from './suite.ts';
+
+export const ENVELOPE_VERSION = 1;
+export const HEADER_LENGTH = 24;
+export const TAG_LENGTH = 16;
+/** The largest plaintext of one wrap, bytes. */
+export const MAX_WRAP_PLAINTEXT = 65_536;
+
+/** `base`: anyone with the public key may have made it. `psk` and `symmetric`: the service did. */
+export type EnvelopeMode = 'base' | 'psk' | 'symmetric';
+
+const MODE_NUMBERS: Readonly<Record<EnvelopeMode, number>> = { base: 0, psk: 1, symmetric: 16 };
+
+/** Which key version an envelope belongs to; `keyId` is a lower-case UUID. */
+export interface KeyReference {
+  readonly keyId: string;
+  /** 1 to 2^32 - 1. */
+  readonly keyVersion: number;
+}
+
+export interface EnvelopeHeader extends KeyReference {
+  readonly mode: EnvelopeMode;
+  readonly suite: WrapSuite;
+}
+
+export interface KemEnvelope extends EnvelopeHeader {
+  readonly mode: 'base' | 'psk';
+  readonly suite: KemSuite;
+  /** KEM encapsulation, of the suite's exact length. */
+  readonly encapsulation: Uint8Array;
+  /** AEAD output with its tag. */
+  readonly ciphertext: Uint8Array;
+}
+
+export interface AeadEnvelope extends EnvelopeHeader {
+  readonly mode: 'symmetric';
+  readonly suite: AeadSuite;
+  readonly nonce: Uint8Array;
+  readonly ciphertext: Uint8Array;
+}
+
+/** Discriminate by `mode`. */
+export type Envelope = KemEnvelope | AeadEnvelope;
+
+const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+function keyIdBytes(keyId: string): Uint8Array {
+  if (!UUID.test(keyId)) throw new TwofoldError('invalid_value', 'The key id is not a UUID.');
+  return Buffer.from(keyId.replaceAll('-', ''), 'hex');
+}
+
+function keyIdText(bytes: Uint8Array): string {
+  const hex = Buffer.from(bytes).toString('hex');
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
+}
+
+/**
+ * The 24 header bytes; an offline wrapper gets them from the key's public description.
+ * @throws TwofoldError invalid_value for a key id or version outside its range
+ */
+export function encodeHeader({ mode, suite, keyId, keyVersion }: EnvelopeHeader): Uint8Array {
+  return concatBytes(
+    Uint8Array.of(ENVELOPE_VERSION, MODE_NUMBERS[mode]),
+    uint16(suite.number),
+    encodeKeyReference({ keyId, keyVersion }),
+  );
+}
+
+/** Key id (16 bytes) ‖ key version (u32): also HPKE's `psk_id`. */
+export function encodeKeyReference({ keyId, keyVersion }: KeyReference): Uint8Array {
+  if (!Number.isInteger(keyVersion) || keyVersion < 1 || keyVersion > 0xffff_ffff) {
+    throw new TwofoldError('invalid_value', 'The key version is not between 1 and 2^32 - 1.');
+  }
+  return concatBytes(keyIdBytes(keyId), uint32(keyVersion));
+}
+
+export function encodeEnvelope(envelope: Envelope): Uint8Array {
+  const header = encodeHeader(envelope);
+  if (envelope.mode !== 'symmetric') {
+    return concatBytes(header, envelope.encapsulation, envelope.ciphertext);
+  }
+  const { nonce, ciphertext } = envelope;
+  return concatBytes(header, Uint8Array.of(nonce.length), nonce, ciphertext);
+}
+
+const malformed = (detail: string) => new TwofoldError('invalid_envelope', detail);
+
+function parseHeader(bytes: Uint8Array): EnvelopeHeader {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (view.getUint8(0) !== ENVELOPE_VERSION) {
+    throw new TwofoldError('unsupported_envelope_version', 'This service reads version 1.');
+  }
+  const mode = (Object.keys(MODE_NUMBERS) as EnvelopeMode[]).find(
+    (name) => MODE_NUMBERS[name] === view.getUint8(1),
+  );
+  if (mode === undefined) throw malformed('The mode is not known.');
+  const suite = findSuiteByNumber(view.getUint16(2));
+  if (suite.class !== 'wrap') throw malformed('The suite does not wrap.');
+  const keyVersion = view.getUint32(20);
+  if (keyVersion === 0) throw malformed('The key version is 0.');
+  return { mode, suite, keyId: keyIdText(bytes.subarray(4, 20)), keyVersion };
+}
+
+function checkCiphertext(ciphertext: Uint8Array): Uint8Array {
+  if (ciphertext.length < TAG_LENGTH) throw malformed('The envelope is too short.');
+  if (ciphertext.length > MAX_WRAP_PLAINTEXT + TAG_LENGTH) {
+    throw malformed('The envelope is too long.');
+  }
+  return ciphertext;
+}
+
+function parseKemBody(
+  header: EnvelopeHeader & { suite: KemSuite },
+  mode: 'base' | 'psk',
+  body: Uint8Array,
+): KemEnvelope {
+  const split = header.suite.kem.lengths.encapsulation;
+  const ciphertext = checkCiphertext(body.subarray(split));
+  return { ...header, mode, encapsulation: body.subarray(0, split), ciphertext };
+}
+
+function parseAeadBody(header: EnvelopeHeader & { suite: AeadSuite }, body: Uint8Array) {
+  const { nonceLength } = header.suite.aead;
+  if (body[0] !== nonceLength) throw malformed('The nonce length is not that of the suite.');
+  const ciphertext = checkCiphertext(body.subarray(1 + nonceLength));
+  return { ...header, mode: 'symmetric', nonce: body.subarray(1, 1 + nonceLength), ciphertext };
+}
+
+/**
+ * Parses strictly: version, mode, suite and every length before anything else happens, so that
+ * `encodeEnvelope(parseEnvelope(x))` equals x. The result's byte fields are views of `bytes`.
+ * @throws TwofoldError invalid_envelope, unsupported_envelope_version, unknown_suite
+ */
+export function parseEnvelope(bytes: Uint8Array): Envelope {
+  if (bytes.length < HEADER_LENGTH + TAG_LENGTH) throw malformed('The envelope is too short.');
+  const { suite, mode, ...reference } = parseHeader(bytes);
+  const body = bytes.subarray(HEADER_LENGTH);
+  if (suite.kind === 'kem' && mode !== 'symmetric') {
+    return parseKemBody({ ...reference, mode, suite }, mode, body);
+  }
+  if (suite.kind === 'aead' && mode === 'symmetric') {
+    return parseAeadBody({ ...reference, mode, suite }, body) as AeadEnvelope;
+  }
+  throw malformed('The mode is not one of the suite.');
+}
+
+export function encodeEnvelopeText(bytes: Uint8Array): string {
+  return NAME.envelopeText + encodeBase64Url(bytes);
+}
+
+/**
+ * The bytes of the text form; parse them with `parseEnvelope`.
+ * @throws TwofoldError invalid_envelope
+ */
+export function decodeEnvelopeText(text: string): Uint8Array {
+  if (!text.startsWith(NAME.envelopeText)) {
+    throw malformed(`The text form begins with "${NAME.envelopeText}".`);
+  }
+  const bytes = decodeBase64Url(text.slice(NAME.envelopeText.length));
+  if (bytes === undefined) throw malformed('The text form is not canonical unpadded base64url.');
+  return bytes;
+}
