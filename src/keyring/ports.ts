@@ -99,9 +99,18 @@ export interface KeyStore {
    * Counters are exempt from row MACs: a lowered counter is a stated residual risk.
    */
   reserveUses(counter: string, block: number): Promise<number>;
-  /** Durable before a token object is made, so that a crash leaves a trace of what to remove. */
-  intendTokenObject(objectId: Uint8Array, installation: string, tokenSerial: string): Promise<void>;
-  openIntents(installation: string): Promise<readonly Uint8Array[]>;
+  /**
+   * Durable before a token object is made, so that a crash leaves a trace of what to remove.
+   * `instance` is the one that makes it: its intents are abandoned once it is closed, fenced or dead.
+   */
+  intendTokenObject(intent: {
+    readonly objectId: Uint8Array;
+    readonly installation: string;
+    readonly tokenSerial: string;
+    readonly instance: string;
+  }): Promise<void>;
+  /** Object ids of intents whose instance no longer lives; their objects are orphans. */
+  abandonedIntents(installation: string): Promise<readonly Uint8Array[]>;
   dropIntent(objectId: Uint8Array): Promise<void>;
 }
 
