@@ -1,0 +1,152 @@
+/**
+ * Flags, environment and file -> strict schema -> one frozen `Config`. The only reader of the
+ * environment: everything else is handed its settings.
+ *
+ * `loadConfig` is for `serve` and other commands that need a usable configuration, `checkConfig` for
+ * `twofold config check`, `describeConfig` for the reference page.
+ */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { configReference } from './config/reference.ts';
+import { fileProblems, ruleProblems, settleDatabase, settlePaths } from './config/rules.ts';
+import { configSchema } from './config/schema.ts';
+import type { Config } from './config/schema.ts';
+import { readSecretFile } from './config/secret-file.ts';
+import type { Closed } from './config/secret-file.ts';
+import { collect, takeConfigFlags as takeFlags } from './config/sources.ts';
+import type { Environment, Problem, RawConfig, TakenFlags } from './config/sources.ts';
+import { TwofoldError } from './errors.ts';
+
+export type { Config, IssuerConfig, TlsFiles } from './config/schema.ts';
+export type { Problem, TakenFlags } from './config/sources.ts';
+
+/** Where a configuration is read from; every member defaults to the process's own. */
+export interface ConfigSources {
+  /** Flags by name without dashes, as `takeConfigFlags` gives them. */
+  readonly flags?: ReadonlyMap<string, string>;
+  readonly environment?: Environment;
+}
+
+/** What `checkConfig` found: a usable configuration, or every problem at once. */
+export type ConfigCheck =
+  | { readonly ok: true; readonly config: Config }
+  | { readonly ok: false; readonly problems: readonly Problem[] };
+
+const programDir = join(import.meta.dirname, '..');
+
+const deepFreeze = <T>(value: T): T => {
+  if (typeof value === 'object' && value !== null) {
+    for (const member of Object.values(value)) deepFreeze(member);
+    Object.freeze(value);
+  }
+  return value;
+};
+
+interface SchemaIssue {
+  readonly code: string;
+  readonly path: readonly PropertyKey[];
+  readonly message: string;
+  readonly keys?: readonly string[];
+}
+
+const schemaProblem = (issue: SchemaIssue, origin: RawConfig['origin']): Problem[] => {
+  const path = issue.path.map(String).join('.');
+  if (issue.code === 'unrecognized_keys') {
+    return (issue.keys ?? []).map((key) => ({
+      where: path === '' ? key : `${path}.${key}`,
+      message: 'is not a setting that we know',
+    }));
+  }
+  return [{ where: origin.get(path) ?? path, message: issue.message }];
+};
+
+/** Reads and checks the configuration, the files that it names included; reports all problems. */
+export const checkConfig = (sources: ConfigSources = {}): ConfigCheck => {
+  const { raw, origin, problems } = collect(
+    sources.environment ?? process.env,
+    sources.flags ?? new Map<string, string>(),
+  );
+  const parsed = configSchema.safeParse(raw);
+  if (!parsed.success || problems.length > 0) {
+    const issues = (parsed.error?.issues ?? []) as readonly SchemaIssue[];
+    return {
+      ok: false,
+      problems: [...problems, ...issues.flatMap((i) => schemaProblem(i, origin))],
+    };
+  }
+  const found: Problem[] = [];
+  const withPaths = settlePaths(parsed.data, programDir, 'dataDir' in raw);
+  const config = { ...withPaths, database: settleDatabase(withPaths.database, found) };
+  found.push(...ruleProblems(config), ...fileProblems(config));
+  return found.length > 0
+    ? { ok: false, problems: found }
+    : { ok: true, config: deepFreeze(config) };
+};
+
+/** One problem as a line: never the value, which may be secret. */
+export const problemLine = ({ where, message }: Problem): string => `${where} ${message}`;
+
+/**
+ * The configuration, deeply frozen.
+ *
+ * @throws TwofoldError `invalid_value` whose detail lists every problem, one a line.
+ */
+export const loadConfig = (sources: ConfigSources = {}): Config => {
+  const check = checkConfig(sources);
+  if (check.ok) return check.config;
+  const lines = check.problems.map((problem) => `  ${problemLine(problem)}`);
+  throw new TwofoldError('invalid_value', `The configuration is not usable:\n${lines.join('\n')}`);
+};
+
+/** Splits the arguments into flags of the configuration and the rest, which the command refuses or knows. */
+export const takeConfigFlags = (argv: readonly string[]): TakenFlags => takeFlags(argv);
+
+/** The reference page in Markdown; `scripts/generate` writes and checks it. */
+export const describeConfig = (): string => configReference();
+
+/** Printed by `config check`: the configuration without the passwords in its URLs. */
+export const presentConfig = (config: Config): unknown => {
+  const hide = (text: string | undefined): string | undefined => {
+    if (text === undefined) return undefined;
+    const url = new URL(text);
+    if (url.password !== '') url.password = '***';
+    for (const name of [...url.searchParams.keys()]) {
+      if (name === 'password') url.searchParams.set(name, '***');
+    }
+    return url.toString();
+  };
+  const { url, ownerUrl, ...database } = config.database;
+  return { ...config, database: { ...database, url: hide(url), ownerUrl: hide(ownerUrl) } };
+};
+
+/** Reads a PIN, token or key file that nobody but its owner may read; see `config/secret-file.ts`. */
+export const readOwnerOnlyFile = (path: string, closed?: Closed): Uint8Array =>
+  readSecretFile(path, closed);
+
+/** Where distributions put the SoftHSM module; `scripts/setup` looks at the same places. */
+export const SOFTHSM_PATHS: readonly string[] = [
+  '/usr/lib/softhsm/libsofthsm2.so',
+  '/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so',
+  '/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so',
+  '/usr/lib64/softhsm/libsofthsm2.so',
+  '/usr/lib64/pkcs11/libsofthsm2.so',
+  '/usr/lib64/libsofthsm2.so',
+  '/usr/local/lib/softhsm/libsofthsm2.so',
+];
+
+/** The SoftHSM module of this host, for `dev` without a configured module. */
+export const findSoftHsm = (): string | undefined => SOFTHSM_PATHS.find((path) => existsSync(path));
+
+/** NODE_OPTIONS as the process got it, for the launch guard. */
+export const nodeOptions = (): string => process.env['NODE_OPTIONS'] ?? '';
+
+/** The environment for a child process that needs the host's own: without settings and Node options. */
+export const childEnvironment = (): Record<string, string> => {
+  const kept = ['PATH', 'HOME', 'TMPDIR', 'TZ'] as const;
+  return Object.fromEntries(
+    kept.flatMap((name) => {
+      const value = process.env[name];
+      return value === undefined ? [] : [[name, value]];
+    }),
+  );
+};

@@ -1,0 +1,305 @@
+/**
+ * The configuration: one strict schema, from which come the types, the names of environment
+ * variables and flags, and the reference page.
+ *
+ * A leaf is set by its key in the file, by an environment variable (`TWOFOLD_` and its path, unless
+ * `env` in its metadata names another) or by a flag (`--` and its path, unless `flag` names another;
+ * `flag: false` where the value is secret, because arguments are visible to every process).
+ */
+import { isIP } from 'node:net';
+import { z } from 'zod';
+
+/** What a leaf says about itself beside its type. */
+export interface SettingMeta {
+  readonly description: string;
+  readonly env?: string;
+  readonly flag?: string | false;
+}
+
+const described = <T extends z.ZodType>(schema: T, description: string, meta: object = {}): T =>
+  schema.meta({ description, ...meta });
+
+const file = z.string().min(1);
+const port = (value: number) => z.int().min(0).max(65_535).default(value);
+
+const tls = z
+  .strictObject({
+    certFile: described(file, 'PEM certificate chain of the listener.'),
+    keyFile: described(file, 'PEM private key; may not be open to others (mode 0640 at most).'),
+    caFile: described(file.optional(), 'PEM authorities of client certificates (mTLS).'),
+  })
+  .optional();
+
+const host = z
+  .string()
+  .refine(
+    (value) => value === 'localhost' || isIP(value) !== 0,
+    'must be an IP address or localhost',
+  )
+  .default('127.0.0.1');
+
+const postgresUrl = z
+  .string()
+  .regex(/^postgres(?:ql)?:\/\//u, 'must begin with postgresql://')
+  .refine((value) => URL.canParse(value), 'is not a URL');
+
+/** Signature algorithms that a token may have: asymmetric ones only, so that no key is confused. */
+export const TOKEN_ALGORITHMS = [
+  'ES256',
+  'ES384',
+  'ES512',
+  'EdDSA',
+  'Ed25519',
+  'PS256',
+  'PS384',
+  'PS512',
+  'RS256',
+  'RS384',
+  'RS512',
+  'ML-DSA-44',
+  'ML-DSA-65',
+  'ML-DSA-87',
+] as const;
+
+const issuer = z
+  .strictObject({
+    issuer: z.string().min(1),
+    audience: z.string().min(1),
+    jwksFile: file.optional(),
+    jwksUrl: z.url({ protocol: /^https?$/u }).optional(),
+    algorithms: z.array(z.enum(TOKEN_ALGORITHMS)).min(1),
+    rolesClaim: z.string().min(1).default('roles'),
+  })
+  .refine(
+    ({ jwksFile, jwksUrl }) => (jwksFile === undefined) !== (jwksUrl === undefined),
+    'takes exactly one of jwksFile and jwksUrl',
+  );
+
+const http = z
+  .strictObject({
+    host: described(host, 'Address of the main listener.', { flag: 'host' }),
+    port: described(port(8370), 'Port of the main listener; 0 takes a free one.', {
+      env: 'TWOFOLD_PORT',
+      flag: 'port',
+    }),
+    tls,
+  })
+  .prefault({});
+
+const admin = z
+  .strictObject({
+    host: described(host, 'Address of a listener of its own for /v1/admin.'),
+    port: described(port(8372), 'Its port; 0 takes a free one.'),
+    tls,
+  })
+  .optional();
+
+const metrics = z
+  .strictObject({
+    host: described(host, 'Address of the metrics listener.'),
+    port: described(port(8371), 'Port of the metrics listener; 0 takes a free one.'),
+    tls,
+  })
+  .prefault({});
+
+const database = z
+  .strictObject({
+    url: described(
+      postgresUrl.optional(),
+      'PostgreSQL 15 to 18, as the role of the server. Without it, dev starts its own.',
+      { env: 'DATABASE_URL', flag: false },
+    ),
+    ownerUrl: described(
+      postgresUrl.optional(),
+      'The same database as the role that owns the tables; with it the server migrates at start.',
+      { flag: false },
+    ),
+    tls: described(
+      z.enum(['disable', 'require', 'verify-ca', 'verify-full']).optional(),
+      'TLS to the database; `sslmode` of the URL says the same. Default: `disable` on loopback, else `verify-full`.',
+    ),
+    caFile: described(file.optional(), "PEM authorities of the database's certificate."),
+    poolSize: described(z.int().min(2).max(200).default(10), 'Connections at most.'),
+  })
+  .prefault({});
+
+const hsm = z
+  .strictObject({
+    module: described(
+      file.optional(),
+      'PKCS#11 module. Without it, dev uses SoftHSM with a token of its own.',
+      { env: 'TWOFOLD_PKCS11_MODULE' },
+    ),
+    slot: described(z.int().min(0).optional(), 'Slot number of the token (or `tokenLabel`).'),
+    tokenLabel: described(z.string().min(1).max(32).optional(), 'Label of the token (or `slot`).'),
+    pinFile: described(file.optional(), 'File with the user PIN, mode 0600 or 0400.'),
+    workers: described(z.int().min(1).max(32).default(2), 'HSM worker threads.'),
+    sessionsPerWorker: described(z.int().min(1).max(64).default(2), 'PKCS#11 sessions per worker.'),
+    queueLimit: described(
+      z.int().min(1).max(100_000).default(512),
+      'Waiting HSM calls before the service answers `hsm_busy`.',
+    ),
+    deadlineMs: described(
+      z.int().min(50).max(60_000).default(3000),
+      'Longest wait for one HSM call, ms.',
+    ),
+  })
+  .prefault({});
+
+const limits = z
+  .strictObject({
+    bodyBytes: described(z.int().min(1024).max(8_388_608).default(1_048_576), 'Largest body.'),
+    wrapBytes: described(z.int().min(32).max(65_536).default(65_536), 'Largest wrapped plaintext.'),
+    batchItems: described(z.int().min(1).max(1000).default(1000), 'Most items of a batch.'),
+    batchBytes: described(
+      z.int().min(1024).max(8_388_608).default(8_388_608),
+      'Largest batch body.',
+    ),
+    unauthenticatedPerMinute: described(
+      z.int().min(1).max(1_000_000).default(600),
+      'Refused requests without a valid token that one source may send in a minute.',
+    ),
+    unauthenticatedSources: described(
+      z.int().min(1).max(1_000_000).default(10_000),
+      'Sources counted one by one; further ones share a counter.',
+    ),
+  })
+  .prefault({});
+
+/** The whole configuration, before paths are made absolute. */
+export const configSchema = z.strictObject({
+  mode: described(
+    z.enum(['dev', 'production']).default('production'),
+    '`dev` brings its own database, token and issuer; `--dev` is short for `--mode dev`.',
+  ),
+  dataDir: described(
+    z.string().min(1).default('.twofold'),
+    'Data folder, mode 0700; the default lies in the folder of the program.',
+    { env: 'TWOFOLD_DATA', flag: 'data' },
+  ),
+  http,
+  admin,
+  metrics,
+  database,
+  hsm,
+  issuers: described(
+    z.array(issuer).default([]),
+    'Token issuers: `issuer`, `audience`, `jwksFile` or `jwksUrl`, `algorithms`, `rolesClaim`. JSON in the environment.',
+    { flag: false },
+  ),
+  zone: z
+    .strictObject({
+      name: described(
+        z
+          .string()
+          .regex(/^[a-z0-9](?:[a-z0-9-]{0,62})$/u)
+          .default('local'),
+        'Name of this zone.',
+      ),
+      graceMs: described(
+        z.literal(0).default(0),
+        'Answers without a database, ms; only 0 for now.',
+      ),
+    })
+    .prefault({}),
+  limits,
+  log: z
+    .strictObject({
+      level: described(
+        z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace']).default('info'),
+        'Least severe level that is logged.',
+      ),
+    })
+    .prefault({}),
+  stop: z
+    .strictObject({
+      waitMs: described(
+        z.int().min(0).max(60_000).default(0),
+        'Time between "not ready" and closing the listeners, for load balancers, ms.',
+      ),
+      drainMs: described(
+        z.int().min(0).max(300_000).default(10_000),
+        'Longest wait for open requests, ms.',
+      ),
+    })
+    .prefault({}),
+});
+
+type DeepReadonly<T> = T extends readonly (infer E)[]
+  ? readonly DeepReadonly<E>[]
+  : T extends object
+    ? { readonly [K in keyof T]: DeepReadonly<T[K]> }
+    : T;
+
+/** The frozen configuration. Paths are absolute; `database.url` carries no `sslmode` any more. */
+export type Config = DeepReadonly<z.output<typeof configSchema>>;
+export type TlsFiles = NonNullable<Config['http']['tls']>;
+export type IssuerConfig = Config['issuers'][number];
+
+/** One leaf of the schema with the names that set it. */
+export interface Setting {
+  /** Dotted path, which is also the place in the file. */
+  readonly path: string;
+  readonly env: string;
+  /** Without the two dashes; undefined where no flag is offered. */
+  readonly flag: string | undefined;
+  readonly description: string;
+  readonly kind: 'string' | 'number' | 'boolean' | 'json';
+  /** The type as the reference page shows it. */
+  readonly type: string;
+  readonly defaultValue: unknown;
+}
+
+interface Unwrapped {
+  readonly inner: z.core.$ZodType;
+  readonly defaultValue: unknown;
+}
+
+const unwrap = (schema: z.core.$ZodType, defaultValue?: unknown): Unwrapped => {
+  if (schema instanceof z.ZodOptional) return unwrap(schema.unwrap(), defaultValue);
+  if (schema instanceof z.ZodDefault) return unwrap(schema.unwrap(), schema.def.defaultValue);
+  if (schema instanceof z.ZodPrefault) return unwrap(schema.unwrap(), defaultValue);
+  return { inner: schema, defaultValue };
+};
+
+const kindOf = (inner: z.core.$ZodType): Setting['kind'] => {
+  if (inner instanceof z.ZodNumber) return 'number';
+  if (inner instanceof z.ZodLiteral) return typeof inner.value === 'number' ? 'number' : 'string';
+  if (inner instanceof z.ZodBoolean) return 'boolean';
+  return inner instanceof z.ZodArray ? 'json' : 'string';
+};
+
+const typeOf = (inner: z.core.$ZodType): string => {
+  if (inner instanceof z.ZodEnum) return inner.options.join(' \\| ');
+  if (inner instanceof z.ZodLiteral) return String(inner.value);
+  if (inner instanceof z.ZodNumber) return `${inner.minValue ?? ''} … ${inner.maxValue ?? ''}`;
+  return kindOf(inner);
+};
+
+const words = (path: string): string[] =>
+  path.replace(/[A-Z]/gu, (letter) => `-${letter.toLowerCase()}`).split(/[.-]/u);
+
+const settingOf = (path: string, schema: z.core.$ZodType): Setting => {
+  const { inner, defaultValue } = unwrap(schema);
+  const meta = (schema as z.ZodType).meta() as SettingMeta | undefined;
+  const flag = meta?.flag ?? words(path).join('-');
+  return {
+    path,
+    env: meta?.env ?? `TWOFOLD_${words(path).join('_').toUpperCase()}`,
+    flag: flag === false ? undefined : flag,
+    description: meta?.description ?? '',
+    kind: kindOf(inner),
+    type: typeOf(inner),
+    defaultValue,
+  };
+};
+
+const leaves = (schema: z.core.$ZodType, path: readonly string[]): Setting[] => {
+  const { inner } = unwrap(schema);
+  if (!(inner instanceof z.ZodObject)) return [settingOf(path.join('.'), schema)];
+  const shape = inner.shape as Record<string, z.core.$ZodType>;
+  return Object.entries(shape).flatMap(([key, member]) => leaves(member, [...path, key]));
+};
+
+/** Every leaf, in the order of the schema. */
+export const SETTINGS: readonly Setting[] = Object.freeze(leaves(configSchema, []));
