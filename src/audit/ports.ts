@@ -49,6 +49,9 @@ export interface AuditDraft {
   readonly detail: Readonly<Record<string, string | number | boolean | null>>;
 }
 
+/** The epoch after the commit; `stale`: the database's epoch is another one and nothing was written. */
+export type CommitOutcome = { readonly epoch: number } | { readonly stale: number };
+
 /** `<lane>-<n>`. */
 export type AuditId = string;
 
@@ -76,14 +79,20 @@ export interface AuditLog {
    */
   record(draft: AuditDraft, standing: EpochStanding): Promise<AuditId>;
   /**
-   * Runs a change: `commit` gets the prepared entry and writes effect and entry in one transaction.
-   * One change at a time per instance. An unknown outcome is resolved by re-reading (lane, n).
+   * Runs a change: `commit` gets the prepared entry and writes effect and entry in one transaction
+   * (`KeyStore.commit`). Resolves once both are durable. One change at a time per instance.
+   *
+   * `commit` is called once. When it answers `stale` this throws `StaleAnswer`; a `TwofoldError` of
+   * it (nothing was written) is thrown on; `OutcomeUnknown` is resolved here by (lane, n): the
+   * change turns out durable, or it is made impossible and `database_unavailable` is thrown.
+   * `audit_unavailable`: not known within the deadline; the change may have taken effect.
+   * What the answer shows is prepared before `commit`; nothing of it comes from its result.
    */
-  change<T>(
+  change(
     draft: AuditDraft,
-    commit: (entry: PreparedEntry) => Promise<T>,
+    commit: (entry: PreparedEntry) => Promise<CommitOutcome>,
   ): Promise<{
-    readonly result: T;
+    readonly result: { readonly epoch: number };
     readonly auditId: AuditId;
   }>;
   /** Counts a request that never authenticated; durable within a second. */
@@ -130,15 +139,20 @@ export interface AuditRecord {
 /** What the audit log asks of the database. Implemented by `store/`. */
 export interface AuditStore {
   openLane(instance: string, kind: 'use' | 'change'): Promise<number>;
+  /** Idempotent. The lane takes no entry from then on. */
   closeLane(lane: number): Promise<void>;
   /**
-   * One round trip: under the epoch barrier, entries `first … first+leaves.length-1`.
-   * Returns the epoch when appended (also when an identical append had already happened),
-   * or `{ stale }` with the database's epoch when it differs from `epoch`; then nothing was written.
-   * Throws `StoreOutcomeUnknown` (the caller appends the same bytes again) or `database_unavailable`.
+   * One round trip: under the epoch barrier, entries `first … first+leaves.length-1`, all or none.
+   * Checked in this order, under the barrier:
+   * 1. the same leaves stand there already: the epoch (an append sent again after an unknown outcome;
+   *    so this comes before the epoch is compared and before the lane's closing is looked at);
+   * 2. another epoch than `epoch`: `{ stale }` with the database's; nothing was written;
+   * 3. the lane is closed, or another leaf stands at one of the places: `LaneLost` (src/outcome.ts).
+   * Throws `OutcomeUnknown` (src/outcome.ts: the caller sends the same bytes again) or a
+   * `TwofoldError` (`database_unavailable`, `storage_full`) when it was certainly not applied.
    */
-  append(batch: AppendBatch): Promise<{ readonly epoch: number } | { readonly stale: number }>;
-  /** Leaf at (lane, n), or null. */
+  append(batch: AppendBatch): Promise<CommitOutcome>;
+  /** Leaf at (lane, n) on the primary, or null. */
   leafAt(lane: number, n: number): Promise<Uint8Array | null>;
   changesSince(epoch: number): Promise<readonly SecurityChange[]>;
   entry(lane: number, n: number): Promise<StoredEntry | null>;

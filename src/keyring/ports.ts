@@ -85,8 +85,9 @@ export interface KeyStore {
   /**
    * Effect, audit entry, `security_change` and the raised epoch in one transaction under the
    * exclusive barrier. `stale`: nothing was written. Throws `key_exists`, `name_retired`,
-   * `conflict` (revision moved), `idempotency_in_progress`, `database_unavailable`, or
-   * `StoreOutcomeUnknown`, which the audit log resolves by (lane, n).
+   * `conflict` (revision moved), `idempotency_in_progress`, `database_unavailable`; `LaneLost` when
+   * the entry's (lane, n) is taken by another leaf or its lane is closed (nothing was written); or
+   * `OutcomeUnknown` (both src/outcome.ts), which the audit log resolves by (lane, n).
    */
   commit(change: ChangeCommit): Promise<{ readonly epoch: number } | { readonly stale: number }>;
   findIdempotent(

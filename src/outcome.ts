@@ -1,0 +1,29 @@
+/**
+ * How a write to the database can fail when that is neither "not applied" nor an answer.
+ *
+ * `store/` throws these, `audit/` catches them. What was certainly not applied is a `TwofoldError`
+ * (`database_unavailable` and its like) and never one of these.
+ */
+
+/**
+ * The statement was sent and nobody knows whether it took effect: the connection broke, the
+ * client-side deadline passed, or the server gave up waiting for its standbys. It may still take
+ * effect later. Resolved only by identity ((lane, n), version, idempotency key), never by a blind retry.
+ */
+export class OutcomeUnknown extends Error {
+  override readonly name = 'OutcomeUnknown';
+}
+
+/**
+ * A write to an audit lane that was refused as a whole; nothing of it was written.
+ * `conflict`: another leaf stands at one of its (lane, n). `closed`: the lane takes no more entries.
+ */
+export class LaneLost extends Error {
+  override readonly name = 'LaneLost';
+  readonly reason: 'conflict' | 'closed';
+
+  constructor(reason: 'conflict' | 'closed', options: { readonly cause?: unknown } = {}) {
+    super(`audit lane lost: ${reason}`, options);
+    this.reason = reason;
+  }
+}
