@@ -1,49 +1,141 @@
-/** Classical groups: public-key checks, ephemeral ECDH in the host, and node KeyObjects. */
-import { createPublicKey, diffieHellman, generateKeyPairSync } from 'node:crypto';
+/**
+ * Classical groups in the host: public-key checks, the ephemeral side of ECDH, ECDSA verification.
+ * Private keys of long life are never here; they are in the HSM.
+ */
+import { createPublicKey, diffieHellman, generateKeyPair, verify } from 'node:crypto';
+import { promisify } from 'node:util';
 import type { KeyObject } from 'node:crypto';
 
 import { TwofoldError } from '../errors.ts';
-import { equalBytes } from './bytes.ts';
 import { SecretBytes } from './secret.ts';
-import type { Curve } from './suite.ts';
+import type { Curve, Hash, SigningCurve } from './suite.ts';
+
+const generateKeyPairAsync = promisify(generateKeyPair);
+const diffieHellmanAsync = promisify<Parameters<typeof diffieHellman>[0], Buffer>(diffieHellman);
 
 interface CurveRow {
   /** Raw public key: 04 ‖ X ‖ Y, or X25519's 32 bytes. */
   readonly publicKeyLength: number;
   /** Length of an ECDH output and of each of r and s. */
   readonly fieldLength: number;
-  readonly point: boolean;
 }
 
 export const CURVES: Readonly<Record<Curve, CurveRow>> = {
-  'P-256': { publicKeyLength: 65, fieldLength: 32, point: true },
-  'P-384': { publicKeyLength: 97, fieldLength: 48, point: true },
-  X25519: { publicKeyLength: 32, fieldLength: 32, point: false },
+  'P-256': { publicKeyLength: 65, fieldLength: 32 },
+  'P-384': { publicKeyLength: 97, fieldLength: 48 },
+  X25519: { publicKeyLength: 32, fieldLength: 32 },
 };
 
-const invalid = (cause?: unknown) =>
-  new TwofoldError('invalid_value', 'The classical public key is not valid.', { cause });
+/**
+ * The u-coordinates of order 1, 2, 4 and 8 on Curve25519 and its twist, little-endian, with the
+ * unreduced forms p, p + 1 (RFC 7748 section 6.1: they make every shared secret zero).
+ */
+const LOW_ORDER_X25519: ReadonlySet<string> = new Set([
+  '0000000000000000000000000000000000000000000000000000000000000000',
+  '0100000000000000000000000000000000000000000000000000000000000000',
+  'e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800',
+  '5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157',
+  'ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
+  'edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
+  'eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
+]);
+
+/** First byte of an uncompressed point (SEC 1 section 2.3.3). */
+const UNCOMPRESSED = 4;
 
 function importRaw(curve: Curve, publicKey: Uint8Array): KeyObject {
-  const key = Buffer.from(publicKey);
-  return CURVES[curve].point
-    ? createPublicKey({ key, format: 'raw-public', asymmetricKeyType: 'ec', namedCurve: curve })
-    : createPublicKey({ key, format: 'raw-public', asymmetricKeyType: 'x25519' });
+  const key = Buffer.from(publicKey.buffer, publicKey.byteOffset, publicKey.byteLength);
+  return curve === 'X25519'
+    ? createPublicKey({ key, format: 'raw-public', asymmetricKeyType: 'x25519' })
+    : createPublicKey({ key, format: 'raw-public', asymmetricKeyType: 'ec', namedCurve: curve });
 }
 
+function generateEphemeral(curve: Curve): Promise<{ publicKey: KeyObject; privateKey: KeyObject }> {
+  return curve === 'X25519'
+    ? generateKeyPairAsync('x25519')
+    : generateKeyPairAsync('ec', { namedCurve: curve });
+}
+
+const invalidKey = (cause?: unknown) =>
+  new TwofoldError('invalid_value', 'The classical public key is not valid.', { cause });
+
 /**
- * The key as node's object, after the checks of SP 800-56A section 5.6.2.3: exact length,
- * uncompressed form, coordinates below p, on the curve. X25519 takes any 32 bytes here; its
- * low-order points are refused where they are used, see `checkPublicKey`.
+ * The key as node's object: exact length, uncompressed form, coordinates below p, on the curve
+ * (SP 800-56A section 5.6.2.3.3). It does not look for X25519's low-order points.
  * @throws TwofoldError invalid_value
  */
 export function importPublicKey(curve: Curve, publicKey: Uint8Array): KeyObject {
-  const { publicKeyLength, point } = CURVES[curve];
-  if (publicKey.length !== publicKeyLength || (point && publicKey[0] !== 4)) throw invalid();
+  const uncompressed = curve === 'X25519' || publicKey[0] === UNCOMPRESSED;
+  if (publicKey.length !== CURVES[curve].publicKeyLength || !uncompressed) throw invalidKey();
   try {
     return importRaw(curve, publicKey);
   } catch (error) {
-    throw invalid(error);
+    throw invalidKey(error);
   }
 }
-export { generateKeyPairSync, diffieHellman, equalBytes, SecretBytes };
+
+/** X25519 ignores the top bit, so it does here (RFC 7748 section 5). */
+function hasLowOrder(publicKey: Uint8Array): boolean {
+  const masked = Buffer.from(publicKey);
+  masked[31] = (masked[31] ?? 0) & 0x7f;
+  return LOW_ORDER_X25519.has(masked.toString('hex'));
+}
+
+/**
+ * The whole check before a key goes to an HSM or is stored: `importPublicKey` and no low order.
+ * (On the prime-order curves only infinity has low order, and it has no such encoding.)
+ * @throws TwofoldError invalid_value
+ */
+export function checkPublicKey(curve: Curve, publicKey: Uint8Array): void {
+  importPublicKey(curve, publicKey);
+  if (curve === 'X25519' && hasLowOrder(publicKey)) throw invalidKey();
+}
+
+/** The raw public key of node's object: 04 ‖ X ‖ Y, or 32 bytes. */
+export function exportPublicKey(key: KeyObject): Uint8Array {
+  return Uint8Array.from(
+    key.asymmetricKeyType === 'ec'
+      ? key.export({ format: 'raw-public', type: 'uncompressed' })
+      : key.export({ format: 'raw-public' }),
+  );
+}
+
+/**
+ * A new pair and its ECDH with `peer`; the private key is dropped at once. `secret` is the
+ * x-coordinate or X25519's output, owned by the caller.
+ * @throws TwofoldError invalid_value for a bad or low-order peer
+ */
+export async function agreeEphemeral(
+  curve: Curve,
+  peer: Uint8Array,
+): Promise<{ readonly publicKey: Uint8Array; readonly secret: SecretBytes }> {
+  checkPublicKey(curve, peer);
+  const { publicKey, privateKey } = await generateEphemeral(curve);
+  const secret = await diffieHellmanAsync({ privateKey, publicKey: importRaw(curve, peer) });
+  return { publicKey: exportPublicKey(publicKey), secret: SecretBytes.own(secret) };
+}
+
+/**
+ * ECDSA over `message` with r ‖ s, each of the field's length; false for any malformed signature.
+ * Rejects with TwofoldError invalid_value for a public key that is none.
+ */
+export function verifyEcdsa(
+  curve: SigningCurve,
+  hash: Hash,
+  publicKey: Uint8Array,
+  message: Uint8Array,
+  signature: Uint8Array,
+): Promise<boolean> {
+  return new Promise((resolve) => {
+    const key = importPublicKey(curve, publicKey);
+    verify(
+      hash.replace('-', ''),
+      message,
+      { key, dsaEncoding: 'ieee-p1363' },
+      signature,
+      (error, valid) => {
+        resolve(error === null && valid);
+      },
+    );
+  });
+}

@@ -161,11 +161,41 @@ export interface Mac {
   readonly macLength: number;
 }
 
-/** HPKE code points (RFC 9180 section 7, draft-ietf-hpke-pq section 5). */
-export interface HpkeIds {
+/** A KDF of the one-stage kind (draft-ietf-hpke-pq section 4): an extendable-output function. */
+export interface OneStageKdf {
+  readonly id: number;
+  /** Nh: bytes of the exporter secret. */
+  readonly hashLength: number;
+  readonly xof: (parts: readonly Uint8Array[], length: number) => Uint8Array;
+}
+
+/** An AEAD of HPKE with its key in the host; the tag is appended to the ciphertext. */
+export interface HpkeAead {
+  readonly id: number;
+  readonly keyLength: number;
+  readonly nonceLength: number;
+  seal(
+    key: SecretBytes,
+    nonce: Uint8Array,
+    associatedData: Uint8Array,
+    plaintext: SecretBytes,
+  ): Uint8Array;
+  /** @throws TwofoldError decryption_failed */
+  open(
+    key: SecretBytes,
+    nonce: Uint8Array,
+    associatedData: Uint8Array,
+    ciphertext: Uint8Array,
+  ): SecretBytes;
+}
+
+/** Code points (RFC 9180 section 7, draft-ietf-hpke-pq section 5) and what stands behind them. */
+export interface HpkeSuite {
   readonly kem: number;
   readonly kdf: number;
   readonly aead: number;
+  readonly schedule: OneStageKdf;
+  readonly cipher: HpkeAead;
 }
 
 interface SuiteRow {
@@ -185,7 +215,7 @@ export interface KemSuite extends SuiteRow {
   readonly class: 'wrap';
   readonly kind: 'kem';
   readonly pq: MlKemParameterSet;
-  readonly hpke: HpkeIds;
+  readonly hpke: HpkeSuite;
   readonly encoding: PublicKeyEncoding;
   readonly kem: Kem;
 }

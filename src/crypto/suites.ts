@@ -7,6 +7,8 @@
  * document revision for ever and is never reused: a draft that changes bytes gets a new row.
  */
 import { TwofoldError } from '../errors.ts';
+import { aes256Gcm } from './aead.ts';
+import { shake256 } from './hpke.ts';
 import { ML_DSA_LENGTHS, ML_KEM_LENGTHS } from './engine.ts';
 import { compositeSigner } from './signature.ts';
 import { CURVES } from './curve.ts';
@@ -16,6 +18,7 @@ import type { MlDsaParameterSet, MlKemParameterSet } from './engine.ts';
 import type {
   AeadSuite,
   Curve,
+  HpkeSuite,
   KemSuite,
   MacSuite,
   Part,
@@ -34,9 +37,16 @@ const LAMPS_COMPOSITES = {
 } as const;
 const LAMPS_ARC = '1.3.6.1.5.5.7.6';
 
-/** KDF SHAKE256 with the one-stage schedule, and AES-256-GCM, as in JOSE HPKE-8, -9 and -10. */
-const HPKE_KDF_SHAKE256 = 0x0011;
-const HPKE_AEAD_AES_256_GCM = 0x0002;
+/** SHAKE256 with the one-stage schedule, and AES-256-GCM, as in JOSE HPKE-8, -9 and -10. */
+function hpkeSuite(kem: number): HpkeSuite {
+  return {
+    kem,
+    kdf: shake256.id,
+    aead: aes256Gcm.id,
+    schedule: shake256,
+    cipher: aes256Gcm,
+  };
+}
 
 function hybridParts(
   pq: MlKemParameterSet | MlDsaParameterSet,
@@ -80,7 +90,7 @@ function kemSuite(row: KemRow): KemSuite {
     parts: hybridParts(row.pq, ML_KEM_LENGTHS[row.pq].publicKey, 'ECDH', row.curve),
     hsm: { kind: 'ec', curve: row.curve, use: 'derive' },
     pq: row.pq,
-    hpke: { kem: row.hpkeKem, kdf: HPKE_KDF_SHAKE256, aead: HPKE_AEAD_AES_256_GCM },
+    hpke: hpkeSuite(row.hpkeKem),
     encoding: { oid: `${LAMPS_ARC}.${String(row.arc)}`, jwkAlgorithm: row.jwkAlgorithm },
     kem: hybridKem(row),
   };

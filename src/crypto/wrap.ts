@@ -11,15 +11,24 @@
  */
 import { createHash } from 'node:crypto';
 
+import { TwofoldError } from '../errors.ts';
 import { NAME } from '../name.ts';
 import { concatBytes, utf8 } from './bytes.ts';
 import { canonicalContext } from './context.ts';
-import { encodeHeader } from './envelope.ts';
+import {
+  encodeEnvelope,
+  encodeHeader,
+  encodeKeyReference,
+  MAX_WRAP_PLAINTEXT,
+} from './envelope.ts';
+import { exportSecret, keySchedule, openOnce, sealOnce } from './hpke.ts';
+import { wipe } from './secret.ts';
 import type { WrapContext } from './context.ts';
 import type { Engine } from './engine.ts';
 import type { AeadEnvelope, EnvelopeHeader, KemEnvelope, KeyReference } from './envelope.ts';
-import type { AeadKey, AeadSuite, KemHalves, KemSuite } from './suite.ts';
+import type { HpkeContext, PreSharedKey } from './hpke.ts';
 import type { SecretBytes } from './secret.ts';
+import type { AeadKey, AeadSuite, KemHalves, KemSuite } from './suite.ts';
 
 /** HPKE `info` of a wrap, or the associated data of a symmetric one. */
 export function wrapInfo(header: EnvelopeHeader, context: WrapContext): Uint8Array {
@@ -57,47 +66,160 @@ export interface SymmetricSealRequest extends KeyReference {
   readonly plaintext: SecretBytes;
 }
 
-/** The envelope's bytes. */
-export async function sealEnvelope(_engine: Engine, _request: SealRequest): Promise<Uint8Array> {
-  throw new Error('not built yet');
-}
-
-/** The plaintext, owned by the caller. Check key id and version of the envelope first. */
-export async function openEnvelope(_e: KemEnvelope, _request: OpenRequest): Promise<SecretBytes> {
-  throw new Error('not built yet');
-}
-
-export async function sealSymmetric(_request: SymmetricSealRequest): Promise<Uint8Array> {
-  throw new Error('not built yet');
-}
-
-export async function openSymmetric(
-  _envelope: AeadEnvelope,
-  _request: { readonly key: AeadKey; readonly context: WrapContext },
-): Promise<SecretBytes> {
-  throw new Error('not built yet');
+/** Where a KEM operation reads the recipient's private side. */
+export interface DecapsulateRequest extends KeyReference {
+  readonly suite: KemSuite;
+  readonly publicKey: Uint8Array;
+  readonly halves: KemHalves;
+  readonly encapsulation: Uint8Array;
 }
 
 /** What `encapsulate` answers: a 32-byte HPKE export, never the KEM secret. */
 export interface Encapsulation {
+  /** Owned by the caller. */
   readonly sharedSecret: SecretBytes;
   readonly encapsulation: Uint8Array;
 }
 
-export async function encapsulateKey(
-  _engine: Engine,
-  _request: KeyReference & { readonly suite: KemSuite; readonly publicKey: Uint8Array },
-): Promise<Encapsulation> {
-  throw new Error('not built yet');
+const EXPORT_LENGTH = 32;
+const NO_EXPORTER_CONTEXT = new Uint8Array(0);
+
+function checkPlaintext(plaintext: SecretBytes): void {
+  if (plaintext.length > MAX_WRAP_PLAINTEXT) {
+    throw new TwofoldError('invalid_value', 'A wrap takes at most 65536 bytes.');
+  }
 }
 
-export async function decapsulateKey(
-  _request: KeyReference & {
-    readonly suite: KemSuite;
-    readonly publicKey: Uint8Array;
-    readonly halves: KemHalves;
-    readonly encapsulation: Uint8Array;
-  },
+function preSharedKey(secret: SecretBytes, reference: KeyReference): PreSharedKey {
+  return { secret, id: encodeKeyReference(reference) };
+}
+
+/**
+ * A new envelope's bytes, `psk` mode if the request has a psk.
+ * @throws TwofoldError invalid_value for a context, plaintext, key reference or public key
+ */
+export async function sealEnvelope(engine: Engine, request: SealRequest): Promise<Uint8Array> {
+  const { suite, publicKey, keyId, keyVersion, psk, context, plaintext } = request;
+  checkPlaintext(plaintext);
+  const mode = psk === undefined ? 'base' : 'psk';
+  const header: EnvelopeHeader = { mode, suite, keyId, keyVersion };
+  const info = wrapInfo(header, context);
+  const { sharedSecret, encapsulation } = await suite.kem.encapsulate(engine, publicKey);
+  let schedule: HpkeContext | undefined;
+  try {
+    schedule = keySchedule(suite.hpke, sharedSecret, info, psk && preSharedKey(psk, header));
+    const ciphertext = sealOnce(suite.hpke, schedule, plaintext);
+    return encodeEnvelope({ keyId, keyVersion, mode, suite, encapsulation, ciphertext });
+  } finally {
+    wipe(sharedSecret);
+    schedule?.wipe();
+  }
+}
+
+/** The psk of a `psk` envelope; a `base` envelope is never opened with one. */
+function pskFor(envelope: KemEnvelope, psk: SecretBytes | undefined): PreSharedKey | undefined {
+  if (envelope.mode === 'base') return undefined;
+  if (psk !== undefined) return preSharedKey(psk, envelope);
+  throw new TwofoldError('internal', undefined, {
+    cause: new Error('a psk envelope is to be opened without the psk of its key version'),
+  });
+}
+
+/**
+ * The plaintext, owned by the caller. Whether the envelope names the right key and version is the
+ * caller's check, made before; the public key and halves given are those of that version.
+ * @throws TwofoldError decryption_failed; invalid_value for a context over its limits
+ */
+export async function openEnvelope(
+  envelope: KemEnvelope,
+  request: OpenRequest,
 ): Promise<SecretBytes> {
-  throw new Error('not built yet');
+  const { suite, encapsulation, ciphertext } = envelope;
+  const info = wrapInfo(envelope, request.context);
+  const psk = pskFor(envelope, request.psk);
+  const sharedSecret = await suite.kem.decapsulate(
+    encapsulation,
+    request.publicKey,
+    request.halves,
+  );
+  let schedule: HpkeContext | undefined;
+  try {
+    schedule = keySchedule(suite.hpke, sharedSecret, info, psk);
+    return openOnce(suite.hpke, schedule, ciphertext);
+  } finally {
+    wipe(sharedSecret);
+    schedule?.wipe();
+  }
+}
+
+/**
+ * A new envelope under a symmetric key.
+ * @throws TwofoldError invalid_value; what the key rejects with
+ */
+export async function sealSymmetric(request: SymmetricSealRequest): Promise<Uint8Array> {
+  const { suite, key, keyId, keyVersion, context, plaintext } = request;
+  checkPlaintext(plaintext);
+  const header = { mode: 'symmetric', suite, keyId, keyVersion } as const;
+  const { nonce, ciphertext } = await key.encrypt(plaintext.reveal(), wrapInfo(header, context));
+  const { nonceLength, tagLength } = suite.aead;
+  if (nonce.length !== nonceLength || ciphertext.length !== plaintext.length + tagLength) {
+    throw new RangeError('the AEAD key gave a nonce or ciphertext of the wrong length');
+  }
+  return encodeEnvelope({ ...header, nonce, ciphertext });
+}
+
+/**
+ * The plaintext, owned by the caller.
+ * @throws TwofoldError decryption_failed; invalid_value for a context over its limits
+ */
+export async function openSymmetric(
+  envelope: AeadEnvelope,
+  { key, context }: { readonly key: AeadKey; readonly context: WrapContext },
+): Promise<SecretBytes> {
+  const associatedData = wrapInfo(envelope, context);
+  return key.decrypt(envelope.nonce, envelope.ciphertext, associatedData);
+}
+
+/** HPKE's export for a key of purpose `kem`: mode base, empty exporter context, 32 bytes. */
+function exportFor(suite: KemSuite, reference: KeyReference, kemSecret: SecretBytes): SecretBytes {
+  const { keyId, keyVersion } = reference;
+  const info = kemInfo({ mode: 'base', suite, keyId, keyVersion });
+  const schedule = keySchedule(suite.hpke, kemSecret, info);
+  try {
+    return exportSecret(suite.hpke, schedule, NO_EXPORTER_CONTEXT, EXPORT_LENGTH);
+  } finally {
+    schedule.wipe();
+  }
+}
+
+/**
+ * A fresh shared secret and its encapsulation to a key version.
+ * @throws TwofoldError invalid_value
+ */
+export async function encapsulateKey(
+  engine: Engine,
+  request: KeyReference & { readonly suite: KemSuite; readonly publicKey: Uint8Array },
+): Promise<Encapsulation> {
+  const { suite, publicKey } = request;
+  const { sharedSecret, encapsulation } = await suite.kem.encapsulate(engine, publicKey);
+  try {
+    return { sharedSecret: exportFor(suite, request, sharedSecret), encapsulation };
+  } finally {
+    wipe(sharedSecret);
+  }
+}
+
+/**
+ * The 32-byte secret of an encapsulation, owned by the caller. ML-KEM rejects implicitly: a changed
+ * encapsulation mostly gives another secret, not an error.
+ * @throws TwofoldError decryption_failed for a wrong length or point
+ */
+export async function decapsulateKey(request: DecapsulateRequest): Promise<SecretBytes> {
+  const { suite, publicKey, halves, encapsulation } = request;
+  const sharedSecret = await suite.kem.decapsulate(encapsulation, publicKey, halves);
+  try {
+    return exportFor(suite, request, sharedSecret);
+  } finally {
+    wipe(sharedSecret);
+  }
 }

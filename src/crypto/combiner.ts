@@ -1,0 +1,32 @@
+/**
+ * The combiner of X-Wing, the CFRG concrete hybrids and the LAMPS composite ML-KEMs:
+ *
+ *     ss = SHA3-256( ss_PQ ‖ ss_T ‖ ct_T ‖ ek_T ‖ label )        32 bytes
+ *
+ * It leaves out ML-KEM's ciphertext and key because ML-KEM binds its secret to them (C2PRI), so it
+ * must not serve another post-quantum KEM. Also SP 800-227 section 4.6 (one-step key derivation).
+ */
+import { createHash } from 'node:crypto';
+
+import { SecretBytes } from './secret.ts';
+
+export interface CombinerInput {
+  readonly pqSecret: SecretBytes;
+  readonly classicalSecret: SecretBytes;
+  /** ct_T: the ephemeral public key. */
+  readonly classicalCiphertext: Uint8Array;
+  /** ek_T: the recipient's classical public key. */
+  readonly classicalPublicKey: Uint8Array;
+  readonly label: Uint8Array;
+}
+
+/** The secrets stay the caller's to wipe; the result is the caller's too. */
+export function combineSecrets(input: CombinerInput): SecretBytes {
+  const hash = createHash('sha3-256')
+    .update(input.pqSecret.reveal())
+    .update(input.classicalSecret.reveal())
+    .update(input.classicalCiphertext)
+    .update(input.classicalPublicKey)
+    .update(input.label);
+  return SecretBytes.own(hash.digest());
+}

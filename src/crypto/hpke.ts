@@ -1,0 +1,132 @@
+/**
+ * HPKE (RFC 9180) with the one-stage key schedule of draft-ietf-hpke-pq section 4, single shot and
+ * without AAD, in modes base (0) and psk (1). The KEM's shared secret comes from `kem.ts`.
+ *
+ *     LabeledDerive(ikm, label, context, L) =
+ *         XOF(ikm ‖ "HPKE-v1" ‖ suite_id ‖ lp(label) ‖ u16 L ‖ context, L)
+ *     secret = LabeledDerive(lp(psk) ‖ lp(shared_secret), "secret",
+ *                            mode ‖ lp(psk_id) ‖ lp(info), Nk + Nn + Nh)
+ *     key ‖ base_nonce ‖ exporter_secret = secret
+ *
+ * suite_id = "HPKE" ‖ kem_id ‖ kdf_id ‖ aead_id; lp is a u16 length prefix.
+ */
+import { createHash } from 'node:crypto';
+
+import { concatBytes, lengthPrefixed, uint16, utf8 } from './bytes.ts';
+import { SecretBytes, wipe } from './secret.ts';
+import type { HpkeSuite, OneStageKdf } from './suite.ts';
+
+const VERSION_LABEL = utf8('HPKE-v1');
+const MODE_BASE = 0;
+const MODE_PSK = 1;
+const NOTHING = new Uint8Array(0);
+
+/** KDF 0x0011 of draft-ietf-hpke-pq. */
+export const shake256: OneStageKdf = {
+  id: 0x0011,
+  hashLength: 64,
+  xof(parts, length) {
+    const hash = createHash('shake256', { outputLength: length });
+    for (const part of parts) hash.update(part);
+    return hash.digest();
+  },
+};
+
+/** A pre-shared key and its public name; both are bound. */
+export interface PreSharedKey {
+  /** At least 32 bytes (RFC 9180 section 9.5); stays the caller's to wipe. */
+  readonly secret: SecretBytes;
+  readonly id: Uint8Array;
+}
+
+/** The result of the key schedule; whoever made it calls `wipe`. */
+export interface HpkeContext {
+  readonly key: SecretBytes;
+  readonly baseNonce: Uint8Array;
+  readonly exporterSecret: SecretBytes;
+  wipe(): void;
+}
+
+function labeledDerive(
+  suite: HpkeSuite,
+  keyMaterial: readonly Uint8Array[],
+  label: string,
+  context: Uint8Array,
+  length: number,
+): Uint8Array {
+  const suiteId = [utf8('HPKE'), ...[suite.kem, suite.kdf, suite.aead].map(uint16)];
+  return suite.schedule.xof(
+    [
+      ...keyMaterial,
+      VERSION_LABEL,
+      ...suiteId,
+      lengthPrefixed(utf8(label)),
+      uint16(length),
+      context,
+    ],
+    length,
+  );
+}
+
+/** `shared_secret` stays the caller's to wipe. */
+export function keySchedule(
+  suite: HpkeSuite,
+  sharedSecret: SecretBytes,
+  info: Uint8Array,
+  psk?: PreSharedKey,
+): HpkeContext {
+  const pskBytes = psk?.secret.reveal() ?? NOTHING;
+  const { keyLength, nonceLength } = suite.cipher;
+  const nonceEnd = keyLength + nonceLength;
+  const secret = labeledDerive(
+    suite,
+    // The prefixes of `lengthPrefixed`, but without a copy of the secrets.
+    [uint16(pskBytes.length), pskBytes, uint16(sharedSecret.length), sharedSecret.reveal()],
+    'secret',
+    concatBytes(
+      Uint8Array.of(psk === undefined ? MODE_BASE : MODE_PSK),
+      lengthPrefixed(psk?.id ?? NOTHING),
+      lengthPrefixed(info),
+    ),
+    nonceEnd + suite.schedule.hashLength,
+  );
+  const key = SecretBytes.own(secret.subarray(0, keyLength));
+  const exporterSecret = SecretBytes.own(secret.subarray(nonceEnd));
+  return {
+    key,
+    baseNonce: secret.subarray(keyLength, nonceEnd),
+    exporterSecret,
+    wipe: () => {
+      wipe(key, exporterSecret, secret);
+    },
+  };
+}
+
+/** The first and only message of a context: sequence number 0, so the nonce is the base nonce. */
+export function sealOnce(
+  suite: HpkeSuite,
+  context: HpkeContext,
+  plaintext: SecretBytes,
+): Uint8Array {
+  return suite.cipher.seal(context.key, context.baseNonce, NOTHING, plaintext);
+}
+
+/** @throws TwofoldError decryption_failed */
+export function openOnce(
+  suite: HpkeSuite,
+  context: HpkeContext,
+  ciphertext: Uint8Array,
+): SecretBytes {
+  return suite.cipher.open(context.key, context.baseNonce, NOTHING, ciphertext);
+}
+
+/** Context.Export (RFC 9180 section 5.3); the caller owns the result. */
+export function exportSecret(
+  suite: HpkeSuite,
+  context: HpkeContext,
+  exporterContext: Uint8Array,
+  length: number,
+): SecretBytes {
+  const material = [context.exporterSecret.reveal()];
+  return SecretBytes.own(labeledDerive(suite, material, 'sec', exporterContext, length));
+}

@@ -1,0 +1,39 @@
+/** Input checks that FIPS 203 asks of whoever calls ML-KEM; the same for both engines. */
+import { TwofoldError } from '../errors.ts';
+import { ML_KEM_LENGTHS } from './engine.ts';
+import type { MlKemParameterSet } from './engine.ts';
+
+const Q = 3329;
+const RHO_LENGTH = 32;
+
+/** ByteEncode12(ByteDecode12(t)) = t, that is: no 12-bit coefficient is q or more. */
+function coefficientsReduced(encoded: Uint8Array): boolean {
+  let reduced = true;
+  for (let i = 0; i + 2 < encoded.length; i += 3) {
+    const [a = 0, b = 0, c = 0] = encoded.subarray(i, i + 3);
+    if ((a | ((b & 0x0f) << 8)) >= Q || ((b >>> 4) | (c << 4)) >= Q) reduced = false;
+  }
+  return reduced;
+}
+
+/**
+ * Section 7.2, type and modulus check of an encapsulation key.
+ * @throws TwofoldError invalid_value
+ */
+export function checkEncapsulationKey(set: MlKemParameterSet, publicKey: Uint8Array): void {
+  const valid =
+    publicKey.length === ML_KEM_LENGTHS[set].publicKey &&
+    coefficientsReduced(publicKey.subarray(0, -RHO_LENGTH));
+  if (!valid) throw new TwofoldError('invalid_value', `The public key is not one of ${set}.`);
+}
+
+/**
+ * Section 7.3, type check of a ciphertext. (The hash check of the section is about expanded private
+ * keys; ours are seeds.)
+ * @throws TwofoldError decryption_failed
+ */
+export function checkCiphertext(set: MlKemParameterSet, ciphertext: Uint8Array): void {
+  if (ciphertext.length !== ML_KEM_LENGTHS[set].ciphertext) {
+    throw new TwofoldError('decryption_failed');
+  }
+}
