@@ -1,0 +1,172 @@
+/**
+ * What a failed database call means for the caller: was it applied?
+ *
+ * The table is that of the design's section 11. Most lost connections carry no `code`, and Prisma
+ * wraps some errors and passes others through, so messages are classified too.
+ */
+import { TwofoldError } from '../errors.ts';
+
+/**
+ * - `not_applied`: certainly without effect; the same call may be repeated.
+ * - `unknown`: it may have been applied; only a re-read by identity on the primary tells.
+ * - `rejected`: the database answered and refused; repeating it unchanged is pointless.
+ */
+export type Outcome = 'not_applied' | 'unknown' | 'rejected';
+
+/**
+ * How far the attempt had come: no connection yet; inside a transaction whose COMMIT had not been
+ * sent; or the committing statement (COMMIT, or a statement of its own) was on its way.
+ */
+export type Phase = 'connect' | 'open' | 'commit';
+
+/** The client-side deadline of a statement passed and its socket was destroyed. */
+export class StatementDeadline extends Error {
+  override readonly name = 'StatementDeadline';
+
+  constructor(milliseconds: number) {
+    super(`statement deadline of ${milliseconds} ms passed`);
+  }
+}
+
+/** The server reported success although no standby has the row (a cancelled synchronous wait). */
+export class SynchronousWaitCancelled extends Error {
+  override readonly name = 'SynchronousWaitCancelled';
+}
+
+/** Several outcomes were unknown: commits are held back but for one probe at a time. */
+export class CircuitOpen extends Error {
+  override readonly name = 'CircuitOpen';
+}
+
+/**
+ * The call may or may not have been applied. The caller re-reads by identity (idempotency key,
+ * (lane, n), version) and answers only what is then known; it never repeats the call blindly.
+ */
+export class StoreOutcomeUnknown extends TwofoldError {
+  constructor(cause: unknown) {
+    super('database_unavailable', undefined, { cause });
+  }
+}
+
+/** SQLSTATEs after which the transaction has certainly been rolled back and a repeat may succeed. */
+const NOT_APPLIED = new Set(['25006', '57P03', '53300', '40001', '40P01', '55P03', '57014']);
+
+/** The server ended the session: before COMMIT that is a rollback, after it nobody knows. */
+const SESSION_ENDED = /^(?:08...|57P01|57P02|57P05|25P03|40003)$/u;
+
+const DISCONNECTED = [
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'Connection terminated',
+  'connection is closed',
+  'Client has encountered a connection error',
+  'Client was closed',
+  'socket hang up',
+  'Query read timeout',
+  'Server has closed the connection',
+  'ConnectionClosed',
+];
+
+const NOT_CONNECTED = [
+  'ECONNREFUSED',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'timeout exceeded when trying to connect',
+  'Connection terminated due to connection timeout',
+  'timeout expired',
+  'Cannot use a pool after calling end',
+  'DatabaseNotReachable',
+];
+
+/** Prisma's own codes for a lost, unreachable or exhausted database. */
+const PRISMA_CONNECTION = new Set(['P1001', 'P1002', 'P1008', 'P1017', 'P2024', 'P2028', 'P2039']);
+
+const field = (value: unknown, name: string): unknown =>
+  typeof value === 'object' && value !== null ? (Reflect.get(value, name) as unknown) : undefined;
+
+/** The error and what it wraps, outermost first; Prisma keeps the driver's error in `meta`. */
+const chain = (error: unknown): unknown[] => {
+  const found: unknown[] = [];
+  const queue: unknown[] = [error];
+  while (queue.length > 0 && found.length < 8) {
+    const next = queue.shift();
+    if (next === undefined || next === null || found.includes(next)) continue;
+    found.push(next);
+    queue.push(field(next, 'cause'), field(field(next, 'meta'), 'driverAdapterError'));
+  }
+  return found;
+};
+
+/** The SQLSTATE of a database error, through Prisma's wrapping; `undefined` when there is none. */
+export const sqlState = (error: unknown): string | undefined => {
+  for (const link of chain(error)) {
+    for (const name of ['code', 'originalCode']) {
+      const code = field(link, name);
+      // A Prisma code (P2002) is as long as a SQLSTATE, but no SQLSTATE class begins with P and a digit but P0.
+      if (typeof code === 'string' && /^(?!P[12])[0-9A-Z]{5}$/u.test(code)) return code;
+    }
+  }
+  return undefined;
+};
+
+const mentions = (error: unknown, texts: readonly string[]): boolean =>
+  chain(error).some((link) => {
+    const parts = ['message', 'code', 'kind', 'name'].map((name) => field(link, name));
+    return parts.some(
+      (part) => typeof part === 'string' && texts.some((text) => part.includes(text)),
+    );
+  });
+
+const isOneOf = (error: unknown, ...types: readonly (new (...args: never[]) => Error)[]): boolean =>
+  chain(error).some((link) => types.some((type) => link instanceof type));
+
+const isPrismaConnection = (error: unknown): boolean =>
+  chain(error).some((link) => {
+    const code = field(link, 'code');
+    return typeof code === 'string' && PRISMA_CONNECTION.has(code);
+  });
+
+/**
+ * What `error` says about the call, given how far it had come.
+ *
+ * Anything that is neither a database error nor a lost connection is `rejected`: it is the caller's.
+ */
+export const classify = (error: unknown, phase: Phase = 'commit'): Outcome => {
+  if (isOneOf(error, SynchronousWaitCancelled)) return 'unknown';
+  if (isOneOf(error, CircuitOpen)) return 'not_applied';
+  const afterSending: Outcome = phase === 'commit' ? 'unknown' : 'not_applied';
+  if (isOneOf(error, StatementDeadline)) return afterSending;
+  const state = sqlState(error);
+  if (state !== undefined) {
+    if (NOT_APPLIED.has(state)) return 'not_applied';
+    if (SESSION_ENDED.test(state)) return afterSending;
+    return phase === 'connect' ? 'not_applied' : 'rejected';
+  }
+  if (phase === 'connect' || mentions(error, NOT_CONNECTED)) return 'not_applied';
+  if (mentions(error, DISCONNECTED) || isPrismaConnection(error)) return afterSending;
+  return 'rejected';
+};
+
+/** Whether the database ran out of disk (53100). */
+export const isDiskFull = (error: unknown): boolean => sqlState(error) === '53100';
+
+/**
+ * The error that callers of the store see: `storage_full`, `database_unavailable`,
+ * `StoreOutcomeUnknown`, or the original one when the database refused the content (its SQLSTATE
+ * and constraint are for the repository to read).
+ */
+export const storeError = (error: unknown, outcome: Outcome): unknown => {
+  if (TwofoldError.is(error)) return error;
+  if (isDiskFull(error)) return new TwofoldError('storage_full', undefined, { cause: error });
+  switch (outcome) {
+    case 'unknown':
+      return new StoreOutcomeUnknown(error);
+    case 'not_applied':
+      return new TwofoldError('database_unavailable', undefined, { cause: error, retryAfter: 1 });
+    case 'rejected':
+      return error;
+  }
+};
