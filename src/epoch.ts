@@ -24,6 +24,8 @@ export interface EpochStanding {
   /** Id or name under which the request named its key; null when it used none. */
   readonly keyId: string | null;
   readonly keyName: string | null;
+  /** A second key of the same namespace, by name or id (the target of a rewrap). */
+  readonly alsoKey?: string | null;
 }
 
 type Listener = (change: SecurityChange) => void;
@@ -73,10 +75,7 @@ export class SecurityEpoch {
 
 function concerns(change: SecurityChange, standing: EpochStanding): boolean {
   if (change.scope === 'access') return true;
-  if (standing.keyId !== null && standing.keyId === change.keyId) return true;
-  return (
-    standing.keyName !== null &&
-    standing.namespace === change.namespace &&
-    standing.keyName === change.keyName
-  );
+  if (standing.namespace !== change.namespace) return false;
+  const stoodOn = [standing.keyId, standing.keyName, standing.alsoKey ?? null];
+  return stoodOn.some((ref) => ref !== null && (ref === change.keyId || ref === change.keyName));
 }

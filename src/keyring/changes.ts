@@ -1,0 +1,189 @@
+/**
+ * How a change takes effect: effect, audit entry, security change and idempotency record in one
+ * transaction, under the epoch barrier (promises P3 and P5). The plan is made before, so that no
+ * HSM call runs while the barrier is held.
+ */
+import { createHash } from 'node:crypto';
+
+import type { Grant, Operation } from '../access/grant.ts';
+import { StaleAnswer } from '../audit/ports.ts';
+import type { AuditDraft, AuditLog, CommitOutcome, PreparedEntry } from '../audit/ports.ts';
+import type { EpochStanding, SecurityEpoch } from '../epoch.ts';
+import { TwofoldError } from '../errors.ts';
+import { OutcomeUnknown } from '../outcome.ts';
+import type { ChangeDone, ChangeRun, PreparedChange } from './operations.ts';
+import type { IdempotencyRecord, KeyStore, KeyWrite } from './ports.ts';
+
+/** How often a change is committed again after unrelated changes overtook it. */
+const OVERTAKEN_LIMIT = 20;
+
+/** A change that is ready: what it writes, and how to undo what it made outside the database. */
+export interface Plan {
+  readonly change: PreparedChange;
+  readonly writes: readonly KeyWrite[];
+  readonly discard: () => Promise<void>;
+}
+
+export interface ChangeParts {
+  readonly store: KeyStore;
+  readonly audit: AuditLog;
+  readonly epoch: SecurityEpoch;
+  /** Reads the changes that other instances committed into `epoch`. */
+  readonly refreshEpoch: () => Promise<void>;
+}
+
+const NO_DISCARD = () => Promise.resolve();
+
+/** A plan that writes rows and makes nothing else. */
+export function plainPlan(change: PreparedChange, writes: readonly KeyWrite[]): Plan {
+  return { change, writes, discard: NO_DISCARD };
+}
+
+function principalHash(grant: Grant<Operation>): Uint8Array {
+  const { issuer, subject } = grant.principal;
+  return createHash('sha256')
+    .update(JSON.stringify([issuer, subject]))
+    .digest();
+}
+
+function draftOf(grant: Grant<Operation>, run: ChangeRun, change: PreparedChange): AuditDraft {
+  const { issuer, subject, method, session } = grant.principal;
+  return {
+    requestId: run.requestId,
+    actor: { issuer, subject, method, session },
+    operation: grant.operation,
+    namespace: grant.namespace,
+    keyRef: grant.key ?? change.used.key,
+    keyId: change.used.keyId,
+    keyVersion: change.used.keyVersion,
+    suite: change.used.suiteNumber,
+    outcome: 'ok',
+    decision: { revision: grant.decision.revision, policies: grant.decision.policies },
+    source: run.source,
+    contextKeys: [],
+    contextValues: null,
+    items: [],
+    detail: change.detail,
+  };
+}
+
+/** Whether nothing was written for certain; an outcome that may still become durable is none. */
+function certainlyNotWritten(error: unknown): boolean {
+  if (error instanceof OutcomeUnknown) return false;
+  return (
+    error instanceof StaleAnswer || (TwofoldError.is(error) && error.code !== 'audit_unavailable')
+  );
+}
+
+export class Changes {
+  readonly #parts: ChangeParts;
+
+  constructor(parts: ChangeParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Answers a repeated request from its record; else plans, and commits unless it is a dry run.
+   * @throws StaleAnswer when another change touched the key meanwhile (run again from authorization)
+   */
+  async run(
+    grant: Grant<Operation>,
+    run: ChangeRun,
+    plan: () => Promise<Plan>,
+  ): Promise<ChangeDone> {
+    const replayed = await this.#replay(grant, run);
+    if (replayed !== null) return replayed;
+    const began = this.#parts.epoch.current;
+    const planned = await plan();
+    const { change } = planned;
+    if (run.dryRun) {
+      await planned.discard();
+      return { change, ...run.render(change), auditId: null, replayed: false };
+    }
+    try {
+      return await this.#commit(grant, run, planned, began);
+    } catch (error) {
+      if (certainlyNotWritten(error)) await planned.discard();
+      throw error;
+    }
+  }
+
+  async #replay(grant: Grant<Operation>, run: ChangeRun): Promise<ChangeDone | null> {
+    if (run.idempotency === null || run.dryRun) return null;
+    const { key, requestHash } = run.idempotency;
+    const found = await this.#parts.store.findIdempotent(
+      grant.namespace,
+      principalHash(grant),
+      key,
+    );
+    if (found === null) return null;
+    if (!Buffer.from(requestHash).equals(found.requestHash)) {
+      throw new TwofoldError('idempotency_mismatch');
+    }
+    const { status, body, auditId } = found;
+    return { change: null, status, body, auditId, replayed: true };
+  }
+
+  async #commit(
+    grant: Grant<Operation>,
+    run: ChangeRun,
+    plan: Plan,
+    began: number,
+  ): Promise<ChangeDone> {
+    const { epoch, refreshEpoch } = this.#parts;
+    const { key, keyId } = plan.change.used;
+    const standing: EpochStanding = {
+      epoch: began,
+      namespace: grant.namespace,
+      keyId,
+      keyName: key,
+    };
+    for (let overtaken = 0; overtaken < OVERTAKEN_LIMIT; overtaken++) {
+      if (epoch.touches(standing)) throw new StaleAnswer();
+      try {
+        return await this.#attempt(grant, run, plan);
+      } catch (error) {
+        if (!(error instanceof StaleAnswer)) throw error;
+        await refreshEpoch();
+      }
+    }
+    throw new TwofoldError('conflict', 'Other changes kept overtaking this one.');
+  }
+
+  async #attempt(grant: Grant<Operation>, run: ChangeRun, plan: Plan): Promise<ChangeDone> {
+    const { audit, epoch, store } = this.#parts;
+    const { change } = plan;
+    const { status, body } = run.render(change);
+    const scope = {
+      scope: 'key',
+      namespace: grant.namespace,
+      keyId: change.used.keyId,
+      keyName: change.used.key,
+    } as const;
+    const commit = (entry: PreparedEntry): Promise<CommitOutcome> => {
+      const auditId = `${String(entry.lane)}-${String(entry.n)}`;
+      const idempotency = this.#record(grant, run, { status, body, auditId });
+      const { writes } = plan;
+      return store.commit({ epoch: epoch.current, writes, entry, scope, idempotency });
+    };
+    const { auditId } = await audit.change(draftOf(grant, run, change), commit);
+    await this.#parts.refreshEpoch();
+    return { change, status, body, auditId, replayed: false };
+  }
+
+  #record(
+    grant: Grant<Operation>,
+    run: ChangeRun,
+    answer: { readonly status: number; readonly body: string; readonly auditId: string },
+  ): IdempotencyRecord | null {
+    if (run.idempotency === null) return null;
+    const { key, requestHash } = run.idempotency;
+    return {
+      namespace: grant.namespace,
+      principal: principalHash(grant),
+      key,
+      requestHash,
+      ...answer,
+    };
+  }
+}

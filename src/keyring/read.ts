@@ -1,0 +1,38 @@
+/** Reading keys: one, or a page of them. Never answers material. */
+import type { Grant } from '../access/grant.ts';
+import { findSuite } from '../crypto/suites.ts';
+import type { KeyCatalog } from './catalog.ts';
+import type { KeyRead, KeyView } from './operations.ts';
+import type { KeyStore } from './ports.ts';
+
+export class KeyReading implements KeyRead {
+  readonly #store: KeyStore;
+  readonly #catalog: KeyCatalog;
+
+  constructor(store: KeyStore, catalog: KeyCatalog) {
+    this.#store = store;
+    this.#catalog = catalog;
+  }
+
+  get(grant: Grant<'keys.read'>): Promise<KeyView> {
+    return this.#catalog.get(grant.namespace, grant.key ?? '');
+  }
+
+  async list(
+    grant: Grant<'keys.list'>,
+    query: Parameters<KeyRead['list']>[1],
+  ): ReturnType<KeyRead['list']> {
+    const stored = await this.#store.list({
+      ...query,
+      namespace: grant.namespace,
+      // One more than asked tells whether another page exists.
+      pageSize: query.pageSize + 1,
+      suite: query.suite === null ? null : findSuite(query.suite).number,
+      purpose: null,
+    });
+    const page = stored.slice(0, query.pageSize);
+    const items = await Promise.all(page.map((row) => this.#catalog.view(row)));
+    const more = stored.length > query.pageSize;
+    return { items, nextName: more ? (items.at(-1)?.key.name ?? null) : null };
+  }
+}

@@ -1,0 +1,153 @@
+/**
+ * Row MACs: what a decision reads was written by a holder of `root-mac` (design: someone with the
+ * database cannot swap halves, replace a public key, or turn `suspended` back).
+ *
+ * Input of the HMAC: format version u8 (1) ‖ CBOR array, deterministic, starting with the label and
+ * the table. It holds every column of the row, `null` where a state has none; byte columns larger
+ * than a hash go in by their SHA-256. A new column means a new format version, never a silent gap.
+ *
+ *     key     = [label, "key", id, namespace, name, purpose, labels{}, rotation, deletionProtection,
+ *                primary, minUsableVersion, latestVersion, suspension, destroyedAt, createdAt, revision]
+ *     version = [label, "version", keyId, version, suite, createdAt, revision, state, activateAt,
+ *                activatedAt, deactivateAt, deactivatedAt, compromisedAt, destroyAt, destroyedAt,
+ *                reason, suspension, classical, pq, psk]
+ *
+ * Times are integer milliseconds since the epoch; a suspension is [at, reason].
+ */
+import { createHash } from 'node:crypto';
+
+import { concatBytes, equalBytes } from '../crypto/bytes.ts';
+import { encodeCbor } from '../crypto/cbor.ts';
+import type { CborValue } from '../crypto/cbor.ts';
+import { TwofoldError } from '../errors.ts';
+import type { HsmMaterial } from '../hsm/port.ts';
+import { NAME } from '../name.ts';
+import type { Key, KeyVersion, Material, SealedHalf, Suspension } from './model.ts';
+import type { Attested, StoredKey } from './ports.ts';
+
+const FORMAT = 1;
+
+const time = (date: Date | null): number | null => date?.getTime() ?? null;
+const hash = (bytes: Uint8Array): Uint8Array => createHash('sha256').update(bytes).digest();
+const suspended = (value: Suspension | null): CborValue =>
+  value === null ? null : [value.at.getTime(), value.reason];
+
+function canonical(columns: readonly CborValue[]): Uint8Array {
+  return concatBytes(Uint8Array.of(FORMAT), encodeCbor([NAME.rowMac, ...columns]));
+}
+
+export function canonicalKey(key: Key): Uint8Array {
+  return canonical([
+    'key',
+    key.id,
+    key.namespace,
+    key.name,
+    key.purpose,
+    key.labels,
+    key.rotation,
+    key.deletionProtection,
+    key.primary,
+    key.minUsableVersion,
+    key.latestVersion,
+    suspended(key.suspension),
+    time(key.destroyedAt),
+    key.createdAt.getTime(),
+    key.revision,
+  ]);
+}
+
+function canonicalHsm(material: HsmMaterial): CborValue {
+  return material.custody === 'hsm-wrapped'
+    ? [material.custody, material.generation, hash(material.blob), hash(material.check)]
+    : [
+        material.custody,
+        material.tokenSerial,
+        material.installation,
+        material.objectId,
+        hash(material.check),
+      ];
+}
+
+const canonicalSealed = (half: SealedHalf): CborValue => [
+  half.custody,
+  half.generation,
+  hash(half.sealed),
+];
+
+function canonicalMaterial(material: Material | null): CborValue[] {
+  const { classical, pq, psk } = material ?? { classical: null, pq: null, psk: null };
+  return [
+    classical && [
+      classical.public === null ? null : hash(classical.public),
+      canonicalHsm(classical.hsm),
+    ],
+    pq && [hash(pq.public), canonicalSealed(pq.half)],
+    psk && canonicalSealed(psk),
+  ];
+}
+
+/** The fields that only some states have, in the order of the table above. */
+function stateColumns(version: KeyVersion): CborValue[] {
+  const fields = version as unknown as Readonly<Record<string, Date | null | undefined>>;
+  const has = (name: string): Date | null => fields[name] ?? null;
+  return [
+    time(has('activateAt')),
+    time(has('activatedAt')),
+    time(has('deactivateAt')),
+    time(has('deactivatedAt')),
+    time(has('compromisedAt')),
+    time(has('destroyAt')),
+    time(has('destroyedAt')),
+    'reason' in version ? version.reason : null,
+    suspended('suspension' in version ? version.suspension : null),
+  ];
+}
+
+export function canonicalVersion(version: KeyVersion): Uint8Array {
+  return canonical([
+    'version',
+    version.keyId,
+    version.version,
+    version.suite,
+    version.createdAt.getTime(),
+    version.revision,
+    version.state,
+    ...stateColumns(version),
+    ...canonicalMaterial('material' in version ? version.material : null),
+  ]);
+}
+
+/** HMAC-SHA-256 under `root-mac`, in the HSM. */
+export type RowMac = (data: Uint8Array) => Promise<Uint8Array>;
+
+export async function attestKey(mac: RowMac, value: Key): Promise<Attested<Key>> {
+  return { value, mac: await mac(canonicalKey(value)) };
+}
+
+export async function attestVersion(mac: RowMac, value: KeyVersion): Promise<Attested<KeyVersion>> {
+  return { value, mac: await mac(canonicalVersion(value)) };
+}
+
+/**
+ * Verifies a key with all its versions, and that they belong together.
+ * @throws TwofoldError integrity_failed
+ */
+export async function verifyStored(mac: RowMac, stored: StoredKey): Promise<void> {
+  const { key, versions } = stored;
+  const [ofKey, ...ofVersions] = await Promise.all([
+    mac(canonicalKey(key.value)),
+    ...versions.map((version) => mac(canonicalVersion(version.value))),
+  ]);
+  const whole =
+    equalBytes(ofKey, key.mac) &&
+    versions.length === key.value.latestVersion &&
+    versions.every(
+      ({ value, mac: stated }, index) =>
+        value.keyId === key.value.id &&
+        value.version === index + 1 &&
+        equalBytes(ofVersions[index] ?? new Uint8Array(0), stated),
+    );
+  if (!whole) {
+    throw new TwofoldError('integrity_failed', `Rows of key ${key.value.id} were altered.`);
+  }
+}

@@ -1,0 +1,110 @@
+/** Sign, verify, and the MAC operations. */
+import { equalBytes } from '../crypto/bytes.ts';
+import { SecretBytes, wipe } from '../crypto/secret.ts';
+import type { MacSuite, SignatureSuite, Suite } from '../crypto/suite.ts';
+import { TwofoldError } from '../errors.ts';
+import { handleId } from './material.ts';
+import type { KeyUse } from './operations.ts';
+import { requirePurpose, toProtect, toVerify } from './selection.ts';
+import type { Selected } from './selection.ts';
+import { hsmKeyOf } from './wrapping.ts';
+import type { UseParts } from './wrapping.ts';
+
+type SignOperations = Pick<KeyUse, 'sign' | 'verify' | 'mac' | 'verifyMac' | 'random'>;
+
+/** Most bytes that one call of `random` answers. */
+export const MAX_RANDOM_BYTES = 4_096;
+
+function requireSignature(suite: Suite): SignatureSuite {
+  if (suite.kind !== 'signature') throw new TwofoldError('wrong_purpose');
+  return suite;
+}
+
+function requireMac(suite: Suite): MacSuite {
+  if (suite.kind !== 'mac') throw new TwofoldError('wrong_purpose');
+  return suite;
+}
+
+/** As `kemPublicKey`: joined once per material. */
+const joined = new WeakMap<object, Uint8Array>();
+
+export function signaturePublicKey(suite: SignatureSuite, selected: Selected): Uint8Array {
+  const known = joined.get(selected.material);
+  if (known !== undefined) return known;
+  const { classical, pq } = selected.material;
+  if (pq === null || classical === null || classical.public === null) {
+    throw new TwofoldError('integrity_failed', 'The version lacks a public half.');
+  }
+  const publicKey = suite.signer.joinPublicKey({ pq: pq.public, classical: classical.public });
+  joined.set(selected.material, publicKey);
+  return publicKey;
+}
+
+export function signOperations({ catalog, halves, uses, hsm, engine }: UseParts): SignOperations {
+  const computeMac = async (selected: Selected, message: Uint8Array): Promise<SecretBytes> => {
+    requireMac(selected.suite);
+    return SecretBytes.own(await hsm.mac(hsmKeyOf(selected), message));
+  };
+
+  return {
+    async sign(grant, { signatureContext, keyVersion, ...input }) {
+      const view = await catalog.get(grant.namespace, grant.key ?? '');
+      requirePurpose(view, 'sign');
+      const selected = toProtect(view, keyVersion);
+      const { signer } = requireSignature(selected.suite);
+      const key = hsmKeyOf(selected);
+      await uses.count(handleId(selected.keyId, selected.version));
+      const signature = await halves.with(selected, ({ signing }) => {
+        if (signing === null) throw new TwofoldError('integrity_failed');
+        return signer.sign(input, signatureContext, {
+          pq: (message, context) => signing.sign(message, context),
+          classical: (digest) => hsm.sign(key, digest),
+        });
+      });
+      return { used: selected.used, signature };
+    },
+
+    async verify(grant, { signatureContext, signature, keyVersion, ...input }) {
+      const view = await catalog.get(grant.namespace, grant.key ?? '');
+      requirePurpose(view, 'sign');
+      const selected = toVerify(view, keyVersion);
+      const suite = requireSignature(selected.suite);
+      const publicKey = signaturePublicKey(suite, selected);
+      const valid = await suite.signer.verify(
+        engine,
+        publicKey,
+        input,
+        signatureContext,
+        signature,
+      );
+      return { used: selected.used, valid };
+    },
+
+    async mac(grant, { message, keyVersion }) {
+      const view = await catalog.get(grant.namespace, grant.key ?? '');
+      requirePurpose(view, 'mac');
+      const selected = toProtect(view, keyVersion);
+      await uses.count(handleId(selected.keyId, selected.version));
+      return { used: selected.used, mac: await computeMac(selected, message) };
+    },
+
+    async verifyMac(grant, { message, mac, keyVersion }) {
+      const view = await catalog.get(grant.namespace, grant.key ?? '');
+      requirePurpose(view, 'mac');
+      const selected = toVerify(view, keyVersion);
+      const expected = await computeMac(selected, message);
+      try {
+        return { used: selected.used, valid: equalBytes(expected.reveal(), mac) };
+      } finally {
+        wipe(expected);
+      }
+    },
+
+    async random(_grant, bytes) {
+      if (!Number.isInteger(bytes) || bytes < 1 || bytes > MAX_RANDOM_BYTES) {
+        throw new TwofoldError('invalid_value', `bytes is 1 to ${String(MAX_RANDOM_BYTES)}.`);
+      }
+      return SecretBytes.own(await hsm.random(bytes));
+    },
+  };
+}

@@ -1,0 +1,153 @@
+/**
+ * The bounded cache of unsealed software halves (promise P1: in the clear only from unsealing until
+ * the cache entry ends).
+ *
+ * An entry ends by age, by being the least recently used of too many, or at once when a change
+ * touches its key. An entry in use is released when its last user is done.
+ */
+import { wipe } from '../crypto/secret.ts';
+import type { SecretBytes } from '../crypto/secret.ts';
+import type { DecapsulationKey, Engine, SigningKey } from '../crypto/engine.ts';
+import type { Suite } from '../crypto/suite.ts';
+import type { SecurityEpoch } from '../epoch.ts';
+import { TwofoldError } from '../errors.ts';
+import { handleId } from './material.ts';
+import type { Material } from './model.ts';
+import type { Root } from './root.ts';
+
+const MAX_ENTRIES = 1_024;
+const MAX_AGE_MS = 10 * 60_000;
+const SWEEP_MS = 60_000;
+
+/** What operations get of a version's software halves. */
+export interface Unsealed {
+  readonly decapsulation: DecapsulationKey | null;
+  readonly signing: SigningKey | null;
+  readonly psk: SecretBytes | null;
+}
+
+interface Entry {
+  readonly keyId: string;
+  readonly unsealed: Promise<Unsealed>;
+  readonly until: number;
+  users: number;
+  ended: boolean;
+}
+
+export interface VersionMaterial {
+  readonly keyId: string;
+  readonly version: number;
+  readonly suite: Suite;
+  readonly material: Material;
+}
+
+export class UnsealedHalves {
+  readonly #root: Root;
+  readonly #engine: Engine;
+  readonly #entries = new Map<string, Entry>();
+  readonly #sweeper: NodeJS.Timeout;
+
+  constructor(root: Root, engine: Engine, epoch: SecurityEpoch) {
+    this.#root = root;
+    this.#engine = engine;
+    epoch.onChange((change) => this.#endWhere((entry) => entry.keyId === change.keyId));
+    this.#sweeper = setInterval(() => this.#sweep(), SWEEP_MS).unref();
+  }
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  /** Runs `use` on the halves; they stay valid until it settles, and not a moment is promised beyond. */
+  async with<T>(version: VersionMaterial, use: (unsealed: Unsealed) => Promise<T>): Promise<T> {
+    const entry = this.#entry(version);
+    entry.users += 1;
+    try {
+      return await use(await entry.unsealed);
+    } finally {
+      entry.users -= 1;
+      if (entry.ended && entry.users === 0) void release(entry);
+    }
+  }
+
+  close(): void {
+    clearInterval(this.#sweeper);
+    this.#endWhere(() => true);
+  }
+
+  #entry(version: VersionMaterial): Entry {
+    const id = handleId(version.keyId, version.version);
+    const known = this.#entries.get(id);
+    if (known !== undefined) this.#entries.delete(id);
+    if (known !== undefined && known.until > performance.now()) {
+      this.#entries.set(id, known);
+      return known;
+    }
+    if (known !== undefined) this.#end(known);
+    return this.#open(id, version);
+  }
+
+  #open(id: string, version: VersionMaterial): Entry {
+    const entry: Entry = {
+      keyId: version.keyId,
+      unsealed: this.#unseal(version),
+      until: performance.now() + MAX_AGE_MS,
+      users: 0,
+      ended: false,
+    };
+    this.#entries.set(id, entry);
+    entry.unsealed.catch(() => {
+      if (this.#entries.get(id) === entry) this.#entries.delete(id);
+    });
+    const [oldest] = this.#entries;
+    if (this.#entries.size > MAX_ENTRIES && oldest !== undefined) {
+      this.#entries.delete(oldest[0]);
+      this.#end(oldest[1]);
+    }
+    return entry;
+  }
+
+  async #unseal({ keyId, version, suite, material }: VersionMaterial): Promise<Unsealed> {
+    const binding = { keyId, version, suite: suite.number };
+    const { pq, psk } = material;
+    if (pq === null)
+      throw new TwofoldError('integrity_failed', 'The version has no software half.');
+    const seed = await this.#root.unseal(pq.half, { ...binding, part: 'pq' });
+    try {
+      return {
+        decapsulation: suite.kind === 'kem' ? this.#engine.mlKem.importSeed(suite.pq, seed) : null,
+        signing: suite.kind === 'signature' ? this.#engine.mlDsa.importSeed(suite.pq, seed) : null,
+        psk: psk === null ? null : await this.#root.unseal(psk, { ...binding, part: 'psk' }),
+      };
+    } finally {
+      wipe(seed);
+    }
+  }
+
+  #sweep(): void {
+    const now = performance.now();
+    this.#endWhere((entry) => entry.until <= now);
+  }
+
+  #endWhere(matches: (entry: Entry) => boolean): void {
+    for (const [id, entry] of this.#entries) {
+      if (!matches(entry)) continue;
+      this.#entries.delete(id);
+      this.#end(entry);
+    }
+  }
+
+  #end(entry: Entry): void {
+    entry.ended = true;
+    if (entry.users === 0) void release(entry);
+  }
+}
+
+/** Waits for an unsealing under way; one that failed left nothing to wipe. */
+async function release(entry: Entry): Promise<void> {
+  const [outcome] = await Promise.allSettled([entry.unsealed]);
+  if (outcome.status !== 'fulfilled') return;
+  outcome.value.decapsulation?.release();
+  outcome.value.signing?.release();
+  wipe(outcome.value.psk ?? undefined);
+}

@@ -1,0 +1,69 @@
+/**
+ * Use counts per key version, reserved in blocks so that a use costs no round trip.
+ *
+ * A block is durable before its first use, so a crash can only count uses that never happened.
+ * AES-GCM with random 96-bit IVs ends at 2^32 invocations of one key (SP 800-38D section 8.3).
+ */
+import { TwofoldError } from '../errors.ts';
+import type { KeyStore } from './ports.ts';
+
+/** SP 800-38D section 8.3. */
+export const GCM_LIMIT = 2 ** 32;
+const FIRST_BLOCK = 64;
+const LARGEST_BLOCK = 16_384;
+
+interface Block {
+  next: number;
+  end: number;
+  size: number;
+  /** The reservation under way, shared by everyone who waits for it. */
+  refill: Promise<void> | null;
+}
+
+export class UsageCounters {
+  readonly #store: Pick<KeyStore, 'reserveUses'>;
+  readonly #blocks = new Map<string, Block>();
+
+  constructor(store: Pick<KeyStore, 'reserveUses'>) {
+    this.#store = store;
+  }
+
+  /** Counts one AES-GCM encryption. @throws TwofoldError version_not_usable at 2^32 */
+  async countGcm(counter: string): Promise<void> {
+    if ((await this.count(counter)) >= GCM_LIMIT) {
+      throw new TwofoldError(
+        'version_not_usable',
+        'The version has reached 2^32 AES-GCM uses; rotate the key.',
+      );
+    }
+  }
+
+  /** Counts one use and returns its 0-based index. */
+  async count(counter: string): Promise<number> {
+    const block = this.#block(counter);
+    while (block.next >= block.end) await this.#refill(counter, block);
+    return block.next++;
+  }
+
+  #block(counter: string): Block {
+    const known = this.#blocks.get(counter);
+    if (known !== undefined) return known;
+    const block: Block = { next: 0, end: 0, size: FIRST_BLOCK, refill: null };
+    this.#blocks.set(counter, block);
+    return block;
+  }
+
+  async #refill(counter: string, block: Block): Promise<void> {
+    block.refill ??= this.#reserve(counter, block).finally(() => {
+      block.refill = null;
+    });
+    await block.refill;
+  }
+
+  async #reserve(counter: string, block: Block): Promise<void> {
+    const first = await this.#store.reserveUses(counter, block.size);
+    block.next = first;
+    block.end = first + block.size;
+    block.size = Math.min(block.size * 4, LARGEST_BLOCK);
+  }
+}

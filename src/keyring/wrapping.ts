@@ -1,0 +1,219 @@
+/** Wrap, unwrap, rewrap and the KEM operations. */
+import type { Grant } from '../access/grant.ts';
+import type { Engine } from '../crypto/engine.ts';
+import { parseEnvelope } from '../crypto/envelope.ts';
+import type { Envelope } from '../crypto/envelope.ts';
+import { wipe } from '../crypto/secret.ts';
+import type { SecretBytes } from '../crypto/secret.ts';
+import type { AeadKey, KemHalves, KemSuite, Suite } from '../crypto/suite.ts';
+import {
+  decapsulateKey,
+  encapsulateKey,
+  openEnvelope,
+  openSymmetric,
+  sealEnvelope,
+  sealSymmetric,
+} from '../crypto/wrap.ts';
+import { TwofoldError } from '../errors.ts';
+import type { Hsm, HsmKey } from '../hsm/port.ts';
+import type { KeyCatalog } from './catalog.ts';
+import { classicalKey, handleId } from './material.ts';
+import type { Binding, KeyUse, Origin } from './operations.ts';
+import { requirePurpose, toProcess, toProtect } from './selection.ts';
+import type { Selected } from './selection.ts';
+import type { Unsealed, UnsealedHalves } from './unsealed.ts';
+import type { UsageCounters } from './usage.ts';
+
+/** What the operations of `KeyUse` work with. */
+export interface UseParts {
+  readonly catalog: KeyCatalog;
+  readonly halves: UnsealedHalves;
+  readonly uses: UsageCounters;
+  readonly hsm: Hsm;
+  readonly engine: Engine;
+}
+
+type WrapOperations = Pick<KeyUse, 'wrap' | 'unwrap' | 'rewrap' | 'encapsulate' | 'decapsulate'>;
+
+export function hsmKeyOf(selected: Selected): HsmKey {
+  const { classical } = selected.material;
+  if (classical === null) throw new TwofoldError('integrity_failed', 'The version has no HSM key.');
+  return classicalKey(selected.suite, selected.keyId, selected.version, classical.hsm);
+}
+
+function requireKem(suite: Suite): KemSuite {
+  if (suite.kind !== 'kem') throw new TwofoldError('wrong_purpose', 'The suite is not a KEM.');
+  return suite;
+}
+
+/** Joined public keys by the version's material, so that the halves are checked and joined once. */
+const joined = new WeakMap<object, Uint8Array>();
+
+export function kemPublicKey(engine: Engine, suite: KemSuite, selected: Selected): Uint8Array {
+  const known = joined.get(selected.material);
+  if (known !== undefined) return known;
+  const { classical, pq } = selected.material;
+  if (pq === null || classical === null || classical.public === null) {
+    throw new TwofoldError('integrity_failed', 'The version lacks a public half.');
+  }
+  const publicKey = suite.kem.joinPublicKey(engine, { pq: pq.public, classical: classical.public });
+  joined.set(selected.material, publicKey);
+  return publicKey;
+}
+
+export function wrapOperations(parts: UseParts): WrapOperations {
+  const { catalog, halves, uses, hsm, engine } = parts;
+
+  const aeadKey = (selected: Selected): AeadKey => {
+    const key = hsmKeyOf(selected);
+    return {
+      encrypt: async (plaintext, aad) => {
+        await uses.countGcm(handleId(selected.keyId, selected.version));
+        const { iv, ciphertext } = await hsm.encrypt(key, plaintext, aad);
+        return { nonce: iv, ciphertext };
+      },
+      decrypt: (iv, ciphertext, aad) => hsm.decrypt(key, { iv, ciphertext }, aad),
+    };
+  };
+
+  const kemHalves = (selected: Selected, unsealed: Unsealed): KemHalves => ({
+    pq: (ciphertext) => {
+      if (unsealed.decapsulation === null) throw new TwofoldError('integrity_failed');
+      return unsealed.decapsulation.decapsulate(ciphertext);
+    },
+    classical: (peer) => hsm.ecdh(hsmKeyOf(selected), peer),
+  });
+
+  /** `origin` decides the mode: `anyone` stays HPKE base, `service` binds the version's own secret. */
+  const seal = async (
+    selected: Selected,
+    plaintext: SecretBytes,
+    context: Binding,
+    origin: Origin,
+  ): Promise<Uint8Array> => {
+    const { suite, keyId, version: keyVersion } = selected;
+    if (suite.kind === 'aead') {
+      return sealSymmetric({
+        suite,
+        keyId,
+        keyVersion,
+        key: aeadKey(selected),
+        context,
+        plaintext,
+      });
+    }
+    const kem = requireKem(suite);
+    const publicKey = kemPublicKey(engine, kem, selected);
+    const request = { suite: kem, keyId, keyVersion, publicKey, context, plaintext };
+    await uses.count(handleId(keyId, keyVersion));
+    if (origin === 'anyone') return sealEnvelope(engine, request);
+    return halves.with(selected, ({ psk }) => {
+      if (psk === null) throw new TwofoldError('integrity_failed');
+      return sealEnvelope(engine, { ...request, psk });
+    });
+  };
+
+  const open = async (
+    selected: Selected,
+    envelope: Envelope,
+    context: Binding,
+  ): Promise<{ plaintext: SecretBytes; origin: Origin }> => {
+    const { suite } = selected;
+    if (envelope.suite !== suite) throw new TwofoldError('decryption_failed');
+    if (envelope.mode === 'symmetric') {
+      const key = aeadKey(selected);
+      return { plaintext: await openSymmetric(envelope, { key, context }), origin: 'service' };
+    }
+    const publicKey = kemPublicKey(engine, requireKem(suite), selected);
+    const plaintext = await halves.with(selected, (unsealed) =>
+      openEnvelope(envelope, {
+        publicKey,
+        halves: kemHalves(selected, unsealed),
+        context,
+        ...(unsealed.psk === null ? {} : { psk: unsealed.psk }),
+      }),
+    );
+    return { plaintext, origin: envelope.mode === 'psk' ? 'service' : 'anyone' };
+  };
+
+  const openFor = async (
+    grant: Grant<'unwrap'> | Grant<'rewrap'>,
+    ciphertext: Uint8Array,
+    context: Binding,
+  ) => {
+    const envelope = parseEnvelope(ciphertext);
+    const view = await catalog.get(grant.namespace, grant.key ?? '');
+    requirePurpose(view, 'wrap');
+    if (envelope.keyId !== view.key.id) throw new TwofoldError('key_mismatch');
+    const selected = toProcess(view, envelope.keyVersion);
+    return { view, selected, ...(await open(selected, envelope, context)) };
+  };
+
+  return {
+    async wrap(grant, { plaintext, binding, keyVersion }) {
+      const view = await catalog.get(grant.namespace, grant.key ?? '');
+      requirePurpose(view, 'wrap');
+      const selected = toProtect(view, keyVersion);
+      const ciphertext = await seal(selected, plaintext, binding, 'service');
+      return { used: selected.used, ciphertext, refreshAfter: null };
+    },
+
+    async unwrap(grant, { ciphertext, binding }) {
+      const { selected, plaintext, origin } = await openFor(grant, ciphertext, binding);
+      return { used: selected.used, plaintext, origin };
+    },
+
+    async rewrap(grant, to, { ciphertext, binding }) {
+      const { view, selected, plaintext, origin } = await openFor(grant, ciphertext, binding);
+      try {
+        const targetView = to === null ? view : await catalog.get(to.namespace, to.key ?? '');
+        requirePurpose(targetView, 'wrap');
+        const target = toProtect(targetView, undefined);
+        if (target.keyId === selected.keyId && target.version === selected.version) {
+          return { used: target.used, ciphertext, changed: false };
+        }
+        if (origin === 'anyone' && target.suite.kind === 'aead') {
+          throw new TwofoldError('origin_would_rise');
+        }
+        const rewrapped = await seal(target, plaintext, binding, origin);
+        return { used: target.used, ciphertext: rewrapped, changed: true };
+      } finally {
+        wipe(plaintext);
+      }
+    },
+
+    async encapsulate(grant, { keyVersion }) {
+      const view = await catalog.get(grant.namespace, grant.key ?? '');
+      requirePurpose(view, 'kem');
+      const selected = toProtect(view, keyVersion);
+      const suite = requireKem(selected.suite);
+      await uses.count(handleId(selected.keyId, selected.version));
+      const result = await encapsulateKey(engine, {
+        suite,
+        keyId: selected.keyId,
+        keyVersion: selected.version,
+        publicKey: kemPublicKey(engine, suite, selected),
+      });
+      return { used: selected.used, ...result };
+    },
+
+    async decapsulate(grant, { encapsulation, keyVersion }) {
+      const view = await catalog.get(grant.namespace, grant.key ?? '');
+      requirePurpose(view, 'kem');
+      const selected = toProcess(view, keyVersion);
+      const suite = requireKem(selected.suite);
+      const publicKey = kemPublicKey(engine, suite, selected);
+      const sharedSecret = await halves.with(selected, (unsealed) =>
+        decapsulateKey({
+          suite,
+          keyId: selected.keyId,
+          keyVersion: selected.version,
+          publicKey,
+          halves: kemHalves(selected, unsealed),
+          encapsulation,
+        }),
+      );
+      return { used: selected.used, sharedSecret };
+    },
+  };
+}
