@@ -5,6 +5,7 @@
  * wraps some errors and passes others through, so messages are classified too.
  */
 import { TwofoldError } from '../errors.ts';
+import { OutcomeUnknown } from '../outcome.ts';
 
 /**
  * - `not_applied`: certainly without effect; the same call may be repeated.
@@ -42,11 +43,7 @@ export class CircuitOpen extends Error {
  * The call may or may not have been applied. The caller re-reads by identity (idempotency key,
  * (lane, n), version) and answers only what is then known; it never repeats the call blindly.
  */
-export class StoreOutcomeUnknown extends TwofoldError {
-  constructor(cause: unknown) {
-    super('database_unavailable', undefined, { cause });
-  }
-}
+export class StoreOutcomeUnknown extends OutcomeUnknown {}
 
 /** SQLSTATEs after which the transaction has certainly been rolled back and a repeat may succeed. */
 const NOT_APPLIED = new Set(['25006', '57P03', '53300', '40001', '40P01', '55P03', '57014']);

@@ -1,0 +1,112 @@
+/**
+ * The data folder: made private, and locked by one process for as long as it lives.
+ *
+ * The lock is flock(2) on an open file of ours. flock belongs to the open file, not to a process, so
+ * `flock -n 3` of util-linux takes it on a descriptor that it inherits, and it stays ours when that
+ * helper has ended. The kernel drops it with our last descriptor, kill -9 included, so there is no
+ * stale lock; it holds between containers that share the folder, too. No child of ours inherits the
+ * descriptor. Where the `flock` program is missing, an abstract unix socket named after the folder's
+ * device and inode stands in; that holds within one network namespace only.
+ */
+import { spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  closeSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
+import { createServer } from 'node:net';
+import type { Server } from 'node:net';
+import { join } from 'node:path';
+import { TwofoldError } from './errors.ts';
+
+/** A data folder that is ours until `release`. */
+export interface DataFolder {
+  /** Real, absolute path. */
+  readonly path: string;
+  release(): void;
+}
+
+const HELD = 75;
+
+const inUse = (path: string, holder: string): TwofoldError =>
+  new TwofoldError(
+    'conflict',
+    `The data folder ${path} is in use by another process${holder === '' ? '' : ` (pid ${holder})`}.`,
+  );
+
+const makePrivate = (dir: string): string => {
+  try {
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
+    const path = realpathSync(dir);
+    const { uid, mode } = statSync(path);
+    if (uid !== process.geteuid?.()) {
+      throw new TwofoldError('invalid_value', `The data folder ${path} belongs to another user.`);
+    }
+    if ((mode & 0o077) !== 0) chmodSync(path, 0o700);
+    return path;
+  } catch (error) {
+    if (TwofoldError.is(error)) throw error;
+    const full = (error as NodeJS.ErrnoException).code === 'ENOSPC';
+    throw new TwofoldError(
+      full ? 'storage_full' : 'invalid_value',
+      `The data folder ${dir} cannot be made or read.`,
+      { cause: error },
+    );
+  }
+};
+
+const socketLock = (path: string): Promise<Server> => {
+  const { dev, ino } = statSync(path);
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once('error', () => reject(inUse(path, '')));
+    server.listen(`\0twofold-data-${dev}-${ino}`, () => resolve(server.unref()));
+  });
+};
+
+/**
+ * Makes `dir` if need be (mode 0700), tightens its mode, and takes its lock.
+ *
+ * @throws TwofoldError `conflict` when another process has the lock, `invalid_value` when the folder
+ *   cannot be used, `storage_full` when it cannot be made for want of room.
+ */
+export const lockDataFolder = async (dir: string): Promise<DataFolder> => {
+  const path = makePrivate(dir);
+  const file = join(path, 'lock');
+  const descriptor = openSync(file, 'a+', 0o600);
+  const taken = spawnSync('flock', ['-n', '-E', String(HELD), '3'], {
+    stdio: ['ignore', 'ignore', 'ignore', descriptor],
+  });
+  if (taken.status !== 0 && taken.error === undefined) {
+    const holder = readFileSync(file, 'utf8').trim();
+    closeSync(descriptor);
+    throw taken.status === HELD
+      ? inUse(path, holder)
+      : new TwofoldError('invalid_value', `The data folder ${path} cannot be locked.`);
+  }
+  let server: Server | undefined;
+  try {
+    server = taken.error === undefined ? undefined : await socketLock(path);
+    ftruncateSync(descriptor);
+    writeSync(descriptor, `${process.pid}\n`);
+  } catch (error) {
+    closeSync(descriptor);
+    throw error;
+  }
+  let held = true;
+  return {
+    path,
+    release: () => {
+      if (!held) return;
+      held = false;
+      server?.close();
+      closeSync(descriptor);
+    },
+  };
+};
