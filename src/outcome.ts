@@ -1,17 +1,21 @@
 /**
  * How a write to the database can fail when that is neither "not applied" nor an answer.
  *
- * `store/` throws these, `audit/` catches them. What was certainly not applied is a `TwofoldError`
- * (`database_unavailable` and its like) and never one of these.
+ * `store/` throws these, `audit/` catches them. Any other `TwofoldError` of the store
+ * (`database_unavailable`, `conflict`, …) says that nothing was written.
  */
+import { TwofoldError } from './errors.ts';
 
 /**
  * The statement was sent and nobody knows whether it took effect: the connection broke, the
  * client-side deadline passed, or the server gave up waiting for its standbys. It may still take
- * effect later. Resolved only by identity ((lane, n), version, idempotency key), never by a blind retry.
+ * effect later. Resolved only by identity ((lane, n), version, idempotency key), never by a blind
+ * retry. Where nobody resolves it, it is `database_unavailable` to the caller.
  */
-export class OutcomeUnknown extends Error {
-  override readonly name = 'OutcomeUnknown';
+export class OutcomeUnknown extends TwofoldError {
+  constructor(cause?: unknown) {
+    super('database_unavailable', undefined, { cause });
+  }
 }
 
 /**

@@ -152,7 +152,12 @@ export interface AuditStore {
    * `TwofoldError` (`database_unavailable`, `storage_full`) when it was certainly not applied.
    */
   append(batch: AppendBatch): Promise<CommitOutcome>;
-  /** Leaf at (lane, n) on the primary, or null. */
+  /**
+   * Leaf at (lane, n), or null; this is how an unknown outcome is settled. Only a commit is
+   * exclusive: the read stands in a transaction that writes a WAL record of its own
+   * (`pg_logical_emit_message(true, …)`) and commits, so that an old primary, where a row may be
+   * visible that no standby has, cannot answer.
+   */
   leafAt(lane: number, n: number): Promise<Uint8Array | null>;
   changesSince(epoch: number): Promise<readonly SecurityChange[]>;
   entry(lane: number, n: number): Promise<StoredEntry | null>;

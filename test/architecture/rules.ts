@@ -10,7 +10,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
   errors: [],
   name: [],
   epoch: [],
-  outcome: [],
+  outcome: ['errors'],
   crypto: ['errors', 'name'],
   contract: ['errors', 'name'],
   hsm: ['errors', 'name', 'crypto'],
