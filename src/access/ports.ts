@@ -1,5 +1,5 @@
 /** What the routes ask of access control. */
-import type { Grant, Operation, Principal } from './grant.ts';
+import type { Decision, Grant, Operation, Principal } from './grant.ts';
 
 /** What a request names before its body is read. */
 export interface Resource {
@@ -30,4 +30,11 @@ export interface Authorizer {
   refine<O extends Operation>(grant: Grant<O>, body: BodyFacts): Grant<O>;
   /** Whether, without throwing; for lists and `key_not_found` (only who may read learns of absence). */
   may(principal: Principal, operation: Operation, resource: Resource): boolean;
+  /** The decision itself, without a grant; what the audit entry of a refusal names. */
+  decide(
+    principal: Principal,
+    operation: Operation,
+    resource: Resource,
+    body?: BodyFacts,
+  ): Decision;
 }

@@ -1,0 +1,166 @@
+/**
+ * Authentication by bearer token: from an `Authorization` header to a `Principal`.
+ *
+ * A verified token is remembered until it expires, until its issuer's keys change, or until a change
+ * of access is made known by the security epoch, whichever is first. Refusals are not remembered.
+ */
+import { hash } from 'node:crypto';
+import { errors as joseErrors, jwtVerify } from 'jose';
+import type { SecurityEpoch } from '../epoch.ts';
+import { TwofoldError } from '../errors.ts';
+import { bearerToken, invalidToken, outlineToken } from './bearer.ts';
+import { BoundedCache } from './bounded-cache.ts';
+import { principalOf } from './claims.ts';
+import type { Principal } from './grant.ts';
+import { Issuer } from './issuers.ts';
+import type { IssuerOptions, IssuerSettings } from './issuers.ts';
+import type { KeySet } from './key-set.ts';
+import type { Authenticator } from './ports.ts';
+
+export interface AuthenticationOptions extends IssuerOptions {
+  readonly issuers: readonly IssuerSettings[];
+  readonly epoch: SecurityEpoch;
+  /** Seconds that our clock and an issuer's may differ; at most 60. */
+  readonly clockTolerance?: number | undefined;
+  /** Verified tokens remembered. */
+  readonly capacity?: number | undefined;
+  /** Signature checks under way at one time, over which tokens not seen before are turned away. */
+  readonly concurrency?: number | undefined;
+  readonly now?: (() => Date) | undefined;
+}
+
+const DEFAULTS = { clockTolerance: 10, capacity: 10_000, concurrency: 64 } as const;
+const MAX_CLOCK_TOLERANCE = 60;
+
+interface Verified {
+  readonly principal: Principal;
+  readonly issuer: Issuer;
+  readonly keys: KeySet;
+}
+
+export class TokenAuthenticator implements Authenticator {
+  readonly #issuers: ReadonlyMap<string, Issuer>;
+  readonly #clockTolerance: number;
+  readonly #concurrency: number;
+  readonly #now: () => Date;
+  readonly #verified: BoundedCache<string, Verified>;
+  #pending = new Map<string, Promise<Verified>>();
+  #checking = 0;
+
+  private constructor(issuers: ReadonlyMap<string, Issuer>, options: AuthenticationOptions) {
+    this.#issuers = issuers;
+    this.#clockTolerance = options.clockTolerance ?? DEFAULTS.clockTolerance;
+    this.#concurrency = options.concurrency ?? DEFAULTS.concurrency;
+    this.#now = options.now ?? (() => new Date());
+    this.#verified = new BoundedCache(options.capacity ?? DEFAULTS.capacity);
+    options.epoch.onChange(({ scope }) => {
+      if (scope === 'access') this.#forget();
+    });
+  }
+
+  /**
+   * Opens every issuer. There is no anonymous fallback: without an issuer no token is accepted, and
+   * nobody comes in.
+   *
+   * @throws Error for contradicting settings, two issuers of one name or an unreadable key file
+   */
+  static async open(options: AuthenticationOptions): Promise<TokenAuthenticator> {
+    const tolerance = options.clockTolerance ?? DEFAULTS.clockTolerance;
+    if (!(tolerance >= 0 && tolerance <= MAX_CLOCK_TOLERANCE)) {
+      throw new RangeError(`the clock tolerance is 0 to ${MAX_CLOCK_TOLERANCE} s`);
+    }
+    const issuers = new Map<string, Issuer>();
+    for (const settings of options.issuers) {
+      if (issuers.has(settings.issuer)) throw new TypeError('two issuers have the same name');
+      issuers.set(settings.issuer, await Issuer.open(settings, options));
+    }
+    return new TokenAuthenticator(issuers, options);
+  }
+
+  /** Tokens remembered at the moment. */
+  get cached(): number {
+    return this.#verified.size;
+  }
+
+  async authenticate(authorization: string | undefined): Promise<Principal> {
+    const token = bearerToken(authorization);
+    const digest = hash('sha256', token, 'buffer');
+    const id = digest.toString('base64url');
+    const known = this.#verified.get(id);
+    if (known !== undefined) {
+      if (known.keys === (await known.issuer.keySet())) return this.#unexpired(id, known);
+      this.#verified.delete(id);
+    }
+    const { principal } = await this.#verifyOnce(id, token, digest);
+    return principal;
+  }
+
+  #unexpired(id: string, { principal }: Verified): Principal {
+    const end = principal.expiresAt.getTime() + this.#clockTolerance * 1000;
+    if (this.#now().getTime() < end) return principal;
+    this.#verified.delete(id);
+    throw new TwofoldError('token_expired');
+  }
+
+  /** Requests that bring the same new token at once share one check. */
+  #verifyOnce(id: string, token: string, digest: Uint8Array): Promise<Verified> {
+    const pending = this.#pending;
+    const running = pending.get(id);
+    if (running !== undefined) return running;
+    const check = this.#verify(token, digest)
+      .then((verified) => {
+        // After a change of access `pending` is another map: what began before is not remembered.
+        if (pending === this.#pending) this.#verified.set(id, verified);
+        return verified;
+      })
+      .finally(() => pending.delete(id));
+    pending.set(id, check);
+    return check;
+  }
+
+  async #verify(token: string, digest: Uint8Array): Promise<Verified> {
+    const outline = outlineToken(token);
+    const issuer = this.#issuers.get(outline.issuer);
+    if (issuer === undefined) throw invalidToken('issuer');
+    const [key, keys] = await issuer.key(outline.algorithm, outline.keyId);
+    if (this.#checking >= this.#concurrency) {
+      throw new TwofoldError('rate_limited', undefined, { retryAfter: 1 });
+    }
+    this.#checking += 1;
+    const now = this.#now();
+    try {
+      const { payload } = await jwtVerify(token, key, {
+        algorithms: [outline.algorithm],
+        issuer: issuer.settings.issuer,
+        audience: issuer.settings.audience,
+        requiredClaims: ['exp', 'sub'],
+        clockTolerance: this.#clockTolerance,
+        currentDate: now,
+      });
+      const check = {
+        settings: issuer.settings,
+        digest,
+        now,
+        clockTolerance: this.#clockTolerance,
+      };
+      return { principal: principalOf(payload, check), issuer, keys };
+    } catch (error) {
+      throw refusal(error);
+    } finally {
+      this.#checking -= 1;
+    }
+  }
+
+  #forget(): void {
+    this.#verified.clear();
+    this.#pending = new Map();
+  }
+}
+
+/** jose's errors carry the claims; only their code goes on, and only as far as the log. */
+function refusal(error: unknown): TwofoldError {
+  if (error instanceof TwofoldError) return error;
+  if (error instanceof joseErrors.JWTExpired) return new TwofoldError('token_expired');
+  if (error instanceof joseErrors.JOSEError) return invalidToken(error.code);
+  return invalidToken('verification failed');
+}

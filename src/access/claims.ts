@@ -1,0 +1,85 @@
+/**
+ * Verified claims (RFC 7519 section 4) as a principal.
+ *
+ * Claims that are not named here are ignored, as their standard asks; those that are must have
+ * their standard's form.
+ */
+import type { JWTPayload } from 'jose';
+import { invalidToken } from './bearer.ts';
+import type { Principal } from './grant.ts';
+import type { IssuerSettings } from './issuers.ts';
+
+/** OpenID Connect Core section 2 bounds `sub` at 255 characters. */
+const MAX_SUBJECT = 255;
+const MAX_ROLES = 256;
+const MAX_ROLE = 128;
+/** 9999-12-31T23:59:59Z, the last second that RFC 3339 can write. */
+const LAST_SECOND = 253_402_300_799;
+
+const CONTROL = /[\u0000-\u001f\u007f-\u009f]/u;
+
+export interface ClaimsCheck {
+  readonly settings: IssuerSettings;
+  /** SHA-256 of the token. */
+  readonly digest: Uint8Array;
+  readonly now: Date;
+  /** Seconds. */
+  readonly clockTolerance: number;
+}
+
+/**
+ * The principal of claims whose signature, `iss`, `aud`, `exp` and `nbf` were checked.
+ *
+ * @throws TwofoldError token_invalid
+ */
+export function principalOf(claims: JWTPayload, check: ClaimsCheck): Principal {
+  const { issuer, rolesClaim } = check.settings;
+  return {
+    issuer,
+    subject: subjectOf(claims.sub),
+    method: 'jwt',
+    roles: rolesOf(Object.hasOwn(claims, rolesClaim) ? claims[rolesClaim] : undefined),
+    session: Uint8Array.from(check.digest.subarray(0, 16)),
+    expiresAt: expiryOf(claims, check),
+  };
+}
+
+function subjectOf(subject: unknown): string {
+  if (!isText(subject, MAX_SUBJECT)) throw invalidToken('sub');
+  return subject;
+}
+
+/** Absent means no role; a name that no policy knows is kept and grants nothing. */
+function rolesOf(claim: unknown): readonly string[] {
+  if (claim === undefined) return [];
+  if (!Array.isArray(claim) || claim.length > MAX_ROLES) throw invalidToken('roles');
+  const roles: readonly unknown[] = claim;
+  const names = roles.filter((role) => isText(role, MAX_ROLE));
+  if (names.length !== roles.length) throw invalidToken('roles');
+  return [...new Set(names)].sort();
+}
+
+function expiryOf(claims: JWTPayload, check: ClaimsCheck): Date {
+  const { exp, iat } = claims;
+  const { maxLifetime } = check.settings;
+  if (!isTime(exp)) throw invalidToken('exp');
+  if (iat !== undefined && !isTime(iat)) throw invalidToken('iat');
+  if (iat !== undefined && iat * 1000 > check.now.getTime() + check.clockTolerance * 1000) {
+    throw invalidToken('iat is in the future');
+  }
+  if (maxLifetime !== undefined && (iat === undefined || exp - iat > maxLifetime)) {
+    throw invalidToken('lifetime');
+  }
+  return new Date(exp * 1000);
+}
+
+const isTime = (value: unknown): value is number =>
+  typeof value === 'number' && value >= 0 && value <= LAST_SECOND;
+
+/** Bounded, well-formed and printable on one line, so that no log or audit reader is misled. */
+const isText = (value: unknown, longest: number): value is string =>
+  typeof value === 'string' &&
+  value.length > 0 &&
+  value.length <= longest &&
+  value.isWellFormed() &&
+  !CONTROL.test(value);

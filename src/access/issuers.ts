@@ -1,0 +1,147 @@
+/** Token issuers: who may vouch for a principal, with which keys and under which limits. */
+import type { CryptoKey } from 'jose';
+import { TwofoldError } from '../errors.ts';
+import { invalidToken } from './bearer.ts';
+import { TOKEN_ALGORITHMS } from './key-set.ts';
+import type { KeySet, TokenAlgorithm } from './key-set.ts';
+import {
+  FILE_RULES,
+  FIXED_RULES,
+  KeySource,
+  URL_RULES,
+  fileReader,
+  urlReader,
+} from './key-source.ts';
+import type { KeyReader, RefreshRules } from './key-source.ts';
+
+/** One issuer as configured; exactly one of `jwksFile`, `jwksUrl` and `jwks`. */
+export interface IssuerSettings {
+  /** Compared with `iss` character by character. */
+  readonly issuer: string;
+  /** Must be, or be among, the token's `aud`. */
+  readonly audience: string;
+  readonly jwksFile?: string | undefined;
+  readonly jwksUrl?: string | undefined;
+  /** A set in memory; the development issuer's. */
+  readonly jwks?: { readonly keys: readonly object[] } | undefined;
+  readonly algorithms: readonly TokenAlgorithm[];
+  /** Name of the top-level claim that holds the roles. */
+  readonly rolesClaim: string;
+  /** Longest `exp - iat` in seconds; with a limit, `iat` is required. */
+  readonly maxLifetime?: number | undefined;
+}
+
+export interface IssuerOptions {
+  /** Development only: key sets may come by plain http. */
+  readonly plainHttp: boolean;
+  /** Told of key sets that could not be read; for the log. */
+  readonly onFailure?: ((issuer: string, error: unknown) => void) | undefined;
+  readonly monotonic?: (() => number) | undefined;
+}
+
+/** Most tokens that may wait for a key set at one time, over all that one issuer is asked for. */
+const MAX_WAITING = 64;
+
+export class Issuer {
+  readonly settings: IssuerSettings;
+  readonly #source: KeySource;
+  #waiting = 0;
+
+  private constructor(settings: IssuerSettings, source: KeySource) {
+    this.settings = settings;
+    this.#source = source;
+  }
+
+  /**
+   * Opens the issuer and reads its keys. A file that cannot be read stops the start; an address
+   * that does not answer does not: its tokens are refused until it does.
+   *
+   * @throws Error for settings that contradict themselves or a file without usable keys
+   */
+  static async open(settings: IssuerSettings, options: IssuerOptions): Promise<Issuer> {
+    checkSettings(settings);
+    const [read, rules] = readerOf(settings, options.plainHttp);
+    let failure: unknown;
+    const source = new KeySource({
+      read,
+      rules,
+      algorithms: settings.algorithms,
+      monotonic: options.monotonic,
+      onFailure: (error) => {
+        failure = error;
+        options.onFailure?.(settings.issuer, error);
+      },
+    });
+    await source.refreshForUnknownKey();
+    if (source.current === undefined && settings.jwksUrl === undefined) {
+      throw new Error(`the keys of issuer ${settings.issuer} cannot be used`, { cause: failure });
+    }
+    return new Issuer(settings, source);
+  }
+
+  /** The keys in force, read again first where that is due. */
+  async keySet(): Promise<KeySet | undefined> {
+    const refresh = this.#source.refreshIfDue();
+    if (refresh !== undefined) await this.#wait(refresh);
+    return this.#source.current;
+  }
+
+  /**
+   * The key that a token's header selects. A `kid` that the set lacks makes the set be read again,
+   * at most once in the source's pause. While it cannot be read the token is `token_invalid` with a
+   * `Retry-After`: an unknown key is never a reason to trust, and the caller's token may be good.
+   *
+   * @throws TwofoldError token_invalid, rate_limited
+   */
+  async key(algorithm: string, keyId: string | undefined): Promise<[CryptoKey, KeySet]> {
+    const allowed = this.settings.algorithms.find((name) => name === algorithm);
+    if (allowed === undefined) throw invalidToken('alg is not one of the issuer');
+    const found = find(await this.keySet(), allowed, keyId);
+    if (found !== undefined) return found;
+    const refresh = this.#source.refreshForUnknownKey();
+    if (refresh !== undefined) await this.#wait(refresh);
+    const second = find(this.#source.current, allowed, keyId);
+    if (second !== undefined) return second;
+    throw this.#source.failing
+      ? invalidToken('the key set cannot be read', this.#source.retryAfter)
+      : invalidToken('no such key');
+  }
+
+  async #wait(refresh: Promise<void>): Promise<void> {
+    if (this.#waiting >= MAX_WAITING) {
+      throw new TwofoldError('rate_limited', undefined, { retryAfter: 1 });
+    }
+    this.#waiting += 1;
+    try {
+      await refresh;
+    } finally {
+      this.#waiting -= 1;
+    }
+  }
+}
+
+function find(
+  set: KeySet | undefined,
+  algorithm: TokenAlgorithm,
+  keyId: string | undefined,
+): [CryptoKey, KeySet] | undefined {
+  const key = set?.find(algorithm, keyId);
+  return set === undefined || key === undefined ? undefined : [key, set];
+}
+
+function checkSettings({ issuer, audience, algorithms, jwks, jwksFile, jwksUrl }: IssuerSettings) {
+  const sources = [jwks, jwksFile, jwksUrl].filter((source) => source !== undefined);
+  if (sources.length !== 1) throw new TypeError('an issuer has exactly one source of keys');
+  if (issuer === '' || audience === '') throw new TypeError('an issuer needs `iss` and `aud`');
+  const known: readonly string[] = TOKEN_ALGORITHMS;
+  if (algorithms.length === 0 || !algorithms.every((name) => known.includes(name))) {
+    throw new TypeError('an issuer needs algorithms, asymmetric ones only');
+  }
+}
+
+function readerOf(settings: IssuerSettings, plainHttp: boolean): [KeyReader, RefreshRules] {
+  if (settings.jwksUrl !== undefined) return [urlReader(settings.jwksUrl, plainHttp), URL_RULES];
+  if (settings.jwksFile !== undefined) return [fileReader(settings.jwksFile), FILE_RULES];
+  const bytes = new TextEncoder().encode(JSON.stringify(settings.jwks));
+  return [() => Promise.resolve({ bytes, version: 'fixed' }), FIXED_RULES];
+}

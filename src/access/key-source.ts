@@ -1,0 +1,171 @@
+/**
+ * Where an issuer's keys come from, and when they are read again.
+ *
+ * A source that cannot be read leaves the last good set in force for an hour; after that, or when
+ * there never was one, no token of the issuer is accepted. Nothing here ever means "no check".
+ */
+import { createHash } from 'node:crypto';
+import { readFile, stat } from 'node:fs/promises';
+import { KeySet, MAX_KEY_SET_BYTES } from './key-set.ts';
+import type { TokenAlgorithm } from './key-set.ts';
+
+/** Milliseconds, on a monotonic clock. */
+export interface RefreshRules {
+  /** A set younger than this is used without asking the source. */
+  readonly fresh: number;
+  /** Least time between two reads that a token of an unknown key, or a failed read, causes. */
+  readonly pause: number;
+  /** Whether requests wait for a refresh that is due; where not, they use the last set meanwhile. */
+  readonly wait: boolean;
+}
+
+export const FILE_RULES: RefreshRules = { fresh: 1_000, pause: 1_000, wait: true };
+export const URL_RULES: RefreshRules = { fresh: 600_000, pause: 30_000, wait: false };
+export const FIXED_RULES: RefreshRules = { fresh: Infinity, pause: Infinity, wait: true };
+
+/** How long the last good set outlives a source that fails. */
+const MAX_STALE = 3_600_000;
+/** Least time between reads while there is no set at all. */
+const PAUSE_WITHOUT_SET = 5_000;
+const FETCH_TIMEOUT = 5_000;
+
+export interface KeyRead {
+  readonly bytes: Uint8Array;
+  /** Equal for equal content, as far as the reader can tell without reading. */
+  readonly version: string;
+}
+
+/** Reads the set, unless it can tell that it is still at version `known`. */
+export type KeyReader = (known: string | undefined) => Promise<KeyRead | 'unchanged'>;
+
+export interface KeySourceOptions {
+  readonly read: KeyReader;
+  readonly rules: RefreshRules;
+  readonly algorithms: readonly TokenAlgorithm[];
+  /** Told of every read that failed. */
+  readonly onFailure?: ((error: unknown) => void) | undefined;
+  /** Milliseconds on a monotonic clock; for tests. */
+  readonly monotonic?: (() => number) | undefined;
+}
+
+export class KeySource {
+  readonly #options: KeySourceOptions;
+  readonly #monotonic: () => number;
+  #set: KeySet | undefined;
+  #version: string | undefined;
+  #failing = false;
+  #confirmedAt = -Infinity;
+  #triedAt = -Infinity;
+  #running: Promise<void> | undefined;
+
+  constructor(options: KeySourceOptions) {
+    this.#options = options;
+    this.#monotonic = options.monotonic ?? (() => performance.now());
+  }
+
+  /** The set in force: another object whenever its content changed. */
+  get current(): KeySet | undefined {
+    return this.#monotonic() - this.#confirmedAt > MAX_STALE + this.#options.rules.fresh
+      ? undefined
+      : this.#set;
+  }
+
+  /** Whether the last read failed, so that a key may be missing for no fault of the token. */
+  get failing(): boolean {
+    return this.#failing;
+  }
+
+  /** Seconds until a read may be tried again; what a caller is told to wait. */
+  get retryAfter(): number {
+    return Math.max(1, Math.ceil((this.#triedAt + this.#pause - this.#monotonic()) / 1000));
+  }
+
+  /** Reads again when the set is due; undefined when nothing needs waiting for. Never rejects. */
+  refreshIfDue(): Promise<void> | undefined {
+    const due = this.#monotonic() - this.#confirmedAt >= this.#options.rules.fresh;
+    if (!due) return undefined;
+    const running = this.#refresh();
+    return this.#options.rules.wait || this.current === undefined ? running : undefined;
+  }
+
+  /** Reads again because a token names a key that is not in the set. Never rejects. */
+  refreshForUnknownKey(): Promise<void> | undefined {
+    return this.#refresh();
+  }
+
+  get #pause(): number {
+    const { pause } = this.#options.rules;
+    return this.#set === undefined ? Math.min(pause, PAUSE_WITHOUT_SET) : pause;
+  }
+
+  #refresh(): Promise<void> | undefined {
+    if (this.#running !== undefined) return this.#running;
+    if (this.#monotonic() - this.#triedAt < this.#pause) return undefined;
+    this.#triedAt = this.#monotonic();
+    this.#running = this.#read()
+      .catch((error: unknown) => {
+        this.#failing = true;
+        this.#options.onFailure?.(error);
+      })
+      .finally(() => (this.#running = undefined));
+    return this.#running;
+  }
+
+  async #read(): Promise<void> {
+    const startedAt = this.#monotonic();
+    const read = await this.#options.read(this.#version);
+    if (read !== 'unchanged' && (this.#set === undefined || read.version !== this.#version)) {
+      this.#set = await KeySet.parse(read.bytes, this.#options.algorithms);
+      this.#version = read.version;
+    }
+    this.#confirmedAt = startedAt;
+    this.#failing = false;
+  }
+}
+
+/** Reads a file when its inode, size or times differ from those of the last good read. */
+export function fileReader(path: string): KeyReader {
+  return async (known) => {
+    const { ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true });
+    const version = [ino, size, mtimeNs, ctimeNs].join(' ');
+    if (version === known) return 'unchanged';
+    if (size > BigInt(MAX_KEY_SET_BYTES)) throw new Error('the key set file is too large');
+    return { bytes: await readFile(path), version };
+  };
+}
+
+/**
+ * Fetches a set: one address, no redirects, 5 s, status 200, size capped while it arrives.
+ *
+ * @throws TypeError for anything but https, unless `plainHttp` (development) allows http
+ */
+export function urlReader(address: string, plainHttp: boolean): KeyReader {
+  const { protocol } = new URL(address);
+  if (protocol !== 'https:' && !(plainHttp && protocol === 'http:')) {
+    throw new TypeError('the key set of an issuer is fetched by https only');
+  }
+  return async () => {
+    const response = await fetch(address, {
+      redirect: 'error',
+      signal: AbortSignal.timeout(FETCH_TIMEOUT),
+      headers: { accept: 'application/jwk-set+json, application/json' },
+    });
+    if (response.status !== 200 || response.body === null) {
+      await response.body?.cancel();
+      throw new Error(`the key set answered ${String(response.status)}`);
+    }
+    const bytes = await readCapped(response.body);
+    return { bytes, version: createHash('sha256').update(bytes).digest('hex') };
+  };
+}
+
+async function readCapped(body: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of body) {
+    length += chunk.length;
+    if (length > MAX_KEY_SET_BYTES) throw new Error('the key set is too large');
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}

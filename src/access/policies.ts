@@ -1,0 +1,93 @@
+/**
+ * The schema and the built-in, read-only policy set, in Cedar.
+ *
+ * What the roles may do; whatever is not in this table is denied:
+ *
+ * | operation                                            | admin | operator | user | auditor | no role |
+ * | ---------------------------------------------------- | ----- | -------- | ---- | ------- | ------- |
+ * | `whoami`, `suites.read`                              | yes   | yes      | yes  | yes     | yes     |
+ * | `keys.read`, `keys.list`                             | yes   | yes      | yes  | yes     | no      |
+ * | `random`, and every use of a key (`wrap` … `verify-mac`) | yes | no     | yes  | no      | no      |
+ * | changes of keys and versions (`keys.create` …)       | yes   | yes      | no   | no      | no      |
+ * | `audit.read`                                         | yes   | no       | no   | yes     | no      |
+ *
+ * So whoever changes keys need not be able to use them, and whoever uses them cannot change them.
+ */
+
+/**
+ * Entity types, actions and context.
+ *
+ * - `User` is in the `Role`s of its token.
+ * - A `Key` has `name` or `id`, whichever the request used, and lies in its `Namespace`. A policy that
+ *   must hold for a key however it is named has to be about both.
+ * - The body's facts are absent while a permission is decided before the body is read.
+ */
+export const SCHEMA = `
+entity Role;
+entity User in [Role] { issuer: String, subject: String, method: String };
+entity Namespace;
+entity Key in [Namespace] { name?: String, id?: String };
+entity Pairs tags String;
+
+type Facts = {
+  encryptionContext?: Pairs,
+  encryptionContextNames?: Set<String>,
+  suite?: String,
+  labels?: Pairs,
+};
+
+action identify, read, use, change, inspect;
+
+action "whoami", "suites.read" in [identify]
+  appliesTo { principal: User, resource: Namespace, context: Facts };
+action "random" in [use]
+  appliesTo { principal: User, resource: Namespace, context: Facts };
+action "keys.read" in [read]
+  appliesTo { principal: User, resource: Key, context: Facts };
+action "keys.list" in [read]
+  appliesTo { principal: User, resource: Namespace, context: Facts };
+action "wrap", "unwrap", "rewrap", "data-keys.create", "data-keys.create-wrapped",
+  "encapsulate", "decapsulate", "sign", "verify", "mac", "verify-mac" in [use]
+  appliesTo { principal: User, resource: Key, context: Facts };
+action "keys.create" in [change]
+  appliesTo { principal: User, resource: [Namespace, Key], context: Facts };
+action "keys.update", "keys.rotate", "keys.suspend", "keys.resume",
+  "versions.suspend", "versions.resume" in [change]
+  appliesTo { principal: User, resource: Key, context: Facts };
+action "audit.read" in [inspect]
+  appliesTo { principal: User, resource: Namespace, context: Facts };
+`;
+
+/** Each policy has an \`@id\`, which audit entries name. */
+export const BUILT_IN_POLICIES = `
+@id("everyone-identifies")
+permit (principal, action in Action::"identify", resource);
+
+@id("admin-does-everything")
+permit (
+  principal in Role::"admin",
+  action in [Action::"read", Action::"use", Action::"change", Action::"inspect"],
+  resource
+);
+
+@id("operator-changes-keys")
+permit (
+  principal in Role::"operator",
+  action in [Action::"read", Action::"change"],
+  resource
+);
+
+@id("user-uses-keys")
+permit (
+  principal in Role::"user",
+  action in [Action::"read", Action::"use"],
+  resource
+);
+
+@id("auditor-reads")
+permit (
+  principal in Role::"auditor",
+  action in [Action::"read", Action::"inspect"],
+  resource
+);
+`;

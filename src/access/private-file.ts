@@ -1,0 +1,58 @@
+/** Small private files (mode 0600) that are either whole or absent, whenever the process is killed. */
+import { randomUUID } from 'node:crypto';
+import { open, rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
+const OWNER_ONLY = 0o600;
+const OTHERS = 0o077;
+
+/** Writes beside the target, flushes, renames over it and flushes the folder. */
+export async function writePrivateFile(path: string, content: Uint8Array | string): Promise<void> {
+  const draft = `${path}.${randomUUID()}.new`;
+  try {
+    const file = await open(draft, 'wx', OWNER_ONLY);
+    try {
+      await file.writeFile(content);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(draft, path);
+  } catch (error) {
+    await rm(draft, { force: true });
+    throw error;
+  }
+  await syncFolder(dirname(path));
+}
+
+/**
+ * The content, or undefined where there is no such file.
+ *
+ * @throws Error when it is no plain file, or others than its owner may open it
+ */
+export async function readPrivateFile(path: string): Promise<Uint8Array | undefined> {
+  const file = await open(path).catch((error: unknown) => {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  });
+  if (file === undefined) return undefined;
+  try {
+    const stats = await file.stat();
+    if (!stats.isFile()) throw new Error(`${path} is not a plain file`);
+    if ((stats.mode & OTHERS) !== 0) {
+      throw new Error(`${path} can be opened by others: chmod 600 it, or remove it to renew it`);
+    }
+    return await file.readFile();
+  } finally {
+    await file.close();
+  }
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path);
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
