@@ -6,16 +6,18 @@
 --
 -- Functions name every object with its schema and pin `search_path` where they run as the owner.
 -- They raise SQLSTATEs of class TF, which `src/store/failures.ts` turns into error codes:
---   TF001 an entry with another leaf is already at (lane, n)    TF005 the lane does not exist
---   TF002 the lane is closed                                    TF006 revision moved, or intent gone
---   TF003 the batch would leave a gap in its lane               TF007 the name is taken
---   TF004 an append-only table was to be changed                TF008 the name belonged to a destroyed key
---   TF009 the transaction is not READ COMMITTED                 TF010 the idempotency key is taken
---   TF011 the instance does not exist or is closed
+--   TF001 the lane does not exist                    TF006 a revision moved, or an intent is gone
+--   TF002 the lane is closed                         TF007 the name is taken
+--   TF003 the batch would leave a gap in its lane    TF008 the name belonged to a destroyed key
+--   TF004 an append-only table was to be changed     TF009 the idempotency key is taken
+--   TF005 the transaction is not READ COMMITTED      TF010 the instance does not exist or is closed
 
 do $$
 begin
-  create role twofold_app nologin;
+  -- Asked first: without CREATEROLE the statement fails even when the role exists.
+  if not exists (select from pg_catalog.pg_roles where rolname = 'twofold_app') then
+    create role twofold_app nologin;
+  end if;
 exception
   when duplicate_object or unique_violation then null;
 end $$;
@@ -290,7 +292,7 @@ declare
   opened integer;
 begin
   if not exists (select from public.instance where id = p_instance and not closed) then
-    raise exception 'no open instance %', p_instance using errcode = 'TF011';
+    raise exception 'no open instance %', p_instance using errcode = 'TF010';
   end if;
   insert into public.lane (instance, kind) values (p_instance, p_kind) returning id into opened;
   perform public.make_entry_partition(opened);
@@ -304,24 +306,21 @@ begin
   perform pg_advisory_xact_lock(7411);
   update public.lane set closed = true where id = p_lane;
   if not found then
-    raise exception 'no lane %', p_lane using errcode = 'TF005';
+    raise exception 'no lane %', p_lane using errcode = 'TF001';
   end if;
 end $$;
 
--- Whether exactly these entries are there already; raises TF001 when others are. Batches are
--- appended whole, so the first entry answers for most calls.
+-- Whether exactly these entries are there already. Batches are appended whole, so the first entry
+-- answers for nearly every call.
 create function public.entries_present(p_lane integer, p_first bigint, p_leaves bytea[])
 returns boolean language plpgsql as $$
 begin
   if not exists (select from public.entry where lane = p_lane and n = p_first) then return false; end if;
-  if exists (
+  return not exists (
     select from unnest(p_leaves) with ordinality u(leaf, o)
     left join public.entry e on e.lane = p_lane and e.n = p_first + u.o - 1
     where e.leaf is distinct from u.leaf
-  ) then
-    raise exception 'other entries are at % %', p_lane, p_first using errcode = 'TF001';
-  end if;
-  return true;
+  );
 end $$;
 
 -- The part that an append and a change share. The caller holds the barrier.
@@ -334,7 +333,7 @@ declare
   shut boolean;
 begin
   select closed into shut from public.lane where id = p_lane;
-  if not found then raise exception 'no lane %', p_lane using errcode = 'TF005'; end if;
+  if not found then raise exception 'no lane %', p_lane using errcode = 'TF001'; end if;
   if shut then raise exception 'lane % is closed', p_lane using errcode = 'TF002'; end if;
   if p_first <> 1 and not exists (select from public.entry where lane = p_lane and n = p_first - 1) then
     raise exception 'nothing is before % in lane %', p_first, p_lane using errcode = 'TF003';
@@ -352,7 +351,7 @@ end $$;
 create function public.require_read_committed() returns void language plpgsql as $$
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception 'the epoch barrier needs READ COMMITTED' using errcode = 'TF009';
+    raise exception 'the epoch barrier needs READ COMMITTED' using errcode = 'TF005';
   end if;
 end $$;
 
@@ -456,20 +455,18 @@ begin
   end if;
   select epoch into strict now_epoch from public.security_epoch;
   if now_epoch <> p_epoch then return -now_epoch; end if;
-
+  perform public.append_entries(p_lane, p_n, p_hmac, array[p_leaf], array[p_body], array[p_at],
+    array[p_namespace], array[p_operation], array[p_key_id], array[p_key_ref], array[p_subject],
+    array[p_outcome]);
   if p_idempotency is not null then
     repeat := jsonb_populate_record(null::public.idempotency, p_idempotency);
     repeat.created_at := current_timestamp;
     insert into public.idempotency select repeat.* on conflict do nothing;
-    if not found then raise exception 'idempotency key taken' using errcode = 'TF010'; end if;
+    if not found then raise exception 'idempotency key taken' using errcode = 'TF009'; end if;
   end if;
   for one_write in select jsonb_array_elements(p_writes) loop
     perform public.write_key_row(one_write);
   end loop;
-
-  perform public.append_entries(p_lane, p_n, p_hmac, array[p_leaf], array[p_body], array[p_at],
-    array[p_namespace], array[p_operation], array[p_key_id], array[p_key_ref], array[p_subject],
-    array[p_outcome]);
   now_epoch := now_epoch + 1;
   insert into public.security_change (epoch, scope, namespace, key_id, key_name, lane, n)
   values (now_epoch, p_scope ->> 'scope', p_scope ->> 'namespace', (p_scope ->> 'key_id')::uuid,

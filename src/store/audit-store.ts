@@ -1,0 +1,153 @@
+/**
+ * The audit tables. Every append is one call of one function under the epoch barrier (promise P5).
+ */
+import { TwofoldError } from '../errors.ts';
+import type { SecurityChange } from '../epoch.ts';
+import type {
+  AppendBatch,
+  AuditQuery,
+  AuditStore,
+  CommitOutcome,
+  StoredEntry,
+} from '../audit/ports.ts';
+import { bufferOf, entryArrays, filterText } from './entry-columns.ts';
+import { isTaken, refuse } from './failures.ts';
+import type { Prisma, PrismaClient } from './generated/client.ts';
+import type { GuardedPool } from './pool.ts';
+import { commitStatement, read } from './transaction.ts';
+import type { Statement } from './transaction.ts';
+
+const APPEND: Statement = {
+  name: 'append',
+  text: 'select public.append($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13) as epoch',
+};
+
+/** What `append` and `commit_change` return: the epoch, negated when nothing was written. */
+export const commitOutcome = (rows: readonly { readonly epoch: string }[]): CommitOutcome => {
+  const epoch = Number(rows[0]?.epoch);
+  return epoch < 0 ? { stale: -epoch } : { epoch };
+};
+
+export const createAuditStore = (pool: GuardedPool, prisma: PrismaClient): AuditStore => ({
+  openLane: async (instance, kind) => {
+    const { rows } = await commitStatement<{ lane: number }>(
+      pool,
+      'select public.open_lane($1,$2) as lane',
+      [instance, kind],
+    ).catch(refuse);
+    const [opened] = rows;
+    if (opened === undefined) throw new TwofoldError('internal');
+    return opened.lane;
+  },
+
+  closeLane: async (lane) => {
+    await commitStatement(pool, 'select public.close_lane($1)', [lane]).catch(refuse);
+  },
+
+  append: async (batch) => {
+    try {
+      return await append(pool, batch);
+    } catch (error) {
+      if (!isTaken(error)) return refuse(error);
+      // The first sending of the same batch may have committed while this one waited for it.
+      return append(pool, batch).catch(refuse);
+    }
+  },
+
+  leafAt: async (lane, n) => (await entryAt(prisma, lane, n))?.leaf ?? null,
+
+  entry: (lane, n) => entryAt(prisma, lane, n),
+
+  entries: (query) => read(() => page(prisma, query)).catch(refuse),
+
+  changesSince: async (epoch) => {
+    const rows = await read(() =>
+      prisma.security_change.findMany({
+        where: { epoch: { gt: epoch } },
+        orderBy: { epoch: 'asc' },
+      }),
+    ).catch(refuse);
+    return rows.map((row): SecurityChange => ({
+      epoch: Number(row.epoch),
+      scope: row.scope === 'key' ? 'key' : 'access',
+      namespace: row.namespace,
+      keyId: row.key_id,
+      keyName: row.key_name,
+    }));
+  },
+});
+
+const append = async (pool: GuardedPool, batch: AppendBatch): Promise<CommitOutcome> => {
+  const { rows } = await commitStatement<{ epoch: string }>(pool, APPEND, [
+    batch.epoch,
+    batch.lane,
+    batch.first,
+    bufferOf(batch.hmac),
+    ...entryArrays(batch.entries),
+  ]);
+  return commitOutcome(rows);
+};
+
+const SHOWN = { lane: true, n: true, leaf: true, body: true } as const;
+type ShownEntry = Prisma.entryGetPayload<{ select: typeof SHOWN }>;
+
+const stored = ({ lane, n, leaf, body }: ShownEntry): StoredEntry => ({
+  lane,
+  n: Number(n),
+  leaf: Uint8Array.from(leaf),
+  body: Uint8Array.from(body),
+});
+
+const entryAt = async (
+  prisma: PrismaClient,
+  lane: number,
+  n: number,
+): Promise<StoredEntry | null> => {
+  const row = await read(() =>
+    prisma.entry.findUnique({ where: { lane_n: { lane, n } }, select: SHOWN }),
+  ).catch(refuse);
+  return row === null ? null : stored(row);
+};
+
+const page = async (prisma: PrismaClient, query: AuditQuery): Promise<readonly StoredEntry[]> => {
+  const conditions = [filter(query)];
+  if (query.after !== null) conditions.push(await before(prisma, query.after));
+  const rows = await prisma.entry.findMany({
+    where: { AND: conditions },
+    orderBy: [{ at: 'desc' }, { lane: 'desc' }, { n: 'desc' }],
+    take: query.pageSize,
+    select: SHOWN,
+  });
+  return rows.map(stored);
+};
+
+const filter = (query: AuditQuery): Prisma.entryWhereInput => ({
+  ...(query.namespace === null ? {} : { namespace: query.namespace }),
+  ...(query.operation === null ? {} : { operation: query.operation }),
+  ...(query.keyId === null ? {} : { key_id: query.keyId }),
+  ...(query.keyRef === null ? {} : { key_ref: filterText(query.keyRef) }),
+  ...(query.subject === null ? {} : { subject: filterText(query.subject) }),
+  ...(query.outcome === null ? {} : { outcome: query.outcome }),
+  at: {
+    ...(query.from === null ? {} : { gte: query.from }),
+    ...(query.until === null ? {} : { lt: query.until }),
+  },
+});
+
+/** Strictly before the cursor in the page's order. @throws TwofoldError invalid_value */
+const before = async (
+  prisma: PrismaClient,
+  { lane, n }: { readonly lane: number; readonly n: number },
+): Promise<Prisma.entryWhereInput> => {
+  const cursor = await prisma.entry.findUnique({
+    where: { lane_n: { lane, n } },
+    select: { at: true },
+  });
+  if (cursor === null) throw new TwofoldError('invalid_value', 'The page token names no entry.');
+  const { at } = cursor;
+  return {
+    // The first condition is what the index can use; the others settle equal times.
+    at: { lte: at },
+    OR: [{ at: { lt: at } }, { lane: { lt: lane } }, { lane, n: { lt: n } }],
+  };
+};

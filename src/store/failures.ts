@@ -1,0 +1,49 @@
+/**
+ * What the database's refusals mean. SQLSTATEs of class TF are raised by the functions of the first
+ * migration, which lists them; lost connections and unknown outcomes have been classified before
+ * (`outcome.ts`).
+ */
+import { TwofoldError } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
+import { LaneLost } from '../outcome.ts';
+import { sqlState } from './outcome.ts';
+
+const CODES: Readonly<Record<string, ErrorCode>> = {
+  TF006: 'conflict',
+  TF007: 'key_exists',
+  TF008: 'name_retired',
+  TF009: 'idempotency_in_progress',
+  /** Unique violation: the version was made meanwhile. */
+  '23505': 'conflict',
+};
+
+/** The lane is closed. */
+const LANE_CLOSED = 'TF002';
+
+/** Whether another entry stands at one of the places of an append. */
+export const isTaken = (error: unknown): boolean =>
+  sqlState(error) === '23505' && tableOf(error).startsWith('entry');
+
+const tableOf = (error: unknown): string => {
+  const table: unknown =
+    typeof error === 'object' && error !== null ? Reflect.get(error, 'table') : undefined;
+  return typeof table === 'string' ? table : '';
+};
+
+/**
+ * The error that callers of the ports see: `LaneLost`, a `TwofoldError`, and `internal` for what
+ * only a fault of ours can cause (a lane that was never opened, a gap, a broken constraint).
+ */
+const refusal = (error: unknown): Error => {
+  if (error instanceof TwofoldError) return error;
+  const state = sqlState(error) ?? '';
+  if (isTaken(error)) return new LaneLost('conflict', { cause: error });
+  if (state === LANE_CLOSED) return new LaneLost('closed', { cause: error });
+  const code = Object.hasOwn(CODES, state) ? CODES[state] : undefined;
+  return new TwofoldError(code ?? 'internal', undefined, { cause: error });
+};
+
+/** For `catch`: throws what callers of the ports see. */
+export const refuse = (error: unknown): never => {
+  throw refusal(error);
+};

@@ -1,0 +1,57 @@
+/**
+ * The instance table. Beats are judged by the database's clock alone.
+ */
+import { TwofoldError } from '../errors.ts';
+import type { InstanceStore } from '../keyring/ports.ts';
+import { refuse } from './failures.ts';
+import type { GuardedPool } from './pool.ts';
+import { commitStatement, read } from './transaction.ts';
+
+/** An instance whose last beat is older counts as dead, though it may still come back. */
+export const LIVE_SECONDS = 15;
+
+/** Condition on a row of `instance`: neither closed nor fenced, and beating. */
+export const IS_LIVE = `not closed and not fenced
+  and beat_at > clock_timestamp() - interval '${LIVE_SECONDS} s'`;
+
+const OPEN = `insert into public.instance (id, zone, suites, envelopes, grace_ms, epoch_seen)
+  values ($1, $2, $3, $4, $5, (select epoch from public.security_epoch))
+  on conflict (id) do nothing`;
+
+const BEAT = {
+  name: 'beat',
+  text: `update public.instance
+    set beat = beat + 1, beat_at = clock_timestamp(), epoch_seen = greatest(epoch_seen, $2)
+    where id = $1 and not closed
+    returning fenced, (select epoch from public.security_epoch) as epoch`,
+};
+
+const UNREADABLE = `select 1 from public.instance
+  where ${IS_LIVE} and not ($1 = any (suites) and $2 = any (envelopes)) limit 1`;
+
+export const createInstanceStore = (pool: GuardedPool): InstanceStore => ({
+  open: async ({ id, zone, suites, envelopes, graceMs }) => {
+    await commitStatement(pool, OPEN, [id, zone, suites, envelopes, graceMs]).catch(refuse);
+  },
+
+  beat: async (id, epochSeen) => {
+    const { rows } = await commitStatement<{ fenced: boolean; epoch: string }>(pool, BEAT, [
+      id,
+      epochSeen,
+    ]).catch(refuse);
+    const [row] = rows;
+    if (row === undefined) throw new TwofoldError('internal', 'The instance is not open.');
+    return { epoch: Number(row.epoch), fenced: row.fenced };
+  },
+
+  allRead: async (suite, envelope) => {
+    const { rowCount } = await read(() => pool.query(UNREADABLE, [suite, envelope])).catch(refuse);
+    return rowCount === 0;
+  },
+
+  close: async (id) => {
+    await commitStatement(pool, 'update public.instance set closed = true where id = $1', [
+      id,
+    ]).catch(refuse);
+  },
+});

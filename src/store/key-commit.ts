@@ -1,0 +1,56 @@
+/** A change as the parameters of `commit_change`. */
+import type { ChangeCommit, IdempotencyRecord, KeyWrite } from '../keyring/ports.ts';
+import { bufferOf, entryArrays } from './entry-columns.ts';
+import { keyRow } from './key-rows.ts';
+import { byteaText, rowJson } from './rows.ts';
+import { versionRow } from './version-rows.ts';
+
+export const COMMIT_CHANGE = {
+  name: 'commit_change',
+  text: `select public.commit_change(
+    $1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16) as epoch`,
+};
+
+/** @throws TwofoldError invalid_value for text that cannot be stored. */
+export const commitParameters = (change: ChangeCommit): readonly unknown[] => [
+  change.epoch,
+  JSON.stringify(change.writes.map(writeJson)),
+  change.idempotency === null ? null : JSON.stringify(rowJson(idempotencyRow(change.idempotency))),
+  JSON.stringify(scopeJson(change)),
+  change.entry.lane,
+  change.entry.n,
+  bufferOf(change.entry.hmac),
+  ...entryArrays([change.entry]).map(([only]) => only),
+];
+
+const scopeJson = ({ scope }: ChangeCommit) => ({
+  scope: scope.scope,
+  namespace: scope.namespace,
+  key_id: scope.keyId,
+  key_name: scope.keyName,
+});
+
+const writeJson = (write: KeyWrite): object => {
+  switch (write.kind) {
+    case 'insert-key':
+      return { kind: write.kind, row: rowJson(keyRow(write.row)) };
+    case 'update-key':
+      return { kind: write.kind, row: rowJson(keyRow(write.row)), expected: write.expected };
+    case 'insert-version':
+      return { kind: write.kind, row: rowJson(versionRow(write.row)) };
+    case 'update-version':
+      return { kind: write.kind, row: rowJson(versionRow(write.row)), expected: write.expected };
+    case 'complete-intent':
+      return { kind: write.kind, object_id: byteaText(write.objectId) };
+  }
+};
+
+const idempotencyRow = (record: IdempotencyRecord) => ({
+  namespace: record.namespace,
+  principal: record.principal,
+  key: record.key,
+  request_hash: record.requestHash,
+  status: record.status,
+  body: record.body,
+  audit_id: record.auditId,
+});

@@ -1,0 +1,81 @@
+/** Rows of `key`. */
+import type { Attested } from '../keyring/ports.ts';
+import type { Key, Suspension } from '../keyring/model.ts';
+import type { keyModel } from './generated/models/key.ts';
+import { RowReader } from './rows.ts';
+
+/** A row of `key`, column by column. */
+export type KeyRow = { readonly [C in keyof keyModel]: Column<keyModel[C]> };
+
+/** Any bytes will do, and JSON is a plain value. */
+export type Column<T> = T extends Uint8Array ? Uint8Array : T;
+
+/** In the order in which `find` selects them. */
+export const KEY_COLUMNS = [
+  'id',
+  'namespace',
+  'name',
+  'purpose',
+  'labels',
+  'rotation',
+  'deletion_protection',
+  'primary_version',
+  'min_usable_version',
+  'latest_version',
+  'suspended_at',
+  'suspension_reason',
+  'destroyed_at',
+  'created_at',
+  'revision',
+  'mac',
+] as const satisfies readonly (keyof KeyRow)[];
+
+const PURPOSES = ['wrap', 'kem', 'sign', 'mac'] as const satisfies readonly Key['purpose'][];
+
+export const keyRow = ({ value: key, mac }: Attested<Key>): KeyRow => ({
+  id: key.id,
+  namespace: key.namespace,
+  name: key.name,
+  purpose: key.purpose,
+  labels: key.labels,
+  rotation: key.rotation,
+  deletion_protection: key.deletionProtection,
+  primary_version: key.primary,
+  min_usable_version: key.minUsableVersion,
+  latest_version: key.latestVersion,
+  suspended_at: key.suspension?.at ?? null,
+  suspension_reason: key.suspension?.reason ?? null,
+  destroyed_at: key.destroyedAt,
+  created_at: key.createdAt,
+  revision: key.revision,
+  mac,
+});
+
+/** @throws TwofoldError integrity_failed */
+export const keyFromRow = (row: KeyRow): Attested<Key> => {
+  const columns = new RowReader<KeyRow>('key', row);
+  const value: Key = {
+    id: columns.text('id'),
+    namespace: columns.text('namespace'),
+    name: columns.text('name'),
+    purpose: columns.one('purpose', PURPOSES),
+    labels: columns.strings('labels'),
+    rotation: null,
+    deletionProtection: columns.boolean('deletion_protection'),
+    primary: columns.maybeInteger('primary_version'),
+    minUsableVersion: columns.integer('min_usable_version'),
+    latestVersion: columns.integer('latest_version'),
+    suspension: suspension(columns),
+    destroyedAt: columns.maybeTime('destroyed_at'),
+    createdAt: columns.time('created_at'),
+    revision: columns.integer('revision'),
+  };
+  const mac = columns.bytes('mac');
+  columns.done();
+  return { value, mac };
+};
+
+const suspension = (columns: RowReader<KeyRow>): Suspension | null =>
+  columns.any(['suspended_at', 'suspension_reason'])
+    ? { at: columns.time('suspended_at'), reason: columns.text('suspension_reason') }
+    : null;

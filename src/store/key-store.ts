@@ -1,0 +1,139 @@
+/**
+ * Keys and versions. A change is one call of one function (`commit_change` of the first migration):
+ * effect, audit entry and raised epoch commit together or not at all.
+ */
+import { TwofoldError } from '../errors.ts';
+import type { IdempotencyRecord, KeyStore, StoredKey } from '../keyring/ports.ts';
+import { commitOutcome } from './audit-store.ts';
+import { bufferOf } from './entry-columns.ts';
+import { refuse } from './failures.ts';
+import type { PrismaClient } from './generated/client.ts';
+import { IS_LIVE } from './instance-store.ts';
+import { COMMIT_CHANGE, commitParameters } from './key-commit.ts';
+import { listKeys } from './key-list.ts';
+import { KEY_COLUMNS, keyFromRow } from './key-rows.ts';
+import type { KeyRow } from './key-rows.ts';
+import type { GuardedPool } from './pool.ts';
+import { commitStatement, read } from './transaction.ts';
+import { VERSION_COLUMNS, versionFromRow } from './version-rows.ts';
+import type { VersionRow } from './version-rows.ts';
+
+/** One statement, so that key and versions are of one snapshot. */
+const findBy = (column: 'name' | 'id') => ({
+  name: `find_${column}`,
+  rowMode: 'array' as const,
+  text: `select ${KEY_COLUMNS.map((name) => `k.${name}`).join(', ')},
+      ${VERSION_COLUMNS.map((name) => `v.${name}`).join(', ')}
+    from public.key k left join public.key_version v on v.key_id = k.id
+    where k.namespace = $1 and k.${column} = $2
+    order by v.version`,
+});
+const FIND_BY_NAME = findBy('name');
+const FIND_BY_ID = findBy('id');
+
+const RESERVE = {
+  name: 'reserve_uses',
+  text: `insert into public.usage_counter as c (counter, used) values ($1, $2)
+    on conflict (counter) do update set used = c.used + excluded.used
+    returning used - $2 as first`,
+};
+
+const INTEND = `insert into public.token_intent (object_id, installation, token_serial, instance)
+  values ($1, $2, $3, $4) on conflict (object_id) do nothing`;
+
+/** Claims them first: a maker thought dead can then no longer complete its object. */
+const ABANDON = `update public.token_intent i set abandoned = true
+  where installation = $1 and (abandoned or not exists (
+    select from public.instance where id = i.instance and ${IS_LIVE}))
+  returning object_id`;
+
+export const createKeyStore = (pool: GuardedPool, prisma: PrismaClient): KeyStore => ({
+  find: async (namespace, ref) => {
+    const [statement, value] = 'id' in ref ? [FIND_BY_ID, ref.id] : [FIND_BY_NAME, ref.name];
+    const { rows } = await read(() =>
+      pool.query<unknown[]>({ ...statement, values: [namespace, value] }),
+    ).catch(refuse);
+    return storedKey(rows);
+  },
+
+  list: (query) => read(() => listKeys(prisma, query)).catch(refuse),
+
+  commit: async (change) => {
+    const parameters = commitParameters(change);
+    const { rows } = await commitStatement<{ epoch: string }>(
+      pool,
+      COMMIT_CHANGE,
+      parameters,
+    ).catch(refuse);
+    return commitOutcome(rows);
+  },
+
+  findIdempotent: async (namespace, principal, key) => {
+    const row = await read(() =>
+      prisma.idempotency.findUnique({
+        where: {
+          namespace_principal_key: { namespace, principal: Uint8Array.from(principal), key },
+        },
+      }),
+    ).catch(refuse);
+    if (row === null) return null;
+    const record: IdempotencyRecord = {
+      namespace,
+      principal,
+      key,
+      requestHash: Uint8Array.from(row.request_hash),
+      status: row.status,
+      body: row.body,
+      auditId: row.audit_id,
+    };
+    return record;
+  },
+
+  reserveUses: async (counter, block) => {
+    const { rows } = await commitStatement<{ first: string }>(pool, RESERVE, [
+      counter,
+      block,
+    ]).catch(refuse);
+    const first = Number(rows[0]?.first);
+    if (!Number.isSafeInteger(first)) throw new TwofoldError('internal');
+    return first;
+  },
+
+  intendTokenObject: async ({ objectId, installation, tokenSerial, instance }) => {
+    await commitStatement(pool, INTEND, [
+      bufferOf(objectId),
+      installation,
+      tokenSerial,
+      instance,
+    ]).catch(refuse);
+  },
+
+  abandonedIntents: async (installation) => {
+    const { rows } = await commitStatement<{ object_id: Buffer }>(pool, ABANDON, [
+      installation,
+    ]).catch(refuse);
+    return rows.map((row) => Uint8Array.from(row.object_id));
+  },
+
+  dropIntent: async (objectId) => {
+    await commitStatement(pool, 'delete from public.token_intent where object_id = $1', [
+      bufferOf(objectId),
+    ]).catch(refuse);
+  },
+});
+
+/** Rows of the join: the key's columns, then those of one version, which are null where it has none. */
+const storedKey = (rows: readonly (readonly unknown[])[]): StoredKey | null => {
+  const [first] = rows;
+  if (first === undefined) return null;
+  const versions = rows
+    .map((row) => named<VersionRow>(VERSION_COLUMNS, row.slice(KEY_COLUMNS.length)))
+    .filter((row) => (row.key_id as string | null) !== null);
+  return {
+    key: keyFromRow(named<KeyRow>(KEY_COLUMNS, first)),
+    versions: versions.map(versionFromRow),
+  };
+};
+
+const named = <R>(columns: readonly (keyof R & string)[], values: readonly unknown[]): R =>
+  Object.fromEntries(columns.map((column, index) => [column, values[index]])) as R;

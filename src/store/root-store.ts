@@ -1,0 +1,84 @@
+/**
+ * Root generations. Rows are first-wins: of several instances that make a root at once, one does.
+ */
+import { TwofoldError } from '../errors.ts';
+import type { HsmMaterial } from '../hsm/port.ts';
+import type { RootGeneration, RootStore } from '../keyring/ports.ts';
+import { bufferOf } from './entry-columns.ts';
+import { refuse } from './failures.ts';
+import type { PrismaClient, root_generation } from './generated/client.ts';
+import type { GuardedPool } from './pool.ts';
+import { RowReader } from './rows.ts';
+import { commitStatement, read } from './transaction.ts';
+
+const INTEND = `insert into public.root_generation (generation, installation, state)
+  values ($1, $2, 'intended') on conflict do nothing`;
+
+const COMPLETE = `update public.root_generation set state = 'complete',
+    seal_blob = $3, seal_check = $4, mac_blob = $5, mac_check = $6, canary = $7
+  where generation = $1 and installation = $2 and state = 'intended'`;
+
+export const createRootStore = (pool: GuardedPool, prisma: PrismaClient): RootStore => ({
+  generations: async () => {
+    const rows = await read(() =>
+      prisma.root_generation.findMany({ orderBy: { generation: 'asc' } }),
+    );
+    return rows.map(fromRow);
+  },
+
+  intend: async (generation, installation) => {
+    await commitStatement(pool, INTEND, [generation, installation]).catch(refuse);
+    return winner(prisma, generation);
+  },
+
+  complete: async (root) => {
+    const { seal, mac, canary } = root;
+    if (seal === null || mac === null || canary === null) throw new TwofoldError('internal');
+    await commitStatement(pool, COMPLETE, [
+      root.generation,
+      root.installation,
+      ...wrapped(root, seal),
+      ...wrapped(root, mac),
+      bufferOf(canary),
+    ]).catch(refuse);
+    return winner(prisma, root.generation);
+  },
+
+  hasKeys: async () => (await read(() => prisma.key.findFirst({ select: { id: true } }))) !== null,
+});
+
+const winner = async (prisma: PrismaClient, generation: number): Promise<RootGeneration> => {
+  const row = await read(() => prisma.root_generation.findUnique({ where: { generation } }));
+  if (row === null) throw new TwofoldError('internal', 'The root generation was never intended.');
+  return fromRow(row);
+};
+
+/** Keys of a generation are wrapped under its own root and in no other way. */
+const wrapped = ({ generation }: RootGeneration, key: HsmMaterial): readonly Buffer[] => {
+  if (key.custody !== 'hsm-wrapped' || key.generation !== generation) {
+    throw new TwofoldError('internal', 'A root key is wrapped under its own generation.');
+  }
+  return [bufferOf(key.blob), bufferOf(key.check)];
+};
+
+const fromRow = (row: root_generation): RootGeneration => {
+  const columns = new RowReader<root_generation>('root_generation', row);
+  const generation = columns.integer('generation');
+  const root = {
+    generation,
+    installation: columns.text('installation'),
+    state: columns.one('state', ['intended', 'complete']),
+    seal: material(generation, columns.maybeBytes('seal_blob'), columns.maybeBytes('seal_check')),
+    mac: material(generation, columns.maybeBytes('mac_blob'), columns.maybeBytes('mac_check')),
+    canary: columns.maybeBytes('canary'),
+  };
+  columns.done();
+  return root;
+};
+
+const material = (
+  generation: number,
+  blob: Uint8Array | null,
+  check: Uint8Array | null,
+): HsmMaterial | null =>
+  blob === null || check === null ? null : { custody: 'hsm-wrapped', generation, blob, check };

@@ -1,0 +1,91 @@
+/** A throw-away cluster of Debian's PostgreSQL 15, to show that the SQL works on the oldest version. */
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chownSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import pg from 'pg';
+
+const BIN = '/usr/lib/postgresql/15/bin';
+const run = promisify(execFile);
+
+/** The uid of the account that Debian's package makes; PostgreSQL refuses to run as root. */
+const postgresUid = (): number | undefined => {
+  const line = readFileSync('/etc/passwd', 'utf8')
+    .split('\n')
+    .find((entry) => entry.startsWith('postgres:'));
+  return line === undefined ? undefined : Number(line.split(':')[2]);
+};
+
+const asUser = (): { readonly uid?: number; readonly gid?: number } | undefined => {
+  if (process.getuid?.() !== 0) return {};
+  const uid = postgresUid();
+  return uid === undefined ? undefined : { uid, gid: uid };
+};
+
+/** Whether PostgreSQL 15 is installed here and can be run by us. */
+export const hasPostgres15 = existsSync(join(BIN, 'postgres')) && asUser() !== undefined;
+
+const freePort = async (): Promise<number> => {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+};
+
+const connected = async (url: string): Promise<pg.Client> => {
+  for (let attempt = 0; ; attempt += 1) {
+    const client = new pg.Client({ connectionString: url });
+    try {
+      await client.connect();
+      return client;
+    } catch (error) {
+      if (attempt > 100) throw error;
+      await sleep(50);
+    }
+  }
+};
+
+export const startPostgres15 = async (folder: string) => {
+  const user = asUser();
+  if (user === undefined) throw new Error('PostgreSQL 15 cannot be run here');
+  const data = join(folder, 'data');
+  mkdirSync(data, { mode: 0o700 });
+  if (user.uid !== undefined) {
+    chownSync(folder, user.uid, user.uid);
+    chownSync(data, user.uid, user.uid);
+  }
+  const env = { PATH: `${BIN}:/usr/bin:/bin`, LC_ALL: 'C.UTF-8' };
+  const flags = ['-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C.UTF-8', '-N'];
+  await run(join(BIN, 'initdb'), ['-D', data, ...flags], { ...user, env, cwd: folder });
+  writeFileSync(join(data, 'postgresql.auto.conf'), '');
+  const port = await freePort();
+  const settings = ['listen_addresses=127.0.0.1', 'unix_socket_directories=', `port=${port}`];
+  const server = spawn(
+    join(BIN, 'postgres'),
+    ['-D', data, ...settings.flatMap((setting) => ['-c', setting])],
+    { ...user, env, cwd: folder, stdio: 'ignore' },
+  );
+  const exit = once(server, 'exit');
+  const url = (role: string, database: string) =>
+    `postgresql://${role}:none@127.0.0.1:${port}/${database}`;
+  const admin = await connected(url('postgres', 'postgres'));
+  await admin.query('create role twofold_owner login; create role twofold_app login');
+  await admin.query('create database twofold owner twofold_owner');
+  await admin.end();
+  return {
+    ownerUrl: url('twofold_owner', 'twofold'),
+    appUrl: url('twofold_app', 'twofold'),
+    port,
+    pid: () => server.pid ?? 0,
+    stop: async () => {
+      server.kill('SIGINT');
+      await exit;
+    },
+  };
+};
