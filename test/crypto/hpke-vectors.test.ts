@@ -1,0 +1,151 @@
+import { describe, expect, it } from '@jest/globals';
+
+import { concatBytes, uint16, utf8 } from '../../src/crypto/bytes.ts';
+import { exportSecret, keySchedule } from '../../src/crypto/hpke.ts';
+import { nativeEngine } from '../../src/crypto/native-engine.ts';
+import { portableEngine } from '../../src/crypto/portable-engine.ts';
+import { SecretBytes } from '../../src/crypto/secret.ts';
+import { SUITES } from '../../src/crypto/suites.ts';
+import { hasPublishedFolder, report, vectorsOf } from '../vectors/published.ts';
+import {
+  AEADS,
+  derivePqSeed,
+  DHKEMS,
+  dhkemDecapsulate,
+  HKDFS,
+  labeledHkdf,
+  ONE_STAGE_KDFS,
+  twoStageSchedule,
+} from './hpke-recipes.ts';
+import { expandSeed } from './seed-expansion.ts';
+import { hex, kemKey, toHex } from './software-halves.ts';
+import type { Engine, MlKemParameterSet } from '../../src/crypto/engine.ts';
+import type { Curve, HpkeAead, KemSuite } from '../../src/crypto/suite.ts';
+import type { HpkePqVector } from '../vectors/published.ts';
+
+const PURE: Readonly<Record<number, MlKemParameterSet>> = {
+  0x0040: 'ML-KEM-512',
+  0x0041: 'ML-KEM-768',
+  0x0042: 'ML-KEM-1024',
+};
+
+/** What a vector says of its KEM: the pair from ikmR, and the shared secret of enc. */
+interface Recipient {
+  readonly sk: string;
+  readonly pk: string;
+  readonly sharedSecret: Uint8Array;
+}
+
+async function pureRecipient(engine: Engine, vector: HpkePqVector, set: MlKemParameterSet) {
+  const seed = SecretBytes.own(derivePqSeed(vector.kem_id, hex(vector.ikmR), 64));
+  const secret = await engine.mlKem.importSeed(set, seed).decapsulate(hex(vector.enc));
+  return {
+    sk: toHex(seed.reveal()),
+    pk: toHex(engine.mlKem.publicKey(set, seed)),
+    sharedSecret: secret.reveal(),
+  };
+}
+
+async function hybridRecipient(engine: Engine, vector: HpkePqVector, suite: KemSuite) {
+  const seed = derivePqSeed(vector.kem_id, hex(vector.ikmR), 32);
+  const { pqSeed, scalar } = expandSeed((suite.hsm as { readonly curve: Curve }).curve, seed);
+  const key = kemKey(engine, suite, pqSeed, scalar);
+  const secret = await suite.kem.decapsulate(hex(vector.enc), key.publicKey, key.halves);
+  return { sk: toHex(seed), pk: toHex(key.publicKey), sharedSecret: secret.reveal() };
+}
+
+function classicalRecipient(vector: HpkePqVector): Recipient {
+  const group = DHKEMS[vector.kem_id];
+  if (group === undefined) throw new Error('a vector of an unknown KEM');
+  const scalar = hex(vector.skRm);
+  return {
+    sk: vector.skRm,
+    pk: toHex(group.publicKey(scalar)),
+    sharedSecret: dhkemDecapsulate(vector.kem_id, scalar, hex(vector.enc)),
+  };
+}
+
+function recipientOf(engine: Engine, vector: HpkePqVector): Recipient | Promise<Recipient> {
+  const set = PURE[vector.kem_id];
+  if (set !== undefined) return pureRecipient(engine, vector, set);
+  const suite = Object.values(SUITES).find(
+    (row) => row.kind === 'kem' && row.hpke.kem === vector.kem_id,
+  );
+  return suite === undefined
+    ? classicalRecipient(vector)
+    : hybridRecipient(engine, vector, suite as KemSuite);
+}
+
+type Exporter = (context: Uint8Array, length: number) => Uint8Array;
+interface Schedule {
+  readonly key: Uint8Array;
+  readonly baseNonce: Uint8Array;
+  readonly exporterSecret: Uint8Array;
+  readonly exported: Exporter;
+}
+
+/** Our key schedule: the vectors whose KDF is of the one-stage kind. */
+function oneStage(vector: HpkePqVector, sharedSecret: Uint8Array, aead: HpkeAead): Schedule {
+  const schedule = ONE_STAGE_KDFS[vector.kdf_id];
+  if (schedule === undefined) throw new Error('a vector of an unknown KDF');
+  const { kem_id: kem, kdf_id: kdf, aead_id } = vector;
+  const suite = { kem, kdf, aead: aead_id, schedule, cipher: aead };
+  const context = keySchedule(suite, SecretBytes.own(sharedSecret), hex(vector.info));
+  return {
+    key: context.key.reveal(),
+    baseNonce: context.baseNonce,
+    exporterSecret: context.exporterSecret.reveal(),
+    exported: (exporterContext, length) =>
+      exportSecret(suite, context, exporterContext, length).reveal(),
+  };
+}
+
+function twoStage(vector: HpkePqVector, sharedSecret: Uint8Array, aead: HpkeAead): Schedule {
+  const row = HKDFS[vector.kdf_id];
+  if (row === undefined) throw new Error('a vector of an unknown KDF');
+  const ids = [vector.kem_id, vector.kdf_id, vector.aead_id].map(uint16);
+  const suiteId = concatBytes(utf8('HPKE'), ...ids);
+  const schedule = twoStageSchedule(row, suiteId, sharedSecret, hex(vector.info), aead);
+  return {
+    ...schedule,
+    exported: (context, length) =>
+      labeledHkdf(row, suiteId).expand(schedule.exporterSecret, 'sec', context, length),
+  };
+}
+
+function aeadOf(vector: HpkePqVector): HpkeAead {
+  const aead = AEADS[vector.aead_id];
+  if (aead === undefined) throw new Error('a vector of an unknown AEAD');
+  return aead;
+}
+
+describe.each([nativeEngine, portableEngine])('HPKE-PQ vectors, $name engine', (engine) => {
+  it('recipient key pair, shared secret, key schedule, encryptions and exports', async () => {
+    const counts = { ours: 0, hkdfComposedByTheTest: 0 };
+    for (const vector of vectorsOf('hpke-pq')) {
+      const recipient = await recipientOf(engine, vector);
+      expect(recipient).toMatchObject({ sk: vector.skRm, pk: vector.pkRm });
+      expect(toHex(recipient.sharedSecret)).toBe(vector.shared_secret);
+
+      const aead = aeadOf(vector);
+      const isOneStage = vector.kdf_id in ONE_STAGE_KDFS;
+      const schedule = (isOneStage ? oneStage : twoStage)(vector, recipient.sharedSecret, aead);
+      counts[isOneStage ? 'ours' : 'hkdfComposedByTheTest'] += 1;
+      expect(toHex(schedule.key)).toBe(vector.key);
+      expect(toHex(schedule.baseNonce)).toBe(vector.base_nonce);
+      expect(toHex(schedule.exporterSecret)).toBe(vector.exporter_secret);
+
+      const key = SecretBytes.copyOf(schedule.key);
+      for (const { aad, ct, nonce, pt } of vector.encryptions) {
+        const sealed = aead.seal(key, hex(nonce), hex(aad), SecretBytes.own(hex(pt)));
+        expect(toHex(sealed)).toBe(ct);
+      }
+      expect(vector.encryptions[0]?.nonce).toBe(vector.base_nonce);
+      for (const { exporter_context: context, L, exported_value: value } of vector.exports) {
+        expect(toHex(schedule.exported(hex(context), L))).toBe(value);
+      }
+    }
+    report(`HPKE-PQ ${engine.name}: ${JSON.stringify(counts)}`);
+    if (hasPublishedFolder()) expect(counts).toEqual({ ours: 7, hkdfComposedByTheTest: 6 });
+  });
+});

@@ -1,0 +1,142 @@
+/** Private halves in software, for tests: what an HSM and the seed cache are in the service. */
+import { createPrivateKey, createPublicKey, diffieHellman, randomBytes } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
+
+import { p256, p384 } from '@noble/curves/nist.js';
+
+import { exportPublicKey, importPublicKey } from '../../src/crypto/curve.ts';
+import { SecretBytes } from '../../src/crypto/secret.ts';
+import type { Engine } from '../../src/crypto/engine.ts';
+import type {
+  AeadKey,
+  Curve,
+  KemHalves,
+  KemSuite,
+  SignatureSuite,
+  SignHalves,
+  SigningCurve,
+} from '../../src/crypto/suite.ts';
+import { aes256Gcm } from '../../src/crypto/aead.ts';
+
+export function hex(text: string): Uint8Array {
+  return Uint8Array.from(Buffer.from(text, 'hex'));
+}
+
+export function toHex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex');
+}
+
+export function privateKeyOf(curve: Curve, scalar: Uint8Array): KeyObject {
+  const key = Buffer.from(scalar);
+  return curve === 'X25519'
+    ? createPrivateKey({ key, format: 'raw-private', asymmetricKeyType: 'x25519' })
+    : createPrivateKey({ key, format: 'raw-private', asymmetricKeyType: 'ec', namedCurve: curve });
+}
+
+export function classicalPublicKey(curve: Curve, scalar: Uint8Array): Uint8Array {
+  return exportPublicKey(createPublicKey(privateKeyOf(curve, scalar)));
+}
+
+/** ECDH as the token does it: raw output. */
+export function derive(curve: Curve, scalar: Uint8Array, peer: Uint8Array): SecretBytes {
+  const privateKey = privateKeyOf(curve, scalar);
+  const publicKey = importPublicKey(curve, peer);
+  return SecretBytes.own(Uint8Array.from(diffieHellman({ privateKey, publicKey })));
+}
+
+/** ECDSA over a digest as CKM_ECDSA does it: r ‖ s. */
+export function signDigest(curve: SigningCurve, scalar: Uint8Array, digest: Uint8Array) {
+  const group = curve === 'P-256' ? p256 : p384;
+  return group.sign(digest, scalar, { prehash: false, lowS: false });
+}
+
+/** A scalar in range for any of the curves: the top byte zero. */
+export function randomScalar(curve: Curve): Uint8Array {
+  const scalar = Uint8Array.from(randomBytes(curve === 'P-384' ? 48 : 32));
+  if (curve !== 'X25519') scalar[0] = 0;
+  return scalar;
+}
+
+/** One version of a hybrid KEM key, its private side in software. */
+export interface KemKey {
+  readonly suite: KemSuite;
+  readonly publicKey: Uint8Array;
+  readonly halves: KemHalves;
+  readonly seed: Uint8Array;
+  readonly scalar: Uint8Array;
+}
+
+export function kemKey(
+  engine: Engine,
+  suite: KemSuite,
+  seed: Uint8Array,
+  scalar: Uint8Array,
+): KemKey {
+  const { curve } = suite.hsm as { readonly curve: Curve };
+  const secret = SecretBytes.copyOf(seed);
+  const key = engine.mlKem.importSeed(suite.pq, secret);
+  const pq = engine.mlKem.publicKey(suite.pq, secret);
+  const classical = classicalPublicKey(curve, scalar);
+  return {
+    suite,
+    publicKey: suite.kem.joinPublicKey(engine, { pq, classical }),
+    halves: {
+      pq: (ciphertext) => key.decapsulate(ciphertext),
+      classical: async (peer) => derive(curve, scalar, peer),
+    },
+    seed,
+    scalar,
+  };
+}
+
+export function randomKemKey(engine: Engine, suite: KemSuite): KemKey {
+  const { curve } = suite.hsm as { readonly curve: Curve };
+  return kemKey(engine, suite, Uint8Array.from(randomBytes(64)), randomScalar(curve));
+}
+
+/** One version of a composite signature key. */
+export interface SignatureKey {
+  readonly suite: SignatureSuite;
+  readonly publicKey: Uint8Array;
+  readonly halves: SignHalves;
+}
+
+export function signatureKey(
+  engine: Engine,
+  suite: SignatureSuite,
+  seed: Uint8Array,
+  scalar: Uint8Array,
+): SignatureKey {
+  const { curve } = suite.hsm as { readonly curve: SigningCurve };
+  const secret = SecretBytes.copyOf(seed);
+  const key = engine.mlDsa.importSeed(suite.pq, secret);
+  const pq = engine.mlDsa.publicKey(suite.pq, secret);
+  const classical = classicalPublicKey(curve, scalar);
+  return {
+    suite,
+    publicKey: suite.signer.joinPublicKey({ pq, classical }),
+    halves: {
+      pq: (message, context) => key.sign(message, context),
+      classical: async (digest) => signDigest(curve, scalar, digest),
+    },
+  };
+}
+
+export function randomSignatureKey(engine: Engine, suite: SignatureSuite): SignatureKey {
+  const { curve } = suite.hsm as { readonly curve: SigningCurve };
+  return signatureKey(engine, suite, Uint8Array.from(randomBytes(32)), randomScalar(curve));
+}
+
+/** A symmetric key as the HSM serves it: it chooses the nonce. */
+export function aeadKey(key: Uint8Array): AeadKey {
+  const secret = SecretBytes.copyOf(key);
+  return {
+    encrypt: async (plaintext, associatedData) => {
+      const nonce = Uint8Array.from(randomBytes(12));
+      const input = SecretBytes.copyOf(plaintext);
+      return { nonce, ciphertext: aes256Gcm.seal(secret, nonce, associatedData, input) };
+    },
+    decrypt: async (nonce, ciphertext, associatedData) =>
+      aes256Gcm.open(secret, nonce, associatedData, ciphertext),
+  };
+}

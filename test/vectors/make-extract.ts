@@ -1,0 +1,86 @@
+/**
+ * Writes the extract of the published vectors: `node test/vectors/make-extract.ts`. Of each kind of
+ * case it keeps the shortest, so that the whole stays under 2 MB.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { EXTRACT, readPublished, TOTALS } from './published.ts';
+import type { VectorSet } from './published.ts';
+
+interface Choice {
+  readonly source: string;
+  readonly licence: string;
+  /** Vectors with the same kind are alternatives. */
+  readonly kind: (vector: Readonly<Record<string, unknown>>) => string;
+  /** How many of each kind are kept. */
+  readonly keep: number;
+}
+
+const ACVP = {
+  source: 'usnistgov/ACVP-Server v1.1.0.43 gen-val/json-files',
+  licence: 'NIST, public domain in the United States, with the notice of its LICENSE file',
+};
+const IETF = 'IETF Trust Legal Provisions (BCP 78)';
+const by =
+  (...fields: readonly string[]) =>
+  (vector: Readonly<Record<string, unknown>>) =>
+    fields.map((field) => String(vector[field])).join(' ');
+
+const CHOICES: Readonly<Record<VectorSet, Choice>> = {
+  'hpke-pq': {
+    source: 'hpkewg/hpke-pq 74dafaa65f79a5eaa210af7ba967e5425a21d05b',
+    licence: IETF,
+    kind: by('kem_id', 'kdf_id', 'aead_id'),
+    keep: 1,
+  },
+  xwing: {
+    source: 'dconnolly/draft-connolly-cfrg-xwing-kem 9b6ce9e614811dba8d46841052f3883cbc4c1a65',
+    licence: IETF,
+    kind: by(),
+    keep: 3,
+  },
+  'cfrg-hybrids': {
+    source: 'cfrg/draft-irtf-cfrg-concrete-hybrid-kems, as in paulmillr/noble-post-quantum abd4ece',
+    licence: IETF,
+    kind: by('suite'),
+    keep: 3,
+  },
+  'composite-sigs': {
+    source: 'lamps-wg/draft-composite-sigs 60fcb1e82b90b8cc331166eb783af2925f8ef809',
+    licence: IETF,
+    kind: by('suite', 'context'),
+    keep: 1,
+  },
+  'composite-kem': {
+    source: 'lamps-wg/draft-composite-kem 8cf7d5d3b2b758bbf9cdcc8d31167c09a8af22b0',
+    licence: IETF,
+    kind: by('arc'),
+    keep: 1,
+  },
+  'ml-kem-keygen': { ...ACVP, kind: by('set'), keep: 2 },
+  'ml-kem-encapdecap': { ...ACVP, kind: by('set', 'function', 'testPassed'), keep: 1 },
+  'ml-dsa-keygen': { ...ACVP, kind: by('set'), keep: 2 },
+  'ml-dsa-siggen': {
+    ...ACVP,
+    kind: (vector) => `${by('set', 'interface')(vector)} ${'rnd' in vector ? 'hedged' : ''}`,
+    keep: 1,
+  },
+  'ml-dsa-sigver': { ...ACVP, kind: by('set', 'interface', 'testPassed'), keep: 1 },
+};
+
+function choose(name: VectorSet): readonly unknown[] {
+  const { kind, keep } = CHOICES[name];
+  const vectors = readPublished(name) as unknown as readonly Readonly<Record<string, unknown>>[];
+  const groups = Map.groupBy(vectors, kind);
+  return [...groups.values()].flatMap((group) =>
+    group.sort((a, b) => JSON.stringify(a).length - JSON.stringify(b).length).slice(0, keep),
+  );
+}
+
+mkdirSync(EXTRACT, { recursive: true });
+for (const name of Object.keys(CHOICES) as VectorSet[]) {
+  const { source, licence } = CHOICES[name];
+  const extract = { source, licence, total: TOTALS[name], vectors: choose(name) };
+  writeFileSync(join(EXTRACT, `${name}.json`), `${JSON.stringify(extract, null, 2)}\n`);
+}

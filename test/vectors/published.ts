@@ -1,0 +1,321 @@
+/**
+ * Published test vectors, brought to one shape of our own: flat records with hex strings.
+ *
+ * They are read from `../shared/vectors` beside the repository (or VECTORS_DIR). Where that folder
+ * is absent the extract beside this file stands in, and the output says how many did not run; with
+ * CI=true an absent folder is a failure. `make-extract.ts` writes the extract.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+
+import type { MlDsaParameterSet, MlKemParameterSet } from '../../src/crypto/engine.ts';
+
+export interface HpkePqVector {
+  readonly mode: number;
+  readonly kem_id: number;
+  readonly kdf_id: number;
+  readonly aead_id: number;
+  readonly info: string;
+  readonly ikmR: string;
+  readonly skRm: string;
+  readonly pkRm: string;
+  readonly enc: string;
+  readonly shared_secret: string;
+  readonly key: string;
+  readonly base_nonce: string;
+  readonly exporter_secret: string;
+  readonly encryptions: readonly Record<'aad' | 'ct' | 'nonce' | 'pt', string>[];
+  readonly exports: readonly {
+    readonly exporter_context: string;
+    readonly L: number;
+    readonly exported_value: string;
+  }[];
+}
+
+export interface XWingVector {
+  readonly seed: string;
+  readonly eseed: string;
+  readonly pk: string;
+  readonly ct: string;
+  readonly ss: string;
+}
+
+export interface HybridVector {
+  readonly suite: string;
+  readonly seed: string;
+  readonly randomness: string;
+  readonly pk: string;
+  readonly ct: string;
+  readonly ss: string;
+}
+
+export interface CompositeSignatureVector {
+  readonly suite: string;
+  readonly message: string;
+  readonly context: string;
+  readonly pk: string;
+  readonly sk: string;
+  readonly certificate: string;
+  readonly signature: string;
+}
+
+export interface CompositeKemVector {
+  readonly arc: number;
+  readonly ek: string;
+  readonly certificate: string;
+  readonly dk: string;
+  readonly c: string;
+  readonly k: string;
+}
+
+export interface MlKemKeyGenVector {
+  readonly set: MlKemParameterSet;
+  readonly d: string;
+  readonly z: string;
+  readonly ek: string;
+  readonly dk: string;
+}
+
+/** Fields are present as the function needs them. */
+export interface MlKemVector {
+  readonly set: MlKemParameterSet;
+  readonly function:
+    'encapsulation' | 'decapsulation' | 'encapsulationKeyCheck' | 'decapsulationKeyCheck';
+  readonly ek?: string;
+  readonly m?: string;
+  readonly dk?: string;
+  readonly c?: string;
+  readonly k?: string;
+  readonly testPassed?: boolean;
+}
+
+export interface MlDsaKeyGenVector {
+  readonly set: MlDsaParameterSet;
+  readonly seed: string;
+  readonly pk: string;
+  readonly sk: string;
+}
+
+interface MlDsaVector {
+  readonly set: MlDsaParameterSet;
+  readonly interface: 'pure' | 'preHash' | 'internal' | 'externalMu';
+  readonly hashAlg?: string;
+  /** The message, or mu for `externalMu`. */
+  readonly message: string;
+  readonly context: string;
+  readonly signature: string;
+}
+
+export interface MlDsaSigGenVector extends MlDsaVector {
+  readonly sk: string;
+  /** Absent: deterministic. */
+  readonly rnd?: string;
+}
+
+export interface MlDsaSigVerVector extends MlDsaVector {
+  readonly pk: string;
+  readonly testPassed: boolean;
+}
+
+export interface VectorSets {
+  readonly 'hpke-pq': HpkePqVector;
+  readonly xwing: XWingVector;
+  readonly 'cfrg-hybrids': HybridVector;
+  readonly 'composite-sigs': CompositeSignatureVector;
+  readonly 'composite-kem': CompositeKemVector;
+  readonly 'ml-kem-keygen': MlKemKeyGenVector;
+  readonly 'ml-kem-encapdecap': MlKemVector;
+  readonly 'ml-dsa-keygen': MlDsaKeyGenVector;
+  readonly 'ml-dsa-siggen': MlDsaSigGenVector;
+  readonly 'ml-dsa-sigver': MlDsaSigVerVector;
+}
+export type VectorSet = keyof VectorSets;
+
+/** Published counts, of the suites that this service has. */
+export const TOTALS: Readonly<Record<VectorSet, number>> = {
+  'hpke-pq': 13,
+  xwing: 3,
+  'cfrg-hybrids': 30,
+  'composite-sigs': 4,
+  'composite-kem': 3,
+  'ml-kem-keygen': 75,
+  'ml-kem-encapdecap': 165,
+  'ml-dsa-keygen': 75,
+  'ml-dsa-siggen': 360,
+  'ml-dsa-sigver': 180,
+};
+
+export const EXTRACT = resolve(import.meta.dirname, 'extract');
+const FOLDER = resolve(
+  process.env['VECTORS_DIR'] ?? resolve(import.meta.dirname, '../../../shared/vectors'),
+);
+
+function readJson(folder: string, path: string): unknown {
+  const bytes = readFileSync(join(folder, path));
+  return JSON.parse((path.endsWith('.gz') ? gunzipSync(bytes) : bytes).toString('utf8'));
+}
+
+const hexOf = (base64: string) => Buffer.from(base64, 'base64').toString('hex');
+
+interface AcvpGroup {
+  readonly tests: readonly Record<string, string | boolean | number>[];
+  readonly [parameter: string]: unknown;
+}
+
+/** Prompt and expected result of each test in one record, with the parameters of its group. */
+function readAcvp(folder: string, name: string): Record<string, unknown>[] {
+  const read = (file: string) =>
+    (readJson(folder, `acvp/${name}/${file}.json.gz`) as { testGroups: AcvpGroup[] }).testGroups;
+  const expected = new Map(
+    read('expectedResults').flatMap(({ tests }) => tests.map((test) => [test['tcId'], test])),
+  );
+  return read('prompt').flatMap(({ tests, parameterSet, ...group }) =>
+    tests.map((test) => ({ set: parameterSet, ...group, ...test, ...expected.get(test['tcId']) })),
+  );
+}
+
+const lower = (value: unknown) => (typeof value === 'string' ? value.toLowerCase() : value);
+
+function pick(record: Record<string, unknown>, fields: readonly string[]) {
+  return Object.fromEntries(
+    fields.filter((field) => field in record).map((field) => [field, lower(record[field])]),
+  );
+}
+
+function mlDsaInterface(record: Record<string, unknown>): string {
+  if (record['signatureInterface'] === 'external') return String(record['preHash']);
+  return record['externalMu'] === true ? 'externalMu' : 'internal';
+}
+
+/** sigGen and sigVer share their message side. */
+function mlDsaRecord(record: Record<string, unknown>, fields: readonly string[]) {
+  return {
+    set: record['set'],
+    interface: mlDsaInterface(record),
+    ...('hashAlg' in record ? { hashAlg: record['hashAlg'] } : {}),
+    message: lower(record['message'] ?? record['mu']),
+    context: lower(record['context'] ?? ''),
+    ...pick(record, fields),
+  };
+}
+
+interface LampsFile {
+  readonly m: string;
+  readonly ctx: string;
+  readonly tests: readonly Record<string, string>[];
+}
+
+function readCompositeSignatures(folder: string): unknown[] {
+  const { m, ctx, tests } = readJson(folder, 'composite-sigs/testvectors.json') as LampsFile;
+  const suites = ['MLDSA65-ECDSA-P256-SHA512', 'MLDSA87-ECDSA-P384-SHA512'];
+  return suites.flatMap((suite) => {
+    const test = tests.find(({ tcId }) => tcId === `id-${suite}`) ?? {};
+    const hex = (name: string) => hexOf(test[name] ?? '');
+    const common = { suite, message: hexOf(m), pk: hex('pk'), sk: hex('sk') };
+    const certificate = hex('x5c');
+    return [
+      { ...common, certificate, context: '', signature: hex('s') },
+      { ...common, certificate, context: hexOf(ctx), signature: hex('sWithContext') },
+    ];
+  });
+}
+
+function readCompositeKems(folder: string): unknown[] {
+  const { tests } = readJson(folder, 'composite-kem/testvectors.json') as LampsFile;
+  const names = {
+    58: 'id-MLKEM768-X25519-SHA3-256',
+    59: 'id-MLKEM768-ECDH-P256-SHA3-256',
+    63: 'id-MLKEM1024-ECDH-P384-SHA3-256',
+  };
+  return Object.entries(names).map(([arc, name]) => {
+    const test = tests.find(({ tcId }) => tcId === name) ?? {};
+    const fields = ['ek', 'dk', 'c', 'k'].map((field) => [field, hexOf(test[field] ?? '')]);
+    return Object.fromEntries([
+      ['arc', Number(arc)],
+      ['certificate', hexOf(test['x5c'] ?? '')],
+      ...fields,
+    ]) as unknown;
+  });
+}
+
+function readHybrids(folder: string): unknown[] {
+  const suites = ['MLKEM768-P256', 'MLKEM768-X25519', 'MLKEM1024-P384'];
+  return suites.flatMap((suite) => {
+    const file = `hybrid-kems/test-vectors-${suite.replace('-', '')}.json`;
+    const fields = ['seed', 'randomness', 'pk', 'ct', 'ss'];
+    return (readJson(folder, file) as Record<string, unknown>[]).map((vector) => ({
+      suite,
+      ...pick(vector, fields),
+    }));
+  });
+}
+
+const READERS: Readonly<Record<VectorSet, (folder: string) => unknown[]>> = {
+  'hpke-pq': (folder) => readJson(folder, 'hpke/hpke-pq-test-vectors.json') as unknown[],
+  xwing: (folder) =>
+    (readJson(folder, 'xwing/test-vectors.json') as Record<string, unknown>[]).map((vector) =>
+      pick(vector, ['seed', 'eseed', 'pk', 'ct', 'ss']),
+    ),
+  'cfrg-hybrids': readHybrids,
+  'composite-sigs': readCompositeSignatures,
+  'composite-kem': readCompositeKems,
+  'ml-kem-keygen': (folder) =>
+    readAcvp(folder, 'ML-KEM-keyGen-FIPS203').map((record) => ({
+      set: record['set'],
+      ...pick(record, ['d', 'z', 'ek', 'dk']),
+    })),
+  'ml-kem-encapdecap': (folder) =>
+    readAcvp(folder, 'ML-KEM-encapDecap-FIPS203').map((record) => ({
+      set: record['set'],
+      function: record['function'],
+      ...pick(record, ['ek', 'm', 'dk', 'c', 'k', 'testPassed']),
+    })),
+  'ml-dsa-keygen': (folder) =>
+    readAcvp(folder, 'ML-DSA-keyGen-FIPS204').map((record) => ({
+      set: record['set'],
+      ...pick(record, ['seed', 'pk', 'sk']),
+    })),
+  'ml-dsa-siggen': (folder) =>
+    readAcvp(folder, 'ML-DSA-sigGen-FIPS204').map((record) =>
+      mlDsaRecord(record, ['sk', 'rnd', 'signature']),
+    ),
+  'ml-dsa-sigver': (folder) =>
+    readAcvp(folder, 'ML-DSA-sigVer-FIPS204').map((record) =>
+      mlDsaRecord(record, ['pk', 'signature', 'testPassed']),
+    ),
+};
+
+/** Whether the whole published folder is at hand. */
+export function hasPublishedFolder(): boolean {
+  if (existsSync(FOLDER)) return true;
+  if (process.env['CI'] === 'true') throw new Error(`the published vectors are not at ${FOLDER}`);
+  return false;
+}
+
+/** All vectors of a set from the published folder. */
+export function readPublished<N extends VectorSet>(name: N): readonly VectorSets[N][] {
+  return READERS[name](FOLDER) as VectorSets[N][];
+}
+
+/** The whole set where the folder is at hand, else its extract; says which. */
+export function vectorsOf<N extends VectorSet>(name: N): readonly VectorSets[N][] {
+  const total = TOTALS[name];
+  if (hasPublishedFolder()) {
+    const vectors = readPublished(name);
+    if (vectors.length !== total) {
+      throw new Error(`${name}: ${vectors.length} vectors instead of ${total}`);
+    }
+    report(`vectors ${name}: all ${total}`);
+    return vectors;
+  }
+  const { vectors } = readJson(EXTRACT, `${name}.json`) as { vectors: VectorSets[N][] };
+  const left = total - vectors.length;
+  report(`vectors ${name}: extract of ${vectors.length}, ${left} of ${total} NOT run`);
+  return vectors;
+}
+
+/** A line of the test output without jest's call site around it. */
+export function report(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
