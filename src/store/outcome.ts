@@ -39,12 +39,6 @@ export class CircuitOpen extends Error {
   override readonly name = 'CircuitOpen';
 }
 
-/**
- * The call may or may not have been applied. The caller re-reads by identity (idempotency key,
- * (lane, n), version) and answers only what is then known; it never repeats the call blindly.
- */
-export class StoreOutcomeUnknown extends OutcomeUnknown {}
-
 /** SQLSTATEs after which the transaction has certainly been rolled back and a repeat may succeed. */
 const NOT_APPLIED = new Set(['25006', '57P03', '53300', '40001', '40P01', '55P03', '57014']);
 
@@ -152,7 +146,7 @@ export const isDiskFull = (error: unknown): boolean => sqlState(error) === '5310
 
 /**
  * The error that callers of the store see: `storage_full`, `database_unavailable`,
- * `StoreOutcomeUnknown`, or the original one when the database refused the content (its SQLSTATE
+ * `OutcomeUnknown`, or the original one when the database refused the content (its SQLSTATE
  * and constraint are for the repository to read).
  */
 export const storeError = (error: unknown, outcome: Outcome): unknown => {
@@ -160,7 +154,7 @@ export const storeError = (error: unknown, outcome: Outcome): unknown => {
   if (isDiskFull(error)) return new TwofoldError('storage_full', undefined, { cause: error });
   switch (outcome) {
     case 'unknown':
-      return new StoreOutcomeUnknown(error);
+      return new OutcomeUnknown(error);
     case 'not_applied':
       return new TwofoldError('database_unavailable', undefined, { cause: error, retryAfter: 1 });
     case 'rejected':

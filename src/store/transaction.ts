@@ -2,7 +2,7 @@
  * The only way in which the store acknowledges: a transaction, or one statement that commits itself.
  *
  * Any error destroys the connection. What was certainly not applied is repeated with jitter inside
- * the caller's deadline; an unknown outcome is thrown as `StoreOutcomeUnknown`, never repeated.
+ * the caller's deadline; an unknown outcome is thrown as `OutcomeUnknown`, never repeated.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
@@ -102,7 +102,7 @@ const assertCommitted = (command: string): void => {
  *
  * `fn` may run several times and therefore has no effect but through `sql`.
  *
- * @throws StoreOutcomeUnknown when COMMIT had been sent and its outcome is not known.
+ * @throws OutcomeUnknown when COMMIT had been sent and its outcome is not known.
  * @throws TwofoldError `database_unavailable` when nothing was applied within the deadline,
  *   `storage_full` when the server's disk is full.
  * @throws what `fn` threw, or pg's `DatabaseError` when the database refused a statement.

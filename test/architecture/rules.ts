@@ -36,6 +36,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'keyring/model.ts',
     'audit/ports.ts',
     'access/ports.ts',
+    'type hsm/port.ts',
   ],
   telemetry: ['errors', 'name'],
   http: ['errors', 'name', 'epoch', 'contract', 'keyring', 'access', 'audit', 'telemetry'],
