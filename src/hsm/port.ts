@@ -57,6 +57,11 @@ export interface HsmCapability {
   readonly available: boolean;
   /** Why not, in words for an operator; empty when available. */
   readonly reason: string;
+  /**
+   * How it was checked at start: against a published answer, or (tokens that import no keys, and
+   * randomised mechanisms) a key made on the token against an independent implementation.
+   */
+  readonly checked?: 'known-answer' | 'consistency';
 }
 
 export interface HsmStatus {

@@ -1,0 +1,151 @@
+/**
+ * Making `root-wrap` so that the user PIN alone extracts nothing, and initialising a development
+ * token. Runs in the ceremony process, the only one that ever holds the SO PIN.
+ *
+ * CKA_TRUSTED may only be set by the SO, who cannot make private objects. So the SO makes a public
+ * session object with all templates, and the user copies it to a private token object (MODIFIABLE
+ * false is set last: tokens apply attributes in order).
+ */
+import { selectSlot } from './connection.ts';
+import { CKA, CKF, CKK, CKM, CKO, CKU, returnValueOf, ulong } from './cryptoki.ts';
+import type { Cryptoki, Handle } from './cryptoki.ts';
+import { flag, generateAesKey, number } from './nested-template.ts';
+import type { NestedAttribute } from './nested-template.ts';
+import { findObjects, readFlag } from './objects.ts';
+import type { RootOnToken } from './port.ts';
+import type { TokenSelector } from './protocol.ts';
+import { rootId } from './roots.ts';
+import { attributes, ROOT_LABEL } from './templates.ts';
+
+export interface MakeRoot {
+  readonly module: string;
+  readonly tokenSelector: TokenSelector;
+  readonly pin: string;
+  /** Absent where the SO is no part of it: the root is then made by the user, and says so. */
+  readonly soPin: string | undefined;
+  readonly root: RootOnToken;
+}
+
+export interface RootMade {
+  /** False when an earlier run had made it. */
+  readonly made: boolean;
+  readonly custody: 'non-extractable' | 'extractableByPinHolder';
+}
+
+/** Attributes that a trusted root carries; `hsm.md` in the notes of the design has the reasons. */
+function trustedTemplate(wrapMechanism: number): NestedAttribute[] {
+  return [
+    number(CKA.CLASS, CKO.SECRET_KEY),
+    number(CKA.KEY_TYPE, CKK.AES),
+    number(CKA.VALUE_LEN, 32),
+    flag(CKA.TOKEN, false),
+    flag(CKA.PRIVATE, false),
+    flag(CKA.TRUSTED, true),
+    flag(CKA.SENSITIVE, true),
+    flag(CKA.EXTRACTABLE, true),
+    flag(CKA.WRAP, true),
+    flag(CKA.UNWRAP, true),
+    flag(CKA.WRAP_WITH_TRUSTED, true),
+    flag(CKA.ENCRYPT, false),
+    flag(CKA.DECRYPT, false),
+    flag(CKA.SIGN, false),
+    flag(CKA.VERIFY, false),
+    flag(CKA.DERIVE, false),
+    { type: CKA.ALLOWED_MECHANISMS, value: ulong(wrapMechanism) },
+    { type: CKA.WRAP_TEMPLATE, value: [flag(CKA.UNWRAP, false)] },
+    {
+      type: CKA.UNWRAP_TEMPLATE,
+      value: [
+        flag(CKA.SENSITIVE, true),
+        flag(CKA.WRAP_WITH_TRUSTED, true),
+        flag(CKA.UNWRAP, false),
+      ],
+    },
+  ];
+}
+
+/** Idempotent: a root of this installation and generation that is there already is left as it is. */
+export function makeRoot(cryptoki: Cryptoki, request: MakeRoot): RootMade {
+  const slot = selectSlot(cryptoki, request.tokenSelector);
+  const session = cryptoki.C_OpenSession(slot.handle, CKF.RW_SESSION | CKF.SERIAL_SESSION);
+  cryptoki.C_Login(session, CKU.USER, request.pin);
+  const existing = existingRoot(cryptoki, session, request.root);
+  if (existing !== undefined)
+    return { made: false, custody: custodyOf(cryptoki, session, existing) };
+  const mechanisms = new Set(cryptoki.C_GetMechanismList(slot.handle));
+  const wrap = mechanisms.has(CKM.AES_KEY_WRAP_PAD) ? CKM.AES_KEY_WRAP_PAD : CKM.AES_KEY_WRAP_KWP;
+  const root =
+    makeTrusted(cryptoki, session, request, wrap) ?? makePlain(cryptoki, session, request.root);
+  return { made: true, custody: custodyOf(cryptoki, session, root) };
+}
+
+function existingRoot(cryptoki: Cryptoki, session: Handle, root: RootOnToken): Handle | undefined {
+  const template = attributes({ class: CKO.SECRET_KEY, token: true, id: rootId(root) });
+  return findObjects(cryptoki, session, template)[0];
+}
+
+/** Undefined where the SO has no part, or the token knows no trusted keys or templates. */
+function makeTrusted(
+  cryptoki: Cryptoki,
+  session: Handle,
+  request: MakeRoot,
+  wrapMechanism: number,
+): Handle | undefined {
+  if (request.soPin === undefined) return undefined;
+  const made = generateAsOfficer(cryptoki, session, request, wrapMechanism);
+  cryptoki.C_Login(session, CKU.USER, request.pin);
+  if (made === undefined) return undefined;
+  try {
+    return cryptoki.C_CopyObject(session, made, [
+      { type: CKA.TOKEN, value: true },
+      { type: CKA.PRIVATE, value: true },
+      ...nameOf(request.root),
+      { type: CKA.MODIFIABLE, value: false },
+    ]);
+  } finally {
+    cryptoki.C_DestroyObject(session, made);
+  }
+}
+
+/** Ends logged out: the public session object survives that. */
+function generateAsOfficer(
+  cryptoki: Cryptoki,
+  session: Handle,
+  request: MakeRoot,
+  wrapMechanism: number,
+): Handle | undefined {
+  cryptoki.C_Logout(session);
+  cryptoki.C_Login(session, CKU.SO, request.soPin);
+  try {
+    return generateAesKey(request.module, session, trustedTemplate(wrapMechanism));
+  } catch (error) {
+    if (returnValueOf(error) === undefined) throw error;
+    return undefined;
+  } finally {
+    cryptoki.C_Logout(session);
+  }
+}
+
+/** What a token without trusted keys allows; its custody is `extractableByPinHolder`. */
+function makePlain(cryptoki: Cryptoki, session: Handle, root: RootOnToken): Handle {
+  return cryptoki.C_GenerateKey(session, { mechanism: CKM.AES_KEY_GEN }, [
+    ...attributes({ token: true, private: true, sensitive: true, extractable: false }),
+    ...attributes({ valueLen: 32, wrap: true, unwrap: true, encrypt: false, decrypt: false }),
+    ...attributes({ sign: false, verify: false, derive: false }),
+    ...nameOf(root),
+  ]);
+}
+
+function nameOf(root: RootOnToken) {
+  return [
+    { type: CKA.LABEL, value: `${ROOT_LABEL}${root.generation}` },
+    { type: CKA.ID, value: rootId(root) },
+  ];
+}
+
+/** Read back, not assumed; the server tries the attacks themselves when it selects the root. */
+function custodyOf(cryptoki: Cryptoki, session: Handle, root: Handle): RootMade['custody'] {
+  const trusted = readFlag(cryptoki, session, root, CKA.TRUSTED) === true;
+  const fixed = readFlag(cryptoki, session, root, CKA.MODIFIABLE) === false;
+  return trusted && fixed ? 'non-extractable' : 'extractableByPinHolder';
+}

@@ -1,0 +1,121 @@
+/**
+ * Check values: that an unwrapped or found key is the one that was recorded.
+ *
+ * A damaged or swapped blob can unwrap to another valid key, so every key is compared by use with
+ * what was stored when it was made: a pair with its public key, a secret with a value that only it
+ * could have made. None of them tells anything about the key.
+ */
+import { createPublicKey, timingSafeEqual, verify } from 'node:crypto';
+import { TwofoldError } from '../errors.ts';
+import { NAME } from '../name.ts';
+import type { Connection } from './connection.ts';
+import type { Handle } from './cryptoki.ts';
+import { failureOf } from './failures.ts';
+import { GCM } from './inputs.ts';
+import { gcmDecrypt, gcmEncrypt, hmac, rawEcdh, rawEcdsa } from './mechanisms.ts';
+import { generatorOf } from './points.ts';
+import type { HsmKeySpec } from './port.ts';
+
+const LABEL = Buffer.from(`${NAME.tokenLabel}/hsm-check/1`);
+const HMAC_CHECK_BYTES = 16;
+
+/** X25519's base point, u = 9 (RFC 7748 section 4.1). */
+const X25519_BASE = Uint8Array.from({ length: 32 }, (_, index) => (index === 0 ? 9 : 0));
+
+/** The check value of a new secret key; a pair's is its public key. */
+export function secretCheck(connection: Connection, spec: HsmKeySpec, handle: Handle): Uint8Array {
+  if (spec.kind === 'hmac') return hmac(connection, handle, LABEL).slice(0, HMAC_CHECK_BYTES);
+  // The token chooses the IV, as for data: a fixed one would be a nonce used twice.
+  const { iv, ciphertext } = gcmEncrypt(connection, handle, LABEL, LABEL);
+  return Uint8Array.from(Buffer.concat([iv, ciphertext]));
+}
+
+/** Throws `integrity_failed` unless the key behind `handle` made `check`. */
+export function requireCheck(
+  connection: Connection,
+  spec: HsmKeySpec,
+  handle: Handle,
+  check: Uint8Array,
+): void {
+  if (!passes(connection, spec, handle, check)) {
+    throw new TwofoldError('integrity_failed', 'a key does not match its recorded check value');
+  }
+}
+
+function passes(
+  connection: Connection,
+  spec: HsmKeySpec,
+  handle: Handle,
+  check: Uint8Array,
+): boolean {
+  try {
+    return compare(connection, spec, handle, check);
+  } catch (error) {
+    // A refused decryption is a mismatch; a lost session is not.
+    if (failureOf(error, 'consume').code === 'decryption_failed') return false;
+    throw error;
+  }
+}
+
+function compare(
+  connection: Connection,
+  spec: HsmKeySpec,
+  handle: Handle,
+  check: Uint8Array,
+): boolean {
+  switch (spec.kind) {
+    case 'ec':
+      return spec.use === 'derive'
+        ? equal(
+            rawEcdh(connection, spec.curve, handle, generatorOf(spec.curve)),
+            check.subarray(1, (check.length + 1) / 2),
+          )
+        : signsAs(connection, spec.curve, handle, check);
+    case 'x25519':
+      return equal(rawEcdh(connection, 'X25519', handle, X25519_BASE), check);
+    case 'aes':
+      return decryptsLabel(connection, handle, check);
+    case 'hmac':
+      return equal(hmac(connection, handle, LABEL).subarray(0, HMAC_CHECK_BYTES), check);
+  }
+}
+
+function signsAs(
+  connection: Connection,
+  curve: 'P-256' | 'P-384',
+  handle: Handle,
+  point: Uint8Array,
+): boolean {
+  const hash = curve === 'P-256' ? 'sha256' : 'sha384';
+  const signature = rawEcdsa(connection, curve, handle, LABEL);
+  return verify(
+    hash,
+    LABEL,
+    { key: publicKey(curve, point), dsaEncoding: 'ieee-p1363' },
+    signature,
+  );
+}
+
+function decryptsLabel(connection: Connection, handle: Handle, check: Uint8Array): boolean {
+  if (check.length !== GCM.ivBytes + LABEL.length + GCM.tagBytes) return false;
+  const sealed = {
+    iv: check.subarray(0, GCM.ivBytes),
+    ciphertext: check.subarray(GCM.ivBytes),
+  };
+  return equal(gcmDecrypt(connection, handle, sealed, LABEL), LABEL);
+}
+
+/** A public key of an uncompressed point, for node:crypto. */
+export function publicKey(curve: 'P-256' | 'P-384', point: Uint8Array) {
+  const half = (point.length - 1) / 2;
+  const coordinate = (from: number) =>
+    Buffer.from(point.subarray(from, from + half)).toString('base64url');
+  return createPublicKey({
+    key: { kty: 'EC', crv: curve, x: coordinate(1), y: coordinate(1 + half) },
+    format: 'jwk',
+  });
+}
+
+function equal(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && timingSafeEqual(a, b);
+}

@@ -1,0 +1,137 @@
+/**
+ * Numbers of PKCS #11 (v2.40 and v3.x, pkcs11t.h) that this folder uses, and the shape of a binding.
+ *
+ * graphene-pk11 opens modules, slots and sessions and writes templates; the calls of an operation go
+ * to the pkcs11js binding beneath it, which alone takes the GCM parameters with their IV length and
+ * returns attributes without reading the object's class first.
+ */
+import type { Attribute, Handle, Mechanism, PKCS11 } from 'pkcs11js';
+
+export type { Attribute, Handle, Mechanism };
+
+/** A loaded module's function list. Tests wrap single functions of it to inject faults. */
+export type Cryptoki = PKCS11;
+
+export const CKF = { OS_LOCKING_OK: 2, RW_SESSION: 2, SERIAL_SESSION: 4 } as const;
+export const CKU = { SO: 0, USER: 1 } as const;
+export const CKS = { RW_USER: 3 } as const;
+export const CKD_NULL = 1;
+
+export const CKO = { PUBLIC_KEY: 2, PRIVATE_KEY: 3, SECRET_KEY: 4 } as const;
+export const CKK = {
+  EC: 0x03,
+  GENERIC_SECRET: 0x10,
+  AES: 0x1f,
+  SHA256_HMAC: 0x2b,
+  EC_EDWARDS: 0x40,
+  EC_MONTGOMERY: 0x41,
+} as const;
+
+export const CKA = {
+  CLASS: 0x00,
+  TOKEN: 0x01,
+  PRIVATE: 0x02,
+  LABEL: 0x03,
+  VALUE: 0x11,
+  TRUSTED: 0x86,
+  KEY_TYPE: 0x100,
+  ID: 0x102,
+  SENSITIVE: 0x103,
+  ENCRYPT: 0x104,
+  DECRYPT: 0x105,
+  WRAP: 0x106,
+  UNWRAP: 0x107,
+  SIGN: 0x108,
+  VERIFY: 0x10a,
+  DERIVE: 0x10c,
+  VALUE_LEN: 0x161,
+  EXTRACTABLE: 0x162,
+  MODIFIABLE: 0x170,
+  EC_PARAMS: 0x180,
+  EC_POINT: 0x181,
+  WRAP_WITH_TRUSTED: 0x210,
+  WRAP_TEMPLATE: 0x40000211,
+  UNWRAP_TEMPLATE: 0x40000212,
+  ALLOWED_MECHANISMS: 0x40000600,
+} as const;
+
+export const CKM = {
+  SHA256_HMAC: 0x251,
+  GENERIC_SECRET_KEY_GEN: 0x350,
+  EC_KEY_PAIR_GEN: 0x1040,
+  ECDSA: 0x1041,
+  ECDH1_DERIVE: 0x1050,
+  EC_EDWARDS_KEY_PAIR_GEN: 0x1055,
+  EC_MONTGOMERY_KEY_PAIR_GEN: 0x1056,
+  AES_KEY_GEN: 0x1080,
+  AES_GCM: 0x1087,
+  AES_KEY_WRAP_PAD: 0x210a,
+  AES_KEY_WRAP_KWP: 0x210b,
+} as const;
+
+export const CKR = {
+  HOST_MEMORY: 0x02,
+  SLOT_ID_INVALID: 0x03,
+  GENERAL_ERROR: 0x05,
+  FUNCTION_FAILED: 0x06,
+  ARGUMENTS_BAD: 0x07,
+  DATA_INVALID: 0x20,
+  DATA_LEN_RANGE: 0x21,
+  DEVICE_ERROR: 0x30,
+  DEVICE_MEMORY: 0x31,
+  DEVICE_REMOVED: 0x32,
+  ENCRYPTED_DATA_INVALID: 0x40,
+  ENCRYPTED_DATA_LEN_RANGE: 0x41,
+  AEAD_DECRYPT_FAILED: 0x42,
+  FUNCTION_NOT_SUPPORTED: 0x54,
+  KEY_HANDLE_INVALID: 0x60,
+  KEY_NOT_WRAPPABLE: 0x69,
+  KEY_UNEXTRACTABLE: 0x6a,
+  MECHANISM_INVALID: 0x70,
+  MECHANISM_PARAM_INVALID: 0x71,
+  OBJECT_HANDLE_INVALID: 0x82,
+  PIN_INCORRECT: 0xa0,
+  PIN_INVALID: 0xa1,
+  PIN_LEN_RANGE: 0xa2,
+  PIN_EXPIRED: 0xa3,
+  PIN_LOCKED: 0xa4,
+  SESSION_CLOSED: 0xb0,
+  SESSION_COUNT: 0xb1,
+  SESSION_HANDLE_INVALID: 0xb3,
+  TOKEN_NOT_PRESENT: 0xe0,
+  TOKEN_NOT_RECOGNIZED: 0xe1,
+  TEMPLATE_INCONSISTENT: 0xd1,
+  USER_ALREADY_LOGGED_IN: 0x100,
+  USER_NOT_LOGGED_IN: 0x101,
+  USER_PIN_NOT_INITIALIZED: 0x102,
+  WRAPPED_KEY_INVALID: 0x110,
+  WRAPPED_KEY_LEN_RANGE: 0x112,
+  CRYPTOKI_NOT_INITIALIZED: 0x190,
+  CRYPTOKI_ALREADY_INITIALIZED: 0x191,
+} as const;
+
+/** Type numbers of parameter structs in pkcs11js (`CK_PARAMS_*`); not PKCS #11 values. */
+export const CK_PARAMS = { AES_GCM: 3, EC_DH: 6 } as const;
+
+/** The return value of a failed call, or `undefined` when the error did not come from the token. */
+export function returnValueOf(error: unknown): number | undefined {
+  if (!(error instanceof Error)) return undefined;
+  const code = (error as { code?: unknown }).code;
+  if (typeof code === 'number' && code > 0) return code;
+  // graphene and a few synchronous paths of the binding keep the code only in the message.
+  const match = /CKR_\w+:(\d+)/.exec(error.message);
+  return match?.[1] === undefined ? undefined : Number(match[1]);
+}
+
+/** A CK_ULONG of this platform (8 bytes, little-endian on every platform the service runs on). */
+export function ulong(value: number): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64LE(BigInt(value));
+  return bytes;
+}
+
+/** Reads a CK_ULONG that fits a safe integer; shorter buffers are taken as 32-bit. */
+export function readUlong(bytes: Uint8Array): number {
+  const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return view.length >= 8 ? Number(view.readBigUInt64LE(0)) : view.readUInt32LE(0);
+}

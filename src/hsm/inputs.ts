@@ -1,0 +1,91 @@
+/**
+ * Checks of what callers pass, made in the host before anything is queued: the token's own answers
+ * to bad input cannot be told from a failing device. Both implementations of the port use them.
+ */
+import { TwofoldError } from '../errors.ts';
+import { requirePoint } from './points.ts';
+import type { PointCurve } from './points.ts';
+import type { GenerateOptions, HsmKey, HsmKeySpec } from './port.ts';
+import type { Sealed } from './protocol.ts';
+
+/** GCM as the service uses it (SP 800-38D): 96-bit IV, 128-bit tag. */
+export const GCM = { ivBytes: 12, tagBytes: 16 } as const;
+
+/** installation ‖ key id ‖ u32 version ‖ u8 part. */
+export const OBJECT_ID_BYTES = 16 + 16 + 4 + 1;
+
+/** SoftHSM fills at most this much in one call without a measurable pause for others. */
+const RANDOM_LIMIT = 65_536;
+
+const DIGEST_BYTES = { 'P-256': 32, 'P-384': 48 } as const;
+
+/** The curve of a key that derives; `wrong_purpose` for any other. */
+export function derivingCurve(spec: HsmKeySpec): PointCurve {
+  if (spec.kind === 'x25519') return 'X25519';
+  if (spec.kind === 'ec' && spec.use === 'derive') return spec.curve;
+  throw wrongUse('derives');
+}
+
+export function requirePeer(key: HsmKey, peer: Uint8Array): void {
+  requirePoint(derivingCurve(key.spec), peer);
+}
+
+/** ECDSA takes a digest of exactly the curve's size; tokens truncate longer ones silently. */
+export function requireDigest(key: HsmKey, digest: Uint8Array): void {
+  if (key.spec.kind !== 'ec' || key.spec.use !== 'sign') throw wrongUse('signs');
+  if (digest.length !== DIGEST_BYTES[key.spec.curve]) {
+    throw new TwofoldError(
+      'invalid_value',
+      `the digest must have ${DIGEST_BYTES[key.spec.curve]} bytes`,
+    );
+  }
+}
+
+export function requireAes(key: HsmKey): void {
+  if (key.spec.kind !== 'aes') throw wrongUse('encrypts');
+}
+
+/** Wrong lengths fail as a wrong tag does: what decrypts is not described. */
+export function requireSealed(key: HsmKey, sealed: Sealed): void {
+  requireAes(key);
+  if (sealed.iv.length !== GCM.ivBytes || sealed.ciphertext.length < GCM.tagBytes) {
+    throw new TwofoldError('decryption_failed');
+  }
+}
+
+export function requireHmac(key: HsmKey): void {
+  if (key.spec.kind !== 'hmac') throw wrongUse('authenticates');
+}
+
+export function requireRandomLength(bytes: number): void {
+  if (!Number.isSafeInteger(bytes) || bytes < 1 || bytes > RANDOM_LIMIT) {
+    throw new TwofoldError('invalid_value', `random takes 1 to ${RANDOM_LIMIT} bytes`);
+  }
+}
+
+export function requireGenerate(spec: HsmKeySpec, options: GenerateOptions): void {
+  if (spec.kind === 'hmac' && spec.bytes % 8 !== 0) {
+    throw new TwofoldError('invalid_value', 'a generic secret has a multiple of 8 bytes');
+  }
+  if (options.custody === 'hsm-token' && options.objectId?.length !== OBJECT_ID_BYTES) {
+    throw new TwofoldError('invalid_value', `a token key needs an id of ${OBJECT_ID_BYTES} bytes`);
+  }
+}
+
+/** The 16 bytes of a UUID; `invalid_value` for anything else. */
+export function uuidBytes(uuid: string): Buffer {
+  if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(uuid)) {
+    throw new TwofoldError('invalid_value', 'an installation is named by a lower-case UUID');
+  }
+  return Buffer.from(uuid.replaceAll('-', ''), 'hex');
+}
+
+/** The UUID text of 16 bytes. */
+export function uuidText(bytes: Uint8Array): string {
+  const hex = Buffer.from(bytes).toString('hex');
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
+}
+
+function wrongUse(verb: string): TwofoldError {
+  return new TwofoldError('wrong_purpose', `not a key that ${verb}`);
+}

@@ -1,0 +1,256 @@
+/** Keys of one worker: making them, and turning stored material into handles. */
+import { TwofoldError } from '../errors.ts';
+import { requireCheck, secretCheck } from './check-value.ts';
+import type { Connection } from './connection.ts';
+import { CKA, CKM } from './cryptoki.ts';
+import type { Handle } from './cryptoki.ts';
+import { namesStaleHandle } from './failures.ts';
+import { HandleCache } from './handle-cache.ts';
+import { uuidBytes, uuidText } from './inputs.ts';
+import { findObjects, readAttribute, takeBytes } from './objects.ts';
+import { pairMechanism, requirePublicKey } from './pairs.ts';
+import type { HsmKey, HsmKeySpec, HsmMaterial, RootOnToken } from './port.ts';
+import type { TokenMaterial, WrappedMaterial } from './port.ts';
+import type { OperationOf } from './protocol.ts';
+import { findRoot, wrapMechanism } from './roots.ts';
+import {
+  attributes,
+  isPair,
+  objectClass,
+  privateTemplate,
+  publicTemplate,
+  TOKEN_KEY_LABEL,
+} from './templates.ts';
+import type { Residence } from './templates.ts';
+
+/** An RSA-4096 PKCS#8 would fit; EC keys take about 150 bytes. */
+const BLOB_ROOM = 4096;
+
+interface Made {
+  readonly handle: Handle;
+  /** The public key of a pair. */
+  readonly point: Uint8Array | undefined;
+}
+
+export class Keys {
+  readonly #connection: Connection;
+  readonly #cache: HandleCache;
+  readonly #roots = new Map<number, Handle>();
+  #root: RootOnToken | undefined;
+
+  constructor(connection: Connection, handleLimit: number) {
+    this.#connection = connection;
+    this.#cache = new HandleCache(handleLimit, (handle) => {
+      connection.destroy(handle);
+    });
+  }
+
+  get handles(): number {
+    return this.#cache.size;
+  }
+
+  useRoot(root: RootOnToken): Handle {
+    const handle = findRoot(this.#connection, root);
+    this.#roots.clear();
+    this.#roots.set(root.generation, handle);
+    this.#root = root;
+    return handle;
+  }
+
+  /** Runs `use` with the key's handle; a handle that the token no longer knows is renewed once. */
+  with<Result>(key: HsmKey, use: (handle: Handle) => Result): Result {
+    const cached = this.#cache.get(key.id, this.#connection.tokenEpoch);
+    if (cached === undefined) return use(this.#resolve(key));
+    try {
+      return use(cached);
+    } catch (error) {
+      if (!namesStaleHandle(error)) throw error;
+      this.forget(key.id);
+      return use(this.#resolve(key));
+    }
+  }
+
+  forget(id: string): void {
+    this.#cache.forget(id, this.#connection.tokenEpoch);
+  }
+
+  generate(request: OperationOf<'generate'>): HsmMaterial {
+    return request.custody === 'hsm-token'
+      ? this.#makeTokenKey(request.spec, request.objectId ?? new Uint8Array())
+      : this.#makeWrapped(request.spec);
+  }
+
+  destroyTokenKey(material: TokenMaterial): void {
+    if (material.tokenSerial !== this.#connection.serial) throw elsewhere();
+    this.#connection.run((session, cryptoki) => {
+      for (const object of this.#ownObjects(material.objectId)) {
+        cryptoki.C_DestroyObject(session, object);
+      }
+    });
+  }
+
+  /** Objects of the installation's id; the label keeps foreign objects and roots out. */
+  tokenKeys(installation: string): TokenMaterial[] {
+    const prefix = uuidBytes(installation);
+    return this.#connection.run((session, cryptoki) =>
+      findObjects(cryptoki, session, attributes({ token: true, label: TOKEN_KEY_LABEL })).flatMap(
+        (object) => {
+          const id = readAttribute(cryptoki, session, object, CKA.ID);
+          return id?.subarray(0, 16).equals(prefix) === true ? [this.#tokenMaterial(id)] : [];
+        },
+      ),
+    );
+  }
+
+  #resolve(key: HsmKey): Handle {
+    const { material } = key;
+    const unwrapped = material.custody === 'hsm-wrapped';
+    const handle = unwrapped
+      ? this.#unwrap(key.spec, material)
+      : this.#findTokenKey(key.spec, material);
+    try {
+      requireCheck(this.#connection, key.spec, handle, material.check);
+    } catch (error) {
+      if (unwrapped) this.#connection.destroy(handle);
+      throw error;
+    }
+    this.#cache.set(key.id, { handle, tokenEpoch: this.#connection.tokenEpoch, unwrapped });
+    return handle;
+  }
+
+  /** Into the keeper session: the object lives as long as that is open. */
+  #unwrap(spec: HsmKeySpec, material: WrappedMaterial): Handle {
+    const { cryptoki, keeper } = this.#connection;
+    const handle = cryptoki.C_UnwrapKey(
+      keeper,
+      { mechanism: wrapMechanism(this.#connection) },
+      this.#rootOf(material.generation),
+      Buffer.from(material.blob),
+      privateTemplate(spec, { kind: 'unwrapped' }),
+    );
+    this.#connection.objects += 1;
+    return handle;
+  }
+
+  #rootOf(generation: number): Handle {
+    const known = this.#roots.get(generation);
+    if (known !== undefined) return known;
+    if (this.#root === undefined) {
+      throw new TwofoldError('zone_lacks_material', 'no root generation was selected');
+    }
+    const { installation } = this.#root;
+    const handle = findRoot(this.#connection, { installation, generation });
+    this.#roots.set(generation, handle);
+    return handle;
+  }
+
+  #findTokenKey(spec: HsmKeySpec, material: TokenMaterial): Handle {
+    if (material.tokenSerial !== this.#connection.serial) throw elsewhere();
+    const [handle, second] = this.#ownObjects(material.objectId, objectClass(spec));
+    if (handle === undefined || second !== undefined) throw elsewhere();
+    return handle;
+  }
+
+  #ownObjects(objectId: Uint8Array, ofClass?: number): Handle[] {
+    const template = attributes({
+      token: true,
+      label: TOKEN_KEY_LABEL,
+      id: Buffer.from(objectId),
+      ...(ofClass === undefined ? {} : { class: ofClass }),
+    });
+    return this.#connection.run((session, cryptoki) => findObjects(cryptoki, session, template));
+  }
+
+  #makeTokenKey(spec: HsmKeySpec, objectId: Uint8Array): TokenMaterial {
+    const made = this.#make(spec, { kind: 'token', objectId });
+    try {
+      const check = made.point ?? secretCheck(this.#connection, spec, made.handle);
+      requireCheck(this.#connection, spec, made.handle, check);
+      return { ...this.#tokenMaterial(objectId), check };
+    } catch (error) {
+      this.#connection.destroy(made.handle);
+      throw error;
+    }
+  }
+
+  /** The stored blob is unwrapped and used before it is returned: what was made is what comes back. */
+  #makeWrapped(spec: HsmKeySpec): WrappedMaterial {
+    const generation = this.#root?.generation;
+    if (generation === undefined) {
+      throw new TwofoldError('zone_lacks_material', 'no root generation was selected');
+    }
+    const made = this.#make(spec, { kind: 'to-be-wrapped' });
+    try {
+      const check = made.point ?? secretCheck(this.#connection, spec, made.handle);
+      const blob = this.#wrap(this.#rootOf(generation), made.handle);
+      const material = { custody: 'hsm-wrapped', generation, blob, check } as const;
+      const copy = this.#unwrap(spec, material);
+      try {
+        requireCheck(this.#connection, spec, copy, check);
+      } finally {
+        this.#connection.destroy(copy);
+      }
+      return material;
+    } finally {
+      this.#connection.destroy(made.handle);
+    }
+  }
+
+  #wrap(root: Handle, handle: Handle): Uint8Array {
+    return this.#connection.run((session, cryptoki) => {
+      const mechanism = { mechanism: wrapMechanism(this.#connection) };
+      return takeBytes(
+        cryptoki.C_WrapKey(session, mechanism, root, handle, Buffer.alloc(BLOB_ROOM)),
+      );
+    });
+  }
+
+  #make(spec: HsmKeySpec, residence: Residence): Made {
+    return isPair(spec) ? this.#makePair(spec, residence) : this.#makeSecret(spec, residence);
+  }
+
+  #makeSecret(spec: HsmKeySpec, residence: Residence): Made {
+    const mechanism = spec.kind === 'aes' ? CKM.AES_KEY_GEN : CKM.GENERIC_SECRET_KEY_GEN;
+    const handle = this.#connection.run((session, cryptoki) =>
+      cryptoki.C_GenerateKey(session, { mechanism }, privateTemplate(spec, residence)),
+    );
+    this.#connection.objects += 1;
+    return { handle, point: undefined };
+  }
+
+  #makePair(spec: HsmKeySpec, residence: Residence): Made {
+    const mechanism = pairMechanism(this.#connection, spec);
+    const pair = this.#connection.run((session, cryptoki) =>
+      cryptoki.C_GenerateKeyPair(
+        session,
+        { mechanism },
+        publicTemplate(spec),
+        privateTemplate(spec, residence),
+      ),
+    );
+    this.#connection.objects += 2;
+    try {
+      const point = requirePublicKey(this.#connection, spec, pair.publicKey);
+      return { handle: pair.privateKey, point };
+    } catch (error) {
+      this.#connection.destroy(pair.privateKey);
+      throw error;
+    } finally {
+      this.#connection.destroy(pair.publicKey);
+    }
+  }
+
+  #tokenMaterial(objectId: Uint8Array): TokenMaterial {
+    return {
+      custody: 'hsm-token',
+      tokenSerial: this.#connection.serial,
+      installation: uuidText(objectId.subarray(0, 16)),
+      objectId: Uint8Array.from(objectId),
+      check: new Uint8Array(),
+    };
+  }
+}
+
+function elsewhere(): TwofoldError {
+  return new TwofoldError('zone_lacks_material', 'the key lives on another token');
+}

@@ -1,0 +1,80 @@
+/**
+ * Templates within templates (CKA_WRAP_TEMPLATE, CKA_UNWRAP_TEMPLATE), which pkcs11js cannot
+ * express: CK_ATTRIBUTE arrays laid out by hand and passed through koffi. Ceremony process only.
+ */
+import koffi from 'koffi';
+import { CKM, readUlong, ulong } from './cryptoki.ts';
+import type { Handle } from './cryptoki.ts';
+
+export interface NestedAttribute {
+  readonly type: number;
+  readonly value: Buffer | readonly NestedAttribute[];
+}
+
+/** CK_ATTRIBUTE on 64-bit platforms: type, pointer, length. */
+const ATTRIBUTE_BYTES = 24;
+/** CK_MECHANISM: mechanism, parameter pointer, parameter length. */
+const MECHANISM_BYTES = 24;
+
+export const flag = (type: number, value: boolean): NestedAttribute => ({
+  type,
+  value: Buffer.from([value ? 1 : 0]),
+});
+
+export const number = (type: number, value: number): NestedAttribute => ({
+  type,
+  value: ulong(value),
+});
+
+/** C_GenerateKey(CKM_AES_KEY_GEN); throws an error that carries the return value as `code`. */
+export function generateAesKey(
+  module: string,
+  session: Handle,
+  template: readonly NestedAttribute[],
+): Handle {
+  const library = koffi.load(module);
+  const generate = library.func('C_GenerateKey', 'ulong', [
+    'ulong',
+    'void *',
+    'void *',
+    'ulong',
+    'void *',
+  ]);
+  const mechanism = Buffer.alloc(MECHANISM_BYTES);
+  mechanism.writeBigUInt64LE(BigInt(CKM.AES_KEY_GEN));
+  const layout = new Layout();
+  const attributes = layout.array(template);
+  const handle = Buffer.alloc(8);
+  const value = Number(
+    generate(readUlong(session), mechanism, attributes, template.length, handle),
+  );
+  layout.release();
+  if (value !== 0) throw Object.assign(new Error(`C_GenerateKey: CKR:${value}`), { code: value });
+  return handle;
+}
+
+/** Owns the buffers that pointers in the arrays lead to until the call has returned. */
+class Layout {
+  readonly #held: Buffer[] = [];
+
+  array(template: readonly NestedAttribute[]): Buffer {
+    const bytes = this.#hold(Buffer.alloc(ATTRIBUTE_BYTES * template.length));
+    template.forEach(({ type, value }, index) => {
+      const content = Buffer.isBuffer(value) ? this.#hold(value) : this.array(value);
+      const offset = index * ATTRIBUTE_BYTES;
+      bytes.writeBigUInt64LE(BigInt(type), offset);
+      bytes.writeBigUInt64LE(koffi.address(content), offset + 8);
+      bytes.writeBigUInt64LE(BigInt(content.length), offset + 16);
+    });
+    return bytes;
+  }
+
+  release(): void {
+    this.#held.length = 0;
+  }
+
+  #hold(buffer: Buffer): Buffer {
+    this.#held.push(buffer);
+    return buffer;
+  }
+}

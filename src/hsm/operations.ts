@@ -1,0 +1,150 @@
+/** The table of operations that a worker serves, over its connection and keys. */
+import { Connection } from './connection.ts';
+import type { Cryptoki } from './cryptoki.ts';
+import { failureOf, TokenFailure } from './failures.ts';
+import type { Step } from './failures.ts';
+import { derivingCurve } from './inputs.ts';
+import { Keys } from './keys.ts';
+import { ecdsa, gcmDecrypt, gcmEncrypt, hmac, random, rawEcdh } from './mechanisms.ts';
+import type { HsmKeySpec } from './port.ts';
+import { probe } from './probe.ts';
+import type { Operation, OperationName, OperationOf, Results, WorkerOptions } from './protocol.ts';
+import { inspectRoot, listRoots } from './roots.ts';
+
+type Handlers = {
+  readonly [Name in OperationName]: (operation: OperationOf<Name>) => Results[Name];
+};
+
+/** How an ambiguous return value of each operation is read; see failures.ts. */
+const STEPS: Readonly<Record<OperationName, Step>> = {
+  open: 'open',
+  probe: 'produce',
+  'self-test': 'produce',
+  roots: 'produce',
+  'use-root': 'produce',
+  generate: 'make',
+  'destroy-token-key': 'produce',
+  'token-keys': 'produce',
+  ecdh: 'consume',
+  sign: 'produce',
+  encrypt: 'produce',
+  decrypt: 'consume',
+  mac: 'produce',
+  random: 'produce',
+  forget: 'produce',
+  close: 'produce',
+};
+
+export class Operations {
+  readonly #cryptoki: Cryptoki;
+  readonly #options: WorkerOptions;
+  #connection: Connection | undefined;
+  #keys: Keys | undefined;
+  /** Objects made by connections that are closed. */
+  #earlierObjects = 0;
+
+  constructor(cryptoki: Cryptoki, options: WorkerOptions) {
+    this.#cryptoki = cryptoki;
+    this.#options = options;
+  }
+
+  /** Objects made on the token since the worker began. */
+  get objects(): number {
+    return this.#earlierObjects + (this.#connection?.objects ?? 0);
+  }
+
+  /** Runs one operation; whatever fails is thrown as a TokenFailure. */
+  run(operation: Operation): unknown {
+    try {
+      return dispatch(this.#handlers, operation);
+    } catch (error) {
+      throw new TokenFailure(failureOf(error, STEPS[operation.op]));
+    }
+  }
+
+  readonly #handlers: Handlers = {
+    open: (request) => this.#open(request),
+    probe: () => probe(this.#live()),
+    'self-test': () => probe(this.#live()),
+    roots: () => listRoots(this.#live()),
+    'use-root': ({ root, inspect }) => {
+      const handle = this.#liveKeys().useRoot(root);
+      return inspect ? inspectRoot(this.#live(), handle) : undefined;
+    },
+    generate: (request) => this.#liveKeys().generate(request),
+    'destroy-token-key': ({ material }) => {
+      this.#liveKeys().destroyTokenKey(material);
+      return undefined;
+    },
+    'token-keys': ({ installation }) => this.#liveKeys().tokenKeys(installation),
+    ecdh: ({ key, peer }) =>
+      this.#liveKeys().with(key, (handle) =>
+        rawEcdh(this.#live(), derivingCurve(key.spec), handle, peer),
+      ),
+    sign: ({ key, digest }) =>
+      this.#liveKeys().with(key, (handle) =>
+        ecdsa(this.#live(), signingCurve(key.spec), handle, digest),
+      ),
+    encrypt: ({ key, plaintext, aad }) =>
+      this.#liveKeys().with(key, (handle) => gcmEncrypt(this.#live(), handle, plaintext, aad)),
+    decrypt: ({ key, sealed, aad }) =>
+      this.#liveKeys().with(key, (handle) => gcmDecrypt(this.#live(), handle, sealed, aad)),
+    mac: ({ key, data }) =>
+      this.#liveKeys().with(key, (handle) => hmac(this.#live(), handle, data)),
+    random: ({ bytes }) => random(this.#live(), bytes),
+    forget: ({ id }) => {
+      this.#keys?.forget(id);
+      return undefined;
+    },
+    close: () => {
+      this.#release();
+      return undefined;
+    },
+  };
+
+  #open(request: OperationOf<'open'>): Results['open'] {
+    this.#release();
+    const connection = Connection.open(this.#cryptoki, this.#options.tokenSelector, request);
+    this.#connection = connection;
+    this.#keys = new Keys(connection, this.#options.handleLimit);
+    return connection.describe();
+  }
+
+  #release(): void {
+    this.#earlierObjects = this.objects;
+    this.#connection?.close();
+    this.#connection = undefined;
+    this.#keys = undefined;
+  }
+
+  #live(): Connection {
+    if (this.#connection === undefined) throw notOpen();
+    return this.#connection;
+  }
+
+  #liveKeys(): Keys {
+    if (this.#keys === undefined) throw notOpen();
+    return this.#keys;
+  }
+}
+
+function dispatch<Name extends OperationName>(
+  handlers: Handlers,
+  operation: OperationOf<Name>,
+): unknown {
+  const handler = handlers[operation.op] as (operation: OperationOf<Name>) => Results[Name];
+  return handler(operation);
+}
+
+function signingCurve(spec: HsmKeySpec): 'P-256' | 'P-384' {
+  return spec.kind === 'ec' ? spec.curve : 'P-256';
+}
+
+function notOpen(): TokenFailure {
+  return new TokenFailure({
+    code: 'hsm_unavailable',
+    detail: 'no session with the token is open',
+    consequence: 'lost',
+    returnValue: undefined,
+  });
+}

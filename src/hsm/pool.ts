@@ -1,0 +1,255 @@
+/**
+ * The port over PKCS #11: checks in the host, a bounded queue, worker threads.
+ *
+ * One per process and module: C_Initialize, login and handles belong to the process.
+ */
+import { SecretBytes } from '../crypto/secret.ts';
+import { TwofoldError } from '../errors.ts';
+import { Attachment } from './attachment.ts';
+import type { HsmLog } from './attachment.ts';
+import {
+  requireAes,
+  requireDigest,
+  requireGenerate,
+  requireHmac,
+  requirePeer,
+  requireRandomLength,
+  requireSealed,
+} from './inputs.ts';
+import { exportSofthsmConf, LoadedModule } from './module.ts';
+import { PinFile } from './pin.ts';
+import type { GenerateOptions, Hsm, HsmKey, HsmKeySpec, HsmMaterial, HsmStatus } from './port.ts';
+import type { RootOnToken, TokenMaterial } from './port.ts';
+import type { Operation, OperationName, OperationOf, Results, Sealed } from './protocol.ts';
+import type { TokenSelector, WorkerOptions } from './protocol.ts';
+import { JobQueue } from './queue.ts';
+import { isFull, tokenFolderOf } from './token-folder.ts';
+
+export interface HsmOptions {
+  /** Path of the PKCS #11 library. */
+  readonly module: string;
+  /** Must name exactly one token. */
+  readonly tokenSelector: TokenSelector;
+  /** Holds the user PIN; readable by its owner only. */
+  readonly pinFile: string;
+  /** Worker threads; two let one call run while another's message travels. */
+  readonly workers: number;
+  /** Calls waiting or running, over which new ones fail with `hsm_busy`. */
+  readonly queueLimit: number;
+  /** For one call, its time in the queue included. */
+  readonly deadlineMs: number;
+  /** Data folder for the mark of a refused PIN. */
+  readonly stateDir: string;
+  /** Set for the process before the module is initialised. */
+  readonly env?: { readonly SOFTHSM2_CONF: string };
+  readonly log: HsmLog;
+  /** Unwrapped keys kept per worker, about 8 kB each; 512 when absent. */
+  readonly handleLimit?: number;
+  /** Tests only; see WorkerOptions. */
+  readonly hook?: NonNullable<WorkerOptions['hook']>;
+}
+
+/** Figures for metrics and for the memory mark. */
+export interface HsmCounters {
+  /** Calls waiting or running. */
+  readonly queued: number;
+  /** Objects made on the token by this process; SoftHSM keeps about 0.24 kB of each for ever. */
+  readonly objects: number;
+}
+
+export interface PooledHsm extends Hsm {
+  counters(): HsmCounters;
+}
+
+/** Finding and counting objects is linear in the token's objects. */
+const LIST_DEADLINE_MS = 30_000;
+const DEFAULT_HANDLES = 512;
+
+/**
+ * Opens the token. Resolves after the first attempt, successful or not: `status()` says which, and
+ * recovery goes on in the background (a PIN file that changes, a token that comes back). Throws
+ * only when the module itself cannot be loaded.
+ */
+export async function createHsm(options: HsmOptions): Promise<PooledHsm> {
+  if (options.env !== undefined) await exportSofthsmConf(options.env.SOFTHSM2_CONF);
+  const module = LoadedModule.load(options.module);
+  const conf = options.env?.SOFTHSM2_CONF;
+  const hsm = new HsmPool(
+    options,
+    module,
+    conf === undefined ? undefined : await tokenFolderOf(conf),
+  );
+  await hsm.start();
+  return hsm;
+}
+
+class HsmPool implements PooledHsm {
+  readonly #queue: JobQueue;
+  readonly #attachment: Attachment;
+  readonly #tokenFolder: string | undefined;
+
+  constructor(options: HsmOptions, module: LoadedModule, tokenFolder: string | undefined) {
+    this.#tokenFolder = tokenFolder;
+    const scope = `${options.module}\n${JSON.stringify(options.tokenSelector)}`;
+    this.#attachment = new Attachment({
+      module,
+      workers: options.workers,
+      worker: {
+        module: options.module,
+        tokenSelector: options.tokenSelector,
+        handleLimit: options.handleLimit ?? DEFAULT_HANDLES,
+        ...(options.hook === undefined ? {} : { hook: options.hook }),
+      },
+      pinFile: new PinFile(options.pinFile, options.stateDir, scope),
+      log: options.log,
+      onWorkers: (threads) => this.#queue.serve(threads),
+    });
+    this.#queue = new JobQueue(options, {
+      lost: (failure) => this.#attachment.lost(failure),
+      suspect: () => this.#attachment.suspect(),
+      explain: () => this.#attachment.status().detail,
+    });
+  }
+
+  async start(): Promise<void> {
+    await this.#attachment.start();
+  }
+
+  status(): HsmStatus {
+    const status = this.#attachment.status();
+    return this.#queue.hangs
+      ? { ...status, ready: false, state: 'session-lost', detail: 'the HSM does not answer' }
+      : status;
+  }
+
+  counters(): HsmCounters {
+    return { queued: this.#queue.size, objects: this.#attachment.objects };
+  }
+
+  roots(): Promise<readonly RootOnToken[]> {
+    return this.#submit({ op: 'roots' }, { deadlineMs: LIST_DEADLINE_MS });
+  }
+
+  useRoot(root: RootOnToken): Promise<void> {
+    return this.#attachment.useRoot(root);
+  }
+
+  async generate(spec: HsmKeySpec, options: GenerateOptions): Promise<HsmMaterial> {
+    requireGenerate(spec, options);
+    const { custody } = options;
+    const objectId = exact(options.objectId);
+    const request = { op: 'generate', spec, custody, objectId } as const;
+    try {
+      // A token object may exist although the call failed; whoever recorded the intent looks.
+      return await this.#submit(request, { repeatable: custody === 'hsm-wrapped' });
+    } catch (error) {
+      throw await this.#explainFullDisk(error);
+    }
+  }
+
+  async destroyTokenKey(material: TokenMaterial): Promise<void> {
+    await this.#submit({ op: 'destroy-token-key', material: exactMaterial(material) });
+  }
+
+  tokenKeys(installation: string): Promise<readonly TokenMaterial[]> {
+    return this.#submit({ op: 'token-keys', installation }, { deadlineMs: LIST_DEADLINE_MS });
+  }
+
+  async ecdh(key: HsmKey, peer: Uint8Array): Promise<SecretBytes> {
+    requirePeer(key, peer);
+    return secret(
+      await this.#submit({ op: 'ecdh', key: exactKey(key), peer: exact(peer) }),
+      'ecdh',
+    );
+  }
+
+  async sign(key: HsmKey, digest: Uint8Array): Promise<Uint8Array> {
+    requireDigest(key, digest);
+    return this.#submit({ op: 'sign', key: exactKey(key), digest: exact(digest) });
+  }
+
+  async encrypt(key: HsmKey, plaintext: Uint8Array, aad: Uint8Array): Promise<Sealed> {
+    requireAes(key);
+    const input = exact(plaintext);
+    const request = {
+      op: 'encrypt',
+      key: exactKey(key),
+      plaintext: input,
+      aad: exact(aad),
+    } as const;
+    try {
+      return await this.#submit(request);
+    } finally {
+      input.fill(0);
+    }
+  }
+
+  async decrypt(key: HsmKey, sealed: Sealed, aad: Uint8Array): Promise<SecretBytes> {
+    requireSealed(key, sealed);
+    const copy = { iv: exact(sealed.iv), ciphertext: exact(sealed.ciphertext) };
+    const request = { op: 'decrypt', key: exactKey(key), sealed: copy, aad: exact(aad) } as const;
+    return SecretBytes.own(await this.#submit(request));
+  }
+
+  async mac(key: HsmKey, data: Uint8Array): Promise<Uint8Array> {
+    requireHmac(key);
+    return this.#submit({ op: 'mac', key: exactKey(key), data: exact(data) });
+  }
+
+  async random(bytes: number): Promise<Uint8Array> {
+    requireRandomLength(bytes);
+    return this.#submit({ op: 'random', bytes });
+  }
+
+  forget(id: string): Promise<void> {
+    return this.#attachment.forget(id);
+  }
+
+  async close(): Promise<void> {
+    this.#queue.close();
+    await this.#attachment.close();
+  }
+
+  async #submit<Name extends OperationName>(
+    operation: OperationOf<Name> & Operation,
+    options: { repeatable?: boolean; deadlineMs?: number } = {},
+  ): Promise<Results[Name]> {
+    const result = await this.#queue.submit(operation, { repeatable: true, ...options });
+    return result as Results[Name];
+  }
+
+  /** SoftHSM answers a full disk with CKR_GENERAL_ERROR, which explains nothing to an operator. */
+  async #explainFullDisk(error: unknown): Promise<unknown> {
+    const folder = this.#tokenFolder;
+    if (folder === undefined || !TwofoldError.is(error, 'hsm_unavailable')) return error;
+    if (!(await isFull(folder).catch(() => false))) return error;
+    return new TwofoldError('storage_full', 'the file system under the token is full', {
+      cause: error,
+    });
+  }
+}
+
+function secret(bytes: Uint8Array, operation: 'ecdh'): SecretBytes {
+  const owned = SecretBytes.own(bytes);
+  // RFC 7748 section 6.1: an all-zero output means that the peer contributed nothing.
+  if (bytes.some((byte) => byte !== 0)) return owned;
+  throw new TwofoldError('invalid_value', `${operation} with a public key of small order`);
+}
+
+/** Memory of its own: a message would otherwise carry the whole pool that small buffers share. */
+function exact(bytes: Uint8Array): Uint8Array;
+function exact(bytes: Uint8Array | undefined): Uint8Array | undefined;
+function exact(bytes: Uint8Array | undefined): Uint8Array | undefined {
+  return bytes === undefined ? undefined : new Uint8Array(bytes);
+}
+
+function exactKey(key: HsmKey): HsmKey {
+  return { id: key.id, spec: key.spec, material: exactMaterial(key.material) };
+}
+
+function exactMaterial<Material extends HsmMaterial>(material: Material): Material {
+  const check = exact(material.check);
+  return material.custody === 'hsm-wrapped'
+    ? { ...material, check, blob: exact(material.blob) }
+    : { ...material, check, objectId: exact(material.objectId) };
+}

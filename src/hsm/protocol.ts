@@ -1,0 +1,137 @@
+/**
+ * Messages between the pool (main thread) and its workers.
+ *
+ * One message each way per operation. Inputs are cloned (the caller keeps its buffers), results are
+ * transferred. `deadline` is on the process-wide monotonic clock in milliseconds: a job whose
+ * deadline passed while it waited in a worker is not begun.
+ */
+import type { Failure } from './failures.ts';
+import type { HsmCapability, HsmKey, HsmKeySpec, HsmMaterial, HsmStatus } from './port.ts';
+import type { RootOnToken, TokenMaterial } from './port.ts';
+
+export interface TokenSelector {
+  /** CK_SLOT_ID. */
+  readonly slot?: number;
+  readonly label?: string;
+  readonly serial?: string;
+}
+
+/** `workerData` of a worker. */
+export interface WorkerOptions {
+  readonly module: string;
+  readonly tokenSelector: TokenSelector;
+  /** Unwrapped handles kept per worker. */
+  readonly handleLimit: number;
+  /** Tests only: a module whose `wrapCryptoki(binding, data)` replaces functions of the binding. */
+  readonly hook?: { readonly url: string; readonly data: unknown };
+}
+
+export interface OpenRequest {
+  readonly op: 'open';
+  readonly tokenEpoch: number;
+  readonly pin: Uint8Array;
+  /** Sessions of a worker that crashed, to be closed once this one holds its own. */
+  readonly abandoned: readonly number[];
+}
+
+export interface Opened {
+  readonly token: NonNullable<HsmStatus['token']>;
+  /** Session handles, for the successor should this worker crash. */
+  readonly sessions: readonly number[];
+  readonly mechanisms: readonly number[];
+}
+
+export interface ProbeReport {
+  readonly capabilities: readonly HsmCapability[];
+  /** Mechanisms that computed a wrong answer: the token must not be used. */
+  readonly wrong: readonly string[];
+}
+
+export interface RootReport {
+  readonly custody: 'non-extractable' | 'extractableByPinHolder';
+  /** What the custody probe saw, for the log. */
+  readonly findings: readonly string[];
+}
+
+export interface Sealed {
+  readonly iv: Uint8Array;
+  readonly ciphertext: Uint8Array;
+}
+
+export type Operation =
+  | OpenRequest
+  | { readonly op: 'probe' }
+  | { readonly op: 'self-test' }
+  | { readonly op: 'roots' }
+  | { readonly op: 'use-root'; readonly root: RootOnToken; readonly inspect: boolean }
+  | {
+      readonly op: 'generate';
+      readonly spec: HsmKeySpec;
+      readonly custody: 'hsm-wrapped' | 'hsm-token';
+      readonly objectId: Uint8Array | undefined;
+    }
+  | { readonly op: 'destroy-token-key'; readonly material: TokenMaterial }
+  | { readonly op: 'token-keys'; readonly installation: string }
+  | { readonly op: 'ecdh'; readonly key: HsmKey; readonly peer: Uint8Array }
+  | { readonly op: 'sign'; readonly key: HsmKey; readonly digest: Uint8Array }
+  | {
+      readonly op: 'encrypt';
+      readonly key: HsmKey;
+      readonly plaintext: Uint8Array;
+      readonly aad: Uint8Array;
+    }
+  | {
+      readonly op: 'decrypt';
+      readonly key: HsmKey;
+      readonly sealed: Sealed;
+      readonly aad: Uint8Array;
+    }
+  | { readonly op: 'mac'; readonly key: HsmKey; readonly data: Uint8Array }
+  | { readonly op: 'random'; readonly bytes: number }
+  | { readonly op: 'forget'; readonly id: string }
+  | { readonly op: 'close' };
+
+/** What each operation answers. */
+export interface Results {
+  open: Opened;
+  probe: ProbeReport;
+  'self-test': ProbeReport;
+  roots: readonly RootOnToken[];
+  'use-root': RootReport | undefined;
+  generate: HsmMaterial;
+  'destroy-token-key': undefined;
+  'token-keys': readonly TokenMaterial[];
+  ecdh: Uint8Array;
+  sign: Uint8Array;
+  encrypt: Sealed;
+  decrypt: Uint8Array;
+  mac: Uint8Array;
+  random: Uint8Array;
+  forget: undefined;
+  close: undefined;
+}
+
+export type OperationName = Operation['op'];
+export type OperationOf<Name extends OperationName> = Extract<Operation, { readonly op: Name }>;
+
+export interface Request {
+  readonly job: number;
+  /** 0: none. */
+  readonly deadline: number;
+  readonly operation: Operation;
+}
+
+export type Reply =
+  | { readonly job: number; readonly result: unknown; readonly objects: number }
+  | {
+      readonly job: number;
+      readonly failure: Failure;
+      readonly objects: number;
+      /** The deadline passed before the job began: nothing was done. */
+      readonly expired: boolean;
+    };
+
+/** Milliseconds on the monotonic clock that all threads of the process share. */
+export function monotonicMilliseconds(): number {
+  return Number(process.hrtime.bigint() / 1000n) / 1000;
+}

@@ -1,0 +1,90 @@
+/** Starts the ceremony process and reads its answer. The caller never sees the SO PIN. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { text } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
+import { ERRORS, TwofoldError } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
+import type { CeremonyAnswer, CeremonyRequest } from './ceremony.ts';
+import type { RootMade } from './ceremony-root.ts';
+import type { TokenInitialised } from './ceremony-token.ts';
+import type { RootOnToken } from './port.ts';
+import type { TokenSelector } from './protocol.ts';
+
+export interface CeremonyProcess {
+  /** Path of the SoftHSM configuration, where the module is SoftHSM. */
+  readonly softhsmConf: string | undefined;
+  /** Aborting kills the ceremony; the next run completes it. */
+  readonly signal?: AbortSignal;
+}
+
+export interface RootCeremony {
+  readonly module: string;
+  readonly tokenSelector: TokenSelector;
+  readonly pinFile: string;
+  /** Absent: the root is made without the SO, and its custody is `extractableByPinHolder`. */
+  readonly soPinFile?: string;
+  readonly installation: string;
+  readonly generation: number;
+}
+
+const ENTRY = fileURLToPath(new URL('./ceremony.ts', import.meta.url));
+
+/** Makes the root of one generation, or finds it made. Never makes a second one. */
+export async function runRootCeremony(
+  options: RootCeremony & Partial<CeremonyProcess>,
+): Promise<RootMade> {
+  const { module, tokenSelector, pinFile, soPinFile, installation, generation } = options;
+  const root: RootOnToken = { installation, generation };
+  const request = { action: 'make-root', module, tokenSelector, pinFile, soPinFile, root } as const;
+  return (await runCeremony(request, processOf(options))) as RootMade;
+}
+
+export async function runTokenCeremony(
+  request: Extract<CeremonyRequest, { action: 'init-token' }>,
+  process: CeremonyProcess,
+): Promise<TokenInitialised> {
+  return (await runCeremony(request, process)) as TokenInitialised;
+}
+
+function processOf(options: Partial<CeremonyProcess>): CeremonyProcess {
+  const { softhsmConf, signal } = options;
+  return { softhsmConf, ...(signal === undefined ? {} : { signal }) };
+}
+
+async function runCeremony(request: CeremonyRequest, options: CeremonyProcess): Promise<unknown> {
+  const { softhsmConf, signal } = options;
+  const child = spawn(process.execPath, ['--disable-sigusr1', ENTRY], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    // Nothing of our own environment: NODE_OPTIONS could open an inspector beside the SO PIN.
+    env: softhsmConf === undefined ? {} : { SOFTHSM2_CONF: softhsmConf },
+    ...(signal === undefined ? {} : { signal, killSignal: 'SIGKILL' as const }),
+  });
+  const closed = once(child, 'close');
+  child.stdin.on('error', () => {
+    // A child that was killed before it read its request; its end is what is reported.
+  });
+  child.stdin.end(JSON.stringify(request));
+  const [out, err] = await Promise.all([text(child.stdout), text(child.stderr), closed]);
+  return resultOf(out, err);
+}
+
+function resultOf(out: string, err: string): unknown {
+  const answer = parse(out);
+  if (answer === undefined) {
+    throw new TwofoldError('hsm_unavailable', 'the ceremony ended without an answer', {
+      cause: err.slice(-2000),
+    });
+  }
+  if (answer.ok) return answer.result;
+  const code: ErrorCode = answer.code in ERRORS ? (answer.code as ErrorCode) : 'internal';
+  throw new TwofoldError(code, answer.detail);
+}
+
+function parse(out: string): CeremonyAnswer | undefined {
+  try {
+    return JSON.parse(out) as CeremonyAnswer;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,133 @@
+/**
+ * Attribute templates of every object the service makes on a token.
+ *
+ * Every key that leaves the token wrapped carries WRAP_WITH_TRUSTED and UNWRAP=false and comes back
+ * with EXTRACTABLE=false: with the root's own templates (ceremony-root.ts) this is what keeps the
+ * PIN alone from reading a private key. All attributes are explicit; an omitted one would be the
+ * token's choice.
+ */
+import { KeyType, ObjectClass, Template } from 'graphene-pk11';
+import type { ITemplate } from 'graphene-pk11';
+import { NAME } from '../name.ts';
+import { CKK } from './cryptoki.ts';
+import type { Attribute } from './cryptoki.ts';
+import type { HsmKeySpec } from './port.ts';
+
+/** DER of the named curve OIDs (RFC 5480, RFC 8410). */
+const EC_PARAMS = {
+  'P-256': '06082a8648ce3d030107',
+  'P-384': '06052b81040022',
+  /** PrintableString "curve25519": SoftHSM and several HSMs know the curve by this name. */
+  X25519: '130a63757276653235353139',
+} as const;
+
+/** Label of token objects made for `hsm-token` keys. */
+export const TOKEN_KEY_LABEL = `${NAME.tokenLabel}-key`;
+
+/** Label of root objects; the generation follows. */
+export const ROOT_LABEL = `${NAME.tokenLabel}-root-wrap-`;
+
+const NO_USE = {
+  encrypt: false,
+  decrypt: false,
+  sign: false,
+  verify: false,
+  derive: false,
+  wrap: false,
+  unwrap: false,
+} as const;
+
+/** Where an object lives: wrapped keys as session objects, `hsm-token` keys on the token. */
+export type Residence =
+  | { readonly kind: 'to-be-wrapped' }
+  | { readonly kind: 'unwrapped' }
+  | { readonly kind: 'token'; readonly objectId: Uint8Array };
+
+export function attributes(template: ITemplate): Attribute[] {
+  return Template.toPkcs11(template);
+}
+
+/** The template of a secret key, or of a pair's private key. */
+export function privateTemplate(spec: HsmKeySpec, residence: Residence): Attribute[] {
+  const { sign, derive, ...none } = NO_USE;
+  return attributes({
+    // A generation mechanism implies class and type; X25519 has two types across tokens.
+    ...(residence.kind === 'unwrapped' ? { class: objectClass(spec), keyType: keyType(spec) } : {}),
+    token: residence.kind === 'token',
+    private: true,
+    sensitive: true,
+    extractable: residence.kind === 'to-be-wrapped',
+    wrapWithTrusted: true,
+    ...(residence.kind === 'token'
+      ? { label: TOKEN_KEY_LABEL, id: Buffer.from(residence.objectId) }
+      : {}),
+    ...(isPair(spec) ? pairUse(spec) : { ...none, sign, derive, ...secretUse(spec) }),
+    ...(!isPair(spec) && residence.kind !== 'unwrapped' ? { valueLen: secretBytes(spec) } : {}),
+  });
+}
+
+/** A pair's public half is only read once; it never becomes a token object. */
+export function publicTemplate(spec: HsmKeySpec): Attribute[] {
+  return attributes({
+    token: false,
+    private: false,
+    verify: spec.kind === 'ec' && spec.use === 'sign',
+    paramsEC: Buffer.from(ecParams(spec), 'hex'),
+  });
+}
+
+/** What ECDH yields: a readable secret, because the standards' combiners run in the host. */
+export function sharedSecretTemplate(bytes: number): Attribute[] {
+  return attributes({
+    class: ObjectClass.SECRET_KEY,
+    keyType: KeyType.GENERIC_SECRET,
+    token: false,
+    private: true,
+    sensitive: false,
+    extractable: true,
+    valueLen: bytes,
+  });
+}
+
+export function isPair(spec: HsmKeySpec): spec is Extract<HsmKeySpec, { kind: 'ec' | 'x25519' }> {
+  return spec.kind === 'ec' || spec.kind === 'x25519';
+}
+
+export function objectClass(spec: HsmKeySpec): number {
+  return isPair(spec) ? ObjectClass.PRIVATE_KEY : ObjectClass.SECRET_KEY;
+}
+
+function keyType(spec: HsmKeySpec): number {
+  switch (spec.kind) {
+    case 'ec':
+      return KeyType.EC;
+    case 'x25519':
+      return CKK.EC_MONTGOMERY;
+    case 'aes':
+      return KeyType.AES;
+    case 'hmac':
+      return KeyType.GENERIC_SECRET;
+  }
+}
+
+function pairUse(spec: Extract<HsmKeySpec, { kind: 'ec' | 'x25519' }>): ITemplate {
+  return {
+    sign: spec.use === 'sign',
+    derive: spec.use === 'derive',
+    decrypt: false,
+    unwrap: false,
+  };
+}
+
+function secretUse(spec: Extract<HsmKeySpec, { kind: 'aes' | 'hmac' }>): ITemplate {
+  return spec.kind === 'aes' ? { encrypt: true, decrypt: true } : { sign: true, verify: true };
+}
+
+function secretBytes(spec: Extract<HsmKeySpec, { kind: 'aes' | 'hmac' }>): number {
+  return spec.kind === 'aes' ? spec.bits / 8 : spec.bytes;
+}
+
+/** DER of the curve's name, in hex. */
+export function ecParams(spec: HsmKeySpec): string {
+  return spec.kind === 'ec' ? EC_PARAMS[spec.curve] : EC_PARAMS.X25519;
+}

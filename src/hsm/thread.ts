@@ -1,0 +1,108 @@
+/** One worker thread as the main thread sees it: numbered jobs out, replies in, and its end. */
+import { Worker } from 'node:worker_threads';
+import type { Operation, OperationOf, OperationName } from './protocol.ts';
+import type { Reply, Request, Results, WorkerOptions } from './protocol.ts';
+import { toError } from './failures.ts';
+import { TwofoldError } from '../errors.ts';
+import type { Failure } from './failures.ts';
+
+export type Outcome =
+  | { readonly kind: 'result'; readonly result: unknown }
+  | { readonly kind: 'failure'; readonly failure: Failure; readonly expired: boolean }
+  /** The thread ended first; whether the call was made is not known. */
+  | { readonly kind: 'crash' };
+
+type Settle = (outcome: Outcome) => void;
+
+const ENTRY = new URL('./worker.ts', import.meta.url);
+
+export class WorkerThread {
+  readonly #worker: Worker;
+  readonly #pending = new Map<number, Settle>();
+  #nextJob = 1;
+  #ended = false;
+  /** Session handles it holds, to be closed by a successor. */
+  sessions: readonly number[] = [];
+  /** Objects it made on the token. */
+  objects = 0;
+
+  /** `onEnd` is called once, when the thread ends for whatever reason. */
+  constructor(options: WorkerOptions, onEnd: (error: Error | undefined) => void) {
+    let failure: Error | undefined;
+    this.#worker = new Worker(ENTRY, { workerData: options, stdin: false });
+    this.#worker.on('message', (reply: Reply) => {
+      this.#settle(reply);
+    });
+    this.#worker.on('error', (error) => {
+      failure = error instanceof Error ? error : new Error(String(error));
+    });
+    this.#worker.on('exit', () => {
+      this.#ended = true;
+      for (const settle of this.#pending.values()) settle({ kind: 'crash' });
+      this.#pending.clear();
+      onEnd(failure);
+    });
+  }
+
+  get inFlight(): number {
+    return this.#pending.size;
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** `deadline` on the monotonic clock, 0 for none. `settle` is called exactly once. */
+  post(operation: Operation, deadline: number, settle: Settle): void {
+    if (this.#ended) {
+      settle({ kind: 'crash' });
+      return;
+    }
+    const job = this.#nextJob;
+    this.#nextJob += 1;
+    this.#pending.set(job, settle);
+    const request: Request = { job, deadline, operation };
+    this.#worker.postMessage(request);
+  }
+
+  /** A management call outside the queue, without deadline. */
+  call<Name extends OperationName>(operation: OperationOf<Name>): Promise<Results[Name]> {
+    return new Promise((resolve, reject) => {
+      this.post(operation, 0, (outcome) => {
+        if (outcome.kind === 'result') resolve(outcome.result as Results[Name]);
+        else if (outcome.kind === 'failure') reject(new CallFailure(outcome.failure));
+        else reject(new TwofoldError('hsm_unavailable', 'an HSM worker ended'));
+      });
+    });
+  }
+
+  async end(): Promise<void> {
+    if (!this.#ended) await this.#worker.terminate();
+  }
+
+  #settle(reply: Reply): void {
+    const settle = this.#pending.get(reply.job);
+    this.#pending.delete(reply.job);
+    this.objects = reply.objects;
+    if ('failure' in reply) {
+      settle?.({ kind: 'failure', failure: reply.failure, expired: reply.expired });
+    } else {
+      settle?.({ kind: 'result', result: reply.result });
+    }
+  }
+}
+
+/** A management call that the token failed; keeps the consequence for the recovery. */
+export class CallFailure extends Error {
+  override readonly name = 'CallFailure';
+  readonly failure: Failure;
+
+  constructor(failure: Failure) {
+    super(failure.detail);
+    this.failure = failure;
+  }
+
+  toError(): TwofoldError {
+    return toError(this.failure);
+  }
+}

@@ -1,0 +1,73 @@
+/**
+ * Entry file of an HSM worker thread: the only place where the service calls the token, one call at
+ * a time. The main thread has initialised the module; loading it here only takes its function list.
+ */
+import { parentPort, workerData } from 'node:worker_threads';
+import { PKCS11 } from 'pkcs11js';
+import { wipe } from '../crypto/secret.ts';
+import type { Cryptoki } from './cryptoki.ts';
+import { failureOf } from './failures.ts';
+import { Operations } from './operations.ts';
+import { monotonicMilliseconds } from './protocol.ts';
+import type { Operation, Reply, Request, WorkerOptions } from './protocol.ts';
+
+const options = workerData as WorkerOptions;
+const operations = new Operations(await load(), options);
+
+parentPort?.on('message', (request: Request) => {
+  answer(request);
+});
+
+async function load(): Promise<Cryptoki> {
+  const cryptoki = new PKCS11(options.module);
+  if (options.hook !== undefined) {
+    const { wrapCryptoki } = (await import(options.hook.url)) as {
+      wrapCryptoki: (cryptoki: Cryptoki, data: unknown) => void;
+    };
+    wrapCryptoki(cryptoki, options.hook.data);
+  }
+  return cryptoki;
+}
+
+function answer({ job, deadline, operation }: Request): void {
+  if (deadline !== 0 && monotonicMilliseconds() > deadline) {
+    wipeInputs(operation);
+    send(expired(job), []);
+    return;
+  }
+  try {
+    const result = operations.run(operation);
+    send({ job, result, objects: operations.objects }, transferable(result));
+  } catch (error) {
+    const failure = failureOf(error, 'produce');
+    send({ job, failure, objects: operations.objects, expired: false }, []);
+  } finally {
+    wipeInputs(operation);
+  }
+}
+
+function send(reply: Reply, transfer: ArrayBuffer[]): void {
+  parentPort?.postMessage(reply, transfer);
+}
+
+function expired(job: number): Reply {
+  const failure = {
+    code: 'hsm_busy',
+    detail: 'the deadline passed while the call waited for the HSM',
+    consequence: 'none',
+    returnValue: undefined,
+  } as const;
+  return { job, failure, objects: operations.objects, expired: true };
+}
+
+/** Moves a result's memory to the main thread, so that no copy of a secret stays here. */
+function transferable(result: unknown): ArrayBuffer[] {
+  return result instanceof Uint8Array && result.buffer instanceof ArrayBuffer
+    ? [result.buffer]
+    : [];
+}
+
+function wipeInputs(operation: Operation): void {
+  if (operation.op === 'open') wipe(operation.pin);
+  if (operation.op === 'encrypt') wipe(operation.plaintext);
+}
