@@ -21,6 +21,7 @@ const OVERTAKEN_LIMIT = 20;
 export interface Plan {
   readonly change: PreparedChange;
   readonly writes: readonly KeyWrite[];
+  /** Never rejects: what it could not remove, the intent names for the next start. */
   readonly discard: () => Promise<void>;
 }
 
@@ -93,7 +94,6 @@ export class Changes {
   ): Promise<ChangeDone> {
     const replayed = await this.#replay(grant, run);
     if (replayed !== null) return replayed;
-    const began = this.#parts.epoch.current;
     const planned = await plan();
     const { change } = planned;
     if (run.dryRun) {
@@ -101,7 +101,7 @@ export class Changes {
       return { change, ...run.render(change), auditId: null, replayed: false };
     }
     try {
-      return await this.#commit(grant, run, planned, began);
+      return await this.#commit(grant, run, planned);
     } catch (error) {
       if (certainlyNotWritten(error)) await planned.discard();
       throw error;
@@ -124,24 +124,16 @@ export class Changes {
     return { change: null, status, body, auditId, replayed: true };
   }
 
-  async #commit(
-    grant: Grant<Operation>,
-    run: ChangeRun,
-    plan: Plan,
-    began: number,
-  ): Promise<ChangeDone> {
+  /** Stands on the grant: what has changed since the request was authorized sends it back there. */
+  async #commit(grant: Grant<Operation>, run: ChangeRun, plan: Plan): Promise<ChangeDone> {
     const { epoch, refreshEpoch } = this.#parts;
     const { key, keyId } = plan.change.used;
-    const standing: EpochStanding = {
-      epoch: began,
-      namespace: grant.namespace,
-      keyId,
-      keyName: key,
-    };
+    const { namespace } = grant;
+    const standing: EpochStanding = { epoch: grant.epoch, namespace, keyId, keyName: key };
     for (let overtaken = 0; overtaken < OVERTAKEN_LIMIT; overtaken++) {
       if (epoch.touches(standing)) throw new StaleAnswer();
       try {
-        return await this.#attempt(grant, run, plan);
+        return await this.#attempt(grant, run, plan, standing);
       } catch (error) {
         if (!(error instanceof StaleAnswer)) throw error;
         await refreshEpoch();
@@ -150,24 +142,28 @@ export class Changes {
     throw new TwofoldError('conflict', 'Other changes kept overtaking this one.');
   }
 
-  async #attempt(grant: Grant<Operation>, run: ChangeRun, plan: Plan): Promise<ChangeDone> {
-    const { audit, epoch, store } = this.#parts;
-    const { change } = plan;
+  async #attempt(
+    grant: Grant<Operation>,
+    run: ChangeRun,
+    plan: Plan,
+    standing: EpochStanding,
+  ): Promise<ChangeDone> {
+    const { audit, epoch, refreshEpoch, store } = this.#parts;
+    const { change, writes } = plan;
     const { status, body } = run.render(change);
-    const scope = {
-      scope: 'key',
-      namespace: grant.namespace,
-      keyId: change.used.keyId,
-      keyName: change.used.key,
-    } as const;
-    const commit = (entry: PreparedEntry): Promise<CommitOutcome> => {
+    const { namespace, keyId, keyName } = standing;
+    const scope = { scope: 'key', namespace, keyId, keyName } as const;
+    const commit = async (entry: PreparedEntry): Promise<CommitOutcome> => {
+      // The change waited for its turn; the epoch that it commits under is one it was judged at.
+      const { current } = epoch;
+      if (epoch.touches(standing)) return { stale: current };
       const auditId = `${String(entry.lane)}-${String(entry.n)}`;
       const idempotency = this.#record(grant, run, { status, body, auditId });
-      const { writes } = plan;
-      return store.commit({ epoch: epoch.current, writes, entry, scope, idempotency });
+      return store.commit({ epoch: current, writes, entry, scope, idempotency });
     };
-    const { auditId } = await audit.change(draftOf(grant, run, change), commit);
-    await this.#parts.refreshEpoch();
+    const { auditId, result } = await audit.change(draftOf(grant, run, change), commit);
+    // It is done, whatever happens now. Until the epoch is learnt, appends under the old one fail.
+    if (epoch.current < result.epoch) await refreshEpoch().catch(() => undefined);
     return { change, status, body, auditId, replayed: false };
   }
 

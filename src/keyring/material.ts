@@ -3,7 +3,9 @@
  * software and sealed at once. The halves are generated separately, from no common seed
  * (draft-irtf-cfrg-hybrid-kems permits it for HSMs), and never enter another suite.
  */
-import { uint32 } from '../crypto/bytes.ts';
+import { randomBytes } from 'node:crypto';
+
+import { concatBytes, uint32 } from '../crypto/bytes.ts';
 import { SecretBytes, wipe } from '../crypto/secret.ts';
 import type { Engine } from '../crypto/engine.ts';
 import type { HsmNeed, Suite } from '../crypto/suite.ts';
@@ -75,10 +77,22 @@ export function handleId(keyId: string, version: number): string {
   return `${keyId}/${String(version)}`;
 }
 
-/** CKA_ID of a token key: installation ‖ key id ‖ version, so that an orphan names its origin. */
+const ATTEMPT_LENGTH = 8;
+
+/**
+ * CKA_ID of a token key: installation (16 bytes) ‖ first 8 bytes of the key id ‖ 8 random bytes ‖
+ * u32 version ‖ u8 part. An orphan names its origin, and two attempts at one version, of which one
+ * is undone, never share an object.
+ */
 export function tokenObjectId(installation: string, keyId: string, version: number): Uint8Array {
   const uuid = (text: string) => Buffer.from(text.replaceAll('-', ''), 'hex');
-  return Buffer.concat([uuid(installation), uuid(keyId), uint32(version), Uint8Array.of(1)]);
+  return concatBytes(
+    uuid(installation),
+    uuid(keyId).subarray(0, ATTEMPT_LENGTH),
+    randomBytes(ATTEMPT_LENGTH),
+    uint32(version),
+    Uint8Array.of(1),
+  );
 }
 
 export type Custody = 'hsm-wrapped' | 'hsm-token';
@@ -107,6 +121,7 @@ export interface MadeMaterial {
   readonly material: Material;
   /** The intent to complete in the commit; null for `hsm-wrapped`. */
   readonly objectId: Uint8Array | null;
+  /** Never rejects: what it could not remove, the intent names for the next start. */
   readonly discard: () => Promise<void>;
 }
 
@@ -160,8 +175,12 @@ export class MaterialMaker {
 
   async #discard(classical: HsmMaterial, intent: Uint8Array | null): Promise<void> {
     if (classical.custody !== 'hsm-token' || intent === null) return;
-    await this.#hsm.destroyTokenKey(classical);
-    await this.#store.dropIntent(intent);
+    try {
+      await this.#hsm.destroyTokenKey(classical);
+      await this.#store.dropIntent(intent);
+    } catch {
+      // The intent stays, and with it the knowledge of what to remove; the first error is the caller's.
+    }
   }
 
   async #pqHalf(request: MaterialRequest): Promise<Material['pq']> {

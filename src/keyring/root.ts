@@ -5,7 +5,7 @@
  * and `root-mac` (row MACs, audit HMAC) are keys wrapped under it. A generation's canary is opened
  * before any use. What does not fit together stops the start; nothing here ever replaces a root.
  */
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 
 import { concatBytes, equalBytes, uint32, utf8 } from '../crypto/bytes.ts';
 import { wipe } from '../crypto/secret.ts';
@@ -22,6 +22,7 @@ const MAC_SPEC: HsmKeySpec = { kind: 'hmac', hash: 'SHA-256', bytes: 32 };
 /** First byte of a sealed half: seal version ‖ iv(12) ‖ ciphertext ‖ tag(16). */
 const SEAL_VERSION = 1;
 const IV_LENGTH = 12;
+const TAG_LENGTH = 16;
 
 /** What a software half is sealed for; bound as associated data. */
 export interface SealBinding {
@@ -45,8 +46,19 @@ function rootKey(
   return { id: `root/${String(generation)}/${name}`, spec, material };
 }
 
-const canaryAad = (root: RootOnToken) =>
-  concatBytes(utf8(NAME.canary), utf8(root.installation), uint32(root.generation));
+/**
+ * The canary binds `root-mac` too: the row of a generation has no MAC, and a user's HMAC key put in
+ * the place of `root-mac` would let its users make row MACs.
+ */
+const canaryAad = (root: RootOnToken, mac: HsmMaterial) =>
+  concatBytes(
+    utf8(NAME.canary),
+    utf8(root.installation),
+    uint32(root.generation),
+    createHash('sha256')
+      .update(mac.custody === 'hsm-wrapped' ? mac.blob : mac.objectId)
+      .digest(),
+  );
 
 /** An open generation: the service's own keys. */
 export class Root {
@@ -90,7 +102,7 @@ export class Root {
         `Root generation ${String(half.generation)} is not open.`,
       );
     }
-    if (half.sealed[0] !== SEAL_VERSION || half.sealed.length <= 1 + IV_LENGTH + 16) {
+    if (half.sealed[0] !== SEAL_VERSION || half.sealed.length <= 1 + IV_LENGTH + TAG_LENGTH) {
       throw new TwofoldError('integrity_failed', 'A sealed half is malformed.');
     }
     const iv = half.sealed.subarray(1, 1 + IV_LENGTH);
@@ -106,10 +118,12 @@ export class Root {
 
 const stop = (detail: string) => new TwofoldError('integrity_failed', detail);
 
+function isFor(row: RootGeneration, root: RootOnToken): boolean {
+  return root.generation === row.generation && root.installation === row.installation;
+}
+
 function onToken(roots: readonly RootOnToken[], row: RootGeneration): RootOnToken | undefined {
-  return roots.find(
-    (root) => root.generation === row.generation && root.installation === row.installation,
-  );
+  return roots.find((root) => isFor(row, root));
 }
 
 /** What the caller does to make `root-wrap` exist: the ceremony in a process of its own. */
@@ -132,10 +146,11 @@ export async function openRoot(
   const complete =
     root.row.state === 'complete' ? root.row : await completeGeneration(hsm, store, root);
   const { seal, mac, canary } = complete;
-  if (seal === null || mac === null || canary === null) throw stop('The root row is incomplete.');
-  const opened = new Root(hsm, uses, { root: root.onToken, seal, mac });
-  await openCanary(hsm, root.onToken, seal, canary);
-  return opened;
+  if (!isFor(complete, root.onToken) || seal === null || mac === null || canary === null) {
+    throw stop('The root row is incomplete.');
+  }
+  await openCanary(hsm, root.onToken, { seal, mac, canary });
+  return new Root(hsm, uses, { root: root.onToken, seal, mac });
 }
 
 interface FoundRoot {
@@ -172,21 +187,25 @@ async function begin(
   if (await store.hasKeys()) {
     throw stop('The database holds keys but no root generation; restore it from its backup.');
   }
-  const existing = roots[0];
-  if (existing !== undefined && ceremony !== null) {
+  const [existing, another] = roots;
+  if (existing === undefined) {
+    return makeOnToken(hsm, await store.intend(1, randomUUID()), ceremony);
+  }
+  if (ceremony !== null) {
     throw stop(
       `The token holds root generation ${String(existing.generation)} of installation ` +
         `${existing.installation}, but the database knows no root. Restore the database from its ` +
         'backup; a new root over existing data is never made here.',
     );
   }
-  if (existing !== undefined) {
-    return {
-      row: await store.intend(existing.generation, existing.installation),
-      onToken: existing,
-    };
+  if (another !== undefined) {
+    throw stop('The token holds several roots and the database knows none: which one is unclear.');
   }
-  return makeOnToken(hsm, await store.intend(1, randomUUID()), ceremony);
+  const row = await store.intend(existing.generation, existing.installation);
+  if (!isFor(row, existing)) {
+    throw stop('Another instance began with the root of another token; every token holds the same.');
+  }
+  return { row, onToken: existing };
 }
 
 async function makeOnToken(
@@ -200,6 +219,9 @@ async function makeOnToken(
         'then start again.',
     );
   }
+  // Another instance on the same token may have held it since.
+  const held = onToken(await hsm.roots(), row);
+  if (held !== undefined) return { row, onToken: held };
   await ceremony({ generation: row.generation, installation: row.installation });
   const made = onToken(await hsm.roots(), row);
   if (made === undefined) throw stop('The ceremony ended without a root on the token.');
@@ -208,31 +230,37 @@ async function makeOnToken(
 
 /** `root-seal`, `root-mac` and the canary; the first instance to write them wins. */
 async function completeGeneration(hsm: Hsm, store: RootStore, { row, onToken: root }: FoundRoot) {
+  if (await store.hasKeys()) {
+    throw stop('The database holds keys but its root is incomplete; restore it from its backup.');
+  }
   const seal = await hsm.generate(SEAL_SPEC, { custody: 'hsm-wrapped' });
   const mac = await hsm.generate(MAC_SPEC, { custody: 'hsm-wrapped' });
   const sealKey = { id: `root/new/${randomUUID()}`, spec: SEAL_SPEC, material: seal };
-  const { iv, ciphertext } = await hsm.encrypt(sealKey, utf8(NAME.canary), canaryAad(root));
+  const { iv, ciphertext } = await hsm.encrypt(sealKey, utf8(NAME.canary), canaryAad(root, mac));
   await hsm.forget(sealKey.id);
   const canary = concatBytes(iv, ciphertext);
   return store.complete({ ...row, state: 'complete', seal, mac, canary });
 }
 
-async function openCanary(hsm: Hsm, root: RootOnToken, seal: HsmMaterial, canary: Uint8Array) {
+interface SealedCanary {
+  readonly seal: HsmMaterial;
+  readonly mac: HsmMaterial;
+  readonly canary: Uint8Array;
+}
+
+async function openCanary(hsm: Hsm, root: RootOnToken, { seal, mac, canary }: SealedCanary) {
+  const wanted = utf8(NAME.canary);
+  if (canary.length !== IV_LENGTH + wanted.length + TAG_LENGTH) throw stop('The canary is not ours.');
   const key = rootKey(root.generation, 'seal', SEAL_SPEC, seal);
   const sealed = { iv: canary.subarray(0, IV_LENGTH), ciphertext: canary.subarray(IV_LENGTH) };
-  const opened = await hsm.decrypt(key, sealed, canaryAad(root)).catch((error: unknown) => {
-    if (
-      !TwofoldError.is(error, 'decryption_failed') &&
-      !TwofoldError.is(error, 'integrity_failed')
-    ) {
-      throw error;
-    }
+  const opened = await hsm.decrypt(key, sealed, canaryAad(root, mac)).catch((error: unknown) => {
+    if (!TwofoldError.is(error, 'decryption_failed')) throw error;
     throw new TwofoldError('integrity_failed', 'The canary of the root generation does not open.', {
       cause: error,
     });
   });
   try {
-    if (!equalBytes(opened.reveal(), utf8(NAME.canary))) throw stop('The canary is not ours.');
+    if (!equalBytes(opened.reveal(), wanted)) throw stop('The canary is not ours.');
   } finally {
     wipe(opened);
   }

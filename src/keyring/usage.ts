@@ -11,6 +11,8 @@ import type { KeyStore } from './ports.ts';
 export const GCM_LIMIT = 2 ** 32;
 const FIRST_BLOCK = 64;
 const LARGEST_BLOCK = 16_384;
+/** Counters held at a time. What is left of a block that is given up counts as used. */
+const MAX_COUNTERS = 4_096;
 
 interface Block {
   next: number;
@@ -22,10 +24,17 @@ interface Block {
 
 export class UsageCounters {
   readonly #store: Pick<KeyStore, 'reserveUses'>;
+  readonly #maxCounters: number;
+  /** Least recently used first. */
   readonly #blocks = new Map<string, Block>();
 
-  constructor(store: Pick<KeyStore, 'reserveUses'>) {
+  constructor(store: Pick<KeyStore, 'reserveUses'>, maxCounters = MAX_COUNTERS) {
     this.#store = store;
+    this.#maxCounters = maxCounters;
+  }
+
+  get size(): number {
+    return this.#blocks.size;
   }
 
   /** Counts one AES-GCM encryption. @throws TwofoldError version_not_usable at 2^32 */
@@ -47,9 +56,11 @@ export class UsageCounters {
 
   #block(counter: string): Block {
     const known = this.#blocks.get(counter);
-    if (known !== undefined) return known;
-    const block: Block = { next: 0, end: 0, size: FIRST_BLOCK, refill: null };
+    this.#blocks.delete(counter);
+    const block = known ?? { next: 0, end: 0, size: FIRST_BLOCK, refill: null };
     this.#blocks.set(counter, block);
+    const [oldest] = this.#blocks.keys();
+    if (this.#blocks.size > this.#maxCounters && oldest !== undefined) this.#blocks.delete(oldest);
     return block;
   }
 

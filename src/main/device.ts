@@ -1,0 +1,86 @@
+/** The HSM of a configuration: the SoftHSM token of development, or the module that is named. */
+import { findSoftHsm } from '../config.ts';
+import type { Config } from '../config.ts';
+import { TwofoldError } from '../errors.ts';
+import type { HsmLog } from '../hsm/attachment.ts';
+import { ensureDevelopmentToken } from '../hsm/development-token.ts';
+import { createHsm } from '../hsm/pool.ts';
+import type { PooledHsm } from '../hsm/pool.ts';
+import { runRootCeremony } from '../hsm/run-ceremony.ts';
+import type { Ceremony } from '../keyring/root.ts';
+import type { Unwinding } from './unwinding.ts';
+
+/** Where a token is, and how to make its root; null where only the operator may. */
+export interface TokenPlace {
+  readonly module: string;
+  readonly selector: { readonly slot?: number; readonly label?: string };
+  readonly pinFile: string;
+  readonly softhsmConf: string | undefined;
+  readonly ceremony: Ceremony | null;
+}
+
+export interface Device {
+  readonly hsm: PooledHsm;
+  readonly ceremony: Ceremony | null;
+}
+
+async function developmentPlace(config: Config, log: HsmLog): Promise<TokenPlace> {
+  const module = findSoftHsm();
+  if (module === undefined) {
+    throw new TwofoldError(
+      'invalid_value',
+      'No PKCS#11 module is configured and SoftHSM is not installed; run scripts/setup.',
+    );
+  }
+  const token = await ensureDevelopmentToken({ dataDir: config.dataDir, module, log });
+  const { softhsmConf, pinFile, soPinFile } = token;
+  const tokenSelector = { label: token.tokenLabel };
+  return {
+    module,
+    selector: tokenSelector,
+    pinFile,
+    softhsmConf,
+    ceremony: async (root) => {
+      await runRootCeremony({ module, tokenSelector, pinFile, soPinFile, softhsmConf, ...root });
+    },
+  };
+}
+
+/** The configured token, or the one of the data folder (made if it is not there yet). */
+export async function tokenPlace(config: Config, log: HsmLog): Promise<TokenPlace> {
+  const { module, slot, tokenLabel, pinFile } = config.hsm;
+  if (module === undefined) return developmentPlace(config, log);
+  if (pinFile === undefined) throw new TwofoldError('invalid_value', 'hsm.pinFile is missing.');
+  return {
+    module,
+    selector: {
+      ...(slot === undefined ? {} : { slot }),
+      ...(tokenLabel === undefined ? {} : { label: tokenLabel }),
+    },
+    pinFile,
+    softhsmConf: undefined,
+    ceremony: null,
+  };
+}
+
+export async function openDevice(
+  config: Config,
+  log: HsmLog,
+  unwinding: Unwinding,
+): Promise<Device> {
+  const place = await tokenPlace(config, log);
+  const { workers, queueLimit, deadlineMs } = config.hsm;
+  const hsm = await createHsm({
+    module: place.module,
+    tokenSelector: place.selector,
+    pinFile: place.pinFile,
+    workers,
+    queueLimit,
+    deadlineMs,
+    stateDir: config.dataDir,
+    ...(place.softhsmConf === undefined ? {} : { env: { SOFTHSM2_CONF: place.softhsmConf } }),
+    log,
+  });
+  unwinding.add('HSM sessions', () => hsm.close());
+  return { hsm, ceremony: place.ceremony };
+}
