@@ -134,6 +134,12 @@ export interface AuditRecord {
   readonly body: Uint8Array;
   readonly draft: Omit<AuditDraft, 'contextValues'> & { readonly contextHmac: Uint8Array | null };
   readonly zone: string;
+  /** UUID of the instance that wrote it. */
+  readonly instance: string;
+  /** Security epoch under which it was appended. */
+  readonly epoch: number;
+  /** Leaf of the lane's previous entry; 32 zero bytes for the first. */
+  readonly previous: Uint8Array;
 }
 
 /** What the audit log asks of the database. Implemented by `store/`. */

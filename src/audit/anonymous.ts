@@ -1,0 +1,88 @@
+/** Requests that never authenticated: counted per source and outcome, one entry per interval. */
+import { isIPv4, isIPv6 } from 'node:net';
+
+/** Pairs of source and outcome in one interval; what comes after is counted under `other`. */
+const MAX_PAIRS = 512;
+/** Further pairs, all of source `other`. */
+const MAX_OVERFLOW = 64;
+const MAX_TEXT = 40;
+const OTHER = 'other';
+
+export interface AnonymousInterval {
+  /** `<source> <outcome>` to count; for the entry's detail. */
+  readonly counts: Readonly<Record<string, number>>;
+  /** Requests in all. */
+  readonly requests: number;
+}
+
+export class AnonymousCounts {
+  #counts = new Map<string, number>();
+
+  get empty(): boolean {
+    return this.#counts.size === 0;
+  }
+
+  count(source: string, outcome: string): void {
+    const what = outcome.slice(0, MAX_TEXT);
+    const pair = `${sourceGroup(source)} ${what}`;
+    const full = this.#counts.size >= MAX_PAIRS && !this.#counts.has(pair);
+    const key = full ? this.#overflow(what) : pair;
+    this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
+  }
+
+  /** What was counted since the last call. */
+  take(): AnonymousInterval {
+    const counts = Object.fromEntries(this.#counts);
+    const requests = [...this.#counts.values()].reduce((sum, count) => sum + count, 0);
+    this.#counts = new Map();
+    return { counts, requests };
+  }
+
+  /** Outcomes are codes of ours and few; the cap holds even if they were not. */
+  #overflow(outcome: string): string {
+    const pair = `${OTHER} ${outcome}`;
+    return this.#counts.size < MAX_PAIRS + MAX_OVERFLOW || this.#counts.has(pair)
+      ? pair
+      : `${OTHER} ${OTHER}`;
+  }
+}
+
+/**
+ * What a source is counted under: an IPv4 address, the /64 of an IPv6 address (one customer's worth
+ * of addresses), an IPv4-mapped address as its IPv4 address, `other` for anything else.
+ */
+export function sourceGroup(source: string): string {
+  const address = source.split('%', 1)[0] ?? '';
+  if (isIPv4(address)) return address;
+  if (!isIPv6(address)) return OTHER;
+  const groups = groupsOf(address);
+  const mapped = groups.slice(0, 5).every((group) => group === 0) && groups[5] === 0xffff;
+  if (mapped) return dotted(groups[6] ?? 0, groups[7] ?? 0);
+  return `${groups
+    .slice(0, 4)
+    .map((group) => group.toString(16))
+    .join(':')}::/64`;
+}
+
+/** The eight 16-bit groups of a valid IPv6 address (RFC 4291 section 2.2). */
+function groupsOf(address: string): readonly number[] {
+  const [head = '', tail] = address.split('::', 2);
+  const before = parts(head);
+  if (tail === undefined) return before;
+  const after = parts(tail);
+  const zeros = Array.from({ length: 8 - before.length - after.length }, () => 0);
+  return [...before, ...zeros, ...after];
+}
+
+const parts = (text: string): number[] =>
+  text === ''
+    ? []
+    : text.split(':').flatMap((part) => (part.includes('.') ? halves(part) : [parseInt(part, 16)]));
+
+function halves(ipv4: string): number[] {
+  const [a = 0, b = 0, c = 0, d = 0] = ipv4.split('.').map(Number);
+  return [a * 256 + b, c * 256 + d];
+}
+
+const dotted = (high: number, low: number): string =>
+  [high >> 8, high & 0xff, low >> 8, low & 0xff].join('.');

@@ -1,0 +1,147 @@
+/** From what happened to what is appended: places, chain of hashes, index columns, batch HMAC. */
+import {
+  NO_PREVIOUS,
+  batchMacInput,
+  contextMacInput,
+  encodeEntry,
+  encodeFacts,
+  leafHash,
+} from './entry.ts';
+import { TwofoldError } from '../errors.ts';
+import type { Facts } from './entry.ts';
+import type { AppendBatch, AppendEntry, AuditDraft } from './ports.ts';
+
+/** Full-length HMAC-SHA-256 by `root-mac` (`Hsm.mac`). */
+export type MacFunction = (data: Uint8Array) => Promise<Uint8Array>;
+
+/** Where the next entry of a lane goes. */
+export interface Position {
+  readonly lane: number;
+  readonly next: number;
+  readonly previous: Uint8Array;
+}
+
+/** An entry but for its place. */
+export interface Unplaced {
+  readonly facts: Uint8Array;
+  readonly index: AppendEntry['index'];
+}
+
+export const startOf = (lane: number): Position => ({ lane, next: 1, previous: NO_PREVIOUS });
+
+/** Gives the entries the next places; pure, so a batch that was not written is placed again. */
+export function chain(
+  position: Position,
+  epoch: number,
+  parts: readonly Unplaced[],
+): { readonly entries: readonly AppendEntry[]; readonly after: Position } {
+  const { lane } = position;
+  let { next, previous } = position;
+  const entries = parts.map(({ facts, index }) => {
+    const body = encodeEntry({ lane, n: next, previous, epoch }, facts);
+    const leaf = leafHash(body);
+    next += 1;
+    previous = leaf;
+    return { leaf, body, index };
+  });
+  return { entries, after: { lane, next, previous } };
+}
+
+/** A batch whose bytes stand; `after` holds once it is durable. */
+export interface Sealed {
+  readonly batch: AppendBatch;
+  readonly after: Position;
+}
+
+/** @throws whatever the HSM throws; then nothing was sent */
+export async function seal(
+  mac: MacFunction,
+  position: Position,
+  epoch: number,
+  parts: readonly Unplaced[],
+): Promise<Sealed> {
+  const { entries, after } = chain(position, epoch, parts);
+  const { lane, next: first } = position;
+  const input = batchMacInput({ lane, first, count: entries.length, last: after.previous });
+  return { batch: { lane, first, epoch, entries, hmac: await mac(input) }, after };
+}
+
+/** Who writes, and when. */
+export type Origin = Pick<Facts, 'at' | 'zone' | 'instance'>;
+
+/**
+ * Fixes everything about an entry but its place.
+ * @throws TwofoldError `audit_unavailable` when the HSM does not MAC the context, `internal` when the
+ *   draft has no canonical form or would be over 65,535 bytes
+ */
+export async function unplaced(
+  draft: AuditDraft,
+  origin: Origin,
+  mac: MacFunction,
+): Promise<Unplaced> {
+  const { contextValues } = draft;
+  const contextHmac = contextValues === null ? null : await contextMac(mac, contextValues);
+  return encoded({ ...draft, ...origin, contextHmac });
+}
+
+/** The same for an entry of the log's own, which no request caused. */
+export function ownUnplaced(
+  operation: string,
+  detail: AuditDraft['detail'],
+  origin: Origin,
+): Unplaced {
+  return encoded({
+    ...origin,
+    operation,
+    detail,
+    requestId: '',
+    actor: { issuer: '', subject: 'system', method: 'system', session: null },
+    namespace: 'default',
+    keyRef: null,
+    keyId: null,
+    keyVersion: null,
+    suite: null,
+    outcome: 'ok',
+    decision: null,
+    source: '',
+    contextKeys: [],
+    contextHmac: null,
+    items: [],
+  });
+}
+
+const encoded = (facts: Facts): Unplaced => ({
+  facts: encodeFacts(facts),
+  index: indexOf(facts),
+});
+
+async function contextMac(mac: MacFunction, values: Uint8Array): Promise<Uint8Array> {
+  try {
+    return await mac(contextMacInput(values));
+  } catch (error) {
+    throw new TwofoldError('audit_unavailable', undefined, { cause: error });
+  }
+}
+
+/** Columns that filters use; they prove nothing, so they may be shortened. */
+function indexOf(facts: Facts): AppendEntry['index'] {
+  return {
+    at: facts.at,
+    namespace: indexText(facts.namespace),
+    operation: indexText(facts.operation),
+    keyId: facts.keyId,
+    keyRef: facts.keyRef === null ? null : indexText(facts.keyRef),
+    subject: indexText(facts.actor.subject),
+    outcome: indexText(facts.outcome),
+  };
+}
+
+const INDEX_CHARACTERS = 256;
+
+/**
+ * A text as its index column holds it. PostgreSQL takes no NUL in text and no index row over 2.7 kB;
+ * one caller's odd name must not make the append of everybody's batch fail.
+ */
+export function indexText(value: string): string {
+  return value.slice(0, INDEX_CHARACTERS).toWellFormed().replaceAll('\0', '\uFFFD');
+}

@@ -1,0 +1,204 @@
+/** The lane for changes: one change at a time; effect and entry commit together. */
+import { TwofoldError } from '../errors.ts';
+import { LaneLost, OutcomeUnknown } from '../outcome.ts';
+import { Backoff } from './backoff.ts';
+import { seal, startOf } from './batch.ts';
+import type { Position, Sealed, Unplaced } from './batch.ts';
+import { catchUp, catchUpOrPause } from './catch-up.ts';
+import type { LaneDependencies } from './lane.ts';
+import { late } from './pending.ts';
+import { StaleAnswer } from './ports.ts';
+import type { AuditId, CommitOutcome, PreparedEntry } from './ports.ts';
+import { settle } from './settlement.ts';
+import type { Settlement } from './settlement.ts';
+
+export interface ChangeRequest {
+  readonly entry: Unplaced;
+  /** What takes the place of `entry` when the change must not be written any more. */
+  readonly unwritten: (leaf: Uint8Array) => Promise<Unplaced>;
+  readonly commit: (entry: PreparedEntry) => Promise<CommitOutcome>;
+}
+
+interface ChangeResult {
+  readonly result: { readonly epoch: number };
+  readonly auditId: AuditId;
+}
+
+export class ChangeLane {
+  readonly #deps: LaneDependencies;
+  readonly #backoff = new Backoff();
+  #position: Position | null = null;
+  #lost: number | null = null;
+  #turn: Promise<unknown> = Promise.resolve();
+  #durable = 0;
+
+  constructor(deps: LaneDependencies) {
+    this.#deps = deps;
+  }
+
+  /** Entries made durable by this instance, over all its change lanes. */
+  get durable(): number {
+    return this.#durable;
+  }
+
+  get lane(): number | null {
+    return this.#position?.lane ?? null;
+  }
+
+  /** Attempts that failed since the last success. */
+  get failures(): number {
+    return this.#backoff.failures;
+  }
+
+  /** Opens the lane; its first entry is durable when this resolves. */
+  open(deadlineMs: number): Promise<unknown> {
+    return this.#inTurn(deadlineMs, () => this.#reopen());
+  }
+
+  /** See `AuditLog.change`. Past the deadline an unknown outcome is settled in the background. */
+  change(request: ChangeRequest, deadlineMs: number): Promise<ChangeResult> {
+    return this.#inTurn(deadlineMs, () => this.#change(request));
+  }
+
+  /** Closes the lane after its last entry; false when it had to be left open (something is unknown). */
+  async close(last: Unplaced, deadlineMs: number): Promise<boolean> {
+    try {
+      await this.#inTurn(deadlineMs, async () => {
+        const { lane } = await this.#append(this.#position ?? (await this.#reopen()), last);
+        await this.#deps.store.closeLane(lane);
+      });
+      return true;
+    } catch {
+      return false;
+    } finally {
+      this.#backoff.abort();
+      await this.#turn;
+    }
+  }
+
+  /** Runs after what runs already; what has not begun at the deadline never begins. */
+  #inTurn<T>(deadlineMs: number, work: () => Promise<T>): Promise<T> {
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    let given = false;
+    const timer = setTimeout(() => {
+      given = true;
+      reject(late());
+    }, deadlineMs);
+    this.#turn = this.#turn.then(async () => {
+      if (given) return;
+      await work().then(resolve, reject);
+      clearTimeout(timer);
+    });
+    return promise;
+  }
+
+  async #change(request: ChangeRequest): Promise<ChangeResult> {
+    const { mac, epoch } = this.#deps;
+    const position = this.#position ?? (await this.#reopen());
+    const sealed = await seal(mac, position, epoch.current, [request.entry]);
+    const outcome = await this.#commit(request, position, sealed);
+    if ('stale' in outcome) {
+      await catchUp(this.#deps);
+      throw new StaleAnswer();
+    }
+    this.#advance(sealed);
+    // Answers of this instance would meet the raised epoch at their next append anyway.
+    await catchUp(this.#deps).catch(() => undefined);
+    return { result: outcome, auditId: `${position.lane}-${position.next}` };
+  }
+
+  async #commit(
+    request: ChangeRequest,
+    position: Position,
+    sealed: Sealed,
+  ): Promise<CommitOutcome> {
+    try {
+      return await request.commit(preparedOf(sealed));
+    } catch (error) {
+      if (error instanceof LaneLost) throw this.#lose(position.lane, error);
+      if (TwofoldError.is(error) && !(error instanceof OutcomeUnknown)) throw error;
+      const { store, epoch } = this.#deps;
+      const substitute = () => this.#substitute(request, position, sealed.after.previous);
+      const settlement = await settle({ store, epoch, sealed, substitute }, this.#backoff);
+      return this.#settled(settlement, position, error);
+    }
+  }
+
+  async #settled(
+    settlement: Settlement,
+    position: Position,
+    cause: unknown,
+  ): Promise<CommitOutcome> {
+    switch (settlement.kind) {
+      case 'written':
+        await catchUp(this.#deps).catch(() => undefined);
+        return { epoch: this.#deps.epoch.current };
+      case 'prevented':
+        this.#advance(settlement.by);
+        throw notWritten(cause);
+      case 'lane-lost':
+        this.#lose(position.lane, cause);
+        throw notWritten(cause);
+      case 'unknown':
+        this.#lose(position.lane, cause);
+        throw late();
+    }
+  }
+
+  async #substitute(request: ChangeRequest, position: Position, leaf: Uint8Array): Promise<Sealed> {
+    const { mac, epoch } = this.#deps;
+    return seal(mac, position, epoch.current, [await request.unwritten(leaf)]);
+  }
+
+  #lose(lane: number, cause: unknown): TwofoldError {
+    this.#lost = lane;
+    this.#position = null;
+    return new TwofoldError('audit_unavailable', undefined, { cause, retryAfter: 1 });
+  }
+
+  #advance(sealed: Sealed): void {
+    this.#position = sealed.after;
+    this.#durable += sealed.batch.entries.length;
+    this.#backoff.reset();
+  }
+
+  async #reopen(): Promise<Position> {
+    const { store, instance, opening } = this.#deps;
+    const lane = await store.openLane(instance, 'change');
+    return this.#append(startOf(lane), opening(this.#lost));
+  }
+
+  /** Appends an entry with no effect beside it: the same bytes until it is known; returns what follows. */
+  async #append(position: Position, entry: Unplaced): Promise<Position> {
+    const { store, mac, epoch } = this.#deps;
+    let sealed: Sealed | null = null;
+    while (!this.#backoff.aborted) {
+      try {
+        sealed ??= await seal(mac, position, epoch.current, [entry]);
+        const outcome = await store.append(sealed.batch);
+        if ('epoch' in outcome) {
+          this.#advance(sealed);
+          return sealed.after;
+        }
+        sealed = null;
+        await catchUpOrPause(this.#deps, this.#backoff);
+      } catch (error) {
+        if (error instanceof LaneLost) throw this.#lose(position.lane, error);
+        await this.#backoff.pause();
+      }
+    }
+    throw late();
+  }
+}
+
+/** What the change's caller is told once it is certain that the change was not written. */
+const notWritten = (cause: unknown): TwofoldError =>
+  TwofoldError.is(cause)
+    ? new TwofoldError('database_unavailable', undefined, { cause, retryAfter: 1 })
+    : TwofoldError.from(cause);
+
+function preparedOf({ batch }: Sealed): PreparedEntry {
+  const [entry] = batch.entries;
+  if (entry === undefined) throw new TypeError('a change has one entry');
+  return { ...entry, lane: batch.lane, n: batch.first, hmac: batch.hmac };
+}

@@ -1,0 +1,197 @@
+/**
+ * The canonical bytes of an audit entry, version 1. They never change: what an entry needs beyond
+ * them takes a new version, and this one stays readable.
+ *
+ * Deterministic CBOR (RFC 8949 section 4.2.1): one array of exactly 23 members.
+ *
+ * | position | member            | CBOR type                                                            |
+ * | -------- | ----------------- | -------------------------------------------------------------------- |
+ * | 0        | version           | unsigned, 1                                                          |
+ * | 1        | lane              | unsigned                                                             |
+ * | 2        | n                 | unsigned, from 1 without gaps in its lane                            |
+ * | 3        | previous          | bytes 32: leaf of (lane, n - 1); 32 zero bytes for n = 1             |
+ * | 4        | epoch             | unsigned: security epoch under which it was appended                 |
+ * | 5        | time              | unsigned: milliseconds since 1970-01-01T00:00:00Z                    |
+ * | 6        | zone              | text                                                                 |
+ * | 7        | instance          | bytes 16 (UUID)                                                      |
+ * | 8        | request id        | text                                                                 |
+ * | 9        | actor             | array 4: issuer text, subject text, method text, session bytes 16 or null |
+ * | 10       | operation         | text                                                                 |
+ * | 11       | namespace         | text                                                                 |
+ * | 12       | key, as named     | text or null                                                         |
+ * | 13       | key id            | bytes 16 (UUID) or null                                              |
+ * | 14       | key version       | unsigned or null                                                     |
+ * | 15       | suite number      | unsigned or null                                                     |
+ * | 16       | outcome           | text: `ok` or an error code                                          |
+ * | 17       | decision          | null or array 2: revision text, array of policy id text              |
+ * | 18       | source            | text: address as seen by the listener                                |
+ * | 19       | context keys      | array of text                                                        |
+ * | 20       | context HMAC      | bytes 32 or null: see `contextMacInput`                              |
+ * | 21       | items             | array of array 3: key version unsigned or null, outcome text, hash bytes 16 |
+ * | 22       | detail            | map of text to text, integer, true, false or null                    |
+ *
+ * method is `jwt`, `mtls` or `system`. Lone surrogates in text are written as U+FFFD.
+ * leaf = SHA-256(0x00 ‖ entry) (RFC 6962 section 2.1).
+ */
+import { createHash } from 'node:crypto';
+import { concatBytes } from '../crypto/bytes.ts';
+import { encodeCbor } from '../crypto/cbor.ts';
+import type { CborValue } from '../crypto/cbor.ts';
+import { TwofoldError } from '../errors.ts';
+import { NAME } from '../name.ts';
+import type { AuditDraft } from './ports.ts';
+
+export const ENTRY_VERSION = 1;
+export const MAX_ENTRY_BYTES = 65_535;
+export const LEAF_BYTES = 32;
+
+/** `previous` of the first entry of a lane. */
+export const NO_PREVIOUS: Uint8Array = new Uint8Array(LEAF_BYTES);
+
+/** Where an entry stands: positions 1 to 4. */
+export interface Place {
+  readonly lane: number;
+  readonly n: number;
+  readonly previous: Uint8Array;
+  readonly epoch: number;
+}
+
+/** What does not depend on the place: positions 5 to 22. */
+export interface Facts extends Omit<AuditDraft, 'contextValues'> {
+  readonly at: Date;
+  readonly zone: string;
+  /** UUID. */
+  readonly instance: string;
+  readonly contextHmac: Uint8Array | null;
+}
+
+export type Entry = Place & Facts;
+
+const MEMBERS = 23;
+const PLACE_MEMBERS = 5;
+/** Major type 4 (array) with a length below 24 is one byte: 0x80 + length. */
+const ARRAY_HEADER = 0x80;
+
+/**
+ * Positions 5 to 22, encoded once when the entry is made; its place may change until it is appended.
+ * The encoding of an array is its header followed by those of its members, so these bytes are joined
+ * to those of the place as they are.
+ * @throws TwofoldError `internal` when the entry would be over 65,535 bytes, or holds a value that
+ *   has no canonical form (a fraction, an id that is no UUID)
+ */
+export function encodeFacts(facts: Facts): Uint8Array {
+  const encoded = asInternal(() => encodeCbor(factMembers(facts))).subarray(1);
+  if (encoded.length > MAX_ENTRY_BYTES - PLACE_BYTES) {
+    throw new TwofoldError('internal', 'The audit entry is too large.');
+  }
+  return encoded;
+}
+
+/** The entry's bytes. */
+export function encodeEntry(place: Place, facts: Uint8Array): Uint8Array {
+  const members = [ENTRY_VERSION, place.lane, place.n, place.previous, place.epoch];
+  return concatBytes(Uint8Array.of(ARRAY_HEADER + MEMBERS), encodeCbor(members).subarray(1), facts);
+}
+
+/** RFC 6962 leaf hash. */
+export function leafHash(entry: Uint8Array): Uint8Array {
+  return createHash('sha256').update(LEAF_PREFIX).update(entry).digest();
+}
+
+/** What the audit key MACs for position 20: format version u8 (1) ‖ CBOR [label, values]. */
+export function contextMacInput(values: Uint8Array): Uint8Array {
+  return concatBytes(Uint8Array.of(1), encodeCbor([NAME.auditValue, values]));
+}
+
+/**
+ * What the audit key MACs for a batch: format version u8 (1) ‖ CBOR [label, lane, first n, count,
+ * leaf of the last entry]. The last leaf holds all before it through `previous`.
+ */
+export function batchMacInput(batch: {
+  readonly lane: number;
+  readonly first: number;
+  readonly count: number;
+  readonly last: Uint8Array;
+}): Uint8Array {
+  const { lane, first, count, last } = batch;
+  return concatBytes(Uint8Array.of(1), encodeCbor([NAME.auditBatch, lane, first, count, last]));
+}
+
+/** Canonical lower-case form; the entry holds the 16 bytes. */
+export function uuidText(bytes: Uint8Array): string {
+  const hex = Buffer.from(bytes).toString('hex');
+  return [
+    hex.slice(0, 8),
+    hex.slice(8, 12),
+    hex.slice(12, 16),
+    hex.slice(16, 20),
+    hex.slice(20),
+  ].join('-');
+}
+
+const LEAF_PREFIX = Uint8Array.of(0);
+/** Upper bound of array header, version, lane, n, previous and epoch: 3 + 3 x 9 + 34. */
+export const PLACE_BYTES = 64;
+
+function factMembers(facts: Facts): CborValue[] {
+  const members: CborValue[] = [
+    facts.at.getTime(),
+    text(facts.zone),
+    uuidBytes(facts.instance),
+    text(facts.requestId),
+    actor(facts.actor),
+    text(facts.operation),
+    text(facts.namespace),
+    facts.keyRef === null ? null : text(facts.keyRef),
+    facts.keyId === null ? null : uuidBytes(facts.keyId),
+    facts.keyVersion,
+    facts.suite,
+    text(facts.outcome),
+    decision(facts.decision),
+    text(facts.source),
+    facts.contextKeys.map(text),
+    facts.contextHmac === null ? null : exactly(32, facts.contextHmac),
+    facts.items.map((item) => [item.keyVersion, text(item.outcome), exactly(16, item.hash)]),
+    detail(facts.detail),
+  ];
+  if (members.length !== MEMBERS - PLACE_MEMBERS) throw new TypeError('members miscounted');
+  return members;
+}
+
+const text = (value: string): string => value.toWellFormed();
+
+function actor(value: Facts['actor']): CborValue {
+  const session = value.session === null ? null : exactly(16, value.session);
+  return [text(value.issuer), text(value.subject), value.method, session];
+}
+
+const decision = (value: Facts['decision']): CborValue =>
+  value === null ? null : [text(value.revision), value.policies.map(text)];
+
+function detail(value: Facts['detail']): CborValue {
+  const pairs = Object.entries(value).map(([name, fact]): [string, CborValue] => [
+    text(name),
+    typeof fact === 'string' ? text(fact) : fact,
+  ]);
+  return new Map(pairs);
+}
+
+function exactly(length: number, bytes: Uint8Array): Uint8Array {
+  if (bytes.length !== length) throw new TypeError(`expected ${length} bytes`);
+  return bytes;
+}
+
+const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/u;
+
+function uuidBytes(value: string): Uint8Array {
+  if (!UUID.test(value)) throw new TypeError('not a lower-case UUID');
+  return Buffer.from(value.replaceAll('-', ''), 'hex');
+}
+
+function asInternal<T>(encode: () => T): T {
+  try {
+    return encode();
+  } catch (error) {
+    throw TwofoldError.from(error);
+  }
+}

@@ -1,0 +1,207 @@
+/**
+ * The audit log of one instance (promise P3: no audit, no answer; promise P5: no answer under a state
+ * that a change has ended).
+ */
+import { TwofoldError } from '../errors.ts';
+import type { EpochStanding, SecurityEpoch } from '../epoch.ts';
+import { AnonymousCounts } from './anonymous.ts';
+import { ownUnplaced, unplaced } from './batch.ts';
+import type { MacFunction, Origin, Unplaced } from './batch.ts';
+import { ChangeLane } from './change-lane.ts';
+import { UseLane } from './lane.ts';
+import type { AuditDraft, AuditId, AuditLog, AuditStore } from './ports.ts';
+import { listEntries, readEntry } from './reader.ts';
+
+export interface AuditLogOptions {
+  readonly store: AuditStore;
+  /** `Hsm.mac` with the audit key (`root-mac`). */
+  readonly mac: MacFunction;
+  readonly epoch: SecurityEpoch;
+  /** UUID of this incarnation. */
+  readonly instance: string;
+  readonly zone: string;
+  /** Milliseconds since the Unix epoch; `Date.now` by default. Deadlines do not use it. */
+  readonly clock?: () => number;
+  /** How long a request waits for its entry; 3,000 ms. */
+  readonly deadlineMs?: number;
+  /** How long a change waits for its turn, its commit, and to know what became of it; 10,000 ms. */
+  readonly changeDeadlineMs?: number;
+  /** Counts of unauthenticated requests are sent this long after the first; 500 ms. */
+  readonly countsAfterMs?: number;
+}
+
+export interface AuditHealth {
+  /** Both lanes are open and the last append worked. */
+  readonly ok: boolean;
+  readonly useLane: number | null;
+  readonly changeLane: number | null;
+  /** Entries that wait to be durable. */
+  readonly waiting: number;
+  /** Attempts that failed since the last success. */
+  readonly failures: number;
+  /** Entries made durable by this instance; for its heartbeat. */
+  readonly durable: { readonly use: number; readonly change: number };
+}
+
+export interface RunningAuditLog extends AuditLog {
+  /**
+   * Opens both lanes; the entry `system.start` is durable when it resolves.
+   * @throws TwofoldError `audit_unavailable` or `database_unavailable`
+   */
+  start(): Promise<void>;
+  /**
+   * Sends the counts, then the last entry of each lane (`last: true`), and closes the lanes. The
+   * caller has drained its requests; later ones get `shutting_down`. `closed` is false when the last
+   * entries could not be made durable in time: then the lanes stay open, as after a kill.
+   */
+  stop(deadlineMs?: number): Promise<{ readonly closed: boolean }>;
+  health(): AuditHealth;
+}
+
+export function createAuditLog(options: AuditLogOptions): RunningAuditLog {
+  return new LanedAuditLog(options);
+}
+
+class LanedAuditLog implements RunningAuditLog {
+  readonly #options: AuditLogOptions;
+  readonly #deadlineMs: number;
+  readonly #use: UseLane;
+  readonly #change: ChangeLane;
+  readonly #counts = new AnonymousCounts();
+  #countsSince: number | null = null;
+  #countsTimer: NodeJS.Timeout | null = null;
+  #accepting = false;
+  #stopped: Promise<{ readonly closed: boolean }> | null = null;
+
+  constructor(options: AuditLogOptions) {
+    this.#options = options;
+    this.#deadlineMs = options.deadlineMs ?? 3000;
+    const { store, mac, epoch, instance } = options;
+    const deps = { store, mac, epoch, instance };
+    this.#change = new ChangeLane({ ...deps, opening: this.#opening('change', 'lane.open') });
+    this.#use = new UseLane({ ...deps, opening: this.#opening('use', 'system.start') });
+  }
+
+  async start(): Promise<void> {
+    const deadline = this.#changeDeadlineMs;
+    await this.#change.open(deadline);
+    await this.#use.open(deadline);
+    this.#accepting = true;
+  }
+
+  stop(deadlineMs = 5000): Promise<{ readonly closed: boolean }> {
+    this.#stopped ??= this.#stop(deadlineMs);
+    return this.#stopped;
+  }
+
+  async #stop(deadlineMs: number): Promise<{ readonly closed: boolean }> {
+    this.#accepting = false;
+    this.#sendCounts();
+    // At once, so that one lane that hangs does not take the other's time.
+    const [use, change] = await Promise.all([
+      this.#use.close(this.#ownEntry('system.stop', { last: true }), deadlineMs),
+      this.#change.close(this.#ownEntry('lane.close', { last: true }), deadlineMs),
+    ]);
+    return { closed: use && change };
+  }
+
+  health(): AuditHealth {
+    const failures = this.#use.failures + this.#change.failures;
+    return {
+      ok: this.#accepting && failures === 0,
+      useLane: this.#use.lane,
+      changeLane: this.#change.lane,
+      waiting: this.#use.waiting,
+      failures,
+      durable: { use: this.#use.durable, change: this.#change.durable },
+    };
+  }
+
+  async record(draft: AuditDraft, standing: EpochStanding): Promise<AuditId> {
+    this.#assertAccepting();
+    const entry = await this.#entry(draft);
+    return this.#use.append(entry, standing, this.#deadlineMs);
+  }
+
+  async change(
+    draft: AuditDraft,
+    commit: Parameters<AuditLog['change']>[1],
+  ): ReturnType<AuditLog['change']> {
+    this.#assertAccepting();
+    const entry = await this.#entry(draft);
+    const unwritten = (leaf: Uint8Array): Promise<Unplaced> =>
+      this.#entry(unwrittenDraft(draft, leaf));
+    return this.#change.change({ entry, unwritten, commit }, this.#changeDeadlineMs);
+  }
+
+  countAnonymous(source: string, outcome: string): void {
+    if (!this.#accepting) return;
+    this.#counts.count(source, outcome);
+    this.#countsSince ??= this.#now();
+    this.#countsTimer ??= setTimeout(() => this.#sendCounts(), this.#options.countsAfterMs ?? 500);
+  }
+
+  read(id: AuditId): ReturnType<AuditLog['read']> {
+    return readEntry(this.#options.store, id);
+  }
+
+  list(query: Parameters<AuditLog['list']>[0]): ReturnType<AuditLog['list']> {
+    return listEntries(this.#options.store, query);
+  }
+
+  get #changeDeadlineMs(): number {
+    return this.#options.changeDeadlineMs ?? 10_000;
+  }
+
+  /** Waits for as long as it takes: what was counted is not given up while the process lives. */
+  #sendCounts(): void {
+    if (this.#countsTimer !== null) clearTimeout(this.#countsTimer);
+    this.#countsTimer = null;
+    if (this.#counts.empty) return;
+    const since = this.#countsSince;
+    this.#countsSince = null;
+    const { counts, requests } = this.#counts.take();
+    const entry = this.#ownEntry('unauthenticated', { ...counts, since, requests });
+    void this.#use.append(entry, null, null);
+  }
+
+  #opening(kind: 'use' | 'change', operation: string) {
+    return (replaces: number | null): Unplaced =>
+      this.#ownEntry(replaces === null ? operation : 'lane.open', {
+        kind,
+        replaces,
+        ...(kind === 'use' ? { changeLane: this.#change.lane } : {}),
+      });
+  }
+
+  #entry(draft: AuditDraft): Promise<Unplaced> {
+    return unplaced(draft, this.#origin(), this.#options.mac);
+  }
+
+  #ownEntry(operation: string, detail: AuditDraft['detail']): Unplaced {
+    return ownUnplaced(operation, detail, this.#origin());
+  }
+
+  #origin(): Origin {
+    const { zone, instance } = this.#options;
+    return { zone, instance, at: new Date(this.#now()) };
+  }
+
+  #now(): number {
+    return (this.#options.clock ?? Date.now)();
+  }
+
+  #assertAccepting(): void {
+    if (!this.#accepting) throw new TwofoldError('shutting_down');
+  }
+}
+
+/** What takes the place of a change that must not be written any more; `leaf` is that of the change. */
+const unwrittenDraft = (draft: AuditDraft, leaf: Uint8Array): AuditDraft => ({
+  ...draft,
+  outcome: 'database_unavailable',
+  contextKeys: [],
+  contextValues: null,
+  items: [],
+  detail: { unwritten: Buffer.from(leaf).toString('hex') },
+});

@@ -1,0 +1,94 @@
+/** Looking entries up: what comes from the database is believed only as far as its bytes say so. */
+import { TwofoldError } from '../errors.ts';
+import { indexText } from './batch.ts';
+import { leafHash } from './entry.ts';
+import type { Entry } from './entry.ts';
+import { decodeEntry } from './entry-decoder.ts';
+import type {
+  AuditCursor,
+  AuditId,
+  AuditQuery,
+  AuditRecord,
+  AuditStore,
+  StoredEntry,
+} from './ports.ts';
+
+const ID = /^(?<lane>[1-9]\d{0,14})-(?<n>[1-9]\d{0,14})$/u;
+
+/** `<lane>-<n>`, in the one form that we write; null for anything else. */
+export function parseAuditId(id: AuditId): AuditCursor | null {
+  const { lane, n } = ID.exec(id)?.groups ?? {};
+  return lane === undefined || n === undefined ? null : { lane: Number(lane), n: Number(n) };
+}
+
+/** @throws TwofoldError `integrity_failed` when the stored bytes are not the entry of their place */
+export async function readEntry(
+  store: Pick<AuditStore, 'entry'>,
+  id: AuditId,
+): Promise<AuditRecord | null> {
+  const place = parseAuditId(id);
+  if (place === null) return null;
+  const stored = await store.entry(place.lane, place.n);
+  return stored === null ? null : recordOf(verified(stored), stored);
+}
+
+/**
+ * One page. Index columns only find candidates; the decoded entry decides, so that an edited column
+ * cannot make an entry appear under another name. `next` is null once a page is not full.
+ */
+export async function listEntries(
+  store: Pick<AuditStore, 'entries'>,
+  query: AuditQuery,
+): Promise<{ readonly items: readonly AuditRecord[]; readonly next: AuditCursor | null }> {
+  const rows = await store.entries(asIndexed(query));
+  const items = rows
+    .map((stored) => ({ stored, entry: verified(stored) }))
+    .filter(({ entry }) => matches(entry, query))
+    .map(({ stored, entry }) => recordOf(entry, stored));
+  const last = rows.at(-1);
+  const full = last !== undefined && rows.length >= query.pageSize;
+  return { items, next: full ? { lane: last.lane, n: last.n } : null };
+}
+
+/** Decodes, and checks the leaf and that the entry was written for this place. */
+function verified(stored: StoredEntry): Entry {
+  const entry = decodeEntry(stored.body);
+  const sound =
+    Buffer.compare(leafHash(stored.body), stored.leaf) === 0 &&
+    entry.lane === stored.lane &&
+    entry.n === stored.n;
+  if (!sound) throw new TwofoldError('integrity_failed');
+  return entry;
+}
+
+function recordOf(entry: Entry, stored: StoredEntry): AuditRecord {
+  const { lane, n, at, zone, previous, epoch, instance, ...draft } = entry;
+  const { leaf, body } = stored;
+  return { id: `${lane}-${n}`, lane, n, at, zone, instance, epoch, previous, leaf, body, draft };
+}
+
+const asIndexed = (query: AuditQuery): AuditQuery => ({
+  ...query,
+  namespace: indexed(query.namespace),
+  operation: indexed(query.operation),
+  keyRef: indexed(query.keyRef),
+  subject: indexed(query.subject),
+  outcome: indexed(query.outcome),
+});
+
+const indexed = (value: string | null): string | null => (value === null ? null : indexText(value));
+
+function matches(entry: Entry, query: AuditQuery): boolean {
+  const same = (wanted: string | null, actual: string | null): boolean =>
+    wanted === null || wanted === actual;
+  return (
+    same(query.namespace, entry.namespace) &&
+    same(query.operation, entry.operation) &&
+    same(query.keyId, entry.keyId) &&
+    same(query.keyRef, entry.keyRef) &&
+    same(query.subject, entry.actor.subject) &&
+    same(query.outcome, entry.outcome) &&
+    (query.from === null || entry.at >= query.from) &&
+    (query.until === null || entry.at <= query.until)
+  );
+}
