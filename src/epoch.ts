@@ -12,6 +12,7 @@ export interface SecurityChange {
   /** `key`: one key, its versions, names and labels; `access`: policies, issuers, grants. */
   readonly scope: 'key' | 'access';
   readonly namespace: string;
+  /** Id and name both null with scope `key`: any key of any namespace (a change whose record is gone). */
   readonly keyId: string | null;
   readonly keyName: string | null;
 }
@@ -51,15 +52,31 @@ export class SecurityEpoch {
     this.#listeners.add(listener);
   }
 
-  /** Takes in changes read from the database, in any order; those already known are skipped. */
+  /**
+   * Takes in changes read from the database, in any order; those already known are skipped. Epochs
+   * have no gaps, so where a record is missing anything may have changed.
+   */
   advance(changes: readonly SecurityChange[]): void {
     for (const change of changes.toSorted((a, b) => a.epoch - b.epoch)) {
       if (change.epoch <= this.#current) continue;
-      for (const listener of this.#listeners) listener(change);
-      this.#recent.push(change);
-      this.#current = change.epoch;
+      if (change.epoch > this.#current + 1) this.#learnAll(change.epoch - 1);
+      this.#learn(change);
     }
     if (this.#recent.length > MEMORY) this.#recent = this.#recent.slice(-MEMORY / 2);
+  }
+
+  #learn(change: SecurityChange): void {
+    for (const listener of this.#listeners) listener(change);
+    this.#recent.push(change);
+    this.#current = change.epoch;
+  }
+
+  /** Every standing older than `epoch` counts as touched, and every cache is dropped. */
+  #learnAll(epoch: number): void {
+    const all = { epoch, namespace: '', keyId: null, keyName: null } as const;
+    for (const listener of this.#listeners) listener({ ...all, scope: 'key' });
+    this.#recent = [];
+    this.#learn({ ...all, scope: 'access' });
   }
 
   /** Whether a change since `standing.epoch` could have altered what the answer stood on. */
