@@ -203,7 +203,9 @@ async function begin(
   }
   const row = await store.intend(existing.generation, existing.installation);
   if (!isFor(row, existing)) {
-    throw stop('Another instance began with the root of another token; every token holds the same.');
+    throw stop(
+      'Another instance began with the root of another token; every token holds the same.',
+    );
   }
   return { row, onToken: existing };
 }
@@ -230,9 +232,7 @@ async function makeOnToken(
 
 /** `root-seal`, `root-mac` and the canary; the first instance to write them wins. */
 async function completeGeneration(hsm: Hsm, store: RootStore, { row, onToken: root }: FoundRoot) {
-  if (await store.hasKeys()) {
-    throw stop('The database holds keys but its root is incomplete; restore it from its backup.');
-  }
+  if (await store.hasKeys()) return completedMeanwhile(store, root);
   const seal = await hsm.generate(SEAL_SPEC, { custody: 'hsm-wrapped' });
   const mac = await hsm.generate(MAC_SPEC, { custody: 'hsm-wrapped' });
   const sealKey = { id: `root/new/${randomUUID()}`, spec: SEAL_SPEC, material: seal };
@@ -240,6 +240,13 @@ async function completeGeneration(hsm: Hsm, store: RootStore, { row, onToken: ro
   await hsm.forget(sealKey.id);
   const canary = concatBytes(iv, ciphertext);
   return store.complete({ ...row, state: 'complete', seal, mac, canary });
+}
+
+/** Keys exist only under a complete root: another instance was faster, or the row was turned back. */
+async function completedMeanwhile(store: RootStore, root: RootOnToken): Promise<RootGeneration> {
+  const row = (await store.generations()).find((candidate) => isFor(candidate, root));
+  if (row?.state === 'complete') return row;
+  throw stop('The database holds keys but its root is incomplete; restore it from its backup.');
 }
 
 interface SealedCanary {
@@ -250,7 +257,8 @@ interface SealedCanary {
 
 async function openCanary(hsm: Hsm, root: RootOnToken, { seal, mac, canary }: SealedCanary) {
   const wanted = utf8(NAME.canary);
-  if (canary.length !== IV_LENGTH + wanted.length + TAG_LENGTH) throw stop('The canary is not ours.');
+  if (canary.length !== IV_LENGTH + wanted.length + TAG_LENGTH)
+    throw stop('The canary is not ours.');
   const key = rootKey(root.generation, 'seal', SEAL_SPEC, seal);
   const sealed = { iv: canary.subarray(0, IV_LENGTH), ciphertext: canary.subarray(IV_LENGTH) };
   const opened = await hsm.decrypt(key, sealed, canaryAad(root, mac)).catch((error: unknown) => {
