@@ -8,6 +8,7 @@ import type { SecurityChange, SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import type { KeyView } from './operations.ts';
 import type { KeyVersion } from './model.ts';
+import { isName } from './names.ts';
 import type { KeyStore, StoredKey } from './ports.ts';
 import { verifyStored } from './row-mac.ts';
 import type { RowMac } from './row-mac.ts';
@@ -15,22 +16,42 @@ import type { RowMac } from './row-mac.ts';
 const MAX_KEYS = 10_000;
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
-/** How a request names a key: a UUID is always an id, for no name parses as one. */
-export function keyReference(ref: string): { readonly id: string } | { readonly name: string } {
-  return UUID.test(ref) ? { id: ref } : { name: ref };
+type Reference = { readonly id: string } | { readonly name: string };
+
+/** How a request names a key: a UUID is always an id, for no name parses as one. Null names nothing. */
+function keyReference(ref: string): Reference | null {
+  if (UUID.test(ref)) return { id: ref };
+  return isName(ref) ? { name: ref } : null;
+}
+
+export interface CatalogOptions {
+  /** Views kept at a time; 10,000 unless told. */
+  readonly maxKeys?: number;
+  /** A change touched the key of a view that was kept. */
+  readonly onDrop?: (view: KeyView) => void;
 }
 
 export class KeyCatalog {
-  readonly #store: KeyStore;
+  readonly #store: Pick<KeyStore, 'find'>;
   readonly #mac: RowMac;
   readonly #epoch: SecurityEpoch;
+  readonly #maxKeys: number;
+  readonly #onDrop: (view: KeyView) => void;
+  /** Least recently used first. */
   readonly #views = new Map<string, KeyView>();
   readonly #reading = new Map<string, Promise<KeyView | null>>();
 
-  constructor(store: KeyStore, mac: RowMac, epoch: SecurityEpoch) {
+  constructor(
+    store: Pick<KeyStore, 'find'>,
+    mac: RowMac,
+    epoch: SecurityEpoch,
+    options: CatalogOptions = {},
+  ) {
     this.#store = store;
     this.#mac = mac;
     this.#epoch = epoch;
+    this.#maxKeys = options.maxKeys ?? MAX_KEYS;
+    this.#onDrop = options.onDrop ?? (() => undefined);
     epoch.onChange((change) => this.#drop(change));
   }
 
@@ -48,7 +69,10 @@ export class KeyCatalog {
   async find(namespace: string, ref: string): Promise<KeyView | null> {
     const slot = `${namespace}\n${ref}`;
     const cached = this.#views.get(slot);
-    if (cached !== undefined) return cached;
+    if (cached !== undefined) {
+      this.#keep(slot, cached);
+      return cached;
+    }
     const shared = this.#reading.get(slot);
     if (shared !== undefined) return shared;
     const reading = this.#read(slot, namespace, ref);
@@ -60,37 +84,61 @@ export class KeyCatalog {
     }
   }
 
+  /**
+   * Read now, verified, not cached: what a change is planned on.
+   * @throws TwofoldError key_not_found, integrity_failed
+   */
+  async fresh(namespace: string, ref: string): Promise<KeyView> {
+    const view = await this.#load(namespace, ref);
+    if (view === null) throw new TwofoldError('key_not_found');
+    return view;
+  }
+
   /** Rows from a list, verified; not cached. */
   async view(stored: StoredKey): Promise<KeyView> {
     await verifyStored(this.#mac, stored);
     return { key: stored.key.value, versions: stored.versions.map(({ value }) => value) };
   }
 
-  async #read(slot: string, namespace: string, ref: string): Promise<KeyView | null> {
-    const began = this.#epoch.current;
-    const stored = await this.#store.find(namespace, keyReference(ref));
+  async #load(namespace: string, ref: string): Promise<KeyView | null> {
+    const reference = keyReference(ref);
+    const stored = reference === null ? null : await this.#store.find(namespace, reference);
     if (stored === null) return null;
     const view = await this.view(stored);
     const { id, name } = view.key;
     const belongs = view.key.namespace === namespace && (ref === id || ref === name);
     if (!belongs) throw new TwofoldError('integrity_failed', `Rows of key ${id} were altered.`);
+    return view;
+  }
+
+  async #read(slot: string, namespace: string, ref: string): Promise<KeyView | null> {
+    const began = this.#epoch.current;
+    const view = await this.#load(namespace, ref);
+    if (view === null) return null;
+    const { id, name } = view.key;
     const standing = { epoch: began, namespace, keyId: id, keyName: name };
     if (!this.#epoch.touches(standing)) this.#keep(slot, view);
     return view;
   }
 
   #keep(slot: string, view: KeyView): void {
+    this.#views.delete(slot);
     this.#views.set(slot, view);
     const [oldest] = this.#views.keys();
-    if (this.#views.size > MAX_KEYS && oldest !== undefined) this.#views.delete(oldest);
+    if (this.#views.size > this.#maxKeys && oldest !== undefined) this.#views.delete(oldest);
   }
 
   #drop({ scope, namespace, keyId, keyName }: SecurityChange): void {
     if (scope !== 'key') return;
-    for (const ref of [keyId, keyName]) {
-      if (ref === null) continue;
-      this.#views.delete(`${namespace}\n${ref}`);
-      this.#reading.delete(`${namespace}\n${ref}`);
+    const any = keyId === null && keyName === null;
+    const slots = any
+      ? [...this.#views.keys(), ...this.#reading.keys()]
+      : [keyId, keyName].flatMap((ref) => (ref === null ? [] : [`${namespace}\n${ref}`]));
+    for (const slot of slots) {
+      const view = this.#views.get(slot);
+      this.#views.delete(slot);
+      this.#reading.delete(slot);
+      if (view !== undefined) this.#onDrop(view);
     }
   }
 }

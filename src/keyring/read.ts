@@ -2,8 +2,12 @@
 import type { Grant } from '../access/grant.ts';
 import { findSuite } from '../crypto/suites.ts';
 import type { KeyCatalog } from './catalog.ts';
+import { inTurns } from './in-turns.ts';
 import type { KeyRead, KeyView } from './operations.ts';
 import type { KeyStore } from './ports.ts';
+
+/** Verified at a time, so that a long page leaves the HSM's queue to others. */
+const KEYS_AT_ONCE = 4;
 
 export class KeyReading implements KeyRead {
   readonly #store: KeyStore;
@@ -31,7 +35,7 @@ export class KeyReading implements KeyRead {
       purpose: null,
     });
     const page = stored.slice(0, query.pageSize);
-    const items = await Promise.all(page.map((row) => this.#catalog.view(row)));
+    const items = await inTurns(page, KEYS_AT_ONCE, (row) => this.#catalog.view(row));
     const more = stored.length > query.pageSize;
     return { items, nextName: more ? (items.at(-1)?.key.name ?? null) : null };
   }

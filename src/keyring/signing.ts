@@ -54,7 +54,7 @@ export function signOperations({ catalog, halves, uses, hsm, engine }: UseParts)
       const { signer } = requireSignature(selected.suite);
       const key = hsmKeyOf(selected);
       await uses.count(handleId(selected.keyId, selected.version));
-      const signature = await halves.with(selected, ({ signing }) => {
+      const signature = await halves.with(selected, grant.epoch, ({ signing }) => {
         if (signing === null) throw new TwofoldError('integrity_failed');
         return signer.sign(input, signatureContext, {
           pq: (message, context) => signing.sign(message, context),

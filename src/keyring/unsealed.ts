@@ -12,7 +12,7 @@ import type { Suite } from '../crypto/suite.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import { handleId } from './material.ts';
-import type { Material } from './model.ts';
+import type { Key, Material, SealedHalf } from './model.ts';
 import type { Root } from './root.ts';
 
 const MAX_ENTRIES = 1_024;
@@ -35,6 +35,7 @@ interface Entry {
 }
 
 export interface VersionMaterial {
+  readonly key: Pick<Key, 'namespace'>;
   readonly keyId: string;
   readonly version: number;
   readonly suite: Suite;
@@ -44,13 +45,19 @@ export interface VersionMaterial {
 export class UnsealedHalves {
   readonly #root: Root;
   readonly #engine: Engine;
+  readonly #epoch: SecurityEpoch;
   readonly #entries = new Map<string, Entry>();
   readonly #sweeper: NodeJS.Timeout;
+  readonly #maxEntries: number;
 
-  constructor(root: Root, engine: Engine, epoch: SecurityEpoch) {
+  constructor(root: Root, engine: Engine, epoch: SecurityEpoch, maxEntries = MAX_ENTRIES) {
+    this.#maxEntries = maxEntries;
     this.#root = root;
     this.#engine = engine;
-    epoch.onChange((change) => this.#endWhere((entry) => entry.keyId === change.keyId));
+    this.#epoch = epoch;
+    epoch.onChange(({ scope, keyId }) => {
+      if (scope === 'key') this.#endWhere((entry) => keyId === null || entry.keyId === keyId);
+    });
     this.#sweeper = setInterval(() => this.#sweep(), SWEEP_MS).unref();
   }
 
@@ -58,9 +65,17 @@ export class UnsealedHalves {
     return this.#entries.size;
   }
 
-  /** Runs `use` on the halves; they stay valid until it settles, and not a moment is promised beyond. */
-  async with<T>(version: VersionMaterial, use: (unsealed: Unsealed) => Promise<T>): Promise<T> {
-    const entry = this.#entry(version);
+  /**
+   * Runs `use` on the halves; they stay valid until it settles, and not a moment is promised beyond.
+   * `since` is the epoch of the request's grant: when a change has touched the key after it, the
+   * request may still carry the key's old state, and nothing that it unseals is kept.
+   */
+  async with<T>(
+    version: VersionMaterial,
+    since: number,
+    use: (unsealed: Unsealed) => Promise<T>,
+  ): Promise<T> {
+    const entry = this.#entry(version, since);
     entry.users += 1;
     try {
       return await use(await entry.unsealed);
@@ -75,53 +90,74 @@ export class UnsealedHalves {
     this.#endWhere(() => true);
   }
 
-  #entry(version: VersionMaterial): Entry {
+  #entry(version: VersionMaterial, since: number): Entry {
     const id = handleId(version.keyId, version.version);
     const known = this.#entries.get(id);
-    if (known !== undefined) this.#entries.delete(id);
+    this.#entries.delete(id);
     if (known !== undefined && known.until > performance.now()) {
       this.#entries.set(id, known);
       return known;
     }
     if (known !== undefined) this.#end(known);
-    return this.#open(id, version);
+    const { namespace } = version.key;
+    const standing = { epoch: since, namespace, keyId: version.keyId, keyName: null };
+    const opened = this.#open(version);
+    if (this.#epoch.touches(standing)) opened.ended = true;
+    else this.#keep(id, opened);
+    return opened;
   }
 
-  #open(id: string, version: VersionMaterial): Entry {
-    const entry: Entry = {
+  #open(version: VersionMaterial): Entry {
+    return {
       keyId: version.keyId,
       unsealed: this.#unseal(version),
       until: performance.now() + MAX_AGE_MS,
       users: 0,
       ended: false,
     };
+  }
+
+  #keep(id: string, entry: Entry): void {
     this.#entries.set(id, entry);
     entry.unsealed.catch(() => {
       if (this.#entries.get(id) === entry) this.#entries.delete(id);
     });
     const [oldest] = this.#entries;
-    if (this.#entries.size > MAX_ENTRIES && oldest !== undefined) {
+    if (this.#entries.size > this.#maxEntries && oldest !== undefined) {
       this.#entries.delete(oldest[0]);
       this.#end(oldest[1]);
     }
-    return entry;
   }
 
   async #unseal({ keyId, version, suite, material }: VersionMaterial): Promise<Unsealed> {
-    const binding = { keyId, version, suite: suite.number };
     const { pq, psk } = material;
     if (pq === null)
       throw new TwofoldError('integrity_failed', 'The version has no software half.');
-    const seed = await this.#root.unseal(pq.half, { ...binding, part: 'pq' });
+    const unseal = (half: SealedHalf, part: 'pq' | 'psk') =>
+      this.#root.unseal(half, { keyId, version, suite: suite.number, part });
+    const [seed, secret] = await Promise.allSettled([
+      unseal(pq.half, 'pq'),
+      psk === null ? null : unseal(psk, 'psk'),
+    ]);
+    const opened = secret.status === 'fulfilled' ? secret.value : null;
     try {
-      return {
-        decapsulation: suite.kind === 'kem' ? this.#engine.mlKem.importSeed(suite.pq, seed) : null,
-        signing: suite.kind === 'signature' ? this.#engine.mlDsa.importSeed(suite.pq, seed) : null,
-        psk: psk === null ? null : await this.#root.unseal(psk, { ...binding, part: 'psk' }),
-      };
+      if (seed.status === 'rejected') throw seed.reason;
+      if (secret.status === 'rejected') throw secret.reason;
+      return { ...this.#import(suite, seed.value), psk: opened };
+    } catch (error) {
+      wipe(opened ?? undefined);
+      throw error;
     } finally {
-      wipe(seed);
+      if (seed.status === 'fulfilled') wipe(seed.value);
     }
+  }
+
+  #import(suite: Suite, seed: SecretBytes): Omit<Unsealed, 'psk'> {
+    const { mlKem, mlDsa } = this.#engine;
+    return {
+      decapsulation: suite.kind === 'kem' ? mlKem.importSeed(suite.pq, seed) : null,
+      signing: suite.kind === 'signature' ? mlDsa.importSeed(suite.pq, seed) : null,
+    };
   }
 
   #sweep(): void {

@@ -89,7 +89,7 @@ export function wrapOperations(parts: UseParts): WrapOperations {
     selected: Selected,
     plaintext: SecretBytes,
     context: Binding,
-    origin: Origin,
+    { origin, since }: { readonly origin: Origin; readonly since: number },
   ): Promise<Uint8Array> => {
     const { suite, keyId, version: keyVersion } = selected;
     if (suite.kind === 'aead') {
@@ -107,7 +107,7 @@ export function wrapOperations(parts: UseParts): WrapOperations {
     const request = { suite: kem, keyId, keyVersion, publicKey, context, plaintext };
     await uses.count(handleId(keyId, keyVersion));
     if (origin === 'anyone') return sealEnvelope(engine, request);
-    return halves.with(selected, ({ psk }) => {
+    return halves.with(selected, since, ({ psk }) => {
       if (psk === null) throw new TwofoldError('integrity_failed');
       return sealEnvelope(engine, { ...request, psk });
     });
@@ -117,6 +117,7 @@ export function wrapOperations(parts: UseParts): WrapOperations {
     selected: Selected,
     envelope: Envelope,
     context: Binding,
+    since: number,
   ): Promise<{ plaintext: SecretBytes; origin: Origin }> => {
     const { suite } = selected;
     if (envelope.suite !== suite) throw new TwofoldError('decryption_failed');
@@ -125,7 +126,7 @@ export function wrapOperations(parts: UseParts): WrapOperations {
       return { plaintext: await openSymmetric(envelope, { key, context }), origin: 'service' };
     }
     const publicKey = kemPublicKey(engine, requireKem(suite), selected);
-    const plaintext = await halves.with(selected, (unsealed) =>
+    const plaintext = await halves.with(selected, since, (unsealed) =>
       openEnvelope(envelope, {
         publicKey,
         halves: kemHalves(selected, unsealed),
@@ -146,7 +147,7 @@ export function wrapOperations(parts: UseParts): WrapOperations {
     requirePurpose(view, 'wrap');
     if (envelope.keyId !== view.key.id) throw new TwofoldError('key_mismatch');
     const selected = toProcess(view, envelope.keyVersion);
-    return { view, selected, ...(await open(selected, envelope, context)) };
+    return { view, selected, ...(await open(selected, envelope, context, grant.epoch)) };
   };
 
   return {
@@ -154,7 +155,10 @@ export function wrapOperations(parts: UseParts): WrapOperations {
       const view = await catalog.get(grant.namespace, grant.key ?? '');
       requirePurpose(view, 'wrap');
       const selected = toProtect(view, keyVersion);
-      const ciphertext = await seal(selected, plaintext, binding, 'service');
+      const ciphertext = await seal(selected, plaintext, binding, {
+        origin: 'service',
+        since: grant.epoch,
+      });
       return { used: selected.used, ciphertext, refreshAfter: null };
     },
 
@@ -175,7 +179,10 @@ export function wrapOperations(parts: UseParts): WrapOperations {
         if (origin === 'anyone' && target.suite.kind === 'aead') {
           throw new TwofoldError('origin_would_rise');
         }
-        const rewrapped = await seal(target, plaintext, binding, origin);
+        const rewrapped = await seal(target, plaintext, binding, {
+          origin,
+          since: (to ?? grant).epoch,
+        });
         return { used: target.used, ciphertext: rewrapped, changed: true };
       } finally {
         wipe(plaintext);
@@ -203,7 +210,7 @@ export function wrapOperations(parts: UseParts): WrapOperations {
       const selected = toProcess(view, keyVersion);
       const suite = requireKem(selected.suite);
       const publicKey = kemPublicKey(engine, suite, selected);
-      const sharedSecret = await halves.with(selected, (unsealed) =>
+      const sharedSecret = await halves.with(selected, grant.epoch, (unsealed) =>
         decapsulateKey({
           suite,
           keyId: selected.keyId,

@@ -1,0 +1,117 @@
+/**
+ * Plans that give a key a new version (create and rotate). The material is made while planning, so
+ * that no HSM call runs while the epoch barrier is held.
+ */
+import { ENVELOPE_VERSION } from '../crypto/envelope.ts';
+import type { Suite } from '../crypto/suite.ts';
+import { TwofoldError } from '../errors.ts';
+import type { Hsm } from '../hsm/port.ts';
+import { plainPlan } from './changes.ts';
+import type { Plan } from './changes.ts';
+import { custodyFor, requireAvailable } from './material.ts';
+import type { Custody, MadeMaterial, MaterialMaker } from './material.ts';
+import type { Active, Key } from './model.ts';
+import type { KeyView } from './operations.ts';
+import type { InstanceStore, KeyWrite } from './ports.ts';
+import { attestKey, attestVersion } from './row-mac.ts';
+import type { RowMac } from './row-mac.ts';
+
+export interface NewVersionParts {
+  readonly maker: MaterialMaker;
+  readonly hsm: Hsm;
+  readonly mac: RowMac;
+  readonly instances: Pick<InstanceStore, 'allRead'>;
+  readonly clock: () => Date;
+}
+
+export interface NewVersion {
+  /** Null for a key that does not exist yet. */
+  readonly before: KeyView | null;
+  /** The key as it will be: its latest version is the new one. */
+  readonly key: Key;
+  readonly suite: Suite;
+  readonly custody: Custody;
+}
+
+/**
+ * The custody that a new version of `suite` gets here.
+ * @throws TwofoldError suite_unavailable_here when the token or a live instance cannot serve it
+ */
+export async function writableCustody(
+  { hsm, instances }: NewVersionParts,
+  suite: Suite,
+  wanted: Custody | undefined,
+): Promise<Custody> {
+  requireAvailable(hsm, suite);
+  if (!(await instances.allRead(suite.number, ENVELOPE_VERSION))) {
+    throw new TwofoldError(
+      'suite_unavailable_here',
+      'A live instance does not read this suite yet.',
+    );
+  }
+  return custodyFor(suite, wanted);
+}
+
+/** A dry run makes no material, and its `after` shows no new version. */
+export async function planNewVersion(
+  parts: NewVersionParts,
+  wanted: NewVersion,
+  dryRun: boolean,
+): Promise<Plan> {
+  const { before, key, suite, custody } = wanted;
+  const facts = {
+    before,
+    used: {
+      key: key.name,
+      keyId: key.id,
+      keyVersion: key.latestVersion,
+      suite: suite.id,
+      suiteNumber: suite.number,
+    },
+    detail: { suite: suite.id, custody, version: key.latestVersion },
+    changes: true,
+  };
+  const versions = before?.versions ?? [];
+  if (dryRun) return plainPlan({ ...facts, after: { key, versions } }, []);
+  const request = { suite, keyId: key.id, version: key.latestVersion, custody };
+  const made = await parts.maker.make(request);
+  try {
+    const version = activeVersion(key, suite, made, parts.clock());
+    const writes = await writesOf(parts.mac, wanted, version, made);
+    const after = { key, versions: [...versions, version] };
+    return { change: { ...facts, after }, writes, discard: made.discard };
+  } catch (error) {
+    await made.discard();
+    throw error;
+  }
+}
+
+async function writesOf(
+  mac: RowMac,
+  { before, key }: NewVersion,
+  version: Active,
+  { objectId }: MadeMaterial,
+): Promise<readonly KeyWrite[]> {
+  const row = await attestKey(mac, key);
+  return [
+    before === null
+      ? { kind: 'insert-key', row }
+      : { kind: 'update-key', row, expected: before.key.revision },
+    { kind: 'insert-version', row: await attestVersion(mac, version) },
+    ...(objectId === null ? [] : [{ kind: 'complete-intent', objectId } as const]),
+  ];
+}
+
+function activeVersion(key: Key, suite: Suite, { material }: MadeMaterial, now: Date): Active {
+  return {
+    keyId: key.id,
+    version: key.latestVersion,
+    suite: suite.number,
+    createdAt: now,
+    revision: 1,
+    state: 'active',
+    material,
+    activatedAt: now,
+    deactivateAt: null,
+  };
+}

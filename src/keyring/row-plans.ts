@@ -1,0 +1,57 @@
+/** Plans that change the rows of an existing key and make nothing else. */
+import { versionOf } from './catalog.ts';
+import { plainPlan } from './changes.ts';
+import type { Plan } from './changes.ts';
+import { transition } from './lifecycle.ts';
+import type { VersionEvent } from './lifecycle.ts';
+import type { Key, KeyVersion } from './model.ts';
+import type { KeyView, PreparedChange } from './operations.ts';
+import { attestKey, attestVersion } from './row-mac.ts';
+import type { RowMac } from './row-mac.ts';
+import { usedOf } from './selection.ts';
+
+/** The facts of a change, for its audit entry. */
+type Detail = PreparedChange['detail'];
+
+/** The primary version, else the latest: the one that stands for the key. */
+export function standing(view: KeyView): KeyVersion {
+  return versionOf(view, view.key.primary ?? view.key.latestVersion);
+}
+
+export async function planKeyChange(
+  mac: RowMac,
+  view: KeyView,
+  fields: Partial<Key>,
+  detail: Detail,
+): Promise<Plan> {
+  const key = { ...view.key, ...fields, revision: view.key.revision + 1 };
+  const after = { key, versions: view.versions };
+  const used = usedOf(key, standing(after));
+  return plainPlan({ before: view, after, used, detail, changes: true }, [
+    { kind: 'update-key', row: await attestKey(mac, key), expected: view.key.revision },
+  ]);
+}
+
+/** @throws TwofoldError version_not_usable */
+export async function planVersionChange(
+  mac: RowMac,
+  view: KeyView,
+  change: { readonly version: KeyVersion; readonly event: VersionEvent; readonly detail: Detail },
+): Promise<Plan> {
+  const { version: current, event, detail } = change;
+  const changed = transition(current, event);
+  const versions = view.versions.map((version) => (version === current ? changed : version));
+  // The key's revision moves too: its ETag stands for the whole, and two changes cannot cross.
+  const key = { ...view.key, revision: view.key.revision + 1 };
+  const after = { key, versions };
+  return plainPlan({ before: view, after, used: usedOf(key, changed), detail, changes: true }, [
+    { kind: 'update-key', row: await attestKey(mac, key), expected: view.key.revision },
+    { kind: 'update-version', row: await attestVersion(mac, changed), expected: current.revision },
+  ]);
+}
+
+/** The wanted state was there already. */
+export function planNothing(view: KeyView, detail: Detail, version = standing(view)): Plan {
+  const used = usedOf(view.key, version);
+  return plainPlan({ before: view, after: view, used, detail, changes: false }, []);
+}
