@@ -40,15 +40,31 @@ export class AdminToken {
   static async start(options: AdminTokenOptions): Promise<AdminToken> {
     const admin = new AdminToken(options);
     await admin.renew();
-    admin.#timer = setInterval(() => {
-      admin.#running = admin.#check(admin.#running);
-    }, options.checkMs ?? CHECK_MS);
+    admin.#timer = setInterval(() => void admin.#check(), options.checkMs ?? CHECK_MS);
     admin.#timer.unref();
     return admin;
   }
 
   /** Replaces both files by a new token at once. */
-  async renew(): Promise<void> {
+  renew(): Promise<void> {
+    const renewal = this.#running.then(() => this.#write());
+    this.#running = renewal.catch(() => undefined);
+    return renewal;
+  }
+
+  /** Ends the renewals; resolves when none is under way. The files stay, for the next start. */
+  async stop(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#running;
+  }
+
+  async #check(): Promise<void> {
+    await this.#running;
+    if (this.#now().getTime() < this.#renewAt) return;
+    await this.renew().catch((error: unknown) => this.#options.onFailure?.(error));
+  }
+
+  async #write(): Promise<void> {
     const { folder, issuer } = this.#options;
     const now = this.#now().getTime();
     const { token } = await issuer.issueToken({
@@ -59,17 +75,5 @@ export class AdminToken {
     await writePrivateFile(join(folder, ADMIN_TOKEN_FILE), `${token}\n`);
     await writePrivateFile(join(folder, ADMIN_HEADER_FILE), `Authorization: Bearer ${token}\n`);
     this.#renewAt = now + (LIFETIME_SECONDS / 2) * 1000;
-  }
-
-  /** Ends the renewals; resolves when none is under way. The files stay, for the next start. */
-  async stop(): Promise<void> {
-    clearInterval(this.#timer);
-    await this.#running;
-  }
-
-  async #check(previous: Promise<void>): Promise<void> {
-    await previous;
-    if (this.#now().getTime() < this.#renewAt) return;
-    await this.renew().catch((error: unknown) => this.#options.onFailure?.(error));
   }
 }

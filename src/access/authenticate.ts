@@ -29,7 +29,7 @@ export interface AuthenticationOptions extends IssuerOptions {
   readonly now?: (() => Date) | undefined;
 }
 
-const DEFAULTS = { clockTolerance: 10, capacity: 10_000, concurrency: 64 } as const;
+const DEFAULTS = { clockTolerance: 10, capacity: 10_000, concurrency: 256 } as const;
 const MAX_CLOCK_TOLERANCE = 60;
 
 interface Verified {

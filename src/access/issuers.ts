@@ -39,7 +39,7 @@ export interface IssuerOptions {
   readonly monotonic?: (() => number) | undefined;
 }
 
-/** Most tokens that may wait for a key set at one time, over all that one issuer is asked for. */
+/** Most tokens that may wait at one time for the keys of one issuer to be fetched. */
 const MAX_WAITING = 64;
 
 export class Issuer {
@@ -82,7 +82,8 @@ export class Issuer {
   /** The keys in force, read again first where that is due. */
   async keySet(): Promise<KeySet | undefined> {
     const refresh = this.#source.refreshIfDue();
-    if (refresh !== undefined) await this.#wait(refresh);
+    // With a set in force the wait is for a file's `stat`, which no caller can draw out.
+    if (refresh !== undefined) await (this.#source.current ? refresh : this.#wait(refresh));
     return this.#source.current;
   }
 

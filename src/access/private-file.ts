@@ -1,17 +1,20 @@
 /** Small private files (mode 0600) that are either whole or absent, whenever the process is killed. */
-import { randomUUID } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 const OWNER_ONLY = 0o600;
 const OTHERS = 0o077;
 
-/** Writes beside the target, flushes, renames over it and flushes the folder. */
+/**
+ * Writes beside the target, flushes, renames over it and flushes the folder. One writer at a time;
+ * what a killed writer left is written over by the next.
+ */
 export async function writePrivateFile(path: string, content: Uint8Array | string): Promise<void> {
-  const draft = `${path}.${randomUUID()}.new`;
+  const draft = `${path}.new`;
   try {
-    const file = await open(draft, 'wx', OWNER_ONLY);
+    const file = await open(draft, 'w', OWNER_ONLY);
     try {
+      await file.chmod(OWNER_ONLY);
       await file.writeFile(content);
       await file.sync();
     } finally {

@@ -1,0 +1,234 @@
+import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { Server, ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import type { JWK } from 'jose';
+import { MAX_KEY_SET_BYTES } from '../../src/access/key-set.ts';
+import { TwofoldError } from '../../src/errors.ts';
+import { authenticator, codeOf, makeKey, settings, sign } from './issuer-fixture.ts';
+import type { TestKey } from './issuer-fixture.ts';
+
+let first: TestKey;
+let second: TestKey;
+beforeAll(async () => {
+  [first, second] = await Promise.all([makeKey('ES256', 'first'), makeKey('ES256', 'second')]);
+});
+
+const jwks = (...keys: readonly JWK[]): string => JSON.stringify({ keys });
+const minutes = (count: number): number => count * 60_000;
+
+let clock: { now: number };
+let failures: unknown[];
+beforeEach(() => {
+  clock = { now: 0 };
+  failures = [];
+});
+
+const options = () => ({
+  monotonic: () => clock.now,
+  onFailure: (_issuer: string, error: unknown) => failures.push(error),
+});
+
+describe('keys from a file', () => {
+  let folder: string;
+  let path: string;
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'issuer-'));
+    path = join(folder, 'jwks.json');
+  });
+  afterEach(() => rmSync(folder, { recursive: true }));
+
+  const replace = (text: string) => {
+    writeFileSync(`${path}.new`, text);
+    renameSync(`${path}.new`, path);
+  };
+  const open = async () => {
+    const source = { jwks: undefined, jwksFile: path };
+    const opened = await authenticator([settings([], ['ES256'], source)], options());
+    return async (key: TestKey) => codeOf(opened.authenticate(`Bearer ${await sign(key)}`));
+  };
+
+  it('are read again when the file was replaced, also for tokens already verified', async () => {
+    replace(jwks(first.jwk));
+    const ask = await open();
+    expect(await ask(first)).toHaveProperty('accepted');
+    replace(jwks(second.jwk));
+    clock.now += 1_000;
+    expect(await ask(first)).toBe('token_invalid');
+    expect(await ask(second)).toHaveProperty('accepted');
+  });
+
+  it('are looked for again by any number of requests at once', async () => {
+    replace(jwks(first.jwk));
+    const source = { jwks: undefined, jwksFile: path };
+    const opened = await authenticator([settings([], ['ES256'], source)], options());
+    const header = `Bearer ${await sign(first)}`;
+    const principal = await opened.authenticate(header);
+    clock.now += 1_000;
+    const asked = Array.from({ length: 1_000 }, () => opened.authenticate(header));
+    expect(new Set(await Promise.all(asked))).toEqual(new Set([principal]));
+  });
+
+  it('stay in force for an hour while the file is missing or damaged, and not longer', async () => {
+    replace(jwks(first.jwk));
+    const ask = await open();
+    for (const damage of ['{"keys":[', '{}', jwks(), 'x'.repeat(MAX_KEY_SET_BYTES + 1)]) {
+      replace(damage);
+      clock.now += minutes(1);
+      expect(await ask(first)).toHaveProperty('accepted');
+      // Once more: a damaged file never counts as read.
+      clock.now += minutes(1);
+      expect(await ask(first)).toHaveProperty('accepted');
+    }
+    rmSync(path);
+    clock.now += minutes(1);
+    expect(await ask(first)).toHaveProperty('accepted');
+    expect(failures).toHaveLength(9);
+    clock.now += minutes(52);
+    expect(await ask(first)).toBe('token_invalid');
+    replace(jwks(first.jwk));
+    clock.now += minutes(1);
+    expect(await ask(first)).toHaveProperty('accepted');
+  });
+
+  it.each([
+    ['a missing file', undefined],
+    ['no JSON', 'keys'],
+    ['no JWK Set', '[]'],
+    ['no key that can be used', JSON.stringify({ keys: [{ kty: 'oct', k: 'AAAA', kid: 'x' }] })],
+  ])('stop the start with %s', async (_name, text) => {
+    if (text !== undefined) replace(text);
+    await expect(open()).rejects.toThrow(/cannot be used/u);
+  });
+});
+
+describe('keys from an address', () => {
+  let server: Server;
+  let respond: (response: ServerResponse) => void;
+  let requests: number;
+  let address: string;
+
+  beforeEach(async () => {
+    requests = 0;
+    server = createServer((_request, response) => {
+      requests += 1;
+      respond(response);
+    });
+    await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
+    const { port } = server.address() as AddressInfo;
+    address = `http://127.0.0.1:${String(port)}/jwks.json`;
+  });
+  afterEach(async () => {
+    server.closeAllConnections();
+    await new Promise((closed) => server.close(closed));
+  });
+
+  const serve = (text: string) => (respond = (response) => void response.end(text));
+  const fail = () => (respond = (response) => void response.writeHead(503).end());
+  const open = async () => {
+    const source = { jwks: undefined, jwksUrl: address };
+    const opened = await authenticator([settings([], ['ES256'], source)], options());
+    return async (key: TestKey) => codeOf(opened.authenticate(`Bearer ${await sign(key)}`));
+  };
+
+  it('are fetched at the start and kept', async () => {
+    serve(jwks(first.jwk));
+    const ask = await open();
+    for (let n = 0; n < 5; n += 1) expect(await ask(first)).toHaveProperty('accepted');
+    expect(requests).toBe(1);
+  });
+
+  it('are fetched again for an unknown key, once in half a minute', async () => {
+    serve(jwks(first.jwk));
+    const ask = await open();
+    serve(jwks(first.jwk, second.jwk));
+    expect(await ask(second)).toBe('token_invalid');
+    expect(requests).toBe(1);
+    clock.now += 30_000;
+    expect(await Promise.all([ask(second), ask(second)])).toEqual([
+      expect.objectContaining({ accepted: expect.anything() }),
+      expect.objectContaining({ accepted: expect.anything() }),
+    ]);
+    const third = await makeKey('ES256', 'third');
+    for (let n = 0; n < 5; n += 1) expect(await ask(third)).toBe('token_invalid');
+    expect(requests).toBe(2);
+  });
+
+  it('that were taken away are gone after ten minutes', async () => {
+    serve(jwks(first.jwk));
+    const ask = await open();
+    serve(jwks(second.jwk));
+    clock.now += minutes(10);
+    // The set is renewed beside this request, which does not wait for it.
+    await ask(first);
+    await ask(second);
+    expect(await ask(first)).toBe('token_invalid');
+  });
+
+  it('stay in force for an hour of failure, and never become no check', async () => {
+    serve(jwks(first.jwk));
+    const ask = await open();
+    fail();
+    clock.now += minutes(69);
+    expect(await ask(first)).toHaveProperty('accepted');
+    clock.now += minutes(2);
+    expect(await ask(first)).toBe('token_invalid');
+    expect(await ask(second)).toBe('token_invalid');
+    serve(jwks(first.jwk));
+    clock.now += minutes(1);
+    expect(await ask(first)).toHaveProperty('accepted');
+  });
+
+  it('need not be there at the start; until they are, a token is to be tried again', async () => {
+    fail();
+    const source = { jwks: undefined, jwksUrl: address };
+    const opened = await authenticator([settings([], ['ES256'], source)], options());
+    const header = `Bearer ${await sign(first)}`;
+    const error: unknown = await opened.authenticate(header).catch((e: unknown) => e);
+    expect(error).toBeInstanceOf(TwofoldError);
+    expect(error).toMatchObject({ code: 'token_invalid', retryAfter: 5 });
+    serve(jwks(first.jwk));
+    clock.now += 5_000;
+    expect(await codeOf(opened.authenticate(header))).toHaveProperty('accepted');
+  });
+
+  it.each<[string, () => void]>([
+    ['another status', fail],
+    [
+      'a redirect',
+      () => (respond = (response) => void response.writeHead(302, { location: '/' }).end()),
+    ],
+    ['no JSON', () => serve('<html>')],
+    ['too much', () => serve(jwks(first.jwk).padEnd(MAX_KEY_SET_BYTES + 1))],
+    ['a cut connection', () => (respond = (response) => void response.destroy())],
+  ])('are not taken from an answer with %s', async (_name, arrange) => {
+    arrange();
+    const ask = await open();
+    expect(failures).toHaveLength(1);
+    expect(await ask(first)).toBe('token_invalid');
+  });
+
+  it('make only so many tokens wait', async () => {
+    serve(jwks(first.jwk));
+    const stranger = await makeKey('ES256', 'stranger');
+    const subjects = Array.from({ length: 70 }, (_, n) => String(n));
+    const tokens = await Promise.all(subjects.map((sub) => sign(stranger, { sub })));
+    const source = { jwks: undefined, jwksUrl: address };
+    const opened = await authenticator([settings([], ['ES256'], source)], options());
+    clock.now += 30_000;
+    let answer: () => void = () => undefined;
+    respond = (response) => (answer = () => void response.end(jwks(first.jwk)));
+    const codes = tokens.map((token) => codeOf(opened.authenticate(`Bearer ${token}`)));
+    while (requests < 2) await new Promise((later) => setTimeout(later, 5));
+    expect(await codeOf(opened.authenticate(`Bearer ${await sign(first)}`))).toHaveProperty(
+      'accepted',
+    );
+    answer();
+    const counted = await Promise.all(codes);
+    expect(counted.filter((code) => code === 'rate_limited')).toHaveLength(6);
+    expect(counted.filter((code) => code === 'token_invalid')).toHaveLength(64);
+  });
+});
