@@ -1,6 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 
 import { concatBytes, uint16, utf8 } from '../../src/crypto/bytes.ts';
+import { publicKeyJwk } from '../../src/crypto/encodings.ts';
 import { exportSecret, keySchedule } from '../../src/crypto/hpke.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { portableEngine } from '../../src/crypto/portable-engine.ts';
@@ -22,6 +23,8 @@ import { hex, kemKey, toHex } from './software-halves.ts';
 import type { Engine, MlKemParameterSet } from '../../src/crypto/engine.ts';
 import type { Curve, HpkeAead, KemSuite } from '../../src/crypto/suite.ts';
 import type { HpkePqVector } from '../vectors/published.ts';
+
+const kemSuites = Object.values(SUITES).filter((row) => row.kind === 'kem');
 
 const PURE: Readonly<Record<number, MlKemParameterSet>> = {
   0x0040: 'ML-KEM-512',
@@ -68,12 +71,8 @@ function classicalRecipient(vector: HpkePqVector): Recipient {
 function recipientOf(engine: Engine, vector: HpkePqVector): Recipient | Promise<Recipient> {
   const set = PURE[vector.kem_id];
   if (set !== undefined) return pureRecipient(engine, vector, set);
-  const suite = Object.values(SUITES).find(
-    (row) => row.kind === 'kem' && row.hpke.kem === vector.kem_id,
-  );
-  return suite === undefined
-    ? classicalRecipient(vector)
-    : hybridRecipient(engine, vector, suite as KemSuite);
+  const suite = kemSuites.find((row) => row.hpke.kem === vector.kem_id);
+  return suite === undefined ? classicalRecipient(vector) : hybridRecipient(engine, vector, suite);
 }
 
 type Exporter = (context: Uint8Array, length: number) => Uint8Array;
@@ -147,5 +146,24 @@ describe.each([nativeEngine, portableEngine])('HPKE-PQ vectors, $name engine', (
     }
     report(`HPKE-PQ ${engine.name}: ${JSON.stringify(counts)}`);
     if (hasPublishedFolder()) expect(counts).toEqual({ ours: 7, hkdfComposedByTheTest: 6 });
+  });
+
+  it('JWEs of HPKE-8, -9 and -10 open under the suites whose keys bear these names', async () => {
+    for (const vector of vectorsOf('jose-hpke')) {
+      const suite = kemSuites.find((row) => row.encoding.jwkAlgorithm === vector.alg) as KemSuite;
+      const { curve } = suite.hsm as { readonly curve: Curve };
+      const { pqSeed, scalar } = expandSeed(curve, hex(vector.priv));
+      const key = kemKey(engine, suite, pqSeed, scalar);
+      expect(publicKeyJwk(suite, key.publicKey)).toEqual({
+        kty: 'AKP',
+        alg: vector.alg,
+        pub: Buffer.from(vector.pub, 'hex').toString('base64url'),
+      });
+      const secret = await suite.kem.decapsulate(hex(vector.enc), key.publicKey, key.halves);
+      const context = keySchedule(suite.hpke, secret, new Uint8Array(0));
+      const [aad, ciphertext] = [utf8(vector.aad), hex(vector.ciphertext)];
+      const opened = suite.hpke.cipher.open(context.key, context.baseNonce, aad, ciphertext);
+      expect(Buffer.from(opened.reveal()).toString('utf8')).toContain('You can trust us');
+    }
   });
 });

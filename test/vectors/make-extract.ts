@@ -58,6 +58,12 @@ const CHOICES: Readonly<Record<VectorSet, Choice>> = {
     kind: by('arc'),
     keep: 1,
   },
+  'jose-hpke': {
+    source: 'panva/draft-jose-hpke-pq-pqt 9a69cb2f9218160f8e1a4de53edc73162b257802',
+    licence: IETF,
+    kind: by('alg'),
+    keep: 1,
+  },
   'ml-kem-keygen': { ...ACVP, kind: by('set'), keep: 2 },
   'ml-kem-encapdecap': { ...ACVP, kind: by('set', 'function', 'testPassed'), keep: 1 },
   'ml-dsa-keygen': { ...ACVP, kind: by('set'), keep: 2 },

@@ -69,6 +69,17 @@ export interface CompositeKemVector {
   readonly k: string;
 }
 
+/** One JWE of draft-jose-hpke-pq in its flattened form; all but `alg` and `aad` are hex. */
+export interface JoseHpkeVector {
+  readonly alg: string;
+  readonly pub: string;
+  readonly priv: string;
+  readonly enc: string;
+  readonly ciphertext: string;
+  /** The JWE's additional authenticated data, text. */
+  readonly aad: string;
+}
+
 export interface MlKemKeyGenVector {
   readonly set: MlKemParameterSet;
   readonly d: string;
@@ -124,6 +135,7 @@ export interface VectorSets {
   readonly 'cfrg-hybrids': HybridVector;
   readonly 'composite-sigs': CompositeSignatureVector;
   readonly 'composite-kem': CompositeKemVector;
+  readonly 'jose-hpke': JoseHpkeVector;
   readonly 'ml-kem-keygen': MlKemKeyGenVector;
   readonly 'ml-kem-encapdecap': MlKemVector;
   readonly 'ml-dsa-keygen': MlDsaKeyGenVector;
@@ -139,6 +151,7 @@ export const TOTALS: Readonly<Record<VectorSet, number>> = {
   'cfrg-hybrids': 30,
   'composite-sigs': 4,
   'composite-kem': 3,
+  'jose-hpke': 3,
   'ml-kem-keygen': 75,
   'ml-kem-encapdecap': 165,
   'ml-dsa-keygen': 75,
@@ -239,6 +252,27 @@ function readCompositeKems(folder: string): unknown[] {
   });
 }
 
+interface JoseHpkeFile {
+  readonly alg: string;
+  readonly jwk: Readonly<Record<'alg' | 'pub' | 'priv', string>>;
+  readonly flattened: Readonly<
+    Record<'protected' | 'aad' | 'encrypted_key' | 'ciphertext', string>
+  >;
+}
+
+function readJoseHpke(folder: string): unknown[] {
+  const all = readJson(folder, 'jose-cose/hpke-pq/jose-vectors.json') as JoseHpkeFile[];
+  const ours = all.filter(({ alg }) => ['HPKE-8', 'HPKE-9', 'HPKE-10'].includes(alg));
+  return ours.map(({ alg, jwk, flattened }) => ({
+    alg,
+    pub: hexOf(jwk.pub),
+    priv: hexOf(jwk.priv),
+    enc: hexOf(flattened.encrypted_key),
+    ciphertext: hexOf(flattened.ciphertext),
+    aad: `${flattened.protected}.${flattened.aad}`,
+  }));
+}
+
 function readHybrids(folder: string): unknown[] {
   const suites = ['MLKEM768-P256', 'MLKEM768-X25519', 'MLKEM1024-P384'];
   return suites.flatMap((suite) => {
@@ -260,6 +294,7 @@ const READERS: Readonly<Record<VectorSet, (folder: string) => unknown[]>> = {
   'cfrg-hybrids': readHybrids,
   'composite-sigs': readCompositeSignatures,
   'composite-kem': readCompositeKems,
+  'jose-hpke': readJoseHpke,
   'ml-kem-keygen': (folder) =>
     readAcvp(folder, 'ML-KEM-keyGen-FIPS203').map((record) => ({
       set: record['set'],
