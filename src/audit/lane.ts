@@ -217,7 +217,7 @@ export class UseLane {
       return 'sent';
     }
     if (!ERRORS[error.code].retryable) this.#blame(flight, error);
-    else await this.#backoff.pause();
+    await this.#backoff.pause();
     return 'not-written';
   }
 
