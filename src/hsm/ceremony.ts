@@ -9,16 +9,15 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { PKCS11 } from 'pkcs11js';
 import { NAME } from '../name.ts';
 import { makeRoot } from './ceremony-root.ts';
 import type { RootMade } from './ceremony-root.ts';
 import { ensurePin, readPin } from './ceremony-pin.ts';
-import { CKF } from './cryptoki.ts';
 import type { Cryptoki } from './cryptoki.ts';
 import { initialiseToken } from './ceremony-token.ts';
 import type { TokenInitialised } from './ceremony-token.ts';
 import { failureOf } from './failures.ts';
+import { loadAlone } from './module.ts';
 import type { RootOnToken } from './port.ts';
 import type { TokenSelector } from './protocol.ts';
 
@@ -78,8 +77,7 @@ function perform(cryptoki: Cryptoki, request: CeremonyRequest): RootMade | Token
 
 async function run(request: CeremonyRequest): Promise<CeremonyAnswer> {
   const unlock = await lock(lockName(request));
-  const cryptoki = new PKCS11(request.module);
-  cryptoki.C_Initialize({ flags: CKF.OS_LOCKING_OK });
+  const cryptoki = loadAlone(request.module);
   try {
     return { ok: true, result: perform(cryptoki, request) };
   } catch (error) {

@@ -12,7 +12,7 @@ import { pairMechanism, requirePublicKey } from './pairs.ts';
 import type { HsmKey, HsmKeySpec, HsmMaterial, RootOnToken } from './port.ts';
 import type { TokenMaterial, WrappedMaterial } from './port.ts';
 import type { OperationOf } from './protocol.ts';
-import { findRoot, wrapMechanism } from './roots.ts';
+import { findRoot, isTrusted, wrapMechanism } from './roots.ts';
 import {
   attributes,
   isPair,
@@ -32,10 +32,15 @@ interface Made {
   readonly point: Uint8Array | undefined;
 }
 
+interface Root {
+  readonly handle: Handle;
+  readonly trusted: boolean;
+}
+
 export class Keys {
   readonly #connection: Connection;
   readonly #cache: HandleCache;
-  readonly #roots = new Map<number, Handle>();
+  readonly #roots = new Map<number, Root>();
   #root: RootOnToken | undefined;
 
   constructor(connection: Connection, handleLimit: number) {
@@ -50,11 +55,9 @@ export class Keys {
   }
 
   useRoot(root: RootOnToken): Handle {
-    const handle = findRoot(this.#connection, root);
     this.#roots.clear();
-    this.#roots.set(root.generation, handle);
     this.#root = root;
-    return handle;
+    return this.#rootOf(root.generation).handle;
   }
 
   /** Runs `use` with the key's handle; a handle that the token no longer knows is renewed once. */
@@ -121,18 +124,19 @@ export class Keys {
   /** Into the keeper session: the object lives as long as that is open. */
   #unwrap(spec: HsmKeySpec, material: WrappedMaterial): Handle {
     const { cryptoki, keeper } = this.#connection;
+    const root = this.#rootOf(material.generation);
     const handle = cryptoki.C_UnwrapKey(
       keeper,
       { mechanism: wrapMechanism(this.#connection) },
-      this.#rootOf(material.generation),
+      root.handle,
       Buffer.from(material.blob),
-      privateTemplate(spec, { kind: 'unwrapped' }),
+      privateTemplate(spec, { kind: 'unwrapped', trusted: root.trusted }),
     );
     this.#connection.objects += 1;
     return handle;
   }
 
-  #rootOf(generation: number): Handle {
+  #rootOf(generation: number): Root {
     const known = this.#roots.get(generation);
     if (known !== undefined) return known;
     if (this.#root === undefined) {
@@ -140,8 +144,9 @@ export class Keys {
     }
     const { installation } = this.#root;
     const handle = findRoot(this.#connection, { installation, generation });
-    this.#roots.set(generation, handle);
-    return handle;
+    const root = { handle, trusted: isTrusted(this.#connection, handle) };
+    this.#roots.set(generation, root);
+    return root;
   }
 
   #findTokenKey(spec: HsmKeySpec, material: TokenMaterial): Handle {
@@ -179,10 +184,11 @@ export class Keys {
     if (generation === undefined) {
       throw new TwofoldError('zone_lacks_material', 'no root generation was selected');
     }
-    const made = this.#make(spec, { kind: 'to-be-wrapped' });
+    const root = this.#rootOf(generation);
+    const made = this.#make(spec, { kind: 'to-be-wrapped', trusted: root.trusted });
     try {
       const check = made.point ?? secretCheck(this.#connection, spec, made.handle);
-      const blob = this.#wrap(this.#rootOf(generation), made.handle);
+      const blob = this.#wrap(root.handle, made.handle);
       const material = { custody: 'hsm-wrapped', generation, blob, check } as const;
       const copy = this.#unwrap(spec, material);
       try {

@@ -11,6 +11,7 @@ import { once } from 'node:events';
 import { PKCS11 } from 'pkcs11js';
 import { TwofoldError } from '../errors.ts';
 import { CKF, CKR, returnValueOf } from './cryptoki.ts';
+import type { Cryptoki } from './cryptoki.ts';
 
 /** Modules in use: a second initialisation would renumber the first one's handles. */
 const inUse = new Set<string>();
@@ -24,6 +25,13 @@ const inUse = new Set<string>();
 export async function exportSofthsmConf(path: string): Promise<void> {
   const code = `process.env.SOFTHSM2_CONF = require('node:worker_threads').workerData`;
   await once(new Worker(code, { eval: true, env: SHARE_ENV, workerData: path }), 'exit');
+}
+
+/** Loads and initialises a module for a process that calls it itself and ends soon. */
+export function loadAlone(path: string): Cryptoki {
+  const cryptoki = new PKCS11(path);
+  cryptoki.C_Initialize({ flags: CKF.OS_LOCKING_OK });
+  return cryptoki;
 }
 
 export class LoadedModule {

@@ -9,7 +9,8 @@ import { ecdsa, gcmDecrypt, gcmEncrypt, hmac, random, rawEcdh } from './mechanis
 import type { HsmKeySpec } from './port.ts';
 import { probe } from './probe.ts';
 import type { Operation, OperationName, OperationOf, Results, WorkerOptions } from './protocol.ts';
-import { inspectRoot, listRoots } from './roots.ts';
+import { inspectRoot } from './root-attacks.ts';
+import { listRoots } from './roots.ts';
 
 type Handlers = {
   readonly [Name in OperationName]: (operation: OperationOf<Name>) => Results[Name];

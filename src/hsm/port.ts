@@ -91,7 +91,7 @@ export interface RootOnToken {
 
 export interface GenerateOptions {
   readonly custody: 'hsm-wrapped' | 'hsm-token';
-  /** CKA_ID for `hsm-token`: 16 bytes of installation ‖ 16 bytes of key id ‖ u32 version ‖ u8 part. */
+  /** CKA_ID for `hsm-token`: 37 bytes, of which the first 16 are the installation's UUID. */
   readonly objectId?: Uint8Array;
 }
 

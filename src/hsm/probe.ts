@@ -33,6 +33,9 @@ interface Trial {
   readonly run: (connection: Connection) => Verdict;
 }
 
+/** Keys of the trials are wrapped, if at all, by a key that lives as long as the trial. */
+const TRIAL = { kind: 'to-be-wrapped', trusted: false } as const;
+
 const MESSAGE = Buffer.from('known answer');
 
 const EC_GENERATION = ['CKM_EC_KEY_PAIR_GEN', [CKM.EC_KEY_PAIR_GEN]] as const;
@@ -184,7 +187,7 @@ function tryWrap(connection: Connection): Verdict {
     usingPair(connection, spec, (handle, point) => {
       const copy = connection.run((session, cryptoki) => {
         const blob = cryptoki.C_WrapKey(session, mechanism, wrapping, handle, Buffer.alloc(1024));
-        const template = privateTemplate(spec, { kind: 'unwrapped' });
+        const template = privateTemplate(spec, { kind: 'unwrapped', trusted: false });
         return cryptoki.C_UnwrapKey(session, mechanism, wrapping, blob, template);
       });
       return using(connection, copy, () => {
@@ -251,11 +254,7 @@ function importKey(connection: Connection, template: Attribute[]): Handle | unde
 
 function generateSecret(connection: Connection, mechanism: number, spec: HsmKeySpec): Handle {
   return connection.run((session, cryptoki) =>
-    cryptoki.C_GenerateKey(
-      session,
-      { mechanism },
-      privateTemplate(spec, { kind: 'to-be-wrapped' }),
-    ),
+    cryptoki.C_GenerateKey(session, { mechanism }, privateTemplate(spec, TRIAL)),
   );
 }
 
@@ -269,9 +268,7 @@ function usingPair(
       session,
       { mechanism: pairMechanism(connection, spec) },
       publicTemplate(spec),
-      privateTemplate(spec, { kind: 'to-be-wrapped' }).map((attribute) =>
-        attribute.type === CKA.WRAP_WITH_TRUSTED ? { ...attribute, value: false } : attribute,
-      ),
+      privateTemplate(spec, TRIAL),
     ),
   );
   return using(connection, pair.publicKey, () =>

@@ -37,10 +37,13 @@ const NO_USE = {
   unwrap: false,
 } as const;
 
-/** Where an object lives: wrapped keys as session objects, `hsm-token` keys on the token. */
+/**
+ * Where an object lives: wrapped keys as session objects, `hsm-token` keys on the token. `trusted` says
+ * whether the root is a trusted key; where a token has none, its keys could not be wrapped otherwise.
+ */
 export type Residence =
-  | { readonly kind: 'to-be-wrapped' }
-  | { readonly kind: 'unwrapped' }
+  | { readonly kind: 'to-be-wrapped'; readonly trusted: boolean }
+  | { readonly kind: 'unwrapped'; readonly trusted: boolean }
   | { readonly kind: 'token'; readonly objectId: Uint8Array };
 
 export function attributes(template: ITemplate): Attribute[] {
@@ -57,7 +60,7 @@ export function privateTemplate(spec: HsmKeySpec, residence: Residence): Attribu
     private: true,
     sensitive: true,
     extractable: residence.kind === 'to-be-wrapped',
-    wrapWithTrusted: true,
+    wrapWithTrusted: residence.kind === 'token' || residence.trusted,
     ...(residence.kind === 'token'
       ? { label: TOKEN_KEY_LABEL, id: Buffer.from(residence.objectId) }
       : {}),

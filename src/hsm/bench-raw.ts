@@ -1,0 +1,133 @@
+/**
+ * What a token does alone: synchronous calls on one session of one process, without queue, threads
+ * or messages. The yardstick for the benchmark; run it in a process that has no other connection.
+ */
+import { createECDH } from 'node:crypto';
+import { readPin } from './ceremony-pin.ts';
+import { Connection } from './connection.ts';
+import { CKM } from './cryptoki.ts';
+import type { Cryptoki, Handle } from './cryptoki.ts';
+import { ecdsa, gcmDecrypt, gcmEncrypt, hmac, random, rawEcdh } from './mechanisms.ts';
+import { exportSofthsmConf, loadAlone } from './module.ts';
+import type { HsmKeySpec } from './port.ts';
+import type { TokenSelector } from './protocol.ts';
+import { privateTemplate, publicTemplate } from './templates.ts';
+
+export interface RawTokenOptions {
+  readonly module: string;
+  readonly tokenSelector: TokenSelector;
+  readonly pinFile: string;
+  readonly env?: { readonly SOFTHSM2_CONF: string };
+  /** For each operation. */
+  readonly milliseconds: number;
+}
+
+export interface RawRate {
+  readonly operation: string;
+  readonly perSecond: number;
+  readonly microseconds: number;
+}
+
+export interface RawToken {
+  readonly rates: readonly RawRate[];
+  /** Resident memory that one derived and destroyed object costs for ever. */
+  readonly leakedBytesPerObject: number;
+}
+
+/** Rates of the calls that the service makes, in the order derive, sign, seal, open, mac, random. */
+export async function measureRawToken(options: RawTokenOptions): Promise<RawToken> {
+  if (options.env !== undefined) await exportSofthsmConf(options.env.SOFTHSM2_CONF);
+  const cryptoki = loadAlone(options.module);
+  try {
+    const pin = Buffer.from(readPin(options.pinFile));
+    const request = { op: 'open', tokenEpoch: 1, pin, abandoned: [] } as const;
+    const connection = Connection.open(cryptoki, options.tokenSelector, request);
+    return measure(connection, options.milliseconds);
+  } finally {
+    cryptoki.C_Finalize();
+  }
+}
+
+function measure(connection: Connection, milliseconds: number): RawToken {
+  const pairs = {
+    derive256: makePair(connection, { kind: 'ec', curve: 'P-256', use: 'derive' }),
+    derive384: makePair(connection, { kind: 'ec', curve: 'P-384', use: 'derive' }),
+    sign256: makePair(connection, { kind: 'ec', curve: 'P-256', use: 'sign' }),
+    sign384: makePair(connection, { kind: 'ec', curve: 'P-384', use: 'sign' }),
+  };
+  const aes = makeSecret(connection, CKM.AES_KEY_GEN, { kind: 'aes', bits: 256 });
+  const mac = makeSecret(connection, CKM.GENERIC_SECRET_KEY_GEN, {
+    kind: 'hmac',
+    hash: 'SHA-256',
+    bytes: 32,
+  });
+  const [peer256, peer384] = [peer('prime256v1'), peer('secp384r1')];
+  const [digest32, digest48, data] = [
+    Buffer.alloc(32, 1),
+    Buffer.alloc(48, 1),
+    Buffer.alloc(64, 2),
+  ];
+  const sealed = gcmEncrypt(connection, aes, data, data);
+  const before = process.memoryUsage.rss();
+  const madeBefore = connection.objects;
+  const derive = rate('ecdh:P-256', milliseconds, () =>
+    rawEcdh(connection, 'P-256', pairs.derive256, peer256),
+  );
+  const made = connection.objects - madeBefore;
+  const leakedBytesPerObject = made === 0 ? 0 : (process.memoryUsage.rss() - before) / made;
+  const others: readonly (readonly [string, () => unknown])[] = [
+    ['ecdh:P-384', () => rawEcdh(connection, 'P-384', pairs.derive384, peer384)],
+    ['ecdsa:P-256', () => ecdsa(connection, 'P-256', pairs.sign256, digest32)],
+    ['ecdsa:P-384', () => ecdsa(connection, 'P-384', pairs.sign384, digest48)],
+    ['aes-gcm encrypt 64 B', () => gcmEncrypt(connection, aes, data, data)],
+    ['aes-gcm decrypt 64 B', () => gcmDecrypt(connection, aes, sealed, data)],
+    ['hmac:SHA-256 64 B', () => hmac(connection, mac, data)],
+    ['random 32 B', () => random(connection, 32)],
+  ];
+  const rates = [derive, ...others.map(([name, call]) => rate(name, milliseconds, call))];
+  return { rates, leakedBytesPerObject };
+}
+
+function rate(operation: string, milliseconds: number, call: () => unknown): RawRate {
+  const begin = performance.now();
+  let calls = 0;
+  let elapsed = 0;
+  while (elapsed < milliseconds) {
+    call();
+    calls += 1;
+    elapsed = performance.now() - begin;
+  }
+  return {
+    operation,
+    perSecond: Math.round((calls * 1000) / elapsed),
+    microseconds: Math.round((elapsed * 1000) / calls),
+  };
+}
+
+function makePair(connection: Connection, spec: HsmKeySpec): Handle {
+  return connection.run(
+    (session: Handle, cryptoki: Cryptoki) =>
+      cryptoki.C_GenerateKeyPair(
+        session,
+        { mechanism: CKM.EC_KEY_PAIR_GEN },
+        publicTemplate(spec),
+        privateTemplate(spec, { kind: 'to-be-wrapped', trusted: false }),
+      ).privateKey,
+  );
+}
+
+function makeSecret(connection: Connection, mechanism: number, spec: HsmKeySpec): Handle {
+  return connection.run((session, cryptoki) =>
+    cryptoki.C_GenerateKey(
+      session,
+      { mechanism },
+      privateTemplate(spec, { kind: 'to-be-wrapped', trusted: false }),
+    ),
+  );
+}
+
+function peer(curve: string): Buffer {
+  const ecdh = createECDH(curve);
+  ecdh.generateKeys();
+  return ecdh.getPublicKey();
+}

@@ -1,0 +1,311 @@
+/**
+ * What someone with the user PIN and the database would try against a root, tried.
+ *
+ * Each attack that the token allows is a finding, and one finding makes the custody
+ * `extractableByPinHolder`. Attacks use keys made for the purpose and change nothing that stays: the
+ * one that would set an attribute sets the value it has.
+ */
+import type { Connection } from './connection.ts';
+import { CKA, CKK, CKM, CKO } from './cryptoki.ts';
+import type { Attribute, Cryptoki, Handle } from './cryptoki.ts';
+import { readAttribute, readFlag } from './objects.ts';
+import type { HsmKeySpec } from './port.ts';
+import type { RootReport } from './protocol.ts';
+import { isTrusted, wrapMechanism } from './roots.ts';
+import { attributes, privateTemplate, publicTemplate } from './templates.ts';
+
+interface Field {
+  readonly connection: Connection;
+  readonly cryptoki: Cryptoki;
+  readonly session: Handle;
+  readonly root: Handle;
+  readonly mechanism: { readonly mechanism: number };
+  /** A private key wrapped under the root, as the database holds them. */
+  readonly wrappedPair: Buffer;
+  /** An AES key wrapped under the root. */
+  readonly wrappedSecret: Buffer;
+}
+
+interface Attack {
+  readonly name: string;
+  /** True when the attacker gains; a refusal is thrown by the token. */
+  readonly gains: (field: Field) => boolean;
+}
+
+const PAIR: HsmKeySpec = { kind: 'ec', curve: 'P-256', use: 'derive' };
+const SECRET: HsmKeySpec = { kind: 'aes', bits: 256 };
+const ROOM = 4096;
+
+/** CKM_AES_ECB: one block of a wrapped blob decrypted is a step of the unwrapping. */
+const CKM_AES_ECB = 0x1081;
+
+export const ATTACKS: readonly Attack[] = [
+  {
+    name: 'read the root',
+    gains: ({ cryptoki, session, root }) =>
+      (readAttribute(cryptoki, session, root, CKA.VALUE)?.length ?? 0) > 0,
+  },
+  {
+    name: 'decrypt with the root',
+    gains: ({ cryptoki, session, root, wrappedPair }) => {
+      cryptoki.C_DecryptInit(session, { mechanism: CKM_AES_ECB }, root);
+      return cryptoki.C_Decrypt(session, wrappedPair.subarray(0, 16), Buffer.alloc(32)).length > 0;
+    },
+  },
+  {
+    name: 'change an attribute of the root',
+    gains: ({ cryptoki, session, root }) => {
+      cryptoki.C_SetAttributeValue(session, root, [{ type: CKA.DECRYPT, value: false }]);
+      return true;
+    },
+  },
+  ...[CKA.DECRYPT, CKA.ENCRYPT].map((type) => ({
+    name: `copy the root with attribute 0x${type.toString(16)} set`,
+    gains: (field: Field) => copies(field, [{ type, value: true }], type),
+  })),
+  {
+    name: 'copy the root to a modifiable object',
+    gains: (field) => copies(field, [{ type: CKA.MODIFIABLE, value: true }], CKA.MODIFIABLE),
+  },
+  { name: 'wrap the root with itself', gains: (field) => wraps(field, field.root, field.root) },
+  {
+    name: 'wrap the root with a key of one’s own',
+    gains: (field) => withOwnKey(field, (own) => wraps(field, own, field.root)),
+  },
+  {
+    name: 'make a trusted key of one’s own',
+    gains: (field) => withOwnKey(field, () => true, [{ type: CKA.TRUSTED, value: true }]),
+  },
+  {
+    name: 'unwrap a private key as a readable secret',
+    gains: (field) =>
+      unwraps(field, field.wrappedPair, readableSecret(CKK.GENERIC_SECRET), () => true),
+  },
+  {
+    name: 'unwrap a secret key readable',
+    gains: (field) => unwraps(field, field.wrappedSecret, readableSecret(CKK.AES), () => true),
+  },
+  {
+    name: 'unwrap a private key readable',
+    gains: (field) => unwraps(field, field.wrappedPair, changed(CKA.SENSITIVE, false), exposed),
+  },
+  {
+    name: 'unwrap with SENSITIVE left out',
+    gains: (field) => unwraps(field, field.wrappedPair, without(CKA.SENSITIVE), exposed),
+  },
+  {
+    name: 'unwrap with SENSITIVE twice',
+    gains: (field) =>
+      unwraps(
+        field,
+        field.wrappedPair,
+        [...template(), { type: CKA.SENSITIVE, value: false }],
+        exposed,
+      ),
+  },
+  {
+    name: 'unwrap for any wrapping key',
+    gains: (field) =>
+      unwraps(
+        field,
+        field.wrappedPair,
+        [
+          ...without(CKA.WRAP_WITH_TRUSTED, CKA.EXTRACTABLE),
+          extractable(),
+          { type: CKA.WRAP_WITH_TRUSTED, value: false },
+        ],
+        exposed,
+      ),
+  },
+  {
+    name: 'unwrap with WRAP_WITH_TRUSTED left out',
+    gains: (field) =>
+      unwraps(
+        field,
+        field.wrappedPair,
+        [...without(CKA.WRAP_WITH_TRUSTED, CKA.EXTRACTABLE), extractable()],
+        exposed,
+      ),
+  },
+  {
+    name: 'unwrap extractable and wrap with a key of one’s own',
+    gains: (field) =>
+      unwraps(field, field.wrappedPair, changed(CKA.EXTRACTABLE, true), (_, handle) =>
+        withOwnKey(field, (own) => wraps(field, own, handle)),
+      ),
+  },
+  {
+    name: 'unwrap a secret that unwraps',
+    gains: (field) =>
+      unwraps(
+        field,
+        field.wrappedSecret,
+        [...secretTemplate(CKA.UNWRAP), { type: CKA.UNWRAP, value: true }],
+        (_, handle) => readFlag(field.cryptoki, field.session, handle, CKA.UNWRAP) === true,
+      ),
+  },
+];
+
+/** Attributes a PIN holder could otherwise lean on, read back. */
+const WANTED: readonly (readonly [string, number, boolean])[] = [
+  ['CKA_TRUSTED', CKA.TRUSTED, true],
+  ['CKA_SENSITIVE', CKA.SENSITIVE, true],
+  ['CKA_WRAP_WITH_TRUSTED', CKA.WRAP_WITH_TRUSTED, true],
+  ['CKA_ENCRYPT', CKA.ENCRYPT, false],
+  ['CKA_DECRYPT', CKA.DECRYPT, false],
+  ['CKA_MODIFIABLE', CKA.MODIFIABLE, false],
+];
+
+/** Every attack in turn; a lost session is thrown, never taken for a refusal. */
+export function inspectRoot(connection: Connection, root: Handle): RootReport {
+  const findings = [
+    ...connection.run((session, cryptoki) =>
+      WANTED.filter(([, type, value]) => readFlag(cryptoki, session, root, type) !== value).map(
+        ([name, , value]) => `${name} is not ${String(value)}`,
+      ),
+    ),
+    ...attackRoot(connection, root),
+  ];
+  const custody = findings.length === 0 ? 'non-extractable' : 'extractableByPinHolder';
+  return { custody, findings };
+}
+
+/** The names of the attacks that succeeded. */
+export function attackRoot(connection: Connection, root: Handle): string[] {
+  const mechanism = { mechanism: wrapMechanism(connection) };
+  const wrappedPair = wrapNew(connection, root, PAIR);
+  const wrappedSecret = wrapNew(connection, root, SECRET);
+  return ATTACKS.filter((attack) =>
+    allowed(connection, () =>
+      connection.run((session, cryptoki) =>
+        attack.gains({
+          connection,
+          cryptoki,
+          session,
+          root,
+          mechanism,
+          wrappedPair,
+          wrappedSecret,
+        }),
+      ),
+    ),
+  ).map(({ name }) => name);
+}
+
+function allowed(connection: Connection, attempt: () => boolean): boolean {
+  try {
+    return attempt();
+  } catch {
+    connection.run((session, cryptoki) => cryptoki.C_GetSessionInfo(session));
+    return false;
+  }
+}
+
+function wrapNew(connection: Connection, root: Handle, spec: HsmKeySpec): Buffer {
+  const made = connection.run((session, cryptoki) => {
+    const keyTemplate = privateTemplate(spec, {
+      kind: 'to-be-wrapped',
+      trusted: isTrusted(connection, root),
+    });
+    if (spec.kind === 'aes') {
+      return [cryptoki.C_GenerateKey(session, { mechanism: CKM.AES_KEY_GEN }, keyTemplate)];
+    }
+    const mechanism = { mechanism: CKM.EC_KEY_PAIR_GEN };
+    const pair = cryptoki.C_GenerateKeyPair(session, mechanism, publicTemplate(spec), keyTemplate);
+    return [pair.privateKey, pair.publicKey];
+  });
+  connection.objects += made.length;
+  try {
+    return connection.run((session, cryptoki) => {
+      const mechanism = { mechanism: wrapMechanism(connection) };
+      return cryptoki.C_WrapKey(session, mechanism, root, made[0] ?? root, Buffer.alloc(ROOM));
+    });
+  } finally {
+    for (const handle of made) connection.destroy(handle);
+  }
+}
+
+function wraps(field: Field, wrapping: Handle, key: Handle): boolean {
+  const { cryptoki, session, mechanism } = field;
+  cryptoki.C_WrapKey(session, mechanism, wrapping, key, Buffer.alloc(ROOM)).fill(0);
+  return true;
+}
+
+function unwraps(
+  field: Field,
+  blob: Buffer,
+  keyTemplate: Attribute[],
+  gained: (field: Field, handle: Handle) => boolean,
+): boolean {
+  const { connection, cryptoki, session, mechanism, root } = field;
+  const handle = cryptoki.C_UnwrapKey(session, mechanism, root, blob, keyTemplate);
+  connection.objects += 1;
+  try {
+    return gained(field, handle);
+  } finally {
+    connection.destroy(handle);
+  }
+}
+
+/** Readable now, or wrappable by any key at all. */
+function exposed({ cryptoki, session }: Field, handle: Handle): boolean {
+  const flag = (type: number) => readFlag(cryptoki, session, handle, type);
+  const open = flag(CKA.EXTRACTABLE) !== false && flag(CKA.WRAP_WITH_TRUSTED) !== true;
+  return flag(CKA.SENSITIVE) !== true || open;
+}
+
+function copies(field: Field, change: Attribute[], gained: number): boolean {
+  const { connection, cryptoki, session, root } = field;
+  const copy = cryptoki.C_CopyObject(session, root, [{ type: CKA.TOKEN, value: false }, ...change]);
+  try {
+    return readFlag(cryptoki, session, copy, gained) === true;
+  } finally {
+    connection.destroy(copy);
+  }
+}
+
+function withOwnKey(field: Field, use: (own: Handle) => boolean, more: Attribute[] = []): boolean {
+  const { connection, cryptoki, session } = field;
+  const own = cryptoki.C_GenerateKey(session, { mechanism: CKM.AES_KEY_GEN }, [
+    ...attributes({ token: false, private: true, valueLen: 32, wrap: true, unwrap: true }),
+    ...more,
+  ]);
+  connection.objects += 1;
+  try {
+    return use(own);
+  } finally {
+    connection.destroy(own);
+  }
+}
+
+function readableSecret(keyType: number): Attribute[] {
+  return attributes({
+    class: CKO.SECRET_KEY,
+    keyType,
+    token: false,
+    private: true,
+    sensitive: false,
+    extractable: true,
+  });
+}
+
+function template(): Attribute[] {
+  return privateTemplate(PAIR, { kind: 'unwrapped', trusted: true });
+}
+
+function without(...types: readonly number[]): Attribute[] {
+  return template().filter(({ type }) => !types.includes(type));
+}
+
+function secretTemplate(...without: readonly number[]): Attribute[] {
+  const whole = privateTemplate(SECRET, { kind: 'unwrapped', trusted: true });
+  return whole.filter(({ type }) => !without.includes(type));
+}
+
+function changed(type: number, value: boolean): Attribute[] {
+  return [...without(type), { type, value }];
+}
+
+function extractable(): Attribute {
+  return { type: CKA.EXTRACTABLE, value: true };
+}
