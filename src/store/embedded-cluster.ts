@@ -32,6 +32,12 @@ export interface Credentials {
   readonly app: string;
 }
 
+/** The credentials of a database that is there; null when none has been made. */
+export const storedCredentials = (dataDir: string): Credentials | null => {
+  const file = credentialsFile(join(dataDir, 'db'));
+  return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Credentials) : null;
+};
+
 /** PostgreSQL's own folder within `db`. */
 export const clusterFolder = (dataDir: string): string => join(dataDir, 'db', 'cluster');
 

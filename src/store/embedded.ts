@@ -14,7 +14,12 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TwofoldError } from '../errors.ts';
-import { clusterFolder, ensureCluster, programFailure } from './embedded-cluster.ts';
+import {
+  clusterFolder,
+  ensureCluster,
+  programFailure,
+  storedCredentials,
+} from './embedded-cluster.ts';
 import { programRunner, readyPort, recordedPid, stopOrphans } from './embedded-process.ts';
 import type { ProgramRunner } from './embedded-process.ts';
 
@@ -32,9 +37,9 @@ export interface EmbeddedDatabase {
   readonly appUrl: string;
   readonly port: number;
   /** Process id of the server running now. */
-  pid(): number;
+  readonly pid: () => number;
   /** Fast shutdown, then harder ones; returns when the process has gone. */
-  stop(): Promise<void>;
+  readonly stop: () => Promise<void>;
 }
 
 const START_MS = 60_000;
@@ -234,5 +239,19 @@ export const startEmbedded = async ({
     port,
     pid: () => server.pid,
     stop: () => server.stop(),
+  };
+};
+
+/** The embedded database that another process of this data folder runs; null when none does. */
+export const findEmbedded = (
+  dataDir: string,
+): Pick<EmbeddedDatabase, 'ownerUrl' | 'appUrl'> | null => {
+  const credentials = storedCredentials(dataDir);
+  const pid = recordedPid(clusterFolder(dataDir));
+  const port = pid === undefined ? undefined : readyPort(clusterFolder(dataDir), pid);
+  if (credentials === null || port === undefined) return null;
+  return {
+    ownerUrl: url('twofold_owner', credentials.owner, port),
+    appUrl: url('twofold_app', credentials.app, port),
   };
 };

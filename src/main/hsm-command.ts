@@ -1,0 +1,45 @@
+/** `twofold hsm make-root`: the root ceremony on a configured token, run by its operator. */
+import { randomUUID } from 'node:crypto';
+
+import { parseFlags, requireNothingMore } from '../cli/arguments.ts';
+import type { Config } from '../config.ts';
+import { TwofoldError } from '../errors.ts';
+import { runRootCeremony } from '../hsm/run-ceremony.ts';
+
+const FLAGS = { 'so-pin-file': 'value', installation: 'value' } as const;
+
+/**
+ * The SO PIN is read from its file by the ceremony process alone. Without `--so-pin-file` the root is
+ * made by the user, and the PIN holder can extract it; the service then says so.
+ */
+export async function hsmCommand(
+  config: Config,
+  argv: readonly string[],
+  print: (line: string) => void,
+): Promise<number> {
+  const [action, ...others] = argv;
+  if (action !== 'make-root') {
+    throw new TwofoldError('invalid_value', 'The command is: twofold hsm make-root');
+  }
+  const parsed = parseFlags(others, FLAGS);
+  requireNothingMore(parsed);
+  const { module, slot, tokenLabel, pinFile } = config.hsm;
+  if (module === undefined || pinFile === undefined) {
+    throw new TwofoldError('invalid_value', 'hsm.module and hsm.pinFile are not configured.');
+  }
+  const soPinFile = parsed.values.get('so-pin-file')?.[0];
+  const installation = parsed.values.get('installation')?.[0] ?? randomUUID();
+  const made = await runRootCeremony({
+    module,
+    tokenSelector: {
+      ...(slot === undefined ? {} : { slot }),
+      ...(tokenLabel === undefined ? {} : { label: tokenLabel }),
+    },
+    pinFile,
+    ...(soPinFile === undefined ? {} : { soPinFile }),
+    installation,
+    generation: 1,
+  });
+  print(JSON.stringify(made));
+  return 0;
+}
