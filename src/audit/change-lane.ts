@@ -200,5 +200,6 @@ const notWritten = (cause: unknown): TwofoldError =>
 function preparedOf({ batch }: Sealed): PreparedEntry {
   const [entry] = batch.entries;
   if (entry === undefined) throw new TypeError('a change has one entry');
-  return { ...entry, lane: batch.lane, n: batch.first, hmac: batch.hmac };
+  const { lane, first, epoch, hmac } = batch;
+  return { ...entry, lane, n: first, epoch, hmac };
 }

@@ -59,6 +59,8 @@ export type AuditId = string;
 export interface PreparedEntry extends AppendEntry {
   readonly lane: number;
   readonly n: number;
+  /** The epoch that its bytes state; the transaction commits under this one or not at all. */
+  readonly epoch: number;
   /** The batch HMAC of this one entry. */
   readonly hmac: Uint8Array;
 }

@@ -154,12 +154,11 @@ export class Changes {
     const { namespace, keyId, keyName } = standing;
     const scope = { scope: 'key', namespace, keyId, keyName } as const;
     const commit = async (entry: PreparedEntry): Promise<CommitOutcome> => {
-      // The change waited for its turn; the epoch that it commits under is one it was judged at.
-      const { current } = epoch;
-      if (epoch.touches(standing)) return { stale: current };
+      // The change waited for its turn: what was learnt meanwhile may have touched it.
+      if (epoch.touches(standing)) return { stale: epoch.current };
       const auditId = `${String(entry.lane)}-${String(entry.n)}`;
       const idempotency = this.#record(grant, run, { status, body, auditId });
-      return store.commit({ epoch: current, writes, entry, scope, idempotency });
+      return store.commit({ epoch: entry.epoch, writes, entry, scope, idempotency });
     };
     const { auditId, result } = await audit.change(draftOf(grant, run, change), commit);
     // It is done, whatever happens now. Until the epoch is learnt, appends under the old one fail.

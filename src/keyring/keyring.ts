@@ -1,56 +1,60 @@
-/** The keyring put together over its ports. */
-import type { AuditLog } from '../audit/ports.ts';
-import type { Engine } from '../crypto/engine.ts';
-import type { SecurityEpoch } from '../epoch.ts';
-import type { Hsm } from '../hsm/port.ts';
-import { KeyCatalog } from './catalog.ts';
-import { KeyAdministration } from './manage.ts';
-import { MaterialMaker } from './material.ts';
-import type { KeyManage, KeyRead, KeyUse } from './operations.ts';
-import type { InstanceStore, KeyStore } from './ports.ts';
-import { KeyReading } from './read.ts';
+/** The keyring put together: what the composition root gives to the routes. */
 import type { Root } from './root.ts';
+import type { Engine } from '../crypto/engine.ts';
+import { KeyCatalog } from './catalog.ts';
+import type { ChangeParts } from './changes.ts';
+import { KeyAdministration } from './manage.ts';
+import { handleId, MaterialMaker } from './material.ts';
+import type { NewVersionParts } from './new-version.ts';
+import type { KeyManage, KeyRead, KeyUse, KeyView } from './operations.ts';
+import { KeyReading } from './read.ts';
 import { signOperations } from './signing.ts';
 import { UnsealedHalves } from './unsealed.ts';
 import type { UsageCounters } from './usage.ts';
 import { wrapOperations } from './wrapping.ts';
 
-export interface KeyringParts {
-  readonly hsm: Hsm;
+export interface KeyringParts extends ChangeParts, Pick<NewVersionParts, 'hsm' | 'instances'> {
   readonly engine: Engine;
   readonly root: Root;
-  readonly store: KeyStore;
-  readonly instances: Pick<InstanceStore, 'allRead'>;
+  /** The counters that the root was opened with. */
   readonly uses: UsageCounters;
-  readonly audit: AuditLog;
-  readonly epoch: SecurityEpoch;
-  readonly refreshEpoch: () => Promise<void>;
-  /** UUID of this incarnation; names the maker of token objects. */
+  /** UUID of this incarnation, for the intents of token objects. */
   readonly instance: string;
-  readonly clock: () => Date;
+  /** The system's clock unless told. */
+  readonly clock?: () => Date;
 }
 
 export interface Keyring {
   readonly use: KeyUse;
   readonly read: KeyRead;
   readonly manage: KeyManage;
-  /** How much the caches hold, for metrics. */
+  /** Entries of the caches, for metrics. */
   readonly sizes: () => { readonly keys: number; readonly unsealed: number };
-  /** Wipes what is unsealed. */
+  /** Wipes what is unsealed; what is in use, as soon as it is not. */
   readonly close: () => void;
 }
 
-export function createKeyring(parts: KeyringParts): Keyring {
-  const { store, root, epoch, engine, hsm } = parts;
-  const catalog = new KeyCatalog(store, root.mac, epoch);
+export function openKeyring(parts: KeyringParts): Keyring {
+  const { store, hsm, engine, root, uses, epoch, instance } = parts;
+  const { mac } = root;
+  const forget = ({ versions }: KeyView): void => {
+    for (const { keyId, version } of versions) {
+      // A handle that cannot be forgotten now leaves by the bound of its cache, and is never reused.
+      hsm.forget(handleId(keyId, version)).catch(() => undefined);
+    }
+  };
+  const catalog = new KeyCatalog(store, mac, epoch, { onDrop: forget });
   const halves = new UnsealedHalves(root, engine, epoch);
-  const maker = new MaterialMaker({ hsm, engine, root, store, instance: parts.instance });
-  const useParts = { catalog, halves, uses: parts.uses, hsm, engine };
+  const maker = new MaterialMaker({ hsm, engine, root, store, instance });
+  const clock = parts.clock ?? (() => new Date());
+  const useParts = { catalog, halves, uses, hsm, engine };
   return {
     use: { ...wrapOperations(useParts), ...signOperations(useParts) },
     read: new KeyReading(store, catalog),
-    manage: new KeyAdministration({ ...parts, catalog, maker, mac: root.mac }),
+    manage: new KeyAdministration({ ...parts, catalog, maker, mac, clock }),
     sizes: () => ({ keys: catalog.size, unsealed: halves.size }),
-    close: () => halves.close(),
+    close: () => {
+      halves.close();
+    },
   };
 }
