@@ -277,7 +277,10 @@ declare
 begin
   if to_regclass('public.' || name) is not null then return; end if;
   perform pg_advisory_xact_lock(7412);
-  if to_regclass('public.' || name) is not null then return; end if;
+  -- By a query, whose snapshot is newer than the lock: to_regclass may answer from a cache that is not.
+  if exists (
+    select from pg_class where relnamespace = 'public'::regnamespace and relname = name
+  ) then return; end if;
   execute format('create table public.%I (like public.entry including constraints)', name);
   execute format('create trigger %I before truncate on public.%I for each statement
     execute function public.refuse_change()', name || '_no_truncate', name);

@@ -1,0 +1,367 @@
+import { randomUUID } from 'node:crypto';
+import { beforeAll, describe, expect, it } from '@jest/globals';
+import type { Destroyed, Key } from '../../src/keyring/model.ts';
+import type { IdempotencyRecord, KeyWrite } from '../../src/keyring/ports.ts';
+import { onEachMajor } from './majors.ts';
+import type { TestStore } from './majors.ts';
+import { withOwner } from './owner.ts';
+import {
+  active,
+  attested,
+  bytes,
+  changer,
+  entry,
+  insert,
+  key,
+  keyQuery,
+  openInstance,
+  rejection,
+} from './samples.ts';
+import type { Changer } from './samples.ts';
+
+const withCode = (code: string) => expect.objectContaining({ name: 'TwofoldError', code });
+const laneLost = (reason: string) => expect.objectContaining({ name: 'LaneLost', reason });
+
+const commits = (test: TestStore): void => {
+  let changes: Changer;
+  const keys = () => test.store().keys;
+  const found = (name: string) => keys().find('default', { name });
+  beforeAll(async () => {
+    changes = await changer(test.store());
+  });
+
+  it('finds a key with its versions by name and by id, and in its own namespace alone', async () => {
+    const row = attested(key({ labels: { team: 'ml', '': 'ä"\\', __proto: 'x' } }));
+    const versions = [1, 2, 3].map((version) => attested(active(row.value.id, { version })));
+    await changes.commit([
+      { kind: 'insert-key', row },
+      ...versions.toReversed().map((each): KeyWrite => ({ kind: 'insert-version', row: each })),
+    ]);
+    const expected = { key: row, versions };
+    expect(await found(row.value.name)).toEqual(expected);
+    expect(await keys().find('default', { id: row.value.id })).toEqual(expected);
+    expect(await keys().find('other', { id: row.value.id })).toBeNull();
+    expect(await found(row.value.id)).toBeNull();
+  });
+
+  it('finds a key without versions', async () => {
+    const row = attested(key({ primary: null, latestVersion: 0 }));
+    await changes.commit([{ kind: 'insert-key', row }]);
+    expect(await found(row.value.name)).toEqual({ key: row, versions: [] });
+  });
+
+  it('raises the epoch, says what changed, and appends the entry, at once', async () => {
+    const row = key();
+    const scope = { scope: 'key', namespace: 'default', keyId: row.id, keyName: row.name } as const;
+    const change = await changes.change(insert(row), { scope });
+    const before = change.epoch;
+    expect(await changes.commit(insert(key()), { entry: change.entry })).toBe(before + 1);
+    expect(await test.store().audit.changesSince(before)).toHaveLength(1);
+    expect(await test.store().audit.leafAt(changes.lane, change.entry.n)).toEqual(
+      change.entry.leaf,
+    );
+  });
+
+  it('writes nothing under another epoch', async () => {
+    const row = key();
+    const change = await changes.change(insert(row));
+    const stale = { ...change, epoch: change.epoch - 1 };
+    expect(await keys().commit(stale)).toEqual({ stale: change.epoch });
+    expect(await found(row.name)).toBeNull();
+    expect(await test.store().audit.leafAt(changes.lane, change.entry.n)).toBeNull();
+  });
+
+  it('answers the same change again with the epoch that it raised', async () => {
+    const other = await changer(test.store());
+    const change = await other.change(insert(key()));
+    const first = await keys().commit(change);
+    expect(first).toEqual({ epoch: change.epoch + 1 });
+    await changes.commit([]);
+    expect(await keys().commit(change)).toEqual(first);
+  });
+
+  it('loses the lane when another entry took its place, and writes nothing', async () => {
+    const other = await changer(test.store());
+    await other.commit([]);
+    const row = key();
+    const change = await other.change(insert(row));
+    const taken = { ...change, entry: { ...change.entry, ...entry(), n: 1 } };
+    expect(await rejection(keys().commit(taken))).toEqual(laneLost('conflict'));
+    await test.store().audit.closeLane(other.lane);
+    expect(await rejection(keys().commit(change))).toEqual(laneLost('closed'));
+    expect(await found(row.name)).toBeNull();
+  });
+
+  it('keeps names unique for ever, per namespace', async () => {
+    const row = key();
+    await changes.commit(insert(row));
+    const again = rejection(changes.commit(insert(key({ name: row.name }))));
+    expect(await again).toEqual(withCode('key_exists'));
+    const destroyed: Key = { ...row, destroyedAt: new Date(), primary: null, revision: 2 };
+    await changes.commit([{ kind: 'update-key', row: attested(destroyed), expected: 1 }]);
+    const retired = rejection(changes.commit(insert(key({ name: row.name }))));
+    expect(await retired).toEqual(withCode('name_retired'));
+    await withOwner(test.database(), (owner) =>
+      owner.query(`insert into public.namespace (name, mac) values ('team', '\\x00')`),
+    );
+    await changes.commit(insert(key({ name: row.name, namespace: 'team' })));
+  });
+
+  it('refuses a moved revision and writes nothing of the change', async () => {
+    const row = key();
+    await changes.commit(insert(row));
+    const suspended = { ...row, revision: 2, suspension: { at: new Date(), reason: 'r' } };
+    const update = (expected: number): KeyWrite => ({
+      kind: 'update-key',
+      row: attested(suspended),
+      expected,
+    });
+    const beside = key();
+    const moved = rejection(changes.commit([...insert(beside), update(2)]));
+    expect(await moved).toEqual(withCode('conflict'));
+    expect(await found(beside.name)).toBeNull();
+    await changes.commit([update(1)]);
+    expect(await rejection(changes.commit([update(1)]))).toEqual(withCode('conflict'));
+    expect((await found(row.name))?.key.value).toEqual(suspended);
+  });
+
+  it('lets one of two changes of the same revision win', async () => {
+    const row = key();
+    await changes.commit(insert(row));
+    const lanes = await Promise.all([1, 2, 3, 4].map(() => changer(test.store())));
+    const attempts = await Promise.all(
+      lanes.map((lane, at) => {
+        const renamed = { ...row, revision: 2, labels: { winner: String(at) } };
+        return lane.change([{ kind: 'update-key', row: attested(renamed), expected: 1 }]);
+      }),
+    );
+    const outcomes = await Promise.all(attempts.map((change) => keys().commit(change)));
+    expect(outcomes.filter((outcome) => 'epoch' in outcome)).toHaveLength(1);
+    expect(outcomes.filter((outcome) => 'stale' in outcome)).toHaveLength(3);
+    const winner = outcomes.findIndex((outcome) => 'epoch' in outcome);
+    expect((await found(row.name))?.key.value.labels).toEqual({ winner: String(winner) });
+  });
+
+  it('destroys a version: its material leaves the row', async () => {
+    const row = key();
+    await changes.commit(insert(row));
+    const gone: Destroyed = {
+      keyId: row.id,
+      version: 1,
+      suite: 0x0101,
+      createdAt: row.createdAt,
+      revision: 2,
+      state: 'destroyed',
+      destroyedAt: new Date(),
+      compromisedAt: null,
+      reason: 'asked for',
+    };
+    const update: KeyWrite = { kind: 'update-version', row: attested(gone), expected: 1 };
+    await changes.commit([update]);
+    expect((await found(row.name))?.versions.map(({ value }) => value)).toEqual([gone]);
+    expect(await rejection(changes.commit([update]))).toEqual(withCode('conflict'));
+  });
+
+  it('refuses a version that exists', async () => {
+    const row = key();
+    await changes.commit(insert(row));
+    const twice = rejection(
+      changes.commit([{ kind: 'insert-version', row: attested(active(row.id)) }]),
+    );
+    expect(await twice).toEqual(withCode('conflict'));
+  });
+
+  it.each(['nul \0', 'lone \ud800'])('refuses text that would not come back: %j', async (text) => {
+    const row = key({ labels: { a: text } });
+    expect(await rejection(changes.commit(insert(row)))).toEqual(withCode('invalid_value'));
+    const reason = key({ suspension: { at: new Date(), reason: text } });
+    expect(await rejection(changes.commit(insert(reason)))).toEqual(withCode('invalid_value'));
+  });
+
+  it('stores the answer of a request with its effect, once', async () => {
+    const record: IdempotencyRecord = {
+      namespace: 'default',
+      principal: bytes(32),
+      key: 'once-é',
+      requestHash: bytes(32),
+      status: 201,
+      body: '{"name":"k"}',
+      auditId: `${changes.lane}-1`,
+    };
+    const { namespace, principal } = record;
+    expect(await keys().findIdempotent(namespace, principal, record.key)).toBeNull();
+    await changes.commit(insert(key()), { idempotency: record });
+    expect(await keys().findIdempotent(namespace, principal, record.key)).toEqual(record);
+    expect(await keys().findIdempotent(namespace, bytes(32), record.key)).toBeNull();
+    const row = key();
+    const again = rejection(changes.commit(insert(row), { idempotency: record }));
+    expect(await again).toEqual(withCode('idempotency_in_progress'));
+    expect(await found(row.name)).toBeNull();
+    await changes.commit(insert(row), { idempotency: { ...record, principal: bytes(32) } });
+  });
+};
+
+const rows = (test: TestStore): void => {
+  it.each([
+    [
+      'state',
+      `update public.key_version set state = 'active', activated_at = null where key_id = $1`,
+    ],
+    [
+      'a column of another state',
+      `update public.key_version set destroyed_at = now() where key_id = $1`,
+    ],
+    ['half a half', `update public.key_version set pq_sealed = null where key_id = $1`],
+    ['custody', `update public.key_version set classical_custody = 'hsm-token' where key_id = $1`],
+    ['an unknown custody', `update public.key_version set psk_custody = 'none' where key_id = $1`],
+    ['labels', `update public.key set labels = '{"a": 1}' where id = $1`],
+    ['a reserved column', `update public.key set rotation = '{}' where id = $1`],
+  ])('calls a row with a wrong %s an integrity failure', async (_, sql) => {
+    const row = key();
+    await (await changer(test.store())).commit(insert(row));
+    await withOwner(test.database(), (owner) => owner.query(sql, [row.id]));
+    const find = rejection(test.store().keys.find('default', { name: row.name }));
+    expect(await find).toEqual(withCode('integrity_failed'));
+  });
+};
+
+const counters = (test: TestStore): void => {
+  it('reserves blocks that never overlap', async () => {
+    const counter = randomUUID();
+    expect(await test.store().keys.reserveUses(counter, 10)).toBe(0);
+    const firsts = await Promise.all(
+      Array.from({ length: 40 }, () => test.store().keys.reserveUses(counter, 7)),
+    );
+    expect(firsts.toSorted((a, b) => a - b)).toEqual(
+      Array.from({ length: 40 }, (_, at) => 10 + 7 * at),
+    );
+    expect(await test.store().keys.reserveUses(counter, 2 ** 33)).toBe(290);
+    expect(await test.store().keys.reserveUses(counter, 1)).toBe(290 + 2 ** 33);
+  });
+};
+
+const intents = (test: TestStore): void => {
+  const intend = async (instance: string, installation: string) => {
+    const objectId = bytes(37);
+    await test.store().keys.intendTokenObject({
+      objectId,
+      installation,
+      tokenSerial: 's',
+      instance,
+    });
+    return objectId;
+  };
+  const complete = (objectId: Uint8Array): KeyWrite[] => [{ kind: 'complete-intent', objectId }];
+
+  it('leaves a live instance its intents, and finds those of one that is gone', async () => {
+    const { keys, instances } = test.store();
+    const installation = randomUUID();
+    const instance = await openInstance(test.store());
+    const [completed, dropped, left] = [
+      await intend(instance, installation),
+      await intend(instance, installation),
+      await intend(instance, installation),
+    ];
+    expect(await keys.abandonedIntents(installation)).toEqual([]);
+    await (await changer(test.store())).commit(complete(completed));
+    await keys.dropIntent(dropped);
+    await instances.close(instance);
+    expect(await keys.abandonedIntents(randomUUID())).toEqual([]);
+    expect(await keys.abandonedIntents(installation)).toEqual([left]);
+    expect(await keys.abandonedIntents(installation)).toEqual([left]);
+  });
+
+  it('lets an object be completed or removed, never both', async () => {
+    const { keys, instances } = test.store();
+    const installation = randomUUID();
+    const instance = await openInstance(test.store());
+    const objectId = await intend(instance, installation);
+    await withOwner(test.database(), (owner) =>
+      owner.query(`update public.instance set beat_at = beat_at - interval '1 h' where id = $1`, [
+        instance,
+      ]),
+    );
+    expect(await keys.abandonedIntents(installation)).toEqual([objectId]);
+    // It was only slow: it lives, but its object is going away.
+    await instances.beat(instance, 0);
+    const late = rejection((await changer(test.store())).commit(complete(objectId)));
+    expect(await late).toEqual(withCode('conflict'));
+  });
+};
+
+const lists = (test: TestStore): void => {
+  const names = ['a', 'a-b', 'a.b', 'a_b', 'aab', 'ab', 'b', 'b0', 'zz'];
+  const list = async (over: Parameters<typeof keyQuery>[0]) =>
+    (await test.store().keys.list(keyQuery({ namespace: 'lists', ...over }))).map(
+      (stored) => stored.key.value.name,
+    );
+  beforeAll(async () => {
+    await withOwner(test.database(), (owner) =>
+      owner.query(`insert into public.namespace (name, mac) values ('lists', '\\x00')`),
+    );
+    const changes = await changer(test.store());
+    for (const [at, name] of names.entries()) {
+      const row = key({
+        name,
+        namespace: 'lists',
+        purpose: at % 2 === 0 ? 'wrap' : 'sign',
+        labels: at % 3 === 0 ? { team: 'ml', 'a.b"c': '1' } : { team: 'web' },
+        suspension: name === 'ab' ? { at: new Date(), reason: 'r' } : null,
+        destroyedAt: name === 'zz' ? new Date() : null,
+      });
+      const suite = name === 'b' ? 0x0401 : 0x0101;
+      await changes.commit([
+        { kind: 'insert-key', row: attested(row) },
+        { kind: 'insert-version', row: attested(active(row.id, { suite })) },
+        { kind: 'insert-version', row: attested(active(row.id, { version: 2 })) },
+      ]);
+    }
+  });
+
+  it('pages in byte order and finds every key once', async () => {
+    const seen: string[] = [];
+    for (let afterName: string | null = null; ; afterName = seen.at(-1) ?? null) {
+      const page = await list({ afterName, pageSize: 2 });
+      if (page.length === 0) break;
+      seen.push(...page);
+    }
+    expect(seen).toEqual(names);
+  });
+
+  it('gives each key what find gives', async () => {
+    const stored = await test.store().keys.list(keyQuery({ namespace: 'lists' }));
+    for (const each of stored) {
+      const { id } = each.key.value;
+      expect(each).toEqual(await test.store().keys.find('lists', { id }));
+      expect(each.versions).toHaveLength(2);
+    }
+  });
+
+  it.each([
+    [{ namePrefix: 'a_' }, ['a_b']],
+    [{ namePrefix: 'a' }, ['a', 'a-b', 'a.b', 'a_b', 'aab', 'ab']],
+    [{ namePrefix: '%' }, []],
+    [{ namePrefix: '' }, names],
+    [{ namePrefix: 'a', afterName: 'a.b' }, ['a_b', 'aab', 'ab']],
+    [{ labels: { team: 'ml' } }, ['a', 'a_b', 'b']],
+    [{ labels: { team: 'ml', 'a.b"c': '1' } }, ['a', 'a_b', 'b']],
+    [{ labels: { team: 'ml', other: '1' } }, []],
+    [{ labels: { team: '' } }, []],
+    [{ purpose: 'sign' }, ['a-b', 'a_b', 'ab', 'b0']],
+    [{ suite: 0x0401 }, ['b']],
+    [{ state: 'suspended' }, ['ab']],
+    [{ state: 'destroyed' }, ['zz']],
+    [{ state: 'enabled' }, ['a', 'a-b', 'a.b', 'a_b', 'aab', 'b', 'b0']],
+    [{ namespace: 'nowhere' }, []],
+  ] as const)('filters by %j', async (over, expected) => {
+    expect(await list(over)).toEqual(expected);
+  });
+};
+
+onEachMajor('key store', (test) => {
+  describe('commit', () => commits(test));
+  describe('malformed rows', () => rows(test));
+  describe('counters', () => counters(test));
+  describe('token intents', () => intents(test));
+  describe('lists', () => lists(test));
+});
