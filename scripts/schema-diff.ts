@@ -30,8 +30,14 @@ interface WasmLoader {
 const SCHEMA = join(import.meta.dirname, '../prisma/schema.prisma');
 const SPECIFIER = '@prisma/schema-engine-wasm/schema_engine_bg';
 
+const throwPanic = (message: string): never => {
+  throw new Error(`the schema engine panicked: ${message}`);
+};
+
 /** The package imports its wasm file as a module, which Node does only behind a flag. */
-const loadEngine = async (): Promise<EngineModule> => {
+const instantiate = async (): Promise<EngineModule> => {
+  // The engine reports a panic here before it gives up; without the hook it hangs.
+  Object.assign(globalThis, { PRISMA_WASM_PANIC_REGISTRY: { set_message: throwPanic } });
   const bindings = (await import(SPECIFIER)) as EngineModule;
   const folder = dirname(createRequire(import.meta.url).resolve(SPECIFIER));
   const bytes = readFileSync(join(folder, 'schema_engine_bg.wasm'));
@@ -41,6 +47,11 @@ const loadEngine = async (): Promise<EngineModule> => {
   (instance.exports['__wbindgen_start'] as () => void)();
   return bindings;
 };
+
+let loaded: Promise<EngineModule> | undefined;
+
+/** Once per process: a second instance would break the first. */
+const loadEngine = (): Promise<EngineModule> => (loaded ??= instantiate());
 
 const CHAR = 18;
 const TEXT = 25;

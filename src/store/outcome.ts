@@ -96,8 +96,8 @@ export const sqlState = (error: unknown): string | undefined => {
   for (const link of chain(error)) {
     for (const name of ['code', 'originalCode']) {
       const code = field(link, name);
-      // A Prisma code (P2002) is as long as a SQLSTATE, but no SQLSTATE class begins with P and a digit but P0.
-      if (typeof code === 'string' && /^(?!P[12])[0-9A-Z]{5}$/u.test(code)) return code;
+      // As long as a SQLSTATE, but none: Prisma's P2002 (the only SQLSTATE class in P is P0), EPIPE.
+      if (typeof code === 'string' && /^(?!P[1-9])(?=.*\d)[0-9A-Z]{5}$/u.test(code)) return code;
     }
   }
   return undefined;

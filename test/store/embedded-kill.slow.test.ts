@@ -1,0 +1,35 @@
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect, it } from '@jest/globals';
+import { lockDataFolder } from '../../src/data-folder.ts';
+import { startEmbedded } from '../../src/store/embedded.ts';
+import { createPool } from '../../src/store/pool.ts';
+import { processesIn, seeded, startChild } from './embedded-harness.ts';
+
+const ROUNDS = 25;
+
+it(`completes ${ROUNDS} first starts that were killed at random moments`, async () => {
+  const seed = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
+  console.log(`kill -9 during the first start: seed ${seed}`);
+  const random = seeded(seed);
+  for (let round = 0; round < ROUNDS; round += 1) {
+    const folder = mkdtempSync(join(tmpdir(), 'twofold-kill-'));
+    // A first start takes some 1.2 s here; later moments hit the running server.
+    const child = startChild(folder);
+    await sleep(random() * 1400);
+    await child.kill();
+    const lock = await lockDataFolder(folder);
+    const database = await startEmbedded({ dataDir: folder });
+    const pool = createPool({ url: database.appUrl });
+    const { rows } = await pool.query<{ one: number }>('select 1 as one');
+    expect(rows).toEqual([{ one: 1 }]);
+    await pool.end();
+    await database.stop();
+    lock.release();
+    expect(readdirSync(folder).filter((name) => name.startsWith('db.new'))).toEqual([]);
+    expect(processesIn(folder)).toEqual([]);
+    rmSync(folder, { recursive: true });
+  }
+}, 300_000);

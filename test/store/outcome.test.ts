@@ -1,0 +1,81 @@
+import { describe, expect, it } from '@jest/globals';
+import { TwofoldError } from '../../src/errors.ts';
+import { OutcomeUnknown } from '../../src/outcome.ts';
+import {
+  CircuitOpen,
+  StatementDeadline,
+  SynchronousWaitCancelled,
+  classify,
+  sqlState,
+  storeError,
+} from '../../src/store/outcome.ts';
+import type { Outcome, Phase } from '../../src/store/outcome.ts';
+
+const coded = (code: string, message = 'm') => Object.assign(new Error(message), { code });
+
+describe('classify', () => {
+  it.each<[string, unknown, Phase, Outcome]>([
+    ['refused connect', coded('ECONNREFUSED'), 'connect', 'not_applied'],
+    ['refused connect, whatever the phase', coded('ECONNREFUSED'), 'commit', 'not_applied'],
+    ['pool wait', new Error('timeout exceeded when trying to connect'), 'commit', 'not_applied'],
+    [
+      'connect deadline',
+      new Error('Connection terminated due to connection timeout'),
+      'commit',
+      'not_applied',
+    ],
+    ['read-only', coded('25006'), 'commit', 'not_applied'],
+    ['starting up', coded('57P03'), 'commit', 'not_applied'],
+    ['too many clients', coded('53300'), 'connect', 'not_applied'],
+    ['serialization', coded('40001'), 'commit', 'not_applied'],
+    ['deadlock', coded('40P01'), 'open', 'not_applied'],
+    ['lock timeout', coded('55P03'), 'commit', 'not_applied'],
+    ['cancelled before the commit', coded('57014'), 'open', 'not_applied'],
+    ['terminated, COMMIT sent', coded('57P01'), 'commit', 'unknown'],
+    ['crash, COMMIT sent', coded('57P02'), 'commit', 'unknown'],
+    ['terminated, COMMIT not sent', coded('57P01'), 'open', 'not_applied'],
+    ['connection class', coded('08006'), 'commit', 'unknown'],
+    ['completion unknown', coded('40003'), 'commit', 'unknown'],
+    ['reset', coded('ECONNRESET'), 'commit', 'unknown'],
+    ['reset before COMMIT', coded('ECONNRESET'), 'open', 'not_applied'],
+    ['broken pipe', coded('EPIPE'), 'commit', 'unknown'],
+    ['a loss without a code', new Error('Connection terminated unexpectedly'), 'commit', 'unknown'],
+    ['deadline', new StatementDeadline(1), 'commit', 'unknown'],
+    ['deadline before COMMIT', new StatementDeadline(1), 'open', 'not_applied'],
+    ['cancelled synchronous wait', new SynchronousWaitCancelled('n'), 'open', 'unknown'],
+    ['circuit', new CircuitOpen('c'), 'commit', 'not_applied'],
+    ['unique violation', coded('23505'), 'commit', 'rejected'],
+    ['raise exception', coded('P0001'), 'commit', 'rejected'],
+    ['our own SQLSTATE', coded('TF006'), 'commit', 'rejected'],
+    ['an error of the caller', new TwofoldError('conflict'), 'open', 'rejected'],
+    ['a bug', new TypeError('x is not a function'), 'commit', 'rejected'],
+    ['Prisma, wrapped by cause', new Error('p', { cause: coded('57P01') }), 'commit', 'unknown'],
+    ['Prisma, closed', coded('P1017'), 'commit', 'unknown'],
+    ['Prisma, closed, reading', coded('P1017'), 'open', 'not_applied'],
+    [
+      'Prisma, wrapped in meta',
+      { code: 'P2010', meta: { driverAdapterError: { cause: { originalCode: '40001' } } } },
+      'commit',
+      'not_applied',
+    ],
+    ['Prisma, unique', { code: 'P2002', meta: {} }, 'commit', 'rejected'],
+  ])('%s', (_name, error, phase, outcome) => {
+    expect(classify(error, phase)).toBe(outcome);
+  });
+
+  it('does not take a Prisma code for a SQLSTATE, but finds the one inside', () => {
+    expect(sqlState({ code: 'P2002' })).toBeUndefined();
+    expect(sqlState({ code: 'P2010', cause: coded('53100') })).toBe('53100');
+    expect(sqlState(coded('EPIPE'))).toBeUndefined();
+  });
+
+  it('names the error that callers see', () => {
+    expect(storeError(coded('57P01'), 'unknown')).toBeInstanceOf(OutcomeUnknown);
+    expect(TwofoldError.is(storeError(coded('57P03'), 'not_applied'), 'database_unavailable')).toBe(
+      true,
+    );
+    expect(TwofoldError.is(storeError(coded('53100'), 'rejected'), 'storage_full')).toBe(true);
+    const refused = coded('23505');
+    expect(storeError(refused, 'rejected')).toBe(refused);
+  });
+});

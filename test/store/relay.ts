@@ -1,0 +1,78 @@
+/** A TCP relay in front of a database, whose connections a test can freeze or cut at will. */
+import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
+
+export interface Relay {
+  /** The database's URL with the relay's port in it. */
+  url(original: string): string;
+  /** From now on nothing of the server's reaches the client (what the client sends still arrives). */
+  muteAnswers(): void;
+  /** Ends the muting for new connections. */
+  unmute(): void;
+  /** Cuts the connection as soon as the client has sent a chunk that matches. */
+  cutAfter(pattern: RegExp): void;
+  /** What clients sent, as latin1 text. */
+  sent(): string;
+  /** Connections accepted so far. */
+  accepted(): number;
+  close(): Promise<void>;
+}
+
+export const startRelay = async (port: number): Promise<Relay> => {
+  let muted = false;
+  let cut: RegExp | undefined;
+  let text = '';
+  let count = 0;
+  const sockets = new Set<Socket>();
+  const server = createServer((client) => {
+    count += 1;
+    const upstream = connect(port, '127.0.0.1');
+    for (const socket of [client, upstream]) {
+      sockets.add(socket);
+      socket.on('error', () => undefined);
+      socket.on('close', () => sockets.delete(socket));
+    }
+    client.on('data', (chunk) => {
+      const piece = chunk.toString('latin1');
+      text += piece;
+      upstream.write(chunk);
+      if (cut?.test(piece) === true) {
+        cut = undefined;
+        // The server gets the statement and answers into the void.
+        client.destroy();
+      }
+    });
+    upstream.on('data', (chunk) => {
+      if (!muted) client.write(chunk);
+    });
+    client.on('close', () => upstream.end());
+    upstream.on('close', () => client.destroy());
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const own = (server.address() as AddressInfo).port;
+  return {
+    url: (original) => {
+      const url = new URL(original);
+      url.port = String(own);
+      return url.toString();
+    },
+    muteAnswers: () => {
+      muted = true;
+    },
+    unmute: () => {
+      muted = false;
+    },
+    cutAfter: (pattern) => {
+      cut = pattern;
+    },
+    sent: () => text,
+    accepted: () => count,
+    close: async () => {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+      await once(server, 'close');
+    },
+  };
+};
