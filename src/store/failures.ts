@@ -13,6 +13,7 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
   TF007: 'key_exists',
   TF008: 'name_retired',
   TF009: 'idempotency_in_progress',
+  TF011: 'database_unavailable',
   /** Unique violation: the version was made meanwhile. */
   '23505': 'conflict',
 };

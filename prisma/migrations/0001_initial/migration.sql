@@ -11,6 +11,7 @@
 --   TF003 the batch would leave a gap in its lane    TF008 the name belonged to a destroyed key
 --   TF004 an append-only table was to be changed     TF009 the idempotency key is taken
 --   TF005 the transaction is not READ COMMITTED      TF010 the instance does not exist or is closed
+--   TF011 appends did not make way in time
 
 do $$
 begin
@@ -302,11 +303,21 @@ begin
   return opened;
 end $$;
 
--- Under the exclusive barrier, so that an append that found the lane open has committed before.
-create function public.close_lane(p_lane integer) returns void language plpgsql as $$
+-- The exclusive side of the epoch barrier. Waiting longer than 2 s is refused for good, so that the
+-- server has given up before its client does and no change takes effect that nobody waits for.
+create function public.take_barrier() returns void language plpgsql as $$
 begin
   perform set_config('lock_timeout', '2s', true);
   perform pg_advisory_xact_lock(7411);
+exception
+  when lock_not_available then
+    raise exception 'the epoch barrier is not free' using errcode = 'TF011';
+end $$;
+
+-- Under the exclusive barrier, so that an append that found the lane open has committed before.
+create function public.close_lane(p_lane integer) returns void language plpgsql as $$
+begin
+  perform public.take_barrier();
   update public.lane set closed = true where id = p_lane;
   if not found then
     raise exception 'no lane %', p_lane using errcode = 'TF001';
@@ -450,8 +461,7 @@ declare
   repeat public.idempotency;
 begin
   perform public.require_read_committed();
-  perform set_config('lock_timeout', '2s', true);
-  perform pg_advisory_xact_lock(7411);
+  perform public.take_barrier();
   if public.entries_present(p_lane, p_n, array[p_leaf]) then
     select epoch into strict now_epoch from public.security_change where lane = p_lane and n = p_n;
     return now_epoch;
@@ -483,10 +493,11 @@ end $$;
 
 revoke execute on function public.append, public.append_entries, public.close_lane,
   public.commit_change, public.entries_present, public.make_entry_partition, public.open_lane,
-  public.refuse_change, public.require_read_committed, public.write_key_row from public;
+  public.refuse_change, public.require_read_committed, public.take_barrier, public.write_key_row
+  from public;
 grant execute on function public.append, public.append_entries, public.close_lane,
   public.commit_change, public.entries_present, public.open_lane, public.require_read_committed,
-  public.write_key_row to twofold_app;
+  public.take_barrier, public.write_key_row to twofold_app;
 grant usage on schema public to twofold_app;
 grant select on public.namespace, public.security_epoch, public.lane to twofold_app;
 grant select, insert, update on public.key, public.key_version, public.usage_counter,
