@@ -55,9 +55,12 @@ export class Keys {
   }
 
   useRoot(root: RootOnToken): Handle {
+    // Found before it is selected: a root that is not here leaves the earlier one in force.
+    const found = this.#load(root);
     this.#roots.clear();
+    this.#roots.set(root.generation, found);
     this.#root = root;
-    return this.#rootOf(root.generation).handle;
+    return found.handle;
   }
 
   /** Runs `use` with the key's handle; a handle that the token no longer knows is renewed once. */
@@ -143,10 +146,14 @@ export class Keys {
       throw new TwofoldError('zone_lacks_material', 'no root generation was selected');
     }
     const { installation } = this.#root;
-    const handle = findRoot(this.#connection, { installation, generation });
-    const root = { handle, trusted: isTrusted(this.#connection, handle) };
+    const root = this.#load({ installation, generation });
     this.#roots.set(generation, root);
     return root;
+  }
+
+  #load(root: RootOnToken): Root {
+    const handle = findRoot(this.#connection, root);
+    return { handle, trusted: isTrusted(this.#connection, handle) };
   }
 
   #findTokenKey(spec: HsmKeySpec, material: TokenMaterial): Handle {

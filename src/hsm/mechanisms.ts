@@ -79,7 +79,7 @@ export function rawEcdsa(
 export function hmac(connection: Connection, key: Handle, data: Uint8Array): Uint8Array {
   return connection.run((session, cryptoki) => {
     cryptoki.C_SignInit(session, HMAC, key);
-    return takeBytes(cryptoki.C_Sign(session, Buffer.from(data), Buffer.alloc(HMAC_BYTES)));
+    return takeBytes(cryptoki.C_Sign(session, addressable(data), Buffer.alloc(HMAC_BYTES)));
   });
 }
 

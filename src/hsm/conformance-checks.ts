@@ -1,0 +1,360 @@
+/**
+ * What every implementation of the port must do, written against the port alone. Run by the tests on
+ * SoftHSM and on the software port, and by `npm run conformance` on any module.
+ *
+ * A check throws when the implementation fails it; it leaves nothing on the token.
+ */
+import assert from 'node:assert/strict';
+import { createECDH, createHash, diffieHellman, generateKeyPairSync } from 'node:crypto';
+import { createPublicKey, randomBytes, randomUUID, verify } from 'node:crypto';
+import { wipe } from '../crypto/secret.ts';
+import { TwofoldError } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
+import { publicKey } from './check-value.ts';
+import { OBJECT_ID_BYTES, uuidBytes } from './inputs.ts';
+import type { Hsm, HsmKey, HsmKeySpec, RootOnToken, WrappedMaterial } from './port.ts';
+
+export interface Check {
+  readonly name: string;
+  /** Capabilities without which the check cannot run here. */
+  readonly needs: readonly string[];
+  readonly run: (hsm: Hsm, root: RootOnToken) => Promise<void>;
+}
+
+type Curve = 'P-256' | 'P-384';
+
+const CURVES: readonly Curve[] = ['P-256', 'P-384'];
+const NODE_CURVE = { 'P-256': 'prime256v1', 'P-384': 'secp384r1' } as const;
+const AES: HsmKeySpec = { kind: 'aes', bits: 256 };
+const HMAC: HsmKeySpec = { kind: 'hmac', hash: 'SHA-256', bytes: 32 };
+const X25519: HsmKeySpec = { kind: 'x25519', use: 'derive' };
+const AAD = Buffer.from('associated data');
+
+const derives = (curve: Curve): HsmKeySpec => ({ kind: 'ec', curve, use: 'derive' });
+const signs = (curve: Curve): HsmKeySpec => ({ kind: 'ec', curve, use: 'sign' });
+
+export const CHECKS: readonly Check[] = [
+  ...CURVES.flatMap((curve): Check[] => [
+    {
+      name: `ECDH on ${curve} agrees with another implementation`,
+      needs: ['wrap', `ecdh:${curve}`],
+      run: async (hsm) => agrees(hsm, await wrapped(hsm, derives(curve)), curve),
+    },
+    {
+      name: `ECDH on ${curve} refuses what is no public key`,
+      needs: ['wrap', `ecdh:${curve}`],
+      run: async (hsm) => {
+        const key = await wrapped(hsm, derives(curve));
+        for (const point of badPoints(curve)) {
+          await refused(hsm.ecdh(key, point), 'invalid_value');
+        }
+        await agrees(hsm, key, curve);
+      },
+    },
+    {
+      name: `ECDSA on ${curve} verifies, and takes only the curve’s digest`,
+      needs: ['wrap', `ecdsa:${curve}`],
+      run: (hsm) => signsDigests(hsm, curve),
+    },
+  ]),
+  { name: 'AES-GCM opens what it sealed', needs: ['wrap', 'aes-gcm'], run: sealsAndOpens },
+  { name: 'AES-GCM refuses every change', needs: ['wrap', 'aes-gcm'], run: refusesChanges },
+  { name: 'AES-GCM never repeats an IV', needs: ['wrap', 'aes-gcm'], run: freshIvs },
+  { name: 'HMAC is a function of key and data', needs: ['wrap', 'hmac:SHA-256'], run: macs },
+  { name: 'random is random and bounded', needs: ['random'], run: randomness },
+  {
+    name: 'a damaged or foreign blob is never used',
+    needs: ['wrap', 'ecdh:P-256', 'aes-gcm'],
+    run: refusesForeignBlobs,
+  },
+  {
+    name: 'an unknown root generation is refused',
+    needs: ['wrap', 'aes-gcm'],
+    run: async (hsm, root) => {
+      const generation = root.generation + 1000;
+      await refused(hsm.useRoot({ ...root, generation }), 'zone_lacks_material');
+      const key = await wrapped(hsm, AES);
+      const elsewhere = { ...key.material, generation } as WrappedMaterial;
+      const call = hsm.encrypt({ ...key, id: randomUUID(), material: elsewhere }, AAD, AAD);
+      await refused(call, 'zone_lacks_material');
+    },
+  },
+  {
+    name: 'a key serves its own use only',
+    needs: ['wrap', 'ecdh:P-256', 'ecdsa:P-256'],
+    run: async (hsm) => {
+      const key = await wrapped(hsm, derives('P-256'));
+      await refused(hsm.sign(key, Buffer.alloc(32)), 'wrong_purpose');
+      await refused(hsm.encrypt(key, AAD, AAD), 'wrong_purpose');
+      await refused(hsm.mac(key, AAD), 'wrong_purpose');
+      const signing = await wrapped(hsm, signs('P-256'));
+      await refused(hsm.ecdh(signing, softPoint('P-256').point), 'wrong_purpose');
+    },
+  },
+  { name: 'a token key lives and dies by its id', needs: ['x25519'], run: tokenKeyLife },
+  {
+    name: 'X25519 refuses points of small order',
+    needs: ['x25519'],
+    run: (hsm) =>
+      withTokenKey(hsm, async (key) => {
+        for (const point of SMALL_ORDER) await refused(hsm.ecdh(key, point), 'invalid_value');
+      }),
+  },
+  {
+    name: 'calls beside each other do not mix',
+    needs: ['wrap', 'ecdh:P-256', 'aes-gcm', 'hmac:SHA-256', 'ecdsa:P-256'],
+    run: beside,
+  },
+  {
+    name: 'a forgotten key is unwrapped again',
+    needs: ['wrap', 'hmac:SHA-256'],
+    run: async (hsm) => {
+      const key = await wrapped(hsm, HMAC);
+      const before = await hsm.mac(key, AAD);
+      await hsm.forget(key.id);
+      assert.ok(equal(await hsm.mac(key, AAD), before));
+    },
+  },
+];
+
+/** Fails unless the call fails with exactly this code. */
+export async function refused(call: Promise<unknown>, ...codes: ErrorCode[]): Promise<void> {
+  const outcome = await call.then(
+    () => 'accepted',
+    (error: unknown) => (TwofoldError.is(error) ? error.code : String(error)),
+  );
+  assert.ok(
+    codes.some((code) => code === outcome),
+    `${outcome} instead of ${codes.join(' or ')}`,
+  );
+}
+
+/** By content: buffers may come from another realm, which a deep comparison tells apart. */
+function equal(a: Uint8Array | undefined, b: Uint8Array): boolean {
+  return a !== undefined && Buffer.compare(a, b) === 0;
+}
+
+async function wrapped(hsm: Hsm, spec: HsmKeySpec): Promise<HsmKey> {
+  const material = await hsm.generate(spec, { custody: 'hsm-wrapped' });
+  assert.equal(material.custody, 'hsm-wrapped');
+  return { id: randomUUID(), spec, material };
+}
+
+function softPoint(curve: Curve) {
+  const ecdh = createECDH(NODE_CURVE[curve]);
+  ecdh.generateKeys();
+  return { point: Uint8Array.from(ecdh.getPublicKey()), ecdh };
+}
+
+async function agrees(hsm: Hsm, key: HsmKey, curve: Curve): Promise<void> {
+  for (let round = 0; round < 8; round += 1) {
+    const { point, ecdh } = softPoint(curve);
+    const given = Uint8Array.from(point);
+    const secret = await hsm.ecdh(key, given);
+    assert.ok(equal(secret.reveal(), ecdh.computeSecret(key.material.check)));
+    assert.ok(equal(given, point), 'the caller’s buffer was changed');
+    wipe(secret);
+  }
+}
+
+function badPoints(curve: Curve): Uint8Array[] {
+  const { point } = softPoint(curve);
+  const changed = (index: number, value: number) => {
+    const copy = Uint8Array.from(point);
+    copy[index] = value;
+    return copy;
+  };
+  const last = point.length - 1;
+  return [
+    changed(last, (point[last] ?? 0) ^ 1),
+    changed(0, 0x06),
+    changed(0, 0x07),
+    changed(0, 0x00),
+    point.subarray(0, last),
+    Uint8Array.from([...point, 0]),
+    Uint8Array.from([0x04, point.length, ...point]),
+    Uint8Array.from([0x02, ...point.subarray(1, 1 + last / 2)]),
+    Uint8Array.of(0),
+    new Uint8Array(),
+    Uint8Array.from(point, (_, index) => (index === 0 ? 0x04 : 0)),
+    Uint8Array.from(point, (_, index) => (index === 0 ? 0x04 : 0xff)),
+  ];
+}
+
+async function signsDigests(hsm: Hsm, curve: Curve): Promise<void> {
+  const key = await wrapped(hsm, signs(curve));
+  const hash = curve === 'P-256' ? 'sha256' : 'sha384';
+  const options = { key: publicKey(curve, key.material.check), dsaEncoding: 'ieee-p1363' } as const;
+  for (let round = 0; round < 8; round += 1) {
+    const message = randomBytes(100);
+    const signature = await hsm.sign(key, createHash(hash).update(message).digest());
+    assert.equal(signature.length, curve === 'P-256' ? 64 : 96);
+    assert.ok(verify(hash, message, options, signature));
+    assert.ok(!verify(hash, Buffer.concat([message, AAD]), options, signature));
+  }
+  for (const length of [0, 20, 31, 33, 47, 49, 64]) {
+    await refused(hsm.sign(key, new Uint8Array(length)), 'invalid_value');
+  }
+}
+
+async function sealsAndOpens(hsm: Hsm): Promise<void> {
+  const key = await wrapped(hsm, AES);
+  for (const length of [0, 1, 15, 16, 32, 1000, 65_536]) {
+    const plaintext = Uint8Array.from(randomBytes(length));
+    const given = Uint8Array.from(plaintext);
+    for (const aad of [new Uint8Array(), AAD]) {
+      const sealed = await hsm.encrypt(key, given, aad);
+      assert.equal(sealed.iv.length, 12);
+      assert.equal(sealed.ciphertext.length, length + 16);
+      const opened = await hsm.decrypt(key, sealed, aad);
+      assert.ok(equal(Uint8Array.from(opened.reveal()), plaintext));
+    }
+    assert.ok(equal(given, plaintext), 'the caller’s buffer was changed');
+  }
+}
+
+async function refusesChanges(hsm: Hsm): Promise<void> {
+  const key = await wrapped(hsm, AES);
+  const other = await wrapped(hsm, AES);
+  const sealed = await hsm.encrypt(key, AAD, AAD);
+  const flip = (bytes: Uint8Array, index: number) =>
+    bytes.map((byte, at) => (at === index ? byte ^ 0x80 : byte));
+  for (let index = 0; index < sealed.ciphertext.length; index += 1) {
+    const ciphertext = flip(sealed.ciphertext, index);
+    await refused(hsm.decrypt(key, { ...sealed, ciphertext }, AAD), 'decryption_failed');
+  }
+  const short = (length: number) => ({ ...sealed, ciphertext: sealed.ciphertext.slice(0, length) });
+  for (const changed of [
+    { ...sealed, iv: flip(sealed.iv, 0) },
+    { ...sealed, iv: sealed.iv.slice(0, 8) },
+    { ...sealed, iv: new Uint8Array() },
+    ...[0, 4, 12, 15, 16, sealed.ciphertext.length - 1].map(short),
+  ]) {
+    await refused(hsm.decrypt(key, changed, AAD), 'decryption_failed');
+  }
+  await refused(hsm.decrypt(key, sealed, Buffer.from('other')), 'decryption_failed');
+  await refused(hsm.decrypt(other, sealed, AAD), 'decryption_failed');
+}
+
+async function freshIvs(hsm: Hsm): Promise<void> {
+  const key = await wrapped(hsm, AES);
+  const sealed = await Promise.all(Array.from({ length: 64 }, () => hsm.encrypt(key, AAD, AAD)));
+  assert.equal(new Set(sealed.map(({ iv }) => Buffer.from(iv).toString('hex'))).size, 64);
+}
+
+async function macs(hsm: Hsm): Promise<void> {
+  const [key, other] = [await wrapped(hsm, HMAC), await wrapped(hsm, HMAC)];
+  const mac = await hsm.mac(key, AAD);
+  assert.equal(mac.length, 32);
+  assert.ok(equal(await hsm.mac(key, AAD), mac));
+  assert.ok(!equal(await hsm.mac(other, AAD), mac));
+  assert.ok(!equal(await hsm.mac(key, AAD.subarray(1)), mac));
+  assert.equal((await hsm.mac(key, new Uint8Array())).length, 32);
+}
+
+async function randomness(hsm: Hsm): Promise<void> {
+  const [first, second] = [await hsm.random(32), await hsm.random(32)];
+  assert.equal(first.length, 32);
+  assert.ok(!equal(first, second));
+  for (const bytes of [0, -1, 1.5, Number.NaN, 1e9]) {
+    await refused(hsm.random(bytes), 'invalid_value');
+  }
+}
+
+async function refusesForeignBlobs(hsm: Hsm): Promise<void> {
+  const [key, other] = [await wrapped(hsm, derives('P-256')), await wrapped(hsm, derives('P-256'))];
+  const { point } = softPoint('P-256');
+  const material = key.material as WrappedMaterial;
+  const use = (changed: Partial<WrappedMaterial>) =>
+    hsm.ecdh({ ...key, id: randomUUID(), material: { ...material, ...changed } }, point);
+  for (let index = 0; index < material.blob.length; index += 5) {
+    const blob = material.blob.map((byte, at) => (at === index ? byte ^ 1 : byte));
+    await refused(use({ blob }), 'decryption_failed', 'integrity_failed');
+  }
+  await refused(use({ blob: material.blob.slice(0, -8) }), 'decryption_failed');
+  await refused(use({ blob: new Uint8Array(8) }), 'decryption_failed');
+  await refused(use({ blob: (other.material as WrappedMaterial).blob }), 'integrity_failed');
+  await refused(use({ check: other.material.check }), 'integrity_failed');
+  const [aes, mac] = [await wrapped(hsm, AES), await wrapped(hsm, AES)];
+  const swapped = {
+    ...aes,
+    id: randomUUID(),
+    material: { ...aes.material, check: mac.material.check },
+  };
+  await refused(hsm.encrypt(swapped, AAD, AAD), 'integrity_failed');
+  await agrees(hsm, key, 'P-256');
+}
+
+/** u = 0, 1, the two of order 8, and non-canonical forms (RFC 7748 section 6.1). */
+const SMALL_ORDER: readonly Uint8Array[] = [
+  '0000000000000000000000000000000000000000000000000000000000000000',
+  '0100000000000000000000000000000000000000000000000000000000000000',
+  'e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800',
+  '5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157',
+  'ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
+  'edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
+  'eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
+  '0000000000000000000000000000000000000000000000000000000000000080',
+].map((hex) => Uint8Array.from(Buffer.from(hex, 'hex')));
+
+async function withTokenKey(
+  hsm: Hsm,
+  use: (key: HsmKey, installation: string) => Promise<void>,
+): Promise<void> {
+  const installation = randomUUID();
+  const id = randomBytes(OBJECT_ID_BYTES);
+  uuidBytes(installation).copy(id);
+  const material = await hsm.generate(X25519, {
+    custody: 'hsm-token',
+    objectId: Uint8Array.from(id),
+  });
+  assert.equal(material.custody, 'hsm-token');
+  try {
+    await use({ id: randomUUID(), spec: X25519, material }, installation);
+  } finally {
+    await hsm.destroyTokenKey(material);
+  }
+}
+
+function tokenKeyLife(hsm: Hsm): Promise<void> {
+  return withTokenKey(hsm, async (key, installation) => {
+    const { material } = key;
+    if (material.custody !== 'hsm-token') throw new Error('not a token key');
+    const soft = generateKeyPairSync('x25519');
+    const point = Buffer.from(soft.publicKey.export({ format: 'jwk' }).x ?? '', 'base64url');
+    const x = Buffer.from(material.check).toString('base64url');
+    const ours = createPublicKey({ key: { kty: 'OKP', crv: 'X25519', x }, format: 'jwk' });
+    const expected = diffieHellman({ privateKey: soft.privateKey, publicKey: ours });
+    assert.ok(equal(Buffer.from((await hsm.ecdh(key, point)).reveal()), expected));
+
+    const listed = await hsm.tokenKeys(installation);
+    assert.equal(listed.length, 1);
+    assert.ok(equal(listed[0]?.objectId, material.objectId));
+    assert.equal((await hsm.tokenKeys(randomUUID())).length, 0);
+    const foreign = { ...material, tokenSerial: 'of another token' };
+    const elsewhere = { ...key, id: randomUUID(), material: foreign };
+    await refused(hsm.ecdh(elsewhere, point), 'zone_lacks_material');
+    await refused(hsm.destroyTokenKey(foreign), 'zone_lacks_material');
+
+    await hsm.destroyTokenKey(material);
+    await hsm.destroyTokenKey(material);
+    assert.equal((await hsm.tokenKeys(installation)).length, 0);
+    await hsm.forget(key.id);
+    await refused(hsm.ecdh(key, point), 'zone_lacks_material');
+  });
+}
+
+async function beside(hsm: Hsm): Promise<void> {
+  const keys = await Promise.all(Array.from({ length: 4 }, () => wrapped(hsm, derives('P-256'))));
+  const [aes, mac] = [await wrapped(hsm, AES), await wrapped(hsm, HMAC)];
+  const expected = await hsm.mac(mac, AAD);
+  const once = async (index: number) => {
+    const key = keys[index % keys.length];
+    if (key !== undefined) await agrees(hsm, key, 'P-256');
+    const plaintext = Buffer.from(`message ${index}`);
+    const opened = await hsm.decrypt(aes, await hsm.encrypt(aes, plaintext, AAD), AAD);
+    assert.ok(equal(Buffer.from(opened.reveal()), plaintext));
+    assert.ok(equal(await hsm.mac(mac, AAD), expected));
+  };
+  await Promise.all(Array.from({ length: 16 }, (_, index) => once(index)));
+}

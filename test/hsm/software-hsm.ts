@@ -1,0 +1,419 @@
+/**
+ * The port in software, for tests: the same contract on node:crypto, with the port's rules asserted
+ * and faults that can be injected before or after an operation takes effect.
+ *
+ * Under test/ only: its "HSM" is this process's memory.
+ */
+import {
+  createCipheriv,
+  createDecipheriv,
+  createECDH,
+  createHmac,
+  createPrivateKey,
+  createPublicKey,
+  diffieHellman,
+  generateKeyPairSync,
+  randomBytes,
+} from 'node:crypto';
+import { p256, p384 } from '@noble/curves/nist.js';
+import { SecretBytes } from '../../src/crypto/secret.ts';
+import { TwofoldError } from '../../src/errors.ts';
+import {
+  requireAes,
+  requireDigest,
+  requireGenerate,
+  requireHmac,
+  requirePeer,
+  requireRandomLength,
+  requireSealed,
+  uuidText,
+} from '../../src/hsm/inputs.ts';
+import type {
+  GenerateOptions,
+  Hsm,
+  HsmKey,
+  HsmKeySpec,
+  HsmMaterial,
+  HsmStatus,
+  RootOnToken,
+  TokenMaterial,
+} from '../../src/hsm/port.ts';
+import type { Sealed } from '../../src/hsm/protocol.ts';
+
+type Call = Exclude<keyof Hsm, 'status' | 'close'>;
+
+export interface Fault {
+  readonly call: Call;
+  /** `after`: the effect took place, only the answer is lost. */
+  readonly when: 'before' | 'after';
+  readonly error: TwofoldError;
+  /** How many calls fail; one when absent. */
+  readonly times?: number;
+}
+
+/** CKR_DEVICE_MEMORY and a lost session as the service sees them. */
+export const FAULTS = {
+  deviceMemory: new TwofoldError('hsm_full', 'the token has no room for another object'),
+  sessionLost: new TwofoldError('hsm_unavailable', 'the session with the token was lost'),
+  busy: new TwofoldError('hsm_busy', 'too many calls wait for the HSM', { retryAfter: 1 }),
+} as const;
+
+const CAPABILITIES = [
+  'ecdh:P-256',
+  'ecdh:P-384',
+  'ecdsa:P-256',
+  'ecdsa:P-384',
+  'x25519',
+  'aes-gcm',
+  'hmac:SHA-256',
+  'wrap',
+  'random',
+].map((name) => ({ name, available: true, reason: '' }));
+
+interface TokenObject {
+  readonly material: TokenMaterial;
+  readonly secret: Buffer;
+}
+
+/** One token's state, which outlives the port that opened it. */
+export class SoftwareToken {
+  readonly serial = randomBytes(8).toString('hex');
+  readonly roots = new Map<string, Buffer>();
+  readonly objects = new Map<string, TokenObject>();
+
+  makeRoot(root: RootOnToken): void {
+    const name = nameOf(root);
+    if (this.roots.has(name)) throw new Error('a second root of one generation');
+    this.roots.set(name, randomBytes(32));
+  }
+}
+
+export class SoftwareHsm implements Hsm {
+  readonly token: SoftwareToken;
+  /** How often each call was made. */
+  readonly calls = new Map<Call, number>();
+  readonly #faults: { fault: Fault; left: number }[] = [];
+  /** The same id always means the same bytes: the port's rule, asserted. */
+  readonly #ids = new Map<string, string>();
+  readonly #lacks: ReadonlySet<string>;
+  #root: RootOnToken | undefined;
+  #closed = false;
+  #state = 'ok';
+
+  constructor(token: SoftwareToken, options: { readonly lacks?: readonly string[] } = {}) {
+    this.token = token;
+    this.#lacks = new Set(options.lacks ?? []);
+  }
+
+  inject(fault: Fault): void {
+    this.#faults.push({ fault, left: fault.times ?? 1 });
+  }
+
+  /** Makes every call fail until it is called with `ok`. */
+  setState(state: 'ok' | 'session-lost' | 'pin-refused' | 'token-absent'): void {
+    this.#state = state;
+  }
+
+  status(): HsmStatus {
+    return {
+      ready: this.#state === 'ok' && !this.#closed,
+      state: this.#closed ? 'closed' : this.#state,
+      detail: '',
+      tokenEpoch: 1,
+      token: {
+        serial: this.token.serial,
+        label: 'software',
+        model: 'test double',
+        manufacturer: 'tests',
+        firmware: '0.0',
+      },
+      custody: this.#root === undefined ? 'unknown' : 'non-extractable',
+      capabilities: CAPABILITIES.map((one) =>
+        this.#lacks.has(one.name) ? { ...one, available: false, reason: 'not offered' } : one,
+      ),
+    };
+  }
+
+  roots(): Promise<readonly RootOnToken[]> {
+    return this.#call('roots', () =>
+      [...this.token.roots.keys()].map((name) => {
+        const [installation = '', generation] = name.split('/');
+        return { installation, generation: Number(generation) };
+      }),
+    );
+  }
+
+  useRoot(root: RootOnToken): Promise<void> {
+    return this.#call('useRoot', () => {
+      this.#rootKey(root);
+      this.#root = root;
+    });
+  }
+
+  generate(spec: HsmKeySpec, options: GenerateOptions): Promise<HsmMaterial> {
+    return this.#call('generate', () => {
+      requireGenerate(spec, options);
+      this.#requireCapability(spec);
+      const made = makeKey(spec);
+      return options.custody === 'hsm-token'
+        ? this.#store(made, options.objectId ?? new Uint8Array())
+        : this.#wrap(spec, made);
+    });
+  }
+
+  destroyTokenKey(material: TokenMaterial): Promise<void> {
+    return this.#call('destroyTokenKey', () => {
+      if (material.tokenSerial !== this.token.serial) throw elsewhere();
+      this.token.objects.delete(hex(material.objectId));
+    });
+  }
+
+  tokenKeys(installation: string): Promise<readonly TokenMaterial[]> {
+    return this.#call('tokenKeys', () =>
+      [...this.token.objects.values()]
+        .filter(({ material }) => material.installation === installation)
+        .map(({ material }) => ({ ...material, check: new Uint8Array() })),
+    );
+  }
+
+  ecdh(key: HsmKey, peer: Uint8Array): Promise<SecretBytes> {
+    return this.#call('ecdh', () => {
+      requirePeer(key, peer);
+      return SecretBytes.own(this.#with(key, (secret) => derive(key.spec, secret, peer)));
+    });
+  }
+
+  sign(key: HsmKey, digest: Uint8Array): Promise<Uint8Array> {
+    return this.#call('sign', () => {
+      requireDigest(key, digest);
+      const { spec } = key;
+      const curve = spec.kind === 'ec' ? spec.curve : 'P-256';
+      const group = curve === 'P-256' ? p256 : p384;
+      return this.#with(key, (secret) =>
+        group.sign(digest, secret, { prehash: false, lowS: false }),
+      );
+    });
+  }
+
+  encrypt(key: HsmKey, plaintext: Uint8Array, aad: Uint8Array): Promise<Sealed> {
+    return this.#call('encrypt', () => {
+      requireAes(key);
+      return this.#with(key, (secret) => seal(secret, plaintext, aad));
+    });
+  }
+
+  decrypt(key: HsmKey, sealed: Sealed, aad: Uint8Array): Promise<SecretBytes> {
+    return this.#call('decrypt', () => {
+      requireSealed(key, sealed);
+      return SecretBytes.own(this.#with(key, (secret) => unseal(secret, sealed, aad)));
+    });
+  }
+
+  mac(key: HsmKey, data: Uint8Array): Promise<Uint8Array> {
+    return this.#call('mac', () => {
+      requireHmac(key);
+      return this.#with(key, (secret) => hmac(secret, data));
+    });
+  }
+
+  random(bytes: number): Promise<Uint8Array> {
+    return this.#call('random', () => {
+      requireRandomLength(bytes);
+      return Uint8Array.from(randomBytes(bytes));
+    });
+  }
+
+  forget(id: string): Promise<void> {
+    return this.#call('forget', () => {
+      this.#ids.delete(id);
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+  }
+
+  /** Asynchronous as the real port is, so that nobody comes to rely on the order of calls. */
+  async #call<Result>(call: Call, run: () => Result): Promise<Result> {
+    this.calls.set(call, (this.calls.get(call) ?? 0) + 1);
+    await new Promise((resolve) => setImmediate(resolve));
+    if (this.#closed || this.#state !== 'ok') throw FAULTS.sessionLost;
+    this.#fail(call, 'before');
+    const result = run();
+    this.#fail(call, 'after');
+    return result;
+  }
+
+  #fail(call: Call, when: Fault['when']): void {
+    const found = this.#faults.find(
+      ({ fault, left }) => left > 0 && fault.call === call && fault.when === when,
+    );
+    if (found === undefined) return;
+    found.left -= 1;
+    throw found.fault.error;
+  }
+
+  #requireCapability(spec: HsmKeySpec): void {
+    const name = {
+      ec: () =>
+        spec.kind === 'ec' ? `${spec.use === 'sign' ? 'ecdsa' : 'ecdh'}:${spec.curve}` : '',
+      x25519: () => 'x25519',
+      aes: () => 'aes-gcm',
+      hmac: () => 'hmac:SHA-256',
+    }[spec.kind]();
+    if (this.#lacks.has(name)) throw new TwofoldError('suite_unavailable_here', name);
+  }
+
+  #rootKey(root: RootOnToken): Buffer {
+    const key = this.token.roots.get(nameOf(root));
+    if (key === undefined) throw new TwofoldError('zone_lacks_material', 'no such generation');
+    return key;
+  }
+
+  #store(made: MadeKey, objectId: Uint8Array): TokenMaterial {
+    const material = {
+      custody: 'hsm-token',
+      tokenSerial: this.token.serial,
+      installation: uuidText(objectId.subarray(0, 16)),
+      objectId: Uint8Array.from(objectId),
+      check: made.check,
+    } as const;
+    this.token.objects.set(hex(objectId), { material, secret: made.secret });
+    return material;
+  }
+
+  #wrap(spec: HsmKeySpec, made: MadeKey): HsmMaterial {
+    if (spec.kind === 'x25519') throw new TwofoldError('suite_unavailable_here', 'not wrappable');
+    if (this.#root === undefined) throw new TwofoldError('zone_lacks_material', 'no root');
+    const { iv, ciphertext } = seal(this.#rootKey(this.#root), made.secret, label(spec));
+    const blob = Uint8Array.from(Buffer.concat([iv, ciphertext]));
+    const { generation } = this.#root;
+    return { custody: 'hsm-wrapped', generation, blob, check: made.check };
+  }
+
+  #with<Result>(key: HsmKey, use: (secret: Buffer) => Result): Result {
+    this.#assertSameBytes(key);
+    const secret = this.#unwrap(key);
+    if (!checkOf(key.spec, secret).equals(key.material.check)) {
+      throw new TwofoldError('integrity_failed');
+    }
+    return use(secret);
+  }
+
+  #unwrap({ material, spec }: HsmKey): Buffer {
+    if (material.custody === 'hsm-token') {
+      const object = this.token.objects.get(hex(material.objectId));
+      if (material.tokenSerial !== this.token.serial || object === undefined) throw elsewhere();
+      return object.secret;
+    }
+    if (this.#root === undefined) throw new TwofoldError('zone_lacks_material', 'no root');
+    const { installation } = this.#root;
+    const root = this.#rootKey({ installation, generation: material.generation });
+    const sealed = { iv: material.blob.subarray(0, 12), ciphertext: material.blob.subarray(12) };
+    return Buffer.from(unseal(root, sealed, label(spec)));
+  }
+
+  #assertSameBytes(key: HsmKey): void {
+    const { material } = key;
+    const bytes = material.custody === 'hsm-wrapped' ? material.blob : material.objectId;
+    const seen = `${hex(bytes)}/${hex(material.check)}`;
+    const before = this.#ids.get(key.id);
+    if (before !== undefined && before !== seen) throw new Error(`id ${key.id} means two keys`);
+    this.#ids.set(key.id, seen);
+  }
+}
+
+interface MadeKey {
+  readonly secret: Buffer;
+  readonly check: Uint8Array;
+}
+
+function makeKey(spec: HsmKeySpec): MadeKey {
+  const secret = newSecret(spec);
+  return { secret, check: Uint8Array.from(checkOf(spec, secret)) };
+}
+
+function newSecret(spec: HsmKeySpec): Buffer {
+  switch (spec.kind) {
+    case 'ec': {
+      const ecdh = createECDH(spec.curve === 'P-256' ? 'prime256v1' : 'secp384r1');
+      ecdh.generateKeys();
+      const size = spec.curve === 'P-256' ? 32 : 48;
+      return Buffer.concat([Buffer.alloc(size), ecdh.getPrivateKey()]).subarray(-size);
+    }
+    case 'x25519':
+      return generateKeyPairSync('x25519').privateKey.export({ format: 'der', type: 'pkcs8' });
+    case 'aes':
+      return randomBytes(spec.bits / 8);
+    case 'hmac':
+      return randomBytes(spec.bytes);
+  }
+}
+
+function checkOf(spec: HsmKeySpec, secret: Buffer): Buffer {
+  switch (spec.kind) {
+    case 'ec': {
+      const ecdh = createECDH(spec.curve === 'P-256' ? 'prime256v1' : 'secp384r1');
+      ecdh.setPrivateKey(secret);
+      return ecdh.getPublicKey();
+    }
+    case 'x25519': {
+      const key = createPublicKey(createPrivateKey({ key: secret, format: 'der', type: 'pkcs8' }));
+      return Buffer.from(key.export({ format: 'jwk' }).x ?? '', 'base64url');
+    }
+    case 'aes':
+    case 'hmac':
+      return Buffer.from(hmac(secret, Buffer.from('check')).subarray(0, 16));
+  }
+}
+
+function derive(spec: HsmKeySpec, secret: Buffer, peer: Uint8Array): Uint8Array {
+  if (spec.kind === 'ec') {
+    const ecdh = createECDH(spec.curve === 'P-256' ? 'prime256v1' : 'secp384r1');
+    ecdh.setPrivateKey(secret);
+    return Uint8Array.from(ecdh.computeSecret(peer));
+  }
+  const x = Buffer.from(peer).toString('base64url');
+  const publicKey = createPublicKey({ key: { kty: 'OKP', crv: 'X25519', x }, format: 'jwk' });
+  const privateKey = createPrivateKey({ key: secret, format: 'der', type: 'pkcs8' });
+  return Uint8Array.from(diffieHellman({ privateKey, publicKey }));
+}
+
+function seal(key: Buffer, plaintext: Uint8Array, aad: Uint8Array): Sealed {
+  const iv = Uint8Array.from(randomBytes(12));
+  const cipher = createCipheriv('aes-256-gcm', key, iv).setAAD(aad);
+  const ciphertext = [cipher.update(plaintext), cipher.final(), cipher.getAuthTag()];
+  return { iv, ciphertext: Uint8Array.from(Buffer.concat(ciphertext)) };
+}
+
+function unseal(key: Buffer, { iv, ciphertext }: Sealed, aad: Uint8Array): Uint8Array {
+  try {
+    const decipher = createDecipheriv('aes-256-gcm', key, iv).setAAD(aad);
+    decipher.setAuthTag(ciphertext.subarray(-16));
+    const plaintext = [decipher.update(ciphertext.subarray(0, -16)), decipher.final()];
+    return Uint8Array.from(Buffer.concat(plaintext));
+  } catch {
+    throw new TwofoldError('decryption_failed');
+  }
+}
+
+function hmac(key: Buffer, data: Uint8Array): Uint8Array {
+  return Uint8Array.from(createHmac('sha256', key).update(data).digest());
+}
+
+/** A key wrapped for one use does not unwrap for another. */
+function label(spec: HsmKeySpec): Buffer {
+  return Buffer.from(JSON.stringify(spec));
+}
+
+function nameOf({ installation, generation }: RootOnToken): string {
+  return `${installation}/${generation}`;
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex');
+}
+
+function elsewhere(): TwofoldError {
+  return new TwofoldError('zone_lacks_material', 'the key lives on another token');
+}

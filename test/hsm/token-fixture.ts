@@ -1,0 +1,72 @@
+/** A SoftHSM token of a test's own, with its root, in a folder that the test removes. */
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ensureDevelopmentToken } from '../../src/hsm/development-token.ts';
+import type { DevelopmentToken } from '../../src/hsm/development-token.ts';
+import { createHsm } from '../../src/hsm/pool.ts';
+import type { HsmOptions, PooledHsm } from '../../src/hsm/pool.ts';
+import type { RootOnToken } from '../../src/hsm/port.ts';
+import { runRootCeremony } from '../../src/hsm/run-ceremony.ts';
+
+const PATHS = [
+  '/usr/lib/softhsm/libsofthsm2.so',
+  '/usr/lib64/pkcs11/libsofthsm2.so',
+  '/usr/lib64/softhsm/libsofthsm2.so',
+];
+
+/** The installed module; the tests of real tokens do not pass without one. */
+export function softHsmModule(): string {
+  const found = PATHS.find((path) => existsSync(path));
+  if (found === undefined) throw new Error('SoftHSM is not installed; run scripts/setup');
+  return found;
+}
+
+export const SILENT = { info: () => undefined, warn: () => undefined, error: () => undefined };
+
+export const ROOT: RootOnToken = {
+  installation: '01234567-89ab-4def-8123-456789abcdef',
+  generation: 1,
+};
+
+export interface TokenFixture {
+  readonly folder: string;
+  readonly token: DevelopmentToken;
+  /** Options of a pool on this token. */
+  readonly options: HsmOptions;
+  readonly open: (change?: Partial<HsmOptions>) => Promise<PooledHsm>;
+  readonly remove: () => void;
+}
+
+export function temporaryFolder(): string {
+  return mkdtempSync(join(tmpdir(), 'twofold-hsm-'));
+}
+
+export async function makeToken(withRoot = true): Promise<TokenFixture> {
+  const folder = temporaryFolder();
+  const token = await ensureDevelopmentToken({
+    dataDir: folder,
+    module: softHsmModule(),
+    log: SILENT,
+  });
+  const tokenSelector = { label: token.tokenLabel };
+  if (withRoot) await runRootCeremony({ ...token, tokenSelector, ...ROOT });
+  const options: HsmOptions = {
+    module: token.module,
+    tokenSelector,
+    pinFile: token.pinFile,
+    workers: 2,
+    queueLimit: 1_000,
+    deadlineMs: 10_000,
+    stateDir: folder,
+    env: { SOFTHSM2_CONF: token.softhsmConf },
+    log: SILENT,
+  };
+  return {
+    folder,
+    token,
+    options,
+    open: (change = {}) => createHsm({ ...options, ...change }),
+    remove: () => rmSync(folder, { recursive: true, force: true }),
+  };
+}
