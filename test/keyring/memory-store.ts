@@ -1,0 +1,251 @@
+/**
+ * Keys, roots and instances in memory: asserts the rules of the ports (compare-and-swap, unique
+ * names, first wins, intents) and fails both ways, not applied and applied but told otherwise.
+ * Audit entries and the epoch are those of the `MemoryAuditStore` that it shares them with.
+ */
+import type { Key, KeyVersion } from '../../src/keyring/model.ts';
+import type {
+  Attested,
+  ChangeCommit,
+  IdempotencyRecord,
+  InstanceStore,
+  KeyQuery,
+  KeyStore,
+  KeyWrite,
+  RootGeneration,
+  RootStore,
+  StoredKey,
+} from '../../src/keyring/ports.ts';
+import { TwofoldError } from '../../src/errors.ts';
+import { OutcomeUnknown } from '../../src/outcome.ts';
+import { MemoryAuditStore } from '../audit/memory-store.ts';
+
+export type StoreCall =
+  keyof KeyStore | 'generations' | 'intend' | 'complete' | 'hasKeys' | 'allRead';
+export type StoreFault = 'none' | 'before' | 'after' | 'lost-before' | 'lost-after';
+
+interface Rows {
+  readonly keys: Map<string, Attested<Key>>;
+  readonly versions: Map<string, Attested<KeyVersion>>;
+  readonly intents: Map<string, { objectId: Uint8Array; installation: string; instance: string }>;
+  readonly idempotency: Map<string, IdempotencyRecord>;
+}
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+const versionSlot = ({ keyId, version }: KeyVersion) => `${keyId}/${version}`;
+const idempotencySlot = (namespace: string, principal: Uint8Array, key: string) =>
+  JSON.stringify([namespace, hex(principal), key]);
+
+const copyOf = (rows: Rows): Rows => ({
+  keys: new Map(rows.keys),
+  versions: new Map(rows.versions),
+  intents: new Map(rows.intents),
+  idempotency: new Map(rows.idempotency),
+});
+
+export class MemoryStore implements KeyStore, RootStore, Pick<InstanceStore, 'allRead'> {
+  fault: (call: StoreCall) => StoreFault = () => 'none';
+  /** Runs inside a call, before it acts: what else happens meanwhile. */
+  meanwhile: (call: StoreCall) => Promise<void> = () => Promise.resolve();
+  readonly audit: MemoryAuditStore;
+  rows: Rows = { keys: new Map(), versions: new Map(), intents: new Map(), idempotency: new Map() };
+  roots: RootGeneration[] = [];
+  readonly counters = new Map<string, number>();
+  readonly dead = new Set<string>();
+  readonly unread = new Set<number>();
+  readonly calls: StoreCall[] = [];
+
+  constructor(audit = new MemoryAuditStore()) {
+    this.audit = audit;
+  }
+
+  find(
+    namespace: string,
+    ref: { readonly name: string } | { readonly id: string },
+  ): Promise<StoredKey | null> {
+    return this.#do('find', () => {
+      const found = [...this.rows.keys.values()].find(
+        ({ value }) =>
+          value.namespace === namespace &&
+          ('id' in ref ? value.id === ref.id : value.name === ref.name),
+      );
+      return found === undefined ? null : this.#stored(found);
+    });
+  }
+
+  list(query: KeyQuery): Promise<readonly StoredKey[]> {
+    return this.#do('list', () =>
+      [...this.rows.keys.values()]
+        .filter(
+          ({ value }) =>
+            value.namespace === query.namespace &&
+            value.name.startsWith(query.namePrefix ?? '') &&
+            value.name > (query.afterName ?? ''),
+        )
+        .toSorted((a, b) => (a.value.name < b.value.name ? -1 : 1))
+        .slice(0, query.pageSize)
+        .map((key) => this.#stored(key)),
+    );
+  }
+
+  async commit(change: ChangeCommit) {
+    this.calls.push('commit');
+    const fault = this.fault('commit');
+    await this.meanwhile('commit');
+    if (fault === 'before') throw new TwofoldError('database_unavailable');
+    if (fault === 'lost-before') throw new OutcomeUnknown();
+    const next = copyOf(this.rows);
+    if (change.idempotency !== null) insertOnce(next, change.idempotency);
+    if (change.epoch === this.audit.epoch) for (const write of change.writes) apply(next, write);
+    const { scope } = change;
+    const outcome = await this.audit.commit(change.entry, change.epoch, scope);
+    if ('epoch' in outcome) this.rows = next;
+    if (fault === 'lost-after' || fault === 'after') throw new OutcomeUnknown();
+    return outcome;
+  }
+
+  findIdempotent(namespace: string, principal: Uint8Array, key: string) {
+    return this.#do(
+      'findIdempotent',
+      () => this.rows.idempotency.get(idempotencySlot(namespace, principal, key)) ?? null,
+    );
+  }
+
+  reserveUses(counter: string, block: number): Promise<number> {
+    return this.#do('reserveUses', () => {
+      const first = this.counters.get(counter) ?? 0;
+      this.counters.set(counter, first + block);
+      return first;
+    });
+  }
+
+  intendTokenObject(intent: {
+    readonly objectId: Uint8Array;
+    readonly installation: string;
+    readonly tokenSerial: string;
+    readonly instance: string;
+  }): Promise<void> {
+    return this.#do('intendTokenObject', () => {
+      const slot = hex(intent.objectId);
+      if (this.rows.intents.has(slot)) throw new TypeError('the object was intended before');
+      this.rows.intents.set(slot, intent);
+    });
+  }
+
+  abandonedIntents(installation: string): Promise<readonly Uint8Array[]> {
+    return this.#do('abandonedIntents', () =>
+      [...this.rows.intents.values()]
+        .filter((intent) => intent.installation === installation && this.dead.has(intent.instance))
+        .map(({ objectId }) => objectId),
+    );
+  }
+
+  dropIntent(objectId: Uint8Array): Promise<void> {
+    return this.#do('dropIntent', () => {
+      this.rows.intents.delete(hex(objectId));
+    });
+  }
+
+  generations(): Promise<readonly RootGeneration[]> {
+    return this.#do('generations', () => [...this.roots]);
+  }
+
+  intend(generation: number, installation: string): Promise<RootGeneration> {
+    return this.#do('intend', () => {
+      const existing = this.roots.find((row) => row.generation === generation);
+      if (existing !== undefined) return existing;
+      const row = { generation, installation, seal: null, mac: null, canary: null } as const;
+      this.roots.push({ ...row, state: 'intended' });
+      return { ...row, state: 'intended' };
+    });
+  }
+
+  complete(root: RootGeneration): Promise<RootGeneration> {
+    return this.#do('complete', () => {
+      const index = this.roots.findIndex((row) => row.generation === root.generation);
+      const row = this.roots[index];
+      if (row === undefined) throw new TypeError('the generation was never intended');
+      if (row.state === 'complete' || row.installation !== root.installation) return row;
+      this.roots[index] = root;
+      return root;
+    });
+  }
+
+  hasKeys(): Promise<boolean> {
+    return this.#do('hasKeys', () => this.rows.keys.size > 0);
+  }
+
+  allRead(suite: number): Promise<boolean> {
+    return this.#do('allRead', () => !this.unread.has(suite));
+  }
+
+  #stored(key: Attested<Key>): StoredKey {
+    const versions = [...this.rows.versions.values()]
+      .filter(({ value }) => value.keyId === key.value.id)
+      .toSorted((a, b) => a.value.version - b.value.version);
+    return { key, versions };
+  }
+
+  async #do<T>(call: StoreCall, act: () => T): Promise<T> {
+    this.calls.push(call);
+    const fault = this.fault(call);
+    await this.meanwhile(call);
+    if (fault === 'before') throw new TwofoldError('database_unavailable');
+    if (fault === 'lost-before') throw new OutcomeUnknown();
+    const result = act();
+    if (fault === 'after' || fault === 'lost-after') throw new OutcomeUnknown();
+    return result;
+  }
+}
+
+function insertOnce(rows: Rows, record: IdempotencyRecord): void {
+  const slot = idempotencySlot(record.namespace, record.principal, record.key);
+  if (rows.idempotency.has(slot)) throw new TwofoldError('idempotency_in_progress');
+  rows.idempotency.set(slot, record);
+}
+
+function apply(rows: Rows, write: KeyWrite): void {
+  switch (write.kind) {
+    case 'insert-key':
+      insertKey(rows, write.row);
+      return;
+    case 'update-key': {
+      const { value } = write.row;
+      const standing = rows.keys.get(value.id)?.value;
+      if (standing?.revision !== write.expected) throw new TwofoldError('conflict');
+      if (value.revision !== write.expected + 1) throw new TypeError('revisions rise by one');
+      if (standing.name !== value.name || standing.namespace !== value.namespace) {
+        throw new TypeError('a key keeps its name');
+      }
+      rows.keys.set(value.id, write.row);
+      return;
+    }
+    case 'insert-version': {
+      const slot = versionSlot(write.row.value);
+      if (rows.versions.has(slot)) throw new TwofoldError('conflict');
+      rows.versions.set(slot, write.row);
+      return;
+    }
+    case 'update-version': {
+      const slot = versionSlot(write.row.value);
+      if (rows.versions.get(slot)?.value.revision !== write.expected) {
+        throw new TwofoldError('conflict');
+      }
+      rows.versions.set(slot, write.row);
+      return;
+    }
+    case 'complete-intent':
+      if (!rows.intents.delete(hex(write.objectId))) throw new TwofoldError('conflict');
+  }
+}
+
+function insertKey(rows: Rows, row: Attested<Key>): void {
+  const { id, name, namespace } = row.value;
+  for (const { value } of rows.keys.values()) {
+    if (value.id === id) throw new TypeError('the id exists');
+    if (value.namespace === namespace && value.name === name) {
+      throw new TwofoldError(value.destroyedAt === null ? 'key_exists' : 'name_retired');
+    }
+  }
+  rows.keys.set(id, row);
+}

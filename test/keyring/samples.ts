@@ -1,0 +1,86 @@
+/** Keys and versions as values: fixed ones for golden bytes, and one of each state. */
+import type { HsmMaterial } from '../../src/hsm/port.ts';
+import type { Key, KeyVersion, Material, VersionState } from '../../src/keyring/model.ts';
+
+export const KEY_ID = '7d3f1c52-8a35-4b0f-9c53-2f6f7a1e2b90';
+export const at = (day: number): Date => new Date(Date.UTC(2026, 0, day, 12, 30, 15, 123));
+const fill = (length: number, value: number) => new Uint8Array(length).fill(value);
+
+export const WRAPPED: HsmMaterial = {
+  custody: 'hsm-wrapped',
+  generation: 1,
+  blob: fill(40, 1),
+  check: fill(65, 2),
+};
+export const ON_TOKEN: HsmMaterial = {
+  custody: 'hsm-token',
+  tokenSerial: 'S1',
+  installation: '5e1f8b1c-98a4-4b5e-9d5d-1d2f6a3b4c5d',
+  objectId: fill(37, 3),
+  check: fill(32, 4),
+};
+export const MATERIAL: Material = {
+  classical: { public: fill(65, 2), hsm: WRAPPED },
+  pq: { public: fill(1184, 5), half: { custody: 'sealed', generation: 1, sealed: fill(93, 6) } },
+  psk: { custody: 'sealed', generation: 1, sealed: fill(61, 7) },
+};
+
+export const KEY: Key = {
+  id: KEY_ID,
+  namespace: 'default',
+  name: 'payments',
+  purpose: 'wrap',
+  labels: { team: 'ml', env: 'prod' },
+  rotation: null,
+  deletionProtection: true,
+  primary: 2,
+  minUsableVersion: 1,
+  latestVersion: 2,
+  suspension: { at: at(4), reason: 'incident' },
+  destroyedAt: null,
+  createdAt: at(1),
+  revision: 3,
+};
+
+const core = { keyId: KEY_ID, version: 1, suite: 0x0101, createdAt: at(1), revision: 1 };
+
+/** A version of each state, every optional time set. */
+export const VERSIONS: Readonly<Record<VersionState, KeyVersion>> = {
+  'pre-active': { ...core, state: 'pre-active', material: MATERIAL, activateAt: at(9) },
+  active: { ...core, state: 'active', material: MATERIAL, activatedAt: at(2), deactivateAt: at(9) },
+  suspended: {
+    ...core,
+    state: 'suspended',
+    material: MATERIAL,
+    activatedAt: at(2),
+    deactivateAt: at(9),
+    suspension: { at: at(3), reason: 'held' },
+  },
+  deactivated: {
+    ...core,
+    state: 'deactivated',
+    material: MATERIAL,
+    activatedAt: at(2),
+    deactivatedAt: at(4),
+    reason: 'retired',
+    destroyAt: at(9),
+  },
+  compromised: {
+    ...core,
+    state: 'compromised',
+    material: MATERIAL,
+    activatedAt: at(2),
+    compromisedAt: at(5),
+    reason: 'leaked',
+    destroyAt: at(9),
+  },
+  destroyed: {
+    ...core,
+    state: 'destroyed',
+    destroyedAt: at(6),
+    compromisedAt: at(5),
+    reason: 'gone',
+  },
+};
+
+export const STATES = Object.keys(VERSIONS) as VersionState[];

@@ -1,0 +1,203 @@
+/** A keyring over the memory HSM, store and audit log; grants and runs as the routes make them. */
+import { randomUUID } from 'node:crypto';
+import { mintGrant } from '../../src/access/grant.ts';
+import type { Grant, Operation } from '../../src/access/grant.ts';
+import { createAuditLog } from '../../src/audit/log.ts';
+import type { RunningAuditLog } from '../../src/audit/log.ts';
+import { nativeEngine } from '../../src/crypto/native-engine.ts';
+import { SecretBytes } from '../../src/crypto/secret.ts';
+import { SecurityEpoch } from '../../src/epoch.ts';
+import { TwofoldError } from '../../src/errors.ts';
+import type { Hsm } from '../../src/hsm/port.ts';
+import { openKeyring } from '../../src/keyring/keyring.ts';
+import type { Keyring } from '../../src/keyring/keyring.ts';
+import type { Binding, ChangeRun, CreateKey } from '../../src/keyring/operations.ts';
+import type { KeyStore } from '../../src/keyring/ports.ts';
+import { openRoot } from '../../src/keyring/root.ts';
+import type { Root } from '../../src/keyring/root.ts';
+import { UsageCounters } from '../../src/keyring/usage.ts';
+import { softwareMac } from '../audit/memory-store.ts';
+import { MemoryHsm } from './memory-hsm.ts';
+import { MemoryStore } from './memory-store.ts';
+
+export const INSTALLATION = '5e1f8b1c-98a4-4b5e-9d5d-1d2f6a3b4c5d';
+export const PRINCIPAL = {
+  issuer: 'urn:example:issuer',
+  subject: 'alice',
+  method: 'jwt',
+  roles: ['admin'],
+  session: new Uint8Array(16),
+  expiresAt: new Date('2100-01-01T00:00:00Z'),
+} as const;
+
+export const NO_BINDING: Binding = { encryptionContext: {}, aad: new Uint8Array(0) };
+
+export const WRAP_SUITES = [
+  'MLKEM768-P256',
+  'MLKEM768-X25519',
+  'MLKEM1024-P384',
+  'A256GCM',
+] as const;
+export const SIGN_SUITES = ['MLDSA65-ECDSA-P256-SHA512', 'MLDSA87-ECDSA-P384-SHA512'] as const;
+
+export const secret = (text: string): SecretBytes => SecretBytes.own(Buffer.from(text));
+
+/** The code of a `TwofoldError` that `promise` rejects with; another rejection fails the test. */
+export async function codeOf(promise: Promise<unknown>): Promise<string> {
+  try {
+    await promise;
+  } catch (error) {
+    if (TwofoldError.is(error)) return error.code;
+    throw error;
+  }
+  return 'no error';
+}
+
+export const aRun = (changes: Partial<ChangeRun> = {}): ChangeRun => ({
+  dryRun: false,
+  requestId: randomUUID(),
+  source: '192.0.2.7',
+  ifMatch: null,
+  idempotency: null,
+  render: ({ after }) => ({
+    status: 200,
+    body: JSON.stringify({ id: after.key.id, revision: after.key.revision }),
+  }),
+  ...changes,
+});
+
+export const aKey = (changes: Partial<CreateKey> = {}): CreateKey => ({
+  name: `key-${randomUUID().slice(0, 13)}`,
+  suite: 'MLKEM768-P256',
+  labels: {},
+  deletionProtection: false,
+  ...changes,
+});
+
+export interface Instance {
+  readonly id: string;
+  readonly keyring: Keyring;
+  readonly epoch: SecurityEpoch;
+  readonly uses: UsageCounters;
+  readonly audit: RunningAuditLog;
+  grant<O extends Operation>(operation: O, key: string | null, namespace?: string): Grant<O>;
+  /** Creates a key and answers its id. */
+  create(input?: Partial<CreateKey>): Promise<string>;
+  wrap(key: string, text: string, binding?: Binding): Promise<Uint8Array>;
+  unwrap(key: string, ciphertext: Uint8Array, binding?: Binding): Promise<string>;
+  stop(): Promise<void>;
+}
+
+export interface World extends Instance {
+  readonly hsm: MemoryHsm;
+  readonly store: MemoryStore;
+  readonly root: Root;
+  /** A second instance over the same HSM, database and root. */
+  second(): Promise<Instance>;
+}
+
+export async function openWorld(): Promise<World> {
+  const hsm = new MemoryHsm();
+  const store = new MemoryStore();
+  hsm.makeRoot({ generation: 1, installation: INSTALLATION });
+  const uses = new UsageCounters(store);
+  const root = await openRoot(hsm, store, uses, null);
+  const first = await openInstance({ hsm, store, root, uses });
+  const others: Instance[] = [];
+  return {
+    ...first,
+    hsm,
+    store,
+    root,
+    second: async () => {
+      const counters = new UsageCounters(store);
+      const opened = await openRoot(hsm, store, counters, null);
+      const instance = await openInstance({ hsm, store, root: opened, uses: counters });
+      others.push(instance);
+      return instance;
+    },
+    stop: async () => {
+      for (const instance of [first, ...others]) await instance.stop();
+    },
+  };
+}
+
+interface InstanceParts {
+  readonly hsm: Hsm;
+  readonly store: MemoryStore;
+  readonly root: Root;
+  readonly uses: UsageCounters;
+}
+
+async function openInstance({ hsm, store, root, uses }: InstanceParts): Promise<Instance> {
+  const id = randomUUID();
+  const epoch = new SecurityEpoch(store.audit.epoch);
+  const audit = createAuditLog({
+    store: store.audit,
+    mac: softwareMac,
+    epoch,
+    instance: id,
+    zone: 'z1',
+    changeDeadlineMs: 2000,
+  });
+  await audit.start();
+  const refreshEpoch = async () => epoch.advance(await store.audit.changesSince(epoch.current));
+  const keys: KeyStore = store;
+  const keyring = openKeyring({
+    store: keys,
+    instances: store,
+    hsm,
+    engine: nativeEngine,
+    root,
+    uses,
+    audit,
+    epoch,
+    refreshEpoch,
+    instance: id,
+  });
+  return {
+    id,
+    keyring,
+    epoch,
+    uses,
+    audit,
+    ...requests(keyring, epoch),
+    stop: stopOf(keyring, audit),
+  };
+}
+
+function stopOf(keyring: Keyring, audit: RunningAuditLog) {
+  return async () => {
+    keyring.close();
+    await audit.stop(1000);
+  };
+}
+
+/** What tests ask of a keyring, with grants minted at the current epoch. */
+export function requests(keyring: Keyring, epoch: SecurityEpoch) {
+  const grant = <O extends Operation>(operation: O, key: string | null, namespace = 'default') =>
+    mintGrant({
+      operation,
+      namespace,
+      key,
+      principal: PRINCIPAL,
+      decision: { allowed: true, revision: 'test', policies: ['p'] },
+      epoch: epoch.current,
+    });
+  return {
+    grant,
+    create: async (input: Partial<CreateKey> = {}) => {
+      const key = aKey(input);
+      const done = await keyring.manage.create(grant('keys.create', key.name), key, aRun());
+      return done.change?.after.key.id ?? '';
+    },
+    wrap: async (key: string, text: string, binding = NO_BINDING) => {
+      const input = { plaintext: secret(text), binding };
+      return (await keyring.use.wrap(grant('wrap', key), input)).ciphertext;
+    },
+    unwrap: async (key: string, ciphertext: Uint8Array, binding = NO_BINDING) => {
+      const { plaintext } = await keyring.use.unwrap(grant('unwrap', key), { ciphertext, binding });
+      return Buffer.from(plaintext.reveal()).toString();
+    },
+  };
+}
