@@ -10,6 +10,7 @@ import type {
   CommitOutcome,
   StoredEntry,
 } from '../audit/ports.ts';
+import { OutcomeUnknown } from '../outcome.ts';
 import { bufferOf, entryArrays, filterText } from './entry-columns.ts';
 import { isTaken, refuse } from './failures.ts';
 import type { Prisma, PrismaClient } from './generated/client.ts';
@@ -20,6 +21,13 @@ import type { Statement } from './transaction.ts';
 const APPEND: Statement = {
   name: 'append',
   text: 'select public.append($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13) as epoch',
+};
+
+/** The message makes the read commit a record of its own, which an old primary cannot. */
+const LEAF_AT: Statement = {
+  name: 'leaf_at',
+  text: `select (select leaf from public.entry where lane = $1 and n = $2) as leaf
+    from pg_logical_emit_message(true, 'twofold', '')`,
 };
 
 /** What `append` and `commit_change` return: the epoch, negated when nothing was written. */
@@ -54,7 +62,13 @@ export const createAuditStore = (pool: GuardedPool, prisma: PrismaClient): Audit
     }
   },
 
-  leafAt: async (lane, n) => (await entryAt(prisma, lane, n))?.leaf ?? null,
+  leafAt: async (lane, n) => {
+    const { rows } = await commitStatement<{ leaf: Buffer | null }>(pool, LEAF_AT, [lane, n]).catch(
+      refuseRead,
+    );
+    const leaf = rows[0]?.leaf ?? null;
+    return leaf === null ? null : Uint8Array.from(leaf);
+  },
 
   entry: (lane, n) => entryAt(prisma, lane, n),
 
@@ -76,6 +90,14 @@ export const createAuditStore = (pool: GuardedPool, prisma: PrismaClient): Audit
     }));
   },
 });
+
+/** A read that did not arrive has no outcome that could be unknown. */
+const refuseRead = (error: unknown): never =>
+  refuse(
+    error instanceof OutcomeUnknown
+      ? new TwofoldError('database_unavailable', undefined, { cause: error })
+      : error,
+  );
 
 const append = async (pool: GuardedPool, batch: AppendBatch): Promise<CommitOutcome> => {
   const { rows } = await commitStatement<{ epoch: string }>(pool, APPEND, [

@@ -59,6 +59,8 @@ export const createKeyStore = (pool: GuardedPool, prisma: PrismaClient): KeyStor
   list: (query) => read(() => listKeys(prisma, query)).catch(refuse),
 
   commit: async (change) => {
+    // The entry's bytes state the epoch; committed under another one they would be untrue.
+    if (change.entry.epoch !== change.epoch) throw new TwofoldError('internal');
     const parameters = commitParameters(change);
     const { rows } = await commitStatement<{ epoch: string }>(
       pool,

@@ -65,10 +65,17 @@ const commits = (test: TestStore): void => {
   it('writes nothing under another epoch', async () => {
     const row = key();
     const change = await changes.change(insert(row));
-    const stale = { ...change, epoch: change.epoch - 1 };
+    const epoch = change.epoch - 1;
+    const stale = { ...change, epoch, entry: { ...change.entry, epoch } };
     expect(await keys().commit(stale)).toEqual({ stale: change.epoch });
     expect(await found(row.name)).toBeNull();
     expect(await test.store().audit.leafAt(changes.lane, change.entry.n)).toBeNull();
+  });
+
+  it('refuses an entry that states another epoch than that of the commit', async () => {
+    const change = await changes.change(insert(key()));
+    const untrue = { ...change, entry: { ...change.entry, epoch: change.epoch + 1 } };
+    expect(await rejection(keys().commit(untrue))).toEqual(withCode('internal'));
   });
 
   it('answers the same change again with the epoch that it raised', async () => {

@@ -40,11 +40,11 @@ export const batch = (
   ...over,
 });
 
-export const prepared = (lane: number, n: number): PreparedEntry => ({
+export const prepared = (lane: number, n: number, epoch: number): PreparedEntry => ({
   ...entry(bytes(40), { operation: 'keys.create' }),
   lane,
   n,
-  epoch: 1,
+  epoch,
   hmac: bytes(32),
 });
 
@@ -133,14 +133,17 @@ export const changer = async (store: Store): Promise<Changer> => {
   const instance = await openInstance(store);
   const lane = await store.audit.openLane(instance, 'change');
   let n = 1;
-  const change: Changer['change'] = async (writes, over = {}) => ({
-    epoch: (await store.instances.beat(instance, 0)).epoch,
-    writes,
-    entry: prepared(lane, n),
-    scope: { scope: 'key', namespace: 'default', keyId: null, keyName: null },
-    idempotency: null,
-    ...over,
-  });
+  const change: Changer['change'] = async (writes, over = {}) => {
+    const { epoch } = await store.instances.beat(instance, 0);
+    return {
+      epoch,
+      writes,
+      entry: prepared(lane, n, epoch),
+      scope: { scope: 'key', namespace: 'default', keyId: null, keyName: null },
+      idempotency: null,
+      ...over,
+    };
+  };
   return {
     lane,
     change,

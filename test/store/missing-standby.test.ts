@@ -1,0 +1,45 @@
+/** A primary whose standbys are gone shows rows that may yet be lost; it cannot commit. */
+import { afterEach, beforeEach, expect, it } from '@jest/globals';
+import { OutcomeUnknown } from '../../src/outcome.ts';
+import { onMajor15 } from './majors.ts';
+import { withClient } from './owner.ts';
+import { batch, openInstance, rejection } from './samples.ts';
+import { eventually } from './eventually.ts';
+
+onMajor15('a missing standby', (test) => {
+  const administer = async (setting: string) => {
+    const url = new URL(test.database().ownerUrl);
+    url.username = 'postgres';
+    await withClient(url.toString(), async (admin) => {
+      await admin.query(`alter system set synchronous_standby_names = '${setting}'`);
+      await admin.query('select pg_reload_conf()');
+      await eventually(async () => {
+        const { rows } = await admin.query<{ now: string }>(
+          `select current_setting('synchronous_standby_names') as now`,
+        );
+        return rows[0]?.now === setting;
+      });
+    });
+  };
+  let lane = 0;
+  let epoch = 0;
+  beforeEach(async () => {
+    const instance = await openInstance(test.store());
+    lane = await test.store().audit.openLane(instance, 'use');
+    ({ epoch } = await test.store().instances.beat(instance, 0));
+  });
+  afterEach(() => administer(''));
+
+  it('leaves an append unknown, and does not tell its leaf before a standby has it', async () => {
+    const { audit } = test.store();
+    const sent = batch(lane, 1, { epoch });
+    await administer('nobody');
+    expect(await rejection(audit.append(sent))).toBeInstanceOf(OutcomeUnknown);
+    const told = await rejection(audit.leafAt(lane, 1));
+    expect(told).toMatchObject({ code: 'database_unavailable' });
+    expect(told).not.toBeInstanceOf(OutcomeUnknown);
+    await administer('');
+    expect(await audit.leafAt(lane, 1)).toEqual(sent.entries[0]?.leaf);
+    expect(await audit.append(sent)).toEqual({ epoch });
+  }, 30_000);
+});
