@@ -160,7 +160,8 @@ export const TOTALS: Readonly<Record<VectorSet, number>> = {
 };
 
 export const EXTRACT = resolve(import.meta.dirname, 'extract');
-const FOLDER = resolve(
+/** Where the whole published folder is, or would be. */
+export const FOLDER = resolve(
   process.env['VECTORS_DIR'] ?? resolve(import.meta.dirname, '../../../shared/vectors'),
 );
 

@@ -1,0 +1,159 @@
+import { createCipheriv, createHash, createHmac } from 'node:crypto';
+
+import { describe, expect, it } from '@jest/globals';
+
+import { runKnownAnswers } from '../../src/crypto/known-answers.ts';
+import {
+  AES_256_GCM_ANSWER,
+  ECDH_ANSWERS,
+  ECDSA_ANSWERS,
+  HMAC_SHA256_ANSWER,
+} from '../../src/crypto/known-answers-classical.ts';
+import {
+  COMBINER_ANSWERS,
+  COMPOSITE_ANSWERS,
+  COMPOSITE_CONTEXT,
+  COMPOSITE_MESSAGE,
+  ML_KEM_ANSWERS,
+} from '../../src/crypto/known-answers-pq.ts';
+import { nativeEngine } from '../../src/crypto/native-engine.ts';
+import { portableEngine } from '../../src/crypto/portable-engine.ts';
+import { SecretBytes } from '../../src/crypto/secret.ts';
+import { SUITES } from '../../src/crypto/suites.ts';
+import { vectorsOf } from '../vectors/published.ts';
+import { classicalPublicKey, derive, signDigest, toHex } from './software-halves.ts';
+import type { Engine, MlDsa, MlKem } from '../../src/crypto/engine.ts';
+
+const ALGORITHMS = [
+  'SHA3-256',
+  'SHAKE256',
+  'HMAC-SHA-256',
+  'AES-256-GCM',
+  'ECDH-P-256',
+  'ECDH-P-384',
+  'X25519',
+  'ECDSA-P-256',
+  'ECDSA-P-384',
+  'ML-KEM-768',
+  'ML-KEM-1024',
+  'ML-DSA-65',
+  'ML-DSA-87',
+  'MLKEM768-P256',
+  'MLKEM768-X25519',
+  'MLKEM1024-P384',
+  'MLDSA65-ECDSA-P256-SHA512',
+  'MLDSA87-ECDSA-P384-SHA512',
+];
+
+const failing = async (engine: Engine) =>
+  (await runKnownAnswers(engine)).filter(({ passed }) => !passed).map((row) => row.algorithm);
+
+/** The native engine with one operation that lies. */
+function broken(change: { readonly mlKem?: Partial<MlKem>; readonly mlDsa?: Partial<MlDsa> }) {
+  return {
+    name: 'native',
+    mlKem: { ...nativeEngine.mlKem, ...change.mlKem },
+    mlDsa: { ...nativeEngine.mlDsa, ...change.mlDsa },
+  } as const;
+}
+
+describe('known answers', () => {
+  it.each([nativeEngine, portableEngine])('all pass with the $name engine', async (engine) => {
+    const results = await runKnownAnswers(engine);
+    expect(results).toEqual(ALGORITHMS.map((algorithm) => ({ algorithm, passed: true })));
+  });
+
+  it('cover every suite that the host computes', () => {
+    const hybrids = Object.values(SUITES).filter(({ parts }) => parts.length > 0);
+    for (const { id } of hybrids) expect(ALGORITHMS).toContain(id);
+  });
+
+  it('find an engine that ignores the ML-DSA context when it signs and verifies', async () => {
+    const none = new Uint8Array(0);
+    const { mlDsa } = nativeEngine;
+    const deaf = broken({
+      mlDsa: {
+        importSeed: (set, seed) => {
+          const key = mlDsa.importSeed(set, seed);
+          return { ...key, sign: (message) => key.sign(message, none) };
+        },
+        verify: (set, pk, message, signature) => mlDsa.verify(set, pk, message, signature, none),
+      },
+    });
+    expect(await failing(deaf)).toEqual([
+      'ML-DSA-65',
+      'ML-DSA-87',
+      'MLDSA65-ECDSA-P256-SHA512',
+      'MLDSA87-ECDSA-P384-SHA512',
+    ]);
+  });
+
+  it('find an engine that verifies everything', async () => {
+    const gullible = broken({ mlDsa: { verify: async () => true } });
+    expect(await failing(gullible)).toEqual(expect.arrayContaining(['ML-DSA-65', 'ML-DSA-87']));
+  });
+
+  it('find an engine with a wrong shared secret, and one that throws', async () => {
+    const wrong = broken({
+      mlKem: {
+        importSeed: (set, seed) => ({
+          ...nativeEngine.mlKem.importSeed(set, seed),
+          decapsulate: async () => SecretBytes.own(new Uint8Array(32)),
+        }),
+      },
+    });
+    expect(await failing(wrong)).toEqual(['ML-KEM-768', 'ML-KEM-1024']);
+    const throwing = broken({
+      mlKem: {
+        encapsulate: () => Promise.reject(new Error('no entropy')),
+      },
+    });
+    const results = await runKnownAnswers(throwing);
+    const kem = results.find(({ algorithm }) => algorithm === 'ML-KEM-768');
+    expect(kem).toMatchObject({ passed: false, cause: new Error('no entropy') });
+  });
+});
+
+describe('the constants of the known answers', () => {
+  it('post-quantum and composite ones are published vectors', () => {
+    const hybrids = vectorsOf('cfrg-hybrids');
+    for (const answer of COMBINER_ANSWERS) {
+      const vector = hybrids.find(({ ss }) => ss === toHex(answer.sharedSecret));
+      expect(vector?.suite).toBe(answer.suite);
+      expect(vector?.pk.endsWith(toHex(answer.classicalPublicKey))).toBe(true);
+      expect(vector?.ct.endsWith(toHex(answer.ephemeralPublicKey))).toBe(true);
+    }
+    for (const { ciphertext } of ML_KEM_ANSWERS) {
+      expect(hybrids.some(({ ct }) => ct.startsWith(toHex(ciphertext)))).toBe(true);
+    }
+    for (const answer of COMPOSITE_ANSWERS) {
+      const signature = toHex(answer.signature);
+      const vector = vectorsOf('composite-sigs').find((row) => row.signature === signature);
+      expect(vector).toMatchObject({
+        suite: answer.suite,
+        message: toHex(COMPOSITE_MESSAGE),
+        context: toHex(COMPOSITE_CONTEXT),
+      });
+    }
+  });
+
+  it('classical ones agree with other code, and with each other', () => {
+    for (const { curve, privateKey, peerPublicKey, secret } of ECDH_ANSWERS) {
+      const derived = derive(curve, privateKey, peerPublicKey);
+      expect(toHex(derived.reveal())).toBe(toHex(secret));
+    }
+    for (const { curve, hash, privateKey, publicKey, message, signature } of ECDSA_ANSWERS) {
+      expect(toHex(classicalPublicKey(curve, privateKey))).toBe(toHex(publicKey));
+      const digest = createHash(hash.replace('-', '')).update(message).digest();
+      // RFC 6979 is what noble signs by: the signature itself comes back.
+      expect(toHex(signDigest(curve, privateKey, digest))).toBe(toHex(signature));
+    }
+    const { key, message, mac } = HMAC_SHA256_ANSWER;
+    expect(createHmac('sha256', key).update(message).digest('hex')).toBe(toHex(mac));
+    const gcm = AES_256_GCM_ANSWER;
+    const cipher = createCipheriv('aes-256-gcm', gcm.key, gcm.nonce);
+    cipher.setAAD(gcm.associatedData);
+    const body = [cipher.update(gcm.plaintext), cipher.final(), cipher.getAuthTag()];
+    expect(Buffer.concat(body).toString('hex')).toBe(toHex(gcm.ciphertext));
+  });
+});

@@ -1,0 +1,131 @@
+import { createPublicKey } from 'node:crypto';
+
+import { describe, expect, it } from '@jest/globals';
+
+import { publicKeyJwk, publicKeyPem, publicKeySpki } from '../../src/crypto/encodings.ts';
+import { nativeEngine } from '../../src/crypto/native-engine.ts';
+import { purposesOf } from '../../src/crypto/suite.ts';
+import { findSuite, findSuiteByNumber, NOT_OFFERED, SUITES } from '../../src/crypto/suites.ts';
+import { randomKemKey, randomSignatureKey, toHex } from './software-halves.ts';
+import type { KemSuite, SignatureSuite } from '../../src/crypto/suite.ts';
+
+const unknown = expect.objectContaining({ code: 'unknown_suite' });
+
+describe('the table of suites', () => {
+  // Stored data names these numbers: a row of this list may be added, never changed.
+  it('keeps every number and id for ever', () => {
+    const rows = Object.values(SUITES).map(({ id, number, kind }) => [number, id, kind]);
+    expect(rows).toEqual([
+      [0x0101, 'MLKEM768-P256', 'kem'],
+      [0x0102, 'MLKEM768-X25519', 'kem'],
+      [0x0103, 'MLKEM1024-P384', 'kem'],
+      [0x0301, 'A256GCM', 'aead'],
+      [0x0401, 'MLDSA65-ECDSA-P256-SHA512', 'signature'],
+      [0x0402, 'MLDSA87-ECDSA-P384-SHA512', 'signature'],
+      [0x0601, 'HS256', 'mac'],
+    ]);
+  });
+
+  it('has numbers in the block of their purpose', () => {
+    const blocks = { kem: [1, 2], aead: [3], signature: [4, 5], mac: [6] };
+    for (const { number, kind } of Object.values(SUITES)) {
+      expect(blocks[kind]).toContain(number >> 8);
+    }
+  });
+
+  it('resolves every id and number to its row, and nothing else', () => {
+    for (const suite of Object.values(SUITES)) {
+      expect(findSuite(suite.id)).toBe(suite);
+      expect(findSuiteByNumber(suite.number)).toBe(suite);
+    }
+    for (const id of ['', 'a256gcm', 'A256GCM ', '__proto__', 'constructor', 'toString']) {
+      expect(() => findSuite(id)).toThrow(unknown);
+    }
+    for (const number of [0, 0x0100, 0x0104, 0xffff, -1, Number.NaN]) {
+      expect(() => findSuiteByNumber(number)).toThrow(unknown);
+    }
+  });
+
+  it('cannot be changed', () => {
+    const suite = findSuite('MLKEM768-P256') as KemSuite;
+    expect(Object.getPrototypeOf(SUITES)).toBeNull();
+    for (const target of [SUITES, suite, suite.hpke, suite.kem, suite.hsm, suite.parts[0]]) {
+      expect(Object.isFrozen(target)).toBe(true);
+    }
+  });
+
+  it('serves wrap and kem by a KEM suite, one purpose by each other', () => {
+    const purposes = Object.values(SUITES).map((suite) => purposesOf(suite));
+    const kem = ['wrap', 'kem'];
+    expect(purposes).toEqual([kem, kem, kem, ['wrap'], ['sign'], ['sign'], ['mac']]);
+  });
+
+  it.each([
+    ['MLKEM768-P256', 1249, 1153],
+    ['MLKEM768-X25519', 1216, 1120],
+    ['MLKEM1024-P384', 1665, 1665],
+    ['MLDSA65-ECDSA-P256-SHA512', 2017, 3381],
+    ['MLDSA87-ECDSA-P384-SHA512', 2689, 4731],
+  ])('%s has the lengths of its document', (id, publicKey, output) => {
+    const suite = findSuite(id) as KemSuite | SignatureSuite;
+    const lengths =
+      suite.kind === 'kem'
+        ? [suite.kem.lengths.publicKey, suite.kem.lengths.encapsulation]
+        : [suite.signer.lengths.publicKey, suite.signer.lengths.signatureMax];
+    expect(lengths).toEqual([publicKey, output]);
+    const parts = suite.parts.reduce((sum, part) => sum + part.publicKeyLength, 0);
+    expect(parts).toBe(publicKey);
+  });
+
+  it('says what is not offered, and why', () => {
+    const names = NOT_OFFERED.map(({ name }) => name).join(' ');
+    for (const name of ['McEliece', 'HQC', 'Frodo', 'Multivariate', 'LMS', 'XMSS', 'Kyber']) {
+      expect(names).toContain(name);
+    }
+    for (const { reason } of NOT_OFFERED) expect(reason.length).toBeGreaterThan(20);
+  });
+});
+
+describe.each(
+  Object.values(SUITES).filter((row) => row.kind === 'kem' || row.kind === 'signature'),
+)('public key of $id', (suite) => {
+  const { publicKey } =
+    suite.kind === 'kem'
+      ? randomKemKey(nativeEngine, suite)
+      : randomSignatureKey(nativeEngine, suite);
+
+  it('as PEM is the SPKI in lines of 64', () => {
+    const pem = publicKeyPem(suite, publicKey);
+    const lines = pem.split('\n');
+    expect(lines.at(0)).toBe('-----BEGIN PUBLIC KEY-----');
+    expect(lines.slice(-2)).toEqual(['-----END PUBLIC KEY-----', '']);
+    expect(Math.max(...lines.slice(1, -2).map((line) => line.length))).toBe(64);
+    const der = Buffer.from(lines.slice(1, -2).join(''), 'base64');
+    expect(der.equals(publicKeySpki(suite, publicKey))).toBe(true);
+    expect(der.subarray(-publicKey.length).equals(publicKey)).toBe(true);
+  });
+
+  it('as JWK is AKP with the raw key', () => {
+    expect(publicKeyJwk(suite, publicKey, 'k1')).toEqual({
+      kty: 'AKP',
+      alg: suite.encoding.jwkAlgorithm,
+      pub: Buffer.from(publicKey).toString('base64url'),
+      kid: 'k1',
+    });
+    expect(publicKeyJwk(suite, publicKey)).not.toHaveProperty('kid');
+  });
+});
+
+describe('SPKI', () => {
+  it('has the DER that OpenSSL writes, for an algorithm that OpenSSL knows', () => {
+    // The encoder with ML-KEM-768's OID (RFC 9935) on ML-KEM's half of a key.
+    const suite = findSuite('MLKEM768-P256') as KemSuite;
+    const { publicKey } = randomKemKey(nativeEngine, suite);
+    const encoding = { oid: '2.16.840.1.101.3.4.4.2', jwkAlgorithm: '' };
+    const { pq } = suite.kem.splitPublicKey(publicKey);
+    const spki = Buffer.from(publicKeySpki({ ...suite, encoding }, pq));
+    const key = createPublicKey({ key: spki, format: 'der', type: 'spki' });
+    expect(key.asymmetricKeyType).toBe('ml-kem-768');
+    expect(toHex(key.export({ format: 'der', type: 'spki' }))).toBe(toHex(spki));
+  });
+});
