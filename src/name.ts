@@ -34,6 +34,8 @@ export const NAME = {
   /** `iss` and `aud` of the development issuer. */
   developmentIssuer: 'urn:twofold:development',
   audience: 'twofold',
+  /** Prefix of metric names; also of our own span attributes, with a dot. */
+  metric: 'twofold',
   /** URI prefix of RFC 9457 problem types; the code follows. */
   problemType: 'urn:twofold:problem:',
 } as const;

@@ -60,10 +60,21 @@ export function outlineToken(token: string): TokenOutline {
   return { algorithm: alg, keyId: kid, issuer: iss };
 }
 
-/** The caller learns the code alone; `reason` is for the log and holds nothing of the token. */
+/** Why a token was refused. Its `code` is for the log, which shows codes only. */
+class RefusedToken extends Error {
+  override readonly name = 'RefusedToken';
+  readonly code: string;
+
+  constructor(reason: string) {
+    super(`token refused: ${reason}`);
+    this.code = reason.toUpperCase().replaceAll(/[^A-Z0-9]+/gu, '_');
+  }
+}
+
+/** The caller learns the code alone; `reason` is a fixed text for the log, with nothing of the token. */
 export function invalidToken(reason: string, retryAfter?: number): TwofoldError {
   return new TwofoldError('token_invalid', undefined, {
-    cause: new Error(`token refused: ${reason}`),
+    cause: new RefusedToken(reason),
     ...(retryAfter === undefined ? {} : { retryAfter }),
   });
 }
