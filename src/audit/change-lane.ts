@@ -63,10 +63,7 @@ export class ChangeLane {
   /** Closes the lane after its last entry; false when it had to be left open (something is unknown). */
   async close(last: Unplaced, deadlineMs: number): Promise<boolean> {
     try {
-      await this.#inTurn(deadlineMs, async () => {
-        const { lane } = await this.#append(this.#position ?? (await this.#reopen()), last);
-        await this.#deps.store.closeLane(lane);
-      });
+      await this.#inTurn(deadlineMs, () => this.#writeLast(last));
       return true;
     } catch {
       return false;
@@ -74,6 +71,11 @@ export class ChangeLane {
       this.#backoff.abort();
       await this.#turn;
     }
+  }
+
+  /** Ends every repetition. */
+  abort(): void {
+    this.#backoff.abort();
   }
 
   /** Runs after what runs already; what has not begun at the deadline never begins. */
@@ -90,6 +92,18 @@ export class ChangeLane {
       clearTimeout(timer);
     });
     return promise;
+  }
+
+  /** In a new lane when only now it shows that the old one was lost. */
+  async #writeLast(last: Unplaced): Promise<void> {
+    const position = this.#position ?? (await this.#reopen());
+    try {
+      const { lane } = await this.#append(position, last);
+      await this.#deps.store.closeLane(lane);
+    } catch (error) {
+      if (this.#position !== null || this.#backoff.aborted) throw error;
+      await this.#writeLast(last);
+    }
   }
 
   async #change(request: ChangeRequest): Promise<ChangeResult> {

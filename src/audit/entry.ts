@@ -33,7 +33,7 @@
  * method is `jwt`, `mtls` or `system`. Lone surrogates in text are written as U+FFFD.
  * leaf = SHA-256(0x00 ‖ entry) (RFC 6962 section 2.1).
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { concatBytes } from '../crypto/bytes.ts';
 import { encodeCbor } from '../crypto/cbor.ts';
 import type { CborValue } from '../crypto/cbor.ts';
@@ -95,7 +95,7 @@ export function encodeEntry(place: Place, facts: Uint8Array): Uint8Array {
 
 /** RFC 6962 leaf hash. */
 export function leafHash(entry: Uint8Array): Uint8Array {
-  return createHash('sha256').update(LEAF_PREFIX).update(entry).digest();
+  return hash('sha256', concatBytes(LEAF_PREFIX, entry), 'buffer');
 }
 
 /** What the audit key MACs for position 20: format version u8 (1) ‖ CBOR [label, values]. */

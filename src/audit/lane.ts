@@ -16,6 +16,7 @@ import { catchUpOrPause } from './catch-up.ts';
 import { Pending, late } from './pending.ts';
 import { StaleAnswer } from './ports.ts';
 import type { AuditId, AuditStore } from './ports.ts';
+import { WaitingQueue } from './waiting.ts';
 
 export interface LaneDependencies {
   readonly store: AuditStore;
@@ -26,10 +27,8 @@ export interface LaneDependencies {
   readonly opening: (replaces: number | null) => Unplaced;
 }
 
-const MAX_ENTRIES = 256;
-const MAX_BYTES = 1024 * 1024;
-/** Above this the log refuses at once: what waits longer than its deadline only costs memory. */
-const MAX_WAITING = 16_384;
+/** So many refusals of content without a success between them, and the lane itself is at fault. */
+const LANE_AT_FAULT = 3;
 
 interface Flight {
   readonly sealed: Sealed;
@@ -44,7 +43,7 @@ export class UseLane {
   readonly #backoff = new Backoff();
   #position: Position | null = null;
   #lost: number | null = null;
-  #queue: Pending[] = [];
+  readonly #queue = new WaitingQueue();
   #running: Promise<void> | null = null;
   /** After a batch was refused for its content: how many entries are sent one by one to find whose. */
   #alone = 0;
@@ -90,8 +89,7 @@ export class UseLane {
     standing: EpochStanding | null,
     deadlineMs: number | null,
   ): Promise<AuditId> {
-    if (this.#queue.length >= MAX_WAITING) this.#queue = this.#queue.filter(isWaiting);
-    if (this.#queue.length >= MAX_WAITING && deadlineMs !== null) return Promise.reject(late());
+    if (deadlineMs !== null && this.#queue.full) return Promise.reject(late());
     const pending = new Pending(entry, standing, deadlineMs);
     this.#queue.push(pending);
     this.#running ??= this.#run();
@@ -110,6 +108,11 @@ export class UseLane {
       this.#backoff.abort();
       await this.#running;
     }
+  }
+
+  /** Ends every repetition; what waits is left to its deadline. */
+  abort(): void {
+    this.#backoff.abort();
   }
 
   async #run(): Promise<void> {
@@ -131,7 +134,7 @@ export class UseLane {
       fate = await this.#send(flight);
     }
     this.#unsettled = fate === 'sent';
-    if (fate === 'not-written') this.#queue.unshift(...flight.waiting);
+    if (fate === 'not-written') this.#queue.putBack(flight.waiting);
   }
 
   /** Takes a batch and fixes its bytes; null when there is nothing to send now. */
@@ -146,35 +149,20 @@ export class UseLane {
       return { sealed: await seal(mac, position, epoch.current, entries), waiting };
     } catch {
       // Nothing was sent. The waiters' deadlines bound how long this is repeated for them.
-      this.#queue.unshift(...waiting);
+      this.#queue.putBack(waiting);
       await this.#backoff.pause();
       return null;
     }
   }
 
-  /** From the head of the queue: still waited for, untouched by changes, within the caps. */
   #take(): readonly Pending[] {
-    const taken: Pending[] = [];
-    const most = this.#alone > 0 ? 1 : MAX_ENTRIES;
-    let bytes = 0;
-    let used = 0;
-    for (const pending of this.#queue) {
-      if (taken.length >= most || bytes >= MAX_BYTES) break;
-      used += 1;
-      if (this.#rejectTouched(pending)) continue;
-      taken.push(pending);
-      bytes += pending.entry.facts.length;
-    }
-    this.#queue.splice(0, used);
-    this.#alone = Math.max(0, this.#alone - taken.length);
-    return taken;
-  }
-
-  #rejectTouched(pending: Pending): boolean {
-    if (pending.standing !== null && this.#deps.epoch.touches(pending.standing)) {
-      pending.reject(new StaleAnswer());
-    }
-    return pending.settled;
+    const judge = (pending: Pending): void => {
+      const touched = pending.standing !== null && this.#deps.epoch.touches(pending.standing);
+      if (touched) pending.reject(new StaleAnswer());
+    };
+    if (this.#alone === 0) return this.#queue.take(judge);
+    this.#alone -= 1;
+    return this.#queue.take(judge, 1);
   }
 
   async #send(flight: Flight): Promise<Fate> {
@@ -206,9 +194,7 @@ export class UseLane {
 
   async #failed(flight: Flight, error: unknown): Promise<Fate> {
     if (error instanceof LaneLost) {
-      this.#lost = flight.sealed.batch.lane;
-      this.#position = null;
-      this.#unsettled = false;
+      this.#lose(flight);
       return 'not-written';
     }
     // An earlier attempt of these bytes may still be under way: this one's refusal says nothing of it.
@@ -216,30 +202,38 @@ export class UseLane {
       this.#unsettled = true;
       return 'sent';
     }
-    if (!ERRORS[error.code].retryable) this.#blame(flight, error);
     await this.#backoff.pause();
+    if (!ERRORS[error.code].retryable) this.#blame(flight, error);
     return 'not-written';
   }
 
-  /** The database refused the content: one entry alone is at fault, of several each is tried alone. */
-  #blame({ waiting }: Flight, error: TwofoldError): void {
-    if (waiting.length > 1) {
-      this.#alone = waiting.length;
+  /**
+   * The database refused the content: one entry alone is at fault, of several each is tried alone. A
+   * lane that takes none (its last entries are gone) is given up, so that the next requests are served.
+   */
+  #blame(flight: Flight, error: TwofoldError): void {
+    if (this.#backoff.failures >= LANE_AT_FAULT) this.#lose(flight);
+    if (flight.waiting.length > 1) {
+      this.#alone = flight.waiting.length;
       return;
     }
-    for (const pending of waiting) {
+    for (const pending of flight.waiting) {
       pending.reject(new TwofoldError('audit_unavailable', undefined, { cause: error }));
     }
+  }
+
+  #lose({ sealed }: Flight): void {
+    this.#lost = sealed.batch.lane;
+    this.#position = null;
+    this.#unsettled = false;
   }
 
   async #reopen(): Promise<Position> {
     const { store, instance, opening } = this.#deps;
     const lane = await store.openLane(instance, 'use');
     const first = opening(this.#lost);
-    this.#queue.unshift(new Pending(first, null, null));
+    this.#queue.putBack([new Pending(first, null, null)]);
     this.#position = startOf(lane);
     return this.#position;
   }
 }
-
-const isWaiting = (pending: Pending): boolean => !pending.settled;

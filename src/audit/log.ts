@@ -84,9 +84,15 @@ class LanedAuditLog implements RunningAuditLog {
 
   async start(): Promise<void> {
     const deadline = this.#changeDeadlineMs;
-    await this.#change.open(deadline);
-    await this.#use.open(deadline);
-    this.#accepting = true;
+    try {
+      await this.#change.open(deadline);
+      await this.#use.open(deadline);
+      this.#accepting = true;
+    } catch (error) {
+      this.#change.abort();
+      this.#use.abort();
+      throw error;
+    }
   }
 
   stop(deadlineMs = 5000): Promise<{ readonly closed: boolean }> {
