@@ -10,7 +10,6 @@ import { combineSecrets } from './combiner.ts';
 import { agreeEphemeral, checkPublicKey, CURVES } from './curve.ts';
 import { ML_KEM_LENGTHS, ML_KEM_SHARED_SECRET_LENGTH } from './engine.ts';
 import { withBothSecrets } from './halves.ts';
-import { wipe } from './secret.ts';
 import type { Engine, MlKemParameterSet } from './engine.ts';
 import type { SecretBytes } from './secret.ts';
 import type { Curve, Kem, KemEncapsulated, KemHalves, PublicHalves } from './suite.ts';
@@ -45,26 +44,28 @@ export function hybridKem({ pq, curve, label }: HybridKemParameters): Kem {
 
   async function encapsulate(engine: Engine, publicKey: Uint8Array): Promise<KemEncapsulated> {
     const key = splitPublicKey(publicKey);
-    const ephemeral = await agreeEphemeral(curve, key.classical);
-    try {
-      const { sharedSecret, ciphertext } = await engine.mlKem.encapsulate(pq, key.pq);
-      try {
-        return {
-          sharedSecret: combineSecrets({
-            pqSecret: sharedSecret,
-            classicalSecret: ephemeral.secret,
-            classicalCiphertext: ephemeral.publicKey,
-            classicalPublicKey: key.classical,
-            label,
-          }),
-          encapsulation: concatBytes(ciphertext, ephemeral.publicKey),
-        };
-      } finally {
-        wipe(sharedSecret);
-      }
-    } finally {
-      wipe(ephemeral.secret);
-    }
+    const encapsulation = new Uint8Array(lengths.encapsulation);
+    const sharedSecret = await withBothSecrets(
+      async () => {
+        const encapsulated = await engine.mlKem.encapsulate(pq, key.pq);
+        encapsulation.set(encapsulated.ciphertext);
+        return encapsulated.sharedSecret;
+      },
+      async () => {
+        const ephemeral = await agreeEphemeral(curve, key.classical);
+        encapsulation.set(ephemeral.publicKey, pqCiphertextLength);
+        return ephemeral.secret;
+      },
+      (pqSecret, classicalSecret) =>
+        combineSecrets({
+          pqSecret,
+          classicalSecret,
+          classicalCiphertext: encapsulation.subarray(pqCiphertextLength),
+          classicalPublicKey: key.classical,
+          label,
+        }),
+    );
+    return { sharedSecret, encapsulation };
   }
 
   /** Lengths and the point, before any private key is touched. */

@@ -17,7 +17,7 @@ describe('SecretBytes', () => {
       inspect(secret, { showHidden: true, depth: 9 }),
       format('%s %o %O %j', secret, secret, secret, secret),
       JSON.stringify(Object.entries(secret)),
-      JSON.stringify({ ...secret }),
+      JSON.stringify(Object.assign({}, secret)),
     ].join('\n');
     for (const text of MARKERS) expect(printed).not.toContain(text);
     expect(printed).toContain('[secret]');

@@ -347,7 +347,8 @@ export function vectorsOf<N extends VectorSet>(name: N): readonly VectorSets[N][
   }
   const { vectors } = readJson(EXTRACT, `${name}.json`) as { vectors: VectorSets[N][] };
   const left = total - vectors.length;
-  report(`vectors ${name}: extract of ${vectors.length}, ${left} of ${total} NOT run`);
+  const missing = left === 0 ? '' : `, ${left} of ${total} NOT run`;
+  report(`vectors ${name}: extract of ${vectors.length}${missing}`);
   return vectors;
 }
 
