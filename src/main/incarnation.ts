@@ -71,8 +71,10 @@ export class Incarnation {
     return !this.#fenced && performance.now() - this.#lastBeat < STALE_BEAT_MS;
   }
 
-  get fenced(): boolean {
-    return this.#fenced;
+  /** One stable word for `/readyz`. */
+  get state(): string {
+    if (this.#fenced) return 'fenced';
+    return this.alive ? 'ok' : 'unreachable';
   }
 
   #schedule(): void {

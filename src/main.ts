@@ -1,0 +1,88 @@
+/**
+ * The entry of the `twofold` command, and with `main/` the only composition root: here ports meet
+ * their implementations.
+ *
+ *     twofold serve [--dev] [--port N] [--data FOLDER] …     run the service
+ *     twofold token --role ROLE [--ttl 1h] [--header]        a token of the development issuer
+ *     twofold config check                                   check the configuration and print it
+ *     twofold doctor secrets [--log FILE]                    look for secrets where none may be
+ *     twofold conformance --module FILE …                    what a PKCS#11 module can do
+ *     twofold hsm make-root --so-pin-file FILE               make the root on a configured token
+ *     twofold version
+ */
+import { assertHardened } from './launch-guard.ts';
+import {
+  checkConfig,
+  loadConfig,
+  nodeOptions,
+  presentConfig,
+  problemLine,
+  takeConfigFlags,
+} from './config.ts';
+import type { Config } from './config.ts';
+import { TwofoldError } from './errors.ts';
+import { doctorCommand } from './main/doctor-command.ts';
+import { hsmCommand } from './main/hsm-command.ts';
+import { serveCommand } from './main/serve-command.ts';
+import { tokenCommand } from './main/token-command.ts';
+import { VERSION } from './main/version.ts';
+
+const print = (line: string) => void process.stdout.write(`${line}\n`);
+const complain = (line: string) => void process.stderr.write(`${line}\n`);
+
+const USAGE = `usage: twofold serve | token | config check | doctor secrets | conformance | hsm make-root | version
+Settings are flags, TWOFOLD_* variables or a file; see deploy/configuration.md.`;
+
+function configCommand(flags: ReadonlyMap<string, string>, argv: readonly string[]): number {
+  if (argv.length !== 1 || argv[0] !== 'check') {
+    throw new TwofoldError('invalid_value', 'The command is: twofold config check');
+  }
+  const check = checkConfig({ flags });
+  if (check.ok) {
+    print(JSON.stringify(presentConfig(check.config), null, 2));
+    return 0;
+  }
+  for (const problem of check.problems) complain(problemLine(problem));
+  return 1;
+}
+
+/** Commands beside a development service find it without `--dev`. */
+function localConfig(flags: ReadonlyMap<string, string>): Config {
+  const check = checkConfig({ flags });
+  if (check.ok || flags.has('mode')) return loadConfig({ flags });
+  const development = checkConfig({ flags: new Map([...flags, ['mode', 'dev']]) });
+  return development.ok ? development.config : loadConfig({ flags });
+}
+
+async function run(argv: readonly string[]): Promise<number> {
+  const [command, ...others] = argv;
+  const { flags, rest } = takeConfigFlags(others);
+  switch (command) {
+    case 'serve':
+      assertHardened(process.execArgv, nodeOptions());
+      return serveCommand(loadConfig({ flags }), rest, print);
+    case 'token':
+      await tokenCommand(localConfig(flags), rest, print);
+      return 0;
+    case 'config':
+      return configCommand(flags, rest);
+    case 'doctor':
+      return doctorCommand(localConfig(flags), rest, print);
+    case 'hsm':
+      return hsmCommand(loadConfig({ flags }), rest, print);
+    case 'version':
+      print(VERSION);
+      return 0;
+    default:
+      complain(USAGE);
+      return 2;
+  }
+}
+
+try {
+  process.exitCode = await run(process.argv.slice(2));
+} catch (error) {
+  if (!TwofoldError.is(error)) throw error;
+  complain(`twofold: ${error.message} (${error.code})`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,42 @@
+/** The audit log for listeners that open while the HSM is away: it can record nothing yet. */
+import type { RunningAuditLog } from '../audit/log.ts';
+import type { AuditLog } from '../audit/ports.ts';
+import { TwofoldError } from '../errors.ts';
+
+/** Counts kept until the log is there; further ones of a flood are dropped. */
+const MAX_COUNTS = 10_000;
+
+export class LateAudit implements AuditLog {
+  #log: RunningAuditLog | undefined;
+  #counts: (readonly [string, string])[] = [];
+
+  /** The log behind it; null before it is there. */
+  get current(): RunningAuditLog | null {
+    return this.#log ?? null;
+  }
+
+  set(log: RunningAuditLog): void {
+    this.#log = log;
+    for (const [source, outcome] of this.#counts) log.countAnonymous(source, outcome);
+    this.#counts = [];
+  }
+
+  record: AuditLog['record'] = async (draft, standing) => this.#opened().record(draft, standing);
+  change: AuditLog['change'] = async (draft, commit) => this.#opened().change(draft, commit);
+  read: AuditLog['read'] = async (id) => this.#opened().read(id);
+  list: AuditLog['list'] = async (query) => this.#opened().list(query);
+
+  countAnonymous(source: string, outcome: string): void {
+    if (this.#log !== undefined) this.#log.countAnonymous(source, outcome);
+    else if (this.#counts.length < MAX_COUNTS) this.#counts.push([source, outcome]);
+  }
+
+  #opened(): RunningAuditLog {
+    if (this.#log === undefined) {
+      throw new TwofoldError('audit_unavailable', 'The service is still starting.', {
+        retryAfter: 5,
+      });
+    }
+    return this.#log;
+  }
+}

@@ -1,0 +1,306 @@
+/**
+ * The service put together, in the order of start and stop that the design fixes:
+ *
+ *     data folder → self-tests → database → migrations → HSM → instance → root → audit lanes
+ *     → orphans → keyring → listeners → ready
+ *
+ * A stop unwinds it: not ready, drain, last audit entries (they need the HSM's HMAC), lanes and
+ * instance row, HSM sessions, pool, embedded database, lock of the folder.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { AdminToken } from '../access/admin-token.ts';
+import { TokenAuthenticator } from '../access/authenticate.ts';
+import { PolicyAuthorizer } from '../access/authorize.ts';
+import { DevelopmentIssuer } from '../access/development-issuer.ts';
+import type { IssuerSettings } from '../access/issuers.ts';
+import { createAuditLog } from '../audit/log.ts';
+import { readOwnerOnlyFile } from '../config.ts';
+import type { Config } from '../config.ts';
+import { ROUTES } from '../contract/routes.ts';
+import { SENSITIVE_FIELDS } from '../contract/sensitive.ts';
+import { utf8 } from '../crypto/bytes.ts';
+import { runKnownAnswers } from '../crypto/known-answers.ts';
+import { nativeEngine } from '../crypto/native-engine.ts';
+import { findSuite } from '../crypto/suites.ts';
+import type { SecurityEpoch } from '../epoch.ts';
+import { TwofoldError } from '../errors.ts';
+import type { HsmStatus } from '../hsm/port.ts';
+import { createHttpServer } from '../http/server.ts';
+import type { HttpAddresses, HttpServer, HttpServerOptions } from '../http/server.ts';
+import type { HttpDependencies, Readiness } from '../http/dependencies.ts';
+import { openKeyring } from '../keyring/keyring.ts';
+import { removeOrphans, unavailability } from '../keyring/material.ts';
+import type { KeyManage, KeyRead, KeyUse } from '../keyring/operations.ts';
+import { openRoot } from '../keyring/root.ts';
+import { UsageCounters } from '../keyring/usage.ts';
+import { NAME } from '../name.ts';
+import type { Store } from '../store/store.ts';
+import { createLogs } from '../telemetry/logs.ts';
+import type { Logs } from '../telemetry/logs.ts';
+import { createMetrics } from '../telemetry/metrics.ts';
+import { requestObserver } from '../telemetry/observation.ts';
+import { openDatabase } from './database.ts';
+import { openDevice } from './device.ts';
+import type { Device } from './device.ts';
+import { Incarnation } from './incarnation.ts';
+import { LateAudit } from './late-audit.ts';
+import { late } from './late.ts';
+import type { Late } from './late.ts';
+import { Unwinding } from './unwinding.ts';
+import { VERSION } from './version.ts';
+
+/** How often a token that is away is looked at while the service waits for it. */
+const HSM_POLL_MS = 200;
+
+export interface RunningService {
+  /** Where the main listener answers. */
+  readonly url: string;
+  readonly hsm: HsmStatus;
+  /** Known answers that passed. */
+  readonly selfTests: number;
+  readonly instance: string;
+}
+
+/** Told once what keeps a start waiting. */
+export type OnWaiting = (status: HsmStatus) => void;
+
+export class Service {
+  readonly #config: Config;
+  readonly #logs: Logs;
+  readonly #unwinding: Unwinding;
+  #state: 'starting' | 'complete' | 'stopping' = 'starting';
+
+  constructor(config: Config) {
+    this.#config = config;
+    this.#logs = createLogs({
+      level: config.log.level,
+      sensitive: SENSITIVE_FIELDS,
+      ...(config.mode === 'dev' ? { destination: join(config.dataDir, 'twofold.log') } : {}),
+    });
+    const log = this.#logs.component('service');
+    this.#unwinding = new Unwinding((step, err) => {
+      log.error({ step, err }, 'a step of the stop failed');
+    });
+  }
+
+  /** Resolves when ready. A start that fails has undone what it did. */
+  async start(onWaiting: OnWaiting): Promise<RunningService> {
+    try {
+      return await this.#start(onWaiting);
+    } catch (error) {
+      this.#logs.component('service').fatal({ err: error }, 'the service could not start');
+      await this.stop();
+      throw error;
+    }
+  }
+
+  /** Orderly, and once; also while a start waits for its HSM. */
+  async stop(): Promise<void> {
+    this.#state = 'stopping';
+    await this.#unwinding.unwind();
+    this.#logs.flush();
+  }
+
+  async #start(onWaiting: OnWaiting): Promise<RunningService> {
+    const selfTests = await selfTest();
+    const store = await openDatabase(
+      this.#config,
+      VERSION,
+      this.#logs.component('database'),
+      this.#unwinding,
+    );
+    const device = await openDevice(this.#config, this.#logs.component('hsm'), this.#unwinding);
+    const incarnation = await this.#openIncarnation(store);
+    const late = lateParts();
+    const http = await this.#openHttp(device, incarnation, late);
+    let listening: Promise<HttpAddresses> | undefined;
+    const listen = () => (listening ??= http.listen());
+    if (!device.hsm.status().ready) {
+      onWaiting(device.hsm.status());
+      await listen();
+      await this.#untilReady(device);
+    }
+    await this.#openKeyring(store, device, incarnation, late);
+    const addresses = await listen();
+    this.#state = 'complete';
+    const url = urlOf(addresses.http, this.#config.http.tls !== undefined);
+    return { url, hsm: device.hsm.status(), selfTests, instance: incarnation.id };
+  }
+
+  #openIncarnation(store: Store): Promise<Incarnation> {
+    const log = this.#logs.component('instance');
+    return Incarnation.open(
+      {
+        instances: store.instances,
+        changes: store.audit,
+        dataDir: this.#config.dataDir,
+        zone: this.#config.zone.name,
+        onTrouble: (err) => log.warn({ err }, 'a heartbeat failed'),
+      },
+      this.#unwinding,
+    );
+  }
+
+  async #openHttp(device: Device, incarnation: Incarnation, late: LateParts): Promise<HttpServer> {
+    const metrics = createMetrics({ version: VERSION, routes: ROUTES.map(({ id }) => id) });
+    this.#unwinding.add('metrics', () => metrics.close());
+    const { epoch } = incarnation;
+    const deps: HttpDependencies = {
+      authenticator: await this.#authenticator(epoch),
+      authorizer: new PolicyAuthorizer({ epoch }),
+      epoch,
+      audit: late.audit,
+      use: late.use.port,
+      read: late.read.port,
+      manage: late.manage.port,
+      pageTokenKey: late.pageTokenKey,
+      engine: nativeEngine,
+      token: tokenFacts(device),
+      readiness: () => this.#readiness(device, incarnation, late),
+      metrics: () => metrics.renderMetrics(),
+      report: requestObserver(this.#logs.component('http'), metrics),
+    };
+    const http = createHttpServer(deps, listenersOf(this.#config));
+    this.#unwinding.add('listeners', () => http.close());
+    return http;
+  }
+
+  async #authenticator(epoch: SecurityEpoch): Promise<TokenAuthenticator> {
+    const { mode, dataDir, issuers } = this.#config;
+    const log = this.#logs.component('access');
+    const configured: IssuerSettings[] = [...issuers];
+    if (mode === 'dev') {
+      const issuer = await DevelopmentIssuer.open({ folder: dataDir, create: true });
+      configured.push(issuer.settings);
+      const onFailure = (err: unknown) => log.error({ err }, 'the admin token was not renewed');
+      const admin = await AdminToken.start({ issuer, folder: dataDir, onFailure });
+      this.#unwinding.add('admin token', () => admin.stop());
+    }
+    return TokenAuthenticator.open({
+      issuers: configured,
+      epoch,
+      plainHttp: mode === 'dev',
+      onFailure: (issuer, err) => log.error({ issuer, err }, 'a key set could not be read'),
+    });
+  }
+
+  async #untilReady({ hsm }: Device): Promise<void> {
+    while (!hsm.status().ready) {
+      if (this.#state === 'stopping') throw new TwofoldError('shutting_down');
+      await sleep(HSM_POLL_MS);
+    }
+  }
+
+  async #openKeyring(
+    store: Store,
+    { hsm, ceremony }: Device,
+    incarnation: Incarnation,
+    late: LateParts,
+  ): Promise<void> {
+    const { epoch, refresh, id: instance } = incarnation;
+    const uses = new UsageCounters(store.keys);
+    const root = await openRoot(hsm, store.roots, uses, ceremony);
+    const zone = this.#config.zone.name;
+    const audit = createAuditLog({ store: store.audit, mac: root.mac, epoch, instance, zone });
+    await audit.start();
+    this.#unwinding.add('audit lanes', async () => {
+      const { closed } = await audit.stop();
+      if (!closed) throw new TwofoldError('audit_unavailable', 'The last entries are not durable.');
+    });
+    const orphans = await removeOrphans(hsm, store.keys, root.installation);
+    if (orphans > 0) this.#logs.component('hsm').warn({ orphans }, 'orphans were removed');
+    const keyring = openKeyring({
+      hsm,
+      engine: nativeEngine,
+      root,
+      uses,
+      store: store.keys,
+      instances: store.instances,
+      audit,
+      epoch,
+      refreshEpoch: refresh,
+      instance,
+    });
+    this.#unwinding.add('keyring', () => keyring.close());
+    late.pageTokenKey.set(await root.mac(utf8(NAME.pageToken)));
+    late.use.set(keyring.use);
+    late.read.set(keyring.read);
+    late.manage.set(keyring.manage);
+    late.audit.set(audit);
+  }
+
+  #readiness({ hsm }: Device, incarnation: Incarnation, late: LateParts): Readiness {
+    const { ready, state } = hsm.status();
+    const audit = late.audit.current?.health().ok ?? false;
+    const checks = [
+      { name: 'hsm', ready, state },
+      { name: 'database', ready: incarnation.alive, state: incarnation.state },
+      { name: 'audit', ready: audit, state: audit ? 'ok' : 'not-durable' },
+      { name: 'service', ready: this.#state === 'complete', state: this.#state },
+    ];
+    return { ready: checks.every((check) => check.ready), checks };
+  }
+}
+
+/** What the listeners need before the root is open. */
+interface LateParts {
+  readonly audit: LateAudit;
+  readonly use: Late<KeyUse>;
+  readonly read: Late<KeyRead>;
+  readonly manage: Late<KeyManage>;
+  readonly pageTokenKey: Buffer;
+}
+
+const lateParts = (): LateParts => ({
+  audit: new LateAudit(),
+  use: late(),
+  read: late(),
+  manage: late(),
+  pageTokenKey: Buffer.alloc(32),
+});
+
+const urlOf = ({ address, port, family }: AddressInfo, tls: boolean): string =>
+  `${tls ? 'https' : 'http'}://${family === 'IPv6' ? `[${address}]` : address}:${String(port)}`;
+
+function listenerOf({ host, port, tls }: Config['http']): HttpServerOptions['http'] {
+  if (tls === undefined) return { host, port };
+  const files = {
+    cert: readFileSync(tls.certFile),
+    key: Buffer.from(readOwnerOnlyFile(tls.keyFile, 0o007)),
+  };
+  const ca = tls.caFile === undefined ? {} : { ca: readFileSync(tls.caFile) };
+  return { host, port, tls: { ...files, ...ca } };
+}
+
+const listenersOf = ({ http, admin, metrics, limits, stop }: Config): HttpServerOptions => ({
+  http: listenerOf(http),
+  ...(admin === undefined ? {} : { admin: listenerOf(admin) }),
+  metrics: listenerOf(metrics),
+  limits,
+  drainMs: stop.drainMs,
+});
+
+/** @throws TwofoldError internal: a process with a primitive that answers wrongly must not serve */
+async function selfTest(): Promise<number> {
+  const results = await runKnownAnswers(nativeEngine);
+  const failed = results.filter(({ passed }) => !passed);
+  if (failed.length > 0) {
+    const names = failed.map(({ algorithm }) => algorithm).join(', ');
+    throw new TwofoldError('internal', `Self-tests failed: ${names}.`, { cause: failed[0]?.cause });
+  }
+  return results.length;
+}
+
+function tokenFacts({ hsm }: Device): HttpDependencies['token'] {
+  return {
+    availability: (suiteId) => {
+      const reason = unavailability(hsm, findSuite(suiteId));
+      return { available: reason === null, reason };
+    },
+    custody: () => hsm.status().custody,
+  };
+}
