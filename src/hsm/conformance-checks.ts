@@ -64,7 +64,7 @@ export const CHECKS: readonly Check[] = [
   { name: 'random is random and bounded', needs: ['random'], run: randomness },
   {
     name: 'a damaged or foreign blob is never used',
-    needs: ['wrap', 'ecdh:P-256', 'aes-gcm'],
+    needs: ['wrap', 'ecdh:P-256', 'aes-gcm', 'hmac:SHA-256'],
     run: refusesForeignBlobs,
   },
   {
@@ -282,6 +282,16 @@ async function refusesForeignBlobs(hsm: Hsm): Promise<void> {
     material: { ...aes.material, check: mac.material.check },
   };
   await refused(hsm.encrypt(swapped, AAD, AAD), 'integrity_failed');
+  for (const good of [aes, await wrapped(hsm, HMAC)]) {
+    const blob = (good.material as WrappedMaterial).blob.map((byte) => byte ^ 0x55);
+    const bad = {
+      ...good,
+      id: randomUUID(),
+      material: { ...good.material, blob } as WrappedMaterial,
+    };
+    const call = good.spec.kind === 'aes' ? hsm.encrypt(bad, AAD, AAD) : hsm.mac(bad, AAD);
+    await refused(call, 'decryption_failed');
+  }
   await agrees(hsm, key, 'P-256');
 }
 

@@ -45,7 +45,10 @@ const LOST: ReadonlySet<number> = new Set([
   CKR.SESSION_HANDLE_INVALID,
   CKR.TOKEN_NOT_PRESENT,
   CKR.TOKEN_NOT_RECOGNIZED,
+  // The root is a token object: when its handle is void, so is everything else.
+  CKR.UNWRAPPING_KEY_HANDLE_INVALID,
   CKR.USER_NOT_LOGGED_IN,
+  CKR.WRAPPING_KEY_HANDLE_INVALID,
   CKR.CRYPTOKI_NOT_INITIALIZED,
 ]);
 

@@ -4,7 +4,7 @@ import { requireCheck, secretCheck } from './check-value.ts';
 import type { Connection } from './connection.ts';
 import { CKA, CKM } from './cryptoki.ts';
 import type { Handle } from './cryptoki.ts';
-import { namesStaleHandle } from './failures.ts';
+import { failureOf, namesStaleHandle, TokenFailure } from './failures.ts';
 import { HandleCache } from './handle-cache.ts';
 import { uuidBytes, uuidText } from './inputs.ts';
 import { findObjects, readAttribute, takeBytes } from './objects.ts';
@@ -128,15 +128,20 @@ export class Keys {
   #unwrap(spec: HsmKeySpec, material: WrappedMaterial): Handle {
     const { cryptoki, keeper } = this.#connection;
     const root = this.#rootOf(material.generation);
-    const handle = cryptoki.C_UnwrapKey(
-      keeper,
-      { mechanism: wrapMechanism(this.#connection) },
-      root.handle,
-      Buffer.from(material.blob),
-      privateTemplate(spec, { kind: 'unwrapped', trusted: root.trusted }),
-    );
-    this.#connection.objects += 1;
-    return handle;
+    try {
+      const handle = cryptoki.C_UnwrapKey(
+        keeper,
+        { mechanism: wrapMechanism(this.#connection) },
+        root.handle,
+        Buffer.from(material.blob),
+        privateTemplate(spec, { kind: 'unwrapped', trusted: root.trusted }),
+      );
+      this.#connection.objects += 1;
+      return handle;
+    } catch (error) {
+      // Whatever the key is wanted for, a blob is input: one that does not open is refused as such.
+      throw new TokenFailure(failureOf(error, 'consume'));
+    }
   }
 
   #rootOf(generation: number): Root {

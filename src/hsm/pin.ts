@@ -5,7 +5,7 @@
  * The mark of a refused PIN lies in the data folder, so that restarts and processes beside this one
  * see it. It holds no PIN: an scrypt value under a random salt, bound to module and token.
  */
-import { randomBytes, scrypt, timingSafeEqual } from 'node:crypto';
+import { createHmac, randomBytes, scrypt, timingSafeEqual } from 'node:crypto';
 import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -19,11 +19,18 @@ const MARK_FILE = 'refused-pin.json';
 /** About 60 ms a guess: short PINs must not be found from a mark in seconds. */
 const SCRYPT = { N: 2 ** 15, maxmem: 64 * 1024 * 1024 } as const;
 
+interface Mark {
+  readonly salt: Buffer;
+  readonly value: Buffer;
+}
+
 export class PinFile {
   readonly #path: string;
   readonly #stateDir: string;
   /** Module and token, so that a PIN refused by one token may be offered to another. */
   readonly #scope: string;
+  readonly #processKey = randomBytes(32);
+  #refused: Buffer | undefined;
 
   constructor(path: string, stateDir: string, scope: string) {
     this.#path = path;
@@ -51,8 +58,12 @@ export class PinFile {
   async isRefused(pin: Uint8Array): Promise<boolean> {
     const mark = await this.#readMark();
     if (mark === undefined) return false;
+    const seen = this.#fingerprint(pin, mark);
+    if (this.#refused?.equals(seen) === true) return true;
     const value = await this.#value(pin, mark.salt);
-    return value.length === mark.value.length && timingSafeEqual(value, mark.value);
+    const refused = value.length === mark.value.length && timingSafeEqual(value, mark.value);
+    this.#refused = refused ? seen : undefined;
+    return refused;
   }
 
   /** Durable before anyone can ask again: a restart after a refusal must not cost an attempt. */
@@ -68,7 +79,12 @@ export class PinFile {
     await rm(join(this.#stateDir, MARK_FILE), { force: true });
   }
 
-  async #readMark(): Promise<{ salt: Buffer; value: Buffer } | undefined> {
+  /** Spares the slow derivation while nothing changes; keyed, and gone with the process. */
+  #fingerprint(pin: Uint8Array, mark: Mark): Buffer {
+    return createHmac('sha256', this.#processKey).update(mark.value).update(pin).digest();
+  }
+
+  async #readMark(): Promise<Mark | undefined> {
     try {
       const text = await readFile(join(this.#stateDir, MARK_FILE), 'utf8');
       const { salt, value } = JSON.parse(text) as { salt: string; value: string };

@@ -1,0 +1,376 @@
+import { createECDH, randomUUID } from 'node:crypto';
+import {
+  chmodSync,
+  cpSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { TwofoldError } from '../../src/errors.ts';
+import { CKR } from '../../src/hsm/cryptoki.ts';
+import type { HsmOptions, PooledHsm } from '../../src/hsm/pool.ts';
+import type { HsmKey, HsmKeySpec } from '../../src/hsm/port.ts';
+import { CRASH, Orders } from './cryptoki-hook.ts';
+import { makeToken, ROOT, temporaryFolder, tokenIn } from './token-fixture.ts';
+import type { TokenFixture } from './token-fixture.ts';
+
+const DERIVE: HsmKeySpec = { kind: 'ec', curve: 'P-256', use: 'derive' };
+const AES: HsmKeySpec = { kind: 'aes', bits: 256 };
+const HMAC: HsmKeySpec = { kind: 'hmac', hash: 'SHA-256', bytes: 32 };
+const HOOK = new URL('./cryptoki-hook.ts', import.meta.url).href;
+const TEXT = Buffer.from('some text');
+
+let pattern: TokenFixture;
+let fixture: TokenFixture;
+let orders: Orders;
+let hsm: PooledHsm | undefined;
+
+async function open(change: Partial<HsmOptions> = {}): Promise<PooledHsm> {
+  orders = new Orders();
+  hsm = await fixture.open({ hook: { url: HOOK, data: orders.memory }, ...change });
+  if (hsm.status().ready) await hsm.useRoot(ROOT);
+  return hsm;
+}
+
+async function make(port: PooledHsm, spec: HsmKeySpec): Promise<HsmKey> {
+  const material = await port.generate(spec, { custody: 'hsm-wrapped' });
+  return { id: randomUUID(), spec, material };
+}
+
+function peer(): Uint8Array {
+  const ecdh = createECDH('prime256v1');
+  ecdh.generateKeys();
+  return ecdh.getPublicKey();
+}
+
+/** The code of the failure, or `ok`. */
+function outcome(call: Promise<unknown>): Promise<string> {
+  return call.then(
+    () => 'ok',
+    (error: unknown) => (TwofoldError.is(error) ? error.code : String(error)),
+  );
+}
+
+async function until(condition: () => boolean, milliseconds = 15_000): Promise<void> {
+  const limit = Date.now() + milliseconds;
+  while (!condition()) {
+    if (Date.now() > limit) throw new Error(`not within ${milliseconds} ms`);
+    await delay(20);
+  }
+}
+
+beforeAll(async () => {
+  pattern = await makeToken();
+});
+beforeEach(async () => {
+  fixture = await makeToken(pattern);
+});
+afterAll(() => {
+  pattern.remove();
+});
+afterEach(async () => {
+  await hsm?.close();
+  hsm = undefined;
+  fixture.remove();
+});
+
+describe('a refused PIN', () => {
+  it('costs one attempt, also over restarts, and is tried again when the file changes', async () => {
+    const right = readFileSync(fixture.token.pinFile);
+    writeFileSync(fixture.token.pinFile, 'not the pin\n');
+    const port = await open();
+    expect(port.status()).toMatchObject({ ready: false, state: 'pin-refused' });
+    expect(orders.calls('C_Login')).toBe(1);
+    await delay(1_300);
+    expect(orders.calls('C_Login')).toBe(1);
+    expect(await outcome(port.random(8))).toBe('hsm_unavailable');
+    await port.close();
+
+    const restarted = await open();
+    expect(restarted.status()).toMatchObject({ ready: false, state: 'pin-refused' });
+    expect(orders.calls('C_Login')).toBe(0);
+
+    writeFileSync(fixture.token.pinFile, 'also not the pin\n');
+    await until(() => orders.calls('C_Login') === 1);
+    await delay(1_200);
+    expect(orders.calls('C_Login')).toBe(1);
+
+    writeFileSync(fixture.token.pinFile, right);
+    await until(() => restarted.status().ready);
+    expect(orders.calls('C_Login')).toBe(2);
+    expect(await outcome(restarted.random(8))).toBe('ok');
+    const marks = readdirSync(fixture.folder).filter((name) => name.startsWith('refused'));
+    expect(marks).toEqual([]);
+  });
+
+  it.each([
+    ['expired', CKR.PIN_EXPIRED],
+    ['locked', CKR.PIN_LOCKED],
+  ])('is not tried again when it is %s', async (_, returnValue) => {
+    orders = new Orders();
+    orders.fail('C_Login', returnValue, 100);
+    hsm = await fixture.open({ hook: { url: HOOK, data: orders.memory } });
+    expect(hsm.status().state).toBe('pin-refused');
+    await delay(1_200);
+    expect(orders.calls('C_Login')).toBe(1);
+  });
+
+  it('leaves a mark that does not hold it', async () => {
+    writeFileSync(fixture.token.pinFile, '12345678\n');
+    await open();
+    const mark = readFileSync(join(fixture.folder, 'refused-pin.json'), 'utf8');
+    for (const form of ['12345678', '3132333435363738', 'MTIzNDU2Nzg']) {
+      expect(mark).not.toContain(form);
+    }
+  });
+});
+
+describe('a PIN file', () => {
+  it.each([
+    ['others can read', () => chmodSync(fixture.token.pinFile, 0o640)],
+    ['is missing', () => rmSync(fixture.token.pinFile)],
+    ['is empty', () => writeFileSync(fixture.token.pinFile, '\n')],
+  ])('that %s is never used', async (_, spoil) => {
+    const pin = readFileSync(fixture.token.pinFile);
+    spoil();
+    const port = await open();
+    expect(port.status()).toMatchObject({ ready: false, state: 'pin-refused' });
+    expect(port.status().detail).toContain(fixture.token.pinFile);
+    expect(orders.calls('C_Login')).toBe(0);
+    writeFileSync(fixture.token.pinFile, pin);
+    chmodSync(fixture.token.pinFile, 0o600);
+    await until(() => port.status().ready);
+  });
+});
+
+describe('a lost session', () => {
+  it.each([
+    ['SESSION_HANDLE_INVALID', CKR.SESSION_HANDLE_INVALID],
+    ['SESSION_CLOSED', CKR.SESSION_CLOSED],
+    ['DEVICE_REMOVED', CKR.DEVICE_REMOVED],
+    ['DEVICE_ERROR', CKR.DEVICE_ERROR],
+    ['TOKEN_NOT_PRESENT', CKR.TOKEN_NOT_PRESENT],
+    ['USER_NOT_LOGGED_IN', CKR.USER_NOT_LOGGED_IN],
+  ])('CKR_%s: the call is repeated under a new epoch', async (_, returnValue) => {
+    const port = await open();
+    const key = await make(port, DERIVE);
+    const point = peer();
+    const expected = Buffer.from((await port.ecdh(key, point)).reveal());
+    const { tokenEpoch } = port.status();
+    orders.fail('C_DeriveKey', returnValue);
+    const again = await port.ecdh(key, point);
+    expect(Buffer.from(again.reveal()).equals(expected)).toBe(true);
+    expect(port.status()).toMatchObject({ ready: true, tokenEpoch: tokenEpoch + 1 });
+  });
+
+  it('under load loses no call and answers none wrongly', async () => {
+    const port = await open();
+    const keys = await Promise.all(Array.from({ length: 3 }, () => make(port, DERIVE)));
+    const point = peer();
+    const expected = await Promise.all(
+      keys.map(async (key) => Buffer.from((await port.ecdh(key, point)).reveal())),
+    );
+    const load = Promise.all(
+      Array.from({ length: 300 }, async (_, index) => {
+        const secret = await port.ecdh(keys[index % 3] ?? (keys[0] as HsmKey), point);
+        return expected[index % 3]?.equals(Buffer.from(secret.reveal()));
+      }),
+    );
+    orders.fail('C_DeriveKey', CKR.SESSION_HANDLE_INVALID, 1);
+    expect(new Set(await load)).toEqual(new Set([true]));
+    expect(port.status().tokenEpoch).toBeGreaterThan(1);
+  });
+
+  it('of a token that goes away and comes back is survived', async () => {
+    const port = await open();
+    const key = await make(port, HMAC);
+    const before = await port.mac(key, TEXT);
+    const tokens = join(fixture.folder, 'hsm', 'tokens');
+    renameSync(tokens, `${tokens}.away`);
+    orders.fail('C_Sign', CKR.DEVICE_REMOVED, 1);
+    const waiting = outcome(port.mac(key, TEXT));
+    await until(() => port.status().state === 'token-absent');
+    expect(port.status().ready).toBe(false);
+    rmSync(tokens, { recursive: true, force: true });
+    renameSync(`${tokens}.away`, tokens);
+    await until(() => port.status().ready);
+    expect(await waiting).toBe('ok');
+    expect(Buffer.from(await port.mac(key, TEXT)).equals(Buffer.from(before))).toBe(true);
+  });
+
+  it('that leads to another token never reaches the wrong key', async () => {
+    const port = await open();
+    const key = await make(port, HMAC);
+    await port.mac(key, TEXT);
+    // Another token with the same PIN, label and a root of the same name.
+    const other = temporaryFolder();
+    cpSync(join(pattern.folder, 'hsm'), join(other, 'hsm'), { recursive: true });
+    rmSync(join(other, 'hsm', 'tokens'), { recursive: true });
+    await tokenIn(other);
+    const tokens = join(fixture.folder, 'hsm', 'tokens');
+    renameSync(tokens, `${tokens}.away`);
+    orders.fail('C_Sign', CKR.DEVICE_REMOVED, 1);
+    const waiting = outcome(port.mac(key, TEXT));
+    await until(() => !port.status().ready);
+    rmSync(tokens, { recursive: true, force: true });
+    renameSync(join(other, 'hsm', 'tokens'), tokens);
+    const serial = port.status().token?.serial;
+    await until(() => port.status().ready);
+    expect(port.status().token?.serial).not.toBe(serial);
+    expect(['decryption_failed', 'integrity_failed']).toContain(await waiting);
+    expect(await outcome(make(port, HMAC))).toBe('ok');
+    rmSync(other, { recursive: true });
+  });
+});
+
+describe('an ambiguous error', () => {
+  it('fails the request and leaves health alone while known answers are right', async () => {
+    const port = await open({ workers: 1 });
+    const key = await make(port, AES);
+    const sealed = await port.encrypt(key, TEXT, TEXT);
+    expect(await outcome(port.decrypt(key, sealed, TEXT))).toBe('ok');
+    orders.fail('C_Decrypt', CKR.GENERAL_ERROR);
+    expect(await outcome(port.decrypt(key, sealed, TEXT))).toBe('decryption_failed');
+    await delay(200);
+    expect(port.status()).toMatchObject({ ready: true, tokenEpoch: 1 });
+    expect(await outcome(port.decrypt(key, sealed, TEXT))).toBe('ok');
+  });
+
+  it('turns health red when known answers fail, and green when they are right again', async () => {
+    const port = await open();
+    const key = await make(port, DERIVE);
+    await port.ecdh(key, peer());
+    orders.fail('C_DeriveKey', CKR.GENERAL_ERROR, 1_000);
+    expect(await outcome(port.ecdh(key, peer()))).toBe('decryption_failed');
+    await until(() => !port.status().ready);
+    expect(port.status().state).toBe('self-test-failed');
+    orders.fail('C_DeriveKey', 0, 0);
+    await until(() => port.status().ready);
+    expect(await outcome(port.ecdh(key, peer()))).toBe('ok');
+  });
+
+  it('while a key is checked accuses the token, not the record', async () => {
+    const port = await open({ workers: 1 });
+    const [aes, pair] = [await make(port, AES), await make(port, DERIVE)];
+    orders.fail('C_Decrypt', CKR.GENERAL_ERROR, 2);
+    expect(await outcome(port.encrypt(aes, TEXT, TEXT))).not.toBe('integrity_failed');
+    orders.fail('C_DeriveKey', CKR.GENERAL_ERROR);
+    expect(await outcome(port.ecdh(pair, peer()))).not.toBe('integrity_failed');
+  });
+
+  it('between Init and the operation costs that session only', async () => {
+    const port = await open({ workers: 1 });
+    const key = await make(port, HMAC);
+    await port.mac(key, TEXT);
+    orders.fail('C_Sign', CKR.FUNCTION_FAILED);
+    expect(await outcome(port.mac(key, TEXT))).toBe('hsm_unavailable');
+    // In the abandoned session every later Init would answer CKR_OPERATION_ACTIVE.
+    expect(await outcome(port.mac(key, TEXT))).toBe('ok');
+    expect(port.status().tokenEpoch).toBe(1);
+  });
+});
+
+describe('a handle the token no longer knows', () => {
+  it('is renewed once, without a new epoch', async () => {
+    const port = await open({ workers: 1 });
+    const key = await make(port, HMAC);
+    await port.mac(key, TEXT);
+    const unwraps = orders.calls('C_UnwrapKey');
+    orders.fail('C_SignInit', CKR.KEY_HANDLE_INVALID);
+    expect(await outcome(port.mac(key, TEXT))).toBe('ok');
+    expect(orders.calls('C_UnwrapKey')).toBe(unwraps + 1);
+    expect(port.status().tokenEpoch).toBe(1);
+  });
+
+  it('is dropped when the cache is full', async () => {
+    const port = await open({ workers: 1, handleLimit: 2 });
+    const keys = [await make(port, HMAC), await make(port, HMAC), await make(port, HMAC)];
+    const before = orders.calls('C_UnwrapKey');
+    for (const round of [1, 2]) {
+      for (const key of keys) expect(await outcome(port.mac(key, TEXT))).toBe('ok');
+      expect(orders.calls('C_UnwrapKey')).toBe(before + 3 * round);
+    }
+    await port.mac(keys[2] as HsmKey, TEXT);
+    expect(orders.calls('C_UnwrapKey')).toBe(before + 6);
+  });
+});
+
+describe('a full token', () => {
+  it('answers hsm_full and goes on', async () => {
+    const port = await open();
+    orders.fail('C_GenerateKeyPair', CKR.DEVICE_MEMORY);
+    expect(await outcome(make(port, DERIVE))).toBe('hsm_full');
+    expect(port.status().ready).toBe(true);
+    expect(await outcome(make(port, DERIVE))).toBe('ok');
+  });
+});
+
+describe('back-pressure', () => {
+  it('refuses at once what the queue cannot hold', async () => {
+    const port = await open({ queueLimit: 10 });
+    orders.hang('C_GenerateRandom', 50);
+    const outcomes = await Promise.all(Array.from({ length: 40 }, () => outcome(port.random(8))));
+    expect(outcomes.filter((code) => code === 'hsm_busy')).toHaveLength(30);
+    expect(outcomes.filter((code) => code === 'ok')).toHaveLength(10);
+    const busy = await Promise.all(
+      Array.from({ length: 11 }, () => port.random(8).catch((error: unknown) => error)),
+    );
+    expect(busy.at(-1)).toMatchObject({ code: 'hsm_busy', retryAfter: 1 });
+  });
+
+  it('fails calls at their deadline and says when the token hangs', async () => {
+    const port = await open({ deadlineMs: 300 });
+    orders.hang('C_GenerateRandom', 1_500);
+    const begin = performance.now();
+    const outcomes = await Promise.all(Array.from({ length: 20 }, () => outcome(port.random(8))));
+    expect(performance.now() - begin).toBeLessThan(1_000);
+    expect(outcomes.filter((code) => code === 'hsm_unavailable').length).toBeGreaterThan(1);
+    expect(new Set(outcomes)).toEqual(new Set(['hsm_unavailable', 'hsm_busy']));
+    expect(port.status()).toMatchObject({ ready: false, state: 'session-lost' });
+    orders.hang('C_GenerateRandom', 0);
+    await until(() => port.status().ready);
+    expect(await outcome(port.random(8))).toBe('ok');
+  });
+});
+
+describe('a worker that ends', () => {
+  it('is replaced, and the calls it held are repeated', async () => {
+    const port = await open();
+    const key = await make(port, DERIVE);
+    await port.ecdh(key, peer());
+    orders.fail('C_DeriveKey', CRASH);
+    const outcomes = await Promise.all(
+      Array.from({ length: 30 }, () => outcome(port.ecdh(key, peer()))),
+    );
+    expect(new Set(outcomes)).toEqual(new Set(['ok']));
+    await until(() => port.status().ready);
+  });
+
+  it('does not repeat the making of a token key', async () => {
+    const port = await open();
+    orders.fail('C_GenerateKeyPair', CRASH);
+    const objectId = Uint8Array.from({ length: 37 }, () => 7);
+    const call = port.generate(
+      { kind: 'x25519', use: 'derive' },
+      { custody: 'hsm-token', objectId },
+    );
+    expect(await outcome(call)).toBe('hsm_unavailable');
+    await until(() => port.status().ready);
+    expect(await port.tokenKeys('07070707-0707-0707-0707-070707070707')).toHaveLength(0);
+  });
+});
+
+describe('closing', () => {
+  it('fails what comes later and leaves the module free for another', async () => {
+    const port = await open();
+    await port.close();
+    expect(await outcome(port.random(8))).toBe('hsm_unavailable');
+    const next = await open();
+    expect(await outcome(next.random(8))).toBe('ok');
+  });
+});
