@@ -1,6 +1,6 @@
 /**
- * A migrated database for one test file: an embedded PostgreSQL 18 of its own in a temporary folder
- * (under a second), or Debian's PostgreSQL 15 where it is installed.
+ * A migrated database for one test file: an embedded PostgreSQL 18 of its own in a temporary folder,
+ * or Debian's PostgreSQL 15 where it is installed.
  *
  *   let database: TestDatabase;
  *   beforeAll(async () => { database = await startTestDatabase(); }, 60_000);
@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { startEmbedded } from '../../src/store/embedded.ts';
 import { migrate } from '../../src/store/migrate.ts';
 import { startPostgres15 } from './postgres-15.ts';
+import { copyTemplate } from './template.ts';
 
 export interface TestDatabase {
   /** Owns every table. */
@@ -29,16 +30,21 @@ export interface TestDatabaseOptions {
   readonly major?: 15 | 18;
 }
 
+const start18 = async (folder: string) => {
+  await copyTemplate(folder);
+  return startEmbedded({ dataDir: folder });
+};
+
 export const startTestDatabase = async ({
   major = 18,
 }: TestDatabaseOptions = {}): Promise<TestDatabase> => {
   const folder = await mkdtemp(join(tmpdir(), 'twofold-test-db-'));
-  const server = await (
-    major === 18 ? startEmbedded({ dataDir: folder }) : startPostgres15(folder)
-  ).catch(async (error: unknown) => {
-    await rm(folder, { recursive: true, force: true });
-    throw error;
-  });
+  const server = await (major === 18 ? start18(folder) : startPostgres15(folder)).catch(
+    async (error: unknown) => {
+      await rm(folder, { recursive: true, force: true });
+      throw error;
+    },
+  );
   const stop = async (): Promise<void> => {
     await server.stop();
     await rm(folder, { recursive: true, force: true });
