@@ -14,6 +14,7 @@ import {
   validate,
 } from '@cedar-policy/cedar-wasm/nodejs';
 import type {
+  AuthorizationAnswer,
   Context,
   DetailedError,
   EntityJson,
@@ -67,21 +68,31 @@ export class PolicySet {
   }
 
   decide(question: Question): Decision {
-    const answer = statefulIsAuthorized({
-      principal: question.principal,
-      action: { type: 'Action', id: question.action },
-      resource: question.resource,
-      context: question.context,
-      entities: question.entities,
-      preparsedSchemaName: this.revision,
-      preparsedPolicySetId: this.revision,
-      validateRequest: true,
-    });
+    const answer = this.#ask(question);
     if (answer.type === 'failure') return this.#denied([]);
     const { decision, diagnostics } = answer.response;
     const policies = diagnostics.reason.toSorted();
     if (decision !== 'allow' || diagnostics.errors.length > 0) return this.#denied(policies);
     return { allowed: true, revision: this.revision, policies };
+  }
+
+  #ask(question: Question): AuthorizationAnswer {
+    try {
+      return statefulIsAuthorized({
+        principal: question.principal,
+        action: { type: 'Action', id: question.action },
+        resource: question.resource,
+        context: question.context,
+        entities: question.entities,
+        preparsedSchemaName: this.revision,
+        preparsedPolicySetId: this.revision,
+        validateRequest: true,
+      });
+    } catch (error) {
+      // Thrown for text that is no well-formed Unicode; a trap in Cedar itself is a fault of ours.
+      if (error instanceof Error && error.name === 'RuntimeError') throw error;
+      return { type: 'failure', errors: [], warnings: [] };
+    }
   }
 
   #denied(policies: readonly string[]): Decision {

@@ -106,6 +106,15 @@ describe('the built-in policies', () => {
     expect(may).toEqual(OPERATIONS.filter((name) => /[ur]/u.test(EXPECTED[name])));
   });
 
+  it('deny what is asked of a key whose name is no text, and decide on any other', () => {
+    const admin = principal('admin');
+    const may = (key: string) => authorizer().may(admin, 'wrap', { namespace: 'default', key });
+    expect(['\ud800', 'a\udfff'].map(may)).toEqual([false, false]);
+    expect(['a\0b', '__proto__', '"', '\u{1f511}', 'x'.repeat(10_000)].map(may)).not.toContain(
+      false,
+    );
+  });
+
   it('deny what is asked of the wrong kind of resource', () => {
     const admin = principal('admin');
     expect(authorizer().may(admin, 'audit.read', { namespace: 'default', key: 'k' })).toBe(false);
