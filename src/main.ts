@@ -55,7 +55,7 @@ function localConfig(flags: ReadonlyMap<string, string>): Config {
 }
 
 async function run(argv: readonly string[]): Promise<number> {
-  const [command, ...others] = argv;
+  const [command = '', ...others] = argv;
   const { flags, rest } = takeConfigFlags(others);
   switch (command) {
     case 'serve':
