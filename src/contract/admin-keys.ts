@@ -1,0 +1,187 @@
+/**
+ * Changes of keys. All of them take `?dryRun=true`, which checks everything and changes nothing, and
+ * `If-Match` with the key's ETag; `create` and `rotate` take `Idempotency-Key`, and a repeated
+ * request is answered as the first one was, with `Idempotency-Replayed: true`.
+ */
+import { z } from 'zod';
+
+import { MAX_LABELS, labelName, labelValue } from './answer.ts';
+import { keyResource, purpose, versionResource } from './keys.ts';
+import { defineRoute, headers, keyParams, versionParams } from './route.ts';
+import { keyName, suiteId, text } from './scalars.ts';
+import type { ErrorCode } from '../errors.ts';
+
+/** Header of an answer that was given before. */
+export const REPLAYED_HEADER = 'Idempotency-Replayed';
+
+const dryRunQuery = z.strictObject({
+  dryRun: z
+    .enum(['true', 'false'])
+    .transform((value) => value === 'true')
+    .optional()
+    .meta({ description: 'Exactly `true` or `false`.', override: { type: 'boolean' } }),
+});
+
+const idempotencyKey = z
+  .string()
+  .regex(/^[\x21-\x7e]{1,255}$/, 'must be 1 to 255 visible ASCII characters')
+  .optional()
+  .meta({ description: 'The same key with other content is `idempotency_mismatch`.' });
+
+const ifMatch = z
+  .string()
+  .regex(/^(?:W\/)?"[\x21\x23-\x7e]*"$/, 'must be one entity tag')
+  .optional()
+  .meta({ description: 'The ETag that the change is made for.' });
+
+const labels = z
+  .record(labelName, labelValue)
+  .refine((value) => Object.keys(value).length <= MAX_LABELS, `at most ${MAX_LABELS} labels`);
+
+const labelChanges = z
+  .record(labelName, labelValue.nullable())
+  .refine((value) => Object.keys(value).length <= MAX_LABELS, `at most ${MAX_LABELS} labels`)
+  .meta({ description: 'A label set to null is removed; those not named stay.' });
+
+const reason = z
+  .strictObject({ reason: text(512, 'Why; kept with the state and in the audit log.') })
+  .meta({ id: 'ReasonRequest' });
+
+const CHANGE_ERRORS = [
+  'key_not_found',
+  'conflict',
+  'etag_mismatch',
+  'read_only_grace',
+  'integrity_failed',
+] as const satisfies readonly ErrorCode[];
+
+const MATERIAL_ERRORS = [
+  'unknown_suite',
+  'suite_unavailable_here',
+  'idempotency_mismatch',
+  'idempotency_in_progress',
+  'hsm_unavailable',
+  'hsm_busy',
+  'hsm_full',
+  'storage_full',
+] as const satisfies readonly ErrorCode[];
+
+const shared = {
+  plane: 'admin',
+  params: keyParams,
+  query: dryRunQuery,
+  headers: headers({ 'if-match': ifMatch }),
+  response: keyResource,
+} as const;
+
+export const createKey = defineRoute({
+  method: 'POST',
+  plane: 'admin',
+  id: 'createKey',
+  path: '/v1/admin/keys',
+  operation: 'keys.create',
+  summary: 'Makes a key and its first version, which is active at once.',
+  query: dryRunQuery,
+  headers: headers({ 'idempotency-key': idempotencyKey }),
+  body: z
+    .strictObject({
+      name: keyName,
+      suite: suiteId,
+      purpose: purpose.optional().meta({
+        description: 'To be named only for `kem`; a KEM suite serves `wrap` otherwise.',
+      }),
+      labels: labels.optional(),
+      deletionProtection: z.boolean().optional(),
+      custody: z.enum(['hsm-wrapped', 'hsm-token']).optional().meta({
+        description: 'Naming `hsm-token` accepts that the key lives and dies with one token.',
+      }),
+    })
+    .meta({ id: 'CreateKeyRequest' }),
+  status: 201,
+  response: keyResource,
+  errors: [
+    ...MATERIAL_ERRORS,
+    'key_exists',
+    'name_retired',
+    'wrong_purpose',
+    'not_found',
+    'read_only_grace',
+  ],
+});
+
+export const updateKey = defineRoute({
+  ...shared,
+  method: 'PATCH',
+  id: 'updateKey',
+  path: '/v1/admin/keys/{key}',
+  operation: 'keys.update',
+  summary: 'Changes labels and deletion protection (RFC 7396 merge patch).',
+  json: ['application/merge-patch+json', 'application/json'],
+  body: z
+    .strictObject({
+      labels: labelChanges.optional(),
+      deletionProtection: z.boolean().optional(),
+    })
+    .meta({ id: 'UpdateKeyRequest' }),
+  errors: CHANGE_ERRORS,
+});
+
+export const rotateKey = defineRoute({
+  ...shared,
+  method: 'POST',
+  id: 'rotateKey',
+  path: '/v1/admin/keys/{key}/rotate',
+  operation: 'keys.rotate',
+  summary: 'Makes a new version, in the same or another suite, and makes it the primary.',
+  headers: headers({ 'if-match': ifMatch, 'idempotency-key': idempotencyKey }),
+  body: z.strictObject({ suite: suiteId.optional() }).meta({ id: 'RotateKeyRequest' }),
+  errors: [...CHANGE_ERRORS, ...MATERIAL_ERRORS, 'wrong_purpose', 'version_not_usable'],
+});
+
+export const suspendKey = defineRoute({
+  ...shared,
+  method: 'POST',
+  id: 'suspendKey',
+  path: '/v1/admin/keys/{key}/suspend',
+  operation: 'keys.suspend',
+  summary: 'Stops every use of the key, at once and everywhere.',
+  body: reason,
+  errors: CHANGE_ERRORS,
+});
+
+export const resumeKey = defineRoute({
+  ...shared,
+  method: 'POST',
+  id: 'resumeKey',
+  path: '/v1/admin/keys/{key}/resume',
+  operation: 'keys.resume',
+  summary: 'Ends the suspension of a key.',
+  body: reason,
+  errors: CHANGE_ERRORS,
+});
+
+export const suspendVersion = defineRoute({
+  ...shared,
+  params: versionParams,
+  method: 'POST',
+  id: 'suspendVersion',
+  path: '/v1/admin/keys/{key}/versions/{version}/suspend',
+  operation: 'versions.suspend',
+  summary: 'Stops every use of one version; the primary version cannot be suspended.',
+  body: reason,
+  response: versionResource,
+  errors: [...CHANGE_ERRORS, 'version_not_found', 'primary_protected'],
+});
+
+export const resumeVersion = defineRoute({
+  ...shared,
+  params: versionParams,
+  method: 'POST',
+  id: 'resumeVersion',
+  path: '/v1/admin/keys/{key}/versions/{version}/resume',
+  operation: 'versions.resume',
+  summary: 'Ends the suspension of a version.',
+  body: reason,
+  response: versionResource,
+  errors: [...CHANGE_ERRORS, 'version_not_found'],
+});

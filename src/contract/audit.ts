@@ -1,0 +1,91 @@
+/** The audit log as auditors read it. */
+import { z } from 'zod';
+
+import { PAGING, page } from './answer.ts';
+import { defineRoute } from './route.ts';
+import { base64, time } from './scalars.ts';
+
+const plain = z.union([z.string(), z.number(), z.boolean(), z.null()]);
+
+export const auditEntry = z
+  .object({
+    id: z.string().meta({ description: '`<lane>-<n>`.', examples: ['1-42'] }),
+    at: time,
+    zone: z.string(),
+    requestId: z.string(),
+    operation: z.string(),
+    outcome: z.string().meta({ description: '`ok` or an error code.' }),
+    namespace: z.string(),
+    actor: z.object({
+      issuer: z.string(),
+      subject: z.string(),
+      method: z.enum(['jwt', 'mtls', 'system']),
+      session: base64('First 16 bytes of SHA-256 of the token.').nullable(),
+    }),
+    key: z.object({
+      reference: z.string().nullable().meta({ description: 'As the request named it.' }),
+      id: z.string().nullable(),
+      version: z.int().nullable(),
+      suite: z.int().nullable().meta({ description: 'Suite number.' }),
+    }),
+    decision: z
+      .object({ revision: z.string(), policies: z.array(z.string()) })
+      .nullable()
+      .meta({ description: 'The policies that decided.' }),
+    source: z.string(),
+    contextKeys: z.array(z.string()),
+    contextHmac: base64('HMAC of the context values.').nullable(),
+    items: z
+      .array(
+        z.object({
+          keyVersion: z.int().nullable(),
+          outcome: z.string(),
+          hash: base64('First 16 bytes of SHA-256 over ref and context.'),
+        }),
+      )
+      .meta({ description: 'Of a batch, in request order.' }),
+    detail: z.record(z.string(), plain),
+    leafHash: base64('SHA-256(0x00 || body), RFC 6962.'),
+    body: base64('The canonical bytes of the entry.'),
+  })
+  .meta({ id: 'AuditEntry' });
+
+const short = z.string().min(1).max(256).optional();
+const moment = z.iso
+  .datetime({ offset: true, message: 'must be an RFC 3339 time' })
+  .transform((value) => new Date(value))
+  .optional()
+  .meta({ override: { type: 'string', format: 'date-time' } });
+
+export const listAuditEntries = defineRoute({
+  method: 'GET',
+  plane: 'use',
+  id: 'listAuditEntries',
+  path: '/v1/audit/entries',
+  operation: 'audit.read',
+  summary: 'Lists audit entries of the namespace, newest first.',
+  query: z.strictObject({
+    ...PAGING,
+    operation: short,
+    key: short.meta({ description: 'The key as requests named it.' }),
+    keyId: short,
+    subject: short,
+    outcome: short,
+    from: moment,
+    until: moment,
+  }),
+  response: page(auditEntry, 'AuditPage'),
+  errors: ['not_found'],
+});
+
+export const getAuditEntry = defineRoute({
+  method: 'GET',
+  plane: 'use',
+  id: 'getAuditEntry',
+  path: '/v1/audit/entries/{id}',
+  operation: 'audit.read',
+  summary: 'One audit entry.',
+  params: z.strictObject({ id: z.string().meta({ description: '`<lane>-<n>`.' }) }),
+  response: auditEntry,
+  errors: ['not_found'],
+});

@@ -1,0 +1,203 @@
+/** Keys and their versions as they are read. Nothing here is secret. */
+import { z } from 'zod';
+
+import { PAGING, labelName, labelValue, page } from './answer.ts';
+import { defineRoute, keyParams, versionParams } from './route.ts';
+import { base64, keyVersion, keyVersionText, suiteId, time, uuid } from './scalars.ts';
+import type { ErrorCode } from '../errors.ts';
+
+export const PURPOSES = ['wrap', 'kem', 'sign', 'mac'] as const;
+export const KEY_STATES = ['enabled', 'suspended', 'destroyed'] as const;
+export const VERSION_STATES = [
+  'pre-active',
+  'active',
+  'suspended',
+  'deactivated',
+  'compromised',
+  'destroyed',
+] as const;
+
+export const purpose = z.enum(PURPOSES).meta({ description: 'A key has one purpose.' });
+export const custody = z.enum(['hsm-wrapped', 'hsm-token', 'sealed']).meta({
+  description:
+    '`hsm-wrapped`: leaves the HSM only wrapped by its root. `hsm-token`: lives and dies with one ' +
+    'token. `sealed`: in software, sealed under a key of the HSM.',
+});
+
+const suspension = z.object({ at: time, reason: z.string() }).nullable();
+const labels = z.record(z.string(), z.string());
+
+export const keyResource = z
+  .object({
+    id: uuid,
+    namespace: z.string(),
+    name: z.string(),
+    purpose,
+    state: z.enum(KEY_STATES),
+    suspension,
+    suite: suiteId.nullable().meta({ description: 'Suite of the primary version.' }),
+    primary: keyVersion.nullable().meta({ description: 'The version that protects.' }),
+    latestVersion: z.int(),
+    minUsableVersion: z.int().meta({ description: 'Versions below are closed for everything.' }),
+    labels,
+    rotation: z.null().meta({ description: 'Rotation policy; null while none is set.' }),
+    deletionProtection: z.boolean(),
+    createdAt: time,
+    destroyedAt: time.nullable(),
+    revision: z.int().meta({ description: 'Rises with every change; its ETag is `"<revision>"`.' }),
+    dryRun: z.literal(true).optional().meta({ description: 'Present when nothing was changed.' }),
+  })
+  .meta({ id: 'Key' });
+
+const half = z.object({
+  half: z.enum(['classical', 'post-quantum', 'symmetric']),
+  algorithm: z.string(),
+  custody,
+  origin: z.enum(['hsm', 'software']).meta({ description: 'Where the half was made.' }),
+  extractable: z.enum(['no', 'extractableByPinHolder', 'unknown']).meta({
+    description: 'What the PIN of the token alone could do to the half, as the root stands here.',
+  }),
+  tokenSerial: z.string().nullable().meta({ description: 'The token of an `hsm-token` half.' }),
+});
+
+export const versionResource = z
+  .object({
+    key: z.string(),
+    keyId: uuid,
+    version: keyVersion,
+    suite: suiteId,
+    state: z.enum(VERSION_STATES),
+    primary: z.boolean(),
+    usable: z.boolean().meta({ description: 'Not closed by `minUsableVersion`.' }),
+    halves: z.array(half).meta({ description: 'Empty once destroyed.' }),
+    createdAt: time,
+    activateAt: time.nullable(),
+    activatedAt: time.nullable(),
+    deactivateAt: time.nullable(),
+    deactivatedAt: time.nullable(),
+    compromisedAt: time.nullable(),
+    destroyAt: time.nullable(),
+    destroyedAt: time.nullable(),
+    suspension,
+    reason: z.string().nullable(),
+    revision: z.int(),
+    dryRun: z.literal(true).optional(),
+  })
+  .meta({ id: 'KeyVersion' });
+
+const hpkeIds = z.object({ kem: z.int(), kdf: z.int(), aead: z.int() }).meta({
+  description: 'HPKE code points (RFC 9180 section 7, draft-ietf-hpke-pq); mode base.',
+});
+
+const offline = z
+  .object({
+    hpke: hpkeIds,
+    envelopeHeader: base64('24 bytes: version, mode base, suite, key id, key version.'),
+    info: z.string().meta({ description: 'How the `info` of HPKE is made.' }),
+    infoPrefix: base64('What `info` begins with: label and envelope header.'),
+    output: z.string().meta({ description: 'How the result is put together.' }),
+  })
+  .meta({ description: 'What it takes to wrap or encapsulate without asking the service.' });
+
+const jwk = z
+  .object({ kty: z.literal('AKP'), alg: z.string(), pub: z.string(), kid: z.string().optional() })
+  .meta({ id: 'PublicJwk', description: 'RFC 9964: `pub` is the raw public key in base64url.' });
+
+export const publicKey = z
+  .object({
+    key: z.string(),
+    keyId: uuid,
+    keyVersion,
+    suite: suiteId,
+    standard: z.object({ document: z.string(), revision: z.string() }),
+    format: z.enum(['pem', 'jwk', 'raw']),
+    pem: z.string().optional().meta({ description: 'SPKI (RFC 5280) as PEM (RFC 7468).' }),
+    jwk: jwk.optional(),
+    raw: base64('The halves in the order of the suite.').optional(),
+    offline: offline.nullable().meta({ description: 'Null for keys that sign.' }),
+  })
+  .meta({ id: 'PublicKey' });
+
+const MISSING = ['key_not_found', 'integrity_failed'] as const satisfies readonly ErrorCode[];
+
+/** Filters of the key list; `label.<name>` come as `labels`, collected before this schema runs. */
+const listQuery = z.strictObject({
+  ...PAGING,
+  state: z.enum(KEY_STATES).optional(),
+  suite: suiteId.optional(),
+  namePrefix: z.string().min(1).max(128).optional(),
+  labels: z
+    .record(labelName, labelValue)
+    .optional()
+    .meta({ description: 'As `label.<name>=<value>`, once for each label.', 'x-prefix': 'label.' }),
+});
+
+const shared = { method: 'GET', plane: 'use', params: keyParams } as const;
+
+export const listKeys = defineRoute({
+  method: 'GET',
+  plane: 'use',
+  id: 'listKeys',
+  path: '/v1/keys',
+  operation: 'keys.list',
+  summary: 'Lists the keys of the namespace by name.',
+  query: listQuery,
+  response: page(keyResource, 'KeyPage'),
+  errors: ['not_found', 'unknown_suite', 'integrity_failed'],
+});
+
+export const getKey = defineRoute({
+  ...shared,
+  id: 'getKey',
+  path: '/v1/keys/{key}',
+  operation: 'keys.read',
+  summary: 'One key.',
+  response: keyResource,
+  errors: MISSING,
+});
+
+export const listVersions = defineRoute({
+  ...shared,
+  id: 'listVersions',
+  path: '/v1/keys/{key}/versions',
+  operation: 'keys.read',
+  summary: 'The versions of a key, oldest first.',
+  query: z.strictObject(PAGING),
+  response: page(versionResource, 'VersionPage'),
+  errors: MISSING,
+});
+
+export const getVersion = defineRoute({
+  ...shared,
+  params: versionParams,
+  id: 'getVersion',
+  path: '/v1/keys/{key}/versions/{version}',
+  operation: 'keys.read',
+  summary: 'One version of a key.',
+  response: versionResource,
+  errors: [...MISSING, 'version_not_found'],
+});
+
+export const getPublicKey = defineRoute({
+  ...shared,
+  id: 'getPublicKey',
+  path: '/v1/keys/{key}/public-key',
+  operation: 'keys.read',
+  summary: 'The public key of a version, with all that an offline wrapper needs.',
+  query: z.strictObject({
+    version: keyVersionText.optional().meta({ description: 'Default: the primary version.' }),
+    format: z.enum(['pem', 'jwk', 'raw']).optional().meta({ description: 'Default: `pem`.' }),
+  }),
+  response: publicKey,
+  errors: [...MISSING, 'version_not_found', 'version_not_usable', 'wrong_purpose'],
+});
+
+export const getJwks = defineRoute({
+  ...shared,
+  id: 'getJwks',
+  path: '/v1/keys/{key}/jwks',
+  operation: 'keys.read',
+  summary: 'The public keys of all usable versions as a JWK set (RFC 7517).',
+  response: z.object({ keys: z.array(jwk) }).meta({ id: 'JwkSet' }),
+  errors: [...MISSING, 'wrong_purpose'],
+});

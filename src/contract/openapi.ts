@@ -1,0 +1,187 @@
+/** `openapi.yaml` (OpenAPI 3.1), made from the table of routes and nothing else. */
+import { createDocument } from 'zod-openapi';
+import type {
+  ZodOpenApiObject,
+  ZodOpenApiOperationObject,
+  ZodOpenApiPathsObject,
+  ZodOpenApiResponsesObject,
+} from 'zod-openapi';
+
+import { ERRORS } from '../errors.ts';
+import { NAME } from '../name.ts';
+import { PROBLEM_MEDIA_TYPE, problem } from './problem.ts';
+import { errorsOf } from './route.ts';
+import { ROUTES } from './routes.ts';
+import type { ErrorCode } from '../errors.ts';
+import type { RouteContract } from './route.ts';
+
+/** Request and answer of a route, recorded from a real exchange. */
+export interface Example {
+  readonly request?: unknown;
+  readonly response?: unknown;
+}
+/** Route id -> example. */
+export type Examples = Readonly<Record<string, Example>>;
+
+const TAGS: readonly (readonly [prefix: string, tag: string])[] = [
+  ['/v1/admin/', 'Administration'],
+  ['/v1/audit/', 'Audit'],
+  ['/v1/keys', 'Keys'],
+  ['/v1/', 'Service'],
+  ['/', 'Health'],
+];
+
+const tagOf = (path: string) => TAGS.find(([prefix]) => path.startsWith(prefix))?.[1] ?? 'Service';
+
+const BINARY = {
+  schema: { type: 'string', contentMediaType: 'application/octet-stream' },
+} as const;
+const TEXT = { schema: { type: 'string' } } as const;
+const byteContent = (types: readonly string[]) =>
+  Object.fromEntries(types.map((type) => [type, type === 'text/plain' ? TEXT : BINARY]));
+
+function requestBody(route: RouteContract, example: unknown) {
+  if (route.body === null) return {};
+  const json = { schema: route.body, ...(example === undefined ? {} : { example }) };
+  return {
+    requestBody: {
+      required: true,
+      content: {
+        ...Object.fromEntries(route.json.map((type) => [type, json])),
+        ...byteContent(route.bytes?.accepts ?? []),
+      },
+    },
+  };
+}
+
+const ALWAYS = {
+  [`${NAME.header}Request-Id`]: {
+    description: 'Made by the service for this request.',
+    schema: { type: 'string', format: 'uuid' },
+  },
+  'Cache-Control': { description: 'Always `no-store`.', schema: { type: 'string' } },
+} as const;
+const AUDITED = {
+  [`${NAME.header}Audit-Id`]: {
+    description: 'The audit entry of this request.',
+    schema: { type: 'string' },
+  },
+} as const;
+
+function memberHeaders(route: RouteContract) {
+  return Object.fromEntries(
+    Object.entries(route.bytes?.outputs ?? {}).map(([member, header]) => [
+      header,
+      { description: `\`${member}\`, with byte answers.`, schema: { type: 'string' } as const },
+    ]),
+  );
+}
+
+function success(route: RouteContract, example: unknown) {
+  const isDocument = route.id === 'openapi';
+  const json = { schema: route.response, ...(example === undefined ? {} : { example }) };
+  return {
+    description: route.status === 201 ? 'Made.' : 'Done.',
+    headers: {
+      ...ALWAYS,
+      ...(route.plane === 'public' ? {} : AUDITED),
+      ...memberHeaders(route),
+    },
+    content: isDocument
+      ? { 'application/yaml': TEXT }
+      : { 'application/json': json, ...byteContent(route.bytes?.gives ?? []) },
+  };
+}
+
+function failures(route: RouteContract): ZodOpenApiResponsesObject {
+  const byStatus = Map.groupBy(errorsOf(route), (code: ErrorCode) => String(ERRORS[code].status));
+  return Object.fromEntries(
+    [...byStatus].map(([status, codes]) => [
+      status,
+      {
+        description: codes.map((code) => `\`${code}\``).join(', '),
+        content: { [PROBLEM_MEDIA_TYPE]: { schema: problem } },
+        'x-codes': codes,
+      },
+    ]),
+  );
+}
+
+function operation(route: RouteContract, example: Example): ZodOpenApiOperationObject {
+  return {
+    operationId: route.id,
+    summary: route.summary,
+    tags: [tagOf(route.path)],
+    'x-plane': route.plane,
+    ...(route.operation === null ? { security: [] } : { 'x-operation': route.operation }),
+    requestParams: { path: route.params, query: route.query, header: route.headers },
+    ...requestBody(route, example.request),
+    responses: {
+      [String(route.status)]: success(route, example.response),
+      ...failures(route),
+    },
+  };
+}
+
+function paths(examples: Examples): ZodOpenApiPathsObject {
+  const table: ZodOpenApiPathsObject = {};
+  for (const route of ROUTES) {
+    const path = (table[route.path] ??= {});
+    path[route.method.toLowerCase() as 'get'] = operation(route, examples[route.id] ?? {});
+  }
+  return table;
+}
+
+const DESCRIPTION = [
+  `Keys whose classical half is born in an HSM and whose post-quantum half is sealed under it.`,
+  '',
+  '* Requests are strict: an unknown field, query parameter or `Twofold-*` header is refused.',
+  '  Answers are open: ignore members that you do not know.',
+  '* Bytes are padded standard base64; members marked `x-sensitive` are secret.',
+  '* `x-plane`: `use` changes nothing but counters and audit, `admin` changes state, `public` is',
+  '  anonymous.',
+  '* Errors are RFC 9457 documents with a stable `code`; `x-codes` lists those of each status.',
+].join('\n');
+
+type Parameters = readonly { readonly name?: string; readonly schema?: unknown }[];
+
+/** OpenAPI has no form for `label.<name>=<value>`; the placeholder in the name says it. */
+function namePrefixed(parameters: Parameters): void {
+  for (const parameter of parameters) {
+    const prefix = (parameter.schema as Record<string, unknown> | undefined)?.['x-prefix'];
+    if (typeof prefix === 'string') {
+      Object.assign(parameter, { name: `${prefix}{name}`, schema: { type: 'string' } });
+    }
+  }
+}
+
+/** The document as an object. */
+export function openApiDocument(examples: Examples) {
+  const source: ZodOpenApiObject = {
+    openapi: '3.1.0',
+    info: {
+      title: NAME.product,
+      version: 'v1',
+      description: DESCRIPTION,
+      license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+    },
+    servers: [{ url: 'http://127.0.0.1:8370', description: 'A development server.' }],
+    security: [{ token: [] }],
+    paths: paths(examples),
+    components: {
+      securitySchemes: { token: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } },
+    },
+  };
+  const document = createDocument(source, {
+    override: ({ jsonSchema, io }) => {
+      // Answers are open: a client that refused new members would break with every release.
+      if (io === 'output' && jsonSchema.additionalProperties === false) {
+        delete jsonSchema.additionalProperties;
+      }
+    },
+  });
+  for (const { get } of Object.values(document.paths ?? {})) {
+    namePrefixed((get?.parameters ?? []) as Parameters);
+  }
+  return document;
+}

@@ -1,0 +1,151 @@
+/**
+ * What a route is. The table of routes (`routes.ts`) is the one source of what the server serves,
+ * what `openapi.yaml` says, and which operation a policy must permit.
+ */
+import { z } from 'zod';
+
+import { keyReference, keyVersionText, namespaceName } from './scalars.ts';
+import type { ErrorCode } from '../errors.ts';
+
+/**
+ * `use` reads and uses keys and changes nothing but counters and audit; `admin` is everything that
+ * changes stored state, all of it under `/v1/admin`; `public` is the anonymous few.
+ */
+export type Plane = 'use' | 'admin' | 'public';
+export type Method = 'GET' | 'POST' | 'PATCH';
+export type BodyLimit = 'single' | 'batch';
+
+/**
+ * The byte form of a route. A request body of one of `accepts` stands for the member `member`, its
+ * other members come as headers; an answer of one of `gives` is the bytes of the member `answer`,
+ * its other members go out as headers.
+ */
+export interface ByteForm {
+  readonly member: string | null;
+  readonly accepts: readonly ByteMediaType[];
+  /** Header (lower case) -> member of the JSON body. */
+  readonly inputs: Readonly<Record<string, string>>;
+  readonly answer: string | null;
+  readonly gives: readonly ByteMediaType[];
+  /** Member of the JSON answer -> header. Members that are null have none. */
+  readonly outputs: Readonly<Record<string, string>>;
+}
+
+/** `text/plain` is the text form of an envelope, without a line break. */
+export type ByteMediaType = 'application/octet-stream' | 'text/plain';
+
+export interface RouteContract {
+  /** Also the operationId. */
+  readonly id: string;
+  readonly method: Method;
+  /** With `{name}` for parameters. */
+  readonly path: `/${string}`;
+  readonly plane: Plane;
+  /** The operation that policy must permit; null on the plane `public` only. */
+  readonly operation: string | null;
+  readonly summary: string;
+  readonly params: z.ZodObject;
+  readonly query: z.ZodObject;
+  /** Named in lower case; of these, `twofold-…`, `idempotency-key` and `if-match` are read. */
+  readonly headers: z.ZodObject;
+  readonly body: z.ZodType | null;
+  /** Media types that are read as JSON. */
+  readonly json: readonly string[];
+  readonly bytes: ByteForm | null;
+  readonly limit: BodyLimit;
+  readonly status: 200 | 201;
+  readonly response: z.ZodType;
+  /** Beyond those that every route of its plane can answer (`errorsOf`). */
+  readonly errors: readonly ErrorCode[];
+}
+
+const ABSENT = {
+  params: z.strictObject({}),
+  query: z.strictObject({}),
+  body: null,
+  json: ['application/json'],
+  bytes: null,
+  limit: 'single',
+  status: 200,
+} as const;
+
+type Absent = typeof ABSENT;
+type Optional = keyof Absent | 'headers';
+/** A route as it is written down: parts that it does not have are left out. */
+type RouteDraft = Omit<RouteContract, Optional> & Partial<Pick<RouteContract, Optional>>;
+
+const NAMESPACE = { 'twofold-namespace': namespaceName.optional() } as const;
+/** Headers that every authenticated route reads. */
+export const namespaceHeaders = z.strictObject(NAMESPACE);
+const noHeaders = z.strictObject({});
+
+/** Headers of a route beside the namespace. */
+export const headers = <const S extends z.core.$ZodLooseShape>(shape: S) =>
+  z.strictObject({ ...NAMESPACE, ...shape });
+
+type Headers<D> = D extends { readonly plane: 'public' }
+  ? typeof noHeaders
+  : typeof namespaceHeaders;
+type Filled<D extends RouteDraft> = Readonly<D & Omit<Absent & { headers: Headers<D> }, keyof D>>;
+
+/** Completes a route; its exact types are kept, so that handlers see what the schemas say. */
+export function defineRoute<const D extends RouteDraft>(draft: D): Filled<D> {
+  const own = draft.plane === 'public' ? noHeaders : namespaceHeaders;
+  return Object.freeze({ ...ABSENT, headers: own, ...draft }) as unknown as Filled<D>;
+}
+
+export const keyParams = z.strictObject({ key: keyReference });
+export const versionParams = z.strictObject({ key: keyReference, version: keyVersionText });
+
+/** Answered by every route of the service. */
+const EVERYWHERE: readonly ErrorCode[] = [
+  'malformed_request',
+  'headers_too_large',
+  'unknown_parameter',
+  'rate_limited',
+  'shutting_down',
+  'internal',
+];
+
+const AUTHENTICATED: readonly ErrorCode[] = [
+  'token_missing',
+  'token_invalid',
+  'token_expired',
+  'forbidden',
+  'invalid_value',
+  'not_acceptable',
+  'audit_unavailable',
+  'database_unavailable',
+];
+
+const WITH_BODY: readonly ErrorCode[] = [
+  'malformed_json',
+  'unknown_field',
+  'body_too_large',
+  'unsupported_media_type',
+];
+
+/** Codes of every operation on a key's material. */
+export const KEY_ERRORS = [
+  'key_not_found',
+  'wrong_purpose',
+  'version_not_usable',
+  'zone_lacks_material',
+  'suite_unavailable_here',
+  'hsm_unavailable',
+  'hsm_busy',
+  'integrity_failed',
+] as const satisfies readonly ErrorCode[];
+
+/** All codes that a route can answer, in the order of the table and without repetition. */
+export function errorsOf(route: RouteContract): readonly ErrorCode[] {
+  return [
+    ...new Set([
+      ...EVERYWHERE,
+      ...(route.plane === 'public' ? [] : AUTHENTICATED),
+      ...(route.body === null ? [] : WITH_BODY),
+      ...(route.limit === 'batch' ? (['batch_too_large'] as const) : []),
+      ...route.errors,
+    ]),
+  ];
+}

@@ -1,0 +1,23 @@
+/** The table of routes: everything that the service answers, and nothing else. */
+import * as adminKeys from './admin-keys.ts';
+import * as audit from './audit.ts';
+import * as kem from './kem.ts';
+import * as keys from './keys.ts';
+import * as mac from './mac.ts';
+import * as sign from './sign.ts';
+import * as system from './system.ts';
+import * as wrap from './wrap.ts';
+import type { RouteContract } from './route.ts';
+
+function isRoute(value: unknown): value is RouteContract {
+  return typeof value === 'object' && value !== null && 'plane' in value && 'operation' in value;
+}
+
+const RESOURCES = [system, keys, wrap, kem, sign, mac, adminKeys, audit] as const;
+
+export const ROUTES: readonly RouteContract[] = Object.freeze(
+  RESOURCES.flatMap((resource) => Object.values<unknown>(resource).filter(isRoute)),
+);
+
+/** The anonymous few, by name; a route of the plane `public` that is not here does not start. */
+export const ANONYMOUS_PATHS: readonly string[] = ['/healthz', '/readyz', '/openapi.yaml'];

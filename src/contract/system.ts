@@ -1,0 +1,145 @@
+/** Routes about the service itself: health, the caller, suites, randomness. */
+import { z } from 'zod';
+
+import { defineRoute } from './route.ts';
+import { secretBase64, suiteId, time } from './scalars.ts';
+
+export const health = defineRoute({
+  method: 'GET',
+  plane: 'public',
+  operation: null,
+  id: 'health',
+  path: '/healthz',
+  summary: 'Answers 200 as long as the process serves at all.',
+  response: z.object({ status: z.literal('ok') }).meta({ id: 'Health' }),
+  errors: [],
+});
+
+export const readiness = z
+  .object({
+    ready: z.boolean(),
+    checks: z.array(
+      z.object({
+        name: z.string(),
+        ready: z.boolean(),
+        state: z.string().meta({ description: 'One stable word.' }),
+      }),
+    ),
+  })
+  .meta({ id: 'Readiness' });
+
+export const ready = defineRoute({
+  method: 'GET',
+  plane: 'public',
+  operation: null,
+  id: 'ready',
+  path: '/readyz',
+  summary: 'Whether requests can be served; 503 with the same body when not.',
+  response: readiness,
+  errors: [],
+});
+
+export const openapi = defineRoute({
+  method: 'GET',
+  plane: 'public',
+  operation: null,
+  id: 'openapi',
+  path: '/openapi.yaml',
+  summary: 'This document, as `application/yaml`.',
+  response: z.string(),
+  errors: [],
+});
+
+export const whoami = defineRoute({
+  method: 'GET',
+  plane: 'use',
+  operation: 'whoami',
+  id: 'whoami',
+  path: '/v1/whoami',
+  summary: 'The principal that the token names.',
+  response: z
+    .object({
+      issuer: z.string(),
+      subject: z.string(),
+      method: z.enum(['jwt', 'mtls']),
+      roles: z.array(z.string()),
+      expiresAt: time,
+      namespace: z.string(),
+    })
+    .meta({ id: 'Whoami' }),
+  errors: ['not_found'],
+});
+
+const part = z.object({
+  half: z.enum(['classical', 'post-quantum']),
+  algorithm: z.string(),
+  publicKeyLength: z.int(),
+});
+
+export const suiteResource = z
+  .object({
+    id: suiteId,
+    number: z.int().meta({ description: 'Of envelopes; one construction for ever.' }),
+    purposes: z.array(z.enum(['wrap', 'kem', 'sign', 'mac'])),
+    status: z.enum(['offered', 'experimental']),
+    standard: z.object({ document: z.string(), revision: z.string() }),
+    strength: z.object({
+      category: z.int().meta({ description: 'NIST security category, 1 to 5.' }),
+      quantumVulnerable: z.boolean(),
+    }),
+    parts: z.array(part).meta({ description: 'The halves, in the order of the public key.' }),
+    digest: z.string().nullable().meta({ description: 'What `digest` must be for `sign`.' }),
+    available: z.boolean().meta({ description: 'Whether the token of this zone can serve it.' }),
+    unavailableReason: z.string().nullable(),
+  })
+  .meta({ id: 'Suite' });
+
+export const listSuites = defineRoute({
+  method: 'GET',
+  plane: 'use',
+  operation: 'suites.read',
+  id: 'listSuites',
+  path: '/v1/suites',
+  summary: 'Every suite, whether this token serves it, and what is not offered and why.',
+  response: z
+    .object({
+      items: z.array(suiteResource),
+      notOffered: z.array(z.object({ name: z.string(), reason: z.string() })),
+    })
+    .meta({ id: 'SuiteList' }),
+  errors: ['not_found'],
+});
+
+export const getSuite = defineRoute({
+  method: 'GET',
+  plane: 'use',
+  operation: 'suites.read',
+  id: 'getSuite',
+  path: '/v1/suites/{suite}',
+  summary: 'One suite.',
+  params: z.strictObject({ suite: suiteId }),
+  response: suiteResource,
+  errors: ['not_found'],
+});
+
+export const random = defineRoute({
+  method: 'POST',
+  plane: 'use',
+  operation: 'random',
+  id: 'random',
+  path: '/v1/random',
+  summary: 'Random bytes of the HSM.',
+  body: z
+    .strictObject({ bytes: z.int().min(1).max(4096).meta({ description: 'How many.' }) })
+    .meta({ id: 'RandomRequest' }),
+  bytes: {
+    member: null,
+    accepts: [],
+    inputs: {},
+    answer: 'random',
+    gives: ['application/octet-stream'],
+    outputs: {},
+  },
+  response: z.object({ random: secretBase64('The bytes.') }).meta({ id: 'RandomAnswer' }),
+  errors: ['not_found', 'hsm_unavailable', 'hsm_busy'],
+});

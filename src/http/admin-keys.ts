@@ -1,0 +1,165 @@
+/**
+ * Routes that change keys. The keyring writes effect and audit entry in one transaction; what changed
+ * nothing (a dry run, a replayed answer) gets its entry from the pipeline, like any other request.
+ */
+import * as contract from '../contract/admin-keys.ts';
+import { TwofoldError } from '../errors.ts';
+import { entityTag, keyResource, versionResource } from './key-resource.ts';
+import { renderPublicJson } from './render.ts';
+import { Rerendered, route } from './route.ts';
+import type { ChangeDone, ChangeRun, KeyView, PreparedChange } from '../keyring/operations.ts';
+import type { HttpDependencies, TokenFacts } from './dependencies.ts';
+import type { AuditNotes } from './notes.ts';
+import type { GuardedRoute } from './route.ts';
+
+/** What a change needs of its call, whichever route it came by. */
+interface ChangeCall {
+  readonly requestId: string;
+  readonly source: string;
+  readonly notes: AuditNotes;
+  readonly requestHash: () => Uint8Array;
+  readonly query: { readonly dryRun?: boolean | undefined };
+  readonly headers: Readonly<Record<string, string | undefined>>;
+}
+
+type Show = (change: PreparedChange) => object;
+type Change = (run: ChangeRun) => Promise<ChangeDone>;
+
+const OWN_TAG = /^"([0-9]{1,15})"$/;
+
+/** The revision that If-Match names. A tag that we never gave matches nothing. */
+function revisionOf(tag: string | undefined): number | null {
+  if (tag === undefined) return null;
+  const revision = OWN_TAG.exec(tag)?.[1];
+  if (revision === undefined) throw new TwofoldError('etag_mismatch');
+  return Number(revision);
+}
+
+function runOf(call: ChangeCall, show: Show, status: number): ChangeRun {
+  const dryRun = call.query.dryRun ?? false;
+  const key = call.headers['idempotency-key'];
+  return {
+    dryRun,
+    requestId: call.requestId,
+    source: call.source,
+    ifMatch: revisionOf(call.headers['if-match']),
+    idempotency: key === undefined || dryRun ? null : { key, requestHash: call.requestHash() },
+    render: (change) => ({
+      status: dryRun ? 200 : status,
+      body: renderPublicJson({ ...show(change), ...(dryRun ? { dryRun: true } : {}) }),
+    }),
+  };
+}
+
+function headersOf(done: ChangeDone): Record<string, string> {
+  if (done.replayed) return { [contract.REPLAYED_HEADER]: 'true' };
+  if (done.change === null) return {};
+  const { key } = done.change.after;
+  return {
+    ETag: entityTag(key),
+    ...(done.status === 201 ? { Location: `/v1/keys/${key.name}` } : {}),
+  };
+}
+
+/** Runs a change and answers it; `show` makes the resource that it leaves behind. */
+async function answerChange(call: ChangeCall, show: Show, change: Change, status = 200) {
+  const done = await change(runOf(call, show, status));
+  const { notes } = call;
+  if (done.change !== null) {
+    notes.used(done.change.used);
+    notes.detail(done.change.detail);
+  }
+  if (done.replayed) notes.detail({ replayed: true, replayedFrom: done.auditId });
+  else if (done.auditId === null) notes.detail({ dryRun: true });
+  return {
+    status: done.status,
+    body: new Rerendered(done.body),
+    headers: headersOf(done),
+    recorded: done.replayed ? null : done.auditId,
+  };
+}
+
+const showKey: Show = ({ after }) => keyResource(after);
+
+const showVersion =
+  (token: TokenFacts, number: number): Show =>
+  ({ after }) => {
+    const version = versionOf(after, number);
+    return versionResource(after.key, version, token);
+  };
+
+function versionOf({ versions }: KeyView, number: number) {
+  const found = versions.find(({ version }) => version === number);
+  if (found === undefined) throw new TwofoldError('version_not_found');
+  return found;
+}
+
+const given = <T extends object>(members: T) =>
+  Object.fromEntries(Object.entries(members).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]: Exclude<T[K], undefined>;
+  };
+
+type Dependencies = Pick<HttpDependencies, 'manage' | 'token'>;
+
+function materialRoutes({ manage }: Dependencies): readonly GuardedRoute[] {
+  return [
+    route(contract.createKey, {
+      facts: ({ suite, labels }) => [{ suite, ...(labels === undefined ? {} : { labels }) }],
+      handle: (call) => {
+        const { labels = {}, deletionProtection = false, ...named } = call.body;
+        const input = { ...given(named), labels, deletionProtection };
+        call.notes.detail({ name: named.name });
+        return answerChange(call, showKey, (run) => manage.create(call.grant, input, run), 201);
+      },
+    }),
+    route(contract.updateKey, {
+      facts: ({ labels }) => (labels === undefined ? [] : [{ labels: setLabels(labels) }]),
+      handle: (call) =>
+        answerChange(call, showKey, (run) => manage.update(call.grant, given(call.body), run)),
+    }),
+    route(contract.rotateKey, {
+      facts: ({ suite }) => (suite === undefined ? [] : [{ suite }]),
+      handle: (call) =>
+        answerChange(call, showKey, (run) => manage.rotate(call.grant, given(call.body), run)),
+    }),
+  ];
+}
+
+/** The labels that a patch sets; what it removes is no fact for policy. */
+function setLabels(labels: Readonly<Record<string, string | null>>): Record<string, string> {
+  const set = Object.entries(labels).filter((pair): pair is [string, string] => pair[1] !== null);
+  return Object.fromEntries(set);
+}
+
+function suspensionRoutes({ manage, token }: Dependencies): readonly GuardedRoute[] {
+  return [
+    route(contract.suspendKey, {
+      handle: (call) =>
+        answerChange(call, showKey, (run) => manage.suspend(call.grant, call.body, run)),
+    }),
+    route(contract.resumeKey, {
+      handle: (call) =>
+        answerChange(call, showKey, (run) => manage.resume(call.grant, call.body, run)),
+    }),
+    route(contract.suspendVersion, {
+      handle: (call) => {
+        const { version } = call.params;
+        const input = { version, reason: call.body.reason };
+        const show = showVersion(token, version);
+        return answerChange(call, show, (run) => manage.suspendVersion(call.grant, input, run));
+      },
+    }),
+    route(contract.resumeVersion, {
+      handle: (call) => {
+        const { version } = call.params;
+        const input = { version, reason: call.body.reason };
+        const show = showVersion(token, version);
+        return answerChange(call, show, (run) => manage.resumeVersion(call.grant, input, run));
+      },
+    }),
+  ];
+}
+
+export function adminKeyRoutes(deps: Dependencies): readonly GuardedRoute[] {
+  return [...materialRoutes(deps), ...suspensionRoutes(deps)];
+}

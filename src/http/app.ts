@@ -1,0 +1,145 @@
+/**
+ * The Express application of one listener. Routing is by Express, case-sensitive and without
+ * redirects; everything else of a request is read and answered by our own pipeline.
+ */
+import express from 'express';
+import type { Express, NextFunction, Request, Response, Router } from 'express';
+
+import { ANONYMOUS_PATHS } from '../contract/routes.ts';
+import { TwofoldError } from '../errors.ts';
+import { Exchange } from './exchange.ts';
+import { declaredHeaders, readHeaders, readQuery } from './head.ts';
+import { JSON_TYPE } from './negotiate.ts';
+import { renderJson } from './render.ts';
+import { Document, isMade } from './route.ts';
+import type { Method, Plane } from '../contract/route.ts';
+import type { RequestReport } from './dependencies.ts';
+import type { Pipeline } from './pipeline.ts';
+import type { GuardedRoute, PublicReply, PublicRoute } from './route.ts';
+
+export type AnyRoute = GuardedRoute | PublicRoute;
+type Handle = (request: Request, response: Response) => Promise<void>;
+
+export interface AppParts {
+  readonly pipeline: Pipeline;
+  readonly report: (report: RequestReport) => void;
+  /** Answered with 503 `shutting_down` from then on. */
+  readonly draining: () => boolean;
+}
+
+const EXPRESS_METHODS: Readonly<Record<Method, 'get' | 'post' | 'patch'>> = {
+  GET: 'get',
+  POST: 'post',
+  PATCH: 'patch',
+};
+
+/** Wiring that promises P3 and P4 stand on; a mistake in it ends the start. */
+function checkRoute({ contract, ...route }: AnyRoute, made: boolean): void {
+  const underAdmin = contract.path.startsWith('/v1/admin/');
+  const anonymous = ANONYMOUS_PATHS.includes(contract.path);
+  const sound =
+    made &&
+    'handle' in route &&
+    (contract.plane === 'public') === anonymous &&
+    (contract.plane === 'admin') === underAdmin;
+  if (!sound) throw new TypeError(`route ${contract.id} is not sound`);
+}
+
+const isPublic = (route: AnyRoute): route is PublicRoute => route.contract.plane === 'public';
+
+function publicAnswer({ status, body }: PublicReply) {
+  if (body instanceof Document) {
+    const headers = { 'Content-Type': body.mediaType };
+    return { status, headers, body: { bytes: Buffer.from(body.text), secret: false } };
+  }
+  return { status, headers: { 'Content-Type': JSON_TYPE }, body: renderJson(body) };
+}
+
+class AppBuilder {
+  readonly #parts: AppParts;
+  readonly #router: Router;
+
+  constructor(parts: AppParts) {
+    this.#parts = parts;
+    this.#router = express.Router({ caseSensitive: true, strict: true });
+  }
+
+  build(routes: readonly AnyRoute[]): Express {
+    const app = express();
+    app.disable('x-powered-by').disable('etag').set('query parser', false);
+    for (const [path, group] of Map.groupBy(routes, ({ contract }) => contract.path)) {
+      this.#mount(path, group);
+    }
+    app.use(this.#router);
+    app.use((request, response) => this.#refuse(request, response, 'route_not_found'));
+    app.use((_error: unknown, request: Request, response: Response, next: NextFunction) => {
+      // Express itself fails on one thing only: a path that cannot be percent-decoded.
+      if (response.headersSent) next();
+      else void this.#refuse(request, response, 'malformed_request');
+    });
+    return app;
+  }
+
+  #mount(path: string, group: readonly AnyRoute[]): void {
+    const mounted = this.#router.route(path.replaceAll(/\{(\w+)\}/g, ':$1'));
+    for (const route of group) {
+      checkRoute(route, isMade(route));
+      mounted[EXPRESS_METHODS[route.contract.method]](this.#handle(route));
+    }
+    const methods = group.map(({ contract }) => contract.method as string);
+    const allow = [...methods, ...(methods.includes('GET') ? ['HEAD'] : [])].join(', ');
+    mounted.all((request, response) =>
+      this.#refuse(request, response, 'method_not_allowed', { Allow: allow }),
+    );
+  }
+
+  #handle(route: AnyRoute): Handle {
+    const { pipeline, report, draining } = this.#parts;
+    const serve = isPublic(route) ? this.#servePublic(route) : pipeline.server(route);
+    return async (request, response) => {
+      const exchange = new Exchange(request, response, route.contract, report);
+      if (draining()) {
+        await pipeline.refuse(exchange, new TwofoldError('shutting_down'), { Connection: 'close' });
+        return;
+      }
+      await serve(exchange, request.params);
+    };
+  }
+
+  #servePublic(route: PublicRoute) {
+    const { pipeline } = this.#parts;
+    return async (exchange: Exchange): Promise<void> => {
+      try {
+        readHeaders(route.contract, declaredHeaders(exchange.request));
+        readQuery(route.contract, exchange.request.url ?? '');
+        await exchange.send(publicAnswer(route.handle()), null);
+      } catch (error) {
+        await pipeline.refuse(exchange, error);
+      }
+    };
+  }
+
+  #refuse(
+    request: Request,
+    response: Response,
+    code: 'route_not_found' | 'method_not_allowed' | 'malformed_request',
+    headers?: Readonly<Record<string, string>>,
+  ): Promise<void> {
+    const { pipeline, report } = this.#parts;
+    const exchange = new Exchange(request, response, null, report);
+    return pipeline.refuse(exchange, new TwofoldError(code), headers);
+  }
+}
+
+/**
+ * The application of a listener that serves some planes.
+ * @throws TypeError when a route was not made by `route()`, or its plane and path do not agree
+ */
+export function createApp(
+  routes: readonly AnyRoute[],
+  planes: readonly Plane[],
+  parts: AppParts,
+): Express {
+  const served = routes.filter(({ contract }) => planes.includes(contract.plane));
+  return new AppBuilder(parts).build(served);
+}

@@ -1,0 +1,117 @@
+/**
+ * Batches: every item has its own outcome, the request one audit entry, whose size is checked before
+ * any work. What concerns the key or the service rather than an item fails the request as a whole.
+ */
+import { StaleAnswer } from '../audit/ports.ts';
+import { assertEntryFits } from '../audit/entry-size.ts';
+import { TwofoldError } from '../errors.ts';
+import { itemHash } from './notes.ts';
+import { itemErrorOf } from './problem.ts';
+import type { ErrorCode } from '../errors.ts';
+import type { Used } from '../keyring/operations.ts';
+import type { AuditNotes, NotedContext } from './notes.ts';
+
+/** Items that are worked on at a time, so that one batch does not fill the HSM's queue. */
+const PARALLEL = 16;
+/** Bytes of the entry that are not known here (zone, decision details). */
+const ROOM = 512;
+
+interface Item {
+  readonly ref?: string | undefined;
+}
+
+interface Done<A> {
+  readonly used: Used;
+  readonly answer: A;
+}
+
+export interface Batch<I extends Item, A> {
+  readonly items: readonly I[];
+  readonly notes: AuditNotes;
+  readonly contextOf: (item: I) => NotedContext;
+  readonly run: (item: I) => Promise<Done<A>>;
+}
+
+type Settled<A> = Done<A> | TwofoldError;
+
+/** Codes that say something of one item; another code that all items have is the request's own. */
+const OF_ITEMS: ReadonlySet<ErrorCode> = new Set([
+  'invalid_value',
+  'invalid_envelope',
+  'unsupported_envelope_version',
+  'unknown_suite',
+  'ambiguous_version',
+  'version_not_found',
+  'version_not_usable',
+  'origin_would_rise',
+  'key_mismatch',
+  'decryption_failed',
+]);
+
+function isDone<A>(result: Settled<A>): result is Done<A> {
+  return !(result instanceof TwofoldError);
+}
+
+async function settle<I extends Item, A>(batch: Batch<I, A>, item: I): Promise<Settled<A>> {
+  try {
+    return await batch.run(item);
+  } catch (error) {
+    if (error instanceof StaleAnswer) throw error;
+    return TwofoldError.from(error);
+  }
+}
+
+async function settleAll<I extends Item, A>(batch: Batch<I, A>): Promise<readonly Settled<A>[]> {
+  const results: Settled<A>[] = [];
+  const queue = batch.items.entries();
+  const work = async () => {
+    for (const [index, item] of queue) results[index] = await settle(batch, item);
+  };
+  await Promise.all(Array.from({ length: PARALLEL }, work));
+  return results;
+}
+
+function contextNames<I extends Item, A>({ items, contextOf }: Batch<I, A>): readonly string[] {
+  const names = items.flatMap((item) => Object.keys(contextOf(item).encryptionContext ?? {}));
+  return [...new Set(names)];
+}
+
+/** The error that every item has and that is not about items; undefined otherwise. */
+function sharedError(results: readonly Settled<unknown>[]): TwofoldError | undefined {
+  const [first] = results;
+  if (!(first instanceof TwofoldError) || OF_ITEMS.has(first.code)) return undefined;
+  const same = results.every((result) => TwofoldError.is(result, first.code));
+  return same ? first : undefined;
+}
+
+/**
+ * Runs the items and notes their outcomes.
+ * @throws TwofoldError batch_too_large before any work; the error that all items share
+ */
+export async function runBatch<I extends Item, A extends object>(batch: Batch<I, A>) {
+  const { items, notes, contextOf } = batch;
+  const names = contextNames(batch);
+  notes.items([], names);
+  assertEntryFits(notes.draft('ok'), items.length, { room: ROOM });
+  const hashes = items.map((item) => itemHash(item.ref, contextOf(item)));
+  const results = await settleAll(batch);
+  const worked = results.find(isDone);
+  if (worked !== undefined) notes.used(worked.used);
+  notes.items(
+    results.map((result, index) => ({
+      keyVersion: result instanceof TwofoldError ? null : result.used.keyVersion,
+      outcome: result instanceof TwofoldError ? result.code : 'ok',
+      hash: hashes[index] ?? new Uint8Array(16),
+    })),
+    names,
+  );
+  const shared = sharedError(results);
+  if (shared !== undefined) throw shared;
+  return {
+    results: results.map((result, index) => {
+      const ref = items[index]?.ref ?? null;
+      if (result instanceof TwofoldError) return { ref, error: itemErrorOf(result) };
+      return { ref, ...result.answer };
+    }),
+  };
+}

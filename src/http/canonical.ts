@@ -1,0 +1,20 @@
+/** One text for one request content, so that a repeated request can be recognised. */
+import { createHash } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+
+function canonicalJson(value: unknown): string {
+  if (value instanceof Uint8Array) return JSON.stringify(Buffer.from(value).toString('base64'));
+  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`;
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value);
+  const members = Object.entries(value as Record<string, unknown>)
+    .filter(([, member]) => member !== undefined)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([name, member]) => `${JSON.stringify(name)}:${canonicalJson(member)}`);
+  return `{${members.join(',')}}`;
+}
+
+/** SHA-256 over method, path and the body with its members sorted. */
+export function requestHash(request: IncomingMessage, body: unknown): Uint8Array {
+  const target = JSON.stringify([request.method, request.url?.split('?', 1)[0]]);
+  return createHash('sha256').update(target).update('\0').update(canonicalJson(body)).digest();
+}

@@ -1,0 +1,85 @@
+/** What the HTTP layer is composed of; `main.ts` gives it the real ones. */
+import type { Authenticator, Authorizer } from '../access/ports.ts';
+import type { AuditLog } from '../audit/ports.ts';
+import type { RouteContract } from '../contract/route.ts';
+import type { Engine } from '../crypto/engine.ts';
+import type { SecurityEpoch } from '../epoch.ts';
+import type { ErrorCode } from '../errors.ts';
+import type { KeyManage, KeyRead, KeyUse } from '../keyring/operations.ts';
+import type { GateLimits } from './gate.ts';
+import type { InputLimits } from './input.ts';
+
+/** Whether a suite can be served by the token of this zone. */
+export interface SuiteAvailability {
+  readonly available: boolean;
+  /** Why not, in words; null when available. */
+  readonly reason: string | null;
+}
+
+/** What this zone's token can do and how far its root protects. */
+export interface TokenFacts {
+  availability(suiteId: string): SuiteAvailability;
+  /** Whether the root carries the templates that keep keys from a holder of the PIN. */
+  custody(): 'non-extractable' | 'extractableByPinHolder' | 'unknown';
+}
+
+/** One part of the service that has to work. `state` is one stable word, shown without a token. */
+export interface ReadinessCheck {
+  readonly name: string;
+  readonly ready: boolean;
+  readonly state: string;
+}
+
+export interface Readiness {
+  readonly ready: boolean;
+  readonly checks: readonly ReadinessCheck[];
+}
+
+/** One request, for metrics, traces and logs. Nothing in it is secret but `error`, see there. */
+export interface RequestReport {
+  readonly requestId: string;
+  /** Route id; null when no route was found. */
+  readonly route: string | null;
+  readonly plane: RouteContract['plane'] | null;
+  readonly method: string;
+  readonly status: number;
+  readonly code: ErrorCode | null;
+  readonly auditId: string | null;
+  readonly source: string;
+  readonly milliseconds: number;
+  /** What failed inside (5xx); its serializer picks members by allow list. */
+  readonly error: unknown;
+}
+
+export interface HttpDependencies {
+  readonly authenticator: Authenticator;
+  readonly authorizer: Authorizer;
+  readonly audit: AuditLog;
+  readonly epoch: SecurityEpoch;
+  readonly use: KeyUse;
+  readonly read: KeyRead;
+  readonly manage: KeyManage;
+  readonly engine: Engine;
+  readonly token: TokenFacts;
+  /** 32 bytes from which page tokens are authenticated; the same in every instance. */
+  readonly pageTokenKey: Uint8Array;
+  readonly readiness: () => Readiness;
+  /** Prometheus text for the metrics listener. */
+  readonly metrics: () => Promise<{ readonly contentType: string; readonly body: string }>;
+  readonly report: (report: RequestReport) => void;
+}
+
+export type HttpLimits = InputLimits & GateLimits;
+
+export const DEFAULT_LIMITS: HttpLimits = Object.freeze({
+  bodyBytes: 1_048_576,
+  wrapBytes: 65_536,
+  batchItems: 1000,
+  batchBytes: 8_388_608,
+  bodyTimeoutMs: 10_000,
+  unauthenticatedPerMinute: 600,
+  unauthenticatedSources: 10_000,
+});
+
+/** The namespaces that exist. */
+export const namespaceExists = (name: string): boolean => name === 'default';

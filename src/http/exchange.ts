@@ -1,0 +1,112 @@
+/** One request and its one answer: ids, headers of every answer, the write, the report. */
+import { randomUUID } from 'node:crypto';
+import { finished } from 'node:stream/promises';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+
+import { ERRORS, TwofoldError } from '../errors.ts';
+import { NAME } from '../name.ts';
+import { discardBody } from './body.ts';
+import { problemHeaders, problemOf } from './problem.ts';
+import type { RouteContract } from '../contract/route.ts';
+import type { RequestReport } from './dependencies.ts';
+import type { Rendered } from './render.ts';
+
+export const REQUEST_ID_HEADER = `${NAME.header}Request-Id`;
+export const AUDIT_ID_HEADER = `${NAME.header}Audit-Id`;
+
+type Headers = Readonly<Record<string, string>>;
+
+/** What is sent. */
+export interface Answer {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly body: Rendered;
+}
+
+const STARTED: Pick<RequestReport, 'code' | 'auditId' | 'error'> = {
+  code: null,
+  auditId: null,
+  error: undefined,
+};
+
+export class Exchange {
+  /** Made here; one that the caller sent is not trusted and not read. */
+  readonly requestId = randomUUID();
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly source: string;
+  readonly #contract: RouteContract | null;
+  readonly #report: (report: RequestReport) => void;
+  readonly #started = performance.now();
+
+  constructor(
+    request: IncomingMessage,
+    response: ServerResponse,
+    contract: RouteContract | null,
+    report: (report: RequestReport) => void,
+  ) {
+    this.request = request;
+    this.response = response;
+    this.source = request.socket.remoteAddress ?? '';
+    this.#contract = contract;
+    this.#report = report;
+  }
+
+  /** Sends an answer and resolves when its secrets may be wiped. */
+  async send(answer: Answer, auditId: string | null): Promise<void> {
+    await this.#write(
+      answer.status,
+      { ...answer.headers, ...this.#auditHeader(auditId) },
+      answer.body,
+    );
+    this.#done({ ...STARTED, status: answer.status, auditId });
+  }
+
+  /** Sends the problem document of an error. */
+  async fail(thrown: unknown, auditId: string | null, headers: Headers = {}): Promise<void> {
+    const error = TwofoldError.from(thrown);
+    if (this.response.headersSent) {
+      this.response.destroy();
+      return;
+    }
+    const { status } = ERRORS[error.code];
+    const bytes = Buffer.from(JSON.stringify(problemOf(error, this.requestId)));
+    const all = { ...problemHeaders(error), ...headers, ...this.#auditHeader(auditId) };
+    await this.#write(status, all, { bytes, secret: false });
+    this.#done({ status, code: error.code, auditId, error: status >= 500 ? error : undefined });
+  }
+
+  #auditHeader(auditId: string | null): Headers {
+    return auditId === null ? {} : { [AUDIT_ID_HEADER]: auditId };
+  }
+
+  async #write(status: number, headers: Headers, body: Rendered): Promise<void> {
+    const { response } = this;
+    response.writeHead(status, {
+      'Cache-Control': 'no-store',
+      'X-Content-Type-Options': 'nosniff',
+      [REQUEST_ID_HEADER]: this.requestId,
+      'Content-Length': body.bytes.length,
+      ...headers,
+    });
+    const written = body.secret ? finished(response).catch(() => undefined) : undefined;
+    response.end(body.bytes);
+    discardBody(this.request);
+    if (written === undefined) return;
+    // The socket holds the buffer until it is written or gone.
+    await written;
+    body.bytes.fill(0);
+  }
+
+  #done(outcome: Pick<RequestReport, 'status' | 'code' | 'auditId' | 'error'>): void {
+    this.#report({
+      requestId: this.requestId,
+      route: this.#contract?.id ?? null,
+      plane: this.#contract?.plane ?? null,
+      method: this.request.method ?? '',
+      source: this.source,
+      milliseconds: performance.now() - this.#started,
+      ...outcome,
+    });
+  }
+}

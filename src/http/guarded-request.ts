@@ -1,0 +1,248 @@
+/**
+ * One authenticated request, in the order of the contract: permission on route and key 403 before the
+ * body is read, input 400, permission with what policy reads of the body 403, existence 404, state
+ * 409; then its one audit entry, and only then the answer (promise P3).
+ *
+ * When a change overtook the request, nothing of its answer leaves: it runs again from its
+ * authorization (promise P5).
+ */
+import { StaleAnswer } from '../audit/ports.ts';
+import { TwofoldError } from '../errors.ts';
+import { AnswerWriter } from './answer.ts';
+import { requestHash } from './canonical.ts';
+import { namespaceExists } from './dependencies.ts';
+import { readHeaders, readQuery } from './head.ts';
+import { AuditNotes } from './notes.ts';
+import { refusal } from './refusal.ts';
+import type { Grant, Operation, Principal } from '../access/grant.ts';
+import type { BodyFacts, Resource } from '../access/ports.ts';
+import type { RouteContract } from '../contract/route.ts';
+import type { SecretBytes } from '../crypto/secret.ts';
+import type { HttpDependencies } from './dependencies.ts';
+import type { Exchange } from './exchange.ts';
+import type { HeaderValues } from './head.ts';
+import type { Input, InputReader } from './input.ts';
+import type { Call, GuardedContract, GuardedRoute, PathParams, Reply } from './route.ts';
+
+/** How often a request runs before changes that keep overtaking it make it fail. */
+const ATTEMPTS = 3;
+/** Codes that say whether something exists; only who may read learns that it does not. */
+const ABSENT: ReadonlySet<string> = new Set(['key_not_found', 'version_not_found', 'not_found']);
+const NAMESPACE_HEADER = 'twofold-namespace';
+const DEFAULT_NAMESPACE = 'default';
+
+/** What arrived. */
+export interface Arrival {
+  readonly route: GuardedRoute;
+  readonly reader: InputReader;
+  readonly exchange: Exchange;
+  readonly params: PathParams;
+  readonly head: HeaderValues;
+}
+
+/** The checked input, read once however often the request runs. */
+interface Checked extends Input, Pick<Call<GuardedContract>, 'params' | 'query' | 'headers'> {}
+
+/** What one run came to, before its audit entry. */
+type Outcome =
+  | { readonly reply: Reply<RouteContract>; readonly error: null }
+  | { readonly reply: null; readonly error: TwofoldError };
+
+type AnyGrant = Grant<Operation>;
+
+export class GuardedRequest {
+  readonly #deps: HttpDependencies;
+  readonly #arrival: Arrival;
+  readonly #principal: Principal;
+  readonly #resource: Resource;
+  readonly #secrets: SecretBytes[] = [];
+  #input: Checked | undefined;
+
+  constructor(deps: HttpDependencies, arrival: Arrival, principal: Principal) {
+    this.#deps = deps;
+    this.#arrival = arrival;
+    this.#principal = principal;
+    const key = arrival.params['key'];
+    this.#resource = {
+      // Checked with the other headers, after permission: an impossible name permits nothing.
+      namespace: arrival.head[NAMESPACE_HEADER] ?? DEFAULT_NAMESPACE,
+      key: typeof key === 'string' ? key : null,
+    };
+  }
+
+  /** Answers the request. Never rejects; no secret outlives it. */
+  async serve(): Promise<void> {
+    const { exchange } = this.#arrival;
+    try {
+      await this.#run();
+    } catch (error) {
+      await exchange.fail(error, null);
+    } finally {
+      this.#input?.wipe();
+      this.#wipeSecrets();
+    }
+  }
+
+  async #run(): Promise<void> {
+    for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
+      try {
+        await this.#attempt(attempt === 1);
+        return;
+      } catch (error) {
+        if (!(error instanceof StaleAnswer)) throw error;
+        this.#wipeSecrets();
+      }
+    }
+    throw new TwofoldError('audit_unavailable', 'Changes kept overtaking the request.');
+  }
+
+  /** Runs once. Rejects with `StaleAnswer` to be run again, or with what may leave without an entry. */
+  async #attempt(first: boolean): Promise<void> {
+    const notes = this.#notes();
+    const outcome = await this.#outcome(notes, first);
+    const auditId = outcome.reply?.recorded ?? (await this.#record(notes, outcome));
+    const { exchange } = this.#arrival;
+    if (outcome.error !== null) {
+      await exchange.fail(outcome.error, auditId);
+      return;
+    }
+    const writer = new AnswerWriter(this.#arrival.route.contract);
+    const type = this.#input?.answerType ?? 'application/json';
+    await exchange.send(writer.write(outcome.reply, type), auditId);
+  }
+
+  #notes(): AuditNotes {
+    const { route, exchange } = this.#arrival;
+    return new AuditNotes({
+      requestId: exchange.requestId,
+      source: exchange.source,
+      principal: this.#principal,
+      operation: route.contract.operation,
+      epoch: this.#deps.epoch.current,
+      ...this.#resource,
+    });
+  }
+
+  async #outcome(notes: AuditNotes, first: boolean): Promise<Outcome> {
+    try {
+      if (!first) await this.#authenticateAgain();
+      return { reply: await this.#reply(notes), error: null };
+    } catch (error) {
+      if (error instanceof StaleAnswer) throw error;
+      return { reply: null, error: this.#visible(TwofoldError.from(error)) };
+    }
+  }
+
+  /** What overtook the request may have been the end of its issuer. */
+  async #authenticateAgain(): Promise<void> {
+    const { authorization } = this.#arrival.exchange.request.headers;
+    await this.#deps.authenticator.authenticate(authorization);
+  }
+
+  async #record(notes: AuditNotes, outcome: Outcome): Promise<string> {
+    try {
+      return await this.#deps.audit.record(
+        notes.draft(outcome.error?.code ?? 'ok'),
+        notes.standing(),
+      );
+    } catch (error) {
+      if (error instanceof StaleAnswer || TwofoldError.is(error, 'audit_unavailable')) throw error;
+      throw new TwofoldError('audit_unavailable', undefined, { cause: error });
+    }
+  }
+
+  async #reply(notes: AuditNotes): Promise<Reply<RouteContract>> {
+    const { route } = this.#arrival;
+    let grant = this.#authorize(notes, this.#resource);
+    const input = await this.#checked();
+    for (const facts of route.facts(input.body)) grant = this.#refine(notes, grant, facts);
+    this.#checkExistence();
+    return route.handle(this.#call(grant, input, notes));
+  }
+
+  #authorize(notes: AuditNotes, resource: Resource): AnyGrant {
+    const { operation } = this.#arrival.route.contract;
+    try {
+      const grant = this.#deps.authorizer.authorize(this.#principal, operation, resource);
+      notes.decided(grant.decision);
+      return grant;
+    } catch (error) {
+      notes.decided(this.#deps.authorizer.decide(this.#principal, operation, resource));
+      throw error;
+    }
+  }
+
+  #refine(notes: AuditNotes, grant: AnyGrant, facts: BodyFacts): AnyGrant {
+    const { authorizer } = this.#deps;
+    try {
+      const refined = authorizer.refine(grant, facts);
+      notes.decided(refined.decision);
+      return refined;
+    } catch (error) {
+      notes.decided(authorizer.decide(this.#principal, grant.operation, this.#resource, facts));
+      throw error;
+    }
+  }
+
+  async #checked(): Promise<Checked> {
+    if (this.#input !== undefined) return this.#input;
+    const { route, reader, exchange, head } = this.#arrival;
+    const { contract } = route;
+    const { request, response } = exchange;
+    const checked = {
+      params: this.#parsedParams(contract),
+      query: readQuery(contract, request.url ?? '') as Checked['query'],
+      headers: readHeaders(contract, head) as Checked['headers'],
+    };
+    this.#input = { ...checked, ...(await reader.read(request, response, head)) };
+    return this.#input;
+  }
+
+  #parsedParams(contract: RouteContract): Checked['params'] {
+    const parsed = contract.params.safeParse({ ...this.#arrival.params });
+    if (parsed.success) return parsed.data;
+    throw refusal(parsed.error, contract.params, 'unknown_parameter', ([name]) =>
+      name === undefined ? 'The path' : `{${String(name)}}`,
+    );
+  }
+
+  #checkExistence(): void {
+    if (namespaceExists(this.#resource.namespace)) return;
+    throw new TwofoldError(this.#resource.key === null ? 'not_found' : 'key_not_found');
+  }
+
+  #call(grant: AnyGrant, input: Checked, notes: AuditNotes): Call<GuardedContract> {
+    const { exchange } = this.#arrival;
+    const { namespace } = this.#resource;
+    return {
+      grant,
+      principal: this.#principal,
+      params: input.params,
+      query: input.query,
+      headers: input.headers,
+      body: input.body,
+      requestId: exchange.requestId,
+      source: exchange.source,
+      requestHash: () => requestHash(exchange.request, input.body),
+      notes,
+      own: (secret) => {
+        this.#secrets.push(secret);
+        return secret;
+      },
+      grantOn: (key) => this.#authorize(notes, { namespace, key }),
+    };
+  }
+
+  /** Hides absence from those who may not read: they are told what a present key would tell them. */
+  #visible(error: TwofoldError): TwofoldError {
+    if (!ABSENT.has(error.code)) return error;
+    const { operation } = this.#arrival.route.contract;
+    const reading: Operation = this.#resource.key === null ? operation : 'keys.read';
+    const may = this.#deps.authorizer.may(this.#principal, reading, this.#resource);
+    return may ? error : new TwofoldError('forbidden');
+  }
+
+  #wipeSecrets(): void {
+    for (const secret of this.#secrets.splice(0)) secret.wipe();
+  }
+}

@@ -1,0 +1,135 @@
+/** Keys and versions as the API shows them. */
+import { findSuiteByNumber } from '../crypto/suites.ts';
+import { halfName } from './system.ts';
+import type { Suite } from '../crypto/suite.ts';
+import type { Key, KeyVersion, Material } from '../keyring/model.ts';
+import type { KeyView } from '../keyring/operations.ts';
+import type { TokenFacts } from './dependencies.ts';
+
+function stateOf(key: Key): 'enabled' | 'suspended' | 'destroyed' {
+  if (key.destroyedAt !== null) return 'destroyed';
+  return key.suspension === null ? 'enabled' : 'suspended';
+}
+
+export function keyResource({ key, versions }: KeyView) {
+  const primary = versions.find(({ version }) => version === key.primary);
+  return {
+    id: key.id,
+    namespace: key.namespace,
+    name: key.name,
+    purpose: key.purpose,
+    state: stateOf(key),
+    suspension: key.suspension,
+    suite: primary === undefined ? null : findSuiteByNumber(primary.suite).id,
+    primary: key.primary,
+    latestVersion: key.latestVersion,
+    minUsableVersion: key.minUsableVersion,
+    labels: key.labels,
+    rotation: key.rotation,
+    deletionProtection: key.deletionProtection,
+    createdAt: key.createdAt,
+    destroyedAt: key.destroyedAt,
+    revision: key.revision,
+  };
+}
+
+/** The entity tag of a key: one for each revision. */
+export const entityTag = (key: Key): string => `"${key.revision}"`;
+
+const EXTRACTABLE = {
+  'non-extractable': 'no',
+  extractableByPinHolder: 'extractableByPinHolder',
+  unknown: 'unknown',
+} as const;
+
+function hsmHalf(material: NonNullable<Material['classical']>, suite: Suite, token: TokenFacts) {
+  const { hsm } = material;
+  const part = suite.parts.find(({ half }) => half === 'classical');
+  return {
+    half: part === undefined ? ('symmetric' as const) : halfName(part.half),
+    algorithm: part?.algorithm ?? suite.id,
+    custody: hsm.custody,
+    origin: 'hsm' as const,
+    extractable: EXTRACTABLE[token.custody()],
+    tokenSerial: hsm.custody === 'hsm-token' ? hsm.tokenSerial : null,
+  };
+}
+
+function sealedHalf(suite: Suite) {
+  const part = suite.parts.find(({ half }) => half === 'pq');
+  return {
+    half: halfName('pq'),
+    algorithm: part?.algorithm ?? suite.id,
+    custody: 'sealed' as const,
+    origin: 'software' as const,
+    // Its seal opens with the HSM alone; the PIN alone gives no more than any use of the service.
+    extractable: 'no' as const,
+    tokenSerial: null,
+  };
+}
+
+function halvesOf(version: KeyVersion, token: TokenFacts) {
+  if (version.state === 'destroyed') return [];
+  const suite = findSuiteByNumber(version.suite);
+  const { classical, pq } = version.material;
+  return [
+    ...(pq === null ? [] : [sealedHalf(suite)]),
+    ...(classical === null ? [] : [hsmHalf(classical, suite, token)]),
+  ];
+}
+
+const NO_TIMES = {
+  activateAt: null,
+  activatedAt: null,
+  deactivateAt: null,
+  deactivatedAt: null,
+  compromisedAt: null,
+  destroyAt: null,
+  destroyedAt: null,
+  suspension: null,
+  reason: null,
+};
+
+/** The fields that only some states have; null in the others. */
+function stateFields(version: KeyVersion) {
+  switch (version.state) {
+    case 'pre-active':
+      return { ...NO_TIMES, activateAt: version.activateAt };
+    case 'active': {
+      const { activatedAt, deactivateAt } = version;
+      return { ...NO_TIMES, activatedAt, deactivateAt };
+    }
+    case 'suspended': {
+      const { activatedAt, deactivateAt, suspension } = version;
+      return { ...NO_TIMES, activatedAt, deactivateAt, suspension };
+    }
+    case 'deactivated': {
+      const { activatedAt, deactivatedAt, reason, destroyAt } = version;
+      return { ...NO_TIMES, activatedAt, deactivatedAt, reason, destroyAt };
+    }
+    case 'compromised': {
+      const { activatedAt, compromisedAt, reason, destroyAt } = version;
+      return { ...NO_TIMES, activatedAt, compromisedAt, reason, destroyAt };
+    }
+    case 'destroyed': {
+      const { compromisedAt, destroyedAt, reason } = version;
+      return { ...NO_TIMES, compromisedAt, destroyedAt, reason };
+    }
+  }
+}
+
+export function versionResource(key: Key, version: KeyVersion, token: TokenFacts) {
+  return {
+    key: key.name,
+    keyId: key.id,
+    version: version.version,
+    suite: findSuiteByNumber(version.suite).id,
+    state: version.state,
+    primary: version.version === key.primary,
+    usable: version.version >= key.minUsableVersion,
+    halves: halvesOf(version, token),
+    createdAt: version.createdAt,
+    ...stateFields(version),
+    revision: version.revision,
+  };
+}

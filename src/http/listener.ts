@@ -1,0 +1,102 @@
+/** One listening socket: plain HTTP or TLS 1.3, with its limits, and how it drains. */
+import { createServer as createPlain } from 'node:http';
+import { createServer as createTls } from 'node:https';
+import type { RequestListener, Server } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
+
+/** Where to listen. PEM texts, not file names. */
+export interface ListenerOptions {
+  readonly host: string;
+  /** 0 takes a free port. */
+  readonly port: number;
+  readonly tls?: {
+    readonly cert: string | Buffer;
+    readonly key: string | Buffer;
+    /** Authorities of client certificates; without them none is asked for. */
+    readonly ca?: string | Buffer;
+  };
+}
+
+export interface Listener {
+  listen(): Promise<AddressInfo>;
+  /** Takes no new connections, waits for open requests up to the deadline, then cuts them. */
+  close(deadlineMs: number): Promise<void>;
+}
+
+/** Bytes of a request's head. */
+const MAX_HEADER_BYTES = 16 * 1024;
+const HEADERS_TIMEOUT_MS = 10_000;
+const REQUEST_TIMEOUT_MS = 30_000;
+/** Above what load balancers keep idle connections for, so that they close first. */
+const KEEP_ALIVE_MS = 65_000;
+const MAX_CONNECTIONS = 4096;
+const HANDSHAKE_TIMEOUT_MS = 10_000;
+/** The hybrid group first (draft-ietf-tls-ecdhe-mlkem); the rest for clients that lack it. */
+const GROUPS = 'X25519MLKEM768:SecP256r1MLKEM768:X25519:P-256:P-384';
+
+const SERVER_OPTIONS = {
+  maxHeaderSize: MAX_HEADER_BYTES,
+  headersTimeout: HEADERS_TIMEOUT_MS,
+  requestTimeout: REQUEST_TIMEOUT_MS,
+  connectionsCheckingInterval: 1000,
+  keepAliveTimeout: KEEP_ALIVE_MS,
+  keepAlive: true,
+  requireHostHeader: true,
+} as const;
+
+function createServer({ tls }: ListenerOptions, handler: RequestListener): Server {
+  if (tls === undefined) return createPlain(SERVER_OPTIONS, handler);
+  return createTls(
+    {
+      ...SERVER_OPTIONS,
+      ...tls,
+      minVersion: 'TLSv1.3',
+      ecdhCurve: GROUPS,
+      honorCipherOrder: true,
+      requestCert: tls.ca !== undefined,
+      rejectUnauthorized: true,
+      handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+    },
+    handler,
+  );
+}
+
+type ClientErrorHandler = (error: Error & { code?: string }, socket: Socket) => void;
+
+export function createListener(
+  options: ListenerOptions,
+  handler: RequestListener,
+  onClientError: ClientErrorHandler,
+): Listener {
+  const server = createServer(options, handler);
+  server.maxConnections = MAX_CONNECTIONS;
+  server.on('clientError', onClientError);
+  // The body of `Expect: 100-continue` is asked for when it is read, after permission.
+  server.on('checkContinue', handler);
+  return {
+    listen: () => listen(server, options),
+    close: (deadlineMs) => close(server, deadlineMs),
+  };
+}
+
+function listen(server: Server, { host, port }: ListenerOptions): Promise<AddressInfo> {
+  const { promise, resolve, reject } = Promise.withResolvers<AddressInfo>();
+  server.once('error', reject);
+  server.listen({ host, port }, () => {
+    server.off('error', reject);
+    resolve(server.address() as AddressInfo);
+  });
+  return promise;
+}
+
+function close(server: Server, deadlineMs: number): Promise<void> {
+  if (!server.listening) return Promise.resolve();
+  const { promise, resolve } = Promise.withResolvers<undefined>();
+  const timer = setTimeout(() => server.closeAllConnections(), deadlineMs);
+  server.close(() => {
+    clearTimeout(timer);
+    resolve(undefined);
+  });
+  server.closeIdleConnections();
+  return promise;
+}

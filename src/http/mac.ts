@@ -1,0 +1,67 @@
+/** Routes that make and check MACs. */
+import * as contract from '../contract/mac.ts';
+import { runBatch } from './batch.ts';
+import { route } from './route.ts';
+import { givenVersion, usedMembers } from './used.ts';
+import type { Grant } from '../access/grant.ts';
+import type { SecretBytes } from '../crypto/secret.ts';
+import type { KeyUse } from '../keyring/operations.ts';
+import type { HttpDependencies } from './dependencies.ts';
+import type { GuardedRoute } from './route.ts';
+
+interface Message {
+  readonly message: Uint8Array;
+  readonly keyVersion?: number | undefined;
+}
+
+interface Authenticated extends Message {
+  readonly mac: Uint8Array;
+}
+
+type Own = (secret: SecretBytes) => SecretBytes;
+
+const contextOf = () => ({});
+
+async function mac(use: KeyUse, grant: Grant<'mac'>, input: Message, own: Own) {
+  const { message } = input;
+  const made = await use.mac(grant, { message, ...givenVersion(input) });
+  return { used: made.used, answer: { mac: own(made.mac), ...usedMembers(made.used) } };
+}
+
+async function verifyMac(use: KeyUse, grant: Grant<'verify-mac'>, input: Authenticated) {
+  const { message, mac } = input;
+  const { used, valid } = await use.verifyMac(grant, { message, mac, ...givenVersion(input) });
+  return { used, answer: { valid, ...usedMembers(used) } };
+}
+
+export function macRoutes({ use }: Pick<HttpDependencies, 'use'>): readonly GuardedRoute[] {
+  return [
+    route(contract.mac, {
+      handle: async ({ grant, body, notes, own }) => {
+        const { used, answer } = await mac(use, grant, body, own);
+        notes.used(used);
+        return { body: answer };
+      },
+    }),
+    route(contract.macBatch, {
+      handle: async ({ grant, body: { items }, notes, own }) => {
+        const run = (item: Message) => mac(use, grant, item, own);
+        return { body: await runBatch({ items, notes, contextOf, run }) };
+      },
+    }),
+    route(contract.verifyMac, {
+      handle: async ({ grant, body, notes }) => {
+        const { used, answer } = await verifyMac(use, grant, body);
+        notes.used(used);
+        notes.detail({ valid: answer.valid });
+        return { body: answer };
+      },
+    }),
+    route(contract.verifyMacBatch, {
+      handle: async ({ grant, body: { items }, notes }) => {
+        const run = (item: Authenticated) => verifyMac(use, grant, item);
+        return { body: await runBatch({ items, notes, contextOf, run }) };
+      },
+    }),
+  ];
+}

@@ -1,0 +1,138 @@
+/**
+ * What is known of a request for its audit entry. A handler notes facts as they become known, so
+ * that the entry of a failed request says as much as that of one that succeeded.
+ */
+import { createHash } from 'node:crypto';
+
+import { couldNameKey } from '../contract/scalars.ts';
+import { canonicalContext } from '../crypto/context.ts';
+import type { Decision, Operation, Principal } from '../access/grant.ts';
+import type { AuditDraft, AuditItem } from '../audit/ports.ts';
+import type { EpochStanding } from '../epoch.ts';
+import type { Used } from '../keyring/operations.ts';
+
+type Detail = AuditDraft['detail'];
+
+/** What binds an operation: `aad` also stands for a signature's context. */
+export interface NotedContext {
+  readonly encryptionContext?: Readonly<Record<string, string>> | undefined;
+  readonly aad?: Uint8Array | undefined;
+}
+
+const HASH_LENGTH = 16;
+const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+export function contextBytes({ encryptionContext = {}, aad }: NotedContext): Uint8Array {
+  return canonicalContext({ encryptionContext, ...(aad === undefined ? {} : { aad }) });
+}
+
+/** First 16 bytes of SHA-256(u16 length of ref ‖ ref ‖ canonical context). */
+export function itemHash(ref: string | undefined, context: NotedContext): Uint8Array {
+  const name = Buffer.from(ref ?? '');
+  const length = Buffer.alloc(2);
+  length.writeUInt16BE(name.length);
+  const hash = createHash('sha256').update(length).update(name).update(contextBytes(context));
+  return hash.digest().subarray(0, HASH_LENGTH);
+}
+
+/** Facts that are fixed when the request has been authenticated. */
+export interface NotedRequest {
+  readonly requestId: string;
+  readonly source: string;
+  readonly principal: Principal;
+  readonly operation: Operation;
+  readonly namespace: string;
+  /** As the path names it. */
+  readonly key: string | null;
+  /** Security epoch when the request began to read. */
+  readonly epoch: number;
+}
+
+export class AuditNotes {
+  readonly #request: NotedRequest;
+  #decision: Decision | null = null;
+  #used: Used | null = null;
+  #keyId: string | null = null;
+  #alsoKey: string | null = null;
+  #context: NotedContext | null = null;
+  #names: readonly string[] = [];
+  #items: readonly AuditItem[] = [];
+  #detail: Detail = {};
+
+  constructor(request: NotedRequest) {
+    this.#request = request;
+  }
+
+  decided(decision: Decision): void {
+    this.#decision = decision;
+  }
+
+  used(used: Used): void {
+    this.#used = used;
+  }
+
+  /** The key that was read, where no version of it was used. */
+  keyId(id: string): void {
+    this.#keyId = id;
+  }
+
+  /** Another key of the namespace, by name or id, that the answer stands on. */
+  alsoKey(reference: string): void {
+    this.#alsoKey = reference;
+    if (couldNameKey(reference)) this.detail({ to: reference });
+  }
+
+  context(context: NotedContext): void {
+    this.#context = context;
+    this.#names = Object.keys(context.encryptionContext ?? {});
+  }
+
+  /** Items of a batch and the names of all their contexts; values are in each item's hash. */
+  items(items: readonly AuditItem[], contextNames: readonly string[]): void {
+    this.#items = items;
+    this.#names = contextNames;
+  }
+
+  detail(detail: Detail): void {
+    this.#detail = { ...this.#detail, ...detail };
+  }
+
+  draft(outcome: string): AuditDraft {
+    const { requestId, source, principal, operation, namespace, key } = this.#request;
+    const { issuer, subject, method, session } = principal;
+    return {
+      requestId,
+      actor: { issuer, subject, method, session },
+      operation,
+      namespace,
+      keyRef: key !== null && couldNameKey(key) ? key : null,
+      keyId: this.#used?.keyId ?? this.#keyId ?? (key !== null && UUID.test(key) ? key : null),
+      keyVersion: this.#items.length > 0 ? null : (this.#used?.keyVersion ?? null),
+      suite: this.#used?.suiteNumber ?? null,
+      outcome,
+      decision: this.#decision,
+      source,
+      contextKeys: this.#names.toSorted(),
+      contextValues: this.#contextValues(),
+      items: this.#items,
+      detail: this.#detail,
+    };
+  }
+
+  standing(): EpochStanding {
+    const { epoch, namespace, key } = this.#request;
+    return {
+      epoch,
+      namespace,
+      keyId: key !== null && UUID.test(key) ? key : null,
+      keyName: key !== null && UUID.test(key) ? null : key,
+      alsoKey: this.#alsoKey,
+    };
+  }
+
+  #contextValues(): Uint8Array | null {
+    const { encryptionContext, aad } = this.#context ?? {};
+    if (encryptionContext === undefined && aad === undefined) return null;
+    return contextBytes({ encryptionContext, aad });
+  }
+}

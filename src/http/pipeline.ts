@@ -1,0 +1,50 @@
+/** The gate before every authenticated route: our headers, the source's standing, the token. */
+import { TwofoldError } from '../errors.ts';
+import { UnauthenticatedGate } from './gate.ts';
+import { GuardedRequest } from './guarded-request.ts';
+import { declaredHeaders } from './head.ts';
+import { InputReader } from './input.ts';
+import type { HttpDependencies, HttpLimits } from './dependencies.ts';
+import type { Exchange } from './exchange.ts';
+import type { GuardedRoute, PathParams } from './route.ts';
+
+export class Pipeline {
+  readonly #deps: HttpDependencies;
+  readonly #limits: HttpLimits;
+  readonly #gate: UnauthenticatedGate;
+
+  constructor(deps: HttpDependencies, limits: HttpLimits) {
+    this.#deps = deps;
+    this.#limits = limits;
+    this.#gate = new UnauthenticatedGate(limits);
+  }
+
+  /** How requests of one route are answered; the promise never rejects. */
+  server(route: GuardedRoute): (exchange: Exchange, params: PathParams) => Promise<void> {
+    const reader = new InputReader(route.contract, this.#limits);
+    return (exchange, params) => this.#serve(route, reader, exchange, params);
+  }
+
+  /** Counts and answers a request that never authenticated. */
+  async refuse(exchange: Exchange, error: unknown, headers?: Readonly<Record<string, string>>) {
+    this.#deps.audit.countAnonymous(exchange.source, TwofoldError.from(error).code);
+    await exchange.fail(error, null, headers);
+  }
+
+  async #serve(route: GuardedRoute, reader: InputReader, exchange: Exchange, params: PathParams) {
+    let guarded: GuardedRequest;
+    try {
+      const head = declaredHeaders(exchange.request);
+      const { authorization } = exchange.request.headers;
+      const principal = await this.#gate.pass(exchange.source, authorization !== undefined, () =>
+        this.#deps.authenticator.authenticate(authorization),
+      );
+      const request = { route, reader, exchange, params, head };
+      guarded = new GuardedRequest(this.#deps, request, principal);
+    } catch (error) {
+      await this.refuse(exchange, error);
+      return;
+    }
+    await guarded.serve();
+  }
+}

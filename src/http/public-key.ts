@@ -1,0 +1,120 @@
+/** Public keys with everything that someone needs to wrap without asking the service. */
+import { publicKeyJwk, publicKeyPem } from '../crypto/encodings.ts';
+import { encodeHeader } from '../crypto/envelope.ts';
+import { findSuiteByNumber } from '../crypto/suites.ts';
+import { TwofoldError } from '../errors.ts';
+import { NAME } from '../name.ts';
+import type { Engine } from '../crypto/engine.ts';
+import type { KemSuite, SignatureSuite } from '../crypto/suite.ts';
+import type { Key, KeyVersion } from '../keyring/model.ts';
+import type { KeyView } from '../keyring/operations.ts';
+
+export type PublicKeyFormat = 'pem' | 'jwk' | 'raw';
+type PublicSuite = KemSuite | SignatureSuite;
+
+interface PublicVersion {
+  readonly suite: PublicSuite;
+  readonly version: number;
+  /** The raw public key, in the order of the suite. */
+  readonly bytes: Uint8Array;
+}
+
+/** What is done with the HPKE `info`, by the purpose of the key. */
+const RULES = {
+  wrap: {
+    prefix: NAME.wrapInfo,
+    info:
+      `info = "${NAME.wrapInfo}" || envelopeHeader || SHA-256(canonical context); HPKE mode base, ` +
+      'single shot, aad empty. canonical context = u16 number of pairs || for each pair, sorted by ' +
+      'the bytes of its name: u16 length || name || u16 length || value (UTF-8) || u32 length || aad; ' +
+      'integers big-endian.',
+    output: `ciphertext = envelopeHeader || enc || ct; its text is "${NAME.envelopeText}" and unpadded base64url.`,
+  },
+  kem: {
+    prefix: NAME.kemInfo,
+    info: `info = "${NAME.kemInfo}" || envelopeHeader; HPKE mode base.`,
+    output:
+      'encapsulation = enc; sharedSecret = Export(exporter_context = "", L = 32) of RFC 9180 section 5.3.',
+  },
+} as const;
+
+function offlineOf(key: Key, suite: PublicSuite, version: number) {
+  if (suite.kind !== 'kem') return null;
+  const { prefix, info, output } = RULES[key.purpose === 'kem' ? 'kem' : 'wrap'];
+  const header = encodeHeader({ mode: 'base', suite, keyId: key.id, keyVersion: version });
+  const { kem, kdf, aead } = suite.hpke;
+  return {
+    hpke: { kem, kdf, aead },
+    envelopeHeader: header,
+    info,
+    infoPrefix: Buffer.concat([Buffer.from(prefix), header]),
+    output,
+  };
+}
+
+function publicVersion(engine: Engine, version: KeyVersion): PublicVersion {
+  if (version.state === 'destroyed') {
+    throw new TwofoldError('version_not_usable', 'The version is destroyed.');
+  }
+  const suite = findSuiteByNumber(version.suite);
+  const { classical, pq } = version.material;
+  if (suite.kind === 'aead' || suite.kind === 'mac') {
+    throw new TwofoldError('wrong_purpose', 'The key is symmetric and has no public key.');
+  }
+  const point = classical?.public ?? null;
+  if (point === null || pq === null) throw new TwofoldError('integrity_failed');
+  const halves = { classical: point, pq: pq.public };
+  const bytes =
+    suite.kind === 'kem'
+      ? suite.kem.joinPublicKey(engine, halves)
+      : suite.signer.joinPublicKey(halves);
+  return { suite, version: version.version, bytes };
+}
+
+/** `kid` of a JWK: unique over all keys and versions. */
+const keyIdOf = (key: Key, version: number) => `${key.id}.${version}`;
+
+function formatted(key: Key, { suite, version, bytes }: PublicVersion, format: PublicKeyFormat) {
+  switch (format) {
+    case 'pem':
+      return { pem: publicKeyPem(suite, bytes) };
+    case 'jwk':
+      return { jwk: publicKeyJwk(suite, bytes, keyIdOf(key, version)) };
+    case 'raw':
+      return { raw: bytes };
+  }
+}
+
+export function publicKeyResource(
+  engine: Engine,
+  key: Key,
+  version: KeyVersion,
+  format: PublicKeyFormat,
+) {
+  const found = publicVersion(engine, version);
+  const { suite } = found;
+  return {
+    key: key.name,
+    keyId: key.id,
+    keyVersion: found.version,
+    suite: suite.id,
+    standard: suite.standard,
+    format,
+    ...formatted(key, found, format),
+    offline: offlineOf(key, suite, found.version),
+  };
+}
+
+/** Versions whose signatures are still accepted, or that a wrap may still go to. */
+const PUBLISHED: ReadonlySet<KeyVersion['state']> = new Set(['active', 'deactivated']);
+
+/** JWKs of the usable versions; none while the key as a whole is not usable. */
+export function publicKeySet(engine: Engine, { key, versions }: KeyView) {
+  const closed = key.suspension !== null || key.destroyedAt !== null;
+  return versions
+    .filter(({ state, version }) => PUBLISHED.has(state) && version >= key.minUsableVersion)
+    .filter(({ version }) => key.purpose === 'sign' || version === key.primary)
+    .map((version) => publicVersion(engine, version))
+    .filter(() => !closed)
+    .map(({ suite, version, bytes }) => publicKeyJwk(suite, bytes, keyIdOf(key, version)));
+}

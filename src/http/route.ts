@@ -1,0 +1,124 @@
+/**
+ * `route()` joins a contract to a handler. It is the only way to make a `Route`, and the app serves
+ * nothing else: a route without schemas, plane, operation and a handler that takes the grant of that
+ * operation does not compile (promise P4).
+ */
+import type { Grant, Operation, Principal } from '../access/grant.ts';
+import type { BodyFacts } from '../access/ports.ts';
+import type { RouteContract } from '../contract/route.ts';
+import type { SecretBytes } from '../crypto/secret.ts';
+import type { z } from 'zod';
+import type { AuditNotes } from './notes.ts';
+import type { Answerable } from './render.ts';
+
+/** A contract of the planes `use` and `admin`. */
+export interface GuardedContract extends RouteContract {
+  readonly plane: 'use' | 'admin';
+  readonly operation: Operation;
+}
+
+/** A contract of the plane `public`. */
+export interface PublicContract extends RouteContract {
+  readonly plane: 'public';
+  readonly operation: null;
+  readonly body: null;
+}
+
+type Output<S> = S extends z.ZodType ? z.output<S> : undefined;
+
+/** One authorized request with its input checked. */
+export interface Call<C extends GuardedContract> {
+  readonly grant: Grant<C['operation']>;
+  readonly principal: Principal;
+  readonly params: Output<C['params']>;
+  readonly query: Output<C['query']>;
+  readonly headers: Output<C['headers']>;
+  readonly body: Output<C['body']>;
+  readonly requestId: string;
+  readonly source: string;
+  /** SHA-256 over method, path and body, for `Idempotency-Key`. */
+  readonly requestHash: () => Uint8Array;
+  readonly notes: AuditNotes;
+  /** Gives a secret to the pipeline, which wipes it once the answer has been written. */
+  readonly own: (secret: SecretBytes) => SecretBytes;
+  /** Authorizes the same operation on another key of the namespace. */
+  readonly grantOn: (key: string) => Grant<C['operation']>;
+}
+
+/** An answer; `recorded` is the id of its audit entry when the operation wrote that itself. */
+export interface Reply<C extends RouteContract> {
+  readonly body: Answerable<z.output<C['response']>> | Rerendered;
+  readonly status?: number;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly recorded?: string | null;
+}
+
+/** JSON that was rendered inside a transaction and is sent as it stands. */
+export class Rerendered {
+  readonly json: string;
+
+  constructor(json: string) {
+    this.json = json;
+  }
+}
+
+interface Handler<C extends GuardedContract> {
+  /** What policy may read of the body, one or more times (a batch); absent when it reads nothing. */
+  readonly facts?: (body: Output<C['body']>) => readonly BodyFacts[];
+  readonly handle: (call: Call<C>) => Promise<Reply<C>>;
+}
+
+/** Answer of a public route: an object of its contract, or a `Document`. */
+export interface PublicReply {
+  readonly status: number;
+  readonly body: object;
+}
+
+/** Text of a media type of its own. */
+export class Document {
+  readonly mediaType: string;
+  readonly text: string;
+
+  constructor(mediaType: string, text: string) {
+    this.mediaType = mediaType;
+    this.text = text;
+  }
+}
+
+export interface GuardedRoute {
+  readonly contract: GuardedContract;
+  readonly facts: (body: unknown) => readonly BodyFacts[];
+  readonly handle: (call: Call<GuardedContract>) => Promise<Reply<RouteContract>>;
+}
+
+export interface PublicRoute {
+  readonly contract: PublicContract;
+  readonly handle: () => PublicReply;
+}
+
+/** Parameters of a path as Express gives them, percent-decoded. */
+export type PathParams = Readonly<Record<string, unknown>>;
+
+const made = new WeakSet<object>();
+
+function seal<R extends object>(route: R): R {
+  made.add(route);
+  return Object.freeze(route);
+}
+
+/** Whether the route was made by `route` or `publicRoute`; the app mounts no other. */
+export const isMade = (route: object): boolean => made.has(route);
+
+export function route<const C extends GuardedContract>(
+  contract: C,
+  handler: Handler<C>,
+): GuardedRoute {
+  // The pipeline parses with the schemas of this very contract, so the types hold at run time.
+  const erased = handler as unknown as Handler<GuardedContract>;
+  const facts = erased.facts ?? (() => []);
+  return seal({ contract, facts, handle: erased.handle });
+}
+
+export function publicRoute(contract: PublicContract, handle: () => PublicReply): PublicRoute {
+  return seal({ contract, handle });
+}

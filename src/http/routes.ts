@@ -1,0 +1,30 @@
+/** Every route of the service, joined to its handler. */
+import { adminKeyRoutes } from './admin-keys.ts';
+import { auditRoutes } from './audit.ts';
+import { kemRoutes } from './kem.ts';
+import { keyRoutes } from './keys.ts';
+import { macRoutes } from './mac.ts';
+import { signRoutes } from './sign.ts';
+import { publicRoutes, systemRoutes } from './system.ts';
+import { wrapRoutes } from './wrap.ts';
+import type { AnyRoute } from './app.ts';
+import type { HttpDependencies, HttpLimits } from './dependencies.ts';
+
+/** In the order in which Express tries them: what is called most stands first. */
+export function allRoutes(
+  deps: HttpDependencies,
+  limits: HttpLimits,
+  document: string,
+): readonly AnyRoute[] {
+  return [
+    ...wrapRoutes(deps, limits),
+    ...signRoutes(deps),
+    ...macRoutes(deps),
+    ...kemRoutes(deps),
+    ...keyRoutes(deps),
+    ...systemRoutes(deps),
+    ...adminKeyRoutes(deps),
+    ...auditRoutes(deps),
+    ...publicRoutes(deps, document),
+  ];
+}

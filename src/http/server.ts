@@ -1,0 +1,153 @@
+/** The HTTP side of the service: its listeners, how they start, and how they drain. */
+import { readFileSync } from 'node:fs';
+import type { RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+import { createApp } from './app.ts';
+import { DEFAULT_LIMITS } from './dependencies.ts';
+import { createListener } from './listener.ts';
+import { answerMalformed } from './malformed.ts';
+import { Pipeline } from './pipeline.ts';
+import { allRoutes } from './routes.ts';
+import type { Plane } from '../contract/route.ts';
+import type { AppParts } from './app.ts';
+import type { HttpDependencies, HttpLimits } from './dependencies.ts';
+import type { Listener, ListenerOptions } from './listener.ts';
+
+export interface HttpServerOptions {
+  readonly http: ListenerOptions;
+  /** A listener of its own for `/v1/admin`, which the main one then does not serve. */
+  readonly admin?: ListenerOptions;
+  /** `GET /metrics`; not served when absent. */
+  readonly metrics?: ListenerOptions;
+  readonly limits?: Partial<HttpLimits>;
+  /** Longest wait for open requests while stopping, ms; 10,000 unless told. */
+  readonly drainMs?: number;
+}
+
+/** Where the listeners are bound; null for those that were not asked for. */
+export interface HttpAddresses {
+  readonly http: AddressInfo;
+  readonly admin: AddressInfo | null;
+  readonly metrics: AddressInfo | null;
+}
+
+export interface HttpServer {
+  /** Binds all listeners; when one cannot be bound, closes the others and rejects. */
+  listen(): Promise<HttpAddresses>;
+  /** The bound addresses. Throws before `listen` has resolved. */
+  address(): HttpAddresses;
+  /**
+   * Answers further requests with 503 `shutting_down`, waits for those under way, closes everything.
+   * Idempotent.
+   */
+  close(): Promise<void>;
+}
+
+const DRAIN_MS = 10_000;
+
+const readDocument = () =>
+  readFileSync(new URL('../../openapi.yaml', import.meta.url), { encoding: 'utf8' });
+
+/** Serves Prometheus text at `/metrics` and nothing else. */
+function metricsHandler(metrics: HttpDependencies['metrics']): RequestListener {
+  return (request, response) => {
+    if (request.url !== '/metrics' || request.method !== 'GET') {
+      response.writeHead(404).end();
+      return;
+    }
+    metrics().then(
+      ({ contentType, body }) => response.writeHead(200, { 'Content-Type': contentType }).end(body),
+      () => response.writeHead(500).end(),
+    );
+  };
+}
+
+interface Named {
+  readonly name: keyof HttpAddresses;
+  readonly listener: Listener;
+}
+
+class Listeners implements HttpServer {
+  readonly #listeners: readonly Named[];
+  readonly #drainMs: number;
+  readonly #drain: () => void;
+  #addresses: HttpAddresses | undefined;
+  #closed: Promise<void> | undefined;
+
+  constructor(listeners: readonly Named[], drainMs: number, drain: () => void) {
+    this.#listeners = listeners;
+    this.#drainMs = drainMs;
+    this.#drain = drain;
+  }
+
+  async listen(): Promise<HttpAddresses> {
+    const bound: Record<string, AddressInfo> = {};
+    try {
+      for (const { name, listener } of this.#listeners) bound[name] = await listener.listen();
+    } catch (error) {
+      await this.#closeAll();
+      throw error;
+    }
+    const { http, admin = null, metrics = null } = bound;
+    if (http === undefined) throw new Error('the main listener is missing');
+    this.#addresses = { http, admin, metrics };
+    return this.#addresses;
+  }
+
+  address(): HttpAddresses {
+    if (this.#addresses === undefined) throw new Error('the server is not listening');
+    return this.#addresses;
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#closeAll();
+    return this.#closed;
+  }
+
+  async #closeAll(): Promise<void> {
+    this.#drain();
+    await Promise.all(this.#listeners.map(({ listener }) => listener.close(this.#drainMs)));
+  }
+}
+
+/**
+ * Composes routes, pipeline and listeners; nothing is bound before `listen`.
+ * @param document what `/openapi.yaml` answers; the committed file unless given
+ */
+export function createHttpServer(
+  deps: HttpDependencies,
+  options: HttpServerOptions,
+  document: string = readDocument(),
+): HttpServer {
+  const limits = { ...DEFAULT_LIMITS, ...options.limits };
+  let draining = false;
+  const parts: AppParts = {
+    pipeline: new Pipeline(deps, limits),
+    report: deps.report,
+    draining: () => draining,
+  };
+  const routes = allRoutes(deps, limits, document);
+  const malformed = answerMalformed((source, code) => deps.audit.countAnonymous(source, code));
+  const app = (planes: readonly Plane[]): RequestListener => createApp(routes, planes, parts);
+  const own = options.admin === undefined ? (['use', 'admin', 'public'] as const) : USE_ONLY;
+  const listeners: Named[] = [
+    { name: 'http', listener: createListener(options.http, app(own), malformed) },
+  ];
+  if (options.admin !== undefined) {
+    const listener = createListener(options.admin, app(['admin', 'public']), malformed);
+    listeners.push({ name: 'admin', listener });
+  }
+  if (options.metrics !== undefined) {
+    const handler = metricsHandler(deps.metrics);
+    listeners.push({
+      name: 'metrics',
+      listener: createListener(options.metrics, handler, malformed),
+    });
+  }
+  return new Listeners(listeners, options.drainMs ?? DRAIN_MS, () => {
+    draining = true;
+  });
+}
+
+const USE_ONLY: readonly Plane[] = ['use', 'public'];

@@ -1,0 +1,81 @@
+/** Routes that sign and verify. */
+import * as contract from '../contract/sign.ts';
+import { runBatch } from './batch.ts';
+import { route } from './route.ts';
+import { givenVersion, orEmpty, usedMembers } from './used.ts';
+import type { Grant } from '../access/grant.ts';
+import type { DigestAlgorithm } from '../contract/sign.ts';
+import type { KeyUse, SignInput } from '../keyring/operations.ts';
+import type { HttpDependencies } from './dependencies.ts';
+import type { NotedContext } from './notes.ts';
+import type { GuardedRoute } from './route.ts';
+
+interface Signable {
+  readonly message?: Uint8Array | undefined;
+  readonly digest?: { readonly algorithm: DigestAlgorithm; readonly value: Uint8Array } | undefined;
+  readonly signatureContext?: Uint8Array | undefined;
+  readonly keyVersion?: number | undefined;
+}
+
+interface Verifiable extends Signable {
+  readonly signature: Uint8Array;
+}
+
+/** The contract has seen to it that exactly one of the two is there. */
+const inputOf = ({ message, digest }: Signable): SignInput =>
+  digest === undefined ? { message: orEmpty(message) } : { digest };
+/** In audit entries a signature's context stands where a wrap's associated data does. */
+const contextOf = ({ signatureContext }: Signable): NotedContext => ({ aad: signatureContext });
+
+async function sign(use: KeyUse, grant: Grant<'sign'>, input: Signable) {
+  const { used, signature } = await use.sign(grant, {
+    ...inputOf(input),
+    signatureContext: orEmpty(input.signatureContext),
+    ...givenVersion(input),
+  });
+  return { used, answer: { signature, ...usedMembers(used) } };
+}
+
+async function verify(use: KeyUse, grant: Grant<'verify'>, input: Verifiable) {
+  const { used, valid } = await use.verify(grant, {
+    ...inputOf(input),
+    signatureContext: orEmpty(input.signatureContext),
+    signature: input.signature,
+    ...givenVersion(input),
+  });
+  return { used, answer: { valid, ...usedMembers(used) } };
+}
+
+export function signRoutes({ use }: Pick<HttpDependencies, 'use'>): readonly GuardedRoute[] {
+  return [
+    route(contract.sign, {
+      handle: async ({ grant, body, notes }) => {
+        notes.context(contextOf(body));
+        const { used, answer } = await sign(use, grant, body);
+        notes.used(used);
+        return { body: answer };
+      },
+    }),
+    route(contract.signBatch, {
+      handle: async ({ grant, body: { items }, notes }) => {
+        const run = (item: Signable) => sign(use, grant, item);
+        return { body: await runBatch({ items, notes, contextOf, run }) };
+      },
+    }),
+    route(contract.verify, {
+      handle: async ({ grant, body, notes }) => {
+        notes.context(contextOf(body));
+        const { used, answer } = await verify(use, grant, body);
+        notes.used(used);
+        notes.detail({ valid: answer.valid });
+        return { body: answer };
+      },
+    }),
+    route(contract.verifyBatch, {
+      handle: async ({ grant, body: { items }, notes }) => {
+        const run = (item: Verifiable) => verify(use, grant, item);
+        return { body: await runBatch({ items, notes, contextOf, run }) };
+      },
+    }),
+  ];
+}

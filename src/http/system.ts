@@ -1,0 +1,87 @@
+/** Health, readiness, the document of the API; the caller, suites, randomness. */
+import {
+  random,
+  getSuite,
+  health,
+  listSuites,
+  openapi,
+  ready,
+  whoami,
+} from '../contract/system.ts';
+import { purposesOf } from '../crypto/suite.ts';
+import { NOT_OFFERED, SUITES } from '../crypto/suites.ts';
+import { TwofoldError } from '../errors.ts';
+import { Document, publicRoute, route } from './route.ts';
+import type { Suite } from '../crypto/suite.ts';
+import type { HttpDependencies, TokenFacts } from './dependencies.ts';
+import type { GuardedRoute, PublicRoute } from './route.ts';
+
+/** Where a half stands in the words of the API. */
+export const halfName = (half: 'pq' | 'classical'): 'post-quantum' | 'classical' =>
+  half === 'pq' ? 'post-quantum' : 'classical';
+
+function suiteResource(suite: Suite, token: TokenFacts) {
+  const { available, reason } = token.availability(suite.id);
+  return {
+    id: suite.id,
+    number: suite.number,
+    purposes: [...purposesOf(suite)],
+    status: suite.status,
+    standard: suite.standard,
+    strength: suite.strength,
+    parts: suite.parts.map(({ half, ...part }) => ({ half: halfName(half), ...part })),
+    digest: suite.kind === 'signature' ? suite.signer.prehash : null,
+    available,
+    unavailableReason: reason,
+  };
+}
+
+export function publicRoutes(
+  deps: Pick<HttpDependencies, 'readiness'>,
+  document: string,
+): readonly PublicRoute[] {
+  return [
+    publicRoute(health, () => ({ status: 200, body: { status: 'ok' } })),
+    publicRoute(ready, () => {
+      const state = deps.readiness();
+      return { status: state.ready ? 200 : 503, body: state };
+    }),
+    publicRoute(openapi, () => ({ status: 200, body: new Document('application/yaml', document) })),
+  ];
+}
+
+export function systemRoutes(
+  deps: Pick<HttpDependencies, 'token' | 'use'>,
+): readonly GuardedRoute[] {
+  const { token, use } = deps;
+  return [
+    route(whoami, {
+      handle: ({ grant, principal: { issuer, subject, method, roles, expiresAt } }) =>
+        Promise.resolve({
+          body: { issuer, subject, method, roles, expiresAt, namespace: grant.namespace },
+        }),
+    }),
+    route(listSuites, {
+      handle: () =>
+        Promise.resolve({
+          body: {
+            items: Object.values(SUITES).map((suite) => suiteResource(suite, token)),
+            notOffered: NOT_OFFERED,
+          },
+        }),
+    }),
+    route(getSuite, {
+      handle: ({ params }) => {
+        const suite = SUITES[params.suite];
+        if (suite === undefined) throw new TwofoldError('not_found');
+        return Promise.resolve({ body: suiteResource(suite, token) });
+      },
+    }),
+    route(random, {
+      handle: async ({ grant, body, own, notes }) => {
+        notes.detail({ bytes: body.bytes });
+        return { body: { random: own(await use.random(grant, body.bytes)) } };
+      },
+    }),
+  ];
+}

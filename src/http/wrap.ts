@@ -1,0 +1,218 @@
+/** Routes that wrap, unwrap, rewrap and make data keys. */
+import * as contract from '../contract/wrap.ts';
+import { SecretBytes } from '../crypto/secret.ts';
+import { TwofoldError } from '../errors.ts';
+import { runBatch } from './batch.ts';
+import { EnvelopeBytes } from './render.ts';
+import { route } from './route.ts';
+import { givenVersion, orEmpty, usedMembers } from './used.ts';
+import type { Grant } from '../access/grant.ts';
+import type { BodyFacts } from '../access/ports.ts';
+import type { EncryptionContext } from '../contract/context.ts';
+import type { Binding, KeyUse } from '../keyring/operations.ts';
+import type { HttpDependencies } from './dependencies.ts';
+import type { InputLimits } from './input.ts';
+import type { AuditNotes } from './notes.ts';
+import type { GuardedRoute } from './route.ts';
+
+interface Bound {
+  readonly encryptionContext?: EncryptionContext | undefined;
+  readonly aad?: Uint8Array | undefined;
+}
+
+interface WrapInput extends Bound {
+  readonly plaintext: Uint8Array;
+  readonly keyVersion?: number | undefined;
+}
+
+interface Sealed extends Bound {
+  readonly ciphertext: Uint8Array;
+}
+
+interface RewrapInput extends Sealed {
+  readonly to?: string | undefined;
+}
+
+interface DataKeyInput extends Bound {
+  readonly bytes: number;
+}
+
+type WrapGrant = Parameters<KeyUse['wrap']>[0];
+type Own = (secret: SecretBytes) => SecretBytes;
+type GrantOn = (key: string) => Grant<'rewrap'>;
+
+const bindingOf = ({ encryptionContext = {}, aad }: Bound): Binding => ({
+  encryptionContext,
+  aad: orEmpty(aad),
+});
+const factsOf = ({ encryptionContext }: Bound): BodyFacts =>
+  encryptionContext === undefined ? {} : { encryptionContext };
+const singleFacts = (body: Bound) => [factsOf(body)];
+/** Items without a context stand on the grant of the request. */
+const batchFacts = ({ items }: { readonly items: readonly Bound[] }) =>
+  items.filter(({ encryptionContext }) => encryptionContext !== undefined).map(factsOf);
+const contextOf = ({ encryptionContext, aad }: Bound) => ({ encryptionContext, aad });
+
+class Wrapping {
+  readonly #use: KeyUse;
+  readonly #maxPlaintext: number;
+
+  constructor(use: KeyUse, maxPlaintext: number) {
+    this.#use = use;
+    this.#maxPlaintext = maxPlaintext;
+  }
+
+  wrap(grant: WrapGrant, input: WrapInput) {
+    if (input.plaintext.length > this.#maxPlaintext) {
+      const detail = `A plaintext may be at most ${this.#maxPlaintext} bytes long.`;
+      throw new TwofoldError('invalid_value', detail);
+    }
+    // The bytes belong to the request body, which is wiped as a whole.
+    return this.#seal(grant, SecretBytes.own(input.plaintext), input);
+  }
+
+  async unwrap(grant: Grant<'unwrap'>, input: Sealed, own: Own) {
+    const { ciphertext } = input;
+    const opened = await this.#use.unwrap(grant, { ciphertext, binding: bindingOf(input) });
+    const { used, origin } = opened;
+    return { used, answer: { plaintext: own(opened.plaintext), origin, ...usedMembers(used) } };
+  }
+
+  async rewrap(grant: Grant<'rewrap'>, input: RewrapInput, grantOn: GrantOn) {
+    const { to, ciphertext } = input;
+    const target = to === undefined || to === grant.key ? null : grantOn(to);
+    const moved = await this.#use.rewrap(grant, target, { ciphertext, binding: bindingOf(input) });
+    const { used, changed } = moved;
+    const envelope = new EnvelopeBytes(moved.ciphertext);
+    return {
+      used,
+      answer: { ciphertext: envelope, changed, ...usedMembers(used), refreshAfter: null },
+    };
+  }
+
+  async dataKey(
+    grant: Grant<'data-keys.create'> | Grant<'data-keys.create-wrapped'>,
+    input: DataKeyInput,
+    own: Own,
+  ) {
+    const plaintext = own(await this.#use.random(grant, input.bytes));
+    return { plaintext, ...(await this.#seal(grant, plaintext, input)) };
+  }
+
+  async #seal(grant: WrapGrant, plaintext: SecretBytes, input: Omit<WrapInput, 'plaintext'>) {
+    const { used, ciphertext, refreshAfter } = await this.#use.wrap(grant, {
+      plaintext,
+      binding: bindingOf(input),
+      ...givenVersion(input),
+    });
+    const envelope = new EnvelopeBytes(ciphertext);
+    return { used, answer: { ciphertext: envelope, ...usedMembers(used), refreshAfter } };
+  }
+}
+
+/** Notes a single operation: its context before, what it used after. */
+async function noted<R extends { readonly used: Parameters<AuditNotes['used']>[0] }>(
+  notes: AuditNotes,
+  body: Bound,
+  run: () => Promise<R> | R,
+): Promise<R> {
+  notes.context(contextOf(body));
+  const result = await run();
+  notes.used(result.used);
+  return result;
+}
+
+/** The other key of a rewrap counts among what the answer stands on. */
+function noteTarget(notes: AuditNotes, key: string | null, to: string | undefined): void {
+  if (to !== undefined && to !== key) notes.alsoKey(to);
+}
+
+/** What an answer stands on is this key and one other at most. */
+function noteTargets(notes: AuditNotes, key: string | null, items: readonly RewrapInput[]): void {
+  const others = new Set(items.map(({ to }) => to).filter((to) => to !== undefined && to !== key));
+  if (others.size > 1) {
+    throw new TwofoldError('invalid_value', 'The items of a batch go to one key.');
+  }
+  for (const to of others) noteTarget(notes, key, to);
+}
+
+function wrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
+  return [
+    route(contract.wrap, {
+      facts: singleFacts,
+      handle: async ({ grant, body, notes }) => {
+        const { answer } = await noted(notes, body, () => wrapping.wrap(grant, body));
+        return { body: answer };
+      },
+    }),
+    route(contract.wrapBatch, {
+      facts: batchFacts,
+      handle: async ({ grant, body: { items }, notes }) => {
+        const run = async (item: WrapInput) => wrapping.wrap(grant, item);
+        return { body: await runBatch({ items, notes, contextOf, run }) };
+      },
+    }),
+    route(contract.createDataKey, {
+      facts: singleFacts,
+      handle: async ({ grant, body, notes, own }) => {
+        const made = await noted(notes, body, () => wrapping.dataKey(grant, body, own));
+        return { body: { plaintext: made.plaintext, ...made.answer } };
+      },
+    }),
+    route(contract.createWrappedDataKey, {
+      facts: singleFacts,
+      handle: async ({ grant, body, notes, own }) => {
+        const { answer } = await noted(notes, body, () => wrapping.dataKey(grant, body, own));
+        return { body: answer };
+      },
+    }),
+  ];
+}
+
+function unwrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
+  return [
+    route(contract.unwrap, {
+      facts: singleFacts,
+      handle: async ({ grant, body, notes, own }) => {
+        const { answer } = await noted(notes, body, () => wrapping.unwrap(grant, body, own));
+        return { body: answer };
+      },
+    }),
+    route(contract.unwrapBatch, {
+      facts: batchFacts,
+      handle: async ({ grant, body: { items }, notes, own }) => {
+        const run = (item: Sealed) => wrapping.unwrap(grant, item, own);
+        return { body: await runBatch({ items, notes, contextOf, run }) };
+      },
+    }),
+  ];
+}
+
+function rewrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
+  return [
+    route(contract.rewrap, {
+      facts: singleFacts,
+      handle: async ({ grant, grantOn, body, notes }) => {
+        noteTarget(notes, grant.key, body.to);
+        const { answer } = await noted(notes, body, () => wrapping.rewrap(grant, body, grantOn));
+        return { body: answer };
+      },
+    }),
+    route(contract.rewrapBatch, {
+      facts: batchFacts,
+      handle: async ({ grant, grantOn, body: { items }, notes }) => {
+        noteTargets(notes, grant.key, items);
+        const run = (item: RewrapInput) => wrapping.rewrap(grant, item, grantOn);
+        return { body: await runBatch({ items, notes, contextOf, run }) };
+      },
+    }),
+  ];
+}
+
+export function wrapRoutes(
+  { use }: Pick<HttpDependencies, 'use'>,
+  { wrapBytes }: Pick<InputLimits, 'wrapBytes'>,
+): readonly GuardedRoute[] {
+  const wrapping = new Wrapping(use, wrapBytes);
+  return [wrapRoutesOf, unwrapRoutesOf, rewrapRoutesOf].flatMap((make) => make(wrapping));
+}

@@ -1,0 +1,162 @@
+/**
+ * The HTTP layer over the real keyring, access control and audit log; only HSM and database are in
+ * memory. Single ports can be replaced, to make what the real ones do rarely.
+ */
+import { randomBytes } from 'node:crypto';
+import { rm, mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { TokenAuthenticator } from '../../src/access/authenticate.ts';
+import { PolicyAuthorizer } from '../../src/access/authorize.ts';
+import { DevelopmentIssuer } from '../../src/access/development-issuer.ts';
+import type { AuditDraft } from '../../src/audit/ports.ts';
+import { nativeEngine } from '../../src/crypto/native-engine.ts';
+import { SUITES } from '../../src/crypto/suites.ts';
+import type { HttpDependencies, RequestReport } from '../../src/http/dependencies.ts';
+import { createHttpServer } from '../../src/http/server.ts';
+import type { HttpServer, HttpServerOptions } from '../../src/http/server.ts';
+import { openWorld } from '../keyring/world.ts';
+import type { World } from '../keyring/world.ts';
+
+export interface Service {
+  readonly world: World;
+  readonly deps: HttpDependencies;
+  readonly server: HttpServer;
+  readonly url: string;
+  readonly port: number;
+  readonly reports: RequestReport[];
+  /** Entries that were recorded or committed, as drafts. */
+  readonly drafts: AuditDraft[];
+  readonly anonymous: { readonly source: string; readonly outcome: string }[];
+  token(role: string, ttlSeconds?: number): Promise<string>;
+  call(role: string | null, method: string, path: string, init?: CallInit): Promise<Called>;
+  stop(): Promise<void>;
+}
+
+export interface CallInit {
+  readonly json?: unknown;
+  readonly body?: string | Uint8Array<ArrayBuffer>;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+export interface Called {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly bytes: Buffer;
+  readonly text: string;
+  /** Parsed when the answer is JSON. */
+  readonly json: Record<string, unknown>;
+}
+
+export interface ServiceOptions {
+  readonly lacks?: readonly string[];
+  readonly replace?: (deps: HttpDependencies) => Partial<HttpDependencies>;
+  readonly options?: Partial<HttpServerOptions>;
+}
+
+function watchAudit(world: World, drafts: AuditDraft[], anonymous: Service['anonymous']) {
+  const { audit } = world;
+  return {
+    record: (draft, standing) => {
+      drafts.push(draft);
+      return audit.record(draft, standing);
+    },
+    change: (draft, commit) => audit.change(draft, commit),
+    countAnonymous: (source, outcome) => {
+      anonymous.push({ source, outcome });
+      audit.countAnonymous(source, outcome);
+    },
+    read: (id) => audit.read(id),
+    list: (query) => audit.list(query),
+  } satisfies HttpDependencies['audit'];
+}
+
+export async function openService(given: ServiceOptions = {}): Promise<Service> {
+  const world = await openWorld(given.lacks === undefined ? {} : { lacks: given.lacks });
+  const folder = await mkdtemp(join(tmpdir(), 'twofold-http-'));
+  const issuer = await DevelopmentIssuer.open({ folder, create: true });
+  const { epoch, keyring } = world;
+  const [drafts, anonymous, reports]: [AuditDraft[], Service['anonymous'], RequestReport[]] = [
+    [],
+    [],
+    [],
+  ];
+  const authenticator = await TokenAuthenticator.open({
+    issuers: [issuer.settings],
+    epoch,
+    plainHttp: false,
+  });
+  const real: HttpDependencies = {
+    authenticator,
+    authorizer: new PolicyAuthorizer({ epoch }),
+    audit: watchAudit(world, drafts, anonymous),
+    epoch,
+    use: keyring.use,
+    read: keyring.read,
+    manage: keyring.manage,
+    engine: nativeEngine,
+    token: {
+      availability: (id) =>
+        (given.lacks ?? []).length > 0 && id === 'MLKEM768-X25519'
+          ? { available: false, reason: 'The token lacks x25519.' }
+          : { available: id in SUITES, reason: null },
+      custody: () => 'non-extractable',
+    },
+    pageTokenKey: randomBytes(32),
+    readiness: () => ({ ready: true, checks: [{ name: 'hsm', ready: true, state: 'ok' }] }),
+    metrics: async () => ({ contentType: 'text/plain; version=0.0.4', body: 'up 1\n' }),
+    report: (report) => reports.push(report),
+  };
+  const deps = { ...real, ...given.replace?.(real) };
+  const server = createHttpServer(
+    deps,
+    { http: { host: '127.0.0.1', port: 0 }, drainMs: 1000, ...given.options },
+    'openapi: "3.1.0"\n',
+  );
+  const { http } = await server.listen();
+  const tokens = new Map<string, Promise<string>>();
+  const url = `http://127.0.0.1:${http.port}`;
+  const token = async (role: string, ttlSeconds = 3600) => {
+    const issued = await issuer.issueToken({ roles: [role], ttlSeconds });
+    return issued.token;
+  };
+  const cached = (role: string) => {
+    const known = tokens.get(role) ?? token(role);
+    tokens.set(role, known);
+    return known;
+  };
+  return {
+    world,
+    deps,
+    server,
+    url,
+    port: http.port,
+    reports,
+    drafts,
+    anonymous,
+    token,
+    call: async (role, method, path, init = {}) => {
+      const headers: Record<string, string> = {
+        ...(role === null ? {} : { authorization: `Bearer ${await cached(role)}` }),
+        ...(init.json === undefined ? {} : { 'content-type': 'application/json' }),
+        ...init.headers,
+      };
+      const body = init.json === undefined ? init.body : JSON.stringify(init.json);
+      const sent = { method, headers, ...(body === undefined ? {} : { body }) };
+      return called(await fetch(url + path, sent));
+    },
+    stop: async () => {
+      await server.close();
+      await world.stop();
+      await rm(folder, { recursive: true });
+    },
+  };
+}
+
+async function called(response: Response): Promise<Called> {
+  const bytes = Buffer.from(await response.arrayBuffer());
+  const text = bytes.toString();
+  const isJson = (response.headers.get('content-type') ?? '').includes('json');
+  const json = (isJson ? JSON.parse(text) : {}) as Record<string, unknown>;
+  return { status: response.status, headers: response.headers, bytes, text, json };
+}

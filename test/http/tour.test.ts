@@ -1,0 +1,240 @@
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { ROUTES } from '../../src/contract/routes.ts';
+import type { RouteContract } from '../../src/contract/route.ts';
+import { openService } from './service.ts';
+import type { Called, Service } from './service.ts';
+
+const b64 = (text: string) => Buffer.from(text).toString('base64');
+const contractOf = (id: string): RouteContract => {
+  const found = ROUTES.find((route) => route.id === id);
+  if (found === undefined) throw new Error(`no route ${id}`);
+  return found;
+};
+
+/** The answer has the status and shape that the contract says. */
+function expectContract(id: string, answer: Called, status?: number): void {
+  const contract = contractOf(id);
+  expect({ id, status: answer.status, body: answer.json }).toMatchObject({
+    id,
+    status: status ?? contract.status,
+  });
+  expect(contract.response.safeParse(answer.json)).toMatchObject({ success: true });
+  expect(answer.headers.get('cache-control')).toBe('no-store');
+  expect(answer.headers.get('twofold-request-id')).toMatch(/^[0-9a-f-]{36}$/);
+  if (contract.plane !== 'public') {
+    expect(answer.headers.get('twofold-audit-id')).toMatch(/^[1-9]\d*-[1-9]\d*$/);
+  }
+}
+
+describe('every route, as the contract says it', () => {
+  let service: Service;
+  const seen = new Set<string>();
+
+  const go = async (
+    id: string,
+    path: string,
+    json?: unknown,
+    { role = 'admin', status }: { role?: string; status?: number } = {},
+  ): Promise<Called> => {
+    const { method, plane } = contractOf(id);
+    const answer = await service.call(
+      plane === 'public' ? null : role,
+      method,
+      path,
+      json === undefined ? {} : { json },
+    );
+    expectContract(id, answer, status);
+    seen.add(id);
+    return answer;
+  };
+
+  beforeAll(async () => {
+    service = await openService();
+    const suites = {
+      wrap: 'MLKEM768-P256',
+      box: 'A256GCM',
+      sign: 'MLDSA65-ECDSA-P256-SHA512',
+      mac: 'HS256',
+    };
+    for (const [name, suite] of Object.entries(suites)) {
+      await go('createKey', '/v1/admin/keys', { name, suite });
+    }
+    await go('createKey', '/v1/admin/keys', {
+      name: 'kem',
+      suite: 'MLKEM768-X25519',
+      purpose: 'kem',
+      custody: 'hsm-token',
+    });
+  });
+  afterAll(() => service.stop());
+
+  it('health, readiness, document', async () => {
+    await go('health', '/healthz');
+    await go('ready', '/readyz');
+    const document = await service.call(null, 'GET', '/openapi.yaml');
+    expect(document.headers.get('content-type')).toBe('application/yaml');
+    seen.add('openapi');
+  });
+
+  it('whoami, suites, random', async () => {
+    const { json } = await go('whoami', '/v1/whoami', undefined, { role: 'auditor' });
+    expect(json).toMatchObject({ roles: ['auditor'], namespace: 'default', method: 'jwt' });
+    const { json: suites } = await go('listSuites', '/v1/suites');
+    expect((suites['items'] as unknown[]).length).toBeGreaterThanOrEqual(7);
+    expect((suites['notOffered'] as unknown[]).length).toBeGreaterThan(3);
+    await go('getSuite', '/v1/suites/MLKEM768-P256');
+    const { json: random } = await go('random', '/v1/random', { bytes: 48 });
+    expect(Buffer.from(random['random'] as string, 'base64')).toHaveLength(48);
+  });
+
+  it('wraps, unwraps, rewraps, across a rotation', async () => {
+    const binding = { encryptionContext: { tenant: 'a' }, aad: b64('aad') };
+    const { json: wrapped } = await go('wrap', '/v1/keys/wrap/wrap', {
+      plaintext: b64('data key'),
+      ...binding,
+    });
+    expect(wrapped).toMatchObject({ key: 'wrap', keyVersion: 1, refreshAfter: null });
+    const { ciphertext } = wrapped;
+    const rotated = await go('rotateKey', '/v1/admin/keys/wrap/rotate', {});
+    expect(rotated.json).toMatchObject({ primary: 2, latestVersion: 2 });
+    const opened = await go('unwrap', '/v1/keys/wrap/unwrap', { ciphertext, ...binding });
+    expect(opened.json).toMatchObject({
+      plaintext: b64('data key'),
+      origin: 'service',
+      keyVersion: 1,
+    });
+    const moved = await go('rewrap', '/v1/keys/wrap/rewrap', { ciphertext, ...binding });
+    expect(moved.json).toMatchObject({ changed: true, keyVersion: 2 });
+    const other = await go('rewrap', '/v1/keys/wrap/rewrap', { ciphertext, to: 'box', ...binding });
+    expect(other.json).toMatchObject({ changed: true, key: 'box', suite: 'A256GCM' });
+    expect(service.drafts.at(-1)).toMatchObject({ operation: 'rewrap', detail: { to: 'box' } });
+    expect(service.drafts.at(-1)?.contextKeys).toEqual(['tenant']);
+  });
+
+  it('data keys', async () => {
+    const { json } = await go('createDataKey', '/v1/keys/wrap/data-keys', { bytes: 32 });
+    const { json: opened } = await go('unwrap', '/v1/keys/wrap/unwrap', {
+      ciphertext: json['ciphertext'],
+    });
+    expect(opened['plaintext']).toBe(json['plaintext']);
+    const hidden = await go('createWrappedDataKey', '/v1/keys/wrap/data-keys/wrapped', {
+      bytes: 32,
+    });
+    expect(hidden.json).not.toHaveProperty('plaintext');
+  });
+
+  it('key agreement', async () => {
+    const { json: made } = await go('encapsulate', '/v1/keys/kem/encapsulate', {});
+    const { json: derived } = await go('decapsulate', '/v1/keys/kem/decapsulate', {
+      encapsulation: made['encapsulation'],
+      keyVersion: made['keyVersion'],
+    });
+    expect(derived['sharedSecret']).toBe(made['sharedSecret']);
+  });
+
+  it('signatures and MACs', async () => {
+    const message = b64('a message');
+    const { json: signed } = await go('sign', '/v1/keys/sign/sign', { message });
+    const checked = { message, signature: signed['signature'] };
+    expect((await go('verify', '/v1/keys/sign/verify', checked)).json['valid']).toBe(true);
+    const other = { ...checked, message: b64('another') };
+    expect((await go('verify', '/v1/keys/sign/verify', other)).json['valid']).toBe(false);
+    const { json: made } = await go('mac', '/v1/keys/mac/mac', { message });
+    const mac = { message, mac: made['mac'] };
+    expect((await go('verifyMac', '/v1/keys/mac/verify-mac', mac)).json['valid']).toBe(true);
+  });
+
+  it('batches answer in order with refs and per-item errors', async () => {
+    const items = [
+      { ref: 'one', plaintext: b64('1'), encryptionContext: { n: '1' } },
+      { plaintext: b64('2') },
+      { ref: 'three', plaintext: b64('3'), keyVersion: 99 },
+    ];
+    const { json: wrapped } = await go('wrapBatch', '/v1/keys/wrap/wrap/batch', { items });
+    const results = wrapped['results'] as Record<string, unknown>[];
+    expect(results.map(({ ref }) => ref)).toEqual(['one', null, 'three']);
+    expect(results[2]).toMatchObject({ error: { code: 'version_not_found', status: 404 } });
+    const draft = service.drafts.at(-1);
+    expect(draft?.items.map(({ outcome }) => outcome)).toEqual(['ok', 'ok', 'version_not_found']);
+    expect(draft?.items.every(({ hash }) => hash.length === 16)).toBe(true);
+    expect(draft?.contextKeys).toEqual(['n']);
+
+    const ciphertexts = results.slice(0, 2).map(({ ciphertext }) => ({ ciphertext }));
+    const { json: opened } = await go('unwrapBatch', '/v1/keys/wrap/unwrap/batch', {
+      items: [ciphertexts[1], { ...ciphertexts[0], encryptionContext: { n: '1' } }, ciphertexts[0]],
+    });
+    const [second, first, bad] = opened['results'] as Record<string, unknown>[];
+    expect(second?.['plaintext']).toBe(b64('2'));
+    expect(first?.['plaintext']).toBe(b64('1'));
+    expect(bad).toMatchObject({ error: { code: 'decryption_failed' } });
+    await go('rewrapBatch', '/v1/keys/wrap/rewrap/batch', { items: [ciphertexts[1]] });
+
+    const message = b64('m');
+    const { json: signed } = await go('signBatch', '/v1/keys/sign/sign/batch', {
+      items: [{ message }, { message, signatureContext: b64('c') }],
+    });
+    const [plain] = signed['results'] as Record<string, unknown>[];
+    const { json: verified } = await go('verifyBatch', '/v1/keys/sign/verify/batch', {
+      items: [{ message, signature: plain?.['signature'] }],
+    });
+    expect(verified['results']).toMatchObject([{ valid: true }]);
+    const { json: macs } = await go('macBatch', '/v1/keys/mac/mac/batch', { items: [{ message }] });
+    const [mac] = macs['results'] as Record<string, unknown>[];
+    const { json: checked } = await go('verifyMacBatch', '/v1/keys/mac/verify-mac/batch', {
+      items: [{ message, mac: mac?.['mac'] }],
+    });
+    expect(checked['results']).toMatchObject([{ valid: true }]);
+  });
+
+  it('reads keys, versions and public keys', async () => {
+    const { json, headers } = await go('getKey', '/v1/keys/wrap');
+    expect(headers.get('etag')).toBe(`"${String(json['revision'])}"`);
+    await go('getKey', `/v1/keys/${String(json['id'])}`);
+    const { json: versions } = await go('listVersions', '/v1/keys/wrap/versions');
+    const [version] = versions['items'] as Record<string, unknown>[];
+    expect(version?.['halves']).toMatchObject([
+      { half: 'post-quantum', custody: 'sealed', algorithm: 'ML-KEM-768' },
+      { half: 'classical', custody: 'hsm-wrapped', extractable: 'no' },
+    ]);
+    await go('getVersion', '/v1/keys/wrap/versions/1');
+    for (const format of ['pem', 'jwk', 'raw']) {
+      const { json: found } = await go('getPublicKey', `/v1/keys/wrap/public-key?format=${format}`);
+      expect(found).toHaveProperty(format);
+      expect(found['offline']).toMatchObject({ hpke: { kem: 0x50, kdf: 0x11, aead: 2 } });
+    }
+    expect((await go('getPublicKey', '/v1/keys/sign/public-key')).json['offline']).toBeNull();
+    const { json: set } = await go('getJwks', '/v1/keys/sign/jwks');
+    expect(set['keys']).toMatchObject([{ kty: 'AKP', alg: 'ML-DSA-65-ES256' }]);
+  });
+
+  it('changes keys', async () => {
+    const { json } = await go('updateKey', '/v1/admin/keys/box', { labels: { team: 'ml' } });
+    expect(json['labels']).toEqual({ team: 'ml' });
+    const { json: list } = await go('listKeys', '/v1/keys?namePrefix=b');
+    expect((list['items'] as Record<string, unknown>[]).map(({ name }) => name)).toEqual(['box']);
+    const reason = { reason: 'a drill' };
+    expect((await go('suspendKey', '/v1/admin/keys/box/suspend', reason)).json['state']).toBe(
+      'suspended',
+    );
+    expect((await go('resumeKey', '/v1/admin/keys/box/resume', reason)).json['state']).toBe(
+      'enabled',
+    );
+    const version = '/v1/admin/keys/wrap/versions/1';
+    const suspended = await go('suspendVersion', `${version}/suspend`, reason);
+    expect(suspended.json).toMatchObject({ state: 'suspended', version: 1 });
+    const resumed = await go('resumeVersion', `${version}/resume`, reason);
+    expect(resumed.json).toMatchObject({ state: 'active', version: 1 });
+  });
+
+  it('reads the audit log', async () => {
+    const { json } = await go('listAuditEntries', '/v1/audit/entries?operation=wrap&pageSize=1');
+    const [entry] = json['items'] as Record<string, unknown>[];
+    expect(entry).toMatchObject({ operation: 'wrap', outcome: 'ok', namespace: 'default' });
+    const { json: one } = await go('getAuditEntry', `/v1/audit/entries/${String(entry?.['id'])}`);
+    expect(one).toEqual(entry);
+  });
+
+  it('left none out', () => {
+    expect(ROUTES.map(({ id }) => id).filter((id) => !seen.has(id))).toEqual([]);
+  });
+});
