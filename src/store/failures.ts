@@ -21,14 +21,19 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
 /** The lane is closed. */
 const LANE_CLOSED = 'TF002';
 
+/** Foreign key violation, here of the only kind that a request can cause. */
+const isUnknownNamespace = (error: unknown): boolean =>
+  sqlState(error) === '23503' && fieldOf(error, 'constraint') === 'key_namespace_fkey';
+
 /** Whether another entry stands at one of the places of an append. */
 export const isTaken = (error: unknown): boolean =>
-  sqlState(error) === '23505' && tableOf(error).startsWith('entry');
+  sqlState(error) === '23505' && fieldOf(error, 'table').startsWith('entry');
 
-const tableOf = (error: unknown): string => {
-  const table: unknown =
-    typeof error === 'object' && error !== null ? Reflect.get(error, 'table') : undefined;
-  return typeof table === 'string' ? table : '';
+/** What the server says an error is about. */
+const fieldOf = (error: unknown, name: 'table' | 'constraint'): string => {
+  const value: unknown =
+    typeof error === 'object' && error !== null ? Reflect.get(error, name) : undefined;
+  return typeof value === 'string' ? value : '';
 };
 
 /**
@@ -40,6 +45,9 @@ const refusal = (error: unknown): Error => {
   const state = sqlState(error) ?? '';
   if (isTaken(error)) return new LaneLost('conflict', { cause: error });
   if (state === LANE_CLOSED) return new LaneLost('closed', { cause: error });
+  if (isUnknownNamespace(error)) {
+    return new TwofoldError('not_found', 'There is no such namespace.', { cause: error });
+  }
   const code = Object.hasOwn(CODES, state) ? CODES[state] : undefined;
   return new TwofoldError(code ?? 'internal', undefined, { cause: error });
 };

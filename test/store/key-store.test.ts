@@ -169,6 +169,11 @@ const commits = (test: TestStore): void => {
     expect(await rejection(changes.commit([update]))).toEqual(withCode('conflict'));
   });
 
+  it('refuses a key in a namespace that does not exist', async () => {
+    const nowhere = rejection(changes.commit(insert(key({ namespace: 'nowhere' }))));
+    expect(await nowhere).toEqual(withCode('not_found'));
+  });
+
   it('refuses a version that exists', async () => {
     const row = key();
     await changes.commit(insert(row));
