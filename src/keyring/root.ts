@@ -189,6 +189,8 @@ async function begin(
   }
   const [existing, another] = roots;
   if (existing === undefined) {
+    // Nothing is intended for a root that an operator will make under a name of its own.
+    if (ceremony === null) throw noRoot();
     return makeOnToken(hsm, await store.intend(1, randomUUID()), ceremony);
   }
   if (ceremony !== null) {
@@ -210,17 +212,18 @@ async function begin(
   return { row, onToken: existing };
 }
 
+const noRoot = () =>
+  stop(
+    'The token does not hold the root of this database. Make one with the root ceremony (see the ' +
+      'configuration page), or restore the token from its backup, then start again.',
+  );
+
 async function makeOnToken(
   hsm: Hsm,
   row: RootGeneration,
   ceremony: Ceremony | null,
 ): Promise<FoundRoot> {
-  if (ceremony === null) {
-    throw stop(
-      'The token holds no root. Make one with the root ceremony (see the configuration page), ' +
-        'then start again.',
-    );
-  }
+  if (ceremony === null) throw noRoot();
   // Another instance on the same token may have held it since.
   const held = onToken(await hsm.roots(), row);
   if (held !== undefined) return { row, onToken: held };

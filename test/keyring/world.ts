@@ -17,8 +17,9 @@ import { openRoot } from '../../src/keyring/root.ts';
 import type { Root } from '../../src/keyring/root.ts';
 import { UsageCounters } from '../../src/keyring/usage.ts';
 import { softwareMac } from '../audit/memory-store.ts';
-import { MemoryHsm } from './memory-hsm.ts';
 import { MemoryStore } from './memory-store.ts';
+import { watchedHsm } from './watched-hsm.ts';
+import type { WatchedHsm } from './watched-hsm.ts';
 
 export const INSTALLATION = '5e1f8b1c-98a4-4b5e-9d5d-1d2f6a3b4c5d';
 export const PRINCIPAL = {
@@ -89,24 +90,30 @@ export interface Instance {
 }
 
 export interface World extends Instance {
-  readonly hsm: MemoryHsm;
+  readonly device: WatchedHsm;
   readonly store: MemoryStore;
   readonly root: Root;
   /** A second instance over the same HSM, database and root. */
   second(): Promise<Instance>;
 }
 
-export async function openWorld(): Promise<World> {
-  const hsm = new MemoryHsm();
+export interface WorldOptions {
+  /** Capabilities that the token lacks. */
+  readonly lacks?: readonly string[];
+}
+
+export async function openWorld({ lacks = [] }: WorldOptions = {}): Promise<World> {
+  const device = watchedHsm(undefined, { lacks });
+  const { hsm } = device;
   const store = new MemoryStore();
-  hsm.makeRoot({ generation: 1, installation: INSTALLATION });
+  device.token.makeRoot({ generation: 1, installation: INSTALLATION });
   const uses = new UsageCounters(store);
   const root = await openRoot(hsm, store, uses, null);
   const first = await openInstance({ hsm, store, root, uses });
   const others: Instance[] = [];
   return {
     ...first,
-    hsm,
+    device,
     store,
     root,
     second: async () => {
