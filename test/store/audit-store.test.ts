@@ -131,12 +131,22 @@ const appends = (test: TestStore): void => {
       ),
     );
     const instance = await openInstance(test.store());
+    const busy = { ended: false, last: 0 };
+    const appending = (async () => {
+      while (!busy.ended) {
+        busy.last += 1;
+        expect(await audit().append(next(busy.last))).toEqual({ epoch });
+      }
+    })();
     const lanes = await Promise.all(
       Array.from({ length: 6 }, () => audit().openLane(instance, 'use')),
     );
     expect(new Set(lanes.map((id) => Math.floor(id / 1024))).size).toBe(2);
     const answers = await Promise.all(lanes.map((id) => audit().append({ ...next(1), lane: id })));
     expect(answers).toEqual(lanes.map(() => ({ epoch })));
+    busy.ended = true;
+    await appending;
+    expect(await audit().leafAt(lane, busy.last)).not.toBeNull();
   });
 };
 
