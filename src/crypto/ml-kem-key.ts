@@ -10,8 +10,10 @@ const RHO_LENGTH = 32;
 function coefficientsReduced(encoded: Uint8Array): boolean {
   let reduced = true;
   for (let i = 0; i + 2 < encoded.length; i += 3) {
-    const [a = 0, b = 0, c = 0] = encoded.subarray(i, i + 3);
-    if ((a | ((b & 0x0f) << 8)) >= Q || ((b >>> 4) | (c << 4)) >= Q) reduced = false;
+    const b = encoded[i + 1] ?? 0;
+    const first = (encoded[i] ?? 0) | ((b & 0x0f) << 8);
+    const second = (b >>> 4) | ((encoded[i + 2] ?? 0) << 4);
+    if (first >= Q || second >= Q) reduced = false;
   }
   return reduced;
 }
