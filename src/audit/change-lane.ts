@@ -81,13 +81,14 @@ export class ChangeLane {
   /** Runs after what runs already; what has not begun at the deadline never begins. */
   #inTurn<T>(deadlineMs: number, work: () => Promise<T>): Promise<T> {
     const { promise, resolve, reject } = Promise.withResolvers<T>();
-    let given = false;
+    let state: 'waiting' | 'begun' | 'given-up' = 'waiting';
     const timer = setTimeout(() => {
-      given = true;
-      reject(late());
+      reject(state === 'begun' ? late() : unwritten(undefined));
+      state = 'given-up';
     }, deadlineMs);
     this.#turn = this.#turn.then(async () => {
-      if (given) return;
+      if (state === 'given-up') return;
+      state = 'begun';
       await work().then(resolve, reject);
       clearTimeout(timer);
     });
@@ -149,10 +150,10 @@ export class ChangeLane {
         return { epoch: this.#deps.epoch.current };
       case 'prevented':
         this.#advance(settlement.by);
-        throw notWritten(cause);
+        throw unwritten(cause);
       case 'lane-lost':
         this.#lose(position.lane, cause);
-        throw notWritten(cause);
+        throw unwritten(cause);
       case 'unknown':
         this.#lose(position.lane, cause);
         throw late();
@@ -167,7 +168,7 @@ export class ChangeLane {
   #lose(lane: number, cause: unknown): TwofoldError {
     this.#lost = lane;
     this.#position = null;
-    return new TwofoldError('audit_unavailable', undefined, { cause, retryAfter: 1 });
+    return unwritten(cause);
   }
 
   #advance(sealed: Sealed): void {
@@ -205,9 +206,9 @@ export class ChangeLane {
   }
 }
 
-/** What the change's caller is told once it is certain that the change was not written. */
-const notWritten = (cause: unknown): TwofoldError =>
-  TwofoldError.is(cause)
+/** What the change's caller is told when it is certain that the change was not written. */
+const unwritten = (cause: unknown): TwofoldError =>
+  cause === undefined || TwofoldError.is(cause) || cause instanceof LaneLost
     ? new TwofoldError('database_unavailable', undefined, { cause, retryAfter: 1 })
     : TwofoldError.from(cause);
 

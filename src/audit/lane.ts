@@ -49,6 +49,8 @@ export class UseLane {
   #alone = 0;
   #durable = 0;
   #unsettled = false;
+  /** Monotonic time at which the append in flight was sent. */
+  #sentAt: number | null = null;
 
   constructor(deps: LaneDependencies) {
     this.#deps = deps;
@@ -70,6 +72,11 @@ export class UseLane {
   /** Attempts that failed since the last success. */
   get failures(): number {
     return this.#backoff.failures;
+  }
+
+  /** How long the append in flight has been without an answer, in milliseconds. */
+  get unansweredMs(): number {
+    return this.#sentAt === null ? 0 : performance.now() - this.#sentAt;
   }
 
   /** Opens the lane; its first entry is durable when this resolves. */
@@ -166,12 +173,15 @@ export class UseLane {
   }
 
   async #send(flight: Flight): Promise<Fate> {
+    this.#sentAt = performance.now();
     try {
       const outcome = await this.#deps.store.append(flight.sealed.batch);
+      this.#sentAt = null;
       if ('stale' in outcome) return await this.#catchUp();
       this.#written(flight);
       return 'written';
     } catch (error) {
+      this.#sentAt = null;
       return await this.#failed(flight, error);
     }
   }

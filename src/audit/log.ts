@@ -31,7 +31,7 @@ export interface AuditLogOptions {
 }
 
 export interface AuditHealth {
-  /** Both lanes are open and the last append worked. */
+  /** Both lanes are open, the last append worked, and none is without an answer for over a second. */
   readonly ok: boolean;
   readonly useLane: number | null;
   readonly changeLane: number | null;
@@ -61,6 +61,9 @@ export interface RunningAuditLog extends AuditLog {
 export function createAuditLog(options: AuditLogOptions): RunningAuditLog {
   return new LanedAuditLog(options);
 }
+
+/** An append that takes longer makes health false before it has failed. */
+const UNANSWERED_MS = 1000;
 
 class LanedAuditLog implements RunningAuditLog {
   readonly #options: AuditLogOptions;
@@ -114,7 +117,7 @@ class LanedAuditLog implements RunningAuditLog {
   health(): AuditHealth {
     const failures = this.#use.failures + this.#change.failures;
     return {
-      ok: this.#accepting && failures === 0,
+      ok: this.#accepting && failures === 0 && this.#use.unansweredMs < UNANSWERED_MS,
       useLane: this.#use.lane,
       changeLane: this.#change.lane,
       waiting: this.#use.waiting,

@@ -87,7 +87,8 @@ export interface AuditLog {
    * `commit` is called once. When it answers `stale` this throws `StaleAnswer`; a `TwofoldError` of
    * it (nothing was written) is thrown on; `OutcomeUnknown` is resolved here by (lane, n): the
    * change turns out durable, or it is made impossible and `database_unavailable` is thrown.
-   * `audit_unavailable`: not known within the deadline; the change may have taken effect.
+   * `audit_unavailable`, and no other error: not known within the deadline; the change may have
+   * taken effect, or still will.
    * What the answer shows is prepared before `commit`; nothing of it comes from its result.
    */
   change(

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { decodeEntry } from '../../src/audit/entry-decoder.ts';
 import type { Entry } from '../../src/audit/entry.ts';
-import { leafHash, NO_PREVIOUS } from '../../src/audit/entry.ts';
+import { batchMacInput, leafHash, NO_PREVIOUS } from '../../src/audit/entry.ts';
 import { createAuditLog } from '../../src/audit/log.ts';
 import type { AuditLogOptions, RunningAuditLog } from '../../src/audit/log.ts';
 import type { AuditId } from '../../src/audit/ports.ts';
@@ -51,7 +51,7 @@ export async function startInstance(
       const draft = draftOf({ operation: 'keys.suspend', requestId: randomUUID() });
       const { result, auditId } = await log.change(draft, (entry) =>
         store.keys.commit({
-          epoch: epoch.current,
+          epoch: entry.epoch,
           writes: [],
           entry,
           scope,
@@ -70,19 +70,29 @@ export async function startInstance(
 export interface DurableEntry extends Entry {
   readonly id: AuditId;
   readonly leaf: Uint8Array;
+  /** Stands at the first entry of a batch. */
+  readonly hmac: Uint8Array | null;
+}
+
+interface Row {
+  readonly lane: number;
+  readonly n: string;
+  readonly leaf: Buffer;
+  readonly body: Buffer;
+  readonly batch_hmac: Buffer | null;
 }
 
 /** Everything in the table, lane by lane, by a connection that shares nothing with the instances. */
 export const durableEntries = (database: TestDatabase): Promise<readonly DurableEntry[]> =>
   withOwner(database, async (client) => {
-    const { rows } = await client.query<{ lane: number; n: string; leaf: Buffer; body: Buffer }>(
-      'select lane, n, leaf, body from public.entry order by lane, n',
+    const { rows } = await client.query<Row>(
+      'select lane, n, leaf, body, batch_hmac from public.entry order by lane, n',
     );
-    return rows.map(({ lane, n, leaf, body }) => {
+    return rows.map(({ lane, n, leaf, body, batch_hmac: hmac }) => {
       const entry = decodeEntry(Uint8Array.from(body));
       const sound = entry.lane === lane && entry.n === Number(n) && leaf.equals(leafHash(body));
       if (!sound) throw new Error(`entry ${lane}-${n} is not what its place says`);
-      return { ...entry, id: `${lane}-${n}`, leaf };
+      return { ...entry, id: `${lane}-${n}`, leaf, hmac };
     });
   });
 
@@ -94,4 +104,22 @@ export function brokenChains(entries: readonly DurableEntry[]): string[] {
     if (before === undefined) return [`gap before ${id}`];
     return Buffer.compare(previous, before) === 0 ? [] : [`chain at ${id}`];
   });
+}
+
+/** What is wrong with the batch HMACs: every entry belongs to one batch, and its HMAC is the audit key's. */
+export async function brokenBatches(entries: readonly DurableEntry[]): Promise<string[]> {
+  const broken: string[] = [];
+  for (const [index, { id, lane, n: first, hmac }] of entries.entries()) {
+    if (hmac === null) {
+      if (first === 1) broken.push(`no batch begins at ${id}`);
+      continue;
+    }
+    const rest = entries.slice(index + 1);
+    const next = rest.findIndex((entry) => entry.lane !== lane || entry.hmac !== null);
+    const count = 1 + (next === -1 ? rest.length : next);
+    const last = entries[index + count - 1]?.leaf ?? NO_PREVIOUS;
+    const expected = await softwareMac(batchMacInput({ lane, first, count, last }));
+    if (Buffer.compare(expected, hmac) !== 0) broken.push(`HMAC of the batch at ${id}`);
+  }
+  return broken;
 }

@@ -411,7 +411,7 @@ describe('changes', () => {
     await expect(suspend()).rejects.toMatchObject({ code: 'audit_unavailable' });
     expect(performance.now() - begun).toBeLessThan(2000);
     const second = log.change(draftOf(), () => Promise.reject(new Error('never begun')));
-    await expect(second).rejects.toMatchObject({ code: 'audit_unavailable' });
+    await expect(second).rejects.toMatchObject({ code: 'database_unavailable' });
     store.plan = () => 'none';
     expect((await suspend()).auditId).toMatch(/-3$/u);
     expect(store.effects).toHaveLength(2);
@@ -434,7 +434,7 @@ describe('changes', () => {
   it('go on in a new lane when theirs is closed', async () => {
     const { changeLane } = log.health();
     faults('commit', 'closed');
-    await expect(suspend()).rejects.toMatchObject({ code: 'audit_unavailable' });
+    await expect(suspend()).rejects.toMatchObject({ code: 'database_unavailable' });
     expect(store.effects).toEqual([]);
     const { auditId } = await suspend();
     expect(auditId).not.toMatch(new RegExp(`^${changeLane}-`, 'u'));

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { draftOf, standingOf, thisKey } from '../audit/drafts.ts';
-import { brokenChains, durableEntries, startInstance } from '../audit/instances.ts';
+import { brokenBatches, brokenChains, durableEntries, startInstance } from '../audit/instances.ts';
 import type { TestInstance } from '../audit/instances.ts';
 import { startTestDatabase } from '../store/database.ts';
 import type { TestDatabase } from '../store/database.ts';
@@ -31,7 +31,9 @@ beforeEach(async () => {
 afterEach(async () => {
   relay.unmute();
   await instance.stop();
-  expect(brokenChains(await durableEntries(database))).toEqual([]);
+  const entries = await durableEntries(database);
+  expect(brokenChains(entries)).toEqual([]);
+  expect(await brokenBatches(entries)).toEqual([]);
 });
 
 const record = (requestId: string) =>

@@ -8,7 +8,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { StaleAnswer } from '../../src/audit/ports.ts';
 import type { AuditId } from '../../src/audit/ports.ts';
 import { draftOf, KEY_ID, otherKey, standingOf, thisKey } from '../audit/drafts.ts';
-import { brokenChains, durableEntries, startInstance } from '../audit/instances.ts';
+import { brokenBatches, brokenChains, durableEntries, startInstance } from '../audit/instances.ts';
 import type { TestInstance } from '../audit/instances.ts';
 import { startTestDatabase } from '../store/database.ts';
 import type { TestDatabase } from '../store/database.ts';
@@ -28,7 +28,9 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   await Promise.all([changer.stop(), user.stop()]);
-  expect(brokenChains(await durableEntries(database))).toEqual([]);
+  const entries = await durableEntries(database);
+  expect(brokenChains(entries)).toEqual([]);
+  expect(await brokenBatches(entries)).toEqual([]);
 });
 
 interface Answer {
