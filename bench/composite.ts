@@ -1,0 +1,60 @@
+/** One composite signature and each of its halves, through the same engine and HSM, median µs. */
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+
+import { findSoftHsm } from '../src/config.ts';
+import { nativeEngine } from '../src/crypto/native-engine.ts';
+import { findSuite } from '../src/crypto/suites.ts';
+import { createHsm } from '../src/hsm/pool.ts';
+
+const [dataDir = '.twofold'] = process.argv.slice(2);
+const folder = join(dataDir, 'hsm');
+const module = findSoftHsm();
+if (module === undefined) throw new Error('SoftHSM is not installed');
+const quiet = () => undefined;
+const hsm = await createHsm({
+  module,
+  tokenSelector: { label: 'twofold-development' },
+  pinFile: join(folder, 'user.pin'),
+  workers: 2,
+  queueLimit: 512,
+  deadlineMs: 3_000,
+  stateDir: dataDir,
+  env: { SOFTHSM2_CONF: join(folder, 'softhsm2.conf') },
+  log: { info: quiet, warn: quiet, error: quiet },
+});
+const [root] = await hsm.roots();
+if (root === undefined) throw new Error('the token has no root');
+await hsm.useRoot(root);
+
+const suite = findSuite('MLDSA65-ECDSA-P256-SHA512');
+if (suite.kind !== 'signature') throw new Error('not a signature suite');
+const spec = { kind: 'ec', curve: 'P-256', use: 'sign' } as const;
+const key = { id: 'bench', spec, material: await hsm.generate(spec, { custody: 'hsm-wrapped' }) };
+const { seed } = await nativeEngine.mlDsa.generate(suite.pq);
+const signing = nativeEngine.mlDsa.importSeed(suite.pq, seed);
+const message = randomBytes(128);
+const digest = randomBytes(32);
+const empty = new Uint8Array(0);
+
+async function median(call: () => Promise<unknown>): Promise<number> {
+  for (let warm = 0; warm < 300; warm++) await call();
+  const times: number[] = [];
+  for (let round = 0; round < 2_000; round++) {
+    const start = performance.now();
+    await call();
+    times.push((performance.now() - start) * 1000);
+  }
+  return times.sort((a, b) => a - b)[1_000] ?? 0;
+}
+
+const pq = await median(() => signing.sign(message, empty));
+const classical = await median(() => hsm.sign(key, digest));
+const composite = await median(() =>
+  suite.signer.sign({ message }, empty, {
+    pq: (prepared, context) => signing.sign(prepared, context),
+    classical: (hash) => hsm.sign(key, hash),
+  }),
+);
+await hsm.close();
+process.stdout.write(JSON.stringify({ composite, pq, classical }));
