@@ -64,7 +64,7 @@ export interface MlDsa {
   generate(set: MlDsaParameterSet): Promise<SeedPair>;
   publicKey(set: MlDsaParameterSet, seed: SecretBytes): Uint8Array;
   importSeed(set: MlDsaParameterSet, seed: SecretBytes): SigningKey;
-  /** Pure ML-DSA; false for a signature or key of the wrong length, never a throw for them. */
+  /** Pure ML-DSA; false for a signature, key or context of the wrong length. */
   verify(
     set: MlDsaParameterSet,
     publicKey: Uint8Array,
@@ -109,3 +109,18 @@ export const ML_DSA_LENGTHS: Readonly<Record<MlDsaParameterSet, MlDsaLengths>> =
   'ML-DSA-65': { publicKey: 1952, signature: 3309 },
   'ML-DSA-87': { publicKey: 2592, signature: 4627 },
 };
+
+/** What any ML-DSA verification needs before it can be true; the same for both engines. */
+export function verifiableLengths(
+  set: MlDsaParameterSet,
+  publicKey: Uint8Array,
+  signature: Uint8Array,
+  context: Uint8Array,
+): boolean {
+  const lengths = ML_DSA_LENGTHS[set];
+  return (
+    publicKey.length === lengths.publicKey &&
+    signature.length === lengths.signature &&
+    context.length <= MAX_SIGNATURE_CONTEXT
+  );
+}

@@ -17,7 +17,7 @@ import {
 import { promisify } from 'node:util';
 import type { AsymmetricKeyType, KeyObject } from 'node:crypto';
 
-import { ML_DSA_LENGTHS } from './engine.ts';
+import { verifiableLengths } from './engine.ts';
 import { checkCiphertext, checkEncapsulationKey } from './ml-kem-key.ts';
 import { SecretBytes } from './secret.ts';
 import type {
@@ -153,9 +153,7 @@ async function verifySignature(
   signature: Uint8Array,
   context: Uint8Array,
 ): Promise<boolean> {
-  const lengths = ML_DSA_LENGTHS[set];
-  if (publicKey.length !== lengths.publicKey || signature.length !== lengths.signature)
-    return false;
+  if (!verifiableLengths(set, publicKey, signature, context)) return false;
   const key = publicKeyObject(set, publicKey);
   return settle<boolean>((done) => {
     verify(null, message, { key, context }, signature, done);

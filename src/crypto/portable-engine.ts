@@ -7,12 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { ml_dsa44, ml_dsa65, ml_dsa87 } from '@noble/post-quantum/ml-dsa.js';
 import { ml_kem1024, ml_kem512, ml_kem768 } from '@noble/post-quantum/ml-kem.js';
 
-import {
-  MAX_SIGNATURE_CONTEXT,
-  ML_DSA_LENGTHS,
-  ML_DSA_SEED_LENGTH,
-  ML_KEM_SEED_LENGTH,
-} from './engine.ts';
+import { ML_DSA_SEED_LENGTH, ML_KEM_SEED_LENGTH, verifiableLengths } from './engine.ts';
 import { checkCiphertext, checkEncapsulationKey } from './ml-kem-key.ts';
 import { SecretBytes, wipe } from './secret.ts';
 import type {
@@ -101,14 +96,11 @@ const mlDsa: MlDsa = {
   publicKey: (set, seed) => derivePublicKey(SIGNERS[set], seed),
   importSeed: importSigningKey,
   verify: (set, publicKey, message, signature, context) =>
-    promised(() => {
-      const lengths = ML_DSA_LENGTHS[set];
-      const fits =
-        publicKey.length === lengths.publicKey &&
-        signature.length === lengths.signature &&
-        context.length <= MAX_SIGNATURE_CONTEXT;
-      return fits && SIGNERS[set].verify(signature, message, publicKey, { context });
-    }),
+    promised(
+      () =>
+        verifiableLengths(set, publicKey, signature, context) &&
+        SIGNERS[set].verify(signature, message, publicKey, { context }),
+    ),
 };
 
 export const portableEngine: Engine = { name: 'portable', mlKem, mlDsa };

@@ -1,0 +1,195 @@
+/**
+ * Wycheproof (C2SP, Apache-2.0): the edge cases of each primitive, through our own checks and both
+ * engines. They are not in the extract: without the published folder the output says so.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+
+import { describe, expect, it } from '@jest/globals';
+
+import { aes256Gcm } from '../../src/crypto/aead.ts';
+import { concatBytes } from '../../src/crypto/bytes.ts';
+import { checkPublicKey, CURVES, verifyEcdsa } from '../../src/crypto/curve.ts';
+import { decodeEcdsaSignature } from '../../src/crypto/ecdsa.ts';
+import { nativeEngine } from '../../src/crypto/native-engine.ts';
+import { portableEngine } from '../../src/crypto/portable-engine.ts';
+import { SecretBytes } from '../../src/crypto/secret.ts';
+import { FOLDER, hasPublishedFolder, report } from '../vectors/published.ts';
+import { derive, hex, toHex } from './software-halves.ts';
+import type { MlDsaParameterSet, MlKemParameterSet } from '../../src/crypto/engine.ts';
+import type { Curve } from '../../src/crypto/suite.ts';
+
+type Test = Readonly<Record<string, string>> & {
+  readonly result: 'valid' | 'invalid' | 'acceptable';
+};
+interface Group {
+  readonly tests: readonly Test[];
+  readonly type: string;
+  readonly parameterSet: MlKemParameterSet;
+  readonly keySize: number;
+  readonly ivSize: number;
+  readonly tagSize: number;
+  readonly privateSeed: string;
+  readonly publicKey: unknown;
+}
+
+const groupsOf = (name: string) => {
+  const bytes = readFileSync(join(FOLDER, 'wycheproof/testvectors_v1', `${name}_test.json.gz`));
+  return (JSON.parse(gunzipSync(bytes).toString('utf8')) as { testGroups: Group[] }).testGroups;
+};
+
+/** Hands every test to `check` and counts; a group that is not ours counts as skipped. */
+async function each(
+  name: string,
+  check: (test: Test, group: Group) => boolean | undefined | Promise<boolean | undefined>,
+): Promise<void> {
+  const counts = { valid: 0, refused: 0, skipped: 0 };
+  for (const group of groupsOf(name)) {
+    for (const test of group.tests) {
+      const outcome = await check(test, group);
+      counts[outcome === undefined ? 'skipped' : outcome ? 'valid' : 'refused'] += 1;
+      const told = { tcId: test['tcId'], comment: test['comment'], result: test.result };
+      const expected = outcome ?? test.result === 'valid';
+      expect({ ...told, passed: expected }).toEqual({ ...told, passed: test.result === 'valid' });
+    }
+  }
+  report(`Wycheproof ${name}: ${JSON.stringify(counts)}`);
+  expect(counts.valid).toBeGreaterThan(0);
+}
+
+function succeeds(run: () => void): boolean {
+  try {
+    run();
+    return true;
+  } catch (error) {
+    expect(error).toHaveProperty('code');
+    return false;
+  }
+}
+
+const present = hasPublishedFolder();
+if (!present) report('Wycheproof: NOT run, the published folder is absent');
+const describeIf = present ? describe : describe.skip;
+
+describeIf('Wycheproof, classical', () => {
+  it.each([
+    ['P-256', 'SHA-256', 'ecdsa_secp256r1_sha256'],
+    ['P-384', 'SHA-384', 'ecdsa_secp384r1_sha384'],
+  ] as const)('ECDSA on %s, strict DER included', (curve, hash, name) =>
+    each(name, async (test, { publicKey }) => {
+      const raw = decodeEcdsaSignature(curve, hex(test['sig'] ?? ''));
+      const { uncompressed } = publicKey as { readonly uncompressed: string };
+      const message = hex(test['msg'] ?? '');
+      return raw !== undefined && verifyEcdsa(curve, hash, hex(uncompressed), message, raw);
+    }),
+  );
+
+  const agrees = (curve: Curve, test: Test) => {
+    const peer = hex(test['public'] ?? '');
+    if (!succeeds(() => checkPublicKey(curve, peer))) return false;
+    const width = 2 * CURVES[curve].fieldLength;
+    const scalar = hex((test['private'] ?? '').padStart(width, '0').slice(-width));
+    return toHex(derive(curve, scalar, peer).reveal()) === test['shared'];
+  };
+
+  it.each([
+    ['P-256', 'ecdh_secp256r1_ecpoint'],
+    ['P-384', 'ecdh_secp384r1_ecpoint'],
+  ] as const)('ECDH on %s: compressed and invalid points are refused', (curve, name) =>
+    each(name, (test) => {
+      const agreed = agrees(curve, test);
+      if (test.result !== 'acceptable') return agreed;
+      // Compressed points, which our stored and sent keys never are.
+      expect(agreed).toBe(false);
+      return undefined;
+    }),
+  );
+
+  it('X25519: low-order points are refused, other unusual ones agree', () =>
+    each('x25519', (test) => {
+      const agreed = agrees('X25519', test);
+      if (test.result !== 'acceptable') return agreed;
+      expect(agreed).toBe(!/^0+$/.test(test['shared'] ?? ''));
+      return undefined;
+    }));
+
+  it('AES-256-GCM with 96-bit nonces and whole tags', () =>
+    each('aes_gcm', (test, { keySize, ivSize, tagSize }) => {
+      if (keySize !== 256 || ivSize !== 96 || tagSize !== 128) return undefined;
+      const part = (name: string) => hex(test[name] ?? '');
+      const key = SecretBytes.own(part('key'));
+      const sealed = concatBytes(part('ct'), part('tag'));
+      return succeeds(() => {
+        const opened = aes256Gcm.open(key, part('iv'), part('aad'), sealed);
+        expect(toHex(opened.reveal())).toBe(test['msg']);
+        const again = aes256Gcm.seal(key, part('iv'), part('aad'), opened);
+        expect(toHex(again)).toBe(toHex(sealed));
+      });
+    }));
+});
+
+describeIf.each([nativeEngine, portableEngine])('Wycheproof, $name engine', (engine) => {
+  const { mlKem, mlDsa } = engine;
+
+  it.each(['mlkem_768', 'mlkem_1024'])('%s: decapsulation from the seed', (name) =>
+    each(name, async (test, { parameterSet }) => {
+      const seed = SecretBytes.own(hex(test['seed'] ?? ''));
+      if (seed.length !== 64) {
+        expect(() => mlKem.importSeed(parameterSet, seed)).toThrow();
+        return false;
+      }
+      const key = mlKem.importSeed(parameterSet, seed);
+      try {
+        const secret = await key.decapsulate(hex(test['c'] ?? ''));
+        return toHex(secret.reveal()) === test['K'];
+      } catch (error) {
+        expect(error).toMatchObject({ code: 'decryption_failed' });
+        return false;
+      }
+    }),
+  );
+
+  it('mlkem_768_keygen_seed: the public key of a seed', () =>
+    each('mlkem_768_keygen_seed', (test, { parameterSet }) => {
+      const seed = SecretBytes.own(hex(test['seed'] ?? ''));
+      return toHex(mlKem.publicKey(parameterSet, seed)) === test['ek'];
+    }));
+
+  it('mlkem_768_encaps: keys that are not reduced are refused, others encapsulate', () =>
+    each('mlkem_768_encaps', async (test, { parameterSet }) => {
+      const publicKey = hex(test['ek'] ?? '');
+      if (!succeeds(() => mlKem.checkPublicKey(parameterSet, publicKey))) return false;
+      const { ciphertext } = await mlKem.encapsulate(parameterSet, publicKey);
+      return ciphertext.length * 2 === test['c']?.length;
+    }));
+
+  it.each([
+    ['ML-DSA-44', 'mldsa_44_verify'],
+    ['ML-DSA-65', 'mldsa_65_verify'],
+  ] as const)('%s verification', (set: MlDsaParameterSet, name) =>
+    each(name, (test, { publicKey }) => {
+      const part = (field: string) => hex(test[field] ?? '');
+      const pk = hex(String(publicKey));
+      return mlDsa.verify(set, pk, part('msg'), part('sig'), part('ctx'));
+    }),
+  );
+
+  it.each([
+    ['ML-DSA-65', 'mldsa_65_sign_seed'],
+    ['ML-DSA-87', 'mldsa_87_sign_seed'],
+  ] as const)('%s: signatures of a seed verify under the key that we derive', (set, name) =>
+    each(name, async (test, { privateSeed }) => {
+      const seed = SecretBytes.own(hex(privateSeed));
+      // Deterministic signatures, over mu alone where there is no message: not ours to make.
+      if (test['msg'] === undefined) return undefined;
+      if (seed.length !== 32) {
+        expect(() => mlDsa.publicKey(set, seed)).toThrow();
+        return false;
+      }
+      const part = (field: string) => hex(test[field] ?? '');
+      const pk = mlDsa.publicKey(set, seed);
+      return mlDsa.verify(set, pk, part('msg'), part('sig'), part('ctx'));
+    }),
+  );
+});
