@@ -9,7 +9,7 @@ import { onEachMajor } from './majors.ts';
 import { batch, bytes, changer, entry, openInstance, rejection } from './samples.ts';
 
 const APPENDERS = 8;
-const CHANGES = 40;
+const CHANGES = 25;
 
 /** mulberry32: the run is repeated by its seed. */
 const random = (seed: number) => (): number => {
@@ -38,7 +38,7 @@ const appender = async (store: Store, next: () => number, ended: () => boolean) 
       expect(outcome).toEqual({ epoch });
       first += entries.length;
     }
-    if (next() < 0.2) await sleep(next() * 3);
+    await sleep(next() * 4);
   }
   return { lane, refused };
 };

@@ -117,7 +117,7 @@ onEachMajor('rows through the database', (test) => {
           expect(found?.versions[at]).toEqual(updated);
         }
       }),
-      { numRuns: 60 },
+      { numRuns: 30 },
     );
   }, 60_000);
 
