@@ -19,7 +19,7 @@ export class AnswerWriter {
     const form = type === JSON_TYPE ? null : this.#contract.bytes;
     const headers = { 'Content-Type': type, ...reply.headers };
     if (reply.body instanceof Rerendered) {
-      return { status, headers, body: { bytes: Buffer.from(reply.body.json), secret: false } };
+      return { status, headers, body: { bytes: reply.body.json, secret: false } };
     }
     if (form === null || form.answer === null) {
       return { status, headers, body: renderJson(reply.body) };

@@ -8,6 +8,7 @@ import type { Express, NextFunction, Request, Response, Router } from 'express';
 import { ANONYMOUS_PATHS } from '../contract/routes.ts';
 import { TwofoldError } from '../errors.ts';
 import { Exchange } from './exchange.ts';
+import type { Answer } from './exchange.ts';
 import { declaredHeaders, readHeaders, readQuery } from './head.ts';
 import { JSON_TYPE } from './negotiate.ts';
 import { renderJson } from './render.ts';
@@ -47,10 +48,10 @@ function checkRoute({ contract, ...route }: AnyRoute, made: boolean): void {
 
 const isPublic = (route: AnyRoute): route is PublicRoute => route.contract.plane === 'public';
 
-function publicAnswer({ status, body }: PublicReply) {
+function publicAnswer({ status, body }: PublicReply): Answer {
   if (body instanceof Document) {
     const headers = { 'Content-Type': body.mediaType };
-    return { status, headers, body: { bytes: Buffer.from(body.text), secret: false } };
+    return { status, headers, body: { bytes: body.text, secret: false } };
   }
   return { status, headers: { 'Content-Type': JSON_TYPE }, body: renderJson(body) };
 }

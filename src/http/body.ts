@@ -83,7 +83,7 @@ function joinAndWipe(chunks: readonly Buffer[]): Buffer {
  * Closing at once would often lose the answer: the kernel resets a connection with unread data.
  */
 export function discardBody(request: IncomingMessage): void {
-  if (request.complete || request.destroyed) return;
+  if (request.complete || request.destroyed || !hasBody(request)) return;
   let size = 0;
   const timer = setTimeout(() => request.destroy(), DISCARD_MS).unref();
   request.on('data', (chunk: Buffer) => {

@@ -70,7 +70,7 @@ export class Exchange {
       return;
     }
     const { status } = ERRORS[error.code];
-    const bytes = Buffer.from(JSON.stringify(problemOf(error, this.requestId)));
+    const bytes = JSON.stringify(problemOf(error, this.requestId));
     const all = { ...problemHeaders(error), ...headers, ...this.#auditHeader(auditId) };
     await this.#write(status, all, { bytes, secret: false });
     this.#done({ status, code: error.code, auditId, error: status >= 500 ? error : undefined });
@@ -86,15 +86,14 @@ export class Exchange {
       'Cache-Control': 'no-store',
       'X-Content-Type-Options': 'nosniff',
       [REQUEST_ID_HEADER]: this.requestId,
-      'Content-Length': body.bytes.length,
+      'Content-Length': Buffer.byteLength(body.bytes),
       ...headers,
     });
-    const written = body.secret ? finished(response).catch(() => undefined) : undefined;
     response.end(body.bytes);
     discardBody(this.request);
-    if (written === undefined) return;
+    if (!body.secret) return;
     // The socket holds the buffer until it is written or gone.
-    await written;
+    await finished(response).catch(() => undefined);
     body.bytes.fill(0);
   }
 

@@ -31,11 +31,13 @@ export type Answerable<T> = T extends string
       ? { readonly [K in keyof T]: Answerable<T[K]> }
       : T;
 
-/** Bytes to send; `secret` ones are wiped when they have been written. */
-export interface Rendered {
-  readonly bytes: Buffer;
-  readonly secret: boolean;
-}
+/**
+ * What to send. Text goes out in one write with its head; secret bytes are a buffer, which is wiped
+ * when it has been written.
+ */
+export type Rendered =
+  | { readonly bytes: string | Buffer; readonly secret: false }
+  | { readonly bytes: Buffer; readonly secret: true };
 
 function viewOf(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -104,7 +106,7 @@ function join(parts: readonly Part[]): Buffer {
 export function renderJson(value: unknown): Rendered {
   const writer = new JsonWriter();
   writer.value(value);
-  if (writer.secrets.length === 0) return { bytes: Buffer.from(writer.text), secret: false };
+  if (writer.secrets.length === 0) return { bytes: writer.text, secret: false };
   return { bytes: join([...writer.secrets, writer.text]), secret: true };
 }
 
@@ -122,7 +124,7 @@ export function renderBytes(value: unknown, asText: boolean): Rendered {
     return { bytes: Buffer.from(Uint8Array.from(value.reveal()).buffer), secret: true };
   }
   if (value instanceof EnvelopeBytes) {
-    return { bytes: asText ? Buffer.from(value.text) : viewOf(value.bytes), secret: false };
+    return { bytes: asText ? value.text : viewOf(value.bytes), secret: false };
   }
   if (value instanceof Uint8Array) return { bytes: viewOf(value), secret: false };
   throw new TypeError('a byte answer has no bytes');
