@@ -44,6 +44,7 @@ const BACKOFF_MS = { first: 50, limit: 5_000 } as const;
 /** How often a refused PIN's file is looked at. */
 const PIN_POLL_MS = 500;
 const SELF_TEST_PAUSE_MS = 1_000;
+const CLOSE_PATIENCE_MS = 5_000;
 
 export class Attachment {
   readonly #options: AttachmentOptions;
@@ -58,6 +59,8 @@ export class Attachment {
   #custody: HsmStatus['custody'] = 'unknown';
   #recovery: Promise<void> | undefined;
   #lastSelfTest = 0;
+  /** Made by workers that ended. */
+  #earlierObjects = 0;
   readonly #closing = new AbortController();
 
   constructor(options: AttachmentOptions) {
@@ -78,7 +81,7 @@ export class Attachment {
 
   /** Objects made on the token by this process. */
   get objects(): number {
-    return this.#threads.reduce((sum, thread) => sum + thread.objects, 0);
+    return this.#threads.reduce((sum, thread) => sum + thread.objects, this.#earlierObjects);
   }
 
   /** One attempt; when it fails, recovery goes on in the background. */
@@ -136,7 +139,16 @@ export class Attachment {
     await this.#recovery;
     const threads = this.#threads;
     this.#threads = [];
-    await Promise.allSettled(threads.map((thread) => thread.call({ op: 'close' })));
+    const closed = Promise.allSettled(threads.map((thread) => thread.call({ op: 'close' })));
+    const hung = await Promise.race([closed, delay(CLOSE_PATIENCE_MS, 'hung', { ref: false })]);
+    if (hung === 'hung') {
+      // A thread inside the module cannot be ended, and finalising under it would crash.
+      this.#options.log.error(
+        {},
+        'the HSM does not answer; its sessions are left to its own cleanup',
+      );
+      return;
+    }
     await Promise.all(threads.map((thread) => thread.end()));
     this.#options.module.unload();
   }
@@ -282,6 +294,7 @@ export class Attachment {
   /** A worker never ends by itself; its sessions are still open in the module and are closed later. */
   #ended(thread: WorkerThread, error: Error | undefined): void {
     this.#threads = this.#threads.filter((other) => other !== thread);
+    this.#earlierObjects += thread.objects;
     if (this.#state === 'closed') return;
     this.#options.log.error({ err: error }, 'an HSM worker ended and is replaced');
     this.#abandoned.push(...thread.sessions);

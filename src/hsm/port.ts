@@ -66,7 +66,10 @@ export interface HsmCapability {
 
 export interface HsmStatus {
   readonly ready: boolean;
-  /** Stable words: `ok`, `starting`, `session-lost`, `pin-refused`, `token-absent`, `self-test-failed`. */
+  /**
+   * Stable words: `ok`, `starting`, `session-lost`, `pin-refused` (also a PIN file that cannot be
+   * used), `token-absent`, `self-test-failed`, `closed`.
+   */
   readonly state: string;
   readonly detail: string;
   /** Rises with every (re-)initialisation; handles of an earlier epoch are never used. */

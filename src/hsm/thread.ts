@@ -16,6 +16,9 @@ type Settle = (outcome: Outcome) => void;
 
 const ENTRY = new URL('./worker.ts', import.meta.url);
 
+/** A worker's own heap is small: keys and buffers live in the token and outside V8. */
+const HEAP = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 64 };
+
 export class WorkerThread {
   readonly #worker: Worker;
   readonly #pending = new Map<number, Settle>();
@@ -29,7 +32,7 @@ export class WorkerThread {
   /** `onEnd` is called once, when the thread ends for whatever reason. */
   constructor(options: WorkerOptions, onEnd: (error: Error | undefined) => void) {
     let failure: Error | undefined;
-    this.#worker = new Worker(ENTRY, { workerData: options, stdin: false });
+    this.#worker = new Worker(ENTRY, { workerData: options, stdin: false, resourceLimits: HEAP });
     this.#worker.on('message', (reply: Reply) => {
       this.#settle(reply);
     });

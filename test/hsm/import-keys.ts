@@ -1,0 +1,118 @@
+/**
+ * Brings published private keys into a test token as the service's own keys are there: EC keys
+ * wrapped under the root, X25519 as token objects. Never offered by the service itself.
+ *
+ * Needs the module for itself: no pool may be open in the process.
+ */
+import { randomUUID, randomBytes } from 'node:crypto';
+import { readPin } from '../../src/hsm/ceremony-pin.ts';
+import { Connection } from '../../src/hsm/connection.ts';
+import { CKA, CKK, CKO } from '../../src/hsm/cryptoki.ts';
+import type { Handle } from '../../src/hsm/cryptoki.ts';
+import { OBJECT_ID_BYTES, uuidBytes } from '../../src/hsm/inputs.ts';
+import { exportSofthsmConf, loadAlone } from '../../src/hsm/module.ts';
+import type { HsmKey, HsmKeySpec } from '../../src/hsm/port.ts';
+import { findRoot, wrapMechanism } from '../../src/hsm/roots.ts';
+import { attributes, ecParams, TOKEN_KEY_LABEL } from '../../src/hsm/templates.ts';
+import { ROOT } from './token-fixture.ts';
+import type { TokenFixture } from './token-fixture.ts';
+
+export interface PublishedKey {
+  readonly spec: HsmKeySpec;
+  /** Big-endian scalar, or the 32 bytes of X25519. */
+  readonly scalar: Uint8Array;
+  readonly publicKey: Uint8Array;
+}
+
+/** Runs `use` on a connection of this thread, alone in the process. */
+export async function withConnection<Result>(
+  fixture: TokenFixture,
+  use: (connection: Connection, root: Handle) => Result,
+): Promise<Result> {
+  return withToken(fixture, (connection) => use(connection, findRoot(connection, ROOT)));
+}
+
+/** As `withConnection`, on a token that may have no root. */
+export async function withToken<Result>(
+  fixture: TokenFixture,
+  use: (connection: Connection) => Result,
+): Promise<Result> {
+  await exportSofthsmConf(fixture.token.softhsmConf);
+  const cryptoki = loadAlone(fixture.token.module);
+  try {
+    const pin = Buffer.from(readPin(fixture.token.pinFile));
+    const selector = { label: fixture.token.tokenLabel };
+    const request = { op: 'open', tokenEpoch: 1, pin, abandoned: [] } as const;
+    return use(Connection.open(cryptoki, selector, request));
+  } finally {
+    cryptoki.C_Finalize();
+  }
+}
+
+export function importKeys(
+  fixture: TokenFixture,
+  keys: readonly PublishedKey[],
+): Promise<readonly HsmKey[]> {
+  return withConnection(fixture, (connection, root) =>
+    keys.map((key) =>
+      key.spec.kind === 'x25519'
+        ? importTokenKey(connection, key)
+        : importWrapped(connection, root, key),
+    ),
+  );
+}
+
+function importWrapped(connection: Connection, root: Handle, key: PublishedKey): HsmKey {
+  const handle = create(connection, key, { token: false, extractable: true });
+  const blob = connection.run((session, cryptoki) => {
+    const mechanism = { mechanism: wrapMechanism(connection) };
+    return cryptoki.C_WrapKey(session, mechanism, root, handle, Buffer.alloc(4096));
+  });
+  connection.destroy(handle);
+  const { generation } = ROOT;
+  const material = {
+    custody: 'hsm-wrapped',
+    generation,
+    blob: Uint8Array.from(blob),
+    check: key.publicKey,
+  } as const;
+  return { id: randomUUID(), spec: key.spec, material };
+}
+
+function importTokenKey(connection: Connection, key: PublishedKey): HsmKey {
+  const objectId = randomBytes(OBJECT_ID_BYTES);
+  uuidBytes(ROOT.installation).copy(objectId);
+  create(connection, key, { token: true, label: TOKEN_KEY_LABEL, id: objectId });
+  const material = {
+    custody: 'hsm-token',
+    tokenSerial: connection.serial,
+    installation: ROOT.installation,
+    objectId: Uint8Array.from(objectId),
+    check: key.publicKey,
+  } as const;
+  return { id: randomUUID(), spec: key.spec, material };
+}
+
+function create(
+  connection: Connection,
+  { spec, scalar }: PublishedKey,
+  more: Parameters<typeof attributes>[0],
+): Handle {
+  return connection.run((session, cryptoki) =>
+    cryptoki.C_CreateObject(session, [
+      ...attributes({
+        class: CKO.PRIVATE_KEY,
+        keyType: spec.kind === 'x25519' ? CKK.EC_EDWARDS : CKK.EC,
+        private: true,
+        sensitive: true,
+        // The root's template wraps nothing that could unwrap.
+        unwrap: false,
+        paramsEC: Buffer.from(ecParams(spec), 'hex'),
+        derive: spec.kind === 'x25519' || (spec.kind === 'ec' && spec.use === 'derive'),
+        sign: spec.kind === 'ec' && spec.use === 'sign',
+        ...more,
+      }),
+      { type: CKA.VALUE, value: Buffer.from(scalar) },
+    ]),
+  );
+}

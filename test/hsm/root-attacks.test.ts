@@ -1,0 +1,140 @@
+/** Attacks on the root: all refused on a root of the ceremony, and shown to work on one without it. */
+import { afterEach, describe, expect, it } from '@jest/globals';
+import { attackRoot, ATTACKS, inspectRoot } from '../../src/hsm/root-attacks.ts';
+import { runRootCeremony } from '../../src/hsm/run-ceremony.ts';
+import { CKA, CKM } from '../../src/hsm/cryptoki.ts';
+import { rootId } from '../../src/hsm/roots.ts';
+import { attributes, ROOT_LABEL } from '../../src/hsm/templates.ts';
+import { withConnection, withToken } from './import-keys.ts';
+import { makeToken, ROOT, temporaryFolder, tokenIn } from './token-fixture.ts';
+import type { TokenFixture } from './token-fixture.ts';
+
+let fixture: TokenFixture | undefined;
+
+afterEach(() => {
+  fixture?.remove();
+  fixture = undefined;
+});
+
+/** What SoftHSM allows on an ordinary, extractable, modifiable AES key. */
+const WORKS_WITHOUT_TEMPLATES = [
+  'decrypt with the root',
+  'change an attribute of the root',
+  'copy the root with attribute 0x105 set',
+  'copy the root with attribute 0x104 set',
+  'copy the root to a modifiable object',
+  'wrap the root with itself',
+  'wrap the root with a key of one’s own',
+  'unwrap a private key as a readable secret',
+  'unwrap a secret key readable',
+  'unwrap a private key readable',
+  'unwrap with SENSITIVE left out',
+  'unwrap with SENSITIVE twice',
+  'unwrap for any wrapping key',
+  'unwrap with WRAP_WITH_TRUSTED left out',
+  'unwrap a secret that unwraps',
+];
+
+describe('a root of the ceremony', () => {
+  it('refuses every attack, also after a restart of the module', async () => {
+    fixture = await makeToken();
+    for (const start of ['first', 'second']) {
+      const report = await withConnection(fixture, (connection, root) => ({
+        start,
+        ...inspectRoot(connection, root),
+        attacks: attackRoot(connection, root),
+      }));
+      const nothing = { custody: 'non-extractable', findings: [], attacks: [] };
+      expect(report).toEqual({ start, ...nothing });
+    }
+    expect(ATTACKS.length).toBeGreaterThanOrEqual(18);
+  });
+});
+
+describe('a root without templates', () => {
+  it('falls to the attacks, so their refusal means something', async () => {
+    fixture = await tokenIn(temporaryFolder(), false);
+    await makePermissiveRoot(fixture);
+    const found = await withConnection(fixture, (connection, root) => attackRoot(connection, root));
+    expect([...found].sort()).toEqual([...WORKS_WITHOUT_TEMPLATES].sort());
+  });
+
+  it('is made where the SO has no part, and custody says so', async () => {
+    fixture = await tokenIn(temporaryFolder(), false);
+    const { module, softhsmConf, pinFile, tokenLabel: label } = fixture.token;
+    const withoutOfficer = { module, softhsmConf, pinFile, tokenSelector: { label } };
+    const made = await runRootCeremony({ ...withoutOfficer, ...ROOT });
+    expect(made).toEqual({ made: true, custody: 'extractableByPinHolder' });
+    const hsm = await fixture.open();
+    try {
+      await hsm.useRoot(ROOT);
+      expect(hsm.status().custody).toBe('extractableByPinHolder');
+      const spec = { kind: 'hmac', hash: 'SHA-256', bytes: 32 } as const;
+      const material = await hsm.generate(spec, { custody: 'hsm-wrapped' });
+      expect(await hsm.mac({ id: 'k', spec, material }, Buffer.from('x'))).toHaveLength(32);
+    } finally {
+      await hsm.close();
+    }
+  });
+});
+
+describe('the ceremony', () => {
+  it('finds the root that is there, and makes another generation beside it', async () => {
+    fixture = await makeToken();
+    const tokenSelector = { label: fixture.token.tokenLabel };
+    const again = { ...fixture.token, tokenSelector, installation: ROOT.installation };
+    const runs = [1, 2, 2, 1].map((generation) => ({ ...again, generation }));
+    const made: boolean[] = [];
+    for (const run of runs) made.push((await runRootCeremony(run)).made);
+    expect(made).toEqual([false, true, false, false]);
+    const hsm = await fixture.open();
+    try {
+      const spec = { kind: 'hmac', hash: 'SHA-256', bytes: 32 } as const;
+      await hsm.useRoot(ROOT);
+      const material = await hsm.generate(spec, { custody: 'hsm-wrapped' });
+      await hsm.useRoot({ ...ROOT, generation: 2 });
+      const old = { id: 'old', spec, material };
+      expect(await hsm.mac(old, Buffer.from('x'))).toHaveLength(32);
+      expect(await hsm.generate(spec, { custody: 'hsm-wrapped' })).toMatchObject({ generation: 2 });
+      expect(await hsm.roots()).toHaveLength(2);
+    } finally {
+      await hsm.close();
+    }
+  });
+
+  it('makes one root when two run at once', async () => {
+    fixture = await tokenIn(temporaryFolder(), false);
+    const options = {
+      ...fixture.token,
+      tokenSelector: { label: fixture.token.tokenLabel },
+      ...ROOT,
+    };
+    const made = await Promise.all([1, 2, 3].map(() => runRootCeremony(options)));
+    expect(made.filter((one) => one.made)).toHaveLength(1);
+  });
+
+  it('is not taken in by a second object of the same name', async () => {
+    fixture = await makeToken();
+    await makePermissiveRoot(fixture);
+    const hsm = await fixture.open();
+    try {
+      await expect(hsm.useRoot(ROOT)).rejects.toMatchObject({ code: 'integrity_failed' });
+    } finally {
+      await hsm.close();
+    }
+  });
+});
+
+/** What a PIN holder can plant: no templates, extractable, modifiable. */
+function makePermissiveRoot(fixture: TokenFixture): Promise<unknown> {
+  return withToken(fixture, (connection) =>
+    connection.run((session, cryptoki) =>
+      cryptoki.C_GenerateKey(session, { mechanism: CKM.AES_KEY_GEN }, [
+        ...attributes({ token: true, private: true, sensitive: true, extractable: true }),
+        ...attributes({ valueLen: 32, wrap: true, unwrap: true }),
+        { type: CKA.LABEL, value: `${ROOT_LABEL}${ROOT.generation}` },
+        { type: CKA.ID, value: rootId(ROOT) },
+      ]),
+    ),
+  );
+}
