@@ -6,8 +6,7 @@
  * It leaves out ML-KEM's ciphertext and key because ML-KEM binds its secret to them (C2PRI), so it
  * must not serve another post-quantum KEM. Also SP 800-227 section 4.6 (one-step key derivation).
  */
-import { createHash } from 'node:crypto';
-
+import { hashParts } from './digest.ts';
 import { SecretBytes } from './secret.ts';
 
 export interface CombinerInput {
@@ -22,11 +21,12 @@ export interface CombinerInput {
 
 /** The secrets stay the caller's to wipe; the result is the caller's too. */
 export function combineSecrets(input: CombinerInput): SecretBytes {
-  const hash = createHash('sha3-256')
-    .update(input.pqSecret.reveal())
-    .update(input.classicalSecret.reveal())
-    .update(input.classicalCiphertext)
-    .update(input.classicalPublicKey)
-    .update(input.label);
-  return SecretBytes.own(hash.digest());
+  const parts = [
+    input.pqSecret.reveal(),
+    input.classicalSecret.reveal(),
+    input.classicalCiphertext,
+    input.classicalPublicKey,
+    input.label,
+  ];
+  return SecretBytes.own(hashParts('sha3-256', parts, 32));
 }

@@ -10,9 +10,8 @@
  *
  * suite_id = "HPKE" ‖ kem_id ‖ kdf_id ‖ aead_id; lp is a u16 length prefix.
  */
-import { createHash } from 'node:crypto';
-
 import { concatBytes, lengthPrefixed, uint16, utf8 } from './bytes.ts';
+import { hashParts } from './digest.ts';
 import { SecretBytes, wipe } from './secret.ts';
 import type { HpkeSuite, OneStageKdf } from './suite.ts';
 
@@ -20,16 +19,14 @@ const VERSION_LABEL = utf8('HPKE-v1');
 const MODE_BASE = 0;
 const MODE_PSK = 1;
 const NOTHING = new Uint8Array(0);
+/** RFC 9180 section 9.5. */
+const MIN_PSK_LENGTH = 32;
 
 /** KDF 0x0011 of draft-ietf-hpke-pq. */
 export const shake256: OneStageKdf = {
   id: 0x0011,
   hashLength: 64,
-  xof(parts, length) {
-    const hash = createHash('shake256', { outputLength: length });
-    for (const part of parts) hash.update(part);
-    return hash.digest();
-  },
+  xof: (parts, length) => hashParts('shake256', parts, length),
 };
 
 /** A pre-shared key and its public name; both are bound. */
@@ -76,6 +73,9 @@ export function keySchedule(
   psk?: PreSharedKey,
 ): HpkeContext {
   const pskBytes = psk?.secret.reveal() ?? NOTHING;
+  if (psk !== undefined && pskBytes.length < MIN_PSK_LENGTH) {
+    throw new RangeError('a pre-shared key is shorter than 32 bytes');
+  }
   const { keyLength, nonceLength } = suite.cipher;
   const nonceEnd = keyLength + nonceLength;
   const secret = labeledDerive(

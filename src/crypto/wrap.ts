@@ -9,7 +9,7 @@
  * Once an envelope has parsed, every failure to open it is `decryption_failed` without detail; only
  * infrastructure errors of the private halves (`hsm_unavailable`, ...) pass through.
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 
 import { TwofoldError } from '../errors.ts';
 import { NAME } from '../name.ts';
@@ -32,7 +32,7 @@ import type { AeadKey, AeadSuite, KemHalves, KemSuite } from './suite.ts';
 
 /** HPKE `info` of a wrap, or the associated data of a symmetric one. */
 export function wrapInfo(header: EnvelopeHeader, context: WrapContext): Uint8Array {
-  const digest = createHash('sha256').update(canonicalContext(context)).digest();
+  const digest = hash('sha256', canonicalContext(context), 'buffer');
   return concatBytes(utf8(NAME.wrapInfo), encodeHeader(header), digest);
 }
 

@@ -51,6 +51,13 @@ describe('canonical context', () => {
     expect(pairs.map(([, value]) => value)).toEqual(['1', '2']);
   });
 
+  it('sorts names as bytes: a prefix first, and 100 after 97', () => {
+    const names = ['d', 'ab', 'a', 'B', '~', '9'];
+    const encryptionContext = Object.fromEntries(names.map((name) => [name, '']));
+    const { pairs } = decode(canonicalContext({ encryptionContext }));
+    expect(pairs.map(([name]) => name)).toEqual(['9', 'B', 'a', 'ab', 'd', '~']);
+  });
+
   it('does not depend on the order of the pairs', () => {
     fc.assert(
       fc.property(contexts, ({ encryptionContext, aad }) => {

@@ -3,7 +3,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 
-import { utf8 } from '../../src/crypto/bytes.ts';
+import { concatBytes, utf8 } from '../../src/crypto/bytes.ts';
 import { encodeEnvelope, MAX_WRAP_PLAINTEXT, parseEnvelope } from '../../src/crypto/envelope.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { portableEngine } from '../../src/crypto/portable-engine.ts';
@@ -250,9 +250,23 @@ describe('KEM wrap when something fails', () => {
     for (const secret of given) expect(() => secret.reveal()).toThrow('after being wiped');
   });
 
-  it('a half of the wrong length is refused before it is combined', async () => {
-    const wrong = { ...key.halves, classical: async () => SecretBytes.own(new Uint8Array(31)) };
-    expect(await refusal(() => opening(wrong))).toBe('internal');
+  it('halves of the wrong length are refused, also where a byte only moved between them', async () => {
+    const moved = {
+      pq: async (ciphertext: Uint8Array) => {
+        const pq = (await key.halves.pq(ciphertext)).reveal();
+        return SecretBytes.own(concatBytes(pq, Uint8Array.of(7)));
+      },
+      classical: async () => SecretBytes.own(new Uint8Array(31)),
+    };
+    for (const wrong of [moved, { pq: moved.pq }, { classical: moved.classical }]) {
+      expect(await refusal(() => opening({ ...key.halves, ...wrong }))).toBe('internal');
+    }
+  });
+
+  it('a psk of less than 32 bytes is refused', async () => {
+    const psk = SecretBytes.own(new Uint8Array(31));
+    const sealing = sealEnvelope(nativeEngine, { ...request, psk, plaintext: secretOf('x') });
+    await expect(sealing).rejects.toThrow(RangeError);
   });
 
   it('refuses too long a plaintext, a bad public key and a bad context before work', async () => {
