@@ -231,18 +231,21 @@ describe('faults of an append', () => {
   });
 
   it('refuses at once when too much waits, and takes more when it no longer does', async () => {
-    await restart({ deadlineMs: 400 });
+    await restart({ deadlineMs: 2500 });
     store.plan = (call) => (call === 'append' ? 'lost-before' : 'none');
     const draft = draftOf({ detail: { reason: 'x'.repeat(60_000) } });
     const begun = performance.now();
     const waiting = Array.from({ length: 1500 }, () => log.record(draft, standingOf(1)));
-    const reasons = (await Promise.allSettled(waiting)).map(({ status }) => status);
-    expect(new Set(reasons)).toEqual(new Set(['rejected']));
-    expect(performance.now() - begun).toBeLessThan(5000);
+    const first = await Promise.race(
+      waiting.map((record) => record.catch(() => performance.now() - begun)),
+    );
+    // Not at the deadline: those over the limit do not wait for it.
+    expect(first).toBeLessThan(2500);
+    const statuses = (await Promise.allSettled(waiting)).map(({ status }) => status);
+    expect(new Set(statuses)).toEqual(new Set(['rejected']));
     store.plan = () => 'none';
-    await sleep(300);
-    const late = await Promise.allSettled([log.record(draftOf(), standingOf(1))]);
-    if (late[0].status === 'rejected') await log.record(draftOf(), standingOf(1));
+    let id: string | null = null;
+    while (id === null) id = await log.record(draftOf(), standingOf(1)).catch(() => null);
   });
 
   it('gives up at the deadline, and sends the same bytes until it knows', async () => {

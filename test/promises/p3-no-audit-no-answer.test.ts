@@ -38,6 +38,7 @@ afterEach(async () => {
 
 const record = (requestId: string) =>
   instance.log.record(draftOf({ requestId }), standingOf(instance.epoch.current));
+const ENOUGH = 100;
 const idsOf = async (requestId: string) =>
   (await durableEntries(database))
     .filter((entry) => entry.requestId === requestId)
@@ -89,17 +90,22 @@ describe('P3 no audit, no answer', () => {
 
   it('connections cut at random under load: what resolved is there once, in unbroken lanes', async () => {
     const acknowledged = new Map<string, string>();
-    const until = performance.now() + 2500;
+    const begun = performance.now();
+    // As long as it takes on a busy machine to have seen enough.
+    const goesOn = (): boolean => {
+      const ms = performance.now() - begun;
+      return ms < 2500 || (ms < 20_000 && acknowledged.size <= ENOUGH);
+    };
     const worker = async (): Promise<void> => {
-      while (performance.now() < until) {
+      while (goesOn()) {
         const requestId = randomUUID();
         const id = await record(requestId).catch(() => null);
         if (id !== null) acknowledged.set(requestId, id);
       }
     };
     const saboteur = async (): Promise<void> => {
-      while (performance.now() < until) {
-        await sleep(20 + Math.random() * 60);
+      while (goesOn()) {
+        await sleep(50 + Math.random() * 150);
         relay.cutAfter(/append/u);
       }
     };
@@ -109,9 +115,9 @@ describe('P3 no audit, no answer', () => {
     for (const { requestId, id } of entries) {
       places.set(requestId, [...(places.get(requestId) ?? []), id]);
     }
-    expect(acknowledged.size).toBeGreaterThan(100);
+    expect(acknowledged.size).toBeGreaterThan(ENOUGH);
     for (const [requestId, id] of acknowledged) expect(places.get(requestId)).toEqual([id]);
-  }, 30_000);
+  }, 60_000);
 
   it('a change whose answer is lost after its commit turns out done, with one entry', async () => {
     await instance.suspend(thisKey);
