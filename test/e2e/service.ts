@@ -13,8 +13,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { DevelopmentIssuer } from '../../src/access/development-issuer.ts';
 
 const root = join(import.meta.dirname, '../..');
-const node = process.execPath;
-const NODE_FLAGS = ['--disable-sigusr1', '--disable-warning=ExperimentalWarning'];
 const START_MS = 60_000;
 
 export interface ServiceOptions {
@@ -51,15 +49,9 @@ export class TestService {
       TWOFOLD_METRICS_PORT: '0',
       ...options.environment,
     };
-    const args = [
-      ...NODE_FLAGS,
-      join(root, 'src/main.ts'),
-      'serve',
-      '--dev',
-      ...(options.args ?? []),
-    ];
-    // A shell sets the core limit, as scripts/launch does, and becomes the server.
-    this.child = spawn('/bin/sh', ['-c', 'ulimit -c 0; exec "$0" "$@"', node, ...args], {
+    // The launcher ends by exec: the process is the server.
+    const launch = [join(root, 'scripts/launch'), 'serve', '--dev', ...(options.args ?? [])];
+    this.child = spawn('/bin/sh', launch, {
       cwd: root,
       env: { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '/', ...settings },
       stdio: ['ignore', 'pipe', 'pipe'],
