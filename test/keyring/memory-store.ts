@@ -54,6 +54,8 @@ export class MemoryStore implements KeyStore, RootStore, Pick<InstanceStore, 'al
   readonly dead = new Set<string>();
   readonly unread = new Set<number>();
   readonly calls: StoreCall[] = [];
+  /** Commits that may still take effect, by the leaf of their entry. */
+  readonly #sent = new Map<string, ChangeCommit>();
 
   constructor(audit = new MemoryAuditStore()) {
     this.audit = audit;
@@ -94,14 +96,23 @@ export class MemoryStore implements KeyStore, RootStore, Pick<InstanceStore, 'al
     await this.meanwhile('commit');
     if (fault === 'before') throw new TwofoldError('database_unavailable');
     if (fault === 'lost-before') throw new OutcomeUnknown();
-    const next = copyOf(this.rows);
-    if (change.idempotency !== null) insertOnce(next, change.idempotency);
-    if (change.epoch === this.audit.epoch) for (const write of change.writes) apply(next, write);
-    const { scope } = change;
-    const outcome = await this.audit.commit(change.entry, change.epoch, scope);
-    if ('epoch' in outcome) this.rows = next;
+    // What the rules refuse is refused before anything is written.
+    if (change.epoch === this.audit.epoch) applyAll(copyOf(this.rows), change);
+    const leaf = hex(change.entry.leaf);
+    this.#sent.set(leaf, change);
+    const outcome = await this.audit.commit(change.entry, change.epoch, change.scope);
+    this.settle();
     if (fault === 'lost-after' || fault === 'after') throw new OutcomeUnknown();
     return outcome;
+  }
+
+  /** Rows stand where their audit entry stands, also when that landed while nobody waited for it. */
+  settle(): void {
+    for (const [leaf, change] of this.#sent) {
+      if (!this.audit.effects.includes(leaf)) continue;
+      this.#sent.delete(leaf);
+      applyAll(this.rows, change);
+    }
   }
 
   findIdempotent(namespace: string, principal: Uint8Array, key: string) {
@@ -192,10 +203,16 @@ export class MemoryStore implements KeyStore, RootStore, Pick<InstanceStore, 'al
     await this.meanwhile(call);
     if (fault === 'before') throw new TwofoldError('database_unavailable');
     if (fault === 'lost-before') throw new OutcomeUnknown();
+    this.settle();
     const result = act();
     if (fault === 'after' || fault === 'lost-after') throw new OutcomeUnknown();
     return result;
   }
+}
+
+function applyAll(rows: Rows, change: ChangeCommit): void {
+  if (change.idempotency !== null) insertOnce(rows, change.idempotency);
+  for (const write of change.writes) apply(rows, write);
 }
 
 function insertOnce(rows: Rows, record: IdempotencyRecord): void {
