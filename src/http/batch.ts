@@ -91,8 +91,9 @@ function sharedError(results: readonly Settled<unknown>[]): TwofoldError | undef
 export async function runBatch<I extends Item, A extends object>(batch: Batch<I, A>) {
   const { items, notes, contextOf } = batch;
   const names = contextNames(batch);
+  // Noted only once they fit: the entry of the refusal has to fit as well.
+  assertEntryFits({ ...notes.draft('ok'), contextKeys: names }, items.length, { room: ROOM });
   notes.items([], names);
-  assertEntryFits(notes.draft('ok'), items.length, { room: ROOM });
   const hashes = items.map((item) => itemHash(item.ref, contextOf(item)));
   const results = await settleAll(batch);
   const worked = results.find(isDone);

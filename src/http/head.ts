@@ -26,9 +26,12 @@ export type HeaderValues = Readonly<Record<string, string>>;
 
 /**
  * Headers that a contract may know, by lower-case name.
- * @throws TwofoldError malformed_request when one comes twice
+ * @throws TwofoldError malformed_request when one comes twice, or Host is missing
  */
 export function declaredHeaders(request: IncomingMessage): HeaderValues {
+  if (request.headers.host === undefined && request.httpVersion === '1.1') {
+    throw new TwofoldError('malformed_request', 'The Host header is missing.');
+  }
   const raw = request.rawHeaders;
   const found = Object.create(null) as Record<string, string>;
   const seen = new Set<string>();

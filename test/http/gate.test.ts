@@ -1,0 +1,85 @@
+import { describe, expect, it } from '@jest/globals';
+import { TwofoldError } from '../../src/errors.ts';
+import { UnauthenticatedGate } from '../../src/http/gate.ts';
+import { openService } from './service.ts';
+
+const LIMITS = { unauthenticatedPerMinute: 3, unauthenticatedSources: 4 };
+const refuse = () => Promise.reject(new TwofoldError('token_invalid'));
+const accept = () => Promise.resolve('principal');
+
+async function outcome(pass: Promise<string>): Promise<string> {
+  return pass.catch((error: unknown) => TwofoldError.from(error).code);
+}
+
+describe('UnauthenticatedGate', () => {
+  const make = () => {
+    let now = 0;
+    const gate = new UnauthenticatedGate(LIMITS, () => now);
+    return { gate, wait: (ms: number) => (now += ms) };
+  };
+
+  it('slows a source down after its refusals, and forgives it after a minute', async () => {
+    const { gate, wait } = make();
+    for (let index = 0; index < 3; index += 1) {
+      expect(await outcome(gate.pass('192.0.2.1', false, refuse))).toBe('token_invalid');
+    }
+    expect(await outcome(gate.pass('192.0.2.1', false, refuse))).toBe('rate_limited');
+    expect(await outcome(gate.pass('192.0.2.2', false, refuse))).toBe('token_invalid');
+    wait(60_000);
+    expect(await outcome(gate.pass('192.0.2.1', false, refuse))).toBe('token_invalid');
+  });
+
+  it('never keeps a valid token out for what others of its source sent', async () => {
+    const { gate } = make();
+    for (let index = 0; index < 50; index += 1) await outcome(gate.pass('a', true, refuse));
+    expect(await outcome(gate.pass('a', true, accept))).toBe('principal');
+  });
+
+  it('bounds the checks under way, the more so when over', async () => {
+    const { gate } = make();
+    const never = () => new Promise<string>(() => undefined);
+    for (let index = 0; index < 256; index += 1) void gate.pass('a', true, never);
+    expect(await outcome(gate.pass('a', true, accept))).toBe('rate_limited');
+    for (let index = 0; index < 3; index += 1) await outcome(gate.pass('b', true, refuse));
+    for (let index = 0; index < 4; index += 1) void gate.pass('b', true, never);
+    expect(await outcome(gate.pass('b', true, accept))).toBe('rate_limited');
+  });
+
+  it('counts an IPv6 /64 as one source, and a mapped IPv4 as itself', async () => {
+    const { gate } = make();
+    for (let index = 0; index < 3; index += 1) {
+      await outcome(gate.pass(`2001:db8:1:2::${index}`, false, refuse));
+      await outcome(gate.pass('::ffff:192.0.2.9', false, refuse));
+    }
+    expect(await outcome(gate.pass('2001:db8:1:2:3:4:5:6', false, refuse))).toBe('rate_limited');
+    expect(await outcome(gate.pass('2001:db8:1:3::1', false, refuse))).toBe('token_invalid');
+    expect(await outcome(gate.pass('192.0.2.9', false, refuse))).toBe('rate_limited');
+  });
+
+  it('remembers a bounded number of sources; further ones share', async () => {
+    const { gate, wait } = make();
+    for (const source of ['a', 'b', 'c', 'd', 'e', 'f', 'g']) {
+      await outcome(gate.pass(source, false, refuse));
+    }
+    expect(await outcome(gate.pass('h', false, refuse))).toBe('rate_limited');
+    expect(await outcome(gate.pass('a', false, refuse))).toBe('token_invalid');
+    wait(60_000);
+    expect(await outcome(gate.pass('h', false, refuse))).toBe('token_invalid');
+  });
+});
+
+it('refusals over the bound answer 429 with Retry-After; a valid token still works', async () => {
+  const service = await openService({ options: { limits: { unauthenticatedPerMinute: 2 } } });
+  try {
+    const codes: unknown[] = [];
+    for (let index = 0; index < 3; index += 1) {
+      codes.push((await service.call(null, 'GET', '/v1/whoami')).json['code']);
+    }
+    expect(codes).toEqual(['token_missing', 'token_missing', 'rate_limited']);
+    const limited = await service.call(null, 'GET', '/v1/whoami');
+    expect([limited.status, limited.headers.get('retry-after')]).toEqual([429, '10']);
+    expect((await service.call('user', 'GET', '/v1/whoami')).status).toBe(200);
+  } finally {
+    await service.stop();
+  }
+});

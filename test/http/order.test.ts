@@ -1,0 +1,266 @@
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { mintGrant } from '../../src/access/grant.ts';
+import { StaleAnswer } from '../../src/audit/ports.ts';
+import { TwofoldError } from '../../src/errors.ts';
+import type { HttpDependencies } from '../../src/http/dependencies.ts';
+import { ROUTES } from '../../src/contract/routes.ts';
+import { openService } from './service.ts';
+import type { Service } from './service.ts';
+
+const b64 = (text: string) => Buffer.from(text).toString('base64');
+const UNKNOWN = '00000000-0000-4000-8000-000000000000';
+const wrapBody = { plaintext: b64('secret') };
+
+describe('the order of checks', () => {
+  let service: Service;
+  beforeAll(async () => {
+    service = await openService();
+    await service.call('admin', 'POST', '/v1/admin/keys', {
+      json: { name: 'k', suite: 'A256GCM' },
+    });
+  });
+  afterAll(() => service.stop());
+
+  const codeOf = async (...call: Parameters<Service['call']>) => {
+    const { status, json } = await service.call(...call);
+    return `${status} ${String(json['code'])}`;
+  };
+
+  it('knows the route before the token', async () => {
+    expect(await codeOf(null, 'GET', '/v1/nothing')).toBe('404 route_not_found');
+    expect(await codeOf(null, 'DELETE', '/v1/keys/k')).toBe('405 method_not_allowed');
+  });
+
+  it.each([
+    '/V1/keys',
+    '/v1/keys/',
+    '//v1/keys',
+    '/v1/keys/k/wrap/',
+    '/v1/keys/k/Wrap',
+    '/v1/keys//wrap',
+    '/v1',
+    '/',
+    '/metrics',
+    '/v1/admin',
+    '/v1/keys/a%2Fb/wrap/x',
+  ])('has no route %s', async (path) => {
+    expect(await codeOf('admin', 'GET', path)).toBe('404 route_not_found');
+  });
+
+  it('names the methods of a route', async () => {
+    const { headers } = await service.call(null, 'PUT', '/v1/keys');
+    expect(headers.get('allow')).toBe('GET, HEAD');
+    const patch = await service.call(null, 'GET', '/v1/admin/keys/k');
+    expect(patch.headers.get('allow')).toBe('PATCH');
+    expect((await service.call(null, 'OPTIONS', '/v1/keys')).status).toBe(405);
+  });
+
+  it('wants a token on every route but the anonymous ones', async () => {
+    for (const { method, path, plane } of ROUTES) {
+      const place = path.replaceAll(/\{\w+\}/g, '1');
+      const { status, json, headers } = await service.call(null, method, place);
+      if (plane === 'public') expect({ path, status }).toEqual({ path, status: 200 });
+      else {
+        expect({ path, code: json['code'] }).toEqual({ path, code: 'token_missing' });
+        expect(headers.get('www-authenticate')).toBe('Bearer');
+        expect(headers.get('twofold-audit-id')).toBeNull();
+      }
+    }
+    expect(service.anonymous.filter(({ outcome }) => outcome === 'token_missing').length).toBe(
+      ROUTES.length - 3,
+    );
+  });
+
+  it('asks permission before it looks at query, headers or body', async () => {
+    const broken = { body: 'no json', headers: { 'content-type': 'application/json' } };
+    expect(await codeOf('auditor', 'POST', '/v1/keys/k/wrap?x=1', broken)).toBe('403 forbidden');
+    expect(await codeOf('auditor', 'POST', '/v1/keys/none/wrap', broken)).toBe('403 forbidden');
+    expect(await codeOf('user', 'POST', '/v1/keys/none/wrap', broken)).toBe('400 malformed_json');
+  });
+
+  it('asks permission before existence, and input before existence', async () => {
+    expect(await codeOf('nobody', 'GET', '/v1/keys/none')).toBe('403 forbidden');
+    expect(await codeOf('user', 'GET', '/v1/keys/none?x=1')).toBe('400 unknown_parameter');
+    expect(await codeOf('user', 'GET', '/v1/keys/none')).toBe('404 key_not_found');
+    const bad = { json: { plaintext: '*' } };
+    expect(await codeOf('user', 'POST', '/v1/keys/none/wrap', bad)).toBe('400 invalid_base64');
+    expect(await codeOf('user', 'POST', `/v1/keys/${UNKNOWN}/wrap`, { json: wrapBody })).toBe(
+      '404 key_not_found',
+    );
+  });
+
+  it('finds existence before state', async () => {
+    const message = { json: { message: b64('m') } };
+    expect(await codeOf('user', 'POST', '/v1/keys/none/sign', message)).toBe('404 key_not_found');
+    expect(await codeOf('user', 'POST', '/v1/keys/k/sign', message)).toBe('409 wrong_purpose');
+  });
+
+  it('knows one namespace; keys of another are unknown', async () => {
+    const headers = { 'twofold-namespace': 'other' };
+    expect(await codeOf('user', 'GET', '/v1/keys/k', { headers })).toBe('404 key_not_found');
+    expect(await codeOf('user', 'GET', '/v1/keys', { headers })).toBe('404 not_found');
+    const json = { name: 'x', suite: 'A256GCM' };
+    expect(await codeOf('admin', 'POST', '/v1/admin/keys', { headers, json })).toBe(
+      '404 not_found',
+    );
+    const own = { headers: { 'twofold-namespace': 'default' } };
+    expect((await service.call('user', 'GET', '/v1/keys/k', own)).status).toBe(200);
+    const bad = { headers: { 'twofold-namespace': 'Ä' } };
+    expect(await codeOf('user', 'GET', '/v1/keys/k', bad)).toBe('400 invalid_value');
+  });
+
+  it('records every authenticated request once, with its outcome', async () => {
+    const before = service.drafts.length;
+    await service.call('auditor', 'POST', '/v1/keys/k/wrap', { json: wrapBody });
+    await service.call('user', 'POST', '/v1/keys/k/wrap', { json: { plaintext: '*' } });
+    await service.call('user', 'POST', '/v1/keys/K/wrap', { json: wrapBody });
+    await service.call('user', 'POST', '/v1/keys/k/wrap', { json: wrapBody });
+    await service.call('user', 'GET', '/v1/whoami');
+    const facts = service.drafts
+      .slice(before)
+      .map(({ operation, outcome, keyRef }) => [operation, outcome, keyRef]);
+    expect(facts).toEqual([
+      ['wrap', 'forbidden', 'k'],
+      ['wrap', 'invalid_base64', 'k'],
+      ['wrap', 'key_not_found', null],
+      ['wrap', 'ok', 'k'],
+      ['whoami', 'ok', null],
+    ]);
+    expect(service.drafts[before]?.decision).toMatchObject({ policies: [] });
+  });
+});
+
+describe('no audit, no answer', () => {
+  const failing = async (record: HttpDependencies['audit']['record']) => {
+    const service = await openService({
+      replace: ({ audit }) => ({
+        audit: {
+          change: (draft, commit) => audit.change(draft, commit),
+          countAnonymous: () => undefined,
+          read: (id) => audit.read(id),
+          list: (query) => audit.list(query),
+          record,
+        },
+      }),
+    });
+    await service.call('admin', 'POST', '/v1/admin/keys', {
+      json: { name: 'k', suite: 'A256GCM' },
+    });
+    return service;
+  };
+
+  it.each([
+    ['audit_unavailable', () => new TwofoldError('audit_unavailable', 'inner detail')],
+    ['something else', () => new Error('inner detail')],
+  ])('answers 503 alone when the entry fails with %s', async (_name, error) => {
+    const service = await failing(() => Promise.reject(error()));
+    try {
+      const calls = [
+        service.call('user', 'POST', '/v1/keys/k/wrap', { json: wrapBody }),
+        service.call('auditor', 'POST', '/v1/keys/k/wrap', { json: wrapBody }),
+        service.call('user', 'GET', '/v1/keys/none'),
+        service.call('user', 'GET', '/v1/whoami'),
+      ];
+      for (const { status, json, text, headers } of await Promise.all(calls)) {
+        expect(status).toBe(503);
+        expect(json).toMatchObject({ code: 'audit_unavailable' });
+        expect(Object.keys(json).toSorted()).toEqual(
+          ['code', 'requestId', 'status', 'title', 'type'].toSorted(),
+        );
+        expect(text).not.toContain('inner detail');
+        expect(headers.get('retry-after')).toBe('1');
+        expect(headers.get('twofold-audit-id')).toBeNull();
+      }
+    } finally {
+      await service.stop();
+    }
+  });
+
+  it('runs an overtaken request again from its authorization, at most three times', async () => {
+    let [stale, records] = [2, 0];
+    const service = await failing(() => {
+      records += 1;
+      stale -= 1;
+      return stale >= 0 ? Promise.reject(new StaleAnswer()) : Promise.resolve('1-1');
+    });
+    try {
+      const wrapped = await service.call('user', 'POST', '/v1/keys/k/wrap', { json: wrapBody });
+      expect([wrapped.status, records]).toEqual([200, 3]);
+      const opened = await service.call('user', 'POST', '/v1/keys/k/unwrap', {
+        json: { ciphertext: wrapped.json['ciphertext'] },
+      });
+      // The plaintext of the first run was still there for the third.
+      expect(opened.json['plaintext']).toBe(wrapBody.plaintext);
+      [stale, records] = [99, 0];
+      const given = await service.call('user', 'POST', '/v1/keys/k/wrap', { json: wrapBody });
+      expect([given.status, given.json['code'], records]).toEqual([503, 'audit_unavailable', 3]);
+    } finally {
+      await service.stop();
+    }
+  });
+
+  it('denies on the second run what was permitted on the first', async () => {
+    let revoked = false;
+    const service = await openService({
+      replace: ({ audit, authorizer, epoch }) => ({
+        audit: {
+          change: (draft, commit) => audit.change(draft, commit),
+          countAnonymous: () => undefined,
+          read: (id) => audit.read(id),
+          list: (query) => audit.list(query),
+          record: (draft, standing) => {
+            if (draft.operation === 'wrap' && !revoked) {
+              revoked = true;
+              return Promise.reject(new StaleAnswer());
+            }
+            return audit.record(draft, standing);
+          },
+        },
+        authorizer: {
+          authorize: (principal, operation, resource) => {
+            if (revoked) throw new TwofoldError('forbidden');
+            const decision = authorizer.decide(principal, operation, resource);
+            return mintGrant({ operation, principal, decision, epoch: epoch.current, ...resource });
+          },
+          refine: (grant, body) => authorizer.refine(grant, body),
+          may: (principal, operation, resource) => authorizer.may(principal, operation, resource),
+          decide: (principal, operation, resource) =>
+            authorizer.decide(principal, operation, resource),
+        },
+      }),
+    });
+    try {
+      const json = { name: 'k', suite: 'A256GCM' };
+      await service.call('admin', 'POST', '/v1/admin/keys', { json });
+      const answer = await service.call('user', 'POST', '/v1/keys/k/wrap', { json: wrapBody });
+      expect([answer.status, answer.json['code']]).toEqual([403, 'forbidden']);
+      expect(answer.text).not.toContain('tf1.');
+    } finally {
+      await service.stop();
+    }
+  });
+});
+
+describe('absence', () => {
+  it('is told to those who may read, and looks like a denial to others', async () => {
+    const service = await openService({
+      replace: ({ authorizer }) => ({
+        authorizer: {
+          authorize: (principal, operation, resource) =>
+            authorizer.authorize(principal, operation, resource),
+          refine: (grant, body) => authorizer.refine(grant, body),
+          may: (principal, operation, resource) =>
+            operation !== 'keys.read' && authorizer.may(principal, operation, resource),
+          decide: (principal, operation, resource) =>
+            authorizer.decide(principal, operation, resource),
+        },
+      }),
+    });
+    try {
+      const answer = await service.call('user', 'POST', '/v1/keys/none/wrap', { json: wrapBody });
+      expect([answer.status, answer.json['code']]).toEqual([403, 'forbidden']);
+    } finally {
+      await service.stop();
+    }
+  });
+});
