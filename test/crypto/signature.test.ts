@@ -93,7 +93,12 @@ describe.each(EACH)('composite signature $name', ({ engine, suite }) => {
     const digest = (algorithm: 'SHA-256' | 'SHA-512', length: number) => ({
       digest: { algorithm, value: new Uint8Array(length) },
     });
-    for (const input of [digest('SHA-256', 32), digest('SHA-512', 63), digest('SHA-512', 65)]) {
+    for (const input of [
+      digest('SHA-256', 32),
+      digest('SHA-256', 64),
+      digest('SHA-512', 63),
+      digest('SHA-512', 65),
+    ]) {
       await expect(signer.sign(input, NOTHING, key.halves)).rejects.toMatchObject(code);
       await expect(verify(input, NOTHING, NOTHING)).rejects.toMatchObject(code);
     }
