@@ -250,10 +250,11 @@ export class Attachment {
   }
 
   async #selectRoot(root: RootOnToken): Promise<void> {
-    const [report] = await Promise.all(
-      this.#threads.map((thread, index) =>
-        thread.call({ op: 'use-root', root, inspect: index === 0 }),
-      ),
+    const [first, ...others] = this.#threads;
+    // One after the other: until the token refuses it, an attack's copy looks like a second root.
+    const report = await first?.call({ op: 'use-root', root, inspect: true });
+    await Promise.all(
+      others.map((thread) => thread.call({ op: 'use-root', root, inspect: false })),
     );
     this.#root = root;
     if (report !== undefined) this.#judge(report);
