@@ -1,4 +1,4 @@
-import { describe, expect, it } from '@jest/globals';
+import { describe, expect, it, jest } from '@jest/globals';
 import { sha224, sha256, sha384, sha512, sha512_224, sha512_256 } from '@noble/hashes/sha2.js';
 import {
   sha3_224,
@@ -20,6 +20,9 @@ import type { Engine } from '../../src/crypto/engine.ts';
 import type { MlDsaSigGenVector, MlDsaSigVerVector } from '../vectors/published.ts';
 
 const NOBLE = { 'ML-DSA-44': ml_dsa44, 'ML-DSA-65': ml_dsa65, 'ML-DSA-87': ml_dsa87 };
+
+/** The portable engine is slow, and other test files run beside it. */
+jest.setTimeout(120_000);
 
 /** The pre-hashes of HashML-DSA by their ACVP names. */
 const PREHASHES: Readonly<Record<string, typeof sha256 | typeof sha3_256 | typeof shake128_32>> = {

@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 
-import { describe, expect, it } from '@jest/globals';
+import { describe, expect, it, jest } from '@jest/globals';
 
 import { aes256Gcm } from '../../src/crypto/aead.ts';
 import { concatBytes } from '../../src/crypto/bytes.ts';
@@ -19,6 +19,9 @@ import { FOLDER, hasPublishedFolder, report } from '../vectors/published.ts';
 import { derive, hex, toHex } from './software-halves.ts';
 import type { MlDsaParameterSet, MlKemParameterSet } from '../../src/crypto/engine.ts';
 import type { Curve } from '../../src/crypto/suite.ts';
+
+/** Thousands of cases a test, and other test files run beside it. */
+jest.setTimeout(120_000);
 
 type Test = Readonly<Record<string, string>> & {
   readonly result: 'valid' | 'invalid' | 'acceptable';
