@@ -223,7 +223,7 @@ export class Attachment {
     // One worker alone logs in, so that a wrong PIN costs one attempt and not one per worker.
     const opened = await this.#openThread(first, pin);
     await Promise.all(others.map((thread) => this.#openThread(thread, pin)));
-    await this.#options.pinFile.clearMark();
+    await this.#options.pinFile.clearMark().catch(() => undefined);
     this.#token = opened.token;
     const report = await first.call({ op: 'probe' });
     this.#capabilities = report.capabilities;
@@ -271,8 +271,10 @@ export class Attachment {
     const failure = error instanceof CallFailure ? error.failure : undefined;
     const detail = error instanceof Error ? error.message : String(error);
     if (failure?.consequence === 'pin' && pin !== undefined) {
-      await this.#options.pinFile.markRefused(pin);
       this.#enter('pin-refused', detail);
+      await this.#options.pinFile.markRefused(pin).catch((cause: unknown) => {
+        this.#options.log.error({ err: cause }, 'the mark of the refused PIN could not be written');
+      });
     } else if (this.#state !== 'self-test-failed') {
       this.#enter(pin === undefined ? 'pin-refused' : 'token-absent', detail);
     }

@@ -56,18 +56,22 @@ export class PinFile {
   }
 
   async isRefused(pin: Uint8Array): Promise<boolean> {
+    const seen = this.#fingerprint(pin);
+    if (this.#refused?.equals(seen) === true) return true;
     const mark = await this.#readMark();
     if (mark === undefined) return false;
-    const seen = this.#fingerprint(pin, mark);
-    if (this.#refused?.equals(seen) === true) return true;
     const value = await this.#value(pin, mark.salt);
     const refused = value.length === mark.value.length && timingSafeEqual(value, mark.value);
-    this.#refused = refused ? seen : undefined;
+    if (refused) this.#refused = seen;
     return refused;
   }
 
-  /** Durable before anyone can ask again: a restart after a refusal must not cost an attempt. */
+  /**
+   * Durable before anyone can ask again: a restart after a refusal must not cost an attempt. Where the
+   * mark cannot be written (that throws), this process at least remembers.
+   */
   async markRefused(pin: Uint8Array): Promise<void> {
+    this.#refused = this.#fingerprint(pin);
     const salt = randomBytes(16);
     const value = await this.#value(pin, salt);
     await mkdir(this.#stateDir, { recursive: true, mode: 0o700 });
@@ -75,13 +79,15 @@ export class PinFile {
     await writeDurably(join(this.#stateDir, MARK_FILE), text);
   }
 
+  /** After a login: what was refused before is history. */
   async clearMark(): Promise<void> {
+    this.#refused = undefined;
     await rm(join(this.#stateDir, MARK_FILE), { force: true });
   }
 
-  /** Spares the slow derivation while nothing changes; keyed, and gone with the process. */
-  #fingerprint(pin: Uint8Array, mark: Mark): Buffer {
-    return createHmac('sha256', this.#processKey).update(mark.value).update(pin).digest();
+  /** What this process remembers of a refused PIN: under a key that is gone with it. */
+  #fingerprint(pin: Uint8Array): Buffer {
+    return createHmac('sha256', this.#processKey).update(pin).digest();
   }
 
   async #readMark(): Promise<Mark | undefined> {

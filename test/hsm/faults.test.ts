@@ -10,7 +10,16 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import {
+  afterAll,
+  afterEach,
+  beforeAll,
+  beforeEach,
+  describe,
+  expect,
+  it,
+  jest,
+} from '@jest/globals';
 import { TwofoldError } from '../../src/errors.ts';
 import { CKR } from '../../src/hsm/cryptoki.ts';
 import type { HsmOptions, PooledHsm } from '../../src/hsm/pool.ts';
@@ -56,7 +65,7 @@ function outcome(call: Promise<unknown>): Promise<string> {
   );
 }
 
-async function until(condition: () => boolean, milliseconds = 15_000): Promise<void> {
+async function until(condition: () => boolean, milliseconds = 25_000): Promise<void> {
   const limit = Date.now() + milliseconds;
   while (!condition()) {
     if (Date.now() > limit) throw new Error(`not within ${milliseconds} ms`);
@@ -78,6 +87,8 @@ afterEach(async () => {
   hsm = undefined;
   fixture.remove();
 });
+
+jest.setTimeout(90_000);
 
 describe('a refused PIN', () => {
   it('costs one attempt, also over restarts, and is tried again when the file changes', async () => {
@@ -116,6 +127,16 @@ describe('a refused PIN', () => {
     orders.fail('C_Login', returnValue, 100);
     hsm = await fixture.open({ hook: { url: HOOK, data: orders.memory } });
     expect(hsm.status().state).toBe('pin-refused');
+    await delay(1_200);
+    expect(orders.calls('C_Login')).toBe(1);
+  });
+
+  it('is remembered where no mark can be written', async () => {
+    writeFileSync(fixture.token.pinFile, 'not the pin\n');
+    const file = join(fixture.folder, 'a-file');
+    writeFileSync(file, '');
+    const port = await open({ stateDir: join(file, 'no-folder') });
+    expect(port.status().state).toBe('pin-refused');
     await delay(1_200);
     expect(orders.calls('C_Login')).toBe(1);
   });
