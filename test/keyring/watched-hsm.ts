@@ -12,6 +12,8 @@ export interface Watch {
   fault: (call: HsmCall) => HsmFault;
   /** Runs before a call acts: what else happens meanwhile. */
   meanwhile: (call: HsmCall) => Promise<void>;
+  /** What a caller gets in the place of a secret; the secret itself unless told. */
+  answer: (call: HsmCall, secret: SecretBytes) => SecretBytes;
   readonly calls: HsmCall[];
   readonly forgotten: string[];
   /** Secrets that were given out, to see whether they were wiped. */
@@ -33,6 +35,7 @@ export function watchedHsm(
   const watch: Watch = {
     fault: () => 'none',
     meanwhile: () => Promise.resolve(),
+    answer: (_call, secret) => secret,
     calls: [],
     forgotten: [],
     given: [],
@@ -60,7 +63,8 @@ async function watched(
   await watch.meanwhile(call);
   if (fault instanceof TwofoldError) throw fault;
   if (fault === 'before') throw unavailable();
-  const result = await act();
+  const acted = await act();
+  const result = acted instanceof SecretBytes ? watch.answer(call, acted) : acted;
   if (result instanceof SecretBytes) watch.given.push(result);
   if (call === 'forget') watch.forgotten.push(String(given[0]));
   if (fault === 'after') throw unavailable();

@@ -4,6 +4,7 @@ import { mintGrant } from '../../src/access/grant.ts';
 import type { Grant, Operation } from '../../src/access/grant.ts';
 import { createAuditLog } from '../../src/audit/log.ts';
 import type { RunningAuditLog } from '../../src/audit/log.ts';
+import type { Engine } from '../../src/crypto/engine.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { SecretBytes } from '../../src/crypto/secret.ts';
 import { SecurityEpoch } from '../../src/epoch.ts';
@@ -100,16 +101,20 @@ export interface World extends Instance {
 export interface WorldOptions {
   /** Capabilities that the token lacks. */
   readonly lacks?: readonly string[];
+  readonly engine?: Engine;
 }
 
-export async function openWorld({ lacks = [] }: WorldOptions = {}): Promise<World> {
+export async function openWorld({
+  lacks = [],
+  engine = nativeEngine,
+}: WorldOptions = {}): Promise<World> {
   const device = watchedHsm(undefined, { lacks });
   const { hsm } = device;
   const store = new MemoryStore();
   device.token.makeRoot({ generation: 1, installation: INSTALLATION });
   const uses = new UsageCounters(store);
   const root = await openRoot(hsm, store, uses, null);
-  const first = await openInstance({ hsm, store, root, uses });
+  const first = await openInstance({ hsm, engine, store, root, uses });
   const others: Instance[] = [];
   return {
     ...first,
@@ -119,7 +124,7 @@ export async function openWorld({ lacks = [] }: WorldOptions = {}): Promise<Worl
     second: async () => {
       const counters = new UsageCounters(store);
       const opened = await openRoot(hsm, store, counters, null);
-      const instance = await openInstance({ hsm, store, root: opened, uses: counters });
+      const instance = await openInstance({ hsm, engine, store, root: opened, uses: counters });
       others.push(instance);
       return instance;
     },
@@ -131,12 +136,13 @@ export async function openWorld({ lacks = [] }: WorldOptions = {}): Promise<Worl
 
 interface InstanceParts {
   readonly hsm: Hsm;
+  readonly engine: Engine;
   readonly store: MemoryStore;
   readonly root: Root;
   readonly uses: UsageCounters;
 }
 
-async function openInstance({ hsm, store, root, uses }: InstanceParts): Promise<Instance> {
+async function openInstance({ hsm, engine, store, root, uses }: InstanceParts): Promise<Instance> {
   const id = randomUUID();
   const epoch = new SecurityEpoch(store.audit.epoch);
   const audit = createAuditLog({
@@ -154,7 +160,7 @@ async function openInstance({ hsm, store, root, uses }: InstanceParts): Promise<
     store: keys,
     instances: store,
     hsm,
-    engine: nativeEngine,
+    engine,
     root,
     uses,
     audit,
