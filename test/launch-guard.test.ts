@@ -1,0 +1,78 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it } from '@jest/globals';
+import { TwofoldError } from '../src/errors.ts';
+import { assertHardened, coreLimit, launchProblems } from '../src/launch-guard.ts';
+
+const root = join(import.meta.dirname, '..');
+const good = { execArgv: ['--disable-sigusr1'], nodeOptions: '', coreLimit: ['0', '0'] };
+
+const FORBIDDEN = [
+  '--inspect',
+  '--inspect=0',
+  '--inspect-brk',
+  '--inspect_brk',
+  '--inspect-port=1',
+  '--heap-prof',
+  '--heapsnapshot-signal=SIGUSR2',
+  '--heapsnapshot-near-heap-limit=1',
+  '--cpu-prof',
+  '--report-on-signal',
+  '--report-uncaught-exception',
+  '--diagnostic-dir=/tmp',
+  '--abort-on-uncaught-exception',
+];
+
+describe('launch guard', () => {
+  it('accepts the launcher', () => {
+    expect(launchProblems(good)).toEqual([]);
+    expect(() => assertHardened(good.execArgv, '', [])).not.toThrow();
+  });
+
+  it.each(FORBIDDEN)('refuses %s, as argument and in NODE_OPTIONS', (flag) => {
+    expect(launchProblems({ ...good, execArgv: [...good.execArgv, flag] })).toHaveLength(1);
+    expect(
+      launchProblems({ ...good, nodeOptions: `--max-old-space-size=100 ${flag}` }),
+    ).toHaveLength(1);
+    expect(launchProblems({ ...good, nodeOptions: `"${flag}"` })).toHaveLength(1);
+  });
+
+  it('wants SIGUSR1 disabled and no core file', () => {
+    expect(launchProblems({ ...good, execArgv: [] })).toHaveLength(1);
+    expect(launchProblems({ ...good, coreLimit: ['0', 'unlimited'] })).toHaveLength(1);
+    expect(coreLimit()).toHaveLength(2);
+    expect(() => assertHardened([], '')).toThrow(TwofoldError);
+  });
+});
+
+describe('scripts/launch', () => {
+  const launch = (
+    args: readonly string[],
+    environment: Record<string, string> = {},
+    script = 'scripts/launch',
+  ) =>
+    spawnSync('sh', [join(root, script), ...args], {
+      encoding: 'utf8',
+      cwd: tmpdir(),
+      env: { PATH: '/usr/bin:/bin', ...environment },
+    });
+
+  it.each(FORBIDDEN)('refuses %s before Node runs', (flag) => {
+    expect(launch([], { NODE_OPTIONS: flag }).status).toBe(2);
+    expect(launch([flag.replaceAll('_', '-')]).status).toBe(2);
+  });
+
+  it('is reached through a link from any folder', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'twofold-link-'));
+    const link = join(folder, 'twofold');
+    symlinkSync(join(root, 'scripts/twofold'), link);
+    const { status } = spawnSync(link, ['--inspect'], {
+      cwd: folder,
+      env: { PATH: '/usr/bin:/bin' },
+    });
+    rmSync(folder, { recursive: true });
+    expect(status).toBe(2);
+  });
+});

@@ -1,0 +1,203 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+
+const root = join(import.meta.dirname, '..');
+
+/** A host as the script sees it: its programs in `bin`, its libraries under `lib`, a log of calls. */
+let host: string;
+let clone: string;
+
+const script = (name: string, body: string): void => {
+  writeFileSync(join(host, 'bin', name), `#!/bin/sh\n${body}\n`);
+  chmodSync(join(host, 'bin', name), 0o755);
+};
+
+const calls = (): string =>
+  existsSync(join(host, 'calls')) ? readFileSync(join(host, 'calls'), 'utf8') : '';
+
+const logging = (more = ''): string => `echo "$(basename "$0") $*" >>"${host}/calls"\n${more}`;
+
+const installsModule = (): string => {
+  const module = join(host, 'lib/softhsm/libsofthsm2.so');
+  return logging(`case "$*" in *install*) mkdir -p "${dirname(module)}" && : >"${module}" ;; esac`);
+};
+
+const setup = (environment: Record<string, string> = {}) =>
+  spawnSync('sh', [join(clone, 'scripts/setup'), 'start'], {
+    encoding: 'utf8',
+    input: '',
+    env: { PATH: `${join(host, 'bin')}:/usr/bin:/bin`, ...environment },
+  });
+
+beforeEach(() => {
+  host = mkdtempSync(join(tmpdir(), 'twofold-host-'));
+  clone = join(host, 'clone');
+  mkdirSync(join(host, 'bin'));
+  mkdirSync(join(clone, 'scripts'), { recursive: true });
+  for (const file of ['package.json', 'package-lock.json', 'scripts/find-node']) {
+    cpSync(join(root, file), join(clone, file));
+  }
+  // The real script, looking for libraries in this host instead of /usr/lib.
+  const text = readFileSync(join(root, 'scripts/setup'), 'utf8');
+  const moved = text
+    .replaceAll('/usr/lib', join(host, 'lib'))
+    .replaceAll('/usr/local/lib', join(host, 'local'))
+    .replaceAll('/var/lib/apt', join(host, 'apt'))
+    .replaceAll('/lib/ld-musl-*', join(host, 'musl*'));
+  expect(moved).not.toBe(text);
+  writeFileSync(join(clone, 'scripts/setup'), moved);
+  // Packages are not the matter here: npm "installs" what the script looks for.
+  mkdirSync(join(host, 'lists'));
+  script(
+    'npm',
+    logging(`case "$1" in
+      ci) mkdir -p node_modules/pkcs11js/build/Release
+          : >node_modules/pkcs11js/build/Release/pkcs11.node; : >node_modules/.package-lock.json ;;
+      config) cat "${host}/npm-$3" 2>/dev/null ;;
+    esac`),
+  );
+  script('apt-get', installsModule());
+  script('dnf', installsModule());
+  script('uname', 'case "$1" in -m) echo x86_64 ;; *) echo Linux ;; esac');
+});
+
+afterEach(() => {
+  rmSync(host, { recursive: true });
+});
+
+const asUser = (): void => script('id', 'echo 1000');
+const asRoot = (): void => script('id', 'echo 0');
+const withSudo = (): void => script('sudo', logging('"$@"'));
+
+describe('scripts/setup', () => {
+  it('installs SoftHSM at once as root, after saying so, and does nothing the second time', () => {
+    asRoot();
+    const first = setup();
+    expect(first.stderr).toBe('');
+    expect(first.status).toBe(0);
+    expect(first.stdout).toContain('apt-get install -y --no-install-recommends libsofthsm2');
+    expect(calls()).toMatch(/^apt-get update\napt-get install .*libsofthsm2$/mu);
+    expect(calls()).toContain('npm ci');
+    const before = calls();
+    const second = setup();
+    expect([second.status, second.stdout, second.stderr]).toEqual([0, '', '']);
+    expect(calls()).toBe(before);
+  });
+
+  it('leaves the package lists alone when there are some', () => {
+    asRoot();
+    mkdirSync(join(host, 'apt/lists'), { recursive: true });
+    writeFileSync(join(host, 'apt/lists/x_Packages.lz4'), '');
+    expect(setup().status).toBe(0);
+    expect(calls()).not.toContain('apt-get update');
+  });
+
+  it.each([
+    ['TWOFOLD_PKCS11_MODULE', { TWOFOLD_PKCS11_MODULE: '/opt/hsm.so' }],
+    ['a configuration file', { TWOFOLD_CONFIG: 'FILE' }],
+  ])('installs no module when %s names one', (_name, environment) => {
+    asRoot();
+    const file = join(host, 'config.json');
+    writeFileSync(file, '{"hsm":{"module":"/opt/hsm.so"}}');
+    const own = Object.entries(environment).map(([name, value]) => [
+      name,
+      value === 'FILE' ? file : value,
+    ]);
+    expect(setup(Object.fromEntries(own) as Record<string, string>).status).toBe(0);
+    expect(calls()).not.toContain('apt-get');
+  });
+
+  it('prints the command and stops when nobody can be asked', () => {
+    asUser();
+    withSudo();
+    const { status, stdout, stderr } = setup();
+    expect(status).toBe(1);
+    expect(stdout + stderr).toContain("sudo sh -c 'apt-get update && apt-get install");
+    expect(calls()).toBe('');
+  });
+
+  it('takes TWOFOLD_SETUP=yes for the answer', () => {
+    asUser();
+    withSudo();
+    expect(setup({ TWOFOLD_SETUP: 'yes' }).status).toBe(0);
+    expect(calls()).toMatch(/^sudo env /mu);
+    expect(calls()).toContain('apt-get install');
+  });
+
+  it('uses dnf where that is the system', () => {
+    asRoot();
+    rmSync(join(host, 'bin/apt-get'));
+    // The real apt-get of this host must not be found, so the PATH holds only what the script needs.
+    const tools =
+      'sh dirname cat cksum tr ls grep mkdir basename paste python3 make g++ ln sed true';
+    for (const tool of tools.split(' ')) {
+      const path = execFileSync('sh', ['-c', `command -v ${tool}`], { encoding: 'utf8' }).trim();
+      symlinkSync(path.startsWith('/') ? path : `/bin/${tool}`, join(host, 'bin', tool));
+    }
+    const ran = spawnSync('/bin/sh', [join(clone, 'scripts/setup')], {
+      encoding: 'utf8',
+      env: { PATH: join(host, 'bin') },
+    });
+    expect([ran.status, ran.stderr]).toEqual([0, '']);
+    expect(calls()).toContain('dnf install -y softhsm');
+  });
+
+  it.each([
+    ['musl', () => writeFileSync(join(host, 'musl-x86_64.so.1'), '')],
+    [
+      'another architecture',
+      () => script('uname', 'case "$1" in -m) echo riscv64 ;; *) echo Linux ;; esac'),
+    ],
+    [
+      'another system',
+      () => script('uname', 'case "$1" in -m) echo arm64 ;; *) echo Darwin ;; esac'),
+    ],
+  ])('says on %s what is needed, before anything is installed', (_name, make) => {
+    asRoot();
+    make();
+    const { status, stderr } = setup();
+    expect(status).toBe(1);
+    expect(stderr).toContain('DATABASE_URL');
+    expect(calls()).toBe('');
+    expect(setup({ TWOFOLD_PKCS11_MODULE: '/m.so', DATABASE_URL: 'postgres://h/d' }).status).toBe(
+      0,
+    );
+  });
+
+  it.each([
+    ['ignore-scripts', 'true'],
+    ['omit', 'optional'],
+  ])('refuses to install under %s', (name, value) => {
+    asRoot();
+    writeFileSync(join(host, `npm-${name}`), value);
+    const { status, stderr } = setup();
+    expect(status).toBe(1);
+    expect(stderr).toContain(name);
+    expect(calls()).not.toContain('npm ci');
+  });
+
+  it('installs again when the lock file has changed, and not after npm ci by hand', () => {
+    asRoot();
+    mkdirSync(join(clone, 'node_modules/pkcs11js/build/Release'), { recursive: true });
+    writeFileSync(join(clone, 'node_modules/pkcs11js/build/Release/pkcs11.node'), '');
+    writeFileSync(join(clone, 'node_modules/.package-lock.json'), '');
+    expect(setup().status).toBe(0);
+    expect(calls()).not.toContain('npm ci');
+    writeFileSync(join(clone, 'package-lock.json'), '{}');
+    expect(setup().status).toBe(0);
+    expect(calls()).toContain('npm ci');
+  });
+});
