@@ -109,6 +109,11 @@ export class SecretSearch {
     return [...this.#known(where, bytes, base), ...shapes(where, bytes, base)];
   }
 
+  /** Known secrets alone: for places that are not ours, where a shape may be anybody's. */
+  searchKnown(where: string, piece: Uint8Array): Finding[] {
+    return [...this.#known(where, Buffer.from(piece), 0)];
+  }
+
   *#known(where: string, bytes: Buffer, base: number): Generator<Finding> {
     for (let at = 0; at + PREFIX <= bytes.length; at++) {
       const candidates = this.#byPrefix.get(bytes.readUIntBE(at, PREFIX));

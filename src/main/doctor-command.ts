@@ -1,18 +1,10 @@
 /**
  * `twofold doctor secrets`: unseals every software half, reads PINs and tokens, and looks for each in
- * the database, the logs, and the arguments and environments of the processes of this service.
+ * the database, the logs, and the arguments and environments of processes.
  *
  * Works beside a running service or without one. What it prints names secrets and places, never values.
  */
-import {
-  closeSync,
-  createReadStream,
-  openSync,
-  readFileSync,
-  readSync,
-  readdirSync,
-  statSync,
-} from 'node:fs';
+import { createReadStream, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { parseFlags, requireNothingMore } from '../cli/arguments.ts';
@@ -25,11 +17,10 @@ import { TwofoldError } from '../errors.ts';
 import { allSoftwareSecrets } from '../keyring/inventory.ts';
 import { openRoot } from '../keyring/root.ts';
 import { UsageCounters } from '../keyring/usage.ts';
-import { dumpDatabase } from '../store/dump.ts';
-import { findEmbedded, startEmbedded } from '../store/embedded.ts';
-import { createPool } from '../store/pool.ts';
+import { findEmbedded, hasEmbedded, startEmbedded } from '../store/embedded.ts';
 import { openStore } from '../store/store.ts';
 import { openDevice, tokenPlace } from './device.ts';
+import { logFiles, processPlaces, searchDatabase } from './doctor-places.ts';
 import { SILENT } from './silent-log.ts';
 import { Unwinding } from './unwinding.ts';
 
@@ -44,6 +35,9 @@ interface Urls {
 async function databaseUrls(config: Config, unwinding: Unwinding): Promise<Urls> {
   const { url, ownerUrl } = config.database;
   if (url !== undefined) return { app: url, owner: ownerUrl ?? url };
+  if (!hasEmbedded(config.dataDir)) {
+    throw new TwofoldError('invalid_value', `No service was ever started in ${config.dataDir}.`);
+  }
   const running = findEmbedded(config.dataDir);
   if (running !== null) return { app: running.appUrl, owner: running.ownerUrl };
   const folder = await lockDataFolder(config.dataDir);
@@ -95,66 +89,6 @@ function fileSecrets(config: Config, pinFile: string): KnownSecret[] {
   });
 }
 
-/** Arguments and environments of the processes that carry this data folder or are its server. */
-function* processPlaces(config: Config): Generator<readonly [string, Uint8Array]> {
-  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
-    const command = readProc(pid, 'cmdline');
-    if (command === null) continue;
-    const ours =
-      command.includes('src/main.ts') ||
-      command.includes(config.dataDir) ||
-      pid === String(process.pid);
-    if (!ours) continue;
-    yield [`arguments of process ${pid}`, command];
-    const environment = readProc(pid, 'environ');
-    if (environment !== null) yield [`environment of process ${pid}`, environment];
-  }
-}
-
-function readProc(pid: string, file: 'cmdline' | 'environ'): Buffer | null {
-  let descriptor: number | undefined;
-  try {
-    descriptor = openSync(`/proc/${pid}/${file}`, 'r');
-    const buffer = Buffer.alloc(262_144);
-    return buffer.subarray(0, readSync(descriptor, buffer));
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    // Ended meanwhile, or another user's: neither is a place of ours.
-    if (code === 'ENOENT' || code === 'EACCES' || code === 'ESRCH' || code === 'EPERM') return null;
-    throw error;
-  } finally {
-    if (descriptor !== undefined) closeSync(descriptor);
-  }
-}
-
-function logFiles(config: Config, named: readonly string[]): string[] {
-  const own = [join(config.dataDir, 'twofold.log'), join(config.dataDir, 'db', 'server.log')];
-  const missing = named.find((file) => statSync(file, { throwIfNoEntry: false }) === undefined);
-  if (missing !== undefined) throw new TwofoldError('invalid_value', `${missing} does not exist.`);
-  return [
-    ...own.filter((file) => statSync(file, { throwIfNoEntry: false }) !== undefined),
-    ...named,
-  ];
-}
-
-async function searchDatabase(
-  search: SecretSearch,
-  config: Config,
-  url: string,
-): Promise<Finding[]> {
-  const { tls, caFile } = config.database;
-  const pool = createPool({ url, tls, caFile, max: 1, statementDeadlineMs: 60_000 });
-  try {
-    const findings: Finding[] = [];
-    for await (const { table, text } of dumpDatabase(pool)) {
-      findings.push(...search.search(`table ${table}`, Buffer.from(text)));
-    }
-    return findings;
-  } finally {
-    await pool.end();
-  }
-}
-
 export interface DoctorReport {
   readonly secrets: number;
   readonly places: readonly string[];
@@ -179,8 +113,8 @@ export async function findSecrets(config: Config, logs: readonly string[]): Prom
       findings.push(...(await searchPlace(search, file, createReadStream(file))));
       places.push(file);
     }
-    for (const [where, bytes] of processPlaces(config)) {
-      findings.push(...search.search(where, bytes));
+    for (const { where, bytes, ours } of processPlaces(config)) {
+      findings.push(...(ours ? search.search(where, bytes) : search.searchKnown(where, bytes)));
       places.push(where);
     }
     return { secrets: secrets.length, places, findings };

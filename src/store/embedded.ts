@@ -242,6 +242,9 @@ export const startEmbedded = async ({
   };
 };
 
+/** Whether an embedded database has been made in this folder, running or not. */
+export const hasEmbedded = (dataDir: string): boolean => storedCredentials(dataDir) !== null;
+
 /** The embedded database that another process of this data folder runs; null when none does. */
 export const findEmbedded = (
   dataDir: string,
