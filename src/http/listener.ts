@@ -31,8 +31,12 @@ const REQUEST_TIMEOUT_MS = 30_000;
 const KEEP_ALIVE_MS = 65_000;
 const MAX_CONNECTIONS = 4096;
 const HANDSHAKE_TIMEOUT_MS = 10_000;
-/** The hybrid group first (draft-ietf-tls-ecdhe-mlkem); the rest for clients that lack it. */
-const GROUPS = 'X25519MLKEM768:SecP256r1MLKEM768:X25519:P-256:P-384';
+/**
+ * The hybrid groups (draft-ietf-tls-ecdhe-mlkem) stand in a tuple of their own: a client that has one
+ * is asked for it by a retry although it offered a classical share first; the rest is for clients
+ * that have none.
+ */
+const GROUPS = 'X25519MLKEM768:SecP256r1MLKEM768/X25519:P-256:P-384';
 
 const SERVER_OPTIONS = {
   maxHeaderSize: MAX_HEADER_BYTES,

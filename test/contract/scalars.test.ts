@@ -16,7 +16,7 @@ import {
 import type { z } from 'zod';
 
 const bytes = fc.uint8Array({ maxLength: 200 });
-const issueOf = (schema: z.ZodType, value: unknown) => {
+const issueOf = (schema: z.ZodType, value: unknown): unknown => {
   const { error } = schema.safeParse(value);
   const [issue] = error?.issues ?? [];
   return issue?.code === 'custom' ? (issue.params?.['code'] ?? issue.message) : issue?.code;

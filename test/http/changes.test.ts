@@ -186,9 +186,9 @@ describe('lists', () => {
     for (;;) {
       const { json } = await service.call('user', 'GET', path);
       found.push(...names(json));
-      const token = json['nextPageToken'];
+      const token = json['nextPageToken'] as string | null;
       if (token === null) break;
-      path = `/v1/keys?pageSize=2&pageToken=${String(token)}`;
+      path = `/v1/keys?pageSize=2&pageToken=${token}`;
     }
     expect(found).toEqual(['key-1', 'key-2', 'key-3', 'key-4', 'key-5']);
   });

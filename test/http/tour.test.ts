@@ -1,3 +1,5 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { ROUTES } from '../../src/contract/routes.ts';
 import type { RouteContract } from '../../src/contract/route.ts';
@@ -10,6 +12,26 @@ const contractOf = (id: string): RouteContract => {
   if (found === undefined) throw new Error(`no route ${id}`);
   return found;
 };
+
+/** Examples of the API's document: long texts are cut, so that they can be read. */
+const examples: Record<string, { request?: unknown; response?: unknown }> = {};
+const LONGEST = 96;
+const shortened = (value: unknown): unknown =>
+  JSON.parse(
+    JSON.stringify(value, (_name, member: unknown) =>
+      typeof member === 'string' && member.length > LONGEST
+        ? `${member.slice(0, LONGEST)}…`
+        : member,
+    ),
+  ) as unknown;
+
+/** Keeps the first exchange of each route. */
+function record(id: string, request: unknown, { json }: Called): void {
+  examples[id] ??= {
+    ...(request === undefined ? {} : { request: shortened(request) }),
+    response: shortened(json),
+  };
+}
 
 /** The answer has the status and shape that the contract says. */
 function expectContract(id: string, answer: Called, status?: number): void {
@@ -45,6 +67,7 @@ describe('every route, as the contract says it', () => {
     );
     expectContract(id, answer, status);
     seen.add(id);
+    record(id, json, answer);
     return answer;
   };
 
@@ -236,5 +259,9 @@ describe('every route, as the contract says it', () => {
 
   it('left none out', () => {
     expect(ROUTES.map(({ id }) => id).filter((id) => !seen.has(id))).toEqual([]);
+    if (process.env['UPDATE_EXAMPLES'] !== '1') return;
+    const sorted = Object.entries(examples).toSorted(([a], [b]) => (a < b ? -1 : 1));
+    const text = JSON.stringify(Object.fromEntries(sorted), null, 2);
+    writeFileSync(join(import.meta.dirname, 'examples.json'), `${text}\n`);
   });
 });

@@ -1,0 +1,169 @@
+/**
+ * Promise P1: nothing secret is in the database, a log, an error, a metric or an audit entry. A marker
+ * goes through every route that takes a secret, whole and broken at every byte, as JSON and as bytes,
+ * and as the token of every route; then everything that the service left behind is searched for it.
+ */
+import { readFileSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { ROUTES } from '../../src/contract/routes.ts';
+import { TestService } from '../e2e/service.ts';
+
+/** 12 bytes, a multiple of three, so that its base64 repeats with it. */
+const WORD = 'mArK3rW0rd7x';
+const MARKER = Buffer.from(WORD.repeat(4));
+
+/** The word in every form in which it could stand somewhere, at every alignment. */
+const FORMS: readonly Buffer[] = (['latin1', 'hex', 'base64', 'base64url'] as const).flatMap(
+  (form) =>
+    [0, 1, 2].map((shift) => {
+      const text = Buffer.concat([Buffer.alloc(shift), MARKER]).toString(form);
+      const length = Buffer.from(WORD).toString(form).length;
+      const start = form === 'hex' ? shift * 2 : form === 'latin1' ? shift : 4;
+      return Buffer.from(text.slice(start, start + length));
+    }),
+);
+const holds = (bytes: Buffer) => FORMS.some((form) => bytes.includes(form));
+
+const message = MARKER.toString('base64');
+/** A valid body for each route that takes a secret. */
+const BODIES: Readonly<Record<string, readonly [path: string, body: object]>> = {
+  wrap: ['/v1/keys/w/wrap', { plaintext: message, aad: 'AAAA' }],
+  wrapBatch: ['/v1/keys/w/wrap/batch', { items: [{ ref: 'a', plaintext: message }] }],
+  sign: ['/v1/keys/s/sign', { message }],
+  signBatch: ['/v1/keys/s/sign/batch', { items: [{ message }] }],
+  verify: ['/v1/keys/s/verify', { message, signature: 'AAAA' }],
+  verifyBatch: ['/v1/keys/s/verify/batch', { items: [{ message, signature: 'AAAA' }] }],
+  mac: ['/v1/keys/m/mac', { message }],
+  macBatch: ['/v1/keys/m/mac/batch', { items: [{ message }] }],
+  verifyMac: ['/v1/keys/m/verify-mac', { message: 'AAAA', mac: message }],
+  verifyMacBatch: ['/v1/keys/m/verify-mac/batch', { items: [{ message, mac: message }] }],
+};
+
+const takesSecret = (json: string) => /"x-sensitive":true/.test(json);
+
+describe('P1: a marker leaves no trace', () => {
+  let service: TestService;
+  const leaks: string[] = [];
+  let sent = 0;
+
+  beforeAll(async () => {
+    service = await TestService.start({ environment: { TWOFOLD_LOG_LEVEL: 'trace' } });
+    for (const [name, suite] of Object.entries({
+      w: 'MLKEM768-P256',
+      s: 'MLDSA65-ECDSA-P256-SHA512',
+      m: 'HS256',
+    })) {
+      expect((await service.request('POST', '/v1/admin/keys', { name, suite })).status).toBe(201);
+    }
+  }, 90_000);
+  afterAll(() => service.destroy());
+
+  const send = async (path: string, init: RequestInit): Promise<void> => {
+    const response = await fetch(new URL(path, service.url), init);
+    const head = Buffer.from(JSON.stringify([...response.headers]));
+    const body = Buffer.from(await response.arrayBuffer());
+    sent += 1;
+    if (holds(head) || holds(body)) leaks.push(`${path}: ${String(response.status)}`);
+  };
+
+  /** Sends many, a few at a time. */
+  const sendAll = async (requests: readonly (readonly [string, RequestInit])[]): Promise<void> => {
+    const queue = requests.values();
+    const work = async () => {
+      for (const [path, init] of queue) await send(path, init);
+    };
+    await Promise.all([work(), work(), work(), work()]);
+  };
+
+  const headers = async (type: string) => ({
+    authorization: `Bearer ${await service.token('user')}`,
+    'content-type': type,
+  });
+
+  it('finds the marker where it is', () => {
+    for (const text of [WORD, Buffer.from(`x${WORD}${WORD}`).toString('base64'), message]) {
+      expect(holds(Buffer.from(text))).toBe(true);
+    }
+    expect(holds(Buffer.from(MARKER.toString('hex')))).toBe(true);
+    expect(holds(Buffer.from('something else'))).toBe(false);
+  });
+
+  it('knows every route that takes a secret', async () => {
+    const { z } = await import('zod');
+    const secret = ROUTES.filter(({ body }) => {
+      if (body === null) return false;
+      const schema = z.toJSONSchema(body, { io: 'input', unrepresentable: 'any' });
+      return takesSecret(JSON.stringify(schema));
+    });
+    expect(secret.map(({ id }) => id).toSorted()).toEqual(Object.keys(BODIES).toSorted());
+  });
+
+  it.each(Object.keys(BODIES))('%s: whole, and broken at every byte', async (id) => {
+    const [path, body] = BODIES[id] ?? ['', {}];
+    const whole = Buffer.from(JSON.stringify(body));
+    const init = { method: 'POST', headers: await headers('application/json') };
+    const broken = Array.from(whole, (_, at) => {
+      const bytes = Buffer.from(whole);
+      // A quote breaks the structure, a cut the end, a mark the encoding, a letter the value.
+      const kind = at % 4;
+      if (kind !== 1) bytes[at] = [0x22, 0, 0x21, 0x41][kind] ?? 0;
+      return [path, { ...init, body: kind === 1 ? bytes.subarray(0, at) : bytes }] as const;
+    });
+    await sendAll([[path, { ...init, body: whole }], ...broken]);
+    expect(leaks).toEqual([]);
+  });
+
+  it('as bytes, as the wrong media type, as a name, and as the token of every route', async () => {
+    const octets = await headers('application/octet-stream');
+    const text = await headers('text/plain');
+    const json = await headers('application/json');
+    const named = JSON.stringify({ [WORD]: message });
+    const requests: (readonly [string, RequestInit])[] = Object.values(BODIES).flatMap(([path]) => [
+      [path, { method: 'POST', headers: octets, body: MARKER }],
+      [path, { method: 'POST', headers: text, body: MARKER }],
+      [path, { method: 'POST', headers: json, body: MARKER }],
+      [path, { method: 'POST', headers: json, body: named }],
+    ]);
+    const tokens = ROUTES.flatMap(({ method, path }) =>
+      [`Bearer ${message}`, `Basic ${message}`, WORD].map((authorization) => {
+        const place = path.replaceAll(/\{\w+\}/g, '1');
+        return [place, { method, headers: { authorization } }] as const;
+      }),
+    );
+    await sendAll([...requests, ...tokens]);
+    expect(leaks).toEqual([]);
+    expect(sent).toBeGreaterThan(1000);
+  });
+
+  it('comes back from unwrap alone', async () => {
+    const wrapped = await service.request('POST', '/v1/keys/w/wrap', { plaintext: message });
+    const { ciphertext } = wrapped.json;
+    const opened = await service.request('POST', '/v1/keys/w/unwrap', { ciphertext });
+    expect(opened.json['plaintext']).toBe(message);
+    expect(holds(opened.bytes)).toBe(true);
+  });
+
+  it('is in no metric and no process argument', async () => {
+    const port = /metrics[^\n]*:(\d+)/i.exec(service.output)?.[1];
+    if (port !== undefined) await send(`http://127.0.0.1:${port}/metrics`, {});
+    const place = `/proc/${String(service.pid)}`;
+    expect(holds(readFileSync(`${place}/cmdline`))).toBe(false);
+    expect(holds(readFileSync(`${place}/environ`))).toBe(false);
+    expect(leaks).toEqual([]);
+  });
+
+  it('is in no file of the data folder: logs, database and its journal, token', () => {
+    expect(holds(Buffer.from(service.output))).toBe(false);
+    const files = readdirSync(service.dataDir, { recursive: true, withFileTypes: true }).filter(
+      (entry) => entry.isFile(),
+    );
+    const held = files
+      .map(({ parentPath, name }) => join(parentPath, name))
+      .filter((path) => holds(readFileSync(path)));
+    expect(held).toEqual([]);
+    expect(files.length).toBeGreaterThan(100);
+    expect(service.log.includes('malformed_json')).toBe(true);
+    expect(service.log.includes('invalid_base64')).toBe(true);
+  });
+});

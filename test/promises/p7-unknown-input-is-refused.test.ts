@@ -1,0 +1,111 @@
+/**
+ * Promise P7: unknown field, query parameter, `Twofold-*` header, suite, envelope version, state: a
+ * clear error, never a default. Every route is asked, and nothing may have changed afterwards.
+ */
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { ROUTES } from '../../src/contract/routes.ts';
+import type { RouteContract } from '../../src/contract/route.ts';
+import { openService } from '../http/service.ts';
+import type { Service } from '../http/service.ts';
+
+describe('P7: unknown input is refused', () => {
+  let service: Service;
+  beforeAll(async () => {
+    service = await openService();
+    for (const [name, suite] of Object.entries({ k: 'MLKEM768-P256', s: 'HS256' })) {
+      await service.call('admin', 'POST', '/v1/admin/keys', { json: { name, suite } });
+    }
+  });
+  afterAll(() => service.stop());
+
+  const pathOf = ({ path }: RouteContract) =>
+    path
+      .replace('{key}', 'k')
+      .replace('{version}', '1')
+      .replace('{suite}', 'A256GCM')
+      .replace('{id}', '1-1');
+  const ask = async (route: RouteContract, query: string, init: object = {}) => {
+    const role = route.plane === 'public' ? null : 'admin';
+    const { status, json } = await service.call(role, route.method, pathOf(route) + query, init);
+    return `${status} ${String(json['code'])}`;
+  };
+  const revisions = async () => {
+    const { json } = await service.call('admin', 'GET', '/v1/keys');
+    return (json['items'] as { revision: number }[]).map(({ revision }) => revision);
+  };
+
+  const routes = ROUTES.map((route) => [`${route.method} ${route.path}`, route] as const);
+  const withBody = routes.filter(([, { body }]) => body !== null);
+
+  it.each(routes)('%s: query parameters', async (_name, route) => {
+    for (const query of ['?unknown=1', '?unknown', '?', '?DryRun=true', '?dryrun=true', '?x=%00']) {
+      expect([query, await ask(route, query)]).toEqual([query, '400 unknown_parameter']);
+    }
+  });
+
+  it.each(routes)('%s: headers of ours', async (_name, route) => {
+    for (const name of [
+      'Twofold-Unknown',
+      'Twofold-Request-Id',
+      'Twofold-Audit-Id',
+      'twofold-dry-run',
+    ]) {
+      const code = await ask(route, '', { headers: { [name]: '1' } });
+      expect([name, code]).toEqual([name, '400 unknown_parameter']);
+    }
+  });
+
+  it.each(withBody)('%s: fields', async (_name, route) => {
+    for (const field of [
+      'unknown',
+      '',
+      'constructor',
+      'toString',
+      '__proto__',
+      'Plaintext',
+      'keyversion',
+    ]) {
+      const body = `{${JSON.stringify(field)}:1}`;
+      const type = route.json[0] ?? '';
+      const code = await ask(route, '', { body, headers: { 'content-type': type } });
+      expect([field, code]).toEqual([field, '400 unknown_field']);
+    }
+  });
+
+  it('values: suites, states, formats, purposes, custodies, versions, namespaces', async () => {
+    const cases: [string, string, object | undefined, string][] = [
+      ['POST', '/v1/admin/keys', { name: 'x', suite: 'mlkem768-p256' }, 'unknown_suite'],
+      ['POST', '/v1/admin/keys', { name: 'x', suite: 'toString' }, 'unknown_suite'],
+      ['POST', '/v1/admin/keys', { name: 'x', suite: 'A256GCM', purpose: 'Wrap' }, 'invalid_value'],
+      ['POST', '/v1/admin/keys', { name: 'x', suite: 'A256GCM', custody: 'hsm' }, 'invalid_value'],
+      ['POST', '/v1/admin/keys/k/rotate', { suite: 'AES' }, 'unknown_suite'],
+      ['GET', '/v1/suites/constructor', undefined, 'not_found'],
+      ['GET', '/v1/keys?suite=__proto__', undefined, 'unknown_suite'],
+      ['GET', '/v1/keys?state=active', undefined, 'invalid_value'],
+      ['GET', '/v1/keys/k/public-key?format=der', undefined, 'invalid_value'],
+      ['GET', '/v1/keys/k/public-key?version=latest', undefined, 'invalid_value'],
+      ['GET', '/v1/audit/entries?from=yesterday', undefined, 'invalid_value'],
+      [
+        'POST',
+        '/v1/keys/k/unwrap',
+        { ciphertext: `tf1.${'A'.repeat(80)}` },
+        'unsupported_envelope_version',
+      ],
+      ['POST', '/v1/keys/k/unwrap', { ciphertext: `tf2.${'A'.repeat(80)}` }, 'invalid_envelope'],
+    ];
+    for (const [method, path, json, code] of cases) {
+      const answer = await service.call('admin', method, path, json === undefined ? {} : { json });
+      expect([path, answer.json['code']]).toEqual([path, code]);
+    }
+  });
+
+  it('nothing has changed, and every refusal is on record', async () => {
+    expect(await revisions()).toEqual([1, 1]);
+    const changes = service.drafts.filter(({ operation }) => /^(keys|versions)\./.test(operation));
+    expect(changes.length).toBeGreaterThan(50);
+    const done = changes.filter(
+      ({ outcome, operation }) => outcome === 'ok' && operation !== 'keys.list',
+    );
+    expect(done).toEqual([]);
+  });
+});
