@@ -45,6 +45,7 @@ const BACKOFF_MS = { first: 50, limit: 5_000 } as const;
 const PIN_POLL_MS = 500;
 const SELF_TEST_PAUSE_MS = 1_000;
 const CLOSE_PATIENCE_MS = 5_000;
+const FORGET_PATIENCE_MS = 250;
 
 export class Attachment {
   readonly #options: AttachmentOptions;
@@ -128,9 +129,14 @@ export class Attachment {
     }
   }
 
-  /** Tells every worker; a worker that ends has forgotten anyway. */
+  /**
+   * Tells every worker. One that ends has forgotten anyway, and one that hangs will read this before
+   * any later call, so nobody has to wait for it.
+   */
   async forget(id: string): Promise<void> {
-    await Promise.allSettled(this.#threads.map((thread) => thread.call({ op: 'forget', id })));
+    const told = this.#threads.map((thread) => thread.call({ op: 'forget', id }));
+    const patience = delay(FORGET_PATIENCE_MS, undefined, { ref: false });
+    await Promise.race([Promise.allSettled(told), patience]);
   }
 
   async close(): Promise<void> {

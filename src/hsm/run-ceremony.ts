@@ -54,10 +54,12 @@ function processOf(options: Partial<CeremonyProcess>): CeremonyProcess {
 
 async function runCeremony(request: CeremonyRequest, options: CeremonyProcess): Promise<unknown> {
   const { softhsmConf, signal } = options;
-  const child = spawn(process.execPath, ['--disable-sigusr1', ENTRY], {
+  // Vendors' modules are configured by the environment, so it is passed on; but NODE_OPTIONS could
+  // open an inspector beside the SO PIN. `env` becomes the ceremony, so a kill reaches it.
+  const settings = softhsmConf === undefined ? [] : [`SOFTHSM2_CONF=${softhsmConf}`];
+  const command = [process.execPath, '--disable-sigusr1', ENTRY];
+  const child = spawn('env', ['-u', 'NODE_OPTIONS', ...settings, ...command], {
     stdio: ['pipe', 'pipe', 'pipe'],
-    // Nothing of our own environment: NODE_OPTIONS could open an inspector beside the SO PIN.
-    env: softhsmConf === undefined ? {} : { SOFTHSM2_CONF: softhsmConf },
     ...(signal === undefined ? {} : { signal, killSignal: 'SIGKILL' as const }),
   });
   const closed = once(child, 'close');

@@ -353,6 +353,9 @@ describe('back-pressure', () => {
     expect(outcomes.filter((code) => code === 'hsm_unavailable').length).toBeGreaterThan(1);
     expect(new Set(outcomes)).toEqual(new Set(['hsm_unavailable', 'hsm_busy']));
     expect(port.status()).toMatchObject({ ready: false, state: 'session-lost' });
+    const asked = performance.now();
+    await port.forget('a key');
+    expect(performance.now() - asked).toBeLessThan(1_000);
     orders.hang('C_GenerateRandom', 0);
     await until(() => port.status().ready);
     expect(await outcome(port.random(8))).toBe('ok');
