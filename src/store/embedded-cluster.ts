@@ -110,6 +110,8 @@ const make = async (runner: ProgramRunner, folder: string): Promise<void> => {
   mkdirSync(folder, { mode: 0o700 });
   writeFileSync(passwordFile, `${randomBytes(24).toString('hex')}\n`, { mode: 0o600 });
   writeFileSync(credentialsFile(folder), JSON.stringify(credentials), { mode: 0o600, flush: true });
+  runner.own(folder);
+  runner.own(passwordFile);
   const auth = ['--auth=scram-sha-256', `--pwfile=${passwordFile}`, '--username=postgres'];
   const form = ['--encoding=UTF8', '--locale=C', '--no-instructions'];
   await run(runner, 'initdb', ['-D', cluster, ...auth, ...form], '', folder);

@@ -2,11 +2,13 @@
  * Running PostgreSQL's own programs: as whom, in which session, and finding those left behind.
  *
  * PostgreSQL refuses to run as root. As root its programs run in a user namespace that maps our user
- * to another number: that needs no system user, works inside a 0700 home, and files stay root's.
+ * to another number: that needs no system user, works inside a 0700 home, and files stay root's. Where
+ * user namespaces are off (Docker's default), they run as an existing unprivileged user, to whom the
+ * data folder is then opened for passing through, and only that.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess, StdioOptions } from 'node:child_process';
-import { existsSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TwofoldError } from '../errors.ts';
@@ -18,6 +20,10 @@ const NAMESPACE = ['--user', '--map-user=1000', '--map-group=1000', '--'];
 
 /** Starts one program of PostgreSQL in a session of its own, so that Ctrl-C does not reach it. */
 export interface ProgramRunner {
+  /** Words for the log when the database runs as another user; undefined otherwise. */
+  readonly note: string | undefined;
+  /** Hands a file or folder to the user that the programs run as. */
+  own(path: string): void;
   spawn(
     program: 'initdb' | 'postgres',
     args: readonly string[],
@@ -34,13 +40,72 @@ const binaries = (): string => {
 const namespacesWork = (): boolean =>
   spawnSync('unshare', [...NAMESPACE, 'true'], { stdio: 'ignore', env: ENVIRONMENT }).status === 0;
 
+interface Account {
+  readonly name: string;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+const unprivilegedAccount = (): Account | undefined => {
+  const lines = readFileSync('/etc/passwd', 'utf8').split('\n');
+  for (const wanted of ['postgres', 'nobody']) {
+    const [name, , uid, gid] =
+      lines.find((line) => line.startsWith(`${wanted}:`))?.split(':') ?? [];
+    if (name !== undefined && Number(uid) > 0 && Number(gid) > 0) {
+      return { name, uid: Number(uid), gid: Number(gid) };
+    }
+  }
+  return undefined;
+};
+
+const reaches = ({ uid, gid }: Account, program: string, folder: string): boolean =>
+  spawnSync('/bin/sh', ['-c', 'test -x "$1" && cd "$2"', 'sh', program, folder], {
+    uid,
+    gid,
+    cwd: '/',
+    env: ENVIRONMENT,
+    stdio: 'ignore',
+  }).status === 0;
+
+/** Runs the programs as an existing account that can reach them and the data folder. */
+const accountRunner = (bin: string, dataDir: string): ProgramRunner => {
+  const account = unprivilegedAccount();
+  // Names can be guessed then, contents not: everything inside stays closed.
+  if (account !== undefined) chmodSync(dataDir, 0o711);
+  if (account === undefined || !reaches(account, join(bin, 'postgres'), dataDir)) {
+    throw new TwofoldError(
+      'database_unavailable',
+      'PostgreSQL does not run as root, this host allows no user namespaces (unshare --user fails), ' +
+        `and no account such as nobody can reach both ${bin} and ${dataDir}. Start as an ordinary ` +
+        'user, move both out of a closed folder, allow user namespaces, or set DATABASE_URL.',
+    );
+  }
+  const { uid, gid, name } = account;
+  return {
+    note: `this host allows no user namespaces; the database runs as the user ${name}`,
+    own: (path) => chownSync(path, uid, gid),
+    spawn: (program, args, stdio, cwd) =>
+      spawn(join(bin, program), [...args], {
+        stdio,
+        cwd,
+        env: ENVIRONMENT,
+        detached: true,
+        uid,
+        gid,
+      }),
+  };
+};
+
 /**
  * Decides how to run the programs on this host.
  *
  * @throws TwofoldError `database_unavailable` with what to do when they are not installed, or when
- *   we are root and user namespaces are off.
+ *   we are root and neither a user namespace nor another account will do.
  */
-export const programRunner = (): ProgramRunner => {
+export const programRunner = (
+  dataDir: string,
+  namespaces: () => boolean = namespacesWork,
+): ProgramRunner => {
   const bin = binaries();
   if (!existsSync(join(bin, 'postgres'))) {
     throw new TwofoldError(
@@ -50,15 +115,10 @@ export const programRunner = (): ProgramRunner => {
     );
   }
   const root = process.geteuid?.() === 0;
-  if (root && !namespacesWork()) {
-    throw new TwofoldError(
-      'database_unavailable',
-      'PostgreSQL does not run as root, and this host allows no user namespaces (unshare --user ' +
-        'fails). Start as an ordinary user, allow user namespaces (in Docker: --security-opt ' +
-        'seccomp=unconfined), or set DATABASE_URL.',
-    );
-  }
+  if (root && !namespaces()) return accountRunner(bin, dataDir);
   return {
+    note: undefined,
+    own: () => undefined,
     spawn: (program, args, stdio, cwd) => {
       const path = join(bin, program);
       const options = { stdio, cwd, env: ENVIRONMENT, detached: true };

@@ -28,6 +28,8 @@ export interface EmbeddedOptions {
   readonly dataDir: string;
   /** Told in words what happens: made, orphan stopped, died, started again. */
   readonly log?: (message: string) => void;
+  /** Whether this host lets root make user namespaces; found out where it is not given. */
+  readonly namespaces?: () => boolean;
 }
 
 export interface EmbeddedDatabase {
@@ -227,8 +229,10 @@ const url = (role: string, password: string, port: number): string =>
 export const startEmbedded = async ({
   dataDir,
   log = () => undefined,
+  namespaces,
 }: EmbeddedOptions): Promise<EmbeddedDatabase> => {
-  const runner = programRunner();
+  const runner = programRunner(dataDir, namespaces);
+  if (runner.note !== undefined) log(runner.note);
   const credentials = await ensureCluster(runner, dataDir);
   const server = new Server(runner, dataDir, log);
   await server.startOnFreePort();

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import {
+  chmodSync,
   cpSync,
   existsSync,
   mkdirSync,
@@ -180,6 +181,42 @@ describe('embedded database', () => {
     await start();
     expect(existsSync(half)).toBe(false);
   }, 60_000);
+
+  const asRoot = process.geteuid?.() === 0 ? it : it.skip;
+
+  asRoot(
+    'runs as an existing account where root has no user namespaces, or says what to do',
+    async () => {
+      rmSync(join(folder, 'db'), { recursive: true });
+      const closed = await startEmbedded({ dataDir: folder, namespaces: () => false }).then(
+        async (database) => {
+          running = database;
+          const notes: string[] = [];
+          expect(statSync(`/proc/${database.pid()}`).uid).not.toBe(0);
+          expect(await ask(database.appUrl, 'select 1 as answer')).toBe(1);
+          await stop();
+          running = await startEmbedded({
+            dataDir: folder,
+            namespaces: () => false,
+            log: (note) => notes.push(note),
+          });
+          expect(notes).toHaveLength(1);
+          expect(statSync(join(folder, 'db/credentials.json')).mode & 0o777).toBe(0o600);
+          await stop();
+          const nested = join(folder, 'closed/data');
+          mkdirSync(nested, { recursive: true });
+          chmodSync(join(folder, 'closed'), 0o700);
+          return startEmbedded({ dataDir: nested, namespaces: () => false }).catch(
+            (e: unknown) => e,
+          );
+        },
+        (error: unknown) => error,
+      );
+      // A clone inside a closed folder cannot be reached at all; that is the same message.
+      expect(TwofoldError.is(closed, 'database_unavailable')).toBe(true);
+    },
+    60_000,
+  );
 
   it('says so when the folder cannot hold it', async () => {
     rmSync(join(folder, 'db/cluster/global'), { recursive: true });
