@@ -28,6 +28,8 @@ export class WorkerThread {
   sessions: readonly number[] = [];
   /** Objects it made on the token. */
   objects = 0;
+  /** How many of the pending are management calls. */
+  #managing = 0;
 
   /** `onEnd` is called once, when the thread ends for whatever reason. */
   constructor(options: WorkerOptions, onEnd: (error: Error | undefined) => void) {
@@ -47,8 +49,9 @@ export class WorkerThread {
     });
   }
 
+  /** Jobs of the queue: management calls end without the queue's knowledge and must not fill it. */
   get inFlight(): number {
-    return this.#pending.size;
+    return this.#pending.size - this.#managing;
   }
 
   get ended(): boolean {
@@ -70,8 +73,10 @@ export class WorkerThread {
 
   /** A management call outside the queue, without deadline. */
   call<Name extends OperationName>(operation: OperationOf<Name>): Promise<Results[Name]> {
+    this.#managing += 1;
     return new Promise((resolve, reject) => {
       this.post(operation, 0, (outcome) => {
+        this.#managing -= 1;
         if (outcome.kind === 'result') resolve(outcome.result as Results[Name]);
         else if (outcome.kind === 'failure') reject(new CallFailure(outcome.failure));
         else reject(new TwofoldError('hsm_unavailable', 'an HSM worker ended'));

@@ -142,7 +142,13 @@ interface InstanceParts {
   readonly uses: UsageCounters;
 }
 
-async function openInstance({ hsm, engine, store, root, uses }: InstanceParts): Promise<Instance> {
+export async function openInstance({
+  hsm,
+  engine,
+  store,
+  root,
+  uses,
+}: InstanceParts): Promise<Instance> {
   const id = randomUUID();
   const epoch = new SecurityEpoch(store.audit.epoch);
   const audit = createAuditLog({
