@@ -6,8 +6,7 @@
  * lengths. Lengths and integers are in their shortest form; map keys are sorted bytewise by their
  * encoding; duplicate keys are refused.
  */
-import { TwofoldError } from '../errors.ts';
-import { concatBytes, utf8 } from './bytes.ts';
+import { TwofoldError } from "../errors.ts";
 
 export type CborKey = string | number | bigint;
 
@@ -51,72 +50,168 @@ const NULL = 0xf6;
 const MAX_DEPTH = 64;
 const MAX_UINT64 = 0xffff_ffff_ffff_ffffn;
 
-/** Initial byte and argument, in the shortest of the five forms. */
-function encodeHead(major: number, argument: number | bigint): Uint8Array {
-  if (argument < 24) return Uint8Array.of(major | Number(argument));
-  const width = argument <= 0xff ? 1 : argument <= 0xffff ? 2 : argument <= 0xffff_ffff ? 4 : 8;
-  const head = Buffer.alloc(1 + width);
-  head[0] = major | (24 + Math.log2(width));
-  if (width === 8) head.writeBigUInt64BE(BigInt(argument), 1);
-  else head.writeUIntBE(Number(argument), 1, width);
-  return head;
-}
+/**
+ * Writes into one growing buffer: an encoding made of many small arrays costs five times as much, and
+ * every audited request pays it.
+ */
+class CborWriter {
+  #buffer = new Uint8Array(512);
+  #view = new DataView(this.#buffer.buffer);
+  #length = 0;
 
-function encodeInteger(value: number | bigint): Uint8Array {
-  if (typeof value === 'number' && !Number.isSafeInteger(value)) {
-    throw new TypeError('CBOR takes safe integers only; use bigint');
+  get bytes(): Uint8Array {
+    return this.#buffer.slice(0, this.#length);
   }
-  const integer = BigInt(value);
-  const argument = integer < 0n ? -1n - integer : integer;
-  if (argument > MAX_UINT64) throw new TypeError('the integer does not fit CBOR');
-  return encodeHead(integer < 0n ? NEGATIVE : UNSIGNED, argument);
-}
 
-function encodeText(value: string): Uint8Array {
-  if (!value.isWellFormed()) throw new TypeError('the string holds a lone surrogate');
-  const bytes = utf8(value);
-  return concatBytes(encodeHead(TEXT, bytes.length), bytes);
-}
+  item(value: CborValue): void {
+    if (value === null) this.#byte(NULL);
+    else if (typeof value === "boolean") this.#byte(value ? TRUE : FALSE);
+    else if (typeof value === "number" || typeof value === "bigint")
+      this.#integer(value);
+    else if (typeof value === "string") this.#text(value);
+    else if (typeof value === "object") this.#compound(value);
+    else throw new TypeError(`CBOR does not take ${typeof value}`);
+  }
 
-function encodeMap(entries: readonly (readonly [CborKey, CborValue])[]): Uint8Array {
-  const pairs = entries.map(([key, value]) => [encodeCbor(key), encodeCbor(value)] as const);
-  pairs.sort(([a], [b]) => Buffer.compare(a, b));
-  pairs.forEach(([key], index) => {
-    const previous = pairs[index - 1];
-    if (previous !== undefined && Buffer.compare(previous[0], key) === 0) {
-      throw new TypeError('the map holds a key twice');
+  #byte(value: number): void {
+    this.#room(1);
+    this.#buffer[this.#length] = value;
+    this.#length += 1;
+  }
+
+  /** Initial byte and argument, in the shortest of the five forms. */
+  #head(major: number, argument: number): void {
+    if (argument < 24) {
+      this.#byte(major | argument);
+      return;
     }
-  });
-  return concatBytes(encodeHead(MAP, pairs.length), ...pairs.flat());
+    const width =
+      argument <= 0xff
+        ? 1
+        : argument <= 0xffff
+          ? 2
+          : argument <= 0xffff_ffff
+            ? 4
+            : 8;
+    this.#byte(major | (24 + Math.log2(width)));
+    this.#room(width);
+    if (width === 1) this.#view.setUint8(this.#length, argument);
+    else if (width === 2) this.#view.setUint16(this.#length, argument);
+    else if (width === 4) this.#view.setUint32(this.#length, argument);
+    else this.#view.setBigUint64(this.#length, BigInt(argument));
+    this.#length += width;
+  }
+
+  #integer(value: number | bigint): void {
+    if (typeof value === "bigint") {
+      this.#bigInteger(value);
+      return;
+    }
+    if (!Number.isSafeInteger(value)) {
+      throw new TypeError("CBOR takes safe integers only; use bigint");
+    }
+    if (value < 0) this.#head(NEGATIVE, -1 - value);
+    else this.#head(UNSIGNED, value);
+  }
+
+  #bigInteger(value: bigint): void {
+    const major = value < 0n ? NEGATIVE : UNSIGNED;
+    const argument = value < 0n ? -1n - value : value;
+    if (argument > MAX_UINT64)
+      throw new TypeError("the integer does not fit CBOR");
+    if (argument <= Number.MAX_SAFE_INTEGER) {
+      this.#head(major, Number(argument));
+      return;
+    }
+    this.#byte(major | 27);
+    this.#room(8);
+    this.#view.setBigUint64(this.#length, argument);
+    this.#length += 8;
+  }
+
+  #text(value: string): void {
+    if (!value.isWellFormed())
+      throw new TypeError("the string holds a lone surrogate");
+    const length = Buffer.byteLength(value);
+    this.#head(TEXT, length);
+    this.#room(length);
+    ENCODER.encodeInto(value, this.#buffer.subarray(this.#length));
+    this.#length += length;
+  }
+
+  #raw(bytes: Uint8Array): void {
+    this.#room(bytes.length);
+    this.#buffer.set(bytes, this.#length);
+    this.#length += bytes.length;
+  }
+
+  #compound(
+    value: Exclude<CborValue, number | bigint | string | boolean | null>,
+  ): void {
+    if (value instanceof Uint8Array) {
+      this.#head(BYTES, value.length);
+      this.#raw(value);
+    } else if (Array.isArray(value)) {
+      const items: readonly CborValue[] = value;
+      this.#head(ARRAY, items.length);
+      for (const item of items) this.item(item);
+    } else {
+      this.#map(
+        entriesOf(value as Exclude<typeof value, readonly CborValue[]>),
+      );
+    }
+  }
+
+  #map(entries: readonly (readonly [CborKey, CborValue])[]): void {
+    const pairs = entries.map(
+      ([key, value]) => [encodeCbor(key), value] as const,
+    );
+    pairs.sort(([a], [b]) => Buffer.compare(a, b));
+    this.#head(MAP, pairs.length);
+    for (const [index, [key, value]] of pairs.entries()) {
+      const previous = pairs[index - 1];
+      if (previous !== undefined && Buffer.compare(previous[0], key) === 0) {
+        throw new TypeError("the map holds a key twice");
+      }
+      this.#raw(key);
+      this.item(value);
+    }
+  }
+
+  #room(bytes: number): void {
+    const needed = this.#length + bytes;
+    if (needed <= this.#buffer.length) return;
+    const larger = new Uint8Array(Math.max(needed, 2 * this.#buffer.length));
+    larger.set(this.#buffer.subarray(0, this.#length));
+    this.#buffer = larger;
+    this.#view = new DataView(larger.buffer);
+  }
 }
 
-function encodeObject(value: Exclude<CborValue, number | bigint | string | boolean | null>) {
-  if (value instanceof Uint8Array) {
-    return concatBytes(encodeHead(BYTES, value.length), value);
-  }
-  if (Array.isArray(value)) {
-    const items: readonly CborValue[] = value;
-    return concatBytes(encodeHead(ARRAY, items.length), ...items.map(encodeCbor));
-  }
-  if (value instanceof Map) return encodeMap([...(value as ReadonlyMap<CborKey, CborValue>)]);
+const ENCODER = new TextEncoder();
+
+function entriesOf(
+  value:
+    ReadonlyMap<CborKey, CborValue> | { readonly [name: string]: CborValue },
+): readonly (readonly [CborKey, CborValue])[] {
+  if (value instanceof Map)
+    return [...(value as ReadonlyMap<CborKey, CborValue>)];
   const prototype: unknown = Object.getPrototypeOf(value);
   if (prototype !== Object.prototype && prototype !== null) {
-    throw new TypeError('CBOR takes plain objects only');
+    throw new TypeError("CBOR takes plain objects only");
   }
-  return encodeMap(Object.entries(value as { readonly [name: string]: CborValue }));
+  return Object.entries(value as { readonly [name: string]: CborValue });
 }
 
 /** @throws TypeError for a value outside the model above (a programming error) */
 export function encodeCbor(value: CborValue): Uint8Array {
-  if (value === null) return Uint8Array.of(NULL);
-  if (typeof value === 'boolean') return Uint8Array.of(value ? TRUE : FALSE);
-  if (typeof value === 'number' || typeof value === 'bigint') return encodeInteger(value);
-  if (typeof value === 'string') return encodeText(value);
-  if (typeof value === 'object') return encodeObject(value);
-  throw new TypeError(`CBOR does not take ${typeof value}`);
+  const writer = new CborWriter();
+  writer.item(value);
+  return writer.bytes;
 }
 
-const notCanonical = () => new TwofoldError('integrity_failed', 'The CBOR is not canonical.');
+const notCanonical = () =>
+  new TwofoldError("integrity_failed", "The CBOR is not canonical.");
 
 /** Reads one strict item after another; every length is checked before it is used. */
 class CborReader {
@@ -139,7 +234,8 @@ class CborReader {
     const argument = this.#argument(initial & 0x1f);
     if (major === UNSIGNED) return narrow(argument);
     if (major === NEGATIVE) return narrow(-1n - argument);
-    if (major === BYTES) return Uint8Array.from(this.#take(narrowLength(argument)));
+    if (major === BYTES)
+      return Uint8Array.from(this.#take(narrowLength(argument)));
     if (major === TEXT) return decodeText(this.#take(narrowLength(argument)));
     if (major === ARRAY) return this.#array(narrowLength(argument), depth);
     if (major === MAP) return this.#map(narrowLength(argument), depth);
@@ -158,9 +254,10 @@ class CborReader {
     if (additional < 24) return BigInt(additional);
     if (additional > 27) throw notCanonical();
     const bytes = this.#take(1 << (additional - 24));
-    const value = BigInt(`0x${Buffer.from(bytes).toString('hex')}`);
+    const value = BigInt(`0x${Buffer.from(bytes).toString("hex")}`);
     // The next shorter form must not have been enough.
-    const shorter = additional === 24 ? 23n : (1n << BigInt(bytes.length * 4)) - 1n;
+    const shorter =
+      additional === 24 ? 23n : (1n << BigInt(bytes.length * 4)) - 1n;
     if (value <= shorter) throw notCanonical();
     return value;
   }
@@ -178,8 +275,13 @@ class CborReader {
       const start = this.#offset;
       const key = this.item(depth + 1);
       const encoded = this.#bytes.subarray(start, this.#offset);
-      if (previous !== undefined && Buffer.compare(previous, encoded) >= 0) throw notCanonical();
-      if (typeof key !== 'string' && typeof key !== 'number' && typeof key !== 'bigint') {
+      if (previous !== undefined && Buffer.compare(previous, encoded) >= 0)
+        throw notCanonical();
+      if (
+        typeof key !== "string" &&
+        typeof key !== "number" &&
+        typeof key !== "bigint"
+      ) {
         throw notCanonical();
       }
       map.set(key, this.item(depth + 1));
@@ -209,7 +311,9 @@ function narrowLength(value: bigint): number {
 
 function decodeText(bytes: Uint8Array): string {
   try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(
+      bytes,
+    );
   } catch {
     throw notCanonical();
   }
