@@ -4,12 +4,14 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-export const makeCertificate = (): { readonly certificate: string; readonly key: string } => {
+export const makeCertificate = (
+  names = 'DNS:localhost,IP:127.0.0.1',
+): { readonly certificate: string; readonly key: string } => {
   const folder = mkdtempSync(join(tmpdir(), 'twofold-certificate-'));
   const key = join(folder, 'key.pem');
   const certificate = join(folder, 'cert.pem');
   const how = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
-  const what = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'];
+  const what = ['-subj', '/CN=localhost', '-addext', `subjectAltName=${names}`];
   try {
     execFileSync('openssl', [...how, ...what, '-days', '2', '-keyout', key, '-out', certificate], {
       stdio: 'ignore',

@@ -4,7 +4,7 @@
  */
 import { execFileSync, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -56,6 +56,8 @@ export interface FreshClone {
   run(command: readonly string[], options?: RunOptions): Promise<Ran>;
   /** Starts a command and leaves it running, in a session of its own. */
   start(command: readonly string[], options?: RunOptions): ChildProcess;
+  /** Makes another user the owner of clone and home, and lets that user pass to them. */
+  giveTo(uid: number): void;
   remove(): void;
 }
 
@@ -114,6 +116,10 @@ const makeClone = (workshop: string, npmCli: string): FreshClone => {
     home,
     start,
     run: (command, options) => finished(start(command, options)),
+    giveTo: (uid) => {
+      execFileSync('chown', ['-R', `${uid}:${uid}`, base]);
+      chmodSync(workshop, 0o711);
+    },
     remove: () => rmSync(base, { recursive: true, force: true }),
   };
 };

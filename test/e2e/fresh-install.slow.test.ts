@@ -1,10 +1,13 @@
-import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { openWorkshop } from './fresh-clone.ts';
 import type { FreshClone, Ran, Workshop } from './fresh-clone.ts';
+
+/** A user id without an account: nothing on the host belongs to it. */
+const ORDINARY = 23_456;
 
 let workshop: Workshop;
 
@@ -117,6 +120,31 @@ describe.each([10, 11])('a fresh clone with an empty home and npm %i', (major) =
     succeeded(await clone.run(['sh', 'scripts/setup', 'start'], { offline: true }));
     expect(existsSync(join(clone.home, '.cache/node-gyp'))).toBe(false);
   }, 600_000);
+
+  const asRoot = process.geteuid?.() === 0 ? it : it.skip;
+
+  asRoot(
+    'starts for an ordinary user, too',
+    async () => {
+      rmSync(join(clone.folder, '.twofold'), { recursive: true, force: true });
+      clone.giveTo(ORDINARY);
+      const port = 30_000 + Math.floor(Math.random() * 2000);
+      const environment = { TWOFOLD_PORT: String(port), TWOFOLD_METRICS_PORT: '0' };
+      const user = ['setpriv', `--reuid=${ORDINARY}`, `--regid=${ORDINARY}`, '--clear-groups'];
+      const server = clone.start([...user, 'sh', 'scripts/launch', 'serve', '--dev'], {
+        environment,
+      });
+      let output = '';
+      server.stdout?.on('data', (chunk: Buffer) => (output += chunk.toString('utf8')));
+      server.stderr?.on('data', (chunk: Buffer) => (output += chunk.toString('utf8')));
+      const up = await ready(port, 120);
+      expect({ up, output: up ? '' : output }).toEqual({ up: true, output: '' });
+      expect(statSync(join(clone.folder, '.twofold/db')).uid).toBe(ORDINARY);
+      server.kill('SIGINT');
+      await once(server, 'close');
+    },
+    180_000,
+  );
 
   it('says so when npm is told to ignore scripts or to omit optional packages', async () => {
     rmSync(join(clone.folder, 'node_modules'), { recursive: true });
