@@ -6,6 +6,7 @@
  */
 import type { SecurityChange, SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
+import { IntegrityWatch } from './integrity.ts';
 import type { KeyView } from './operations.ts';
 import type { KeyVersion } from './model.ts';
 import { isName } from './names.ts';
@@ -40,6 +41,8 @@ export class KeyCatalog {
   /** Least recently used first. */
   readonly #views = new Map<string, KeyView>();
   readonly #reading = new Map<string, Promise<KeyView | null>>();
+  /** What was found altered by reading it here. */
+  readonly integrity = new IntegrityWatch();
 
   constructor(
     store: Pick<KeyStore, 'find'>,
@@ -100,7 +103,11 @@ export class KeyCatalog {
     return { key: stored.key.value, versions: stored.versions.map(({ value }) => value) };
   }
 
-  async #load(namespace: string, ref: string): Promise<KeyView | null> {
+  #load(namespace: string, ref: string): Promise<KeyView | null> {
+    return this.integrity.over(`${namespace}\n${ref}`, () => this.#verified(namespace, ref));
+  }
+
+  async #verified(namespace: string, ref: string): Promise<KeyView | null> {
     const reference = keyReference(ref);
     const stored = reference === null ? null : await this.#store.find(namespace, reference);
     if (stored === null) return null;

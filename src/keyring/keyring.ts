@@ -3,6 +3,7 @@ import type { Root } from './root.ts';
 import type { Engine } from '../crypto/engine.ts';
 import { KeyCatalog } from './catalog.ts';
 import type { ChangeParts } from './changes.ts';
+import type { IntegrityWatch } from './integrity.ts';
 import { KeyAdministration } from './manage.ts';
 import { handleId, MaterialMaker } from './material.ts';
 import type { NewVersionParts } from './new-version.ts';
@@ -30,6 +31,8 @@ export interface Keyring {
   readonly manage: KeyManage;
   /** Entries of the caches, for metrics. */
   readonly sizes: () => { readonly keys: number; readonly unsealed: number };
+  /** Rows that were found altered; for health. */
+  readonly integrity: IntegrityWatch;
   /** Wipes what is unsealed; what is in use, as soon as it is not. */
   readonly close: () => void;
 }
@@ -53,6 +56,7 @@ export function openKeyring(parts: KeyringParts): Keyring {
     read: new KeyReading(store, catalog),
     manage: new KeyAdministration({ ...parts, catalog, maker, mac, clock }),
     sizes: () => ({ keys: catalog.size, unsealed: halves.size }),
+    integrity: catalog.integrity,
     close: () => {
       halves.close();
     },

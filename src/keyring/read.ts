@@ -22,7 +22,15 @@ export class KeyReading implements KeyRead {
     return this.#catalog.get(grant.namespace, grant.key ?? '');
   }
 
-  async list(
+  list(
+    grant: Grant<'keys.list'>,
+    query: Parameters<KeyRead['list']>[1],
+  ): ReturnType<KeyRead['list']> {
+    const what = JSON.stringify([grant.namespace, query]);
+    return this.#catalog.integrity.over(what, () => this.#page(grant, query));
+  }
+
+  async #page(
     grant: Grant<'keys.list'>,
     query: Parameters<KeyRead['list']>[1],
   ): ReturnType<KeyRead['list']> {

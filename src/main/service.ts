@@ -32,6 +32,7 @@ import type { HsmStatus } from '../hsm/port.ts';
 import { createHttpServer } from '../http/server.ts';
 import type { HttpAddresses, HttpServer, HttpServerOptions } from '../http/server.ts';
 import type { HttpDependencies, Readiness } from '../http/dependencies.ts';
+import type { IntegrityWatch } from '../keyring/integrity.ts';
 import { openKeyring } from '../keyring/keyring.ts';
 import { removeOrphans, unavailability } from '../keyring/material.ts';
 import type { KeyManage, KeyRead, KeyUse } from '../keyring/operations.ts';
@@ -55,6 +56,8 @@ import { VERSION } from './version.ts';
 
 /** How often a token that is away is looked at while the service waits for it. */
 const HSM_POLL_MS = 200;
+/** How often rows that were found altered are read again: a repair ends the red without a restart. */
+const RECHECK_MS = 5_000;
 
 export interface RunningService {
   /** Where the main listener answers. */
@@ -226,6 +229,9 @@ export class Service {
       instance,
     });
     this.#unwinding.add('keyring', () => keyring.close());
+    late.integrity = keyring.integrity;
+    const recheck = setInterval(() => void keyring.integrity.recheck(), RECHECK_MS).unref();
+    this.#unwinding.add('integrity recheck', () => clearInterval(recheck));
     late.pageTokenKey.set(await root.mac(utf8(NAME.pageToken)));
     late.use.set(keyring.use);
     late.read.set(keyring.read);
@@ -236,10 +242,12 @@ export class Service {
   #readiness({ hsm }: Device, incarnation: Incarnation, late: LateParts): Readiness {
     const { ready, state } = hsm.status();
     const audit = late.audit.current?.health().ok ?? false;
+    const whole = (late.integrity?.altered ?? 0) === 0;
     const checks = [
       { name: 'hsm', ready, state },
       { name: 'database', ready: incarnation.alive, state: incarnation.state },
       { name: 'audit', ready: audit, state: audit ? 'ok' : 'not-durable' },
+      { name: 'integrity', ready: whole, state: whole ? 'ok' : 'rows-altered' },
       { name: 'service', ready: this.#state === 'complete', state: this.#state },
     ];
     return { ready: checks.every((check) => check.ready), checks };
@@ -253,6 +261,7 @@ interface LateParts {
   readonly read: Late<KeyRead>;
   readonly manage: Late<KeyManage>;
   readonly pageTokenKey: Buffer;
+  integrity: IntegrityWatch | null;
 }
 
 const lateParts = (): LateParts => ({
@@ -261,6 +270,7 @@ const lateParts = (): LateParts => ({
   read: late(),
   manage: late(),
   pageTokenKey: Buffer.alloc(32),
+  integrity: null,
 });
 
 const urlOf = ({ address, port, family }: AddressInfo, tls: boolean): string =>
