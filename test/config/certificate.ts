@@ -11,7 +11,7 @@ export const makeCertificate = (
   const key = join(folder, 'key.pem');
   const certificate = join(folder, 'cert.pem');
   const how = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
-  const what = ['-subj', '/CN=localhost', '-addext', `subjectAltName=${names}`];
+  const what = ['-subj', '/CN=twofold-test', '-addext', `subjectAltName=${names}`];
   try {
     execFileSync('openssl', [...how, ...what, '-days', '2', '-keyout', key, '-out', certificate], {
       stdio: 'ignore',
