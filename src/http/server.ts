@@ -10,6 +10,8 @@ import { answerMalformed } from './malformed.ts';
 import { Pipeline } from './pipeline.ts';
 import { allRoutes } from './routes.ts';
 import type { Plane } from '../contract/route.ts';
+import { TwofoldError } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
 import type { AppParts } from './app.ts';
 import type { HttpDependencies, HttpLimits } from './dependencies.ts';
 import type { Listener, ListenerOptions } from './listener.ts';
@@ -33,7 +35,10 @@ export interface HttpAddresses {
 }
 
 export interface HttpServer {
-  /** Binds all listeners; when one cannot be bound, closes the others and rejects. */
+  /**
+   * Binds all listeners; when one cannot be bound, closes the others and rejects.
+   * @throws TwofoldError `conflict` when an address is taken, `invalid_value` when it may not be had
+   */
   listen(): Promise<HttpAddresses>;
   /** The bound addresses. Throws before `listen` has resolved. */
   address(): HttpAddresses;
@@ -63,6 +68,29 @@ function metricsHandler(metrics: HttpDependencies['metrics']): RequestListener {
   };
 }
 
+const NOT_BOUND: Readonly<Record<string, readonly [ErrorCode, string]>> = {
+  EADDRINUSE: ['conflict', 'is in use by another process'],
+  EACCES: ['invalid_value', 'may not be bound by this user'],
+  EADDRNOTAVAIL: ['invalid_value', 'is no address of this host'],
+};
+
+/** What an operator can do something about, in words; anything else as it is. */
+function notBound(listener: string, error: unknown): unknown {
+  const { code = '', address = '', port = 0 } = error as Partial<ListenFailure>;
+  const known = NOT_BOUND[code];
+  if (known === undefined) return error;
+  const [errorCode, problem] = known;
+  const detail = `The ${listener} listener cannot start: ${address}:${String(port)} ${problem}.`;
+  return new TwofoldError(errorCode, detail, { cause: error });
+}
+
+/** What Node says of an address that cannot be bound. */
+interface ListenFailure {
+  readonly code: string;
+  readonly address: string;
+  readonly port: number;
+}
+
 interface Named {
   readonly name: keyof HttpAddresses;
   readonly listener: Listener;
@@ -84,7 +112,11 @@ class Listeners implements HttpServer {
   async listen(): Promise<HttpAddresses> {
     const bound: Record<string, AddressInfo> = {};
     try {
-      for (const { name, listener } of this.#listeners) bound[name] = await listener.listen();
+      for (const { name, listener } of this.#listeners) {
+        bound[name] = await listener.listen().catch((error: unknown) => {
+          throw notBound(name, error);
+        });
+      }
     } catch (error) {
       await this.#closeAll();
       throw error;

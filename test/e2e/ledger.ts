@@ -54,6 +54,8 @@ export class Ledger {
   #unanswered: Unanswered[] = [];
   /** What was asked again and where it began, so that a round checks what is new. */
   #checked = { wraps: 0, signatures: 0 };
+  /** Codes of the refusals that were allowed. */
+  readonly refusals = new Set<string>();
   /** Answers that were neither success nor allowed. */
   readonly surprises: string[] = [];
 
@@ -180,7 +182,8 @@ export class Ledger {
       else this.#auditIds.push(id);
       return true;
     }
-    if (!MAY_FAIL.has(answer.status)) {
+    if (MAY_FAIL.has(answer.status)) this.refusals.add(answer.json.code ?? '');
+    else {
       this.surprises.push(`${answer.status} ${answer.bytes.toString('utf8')}`);
     }
     return false;

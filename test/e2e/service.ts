@@ -23,6 +23,10 @@ export interface ServiceOptions {
   readonly args?: readonly string[];
   /** Wait until it is ready; true unless told. */
   readonly ready?: boolean;
+  /** Working folder; the clone's unless told. */
+  readonly cwd?: string;
+  /** In a session and process group of its own, as a terminal starts it. */
+  readonly detached?: boolean;
 }
 
 export interface Answer {
@@ -52,7 +56,8 @@ export class TestService {
     // The launcher ends by exec: the process is the server.
     const launch = [join(root, 'scripts/launch'), 'serve', '--dev', ...(options.args ?? [])];
     this.child = spawn('/bin/sh', launch, {
-      cwd: root,
+      cwd: options.cwd ?? root,
+      detached: options.detached ?? false,
       env: { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '/', ...settings },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
