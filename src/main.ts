@@ -21,6 +21,7 @@ import {
 } from './config.ts';
 import type { Config } from './config.ts';
 import { TwofoldError } from './errors.ts';
+import { conformanceCommand } from './main/conformance-command.ts';
 import { doctorCommand } from './main/doctor-command.ts';
 import { hsmCommand } from './main/hsm-command.ts';
 import { serveCommand } from './main/serve-command.ts';
@@ -68,6 +69,8 @@ async function run(argv: readonly string[]): Promise<number> {
       return configCommand(flags, rest);
     case 'doctor':
       return doctorCommand(localConfig(flags), rest, print);
+    case 'conformance':
+      return conformanceCommand(others, print);
     case 'hsm':
       return hsmCommand(loadConfig({ flags }), rest, print);
     case 'version':
