@@ -2,10 +2,15 @@
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { decodeEntry } from '../../src/audit/entry-decoder.ts';
 import { StaleAnswer } from '../../src/audit/ports.ts';
+import type { AuditLog } from '../../src/audit/ports.ts';
 import { TwofoldError } from '../../src/errors.ts';
+import { Changes } from '../../src/keyring/changes.ts';
+import type { Plan } from '../../src/keyring/changes.ts';
 import { removeOrphans } from '../../src/keyring/material.ts';
 import type { ChangeDone } from '../../src/keyring/operations.ts';
+import { planNothing } from '../../src/keyring/row-plans.ts';
 import { verifyStored } from '../../src/keyring/row-mac.ts';
+import { OutcomeUnknown } from '../../src/outcome.ts';
 import { aKey, aRun, INSTALLATION, openWorld } from './world.ts';
 import type { World } from './world.ts';
 
@@ -275,6 +280,7 @@ describe('other changes', () => {
       if (call !== 'commit' || once) return;
       once = true;
       // The first change is inside its commit; the second one waits behind it.
+      await new Promise((resolve) => setTimeout(resolve, 50));
       world.store.audit.change(access);
     };
     const input = (label: string) => ({ labels: { [label]: '1' } });
@@ -285,6 +291,24 @@ describe('other changes', () => {
     for (const outcome of outcomes) {
       expect(outcome).toMatchObject({ reason: expect.any(StaleAnswer) as unknown });
     }
+  });
+
+  it('of another instance that took the version: undoing ours spares its token object', async () => {
+    const world = await newWorld();
+    const other = await world.second();
+    await made('MLKEM768-P256')(world);
+    other.epoch.advance(await world.store.audit.changesSince(other.epoch.current));
+    const input = { suite: 'MLKEM768-X25519' };
+    let once = false;
+    world.store.meanwhile = async (call) => {
+      if (once || call !== 'allRead') return;
+      once = true;
+      await other.keyring.manage.rotate(other.grant('keys.rotate', NAME), input, aRun());
+    };
+    await expect(rotate(world, input)).rejects.toBeInstanceOf(StaleAnswer);
+    expect(world.device.token.objects.size).toBe(1);
+    expect(await other.unwrap(NAME, await other.wrap(NAME, 'kept'))).toBe('kept');
+    await expectSound(world);
   });
 
   it('keep overtaking it: conflict, and nothing is left', async () => {
@@ -317,6 +341,36 @@ describe('other changes', () => {
 });
 
 describe('undoing', () => {
+  it.each<[boolean, string, Error]>([
+    [false, 'nobody knows', new OutcomeUnknown()],
+    [false, 'nobody knows in time', new TwofoldError('audit_unavailable')],
+    [false, 'something else broke', new Error('unexpected')],
+    [true, 'the database refused', new TwofoldError('conflict')],
+    [true, 'another change came first', new StaleAnswer()],
+  ])('happens (%s) when %s what became of the commit', async (undone, _name, error) => {
+    const world = await newWorld();
+    const change: AuditLog['change'] = () => Promise.reject(error);
+    const audit = { change } as unknown as AuditLog;
+    const refreshEpoch = () => Promise.resolve();
+    const changes = new Changes({ store: world.store, audit, epoch: world.epoch, refreshEpoch });
+    const view = await world.keyring.read.get(
+      world.grant('keys.read', await world.create({ suite: 'A256GCM' })),
+    );
+    let discarded = false;
+    const plan: Plan = {
+      ...planNothing(view, {}),
+      discard: () => {
+        discarded = true;
+        return Promise.resolve();
+      },
+    };
+    const running = changes.run(world.grant('keys.create', NAME), aRun(), () =>
+      Promise.resolve(plan),
+    );
+    await expect(running).rejects.toBeInstanceOf(Error);
+    expect(discarded).toBe(undone);
+  });
+
   it('that fails leaves the intent, and the first error', async () => {
     const world = await newWorld();
     world.device.fault = (call) =>
