@@ -9,6 +9,7 @@ import type {
 
 import { ERRORS } from '../errors.ts';
 import { NAME } from '../name.ts';
+import { REPLAYED_HEADER } from './admin-keys.ts';
 import { PROBLEM_MEDIA_TYPE, problem } from './problem.ts';
 import { errorsOf } from './route.ts';
 import { ROUTES } from './routes.ts';
@@ -68,6 +69,18 @@ const AUDITED = {
   },
 } as const;
 
+const text = (description: string) => ({ description, schema: { type: 'string' } as const });
+
+/** Headers of answers about keys and their changes. */
+function keyHeaders({ id, plane, status, headers }: RouteContract) {
+  const idempotent = 'idempotency-key' in (headers.shape as object);
+  return {
+    ...(plane === 'admin' || id === 'getKey' ? { ETag: text('For `If-Match`.') } : {}),
+    ...(status === 201 ? { Location: text('Path of what was made.') } : {}),
+    ...(idempotent ? { [REPLAYED_HEADER]: text('`true` when the answer was given before.') } : {}),
+  };
+}
+
 function memberHeaders(route: RouteContract) {
   return Object.fromEntries(
     Object.entries(route.bytes?.outputs ?? {}).map(([member, header]) => [
@@ -85,6 +98,7 @@ function success(route: RouteContract, example: unknown) {
     headers: {
       ...ALWAYS,
       ...(route.plane === 'public' ? {} : AUDITED),
+      ...keyHeaders(route),
       ...memberHeaders(route),
     },
     content: isDocument
@@ -137,6 +151,7 @@ const DESCRIPTION = [
   '',
   '* Requests are strict: an unknown field, query parameter or `Twofold-*` header is refused.',
   '  Answers are open: ignore members that you do not know.',
+  '* The service names each request (`Twofold-Request-Id`); one that carries such a name is refused.',
   '* Bytes are padded standard base64; members marked `x-sensitive` are secret.',
   '* `x-plane`: `use` changes nothing but counters and audit, `admin` changes state, `public` is',
   '  anonymous.',

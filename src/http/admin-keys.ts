@@ -108,7 +108,7 @@ function materialRoutes({ manage }: Dependencies): readonly GuardedRoute[] {
       handle: (call) => {
         const { labels = {}, deletionProtection = false, ...named } = call.body;
         const input = { ...given(named), labels, deletionProtection };
-        call.notes.detail({ name: named.name });
+        call.notes.named(named.name);
         return answerChange(call, showKey, (run) => manage.create(call.grant, input, run), 201);
       },
     }),

@@ -8,24 +8,20 @@ import type { Express, NextFunction, Request, Response, Router } from 'express';
 import { ANONYMOUS_PATHS } from '../contract/routes.ts';
 import { TwofoldError } from '../errors.ts';
 import { Exchange } from './exchange.ts';
-import type { Answer } from './exchange.ts';
+import type { Answer, Surroundings } from './exchange.ts';
 import { declaredHeaders, readHeaders, readQuery } from './head.ts';
 import { JSON_TYPE } from './negotiate.ts';
 import { renderJson } from './render.ts';
 import { Document, isMade } from './route.ts';
 import type { Method, Plane } from '../contract/route.ts';
-import type { RequestReport } from './dependencies.ts';
 import type { Pipeline } from './pipeline.ts';
 import type { GuardedRoute, PublicReply, PublicRoute } from './route.ts';
 
 export type AnyRoute = GuardedRoute | PublicRoute;
 type Handle = (request: Request, response: Response) => Promise<void>;
 
-export interface AppParts {
+export interface AppParts extends Surroundings {
   readonly pipeline: Pipeline;
-  readonly report: (report: RequestReport) => void;
-  /** Answered with 503 `shutting_down` from then on. */
-  readonly draining: () => boolean;
 }
 
 const EXPRESS_METHODS: Readonly<Record<Method, 'get' | 'post' | 'patch'>> = {
@@ -95,12 +91,12 @@ class AppBuilder {
   }
 
   #handle(route: AnyRoute): Handle {
-    const { pipeline, report, draining } = this.#parts;
+    const { pipeline, draining } = this.#parts;
     const serve = isPublic(route) ? this.#servePublic(route) : pipeline.server(route);
     return async (request, response) => {
-      const exchange = new Exchange(request, response, route.contract, report);
+      const exchange = new Exchange(request, response, route.contract, this.#parts);
       if (draining()) {
-        await pipeline.refuse(exchange, new TwofoldError('shutting_down'), { Connection: 'close' });
+        await pipeline.refuse(exchange, new TwofoldError('shutting_down'));
         return;
       }
       await serve(exchange, request.params);
@@ -126,9 +122,8 @@ class AppBuilder {
     code: 'route_not_found' | 'method_not_allowed' | 'malformed_request',
     headers?: Readonly<Record<string, string>>,
   ): Promise<void> {
-    const { pipeline, report } = this.#parts;
-    const exchange = new Exchange(request, response, null, report);
-    return pipeline.refuse(exchange, new TwofoldError(code), headers);
+    const exchange = new Exchange(request, response, null, this.#parts);
+    return this.#parts.pipeline.refuse(exchange, new TwofoldError(code), headers);
   }
 }
 

@@ -29,6 +29,13 @@ const STARTED: Pick<RequestReport, 'code' | 'auditId' | 'error'> = {
   error: undefined,
 };
 
+/** What an exchange needs of the app that it happens in. */
+export interface Surroundings {
+  readonly report: (report: RequestReport) => void;
+  /** Whether the service stops: connections end with the answer under way. */
+  readonly draining: () => boolean;
+}
+
 export class Exchange {
   /** Made here; one that the caller sent is not trusted and not read. */
   readonly requestId = randomUUID();
@@ -36,20 +43,20 @@ export class Exchange {
   readonly response: ServerResponse;
   readonly source: string;
   readonly #contract: RouteContract | null;
-  readonly #report: (report: RequestReport) => void;
+  readonly #surroundings: Surroundings;
   readonly #started = performance.now();
 
   constructor(
     request: IncomingMessage,
     response: ServerResponse,
     contract: RouteContract | null,
-    report: (report: RequestReport) => void,
+    surroundings: Surroundings,
   ) {
     this.request = request;
     this.response = response;
     this.source = request.socket.remoteAddress ?? '';
     this.#contract = contract;
-    this.#report = report;
+    this.#surroundings = surroundings;
   }
 
   /** Sends an answer and resolves when its secrets may be wiped. */
@@ -87,6 +94,7 @@ export class Exchange {
       'X-Content-Type-Options': 'nosniff',
       [REQUEST_ID_HEADER]: this.requestId,
       'Content-Length': Buffer.byteLength(body.bytes),
+      ...(this.#surroundings.draining() ? { Connection: 'close' } : {}),
       ...headers,
     });
     response.end(body.bytes);
@@ -98,7 +106,7 @@ export class Exchange {
   }
 
   #done(outcome: Pick<RequestReport, 'status' | 'code' | 'auditId' | 'error'>): void {
-    this.#report({
+    this.#surroundings.report({
       requestId: this.requestId,
       route: this.#contract?.id ?? null,
       plane: this.#contract?.plane ?? null,

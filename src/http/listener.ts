@@ -4,6 +4,8 @@ import { createServer as createTls } from 'node:https';
 import type { RequestListener, Server } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 
+import { answerUnexpected } from './malformed.ts';
+
 /** Where to listen. PEM texts, not file names. */
 export interface ListenerOptions {
   readonly host: string;
@@ -78,6 +80,7 @@ export function createListener(
   server.on('clientError', onClientError);
   // The body of `Expect: 100-continue` is asked for when it is read, after permission.
   server.on('checkContinue', handler);
+  server.on('checkExpectation', answerUnexpected);
   return {
     listen: () => listen(server, options),
     close: (deadlineMs) => close(server, deadlineMs),

@@ -23,6 +23,11 @@ function errorOf({ code = '' }: ParserError): TwofoldError {
   return new TwofoldError(ours, detail);
 }
 
+/** For `checkExpectation`: an expectation other than `100-continue`. */
+export function answerUnexpected({ socket }: { readonly socket: Socket }): void {
+  socket.end(rawProblem(new TwofoldError('malformed_request', 'Expect takes 100-continue only.')));
+}
+
 /** The whole answer as bytes of HTTP/1.1; the connection ends with it. */
 export function rawProblem(error: TwofoldError): string {
   const requestId = randomUUID();

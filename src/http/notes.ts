@@ -50,6 +50,7 @@ export interface NotedRequest {
 
 export class AuditNotes {
   readonly #request: NotedRequest;
+  #reference: string | null;
   #decision: Decision | null = null;
   #used: Used | null = null;
   #keyId: string | null = null;
@@ -61,6 +62,7 @@ export class AuditNotes {
 
   constructor(request: NotedRequest) {
     this.#request = request;
+    this.#reference = request.key;
   }
 
   decided(decision: Decision): void {
@@ -74,6 +76,11 @@ export class AuditNotes {
   /** The key that was read, where no version of it was used. */
   keyId(id: string): void {
     this.#keyId = id;
+  }
+
+  /** The key that the body names, where the path names none. */
+  named(reference: string): void {
+    this.#reference = reference;
   }
 
   /** Another key of the namespace, by name or id, that the answer stands on. */
@@ -98,7 +105,8 @@ export class AuditNotes {
   }
 
   draft(outcome: string): AuditDraft {
-    const { requestId, source, principal, operation, namespace, key } = this.#request;
+    const { requestId, source, principal, operation, namespace } = this.#request;
+    const key = this.#reference;
     const { issuer, subject, method, session } = principal;
     return {
       requestId,
@@ -120,7 +128,8 @@ export class AuditNotes {
   }
 
   standing(): EpochStanding {
-    const { epoch, namespace, key } = this.#request;
+    const { epoch, namespace } = this.#request;
+    const key = this.#reference;
     return {
       epoch,
       namespace,

@@ -42,6 +42,7 @@ describe('changes', () => {
       expect(headers.get('twofold-audit-id')).not.toBeNull();
       expect((await service.call('user', 'GET', '/v1/keys/dry')).status).toBe(404);
       expect((await create('a', {}, '?dryRun=true')).json['code']).toBe('key_exists');
+      expect(service.drafts.at(-1)).toMatchObject({ keyRef: 'a', outcome: 'key_exists' });
       const rotated = await service.call('operator', 'POST', '/v1/admin/keys/a/rotate?dryRun=true');
       expect(rotated.json).toMatchObject({ dryRun: true });
       expect((await service.call('user', 'GET', '/v1/keys/a')).json).toMatchObject({ primary: 1 });

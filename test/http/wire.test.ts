@@ -194,6 +194,12 @@ describe('on the wire', () => {
       expect(asked).toContain('100 Continue');
     });
 
+    it('that wait for anything else than 100-continue are refused', async () => {
+      const head = post(['Content-Length: 2', 'Expect: a-miracle']);
+      const answer = parseRaw(await exchange([head]));
+      expect(answer).toMatchObject({ status: 400, body: { code: 'malformed_request' } });
+    });
+
     it('with a content encoding are refused', async () => {
       const answer = await service.call('admin', 'POST', '/v1/keys/s/mac', {
         body: 'x',
