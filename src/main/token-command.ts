@@ -7,6 +7,16 @@ import { TwofoldError } from '../errors.ts';
 
 const FLAGS = { role: 'list', ttl: 'value', subject: 'value', header: 'switch' } as const;
 const ROLES = ['admin', 'operator', 'user', 'auditor'];
+const LONGEST_SECONDS = 86_400;
+
+async function openIssuer(folder: string): Promise<DevelopmentIssuer> {
+  try {
+    return await DevelopmentIssuer.open({ folder, create: false });
+  } catch (cause) {
+    const detail = cause instanceof Error ? cause.message : 'The issuer cannot be read.';
+    throw new TwofoldError('not_found', detail, { cause });
+  }
+}
 
 /**
  * Prints the token, or with `--header` the line for `curl -H @file`.
@@ -28,8 +38,11 @@ export async function tokenCommand(
     throw new TwofoldError('invalid_value', `--role is one or more of ${ROLES.join(', ')}.`);
   }
   const ttlSeconds = parseDuration(parsed.values.get('ttl')?.[0] ?? '1h');
+  if (ttlSeconds > LONGEST_SECONDS) {
+    throw new TwofoldError('invalid_value', 'A development token lives a day at most.');
+  }
   const subject = parsed.values.get('subject')?.[0];
-  const issuer = await DevelopmentIssuer.open({ folder: config.dataDir, create: false });
+  const issuer = await openIssuer(config.dataDir);
   const { token } = await issuer.issueToken({
     roles,
     ttlSeconds,

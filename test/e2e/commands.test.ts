@@ -1,0 +1,85 @@
+/** The commands beside `serve`, as a shell calls them. */
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+
+import { DevelopmentIssuer } from '../../src/access/development-issuer.ts';
+
+const command = join(import.meta.dirname, '../../scripts/twofold');
+let dataDir: string;
+
+beforeAll(async () => {
+  dataDir = mkdtempSync(join(tmpdir(), 'twofold-commands-'));
+  await DevelopmentIssuer.open({ folder: dataDir, create: true });
+});
+
+afterAll(() => rmSync(dataDir, { recursive: true, force: true }));
+
+function twofold(...argv: string[]) {
+  const run = spawnSync(command, argv, {
+    encoding: 'utf8',
+    cwd: dataDir,
+    env: { PATH: process.env['PATH'] ?? '', HOME: dataDir, TWOFOLD_DATA: dataDir },
+  });
+  return { status: run.status, out: run.stdout, err: run.stderr };
+}
+
+const claimsOf = (token: string) =>
+  JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString('utf8')) as {
+    roles: string[];
+    exp: number;
+    iat: number;
+  };
+
+describe('twofold token', () => {
+  it('prints a token of the roles and the lifetime that were asked for', () => {
+    const { status, out } = twofold('token', '--role', 'user', '--role', 'auditor', '--ttl', '10m');
+    expect(status).toBe(0);
+    const { roles, exp, iat } = claimsOf(out.trim());
+    expect(roles).toEqual(['user', 'auditor']);
+    expect(exp - iat).toBe(600);
+  });
+
+  it('prints a header line for curl -H @file', () => {
+    const { out } = twofold('token', '--role=user', '--header');
+    expect(out).toMatch(/^Authorization: Bearer eyJ[\w-]+\.eyJ[\w-]+\.[\w-]+\n$/);
+  });
+
+  it.each([
+    ['no role', []],
+    ['an unknown role', ['--role', 'root']],
+    ['too long a life', ['--role', 'user', '--ttl', '2d']],
+    ['a flag that is none', ['--rol', 'user']],
+    ['an argument too many', ['--role', 'user', 'now']],
+  ])('refuses %s', (_name, argv) => {
+    const { status, out, err } = twofold('token', ...argv);
+    expect([status, out]).toEqual([1, '']);
+    expect(err).toContain('(invalid_value)');
+  });
+});
+
+describe('other commands', () => {
+  it('conformance passes on SoftHSM and leaves nothing behind', () => {
+    const { status, out } = twofold('conformance');
+    expect(out).toMatch(/^\d+ passed, 0 failed, 0 absent$/m);
+    expect(status).toBe(0);
+  }, 60_000);
+
+  it('config check prints the configuration, or every problem', () => {
+    const good = twofold('config', 'check', '--dev');
+    expect(good.status).toBe(0);
+    expect(JSON.parse(good.out)).toMatchObject({ mode: 'dev', dataDir });
+    const bad = twofold('config', 'check', '--mode', 'production');
+    expect(bad.status).toBe(1);
+    expect(bad.err.trim().split('\n').length).toBeGreaterThan(2);
+  });
+
+  it('an unknown command is a usage error', () => {
+    expect(twofold('serv').status).toBe(2);
+    expect(twofold().status).toBe(2);
+    expect(twofold('version').out).toMatch(/^\d+\.\d+\.\d+\n$/);
+  });
+});
