@@ -12,7 +12,7 @@ import type { Failure } from './failures.ts';
 import type { LoadedModule } from './module.ts';
 import type { PinFile } from './pin.ts';
 import type { HsmCapability, HsmStatus, RootOnToken } from './port.ts';
-import type { Opened, RootReport, WorkerOptions } from './protocol.ts';
+import type { Opened, ProbeReport, RootReport, WorkerOptions } from './protocol.ts';
 import { CallFailure, WorkerThread } from './thread.ts';
 
 export interface HsmLog {
@@ -107,11 +107,10 @@ export class Attachment {
     const [thread] = this.#threads;
     void thread?.call({ op: 'self-test' }).then(
       (report) => {
-        const before = this.#capabilities.filter(({ available }) => available);
-        const broken = before.filter(
-          ({ name }) => !report.capabilities.some((now) => now.name === name && now.available),
-        );
-        if (broken.length > 0) this.#selfTestFailed(broken.map(({ name }) => name));
+        const failed = failedUses(this.#capabilities, report);
+        if (failed.length === 0) return;
+        this.#selfTestFailed(failed);
+        this.#recover();
       },
       (error: unknown) => {
         if (error instanceof CallFailure) this.lost(error.failure);
@@ -212,8 +211,7 @@ export class Attachment {
         this.#enter('pin-refused', 'the token refused this PIN; it is not tried again');
         return false;
       }
-      await this.#open(pin);
-      return true;
+      return await this.#open(pin);
     } catch (error) {
       await this.#fail(error, pin);
       return false;
@@ -222,7 +220,8 @@ export class Attachment {
     }
   }
 
-  async #open(pin: Uint8Array): Promise<void> {
+  /** False when known answers fail; whatever else goes wrong is thrown. */
+  async #open(pin: Uint8Array): Promise<boolean> {
     this.#tokenEpoch += 1;
     const [first, ...others] = this.#threads;
     if (first === undefined) throw new TwofoldError('hsm_unavailable', 'no HSM worker runs');
@@ -230,16 +229,19 @@ export class Attachment {
     const opened = await this.#openThread(first, pin);
     await Promise.all(others.map((thread) => this.#openThread(thread, pin)));
     await this.#options.pinFile.clearMark().catch(() => undefined);
-    this.#token = opened.token;
+    const known = this.#token?.serial === opened.token.serial ? this.#capabilities : [];
     const report = await first.call({ op: 'probe' });
-    this.#capabilities = report.capabilities;
-    if (report.wrong.length > 0) {
-      this.#selfTestFailed(report.wrong);
-      throw new TwofoldError('hsm_unavailable', this.#detail);
+    const failed = failedUses(known, report);
+    if (failed.length > 0) {
+      this.#selfTestFailed(failed);
+      return false;
     }
+    this.#token = opened.token;
+    this.#capabilities = report.capabilities;
     if (this.#root !== undefined) await this.#selectRoot(this.#root);
     this.#enter('ok', '');
     this.#options.log.info({ tokenEpoch: this.#tokenEpoch, ...opened.token }, 'the HSM is open');
+    return true;
   }
 
   async #openThread(thread: WorkerThread, pin: Uint8Array): Promise<Opened> {
@@ -281,7 +283,7 @@ export class Attachment {
       await this.#options.pinFile.markRefused(pin).catch((cause: unknown) => {
         this.#options.log.error({ err: cause }, 'the mark of the refused PIN could not be written');
       });
-    } else if (this.#state !== 'self-test-failed') {
+    } else {
       this.#enter(pin === undefined ? 'pin-refused' : 'token-absent', detail);
     }
     this.#options.log.error({ state: this.#state, detail }, 'the HSM could not be opened');
@@ -290,7 +292,6 @@ export class Attachment {
   #selfTestFailed(names: readonly string[]): void {
     this.#enter('self-test-failed', `known answers failed: ${names.join(', ')}`);
     this.#options.log.error({ names }, 'the HSM fails its known answers');
-    this.#recover();
   }
 
   #spawn(): void {
@@ -311,4 +312,13 @@ export class Attachment {
     this.#enter('session-lost', 'an HSM worker ended');
     this.#recover();
   }
+}
+
+/** Wrong answers, and uses that this token served before: a token does not lose a mechanism. */
+function failedUses(known: readonly HsmCapability[], report: ProbeReport): readonly string[] {
+  const offered = new Set(
+    report.capabilities.filter(({ available }) => available).map(({ name }) => name),
+  );
+  const gone = known.filter(({ available, name }) => available && !offered.has(name));
+  return [...new Set([...report.wrong, ...gone.map(({ name }) => name)])];
 }
