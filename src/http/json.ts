@@ -33,11 +33,12 @@ const ESCAPES: ReadonlyMap<number, number> = new Map(
     pair.charCodeAt(1),
   ]),
 );
-const LITERALS: readonly (readonly [string, unknown])[] = [
-  ['true', true],
-  ['false', false],
-  ['null', null],
-];
+/** By their first byte. */
+const LITERALS: ReadonlyMap<number, readonly [string, unknown]> = new Map([
+  [0x74, ['true', true]],
+  [0x66, ['false', false]],
+  [0x6e, ['null', null]],
+]);
 
 class JsonReader {
   readonly raws: RawText[] = [];
@@ -127,13 +128,13 @@ class JsonReader {
   }
 
   #literal(): unknown {
-    for (const [text, value] of LITERALS) {
-      if (this.#source.toString('latin1', this.#at, this.#at + text.length) === text) {
-        this.#at += text.length;
-        return value === null ? NULL : value;
-      }
-    }
-    return undefined;
+    const literal = LITERALS.get(this.#source[this.#at] ?? 0);
+    if (literal === undefined) return undefined;
+    const [text, value] = literal;
+    if (this.#source.toString('latin1', this.#at, this.#at + text.length) !== text)
+      return undefined;
+    this.#at += text.length;
+    return value === null ? NULL : value;
   }
 
   #number(): number {

@@ -93,7 +93,7 @@ const lengthOf = (part: Part): number =>
   typeof part === 'string' ? Buffer.byteLength(part) : base64Length(part.length);
 
 function join(parts: readonly Part[]): Buffer {
-  const bytes = Buffer.allocUnsafeSlow(parts.reduce((sum, part) => sum + lengthOf(part), 0));
+  const bytes = Buffer.allocUnsafe(parts.reduce((sum, part) => sum + lengthOf(part), 0));
   let at = 0;
   for (const part of parts) {
     if (typeof part === 'string') at += bytes.write(part, at);
