@@ -32,8 +32,8 @@ import type { HsmStatus } from '../hsm/port.ts';
 import { createHttpServer } from '../http/server.ts';
 import type { HttpAddresses, HttpServer, HttpServerOptions } from '../http/server.ts';
 import type { HttpDependencies, Readiness } from '../http/dependencies.ts';
-import type { IntegrityWatch } from '../keyring/integrity.ts';
 import { openKeyring } from '../keyring/keyring.ts';
+import type { Keyring } from '../keyring/keyring.ts';
 import { removeOrphans, unavailability } from '../keyring/material.ts';
 import type { KeyManage, KeyRead, KeyUse } from '../keyring/operations.ts';
 import { openRoot } from '../keyring/root.ts';
@@ -43,10 +43,12 @@ import type { Store } from '../store/store.ts';
 import { createLogs } from '../telemetry/logs.ts';
 import type { Logs } from '../telemetry/logs.ts';
 import { createMetrics } from '../telemetry/metrics.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
 import { requestObserver } from '../telemetry/observation.ts';
 import { openDatabase } from './database.ts';
 import { openDevice } from './device.ts';
 import type { Device } from './device.ts';
+import { measuredHsm, registerFigures } from './figures.ts';
 import { Incarnation } from './incarnation.ts';
 import { LateAudit } from './late-audit.ts';
 import { late } from './late.ts';
@@ -75,6 +77,7 @@ export class Service {
   readonly #config: Config;
   readonly #logs: Logs;
   readonly #unwinding: Unwinding;
+  readonly #metrics: Metrics;
   #state: 'starting' | 'complete' | 'stopping' = 'starting';
 
   constructor(config: Config) {
@@ -88,6 +91,9 @@ export class Service {
     this.#unwinding = new Unwinding((step, err) => {
       log.error({ step, err }, 'a step of the stop failed');
     });
+    const metrics = createMetrics({ version: VERSION, routes: ROUTES.map(({ id }) => id) });
+    this.#unwinding.add('metrics', () => metrics.close());
+    this.#metrics = metrics;
   }
 
   /** Resolves when ready. A start that fails has undone what it did. */
@@ -149,12 +155,22 @@ export class Service {
   }
 
   async #openHttp(device: Device, incarnation: Incarnation, late: LateParts): Promise<HttpServer> {
-    const metrics = createMetrics({ version: VERSION, routes: ROUTES.map(({ id }) => id) });
-    this.#unwinding.add('metrics', () => metrics.close());
+    const metrics = this.#metrics;
     const { epoch } = incarnation;
+    const authenticator = await this.#authenticator(epoch);
+    const authorizer = new PolicyAuthorizer({ epoch });
+    const readiness = () => this.#readiness(device, incarnation, late);
+    registerFigures(metrics, {
+      hsm: device.hsm,
+      authenticator,
+      authorizer,
+      readiness,
+      audit: () => late.audit.current,
+      keyring: () => late.keyring,
+    });
     const deps: HttpDependencies = {
-      authenticator: await this.#authenticator(epoch),
-      authorizer: new PolicyAuthorizer({ epoch }),
+      authenticator,
+      authorizer,
       epoch,
       audit: late.audit,
       use: late.use.port,
@@ -163,7 +179,7 @@ export class Service {
       pageTokenKey: late.pageTokenKey,
       engine: nativeEngine,
       token: tokenFacts(device),
-      readiness: () => this.#readiness(device, incarnation, late),
+      readiness,
       metrics: () => metrics.renderMetrics(),
       report: requestObserver(this.#logs.component('http'), metrics),
     };
@@ -200,10 +216,11 @@ export class Service {
 
   async #openKeyring(
     store: Store,
-    { hsm, ceremony }: Device,
+    { hsm: pool, ceremony }: Device,
     incarnation: Incarnation,
     late: LateParts,
   ): Promise<void> {
+    const hsm = measuredHsm(pool, this.#metrics);
     const { epoch, refresh, id: instance } = incarnation;
     const uses = new UsageCounters(store.keys);
     const root = await openRoot(hsm, store.roots, uses, ceremony);
@@ -229,7 +246,7 @@ export class Service {
       instance,
     });
     this.#unwinding.add('keyring', () => keyring.close());
-    late.integrity = keyring.integrity;
+    late.keyring = keyring;
     const recheck = setInterval(() => void keyring.integrity.recheck(), RECHECK_MS).unref();
     this.#unwinding.add('integrity recheck', () => clearInterval(recheck));
     late.pageTokenKey.set(await root.mac(utf8(NAME.pageToken)));
@@ -242,7 +259,7 @@ export class Service {
   #readiness({ hsm }: Device, incarnation: Incarnation, late: LateParts): Readiness {
     const { ready, state } = hsm.status();
     const audit = late.audit.current?.health().ok ?? false;
-    const whole = (late.integrity?.altered ?? 0) === 0;
+    const whole = (late.keyring?.integrity.altered ?? 0) === 0;
     const checks = [
       { name: 'hsm', ready, state },
       { name: 'database', ready: incarnation.alive, state: incarnation.state },
@@ -261,7 +278,7 @@ interface LateParts {
   readonly read: Late<KeyRead>;
   readonly manage: Late<KeyManage>;
   readonly pageTokenKey: Buffer;
-  integrity: IntegrityWatch | null;
+  keyring: Keyring | null;
 }
 
 const lateParts = (): LateParts => ({
@@ -270,7 +287,7 @@ const lateParts = (): LateParts => ({
   read: late(),
   manage: late(),
   pageTokenKey: Buffer.alloc(32),
-  integrity: null,
+  keyring: null,
 });
 
 const urlOf = ({ address, port, family }: AddressInfo, tls: boolean): string =>

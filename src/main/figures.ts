@@ -1,0 +1,57 @@
+/** Which figures of which parts go into the metrics. No label holds a key's name. */
+import type { PolicyAuthorizer } from '../access/authorize.ts';
+import type { TokenAuthenticator } from '../access/authenticate.ts';
+import type { RunningAuditLog } from '../audit/log.ts';
+import type { Hsm } from '../hsm/port.ts';
+import type { PooledHsm } from '../hsm/pool.ts';
+import type { Readiness } from '../http/dependencies.ts';
+import type { Keyring } from '../keyring/keyring.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import { observed } from '../telemetry/observation.ts';
+
+const HSM_CALLS = ['generate', 'ecdh', 'sign', 'encrypt', 'decrypt', 'mac', 'random'] as const;
+
+/** The HSM with its calls counted and timed. */
+export function measuredHsm(hsm: PooledHsm, metrics: Metrics): Hsm {
+  return observed<Hsm>(hsm, 'hsm', HSM_CALLS, (call, _args, outcome, milliseconds) => {
+    metrics.hsm(call, outcome, milliseconds);
+  });
+}
+
+export interface FiguresOf {
+  readonly hsm: PooledHsm;
+  readonly authenticator: TokenAuthenticator;
+  readonly authorizer: PolicyAuthorizer;
+  readonly readiness: () => Readiness;
+  /** Null until the root is open. */
+  readonly audit: () => RunningAuditLog | null;
+  readonly keyring: () => Pick<Keyring, 'sizes'> | null;
+}
+
+export function registerFigures(metrics: Metrics, parts: FiguresOf): void {
+  metrics.gauge(
+    'hsm_queued_calls',
+    'HSM calls that wait or run.',
+    () => parts.hsm.counters().queued,
+  );
+  metrics.gauge(
+    'hsm_objects_made',
+    'Objects made on the token by this process.',
+    () => parts.hsm.counters().objects,
+  );
+  metrics.gauge('cache_entries', 'Entries of the caches.', () => {
+    const { keys = 0, unsealed = 0 } = parts.keyring()?.sizes() ?? {};
+    const { authenticator, authorizer } = parts;
+    return { keys, unsealed, tokens: authenticator.cached, decisions: authorizer.cached };
+  });
+  metrics.gauge('audit_waiting_entries', 'Entries that wait to be durable.', () => {
+    return parts.audit()?.health().waiting ?? 0;
+  });
+  metrics.gauge('audit_failures', 'Failed appends since the last success.', () => {
+    return parts.audit()?.health().failures ?? 0;
+  });
+  metrics.gauge('ready', 'Whether a part works, 1 or 0.', () => {
+    const { checks } = parts.readiness();
+    return Object.fromEntries(checks.map(({ name, ready }) => [name, ready ? 1 : 0]));
+  });
+}
