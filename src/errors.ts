@@ -137,7 +137,10 @@ export class TwofoldError extends Error {
   readonly retryAfter: number | undefined;
 
   constructor(code: ErrorCode, detail?: string, options: ErrorOptions = {}) {
-    super(detail ?? ERRORS[code].title, options.cause === undefined ? {} : { cause: options.cause });
+    super(
+      detail ?? ERRORS[code].title,
+      options.cause === undefined ? {} : { cause: options.cause },
+    );
     this.code = code;
     this.detail = detail;
     this.retryAfter = options.retryAfter;

@@ -6,7 +6,7 @@
  * lengths. Lengths and integers are in their shortest form; map keys are sorted bytewise by their
  * encoding; duplicate keys are refused.
  */
-import { TwofoldError } from "../errors.ts";
+import { TwofoldError } from '../errors.ts';
 
 export type CborKey = string | number | bigint;
 
@@ -65,11 +65,10 @@ class CborWriter {
 
   item(value: CborValue): void {
     if (value === null) this.#byte(NULL);
-    else if (typeof value === "boolean") this.#byte(value ? TRUE : FALSE);
-    else if (typeof value === "number" || typeof value === "bigint")
-      this.#integer(value);
-    else if (typeof value === "string") this.#text(value);
-    else if (typeof value === "object") this.#compound(value);
+    else if (typeof value === 'boolean') this.#byte(value ? TRUE : FALSE);
+    else if (typeof value === 'number' || typeof value === 'bigint') this.#integer(value);
+    else if (typeof value === 'string') this.#text(value);
+    else if (typeof value === 'object') this.#compound(value);
     else throw new TypeError(`CBOR does not take ${typeof value}`);
   }
 
@@ -85,14 +84,7 @@ class CborWriter {
       this.#byte(major | argument);
       return;
     }
-    const width =
-      argument <= 0xff
-        ? 1
-        : argument <= 0xffff
-          ? 2
-          : argument <= 0xffff_ffff
-            ? 4
-            : 8;
+    const width = argument <= 0xff ? 1 : argument <= 0xffff ? 2 : argument <= 0xffff_ffff ? 4 : 8;
     this.#byte(major | (24 + Math.log2(width)));
     this.#room(width);
     if (width === 1) this.#view.setUint8(this.#length, argument);
@@ -103,12 +95,12 @@ class CborWriter {
   }
 
   #integer(value: number | bigint): void {
-    if (typeof value === "bigint") {
+    if (typeof value === 'bigint') {
       this.#bigInteger(value);
       return;
     }
     if (!Number.isSafeInteger(value)) {
-      throw new TypeError("CBOR takes safe integers only; use bigint");
+      throw new TypeError('CBOR takes safe integers only; use bigint');
     }
     if (value < 0) this.#head(NEGATIVE, -1 - value);
     else this.#head(UNSIGNED, value);
@@ -117,8 +109,7 @@ class CborWriter {
   #bigInteger(value: bigint): void {
     const major = value < 0n ? NEGATIVE : UNSIGNED;
     const argument = value < 0n ? -1n - value : value;
-    if (argument > MAX_UINT64)
-      throw new TypeError("the integer does not fit CBOR");
+    if (argument > MAX_UINT64) throw new TypeError('the integer does not fit CBOR');
     if (argument <= Number.MAX_SAFE_INTEGER) {
       this.#head(major, Number(argument));
       return;
@@ -130,8 +121,7 @@ class CborWriter {
   }
 
   #text(value: string): void {
-    if (!value.isWellFormed())
-      throw new TypeError("the string holds a lone surrogate");
+    if (!value.isWellFormed()) throw new TypeError('the string holds a lone surrogate');
     const length = Buffer.byteLength(value);
     this.#head(TEXT, length);
     this.#room(length);
@@ -145,9 +135,7 @@ class CborWriter {
     this.#length += bytes.length;
   }
 
-  #compound(
-    value: Exclude<CborValue, number | bigint | string | boolean | null>,
-  ): void {
+  #compound(value: Exclude<CborValue, number | bigint | string | boolean | null>): void {
     if (value instanceof Uint8Array) {
       this.#head(BYTES, value.length);
       this.#raw(value);
@@ -156,22 +144,18 @@ class CborWriter {
       this.#head(ARRAY, items.length);
       for (const item of items) this.item(item);
     } else {
-      this.#map(
-        entriesOf(value as Exclude<typeof value, readonly CborValue[]>),
-      );
+      this.#map(entriesOf(value as Exclude<typeof value, readonly CborValue[]>));
     }
   }
 
   #map(entries: readonly (readonly [CborKey, CborValue])[]): void {
-    const pairs = entries.map(
-      ([key, value]) => [encodeCbor(key), value] as const,
-    );
+    const pairs = entries.map(([key, value]) => [encodeCbor(key), value] as const);
     pairs.sort(([a], [b]) => Buffer.compare(a, b));
     this.#head(MAP, pairs.length);
     for (const [index, [key, value]] of pairs.entries()) {
       const previous = pairs[index - 1];
       if (previous !== undefined && Buffer.compare(previous[0], key) === 0) {
-        throw new TypeError("the map holds a key twice");
+        throw new TypeError('the map holds a key twice');
       }
       this.#raw(key);
       this.item(value);
@@ -191,14 +175,12 @@ class CborWriter {
 const ENCODER = new TextEncoder();
 
 function entriesOf(
-  value:
-    ReadonlyMap<CborKey, CborValue> | { readonly [name: string]: CborValue },
+  value: ReadonlyMap<CborKey, CborValue> | { readonly [name: string]: CborValue },
 ): readonly (readonly [CborKey, CborValue])[] {
-  if (value instanceof Map)
-    return [...(value as ReadonlyMap<CborKey, CborValue>)];
+  if (value instanceof Map) return [...(value as ReadonlyMap<CborKey, CborValue>)];
   const prototype: unknown = Object.getPrototypeOf(value);
   if (prototype !== Object.prototype && prototype !== null) {
-    throw new TypeError("CBOR takes plain objects only");
+    throw new TypeError('CBOR takes plain objects only');
   }
   return Object.entries(value as { readonly [name: string]: CborValue });
 }
@@ -210,8 +192,7 @@ export function encodeCbor(value: CborValue): Uint8Array {
   return writer.bytes;
 }
 
-const notCanonical = () =>
-  new TwofoldError("integrity_failed", "The CBOR is not canonical.");
+const notCanonical = () => new TwofoldError('integrity_failed', 'The CBOR is not canonical.');
 
 /** Reads one strict item after another; every length is checked before it is used. */
 class CborReader {
@@ -234,8 +215,7 @@ class CborReader {
     const argument = this.#argument(initial & 0x1f);
     if (major === UNSIGNED) return narrow(argument);
     if (major === NEGATIVE) return narrow(-1n - argument);
-    if (major === BYTES)
-      return Uint8Array.from(this.#take(narrowLength(argument)));
+    if (major === BYTES) return Uint8Array.from(this.#take(narrowLength(argument)));
     if (major === TEXT) return decodeText(this.#take(narrowLength(argument)));
     if (major === ARRAY) return this.#array(narrowLength(argument), depth);
     if (major === MAP) return this.#map(narrowLength(argument), depth);
@@ -254,10 +234,9 @@ class CborReader {
     if (additional < 24) return BigInt(additional);
     if (additional > 27) throw notCanonical();
     const bytes = this.#take(1 << (additional - 24));
-    const value = BigInt(`0x${Buffer.from(bytes).toString("hex")}`);
+    const value = BigInt(`0x${Buffer.from(bytes).toString('hex')}`);
     // The next shorter form must not have been enough.
-    const shorter =
-      additional === 24 ? 23n : (1n << BigInt(bytes.length * 4)) - 1n;
+    const shorter = additional === 24 ? 23n : (1n << BigInt(bytes.length * 4)) - 1n;
     if (value <= shorter) throw notCanonical();
     return value;
   }
@@ -275,13 +254,8 @@ class CborReader {
       const start = this.#offset;
       const key = this.item(depth + 1);
       const encoded = this.#bytes.subarray(start, this.#offset);
-      if (previous !== undefined && Buffer.compare(previous, encoded) >= 0)
-        throw notCanonical();
-      if (
-        typeof key !== "string" &&
-        typeof key !== "number" &&
-        typeof key !== "bigint"
-      ) {
+      if (previous !== undefined && Buffer.compare(previous, encoded) >= 0) throw notCanonical();
+      if (typeof key !== 'string' && typeof key !== 'number' && typeof key !== 'bigint') {
         throw notCanonical();
       }
       map.set(key, this.item(depth + 1));
@@ -311,9 +285,7 @@ function narrowLength(value: bigint): number {
 
 function decodeText(bytes: Uint8Array): string {
   try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(
-      bytes,
-    );
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
     throw notCanonical();
   }
