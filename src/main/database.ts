@@ -6,6 +6,7 @@ import { assertMigrated, migrate } from '../store/migrate.ts';
 import type { PoolOptions } from '../store/pool.ts';
 import { openStore } from '../store/store.ts';
 import type { Store } from '../store/store.ts';
+import { whenReachable } from './patience.ts';
 import type { Unwinding } from './unwinding.ts';
 
 export interface DatabaseLog {
@@ -39,8 +40,10 @@ export async function openDatabase(
 ): Promise<Store> {
   const urls = await urlsOf(config, log, unwinding);
   const { tls, caFile, poolSize } = config.database;
+  const onWait = (err: unknown) => log.warn({ err }, 'the start waits for the database');
   if (urls.owner !== undefined) {
-    const applied = await migrate({ url: urls.owner, tls, caFile, version });
+    const options = { url: urls.owner, tls, caFile, version };
+    const applied = await whenReachable(() => migrate(options), unwinding, onWait);
     if (applied.length > 0) log.info({ applied }, 'migrations were applied');
   }
   const options: PoolOptions = {
@@ -52,6 +55,7 @@ export async function openDatabase(
   };
   const store = openStore(options);
   unwinding.add('database pool', () => store.close());
-  if (urls.owner === undefined) await assertMigrated(store.pool);
+  if (urls.owner === undefined)
+    await whenReachable(() => assertMigrated(store.pool), unwinding, onWait);
   return store;
 }

@@ -11,6 +11,7 @@ import { SUITES } from '../crypto/suites.ts';
 import { SecurityEpoch } from '../epoch.ts';
 import type { AuditStore } from '../audit/ports.ts';
 import type { InstanceStore } from '../keyring/ports.ts';
+import { whenReachable } from './patience.ts';
 import type { Unwinding } from './unwinding.ts';
 
 const BEAT_MS = 1_000;
@@ -48,13 +49,16 @@ export class Incarnation {
     const id = randomUUID();
     const file = join(dataDir, 'instance');
     const predecessor = await readFile(file, 'utf8').catch(() => '');
-    if (UUID.test(predecessor.trim())) await instances.close(predecessor.trim());
+    if (UUID.test(predecessor.trim())) {
+      await whenReachable(() => instances.close(predecessor.trim()), unwinding);
+    }
     await writeFile(`${file}.new`, `${id}\n`, { mode: 0o600, flush: true });
     await rename(`${file}.new`, file);
     const suites = Object.values(SUITES).map(({ number }) => number);
-    await instances.open({ id, zone, suites, envelopes: [ENVELOPE_VERSION], graceMs: 0 });
+    const row = { id, zone, suites, envelopes: [ENVELOPE_VERSION], graceMs: 0 };
+    await whenReachable(() => instances.open(row), unwinding);
     unwinding.add('instance row', () => instances.close(id));
-    const { epoch } = await instances.beat(id, 0);
+    const { epoch } = await whenReachable(() => instances.beat(id, 0), unwinding);
     const incarnation = new Incarnation(options, id, new SecurityEpoch(epoch));
     incarnation.#schedule();
     unwinding.add('heartbeat', () => incarnation.#stop());

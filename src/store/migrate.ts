@@ -13,6 +13,7 @@ import { TwofoldError } from '../errors.ts';
 import { classify, isDiskFull, storeError } from './outcome.ts';
 import { createPool } from './pool.ts';
 import type { GuardedPool, PoolOptions } from './pool.ts';
+import { read } from './transaction.ts';
 
 /** The migrations of this program. */
 export const MIGRATIONS = join(import.meta.dirname, '../../prisma/migrations');
@@ -175,18 +176,23 @@ export const migrate = async (options: MigrateOptions): Promise<readonly string[
  * Makes sure that the database has exactly the schema of this program, for servers that do not
  * migrate themselves.
  *
- * @throws TwofoldError `conflict` when it has an older, newer or changed one.
+ * @throws TwofoldError `conflict` when it has an older, newer or changed one,
+ *   `database_unavailable` when it does not answer.
  */
 export const assertMigrated = async (
   pool: GuardedPool,
   dir: string = MIGRATIONS,
 ): Promise<void> => {
   const files = readMigrations(dir);
-  const exists = await pool.query<{ name: string | null }>(
-    "select to_regclass('public.twofold_migration')::text as name",
+  const exists = await read(() =>
+    pool.query<{ name: string | null }>(
+      "select to_regclass('public.twofold_migration')::text as name",
+    ),
   );
   const applied =
-    exists.rows[0]?.name === null ? [] : (await pool.query<Record<string, string>>(SELECT)).rows;
+    exists.rows[0]?.name === null
+      ? []
+      : (await read(() => pool.query<Record<string, string>>(SELECT))).rows;
   const missing = pending(files, applied as unknown as Applied[]);
   if (missing.length > 0) {
     refuse(

@@ -57,6 +57,8 @@ export class KillRounds {
       const everything = this.#random() < 0.25;
       const after = 30 + Math.floor(this.#random() * 900);
       await this.#kill(after, everything);
+      // Also a start that completes another, and a stop, may be cut short.
+      if (this.#random() < 0.2) await this.#cutStart(this.#random() * 1_500);
       const began = performance.now();
       this.#service = await TestService.start({ dataDir: this.#service.dataDir });
       this.#slowestStart = Math.max(this.#slowestStart, performance.now() - began);
@@ -86,9 +88,19 @@ export class KillRounds {
     const service = this.#service;
     const load = this.#ledger.load(service, WORKERS, () => !service.running);
     await sleep(after);
+    if (this.#random() < 0.15) {
+      service.child.kill('SIGTERM');
+      await sleep(this.#random() * 200);
+    }
     if (everything) await killAll(service.dataDir);
     await service.kill();
     await load;
+  }
+
+  async #cutStart(after: number): Promise<void> {
+    const service = await TestService.start({ dataDir: this.#service.dataDir, ready: false });
+    await sleep(after);
+    await service.kill();
   }
 
   async #check(): Promise<string[]> {
