@@ -1,6 +1,5 @@
 /** One request and its one answer: ids, headers of every answer, the write, the report. */
 import { randomUUID } from 'node:crypto';
-import { finished } from 'node:stream/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 
 import { ERRORS, TwofoldError } from '../errors.ts';
@@ -97,12 +96,19 @@ export class Exchange {
       ...(this.#surroundings.draining() ? { Connection: 'close' } : {}),
       ...headers,
     });
-    response.end(body.bytes);
-    discardBody(this.request);
-    if (!body.secret) return;
+    if (!body.secret) {
+      response.end(body.bytes);
+      discardBody(this.request);
+      return;
+    }
+    const { bytes } = body;
     // The socket holds the buffer until it is written or gone.
-    await finished(response).catch(() => undefined);
-    body.bytes.fill(0);
+    await new Promise<void>((resolve) => {
+      response.once('close', resolve);
+      response.end(bytes, resolve);
+      discardBody(this.request);
+    });
+    bytes.fill(0);
   }
 
   #done(outcome: Pick<RequestReport, 'status' | 'code' | 'auditId' | 'error'>): void {
