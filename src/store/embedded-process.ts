@@ -16,7 +16,19 @@ import { TwofoldError } from '../errors.ts';
 /** No setting of ours, and none of the user's PG variables, reaches the database's programs. */
 const ENVIRONMENT = { PATH: '/usr/bin:/bin', LC_ALL: 'C', TZ: 'UTC' };
 
-const NAMESPACE = ['--user', '--map-user=1000', '--map-group=1000', '--'];
+/** Numbers that the user namespace shows us under: initdb wants a user that has a name. */
+const namespaceFlags = (): string[] => {
+  const uids = readFileSync('/etc/passwd', 'utf8')
+    .split('\n')
+    .map((line) => Number(line.split(':')[2]))
+    .filter((uid) => uid > 0);
+  const uid = uids.includes(1000) ? 1000 : (uids[0] ?? 65_534);
+  return ['--user', `--map-user=${uid}`, '--map-group=1000', '--'];
+};
+
+/** Whether the user that we are has a name; in containers it may be a bare number. */
+const hasName = (): boolean =>
+  spawnSync('id', ['-un'], { stdio: 'ignore', env: ENVIRONMENT }).status === 0;
 
 /** Starts one program of PostgreSQL in a session of its own, so that Ctrl-C does not reach it. */
 export interface ProgramRunner {
@@ -38,7 +50,8 @@ const binaries = (): string => {
 };
 
 const namespacesWork = (): boolean =>
-  spawnSync('unshare', [...NAMESPACE, 'true'], { stdio: 'ignore', env: ENVIRONMENT }).status === 0;
+  spawnSync('unshare', [...namespaceFlags(), 'true'], { stdio: 'ignore', env: ENVIRONMENT })
+    .status === 0;
 
 interface Account {
   readonly name: string;
@@ -115,15 +128,17 @@ export const programRunner = (
     );
   }
   const root = process.geteuid?.() === 0;
-  if (root && !namespaces()) return accountRunner(bin, dataDir);
+  const wrapped = (root || !hasName()) && namespaces();
+  if (root && !wrapped) return accountRunner(bin, dataDir);
+  const flags = wrapped ? namespaceFlags() : [];
   return {
     note: undefined,
     own: () => undefined,
     spawn: (program, args, stdio, cwd) => {
       const path = join(bin, program);
       const options = { stdio, cwd, env: ENVIRONMENT, detached: true };
-      return root
-        ? spawn('unshare', [...NAMESPACE, path, ...args], options)
+      return wrapped
+        ? spawn('unshare', [...flags, path, ...args], options)
         : spawn(path, [...args], options);
     },
   };
