@@ -31,6 +31,8 @@ export class ChangeLane {
   #lost: number | null = null;
   #turn: Promise<unknown> = Promise.resolve();
   #durable = 0;
+  /** Turns that wait or run. */
+  #turns = 0;
 
   constructor(deps: LaneDependencies) {
     this.#deps = deps;
@@ -43,6 +45,11 @@ export class ChangeLane {
 
   get lane(): number | null {
     return this.#position?.lane ?? null;
+  }
+
+  /** Whether no change waits or runs. */
+  get idle(): boolean {
+    return this.#turns === 0;
   }
 
   /** Attempts that failed since the last success. */
@@ -58,6 +65,13 @@ export class ChangeLane {
   /** See `AuditLog.change`. Past the deadline an unknown outcome is settled in the background. */
   change(request: ChangeRequest, deadlineMs: number): Promise<ChangeResult> {
     return this.#inTurn(deadlineMs, () => this.#change(request));
+  }
+
+  /** Makes `entry`, or a new lane's first entry, durable. */
+  probe(entry: Unplaced, deadlineMs: number): Promise<unknown> {
+    return this.#inTurn(deadlineMs, () =>
+      this.#position === null ? this.#reopen() : this.#append(this.#position, entry),
+    );
   }
 
   /** Closes the lane after its last entry; false when it had to be left open (something is unknown). */
@@ -86,11 +100,14 @@ export class ChangeLane {
       reject(state === 'begun' ? late() : unwritten(undefined));
       state = 'given-up';
     }, deadlineMs);
+    this.#turns += 1;
     this.#turn = this.#turn.then(async () => {
-      if (state === 'given-up') return;
-      state = 'begun';
-      await work().then(resolve, reject);
-      clearTimeout(timer);
+      if (state === 'waiting') {
+        state = 'begun';
+        await work().then(resolve, reject);
+        clearTimeout(timer);
+      }
+      this.#turns -= 1;
     });
     return promise;
   }

@@ -69,6 +69,11 @@ export class UseLane {
     return this.#queue.length;
   }
 
+  /** Whether nothing waits or is being sent. */
+  get idle(): boolean {
+    return this.#running === null;
+  }
+
   /** Attempts that failed since the last success. */
   get failures(): number {
     return this.#backoff.failures;

@@ -56,6 +56,11 @@ export interface RunningAuditLog extends AuditLog {
    */
   stop(deadlineMs?: number): Promise<{ readonly closed: boolean }>;
   health(): AuditHealth;
+  /**
+   * Writes an entry of our own in each lane whose last attempt failed and that nobody uses now. Health
+   * would otherwise stay red until a request came, and a red instance is sent none. Never rejects.
+   */
+  probe(): Promise<void>;
 }
 
 export function createAuditLog(options: AuditLogOptions): RunningAuditLog {
@@ -124,6 +129,19 @@ class LanedAuditLog implements RunningAuditLog {
       failures,
       durable: { use: this.#use.durable, change: this.#change.durable },
     };
+  }
+
+  async probe(): Promise<void> {
+    if (!this.#accepting) return;
+    const probes: Promise<unknown>[] = [];
+    const entry = () => this.#ownEntry('lane.probe', {});
+    if (this.#use.failures > 0 && this.#use.idle) {
+      probes.push(this.#use.append(entry(), null, this.#deadlineMs));
+    }
+    if (this.#change.failures > 0 && this.#change.idle) {
+      probes.push(this.#change.probe(entry(), this.#changeDeadlineMs));
+    }
+    await Promise.allSettled(probes);
   }
 
   async record(draft: AuditDraft, standing: EpochStanding): Promise<AuditId> {
