@@ -39,6 +39,8 @@ onMajor15('a missing standby', (test) => {
     expect(told).toMatchObject({ code: 'database_unavailable' });
     expect(told).not.toBeInstanceOf(OutcomeUnknown);
     await administer('');
+    // The abandoned commit becomes visible when its backend wakes, not when the setting is read.
+    await eventually(async () => (await audit.leafAt(lane, 1)) !== null);
     expect(await audit.leafAt(lane, 1)).toEqual(sent.entries[0]?.leaf);
     expect(await audit.append(sent)).toEqual({ epoch });
   }, 30_000);
