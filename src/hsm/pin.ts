@@ -49,6 +49,9 @@ export class PinFile {
       if ((stat.mode & OTHERS) !== 0) {
         throw unusable(`others may read the PIN file ${this.#path}: chmod 600 it`);
       }
+      if (stat.uid !== 0 && stat.uid !== process.geteuid?.()) {
+        throw unusable(`the PIN file ${this.#path} belongs to another user`);
+      }
       return trimmed(await file.readFile(), this.#path);
     } finally {
       await file.close();
