@@ -16,6 +16,7 @@ import type { Closed } from './config/secret-file.ts';
 import { collect, takeConfigFlags as takeFlags } from './config/sources.ts';
 import type { Environment, Problem, RawConfig, TakenFlags } from './config/sources.ts';
 import { TwofoldError } from './errors.ts';
+import { NAME } from './name.ts';
 
 export type { Config, IssuerConfig, TlsFiles } from './config/schema.ts';
 export type { Problem, TakenFlags } from './config/sources.ts';
@@ -139,6 +140,21 @@ export const findSoftHsm = (): string | undefined => SOFTHSM_PATHS.find((path) =
 
 /** NODE_OPTIONS as the process got it, for the launch guard. */
 export const nodeOptions = (): string => process.env['NODE_OPTIONS'] ?? '';
+
+/**
+ * What a PKCS#11 module may read from its environment, such as where its configuration lies: all but
+ * Node's options and our own settings, which may hold passwords.
+ */
+export const moduleEnvironment = (): Record<string, string> =>
+  Object.fromEntries(
+    Object.entries(process.env).filter(
+      (entry): entry is [string, string] =>
+        entry[1] !== undefined &&
+        !entry[0].startsWith('NODE_') &&
+        !entry[0].startsWith(NAME.environment) &&
+        entry[0] !== 'DATABASE_URL',
+    ),
+  );
 
 /** The environment for a child process that needs the host's own: without settings and Node options. */
 export const childEnvironment = (): Record<string, string> => {

@@ -87,5 +87,7 @@ try {
 } catch (error) {
   if (!TwofoldError.is(error)) throw error;
   complain(`twofold: ${error.message} (${error.code})`);
+  const { cause } = error;
+  if (cause instanceof Error && !TwofoldError.is(cause)) complain(`because: ${cause.message}`);
   process.exitCode = 1;
 }

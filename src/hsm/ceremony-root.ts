@@ -14,7 +14,7 @@ import type { NestedAttribute } from './nested-template.ts';
 import { findObjects, readFlag } from './objects.ts';
 import type { RootOnToken } from './port.ts';
 import type { TokenSelector } from './protocol.ts';
-import { rootId } from './roots.ts';
+import { rootId, rootsOn } from './roots.ts';
 import { attributes, ROOT_LABEL } from './templates.ts';
 
 export interface MakeRoot {
@@ -24,11 +24,15 @@ export interface MakeRoot {
   /** Absent where the SO is no part of it: the root is then made by the user, and says so. */
   readonly soPin: string | undefined;
   readonly root: RootOnToken;
+  /** Leave a token that holds any root of ours as it is: for operators who name no installation. */
+  readonly unlessAny: boolean;
 }
 
 export interface RootMade {
   /** False when an earlier run had made it. */
   readonly made: boolean;
+  /** The root that is on the token now. */
+  readonly root: RootOnToken;
   readonly custody: 'non-extractable' | 'extractableByPinHolder';
 }
 
@@ -69,19 +73,32 @@ export function makeRoot(cryptoki: Cryptoki, request: MakeRoot): RootMade {
   const slot = selectSlot(cryptoki, request.tokenSelector);
   const session = cryptoki.C_OpenSession(slot.handle, CKF.RW_SESSION | CKF.SERIAL_SESSION);
   cryptoki.C_Login(session, CKU.USER, request.pin);
-  const existing = existingRoot(cryptoki, session, request.root);
-  if (existing !== undefined)
-    return { made: false, custody: custodyOf(cryptoki, session, existing) };
+  const existing = existingRoot(cryptoki, session, request);
+  if (existing !== undefined) {
+    const custody = custodyOf(cryptoki, session, existing.handle);
+    return { made: false, root: existing.root, custody };
+  }
   const mechanisms = new Set(cryptoki.C_GetMechanismList(slot.handle));
   const wrap = mechanisms.has(CKM.AES_KEY_WRAP_PAD) ? CKM.AES_KEY_WRAP_PAD : CKM.AES_KEY_WRAP_KWP;
   const root =
     makeTrusted(cryptoki, session, request, wrap) ?? makePlain(cryptoki, session, request.root);
-  return { made: true, custody: custodyOf(cryptoki, session, root) };
+  return { made: true, root: request.root, custody: custodyOf(cryptoki, session, root) };
 }
 
-function existingRoot(cryptoki: Cryptoki, session: Handle, root: RootOnToken): Handle | undefined {
+interface FoundRoot {
+  readonly root: RootOnToken;
+  readonly handle: Handle;
+}
+
+function existingRoot(
+  cryptoki: Cryptoki,
+  session: Handle,
+  { root, unlessAny }: MakeRoot,
+): FoundRoot | undefined {
   const template = attributes({ class: CKO.SECRET_KEY, token: true, id: rootId(root) });
-  return findObjects(cryptoki, session, template)[0];
+  const [handle] = findObjects(cryptoki, session, template);
+  if (handle !== undefined) return { root, handle };
+  return unlessAny ? rootsOn(cryptoki, session)[0] : undefined;
 }
 
 /** Undefined where the SO has no part, or the token knows no trusted keys or templates. */

@@ -36,6 +36,7 @@ export type CeremonyRequest =
       readonly pinFile: string;
       readonly soPinFile: string | undefined;
       readonly root: RootOnToken;
+      readonly unlessAny: boolean;
     };
 
 export type CeremonyAnswer =
@@ -69,10 +70,10 @@ function perform(cryptoki: Cryptoki, request: CeremonyRequest): RootMade | Token
     const [pin, soPin] = [ensurePin(request.pinFile), ensurePin(request.soPinFile)];
     return initialiseToken(cryptoki, request.label, pin, soPin);
   }
-  const { module, tokenSelector, root, soPinFile } = request;
+  const { module, tokenSelector, root, soPinFile, unlessAny } = request;
   const pin = readPin(request.pinFile);
   const soPin = soPinFile === undefined ? undefined : readPin(soPinFile);
-  return makeRoot(cryptoki, { module, tokenSelector, pin, soPin, root });
+  return makeRoot(cryptoki, { module, tokenSelector, pin, soPin, root, unlessAny });
 }
 
 async function run(request: CeremonyRequest): Promise<CeremonyAnswer> {

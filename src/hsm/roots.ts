@@ -6,7 +6,7 @@
 import { TwofoldError } from '../errors.ts';
 import type { Connection } from './connection.ts';
 import { CKA, CKM, CKO } from './cryptoki.ts';
-import type { Handle } from './cryptoki.ts';
+import type { Cryptoki, Handle } from './cryptoki.ts';
 import { uuidBytes, uuidText } from './inputs.ts';
 import { findObjects, readAttribute, readFlag } from './objects.ts';
 import type { RootOnToken } from './port.ts';
@@ -23,16 +23,22 @@ export function rootId(root: RootOnToken): Buffer {
 }
 
 export function listRoots(connection: Connection): RootOnToken[] {
-  return connection.run((session, cryptoki) =>
-    findObjects(cryptoki, session, attributes({ class: CKO.SECRET_KEY, token: true })).flatMap(
-      (object) => {
-        const label = readAttribute(cryptoki, session, object, CKA.LABEL)?.toString('utf8') ?? '';
-        const id = readAttribute(cryptoki, session, object, CKA.ID);
-        if (!label.startsWith(ROOT_LABEL) || id?.length !== ROOT_ID_BYTES) return [];
-        return [{ installation: uuidText(id.subarray(0, 16)), generation: id.readUInt32BE(16) }];
-      },
-    ),
-  );
+  return connection.run((session, cryptoki) => rootsOn(cryptoki, session).map(({ root }) => root));
+}
+
+/** Every root of ours that the session sees, whatever its installation. */
+export function rootsOn(
+  cryptoki: Cryptoki,
+  session: Handle,
+): { readonly root: RootOnToken; readonly handle: Handle }[] {
+  const template = attributes({ class: CKO.SECRET_KEY, token: true });
+  return findObjects(cryptoki, session, template).flatMap((handle) => {
+    const label = readAttribute(cryptoki, session, handle, CKA.LABEL)?.toString('utf8') ?? '';
+    const id = readAttribute(cryptoki, session, handle, CKA.ID);
+    if (!label.startsWith(ROOT_LABEL) || id?.length !== ROOT_ID_BYTES) return [];
+    const installation = uuidText(id.subarray(0, 16));
+    return [{ root: { installation, generation: id.readUInt32BE(16) }, handle }];
+  });
 }
 
 /** The root's handle; `zone_lacks_material` when absent, `integrity_failed` when there are two. */

@@ -14,6 +14,8 @@ import type { TokenSelector } from './protocol.ts';
 export interface CeremonyProcess {
   /** Path of the SoftHSM configuration, where the module is SoftHSM. */
   readonly softhsmConf: string | undefined;
+  /** What the module reads from its environment; nothing unless given. */
+  readonly environment?: Readonly<Record<string, string>>;
   /** Aborting kills the ceremony; the next run completes it. */
   readonly signal?: AbortSignal;
 }
@@ -26,6 +28,8 @@ export interface RootCeremony {
   readonly soPinFile?: string;
   readonly installation: string;
   readonly generation: number;
+  /** Leave a token that holds any root of ours as it is; false unless given. */
+  readonly unlessAny?: boolean;
 }
 
 const ENTRY = fileURLToPath(new URL('./ceremony.ts', import.meta.url));
@@ -36,7 +40,15 @@ export async function runRootCeremony(
 ): Promise<RootMade> {
   const { module, tokenSelector, pinFile, soPinFile, installation, generation } = options;
   const root: RootOnToken = { installation, generation };
-  const request = { action: 'make-root', module, tokenSelector, pinFile, soPinFile, root } as const;
+  const request = {
+    action: 'make-root',
+    module,
+    tokenSelector,
+    pinFile,
+    soPinFile,
+    root,
+    unlessAny: options.unlessAny ?? false,
+  } as const;
   return (await runCeremony(request, processOf(options))) as RootMade;
 }
 
@@ -48,8 +60,8 @@ export async function runTokenCeremony(
 }
 
 function processOf(options: Partial<CeremonyProcess>): CeremonyProcess {
-  const { softhsmConf, signal } = options;
-  return { softhsmConf, ...(signal === undefined ? {} : { signal }) };
+  const { softhsmConf, environment = {}, signal } = options;
+  return { softhsmConf, environment, ...(signal === undefined ? {} : { signal }) };
 }
 
 async function runCeremony(request: CeremonyRequest, options: CeremonyProcess): Promise<unknown> {

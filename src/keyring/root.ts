@@ -214,8 +214,9 @@ async function begin(
 
 const noRoot = () =>
   stop(
-    'The token does not hold the root of this database. Make one with the root ceremony (see the ' +
-      'configuration page), or restore the token from its backup, then start again.',
+    'The token does not hold the root of this database. For a new installation make one with the ' +
+      'command `hsm make-root --so-pin-file FILE`; otherwise restore the token from its backup. ' +
+      'Then start again.',
   );
 
 async function makeOnToken(

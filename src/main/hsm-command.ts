@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 
 import { parseFlags, requireNothingMore } from '../cli/arguments.ts';
+import { moduleEnvironment } from '../config.ts';
 import type { Config } from '../config.ts';
 import { TwofoldError } from '../errors.ts';
 import { runRootCeremony } from '../hsm/run-ceremony.ts';
@@ -10,7 +11,8 @@ const FLAGS = { 'so-pin-file': 'value', installation: 'value' } as const;
 
 /**
  * The SO PIN is read from its file by the ceremony process alone. Without `--so-pin-file` the root is
- * made by the user, and the PIN holder can extract it; the service then says so.
+ * made by the user, and the PIN holder can extract it; the service then says so. Without
+ * `--installation` a token that holds a root already is left as it is: `"made":false`.
  */
 export async function hsmCommand(
   config: Config,
@@ -28,7 +30,7 @@ export async function hsmCommand(
     throw new TwofoldError('invalid_value', 'hsm.module and hsm.pinFile are not configured.');
   }
   const soPinFile = parsed.values.get('so-pin-file')?.[0];
-  const installation = parsed.values.get('installation')?.[0] ?? randomUUID();
+  const installation = parsed.values.get('installation')?.[0];
   const made = await runRootCeremony({
     module,
     tokenSelector: {
@@ -37,9 +39,13 @@ export async function hsmCommand(
     },
     pinFile,
     ...(soPinFile === undefined ? {} : { soPinFile }),
-    installation,
+    installation: installation ?? randomUUID(),
     generation: 1,
+    // Run twice, or over a token whose root is in use, the command finds the root and leaves it.
+    unlessAny: installation === undefined,
+    environment: moduleEnvironment(),
   });
-  print(JSON.stringify(made));
+  const { root, ...rest } = made;
+  print(JSON.stringify({ ...rest, ...root }));
   return 0;
 }

@@ -9,6 +9,8 @@ const PATIENCE_MS = 30_000;
 const PAUSE_MS = 250;
 /** Classes of SQLSTATE: wrong password or role, and no such database. */
 const REFUSED = /^(?:28|3D)/u;
+/** Node's codes and pg's words for a certificate that is not trusted, and for a server without TLS. */
+const UNTRUSTED = /CERT|UNABLE_TO_VERIFY|ERR_TLS|does not support SSL/u;
 
 /**
  * Repeats `act`, which must be safe to repeat, while the database does not answer and no stop has
@@ -26,13 +28,17 @@ export async function whenReachable<T>(
       return await act();
     } catch (error) {
       if (!TwofoldError.is(error, 'database_unavailable')) throw error;
-      if (REFUSED.test(sqlState(error) ?? '')) throw refused(error);
+      if (REFUSED.test(sqlState(error) ?? '') || isUntrusted(error.cause)) throw refused(error);
       if (unwinding.begun || performance.now() > until) throw error;
       if (attempt === 1) onWait(error);
       await sleep(PAUSE_MS);
     }
   }
 }
+
+const isUntrusted = (cause: unknown): boolean =>
+  cause instanceof Error &&
+  UNTRUSTED.test(`${'code' in cause ? String(cause.code) : ''} ${cause.message}`);
 
 /** PostgreSQL's own words name role and database, never a password. */
 function refused(error: TwofoldError): TwofoldError {

@@ -151,7 +151,9 @@ export const migrate = async (options: MigrateOptions): Promise<readonly string[
   const files = readMigrations(options.dir ?? MIGRATIONS);
   const pool = createPool({ ...options, max: 1, statementDeadlineMs: MIGRATION_MS });
   try {
-    const client = await pool.connect();
+    const client = await pool.connect().catch((error: unknown) => {
+      throw storeError(error, classify(error, 'connect'));
+    });
     try {
       const query: Query = async (text, values) =>
         client.query<Record<string, unknown>>(text, values ?? []);

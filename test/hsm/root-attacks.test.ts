@@ -64,7 +64,7 @@ describe('a root without templates', () => {
     const { module, softhsmConf, pinFile, tokenLabel: label } = fixture.token;
     const withoutOfficer = { module, softhsmConf, pinFile, tokenSelector: { label } };
     const made = await runRootCeremony({ ...withoutOfficer, ...ROOT });
-    expect(made).toEqual({ made: true, custody: 'extractableByPinHolder' });
+    expect(made).toEqual({ made: true, root: ROOT, custody: 'extractableByPinHolder' });
     const hsm = await fixture.open();
     try {
       await hsm.useRoot(ROOT);
