@@ -134,7 +134,6 @@ const hsm = z
     tokenLabel: described(z.string().min(1).max(32).optional(), 'Label of the token (or `slot`).'),
     pinFile: described(file.optional(), 'File with the user PIN, mode 0600 or 0400.'),
     workers: described(z.int().min(1).max(32).default(2), 'HSM worker threads.'),
-    sessionsPerWorker: described(z.int().min(1).max(64).default(2), 'PKCS#11 sessions per worker.'),
     queueLimit: described(
       z.int().min(1).max(100_000).default(512),
       'Waiting HSM calls before the service answers `hsm_busy`.',

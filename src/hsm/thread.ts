@@ -35,8 +35,8 @@ export class WorkerThread {
   constructor(options: WorkerOptions, onEnd: (error: Error | undefined) => void) {
     let failure: Error | undefined;
     this.#worker = new Worker(ENTRY, { workerData: options, stdin: false, resourceLimits: HEAP });
-    this.#worker.on('message', (reply: Reply) => {
-      this.#settle(reply);
+    this.#worker.on('message', (replies: readonly Reply[]) => {
+      for (const reply of replies) this.#settle(reply);
     });
     this.#worker.on('error', (error) => {
       failure = error instanceof Error ? error : new Error(String(error));

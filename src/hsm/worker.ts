@@ -2,7 +2,7 @@
  * Entry file of an HSM worker thread: the only place where the service calls the token, one call at
  * a time. The main thread has initialised the module; loading it here only takes its function list.
  */
-import { parentPort, workerData } from 'node:worker_threads';
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { PKCS11 } from 'pkcs11js';
 import { wipe } from '../crypto/secret.ts';
 import type { Cryptoki } from './cryptoki.ts';
@@ -14,9 +14,27 @@ import type { Operation, Reply, Request, WorkerOptions } from './protocol.ts';
 const options = workerData as WorkerOptions;
 const operations = new Operations(await load(), options);
 
-parentPort?.on('message', (request: Request) => {
-  answer(request);
+/** Calls answered by one message at most; a wake-up of the main thread costs as much as some calls. */
+const TOGETHER = 4;
+
+parentPort?.on('message', (first: Request) => {
+  const answers = [answer(first)];
+  while (answers.length < TOGETHER) {
+    const next = waitingRequest();
+    if (next === undefined) break;
+    answers.push(answer(next));
+  }
+  const transfer = answers.flatMap((reply) =>
+    'result' in reply ? transferable(reply.result) : [],
+  );
+  parentPort?.postMessage(answers, transfer);
 });
+
+function waitingRequest(): Request | undefined {
+  if (parentPort === null) return undefined;
+  const received = receiveMessageOnPort(parentPort) as { readonly message: Request } | undefined;
+  return received?.message;
+}
 
 async function load(): Promise<Cryptoki> {
   const cryptoki = new PKCS11(options.module);
@@ -29,25 +47,20 @@ async function load(): Promise<Cryptoki> {
   return cryptoki;
 }
 
-function answer({ job, deadline, operation }: Request): void {
+function answer({ job, deadline, operation }: Request): Reply {
   if (deadline !== 0 && monotonicMilliseconds() > deadline) {
     wipeInputs(operation);
-    send(expired(job), []);
-    return;
+    return expired(job);
   }
   try {
     const result = operations.run(operation);
-    send({ job, result, objects: operations.objects }, transferable(result));
+    return { job, result, objects: operations.objects };
   } catch (error) {
     const failure = failureOf(error, 'produce');
-    send({ job, failure, objects: operations.objects, expired: false }, []);
+    return { job, failure, objects: operations.objects, expired: false };
   } finally {
     wipeInputs(operation);
   }
-}
-
-function send(reply: Reply, transfer: ArrayBuffer[]): void {
-  parentPort?.postMessage(reply, transfer);
 }
 
 function expired(job: number): Reply {

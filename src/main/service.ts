@@ -62,6 +62,8 @@ const HSM_POLL_MS = 200;
 const AUDIT_PROBE_MS = 1_000;
 /** How often rows that were found altered are read again: a repair ends the red without a restart. */
 const RECHECK_MS = 5_000;
+/** How often records of idempotency keys that are a day old are removed. */
+const EXPIRY_MS = 3_600_000;
 
 export interface RunningService {
   /** Where the main listener answers. */
@@ -111,7 +113,10 @@ export class Service {
 
   /** Orderly, and once; also while a start waits for its HSM. */
   async stop(): Promise<void> {
+    const served = this.#state === 'complete';
     this.#state = 'stopping';
+    // Load balancers see /readyz turn before the listeners close.
+    if (served) await sleep(this.#config.stop.waitMs);
     await this.#unwinding.unwind();
     this.#logs.flush();
   }
@@ -126,6 +131,8 @@ export class Service {
     );
     const device = await openDevice(this.#config, this.#logs.component('hsm'), this.#unwinding);
     const incarnation = await this.#openIncarnation(store);
+    this.#followEpoch(store, incarnation);
+    this.#expireIdempotency(store);
     const late = lateParts();
     const http = await this.#openHttp(device, incarnation, late);
     let listening: Promise<HttpAddresses> | undefined;
@@ -136,10 +143,32 @@ export class Service {
       await this.#untilReady(device);
     }
     await this.#openKeyring(store, device, incarnation, late);
+    // Undone first: requests under way are answered while everything behind them still works.
+    this.#unwinding.add('open requests', () => http.close());
     const addresses = await listen();
     this.#state = 'complete';
     const url = urlOf(addresses.http, this.#config.http.tls !== undefined);
     return { url, hsm: device.hsm.status(), selfTests, instance: incarnation.id };
+  }
+
+  /** Learns changes of other instances at once; what a lost notice costs is a heartbeat's delay. */
+  #followEpoch(store: Store, { epoch, refresh }: Incarnation): void {
+    const log = this.#logs.component('instance');
+    const listener = store.listen((seen) => {
+      if (seen <= epoch.current) return;
+      refresh().catch((err: unknown) => log.warn({ err }, 'changes could not be read'));
+    });
+    this.#unwinding.add('epoch listener', () => listener.close());
+  }
+
+  #expireIdempotency(store: Store): void {
+    const log = this.#logs.component('database');
+    const timer = setInterval(() => {
+      store.expireIdempotency().catch((err: unknown) => {
+        log.warn({ err }, 'old idempotency records were not removed');
+      });
+    }, EXPIRY_MS).unref();
+    this.#unwinding.add('idempotency expiry', () => clearInterval(timer));
   }
 
   #openIncarnation(store: Store): Promise<Incarnation> {

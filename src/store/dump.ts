@@ -1,4 +1,6 @@
 /** Everything that the database stores, as text: what `doctor secrets` searches. */
+import { TwofoldError } from '../errors.ts';
+import { sqlState } from './outcome.ts';
 import { read } from './transaction.ts';
 import type { GuardedPool } from './pool.ts';
 
@@ -9,6 +11,14 @@ export interface DumpPiece {
 }
 
 const ROWS = 500;
+/** SQLSTATE insufficient_privilege. */
+const NOT_PERMITTED = '42501';
+
+const unreadable = (table: string, cause: unknown) =>
+  new TwofoldError('forbidden', `The role may not read ${table}: give the owner's URL as well.`, {
+    cause,
+  });
+
 const TABLES = `
   select quote_ident(n.nspname) || '.' || quote_ident(c.relname) as name
   from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -29,7 +39,11 @@ async function* dumpTable(pool: GuardedPool, table: string): AsyncGenerator<Dump
     where ctid > $1::tid order by ctid limit ${String(ROWS)}`;
   for (let after: string | undefined = '(0,0)'; after !== undefined;) {
     const from: string = after;
-    const { rows } = await read(() => pool.query<{ place: string; line: string }>(page, [from]));
+    const { rows } = await read(() =>
+      pool.query<{ place: string; line: string }>(page, [from]),
+    ).catch((error: unknown) => {
+      throw sqlState(error) === NOT_PERMITTED ? unreadable(table, error) : error;
+    });
     if (rows.length > 0) yield { table, text: rows.map(({ line }) => line).join('\n') };
     after = rows.length === ROWS ? rows.at(-1)?.place : undefined;
   }

@@ -4,11 +4,15 @@ import type { AuditStore } from '../audit/ports.ts';
 import type { InstanceStore, KeyStore, RootStore } from '../keyring/ports.ts';
 import { createAuditStore } from './audit-store.ts';
 import { PrismaClient } from './generated/client.ts';
+import { listenEpoch } from './epoch-listener.ts';
+import type { EpochListener } from './epoch-listener.ts';
 import { createInstanceStore } from './instance-store.ts';
 import { createKeyStore } from './key-store.ts';
 import { createPool } from './pool.ts';
 import type { GuardedPool, PoolOptions } from './pool.ts';
 import { createRootStore } from './root-store.ts';
+
+const DAY_MS = 86_400_000;
 
 export interface Store {
   readonly pool: GuardedPool;
@@ -16,6 +20,10 @@ export interface Store {
   readonly roots: RootStore;
   readonly instances: InstanceStore;
   readonly audit: AuditStore;
+  /** Tells of new epochs until closed; see `epoch-listener.ts`. */
+  listen(onEpoch: (epoch: number) => void): EpochListener;
+  /** Removes idempotency records of more than a day: repeats come within minutes. */
+  expireIdempotency(): Promise<void>;
   /** Ends the pool; calls under way fail. */
   close(): Promise<void>;
 }
@@ -30,6 +38,11 @@ export const openStore = (options: PoolOptions): Store => {
     roots: createRootStore(pool, prisma),
     instances: createInstanceStore(pool),
     audit: createAuditStore(pool, prisma),
+    listen: (onEpoch) => listenEpoch(options, onEpoch),
+    expireIdempotency: async () => {
+      const dayAgo = new Date(Date.now() - DAY_MS);
+      await prisma.idempotency.deleteMany({ where: { created_at: { lt: dayAgo } } });
+    },
     close: async () => {
       await prisma.$disconnect();
       await pool.end();
