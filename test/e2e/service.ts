@@ -69,7 +69,17 @@ export class TestService {
   /** Starts a service; resolves when it is ready (or has merely been started). */
   static async start(options: ServiceOptions = {}): Promise<TestService> {
     const service = new TestService(options);
-    if (options.ready !== false) await service.untilReady();
+    if (options.ready === false) return service;
+    try {
+      await service.untilReady();
+    } catch (error) {
+      await service.kill();
+      await stopDatabaseOf(service.dataDir);
+      if (options.dataDir === undefined) {
+        rmSync(service.dataDir, { recursive: true, force: true });
+      }
+      throw error;
+    }
     return service;
   }
 
