@@ -7,8 +7,9 @@
  * never reached.
  */
 import { openSync } from 'node:fs';
-import { destination as openDestination, pino } from 'pino';
+import { pino } from 'pino';
 import type { DestinationStream, Logger } from 'pino';
+import { LogFile } from './log-file.ts';
 import { redactText, redactor } from './redaction.ts';
 import type { Redactor } from './redaction.ts';
 
@@ -66,9 +67,8 @@ const nothing = (): void => undefined;
 
 /** Written in the background, so that a slow reader of the log never stops the event loop. */
 function buffered(target: number | string): [DestinationStream, () => void] {
-  const dest = typeof target === 'number' ? target : openSync(target, 'a', 0o600);
-  const stream = openDestination({ dest, sync: false });
-  return [stream, () => stream.flushSync()];
+  const file = new LogFile(typeof target === 'number' ? target : openSync(target, 'a', 0o600));
+  return [file, () => file.flush()];
 }
 
 function logOf(logger: Logger, redact: Redactor): Log {
