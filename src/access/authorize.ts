@@ -23,6 +23,8 @@ export interface AuthorizationOptions {
 }
 
 const DEFAULT_CAPACITY = 20_000;
+/** Characters of a remembered question. */
+const LONGEST_REMEMBERED = 1_024;
 
 /** The built-in set; throws `policy_invalid` if this build's policies do not fit its schema. */
 export const builtInPolicies = (): PolicySet => PolicySet.load(SCHEMA, BUILT_IN_POLICIES);
@@ -78,7 +80,8 @@ export class PolicyAuthorizer implements Authorizer {
     const known = this.#decisions.get(id);
     if (known !== undefined) return known;
     const decision = this.#policies.decide(question(principal, operation, resource, facts));
-    this.#decisions.set(id, decision);
+    // Long ones come of paths that name nothing; they are not worth their memory.
+    if (id.length <= LONGEST_REMEMBERED) this.#decisions.set(id, decision);
     return decision;
   }
 

@@ -13,12 +13,15 @@ import type {
   StoredEntry,
 } from './ports.ts';
 
+/** Lanes are numbered by a 32-bit column. */
+const LARGEST_LANE = 2 ** 31 - 1;
 const ID = /^(?<lane>[1-9]\d{0,14})-(?<n>[1-9]\d{0,14})$/u;
 
 /** `<lane>-<n>`, in the one form that we write; null for anything else. */
 export function parseAuditId(id: AuditId): AuditCursor | null {
   const { lane, n } = ID.exec(id)?.groups ?? {};
-  return lane === undefined || n === undefined ? null : { lane: Number(lane), n: Number(n) };
+  if (lane === undefined || n === undefined || Number(lane) > LARGEST_LANE) return null;
+  return { lane: Number(lane), n: Number(n) };
 }
 
 /** @throws TwofoldError `integrity_failed` when the stored bytes are not the entry of their place */

@@ -156,7 +156,7 @@ const limits = z
     ),
     unauthenticatedPerMinute: described(
       z.int().min(1).max(1_000_000).default(600),
-      'Refused requests without a valid token that one source may send in a minute.',
+      'Refused requests of one source in a minute after which those without a token are turned away and its tokens are checked four at a time.',
     ),
     unauthenticatedSources: described(
       z.int().min(1).max(1_000_000).default(10_000),

@@ -68,7 +68,7 @@ export const listAuditEntries = defineRoute({
     ...PAGING,
     operation: short,
     key: short.meta({ description: 'The key as requests named it.' }),
-    keyId: short,
+    keyId: z.guid('must be a UUID').optional(),
     subject: short,
     outcome: short,
     from: moment,

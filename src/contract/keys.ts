@@ -125,7 +125,10 @@ const listQuery = z.strictObject({
   ...PAGING,
   state: z.enum(KEY_STATES).optional(),
   suite: suiteId.optional(),
-  namePrefix: z.string().min(1).max(128).optional(),
+  namePrefix: z
+    .string()
+    .regex(/^[a-z0-9._-]{1,128}$/, 'must be the beginning of a key name')
+    .optional(),
   labels: z
     .record(labelName, labelValue)
     .optional()

@@ -35,6 +35,11 @@ export function readBody(
   response: ServerResponse,
   limits: BodyLimits,
 ): Promise<Buffer> {
+  const coding = request.headers['transfer-encoding'];
+  if (coding !== undefined && coding.toLowerCase() !== 'chunked') {
+    const detail = 'The only transfer coding taken here is chunked.';
+    return Promise.reject(new TwofoldError('malformed_request', detail));
+  }
   const announced = Number(request.headers['content-length'] ?? 0);
   if (announced > limits.bytes) return Promise.reject(tooLarge(limits.bytes));
   // Only now is the client told to send it.

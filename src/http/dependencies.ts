@@ -81,5 +81,8 @@ export const DEFAULT_LIMITS: HttpLimits = Object.freeze({
   unauthenticatedSources: 10_000,
 });
 
+/** The namespace of a request that names none. */
+export const DEFAULT_NAMESPACE = 'default';
+
 /** The namespaces that exist. */
-export const namespaceExists = (name: string): boolean => name === 'default';
+export const namespaceExists = (name: string): boolean => name === DEFAULT_NAMESPACE;

@@ -10,7 +10,7 @@ import { StaleAnswer } from '../audit/ports.ts';
 import { TwofoldError } from '../errors.ts';
 import { AnswerWriter } from './answer.ts';
 import { requestHash } from './canonical.ts';
-import { namespaceExists } from './dependencies.ts';
+import { DEFAULT_NAMESPACE, namespaceExists } from './dependencies.ts';
 import { readHeaders, readQuery } from './head.ts';
 import { AuditNotes } from './notes.ts';
 import { refusal } from './refusal.ts';
@@ -29,7 +29,6 @@ const ATTEMPTS = 3;
 /** Codes that say whether something exists; only who may read learns that it does not. */
 const ABSENT: ReadonlySet<string> = new Set(['key_not_found', 'version_not_found', 'not_found']);
 const NAMESPACE_HEADER = 'twofold-namespace';
-const DEFAULT_NAMESPACE = 'default';
 
 /** What arrived. */
 export interface Arrival {

@@ -13,6 +13,12 @@ import { TwofoldError } from '../errors.ts';
 /** Deepest nesting of arrays and objects; the contract's own bodies need four. */
 export const MAX_DEPTH = 16;
 
+/**
+ * Most values and names of one document. A full batch of the contract has some 45,000; without a
+ * bound, 8 MiB of `0,` would hold the event loop for seconds.
+ */
+export const MAX_VALUES = 65_536;
+
 export interface ParsedJson {
   readonly value: unknown;
   /** Every secret string found, also outside the contract's places: the caller wipes them. */
@@ -45,6 +51,7 @@ class JsonReader {
   readonly #source: Buffer;
   readonly #rawFields: ReadonlySet<string>;
   #at = 0;
+  #values = 0;
   /** Position of the next backslash; looked up once for many strings. */
   #backslash: number;
 
@@ -85,6 +92,8 @@ class JsonReader {
   }
 
   #value(depth: number, field: string): unknown {
+    this.#values += 1;
+    if (this.#values > MAX_VALUES) throw this.#malformed('The document has too many values');
     if (depth > MAX_DEPTH) throw this.#malformed('The nesting is too deep');
     if (this.#take('{')) return this.#object(depth + 1);
     if (this.#take('[')) return this.#array(depth + 1, field);

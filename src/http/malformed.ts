@@ -4,6 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { STATUS_CODES } from 'node:http';
+import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 
 import { ERRORS, TwofoldError } from '../errors.ts';
@@ -23,9 +24,29 @@ function errorOf({ code = '' }: ParserError): TwofoldError {
   return new TwofoldError(ours, detail);
 }
 
+/**
+ * Writes behind an answer that is still under way on the same connection: what that request did must
+ * not be told as a failure of the next one.
+ */
+function endWith(socket: Socket, text: string): void {
+  const answering = (socket as { _httpMessage?: ServerResponse | null })._httpMessage;
+  // A request that is itself cut off has done nothing yet.
+  const working = answering?.req.complete === true && !answering.writableFinished;
+  if (!working) {
+    socket.end(text);
+    return;
+  }
+  answering.once('finish', () => {
+    if (socket.writable) socket.end(text);
+  });
+}
+
 /** For `checkExpectation`: an expectation other than `100-continue`. */
 export function answerUnexpected({ socket }: { readonly socket: Socket }): void {
-  socket.end(rawProblem(new TwofoldError('malformed_request', 'Expect takes 100-continue only.')));
+  endWith(
+    socket,
+    rawProblem(new TwofoldError('malformed_request', 'Expect takes 100-continue only.')),
+  );
 }
 
 /** The whole answer as bytes of HTTP/1.1; the connection ends with it. */
@@ -50,14 +71,13 @@ export function answerMalformed(
   count: (source: string, code: string) => void,
 ): (error: ParserError, socket: Socket) => void {
   return (error, socket) => {
-    // A reset connection has nobody to answer, and an answer under way must not be cut into.
-    const answering = (socket as { _httpMessage?: { headersSent?: boolean } })._httpMessage;
-    if (error.code === 'ECONNRESET' || !socket.writable || answering?.headersSent === true) {
+    // A reset connection has nobody to answer.
+    if (error.code === 'ECONNRESET' || !socket.writable) {
       socket.destroy();
       return;
     }
     const refusal = errorOf(error);
     count(socket.remoteAddress ?? '', refusal.code);
-    socket.end(rawProblem(refusal));
+    endWith(socket, rawProblem(refusal));
   };
 }

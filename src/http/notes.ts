@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 
 import { couldNameKey } from '../contract/scalars.ts';
 import { canonicalContext } from '../crypto/context.ts';
+import { DEFAULT_NAMESPACE, namespaceExists } from './dependencies.ts';
 import type { Decision, Operation, Principal } from '../access/grant.ts';
 import type { AuditDraft, AuditItem } from '../audit/ports.ts';
 import type { EpochStanding } from '../epoch.ts';
@@ -20,6 +21,7 @@ export interface NotedContext {
 }
 
 const HASH_LENGTH = 16;
+const LONGEST_NAMESPACE = 128;
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 export function contextBytes({ encryptionContext = {}, aad }: NotedContext): Uint8Array {
@@ -63,6 +65,10 @@ export class AuditNotes {
   constructor(request: NotedRequest) {
     this.#request = request;
     this.#reference = request.key;
+    // An entry under a namespace that does not exist could be read by nobody.
+    const { namespace } = request;
+    if (!namespaceExists(namespace))
+      this.detail({ namespace: namespace.slice(0, LONGEST_NAMESPACE) });
   }
 
   decided(decision: Decision): void {
@@ -112,7 +118,7 @@ export class AuditNotes {
       requestId,
       actor: { issuer, subject, method, session },
       operation,
-      namespace,
+      namespace: namespaceExists(namespace) ? namespace : DEFAULT_NAMESPACE,
       keyRef: key !== null && couldNameKey(key) ? key : null,
       keyId: this.#used?.keyId ?? this.#keyId ?? (key !== null && UUID.test(key) ? key : null),
       keyVersion: this.#items.length > 0 ? null : (this.#used?.keyVersion ?? null),

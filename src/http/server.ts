@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import type { RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { createApp } from './app.ts';
 import { DEFAULT_LIMITS } from './dependencies.ts';
@@ -50,6 +51,7 @@ export interface HttpServer {
 }
 
 const DRAIN_MS = 10_000;
+const LINGER_MS = 100;
 
 const readDocument = () =>
   readFileSync(new URL('../../openapi.yaml', import.meta.url), { encoding: 'utf8' });
@@ -139,6 +141,8 @@ class Listeners implements HttpServer {
 
   async #closeAll(): Promise<void> {
     this.#drain();
+    // Requests on their way over open connections are still told 503; a closed one would be reset.
+    if (this.#addresses !== undefined) await sleep(LINGER_MS);
     await Promise.all(this.#listeners.map(({ listener }) => listener.close(this.#drainMs)));
   }
 }

@@ -45,6 +45,7 @@ const INTEND = `insert into public.token_intent (object_id, installation, token_
 const ABANDON = `update public.token_intent i set abandoned = true
   where installation = $1 and (abandoned or not exists (
     select from public.instance where id = i.instance and ${IS_LIVE}))
+  and not exists (select from public.key_version where classical_object_id = i.object_id)
   returning object_id`;
 
 export const createKeyStore = (pool: GuardedPool, prisma: PrismaClient): KeyStore => ({

