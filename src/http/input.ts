@@ -16,6 +16,10 @@ import type { RawText } from '../contract/scalars.ts';
 import type { HeaderValues } from './head.ts';
 import type { AnswerType, BodyType } from './negotiate.ts';
 
+/** An empty file is a message like any other, where the body is bytes. */
+const isEmptyBytes = ({ bytes }: RouteContract, { headers }: IncomingMessage): boolean =>
+  bytes !== null && headers['content-type'] === 'application/octet-stream';
+
 /** Bounds of bodies. */
 export interface InputLimits {
   /** Body of a single request, bytes. */
@@ -114,7 +118,7 @@ export class InputReader {
     head: HeaderValues,
   ): Promise<Input> {
     const { accept } = request.headers;
-    if (!hasBody(request)) {
+    if (!hasBody(request) && !isEmptyBytes(this.#route, request)) {
       const answerType = answerTypeOf(this.#route, 'json', accept);
       refuseMemberHeaders(this.#route.bytes, head);
       return { body: this.#absent(), answerType, wipe: nothing };

@@ -84,8 +84,10 @@ class Wrapping {
     const moved = await this.#use.rewrap(grant, target, { ciphertext, binding: bindingOf(input) });
     const { used, changed } = moved;
     const envelope = new EnvelopeBytes(moved.ciphertext);
+    // The entry is about the key of the path: what was opened with it, and where it went.
     return {
-      used,
+      used: moved.from,
+      into: used,
       answer: { ciphertext: envelope, changed, ...usedMembers(used), refreshAfter: null },
     };
   }
@@ -194,7 +196,9 @@ function rewrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
       facts: singleFacts,
       handle: async ({ grant, grantOn, body, notes }) => {
         noteTarget(notes, grant.key, body.to);
-        const { answer } = await noted(notes, body, () => wrapping.rewrap(grant, body, grantOn));
+        const rewrap = () => wrapping.rewrap(grant, body, grantOn);
+        const { answer, into } = await noted(notes, body, rewrap);
+        notes.detail({ toKeyId: into.keyId, toVersion: into.keyVersion });
         return { body: answer };
       },
     }),

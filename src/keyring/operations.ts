@@ -62,7 +62,13 @@ export interface KeyUse {
     grant: Grant<'rewrap'>,
     to: Grant<'rewrap'> | null,
     input: { readonly ciphertext: Uint8Array; readonly binding: Binding },
-  ): Promise<{ readonly used: Used; readonly ciphertext: Uint8Array; readonly changed: boolean }>;
+  ): Promise<{
+    readonly used: Used;
+    /** What the ciphertext was opened with. */
+    readonly from: Used;
+    readonly ciphertext: Uint8Array;
+    readonly changed: boolean;
+  }>;
   /** For keys of purpose `kem`: 32 bytes of HPKE export, never the KEM secret. */
   encapsulate(
     grant: Grant<'encapsulate'>,

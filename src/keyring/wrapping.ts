@@ -174,7 +174,7 @@ export function wrapOperations(parts: UseParts): WrapOperations {
         requirePurpose(targetView, 'wrap');
         const target = toProtect(targetView, undefined);
         if (target.keyId === selected.keyId && target.version === selected.version) {
-          return { used: target.used, ciphertext, changed: false };
+          return { used: target.used, from: selected.used, ciphertext, changed: false };
         }
         if (origin === 'anyone' && target.suite.kind === 'aead') {
           throw new TwofoldError('origin_would_rise');
@@ -183,7 +183,7 @@ export function wrapOperations(parts: UseParts): WrapOperations {
           origin,
           since: (to ?? grant).epoch,
         });
-        return { used: target.used, ciphertext: rewrapped, changed: true };
+        return { used: target.used, from: selected.used, ciphertext: rewrapped, changed: true };
       } finally {
         wipe(plaintext);
       }

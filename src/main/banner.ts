@@ -50,7 +50,7 @@ export function welcome(config: Config, service: RunningService): string {
     'Losing the token loses every key. Back up these together, with the service stopped:',
     `  ${hsm}            the token, its PINs and its configuration`,
     `  ${join(config.dataDir, 'db')}             the database`,
-    '  To prove a backup: start from a copy (TWOFOLD_DATA=copy TWOFOLD_PORT=0 npm start) and unwrap something.',
+    '  To prove a backup: start from a copy (TWOFOLD_DATA=copy TWOFOLD_PORT=0 TWOFOLD_METRICS_PORT=0 npm start) and unwrap something.',
     '',
     'Try it from another terminal, in this folder:',
     '',
