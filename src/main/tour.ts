@@ -14,8 +14,8 @@ const STEPS: readonly Step[] = [
   {
     title: 'a key for wrapping and a key for signing, their classical halves born in the HSM',
     commands: [
-      `echo '{"name":"demo","suite":"MLKEM768-P256"}' | curl -sS -H @$A --json @- $U/v1/admin/keys`,
-      `echo '{"name":"signer","suite":"MLDSA65-ECDSA-P256-SHA512"}' | curl -sS -H @$A --json @- $U/v1/admin/keys`,
+      `echo '{"name":"demo","suite":"MLKEM768-P256"}' | curl -sS -w '\\n' -H @$A --json @- $U/v1/admin/keys`,
+      `echo '{"name":"signer","suite":"MLDSA65-ECDSA-P256-SHA512"}' | curl -sS -w '\\n' -H @$A --json @- $U/v1/admin/keys`,
     ],
   },
   {
@@ -31,13 +31,13 @@ const STEPS: readonly Step[] = [
     title: 'sign a file, and verify the signature',
     commands: [
       `curl -sS -H @$A ${BYTES} --data-binary @package.json -o package.sig $U/v1/keys/signer/sign`,
-      `printf '{"message":"%s","signature":"%s"}' "$(base64 -w0 package.json)" "$(base64 -w0 package.sig)" | curl -sS -H @$A --json @- $U/v1/keys/signer/verify`,
+      `printf '{"message":"%s","signature":"%s"}' "$(base64 -w0 package.json)" "$(base64 -w0 package.sig)" | curl -sS -w '\\n' -H @$A --json @- $U/v1/keys/signer/verify`,
     ],
   },
   {
     title: 'rotate: new wraps use version 2, the old one still opens',
     commands: [
-      `echo '{}' | curl -sS -H @$A --json @- $U/v1/admin/keys/demo/rotate`,
+      `echo '{}' | curl -sS -w '\\n' -H @$A --json @- $U/v1/admin/keys/demo/rotate`,
       `curl -sS -H @$A ${BYTES} --data-binary @data.key.wrapped -o data.key.again $U/v1/keys/demo/unwrap`,
       'cmp data.key data.key.again && echo same',
     ],
@@ -46,19 +46,19 @@ const STEPS: readonly Step[] = [
     title: 'flip a few bits: 422 decryption_failed, and nothing else is said',
     commands: [
       `cp data.key.wrapped data.key.flipped; printf '\\377\\377\\377\\377' | dd of=data.key.flipped bs=1 seek=1200 conv=notrunc status=none`,
-      `curl -sS -H @$A -H 'Content-Type: application/octet-stream' --data-binary @data.key.flipped $U/v1/keys/demo/unwrap`,
+      `curl -sS -w '\\n' -H @$A -H 'Content-Type: application/octet-stream' --data-binary @data.key.flipped $U/v1/keys/demo/unwrap`,
     ],
   },
   {
     title: 'an auditor may read the log but unwrap nothing: 403 forbidden',
     commands: [
       'npx twofold token --role auditor --ttl 1h --header > auditor.header',
-      `curl -sS -H @auditor.header ${BYTES} --data-binary @data.key.wrapped $U/v1/keys/demo/unwrap`,
+      `curl -sS -w '\\n' -H @auditor.header ${BYTES} --data-binary @data.key.wrapped $U/v1/keys/demo/unwrap`,
     ],
   },
   {
     title: 'what happened, newest first',
-    commands: [`curl -sS -H @auditor.header "$U/v1/audit/entries?pageSize=3"`],
+    commands: [`curl -sS -w '\\n' -H @auditor.header "$U/v1/audit/entries?pageSize=3"`],
   },
 ];
 
