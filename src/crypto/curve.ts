@@ -5,7 +5,6 @@
 import {
   createPublicKey,
   diffieHellman,
-  ECDH,
   generateKeyPair,
   generateKeyPairSync,
   verify,
@@ -14,6 +13,7 @@ import { promisify } from 'node:util';
 import type { KeyObject } from 'node:crypto';
 
 import { TwofoldError } from '../errors.ts';
+import { isValidPoint } from './point.ts';
 import { SecretBytes } from './secret.ts';
 import type { Curve, Hash, SigningCurve } from './suite.ts';
 
@@ -34,26 +34,6 @@ export const CURVES: Readonly<Record<Curve, CurveRow>> = {
   'P-384': { publicKeyLength: 97, fieldLength: 48, inThread: true },
   X25519: { publicKeyLength: 32, fieldLength: 32, inThread: false },
 };
-
-/** OpenSSL's names, for the one interface of node:crypto that wants them. */
-const OPENSSL_CURVES = { 'P-256': 'prime256v1', 'P-384': 'secp384r1' } as const;
-
-/**
- * The u-coordinates of order 1, 2, 4 and 8 on Curve25519 and its twist, little-endian, with the
- * unreduced forms p, p + 1 (RFC 7748 section 6.1: they make every shared secret zero).
- */
-const LOW_ORDER_X25519: ReadonlySet<string> = new Set([
-  '0000000000000000000000000000000000000000000000000000000000000000',
-  '0100000000000000000000000000000000000000000000000000000000000000',
-  'e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800',
-  '5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157',
-  'ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
-  'edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
-  'eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
-]);
-
-/** First byte of an uncompressed point (SEC 1 section 2.3.3). */
-const UNCOMPRESSED = 4;
 
 function importRaw(curve: Curve, publicKey: Uint8Array): KeyObject {
   const key = Buffer.from(publicKey.buffer, publicKey.byteOffset, publicKey.byteLength);
@@ -79,20 +59,8 @@ function generateInThread(curve: Curve): Promise<KeyPair> {
     : generateKeyPairAsync('ec', { namedCurve: curve });
 }
 
-const invalidKey = (cause?: unknown) =>
-  new TwofoldError('invalid_value', 'The classical public key is not valid.', { cause });
-
-/** X25519 ignores the top bit, so it does here (RFC 7748 section 5). */
-function hasLowOrder(publicKey: Uint8Array): boolean {
-  const masked = Buffer.from(publicKey);
-  masked[31] = (masked[31] ?? 0) & 0x7f;
-  return LOW_ORDER_X25519.has(masked.toString('hex'));
-}
-
-/** Throws unless the point is on the curve, with coordinates below p. */
-function decodePoint(curve: SigningCurve, publicKey: Uint8Array): void {
-  ECDH.convertKey(publicKey, OPENSSL_CURVES[curve], undefined, undefined, 'uncompressed');
-}
+const invalidKey = () =>
+  new TwofoldError('invalid_value', 'The classical public key is not valid.');
 
 /**
  * The whole check of a key before it goes to an HSM, is stored or is used: exact length,
@@ -101,17 +69,7 @@ function decodePoint(curve: SigningCurve, publicKey: Uint8Array): void {
  * @throws TwofoldError invalid_value
  */
 export function checkPublicKey(curve: Curve, publicKey: Uint8Array): void {
-  if (publicKey.length !== CURVES[curve].publicKeyLength) throw invalidKey();
-  if (curve === 'X25519') {
-    if (hasLowOrder(publicKey)) throw invalidKey();
-    return;
-  }
-  if (publicKey[0] !== UNCOMPRESSED) throw invalidKey();
-  try {
-    decodePoint(curve, publicKey);
-  } catch (cause) {
-    throw invalidKey(cause);
-  }
+  if (!isValidPoint(curve, publicKey)) throw invalidKey();
 }
 
 /**
@@ -151,7 +109,8 @@ export async function agreeEphemeral(
 
 /**
  * ECDSA over `message` with r ‖ s, each of the field's length; false for any malformed signature.
- * Rejects with TwofoldError invalid_value for a public key that is none.
+ * Rejects with TwofoldError invalid_value for a public key that is none, and with OpenSSL's error when
+ * the host cannot compute: a fault is not an invalid signature.
  */
 export function verifyEcdsa(
   curve: SigningCurve,
@@ -160,15 +119,20 @@ export function verifyEcdsa(
   message: Uint8Array,
   signature: Uint8Array,
 ): Promise<boolean> {
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     const key = importPublicKey(curve, publicKey);
+    if (signature.length !== 2 * CURVES[curve].fieldLength) {
+      resolve(false);
+      return;
+    }
     verify(
       hash.replace('-', ''),
       message,
       { key, dsaEncoding: 'ieee-p1363' },
       signature,
       (error, valid) => {
-        resolve(error === null && valid);
+        if (error === null) resolve(valid);
+        else reject(error);
       },
     );
   });

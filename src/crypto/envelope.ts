@@ -66,7 +66,8 @@ function keyIdBytes(keyId: string): Uint8Array {
 
 function keyIdText(bytes: Uint8Array): string {
   const hex = Buffer.from(bytes).toString('hex');
-  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
+  const [a, b, c] = [hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20)];
+  return `${hex.slice(0, 8)}-${a}-${b}-${c}-${hex.slice(20)}`;
 }
 
 /**

@@ -13,7 +13,7 @@ import type { Handle } from './cryptoki.ts';
 import { failureOf } from './failures.ts';
 import { GCM } from './inputs.ts';
 import { gcmDecrypt, gcmEncrypt, hmac, rawEcdh, rawEcdsa } from './mechanisms.ts';
-import { generatorOf } from './points.ts';
+import { generatorOf } from '../crypto/point.ts';
 import type { HsmKeySpec } from './port.ts';
 
 const LABEL = Buffer.from(`${NAME.tokenLabel}/hsm-check/1`);

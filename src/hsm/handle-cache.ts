@@ -5,16 +5,18 @@
  * and an old handle would name another key. An entry of another epoch is never returned.
  */
 import type { Handle } from './cryptoki.ts';
+import type { HsmKeySpec } from './port.ts';
 
-interface Entry {
+export interface CachedHandle {
   readonly handle: Handle;
+  readonly spec: HsmKeySpec;
   readonly tokenEpoch: number;
   /** Token objects outlive their entry, unwrapped session objects end with it. */
   readonly unwrapped: boolean;
 }
 
 export class HandleCache {
-  readonly #entries = new Map<string, Entry>();
+  readonly #entries = new Map<string, CachedHandle>();
   readonly #limit: number;
   readonly #destroy: (handle: Handle) => void;
 
@@ -28,16 +30,16 @@ export class HandleCache {
     return this.#entries.size;
   }
 
-  get(id: string, tokenEpoch: number): Handle | undefined {
+  get(id: string, tokenEpoch: number): CachedHandle | undefined {
     const entry = this.#entries.get(id);
     if (entry === undefined) return undefined;
     this.#entries.delete(id);
     if (entry.tokenEpoch !== tokenEpoch) return undefined;
     this.#entries.set(id, entry);
-    return entry.handle;
+    return entry;
   }
 
-  set(id: string, entry: Entry): void {
+  set(id: string, entry: CachedHandle): void {
     this.forget(id, entry.tokenEpoch);
     this.#entries.set(id, entry);
     for (const oldest of this.#entries.keys()) {

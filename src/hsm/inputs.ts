@@ -3,8 +3,8 @@
  * to bad input cannot be told from a failing device. Both implementations of the port use them.
  */
 import { TwofoldError } from '../errors.ts';
-import { requirePoint } from './points.ts';
-import type { PointCurve } from './points.ts';
+import { checkPublicKey } from '../crypto/curve.ts';
+import type { Curve } from '../crypto/suite.ts';
 import type { GenerateOptions, HsmKey, HsmKeySpec } from './port.ts';
 import type { Sealed } from './protocol.ts';
 
@@ -20,14 +20,14 @@ const RANDOM_LIMIT = 65_536;
 const DIGEST_BYTES = { 'P-256': 32, 'P-384': 48 } as const;
 
 /** The curve of a key that derives; `wrong_purpose` for any other. */
-export function derivingCurve(spec: HsmKeySpec): PointCurve {
+export function derivingCurve(spec: HsmKeySpec): Curve {
   if (spec.kind === 'x25519') return 'X25519';
   if (spec.kind === 'ec' && spec.use === 'derive') return spec.curve;
   throw wrongUse('derives');
 }
 
 export function requirePeer(key: HsmKey, peer: Uint8Array): void {
-  requirePoint(derivingCurve(key.spec), peer);
+  checkPublicKey(derivingCurve(key.spec), peer);
 }
 
 /** ECDSA takes a digest of exactly the curve's size; tokens truncate longer ones silently. */

@@ -11,7 +11,7 @@ import { findObjects, readAttribute, takeBytes } from './objects.ts';
 import { pairMechanism, requirePublicKey } from './pairs.ts';
 import type { HsmKey, HsmKeySpec, HsmMaterial, RootOnToken } from './port.ts';
 import type { TokenMaterial, WrappedMaterial } from './port.ts';
-import type { OperationOf } from './protocol.ts';
+import type { OperationOf, PostedKey } from './protocol.ts';
 import { findRoot, isTrusted, wrapMechanism } from './roots.ts';
 import {
   attributes,
@@ -35,6 +35,11 @@ interface Made {
 interface Root {
   readonly handle: Handle;
   readonly trusted: boolean;
+}
+
+/** A key was only named, and this worker holds no handle of it: it has to be sent whole. */
+export class UnknownKey extends Error {
+  override readonly name = 'UnknownKey';
 }
 
 export class Keys {
@@ -63,17 +68,25 @@ export class Keys {
     return found.handle;
   }
 
-  /** Runs `use` with the key's handle; a handle that the token no longer knows is renewed once. */
-  with<Result>(key: HsmKey, use: (handle: Handle) => Result): Result {
+  /**
+   * Runs `use` with the key's handle; a handle that the token no longer knows is renewed once.
+   * @throws UnknownKey when the key is only named and no handle of it is here
+   */
+  with<Result>(key: PostedKey, use: (handle: Handle, spec: HsmKeySpec) => Result): Result {
     const cached = this.#cache.get(key.id, this.#connection.tokenEpoch);
-    if (cached === undefined) return use(this.#resolve(key));
+    if (cached === undefined) return this.#withResolved(key, use);
     try {
-      return use(cached);
+      return use(cached.handle, cached.spec);
     } catch (error) {
       if (!namesStaleHandle(error)) throw error;
       this.forget(key.id);
-      return use(this.#resolve(key));
+      return this.#withResolved(key, use);
     }
+  }
+
+  #withResolved<Result>(key: PostedKey, use: (handle: Handle, spec: HsmKeySpec) => Result): Result {
+    if (!('material' in key)) throw new UnknownKey();
+    return use(this.#resolve(key), key.spec);
   }
 
   forget(id: string): void {
@@ -120,7 +133,8 @@ export class Keys {
       if (unwrapped) this.#connection.destroy(handle);
       throw error;
     }
-    this.#cache.set(key.id, { handle, tokenEpoch: this.#connection.tokenEpoch, unwrapped });
+    const { tokenEpoch } = this.#connection;
+    this.#cache.set(key.id, { handle, spec: key.spec, tokenEpoch, unwrapped });
     return handle;
   }
 

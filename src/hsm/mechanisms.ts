@@ -9,8 +9,8 @@ import { CKA, CKD_NULL, CKM, CK_PARAMS } from './cryptoki.ts';
 import type { Handle, Mechanism } from './cryptoki.ts';
 import { GCM } from './inputs.ts';
 import { takeBytes } from './objects.ts';
-import { secretLength } from './points.ts';
-import type { PointCurve } from './points.ts';
+import { secretLength } from '../crypto/point.ts';
+import type { Curve } from '../crypto/suite.ts';
 import type { Sealed } from './protocol.ts';
 import { sharedSecretTemplate } from './templates.ts';
 
@@ -28,7 +28,7 @@ const HMAC: Mechanism = { mechanism: CKM.SHA256_HMAC };
 /** CKM_ECDH1_DERIVE with CKD_NULL, read and destroyed at once. `peer` was checked in the host. */
 export function rawEcdh(
   connection: Connection,
-  curve: PointCurve,
+  curve: Curve,
   key: Handle,
   peer: Uint8Array,
 ): Uint8Array {

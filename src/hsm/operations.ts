@@ -4,7 +4,7 @@ import type { Cryptoki } from './cryptoki.ts';
 import { failureOf, TokenFailure } from './failures.ts';
 import type { Step } from './failures.ts';
 import { derivingCurve } from './inputs.ts';
-import { Keys } from './keys.ts';
+import { Keys, UnknownKey } from './keys.ts';
 import { ecdsa, gcmDecrypt, gcmEncrypt, hmac, random, rawEcdh } from './mechanisms.ts';
 import type { HsmKeySpec } from './port.ts';
 import { probe } from './probe.ts';
@@ -54,11 +54,12 @@ export class Operations {
     return this.#earlierObjects + (this.#connection?.objects ?? 0);
   }
 
-  /** Runs one operation; whatever fails is thrown as a TokenFailure. */
+  /** Runs one operation; whatever fails is thrown as a TokenFailure, but for `UnknownKey`. */
   run(operation: Operation): unknown {
     try {
       return dispatch(this.#handlers, operation);
     } catch (error) {
+      if (error instanceof UnknownKey) throw error;
       throw new TokenFailure(failureOf(error, STEPS[operation.op]));
     }
   }
@@ -79,12 +80,12 @@ export class Operations {
     },
     'token-keys': ({ installation }) => this.#liveKeys().tokenKeys(installation),
     ecdh: ({ key, peer }) =>
-      this.#liveKeys().with(key, (handle) =>
-        rawEcdh(this.#live(), derivingCurve(key.spec), handle, peer),
+      this.#liveKeys().with(key, (handle, spec) =>
+        rawEcdh(this.#live(), derivingCurve(spec), handle, peer),
       ),
     sign: ({ key, digest }) =>
-      this.#liveKeys().with(key, (handle) =>
-        ecdsa(this.#live(), signingCurve(key.spec), handle, digest),
+      this.#liveKeys().with(key, (handle, spec) =>
+        ecdsa(this.#live(), signingCurve(spec), handle, digest),
       ),
     encrypt: ({ key, plaintext, aad }) =>
       this.#liveKeys().with(key, (handle) => gcmEncrypt(this.#live(), handle, plaintext, aad)),

@@ -4,7 +4,7 @@ import type { Connection } from './connection.ts';
 import { CKA, CKM } from './cryptoki.ts';
 import type { Handle } from './cryptoki.ts';
 import { readAttribute } from './objects.ts';
-import { isValidPoint } from './points.ts';
+import { isValidPoint } from '../crypto/point.ts';
 import type { HsmKeySpec } from './port.ts';
 
 /** Montgomery pairs have a mechanism of their own since v3.0; older tokens make them as Edwards. */

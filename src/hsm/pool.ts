@@ -7,6 +7,7 @@ import { SecretBytes } from '../crypto/secret.ts';
 import { TwofoldError } from '../errors.ts';
 import { Attachment } from './attachment.ts';
 import type { HsmLog } from './attachment.ts';
+import { exact, exactMaterial } from './exact.ts';
 import {
   requireAes,
   requireDigest,
@@ -19,6 +20,7 @@ import {
 import { exportSofthsmConf, LoadedModule } from './module.ts';
 import { PinFile } from './pin.ts';
 import type { GenerateOptions, Hsm, HsmKey, HsmKeySpec, HsmMaterial, HsmStatus } from './port.ts';
+import type { MacOptions } from './port.ts';
 import type { RootOnToken, TokenMaterial } from './port.ts';
 import type { Operation, OperationName, OperationOf, Results, Sealed } from './protocol.ts';
 import type { TokenSelector, WorkerOptions } from './protocol.ts';
@@ -157,15 +159,12 @@ class HsmPool implements PooledHsm {
 
   async ecdh(key: HsmKey, peer: Uint8Array): Promise<SecretBytes> {
     requirePeer(key, peer);
-    return secret(
-      await this.#submit({ op: 'ecdh', key: exactKey(key), peer: exact(peer) }),
-      'ecdh',
-    );
+    return secret(await this.#submit({ op: 'ecdh', key, peer: exact(peer) }), 'ecdh');
   }
 
   async sign(key: HsmKey, digest: Uint8Array): Promise<Uint8Array> {
     requireDigest(key, digest);
-    return this.#submit({ op: 'sign', key: exactKey(key), digest: exact(digest) });
+    return this.#submit({ op: 'sign', key, digest: exact(digest) });
   }
 
   async encrypt(key: HsmKey, plaintext: Uint8Array, aad: Uint8Array): Promise<Sealed> {
@@ -173,7 +172,7 @@ class HsmPool implements PooledHsm {
     const input = exact(plaintext);
     const request = {
       op: 'encrypt',
-      key: exactKey(key),
+      key,
       plaintext: input,
       aad: exact(aad),
     } as const;
@@ -187,13 +186,13 @@ class HsmPool implements PooledHsm {
   async decrypt(key: HsmKey, sealed: Sealed, aad: Uint8Array): Promise<SecretBytes> {
     requireSealed(key, sealed);
     const copy = { iv: exact(sealed.iv), ciphertext: exact(sealed.ciphertext) };
-    const request = { op: 'decrypt', key: exactKey(key), sealed: copy, aad: exact(aad) } as const;
+    const request = { op: 'decrypt', key, sealed: copy, aad: exact(aad) } as const;
     return SecretBytes.own(await this.#submit(request));
   }
 
-  async mac(key: HsmKey, data: Uint8Array): Promise<Uint8Array> {
+  async mac(key: HsmKey, data: Uint8Array, options: MacOptions = {}): Promise<Uint8Array> {
     requireHmac(key);
-    return this.#submit({ op: 'mac', key: exactKey(key), data: exact(data) });
+    return this.#submit({ op: 'mac', key, data: exact(data) }, options);
   }
 
   async random(bytes: number): Promise<Uint8Array> {
@@ -212,7 +211,7 @@ class HsmPool implements PooledHsm {
 
   async #submit<Name extends OperationName>(
     operation: OperationOf<Name> & Operation,
-    options: { repeatable?: boolean; deadlineMs?: number } = {},
+    options: { repeatable?: boolean; deadlineMs?: number; urgent?: boolean } = {},
   ): Promise<Results[Name]> {
     const result = await this.#queue.submit(operation, { repeatable: true, ...options });
     return result as Results[Name];
@@ -234,22 +233,4 @@ function secret(bytes: Uint8Array, operation: 'ecdh'): SecretBytes {
   // RFC 7748 section 6.1: an all-zero output means that the peer contributed nothing.
   if (bytes.some((byte) => byte !== 0)) return owned;
   throw new TwofoldError('invalid_value', `${operation} with a public key of small order`);
-}
-
-/** Memory of its own: a message would otherwise carry the whole pool that small buffers share. */
-function exact(bytes: Uint8Array): Uint8Array;
-function exact(bytes: Uint8Array | undefined): Uint8Array | undefined;
-function exact(bytes: Uint8Array | undefined): Uint8Array | undefined {
-  return bytes === undefined ? undefined : new Uint8Array(bytes);
-}
-
-function exactKey(key: HsmKey): HsmKey {
-  return { id: key.id, spec: key.spec, material: exactMaterial(key.material) };
-}
-
-function exactMaterial<Material extends HsmMaterial>(material: Material): Material {
-  const check = exact(material.check);
-  return material.custody === 'hsm-wrapped'
-    ? { ...material, check, blob: exact(material.blob) }
-    : { ...material, check, objectId: exact(material.objectId) };
 }

@@ -19,7 +19,7 @@ import { failureOf } from './failures.ts';
 import { ECDH_ANSWERS, GCM_ANSWER, HMAC_ANSWER } from './known-answers.ts';
 import { gcmDecrypt, gcmEncrypt, hmac, random, rawEcdh, rawEcdsa } from './mechanisms.ts';
 import { pairMechanism, requirePublicKey } from './pairs.ts';
-import type { PointCurve } from './points.ts';
+import type { Curve } from '../crypto/suite.ts';
 import type { HsmCapability, HsmKeySpec } from './port.ts';
 import type { ProbeReport } from './protocol.ts';
 import { wrapMechanism } from './roots.ts';
@@ -105,7 +105,7 @@ function absent(name: string, reason: string): HsmCapability {
 }
 
 function tryEcdh(connection: Connection, spec: HsmKeySpec): Verdict {
-  const curve: PointCurve = spec.kind === 'ec' ? spec.curve : 'X25519';
+  const curve: Curve = spec.kind === 'ec' ? spec.curve : 'X25519';
   const answer = ECDH_ANSWERS[curve];
   const imported = importKey(connection, [
     ...privateImport(spec),
@@ -117,7 +117,7 @@ function tryEcdh(connection: Connection, spec: HsmKeySpec): Verdict {
   );
 }
 
-function ecdhConsistency(connection: Connection, spec: HsmKeySpec, curve: PointCurve): Verdict {
+function ecdhConsistency(connection: Connection, spec: HsmKeySpec, curve: Curve): Verdict {
   return usingPair(connection, spec, (handle, point) => {
     const peer = curve === 'X25519' ? softX25519(point) : softEcdh(curve, point);
     return same(rawEcdh(connection, curve, handle, peer.point), peer.secret, 'consistency');

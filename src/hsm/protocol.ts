@@ -1,8 +1,10 @@
 /**
  * Messages between the pool (main thread) and its workers.
  *
- * One message each way per operation. Inputs are cloned (the caller keeps its buffers), results are
- * transferred. `deadline` is on the process-wide monotonic clock in milliseconds: a job whose
+ * A request goes out alone, answers may come back together. Inputs are cloned (the caller keeps its
+ * buffers), results are transferred. A key is named by its id alone at first: the worker nearly always
+ * holds its handle, and its material is most of a message. A worker that does not answers so, and is
+ * sent the whole key. `deadline` is on the process-wide monotonic clock in milliseconds: a job whose
  * deadline passed while it waited in a worker is not begun.
  */
 import type { Failure } from './failures.ts';
@@ -58,6 +60,9 @@ export interface Sealed {
   readonly ciphertext: Uint8Array;
 }
 
+/** A key as it travels: whole, or by the name under which the worker may hold its handle. */
+export type PostedKey = HsmKey | Pick<HsmKey, 'id'>;
+
 export type Operation =
   | OpenRequest
   | { readonly op: 'probe' }
@@ -72,21 +77,21 @@ export type Operation =
     }
   | { readonly op: 'destroy-token-key'; readonly material: TokenMaterial }
   | { readonly op: 'token-keys'; readonly installation: string }
-  | { readonly op: 'ecdh'; readonly key: HsmKey; readonly peer: Uint8Array }
-  | { readonly op: 'sign'; readonly key: HsmKey; readonly digest: Uint8Array }
+  | { readonly op: 'ecdh'; readonly key: PostedKey; readonly peer: Uint8Array }
+  | { readonly op: 'sign'; readonly key: PostedKey; readonly digest: Uint8Array }
   | {
       readonly op: 'encrypt';
-      readonly key: HsmKey;
+      readonly key: PostedKey;
       readonly plaintext: Uint8Array;
       readonly aad: Uint8Array;
     }
   | {
       readonly op: 'decrypt';
-      readonly key: HsmKey;
+      readonly key: PostedKey;
       readonly sealed: Sealed;
       readonly aad: Uint8Array;
     }
-  | { readonly op: 'mac'; readonly key: HsmKey; readonly data: Uint8Array }
+  | { readonly op: 'mac'; readonly key: PostedKey; readonly data: Uint8Array }
   | { readonly op: 'random'; readonly bytes: number }
   | { readonly op: 'forget'; readonly id: string }
   | { readonly op: 'close' };
@@ -123,15 +128,12 @@ export interface Request {
 
 export type Reply =
   | { readonly job: number; readonly result: unknown; readonly objects: number }
-  | {
-      readonly job: number;
-      readonly failure: Failure;
-      readonly objects: number;
-      /** The deadline passed before the job began: nothing was done. */
-      readonly expired: boolean;
-    };
+  | { readonly job: number; readonly failure: Failure; readonly objects: number }
+  /** The worker has no handle of the key that was named: nothing was done. */
+  | { readonly job: number; readonly unknownKey: true; readonly objects: number };
 
 /** Milliseconds on the monotonic clock that all threads of the process share. */
 export function monotonicMilliseconds(): number {
-  return Number(process.hrtime.bigint() / 1000n) / 1000;
+  const [seconds, nanoseconds] = process.hrtime();
+  return seconds * 1e3 + nanoseconds / 1e6;
 }

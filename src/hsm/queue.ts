@@ -8,12 +8,15 @@ import { wipe } from '../crypto/secret.ts';
 import { TwofoldError } from '../errors.ts';
 import { toError } from './failures.ts';
 import type { Failure } from './failures.ts';
+import type { TokenMaterial } from './port.ts';
 import { monotonicMilliseconds } from './protocol.ts';
 import type { Operation } from './protocol.ts';
 import type { Outcome, WorkerThread } from './thread.ts';
 
 /** Jobs posted to one worker at a time: one runs, the others wait where it will find them. */
 const DEPTH = 3;
+/** To wait behind a shorter call costs less than to wake another thread. */
+const SHORT_MS = 0.5;
 const SWEEP_MS = 25;
 
 export interface QueueLimits {
@@ -31,11 +34,19 @@ export interface QueueEvents {
   explain(): string;
 }
 
+interface SubmitOptions {
+  readonly repeatable: boolean;
+  readonly deadlineMs?: number;
+  /** Ahead of what waits. */
+  readonly urgent?: boolean;
+}
+
 interface Job {
   readonly operation: Operation;
   readonly deadline: number;
   /** May be sent again after a lost session: it leaves nothing behind, or repeats harmlessly. */
   readonly repeatable: boolean;
+  readonly urgent: boolean;
   readonly resolve: (result: unknown) => void;
   readonly reject: (error: TwofoldError) => void;
   attempts: number;
@@ -46,6 +57,7 @@ interface Job {
 export class JobQueue {
   readonly #limits: QueueLimits;
   readonly #events: QueueEvents;
+  readonly #urgent: Job[] = [];
   readonly #waiting: Job[] = [];
   readonly #running = new Set<Job>();
   #threads: readonly WorkerThread[] = [];
@@ -58,7 +70,7 @@ export class JobQueue {
   }
 
   get size(): number {
-    return this.#waiting.length + this.#running.size;
+    return this.#urgent.length + this.#waiting.length + this.#running.size;
   }
 
   /** True when every worker is held by a call that passed its deadline: the token hangs. */
@@ -73,7 +85,7 @@ export class JobQueue {
     this.#dispatch();
   }
 
-  submit(operation: Operation, options: { repeatable: boolean; deadlineMs?: number }) {
+  submit(operation: Operation, options: SubmitOptions) {
     return new Promise<unknown>((resolve, reject) => {
       if (this.#closed) {
         reject(new TwofoldError('hsm_unavailable', 'the HSM connection is closed'));
@@ -84,9 +96,10 @@ export class JobQueue {
         return;
       }
       const deadline = monotonicMilliseconds() + (options.deadlineMs ?? this.#limits.deadlineMs);
-      const { repeatable } = options;
+      const { repeatable, urgent = false } = options;
       const progress = { attempts: 0, settled: false, thread: undefined };
-      this.#waiting.push({ operation, deadline, repeatable, resolve, reject, ...progress });
+      const line = urgent ? this.#urgent : this.#waiting;
+      line.push({ operation, deadline, repeatable, urgent, resolve, reject, ...progress });
       this.#sweeper ??= setInterval(() => {
         this.#sweep();
       }, SWEEP_MS);
@@ -96,7 +109,7 @@ export class JobQueue {
 
   /** Fails everything that waits; what runs is answered as it ends. */
   failWaiting(detail: string): void {
-    for (const job of this.#waiting.splice(0)) {
+    for (const job of [...this.#urgent.splice(0), ...this.#waiting.splice(0)]) {
       fail(job, new TwofoldError('hsm_unavailable', detail));
     }
   }
@@ -108,11 +121,13 @@ export class JobQueue {
   }
 
   #dispatch(): void {
-    while (this.#waiting.length > 0) {
-      const thread = leastLoaded(this.#threads);
-      if (thread === undefined) return;
-      const job = this.#waiting.shift();
-      if (job !== undefined) this.#run(job, thread);
+    for (;;) {
+      const line = this.#urgent.length > 0 ? this.#urgent : this.#waiting;
+      const [job] = line;
+      const thread = job === undefined ? undefined : choose(this.#threads, job.urgent);
+      if (job === undefined || thread === undefined) return;
+      line.shift();
+      this.#run(job, thread);
     }
   }
 
@@ -133,7 +148,7 @@ export class JobQueue {
 
   #conclude(job: Job, outcome: Outcome): void {
     if (outcome.kind === 'result') {
-      if (job.settled) discard(outcome.result);
+      if (job.settled) this.#discard(job, outcome.result);
       else succeed(job, outcome.result);
       return;
     }
@@ -141,7 +156,7 @@ export class JobQueue {
     if (outcome.kind === 'failure') this.#report(outcome.failure);
     if (job.settled) return;
     if (lost && job.repeatable && job.attempts === 1 && !this.#closed) {
-      this.#waiting.unshift(job);
+      (job.urgent ? this.#urgent : this.#waiting).unshift(job);
       return;
     }
     fail(
@@ -150,6 +165,15 @@ export class JobQueue {
         ? new TwofoldError('hsm_unavailable', 'an HSM worker ended')
         : toError(outcome.failure),
     );
+  }
+
+  /** An answer that nobody waits for any more: it may be a secret, or a token object without an owner. */
+  #discard({ operation }: Job, result: unknown): void {
+    if (result instanceof Uint8Array) wipe(result);
+    if (operation.op !== 'generate' || operation.custody !== 'hsm-token') return;
+    const material = result as TokenMaterial;
+    // Should this fail too, the object is still named by its intent, which the next start reads.
+    this.submit({ op: 'destroy-token-key', material }, { repeatable: true }).catch(() => undefined);
   }
 
   #report(failure: Failure): void {
@@ -165,9 +189,11 @@ export class JobQueue {
       }
     }
     const paused = this.#threads.length === 0;
-    for (const job of this.#waiting.filter(({ deadline }) => deadline < now)) {
-      this.#waiting.splice(this.#waiting.indexOf(job), 1);
-      fail(job, paused ? unavailable(this.#events.explain()) : late());
+    for (const line of [this.#urgent, this.#waiting]) {
+      for (const job of line.filter(({ deadline }) => deadline < now)) {
+        line.splice(line.indexOf(job), 1);
+        fail(job, paused ? unavailable(this.#events.explain()) : late());
+      }
     }
     if (this.size === 0) {
       clearInterval(this.#sweeper);
@@ -176,10 +202,14 @@ export class JobQueue {
   }
 }
 
-function leastLoaded(threads: readonly WorkerThread[]): WorkerThread | undefined {
+/** The thread for the next job; undefined when all have enough. An urgent job goes where least waits. */
+function choose(threads: readonly WorkerThread[], urgent: boolean): WorkerThread | undefined {
   let best: WorkerThread | undefined;
   for (const thread of threads) {
-    if (thread.inFlight < (best?.inFlight ?? DEPTH)) best = thread;
+    const { inFlight } = thread;
+    if (thread.ended || inFlight >= DEPTH) continue;
+    if (!urgent && inFlight > 0 && thread.callMs < SHORT_MS) return thread;
+    if (best === undefined || inFlight < best.inFlight) best = thread;
   }
   return best;
 }
@@ -192,11 +222,6 @@ function succeed(job: Job, result: unknown): void {
 function fail(job: Job, error: TwofoldError): void {
   job.settled = true;
   job.reject(error);
-}
-
-/** An answer that nobody waits for any more may be a secret. */
-function discard(result: unknown): void {
-  if (result instanceof Uint8Array) wipe(result);
 }
 
 function unavailable(detail: string): TwofoldError {

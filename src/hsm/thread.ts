@@ -2,27 +2,40 @@
 import { Worker } from 'node:worker_threads';
 import type { Operation, OperationOf, OperationName } from './protocol.ts';
 import type { Reply, Request, Results, WorkerOptions } from './protocol.ts';
+import { exactMaterial } from './exact.ts';
 import { toError } from './failures.ts';
 import { TwofoldError } from '../errors.ts';
 import type { Failure } from './failures.ts';
 
 export type Outcome =
   | { readonly kind: 'result'; readonly result: unknown }
-  | { readonly kind: 'failure'; readonly failure: Failure; readonly expired: boolean }
+  | { readonly kind: 'failure'; readonly failure: Failure }
   /** The thread ended first; whether the call was made is not known. */
   | { readonly kind: 'crash' };
 
 type Settle = (outcome: Outcome) => void;
+
+interface Pending {
+  readonly operation: Operation;
+  readonly deadline: number;
+  readonly settle: Settle;
+}
 
 const ENTRY = new URL('./worker.ts', import.meta.url);
 
 /** A worker's own heap is small: keys and buffers live in the token and outside V8. */
 const HEAP = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 64 };
 
+/** Weight of the newest call in the mean. */
+const SMOOTHING = 0.05;
+
 export class WorkerThread {
   readonly #worker: Worker;
-  readonly #pending = new Map<number, Settle>();
+  readonly #pending = new Map<number, Pending>();
   #nextJob = 1;
+  #callMs = 0;
+  /** Since when it has had something to do without an answer. */
+  #busySince = 0;
   #ended = false;
   /** Session handles it holds, to be closed by a successor. */
   sessions: readonly number[] = [];
@@ -36,6 +49,7 @@ export class WorkerThread {
     let failure: Error | undefined;
     this.#worker = new Worker(ENTRY, { workerData: options, stdin: false, resourceLimits: HEAP });
     this.#worker.on('message', (replies: readonly Reply[]) => {
+      this.#measure(replies.length);
       for (const reply of replies) this.#settle(reply);
     });
     this.#worker.on('error', (error) => {
@@ -43,7 +57,7 @@ export class WorkerThread {
     });
     this.#worker.on('exit', () => {
       this.#ended = true;
-      for (const settle of this.#pending.values()) settle({ kind: 'crash' });
+      for (const { settle } of this.#pending.values()) settle({ kind: 'crash' });
       this.#pending.clear();
       onEnd(failure);
     });
@@ -52,6 +66,11 @@ export class WorkerThread {
   /** Jobs of the queue: management calls end without the queue's knowledge and must not fill it. */
   get inFlight(): number {
     return this.#pending.size - this.#managing;
+  }
+
+  /** Milliseconds that a call has taken of late, the way there and back included. */
+  get callMs(): number {
+    return this.#callMs;
   }
 
   get ended(): boolean {
@@ -66,8 +85,12 @@ export class WorkerThread {
     }
     const job = this.#nextJob;
     this.#nextJob += 1;
-    this.#pending.set(job, settle);
-    const request: Request = { job, deadline, operation };
+    this.#pending.set(job, { operation, deadline, settle });
+    this.#send({ job, deadline, operation: byName(operation) });
+  }
+
+  #send(request: Request): void {
+    if (this.#pending.size === 1) this.#busySince = performance.now();
     this.#worker.postMessage(request);
   }
 
@@ -89,15 +112,41 @@ export class WorkerThread {
   }
 
   #settle(reply: Reply): void {
-    const settle = this.#pending.get(reply.job);
-    this.#pending.delete(reply.job);
+    const pending = this.#pending.get(reply.job);
     this.objects = reply.objects;
-    if ('failure' in reply) {
-      settle?.({ kind: 'failure', failure: reply.failure, expired: reply.expired });
-    } else {
-      settle?.({ kind: 'result', result: reply.result });
+    if (pending === undefined) return;
+    if ('unknownKey' in reply) {
+      const { operation, deadline } = pending;
+      this.#send({ job: reply.job, deadline, operation: whole(operation) });
+      return;
     }
+    this.#pending.delete(reply.job);
+    pending.settle(
+      'failure' in reply
+        ? { kind: 'failure', failure: reply.failure }
+        : { kind: 'result', result: reply.result },
+    );
   }
+
+  /** Answers that come together were computed one after the other. */
+  #measure(answers: number): void {
+    const now = performance.now();
+    const each = (now - this.#busySince) / answers;
+    this.#busySince = now;
+    this.#callMs += (each - this.#callMs) * SMOOTHING;
+  }
+}
+
+/** The operation with its key by name. */
+function byName(operation: Operation): Operation {
+  return 'key' in operation ? { ...operation, key: { id: operation.key.id } } : operation;
+}
+
+/** The operation with a key that can be cloned: material of its own memory, not in a shared pool. */
+function whole(operation: Operation): Operation {
+  if (!('key' in operation) || !('material' in operation.key)) return operation;
+  const { id, spec, material } = operation.key;
+  return { ...operation, key: { id, spec, material: exactMaterial(material) } };
 }
 
 /** A management call that the token failed; keeps the consequence for the recovery. */

@@ -7,6 +7,7 @@ import { PKCS11 } from 'pkcs11js';
 import { wipe } from '../crypto/secret.ts';
 import type { Cryptoki } from './cryptoki.ts';
 import { failureOf } from './failures.ts';
+import { UnknownKey } from './keys.ts';
 import { Operations } from './operations.ts';
 import { monotonicMilliseconds } from './protocol.ts';
 import type { Operation, Reply, Request, WorkerOptions } from './protocol.ts';
@@ -56,8 +57,9 @@ function answer({ job, deadline, operation }: Request): Reply {
     const result = operations.run(operation);
     return { job, result, objects: operations.objects };
   } catch (error) {
-    const failure = failureOf(error, 'produce');
-    return { job, failure, objects: operations.objects, expired: false };
+    const { objects } = operations;
+    if (error instanceof UnknownKey) return { job, unknownKey: true, objects };
+    return { job, failure: failureOf(error, 'produce'), objects };
   } finally {
     wipeInputs(operation);
   }
@@ -70,7 +72,7 @@ function expired(job: number): Reply {
     consequence: 'none',
     returnValue: undefined,
   } as const;
-  return { job, failure, objects: operations.objects, expired: true };
+  return { job, failure, objects: operations.objects };
 }
 
 /** Moves a result's memory to the main thread, so that no copy of a secret stays here. */

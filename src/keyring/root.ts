@@ -83,7 +83,7 @@ export class Root {
   }
 
   /** HMAC-SHA-256 under `root-mac`; callers begin `data` with their own domain label. */
-  mac = (data: Uint8Array): Promise<Uint8Array> => this.#hsm.mac(this.#mac, data);
+  mac = (data: Uint8Array): Promise<Uint8Array> => this.#hsm.mac(this.#mac, data, { urgent: true });
 
   /** Seals a software half; `plaintext` stays the caller's to wipe. */
   async seal(plaintext: SecretBytes, binding: SealBinding): Promise<SealedHalf> {

@@ -24,6 +24,7 @@ import { TwofoldError } from '../../src/errors.ts';
 import { CKR } from '../../src/hsm/cryptoki.ts';
 import type { HsmOptions, PooledHsm } from '../../src/hsm/pool.ts';
 import type { HsmKey, HsmKeySpec } from '../../src/hsm/port.ts';
+import { uuidBytes } from '../../src/hsm/inputs.ts';
 import { CRASH, Orders } from './cryptoki-hook.ts';
 import { makeToken, ROOT, temporaryFolder, tokenIn } from './token-fixture.ts';
 import type { TokenFixture } from './token-fixture.ts';
@@ -366,6 +367,34 @@ describe('back-pressure', () => {
   });
 });
 
+describe('a token key that is made after its deadline', () => {
+  it('is destroyed: nobody was told of it', async () => {
+    const port = await open({ deadlineMs: 300 });
+    const objectId = Buffer.concat([uuidBytes(ROOT.installation), Buffer.alloc(21, 7)]);
+    orders.hang('C_GenerateKeyPair', 1_000);
+    const made = outcome(port.generate(DERIVE, { custody: 'hsm-token', objectId }));
+    expect(await made).toBe('hsm_unavailable');
+    orders.hang('C_GenerateKeyPair', 0);
+    await delay(1_500);
+    expect(await port.tokenKeys(ROOT.installation)).toEqual([]);
+  });
+});
+
+describe('an urgent MAC', () => {
+  it('goes ahead of what waits', async () => {
+    const port = await open({ workers: 1 });
+    const [derive, hmac] = [await make(port, DERIVE), await make(port, HMAC)];
+    await Promise.all([port.ecdh(derive, peer()), port.mac(hmac, TEXT)]);
+    const order: string[] = [];
+    const note = (name: string) => () => order.push(name);
+    orders.hang('C_DeriveKey', 20);
+    const calls = Array.from({ length: 8 }, () => port.ecdh(derive, peer()).then(note('ecdh')));
+    await Promise.all([...calls, port.mac(hmac, TEXT, { urgent: true }).then(note('mac'))]);
+    // Three had been given to the worker before.
+    expect(order.indexOf('mac')).toBe(3);
+  });
+});
+
 describe('a worker that ends', () => {
   it('is replaced, and the calls it held are repeated', async () => {
     const port = await open();
@@ -377,6 +406,15 @@ describe('a worker that ends', () => {
     );
     expect(new Set(outcomes)).toEqual(new Set(['ok']));
     await until(() => port.status().ready);
+  });
+
+  it.each([1, 2, 3, 4])('loses none of %d calls, though it was the least busy', async (calls) => {
+    const port = await open();
+    const key = await make(port, DERIVE);
+    await Promise.all([port.ecdh(key, peer()), port.ecdh(key, peer())]);
+    orders.fail('C_DeriveKey', CRASH);
+    const results = Array.from({ length: calls }, () => outcome(port.ecdh(key, peer())));
+    expect(await Promise.all(results)).toEqual(Array.from({ length: calls }, () => 'ok'));
   });
 
   it('does not repeat the making of a token key', async () => {

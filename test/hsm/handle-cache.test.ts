@@ -5,6 +5,7 @@ import { HandleCache } from '../../src/hsm/handle-cache.ts';
 
 const entry = (handle: number, tokenEpoch: number, unwrapped = true) => ({
   handle: ulong(handle),
+  spec: { kind: 'aes', bits: 256 } as const,
   tokenEpoch,
   unwrapped,
 });
@@ -41,7 +42,7 @@ describe('handle cache', () => {
     cache.set('a', entry(1, 1));
     cache.set('a', entry(2, 1));
     expect(destroyed).toEqual([1]);
-    expect(cache.get('a', 1)).toEqual(ulong(2));
+    expect(cache.get('a', 1)?.handle).toEqual(ulong(2));
   });
 
   it('is a bounded least-recently-used map, whatever happens', () => {
@@ -59,7 +60,9 @@ describe('handle cache', () => {
             order = [...order.filter((one) => one.id !== id), { id, handle: next }].slice(-limit);
             next += 1;
           } else {
-            expect(cache.get(id, 1)).toEqual(known === undefined ? undefined : ulong(known.handle));
+            expect(cache.get(id, 1)?.handle).toEqual(
+              known === undefined ? undefined : ulong(known.handle),
+            );
             if (known !== undefined) order = [...order.filter((one) => one !== known), known];
           }
           expect(cache.size).toBe(order.length);

@@ -3,7 +3,7 @@ import { describe, expect, it } from '@jest/globals';
 import { p256, p384 } from '@noble/curves/nist.js';
 import fc from 'fast-check';
 import { ECDH_ANSWERS, GCM_ANSWER, HMAC_ANSWER } from '../../src/hsm/known-answers.ts';
-import { generatorOf, isValidPoint, pointLength } from '../../src/hsm/points.ts';
+import { generatorOf, isValidPoint, pointLength } from '../../src/crypto/point.ts';
 import { aes256Gcm } from '../../src/crypto/aead.ts';
 import { SecretBytes } from '../../src/crypto/secret.ts';
 import { createHmac } from 'node:crypto';
