@@ -35,11 +35,32 @@ const installsModule = (): string => {
   return logging(`case "$*" in *install*) mkdir -p "${dirname(module)}" && : >"${module}" ;; esac`);
 };
 
-const setup = (environment: Record<string, string> = {}) =>
-  spawnSync('sh', [join(clone, 'scripts/setup'), 'start'], {
+const setup = (environment: Record<string, string> = {}, purpose = 'start') =>
+  spawnSync('/bin/sh', [join(clone, 'scripts/setup'), purpose], {
     encoding: 'utf8',
     input: '',
     env: { PATH: `${join(host, 'bin')}:/usr/bin:/bin`, ...environment },
+  });
+
+/** What the script itself needs of a host. */
+const TOOLS =
+  'sh dirname cat cksum tr ls grep mkdir basename paste python3 make g++ ln sed true env';
+
+/** The PATH of a host that has these programs and the simulated ones, and none of this host's own. */
+const onlyHere = (more = ''): { PATH: string } => {
+  for (const tool of `${TOOLS} ${more}`.trim().split(' ')) {
+    const path = execFileSync('sh', ['-c', `command -v ${tool}`], { encoding: 'utf8' }).trim();
+    symlinkSync(path.startsWith('/') ? path : `/bin/${tool}`, join(host, 'bin', tool));
+  }
+  return { PATH: join(host, 'bin') };
+};
+
+/** The same on a terminal, with what somebody types there; undefined ends the input at once. */
+const setupOnTerminal = (typed: string | undefined) =>
+  spawnSync('script', ['-qec', `sh ${join(clone, 'scripts/setup')} start`, '/dev/null'], {
+    encoding: 'utf8',
+    input: typed === undefined ? '' : `${typed}\n`,
+    env: { PATH: `${join(host, 'bin')}:/usr/bin:/bin`, SHELL: '/bin/sh' },
   });
 
 beforeEach(() => {
@@ -140,19 +161,71 @@ describe('scripts/setup', () => {
   it('uses dnf where that is the system', () => {
     asRoot();
     rmSync(join(host, 'bin/apt-get'));
-    // The real apt-get of this host must not be found, so the PATH holds only what the script needs.
-    const tools =
-      'sh dirname cat cksum tr ls grep mkdir basename paste python3 make g++ ln sed true';
-    for (const tool of tools.split(' ')) {
-      const path = execFileSync('sh', ['-c', `command -v ${tool}`], { encoding: 'utf8' }).trim();
-      symlinkSync(path.startsWith('/') ? path : `/bin/${tool}`, join(host, 'bin', tool));
-    }
-    const ran = spawnSync('/bin/sh', [join(clone, 'scripts/setup')], {
-      encoding: 'utf8',
-      env: { PATH: join(host, 'bin') },
-    });
+    const ran = setup(onlyHere());
     expect([ran.status, ran.stderr]).toEqual([0, '']);
     expect(calls()).toContain('dnf install -y softhsm');
+  });
+
+  it('stops on a system that has neither apt-get nor dnf', () => {
+    asRoot();
+    rmSync(join(host, 'bin/apt-get'));
+    rmSync(join(host, 'bin/dnf'));
+    const { status, stderr } = setup(onlyHere());
+    expect(status).toBe(1);
+    expect(stderr).toContain('TWOFOLD_PKCS11_MODULE');
+    expect(calls()).toBe('');
+  });
+
+  it.each([
+    ['y', 0],
+    ['yes', 0],
+    ['n', 1],
+    ['', 1],
+    ['yesterday', 1],
+    [undefined, 1],
+  ])('asks before it uses sudo on a terminal, and takes %j so', (typed, expected) => {
+    asUser();
+    withSudo();
+    const { status, stdout } = setupOnTerminal(typed);
+    expect({ status, stdout: status === expected ? '' : stdout }).toEqual({
+      status: expected,
+      stdout: '',
+    });
+    expect(stdout).toContain("sudo sh -c 'apt-get update && apt-get install");
+    expect(stdout).toContain(expected === 0 ? 'setup: done' : 'run that command yourself');
+    expect(calls().includes('apt-get install')).toBe(expected === 0);
+    expect(calls().includes('npm ci')).toBe(expected === 0);
+  });
+
+  it('prints the command of root to an ordinary user of a host without sudo', () => {
+    asUser();
+    const { status, stderr } = setup({ ...onlyHere(), TWOFOLD_SETUP: 'yes' });
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/as root.*\n {2}apt-get update && apt-get install .*libsofthsm2$/mu);
+    expect(calls()).toBe('');
+  });
+
+  it.each([
+    ['root', asRoot],
+    ['an ordinary user with sudo', asUser],
+  ])('stops when the installation fails, as %s', (_name, as) => {
+    as();
+    withSudo();
+    script('apt-get', logging('exit 100'));
+    const { status, stderr } = setup({ TWOFOLD_SETUP: 'yes' });
+    expect(status).toBe(1);
+    expect(stderr).toContain('the installation failed');
+    expect(calls()).not.toContain('npm ci');
+  });
+
+  it('stops when the package does not bring the module to a place that is looked at', () => {
+    asRoot();
+    script('apt-get', logging());
+    const { status, stderr } = setup();
+    expect(status).toBe(1);
+    expect(stderr).toContain('TWOFOLD_PKCS11_MODULE');
+    expect(calls()).toContain('apt-get install');
+    expect(calls()).not.toContain('npm ci');
   });
 
   it.each([
@@ -199,5 +272,57 @@ describe('scripts/setup', () => {
     writeFileSync(join(clone, 'package-lock.json'), '{}');
     expect(setup().status).toBe(0);
     expect(calls()).toContain('npm ci');
+  });
+});
+
+describe('scripts/setup test', () => {
+  const installs = (...tools: string[]): string =>
+    logging(
+      tools.map((tool) => `ln -sf /bin/true "${join(host, 'bin', tool)}"`).join('\n') +
+        `\ncase "$*" in *softhsm*) mkdir -p "${host}/lib/softhsm" && : >"${host}/lib/softhsm/libsofthsm2.so" ;; esac`,
+    );
+
+  const curl = (version: string): void => script('curl', `echo 'curl ${version} (x86_64)'`);
+
+  it('installs the programs that tests run with the module, in one command', () => {
+    asRoot();
+    curl('8.5.0');
+    script('apt-get', installs('openssl', 'bash'));
+    const { status, stdout, stderr } = setup(onlyHere(), 'test');
+    expect([status, stderr]).toEqual([0, '']);
+    expect(stdout).toMatch(/apt-get install .*libsofthsm2 openssl bash$/mu);
+  });
+
+  it('installs them alone when the module is there, and asks for none of them to start', () => {
+    asRoot();
+    const path = onlyHere();
+    expect(setup({ ...path, TWOFOLD_PKCS11_MODULE: '/m.so' }, 'start').status).toBe(0);
+    expect(calls()).not.toContain('apt-get');
+    script('apt-get', installs('openssl', 'bash'));
+    curl('7.82.0');
+    const ran = setup({ ...path, TWOFOLD_PKCS11_MODULE: '/m.so' }, 'test');
+    expect([ran.status, ran.stderr]).toEqual([0, '']);
+    expect(calls()).toMatch(/^apt-get install -y --no-install-recommends openssl bash$/mu);
+  });
+
+  it('names what is still not there after the installation', () => {
+    asRoot();
+    curl('8.5.0');
+    script('apt-get', installs('bash'));
+    const { status, stderr } = setup(onlyHere(), 'test');
+    expect([status, stderr]).toEqual([1, 'setup: still not found: openssl.\n']);
+  });
+
+  it.each([
+    ['7.81.0', 1],
+    ['6.90.0', 1],
+    ['7.82.0', 0],
+    ['8.0.1', 0],
+    ['none', 1],
+  ])('takes curl %s so', (version, expected) => {
+    asRoot();
+    curl(version);
+    expect(setup({}, 'test').status).toBe(expected);
+    expect(setup({}, 'start').status).toBe(0);
   });
 });

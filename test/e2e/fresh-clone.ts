@@ -7,6 +7,7 @@ import type { ChildProcess } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { BareMachine } from './bare-machine.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 
@@ -47,6 +48,11 @@ export interface RunOptions {
   /** In a namespace that has no network, not even loopback. */
   readonly offline?: boolean;
   readonly environment?: Record<string, string>;
+  /** On this machine instead of the host, as root or as the account named. */
+  readonly machine?: BareMachine;
+  readonly account?: string;
+  /** On a terminal, whose keyboard is the process's stdin. */
+  readonly terminal?: boolean;
 }
 
 export interface FreshClone {
@@ -56,7 +62,7 @@ export interface FreshClone {
   run(command: readonly string[], options?: RunOptions): Promise<Ran>;
   /** Starts a command and leaves it running, in a session of its own. */
   start(command: readonly string[], options?: RunOptions): ChildProcess;
-  /** Makes another user the owner of clone and home, and lets that user pass to them. */
+  /** Makes another user the owner of clone, home and npm's cache, and lets that user pass to them. */
   giveTo(uid: number): void;
   remove(): void;
 }
@@ -102,12 +108,14 @@ const makeClone = (workshop: string, npmCli: string): FreshClone => {
   };
   const start = (command: readonly string[], options: RunOptions = {}): ChildProcess => {
     const [program = '', ...rest] = command;
-    const own = program === 'npm' ? ['node', npmCli, ...rest] : [program, ...rest];
+    let own = program === 'npm' ? ['node', npmCli, ...rest] : [program, ...rest];
+    if (options.terminal === true) own = ['script', '-qefc', own.join(' '), '/dev/null'];
+    if (options.machine !== undefined) own = options.machine.inside(own, folder, options.account);
     const [file = '', ...args] = options.offline === true ? ['unshare', '--net', ...own] : own;
     return spawn(file, args, {
       cwd: folder,
       env: { ...environment, ...options.environment },
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: [options.terminal === true ? 'pipe' : 'ignore', 'pipe', 'pipe'],
       detached: true,
     });
   };
@@ -117,7 +125,7 @@ const makeClone = (workshop: string, npmCli: string): FreshClone => {
     start,
     run: (command, options) => finished(start(command, options)),
     giveTo: (uid) => {
-      execFileSync('chown', ['-R', `${uid}:${uid}`, base]);
+      execFileSync('chown', ['-R', `${uid}:${uid}`, base, join(workshop, 'cache')]);
       chmodSync(workshop, 0o711);
     },
     remove: () => rmSync(base, { recursive: true, force: true }),

@@ -1,8 +1,11 @@
-import { existsSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { seeded } from '../store/embedded-harness.ts';
 import { openWorkshop } from './fresh-clone.ts';
 import type { FreshClone, Ran, Workshop } from './fresh-clone.ts';
 
@@ -47,6 +50,33 @@ const works = async (clone: FreshClone): Promise<void> => {
   expect((await clone.run([postgres, '--version'])).output).toContain('PostgreSQL) 18.');
 };
 
+/** Stands where Prisma's engines would be downloaded from, and notes who asks. */
+const engineRequests: string[] = [];
+const mirror = createServer((request, response) => {
+  engineRequests.push(request.url ?? '');
+  response.writeHead(404).end();
+});
+
+const mirrored = (): Record<string, string> => ({
+  PRISMA_ENGINES_MIRROR: `http://127.0.0.1:${(mirror.address() as AddressInfo).port}`,
+});
+
+beforeAll(async () => {
+  await once(mirror.listen(0, '127.0.0.1'), 'listening');
+});
+
+afterAll(() => {
+  mirror.close();
+});
+
+/** No engine of Prisma's was asked for, and none is there. */
+const withoutEngine = (clone: FreshClone): void => {
+  expect(engineRequests).toEqual([]);
+  const files = readdirSync(join(clone.folder, 'node_modules/@prisma/engines'));
+  expect(files.filter((name) => name.startsWith('schema-engine'))).toEqual([]);
+  expect(existsSync(join(clone.home, '.cache/prisma'))).toBe(false);
+};
+
 /** Seconds that a first start may take; a later one has five. */
 const FIRST_START = 120;
 
@@ -85,11 +115,11 @@ describe.each([10, 11])('a fresh clone with an empty home and npm %i', (major) =
   });
 
   it('is set up by one command, downloads no engine, and is done at once the second time', async () => {
-    succeeded(await clone.run(['npm', 'run', 'prestart']));
+    succeeded(await clone.run(['npm', 'run', 'prestart'], { environment: mirrored() }));
     complete(clone);
     await works(clone);
     expect(existsSync(join(clone.folder, 'src/store/generated/client.ts'))).toBe(true);
-    expect(existsSync(join(clone.home, '.cache/prisma'))).toBe(false);
+    withoutEngine(clone);
     expect(existsSync(join(clone.home, '.cache/node-gyp'))).toBe(false);
     const again = await clone.run(['sh', 'scripts/setup', 'start']);
     succeeded(again);
@@ -99,6 +129,16 @@ describe.each([10, 11])('a fresh clone with an empty home and npm %i', (major) =
     expect(status.output).toBe('');
   }, 600_000);
 
+  it('runs its tests by `npm test`, and says what it did not run', async () => {
+    const files = ['test/crypto/hpke-vectors', 'test/crypto/ml-kem-vectors', 'test/store/migrate'];
+    const tested = await clone.run(['npm', 'test', '--', ...files]);
+    succeeded(tested);
+    expect(tested.output).toMatch(/^Test Suites: 3 passed, 3 total$/mu);
+    expect(tested.output).toMatch(/^vectors ml-kem-keygen: extract of 6, 69 of 75 NOT run$/mu);
+    expect(tested.output).toMatch(/^Not run here .*test:all.*:\n {2}test\//mu);
+    expect(tested.output).toMatch(/^Not run here: .*VECTORS_DIR/mu);
+  }, 180_000);
+
   it('starts, is ready, and stops on Ctrl-C without leaving a process', async () => {
     const port = 20_000 + Math.floor(Math.random() * 10_000);
     const environment = { TWOFOLD_PORT: String(port), TWOFOLD_METRICS_PORT: '0' };
@@ -107,17 +147,20 @@ describe.each([10, 11])('a fresh clone with an empty home and npm %i', (major) =
       let output = '';
       server.stdout?.on('data', (chunk: Buffer) => (output += chunk.toString('utf8')));
       server.stderr?.on('data', (chunk: Buffer) => (output += chunk.toString('utf8')));
-      const up = await ready(port, limit);
-      expect({ up, output: up ? '' : output }).toEqual({ up: true, output: '' });
-      // The first start goes on to the first successful unwrap, by the commands that it printed.
-      if (limit === FIRST_START) {
-        while (!output.includes('Ctrl-C stops it.')) await sleep(50);
-        const [, commands = ''] = /in this folder:\n\n([\s\S]*?)\n\nCtrl-C/u.exec(output) ?? [];
-        const toured = await clone.run(['bash', '-c', `set -e\n${commands}`]);
-        expect(toured.output.match(/same\n/gu)).toHaveLength(2);
+      try {
+        const up = await ready(port, limit);
+        expect({ up, output: up ? '' : output }).toEqual({ up: true, output: '' });
+        // The first start goes on to the first successful unwrap, by the commands that it printed.
+        if (limit === FIRST_START) {
+          while (!output.includes('Ctrl-C stops it.')) await sleep(50);
+          const [, commands = ''] = /in this folder:\n\n([\s\S]*?)\n\nCtrl-C/u.exec(output) ?? [];
+          const toured = await clone.run(['bash', '-c', `set -e\n${commands}`]);
+          expect(toured.output.match(/same\n/gu)).toHaveLength(2);
+        }
+      } finally {
+        process.kill(-(server.pid ?? 0), 'SIGINT');
+        await once(server, 'close');
       }
-      process.kill(-(server.pid ?? 0), 'SIGINT');
-      await once(server, 'close');
       expect(existsSync(join(clone.folder, '.twofold/db/cluster/postmaster.pid'))).toBe(false);
     }
   }, 300_000);
@@ -129,6 +172,17 @@ describe.each([10, 11])('a fresh clone with an empty home and npm %i', (major) =
     await works(clone);
     succeeded(await clone.run(['sh', 'scripts/setup', 'start'], { offline: true }));
     expect(existsSync(join(clone.home, '.cache/node-gyp'))).toBe(false);
+  }, 600_000);
+
+  it('downloads no engine by `npm ci` typed by hand', async () => {
+    // npm 10 does not know allowScripts: there the README names the variable that does the same.
+    const byHand = major === 10 ? { PRISMA_SCHEMA_ENGINE_BINARY: '/bin/true' } : {};
+    const environment = { ...mirrored(), ...byHand };
+    rmSync(join(clone.folder, 'node_modules'), { recursive: true });
+    // Prisma's script made it empty when it was run without a network.
+    rmSync(join(clone.home, '.cache/prisma'), { recursive: true, force: true });
+    succeeded(await clone.run(['npm', 'ci'], { environment }));
+    withoutEngine(clone);
   }, 600_000);
 
   const asRoot = process.geteuid?.() === 0 ? it : it.skip;
@@ -171,4 +225,29 @@ describe.each([10, 11])('a fresh clone with an empty home and npm %i', (major) =
     expect(status).toBe(1);
     expect(output).toContain('scripts/setup');
   }, 60_000);
+});
+
+describe('a set-up that is killed', () => {
+  it('is completed by the next one', async () => {
+    const seed = Number(process.env['TWOFOLD_TEST_SEED'] ?? Date.now() % 1_000_000_000);
+    const random = seeded(seed);
+    const clone = await workshop.clone(11);
+    const points: number[] = [];
+    for (let kill = 0; kill < 3; kill += 1) {
+      const after = Math.floor(500 + random() * 14_000);
+      const setup = clone.start(['npm', 'run', 'prestart']);
+      const closed = once(setup, 'close');
+      await sleep(after);
+      if (setup.exitCode === null) process.kill(-(setup.pid ?? 0), 'SIGKILL');
+      await closed;
+      points.push(after);
+    }
+    process.stdout.write(`TWOFOLD_TEST_SEED=${seed}: killed after ${points.join(', ')} ms\n`);
+    succeeded(await clone.run(['npm', 'run', 'prestart']));
+    complete(clone);
+    await works(clone);
+    const checked = await clone.run(['sh', 'scripts/twofold', 'doctor', '--help']);
+    expect(checked.output).not.toContain('not set up');
+    clone.remove();
+  }, 600_000);
 });

@@ -2,6 +2,8 @@
 import { rmSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import type pg from 'pg';
+
 import type { PooledHsm } from '../../src/hsm/pool.ts';
 import { brokenChains } from '../audit/instances.ts';
 import { seeded } from '../store/embedded-harness.ts';
@@ -106,22 +108,15 @@ export class KillRounds {
   async #check(): Promise<string[]> {
     const service = this.#service;
     const wrong = await withDatabaseOf(service.dataDir, async (client) => {
-      const entries = await entriesAfter(client, this.#lane);
-      const outcomes = new Map(entries.map(({ id, outcome }) => [id, outcome]));
       const ids = this.#ledger.takeAuditIds();
       this.#audited += ids.length;
+      const audited = await wrongInLog(client, ids, this.#lane);
       // The new incarnation's lanes are not over yet, and are looked at in the next round.
       const { rows } = await client.query<{ lane: number }>(
         'select max(l.id)::int as lane from public.lane l join public.instance i on i.id = l.instance where i.closed',
       );
       this.#lane = rows[0]?.lane ?? 0;
-      return [
-        ...ids
-          .filter((id) => outcomes.get(id) !== 'ok')
-          .map((id) => `acknowledged ${id} is ${outcomes.get(id) ?? 'not'} in the log`),
-        ...brokenChains(entries),
-        ...(await strayTokenObjects(client, this.#hsm)),
-      ];
+      return [...audited, ...(await strayTokenObjects(client, this.#hsm))];
     });
     wrong.push(...(await this.#ledger.lost(service, 5)));
     this.#repeated += await this.#ledger.finish(service);
@@ -136,6 +131,17 @@ export class KillRounds {
     await this.#service.destroy();
     return left;
   }
+}
+
+/** Which acknowledged entries the lanes after `lane` lack, and where their chains are broken. */
+async function wrongInLog(client: pg.Client, ids: readonly string[], lane = 0): Promise<string[]> {
+  const entries = await entriesAfter(client, lane);
+  const outcomes = new Map<string, string>(entries.map(({ id, outcome }) => [id, outcome]));
+  const lost = ids.filter((id) => outcomes.get(id) !== 'ok');
+  return [
+    ...lost.map((id) => `acknowledged ${id} is ${outcomes.get(id) ?? 'not'} in the log`),
+    ...brokenChains(entries),
+  ];
 }
 
 /** One first start after the other, killed on the way and then completed. */
@@ -185,6 +191,10 @@ async function killedFirstStart(plan: readonly Kill[]): Promise<string[]> {
     await ledger.load(service, 1, () => ++actions > 4);
     const wrong = [...(await ledger.lost(service)), ...(await ledger.broken(service))];
     wrong.push(...ledger.surprises, ...(await strayOf(dataDir)));
+    const ids = ledger.takeAuditIds();
+    // The last four actions alone have one each: none here would be a check of nothing.
+    if (ids.length < 4) wrong.push(`only ${ids.length} requests were acknowledged`);
+    wrong.push(...(await withDatabaseOf(dataDir, (client) => wrongInLog(client, ids))));
     const code = await service.stop();
     if (code !== 0) wrong.push(`the stop ended with ${String(code)}:\n${service.output}`);
     return [...wrong, ...(await leftOf(dataDir)).map((text) => `left: ${text}`)];

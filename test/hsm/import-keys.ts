@@ -1,10 +1,11 @@
 /**
- * Brings published private keys into a test token as the service's own keys are there: EC keys
- * wrapped under the root, X25519 as token objects. Never offered by the service itself.
+ * Brings published or stored keys into a test token as the service's own keys are there: EC and MAC
+ * keys wrapped under the root, X25519 as token objects. Never offered by the service itself.
  *
  * Needs the module for itself: no pool may be open in the process.
  */
 import { randomUUID, randomBytes } from 'node:crypto';
+import { KeyType, ObjectClass } from 'graphene-pk11';
 import { readPin } from '../../src/hsm/ceremony-pin.ts';
 import { Connection } from '../../src/hsm/connection.ts';
 import { CKA, CKK, CKO } from '../../src/hsm/cryptoki.ts';
@@ -13,14 +14,15 @@ import { OBJECT_ID_BYTES, uuidBytes } from '../../src/hsm/inputs.ts';
 import { exportSofthsmConf, loadAlone } from '../../src/hsm/module.ts';
 import type { HsmKey, HsmKeySpec } from '../../src/hsm/port.ts';
 import { findRoot, wrapMechanism } from '../../src/hsm/roots.ts';
-import { attributes, ecParams, TOKEN_KEY_LABEL } from '../../src/hsm/templates.ts';
+import { attributes, ecParams, isPair, TOKEN_KEY_LABEL } from '../../src/hsm/templates.ts';
 import { ROOT } from './token-fixture.ts';
 import type { TokenFixture } from './token-fixture.ts';
 
 export interface PublishedKey {
   readonly spec: HsmKeySpec;
-  /** Big-endian scalar, or the 32 bytes of X25519. */
+  /** Big-endian scalar, or the 32 bytes of X25519 or of a MAC key. */
   readonly scalar: Uint8Array;
+  /** Of a MAC key, its check value. */
   readonly publicKey: Uint8Array;
 }
 
@@ -93,6 +95,23 @@ function importTokenKey(connection: Connection, key: PublishedKey): HsmKey {
   return { id: randomUUID(), spec: key.spec, material };
 }
 
+const MAC_TEMPLATE = {
+  class: ObjectClass.SECRET_KEY,
+  keyType: KeyType.GENERIC_SECRET,
+  sign: true,
+  verify: true,
+} as const;
+
+function pairTemplate(spec: HsmKeySpec): Parameters<typeof attributes>[0] {
+  return {
+    class: CKO.PRIVATE_KEY,
+    keyType: spec.kind === 'x25519' ? CKK.EC_EDWARDS : CKK.EC,
+    paramsEC: Buffer.from(ecParams(spec), 'hex'),
+    derive: spec.kind === 'x25519' || (spec.kind === 'ec' && spec.use === 'derive'),
+    sign: spec.kind === 'ec' && spec.use === 'sign',
+  };
+}
+
 function create(
   connection: Connection,
   { spec, scalar }: PublishedKey,
@@ -101,15 +120,11 @@ function create(
   return connection.run((session, cryptoki) =>
     cryptoki.C_CreateObject(session, [
       ...attributes({
-        class: CKO.PRIVATE_KEY,
-        keyType: spec.kind === 'x25519' ? CKK.EC_EDWARDS : CKK.EC,
+        ...(isPair(spec) ? pairTemplate(spec) : MAC_TEMPLATE),
         private: true,
         sensitive: true,
         // The root's template wraps nothing that could unwrap.
         unwrap: false,
-        paramsEC: Buffer.from(ecParams(spec), 'hex'),
-        derive: spec.kind === 'x25519' || (spec.kind === 'ec' && spec.use === 'derive'),
-        sign: spec.kind === 'ec' && spec.use === 'sign',
         ...more,
       }),
       { type: CKA.VALUE, value: Buffer.from(scalar) },

@@ -1,7 +1,8 @@
 /** A SoftHSM token of a test's own, with its root, in a folder that the test removes. */
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { findSoftHsm } from '../../src/config.ts';
 import { ensureDevelopmentToken } from '../../src/hsm/development-token.ts';
 import type { DevelopmentToken } from '../../src/hsm/development-token.ts';
 import { createHsm } from '../../src/hsm/pool.ts';
@@ -9,15 +10,9 @@ import type { HsmOptions, PooledHsm } from '../../src/hsm/pool.ts';
 import type { RootOnToken } from '../../src/hsm/port.ts';
 import { runRootCeremony } from '../../src/hsm/run-ceremony.ts';
 
-const PATHS = [
-  '/usr/lib/softhsm/libsofthsm2.so',
-  '/usr/lib64/pkcs11/libsofthsm2.so',
-  '/usr/lib64/softhsm/libsofthsm2.so',
-];
-
 /** The installed module; the tests of real tokens do not pass without one. */
 export function softHsmModule(): string {
-  const found = PATHS.find((path) => existsSync(path));
+  const found = findSoftHsm();
   if (found === undefined) throw new Error('SoftHSM is not installed; run scripts/setup');
   return found;
 }

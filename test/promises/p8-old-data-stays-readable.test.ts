@@ -8,8 +8,11 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { decodeEnvelopeText, parseEnvelope } from '../../src/crypto/envelope.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { portableEngine } from '../../src/crypto/portable-engine.ts';
-import { findSuite, SUITES } from '../../src/crypto/suites.ts';
+import { findSuite } from '../../src/crypto/suites.ts';
 import { openEnvelope, openSymmetric } from '../../src/crypto/wrap.ts';
+import { importKeys } from '../hsm/import-keys.ts';
+import { makeToken, ROOT } from '../hsm/token-fixture.ts';
+import type { TokenFixture } from '../hsm/token-fixture.ts';
 import { aRun, codeOf, NO_BINDING, openWorld, SIGN_SUITES, WRAP_SUITES } from '../keyring/world.ts';
 import type { World } from '../keyring/world.ts';
 import { aeadOf, bytes, halvesOf, publicKeyOf, secretOf } from './p8-stored-keys.ts';
@@ -23,11 +26,21 @@ interface StoredSignature {
   readonly signature: string;
 }
 
+/** Hex; `check` is the check value that the key's row holds. */
+interface StoredMac {
+  readonly suite: string;
+  readonly key: string;
+  readonly check: string;
+  readonly message: string;
+  readonly mac: string;
+}
+
 const stored = JSON.parse(
   readFileSync(new URL('p8-stored-data.json', import.meta.url), 'utf8'),
 ) as {
   readonly wraps: readonly StoredWrap[];
   readonly signatures: readonly StoredSignature[];
+  readonly macs: readonly StoredMac[];
   readonly numbers: Readonly<Record<string, number>>;
 };
 
@@ -35,14 +48,11 @@ describe('data of an earlier software version', () => {
   it('has every suite that there was, under the number that it had', () => {
     for (const [id, number] of Object.entries(stored.numbers))
       expect(findSuite(id).number).toBe(number);
-    const covered = [...stored.wraps, ...stored.signatures].map(({ suite }) => suite);
-    const stateless = Object.keys(SUITES).filter((id) => findSuite(id).kind !== 'mac');
+    const covered = [...stored.wraps, ...stored.signatures, ...stored.macs].map(
+      ({ suite }) => suite,
+    );
     expect(covered.toSorted()).toEqual(
-      expect.arrayContaining(
-        Object.keys(stored.numbers)
-          .filter((id) => stateless.includes(id))
-          .toSorted(),
-      ),
+      expect.arrayContaining(Object.keys(stored.numbers).toSorted()),
     );
   });
 
@@ -90,6 +100,37 @@ describe('data of an earlier software version', () => {
       expect(await suite.signer.verify(engine, key, input, context, signature)).toBe(true);
     }
   });
+});
+
+describe('MACs of an earlier software version', () => {
+  let fixture: TokenFixture;
+  beforeAll(async () => {
+    fixture = await makeToken();
+  }, 60_000);
+  afterAll(() => {
+    fixture.remove();
+  });
+
+  it.each(stored.macs.map((made) => [made.suite, made] as const))(
+    'are made again in the token: %s',
+    async (id, made) => {
+      const { kind, hsm: need } = findSuite(id);
+      if (kind !== 'mac' || need.kind !== 'hmac') throw new TypeError('not a MAC suite');
+      const { key, check, message, mac } = made;
+      const spec = { kind: 'hmac', hash: 'SHA-256', bytes: 32 } as const;
+      expect(need).toMatchObject(spec);
+      const imported = { spec, scalar: bytes(key), publicKey: bytes(check) };
+      const [stored] = await importKeys(fixture, [imported]);
+      if (stored === undefined) throw new TypeError();
+      const hsm = await fixture.open();
+      try {
+        await hsm.useRoot(ROOT);
+        expect(Buffer.from(await hsm.mac(stored, bytes(message))).toString('hex')).toBe(mac);
+      } finally {
+        await hsm.close();
+      }
+    },
+  );
 });
 
 describe('data of earlier versions of a key', () => {
