@@ -13,7 +13,7 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NAME } from '../name.ts';
 import type { HsmLog } from './attachment.ts';
-import { syncFolder, writeDurably } from './pin.ts';
+import { syncFolder, writeDurably } from './durable.ts';
 import { runTokenCeremony } from './run-ceremony.ts';
 
 export interface DevelopmentToken {
@@ -24,12 +24,16 @@ export interface DevelopmentToken {
   /** Read by ceremonies only. */
   readonly soPinFile: string;
   readonly tokenLabel: string;
+  /** For marks of refused PINs. */
+  readonly stateDir: string;
 }
 
 export interface DevelopmentTokenOptions {
   readonly dataDir: string;
   readonly module: string;
   readonly log: HsmLog;
+  /** The environment of the ceremony; empty unless given. */
+  readonly environment?: Readonly<Record<string, string>>;
   /** Tests only: kills the ceremony under way. */
   readonly signal?: AbortSignal;
 }
@@ -50,11 +54,12 @@ export async function ensureDevelopmentToken(
     pinFile: join(home, 'user.pin'),
     soPinFile: join(ceremony, 'so.pin'),
     tokenLabel: LABEL,
+    stateDir: options.dataDir,
   };
   const tokens = join(home, 'tokens');
   await writeConf(token.softhsmConf, tokens);
   if (!existsSync(tokens)) {
-    await makeToken(token, home, tokens, options.signal);
+    await makeToken(token, home, tokens, options);
     options.log.info({ folder: tokens }, 'a development token was made');
   }
   return token;
@@ -64,7 +69,7 @@ async function makeToken(
   token: DevelopmentToken,
   home: string,
   tokens: string,
-  signal: AbortSignal | undefined,
+  { environment = {}, signal }: DevelopmentTokenOptions,
 ): Promise<void> {
   // A folder of this run alone: an earlier run's ceremony may still be writing to its own.
   const staging = join(home, `staging-${process.pid}-${randomBytes(4).toString('hex')}`);
@@ -76,7 +81,7 @@ async function makeToken(
   await writeConf(softhsmConf, staged);
   const { module, pinFile, soPinFile, tokenLabel: label } = token;
   const request = { action: 'init-token', module, label, pinFile, soPinFile } as const;
-  const child = signal === undefined ? { softhsmConf } : { softhsmConf, signal };
+  const child = { softhsmConf, environment, ...(signal === undefined ? {} : { signal }) };
   await runTokenCeremony(request, child);
   await syncTree(staged);
   await rename(staged, tokens);

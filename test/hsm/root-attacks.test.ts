@@ -59,11 +59,15 @@ describe('a root without templates', () => {
     expect([...found].sort()).toEqual([...WORKS_WITHOUT_TEMPLATES].sort());
   });
 
-  it('is made where the SO has no part, and custody says so', async () => {
+  it('is made without the SO only where that is allowed, and custody says so', async () => {
     fixture = await tokenIn(temporaryFolder(), false);
-    const { module, softhsmConf, pinFile, tokenLabel: label } = fixture.token;
-    const withoutOfficer = { module, softhsmConf, pinFile, tokenSelector: { label } };
-    const made = await runRootCeremony({ ...withoutOfficer, ...ROOT });
+    const { soPinFile, tokenLabel: label, ...token } = fixture.token;
+    expect(soPinFile).not.toBe('');
+    const withoutOfficer = { ...token, tokenSelector: { label } };
+    await expect(runRootCeremony({ ...withoutOfficer, ...ROOT })).rejects.toMatchObject({
+      code: 'suite_unavailable_here',
+    });
+    const made = await runRootCeremony({ ...withoutOfficer, ...ROOT, allowExtractable: true });
     expect(made).toEqual({ made: true, root: ROOT, custody: 'extractableByPinHolder' });
     const hsm = await fixture.open();
     try {
