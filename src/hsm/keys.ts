@@ -2,7 +2,7 @@
 import { TwofoldError } from '../errors.ts';
 import { requireCheck, secretCheck } from './check-value.ts';
 import type { Connection } from './connection.ts';
-import { CKA, CKM } from './cryptoki.ts';
+import { CKA, CKM, CKR, returnValueOf } from './cryptoki.ts';
 import type { Handle } from './cryptoki.ts';
 import { failureOf, namesStaleHandle, TokenFailure } from './failures.ts';
 import { HandleCache } from './handle-cache.ts';
@@ -48,10 +48,6 @@ export class Keys {
     this.#cache = new HandleCache(handleLimit, (handle) => {
       connection.destroy(handle);
     });
-  }
-
-  get handles(): number {
-    return this.#cache.size;
   }
 
   useRoot(root: RootOnToken): Handle {
@@ -139,8 +135,40 @@ export class Keys {
       this.#connection.objects += 1;
       return handle;
     } catch (error) {
-      // Whatever the key is wanted for, a blob is input: one that does not open is refused as such.
-      throw new TokenFailure(failureOf(error, 'consume'));
+      throw this.#notUnwrapped(error, root);
+    }
+  }
+
+  /**
+   * A blob is ours, so one that does not open was altered (`integrity_failed`) or the token is at fault.
+   * Tokens that answer both alike are given a control: a new key, wrapped and unwrapped.
+   */
+  #notUnwrapped(error: unknown, root: Root): TokenFailure {
+    const failure = failureOf(error, 'unwrap');
+    if (returnValueOf(error) !== CKR.GENERAL_ERROR) return new TokenFailure(failure);
+    try {
+      this.#wrapAndUnwrap(root);
+    } catch (fault) {
+      return new TokenFailure(failureOf(fault, 'produce'));
+    }
+    const altered = { code: 'integrity_failed', detail: 'a wrapped key does not open' } as const;
+    return new TokenFailure({ ...failure, ...altered, consequence: 'none' });
+  }
+
+  #wrapAndUnwrap({ handle: root, trusted }: Root): void {
+    const spec: HsmKeySpec = { kind: 'aes', bits: 256 };
+    const made = this.#make(spec, { kind: 'to-be-wrapped', trusted });
+    try {
+      const blob = Buffer.from(this.#wrap(root, made.handle));
+      const mechanism = { mechanism: wrapMechanism(this.#connection) };
+      const template = privateTemplate(spec, { kind: 'unwrapped', trusted });
+      const copy = this.#connection.run((session, cryptoki) =>
+        cryptoki.C_UnwrapKey(session, mechanism, root, blob, template),
+      );
+      this.#connection.objects += 1;
+      this.#connection.destroy(copy);
+    } finally {
+      this.#connection.destroy(made.handle);
     }
   }
 

@@ -1,11 +1,12 @@
 /** The table of operations that a worker serves, over its connection and keys. */
+import { gcmOpen } from './check-value.ts';
 import { Connection } from './connection.ts';
 import type { Cryptoki } from './cryptoki.ts';
 import { failureOf, TokenFailure } from './failures.ts';
 import type { Step } from './failures.ts';
 import { derivingCurve } from './inputs.ts';
 import { Keys } from './keys.ts';
-import { ecdsa, gcmDecrypt, gcmEncrypt, hmac, random, rawEcdh } from './mechanisms.ts';
+import { ecdsa, gcmEncrypt, hmac, random, rawEcdh } from './mechanisms.ts';
 import type { HsmKeySpec } from './port.ts';
 import { probe } from './probe.ts';
 import type { Operation, OperationName, OperationOf, Results, WorkerOptions } from './protocol.ts';
@@ -26,7 +27,7 @@ const STEPS: Readonly<Record<OperationName, Step>> = {
   generate: 'make',
   'destroy-token-key': 'produce',
   'token-keys': 'produce',
-  ecdh: 'consume',
+  ecdh: 'produce',
   sign: 'produce',
   encrypt: 'produce',
   decrypt: 'consume',
@@ -89,7 +90,9 @@ export class Operations {
     encrypt: ({ key, plaintext, aad }) =>
       this.#liveKeys().with(key, (handle) => gcmEncrypt(this.#live(), handle, plaintext, aad)),
     decrypt: ({ key, sealed, aad }) =>
-      this.#liveKeys().with(key, (handle) => gcmDecrypt(this.#live(), handle, sealed, aad)),
+      this.#liveKeys().with(key, (handle) =>
+        gcmOpen(this.#live(), handle, key.material.check, sealed, aad),
+      ),
     mac: ({ key, data }) =>
       this.#liveKeys().with(key, (handle) => hmac(this.#live(), handle, data)),
     random: ({ bytes }) => random(this.#live(), bytes),

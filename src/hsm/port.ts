@@ -6,8 +6,9 @@
  * `hsm_busy` (queue full, retry later), `hsm_unavailable` (no session or no device),
  * `hsm_full` (no room on the token), `suite_unavailable_here` (mechanism missing),
  * `zone_lacks_material` (a token key of another token, or a root generation that is not here), or
- * `integrity_failed` (an unwrapped key does not match its recorded check value).
- * A call whose input the token refuses (bad tag, bad blob) fails with `decryption_failed`.
+ * `integrity_failed` (a wrapped key does not open, or does not match its recorded check value).
+ * Of all calls, `decrypt` alone fails with `decryption_failed`, and only for what the caller sent: a
+ * token that fails a call for reasons of its own is `hsm_unavailable`.
  *
  * Buffers passed in stay the caller's; buffers returned are the caller's to wipe.
  */

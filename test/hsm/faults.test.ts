@@ -272,7 +272,7 @@ describe('an ambiguous error', () => {
     const key = await make(port, DERIVE);
     await port.ecdh(key, peer());
     orders.fail('C_DeriveKey', CKR.GENERAL_ERROR, 1_000);
-    expect(await outcome(port.ecdh(key, peer()))).toBe('decryption_failed');
+    expect(await outcome(port.ecdh(key, peer()))).toBe('hsm_unavailable');
     await until(() => !port.status().ready);
     // Red for as long as the answers fail, though the sessions reopen at once.
     for (let look = 0; look < 20; look += 1) {
@@ -282,6 +282,38 @@ describe('an ambiguous error', () => {
     orders.fail('C_DeriveKey', 0, 0);
     await until(() => port.status().ready);
     expect(await outcome(port.ecdh(key, peer()))).toBe('ok');
+  });
+
+  it.each(['GENERAL_ERROR', 'FUNCTION_FAILED', 'HOST_MEMORY', 'MECHANISM_INVALID'] as const)(
+    'CKR_%s, where the key opens nothing else either, accuses the token, not the ciphertext',
+    async (name) => {
+      const port = await open({ workers: 1 });
+      const key = await make(port, AES);
+      const sealed = await port.encrypt(key, TEXT, TEXT);
+      orders.fail('C_Decrypt', CKR[name], 2);
+      expect(await outcome(port.decrypt(key, sealed, TEXT))).toBe('hsm_unavailable');
+    },
+  );
+
+  it('of a wrong tag asks for no known answers: the key itself tells', async () => {
+    const port = await open({ workers: 1 });
+    const key = await make(port, AES);
+    const { iv, ciphertext } = await port.encrypt(key, TEXT, TEXT);
+    const made = orders.calls('C_GenerateKeyPair');
+    const bad = { iv, ciphertext: ciphertext.map((byte) => byte ^ 1) };
+    expect(await outcome(port.decrypt(key, bad, TEXT))).toBe('decryption_failed');
+    await delay(300);
+    expect(orders.calls('C_GenerateKeyPair')).toBe(made);
+  });
+
+  it.each([
+    ['GENERAL_ERROR', 2],
+    ['FUNCTION_FAILED', 1],
+  ] as const)('CKR_%s while a key is unwrapped accuses the token', async (name, times) => {
+    const port = await open({ workers: 1 });
+    const key = await make(port, DERIVE);
+    orders.fail('C_UnwrapKey', CKR[name], times);
+    expect(await outcome(port.ecdh(key, peer()))).toBe('hsm_unavailable');
   });
 
   it('while a key is checked accuses the token, not the record', async () => {
