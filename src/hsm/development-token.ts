@@ -58,6 +58,8 @@ export async function ensureDevelopmentToken(
   };
   const tokens = join(home, 'tokens');
   await writeConf(token.softhsmConf, tokens);
+  // Also beside a token: a run can be killed after the rename and before its staging is removed.
+  await discardStaging(home);
   if (!existsSync(tokens)) {
     await makeToken(token, home, tokens, options);
     options.log.info({ folder: tokens }, 'a development token was made');
@@ -73,7 +75,6 @@ async function makeToken(
 ): Promise<void> {
   // A folder of this run alone: an earlier run's ceremony may still be writing to its own.
   const staging = join(home, `staging-${process.pid}-${randomBytes(4).toString('hex')}`);
-  await discardStaging(home);
   await privateFolder(staging);
   const softhsmConf = join(staging, 'softhsm2.conf');
   const staged = join(staging, 'tokens');
@@ -89,9 +90,12 @@ async function makeToken(
   await rm(staging, { recursive: true, force: true });
 }
 
+/** An orphaned ceremony may still be writing into it, hence the retries. */
 async function discardStaging(home: string): Promise<void> {
   for (const name of await readdir(home)) {
-    if (name.startsWith('staging-')) await rm(join(home, name), { recursive: true, force: true });
+    if (name.startsWith('staging-')) {
+      await rm(join(home, name), { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
+    }
   }
 }
 
