@@ -15,7 +15,9 @@ import { PatientCalls } from './patient-calls.ts';
 import { PinRefused } from './pin.ts';
 import type { PinFile } from './pin.ts';
 import type { HsmCapability, HsmStatus, RootOnToken } from './port.ts';
-import type { Opened, ProbeReport, RootReport, WorkerOptions } from './protocol.ts';
+import type { Opened, ProbeReport, WorkerOptions } from './protocol.ts';
+import { custodyOf } from './root-attacks.ts';
+import type { RootInspection } from './root-attacks.ts';
 import { CallFailure, WorkerThread } from './thread.ts';
 
 export interface HsmLog {
@@ -66,6 +68,7 @@ export class Attachment {
   #token: Opened['token'] | null = null;
   #capabilities: readonly HsmCapability[] = [];
   #root: RootOnToken | undefined;
+  #attacks: HsmStatus['rootAttacks'] = [];
   #custody: HsmStatus['custody'] = 'unknown';
   #recovery: Promise<void> | undefined;
   #backoff = 0;
@@ -96,6 +99,7 @@ export class Attachment {
       token: this.#token,
       custody: this.#custody,
       capabilities: this.#capabilities,
+      rootAttacks: this.#attacks,
     };
   }
 
@@ -324,20 +328,27 @@ export class Attachment {
     // One after the other: until the token refuses it, an attack's copy looks like a second root.
     const select = (thread: WorkerThread, inspect: boolean) =>
       this.#calls.wait(thread.call({ op: 'use-root', root, inspect }));
-    const report = first === undefined ? undefined : await select(first, true);
-    const custody = report?.custody ?? 'unknown';
+    // The worker that inspects answers with all that it saw.
+    const report = (first === undefined ? undefined : await select(first, true)) as
+      RootInspection | undefined;
+    const custody = report === undefined ? 'unknown' : custodyOf(report);
     if (floor === 'non-extractable' && custody !== floor) {
       throw new TwofoldError('hsm_unavailable', `the root’s custody is ${custody} now`);
     }
     await Promise.all(others.map((thread) => select(thread, false)));
     this.#root = root;
     this.#custody = custody;
-    if (report !== undefined) this.#warnOf(report);
+    if (report !== undefined) this.#judge(report);
   }
 
-  #warnOf({ findings }: RootReport): void {
-    if (findings.length === 0) return;
-    this.#options.log.warn({ findings }, 'the PIN alone can extract keys here');
+  #judge({ findings, attacks }: RootInspection): void {
+    this.#attacks = attacks;
+    const unknown = attacks.filter(({ outcome }) => outcome === 'unknown');
+    if (findings.length > 0) {
+      this.#options.log.warn({ findings }, 'the PIN alone can extract keys here');
+    } else if (unknown.length > 0) {
+      this.#options.log.warn({ unknown }, 'whether the PIN alone can extract keys is not known');
+    }
   }
 
   #trouble(state: AttachmentState, error: unknown): void {

@@ -129,11 +129,12 @@ export const CK_PARAMS = { AES_GCM: 3, EC_DH: 6 } as const;
 
 /** The return value of a failed call, or `undefined` when the error did not come from the token. */
 export function returnValueOf(error: unknown): number | undefined {
-  if (!(error instanceof Error)) return undefined;
-  const code = (error as { code?: unknown }).code;
+  // By its members: the binding's errors may be of another realm, which `instanceof` would not know.
+  if (typeof error !== 'object' || error === null) return undefined;
+  const { code, message } = error as { readonly code?: unknown; readonly message?: unknown };
   if (typeof code === 'number' && code > 0) return code;
   // graphene and a few synchronous paths of the binding keep the code only in the message.
-  const match = /CKR_\w+:(\d+)/.exec(error.message);
+  const match = typeof message === 'string' ? /CKR_\w+:(\d+)/.exec(message) : null;
   return match?.[1] === undefined ? undefined : Number(match[1]);
 }
 

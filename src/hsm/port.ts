@@ -85,6 +85,16 @@ export interface HsmStatus {
   /** Whether the root carries the templates of a root that the PIN alone cannot extract. */
   readonly custody: 'non-extractable' | 'extractableByPinHolder' | 'unknown';
   readonly capabilities: readonly HsmCapability[];
+  /** What the attacks on the selected root came to; empty before one is selected. */
+  readonly rootAttacks: readonly RootAttack[];
+}
+
+/** `unknown`: the token failed in a way that tells nothing, so custody cannot be `non-extractable`. */
+export interface RootAttack {
+  readonly name: string;
+  readonly outcome: 'refused' | 'allowed' | 'unknown';
+  /** What the token answered; empty where that is what it should answer. */
+  readonly detail: string;
 }
 
 /** A `root-wrap` object found on the token. */

@@ -131,6 +131,7 @@ export class SoftwareHsm implements Hsm {
       capabilities: CAPABILITIES.map((one) =>
         this.#lacks.has(one.name) ? { ...one, available: false, reason: 'not offered' } : one,
       ),
+      rootAttacks: [],
     };
   }
 
