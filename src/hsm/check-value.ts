@@ -4,6 +4,9 @@
  * A damaged or swapped blob can unwrap to another valid key, so every key is compared by use with
  * what was stored when it was made: a pair with its public key, a secret with a value that only it
  * could have made. None of them tells anything about the key.
+ *
+ * Of a deriving pair on a P curve, ECDH proves X alone: a token gives no Y, and k and −k share every
+ * secret. So a negated Y passes here; it changes no secret, and the row MAC covers the recorded point.
  */
 import { createPublicKey, timingSafeEqual, verify } from 'node:crypto';
 import { TwofoldError } from '../errors.ts';
