@@ -4,10 +4,10 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 
-const PATIENCE_MS = 1_000;
+const PATIENCE_MS = 5_000;
 
 /**
- * Ends the process by SIGTERM's default action if it is still there after a moment. To be called when
+ * Ends the process by SIGTERM's default action if it is still there after some seconds. To be called when
  * everything was stopped in order; a process that nothing keeps ends before. Never waits itself.
  */
 export function endSoon(patienceMs: number = PATIENCE_MS): void {
