@@ -16,6 +16,7 @@ import {
   mkdirSync,
   openSync,
   readFileSync,
+  readdirSync,
   realpathSync,
   statSync,
   writeSync,
@@ -33,12 +34,35 @@ export interface DataFolder {
 }
 
 const HELD = 75;
+const LOCK_FILE = 'lock';
+/** Set on folders that everyone shares. */
+const STICKY = 0o1000;
 
 const inUse = (path: string, holder: string): TwofoldError =>
   new TwofoldError(
     'conflict',
     `The data folder ${path} is in use by another process${holder === '' ? '' : ` (pid ${holder})`}.`,
   );
+
+const unusable = (detail: string, cause: unknown): TwofoldError => {
+  const { code } = cause as NodeJS.ErrnoException;
+  const full = code === 'ENOSPC' || code === 'EDQUOT';
+  return new TwofoldError(full ? 'storage_full' : 'invalid_value', detail, { cause });
+};
+
+/** A lock file as we write it: what makes a folder recognisably ours. */
+const isLockFile = (file: string): boolean => {
+  const found = statSync(file, { throwIfNoEntry: false });
+  if (found?.isFile() !== true || found.uid !== process.geteuid?.()) return false;
+  return (found.mode & 0o077) === 0 && /^(\d+\n)?$/u.test(readFileSync(file, 'utf8'));
+};
+
+/** Only an empty folder, or one of ours: a setting that names /tmp must not close it to the host. */
+const mayTighten = (path: string, mode: number): boolean => {
+  if ((mode & STICKY) !== 0) return false;
+  const others = readdirSync(path).filter((name) => name !== 'lost+found');
+  return others.length === 0 || isLockFile(join(path, LOCK_FILE));
+};
 
 const makePrivate = (dir: string): string => {
   try {
@@ -48,16 +72,19 @@ const makePrivate = (dir: string): string => {
     if (uid !== process.geteuid?.()) {
       throw new TwofoldError('invalid_value', `The data folder ${path} belongs to another user.`);
     }
-    if ((mode & 0o077) !== 0) chmodSync(path, 0o700);
+    if ((mode & 0o077) === 0) return path;
+    if (!mayTighten(path, mode)) {
+      throw new TwofoldError(
+        'invalid_value',
+        `The data folder ${path} is open to others and holds what is not ours. Name a folder of its ` +
+          'own, or close this one: chmod 700',
+      );
+    }
+    chmodSync(path, 0o700);
     return path;
   } catch (error) {
     if (TwofoldError.is(error)) throw error;
-    const full = (error as NodeJS.ErrnoException).code === 'ENOSPC';
-    throw new TwofoldError(
-      full ? 'storage_full' : 'invalid_value',
-      `The data folder ${dir} cannot be made or read.`,
-      { cause: error },
-    );
+    throw unusable(`The data folder ${dir} cannot be made or read.`, error);
   }
 };
 
@@ -70,16 +97,33 @@ const socketLock = (path: string): Promise<Server> => {
   });
 };
 
+const openLockFile = (file: string): number => {
+  try {
+    return openSync(file, 'a+', 0o600);
+  } catch (error) {
+    throw unusable(`The lock ${file} cannot be opened.`, error);
+  }
+};
+
+const writeHolder = (descriptor: number, file: string): void => {
+  try {
+    ftruncateSync(descriptor);
+    writeSync(descriptor, `${process.pid}\n`);
+  } catch (error) {
+    throw unusable(`The lock ${file} cannot be written.`, error);
+  }
+};
+
 /**
- * Makes `dir` if need be (mode 0700), tightens its mode, and takes its lock.
+ * Makes `dir` if need be (mode 0700), tightens its mode where it is ours or empty, and takes its lock.
  *
  * @throws TwofoldError `conflict` when another process has the lock, `invalid_value` when the folder
- *   cannot be used, `storage_full` when it cannot be made for want of room.
+ *   cannot be used, `storage_full` when it cannot be made or locked for want of room.
  */
 export const lockDataFolder = async (dir: string): Promise<DataFolder> => {
   const path = makePrivate(dir);
-  const file = join(path, 'lock');
-  const descriptor = openSync(file, 'a+', 0o600);
+  const file = join(path, LOCK_FILE);
+  const descriptor = openLockFile(file);
   const taken = spawnSync('flock', ['-n', '-E', String(HELD), '3'], {
     stdio: ['ignore', 'ignore', 'ignore', descriptor],
   });
@@ -93,8 +137,7 @@ export const lockDataFolder = async (dir: string): Promise<DataFolder> => {
   let server: Server | undefined;
   try {
     server = taken.error === undefined ? undefined : await socketLock(path);
-    ftruncateSync(descriptor);
-    writeSync(descriptor, `${process.pid}\n`);
+    writeHolder(descriptor, file);
   } catch (error) {
     closeSync(descriptor);
     throw error;

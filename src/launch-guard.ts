@@ -5,6 +5,7 @@
  * `scripts/launch` sets these things up; this check makes sure of them, however we were started.
  */
 import { readFileSync } from 'node:fs';
+import { url as inspectorUrl } from 'node:inspector';
 import { TwofoldError } from './errors.ts';
 
 /** What the check looks at. */
@@ -15,6 +16,8 @@ export interface LaunchFacts {
   readonly nodeOptions: string;
   /** Soft and hard limit of a core file as the kernel prints them (`0` or `unlimited`). */
   readonly coreLimit: readonly string[];
+  /** Where the inspector listens, however it was opened. */
+  readonly inspector: string | undefined;
 }
 
 /** `scripts/launch` refuses the same; underscores count as dashes, as they do for Node. */
@@ -34,12 +37,24 @@ const REFUSED = [
   '--env-file',
   '--experimental-config-file',
   '--experimental-default-config-file',
+  '--tls-keylog',
+  '--trace-tls',
 ];
+
+/** Node takes these out of NODE_OPTIONS before it reads an option's name. */
+const QUOTING = /["\\]/u;
 
 const normal = (text: string): string => text.toLowerCase().replaceAll('_', '-');
 
 const refusedIn = (text: string): string | undefined =>
   REFUSED.find((flag) => normal(text).includes(flag));
+
+const nodeOptionsProblem = (text: string): string[] => {
+  if (QUOTING.test(text))
+    return ['NODE_OPTIONS has a quote or backslash, which can hide an option.'];
+  const option = refusedIn(text);
+  return option === undefined ? [] : [`NODE_OPTIONS has ${option}.`];
+};
 
 /** What is wrong with the launch, as sentences; empty when nothing is. */
 export const launchProblems = (facts: LaunchFacts): string[] => {
@@ -49,8 +64,8 @@ export const launchProblems = (facts: LaunchFacts): string[] => {
       problems.push(`Node was started with ${argument.split('=')[0] ?? ''}.`);
     }
   }
-  const option = refusedIn(facts.nodeOptions);
-  if (option !== undefined) problems.push(`NODE_OPTIONS has ${option}.`);
+  problems.push(...nodeOptionsProblem(facts.nodeOptions));
+  if (facts.inspector !== undefined) problems.push('The inspector listens.');
   if (!facts.execArgv.includes('--disable-sigusr1')) {
     problems.push('Node runs without --disable-sigusr1, so SIGUSR1 would open the inspector.');
   }
@@ -80,7 +95,8 @@ export const assertHardened = (
   nodeOptions: string,
   limit: readonly string[] = coreLimit(),
 ): void => {
-  const problems = launchProblems({ execArgv, nodeOptions, coreLimit: limit });
+  const inspector = inspectorUrl();
+  const problems = launchProblems({ execArgv, nodeOptions, coreLimit: limit, inspector });
   if (problems.length === 0) return;
   throw new TwofoldError(
     'invalid_value',

@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import inspector from 'node:inspector';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
@@ -7,7 +8,12 @@ import { TwofoldError } from '../src/errors.ts';
 import { assertHardened, coreLimit, launchProblems } from '../src/launch-guard.ts';
 
 const root = join(import.meta.dirname, '..');
-const good = { execArgv: ['--disable-sigusr1'], nodeOptions: '', coreLimit: ['0', '0'] };
+const good = {
+  execArgv: ['--disable-sigusr1'],
+  nodeOptions: '',
+  coreLimit: ['0', '0'],
+  inspector: undefined,
+};
 
 const FORBIDDEN = [
   '--inspect',
@@ -23,6 +29,16 @@ const FORBIDDEN = [
   '--report-uncaught-exception',
   '--diagnostic-dir=/tmp',
   '--abort-on-uncaught-exception',
+  '--tls-keylog=/tmp/keys',
+  '--tls_keylog=/tmp/keys',
+];
+
+/** Node reads each as --inspect=127.0.0.1:0. */
+const HIDDEN = [
+  '--ins"pect"=127.0.0.1:0',
+  '"--inspect=127.0.0.1:0"',
+  '--max-old-space-size=100 --i"n\\s"pect=127.0.0.1:0',
+  '--"\\i"nspect=127.0.0.1:0',
 ];
 
 describe('launch guard', () => {
@@ -37,6 +53,20 @@ describe('launch guard', () => {
       launchProblems({ ...good, nodeOptions: `--max-old-space-size=100 ${flag}` }),
     ).toHaveLength(1);
     expect(launchProblems({ ...good, nodeOptions: `"${flag}"` })).toHaveLength(1);
+  });
+
+  it.each(HIDDEN)('refuses what quotes or backslashes could hide: %s', (nodeOptions) => {
+    expect(launchProblems({ ...good, nodeOptions })).toHaveLength(1);
+  });
+
+  it('refuses an inspector that listens, however it came about', () => {
+    expect(launchProblems({ ...good, inspector: 'ws://127.0.0.1:9229/x' })).toHaveLength(1);
+    inspector.open(0, '127.0.0.1');
+    try {
+      expect(() => assertHardened(good.execArgv, '', [])).toThrow(TwofoldError);
+    } finally {
+      inspector.close();
+    }
   });
 
   it('wants SIGUSR1 disabled and no core file', () => {
@@ -62,6 +92,12 @@ describe('scripts/launch', () => {
   it.each(FORBIDDEN)('refuses %s before Node runs', (flag) => {
     expect(launch([], { NODE_OPTIONS: flag }).status).toBe(2);
     expect(launch([flag.replaceAll('_', '-')]).status).toBe(2);
+  });
+
+  it.each(HIDDEN)('refuses NODE_OPTIONS with %s before Node runs', (hidden) => {
+    const { status, stderr } = launch(['version'], { NODE_OPTIONS: hidden });
+    expect(status).toBe(2);
+    expect(stderr).not.toContain('Debugger');
   });
 
   it('is reached through a link from any folder', () => {

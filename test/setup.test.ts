@@ -229,7 +229,13 @@ describe('scripts/setup', () => {
   });
 
   it.each([
-    ['musl', () => writeFileSync(join(host, 'musl-x86_64.so.1'), '')],
+    [
+      'musl',
+      () => {
+        writeFileSync(join(host, 'musl-x86_64.so.1'), '');
+        script('getconf', 'exit 1');
+      },
+    ],
     [
       'another architecture',
       () => script('uname', 'case "$1" in -m) echo riscv64 ;; *) echo Linux ;; esac'),
@@ -248,6 +254,21 @@ describe('scripts/setup', () => {
     expect(setup({ TWOFOLD_PKCS11_MODULE: '/m.so', DATABASE_URL: 'postgres://h/d' }).status).toBe(
       0,
     );
+  });
+
+  it('takes a host for what its C library is, not for a musl that lies beside it', () => {
+    asRoot();
+    writeFileSync(join(host, 'musl-x86_64.so.1'), '');
+    script('getconf', 'echo glibc 2.41');
+    expect(setup().status).toBe(0);
+  });
+
+  it('installs the packages anew on another architecture', () => {
+    asRoot();
+    expect(setup().status).toBe(0);
+    script('uname', 'case "$1" in -m) echo aarch64 ;; *) echo Linux ;; esac');
+    expect(setup().status).toBe(0);
+    expect(calls().match(/^npm ci/gmu)).toHaveLength(2);
   });
 
   it.each([

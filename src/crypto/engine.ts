@@ -1,6 +1,6 @@
 /**
  * The one interface to post-quantum primitives, implemented by `native-engine.ts` (OpenSSL through
- * node:crypto, in libuv's threads) and `portable-engine.ts` (@noble/post-quantum).
+ * node:crypto), with which the service runs, and `portable-engine.ts` (@noble/post-quantum).
  *
  * Private keys are seeds everywhere: 64 bytes d ‖ z for ML-KEM (FIPS 203 section 7.1), 32 bytes xi
  * for ML-DSA (FIPS 204 section 5.1). An expanded private key is never taken or given.

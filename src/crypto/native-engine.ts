@@ -1,6 +1,7 @@
 /**
- * Post-quantum primitives by OpenSSL 3.5 or later through node:crypto. Private operations run in
- * libuv's threads, so the event loop is free meanwhile.
+ * Post-quantum primitives by OpenSSL 3.5 or later through node:crypto. ML-DSA signs in libuv's
+ * threads; ML-KEM decapsulates on the calling thread, because its 30 µs are less than a thread's
+ * wake-up.
  *
  * A KeyObject keeps its copy of the private key inside OpenSSL until it is collected; `release`
  * drops our reference, which is all that can be done.

@@ -1,6 +1,6 @@
 /**
- * Post-quantum primitives by @noble/post-quantum, in TypeScript: for hosts whose OpenSSL lacks them
- * and as the independent cross-check. Its operations block the thread that calls them.
+ * Post-quantum primitives by @noble/post-quantum, in TypeScript: the independent cross-check of the
+ * tests. The service does not choose it. Its operations block the thread that calls them.
  */
 import { randomBytes } from 'node:crypto';
 

@@ -2,17 +2,22 @@
  * The attachment to one token: workers, sessions, login, probe; and getting all of it back after a
  * loss, with backoff, under a new token epoch.
  *
- * Sessions are reopened first; when that fails the module is initialised anew, which renumbers every
- * handle, so it waits until no worker is inside a call.
+ * Sessions are reopened first; when that fails, or when a worker ended with sessions open, the module
+ * is initialised anew, which renumbers every handle, so it waits until no worker is inside a call. A
+ * call that hangs is never waited for without end: neither a start nor a stop hangs with it.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { TwofoldError } from '../errors.ts';
 import { wipe } from '../crypto/secret.ts';
 import type { Failure } from './failures.ts';
 import type { LoadedModule } from './module.ts';
+import { PatientCalls } from './patient-calls.ts';
+import { PinRefused } from './pin.ts';
 import type { PinFile } from './pin.ts';
 import type { HsmCapability, HsmStatus, RootOnToken } from './port.ts';
-import type { Opened, ProbeReport, RootReport, WorkerOptions } from './protocol.ts';
+import type { Opened, ProbeReport, WorkerOptions } from './protocol.ts';
+import { custodyOf } from './root-attacks.ts';
+import type { RootInspection } from './root-attacks.ts';
 import { CallFailure, WorkerThread } from './thread.ts';
 
 export interface HsmLog {
@@ -29,6 +34,8 @@ export interface AttachmentOptions {
   readonly log: HsmLog;
   /** Called with the workers that may be given jobs: none while sessions are away. */
   readonly onWorkers: (threads: readonly WorkerThread[]) => void;
+  /** How long one call of the attachment's own is waited for; 15 s when absent. */
+  readonly patienceMs?: number;
 }
 
 export type AttachmentState =
@@ -41,31 +48,46 @@ export type AttachmentState =
   | 'closed';
 
 const BACKOFF_MS = { first: 50, limit: 5_000 } as const;
+/** A loss within this time of the last opening does not begin with the shortest pause again. */
+const STABLE_MS = 10_000;
+/** For logins and probes of a slow network HSM. */
+const PATIENCE_MS = 15_000;
 /** How often a refused PIN's file is looked at. */
 const PIN_POLL_MS = 500;
-const SELF_TEST_PAUSE_MS = 1_000;
+/** Between known-answer runs; doubled while they find nothing wrong. */
+const SELF_TEST_PAUSE_MS = { first: 1_000, limit: 60_000 } as const;
 const CLOSE_PATIENCE_MS = 5_000;
 const FORGET_PATIENCE_MS = 250;
 
 export class Attachment {
   readonly #options: AttachmentOptions;
   #threads: WorkerThread[] = [];
-  #abandoned: number[] = [];
   #state: AttachmentState = 'starting';
   #detail = 'the token was not opened yet';
   #tokenEpoch = 0;
   #token: Opened['token'] | null = null;
   #capabilities: readonly HsmCapability[] = [];
   #root: RootOnToken | undefined;
+  #attacks: HsmStatus['rootAttacks'] = [];
   #custody: HsmStatus['custody'] = 'unknown';
   #recovery: Promise<void> | undefined;
-  #lastSelfTest = 0;
+  #backoff = 0;
+  #openedAt = -Infinity;
+  /** A worker ended: its sessions can only be closed by initialising the module anew. */
+  #orphanedSessions = false;
+  #nextSelfTest = 0;
+  #selfTestPause: number = SELF_TEST_PAUSE_MS.first;
+  /** The trouble that was logged last, so that each poll of it does not log it again. */
+  #logged = '';
   /** Made by workers that ended. */
   #earlierObjects = 0;
   readonly #closing = new AbortController();
+  readonly #calls: PatientCalls;
+  readonly #attempted = Promise.withResolvers<undefined>();
 
   constructor(options: AttachmentOptions) {
     this.#options = options;
+    this.#calls = new PatientCalls(options.patienceMs ?? PATIENCE_MS, this.#closing.signal);
   }
 
   status(): HsmStatus {
@@ -77,6 +99,7 @@ export class Attachment {
       token: this.#token,
       custody: this.#custody,
       capabilities: this.#capabilities,
+      rootAttacks: this.#attacks,
     };
   }
 
@@ -85,10 +108,10 @@ export class Attachment {
     return this.#threads.reduce((sum, thread) => sum + thread.objects, this.#earlierObjects);
   }
 
-  /** One attempt; when it fails, recovery goes on in the background. */
+  /** Ends after the first attempt; when that fails, recovery goes on in the background. */
   async start(): Promise<void> {
-    for (let index = 0; index < this.#options.workers; index += 1) this.#spawn();
-    if (!(await this.#attempt())) this.#recover();
+    this.#recover();
+    await this.#attempted.promise;
   }
 
   /** Called by the queue: a call came back with a lost session. */
@@ -99,16 +122,17 @@ export class Attachment {
     this.#recover();
   }
 
-  /** Called by the queue: asks the token for known answers, at most once a second. */
+  /** Called by the queue: asks the token for known answers, the less often the less that finds. */
   suspect(): void {
     const now = performance.now();
-    if (this.#state !== 'ok' || now - this.#lastSelfTest < SELF_TEST_PAUSE_MS) return;
-    this.#lastSelfTest = now;
     const [thread] = this.#threads;
-    void thread?.call({ op: 'self-test' }).then(
+    if (this.#state !== 'ok' || thread === undefined || now < this.#nextSelfTest) return;
+    this.#nextSelfTest = now + this.#selfTestPause;
+    this.#selfTestPause = Math.min(this.#selfTestPause * 2, SELF_TEST_PAUSE_MS.limit);
+    void this.#calls.wait(thread.call({ op: 'self-test' })).then(
       (report) => {
         const failed = failedUses(this.#capabilities, report);
-        if (failed.length === 0) return;
+        if (failed.length === 0 || this.#state !== 'ok') return;
         this.#selfTestFailed(failed);
         this.#recover();
       },
@@ -140,6 +164,7 @@ export class Attachment {
 
   async close(): Promise<void> {
     this.#enter('closed', 'the HSM connection is closed');
+    // Every wait of a recovery ends with this, so the recovery does.
     this.#closing.abort();
     await this.#recovery;
     const threads = this.#threads;
@@ -147,7 +172,8 @@ export class Attachment {
     const closed = Promise.allSettled(threads.map((thread) => thread.call({ op: 'close' })));
     const hung = await Promise.race([closed, delay(CLOSE_PATIENCE_MS, 'hung', { ref: false })]);
     if (hung === 'hung') {
-      // A thread inside the module cannot be ended, and finalising under it would crash.
+      // A thread inside the module cannot be ended, and finalising under it would crash. It keeps the
+      // process alive; whoever composed this ends that (main/exit.ts).
       this.#options.log.error(
         {},
         'the HSM does not answer; its sessions are left to its own cleanup',
@@ -178,45 +204,59 @@ export class Attachment {
 
   async #recoverUntilOpen(): Promise<void> {
     const { signal } = this.#closing;
-    let pause: number = BACKOFF_MS.first;
-    for (let attempt = 1; !signal.aborted; attempt += 1) {
-      if (attempt > 1) await delay(this.#pause(pause), undefined, { signal });
-      pause = Math.min(pause * 2, BACKOFF_MS.limit);
-      // The first attempt only reopens sessions; a token that is really gone needs the module anew.
-      if (attempt > 1 && this.#state !== 'pin-refused') await this.#reinitialise();
-      if (await this.#attempt()) return;
+    if (performance.now() - this.#openedAt > STABLE_MS) this.#backoff = 0;
+    try {
+      for (let first = true; !signal.aborted; first = false) {
+        await this.#pause(signal);
+        // The first attempt only reopens sessions; a token that is really gone needs the module anew.
+        const anew = this.#orphanedSessions || (!first && this.#state !== 'pin-refused');
+        if (await this.#attempt(anew)) return;
+        this.#attempted.resolve(undefined);
+      }
+    } finally {
+      this.#attempted.resolve(undefined);
     }
   }
 
-  #pause(backoff: number): number {
-    return this.#state === 'pin-refused' ? PIN_POLL_MS : backoff * (0.75 + Math.random() / 2);
+  async #pause(signal: AbortSignal): Promise<void> {
+    const jittered = this.#backoff * (0.75 + Math.random() / 2);
+    const pause = this.#state === 'pin-refused' ? PIN_POLL_MS : jittered;
+    this.#backoff = Math.min(Math.max(this.#backoff * 2, BACKOFF_MS.first), BACKOFF_MS.limit);
+    if (pause > 0) await delay(pause, undefined, { signal });
+  }
+
+  /** True when the token is open, tested and (where one was selected) has its root. */
+  async #attempt(anew: boolean): Promise<boolean> {
+    let pin: Uint8Array | undefined;
+    try {
+      // Calls that hang from before: what is asked of their threads would only wait behind them.
+      if (!(await this.#calls.ended())) throw silent();
+      if (anew) await this.#reinitialise();
+      this.#fill();
+    } catch (error) {
+      this.#trouble('session-lost', error);
+      return false;
+    }
+    try {
+      pin = await this.#options.pinFile.read();
+      return await this.#open(pin);
+    } catch (error) {
+      const refused = error instanceof PinRefused || isPinRefusal(error) || pin === undefined;
+      this.#trouble(refused ? 'pin-refused' : 'token-absent', error);
+      return false;
+    } finally {
+      wipe(pin);
+    }
   }
 
   async #reinitialise(): Promise<void> {
-    await Promise.allSettled(this.#threads.map((thread) => thread.call({ op: 'close' })));
-    this.#abandoned = [];
+    const closed = this.#threads.map((thread) => thread.call({ op: 'close' }));
+    await this.#calls.wait(Promise.allSettled(closed));
+    this.#orphanedSessions = false;
     try {
       this.#options.module.reinitialise();
     } catch (error) {
       this.#options.log.warn({ err: error }, 'the PKCS #11 module could not be initialised');
-    }
-  }
-
-  /** True when the token is open, tested and (where one was selected) has its root. */
-  async #attempt(): Promise<boolean> {
-    let pin: Uint8Array | undefined;
-    try {
-      pin = await this.#options.pinFile.read();
-      if (await this.#options.pinFile.isRefused(pin)) {
-        this.#enter('pin-refused', 'the token refused this PIN; it is not tried again');
-        return false;
-      }
-      return await this.#open(pin);
-    } catch (error) {
-      await this.#fail(error, pin);
-      return false;
-    } finally {
-      wipe(pin);
     }
   }
 
@@ -226,72 +266,113 @@ export class Attachment {
     const [first, ...others] = this.#threads;
     if (first === undefined) throw new TwofoldError('hsm_unavailable', 'no HSM worker runs');
     // One worker alone logs in, so that a wrong PIN costs one attempt and not one per worker.
-    const opened = await this.#openThread(first, pin);
-    await Promise.all(others.map((thread) => this.#openThread(thread, pin)));
-    await this.#options.pinFile.clearMark().catch(() => undefined);
-    const known = this.#token?.serial === opened.token.serial ? this.#capabilities : [];
-    const report = await first.call({ op: 'probe' });
-    const failed = failedUses(known, report);
+    const { token } = await this.#calls.wait(this.#login(first, pin));
+    this.#requireSameToken(token);
+    await Promise.all(others.map((other) => this.#calls.wait(this.#openThread(other, pin))));
+    const report = await this.#calls.wait(first.call({ op: 'probe' }));
+    const failed = failedUses(this.#capabilities, report);
     if (failed.length > 0) {
       this.#selfTestFailed(failed);
       return false;
     }
-    this.#token = opened.token;
+    if (this.#root !== undefined) await this.#selectRoot(this.#root, this.#custody);
+    this.#token = token;
     this.#capabilities = report.capabilities;
-    if (this.#root !== undefined) await this.#selectRoot(this.#root);
+    this.#openedAt = performance.now();
+    this.#logged = '';
     this.#enter('ok', '');
-    this.#options.log.info({ tokenEpoch: this.#tokenEpoch, ...opened.token }, 'the HSM is open');
+    this.#options.log.info({ tokenEpoch: this.#tokenEpoch, ...token }, 'the HSM is open');
     return true;
   }
 
-  async #openThread(thread: WorkerThread, pin: Uint8Array): Promise<Opened> {
-    const abandoned = this.#abandoned.splice(0);
-    // A copy: the message must not carry the memory pool that small buffers share.
-    const request = {
-      op: 'open',
-      tokenEpoch: this.#tokenEpoch,
-      pin: Uint8Array.from(pin),
-    } as const;
-    const opened = await thread.call({ ...request, abandoned });
-    thread.sessions = opened.sessions;
-    return opened;
+  /** The mark of the attempt follows the call, however late that ends. */
+  async #login(thread: WorkerThread, pin: Uint8Array): Promise<Opened> {
+    const copy = Uint8Array.from(pin);
+    try {
+      return await this.#options.pinFile.offer(copy, () => this.#openThread(thread, copy), {
+        refuses: isPinRefusal,
+        onUnmarked: (cause) => {
+          const message = 'the mark of a refused PIN could not be written';
+          this.#options.log.error({ err: cause }, message);
+          return undefined;
+        },
+      });
+    } finally {
+      wipe(copy);
+    }
   }
 
-  async #selectRoot(root: RootOnToken): Promise<void> {
+  async #openThread(thread: WorkerThread, pin: Uint8Array): Promise<Opened> {
+    // A copy: the message must not carry the memory pool that small buffers share.
+    const copy = Uint8Array.from(pin);
+    const tokenEpoch = this.#tokenEpoch;
+    try {
+      return await thread.call({ op: 'open', tokenEpoch, pin: copy, abandoned: [] });
+    } finally {
+      wipe(copy);
+    }
+  }
+
+  /** Whoever restores or swaps a token means a restart, where database and root are compared. */
+  #requireSameToken(found: Opened['token']): void {
+    if (this.#token === null || this.#token.serial === found.serial) return;
+    throw new TwofoldError(
+      'hsm_unavailable',
+      `a token with serial ${found.serial} answers in place of ${this.#token.serial}`,
+    );
+  }
+
+  /** Also refuses a root that falls where it did not fall before (`floor`). */
+  async #selectRoot(root: RootOnToken, floor: HsmStatus['custody'] = 'unknown'): Promise<void> {
     const [first, ...others] = this.#threads;
     // One after the other: until the token refuses it, an attack's copy looks like a second root.
-    const report = await first?.call({ op: 'use-root', root, inspect: true });
-    await Promise.all(
-      others.map((thread) => thread.call({ op: 'use-root', root, inspect: false })),
-    );
+    const select = (thread: WorkerThread, inspect: boolean) =>
+      this.#calls.wait(thread.call({ op: 'use-root', root, inspect }));
+    // The worker that inspects answers with all that it saw.
+    const report = (first === undefined ? undefined : await select(first, true)) as
+      RootInspection | undefined;
+    const custody = report === undefined ? 'unknown' : custodyOf(report);
+    if (floor === 'non-extractable' && custody !== floor) {
+      throw new TwofoldError('hsm_unavailable', `the root’s custody is ${custody} now`);
+    }
+    await Promise.all(others.map((thread) => select(thread, false)));
     this.#root = root;
+    this.#custody = custody;
     if (report !== undefined) this.#judge(report);
   }
 
-  #judge(report: RootReport): void {
-    this.#custody = report.custody;
-    if (report.findings.length > 0) {
-      this.#options.log.warn({ findings: report.findings }, 'the PIN alone can extract keys here');
+  #judge({ findings, attacks }: RootInspection): void {
+    this.#attacks = attacks;
+    const unknown = attacks.filter(({ outcome }) => outcome === 'unknown');
+    if (findings.length > 0) {
+      this.#options.log.warn({ findings }, 'the PIN alone can extract keys here');
+    } else if (unknown.length > 0) {
+      this.#options.log.warn({ unknown }, 'whether the PIN alone can extract keys is not known');
     }
   }
 
-  async #fail(error: unknown, pin: Uint8Array | undefined): Promise<void> {
-    const failure = error instanceof CallFailure ? error.failure : undefined;
+  #trouble(state: AttachmentState, error: unknown): void {
     const detail = error instanceof Error ? error.message : String(error);
-    if (failure?.consequence === 'pin' && pin !== undefined) {
-      this.#enter('pin-refused', detail);
-      await this.#options.pinFile.markRefused(pin).catch((cause: unknown) => {
-        this.#options.log.error({ err: cause }, 'the mark of the refused PIN could not be written');
-      });
-    } else {
-      this.#enter(pin === undefined ? 'pin-refused' : 'token-absent', detail);
-    }
-    this.#options.log.error({ state: this.#state, detail }, 'the HSM could not be opened');
+    this.#enter(state, detail);
+    this.#logOnce({ state, detail }, 'the HSM could not be opened');
+  }
+
+  /** A poll that finds what the last one found says nothing. */
+  #logOnce(fields: object, message: string): void {
+    const line = JSON.stringify(fields);
+    if (this.#closing.signal.aborted || line === this.#logged) return;
+    this.#logged = line;
+    this.#options.log.error(fields, message);
   }
 
   #selfTestFailed(names: readonly string[]): void {
+    this.#selfTestPause = SELF_TEST_PAUSE_MS.first;
     this.#enter('self-test-failed', `known answers failed: ${names.join(', ')}`);
-    this.#options.log.error({ names }, 'the HSM fails its known answers');
+    this.#logOnce({ names }, 'the HSM fails its known answers');
+  }
+
+  #fill(): void {
+    while (this.#threads.length < this.#options.workers) this.#spawn();
   }
 
   #spawn(): void {
@@ -301,17 +382,24 @@ export class Attachment {
     this.#threads.push(thread);
   }
 
-  /** A worker never ends by itself; its sessions are still open in the module and are closed later. */
+  /** A worker never ends by itself. It is replaced by the recovery, which waits between attempts. */
   #ended(thread: WorkerThread, error: Error | undefined): void {
     this.#threads = this.#threads.filter((other) => other !== thread);
     this.#earlierObjects += thread.objects;
     if (this.#state === 'closed') return;
     this.#options.log.error({ err: error }, 'an HSM worker ended and is replaced');
-    this.#abandoned.push(...thread.sessions);
-    this.#spawn();
+    this.#orphanedSessions = true;
     this.#enter('session-lost', 'an HSM worker ended');
     this.#recover();
   }
+}
+
+function isPinRefusal(error: unknown): boolean {
+  return error instanceof CallFailure && error.failure.consequence === 'pin';
+}
+
+function silent(): TwofoldError {
+  return new TwofoldError('hsm_unavailable', 'the HSM does not answer');
 }
 
 /** Wrong answers, and uses that this token served before: a token does not lose a mechanism. */

@@ -3,12 +3,12 @@
  * or messages. The yardstick for the benchmark; run it in a process that has no other connection.
  */
 import { createECDH } from 'node:crypto';
-import { readPin } from './ceremony-pin.ts';
 import { Connection } from './connection.ts';
 import { CKM } from './cryptoki.ts';
 import type { Cryptoki, Handle } from './cryptoki.ts';
 import { ecdsa, gcmDecrypt, gcmEncrypt, hmac, random, rawEcdh } from './mechanisms.ts';
 import { exportSofthsmConf, loadAlone } from './module.ts';
+import { readPin } from './pin.ts';
 import type { HsmKeySpec } from './port.ts';
 import type { TokenSelector } from './protocol.ts';
 import { privateTemplate, publicTemplate } from './templates.ts';
@@ -39,7 +39,7 @@ export async function measureRawToken(options: RawTokenOptions): Promise<RawToke
   if (options.env !== undefined) await exportSofthsmConf(options.env.SOFTHSM2_CONF);
   const cryptoki = loadAlone(options.module);
   try {
-    const pin = Buffer.from(readPin(options.pinFile));
+    const pin = await readPin(options.pinFile);
     const request = { op: 'open', tokenEpoch: 1, pin, abandoned: [] } as const;
     const connection = Connection.open(cryptoki, options.tokenSelector, request);
     return measure(connection, options.milliseconds);

@@ -1,17 +1,22 @@
 /**
- * Making `root-wrap` so that the user PIN alone extracts nothing, and initialising a development
- * token. Runs in the ceremony process, the only one that ever holds the SO PIN.
+ * Making `root-wrap` so that the user PIN alone extracts nothing. Runs in the ceremony process, the
+ * only one that ever holds the SO PIN.
  *
  * CKA_TRUSTED may only be set by the SO, who cannot make private objects. So the SO makes a public
  * session object with all templates, and the user copies it to a private token object (MODIFIABLE
  * false is set last: tokens apply attributes in order).
  */
+import { wipe } from '../crypto/secret.ts';
+import { TwofoldError } from '../errors.ts';
 import { selectSlot } from './connection.ts';
-import { CKA, CKF, CKK, CKM, CKO, CKU, returnValueOf, ulong } from './cryptoki.ts';
+import { CKA, CKF, CKK, CKM, CKO, CKR, CKU, returnValueOf, ulong } from './cryptoki.ts';
 import type { Cryptoki, Handle } from './cryptoki.ts';
+import { failureOf, TokenFailure } from './failures.ts';
 import { flag, generateAesKey, number } from './nested-template.ts';
 import type { NestedAttribute } from './nested-template.ts';
 import { findObjects, readFlag } from './objects.ts';
+import { pinText } from './pin.ts';
+import type { PinFile } from './pin.ts';
 import type { RootOnToken } from './port.ts';
 import type { TokenSelector } from './protocol.ts';
 import { rootId, rootsOn } from './roots.ts';
@@ -20,12 +25,14 @@ import { attributes, ROOT_LABEL } from './templates.ts';
 export interface MakeRoot {
   readonly module: string;
   readonly tokenSelector: TokenSelector;
-  readonly pin: string;
-  /** Absent where the SO is no part of it: the root is then made by the user, and says so. */
-  readonly soPin: string | undefined;
+  readonly user: PinFile;
+  /** Absent where the SO has no part in it; a root is then made with `allowExtractable` alone. */
+  readonly officer: PinFile | undefined;
   readonly root: RootOnToken;
   /** Leave a token that holds any root of ours as it is: for operators who name no installation. */
   readonly unlessAny: boolean;
+  /** Take a root that whoever holds the PIN can extract, where the token has no better. */
+  readonly allowExtractable: boolean;
 }
 
 export interface RootMade {
@@ -68,11 +75,23 @@ function trustedTemplate(wrapMechanism: number): NestedAttribute[] {
   ];
 }
 
-/** Idempotent: a root of this installation and generation that is there already is left as it is. */
-export function makeRoot(cryptoki: Cryptoki, request: MakeRoot): RootMade {
+/** What a token answers that knows no trusted keys, or no templates within templates. */
+const NOT_KNOWN: ReadonlySet<number | undefined> = new Set([
+  CKR.ATTRIBUTE_TYPE_INVALID,
+  CKR.ATTRIBUTE_VALUE_INVALID,
+  CKR.TEMPLATE_INCONSISTENT,
+]);
+
+/**
+ * Idempotent: a root of this installation and generation that is there already is left as it is.
+ *
+ * @throws TwofoldError `suite_unavailable_here` when only an extractable root could be made and that
+ *   was not allowed; whatever fails, no root is made
+ */
+export async function makeRoot(cryptoki: Cryptoki, request: MakeRoot): Promise<RootMade> {
   const slot = selectSlot(cryptoki, request.tokenSelector);
   const session = cryptoki.C_OpenSession(slot.handle, CKF.RW_SESSION | CKF.SERIAL_SESSION);
-  cryptoki.C_Login(session, CKU.USER, request.pin);
+  await login(cryptoki, session, CKU.USER, request.user);
   const existing = existingRoot(cryptoki, session, request);
   if (existing !== undefined) {
     const custody = custodyOf(cryptoki, session, existing.handle);
@@ -81,8 +100,52 @@ export function makeRoot(cryptoki: Cryptoki, request: MakeRoot): RootMade {
   const mechanisms = new Set(cryptoki.C_GetMechanismList(slot.handle));
   const wrap = mechanisms.has(CKM.AES_KEY_WRAP_PAD) ? CKM.AES_KEY_WRAP_PAD : CKM.AES_KEY_WRAP_KWP;
   const root =
-    makeTrusted(cryptoki, session, request, wrap) ?? makePlain(cryptoki, session, request.root);
-  return { made: true, root: request.root, custody: custodyOf(cryptoki, session, root) };
+    (await makeTrusted(cryptoki, session, request, wrap)) ?? makePlain(cryptoki, session, request);
+  const custody = custodyOf(cryptoki, session, root);
+  if (custody === 'extractableByPinHolder' && !request.allowExtractable) {
+    cryptoki.C_DestroyObject(session, root);
+    throw onlyExtractable('the token did not keep the attributes of the root that was made');
+  }
+  return { made: true, root: request.root, custody };
+}
+
+/** A PIN that the token refused before is not offered; the mark is durable before it is. */
+async function login(
+  cryptoki: Cryptoki,
+  session: Handle,
+  user: number,
+  file: PinFile,
+): Promise<void> {
+  const pin = await file.read();
+  try {
+    await file.offer(pin, () => cryptoki.C_Login(session, user, pinText(pin)), {
+      refuses: (error) => failureOf(error, 'login').consequence === 'pin',
+      onUnmarked: (cause) => {
+        const detail = 'the mark of the attempt could not be written, so no PIN was offered';
+        throw new TwofoldError('hsm_unavailable', detail, { cause });
+      },
+    });
+  } catch (error) {
+    throw refusedBy(user, error);
+  } finally {
+    wipe(pin);
+  }
+}
+
+/** Says which of the two PINs it was. */
+function refusedBy(user: number, error: unknown): unknown {
+  const failure = failureOf(error, 'login');
+  if (failure.consequence !== 'pin') return error;
+  const whose = user === CKU.SO ? 'PIN of the security officer' : 'user PIN';
+  return new TokenFailure({ ...failure, detail: `the token refused the ${whose}` });
+}
+
+function onlyExtractable(why: string): TwofoldError {
+  return new TwofoldError(
+    'suite_unavailable_here',
+    `${why}: whoever holds the user PIN and the database could extract keys from such a root. ` +
+      'It was not made; --allow-extractable makes it',
+  );
 }
 
 interface FoundRoot {
@@ -102,15 +165,17 @@ function existingRoot(
 }
 
 /** Undefined where the SO has no part, or the token knows no trusted keys or templates. */
-function makeTrusted(
+async function makeTrusted(
   cryptoki: Cryptoki,
   session: Handle,
   request: MakeRoot,
   wrapMechanism: number,
-): Handle | undefined {
-  if (request.soPin === undefined) return undefined;
+): Promise<Handle | undefined> {
+  if (request.officer === undefined) return undefined;
+  cryptoki.C_Logout(session);
+  await login(cryptoki, session, CKU.SO, request.officer);
   const made = generateAsOfficer(cryptoki, session, request, wrapMechanism);
-  cryptoki.C_Login(session, CKU.USER, request.pin);
+  await login(cryptoki, session, CKU.USER, request.user);
   if (made === undefined) return undefined;
   try {
     return cryptoki.C_CopyObject(session, made, [
@@ -131,25 +196,26 @@ function generateAsOfficer(
   request: MakeRoot,
   wrapMechanism: number,
 ): Handle | undefined {
-  cryptoki.C_Logout(session);
-  cryptoki.C_Login(session, CKU.SO, request.soPin);
   try {
     return generateAesKey(request.module, session, trustedTemplate(wrapMechanism));
   } catch (error) {
-    if (returnValueOf(error) === undefined) throw error;
-    return undefined;
+    // Any other failure is one of this attempt; a root for good is not made on its account.
+    if (!NOT_KNOWN.has(returnValueOf(error))) throw error;
+    if (request.allowExtractable) return undefined;
+    throw onlyExtractable('the token knows no trusted keys with templates');
   } finally {
     cryptoki.C_Logout(session);
   }
 }
 
 /** What a token without trusted keys allows; its custody is `extractableByPinHolder`. */
-function makePlain(cryptoki: Cryptoki, session: Handle, root: RootOnToken): Handle {
+function makePlain(cryptoki: Cryptoki, session: Handle, request: MakeRoot): Handle {
+  if (!request.allowExtractable) throw onlyExtractable('the security officer has no part in it');
   return cryptoki.C_GenerateKey(session, { mechanism: CKM.AES_KEY_GEN }, [
     ...attributes({ token: true, private: true, sensitive: true, extractable: false }),
     ...attributes({ valueLen: 32, wrap: true, unwrap: true, encrypt: false, decrypt: false }),
     ...attributes({ sign: false, verify: false, derive: false }),
-    ...nameOf(root),
+    ...nameOf(request.root),
   ]);
 }
 

@@ -6,18 +6,21 @@
  * with its process, session objects die with it, and what is on the token is looked up first.
  */
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmdirSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { NAME } from '../name.ts';
 import { makeRoot } from './ceremony-root.ts';
 import type { RootMade } from './ceremony-root.ts';
-import { ensurePin, readPin } from './ceremony-pin.ts';
+import { ensurePin } from './ceremony-pin.ts';
 import type { Cryptoki } from './cryptoki.ts';
 import { initialiseToken } from './ceremony-token.ts';
 import type { TokenInitialised } from './ceremony-token.ts';
+import { TwofoldError } from '../errors.ts';
 import { failureOf } from './failures.ts';
 import { loadAlone } from './module.ts';
+import { PinFile, pinScope } from './pin.ts';
+import type { PinRole } from './pin.ts';
 import type { RootOnToken } from './port.ts';
 import type { TokenSelector } from './protocol.ts';
 
@@ -35,13 +38,16 @@ export type CeremonyRequest =
       readonly tokenSelector: TokenSelector;
       readonly pinFile: string;
       readonly soPinFile: string | undefined;
+      /** Where the marks of refused PINs lie. */
+      readonly stateDir: string;
       readonly root: RootOnToken;
       readonly unlessAny: boolean;
+      readonly allowExtractable: boolean;
     };
 
 export type CeremonyAnswer =
   | { readonly ok: true; readonly result: RootMade | TokenInitialised }
-  | { readonly ok: false; readonly code: string; readonly detail: string; readonly pin: boolean };
+  | { readonly ok: false; readonly code: string; readonly detail: string };
 
 const LOCK_PATIENCE_MS = 60_000;
 const LOCK_POLL_MS = 50;
@@ -60,35 +66,79 @@ async function lock(name: string): Promise<() => void> {
       server.listen(path, () => resolve(true));
     });
     if (held) return () => server.close();
-    if (Date.now() > limit) throw new Error('another ceremony holds the token');
+    if (Date.now() > limit) {
+      throw new TwofoldError('hsm_busy', 'another ceremony holds the token');
+    }
     await delay(LOCK_POLL_MS);
   }
 }
 
-function perform(cryptoki: Cryptoki, request: CeremonyRequest): RootMade | TokenInitialised {
+async function perform(
+  cryptoki: Cryptoki,
+  request: CeremonyRequest,
+): Promise<RootMade | TokenInitialised> {
   if (request.action === 'init-token') {
-    const [pin, soPin] = [ensurePin(request.pinFile), ensurePin(request.soPinFile)];
+    const [pin, soPin] = [await ensurePin(request.pinFile), await ensurePin(request.soPinFile)];
     return initialiseToken(cryptoki, request.label, pin, soPin);
   }
-  const { module, tokenSelector, root, soPinFile, unlessAny } = request;
-  const pin = readPin(request.pinFile);
-  const soPin = soPinFile === undefined ? undefined : readPin(soPinFile);
-  return makeRoot(cryptoki, { module, tokenSelector, pin, soPin, root, unlessAny });
+  const { module, tokenSelector, root, soPinFile, unlessAny, allowExtractable, stateDir } = request;
+  const pinFile = (path: string, role: PinRole) =>
+    new PinFile(path, stateDir, pinScope(module, tokenSelector), role);
+  const user = pinFile(request.pinFile, 'user');
+  const officer = soPinFile === undefined ? undefined : pinFile(soPinFile, 'so');
+  const policy = { unlessAny, allowExtractable };
+  return makeRoot(cryptoki, { module, tokenSelector, user, officer, root, ...policy });
 }
 
 async function run(request: CeremonyRequest): Promise<CeremonyAnswer> {
-  const unlock = await lock(lockName(request));
-  const cryptoki = loadAlone(request.module);
+  let cryptoki: Cryptoki | undefined;
+  let unlock: (() => void) | undefined;
   try {
-    return { ok: true, result: perform(cryptoki, request) };
+    unlock = await lock(lockName(request));
+    cryptoki = loadAlone(request.module);
+    return { ok: true, result: await withoutNewFolder(request, cryptoki) };
   } catch (error) {
-    const { code, detail, consequence, returnValue } = failureOf(error, 'make');
-    const seen = returnValue === undefined ? '' : ` (CKR 0x${returnValue.toString(16)})`;
-    return { ok: false, code, detail: `${detail}${seen}`, pin: consequence === 'pin' };
+    return { ok: false, ...explained(error) };
   } finally {
-    cryptoki.C_Finalize();
-    unlock();
+    cryptoki?.C_Finalize();
+    unlock?.();
   }
+}
+
+/** The operator may be root: a data folder that is not there yet is the server's to make. */
+async function withoutNewFolder(
+  request: CeremonyRequest,
+  cryptoki: Cryptoki,
+): Promise<RootMade | TokenInitialised> {
+  const folder = request.action === 'make-root' ? request.stateDir : undefined;
+  const isNew = folder !== undefined && !existsSync(folder);
+  try {
+    return await perform(cryptoki, request);
+  } finally {
+    if (isNew) removeIfEmpty(folder);
+  }
+}
+
+function removeIfEmpty(folder: string): void {
+  try {
+    rmdirSync(folder);
+  } catch {
+    // A mark is in it, or it was never made.
+  }
+}
+
+/** What an operator can act on: a return value of the token, or what the system said of a file. */
+function explained(error: unknown): { readonly code: string; readonly detail: string } {
+  const { code, detail, returnValue } = failureOf(error, 'make');
+  if (returnValue !== undefined) {
+    return { code, detail: `${detail} (CKR 0x${returnValue.toString(16)})` };
+  }
+  const cause = error instanceof TwofoldError ? error.cause : error;
+  const system = (cause as NodeJS.ErrnoException | undefined)?.code;
+  if (typeof system !== 'string') return { code, detail };
+  const full = system === 'ENOSPC' || system === 'EDQUOT';
+  const text = error === cause ? (cause as Error).message : `${detail} (${system})`;
+  return { code: full ? 'storage_full' : 'hsm_unavailable', detail: text };
 }
 
 /** The PIN file stands for the token: one token has one, wherever its module sees it. */

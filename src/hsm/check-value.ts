@@ -4,17 +4,22 @@
  * A damaged or swapped blob can unwrap to another valid key, so every key is compared by use with
  * what was stored when it was made: a pair with its public key, a secret with a value that only it
  * could have made. None of them tells anything about the key.
+ *
+ * Of a deriving pair on a P curve, ECDH proves X alone: a token gives no Y, and k and −k share every
+ * secret. So a negated Y passes here; it changes no secret, and the row MAC covers the recorded point.
  */
 import { createPublicKey, timingSafeEqual, verify } from 'node:crypto';
 import { TwofoldError } from '../errors.ts';
 import { NAME } from '../name.ts';
 import type { Connection } from './connection.ts';
+import { CKR, returnValueOf } from './cryptoki.ts';
 import type { Handle } from './cryptoki.ts';
-import { failureOf } from './failures.ts';
+import { failureOf, TokenFailure } from './failures.ts';
 import { GCM } from './inputs.ts';
 import { gcmDecrypt, gcmEncrypt, hmac, rawEcdh, rawEcdsa } from './mechanisms.ts';
 import { generatorOf } from '../crypto/point.ts';
 import type { HsmKeySpec } from './port.ts';
+import type { Sealed } from './protocol.ts';
 
 const LABEL = Buffer.from(`${NAME.tokenLabel}/hsm-check/1`);
 const HMAC_CHECK_BYTES = 16;
@@ -81,14 +86,44 @@ function signsAs(
   );
 }
 
+/**
+ * Decrypts what a caller sent. Tokens report a wrong tag as they report a fault of their own, so the
+ * key's check value, which must open, tells the two apart.
+ *
+ * @throws TokenFailure `decryption_failed`, or `hsm_unavailable` (suspect) when the control fails too
+ */
+export function gcmOpen(
+  connection: Connection,
+  handle: Handle,
+  check: Uint8Array,
+  sealed: Sealed,
+  aad: Uint8Array,
+): Uint8Array {
+  try {
+    return gcmDecrypt(connection, handle, sealed, aad);
+  } catch (error) {
+    if (returnValueOf(error) !== CKR.GENERAL_ERROR) throw error;
+    requireControl(connection, handle, check);
+    throw new TokenFailure({ ...failureOf(error, 'consume'), consequence: 'none' });
+  }
+}
+
+function requireControl(connection: Connection, handle: Handle, check: Uint8Array): void {
+  try {
+    gcmDecrypt(connection, handle, sealedLabel(check), LABEL);
+  } catch (error) {
+    throw new TokenFailure(failureOf(error, 'produce'));
+  }
+}
+
+function sealedLabel(check: Uint8Array): Sealed {
+  return { iv: check.subarray(0, GCM.ivBytes), ciphertext: check.subarray(GCM.ivBytes) };
+}
+
 function decryptsLabel(connection: Connection, handle: Handle, check: Uint8Array): boolean {
   if (check.length !== GCM.ivBytes + LABEL.length + GCM.tagBytes) return false;
-  const sealed = {
-    iv: check.subarray(0, GCM.ivBytes),
-    ciphertext: check.subarray(GCM.ivBytes),
-  };
   try {
-    return equal(gcmDecrypt(connection, handle, sealed, LABEL), LABEL);
+    return equal(gcmDecrypt(connection, handle, sealedLabel(check), LABEL), LABEL);
   } catch (error) {
     if (failureOf(error, 'consume').code !== 'decryption_failed') throw error;
     // Tokens report a wrong tag as they report a fault of their own. With a tag that must be right

@@ -85,6 +85,11 @@ function describe(status: HsmStatus, report: ConformanceReport): void {
       detail: available ? `by ${checked ?? 'nothing'}` : reason,
     });
   }
+  for (const { name, outcome, detail } of status.rootAttacks) {
+    const seen = outcome === 'allowed' ? 'the token allows it' : detail;
+    const result = outcome === 'refused' ? 'pass' : 'fail';
+    report({ name: `the root withstands: ${name}`, result, detail: seen });
+  }
   report({ name: 'custody of wrapped keys', result: 'note', detail: custody });
 }
 

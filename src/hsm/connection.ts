@@ -9,9 +9,10 @@
 import { Module, SessionFlag } from 'graphene-pk11';
 import type { Session, Slot } from 'graphene-pk11';
 import { TwofoldError } from '../errors.ts';
-import { CKF, CKR, CKS, CKU, readUlong, returnValueOf, ulong } from './cryptoki.ts';
+import { CKF, CKR, CKS, CKU, readUlong, returnValueOf } from './cryptoki.ts';
 import type { Cryptoki, Handle } from './cryptoki.ts';
 import { failureOf, TokenFailure } from './failures.ts';
+import { pinText } from './pin.ts';
 import type { Opened, OpenRequest, TokenSelector } from './protocol.ts';
 
 export class Connection {
@@ -41,9 +42,7 @@ export class Connection {
     const keeper = slot.open(SessionFlag.RW_SESSION | SessionFlag.SERIAL_SESSION);
     try {
       login(cryptoki, keeper, request.pin);
-      const connection = new Connection(cryptoki, slot, keeper.handle, request.tokenEpoch);
-      connection.#closeAbandoned(request.abandoned);
-      return connection;
+      return new Connection(cryptoki, slot, keeper.handle, request.tokenEpoch);
     } catch (error) {
       closeQuietly(cryptoki, keeper.handle);
       throw error;
@@ -102,13 +101,6 @@ export class Connection {
       // The next call in the closed session reports the loss, which reopens everything.
     }
   }
-
-  #closeAbandoned(sessions: readonly number[]): void {
-    const own = new Set([readUlong(this.keeper), readUlong(this.#operation)]);
-    for (const session of sessions) {
-      if (!own.has(session)) closeQuietly(this.cryptoki, ulong(session));
-    }
-  }
 }
 
 /** The one slot that the selector names; absence and ambiguity are both `hsm_unavailable`. */
@@ -117,7 +109,7 @@ export function selectSlot(cryptoki: Cryptoki, selector: TokenSelector): Slot {
   const found: Slot[] = [];
   for (let index = 0; index < slots.length; index += 1) {
     const slot = slots.items(index);
-    if (matches(slot, selector)) found.push(slot);
+    if (names(slot, selector)) found.push(slot);
   }
   const [slot] = found;
   if (slot === undefined || found.length > 1) {
@@ -132,17 +124,23 @@ export function selectSlot(cryptoki: Cryptoki, selector: TokenSelector): Slot {
   return slot;
 }
 
-function matches(slot: Slot, selector: TokenSelector): boolean {
+function names(slot: Slot, selector: TokenSelector): boolean {
   if (selector.slot !== undefined && readUlong(slot.handle) !== selector.slot) return false;
-  const token = slot.getToken();
-  if (selector.label !== undefined && token.label.trim() !== selector.label) return false;
-  return selector.serial === undefined || token.serialNumber.trim() === selector.serial;
+  if (selector.label === undefined && selector.serial === undefined) return true;
+  try {
+    const { label, serialNumber } = slot.getToken();
+    if (selector.label !== undefined && label.trim() !== selector.label) return false;
+    return selector.serial === undefined || serialNumber.trim() === selector.serial;
+  } catch {
+    // A token that cannot be read, or was just taken out, is not the one that is named.
+    return false;
+  }
 }
 
 function login(cryptoki: Cryptoki, keeper: Session, pin: Uint8Array): void {
   if (keeper.state === CKS.RW_USER) return;
   try {
-    cryptoki.C_Login(keeper.handle, CKU.USER, Buffer.from(pin).toString('utf8'));
+    cryptoki.C_Login(keeper.handle, CKU.USER, pinText(pin));
   } catch (error) {
     if (returnValueOf(error) === CKR.USER_ALREADY_LOGGED_IN) return;
     if (returnValueOf(error) === CKR.USER_PIN_NOT_INITIALIZED) {

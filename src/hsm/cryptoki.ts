@@ -75,6 +75,11 @@ export const CKR = {
   GENERAL_ERROR: 0x05,
   FUNCTION_FAILED: 0x06,
   ARGUMENTS_BAD: 0x07,
+  ATTRIBUTE_READ_ONLY: 0x10,
+  ATTRIBUTE_SENSITIVE: 0x11,
+  ATTRIBUTE_TYPE_INVALID: 0x12,
+  ATTRIBUTE_VALUE_INVALID: 0x13,
+  ACTION_PROHIBITED: 0x1b,
   DATA_INVALID: 0x20,
   DATA_LEN_RANGE: 0x21,
   DEVICE_ERROR: 0x30,
@@ -85,11 +90,15 @@ export const CKR = {
   AEAD_DECRYPT_FAILED: 0x42,
   FUNCTION_NOT_SUPPORTED: 0x54,
   KEY_HANDLE_INVALID: 0x60,
+  KEY_SIZE_RANGE: 0x62,
+  KEY_TYPE_INCONSISTENT: 0x63,
+  KEY_FUNCTION_NOT_PERMITTED: 0x68,
   KEY_NOT_WRAPPABLE: 0x69,
   KEY_UNEXTRACTABLE: 0x6a,
   MECHANISM_INVALID: 0x70,
   MECHANISM_PARAM_INVALID: 0x71,
   OBJECT_HANDLE_INVALID: 0x82,
+  OPERATION_ACTIVE: 0x90,
   PIN_INCORRECT: 0xa0,
   PIN_INVALID: 0xa1,
   PIN_LEN_RANGE: 0xa2,
@@ -100,6 +109,7 @@ export const CKR = {
   SESSION_HANDLE_INVALID: 0xb3,
   TOKEN_NOT_PRESENT: 0xe0,
   TOKEN_NOT_RECOGNIZED: 0xe1,
+  TEMPLATE_INCOMPLETE: 0xd0,
   TEMPLATE_INCONSISTENT: 0xd1,
   UNWRAPPING_KEY_HANDLE_INVALID: 0xf0,
   USER_ALREADY_LOGGED_IN: 0x100,
@@ -108,6 +118,8 @@ export const CKR = {
   WRAPPED_KEY_INVALID: 0x110,
   WRAPPED_KEY_LEN_RANGE: 0x112,
   WRAPPING_KEY_HANDLE_INVALID: 0x113,
+  WRAPPING_KEY_TYPE_INCONSISTENT: 0x115,
+  UNWRAPPING_KEY_TYPE_INCONSISTENT: 0xf2,
   CRYPTOKI_NOT_INITIALIZED: 0x190,
   CRYPTOKI_ALREADY_INITIALIZED: 0x191,
 } as const;
@@ -117,11 +129,12 @@ export const CK_PARAMS = { AES_GCM: 3, EC_DH: 6 } as const;
 
 /** The return value of a failed call, or `undefined` when the error did not come from the token. */
 export function returnValueOf(error: unknown): number | undefined {
-  if (!(error instanceof Error)) return undefined;
-  const code = (error as { code?: unknown }).code;
+  // By its members: the binding's errors may be of another realm, which `instanceof` would not know.
+  if (typeof error !== 'object' || error === null) return undefined;
+  const { code, message } = error as { readonly code?: unknown; readonly message?: unknown };
   if (typeof code === 'number' && code > 0) return code;
   // graphene and a few synchronous paths of the binding keep the code only in the message.
-  const match = /CKR_\w+:(\d+)/.exec(error.message);
+  const match = typeof message === 'string' ? /CKR_\w+:(\d+)/.exec(message) : null;
   return match?.[1] === undefined ? undefined : Number(match[1]);
 }
 

@@ -13,7 +13,7 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NAME } from '../name.ts';
 import type { HsmLog } from './attachment.ts';
-import { syncFolder, writeDurably } from './pin.ts';
+import { syncFolder, writeDurably } from './durable.ts';
 import { runTokenCeremony } from './run-ceremony.ts';
 
 export interface DevelopmentToken {
@@ -24,12 +24,16 @@ export interface DevelopmentToken {
   /** Read by ceremonies only. */
   readonly soPinFile: string;
   readonly tokenLabel: string;
+  /** For marks of refused PINs. */
+  readonly stateDir: string;
 }
 
 export interface DevelopmentTokenOptions {
   readonly dataDir: string;
   readonly module: string;
   readonly log: HsmLog;
+  /** The environment of the ceremony; empty unless given. */
+  readonly environment?: Readonly<Record<string, string>>;
   /** Tests only: kills the ceremony under way. */
   readonly signal?: AbortSignal;
 }
@@ -50,11 +54,14 @@ export async function ensureDevelopmentToken(
     pinFile: join(home, 'user.pin'),
     soPinFile: join(ceremony, 'so.pin'),
     tokenLabel: LABEL,
+    stateDir: options.dataDir,
   };
   const tokens = join(home, 'tokens');
   await writeConf(token.softhsmConf, tokens);
+  // Also beside a token: a run can be killed after the rename and before its staging is removed.
+  await discardStaging(home);
   if (!existsSync(tokens)) {
-    await makeToken(token, home, tokens, options.signal);
+    await makeToken(token, home, tokens, options);
     options.log.info({ folder: tokens }, 'a development token was made');
   }
   return token;
@@ -64,11 +71,10 @@ async function makeToken(
   token: DevelopmentToken,
   home: string,
   tokens: string,
-  signal: AbortSignal | undefined,
+  { environment = {}, signal }: DevelopmentTokenOptions,
 ): Promise<void> {
   // A folder of this run alone: an earlier run's ceremony may still be writing to its own.
   const staging = join(home, `staging-${process.pid}-${randomBytes(4).toString('hex')}`);
-  await discardStaging(home);
   await privateFolder(staging);
   const softhsmConf = join(staging, 'softhsm2.conf');
   const staged = join(staging, 'tokens');
@@ -76,7 +82,7 @@ async function makeToken(
   await writeConf(softhsmConf, staged);
   const { module, pinFile, soPinFile, tokenLabel: label } = token;
   const request = { action: 'init-token', module, label, pinFile, soPinFile } as const;
-  const child = signal === undefined ? { softhsmConf } : { softhsmConf, signal };
+  const child = { softhsmConf, environment, ...(signal === undefined ? {} : { signal }) };
   await runTokenCeremony(request, child);
   await syncTree(staged);
   await rename(staged, tokens);
@@ -84,9 +90,12 @@ async function makeToken(
   await rm(staging, { recursive: true, force: true });
 }
 
+/** An orphaned ceremony may still be writing into it, hence the retries. */
 async function discardStaging(home: string): Promise<void> {
   for (const name of await readdir(home)) {
-    if (name.startsWith('staging-')) await rm(join(home, name), { recursive: true, force: true });
+    if (name.startsWith('staging-')) {
+      await rm(join(home, name), { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
+    }
   }
 }
 

@@ -1,15 +1,20 @@
 /**
  * What a failed PKCS #11 call means: the one table from return values to codes and consequences.
  *
- * CKR_GENERAL_ERROR is as often the caller's fault (tag, blob, point) as the token's; it fails the
- * request and only asks for a known-answer run, which alone may turn health red.
+ * Inputs are checked in the host and blobs are our own, so a failure is the token's, with one
+ * exception: what a caller sends to be decrypted (step `consume`), where CKR_GENERAL_ERROR is as
+ * often a wrong tag as a fault; check-value.ts and keys.ts tell these apart by a control. A fault asks
+ * for a known-answer run, which alone may turn health red.
  */
 import { TwofoldError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import { CKR, returnValueOf } from './cryptoki.ts';
 
-/** What kind of call failed; decides how an ambiguous return value is read. */
-export type Step = 'open' | 'login' | 'make' | 'consume' | 'produce';
+/**
+ * What kind of call failed; decides how an ambiguous return value is read. `consume`: decrypts what a
+ * caller sent; `unwrap`: opens a blob of our own.
+ */
+export type Step = 'open' | 'login' | 'make' | 'consume' | 'unwrap' | 'produce';
 
 /**
  * - `none`: the request failed, nothing else follows;
@@ -60,10 +65,15 @@ const PIN_REFUSED: ReadonlySet<number> = new Set([
   CKR.PIN_LOCKED,
 ]);
 
-const NOT_SERVED: ReadonlySet<number> = new Set([
+const NO_MECHANISM: ReadonlySet<number> = new Set([
   CKR.MECHANISM_INVALID,
-  CKR.MECHANISM_PARAM_INVALID,
   CKR.FUNCTION_NOT_SUPPORTED,
+]);
+
+/** Of keys that are being made; a key that exists was made with what these refuse. */
+const NOT_SERVED: ReadonlySet<number> = new Set([
+  ...NO_MECHANISM,
+  CKR.MECHANISM_PARAM_INVALID,
   CKR.KEY_NOT_WRAPPABLE,
   CKR.KEY_UNEXTRACTABLE,
   CKR.TEMPLATE_INCONSISTENT,
@@ -75,6 +85,11 @@ const REFUSED_INPUT: ReadonlySet<number> = new Set([
   CKR.ENCRYPTED_DATA_INVALID,
   CKR.ENCRYPTED_DATA_LEN_RANGE,
   CKR.AEAD_DECRYPT_FAILED,
+  CKR.WRAPPED_KEY_INVALID,
+  CKR.WRAPPED_KEY_LEN_RANGE,
+]);
+
+const REFUSED_BLOB: ReadonlySet<number> = new Set([
   CKR.WRAPPED_KEY_INVALID,
   CKR.WRAPPED_KEY_LEN_RANGE,
 ]);
@@ -119,16 +134,28 @@ function classify(value: number, step: Step): Failure {
   if (value === CKR.SESSION_COUNT) {
     return failure('hsm_busy', 'the token allows no further session', 'none', value);
   }
-  if (NOT_SERVED.has(value) && step !== 'consume') {
+  if (notServed(step).has(value)) {
     return failure('suite_unavailable_here', 'the token does not allow this use', 'none', value);
   }
-  if (REFUSED_INPUT.has(value)) return failure('decryption_failed', '', 'none', value);
-  return ambiguous(value, step);
+  return (
+    refusedInput(value, step) ??
+    failure('hsm_unavailable', 'the token failed the call', 'suspect', value)
+  );
 }
 
-function ambiguous(value: number, step: Step): Failure {
-  if (step === 'consume') return failure('decryption_failed', '', 'suspect', value);
-  return failure('hsm_unavailable', 'the token failed the call', 'suspect', value);
+function notServed(step: Step): ReadonlySet<number> {
+  if (step === 'consume' || step === 'unwrap') return new Set();
+  return step === 'produce' ? NO_MECHANISM : NOT_SERVED;
+}
+
+function refusedInput(value: number, step: Step): Failure | undefined {
+  if (step === 'unwrap' && REFUSED_BLOB.has(value)) {
+    return failure('integrity_failed', 'a wrapped key does not open', 'none', value);
+  }
+  if (step !== 'consume') return undefined;
+  if (REFUSED_INPUT.has(value)) return failure('decryption_failed', '', 'none', value);
+  const ambiguous = value === CKR.GENERAL_ERROR;
+  return ambiguous ? failure('decryption_failed', '', 'suspect', value) : undefined;
 }
 
 function failure(

@@ -7,9 +7,14 @@
 import type { Handle } from './cryptoki.ts';
 import type { HsmKeySpec } from './port.ts';
 
-export interface CachedHandle {
-  readonly handle: Handle;
+/** What is known of a key beside its handle, so that requests need only name it. */
+export interface KnownKey {
   readonly spec: HsmKeySpec;
+  readonly check: Uint8Array;
+}
+
+interface CachedHandle extends KnownKey {
+  readonly handle: Handle;
   readonly tokenEpoch: number;
   /** Token objects outlive their entry, unwrapped session objects end with it. */
   readonly unwrapped: boolean;

@@ -2,10 +2,11 @@
 import { TwofoldError } from '../errors.ts';
 import { requireCheck, secretCheck } from './check-value.ts';
 import type { Connection } from './connection.ts';
-import { CKA, CKM } from './cryptoki.ts';
+import { CKA, CKM, CKR, returnValueOf } from './cryptoki.ts';
 import type { Handle } from './cryptoki.ts';
 import { failureOf, namesStaleHandle, TokenFailure } from './failures.ts';
 import { HandleCache } from './handle-cache.ts';
+import type { KnownKey } from './handle-cache.ts';
 import { uuidBytes, uuidText } from './inputs.ts';
 import { findObjects, readAttribute, takeBytes } from './objects.ts';
 import { pairMechanism, requirePublicKey } from './pairs.ts';
@@ -55,10 +56,6 @@ export class Keys {
     });
   }
 
-  get handles(): number {
-    return this.#cache.size;
-  }
-
   useRoot(root: RootOnToken): Handle {
     // Found before it is selected: a root that is not here leaves the earlier one in force.
     const found = this.#load(root);
@@ -72,11 +69,11 @@ export class Keys {
    * Runs `use` with the key's handle; a handle that the token no longer knows is renewed once.
    * @throws UnknownKey when the key is only named and no handle of it is here
    */
-  with<Result>(key: PostedKey, use: (handle: Handle, spec: HsmKeySpec) => Result): Result {
+  with<Result>(key: PostedKey, use: (handle: Handle, known: KnownKey) => Result): Result {
     const cached = this.#cache.get(key.id, this.#connection.tokenEpoch);
     if (cached === undefined) return this.#withResolved(key, use);
     try {
-      return use(cached.handle, cached.spec);
+      return use(cached.handle, cached);
     } catch (error) {
       if (!namesStaleHandle(error)) throw error;
       this.forget(key.id);
@@ -84,9 +81,9 @@ export class Keys {
     }
   }
 
-  #withResolved<Result>(key: PostedKey, use: (handle: Handle, spec: HsmKeySpec) => Result): Result {
+  #withResolved<Result>(key: PostedKey, use: (handle: Handle, known: KnownKey) => Result): Result {
     if (!('material' in key)) throw new UnknownKey();
-    return use(this.#resolve(key), key.spec);
+    return use(this.#resolve(key), { spec: key.spec, check: key.material.check });
   }
 
   forget(id: string): void {
@@ -134,7 +131,11 @@ export class Keys {
       throw error;
     }
     const { tokenEpoch } = this.#connection;
-    this.#cache.set(key.id, { handle, spec: key.spec, tokenEpoch, unwrapped });
+    const {
+      spec,
+      material: { check },
+    } = key;
+    this.#cache.set(key.id, { handle, spec, check, tokenEpoch, unwrapped });
     return handle;
   }
 
@@ -153,8 +154,40 @@ export class Keys {
       this.#connection.objects += 1;
       return handle;
     } catch (error) {
-      // Whatever the key is wanted for, a blob is input: one that does not open is refused as such.
-      throw new TokenFailure(failureOf(error, 'consume'));
+      throw this.#notUnwrapped(error, root);
+    }
+  }
+
+  /**
+   * A blob is ours, so one that does not open was altered (`integrity_failed`) or the token is at fault.
+   * Tokens that answer both alike are given a control: a new key, wrapped and unwrapped.
+   */
+  #notUnwrapped(error: unknown, root: Root): TokenFailure {
+    const failure = failureOf(error, 'unwrap');
+    if (returnValueOf(error) !== CKR.GENERAL_ERROR) return new TokenFailure(failure);
+    try {
+      this.#wrapAndUnwrap(root);
+    } catch (fault) {
+      return new TokenFailure(failureOf(fault, 'produce'));
+    }
+    const altered = { code: 'integrity_failed', detail: 'a wrapped key does not open' } as const;
+    return new TokenFailure({ ...failure, ...altered, consequence: 'none' });
+  }
+
+  #wrapAndUnwrap({ handle: root, trusted }: Root): void {
+    const spec: HsmKeySpec = { kind: 'aes', bits: 256 };
+    const made = this.#make(spec, { kind: 'to-be-wrapped', trusted });
+    try {
+      const blob = Buffer.from(this.#wrap(root, made.handle));
+      const mechanism = { mechanism: wrapMechanism(this.#connection) };
+      const template = privateTemplate(spec, { kind: 'unwrapped', trusted });
+      const copy = this.#connection.run((session, cryptoki) =>
+        cryptoki.C_UnwrapKey(session, mechanism, root, blob, template),
+      );
+      this.#connection.objects += 1;
+      this.#connection.destroy(copy);
+    } finally {
+      this.#connection.destroy(made.handle);
     }
   }
 

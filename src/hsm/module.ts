@@ -27,11 +27,23 @@ export async function exportSofthsmConf(path: string): Promise<void> {
   await once(new Worker(code, { eval: true, env: SHARE_ENV, workerData: path }), 'exit');
 }
 
-/** Loads and initialises a module for a process that calls it itself and ends soon. */
+/**
+ * Loads and initialises a module for a process that calls it itself and ends soon.
+ *
+ * @throws TwofoldError `hsm_unavailable` when the file is no module or cannot be initialised
+ */
 export function loadAlone(path: string): Cryptoki {
-  const cryptoki = new PKCS11(path);
-  cryptoki.C_Initialize({ flags: CKF.OS_LOCKING_OK });
-  return cryptoki;
+  try {
+    accessSync(path, constants.R_OK);
+    const cryptoki = new PKCS11(path);
+    cryptoki.C_Initialize({ flags: CKF.OS_LOCKING_OK });
+    return cryptoki;
+  } catch (cause) {
+    const why = cause instanceof Error ? `: ${cause.message}` : '';
+    throw new TwofoldError('hsm_unavailable', `cannot load the PKCS #11 module ${path}${why}`, {
+      cause,
+    });
+  }
 }
 
 export class LoadedModule {

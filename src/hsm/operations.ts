@@ -1,11 +1,12 @@
 /** The table of operations that a worker serves, over its connection and keys. */
+import { gcmOpen } from './check-value.ts';
 import { Connection } from './connection.ts';
 import type { Cryptoki } from './cryptoki.ts';
 import { failureOf, TokenFailure } from './failures.ts';
 import type { Step } from './failures.ts';
 import { derivingCurve } from './inputs.ts';
 import { Keys, UnknownKey } from './keys.ts';
-import { ecdsa, gcmDecrypt, gcmEncrypt, hmac, random, rawEcdh } from './mechanisms.ts';
+import { ecdsa, gcmEncrypt, hmac, random, rawEcdh } from './mechanisms.ts';
 import type { HsmKeySpec } from './port.ts';
 import { probe } from './probe.ts';
 import type { Operation, OperationName, OperationOf, Results, WorkerOptions } from './protocol.ts';
@@ -26,7 +27,7 @@ const STEPS: Readonly<Record<OperationName, Step>> = {
   generate: 'make',
   'destroy-token-key': 'produce',
   'token-keys': 'produce',
-  ecdh: 'consume',
+  ecdh: 'produce',
   sign: 'produce',
   encrypt: 'produce',
   decrypt: 'consume',
@@ -80,17 +81,19 @@ export class Operations {
     },
     'token-keys': ({ installation }) => this.#liveKeys().tokenKeys(installation),
     ecdh: ({ key, peer }) =>
-      this.#liveKeys().with(key, (handle, spec) =>
+      this.#liveKeys().with(key, (handle, { spec }) =>
         rawEcdh(this.#live(), derivingCurve(spec), handle, peer),
       ),
     sign: ({ key, digest }) =>
-      this.#liveKeys().with(key, (handle, spec) =>
+      this.#liveKeys().with(key, (handle, { spec }) =>
         ecdsa(this.#live(), signingCurve(spec), handle, digest),
       ),
     encrypt: ({ key, plaintext, aad }) =>
       this.#liveKeys().with(key, (handle) => gcmEncrypt(this.#live(), handle, plaintext, aad)),
     decrypt: ({ key, sealed, aad }) =>
-      this.#liveKeys().with(key, (handle) => gcmDecrypt(this.#live(), handle, sealed, aad)),
+      this.#liveKeys().with(key, (handle, { check }) =>
+        gcmOpen(this.#live(), handle, check, sealed, aad),
+      ),
     mac: ({ key, data }) =>
       this.#liveKeys().with(key, (handle) => hmac(this.#live(), handle, data)),
     random: ({ bytes }) => random(this.#live(), bytes),

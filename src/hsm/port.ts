@@ -6,8 +6,9 @@
  * `hsm_busy` (queue full, retry later), `hsm_unavailable` (no session or no device),
  * `hsm_full` (no room on the token), `suite_unavailable_here` (mechanism missing),
  * `zone_lacks_material` (a token key of another token, or a root generation that is not here), or
- * `integrity_failed` (an unwrapped key does not match its recorded check value).
- * A call whose input the token refuses (bad tag, bad blob) fails with `decryption_failed`.
+ * `integrity_failed` (a wrapped key does not open, or does not match its recorded check value).
+ * Of all calls, `decrypt` alone fails with `decryption_failed`, and only for what the caller sent: a
+ * token that fails a call for reasons of its own is `hsm_unavailable`.
  *
  * Buffers passed in stay the caller's; buffers returned are the caller's to wipe.
  */
@@ -84,6 +85,16 @@ export interface HsmStatus {
   /** Whether the root carries the templates of a root that the PIN alone cannot extract. */
   readonly custody: 'non-extractable' | 'extractableByPinHolder' | 'unknown';
   readonly capabilities: readonly HsmCapability[];
+  /** What the attacks on the selected root came to; empty before one is selected. */
+  readonly rootAttacks: readonly RootAttack[];
+}
+
+/** `unknown`: the token failed in a way that tells nothing, so custody cannot be `non-extractable`. */
+export interface RootAttack {
+  readonly name: string;
+  readonly outcome: 'refused' | 'allowed' | 'unknown';
+  /** What the token answered; empty where that is what it should answer. */
+  readonly detail: string;
 }
 
 /** A `root-wrap` object found on the token. */

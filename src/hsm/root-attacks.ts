@@ -2,14 +2,15 @@
  * What someone with the user PIN and the database would try against a root, tried.
  *
  * Each attack that the token allows is a finding, and one finding makes the custody
- * `extractableByPinHolder`. Attacks use keys made for the purpose and change nothing that stays: the
+ * `extractableByPinHolder`. Only an answer that refuses counts as a refusal: a token that cannot
+ * unwrap even what it should, or fails otherwise, leaves the custody `unknown`. Attacks use keys made for the purpose and change nothing that stays: the
  * one that would set an attribute sets the value it has.
  */
 import type { Connection } from './connection.ts';
-import { CKA, CKK, CKM, CKO } from './cryptoki.ts';
+import { CKA, CKK, CKM, CKO, CKR, returnValueOf } from './cryptoki.ts';
 import type { Attribute, Cryptoki, Handle } from './cryptoki.ts';
-import { readAttribute, readFlag } from './objects.ts';
-import type { HsmKeySpec } from './port.ts';
+import { readFlag } from './objects.ts';
+import type { HsmKeySpec, HsmStatus, RootAttack } from './port.ts';
 import type { RootReport } from './protocol.ts';
 import { isTrusted, wrapMechanism } from './roots.ts';
 import { attributes, privateTemplate, publicTemplate } from './templates.ts';
@@ -42,8 +43,10 @@ const CKM_AES_ECB = 0x1081;
 export const ATTACKS: readonly Attack[] = [
   {
     name: 'read the root',
-    gains: ({ cryptoki, session, root }) =>
-      (readAttribute(cryptoki, session, root, CKA.VALUE)?.length ?? 0) > 0,
+    gains: ({ cryptoki, session, root }) => {
+      const [read] = cryptoki.C_GetAttributeValue(session, root, [{ type: CKA.VALUE }]);
+      return (read?.value.length ?? 0) > 0;
+    },
   },
   {
     name: 'decrypt with the root',
@@ -156,48 +159,81 @@ const WANTED: readonly (readonly [string, number, boolean])[] = [
   ['CKA_MODIFIABLE', CKA.MODIFIABLE, false],
 ];
 
+/** Answers by which a token refuses; any other failure decides nothing. */
+const REFUSALS: ReadonlySet<number | undefined> = new Set([
+  CKR.ACTION_PROHIBITED,
+  CKR.ATTRIBUTE_READ_ONLY,
+  CKR.ATTRIBUTE_SENSITIVE,
+  CKR.ATTRIBUTE_TYPE_INVALID,
+  CKR.ATTRIBUTE_VALUE_INVALID,
+  CKR.KEY_FUNCTION_NOT_PERMITTED,
+  CKR.KEY_NOT_WRAPPABLE,
+  CKR.KEY_TYPE_INCONSISTENT,
+  CKR.KEY_UNEXTRACTABLE,
+  CKR.MECHANISM_INVALID,
+  CKR.TEMPLATE_INCOMPLETE,
+  CKR.TEMPLATE_INCONSISTENT,
+  CKR.UNWRAPPING_KEY_TYPE_INCONSISTENT,
+  CKR.WRAPPING_KEY_TYPE_INCONSISTENT,
+]);
+
+/** What the worker reports; `custodyOf` says what that means. */
+export interface RootInspection extends RootReport {
+  readonly attacks: readonly RootAttack[];
+}
+
 /** Every attack in turn; a lost session is thrown, never taken for a refusal. */
-export function inspectRoot(connection: Connection, root: Handle): RootReport {
+export function inspectRoot(connection: Connection, root: Handle): RootInspection {
+  const attacks = attackRoot(connection, root);
   const findings = [
     ...connection.run((session, cryptoki) =>
       WANTED.filter(([, type, value]) => readFlag(cryptoki, session, root, type) !== value).map(
         ([name, , value]) => `${name} is not ${String(value)}`,
       ),
     ),
-    ...attackRoot(connection, root),
+    ...attacks.filter(({ outcome }) => outcome === 'allowed').map(({ name }) => name),
   ];
-  const custody = findings.length === 0 ? 'non-extractable' : 'extractableByPinHolder';
-  return { custody, findings };
+  const sure = findings.length === 0 && attacks.every(({ outcome }) => outcome === 'refused');
+  return { custody: sure ? 'non-extractable' : 'extractableByPinHolder', findings, attacks };
 }
 
-/** The names of the attacks that succeeded. */
-export function attackRoot(connection: Connection, root: Handle): string[] {
+/** `unknown` where nothing was found, but not every attack was seen to be refused. */
+export function custodyOf({ custody, findings }: RootInspection): HsmStatus['custody'] {
+  return custody === 'extractableByPinHolder' && findings.length === 0 ? 'unknown' : custody;
+}
+
+export function attackRoot(connection: Connection, root: Handle): RootAttack[] {
   const mechanism = { mechanism: wrapMechanism(connection) };
   const wrappedPair = wrapNew(connection, root, PAIR);
   const wrappedSecret = wrapNew(connection, root, SECRET);
-  return ATTACKS.filter((attack) =>
-    allowed(connection, () =>
-      connection.run((session, cryptoki) =>
-        attack.gains({
-          connection,
-          cryptoki,
-          session,
-          root,
-          mechanism,
-          wrappedPair,
-          wrappedSecret,
-        }),
-      ),
-    ),
-  ).map(({ name }) => name);
+  const onField = (gains: Attack['gains']) => () =>
+    connection.run((session, cryptoki) =>
+      gains({ connection, cryptoki, session, root, mechanism, wrappedPair, wrappedSecret }),
+    );
+  // The control: what the service itself does must work, or a failure of the others tells nothing.
+  const trusted = isTrusted(connection, root);
+  const normal = privateTemplate(PAIR, { kind: 'unwrapped', trusted });
+  const control = attempt(
+    connection,
+    onField((field) => unwraps(field, field.wrappedPair, normal, () => true)),
+  );
+  return ATTACKS.map(({ name, gains }) => {
+    if (control.outcome !== 'allowed') {
+      return { name, outcome: 'unknown', detail: `control: ${control.detail}` };
+    }
+    return { name, ...attempt(connection, onField(gains)) };
+  });
 }
 
-function allowed(connection: Connection, attempt: () => boolean): boolean {
+function attempt(connection: Connection, gains: () => boolean): Omit<RootAttack, 'name'> {
   try {
-    return attempt();
-  } catch {
+    return { outcome: gains() ? 'allowed' : 'refused', detail: '' };
+  } catch (error) {
     connection.run((session, cryptoki) => cryptoki.C_GetSessionInfo(session));
-    return false;
+    const value = returnValueOf(error);
+    if (REFUSALS.has(value)) return { outcome: 'refused', detail: '' };
+    const seen = value === undefined ? 'an error' : `CKR 0x${value.toString(16)}`;
+    return { outcome: 'unknown', detail: `the token answered ${seen}` };
   }
 }
 

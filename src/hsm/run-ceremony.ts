@@ -14,7 +14,7 @@ import type { TokenSelector } from './protocol.ts';
 export interface CeremonyProcess {
   /** Path of the SoftHSM configuration, where the module is SoftHSM. */
   readonly softhsmConf: string | undefined;
-  /** What the module reads from its environment; nothing unless given. */
+  /** The child's whole environment: what the module reads from it. Empty unless given. */
   readonly environment?: Readonly<Record<string, string>>;
   /** Aborting kills the ceremony; the next run completes it. */
   readonly signal?: AbortSignal;
@@ -24,12 +24,16 @@ export interface RootCeremony {
   readonly module: string;
   readonly tokenSelector: TokenSelector;
   readonly pinFile: string;
-  /** Absent: the root is made without the SO, and its custody is `extractableByPinHolder`. */
+  /** Absent: the SO has no part, and a root is made only with `allowExtractable`. */
   readonly soPinFile?: string;
+  /** Folder of the marks of refused PINs: the data folder, so that the server sees them too. */
+  readonly stateDir: string;
   readonly installation: string;
   readonly generation: number;
   /** Leave a token that holds any root of ours as it is; false unless given. */
   readonly unlessAny?: boolean;
+  /** Take a root with custody `extractableByPinHolder` where there is no better; false unless given. */
+  readonly allowExtractable?: boolean;
 }
 
 const ENTRY = fileURLToPath(new URL('./ceremony.ts', import.meta.url));
@@ -38,7 +42,8 @@ const ENTRY = fileURLToPath(new URL('./ceremony.ts', import.meta.url));
 export async function runRootCeremony(
   options: RootCeremony & Partial<CeremonyProcess>,
 ): Promise<RootMade> {
-  const { module, tokenSelector, pinFile, soPinFile, installation, generation } = options;
+  const { module, tokenSelector, pinFile, soPinFile, stateDir } = options;
+  const { installation, generation } = options;
   const root: RootOnToken = { installation, generation };
   const request = {
     action: 'make-root',
@@ -46,8 +51,10 @@ export async function runRootCeremony(
     tokenSelector,
     pinFile,
     soPinFile,
+    stateDir,
     root,
     unlessAny: options.unlessAny ?? false,
+    allowExtractable: options.allowExtractable ?? false,
   } as const;
   return (await runCeremony(request, processOf(options))) as RootMade;
 }
@@ -65,13 +72,16 @@ function processOf(options: Partial<CeremonyProcess>): CeremonyProcess {
 }
 
 async function runCeremony(request: CeremonyRequest, options: CeremonyProcess): Promise<unknown> {
-  const { softhsmConf, signal } = options;
-  // Vendors' modules are configured by the environment, so it is passed on; but NODE_OPTIONS could
-  // open an inspector beside the SO PIN. `env` becomes the ceremony, so a kill reaches it.
-  const settings = softhsmConf === undefined ? [] : [`SOFTHSM2_CONF=${softhsmConf}`];
-  const command = [process.execPath, '--disable-sigusr1', ENTRY];
-  const child = spawn('env', ['-u', 'NODE_OPTIONS', ...settings, ...command], {
+  const { softhsmConf, environment, signal } = options;
+  // Nothing is inherited: NODE_OPTIONS could open an inspector beside the SO PIN, and the settings of
+  // the service hold passwords.
+  const env = {
+    ...environment,
+    ...(softhsmConf === undefined ? {} : { SOFTHSM2_CONF: softhsmConf }),
+  };
+  const child = spawn(process.execPath, ['--disable-sigusr1', ENTRY], {
     stdio: ['pipe', 'pipe', 'pipe'],
+    env,
     ...(signal === undefined ? {} : { signal, killSignal: 'SIGKILL' as const }),
   });
   const closed = once(child, 'close');
@@ -87,7 +97,7 @@ function resultOf(out: string, err: string): unknown {
   const answer = parse(out);
   if (answer === undefined) {
     throw new TwofoldError('hsm_unavailable', 'the ceremony ended without an answer', {
-      cause: err.slice(-2000),
+      cause: new Error(err.slice(-2000).trim()),
     });
   }
   if (answer.ok) return answer.result;

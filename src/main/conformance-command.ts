@@ -10,7 +10,7 @@ import { join } from 'node:path';
 
 import { parseFlags, requireNothingMore } from '../cli/arguments.ts';
 import type { ParsedFlags } from '../cli/arguments.ts';
-import { findSoftHsm } from '../config.ts';
+import { findSoftHsm, moduleEnvironment } from '../config.ts';
 import { TwofoldError } from '../errors.ts';
 import { formatRow, runConformance } from '../hsm/conformance.ts';
 import type { ConformanceOptions } from '../hsm/conformance.ts';
@@ -56,11 +56,12 @@ async function ownToken(dataDir: string): Promise<Place> {
   if (module === undefined) {
     throw new TwofoldError('invalid_value', 'Name a module: --module FILE --pin-file FILE.');
   }
-  const token = await ensureDevelopmentToken({ dataDir, module, log: SILENT });
-  const { pinFile, soPinFile, softhsmConf } = token;
+  const environment = moduleEnvironment();
+  const token = await ensureDevelopmentToken({ dataDir, module, log: SILENT, environment });
+  const { pinFile, softhsmConf } = token;
   const tokenSelector = { label: token.tokenLabel };
   const root = { installation: randomUUID(), generation: 1 };
-  await runRootCeremony({ module, tokenSelector, pinFile, soPinFile, softhsmConf, ...root });
+  await runRootCeremony({ ...token, tokenSelector, environment, ...root });
   return { module, tokenSelector, pinFile, env: { SOFTHSM2_CONF: softhsmConf } };
 }
 

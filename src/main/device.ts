@@ -1,5 +1,5 @@
 /** The HSM of a configuration: the SoftHSM token of development, or the module that is named. */
-import { findSoftHsm } from '../config.ts';
+import { findSoftHsm, moduleEnvironment } from '../config.ts';
 import type { Config } from '../config.ts';
 import { TwofoldError } from '../errors.ts';
 import type { HsmLog } from '../hsm/attachment.ts';
@@ -32,8 +32,14 @@ async function developmentPlace(config: Config, log: HsmLog): Promise<TokenPlace
       'No PKCS#11 module is configured and SoftHSM is not installed; run scripts/setup.',
     );
   }
-  const token = await ensureDevelopmentToken({ dataDir: config.dataDir, module, log });
-  const { softhsmConf, pinFile, soPinFile } = token;
+  const environment = moduleEnvironment();
+  const token = await ensureDevelopmentToken({
+    dataDir: config.dataDir,
+    module,
+    log,
+    environment,
+  });
+  const { softhsmConf, pinFile } = token;
   const tokenSelector = { label: token.tokenLabel };
   return {
     module,
@@ -41,7 +47,7 @@ async function developmentPlace(config: Config, log: HsmLog): Promise<TokenPlace
     pinFile,
     softhsmConf,
     ceremony: async (root) => {
-      await runRootCeremony({ module, tokenSelector, pinFile, soPinFile, softhsmConf, ...root });
+      await runRootCeremony({ ...token, tokenSelector, environment, ...root });
     },
   };
 }

@@ -7,12 +7,17 @@ import type { Config } from '../config.ts';
 import { TwofoldError } from '../errors.ts';
 import { runRootCeremony } from '../hsm/run-ceremony.ts';
 
-const FLAGS = { 'so-pin-file': 'value', installation: 'value' } as const;
+const FLAGS = {
+  'so-pin-file': 'value',
+  installation: 'value',
+  'allow-extractable': 'switch',
+} as const;
 
 /**
- * The SO PIN is read from its file by the ceremony process alone. Without `--so-pin-file` the root is
- * made by the user, and the PIN holder can extract it; the service then says so. Without
- * `--installation` a token that holds a root already is left as it is: `"made":false`.
+ * The SO PIN is read from its file by the ceremony process alone. Where the SO has no part, or the
+ * token knows no trusted keys with templates, a root is made only with `--allow-extractable`: whoever
+ * holds the PIN can extract it, and the service then says so. Without `--installation` a token that
+ * holds a root already is left as it is: `"made":false`.
  */
 export async function hsmCommand(
   config: Config,
@@ -43,6 +48,8 @@ export async function hsmCommand(
     generation: 1,
     // Run twice, or over a token whose root is in use, the command finds the root and leaves it.
     unlessAny: installation === undefined,
+    allowExtractable: parsed.values.has('allow-extractable'),
+    stateDir: config.dataDir,
     environment: moduleEnvironment(),
   });
   const { root, ...rest } = made;

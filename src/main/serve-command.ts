@@ -4,6 +4,7 @@ import type { Config } from '../config.ts';
 import { lockDataFolder } from '../data-folder.ts';
 import { TwofoldError } from '../errors.ts';
 import { waitingNotice, welcome } from './banner.ts';
+import { endSoon } from './exit.ts';
 import { Service } from './service.ts';
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
@@ -34,6 +35,7 @@ export async function serveCommand(
     return 0;
   } finally {
     folder.release();
+    endSoon();
   }
 }
 

@@ -3,7 +3,8 @@ import { conform } from '../../src/hsm/conformance.ts';
 import { CHECKS } from '../../src/hsm/conformance-checks.ts';
 import type { ConformanceRow } from '../../src/hsm/conformance.ts';
 import type { PooledHsm } from '../../src/hsm/pool.ts';
-import type { Hsm } from '../../src/hsm/port.ts';
+import type { Hsm, HsmStatus, RootAttack } from '../../src/hsm/port.ts';
+import { ATTACKS } from '../../src/hsm/root-attacks.ts';
 import { SoftwareHsm, SoftwareToken } from './software-hsm.ts';
 import { makeToken, ROOT } from './token-fixture.ts';
 import type { TokenFixture } from './token-fixture.ts';
@@ -38,6 +39,11 @@ describe('conformance: SoftHSM', () => {
     expect(hsm.status()).toMatchObject({ ready: true, state: 'ok', custody: 'non-extractable' });
   });
 
+  it.each(ATTACKS.map(({ name }) => name))('the root withstands: %s', (name) => {
+    const attack = hsm.status().rootAttacks.find((one) => one.name === name);
+    expect(attack).toEqual({ name, outcome: 'refused', detail: '' });
+  });
+
   it('says how each use was checked', () => {
     const { capabilities } = hsm.status();
     expect(capabilities).toHaveLength(9);
@@ -62,6 +68,11 @@ describe('conformance: the software port of the tests', () => {
       override async mac(): Promise<Uint8Array> {
         return this.random(32);
       }
+      override status(): HsmStatus {
+        const attack = (outcome: RootAttack['outcome']) => ({ name: outcome, outcome, detail: '' });
+        const rootAttacks = (['refused', 'allowed', 'unknown'] as const).map(attack);
+        return { ...super.status(), rootAttacks };
+      }
     }
     const broken = new Broken(token, { lacks: ['x25519'] });
     await broken.useRoot(ROOT);
@@ -69,6 +80,9 @@ describe('conformance: the software port of the tests', () => {
     const summary = await conform(broken, ROOT, (row) => rows.push(row));
     const failed = rows.filter(({ result }) => result === 'fail').map(({ name }) => name);
     expect(failed).toContain('HMAC is a function of key and data');
+    const root = 'the root withstands: ';
+    expect(failed).toEqual(expect.arrayContaining([`${root}allowed`, `${root}unknown`]));
+    expect(rows).toContainEqual({ name: `${root}refused`, result: 'pass', detail: '' });
     expect(summary.failed).toBe(failed.length);
     expect(rows).toContainEqual({
       name: 'X25519 refuses points of small order',

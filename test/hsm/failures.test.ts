@@ -5,7 +5,7 @@ import { failureOf, namesStaleHandle, toError } from '../../src/hsm/failures.ts'
 import type { Step } from '../../src/hsm/failures.ts';
 
 const failed = (code: number) => Object.assign(new Error('CKR_SOMETHING'), { code });
-const STEPS: readonly Step[] = ['open', 'login', 'make', 'consume', 'produce'];
+const STEPS: readonly Step[] = ['open', 'login', 'make', 'consume', 'unwrap', 'produce'];
 
 describe('return values of the token', () => {
   it.each([
@@ -16,6 +16,18 @@ describe('return values of the token', () => {
     ['ENCRYPTED_DATA_INVALID', 'consume', 'decryption_failed', 'none'],
     ['AEAD_DECRYPT_FAILED', 'consume', 'decryption_failed', 'none'],
     ['WRAPPED_KEY_INVALID', 'consume', 'decryption_failed', 'none'],
+    ['WRAPPED_KEY_INVALID', 'unwrap', 'integrity_failed', 'none'],
+    ['WRAPPED_KEY_LEN_RANGE', 'unwrap', 'integrity_failed', 'none'],
+    ['GENERAL_ERROR', 'unwrap', 'hsm_unavailable', 'suspect'],
+    ['TEMPLATE_INCONSISTENT', 'unwrap', 'hsm_unavailable', 'suspect'],
+    ['HOST_MEMORY', 'consume', 'hsm_unavailable', 'suspect'],
+    ['FUNCTION_FAILED', 'consume', 'hsm_unavailable', 'suspect'],
+    ['OPERATION_ACTIVE', 'consume', 'hsm_unavailable', 'suspect'],
+    ['MECHANISM_INVALID', 'consume', 'hsm_unavailable', 'suspect'],
+    ['ENCRYPTED_DATA_INVALID', 'produce', 'hsm_unavailable', 'suspect'],
+    ['DATA_INVALID', 'produce', 'hsm_unavailable', 'suspect'],
+    ['KEY_UNEXTRACTABLE', 'produce', 'hsm_unavailable', 'suspect'],
+    ['MECHANISM_INVALID', 'produce', 'suite_unavailable_here', 'none'],
     ['DEVICE_MEMORY', 'make', 'hsm_full', 'none'],
     ['SESSION_COUNT', 'open', 'hsm_busy', 'none'],
     ['MECHANISM_INVALID', 'make', 'suite_unavailable_here', 'none'],

@@ -6,6 +6,7 @@ import { HandleCache } from '../../src/hsm/handle-cache.ts';
 const entry = (handle: number, tokenEpoch: number, unwrapped = true) => ({
   handle: ulong(handle),
   spec: { kind: 'aes', bits: 256 } as const,
+  check: new Uint8Array(0),
   tokenEpoch,
   unwrapped,
 });

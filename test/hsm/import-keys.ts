@@ -6,12 +6,12 @@
  */
 import { randomUUID, randomBytes } from 'node:crypto';
 import { KeyType, ObjectClass } from 'graphene-pk11';
-import { readPin } from '../../src/hsm/ceremony-pin.ts';
 import { Connection } from '../../src/hsm/connection.ts';
 import { CKA, CKK, CKO } from '../../src/hsm/cryptoki.ts';
 import type { Handle } from '../../src/hsm/cryptoki.ts';
 import { OBJECT_ID_BYTES, uuidBytes } from '../../src/hsm/inputs.ts';
 import { exportSofthsmConf, loadAlone } from '../../src/hsm/module.ts';
+import { readPin } from '../../src/hsm/pin.ts';
 import type { HsmKey, HsmKeySpec } from '../../src/hsm/port.ts';
 import { findRoot, wrapMechanism } from '../../src/hsm/roots.ts';
 import { attributes, ecParams, isPair, TOKEN_KEY_LABEL } from '../../src/hsm/templates.ts';
@@ -42,7 +42,7 @@ export async function withToken<Result>(
   await exportSofthsmConf(fixture.token.softhsmConf);
   const cryptoki = loadAlone(fixture.token.module);
   try {
-    const pin = Buffer.from(readPin(fixture.token.pinFile));
+    const pin = await readPin(fixture.token.pinFile);
     const selector = { label: fixture.token.tokenLabel };
     const request = { op: 'open', tokenEpoch: 1, pin, abandoned: [] } as const;
     return use(Connection.open(cryptoki, selector, request));

@@ -1,8 +1,8 @@
 /** Attacks on the root: all refused on a root of the ceremony, and shown to work on one without it. */
 import { afterEach, describe, expect, it } from '@jest/globals';
-import { attackRoot, ATTACKS, inspectRoot } from '../../src/hsm/root-attacks.ts';
+import { attackRoot, ATTACKS, custodyOf, inspectRoot } from '../../src/hsm/root-attacks.ts';
 import { runRootCeremony } from '../../src/hsm/run-ceremony.ts';
-import { CKA, CKM } from '../../src/hsm/cryptoki.ts';
+import { CKA, CKM, CKR } from '../../src/hsm/cryptoki.ts';
 import { rootId } from '../../src/hsm/roots.ts';
 import { attributes, ROOT_LABEL } from '../../src/hsm/templates.ts';
 import { withConnection, withToken } from './import-keys.ts';
@@ -42,28 +42,63 @@ describe('a root of the ceremony', () => {
       const report = await withConnection(fixture, (connection, root) => ({
         start,
         ...inspectRoot(connection, root),
-        attacks: attackRoot(connection, root),
       }));
-      const nothing = { custody: 'non-extractable', findings: [], attacks: [] };
-      expect(report).toEqual({ start, ...nothing });
+      const undecided = report.attacks.filter(({ outcome }) => outcome !== 'refused');
+      expect(undecided).toEqual([]);
+      expect(report.attacks).toHaveLength(ATTACKS.length);
+      expect(report).toMatchObject({ start, custody: 'non-extractable', findings: [] });
+      expect(custodyOf(report)).toBe('non-extractable');
     }
     expect(ATTACKS.length).toBeGreaterThanOrEqual(18);
   });
+});
+
+describe('a token that fails', () => {
+  it.each(['GENERAL_ERROR', 'FUNCTION_FAILED', 'DEVICE_MEMORY', 'HOST_MEMORY'] as const)(
+    'with CKR_%s is not taken to refuse an attack',
+    async (name) => {
+      fixture = await makeToken();
+      const failing = (after: number) =>
+        withConnection(fixture as TokenFixture, (connection, root) => {
+          const { cryptoki } = connection;
+          const unwrap = cryptoki.C_UnwrapKey.bind(cryptoki) as (...given: unknown[]) => unknown;
+          let calls = 0;
+          const value = (...given: unknown[]) => {
+            calls += 1;
+            if (calls > after) throw Object.assign(new Error('injected'), { code: CKR[name] });
+            return unwrap(...given);
+          };
+          Object.defineProperty(cryptoki, 'C_UnwrapKey', { value, configurable: true });
+          return inspectRoot(connection, root);
+        });
+      for (const after of [0, 1]) {
+        const report = await failing(after);
+        expect(custodyOf(report)).toBe('unknown');
+        expect(report.findings).toEqual([]);
+        expect(report.attacks.some(({ outcome }) => outcome === 'unknown')).toBe(true);
+      }
+    },
+  );
 });
 
 describe('a root without templates', () => {
   it('falls to the attacks, so their refusal means something', async () => {
     fixture = await tokenIn(temporaryFolder(), false);
     await makePermissiveRoot(fixture);
-    const found = await withConnection(fixture, (connection, root) => attackRoot(connection, root));
+    const attacks = await withConnection(fixture, attackRoot);
+    const found = attacks.filter(({ outcome }) => outcome === 'allowed').map(({ name }) => name);
     expect([...found].sort()).toEqual([...WORKS_WITHOUT_TEMPLATES].sort());
   });
 
-  it('is made where the SO has no part, and custody says so', async () => {
+  it('is made without the SO only where that is allowed, and custody says so', async () => {
     fixture = await tokenIn(temporaryFolder(), false);
-    const { module, softhsmConf, pinFile, tokenLabel: label } = fixture.token;
-    const withoutOfficer = { module, softhsmConf, pinFile, tokenSelector: { label } };
-    const made = await runRootCeremony({ ...withoutOfficer, ...ROOT });
+    const { soPinFile, tokenLabel: label, ...token } = fixture.token;
+    expect(soPinFile).not.toBe('');
+    const withoutOfficer = { ...token, tokenSelector: { label } };
+    await expect(runRootCeremony({ ...withoutOfficer, ...ROOT })).rejects.toMatchObject({
+      code: 'suite_unavailable_here',
+    });
+    const made = await runRootCeremony({ ...withoutOfficer, ...ROOT, allowExtractable: true });
     expect(made).toEqual({ made: true, root: ROOT, custody: 'extractableByPinHolder' });
     const hsm = await fixture.open();
     try {

@@ -131,6 +131,7 @@ export class SoftwareHsm implements Hsm {
       capabilities: CAPABILITIES.map((one) =>
         this.#lacks.has(one.name) ? { ...one, available: false, reason: 'not offered' } : one,
       ),
+      rootAttacks: [],
     };
   }
 
@@ -310,7 +311,11 @@ export class SoftwareHsm implements Hsm {
     const { installation } = this.#root;
     const root = this.#rootKey({ installation, generation: material.generation });
     const sealed = { iv: material.blob.subarray(0, 12), ciphertext: material.blob.subarray(12) };
-    return Buffer.from(unseal(root, sealed, label(spec)));
+    try {
+      return Buffer.from(unseal(root, sealed, label(spec)));
+    } catch {
+      throw new TwofoldError('integrity_failed', 'a wrapped key does not open');
+    }
   }
 
   #assertSameBytes(key: HsmKey): void {

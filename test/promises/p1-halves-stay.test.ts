@@ -7,12 +7,12 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 
 import { findSoftHsm } from '../../src/config.ts';
-import { readPin } from '../../src/hsm/ceremony-pin.ts';
 import { Connection } from '../../src/hsm/connection.ts';
 import { CKA, CKK, CKM, CKO } from '../../src/hsm/cryptoki.ts';
 import type { Attribute, Handle } from '../../src/hsm/cryptoki.ts';
 import { exportSofthsmConf, loadAlone } from '../../src/hsm/module.ts';
 import { findObjects, readAttribute, readClass } from '../../src/hsm/objects.ts';
+import { readPin } from '../../src/hsm/pin.ts';
 import { findRoot, listRoots, wrapMechanism } from '../../src/hsm/roots.ts';
 import { attributes } from '../../src/hsm/templates.ts';
 import { NAME } from '../../src/name.ts';
@@ -56,7 +56,7 @@ async function withPin<Result>(use: (connection: Connection) => Result): Promise
   await exportSofthsmConf(join(hsm, 'softhsm2.conf'));
   const cryptoki = loadAlone(findSoftHsm() ?? '');
   try {
-    const pin = Buffer.from(readPin(join(hsm, 'user.pin')));
+    const pin = await readPin(join(hsm, 'user.pin'));
     const request = { op: 'open', tokenEpoch: 1, pin, abandoned: [] } as const;
     return use(Connection.open(cryptoki, { label: `${NAME.tokenLabel}-development` }, request));
   } finally {

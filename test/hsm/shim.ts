@@ -1,0 +1,35 @@
+/** Shared libraries of a few lines, compiled where a test needs a module that misbehaves in native code. */
+import { execFileSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** Compiles C into `<folder>/<name>.so`. */
+export function compileShim(folder: string, name: string, source: string): string {
+  const [code, library] = [join(folder, `${name}.c`), join(folder, `${name}.so`)];
+  writeFileSync(code, source);
+  execFileSync('g++', ['-x', 'c', '-shared', '-fPIC', '-o', library, code]);
+  return library;
+}
+
+/** A library whose C_GenerateKey answers `returnValue` and does nothing. */
+export function generationAnswers(folder: string, returnValue: number): string {
+  const source = `unsigned long C_GenerateKey(void) { return ${returnValue}ul; }\n`;
+  return compileShim(folder, `generate-${returnValue}`, source);
+}
+
+/** A library that is no module, and writes its process's environment to `<itself>.env` when loaded. */
+export function environmentWriter(folder: string): string {
+  const library = join(folder, 'environment.so');
+  return compileShim(
+    folder,
+    'environment',
+    `#include <stdio.h>
+     extern char **environ;
+     __attribute__((constructor)) static void show(void) {
+       FILE *out = fopen("${library}.env", "w");
+       for (char **one = environ; out && *one; one++) fprintf(out, "%s\\n", *one);
+       if (out) fclose(out);
+     }
+    `,
+  );
+}
