@@ -28,6 +28,9 @@ import { serveCommand } from './main/serve-command.ts';
 import { tokenCommand } from './main/token-command.ts';
 import { VERSION } from './main/version.ts';
 
+// A closed terminal or pipe is no reason to cut a stop short: what nobody reads is dropped.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
+
 const print = (line: string) => void process.stdout.write(`${line}\n`);
 const complain = (line: string) => void process.stderr.write(`${line}\n`);
 

@@ -7,6 +7,7 @@
  * A stop unwinds it: not ready, drain, last audit entries (they need the HSM's HMAC), lanes and
  * instance row, HSM sessions, pool, embedded database, lock of the folder.
  */
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { AddressInfo } from 'node:net';
@@ -79,13 +80,19 @@ export type OnWaiting = (status: HsmStatus) => void;
 
 export class Service {
   readonly #config: Config;
+  readonly #hastened: AbortSignal;
   readonly #logs: Logs;
   readonly #unwinding: Unwinding;
   readonly #metrics: Metrics;
   #state: 'starting' | 'complete' | 'stopping' = 'starting';
+  /** The start under way, or over; never rejects. */
+  #startOver: Promise<void> = Promise.resolve();
+  #stopped: Promise<void> | undefined;
 
-  constructor(config: Config) {
+  /** Once `hastened` aborts, a stop waits for nothing that it need not wait for. */
+  constructor(config: Config, hastened: AbortSignal) {
     this.#config = config;
+    this.#hastened = hastened;
     this.#logs = createLogs({
       level: config.log.level,
       sensitive: SENSITIVE_FIELDS,
@@ -100,35 +107,59 @@ export class Service {
     this.#metrics = metrics;
   }
 
-  /** Resolves when ready. A start that fails has undone what it did. */
+  /**
+   * Resolves when ready. A start that fails has undone what it did.
+   *
+   * @throws TwofoldError shutting_down when `stop` came first
+   */
   async start(onWaiting: OnWaiting): Promise<RunningService> {
+    const starting = this.#start(onWaiting);
+    this.#startOver = starting.then(nothing, nothing);
     try {
-      return await this.#start(onWaiting);
+      return await starting;
     } catch (error) {
-      this.#logs.component('service').fatal({ err: error }, 'the service could not start');
+      const log = this.#logs.component('service');
+      if (this.#unwinding.begun) log.info({ err: error }, 'the start was cut short by a stop');
+      else log.fatal({ err: error }, 'the service could not start');
       await this.stop();
       throw error;
     }
   }
 
-  /** Orderly, and once; also while a start waits for its HSM. */
-  async stop(): Promise<void> {
+  /** Orderly, and once; a start under way gives up at its next step. */
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop();
+    return this.#stopped;
+  }
+
+  async #stop(): Promise<void> {
     const served = this.#state === 'complete';
     this.#state = 'stopping';
-    // Load balancers see /readyz turn before the listeners close.
-    if (served) await sleep(this.#config.stop.waitMs);
+    this.#unwinding.begin();
+    const patience = served ? this.#notReady() : this.#startOver;
+    await Promise.race([patience, aborted(this.#hastened)]);
+    await this.#unwinding.unwind();
+    // What a start made while it was undone beneath it.
+    await this.#startOver;
     await this.#unwinding.unwind();
     this.#logs.flush();
   }
 
+  /** Load balancers see /readyz turn before the listeners close. */
+  async #notReady(): Promise<void> {
+    await sleep(this.#config.stop.waitMs, undefined, { signal: this.#hastened }).catch(nothing);
+  }
+
   async #start(onWaiting: OnWaiting): Promise<RunningService> {
     const selfTests = await selfTest();
+    this.#unwinding.check();
     const store = await openDatabase(
       this.#config,
       VERSION,
       this.#logs.component('database'),
       this.#unwinding,
     );
+    this.#unwinding.check();
     const device = await openDevice(this.#config, this.#logs.component('hsm'), this.#unwinding);
     const incarnation = await this.#openIncarnation(store);
     this.#followEpoch(store, incarnation);
@@ -146,6 +177,7 @@ export class Service {
     // Undone first: requests under way are answered while everything behind them still works.
     this.#unwinding.add('open requests', () => http.close());
     const addresses = await listen();
+    this.#unwinding.check();
     this.#state = 'complete';
     const url = urlOf(addresses.http, this.#config.http.tls !== undefined);
     return { url, hsm: device.hsm.status(), selfTests, instance: incarnation.id };
@@ -240,8 +272,8 @@ export class Service {
 
   async #untilReady({ hsm }: Device): Promise<void> {
     while (!hsm.status().ready) {
-      if (this.#state === 'stopping') throw new TwofoldError('shutting_down');
       await sleep(HSM_POLL_MS);
+      this.#unwinding.check();
     }
   }
 
@@ -255,6 +287,7 @@ export class Service {
     const { epoch, refresh, id: instance } = incarnation;
     const uses = new UsageCounters(store.keys);
     const root = await openRoot(hsm, store.roots, uses, ceremony);
+    this.#unwinding.check();
     const zone = this.#config.zone.name;
     const audit = createAuditLog({ store: store.audit, mac: root.mac, epoch, instance, zone });
     await audit.start();
@@ -303,6 +336,12 @@ export class Service {
     return { ready: checks.every((check) => check.ready), checks };
   }
 }
+
+const nothing = (): void => undefined;
+
+const aborted = async (signal: AbortSignal): Promise<void> => {
+  if (!signal.aborted) await once(signal, 'abort');
+};
 
 /** What the listeners need before the root is open. */
 interface LateParts {
