@@ -21,6 +21,7 @@ import {
 } from './config.ts';
 import type { Config } from './config.ts';
 import { TwofoldError } from './errors.ts';
+import { complaintLines } from './main/complaint.ts';
 import { conformanceCommand } from './main/conformance-command.ts';
 import { doctorCommand } from './main/doctor-command.ts';
 import { hsmCommand } from './main/hsm-command.ts';
@@ -88,9 +89,6 @@ async function run(argv: readonly string[]): Promise<number> {
 try {
   process.exitCode = await run(process.argv.slice(2));
 } catch (error) {
-  if (!TwofoldError.is(error)) throw error;
-  complain(`twofold: ${error.message} (${error.code})`);
-  const { cause } = error;
-  if (cause instanceof Error && !TwofoldError.is(cause)) complain(`because: ${cause.message}`);
+  for (const line of complaintLines(error)) complain(line);
   process.exitCode = 1;
 }

@@ -26,7 +26,7 @@ import { SENSITIVE_FIELDS } from '../contract/sensitive.ts';
 import { utf8 } from '../crypto/bytes.ts';
 import { runKnownAnswers } from '../crypto/known-answers.ts';
 import { nativeEngine } from '../crypto/native-engine.ts';
-import { findSuite } from '../crypto/suites.ts';
+import { SUITES, findSuite } from '../crypto/suites.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import type { HsmStatus } from '../hsm/port.ts';
@@ -69,10 +69,20 @@ const EXPIRY_MS = 3_600_000;
 export interface RunningService {
   /** Where the main listener answers. */
   readonly url: string;
+  /** Null without a listener of its own for `/v1/admin`. */
+  readonly adminUrl: string | null;
+  readonly metricsUrl: string | null;
+  readonly suites: readonly SuiteStatus[];
   readonly hsm: HsmStatus;
   /** Known answers that passed. */
   readonly selfTests: number;
   readonly instance: string;
+}
+
+/** Whether this token can serve a suite; `reason` is null where it can. */
+export interface SuiteStatus {
+  readonly id: string;
+  readonly reason: string | null;
 }
 
 /** Told once what keeps a start waiting. */
@@ -179,8 +189,14 @@ export class Service {
     const addresses = await listen();
     this.#unwinding.check();
     this.#state = 'complete';
-    const url = urlOf(addresses.http, this.#config.http.tls !== undefined);
-    return { url, hsm: device.hsm.status(), selfTests, instance: incarnation.id };
+    const facts = tokenFacts(device);
+    return {
+      ...urlsOf(addresses, this.#config),
+      hsm: device.hsm.status(),
+      suites: Object.keys(SUITES).map((id) => ({ id, reason: facts.availability(id).reason })),
+      selfTests,
+      instance: incarnation.id,
+    };
   }
 
   /** Learns changes of other instances at once; what a lost notice costs is a heartbeat's delay. */
@@ -364,6 +380,15 @@ const lateParts = (): LateParts => ({
 
 const urlOf = ({ address, port, family }: AddressInfo, tls: boolean): string =>
   `${tls ? 'https' : 'http'}://${family === 'IPv6' ? `[${address}]` : address}:${String(port)}`;
+
+function urlsOf(addresses: HttpAddresses, { http, admin, metrics }: Config) {
+  const tls = (section: Config['admin']) => section?.tls !== undefined;
+  return {
+    url: urlOf(addresses.http, tls(http)),
+    adminUrl: addresses.admin && urlOf(addresses.admin, tls(admin)),
+    metricsUrl: addresses.metrics && urlOf(addresses.metrics, tls(metrics)),
+  };
+}
 
 function listenerOf({ host, port, tls }: Config['http']): HttpServerOptions['http'] {
   if (tls === undefined) return { host, port };
