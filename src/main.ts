@@ -59,12 +59,15 @@ function localConfig(flags: ReadonlyMap<string, string>): Config {
   return development.ok ? development.config : loadConfig({ flags });
 }
 
+/** Commands that unseal, log in or sign hold secrets in this process, as the service does. */
+const HARDENED: readonly string[] = ['serve', 'doctor', 'hsm', 'token'];
+
 async function run(argv: readonly string[]): Promise<number> {
   const [command = '', ...others] = argv;
+  if (HARDENED.includes(command)) assertHardened(process.execArgv, nodeOptions());
   const { flags, rest } = takeConfigFlags(others);
   switch (command) {
     case 'serve':
-      assertHardened(process.execArgv, nodeOptions());
       return serveCommand(loadConfig({ flags }), rest, print);
     case 'token':
       await tokenCommand(localConfig(flags), rest, print);

@@ -103,6 +103,28 @@ describe('a start', () => {
     60_000,
   );
 
+  it.each([
+    ['doctor', 'secrets'],
+    ['hsm', 'make-root'],
+    ['token', '--role', 'user'],
+  ])(
+    'of %s %s under the inspector is refused before anything is read',
+    (...command) => {
+      const dataDir = join(folder, 'refused');
+      const program = [join(root, 'src/main.ts'), ...command, '--data', dataDir];
+      for (const flags of [['--disable-sigusr1', '--inspect=127.0.0.1:0'], []]) {
+        const { status, stderr } = spawnSync(process.execPath, [...flags, ...program], {
+          env: environment,
+          encoding: 'utf8',
+          cwd: folder,
+        });
+        expect(stderr).toContain('scripts/launch. (invalid_value)');
+        expect({ status, made: existsSync(dataDir) }).toEqual({ status: 1, made: false });
+      }
+    },
+    60_000,
+  );
+
   it('without --disable-sigusr1, or with a core limit, is refused', () => {
     const dataDir = join(folder, 'refused');
     expect(start([], dataDir).stderr).toContain('--disable-sigusr1');
