@@ -57,7 +57,7 @@ async function addSoftwareSecrets(
   const { tls, caFile } = config.database;
   const store = openStore({ url: urls.app, tls, caFile, max: 2 });
   unwinding.add('database pool', () => store.close());
-  const { hsm } = await openDevice(config, SILENT, unwinding);
+  const { hsm } = await openDevice(config, SILENT, unwinding, false);
   const root = await openRoot(hsm, store.roots, new UsageCounters(store.keys), null);
   for await (const { name, secret } of allSoftwareSecrets(store.keys, root)) {
     secrets.push({ name, bytes: secret.reveal() });
@@ -110,7 +110,7 @@ export async function findSecrets(config: Config, logs: readonly string[]): Prom
   let search: SecretSearch | undefined;
   try {
     const urls = await databaseUrls(config, unwinding);
-    const { pinFile } = await tokenPlace(config, SILENT);
+    const { pinFile } = await tokenPlace(config, SILENT, false);
     await addSoftwareSecrets(secrets, config, urls, unwinding);
     secrets.push(...fileSecrets(config, pinFile));
     const tooShort = secrets.filter(({ bytes }) => bytes.length < SHORTEST_SECRET);

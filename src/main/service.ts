@@ -54,6 +54,7 @@ import { Incarnation } from './incarnation.ts';
 import { LateAudit } from './late-audit.ts';
 import { late } from './late.ts';
 import type { Late } from './late.ts';
+import { whenReachable } from './patience.ts';
 import { Unwinding } from './unwinding.ts';
 import { VERSION } from './version.ts';
 
@@ -170,7 +171,7 @@ export class Service {
       this.#unwinding,
     );
     this.#unwinding.check();
-    const device = await openDevice(this.#config, this.#logs.component('hsm'), this.#unwinding);
+    const device = await this.#openDevice(store);
     const incarnation = await this.#openIncarnation(store);
     this.#followEpoch(store, incarnation);
     this.#expireIdempotency(store);
@@ -197,6 +198,13 @@ export class Service {
       selfTests,
       instance: incarnation.id,
     };
+  }
+
+  /** A database that holds a root belongs to the token of that root: no other is made beside it. */
+  async #openDevice(store: Store): Promise<Device> {
+    const generations = await whenReachable(() => store.roots.generations(), this.#unwinding);
+    const rooted = generations.some(({ state }) => state === 'complete');
+    return openDevice(this.#config, this.#logs.component('hsm'), this.#unwinding, !rooted);
   }
 
   /** Learns changes of other instances at once; what a lost notice costs is a heartbeat's delay. */
