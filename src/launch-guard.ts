@@ -5,6 +5,7 @@
  * `scripts/launch` sets these things up; this check makes sure of them, however we were started.
  */
 import { readFileSync } from 'node:fs';
+import { url as inspectorUrl } from 'node:inspector';
 import { TwofoldError } from './errors.ts';
 
 /** What the check looks at. */
@@ -17,7 +18,7 @@ export interface LaunchFacts {
   readonly coreLimit: readonly string[];
 }
 
-/** `scripts/launch` refuses the same; underscores count as dashes, as they do for Node. */
+/** `scripts/launch` refuses the same. */
 const REFUSED = [
   '--inspect',
   '--debug',
@@ -36,7 +37,16 @@ const REFUSED = [
   '--experimental-default-config-file',
 ];
 
-const normal = (text: string): string => text.toLowerCase().replaceAll('_', '-');
+/**
+ * As Node reads it: `_` means `-`, V8 takes its flags with one dash too, and in NODE_OPTIONS quotes
+ * and backslashes may stand anywhere in a word (`--ins"pe"ct`, `"--ins\pect"`).
+ */
+const normal = (text: string): string =>
+  text
+    .toLowerCase()
+    .replaceAll('_', '-')
+    .replaceAll(/["\\]/gu, '')
+    .replaceAll(/(^|\s)-+/gu, '$1--');
 
 const refusedIn = (text: string): string | undefined =>
   REFUSED.find((flag) => normal(text).includes(flag));
@@ -81,6 +91,8 @@ export const assertHardened = (
   limit: readonly string[] = coreLimit(),
 ): void => {
   const problems = launchProblems({ execArgv, nodeOptions, coreLimit: limit });
+  // However it was opened.
+  if (inspectorUrl() !== undefined) problems.push('The inspector listens.');
   if (problems.length === 0) return;
   throw new TwofoldError(
     'invalid_value',

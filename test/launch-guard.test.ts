@@ -25,6 +25,16 @@ const FORBIDDEN = [
   '--abort-on-uncaught-exception',
 ];
 
+/** Spellings that Node takes for `--inspect` (or, with one dash, V8 for `--prof`). */
+const DISGUISED = [
+  '"--inspect=127.0.0.1:0"',
+  '"--ins\\pect=127.0.0.1:0"',
+  '--ins"pe"ct=127.0.0.1:0',
+  '--inspect"=127.0.0.1:0"',
+  '--no-warnings "--inspect"',
+  '--max-old-space-size=100  --INSPECT',
+];
+
 describe('launch guard', () => {
   it('accepts the launcher', () => {
     expect(launchProblems(good)).toEqual([]);
@@ -37,6 +47,14 @@ describe('launch guard', () => {
       launchProblems({ ...good, nodeOptions: `--max-old-space-size=100 ${flag}` }),
     ).toHaveLength(1);
     expect(launchProblems({ ...good, nodeOptions: `"${flag}"` })).toHaveLength(1);
+  });
+
+  it.each(DISGUISED)('sees through NODE_OPTIONS=%s', (nodeOptions) => {
+    expect(launchProblems({ ...good, nodeOptions })).toHaveLength(1);
+  });
+
+  it('refuses flags of V8 with one dash', () => {
+    expect(launchProblems({ ...good, execArgv: [...good.execArgv, '-prof'] })).toHaveLength(1);
   });
 
   it('wants SIGUSR1 disabled and no core file', () => {
@@ -62,6 +80,10 @@ describe('scripts/launch', () => {
   it.each(FORBIDDEN)('refuses %s before Node runs', (flag) => {
     expect(launch([], { NODE_OPTIONS: flag }).status).toBe(2);
     expect(launch([flag.replaceAll('_', '-')]).status).toBe(2);
+  });
+
+  it.each(DISGUISED)('sees through NODE_OPTIONS=%s', (nodeOptions) => {
+    expect(launch([], { NODE_OPTIONS: nodeOptions }).status).toBe(2);
   });
 
   it('is reached through a link from any folder', () => {

@@ -83,7 +83,12 @@ describe('a start', () => {
     expect({ status, made: existsSync(dataDir) }).toEqual({ status: 1, made: false });
   });
 
-  it.each(['--inspect=127.0.0.1:0', '--heapsnapshot_signal=SIGUSR2'])(
+  it.each([
+    '--inspect=127.0.0.1:0',
+    '"--ins\\pect=127.0.0.1:0"',
+    '--ins"pe"ct=127.0.0.1:0',
+    '--heapsnapshot_signal=SIGUSR2',
+  ])(
     'with %s in NODE_OPTIONS is refused, by the launcher too',
     (flag) => {
       const dataDir = join(folder, 'refused');
