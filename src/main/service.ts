@@ -180,8 +180,8 @@ export class Service {
     let listening: Promise<HttpAddresses> | undefined;
     const listen = () => (listening ??= http.listen());
     if (!device.hsm.status().ready) {
-      onWaiting(device.hsm.status());
       await listen();
+      onWaiting(device.hsm.status());
       await this.#untilReady(device);
     }
     await this.#openKeyring(store, device, incarnation, late);
