@@ -99,7 +99,7 @@ export const loadConfig = (sources: ConfigSources = {}): Config => {
   throw new TwofoldError('invalid_value', `The configuration is not usable:\n${lines.join('\n')}`);
 };
 
-/** Splits the arguments into flags of the configuration and the rest, which the command refuses or knows. */
+/** Splits the arguments into flags of the configuration and the rest, which the command refuses or knows; throws for a setting given twice. */
 export const takeConfigFlags = (argv: readonly string[]): TakenFlags => takeFlags(argv);
 
 /** The reference page in Markdown; `scripts/generate` writes and checks it. */
@@ -111,9 +111,6 @@ export const presentConfig = (config: Config): unknown => {
     if (text === undefined) return undefined;
     const url = new URL(text);
     if (url.password !== '') url.password = '***';
-    for (const name of [...url.searchParams.keys()]) {
-      if (name === 'password') url.searchParams.set(name, '***');
-    }
     return url.toString();
   };
   const { url, ownerUrl, ...database } = config.database;

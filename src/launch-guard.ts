@@ -20,7 +20,7 @@ export interface LaunchFacts {
   readonly inspector: string | undefined;
 }
 
-/** `scripts/launch` refuses the same; underscores count as dashes, as they do for Node. */
+/** `scripts/launch` refuses the same. */
 const REFUSED = [
   '--inspect',
   '--debug',
@@ -41,17 +41,21 @@ const REFUSED = [
   '--trace-tls',
 ];
 
-/** Node takes these out of NODE_OPTIONS before it reads an option's name. */
-const QUOTING = /["\\]/u;
-
-const normal = (text: string): string => text.toLowerCase().replaceAll('_', '-');
+/**
+ * As Node reads it: `_` means `-`, V8 takes its flags with one dash too, and in NODE_OPTIONS quotes
+ * and backslashes may stand anywhere in a word (`--ins"pe"ct`, `"--ins\pect"`).
+ */
+const normal = (text: string): string =>
+  text
+    .toLowerCase()
+    .replaceAll('_', '-')
+    .replaceAll(/["\\]/gu, '')
+    .replaceAll(/(^|\s)-+/gu, '$1--');
 
 const refusedIn = (text: string): string | undefined =>
   REFUSED.find((flag) => normal(text).includes(flag));
 
 const nodeOptionsProblem = (text: string): string[] => {
-  if (QUOTING.test(text))
-    return ['NODE_OPTIONS has a quote or backslash, which can hide an option.'];
   const option = refusedIn(text);
   return option === undefined ? [] : [`NODE_OPTIONS has ${option}.`];
 };

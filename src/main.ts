@@ -21,12 +21,16 @@ import {
 } from './config.ts';
 import type { Config } from './config.ts';
 import { TwofoldError } from './errors.ts';
+import { complaintLines } from './main/complaint.ts';
 import { conformanceCommand } from './main/conformance-command.ts';
 import { doctorCommand } from './main/doctor-command.ts';
 import { hsmCommand } from './main/hsm-command.ts';
 import { serveCommand } from './main/serve-command.ts';
 import { tokenCommand } from './main/token-command.ts';
 import { VERSION } from './main/version.ts';
+
+// A closed terminal or pipe is no reason to cut a stop short: what nobody reads is dropped.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
 
 const print = (line: string) => void process.stdout.write(`${line}\n`);
 const complain = (line: string) => void process.stderr.write(`${line}\n`);
@@ -55,12 +59,15 @@ function localConfig(flags: ReadonlyMap<string, string>): Config {
   return development.ok ? development.config : loadConfig({ flags });
 }
 
+/** Commands that unseal, log in or sign hold secrets in this process, as the service does. */
+const HARDENED: readonly string[] = ['serve', 'doctor', 'hsm', 'token'];
+
 async function run(argv: readonly string[]): Promise<number> {
   const [command = '', ...others] = argv;
+  if (HARDENED.includes(command)) assertHardened(process.execArgv, nodeOptions());
   const { flags, rest } = takeConfigFlags(others);
   switch (command) {
     case 'serve':
-      assertHardened(process.execArgv, nodeOptions());
       return serveCommand(loadConfig({ flags }), rest, print);
     case 'token':
       await tokenCommand(localConfig(flags), rest, print);
@@ -85,9 +92,6 @@ async function run(argv: readonly string[]): Promise<number> {
 try {
   process.exitCode = await run(process.argv.slice(2));
 } catch (error) {
-  if (!TwofoldError.is(error)) throw error;
-  complain(`twofold: ${error.message} (${error.code})`);
-  const { cause } = error;
-  if (cause instanceof Error && !TwofoldError.is(cause)) complain(`because: ${cause.message}`);
+  for (const line of complaintLines(error)) complain(line);
   process.exitCode = 1;
 }

@@ -41,6 +41,16 @@ const HIDDEN = [
   '--"\\i"nspect=127.0.0.1:0',
 ];
 
+/** Spellings that Node takes for `--inspect` (or, with one dash, V8 for `--prof`). */
+const DISGUISED = [
+  '"--inspect=127.0.0.1:0"',
+  '"--ins\\pect=127.0.0.1:0"',
+  '--ins"pe"ct=127.0.0.1:0',
+  '--inspect"=127.0.0.1:0"',
+  '--no-warnings "--inspect"',
+  '--max-old-space-size=100  --INSPECT',
+];
+
 describe('launch guard', () => {
   it('accepts the launcher', () => {
     expect(launchProblems(good)).toEqual([]);
@@ -67,6 +77,14 @@ describe('launch guard', () => {
     } finally {
       inspector.close();
     }
+  });
+
+  it.each(DISGUISED)('sees through NODE_OPTIONS=%s', (nodeOptions) => {
+    expect(launchProblems({ ...good, nodeOptions })).toHaveLength(1);
+  });
+
+  it('refuses flags of V8 with one dash', () => {
+    expect(launchProblems({ ...good, execArgv: [...good.execArgv, '-prof'] })).toHaveLength(1);
   });
 
   it('wants SIGUSR1 disabled and no core file', () => {
@@ -98,6 +116,10 @@ describe('scripts/launch', () => {
     const { status, stderr } = launch(['version'], { NODE_OPTIONS: hidden });
     expect(status).toBe(2);
     expect(stderr).not.toContain('Debugger');
+  });
+
+  it.each(DISGUISED)('sees through NODE_OPTIONS=%s', (nodeOptions) => {
+    expect(launch([], { NODE_OPTIONS: nodeOptions }).status).toBe(2);
   });
 
   it('is reached through a link from any folder', () => {

@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { SignJWT, calculateJwkThumbprint, exportJWK } from 'jose';
 import type { JWK } from 'jose';
 import { SecretBytes, wipe } from '../crypto/secret.ts';
+import { TwofoldError } from '../errors.ts';
 import { NAME } from '../name.ts';
 import type { IssuerSettings } from './issuers.ts';
 import { readPrivateFile, writePrivateFile } from './private-file.ts';
@@ -55,7 +56,10 @@ export class DevelopmentIssuer {
     this.#now = now;
   }
 
-  /** @throws Error when the seed is missing and not to be made, damaged, or open to others */
+  /**
+   * @throws TwofoldError not_found when the seed is missing and not to be made, invalid_value when it
+   *   is damaged or open to others, storage_full when it cannot be made for want of room
+   */
   static async open(options: DevelopmentIssuerOptions): Promise<DevelopmentIssuer> {
     const seed = await loadSeed(options);
     try {
@@ -115,9 +119,14 @@ async function loadSeed({ folder, create }: DevelopmentIssuerOptions): Promise<S
   const stored = await readPrivateFile(path);
   if (stored !== undefined) {
     if (stored.length === SEED_LENGTH) return SecretBytes.own(stored);
-    throw new Error(`${path} is damaged; remove it to make new development tokens`);
+    stored.fill(0);
+    const detail = `${path} is damaged; remove it to make new development tokens.`;
+    throw new TwofoldError('invalid_value', detail);
   }
-  if (!create) throw new Error(`${path} is missing; the server makes it at its first start`);
+  if (!create) {
+    const detail = `${path} is missing; the server makes it at its first start.`;
+    throw new TwofoldError('not_found', detail);
+  }
   const seed = randomBytes(SEED_LENGTH);
   await writePrivateFile(path, seed);
   return SecretBytes.own(seed);

@@ -2,8 +2,9 @@
 import type { CryptoKey } from 'jose';
 import { TwofoldError } from '../errors.ts';
 import { invalidToken } from './bearer.ts';
-import { TOKEN_ALGORITHMS } from './key-set.ts';
-import type { KeySet, TokenAlgorithm } from './key-set.ts';
+import { TOKEN_ALGORITHMS } from './jwk-set.ts';
+import type { TokenAlgorithm } from './jwk-set.ts';
+import type { KeySet } from './key-set.ts';
 import {
   FILE_RULES,
   FIXED_RULES,
@@ -56,7 +57,8 @@ export class Issuer {
    * Opens the issuer and reads its keys. A file that cannot be read stops the start; an address
    * that does not answer does not: its tokens are refused until it does.
    *
-   * @throws Error for settings that contradict themselves or a file without usable keys
+   * @throws TypeError for settings that contradict themselves
+   * @throws TwofoldError invalid_value for a file without usable keys; says why, and quotes nothing
    */
   static async open(settings: IssuerSettings, options: IssuerOptions): Promise<Issuer> {
     checkSettings(settings);
@@ -74,7 +76,7 @@ export class Issuer {
     });
     await source.refreshForUnknownKey();
     if (source.current === undefined && settings.jwksUrl === undefined) {
-      throw new Error(`the keys of issuer ${settings.issuer} cannot be used`, { cause: failure });
+      throw unusable(settings, failure);
     }
     return new Issuer(settings, source);
   }
@@ -119,6 +121,12 @@ export class Issuer {
       this.#waiting -= 1;
     }
   }
+}
+
+function unusable({ issuer, jwksFile }: IssuerSettings, failure: unknown): TwofoldError {
+  const why = TwofoldError.is(failure) ? failure.message : `${jwksFile ?? ''} cannot be read.`;
+  const detail = `The keys of issuer ${issuer} cannot be used. ${why}`;
+  return new TwofoldError('invalid_value', detail, { cause: failure });
 }
 
 function find(

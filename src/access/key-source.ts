@@ -6,8 +6,9 @@
  */
 import { createHash } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
-import { KeySet, MAX_KEY_SET_BYTES } from './key-set.ts';
-import type { TokenAlgorithm } from './key-set.ts';
+import { MAX_KEY_SET_BYTES, assertPublic, readJwkSet, refusedKeySet } from './jwk-set.ts';
+import type { TokenAlgorithm } from './jwk-set.ts';
+import { KeySet } from './key-set.ts';
 
 /** Milliseconds, on a monotonic clock. */
 export interface RefreshRules {
@@ -129,8 +130,10 @@ export function fileReader(path: string): KeyReader {
     const { ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true });
     const version = [ino, size, mtimeNs, ctimeNs].join(' ');
     if (version === known) return 'unchanged';
-    if (size > BigInt(MAX_KEY_SET_BYTES)) throw new Error('the key set file is too large');
-    return { bytes: await readFile(path), version };
+    if (size > BigInt(MAX_KEY_SET_BYTES)) throw refusedKeySet('is too large');
+    const bytes = await readFile(path);
+    assertPublic(readJwkSet(bytes));
+    return { bytes, version };
   };
 }
 
@@ -152,7 +155,7 @@ export function urlReader(address: string, plainHttp: boolean): KeyReader {
     });
     if (response.status !== 200 || response.body === null) {
       await response.body?.cancel();
-      throw new Error(`the key set answered ${String(response.status)}`);
+      throw refusedKeySet(`was answered with ${String(response.status)}`);
     }
     const bytes = await readCapped(response.body);
     return { bytes, version: createHash('sha256').update(bytes).digest('hex') };
@@ -164,7 +167,7 @@ async function readCapped(body: AsyncIterable<Uint8Array>): Promise<Uint8Array> 
   let length = 0;
   for await (const chunk of body) {
     length += chunk.length;
-    if (length > MAX_KEY_SET_BYTES) throw new Error('the key set is too large');
+    if (length > MAX_KEY_SET_BYTES) throw refusedKeySet('is too large');
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);

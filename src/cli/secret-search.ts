@@ -30,15 +30,17 @@ interface Pattern {
 
 /** Every pattern is indexed by this many leading bytes; shorter patterns would match by chance. */
 const PREFIX = 6;
+/** Shorter secrets are not looked for, and whoever has one must say so. */
+export const SHORTEST_SECRET = PREFIX;
 /** Longest text after which a piece overlaps the next one, so that nothing is cut in two. */
 export const OVERLAP = 16_384;
 
 /** The characters of an encoding that depend on the secret alone, at each alignment. */
 function aligned(bytes: Uint8Array, encoding: 'base64' | 'base64url'): Buffer[] {
   return [0, 1, 2].map((shift) => {
-    const text = Buffer.concat([Buffer.alloc(shift), bytes])
-      .toString(encoding)
-      .replace(/=+$/, '');
+    const shifted = Buffer.concat([Buffer.alloc(shift), bytes]);
+    const text = shifted.toString(encoding).replace(/=+$/, '');
+    shifted.fill(0);
     const start = Math.ceil((shift * 8) / 6);
     const end = Math.floor(((shift + bytes.length) * 8) / 6);
     return Buffer.from(text.slice(start, end), 'latin1');
@@ -54,11 +56,13 @@ function patternsOf({ name, bytes }: KnownSecret): Pattern[] {
     ...aligned(bytes, 'base64').map((text) => ['base64', text] as const),
     ...aligned(bytes, 'base64url').map((text) => ['base64url', text] as const),
   ];
-  const seen = new Set<string>();
-  return forms
-    .filter(([, text]) => text.length >= PREFIX)
-    .filter(([, text]) => !seen.has(text.toString('latin1')) && seen.add(text.toString('latin1')))
-    .map(([form, text]) => ({ what: name, form, bytes: text }));
+  const patterns: Pattern[] = [];
+  for (const [form, text] of forms) {
+    const known = patterns.some((pattern) => pattern.bytes.equals(text));
+    if (text.length < PREFIX || known) text.fill(0);
+    else patterns.push({ what: name, form, bytes: text });
+  }
+  return patterns;
 }
 
 /** DER of a private key: PKCS#8 (RFC 5958) and SEC1 (RFC 5915); lengths short or long form. */
@@ -101,6 +105,12 @@ export class SecretSearch {
       if (same === undefined) this.#byPrefix.set(prefix, [pattern]);
       else same.push(pattern);
     }
+  }
+
+  /** Overwrites its copies of the secrets; it finds none of them any more. */
+  wipe(): void {
+    for (const { bytes } of [...this.#byPrefix.values()].flat()) bytes.fill(0);
+    this.#byPrefix.clear();
   }
 
   /** Everything found in one piece of a place; `base` is the piece's offset in it. */

@@ -2,8 +2,9 @@
 import { readFileSync, statSync } from 'node:fs';
 import { isAbsolute, join, resolve } from 'node:path';
 import { createSecureContext } from 'node:tls';
+import { assertPublic, assertUsable, readJwkSet } from '../access/jwk-set.ts';
 import { TwofoldError } from '../errors.ts';
-import type { Config, TlsFiles } from './schema.ts';
+import type { Config, IssuerConfig, TlsFiles } from './schema.ts';
 import { readSecretFile } from './secret-file.ts';
 import type { Problem } from './sources.ts';
 
@@ -19,23 +20,27 @@ type SslMode = (typeof SSL_MODES)[number];
 
 const isSslMode = (text: string): text is SslMode => SSL_MODES.some((mode) => mode === text);
 
-/** The URL without its `sslmode`, and that mode; other TLS parameters of libpq are refused. */
-const splitUrl = (
-  text: string,
-): { url: string; mode?: SslMode; problem?: string; host: string } => {
+interface DatabaseUrl {
+  readonly url: string;
+  readonly host: string;
+  readonly mode?: SslMode;
+  readonly problem?: string;
+}
+
+/**
+ * The URL without its `sslmode`, and that mode. Any other parameter is refused: the client would take
+ * it over our own settings, another host without TLS or `options` that give up durability included.
+ */
+const splitUrl = (text: string): DatabaseUrl => {
   const url = new URL(text);
-  const mode = url.searchParams.get('sslmode');
-  for (const name of url.searchParams.keys()) {
-    if (/^ssl/u.test(name) && name !== 'sslmode') {
-      return {
-        url: text,
-        host: url.hostname,
-        problem: `has ${name}; use database.tls and database.caFile`,
-      };
-    }
-  }
-  url.searchParams.delete('sslmode');
+  const [mode = null, ...more] = url.searchParams.getAll('sslmode');
+  const other = [...url.searchParams.keys()].some((name) => name !== 'sslmode');
+  url.search = '';
   const rest = { url: url.toString(), host: url.hostname };
+  if (rest.host === '') return { ...rest, problem: 'names no host' };
+  if (other || more.length > 0) {
+    return { ...rest, problem: 'takes no parameter but one sslmode; see database.tls and caFile' };
+  }
   if (mode === null) return rest;
   if (!isSslMode(mode))
     return { ...rest, problem: `has sslmode ${mode}, which may fall back to no TLS` };
@@ -48,8 +53,10 @@ export const settleDatabase = (
   problems: Problem[],
 ): Config['database'] => {
   if (database.url === undefined) {
-    if (database.ownerUrl === undefined) return database;
-    problems.push({ where: 'database.ownerUrl', message: 'needs DATABASE_URL' });
+    for (const name of ['ownerUrl', 'tls', 'caFile'] as const) {
+      if (database[name] === undefined) continue;
+      problems.push({ where: `database.${name}`, message: 'needs DATABASE_URL' });
+    }
     return database;
   }
   const server = splitUrl(database.url);
@@ -68,7 +75,21 @@ export const settleDatabase = (
     server.mode ??
     owner?.mode ??
     (isLoopback(server.host) ? 'disable' : 'verify-full');
+  if (database.caFile !== undefined && (tls === 'disable' || tls === 'require')) {
+    const message = `is not used with TLS "${tls}"; set database.tls to verify-ca or verify-full`;
+    problems.push({ where: 'database.caFile', message });
+  }
   return { ...database, url: server.url, tls, ...(owner && { ownerUrl: owner.url }) };
+};
+
+const ANY = ['0.0.0.0', '::'];
+
+/** Whether two listeners of one port take the same address; `localhost` may be either loopback. */
+const overlap = (one: Config['http'], other: Config['http']): boolean => {
+  if (one.port === 0) return false;
+  const hosts = [one.host, other.host];
+  if (one.host === other.host || hosts.some((name) => ANY.includes(name))) return true;
+  return hosts.includes('localhost') && hosts.every(isLoopback);
 };
 
 const listenerProblems = (config: Config): Problem[] => {
@@ -83,10 +104,12 @@ const listenerProblems = (config: Config): Problem[] => {
       problems.push({ where: `${where}.tls`, message: 'production serves TLS only' });
     }
   }
-  const ports = Object.values(sections).flatMap((section) => section?.port ?? []);
-  const fixed = ports.filter((value) => value !== 0);
-  if (new Set(fixed).size !== fixed.length) {
-    problems.push({ where: 'http.port', message: 'two listeners have the same port' });
+  const places = Object.values(sections).filter((section) => section !== undefined);
+  const collide = places.some((one, index) =>
+    places.slice(index + 1).some((other) => one.port === other.port && overlap(one, other)),
+  );
+  if (collide) {
+    problems.push({ where: 'http.port', message: 'two listeners have the same address and port' });
   }
   return problems;
 };
@@ -180,13 +203,23 @@ const tlsProblems = (where: string, tls: TlsFiles | undefined): Problem[] => {
 const isFile = (path: string): boolean =>
   statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
 
+const keySetProblems = ({ jwksFile, algorithms }: IssuerConfig, index: number): Problem[] => {
+  if (jwksFile === undefined) return [];
+  const where = `issuers.${index}.jwksFile`;
+  if (!isFile(jwksFile)) return [{ where, message: `${jwksFile} is not a file` }];
+  return attempt(where, () => {
+    const keys = readJwkSet(readFileSync(jwksFile));
+    assertPublic(keys);
+    assertUsable(keys, algorithms);
+  });
+};
+
 /** Problems with the files that the configuration names: missing, unreadable, open to others. */
 export const fileProblems = (config: Config): Problem[] => {
   const { hsm, database, issuers } = config;
   const plain: (readonly [string, string | undefined])[] = [
     ['hsm.module', hsm.module],
     ['database.caFile', database.caFile],
-    ...issuers.map(({ jwksFile }, index) => [`issuers.${index}.jwksFile`, jwksFile] as const),
   ];
   const missing = plain
     .filter(([, path]) => path !== undefined && !isFile(path))
@@ -197,6 +230,7 @@ export const fileProblems = (config: Config): Problem[] => {
   return [
     ...missing,
     ...pin,
+    ...issuers.flatMap(keySetProblems),
     ...tlsProblems('http.tls', config.http.tls),
     ...tlsProblems('admin.tls', config.admin?.tls),
     ...tlsProblems('metrics.tls', config.metrics.tls),

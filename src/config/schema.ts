@@ -8,6 +8,7 @@
  */
 import { isIP } from 'node:net';
 import { z } from 'zod';
+import { TOKEN_ALGORITHMS } from '../access/jwk-set.ts';
 
 /** What a leaf says about itself beside its type. */
 export interface SettingMeta {
@@ -43,24 +44,6 @@ const postgresUrl = z
   .regex(/^postgres(?:ql)?:\/\//u, 'must begin with postgresql://')
   .refine((value) => URL.canParse(value), 'is not a URL');
 
-/** Signature algorithms that a token may have: asymmetric ones only, so that no key is confused. */
-export const TOKEN_ALGORITHMS = [
-  'ES256',
-  'ES384',
-  'ES512',
-  'EdDSA',
-  'Ed25519',
-  'PS256',
-  'PS384',
-  'PS512',
-  'RS256',
-  'RS384',
-  'RS512',
-  'ML-DSA-44',
-  'ML-DSA-65',
-  'ML-DSA-87',
-] as const;
-
 const issuer = z
   .strictObject({
     issuer: z.string().min(1),
@@ -69,6 +52,7 @@ const issuer = z
     jwksUrl: z.url({ protocol: /^https?$/u }).optional(),
     algorithms: z.array(z.enum(TOKEN_ALGORITHMS)).min(1),
     rolesClaim: z.string().min(1).default('roles'),
+    maxLifetime: z.int().min(1).max(31_536_000).optional(),
   })
   .refine(
     ({ jwksFile, jwksUrl }) => (jwksFile === undefined) !== (jwksUrl === undefined),
@@ -106,7 +90,7 @@ const database = z
   .strictObject({
     url: described(
       postgresUrl.optional(),
-      'PostgreSQL 15 to 18, as the role of the server. Without it, dev starts its own.',
+      'PostgreSQL 15 to 18, as the role of the server; no parameter but `sslmode`. Without it, dev starts its own.',
       { env: 'DATABASE_URL', flag: false },
     ),
     ownerUrl: described(
@@ -118,7 +102,10 @@ const database = z
       z.enum(['disable', 'require', 'verify-ca', 'verify-full']).optional(),
       'TLS to the database; `sslmode` of the URL says the same. Default: `disable` on loopback, else `verify-full`.',
     ),
-    caFile: described(file.optional(), "PEM authorities of the database's certificate."),
+    caFile: described(
+      file.optional(),
+      "PEM authorities of the database's certificate; for `verify-ca` and `verify-full`.",
+    ),
     poolSize: described(z.int().min(2).max(200).default(10), 'Connections at most.'),
   })
   .prefault({});
@@ -183,7 +170,7 @@ export const configSchema = z.strictObject({
   hsm,
   issuers: described(
     z.array(issuer).default([]),
-    'Token issuers: `issuer`, `audience`, `jwksFile` or `jwksUrl`, `algorithms`, `rolesClaim`. JSON in the environment.',
+    'Token issuers: `issuer`, `audience`, `jwksFile` or `jwksUrl`, `algorithms`, `rolesClaim`, `maxLifetime` (longest `exp - iat`, s). JSON in the environment.',
     { flag: false },
   ),
   zone: z

@@ -3,6 +3,7 @@
  * file. Whatever nobody knows is a problem that names it; nothing is dropped silently.
  */
 import { readFileSync } from 'node:fs';
+import { TwofoldError } from '../errors.ts';
 import { NAME } from '../name.ts';
 import { SETTINGS } from './schema.ts';
 import type { Setting } from './schema.ts';
@@ -40,7 +41,9 @@ const assign = (target: Raw, path: string, value: unknown): void => {
   let node = target;
   for (const step of steps) {
     const next = node[step];
-    const child = isObject(next) ? next : {};
+    // What the file has here is no section: it stays, for the schema to refuse.
+    if (next !== undefined && !isObject(next)) return;
+    const child = next ?? {};
     node[step] = child;
     node = child;
   }
@@ -170,11 +173,20 @@ export interface TakenFlags {
  *
  * Flags that are no setting stay in `rest`: the command knows or refuses them. A setting's flag
  * without a value is kept with the empty value, which loading then refuses by name.
+ *
+ * @throws TwofoldError invalid_value when a setting is given twice, `--dev` beside `--mode` included
  */
 export const takeConfigFlags = (argv: readonly string[]): TakenFlags => {
   const known = new Set<string | undefined>([...SETTINGS.map(({ flag }) => flag), 'config']);
   const flags = new Map<string, string>();
   const rest: string[] = [];
+  const take = (name: string, value: string): void => {
+    if (flags.has(name)) {
+      const also = name === 'mode' ? ' (--dev is one, too)' : '';
+      throw new TwofoldError('invalid_value', `--${name} is given twice${also}.`);
+    }
+    flags.set(name, value);
+  };
   for (let index = 0; index < argv.length; index += 1) {
     const argument = argv[index] ?? '';
     if (argument === '--') {
@@ -182,13 +194,13 @@ export const takeConfigFlags = (argv: readonly string[]): TakenFlags => {
       break;
     }
     const [, name, inline] = /^--([a-z0-9-]+)(?:=(.*))?$/su.exec(argument) ?? [];
-    if (argument === '--dev') flags.set('mode', 'dev');
+    if (argument === '--dev') take('mode', 'dev');
     else if (name === undefined || !known.has(name)) rest.push(argument);
-    else if (inline !== undefined) flags.set(name, inline);
+    else if (inline !== undefined) take(name, inline);
     else {
       const next = argv[index + 1];
       const taken = next !== undefined && !next.startsWith('--');
-      flags.set(name, taken ? next : '');
+      take(name, taken ? next : '');
       if (taken) index += 1;
     }
   }

@@ -41,6 +41,10 @@ export interface DevelopmentTokenOptions {
 const TEMPLATE = new URL('../../softhsm/softhsm2.conf', import.meta.url);
 const LABEL = `${NAME.tokenLabel}-development`;
 
+/** Whether the data folder holds a token; one under way does not count. */
+export const hasDevelopmentToken = (dataDir: string): boolean =>
+  existsSync(join(dataDir, 'hsm', 'tokens'));
+
 /** Makes the token at the first start and finds it at every later one; safe to be killed. */
 export async function ensureDevelopmentToken(
   options: DevelopmentTokenOptions,

@@ -2,10 +2,9 @@
 import { join } from 'node:path';
 
 import type { Config } from '../config.ts';
-import { SUITES } from '../crypto/suites.ts';
 import type { HsmStatus } from '../hsm/port.ts';
 import { NAME } from '../name.ts';
-import type { RunningService } from './service.ts';
+import type { RunningService, SuiteStatus } from './service.ts';
 import { tour } from './tour.ts';
 import { VERSION } from './version.ts';
 
@@ -32,6 +31,22 @@ function tokenLines(status: HsmStatus): string[] {
   ];
 }
 
+/** With the suites that this token cannot serve, and why. */
+function suiteLines(suites: readonly SuiteStatus[]): string[] {
+  const served = suites.filter(({ reason }) => reason === null).map(({ id }) => id);
+  return [
+    `suites     ${served.join(', ')}`,
+    ...suites.flatMap(({ id, reason }) => (reason === null ? [] : `without    ${id}: ${reason}`)),
+  ];
+}
+
+function listenerLines({ adminUrl, metricsUrl }: RunningService): string[] {
+  return [
+    ...(adminUrl === null ? [] : [`admin      ${adminUrl}/v1/admin`]),
+    ...(metricsUrl === null ? [] : [`metrics    ${metricsUrl}/metrics`]),
+  ];
+}
+
 /** The text after a successful start; in development with the commands of the tour. */
 export function welcome(config: Config, service: RunningService): string {
   const lines = [
@@ -39,7 +54,8 @@ export function welcome(config: Config, service: RunningService): string {
     `node       ${process.versions.node}, OpenSSL ${process.versions.openssl}`,
     `self-tests ${String(service.selfTests)} known answers passed`,
     ...tokenLines(service.hsm),
-    `suites     ${Object.keys(SUITES).join(', ')}`,
+    ...suiteLines(service.suites),
+    ...listenerLines(service),
     `data       ${config.dataDir}`,
   ];
   if (config.mode !== 'dev') return lines.join('\n');

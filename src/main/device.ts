@@ -3,7 +3,7 @@ import { findSoftHsm, moduleEnvironment } from '../config.ts';
 import type { Config } from '../config.ts';
 import { TwofoldError } from '../errors.ts';
 import type { HsmLog } from '../hsm/attachment.ts';
-import { ensureDevelopmentToken } from '../hsm/development-token.ts';
+import { ensureDevelopmentToken, hasDevelopmentToken } from '../hsm/development-token.ts';
 import { createHsm } from '../hsm/pool.ts';
 import type { PooledHsm } from '../hsm/pool.ts';
 import { runRootCeremony } from '../hsm/run-ceremony.ts';
@@ -24,12 +24,23 @@ export interface Device {
   readonly ceremony: Ceremony | null;
 }
 
-async function developmentPlace(config: Config, log: HsmLog): Promise<TokenPlace> {
+async function developmentPlace(
+  config: Config,
+  log: HsmLog,
+  mayMake: boolean,
+): Promise<TokenPlace> {
   const module = findSoftHsm();
   if (module === undefined) {
     throw new TwofoldError(
       'invalid_value',
       'No PKCS#11 module is configured and SoftHSM is not installed; run scripts/setup.',
+    );
+  }
+  if (!mayMake && !hasDevelopmentToken(config.dataDir)) {
+    throw new TwofoldError(
+      'integrity_failed',
+      `The database holds a root, but ${config.dataDir}/hsm holds no token. Restore that folder from ` +
+        'its backup; a new token would make every key unreadable and is never made here.',
     );
   }
   const environment = moduleEnvironment();
@@ -52,10 +63,18 @@ async function developmentPlace(config: Config, log: HsmLog): Promise<TokenPlace
   };
 }
 
-/** The configured token, or the one of the data folder (made if it is not there yet). */
-export async function tokenPlace(config: Config, log: HsmLog): Promise<TokenPlace> {
+/**
+ * The configured token, or the one of the data folder, which is made where it is missing if `mayMake`.
+ *
+ * @throws TwofoldError integrity_failed when it is missing and not to be made
+ */
+export async function tokenPlace(
+  config: Config,
+  log: HsmLog,
+  mayMake: boolean,
+): Promise<TokenPlace> {
   const { module, slot, tokenLabel, pinFile } = config.hsm;
-  if (module === undefined) return developmentPlace(config, log);
+  if (module === undefined) return developmentPlace(config, log, mayMake);
   if (pinFile === undefined) throw new TwofoldError('invalid_value', 'hsm.pinFile is missing.');
   return {
     module,
@@ -73,8 +92,9 @@ export async function openDevice(
   config: Config,
   log: HsmLog,
   unwinding: Unwinding,
+  mayMake: boolean,
 ): Promise<Device> {
-  const place = await tokenPlace(config, log);
+  const place = await tokenPlace(config, log, mayMake);
   const { workers, queueLimit, deadlineMs } = config.hsm;
   const hsm = await createHsm({
     module: place.module,

@@ -8,7 +8,7 @@ import { createReadStream, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { parseFlags, requireNothingMore } from '../cli/arguments.ts';
-import { SecretSearch, searchPlace } from '../cli/secret-search.ts';
+import { SHORTEST_SECRET, SecretSearch, searchPlace } from '../cli/secret-search.ts';
 import type { Finding, KnownSecret } from '../cli/secret-search.ts';
 import type { Config } from '../config.ts';
 import { wipe } from '../crypto/secret.ts';
@@ -47,21 +47,21 @@ async function databaseUrls(config: Config, unwinding: Unwinding): Promise<Urls>
   return { app: started.appUrl, owner: started.ownerUrl };
 }
 
-async function softwareSecrets(
+/** Adds what it unseals one by one, so that the caller wipes it whatever happens. */
+async function addSoftwareSecrets(
+  secrets: KnownSecret[],
   config: Config,
   urls: Urls,
   unwinding: Unwinding,
-): Promise<KnownSecret[]> {
+): Promise<void> {
   const { tls, caFile } = config.database;
   const store = openStore({ url: urls.app, tls, caFile, max: 2 });
   unwinding.add('database pool', () => store.close());
-  const { hsm } = await openDevice(config, SILENT, unwinding);
+  const { hsm } = await openDevice(config, SILENT, unwinding, false);
   const root = await openRoot(hsm, store.roots, new UsageCounters(store.keys), null);
-  const secrets: KnownSecret[] = [];
   for await (const { name, secret } of allSoftwareSecrets(store.keys, root)) {
     secrets.push({ name, bytes: secret.reveal() });
   }
-  return secrets;
 }
 
 /** Files of the data folder that hold secrets on purpose, each as text and as the token within. */
@@ -77,20 +77,26 @@ function fileSecrets(config: Config, pinFile: string): KnownSecret[] {
   return files.flatMap((file) => {
     if (statSync(file, { throwIfNoEntry: false }) === undefined) return [];
     const bytes = readFileSync(file);
-    if (file.endsWith('.json')) {
+    if (file.endsWith('.seed')) return [{ name: file, bytes }];
+    try {
+      const text = bytes.toString('latin1').trim();
+      if (!file.endsWith('.json')) return [{ name: file, bytes: Buffer.from(text) }];
       const values = Object.entries(JSON.parse(bytes.toString('utf8')) as Record<string, string>);
       return values.map(([name, value]) => ({
         name: `${file}#${name}`,
         bytes: Buffer.from(value),
       }));
+    } finally {
+      wipe(bytes);
     }
-    const trimmed = file.endsWith('.seed') ? bytes : Buffer.from(bytes.toString('latin1').trim());
-    return trimmed.length < 6 ? [] : [{ name: file, bytes: trimmed }];
   });
 }
 
 export interface DoctorReport {
+  /** How many were looked for. */
   readonly secrets: number;
+  /** Those that were not, because they are so short that they would be found by chance. */
+  readonly tooShort: readonly string[];
   readonly places: readonly string[];
   readonly findings: readonly Finding[];
 }
@@ -101,30 +107,52 @@ export async function findSecrets(config: Config, logs: readonly string[]): Prom
     process.emitWarning(`${step} could not be closed: ${String(error)}`);
   });
   const secrets: KnownSecret[] = [];
+  let search: SecretSearch | undefined;
   try {
     const urls = await databaseUrls(config, unwinding);
-    const { pinFile } = await tokenPlace(config, SILENT);
-    secrets.push(...(await softwareSecrets(config, urls, unwinding)));
+    const { pinFile } = await tokenPlace(config, SILENT, false);
+    await addSoftwareSecrets(secrets, config, urls, unwinding);
     secrets.push(...fileSecrets(config, pinFile));
-    const search = new SecretSearch(secrets);
-    const findings = await searchDatabase(search, config, urls.owner);
-    const places = ['database'];
-    for (const file of logFiles(config, logs)) {
-      findings.push(...(await searchPlace(search, file, createReadStream(file))));
-      places.push(file);
-    }
-    for (const { where, bytes, ours } of processPlaces(config)) {
-      findings.push(...(ours ? search.search(where, bytes) : search.searchKnown(where, bytes)));
-      places.push(where);
-    }
-    return { secrets: secrets.length, places, findings };
+    const tooShort = secrets.filter(({ bytes }) => bytes.length < SHORTEST_SECRET);
+    search = new SecretSearch(secrets.filter((secret) => !tooShort.includes(secret)));
+    return {
+      secrets: secrets.length - tooShort.length,
+      tooShort: tooShort.map(({ name }) => name),
+      ...(await searchPlaces(search, config, urls, logs)),
+    };
   } finally {
+    search?.wipe();
     wipe(...secrets.map(({ bytes }) => bytes));
     await unwinding.unwind();
   }
 }
 
-/** Exit code 0 when nothing was found, 1 when something was. */
+async function searchPlaces(
+  search: SecretSearch,
+  config: Config,
+  urls: Urls,
+  logs: readonly string[],
+): Promise<Pick<DoctorReport, 'places' | 'findings'>> {
+  const findings = await searchDatabase(search, config, urls.owner);
+  const places = ['database'];
+  for (const file of logFiles(config, logs)) {
+    findings.push(...(await searchPlace(search, file, createReadStream(file))));
+    places.push(file);
+  }
+  for (const { where, bytes, ours } of processPlaces(config)) {
+    findings.push(...(ours ? search.search(where, bytes) : search.searchKnown(where, bytes)));
+    places.push(where);
+  }
+  return { places, findings };
+}
+
+/** 0 when nothing was found, 1 when something was, 3 when that is not known of all secrets. */
+export function exitCodeOf({ findings, tooShort }: DoctorReport): number {
+  if (findings.length > 0) return 1;
+  return tooShort.length > 0 ? 3 : 0;
+}
+
+/** The exit code of `exitCodeOf`. */
 export async function doctorCommand(
   config: Config,
   argv: readonly string[],
@@ -142,10 +170,13 @@ export async function doctorCommand(
     for (const { what, form, where, offset } of report.findings) {
       print(`FOUND ${what} (${form}) in ${where} at ${String(offset)}`);
     }
+    for (const name of report.tooShort) {
+      print(`NOT LOOKED FOR ${name}: shorter than ${String(SHORTEST_SECRET)} bytes`);
+    }
     print(
       `${String(report.secrets)} secrets looked for in ${String(report.places.length)} places: ` +
         `${String(report.findings.length)} found`,
     );
   }
-  return report.findings.length === 0 ? 0 : 1;
+  return exitCodeOf(report);
 }

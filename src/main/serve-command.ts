@@ -2,12 +2,10 @@
 import { parseFlags, requireNothingMore } from '../cli/arguments.ts';
 import type { Config } from '../config.ts';
 import { lockDataFolder } from '../data-folder.ts';
-import { TwofoldError } from '../errors.ts';
 import { waitingNotice, welcome } from './banner.ts';
 import { endSoon } from './exit.ts';
 import { Service } from './service.ts';
-
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+import { stopSignals } from './stop-signals.ts';
 
 /** Resolves with the exit code once everything is stopped. */
 export async function serveCommand(
@@ -17,31 +15,19 @@ export async function serveCommand(
 ): Promise<number> {
   requireNothingMore(parseFlags(argv, {}));
   const folder = await lockDataFolder(config.dataDir);
-  const service = new Service(config);
-  const signalled = firstSignal();
+  const signals = stopSignals(print);
   try {
+    const service = new Service(config, signals.hastened);
     const started = service.start((status) => print(waitingNotice(config, status)));
-    const outcome = await Promise.race([started, signalled]);
-    if (typeof outcome !== 'string') {
-      print(welcome(config, outcome));
-      await signalled;
+    const running = await Promise.race([started, signals.asked]);
+    if (running !== undefined) {
+      print(welcome(config, running));
+      await signals.asked;
     }
-    print('stopping');
     await service.stop();
-    // A start that was under way ends by what the stop took away.
-    await started.catch((error: unknown) => {
-      if (!TwofoldError.is(error)) throw error;
-    });
     return 0;
   } finally {
     folder.release();
     endSoon();
   }
-}
-
-/** Handlers stay: a second Ctrl-C must not cut the orderly stop short. */
-function firstSignal(): Promise<string> {
-  return new Promise((resolve) => {
-    for (const signal of SIGNALS) process.on(signal, () => resolve(signal));
-  });
 }

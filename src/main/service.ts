@@ -7,6 +7,7 @@
  * A stop unwinds it: not ready, drain, last audit entries (they need the HSM's HMAC), lanes and
  * instance row, HSM sessions, pool, embedded database, lock of the folder.
  */
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { AddressInfo } from 'node:net';
@@ -25,7 +26,7 @@ import { SENSITIVE_FIELDS } from '../contract/sensitive.ts';
 import { utf8 } from '../crypto/bytes.ts';
 import { runKnownAnswers } from '../crypto/known-answers.ts';
 import { nativeEngine } from '../crypto/native-engine.ts';
-import { findSuite } from '../crypto/suites.ts';
+import { SUITES, findSuite } from '../crypto/suites.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import type { HsmStatus } from '../hsm/port.ts';
@@ -53,6 +54,7 @@ import { Incarnation } from './incarnation.ts';
 import { LateAudit } from './late-audit.ts';
 import { late } from './late.ts';
 import type { Late } from './late.ts';
+import { whenReachable } from './patience.ts';
 import { Unwinding } from './unwinding.ts';
 import { VERSION } from './version.ts';
 
@@ -68,10 +70,20 @@ const EXPIRY_MS = 3_600_000;
 export interface RunningService {
   /** Where the main listener answers. */
   readonly url: string;
+  /** Null without a listener of its own for `/v1/admin`. */
+  readonly adminUrl: string | null;
+  readonly metricsUrl: string | null;
+  readonly suites: readonly SuiteStatus[];
   readonly hsm: HsmStatus;
   /** Known answers that passed. */
   readonly selfTests: number;
   readonly instance: string;
+}
+
+/** Whether this token can serve a suite; `reason` is null where it can. */
+export interface SuiteStatus {
+  readonly id: string;
+  readonly reason: string | null;
 }
 
 /** Told once what keeps a start waiting. */
@@ -79,13 +91,19 @@ export type OnWaiting = (status: HsmStatus) => void;
 
 export class Service {
   readonly #config: Config;
+  readonly #hastened: AbortSignal;
   readonly #logs: Logs;
   readonly #unwinding: Unwinding;
   readonly #metrics: Metrics;
   #state: 'starting' | 'complete' | 'stopping' = 'starting';
+  /** The start under way, or over; never rejects. */
+  #startOver: Promise<void> = Promise.resolve();
+  #stopped: Promise<void> | undefined;
 
-  constructor(config: Config) {
+  /** Once `hastened` aborts, a stop waits for nothing that it need not wait for. */
+  constructor(config: Config, hastened: AbortSignal) {
     this.#config = config;
+    this.#hastened = hastened;
     this.#logs = createLogs({
       level: config.log.level,
       sensitive: SENSITIVE_FIELDS,
@@ -100,36 +118,60 @@ export class Service {
     this.#metrics = metrics;
   }
 
-  /** Resolves when ready. A start that fails has undone what it did. */
+  /**
+   * Resolves when ready. A start that fails has undone what it did.
+   *
+   * @throws TwofoldError shutting_down when `stop` came first
+   */
   async start(onWaiting: OnWaiting): Promise<RunningService> {
+    const starting = this.#start(onWaiting);
+    this.#startOver = starting.then(nothing, nothing);
     try {
-      return await this.#start(onWaiting);
+      return await starting;
     } catch (error) {
-      this.#logs.component('service').fatal({ err: error }, 'the service could not start');
+      const log = this.#logs.component('service');
+      if (this.#unwinding.begun) log.info({ err: error }, 'the start was cut short by a stop');
+      else log.fatal({ err: error }, 'the service could not start');
       await this.stop();
       throw error;
     }
   }
 
-  /** Orderly, and once; also while a start waits for its HSM. */
-  async stop(): Promise<void> {
+  /** Orderly, and once; a start under way gives up at its next step. */
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop();
+    return this.#stopped;
+  }
+
+  async #stop(): Promise<void> {
     const served = this.#state === 'complete';
     this.#state = 'stopping';
-    // Load balancers see /readyz turn before the listeners close.
-    if (served) await sleep(this.#config.stop.waitMs);
+    this.#unwinding.begin();
+    const patience = served ? this.#notReady() : this.#startOver;
+    await Promise.race([patience, aborted(this.#hastened)]);
+    await this.#unwinding.unwind();
+    // What a start made while it was undone beneath it.
+    await this.#startOver;
     await this.#unwinding.unwind();
     this.#logs.flush();
   }
 
+  /** Load balancers see /readyz turn before the listeners close. */
+  async #notReady(): Promise<void> {
+    await sleep(this.#config.stop.waitMs, undefined, { signal: this.#hastened }).catch(nothing);
+  }
+
   async #start(onWaiting: OnWaiting): Promise<RunningService> {
     const selfTests = await selfTest();
+    this.#unwinding.check();
     const store = await openDatabase(
       this.#config,
       VERSION,
       this.#logs.component('database'),
       this.#unwinding,
     );
-    const device = await openDevice(this.#config, this.#logs.component('hsm'), this.#unwinding);
+    this.#unwinding.check();
+    const device = await this.#openDevice(store);
     const incarnation = await this.#openIncarnation(store);
     this.#followEpoch(store, incarnation);
     this.#expireIdempotency(store);
@@ -138,17 +180,31 @@ export class Service {
     let listening: Promise<HttpAddresses> | undefined;
     const listen = () => (listening ??= http.listen());
     if (!device.hsm.status().ready) {
-      onWaiting(device.hsm.status());
       await listen();
+      onWaiting(device.hsm.status());
       await this.#untilReady(device);
     }
     await this.#openKeyring(store, device, incarnation, late);
     // Undone first: requests under way are answered while everything behind them still works.
     this.#unwinding.add('open requests', () => http.close());
     const addresses = await listen();
+    this.#unwinding.check();
     this.#state = 'complete';
-    const url = urlOf(addresses.http, this.#config.http.tls !== undefined);
-    return { url, hsm: device.hsm.status(), selfTests, instance: incarnation.id };
+    const facts = tokenFacts(device);
+    return {
+      ...urlsOf(addresses, this.#config),
+      hsm: device.hsm.status(),
+      suites: Object.keys(SUITES).map((id) => ({ id, reason: facts.availability(id).reason })),
+      selfTests,
+      instance: incarnation.id,
+    };
+  }
+
+  /** A database that holds a root belongs to the token of that root: no other is made beside it. */
+  async #openDevice(store: Store): Promise<Device> {
+    const generations = await whenReachable(() => store.roots.generations(), this.#unwinding);
+    const rooted = generations.some(({ state }) => state === 'complete');
+    return openDevice(this.#config, this.#logs.component('hsm'), this.#unwinding, !rooted);
   }
 
   /** Learns changes of other instances at once; what a lost notice costs is a heartbeat's delay. */
@@ -240,8 +296,8 @@ export class Service {
 
   async #untilReady({ hsm }: Device): Promise<void> {
     while (!hsm.status().ready) {
-      if (this.#state === 'stopping') throw new TwofoldError('shutting_down');
       await sleep(HSM_POLL_MS);
+      this.#unwinding.check();
     }
   }
 
@@ -255,6 +311,7 @@ export class Service {
     const { epoch, refresh, id: instance } = incarnation;
     const uses = new UsageCounters(store.keys);
     const root = await openRoot(hsm, store.roots, uses, ceremony);
+    this.#unwinding.check();
     const zone = this.#config.zone.name;
     const audit = createAuditLog({ store: store.audit, mac: root.mac, epoch, instance, zone });
     await audit.start();
@@ -304,6 +361,12 @@ export class Service {
   }
 }
 
+const nothing = (): void => undefined;
+
+const aborted = async (signal: AbortSignal): Promise<void> => {
+  if (!signal.aborted) await once(signal, 'abort');
+};
+
 /** What the listeners need before the root is open. */
 interface LateParts {
   readonly audit: LateAudit;
@@ -325,6 +388,15 @@ const lateParts = (): LateParts => ({
 
 const urlOf = ({ address, port, family }: AddressInfo, tls: boolean): string =>
   `${tls ? 'https' : 'http'}://${family === 'IPv6' ? `[${address}]` : address}:${String(port)}`;
+
+function urlsOf(addresses: HttpAddresses, { http, admin, metrics }: Config) {
+  const tls = (section: Config['admin']) => section?.tls !== undefined;
+  return {
+    url: urlOf(addresses.http, tls(http)),
+    adminUrl: addresses.admin && urlOf(addresses.admin, tls(admin)),
+    metricsUrl: addresses.metrics && urlOf(addresses.metrics, tls(metrics)),
+  };
+}
 
 function listenerOf({ host, port, tls }: Config['http']): HttpServerOptions['http'] {
   if (tls === undefined) return { host, port };

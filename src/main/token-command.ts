@@ -9,18 +9,9 @@ const FLAGS = { role: 'list', ttl: 'value', subject: 'value', header: 'switch' }
 const ROLES = ['admin', 'operator', 'user', 'auditor'];
 const LONGEST_SECONDS = 86_400;
 
-async function openIssuer(folder: string): Promise<DevelopmentIssuer> {
-  try {
-    return await DevelopmentIssuer.open({ folder, create: false });
-  } catch (cause) {
-    const detail = cause instanceof Error ? cause.message : 'The issuer cannot be read.';
-    throw new TwofoldError('not_found', detail, { cause });
-  }
-}
-
 /**
  * Prints the token, or with `--header` the line for `curl -H @file`.
- * @throws TwofoldError invalid_value
+ * @throws TwofoldError invalid_value, not_found where no service was started yet
  */
 export async function tokenCommand(
   config: Config,
@@ -42,7 +33,7 @@ export async function tokenCommand(
     throw new TwofoldError('invalid_value', 'A development token lives a day at most.');
   }
   const subject = parsed.values.get('subject')?.[0];
-  const issuer = await openIssuer(config.dataDir);
+  const issuer = await DevelopmentIssuer.open({ folder: config.dataDir, create: false });
   const { token } = await issuer.issueToken({
     roles,
     ttlSeconds,

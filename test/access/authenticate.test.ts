@@ -2,7 +2,7 @@ import { createHmac, createPublicKey, generateKeyPairSync, sign as signBytes } f
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import { SignJWT } from 'jose';
 import { TokenAuthenticator } from '../../src/access/authenticate.ts';
-import { TOKEN_ALGORITHMS } from '../../src/access/key-set.ts';
+import { TOKEN_ALGORITHMS } from '../../src/access/jwk-set.ts';
 import { SecurityEpoch } from '../../src/epoch.ts';
 import { AUDIENCE, NOW, at, authenticator, codeOf, craft } from './issuer-fixture.ts';
 import { goodClaims, makeKey, settings, sign } from './issuer-fixture.ts';

@@ -3,7 +3,7 @@ import type { CryptoKey, JWK } from 'jose';
 import { TokenAuthenticator } from '../../src/access/authenticate.ts';
 import type { AuthenticationOptions } from '../../src/access/authenticate.ts';
 import type { IssuerSettings } from '../../src/access/issuers.ts';
-import type { TokenAlgorithm } from '../../src/access/key-set.ts';
+import type { TokenAlgorithm } from '../../src/access/jwk-set.ts';
 import { SecurityEpoch } from '../../src/epoch.ts';
 import { TwofoldError } from '../../src/errors.ts';
 

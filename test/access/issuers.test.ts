@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import type { JWK } from 'jose';
-import { MAX_KEY_SET_BYTES } from '../../src/access/key-set.ts';
+import { MAX_KEY_SET_BYTES } from '../../src/access/jwk-set.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import { authenticator, codeOf, makeKey, settings, sign } from './issuer-fixture.ts';
 import type { TestKey } from './issuer-fixture.ts';
@@ -98,10 +98,34 @@ describe('keys from a file', () => {
     ['a missing file', undefined],
     ['no JSON', 'keys'],
     ['no JWK Set', '[]'],
-    ['no key that can be used', JSON.stringify({ keys: [{ kty: 'oct', k: 'AAAA', kid: 'x' }] })],
+    ['no key that can be used', JSON.stringify({ keys: [{ kty: 'new', kid: 'x' }] })],
+    ['a symmetric key', JSON.stringify({ keys: [{ kty: 'oct', k: 'AAAA', kid: 'x' }] })],
   ])('stop the start with %s', async (_name, text) => {
     if (text !== undefined) replace(text);
-    await expect(open()).rejects.toThrow(/cannot be used/u);
+    await expect(open()).rejects.toMatchObject({ code: 'invalid_value' });
+  });
+
+  it('stop the start when a private key is among them, and never quote what they hold', async () => {
+    for (const text of [
+      jwks(first.jwk, second.privateJwk),
+      `${JSON.stringify(first.privateJwk)},`,
+    ]) {
+      replace(text);
+      const error = await open().catch((thrown: unknown) => thrown);
+      expect(error).toMatchObject({ code: 'invalid_value' });
+      const { message, cause } = error as Error;
+      expect(`${message} ${String(cause)}`).not.toMatch(/"kty"|"d"|eyJ/u);
+      expect(`${message} ${String(cause)}`).not.toContain(first.privateJwk.d);
+    }
+  });
+
+  it('stay in force when a private key is put among them', async () => {
+    replace(jwks(first.jwk));
+    const ask = await open();
+    replace(jwks(first.jwk, second.privateJwk));
+    clock.now += 1_000;
+    expect(await ask(first)).toHaveProperty('accepted');
+    expect(failures).toHaveLength(1);
   });
 });
 

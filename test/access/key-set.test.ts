@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import type { JWK } from 'jose';
-import { KeySet, TOKEN_ALGORITHMS } from '../../src/access/key-set.ts';
+import { TOKEN_ALGORITHMS } from '../../src/access/jwk-set.ts';
+import { KeySet } from '../../src/access/key-set.ts';
 import { makeKey } from './issuer-fixture.ts';
 import type { TestKey } from './issuer-fixture.ts';
 

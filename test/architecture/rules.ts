@@ -60,7 +60,8 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
   kubernetes: ['errors', 'name', 'epoch', 'keyring', 'access', 'audit', 'telemetry'],
   client: ['errors', 'name', 'contract'],
   cli: ['errors', 'name', 'contract', 'config', 'client'],
-  config: ['errors', 'name'],
+  /** The form of key set files, so that `config check` finds what a start would refuse. */
+  config: ['errors', 'name', 'access/jwk-set.ts'],
   'data-folder': ['errors', 'name'],
   'launch-guard': ['errors', 'name'],
   /** The composition root: the only place that sees a port and its implementation together. */

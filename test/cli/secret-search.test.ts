@@ -47,6 +47,13 @@ describe('known secrets', () => {
     );
   });
 
+  it('are found no more once the search is wiped', () => {
+    const wiped = new SecretSearch([secret(seed)]);
+    wiped.wipe();
+    expect(wiped.searchKnown('place', seed)).toEqual([]);
+    expect(search.searchKnown('place', seed)).not.toEqual([]);
+  });
+
   it('are found across the border of two pieces', async () => {
     const place = Buffer.concat([randomBytes(20_000), seed, randomBytes(20_000)]);
     for (const cut of [20_001, 20_030, 20_063]) {

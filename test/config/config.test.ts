@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto';
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,6 +16,8 @@ import {
 import { SETTINGS } from '../../src/config/schema.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import { makeCertificate } from './certificate.ts';
+
+const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 
 let folder: string;
 const at = (name: string) => join(folder, name);
@@ -61,7 +64,7 @@ beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'twofold-config-'));
   put('module.so', 'x');
   put('pin', '1234\n');
-  put('jwks.json', '{"keys":[]}');
+  put('jwks.json', JSON.stringify({ keys: [publicKey.export({ format: 'jwk' })] }));
   const { certificate, key } = makeCertificate();
   put('cert.pem', certificate, 0o644);
   put('key.pem', key);
@@ -129,6 +132,36 @@ describe('refusals name the setting', () => {
   it.each<[string, Environment, string]>([
     ['unknown variable', dev({ TWOFOLD_PORTT: '1' }), 'TWOFOLD_PORTT'],
     ['empty variable', dev({ TWOFOLD_PORT: '' }), 'TWOFOLD_PORT'],
+    [
+      'another host as a parameter',
+      dev({ DATABASE_URL: 'postgres://h/d?host=127.0.0.1' }),
+      'DATABASE_URL',
+    ],
+    [
+      'options of the session',
+      dev({ DATABASE_URL: 'postgres://h/d?options=-c%20synchronous_commit%3Doff' }),
+      'DATABASE_URL',
+    ],
+    [
+      'a parameter that nobody knows',
+      dev({ DATABASE_URL: 'postgres://h/d?sslmode=verify-full&pool=1' }),
+      'DATABASE_URL',
+    ],
+    [
+      'two sslmodes',
+      dev({ DATABASE_URL: 'postgres://h/d?sslmode=verify-full&sslmode=disable' }),
+      'DATABASE_URL',
+    ],
+    [
+      "a parameter in the owner's URL",
+      dev({
+        DATABASE_URL: 'postgres://h/d',
+        TWOFOLD_DATABASE_OWNER_URL: 'postgres://h/d?user=other',
+      }),
+      'database.ownerUrl',
+    ],
+    ['database without host', dev({ DATABASE_URL: 'postgres:///d' }), 'DATABASE_URL'],
+    ['TLS to no database', dev({ TWOFOLD_DATABASE_TLS: 'require' }), 'database.tls'],
     ['no number', dev({ TWOFOLD_PORT: '80a' }), 'TWOFOLD_PORT'],
     ['hexadecimal number', dev({ TWOFOLD_PORT: '0x50' }), 'TWOFOLD_PORT'],
     ['port out of range', dev({ TWOFOLD_PORT: '65536' }), 'TWOFOLD_PORT'],
@@ -187,6 +220,40 @@ describe('refusals name the setting', () => {
       '{"mode":"dev","__proto__":{"log":{"level":"trace"}},"constructor":1}',
     );
     expect(wrong({ TWOFOLD_CONFIG: file })).toContain('constructor');
+  });
+
+  it('a flag given twice, however it is spelt', () => {
+    for (const argv of [
+      ['--port', '1', '--port', '1'],
+      ['--port=1', '--port', '2'],
+      ['--dev', '--mode', 'production'],
+      ['--mode=production', '--dev'],
+      ['--config', 'a', '--config', 'b'],
+    ]) {
+      expect(() => takeConfigFlags(argv)).toThrow(
+        expect.objectContaining({ code: 'invalid_value' }),
+      );
+    }
+  });
+
+  it.each(['5', 'null', '[]', '"x"'])(
+    'a section of the file that is %s, also under a variable',
+    (text) => {
+      const file = put('s.json', `{"mode":"dev","http":${text}}`);
+      expect(wrong({ TWOFOLD_CONFIG: file })).toContain('http');
+      expect(wrong({ TWOFOLD_CONFIG: file, TWOFOLD_PORT: '0' })).toContain('http');
+    },
+  );
+
+  it('two listeners at one place, and no others', () => {
+    const at = (host: string, port: string) =>
+      wrong({ ...dev(), TWOFOLD_ADMIN_HOST: host, TWOFOLD_ADMIN_PORT: port });
+    expect(at('127.0.0.1', '8370')).toContain('http.port');
+    expect(at('localhost', '8371')).toContain('http.port');
+    expect(at('0.0.0.0', '8370')).toContain('http.port');
+    expect(at('127.0.0.2', '8370')).toEqual([]);
+    expect(at('::1', '8370')).toEqual([]);
+    expect(at('127.0.0.1', '0')).toEqual([]);
   });
 
   it('a flag without its value', () => {
@@ -270,9 +337,60 @@ describe('production', () => {
     expect(by({ jwksUrl: 'https://i/jwks', jwksFile: at('jwks.json') })).not.toEqual([]);
     expect(by({ jwksUrl: 'http://i/jwks' })).toEqual(['issuers.0.jwksUrl']);
     expect(by({ jwksFile: at('none') })).toEqual(['issuers.0.jwksFile']);
+    expect(by({ jwksUrl: 'https://i/jwks', maxLifetime: 3_600 })).toEqual([]);
+    expect(by({ jwksUrl: 'https://i/jwks', maxLifetime: 0 })).not.toEqual([]);
     for (const algorithms of [['none'], ['HS256'], []]) {
       expect(by({ jwksUrl: 'https://i/jwks', algorithms })).not.toEqual([]);
     }
+  });
+
+  it('finds key set files that a start would refuse, and shows nothing of them', () => {
+    const secret = privateKey.export({ format: 'jwk' });
+    const own = publicKey.export({ format: 'jwk' });
+    const check = (text: string) => {
+      const issuer = { issuer: 'i', audience: 'a', algorithms: ['ES256'] };
+      const jwksFile = put('set.json', text);
+      const issuers = JSON.stringify([{ ...issuer, jwksFile }]);
+      const environment = { ...production(), TWOFOLD_ISSUERS: issuers };
+      const found = checkConfig({ environment, flags: new Map() });
+      return found.ok ? [] : found.problems;
+    };
+    const set = (...keys: readonly object[]) => JSON.stringify({ keys });
+    expect(check(set(own))).toEqual([]);
+    for (const text of [
+      'secret-marker',
+      `{"keys":[${JSON.stringify(secret)}`,
+      '[]',
+      set(),
+      set({ ...own, alg: 'ES384' }),
+      set(own, secret),
+      set(own, { kty: 'oct', k: 'c2VjcmV0LW1hcmtlcg' }),
+      `${' '.repeat(300_000)}${set(own)}`,
+    ]) {
+      const problems = check(text);
+      expect(problems.map(({ where }) => where)).toEqual(['issuers.0.jwksFile']);
+      const said = JSON.stringify(problems);
+      for (const part of ['secret-marker', 'c2VjcmV0', String(secret.d)]) {
+        expect(said).not.toContain(part);
+      }
+    }
+  });
+
+  it('uses the authorities of the database, or refuses them', () => {
+    const by = (url: string, more: Environment = {}) =>
+      wrong({
+        ...production(),
+        DATABASE_URL: url,
+        TWOFOLD_DATABASE_CA_FILE: at('cert.pem'),
+        ...more,
+      });
+    expect(by('postgres://h/d')).toEqual([]);
+    expect(by('postgres://h/d?sslmode=verify-ca')).toEqual([]);
+    for (const url of ['h/d?sslmode=require', 'h/d?sslmode=disable', '127.0.0.1/d']) {
+      expect(by(`postgres://${url}`)).toEqual(['database.caFile']);
+    }
+    expect(by('postgres://127.0.0.1/d', { TWOFOLD_DATABASE_TLS: 'verify-full' })).toEqual([]);
+    expect(wrong(dev({ TWOFOLD_DATABASE_CA_FILE: at('cert.pem') }))).toEqual(['database.caFile']);
   });
 
   it('refuses key material that does not make a TLS identity', () => {

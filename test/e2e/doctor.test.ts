@@ -105,7 +105,7 @@ const SECRETS = 3 * 2 * 2 + 2 * 2 + 6;
 describe('twofold doctor secrets', () => {
   it('finds nothing beside a service that was used', async () => {
     const { code, report } = await doctor();
-    expect(report.findings).toEqual([]);
+    expect([report.findings, report.tooShort]).toEqual([[], []]);
     expect(code).toBe(0);
     expect(report.secrets).toBe(SECRETS);
     const { places } = report;
@@ -160,8 +160,10 @@ describe('twofold doctor secrets', () => {
 
   it('works without a running service, and starts and stops what it needs', async () => {
     await service.stop();
+    writeFileSync(join(service.dataDir, 'admin.token'), '1234\n');
     const { report } = await doctor();
-    expect(report.secrets).toBe(SECRETS);
+    expect(report.secrets).toBe(SECRETS - 1);
+    expect(report.tooShort).toEqual([join(service.dataDir, 'admin.token')]);
     // The log file and the rows still hold what was planted.
     expect(report.findings.map(({ what }) => what)).toContain('seed of key-0 version 1');
     expect(findEmbedded(service.dataDir)).toBeNull();

@@ -83,7 +83,12 @@ describe('a start', () => {
     expect({ status, made: existsSync(dataDir) }).toEqual({ status: 1, made: false });
   });
 
-  it.each(['--inspect=127.0.0.1:0', '--heapsnapshot_signal=SIGUSR2'])(
+  it.each([
+    '--inspect=127.0.0.1:0',
+    '"--ins\\pect=127.0.0.1:0"',
+    '--ins"pe"ct=127.0.0.1:0',
+    '--heapsnapshot_signal=SIGUSR2',
+  ])(
     'with %s in NODE_OPTIONS is refused, by the launcher too',
     (flag) => {
       const dataDir = join(folder, 'refused');
@@ -99,6 +104,28 @@ describe('a start', () => {
         status: 2,
         made: false,
       });
+    },
+    60_000,
+  );
+
+  it.each([
+    ['doctor', 'secrets'],
+    ['hsm', 'make-root'],
+    ['token', '--role', 'user'],
+  ])(
+    'of %s %s under the inspector is refused before anything is read',
+    (...command) => {
+      const dataDir = join(folder, 'refused');
+      const program = [join(root, 'src/main.ts'), ...command, '--data', dataDir];
+      for (const flags of [['--disable-sigusr1', '--inspect=127.0.0.1:0'], []]) {
+        const { status, stderr } = spawnSync(process.execPath, [...flags, ...program], {
+          env: environment,
+          encoding: 'utf8',
+          cwd: folder,
+        });
+        expect(stderr).toContain('scripts/launch. (invalid_value)');
+        expect({ status, made: existsSync(dataDir) }).toEqual({ status: 1, made: false });
+      }
     },
     60_000,
   );

@@ -2,8 +2,18 @@
 import { execFile, execFileSync, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { chownSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { request } from 'node:https';
+import {
+  chownSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer, request } from 'node:https';
+import type { Server } from 'node:https';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -53,7 +63,7 @@ function makeCertificates(): void {
     '-out',
     'ca.pem',
   );
-  writeFileSync(file('san.cnf'), 'subjectAltName=DNS:localhost,IP:127.0.0.1\n');
+  writeFileSync(file('san.cnf'), 'subjectAltName=DNS:localhost,IP:127.0.0.1,IP:127.0.0.2\n');
   for (const name of ['server', 'database']) {
     openssl(
       'req',
@@ -218,6 +228,14 @@ async function call(url: URL, method: string, path: string, body?: object): Prom
   return { status: response.statusCode ?? 0, json };
 }
 
+async function text(url: URL): Promise<string> {
+  const message = request(url, { ca: readFileSync(file('ca.pem')), agent: false }).end();
+  const [response] = (await once(message, 'response')) as [AsyncIterable<Buffer>];
+  const chunks: Buffer[] = [];
+  for await (const chunk of response) chunks.push(chunk);
+  return Buffer.concat(chunks).toString('utf8');
+}
+
 async function expectServes(url: URL, name: string): Promise<void> {
   const suite = 'MLKEM768-P256';
   const made = await call(url, 'POST', '/v1/admin/keys', { name, suite });
@@ -247,6 +265,7 @@ describe('a production service', () => {
   let database: TestDatabase;
   let environment: Record<string, string>;
   let installation: string;
+  const servers: Server[] = [];
 
   beforeAll(async () => {
     database = await startTestDatabase();
@@ -255,7 +274,10 @@ describe('a production service', () => {
       'data',
     );
   }, 60_000);
-  afterAll(() => database.stop(), 60_000);
+  afterAll(async () => {
+    for (const server of servers) server.close();
+    await database.stop();
+  }, 60_000);
 
   it('does not start without TLS, on no address, and not without what production needs', async () => {
     const plain = without(environment, 'TWOFOLD_HTTP_TLS_CERT_FILE', 'TWOFOLD_HTTP_TLS_KEY_FILE');
@@ -335,6 +357,85 @@ describe('a production service', () => {
       expect(await service.stop()).toBe(0);
     }
   }, 90_000);
+
+  it('takes keys over https under a private authority, and has admin and metrics apart', async () => {
+    const jwksUrl = await serveKeySet();
+    const issuer = { issuer: ISSUER, audience: 'kms', jwksUrl, algorithms: ['ES256'] };
+    const tls = (name: string) => ({
+      [`TWOFOLD_${name}_TLS_CERT_FILE`]: file('server.pem'),
+      [`TWOFOLD_${name}_TLS_KEY_FILE`]: file('server.key'),
+    });
+    const apart = {
+      ...environment,
+      TWOFOLD_ISSUERS: JSON.stringify([{ ...issuer, maxLifetime: 600 }]),
+      TWOFOLD_ADMIN_PORT: '0',
+      TWOFOLD_METRICS_HOST: '127.0.0.2',
+      ...tls('ADMIN'),
+      ...tls('METRICS'),
+    };
+    const trusting = new Production({ ...apart, NODE_EXTRA_CA_CERTS: file('ca.pem') });
+    try {
+      const url = await trusting.ready();
+      const [, admin = '', metrics = ''] =
+        /^admin +(https:.*)\n(?:.*\n)*?metrics +(https:\/\/127\.0\.0\.2:.*)$/mu.exec(
+          trusting.output,
+        ) ?? [];
+      expect((await call(url, 'POST', '/v1/keys/first/wrap', { plaintext: '' })).status).toBe(200);
+      const key = { name: 'apart', suite: 'A256GCM' };
+      expect((await call(url, 'POST', '/v1/admin/keys', key)).status).toBe(404);
+      expect((await call(new URL(admin), 'POST', '/v1/admin/keys', key)).status).toBe(201);
+      expect(await text(new URL(metrics))).toContain('twofold_ready');
+      await expect(fetch(metrics.replace('https:', 'http:'))).rejects.toThrow();
+    } finally {
+      expect(await trusting.stop()).toBe(0);
+    }
+    const wary = new Production(apart);
+    try {
+      expect((await call(await wary.ready(), 'GET', '/v1/whoami')).status).toBe(401);
+    } finally {
+      expect(await wary.stop()).toBe(0);
+    }
+  }, 120_000);
+
+  it('waits for a token that is not there, and makes none in the empty slot', async () => {
+    const before = contentOf(file('tokens'));
+    const service = new Production({ ...environment, TWOFOLD_HSM_TOKEN_LABEL: 'not-there' });
+    try {
+      while (!service.output.includes('token-absent')) {
+        if (!service.running) throw new Error(service.output);
+        await sleep(20);
+      }
+      await sleep(2_000);
+      expect(service.running).toBe(true);
+    } finally {
+      expect(await service.stop()).toBe(0);
+    }
+    expect(contentOf(file('tokens'))).toEqual(before);
+  }, 60_000);
+
+  /** Everything below a folder: path and bytes. */
+  const contentOf = (path: string): Map<string, string> =>
+    new Map(
+      readdirSync(path, { recursive: true, withFileTypes: true }).map((entry) => {
+        const name = join(entry.parentPath, entry.name);
+        return [name, entry.isFile() ? readFileSync(name, 'base64') : ''];
+      }),
+    );
+
+  /** The issuer's address, under the test's authority; closed with the suite. */
+  async function serveKeySet(): Promise<string> {
+    const identity = {
+      cert: readFileSync(file('server.pem')),
+      key: readFileSync(file('server.key')),
+    };
+    const server = createServer(identity, (_, response) => {
+      response.end(JSON.stringify({ keys: [issuerKey.jwk] }));
+    });
+    servers.push(server);
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    return `https://127.0.0.1:${String((server.address() as AddressInfo).port)}/jwks.json`;
+  }
 
   /** The slot that SoftHSM gave the token, as a configuration names it. */
   function slotOf(): string {

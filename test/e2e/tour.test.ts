@@ -7,6 +7,8 @@ import { promisify } from 'node:util';
 
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 
+import { SUITES } from '../../src/crypto/suites.ts';
+import { VERSION } from '../../src/main/version.ts';
 import { TestService } from './service.ts';
 
 const root = join(import.meta.dirname, '../..');
@@ -30,6 +32,41 @@ function printedCommands(): string {
   const command = `TWOFOLD_DATA=${service.dataDir} ${join(root, 'scripts/twofold')}`;
   return text.replaceAll('npx twofold', command);
 }
+
+/** What stands after a name at the beginning of a line. */
+const printed = (name: string): string[] =>
+  [...service.output.matchAll(new RegExp(`^${name} +(.*)$`, 'gmu'))].map(([, value = '']) => value);
+
+describe('what a start prints', () => {
+  it('names versions, self-tests, what the token can, suites and listeners', () => {
+    const [version = ''] = /^Twofold KMS \S+ is ready at http:\S+$/mu.exec(service.output) ?? [];
+    expect(version).toContain(` ${VERSION} `);
+    expect(printed('node')[0]).toMatch(/^\d+\.\d+\.\d+, OpenSSL \d/u);
+    expect(Number.parseInt(printed('self-tests')[0] ?? '', 10)).toBeGreaterThanOrEqual(18);
+    expect(printed('root')).toEqual(['non-extractable']);
+    expect(printed('can')[0]?.split(', ')).toEqual(
+      expect.arrayContaining(['ecdh:P-256', 'ecdsa:P-384', 'x25519', 'aes-gcm', 'wrap']),
+    );
+    expect(printed('cannot')).toEqual([]);
+    expect(printed('suites')[0]?.split(', ')).toEqual(Object.keys(SUITES));
+    expect(printed('data')).toEqual([service.dataDir]);
+  });
+
+  it('says that losing the token loses every key, what to back up and how to prove it', () => {
+    const { output, dataDir } = service;
+    const at = output.indexOf('Losing the token loses every key.');
+    expect(at).toBeGreaterThan(0);
+    const rest = output.slice(at);
+    expect(rest).toContain(`${dataDir}/hsm `);
+    expect(rest).toContain(`${dataDir}/db `);
+    expect(rest).toContain('TWOFOLD_DATA=copy TWOFOLD_PORT=0 TWOFOLD_METRICS_PORT=0 npm start');
+  });
+
+  it('names the metrics listener of a free port', async () => {
+    const [address = ''] = printed('metrics');
+    expect(await (await fetch(address)).text()).toContain('twofold_ready');
+  });
+});
 
 describe('the printed tour', () => {
   it('creates, wraps, unwraps, signs, verifies, rotates, and is refused where it must be', async () => {
