@@ -76,10 +76,15 @@ export interface StoredKey {
 }
 
 export interface KeyStore {
-  /** By name, or by UUID; one consistent snapshot of key and versions. */
+  /**
+   * By name, or by UUID; one consistent snapshot of key and versions, read at `epoch` or a later
+   * security epoch and in a transaction that commits, which no old primary can.
+   * Throws `database_unavailable` when no such database answers.
+   */
   find(
     namespace: string,
     ref: { readonly name: string } | { readonly id: string },
+    epoch: number,
   ): Promise<StoredKey | null>;
   list(query: KeyQuery): Promise<readonly StoredKey[]>;
   /**

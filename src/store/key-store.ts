@@ -13,19 +13,24 @@ import { COMMIT_CHANGE, commitParameters } from './key-commit.ts';
 import { listKeys } from './key-list.ts';
 import { KEY_COLUMNS, keyFromRow } from './key-rows.ts';
 import type { KeyRow } from './key-rows.ts';
+import { DatabaseBehind } from './outcome.ts';
 import type { GuardedPool } from './pool.ts';
-import { commitStatement, read } from './transaction.ts';
+import { COMMITTED, commitStatement, committedRead, read } from './transaction.ts';
 import { VERSION_COLUMNS, versionFromRow } from './version-rows.ts';
 import type { VersionRow } from './version-rows.ts';
 
-/** One statement, so that key and versions are of one snapshot. */
+/**
+ * One statement, so that epoch, key and versions are of one snapshot, and one that commits, so that
+ * no old primary answers it. Always a row; a key that is not there has null columns.
+ */
 const findBy = (column: 'name' | 'id') => ({
   name: `find_${column}`,
   rowMode: 'array' as const,
-  text: `select ${KEY_COLUMNS.map((name) => `k.${name}`).join(', ')},
+  text: `select e.epoch, ${KEY_COLUMNS.map((name) => `k.${name}`).join(', ')},
       ${VERSION_COLUMNS.map((name) => `v.${name}`).join(', ')}
-    from public.key k left join public.key_version v on v.key_id = k.id
-    where k.namespace = $1 and k.${column} = $2
+    from ${COMMITTED} cross join public.security_epoch e
+    left join public.key k on k.namespace = $1 and k.${column} = $2
+    left join public.key_version v on v.key_id = k.id
     order by v.version`,
 });
 const FIND_BY_NAME = findBy('name');
@@ -49,12 +54,12 @@ const ABANDON = `update public.token_intent i set abandoned = true
   returning object_id`;
 
 export const createKeyStore = (pool: GuardedPool, prisma: PrismaClient): KeyStore => ({
-  find: async (namespace, ref) => {
+  find: async (namespace, ref, epoch) => {
     const [statement, value] = 'id' in ref ? [FIND_BY_ID, ref.id] : [FIND_BY_NAME, ref.name];
-    const { rows } = await read(() =>
-      pool.query<unknown[]>({ ...statement, values: [namespace, value] }),
-    ).catch(refuse);
-    return storedKey(rows);
+    const rows = await committedRead<unknown[]>(pool, statement, [namespace, value], ([first]) => {
+      if (Number(first?.[0]) < epoch) throw new DatabaseBehind('the read stands at an old epoch');
+    }).catch(refuse);
+    return storedKey(rows.map((row) => row.slice(1)));
   },
 
   list: (query) => read(() => listKeys(prisma, query)).catch(refuse),
@@ -128,7 +133,7 @@ export const createKeyStore = (pool: GuardedPool, prisma: PrismaClient): KeyStor
 /** Rows of the join: the key's columns, then those of one version, which are null where it has none. */
 const storedKey = (rows: readonly (readonly unknown[])[]): StoredKey | null => {
   const [first] = rows;
-  if (first === undefined) return null;
+  if (first === undefined || first[0] === null) return null;
   const versions = rows
     .map((row) => named<VersionRow>(VERSION_COLUMNS, row.slice(KEY_COLUMNS.length)))
     .filter((row) => (row.key_id as string | null) !== null);

@@ -34,6 +34,11 @@ export class SynchronousWaitCancelled extends Error {
   override readonly name = 'SynchronousWaitCancelled';
 }
 
+/** The database stands before what is known here: an old primary, or one that was set back. */
+export class DatabaseBehind extends Error {
+  override readonly name = 'DatabaseBehind';
+}
+
 /** Several outcomes were unknown: commits are held back but for one probe at a time. */
 export class CircuitOpen extends Error {
   override readonly name = 'CircuitOpen';
@@ -127,7 +132,7 @@ const isPrismaConnection = (error: unknown): boolean =>
  */
 export const classify = (error: unknown, phase: Phase = 'commit'): Outcome => {
   if (isOneOf(error, SynchronousWaitCancelled)) return 'unknown';
-  if (isOneOf(error, CircuitOpen)) return 'not_applied';
+  if (isOneOf(error, CircuitOpen, DatabaseBehind)) return 'not_applied';
   const afterSending: Outcome = phase === 'commit' ? 'unknown' : 'not_applied';
   if (isOneOf(error, StatementDeadline)) return afterSending;
   const state = sqlState(error);

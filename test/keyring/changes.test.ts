@@ -121,7 +121,7 @@ async function expectSound(world: World): Promise<void> {
   const known = [...referenced(world), ...store.rows.intents.keys()];
   expect([...device.token.objects.keys()].filter((id) => !known.includes(id))).toEqual([]);
   for (const key of store.rows.keys.values()) {
-    const stored = await store.find('default', { id: key.value.id });
+    const stored = await store.find('default', { id: key.value.id }, 0);
     if (stored !== null) await verifyStored(world.root.mac, stored);
     await expectUsable(world, key.value.id);
   }

@@ -64,8 +64,10 @@ export class MemoryStore implements KeyStore, RootStore, Pick<InstanceStore, 'al
   find(
     namespace: string,
     ref: { readonly name: string } | { readonly id: string },
+    epoch: number,
   ): Promise<StoredKey | null> {
     return this.#do('find', () => {
+      if (this.audit.epoch < epoch) throw new TwofoldError('database_unavailable');
       const found = [...this.rows.keys.values()].find(
         ({ value }) =>
           value.namespace === namespace &&

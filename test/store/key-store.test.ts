@@ -25,7 +25,7 @@ const laneLost = (reason: string) => expect.objectContaining({ name: 'LaneLost',
 const commits = (test: TestStore): void => {
   let changes: Changer;
   const keys = () => test.store().keys;
-  const found = (name: string) => keys().find('default', { name });
+  const found = (name: string) => keys().find('default', { name }, 0);
   beforeAll(async () => {
     changes = await changer(test.store());
   });
@@ -39,10 +39,20 @@ const commits = (test: TestStore): void => {
     ]);
     const expected = { key: row, versions };
     expect(await found(row.value.name)).toEqual(expected);
-    expect(await keys().find('default', { id: row.value.id })).toEqual(expected);
-    expect(await keys().find('other', { id: row.value.id })).toBeNull();
+    expect(await keys().find('default', { id: row.value.id }, 0)).toEqual(expected);
+    expect(await keys().find('other', { id: row.value.id }, 0)).toBeNull();
     expect(await found(row.value.id)).toBeNull();
   });
+
+  it('answers no read from a database that stands before the epoch known here', async () => {
+    const row = key();
+    const epoch = await changes.commit(insert(row));
+    const at = (known: number) => keys().find('default', { name: row.name }, known);
+    expect((await at(epoch))?.key.value).toEqual(row);
+    expect(await rejection(at(epoch + 1))).toEqual(withCode('database_unavailable'));
+    const missing = keys().find('default', { name: 'none' }, epoch + 1);
+    expect(await rejection(missing)).toEqual(withCode('database_unavailable'));
+  }, 20_000);
 
   it('finds a key without versions', async () => {
     const row = attested(key({ primary: null, latestVersion: 0 }));
@@ -232,7 +242,7 @@ const rows = (test: TestStore): void => {
     const row = key();
     await (await changer(test.store())).commit(insert(row));
     await withOwner(test.database(), (owner) => owner.query(sql, [row.id]));
-    const find = rejection(test.store().keys.find('default', { name: row.name }));
+    const find = rejection(test.store().keys.find('default', { name: row.name }, 0));
     expect(await find).toEqual(withCode('integrity_failed'));
   });
 };
@@ -344,7 +354,7 @@ const lists = (test: TestStore): void => {
     const stored = await test.store().keys.list(keyQuery({ namespace: 'lists' }));
     for (const each of stored) {
       const { id } = each.key.value;
-      expect(each).toEqual(await test.store().keys.find('lists', { id }));
+      expect(each).toEqual(await test.store().keys.find('lists', { id }, 0));
       expect(each.versions).toHaveLength(2);
     }
   });
