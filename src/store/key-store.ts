@@ -3,11 +3,17 @@
  * effect, audit entry and raised epoch commit together or not at all.
  */
 import { TwofoldError } from '../errors.ts';
-import type { IdempotencyRecord, KeyStore, StoredKey } from '../keyring/ports.ts';
+import type {
+  Attested,
+  IdempotencyRecord,
+  KeyStore,
+  StoredKey,
+  TokenIntent,
+} from '../keyring/ports.ts';
 import { commitOutcome } from './audit-store.ts';
 import { bufferOf } from './entry-columns.ts';
 import { refuse } from './failures.ts';
-import type { PrismaClient } from './generated/client.ts';
+import type { PrismaClient, token_intent } from './generated/client.ts';
 import { IS_LIVE } from './instance-store.ts';
 import { COMMIT_CHANGE, commitParameters } from './key-commit.ts';
 import { listKeys } from './key-list.ts';
@@ -43,15 +49,15 @@ const RESERVE = {
     returning used - $2 as first`,
 };
 
-const INTEND = `insert into public.token_intent (object_id, installation, token_serial, instance)
-  values ($1, $2, $3, $4) on conflict (object_id) do nothing`;
+const INTEND = `insert into public.token_intent
+    (object_id, installation, token_serial, instance, created_at, mac)
+  values ($1, $2, $3, $4, $5, $6) on conflict (object_id) do nothing`;
 
-/** Claims them first: a maker thought dead can then no longer complete its object. */
 const ABANDON = `update public.token_intent i set abandoned = true
-  where installation = $1 and (abandoned or not exists (
+  where installation = $1 and token_serial = $2 and (abandoned or not exists (
     select from public.instance where id = i.instance and ${IS_LIVE}))
   and not exists (select from public.key_version where classical_object_id = i.object_id)
-  returning object_id`;
+  returning object_id, installation, token_serial, instance, created_at, mac`;
 
 export const createKeyStore = (pool: GuardedPool, prisma: PrismaClient): KeyStore => ({
   find: async (namespace, ref, epoch) => {
@@ -107,20 +113,23 @@ export const createKeyStore = (pool: GuardedPool, prisma: PrismaClient): KeyStor
     return first;
   },
 
-  intendTokenObject: async ({ objectId, installation, tokenSerial, instance }) => {
+  intendTokenObject: async ({ value, mac }) => {
     await commitStatement(pool, INTEND, [
-      bufferOf(objectId),
-      installation,
-      tokenSerial,
-      instance,
+      bufferOf(value.objectId),
+      value.installation,
+      value.tokenSerial,
+      value.instance,
+      value.createdAt,
+      bufferOf(mac),
     ]).catch(refuse);
   },
 
-  abandonedIntents: async (installation) => {
-    const { rows } = await commitStatement<{ object_id: Buffer }>(pool, ABANDON, [
+  abandonIntents: async (installation, tokenSerial) => {
+    const { rows } = await commitStatement<Omit<token_intent, 'abandoned'>>(pool, ABANDON, [
       installation,
+      tokenSerial,
     ]).catch(refuse);
-    return rows.map((row) => Uint8Array.from(row.object_id));
+    return rows.map(intentFromRow);
   },
 
   dropIntent: async (objectId) => {
@@ -128,6 +137,17 @@ export const createKeyStore = (pool: GuardedPool, prisma: PrismaClient): KeyStor
       bufferOf(objectId),
     ]).catch(refuse);
   },
+});
+
+const intentFromRow = (row: Omit<token_intent, 'abandoned'>): Attested<TokenIntent> => ({
+  value: {
+    objectId: Uint8Array.from(row.object_id),
+    installation: row.installation,
+    tokenSerial: row.token_serial,
+    instance: row.instance,
+    createdAt: row.created_at,
+  },
+  mac: Uint8Array.from(row.mac),
 });
 
 /** Rows of the join: the key's columns, then those of one version, which are null where it has none. */

@@ -166,7 +166,8 @@ export const classify = (error: unknown, phase: Phase = 'commit'): Outcome => {
     return phase === 'connect' ? 'not_applied' : 'rejected';
   }
   if (phase === 'connect' || mentions(error, NOT_CONNECTED)) return 'not_applied';
-  if (mentions(error, [...UNREACHABLE, ...DISCONNECTED]) || isPrismaConnection(error)) return afterSending;
+  if (mentions(error, [...UNREACHABLE, ...DISCONNECTED]) || isPrismaConnection(error))
+    return afterSending;
   return 'rejected';
 };
 

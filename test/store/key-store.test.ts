@@ -265,13 +265,15 @@ const counters = (test: TestStore): void => {
 const intents = (test: TestStore): void => {
   const intend = async (instance: string, installation: string) => {
     const objectId = bytes(37);
-    await test.store().keys.intendTokenObject({
+    const intent = attested({
       objectId,
       installation,
       tokenSerial: 's',
       instance,
+      createdAt: new Date(),
     });
-    return objectId;
+    await test.store().keys.intendTokenObject(intent);
+    return intent;
   };
   const complete = (objectId: Uint8Array): KeyWrite[] => [{ kind: 'complete-intent', objectId }];
 
@@ -284,29 +286,30 @@ const intents = (test: TestStore): void => {
       await intend(instance, installation),
       await intend(instance, installation),
     ];
-    expect(await keys.abandonedIntents(installation)).toEqual([]);
-    await (await changer(test.store())).commit(complete(completed));
-    await keys.dropIntent(dropped);
+    expect(await keys.abandonIntents(installation, 's')).toEqual([]);
+    await (await changer(test.store())).commit(complete(completed.value.objectId));
+    await keys.dropIntent(dropped.value.objectId);
     await instances.close(instance);
-    expect(await keys.abandonedIntents(randomUUID())).toEqual([]);
-    expect(await keys.abandonedIntents(installation)).toEqual([left]);
-    expect(await keys.abandonedIntents(installation)).toEqual([left]);
+    expect(await keys.abandonIntents(randomUUID(), 's')).toEqual([]);
+    expect(await keys.abandonIntents(installation, 's')).toEqual([left]);
+    expect(await keys.abandonIntents(installation, 's')).toEqual([left]);
+    expect(await keys.abandonIntents(installation, 'of another token')).toEqual([]);
   });
 
   it('lets an object be completed or removed, never both', async () => {
     const { keys, instances } = test.store();
     const installation = randomUUID();
     const instance = await openInstance(test.store());
-    const objectId = await intend(instance, installation);
+    const intent = await intend(instance, installation);
     await withOwner(test.database(), (owner) =>
       owner.query(`update public.instance set beat_at = beat_at - interval '1 h' where id = $1`, [
         instance,
       ]),
     );
-    expect(await keys.abandonedIntents(installation)).toEqual([objectId]);
+    expect(await keys.abandonIntents(installation, 's')).toEqual([intent]);
     // It was only slow: it lives, but its object is going away.
     await instances.beat(instance, 0);
-    const late = rejection((await changer(test.store())).commit(complete(objectId)));
+    const late = rejection((await changer(test.store())).commit(complete(intent.value.objectId)));
     expect(await late).toEqual(withCode('conflict'));
   });
 };
