@@ -500,3 +500,22 @@ describe('undoing', () => {
     expect(removals(world)).toEqual([objectId.toString('hex')]);
   }, 20_000);
 });
+
+describe('a request sent twice at once', () => {
+  it('is answered with its own success by the one that finds its effect there', async () => {
+    const world = await newWorld();
+    const key = aKey({ name: NAME });
+    const idempotency = { key: 'once', requestHash: new Uint8Array(32) };
+    const create = () =>
+      world.keyring.manage.create(world.grant('keys.create', NAME), key, aRun({ idempotency }));
+    let first: ChangeDone | undefined;
+    world.store.meanwhile = async (call) => {
+      if (call !== 'find') return;
+      world.store.meanwhile = () => Promise.resolve();
+      first = await create();
+    };
+    const second = await create();
+    expect(second).toMatchObject({ replayed: true, auditId: first?.auditId, body: first?.body });
+    expect(world.store.rows.keys.size).toBe(1);
+  });
+});
