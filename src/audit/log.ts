@@ -57,6 +57,11 @@ export interface RunningAuditLog extends AuditLog {
   stop(deadlineMs?: number): Promise<{ readonly closed: boolean }>;
   health(): AuditHealth;
   /**
+   * Resolves once an entry of the system's own, which no request caused, is durable.
+   * @throws TwofoldError `audit_unavailable`
+   */
+  recordOwn(operation: string, detail: AuditDraft['detail']): Promise<AuditId>;
+  /**
    * Writes an entry of our own in each lane whose last attempt failed and that nobody uses now. Health
    * would otherwise stay red until a request came, and a red instance is sent none. Never rejects.
    */
@@ -142,6 +147,11 @@ class LanedAuditLog implements RunningAuditLog {
       probes.push(this.#change.probe(entry(), this.#changeDeadlineMs));
     }
     await Promise.allSettled(probes);
+  }
+
+  async recordOwn(operation: string, detail: AuditDraft['detail']): Promise<AuditId> {
+    this.#assertAccepting();
+    return this.#use.append(this.#ownEntry(operation, detail), null, this.#deadlineMs);
   }
 
   async record(draft: AuditDraft, standing: EpochStanding): Promise<AuditId> {

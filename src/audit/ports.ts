@@ -168,6 +168,7 @@ export interface AuditStore {
    * visible that no standby has, cannot answer.
    */
   leafAt(lane: number, n: number): Promise<Uint8Array | null>;
+  /** A committed read like `leafAt`: what an old primary says happened may never have. */
   changesSince(epoch: number): Promise<readonly SecurityChange[]>;
   entry(lane: number, n: number): Promise<StoredEntry | null>;
   entries(query: AuditQuery): Promise<readonly StoredEntry[]>;

@@ -109,7 +109,8 @@ export class KeyCatalog {
 
   async #verified(namespace: string, ref: string): Promise<KeyView | null> {
     const reference = keyReference(ref);
-    const stored = reference === null ? null : await this.#store.find(namespace, reference);
+    if (reference === null) return null;
+    const stored = await this.#store.find(namespace, reference, this.#epoch.current);
     if (stored === null) return null;
     const view = await this.view(stored);
     const { id, name } = view.key;

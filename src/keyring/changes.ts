@@ -94,7 +94,15 @@ export class Changes {
   ): Promise<ChangeDone> {
     const replayed = await this.#replay(grant, run);
     if (replayed !== null) return replayed;
-    const planned = await plan();
+    let planned: Plan;
+    try {
+      planned = await plan();
+    } catch (error) {
+      // The first attempt of this very request may have succeeded meanwhile, and made planning fail.
+      const done = TwofoldError.is(error) ? await this.#replay(grant, run) : null;
+      if (done !== null) return done;
+      throw error;
+    }
     const { change } = planned;
     if (run.dryRun) {
       await planned.discard();

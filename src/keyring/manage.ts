@@ -176,7 +176,7 @@ export class KeyAdministration implements KeyManage {
   }
 
   async #requireNewName(namespace: string, name: string): Promise<void> {
-    const existing = await this.#parts.store.find(namespace, { name });
+    const existing = await this.#parts.store.find(namespace, { name }, this.#parts.epoch.current);
     if (existing === null) return;
     throw new TwofoldError(existing.key.value.destroyedAt === null ? 'key_exists' : 'name_retired');
   }

@@ -14,6 +14,7 @@ import type { Hsm, HsmKey, HsmKeySpec, HsmMaterial } from '../hsm/port.ts';
 import type { Material } from './model.ts';
 import type { KeyStore } from './ports.ts';
 import type { Root } from './root.ts';
+import { attestIntent } from './row-mac.ts';
 
 const PSK_LENGTH = 32;
 
@@ -164,12 +165,14 @@ export class MaterialMaker {
     if (serial === undefined) throw new TwofoldError('hsm_unavailable');
     const { installation } = this.#root;
     const objectId = tokenObjectId(installation, request.keyId, request.version);
-    await this.#store.intendTokenObject({
+    const intent = {
       objectId,
       installation,
       tokenSerial: serial,
       instance: this.#instance,
-    });
+      createdAt: new Date(),
+    };
+    await this.#store.intendTokenObject(await attestIntent(this.#root.mac, intent));
     return objectId;
   }
 
@@ -207,23 +210,4 @@ export class MaterialMaker {
       wipe(psk);
     }
   }
-}
-
-/** Removes token objects whose maker died before it could name them in a version. */
-export async function removeOrphans(
-  hsm: Hsm,
-  store: KeyStore,
-  installation: string,
-): Promise<number> {
-  const abandoned = await store.abandonedIntents(installation);
-  if (abandoned.length === 0) return 0;
-  const objects = await hsm.tokenKeys(installation);
-  for (const objectId of abandoned) {
-    const wanted = Buffer.from(objectId);
-    for (const object of objects) {
-      if (wanted.equals(object.objectId)) await hsm.destroyTokenKey(object);
-    }
-    await store.dropIntent(objectId);
-  }
-  return abandoned.length;
 }

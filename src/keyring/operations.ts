@@ -151,7 +151,7 @@ export interface UpdateKey {
 }
 
 /**
- * A change that was checked and prepared but not yet committed. The route commits it with the audit
+ * A change that was checked and prepared but not yet committed. `Changes` commits it with its audit
  * entry (`AuditLog.change`); a dry run shows `after` and drops it.
  */
 export interface PreparedChange {
@@ -197,7 +197,7 @@ export interface KeyManage {
 /**
  * How a change runs: with `dryRun` nothing is made or written (`create` and `rotate` make no
  * material; `after` shows what would exist, versions without material omitted).
- * `audit` and `render` come from the route: `render` makes the answer that is kept under the
+ * `render` comes from the route: it makes the answer that is kept under the
  * idempotency key, in the same transaction as the effect.
  */
 export interface ChangeRun {

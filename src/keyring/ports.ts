@@ -75,11 +75,26 @@ export interface StoredKey {
   readonly versions: readonly Attested<KeyVersion>[];
 }
 
+/** A token object that is being made. */
+export interface TokenIntent {
+  readonly objectId: Uint8Array;
+  readonly installation: string;
+  readonly tokenSerial: string;
+  /** The instance that makes it. */
+  readonly instance: string;
+  readonly createdAt: Date;
+}
+
 export interface KeyStore {
-  /** By name, or by UUID; one consistent snapshot of key and versions. */
+  /**
+   * By name, or by UUID; one consistent snapshot of key and versions, read at `epoch` or a later
+   * security epoch and in a transaction that commits, which no old primary can.
+   * Throws `database_unavailable` when no such database answers.
+   */
   find(
     namespace: string,
     ref: { readonly name: string } | { readonly id: string },
+    epoch: number,
   ): Promise<StoredKey | null>;
   list(query: KeyQuery): Promise<readonly StoredKey[]>;
   /**
@@ -100,18 +115,16 @@ export interface KeyStore {
    * Counters are exempt from row MACs: a lowered counter is a stated residual risk.
    */
   reserveUses(counter: string, block: number): Promise<number>;
+  /** Durable before a token object is made, so that a crash leaves a trace of what to remove. */
+  intendTokenObject(intent: Attested<TokenIntent>): Promise<void>;
   /**
-   * Durable before a token object is made, so that a crash leaves a trace of what to remove.
-   * `instance` is the one that makes it: its intents are abandoned once it is closed, fenced or dead.
+   * Claims the intents of one token whose instance is closed, fenced or dead: their makers can no
+   * longer complete them, and their objects are orphans.
    */
-  intendTokenObject(intent: {
-    readonly objectId: Uint8Array;
-    readonly installation: string;
-    readonly tokenSerial: string;
-    readonly instance: string;
-  }): Promise<void>;
-  /** Object ids of intents whose instance no longer lives; their objects are orphans. */
-  abandonedIntents(installation: string): Promise<readonly Uint8Array[]>;
+  abandonIntents(
+    installation: string,
+    tokenSerial: string,
+  ): Promise<readonly Attested<TokenIntent>[]>;
   dropIntent(objectId: Uint8Array): Promise<void>;
 }
 

@@ -11,6 +11,7 @@
  *     version = [label, "version", keyId, version, suite, createdAt, revision, state, activateAt,
  *                activatedAt, deactivateAt, deactivatedAt, compromisedAt, destroyAt, destroyedAt,
  *                reason, suspension, classical, pq, psk]
+ *     intent  = [label, "intent", objectId, installation, tokenSerial, instance, createdAt]
  *
  * Times are integer milliseconds since the epoch; a suspension is [at, reason].
  */
@@ -24,7 +25,7 @@ import type { HsmMaterial } from '../hsm/port.ts';
 import { NAME } from '../name.ts';
 import { inTurns } from './in-turns.ts';
 import type { Key, KeyVersion, Material, SealedHalf, Suspension } from './model.ts';
-import type { Attested, StoredKey } from './ports.ts';
+import type { Attested, StoredKey, TokenIntent } from './ports.ts';
 
 const FORMAT = 1;
 /** So that a key with many versions leaves the HSM's queue to others. */
@@ -121,6 +122,18 @@ export function canonicalVersion(version: KeyVersion): Uint8Array {
   ]);
 }
 
+/** All but `abandoned`, which is set in the database, and whose worth the MAC decides. */
+export function canonicalIntent(intent: TokenIntent): Uint8Array {
+  return canonical([
+    'intent',
+    intent.objectId,
+    intent.installation,
+    intent.tokenSerial,
+    intent.instance,
+    intent.createdAt.getTime(),
+  ]);
+}
+
 /** HMAC-SHA-256 under `root-mac`, in the HSM. */
 export type RowMac = (data: Uint8Array) => Promise<Uint8Array>;
 
@@ -130,6 +143,13 @@ export async function attestKey(mac: RowMac, value: Key): Promise<Attested<Key>>
 
 export async function attestVersion(mac: RowMac, value: KeyVersion): Promise<Attested<KeyVersion>> {
   return { value, mac: await mac(canonicalVersion(value)) };
+}
+
+export async function attestIntent(
+  mac: RowMac,
+  value: TokenIntent,
+): Promise<Attested<TokenIntent>> {
+  return { value, mac: await mac(canonicalIntent(value)) };
 }
 
 const altered = (id: string) =>

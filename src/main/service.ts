@@ -19,6 +19,7 @@ import { PolicyAuthorizer } from '../access/authorize.ts';
 import { DevelopmentIssuer } from '../access/development-issuer.ts';
 import type { IssuerSettings } from '../access/issuers.ts';
 import { createAuditLog } from '../audit/log.ts';
+import type { RunningAuditLog } from '../audit/log.ts';
 import { readOwnerOnlyFile } from '../config.ts';
 import type { Config } from '../config.ts';
 import { ROUTES } from '../contract/routes.ts';
@@ -29,15 +30,17 @@ import { nativeEngine } from '../crypto/native-engine.ts';
 import { SUITES, findSuite } from '../crypto/suites.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
-import type { HsmStatus } from '../hsm/port.ts';
+import type { Hsm, HsmStatus } from '../hsm/port.ts';
 import { createHttpServer } from '../http/server.ts';
 import type { HttpAddresses, HttpServer, HttpServerOptions } from '../http/server.ts';
 import type { HttpDependencies, Readiness } from '../http/dependencies.ts';
 import { openKeyring } from '../keyring/keyring.ts';
 import type { Keyring } from '../keyring/keyring.ts';
-import { removeOrphans, unavailability } from '../keyring/material.ts';
+import { unavailability } from '../keyring/material.ts';
 import type { KeyManage, KeyRead, KeyUse } from '../keyring/operations.ts';
+import { removeOrphans } from '../keyring/orphans.ts';
 import { openRoot } from '../keyring/root.ts';
+import type { Root } from '../keyring/root.ts';
 import { UsageCounters } from '../keyring/usage.ts';
 import { NAME } from '../name.ts';
 import type { Store } from '../store/store.ts';
@@ -319,8 +322,7 @@ export class Service {
       const { closed } = await audit.stop();
       if (!closed) throw new TwofoldError('audit_unavailable', 'The last entries are not durable.');
     });
-    const orphans = await removeOrphans(hsm, store.keys, root.installation);
-    if (orphans > 0) this.#logs.component('hsm').warn({ orphans }, 'orphans were removed');
+    await this.#removeOrphans(store, hsm, root, audit);
     const keyring = openKeyring({
       hsm,
       engine: nativeEngine,
@@ -344,6 +346,15 @@ export class Service {
     late.read.set(keyring.read);
     late.manage.set(keyring.manage);
     late.audit.set(audit);
+  }
+
+  async #removeOrphans(store: Store, hsm: Hsm, root: Root, audit: RunningAuditLog): Promise<void> {
+    const { mac, installation } = root;
+    const record: RunningAuditLog['recordOwn'] = (...entry) => audit.recordOwn(...entry);
+    const orphans = await removeOrphans({ hsm, store: store.keys, mac, installation, record });
+    const log = this.#logs.component('hsm');
+    if (orphans.removed > 0) log.warn(orphans, 'orphans were removed');
+    if (orphans.refused > 0) log.error(orphans, 'intents of token objects were altered or planted');
   }
 
   #readiness({ hsm }: Device, incarnation: Incarnation, late: LateParts): Readiness {

@@ -10,12 +10,11 @@ import type {
   CommitOutcome,
   StoredEntry,
 } from '../audit/ports.ts';
-import { OutcomeUnknown } from '../outcome.ts';
 import { bufferOf, entryArrays, filterText } from './entry-columns.ts';
 import { isTaken, refuse } from './failures.ts';
-import type { Prisma, PrismaClient } from './generated/client.ts';
+import type { Prisma, PrismaClient, security_change } from './generated/client.ts';
 import type { GuardedPool } from './pool.ts';
-import { commitStatement, read } from './transaction.ts';
+import { COMMITTED, commitStatement, committedRead, read } from './transaction.ts';
 import type { Statement } from './transaction.ts';
 
 const APPEND: Statement = {
@@ -23,11 +22,21 @@ const APPEND: Statement = {
   text: 'select public.append($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13) as epoch',
 };
 
-/** The message makes the read commit a record of its own, which an old primary cannot. */
 const LEAF_AT: Statement = {
   name: 'leaf_at',
   text: `select (select leaf from public.entry where lane = $1 and n = $2) as leaf
-    from pg_logical_emit_message(true, 'twofold', '')`,
+    from ${COMMITTED}`,
+};
+
+const CHANGES_SINCE: Statement = {
+  name: 'changes_since',
+  text: `select c.epoch, c.scope, c.namespace, c.key_id, c.key_name
+    from ${COMMITTED} left join public.security_change c on c.epoch > $1
+    order by c.epoch`,
+};
+
+type ChangeRow = Pick<security_change, 'scope' | 'namespace' | 'key_id' | 'key_name'> & {
+  readonly epoch: string | null;
 };
 
 /** What `append` and `commit_change` return: the epoch, negated when nothing was written. */
@@ -63,8 +72,8 @@ export const createAuditStore = (pool: GuardedPool, prisma: PrismaClient): Audit
   },
 
   leafAt: async (lane, n) => {
-    const { rows } = await commitStatement<{ leaf: Buffer | null }>(pool, LEAF_AT, [lane, n]).catch(
-      refuseRead,
+    const rows = await committedRead<{ leaf: Buffer | null }>(pool, LEAF_AT, [lane, n]).catch(
+      refuse,
     );
     const leaf = rows[0]?.leaf ?? null;
     return leaf === null ? null : Uint8Array.from(leaf);
@@ -75,29 +84,18 @@ export const createAuditStore = (pool: GuardedPool, prisma: PrismaClient): Audit
   entries: (query) => read(() => page(prisma, query)).catch(refuse),
 
   changesSince: async (epoch) => {
-    const rows = await read(() =>
-      prisma.security_change.findMany({
-        where: { epoch: { gt: epoch } },
-        orderBy: { epoch: 'asc' },
-      }),
-    ).catch(refuse);
-    return rows.map((row): SecurityChange => ({
-      epoch: Number(row.epoch),
-      scope: row.scope === 'key' ? 'key' : 'access',
-      namespace: row.namespace,
-      keyId: row.key_id,
-      keyName: row.key_name,
-    }));
+    const rows = await committedRead<ChangeRow>(pool, CHANGES_SINCE, [epoch]).catch(refuse);
+    return rows
+      .filter((row) => row.epoch !== null)
+      .map((row): SecurityChange => ({
+        epoch: Number(row.epoch),
+        scope: row.scope === 'key' ? 'key' : 'access',
+        namespace: row.namespace,
+        keyId: row.key_id,
+        keyName: row.key_name,
+      }));
   },
 });
-
-/** A read that did not arrive has no outcome that could be unknown. */
-const refuseRead = (error: unknown): never =>
-  refuse(
-    error instanceof OutcomeUnknown
-      ? new TwofoldError('database_unavailable', undefined, { cause: error })
-      : error,
-  );
 
 const append = async (pool: GuardedPool, batch: AppendBatch): Promise<CommitOutcome> => {
   const { rows } = await commitStatement<{ epoch: string }>(pool, APPEND, [

@@ -3,29 +3,40 @@
  * effect, audit entry and raised epoch commit together or not at all.
  */
 import { TwofoldError } from '../errors.ts';
-import type { IdempotencyRecord, KeyStore, StoredKey } from '../keyring/ports.ts';
+import type {
+  Attested,
+  IdempotencyRecord,
+  KeyStore,
+  StoredKey,
+  TokenIntent,
+} from '../keyring/ports.ts';
 import { commitOutcome } from './audit-store.ts';
 import { bufferOf } from './entry-columns.ts';
 import { refuse } from './failures.ts';
-import type { PrismaClient } from './generated/client.ts';
+import type { PrismaClient, token_intent } from './generated/client.ts';
 import { IS_LIVE } from './instance-store.ts';
 import { COMMIT_CHANGE, commitParameters } from './key-commit.ts';
 import { listKeys } from './key-list.ts';
 import { KEY_COLUMNS, keyFromRow } from './key-rows.ts';
 import type { KeyRow } from './key-rows.ts';
+import { DatabaseBehind } from './outcome.ts';
 import type { GuardedPool } from './pool.ts';
-import { commitStatement, read } from './transaction.ts';
+import { COMMITTED, commitStatement, committedRead, read } from './transaction.ts';
 import { VERSION_COLUMNS, versionFromRow } from './version-rows.ts';
 import type { VersionRow } from './version-rows.ts';
 
-/** One statement, so that key and versions are of one snapshot. */
+/**
+ * One statement, so that epoch, key and versions are of one snapshot, and one that commits, so that
+ * no old primary answers it. Always a row; a key that is not there has null columns.
+ */
 const findBy = (column: 'name' | 'id') => ({
   name: `find_${column}`,
   rowMode: 'array' as const,
-  text: `select ${KEY_COLUMNS.map((name) => `k.${name}`).join(', ')},
+  text: `select e.epoch, ${KEY_COLUMNS.map((name) => `k.${name}`).join(', ')},
       ${VERSION_COLUMNS.map((name) => `v.${name}`).join(', ')}
-    from public.key k left join public.key_version v on v.key_id = k.id
-    where k.namespace = $1 and k.${column} = $2
+    from ${COMMITTED} cross join public.security_epoch e
+    left join public.key k on k.namespace = $1 and k.${column} = $2
+    left join public.key_version v on v.key_id = k.id
     order by v.version`,
 });
 const FIND_BY_NAME = findBy('name');
@@ -38,23 +49,23 @@ const RESERVE = {
     returning used - $2 as first`,
 };
 
-const INTEND = `insert into public.token_intent (object_id, installation, token_serial, instance)
-  values ($1, $2, $3, $4) on conflict (object_id) do nothing`;
+const INTEND = `insert into public.token_intent
+    (object_id, installation, token_serial, instance, created_at, mac)
+  values ($1, $2, $3, $4, $5, $6) on conflict (object_id) do nothing`;
 
-/** Claims them first: a maker thought dead can then no longer complete its object. */
 const ABANDON = `update public.token_intent i set abandoned = true
-  where installation = $1 and (abandoned or not exists (
+  where installation = $1 and token_serial = $2 and (abandoned or not exists (
     select from public.instance where id = i.instance and ${IS_LIVE}))
   and not exists (select from public.key_version where classical_object_id = i.object_id)
-  returning object_id`;
+  returning object_id, installation, token_serial, instance, created_at, mac`;
 
 export const createKeyStore = (pool: GuardedPool, prisma: PrismaClient): KeyStore => ({
-  find: async (namespace, ref) => {
+  find: async (namespace, ref, epoch) => {
     const [statement, value] = 'id' in ref ? [FIND_BY_ID, ref.id] : [FIND_BY_NAME, ref.name];
-    const { rows } = await read(() =>
-      pool.query<unknown[]>({ ...statement, values: [namespace, value] }),
-    ).catch(refuse);
-    return storedKey(rows);
+    const rows = await committedRead<unknown[]>(pool, statement, [namespace, value], ([first]) => {
+      if (Number(first?.[0]) < epoch) throw new DatabaseBehind('the read stands at an old epoch');
+    }).catch(refuse);
+    return storedKey(rows.map((row) => row.slice(1)));
   },
 
   list: (query) => read(() => listKeys(prisma, query)).catch(refuse),
@@ -102,20 +113,23 @@ export const createKeyStore = (pool: GuardedPool, prisma: PrismaClient): KeyStor
     return first;
   },
 
-  intendTokenObject: async ({ objectId, installation, tokenSerial, instance }) => {
+  intendTokenObject: async ({ value, mac }) => {
     await commitStatement(pool, INTEND, [
-      bufferOf(objectId),
-      installation,
-      tokenSerial,
-      instance,
+      bufferOf(value.objectId),
+      value.installation,
+      value.tokenSerial,
+      value.instance,
+      value.createdAt,
+      bufferOf(mac),
     ]).catch(refuse);
   },
 
-  abandonedIntents: async (installation) => {
-    const { rows } = await commitStatement<{ object_id: Buffer }>(pool, ABANDON, [
+  abandonIntents: async (installation, tokenSerial) => {
+    const { rows } = await commitStatement<Omit<token_intent, 'abandoned'>>(pool, ABANDON, [
       installation,
+      tokenSerial,
     ]).catch(refuse);
-    return rows.map((row) => Uint8Array.from(row.object_id));
+    return rows.map(intentFromRow);
   },
 
   dropIntent: async (objectId) => {
@@ -125,10 +139,21 @@ export const createKeyStore = (pool: GuardedPool, prisma: PrismaClient): KeyStor
   },
 });
 
+const intentFromRow = (row: Omit<token_intent, 'abandoned'>): Attested<TokenIntent> => ({
+  value: {
+    objectId: Uint8Array.from(row.object_id),
+    installation: row.installation,
+    tokenSerial: row.token_serial,
+    instance: row.instance,
+    createdAt: row.created_at,
+  },
+  mac: Uint8Array.from(row.mac),
+});
+
 /** Rows of the join: the key's columns, then those of one version, which are null where it has none. */
 const storedKey = (rows: readonly (readonly unknown[])[]): StoredKey | null => {
   const [first] = rows;
-  if (first === undefined) return null;
+  if (first === undefined || first[0] === null) return null;
   const versions = rows
     .map((row) => named<VersionRow>(VERSION_COLUMNS, row.slice(KEY_COLUMNS.length)))
     .filter((row) => (row.key_id as string | null) !== null);

@@ -34,6 +34,11 @@ export class SynchronousWaitCancelled extends Error {
   override readonly name = 'SynchronousWaitCancelled';
 }
 
+/** The database stands before what is known here: an old primary, or one that was set back. */
+export class DatabaseBehind extends Error {
+  override readonly name = 'DatabaseBehind';
+}
+
 /** Several outcomes were unknown: commits are held back but for one probe at a time. */
 export class CircuitOpen extends Error {
   override readonly name = 'CircuitOpen';
@@ -59,10 +64,10 @@ const DISCONNECTED = [
   'ConnectionClosed',
 ];
 
+/** Of a connect, but also of an established connection whose path has gone. */
+const UNREACHABLE = ['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'EHOSTDOWN', 'ENETDOWN'];
+
 const NOT_CONNECTED = [
-  'ECONNREFUSED',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
   'ENOTFOUND',
   'EAI_AGAIN',
   'timeout exceeded when trying to connect',
@@ -74,6 +79,16 @@ const NOT_CONNECTED = [
 
 /** Prisma's own codes for a lost, unreachable or exhausted database. */
 const PRISMA_CONNECTION = new Set(['P1001', 'P1002', 'P1008', 'P1017', 'P2024', 'P2028', 'P2039']);
+
+/**
+ * After COMMIT was sent, not even a database error says that it was not applied when it is one of
+ * the system (class 58), an internal one (class XX) or a full disk: where it ended the session or
+ * the server, the commit record may be on disk, and crash recovery would replay it.
+ */
+const SYSTEM_FAILURE = /^(?:53100|58...|XX...)$/u;
+
+/** Ends the session or the server. In the server's language: not the only mark, therefore. */
+const FATAL = /^(?:FATAL|PANIC)$/u;
 
 const field = (value: unknown, name: string): unknown =>
   typeof value === 'object' && value !== null ? (Reflect.get(value, name) as unknown) : undefined;
@@ -111,6 +126,19 @@ const mentions = (error: unknown, texts: readonly string[]): boolean =>
     );
   });
 
+/** The severity of a database error, by the server in its own language. */
+const severityOf = (error: unknown): unknown =>
+  chain(error)
+    .map((link) => field(link, 'severity'))
+    .find((severity) => severity !== undefined);
+
+/** An error of severity ERROR has rolled its transaction back, whatever it was about. */
+const mayHaveCommitted = (error: unknown, state: string): boolean => {
+  const severity = severityOf(error);
+  if (severity === 'ERROR') return false;
+  return SYSTEM_FAILURE.test(state) || (typeof severity === 'string' && FATAL.test(severity));
+};
+
 const isOneOf = (error: unknown, ...types: readonly (new (...args: never[]) => Error)[]): boolean =>
   chain(error).some((link) => types.some((type) => link instanceof type));
 
@@ -127,17 +155,19 @@ const isPrismaConnection = (error: unknown): boolean =>
  */
 export const classify = (error: unknown, phase: Phase = 'commit'): Outcome => {
   if (isOneOf(error, SynchronousWaitCancelled)) return 'unknown';
-  if (isOneOf(error, CircuitOpen)) return 'not_applied';
+  if (isOneOf(error, CircuitOpen, DatabaseBehind)) return 'not_applied';
   const afterSending: Outcome = phase === 'commit' ? 'unknown' : 'not_applied';
   if (isOneOf(error, StatementDeadline)) return afterSending;
   const state = sqlState(error);
   if (state !== undefined) {
+    if (phase === 'commit' && mayHaveCommitted(error, state)) return 'unknown';
     if (NOT_APPLIED.has(state)) return 'not_applied';
     if (SESSION_ENDED.test(state)) return afterSending;
     return phase === 'connect' ? 'not_applied' : 'rejected';
   }
   if (phase === 'connect' || mentions(error, NOT_CONNECTED)) return 'not_applied';
-  if (mentions(error, DISCONNECTED) || isPrismaConnection(error)) return afterSending;
+  if (mentions(error, [...UNREACHABLE, ...DISCONNECTED]) || isPrismaConnection(error))
+    return afterSending;
   return 'rejected';
 };
 
@@ -151,7 +181,9 @@ export const isDiskFull = (error: unknown): boolean => sqlState(error) === '5310
  */
 export const storeError = (error: unknown, outcome: Outcome): unknown => {
   if (TwofoldError.is(error)) return error;
-  if (isDiskFull(error)) return new TwofoldError('storage_full', undefined, { cause: error });
+  if (outcome !== 'unknown' && isDiskFull(error)) {
+    return new TwofoldError('storage_full', undefined, { cause: error });
+  }
   switch (outcome) {
     case 'unknown':
       return new OutcomeUnknown(error);

@@ -34,6 +34,8 @@ export interface PoolOptions {
   readonly onConnectionLost?: ((error: Error) => void) | undefined;
 }
 
+/** Where the server waits for its standbys; its words alone would be known in English only. */
+const SYNCHRONOUS_WAIT = 'SyncRepWaitForLSN';
 const SYNCHRONOUS_WAIT_CANCELLED = /^cancell?ing (?:the )?wait for synchronous replication/u;
 const CLOSING_MS = 500;
 
@@ -52,8 +54,8 @@ export class GuardedClient extends pg.Client {
     this.on('error', (error) => {
       this.#fault ??= error;
     });
-    this.on('notice', ({ message }) => {
-      if (SYNCHRONOUS_WAIT_CANCELLED.test(message ?? '')) {
+    this.on('notice', ({ message, routine }) => {
+      if (routine === SYNCHRONOUS_WAIT || SYNCHRONOUS_WAIT_CANCELLED.test(message ?? '')) {
         this.#fault ??= new SynchronousWaitCancelled(message);
       }
     });
@@ -190,10 +192,15 @@ const sslOf = (tls: DatabaseTls, caFile: string | undefined): pg.PoolConfig['ssl
   }
 };
 
-/** Settings of every session, so that what we abandon ends at the server too. */
-const SESSION_OPTIONS = ['-c client_connection_check_interval=2s', '-c tcp_user_timeout=6s'].join(
-  ' ',
-);
+/**
+ * Settings of every session, which stand above those of database and role: what we abandon ends at
+ * the server too, and a commit is durable, on its standbys as well, before it is acknowledged.
+ */
+const SESSION_OPTIONS = [
+  '-c client_connection_check_interval=2s',
+  '-c tcp_user_timeout=6s',
+  '-c synchronous_commit=on',
+].join(' ');
 
 /**
  * A pool to the database at `url`; connects on first use. The caller ends it.

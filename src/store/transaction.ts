@@ -10,8 +10,12 @@ import { classify, isDiskFull, storeError } from './outcome.ts';
 import type { Outcome, Phase } from './outcome.ts';
 import type { GuardedClient, GuardedPool } from './pool.ts';
 
-/** A statement: its text, or with a name when it is to be prepared once per connection. */
-export type Statement = string | { readonly name: string; readonly text: string };
+/**
+ * A statement: its text, or with a name when it is to be prepared once per connection; its rows as
+ * objects, or as arrays in the order of its columns.
+ */
+export type Statement =
+  string | { readonly name: string; readonly text: string; readonly rowMode?: 'array' };
 
 /** Statements inside one transaction, one at a time; dead once the transaction has ended. */
 export interface Sql {
@@ -174,3 +178,34 @@ export const read = async <T>(
       throw new Attempt(error, classify(error, 'open'));
     }
   });
+
+/**
+ * Runs a statement that reads and also commits a record of its own (`COMMITTED`), so that only the
+ * primary answers it: an old one serves reads for as long as it lives, but cannot commit.
+ * `accept` refuses an answer by throwing; that connection is destroyed and the read repeated.
+ *
+ * @throws TwofoldError `database_unavailable` when no attempt succeeded within the deadline.
+ */
+export const committedRead = async <Row extends pg.QueryResultRow>(
+  pool: GuardedPool,
+  statement: Statement,
+  values: readonly unknown[],
+  accept: (rows: readonly Row[]) => void = () => undefined,
+): Promise<readonly Row[]> =>
+  repeat(3000, async (until) => {
+    try {
+      return await attempt(pool, async (client, enterPhase) => {
+        enterPhase('commit');
+        const result = await send<Row>(client, until, pool.statementDeadlineMs, statement, values);
+        accept(result.rows);
+        return result.rows;
+      });
+    } catch (error) {
+      // A read has no outcome that could be unknown, but the circuit was told of it.
+      if (!(error instanceof Attempt) || error.outcome !== 'unknown') throw error;
+      throw new Attempt(error.cause, 'not_applied');
+    }
+  });
+
+/** What a committed read selects from: a transactional message is a WAL record without effect. */
+export const COMMITTED = `pg_logical_emit_message(true, 'twofold', '')`;

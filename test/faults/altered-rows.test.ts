@@ -213,7 +213,7 @@ describe('a name of a destroyed key', () => {
     const hsm = await openTokenOf(service.dataDir);
     try {
       const root = await openRoot(hsm, store.roots, new UsageCounters(store.keys), null);
-      const stored = await store.keys.find('default', { id });
+      const stored = await store.keys.find('default', { id }, 0);
       const at = new Date();
       const reason = 'x';
       const versions = (stored?.versions ?? []).map(({ value }) =>

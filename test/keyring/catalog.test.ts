@@ -2,6 +2,7 @@ import { createHmac } from 'node:crypto';
 import { describe, expect, it } from '@jest/globals';
 import { SecurityEpoch } from '../../src/epoch.ts';
 import type { SecurityChange } from '../../src/epoch.ts';
+import { TwofoldError } from '../../src/errors.ts';
 import { KeyCatalog, versionOf } from '../../src/keyring/catalog.ts';
 import type { Key } from '../../src/keyring/model.ts';
 import type { KeyView } from '../../src/keyring/operations.ts';
@@ -26,8 +27,16 @@ class Shelf implements Pick<KeyStore, 'find'> {
   readonly asked: string[] = [];
   gate: Promise<void> = Promise.resolve();
 
-  async find(namespace: string, ref: { readonly name: string } | { readonly id: string }) {
+  /** The epoch at which it stands; a read that asks for a later one is refused. */
+  epoch = Infinity;
+
+  async find(
+    namespace: string,
+    ref: { readonly name: string } | { readonly id: string },
+    epoch: number,
+  ) {
     this.reads += 1;
+    if (epoch > this.epoch) throw new TwofoldError('database_unavailable');
     this.asked.push(`${namespace} ${'id' in ref ? 'id' : 'name'}`);
     const read = this.row;
     await this.gate;
@@ -68,6 +77,16 @@ describe('reading', () => {
     ];
     for (const ref of impossible) expect(await catalog.find('default', ref)).toBeNull();
     expect(shelf.reads).toBe(2);
+  });
+
+  it('takes no rows from a database that has not seen the changes known here', async () => {
+    const { shelf, epoch, catalog } = await catalogOf(await storedKey());
+    shelf.epoch = 1;
+    epoch.advance([change(2)]);
+    expect(await codeOf(catalog.get('default', 'payments'))).toBe('database_unavailable');
+    expect(await codeOf(catalog.fresh('default', 'payments'))).toBe('database_unavailable');
+    shelf.epoch = 2;
+    expect((await catalog.get('default', 'payments')).key.id).toBe(KEY_ID);
   });
 
   it('reads once for all who ask at once, and then from memory', async () => {

@@ -6,12 +6,13 @@ import type { AuditLog } from '../../src/audit/ports.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import { Changes } from '../../src/keyring/changes.ts';
 import type { Plan } from '../../src/keyring/changes.ts';
-import { removeOrphans } from '../../src/keyring/material.ts';
+import { removeOrphans } from '../../src/keyring/orphans.ts';
+import type { RemovedOrphans } from '../../src/keyring/orphans.ts';
 import type { ChangeDone } from '../../src/keyring/operations.ts';
 import { planNothing } from '../../src/keyring/row-plans.ts';
-import { verifyStored } from '../../src/keyring/row-mac.ts';
+import { attestIntent, verifyStored } from '../../src/keyring/row-mac.ts';
 import { OutcomeUnknown } from '../../src/outcome.ts';
-import { aKey, aRun, INSTALLATION, openWorld } from './world.ts';
+import { aKey, aRun, codeOf, INSTALLATION, openWorld } from './world.ts';
 import type { World } from './world.ts';
 
 const worlds: World[] = [];
@@ -114,6 +115,23 @@ const referenced = (world: World): string[] =>
     return hsm?.custody === 'hsm-token' ? [Buffer.from(hsm.objectId).toString('hex')] : [];
   });
 
+const orphansOf = ({ audit, device, root, store }: World): Promise<RemovedOrphans> =>
+  removeOrphans({
+    hsm: device.hsm,
+    store,
+    mac: root.mac,
+    installation: INSTALLATION,
+    record: (operation, detail) => audit.recordOwn(operation, detail),
+  });
+
+/** Objects whose removal the log announces. */
+const removals = ({ store }: World): unknown[] =>
+  store.audit
+    .all()
+    .map(({ body }) => decodeEntry(body))
+    .filter(({ operation }) => operation === 'hsm.remove-orphan')
+    .map(({ detail }) => detail['object']);
+
 /** What must hold after any change, whatever became of it. */
 async function expectSound(world: World): Promise<void> {
   const { store, device } = world;
@@ -121,12 +139,12 @@ async function expectSound(world: World): Promise<void> {
   const known = [...referenced(world), ...store.rows.intents.keys()];
   expect([...device.token.objects.keys()].filter((id) => !known.includes(id))).toEqual([]);
   for (const key of store.rows.keys.values()) {
-    const stored = await store.find('default', { id: key.value.id });
+    const stored = await store.find('default', { id: key.value.id }, 0);
     if (stored !== null) await verifyStored(world.root.mac, stored);
     await expectUsable(world, key.value.id);
   }
   store.dead.add(world.id);
-  await removeOrphans(device.hsm, store, INSTALLATION);
+  await orphansOf(world);
   expect([...device.token.objects.keys()].toSorted()).toEqual(referenced(world).toSorted());
   expect(store.rows.intents.size).toBe(0);
   store.dead.delete(world.id);
@@ -400,21 +418,104 @@ describe('undoing', () => {
       Buffer.from(INSTALLATION.replaceAll('-', ''), 'hex'),
       Buffer.alloc(21),
     ]);
-    await world.store.intendTokenObject({
+    const intent = {
       objectId: living,
       installation: INSTALLATION,
-      tokenSerial: 'S',
+      tokenSerial: world.device.token.serial,
       instance: 'living',
-    });
+      createdAt: new Date(),
+    };
+    await world.store.intendTokenObject(await attestIntent(world.root.mac, intent));
     await world.device.hsm.generate(
       { kind: 'x25519', use: 'derive' },
       { custody: 'hsm-token', objectId: living },
     );
     world.store.dead.add(world.id);
-    expect(await removeOrphans(world.device.hsm, world.store, INSTALLATION)).toBe(0);
+    expect(await orphansOf(world)).toEqual({ removed: 0, refused: 0 });
     expect(world.device.token.objects.size).toBe(3);
     world.store.dead.add('living');
-    expect(await removeOrphans(world.device.hsm, world.store, INSTALLATION)).toBe(1);
+    expect(await orphansOf(world)).toEqual({ removed: 1, refused: 0 });
     expect(world.device.token.objects.size).toBe(2);
+    expect(removals(world)).toEqual([living.toString('hex')]);
+  });
+
+  it('believes no intent that a holder of the root did not write', async () => {
+    const world = await newWorld();
+    await made('MLKEM768-X25519')(world);
+    const [object] = world.device.token.objects.keys();
+    const objectId = Buffer.from(object ?? '', 'hex');
+    const value = {
+      objectId,
+      installation: INSTALLATION,
+      tokenSerial: world.device.token.serial,
+      instance: 'dead',
+      createdAt: new Date(),
+    };
+    const genuine = await attestIntent(world.root.mac, { ...value, objectId: Buffer.alloc(37) });
+    await world.store.intendTokenObject({ value, mac: genuine.mac });
+    world.store.dead.add('dead');
+    expect(await orphansOf(world)).toEqual({ removed: 0, refused: 1 });
+    expect(world.device.token.objects.size).toBe(1);
+    expect(removals(world)).toEqual([]);
+  });
+
+  it('leaves the intents of another token to a start on that token', async () => {
+    const world = await newWorld();
+    const elsewhere = await attestIntent(world.root.mac, {
+      objectId: Buffer.alloc(37, 7),
+      installation: INSTALLATION,
+      tokenSerial: 'of another token',
+      instance: 'dead',
+      createdAt: new Date(),
+    });
+    await world.store.intendTokenObject(elsewhere);
+    world.store.dead.add('dead');
+    expect(await orphansOf(world)).toEqual({ removed: 0, refused: 0 });
+    expect(world.store.rows.intents.size).toBe(1);
+  });
+
+  it('removes nothing before the entry that says so is durable', async () => {
+    const world = await newWorld();
+    const objectId = Buffer.concat([
+      Buffer.from(INSTALLATION.replaceAll('-', ''), 'hex'),
+      Buffer.alloc(21),
+    ]);
+    await world.store.intendTokenObject(
+      await attestIntent(world.root.mac, {
+        objectId,
+        installation: INSTALLATION,
+        tokenSerial: world.device.token.serial,
+        instance: 'dead',
+        createdAt: new Date(),
+      }),
+    );
+    const spec = { kind: 'x25519', use: 'derive' } as const;
+    await world.device.hsm.generate(spec, { custody: 'hsm-token', objectId });
+    world.store.dead.add('dead');
+    world.store.audit.plan = (call) => (call === 'append' ? 'refused' : 'none');
+    expect(await codeOf(orphansOf(world))).toBe('audit_unavailable');
+    expect(world.device.token.objects.size).toBe(1);
+    heal(world);
+    expect(await orphansOf(world)).toEqual({ removed: 1, refused: 0 });
+    expect(removals(world)).toEqual([objectId.toString('hex')]);
+  }, 20_000);
+});
+
+describe('a request sent twice at once', () => {
+  it('is answered with its own success by the one that finds its effect there', async () => {
+    const world = await newWorld();
+    const key = aKey({ name: NAME });
+    const idempotency = { key: 'once', requestHash: new Uint8Array(32) };
+    const create = () =>
+      world.keyring.manage.create(world.grant('keys.create', NAME), key, aRun({ idempotency }));
+    let first: ChangeDone | undefined;
+    world.store.meanwhile = async (call) => {
+      if (call !== 'find') return;
+      world.store.meanwhile = () => Promise.resolve();
+      first = await create();
+    };
+    const second = await create();
+    expect(second).toMatchObject({ replayed: true, auditId: first?.auditId, body: first?.body });
+    expect(world.store.rows.keys.size).toBe(1);
   });
 });

@@ -15,6 +15,7 @@ import type {
   RootGeneration,
   RootStore,
   StoredKey,
+  TokenIntent,
 } from '../../src/keyring/ports.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import { OutcomeUnknown } from '../../src/outcome.ts';
@@ -27,7 +28,7 @@ export type StoreFault = 'none' | 'before' | 'after' | 'lost-before' | 'lost-aft
 interface Rows {
   readonly keys: Map<string, Attested<Key>>;
   readonly versions: Map<string, Attested<KeyVersion>>;
-  readonly intents: Map<string, { objectId: Uint8Array; installation: string; instance: string }>;
+  readonly intents: Map<string, Attested<TokenIntent>>;
   readonly idempotency: Map<string, IdempotencyRecord>;
 }
 
@@ -64,8 +65,10 @@ export class MemoryStore implements KeyStore, RootStore, Pick<InstanceStore, 'al
   find(
     namespace: string,
     ref: { readonly name: string } | { readonly id: string },
+    epoch: number,
   ): Promise<StoredKey | null> {
     return this.#do('find', () => {
+      if (this.audit.epoch < epoch) throw new TwofoldError('database_unavailable');
       const found = [...this.rows.keys.values()].find(
         ({ value }) =>
           value.namespace === namespace &&
@@ -130,24 +133,25 @@ export class MemoryStore implements KeyStore, RootStore, Pick<InstanceStore, 'al
     });
   }
 
-  intendTokenObject(intent: {
-    readonly objectId: Uint8Array;
-    readonly installation: string;
-    readonly tokenSerial: string;
-    readonly instance: string;
-  }): Promise<void> {
+  intendTokenObject(intent: Attested<TokenIntent>): Promise<void> {
     return this.#do('intendTokenObject', () => {
-      const slot = hex(intent.objectId);
+      const slot = hex(intent.value.objectId);
       if (this.rows.intents.has(slot)) throw new TypeError('the object was intended before');
       this.rows.intents.set(slot, intent);
     });
   }
 
-  abandonedIntents(installation: string): Promise<readonly Uint8Array[]> {
-    return this.#do('abandonedIntents', () =>
-      [...this.rows.intents.values()]
-        .filter((intent) => intent.installation === installation && this.dead.has(intent.instance))
-        .map(({ objectId }) => objectId),
+  abandonIntents(
+    installation: string,
+    tokenSerial: string,
+  ): Promise<readonly Attested<TokenIntent>[]> {
+    return this.#do('abandonIntents', () =>
+      [...this.rows.intents.values()].filter(
+        ({ value }) =>
+          value.installation === installation &&
+          value.tokenSerial === tokenSerial &&
+          this.dead.has(value.instance),
+      ),
     );
   }
 

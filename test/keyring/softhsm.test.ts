@@ -3,8 +3,11 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import type { PooledHsm } from '../../src/hsm/pool.ts';
-import { removeOrphans, tokenObjectId } from '../../src/keyring/material.ts';
+import { tokenObjectId } from '../../src/keyring/material.ts';
+import { removeOrphans } from '../../src/keyring/orphans.ts';
+import { attestIntent } from '../../src/keyring/row-mac.ts';
 import { openRoot } from '../../src/keyring/root.ts';
+import type { Root } from '../../src/keyring/root.ts';
 import { UsageCounters } from '../../src/keyring/usage.ts';
 import { makeToken, ROOT } from '../hsm/token-fixture.ts';
 import type { TokenFixture } from '../hsm/token-fixture.ts';
@@ -16,10 +19,11 @@ let fixture: TokenFixture;
 let hsm: PooledHsm;
 let service: Instance;
 const store = new MemoryStore();
+let root: Root;
 
 async function startOn(device: PooledHsm): Promise<Instance> {
   const uses = new UsageCounters(store);
-  const root = await openRoot(device, store, uses, null);
+  root = await openRoot(device, store, uses, null);
   return openInstance({ hsm: device, engine: nativeEngine, store, root, uses });
 }
 
@@ -112,12 +116,15 @@ describe('on SoftHSM', () => {
     const id = await service.create({ suite: 'MLKEM768-X25519' });
     const { installation } = ROOT;
     const objectId = tokenObjectId(installation, randomUUID(), 1);
-    const intent = { objectId, installation, tokenSerial: 's', instance: 'dead' };
-    await store.intendTokenObject(intent);
+    const tokenSerial = hsm.status().token?.serial ?? '';
+    const intent = { objectId, installation, tokenSerial, instance: 'dead', createdAt: new Date() };
+    await store.intendTokenObject(await attestIntent(root.mac, intent));
     await hsm.generate({ kind: 'x25519', use: 'derive' }, { custody: 'hsm-token', objectId });
     const before = (await hsm.tokenKeys(installation)).length;
     store.dead.add('dead');
-    expect(await removeOrphans(hsm, store, installation)).toBe(1);
+    const record = service.audit.recordOwn.bind(service.audit);
+    const removed = await removeOrphans({ hsm, store, mac: root.mac, installation, record });
+    expect(removed).toEqual({ removed: 1, refused: 0 });
     expect(await hsm.tokenKeys(installation)).toHaveLength(before - 1);
     expect(await service.unwrap(id, await service.wrap(id, 'x'))).toBe('x');
   });

@@ -25,7 +25,7 @@ const laneLost = (reason: string) => expect.objectContaining({ name: 'LaneLost',
 const commits = (test: TestStore): void => {
   let changes: Changer;
   const keys = () => test.store().keys;
-  const found = (name: string) => keys().find('default', { name });
+  const found = (name: string) => keys().find('default', { name }, 0);
   beforeAll(async () => {
     changes = await changer(test.store());
   });
@@ -39,10 +39,20 @@ const commits = (test: TestStore): void => {
     ]);
     const expected = { key: row, versions };
     expect(await found(row.value.name)).toEqual(expected);
-    expect(await keys().find('default', { id: row.value.id })).toEqual(expected);
-    expect(await keys().find('other', { id: row.value.id })).toBeNull();
+    expect(await keys().find('default', { id: row.value.id }, 0)).toEqual(expected);
+    expect(await keys().find('other', { id: row.value.id }, 0)).toBeNull();
     expect(await found(row.value.id)).toBeNull();
   });
+
+  it('answers no read from a database that stands before the epoch known here', async () => {
+    const row = key();
+    const epoch = await changes.commit(insert(row));
+    const at = (known: number) => keys().find('default', { name: row.name }, known);
+    expect((await at(epoch))?.key.value).toEqual(row);
+    expect(await rejection(at(epoch + 1))).toEqual(withCode('database_unavailable'));
+    const missing = keys().find('default', { name: 'none' }, epoch + 1);
+    expect(await rejection(missing)).toEqual(withCode('database_unavailable'));
+  }, 20_000);
 
   it('finds a key without versions', async () => {
     const row = attested(key({ primary: null, latestVersion: 0 }));
@@ -232,7 +242,7 @@ const rows = (test: TestStore): void => {
     const row = key();
     await (await changer(test.store())).commit(insert(row));
     await withOwner(test.database(), (owner) => owner.query(sql, [row.id]));
-    const find = rejection(test.store().keys.find('default', { name: row.name }));
+    const find = rejection(test.store().keys.find('default', { name: row.name }, 0));
     expect(await find).toEqual(withCode('integrity_failed'));
   });
 };
@@ -255,13 +265,15 @@ const counters = (test: TestStore): void => {
 const intents = (test: TestStore): void => {
   const intend = async (instance: string, installation: string) => {
     const objectId = bytes(37);
-    await test.store().keys.intendTokenObject({
+    const intent = attested({
       objectId,
       installation,
       tokenSerial: 's',
       instance,
+      createdAt: new Date(),
     });
-    return objectId;
+    await test.store().keys.intendTokenObject(intent);
+    return intent;
   };
   const complete = (objectId: Uint8Array): KeyWrite[] => [{ kind: 'complete-intent', objectId }];
 
@@ -274,29 +286,30 @@ const intents = (test: TestStore): void => {
       await intend(instance, installation),
       await intend(instance, installation),
     ];
-    expect(await keys.abandonedIntents(installation)).toEqual([]);
-    await (await changer(test.store())).commit(complete(completed));
-    await keys.dropIntent(dropped);
+    expect(await keys.abandonIntents(installation, 's')).toEqual([]);
+    await (await changer(test.store())).commit(complete(completed.value.objectId));
+    await keys.dropIntent(dropped.value.objectId);
     await instances.close(instance);
-    expect(await keys.abandonedIntents(randomUUID())).toEqual([]);
-    expect(await keys.abandonedIntents(installation)).toEqual([left]);
-    expect(await keys.abandonedIntents(installation)).toEqual([left]);
+    expect(await keys.abandonIntents(randomUUID(), 's')).toEqual([]);
+    expect(await keys.abandonIntents(installation, 's')).toEqual([left]);
+    expect(await keys.abandonIntents(installation, 's')).toEqual([left]);
+    expect(await keys.abandonIntents(installation, 'of another token')).toEqual([]);
   });
 
   it('lets an object be completed or removed, never both', async () => {
     const { keys, instances } = test.store();
     const installation = randomUUID();
     const instance = await openInstance(test.store());
-    const objectId = await intend(instance, installation);
+    const intent = await intend(instance, installation);
     await withOwner(test.database(), (owner) =>
       owner.query(`update public.instance set beat_at = beat_at - interval '1 h' where id = $1`, [
         instance,
       ]),
     );
-    expect(await keys.abandonedIntents(installation)).toEqual([objectId]);
+    expect(await keys.abandonIntents(installation, 's')).toEqual([intent]);
     // It was only slow: it lives, but its object is going away.
     await instances.beat(instance, 0);
-    const late = rejection((await changer(test.store())).commit(complete(objectId)));
+    const late = rejection((await changer(test.store())).commit(complete(intent.value.objectId)));
     expect(await late).toEqual(withCode('conflict'));
   });
 };
@@ -344,7 +357,7 @@ const lists = (test: TestStore): void => {
     const stored = await test.store().keys.list(keyQuery({ namespace: 'lists' }));
     for (const each of stored) {
       const { id } = each.key.value;
-      expect(each).toEqual(await test.store().keys.find('lists', { id }));
+      expect(each).toEqual(await test.store().keys.find('lists', { id }, 0));
       expect(each.versions).toHaveLength(2);
     }
   });

@@ -38,6 +38,15 @@ onMajor15('a missing standby', (test) => {
     const told = await rejection(audit.leafAt(lane, 1));
     expect(told).toMatchObject({ code: 'database_unavailable' });
     expect(told).not.toBeInstanceOf(OutcomeUnknown);
+    // Nor what a decision would stand on: only a primary that can commit tells it.
+    const reads = [
+      audit.changesSince(0),
+      test.store().keys.find('default', { name: 'none' }, 0),
+    ].map(rejection);
+    for (const error of await Promise.all(reads)) {
+      expect(error).toMatchObject({ code: 'database_unavailable' });
+      expect(error).not.toBeInstanceOf(OutcomeUnknown);
+    }
     await administer('');
     // The abandoned commit becomes visible when its backend wakes, not when the setting is read.
     await eventually(async () => (await audit.leafAt(lane, 1)) !== null);

@@ -61,7 +61,7 @@ onEmbedded('outages', (test) => {
       rejection(store.keys.reserveUses('counter', 1)),
     ]);
     const reads = await Promise.all([
-      rejection(store.keys.find('default', { name: row.name })),
+      rejection(store.keys.find('default', { name: row.name }, 0)),
       rejection(store.keys.list(keyQuery())),
       rejection(store.audit.leafAt(lane, 1)),
       rejection(store.audit.entries(auditQuery())),
@@ -87,7 +87,7 @@ onEmbedded('outages', (test) => {
     const committed = await store.keys.commit(change);
     expect([{ epoch }, { stale: epoch + 1 }]).toContainEqual(appended);
     expect(committed).toEqual({ epoch: epoch + 1 });
-    expect((await store.keys.find('default', { name: row.name }))?.versions).toHaveLength(1);
+    expect((await store.keys.find('default', { name: row.name }, 0))?.versions).toHaveLength(1);
   }, 60_000);
 
   it('killed and started again: acknowledged is kept, and a listener hears of changes again', async () => {
@@ -106,20 +106,20 @@ onEmbedded('outages', (test) => {
       }
       const old = test.database().pid();
       process.kill(old, 'SIGKILL');
-      const missing = store.keys.find('default', { name: 'none' });
+      const missing = store.keys.find('default', { name: 'none' }, 0);
       await missing.catch((error: unknown) => {
         expect(error).toMatchObject({ code: 'database_unavailable' });
       });
       await eventually(
         () =>
-          store.keys.find('default', { name: 'none' }).then(
+          store.keys.find('default', { name: 'none' }, 0).then(
             (none) => none === null && test.database().pid() !== old,
             () => false,
           ),
         30_000,
       );
       for (const name of kept) {
-        expect((await store.keys.find('default', { name }))?.versions).toHaveLength(1);
+        expect((await store.keys.find('default', { name }, 0))?.versions).toHaveLength(1);
       }
       const after = await changes.commit([]);
       await eventually(async () => heard.includes(after));

@@ -13,10 +13,26 @@ import type { Outcome, Phase } from '../../src/store/outcome.ts';
 
 const coded = (code: string, message = 'm') => Object.assign(new Error(message), { code });
 
+const severe = (code: string, severity: string) => Object.assign(coded(code), { severity });
+
 describe('classify', () => {
   it.each<[string, unknown, Phase, Outcome]>([
     ['refused connect', coded('ECONNREFUSED'), 'connect', 'not_applied'],
-    ['refused connect, whatever the phase', coded('ECONNREFUSED'), 'commit', 'not_applied'],
+    ['refused before COMMIT', coded('ECONNREFUSED'), 'open', 'not_applied'],
+    ['refused, COMMIT sent', coded('ECONNREFUSED'), 'commit', 'unknown'],
+    ['no route before COMMIT', coded('EHOSTUNREACH'), 'open', 'not_applied'],
+    ['no route, COMMIT sent', coded('EHOSTUNREACH'), 'commit', 'unknown'],
+    ['no network, COMMIT sent', coded('ENETUNREACH'), 'commit', 'unknown'],
+    ['panic over a full disk, COMMIT sent', severe('53100', 'PANIC'), 'commit', 'unknown'],
+    ['the same in another language', severe('53100', 'PANIK'), 'commit', 'unknown'],
+    ['panic over a full disk before COMMIT', severe('53100', 'PANIC'), 'open', 'rejected'],
+    ['a full disk, rolled back', severe('53100', 'ERROR'), 'commit', 'rejected'],
+    ['an I/O error, rolled back', severe('58030', 'ERROR'), 'commit', 'rejected'],
+    ['an I/O error that ended the server', severe('58030', 'PANIC'), 'commit', 'unknown'],
+    ['an internal error that ended the session', severe('XX000', 'FATAL'), 'commit', 'unknown'],
+    ['an internal error of unknown severity', coded('XX001'), 'commit', 'unknown'],
+    ['anything that ended the session', severe('53200', 'FATAL'), 'commit', 'unknown'],
+    ['a violation in another language', severe('23505', 'FEHLER'), 'commit', 'rejected'],
     ['pool wait', new Error('timeout exceeded when trying to connect'), 'commit', 'not_applied'],
     [
       'connect deadline',
@@ -75,6 +91,7 @@ describe('classify', () => {
       true,
     );
     expect(TwofoldError.is(storeError(coded('53100'), 'rejected'), 'storage_full')).toBe(true);
+    expect(storeError(severe('53100', 'PANIC'), 'unknown')).toBeInstanceOf(OutcomeUnknown);
     const refused = coded('23505');
     expect(storeError(refused, 'rejected')).toBe(refused);
   });

@@ -97,7 +97,7 @@ onEachMajor('rows through the database', (test) => {
           ...versions.map((row) => ({ kind: 'insert-version', row }) as const),
         ]);
         const { id, name } = key.value;
-        expect(await test.store().keys.find('default', { id })).toEqual({ key, versions });
+        expect(await test.store().keys.find('default', { id }, 0)).toEqual({ key, versions });
         const [listed] = await test.store().keys.list({
           namespace: 'default',
           pageSize: 1,
@@ -113,7 +113,7 @@ onEachMajor('rows through the database', (test) => {
           const updated = attested({ ...row.value, revision: row.value.revision });
           const expected = row.value.revision;
           await changes.commit([{ kind: 'update-version', row: updated, expected }]);
-          const found = await test.store().keys.find('default', { id });
+          const found = await test.store().keys.find('default', { id }, 0);
           expect(found?.versions[at]).toEqual(updated);
         }
       }),

@@ -169,6 +169,31 @@ describe('transaction', () => {
     await lost.end();
   });
 
+  it('knows a cancelled synchronous wait in any language', async () => {
+    const client = await pool.connect();
+    const guarded = client as unknown as GuardedClient;
+    expect(guarded.reusable).toBe(true);
+    client.emit('notice', { message: "annulation de l'attente", routine: 'SyncRepWaitForLSN' });
+    expect(guarded.reusable).toBe(false);
+    client.release();
+  });
+
+  it('commits synchronously whatever database and role say', async () => {
+    const set = (value: string) =>
+      owner.query(
+        `do $$ begin execute format('alter database %I ${value}', current_database()); end $$`,
+      );
+    await set('set synchronous_commit = off');
+    const fresh = createPool({ url: database.ownerUrl });
+    try {
+      const { rows: shown } = await fresh.query('show synchronous_commit');
+      expect(shown).toEqual([{ synchronous_commit: 'on' }]);
+    } finally {
+      await set('reset synchronous_commit');
+      await fresh.end();
+    }
+  });
+
   it('turns the notice of a cancelled synchronous wait into an unknown outcome', async () => {
     const error = await failure(
       transaction(pool, async (sql) => {

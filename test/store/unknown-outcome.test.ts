@@ -62,7 +62,7 @@ onEmbedded('unknown outcomes', (test) => {
     expect(await rejection(far.keys.commit(change))).toBeInstanceOf(OutcomeUnknown);
     await eventually(async () => (await far.audit.leafAt(changes.lane, 1)) !== null);
     expect(await far.audit.leafAt(changes.lane, 1)).toEqual(change.entry.leaf);
-    expect((await far.keys.find('default', { name: row.name }))?.versions).toHaveLength(1);
+    expect((await far.keys.find('default', { name: row.name }, 0))?.versions).toHaveLength(1);
     expect(await far.keys.commit(change)).toEqual({ epoch: change.epoch + 1 });
     expect(await far.audit.changesSince(change.epoch)).toHaveLength(1);
   });
@@ -88,7 +88,7 @@ onEmbedded('unknown outcomes', (test) => {
       await owner.query('rollback');
     });
     expect(await far.audit.leafAt(changes.lane, 1)).toBeNull();
-    expect(await far.keys.find('default', { name: row.name })).toBeNull();
+    expect(await far.keys.find('default', { name: row.name }, 0)).toBeNull();
     expect(await far.keys.commit(change)).toEqual({ epoch: change.epoch + 1 });
   });
 

@@ -152,7 +152,8 @@ create table public.token_intent (
   token_serial text not null,
   instance uuid not null,
   abandoned boolean not null default false,
-  created_at timestamptz(3) not null default current_timestamp,
+  created_at timestamptz(3) not null,
+  mac bytea not null,
   constraint token_intent_pkey primary key (object_id)
 );
 
