@@ -148,6 +148,48 @@ describe('an answer under way', () => {
   });
 });
 
+describe('behind an answer under way', () => {
+  it('garbage is refused last: every request before it keeps its answer', async () => {
+    const service = await openService();
+    const socket = connect(service.port, '127.0.0.1');
+    try {
+      const chunks: string[] = [];
+      socket.on('data', (chunk: Buffer) => chunks.push(chunk.toString('latin1')));
+      const authorization = `Authorization: Bearer ${await service.token('admin')}`;
+      const whoami = `GET /v1/whoami HTTP/1.1\r\nHost: x\r\n${authorization}\r\n\r\n`;
+      socket.write(`${whoami.repeat(3)}garbage\r\n\r\n`);
+      await once(socket, 'close');
+      const statuses = chunks.join('').matchAll(/HTTP\/1\.1 ([0-9]{3}) /g);
+      expect([...statuses].map(([, status]) => status)).toEqual(['200', '200', '200', '400']);
+    } finally {
+      socket.destroy();
+      await service.stop();
+    }
+  });
+
+  it('a client that does not read is cut off', async () => {
+    const [each, many] = [1024 * 1024, 64];
+    const service = await openService({
+      document: 'x'.repeat(each),
+      options: { limits: { stalledMs: 300 } },
+    });
+    const socket = connect(service.port, '127.0.0.1').on('error', () => undefined);
+    try {
+      socket.pause();
+      socket.write('GET /openapi.yaml HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(many));
+      await sleep(1500);
+      let received = 0;
+      socket.on('data', (chunk: Buffer) => (received += chunk.length)).resume();
+      await Promise.race([once(socket, 'close'), sleep(3000)]);
+      expect(socket.closed).toBe(true);
+      expect(received).toBeLessThan(each * many);
+    } finally {
+      socket.destroy();
+      await service.stop();
+    }
+  });
+});
+
 const isRewrap = ({ operation }: { readonly operation: string }) => operation === 'rewrap';
 
 function isReadable(secret: SecretBytes): boolean {
