@@ -39,6 +39,12 @@ export interface Arrival {
   readonly head: HeaderValues;
 }
 
+/** Who asks, and the security epoch when the token began to be checked. */
+export interface Authenticated {
+  readonly principal: Principal;
+  readonly epoch: number;
+}
+
 /** The checked input, read once however often the request runs. */
 interface Checked extends Input, Pick<Call<GuardedContract>, 'params' | 'query' | 'headers'> {}
 
@@ -55,12 +61,15 @@ export class GuardedRequest {
   readonly #principal: Principal;
   readonly #resource: Resource;
   readonly #secrets: SecretBytes[] = [];
+  /** When this run began to read, which its authentication was part of. */
+  #epoch: number;
   #input: Checked | undefined;
 
-  constructor(deps: HttpDependencies, arrival: Arrival, principal: Principal) {
+  constructor(deps: HttpDependencies, arrival: Arrival, { principal, epoch }: Authenticated) {
     this.#deps = deps;
     this.#arrival = arrival;
     this.#principal = principal;
+    this.#epoch = epoch;
     const key = arrival.params['key'];
     this.#resource = {
       // Checked with the other headers, after permission: an impossible name permits nothing.
@@ -90,6 +99,7 @@ export class GuardedRequest {
       } catch (error) {
         if (!(error instanceof StaleAnswer)) throw error;
         this.#wipeSecrets();
+        this.#epoch = this.#deps.epoch.current;
       }
     }
     throw new TwofoldError('audit_unavailable', 'Changes kept overtaking the request.');
@@ -117,7 +127,7 @@ export class GuardedRequest {
       source: exchange.source,
       principal: this.#principal,
       operation: route.contract.operation,
-      epoch: this.#deps.epoch.current,
+      epoch: this.#epoch,
       ...this.#resource,
     });
   }

@@ -199,6 +199,46 @@ describe('no audit, no answer', () => {
     }
   });
 
+  it('runs a request again whose authentication a change of access overtook', async () => {
+    let [authentications, overtake] = [0, false];
+    const standings: number[] = [];
+    const service = await openService({
+      replace: ({ audit, authenticator, epoch }) => ({
+        authenticator: {
+          authenticate: async (authorization) => {
+            const principal = await authenticator.authenticate(authorization);
+            authentications += 1;
+            if (!overtake) return principal;
+            overtake = false;
+            const change = { epoch: epoch.current + 1, scope: 'access' } as const;
+            epoch.advance([{ ...change, namespace: 'default', keyId: null, keyName: null }]);
+            return principal;
+          },
+        },
+        audit: {
+          change: (draft, commit) => audit.change(draft, commit),
+          countAnonymous: () => undefined,
+          read: (id) => audit.read(id),
+          list: (query) => audit.list(query),
+          record: async (_draft, standing) => {
+            standings.push(standing.epoch);
+            if (epoch.touches(standing)) throw new StaleAnswer();
+            return '1-1';
+          },
+        },
+      }),
+    });
+    try {
+      overtake = true;
+      expect((await service.call('user', 'GET', '/v1/whoami')).status).toBe(200);
+      const [first, second] = standings;
+      expect([authentications, standings.length]).toEqual([2, 2]);
+      expect(second).toBe((first ?? 0) + 1);
+    } finally {
+      await service.stop();
+    }
+  });
+
   it('denies on the second run what was permitted on the first', async () => {
     let revoked = false;
     const service = await openService({
