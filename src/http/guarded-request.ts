@@ -138,7 +138,7 @@ export class GuardedRequest {
       return { reply: await this.#reply(notes), error: null };
     } catch (error) {
       if (error instanceof StaleAnswer) throw error;
-      return { reply: null, error: this.#visible(TwofoldError.from(error)) };
+      return { reply: null, error: this.#visible(TwofoldError.from(error), this.#resource) };
     }
   }
 
@@ -193,6 +193,21 @@ export class GuardedRequest {
     }
   }
 
+  /** The second key of an operation is asked for like the first, with the same facts. */
+  #grantOn(notes: AuditNotes, resource: Resource, facts: BodyFacts): AnyGrant {
+    const { authorizer } = this.#deps;
+    const { operation } = this.#arrival.route.contract;
+    try {
+      const grant = authorizer.authorize(this.#principal, operation, resource);
+      const refined = authorizer.refine(grant, facts);
+      notes.alsoDecided(refined.decision);
+      return refined;
+    } catch (error) {
+      notes.denied(authorizer.decide(this.#principal, operation, resource, facts));
+      throw error;
+    }
+  }
+
   async #checked(): Promise<Checked> {
     if (this.#input !== undefined) return this.#input;
     const { route, reader, exchange, head } = this.#arrival;
@@ -238,16 +253,18 @@ export class GuardedRequest {
         this.#secrets.push(secret);
         return secret;
       },
-      grantOn: (key) => this.#authorize(notes, { namespace, key }),
+      grantOn: (key, facts) => this.#grantOn(notes, { namespace, key }, facts),
+      visible: (error, key = this.#resource.key) =>
+        this.#visible(TwofoldError.from(error), { namespace, key }),
     };
   }
 
   /** Hides absence from those who may not read: they are told what a present key would tell them. */
-  #visible(error: TwofoldError): TwofoldError {
+  #visible(error: TwofoldError, about: Resource): TwofoldError {
     if (!ABSENT.has(error.code)) return error;
     const { operation } = this.#arrival.route.contract;
-    const reading: Operation = this.#resource.key === null ? operation : 'keys.read';
-    const may = this.#deps.authorizer.may(this.#principal, reading, this.#resource);
+    const reading: Operation = about.key === null ? operation : 'keys.read';
+    const may = this.#deps.authorizer.may(this.#principal, reading, about);
     return may ? error : new TwofoldError('forbidden');
   }
 

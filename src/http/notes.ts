@@ -54,6 +54,8 @@ export class AuditNotes {
   readonly #request: NotedRequest;
   #reference: string | null;
   #decision: Decision | null = null;
+  #denied: Decision | null = null;
+  readonly #alsoPolicies = new Set<string>();
   #used: Used | null = null;
   #keyId: string | null = null;
   #alsoKey: string | null = null;
@@ -73,6 +75,16 @@ export class AuditNotes {
 
   decided(decision: Decision): void {
     this.#decision = decision;
+  }
+
+  /** What permitted the use of a second key counts with what permitted the first. */
+  alsoDecided({ policies }: Decision): void {
+    for (const policy of policies) this.#alsoPolicies.add(policy);
+  }
+
+  /** The refusal of a second key: it explains a request that fails for it, and no other. */
+  denied(decision: Decision): void {
+    this.#denied = decision;
   }
 
   used(used: Used): void {
@@ -124,7 +136,7 @@ export class AuditNotes {
       keyVersion: this.#items.length > 0 ? null : (this.#used?.keyVersion ?? null),
       suite: this.#used?.suiteNumber ?? null,
       outcome,
-      decision: this.#decision,
+      decision: this.#decisionOf(outcome),
       source,
       contextKeys: this.#names.toSorted(),
       contextValues: this.#contextValues(),
@@ -143,6 +155,13 @@ export class AuditNotes {
       keyName: key !== null && UUID.test(key) ? null : key,
       alsoKey: this.#alsoKey,
     };
+  }
+
+  #decisionOf(outcome: string): Decision | null {
+    if (outcome === 'forbidden' && this.#denied !== null) return this.#denied;
+    if (this.#decision === null || this.#alsoPolicies.size === 0) return this.#decision;
+    const policies = new Set([...this.#decision.policies, ...this.#alsoPolicies]);
+    return { ...this.#decision, policies: [...policies].toSorted() };
   }
 
   #contextValues(): Uint8Array | null {

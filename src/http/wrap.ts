@@ -39,7 +39,11 @@ interface DataKeyInput extends Bound {
 
 type WrapGrant = Parameters<KeyUse['wrap']>[0];
 type Own = (secret: SecretBytes) => SecretBytes;
-type GrantOn = (key: string) => Grant<'rewrap'>;
+/** How a rewrap reaches its other key. */
+interface Reach {
+  readonly grantOn: (key: string, facts: BodyFacts) => Grant<'rewrap'>;
+  readonly visible: (error: unknown, key: string | null) => TwofoldError;
+}
 
 const bindingOf = ({ encryptionContext = {}, aad }: Bound): Binding => ({
   encryptionContext,
@@ -78,10 +82,14 @@ class Wrapping {
     return { used, answer: { plaintext: own(opened.plaintext), origin, ...usedMembers(used) } };
   }
 
-  async rewrap(grant: Grant<'rewrap'>, input: RewrapInput, grantOn: GrantOn) {
+  async rewrap(grant: Grant<'rewrap'>, input: RewrapInput, { grantOn, visible }: Reach) {
     const { to, ciphertext } = input;
-    const target = to === undefined || to === grant.key ? null : grantOn(to);
-    const moved = await this.#use.rewrap(grant, target, { ciphertext, binding: bindingOf(input) });
+    const target = to === undefined || to === grant.key ? null : grantOn(to, factsOf(input));
+    const given = { ciphertext, binding: bindingOf(input) };
+    const moved = await this.#use.rewrap(grant, target, given).catch((error: unknown) => {
+      if (target === null || !TwofoldError.is(error)) throw error;
+      throw visible(error, target.key);
+    });
     const { used, changed } = moved;
     const envelope = new EnvelopeBytes(moved.ciphertext);
     // The entry is about the key of the path: what was opened with it, and where it went.
@@ -149,9 +157,10 @@ function wrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
     }),
     route(contract.wrapBatch, {
       facts: batchFacts,
-      handle: async ({ grant, body: { items }, notes }) => {
+      handle: (call) => {
+        const { grant } = call;
         const run = async (item: WrapInput) => wrapping.wrap(grant, item);
-        return { body: await runBatch({ items, notes, contextOf, run }) };
+        return runBatch({ call, contextOf, run });
       },
     }),
     route(contract.createDataKey, {
@@ -182,9 +191,10 @@ function unwrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
     }),
     route(contract.unwrapBatch, {
       facts: batchFacts,
-      handle: async ({ grant, body: { items }, notes, own }) => {
+      handle: (call) => {
+        const { grant, own } = call;
         const run = (item: Sealed) => wrapping.unwrap(grant, item, own);
-        return { body: await runBatch({ items, notes, contextOf, run }) };
+        return runBatch({ call, contextOf, run });
       },
     }),
   ];
@@ -194,9 +204,9 @@ function rewrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
   return [
     route(contract.rewrap, {
       facts: singleFacts,
-      handle: async ({ grant, grantOn, body, notes }) => {
+      handle: async ({ grant, grantOn, visible, body, notes }) => {
         noteTarget(notes, grant.key, body.to);
-        const rewrap = () => wrapping.rewrap(grant, body, grantOn);
+        const rewrap = () => wrapping.rewrap(grant, body, { grantOn, visible });
         const { answer, into } = await noted(notes, body, rewrap);
         notes.detail({ toKeyId: into.keyId, toVersion: into.keyVersion });
         return { body: answer };
@@ -204,10 +214,12 @@ function rewrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
     }),
     route(contract.rewrapBatch, {
       facts: batchFacts,
-      handle: async ({ grant, grantOn, body: { items }, notes }) => {
-        noteTargets(notes, grant.key, items);
-        const run = (item: RewrapInput) => wrapping.rewrap(grant, item, grantOn);
-        return { body: await runBatch({ items, notes, contextOf, run }) };
+      handle: (call) => {
+        const { grant, grantOn } = call;
+        const target = { grantOn, visible: call.visible };
+        noteTargets(call.notes, grant.key, call.body.items);
+        const run = (item: RewrapInput) => wrapping.rewrap(grant, item, target);
+        return runBatch({ call, contextOf, run });
       },
     }),
   ];
