@@ -1,6 +1,7 @@
 /**
- * What is known of a request for its audit entry. A handler notes facts as they become known, so
- * that the entry of a failed request says as much as that of one that succeeded.
+ * What is known of a request for its audit entry. A handler notes facts as they become known: the
+ * entry of a use that fails after its version was selected names key, version and suite like that of
+ * one that succeeds.
  */
 import { createHash } from 'node:crypto';
 

@@ -9,7 +9,7 @@ import { givenVersion, orEmpty, usedMembers } from './used.ts';
 import type { Grant } from '../access/grant.ts';
 import type { BodyFacts } from '../access/ports.ts';
 import type { EncryptionContext } from '../contract/context.ts';
-import type { Binding, KeyUse } from '../keyring/operations.ts';
+import type { Binding, KeyUse, Selecting } from '../keyring/operations.ts';
 import type { HttpDependencies } from './dependencies.ts';
 import type { InputLimits } from './input.ts';
 import type { AuditNotes } from './notes.ts';
@@ -75,17 +75,23 @@ class Wrapping {
     return this.#seal(grant, SecretBytes.own(input.plaintext), input);
   }
 
-  async unwrap(grant: Grant<'unwrap'>, input: Sealed, own: Own) {
+  async unwrap(grant: Grant<'unwrap'>, input: Sealed, own: Own, selecting: Selecting = {}) {
     const { ciphertext } = input;
-    const opened = await this.#use.unwrap(grant, { ciphertext, binding: bindingOf(input) });
+    const given = { ciphertext, binding: bindingOf(input), ...selecting };
+    const opened = await this.#use.unwrap(grant, given);
     const { used, origin } = opened;
     return { used, answer: { plaintext: own(opened.plaintext), origin, ...usedMembers(used) } };
   }
 
-  async rewrap(grant: Grant<'rewrap'>, input: RewrapInput, { grantOn, visible }: Reach) {
+  async rewrap(
+    grant: Grant<'rewrap'>,
+    input: RewrapInput,
+    { grantOn, visible }: Reach,
+    selecting: Selecting = {},
+  ) {
     const { to, ciphertext } = input;
     const target = to === undefined || to === grant.key ? null : grantOn(to, factsOf(input));
-    const given = { ciphertext, binding: bindingOf(input) };
+    const given = { ciphertext, binding: bindingOf(input), ...selecting };
     const moved = await this.#use.rewrap(grant, target, given).catch((error: unknown) => {
       if (target === null || !TwofoldError.is(error)) throw error;
       throw visible(error, target.key);
@@ -119,6 +125,9 @@ class Wrapping {
     return { used, answer: { ciphertext: envelope, ...usedMembers(used), refreshAfter } };
   }
 }
+
+/** A use that fails after its version was selected is recorded with it. */
+const notedBy = (notes: AuditNotes): Selecting => ({ onSelected: (used) => notes.used(used) });
 
 /** Notes a single operation: its context before, what it used after. */
 async function noted<R extends { readonly used: Parameters<AuditNotes['used']>[0] }>(
@@ -185,7 +194,9 @@ function unwrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
     route(contract.unwrap, {
       facts: singleFacts,
       handle: async ({ grant, body, notes, own }) => {
-        const { answer } = await noted(notes, body, () => wrapping.unwrap(grant, body, own));
+        const { answer } = await noted(notes, body, () =>
+          wrapping.unwrap(grant, body, own, notedBy(notes)),
+        );
         return { body: answer };
       },
     }),
@@ -206,7 +217,7 @@ function rewrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
       facts: singleFacts,
       handle: async ({ grant, grantOn, visible, body, notes }) => {
         noteTarget(notes, grant.key, body.to);
-        const rewrap = () => wrapping.rewrap(grant, body, { grantOn, visible });
+        const rewrap = () => wrapping.rewrap(grant, body, { grantOn, visible }, notedBy(notes));
         const { answer, into } = await noted(notes, body, rewrap);
         notes.detail({ toKeyId: into.keyId, toVersion: into.keyVersion });
         return { body: answer };

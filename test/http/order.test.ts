@@ -109,6 +109,19 @@ describe('the order of checks', () => {
     expect(await codeOf('user', 'GET', '/v1/keys/k', bad)).toBe('400 invalid_value');
   });
 
+  it('records a failed use with the key, version and suite that were selected', async () => {
+    const { json } = await service.call('user', 'POST', '/v1/keys/k/wrap', { json: wrapBody });
+    const other = { ciphertext: json['ciphertext'], encryptionContext: { not: 'this' } };
+    const { json: key } = await service.call('user', 'GET', '/v1/keys/k');
+    for (const operation of ['unwrap', 'rewrap']) {
+      const failed = await service.call('user', 'POST', `/v1/keys/k/${operation}`, { json: other });
+      expect(failed.json['code']).toBe('decryption_failed');
+      const facts = { operation, outcome: 'decryption_failed', keyRef: 'k', keyVersion: 1 };
+      expect(service.drafts.at(-1)).toMatchObject({ ...facts, keyId: key['id'] });
+      expect(service.drafts.at(-1)?.suite).not.toBeNull();
+    }
+  });
+
   it('records every authenticated request once, with its outcome', async () => {
     const before = service.drafts.length;
     await service.call('auditor', 'POST', '/v1/keys/k/wrap', { json: wrapBody });
