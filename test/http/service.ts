@@ -115,7 +115,11 @@ export async function openService(given: ServiceOptions = {}): Promise<Service> 
     { http: { host: '127.0.0.1', port: 0 }, drainMs: 1000, ...given.options },
     given.document ?? 'openapi: "3.1.0"\n',
   );
-  const { http } = await server.listen();
+  const { http } = await server.listen().catch(async (error: unknown) => {
+    await world.stop();
+    await rm(folder, { recursive: true });
+    throw error;
+  });
   const tokens = new Map<string, Promise<string>>();
   const url = `http://127.0.0.1:${http.port}`;
   const token = async (role: string, ttlSeconds = 3600) => {
