@@ -51,14 +51,21 @@ function runOf(call: ChangeCall, show: Show, status: number): ChangeRun {
   };
 }
 
+const headersOfKey = (
+  { status }: ChangeDone,
+  key: { readonly name: string; readonly revision: number },
+): Record<string, string> => ({
+  ETag: entityTag(key),
+  ...(status === 201 ? { Location: `/v1/keys/${key.name}` } : {}),
+});
+
 function headersOf(done: ChangeDone): Record<string, string> {
-  if (done.replayed) return { [contract.REPLAYED_HEADER]: 'true' };
-  if (done.change === null) return {};
-  const { key } = done.change.after;
-  return {
-    ETag: entityTag(key),
-    ...(done.status === 201 ? { Location: `/v1/keys/${key.name}` } : {}),
-  };
+  if (done.replayed) {
+    // Only changes that leave a key behind are replayed; what is kept is that key.
+    const key = JSON.parse(done.body) as { readonly name: string; readonly revision: number };
+    return { ...headersOfKey(done, key), [contract.REPLAYED_HEADER]: 'true' };
+  }
+  return done.change === null ? {} : headersOfKey(done, done.change.after.key);
 }
 
 /** Runs a change and answers it; `show` makes the resource that it leaves behind. */

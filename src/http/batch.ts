@@ -25,9 +25,15 @@ interface Done<A> {
   readonly answer: A;
 }
 
-export interface Batch<I extends Item, A> {
-  readonly items: readonly I[];
+/** The request that brought the items. */
+interface BatchCall<I> {
+  readonly body: { readonly items: readonly I[] };
   readonly notes: AuditNotes;
+  readonly visible: (error: unknown) => TwofoldError;
+}
+
+export interface Batch<I extends Item, A> {
+  readonly call: BatchCall<I>;
   readonly contextOf: (item: I) => NotedContext;
   readonly run: (item: I) => Promise<Done<A>>;
 }
@@ -57,13 +63,13 @@ async function settle<I extends Item, A>(batch: Batch<I, A>, item: I): Promise<S
     return await batch.run(item);
   } catch (error) {
     if (error instanceof StaleAnswer) throw error;
-    return TwofoldError.from(error);
+    return batch.call.visible(error);
   }
 }
 
 async function settleAll<I extends Item, A>(batch: Batch<I, A>): Promise<readonly Settled<A>[]> {
   const results: Settled<A>[] = [];
-  const queue = batch.items.entries();
+  const queue = batch.call.body.items.entries();
   const work = async () => {
     for (const [index, item] of queue) results[index] = await settle(batch, item);
   };
@@ -71,8 +77,10 @@ async function settleAll<I extends Item, A>(batch: Batch<I, A>): Promise<readonl
   return results;
 }
 
-function contextNames<I extends Item, A>({ items, contextOf }: Batch<I, A>): readonly string[] {
-  const names = items.flatMap((item) => Object.keys(contextOf(item).encryptionContext ?? {}));
+function contextNames<I extends Item, A>({ call, contextOf }: Batch<I, A>): readonly string[] {
+  const names = call.body.items.flatMap((item) =>
+    Object.keys(contextOf(item).encryptionContext ?? {}),
+  );
   return [...new Set(names)];
 }
 
@@ -84,12 +92,25 @@ function sharedError(results: readonly Settled<unknown>[]): TwofoldError | undef
   return same ? first : undefined;
 }
 
+/** A verification that says no is `ok` like one that says yes: the entry tells how many were which. */
+function noteVerdicts(notes: AuditNotes, results: readonly Settled<object>[]): void {
+  const verdicts = results
+    .filter(isDone)
+    .map(({ answer }) => ('valid' in answer ? answer.valid : undefined));
+  const [valid, invalid] = [true, false].map((verdict) => verdicts.filter((v) => v === verdict));
+  if (valid === undefined || invalid === undefined) return;
+  if (valid.length + invalid.length === 0) return;
+  notes.detail({ validItems: valid.length, invalidItems: invalid.length });
+}
+
 /**
  * Runs the items and notes their outcomes.
  * @throws TwofoldError batch_too_large before any work; the error that all items share
  */
 export async function runBatch<I extends Item, A extends object>(batch: Batch<I, A>) {
-  const { items, notes, contextOf } = batch;
+  const { call, contextOf } = batch;
+  const { items } = call.body;
+  const { notes } = call;
   const names = contextNames(batch);
   // Noted only once they fit: the entry of the refusal has to fit as well.
   assertEntryFits({ ...notes.draft('ok'), contextKeys: names }, items.length, { room: ROOM });
@@ -106,13 +127,13 @@ export async function runBatch<I extends Item, A extends object>(batch: Batch<I,
     })),
     names,
   );
+  noteVerdicts(notes, results);
   const shared = sharedError(results);
   if (shared !== undefined) throw shared;
-  return {
-    results: results.map((result, index) => {
-      const ref = items[index]?.ref ?? null;
-      if (result instanceof TwofoldError) return { ref, error: itemErrorOf(result) };
-      return { ref, ...result.answer };
-    }),
-  };
+  const answers = results.map((result, index) => {
+    const ref = items[index]?.ref ?? null;
+    if (result instanceof TwofoldError) return { ref, error: itemErrorOf(result) };
+    return { ref, ...result.answer };
+  });
+  return { body: { results: answers } };
 }

@@ -8,6 +8,7 @@ import type { ErrorCode } from '../errors.ts';
 import type { KeyManage, KeyRead, KeyUse } from '../keyring/operations.ts';
 import type { GateLimits } from './gate.ts';
 import type { InputLimits } from './input.ts';
+import type { ConnectionLimits } from './listener.ts';
 
 /** Whether a suite can be served by the token of this zone. */
 export interface SuiteAvailability {
@@ -69,7 +70,7 @@ export interface HttpDependencies {
   readonly report: (report: RequestReport) => void;
 }
 
-export type HttpLimits = InputLimits & GateLimits;
+export type HttpLimits = InputLimits & GateLimits & ConnectionLimits;
 
 export const DEFAULT_LIMITS: HttpLimits = Object.freeze({
   bodyBytes: 1_048_576,
@@ -79,6 +80,7 @@ export const DEFAULT_LIMITS: HttpLimits = Object.freeze({
   bodyTimeoutMs: 10_000,
   unauthenticatedPerMinute: 600,
   unauthenticatedSources: 10_000,
+  stalledMs: 30_000,
 });
 
 /** The namespace of a request that names none. */

@@ -71,14 +71,12 @@ export class Exchange {
   /** Sends the problem document of an error. */
   async fail(thrown: unknown, auditId: string | null, headers: Headers = {}): Promise<void> {
     const error = TwofoldError.from(thrown);
-    if (this.response.headersSent) {
-      this.response.destroy();
-      return;
-    }
     const { status } = ERRORS[error.code];
     const bytes = JSON.stringify(problemOf(error, this.requestId));
     const all = { ...problemHeaders(error), ...headers, ...this.#auditHeader(auditId) };
-    await this.#write(status, all, { bytes, secret: false });
+    // Half an answer cannot become another one: the client sees a connection that was cut.
+    if (this.response.headersSent) this.response.destroy();
+    else await this.#write(status, all, { bytes, secret: false });
     this.#done({ status, code: error.code, auditId, error: status >= 500 ? error : undefined });
   }
 
@@ -86,29 +84,42 @@ export class Exchange {
     return auditId === null ? {} : { [AUDIT_ID_HEADER]: auditId };
   }
 
-  async #write(status: number, headers: Headers, body: Rendered): Promise<void> {
-    const { response } = this;
-    response.writeHead(status, {
-      'Cache-Control': 'no-store',
-      'X-Content-Type-Options': 'nosniff',
-      [REQUEST_ID_HEADER]: this.requestId,
-      'Content-Length': Buffer.byteLength(body.bytes),
-      ...(this.#surroundings.draining() ? { Connection: 'close' } : {}),
-      ...headers,
-    });
-    if (!body.secret) {
-      response.end(body.bytes);
-      discardBody(this.request);
+  async #write(status: number, headers: Headers, { bytes, secret }: Rendered): Promise<void> {
+    try {
+      this.response.writeHead(status, {
+        'Cache-Control': 'no-store',
+        'X-Content-Type-Options': 'nosniff',
+        [REQUEST_ID_HEADER]: this.requestId,
+        'Content-Length': Buffer.byteLength(bytes),
+        ...(this.#surroundings.draining() ? { Connection: 'close' } : {}),
+        ...headers,
+      });
+      await this.#end(bytes);
+    } finally {
+      if (secret) bytes.fill(0);
+    }
+  }
+
+  /**
+   * Resolves when nothing holds the bytes any more. A buffer waits in the response until those before
+   * it on the connection have left, and may be a part of the request's body.
+   */
+  async #end(bytes: string | Buffer): Promise<void> {
+    const { request, response } = this;
+    const { socket } = request;
+    if (typeof bytes === 'string' || socket.destroyed) {
+      response.end(bytes);
+      discardBody(request);
       return;
     }
-    const { bytes } = body;
-    // The socket holds the buffer until it is written or gone.
-    await new Promise<void>((resolve) => {
-      response.once('close', resolve);
-      response.end(bytes, resolve);
-      discardBody(this.request);
-    });
-    bytes.fill(0);
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    const gone = () => resolve(undefined);
+    // A queued response does not hear of its connection's end; the connection itself does.
+    socket.setMaxListeners(0).once('close', gone);
+    response.end(bytes, gone);
+    discardBody(request);
+    await promise;
+    socket.off('close', gone);
   }
 
   #done(outcome: Pick<RequestReport, 'status' | 'code' | 'auditId' | 'error'>): void {

@@ -3,7 +3,9 @@
  * once, and how many refusals a source gets before it is told to slow down. A source over its bound
  * still gets through with a valid token, only less of it at a time.
  */
+import { sourceGroup } from '../audit/anonymous.ts';
 import { TwofoldError } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
 
 export interface GateLimits {
   /** Refused requests that one source may send in a minute. */
@@ -22,14 +24,17 @@ interface Standing {
 /** Tokens of one source that are checked at the same time. */
 const CHECKS = 256;
 const CHECKS_WHEN_OVER = 4;
+/** What says that a caller has no valid token. */
+const REFUSALS: ReadonlySet<ErrorCode> = new Set([
+  'token_missing',
+  'token_invalid',
+  'token_expired',
+]);
+/** Sources looked at to make room for a new one. */
+const LOOKED_AT = 8;
 const MINUTE_MS = 60_000;
-const OTHERS = 'others';
-
-/** IPv6 callers own at least their /64. */
-function sourceOf(address: string): string {
-  const plain = address.startsWith('::ffff:') ? address.slice(7) : address;
-  return plain.includes(':') ? plain.split(':', 4).join(':') : plain;
-}
+/** Also where `sourceGroup` puts what is no address. */
+const OTHERS = 'other';
 
 export class UnauthenticatedGate {
   readonly #limits: GateLimits;
@@ -47,7 +52,7 @@ export class UnauthenticatedGate {
    * @throws TwofoldError rate_limited, or what `check` threw
    */
   async pass<T>(address: string, hasToken: boolean, check: () => Promise<T>): Promise<T> {
-    const source = this.#standing(sourceOf(address));
+    const source = this.#standing(sourceGroup(address));
     const over = source.refused >= this.#limits.unauthenticatedPerMinute;
     if ((over && !hasToken) || source.checking >= (over ? CHECKS_WHEN_OVER : CHECKS)) {
       throw new TwofoldError('rate_limited', 'Too many requests without a valid token.', {
@@ -58,7 +63,8 @@ export class UnauthenticatedGate {
     try {
       return await check();
     } catch (error) {
-      source.refused += 1;
+      // Our own overload is nothing that the source did.
+      if (TwofoldError.is(error) && REFUSALS.has(error.code)) source.refused += 1;
       throw error;
     } finally {
       source.checking -= 1;
@@ -69,9 +75,7 @@ export class UnauthenticatedGate {
     const known = this.#sources.get(source);
     const now = this.#now();
     if (known !== undefined) return this.#refreshed(known, now);
-    if (this.#sources.size >= this.#limits.unauthenticatedSources) this.#forget(now);
-    const full = this.#sources.size >= this.#limits.unauthenticatedSources;
-    if (full && source !== OTHERS) return this.#standing(OTHERS);
+    if (source !== OTHERS && this.#full(now)) return this.#standing(OTHERS);
     const fresh = { checking: 0, refused: 0, since: now };
     this.#sources.set(source, fresh);
     return fresh;
@@ -84,10 +88,20 @@ export class UnauthenticatedGate {
     return standing;
   }
 
-  /** Drops sources that did nothing lately. */
-  #forget(now: number): void {
-    for (const [source, { checking, since }] of this.#sources) {
-      if (checking === 0 && now - since >= MINUTE_MS) this.#sources.delete(source);
+  /**
+   * Whether there is no room, after a few of the sources that came first were looked at: those that did
+   * nothing lately go, the others go to the end of the line. Work that does not grow with the table.
+   */
+  #full(now: number): boolean {
+    if (this.#sources.size < this.#limits.unauthenticatedSources) return false;
+    let looked = 0;
+    for (const [source, standing] of this.#sources) {
+      if (looked >= LOOKED_AT) break;
+      looked += 1;
+      this.#sources.delete(source);
+      const idle = standing.checking === 0 && now - standing.since >= MINUTE_MS;
+      if (!idle) this.#sources.set(source, standing);
     }
+    return this.#sources.size >= this.#limits.unauthenticatedSources;
   }
 }

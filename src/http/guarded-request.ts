@@ -39,6 +39,12 @@ export interface Arrival {
   readonly head: HeaderValues;
 }
 
+/** Who asks, and the security epoch when the token began to be checked. */
+export interface Authenticated {
+  readonly principal: Principal;
+  readonly epoch: number;
+}
+
 /** The checked input, read once however often the request runs. */
 interface Checked extends Input, Pick<Call<GuardedContract>, 'params' | 'query' | 'headers'> {}
 
@@ -55,12 +61,15 @@ export class GuardedRequest {
   readonly #principal: Principal;
   readonly #resource: Resource;
   readonly #secrets: SecretBytes[] = [];
+  /** When this run began to read, which its authentication was part of. */
+  #epoch: number;
   #input: Checked | undefined;
 
-  constructor(deps: HttpDependencies, arrival: Arrival, principal: Principal) {
+  constructor(deps: HttpDependencies, arrival: Arrival, { principal, epoch }: Authenticated) {
     this.#deps = deps;
     this.#arrival = arrival;
     this.#principal = principal;
+    this.#epoch = epoch;
     const key = arrival.params['key'];
     this.#resource = {
       // Checked with the other headers, after permission: an impossible name permits nothing.
@@ -90,6 +99,7 @@ export class GuardedRequest {
       } catch (error) {
         if (!(error instanceof StaleAnswer)) throw error;
         this.#wipeSecrets();
+        this.#epoch = this.#deps.epoch.current;
       }
     }
     throw new TwofoldError('audit_unavailable', 'Changes kept overtaking the request.');
@@ -117,7 +127,7 @@ export class GuardedRequest {
       source: exchange.source,
       principal: this.#principal,
       operation: route.contract.operation,
-      epoch: this.#deps.epoch.current,
+      epoch: this.#epoch,
       ...this.#resource,
     });
   }
@@ -128,7 +138,7 @@ export class GuardedRequest {
       return { reply: await this.#reply(notes), error: null };
     } catch (error) {
       if (error instanceof StaleAnswer) throw error;
-      return { reply: null, error: this.#visible(TwofoldError.from(error)) };
+      return { reply: null, error: this.#visible(TwofoldError.from(error), this.#resource) };
     }
   }
 
@@ -183,6 +193,21 @@ export class GuardedRequest {
     }
   }
 
+  /** The second key of an operation is asked for like the first, with the same facts. */
+  #grantOn(notes: AuditNotes, resource: Resource, facts: BodyFacts): AnyGrant {
+    const { authorizer } = this.#deps;
+    const { operation } = this.#arrival.route.contract;
+    try {
+      const grant = authorizer.authorize(this.#principal, operation, resource);
+      const refined = authorizer.refine(grant, facts);
+      notes.alsoDecided(refined.decision);
+      return refined;
+    } catch (error) {
+      notes.denied(authorizer.decide(this.#principal, operation, resource, facts));
+      throw error;
+    }
+  }
+
   async #checked(): Promise<Checked> {
     if (this.#input !== undefined) return this.#input;
     const { route, reader, exchange, head } = this.#arrival;
@@ -228,16 +253,18 @@ export class GuardedRequest {
         this.#secrets.push(secret);
         return secret;
       },
-      grantOn: (key) => this.#authorize(notes, { namespace, key }),
+      grantOn: (key, facts) => this.#grantOn(notes, { namespace, key }, facts),
+      visible: (error, key = this.#resource.key) =>
+        this.#visible(TwofoldError.from(error), { namespace, key }),
     };
   }
 
   /** Hides absence from those who may not read: they are told what a present key would tell them. */
-  #visible(error: TwofoldError): TwofoldError {
+  #visible(error: TwofoldError, about: Resource): TwofoldError {
     if (!ABSENT.has(error.code)) return error;
     const { operation } = this.#arrival.route.contract;
-    const reading: Operation = this.#resource.key === null ? operation : 'keys.read';
-    const may = this.#deps.authorizer.may(this.#principal, reading, this.#resource);
+    const reading: Operation = about.key === null ? operation : 'keys.read';
+    const may = this.#deps.authorizer.may(this.#principal, reading, about);
     return may ? error : new TwofoldError('forbidden');
   }
 

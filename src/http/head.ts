@@ -85,6 +85,8 @@ function queryObject(text: string, takesLabels: boolean): Record<string, unknown
     const isLabel = takesLabels && name.startsWith(LABEL);
     const target = isLabel ? labels : values;
     const key = isLabel ? name.slice(LABEL.length) : name;
+    // Schemas drop this name from records in silence.
+    if (key === '__proto__') throw new TwofoldError('unknown_parameter', 'No parameter has it.');
     // `labels` is the contract's name for what `label.` collects, and no parameter.
     const taken = key in target || (takesLabels && !isLabel && key === 'labels');
     if (taken) throw new TwofoldError('unknown_parameter', 'A parameter comes twice.');

@@ -199,6 +199,16 @@ class JsonReader {
     const end = this.#closing();
     // An escape never says more bytes than it takes.
     const target = Buffer.allocUnsafeSlow(end - this.#at);
+    try {
+      return target.subarray(0, this.#unescapeTo(target, end));
+    } catch (error) {
+      // It may be a secret, of which the caller learns only when it is whole.
+      target.fill(0);
+      throw error;
+    }
+  }
+
+  #unescapeTo(target: Buffer, end: number): number {
     let length = 0;
     while (this.#at < end) {
       const byte = this.#source[this.#at] ?? 0;
@@ -208,7 +218,7 @@ class JsonReader {
       else target[length++] = byte;
     }
     this.#at = end + 1;
-    return target.subarray(0, length);
+    return length;
   }
 
   /** Writes what the escape at the position says; returns its number of bytes. */

@@ -19,7 +19,10 @@ export function kemRoutes({ use }: Pick<HttpDependencies, 'use'>): readonly Guar
     }),
     route(contract.decapsulate, {
       handle: async ({ grant, body, notes, own }) => {
-        const { used, sharedSecret } = await use.decapsulate(grant, body);
+        const { used, sharedSecret } = await use.decapsulate(grant, {
+          ...body,
+          onSelected: (selected) => notes.used(selected),
+        });
         notes.used(used);
         return { body: { sharedSecret: own(sharedSecret), ...usedMembers(used) } };
       },

@@ -34,7 +34,7 @@ export function keyResource({ key, versions }: KeyView) {
 }
 
 /** The entity tag of a key: one for each revision. */
-export const entityTag = (key: Key): string => `"${key.revision}"`;
+export const entityTag = (key: Pick<Key, 'revision'>): string => `"${key.revision}"`;
 
 const EXTRACTABLE = {
   'non-extractable': 'no',

@@ -4,8 +4,6 @@ import { createServer as createTls } from 'node:https';
 import type { RequestListener, Server } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 
-import { answerUnexpected } from './malformed.ts';
-
 /** Where to listen. PEM texts, not file names. */
 export interface ListenerOptions {
   readonly host: string;
@@ -23,6 +21,23 @@ export interface Listener {
   listen(): Promise<AddressInfo>;
   /** Takes no new connections, waits for open requests up to the deadline, then cuts them. */
   close(deadlineMs: number): Promise<void>;
+}
+
+export interface ConnectionLimits {
+  /**
+   * Longest time in which nothing comes or goes on a connection with a request, ms. Its own deadlines
+   * end a request sooner; what is left is a client that does not read its answer.
+   */
+  readonly stalledMs: number;
+}
+
+/** What a listener does with what it hears. */
+export interface Handlers {
+  readonly request: RequestListener;
+  /** Of `Expect` with anything but `100-continue`. */
+  readonly unexpected: RequestListener;
+  /** What Node's parser refuses. */
+  readonly malformed: (error: Error & { code?: string }, socket: Socket) => void;
 }
 
 /** Bytes of a request's head. */
@@ -68,19 +83,18 @@ function createServer({ tls }: ListenerOptions, handler: RequestListener): Serve
   );
 }
 
-type ClientErrorHandler = (error: Error & { code?: string }, socket: Socket) => void;
-
 export function createListener(
   options: ListenerOptions,
-  handler: RequestListener,
-  onClientError: ClientErrorHandler,
+  { stalledMs }: ConnectionLimits,
+  { request, unexpected, malformed }: Handlers,
 ): Listener {
-  const server = createServer(options, handler);
+  const server = createServer(options, request);
   server.maxConnections = MAX_CONNECTIONS;
-  server.on('clientError', onClientError);
+  server.timeout = stalledMs;
+  server.on('clientError', malformed);
   // The body of `Expect: 100-continue` is asked for when it is read, after permission.
-  server.on('checkContinue', handler);
-  server.on('checkExpectation', answerUnexpected);
+  server.on('checkContinue', request);
+  server.on('checkExpectation', unexpected);
   return {
     listen: () => listen(server, options),
     close: (deadlineMs) => close(server, deadlineMs),

@@ -44,9 +44,10 @@ export function macRoutes({ use }: Pick<HttpDependencies, 'use'>): readonly Guar
       },
     }),
     route(contract.macBatch, {
-      handle: async ({ grant, body: { items }, notes, own }) => {
+      handle: (call) => {
+        const { grant, own } = call;
         const run = (item: Message) => mac(use, grant, item, own);
-        return { body: await runBatch({ items, notes, contextOf, run }) };
+        return runBatch({ call, contextOf, run });
       },
     }),
     route(contract.verifyMac, {
@@ -58,9 +59,10 @@ export function macRoutes({ use }: Pick<HttpDependencies, 'use'>): readonly Guar
       },
     }),
     route(contract.verifyMacBatch, {
-      handle: async ({ grant, body: { items }, notes }) => {
+      handle: (call) => {
+        const { grant } = call;
         const run = (item: Authenticated) => verifyMac(use, grant, item);
-        return { body: await runBatch({ items, notes, contextOf, run }) };
+        return runBatch({ call, contextOf, run });
       },
     }),
   ];

@@ -9,6 +9,7 @@ import type { Socket } from 'node:net';
 
 import { ERRORS, TwofoldError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
+import type { RequestReport } from './dependencies.ts';
 import { REQUEST_ID_HEADER } from './exchange.ts';
 import { problemHeaders, problemOf } from './problem.ts';
 
@@ -25,33 +26,20 @@ function errorOf({ code = '' }: ParserError): TwofoldError {
 }
 
 /**
- * Writes behind an answer that is still under way on the same connection: what that request did must
- * not be told as a failure of the next one.
+ * Writes behind the answers that are still under way on the same connection: what their requests did
+ * must not be told as a failure of the next one.
  */
 function endWith(socket: Socket, text: string): void {
+  if (!socket.writable) return;
   const answering = (socket as { _httpMessage?: ServerResponse | null })._httpMessage;
   // A request that is itself cut off has done nothing yet.
   const working = answering?.req.complete === true && !answering.writableFinished;
-  if (!working) {
-    socket.end(text);
-    return;
-  }
-  answering.once('finish', () => {
-    if (socket.writable) socket.end(text);
-  });
-}
-
-/** For `checkExpectation`: an expectation other than `100-continue`. */
-export function answerUnexpected({ socket }: { readonly socket: Socket }): void {
-  endWith(
-    socket,
-    rawProblem(new TwofoldError('malformed_request', 'Expect takes 100-continue only.')),
-  );
+  if (working) answering.once('finish', () => endWith(socket, text));
+  else socket.end(text);
 }
 
 /** The whole answer as bytes of HTTP/1.1; the connection ends with it. */
-export function rawProblem(error: TwofoldError): string {
-  const requestId = randomUUID();
+function rawProblem(error: TwofoldError, requestId: string): string {
   const { status } = ERRORS[error.code];
   const body = JSON.stringify(problemOf(error, requestId));
   const headers = {
@@ -66,9 +54,9 @@ export function rawProblem(error: TwofoldError): string {
   return [`HTTP/1.1 ${status} ${reason}`, ...lines, '', body].join('\r\n');
 }
 
-/** For `clientError`; `count` is told the source and code. */
+/** For `clientError`; `refused` is told of each refusal. */
 export function answerMalformed(
-  count: (source: string, code: string) => void,
+  refused: (report: RequestReport) => void,
 ): (error: ParserError, socket: Socket) => void {
   return (error, socket) => {
     // A reset connection has nobody to answer.
@@ -76,8 +64,24 @@ export function answerMalformed(
       socket.destroy();
       return;
     }
+    const requestId = randomUUID();
     const refusal = errorOf(error);
-    count(socket.remoteAddress ?? '', refusal.code);
-    endWith(socket, rawProblem(refusal));
+    refused(reportOf(refusal.code, requestId, socket));
+    endWith(socket, rawProblem(refusal, requestId));
+  };
+}
+
+function reportOf(code: ErrorCode, requestId: string, socket: Socket): RequestReport {
+  return {
+    requestId,
+    route: null,
+    plane: null,
+    method: '',
+    status: ERRORS[code].status,
+    code,
+    auditId: null,
+    source: socket.remoteAddress ?? '',
+    milliseconds: 0,
+    error: undefined,
   };
 }

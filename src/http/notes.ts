@@ -1,6 +1,7 @@
 /**
- * What is known of a request for its audit entry. A handler notes facts as they become known, so
- * that the entry of a failed request says as much as that of one that succeeded.
+ * What is known of a request for its audit entry. A handler notes facts as they become known: the
+ * entry of a use that fails after its version was selected names key, version and suite like that of
+ * one that succeeds.
  */
 import { createHash } from 'node:crypto';
 
@@ -54,6 +55,8 @@ export class AuditNotes {
   readonly #request: NotedRequest;
   #reference: string | null;
   #decision: Decision | null = null;
+  #denied: Decision | null = null;
+  readonly #alsoPolicies = new Set<string>();
   #used: Used | null = null;
   #keyId: string | null = null;
   #alsoKey: string | null = null;
@@ -73,6 +76,16 @@ export class AuditNotes {
 
   decided(decision: Decision): void {
     this.#decision = decision;
+  }
+
+  /** What permitted the use of a second key counts with what permitted the first. */
+  alsoDecided({ policies }: Decision): void {
+    for (const policy of policies) this.#alsoPolicies.add(policy);
+  }
+
+  /** The refusal of a second key: it explains a request that fails for it, and no other. */
+  denied(decision: Decision): void {
+    this.#denied = decision;
   }
 
   used(used: Used): void {
@@ -124,7 +137,7 @@ export class AuditNotes {
       keyVersion: this.#items.length > 0 ? null : (this.#used?.keyVersion ?? null),
       suite: this.#used?.suiteNumber ?? null,
       outcome,
-      decision: this.#decision,
+      decision: this.#decisionOf(outcome),
       source,
       contextKeys: this.#names.toSorted(),
       contextValues: this.#contextValues(),
@@ -143,6 +156,13 @@ export class AuditNotes {
       keyName: key !== null && UUID.test(key) ? null : key,
       alsoKey: this.#alsoKey,
     };
+  }
+
+  #decisionOf(outcome: string): Decision | null {
+    if (outcome === 'forbidden' && this.#denied !== null) return this.#denied;
+    if (this.#decision === null || this.#alsoPolicies.size === 0) return this.#decision;
+    const policies = new Set([...this.#decision.policies, ...this.#alsoPolicies]);
+    return { ...this.#decision, policies: [...policies].toSorted() };
   }
 
   #contextValues(): Uint8Array | null {

@@ -33,6 +33,8 @@ export class Pipeline {
 
   async #serve(route: GuardedRoute, reader: InputReader, exchange: Exchange, params: PathParams) {
     let guarded: GuardedRequest;
+    // What the token is worth is read under this epoch too: a change meanwhile makes the request stale.
+    const epoch = this.#deps.epoch.current;
     try {
       const head = declaredHeaders(exchange.request);
       const { authorization } = exchange.request.headers;
@@ -40,7 +42,7 @@ export class Pipeline {
         this.#deps.authenticator.authenticate(authorization),
       );
       const request = { route, reader, exchange, params, head };
-      guarded = new GuardedRequest(this.#deps, request, principal);
+      guarded = new GuardedRequest(this.#deps, request, { principal, epoch });
     } catch (error) {
       await this.refuse(exchange, error);
       return;

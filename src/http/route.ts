@@ -7,6 +7,7 @@ import type { Grant, Operation, Principal } from '../access/grant.ts';
 import type { BodyFacts } from '../access/ports.ts';
 import type { RouteContract } from '../contract/route.ts';
 import type { SecretBytes } from '../crypto/secret.ts';
+import type { TwofoldError } from '../errors.ts';
 import type { z } from 'zod';
 import type { AuditNotes } from './notes.ts';
 import type { Answerable } from './render.ts';
@@ -41,8 +42,10 @@ export interface Call<C extends GuardedContract> {
   readonly notes: AuditNotes;
   /** Gives a secret to the pipeline, which wipes it once the answer has been written. */
   readonly own: (secret: SecretBytes) => SecretBytes;
-  /** Authorizes the same operation on another key of the namespace. */
-  readonly grantOn: (key: string) => Grant<C['operation']>;
+  /** Authorizes the same operation on another key of the namespace, with what policy reads. */
+  readonly grantOn: (key: string, facts: BodyFacts) => Grant<C['operation']>;
+  /** The error as the principal may see it: absence of a key (the path's) is told to its readers. */
+  readonly visible: (error: unknown, key?: string | null) => TwofoldError;
 }
 
 /** An answer; `recorded` is the id of its audit entry when the operation wrote that itself. */

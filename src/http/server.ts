@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { createApp } from './app.ts';
 import { DEFAULT_LIMITS } from './dependencies.ts';
+import { Exchange } from './exchange.ts';
 import { createListener } from './listener.ts';
 import { answerMalformed } from './malformed.ts';
 import { Pipeline } from './pipeline.ts';
@@ -15,7 +16,7 @@ import { TwofoldError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { AppParts } from './app.ts';
 import type { HttpDependencies, HttpLimits } from './dependencies.ts';
-import type { Listener, ListenerOptions } from './listener.ts';
+import type { Handlers, Listener, ListenerOptions } from './listener.ts';
 
 export interface HttpServerOptions {
   readonly http: ListenerOptions;
@@ -147,6 +148,21 @@ class Listeners implements HttpServer {
   }
 }
 
+/** Requests that reach no route: counted and reported like the others. */
+function handlersOf(deps: HttpDependencies, parts: AppParts): Omit<Handlers, 'request'> {
+  return {
+    malformed: answerMalformed((report) => {
+      deps.audit.countAnonymous(report.source, report.code ?? '');
+      deps.report(report);
+    }),
+    unexpected: (request, response) => {
+      const exchange = new Exchange(request, response, null, parts);
+      const error = new TwofoldError('malformed_request', 'Expect takes 100-continue only.');
+      void parts.pipeline.refuse(exchange, error, { Connection: 'close' });
+    },
+  };
+}
+
 /**
  * Composes routes, pipeline and listeners; nothing is bound before `listen`.
  * @param document what `/openapi.yaml` answers; the committed file unless given
@@ -164,21 +180,20 @@ export function createHttpServer(
     draining: () => draining,
   };
   const routes = allRoutes(deps, limits, document);
-  const malformed = answerMalformed((source, code) => deps.audit.countAnonymous(source, code));
+  const others = handlersOf(deps, parts);
   const app = (planes: readonly Plane[]): RequestListener => createApp(routes, planes, parts);
-  const own = options.admin === undefined ? (['use', 'admin', 'public'] as const) : USE_ONLY;
-  const listeners: Named[] = [
-    { name: 'http', listener: createListener(options.http, app(own), malformed) },
-  ];
-  if (options.admin !== undefined) {
-    const listener = createListener(options.admin, app(['admin', 'public']), malformed);
-    listeners.push({ name: 'admin', listener });
+  const listener = (at: ListenerOptions, request: RequestListener) =>
+    createListener(at, limits, { request, ...others });
+  const { http, admin, metrics } = options;
+  const own = admin === undefined ? (['use', 'admin', 'public'] as const) : USE_ONLY;
+  const listeners: Named[] = [{ name: 'http', listener: listener(http, app(own)) }];
+  if (admin !== undefined) {
+    listeners.push({ name: 'admin', listener: listener(admin, app(['admin', 'public'])) });
   }
-  if (options.metrics !== undefined) {
-    const handler = metricsHandler(deps.metrics);
+  if (metrics !== undefined) {
     listeners.push({
       name: 'metrics',
-      listener: createListener(options.metrics, handler, malformed),
+      listener: listener(metrics, metricsHandler(deps.metrics)),
     });
   }
   return new Listeners(listeners, options.drainMs ?? DRAIN_MS, () => {

@@ -57,9 +57,10 @@ export function signRoutes({ use }: Pick<HttpDependencies, 'use'>): readonly Gua
       },
     }),
     route(contract.signBatch, {
-      handle: async ({ grant, body: { items }, notes }) => {
+      handle: (call) => {
+        const { grant } = call;
         const run = (item: Signable) => sign(use, grant, item);
-        return { body: await runBatch({ items, notes, contextOf, run }) };
+        return runBatch({ call, contextOf, run });
       },
     }),
     route(contract.verify, {
@@ -72,9 +73,10 @@ export function signRoutes({ use }: Pick<HttpDependencies, 'use'>): readonly Gua
       },
     }),
     route(contract.verifyBatch, {
-      handle: async ({ grant, body: { items }, notes }) => {
+      handle: (call) => {
+        const { grant } = call;
         const run = (item: Verifiable) => verify(use, grant, item);
-        return { body: await runBatch({ items, notes, contextOf, run }) };
+        return runBatch({ call, contextOf, run });
       },
     }),
   ];

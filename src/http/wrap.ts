@@ -9,7 +9,7 @@ import { givenVersion, orEmpty, usedMembers } from './used.ts';
 import type { Grant } from '../access/grant.ts';
 import type { BodyFacts } from '../access/ports.ts';
 import type { EncryptionContext } from '../contract/context.ts';
-import type { Binding, KeyUse } from '../keyring/operations.ts';
+import type { Binding, KeyUse, Selecting } from '../keyring/operations.ts';
 import type { HttpDependencies } from './dependencies.ts';
 import type { InputLimits } from './input.ts';
 import type { AuditNotes } from './notes.ts';
@@ -39,7 +39,11 @@ interface DataKeyInput extends Bound {
 
 type WrapGrant = Parameters<KeyUse['wrap']>[0];
 type Own = (secret: SecretBytes) => SecretBytes;
-type GrantOn = (key: string) => Grant<'rewrap'>;
+/** How a rewrap reaches its other key. */
+interface Reach {
+  readonly grantOn: (key: string, facts: BodyFacts) => Grant<'rewrap'>;
+  readonly visible: (error: unknown, key: string | null) => TwofoldError;
+}
 
 const bindingOf = ({ encryptionContext = {}, aad }: Bound): Binding => ({
   encryptionContext,
@@ -71,17 +75,27 @@ class Wrapping {
     return this.#seal(grant, SecretBytes.own(input.plaintext), input);
   }
 
-  async unwrap(grant: Grant<'unwrap'>, input: Sealed, own: Own) {
+  async unwrap(grant: Grant<'unwrap'>, input: Sealed, own: Own, selecting: Selecting = {}) {
     const { ciphertext } = input;
-    const opened = await this.#use.unwrap(grant, { ciphertext, binding: bindingOf(input) });
+    const given = { ciphertext, binding: bindingOf(input), ...selecting };
+    const opened = await this.#use.unwrap(grant, given);
     const { used, origin } = opened;
     return { used, answer: { plaintext: own(opened.plaintext), origin, ...usedMembers(used) } };
   }
 
-  async rewrap(grant: Grant<'rewrap'>, input: RewrapInput, grantOn: GrantOn) {
+  async rewrap(
+    grant: Grant<'rewrap'>,
+    input: RewrapInput,
+    { grantOn, visible }: Reach,
+    selecting: Selecting = {},
+  ) {
     const { to, ciphertext } = input;
-    const target = to === undefined || to === grant.key ? null : grantOn(to);
-    const moved = await this.#use.rewrap(grant, target, { ciphertext, binding: bindingOf(input) });
+    const target = to === undefined || to === grant.key ? null : grantOn(to, factsOf(input));
+    const given = { ciphertext, binding: bindingOf(input), ...selecting };
+    const moved = await this.#use.rewrap(grant, target, given).catch((error: unknown) => {
+      if (target === null || !TwofoldError.is(error)) throw error;
+      throw visible(error, target.key);
+    });
     const { used, changed } = moved;
     const envelope = new EnvelopeBytes(moved.ciphertext);
     // The entry is about the key of the path: what was opened with it, and where it went.
@@ -111,6 +125,9 @@ class Wrapping {
     return { used, answer: { ciphertext: envelope, ...usedMembers(used), refreshAfter } };
   }
 }
+
+/** A use that fails after its version was selected is recorded with it. */
+const notedBy = (notes: AuditNotes): Selecting => ({ onSelected: (used) => notes.used(used) });
 
 /** Notes a single operation: its context before, what it used after. */
 async function noted<R extends { readonly used: Parameters<AuditNotes['used']>[0] }>(
@@ -149,9 +166,10 @@ function wrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
     }),
     route(contract.wrapBatch, {
       facts: batchFacts,
-      handle: async ({ grant, body: { items }, notes }) => {
+      handle: (call) => {
+        const { grant } = call;
         const run = async (item: WrapInput) => wrapping.wrap(grant, item);
-        return { body: await runBatch({ items, notes, contextOf, run }) };
+        return runBatch({ call, contextOf, run });
       },
     }),
     route(contract.createDataKey, {
@@ -176,15 +194,18 @@ function unwrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
     route(contract.unwrap, {
       facts: singleFacts,
       handle: async ({ grant, body, notes, own }) => {
-        const { answer } = await noted(notes, body, () => wrapping.unwrap(grant, body, own));
+        const { answer } = await noted(notes, body, () =>
+          wrapping.unwrap(grant, body, own, notedBy(notes)),
+        );
         return { body: answer };
       },
     }),
     route(contract.unwrapBatch, {
       facts: batchFacts,
-      handle: async ({ grant, body: { items }, notes, own }) => {
+      handle: (call) => {
+        const { grant, own } = call;
         const run = (item: Sealed) => wrapping.unwrap(grant, item, own);
-        return { body: await runBatch({ items, notes, contextOf, run }) };
+        return runBatch({ call, contextOf, run });
       },
     }),
   ];
@@ -194,9 +215,9 @@ function rewrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
   return [
     route(contract.rewrap, {
       facts: singleFacts,
-      handle: async ({ grant, grantOn, body, notes }) => {
+      handle: async ({ grant, grantOn, visible, body, notes }) => {
         noteTarget(notes, grant.key, body.to);
-        const rewrap = () => wrapping.rewrap(grant, body, grantOn);
+        const rewrap = () => wrapping.rewrap(grant, body, { grantOn, visible }, notedBy(notes));
         const { answer, into } = await noted(notes, body, rewrap);
         notes.detail({ toKeyId: into.keyId, toVersion: into.keyVersion });
         return { body: answer };
@@ -204,10 +225,12 @@ function rewrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
     }),
     route(contract.rewrapBatch, {
       facts: batchFacts,
-      handle: async ({ grant, grantOn, body: { items }, notes }) => {
-        noteTargets(notes, grant.key, items);
-        const run = (item: RewrapInput) => wrapping.rewrap(grant, item, grantOn);
-        return { body: await runBatch({ items, notes, contextOf, run }) };
+      handle: (call) => {
+        const { grant, grantOn } = call;
+        const target = { grantOn, visible: call.visible };
+        noteTargets(call.notes, grant.key, call.body.items);
+        const run = (item: RewrapInput) => wrapping.rewrap(grant, item, target);
+        return runBatch({ call, contextOf, run });
       },
     }),
   ];

@@ -35,6 +35,11 @@ export type SignInput =
   | { readonly message: Uint8Array }
   | { readonly digest: { readonly algorithm: DigestAlgorithm; readonly value: Uint8Array } };
 
+/** Told what is used as soon as it is known, so that a failed use is recorded with it. */
+export interface Selecting {
+  readonly onSelected?: (used: Used) => void;
+}
+
 export interface KeyUse {
   /** `ciphertext` is the binary envelope. `keyVersion` defaults to the primary. */
   wrap(
@@ -52,7 +57,7 @@ export interface KeyUse {
   /** `key_mismatch` when the envelope names another key; `decryption_failed` for everything after that. */
   unwrap(
     grant: Grant<'unwrap'>,
-    input: { readonly ciphertext: Uint8Array; readonly binding: Binding },
+    input: { readonly ciphertext: Uint8Array; readonly binding: Binding } & Selecting,
   ): Promise<{ readonly used: Used; readonly plaintext: SecretBytes; readonly origin: Origin }>;
   /**
    * To the primary of `to` (default: of the same key; another key takes a grant of its own).
@@ -61,7 +66,7 @@ export interface KeyUse {
   rewrap(
     grant: Grant<'rewrap'>,
     to: Grant<'rewrap'> | null,
-    input: { readonly ciphertext: Uint8Array; readonly binding: Binding },
+    input: { readonly ciphertext: Uint8Array; readonly binding: Binding } & Selecting,
   ): Promise<{
     readonly used: Used;
     /** What the ciphertext was opened with. */
@@ -80,7 +85,7 @@ export interface KeyUse {
   }>;
   decapsulate(
     grant: Grant<'decapsulate'>,
-    input: { readonly encapsulation: Uint8Array; readonly keyVersion: number },
+    input: { readonly encapsulation: Uint8Array; readonly keyVersion: number } & Selecting,
   ): Promise<{ readonly used: Used; readonly sharedSecret: SecretBytes }>;
   sign(
     grant: Grant<'sign'>,

@@ -139,15 +139,15 @@ export function wrapOperations(parts: UseParts): WrapOperations {
 
   const openFor = async (
     grant: Grant<'unwrap'> | Grant<'rewrap'>,
-    ciphertext: Uint8Array,
-    context: Binding,
+    { ciphertext, binding, onSelected }: Parameters<KeyUse['unwrap']>[1],
   ) => {
     const envelope = parseEnvelope(ciphertext);
     const view = await catalog.get(grant.namespace, grant.key ?? '');
     requirePurpose(view, 'wrap');
     if (envelope.keyId !== view.key.id) throw new TwofoldError('key_mismatch');
     const selected = toProcess(view, envelope.keyVersion);
-    return { view, selected, ...(await open(selected, envelope, context, grant.epoch)) };
+    onSelected?.(selected.used);
+    return { view, selected, ...(await open(selected, envelope, binding, grant.epoch)) };
   };
 
   return {
@@ -162,13 +162,14 @@ export function wrapOperations(parts: UseParts): WrapOperations {
       return { used: selected.used, ciphertext, refreshAfter: null };
     },
 
-    async unwrap(grant, { ciphertext, binding }) {
-      const { selected, plaintext, origin } = await openFor(grant, ciphertext, binding);
+    async unwrap(grant, input) {
+      const { selected, plaintext, origin } = await openFor(grant, input);
       return { used: selected.used, plaintext, origin };
     },
 
-    async rewrap(grant, to, { ciphertext, binding }) {
-      const { view, selected, plaintext, origin } = await openFor(grant, ciphertext, binding);
+    async rewrap(grant, to, input) {
+      const { ciphertext, binding } = input;
+      const { view, selected, plaintext, origin } = await openFor(grant, input);
       try {
         const targetView = to === null ? view : await catalog.get(to.namespace, to.key ?? '');
         requirePurpose(targetView, 'wrap');
@@ -204,10 +205,11 @@ export function wrapOperations(parts: UseParts): WrapOperations {
       return { used: selected.used, ...result };
     },
 
-    async decapsulate(grant, { encapsulation, keyVersion }) {
+    async decapsulate(grant, { encapsulation, keyVersion, onSelected }) {
       const view = await catalog.get(grant.namespace, grant.key ?? '');
       requirePurpose(view, 'kem');
       const selected = toProcess(view, keyVersion);
+      onSelected?.(selected.used);
       const suite = requireKem(selected.suite);
       const publicKey = kemPublicKey(engine, suite, selected);
       const sharedSecret = await halves.with(selected, grant.epoch, (unsealed) =>

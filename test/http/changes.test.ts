@@ -73,6 +73,10 @@ describe('changes', () => {
       expect([again.status, again.json]).toEqual([first.status, first.json]);
       expect(first.headers.get('idempotency-replayed')).toBeNull();
       expect(again.headers.get('idempotency-replayed')).toBe('true');
+      for (const header of ['etag', 'location']) {
+        expect(first.headers.get(header)).not.toBeNull();
+        expect(again.headers.get(header)).toBe(first.headers.get(header));
+      }
       expect(again.headers.get('twofold-audit-id')).not.toBe(first.headers.get('twofold-audit-id'));
       expect(service.drafts.at(-1)?.detail).toMatchObject({
         replayed: true,

@@ -31,18 +31,19 @@ describe('UnauthenticatedGate', () => {
 
   it('never keeps a valid token out for what others of its source sent', async () => {
     const { gate } = make();
-    for (let index = 0; index < 50; index += 1) await outcome(gate.pass('a', true, refuse));
-    expect(await outcome(gate.pass('a', true, accept))).toBe('principal');
+    for (let index = 0; index < 50; index += 1)
+      await outcome(gate.pass('192.0.2.11', true, refuse));
+    expect(await outcome(gate.pass('192.0.2.11', true, accept))).toBe('principal');
   });
 
   it('bounds the checks under way, the more so when over', async () => {
     const { gate } = make();
     const never = () => new Promise<string>(() => undefined);
-    for (let index = 0; index < 256; index += 1) void gate.pass('a', true, never);
-    expect(await outcome(gate.pass('a', true, accept))).toBe('rate_limited');
-    for (let index = 0; index < 3; index += 1) await outcome(gate.pass('b', true, refuse));
-    for (let index = 0; index < 4; index += 1) void gate.pass('b', true, never);
-    expect(await outcome(gate.pass('b', true, accept))).toBe('rate_limited');
+    for (let index = 0; index < 256; index += 1) void gate.pass('192.0.2.11', true, never);
+    expect(await outcome(gate.pass('192.0.2.11', true, accept))).toBe('rate_limited');
+    for (let index = 0; index < 3; index += 1) await outcome(gate.pass('192.0.2.12', true, refuse));
+    for (let index = 0; index < 4; index += 1) void gate.pass('192.0.2.12', true, never);
+    expect(await outcome(gate.pass('192.0.2.12', true, accept))).toBe('rate_limited');
   });
 
   it('counts an IPv6 /64 as one source, and a mapped IPv4 as itself', async () => {
@@ -56,15 +57,51 @@ describe('UnauthenticatedGate', () => {
     expect(await outcome(gate.pass('192.0.2.9', false, refuse))).toBe('rate_limited');
   });
 
+  it('knows a /64 in all its spellings', async () => {
+    const { gate } = make();
+    for (const address of ['2001:db8::1', '2001:db8:0:0:1::', '2001:0db8::ffff:0:0:2']) {
+      expect(await outcome(gate.pass(address, false, refuse))).toBe('token_invalid');
+    }
+    expect(await outcome(gate.pass('2001:db8:0:0:5:6:7:8', false, refuse))).toBe('rate_limited');
+    expect(await outcome(gate.pass('2001:db8:0:1::1', false, refuse))).toBe('token_invalid');
+  });
+
+  it.each(['rate_limited', 'database_unavailable', 'internal'] as const)(
+    'does not hold %s against a source',
+    async (code) => {
+      const { gate } = make();
+      const fail = () => Promise.reject(new TwofoldError(code));
+      for (let index = 0; index < 5; index += 1) await outcome(gate.pass('::1', true, fail));
+      expect(await outcome(gate.pass('::1', false, refuse))).toBe('token_invalid');
+    },
+  );
+
+  it('does the same work for a new source however many there are', async () => {
+    const unauthenticatedSources = 20_000;
+    const gate = new UnauthenticatedGate({ ...LIMITS, unauthenticatedSources }, () => 0);
+    const address = (index: number) => `10.${index >> 16}.${(index >> 8) & 255}.${index & 255}`;
+    const send = async (from: number, many: number) => {
+      const started = performance.now();
+      for (let index = from; index < from + many; index += 1) {
+        await outcome(gate.pass(address(index), true, accept));
+      }
+      return performance.now() - started;
+    };
+    await send(0, 1000);
+    const before = await send(1000, 19_000);
+    // Scanning the full table for each of as many would take some hundred times as long.
+    expect(await send(20_000, 19_000)).toBeLessThan(before * 10 + 100);
+  });
+
   it('remembers a bounded number of sources; further ones share', async () => {
     const { gate, wait } = make();
-    for (const source of ['a', 'b', 'c', 'd', 'e', 'f', 'g']) {
-      await outcome(gate.pass(source, false, refuse));
+    for (let index = 11; index < 18; index += 1) {
+      await outcome(gate.pass(`192.0.2.${index}`, false, refuse));
     }
-    expect(await outcome(gate.pass('h', false, refuse))).toBe('rate_limited');
-    expect(await outcome(gate.pass('a', false, refuse))).toBe('token_invalid');
+    expect(await outcome(gate.pass('192.0.2.18', false, refuse))).toBe('rate_limited');
+    expect(await outcome(gate.pass('192.0.2.11', false, refuse))).toBe('token_invalid');
     wait(60_000);
-    expect(await outcome(gate.pass('h', false, refuse))).toBe('token_invalid');
+    expect(await outcome(gate.pass('192.0.2.18', false, refuse))).toBe('token_invalid');
   });
 });
 

@@ -154,3 +154,25 @@ describe('parseJson', () => {
     expect(performance.now() - started).toBeLessThan(5000);
   });
 });
+
+it.each([
+  ['an unknown escape', 'SECRET\\x'],
+  ['a lone surrogate', 'SECRET\\ud800'],
+  ['a control character', 'SECRET\\n\u0001'],
+])('%s leaves nothing of a secret that was half decoded', (_name, text) => {
+  const made: Buffer[] = [];
+  const real = Buffer.allocUnsafeSlow.bind(Buffer);
+  Buffer.allocUnsafeSlow = (size) => {
+    const buffer = real(size);
+    made.push(buffer);
+    return buffer;
+  };
+  try {
+    const source = Buffer.from(`{"plaintext":"${text}"}`);
+    expect(() => parseJson(source, new Set(['plaintext']))).toThrow();
+  } finally {
+    Buffer.allocUnsafeSlow = real;
+  }
+  expect(made).toHaveLength(1);
+  expect(made.every((buffer) => buffer.every((byte) => byte === 0))).toBe(true);
+});

@@ -109,6 +109,19 @@ describe('the order of checks', () => {
     expect(await codeOf('user', 'GET', '/v1/keys/k', bad)).toBe('400 invalid_value');
   });
 
+  it('records a failed use with the key, version and suite that were selected', async () => {
+    const { json } = await service.call('user', 'POST', '/v1/keys/k/wrap', { json: wrapBody });
+    const other = { ciphertext: json['ciphertext'], encryptionContext: { not: 'this' } };
+    const { json: key } = await service.call('user', 'GET', '/v1/keys/k');
+    for (const operation of ['unwrap', 'rewrap']) {
+      const failed = await service.call('user', 'POST', `/v1/keys/k/${operation}`, { json: other });
+      expect(failed.json['code']).toBe('decryption_failed');
+      const facts = { operation, outcome: 'decryption_failed', keyRef: 'k', keyVersion: 1 };
+      expect(service.drafts.at(-1)).toMatchObject({ ...facts, keyId: key['id'] });
+      expect(service.drafts.at(-1)?.suite).not.toBeNull();
+    }
+  });
+
   it('records every authenticated request once, with its outcome', async () => {
     const before = service.drafts.length;
     await service.call('auditor', 'POST', '/v1/keys/k/wrap', { json: wrapBody });
@@ -194,6 +207,46 @@ describe('no audit, no answer', () => {
       [stale, records] = [99, 0];
       const given = await service.call('user', 'POST', '/v1/keys/k/wrap', { json: wrapBody });
       expect([given.status, given.json['code'], records]).toEqual([503, 'audit_unavailable', 3]);
+    } finally {
+      await service.stop();
+    }
+  });
+
+  it('runs a request again whose authentication a change of access overtook', async () => {
+    let [authentications, overtake] = [0, false];
+    const standings: number[] = [];
+    const service = await openService({
+      replace: ({ audit, authenticator, epoch }) => ({
+        authenticator: {
+          authenticate: async (authorization) => {
+            const principal = await authenticator.authenticate(authorization);
+            authentications += 1;
+            if (!overtake) return principal;
+            overtake = false;
+            const change = { epoch: epoch.current + 1, scope: 'access' } as const;
+            epoch.advance([{ ...change, namespace: 'default', keyId: null, keyName: null }]);
+            return principal;
+          },
+        },
+        audit: {
+          change: (draft, commit) => audit.change(draft, commit),
+          countAnonymous: () => undefined,
+          read: (id) => audit.read(id),
+          list: (query) => audit.list(query),
+          record: async (_draft, standing) => {
+            standings.push(standing.epoch);
+            if (epoch.touches(standing)) throw new StaleAnswer();
+            return '1-1';
+          },
+        },
+      }),
+    });
+    try {
+      overtake = true;
+      expect((await service.call('user', 'GET', '/v1/whoami')).status).toBe(200);
+      const [first, second] = standings;
+      expect([authentications, standings.length]).toEqual([2, 2]);
+      expect(second).toBe((first ?? 0) + 1);
     } finally {
       await service.stop();
     }

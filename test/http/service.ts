@@ -52,6 +52,8 @@ export interface ServiceOptions {
   readonly lacks?: readonly string[];
   readonly replace?: (deps: HttpDependencies) => Partial<HttpDependencies>;
   readonly options?: Partial<HttpServerOptions>;
+  /** What `/openapi.yaml` answers. */
+  readonly document?: string;
 }
 
 function watchAudit(world: World, drafts: AuditDraft[], anonymous: Service['anonymous']) {
@@ -111,9 +113,13 @@ export async function openService(given: ServiceOptions = {}): Promise<Service> 
   const server = createHttpServer(
     deps,
     { http: { host: '127.0.0.1', port: 0 }, drainMs: 1000, ...given.options },
-    'openapi: "3.1.0"\n',
+    given.document ?? 'openapi: "3.1.0"\n',
   );
-  const { http } = await server.listen();
+  const { http } = await server.listen().catch(async (error: unknown) => {
+    await world.stop();
+    await rm(folder, { recursive: true });
+    throw error;
+  });
   const tokens = new Map<string, Promise<string>>();
   const url = `http://127.0.0.1:${http.port}`;
   const token = async (role: string, ttlSeconds = 3600) => {

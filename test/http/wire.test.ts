@@ -116,6 +116,8 @@ describe('on the wire', () => {
       expect(answer.head).toMatch(/twofold-request-id: [0-9a-f-]{36}/);
       expect(text).not.toContain('MARKER');
       expect(service.anonymous.at(-1)?.outcome).toBe(code);
+      const requestId = /twofold-request-id: ([0-9a-f-]{36})/.exec(answer.head)?.[1];
+      expect(service.reports.at(-1)).toMatchObject({ requestId, status, code });
     });
 
     it('a percent-encoding that is none', async () => {
@@ -195,9 +197,13 @@ describe('on the wire', () => {
     });
 
     it('that wait for anything else than 100-continue are refused', async () => {
+      const [counted, reported] = [service.anonymous.length, service.reports.length];
       const head = post(['Content-Length: 2', 'Expect: a-miracle']);
       const answer = parseRaw(await exchange([head]));
       expect(answer).toMatchObject({ status: 400, body: { code: 'malformed_request' } });
+      const refused = [{ outcome: 'malformed_request' }];
+      expect(service.anonymous.slice(counted)).toMatchObject(refused);
+      expect(service.reports.slice(reported)).toMatchObject([{ code: 'malformed_request' }]);
     });
 
     it('with a content encoding are refused', async () => {

@@ -3,7 +3,10 @@
  * goes through every route that takes a secret, whole and broken at every byte, as JSON and as bytes,
  * and as the token of every route; then everything that the service left behind is searched for it.
  */
+import { once } from 'node:events';
 import { readFileSync, readdirSync } from 'node:fs';
+import { createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { ROUTES } from '../../src/contract/routes.ts';
@@ -40,15 +43,33 @@ const BODIES: Readonly<Record<string, readonly [path: string, body: object]>> = 
   verifyMacBatch: ['/v1/keys/m/verify-mac/batch', { items: [{ message, mac: message }] }],
 };
 
+/** Bodies whose bindings hold the marker: not secret, and yet in clear nowhere but in memory. */
+const bound = { encryptionContext: { tenant: WORD.repeat(2) }, aad: message };
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
 const takesSecret = (json: string) => /"x-sensitive":true/.test(json);
 
 describe('P1: a marker leaves no trace', () => {
   let service: TestService;
+  let metricsPort: number;
   const leaks: string[] = [];
   let sent = 0;
 
   beforeAll(async () => {
-    service = await TestService.start({ environment: { TWOFOLD_LOG_LEVEL: 'trace' } });
+    metricsPort = await freePort();
+    const environment = {
+      TWOFOLD_LOG_LEVEL: 'trace',
+      TWOFOLD_METRICS_PORT: String(metricsPort),
+    };
+    service = await TestService.start({ environment });
     for (const [name, suite] of Object.entries({
       w: 'MLKEM768-P256',
       s: 'MLDSA65-ECDSA-P256-SHA512',
@@ -136,6 +157,50 @@ describe('P1: a marker leaves no trace', () => {
     expect(sent).toBeGreaterThan(1000);
   });
 
+  it('as context and associated data, whole and broken, in bodies and in headers', async () => {
+    const wrapped = await service.request('POST', '/v1/keys/w/wrap', {
+      plaintext: 'AAAA',
+      ...bound,
+    });
+    expect(wrapped.status).toBe(200);
+    const { ciphertext } = wrapped.json;
+    const json = await headers('application/json');
+    const bodies: readonly (readonly [string, object])[] = [
+      ['/v1/keys/w/wrap', { ...bound, plaintext: 'AAAA' }],
+      ['/v1/keys/w/unwrap', { ...bound, ciphertext }],
+      ['/v1/keys/w/rewrap', { ...bound, ciphertext }],
+      ['/v1/keys/w/unwrap/batch', { items: [{ ...bound, ciphertext }, { ciphertext }] }],
+      ['/v1/keys/w/data-keys/wrapped', { ...bound, bytes: 32 }],
+      ['/v1/keys/s/sign', { signatureContext: message, message: 'AAAA' }],
+      ['/v1/keys/w/decapsulate', { encapsulation: message, keyVersion: 1 }],
+    ];
+    const inBodies = bodies.flatMap(([path, body]) => {
+      const whole = Buffer.from(JSON.stringify(body));
+      const init = { method: 'POST', headers: json };
+      // The binding stands first; every byte of it, and of what follows some.
+      const places = Array.from({ length: Math.min(whole.length, 160) }, (_, at) => at);
+      const broken = places.map((at) => {
+        const bytes = Buffer.from(whole);
+        bytes[at] = [0x22, 0, 0x21, 0x41][at % 4] ?? 0;
+        return [path, { ...init, body: bytes }] as const;
+      });
+      return [[path, { ...init, body: whole }] as const, ...broken];
+    });
+    const octets = await headers('application/octet-stream');
+    const context = Buffer.from(JSON.stringify(bound.encryptionContext)).toString('base64');
+    const given = { 'twofold-encryption-context': context, 'twofold-aad': message };
+    const inHeaders = Object.entries(given).flatMap(([name, value]) =>
+      Array.from(value, (_, at) => {
+        const broken =
+          at % 2 === 0 ? value.slice(0, at) : `${value.slice(0, at)}!${value.slice(at)}`;
+        const init = { method: 'POST', headers: { ...octets, ...given, [name]: broken } };
+        return ['/v1/keys/w/wrap', { ...init, body: MARKER }] as const;
+      }),
+    );
+    await sendAll([...inBodies, ...inHeaders]);
+    expect(leaks).toEqual([]);
+  });
+
   it('comes back from unwrap alone', async () => {
     const wrapped = await service.request('POST', '/v1/keys/w/wrap', { plaintext: message });
     const { ciphertext } = wrapped.json;
@@ -145,8 +210,13 @@ describe('P1: a marker leaves no trace', () => {
   });
 
   it('is in no metric and no process argument', async () => {
-    const port = /metrics[^\n]*:(\d+)/i.exec(service.output)?.[1];
-    if (port !== undefined) await send(`http://127.0.0.1:${port}/metrics`, {});
+    const metrics = await fetch(`http://127.0.0.1:${metricsPort}/metrics`);
+    const shown = Buffer.from(await metrics.arrayBuffer());
+    expect(metrics.status).toBe(200);
+    for (const name of ['twofold_http_request_seconds', 'twofold_ready']) {
+      expect(shown.includes(name)).toBe(true);
+    }
+    expect(holds(shown)).toBe(false);
     const place = `/proc/${String(service.pid)}`;
     expect(holds(readFileSync(`${place}/cmdline`))).toBe(false);
     expect(holds(readFileSync(`${place}/environ`))).toBe(false);

@@ -55,6 +55,23 @@ describe('P7: unknown input is refused', () => {
     }
   });
 
+  it('names that JavaScript gives a meaning are no labels', async () => {
+    const list = ROUTES.filter(({ id }) => id === 'listKeys');
+    for (const route of list) {
+      expect(await ask(route, '?label.__proto__=x')).toBe('400 unknown_parameter');
+      expect(await ask(route, '?label.%5F_proto__=x')).toBe('400 unknown_parameter');
+    }
+    const labels = '{"labels":{"__proto__":"x"},"name":"l","suite":"A256GCM"}';
+    const headers = { 'content-type': 'application/json' };
+    for (const [method, path] of [
+      ['POST', '/v1/admin/keys'],
+      ['PATCH', '/v1/admin/keys/k'],
+    ] as const) {
+      const { json } = await service.call('admin', method, path, { body: labels, headers });
+      expect(json['code']).toBe('unknown_field');
+    }
+  });
+
   it.each(withBody)('%s: fields', async (_name, route) => {
     for (const field of [
       'unknown',
