@@ -8,6 +8,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 
 import type { PooledHsm } from '../../src/hsm/pool.ts';
+import type { HsmKey } from '../../src/hsm/port.ts';
+import { attestIntent } from '../../src/keyring/row-mac.ts';
 import { brokenChains } from '../audit/instances.ts';
 import { entriesAfter, openTokenOf, strayTokenObjects, withDatabaseOf } from '../e2e/inspection.ts';
 import { testSeed } from '../e2e/kill-driver.ts';
@@ -125,6 +127,22 @@ describe('P6: the database is lost and comes back', () => {
   }, 120_000);
 });
 
+/** The service's own `root-mac`, in the token. */
+async function rootMacOf(hsm: PooledHsm): Promise<HsmKey> {
+  const { rows } = await withDatabaseOf(service.dataDir, (client) =>
+    client.query<{ generation: number; mac_blob: Buffer; mac_check: Buffer }>(
+      'select generation, mac_blob, mac_check from public.root_generation',
+    ),
+  );
+  const [row] = rows;
+  const [root] = await hsm.roots();
+  if (row === undefined || root === undefined) throw new Error('there is no root');
+  await hsm.useRoot(root);
+  const { generation, mac_blob: blob, mac_check: check } = row;
+  const material = { custody: 'hsm-wrapped', generation, blob, check } as const;
+  return { id: 'root-mac', spec: { kind: 'hmac', hash: 'SHA-256', bytes: 32 }, material };
+}
+
 /** What a process leaves that is killed between the object and the row that would name it. */
 async function plantOrphan(hsm: PooledHsm): Promise<void> {
   const [root] = await hsm.roots();
@@ -133,11 +151,22 @@ async function plantOrphan(hsm: PooledHsm): Promise<void> {
     Buffer.from(installation.replaceAll('-', ''), 'hex'),
     randomBytes(21),
   ]);
+  const rootMac = await rootMacOf(hsm);
+  const tokenSerial = hsm.status().token?.serial ?? '';
+  const intent = {
+    objectId,
+    installation,
+    tokenSerial,
+    instance: randomUUID(),
+    createdAt: new Date(),
+  };
+  const { mac } = await attestIntent((data) => hsm.mac(rootMac, data), intent);
   await withDatabaseOf(service.dataDir, (client) =>
     client.query(
-      `insert into public.token_intent (object_id, installation, token_serial, instance)
-        values ($1, $2, $3, $4)`,
-      [objectId, installation, hsm.status().token?.serial, randomUUID()],
+      `insert into public.token_intent
+          (object_id, installation, token_serial, instance, created_at, mac)
+        values ($1, $2, $3, $4, $5, $6)`,
+      [objectId, installation, tokenSerial, intent.instance, intent.createdAt, Buffer.from(mac)],
     ),
   );
   await hsm.generate({ kind: 'x25519', use: 'derive' }, { custody: 'hsm-token', objectId });
