@@ -3,7 +3,8 @@
  * day, so that the ratio means something where absolute figures do not. The load generator shares
  * the machine with the service. Bounds are printed, never asserted: a benchmark is no test.
  */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
   createPrivateKey,
   decapsulate,
@@ -52,6 +53,24 @@ function rawToken(dataDir: string): RawToken {
   const run = spawnSync(process.execPath, flags, { encoding: 'utf8' });
   if (run.status !== 0) throw new Error(run.stderr);
   return JSON.parse(run.stdout) as RawToken;
+}
+
+/** The load on the same parts with nothing between them, from the start of bare.ts to its end. */
+async function bareParts(dataDir: string, request: Buffer): Promise<Load> {
+  const flags = ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, 'bare.ts')];
+  const bare = spawn(process.execPath, [...flags, dataDir], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const ended = once(bare, 'exit');
+  try {
+    const [port] = (await Promise.race([once(bare.stdout, 'data'), ended])) as [unknown];
+    const url = new URL(`http://127.0.0.1:${String(port).trim()}`);
+    await load(url, request, { inFlight: 16, requests: 5_000 * SCALE });
+    return await load(url, request, { inFlight: 16, requests: 15_000 * SCALE });
+  } finally {
+    bare.kill('SIGTERM');
+    await ended;
+  }
 }
 
 /** Microseconds of one synchronous call, median of many. */
@@ -173,6 +192,12 @@ async function measure(service: TestService): Promise<void> {
   const share = many.perSecond / derive.perSecond;
   row('hybrid unwrap, 16 in flight', rate(many));
   row('… of the raw derive rate', `${(share * 100).toFixed(0)} %`, '>= 40 %', share >= 0.4);
+  const bare = await bareParts(service.dataDir, unwrap);
+  row('its parts with nothing between (bare.ts), 16 in flight', rate(bare));
+  const bareShare = (bare.perSecond / derive.perSecond) * 100;
+  const ofBare = (many.perSecond / bare.perSecond) * 100;
+  row('… of the raw derive rate', `${bareShare.toFixed(0)} %`);
+  row('hybrid unwrap, of its bare parts', `${ofBare.toFixed(0)} %`);
   const one = await load(url, unwrap, { inFlight: 1, requests: 5_000 * SCALE });
   row('hybrid unwrap, one in flight', rate(one), 'p50 < 1.5 ms', one.p50 < 1.5);
   row(
