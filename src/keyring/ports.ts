@@ -158,13 +158,18 @@ export interface InstanceRow {
   readonly graceMs: number;
 }
 
+/** What a committed heartbeat found. */
+export interface Heartbeat {
+  /** The security epoch. */
+  readonly epoch: number;
+  /** Heartbeats of this instance so far, this one included; null: it has no open row. */
+  readonly beat: number | null;
+  readonly fenced: boolean;
+}
+
 export interface InstanceStore {
   open(instance: InstanceRow): Promise<void>;
-  /** One committed heartbeat; returns the epoch, and whether this instance has been fenced. */
-  beat(
-    id: string,
-    epochSeen: number,
-  ): Promise<{ readonly epoch: number; readonly fenced: boolean }>;
+  beat(id: string, epochSeen: number): Promise<Heartbeat>;
   /** Whether every live (neither closed nor fenced, beating) instance reads the suite and envelope version. */
   allRead(suite: number, envelope: number): Promise<boolean>;
   close(id: string): Promise<void>;

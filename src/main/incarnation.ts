@@ -9,8 +9,9 @@ import { join } from 'node:path';
 import { ENVELOPE_VERSION } from '../crypto/envelope.ts';
 import { SUITES } from '../crypto/suites.ts';
 import { SecurityEpoch } from '../epoch.ts';
+import { TwofoldError } from '../errors.ts';
 import type { AuditStore } from '../audit/ports.ts';
-import type { InstanceStore } from '../keyring/ports.ts';
+import type { Heartbeat, InstanceStore } from '../keyring/ports.ts';
 import { whenReachable } from './patience.ts';
 import type { Unwinding } from './unwinding.ts';
 
@@ -26,7 +27,16 @@ export interface IncarnationOptions {
   readonly dataDir: string;
   readonly zone: string;
   readonly onTrouble: (error: unknown) => void;
+  /** Told once that this incarnation has ended. */
+  readonly onEnd: (end: End) => void;
 }
+
+/**
+ * Why an incarnation can do nothing any more until the process starts anew: it was marked as fenced;
+ * its row was closed, or is gone; or the database stands before what it has acknowledged to us, as
+ * one that was restored from a backup does.
+ */
+export type End = 'fenced' | 'closed' | 'set-back';
 
 export class Incarnation {
   readonly id: string;
@@ -35,12 +45,15 @@ export class Incarnation {
   #timer: NodeJS.Timeout | undefined;
   #beating: Promise<void> = Promise.resolve();
   #lastBeat = performance.now();
-  #fenced = false;
+  /** Heartbeats that the database has acknowledged. */
+  #beats: number;
+  #end: End | null = null;
 
-  private constructor(options: IncarnationOptions, id: string, epoch: SecurityEpoch) {
+  private constructor(options: IncarnationOptions, id: string, first: Heartbeat) {
     this.#options = options;
     this.id = id;
-    this.epoch = epoch;
+    this.epoch = new SecurityEpoch(first.epoch);
+    this.#beats = first.beat ?? 0;
   }
 
   /** Closes the predecessor's row, opens one of its own, and beats until unwound. */
@@ -58,8 +71,8 @@ export class Incarnation {
     const row = { id, zone, suites, envelopes: [ENVELOPE_VERSION], graceMs: 0 };
     await whenReachable(() => instances.open(row), unwinding);
     unwinding.add('instance row', () => instances.close(id));
-    const { epoch } = await whenReachable(() => instances.beat(id, 0), unwinding);
-    const incarnation = new Incarnation(options, id, new SecurityEpoch(epoch));
+    const first = await whenReachable(() => instances.beat(id, 0), unwinding);
+    const incarnation = new Incarnation(options, id, first);
     incarnation.#schedule();
     unwinding.add('heartbeat', () => incarnation.#stop());
     return incarnation;
@@ -70,18 +83,32 @@ export class Incarnation {
     this.epoch.advance(await this.#options.changes.changesSince(this.epoch.current));
   };
 
-  /** Whether the database has answered lately and has not fenced this instance. */
+  /** Whether the database has answered lately and this incarnation has not ended. */
   get alive(): boolean {
-    return !this.#fenced && performance.now() - this.#lastBeat < STALE_BEAT_MS;
+    return this.#end === null && performance.now() - this.#lastBeat < STALE_BEAT_MS;
   }
 
   /** One stable word for `/readyz`. */
   get state(): string {
-    if (this.#fenced) return 'fenced';
-    return this.alive ? 'ok' : 'unreachable';
+    return this.#end ?? (this.alive ? 'ok' : 'unreachable');
   }
 
+  /** Null while it may write; for good once it is not. */
+  get end(): End | null {
+    return this.#end;
+  }
+
+  /** @throws TwofoldError database_unavailable once this incarnation has ended */
+  assertOpen = (): void => {
+    if (this.#end === null) return;
+    throw new TwofoldError(
+      'database_unavailable',
+      'This instance is fenced; another one may serve.',
+    );
+  };
+
   #schedule(): void {
+    if (this.#end !== null) return;
     this.#timer = setTimeout(() => {
       this.#beating = this.#beat().finally(() => this.#schedule());
     }, BEAT_MS).unref();
@@ -90,10 +117,16 @@ export class Incarnation {
   async #beat(): Promise<void> {
     try {
       const began = performance.now();
-      const { epoch, fenced } = await this.#options.instances.beat(this.id, this.epoch.current);
+      const known = { epoch: this.epoch.current, beat: this.#beats };
+      const found = await this.#options.instances.beat(this.id, known.epoch);
+      this.#end = endOf(found, known);
+      if (this.#end !== null) {
+        this.#options.onEnd(this.#end);
+        return;
+      }
       this.#lastBeat = began;
-      this.#fenced = fenced;
-      if (epoch > this.epoch.current) await this.refresh();
+      this.#beats = found.beat ?? 0;
+      if (found.epoch > this.epoch.current) await this.refresh();
     } catch (error) {
       this.#options.onTrouble(error);
     }
@@ -105,3 +138,14 @@ export class Incarnation {
     clearTimeout(this.#timer);
   }
 }
+
+/**
+ * What a heartbeat says about its incarnation. `known` was acknowledged before it was sent, so a
+ * database that knows less has lost it. The count of heartbeats tells so even when changes of others
+ * have raised a restored epoch again.
+ */
+const endOf = (found: Heartbeat, known: { readonly epoch: number; readonly beat: number }) => {
+  if (found.beat === null) return found.epoch < known.epoch ? 'set-back' : 'closed';
+  if (found.epoch < known.epoch || found.beat <= known.beat) return 'set-back';
+  return found.fenced ? 'fenced' : null;
+};
