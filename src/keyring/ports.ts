@@ -173,4 +173,6 @@ export interface InstanceStore {
   /** Whether every live (neither closed nor fenced, beating) instance reads the suite and envelope version. */
   allRead(suite: number, envelope: number): Promise<boolean>;
   close(id: string): Promise<void>;
+  /** Closes it unless it is live: then it is another process's, and is left alone. */
+  closeDead(id: string): Promise<void>;
 }

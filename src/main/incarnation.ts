@@ -1,9 +1,10 @@
 /**
  * This process among the others on the database: its row, its heartbeat, and the end of its
- * predecessor on the same data folder, which its lock proves dead.
+ * predecessor on the same data folder, which its lock proves dead. In a copy of a folder the lock
+ * proves nothing: the process that left its id there may run on, in the original.
  */
 import { randomUUID } from 'node:crypto';
-import { readFile, rename, writeFile } from 'node:fs/promises';
+import { readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { ENVELOPE_VERSION } from '../crypto/envelope.ts';
@@ -61,11 +62,14 @@ export class Incarnation {
     const { instances, dataDir, zone } = options;
     const id = randomUUID();
     const file = join(dataDir, 'instance');
-    const predecessor = await readFile(file, 'utf8').catch(() => '');
-    if (UUID.test(predecessor.trim())) {
-      await whenReachable(() => instances.close(predecessor.trim()), unwinding);
+    const place = await placeOf(dataDir);
+    const [predecessor = '', itsPlace] = (await readFile(file, 'utf8').catch(() => '')).split('\n');
+    if (UUID.test(predecessor)) {
+      const dead = itsPlace === place;
+      const end = () => (dead ? instances.close(predecessor) : instances.closeDead(predecessor));
+      await whenReachable(end, unwinding);
     }
-    await writeFile(`${file}.new`, `${id}\n`, { mode: 0o600, flush: true });
+    await writeFile(`${file}.new`, `${id}\n${place}\n`, { mode: 0o600, flush: true });
     await rename(`${file}.new`, file);
     const suites = Object.values(SUITES).map(({ number }) => number);
     const row = { id, zone, suites, envelopes: [ENVELOPE_VERSION], graceMs: 0 };
@@ -137,6 +141,13 @@ export class Incarnation {
     await this.#beating;
     clearTimeout(this.#timer);
   }
+}
+
+/** What a copy of a folder, on this host or another, does not share with it: boot, device, inode. */
+async function placeOf(folder: string): Promise<string> {
+  const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => '');
+  const { dev, ino } = await stat(folder, { bigint: true });
+  return `${boot.trim()} ${String(dev)} ${String(ino)}`;
 }
 
 /**

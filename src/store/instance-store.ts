@@ -36,6 +36,8 @@ interface BeatRow {
   readonly fenced: boolean;
 }
 
+const CLOSE_DEAD = `update public.instance set closed = true where id = $1 and not (${IS_LIVE})`;
+
 const UNREADABLE = `select 1 from public.instance
   where ${IS_LIVE} and not ($1 = any (suites) and $2 = any (envelopes)) limit 1`;
 
@@ -64,5 +66,9 @@ export const createInstanceStore = (pool: GuardedPool): InstanceStore => ({
     await commitStatement(pool, 'update public.instance set closed = true where id = $1', [
       id,
     ]).catch(refuse);
+  },
+
+  closeDead: async (id) => {
+    await commitStatement(pool, CLOSE_DEAD, [id]).catch(refuse);
   },
 });
