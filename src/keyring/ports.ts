@@ -53,7 +53,7 @@ export interface ChangeCommit {
     readonly keyId: string | null;
     readonly keyName: string | null;
   };
-  readonly idempotency: IdempotencyRecord | null;
+  readonly idempotency: Attested<IdempotencyRecord> | null;
 }
 
 export interface KeyQuery {
@@ -109,7 +109,7 @@ export interface KeyStore {
     namespace: string,
     principal: Uint8Array,
     key: string,
-  ): Promise<IdempotencyRecord | null>;
+  ): Promise<Attested<IdempotencyRecord> | null>;
   /**
    * Reserves `block` uses of a counter and returns the first of them (0-based).
    * Counters are exempt from row MACs: a lowered counter is a stated residual risk.

@@ -98,7 +98,7 @@ export const createKeyStore = (
       ),
     );
     if (row === null) return null;
-    const record: IdempotencyRecord = {
+    const value: IdempotencyRecord = {
       namespace,
       principal,
       key,
@@ -107,7 +107,7 @@ export const createKeyStore = (
       body: row.body,
       auditId: row.audit_id,
     };
-    return record;
+    return { value, mac: Uint8Array.from(row.mac) };
   },
 
   reserveUses: async (counter, block) => {

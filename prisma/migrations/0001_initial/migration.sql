@@ -183,7 +183,9 @@ create table public.idempotency (
   status integer not null,
   body text not null,
   audit_id text not null,
+  -- Says no more than when the record may go; outside the MAC.
   created_at timestamptz(3) not null default current_timestamp,
+  mac bytea not null,
   constraint idempotency_pkey primary key (namespace, principal, key)
 );
 create index idempotency_created_at_idx on public.idempotency (created_at);
