@@ -67,7 +67,7 @@ export interface Facts extends Omit<AuditDraft, 'contextValues'> {
 
 export type Entry = Place & Facts;
 
-const MEMBERS = 23;
+export const MEMBERS = 23;
 const PLACE_MEMBERS = 5;
 /** Major type 4 (array) with a length below 24 is one byte: 0x80 + length. */
 const ARRAY_HEADER = 0x80;

@@ -6,7 +6,7 @@
  */
 import type { PreparedEntry } from '../audit/ports.ts';
 import type { HsmMaterial } from '../hsm/port.ts';
-import type { Key, KeyVersion, Purpose } from './model.ts';
+import type { Key, KeyVersion } from './model.ts';
 
 /** A row and the MAC by `root-mac` over its canonical form. */
 export interface Attested<T> {
@@ -66,7 +66,6 @@ export interface KeyQuery {
   readonly suite: number | null;
   /** Key state as shown by the API: `enabled`, `suspended`, `destroyed`. */
   readonly state: 'enabled' | 'suspended' | 'destroyed' | null;
-  readonly purpose: Purpose | null;
 }
 
 export interface StoredKey {

@@ -375,7 +375,6 @@ const lists = (test: TestStore): void => {
     [{ labels: { team: 'ml', 'a.b"c': '1' } }, ['a', 'a_b', 'b']],
     [{ labels: { team: 'ml', other: '1' } }, []],
     [{ labels: { team: '' } }, []],
-    [{ purpose: 'sign' }, ['a-b', 'a_b', 'ab', 'b0']],
     [{ suite: 0x0401 }, ['b']],
     [{ state: 'suspended' }, ['ab']],
     [{ state: 'destroyed' }, ['zz']],

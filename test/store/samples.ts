@@ -96,7 +96,6 @@ export const keyQuery = (over: Partial<KeyQuery> = {}): KeyQuery => ({
   labels: {},
   suite: null,
   state: null,
-  purpose: null,
   ...over,
 });
 
