@@ -4,8 +4,9 @@
  */
 import { decodeCbor } from '../crypto/cbor.ts';
 import type { CborDecoded } from '../crypto/cbor.ts';
+import { uuidText } from '../crypto/uuid.ts';
 import { TwofoldError } from '../errors.ts';
-import { ENTRY_VERSION, LEAF_BYTES, MAX_ENTRY_BYTES, MEMBERS, uuidText } from './entry.ts';
+import { ENTRY_VERSION, LEAF_BYTES, MAX_ENTRY_BYTES, MEMBERS } from './entry.ts';
 import type { Entry } from './entry.ts';
 import type { Actor, AuditItem } from './ports.ts';
 

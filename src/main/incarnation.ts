@@ -9,6 +9,7 @@ import { join } from 'node:path';
 
 import { ENVELOPE_VERSION } from '../crypto/envelope.ts';
 import { SUITES } from '../crypto/suites.ts';
+import { isUuid } from '../crypto/uuid.ts';
 import { SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import type { AuditStore } from '../audit/ports.ts';
@@ -19,7 +20,6 @@ import type { Unwinding } from './unwinding.ts';
 const BEAT_MS = 1_000;
 /** Older than this, a heartbeat says nothing about the database any more. */
 const STALE_BEAT_MS = 4_000;
-const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 export interface IncarnationOptions {
   readonly instances: InstanceStore;
@@ -64,7 +64,7 @@ export class Incarnation {
     const file = join(dataDir, 'instance');
     const place = await placeOf(dataDir);
     const [predecessor = '', itsPlace] = (await readFile(file, 'utf8').catch(() => '')).split('\n');
-    if (UUID.test(predecessor)) {
+    if (isUuid(predecessor)) {
       const dead = itsPlace === place;
       const end = () => (dead ? instances.close(predecessor) : instances.closeDead(predecessor));
       await whenReachable(end, unwinding);
