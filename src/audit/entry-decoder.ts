@@ -4,12 +4,11 @@
  */
 import { decodeCbor } from '../crypto/cbor.ts';
 import type { CborDecoded } from '../crypto/cbor.ts';
+import { uuidText } from '../crypto/uuid.ts';
 import { TwofoldError } from '../errors.ts';
-import { ENTRY_VERSION, LEAF_BYTES, MAX_ENTRY_BYTES, uuidText } from './entry.ts';
+import { ENTRY_VERSION, LEAF_BYTES, MAX_ENTRY_BYTES, MEMBERS } from './entry.ts';
 import type { Entry } from './entry.ts';
 import type { Actor, AuditItem } from './ports.ts';
-
-const MEMBERS = 23;
 
 /** @throws TwofoldError `integrity_failed` for anything that is not an entry of a known version */
 export function decodeEntry(body: Uint8Array): Entry {

@@ -37,6 +37,7 @@ import { hash } from 'node:crypto';
 import { concatBytes } from '../crypto/bytes.ts';
 import { encodeCbor } from '../crypto/cbor.ts';
 import type { CborValue } from '../crypto/cbor.ts';
+import { uuidBytes } from '../crypto/uuid.ts';
 import { TwofoldError } from '../errors.ts';
 import { NAME } from '../name.ts';
 import type { AuditDraft } from './ports.ts';
@@ -67,7 +68,7 @@ export interface Facts extends Omit<AuditDraft, 'contextValues'> {
 
 export type Entry = Place & Facts;
 
-const MEMBERS = 23;
+export const MEMBERS = 23;
 const PLACE_MEMBERS = 5;
 /** Major type 4 (array) with a length below 24 is one byte: 0x80 + length. */
 const ARRAY_HEADER = 0x80;
@@ -117,18 +118,6 @@ export function batchMacInput(batch: {
   return concatBytes(Uint8Array.of(1), encodeCbor([NAME.auditBatch, lane, first, count, last]));
 }
 
-/** Canonical lower-case form; the entry holds the 16 bytes. */
-export function uuidText(bytes: Uint8Array): string {
-  const hex = Buffer.from(bytes).toString('hex');
-  return [
-    hex.slice(0, 8),
-    hex.slice(8, 12),
-    hex.slice(12, 16),
-    hex.slice(16, 20),
-    hex.slice(20),
-  ].join('-');
-}
-
 const LEAF_PREFIX = Uint8Array.of(0);
 /** Upper bound of array header, version, lane, n, previous and epoch: 3 + 3 x 9 + 34. */
 export const PLACE_BYTES = 64;
@@ -137,13 +126,13 @@ function factMembers(facts: Facts): CborValue[] {
   const members: CborValue[] = [
     facts.at.getTime(),
     text(facts.zone),
-    uuidBytes(facts.instance),
+    requireUuid(facts.instance),
     text(facts.requestId),
     actor(facts.actor),
     text(facts.operation),
     text(facts.namespace),
     facts.keyRef === null ? null : text(facts.keyRef),
-    facts.keyId === null ? null : uuidBytes(facts.keyId),
+    facts.keyId === null ? null : requireUuid(facts.keyId),
     facts.keyVersion,
     facts.suite,
     text(facts.outcome),
@@ -181,11 +170,10 @@ function exactly(length: number, bytes: Uint8Array): Uint8Array {
   return bytes;
 }
 
-const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/u;
-
-function uuidBytes(value: string): Uint8Array {
-  if (!UUID.test(value)) throw new TypeError('not a lower-case UUID');
-  return Buffer.from(value.replaceAll('-', ''), 'hex');
+function requireUuid(value: string): Uint8Array {
+  const bytes = uuidBytes(value);
+  if (bytes === null) throw new TypeError('not a lower-case UUID');
+  return bytes;
 }
 
 function asInternal<T>(encode: () => T): T {

@@ -14,6 +14,7 @@ import { decodeBase64Url, encodeBase64Url } from './base64.ts';
 import { concatBytes, uint16, uint32 } from './bytes.ts';
 import { findSuiteByNumber } from './suites.ts';
 import type { AeadSuite, KemSuite, WrapSuite } from './suite.ts';
+import { uuidBytes, uuidText } from './uuid.ts';
 
 export const ENVELOPE_VERSION = 1;
 export const HEADER_LENGTH = 24;
@@ -57,17 +58,10 @@ export interface AeadEnvelope extends EnvelopeHeader {
 /** Discriminate by `mode`. */
 export type Envelope = KemEnvelope | AeadEnvelope;
 
-const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
-
 function keyIdBytes(keyId: string): Uint8Array {
-  if (!UUID.test(keyId)) throw new TwofoldError('invalid_value', 'The key id is not a UUID.');
-  return Buffer.from(keyId.replaceAll('-', ''), 'hex');
-}
-
-function keyIdText(bytes: Uint8Array): string {
-  const hex = Buffer.from(bytes).toString('hex');
-  const [a, b, c] = [hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20)];
-  return `${hex.slice(0, 8)}-${a}-${b}-${c}-${hex.slice(20)}`;
+  const bytes = uuidBytes(keyId);
+  if (bytes === null) throw new TwofoldError('invalid_value', 'The key id is not a UUID.');
+  return bytes;
 }
 
 /**
@@ -114,7 +108,7 @@ function parseHeader(bytes: Uint8Array): EnvelopeHeader {
   if (suite.class !== 'wrap') throw malformed('The suite does not wrap.');
   const keyVersion = view.getUint32(20);
   if (keyVersion === 0) throw malformed('The key version is 0.');
-  return { mode, suite, keyId: keyIdText(bytes.subarray(4, 20)), keyVersion };
+  return { mode, suite, keyId: uuidText(bytes.subarray(4, 20)), keyVersion };
 }
 
 function checkCiphertext(ciphertext: Uint8Array): Uint8Array {

@@ -6,6 +6,7 @@
 import { createHash } from 'node:crypto';
 
 import { couldNameKey } from '../contract/scalars.ts';
+import { isUuid } from '../crypto/uuid.ts';
 import { canonicalContext } from '../crypto/context.ts';
 import { DEFAULT_NAMESPACE, namespaceExists } from './dependencies.ts';
 import type { Decision, Operation, Principal } from '../access/grant.ts';
@@ -23,7 +24,6 @@ export interface NotedContext {
 
 const HASH_LENGTH = 16;
 const LONGEST_NAMESPACE = 128;
-const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 export function contextBytes({ encryptionContext = {}, aad }: NotedContext): Uint8Array {
   return canonicalContext({ encryptionContext, ...(aad === undefined ? {} : { aad }) });
@@ -133,7 +133,7 @@ export class AuditNotes {
       operation,
       namespace: namespaceExists(namespace) ? namespace : DEFAULT_NAMESPACE,
       keyRef: key !== null && couldNameKey(key) ? key : null,
-      keyId: this.#used?.keyId ?? this.#keyId ?? (key !== null && UUID.test(key) ? key : null),
+      keyId: this.#used?.keyId ?? this.#keyId ?? (key !== null && isUuid(key) ? key : null),
       keyVersion: this.#items.length > 0 ? null : (this.#used?.keyVersion ?? null),
       suite: this.#used?.suiteNumber ?? null,
       outcome,
@@ -152,8 +152,8 @@ export class AuditNotes {
     return {
       epoch,
       namespace,
-      keyId: key !== null && UUID.test(key) ? key : null,
-      keyName: key !== null && UUID.test(key) ? null : key,
+      keyId: key !== null && isUuid(key) ? key : null,
+      keyName: key !== null && isUuid(key) ? null : key,
       alsoKey: this.#alsoKey,
     };
   }

@@ -4,6 +4,7 @@
  * A cached view is valid at the current security epoch: every change that is learnt drops what it
  * names, and a view whose reading overlapped such a change is handed out but not kept.
  */
+import { isUuid } from '../crypto/uuid.ts';
 import type { SecurityChange, SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import { IntegrityWatch } from './integrity.ts';
@@ -15,13 +16,12 @@ import { verifyStored } from './row-mac.ts';
 import type { RowMac } from './row-mac.ts';
 
 const MAX_KEYS = 10_000;
-const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 type Reference = { readonly id: string } | { readonly name: string };
 
 /** How a request names a key: a UUID is always an id, for no name parses as one. Null names nothing. */
 function keyReference(ref: string): Reference | null {
-  if (UUID.test(ref)) return { id: ref };
+  if (isUuid(ref)) return { id: ref };
   return isName(ref) ? { name: ref } : null;
 }
 

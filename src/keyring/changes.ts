@@ -12,7 +12,10 @@ import type { EpochStanding, SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import { OutcomeUnknown } from '../outcome.ts';
 import type { ChangeDone, ChangeRun, PreparedChange } from './operations.ts';
+import type { IntegrityWatch } from './integrity.ts';
 import type { IdempotencyRecord, KeyStore, KeyWrite } from './ports.ts';
+import { attestIdempotency, verifyIdempotency } from './row-mac.ts';
+import type { RowMac } from './row-mac.ts';
 
 /** How often a change is committed again after unrelated changes overtook it. */
 const OVERTAKEN_LIMIT = 20;
@@ -31,6 +34,8 @@ export interface ChangeParts {
   readonly epoch: SecurityEpoch;
   /** Reads the changes that other instances committed into `epoch`. */
   readonly refreshEpoch: () => Promise<void>;
+  readonly mac: RowMac;
+  readonly integrity: IntegrityWatch;
 }
 
 const NO_DISCARD = () => Promise.resolve();
@@ -119,17 +124,27 @@ export class Changes {
   async #replay(grant: Grant<Operation>, run: ChangeRun): Promise<ChangeDone | null> {
     if (run.idempotency === null || run.dryRun) return null;
     const { key, requestHash } = run.idempotency;
-    const found = await this.#parts.store.findIdempotent(
-      grant.namespace,
-      principalHash(grant),
-      key,
-    );
+    const found = await this.#recorded(grant, key);
     if (found === null) return null;
     if (!Buffer.from(requestHash).equals(found.requestHash)) {
       throw new TwofoldError('idempotency_mismatch');
     }
     const { status, body, auditId } = found;
     return { change: null, status, body, auditId, replayed: true };
+  }
+
+  /** @throws TwofoldError integrity_failed */
+  #recorded(grant: Grant<Operation>, key: string): Promise<IdempotencyRecord | null> {
+    const { store, mac, integrity } = this.#parts;
+    const { namespace } = grant;
+    const principal = principalHash(grant);
+    const what = JSON.stringify(['idempotency', namespace, [...principal], key]);
+    return integrity.over(what, async () => {
+      const stored = await store.findIdempotent(namespace, principal, key);
+      if (stored === null) return null;
+      await verifyIdempotency(mac, stored);
+      return stored.value;
+    });
   }
 
   /** Stands on the grant: what has changed since the request was authorized sends it back there. */
@@ -165,7 +180,8 @@ export class Changes {
       // The change waited for its turn: what was learnt meanwhile may have touched it.
       if (epoch.touches(standing)) return { stale: epoch.current };
       const auditId = `${String(entry.lane)}-${String(entry.n)}`;
-      const idempotency = this.#record(grant, run, { status, body, auditId });
+      const record = this.#record(grant, run, { status, body, auditId });
+      const idempotency = record === null ? null : await attestIdempotency(this.#parts.mac, record);
       return store.commit({ epoch: entry.epoch, writes, entry, scope, idempotency });
     };
     const { auditId, result } = await audit.change(draftOf(grant, run, change), commit);

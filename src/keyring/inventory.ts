@@ -17,7 +17,7 @@ export async function* allSoftwareSecrets(
   store: KeyStore,
   root: Root,
 ): AsyncGenerator<SoftwareSecret> {
-  const everything = { namePrefix: null, labels: {}, suite: null, state: null, purpose: null };
+  const everything = { namePrefix: null, labels: {}, suite: null, state: null };
   for (let afterName: string | null = null; ;) {
     const query = { ...everything, namespace: NAMESPACE, pageSize: PAGE, afterName };
     const page = await store.list(query);

@@ -14,7 +14,8 @@ import { UnsealedHalves } from './unsealed.ts';
 import type { UsageCounters } from './usage.ts';
 import { wrapOperations } from './wrapping.ts';
 
-export interface KeyringParts extends ChangeParts, Pick<NewVersionParts, 'hsm' | 'instances'> {
+export interface KeyringParts
+  extends Omit<ChangeParts, 'mac' | 'integrity'>, Pick<NewVersionParts, 'hsm' | 'instances'> {
   readonly engine: Engine;
   readonly root: Root;
   /** The counters that the root was opened with. */

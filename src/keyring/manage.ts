@@ -25,7 +25,7 @@ import type {
 } from './operations.ts';
 import { planKeyChange, planNothing, planVersionChange, standing } from './row-plans.ts';
 
-export interface ManageParts extends ChangeParts, NewVersionParts {
+export interface ManageParts extends Omit<ChangeParts, 'integrity'>, NewVersionParts {
   readonly catalog: KeyCatalog;
 }
 
@@ -43,7 +43,7 @@ export class KeyAdministration implements KeyManage {
 
   constructor(parts: ManageParts) {
     this.#parts = parts;
-    this.#changes = new Changes(parts);
+    this.#changes = new Changes({ ...parts, integrity: parts.catalog.integrity });
   }
 
   create(grant: Grant<'keys.create'>, input: CreateKey, run: ChangeRun): Promise<ChangeDone> {

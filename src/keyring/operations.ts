@@ -165,7 +165,10 @@ export interface PreparedChange {
   readonly used: Used;
   /** Non-secret facts for the audit entry. */
   readonly detail: Readonly<Record<string, string | number | boolean | null>>;
-  /** False when the wanted state was there already; then only the entry is written. */
+  /**
+   * False when the wanted state was there already: no row changes, but the entry and the record of
+   * the idempotency key are written and the epoch rises, as with every change.
+   */
   readonly changes: boolean;
 }
 

@@ -6,7 +6,7 @@
  */
 import type { PreparedEntry } from '../audit/ports.ts';
 import type { HsmMaterial } from '../hsm/port.ts';
-import type { Key, KeyVersion, Purpose } from './model.ts';
+import type { Key, KeyVersion } from './model.ts';
 
 /** A row and the MAC by `root-mac` over its canonical form. */
 export interface Attested<T> {
@@ -53,7 +53,7 @@ export interface ChangeCommit {
     readonly keyId: string | null;
     readonly keyName: string | null;
   };
-  readonly idempotency: IdempotencyRecord | null;
+  readonly idempotency: Attested<IdempotencyRecord> | null;
 }
 
 export interface KeyQuery {
@@ -66,7 +66,6 @@ export interface KeyQuery {
   readonly suite: number | null;
   /** Key state as shown by the API: `enabled`, `suspended`, `destroyed`. */
   readonly state: 'enabled' | 'suspended' | 'destroyed' | null;
-  readonly purpose: Purpose | null;
 }
 
 export interface StoredKey {
@@ -109,7 +108,7 @@ export interface KeyStore {
     namespace: string,
     principal: Uint8Array,
     key: string,
-  ): Promise<IdempotencyRecord | null>;
+  ): Promise<Attested<IdempotencyRecord> | null>;
   /**
    * Reserves `block` uses of a counter and returns the first of them (0-based).
    * Counters are exempt from row MACs: a lowered counter is a stated residual risk.
@@ -158,14 +157,21 @@ export interface InstanceRow {
   readonly graceMs: number;
 }
 
+/** What a committed heartbeat found. */
+export interface Heartbeat {
+  /** The security epoch. */
+  readonly epoch: number;
+  /** Heartbeats of this instance so far, this one included; null: it has no open row. */
+  readonly beat: number | null;
+  readonly fenced: boolean;
+}
+
 export interface InstanceStore {
   open(instance: InstanceRow): Promise<void>;
-  /** One committed heartbeat; returns the epoch, and whether this instance has been fenced. */
-  beat(
-    id: string,
-    epochSeen: number,
-  ): Promise<{ readonly epoch: number; readonly fenced: boolean }>;
+  beat(id: string, epochSeen: number): Promise<Heartbeat>;
   /** Whether every live (neither closed nor fenced, beating) instance reads the suite and envelope version. */
   allRead(suite: number, envelope: number): Promise<boolean>;
   close(id: string): Promise<void>;
+  /** Closes it unless it is live: then it is another process's, and is left alone. */
+  closeDead(id: string): Promise<void>;
 }

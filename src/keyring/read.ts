@@ -40,7 +40,6 @@ export class KeyReading implements KeyRead {
       // One more than asked tells whether another page exists.
       pageSize: query.pageSize + 1,
       suite: query.suite === null ? null : findSuite(query.suite).number,
-      purpose: null,
     });
     const page = stored.slice(0, query.pageSize);
     const items = await inTurns(page, KEYS_AT_ONCE, (row) => this.#catalog.view(row));

@@ -12,6 +12,7 @@
  *                activatedAt, deactivateAt, deactivatedAt, compromisedAt, destroyAt, destroyedAt,
  *                reason, suspension, classical, pq, psk]
  *     intent  = [label, "intent", objectId, installation, tokenSerial, instance, createdAt]
+ *     answer  = [label, "idempotency", namespace, principal, key, requestHash, status, body, auditId]
  *
  * Times are integer milliseconds since the epoch; a suspension is [at, reason].
  */
@@ -25,7 +26,7 @@ import type { HsmMaterial } from '../hsm/port.ts';
 import { NAME } from '../name.ts';
 import { inTurns } from './in-turns.ts';
 import type { Key, KeyVersion, Material, SealedHalf, Suspension } from './model.ts';
-import type { Attested, StoredKey, TokenIntent } from './ports.ts';
+import type { Attested, IdempotencyRecord, StoredKey, TokenIntent } from './ports.ts';
 
 const FORMAT = 1;
 /** So that a key with many versions leaves the HSM's queue to others. */
@@ -134,6 +135,20 @@ export function canonicalIntent(intent: TokenIntent): Uint8Array {
   ]);
 }
 
+/** All but `created_at`, which says no more than when the record may go. */
+export function canonicalIdempotency(record: IdempotencyRecord): Uint8Array {
+  return canonical([
+    'idempotency',
+    record.namespace,
+    record.principal,
+    record.key,
+    record.requestHash,
+    record.status,
+    hash(Buffer.from(record.body, 'utf8')),
+    record.auditId,
+  ]);
+}
+
 /** HMAC-SHA-256 under `root-mac`, in the HSM. */
 export type RowMac = (data: Uint8Array) => Promise<Uint8Array>;
 
@@ -150,6 +165,22 @@ export async function attestIntent(
   value: TokenIntent,
 ): Promise<Attested<TokenIntent>> {
   return { value, mac: await mac(canonicalIntent(value)) };
+}
+
+export async function attestIdempotency(
+  mac: RowMac,
+  value: IdempotencyRecord,
+): Promise<Attested<IdempotencyRecord>> {
+  return { value, mac: await mac(canonicalIdempotency(value)) };
+}
+
+/** @throws TwofoldError integrity_failed */
+export async function verifyIdempotency(
+  mac: RowMac,
+  stored: Attested<IdempotencyRecord>,
+): Promise<void> {
+  if (equalBytes(await mac(canonicalIdempotency(stored.value)), stored.mac)) return;
+  throw new TwofoldError('integrity_failed', 'The record of an idempotency key was altered.');
 }
 
 const altered = (id: string) =>

@@ -1,23 +1,25 @@
 /**
  * This process among the others on the database: its row, its heartbeat, and the end of its
- * predecessor on the same data folder, which its lock proves dead.
+ * predecessor on the same data folder, which its lock proves dead. In a copy of a folder the lock
+ * proves nothing: the process that left its id there may run on, in the original.
  */
 import { randomUUID } from 'node:crypto';
-import { readFile, rename, writeFile } from 'node:fs/promises';
+import { readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { ENVELOPE_VERSION } from '../crypto/envelope.ts';
 import { SUITES } from '../crypto/suites.ts';
+import { isUuid } from '../crypto/uuid.ts';
 import { SecurityEpoch } from '../epoch.ts';
+import { TwofoldError } from '../errors.ts';
 import type { AuditStore } from '../audit/ports.ts';
-import type { InstanceStore } from '../keyring/ports.ts';
+import type { Heartbeat, InstanceStore } from '../keyring/ports.ts';
 import { whenReachable } from './patience.ts';
 import type { Unwinding } from './unwinding.ts';
 
 const BEAT_MS = 1_000;
 /** Older than this, a heartbeat says nothing about the database any more. */
 const STALE_BEAT_MS = 4_000;
-const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 export interface IncarnationOptions {
   readonly instances: InstanceStore;
@@ -26,7 +28,16 @@ export interface IncarnationOptions {
   readonly dataDir: string;
   readonly zone: string;
   readonly onTrouble: (error: unknown) => void;
+  /** Told once that this incarnation has ended. */
+  readonly onEnd: (end: End) => void;
 }
+
+/**
+ * Why an incarnation can do nothing any more until the process starts anew: it was marked as fenced;
+ * its row was closed, or is gone; or the database stands before what it has acknowledged to us, as
+ * one that was restored from a backup does.
+ */
+export type End = 'fenced' | 'closed' | 'set-back';
 
 export class Incarnation {
   readonly id: string;
@@ -35,12 +46,15 @@ export class Incarnation {
   #timer: NodeJS.Timeout | undefined;
   #beating: Promise<void> = Promise.resolve();
   #lastBeat = performance.now();
-  #fenced = false;
+  /** Heartbeats that the database has acknowledged. */
+  #beats: number;
+  #end: End | null = null;
 
-  private constructor(options: IncarnationOptions, id: string, epoch: SecurityEpoch) {
+  private constructor(options: IncarnationOptions, id: string, first: Heartbeat) {
     this.#options = options;
     this.id = id;
-    this.epoch = epoch;
+    this.epoch = new SecurityEpoch(first.epoch);
+    this.#beats = first.beat ?? 0;
   }
 
   /** Closes the predecessor's row, opens one of its own, and beats until unwound. */
@@ -48,18 +62,21 @@ export class Incarnation {
     const { instances, dataDir, zone } = options;
     const id = randomUUID();
     const file = join(dataDir, 'instance');
-    const predecessor = await readFile(file, 'utf8').catch(() => '');
-    if (UUID.test(predecessor.trim())) {
-      await whenReachable(() => instances.close(predecessor.trim()), unwinding);
+    const place = await placeOf(dataDir);
+    const [predecessor = '', itsPlace] = (await readFile(file, 'utf8').catch(() => '')).split('\n');
+    if (isUuid(predecessor)) {
+      const dead = itsPlace === place;
+      const end = () => (dead ? instances.close(predecessor) : instances.closeDead(predecessor));
+      await whenReachable(end, unwinding);
     }
-    await writeFile(`${file}.new`, `${id}\n`, { mode: 0o600, flush: true });
+    await writeFile(`${file}.new`, `${id}\n${place}\n`, { mode: 0o600, flush: true });
     await rename(`${file}.new`, file);
     const suites = Object.values(SUITES).map(({ number }) => number);
     const row = { id, zone, suites, envelopes: [ENVELOPE_VERSION], graceMs: 0 };
     await whenReachable(() => instances.open(row), unwinding);
     unwinding.add('instance row', () => instances.close(id));
-    const { epoch } = await whenReachable(() => instances.beat(id, 0), unwinding);
-    const incarnation = new Incarnation(options, id, new SecurityEpoch(epoch));
+    const first = await whenReachable(() => instances.beat(id, 0), unwinding);
+    const incarnation = new Incarnation(options, id, first);
     incarnation.#schedule();
     unwinding.add('heartbeat', () => incarnation.#stop());
     return incarnation;
@@ -70,18 +87,32 @@ export class Incarnation {
     this.epoch.advance(await this.#options.changes.changesSince(this.epoch.current));
   };
 
-  /** Whether the database has answered lately and has not fenced this instance. */
+  /** Whether the database has answered lately and this incarnation has not ended. */
   get alive(): boolean {
-    return !this.#fenced && performance.now() - this.#lastBeat < STALE_BEAT_MS;
+    return this.#end === null && performance.now() - this.#lastBeat < STALE_BEAT_MS;
   }
 
   /** One stable word for `/readyz`. */
   get state(): string {
-    if (this.#fenced) return 'fenced';
-    return this.alive ? 'ok' : 'unreachable';
+    return this.#end ?? (this.alive ? 'ok' : 'unreachable');
   }
 
+  /** Null while it may write; for good once it is not. */
+  get end(): End | null {
+    return this.#end;
+  }
+
+  /** @throws TwofoldError database_unavailable once this incarnation has ended */
+  assertOpen = (): void => {
+    if (this.#end === null) return;
+    throw new TwofoldError(
+      'database_unavailable',
+      'This instance is fenced; another one may serve.',
+    );
+  };
+
   #schedule(): void {
+    if (this.#end !== null) return;
     this.#timer = setTimeout(() => {
       this.#beating = this.#beat().finally(() => this.#schedule());
     }, BEAT_MS).unref();
@@ -90,10 +121,16 @@ export class Incarnation {
   async #beat(): Promise<void> {
     try {
       const began = performance.now();
-      const { epoch, fenced } = await this.#options.instances.beat(this.id, this.epoch.current);
+      const known = { epoch: this.epoch.current, beat: this.#beats };
+      const found = await this.#options.instances.beat(this.id, known.epoch);
+      this.#end = endOf(found, known);
+      if (this.#end !== null) {
+        this.#options.onEnd(this.#end);
+        return;
+      }
       this.#lastBeat = began;
-      this.#fenced = fenced;
-      if (epoch > this.epoch.current) await this.refresh();
+      this.#beats = found.beat ?? 0;
+      if (found.epoch > this.epoch.current) await this.refresh();
     } catch (error) {
       this.#options.onTrouble(error);
     }
@@ -105,3 +142,21 @@ export class Incarnation {
     clearTimeout(this.#timer);
   }
 }
+
+/** What a copy of a folder, on this host or another, does not share with it: boot, device, inode. */
+async function placeOf(folder: string): Promise<string> {
+  const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => '');
+  const { dev, ino } = await stat(folder, { bigint: true });
+  return `${boot.trim()} ${String(dev)} ${String(ino)}`;
+}
+
+/**
+ * What a heartbeat says about its incarnation. `known` was acknowledged before it was sent, so a
+ * database that knows less has lost it. The count of heartbeats tells so even when changes of others
+ * have raised a restored epoch again.
+ */
+const endOf = (found: Heartbeat, known: { readonly epoch: number; readonly beat: number }) => {
+  if (found.beat === null) return found.epoch < known.epoch ? 'set-back' : 'closed';
+  if (found.epoch < known.epoch || found.beat <= known.beat) return 'set-back';
+  return found.fenced ? 'fenced' : null;
+};

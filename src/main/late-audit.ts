@@ -1,4 +1,7 @@
-/** The audit log for listeners that open while the HSM is away: it can record nothing yet. */
+/**
+ * The audit log as the listeners have it: they may open while the HSM is away, when it can record
+ * nothing yet, and stay when this instance was fenced, when it records nothing any more.
+ */
 import type { RunningAuditLog } from '../audit/log.ts';
 import type { AuditLog } from '../audit/ports.ts';
 import { TwofoldError } from '../errors.ts';
@@ -7,8 +10,14 @@ import { TwofoldError } from '../errors.ts';
 const MAX_COUNTS = 10_000;
 
 export class LateAudit implements AuditLog {
+  readonly #ended: () => boolean;
   #log: RunningAuditLog | undefined;
   #counts: (readonly [string, string])[] = [];
+
+  /** `ended`: whether this instance may write nothing any more. */
+  constructor(ended: () => boolean) {
+    this.#ended = ended;
+  }
 
   /** The log behind it; null before it is there. */
   get current(): RunningAuditLog | null {
@@ -31,7 +40,14 @@ export class LateAudit implements AuditLog {
     else if (this.#counts.length < MAX_COUNTS) this.#counts.push([source, outcome]);
   }
 
+  /** @throws TwofoldError audit_unavailable */
   #opened(): RunningAuditLog {
+    if (this.#ended()) {
+      throw new TwofoldError(
+        'audit_unavailable',
+        'This instance is fenced; another one may serve.',
+      );
+    }
     if (this.#log === undefined) {
       throw new TwofoldError('audit_unavailable', 'The service is still starting.', {
         retryAfter: 5,

@@ -52,6 +52,7 @@ import { requestObserver } from '../telemetry/observation.ts';
 import { openDatabase } from './database.ts';
 import { openDevice } from './device.ts';
 import type { Device } from './device.ts';
+import { fencedAuditStore, fencedKeyStore } from './fenced-store.ts';
 import { measuredHsm, registerFigures } from './figures.ts';
 import { Incarnation } from './incarnation.ts';
 import { LateAudit } from './late-audit.ts';
@@ -178,7 +179,7 @@ export class Service {
     const incarnation = await this.#openIncarnation(store);
     this.#followEpoch(store, incarnation);
     this.#expireIdempotency(store);
-    const late = lateParts();
+    const late = lateParts(incarnation);
     const http = await this.#openHttp(device, incarnation, late);
     let listening: Promise<HttpAddresses> | undefined;
     const listen = () => (listening ??= http.listen());
@@ -239,6 +240,7 @@ export class Service {
         dataDir: this.#config.dataDir,
         zone: this.#config.zone.name,
         onTrouble: (err) => log.warn({ err }, 'a heartbeat failed'),
+        onEnd: (end) => log.fatal({ end }, 'this instance is fenced: restart it'),
       },
       this.#unwinding,
     );
@@ -311,15 +313,18 @@ export class Service {
     late: LateParts,
   ): Promise<void> {
     const hsm = measuredHsm(pool, this.#metrics);
-    const { epoch, refresh, id: instance } = incarnation;
-    const uses = new UsageCounters(store.keys);
+    const { epoch, refresh, id: instance, assertOpen } = incarnation;
+    const keys = fencedKeyStore(store.keys, assertOpen);
+    const entries = fencedAuditStore(store.audit, assertOpen);
+    const uses = new UsageCounters(keys);
     const root = await openRoot(hsm, store.roots, uses, ceremony);
     this.#unwinding.check();
     const zone = this.#config.zone.name;
-    const audit = createAuditLog({ store: store.audit, mac: root.mac, epoch, instance, zone });
+    const audit = createAuditLog({ store: entries, mac: root.mac, epoch, instance, zone });
     await audit.start();
     this.#unwinding.add('audit lanes', async () => {
-      const { closed } = await audit.stop();
+      // Once fenced, no last entry can be written.
+      const { closed } = await audit.stop(incarnation.end === null ? undefined : 0);
       if (!closed) throw new TwofoldError('audit_unavailable', 'The last entries are not durable.');
     });
     await this.#removeOrphans(store, hsm, root, audit);
@@ -328,7 +333,7 @@ export class Service {
       engine: nativeEngine,
       root,
       uses,
-      store: store.keys,
+      store: keys,
       instances: store.instances,
       audit,
       epoch,
@@ -388,8 +393,8 @@ interface LateParts {
   keyring: Keyring | null;
 }
 
-const lateParts = (): LateParts => ({
-  audit: new LateAudit(),
+const lateParts = (incarnation: Incarnation): LateParts => ({
+  audit: new LateAudit(() => incarnation.end !== null),
   use: late(),
   read: late(),
   manage: late(),

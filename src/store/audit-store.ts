@@ -14,6 +14,7 @@ import { bufferOf, entryArrays, filterText } from './entry-columns.ts';
 import { isTaken, refuse } from './failures.ts';
 import type { Prisma, PrismaClient, security_change } from './generated/client.ts';
 import type { GuardedPool } from './pool.ts';
+import type { ReadGates } from './read-gate.ts';
 import { COMMITTED, commitStatement, committedRead, read } from './transaction.ts';
 import type { Statement } from './transaction.ts';
 
@@ -45,7 +46,11 @@ export const commitOutcome = (rows: readonly { readonly epoch: string }[]): Comm
   return epoch < 0 ? { stale: -epoch } : { epoch };
 };
 
-export const createAuditStore = (pool: GuardedPool, prisma: PrismaClient): AuditStore => ({
+export const createAuditStore = (
+  pool: GuardedPool,
+  prisma: PrismaClient,
+  { lookups, searches }: ReadGates,
+): AuditStore => ({
   openLane: async (instance, kind) => {
     const { rows } = await commitStatement<{ lane: number }>(
       pool,
@@ -79,9 +84,9 @@ export const createAuditStore = (pool: GuardedPool, prisma: PrismaClient): Audit
     return leaf === null ? null : Uint8Array.from(leaf);
   },
 
-  entry: (lane, n) => entryAt(prisma, lane, n),
+  entry: (lane, n) => lookups.run(() => entryAt(prisma, lane, n)),
 
-  entries: (query) => read(() => page(prisma, query)).catch(refuse),
+  entries: (query) => searches.run(() => read(() => page(prisma, query)).catch(refuse)),
 
   changesSince: async (epoch) => {
     const rows = await committedRead<ChangeRow>(pool, CHANGES_SINCE, [epoch]).catch(refuse);

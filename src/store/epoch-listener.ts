@@ -61,7 +61,8 @@ const listen = async (
       await pause(CHECK_MS, AbortSignal.any([closing, lost.signal]));
     }
   } finally {
-    client.release(true);
+    client.removeAllListeners('notification');
+    client.release(!closing.aborted);
   }
 };
 

@@ -14,12 +14,15 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
   TF008: 'name_retired',
   TF009: 'idempotency_in_progress',
   TF011: 'database_unavailable',
+  TF012: 'database_unavailable',
   /** Unique violation: the version was made meanwhile. */
   '23505': 'conflict',
 };
 
 /** The lane is closed. */
 const LANE_CLOSED = 'TF002';
+/** The instance that writes is fenced or closed. */
+const INSTANCE_ENDED = 'TF012';
 
 /** Foreign key violation, here of the only kind that a request can cause. */
 const isUnknownNamespace = (error: unknown): boolean =>
@@ -49,7 +52,9 @@ const refusal = (error: unknown): Error => {
     return new TwofoldError('not_found', 'There is no such namespace.', { cause: error });
   }
   const code = Object.hasOwn(CODES, state) ? CODES[state] : undefined;
-  return new TwofoldError(code ?? 'internal', undefined, { cause: error });
+  const detail =
+    state === INSTANCE_ENDED ? 'This instance is fenced; another one may serve.' : undefined;
+  return new TwofoldError(code ?? 'internal', detail, { cause: error });
 };
 
 /** For `catch`: throws what callers of the ports see. */

@@ -1,11 +1,10 @@
 /**
  * The instance table. Beats are judged by the database's clock alone.
  */
-import { TwofoldError } from '../errors.ts';
 import type { InstanceStore } from '../keyring/ports.ts';
 import { refuse } from './failures.ts';
 import type { GuardedPool } from './pool.ts';
-import { commitStatement, read } from './transaction.ts';
+import { COMMITTED, commitStatement, read } from './transaction.ts';
 
 /** An instance whose last beat is older counts as dead, though it may still come back. */
 export const LIVE_SECONDS = 15;
@@ -18,13 +17,26 @@ const OPEN = `insert into public.instance (id, zone, suites, envelopes, grace_ms
   values ($1, $2, $3, $4, $5, (select epoch from public.security_epoch))
   on conflict (id) do nothing`;
 
+/** Always a row, and a commit also where nothing is updated: no old primary says that a row is gone. */
 const BEAT = {
   name: 'beat',
-  text: `update public.instance
-    set beat = beat + 1, beat_at = clock_timestamp(), epoch_seen = greatest(epoch_seen, $2)
-    where id = $1 and not closed
-    returning fenced, (select epoch from public.security_epoch) as epoch`,
+  text: `with beaten as (
+      update public.instance
+      set beat = beat + 1, beat_at = clock_timestamp(), epoch_seen = greatest(epoch_seen, $2)
+      where id = $1 and not closed
+      returning beat, fenced
+    )
+    select e.epoch, b.beat, coalesce(b.fenced, false) as fenced
+    from ${COMMITTED} cross join public.security_epoch e left join beaten b on true`,
 };
+
+interface BeatRow {
+  readonly epoch: string;
+  readonly beat: string | null;
+  readonly fenced: boolean;
+}
+
+const CLOSE_DEAD = `update public.instance set closed = true where id = $1 and not (${IS_LIVE})`;
 
 const UNREADABLE = `select 1 from public.instance
   where ${IS_LIVE} and not ($1 = any (suites) and $2 = any (envelopes)) limit 1`;
@@ -35,13 +47,14 @@ export const createInstanceStore = (pool: GuardedPool): InstanceStore => ({
   },
 
   beat: async (id, epochSeen) => {
-    const { rows } = await commitStatement<{ fenced: boolean; epoch: string }>(pool, BEAT, [
-      id,
-      epochSeen,
-    ]).catch(refuse);
+    const { rows } = await commitStatement<BeatRow>(pool, BEAT, [id, epochSeen]).catch(refuse);
     const [row] = rows;
-    if (row === undefined) throw new TwofoldError('internal', 'The instance is not open.');
-    return { epoch: Number(row.epoch), fenced: row.fenced };
+    const beat = row?.beat ?? null;
+    return {
+      epoch: Number(row?.epoch),
+      beat: beat === null ? null : Number(beat),
+      fenced: row?.fenced ?? false,
+    };
   },
 
   allRead: async (suite, envelope) => {
@@ -53,5 +66,9 @@ export const createInstanceStore = (pool: GuardedPool): InstanceStore => ({
     await commitStatement(pool, 'update public.instance set closed = true where id = $1', [
       id,
     ]).catch(refuse);
+  },
+
+  closeDead: async (id) => {
+    await commitStatement(pool, CLOSE_DEAD, [id]).catch(refuse);
   },
 });

@@ -1,5 +1,5 @@
 /** A change as the parameters of `commit_change`. */
-import type { ChangeCommit, IdempotencyRecord, KeyWrite } from '../keyring/ports.ts';
+import type { Attested, ChangeCommit, IdempotencyRecord, KeyWrite } from '../keyring/ports.ts';
 import { bufferOf, entryArrays } from './entry-columns.ts';
 import { keyRow } from './key-rows.ts';
 import { byteaText, rowJson } from './rows.ts';
@@ -45,7 +45,7 @@ const writeJson = (write: KeyWrite): object => {
   }
 };
 
-const idempotencyRow = (record: IdempotencyRecord) => ({
+const idempotencyRow = ({ value: record, mac }: Attested<IdempotencyRecord>) => ({
   namespace: record.namespace,
   principal: record.principal,
   key: record.key,
@@ -53,4 +53,5 @@ const idempotencyRow = (record: IdempotencyRecord) => ({
   status: record.status,
   body: record.body,
   audit_id: record.auditId,
+  mac,
 });

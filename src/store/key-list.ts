@@ -36,7 +36,6 @@ const filter = (query: KeyQuery): Prisma.keyWhereInput => ({
     ...(query.afterName === null ? {} : { gt: query.afterName }),
     ...(query.namePrefix === null ? {} : prefixRange(query.namePrefix)),
   },
-  ...(query.purpose === null ? {} : { purpose: query.purpose }),
   ...(query.suite === null
     ? {}
     : { versions: { some: { suite: query.suite, state: { not: 'destroyed' } } } }),

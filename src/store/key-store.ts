@@ -21,6 +21,7 @@ import { KEY_COLUMNS, keyFromRow } from './key-rows.ts';
 import type { KeyRow } from './key-rows.ts';
 import { DatabaseBehind } from './outcome.ts';
 import type { GuardedPool } from './pool.ts';
+import type { ReadGates } from './read-gate.ts';
 import { COMMITTED, commitStatement, committedRead, read } from './transaction.ts';
 import { VERSION_COLUMNS, versionFromRow } from './version-rows.ts';
 import type { VersionRow } from './version-rows.ts';
@@ -59,16 +60,23 @@ const ABANDON = `update public.token_intent i set abandoned = true
   and not exists (select from public.key_version where classical_object_id = i.object_id)
   returning object_id, installation, token_serial, instance, created_at, mac`;
 
-export const createKeyStore = (pool: GuardedPool, prisma: PrismaClient): KeyStore => ({
+export const createKeyStore = (
+  pool: GuardedPool,
+  prisma: PrismaClient,
+  { lookups, searches }: ReadGates,
+): KeyStore => ({
   find: async (namespace, ref, epoch) => {
     const [statement, value] = 'id' in ref ? [FIND_BY_ID, ref.id] : [FIND_BY_NAME, ref.name];
-    const rows = await committedRead<unknown[]>(pool, statement, [namespace, value], ([first]) => {
+    const accept = ([first]: readonly unknown[][]): void => {
       if (Number(first?.[0]) < epoch) throw new DatabaseBehind('the read stands at an old epoch');
-    }).catch(refuse);
+    };
+    const rows = await lookups.run(() =>
+      committedRead<unknown[]>(pool, statement, [namespace, value], accept).catch(refuse),
+    );
     return storedKey(rows.map((row) => row.slice(1)));
   },
 
-  list: (query) => read(() => listKeys(prisma, query)).catch(refuse),
+  list: (query) => searches.run(() => read(() => listKeys(prisma, query)).catch(refuse)),
 
   commit: async (change) => {
     // The entry's bytes state the epoch; committed under another one they would be untrue.
@@ -83,15 +91,14 @@ export const createKeyStore = (pool: GuardedPool, prisma: PrismaClient): KeyStor
   },
 
   findIdempotent: async (namespace, principal, key) => {
-    const row = await read(() =>
-      prisma.idempotency.findUnique({
-        where: {
-          namespace_principal_key: { namespace, principal: Uint8Array.from(principal), key },
-        },
-      }),
-    ).catch(refuse);
+    const namespace_principal_key = { namespace, principal: Uint8Array.from(principal), key };
+    const row = await lookups.run(() =>
+      read(() => prisma.idempotency.findUnique({ where: { namespace_principal_key } })).catch(
+        refuse,
+      ),
+    );
     if (row === null) return null;
-    const record: IdempotencyRecord = {
+    const value: IdempotencyRecord = {
       namespace,
       principal,
       key,
@@ -100,7 +107,7 @@ export const createKeyStore = (pool: GuardedPool, prisma: PrismaClient): KeyStor
       body: row.body,
       auditId: row.audit_id,
     };
-    return record;
+    return { value, mac: Uint8Array.from(row.mac) };
   },
 
   reserveUses: async (counter, block) => {

@@ -11,6 +11,7 @@
  */
 import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { CommitCircuit } from './circuit.ts';
 import { StatementDeadline, SynchronousWaitCancelled } from './outcome.ts';
@@ -133,15 +134,29 @@ export class GuardedPool extends pg.Pool {
   /** Shared by everything that commits through this pool. */
   readonly circuit = new CommitCircuit();
   readonly statementDeadlineMs: number;
+  readonly #open = new Set<pg.PoolClient>();
 
   constructor(config: pg.PoolConfig, statementDeadlineMs: number) {
     super({ ...config, Client: GuardedClient });
     this.statementDeadlineMs = statementDeadlineMs;
+    this.on('connect', (client) => {
+      this.#open.add(client);
+      client.once('end', () => this.#open.delete(client));
+    });
+    const end: () => Promise<void> = this.end.bind(this);
+    this.end = () => this.#end(end);
     const connect = this.connect.bind(this) as Connect;
     this.connect = ((callback?: PoolCallback) =>
       callback === undefined
         ? this.#connectPromise(connect)
         : this.#connectCallback(connect, callback)) as unknown as pg.Pool['connect'];
+  }
+
+  /** Also waits until the connections are closed: a server stopped meanwhile would complain of them. */
+  async #end(end: () => Promise<void>): Promise<void> {
+    await end();
+    const closed = [...this.#open].map((client) => new Promise((done) => client.once('end', done)));
+    await Promise.race([Promise.all(closed), sleep(2 * CLOSING_MS, undefined, { ref: false })]);
   }
 
   #connectPromise(connect: Connect): Promise<pg.PoolClient> {

@@ -10,6 +10,7 @@ import { createInstanceStore } from './instance-store.ts';
 import { createKeyStore } from './key-store.ts';
 import { createPool } from './pool.ts';
 import type { GuardedPool, PoolOptions } from './pool.ts';
+import { readGates } from './read-gate.ts';
 import { createRootStore } from './root-store.ts';
 
 const DAY_MS = 86_400_000;
@@ -32,12 +33,13 @@ export interface Store {
 export const openStore = (options: PoolOptions): Store => {
   const pool = createPool(options);
   const prisma = new PrismaClient({ adapter: new PrismaPg(pool) });
+  const gates = readGates(pool.options.max);
   return {
     pool,
-    keys: createKeyStore(pool, prisma),
+    keys: createKeyStore(pool, prisma, gates),
     roots: createRootStore(pool, prisma),
     instances: createInstanceStore(pool),
-    audit: createAuditStore(pool, prisma),
+    audit: createAuditStore(pool, prisma, gates),
     listen: (onEpoch) => listenEpoch(options, onEpoch),
     expireIdempotency: async () => {
       const dayAgo = new Date(Date.now() - DAY_MS);

@@ -55,6 +55,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'crypto/secret.ts',
     'crypto/suite.ts',
     'crypto/suites.ts',
+    'crypto/uuid.ts',
     'type crypto/engine.ts',
   ],
   kubernetes: ['errors', 'name', 'epoch', 'keyring', 'access', 'audit', 'telemetry'],

@@ -67,6 +67,10 @@ describe('stop and start', () => {
     expect([...new Set(statuses)].filter((status) => status !== 503)).toEqual([201]);
     expect(await ended).toEqual([0, null]);
     expect(await leftOf(dataDir, 0)).toEqual([]);
+    const complaints = service.log
+      .split('\n')
+      .filter((line) => line.includes('"component":"database"') && !line.includes('"info"'));
+    expect(complaints).toEqual([]);
   }, 120_000);
 
   it('the next start is quick, renews the admin token and has everything', async () => {

@@ -188,6 +188,28 @@ describe('a row edited under a running service', () => {
   }, 60_000);
 });
 
+describe('the record of an idempotency key', () => {
+  it('whose answer was replaced is not answered, and is again once it is restored', async () => {
+    const create = () =>
+      service.request(
+        'POST',
+        '/v1/admin/keys',
+        { name: 'recorded', suite: 'A256GCM' },
+        { headers: { 'Idempotency-Key': 'once' } },
+      );
+    const first = await create();
+    expect([first.status, (await create()).json]).toEqual([201, first.json]);
+    const replace = (body: string) =>
+      asOwner((client) => client.query('update idempotency set body = $1', [body]));
+    await replace(JSON.stringify({ ...first.json, id: '00000000-0000-4000-8000-000000000000' }));
+    const altered = await create();
+    expect([altered.status, altered.json.code]).toEqual([500, 'integrity_failed']);
+    expect(await health()).toEqual(RED);
+    await replace(first.bytes.toString('utf8'));
+    expect([(await create()).json, await health()]).toEqual([first.json, GREEN]);
+  }, 60_000);
+});
+
 describe('a name of a destroyed key', () => {
   it('is retired, and the key serves nothing', async () => {
     const { id, fresh } = await makeKey('gone');

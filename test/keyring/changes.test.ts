@@ -6,6 +6,7 @@ import type { AuditLog } from '../../src/audit/ports.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import { Changes } from '../../src/keyring/changes.ts';
 import type { Plan } from '../../src/keyring/changes.ts';
+import { IntegrityWatch } from '../../src/keyring/integrity.ts';
 import { removeOrphans } from '../../src/keyring/orphans.ts';
 import type { RemovedOrphans } from '../../src/keyring/orphans.ts';
 import type { ChangeDone } from '../../src/keyring/operations.ts';
@@ -370,7 +371,14 @@ describe('undoing', () => {
     const change: AuditLog['change'] = () => Promise.reject(error);
     const audit = { change } as unknown as AuditLog;
     const refreshEpoch = () => Promise.resolve();
-    const changes = new Changes({ store: world.store, audit, epoch: world.epoch, refreshEpoch });
+    const changes = new Changes({
+      store: world.store,
+      audit,
+      epoch: world.epoch,
+      refreshEpoch,
+      mac: () => Promise.resolve(new Uint8Array(32)),
+      integrity: new IntegrityWatch(),
+    });
     const view = await world.keyring.read.get(
       world.grant('keys.read', await world.create({ suite: 'A256GCM' })),
     );

@@ -291,6 +291,24 @@ describe('a dry run', () => {
 });
 
 describe('an idempotency key', () => {
+  it.each([
+    { principal: new Uint8Array(32) },
+    { key: 'i-2' },
+    { requestHash: new Uint8Array(32).fill(2) },
+    { status: 202 },
+    { body: '{"id":"another"}' },
+    { auditId: '9-9' },
+  ])('answers nothing from a record that was altered: %j', async (change) => {
+    await create({ name: 'once' }, idempotency('i-1'));
+    const records = world.store.rows.idempotency;
+    for (const [slot, { value, mac }] of records) {
+      records.set(slot, { value: { ...value, ...change }, mac });
+    }
+    const repeat = create({ name: 'once' }, idempotency('i-1'));
+    expect(await codeOf(repeat)).toBe('integrity_failed');
+    expect(world.keyring.integrity.altered).toBe(1);
+  });
+
   it('answers the repeated request as the first one was, and does nothing', async () => {
     const key = aKey({ name: 'once' });
     const run = aRun(idempotency('i-1'));

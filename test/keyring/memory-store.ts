@@ -29,7 +29,7 @@ interface Rows {
   readonly keys: Map<string, Attested<Key>>;
   readonly versions: Map<string, Attested<KeyVersion>>;
   readonly intents: Map<string, Attested<TokenIntent>>;
-  readonly idempotency: Map<string, IdempotencyRecord>;
+  readonly idempotency: Map<string, Attested<IdempotencyRecord>>;
 }
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
@@ -219,8 +219,9 @@ function applyAll(rows: Rows, change: ChangeCommit): void {
   for (const write of change.writes) apply(rows, write);
 }
 
-function insertOnce(rows: Rows, record: IdempotencyRecord): void {
-  const slot = idempotencySlot(record.namespace, record.principal, record.key);
+function insertOnce(rows: Rows, record: Attested<IdempotencyRecord>): void {
+  const { namespace, principal, key } = record.value;
+  const slot = idempotencySlot(namespace, principal, key);
   if (rows.idempotency.has(slot)) throw new TwofoldError('idempotency_in_progress');
   rows.idempotency.set(slot, record);
 }

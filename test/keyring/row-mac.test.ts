@@ -6,10 +6,12 @@ import { decodeCbor } from '../../src/crypto/cbor.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import type { HsmMaterial } from '../../src/hsm/port.ts';
 import type { Key, KeyVersion, Material } from '../../src/keyring/model.ts';
-import type { StoredKey } from '../../src/keyring/ports.ts';
+import type { IdempotencyRecord, StoredKey } from '../../src/keyring/ports.ts';
 import {
+  attestIdempotency,
   attestKey,
   attestVersion,
+  canonicalIdempotency,
   canonicalKey,
   canonicalVersion,
   verifyStored,
@@ -30,6 +32,15 @@ const GOLDEN = JSON.parse(
   readFileSync(new URL('row-mac.golden.json', import.meta.url), 'utf8'),
 ) as Readonly<Record<string, Golden>>;
 const onToken = { ...VERSIONS.active, material: withHsm(ON_TOKEN) } as KeyVersion;
+const RECORD: IdempotencyRecord = {
+  namespace: 'default',
+  principal: new Uint8Array(32).fill(0x11),
+  key: 'once',
+  requestHash: new Uint8Array(32).fill(0x22),
+  status: 201,
+  body: '{"name":"é"}',
+  auditId: '7-3',
+};
 const sha256 = (value: number, length: number) =>
   Uint8Array.from(createHash('sha256').update(Buffer.alloc(length, value)).digest());
 
@@ -47,6 +58,12 @@ describe('golden bytes, which no later version may change', () => {
       expect(found).toEqual(GOLDEN[name]);
     },
   );
+
+  it('of the record of an idempotency key', async () => {
+    const { mac: attested } = await attestIdempotency(mac, RECORD);
+    const found = { canonical: hex(canonicalIdempotency(RECORD)), mac: hex(attested) };
+    expect(found).toEqual(GOLDEN['idempotency']);
+  });
 
   it('are a format byte and the columns in the documented order', () => {
     const columnsOf = (name: string) => {

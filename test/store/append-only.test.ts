@@ -1,4 +1,9 @@
-/** The database itself keeps the audit tables append-only: by privileges and, for the owner, by triggers. */
+/**
+ * What the database itself refuses: by privileges to the server, and by triggers to the owner too, for
+ * the audit tables, the security epoch, complete roots, and whatever only ever goes one way.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import { onEachMajor } from './majors.ts';
 import type { TestStore } from './majors.ts';
@@ -17,6 +22,46 @@ const CHANGES = [
   ['security_change', 'delete from public.security_change'],
   ['security_change', 'truncate public.security_change'],
 ] as const;
+
+/** Allowed by the server's privileges, and refused by triggers to everybody. */
+const BACKWARDS = [
+  ['the epoch lowered', 'update public.security_epoch set epoch = epoch - 1'],
+  ['the epoch kept', 'update public.security_epoch set epoch = epoch'],
+  ['the epoch raised by two', 'update public.security_epoch set epoch = epoch + 2'],
+  ['a root replaced', `update public.root_generation set mac_blob = '\\x00' where generation = 1`],
+  [
+    'a root unmade',
+    `update public.root_generation set state = 'intended', seal_blob = null, seal_check = null,
+       mac_blob = null, mac_check = null, canary = null where generation = 1`,
+  ],
+  ['a counter lowered', `update public.usage_counter set used = used - 1 where counter = 'c'`],
+  ['a lane opened again', 'update public.lane set closed = false where closed'],
+  ['a cursor moved back', 'update public.lane set next = next - 1 where closed'],
+  ['an instance opened again', 'update public.instance set closed = false where closed'],
+  ['an intent taken back', 'update public.token_intent set abandoned = false where abandoned'],
+] as const;
+
+/** What identifies a row, and what only its owner decides. */
+const FIXED = [
+  ...['id', 'namespace', 'name', 'purpose', 'created_at'].map((column) => ['key', column]),
+  ...['key_id', 'version', 'suite', 'created_at'].map((column) => ['key_version', column]),
+  ...['generation', 'installation'].map((column) => ['root_generation', column]),
+  ...['id', 'zone', 'suites', 'envelopes', 'grace_ms', 'opened_at', 'fenced'].map((column) => [
+    'instance',
+    column,
+  ]),
+  ...['object_id', 'installation', 'token_serial', 'instance', 'created_at', 'mac'].map(
+    (column) => ['token_intent', column],
+  ),
+  ...['principal', 'request_hash', 'status', 'body', 'audit_id', 'created_at'].map((column) => [
+    'idempotency',
+    column,
+  ]),
+  ...['name', 'mac'].map((column) => ['namespace', column]),
+  ...['instance', 'kind', 'opened_at'].map((column) => ['lane', column]),
+  ['usage_counter', 'counter'],
+  ['security_epoch', 'one'],
+].map(([table, column]) => `update public.${table} set ${column} = ${column}`);
 
 /** 42501 insufficient_privilege, whatever the owner's triggers say. */
 const BEYOND_THE_SERVER = [
@@ -40,9 +85,66 @@ const BEYOND_THE_SERVER = [
   'delete from public.lane',
   "insert into public.lane (instance, kind) values (gen_random_uuid(), 'use')",
   'delete from public.security_epoch',
+  'truncate public.security_epoch',
+  'delete from public.root_generation',
+  'truncate public.root_generation',
+  'delete from public.instance',
+  'truncate public.idempotency',
+  'truncate public.token_intent',
+  "insert into public.namespace (name, mac) values ('mine', '\\x00')",
+  'delete from public.namespace',
+  'delete from public.twofold_migration',
+  "insert into public.twofold_migration values ('9999_x', 'x', '9')",
+  'alter table public.security_epoch disable trigger all',
+  'alter table public.root_generation disable trigger all',
+  'drop trigger security_epoch_rises on public.security_epoch',
+  ...FIXED,
   'set session_replication_role = replica',
   'set role twofold_owner',
 ];
+
+/** Each table with what the server's role may do in it, and where not in every column, in which. */
+const GRANTED = `
+  select t.relname as table_name, array(
+      select p from unnest(array['select', 'insert', 'update', 'delete', 'truncate', 'references',
+        'trigger']) with ordinality u(p, o)
+      where has_table_privilege('twofold_app', t.oid, p) order by o) as privileges,
+    array_agg(a.attname::text order by a.attname collate "C")
+      filter (where has_column_privilege('twofold_app', t.oid, a.attnum, 'update')) as updatable,
+    array_agg(a.attname::text order by a.attname collate "C")
+      filter (where not has_column_privilege('twofold_app', t.oid, a.attnum, 'update')) as fixed
+  from pg_class t join pg_attribute a on a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped
+  where t.relnamespace = 'public'::regnamespace and t.relkind in ('r', 'p') and not t.relispartition
+  group by t.oid, t.relname order by t.relname collate "C"`;
+
+interface Granted {
+  readonly table_name: string;
+  readonly privileges: readonly string[];
+  readonly updatable: readonly string[] | null;
+  readonly fixed: readonly string[] | null;
+}
+
+/** In the words of ARCHITECTURE.md, with columns sorted. */
+const told = ({ table_name: table, privileges, updatable, fixed }: Granted): string => {
+  const said = [...privileges];
+  if (updatable !== null && fixed !== null) {
+    const short = updatable.length <= fixed.length;
+    said.push(`update ${short ? 'of' : 'but of'} ${(short ? updatable : fixed).join(', ')}`);
+  }
+  return `${table}: ${said.join(', ')}`;
+};
+
+/** What the table in ARCHITECTURE.md's section on the database says. */
+const documented = (): readonly string[] => {
+  const text = readFileSync(join(import.meta.dirname, '../../ARCHITECTURE.md'), 'utf8');
+  const [, section = ''] = text.split('\n## Database\n');
+  return section
+    .split('\n')
+    .map((line) => /^\| `(\w+)` +\|[^|]*\| ([^|]*?) +\|/u.exec(line))
+    .filter((row) => row !== null)
+    .map(([, table = '', may = '']) => `${table}: ${may.replaceAll('`', '')}`)
+    .toSorted();
+};
 
 onEachMajor('append-only tables', (test: TestStore) => {
   beforeAll(async () => {
@@ -50,6 +152,25 @@ onEachMajor('append-only tables', (test: TestStore) => {
     const lane = await store.audit.openLane(await openInstance(store), 'use');
     await store.audit.append(batch(lane, 1));
     await (await changer(store)).commit([]);
+    await withClient(test.database().appUrl, async (app) => {
+      await app.query(`insert into public.root_generation values
+        (1, 'i', 'complete', '\\x01', '\\x02', '\\x03', '\\x04', '\\x05')`);
+      await app.query(`insert into public.usage_counter values ('c', 5)`);
+      await app.query(`insert into public.token_intent values
+        ('\\x01', 'i', 't', gen_random_uuid(), true, now(), '\\x00')`);
+    });
+    const ended = await openInstance(store);
+    await store.audit.closeLane(await store.audit.openLane(ended, 'use'));
+    await store.instances.close(ended);
+  });
+
+  describe('refused to everybody by triggers', () => {
+    it.each(BACKWARDS)('%s', async (_, sql) => {
+      for (const url of [test.database().appUrl, test.database().ownerUrl]) {
+        const error = rejection(withClient(url, (client) => client.query(sql)));
+        expect(await error).toMatchObject({ code: 'TF004' });
+      }
+    });
   });
 
   describe('refused to the owner by triggers', () => {
@@ -68,6 +189,13 @@ onEachMajor('append-only tables', (test: TestStore) => {
       const error = rejection(withClient(test.database().appUrl, (app) => app.query(sql)));
       expect(await error).toMatchObject({ code: '42501' });
     });
+  });
+
+  it('gives the server exactly what ARCHITECTURE.md says', async () => {
+    const { rows } = await withClient(test.database().ownerUrl, (owner) =>
+      owner.query<Granted>(GRANTED),
+    );
+    expect(rows.map(told)).toEqual(documented());
   });
 
   it('gives the server no table, and no function that it could replace', async () => {

@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { expect, it } from '@jest/globals';
+import { OutcomeUnknown } from '../../src/outcome.ts';
 import { LIVE_SECONDS } from '../../src/store/instance-store.ts';
 import { onEachMajor } from './majors.ts';
 import { withOwner } from './owner.ts';
-import { changer, openInstance, rejection } from './samples.ts';
+import { batch, changer, insert, key, openInstance, rejection } from './samples.ts';
 
 onEachMajor('instance store', (test) => {
   const instances = () => test.store().instances;
@@ -21,9 +22,13 @@ onEachMajor('instance store', (test) => {
     const id = await open([1]);
     const { epoch } = await instances().beat(id, 0);
     expect(await (await changer(test.store())).commit([])).toBe(epoch + 1);
-    expect(await instances().beat(id, epoch)).toEqual({ epoch: epoch + 1, fenced: false });
+    expect(await instances().beat(id, epoch)).toEqual({ epoch: epoch + 1, beat: 2, fenced: false });
     await set(id, 'fenced = true');
-    expect(await instances().beat(id, epoch + 1)).toEqual({ epoch: epoch + 1, fenced: true });
+    expect(await instances().beat(id, epoch + 1)).toEqual({
+      epoch: epoch + 1,
+      beat: 3,
+      fenced: true,
+    });
   });
 
   it('remembers the highest epoch that an instance has confirmed', async () => {
@@ -39,15 +44,37 @@ onEachMajor('instance store', (test) => {
     expect(rows).toEqual([{ beat: '2', epoch_seen: '40' }]);
   });
 
-  it('refuses beats of an instance that is closed or was never opened', async () => {
+  it('finds no row of an instance that is closed or was never opened', async () => {
     const id = await openInstance(test.store());
+    const { epoch } = await instances().beat(id, 0);
     await instances().close(id);
     await instances().close(id);
-    expect(await rejection(instances().beat(id, 0))).toMatchObject({ code: 'internal' });
-    expect(await rejection(instances().beat(randomUUID(), 0))).toMatchObject({ code: 'internal' });
-    expect(await rejection(test.store().audit.openLane(id, 'use'))).toMatchObject({
-      code: 'internal',
-    });
+    const none = { epoch, beat: null, fenced: false };
+    expect(await instances().beat(id, 0)).toEqual(none);
+    expect(await instances().beat(randomUUID(), 0)).toEqual(none);
+  });
+
+  it.each(['fenced', 'closed'])('takes nothing more from an instance that is %s', async (end) => {
+    const { audit, keys } = test.store();
+    const id = await openInstance(test.store());
+    const lane = await audit.openLane(id, 'use');
+    const changes = await changer(test.store());
+    const { epoch } = await instances().beat(id, 0);
+    const sent = batch(lane, 1, { epoch });
+    await audit.append(sent);
+    await set(id, `${end} = true`);
+    await set(changes.instance, `${end} = true`);
+    const refused = { code: 'database_unavailable' };
+    expect(await rejection(audit.append(batch(lane, 2, { epoch })))).toMatchObject(refused);
+    expect(await rejection(audit.openLane(id, 'use'))).toMatchObject(refused);
+    const change = await changes.change(insert(key()), { epoch });
+    const error = await rejection(keys.commit(change));
+    expect(error).toMatchObject(refused);
+    expect(error).not.toBeInstanceOf(OutcomeUnknown);
+    expect(await audit.leafAt(lane, 2)).toBeNull();
+    expect(await audit.leafAt(changes.lane, 1)).toBeNull();
+    // What had been written before is answered as what it is.
+    expect(await audit.append(sent)).toEqual({ epoch });
   });
 
   it('lets a suite be written once every live instance reads it', async () => {
@@ -62,7 +89,6 @@ onEachMajor('instance store', (test) => {
     expect(await instances().allRead(7, 2)).toBe(false);
     for (const [gone, back] of [
       ['fenced = true', 'fenced = false'],
-      ['closed = true', 'closed = false'],
       [`beat_at = now() - interval '${LIVE_SECONDS + 1} s'`, 'beat_at = now()'],
     ] as const) {
       await set(old, gone);
@@ -70,5 +96,7 @@ onEachMajor('instance store', (test) => {
       await set(old, back);
       expect(await instances().allRead(8, 2)).toBe(false);
     }
+    await instances().close(old);
+    expect(await instances().allRead(8, 2)).toBe(true);
   });
 });

@@ -12,6 +12,11 @@ export interface Relay {
   unmute(): void;
   /** Cuts the connection as soon as the client has sent a chunk that matches. */
   cutAfter(pattern: RegExp): void;
+  /**
+   * From the moment when a client has sent a chunk that matches, nothing of the server's reaches that
+   * client any more. Resolves then, with the port that the server knows the client by.
+   */
+  holdAfter(pattern: RegExp): Promise<number>;
   /** What clients sent, as latin1 text. */
   sent(): string;
   /** Connections accepted so far. */
@@ -22,12 +27,14 @@ export interface Relay {
 export const startRelay = async (port: number): Promise<Relay> => {
   let muted = false;
   let cut: RegExp | undefined;
+  let hold: { readonly pattern: RegExp; readonly held: (port: number) => void } | undefined;
   let text = '';
   let count = 0;
   const sockets = new Set<Socket>();
   const server = createServer((client) => {
     count += 1;
     const upstream = connect(port, '127.0.0.1');
+    let held = false;
     for (const socket of [client, upstream]) {
       sockets.add(socket);
       socket.on('error', () => undefined);
@@ -36,6 +43,11 @@ export const startRelay = async (port: number): Promise<Relay> => {
     client.on('data', (chunk) => {
       const piece = chunk.toString('latin1');
       text += piece;
+      if (hold?.pattern.test(piece) === true) {
+        held = true;
+        hold.held(upstream.localPort ?? 0);
+        hold = undefined;
+      }
       upstream.write(chunk);
       if (cut?.test(piece) === true) {
         cut = undefined;
@@ -44,7 +56,7 @@ export const startRelay = async (port: number): Promise<Relay> => {
       }
     });
     upstream.on('data', (chunk) => {
-      if (!muted) client.write(chunk);
+      if (!muted && !held) client.write(chunk);
     });
     client.on('close', () => upstream.end());
     upstream.on('close', () => client.destroy());
@@ -67,6 +79,10 @@ export const startRelay = async (port: number): Promise<Relay> => {
     cutAfter: (pattern) => {
       cut = pattern;
     },
+    holdAfter: (pattern) =>
+      new Promise((resolve) => {
+        hold = { pattern, held: resolve };
+      }),
     sent: () => text,
     accepted: () => count,
     close: async () => {

@@ -106,7 +106,6 @@ onEachMajor('rows through the database', (test) => {
           labels: key.value.labels,
           suite: null,
           state: null,
-          purpose: key.value.purpose,
         });
         expect(listed).toEqual({ key, versions });
         for (const [at, row] of versions.entries()) {

@@ -96,7 +96,6 @@ export const keyQuery = (over: Partial<KeyQuery> = {}): KeyQuery => ({
   labels: {},
   suite: null,
   state: null,
-  purpose: null,
   ...over,
 });
 
@@ -122,6 +121,7 @@ export const openInstance = async (store: Store): Promise<string> => {
 
 /** An instance's change lane with the numbering that the audit log would do. */
 export interface Changer {
+  readonly instance: string;
   readonly lane: number;
   /** The change that `commit` would write next. */
   change(writes: readonly KeyWrite[], over?: Partial<ChangeCommit>): Promise<ChangeCommit>;
@@ -145,6 +145,7 @@ export const changer = async (store: Store): Promise<Changer> => {
     };
   };
   return {
+    instance,
     lane,
     change,
     commit: async (writes, over) => {

@@ -288,6 +288,16 @@ describe('pool', () => {
     await idle.end();
   });
 
+  it('has closed its connections once it has ended', async () => {
+    const own = createPool({ url: database.ownerUrl });
+    let closed = 0;
+    own.on('connect', (client) => client.once('end', () => (closed += 1)));
+    const clients = await Promise.all([own.connect(), own.connect(), own.connect()]);
+    for (const client of clients) client.release();
+    await own.end();
+    expect(closed).toBe(3);
+  });
+
   it('closes although the server is silent', async () => {
     const own = createPool({ url: relay.url(database.ownerUrl) });
     const client = (await own.connect()) as unknown as GuardedClient & { release(): void };

@@ -9,9 +9,9 @@
 --   TF001 the lane does not exist                    TF006 a revision moved, or an intent is gone
 --   TF002 the lane is closed                         TF007 the name is taken
 --   TF003 the batch would leave a gap in its lane    TF008 the name belonged to a destroyed key
---   TF004 an append-only table was to be changed     TF009 the idempotency key is taken
---   TF005 the transaction is not READ COMMITTED      TF010 the instance does not exist or is closed
---   TF011 appends did not make way in time
+--   TF004 what stands was to be changed              TF009 the idempotency key is taken
+--   TF005 the transaction is not READ COMMITTED      TF010 the instance does not exist
+--   TF011 appends did not make way in time           TF012 the instance is fenced or closed
 
 do $$
 begin
@@ -21,6 +21,13 @@ begin
   end if;
 exception
   when duplicate_object or unique_violation then null;
+end $$;
+
+-- For triggers; the argument says what stands.
+create function public.refuse_change() returns trigger language plpgsql
+set search_path = pg_catalog, pg_temp as $$
+begin
+  raise exception '% of % is refused: %', tg_op, tg_table_name, tg_argv[0] using errcode = 'TF004';
 end $$;
 
 -- Namespaces ----------------------------------------------------------------------------------
@@ -124,6 +131,9 @@ create table public.usage_counter (
   constraint usage_counter_pkey primary key (counter),
   constraint usage_counter_used check (used >= 0)
 );
+create trigger usage_counter_rises before update on public.usage_counter
+  for each row when (new.used < old.used)
+  execute function public.refuse_change('a counter only rises');
 
 -- Roots and token objects ---------------------------------------------------------------------
 
@@ -143,6 +153,9 @@ create table public.root_generation (
     or (state = 'complete' and num_nulls(seal_blob, seal_check, mac_blob, mac_check, canary) = 0)
   )
 );
+create trigger root_generation_final before update on public.root_generation
+  for each row when (old.state = 'complete')
+  execute function public.refuse_change('the generation is complete');
 
 -- Token objects that are being made. `abandoned` is set, once, before an orphan is removed, so that
 -- a maker thought dead cannot complete an object that is going away.
@@ -156,6 +169,9 @@ create table public.token_intent (
   mac bytea not null,
   constraint token_intent_pkey primary key (object_id)
 );
+create trigger token_intent_abandoned before update on public.token_intent
+  for each row when (old.abandoned and not new.abandoned)
+  execute function public.refuse_change('the intent is abandoned');
 
 -- Requests that took effect -------------------------------------------------------------------
 
@@ -167,7 +183,9 @@ create table public.idempotency (
   status integer not null,
   body text not null,
   audit_id text not null,
+  -- Says no more than when the record may go; outside the MAC.
   created_at timestamptz(3) not null default current_timestamp,
+  mac bytea not null,
   constraint idempotency_pkey primary key (namespace, principal, key)
 );
 create index idempotency_created_at_idx on public.idempotency (created_at);
@@ -189,6 +207,9 @@ create table public.instance (
   closed boolean not null default false,
   constraint instance_pkey primary key (id)
 );
+create trigger instance_closed before update on public.instance
+  for each row when (old.closed and not new.closed)
+  execute function public.refuse_change('the instance is closed');
 
 create table public.security_epoch (
   one boolean not null default true,
@@ -197,6 +218,9 @@ create table public.security_epoch (
   constraint security_epoch_one check (one)
 );
 insert into public.security_epoch (epoch) values (1);
+create trigger security_epoch_rises before update on public.security_epoch
+  for each row when (new.epoch is distinct from old.epoch + 1)
+  execute function public.refuse_change('the epoch rises by one');
 
 -- What each epoch changed, and the audit entry that says so.
 create table public.security_change (
@@ -227,6 +251,9 @@ create table public.lane (
   constraint lane_kind check (kind in ('use', 'change'))
 );
 create index lane_instance_idx on public.lane (instance);
+create trigger lane_onward before update on public.lane
+  for each row when ((old.closed and not new.closed) or new.next < old.next)
+  execute function public.refuse_change('a closed lane stays closed, a cursor goes on');
 
 -- Entries in their final bytes. The columns after `body` repeat what it says, for filters, and
 -- prove nothing. `batch_hmac` stands at the first entry of each batch, which reaches to the next
@@ -251,23 +278,16 @@ create table public.entry (
 ) partition by range (lane);
 create index entry_at_lane_n_idx on public.entry (at, lane, n);
 
-create function public.refuse_change() returns trigger language plpgsql
-set search_path = pg_catalog, pg_temp as $$
-begin
-  raise exception '% of % is refused: the table is append-only', tg_op, tg_table_name
-    using errcode = 'TF004';
-end $$;
-
 -- Row triggers are cloned to every partition; truncation has statement triggers only, which each
 -- partition gets when it is made.
 create trigger entry_append_only before update or delete on public.entry
-  for each row execute function public.refuse_change();
+  for each row execute function public.refuse_change('the table is append-only');
 create trigger entry_no_truncate before truncate on public.entry
-  for each statement execute function public.refuse_change();
+  for each statement execute function public.refuse_change('the table is append-only');
 create trigger security_change_append_only before update or delete on public.security_change
-  for each row execute function public.refuse_change();
+  for each row execute function public.refuse_change('the table is append-only');
 create trigger security_change_no_truncate before truncate on public.security_change
-  for each statement execute function public.refuse_change();
+  for each statement execute function public.refuse_change('the table is append-only');
 
 -- Makes the partition that holds a lane, 1,024 lanes each. Attaching takes a lock that appends to
 -- other lanes do not wait for, which CREATE TABLE ... PARTITION OF would make them do.
@@ -285,9 +305,22 @@ begin
   ) then return; end if;
   execute format('create table public.%I (like public.entry including constraints)', name);
   execute format('create trigger %I before truncate on public.%I for each statement
-    execute function public.refuse_change()', name || '_no_truncate', name);
+    execute function public.refuse_change(%L)', name || '_no_truncate', name,
+    'the table is append-only');
   execute format('alter table public.entry attach partition public.%I for values from (%s) to (%s)',
     name, low, low::bigint + 1024);
+end $$;
+
+-- What an instance writes ends with it: a fenced or closed one begins anew, under another id.
+create function public.require_open_instance(p_instance uuid) returns void language plpgsql as $$
+declare
+  ended boolean;
+begin
+  select fenced or closed into ended from public.instance where id = p_instance;
+  if not found then raise exception 'no instance %', p_instance using errcode = 'TF010'; end if;
+  if ended then
+    raise exception 'instance % is fenced or closed', p_instance using errcode = 'TF012';
+  end if;
 end $$;
 
 -- Runs as the owner, because the server may not create tables: that is all it can make happen here.
@@ -296,9 +329,7 @@ security definer set search_path = pg_catalog, pg_temp as $$
 declare
   opened integer;
 begin
-  if not exists (select from public.instance where id = p_instance and not closed) then
-    raise exception 'no open instance %', p_instance using errcode = 'TF010';
-  end if;
+  perform public.require_open_instance(p_instance);
   insert into public.lane (instance, kind) values (p_instance, p_kind) returning id into opened;
   perform public.make_entry_partition(opened);
   return opened;
@@ -346,10 +377,12 @@ create function public.append_entries(
 ) returns void language plpgsql as $$
 declare
   shut boolean;
+  owned_by uuid;
 begin
-  select closed into shut from public.lane where id = p_lane;
+  select closed, instance into shut, owned_by from public.lane where id = p_lane;
   if not found then raise exception 'no lane %', p_lane using errcode = 'TF001'; end if;
   if shut then raise exception 'lane % is closed', p_lane using errcode = 'TF002'; end if;
+  perform public.require_open_instance(owned_by);
   if p_first <> 1 and not exists (select from public.entry where lane = p_lane and n = p_first - 1) then
     raise exception 'nothing is before % in lane %', p_first, p_lane using errcode = 'TF003';
   end if;
@@ -491,19 +524,34 @@ begin
 end $$;
 
 -- Privileges of the server's role -------------------------------------------------------------
+--
+-- Updates are granted column by column: what identifies a row is for ever.
 
 revoke execute on function public.append, public.append_entries, public.close_lane,
   public.commit_change, public.entries_present, public.make_entry_partition, public.open_lane,
-  public.refuse_change, public.require_read_committed, public.take_barrier, public.write_key_row
-  from public;
+  public.refuse_change, public.require_open_instance, public.require_read_committed,
+  public.take_barrier, public.write_key_row from public;
 grant execute on function public.append, public.append_entries, public.close_lane,
-  public.commit_change, public.entries_present, public.open_lane, public.require_read_committed,
-  public.take_barrier, public.write_key_row to twofold_app;
+  public.commit_change, public.entries_present, public.open_lane, public.require_open_instance,
+  public.require_read_committed, public.take_barrier, public.write_key_row to twofold_app;
 grant usage on schema public to twofold_app;
 grant select on public.namespace, public.security_epoch, public.lane to twofold_app;
-grant select, insert, update on public.key, public.key_version, public.usage_counter,
-  public.root_generation, public.instance to twofold_app;
-grant select, insert, update, delete on public.token_intent, public.idempotency to twofold_app;
+grant select, insert on public.key, public.key_version, public.usage_counter,
+  public.root_generation, public.token_intent, public.idempotency, public.instance,
+  public.security_change, public.entry to twofold_app;
+grant delete on public.token_intent, public.idempotency to twofold_app;
+grant update (labels, rotation, deletion_protection, primary_version, min_usable_version,
+  latest_version, suspended_at, suspension_reason, destroyed_at, revision, mac)
+  on public.key to twofold_app;
+grant update (state, revision, activate_at, activated_at, deactivate_at, suspended_at,
+  deactivated_at, compromised_at, destroy_at, destroyed_at, reason, classical_custody,
+  classical_public, classical_check, classical_generation, classical_blob, classical_token_serial,
+  classical_installation, classical_object_id, pq_custody, pq_public, pq_generation, pq_sealed,
+  psk_custody, psk_generation, psk_sealed, mac) on public.key_version to twofold_app;
+grant update (used) on public.usage_counter to twofold_app;
+grant update (state, seal_blob, seal_check, mac_blob, mac_check, canary)
+  on public.root_generation to twofold_app;
+grant update (abandoned) on public.token_intent to twofold_app;
+grant update (beat, beat_at, epoch_seen, closed) on public.instance to twofold_app;
 grant update (epoch) on public.security_epoch to twofold_app;
 grant update (next, closed) on public.lane to twofold_app;
-grant select, insert on public.security_change, public.entry to twofold_app;

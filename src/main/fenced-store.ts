@@ -1,0 +1,40 @@
+/**
+ * The ports of an instance that may come to its end (`incarnation.ts`): from then on what it would
+ * write is refused before it is sent. The database refuses a fenced or closed instance by itself; one
+ * that was restored from a backup may not know what it has lost.
+ */
+import type { AuditStore } from '../audit/ports.ts';
+import type { KeyStore } from '../keyring/ports.ts';
+
+/** `assertOpen` throws once nothing may be written any more. */
+export function fencedAuditStore(store: AuditStore, assertOpen: () => void): AuditStore {
+  return {
+    ...store,
+    openLane: async (instance, kind) => {
+      assertOpen();
+      return store.openLane(instance, kind);
+    },
+    append: async (batch) => {
+      assertOpen();
+      return store.append(batch);
+    },
+  };
+}
+
+export function fencedKeyStore(store: KeyStore, assertOpen: () => void): KeyStore {
+  return {
+    ...store,
+    commit: async (change) => {
+      assertOpen();
+      return store.commit(change);
+    },
+    reserveUses: async (counter, block) => {
+      assertOpen();
+      return store.reserveUses(counter, block);
+    },
+    intendTokenObject: async (intent) => {
+      assertOpen();
+      return store.intendTokenObject(intent);
+    },
+  };
+}

@@ -1,0 +1,102 @@
+/** Whose row a start closes: that of a dead predecessor, never that of a process that runs on elsewhere. */
+import { cp, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, expect, it } from '@jest/globals';
+
+import { Incarnation } from '../../src/main/incarnation.ts';
+import type { End } from '../../src/main/incarnation.ts';
+import { Unwinding } from '../../src/main/unwinding.ts';
+import { LIVE_SECONDS } from '../../src/store/instance-store.ts';
+import { eventually } from '../store/eventually.ts';
+import { onEmbedded } from '../store/majors.ts';
+import { withOwner } from '../store/owner.ts';
+
+onEmbedded('an incarnation', (test) => {
+  let home: string;
+  let unwindings: Unwinding[];
+  let ends: End[];
+  beforeEach(async () => {
+    home = await mkdtemp(join(tmpdir(), 'twofold-incarnation-'));
+    unwindings = [];
+    ends = [];
+  });
+  afterEach(async () => {
+    for (const unwinding of unwindings) await unwinding.unwind();
+    await rm(home, { recursive: true });
+  });
+
+  /** As a process does that is never stopped in order. */
+  const start = (dataDir: string): Promise<Incarnation> => {
+    const unwinding = new Unwinding(() => undefined);
+    unwindings.push(unwinding);
+    const { instances, audit: changes } = test.store();
+    const onEnd = (end: End) => ends.push(end);
+    const onTrouble = () => undefined;
+    const options = { instances, changes, dataDir, zone: 'local', onTrouble, onEnd };
+    return Incarnation.open(options, unwinding);
+  };
+  const row = async (id: string) => {
+    const { rows } = await withOwner(test.database(), (owner) =>
+      owner.query<{ closed: boolean; beat: string }>(
+        'select closed, beat from public.instance where id = $1',
+        [id],
+      ),
+    );
+    return rows[0];
+  };
+  const copyOf = async (folder: string): Promise<string> => {
+    const copy = await mkdtemp(`${folder}-copy-`);
+    await cp(folder, copy, { recursive: true });
+    return copy;
+  };
+
+  it('closes its predecessor in the same folder at once', async () => {
+    const killed = await start(home);
+    const next = await start(home);
+    expect((await row(killed.id))?.closed).toBe(true);
+    expect((await row(next.id))?.closed).toBe(false);
+    await eventually(async () => killed.state === 'closed');
+    expect(ends).toEqual(['closed']);
+  });
+
+  it('started from a copy of a folder leaves the process alone that runs in the original', async () => {
+    const original = await start(home);
+    const folder = await copyOf(home);
+    try {
+      const copy = await start(folder);
+      expect(copy.id).not.toBe(original.id);
+      const then = Number((await row(original.id))?.beat);
+      await eventually(async () => Number((await row(original.id))?.beat) > then);
+      expect([(await row(original.id))?.closed, (await row(copy.id))?.closed]).toEqual([
+        false,
+        false,
+      ]);
+      expect([original.state, copy.state, ends]).toEqual(['ok', 'ok', []]);
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  });
+
+  it('started from a copy closes a predecessor that is dead', async () => {
+    const killed = await start(home);
+    await unwindings[0]?.unwind();
+    await withOwner(test.database(), async (owner) => {
+      await owner.query('alter table public.instance disable trigger instance_closed');
+      await owner.query(
+        `update public.instance set closed = false, beat_at = beat_at - interval '${LIVE_SECONDS} s'
+           where id = $1`,
+        [killed.id],
+      );
+      await owner.query('alter table public.instance enable trigger instance_closed');
+    });
+    const folder = await copyOf(home);
+    try {
+      await start(folder);
+      expect((await row(killed.id))?.closed).toBe(true);
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  });
+});
