@@ -62,7 +62,8 @@ export interface RunningAuditLog extends AuditLog {
    */
   recordOwn(operation: string, detail: AuditDraft['detail']): Promise<AuditId>;
   /**
-   * Writes an entry of our own in each lane whose last attempt failed and that nobody uses now. Health
+   * Writes an entry of our own in each lane that is lost or whose last attempt failed, and that nobody
+   * uses now. Health
    * would otherwise stay red until a request came, and a red instance is sent none. Never rejects.
    */
   probe(): Promise<void>;
@@ -126,8 +127,9 @@ class LanedAuditLog implements RunningAuditLog {
 
   health(): AuditHealth {
     const failures = this.#use.failures + this.#change.failures;
+    const lanes = [this.#use, this.#change];
     return {
-      ok: this.#accepting && failures === 0 && this.#use.unansweredMs < UNANSWERED_MS,
+      ok: this.#accepting && lanes.every(isWell),
       useLane: this.#use.lane,
       changeLane: this.#change.lane,
       waiting: this.#use.waiting,
@@ -140,10 +142,10 @@ class LanedAuditLog implements RunningAuditLog {
     if (!this.#accepting) return;
     const probes: Promise<unknown>[] = [];
     const entry = () => this.#ownEntry('lane.probe', {});
-    if (this.#use.failures > 0 && this.#use.idle) {
+    if (!isWell(this.#use) && this.#use.idle) {
       probes.push(this.#use.append(entry(), null, this.#deadlineMs));
     }
-    if (this.#change.failures > 0 && this.#change.idle) {
+    if (!isWell(this.#change) && this.#change.idle) {
       probes.push(this.#change.probe(entry(), this.#changeDeadlineMs));
     }
     await Promise.allSettled(probes);
@@ -232,6 +234,10 @@ class LanedAuditLog implements RunningAuditLog {
     if (!this.#accepting) throw new TwofoldError('shutting_down');
   }
 }
+
+/** The lane is open, its last attempt worked, and none is without an answer for long. */
+const isWell = (lane: UseLane | ChangeLane): boolean =>
+  lane.lane !== null && lane.failures === 0 && lane.unansweredMs < UNANSWERED_MS;
 
 /** What takes the place of a change that must not be written any more; `leaf` is that of the change. */
 const unwrittenDraft = (draft: AuditDraft, leaf: Uint8Array): AuditDraft => ({
