@@ -84,6 +84,8 @@ class LanedAuditLog implements RunningAuditLog {
   readonly #counts = new AnonymousCounts();
   #countsSince: number | null = null;
   #countsTimer: NodeJS.Timeout | null = null;
+  /** An entry of counts is not durable yet. */
+  #countsSent = false;
   #accepting = false;
   #stopped: Promise<{ readonly closed: boolean }> | null = null;
 
@@ -177,6 +179,7 @@ class LanedAuditLog implements RunningAuditLog {
     if (!this.#accepting) return;
     this.#counts.count(source, outcome);
     this.#countsSince ??= this.#now();
+    if (this.#countsSent) return;
     this.#countsTimer ??= setTimeout(() => this.#sendCounts(), this.#options.countsAfterMs ?? 500);
   }
 
@@ -192,7 +195,10 @@ class LanedAuditLog implements RunningAuditLog {
     return this.#options.changeDeadlineMs ?? 10_000;
   }
 
-  /** Waits for as long as it takes: what was counted is not given up while the process lives. */
+  /**
+   * Waits for as long as it takes: what was counted is not given up while the process lives. One entry
+   * at a time: what is counted meanwhile stays in the bounded map, however long an outage lasts.
+   */
   #sendCounts(): void {
     if (this.#countsTimer !== null) clearTimeout(this.#countsTimer);
     this.#countsTimer = null;
@@ -201,7 +207,15 @@ class LanedAuditLog implements RunningAuditLog {
     this.#countsSince = null;
     const { counts, requests } = this.#counts.take();
     const entry = this.#ownEntry('unauthenticated', { ...counts, since, requests });
-    void this.#use.append(entry, null, null);
+    this.#countsSent = true;
+    void this.#countsOver(this.#use.append(entry, null, null));
+  }
+
+  /** What was counted since then has waited already. */
+  async #countsOver(durable: Promise<AuditId>): Promise<void> {
+    await Promise.allSettled([durable]);
+    this.#countsSent = false;
+    if (this.#accepting) this.#sendCounts();
   }
 
   #opening(kind: 'use' | 'change', operation: string) {
