@@ -18,15 +18,18 @@ export class OutcomeUnknown extends TwofoldError {
   }
 }
 
+export type LaneLoss = 'conflict' | 'closed' | 'gone';
+
 /**
  * A write to an audit lane that was refused as a whole; nothing of it was written.
  * `conflict`: another leaf stands at one of its (lane, n). `closed`: the lane takes no more entries.
+ * `gone`: the lane, or what this instance last wrote in it, is not there (a restore, an edited table).
  */
 export class LaneLost extends Error {
   override readonly name = 'LaneLost';
-  readonly reason: 'conflict' | 'closed';
+  readonly reason: LaneLoss;
 
-  constructor(reason: 'conflict' | 'closed', options: { readonly cause?: unknown } = {}) {
+  constructor(reason: LaneLoss, options: { readonly cause?: unknown } = {}) {
     super(`audit lane lost: ${reason}`, options);
     this.reason = reason;
   }

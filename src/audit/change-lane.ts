@@ -9,7 +9,7 @@ import type { LaneDependencies } from './lane.ts';
 import { late } from './pending.ts';
 import { StaleAnswer } from './ports.ts';
 import type { AuditId, CommitOutcome, PreparedEntry } from './ports.ts';
-import { settle } from './settlement.ts';
+import { isFinal, settle } from './settlement.ts';
 import type { Settlement } from './settlement.ts';
 
 export interface ChangeRequest {
@@ -33,6 +33,8 @@ export class ChangeLane {
   #durable = 0;
   /** Turns that wait or run. */
   #turns = 0;
+  /** Monotonic time at which what is written now was first sent. */
+  #sentAt: number | null = null;
 
   constructor(deps: LaneDependencies) {
     this.#deps = deps;
@@ -55,6 +57,11 @@ export class ChangeLane {
   /** Attempts that failed since the last success. */
   get failures(): number {
     return this.#backoff.failures;
+  }
+
+  /** How long what is written now has been without an answer, in milliseconds. */
+  get unansweredMs(): number {
+    return this.#sentAt === null ? 0 : performance.now() - this.#sentAt;
   }
 
   /** Opens the lane; its first entry is durable when this resolves. */
@@ -120,6 +127,7 @@ export class ChangeLane {
       await this.#deps.store.closeLane(lane);
     } catch (error) {
       if (this.#position !== null || this.#backoff.aborted) throw error;
+      await this.#backoff.pause();
       await this.#writeLast(last);
     }
   }
@@ -128,7 +136,7 @@ export class ChangeLane {
     const { mac, epoch } = this.#deps;
     const position = this.#position ?? (await this.#reopen());
     const sealed = await seal(mac, position, epoch.current, [request.entry]);
-    const outcome = await this.#commit(request, position, sealed);
+    const outcome = await this.#timed(() => this.#commit(request, position, sealed));
     if ('stale' in outcome) {
       await catchUp(this.#deps);
       throw new StaleAnswer();
@@ -137,6 +145,15 @@ export class ChangeLane {
     // Answers of this instance would meet the raised epoch at their next append anyway.
     await catchUp(this.#deps).catch(() => undefined);
     return { result: outcome, auditId: `${position.lane}-${position.next}` };
+  }
+
+  async #timed<T>(write: () => Promise<T>): Promise<T> {
+    this.#sentAt = performance.now();
+    try {
+      return await write();
+    } finally {
+      this.#sentAt = null;
+    }
   }
 
   async #commit(
@@ -200,8 +217,13 @@ export class ChangeLane {
     return this.#append(startOf(lane), opening(this.#lost));
   }
 
-  /** Appends an entry with no effect beside it: the same bytes until it is known; returns what follows. */
-  async #append(position: Position, entry: Unplaced): Promise<Position> {
+  /** Appends an entry with no effect beside it; returns what follows. */
+  #append(position: Position, entry: Unplaced): Promise<Position> {
+    return this.#timed(() => this.#untilKnown(position, entry));
+  }
+
+  /** The same bytes until it is known. What no repetition can append costs the lane. */
+  async #untilKnown(position: Position, entry: Unplaced): Promise<Position> {
     const { store, mac, epoch } = this.#deps;
     let sealed: Sealed | null = null;
     while (!this.#backoff.aborted) {
@@ -215,7 +237,7 @@ export class ChangeLane {
         sealed = null;
         await catchUpOrPause(this.#deps, this.#backoff);
       } catch (error) {
-        if (error instanceof LaneLost) throw this.#lose(position.lane, error);
+        if (error instanceof LaneLost || isFinal(error)) throw this.#lose(position.lane, error);
         await this.#backoff.pause();
       }
     }

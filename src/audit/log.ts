@@ -62,7 +62,8 @@ export interface RunningAuditLog extends AuditLog {
    */
   recordOwn(operation: string, detail: AuditDraft['detail']): Promise<AuditId>;
   /**
-   * Writes an entry of our own in each lane whose last attempt failed and that nobody uses now. Health
+   * Writes an entry of our own in each lane that is lost or whose last attempt failed, and that nobody
+   * uses now. Health
    * would otherwise stay red until a request came, and a red instance is sent none. Never rejects.
    */
   probe(): Promise<void>;
@@ -83,6 +84,8 @@ class LanedAuditLog implements RunningAuditLog {
   readonly #counts = new AnonymousCounts();
   #countsSince: number | null = null;
   #countsTimer: NodeJS.Timeout | null = null;
+  /** An entry of counts is not durable yet. */
+  #countsSent = false;
   #accepting = false;
   #stopped: Promise<{ readonly closed: boolean }> | null = null;
 
@@ -126,8 +129,9 @@ class LanedAuditLog implements RunningAuditLog {
 
   health(): AuditHealth {
     const failures = this.#use.failures + this.#change.failures;
+    const lanes = [this.#use, this.#change];
     return {
-      ok: this.#accepting && failures === 0 && this.#use.unansweredMs < UNANSWERED_MS,
+      ok: this.#accepting && lanes.every(isWell),
       useLane: this.#use.lane,
       changeLane: this.#change.lane,
       waiting: this.#use.waiting,
@@ -140,10 +144,10 @@ class LanedAuditLog implements RunningAuditLog {
     if (!this.#accepting) return;
     const probes: Promise<unknown>[] = [];
     const entry = () => this.#ownEntry('lane.probe', {});
-    if (this.#use.failures > 0 && this.#use.idle) {
+    if (!isWell(this.#use) && this.#use.idle) {
       probes.push(this.#use.append(entry(), null, this.#deadlineMs));
     }
-    if (this.#change.failures > 0 && this.#change.idle) {
+    if (!isWell(this.#change) && this.#change.idle) {
       probes.push(this.#change.probe(entry(), this.#changeDeadlineMs));
     }
     await Promise.allSettled(probes);
@@ -175,6 +179,7 @@ class LanedAuditLog implements RunningAuditLog {
     if (!this.#accepting) return;
     this.#counts.count(source, outcome);
     this.#countsSince ??= this.#now();
+    if (this.#countsSent) return;
     this.#countsTimer ??= setTimeout(() => this.#sendCounts(), this.#options.countsAfterMs ?? 500);
   }
 
@@ -190,7 +195,10 @@ class LanedAuditLog implements RunningAuditLog {
     return this.#options.changeDeadlineMs ?? 10_000;
   }
 
-  /** Waits for as long as it takes: what was counted is not given up while the process lives. */
+  /**
+   * Waits for as long as it takes: what was counted is not given up while the process lives. One entry
+   * at a time: what is counted meanwhile stays in the bounded map, however long an outage lasts.
+   */
   #sendCounts(): void {
     if (this.#countsTimer !== null) clearTimeout(this.#countsTimer);
     this.#countsTimer = null;
@@ -199,7 +207,15 @@ class LanedAuditLog implements RunningAuditLog {
     this.#countsSince = null;
     const { counts, requests } = this.#counts.take();
     const entry = this.#ownEntry('unauthenticated', { ...counts, since, requests });
-    void this.#use.append(entry, null, null);
+    this.#countsSent = true;
+    void this.#countsOver(this.#use.append(entry, null, null));
+  }
+
+  /** What was counted since then has waited already. */
+  async #countsOver(durable: Promise<AuditId>): Promise<void> {
+    await Promise.allSettled([durable]);
+    this.#countsSent = false;
+    if (this.#accepting) this.#sendCounts();
   }
 
   #opening(kind: 'use' | 'change', operation: string) {
@@ -232,6 +248,10 @@ class LanedAuditLog implements RunningAuditLog {
     if (!this.#accepting) throw new TwofoldError('shutting_down');
   }
 }
+
+/** The lane is open, its last attempt worked, and none is without an answer for long. */
+const isWell = (lane: UseLane | ChangeLane): boolean =>
+  lane.lane !== null && lane.failures === 0 && lane.unansweredMs < UNANSWERED_MS;
 
 /** What takes the place of a change that must not be written any more; `leaf` is that of the change. */
 const unwrittenDraft = (draft: AuditDraft, leaf: Uint8Array): AuditDraft => ({

@@ -156,7 +156,8 @@ export interface AuditStore {
    * 1. the same leaves stand there already: the epoch (an append sent again after an unknown outcome;
    *    so this comes before the epoch is compared and before the lane's closing is looked at);
    * 2. another epoch than `epoch`: `{ stale }` with the database's; nothing was written;
-   * 3. the lane is closed, or another leaf stands at one of the places: `LaneLost` (src/outcome.ts).
+   * 3. the lane is closed, it or the entry before `first` is gone, or another leaf stands at one of
+   *    the places: `LaneLost` (src/outcome.ts).
    * Throws `OutcomeUnknown` (src/outcome.ts: the caller sends the same bytes again) or a
    * `TwofoldError` (`database_unavailable`, `storage_full`) when it was certainly not applied.
    */

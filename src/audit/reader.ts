@@ -92,6 +92,6 @@ function matches(entry: Entry, query: AuditQuery): boolean {
     same(query.subject, entry.actor.subject) &&
     same(query.outcome, entry.outcome) &&
     (query.from === null || entry.at >= query.from) &&
-    (query.until === null || entry.at <= query.until)
+    (query.until === null || entry.at < query.until)
   );
 }

@@ -9,6 +9,7 @@
  * appended at the same (lane, n). Exactly one of the two can ever stand there, and when it is the
  * second, the late commit must fail as a whole, effect included.
  */
+import { ERRORS, TwofoldError } from '../errors.ts';
 import { LaneLost } from '../outcome.ts';
 import type { Backoff } from './backoff.ts';
 import type { Sealed } from './batch.ts';
@@ -23,7 +24,7 @@ export type Settlement =
   | { readonly kind: 'prevented'; readonly by: Sealed }
   /** The change never will stand, and the lane takes no more entries of ours. */
   | { readonly kind: 'lane-lost' }
-  /** Still not known when `backoff` was aborted. */
+  /** Still not known when `backoff` was aborted, or no longer knowable. */
   | { readonly kind: 'unknown' };
 
 export interface Unsettled extends EpochSource {
@@ -48,12 +49,24 @@ export async function settle(unsettled: Unsettled, backoff: Backoff): Promise<Se
       substitute = null;
       await catchUpOrPause(unsettled, backoff);
     } catch (error) {
+      if (isHopeless(error)) return { kind: 'unknown' };
       if (error instanceof LaneLost && error.reason === 'closed') closed = true;
       else await backoff.pause();
     }
   }
   return { kind: 'unknown' };
 }
+
+/**
+ * Whether repeating cannot help. A lane whose tail is gone has lost what would tell: the change may
+ * have stood there before.
+ */
+const isHopeless = (error: unknown): boolean =>
+  error instanceof LaneLost ? error.reason === 'gone' : isFinal(error);
+
+/** Whether the same attempt will not succeed later. */
+export const isFinal = (error: unknown): boolean =>
+  TwofoldError.is(error) && !ERRORS[error.code].retryable;
 
 /** `closed`: the lane was found closed before `leaf` was read, so nothing can land any more. */
 function judge(

@@ -68,7 +68,7 @@ export const listAuditEntries = defineRoute({
     ...PAGING,
     operation: short,
     key: short.meta({ description: 'The key as requests named it.' }),
-    keyId: z.guid('must be a UUID').optional(),
+    keyId: z.guid('must be a UUID').toLowerCase().optional(),
     subject: short,
     outcome: short,
     from: moment,

@@ -11,6 +11,7 @@ import type { AuditDraft, AuditLog, CommitOutcome, PreparedEntry } from '../audi
 import type { EpochStanding, SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import { OutcomeUnknown } from '../outcome.ts';
+import { changeFacts } from './change-facts.ts';
 import type { ChangeDone, ChangeRun, PreparedChange } from './operations.ts';
 import type { IntegrityWatch } from './integrity.ts';
 import type { IdempotencyRecord, KeyStore, KeyWrite } from './ports.ts';
@@ -69,7 +70,7 @@ function draftOf(grant: Grant<Operation>, run: ChangeRun, change: PreparedChange
     contextKeys: [],
     contextValues: null,
     items: [],
-    detail: change.detail,
+    detail: { ...change.detail, ...changeFacts(change) },
   };
 }
 

@@ -10,6 +10,8 @@ const MAX_NOTED = 1_000;
 export class IntegrityWatch {
   /** How to read again what was found altered, by what it is. */
   readonly #altered = new Map<string, () => Promise<unknown>>();
+  #round: Promise<void> | null = null;
+  #closed = false;
 
   /** How many rows are noted as altered; 0 is health. */
   get altered(): number {
@@ -29,9 +31,23 @@ export class IntegrityWatch {
     }
   }
 
-  /** Reads again what is noted, one after the other; never rejects. */
+  /** Reads again what is noted, one after the other; joins a round under way. Never rejects. */
   async recheck(): Promise<void> {
+    this.#round ??= this.#readAgain().finally(() => {
+      this.#round = null;
+    });
+    await this.#round;
+  }
+
+  /** No reading begins from now on; resolves once the one under way is over. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#round;
+  }
+
+  async #readAgain(): Promise<void> {
     for (const [what, read] of [...this.#altered]) {
+      if (this.#closed) return;
       // What it finds is noted; a database that is away changes nothing.
       await this.over(what, read).catch(() => undefined);
     }

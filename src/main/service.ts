@@ -345,7 +345,10 @@ export class Service {
     const probe = setInterval(() => void audit.probe(), AUDIT_PROBE_MS).unref();
     this.#unwinding.add('audit probe', () => clearInterval(probe));
     const recheck = setInterval(() => void keyring.integrity.recheck(), RECHECK_MS).unref();
-    this.#unwinding.add('integrity recheck', () => clearInterval(recheck));
+    this.#unwinding.add('integrity recheck', () => {
+      clearInterval(recheck);
+      return keyring.integrity.close();
+    });
     late.pageTokenKey.set(await root.mac(utf8(NAME.pageToken)));
     late.use.set(keyring.use);
     late.read.set(keyring.read);

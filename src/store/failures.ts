@@ -6,6 +6,7 @@
 import { TwofoldError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import { LaneLost } from '../outcome.ts';
+import type { LaneLoss } from '../outcome.ts';
 import { sqlState } from './outcome.ts';
 
 const CODES: Readonly<Record<string, ErrorCode>> = {
@@ -19,8 +20,12 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
   '23505': 'conflict',
 };
 
-/** The lane is closed. */
-const LANE_CLOSED = 'TF002';
+/** How a lane can be lost: it or its last entries are gone, or it is closed. */
+const LANE_LOSSES: Readonly<Record<string, LaneLoss>> = {
+  TF001: 'gone',
+  TF002: 'closed',
+  TF003: 'gone',
+};
 /** The instance that writes is fenced or closed. */
 const INSTANCE_ENDED = 'TF012';
 
@@ -41,13 +46,14 @@ const fieldOf = (error: unknown, name: 'table' | 'constraint'): string => {
 
 /**
  * The error that callers of the ports see: `LaneLost`, a `TwofoldError`, and `internal` for what
- * only a fault of ours can cause (a lane that was never opened, a gap, a broken constraint).
+ * only a fault of ours can cause (a broken constraint).
  */
 const refusal = (error: unknown): Error => {
   if (error instanceof TwofoldError) return error;
   const state = sqlState(error) ?? '';
   if (isTaken(error)) return new LaneLost('conflict', { cause: error });
-  if (state === LANE_CLOSED) return new LaneLost('closed', { cause: error });
+  const loss = Object.hasOwn(LANE_LOSSES, state) ? LANE_LOSSES[state] : undefined;
+  if (loss !== undefined) return new LaneLost(loss, { cause: error });
   if (isUnknownNamespace(error)) {
     return new TwofoldError('not_found', 'There is no such namespace.', { cause: error });
   }

@@ -5,7 +5,7 @@ import { decodeEntry } from '../../src/audit/entry-decoder.ts';
 import { createAuditLog } from '../../src/audit/log.ts';
 import type { AuditLogOptions, RunningAuditLog } from '../../src/audit/log.ts';
 import { StaleAnswer } from '../../src/audit/ports.ts';
-import type { AuditQuery } from '../../src/audit/ports.ts';
+import type { AuditQuery, AuditRecord } from '../../src/audit/ports.ts';
 import { SecurityEpoch } from '../../src/epoch.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import { draftOf, INSTANCE, KEY_ID, otherKey, standingOf, thisKey } from './drafts.ts';
@@ -61,6 +61,7 @@ const entryOf = (id: string) => {
   return decodeEntry(found.body);
 };
 const requestIds = (): string[] => store.all().map(({ body }) => decodeEntry(body).requestId);
+const timeOf = (record: AuditRecord | null): number => record?.at.getTime() ?? 0;
 const everything: AuditQuery = {
   pageSize: 50,
   after: null,
@@ -156,6 +157,18 @@ describe('recording', () => {
   });
 });
 
+describe('a page', () => {
+  it('begins at `from` and ends before `until`', async () => {
+    const at = new Date(await log.read(await log.record(draftOf(), standingOf(1))).then(timeOf));
+    const found = async (range: Partial<AuditQuery>): Promise<number> =>
+      (await log.list({ ...everything, operation: 'wrap', ...range })).items.length;
+    const after = new Date(at.getTime() + 1);
+    expect(await found({ from: at, until: after })).toBe(1);
+    expect(await found({ until: at })).toBe(0);
+    expect(await found({ from: after })).toBe(0);
+  });
+});
+
 describe('faults of an append', () => {
   it.each<[string, Fault[]]>([
     ['refused once', ['refused']],
@@ -164,6 +177,7 @@ describe('faults of an append', () => {
     ['applied later', ['lost-late']],
     ['lost, then refused, then lost again', ['lost-before', 'refused', 'lost-after', 'refused']],
     ['lane closed', ['closed']],
+    ['tail gone', ['gone']],
     ['lost, then lane closed', ['lost-before', 'closed']],
     ['applied and lost, then lane closed', ['lost-after', 'closed']],
   ])('%s: the entry is there exactly once', async (_name, planned) => {
@@ -453,6 +467,39 @@ describe('changes', () => {
     await suspend();
     expect(store.effects).toHaveLength(1);
   });
+
+  it.each<Fault>(['gone', 'content'])(
+    'answer that nobody knows when the place cannot be taken (%s), red until the probe reopens',
+    async (fault) => {
+      const { changeLane } = log.health();
+      store.plan = (call) => {
+        if (call === 'append') return fault;
+        return call === 'commit' ? 'lost-before' : 'none';
+      };
+      await expect(suspend()).rejects.toMatchObject({ code: 'audit_unavailable' });
+      expect(log.health()).toMatchObject({ ok: false, changeLane: null });
+      store.plan = () => 'none';
+      await log.probe();
+      const { ok, changeLane: fresh } = log.health();
+      expect(ok).toBe(true);
+      expect(fresh).not.toBe(changeLane);
+      await suspend();
+      expect(store.effects).toHaveLength(1);
+    },
+  );
+
+  it('without an answer for over a second make health red', async () => {
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    const change = log.change(draftOf(), async (entry) => {
+      await promise;
+      return store.commit(entry, epoch.current, otherKey);
+    });
+    await sleep(1100);
+    expect(log.health().ok).toBe(false);
+    resolve(undefined);
+    await change;
+    expect(log.health().ok).toBe(true);
+  });
 });
 
 describe('reading', () => {
@@ -551,6 +598,33 @@ describe('counts of unauthenticated requests', () => {
     store.plan = () => 'none';
     await log.record(draftOf(), standingOf(1)).catch(() => undefined);
     expect(counts()).toHaveLength(1);
+  });
+
+  it('are one entry in an outage, and a second one after it', async () => {
+    store.plan = (call) => (call === 'append' ? 'refused' : 'none');
+    for (let index = 0; index < 8; index += 1) {
+      log.countAnonymous(`192.0.2.${index}`, 'token_missing');
+      await sleep(50);
+    }
+    expect(log.health().waiting).toBeLessThanOrEqual(1);
+    store.plan = () => 'none';
+    await log.record(draftOf(), standingOf(1));
+    await sleep(100);
+    const requests = counts().map((detail) => Number(detail['requests']));
+    expect(requests).toHaveLength(2);
+    expect(requests.reduce((sum, count) => sum + count, 0)).toBe(8);
+  });
+
+  it('are all sent by a stop in an outage that ends', async () => {
+    store.plan = (call) => (call === 'append' ? 'refused' : 'none');
+    log.countAnonymous('192.0.2.1', 'token_missing');
+    await sleep(60);
+    log.countAnonymous('192.0.2.1', 'token_missing');
+    const stopped = log.stop();
+    store.plan = () => 'none';
+    expect(await stopped).toEqual({ closed: true });
+    const requests = counts().map((detail) => Number(detail['requests']));
+    expect(requests).toEqual([1, 1]);
   });
 
   it('are sent before the log stops', async () => {

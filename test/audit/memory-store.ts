@@ -33,7 +33,9 @@ export type Fault =
   /** The content is refused: `invalid_value`, not retryable. */
   | 'content'
   /** The lane is closed under the writer. */
-  | 'closed';
+  | 'closed'
+  /** What the lane held last is not there any more; not applied. */
+  | 'gone';
 
 export type Call = 'append' | 'commit' | 'leafAt' | 'changesSince' | 'openLane' | 'closeLane';
 export type FaultPlan = (call: Call, batch: AppendBatch | null) => Fault;
@@ -152,7 +154,7 @@ export class MemoryAuditStore implements AuditStore {
         same(query.subject, index.subject) &&
         same(query.outcome, index.outcome) &&
         (query.from === null || index.at >= query.from) &&
-        (query.until === null || index.at <= query.until),
+        (query.until === null || index.at < query.until),
     );
     rows.sort(
       (a, b) => b.index.at.getTime() - a.index.at.getTime() || b.lane - a.lane || b.n - a.n,
@@ -231,6 +233,8 @@ export class MemoryAuditStore implements AuditStore {
       case 'closed':
         this.lane(batch.lane).closed = true;
         return apply();
+      case 'gone':
+        throw new LaneLost('gone');
       case 'lost-before':
         throw new OutcomeUnknown();
       case 'lost-after':

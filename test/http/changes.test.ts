@@ -241,6 +241,17 @@ describe('lists', () => {
     expect(new Set(ids).size).toBe(3);
   });
 
+  it('of audit entries finds a key by its id in either case', async () => {
+    const { json: key } = await service.call('user', 'GET', '/v1/keys/key-1');
+    const list = async (id: string): Promise<unknown> => {
+      const path = `/v1/audit/entries?operation=keys.create&keyId=${id}`;
+      return (await service.call('auditor', 'GET', path)).json['items'];
+    };
+    const id = String(key['id']);
+    expect(await list(id.toUpperCase())).toHaveLength(1);
+    expect(await list(id.toUpperCase())).toEqual(await list(id));
+  });
+
   it.each([
     'pageSize=0',
     'pageSize=1001',

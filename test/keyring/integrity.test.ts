@@ -37,6 +37,30 @@ describe('the integrity watch', () => {
     expect(watch.altered).toBe(1);
   });
 
+  it('reads again in one round at a time, and in none once closed', async () => {
+    const watch = new IntegrityWatch();
+    let gate = Promise.withResolvers<undefined>();
+    let readings = 0;
+    const read = async () => {
+      readings += 1;
+      await gate.promise;
+      throw new TwofoldError('integrity_failed');
+    };
+    gate.resolve(undefined);
+    await codeOf(watch.over('a', read));
+    await codeOf(watch.over('b', read));
+    gate = Promise.withResolvers();
+    readings = 0;
+    const rounds = [watch.recheck(), watch.recheck()];
+    expect(readings).toBe(1);
+    const closed = watch.close();
+    gate.resolve(undefined);
+    await Promise.all([...rounds, closed]);
+    expect(readings).toBe(1);
+    await watch.recheck();
+    expect(readings).toBe(1);
+  });
+
   it('stays bounded when everything is altered', async () => {
     const watch = new IntegrityWatch();
     const read = () => Promise.reject(new TwofoldError('integrity_failed'));

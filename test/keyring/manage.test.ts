@@ -81,7 +81,16 @@ describe('create', () => {
         operation: 'keys.create',
         keyId: key.id,
         outcome: 'ok',
-        detail: { suite, version: 1 },
+        detail: {
+          suite,
+          version: 1,
+          name,
+          purpose: key.purpose,
+          labelNames: '["a","b"]',
+          deletionProtection: false,
+          keyRevision: 1,
+          versionRevision: 1,
+        },
       });
     },
   );

@@ -103,11 +103,11 @@ const appends = (test: TestStore): void => {
     expect(error).toEqual(laneLost('closed'));
   });
 
-  it('refuses a gap and a lane that was never opened as faults of ours', async () => {
+  it('calls a lane lost whose tail is gone, or that is not there', async () => {
     const gap = rejection(audit().append(next(2)));
-    expect(await gap).toMatchObject({ code: 'internal' });
+    expect(await gap).toEqual(laneLost('gone'));
     const unknown = rejection(audit().append({ ...next(1), lane: 2_000_000 }));
-    expect(await unknown).toMatchObject({ code: 'internal' });
+    expect(await unknown).toEqual(laneLost('gone'));
     expect(await rejection(audit().openLane(randomUUID(), 'use'))).toMatchObject({
       code: 'internal',
     });

@@ -1,0 +1,58 @@
+/** What a change's audit entry says of the rows: revisions, and which fields went from what to what. */
+import type { Key, KeyVersion } from './model.ts';
+import type { PreparedChange } from './operations.ts';
+
+type Facts = PreparedChange['detail'];
+
+/** Values of labels are a caller's and may be private: only their names are written. */
+const KEY_FIELDS = {
+  labels: ({ labels }: Key) => Object.keys(labels).sort(),
+  deletionProtection: (key: Key) => key.deletionProtection,
+  primary: (key: Key) => key.primary,
+  minUsableVersion: (key: Key) => key.minUsableVersion,
+  latestVersion: (key: Key) => key.latestVersion,
+  suspension: (key: Key) => key.suspension,
+  destroyedAt: (key: Key) => key.destroyedAt,
+} as const;
+
+/** Facts of a create or of a change; none when the wanted state was there already. */
+export function changeFacts({ before, after, used, changes }: PreparedChange): Facts {
+  if (!changes) return {};
+  const { key } = after;
+  const version = after.versions[used.keyVersion - 1];
+  const revisions = {
+    keyRevision: key.revision,
+    ...(version === undefined ? {} : { versionRevision: version.revision }),
+  };
+  if (before === null) return { ...revisions, ...createdFacts(key) };
+  const earlier = before.versions[used.keyVersion - 1];
+  const changed = {
+    ...changedFields(before.key, key),
+    ...(earlier === undefined || version === undefined ? {} : changedState(earlier, version)),
+  };
+  return { ...revisions, changed: JSON.stringify(changed) };
+}
+
+const createdFacts = ({ name, purpose, labels, deletionProtection }: Key): Facts => ({
+  name,
+  purpose,
+  labelNames: JSON.stringify(Object.keys(labels).sort()),
+  deletionProtection,
+});
+
+function changedFields(before: Key, after: Key): Readonly<Record<string, readonly unknown[]>> {
+  const differing = Object.entries(KEY_FIELDS)
+    .map(([field, of]) => [field, [of(before), of(after)]] as const)
+    .filter(
+      ([field, [old, now]]) =>
+        !same(old, now) || (field === 'labels' && !sameLabels(before, after)),
+    );
+  return Object.fromEntries(differing);
+}
+
+const changedState = (before: KeyVersion, after: KeyVersion) =>
+  before.state === after.state ? {} : { state: [before.state, after.state] };
+
+const sameLabels = (a: Key, b: Key): boolean => same(sorted(a), sorted(b));
+const sorted = ({ labels }: Key) => Object.entries(labels).sort();
+const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
