@@ -35,22 +35,39 @@ export async function readEntry(
   return stored === null ? null : recordOf(verified(stored), stored);
 }
 
+/** Entries are up to 64 KiB long, so what a page holds is bounded by their bytes too. */
+const PAGE_BYTES = 4 * 1024 * 1024;
+/** Rows that are read at once: never much more than a page may hold. */
+const CHUNK = 64;
+
 /**
- * One page. Index columns only find candidates; the decoded entry decides, so that an edited column
- * cannot make an entry appear under another name. `next` is null once a page is not full.
+ * One page: at most `pageSize` entries, and none after the one that takes it over 4 MiB. Index columns
+ * only find candidates; the decoded entry decides, so that an edited column cannot make an entry
+ * appear under another name. `next` is null once there are no more candidates.
  */
 export async function listEntries(
   store: Pick<AuditStore, 'entries'>,
   query: AuditQuery,
 ): Promise<{ readonly items: readonly AuditRecord[]; readonly next: AuditCursor | null }> {
-  const rows = await store.entries(asIndexed(query));
-  const items = rows
-    .map((stored) => ({ stored, entry: verified(stored) }))
-    .filter(({ entry }) => matches(entry, query))
-    .map(({ stored, entry }) => recordOf(entry, stored));
-  const last = rows.at(-1);
-  const full = last !== undefined && rows.length >= query.pageSize;
-  return { items, next: full ? { lane: last.lane, n: last.n } : null };
+  const indexedQuery = asIndexed(query);
+  const items: AuditRecord[] = [];
+  let after = query.after;
+  let rest = query.pageSize;
+  let bytes = 0;
+  while (rest > 0 && bytes < PAGE_BYTES) {
+    const pageSize = Math.min(rest, CHUNK);
+    const rows = await store.entries({ ...indexedQuery, after, pageSize });
+    for (const stored of rows) {
+      if (bytes >= PAGE_BYTES) return { items, next: after };
+      const entry = verified(stored);
+      if (matches(entry, query)) items.push(recordOf(entry, stored));
+      after = { lane: stored.lane, n: stored.n };
+      bytes += stored.body.length;
+    }
+    if (rows.length < pageSize) return { items, next: null };
+    rest -= rows.length;
+  }
+  return { items, next: after };
 }
 
 /** Decodes, and checks the leaf and that the entry was written for this place. */

@@ -146,9 +146,16 @@ export const keyName = z
   .refine((name) => !parsesAsUuid(name), 'must not read as a UUID')
   .meta({ description: 'Unique in its namespace and never used again after destruction.' });
 
+const UUID_TEXT = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
+/** A reference as it is looked up: a UUID reads the same in either case (RFC 9562), a name does not. */
+export const canonicalReference = (text: string): string =>
+  UUID_TEXT.test(text) ? text.toLowerCase() : text;
+
 /** A key as a path names it: by name or by UUID. Not checked here: an impossible one does not exist. */
 export const keyReference = z
   .string()
+  .overwrite(canonicalReference)
   .meta({ description: 'Name or UUID of the key.', examples: ['model-weights'] });
 
 /** Whether a text could name a key at all. */

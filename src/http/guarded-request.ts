@@ -8,6 +8,7 @@
  */
 import { StaleAnswer } from '../audit/ports.ts';
 import { TwofoldError } from '../errors.ts';
+import { canonicalReference } from '../contract/scalars.ts';
 import { AnswerWriter } from './answer.ts';
 import { requestHash } from './canonical.ts';
 import { DEFAULT_NAMESPACE, namespaceExists } from './dependencies.ts';
@@ -74,7 +75,7 @@ export class GuardedRequest {
     this.#resource = {
       // Checked with the other headers, after permission: an impossible name permits nothing.
       namespace: arrival.head[NAMESPACE_HEADER] ?? DEFAULT_NAMESPACE,
-      key: typeof key === 'string' ? key : null,
+      key: typeof key === 'string' ? canonicalReference(key) : null,
     };
   }
 

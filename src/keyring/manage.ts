@@ -83,7 +83,8 @@ export class KeyAdministration implements KeyManage {
         deletionProtection === view.key.deletionProtection && sameLabels(labels, view.key.labels);
       if (same) return planNothing(view, {});
       const fields = { labels, deletionProtection };
-      const detail = { deletionProtection, labels: JSON.stringify(labels) };
+      const labelNames = JSON.stringify(Object.keys(labels).sort());
+      const detail = { deletionProtection, labelNames };
       return planKeyChange(this.#parts.mac, view, fields, detail);
     });
   }

@@ -537,6 +537,29 @@ describe('reading', () => {
     expect(second.next).toBeNull();
   });
 
+  it('ends a page at 4 MiB, with the next one beginning where it ended', async () => {
+    const detail = { long: 'x'.repeat(60_000) };
+    for (let index = 0; index < 80; index += 1) {
+      await log.record(draftOf({ detail, requestId: `r${index}` }), standingOf(1));
+    }
+    const asked: number[] = [];
+    const entries = store.entries.bind(store);
+    store.entries = async (query) => {
+      asked.push(query.pageSize);
+      return entries(query);
+    };
+    const query = { ...everything, subject: draftOf().actor.subject, pageSize: 1000 };
+    const first = await log.list(query);
+    const second = await log.list({ ...query, after: first.next });
+    expect(first.items).toHaveLength(
+      Math.ceil((4 * 1024 * 1024) / (first.items[0]?.body.length ?? 1)),
+    );
+    expect(Math.max(...asked)).toBe(64);
+    const ids = [...first.items, ...second.items].map(({ draft }) => draft.requestId);
+    expect(ids).toEqual(Array.from({ length: 80 }, (_, index) => `r${79 - index}`));
+    expect(second.next).toBeNull();
+  });
+
   it('refuses edited bytes and moved rows', async () => {
     const id = await log.record(draftOf(), standingOf(1));
     const { lane, n, ...row } = store.all().filter((e) => `${e.lane}-${e.n}` === id)[0] ?? {

@@ -250,6 +250,8 @@ describe('lists', () => {
     const id = String(key['id']);
     expect(await list(id.toUpperCase())).toHaveLength(1);
     expect(await list(id.toUpperCase())).toEqual(await list(id));
+    const path = `/v1/keys/${id.toUpperCase()}`;
+    expect(await service.call('user', 'GET', path)).toMatchObject({ status: 200, json: { id } });
   });
 
   it.each([

@@ -206,6 +206,8 @@ describe('update', () => {
       deletionProtection: true,
       revision: 2,
     });
+    const { detail } = changed.change ?? {};
+    expect(detail).toEqual({ deletionProtection: true, labelNames: '["c","long"]' });
     expect(await codeOf(update(id, { labels: { d: 'x\n' } }))).toBe('invalid_value');
   });
 
