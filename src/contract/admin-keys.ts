@@ -53,6 +53,7 @@ const CHANGE_ERRORS = [
   'etag_mismatch',
   'read_only_grace',
   'integrity_failed',
+  'storage_full',
 ] as const satisfies readonly ErrorCode[];
 
 const MATERIAL_ERRORS = [
@@ -98,9 +99,12 @@ export const createKey = defineRoute({
     })
     .meta({ id: 'CreateKeyRequest' }),
   status: 201,
+  also: { 200: 'With `dryRun=true`: what would be made.' },
   response: keyResource,
   errors: [
     ...MATERIAL_ERRORS,
+    'conflict',
+    'integrity_failed',
     'key_exists',
     'name_retired',
     'wrong_purpose',

@@ -46,7 +46,8 @@ function requestBody(route: RouteContract, example: unknown) {
   const json = { schema: route.body, ...(example === undefined ? {} : { example }) };
   return {
     requestBody: {
-      required: true,
+      // No body is the empty object.
+      required: !route.body.safeParse({}).success,
       content: {
         ...Object.fromEntries(route.json.map((type) => [type, json])),
         ...byteContent(route.bytes?.accepts ?? []),
@@ -107,21 +108,34 @@ function success(route: RouteContract, example: unknown) {
   };
 }
 
-function failures(route: RouteContract): ZodOpenApiResponsesObject {
-  const byStatus = Map.groupBy(errorsOf(route), (code: ErrorCode) => String(ERRORS[code].status));
+type Failures = Readonly<Record<string, ReturnType<typeof failure>>>;
+
+/** Answers of the route's own form under other statuses. */
+function alternatives(route: RouteContract, failed: Failures): ZodOpenApiResponsesObject {
   return Object.fromEntries(
-    [...byStatus].map(([status, codes]) => [
-      status,
-      {
-        description: codes.map((code) => `\`${code}\``).join(', '),
-        content: { [PROBLEM_MEDIA_TYPE]: { schema: problem } },
-        'x-codes': codes,
-      },
-    ]),
+    Object.entries(route.also).map(([status, description]) => {
+      const problems = failed[status];
+      const also = problems === undefined ? '' : ` Or a problem: ${problems.description}.`;
+      const { headers } = success(route, undefined);
+      const content = { 'application/json': { schema: route.response }, ...problems?.content };
+      return [status, { ...problems, description: `${description}${also}`, headers, content }];
+    }),
   );
 }
 
+const failure = (codes: readonly ErrorCode[]) => ({
+  description: codes.map((code) => `\`${code}\``).join(', '),
+  content: { [PROBLEM_MEDIA_TYPE]: { schema: problem } },
+  'x-codes': codes,
+});
+
+function failures(route: RouteContract): Failures {
+  const byStatus = Map.groupBy(errorsOf(route), (code: ErrorCode) => String(ERRORS[code].status));
+  return Object.fromEntries([...byStatus].map(([status, codes]) => [status, failure(codes)]));
+}
+
 function operation(route: RouteContract, example: Example): ZodOpenApiOperationObject {
+  const failed = failures(route);
   return {
     operationId: route.id,
     summary: route.summary,
@@ -132,7 +146,8 @@ function operation(route: RouteContract, example: Example): ZodOpenApiOperationO
     ...requestBody(route, example.request),
     responses: {
       [String(route.status)]: success(route, example.response),
-      ...failures(route),
+      ...failed,
+      ...alternatives(route, failed),
     },
   };
 }

@@ -54,6 +54,8 @@ export interface RouteContract {
   readonly bytes: ByteForm | null;
   readonly limit: BodyLimit;
   readonly status: 200 | 201;
+  /** Further statuses that have a body of `response`, each with what it means. */
+  readonly also: Readonly<Partial<Record<200 | 503, string>>>;
   readonly response: z.ZodType;
   /** Beyond those that every route of its plane can answer (`errorsOf`). */
   readonly errors: readonly ErrorCode[];
@@ -67,6 +69,7 @@ const ABSENT = {
   bytes: null,
   limit: 'single',
   status: 200,
+  also: {},
 } as const;
 
 type Absent = typeof ABSENT;
@@ -134,6 +137,8 @@ export const KEY_ERRORS = [
   'suite_unavailable_here',
   'hsm_unavailable',
   'hsm_busy',
+  'hsm_full',
+  'storage_full',
   'integrity_failed',
 ] as const satisfies readonly ErrorCode[];
 

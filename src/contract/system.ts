@@ -35,6 +35,7 @@ export const ready = defineRoute({
   id: 'ready',
   path: '/readyz',
   summary: 'Whether requests can be served; 503 with the same body when not.',
+  also: { 503: 'Not ready; `checks` says what is not.' },
   response: readiness,
   errors: [],
 });

@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { DevelopmentIssuer } from '../../src/access/development-issuer.ts';
+import { assertListed } from '../contract/observed.ts';
 
 const root = join(import.meta.dirname, '../..');
 const START_MS = 60_000;
@@ -153,6 +154,8 @@ export class TestService {
       ...(body === undefined ? {} : { body: bytes ? Buffer.from(body) : JSON.stringify(body) }),
     });
     const content = Buffer.from(await response.arrayBuffer());
+    const contentType = response.headers.get('content-type');
+    assertListed({ method, path, status: response.status, contentType, body: content });
     return {
       status: response.status,
       headers: response.headers,

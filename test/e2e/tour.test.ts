@@ -52,6 +52,11 @@ describe('what a start prints', () => {
     expect(printed('data')).toEqual([service.dataDir]);
   });
 
+  it('serves the API document of the repository, byte for byte', async () => {
+    const { bytes } = await service.request('GET', '/openapi.yaml', undefined, { role: null });
+    expect(bytes.equals(readFileSync(join(root, 'openapi.yaml')))).toBe(true);
+  });
+
   it('says that losing the token loses every key, what to back up and how to prove it', () => {
     const { output, dataDir } = service;
     const at = output.indexOf('Losing the token loses every key.');

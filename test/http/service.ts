@@ -15,6 +15,7 @@ import { SUITES } from '../../src/crypto/suites.ts';
 import type { HttpDependencies, RequestReport } from '../../src/http/dependencies.ts';
 import { createHttpServer } from '../../src/http/server.ts';
 import type { HttpServer, HttpServerOptions } from '../../src/http/server.ts';
+import { assertListed } from '../contract/observed.ts';
 import { openWorld } from '../keyring/world.ts';
 import type { World } from '../keyring/world.ts';
 
@@ -149,7 +150,11 @@ export async function openService(given: ServiceOptions = {}): Promise<Service> 
       };
       const body = init.json === undefined ? init.body : JSON.stringify(init.json);
       const sent = { method, headers, ...(body === undefined ? {} : { body }) };
-      return called(await fetch(url + path, sent));
+      const answer = await called(await fetch(url + path, sent));
+      const { status, bytes } = answer;
+      const contentType = answer.headers.get('content-type');
+      assertListed({ method, path, status, contentType, body: bytes });
+      return answer;
     },
     stop: async () => {
       await server.close();

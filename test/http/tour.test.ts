@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { ROUTES } from '../../src/contract/routes.ts';
@@ -24,6 +24,13 @@ const shortened = (value: unknown): unknown =>
         : member,
     ),
   ) as unknown;
+
+/** A value with its members and without its content. */
+function formOf(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(formOf);
+  if (typeof value !== 'object' || value === null) return value === null ? null : typeof value;
+  return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, formOf(member)]));
+}
 
 /** Keeps the first exchange of each route. */
 function record(id: string, request: unknown, { json }: Called): void {
@@ -259,9 +266,15 @@ describe('every route, as the contract says it', () => {
 
   it('left none out', () => {
     expect(ROUTES.map(({ id }) => id).filter((id) => !seen.has(id))).toEqual([]);
-    if (process.env['UPDATE_EXAMPLES'] !== '1') return;
-    const sorted = Object.entries(examples).toSorted(([a], [b]) => (a < b ? -1 : 1));
-    const text = JSON.stringify(Object.fromEntries(sorted), null, 2);
-    writeFileSync(join(import.meta.dirname, 'examples.json'), `${text}\n`);
+  });
+
+  it('shows in the document what it saw here, but for the values', () => {
+    const file = join(import.meta.dirname, 'examples.json');
+    if (process.env['UPDATE_EXAMPLES'] === '1') {
+      const sorted = Object.entries(examples).toSorted(([a], [b]) => (a < b ? -1 : 1));
+      writeFileSync(file, `${JSON.stringify(Object.fromEntries(sorted), null, 2)}\n`);
+    }
+    const shown = JSON.parse(readFileSync(file, 'utf8')) as typeof examples;
+    expect(formOf(shown)).toEqual(formOf(examples));
   });
 });
