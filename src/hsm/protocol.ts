@@ -9,7 +9,7 @@
  */
 import type { Failure } from './failures.ts';
 import type { HsmCapability, HsmKey, HsmKeySpec, HsmMaterial, HsmStatus } from './port.ts';
-import type { RootOnToken, TokenMaterial } from './port.ts';
+import type { RootAttack, RootOnToken, TokenMaterial } from './port.ts';
 
 export interface TokenSelector {
   /** CK_SLOT_ID. */
@@ -53,6 +53,8 @@ export interface RootReport {
   readonly custody: 'non-extractable' | 'extractableByPinHolder';
   /** What the custody probe saw, for the log. */
   readonly findings: readonly string[];
+  /** Every attack, in the order in which it was tried. */
+  readonly attacks: readonly RootAttack[];
 }
 
 export interface Sealed {
