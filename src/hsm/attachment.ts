@@ -306,7 +306,7 @@ export class Attachment {
     const copy = Uint8Array.from(pin);
     const tokenEpoch = this.#tokenEpoch;
     try {
-      return await thread.call({ op: 'open', tokenEpoch, pin: copy, abandoned: [] });
+      return await thread.call({ op: 'open', tokenEpoch, pin: copy });
     } finally {
       wipe(copy);
     }

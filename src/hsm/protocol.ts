@@ -32,15 +32,10 @@ export interface OpenRequest {
   readonly op: 'open';
   readonly tokenEpoch: number;
   readonly pin: Uint8Array;
-  /** Sessions of a worker that crashed, to be closed once this one holds its own. */
-  readonly abandoned: readonly number[];
 }
 
 export interface Opened {
   readonly token: NonNullable<HsmStatus['token']>;
-  /** Session handles, for the successor should this worker crash. */
-  readonly sessions: readonly number[];
-  readonly mechanisms: readonly number[];
 }
 
 export interface ProbeReport {
