@@ -15,9 +15,8 @@ import { PatientCalls } from './patient-calls.ts';
 import { PinRefused } from './pin.ts';
 import type { PinFile } from './pin.ts';
 import type { HsmCapability, HsmStatus, RootOnToken } from './port.ts';
-import type { Opened, ProbeReport, WorkerOptions } from './protocol.ts';
+import type { Opened, ProbeReport, RootReport, WorkerOptions } from './protocol.ts';
 import { custodyOf } from './root-attacks.ts';
-import type { RootInspection } from './root-attacks.ts';
 import { CallFailure, WorkerThread } from './thread.ts';
 
 export interface HsmLog {
@@ -68,7 +67,7 @@ export class Attachment {
   #token: Opened['token'] | null = null;
   #capabilities: readonly HsmCapability[] = [];
   #root: RootOnToken | undefined;
-  #attacks: HsmStatus['rootAttacks'] = [];
+  #attacks: HsmStatus['rootAttacks'] = null;
   #custody: HsmStatus['custody'] = 'unknown';
   #recovery: Promise<void> | undefined;
   #backoff = 0;
@@ -307,7 +306,7 @@ export class Attachment {
     const copy = Uint8Array.from(pin);
     const tokenEpoch = this.#tokenEpoch;
     try {
-      return await thread.call({ op: 'open', tokenEpoch, pin: copy, abandoned: [] });
+      return await thread.call({ op: 'open', tokenEpoch, pin: copy });
     } finally {
       wipe(copy);
     }
@@ -328,9 +327,7 @@ export class Attachment {
     // One after the other: until the token refuses it, an attack's copy looks like a second root.
     const select = (thread: WorkerThread, inspect: boolean) =>
       this.#calls.wait(thread.call({ op: 'use-root', root, inspect }));
-    // The worker that inspects answers with all that it saw.
-    const report = (first === undefined ? undefined : await select(first, true)) as
-      RootInspection | undefined;
+    const report = first === undefined ? undefined : await select(first, true);
     const custody = report === undefined ? 'unknown' : custodyOf(report);
     if (floor === 'non-extractable' && custody !== floor) {
       throw new TwofoldError('hsm_unavailable', `the root’s custody is ${custody} now`);
@@ -341,7 +338,7 @@ export class Attachment {
     if (report !== undefined) this.#judge(report);
   }
 
-  #judge({ findings, attacks }: RootInspection): void {
+  #judge({ findings, attacks }: RootReport): void {
     this.#attacks = attacks;
     const unknown = attacks.filter(({ outcome }) => outcome === 'unknown');
     if (findings.length > 0) {

@@ -40,7 +40,7 @@ export async function measureRawToken(options: RawTokenOptions): Promise<RawToke
   const cryptoki = loadAlone(options.module);
   try {
     const pin = await readPin(options.pinFile);
-    const request = { op: 'open', tokenEpoch: 1, pin, abandoned: [] } as const;
+    const request = { op: 'open', tokenEpoch: 1, pin } as const;
     const connection = Connection.open(cryptoki, options.tokenSelector, request);
     return measure(connection, options.milliseconds);
   } finally {

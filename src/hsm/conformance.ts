@@ -85,7 +85,10 @@ function describe(status: HsmStatus, report: ConformanceReport): void {
       detail: available ? `by ${checked ?? 'nothing'}` : reason,
     });
   }
-  for (const { name, outcome, detail } of status.rootAttacks) {
+  if (status.rootAttacks === null) {
+    report({ name: 'the root withstands attacks', result: 'note', detail: 'not attacked' });
+  }
+  for (const { name, outcome, detail } of status.rootAttacks ?? []) {
     const seen = outcome === 'allowed' ? 'the token allows it' : detail;
     const result = outcome === 'refused' ? 'pass' : 'fail';
     report({ name: `the root withstands: ${name}`, result, detail: seen });

@@ -60,8 +60,6 @@ export class Connection {
         manufacturer: token.manufacturerID.trim(),
         firmware: `${major}.${minor}`,
       },
-      sessions: [readUlong(this.keeper), readUlong(this.#operation)],
-      mechanisms: [...this.mechanisms],
     };
   }
 

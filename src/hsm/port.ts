@@ -85,8 +85,8 @@ export interface HsmStatus {
   /** Whether the root carries the templates of a root that the PIN alone cannot extract. */
   readonly custody: 'non-extractable' | 'extractableByPinHolder' | 'unknown';
   readonly capabilities: readonly HsmCapability[];
-  /** What the attacks on the selected root came to; empty before one is selected. */
-  readonly rootAttacks: readonly RootAttack[];
+  /** What the attacks on the selected root came to; null where it was not attacked. */
+  readonly rootAttacks: readonly RootAttack[] | null;
 }
 
 /** `unknown`: the token failed in a way that tells nothing, so custody cannot be `non-extractable`. */

@@ -9,7 +9,7 @@
  */
 import type { Failure } from './failures.ts';
 import type { HsmCapability, HsmKey, HsmKeySpec, HsmMaterial, HsmStatus } from './port.ts';
-import type { RootOnToken, TokenMaterial } from './port.ts';
+import type { RootAttack, RootOnToken, TokenMaterial } from './port.ts';
 
 export interface TokenSelector {
   /** CK_SLOT_ID. */
@@ -32,15 +32,10 @@ export interface OpenRequest {
   readonly op: 'open';
   readonly tokenEpoch: number;
   readonly pin: Uint8Array;
-  /** Sessions of a worker that crashed, to be closed once this one holds its own. */
-  readonly abandoned: readonly number[];
 }
 
 export interface Opened {
   readonly token: NonNullable<HsmStatus['token']>;
-  /** Session handles, for the successor should this worker crash. */
-  readonly sessions: readonly number[];
-  readonly mechanisms: readonly number[];
 }
 
 export interface ProbeReport {
@@ -53,6 +48,8 @@ export interface RootReport {
   readonly custody: 'non-extractable' | 'extractableByPinHolder';
   /** What the custody probe saw, for the log. */
   readonly findings: readonly string[];
+  /** Every attack, in the order in which it was tried. */
+  readonly attacks: readonly RootAttack[];
 }
 
 export interface Sealed {

@@ -177,13 +177,8 @@ const REFUSALS: ReadonlySet<number | undefined> = new Set([
   CKR.WRAPPING_KEY_TYPE_INCONSISTENT,
 ]);
 
-/** What the worker reports; `custodyOf` says what that means. */
-export interface RootInspection extends RootReport {
-  readonly attacks: readonly RootAttack[];
-}
-
-/** Every attack in turn; a lost session is thrown, never taken for a refusal. */
-export function inspectRoot(connection: Connection, root: Handle): RootInspection {
+/** Every attack in turn, as the worker reports it; a lost session is thrown, never taken for a refusal. */
+export function inspectRoot(connection: Connection, root: Handle): RootReport {
   const attacks = attackRoot(connection, root);
   const findings = [
     ...connection.run((session, cryptoki) =>
@@ -198,7 +193,7 @@ export function inspectRoot(connection: Connection, root: Handle): RootInspectio
 }
 
 /** `unknown` where nothing was found, but not every attack was seen to be refused. */
-export function custodyOf({ custody, findings }: RootInspection): HsmStatus['custody'] {
+export function custodyOf({ custody, findings }: RootReport): HsmStatus['custody'] {
   return custody === 'extractableByPinHolder' && findings.length === 0 ? 'unknown' : custody;
 }
 

@@ -37,8 +37,6 @@ export class WorkerThread {
   /** Since when it has had something to do without an answer. */
   #busySince = 0;
   #ended = false;
-  /** Session handles it holds, to be closed by a successor. */
-  sessions: readonly number[] = [];
   /** Objects it made on the token. */
   objects = 0;
   /** How many of the pending are management calls. */

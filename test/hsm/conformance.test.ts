@@ -40,7 +40,7 @@ describe('conformance: SoftHSM', () => {
   });
 
   it.each(ATTACKS.map(({ name }) => name))('the root withstands: %s', (name) => {
-    const attack = hsm.status().rootAttacks.find((one) => one.name === name);
+    const attack = hsm.status().rootAttacks?.find((one) => one.name === name);
     expect(attack).toEqual({ name, outcome: 'refused', detail: '' });
   });
 
@@ -62,6 +62,15 @@ describe('conformance: the software port of the tests', () => {
   });
 
   suite(() => hsm);
+
+  it('says that its root was not attacked, which is no pass', async () => {
+    expect(hsm.status().rootAttacks).toBeNull();
+    const rows: ConformanceRow[] = [];
+    await conform(hsm, ROOT, (row) => rows.push(row));
+    const attacks = rows.filter(({ name }) => name.startsWith('the root withstands'));
+    const detail = 'not attacked';
+    expect(attacks).toEqual([{ name: 'the root withstands attacks', result: 'note', detail }]);
+  });
 
   it('reports a failing implementation', async () => {
     class Broken extends SoftwareHsm {

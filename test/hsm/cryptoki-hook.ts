@@ -17,6 +17,7 @@ export const FUNCTIONS = [
   'C_Decrypt',
   'C_GenerateRandom',
   'C_SignInit',
+  'C_CopyObject',
 ] as const;
 
 export type HookedFunction = (typeof FUNCTIONS)[number];

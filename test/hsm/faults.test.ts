@@ -253,6 +253,21 @@ describe('a lost session', () => {
     expect(Buffer.from(await port.mac(key, TEXT)).equals(Buffer.from(before))).toBe(true);
     rmSync(other, { recursive: true });
   });
+
+  it('that finds the root less well kept is refused until the root is as it was', async () => {
+    const port = await open();
+    const key = await make(port, HMAC);
+    expect(port.status().custody).toBe('non-extractable');
+    orders.fail('C_CopyObject', CKR.GENERAL_ERROR, 1_000);
+    orders.fail('C_Sign', CKR.DEVICE_REMOVED, 1);
+    const waiting = outcome(port.mac(key, TEXT));
+    await until(() => port.status().detail.includes('custody is unknown'));
+    expect(port.status()).toMatchObject({ ready: false, state: 'token-absent' });
+    expect(await waiting).toBe('hsm_unavailable');
+    orders.fail('C_CopyObject', CKR.GENERAL_ERROR, 0);
+    await until(() => port.status().ready);
+    expect(port.status().custody).toBe('non-extractable');
+  });
 });
 
 describe('an ambiguous error', () => {

@@ -44,7 +44,7 @@ export async function withToken<Result>(
   try {
     const pin = await readPin(fixture.token.pinFile);
     const selector = { label: fixture.token.tokenLabel };
-    const request = { op: 'open', tokenEpoch: 1, pin, abandoned: [] } as const;
+    const request = { op: 'open', tokenEpoch: 1, pin } as const;
     return use(Connection.open(cryptoki, selector, request));
   } finally {
     cryptoki.C_Finalize();

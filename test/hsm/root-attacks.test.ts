@@ -3,6 +3,7 @@ import { afterEach, describe, expect, it } from '@jest/globals';
 import { attackRoot, ATTACKS, custodyOf, inspectRoot } from '../../src/hsm/root-attacks.ts';
 import { runRootCeremony } from '../../src/hsm/run-ceremony.ts';
 import { CKA, CKM, CKR } from '../../src/hsm/cryptoki.ts';
+import type { Attribute, Cryptoki } from '../../src/hsm/cryptoki.ts';
 import { rootId } from '../../src/hsm/roots.ts';
 import { attributes, ROOT_LABEL } from '../../src/hsm/templates.ts';
 import { withConnection, withToken } from './import-keys.ts';
@@ -113,6 +114,49 @@ describe('a root without templates', () => {
   });
 });
 
+/** What the token of each attack that SoftHSM never allows would do; the rest falls without it. */
+const LAX: Record<string, (cryptoki: Cryptoki) => void> = {
+  'read the root': () => undefined,
+  'make a trusted key of one’s own': (cryptoki) => {
+    ignore(cryptoki, 'C_GenerateKey', CKA.TRUSTED);
+  },
+  'unwrap extractable and wrap with a key of one’s own': (cryptoki) => {
+    ignore(cryptoki, 'C_UnwrapKey', CKA.WRAP_WITH_TRUSTED);
+  },
+};
+
+describe('each attack', () => {
+  it('has a token that falls to it', () => {
+    const shown = [...WORKS_WITHOUT_TEMPLATES, ...Object.keys(LAX)];
+    expect(shown.sort()).toEqual(ATTACKS.map(({ name }) => name).sort());
+  });
+
+  it.each(Object.entries(LAX))('succeeds on a lax token, and is found: %s', async (name, relax) => {
+    fixture = await tokenIn(temporaryFolder(), false);
+    await makePermissiveRoot(fixture, name !== 'read the root');
+    const report = await withConnection(fixture, (connection, root) => {
+      relax(connection.cryptoki);
+      return inspectRoot(connection, root);
+    });
+    expect(report.attacks).toContainEqual({ name, outcome: 'allowed', detail: '' });
+    expect(report.findings).toContain(name);
+    expect(custodyOf(report)).toBe('extractableByPinHolder');
+  });
+});
+
+/** The token takes the attribute out of the template it is given, as if it did not know it. */
+function ignore(cryptoki: Cryptoki, name: 'C_GenerateKey' | 'C_UnwrapKey', type: number): void {
+  const original = cryptoki[name].bind(cryptoki) as (...given: unknown[]) => unknown;
+  const value = (...given: unknown[]) => {
+    const template = given.pop() as Attribute[];
+    return original(
+      ...given,
+      template.filter((one) => one.type !== type),
+    );
+  };
+  Object.defineProperty(cryptoki, name, { value, configurable: true });
+}
+
 describe('the ceremony', () => {
   it('finds the root that is there, and makes another generation beside it', async () => {
     fixture = await makeToken();
@@ -161,11 +205,11 @@ describe('the ceremony', () => {
 });
 
 /** What a PIN holder can plant: no templates, extractable, modifiable. */
-function makePermissiveRoot(fixture: TokenFixture): Promise<unknown> {
+function makePermissiveRoot(fixture: TokenFixture, sensitive = true): Promise<unknown> {
   return withToken(fixture, (connection) =>
     connection.run((session, cryptoki) =>
       cryptoki.C_GenerateKey(session, { mechanism: CKM.AES_KEY_GEN }, [
-        ...attributes({ token: true, private: true, sensitive: true, extractable: true }),
+        ...attributes({ token: true, private: true, sensitive, extractable: true }),
         ...attributes({ valueLen: 32, wrap: true, unwrap: true }),
         { type: CKA.LABEL, value: `${ROOT_LABEL}${ROOT.generation}` },
         { type: CKA.ID, value: rootId(ROOT) },

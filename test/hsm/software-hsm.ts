@@ -131,7 +131,8 @@ export class SoftwareHsm implements Hsm {
       capabilities: CAPABILITIES.map((one) =>
         this.#lacks.has(one.name) ? { ...one, available: false, reason: 'not offered' } : one,
       ),
-      rootAttacks: [],
+      // There is no PKCS #11 call under this port by which its root could be attacked.
+      rootAttacks: null,
     };
   }
 

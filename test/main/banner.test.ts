@@ -17,7 +17,7 @@ const status: HsmStatus = {
   tokenEpoch: 1,
   token: { serial: '17', label: 'own', model: 'M', manufacturer: 'Maker', firmware: '1' },
   custody: 'extractableByPinHolder',
-  rootAttacks: [],
+  rootAttacks: null,
   capabilities: [
     { name: 'ecdh:P-256', available: true, reason: '' },
     { name: 'x25519', available: false, reason: 'The token lacks CKM_EC_MONTGOMERY_KEY_PAIR_GEN.' },
