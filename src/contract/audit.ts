@@ -44,18 +44,23 @@ export const auditEntry = z
         }),
       )
       .meta({ description: 'Of a batch, in request order.' }),
-    detail: z.record(z.string(), plain),
+    detail: z.record(z.string(), plain).meta({
+      description:
+        'Facts of the operation. Of a change: `keyRevision` and `versionRevision` after it, and ' +
+        '`changed`, JSON text of each changed field with its value before and after.',
+    }),
     leafHash: base64('SHA-256(0x00 || body), RFC 6962.'),
     body: base64('The canonical bytes of the entry.'),
   })
   .meta({ id: 'AuditEntry' });
 
 const short = z.string().min(1).max(256).optional();
-const moment = z.iso
-  .datetime({ offset: true, message: 'must be an RFC 3339 time' })
-  .transform((value) => new Date(value))
-  .optional()
-  .meta({ override: { type: 'string', format: 'date-time' } });
+const moment = (description: string) =>
+  z.iso
+    .datetime({ offset: true, message: 'must be an RFC 3339 time' })
+    .transform((value) => new Date(value))
+    .optional()
+    .meta({ description, override: { type: 'string', format: 'date-time' } });
 
 export const listAuditEntries = defineRoute({
   method: 'GET',
@@ -71,8 +76,8 @@ export const listAuditEntries = defineRoute({
     keyId: z.guid('must be a UUID').toLowerCase().optional(),
     subject: short,
     outcome: short,
-    from: moment,
-    until: moment,
+    from: moment('Entries at this time or later.'),
+    until: moment('Entries before this time.'),
   }),
   response: page(auditEntry, 'AuditPage'),
   errors: ['not_found'],
