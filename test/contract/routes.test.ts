@@ -83,6 +83,15 @@ describe('the sensitive fields', () => {
   });
 });
 
+interface Said {
+  readonly operationId: string;
+  readonly requestBody?: { readonly required?: boolean };
+  readonly responses: Readonly<
+    Record<string, { readonly content?: object; readonly 'x-codes'?: readonly string[] }>
+  >;
+}
+type Paths = Readonly<Record<string, Readonly<Record<string, Said>>>>;
+
 describe('openapi.yaml', () => {
   it('says the same routes', () => {
     const { paths } = parse(committed()) as { paths: Record<string, object> };
@@ -116,6 +125,27 @@ describe('openapi.yaml', () => {
     expect(schemas['WrapAnswer']).not.toHaveProperty('additionalProperties');
     expect(paths['/v1/admin/keys']?.['post']?.['x-plane']).toBe('admin');
     expect(text).toContain('label.{name}');
+  });
+
+  it('says which bodies may be left out, and every status that is answered', () => {
+    const { paths } = parse(committed()) as { paths: Paths };
+    const operations = Object.values(paths).flatMap((path) => Object.values(path));
+    const optional = operations.filter(({ requestBody }) => requestBody?.required === false);
+    expect(optional.map(({ operationId }) => operationId).toSorted()).toEqual([
+      'encapsulate',
+      'rotateKey',
+      'updateKey',
+    ]);
+    const answer = (path: string, method: string, status: string) =>
+      paths[path]?.[method]?.responses[status];
+    const types = Object.keys(answer('/readyz', 'get', '503')?.content ?? {});
+    expect(types).toEqual(['application/json', 'application/problem+json']);
+    const create = (status: string) => answer('/v1/admin/keys', 'post', status);
+    expect(create('200')?.content).toHaveProperty(['application/json']);
+    expect(create('409')?.['x-codes']).toContain('conflict');
+    expect(answer('/v1/keys/{key}/wrap', 'post', '503')?.['x-codes']).toEqual(
+      expect.arrayContaining(['hsm_full', 'storage_full']),
+    );
   });
 
   it('gives every reference a target', () => {
