@@ -15,7 +15,7 @@ import type { Principal } from './grant.ts';
 import { Issuer } from './issuers.ts';
 import type { IssuerOptions, IssuerSettings } from './issuers.ts';
 import type { KeySet } from './key-set.ts';
-import type { Authenticator } from './ports.ts';
+import type { Admit, Authenticator } from './ports.ts';
 
 export interface AuthenticationOptions extends IssuerOptions {
   readonly issuers: readonly IssuerSettings[];
@@ -82,7 +82,10 @@ export class TokenAuthenticator implements Authenticator {
     return this.#verified.size;
   }
 
-  async authenticate(authorization: string | undefined): Promise<Principal> {
+  async authenticate(
+    authorization: string | undefined,
+    admit: Admit = (work) => work(),
+  ): Promise<Principal> {
     const token = bearerToken(authorization);
     const digest = hash('sha256', token, 'buffer');
     const id = digest.toString('base64url');
@@ -91,7 +94,7 @@ export class TokenAuthenticator implements Authenticator {
       if (known.keys === (await known.issuer.keySet())) return this.#unexpired(id, known);
       this.#verified.delete(id);
     }
-    const { principal } = await this.#verifyOnce(id, token, digest);
+    const { principal } = await admit(() => this.#verifyOnce(id, token, digest));
     return principal;
   }
 

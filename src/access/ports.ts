@@ -15,12 +15,16 @@ export interface BodyFacts {
   readonly labels?: Readonly<Record<string, string>>;
 }
 
+/** Runs work, or refuses to. */
+export type Admit = <T>(work: () => Promise<T>) => Promise<T>;
+
 export interface Authenticator {
   /**
    * Verifies an `Authorization` header value. Throws `token_missing`, `token_invalid` or
-   * `token_expired`, and says no more than that to the caller.
+   * `token_expired`, and says no more than that to the caller. `admit` runs the check of a token that
+   * is not remembered as verified; what it throws is thrown on.
    */
-  authenticate(authorization: string | undefined): Promise<Principal>;
+  authenticate(authorization: string | undefined, admit?: Admit): Promise<Principal>;
 }
 
 export interface Authorizer {

@@ -5,6 +5,7 @@
  */
 import { sourceGroup } from '../audit/anonymous.ts';
 import { TwofoldError } from '../errors.ts';
+import type { Admit } from '../access/ports.ts';
 import type { ErrorCode } from '../errors.ts';
 
 export interface GateLimits {
@@ -47,28 +48,41 @@ export class UnauthenticatedGate {
   }
 
   /**
-   * Runs `check` unless the source has too many running.
+   * Runs `authenticate`, which runs what costs us something by way of `admit`: that is refused while
+   * the source has too much of it under way. A token known to be valid needs none, so nothing that
+   * others of its source send keeps it out.
    * @param hasToken without one there is nothing to check, and a source over its bound gets nothing
-   * @throws TwofoldError rate_limited, or what `check` threw
+   * @throws TwofoldError rate_limited, or what `authenticate` threw
    */
-  async pass<T>(address: string, hasToken: boolean, check: () => Promise<T>): Promise<T> {
+  async pass<T>(
+    address: string,
+    hasToken: boolean,
+    authenticate: (admit: Admit) => Promise<T>,
+  ): Promise<T> {
     const source = this.#standing(sourceGroup(address));
-    const over = source.refused >= this.#limits.unauthenticatedPerMinute;
-    if ((over && !hasToken) || source.checking >= (over ? CHECKS_WHEN_OVER : CHECKS)) {
-      throw new TwofoldError('rate_limited', 'Too many requests without a valid token.', {
-        retryAfter: 10,
-      });
-    }
-    source.checking += 1;
+    if (!hasToken && this.#isOver(source)) throw tooMany();
     try {
-      return await check();
+      return await authenticate((check) => this.#admit(source, check));
     } catch (error) {
       // Our own overload is nothing that the source did.
       if (TwofoldError.is(error) && REFUSALS.has(error.code)) source.refused += 1;
       throw error;
+    }
+  }
+
+  async #admit<T>(source: Standing, check: () => Promise<T>): Promise<T> {
+    const most = this.#isOver(source) ? CHECKS_WHEN_OVER : CHECKS;
+    if (source.checking >= most) throw tooMany();
+    source.checking += 1;
+    try {
+      return await check();
     } finally {
       source.checking -= 1;
     }
+  }
+
+  #isOver({ refused }: Standing): boolean {
+    return refused >= this.#limits.unauthenticatedPerMinute;
   }
 
   #standing(source: string): Standing {
@@ -105,3 +119,6 @@ export class UnauthenticatedGate {
     return this.#sources.size >= this.#limits.unauthenticatedSources;
   }
 }
+
+const tooMany = () =>
+  new TwofoldError('rate_limited', 'Too many requests without a valid token.', { retryAfter: 10 });

@@ -38,8 +38,10 @@ export class Pipeline {
     try {
       const head = declaredHeaders(exchange.request);
       const { authorization } = exchange.request.headers;
-      const principal = await this.#gate.pass(exchange.source, authorization !== undefined, () =>
-        this.#deps.authenticator.authenticate(authorization),
+      const principal = await this.#gate.pass(
+        exchange.source,
+        authorization !== undefined,
+        (admit) => this.#deps.authenticator.authenticate(authorization, admit),
       );
       const request = { route, reader, exchange, params, head };
       guarded = new GuardedRequest(this.#deps, request, { principal, epoch });

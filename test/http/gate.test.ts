@@ -1,11 +1,16 @@
+import { setImmediate } from 'node:timers/promises';
 import { describe, expect, it } from '@jest/globals';
+import type { Admit } from '../../src/access/ports.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import { UnauthenticatedGate } from '../../src/http/gate.ts';
 import { openService } from './service.ts';
 
 const LIMITS = { unauthenticatedPerMinute: 3, unauthenticatedSources: 4 };
-const refuse = () => Promise.reject(new TwofoldError('token_invalid'));
-const accept = () => Promise.resolve('principal');
+/** A token that has to be checked, with what comes of it. */
+const checked = (check: () => Promise<string>) => (admit: Admit) => admit(check);
+const refuse = checked(() => Promise.reject(new TwofoldError('token_invalid')));
+const accept = checked(() => Promise.resolve('principal'));
+const known = () => Promise.resolve('principal');
 
 async function outcome(pass: Promise<string>): Promise<string> {
   return pass.catch((error: unknown) => TwofoldError.from(error).code);
@@ -38,12 +43,14 @@ describe('UnauthenticatedGate', () => {
 
   it('bounds the checks under way, the more so when over', async () => {
     const { gate } = make();
-    const never = () => new Promise<string>(() => undefined);
+    const never = checked(() => new Promise(() => undefined));
     for (let index = 0; index < 256; index += 1) void gate.pass('192.0.2.11', true, never);
     expect(await outcome(gate.pass('192.0.2.11', true, accept))).toBe('rate_limited');
     for (let index = 0; index < 3; index += 1) await outcome(gate.pass('192.0.2.12', true, refuse));
     for (let index = 0; index < 4; index += 1) void gate.pass('192.0.2.12', true, never);
     expect(await outcome(gate.pass('192.0.2.12', true, accept))).toBe('rate_limited');
+    expect(await outcome(gate.pass('192.0.2.11', true, known))).toBe('principal');
+    expect(await outcome(gate.pass('192.0.2.12', true, known))).toBe('principal');
   });
 
   it('counts an IPv6 /64 as one source, and a mapped IPv4 as itself', async () => {
@@ -70,7 +77,7 @@ describe('UnauthenticatedGate', () => {
     'does not hold %s against a source',
     async (code) => {
       const { gate } = make();
-      const fail = () => Promise.reject(new TwofoldError(code));
+      const fail = checked(() => Promise.reject(new TwofoldError(code)));
       for (let index = 0; index < 5; index += 1) await outcome(gate.pass('::1', true, fail));
       expect(await outcome(gate.pass('::1', false, refuse))).toBe('token_invalid');
     },
@@ -116,6 +123,41 @@ it('refusals over the bound answer 429 with Retry-After; a valid token still wor
     const limited = await service.call(null, 'GET', '/v1/whoami');
     expect([limited.status, limited.headers.get('retry-after')]).toEqual([429, '10']);
     expect((await service.call('user', 'GET', '/v1/whoami')).status).toBe(200);
+  } finally {
+    await service.stop();
+  }
+});
+
+it('a token that was verified before is answered while its source has no check to spare', async () => {
+  const under: (() => void)[] = [];
+  const service = await openService({
+    replace: ({ authenticator }) => ({
+      authenticator: {
+        authenticate: (authorization, admit = (work) => work()) =>
+          authorization === 'Bearer slow'
+            ? admit(
+                () =>
+                  new Promise((_, reject) =>
+                    under.push(() => reject(new TwofoldError('token_invalid'))),
+                  ),
+              )
+            : authenticator.authenticate(authorization, admit),
+      },
+    }),
+  });
+  try {
+    const user = await service.token('user');
+    const ask = async (token: string) => {
+      const headers = { authorization: `Bearer ${token}` };
+      return (await service.call(null, 'GET', '/v1/whoami', { headers })).status;
+    };
+    expect(await ask(user)).toBe(200);
+    const slow = Array.from({ length: 256 }, () => ask('slow'));
+    while (under.length < 256) await setImmediate();
+    expect(await ask(await service.token('user'))).toBe(429);
+    expect(await ask(user)).toBe(200);
+    for (const end of under) end();
+    expect(new Set(await Promise.all(slow))).toEqual(new Set([401]));
   } finally {
     await service.stop();
   }
