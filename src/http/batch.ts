@@ -8,7 +8,7 @@ import { TwofoldError } from '../errors.ts';
 import { itemHash } from './notes.ts';
 import { itemErrorOf } from './problem.ts';
 import type { ErrorCode } from '../errors.ts';
-import type { Used } from '../keyring/operations.ts';
+import type { Selecting, Used } from '../keyring/operations.ts';
 import type { AuditNotes, NotedContext } from './notes.ts';
 
 /** Items that are worked on at a time, so that one batch does not fill the HSM's queue. */
@@ -35,10 +35,13 @@ interface BatchCall<I> {
 export interface Batch<I extends Item, A> {
   readonly call: BatchCall<I>;
   readonly contextOf: (item: I) => NotedContext;
-  readonly run: (item: I) => Promise<Done<A>>;
+  readonly run: (item: I, selecting: Selecting) => Promise<Done<A>>;
 }
 
 type Settled<A> = Done<A> | TwofoldError;
+
+/** What the items selected, by their place, whether they then failed or not. */
+type SelectedVersions = Map<number, Used>;
 
 /** Codes that say something of one item; another code that all items have is the request's own. */
 const OF_ITEMS: ReadonlySet<ErrorCode> = new Set([
@@ -58,20 +61,30 @@ function isDone<A>(result: Settled<A>): result is Done<A> {
   return !(result instanceof TwofoldError);
 }
 
-async function settle<I extends Item, A>(batch: Batch<I, A>, item: I): Promise<Settled<A>> {
+async function settle<I extends Item, A>(
+  batch: Batch<I, A>,
+  item: I,
+  onSelected: (used: Used) => void,
+): Promise<Settled<A>> {
+  const onKey = (id: string) => batch.call.notes.keyId(id);
   try {
-    return await batch.run(item);
+    return await batch.run(item, { onKey, onSelected });
   } catch (error) {
     if (error instanceof StaleAnswer) throw error;
     return batch.call.visible(error);
   }
 }
 
-async function settleAll<I extends Item, A>(batch: Batch<I, A>): Promise<readonly Settled<A>[]> {
+async function settleAll<I extends Item, A>(
+  batch: Batch<I, A>,
+  selected: SelectedVersions,
+): Promise<readonly Settled<A>[]> {
   const results: Settled<A>[] = [];
   const queue = batch.call.body.items.entries();
   const work = async () => {
-    for (const [index, item] of queue) results[index] = await settle(batch, item);
+    for (const [index, item] of queue) {
+      results[index] = await settle(batch, item, (used) => selected.set(index, used));
+    }
   };
   await Promise.all(Array.from({ length: PARALLEL }, work));
   return results;
@@ -116,12 +129,13 @@ export async function runBatch<I extends Item, A extends object>(batch: Batch<I,
   assertEntryFits({ ...notes.draft('ok'), contextKeys: names }, items.length, { room: ROOM });
   notes.items([], names);
   const hashes = items.map((item) => itemHash(item.ref, contextOf(item)));
-  const results = await settleAll(batch);
-  const worked = results.find(isDone);
-  if (worked !== undefined) notes.used(worked.used);
+  const selected: SelectedVersions = new Map();
+  const results = await settleAll(batch, selected);
+  const used = results.find(isDone)?.used ?? [...selected.values()][0];
+  if (used !== undefined) notes.used(used);
   notes.items(
     results.map((result, index) => ({
-      keyVersion: result instanceof TwofoldError ? null : result.used.keyVersion,
+      keyVersion: (isDone(result) ? result.used : selected.get(index))?.keyVersion ?? null,
       outcome: result instanceof TwofoldError ? result.code : 'ok',
       hash: hashes[index] ?? new Uint8Array(16),
     })),

@@ -1,5 +1,6 @@
 /** Routes of key agreement. */
 import * as contract from '../contract/kem.ts';
+import { notedBy } from './notes.ts';
 import { route } from './route.ts';
 import { givenVersion, usedMembers } from './used.ts';
 import type { HttpDependencies } from './dependencies.ts';
@@ -9,10 +10,10 @@ export function kemRoutes({ use }: Pick<HttpDependencies, 'use'>): readonly Guar
   return [
     route(contract.encapsulate, {
       handle: async ({ grant, body, notes, own }) => {
-        const { used, sharedSecret, encapsulation } = await use.encapsulate(
-          grant,
-          givenVersion(body),
-        );
+        const { used, sharedSecret, encapsulation } = await use.encapsulate(grant, {
+          ...givenVersion(body),
+          ...notedBy(notes),
+        });
         notes.used(used);
         return { body: { sharedSecret: own(sharedSecret), encapsulation, ...usedMembers(used) } };
       },
@@ -21,7 +22,7 @@ export function kemRoutes({ use }: Pick<HttpDependencies, 'use'>): readonly Guar
       handle: async ({ grant, body, notes, own }) => {
         const { used, sharedSecret } = await use.decapsulate(grant, {
           ...body,
-          onSelected: (selected) => notes.used(selected),
+          ...notedBy(notes),
         });
         notes.used(used);
         return { body: { sharedSecret: own(sharedSecret), ...usedMembers(used) } };

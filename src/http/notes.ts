@@ -12,7 +12,7 @@ import { DEFAULT_NAMESPACE, namespaceExists } from './dependencies.ts';
 import type { Decision, Operation, Principal } from '../access/grant.ts';
 import type { AuditDraft, AuditItem } from '../audit/ports.ts';
 import type { EpochStanding } from '../epoch.ts';
-import type { Used } from '../keyring/operations.ts';
+import type { Selecting, Used } from '../keyring/operations.ts';
 
 type Detail = AuditDraft['detail'];
 
@@ -171,3 +171,9 @@ export class AuditNotes {
     return contextBytes({ encryptionContext, aad });
   }
 }
+
+/** A use that fails is recorded with what was known of it by then. */
+export const notedBy = (notes: AuditNotes): Selecting => ({
+  onKey: (id) => notes.keyId(id),
+  onSelected: (used) => notes.used(used),
+});

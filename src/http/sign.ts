@@ -1,11 +1,12 @@
 /** Routes that sign and verify. */
 import * as contract from '../contract/sign.ts';
 import { runBatch } from './batch.ts';
+import { notedBy } from './notes.ts';
 import { route } from './route.ts';
 import { givenVersion, orEmpty, usedMembers } from './used.ts';
 import type { Grant } from '../access/grant.ts';
 import type { DigestAlgorithm } from '../contract/sign.ts';
-import type { KeyUse, SignInput } from '../keyring/operations.ts';
+import type { KeyUse, Selecting, SignInput } from '../keyring/operations.ts';
 import type { HttpDependencies } from './dependencies.ts';
 import type { NotedContext } from './notes.ts';
 import type { GuardedRoute } from './route.ts';
@@ -27,21 +28,28 @@ const inputOf = ({ message, digest }: Signable): SignInput =>
 /** In audit entries a signature's context stands where a wrap's associated data does. */
 const contextOf = ({ signatureContext }: Signable): NotedContext => ({ aad: signatureContext });
 
-async function sign(use: KeyUse, grant: Grant<'sign'>, input: Signable) {
+async function sign(use: KeyUse, grant: Grant<'sign'>, input: Signable, selecting: Selecting) {
   const { used, signature } = await use.sign(grant, {
     ...inputOf(input),
     signatureContext: orEmpty(input.signatureContext),
     ...givenVersion(input),
+    ...selecting,
   });
   return { used, answer: { signature, ...usedMembers(used) } };
 }
 
-async function verify(use: KeyUse, grant: Grant<'verify'>, input: Verifiable) {
+async function verify(
+  use: KeyUse,
+  grant: Grant<'verify'>,
+  input: Verifiable,
+  selecting: Selecting,
+) {
   const { used, valid } = await use.verify(grant, {
     ...inputOf(input),
     signatureContext: orEmpty(input.signatureContext),
     signature: input.signature,
     ...givenVersion(input),
+    ...selecting,
   });
   return { used, answer: { valid, ...usedMembers(used) } };
 }
@@ -51,7 +59,7 @@ export function signRoutes({ use }: Pick<HttpDependencies, 'use'>): readonly Gua
     route(contract.sign, {
       handle: async ({ grant, body, notes }) => {
         notes.context(contextOf(body));
-        const { used, answer } = await sign(use, grant, body);
+        const { used, answer } = await sign(use, grant, body, notedBy(notes));
         notes.used(used);
         return { body: answer };
       },
@@ -59,14 +67,14 @@ export function signRoutes({ use }: Pick<HttpDependencies, 'use'>): readonly Gua
     route(contract.signBatch, {
       handle: (call) => {
         const { grant } = call;
-        const run = (item: Signable) => sign(use, grant, item);
+        const run = (item: Signable, selecting: Selecting) => sign(use, grant, item, selecting);
         return runBatch({ call, contextOf, run });
       },
     }),
     route(contract.verify, {
       handle: async ({ grant, body, notes }) => {
         notes.context(contextOf(body));
-        const { used, answer } = await verify(use, grant, body);
+        const { used, answer } = await verify(use, grant, body, notedBy(notes));
         notes.used(used);
         notes.detail({ valid: answer.valid });
         return { body: answer };
@@ -75,7 +83,7 @@ export function signRoutes({ use }: Pick<HttpDependencies, 'use'>): readonly Gua
     route(contract.verifyBatch, {
       handle: (call) => {
         const { grant } = call;
-        const run = (item: Verifiable) => verify(use, grant, item);
+        const run = (item: Verifiable, selecting: Selecting) => verify(use, grant, item, selecting);
         return runBatch({ call, contextOf, run });
       },
     }),

@@ -3,6 +3,7 @@ import * as contract from '../contract/wrap.ts';
 import { SecretBytes } from '../crypto/secret.ts';
 import { TwofoldError } from '../errors.ts';
 import { runBatch } from './batch.ts';
+import { notedBy } from './notes.ts';
 import { EnvelopeBytes } from './render.ts';
 import { route } from './route.ts';
 import { givenVersion, orEmpty, usedMembers } from './used.ts';
@@ -66,13 +67,13 @@ class Wrapping {
     this.#maxPlaintext = maxPlaintext;
   }
 
-  wrap(grant: WrapGrant, input: WrapInput) {
+  wrap(grant: WrapGrant, input: WrapInput, selecting: Selecting = {}) {
     if (input.plaintext.length > this.#maxPlaintext) {
       const detail = `A plaintext may be at most ${this.#maxPlaintext} bytes long.`;
       throw new TwofoldError('invalid_value', detail);
     }
     // The bytes belong to the request body, which is wiped as a whole.
-    return this.#seal(grant, SecretBytes.own(input.plaintext), input);
+    return this.#seal(grant, SecretBytes.own(input.plaintext), input, selecting);
   }
 
   async unwrap(grant: Grant<'unwrap'>, input: Sealed, own: Own, selecting: Selecting = {}) {
@@ -110,24 +111,28 @@ class Wrapping {
     grant: Grant<'data-keys.create'> | Grant<'data-keys.create-wrapped'>,
     input: DataKeyInput,
     own: Own,
+    selecting: Selecting,
   ) {
     const plaintext = own(await this.#use.random(grant, input.bytes));
-    return { plaintext, ...(await this.#seal(grant, plaintext, input)) };
+    return { plaintext, ...(await this.#seal(grant, plaintext, input, selecting)) };
   }
 
-  async #seal(grant: WrapGrant, plaintext: SecretBytes, input: Omit<WrapInput, 'plaintext'>) {
+  async #seal(
+    grant: WrapGrant,
+    plaintext: SecretBytes,
+    input: Omit<WrapInput, 'plaintext'>,
+    selecting: Selecting,
+  ) {
     const { used, ciphertext, refreshAfter } = await this.#use.wrap(grant, {
       plaintext,
       binding: bindingOf(input),
       ...givenVersion(input),
+      ...selecting,
     });
     const envelope = new EnvelopeBytes(ciphertext);
     return { used, answer: { ciphertext: envelope, ...usedMembers(used), refreshAfter } };
   }
 }
-
-/** A use that fails after its version was selected is recorded with it. */
-const notedBy = (notes: AuditNotes): Selecting => ({ onSelected: (used) => notes.used(used) });
 
 /** Notes a single operation: its context before, what it used after. */
 async function noted<R extends { readonly used: Parameters<AuditNotes['used']>[0] }>(
@@ -160,7 +165,9 @@ function wrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
     route(contract.wrap, {
       facts: singleFacts,
       handle: async ({ grant, body, notes }) => {
-        const { answer } = await noted(notes, body, () => wrapping.wrap(grant, body));
+        const { answer } = await noted(notes, body, () =>
+          wrapping.wrap(grant, body, notedBy(notes)),
+        );
         return { body: answer };
       },
     }),
@@ -168,21 +175,26 @@ function wrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
       facts: batchFacts,
       handle: (call) => {
         const { grant } = call;
-        const run = async (item: WrapInput) => wrapping.wrap(grant, item);
+        const run = async (item: WrapInput, selecting: Selecting) =>
+          wrapping.wrap(grant, item, selecting);
         return runBatch({ call, contextOf, run });
       },
     }),
     route(contract.createDataKey, {
       facts: singleFacts,
       handle: async ({ grant, body, notes, own }) => {
-        const made = await noted(notes, body, () => wrapping.dataKey(grant, body, own));
+        const made = await noted(notes, body, () =>
+          wrapping.dataKey(grant, body, own, notedBy(notes)),
+        );
         return { body: { plaintext: made.plaintext, ...made.answer } };
       },
     }),
     route(contract.createWrappedDataKey, {
       facts: singleFacts,
       handle: async ({ grant, body, notes, own }) => {
-        const { answer } = await noted(notes, body, () => wrapping.dataKey(grant, body, own));
+        const { answer } = await noted(notes, body, () =>
+          wrapping.dataKey(grant, body, own, notedBy(notes)),
+        );
         return { body: answer };
       },
     }),
@@ -204,7 +216,8 @@ function unwrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
       facts: batchFacts,
       handle: (call) => {
         const { grant, own } = call;
-        const run = (item: Sealed) => wrapping.unwrap(grant, item, own);
+        const run = (item: Sealed, selecting: Selecting) =>
+          wrapping.unwrap(grant, item, own, selecting);
         return runBatch({ call, contextOf, run });
       },
     }),
@@ -229,7 +242,8 @@ function rewrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
         const { grant, grantOn } = call;
         const target = { grantOn, visible: call.visible };
         noteTargets(call.notes, grant.key, call.body.items);
-        const run = (item: RewrapInput) => wrapping.rewrap(grant, item, target);
+        const run = (item: RewrapInput, selecting: Selecting) =>
+          wrapping.rewrap(grant, item, target, selecting);
         return runBatch({ call, contextOf, run });
       },
     }),

@@ -37,7 +37,9 @@ export type SignInput =
 
 /** Told what is used as soon as it is known, so that a failed use is recorded with it. */
 export interface Selecting {
-  readonly onSelected?: (used: Used) => void;
+  /** The key, before a version of it is looked for. */
+  readonly onKey?: ((id: string) => void) | undefined;
+  readonly onSelected?: ((used: Used) => void) | undefined;
 }
 
 export interface KeyUse {
@@ -48,7 +50,7 @@ export interface KeyUse {
       readonly plaintext: SecretBytes;
       readonly binding: Binding;
       readonly keyVersion?: number;
-    },
+    } & Selecting,
   ): Promise<{
     readonly used: Used;
     readonly ciphertext: Uint8Array;
@@ -77,7 +79,7 @@ export interface KeyUse {
   /** For keys of purpose `kem`: 32 bytes of HPKE export, never the KEM secret. */
   encapsulate(
     grant: Grant<'encapsulate'>,
-    input: { readonly keyVersion?: number },
+    input: { readonly keyVersion?: number } & Selecting,
   ): Promise<{
     readonly used: Used;
     readonly sharedSecret: SecretBytes;
@@ -89,7 +91,10 @@ export interface KeyUse {
   ): Promise<{ readonly used: Used; readonly sharedSecret: SecretBytes }>;
   sign(
     grant: Grant<'sign'>,
-    input: SignInput & { readonly signatureContext: Uint8Array; readonly keyVersion?: number },
+    input: SignInput & {
+      readonly signatureContext: Uint8Array;
+      readonly keyVersion?: number;
+    } & Selecting,
   ): Promise<{ readonly used: Used; readonly signature: Uint8Array }>;
   /** Without `keyVersion`: `ambiguous_version` when several versions are usable. */
   verify(
@@ -98,15 +103,19 @@ export interface KeyUse {
       readonly signatureContext: Uint8Array;
       readonly signature: Uint8Array;
       readonly keyVersion?: number;
-    },
+    } & Selecting,
   ): Promise<{ readonly used: Used; readonly valid: boolean }>;
   mac(
     grant: Grant<'mac'>,
-    input: { readonly message: Uint8Array; readonly keyVersion?: number },
+    input: { readonly message: Uint8Array; readonly keyVersion?: number } & Selecting,
   ): Promise<{ readonly used: Used; readonly mac: SecretBytes }>;
   verifyMac(
     grant: Grant<'verify-mac'>,
-    input: { readonly message: Uint8Array; readonly mac: Uint8Array; readonly keyVersion?: number },
+    input: {
+      readonly message: Uint8Array;
+      readonly mac: Uint8Array;
+      readonly keyVersion?: number;
+    } & Selecting,
   ): Promise<{ readonly used: Used; readonly valid: boolean }>;
   /** 1 to 4,096 bytes from the HSM. */
   random(

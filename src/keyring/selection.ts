@@ -5,7 +5,7 @@ import { TwofoldError } from '../errors.ts';
 import { versionOf } from './catalog.ts';
 import { isUsable, requireUsable } from './lifecycle.ts';
 import type { Key, KeyVersion, Material } from './model.ts';
-import type { KeyView, Used } from './operations.ts';
+import type { KeyView, Selecting, Used } from './operations.ts';
 
 /** A version that may be used, with its suite's row and its material. */
 export interface Selected {
@@ -75,4 +75,19 @@ export function toVerify(view: KeyView, wanted: number | undefined): Selected {
   }
   if (only === undefined) throw new TwofoldError('version_not_usable', 'No version is usable.');
   return select(view.key, only);
+}
+
+/**
+ * Looks for the version that an operation uses, telling `selecting` what is known as soon as it is.
+ * @throws as `select`
+ */
+export function selectTelling(
+  view: KeyView,
+  { onKey, onSelected }: Selecting,
+  select: (view: KeyView) => Selected,
+): Selected {
+  onKey?.(view.key.id);
+  const selected = select(view);
+  onSelected?.(selected.used);
+  return selected;
 }

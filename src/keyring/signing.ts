@@ -5,7 +5,7 @@ import type { MacSuite, SignatureSuite, Suite } from '../crypto/suite.ts';
 import { TwofoldError } from '../errors.ts';
 import { handleId } from './material.ts';
 import type { KeyUse } from './operations.ts';
-import { requirePurpose, toProtect, toVerify } from './selection.ts';
+import { requirePurpose, selectTelling, toProtect, toVerify } from './selection.ts';
 import type { Selected } from './selection.ts';
 import { hsmKeyOf } from './wrapping.ts';
 import type { UseParts } from './wrapping.ts';
@@ -47,10 +47,11 @@ export function signOperations({ catalog, halves, uses, hsm, engine }: UseParts)
   };
 
   return {
-    async sign(grant, { signatureContext, keyVersion, ...input }) {
+    async sign(grant, { signatureContext, keyVersion, onKey, onSelected, ...input }) {
       const view = await catalog.get(grant.namespace, grant.key ?? '');
       requirePurpose(view, 'sign');
-      const selected = toProtect(view, keyVersion);
+      const selecting = { onKey, onSelected };
+      const selected = selectTelling(view, selecting, () => toProtect(view, keyVersion));
       const { signer } = requireSignature(selected.suite);
       const key = hsmKeyOf(selected);
       await uses.count(handleId(selected.keyId, selected.version));
@@ -64,10 +65,11 @@ export function signOperations({ catalog, halves, uses, hsm, engine }: UseParts)
       return { used: selected.used, signature };
     },
 
-    async verify(grant, { signatureContext, signature, keyVersion, ...input }) {
+    async verify(grant, { signatureContext, signature, keyVersion, onKey, onSelected, ...input }) {
       const view = await catalog.get(grant.namespace, grant.key ?? '');
       requirePurpose(view, 'sign');
-      const selected = toVerify(view, keyVersion);
+      const selecting = { onKey, onSelected };
+      const selected = selectTelling(view, selecting, () => toVerify(view, keyVersion));
       const suite = requireSignature(selected.suite);
       const publicKey = signaturePublicKey(suite, selected);
       const valid = await suite.signer.verify(
@@ -80,18 +82,18 @@ export function signOperations({ catalog, halves, uses, hsm, engine }: UseParts)
       return { used: selected.used, valid };
     },
 
-    async mac(grant, { message, keyVersion }) {
+    async mac(grant, { message, keyVersion, ...selecting }) {
       const view = await catalog.get(grant.namespace, grant.key ?? '');
       requirePurpose(view, 'mac');
-      const selected = toProtect(view, keyVersion);
+      const selected = selectTelling(view, selecting, () => toProtect(view, keyVersion));
       await uses.count(handleId(selected.keyId, selected.version));
       return { used: selected.used, mac: await computeMac(selected, message) };
     },
 
-    async verifyMac(grant, { message, mac, keyVersion }) {
+    async verifyMac(grant, { message, mac, keyVersion, ...selecting }) {
       const view = await catalog.get(grant.namespace, grant.key ?? '');
       requirePurpose(view, 'mac');
-      const selected = toVerify(view, keyVersion);
+      const selected = selectTelling(view, selecting, () => toVerify(view, keyVersion));
       const expected = await computeMac(selected, message);
       try {
         return { used: selected.used, valid: equalBytes(expected.reveal(), mac) };

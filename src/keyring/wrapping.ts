@@ -19,7 +19,7 @@ import type { Hsm, HsmKey } from '../hsm/port.ts';
 import type { KeyCatalog } from './catalog.ts';
 import { classicalKey, handleId } from './material.ts';
 import type { Binding, KeyUse, Origin } from './operations.ts';
-import { requirePurpose, toProcess, toProtect } from './selection.ts';
+import { requirePurpose, selectTelling, toProcess, toProtect } from './selection.ts';
 import type { Selected } from './selection.ts';
 import type { Unsealed, UnsealedHalves } from './unsealed.ts';
 import type { UsageCounters } from './usage.ts';
@@ -139,22 +139,21 @@ export function wrapOperations(parts: UseParts): WrapOperations {
 
   const openFor = async (
     grant: Grant<'unwrap'> | Grant<'rewrap'>,
-    { ciphertext, binding, onSelected }: Parameters<KeyUse['unwrap']>[1],
+    { ciphertext, binding, ...selecting }: Parameters<KeyUse['unwrap']>[1],
   ) => {
     const envelope = parseEnvelope(ciphertext);
     const view = await catalog.get(grant.namespace, grant.key ?? '');
     requirePurpose(view, 'wrap');
     if (envelope.keyId !== view.key.id) throw new TwofoldError('key_mismatch');
-    const selected = toProcess(view, envelope.keyVersion);
-    onSelected?.(selected.used);
+    const selected = selectTelling(view, selecting, () => toProcess(view, envelope.keyVersion));
     return { view, selected, ...(await open(selected, envelope, binding, grant.epoch)) };
   };
 
   return {
-    async wrap(grant, { plaintext, binding, keyVersion }) {
+    async wrap(grant, { plaintext, binding, keyVersion, ...selecting }) {
       const view = await catalog.get(grant.namespace, grant.key ?? '');
       requirePurpose(view, 'wrap');
-      const selected = toProtect(view, keyVersion);
+      const selected = selectTelling(view, selecting, () => toProtect(view, keyVersion));
       const ciphertext = await seal(selected, plaintext, binding, {
         origin: 'service',
         since: grant.epoch,
@@ -190,10 +189,10 @@ export function wrapOperations(parts: UseParts): WrapOperations {
       }
     },
 
-    async encapsulate(grant, { keyVersion }) {
+    async encapsulate(grant, { keyVersion, ...selecting }) {
       const view = await catalog.get(grant.namespace, grant.key ?? '');
       requirePurpose(view, 'kem');
-      const selected = toProtect(view, keyVersion);
+      const selected = selectTelling(view, selecting, () => toProtect(view, keyVersion));
       const suite = requireKem(selected.suite);
       await uses.count(handleId(selected.keyId, selected.version));
       const result = await encapsulateKey(engine, {
@@ -205,11 +204,10 @@ export function wrapOperations(parts: UseParts): WrapOperations {
       return { used: selected.used, ...result };
     },
 
-    async decapsulate(grant, { encapsulation, keyVersion, onSelected }) {
+    async decapsulate(grant, { encapsulation, keyVersion, ...selecting }) {
       const view = await catalog.get(grant.namespace, grant.key ?? '');
       requirePurpose(view, 'kem');
-      const selected = toProcess(view, keyVersion);
-      onSelected?.(selected.used);
+      const selected = selectTelling(view, selecting, () => toProcess(view, keyVersion));
       const suite = requireKem(selected.suite);
       const publicKey = kemPublicKey(engine, suite, selected);
       const sharedSecret = await halves.with(selected, grant.epoch, (unsealed) =>

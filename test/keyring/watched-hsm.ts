@@ -21,7 +21,7 @@ export interface Watch {
 }
 
 export interface WatchedHsm extends Watch {
-  readonly hsm: Hsm;
+  readonly hsm: SoftwareHsm;
   readonly token: SoftwareToken;
 }
 
@@ -40,7 +40,7 @@ export function watchedHsm(
     forgotten: [],
     given: [],
   };
-  const hsm: Hsm = new Proxy(new SoftwareHsm(token, options), {
+  const hsm = new Proxy(new SoftwareHsm(token, options), {
     get: (target, name) => {
       const member: unknown = Reflect.get(target, name, target);
       if (typeof member !== 'function') return member;
