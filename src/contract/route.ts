@@ -117,6 +117,7 @@ const AUTHENTICATED: readonly ErrorCode[] = [
   'forbidden',
   'invalid_value',
   'not_acceptable',
+  'conflict',
   'audit_unavailable',
   'database_unavailable',
 ];

@@ -15,6 +15,7 @@ import type { GuardedRoute } from './route.ts';
 /** What a change needs of its call, whichever route it came by. */
 interface ChangeCall {
   readonly requestId: string;
+  readonly ended: Promise<unknown>;
   readonly source: string;
   readonly notes: AuditNotes;
   readonly requestHash: () => Uint8Array;
@@ -41,6 +42,7 @@ function runOf(call: ChangeCall, show: Show, status: number): ChangeRun {
   return {
     dryRun,
     requestId: call.requestId,
+    ended: call.ended,
     source: call.source,
     ifMatch: revisionOf(call.headers['if-match']),
     idempotency: key === undefined || dryRun ? null : { key, requestHash: call.requestHash() },

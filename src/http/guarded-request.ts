@@ -6,6 +6,8 @@
  * When a change overtook the request, nothing of its answer leaves: it runs again from its
  * authorization (promise P5).
  */
+import { setTimeout as sleep } from 'node:timers/promises';
+
 import { StaleAnswer } from '../audit/ports.ts';
 import { TwofoldError } from '../errors.ts';
 import { canonicalReference } from '../contract/scalars.ts';
@@ -26,7 +28,9 @@ import type { Input, InputReader } from './input.ts';
 import type { Call, GuardedContract, GuardedRoute, PathParams, Reply } from './route.ts';
 
 /** How often a request runs before changes that keep overtaking it make it fail. */
-const ATTEMPTS = 3;
+const ATTEMPTS = 40;
+/** It pauses for up to this much longer each time, so that it does not run in step with the changes. */
+const PAUSE_MS = 1;
 /** Codes that say whether something exists; only who may read learns that it does not. */
 const ABSENT: ReadonlySet<string> = new Set(['key_not_found', 'version_not_found', 'not_found']);
 const NAMESPACE_HEADER = 'twofold-namespace';
@@ -62,6 +66,7 @@ export class GuardedRequest {
   readonly #principal: Principal;
   readonly #resource: Resource;
   readonly #secrets: SecretBytes[] = [];
+  readonly #ended = Promise.withResolvers<undefined>();
   /** When this run began to read, which its authentication was part of. */
   #epoch: number;
   #input: Checked | undefined;
@@ -89,6 +94,7 @@ export class GuardedRequest {
     } finally {
       this.#input?.wipe();
       this.#wipeSecrets();
+      this.#ended.resolve(undefined);
     }
   }
 
@@ -100,10 +106,25 @@ export class GuardedRequest {
       } catch (error) {
         if (!(error instanceof StaleAnswer)) throw error;
         this.#wipeSecrets();
+        await sleep(Math.random() * PAUSE_MS * attempt);
         this.#epoch = this.#deps.epoch.current;
       }
     }
-    throw new TwofoldError('audit_unavailable', 'Changes kept overtaking the request.');
+    await this.#giveUp();
+  }
+
+  /** The refusal stands on no key, so that only a change of access could overtake it too. */
+  async #giveUp(): Promise<void> {
+    const { audit, epoch } = this.#deps;
+    const error = new TwofoldError('conflict', 'Changes kept overtaking the request.');
+    const { namespace } = this.#resource;
+    const standing = { epoch: epoch.current, namespace, keyId: null, keyName: null };
+    const auditId = await audit
+      .record(this.#notes().draft(error.code), standing)
+      .catch((cause: unknown) => {
+        throw new TwofoldError('audit_unavailable', undefined, { cause });
+      });
+    await this.#arrival.exchange.fail(error, auditId);
   }
 
   /** Runs once. Rejects with `StaleAnswer` to be run again, or with what may leave without an entry. */
@@ -247,6 +268,7 @@ export class GuardedRequest {
       headers: input.headers,
       body: input.body,
       requestId: exchange.requestId,
+      ended: this.#ended.promise,
       source: exchange.source,
       requestHash: () => requestHash(exchange.request, input.body),
       notes,

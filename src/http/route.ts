@@ -36,6 +36,8 @@ export interface Call<C extends GuardedContract> {
   readonly headers: Output<C['headers']>;
   readonly body: Output<C['body']>;
   readonly requestId: string;
+  /** Resolves when the request has been answered, however often it ran. */
+  readonly ended: Promise<unknown>;
   readonly source: string;
   /** SHA-256 over method, path and body, for `Idempotency-Key`. */
   readonly requestHash: () => Uint8Array;

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 
 import type { Grant, Operation } from '../access/grant.ts';
+import { StaleAnswer } from '../audit/ports.ts';
 import { purposesOf } from '../crypto/suite.ts';
 import type { Purpose, Suite } from '../crypto/suite.ts';
 import { findSuite, findSuiteByNumber } from '../crypto/suites.ts';
@@ -24,6 +25,7 @@ import type {
   UpdateKey,
 } from './operations.ts';
 import { planKeyChange, planNothing, planVersionChange, standing } from './row-plans.ts';
+import { KeyTurns } from './turns.ts';
 
 export interface ManageParts extends Omit<ChangeParts, 'integrity'>, NewVersionParts {
   readonly catalog: KeyCatalog;
@@ -40,6 +42,7 @@ interface VersionReasoned extends Reasoned {
 export class KeyAdministration implements KeyManage {
   readonly #parts: ManageParts;
   readonly #changes: Changes;
+  readonly #turns = new KeyTurns();
 
   constructor(parts: ManageParts) {
     this.#parts = parts;
@@ -166,6 +169,7 @@ export class KeyAdministration implements KeyManage {
   ): Promise<ChangeDone> {
     return this.#changes.run(grant, run, async () => {
       const view = await this.#parts.catalog.fresh(grant.namespace, grant.key ?? '');
+      if (!run.dryRun) await this.#turn(grant, run, view);
       if (run.ifMatch !== null && run.ifMatch !== view.key.revision) {
         throw new TwofoldError('etag_mismatch');
       }
@@ -174,6 +178,13 @@ export class KeyAdministration implements KeyManage {
       }
       return plan(view);
     });
+  }
+
+  /** @throws StaleAnswer when the changes before it touched the key: run again, the turn is kept */
+  async #turn({ epoch, namespace }: Grant<Operation>, run: ChangeRun, view: KeyView) {
+    const { id: keyId, name: keyName } = view.key;
+    await this.#turns.take(keyId, run.requestId, run.ended);
+    if (this.#parts.epoch.touches({ epoch, namespace, keyId, keyName })) throw new StaleAnswer();
   }
 
   async #requireNewName(namespace: string, name: string): Promise<void> {

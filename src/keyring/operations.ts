@@ -220,6 +220,8 @@ export interface KeyManage {
 export interface ChangeRun {
   readonly dryRun: boolean;
   readonly requestId: string;
+  /** Resolves when the request has been answered; its turn among changes of the key lasts until then. */
+  readonly ended: Promise<unknown>;
   readonly source: string;
   readonly ifMatch: number | null;
   readonly idempotency: { readonly key: string; readonly requestHash: Uint8Array } | null;

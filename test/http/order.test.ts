@@ -189,7 +189,7 @@ describe('no audit, no answer', () => {
     }
   });
 
-  it('runs an overtaken request again from its authorization, at most three times', async () => {
+  it('runs an overtaken request again from its authorization, but not for ever', async () => {
     let [stale, records] = [2, 0];
     const service = await failing(() => {
       records += 1;
@@ -204,9 +204,14 @@ describe('no audit, no answer', () => {
       });
       // The plaintext of the first run was still there for the third.
       expect(opened.json['plaintext']).toBe(wrapBody.plaintext);
-      [stale, records] = [99, 0];
+      // One more record than attempts: that of the refusal.
+      [stale, records] = [40, 0];
       const given = await service.call('user', 'POST', '/v1/keys/k/wrap', { json: wrapBody });
-      expect([given.status, given.json['code'], records]).toEqual([503, 'audit_unavailable', 3]);
+      expect([given.status, given.json['code'], records]).toEqual([409, 'conflict', 41]);
+      expect(given.headers.get('twofold-audit-id')).toBe('1-1');
+      [stale, records] = [99, 0];
+      const lost = await service.call('user', 'POST', '/v1/keys/k/wrap', { json: wrapBody });
+      expect([lost.status, lost.json['code'], records]).toEqual([503, 'audit_unavailable', 41]);
     } finally {
       await service.stop();
     }

@@ -58,6 +58,7 @@ export async function codeOf(promise: Promise<unknown>): Promise<string> {
 export const aRun = (changes: Partial<ChangeRun> = {}): ChangeRun => ({
   dryRun: false,
   requestId: randomUUID(),
+  ended: Promise.resolve(),
   source: '192.0.2.7',
   ifMatch: null,
   idempotency: null,

@@ -122,6 +122,7 @@ describe.each(KEMS.map((suite) => [suite.id, suite] as const))('%s', (id, suite:
     const run = {
       dryRun: false,
       requestId: 'r',
+      ended: Promise.resolve(),
       source: 's',
       ifMatch: null,
       idempotency: null,

@@ -1,0 +1,55 @@
+/**
+ * The order of changes of one key within this process: first come, first served. Without it a stream
+ * of changes would overtake each of their number, and the suspension that is to stop them, for ever.
+ * Changes of other processes are settled by the epoch barrier alone.
+ */
+import { TwofoldError } from '../errors.ts';
+
+/** How long a change waits for those before it; as long as one of them may take. */
+const PATIENCE_MS = 10_000;
+
+interface Line {
+  /** Id of the request whose turn it is. */
+  holder: string;
+  readonly waiting: Set<() => void>;
+}
+
+export class KeyTurns {
+  readonly #lines = new Map<string, Line>();
+
+  /**
+   * Resolves in the request's turn, which lasts until it has `ended` (which never rejects), however
+   * often it runs; at once while it is its turn.
+   * @throws TwofoldError conflict when its turn did not come in time
+   */
+  async take(keyId: string, requestId: string, ended: Promise<unknown>): Promise<void> {
+    const line = this.#lines.get(keyId);
+    if (line?.holder === requestId) return;
+    if (line === undefined) this.#lines.set(keyId, { holder: requestId, waiting: new Set() });
+    else await waitIn(line, requestId);
+    void ended.then(() => this.#pass(keyId));
+  }
+
+  #pass(keyId: string): void {
+    const line = this.#lines.get(keyId);
+    const [next] = line?.waiting ?? [];
+    if (next === undefined) this.#lines.delete(keyId);
+    else next();
+  }
+}
+
+function waitIn(line: Line, requestId: string): Promise<undefined> {
+  const { promise, resolve, reject } = Promise.withResolvers<undefined>();
+  const turn = (): void => {
+    clearTimeout(timer);
+    line.waiting.delete(turn);
+    line.holder = requestId;
+    resolve(undefined);
+  };
+  const timer = setTimeout(() => {
+    line.waiting.delete(turn);
+    reject(new TwofoldError('conflict', 'Other changes of the key take too long.'));
+  }, PATIENCE_MS);
+  line.waiting.add(turn);
+  return promise;
+}
