@@ -12,6 +12,7 @@ import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
   closeSync,
+  existsSync,
   ftruncateSync,
   mkdirSync,
   openSync,
@@ -23,7 +24,7 @@ import {
 } from 'node:fs';
 import { createServer } from 'node:net';
 import type { Server } from 'node:net';
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { TwofoldError } from './errors.ts';
 
 /** A data folder that is ours until `release`. */
@@ -64,9 +65,21 @@ const mayTighten = (path: string, mode: number): boolean => {
   return others.length === 0 || isLockFile(join(path, LOCK_FILE));
 };
 
+/** As mkdir -p. Node's own loops for ever below a folder that can have no others, as /proc. */
+const makeFolders = (dir: string): void => {
+  if (existsSync(dir)) return;
+  makeFolders(dirname(dir));
+  try {
+    mkdirSync(dir, { mode: 0o700 });
+  } catch (error) {
+    // Another process may have made it meanwhile.
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  }
+};
+
 const makePrivate = (dir: string): string => {
   try {
-    mkdirSync(dir, { recursive: true, mode: 0o700 });
+    makeFolders(resolve(dir));
     const path = realpathSync(dir);
     const { uid, mode } = statSync(path);
     if (uid !== process.geteuid?.()) {

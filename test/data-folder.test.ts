@@ -40,6 +40,18 @@ describe('the data folder', () => {
     expect(mode(folder)).toBe(shared);
   });
 
+  it('is made with the folders above it, none of them open to others', async () => {
+    const deep = join(folder, 'a', 'b', 'c');
+    (await lockDataFolder(deep)).release();
+    for (const path of [join(folder, 'a'), join(folder, 'a', 'b'), deep]) {
+      expect(mode(path)).toBe(0o700);
+    }
+  });
+
+  it.each(['/proc/twofold', '/proc/twofold/data'])('%s is refused, and at once', async (path) => {
+    await expect(lockDataFolder(path)).rejects.toMatchObject({ code: 'invalid_value' });
+  });
+
   it('that the operator has closed may hold anything', async () => {
     writeFileSync(join(folder, 'a-file'), '');
     (await lockDataFolder(folder)).release();

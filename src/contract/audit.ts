@@ -55,10 +55,17 @@ export const auditEntry = z
   .meta({ id: 'AuditEntry' });
 
 const short = z.string().min(1).max(256).optional();
+/** The database knows no year 0, and an offset can lead out of the years that RFC 3339 has. */
+const isInYears = (time: Date): boolean => {
+  const year = time.getUTCFullYear();
+  return year >= 1 && year <= 9999;
+};
+
 const moment = (description: string) =>
   z.iso
     .datetime({ offset: true, message: 'must be an RFC 3339 time' })
     .transform((value) => new Date(value))
+    .refine(isInYears, 'must be in the years 1 to 9999')
     .optional()
     .meta({ description, override: { type: 'string', format: 'date-time' } });
 

@@ -16,10 +16,11 @@ export const REF = {
 export const batchOf = <T extends z.ZodType>(item: T, name: string) =>
   z
     .strictObject({
-      items: z
-        .array(item)
-        .min(1)
-        .meta({ description: 'At most 1,000.', maxItems: MAX_BATCH_ITEMS }),
+      items: z.array(item).min(1).meta({
+        description:
+          'At most 1,000. A malformed item refuses the request; other failures are the item’s.',
+        maxItems: MAX_BATCH_ITEMS,
+      }),
     })
     .meta({ id: name });
 

@@ -142,5 +142,5 @@ export const random = defineRoute({
     outputs: {},
   },
   response: z.object({ random: secretBase64('The bytes.') }).meta({ id: 'RandomAnswer' }),
-  errors: ['not_found', 'hsm_unavailable', 'hsm_busy'],
+  errors: ['not_found', 'hsm_unavailable', 'hsm_busy', 'hsm_full'],
 });

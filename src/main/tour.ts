@@ -52,7 +52,7 @@ const STEPS: readonly Step[] = [
   {
     title: 'an auditor may read the log but unwrap nothing: 403 forbidden',
     commands: [
-      'npx twofold token --role auditor --ttl 1h --header > auditor.header',
+      'npx twofold token --data $D --role auditor --ttl 1h --header > auditor.header',
       `curl -sS -w '\\n' -H @auditor.header ${BYTES} --data-binary @data.key.wrapped $U/v1/keys/demo/unwrap`,
     ],
   },
@@ -65,5 +65,7 @@ const STEPS: readonly Step[] = [
 /** The tour as shell text for one data folder and address. */
 export function tour(dataDir: string, url: string): string {
   const steps = STEPS.flatMap(({ title, commands }) => [`# ${title}`, ...commands]);
-  return [`A=${dataDir}/admin.header U=${url}`, ...steps].map((line) => `  ${line}`).join('\n');
+  return [`D=${dataDir} A=${dataDir}/admin.header U=${url}`, ...steps]
+    .map((line) => `  ${line}`)
+    .join('\n');
 }

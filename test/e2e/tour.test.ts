@@ -29,8 +29,7 @@ afterAll(async () => {
 /** The printed commands, one shell script; the command of a clone is called by its path. */
 function printedCommands(): string {
   const [, text = ''] = /in this folder:\n\n([\s\S]*?)\n\nCtrl-C/.exec(service.output) ?? [];
-  const command = `TWOFOLD_DATA=${service.dataDir} ${join(root, 'scripts/twofold')}`;
-  return text.replaceAll('npx twofold', command);
+  return text.replaceAll('npx twofold', join(root, 'scripts/twofold'));
 }
 
 /** What stands after a name at the beginning of a line. */

@@ -279,6 +279,18 @@ describe('lists', () => {
     expect(['invalid_value', 'unknown_parameter']).toContain(json['code']);
   });
 
+  it.each([
+    'from=0000-01-01T00:00:00Z',
+    'until=0000-12-31T23:59:59Z',
+    'from=0001-01-01T00:00:00%2B23:59',
+    'until=9999-12-31T23:59:59-01:00',
+    'from=yesterday',
+  ])('of audit entries refuse ?%s', async (query) => {
+    const path = `/v1/audit/entries?${query}`;
+    const { status, json } = await service.call('auditor', 'GET', path);
+    expect([status, json['code']]).toEqual([400, 'invalid_value']);
+  });
+
   it('hand their filters on', async () => {
     const seen: unknown[] = [];
     const spied = await openService({

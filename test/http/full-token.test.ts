@@ -49,6 +49,12 @@ describe('a token without room', () => {
     },
   );
 
+  it('gives no random bytes', async () => {
+    fill('random');
+    const refused = await post('/v1/random', { bytes: 32 });
+    expect(refused).toMatchObject({ status: 503, json: { code: 'hsm_full' } });
+  });
+
   it('rotates nothing, and the version before serves on', async () => {
     fill('generate');
     const refused = await post('/v1/admin/keys/hybrid/rotate', {});
