@@ -26,7 +26,10 @@ export async function tokenCommand(
   const roles = parsed.values.get('role') ?? [];
   const unknown = roles.find((role) => !ROLES.includes(role));
   if (roles.length === 0 || unknown !== undefined) {
-    throw new TwofoldError('invalid_value', `--role is one or more of ${ROLES.join(', ')}.`);
+    throw new TwofoldError(
+      'invalid_value',
+      `--role is one of ${ROLES.join(', ')}; give it once for each.`,
+    );
   }
   const ttlSeconds = parseDuration(parsed.values.get('ttl')?.[0] ?? '1h');
   if (ttlSeconds > LONGEST_SECONDS) {
