@@ -36,7 +36,7 @@ const PRIME_CURVES: Readonly<Record<'P-256' | 'P-384', PrimeCurve>> = {
 };
 
 /** u-coordinates of small order on Curve25519 and its twist, reduced and not (RFC 7748 section 6.1). */
-const LOW_ORDER_X25519: ReadonlySet<string> = new Set([
+export const LOW_ORDER_X25519: ReadonlySet<string> = new Set([
   '0000000000000000000000000000000000000000000000000000000000000000',
   '0100000000000000000000000000000000000000000000000000000000000000',
   'e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800',

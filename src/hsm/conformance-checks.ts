@@ -7,6 +7,7 @@
 import assert from 'node:assert/strict';
 import { createECDH, createHash, diffieHellman, generateKeyPairSync } from 'node:crypto';
 import { createPublicKey, randomBytes, randomUUID, verify } from 'node:crypto';
+import { LOW_ORDER_X25519 } from '../crypto/point.ts';
 import { wipe } from '../crypto/secret.ts';
 import { TwofoldError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
@@ -295,17 +296,10 @@ async function refusesForeignBlobs(hsm: Hsm): Promise<void> {
   await agrees(hsm, key, 'P-256');
 }
 
-/** u = 0, 1, the two of order 8, and non-canonical forms (RFC 7748 section 6.1). */
-const SMALL_ORDER: readonly Uint8Array[] = [
-  '0000000000000000000000000000000000000000000000000000000000000000',
-  '0100000000000000000000000000000000000000000000000000000000000000',
-  'e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800',
-  '5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157',
-  'ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
-  'edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
-  'eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
-  '0000000000000000000000000000000000000000000000000000000000000080',
-].map((hex) => Uint8Array.from(Buffer.from(hex, 'hex')));
+/** Also with the top bit set, which implementations ignore (RFC 7748 section 5). */
+const SMALL_ORDER: readonly Uint8Array[] = [...LOW_ORDER_X25519, '00'.repeat(31) + '80'].map(
+  (hex) => Uint8Array.from(Buffer.from(hex, 'hex')),
+);
 
 async function withTokenKey(
   hsm: Hsm,

@@ -29,6 +29,8 @@ import type { Call, GuardedContract, GuardedRoute, PathParams, Reply } from './r
 
 /** How often a request runs before changes that keep overtaking it make it fail. */
 const ATTEMPTS = 40;
+/** From this attempt on it takes its turn among the changes of its key. */
+const IN_TURN = 4;
 /** It pauses for up to this much longer each time, so that it does not run in step with the changes. */
 const PAUSE_MS = 1;
 /** Codes that say whether something exists; only who may read learns that it does not. */
@@ -70,6 +72,8 @@ export class GuardedRequest {
   /** When this run began to read, which its authentication was part of. */
   #epoch: number;
   #input: Checked | undefined;
+  /** The key that the latest run found. */
+  #keyId: string | null = null;
 
   constructor(deps: HttpDependencies, arrival: Arrival, { principal, epoch }: Authenticated) {
     this.#deps = deps;
@@ -107,10 +111,24 @@ export class GuardedRequest {
         if (!(error instanceof StaleAnswer)) throw error;
         this.#wipeSecrets();
         await sleep(Math.random() * PAUSE_MS * attempt);
+        if (attempt + 1 >= IN_TURN && !(await this.#takeTurn())) break;
         this.#epoch = this.#deps.epoch.current;
       }
     }
     await this.#giveUp();
+  }
+
+  /** Of the key that the earlier attempts found, if any; false when it did not come in time. */
+  async #takeTurn(): Promise<boolean> {
+    if (this.#keyId === null) return true;
+    const { requestId } = this.#arrival.exchange;
+    try {
+      await this.#deps.manage.turn(this.#keyId, requestId, this.#ended.promise);
+      return true;
+    } catch (error) {
+      if (TwofoldError.is(error, 'conflict')) return false;
+      throw error;
+    }
   }
 
   /** The refusal stands on no key, so that only a change of access could overtake it too. */
@@ -131,7 +149,10 @@ export class GuardedRequest {
   async #attempt(first: boolean): Promise<void> {
     const notes = this.#notes();
     const outcome = await this.#outcome(notes, first);
+    this.#keyId = notes.draft('ok').keyId;
     const auditId = outcome.reply?.recorded ?? (await this.#record(notes, outcome));
+    // It will not run again; a client that reads its answer slowly holds up nobody's turn.
+    this.#ended.resolve(undefined);
     const { exchange } = this.#arrival;
     if (outcome.error !== null) {
       await exchange.fail(outcome.error, auditId);

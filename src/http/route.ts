@@ -36,7 +36,7 @@ export interface Call<C extends GuardedContract> {
   readonly headers: Output<C['headers']>;
   readonly body: Output<C['body']>;
   readonly requestId: string;
-  /** Resolves when the request has been answered, however often it ran. */
+  /** Resolves once the request has its outcome and will not run again. */
   readonly ended: Promise<unknown>;
   readonly source: string;
   /** SHA-256 over method, path and body, for `Idempotency-Key`. */

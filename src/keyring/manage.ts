@@ -49,6 +49,10 @@ export class KeyAdministration implements KeyManage {
     this.#changes = new Changes({ ...parts, integrity: parts.catalog.integrity });
   }
 
+  turn(keyId: string, requestId: string, ended: Promise<unknown>): Promise<void> {
+    return this.#turns.take(keyId, requestId, ended);
+  }
+
   create(grant: Grant<'keys.create'>, input: CreateKey, run: ChangeRun): Promise<ChangeDone> {
     return this.#changes.run(grant, run, async () => {
       checkName(input.name);
@@ -183,7 +187,7 @@ export class KeyAdministration implements KeyManage {
   /** @throws StaleAnswer when the changes before it touched the key: run again, the turn is kept */
   async #turn({ epoch, namespace }: Grant<Operation>, run: ChangeRun, view: KeyView) {
     const { id: keyId, name: keyName } = view.key;
-    await this.#turns.take(keyId, run.requestId, run.ended);
+    await this.turn(keyId, run.requestId, run.ended);
     if (this.#parts.epoch.touches({ epoch, namespace, keyId, keyName })) throw new StaleAnswer();
   }
 

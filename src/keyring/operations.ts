@@ -182,6 +182,12 @@ export interface PreparedChange {
 }
 
 export interface KeyManage {
+  /**
+   * Waits for a use's turn among the changes of a key in this process, for one that they keep
+   * overtaking; it lasts until `ended`.
+   * @throws TwofoldError conflict when its turn did not come in time
+   */
+  turn(keyId: string, requestId: string, ended: Promise<unknown>): Promise<void>;
   create(grant: Grant<'keys.create'>, input: CreateKey, run: ChangeRun): Promise<ChangeDone>;
   update(grant: Grant<'keys.update'>, input: UpdateKey, run: ChangeRun): Promise<ChangeDone>;
   rotate(
@@ -220,7 +226,7 @@ export interface KeyManage {
 export interface ChangeRun {
   readonly dryRun: boolean;
   readonly requestId: string;
-  /** Resolves when the request has been answered; its turn among changes of the key lasts until then. */
+  /** Resolves once the request will not run again; its turn among changes of the key lasts until then. */
   readonly ended: Promise<unknown>;
   readonly source: string;
   readonly ifMatch: number | null;
