@@ -5,7 +5,7 @@ import type { RouteContract } from '../contract/route.ts';
 import type { Engine } from '../crypto/engine.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import type { ErrorCode } from '../errors.ts';
-import type { KeyManage, KeyRead, KeyUse } from '../keyring/operations.ts';
+import type { ChangeOrder, KeyManage, KeyRead, KeyUse } from '../keyring/operations.ts';
 import type { GateLimits } from './gate.ts';
 import type { InputLimits } from './input.ts';
 import type { ConnectionLimits } from './listener.ts';
@@ -60,6 +60,7 @@ export interface HttpDependencies {
   readonly use: KeyUse;
   readonly read: KeyRead;
   readonly manage: KeyManage;
+  readonly turns: ChangeOrder;
   readonly engine: Engine;
   readonly token: TokenFacts;
   /** 32 bytes from which page tokens are authenticated; the same in every instance. */

@@ -123,7 +123,7 @@ export class GuardedRequest {
     if (this.#keyId === null) return true;
     const { requestId } = this.#arrival.exchange;
     try {
-      await this.#deps.manage.turn(this.#keyId, requestId, this.#ended.promise);
+      await this.#deps.turns.take(this.#keyId, requestId, this.#ended.promise);
       return true;
     } catch (error) {
       if (TwofoldError.is(error, 'conflict')) return false;

@@ -7,9 +7,10 @@ import type { IntegrityWatch } from './integrity.ts';
 import { KeyAdministration } from './manage.ts';
 import { handleId, MaterialMaker } from './material.ts';
 import type { NewVersionParts } from './new-version.ts';
-import type { KeyManage, KeyRead, KeyUse, KeyView } from './operations.ts';
+import type { ChangeOrder, KeyManage, KeyRead, KeyUse, KeyView } from './operations.ts';
 import { KeyReading } from './read.ts';
 import { signOperations } from './signing.ts';
+import { KeyTurns } from './turns.ts';
 import { UnsealedHalves } from './unsealed.ts';
 import type { UsageCounters } from './usage.ts';
 import { wrapOperations } from './wrapping.ts';
@@ -30,6 +31,7 @@ export interface Keyring {
   readonly use: KeyUse;
   readonly read: KeyRead;
   readonly manage: KeyManage;
+  readonly turns: ChangeOrder;
   /** Entries of the caches, for metrics. */
   readonly sizes: () => { readonly keys: number; readonly unsealed: number };
   /** Rows that were found altered; for health. */
@@ -50,12 +52,14 @@ export function openKeyring(parts: KeyringParts): Keyring {
   const catalog = new KeyCatalog(store, mac, epoch, { onDrop: forget });
   const halves = new UnsealedHalves(root, engine, epoch);
   const maker = new MaterialMaker({ hsm, engine, root, store, instance });
+  const turns = new KeyTurns();
   const clock = parts.clock ?? (() => new Date());
   const useParts = { catalog, halves, uses, hsm, engine };
   return {
     use: { ...wrapOperations(useParts), ...signOperations(useParts) },
     read: new KeyReading(store, catalog),
-    manage: new KeyAdministration({ ...parts, catalog, maker, mac, clock }),
+    manage: new KeyAdministration({ ...parts, catalog, turns, maker, mac, clock }),
+    turns,
     sizes: () => ({ keys: catalog.size, unsealed: halves.size }),
     integrity: catalog.integrity,
     close: () => {

@@ -20,15 +20,16 @@ import type {
   ChangeDone,
   ChangeRun,
   CreateKey,
+  ChangeOrder,
   KeyManage,
   KeyView,
   UpdateKey,
 } from './operations.ts';
 import { planKeyChange, planNothing, planVersionChange, standing } from './row-plans.ts';
-import { KeyTurns } from './turns.ts';
 
 export interface ManageParts extends Omit<ChangeParts, 'integrity'>, NewVersionParts {
   readonly catalog: KeyCatalog;
+  readonly turns: ChangeOrder;
 }
 
 interface Reasoned {
@@ -42,15 +43,10 @@ interface VersionReasoned extends Reasoned {
 export class KeyAdministration implements KeyManage {
   readonly #parts: ManageParts;
   readonly #changes: Changes;
-  readonly #turns = new KeyTurns();
 
   constructor(parts: ManageParts) {
     this.#parts = parts;
     this.#changes = new Changes({ ...parts, integrity: parts.catalog.integrity });
-  }
-
-  turn(keyId: string, requestId: string, ended: Promise<unknown>): Promise<void> {
-    return this.#turns.take(keyId, requestId, ended);
   }
 
   create(grant: Grant<'keys.create'>, input: CreateKey, run: ChangeRun): Promise<ChangeDone> {
@@ -187,7 +183,7 @@ export class KeyAdministration implements KeyManage {
   /** @throws StaleAnswer when the changes before it touched the key: run again, the turn is kept */
   async #turn({ epoch, namespace }: Grant<Operation>, run: ChangeRun, view: KeyView) {
     const { id: keyId, name: keyName } = view.key;
-    await this.turn(keyId, run.requestId, run.ended);
+    await this.#parts.turns.take(keyId, run.requestId, run.ended);
     if (this.#parts.epoch.touches({ epoch, namespace, keyId, keyName })) throw new StaleAnswer();
   }
 

@@ -181,13 +181,17 @@ export interface PreparedChange {
   readonly changes: boolean;
 }
 
-export interface KeyManage {
+/** The order of changes of one key in this process, also for a use that they keep overtaking. */
+export interface ChangeOrder {
   /**
-   * Waits for a use's turn among the changes of a key in this process, for one that they keep
-   * overtaking; it lasts until `ended`.
+   * Resolves in the request's turn, which lasts until it has `ended` (which never rejects), however
+   * often it runs; at once while it is its turn.
    * @throws TwofoldError conflict when its turn did not come in time
    */
-  turn(keyId: string, requestId: string, ended: Promise<unknown>): Promise<void>;
+  take(keyId: string, requestId: string, ended: Promise<unknown>): Promise<void>;
+}
+
+export interface KeyManage {
   create(grant: Grant<'keys.create'>, input: CreateKey, run: ChangeRun): Promise<ChangeDone>;
   update(grant: Grant<'keys.update'>, input: UpdateKey, run: ChangeRun): Promise<ChangeDone>;
   rotate(

@@ -4,6 +4,7 @@
  * Changes of other processes are settled by the epoch barrier alone.
  */
 import { TwofoldError } from '../errors.ts';
+import type { ChangeOrder } from './operations.ts';
 
 /** How long a change waits for those before it; as long as one of them may take. */
 const PATIENCE_MS = 10_000;
@@ -14,14 +15,9 @@ interface Line {
   readonly waiting: Set<() => void>;
 }
 
-export class KeyTurns {
+export class KeyTurns implements ChangeOrder {
   readonly #lines = new Map<string, Line>();
 
-  /**
-   * Resolves in the request's turn, which lasts until it has `ended` (which never rejects), however
-   * often it runs; at once while it is its turn.
-   * @throws TwofoldError conflict when its turn did not come in time
-   */
   async take(keyId: string, requestId: string, ended: Promise<unknown>): Promise<void> {
     const line = this.#lines.get(keyId);
     if (line?.holder === requestId) return;

@@ -37,7 +37,7 @@ import type { HttpDependencies, Readiness } from '../http/dependencies.ts';
 import { openKeyring } from '../keyring/keyring.ts';
 import type { Keyring } from '../keyring/keyring.ts';
 import { unavailability } from '../keyring/material.ts';
-import type { KeyManage, KeyRead, KeyUse } from '../keyring/operations.ts';
+import type { ChangeOrder, KeyManage, KeyRead, KeyUse } from '../keyring/operations.ts';
 import { removeOrphans } from '../keyring/orphans.ts';
 import { openRoot } from '../keyring/root.ts';
 import type { Root } from '../keyring/root.ts';
@@ -268,6 +268,7 @@ export class Service {
       use: late.use.port,
       read: late.read.port,
       manage: late.manage.port,
+      turns: late.turns.port,
       pageTokenKey: late.pageTokenKey,
       engine: nativeEngine,
       token: tokenFacts(device),
@@ -353,6 +354,7 @@ export class Service {
     late.use.set(keyring.use);
     late.read.set(keyring.read);
     late.manage.set(keyring.manage);
+    late.turns.set(keyring.turns);
     late.audit.set(audit);
   }
 
@@ -392,6 +394,7 @@ interface LateParts {
   readonly use: Late<KeyUse>;
   readonly read: Late<KeyRead>;
   readonly manage: Late<KeyManage>;
+  readonly turns: Late<ChangeOrder>;
   readonly pageTokenKey: Buffer;
   keyring: Keyring | null;
 }
@@ -401,6 +404,7 @@ const lateParts = (incarnation: Incarnation): LateParts => ({
   use: late(),
   read: late(),
   manage: late(),
+  turns: late(),
   pageTokenKey: Buffer.alloc(32),
   keyring: null,
 });

@@ -97,6 +97,7 @@ export async function openService(given: ServiceOptions = {}): Promise<Service> 
     use: keyring.use,
     read: keyring.read,
     manage: keyring.manage,
+    turns: keyring.turns,
     engine: nativeEngine,
     token: {
       availability: (id) =>
