@@ -1,10 +1,17 @@
 /** A load generator that costs little: HTTP/1.1 on kept-alive sockets, one request in flight each. */
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 
 export interface Reply {
   readonly status: number;
   readonly body: Buffer;
+}
+
+/** Where requests go; `certificate` is the PEM of the only one that is trusted. */
+export interface Target {
+  readonly url: URL;
+  readonly certificate?: string;
 }
 
 const HEAD_END = Buffer.from('\r\n\r\n');
@@ -23,9 +30,16 @@ export class Client {
     socket.on('close', () => fail(new Error('the server closed the connection')));
   }
 
-  static async open(url: URL): Promise<Client> {
-    const socket = connect({ host: url.hostname, port: Number(url.port) });
-    await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject));
+  static async open({ url, certificate }: Target): Promise<Client> {
+    const place = { host: url.hostname, port: Number(url.port) };
+    const [socket, ready] =
+      certificate === undefined
+        ? ([connect(place), 'connect'] as const)
+        : ([
+            connectTls({ ...place, ca: certificate, minVersion: 'TLSv1.3' }),
+            'secureConnect',
+          ] as const);
+    await new Promise((resolve, reject) => socket.once(ready, resolve).once('error', reject));
     return new Client(socket);
   }
 
@@ -59,7 +73,12 @@ export class Client {
 }
 
 /** The bytes of a POST, made once and sent many times. */
-export function post(path: string, token: string, body: Uint8Array, contentType: string): Buffer {
+export function post(
+  path: string,
+  token: string,
+  body: Uint8Array,
+  contentType = 'application/octet-stream',
+): Buffer {
   const head = [
     `POST ${path} HTTP/1.1`,
     'Host: 127.0.0.1',
@@ -73,45 +92,14 @@ export function post(path: string, token: string, body: Uint8Array, contentType:
   return Buffer.concat([Buffer.from(head, 'latin1'), body]);
 }
 
-export interface Load {
-  readonly perSecond: number;
-  /** Milliseconds. */
-  readonly p50: number;
-  readonly p99: number;
-  readonly requests: number;
-}
-
-/** Sends `request` over `inFlight` connections until `requests` are answered; all must be 200. */
-export async function load(
-  url: URL,
-  request: Buffer,
-  { inFlight, requests, onEach }: LoadOptions,
-): Promise<Load> {
-  const clients = await Promise.all(Array.from({ length: inFlight }, () => Client.open(url)));
-  const times = new Float64Array(requests);
-  let sent = 0;
-  const began = performance.now();
-  await Promise.all(
-    clients.map(async (client) => {
-      while (sent < requests) {
-        const index = sent++;
-        const start = performance.now();
-        const { status, body } = await client.send(request);
-        times[index] = performance.now() - start;
-        if (status !== 200) throw new Error(`${String(status)} ${body.toString('utf8')}`);
-        onEach?.(index);
-      }
-    }),
-  );
-  const seconds = (performance.now() - began) / 1000;
-  for (const client of clients) client.close();
-  times.sort();
-  const at = (share: number) => times[Math.min(requests - 1, Math.floor(requests * share))] ?? 0;
-  return { perSecond: requests / seconds, p50: at(0.5), p99: at(0.99), requests };
-}
-
-export interface LoadOptions {
-  readonly inFlight: number;
-  readonly requests: number;
-  readonly onEach?: (index: number) => void;
+/** One request on a connection of its own. @throws Error when the answer is not a 200 */
+export async function ask(target: Target, request: Buffer): Promise<Buffer> {
+  const client = await Client.open(target);
+  try {
+    const { status, body } = await client.send(request);
+    if (status !== 200) throw new Error(`${String(status)} ${body.toString('utf8')}`);
+    return body;
+  } finally {
+    client.close();
+  }
 }

@@ -1,0 +1,80 @@
+/** Processor time of a service's processes by /proc, the figure that swings least on a shared machine. */
+import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** USER_HZ of Linux on every architecture that Twofold runs on. */
+const TICKS_PER_SECOND = 100;
+/** Fields of /proc/PID/stat after the command, from `state` on (proc(5) counts from 1). */
+const [PARENT, USER, SYSTEM, ENDED_USER, ENDED_SYSTEM] = [1, 11, 12, 13, 14] as const;
+
+export interface CpuSeconds {
+  readonly server: number;
+  readonly database: number;
+  /** This process, which makes the load. */
+  readonly load: number;
+}
+
+/** Processes of the service with process id `server` and of its embedded database. */
+export class ServiceProcesses {
+  readonly #server: number;
+  readonly #postmaster: number;
+
+  constructor(server: number, dataDir: string) {
+    this.#server = server;
+    const file = join(dataDir, 'db/cluster/postmaster.pid');
+    this.#postmaster = Number(readFileSync(file, 'utf8').split('\n')[0]);
+  }
+
+  cpu(): CpuSeconds {
+    const { user, system } = process.cpuUsage();
+    const database = [this.#postmaster, ...this.#backends()].map((pid) => seconds(pid));
+    return {
+      server: seconds(this.#server),
+      database: database.reduce((sum, each) => sum + each, 0),
+      load: (user + system) / 1e6,
+    };
+  }
+
+  /** Server (all its threads) on one core, database and load on another; back to all by `all`. */
+  pin(placement: 'apart' | 'all', cores: number): void {
+    const every = `0-${String(cores - 1)}`;
+    const [server, others] = placement === 'apart' ? ['0', '1'] : [every, every];
+    taskset(server, this.#server);
+    for (const pid of [this.#postmaster, ...this.#backends(), process.pid]) taskset(others, pid);
+  }
+
+  #backends(): readonly number[] {
+    return readdirSync('/proc')
+      .filter((name) => /^\d+$/.test(name))
+      .map(Number)
+      .filter((pid) => fields(pid)[PARENT] === String(this.#postmaster));
+  }
+}
+
+function taskset(cores: string, pid: number): void {
+  execFileSync('taskset', ['-a', '-c', '-p', cores, String(pid)], { stdio: 'ignore' });
+}
+
+function seconds(pid: number): number {
+  const all = fields(pid);
+  const ticks = [USER, SYSTEM, ENDED_USER, ENDED_SYSTEM].map((index) => Number(all[index] ?? 0));
+  return ticks.reduce((sum, each) => sum + each, 0) / TICKS_PER_SECOND;
+}
+
+/** None when the process has ended. */
+function fields(pid: number): readonly string[] {
+  try {
+    const stat = readFileSync(`/proc/${String(pid)}/stat`, 'utf8');
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  } catch (error) {
+    if (
+      error instanceof Error &&
+      'code' in error &&
+      ['ENOENT', 'ESRCH'].includes(String(error.code))
+    ) {
+      return [];
+    }
+    throw error;
+  }
+}
