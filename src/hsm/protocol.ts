@@ -7,6 +7,7 @@
  * sent the whole key. `deadline` is on the process-wide monotonic clock in milliseconds: a job whose
  * deadline passed while it waited in a worker is not begun.
  */
+import type { ChannelMemory } from './channel.ts';
 import type { Failure } from './failures.ts';
 import type { HsmCapability, HsmKey, HsmKeySpec, HsmMaterial, HsmStatus } from './port.ts';
 import type { RootAttack, RootOnToken, TokenMaterial } from './port.ts';
@@ -26,6 +27,11 @@ export interface WorkerOptions {
   readonly handleLimit: number;
   /** Tests only: a module whose `wrapCryptoki(binding, data)` replaces functions of the binding. */
   readonly hook?: { readonly url: string; readonly data: unknown };
+}
+
+/** What a worker is started with: its options and its end of the channel. */
+export interface WorkerData extends WorkerOptions {
+  readonly channel: ChannelMemory;
 }
 
 export interface OpenRequest {

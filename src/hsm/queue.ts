@@ -14,7 +14,9 @@ import type { Operation } from './protocol.ts';
 import type { Outcome, WorkerThread } from './thread.ts';
 
 /** Jobs posted to one worker at a time: one runs, the others wait where it will find them. */
-const DEPTH = 3;
+const DEPTH = { least: 3, most: 32 } as const;
+/** What a worker may have before it at most, where its calls are short: an urgent job waits behind it. */
+const AHEAD_MS = 0.75;
 /** To wait behind a shorter call costs less than to wake another thread. */
 const SHORT_MS = 0.5;
 const SWEEP_MS = 25;
@@ -207,11 +209,15 @@ function choose(threads: readonly WorkerThread[], urgent: boolean): WorkerThread
   let best: WorkerThread | undefined;
   for (const thread of threads) {
     const { inFlight } = thread;
-    if (thread.ended || inFlight >= DEPTH) continue;
+    if (thread.ended || inFlight >= depthOf(thread)) continue;
     if (!urgent && inFlight > 0 && thread.callMs < SHORT_MS) return thread;
     if (best === undefined || inFlight < best.inFlight) best = thread;
   }
   return best;
+}
+
+function depthOf({ callMs }: WorkerThread): number {
+  return Math.max(DEPTH.least, Math.min(DEPTH.most, Math.floor(AHEAD_MS / callMs)));
 }
 
 function succeed(job: Job, result: unknown): void {

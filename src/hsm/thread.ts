@@ -1,11 +1,13 @@
 /** One worker thread as the main thread sees it: numbered jobs out, replies in, and its end. */
 import { Worker } from 'node:worker_threads';
+import { allocateChannel, Channel } from './channel.ts';
 import type { Operation, OperationOf, OperationName } from './protocol.ts';
-import type { Reply, Request, Results, WorkerOptions } from './protocol.ts';
+import type { Reply, Request, Results, WorkerData, WorkerOptions } from './protocol.ts';
 import { exactMaterial } from './exact.ts';
 import { toError } from './failures.ts';
 import { TwofoldError } from '../errors.ts';
 import type { Failure } from './failures.ts';
+import { readReply, writeCall } from './wire.ts';
 
 export type Outcome =
   | { readonly kind: 'result'; readonly result: unknown }
@@ -31,6 +33,7 @@ const SMOOTHING = 0.05;
 
 export class WorkerThread {
   readonly #worker: Worker;
+  readonly #channel: Channel;
   readonly #pending = new Map<number, Pending>();
   #nextJob = 1;
   #callMs = 0;
@@ -45,18 +48,22 @@ export class WorkerThread {
   /** `onEnd` is called once, when the thread ends for whatever reason. */
   constructor(options: WorkerOptions, onEnd: (error: Error | undefined) => void) {
     let failure: Error | undefined;
-    this.#worker = new Worker(ENTRY, { workerData: options, stdin: false, resourceLimits: HEAP });
-    this.#worker.on('message', (replies: readonly Reply[]) => {
-      this.#measure(replies.length);
-      for (const reply of replies) this.#settle(reply);
+    const channel = allocateChannel();
+    this.#channel = new Channel(channel);
+    const workerData: WorkerData = { ...options, channel };
+    this.#worker = new Worker(ENTRY, { workerData, stdin: false, resourceLimits: HEAP });
+    this.#worker.on('message', (reply: Reply | null) => {
+      this.#settleAll(reply === null ? this.#takeReplies() : [reply]);
     });
     this.#worker.on('error', (error) => {
       failure = error instanceof Error ? error : new Error(String(error));
     });
     this.#worker.on('exit', () => {
       this.#ended = true;
+      this.#settleAll(this.#takeReplies());
       for (const { settle } of this.#pending.values()) settle({ kind: 'crash' });
       this.#pending.clear();
+      this.#channel.wipe();
       onEnd(failure);
     });
   }
@@ -84,12 +91,30 @@ export class WorkerThread {
     const job = this.#nextJob;
     this.#nextJob += 1;
     this.#pending.set(job, { operation, deadline, settle });
-    this.#send({ job, deadline, operation: byName(operation) });
+    if (this.#pending.size === 1) this.#busySince = performance.now();
+    if (writeCall(this.#channel.calls, job, deadline, operation)) this.#channel.wakeWorker();
+    else this.#send({ job, deadline, operation: byName(operation) });
   }
 
   #send(request: Request): void {
-    if (this.#pending.size === 1) this.#busySince = performance.now();
     this.#worker.postMessage(request);
+    this.#channel.wakeWorker();
+  }
+
+  #takeReplies(): readonly Reply[] {
+    this.#channel.heard();
+    const replies: Reply[] = [];
+    for (;;) {
+      const frame = this.#channel.replies.read();
+      if (frame === undefined) return replies;
+      replies.push(readReply(frame));
+      this.#channel.replies.release();
+    }
+  }
+
+  #settleAll(replies: readonly Reply[]): void {
+    if (replies.length > 0) this.#measure(replies.length);
+    for (const reply of replies) this.#settle(reply);
   }
 
   /** A management call outside the queue, without deadline. */

@@ -5,36 +5,56 @@
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { PKCS11 } from 'pkcs11js';
 import { wipe } from '../crypto/secret.ts';
+import { Channel } from './channel.ts';
 import type { Cryptoki } from './cryptoki.ts';
 import { failureOf } from './failures.ts';
 import { UnknownKey } from './keys.ts';
 import { Operations } from './operations.ts';
 import { monotonicMilliseconds } from './protocol.ts';
-import type { Operation, Reply, Request, WorkerOptions } from './protocol.ts';
+import type { Operation, Reply, Request, WorkerData } from './protocol.ts';
+import { readCall, writeReply } from './wire.ts';
 
-const options = workerData as WorkerOptions;
+const options = workerData as WorkerData;
+const channel = new Channel(options.channel);
 const operations = new Operations(await load(), options);
 
 /** Calls answered by one message at most; a wake-up of the main thread costs as much as some calls. */
 const TOGETHER = 4;
 
-parentPort?.on('message', (first: Request) => {
-  const answers = [answer(first)];
-  while (answers.length < TOGETHER) {
-    const next = waitingRequest();
-    if (next === undefined) break;
-    answers.push(answer(next));
+// The thread has nothing else to do and ends only from outside, so it needs no event loop.
+for (let answered = 0; ;) {
+  const sent = channel.sent();
+  const served = serveFrame() || serveMessage();
+  if (served) answered += 1;
+  if (answered >= TOGETHER || (answered > 0 && !served)) {
+    if (channel.ringMain()) parentPort?.postMessage(null);
+    answered = 0;
   }
-  const transfer = answers.flatMap((reply) =>
-    'result' in reply ? transferable(reply.result) : [],
-  );
-  parentPort?.postMessage(answers, transfer);
-});
+  if (!served) channel.sleepUnlessSent(sent);
+}
 
-function waitingRequest(): Request | undefined {
-  if (parentPort === null) return undefined;
+function serveFrame(): boolean {
+  const frame = channel.calls.read();
+  if (frame === undefined) return false;
+  try {
+    send(answer(readCall(frame)));
+  } finally {
+    channel.calls.release();
+  }
+  return true;
+}
+
+function serveMessage(): boolean {
+  if (parentPort === null) return false;
   const received = receiveMessageOnPort(parentPort) as { readonly message: Request } | undefined;
-  return received?.message;
+  if (received === undefined) return false;
+  send(answer(received.message));
+  return true;
+}
+
+function send(reply: Reply): void {
+  if (writeReply(channel.replies, reply)) return;
+  parentPort?.postMessage(reply, 'result' in reply ? transferable(reply.result) : []);
 }
 
 async function load(): Promise<Cryptoki> {
