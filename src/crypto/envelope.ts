@@ -11,13 +11,14 @@
 import { TwofoldError } from '../errors.ts';
 import { NAME } from '../name.ts';
 import { decodeBase64Url, encodeBase64Url } from './base64.ts';
-import { concatBytes, uint16, uint32 } from './bytes.ts';
+import { concatBytes } from './bytes.ts';
 import { findSuiteByNumber } from './suites.ts';
 import type { AeadSuite, KemSuite, WrapSuite } from './suite.ts';
 import { uuidBytes, uuidText } from './uuid.ts';
 
 export const ENVELOPE_VERSION = 1;
 export const HEADER_LENGTH = 24;
+const KEY_REFERENCE_LENGTH = 20;
 export const TAG_LENGTH = 16;
 /** The largest plaintext of one wrap, bytes. */
 export const MAX_WRAP_PLAINTEXT = 65_536;
@@ -69,19 +70,27 @@ function keyIdBytes(keyId: string): Uint8Array {
  * @throws TwofoldError invalid_value for a key id or version outside its range
  */
 export function encodeHeader({ mode, suite, keyId, keyVersion }: EnvelopeHeader): Uint8Array {
-  return concatBytes(
-    Uint8Array.of(ENVELOPE_VERSION, MODE_NUMBERS[mode]),
-    uint16(suite.number),
-    encodeKeyReference({ keyId, keyVersion }),
-  );
+  const header = Buffer.alloc(HEADER_LENGTH);
+  header[0] = ENVELOPE_VERSION;
+  header[1] = MODE_NUMBERS[mode];
+  header.writeUInt16BE(suite.number, 2);
+  writeKeyReference(header, 4, { keyId, keyVersion });
+  return header;
 }
 
 /** Key id (16 bytes) ‖ key version (u32): also HPKE's `psk_id`. */
-export function encodeKeyReference({ keyId, keyVersion }: KeyReference): Uint8Array {
+export function encodeKeyReference(reference: KeyReference): Uint8Array {
+  const bytes = Buffer.alloc(KEY_REFERENCE_LENGTH);
+  writeKeyReference(bytes, 0, reference);
+  return bytes;
+}
+
+function writeKeyReference(into: Buffer, at: number, { keyId, keyVersion }: KeyReference): void {
   if (!Number.isInteger(keyVersion) || keyVersion < 1 || keyVersion > 0xffff_ffff) {
     throw new TwofoldError('invalid_value', 'The key version is not between 1 and 2^32 - 1.');
   }
-  return concatBytes(keyIdBytes(keyId), uint32(keyVersion));
+  into.set(keyIdBytes(keyId), at);
+  into.writeUInt32BE(keyVersion, at + 16);
 }
 
 export function encodeEnvelope(envelope: Envelope): Uint8Array {

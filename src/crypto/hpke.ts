@@ -10,12 +10,15 @@
  *
  * suite_id = "HPKE" ‖ kem_id ‖ kdf_id ‖ aead_id; lp is a u16 length prefix.
  */
-import { concatBytes, lengthPrefixed, uint16, utf8 } from './bytes.ts';
+import { lengthPrefixed, uint16, utf8 } from './bytes.ts';
 import { hashParts } from './digest.ts';
 import { SecretBytes, wipe } from './secret.ts';
 import type { HpkeSuite, OneStageKdf } from './suite.ts';
 
+const PROTOCOL = utf8('HPKE');
 const VERSION_LABEL = utf8('HPKE-v1');
+const SECRET_LABEL = lengthPrefixed(utf8('secret'));
+const EXPORT_LABEL = lengthPrefixed(utf8('sec'));
 const MODE_BASE = 0;
 const MODE_PSK = 1;
 const NOTHING = new Uint8Array(0);
@@ -44,23 +47,17 @@ export interface HpkeContext {
   wipe(): void;
 }
 
+/** `label` with its length prefix; `context` in parts. */
 function labeledDerive(
   suite: HpkeSuite,
   keyMaterial: readonly Uint8Array[],
-  label: string,
-  context: Uint8Array,
+  label: Uint8Array,
+  context: readonly Uint8Array[],
   length: number,
 ): Uint8Array {
-  const suiteId = [utf8('HPKE'), ...[suite.kem, suite.kdf, suite.aead].map(uint16)];
+  const suiteId = [PROTOCOL, uint16(suite.kem), uint16(suite.kdf), uint16(suite.aead)];
   return suite.schedule.xof(
-    [
-      ...keyMaterial,
-      VERSION_LABEL,
-      ...suiteId,
-      lengthPrefixed(utf8(label)),
-      uint16(length),
-      context,
-    ],
+    [...keyMaterial, VERSION_LABEL, ...suiteId, label, uint16(length), ...context],
     length,
   );
 }
@@ -82,12 +79,12 @@ export function keySchedule(
     suite,
     // The prefixes of `lengthPrefixed`, but without a copy of the secrets.
     [uint16(pskBytes.length), pskBytes, uint16(sharedSecret.length), sharedSecret.reveal()],
-    'secret',
-    concatBytes(
+    SECRET_LABEL,
+    [
       Uint8Array.of(psk === undefined ? MODE_BASE : MODE_PSK),
       lengthPrefixed(psk?.id ?? NOTHING),
       lengthPrefixed(info),
-    ),
+    ],
     nonceEnd + suite.schedule.hashLength,
   );
   const key = SecretBytes.own(secret.subarray(0, keyLength));
@@ -128,5 +125,5 @@ export function exportSecret(
   length: number,
 ): SecretBytes {
   const material = [context.exporterSecret.reveal()];
-  return SecretBytes.own(labeledDerive(suite, material, 'sec', exporterContext, length));
+  return SecretBytes.own(labeledDerive(suite, material, EXPORT_LABEL, [exporterContext], length));
 }

@@ -30,15 +30,18 @@ import type { HpkeContext, PreSharedKey } from './hpke.ts';
 import type { SecretBytes } from './secret.ts';
 import type { AeadKey, AeadSuite, KemHalves, KemSuite } from './suite.ts';
 
+const WRAP_INFO = utf8(NAME.wrapInfo);
+const KEM_INFO = utf8(NAME.kemInfo);
+
 /** HPKE `info` of a wrap, or the associated data of a symmetric one. */
 export function wrapInfo(header: EnvelopeHeader, context: WrapContext): Uint8Array {
   const digest = hash('sha256', canonicalContext(context), 'buffer');
-  return concatBytes(utf8(NAME.wrapInfo), encodeHeader(header), digest);
+  return concatBytes(WRAP_INFO, encodeHeader(header), digest);
 }
 
 /** HPKE `info` of an encapsulation. */
 export function kemInfo(header: EnvelopeHeader): Uint8Array {
-  return concatBytes(utf8(NAME.kemInfo), encodeHeader(header));
+  return concatBytes(KEM_INFO, encodeHeader(header));
 }
 
 export interface SealRequest extends KeyReference {

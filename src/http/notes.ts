@@ -3,7 +3,7 @@
  * entry of a use that fails after its version was selected names key, version and suite like that of
  * one that succeeds.
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 
 import { couldNameKey } from '../contract/scalars.ts';
 import { isUuid } from '../crypto/uuid.ts';
@@ -34,8 +34,8 @@ export function itemHash(ref: string | undefined, context: NotedContext): Uint8A
   const name = Buffer.from(ref ?? '');
   const length = Buffer.alloc(2);
   length.writeUInt16BE(name.length);
-  const hash = createHash('sha256').update(length).update(name).update(contextBytes(context));
-  return hash.digest().subarray(0, HASH_LENGTH);
+  const input = Buffer.concat([length, name, contextBytes(context)]);
+  return hash('sha256', input, 'buffer').subarray(0, HASH_LENGTH);
 }
 
 /** Facts that are fixed when the request has been authenticated. */

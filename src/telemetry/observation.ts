@@ -65,10 +65,23 @@ export function observed<T extends object>(
 ): T {
   const wrapped = new Map<string | symbol, unknown>();
   for (const method of methods) {
+    const span = `${part}.${method}`;
     wrapped.set(method, async (...args: unknown[]) => {
       const act = target[method];
       if (typeof act !== 'function') throw new TypeError(`${method} is no method`);
-      return watch(part, method, args, observe, () => Reflect.apply(act, target, args) as unknown);
+      const start = performance.now();
+      let outcome = 'ok';
+      try {
+        // What it throws at once becomes a rejection, which its span has to see.
+        const call = () =>
+          Promise.resolve().then(() => Reflect.apply(act, target, args) as unknown);
+        return await traced(span, { operation: method }, call);
+      } catch (error) {
+        outcome = TwofoldError.is(error) ? error.code : 'internal';
+        throw error;
+      } finally {
+        observe(method, args, outcome, performance.now() - start);
+      }
     });
   }
   return new Proxy(target, {
@@ -80,25 +93,4 @@ export function observed<T extends object>(
       return typeof value === 'function' ? (value.bind(target) as unknown) : value;
     },
   });
-}
-
-async function watch(
-  part: string,
-  method: string,
-  args: readonly unknown[],
-  observe: CallObserver,
-  act: () => unknown,
-): Promise<unknown> {
-  const start = performance.now();
-  let outcome = 'ok';
-  try {
-    return await traced(`${part}.${method}`, { operation: method }, () =>
-      Promise.resolve().then(act),
-    );
-  } catch (error) {
-    outcome = TwofoldError.is(error) ? error.code : 'internal';
-    throw error;
-  } finally {
-    observe(method, args, outcome, performance.now() - start);
-  }
 }
