@@ -42,6 +42,9 @@ export const page = <T extends z.ZodType>(item: T, name: string) =>
     })
     .meta({ id: name });
 
+/** Items of a page whose size the query does not say. */
+export const DEFAULT_PAGE_SIZE = 50;
+
 /** Query parameters of every list. */
 export const PAGING = {
   pageSize: z
@@ -50,7 +53,9 @@ export const PAGING = {
     .transform(Number)
     .pipe(z.int().max(1000))
     .optional()
-    .meta({ description: 'Most items of the page, 1 to 1000; 50 when absent.' }),
+    .meta({
+      description: `Most items of the page, 1 to 1000; ${String(DEFAULT_PAGE_SIZE)} when absent.`,
+    }),
   pageToken: z
     .string()
     .max(1024)

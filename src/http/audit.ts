@@ -1,4 +1,5 @@
 /** Routes that read the audit log. */
+import { DEFAULT_PAGE_SIZE } from '../contract/answer.ts';
 import * as contract from '../contract/audit.ts';
 import { TwofoldError } from '../errors.ts';
 import { pageScope } from './keys.ts';
@@ -7,8 +8,6 @@ import { route } from './route.ts';
 import type { AuditCursor, AuditRecord } from '../audit/ports.ts';
 import type { HttpDependencies } from './dependencies.ts';
 import type { GuardedRoute } from './route.ts';
-
-const DEFAULT_PAGE_SIZE = 50;
 
 function entryResource({ id, at, zone, leaf, body, draft }: AuditRecord) {
   return {

@@ -1,4 +1,5 @@
 /** Routes that read keys. */
+import { DEFAULT_PAGE_SIZE } from '../contract/answer.ts';
 import * as contract from '../contract/keys.ts';
 import { findSuite } from '../crypto/suites.ts';
 import { TwofoldError } from '../errors.ts';
@@ -13,8 +14,6 @@ import type { HttpDependencies } from './dependencies.ts';
 import type { AuditNotes } from './notes.ts';
 import type { PageScope } from './page-token.ts';
 import type { GuardedRoute } from './route.ts';
-
-const DEFAULT_PAGE_SIZE = 50;
 
 type Dependencies = Pick<HttpDependencies, 'read' | 'token' | 'engine' | 'pageTokenKey'>;
 
