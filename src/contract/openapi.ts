@@ -11,8 +11,8 @@ import { ERRORS } from '../errors.ts';
 import { NAME } from '../name.ts';
 import { REPLAYED_HEADER } from './admin-keys.ts';
 import { PROBLEM_MEDIA_TYPE, problem } from './problem.ts';
-import { errorsOf } from './route.ts';
-import { ROUTES } from './routes.ts';
+import { errorsOf, isAnonymous } from './route.ts';
+import { MONITORING_ROUTES, ROUTES } from './routes.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { RouteContract } from './route.ts';
 
@@ -92,19 +92,21 @@ function memberHeaders(route: RouteContract) {
 }
 
 function success(route: RouteContract, example: unknown) {
-  const isDocument = route.id === 'openapi';
   const json = { schema: route.response, ...(example === undefined ? {} : { example }) };
   return {
     description: route.status === 201 ? 'Made.' : 'Done.',
     headers: {
       ...ALWAYS,
-      ...(route.plane === 'public' ? {} : AUDITED),
+      ...(isAnonymous(route) ? {} : AUDITED),
       ...keyHeaders(route),
       ...memberHeaders(route),
     },
-    content: isDocument
-      ? { 'application/yaml': TEXT }
-      : { 'application/json': json, ...byteContent(route.bytes?.gives ?? []) },
+    content: {
+      ...Object.fromEntries(
+        route.gives.map((type) => [type, type === 'application/json' ? json : TEXT]),
+      ),
+      ...byteContent(route.bytes?.gives ?? []),
+    },
   };
 }
 
@@ -134,6 +136,11 @@ function failures(route: RouteContract): Failures {
   return Object.fromEntries([...byStatus].map(([status, codes]) => [status, failure(codes)]));
 }
 
+const METRICS_LISTENER = {
+  url: 'http://127.0.0.1:8371',
+  description: 'The metrics listener of a development server.',
+};
+
 function operation(route: RouteContract, example: Example): ZodOpenApiOperationObject {
   const failed = failures(route);
   return {
@@ -141,6 +148,7 @@ function operation(route: RouteContract, example: Example): ZodOpenApiOperationO
     summary: route.summary,
     tags: [tagOf(route.path)],
     'x-plane': route.plane,
+    ...(route.plane === 'monitoring' ? { servers: [METRICS_LISTENER] } : {}),
     ...(route.operation === null ? { security: [] } : { 'x-operation': route.operation }),
     requestParams: { path: route.params, query: route.query, header: route.headers },
     ...requestBody(route, example.request),
@@ -154,7 +162,7 @@ function operation(route: RouteContract, example: Example): ZodOpenApiOperationO
 
 function paths(examples: Examples): ZodOpenApiPathsObject {
   const table: ZodOpenApiPathsObject = {};
-  for (const route of ROUTES) {
+  for (const route of [...ROUTES, ...MONITORING_ROUTES]) {
     const path = (table[route.path] ??= {});
     path[route.method.toLowerCase() as 'get'] = operation(route, examples[route.id] ?? {});
   }
@@ -169,7 +177,7 @@ const DESCRIPTION = [
   '* The service names each request (`Twofold-Request-Id`); one that carries such a name is refused.',
   '* Bytes are padded standard base64; members marked `x-sensitive` are secret.',
   '* `x-plane`: `use` changes nothing but counters and audit, `admin` changes state, `public` is',
-  '  anonymous.',
+  '  anonymous, and so is `monitoring`, which the metrics listener alone serves.',
   '* Errors are RFC 9457 documents with a stable `code`; `x-codes` lists those of each status.',
 ].join('\n');
 

@@ -9,9 +9,10 @@ import type { ErrorCode } from '../errors.ts';
 
 /**
  * `use` reads and uses keys and changes nothing but counters and audit; `admin` is everything that
- * changes stored state, all of it under `/v1/admin`; `public` is the anonymous few.
+ * changes stored state, all of it under `/v1/admin`; `public` is the anonymous few; `monitoring` is what
+ * the metrics listener alone serves, also without a token.
  */
-export type Plane = 'use' | 'admin' | 'public';
+export type Plane = 'use' | 'admin' | 'public' | 'monitoring';
 export type Method = 'GET' | 'POST' | 'PATCH';
 export type BodyLimit = 'single' | 'batch';
 
@@ -34,6 +35,9 @@ export interface ByteForm {
 /** `text/plain` is the text form of an envelope, without a line break. */
 export type ByteMediaType = 'application/octet-stream' | 'text/plain';
 
+/** Forms of a whole answer, beside the bytes of a `ByteForm`. */
+export type AnswerForm = 'application/json' | 'application/yaml' | 'text/html';
+
 export interface RouteContract {
   /** Also the operationId. */
   readonly id: string;
@@ -41,7 +45,7 @@ export interface RouteContract {
   /** With `{name}` for parameters. */
   readonly path: `/${string}`;
   readonly plane: Plane;
-  /** The operation that policy must permit; null on the plane `public` only. */
+  /** The operation that policy must permit; null where no token is asked for. */
   readonly operation: string | null;
   readonly summary: string;
   readonly params: z.ZodObject;
@@ -53,6 +57,8 @@ export interface RouteContract {
   readonly json: readonly string[];
   readonly bytes: ByteForm | null;
   readonly limit: BodyLimit;
+  /** What it answers in, the form for a client that does not choose first. */
+  readonly gives: readonly AnswerForm[];
   readonly status: 200 | 201;
   /** Further statuses that have a body of `response`, each with what it means. */
   readonly also: Readonly<Partial<Record<200 | 503, string>>>;
@@ -68,6 +74,7 @@ const ABSENT = {
   json: ['application/json'],
   bytes: null,
   limit: 'single',
+  gives: ['application/json'],
   status: 200,
   also: {},
 } as const;
@@ -86,14 +93,18 @@ const noHeaders = z.strictObject({});
 export const headers = <const S extends z.core.$ZodLooseShape>(shape: S) =>
   z.strictObject({ ...NAMESPACE, ...shape });
 
-type Headers<D> = D extends { readonly plane: 'public' }
+type Headers<D> = D extends { readonly plane: 'public' | 'monitoring' }
   ? typeof noHeaders
   : typeof namespaceHeaders;
 type Filled<D extends RouteDraft> = Readonly<D & Omit<Absent & { headers: Headers<D> }, keyof D>>;
 
+/** Whether its plane is served without a token. */
+export const isAnonymous = ({ plane }: Pick<RouteContract, 'plane'>): boolean =>
+  plane === 'public' || plane === 'monitoring';
+
 /** Completes a route; its exact types are kept, so that handlers see what the schemas say. */
 export function defineRoute<const D extends RouteDraft>(draft: D): Filled<D> {
-  const own = draft.plane === 'public' ? noHeaders : namespaceHeaders;
+  const own = isAnonymous(draft) ? noHeaders : namespaceHeaders;
   return Object.freeze({ ...ABSENT, headers: own, ...draft }) as unknown as Filled<D>;
 }
 
@@ -148,8 +159,9 @@ export function errorsOf(route: RouteContract): readonly ErrorCode[] {
   return [
     ...new Set([
       ...EVERYWHERE,
-      ...(route.plane === 'public' ? [] : AUTHENTICATED),
+      ...(isAnonymous(route) ? [] : AUTHENTICATED),
       ...(route.body === null ? [] : WITH_BODY),
+      ...(isAnonymous(route) && route.gives.length > 1 ? (['not_acceptable'] as const) : []),
       ...(route.limit === 'batch' ? (['batch_too_large'] as const) : []),
       ...route.errors,
     ]),

@@ -1,10 +1,11 @@
-/** The table of routes: everything that the service answers, and nothing else. */
+/** The tables of routes: everything that the service answers, and nothing else. */
 import * as adminKeys from './admin-keys.ts';
 import * as audit from './audit.ts';
 import * as kem from './kem.ts';
 import * as keys from './keys.ts';
 import * as mac from './mac.ts';
 import * as sign from './sign.ts';
+import { status } from './status.ts';
 import * as system from './system.ts';
 import * as wrap from './wrap.ts';
 import type { RouteContract } from './route.ts';
@@ -21,3 +22,7 @@ export const ROUTES: readonly RouteContract[] = Object.freeze(
 
 /** The anonymous few, by name; a route of the plane `public` that is not here does not start. */
 export const ANONYMOUS_PATHS: readonly string[] = ['/healthz', '/readyz', '/openapi.yaml'];
+
+/** What the metrics listener serves beside Prometheus text, and no other listener does. */
+export const MONITORING_ROUTES: readonly RouteContract[] = Object.freeze([status]);
+export const MONITORING_PATHS: readonly string[] = MONITORING_ROUTES.map(({ path }) => path);

@@ -47,6 +47,7 @@ export const openapi = defineRoute({
   id: 'openapi',
   path: '/openapi.yaml',
   summary: 'This document, as `application/yaml`.',
+  gives: ['application/yaml'],
   response: z.string(),
   errors: [],
 });

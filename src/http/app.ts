@@ -5,15 +5,16 @@
 import express from 'express';
 import type { Express, NextFunction, Request, Response, Router } from 'express';
 
-import { ANONYMOUS_PATHS } from '../contract/routes.ts';
+import { isAnonymous } from '../contract/route.ts';
+import { ANONYMOUS_PATHS, MONITORING_PATHS } from '../contract/routes.ts';
 import { TwofoldError } from '../errors.ts';
 import { Exchange } from './exchange.ts';
 import type { Answer, Surroundings } from './exchange.ts';
 import { declaredHeaders, readHeaders, readQuery } from './head.ts';
-import { JSON_TYPE } from './negotiate.ts';
+import { JSON_TYPE, preferredOf } from './negotiate.ts';
 import { renderJson } from './render.ts';
 import { Document, isMade } from './route.ts';
-import type { Method, Plane } from '../contract/route.ts';
+import type { AnswerForm, Method, Plane } from '../contract/route.ts';
 import type { Pipeline } from './pipeline.ts';
 import type { GuardedRoute, PublicReply, PublicRoute } from './route.ts';
 
@@ -38,18 +39,25 @@ function checkRoute({ contract, ...route }: AnyRoute, made: boolean): void {
     made &&
     'handle' in route &&
     (contract.plane === 'public') === anonymous &&
+    (contract.plane === 'monitoring') === MONITORING_PATHS.includes(contract.path) &&
     (contract.plane === 'admin') === underAdmin;
   if (!sound) throw new TypeError(`route ${contract.id} is not sound`);
 }
 
-const isPublic = (route: AnyRoute): route is PublicRoute => route.contract.plane === 'public';
+const isPublic = (route: AnyRoute): route is PublicRoute => isAnonymous(route.contract);
 
-function publicAnswer({ status, body }: PublicReply): Answer {
+function publicAnswer({ status, body, headers }: PublicReply): Answer {
   if (body instanceof Document) {
-    const headers = { 'Content-Type': body.mediaType };
-    return { status, headers, body: { bytes: body.text, secret: false } };
+    const all = { 'Content-Type': body.mediaType, ...headers };
+    return { status, headers: all, body: { bytes: body.text, secret: false } };
   }
-  return { status, headers: { 'Content-Type': JSON_TYPE }, body: renderJson(body) };
+  return { status, headers: { 'Content-Type': JSON_TYPE, ...headers }, body: renderJson(body) };
+}
+
+/** A client of a route with one form gets that form, whatever it says that it accepts. */
+function formOf({ contract }: PublicRoute, accept: string | undefined): AnswerForm {
+  const [only, ...others] = contract.gives;
+  return only !== undefined && others.length === 0 ? only : preferredOf(contract.gives, accept);
 }
 
 class AppBuilder {
@@ -111,8 +119,10 @@ class AppBuilder {
     return async (exchange: Exchange): Promise<void> => {
       try {
         readHeaders(route.contract, declaredHeaders(exchange.request));
-        readQuery(route.contract, exchange.request.url ?? '');
-        await exchange.send(publicAnswer(route.handle()), null);
+        const { url = '', headers } = exchange.request;
+        const query = readQuery(route.contract, url) as Record<string, unknown>;
+        const form = formOf(route, headers.accept);
+        await exchange.send(publicAnswer(route.handle({ form, query })), null);
       } catch (error) {
         await pipeline.refuse(exchange, error);
       }

@@ -2,6 +2,7 @@
 import type { Authenticator, Authorizer } from '../access/ports.ts';
 import type { AuditLog } from '../audit/ports.ts';
 import type { RouteContract } from '../contract/route.ts';
+import type { Status } from '../contract/status.ts';
 import type { Engine } from '../crypto/engine.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import type { ErrorCode } from '../errors.ts';
@@ -68,6 +69,8 @@ export interface HttpDependencies {
   readonly readiness: () => Readiness;
   /** Prometheus text for the metrics listener. */
   readonly metrics: () => Promise<{ readonly contentType: string; readonly body: string }>;
+  /** What the status page shows, for the metrics listener. */
+  readonly status: () => Status;
   readonly report: (report: RequestReport) => void;
 }
 

@@ -53,19 +53,27 @@ function qualityOf(type: string, ranges: readonly MediaRange[]): number {
   return 0;
 }
 
-/**
- * @throws TwofoldError not_acceptable
- */
-export function answerTypeOf(
+/** @throws TwofoldError not_acceptable */
+export const answerTypeOf = (
   route: RouteContract,
   body: BodyType,
   accept: string | undefined,
-): AnswerType {
-  const offered = candidates(route, body);
-  const [preferred = JSON_TYPE] = offered;
-  if (accept === undefined || accept === '*/*' || accept === preferred) return preferred;
-  const ranges = accept.split(',').map(rangeOf);
-  let best: AnswerType | undefined;
+): AnswerType => preferredOf(candidates(route, body), accept);
+
+/**
+ * Of several types the one that the client likes best; of those that it likes alike, the first.
+ *
+ * @throws TwofoldError not_acceptable
+ */
+export function preferredOf<T extends string>(
+  offered: readonly T[],
+  accept: string | undefined,
+): T {
+  const [preferred] = offered;
+  const any = accept === undefined || accept === '*/*' || accept === preferred;
+  if (any && preferred !== undefined) return preferred;
+  const ranges = (accept ?? '*/*').split(',').map(rangeOf);
+  let best: T | undefined;
   let highest = 0;
   for (const type of offered) {
     const quality = qualityOf(type, ranges);

@@ -5,7 +5,7 @@
  */
 import type { Grant, Operation, Principal } from '../access/grant.ts';
 import type { BodyFacts } from '../access/ports.ts';
-import type { RouteContract } from '../contract/route.ts';
+import type { AnswerForm, RouteContract } from '../contract/route.ts';
 import type { SecretBytes } from '../crypto/secret.ts';
 import type { TwofoldError } from '../errors.ts';
 import type { z } from 'zod';
@@ -18,9 +18,9 @@ export interface GuardedContract extends RouteContract {
   readonly operation: Operation;
 }
 
-/** A contract of the plane `public`. */
+/** A contract of the planes that ask for no token. */
 export interface PublicContract extends RouteContract {
-  readonly plane: 'public';
+  readonly plane: 'public' | 'monitoring';
   readonly operation: null;
   readonly body: null;
 }
@@ -73,10 +73,18 @@ interface Handler<C extends GuardedContract> {
   readonly handle: (call: Call<C>) => Promise<Reply<C>>;
 }
 
+/** What a request of a public route asks for. */
+export interface Asked<C extends PublicContract> {
+  /** Of those that the contract gives, the form that the client prefers. */
+  readonly form: AnswerForm;
+  readonly query: Output<C['query']>;
+}
+
 /** Answer of a public route: an object of its contract, or a `Document`. */
 export interface PublicReply {
   readonly status: number;
   readonly body: object;
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 /** Text of a media type of its own. */
@@ -98,7 +106,7 @@ export interface GuardedRoute {
 
 export interface PublicRoute {
   readonly contract: PublicContract;
-  readonly handle: () => PublicReply;
+  readonly handle: (asked: Asked<PublicContract>) => PublicReply;
 }
 
 /** Parameters of a path as Express gives them, percent-decoded. */
@@ -124,6 +132,10 @@ export function route<const C extends GuardedContract>(
   return seal({ contract, facts, handle: erased.handle });
 }
 
-export function publicRoute(contract: PublicContract, handle: () => PublicReply): PublicRoute {
+export function publicRoute<const C extends PublicContract>(
+  contract: C,
+  handle: (asked: Asked<C>) => PublicReply,
+): PublicRoute {
+  // The app parses with the schemas of this very contract, as with `route`.
   return seal({ contract, handle });
 }

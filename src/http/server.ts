@@ -11,6 +11,7 @@ import { createListener } from './listener.ts';
 import { answerMalformed } from './malformed.ts';
 import { Pipeline } from './pipeline.ts';
 import { allRoutes } from './routes.ts';
+import { monitoringRoutes } from './status.ts';
 import type { Plane } from '../contract/route.ts';
 import { TwofoldError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
@@ -22,7 +23,7 @@ export interface HttpServerOptions {
   readonly http: ListenerOptions;
   /** A listener of its own for `/v1/admin`, which the main one then does not serve. */
   readonly admin?: ListenerOptions;
-  /** `GET /metrics`; not served when absent. */
+  /** `GET /metrics` and the status page at `/`; not served when absent. */
   readonly metrics?: ListenerOptions;
   readonly limits?: Partial<HttpLimits>;
   /** Longest wait for open requests while stopping, ms; 10,000 unless told. */
@@ -57,11 +58,14 @@ const LINGER_MS = 100;
 const readDocument = () =>
   readFileSync(new URL('../../openapi.yaml', import.meta.url), { encoding: 'utf8' });
 
-/** Serves Prometheus text at `/metrics` and nothing else. */
-function metricsHandler(metrics: HttpDependencies['metrics']): RequestListener {
+/** Serves Prometheus text at `/metrics`; the rest is the monitoring app's. */
+function metricsHandler(
+  metrics: HttpDependencies['metrics'],
+  monitoring: RequestListener,
+): RequestListener {
   return (request, response) => {
     if (request.url !== '/metrics' || request.method !== 'GET') {
-      response.writeHead(404).end();
+      monitoring(request, response);
       return;
     }
     metrics().then(
@@ -191,9 +195,10 @@ export function createHttpServer(
     listeners.push({ name: 'admin', listener: listener(admin, app(['admin', 'public'])) });
   }
   if (metrics !== undefined) {
+    const monitoring = createApp(monitoringRoutes(deps), ['monitoring'], parts);
     listeners.push({
       name: 'metrics',
-      listener: listener(metrics, metricsHandler(deps.metrics)),
+      listener: listener(metrics, metricsHandler(deps.metrics, monitoring)),
     });
   }
   return new Listeners(listeners, options.drainMs ?? DRAIN_MS, () => {

@@ -43,7 +43,9 @@ function suiteLines(suites: readonly SuiteStatus[]): string[] {
 function listenerLines({ adminUrl, metricsUrl }: RunningService): string[] {
   return [
     ...(adminUrl === null ? [] : [`admin      ${adminUrl}/v1/admin`]),
-    ...(metricsUrl === null ? [] : [`metrics    ${metricsUrl}/metrics`]),
+    ...(metricsUrl === null
+      ? []
+      : [`status     ${metricsUrl}/`, `metrics    ${metricsUrl}/metrics`]),
   ];
 }
 

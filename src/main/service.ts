@@ -22,7 +22,7 @@ import { createAuditLog } from '../audit/log.ts';
 import type { RunningAuditLog } from '../audit/log.ts';
 import { readOwnerOnlyFile } from '../config.ts';
 import type { Config } from '../config.ts';
-import { ROUTES } from '../contract/routes.ts';
+import { MONITORING_ROUTES, ROUTES } from '../contract/routes.ts';
 import { SENSITIVE_FIELDS } from '../contract/sensitive.ts';
 import { utf8 } from '../crypto/bytes.ts';
 import { runKnownAnswers } from '../crypto/known-answers.ts';
@@ -59,6 +59,8 @@ import { LateAudit } from './late-audit.ts';
 import { late } from './late.ts';
 import type { Late } from './late.ts';
 import { whenReachable } from './patience.ts';
+import { statusReader } from './status.ts';
+import type { StartFacts } from './status.ts';
 import { Unwinding } from './unwinding.ts';
 import { VERSION } from './version.ts';
 
@@ -117,7 +119,8 @@ export class Service {
     this.#unwinding = new Unwinding((step, err) => {
       log.error({ step, err }, 'a step of the stop failed');
     });
-    const metrics = createMetrics({ version: VERSION, routes: ROUTES.map(({ id }) => id) });
+    const routes = [...ROUTES, ...MONITORING_ROUTES].map(({ id }) => id);
+    const metrics = createMetrics({ version: VERSION, routes });
     this.#unwinding.add('metrics', () => metrics.close());
     this.#metrics = metrics;
   }
@@ -180,7 +183,9 @@ export class Service {
     this.#followEpoch(store, incarnation);
     this.#expireIdempotency(store);
     const late = lateParts(incarnation);
-    const http = await this.#openHttp(device, incarnation, late);
+    const database = await whenReachable(() => store.serverVersion(), this.#unwinding);
+    const facts = { selfTests, database };
+    const http = await this.#openHttp(device, incarnation, late, facts);
     let listening: Promise<HttpAddresses> | undefined;
     const listen = () => (listening ??= http.listen());
     if (!device.hsm.status().ready) {
@@ -194,12 +199,12 @@ export class Service {
     const addresses = await listen();
     this.#unwinding.check();
     this.#state = 'complete';
-    const facts = tokenFacts(device);
+    const token = tokenFacts(device);
     return {
       ...urlsOf(addresses, this.#config),
       hsm: device.hsm.status(),
-      suites: Object.keys(SUITES).map((id) => ({ id, reason: facts.availability(id).reason })),
-      selfTests,
+      suites: Object.keys(SUITES).map((id) => ({ id, reason: token.availability(id).reason })),
+      selfTests: selfTests.length,
       instance: incarnation.id,
     };
   }
@@ -246,7 +251,12 @@ export class Service {
     );
   }
 
-  async #openHttp(device: Device, incarnation: Incarnation, late: LateParts): Promise<HttpServer> {
+  async #openHttp(
+    device: Device,
+    incarnation: Incarnation,
+    late: LateParts,
+    facts: StartFacts,
+  ): Promise<HttpServer> {
     const metrics = this.#metrics;
     const { epoch } = incarnation;
     const authenticator = await this.#authenticator(epoch);
@@ -260,6 +270,14 @@ export class Service {
       audit: () => late.audit.current,
       keyring: () => late.keyring,
     });
+    const token = tokenFacts(device);
+    const status = statusReader(this.#config, facts, {
+      hsm: device.hsm,
+      incarnation,
+      readiness,
+      audit: () => late.audit.current,
+      token,
+    });
     const deps: HttpDependencies = {
       authenticator,
       authorizer,
@@ -271,9 +289,10 @@ export class Service {
       turns: late.turns.port,
       pageTokenKey: late.pageTokenKey,
       engine: nativeEngine,
-      token: tokenFacts(device),
+      token,
       readiness,
       metrics: () => metrics.renderMetrics(),
+      status,
       report: requestObserver(this.#logs.component('http'), metrics),
     };
     const http = createHttpServer(deps, listenersOf(this.#config));
@@ -439,15 +458,19 @@ const listenersOf = ({ http, admin, metrics, limits, stop }: Config): HttpServer
   drainMs: stop.drainMs,
 });
 
-/** @throws TwofoldError internal: a process with a primitive that answers wrongly must not serve */
-async function selfTest(): Promise<number> {
+/**
+ * The algorithms whose known answers passed.
+ *
+ * @throws TwofoldError internal: a process with a primitive that answers wrongly must not serve
+ */
+async function selfTest(): Promise<readonly string[]> {
   const results = await runKnownAnswers(nativeEngine);
   const failed = results.filter(({ passed }) => !passed);
   if (failed.length > 0) {
     const names = failed.map(({ algorithm }) => algorithm).join(', ');
     throw new TwofoldError('internal', `Self-tests failed: ${names}.`, { cause: failed[0]?.cause });
   }
-  return results.length;
+  return results.map(({ algorithm }) => algorithm);
 }
 
 function tokenFacts({ hsm }: Device): HttpDependencies['token'] {

@@ -23,6 +23,8 @@ export interface Store {
   readonly audit: AuditStore;
   /** Tells of new epochs until closed; see `epoch-listener.ts`. */
   listen(onEpoch: (epoch: number) => void): EpochListener;
+  /** Of the database's server, such as `18.4`. */
+  serverVersion(): Promise<string>;
   /** Removes idempotency records of more than a day: repeats come within minutes. */
   expireIdempotency(): Promise<void>;
   /** Ends the pool; calls under way fail. */
@@ -41,6 +43,11 @@ export const openStore = (options: PoolOptions): Store => {
     instances: createInstanceStore(pool),
     audit: createAuditStore(pool, prisma, gates),
     listen: (onEpoch) => listenEpoch(options, onEpoch),
+    serverVersion: async () => {
+      const { rows } = await pool.query<{ server_version: string }>('show server_version');
+      // Distributions append a word of their own.
+      return rows[0]?.server_version.split(' ')[0] ?? '';
+    },
     expireIdempotency: async () => {
       const dayAgo = new Date(Date.now() - DAY_MS);
       await prisma.idempotency.deleteMany({ where: { created_at: { lt: dayAgo } } });

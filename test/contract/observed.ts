@@ -6,9 +6,9 @@
 import { isDeepStrictEqual } from 'node:util';
 
 import { PROBLEM_MEDIA_TYPE, problem } from '../../src/contract/problem.ts';
-import { errorsOf } from '../../src/contract/route.ts';
+import { errorsOf, isAnonymous } from '../../src/contract/route.ts';
 import type { RouteContract } from '../../src/contract/route.ts';
-import { ROUTES } from '../../src/contract/routes.ts';
+import { MONITORING_ROUTES, ROUTES } from '../../src/contract/routes.ts';
 import { ERRORS } from '../../src/errors.ts';
 import type { ErrorCode } from '../../src/errors.ts';
 
@@ -21,7 +21,7 @@ export interface Observed {
   readonly body: Uint8Array;
 }
 
-const PATTERNS = ROUTES.map((route) => ({
+const PATTERNS = [...ROUTES, ...MONITORING_ROUTES].map((route) => ({
   route,
   pattern: new RegExp(`^${route.path.replaceAll('.', '\\.').replaceAll(/\{\w+\}/g, '[^/]+')}$`),
 }));
@@ -50,10 +50,8 @@ function faultOf(
   if (route === undefined) return 'not a problem document';
   if (status !== route.status && !(status in route.also)) return 'the status is not listed';
   if (type === 'application/json') return bodyFault(body, route);
-  const bytes: readonly string[] = route.bytes?.gives ?? [];
-  return bytes.includes(type ?? '') || route.id === 'openapi'
-    ? null
-    : 'the media type is not listed';
+  const listed: readonly string[] = [...route.gives, ...(route.bytes?.gives ?? [])];
+  return listed.includes(type ?? '') ? null : 'the media type is not listed';
 }
 
 function problemFault(status: number, body: Uint8Array, route: RouteContract | undefined) {
@@ -62,7 +60,7 @@ function problemFault(status: number, body: Uint8Array, route: RouteContract | u
   if (!parsed.success || !isDeepStrictEqual(parsed.data, value)) return 'not the form of a problem';
   const { code } = parsed.data;
   if (parsed.data.status !== status || ERRORS[code].status !== status) return 'another status';
-  const listed = route === undefined || route.plane === 'public' || errorsOf(route).includes(code);
+  const listed = route === undefined || isAnonymous(route) || errorsOf(route).includes(code);
   return listed || OUTSIDE.has(code) ? null : `the code ${code} is not listed`;
 }
 

@@ -6,7 +6,12 @@ import { parse } from 'yaml';
 import { OPERATIONS } from '../../src/access/grant.ts';
 import { openApiDocument } from '../../src/contract/openapi.ts';
 import { errorsOf } from '../../src/contract/route.ts';
-import { ANONYMOUS_PATHS, ROUTES } from '../../src/contract/routes.ts';
+import {
+  ANONYMOUS_PATHS,
+  MONITORING_PATHS,
+  MONITORING_ROUTES,
+  ROUTES,
+} from '../../src/contract/routes.ts';
 import { SENSITIVE_FIELDS } from '../../src/contract/sensitive.ts';
 import { toYaml } from '../../src/contract/yaml.ts';
 import { ERRORS } from '../../src/errors.ts';
@@ -36,6 +41,16 @@ describe('the table of routes', () => {
     expect(open.toSorted()).toEqual(ANONYMOUS_PATHS.toSorted());
     const without = ROUTES.filter(({ operation }) => operation === null).map(({ path }) => path);
     expect(without.toSorted()).toEqual(ANONYMOUS_PATHS.toSorted());
+  });
+
+  it('keeps what the metrics listener serves to that listener', () => {
+    expect(MONITORING_PATHS).toEqual(['/']);
+    expect(MONITORING_ROUTES.map(({ plane, operation }) => [plane, operation])).toEqual([
+      ['monitoring', null],
+    ]);
+    expect(ROUTES.filter(({ plane }) => plane === 'monitoring')).toEqual([]);
+    const ids = [...ROUTES, ...MONITORING_ROUTES].map(({ id }) => id);
+    expect(new Set(ids).size).toBe(ids.length);
   });
 
   it('names operations that policies know, and uses all of them', () => {
@@ -98,7 +113,7 @@ describe('openapi.yaml', () => {
     const said = Object.entries(paths).flatMap(([path, operations]) =>
       Object.keys(operations).map((method) => `${method.toUpperCase()} ${path}`),
     );
-    const served = ROUTES.map(({ method, path }) => `${method} ${path}`);
+    const served = [...ROUTES, ...MONITORING_ROUTES].map(({ method, path }) => `${method} ${path}`);
     expect(said.toSorted()).toEqual(served.toSorted());
   });
 

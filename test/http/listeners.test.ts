@@ -32,7 +32,12 @@ describe('listeners', () => {
       expect(await statusOf(at(http.port, '/metrics'))).toBe(404);
       const shown = await fetch(at(metrics?.port, '/metrics'));
       expect([shown.status, await shown.text()]).toEqual([200, 'up 1\n']);
-      expect(await statusOf(at(metrics?.port, '/'))).toBe(404);
+      for (const path of ['/healthz', '/readyz', '/openapi.yaml', '/v1/keys', '/v1/admin/keys']) {
+        expect({ path, status: await statusOf(at(metrics?.port, path)) }).toEqual({
+          path,
+          status: 404,
+        });
+      }
       expect(await statusOf(at(metrics?.port, '/metrics'), { method: 'POST' })).toBe(404);
     } finally {
       await service.stop();

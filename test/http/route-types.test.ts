@@ -79,5 +79,12 @@ describe('an app does not start', () => {
   it('with an anonymous route that is not listed by name', () => {
     const open = publicRoute({ ...health, path: '/v1/open' }, () => ({ status: 200, body: {} }));
     expect(() => createApp([open], ['public'], parts)).toThrow('is not sound');
+    const shown = publicRoute({ ...health, plane: 'monitoring' }, () => ({
+      status: 200,
+      body: {},
+    }));
+    expect(() => createApp([shown], ['monitoring'], parts)).toThrow('is not sound');
+    const moved = publicRoute({ ...health, path: '/' }, () => ({ status: 200, body: {} }));
+    expect(() => createApp([moved], ['public'], parts)).toThrow('is not sound');
   });
 });

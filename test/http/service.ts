@@ -16,6 +16,7 @@ import type { HttpDependencies, RequestReport } from '../../src/http/dependencie
 import { createHttpServer } from '../../src/http/server.ts';
 import type { HttpServer, HttpServerOptions } from '../../src/http/server.ts';
 import { assertListed } from '../contract/observed.ts';
+import { sampleStatus } from './sample-status.ts';
 import { openWorld } from '../keyring/world.ts';
 import type { World } from '../keyring/world.ts';
 
@@ -109,6 +110,7 @@ export async function openService(given: ServiceOptions = {}): Promise<Service> 
     pageTokenKey: randomBytes(32),
     readiness: () => ({ ready: true, checks: [{ name: 'hsm', ready: true, state: 'ok' }] }),
     metrics: async () => ({ contentType: 'text/plain; version=0.0.4', body: 'up 1\n' }),
+    status: () => sampleStatus(),
     report: (report) => reports.push(report),
   };
   const deps = { ...real, ...given.replace?.(real) };

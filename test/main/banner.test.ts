@@ -57,6 +57,7 @@ describe('the text after a start', () => {
     expect(text).toContain('is ready at http://127.0.0.1:1\n');
     expect(valueOf(text, 'admin')).toEqual(['https://127.0.0.2:2/v1/admin']);
     expect(valueOf(text, 'metrics')).toEqual(['http://127.0.0.1:3/metrics']);
+    expect(valueOf(text, 'status')).toEqual(['http://127.0.0.1:3/']);
     const main = welcome(config, { ...service, adminUrl: null });
     expect(valueOf(main, 'admin')).toEqual([]);
   });

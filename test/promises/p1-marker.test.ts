@@ -209,7 +209,7 @@ describe('P1: a marker leaves no trace', () => {
     expect(holds(opened.bytes)).toBe(true);
   });
 
-  it('is in no metric and no process argument', async () => {
+  it('is in no metric, status page or process argument', async () => {
     const metrics = await fetch(`http://127.0.0.1:${metricsPort}/metrics`);
     const shown = Buffer.from(await metrics.arrayBuffer());
     expect(metrics.status).toBe(200);
@@ -217,6 +217,15 @@ describe('P1: a marker leaves no trace', () => {
       expect(shown.includes(name)).toBe(true);
     }
     expect(holds(shown)).toBe(false);
+    for (const accept of ['text/html', 'application/json']) {
+      const status = await fetch(`http://127.0.0.1:${metricsPort}/`, { headers: { accept } });
+      const said = Buffer.from(await status.arrayBuffer());
+      expect([status.status, said.includes('non-extractable'), holds(said)]).toEqual([
+        200,
+        true,
+        false,
+      ]);
+    }
     const place = `/proc/${String(service.pid)}`;
     expect(holds(readFileSync(`${place}/cmdline`))).toBe(false);
     expect(holds(readFileSync(`${place}/environ`))).toBe(false);

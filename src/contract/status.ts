@@ -1,0 +1,87 @@
+/**
+ * The status of one instance, for people who look before they read. It is shown without a token, on
+ * the metrics listener alone: nothing in it is secret, and it names no key, no subject, no source, no
+ * address and no serial number.
+ */
+import { z } from 'zod';
+
+import { defineRoute } from './route.ts';
+import { suiteId } from './scalars.ts';
+import { readiness } from './system.ts';
+
+const count = z.int().min(0);
+
+const hsm = z.object({
+  state: z.string().meta({ description: 'One stable word.' }),
+  model: z.string().nullable(),
+  manufacturer: z.string().nullable(),
+  firmware: z.string().nullable(),
+  custody: z
+    .enum(['non-extractable', 'extractableByPinHolder', 'unknown'])
+    .meta({ description: 'Whether the PIN alone can take private keys out of the token.' }),
+  mechanisms: z.array(z.object({ name: z.string(), available: z.boolean() })),
+  queued: count.meta({ description: 'Calls that wait or run.' }),
+  queueLimit: count.meta({ description: 'Over so many, calls are refused as `hsm_busy`.' }),
+});
+
+const database = z.object({
+  kind: z
+    .enum(['embedded', 'external'])
+    .meta({ description: '`embedded` is the one that development brings.' }),
+  version: z.string().meta({ description: 'Of PostgreSQL, when the service started.' }),
+  tls: z.enum(['disable', 'require', 'verify-ca', 'verify-full']),
+  state: z.string().meta({ description: 'One stable word.' }),
+});
+
+const lane = z.object({
+  number: count.nullable().meta({ description: 'Null while no lane is open.' }),
+  durable: count.meta({ description: 'Entries made durable by this instance.' }),
+});
+
+const audit = z.object({
+  state: z.string().meta({ description: 'One stable word.' }),
+  uses: lane,
+  changes: lane,
+  waiting: count.meta({ description: 'Entries that wait to be durable.' }),
+  failures: count.meta({ description: 'Failed appends since the last success.' }),
+});
+
+export const statusDocument = z
+  .object({
+    product: z.string(),
+    version: z.string(),
+    mode: z.enum(['dev', 'production']),
+    zone: z.string(),
+    instance: z.uuid().meta({ description: 'Made anew by each start.' }),
+    uptimeSeconds: count,
+    runtime: z.object({ node: z.string(), openssl: z.string() }),
+    readiness,
+    hsm,
+    database,
+    audit,
+    selfTests: z
+      .array(z.string())
+      .meta({ description: 'Algorithms whose known answers passed at start; all of them did.' }),
+    suites: z.array(z.object({ id: suiteId, available: z.boolean() })),
+  })
+  .meta({ id: 'Status' });
+
+export type Status = z.output<typeof statusDocument>;
+
+export const status = defineRoute({
+  method: 'GET',
+  plane: 'monitoring',
+  operation: null,
+  id: 'status',
+  path: '/',
+  summary: 'The status of this instance, on the metrics listener: a page, or the same as JSON.',
+  query: z.strictObject({
+    refresh: z
+      .enum(['off'])
+      .optional()
+      .meta({ description: 'The page renews itself unless told not to; JSON never does.' }),
+  }),
+  gives: ['text/html', 'application/json'],
+  response: statusDocument,
+  errors: ['invalid_value'],
+});

@@ -1,0 +1,93 @@
+/** What the status page shows, picked member by member: no key, subject, source, address or serial. */
+import type { RunningAuditLog } from '../audit/log.ts';
+import type { Config } from '../config.ts';
+import type { Status } from '../contract/status.ts';
+import { SUITES } from '../crypto/suites.ts';
+import type { PooledHsm } from '../hsm/pool.ts';
+import type { Readiness, TokenFacts } from '../http/dependencies.ts';
+import { NAME } from '../name.ts';
+import type { Incarnation } from './incarnation.ts';
+import { VERSION } from './version.ts';
+
+/** What is known once, when the service starts. */
+export interface StartFacts {
+  /** Algorithms whose known answers passed. */
+  readonly selfTests: readonly string[];
+  /** Version of the database's server. */
+  readonly database: string;
+}
+
+export interface StatusParts {
+  readonly hsm: PooledHsm;
+  readonly incarnation: Incarnation;
+  readonly readiness: () => Readiness;
+  /** Null until the root is open. */
+  readonly audit: () => RunningAuditLog | null;
+  readonly token: TokenFacts;
+}
+
+export function statusReader(config: Config, facts: StartFacts, parts: StatusParts): () => Status {
+  const fixed = {
+    product: NAME.product,
+    version: VERSION,
+    mode: config.mode,
+    zone: config.zone.name,
+    instance: parts.incarnation.id,
+    runtime: { node: process.versions.node, openssl: process.versions.openssl },
+    selfTests: [...facts.selfTests],
+  };
+  return () => {
+    const { ready, checks } = parts.readiness();
+    return {
+      ...fixed,
+      uptimeSeconds: Math.floor(process.uptime()),
+      readiness: { ready, checks: [...checks] },
+      hsm: hsmOf(parts.hsm, config),
+      database: databaseOf(config, facts, parts.incarnation),
+      audit: auditOf(parts.audit()?.health()),
+      suites: Object.keys(SUITES).map((id) => ({
+        id,
+        available: parts.token.availability(id).available,
+      })),
+    };
+  };
+}
+
+function hsmOf(hsm: PooledHsm, { hsm: { queueLimit } }: Config): Status['hsm'] {
+  const { state, token, custody, capabilities } = hsm.status();
+  return {
+    state,
+    model: token?.model ?? null,
+    manufacturer: token?.manufacturer ?? null,
+    firmware: token?.firmware ?? null,
+    custody,
+    mechanisms: capabilities.map(({ name, available }) => ({ name, available })),
+    queued: hsm.counters().queued,
+    queueLimit,
+  };
+}
+
+const databaseOf = (
+  { database: { url, tls } }: Config,
+  { database: version }: StartFacts,
+  { state }: Incarnation,
+): Status['database'] => ({
+  kind: url === undefined ? 'embedded' : 'external',
+  version,
+  tls: tls ?? 'disable',
+  state,
+});
+
+function auditOf(health: ReturnType<RunningAuditLog['health']> | undefined): Status['audit'] {
+  const lane = (number: number | null | undefined, durable: number | undefined) => ({
+    number: number ?? null,
+    durable: durable ?? 0,
+  });
+  return {
+    state: health?.ok === true ? 'ok' : 'not-durable',
+    uses: lane(health?.useLane, health?.durable.use),
+    changes: lane(health?.changeLane, health?.durable.change),
+    waiting: health?.waiting ?? 0,
+    failures: health?.failures ?? 0,
+  };
+}

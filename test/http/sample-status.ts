@@ -1,0 +1,45 @@
+/** A status in which every text that comes from elsewhere can be replaced. */
+import { SUITES } from '../../src/crypto/suites.ts';
+import type { Status } from '../../src/contract/status.ts';
+
+export const sampleStatus = (changes: Partial<Status> = {}): Status => ({
+  product: 'Twofold KMS',
+  version: '1.2.3',
+  mode: 'production',
+  zone: 'zone-a',
+  instance: '0efb621a-db33-4df1-9a8a-ffe8eab52390',
+  uptimeSeconds: 8_045,
+  runtime: { node: '26.1.0', openssl: '3.5.0' },
+  readiness: {
+    ready: true,
+    checks: ['hsm', 'database', 'audit', 'integrity', 'service'].map((name) => ({
+      name,
+      ready: true,
+      state: 'ok',
+    })),
+  },
+  hsm: {
+    state: 'ok',
+    model: 'Model One',
+    manufacturer: 'Maker',
+    firmware: '4.5',
+    custody: 'non-extractable',
+    mechanisms: [
+      { name: 'ecdh:P-256', available: true },
+      { name: 'x25519', available: false },
+    ],
+    queued: 3,
+    queueLimit: 512,
+  },
+  database: { kind: 'external', version: '18.4', tls: 'verify-full', state: 'ok' },
+  audit: {
+    state: 'ok',
+    uses: { number: 7, durable: 12_345 },
+    changes: { number: 8, durable: 6 },
+    waiting: 0,
+    failures: 0,
+  },
+  selfTests: ['SHA3-256', 'ML-KEM-768'],
+  suites: Object.keys(SUITES).map((id) => ({ id, available: id !== 'MLKEM768-X25519' })),
+  ...changes,
+});
