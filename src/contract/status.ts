@@ -5,8 +5,9 @@
  */
 import { z } from 'zod';
 
-import { defineRoute } from './route.ts';
-import { suiteId } from './scalars.ts';
+import { defineRoute, isAnonymous } from './route.ts';
+import type { RouteContract } from './route.ts';
+import { suiteId, time } from './scalars.ts';
 import { readiness } from './system.ts';
 
 const count = z.int().min(0);
@@ -46,8 +47,52 @@ const audit = z.object({
   failures: count.meta({ description: 'Failed appends since the last success.' }),
 });
 
+/** Kinds of work that are told apart; `other` reads, and what found no route. */
+export const REQUEST_GROUPS = ['wrap', 'sign', 'mac', 'admin', 'other'] as const;
+export type RequestGroup = (typeof REQUEST_GROUPS)[number];
+
+const GROUP_OF: Readonly<Record<string, RequestGroup>> = {
+  wrap: 'wrap',
+  unwrap: 'wrap',
+  rewrap: 'wrap',
+  'data-keys.create': 'wrap',
+  'data-keys.create-wrapped': 'wrap',
+  encapsulate: 'wrap',
+  decapsulate: 'wrap',
+  sign: 'sign',
+  verify: 'sign',
+  mac: 'mac',
+  'verify-mac': 'mac',
+};
+
+/** Null for what is served without a token: probes and this page would drown the rest. */
+export function requestGroupOf(route: Pick<RouteContract, 'plane' | 'operation'>) {
+  if (isAnonymous(route)) return null;
+  if (route.plane === 'admin') return 'admin';
+  return GROUP_OF[route.operation ?? ''] ?? 'other';
+}
+
+const series = (description: string) => z.array(z.number().min(0).nullable()).meta({ description });
+const requests = series('Requests per second.');
+
+const history = z
+  .object({
+    stepSeconds: count,
+    steps: count.meta({ description: 'Most values of a series.' }),
+    requests: z
+      .object({ wrap: requests, sign: requests, mac: requests, admin: requests, other: requests })
+      .meta({ description: 'By kind of work; a batch is one.' }),
+    refused: series('Requests per second that were answered with 4xx.'),
+    failed: series('Requests per second that were answered with 5xx.'),
+    p50: series('Median time of a request, ms.'),
+    p99: series('Time that 99 % of the requests did not exceed, ms.'),
+    queued: series('Most HSM calls that waited or ran at one of the looks, one a second.'),
+  })
+  .meta({ description: 'One value a step, the latest last; null where nothing was measured.' });
+
 export const statusDocument = z
   .object({
+    time,
     product: z.string(),
     version: z.string(),
     mode: z.enum(['dev', 'production']),
@@ -63,6 +108,7 @@ export const statusDocument = z
       .array(z.string())
       .meta({ description: 'Algorithms whose known answers passed at start; all of them did.' }),
     suites: z.array(z.object({ id: suiteId, available: z.boolean() })),
+    history,
   })
   .meta({ id: 'Status' });
 

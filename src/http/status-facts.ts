@@ -2,6 +2,7 @@
 import type { Status } from '../contract/status.ts';
 import { NOTHING, html } from './markup.ts';
 import type { Markup, Part } from './markup.ts';
+import { numberText } from './status-plot.ts';
 
 const CHECKS: Readonly<Record<string, string>> = {
   hsm: 'HSM',
@@ -36,16 +37,12 @@ export function durationText(seconds: number): string {
   return `${count} ${unit}${lesser === undefined || rest === 0 ? '' : ` ${rest} ${lesser[0]}`}`;
 }
 
-/** With a thin space between groups of three digits. */
-export const countText = (count: number): string =>
-  String(count).replace(/\B(?=(?:\d{3})+$)/gu, '\u2009');
-
 export function developmentNotice({ mode }: Status): Markup {
   if (mode !== 'dev') return NOTHING;
   return html`<aside class="dev">
     <p class="wide">
-      <strong>Development mode</strong> It brings its own token issuer, and where none is configured
-      its own database and software token. Not for keys that matter.
+      <strong>Development mode</strong> This instance gives out its own tokens, and unless
+      configured runs its own database and software HSM. Not for keys that matter.
     </p>
   </aside>`;
 }
@@ -121,7 +118,7 @@ function hsmFacts({ hsm }: Status): Markup {
       ['Firmware', firmware ?? 'not seen yet'],
       ['State', html`<code>${hsm.state}</code>`],
       ['Custody', html`<code>${custody}</code><small>${CUSTODY[custody]}</small>`],
-      ['Queue', `${queued} of ${countText(queueLimit)} calls`],
+      ['Queue', `${queued} of ${numberText(queueLimit)} calls`],
     ])}
     ${tags(hsm.mechanisms)}
   </section>`;
@@ -141,14 +138,14 @@ function databaseFacts({ database: { kind, version, tls, state } }: Status): Mar
 
 function auditFacts({ audit: { uses, changes, waiting, failures, state } }: Status): Markup {
   const lane = ({ number, durable }: Status['audit']['uses']) =>
-    number === null ? 'none open' : `lane ${number}, ${countText(durable)} since start`;
+    number === null ? 'none open' : `lane ${number}, ${numberText(durable)} since start`;
   return html`<section>
     <h3>Audit log</h3>
     ${rows([
       ['Uses', lane(uses)],
       ['Changes', lane(changes)],
-      ['Waiting', countText(waiting)],
-      ['Failed in a row', countText(failures)],
+      ['Waiting', numberText(waiting)],
+      ['Failed in a row', numberText(failures)],
       ['State', html`<code>${state}</code>`],
     ])}
   </section>`;

@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto';
 import type { Status } from '../contract/status.ts';
 import { Markup, NOTHING, html } from './markup.ts';
 import { developmentNotice, factsSection, stateSection } from './status-facts.ts';
+import { plotsSection } from './status-plots.ts';
 import { STYLE } from './status-style.ts';
 
 const REFRESH_S = 10;
@@ -56,6 +57,9 @@ const renewal = (refresh: boolean): Markup =>
     ? html`Renews every ${REFRESH_S} s. <a href="/?refresh=off">Hold still</a>`
     : html`Holds still. <a href="/">Renew every ${REFRESH_S} s</a>`;
 
+/** `2026-11-28T08:41:07.123Z` as `08:41:07 UTC`. */
+const clockText = (time: string): string => `${time.slice(11, 19)} UTC`;
+
 const FOOTER = html`<footer>
   <p class="wide">
     Shown without a token to whoever reaches the metrics listener: no secret, no key, no caller. For
@@ -73,9 +77,13 @@ export function statusPage(status: Status, refresh: boolean): string {
         ${developmentNotice(status)}
         <header class="wide top">
           <p class="brand">${MARK} ${status.product}</p>
-          <p class="note">${renewal(refresh)}</p>
+          <p class="note">
+            <time datetime="${status.time}">${clockText(status.time)}</time> · ${renewal(refresh)}
+          </p>
         </header>
-        <main class="wide">${stateSection(status)} ${factsSection(status)}</main>
+        <main class="wide">
+          ${stateSection(status)} ${plotsSection(status)} ${factsSection(status)}
+        </main>
         ${FOOTER}
       </body>
     </html> `.text;

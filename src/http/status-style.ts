@@ -19,7 +19,7 @@ export const STYLE = `
 * { box-sizing: border-box; margin: 0; padding: 0; }
 body {
   background: var(--paper); color: var(--ink);
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif;
+  font: 15px/1.5 -apple-system, "Segoe UI", Inter, Roboto, "Noto Sans", system-ui, sans-serif;
   font-variant-numeric: tabular-nums; overflow-wrap: anywhere;
 }
 ul, ol { list-style: none; }
@@ -49,7 +49,7 @@ svg.good > :first-child { fill: var(--ok); stroke: none; }
 svg.poor > :first-child { fill: var(--bad); stroke: none; }
 .poor h1, .checks .poor { color: var(--bad); }
 .lede { margin-top: 6px; color: var(--soft); }
-.checks { display: flex; flex-wrap: wrap; gap: 8px 22px; margin-top: 20px; }
+.checks { display: grid; grid-template-columns: repeat(auto-fill, minmax(172px, 1fr)); gap: 8px 16px; margin-top: 22px; }
 .checks li { display: flex; gap: 7px; align-items: center; }
 .checks svg { width: 16px; height: 16px; flex: none; }
 .checks code { color: var(--soft); }
@@ -71,13 +71,35 @@ h3 { font-size: 15px; font-weight: 600; }
 .tags li { border: 1px solid var(--line); border-radius: 4px; padding: 0 6px; background: var(--card); font-size: 12.5px; }
 .tags .no { color: var(--soft); background: none; border-style: dashed; text-decoration: line-through; }
 
+.plots { display: grid; gap: 36px 48px; grid-template-columns: minmax(0, 1fr); margin-top: 20px; }
+figure { display: grid; grid-row: span 2; grid-template: subgrid / minmax(0, 1fr); row-gap: 14px; }
+h3 small { color: var(--soft); font-size: 13px; font-weight: 400; }
+.legend { display: flex; flex-wrap: wrap; gap: 2px 16px; margin-top: 2px; font-size: 13px; color: var(--soft); }
+.legend b { color: var(--ink); font-weight: 600; margin-left: 2px; }
+.key { display: inline-block; width: 11px; height: 11px; border-radius: 2px; margin-right: 6px; vertical-align: -1px; background: currentColor; }
+.key.lines { height: 0; border-top: 2px solid; background: none; vertical-align: 4px; width: 16px; }
+.key.lines.s3 { border-top-style: dashed; }
+.s1 { color: var(--s1); } .s2 { color: var(--s2); } .s3 { color: var(--s3); }
+.s4 { color: var(--s4); } .s5 { color: var(--s5); } .bad { color: var(--bad); }
+.frame { position: relative; display: grid; grid-template-columns: 3.4em minmax(0, 1fr); gap: 6px 8px; font-size: 12px; line-height: 1; color: var(--soft); }
+.frame svg { width: 100%; height: 150px; overflow: visible; }
+.frame path { vector-effect: non-scaling-stroke; }
+.grid { stroke: var(--grid); fill: none; }
+.area { fill: currentColor; }
+.line { fill: none; stroke: currentColor; stroke-width: 1.75; stroke-linejoin: round; }
+.line.s3 { stroke-dasharray: 5 3; }
+.up { display: flex; flex-direction: column; justify-content: space-between; text-align: right; margin: -0.5em 0; }
+.across { grid-column: 2; display: grid; grid-template-columns: repeat(3, 1fr); position: relative; }
+.across li:last-child { position: absolute; right: 0; }
+.empty { position: absolute; inset: 60px 0 auto 3.4em; text-align: center; font-size: 13px; }
+
 footer { border-top: 1px solid var(--line); color: var(--soft); font-size: 13px; }
 footer p { padding-top: 16px; padding-bottom: 40px; max-width: 76ch; }
 
 @media (min-width: 760px) {
   .wide { padding-inline: 32px; }
   .state { grid-template-columns: minmax(0, 1.35fr) minmax(0, 1fr); align-items: end; }
-  .facts { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+  .plots, .facts { grid-template-columns: repeat(2, minmax(0, 1fr)); }
 }
 @media (min-width: 1000px) {
   .facts { grid-template-columns: repeat(3, minmax(0, 1fr)); }

@@ -59,7 +59,7 @@ import { LateAudit } from './late-audit.ts';
 import { late } from './late.ts';
 import type { Late } from './late.ts';
 import { whenReachable } from './patience.ts';
-import { statusReader } from './status.ts';
+import { statusReader, watchActivity } from './status.ts';
 import type { StartFacts } from './status.ts';
 import { Unwinding } from './unwinding.ts';
 import { VERSION } from './version.ts';
@@ -271,12 +271,14 @@ export class Service {
       keyring: () => late.keyring,
     });
     const token = tokenFacts(device);
+    const activity = watchActivity(device.hsm, this.#unwinding);
     const status = statusReader(this.#config, facts, {
       hsm: device.hsm,
       incarnation,
       readiness,
       audit: () => late.audit.current,
       token,
+      activity,
     });
     const deps: HttpDependencies = {
       authenticator,
@@ -293,7 +295,7 @@ export class Service {
       readiness,
       metrics: () => metrics.renderMetrics(),
       status,
-      report: requestObserver(this.#logs.component('http'), metrics),
+      report: requestObserver(this.#logs.component('http'), metrics, activity),
     };
     const http = createHttpServer(deps, listenersOf(this.#config));
     this.#unwinding.add('listeners', () => http.close());

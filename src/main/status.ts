@@ -1,12 +1,16 @@
 /** What the status page shows, picked member by member: no key, subject, source, address or serial. */
 import type { RunningAuditLog } from '../audit/log.ts';
 import type { Config } from '../config.ts';
-import type { Status } from '../contract/status.ts';
+import { ROUTES } from '../contract/routes.ts';
+import { REQUEST_GROUPS, requestGroupOf } from '../contract/status.ts';
+import type { RequestGroup, Status } from '../contract/status.ts';
 import { SUITES } from '../crypto/suites.ts';
 import type { PooledHsm } from '../hsm/pool.ts';
 import type { Readiness, TokenFacts } from '../http/dependencies.ts';
 import { NAME } from '../name.ts';
+import { Activity, STEPS, STEP_SECONDS } from '../telemetry/activity.ts';
 import type { Incarnation } from './incarnation.ts';
+import type { Unwinding } from './unwinding.ts';
 import { VERSION } from './version.ts';
 
 /** What is known once, when the service starts. */
@@ -24,6 +28,21 @@ export interface StatusParts {
   /** Null until the root is open. */
   readonly audit: () => RunningAuditLog | null;
   readonly token: TokenFacts;
+  readonly activity: Activity<RequestGroup>;
+}
+
+/** Counts requests by kind of work until unwound. */
+export function watchActivity(hsm: PooledHsm, unwinding: Unwinding): Activity<RequestGroup> {
+  const groups = new Map(ROUTES.map((route) => [route.id, requestGroupOf(route)]));
+  const activity = new Activity<RequestGroup>({
+    groups: REQUEST_GROUPS,
+    // The metrics listener's own routes are not in the table.
+    groupOf: (route) => (route === null ? 'other' : (groups.get(route) ?? null)),
+    queued: () => hsm.counters().queued,
+  });
+  activity.start();
+  unwinding.add('activity', () => activity.close());
+  return activity;
 }
 
 export function statusReader(config: Config, facts: StartFacts, parts: StatusParts): () => Status {
@@ -39,6 +58,7 @@ export function statusReader(config: Config, facts: StartFacts, parts: StatusPar
   return () => {
     const { ready, checks } = parts.readiness();
     return {
+      time: new Date().toISOString(),
       ...fixed,
       uptimeSeconds: Math.floor(process.uptime()),
       readiness: { ready, checks: [...checks] },
@@ -49,6 +69,7 @@ export function statusReader(config: Config, facts: StartFacts, parts: StatusPar
         id,
         available: parts.token.availability(id).available,
       })),
+      history: { stepSeconds: STEP_SECONDS, steps: STEPS, ...parts.activity.history() },
     };
   };
 }

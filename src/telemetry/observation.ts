@@ -25,9 +25,12 @@ const SERVER_FAULT = 500;
  * Counts each request and makes a span of it. Failures of the service are logged as errors, other
  * requests at `debug`; who did what is the audit log's matter.
  */
-export function requestObserver(log: Log, metrics: Metrics): (facts: RequestFacts) => void {
+export function requestObserver(
+  log: Log,
+  ...counters: readonly Pick<Metrics, 'request'>[]
+): (facts: RequestFacts) => void {
   return (facts) => {
-    metrics.request(facts);
+    for (const counter of counters) counter.request(facts);
     const { requestId, auditId, route, method, status, code } = facts;
     const attributes = {
       requestId,

@@ -2,7 +2,30 @@
 import { SUITES } from '../../src/crypto/suites.ts';
 import type { Status } from '../../src/contract/status.ts';
 
+/** `count` steps with values that repeat after a few; some steps have none. */
+export const sampleHistory = (count: number): Status['history'] => {
+  const series = (value: number) =>
+    Array.from({ length: count }, (_, n) => (n % 17 === 5 ? null : value * (1 + (n % 7))));
+  return {
+    stepSeconds: 5,
+    steps: 180,
+    requests: {
+      wrap: series(90),
+      sign: series(20.5),
+      mac: series(0),
+      admin: series(0.2),
+      other: series(3),
+    },
+    refused: series(1.4),
+    failed: series(0),
+    p50: series(0.431),
+    p99: series(3.2),
+    queued: series(2),
+  };
+};
+
 export const sampleStatus = (changes: Partial<Status> = {}): Status => ({
+  time: '2026-11-28T08:41:07.123Z',
   product: 'Twofold KMS',
   version: '1.2.3',
   mode: 'production',
@@ -41,5 +64,6 @@ export const sampleStatus = (changes: Partial<Status> = {}): Status => ({
   },
   selfTests: ['SHA3-256', 'ML-KEM-768'],
   suites: Object.keys(SUITES).map((id) => ({ id, available: id !== 'MLKEM768-X25519' })),
+  history: sampleHistory(100),
   ...changes,
 });
