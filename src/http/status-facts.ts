@@ -41,8 +41,8 @@ export function developmentNotice({ mode }: Status): Markup {
   if (mode !== 'dev') return NOTHING;
   return html`<aside class="dev">
     <p class="wide">
-      <strong>Development mode</strong> This instance gives out its own tokens, and unless
-      configured runs its own database and software HSM. Not for keys that matter.
+      <strong>Development mode</strong> This instance gives out its own tokens. Not for keys that
+      matter.
     </p>
   </aside>`;
 }
@@ -68,8 +68,12 @@ export function stateSection(status: Status): Markup {
 
 const checkItem = ({ name, ready, state }: Status['readiness']['checks'][number]): Markup =>
   html`<li class="${ready ? 'fine' : 'poor'}">
-    ${ready ? YES : NO} ${CHECKS[name] ?? name} <code>${state}</code>
+    ${ready ? YES : NO} <span>${CHECKS[name] ?? name} <code>${state}</code></span>
   </li>`;
+
+/** One of the stable words, marked where it is not as it should be. */
+const word = (text: string, good: boolean): Markup =>
+  good ? html`<code>${text}</code>` : html`<code class="poor">${text}</code>`;
 
 const rows = (entries: readonly (readonly [term: string, value: Part])[]): Markup =>
   html`<dl>
@@ -116,8 +120,11 @@ function hsmFacts({ hsm }: Status): Markup {
     ${rows([
       ['Token', token],
       ['Firmware', firmware ?? 'not seen yet'],
-      ['State', html`<code>${hsm.state}</code>`],
-      ['Custody', html`<code>${custody}</code><small>${CUSTODY[custody]}</small>`],
+      ['State', word(hsm.state, hsm.state === 'ok')],
+      [
+        'Custody',
+        html`${word(custody, custody === 'non-extractable')}<small>${CUSTODY[custody]}</small>`,
+      ],
       ['Queue', `${queued} of ${numberText(queueLimit)} calls`],
     ])}
     ${tags(hsm.mechanisms)}
@@ -131,7 +138,7 @@ function databaseFacts({ database: { kind, version, tls, state } }: Status): Mar
       ['Server', `PostgreSQL ${version}`],
       ['Place', kind === 'embedded' ? 'embedded, for development' : 'external'],
       ['TLS', html`<code>${tls}</code>`],
-      ['State', html`<code>${state}</code>`],
+      ['State', word(state, state === 'ok')],
     ])}
   </section>`;
 }
@@ -146,7 +153,7 @@ function auditFacts({ audit: { uses, changes, waiting, failures, state } }: Stat
       ['Changes', lane(changes)],
       ['Waiting', numberText(waiting)],
       ['Failed in a row', numberText(failures)],
-      ['State', html`<code>${state}</code>`],
+      ['State', word(state, state === 'ok')],
     ])}
   </section>`;
 }

@@ -87,12 +87,13 @@ function plotsOf({ history }: Status): readonly Plot[] {
 }
 
 export function plotsSection(status: Status): Markup {
-  const { stepSeconds } = status.history;
-  const seconds = stepsShown(status.history) * stepSeconds;
+  const { steps, stepSeconds } = status.history;
+  const minutes = (count: number) => Math.round((count * stepSeconds) / 60);
   return html`<section class="part">
-    <h2>The last ${Math.round(seconds / 60)} minutes</h2>
+    <h2>The last ${minutes(stepsShown(status.history))} minutes</h2>
     <p class="note">
-      Steps of ${stepSeconds} s, kept for 15 minutes. Numbers are those of the latest step.
+      Steps of ${stepSeconds} s, kept for ${minutes(steps)} minutes. Numbers are those of the latest
+      step.
     </p>
     <div class="plots">${plotsOf(status).map(plotFigure)}</div>
   </section>`;

@@ -49,7 +49,7 @@ svg.good > :first-child { fill: var(--ok); stroke: none; }
 svg.poor > :first-child { fill: var(--bad); stroke: none; }
 .poor h1, .checks .poor { color: var(--bad); }
 .lede { margin-top: 6px; color: var(--soft); }
-.checks { display: grid; grid-template-columns: repeat(auto-fill, minmax(172px, 1fr)); gap: 8px 16px; margin-top: 22px; }
+.checks { display: grid; grid-template-columns: repeat(auto-fill, minmax(186px, 1fr)); gap: 8px 16px; margin-top: 22px; }
 .checks li { display: flex; gap: 7px; align-items: center; }
 .checks svg { width: 16px; height: 16px; flex: none; }
 .checks code { color: var(--soft); }
@@ -58,7 +58,7 @@ svg.poor > :first-child { fill: var(--bad); stroke: none; }
 dl { display: grid; grid-template-columns: minmax(6.5em, max-content) minmax(0, 1fr); gap: 3px 18px; }
 dt { color: var(--soft); }
 dd small { display: block; color: var(--soft); font-size: 13px; }
-dd.poor { color: var(--bad); font-weight: 600; }
+dd code.poor { color: var(--bad); font-weight: 600; }
 
 h2 { font-size: 18px; font-weight: 600; letter-spacing: -0.01em; }
 h2 + .note { color: var(--soft); font-size: 13px; }

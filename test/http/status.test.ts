@@ -210,6 +210,21 @@ describe('what the status page says', () => {
     }
   });
 
+  it('marks words that are not as they should be', () => {
+    const marked = (status: Status) =>
+      [...statusPage(status, true).matchAll(/<code class="poor">([\w-]*)<\/code>/gu)].map(
+        ([, word]) => word,
+      );
+    const { hsm, database, audit } = sampleStatus();
+    expect(marked(sampleStatus())).toEqual([]);
+    const poor = sampleStatus({
+      hsm: { ...hsm, state: 'session-lost', custody: 'unknown' },
+      database: { ...database, state: 'fenced' },
+      audit: { ...audit, state: 'not-durable' },
+    });
+    expect(marked(poor)).toEqual(['session-lost', 'unknown', 'fenced', 'not-durable']);
+  });
+
   it.each([
     [0, '0 s'],
     [59, '59 s'],
