@@ -65,7 +65,7 @@ export function logScale(lowest: number, highest: number): Scale {
 export function numberText(value: number): string {
   const digits = value >= 100 ? 0 : value >= 10 ? 1 : value >= 1 ? 2 : 3;
   const [whole = '', part] = String(Number(value.toFixed(digits))).split('.');
-  const apart = whole.replace(/\B(?=(?:\d{3})+$)/gu, '\u2009');
+  const apart = whole.replace(/\B(?=(?:\d{3})+$)/gu, '\u202F');
   return part === undefined ? apart : `${apart}.${part}`;
 }
 

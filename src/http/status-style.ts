@@ -49,7 +49,7 @@ svg.good > :first-child { fill: var(--ok); stroke: none; }
 svg.poor > :first-child { fill: var(--bad); stroke: none; }
 .poor h1, .checks .poor { color: var(--bad); }
 .lede { margin-top: 6px; color: var(--soft); }
-.checks { display: grid; grid-template-columns: repeat(auto-fill, minmax(186px, 1fr)); gap: 8px 16px; margin-top: 22px; }
+.checks { display: grid; grid-template-columns: repeat(auto-fill, minmax(180px, 1fr)); gap: 8px 16px; margin-top: 22px; }
 .checks li { display: flex; gap: 7px; align-items: center; }
 .checks svg { width: 16px; height: 16px; flex: none; }
 .checks code { color: var(--soft); }

@@ -92,7 +92,7 @@ describe('scales', () => {
     [1, ['1', '0.5', '0']],
     [1.01, ['2', '1', '0']],
     [7, ['8', '4', '0']],
-    [960, ['1\u2009000', '500', '0']],
+    [960, ['1\u202F000', '500', '0']],
     [0.07, ['0.08', '0.04', '0']],
   ])('up to %d end at a round number', (highest, labels) => {
     expect(linearScale(highest).labels).toEqual(labels);
@@ -112,8 +112,8 @@ describe('scales', () => {
     [0.4312, '0.431'],
     [1.005, '1'],
     [42.26, '42.3'],
-    [999.6, '1\u2009000'],
-    [1_234_567, '1\u2009234\u2009567'],
+    [999.6, '1\u202F000'],
+    [1_234_567, '1\u202F234\u202F567'],
   ])('%d is written %s', (number, text) => {
     expect(numberText(number)).toBe(text);
   });
