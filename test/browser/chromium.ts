@@ -11,10 +11,10 @@ const NAMES = ['chromium', 'chromium-browser', 'google-chrome'];
 
 /** The browser of this machine, or the one that CHROMIUM names; undefined without any. */
 export function findChromium(): string | undefined {
-  const named = process.env['CHROMIUM'];
+  const named = process.env['CHROMIUM'] ?? '';
   const folders = (process.env['PATH'] ?? '').split(delimiter);
   const places = folders.flatMap((folder) => NAMES.map((name) => join(folder, name)));
-  return (named === undefined ? places : [named]).find((place) => {
+  return (named === '' ? places : [named]).find((place) => {
     try {
       accessSync(place, constants.X_OK);
       return true;
