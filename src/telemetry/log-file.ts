@@ -34,7 +34,10 @@ export class LogFile {
     if (!this.#writing) this.#next();
   }
 
-  /** Writes what waits, for the end of the process; gives up what cannot be written. */
+  /**
+   * Writes what waits, for the end of the process; gives up what cannot be written. A write that is
+   * under way ends by itself: Node's threads finish theirs before the process is gone.
+   */
   flush(): void {
     const bytes = this.#take();
     try {
