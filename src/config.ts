@@ -8,7 +8,9 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { configReference } from './config/reference.ts';
-import { fileProblems, ruleProblems, settleDatabase, settlePaths } from './config/rules.ts';
+import { settleDatabase } from './config/database.ts';
+import type { ConfigPart } from './config/parts.ts';
+import { fileProblems, ruleProblems, settlePaths } from './config/rules.ts';
 import { configSchema } from './config/schema.ts';
 import type { Config } from './config/schema.ts';
 import { readSecretFile } from './config/secret-file.ts';
@@ -19,6 +21,7 @@ import { TwofoldError } from './errors.ts';
 import { NAME } from './name.ts';
 
 export type { Config, IssuerConfig, TlsFiles } from './config/schema.ts';
+export type { ConfigPart } from './config/parts.ts';
 export type { Problem, TakenFlags } from './config/sources.ts';
 
 /** Where a configuration is read from; every member defaults to the process's own. */
@@ -26,6 +29,12 @@ export interface ConfigSources {
   /** Flags by name without dashes, as `takeConfigFlags` gives them. */
   readonly flags?: ReadonlyMap<string, string>;
   readonly environment?: Environment;
+  /**
+   * What the command uses; everything unless given. The rest is read and must be sound by itself, but
+   * nothing of it is demanded, and the files that it names are left alone: a step that migrates needs
+   * no PIN, and the one that makes the root no database.
+   */
+  readonly uses?: readonly ConfigPart[];
 }
 
 /** What `checkConfig` found: a usable configuration, or every problem at once. */
@@ -77,8 +86,9 @@ export const checkConfig = (sources: ConfigSources = {}): ConfigCheck => {
   }
   const found: Problem[] = [];
   const withPaths = settlePaths(parsed.data, programDir, 'dataDir' in raw);
-  const config = { ...withPaths, database: settleDatabase(withPaths.database, found) };
-  found.push(...ruleProblems(config), ...fileProblems(config));
+  const { uses } = sources;
+  const config = { ...withPaths, database: settleDatabase(withPaths.database, found, uses) };
+  found.push(...ruleProblems(config, uses), ...fileProblems(config, uses));
   return found.length > 0
     ? { ok: false, problems: found }
     : { ok: true, config: deepFreeze(config) };

@@ -7,7 +7,9 @@
  *     twofold config check                                   check the configuration and print it
  *     twofold doctor secrets [--log FILE]                    look for secrets where none may be
  *     twofold conformance --module FILE …                    what a PKCS#11 module can do
+ *     twofold migrate                                        bring the database to this version's schema
  *     twofold hsm make-root --so-pin-file FILE               make the root on a configured token
+ *     twofold hsm init-token --so-pin-file FILE              initialise a token of SoftHSM, and of nothing else
  *     twofold version
  */
 import { assertHardened } from './launch-guard.ts';
@@ -25,6 +27,7 @@ import { complaintLines } from './main/complaint.ts';
 import { conformanceCommand } from './main/conformance-command.ts';
 import { doctorCommand } from './main/doctor-command.ts';
 import { hsmCommand } from './main/hsm-command.ts';
+import { migrateCommand } from './main/migrate-command.ts';
 import { serveCommand } from './main/serve-command.ts';
 import { tokenCommand } from './main/token-command.ts';
 import { VERSION } from './main/version.ts';
@@ -35,7 +38,7 @@ for (const stream of [process.stdout, process.stderr]) stream.on('error', () => 
 const print = (line: string) => void process.stdout.write(`${line}\n`);
 const complain = (line: string) => void process.stderr.write(`${line}\n`);
 
-const USAGE = `usage: twofold serve | token | config check | doctor secrets | conformance | hsm make-root | version
+const USAGE = `usage: twofold serve | token | config check | doctor secrets | conformance | migrate | hsm make-root | hsm init-token | version
 Settings are flags, TWOFOLD_* variables or a file; see deploy/configuration.md.`;
 
 function configCommand(flags: ReadonlyMap<string, string>, argv: readonly string[]): number {
@@ -60,7 +63,7 @@ function localConfig(flags: ReadonlyMap<string, string>): Config {
 }
 
 /** Commands that unseal, log in or sign hold secrets in this process, as the service does. */
-const HARDENED: readonly string[] = ['serve', 'doctor', 'hsm', 'token'];
+const HARDENED: readonly string[] = ['serve', 'doctor', 'hsm', 'migrate', 'token'];
 
 async function run(argv: readonly string[]): Promise<number> {
   const [command = '', ...others] = argv;
@@ -79,7 +82,9 @@ async function run(argv: readonly string[]): Promise<number> {
     case 'conformance':
       return conformanceCommand(others, print);
     case 'hsm':
-      return hsmCommand(loadConfig({ flags }), rest, print);
+      return hsmCommand(loadConfig({ flags, uses: ['hsm'] }), rest, print);
+    case 'migrate':
+      return migrateCommand(loadConfig({ flags, uses: ['owner'] }), rest, print);
     case 'version':
       print(VERSION);
       return 0;

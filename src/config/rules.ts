@@ -4,83 +4,12 @@ import { isAbsolute, join, resolve } from 'node:path';
 import { createSecureContext } from 'node:tls';
 import { assertPublic, assertUsable, readJwkSet } from '../access/jwk-set.ts';
 import { TwofoldError } from '../errors.ts';
+import { isLoopback } from './loopback.ts';
+import { PARTS } from './parts.ts';
+import type { ConfigPart } from './parts.ts';
 import type { Config, IssuerConfig, TlsFiles } from './schema.ts';
 import { readSecretFile } from './secret-file.ts';
 import type { Problem } from './sources.ts';
-
-/** Whether only this host can reach `host`. */
-export const isLoopback = (host: string): boolean =>
-  host === 'localhost' ||
-  host === '::1' ||
-  host === '[::1]' ||
-  /^127\.(?:\d{1,3}\.){2}\d{1,3}$/u.test(host);
-
-const SSL_MODES = ['disable', 'require', 'verify-ca', 'verify-full'] as const;
-type SslMode = (typeof SSL_MODES)[number];
-
-const isSslMode = (text: string): text is SslMode => SSL_MODES.some((mode) => mode === text);
-
-interface DatabaseUrl {
-  readonly url: string;
-  readonly host: string;
-  readonly mode?: SslMode;
-  readonly problem?: string;
-}
-
-/**
- * The URL without its `sslmode`, and that mode. Any other parameter is refused: the client would take
- * it over our own settings, another host without TLS or `options` that give up durability included.
- */
-const splitUrl = (text: string): DatabaseUrl => {
-  const url = new URL(text);
-  const [mode = null, ...more] = url.searchParams.getAll('sslmode');
-  const other = [...url.searchParams.keys()].some((name) => name !== 'sslmode');
-  url.search = '';
-  const rest = { url: url.toString(), host: url.hostname };
-  if (rest.host === '') return { ...rest, problem: 'names no host' };
-  if (other || more.length > 0) {
-    return { ...rest, problem: 'takes no parameter but one sslmode; see database.tls and caFile' };
-  }
-  if (mode === null) return rest;
-  if (!isSslMode(mode))
-    return { ...rest, problem: `has sslmode ${mode}, which may fall back to no TLS` };
-  return { ...rest, mode };
-};
-
-/** The database section with plain URLs and a decided `tls`. */
-export const settleDatabase = (
-  database: Config['database'],
-  problems: Problem[],
-): Config['database'] => {
-  if (database.url === undefined) {
-    for (const name of ['ownerUrl', 'tls', 'caFile'] as const) {
-      if (database[name] === undefined) continue;
-      problems.push({ where: `database.${name}`, message: 'needs DATABASE_URL' });
-    }
-    return database;
-  }
-  const server = splitUrl(database.url);
-  const owner = database.ownerUrl === undefined ? undefined : splitUrl(database.ownerUrl);
-  for (const [where, part] of [
-    ['DATABASE_URL', server],
-    ['database.ownerUrl', owner],
-  ] as const) {
-    if (part?.problem !== undefined) problems.push({ where, message: part.problem });
-    const modes = [database.tls, server.mode, part?.mode].filter((mode) => mode !== undefined);
-    if (new Set(modes).size > 1)
-      problems.push({ where, message: 'its sslmode contradicts database.tls' });
-  }
-  const tls =
-    database.tls ??
-    server.mode ??
-    owner?.mode ??
-    (isLoopback(server.host) ? 'disable' : 'verify-full');
-  if (database.caFile !== undefined && (tls === 'disable' || tls === 'require')) {
-    const message = `is not used with TLS "${tls}"; set database.tls to verify-ca or verify-full`;
-    problems.push({ where: 'database.caFile', message });
-  }
-  return { ...database, url: server.url, tls, ...(owner && { ownerUrl: owner.url }) };
-};
 
 const ANY = ['0.0.0.0', '::'];
 
@@ -114,16 +43,16 @@ const listenerProblems = (config: Config): Problem[] => {
   return problems;
 };
 
-const productionProblems = (config: Config): Problem[] => {
+const productionProblems = (config: Config, uses: readonly ConfigPart[]): Problem[] => {
   if (config.mode !== 'production') return [];
-  const needed: readonly (readonly [string, boolean])[] = [
-    ['DATABASE_URL', config.database.url !== undefined],
-    ['hsm.module', config.hsm.module !== undefined],
-    ['issuers', config.issuers.length > 0],
+  const needed: readonly (readonly [ConfigPart, string, boolean])[] = [
+    ['database', 'DATABASE_URL', config.database.url !== undefined],
+    ['hsm', 'hsm.module', config.hsm.module !== undefined],
+    ['issuers', 'issuers', config.issuers.length > 0],
   ];
   return needed
-    .filter(([, present]) => !present)
-    .map(([where]) => ({ where, message: 'is needed in production (or start with --dev)' }));
+    .filter(([part, , present]) => uses.includes(part) && !present)
+    .map(([, where]) => ({ where, message: 'is needed in production (or start with --dev)' }));
 };
 
 const hsmProblems = ({ hsm }: Config): Problem[] => {
@@ -160,12 +89,12 @@ const issuerProblems = ({ issuers, mode }: Config): Problem[] =>
     return problems;
   });
 
-/** Problems between settings. */
-export const ruleProblems = (config: Config): Problem[] => [
-  ...productionProblems(config),
-  ...listenerProblems(config),
-  ...hsmProblems(config),
-  ...issuerProblems(config),
+/** Problems between settings, of the parts that are used. */
+export const ruleProblems = (config: Config, uses: readonly ConfigPart[] = PARTS): Problem[] => [
+  ...productionProblems(config, uses),
+  ...(uses.includes('listeners') ? listenerProblems(config) : []),
+  ...(uses.includes('hsm') ? hsmProblems(config) : []),
+  ...(uses.includes('issuers') ? issuerProblems(config) : []),
 ];
 
 const attempt = (where: string, act: () => unknown, message?: string): Problem[] => {
@@ -214,27 +143,30 @@ const keySetProblems = ({ jwksFile, algorithms }: IssuerConfig, index: number): 
   });
 };
 
-/** Problems with the files that the configuration names: missing, unreadable, open to others. */
-export const fileProblems = (config: Config): Problem[] => {
+const missingFile = (where: string, path: string | undefined): Problem[] =>
+  path === undefined || isFile(path) ? [] : [{ where, message: `${path} is not a file` }];
+
+/** Problems with the files that the used parts name: missing, unreadable, open to others. */
+export const fileProblems = (config: Config, uses: readonly ConfigPart[] = PARTS): Problem[] => {
   const { hsm, database, issuers } = config;
-  const plain: (readonly [string, string | undefined])[] = [
-    ['hsm.module', hsm.module],
-    ['database.caFile', database.caFile],
-  ];
-  const missing = plain
-    .filter(([, path]) => path !== undefined && !isFile(path))
-    .map(([where, path]) => ({ where, message: `${path ?? ''} is not a file` }));
   const { pinFile } = hsm;
-  const pin =
-    pinFile === undefined ? [] : attempt('hsm.pinFile', () => readSecretFile(pinFile).fill(0));
-  return [
-    ...missing,
-    ...pin,
-    ...issuers.flatMap(keySetProblems),
-    ...tlsProblems('http.tls', config.http.tls),
-    ...tlsProblems('admin.tls', config.admin?.tls),
-    ...tlsProblems('metrics.tls', config.metrics.tls),
-  ];
+  const of: Readonly<Record<ConfigPart, () => Problem[]>> = {
+    hsm: () => [
+      ...missingFile('hsm.module', hsm.module),
+      ...(pinFile === undefined
+        ? []
+        : attempt('hsm.pinFile', () => readSecretFile(pinFile).fill(0))),
+    ],
+    database: () => missingFile('database.caFile', database.caFile),
+    owner: () => (uses.includes('database') ? [] : missingFile('database.caFile', database.caFile)),
+    issuers: () => issuers.flatMap(keySetProblems),
+    listeners: () => [
+      ...tlsProblems('http.tls', config.http.tls),
+      ...tlsProblems('admin.tls', config.admin?.tls),
+      ...tlsProblems('metrics.tls', config.metrics.tls),
+    ],
+  };
+  return uses.flatMap((part) => of[part]());
 };
 
 const absoluteTls = <T extends { readonly tls?: TlsFiles | undefined }>(section: T): T => {
@@ -246,6 +178,14 @@ const absoluteTls = <T extends { readonly tls?: TlsFiles | undefined }>(section:
     ...(caFile !== undefined && { caFile: resolve(caFile) }),
   };
   return { ...section, tls };
+};
+
+const absolute = <K extends string>(
+  section: Readonly<Partial<Record<K, string | undefined>>>,
+  name: K,
+): Partial<Record<K, string>> => {
+  const path = section[name];
+  return path === undefined ? {} : ({ [name]: resolve(path) } as Record<K, string>);
 };
 
 /** Every path made absolute: against the working folder, the default data folder against the program's. */
@@ -268,7 +208,9 @@ export const settlePaths = (config: Config, programDir: string, dataDirGiven: bo
     },
     database: {
       ...database,
-      ...(database.caFile !== undefined && { caFile: resolve(database.caFile) }),
+      ...absolute(database, 'caFile'),
+      ...absolute(database, 'passwordFile'),
+      ...absolute(database, 'ownerPasswordFile'),
     },
     issuers: config.issuers.map((issuer) => ({
       ...issuer,

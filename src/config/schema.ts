@@ -98,6 +98,11 @@ const database = z
       'The same database as the role that owns the tables; with it the server migrates at start.',
       { flag: false },
     ),
+    passwordFile: described(
+      file.optional(),
+      'File with the password of `database.url`, mode 0640 at most; the URL then has none.',
+    ),
+    ownerPasswordFile: described(file.optional(), 'The same for `database.ownerUrl`.'),
     tls: described(
       z.enum(['disable', 'require', 'verify-ca', 'verify-full']).optional(),
       'TLS to the database; `sslmode` of the URL says the same. Default: `disable` on loopback, else `verify-full`.',
@@ -217,7 +222,7 @@ type DeepReadonly<T> = T extends readonly (infer E)[]
     ? { readonly [K in keyof T]: DeepReadonly<T[K]> }
     : T;
 
-/** The frozen configuration. Paths are absolute; `database.url` carries no `sslmode` any more. */
+/** The frozen configuration. Paths are absolute; URLs carry no `sslmode` any more, and their passwords. */
 export type Config = DeepReadonly<z.output<typeof configSchema>>;
 export type TlsFiles = NonNullable<Config['http']['tls']>;
 export type IssuerConfig = Config['issuers'][number];

@@ -1,8 +1,10 @@
 /**
- * Initialising a development token. Only ever called on a module whose token folder the service made
- * itself (development-token.ts), never on a configured one.
+ * Initialising a token: that of development, whose folder the service made itself
+ * (development-token.ts), and one of SoftHSM by an operator's command. No other module is ever given
+ * C_InitToken.
  */
 import { Module } from 'graphene-pk11';
+import { TwofoldError } from '../errors.ts';
 import { CKF, CKU } from './cryptoki.ts';
 import type { Cryptoki, Handle } from './cryptoki.ts';
 
@@ -23,7 +25,47 @@ export function initialiseToken(
 ): TokenInitialised {
   cryptoki.C_InitToken(slotLabelled(cryptoki, ''), soPin, label.padEnd(32));
   // SoftHSM moves a new token to a slot of its own, and appends another empty one.
-  const slot = slotLabelled(cryptoki, label);
+  return setUserPin(cryptoki, slotLabelled(cryptoki, label), pin, soPin);
+}
+
+export interface TokenFound extends TokenInitialised {
+  /** False where a token of this label was there with its user PIN: it is left as it is. */
+  readonly made: boolean;
+}
+
+/**
+ * A SoftHSM token of this label, made where there is none; one that a killed run left without its user
+ * PIN is completed.
+ *
+ * @throws TwofoldError `invalid_value` for any other module: its vendor's tool initialises its tokens
+ */
+export function ensureSoftToken(
+  cryptoki: Cryptoki,
+  label: string,
+  pin: string,
+  soPin: string,
+): TokenFound {
+  if (!cryptoki.C_GetInfo().manufacturerID.startsWith('SoftHSM')) {
+    throw new TwofoldError(
+      'invalid_value',
+      'only tokens of SoftHSM are initialised by this command',
+    );
+  }
+  const slot = findSlot(cryptoki, label);
+  if (slot === undefined) return { made: true, ...initialiseToken(cryptoki, label, pin, soPin) };
+  const { flags, serialNumber } = cryptoki.C_GetTokenInfo(slot);
+  if ((flags & CKF.USER_PIN_INITIALIZED) === 0) {
+    return { made: true, ...setUserPin(cryptoki, slot, pin, soPin) };
+  }
+  return { made: false, serial: serialNumber.trim() };
+}
+
+function setUserPin(
+  cryptoki: Cryptoki,
+  slot: Handle,
+  pin: string,
+  soPin: string,
+): TokenInitialised {
   const session = cryptoki.C_OpenSession(slot, CKF.RW_SESSION | CKF.SERIAL_SESSION);
   cryptoki.C_Login(session, CKU.SO, soPin);
   cryptoki.C_InitPIN(session, pin);
@@ -34,10 +76,16 @@ export function initialiseToken(
 }
 
 function slotLabelled(cryptoki: Cryptoki, label: string): Handle {
+  const slot = findSlot(cryptoki, label);
+  if (slot !== undefined) return slot;
+  throw new Error(label === '' ? 'the module offers no empty slot' : 'the new token is not there');
+}
+
+function findSlot(cryptoki: Cryptoki, label: string): Handle | undefined {
   const slots = new Module(cryptoki).getSlots(true);
   for (let index = 0; index < slots.length; index += 1) {
     const slot = slots.items(index);
     if (slot.getToken().label.trim() === label) return slot.handle;
   }
-  throw new Error(label === '' ? 'the module offers no empty slot' : 'the new token is not there');
+  return undefined;
 }

@@ -12,10 +12,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { NAME } from '../name.ts';
 import { makeRoot } from './ceremony-root.ts';
 import type { RootMade } from './ceremony-root.ts';
-import { ensurePin } from './ceremony-pin.ts';
+import { ensurePin, pinOf } from './ceremony-pin.ts';
 import type { Cryptoki } from './cryptoki.ts';
-import { initialiseToken } from './ceremony-token.ts';
-import type { TokenInitialised } from './ceremony-token.ts';
+import { ensureSoftToken, initialiseToken } from './ceremony-token.ts';
+import type { TokenFound, TokenInitialised } from './ceremony-token.ts';
 import { TwofoldError } from '../errors.ts';
 import { failureOf } from './failures.ts';
 import { loadAlone } from './module.ts';
@@ -26,7 +26,8 @@ import type { TokenSelector } from './protocol.ts';
 
 export type CeremonyRequest =
   | {
-      readonly action: 'init-token';
+      /** `init-token` makes missing PINs and always a new token; `ensure-soft-token` neither. */
+      readonly action: 'init-token' | 'ensure-soft-token';
       readonly module: string;
       readonly label: string;
       readonly pinFile: string;
@@ -45,8 +46,10 @@ export type CeremonyRequest =
       readonly allowExtractable: boolean;
     };
 
+export type CeremonyResult = RootMade | TokenInitialised | TokenFound;
+
 export type CeremonyAnswer =
-  | { readonly ok: true; readonly result: RootMade | TokenInitialised }
+  | { readonly ok: true; readonly result: CeremonyResult }
   | { readonly ok: false; readonly code: string; readonly detail: string };
 
 const LOCK_PATIENCE_MS = 60_000;
@@ -73,13 +76,13 @@ async function lock(name: string): Promise<() => void> {
   }
 }
 
-async function perform(
-  cryptoki: Cryptoki,
-  request: CeremonyRequest,
-): Promise<RootMade | TokenInitialised> {
-  if (request.action === 'init-token') {
-    const [pin, soPin] = [await ensurePin(request.pinFile), await ensurePin(request.soPinFile)];
-    return initialiseToken(cryptoki, request.label, pin, soPin);
+async function perform(cryptoki: Cryptoki, request: CeremonyRequest): Promise<CeremonyResult> {
+  if (request.action !== 'make-root') {
+    const { label, pinFile, soPinFile } = request;
+    const ours = request.action === 'init-token';
+    const text = ours ? ensurePin : pinOf;
+    const [pin, soPin] = [await text(pinFile), await text(soPinFile)];
+    return (ours ? initialiseToken : ensureSoftToken)(cryptoki, label, pin, soPin);
   }
   const { module, tokenSelector, root, soPinFile, unlessAny, allowExtractable, stateDir } = request;
   const pinFile = (path: string, role: PinRole) =>
@@ -109,7 +112,7 @@ async function run(request: CeremonyRequest): Promise<CeremonyAnswer> {
 async function withoutNewFolder(
   request: CeremonyRequest,
   cryptoki: Cryptoki,
-): Promise<RootMade | TokenInitialised> {
+): Promise<CeremonyResult> {
   const folder = request.action === 'make-root' ? request.stateDir : undefined;
   const isNew = folder !== undefined && !existsSync(folder);
   try {

@@ -12,7 +12,12 @@ export type { Attribute, Handle, Mechanism };
 /** A loaded module's function list. Tests wrap single functions of it to inject faults. */
 export type Cryptoki = PKCS11;
 
-export const CKF = { OS_LOCKING_OK: 2, RW_SESSION: 2, SERIAL_SESSION: 4 } as const;
+export const CKF = {
+  OS_LOCKING_OK: 2,
+  RW_SESSION: 2,
+  SERIAL_SESSION: 4,
+  USER_PIN_INITIALIZED: 8,
+} as const;
 export const CKU = { SO: 0, USER: 1 } as const;
 export const CKS = { RW_USER: 3 } as const;
 export const CKD_NULL = 1;

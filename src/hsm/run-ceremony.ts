@@ -7,7 +7,7 @@ import { ERRORS, TwofoldError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { CeremonyAnswer, CeremonyRequest } from './ceremony.ts';
 import type { RootMade } from './ceremony-root.ts';
-import type { TokenInitialised } from './ceremony-token.ts';
+import type { TokenFound, TokenInitialised } from './ceremony-token.ts';
 import type { RootOnToken } from './port.ts';
 import type { TokenSelector } from './protocol.ts';
 
@@ -59,11 +59,27 @@ export async function runRootCeremony(
   return (await runCeremony(request, processOf(options))) as RootMade;
 }
 
+export interface TokenCeremony {
+  readonly module: string;
+  readonly label: string;
+  readonly pinFile: string;
+  readonly soPinFile: string;
+}
+
+/** A new token on a module whose token folder is ours. */
 export async function runTokenCeremony(
-  request: Extract<CeremonyRequest, { action: 'init-token' }>,
+  request: TokenCeremony & { readonly action: 'init-token' },
   process: CeremonyProcess,
 ): Promise<TokenInitialised> {
   return (await runCeremony(request, process)) as TokenInitialised;
+}
+
+/** A token of a configured SoftHSM, found or made; any other module is refused. */
+export async function runSoftTokenCeremony(
+  token: TokenCeremony,
+  process: CeremonyProcess,
+): Promise<TokenFound> {
+  return (await runCeremony({ action: 'ensure-soft-token', ...token }, process)) as TokenFound;
 }
 
 function processOf(options: Partial<CeremonyProcess>): CeremonyProcess {

@@ -67,8 +67,10 @@ async function addSoftwareSecrets(
 /** Files of the data folder that hold secrets on purpose, each as text and as the token within. */
 function fileSecrets(config: Config, pinFile: string): KnownSecret[] {
   const dir = config.dataDir;
+  const { passwordFile, ownerPasswordFile } = config.database;
   const files = [
     pinFile,
+    ...[passwordFile, ownerPasswordFile].filter((file) => file !== undefined),
     join(dir, 'hsm', 'ceremony', 'so.pin'),
     join(dir, 'admin.token'),
     join(dir, 'development-issuer.seed'),

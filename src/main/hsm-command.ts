@@ -1,58 +1,93 @@
-/** `twofold hsm make-root`: the root ceremony on a configured token, run by its operator. */
+/** `twofold hsm …`: what an operator does to a configured token, with the security officer's PIN. */
 import { randomUUID } from 'node:crypto';
 
 import { parseFlags, requireNothingMore } from '../cli/arguments.ts';
+import type { Flags } from '../cli/arguments.ts';
 import { moduleEnvironment } from '../config.ts';
 import type { Config } from '../config.ts';
 import { TwofoldError } from '../errors.ts';
-import { runRootCeremony } from '../hsm/run-ceremony.ts';
+import { runRootCeremony, runSoftTokenCeremony } from '../hsm/run-ceremony.ts';
 
-const FLAGS = {
+const ROOT_FLAGS = {
   'so-pin-file': 'value',
   installation: 'value',
   'allow-extractable': 'switch',
 } as const;
 
-/**
- * The SO PIN is read from its file by the ceremony process alone. Where the SO has no part, or the
- * token knows no trusted keys with templates, a root is made only with `--allow-extractable`: whoever
- * holds the PIN can extract it, and the service then says so. Without `--installation` a token that
- * holds a root already is left as it is: `"made":false`.
- */
+const TOKEN_FLAGS = { 'so-pin-file': 'value' } as const;
+
+/** The SO PIN is read from its file by the ceremony process alone. */
 export async function hsmCommand(
   config: Config,
   argv: readonly string[],
   print: (line: string) => void,
 ): Promise<number> {
   const [action, ...others] = argv;
-  if (action !== 'make-root') {
-    throw new TwofoldError('invalid_value', 'The command is: twofold hsm make-root');
+  if (action === 'make-root') {
+    print(JSON.stringify(await makeRoot(config, flagsOf(others, ROOT_FLAGS))));
+  } else if (action === 'init-token') {
+    print(JSON.stringify(await initToken(config, flagsOf(others, TOKEN_FLAGS))));
+  } else {
+    const detail = 'The command is: twofold hsm make-root, or twofold hsm init-token';
+    throw new TwofoldError('invalid_value', detail);
   }
-  const parsed = parseFlags(others, FLAGS);
+  return 0;
+}
+
+type Values = ReadonlyMap<string, readonly string[]>;
+
+function flagsOf(argv: readonly string[], declared: Flags): Values {
+  const parsed = parseFlags(argv, declared);
   requireNothingMore(parsed);
-  const { module, slot, tokenLabel, pinFile } = config.hsm;
+  return parsed.values;
+}
+
+function configured({ hsm: { module, pinFile } }: Config) {
   if (module === undefined || pinFile === undefined) {
     throw new TwofoldError('invalid_value', 'hsm.module and hsm.pinFile are not configured.');
   }
-  const soPinFile = parsed.values.get('so-pin-file')?.[0];
-  const installation = parsed.values.get('installation')?.[0];
-  const made = await runRootCeremony({
-    module,
+  return { module, pinFile };
+}
+
+/**
+ * Where the SO has no part, or the token knows no trusted keys with templates, a root is made only
+ * with `--allow-extractable`: whoever holds the PIN can extract it, and the service then says so.
+ * Without `--installation` a token that holds a root already is left as it is: `"made":false`.
+ */
+async function makeRoot(config: Config, flags: Values): Promise<object> {
+  const { slot, tokenLabel } = config.hsm;
+  const soPinFile = flags.get('so-pin-file')?.[0];
+  const installation = flags.get('installation')?.[0];
+  const { root, ...rest } = await runRootCeremony({
+    ...configured(config),
     tokenSelector: {
       ...(slot === undefined ? {} : { slot }),
       ...(tokenLabel === undefined ? {} : { label: tokenLabel }),
     },
-    pinFile,
     ...(soPinFile === undefined ? {} : { soPinFile }),
     installation: installation ?? randomUUID(),
     generation: 1,
     // Run twice, or over a token whose root is in use, the command finds the root and leaves it.
     unlessAny: installation === undefined,
-    allowExtractable: parsed.values.has('allow-extractable'),
+    allowExtractable: flags.has('allow-extractable'),
     stateDir: config.dataDir,
     environment: moduleEnvironment(),
   });
-  const { root, ...rest } = made;
-  print(JSON.stringify({ ...rest, ...root }));
-  return 0;
+  return { ...rest, ...root };
+}
+
+/**
+ * For SoftHSM alone, in places that have none of its tools: both PINs must be in their files already,
+ * and a token of the configured label that is there is left as it is.
+ */
+async function initToken(config: Config, flags: Values): Promise<object> {
+  const soPinFile = flags.get('so-pin-file')?.[0];
+  const label = config.hsm.tokenLabel;
+  if (soPinFile === undefined || label === undefined) {
+    throw new TwofoldError('invalid_value', '--so-pin-file and hsm.tokenLabel are needed.');
+  }
+  return runSoftTokenCeremony(
+    { ...configured(config), label, soPinFile },
+    { softhsmConf: undefined, environment: moduleEnvironment() },
+  );
 }

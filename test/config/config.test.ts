@@ -13,6 +13,7 @@ import {
   readOwnerOnlyFile,
   takeConfigFlags,
 } from '../../src/config.ts';
+import type { ConfigPart } from '../../src/config.ts';
 import { SETTINGS } from '../../src/config/schema.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import { makeCertificate } from './certificate.ts';
@@ -391,6 +392,71 @@ describe('production', () => {
     }
     expect(by('postgres://127.0.0.1/d', { TWOFOLD_DATABASE_TLS: 'verify-full' })).toEqual([]);
     expect(wrong(dev({ TWOFOLD_DATABASE_CA_FILE: at('cert.pem') }))).toEqual(['database.caFile']);
+  });
+
+  it('takes passwords of the database from files, whatever they hold', () => {
+    const files = {
+      TWOFOLD_DATABASE_PASSWORD_FILE: put('db.password', 'p%40/ü:#\n', 0o640),
+      TWOFOLD_DATABASE_OWNER_PASSWORD_FILE: put('owner.password', 'öffne'),
+    };
+    const urls = (server: string, owner: string) => ({
+      ...production(),
+      DATABASE_URL: server,
+      TWOFOLD_DATABASE_OWNER_URL: owner,
+      ...files,
+    });
+    const { database } = load(urls('postgres://s@h/d', 'postgres://o@h/d'));
+    const password = (text: string | undefined) => decodeURIComponent(new URL(text ?? '').password);
+    expect([password(database.url), password(database.ownerUrl)]).toEqual(['p%40/ü:#', 'öffne']);
+    const both = ['database.passwordFile', 'database.ownerPasswordFile'];
+    expect(wrong(urls('postgres://s:p@h/d', 'postgres://o:p@h/d'))).toEqual(both);
+    expect(wrong(urls('postgres://h/d', 'postgres://h/d'))).toEqual(both);
+    chmodSync(files.TWOFOLD_DATABASE_PASSWORD_FILE, 0o644);
+    writeFileSync(files.TWOFOLD_DATABASE_OWNER_PASSWORD_FILE, Buffer.of(0xff));
+    expect(wrong(urls('postgres://s@h/d', 'postgres://o@h/d'))).toEqual(both);
+    expect(wrong(dev({ TWOFOLD_DATABASE_PASSWORD_FILE: at('none') }))).toEqual([
+      'database.passwordFile',
+    ]);
+    expect(wrong({ ...production(), TWOFOLD_DATABASE_OWNER_PASSWORD_FILE: at('none') })).toEqual([
+      'database.ownerPasswordFile',
+    ]);
+  });
+
+  it('demands of a command what it uses, and reads no file of the rest', () => {
+    const using = (uses: readonly ConfigPart[], environment: Environment) => {
+      const check = checkConfig({ environment, flags: new Map(), uses });
+      return check.ok ? [] : check.problems.map(({ where }) => where);
+    };
+    const owner = {
+      TWOFOLD_DATABASE_OWNER_URL: 'postgres://o@h/d',
+      TWOFOLD_DATABASE_CA_FILE: at('cert.pem'),
+      TWOFOLD_DATABASE_TLS: 'verify-full',
+    };
+    expect(using(['owner'], owner)).toEqual([]);
+    expect(using(['owner'], { ...owner, TWOFOLD_DATABASE_CA_FILE: at('none') })).toEqual([
+      'database.caFile',
+    ]);
+    expect(
+      using(['owner'], { ...owner, TWOFOLD_DATABASE_OWNER_PASSWORD_FILE: at('none') }),
+    ).toEqual(['database.ownerPasswordFile']);
+    const hsm = {
+      TWOFOLD_PKCS11_MODULE: at('module.so'),
+      TWOFOLD_HSM_SLOT: '3',
+      TWOFOLD_HSM_PIN_FILE: at('pin'),
+    };
+    expect(using(['hsm'], hsm)).toEqual([]);
+    expect(using(['hsm'], {})).toEqual(['hsm.module']);
+    const elsewhere = {
+      DATABASE_URL: 'postgres://s@h/d',
+      TWOFOLD_DATABASE_PASSWORD_FILE: at('none'),
+      TWOFOLD_HTTP_TLS_CERT_FILE: at('none'),
+      TWOFOLD_HTTP_TLS_KEY_FILE: at('none'),
+    };
+    expect(using(['hsm'], { ...hsm, ...elsewhere })).toEqual([]);
+    expect(using(['owner'], { ...owner, ...elsewhere, TWOFOLD_HSM_PIN_FILE: at('none') })).toEqual(
+      [],
+    );
+    expect(using(['hsm'], { ...hsm, TWOFOLD_PROT: '1' })).toEqual(['TWOFOLD_PROT']);
   });
 
   it('refuses key material that does not make a TLS identity', () => {

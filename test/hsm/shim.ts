@@ -33,3 +33,33 @@ export function environmentWriter(folder: string): string {
     `,
   );
 }
+
+/** `module` under another manufacturer's name. */
+export function foreignModule(folder: string, module: string): string {
+  return compileShim(
+    folder,
+    'foreign',
+    `#include <dlfcn.h>
+     #include <string.h>
+     typedef unsigned long (*get_list)(void ***);
+     typedef unsigned long (*get_info)(char *);
+     static void *list[69];
+     static get_info original;
+     static unsigned long info(char *into) {
+       unsigned long answer = original(into);
+       memcpy(into + 2, "Another maker                   ", 32);
+       return answer;
+     }
+     unsigned long C_GetFunctionList(void ***into) {
+       void **theirs;
+       get_list get = (get_list)dlsym(dlopen("${module}", RTLD_NOW), "C_GetFunctionList");
+       unsigned long answer = get(&theirs);
+       memcpy(list, theirs, sizeof list);
+       original = (get_info)list[3];
+       list[3] = (void *)info;
+       *into = list;
+       return answer;
+     }
+    `,
+  );
+}
