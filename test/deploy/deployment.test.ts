@@ -1,0 +1,298 @@
+/**
+ * The compose file's own command lines, environments, users and volumes, in its order, over what the
+ * Dockerfile puts into the image: from nothing to a wrapped key over TLS, and again after a restart.
+ */
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { ofProcess } from '../e2e/processes.ts';
+import { readCompose, startOrder } from './compose.ts';
+import { parseDockerfile, textsOf } from './dockerfile.ts';
+import { CONTAINERS_RUN, Containers } from './containers.ts';
+import type { Ended } from './containers.ts';
+import { PROJECT, buildImage, filesBelow } from './image.ts';
+import { makeSite, trialHeader } from './site.ts';
+
+let folder: string;
+let site: string;
+let containers: Containers;
+const at = (name: string) => join(folder, name);
+
+const compose = () => readCompose(join(PROJECT, 'docker-compose.yml'), { TWOFOLD_SITE: site });
+
+interface Answer {
+  readonly status: number;
+  readonly json: Record<string, unknown>;
+}
+
+/** One request over TLS that trusts the site's authority alone, with a token of its issuer. */
+async function call(path: string, body?: object): Promise<Answer> {
+  writeFileSync(at('header'), trialHeader(site, 'admin', 'user'), { mode: 0o600 });
+  const flags = ['-sS', '--cacert', join(site, 'ca.pem'), '-H', `@${at('header')}`];
+  const { out, err } = await containers.inNetwork(
+    'curl',
+    [
+      ...flags,
+      ...(body === undefined ? [] : ['--json', '@-']),
+      '-w',
+      '\n%{http_code}',
+      `https://localhost:8370${path}`,
+    ],
+    body === undefined ? '' : JSON.stringify(body),
+  );
+  const [json = '', status = ''] = out.split(/\n(?=\d+$)/u);
+  if (status === '') throw new Error(`no answer: ${err}`);
+  return { status: Number(status), json: JSON.parse(json) as Record<string, unknown> };
+}
+
+/** Starts a service and what it depends on as the file says: healthy or completed first. */
+async function up(target: string): Promise<Map<string, Ended>> {
+  const steps = new Map<string, Ended>();
+  const order = startOrder(compose(), target);
+  for (const name of order) {
+    const service = containers.service(name);
+    if (service.restart === 'no') {
+      const step = await containers.run(name);
+      if (step.status !== 0) throw new Error(`${name} failed: ${step.out}`);
+      steps.set(name, step);
+    } else {
+      await containers.start(name);
+      await containers.healthy(name);
+    }
+  }
+  return steps;
+}
+
+const printed = (steps: Map<string, Ended>, name: string): unknown =>
+  JSON.parse(steps.get(name)?.out ?? 'null');
+
+const statusOf = (pid: number): Record<string, string> =>
+  Object.fromEntries(
+    readFileSync(`/proc/${pid}/status`, 'utf8')
+      .split('\n')
+      .map((line) => line.split(/:\s+/u) as [string, string]),
+  );
+
+const SECRETS = ['owner.password', 'server.password', 'user.pin', 'so.pin'];
+const secretTexts = () => SECRETS.map((name) => readFileSync(join(site, name), 'utf8').trim());
+
+const suite = () => {
+  beforeAll(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'twofold-deployment-'));
+    site = at('site');
+    makeSite(site);
+    containers = new Containers(compose(), buildImage(at('image')), folder);
+    await containers.open();
+  }, 120_000);
+  afterAll(async () => {
+    await containers.close();
+    rmSync(folder, { recursive: true, force: true });
+  }, 120_000);
+
+  it('the image’s programs find their libraries in Debian’s smallest system and its packages', () => {
+    const root = join(folder, 'image/root');
+    const programs = filesBelow(root)
+      .filter((name) => /(?:\/bin\/node|\.node)$/u.test(name) && !name.includes('musl'))
+      .map((name) => join(root, name));
+    expect(programs.length).toBeGreaterThan(2);
+    const needed = execFileSync('ldd', programs, { encoding: 'utf8' }).matchAll(
+      /^\s+(lib[\w+.-]+)/gmu,
+    );
+    // libc6, libgcc-s1 and libstdc++6 come with apt; libatomic1 is named in the Dockerfile.
+    const there = [
+      'libc',
+      'libdl',
+      'libm',
+      'libpthread',
+      'librt',
+      'libgcc_s',
+      'libstdc++',
+      'libatomic',
+    ];
+    const names = [...new Set([...needed].map(([, name = '']) => name.replace(/\.so.*$/u, '')))];
+    expect(names.filter((name) => !there.includes(name))).toEqual([]);
+    expect(names).toContain('libatomic');
+    const [, final] = parseDockerfile(readFileSync(join(PROJECT, 'deploy/Dockerfile'), 'utf8'));
+    expect(final === undefined ? [] : textsOf(final, 'RUN').join()).toMatch(/ libatomic1 /u);
+  });
+
+  it('the token and its root are made by the ceremony, once however often it runs', async () => {
+    const first = await up('ceremony');
+    expect(printed(first, 'token')).toMatchObject({ made: true });
+    expect(printed(first, 'ceremony')).toMatchObject({ made: true, custody: 'non-extractable' });
+    const again = await up('ceremony');
+    expect(printed(again, 'token')).toMatchObject({ made: false });
+    expect(printed(again, 'ceremony')).toMatchObject({ made: false });
+  }, 120_000);
+
+  it('a service without its schema does not start', async () => {
+    await containers.start('database');
+    await containers.healthy('database');
+    const { child, output } = await containers.start('twofold');
+    const until = setTimeout(() => child.kill('SIGKILL'), 30_000);
+    await once(child, 'exit');
+    clearTimeout(until);
+    expect([child.exitCode, output()]).toEqual([1, expect.stringMatching(/\(conflict\)/u)]);
+    await containers.stop('twofold');
+    expect(await containers.stop('database')).toBe(0);
+  }, 120_000);
+
+  it('comes up in the order of the file and becomes healthy', async () => {
+    const steps = await up('twofold');
+    const names = readdirSync(join(PROJECT, 'prisma/migrations'));
+    expect(printed(steps, 'migrate')).toEqual({ applied: names });
+    expect(containers.running('twofold').output()).toMatch(/^Twofold KMS .* is ready at https:/mu);
+  }, 120_000);
+
+  let ciphertext: unknown;
+  const plaintext = Buffer.from('a key of the deployment').toString('base64');
+
+  it('serves a hybrid key over TLS with a token of the site’s issuer', async () => {
+    const made = await call('/v1/admin/keys', { name: 'first', suite: 'MLKEM768-P256' });
+    expect([made.status, made.json['code']]).toEqual([201, undefined]);
+    const wrapped = await call('/v1/keys/first/wrap', { plaintext });
+    expect(wrapped.status).toBe(200);
+    ({ ciphertext } = wrapped.json);
+    const opened = await call('/v1/keys/first/unwrap', { ciphertext });
+    expect(opened.json).toMatchObject({ plaintext, origin: 'service' });
+  }, 60_000);
+
+  it.each(['twofold', 'database'])(
+    '%s has its own user, no capability, no way to new privileges and a root that is read-only',
+    async (name) => {
+      const { pid } = containers.running(name);
+      const [uid = ''] = containers.service(name).user.split(':');
+      expect(statusOf(pid)).toMatchObject({
+        Uid: [uid, uid, uid, uid].join('\t'),
+        CapEff: '0000000000000000',
+        CapPrm: '0000000000000000',
+        CapBnd: '0000000000000000',
+        NoNewPrivs: '1',
+      });
+      // Root itself writes nowhere but into volumes and tmpfs.
+      for (const path of ['/x', '/opt/x', '/etc/x', '/usr/x', '/run/secrets/x', '/var/lib/x']) {
+        const { status, err } = await containers.exec(name, ['touch', path], '0:0');
+        expect([path, status, err]).toEqual([path, 1, expect.stringMatching(/Read-only/u)]);
+      }
+    },
+    60_000,
+  );
+
+  it('shows no secret in an environment, a command line, a log or the data volume', async () => {
+    for (const text of secretTexts()) {
+      for (const name of ['twofold', 'database']) {
+        const { pid, output } = containers.running(name);
+        const environment = ofProcess(pid, 'environ');
+        expect(environment).not.toBe('');
+        for (const place of [environment, ofProcess(pid, 'cmdline'), output()]) {
+          expect(place.includes(text)).toBe(false);
+        }
+      }
+      for (const volume of ['data', 'database']) {
+        const root = containers.volume(volume);
+        const found = filesBelow(root).filter((name) =>
+          readFileSync(join(root, name)).includes(text),
+        );
+        expect(found).toEqual([]);
+      }
+    }
+  }, 60_000);
+
+  it('the database is reached by its two roles over verified TLS alone', async () => {
+    const query = async (user: string, file: string, options: string) => {
+      const secret = readFileSync(join(site, file), 'utf8').trim();
+      const target = `host=database dbname=twofold user=${user} connect_timeout=5 ${options}`;
+      const psql = ['/usr/bin/env', `PGPASSWORD=${secret}`, '/usr/lib/postgresql/15/bin/psql'];
+      const hosts = join(site, 'hosts');
+      writeFileSync(hosts, '127.0.0.1 localhost database\n');
+      const sql = 'select version from pg_stat_ssl where pid = pg_backend_pid()';
+      const script = `mount --bind ${hosts} /etc/hosts && exec "$@"`;
+      const argv = ['--mount', 'sh', '-c', script, 'sh', ...psql, '-XAtc', sql, target];
+      return containers.inNetwork('unshare', argv);
+    };
+    const verified = `sslmode=verify-full sslrootcert=${join(site, 'ca.pem')}`;
+    for (const [user, file] of [
+      ['twofold_owner', 'owner.password'],
+      ['twofold_server', 'server.password'],
+    ] as const) {
+      expect(await query(user, file, verified)).toMatchObject({ status: 0, out: 'TLSv1.3\n' });
+      expect((await query(user, file, 'sslmode=disable')).status).toBe(2);
+    }
+    expect((await query('twofold_server', 'owner.password', verified)).status).toBe(2);
+    expect((await query('postgres', 'owner.password', verified)).status).toBe(2);
+    expect((await query('twofold_app', 'server.password', verified)).status).toBe(2);
+  }, 60_000);
+
+  it('the server’s role owns nothing', async () => {
+    const sql = `select rolname, (select count(*) from pg_class where relowner = r.oid)
+      from pg_roles r where rolname like 'twofold%' order by 1`;
+    const psql = ['/usr/lib/postgresql/15/bin/psql', '-h', '/var/run/postgresql', '-XAtc', sql];
+    const { out } = await containers.exec('database', [...psql, '-U', 'postgres', 'twofold']);
+    const rows = out
+      .trim()
+      .split('\n')
+      .map((line): [string, number] => [line.split('|')[0] ?? '', Number(line.split('|')[1])]);
+    const owned = Object.fromEntries(rows);
+    expect(owned).toMatchObject({ twofold_app: 0, twofold_server: 0 });
+    expect(owned['twofold_owner']).toBeGreaterThan(10);
+  }, 30_000);
+
+  it('the health check fails where the certificate is another’s', async () => {
+    const [, ...check] = containers.service('twofold').healthcheck?.test ?? ['CMD'];
+    const other = check.map((word) => word.replace('localhost', '127.0.0.2'));
+    expect((await containers.exec('twofold', check)).status).toBe(0);
+    expect((await containers.exec('twofold', other)).status).toBe(1);
+  }, 30_000);
+
+  it('stops by its signals in order, and a restart keeps everything', async () => {
+    expect(await containers.stop('twofold')).toBe(0);
+    expect(await containers.stop('database')).toBe(0);
+    const steps = await up('twofold');
+    expect(printed(steps, 'migrate')).toEqual({ applied: [] });
+    const opened = await call('/v1/keys/first/unwrap', { ciphertext });
+    expect(opened.json).toMatchObject({ plaintext, keyVersion: 1 });
+  }, 120_000);
+
+  it('what is in volumes is closed to everyone but its service', () => {
+    for (const [volume, uid] of [
+      ['data', 10_001],
+      ['tokens', 10_001],
+    ] as const) {
+      const root = containers.volume(volume);
+      for (const name of ['.', ...filesBelow(root)]) {
+        const { mode, uid: owner } = statSync(join(root, name));
+        expect([name, owner, mode & 0o077]).toEqual([name, uid, 0]);
+      }
+    }
+  });
+
+  it('makes the database whole or not at all', async () => {
+    expect(await containers.stop('twofold')).toBe(0);
+    expect(await containers.stop('database')).toBe(0);
+    const volume = containers.volume('database');
+    rmSync(volume, { recursive: true });
+    const first = await containers.start('database');
+    // Killed while it is being made: the next start begins anew.
+    const cluster = join(volume, '18');
+    while (!readdirSync(volume).includes('18') && first.child.exitCode === null) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    await containers.kill('database');
+    expect(readdirSync(cluster)).not.toContain('twofold');
+    await containers.start('database');
+    await containers.healthy('database');
+    expect(readdirSync(cluster)).toEqual(['twofold']);
+  }, 120_000);
+};
+
+if (CONTAINERS_RUN) describe('the deployment, each service in a root of its own', suite);
+else {
+  it('is not shown here', () => {
+    console.warn(
+      'Not run here: the deployment’s services need root, namespaces, ip and pg_isready.',
+    );
+  });
+}
