@@ -21,7 +21,7 @@ import {
   problemLine,
   takeConfigFlags,
 } from './config.ts';
-import type { Config } from './config.ts';
+import type { Config, ConfigSources } from './config.ts';
 import { TwofoldError } from './errors.ts';
 import { complaintLines } from './main/complaint.ts';
 import { conformanceCommand } from './main/conformance-command.ts';
@@ -55,11 +55,14 @@ function configCommand(flags: ReadonlyMap<string, string>, argv: readonly string
 }
 
 /** Commands beside a development service find it without `--dev`. */
-function localConfig(flags: ReadonlyMap<string, string>): Config {
-  const check = checkConfig({ flags });
-  if (check.ok || flags.has('mode')) return loadConfig({ flags });
-  const development = checkConfig({ flags: new Map([...flags, ['mode', 'dev']]) });
-  return development.ok ? development.config : loadConfig({ flags });
+function localConfig(sources: ConfigSources & { flags: ReadonlyMap<string, string> }): Config {
+  const check = checkConfig(sources);
+  if (check.ok || sources.flags.has('mode')) return loadConfig(sources);
+  const development = checkConfig({
+    ...sources,
+    flags: new Map([...sources.flags, ['mode', 'dev']]),
+  });
+  return development.ok ? development.config : loadConfig(sources);
 }
 
 /** Commands that unseal, log in or sign hold secrets in this process, as the service does. */
@@ -73,12 +76,12 @@ async function run(argv: readonly string[]): Promise<number> {
     case 'serve':
       return serveCommand(loadConfig({ flags }), rest, print);
     case 'token':
-      await tokenCommand(localConfig(flags), rest, print);
+      await tokenCommand(localConfig({ flags }), rest, print);
       return 0;
     case 'config':
       return configCommand(flags, rest);
     case 'doctor':
-      return doctorCommand(localConfig(flags), rest, print);
+      return doctorCommand(localConfig({ flags, uses: ['database', 'owner', 'hsm'] }), rest, print);
     case 'conformance':
       return conformanceCommand(others, print);
     case 'hsm':

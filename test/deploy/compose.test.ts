@@ -73,6 +73,7 @@ describe('docker-compose.yml', () => {
       migrate: ['owner_password'],
       token: ['user_pin', 'so_pin'],
       ceremony: ['user_pin', 'so_pin'],
+      doctor: ['owner_password', 'server_password', 'user_pin'],
       twofold: ['server_key', 'server_password', 'user_pin'],
     });
     const named = (service: Service) =>
@@ -114,9 +115,8 @@ describe('docker-compose.yml', () => {
     expect(startOrder(compose, 'ceremony')).toEqual(['token', 'ceremony']);
     for (const [name, { secrets, profiles, network_mode: network }] of services) {
       const officer = secrets.includes('so_pin');
-      expect([name, profiles, network]).toEqual(
-        officer ? [name, ['ceremony'], 'none'] : [name, [], undefined],
-      );
+      const asked = officer ? ['ceremony'] : name === 'doctor' ? ['doctor'] : [];
+      expect([name, profiles, network]).toEqual([name, asked, officer ? 'none' : undefined]);
     }
     expect(compose.networks['backend']).toEqual({ internal: true });
     expect(compose.services['database']?.networks).toEqual(['backend']);
@@ -146,7 +146,7 @@ describe('deploy/hsm.compose.yml', () => {
       { TWOFOLD_PKCS11_FOLDER: '/opt/vendor', TWOFOLD_PKCS11_MODULE: '/opt/vendor/lib.so' },
       join(PROJECT, 'deploy/hsm.compose.yml'),
     );
-    for (const name of ['ceremony', 'twofold']) {
+    for (const name of ['ceremony', 'doctor', 'twofold']) {
       expect(real.services[name]).toMatchObject({
         environment: { TWOFOLD_PKCS11_MODULE: '/opt/vendor/lib.so' },
         volumes: expect.arrayContaining(['/opt/vendor:/opt/vendor:ro']) as unknown,

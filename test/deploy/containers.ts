@@ -254,6 +254,8 @@ export class Containers {
   /** A new volume begins as the image's folder. */
   #volumeMount(text: string, image: Image): string {
     const [name = '', target = ''] = text.split(':');
+    // A folder of the host's, which the file mounts read-only.
+    if (name.startsWith('/')) return `bind ${name} ${target}`;
     const at = this.volume(name);
     if (!existsSync(at)) {
       const folder = image.folders.get(target);

@@ -5,7 +5,9 @@
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
+  copyFileSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readFileSync,
   readdirSync,
@@ -266,6 +268,44 @@ const suite = () => {
     expect(printed(steps, 'migrate')).toEqual({ applied: [] });
     const opened = await call('/v1/keys/first/unwrap', { ciphertext });
     expect(opened.json).toMatchObject({ plaintext, keyVersion: 1 });
+  }, 120_000);
+
+  it('checks its configuration and looks for secrets in a container of its own', async () => {
+    const { status, out } = await containers.run('doctor');
+    expect(await containers.stop('twofold')).toBe(0);
+    const checked = await containers.run('twofold', ['config', 'check']);
+    expect([checked.status, JSON.parse(checked.out)]).toMatchObject([0, { mode: 'production' }]);
+    for (const text of secretTexts()) expect(checked.out.includes(text)).toBe(false);
+    expect([status, out]).toEqual([0, expect.stringMatching(/^\d+ secrets .*: 0 found$/mu)]);
+  }, 60_000);
+
+  it('serves the same keys by another module of the second file’s', async () => {
+    const vendor = at('vendor');
+    mkdirSync(vendor);
+    copyFileSync('/usr/lib/softhsm/libsofthsm2.so', join(vendor, 'libvendor.so'));
+    const module = join(vendor, 'libvendor.so');
+    const variables = {
+      TWOFOLD_SITE: site,
+      TWOFOLD_PKCS11_FOLDER: vendor,
+      TWOFOLD_PKCS11_MODULE: module,
+    };
+    const files = ['docker-compose.yml', 'deploy/hsm.compose.yml'].map((name) =>
+      join(PROJECT, name),
+    );
+    const [base = '', over = ''] = files;
+    const before = containers;
+    await before.close();
+    containers = new Containers(readCompose(base, variables, over), image, folder);
+    await containers.open();
+    const ceremony = await up('ceremony');
+    expect(ceremony.get('token')?.out).toMatch(/^\d+\.\d+\.\d+\n$/u);
+    expect(printed(ceremony, 'ceremony')).toMatchObject({ made: false });
+    await up('twofold');
+    expect(readFileSync(`/proc/${containers.running('twofold').pid}/maps`, 'utf8')).toContain(
+      module,
+    );
+    const opened = await call('/v1/keys/first/unwrap', { ciphertext });
+    expect(opened.json).toMatchObject({ plaintext });
   }, 120_000);
 
   it('what is in volumes is closed to everyone but its service', () => {
