@@ -25,6 +25,14 @@ export const NAME = {
   pageToken: 'twofold/page-token/1',
   /** Domain of the canary that proves a root generation. */
   canary: 'twofold/canary/1',
+  /** First bytes of a sealed file; its version byte follows. */
+  sealedFile: 'TWOFOLD',
+  /** HKDF `info` of a sealed file's content key and key commitment. */
+  sealedFileKeys: 'twofold/sealed-file-keys/1',
+  /** Domain of the hash over a sealed file's chunks. */
+  sealedFileContent: 'twofold/sealed-file-content/1',
+  /** Format of a sealed file's manifest, and the context of its signature. */
+  sealedFileManifest: 'twofold/sealed-file-manifest/1',
   /** Prefix of our own HTTP headers. */
   header: 'Twofold-',
   /** Prefix of the environment variables that configure the service. */

@@ -1,0 +1,183 @@
+/**
+ * A file that appears whole or not at all: written under a temporary name in the target's folder,
+ * flushed, given its name, the folder flushed. Nothing is ever written over.
+ */
+import { randomBytes } from 'node:crypto';
+import { closeSync, constants, fchmodSync, fsync, openSync, read, write } from 'node:fs';
+import { copyFile, link, lstat, open, rename, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { promisify } from 'node:util';
+
+import { ClientError, fileFailure, throwIfAborted } from './client-error.ts';
+import type { SourceFile } from './source-file.ts';
+
+const readAt = promisify(read);
+const writeAt = promisify(write);
+const sync = promisify(fsync);
+
+/** Bytes copied at a time. */
+const COPY_PIECE = 4_194_304;
+
+/** File systems without hard links say one of these. */
+const NO_LINKS = ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'];
+
+/** @throws ClientError target_exists, file_failed */
+export async function assertAbsent(path: string): Promise<void> {
+  const found = await lstat(path).catch((error: unknown) => {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw fileFailure(error);
+  });
+  if (found !== undefined) throw new ClientError('target_exists', `${path} exists.`);
+}
+
+export class TargetFile {
+  /** Open for reading and writing until `publish` or `discard`. */
+  readonly fd: number;
+  readonly path: string;
+  readonly #temporary: string;
+  #open = true;
+
+  private constructor(path: string, temporary: string, fd: number) {
+    this.path = path;
+    this.#temporary = temporary;
+    this.fd = fd;
+  }
+
+  /** @throws ClientError file_failed, storage_full */
+  static create(path: string, mode: number): TargetFile {
+    const temporary = temporaryName(path);
+    try {
+      return new TargetFile(path, temporary, openSync(temporary, 'wx+', mode));
+    } catch (error) {
+      throw fileFailure(error);
+    }
+  }
+
+  /**
+   * Begins as a copy of `source` and is to take its place; shares its blocks where the file system can.
+   * @throws ClientError storage_full, file_failed, source_changed, interrupted
+   */
+  static async copyOf(source: SourceFile, signal: AbortSignal | undefined): Promise<TargetFile> {
+    const temporary = temporaryName(source.path);
+    const how = constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE_FORCE;
+    const shared = await copyFile(source.path, temporary, how).then(
+      () => true,
+      () => false,
+    );
+    let file: TargetFile | undefined;
+    try {
+      const fd = openSync(temporary, shared ? 'r+' : 'wx+', 0o600);
+      file = new TargetFile(source.path, temporary, fd);
+      if (!shared) await copyBytes(source, fd, signal);
+      fchmodSync(fd, source.mode);
+      return file;
+    } catch (error) {
+      await file?.discard();
+      throw fileFailure(error);
+    }
+  }
+
+  /**
+   * Makes the bytes durable. Nobody else uses `fd` afterwards.
+   * @throws ClientError storage_full, file_failed
+   */
+  async flush(): Promise<void> {
+    try {
+      await sync(this.fd);
+    } catch (error) {
+      throw fileFailure(error);
+    }
+    this.#close();
+  }
+
+  /**
+   * Gives the flushed file its name, durably.
+   * @throws ClientError target_exists, file_failed; the name is not given then
+   */
+  async publish(): Promise<void> {
+    await this.#name();
+    try {
+      await syncFolderOf(this.path);
+    } catch (error) {
+      await withdraw(this.path);
+      throw error;
+    }
+  }
+
+  /** Puts the flushed file in the place of the one that is there. */
+  async replace(): Promise<void> {
+    await this.#rename();
+    await syncFolderOf(this.path);
+  }
+
+  /** Removes the temporary file, if it is still there. Never throws. */
+  async discard(): Promise<void> {
+    this.#close();
+    await rm(this.#temporary, { force: true }).catch(() => undefined);
+  }
+
+  /** By a link, because that fails where the name is taken. */
+  async #name(): Promise<void> {
+    try {
+      await link(this.#temporary, this.path);
+    } catch (error) {
+      const { code = '' } = error as NodeJS.ErrnoException;
+      if (code === 'EEXIST') throw new ClientError('target_exists', `${this.path} exists.`);
+      if (!NO_LINKS.includes(code)) throw fileFailure(error);
+      await assertAbsent(this.path);
+      await this.#rename();
+    }
+    await this.discard();
+  }
+
+  async #rename(): Promise<void> {
+    await rename(this.#temporary, this.path).catch((error: unknown) => {
+      throw fileFailure(error);
+    });
+  }
+
+  #close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    closeSync(this.fd);
+  }
+}
+
+function temporaryName(path: string): string {
+  return join(dirname(path), `.twofold-${randomBytes(8).toString('hex')}.partial`);
+}
+
+async function copyBytes(source: SourceFile, fd: number, signal: AbortSignal | undefined) {
+  const buffer = new Uint8Array(COPY_PIECE);
+  let position = 0;
+  while (position < source.length) {
+    throwIfAborted(signal);
+    const { bytesRead } = await readAt(source.fd, buffer, 0, COPY_PIECE, position);
+    if (bytesRead === 0) throw new ClientError('source_changed');
+    let done = 0;
+    while (done < bytesRead) {
+      const at = position + done;
+      done += (await writeAt(fd, buffer, done, bytesRead - done, at)).bytesWritten;
+    }
+    position += bytesRead;
+  }
+}
+
+/** Removes a published file again, durably where it can be. Never throws. */
+export async function withdraw(path: string): Promise<void> {
+  await rm(path, { force: true }).catch(() => undefined);
+  await syncFolderOf(path).catch(() => undefined);
+}
+
+async function syncFolderOf(path: string): Promise<void> {
+  try {
+    const folder = await open(dirname(path), 'r');
+    try {
+      await folder.sync();
+    } finally {
+      await folder.close();
+    }
+  } catch (error) {
+    throw fileFailure(error);
+  }
+}
