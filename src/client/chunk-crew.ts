@@ -63,7 +63,7 @@ class Alone implements Crew {
 
 function thrown({ client, message, code, syscall }: NonNullable<ShareEnd['failed']>): unknown {
   if (client !== undefined) return new ClientError(client, message);
-  return Object.assign(new Error(message), { code, syscall });
+  return Object.assign(new Error(message), syscall === undefined ? {} : { code, syscall });
 }
 
 class Threads implements Crew {

@@ -61,11 +61,10 @@ const NO_ROOM = ['ENOSPC', 'EDQUOT', 'EFBIG'];
 
 /** A failed system call as a client's failure; its words name the call, the error and the path. */
 export function fileFailure(error: unknown): unknown {
-  if (!(error instanceof Error)) return error;
-  const { code = '', syscall } = error as NodeJS.ErrnoException;
-  if (syscall === undefined) return error;
-  if (NO_ROOM.includes(code)) return new ClientError('storage_full', error.message, error);
-  return new ClientError('file_failed', error.message, error);
+  if (typeof error !== 'object' || error === null || !('syscall' in error)) return error;
+  const { code = '', message } = error as NodeJS.ErrnoException;
+  const full = NO_ROOM.includes(code);
+  return new ClientError(full ? 'storage_full' : 'file_failed', message, error);
 }
 
 /** @throws ClientError interrupted */

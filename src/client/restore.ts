@@ -5,6 +5,7 @@ import { assertAbsent, TargetFile } from './target-file.ts';
 import type { KeyService } from './key-service.ts';
 import type { Manifest } from './manifest.ts';
 import type { OpenOptions } from './sealed-file.ts';
+import type { Signer } from './signer.ts';
 
 export interface RestoreOptions extends OpenOptions {
   readonly service: KeyService;
@@ -13,10 +14,16 @@ export interface RestoreOptions extends OpenOptions {
   readonly signal?: AbortSignal;
 }
 
+export interface Restored {
+  readonly manifest: Manifest;
+  /** Whose signature it carries. */
+  readonly signer: Signer;
+}
+
 /**
  * @throws ClientError; the target is not there then, and no temporary file
  */
-export async function restoreFile(options: RestoreOptions): Promise<Manifest> {
+export async function restoreFile(options: RestoreOptions): Promise<Restored> {
   const { service, target, signal } = options;
   await assertAbsent(target);
   const sealed = await SealedFile.open(options);
@@ -28,7 +35,7 @@ export async function restoreFile(options: RestoreOptions): Promise<Manifest> {
       await file.flush();
       throwIfAborted(signal);
       await file.publish();
-      return sealed.manifest;
+      return { manifest: sealed.manifest, signer: sealed.signer };
     } finally {
       await file.discard();
     }

@@ -1,0 +1,43 @@
+/**
+ * `protect-checkpoint`: a file of any size into a sealed file and a signed manifest, and back. The
+ * command line of `src/client`; docs/sealed-files.md specifies the bytes.
+ */
+import { TwofoldError } from '../../src/errors.ts';
+import { ClientError } from '../../src/client/client-error.ts';
+import { commands, USAGE } from './commands.ts';
+
+const SIGNALS = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
+
+const print = (line: string) => void process.stdout.write(`${line}\n`);
+const complain = (line: string) => void process.stderr.write(`${line}\n`);
+
+/** What a file system or network says names a call and an address; of anything else only its name. */
+function complaint(error: unknown): string {
+  if (ClientError.is(error) || TwofoldError.is(error)) return `${error.message} (${error.code})`;
+  return `an unexpected error: ${error instanceof Error ? error.name : typeof error} (internal)`;
+}
+
+// What was begun is undone: the first signal asks for it, a second one ends the process at once.
+const interruption = new AbortController();
+let signalled: number | undefined;
+for (const [signal, code] of Object.entries(SIGNALS)) {
+  process.on(signal, () => {
+    if (signalled !== undefined) process.exit(code);
+    signalled = code;
+    interruption.abort();
+  });
+}
+
+const [name = '', ...argv] = process.argv.slice(2);
+const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
+if (command === undefined) {
+  complain(USAGE);
+  process.exitCode = 2;
+} else {
+  try {
+    await command({ argv, print, signal: interruption.signal });
+  } catch (error) {
+    complain(`protect-checkpoint: ${complaint(error)}`);
+    process.exitCode = ClientError.is(error, 'interrupted') ? (signalled ?? 1) : 1;
+  }
+}

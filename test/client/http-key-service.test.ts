@@ -1,0 +1,145 @@
+/** The service over HTTP: what it answers is believed only where it is what was asked for. */
+import { createServer } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+import { afterEach, describe, expect, it } from '@jest/globals';
+
+import { HttpKeyService } from '../../src/client/http-key-service.ts';
+import { codeOf } from './sealed-files.ts';
+import type { HttpKeyServiceOptions } from '../../src/client/http-key-service.ts';
+
+type Handler = (request: IncomingMessage, response: ServerResponse) => void;
+const servers: Server[] = [];
+afterEach(() => {
+  for (const server of servers.splice(0)) {
+    server.close();
+    server.closeAllConnections();
+  }
+});
+
+/** A service of its own that answers as the handler does. */
+async function against(handler: Handler, options: Partial<HttpKeyServiceOptions> = {}) {
+  const server = createServer(handler);
+  servers.push(server);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  const url = new URL(`http://127.0.0.1:${port}/prefix/`);
+  return new HttpKeyService({ url, authorization: () => 'Bearer t', ...options });
+}
+
+const problem = (code: string, status: number): Handler => {
+  const body = { type: 'x', title: 'Title.', status, code, requestId: 'r-1' };
+  return (_request, response) => response.writeHead(status).end(JSON.stringify(body));
+};
+const binding = { aad: Uint8Array.of(1, 2), encryptionContext: { a: 'ü' } };
+const envelope = new Uint8Array(3);
+
+describe('a request', () => {
+  it('carries its binding as headers, its body as bytes, and no secret as text', async () => {
+    const seen: unknown[] = [];
+    const service = await against((request, response) => {
+      const { method, url, headers } = request;
+      seen.push(method, url, headers['twofold-aad'], headers['twofold-encryption-context']);
+      seen.push(headers['content-type'], headers.accept, headers.authorization);
+      request.on('data', (piece: Buffer) => seen.push([...piece]));
+      response.end('key');
+    });
+    const opened = await service.unwrap('a/b', envelope, binding);
+    expect(Buffer.from(opened.reveal()).toString()).toBe('key');
+    const context = Buffer.from('{"a":"ü"}').toString('base64');
+    const octets = 'application/octet-stream';
+    expect(seen.slice(0, 7)).toEqual([
+      ...['POST', '/prefix/v1/keys/a%2Fb/unwrap', 'AQI=', context],
+      ...[octets, octets, 'Bearer t'],
+    ]);
+    service.close();
+  });
+});
+
+describe('an answer', () => {
+  const unwrap = async (handler: Handler, options: Partial<HttpKeyServiceOptions> = {}) => {
+    const service = await against(handler, options);
+    try {
+      return await codeOf(service.unwrap('k', envelope, binding));
+    } finally {
+      service.close();
+    }
+  };
+
+  it.each([
+    ['forbidden', 403],
+    ['decryption_failed', 422],
+    ['internal', 500],
+  ])('that refuses with %s keeps its code and is not repeated', async (code, status) => {
+    let requests = 0;
+    const refuse = problem(code, status);
+    const counted: Handler = (...exchange) => {
+      requests += 1;
+      refuse(...exchange);
+    };
+    expect([await unwrap(counted), requests]).toEqual([code, 1]);
+  });
+
+  it('that may be another one later is asked for again, so often and no more', async () => {
+    let requests = 0;
+    const refuse = problem('hsm_busy', 503);
+    const busy: Handler = (...exchange) => {
+      requests += 1;
+      refuse(...exchange);
+    };
+    expect([await unwrap(busy, { attempts: 2 }), requests]).toEqual(['hsm_busy', 2]);
+    let first = true;
+    const service = await against((request, response) => {
+      if (!first) response.end('key');
+      else refuse(request, response);
+      first = false;
+    });
+    expect(await service.unwrap('k', envelope, binding)).toHaveLength(3);
+    service.close();
+  });
+
+  it.each<[string, Handler]>([
+    ['no JSON', (_, response) => response.writeHead(503).end('<html>')],
+    ['an unknown code', problem('new_code', 400)],
+    ['a redirection', (_, response) => response.writeHead(302, { Location: '/' }).end()],
+    ['over 1 MiB', (_, response) => response.end(Buffer.alloc(1_048_577))],
+  ])('of %s is not understood', async (_name, handler) => {
+    expect(await unwrap(handler)).toBe('unexpected_answer');
+  });
+
+  it.each<[string, Handler]>([
+    ['ends at once', (request) => request.socket.destroy()],
+    [
+      'ends midway',
+      (request, response) => {
+        response.writeHead(200, { 'Content-Length': 10 });
+        response.write('abc', () => request.socket.destroy());
+      },
+    ],
+  ])('that %s is none', async (_name, handler) => {
+    expect(await unwrap(handler, { attempts: 1 })).toBe('service_unreachable');
+  });
+
+  it('to a data key without a ciphertext that is one is not understood', async () => {
+    for (const ciphertext of [undefined, 'tf2.AAAA', 'tf1.====']) {
+      const headers = ciphertext === undefined ? {} : { 'Twofold-Ciphertext': ciphertext };
+      const service = await against((_, response) => response.writeHead(200, headers).end('key'));
+      expect(await codeOf(service.createDataKey('k', 32, binding))).toBe('unexpected_answer');
+      service.close();
+    }
+  });
+
+  it('is not waited for after an interruption', async () => {
+    const controller = new AbortController();
+    const code = await unwrap(() => controller.abort(), { signal: controller.signal });
+    expect(code).toBe('interrupted');
+  });
+});
+
+it('an address of another scheme is refused', () => {
+  const options = { url: new URL('ftp://localhost'), authorization: () => '' };
+  expect(() => new HttpKeyService(options)).toThrow(
+    expect.objectContaining({ code: 'invalid_value' }),
+  );
+});
