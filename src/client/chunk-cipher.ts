@@ -1,12 +1,10 @@
 /** One chunk: AES-256-GCM with the hash of the fixed header as associated data, and its own hash. */
-import { createCipheriv, createDecipheriv, hash } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createHash } from 'node:crypto';
 
 import { CHUNK_TAG_LENGTH, chunkNonce } from './chunk-layout.ts';
 import { ClientError } from './client-error.ts';
 
 const CIPHER = 'aes-256-gcm';
-/** Pieces that stay in the processor's cache, and whose buffers the allocator uses again. */
-const PIECE = 65_536;
 
 export interface ChunkKeys {
   readonly contentKey: Uint8Array;
@@ -19,49 +17,37 @@ interface ChunkPosition {
   readonly last: boolean;
 }
 
-interface Stage {
-  update(piece: Uint8Array): Uint8Array;
-}
-
-/** `source` through a cipher into `target`, piece by piece. */
-function pass(stage: Stage, source: Uint8Array, target: Uint8Array): void {
-  for (let offset = 0; offset < source.length; offset += PIECE) {
-    target.set(stage.update(source.subarray(offset, offset + PIECE)), offset);
-  }
-}
-
-/** Writes ciphertext and tag into `sealed`, which is 16 bytes longer than `plaintext`. */
+/** Ciphertext and tag, in the order in which they are stored. */
 export function sealChunk(
   { contentKey, noncePrefix, headerHash }: ChunkKeys,
   { index, last }: ChunkPosition,
   plaintext: Uint8Array,
-  sealed: Uint8Array,
-): void {
+): readonly [Uint8Array, Uint8Array] {
   const nonce = chunkNonce(noncePrefix, index, last);
   const cipher = createCipheriv(CIPHER, contentKey, nonce, { authTagLength: CHUNK_TAG_LENGTH });
   cipher.setAAD(headerHash);
-  pass(cipher, plaintext, sealed);
+  const ciphertext = cipher.update(plaintext);
   cipher.final();
-  sealed.set(cipher.getAuthTag(), plaintext.length);
+  return [ciphertext, cipher.getAuthTag()];
 }
 
 /**
- * Writes the plaintext into `plaintext`, which is 16 bytes shorter than `sealed`; zeros on failure.
+ * The plaintext of a chunk as it is stored.
  * @throws ClientError content_mismatch when the tag does not verify
  */
 export function openChunk(
   { contentKey, noncePrefix, headerHash }: ChunkKeys,
   { index, last }: ChunkPosition,
   sealed: Uint8Array,
-  plaintext: Uint8Array,
-): void {
+): Uint8Array {
   const nonce = chunkNonce(noncePrefix, index, last);
   const decipher = createDecipheriv(CIPHER, contentKey, nonce, { authTagLength: CHUNK_TAG_LENGTH });
   decipher.setAAD(headerHash);
   decipher.setAuthTag(sealed.subarray(-CHUNK_TAG_LENGTH));
-  pass(decipher, sealed.subarray(0, -CHUNK_TAG_LENGTH), plaintext);
+  const plaintext = decipher.update(sealed.subarray(0, -CHUNK_TAG_LENGTH));
   try {
     decipher.final();
+    return plaintext;
   } catch (cause) {
     // Unauthenticated plaintext must not outlive the failure.
     plaintext.fill(0);
@@ -69,7 +55,9 @@ export function openChunk(
   }
 }
 
-/** SHA-256 of a chunk as it is stored, tag included. */
-export function chunkHash(sealed: Uint8Array): Uint8Array {
-  return hash('sha256', sealed, { outputEncoding: 'buffer' });
+/** SHA-256 of a chunk as it is stored, tag included; given whole or in parts. */
+export function chunkHash(...parts: readonly Uint8Array[]): Uint8Array {
+  const hash = createHash('sha256');
+  for (const part of parts) hash.update(part);
+  return hash.digest();
 }

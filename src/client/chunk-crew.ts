@@ -56,7 +56,6 @@ class Alone implements Crew {
   }
 
   close(): Promise<void> {
-    this.#work.wipe();
     return Promise.resolve();
   }
 }

@@ -41,19 +41,17 @@ export interface Span {
   readonly to: number;
 }
 
-/** One thread's buffers for a task; used for one chunk after the other. */
+/** One thread's buffer for a task; used for one chunk after the other. */
 export class ChunkWork {
   readonly #task: ChunkTask;
   readonly #board: ChunkBoard;
-  readonly #plaintext: Uint8Array;
-  readonly #sealed: Uint8Array;
+  readonly #buffer: Uint8Array;
 
   constructor(task: ChunkTask, board: ChunkBoard) {
-    const length = Math.min(task.layout.chunkSize, task.layout.size);
     this.#task = task;
     this.#board = board;
-    this.#plaintext = new Uint8Array(task.kind === 'hash' ? 0 : length);
-    this.#sealed = new Uint8Array(length + CHUNK_TAG_LENGTH);
+    const { chunkSize, size } = task.layout;
+    this.#buffer = new Uint8Array(Math.min(chunkSize, size) + CHUNK_TAG_LENGTH);
   }
 
   /**
@@ -70,30 +68,34 @@ export class ChunkWork {
     }
   }
 
-  wipe(): void {
-    this.#plaintext.fill(0);
-  }
-
   #chunk(index: number): Uint8Array {
-    const { kind, layout, keys, input, output } = this.#task;
+    const { kind, layout, keys, output } = this.#task;
     const { last, plainOffset, plainLength, sealedOffset, sealedLength } = placeOf(layout, index);
-    const plaintext = this.#plaintext.subarray(0, plainLength);
-    const sealed = this.#sealed.subarray(0, sealedLength);
     if (kind === 'seal') {
-      this.#read(input, plaintext, plainOffset);
-      sealChunk(keys, { index, last }, plaintext, sealed);
-      writeFully(output, sealed, sealedOffset);
-      return chunkHash(sealed);
+      const parts = sealChunk(keys, { index, last }, this.#read(plainOffset, plainLength));
+      writeFully(output, parts, sealedOffset);
+      const hash = chunkHash(...parts);
+      release(parts[0]);
+      return hash;
     }
-    this.#read(input, sealed, sealedOffset);
+    const sealed = this.#read(sealedOffset, sealedLength);
     if (kind === 'open') {
-      openChunk(keys, { index, last }, sealed, plaintext);
-      writeFully(output, plaintext, plainOffset);
+      const plaintext = openChunk(keys, { index, last }, sealed);
+      writeFully(output, [plaintext], plainOffset);
+      release(plaintext);
     }
     return chunkHash(sealed);
   }
 
-  #read(fd: number, buffer: Uint8Array, position: number): void {
-    if (!readFully(fd, buffer, position)) throw new ClientError('source_changed');
+  /** A view of the buffer. */
+  #read(position: number, length: number): Uint8Array {
+    const buffer = this.#buffer.subarray(0, length);
+    if (readFully(this.#task.input, buffer, position)) return buffer;
+    throw new ClientError('source_changed');
   }
+}
+
+/** Gives the memory back at once: until they are collected, such buffers would pile up in each thread. */
+function release({ buffer, length }: Uint8Array): void {
+  if (buffer instanceof ArrayBuffer && buffer.byteLength === length) buffer.transfer(0);
 }

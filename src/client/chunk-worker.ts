@@ -26,8 +26,6 @@ function share(span: Span): ShareEnd {
 }
 
 parentPort?.on('message', (span: Span | null) => {
-  if (span === null) {
-    work.wipe();
-    parentPort?.close();
-  } else parentPort?.postMessage(share(span));
+  if (span === null) parentPort?.close();
+  else parentPort?.postMessage(share(span));
 });

@@ -73,7 +73,7 @@ async function replaceArea(
   const copy = await TargetFile.copyOf(file, signal);
   try {
     try {
-      writeFully(copy.fd, area, offset);
+      writeFully(copy.fd, [area], offset);
     } catch (error) {
       throw fileFailure(error);
     }

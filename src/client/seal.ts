@@ -198,7 +198,7 @@ async function publishBoth(sealed: TargetFile, signed: TargetFile): Promise<void
 /** @throws ClientError storage_full, file_failed */
 function writeAt(file: TargetFile, bytes: Uint8Array, position: number): void {
   try {
-    writeFully(file.fd, bytes, position);
+    writeFully(file.fd, [bytes], position);
   } catch (error) {
     throw fileFailure(error);
   }

@@ -159,11 +159,9 @@ export class SealedFile {
   }
 
   #chunk(index: number): Uint8Array {
-    const { last, sealedOffset, sealedLength, plainLength } = placeOf(this.#parts.layout, index);
-    const plaintext = new Uint8Array(plainLength);
+    const { last, sealedOffset, sealedLength } = placeOf(this.#parts.layout, index);
     const sealed = this.#file.read(sealedOffset, sealedLength);
-    openChunk(this.#keys(), { index, last }, sealed, plaintext);
-    return plaintext;
+    return openChunk(this.#keys(), { index, last }, sealed);
   }
 
   /** Takes the key that belongs to a data key, if it is the one that the signer committed to. */
