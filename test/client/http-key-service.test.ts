@@ -1,11 +1,13 @@
 /** The service over HTTP: what it answers is believed only where it is what was asked for. */
 import { createServer } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
 import { afterEach, describe, expect, it } from '@jest/globals';
 
 import { HttpKeyService } from '../../src/client/http-key-service.ts';
+import { makeCertificate } from '../config/certificate.ts';
 import { codeOf } from './sealed-files.ts';
 import type { HttpKeyServiceOptions } from '../../src/client/http-key-service.ts';
 
@@ -142,4 +144,38 @@ it('an address of another scheme is refused', () => {
   expect(() => new HttpKeyService(options)).toThrow(
     expect.objectContaining({ code: 'invalid_value' }),
   );
+});
+
+describe('TLS', () => {
+  const { certificate, key } = makeCertificate();
+
+  /** What a request to a service with this certificate comes to. */
+  async function outcome(maxVersion: 'TLSv1.2' | 'TLSv1.3', ca?: string): Promise<string> {
+    const options = { cert: certificate, key, maxVersion };
+    const listening = createTlsServer(options, (_, response) => response.end('key'));
+    servers.push(listening);
+    await new Promise<void>((resolve) => listening.listen(0, '127.0.0.1', resolve));
+    const { port } = listening.address() as AddressInfo;
+    const url = new URL(`https://127.0.0.1:${port}`);
+    const service = new HttpKeyService({
+      url,
+      authorization: () => 'Bearer t',
+      attempts: 1,
+      ...(ca === undefined ? {} : { ca }),
+    });
+    try {
+      const opened = service.unwrap('k', envelope, binding);
+      return await opened
+        .then((secret) => Buffer.from(secret.reveal()).toString())
+        .catch(() => codeOf(opened));
+    } finally {
+      service.close();
+    }
+  }
+
+  it('is spoken with a service of a certificate that is trusted, at 1.3, and with no other', async () => {
+    expect(await outcome('TLSv1.3', certificate)).toBe('key');
+    expect(await outcome('TLSv1.3')).toBe('service_unreachable');
+    expect(await outcome('TLSv1.2', certificate)).toBe('service_unreachable');
+  });
 });
