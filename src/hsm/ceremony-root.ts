@@ -20,7 +20,7 @@ import type { PinFile } from './pin.ts';
 import type { RootOnToken } from './port.ts';
 import type { TokenSelector } from './protocol.ts';
 import { rootId, rootsOn } from './roots.ts';
-import { attributes, ROOT_LABEL } from './templates.ts';
+import { attributes, plainRootTemplate, ROOT_LABEL } from './templates.ts';
 
 export interface MakeRoot {
   readonly module: string;
@@ -212,9 +212,7 @@ function generateAsOfficer(
 function makePlain(cryptoki: Cryptoki, session: Handle, request: MakeRoot): Handle {
   if (!request.allowExtractable) throw onlyExtractable('the security officer has no part in it');
   return cryptoki.C_GenerateKey(session, { mechanism: CKM.AES_KEY_GEN }, [
-    ...attributes({ token: true, private: true, sensitive: true, extractable: false }),
-    ...attributes({ valueLen: 32, wrap: true, unwrap: true, encrypt: false, decrypt: false }),
-    ...attributes({ sign: false, verify: false, derive: false }),
+    ...plainRootTemplate(),
     ...nameOf(request.root),
   ]);
 }

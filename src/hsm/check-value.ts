@@ -25,7 +25,7 @@ const LABEL = Buffer.from(`${NAME.tokenLabel}/hsm-check/1`);
 const HMAC_CHECK_BYTES = 16;
 
 /** X25519's base point, u = 9 (RFC 7748 section 4.1). */
-const X25519_BASE = Uint8Array.from({ length: 32 }, (_, index) => (index === 0 ? 9 : 0));
+export const X25519_BASE = Uint8Array.from({ length: 32 }, (_, index) => (index === 0 ? 9 : 0));
 
 /** The check value of a new secret key; a pair's is its public key. */
 export function secretCheck(connection: Connection, spec: HsmKeySpec, handle: Handle): Uint8Array {

@@ -14,14 +14,7 @@ import type { HsmKey, HsmKeySpec, HsmMaterial, RootOnToken } from './port.ts';
 import type { TokenMaterial, WrappedMaterial } from './port.ts';
 import type { OperationOf, PostedKey } from './protocol.ts';
 import { findRoot, isTrusted, wrapMechanism } from './roots.ts';
-import {
-  attributes,
-  isPair,
-  objectClass,
-  privateTemplate,
-  publicTemplate,
-  TOKEN_KEY_LABEL,
-} from './templates.ts';
+import { attributes, isPair, objectClass, privateTemplate, publicTemplate } from './templates.ts';
 import type { Residence } from './templates.ts';
 
 /** An RSA-4096 PKCS#8 would fit; EC keys take about 150 bytes. */
@@ -45,12 +38,14 @@ export class UnknownKey extends Error {
 
 export class Keys {
   readonly #connection: Connection;
+  readonly #tokenKeyLabel: string;
   readonly #cache: HandleCache;
   readonly #roots = new Map<number, Root>();
   #root: RootOnToken | undefined;
 
-  constructor(connection: Connection, handleLimit: number) {
+  constructor(connection: Connection, handleLimit: number, tokenKeyLabel: string) {
     this.#connection = connection;
+    this.#tokenKeyLabel = tokenKeyLabel;
     this.#cache = new HandleCache(handleLimit, (handle) => {
       connection.destroy(handle);
     });
@@ -109,12 +104,14 @@ export class Keys {
   tokenKeys(installation: string): TokenMaterial[] {
     const prefix = uuidBytes(installation);
     return this.#connection.run((session, cryptoki) =>
-      findObjects(cryptoki, session, attributes({ token: true, label: TOKEN_KEY_LABEL })).flatMap(
-        (object) => {
-          const id = readAttribute(cryptoki, session, object, CKA.ID);
-          return id?.subarray(0, 16).equals(prefix) === true ? [this.#tokenMaterial(id)] : [];
-        },
-      ),
+      findObjects(
+        cryptoki,
+        session,
+        attributes({ token: true, label: this.#tokenKeyLabel }),
+      ).flatMap((object) => {
+        const id = readAttribute(cryptoki, session, object, CKA.ID);
+        return id?.subarray(0, 16).equals(prefix) === true ? [this.#tokenMaterial(id)] : [];
+      }),
     );
   }
 
@@ -218,7 +215,7 @@ export class Keys {
   #ownObjects(objectId: Uint8Array, ofClass?: number): Handle[] {
     const template = attributes({
       token: true,
-      label: TOKEN_KEY_LABEL,
+      label: this.#tokenKeyLabel,
       id: Buffer.from(objectId),
       ...(ofClass === undefined ? {} : { class: ofClass }),
     });
@@ -226,7 +223,7 @@ export class Keys {
   }
 
   #makeTokenKey(spec: HsmKeySpec, objectId: Uint8Array): TokenMaterial {
-    const made = this.#make(spec, { kind: 'token', objectId });
+    const made = this.#make(spec, { kind: 'token', objectId, label: this.#tokenKeyLabel });
     try {
       const check = made.point ?? secretCheck(this.#connection, spec, made.handle);
       requireCheck(this.#connection, spec, made.handle, check);

@@ -28,15 +28,24 @@ export async function exportSofthsmConf(path: string): Promise<void> {
 }
 
 /**
+ * What C_Initialize is given: the text that some modules take in `pReserved` (NSS: `configdir='…'`) goes
+ * with a blank behind it, because the binding cuts off its last character.
+ */
+function initialisation(parameters: string | undefined) {
+  const flags = CKF.OS_LOCKING_OK;
+  return parameters === undefined ? { flags } : { flags, libraryParameters: `${parameters} ` };
+}
+
+/**
  * Loads and initialises a module for a process that calls it itself and ends soon.
  *
  * @throws TwofoldError `hsm_unavailable` when the file is no module or cannot be initialised
  */
-export function loadAlone(path: string): Cryptoki {
+export function loadAlone(path: string, parameters?: string): Cryptoki {
   try {
     accessSync(path, constants.R_OK);
     const cryptoki = new PKCS11(path);
-    cryptoki.C_Initialize({ flags: CKF.OS_LOCKING_OK });
+    cryptoki.C_Initialize(initialisation(parameters));
     return cryptoki;
   } catch (cause) {
     const why = cause instanceof Error ? `: ${cause.message}` : '';
@@ -49,20 +58,22 @@ export function loadAlone(path: string): Cryptoki {
 export class LoadedModule {
   readonly path: string;
   readonly #cryptoki: PKCS11;
+  readonly #parameters: string | undefined;
 
-  private constructor(path: string, cryptoki: PKCS11) {
+  private constructor(path: string, cryptoki: PKCS11, parameters: string | undefined) {
     this.path = path;
+    this.#parameters = parameters;
     this.#cryptoki = cryptoki;
   }
 
   /** Throws `hsm_unavailable` when the file is no module, or when this process has it in use. */
-  static load(path: string): LoadedModule {
+  static load(path: string, parameters?: string): LoadedModule {
     if (inUse.has(path)) {
       throw new TwofoldError('internal', `${path} is already in use in this process`);
     }
     try {
       accessSync(path, constants.R_OK);
-      const module = new LoadedModule(path, new PKCS11(path));
+      const module = new LoadedModule(path, new PKCS11(path), parameters);
       module.initialise();
       inUse.add(path);
       return module;
@@ -81,7 +92,7 @@ export class LoadedModule {
 
   initialise(): void {
     try {
-      this.#cryptoki.C_Initialize({ flags: CKF.OS_LOCKING_OK });
+      this.#cryptoki.C_Initialize(initialisation(this.#parameters));
     } catch (error) {
       if (returnValueOf(error) !== CKR.CRYPTOKI_ALREADY_INITIALIZED) throw error;
     }

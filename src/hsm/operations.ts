@@ -12,6 +12,7 @@ import { probe } from './probe.ts';
 import type { Operation, OperationName, OperationOf, Results, WorkerOptions } from './protocol.ts';
 import { inspectRoot } from './root-attacks.ts';
 import { listRoots } from './roots.ts';
+import { TOKEN_KEY_LABEL } from './templates.ts';
 
 type Handlers = {
   readonly [Name in OperationName]: (operation: OperationOf<Name>) => Results[Name];
@@ -111,7 +112,11 @@ export class Operations {
     this.#release();
     const connection = Connection.open(this.#cryptoki, this.#options.tokenSelector, request);
     this.#connection = connection;
-    this.#keys = new Keys(connection, this.#options.handleLimit);
+    this.#keys = new Keys(
+      connection,
+      this.#options.handleLimit,
+      this.#options.tokenKeyLabel ?? TOKEN_KEY_LABEL,
+    );
     return connection.describe();
   }
 

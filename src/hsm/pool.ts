@@ -30,6 +30,8 @@ import { isFull, tokenFolderOf } from './token-folder.ts';
 export interface HsmOptions {
   /** Path of the PKCS #11 library. */
   readonly module: string;
+  /** Text that the module takes at C_Initialize (NSS: `configdir='…'`). */
+  readonly moduleParameters?: string;
   /** Must name exactly one token. */
   readonly tokenSelector: TokenSelector;
   /** Holds the user PIN; readable by its owner only. */
@@ -45,6 +47,8 @@ export interface HsmOptions {
   /** Set for the process before the module is initialised. */
   readonly env?: { readonly SOFTHSM2_CONF: string };
   readonly log: HsmLog;
+  /** Label of the token keys that are made and found; the service's when absent. */
+  readonly tokenKeyLabel?: string;
   /** Unwrapped keys kept per worker, about 8 kB each; 512 when absent. */
   readonly handleLimit?: number;
   /** Tests only; see WorkerOptions. */
@@ -74,7 +78,7 @@ const DEFAULT_HANDLES = 512;
  */
 export async function createHsm(options: HsmOptions): Promise<PooledHsm> {
   if (options.env !== undefined) await exportSofthsmConf(options.env.SOFTHSM2_CONF);
-  const module = LoadedModule.load(options.module);
+  const module = LoadedModule.load(options.module, options.moduleParameters);
   const conf = options.env?.SOFTHSM2_CONF;
   const hsm = new HsmPool(
     options,
@@ -100,6 +104,7 @@ class HsmPool implements PooledHsm {
         module: options.module,
         tokenSelector: options.tokenSelector,
         handleLimit: options.handleLimit ?? DEFAULT_HANDLES,
+        ...(options.tokenKeyLabel === undefined ? {} : { tokenKeyLabel: options.tokenKeyLabel }),
         ...(options.hook === undefined ? {} : { hook: options.hook }),
       },
       pinFile: new PinFile(options.pinFile, options.stateDir, scope),

@@ -25,6 +25,8 @@ export interface WorkerOptions {
   readonly tokenSelector: TokenSelector;
   /** Unwrapped handles kept per worker. */
   readonly handleLimit: number;
+  /** Label of token keys; that of the service when absent. */
+  readonly tokenKeyLabel?: string;
   /** Tests only: a module whose `wrapCryptoki(binding, data)` replaces functions of the binding. */
   readonly hook?: { readonly url: string; readonly data: unknown };
 }

@@ -44,7 +44,7 @@ const NO_USE = {
 export type Residence =
   | { readonly kind: 'to-be-wrapped'; readonly trusted: boolean }
   | { readonly kind: 'unwrapped'; readonly trusted: boolean }
-  | { readonly kind: 'token'; readonly objectId: Uint8Array };
+  | { readonly kind: 'token'; readonly objectId: Uint8Array; readonly label: string };
 
 export function attributes(template: ITemplate): Attribute[] {
   return Template.toPkcs11(template);
@@ -62,7 +62,7 @@ export function privateTemplate(spec: HsmKeySpec, residence: Residence): Attribu
     extractable: residence.kind === 'to-be-wrapped',
     wrapWithTrusted: residence.kind === 'token' || residence.trusted,
     ...(residence.kind === 'token'
-      ? { label: TOKEN_KEY_LABEL, id: Buffer.from(residence.objectId) }
+      ? { label: residence.label, id: Buffer.from(residence.objectId) }
       : {}),
     ...(isPair(spec) ? pairUse(spec) : { ...none, sign, derive, ...secretUse(spec) }),
     ...(!isPair(spec) && residence.kind !== 'unwrapped' ? { valueLen: secretBytes(spec) } : {}),
@@ -77,6 +77,15 @@ export function publicTemplate(spec: HsmKeySpec): Attribute[] {
     verify: spec.kind === 'ec' && spec.use === 'sign',
     paramsEC: Buffer.from(ecParams(spec), 'hex'),
   });
+}
+
+/** A wrapping key that the user PIN alone can make; whoever holds it can extract what it wraps. */
+export function plainRootTemplate(): Attribute[] {
+  return [
+    ...attributes({ token: true, private: true, sensitive: true, extractable: false }),
+    ...attributes({ valueLen: 32, wrap: true, unwrap: true, encrypt: false, decrypt: false }),
+    ...attributes({ sign: false, verify: false, derive: false }),
+  ];
 }
 
 /** What ECDH yields: a readable secret, because the standards' combiners run in the host. */

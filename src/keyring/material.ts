@@ -19,7 +19,7 @@ import { attestIntent } from './row-mac.ts';
 const PSK_LENGTH = 32;
 
 /** The capability name that `Hsm.status()` lists for a need. */
-function capabilityOf(need: HsmNeed): string {
+export function capabilityOf(need: HsmNeed): string {
   switch (need.kind) {
     case 'ec':
       if (need.curve === 'X25519') return 'x25519';

@@ -1,7 +1,9 @@
 /**
- * `twofold conformance`: what a PKCS#11 module can do of what the service asks, as a table to report.
+ * `twofold conformance`: what a PKCS#11 module can do of what the service asks, as a table, and as a
+ * JSON report to send in.
  *
- * Without `--module` it makes a SoftHSM token of its own and removes it again.
+ * Without `--module` it makes a SoftHSM token of its own and removes it again. A token of the user's is
+ * touched only after it was said what will happen and that was confirmed.
  */
 import { randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -12,23 +14,41 @@ import { parseFlags, requireNothingMore } from '../cli/arguments.ts';
 import type { ParsedFlags } from '../cli/arguments.ts';
 import { findSoftHsm, moduleEnvironment } from '../config.ts';
 import { TwofoldError } from '../errors.ts';
-import { formatRow, runConformance } from '../hsm/conformance.ts';
-import type { ConformanceOptions } from '../hsm/conformance.ts';
+import { newRunName } from '../hsm/conformance-objects.ts';
 import { ensureDevelopmentToken } from '../hsm/development-token.ts';
 import { runRootCeremony } from '../hsm/run-ceremony.ts';
+import type { ConformancePlace } from '../hsm/run-conformance.ts';
+import { announcement, confirmedOnTerminal } from './conformance-announcement.ts';
+import { conduct } from './conformance-conduct.ts';
+import { writeReport } from './conformance-report.ts';
+import { tableLines } from './conformance-table.ts';
 import { SILENT } from './silent-log.ts';
 
 const FLAGS = {
   module: 'value',
+  'module-parameters': 'value',
   slot: 'value',
   'token-label': 'value',
   serial: 'value',
   'pin-file': 'value',
+  yes: 'switch',
+  json: 'value',
+  'with-serial': 'switch',
 } as const;
 
-type Place = Omit<ConformanceOptions, 'stateDir' | 'log'>;
+/** For each measured operation. */
+const MILLISECONDS = 250;
+/** Checks and measurements together, on a fast token. */
+const SECONDS = 10;
 
-function selectorOf(flag: (name: keyof typeof FLAGS) => string | undefined) {
+interface Place {
+  readonly place: ConformancePlace;
+  readonly environment: Readonly<Record<string, string>>;
+}
+
+type Flag = (name: keyof typeof FLAGS) => string | undefined;
+
+function selectorOf(flag: Flag) {
   const slot = flag('slot');
   const label = flag('token-label');
   const serial = flag('serial');
@@ -42,13 +62,19 @@ function selectorOf(flag: (name: keyof typeof FLAGS) => string | undefined) {
   };
 }
 
-async function placeOf(parsed: ParsedFlags, folder: string): Promise<Place> {
-  const flag = (name: keyof typeof FLAGS) => parsed.values.get(name)?.[0];
-  const module = flag('module');
-  if (module === undefined) return ownToken(folder);
+function namedToken(module: string, flag: Flag, stateDir: string): Place {
   const pinFile = flag('pin-file');
   if (pinFile === undefined) throw new TwofoldError('invalid_value', '--pin-file is missing.');
-  return { module, tokenSelector: selectorOf(flag), pinFile };
+  const moduleParameters = flag('module-parameters');
+  const place = {
+    module,
+    ...(moduleParameters === undefined ? {} : { moduleParameters }),
+    tokenSelector: selectorOf(flag),
+    pinFile,
+    stateDir,
+    run: newRunName(),
+  };
+  return { place, environment: moduleEnvironment() };
 }
 
 async function ownToken(dataDir: string): Promise<Place> {
@@ -62,23 +88,45 @@ async function ownToken(dataDir: string): Promise<Place> {
   const tokenSelector = { label: token.tokenLabel };
   const root = { installation: randomUUID(), generation: 1 };
   await runRootCeremony({ ...token, tokenSelector, environment, ...root });
-  return { module, tokenSelector, pinFile, env: { SOFTHSM2_CONF: softhsmConf } };
+  return {
+    place: { module, tokenSelector, pinFile, stateDir: dataDir, run: newRunName() },
+    environment: { ...environment, SOFTHSM2_CONF: softhsmConf },
+  };
 }
 
-/** Exit code 0 when nothing failed. */
+async function requireConfirmed(parsed: ParsedFlags): Promise<void> {
+  if (parsed.values.has('yes')) return;
+  if (!process.stdin.isTTY) {
+    throw new TwofoldError(
+      'invalid_value',
+      'Nothing was done. Add --yes to go on without a terminal.',
+    );
+  }
+  if (!(await confirmedOnTerminal())) {
+    throw new TwofoldError('invalid_value', 'Nothing was done.');
+  }
+}
+
+/** Exit code 0 when nothing failed, 130 when it was interrupted. */
 export async function conformanceCommand(
   argv: readonly string[],
   print: (line: string) => void,
 ): Promise<number> {
   const parsed = parseFlags(argv, FLAGS);
   requireNothingMore(parsed);
+  const flag: Flag = (name) => parsed.values.get(name)?.[0];
   const folder = mkdtempSync(join(tmpdir(), 'twofold-conformance-'));
   try {
-    const place = await placeOf(parsed, folder);
-    const options = { ...place, stateDir: folder, log: SILENT };
-    const { passed, failed, absent } = await runConformance(options, (row) =>
-      print(formatRow(row)),
-    );
+    const module = flag('module');
+    const where = module === undefined ? await ownToken(folder) : namedToken(module, flag, folder);
+    for (const line of announcement({ ...where.place, seconds: SECONDS })) print(line);
+    if (module !== undefined) await requireConfirmed(parsed);
+    const report = await conduct({ ...where, milliseconds: MILLISECONDS, print });
+    if (report === undefined) return 130;
+    for (const line of tableLines(report)) print(line);
+    const json = flag('json');
+    if (json !== undefined) await writeReport(json, report, parsed.values.has('with-serial'));
+    const { passed, failed, absent } = report.summary;
     print(`${String(passed)} passed, ${String(failed)} failed, ${String(absent)} absent`);
     return failed === 0 ? 0 : 1;
   } finally {

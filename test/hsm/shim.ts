@@ -34,6 +34,52 @@ export function environmentWriter(folder: string): string {
   );
 }
 
+/** Places of functions in a CK_FUNCTION_LIST (PKCS #11 v2.40, pkcs11f.h). */
+const RECORDED = { C_InitToken: 9, C_InitPIN: 10, C_SetPIN: 11, C_Login: 18 } as const;
+
+/**
+ * A module that hands everything to `module` and writes a line to `<itself>.calls` for each call that
+ * would change a token's PINs, initialise it or log in (with the kind of user: 0 SO, 1 user).
+ */
+export function callRecorder(folder: string, module: string): string {
+  const library = join(folder, 'recorder.so');
+  const wrappers = Object.entries(RECORDED).map(
+    ([name, place]) => `
+      static unsigned long ${name}_(unsigned long a, unsigned long b, void *c, unsigned long d, void *e) {
+        FILE *out = fopen("${library}.calls", "a");
+        if (out) { fprintf(out, "${name}${name === 'C_Login' ? ' %lu' : ''}\\n", b); fclose(out); }
+        return ((call *)theirs[${place}])(a, b, c, d, e);
+      }`,
+  );
+  const places = Object.entries(RECORDED).map(
+    ([name, place]) => `ours[1 + ${place}] = (void *)${name}_;`,
+  );
+  return compileShim(
+    folder,
+    'recorder',
+    `#include <dlfcn.h>
+     #include <stdio.h>
+     #include <string.h>
+     typedef unsigned long call(unsigned long, unsigned long, void *, unsigned long, void *);
+     static void **theirs;
+     static void *ours[69];
+     ${wrappers.join('')}
+     unsigned long C_GetFunctionList(void **list) {
+       void *handle = dlopen("${module}", RTLD_NOW);
+       unsigned long (*get)(void **) = (unsigned long (*)(void **))dlsym(handle, "C_GetFunctionList");
+       void *all;
+       unsigned long answer = get(&all);
+       if (answer) return answer;
+       memcpy(ours, all, sizeof ours);
+       theirs = (void **)all + 1;
+       ${places.join('\n       ')}
+       *list = ours;
+       return 0;
+     }
+    `,
+  );
+}
+
 /** `module` under another manufacturer's name. */
 export function foreignModule(folder: string, module: string): string {
   return compileShim(

@@ -1,0 +1,46 @@
+/** Runs of `twofold conformance` as a shell starts them, on tokens of a test's own. */
+import { spawn, spawnSync } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { softHsmModule } from '../hsm/token-fixture.ts';
+import type { TokenFixture } from '../hsm/token-fixture.ts';
+
+export const COMMAND = join(import.meta.dirname, '../../scripts/twofold');
+
+export interface Options {
+  readonly token: TokenFixture;
+  readonly module?: string;
+  readonly label?: string;
+  readonly pinFile?: string;
+}
+
+function commandLine(more: readonly string[], options: Options) {
+  const { token } = options.token;
+  const argv = ['conformance', '--module', options.module ?? softHsmModule()];
+  argv.push('--token-label', options.label ?? token.tokenLabel);
+  argv.push('--pin-file', options.pinFile ?? token.pinFile, ...more);
+  const env = { PATH: process.env['PATH'] ?? '', SOFTHSM2_CONF: token.softhsmConf };
+  return { argv, env };
+}
+
+/** A run to its end, without a terminal. */
+export function conformance(more: readonly string[], options: Options) {
+  const { argv, env } = commandLine(more, options);
+  const run = spawnSync(COMMAND, argv, { encoding: 'utf8', env, input: '' });
+  return { status: run.status, out: run.stdout, err: run.stderr };
+}
+
+/** A run that is under way. */
+export function started(options: Options): ChildProcess {
+  const { argv, env } = commandLine(['--yes'], options);
+  return spawn(COMMAND, argv, { env, stdio: ['ignore', 'pipe', 'inherit'] });
+}
+
+/** Files of SoftHSM's objects. */
+export function objectFiles({ folder }: TokenFixture): string[] {
+  const tokens = join(folder, 'hsm', 'tokens');
+  return readdirSync(tokens, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.object') && !name.endsWith('token.object'))
+    .sort();
+}
