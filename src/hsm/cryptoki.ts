@@ -129,8 +129,11 @@ export const CKR = {
   CRYPTOKI_ALREADY_INITIALIZED: 0x191,
 } as const;
 
-/** Type numbers of parameter structs in pkcs11js (`CK_PARAMS_*`); not PKCS #11 values. */
-export const CK_PARAMS = { AES_GCM: 3, EC_DH: 6 } as const;
+/**
+ * Type numbers of parameter structs in pkcs11js (`CK_PARAMS_*`); not PKCS #11 values. Of its two for GCM only
+ * `AES_GCM_v240` sets ulIvBits; the other leaves what the heap held there, which strict tokens refuse.
+ */
+export const CK_PARAMS = { AES_GCM: 7, EC_DH: 6 } as const;
 
 /** The return value of a failed call, or `undefined` when the error did not come from the token. */
 export function returnValueOf(error: unknown): number | undefined {

@@ -94,6 +94,21 @@ const REFUSED_BLOB: ReadonlySet<number> = new Set([
   CKR.WRAPPED_KEY_LEN_RANGE,
 ]);
 
+/** What tokens answer to a damaged blob and to a fault of their own alike (DEVICE_ERROR: kryoptic). */
+const TELLS_NOTHING: ReadonlySet<number | undefined> = new Set([
+  CKR.GENERAL_ERROR,
+  CKR.DEVICE_ERROR,
+  CKR.DATA_INVALID,
+  CKR.DATA_LEN_RANGE,
+  CKR.ENCRYPTED_DATA_INVALID,
+  CKR.ENCRYPTED_DATA_LEN_RANGE,
+]);
+
+/** Whether only a control can tell a blob that was altered from a token that failed. */
+export function tellsNothing(error: unknown): boolean {
+  return TELLS_NOTHING.has(returnValueOf(error));
+}
+
 /** Return values after which a cached handle is looked up again instead of being believed. */
 export function namesStaleHandle(error: unknown): boolean {
   const value = returnValueOf(error);

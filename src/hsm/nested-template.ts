@@ -32,14 +32,7 @@ export function generateAesKey(
   session: Handle,
   template: readonly NestedAttribute[],
 ): Handle {
-  const library = koffi.load(module);
-  const generate = library.func('C_GenerateKey', 'ulong', [
-    'ulong',
-    'void *',
-    'void *',
-    'ulong',
-    'void *',
-  ]);
+  const generate = generationOf(module);
   const mechanism = Buffer.alloc(MECHANISM_BYTES);
   mechanism.writeBigUInt64LE(BigInt(CKM.AES_KEY_GEN));
   const layout = new Layout();
@@ -51,6 +44,25 @@ export function generateAesKey(
   layout.release();
   if (value !== 0) throw Object.assign(new Error(`C_GenerateKey: CKR:${value}`), { code: value });
   return handle;
+}
+
+const GENERATION = koffi.proto(
+  'ulong GenerateKey(ulong session, void *mechanism, void *template, ulong count, void *handle)',
+);
+
+/** Place of C_GenerateKey in a CK_FUNCTION_LIST, of pointers behind its version (pkcs11f.h). */
+const GENERATE_KEY = 58;
+const POINTER_BYTES = 8;
+
+/** By the module's function list: the only function that it must export is the one that gives it. */
+function generationOf(module: string) {
+  const functionList = koffi.load(module).func('ulong C_GetFunctionList(_Out_ void **list)');
+  const out: unknown[] = [null];
+  const value = Number(functionList(out));
+  if (value !== 0)
+    throw Object.assign(new Error(`C_GetFunctionList: CKR:${value}`), { code: value });
+  const pointer: unknown = koffi.decode(out[0], (1 + GENERATE_KEY) * POINTER_BYTES, 'void *');
+  return koffi.decode(pointer, GENERATION) as (...given: readonly unknown[]) => unknown;
 }
 
 /** Owns the buffers that pointers in the arrays lead to until the call has returned. */

@@ -60,7 +60,8 @@ export function privateTemplate(spec: HsmKeySpec, residence: Residence): Attribu
     private: true,
     sensitive: true,
     extractable: residence.kind === 'to-be-wrapped',
-    wrapWithTrusted: residence.kind === 'token' || residence.trusted,
+    // Left out where it would be false, as it then is by the standard: some tokens do not know it.
+    ...(residence.kind === 'token' || residence.trusted ? { wrapWithTrusted: true } : {}),
     ...(residence.kind === 'token'
       ? { label: residence.label, id: Buffer.from(residence.objectId) }
       : {}),

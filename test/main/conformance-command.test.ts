@@ -6,7 +6,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/glo
 import { SUITES } from '../../src/crypto/suites.ts';
 import { RUN_LABEL } from '../../src/hsm/conformance-objects.ts';
 import type { ConformanceReportFile } from '../../src/main/conformance-report.ts';
-import { callRecorder } from '../hsm/shim.ts';
+import { callRecorder, strictModule } from '../hsm/shim.ts';
 import { makeToken, softHsmModule, temporaryFolder, tokenIn } from '../hsm/token-fixture.ts';
 import type { TokenFixture } from '../hsm/token-fixture.ts';
 import { COMMAND, conformance, objectFiles } from './conformance-runs.ts';
@@ -113,6 +113,13 @@ describe('twofold conformance --module', () => {
     expect(out).toContain(RUN_LABEL);
     expect(existsSync(`${module}.calls`)).toBe(false);
   });
+
+  it('finds nothing missing on a module that is stricter than SoftHSM', () => {
+    const module = strictModule(bare.folder, softHsmModule());
+    const { status, out } = conformance(['--yes'], { token: bare, module });
+    expect(out).toMatch(/^\d+ passed, 0 failed, 0 absent$/m);
+    expect(status).toBe(0);
+  }, 60_000);
 
   it('offers a wrong PIN once', () => {
     const module = callRecorder(fixture.folder, softHsmModule());
