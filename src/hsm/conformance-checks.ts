@@ -38,12 +38,12 @@ export const CHECKS: readonly Check[] = [
   ...CURVES.flatMap((curve): Check[] => [
     {
       name: `ECDH on ${curve} agrees with another implementation`,
-      needs: ['wrap', `ecdh:${curve}`],
+      needs: ['wrap:ec', `ecdh:${curve}`],
       run: async (hsm) => agrees(hsm, await wrapped(hsm, derives(curve)), curve),
     },
     {
       name: `ECDH on ${curve} refuses what is no public key`,
-      needs: ['wrap', `ecdh:${curve}`],
+      needs: ['wrap:ec', `ecdh:${curve}`],
       run: async (hsm) => {
         const key = await wrapped(hsm, derives(curve));
         for (const point of badPoints(curve)) {
@@ -54,7 +54,7 @@ export const CHECKS: readonly Check[] = [
     },
     {
       name: `ECDSA on ${curve} verifies, and takes only the curve’s digest`,
-      needs: ['wrap', `ecdsa:${curve}`],
+      needs: ['wrap:ec', `ecdsa:${curve}`],
       run: (hsm) => signsDigests(hsm, curve),
     },
   ]),
@@ -64,9 +64,14 @@ export const CHECKS: readonly Check[] = [
   { name: 'HMAC is a function of key and data', needs: ['wrap', 'hmac:SHA-256'], run: macs },
   { name: 'random is random and bounded', needs: ['random'], run: randomness },
   {
-    name: 'a damaged or foreign blob is never used',
-    needs: ['wrap', 'ecdh:P-256', 'aes-gcm', 'hmac:SHA-256'],
-    run: refusesForeignBlobs,
+    name: 'a damaged or foreign secret is never used',
+    needs: ['wrap', 'aes-gcm', 'hmac:SHA-256'],
+    run: refusesForeignSecrets,
+  },
+  {
+    name: 'a damaged or foreign private key is never used',
+    needs: ['wrap:ec', 'ecdh:P-256'],
+    run: refusesForeignKeys,
   },
   {
     name: 'an unknown root generation is refused',
@@ -82,7 +87,7 @@ export const CHECKS: readonly Check[] = [
   },
   {
     name: 'a key serves its own use only',
-    needs: ['wrap', 'ecdh:P-256', 'ecdsa:P-256'],
+    needs: ['wrap:ec', 'ecdh:P-256', 'ecdsa:P-256'],
     run: async (hsm) => {
       const key = await wrapped(hsm, derives('P-256'));
       await refused(hsm.sign(key, Buffer.alloc(32)), 'wrong_purpose');
@@ -93,6 +98,18 @@ export const CHECKS: readonly Check[] = [
     },
   },
   { name: 'a token key lives and dies by its id', needs: ['x25519'], run: tokenKeyLife },
+  ...CURVES.flatMap((curve): Check[] => [
+    {
+      name: `a token key on ${curve} derives`,
+      needs: [`ecdh:${curve}`],
+      run: (hsm) => withTokenKey(hsm, (key) => agrees(hsm, key, curve), derives(curve)),
+    },
+    {
+      name: `a token key on ${curve} signs`,
+      needs: [`ecdsa:${curve}`],
+      run: (hsm) => withTokenKey(hsm, (key) => signsWith(hsm, key, curve), signs(curve)),
+    },
+  ]),
   {
     name: 'X25519 refuses points of small order',
     needs: ['x25519'],
@@ -103,7 +120,7 @@ export const CHECKS: readonly Check[] = [
   },
   {
     name: 'calls beside each other do not mix',
-    needs: ['wrap', 'ecdh:P-256', 'aes-gcm', 'hmac:SHA-256', 'ecdsa:P-256'],
+    needs: ['wrap', 'wrap:ec', 'ecdh:P-256', 'aes-gcm', 'hmac:SHA-256', 'ecdsa:P-256'],
     run: beside,
   },
   {
@@ -183,7 +200,10 @@ function badPoints(curve: Curve): Uint8Array[] {
 }
 
 async function signsDigests(hsm: Hsm, curve: Curve): Promise<void> {
-  const key = await wrapped(hsm, signs(curve));
+  await signsWith(hsm, await wrapped(hsm, signs(curve)), curve);
+}
+
+async function signsWith(hsm: Hsm, key: HsmKey, curve: Curve): Promise<void> {
   const hash = curve === 'P-256' ? 'sha256' : 'sha384';
   const options = { key: publicKey(curve, key.material.check), dsaEncoding: 'ieee-p1363' } as const;
   for (let round = 0; round < 8; round += 1) {
@@ -262,7 +282,7 @@ async function randomness(hsm: Hsm): Promise<void> {
   }
 }
 
-async function refusesForeignBlobs(hsm: Hsm): Promise<void> {
+async function refusesForeignKeys(hsm: Hsm): Promise<void> {
   const [key, other] = [await wrapped(hsm, derives('P-256')), await wrapped(hsm, derives('P-256'))];
   const { point } = softPoint('P-256');
   const material = key.material as WrappedMaterial;
@@ -276,6 +296,10 @@ async function refusesForeignBlobs(hsm: Hsm): Promise<void> {
   await refused(use({ blob: new Uint8Array(8) }), 'integrity_failed');
   await refused(use({ blob: (other.material as WrappedMaterial).blob }), 'integrity_failed');
   await refused(use({ check: other.material.check }), 'integrity_failed');
+  await agrees(hsm, key, 'P-256');
+}
+
+async function refusesForeignSecrets(hsm: Hsm): Promise<void> {
   const [aes, mac] = [await wrapped(hsm, AES), await wrapped(hsm, AES)];
   const swapped = {
     ...aes,
@@ -293,7 +317,6 @@ async function refusesForeignBlobs(hsm: Hsm): Promise<void> {
     const call = good.spec.kind === 'aes' ? hsm.encrypt(bad, AAD, AAD) : hsm.mac(bad, AAD);
     await refused(call, 'integrity_failed');
   }
-  await agrees(hsm, key, 'P-256');
 }
 
 /** Also with the top bit set, which implementations ignore (RFC 7748 section 5). */
@@ -304,17 +327,18 @@ const SMALL_ORDER: readonly Uint8Array[] = [...LOW_ORDER_X25519, '00'.repeat(31)
 async function withTokenKey(
   hsm: Hsm,
   use: (key: HsmKey, installation: string) => Promise<void>,
+  spec: HsmKeySpec = X25519,
 ): Promise<void> {
   const installation = randomUUID();
   const id = randomBytes(OBJECT_ID_BYTES);
   uuidBytes(installation).copy(id);
-  const material = await hsm.generate(X25519, {
+  const material = await hsm.generate(spec, {
     custody: 'hsm-token',
     objectId: Uint8Array.from(id),
   });
   assert.equal(material.custody, 'hsm-token');
   try {
-    await use({ id: randomUUID(), spec: X25519, material }, installation);
+    await use({ id: randomUUID(), spec, material }, installation);
   } finally {
     await hsm.destroyTokenKey(material);
   }

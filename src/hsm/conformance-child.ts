@@ -140,7 +140,7 @@ function rootFor(
 
 function withoutWrap(capabilities: readonly HsmCapability[], reason: string): HsmCapability[] {
   return capabilities.map((one) =>
-    one.name === 'wrap' ? { name: one.name, available: false, reason } : one,
+    one.name.startsWith('wrap') ? { name: one.name, available: false, reason } : one,
   );
 }
 

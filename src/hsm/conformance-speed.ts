@@ -12,7 +12,8 @@ import { ecdsa, gcmDecrypt, gcmEncrypt, hmac, random, rawEcdh } from './mechanis
 import { pairMechanism } from './pairs.ts';
 import type { HsmKeySpec } from './port.ts';
 import { wrapMechanism } from './roots.ts';
-import { attributes, privateTemplate, publicTemplate } from './templates.ts';
+import { attributes, isPair, privateTemplate, publicTemplate } from './templates.ts';
+import type { Residence } from './templates.ts';
 
 export interface Speed {
   /** The capability that was used. */
@@ -31,8 +32,10 @@ interface Trial {
   readonly prepare: (connection: Connection) => () => unknown;
 }
 
-const RESIDENCE = { kind: 'to-be-wrapped', trusted: false } as const;
+const SESSION = { kind: 'session' } as const;
+const TO_BE_WRAPPED = { kind: 'to-be-wrapped', trusted: false } as const;
 const AES: HsmKeySpec = { kind: 'aes', bits: 256 };
+const PAIR: HsmKeySpec = { kind: 'ec', curve: 'P-256', use: 'derive' };
 const HMAC: HsmKeySpec = { kind: 'hmac', hash: 'SHA-256', bytes: 32 };
 const DATA = Buffer.alloc(64, 2);
 const DIGEST_BYTES = { 'P-256': 32, 'P-384': 48 } as const;
@@ -69,7 +72,8 @@ const TRIALS: readonly Trial[] = [
       return () => hmac(connection, key, DATA);
     },
   },
-  { use: 'wrap', operation: 'unwrap a P-256 key', prepare: unwraps },
+  { use: 'wrap', operation: 'unwrap an HMAC key', prepare: (on) => unwraps(on, HMAC) },
+  { use: 'wrap:ec', operation: 'unwrap a P-256 key', prepare: (on) => unwraps(on, PAIR) },
   {
     use: 'random',
     operation: 'random 32 B',
@@ -140,9 +144,10 @@ function signs(curve: 'P-256' | 'P-384'): Trial {
   };
 }
 
-function unwraps(connection: Connection): () => unknown {
-  const spec: HsmKeySpec = { kind: 'ec', curve: 'P-256', use: 'derive' };
-  const key = makePair(connection, spec);
+function unwraps(connection: Connection, spec: HsmKeySpec): () => unknown {
+  const key = isPair(spec)
+    ? makePair(connection, spec, TO_BE_WRAPPED)
+    : makeSecret(connection, spec, TO_BE_WRAPPED);
   const mechanism = { mechanism: wrapMechanism(connection) };
   const { wrapping, blob } = connection.run((session, cryptoki) => {
     const made = cryptoki.C_GenerateKey(session, { mechanism: CKM.AES_KEY_GEN }, [
@@ -161,7 +166,11 @@ function unwraps(connection: Connection): () => unknown {
   };
 }
 
-function makePair(connection: Connection, spec: HsmKeySpec): Handle {
+function makePair(
+  connection: Connection,
+  spec: HsmKeySpec,
+  residence: Residence = SESSION,
+): Handle {
   const mechanism = { mechanism: pairMechanism(connection, spec) };
   return connection.run(
     (session, cryptoki) =>
@@ -169,14 +178,18 @@ function makePair(connection: Connection, spec: HsmKeySpec): Handle {
         session,
         mechanism,
         publicTemplate(spec),
-        privateTemplate(spec, RESIDENCE),
+        privateTemplate(spec, residence),
       ).privateKey,
   );
 }
 
-function makeSecret(connection: Connection, spec: HsmKeySpec): Handle {
+function makeSecret(
+  connection: Connection,
+  spec: HsmKeySpec,
+  residence: Residence = SESSION,
+): Handle {
   const mechanism = spec.kind === 'aes' ? CKM.AES_KEY_GEN : CKM.GENERIC_SECRET_KEY_GEN;
   return connection.run((session, cryptoki) =>
-    cryptoki.C_GenerateKey(session, { mechanism }, privateTemplate(spec, RESIDENCE)),
+    cryptoki.C_GenerateKey(session, { mechanism }, privateTemplate(spec, residence)),
   );
 }

@@ -27,6 +27,7 @@ const MECHANISMS: Readonly<Record<string, readonly (keyof typeof CKM)[]>> = {
   'aes-gcm': ['AES_GCM'],
   'hmac:SHA-256': ['SHA256_HMAC'],
   wrap: ['AES_KEY_WRAP_PAD', 'AES_KEY_WRAP_KWP'],
+  'wrap:ec': ['AES_KEY_WRAP_PAD', 'AES_KEY_WRAP_KWP'],
 };
 
 export function describeModule(cryptoki: Cryptoki, path: string): ModuleFacts {

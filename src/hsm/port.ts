@@ -53,7 +53,7 @@ export interface HsmKey {
 }
 
 export interface HsmCapability {
-  /** The mechanism or use, e.g. `ecdh:P-256`, `ecdsa:P-384`, `aes-gcm`, `hmac:SHA-256`, `x25519`. */
+  /** The mechanism or use, e.g. `ecdh:P-256`, `ecdsa:P-384`, `aes-gcm`, `hmac:SHA-256`, `x25519`; `wrap` of secret keys, `wrap:ec` of private ones. */
   readonly name: string;
   readonly available: boolean;
   /** Why not, in words for an operator; empty when available. */

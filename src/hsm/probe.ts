@@ -24,6 +24,7 @@ import type { HsmCapability, HsmKeySpec } from './port.ts';
 import type { ProbeReport } from './protocol.ts';
 import { wrapMechanism } from './roots.ts';
 import { attributes, ecParams, privateTemplate, publicTemplate } from './templates.ts';
+import type { Residence } from './templates.ts';
 
 type Verdict = 'known-answer' | 'consistency' | 'wrong';
 
@@ -33,8 +34,10 @@ interface Trial {
   readonly run: (connection: Connection) => Verdict;
 }
 
-/** Keys of the trials are wrapped, if at all, by a key that lives as long as the trial. */
-const TRIAL = { kind: 'to-be-wrapped', trusted: false } as const;
+/** Many tokens make no private key that may leave them: only trials of wrapping ask for one. */
+const SESSION = { kind: 'session' } as const;
+/** Wrapped by a key that lives as long as the trial. */
+const TO_BE_WRAPPED = { kind: 'to-be-wrapped', trusted: false } as const;
 
 const MESSAGE = Buffer.from('known answer');
 
@@ -71,7 +74,15 @@ const TRIALS: readonly Trial[] = [
   {
     name: 'wrap',
     mechanisms: [['CKM_AES_KEY_WRAP_PAD', [CKM.AES_KEY_WRAP_PAD, CKM.AES_KEY_WRAP_KWP]]],
-    run: tryWrap,
+    run: tryWrapSecret,
+  },
+  {
+    name: 'wrap:ec',
+    mechanisms: [
+      EC_GENERATION,
+      ['CKM_AES_KEY_WRAP_PAD', [CKM.AES_KEY_WRAP_PAD, CKM.AES_KEY_WRAP_KWP]],
+    ],
+    run: tryWrapPair,
   },
   { name: 'random', mechanisms: [], run: tryRandom },
 ];
@@ -173,9 +184,38 @@ function tryHmac(connection: Connection): Verdict {
   );
 }
 
-/** A wrapped private key must come back as itself, under a wrapping key that lives for the trial. */
-function tryWrap(connection: Connection): Verdict {
+/** A wrapped secret key must come back as itself, under a wrapping key that lives for the trial. */
+function tryWrapSecret(connection: Connection): Verdict {
+  const spec: HsmKeySpec = { kind: 'hmac', hash: 'SHA-256', bytes: 32 };
+  const made = generateSecret(connection, CKM.GENERIC_SECRET_KEY_GEN, spec, TO_BE_WRAPPED);
+  return using(connection, made, () =>
+    wrappedAndBack(connection, spec, made, (copy) =>
+      same(hmac(connection, copy, MESSAGE), hmac(connection, made, MESSAGE), 'consistency'),
+    ),
+  );
+}
+
+/** The same for a private key, which some tokens keep or take back in another form. */
+function tryWrapPair(connection: Connection): Verdict {
   const spec: HsmKeySpec = { kind: 'ec', curve: 'P-256', use: 'derive' };
+  return usingPair(
+    connection,
+    spec,
+    (handle, point) =>
+      wrappedAndBack(connection, spec, handle, (copy) => {
+        const peer = softEcdh('P-256', point);
+        return same(rawEcdh(connection, 'P-256', copy, peer.point), peer.secret, 'consistency');
+      }),
+    TO_BE_WRAPPED,
+  );
+}
+
+function wrappedAndBack(
+  connection: Connection,
+  spec: HsmKeySpec,
+  key: Handle,
+  use: (copy: Handle) => Verdict,
+): Verdict {
   const wrapping = connection.run((session, cryptoki) =>
     cryptoki.C_GenerateKey(session, { mechanism: CKM.AES_KEY_GEN }, [
       ...attributes({ token: false, private: true, sensitive: true, valueLen: 32 }),
@@ -183,19 +223,14 @@ function tryWrap(connection: Connection): Verdict {
     ]),
   );
   const mechanism = { mechanism: wrapMechanism(connection) };
-  return using(connection, wrapping, () =>
-    usingPair(connection, spec, (handle, point) => {
-      const copy = connection.run((session, cryptoki) => {
-        const blob = cryptoki.C_WrapKey(session, mechanism, wrapping, handle, Buffer.alloc(1024));
-        const template = privateTemplate(spec, { kind: 'unwrapped', trusted: false });
-        return cryptoki.C_UnwrapKey(session, mechanism, wrapping, blob, template);
-      });
-      return using(connection, copy, () => {
-        const peer = softEcdh('P-256', point);
-        return same(rawEcdh(connection, 'P-256', copy, peer.point), peer.secret, 'consistency');
-      });
-    }),
-  );
+  return using(connection, wrapping, () => {
+    const copy = connection.run((session, cryptoki) => {
+      const blob = cryptoki.C_WrapKey(session, mechanism, wrapping, key, Buffer.alloc(1024));
+      const template = privateTemplate(spec, { kind: 'unwrapped', trusted: false });
+      return cryptoki.C_UnwrapKey(session, mechanism, wrapping, blob, template);
+    });
+    return using(connection, copy, () => use(copy));
+  });
 }
 
 function tryRandom(connection: Connection): Verdict {
@@ -252,9 +287,14 @@ function importKey(connection: Connection, template: Attribute[]): Handle | unde
   }
 }
 
-function generateSecret(connection: Connection, mechanism: number, spec: HsmKeySpec): Handle {
+function generateSecret(
+  connection: Connection,
+  mechanism: number,
+  spec: HsmKeySpec,
+  residence: Residence = SESSION,
+): Handle {
   return connection.run((session, cryptoki) =>
-    cryptoki.C_GenerateKey(session, { mechanism }, privateTemplate(spec, TRIAL)),
+    cryptoki.C_GenerateKey(session, { mechanism }, privateTemplate(spec, residence)),
   );
 }
 
@@ -262,13 +302,14 @@ function usingPair(
   connection: Connection,
   spec: HsmKeySpec,
   use: (handle: Handle, point: Uint8Array) => Verdict,
+  residence: Residence = SESSION,
 ): Verdict {
   const pair = connection.run((session, cryptoki) =>
     cryptoki.C_GenerateKeyPair(
       session,
       { mechanism: pairMechanism(connection, spec) },
       publicTemplate(spec),
-      privateTemplate(spec, TRIAL),
+      privateTemplate(spec, residence),
     ),
   );
   return using(connection, pair.publicKey, () =>

@@ -9,6 +9,7 @@
 import type { Connection } from './connection.ts';
 import { CKA, CKK, CKM, CKO, CKR, returnValueOf } from './cryptoki.ts';
 import type { Attribute, Cryptoki, Handle } from './cryptoki.ts';
+import { failureOf } from './failures.ts';
 import { readFlag } from './objects.ts';
 import type { HsmKeySpec, HsmStatus, RootAttack } from './port.ts';
 import type { RootReport } from './protocol.ts';
@@ -199,8 +200,17 @@ export function custodyOf({ custody, findings }: RootReport): HsmStatus['custody
 
 export function attackRoot(connection: Connection, root: Handle): RootAttack[] {
   const mechanism = { mechanism: wrapMechanism(connection) };
-  const wrappedPair = wrapNew(connection, root, PAIR);
-  const wrappedSecret = wrapNew(connection, root, SECRET);
+  let wrappedPair: Buffer;
+  let wrappedSecret: Buffer;
+  try {
+    wrappedPair = wrapNew(connection, root, PAIR);
+    wrappedSecret = wrapNew(connection, root, SECRET);
+  } catch (error) {
+    if (failureOf(error, 'make').consequence !== 'none') throw error;
+    // A token that wraps no private keys serves others; what its root withstands is not known.
+    const detail = `control: ${answerOf(error)}`;
+    return ATTACKS.map(({ name }) => ({ name, outcome: 'unknown', detail }));
+  }
   const onField = (gains: Attack['gains']) => () =>
     connection.run((session, cryptoki) =>
       gains({ connection, cryptoki, session, root, mechanism, wrappedPair, wrappedSecret }),
@@ -227,9 +237,13 @@ function attempt(connection: Connection, gains: () => boolean): Omit<RootAttack,
     connection.run((session, cryptoki) => cryptoki.C_GetSessionInfo(session));
     const value = returnValueOf(error);
     if (REFUSALS.has(value)) return { outcome: 'refused', detail: '' };
-    const seen = value === undefined ? 'an error' : `CKR 0x${value.toString(16)}`;
-    return { outcome: 'unknown', detail: `the token answered ${seen}` };
+    return { outcome: 'unknown', detail: answerOf(error) };
   }
+}
+
+function answerOf(error: unknown): string {
+  const value = returnValueOf(error);
+  return `the token answered ${value === undefined ? 'an error' : `CKR 0x${value.toString(16)}`}`;
 }
 
 function wrapNew(connection: Connection, root: Handle, spec: HsmKeySpec): Buffer {

@@ -42,6 +42,8 @@ const NO_USE = {
  * whether the root is a trusted key; where a token has none, its keys could not be wrapped otherwise.
  */
 export type Residence =
+  /** Never leaves the token and goes with its session: trials. */
+  | { readonly kind: 'session' }
   | { readonly kind: 'to-be-wrapped'; readonly trusted: boolean }
   | { readonly kind: 'unwrapped'; readonly trusted: boolean }
   | { readonly kind: 'token'; readonly objectId: Uint8Array; readonly label: string };
@@ -61,13 +63,18 @@ export function privateTemplate(spec: HsmKeySpec, residence: Residence): Attribu
     sensitive: true,
     extractable: residence.kind === 'to-be-wrapped',
     // Left out where it would be false, as it then is by the standard: some tokens do not know it.
-    ...(residence.kind === 'token' || residence.trusted ? { wrapWithTrusted: true } : {}),
+    ...(wrapsWithTrusted(residence) ? { wrapWithTrusted: true } : {}),
     ...(residence.kind === 'token'
       ? { label: residence.label, id: Buffer.from(residence.objectId) }
       : {}),
     ...(isPair(spec) ? pairUse(spec) : { ...none, sign, derive, ...secretUse(spec) }),
     ...(!isPair(spec) && residence.kind !== 'unwrapped' ? { valueLen: secretBytes(spec) } : {}),
   });
+}
+
+function wrapsWithTrusted(residence: Residence): boolean {
+  if (residence.kind === 'session') return false;
+  return residence.kind === 'token' || residence.trusted;
 }
 
 /** A pair's public half is only read once; it never becomes a token object. */

@@ -98,8 +98,13 @@ export function tokenObjectId(installation: string, keyId: string, version: numb
 
 export type Custody = 'hsm-wrapped' | 'hsm-token';
 
-/** X25519 keys cannot be wrapped by the tokens we know; everything else can. */
-export function custodyFor(suite: Suite, wanted: Custody | undefined): Custody {
+/**
+ * X25519 keys cannot be wrapped by the tokens we know, and some tokens wrap no private key at all; those
+ * live on the token only where the request says so.
+ *
+ * @throws TwofoldError suite_unavailable_here with the reason
+ */
+export function custodyFor(hsm: Hsm, suite: Suite, wanted: Custody | undefined): Custody {
   const onTokenOnly = suite.hsm.kind === 'ec' && suite.hsm.curve === 'X25519';
   if (wanted === 'hsm-wrapped' && onTokenOnly) {
     throw new TwofoldError(
@@ -107,8 +112,25 @@ export function custodyFor(suite: Suite, wanted: Custody | undefined): Custody {
       'The classical half of this suite cannot be wrapped; its custody is hsm-token.',
     );
   }
-  return wanted ?? (onTokenOnly ? 'hsm-token' : 'hsm-wrapped');
+  const custody = wanted ?? (onTokenOnly ? 'hsm-token' : 'hsm-wrapped');
+  const unwrappable = hsm
+    .status()
+    .capabilities.find(({ name }) => name === WRAP_OF[suite.hsm.kind]);
+  if (custody === 'hsm-wrapped' && unwrappable?.available === false) {
+    throw new TwofoldError(
+      'suite_unavailable_here',
+      `Keys of this suite cannot be wrapped here (${unwrappable.reason}); name the custody hsm-token.`,
+    );
+  }
+  return custody;
 }
+
+/** The capability by which keys of each kind leave the token. */
+const WRAP_OF: Readonly<Record<HsmNeed['kind'], string>> = {
+  ec: 'wrap:ec',
+  aes: 'wrap',
+  hmac: 'wrap',
+};
 
 export interface MaterialRequest {
   readonly suite: Suite;

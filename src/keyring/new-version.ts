@@ -49,7 +49,7 @@ export async function writableCustody(
       'A live instance does not read this suite yet.',
     );
   }
-  return custodyFor(suite, wanted);
+  return custodyFor(hsm, suite, wanted);
 }
 
 /** A dry run makes no material, and its `after` shows no new version. */

@@ -9,7 +9,7 @@ import type { Speed } from '../hsm/conformance-speed.ts';
 import { mechanismName } from '../hsm/module-facts.ts';
 import type { ModuleFacts } from '../hsm/module-facts.ts';
 import type { HsmCapability, HsmStatus } from '../hsm/port.ts';
-import { capabilityOf, custodyFor } from '../keyring/material.ts';
+import { capabilityOf } from '../keyring/material.ts';
 import type { Custody } from '../keyring/material.ts';
 
 /** Rises with every change of what a member means; members are only added. */
@@ -26,7 +26,7 @@ export interface SuiteVerdict {
   readonly served: boolean;
   /** The capability of the classical half, or of the whole symmetric key. */
   readonly needs: string;
-  /** Where its keys live by default. */
+  /** Where its keys live; `hsm-token` for private keys that the token does not wrap. */
   readonly custody: Custody;
   /** Why it is not served; empty where it is. */
   readonly reason: string;
@@ -118,7 +118,7 @@ function blamed(check: string): string | undefined {
   // Those decide the custody, which is reported of its own.
   if (check.startsWith(ROOT_ATTACK)) return undefined;
   const needs = CHECKS.find(({ name }) => name === check)?.needs ?? [];
-  const [only, second] = needs.filter((need) => need !== 'wrap');
+  const [only, second] = needs.filter((need) => !need.startsWith('wrap'));
   return second === undefined && only !== undefined ? only : 'wrap';
 }
 
@@ -129,11 +129,12 @@ function verdictOf(suite: Suite, without: ReadonlyMap<string, string>): SuiteVer
     const why = `${name}: ${without.get(name) ?? ''}`;
     return SERVICE_NEEDS.includes(name) ? `the service needs ${why}` : why;
   });
+  const staysOnToken = suite.hsm.kind === 'ec' && (needs === 'x25519' || without.has('wrap:ec'));
   return {
     suite: suite.id,
     served: missing.length === 0,
     needs,
-    custody: custodyFor(suite, undefined),
+    custody: staysOnToken ? 'hsm-token' : 'hsm-wrapped',
     reason: reasons.join('; '),
   };
 }

@@ -23,12 +23,17 @@ export function tableLines(report: ConformanceReportFile): string[] {
 function useRows(use: ReportedUse, suites: readonly SuiteVerdict[]): string[][] {
   const works = use.available ? `yes (${use.checked ?? 'tried'})` : 'no';
   const serves = suites.filter(({ needs }) => needs === use.name).map(({ suite }) => suite);
-  const means = serves.length === 0 ? 'every suite' : serves.join(', ');
+  const means = serves.length > 0 ? serves.join(', ') : meaningOf(use.name);
   const { name, mechanism } = use;
   if (!use.available) return [[name, mechanism, works, '', `${means}: ${use.reason}`]];
   const [first, ...others] = use.speeds.map(speedText);
   const more = others.map((speed) => ['', '', '', speed, '']);
   return [[name, mechanism, works, first ?? '', means], ...more];
+}
+
+/** Of uses that no suite names. */
+function meaningOf(use: string): string {
+  return use === 'wrap:ec' ? 'private keys that leave the token wrapped' : 'every suite';
 }
 
 function speedText({ operation, microseconds, perSecond, detail }: ReportedUse['speeds'][number]) {

@@ -46,7 +46,7 @@ describe('conformance: SoftHSM', () => {
 
   it('says how each use was checked', () => {
     const { capabilities } = hsm.status();
-    expect(capabilities).toHaveLength(9);
+    expect(capabilities).toHaveLength(10);
     for (const one of capabilities) expect(one).toMatchObject({ available: true, reason: '' });
     expect(capabilities.filter(({ checked }) => checked === 'known-answer')).toHaveLength(5);
   });

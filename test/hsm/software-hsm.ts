@@ -67,6 +67,7 @@ const CAPABILITIES = [
   'aes-gcm',
   'hmac:SHA-256',
   'wrap',
+  'wrap:ec',
   'random',
 ].map((name) => ({ name, available: true, reason: '' }));
 

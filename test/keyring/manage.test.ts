@@ -124,6 +124,17 @@ describe('create', () => {
     await lacking.stop();
   });
 
+  it('keeps private keys on a token that wraps none, where the request says so', async () => {
+    const lacking = await openWorld({ lacks: ['wrap:ec'] });
+    const suite = 'MLKEM768-P256';
+    expect(await codeOf(lacking.create({ suite }))).toBe('suite_unavailable_here');
+    expect(lacking.store.rows.keys.size).toBe(0);
+    expect(await codeOf(lacking.create({ suite, custody: 'hsm-token' }))).toBe('no error');
+    expect(lacking.device.token.objects.size).toBe(1);
+    expect(await codeOf(lacking.create({ suite: 'A256GCM', name: 'other' }))).toBe('no error');
+    await lacking.stop();
+  });
+
   it('refuses a name that is taken, also by a destroyed key, and by one that is being made', async () => {
     const id = await world.create({ name: 'taken' });
     expect(await codeOf(create({ name: 'taken' }))).toBe('key_exists');
