@@ -122,6 +122,10 @@ const hsm = z
       'PKCS#11 module. Without it, dev uses SoftHSM with a token of its own.',
       { env: 'TWOFOLD_PKCS11_MODULE' },
     ),
+    moduleParameters: described(
+      z.string().min(1).max(1024).optional(),
+      "Text that the module takes at C_Initialize (NSS: `configdir='sql:/folder'`).",
+    ),
     slot: described(z.int().min(0).optional(), 'Slot number of the token (or `tokenLabel`).'),
     tokenLabel: described(z.string().min(1).max(32).optional(), 'Label of the token (or `slot`).'),
     pinFile: described(file.optional(), 'File with the user PIN, mode 0600 or 0400.'),

@@ -36,6 +36,7 @@ export type CeremonyRequest =
   | {
       readonly action: 'make-root';
       readonly module: string;
+      readonly moduleParameters: string | undefined;
       readonly tokenSelector: TokenSelector;
       readonly pinFile: string;
       readonly soPinFile: string | undefined;
@@ -98,7 +99,8 @@ async function run(request: CeremonyRequest): Promise<CeremonyAnswer> {
   let unlock: (() => void) | undefined;
   try {
     unlock = await lock(lockName(request));
-    cryptoki = loadAlone(request.module);
+    const parameters = request.action === 'make-root' ? request.moduleParameters : undefined;
+    cryptoki = loadAlone(request.module, parameters);
     return { ok: true, result: await withoutNewFolder(request, cryptoki) };
   } catch (error) {
     return { ok: false, ...explained(error) };

@@ -22,6 +22,8 @@ export interface CeremonyProcess {
 
 export interface RootCeremony {
   readonly module: string;
+  /** Text that the module takes at C_Initialize. */
+  readonly moduleParameters?: string;
   readonly tokenSelector: TokenSelector;
   readonly pinFile: string;
   /** Absent: the SO has no part, and a root is made only with `allowExtractable`. */
@@ -43,11 +45,12 @@ export async function runRootCeremony(
   options: RootCeremony & Partial<CeremonyProcess>,
 ): Promise<RootMade> {
   const { module, tokenSelector, pinFile, soPinFile, stateDir } = options;
-  const { installation, generation } = options;
+  const { installation, generation, moduleParameters } = options;
   const root: RootOnToken = { installation, generation };
   const request = {
     action: 'make-root',
     module,
+    moduleParameters,
     tokenSelector,
     pinFile,
     soPinFile,

@@ -95,9 +95,10 @@ export async function openDevice(
   mayMake: boolean,
 ): Promise<Device> {
   const place = await tokenPlace(config, log, mayMake);
-  const { workers, queueLimit, deadlineMs } = config.hsm;
+  const { module, moduleParameters, workers, queueLimit, deadlineMs } = config.hsm;
   const hsm = await createHsm({
     module: place.module,
+    ...(module === undefined || moduleParameters === undefined ? {} : { moduleParameters }),
     tokenSelector: place.selector,
     pinFile: place.pinFile,
     workers,

@@ -42,11 +42,15 @@ function flagsOf(argv: readonly string[], declared: Flags): Values {
   return parsed.values;
 }
 
-function configured({ hsm: { module, pinFile } }: Config) {
+function configured({ hsm: { module, moduleParameters, pinFile } }: Config) {
   if (module === undefined || pinFile === undefined) {
     throw new TwofoldError('invalid_value', 'hsm.module and hsm.pinFile are not configured.');
   }
-  return { module, pinFile };
+  return {
+    module,
+    pinFile,
+    ...(moduleParameters === undefined ? {} : { moduleParameters }),
+  };
 }
 
 /**

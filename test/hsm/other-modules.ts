@@ -5,11 +5,14 @@ import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { HsmOptions } from '../../src/hsm/pool.ts';
 import type { InitRequest } from './init-module-child.ts';
 import { temporaryFolder } from './token-fixture.ts';
 
 /** A token and how the command is told of it. */
 export interface OtherToken {
+  /** As the service is told of it. */
+  readonly options?: Pick<HsmOptions, 'module' | 'moduleParameters' | 'tokenSelector' | 'pinFile'>;
   readonly argv: readonly string[];
   readonly env: Readonly<Record<string, string>>;
   readonly remove: () => Promise<void> | void;
@@ -135,13 +138,15 @@ async function kryoptic(): Promise<OtherToken> {
 }
 
 /** A key database without a security officer's PIN: whoever sets the user PIN first owns it. */
-async function nss(): Promise<OtherToken> {
+export async function nss(): Promise<OtherToken> {
   const folder = temporaryFolder();
   const moduleParameters = `configdir='sql:${folder}' certPrefix='' keyPrefix='' secmod='secmod.db' flags=`;
   const module = NSS ?? '';
   initialise({ module, moduleParameters, index: 1, soPin: '' }, {});
   const named = ['--module-parameters', moduleParameters, '--slot', '2'];
-  return tokenOf(folder, module, named, {});
+  const pinFile = pinFileIn(folder);
+  const options = { module, moduleParameters, tokenSelector: { slot: 2 }, pinFile };
+  return { ...tokenOf(folder, module, named, {}), options };
 }
 
 async function tpm2(): Promise<OtherToken> {

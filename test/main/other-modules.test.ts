@@ -5,9 +5,11 @@ import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from '@jest/globals';
 import { SUITES } from '../../src/crypto/suites.ts';
 import type { ConformanceReportFile } from '../../src/main/conformance-report.ts';
-import { OTHER_MODULES } from '../hsm/other-modules.ts';
+import { createHsm } from '../../src/hsm/pool.ts';
+import { runRootCeremony } from '../../src/hsm/run-ceremony.ts';
+import { nss, OTHER_MODULES } from '../hsm/other-modules.ts';
 import type { OtherToken } from '../hsm/other-modules.ts';
-import { temporaryFolder } from '../hsm/token-fixture.ts';
+import { ROOT, SILENT, temporaryFolder } from '../hsm/token-fixture.ts';
 import { COMMAND } from './conformance-runs.ts';
 
 function reportOn(token: OtherToken): ConformanceReportFile {
@@ -24,13 +26,43 @@ function reportOn(token: OtherToken): ConformanceReportFile {
   }
 }
 
+const here = (name: string) =>
+  OTHER_MODULES.some((module) => module.name === name && module.missing === undefined);
+
+(here('NSS softokn') ? describe : describe.skip)('a module with parameters of its own', () => {
+  it('gets a root by the ceremony and serves the port', async () => {
+    const token = await nss();
+    const stateDir = temporaryFolder();
+    if (token.options === undefined) throw new Error('no options');
+    const { options } = token;
+    try {
+      const made = await runRootCeremony({ ...options, stateDir, ...ROOT, allowExtractable: true });
+      expect(made).toEqual({ made: true, root: ROOT, custody: 'extractableByPinHolder' });
+      const more = { workers: 2, queueLimit: 16, deadlineMs: 10_000, log: SILENT };
+      const hsm = await createHsm({ ...options, ...more, stateDir });
+      await hsm.useRoot(ROOT);
+      expect(hsm.status()).toMatchObject({ ready: true, custody: 'extractableByPinHolder' });
+      const spec = { kind: 'aes', bits: 256 } as const;
+      const material = await hsm.generate(spec, { custody: 'hsm-wrapped' });
+      const key = { id: 'a', spec, material };
+      const text = Buffer.from('text');
+      const opened = await hsm.decrypt(key, await hsm.encrypt(key, text, text), text);
+      expect(Buffer.from(opened.reveal()).toString()).toBe('text');
+      await hsm.close();
+    } finally {
+      await token.remove();
+      rmSync(stateDir, { recursive: true });
+    }
+  }, 60_000);
+});
+
 describe.each(OTHER_MODULES.map((module) => [module.name, module] as const))(
   'conformance: %s',
   (name, { missing, serves, make }) => {
     if (missing !== undefined) process.stdout.write(`${name} was not tried: ${missing}\n`);
-    const here = missing === undefined ? it : it.skip;
+    const run = missing === undefined ? it : it.skip;
 
-    here(
+    run(
       'serves what README.md says, fails no check and leaves the token as it was',
       async () => {
         const token = await make();
