@@ -52,11 +52,13 @@ function selectorText({ slot, label, serial }: TokenSelector): string {
   return parts.length === 0 ? 'the only one of the module' : parts.join(', ');
 }
 
-/** Asks on the terminal; anything but `yes` is a no. */
+/** Asks on the terminal; anything but `yes` is a no, Ctrl-C and the end of the input too. */
 export async function confirmedOnTerminal(): Promise<boolean> {
   const terminal = createInterface({ input: process.stdin, output: process.stdout });
   try {
     return (await terminal.question('Go on? Type yes: ')).trim() === 'yes';
+  } catch {
+    return false;
   } finally {
     terminal.close();
   }

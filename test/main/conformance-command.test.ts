@@ -1,6 +1,5 @@
 /** `twofold conformance` on a token of a user's, as a shell calls it. */
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { SUITES } from '../../src/crypto/suites.ts';
@@ -9,7 +8,7 @@ import type { ConformanceReportFile } from '../../src/main/conformance-report.ts
 import { callRecorder, strictModule } from '../hsm/shim.ts';
 import { makeToken, softHsmModule, temporaryFolder, tokenIn } from '../hsm/token-fixture.ts';
 import type { TokenFixture } from '../hsm/token-fixture.ts';
-import { COMMAND, conformance, objectFiles } from './conformance-runs.ts';
+import { COMMAND, conformance, objectFiles, onTerminal } from './conformance-runs.ts';
 
 let fixture: TokenFixture;
 /** The same token without a root. */
@@ -25,7 +24,7 @@ afterAll(() => {
 });
 
 const folders = () =>
-  readdirSync(tmpdir()).filter((name) => name.startsWith('twofold-conformance-'));
+  readdirSync(fixture.folder).filter((name) => name.startsWith('twofold-conformance-'));
 
 /** What `callRecorder` saw. */
 const callsOf = (module: string) => readFileSync(`${module}.calls`, 'utf8').trim().split('\n');
@@ -111,6 +110,18 @@ describe('twofold conformance --module', () => {
     expect(status).toBe(1);
     expect(err).toContain('(invalid_value)');
     expect(out).toContain(RUN_LABEL);
+    expect(existsSync(`${module}.calls`)).toBe(false);
+  });
+
+  it.each([
+    ['no', 'no\n'],
+    ['Ctrl-C', '\x03'],
+    ['Ctrl-D', '\x04'],
+  ])('does nothing when a terminal answers %s', async (_, answer) => {
+    const module = callRecorder(fixture.folder, softHsmModule());
+    const { status, out } = await onTerminal(answer, { token: fixture, module });
+    expect(status).toBe(1);
+    expect(out).toContain('(invalid_value)');
     expect(existsSync(`${module}.calls`)).toBe(false);
   });
 

@@ -20,7 +20,12 @@ function commandLine(more: readonly string[], options: Options) {
   const argv = ['conformance', '--module', options.module ?? softHsmModule()];
   argv.push('--token-label', options.label ?? token.tokenLabel);
   argv.push('--pin-file', options.pinFile ?? token.pinFile, ...more);
-  const env = { PATH: process.env['PATH'] ?? '', SOFTHSM2_CONF: token.softhsmConf };
+  const env = {
+    PATH: process.env['PATH'] ?? '',
+    SOFTHSM2_CONF: token.softhsmConf,
+    // A killed run leaves its folder behind; here it goes with the token's.
+    TMPDIR: token.stateDir,
+  };
   return { argv, env };
 }
 
@@ -43,4 +48,22 @@ export function objectFiles({ folder }: TokenFixture): string[] {
   return readdirSync(tokens, { recursive: true, encoding: 'utf8' })
     .filter((name) => name.endsWith('.object') && !name.endsWith('token.object'))
     .sort();
+}
+
+/** A run on a terminal (util-linux's `script`) whose user types `answer` once asked. */
+export async function onTerminal(answer: string, options: Options) {
+  const { argv, env } = commandLine([], options);
+  const line = [COMMAND, ...argv].map((word) => `'${word}'`).join(' ');
+  const child = spawn('script', ['-qec', line, '/dev/null'], {
+    env,
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  let out = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    const asked = out.includes('Go on?');
+    out += text;
+    if (!asked && out.includes('Go on?')) child.stdin.write(answer);
+  });
+  const status = await new Promise((resolve) => child.once('close', resolve));
+  return { status, out };
 }
