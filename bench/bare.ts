@@ -13,32 +13,14 @@ import { join } from 'node:path';
 import express from 'express';
 import pg from 'pg';
 
-import { findSoftHsm } from '../src/config.ts';
 import { nativeEngine } from '../src/crypto/native-engine.ts';
 import { findSuite } from '../src/crypto/suites.ts';
-import { createHsm } from '../src/hsm/pool.ts';
 import { startEmbedded } from '../src/store/embedded.ts';
+import { openToken } from './token-connection.ts';
 
 const ENTRY_BYTES = 400;
 const [dataDir = '.twofold'] = process.argv.slice(2);
-const module = findSoftHsm();
-if (module === undefined) throw new Error('SoftHSM is not installed');
-const quiet = () => undefined;
-const tokenFolder = join(dataDir, 'hsm');
-const hsm = await createHsm({
-  module,
-  tokenSelector: { label: 'twofold-development' },
-  pinFile: join(tokenFolder, 'user.pin'),
-  workers: 2,
-  queueLimit: 512,
-  deadlineMs: 3_000,
-  stateDir: dataDir,
-  env: { SOFTHSM2_CONF: join(tokenFolder, 'softhsm2.conf') },
-  log: { info: quiet, warn: quiet, error: quiet },
-});
-const [root] = await hsm.roots();
-if (root === undefined) throw new Error('the token has no root');
-await hsm.useRoot(root);
+const hsm = await openToken(dataDir);
 
 const suite = findSuite('MLKEM768-P256');
 if (suite.kind !== 'kem') throw new Error('not a KEM suite');

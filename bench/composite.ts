@@ -1,31 +1,12 @@
 /** One composite signature and each of its halves, through the same engine and HSM, median µs. */
 import { randomBytes } from 'node:crypto';
-import { join } from 'node:path';
 
-import { findSoftHsm } from '../src/config.ts';
 import { nativeEngine } from '../src/crypto/native-engine.ts';
 import { findSuite } from '../src/crypto/suites.ts';
-import { createHsm } from '../src/hsm/pool.ts';
+import { openToken } from './token-connection.ts';
 
 const [dataDir = '.twofold'] = process.argv.slice(2);
-const folder = join(dataDir, 'hsm');
-const module = findSoftHsm();
-if (module === undefined) throw new Error('SoftHSM is not installed');
-const quiet = () => undefined;
-const hsm = await createHsm({
-  module,
-  tokenSelector: { label: 'twofold-development' },
-  pinFile: join(folder, 'user.pin'),
-  workers: 2,
-  queueLimit: 512,
-  deadlineMs: 3_000,
-  stateDir: dataDir,
-  env: { SOFTHSM2_CONF: join(folder, 'softhsm2.conf') },
-  log: { info: quiet, warn: quiet, error: quiet },
-});
-const [root] = await hsm.roots();
-if (root === undefined) throw new Error('the token has no root');
-await hsm.useRoot(root);
+const hsm = await openToken(dataDir);
 
 const suite = findSuite('MLDSA65-ECDSA-P256-SHA512');
 if (suite.kind !== 'signature') throw new Error('not a signature suite');

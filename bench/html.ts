@@ -43,6 +43,9 @@ run.</p>${shares(report)}
 <h2>Processor time of one item</h2>
 <p>Microseconds at 16 in flight over plain HTTP, in the server, the database and the load generator.</p>
 ${costs(report)}
+<h2>Steps of one hybrid unwrap</h2>
+<p>Each alone and many times. The server’s time of an unwrap less their sum is everything between them.</p>
+${steps(report)}
 <h2>Raw limits</h2>${rawLimits(report)}
 <h2>All measurements</h2>${measurements(report)}
 </body></html>
@@ -110,6 +113,13 @@ function bounds({ bounds: all }: BenchReport): string {
       bound,
       { text: met ? 'yes' : 'no', class: met ? 'good' : 'bad' },
     ]),
+  );
+}
+
+function steps({ steps: all }: BenchReport): string {
+  return htmlTable(
+    ['step', '#µs of processor time'],
+    all.map(({ step, microseconds }) => [step, microseconds.toFixed(1)]),
   );
 }
 

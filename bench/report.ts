@@ -63,6 +63,10 @@ const bound = z.strictObject({
 });
 export type Bound = z.infer<typeof bound>;
 
+/** One step of a hybrid unwrap, alone. */
+const stepCost = z.strictObject({ step: z.string(), microseconds: z.number() });
+export type StepCost = z.infer<typeof stepCost>;
+
 export const benchReport = z.strictObject({
   version: z.literal(1),
   at: z.string(),
@@ -77,6 +81,8 @@ export const benchReport = z.strictObject({
   seconds: z.number(),
   raw: z.array(rawLimit),
   measurements: z.array(measurement),
+  /** Of one hybrid unwrap; what is missing to its server time is everything between them. */
+  steps: z.array(stepCost),
   bounds: z.array(bound),
 });
 export type BenchReport = z.infer<typeof benchReport>;
@@ -108,7 +114,7 @@ const milliseconds = (value: number): string => value.toFixed(2);
 
 /** Tables in Markdown, which a terminal shows as well. */
 export function renderText(report: BenchReport): string {
-  const { machine, raw, measurements, bounds } = report;
+  const { machine, raw, measurements, steps, bounds } = report;
   return [
     `${String(machine.cores)} x ${machine.processor}, Node ${machine.node}, OpenSSL ${machine.openssl}, ${machine.token}`,
     table(
@@ -140,6 +146,10 @@ export function renderText(report: BenchReport): string {
         whole(each.cpu.server),
         whole(each.cpu.database),
       ]),
+    ),
+    table(
+      ['step of a hybrid unwrap, alone', 'µs of processor time'],
+      steps.map(({ step, microseconds }) => [step, microseconds.toFixed(1)]),
     ),
     table(
       ['bound', 'figure', 'wanted', 'met'],

@@ -198,11 +198,16 @@ async function secured(dataDir: string, operations: readonly Operation[], run: R
   };
 }
 
-async function compositeBound(dataDir: string): Promise<Bound> {
-  const script = join(import.meta.dirname, 'composite.ts');
+/** What a program of this folder prints about the token of a data folder. */
+async function beside(name: string, dataDir: string): Promise<unknown> {
+  const script = join(import.meta.dirname, name);
   const flags = ['--disable-warning=ExperimentalWarning', script, dataDir];
   const { stdout } = await promisify(execFile)(process.execPath, flags);
-  const { composite, pq, classical } = JSON.parse(stdout) as Record<
+  return JSON.parse(stdout);
+}
+
+async function compositeBound(dataDir: string): Promise<Bound> {
+  const { composite, pq, classical } = (await beside('composite.ts', dataDir)) as Record<
     'composite' | 'pq' | 'classical',
     number
   >;
@@ -242,6 +247,7 @@ async function bench(scale: number): Promise<BenchReport> {
     await service.stop();
     const start = await secured(service.dataDir, operations, run);
     await inMemory(run);
+    const steps = (await beside('steps.ts', service.dataDir)) as BenchReport['steps'];
     const bounds = [...boundsOf(run), start, ...memory, await compositeBound(service.dataDir)];
     const { raw: limits, measurements } = run;
     return {
@@ -251,6 +257,7 @@ async function bench(scale: number): Promise<BenchReport> {
       seconds,
       raw: [...limits],
       measurements,
+      steps,
       bounds,
     };
   } finally {
