@@ -75,9 +75,7 @@ export function observed<T extends object>(
       const start = performance.now();
       let outcome = 'ok';
       try {
-        // What it throws at once becomes a rejection, which its span has to see.
-        const call = () =>
-          Promise.resolve().then(() => Reflect.apply(act, target, args) as unknown);
+        const call = () => Reflect.apply(act, target, args) as Promise<unknown>;
         return await traced(span, { operation: method }, call);
       } catch (error) {
         outcome = TwofoldError.is(error) ? error.code : 'internal';

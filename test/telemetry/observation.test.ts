@@ -156,6 +156,9 @@ describe('an observed port', () => {
     factor(): number {
       return this.#factor;
     }
+    refuse(): Promise<never> {
+      throw new TwofoldError('invalid_value', String(this.#factor));
+    }
   }
 
   it('is the same port, whose calls are told', async () => {
@@ -178,5 +181,15 @@ describe('an observed port', () => {
       ['fail', [], 'hsm_busy'],
     ]);
     expect(seen.map(({ name }) => name)).toEqual(['hsm.double', 'hsm.fail']);
+  });
+
+  it('tells and rejects what a call throws at once', async () => {
+    const outcomes: string[] = [];
+    const port = observed(new Port(), 'hsm', ['refuse'], (_, __, outcome) =>
+      outcomes.push(outcome),
+    );
+    await expect(port.refuse()).rejects.toMatchObject({ code: 'invalid_value' });
+    expect(outcomes).toEqual(['invalid_value']);
+    expect(seen.map(({ status }) => status?.message)).toEqual(['invalid_value']);
   });
 });
