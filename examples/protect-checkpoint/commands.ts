@@ -1,5 +1,5 @@
 /** The commands of `protect-checkpoint`. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { once } from 'node:events';
 
 import { parseFlags } from '../../src/cli/arguments.ts';
@@ -83,12 +83,29 @@ function contextOf(pairs: readonly string[]): Record<string, string> {
   throw new ClientError('invalid_value', 'A name of --context is given twice.');
 }
 
+const MAX_SIGNER_FILE = 65_536;
+
+/** A regular file of at most 64 KiB; a pipe is refused instead of waited for. */
+function readSmallFile(path: string): Buffer {
+  const file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    const stat = fstatSync(file);
+    if (!stat.isFile() || stat.size > MAX_SIGNER_FILE) {
+      throw new ClientError('invalid_signer', `${path} is not a file of at most 64 KiB.`);
+    }
+    return readFileSync(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
 /** @throws ClientError file_failed, invalid_signer */
 function readSigner(path: string): Signer {
   let text: string;
   try {
-    text = readFileSync(path, 'utf8');
+    text = readSmallFile(path).toString('utf8');
   } catch (cause) {
+    if (ClientError.is(cause)) throw cause;
     throw new ClientError('file_failed', `${path} cannot be read.`, cause);
   }
   try {

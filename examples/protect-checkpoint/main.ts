@@ -8,8 +8,14 @@ import { commands, USAGE } from './commands.ts';
 
 const SIGNALS = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
 
-const print = (line: string) => void process.stdout.write(`${line}\n`);
-const complain = (line: string) => void process.stderr.write(`${line}\n`);
+/** What the service or a file says is shown as text: nothing in it moves the cursor or hides. */
+const shown = (line: string): string =>
+  line.replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => {
+    const point = character.codePointAt(0) ?? 0;
+    return `\\u{${point.toString(16)}}`;
+  });
+const print = (line: string) => void process.stdout.write(`${shown(line)}\n`);
+const complain = (line: string) => void process.stderr.write(`${shown(line)}\n`);
 
 /** What a file system or network says names a call and an address; of anything else only its name. */
 function complaint(error: unknown): string {

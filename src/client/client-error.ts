@@ -46,7 +46,7 @@ export class ClientError extends Error {
 
 /** Runs a strict codec of `crypto/`; what it refuses is `code` here. */
 export function parsedAs<T>(
-  code: 'invalid_manifest' | 'invalid_sealed_file' | 'invalid_value',
+  code: 'invalid_manifest' | 'invalid_sealed_file' | 'invalid_value' | 'unexpected_answer',
   parse: () => T,
 ): T {
   try {

@@ -10,6 +10,7 @@ import type { ClientRequest, IncomingMessage, RequestOptions } from 'node:http';
 import { problem } from '../contract/problem.ts';
 import { decodeEnvelopeText } from '../crypto/envelope.ts';
 import { encodeBase64 } from '../crypto/base64.ts';
+import { concatBytes } from '../crypto/bytes.ts';
 import { SecretBytes } from '../crypto/secret.ts';
 import { ERRORS, TwofoldError } from '../errors.ts';
 import { NAME } from '../name.ts';
@@ -75,7 +76,8 @@ async function readBody(answer: IncomingMessage): Promise<Uint8Array> {
       length += piece.length;
       if (length > MAX_ANSWER) throw unexpected('The answer is longer than 1 MiB.');
     }
-    return new Uint8Array(Buffer.concat(pieces));
+    // Not by Buffer.concat, whose pool would keep a copy of the data key.
+    return concatBytes(...pieces);
   } finally {
     for (const piece of pieces) piece.fill(0);
   }

@@ -7,13 +7,15 @@
  */
 import { realpath } from 'node:fs/promises';
 
-import { fileFailure, throwIfAborted } from './client-error.ts';
+import { parseEnvelope } from '../crypto/envelope.ts';
+import { ClientError, fileFailure, parsedAs, throwIfAborted } from './client-error.ts';
 import { writeFully } from './file-bytes.ts';
 import { encodeRecipients } from './recipients.ts';
 import { readParts } from './sealed-file-parts.ts';
 import { SourceFile } from './source-file.ts';
 import { TargetFile } from './target-file.ts';
 import type { KeyService, Rewrapped } from './key-service.ts';
+import type { Recipient } from './recipients.ts';
 import type { SealedFileParts } from './sealed-file-parts.ts';
 
 export interface RewrapOptions {
@@ -58,10 +60,23 @@ async function rewrapAll(
 ): Promise<readonly Rewrapped[]> {
   const binding = { aad, encryptionContext: header.encryptionContext };
   const rewrapped: Rewrapped[] = [];
-  for (const { keyId, envelope } of recipients) {
-    rewrapped.push(await service.rewrap(keyId, envelope, binding));
+  for (const recipient of recipients) {
+    const one = await service.rewrap(recipient.keyId, recipient.envelope, binding);
+    assertSuccessor(recipient, one.envelope);
+    rewrapped.push(one);
   }
   return rewrapped;
+}
+
+/**
+ * Whether the data key is in it shows only an unwrap, to which whoever rewraps may have no right.
+ * @throws ClientError unexpected_answer for what is no envelope of the same key, or of an older version
+ */
+function assertSuccessor(before: Recipient, envelope: Uint8Array): void {
+  const after = parsedAs('unexpected_answer', () => parseEnvelope(envelope));
+  if (after.keyId !== before.keyId || after.keyVersion < before.keyVersion) {
+    throw new ClientError('unexpected_answer', 'The new envelope is of another key or older.');
+  }
 }
 
 async function replaceArea(

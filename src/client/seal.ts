@@ -12,7 +12,7 @@ import { DATA_KEY_LENGTH, deriveContentKey } from './content-key.ts';
 import { writeFully } from './file-bytes.ts';
 import { CHUNK_SIZE, encodeFixedHeader, headerHash, newFixedHeader } from './fixed-header.ts';
 import { encodeManifest, encodeSignedManifest } from './manifest.ts';
-import { encodeRecipients, recipientsArea } from './recipients.ts';
+import { encodeRecipients, parseRecipients, recipientsArea } from './recipients.ts';
 import { MANIFEST_CONTEXT, manifestDigest, manifestSignedBy, parseSigner } from './signer.ts';
 import { SourceFile } from './source-file.ts';
 import { assertAbsent, TargetFile, withdraw } from './target-file.ts';
@@ -114,6 +114,8 @@ async function sealInto(
   const { envelopes, contentKey } = await wrapDataKey(headerHash, options);
   try {
     const recipients = encodeRecipients(envelopes, header.recipientsArea);
+    // What the service answered, read as a reader will: no file is published that none can open.
+    assertReadable(recipients);
     writeAt(sealed, fixedHeader, 0);
     writeAt(sealed, recipients, fixedHeader.length);
     const { noncePrefix } = header;
@@ -127,6 +129,15 @@ async function sealInto(
     return { contentHash, keyCommitment: contentKey.commitment };
   } finally {
     wipe(contentKey.key);
+  }
+}
+
+/** @throws ClientError unexpected_answer */
+function assertReadable(recipients: Uint8Array): void {
+  try {
+    parseRecipients(recipients);
+  } catch (error) {
+    throw new ClientError('unexpected_answer', 'What was wrapped is no envelope.', error);
   }
 }
 

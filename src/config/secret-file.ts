@@ -1,5 +1,5 @@
 /** Reading files whose content is secret: only when nobody but their owner can. */
-import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
 import { TwofoldError } from '../errors.ts';
 
 const octal = (mode: number): string => (mode & 0o7777).toString(8).padStart(4, '0');
@@ -22,7 +22,8 @@ export const readSecretFile = (path: string, closed: Closed = 0o077): Uint8Array
   };
   let descriptor: number;
   try {
-    descriptor = openSync(path, 'r');
+    // Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+    descriptor = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     return refuse('cannot be read', error);
   }

@@ -23,9 +23,11 @@ export function initialiseToken(
   pin: string,
   soPin: string,
 ): TokenInitialised {
-  cryptoki.C_InitToken(slotLabelled(cryptoki, ''), soPin, label.padEnd(32));
+  cryptoki.C_InitToken(emptySlot(cryptoki), soPin, label.padEnd(32));
   // SoftHSM moves a new token to a slot of its own, and appends another empty one.
-  return setUserPin(cryptoki, slotLabelled(cryptoki, label), pin, soPin);
+  const slot = findSlot(cryptoki, label);
+  if (slot === undefined) throw new Error('the new token is not there');
+  return setUserPin(cryptoki, slot, pin, soPin);
 }
 
 export interface TokenFound extends TokenInitialised {
@@ -75,17 +77,24 @@ function setUserPin(
   return { serial: cryptoki.C_GetTokenInfo(slot).serialNumber.trim() };
 }
 
-function slotLabelled(cryptoki: Cryptoki, label: string): Handle {
-  const slot = findSlot(cryptoki, label);
-  if (slot !== undefined) return slot;
-  throw new Error(label === '' ? 'the module offers no empty slot' : 'the new token is not there');
+/** By the flag, never by a blank label: C_InitToken on a token that is in use would empty it. */
+function emptySlot(cryptoki: Cryptoki): Handle {
+  const slot = slotsOf(cryptoki).find(
+    (handle) => (cryptoki.C_GetTokenInfo(handle).flags & CKF.TOKEN_INITIALIZED) === 0,
+  );
+  if (slot === undefined) throw new Error('the module offers no empty slot');
+  return slot;
 }
 
 function findSlot(cryptoki: Cryptoki, label: string): Handle | undefined {
+  return slotsOf(cryptoki).find((handle) => {
+    const info = cryptoki.C_GetTokenInfo(handle);
+    return (info.flags & CKF.TOKEN_INITIALIZED) !== 0 && info.label.trim() === label;
+  });
+}
+
+/** Slots with a token, initialised or not. */
+function slotsOf(cryptoki: Cryptoki): readonly Handle[] {
   const slots = new Module(cryptoki).getSlots(true);
-  for (let index = 0; index < slots.length; index += 1) {
-    const slot = slots.items(index);
-    if (slot.getToken().label.trim() === label) return slot.handle;
-  }
-  return undefined;
+  return Array.from({ length: slots.length }, (_, index) => slots.items(index).handle);
 }

@@ -16,6 +16,7 @@ export const CKF = {
   OS_LOCKING_OK: 2,
   RW_SESSION: 2,
   SERIAL_SESSION: 4,
+  TOKEN_INITIALIZED: 0x400,
   USER_PIN_INITIALIZED: 8,
 } as const;
 export const CKU = { SO: 0, USER: 1 } as const;

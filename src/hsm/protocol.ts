@@ -1,8 +1,8 @@
 /**
  * Messages between the pool (main thread) and its workers.
  *
- * The frequent ones travel as frames (wire.ts), the rest as messages of the port, in no order between
- * the two. Inputs are copied (the caller keeps its buffers), results are moved. A key is named by its id alone at first: the worker nearly always
+ * The frequent ones travel as frames (wire.ts), the rest as messages of the port, which go
+ * ahead of frames that wait. Inputs are copied (the caller keeps its buffers), results are moved. A key is named by its id alone at first: the worker nearly always
  * holds its handle, and its material is most of a message. A worker that does not answers so, and is
  * sent the whole key. `deadline` is on the process-wide monotonic clock in milliseconds: a job whose
  * deadline passed while it waited in a worker is not begun.

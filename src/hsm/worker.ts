@@ -24,7 +24,8 @@ const TOGETHER = 4;
 // The thread has nothing else to do and ends only from outside, so it needs no event loop.
 for (let answered = 0; ;) {
   const sent = channel.sent();
-  const served = serveFrame() || serveMessage();
+  // Messages are few, and `forget` has to come before the calls that were made after it.
+  const served = serveMessage() || serveFrame();
   if (served) answered += 1;
   if (answered >= TOGETHER || (answered > 0 && !served)) {
     if (channel.ringMain()) parentPort?.postMessage(null);
