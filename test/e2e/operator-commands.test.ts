@@ -1,6 +1,7 @@
 /** The steps of a deployment that need what the service never holds: the owner's password, the SO PIN. */
 import { execFile } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
@@ -116,6 +117,26 @@ describe('twofold hsm init-token', () => {
     expect(await twofold(other, ...flags())).toMatchObject(refusesWith('invalid_value'));
     expect(readdirSync(at('tokens'))).toEqual([]);
   }, 30_000);
+
+  it('leaves a token alone that has a blank label: no slot is empty but by its flag', async () => {
+    mkdirSync(at('blank'), { mode: 0o700 });
+    writeFileSync(at('blank.conf'), `directories.tokendir = ${at('blank')}\n`);
+    await exportSofthsmConf(at('blank.conf'));
+    const cryptoki = loadAlone(softHsmModule());
+    try {
+      const [slot] = cryptoki.C_GetSlotList(true);
+      const soPin = readFileSync(at('so.pin'), 'utf8').trim();
+      if (slot !== undefined) cryptoki.C_InitToken(slot, soPin, ' '.repeat(32));
+    } finally {
+      cryptoki.C_Finalize();
+    }
+    const [blank = ''] = readdirSync(at('blank'));
+    const made = await twofold({ ...environment, SOFTHSM2_CONF: at('blank.conf') }, ...flags());
+    expect([made.err, made.status]).toEqual(['', 0]);
+    expect(JSON.parse(made.out)).toMatchObject({ made: true });
+    expect(readdirSync(at('blank'))).toHaveLength(2);
+    expect(existsSync(join(at('blank'), blank, 'token.object'))).toBe(true);
+  }, 60_000);
 
   it('completes a token that was left without its user PIN', async () => {
     await exportSofthsmConf(at('softhsm2.conf'));

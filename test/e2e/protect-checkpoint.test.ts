@@ -4,6 +4,8 @@ import { once } from 'node:events';
 import { randomBytes } from 'node:crypto';
 import { createWriteStream, existsSync, mkdtempSync, readFileSync, readdirSync } from 'node:fs';
 import { copyFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -84,6 +86,13 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 }, 60_000);
 
+const PROBLEM = {
+  type: 'urn:twofold:problem:forbidden',
+  title: 'The principal may not do this.',
+  status: 403,
+  code: 'forbidden',
+  requestId: '00000000-0000-4000-8000-000000000000',
+};
 const SEAL = ['--recipient', 'model', '--sign-with', 'sign'];
 const SIGNER = ['--signer', 'signer.json'];
 
@@ -284,4 +293,47 @@ describe('a large checkpoint', () => {
     expect(run('seal', 'large.bin', ...SEAL).status).toBe(0);
     expect(left()).toEqual({ sealed: true, manifest: true, temporaries: [] });
   }, 180_000);
+});
+
+describe('what comes from elsewhere', () => {
+  it('is not waited for: a pipe is no signer and no token file', () => {
+    expect(spawnSync('mkfifo', [path('pipe')]).status).toBe(0);
+    writeFileSync(path('any.sealed'), 'x');
+    const verify = run('verify', 'any.sealed', '--signer', 'pipe');
+    expect([verify.status, verify.err]).toEqual([1, expect.stringContaining('(invalid_signer)')]);
+    const authorization = ['--url', service.url, '--authorization', 'pipe'];
+    const fetched = spawnSync(command, ['signer', 'sign', '--out', 'no.json', ...authorization], {
+      cwd: folder,
+      env: environment,
+      timeout: 20_000,
+    });
+    expect(fetched.status).toBe(1);
+    expect(existsSync(path('no.json'))).toBe(false);
+  });
+
+  it('is shown as text: no escape of a service reaches the terminal', async () => {
+    const detail = 'no\u001b[2J\u009b1A\r\nverified "model.bin"\u202e';
+    const body = JSON.stringify({ ...PROBLEM, detail });
+    const liar = createServer((request, response) => {
+      request.resume().on('end', () => {
+        const type = 'application/problem+json';
+        response.writeHead(403, { 'Content-Type': type }).end(body);
+      });
+    });
+    await new Promise<void>((resolve) => liar.listen(0, '127.0.0.1', resolve));
+    const { port } = liar.address() as AddressInfo;
+    const flags = ['--url', `http://127.0.0.1:${port}`, ...connection.slice(2)];
+    const child = spawn(command, ['signer', 'sign', '--out', 'no.json', ...flags], {
+      cwd: folder,
+      env: environment,
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    let err = '';
+    child.stderr.on('data', (piece: Buffer) => (err += piece.toString('utf8')));
+    const [status] = (await once(child, 'close')) as [number];
+    liar.close();
+    expect(status).toBe(1);
+    expect(err.trimEnd()).toMatch(/^[\p{L}\p{N}\p{P}\p{S}\p{Zs}]+$/u);
+    expect(err).toContain('(forbidden)');
+  });
 });
