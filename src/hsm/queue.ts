@@ -14,7 +14,7 @@ import type { Operation } from './protocol.ts';
 import type { Outcome, WorkerThread } from './thread.ts';
 
 /** Jobs posted to one worker at a time: one runs, the others wait where it will find them. */
-const DEPTH = { least: 3, most: 32 } as const;
+const DEPTH = { least: 3, most: 16 } as const;
 /** What a worker may have before it at most, where its calls are short: an urgent job waits behind it. */
 const AHEAD_MS = 0.75;
 /** To wait behind a shorter call costs less than to wake another thread. */

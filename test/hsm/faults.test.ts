@@ -432,6 +432,22 @@ describe('a token key that is made after its deadline', () => {
   });
 });
 
+describe('a key that is forgotten', () => {
+  it('is not used by its handle in a call that waits behind the word', async () => {
+    const port = await open({ workers: 1 });
+    const hmac = await make(port, HMAC);
+    await port.mac(hmac, TEXT);
+    const unwrapped = orders.calls('C_UnwrapKey');
+    orders.hang('C_Sign', 100);
+    const before = port.mac(hmac, TEXT);
+    const forgotten = port.forget(hmac.id);
+    const after = [port.mac(hmac, TEXT), port.mac(hmac, TEXT)];
+    await Promise.all([before, forgotten, ...after]);
+    orders.hang('C_Sign', 0);
+    expect(orders.calls('C_UnwrapKey')).toBe(unwrapped + 1);
+  });
+});
+
 describe('an urgent MAC', () => {
   it('goes ahead of what waits', async () => {
     const port = await open({ workers: 1 });
