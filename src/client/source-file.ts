@@ -42,6 +42,10 @@ export class SourceFile {
     return Number(this.#opened.mode) & 0o777;
   }
 
+  get owner(): { readonly uid: number; readonly gid: number } {
+    return { uid: Number(this.#opened.uid), gid: Number(this.#opened.gid) };
+  }
+
   /**
    * Exactly so many bytes.
    * @throws ClientError invalid_sealed_file when the file ends before, file_failed

@@ -3,7 +3,8 @@
  * flushed, given its name, the folder flushed. Nothing is ever written over.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, constants, fchmodSync, fsync, openSync, read, write } from 'node:fs';
+import { closeSync, constants, fchmodSync, fchownSync, fstatSync } from 'node:fs';
+import { fsync, openSync, read, write } from 'node:fs';
 import { copyFile, link, lstat, open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
@@ -54,8 +55,9 @@ export class TargetFile {
   }
 
   /**
-   * Begins as a copy of `source` and is to take its place; shares its blocks where the file system can.
-   * @throws ClientError storage_full, file_failed, source_changed, interrupted
+   * Begins as a copy of `source`, with its owner, and is to take its place; shares its blocks where the
+   * file system can.
+   * @throws ClientError storage_full, file_failed (also where the owner cannot be kept), source_changed, interrupted
    */
   static async copyOf(source: SourceFile, signal: AbortSignal | undefined): Promise<TargetFile> {
     const temporary = temporaryName(source.path);
@@ -69,10 +71,12 @@ export class TargetFile {
       const fd = openSync(temporary, shared ? 'r+' : 'wx+', 0o600);
       file = new TargetFile(source.path, temporary, fd);
       if (!shared) await copyBytes(source, fd, signal);
+      keepOwner(fd, source);
       fchmodSync(fd, source.mode);
       return file;
     } catch (error) {
       await file?.discard();
+      if (file === undefined && shared) await rm(temporary, { force: true });
       throw fileFailure(error);
     }
   }
@@ -180,4 +184,11 @@ async function syncFolderOf(path: string): Promise<void> {
   } catch (error) {
     throw fileFailure(error);
   }
+}
+
+/** A file that changed hands could be closed to whoever had it. */
+function keepOwner(fd: number, source: SourceFile): void {
+  const { uid, gid } = source.owner;
+  const made = fstatSync(fd);
+  if (made.uid !== uid || made.gid !== gid) fchownSync(fd, uid, gid);
 }

@@ -113,13 +113,13 @@ export const settleDatabase = (
   const owner =
     ownerUrl === undefined ? [] : [{ where: 'database.ownerUrl', split: splitUrl(ownerUrl) }];
   const parts: readonly UrlPart[] = [...server, ...owner];
-  const [first] = parts;
-  if (first === undefined) return database;
+  if (parts.length === 0) return database;
   problems.push(...urlProblems(database, parts));
   const tls =
     database.tls ??
     parts.map(({ split }) => split.mode).find((mode) => mode !== undefined) ??
-    (isLoopback(first.split.host) ? 'disable' : 'verify-full');
+    // One database for both URLs, so one setting: plain only where neither leaves the machine.
+    (parts.every(({ split }) => isLoopback(split.host)) ? 'disable' : 'verify-full');
   if (caFile !== undefined && (tls === 'disable' || tls === 'require')) {
     const message = `is not used with TLS "${tls}"; set database.tls to verify-ca or verify-full`;
     problems.push({ where: 'database.caFile', message });

@@ -1,6 +1,6 @@
 /** What a broken or hostile service answers destroys no sealed file, and none is published that no one can read. */
 import { randomBytes } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { chownSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 
@@ -41,6 +41,17 @@ describe('a rewrap', () => {
     expect(readFileSync(path).equals(before)).toBe(true);
     folder.assertNothingTemporary();
     expect((await folder.restore(path)).toString()).toBe('content');
+  });
+});
+
+describe('a rewrap by root', () => {
+  it('leaves the file to its owner', async () => {
+    if (process.geteuid?.() !== 0) return;
+    const path = await folder.seal(Buffer.from('content'));
+    chownSync(path, 12_345, 12_346);
+    folder.service.rotate('model');
+    expect(await rewrapFile({ service: folder.service, path })).toMatchObject({ changed: 1 });
+    expect(statSync(path)).toMatchObject({ uid: 12_345, gid: 12_346 });
   });
 });
 

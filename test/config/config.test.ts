@@ -320,6 +320,8 @@ describe('production', () => {
       load({ ...production(), DATABASE_URL: url, ...more }).database;
     expect(mode('postgres://127.0.0.1/d').tls).toBe('disable');
     expect(mode('postgres://h/d').tls).toBe('verify-full');
+    const owner = { TWOFOLD_DATABASE_OWNER_URL: 'postgres://127.0.0.1/d' };
+    expect(mode('postgres://127.0.0.1/d', owner).tls).toBe('disable');
     expect(mode('postgres://h/d?sslmode=require')).toMatchObject({
       tls: 'require',
       url: 'postgres://h/d',
