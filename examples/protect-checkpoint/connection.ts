@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 
 import { ClientError } from '../../src/client/client-error.ts';
 import { HttpKeyService } from '../../src/client/http-key-service.ts';
+import { isLoopback } from '../../src/config/loopback.ts';
 import { readSecretFile } from '../../src/config/secret-file.ts';
 import type { ParsedFlags } from '../../src/cli/arguments.ts';
 
@@ -38,8 +39,14 @@ export function connect({ values }: ParsedFlags, signal: AbortSignal) {
   const [text, ca] = [one('url') ?? DEFAULT_URL, one('ca')];
   const path = one('authorization') ?? DEFAULT_AUTHORIZATION;
   if (!URL.canParse(text)) throw new ClientError('invalid_value', '--url is not a URL.');
+  const url = new URL(text);
+  if (url.protocol === 'http:' && !isLoopback(url.hostname)) {
+    const detail =
+      'Token and data keys would go in the clear: use https, or http on this host alone.';
+    throw new ClientError('invalid_value', detail);
+  }
   const service = new HttpKeyService({
-    url: new URL(text),
+    url,
     authorization: () => readAuthorization(path),
     ...(ca === undefined ? {} : { ca: readCertificates(ca) }),
     signal,

@@ -311,6 +311,17 @@ describe('what comes from elsewhere', () => {
     expect(existsSync(path('no.json'))).toBe(false);
   });
 
+  it('is asked in the clear on this host only', () => {
+    const elsewhere = ['--url', 'http://192.0.2.1:8370', ...connection.slice(2)];
+    const asked = spawnSync(command, ['signer', 'sign', '--out', 'no.json', ...elsewhere], {
+      cwd: folder,
+      env: environment,
+      timeout: 20_000,
+    });
+    const err = asked.stderr.toString('utf8');
+    expect([asked.status, err]).toEqual([1, expect.stringContaining('(invalid_value)')]);
+  });
+
   it('is shown as text: no escape of a service reaches the terminal', async () => {
     const detail = 'no\u001b[2J\u009b1A\r\nverified "model.bin"\u202e';
     const body = JSON.stringify({ ...PROBLEM, detail });
