@@ -3,15 +3,14 @@
  * or messages. The yardstick for the benchmark; run it in a process that has no other connection.
  */
 import { createECDH } from 'node:crypto';
+import { makePair, makeSecret, meanOf } from './conformance-speed.ts';
 import { Connection } from './connection.ts';
-import { CKM } from './cryptoki.ts';
-import type { Cryptoki, Handle } from './cryptoki.ts';
 import { ecdsa, gcmDecrypt, gcmEncrypt, hmac, random, rawEcdh } from './mechanisms.ts';
 import { exportSofthsmConf, loadAlone } from './module.ts';
 import { readPin } from './pin.ts';
-import type { HsmKeySpec } from './port.ts';
 import type { TokenSelector } from './protocol.ts';
-import { privateTemplate, publicTemplate } from './templates.ts';
+
+const TO_BE_WRAPPED = { kind: 'to-be-wrapped', trusted: false } as const;
 
 export interface RawTokenOptions {
   readonly module: string;
@@ -50,17 +49,13 @@ export async function measureRawToken(options: RawTokenOptions): Promise<RawToke
 
 function measure(connection: Connection, milliseconds: number): RawToken {
   const pairs = {
-    derive256: makePair(connection, { kind: 'ec', curve: 'P-256', use: 'derive' }),
-    derive384: makePair(connection, { kind: 'ec', curve: 'P-384', use: 'derive' }),
-    sign256: makePair(connection, { kind: 'ec', curve: 'P-256', use: 'sign' }),
-    sign384: makePair(connection, { kind: 'ec', curve: 'P-384', use: 'sign' }),
+    derive256: makePair(connection, { kind: 'ec', curve: 'P-256', use: 'derive' }, TO_BE_WRAPPED),
+    derive384: makePair(connection, { kind: 'ec', curve: 'P-384', use: 'derive' }, TO_BE_WRAPPED),
+    sign256: makePair(connection, { kind: 'ec', curve: 'P-256', use: 'sign' }, TO_BE_WRAPPED),
+    sign384: makePair(connection, { kind: 'ec', curve: 'P-384', use: 'sign' }, TO_BE_WRAPPED),
   };
-  const aes = makeSecret(connection, CKM.AES_KEY_GEN, { kind: 'aes', bits: 256 });
-  const mac = makeSecret(connection, CKM.GENERIC_SECRET_KEY_GEN, {
-    kind: 'hmac',
-    hash: 'SHA-256',
-    bytes: 32,
-  });
+  const aes = makeSecret(connection, { kind: 'aes', bits: 256 }, TO_BE_WRAPPED);
+  const mac = makeSecret(connection, { kind: 'hmac', hash: 'SHA-256', bytes: 32 }, TO_BE_WRAPPED);
   const [peer256, peer384] = [peer('prime256v1'), peer('secp384r1')];
   const [digest32, digest48, data] = [
     Buffer.alloc(32, 1),
@@ -91,41 +86,12 @@ function measure(connection: Connection, milliseconds: number): RawToken {
 }
 
 function rate(operation: string, milliseconds: number, call: () => unknown): RawRate {
-  const begin = performance.now();
-  let calls = 0;
-  let elapsed = 0;
-  while (elapsed < milliseconds) {
-    call();
-    calls += 1;
-    elapsed = performance.now() - begin;
-  }
+  const microseconds = meanOf(call, milliseconds);
   return {
     operation,
-    perSecond: Math.round((calls * 1000) / elapsed),
-    microseconds: Math.round((elapsed * 1000) / calls),
+    perSecond: Math.round(1e6 / microseconds),
+    microseconds: Math.round(microseconds),
   };
-}
-
-function makePair(connection: Connection, spec: HsmKeySpec): Handle {
-  return connection.run(
-    (session: Handle, cryptoki: Cryptoki) =>
-      cryptoki.C_GenerateKeyPair(
-        session,
-        { mechanism: CKM.EC_KEY_PAIR_GEN },
-        publicTemplate(spec),
-        privateTemplate(spec, { kind: 'to-be-wrapped', trusted: false }),
-      ).privateKey,
-  );
-}
-
-function makeSecret(connection: Connection, mechanism: number, spec: HsmKeySpec): Handle {
-  return connection.run((session, cryptoki) =>
-    cryptoki.C_GenerateKey(
-      session,
-      { mechanism },
-      privateTemplate(spec, { kind: 'to-be-wrapped', trusted: false }),
-    ),
-  );
 }
 
 function peer(curve: string): Buffer {

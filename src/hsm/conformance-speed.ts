@@ -107,8 +107,8 @@ function measure(connection: Connection, trial: Trial, milliseconds: number): Sp
   }
 }
 
-/** Microseconds of one call. */
-function meanOf(call: () => unknown, milliseconds: number): number {
+/** Microseconds of one call, as the mean of as many as fit into the time. */
+export function meanOf(call: () => unknown, milliseconds: number): number {
   const begin = performance.now();
   let calls = 0;
   let elapsed = 0;
@@ -166,7 +166,7 @@ function unwraps(connection: Connection, spec: HsmKeySpec): () => unknown {
   };
 }
 
-function makePair(
+export function makePair(
   connection: Connection,
   spec: HsmKeySpec,
   residence: Residence = SESSION,
@@ -183,7 +183,7 @@ function makePair(
   );
 }
 
-function makeSecret(
+export function makeSecret(
   connection: Connection,
   spec: HsmKeySpec,
   residence: Residence = SESSION,
