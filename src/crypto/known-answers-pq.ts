@@ -1,7 +1,8 @@
 /**
  * Post-quantum and composite known answers. Sources: the second vector of each file of
- * draft-irtf-cfrg-concrete-hybrid-kems, taken apart into its halves, and the `sWithContext` vectors
- * of draft-ietf-lamps-pq-composite-sigs. Public keys stand as their SHA3-256.
+ * draft-irtf-cfrg-concrete-hybrid-kems, taken apart into its halves, the first vector of draft-ietf-hpke-pq
+ * with ML-KEM-512, and the `sWithContext` vectors of draft-ietf-lamps-pq-composite-sigs. Public keys
+ * stand as their SHA3-256.
  */
 import { hexBytes } from './known-answers-classical.ts';
 import type { MlDsaParameterSet, MlKemParameterSet } from './engine.ts';
@@ -40,6 +41,29 @@ export interface CompositeAnswer {
 }
 
 export const ML_KEM_ANSWERS: readonly MlKemAnswer[] = [
+  {
+    set: 'ML-KEM-512',
+    seed: hexBytes(
+      'fcc790d47249f00165299da5ea7e8fc878913ad9487ea6f437039dd605cb032e4ed9054818b70b38fa1396' +
+        '51fa80187a0f390d71af83d0661c76fb182c9fbd0c',
+    ),
+    publicKeySha3: hexBytes('2d42421029f21c60ec82ccbd06b88466cc106f236947e0b5d27a571aa3d02381'),
+    ciphertext: base64Bytes(
+      'PutYASevbFJwyTF2yC0O8uNuFo7BubYoJdC7xXxwWhYyp9N3xCreocFcahb0iSk+juutxTQSg5Ef6yjZQkoVWk' +
+        'y3oDan97uS/mO51igUPMHDyaWGTacEfw3BJHLvTvp5+WFrTReP1/7ww330LWVF9wck5w2FB3l6cr4URj+OA1Aa' +
+        '2VTANvsie7ZNA2HQjh+W5hCyV4v5v9yaiwNeeeoe0PSJGvcgC5m8c+AqMFdlAcpV3/hMBtzvQs9vIr7+A1jMQg' +
+        'WEHEADu10CycAN04goHAod5R0sFy2yuHGqh5neCQe6Hoen+87sUVZQYF8Oih7xWH4djNC/6LQ1tF7uZz9yFSC1' +
+        'RuBdMaNZUdOGgR1JqjEGX8wrX0ymDUhD2Iu8BG5wj0hwpxu8SLtzT/2kqBD6Kn2nr44XreAl+KtyAk9uBOq32u' +
+        'xGy+iLLblQ0FziSiC4+V6ya4gNbuNaaOsgGmfRxpBdHL8HmDWrZzN3soYdPZtNNGBibRDZubDJj68N6WMA3VcL' +
+        'wMxZrNV31cD1/siaGONLX08Res5DCU+U2rYX/4WcLgLP64bP3tr5xvztN6l34jMScxovMDL7gs5SRPGGnAJHUg' +
+        'c09in+R5kGdVOEm0KSKHPbjQ2frmZGAq7KliWIFKPcBIbLl+lnOBpzZTeqJgT84Gb8AgC/uijsmDOZpeqRrLEF' +
+        'SCnKbhdirbFwSZ46Nh6Gj0ScOlru+TWrWU5zP5xDUub7Vlgy47Plg5Aq0NkYHJthUQIaLwSxTMQVvaokhflXdj' +
+        'RSo/n+Uktq3Orgu3zfA9iGFXoy7xYnB9yKL3Gwfu3eMe8RKhnPDWETS/35FDyOLgup7ldkHUoGQ8QVCdv31ajJ' +
+        'bCwBL87coQDFrZc6Xxsyikt+Hxs/kSa7VycD+ePaU6vfFMSeMt7D/eO/TVnPTjYtCTleN3HspSf5qJRLdFrptp' +
+        'Q8+kBOOTQ802FYa64ExxKybnUKJsT6hozaElKs++TSqu83OLhfL4cj8pm9vFuPZUef/dMokxr7zVIv',
+    ),
+    sharedSecret: hexBytes('6209eeb3c3fdf8aeba0d285bf0098f4b748bd630f78990f138f9cd0e8023a264'),
+  },
   {
     set: 'ML-KEM-768',
     seed: hexBytes(

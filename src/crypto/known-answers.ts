@@ -1,9 +1,10 @@
 /**
  * Start-up self-tests: one known answer per algorithm (in the manner of FIPS 140-3's conditional
  * algorithm self-tests). The constants stand in `known-answers-classical.ts`, which the probe of an
- * HSM uses too, and `known-answers-pq.ts`.
+ * HSM uses too, `known-answers-pq.ts` and `known-answers-signatures.ts`. SLH-DSA and Falcon are
+ * tested before their first use (`combined-engine.ts`).
  */
-import { createHash, createHmac, createPrivateKey, diffieHellman } from 'node:crypto';
+import { createHmac, createPrivateKey, diffieHellman } from 'node:crypto';
 
 import { aes256Gcm } from './aead.ts';
 import { concatBytes, equalBytes, utf8 } from './bytes.ts';
@@ -23,11 +24,12 @@ import {
   COMPOSITE_MESSAGE,
   ML_KEM_ANSWERS,
 } from './known-answers-pq.ts';
-import { SecretBytes, wipe } from './secret.ts';
+import { SecretBytes } from './secret.ts';
+import { sha3, signatureAnswer, testMlKem, testSignatures } from './self-tests.ts';
 import { findSuite } from './suites.ts';
-import type { Engine } from './engine.ts';
+import type { Engine, MlDsaParameterSet } from './engine.ts';
 import type { EcdhAnswer, EcdsaAnswer } from './known-answers-classical.ts';
-import type { CombinerAnswer, CompositeAnswer, MlKemAnswer } from './known-answers-pq.ts';
+import type { CombinerAnswer, CompositeAnswer } from './known-answers-pq.ts';
 import type { KemSuite, SignatureSuite } from './suite.ts';
 
 export interface KnownAnswerResult {
@@ -44,10 +46,6 @@ interface KnownAnswerTest {
 }
 
 const NO_CONTEXT = new Uint8Array(0);
-
-function sha3(bytes: Uint8Array): Uint8Array {
-  return createHash('sha3-256').update(bytes).digest();
-}
 
 function testHash(): boolean {
   const expected = '3a985da74fe225b2045c172d6bd390bd855f086e3e9d525b46bfe24511431532';
@@ -96,48 +94,6 @@ async function testEcdsa({ curve, hash, publicKey, message, signature }: EcdsaAn
   );
 }
 
-/** Key generation, decapsulation, and an encapsulation that comes back. */
-async function testMlKem({ mlKem }: Engine, answer: MlKemAnswer): Promise<boolean> {
-  const seed = SecretBytes.copyOf(answer.seed);
-  const publicKey = mlKem.publicKey(answer.set, seed);
-  const key = mlKem.importSeed(answer.set, seed);
-  try {
-    const known = await key.decapsulate(answer.ciphertext);
-    const fresh = await mlKem.encapsulate(answer.set, publicKey);
-    const returned = await key.decapsulate(fresh.ciphertext);
-    return (
-      equalBytes(sha3(publicKey), answer.publicKeySha3) &&
-      equalBytes(known.reveal(), answer.sharedSecret) &&
-      equalBytes(returned.reveal(), fresh.sharedSecret.reveal())
-    );
-  } finally {
-    key.release();
-    wipe(seed);
-  }
-}
-
-/**
- * Key generation, and a signature with a context that must not verify without it: some builds of
- * Node accept the option and ignore it, which would make every composite worthless.
- */
-async function testMlDsa({ mlDsa }: Engine, answer: CompositeAnswer): Promise<boolean> {
-  const { set } = answer;
-  const seed = SecretBytes.copyOf(answer.seed);
-  const publicKey = mlDsa.publicKey(set, seed);
-  const key = mlDsa.importSeed(set, seed);
-  try {
-    const context = utf8('context');
-    const signature = await key.sign(COMPOSITE_MESSAGE, context);
-    const verify = (given: Uint8Array) =>
-      mlDsa.verify(set, publicKey, COMPOSITE_MESSAGE, signature, given);
-    const honoured = (await verify(context)) && !(await verify(NO_CONTEXT));
-    return honoured && equalBytes(sha3(publicKey), answer.publicKeySha3);
-  } finally {
-    key.release();
-    wipe(seed);
-  }
-}
-
 /** The ML-KEM ciphertext is not an input of the combiner, so zeros of its length do. */
 async function testCombiner(answer: CombinerAnswer): Promise<boolean> {
   const { kem } = findSuite(answer.suite) as KemSuite;
@@ -157,13 +113,16 @@ async function testCombiner(answer: CombinerAnswer): Promise<boolean> {
 
 async function testComposite(engine: Engine, answer: CompositeAnswer): Promise<boolean> {
   const { signer } = findSuite(answer.suite) as SignatureSuite;
-  const pq = engine.mlDsa.publicKey(answer.set, SecretBytes.copyOf(answer.seed));
+  const pq = await engine.signatures.publicKey(answer.set, SecretBytes.copyOf(answer.seed));
   const publicKey = signer.joinPublicKey({ pq, classical: answer.classicalPublicKey });
   const input = { message: COMPOSITE_MESSAGE };
   const verify = (context: Uint8Array) =>
     signer.verify(engine, publicKey, input, context, answer.signature);
   return (await verify(COMPOSITE_CONTEXT)) && !(await verify(NO_CONTEXT));
 }
+
+/** The slow sets, and those that may need a thread, are tested before their first use. */
+const AT_START: readonly MlDsaParameterSet[] = ['ML-DSA-44', 'ML-DSA-65', 'ML-DSA-87'];
 
 const TESTS: readonly KnownAnswerTest[] = [
   { algorithm: 'SHA3-256', run: testHash },
@@ -180,11 +139,11 @@ const TESTS: readonly KnownAnswerTest[] = [
   })),
   ...ML_KEM_ANSWERS.map((answer) => ({
     algorithm: answer.set,
-    run: (engine: Engine) => testMlKem(engine, answer),
+    run: ({ mlKem }: Engine) => testMlKem(mlKem, answer),
   })),
-  ...COMPOSITE_ANSWERS.map((answer) => ({
-    algorithm: answer.set,
-    run: (engine: Engine) => testMlDsa(engine, answer),
+  ...AT_START.map((set) => ({
+    algorithm: set,
+    run: ({ signatures }: Engine) => testSignatures(signatures, signatureAnswer(set)),
   })),
   ...COMBINER_ANSWERS.map((answer) => ({
     algorithm: answer.suite,

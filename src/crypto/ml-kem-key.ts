@@ -1,7 +1,12 @@
-/** Input checks that FIPS 203 asks of whoever calls ML-KEM; the same for both engines. */
+/**
+ * Input checks that FIPS 203 asks of whoever calls ML-KEM, and the test of a new pair; the same for
+ * both engines.
+ */
 import { TwofoldError } from '../errors.ts';
+import { equalBytes } from './bytes.ts';
 import { ML_KEM_LENGTHS } from './engine.ts';
-import type { MlKemParameterSet } from './engine.ts';
+import { wipe } from './secret.ts';
+import type { MlKem, MlKemParameterSet, SeedPair } from './engine.ts';
 
 const Q = 3329;
 const RHO_LENGTH = 32;
@@ -37,5 +42,35 @@ export function checkEncapsulationKey(set: MlKemParameterSet, publicKey: Uint8Ar
 export function checkCiphertext(set: MlKemParameterSet, ciphertext: Uint8Array): void {
   if (ciphertext.length !== ML_KEM_LENGTHS[set].ciphertext) {
     throw new TwofoldError('decryption_failed');
+  }
+}
+
+/**
+ * The pairwise consistency test of FIPS 140-3 IG 10.3.A: what is encapsulated to the public key
+ * comes back by the seed that is kept. Wipes the seed of a pair that fails.
+ *
+ * @throws TwofoldError internal
+ */
+export async function consistentKemPair(
+  mlKem: Pick<MlKem, 'importSeed' | 'encapsulate'>,
+  set: MlKemParameterSet,
+  pair: SeedPair,
+): Promise<SeedPair> {
+  try {
+    const { sharedSecret, ciphertext } = await mlKem.encapsulate(set, pair.publicKey);
+    const key = mlKem.importSeed(set, pair.seed);
+    try {
+      const returned = await key.decapsulate(ciphertext);
+      const equal = equalBytes(returned.reveal(), sharedSecret.reveal());
+      wipe(returned);
+      if (equal) return pair;
+    } finally {
+      key.release();
+      wipe(sharedSecret);
+    }
+    throw new TwofoldError('internal', `A new pair of ${set} is not consistent.`);
+  } catch (error) {
+    wipe(pair.seed);
+    throw error;
   }
 }

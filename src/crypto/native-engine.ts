@@ -1,7 +1,12 @@
 /**
- * Post-quantum primitives by OpenSSL 3.5 or later through node:crypto. ML-DSA signs in libuv's
- * threads; ML-KEM decapsulates on the calling thread, because its 30 µs are less than a thread's
- * wake-up.
+ * Post-quantum primitives by OpenSSL 3.5 or later through node:crypto, for the parameter sets that
+ * this Node has (`hasNatively`); Falcon and an external mu of ML-DSA it never has. Signatures run in
+ * libuv's threads; ML-KEM decapsulates on the calling thread, because its 30 µs are less than a
+ * thread's wake-up.
+ *
+ * Node takes an SLH-DSA private key only with its PK.root, and OpenSSL does not check that: with a
+ * wrong one it makes signatures that verify under no key. So PK.root is never stored. The portable
+ * engine's threads compute it from the seed, once for an imported key.
  *
  * A KeyObject keeps its copy of the private key inside OpenSSL until it is collected; `release`
  * drops our reference, which is all that can be done.
@@ -18,24 +23,44 @@ import {
 import { promisify } from 'node:util';
 import type { AsymmetricKeyType, KeyObject } from 'node:crypto';
 
-import { verifiableLengths } from './engine.ts';
-import { checkCiphertext, checkEncapsulationKey } from './ml-kem-key.ts';
-import { SecretBytes } from './secret.ts';
+import { TwofoldError } from '../errors.ts';
+import { ML_KEM_LENGTHS, SIGNATURE_LENGTHS } from './engine.ts';
+import { Expansion } from './expansion.ts';
+import { Gate } from './gate.ts';
+import { checkCiphertext, checkEncapsulationKey, consistentKemPair } from './ml-kem-key.ts';
+import { portablePool } from './portable-pool.ts';
+import { SecretBytes, wipe } from './secret.ts';
+import {
+  checkContext,
+  checkMu,
+  checkSeed,
+  consistentPair,
+  verifiable,
+} from './signature-inputs.ts';
 import type {
   DecapsulationKey,
   Encapsulated,
   Engine,
-  MlDsa,
-  MlDsaParameterSet,
   MlKem,
   MlKemParameterSet,
   SeedPair,
+  SignatureParameterSet,
+  Signatures,
   SigningKey,
 } from './engine.ts';
+import type { ExpandedPair } from './portable-jobs.ts';
+import type { PortablePool } from './portable-pool.ts';
 
 const generateKeyPairAsync = promisify(generateKeyPair);
 
-type ParameterSet = MlKemParameterSet | MlDsaParameterSet;
+type ParameterSet = MlKemParameterSet | SignatureParameterSet;
+
+/**
+ * An SLH-DSA signature occupies one of libuv's threads, four by default, for up to some seconds;
+ * files, name resolution and all other cryptography need the rest.
+ */
+const LONG_AT_ONCE = 2;
+const LONG_WAITING = 32;
 
 /** Node's names are the standards' in lower case. */
 function keyType(set: ParameterSet): AsymmetricKeyType {
@@ -96,7 +121,7 @@ class HeldKey {
   }
 }
 
-async function generatePair(set: ParameterSet): Promise<SeedPair> {
+async function generateFromSeed(set: ParameterSet): Promise<SeedPair> {
   const pair = await generateKeyPairAsync(keyType(set) as 'ml-kem-768');
   return {
     seed: SecretBytes.own(pair.privateKey.export({ format: 'raw-seed' })),
@@ -131,14 +156,111 @@ async function encapsulateTo(set: MlKemParameterSet, publicKey: Uint8Array): Pro
   return { sharedSecret: SecretBytes.own(sharedKey), ciphertext };
 }
 
-function importSigningKey(set: MlDsaParameterSet, seed: SecretBytes): SigningKey {
+const mlKem: MlKem = {
+  generate: async (set) => consistentKemPair(mlKem, set, await generateFromSeed(set)),
+  publicKey: derivePublicKey,
+  importSeed: importDecapsulationKey,
+  checkPublicKey: checkEncapsulationKey,
+  encapsulate: encapsulateTo,
+};
+
+/** SK.seed ‖ SK.prf ‖ PK.seed of a raw SLH-DSA private key, which ends in PK.root. */
+async function generateSlhDsa(set: SignatureParameterSet): Promise<SeedPair> {
+  const pair = await generateKeyPairAsync(keyType(set) as 'slh-dsa-sha2-128s');
+  const exported = pair.privateKey.export({ format: 'raw-private' });
+  try {
+    return {
+      seed: SecretBytes.copyOf(exported.subarray(0, SIGNATURE_LENGTHS[set].seed)),
+      publicKey: Uint8Array.from(pair.publicKey.export({ format: 'raw-public' })),
+    };
+  } finally {
+    wipe(exported);
+  }
+}
+
+const isSlhDsa = (set: SignatureParameterSet) => set.startsWith('SLH-DSA');
+
+const noMu = () =>
+  new TwofoldError('suite_unavailable_here', 'Node.js signs no external mu of ML-DSA.');
+
+/** SLH-DSA from a seed: PK.root comes from `pool`, signatures wait for their turn. */
+class SlhDsa {
+  readonly #pool: PortablePool;
+  readonly #turns = new Gate(LONG_AT_ONCE, LONG_WAITING);
+
+  constructor(pool: PortablePool) {
+    this.#pool = pool;
+  }
+
+  generate(set: SignatureParameterSet): Promise<SeedPair> {
+    return this.#turns.run(() => generateSlhDsa(set));
+  }
+
+  async publicKey(set: SignatureParameterSet, seed: SecretBytes): Promise<Uint8Array> {
+    const { publicKey, secretKey } = await this.#expand(set, seed);
+    wipe(secretKey);
+    return publicKey;
+  }
+
+  importSeed(set: SignatureParameterSet, seed: SecretBytes): SigningKey {
+    const expansion = new Expansion(
+      seed,
+      (copy) => this.#privateKey(set, copy),
+      () => undefined,
+    );
+    return {
+      parameterSet: set,
+      sign: async (message, context) => {
+        checkContext(set, context);
+        const key = await expansion.get();
+        return this.#turns.run(() => signWith(key, message, context));
+      },
+      signMu: (mu) => refuseMu(set, mu),
+      release: () => {
+        expansion.release();
+      },
+    };
+  }
+
+  async #privateKey(set: SignatureParameterSet, seed: SecretBytes): Promise<KeyObject> {
+    const { secretKey } = await this.#expand(set, seed);
+    try {
+      return createPrivateKey({
+        key: view(secretKey),
+        format: 'raw-private',
+        asymmetricKeyType: keyType(set),
+      });
+    } finally {
+      wipe(secretKey);
+    }
+  }
+
+  #expand(set: SignatureParameterSet, seed: SecretBytes): Promise<ExpandedPair> {
+    return this.#pool.run({ kind: 'expand', set, secret: Uint8Array.from(seed.reveal()) });
+  }
+}
+
+function signWith(key: KeyObject, message: Uint8Array, context: Uint8Array): Promise<Uint8Array> {
+  return settle<Uint8Array>((done) => {
+    sign(null, message, { key, context }, done);
+  });
+}
+
+// eslint-disable-next-line @typescript-eslint/require-await -- errors must be rejections
+async function refuseMu(set: SignatureParameterSet, mu: Uint8Array): Promise<never> {
+  checkMu(set, mu);
+  throw noMu();
+}
+
+function importMlDsa(set: SignatureParameterSet, seed: SecretBytes): SigningKey {
   const held = new HeldKey(privateKey(set, seed));
   return {
     parameterSet: set,
-    sign: (message, context) =>
-      settle<Uint8Array>((done) => {
-        sign(null, message, { key: held.key, context }, done);
-      }),
+    async sign(message, context) {
+      checkContext(set, context);
+      return signWith(held.key, message, context);
+    },
+    signMu: (mu) => refuseMu(set, mu),
     release: () => {
       held.release();
     },
@@ -146,32 +268,82 @@ function importSigningKey(set: MlDsaParameterSet, seed: SecretBytes): SigningKey
 }
 
 async function verifySignature(
-  set: MlDsaParameterSet,
+  set: SignatureParameterSet,
   publicKey: Uint8Array,
   message: Uint8Array,
   signature: Uint8Array,
   context: Uint8Array,
 ): Promise<boolean> {
-  if (!verifiableLengths(set, publicKey, signature, context)) return false;
+  requireNative(set);
+  if (!verifiable(set, publicKey, signature, context)) return false;
   const key = publicKeyObject(set, publicKey);
   return settle<boolean>((done) => {
     verify(null, message, { key, context }, signature, done);
   });
 }
 
-const mlKem: MlKem = {
-  generate: generatePair,
-  publicKey: derivePublicKey,
-  importSeed: importDecapsulationKey,
-  checkPublicKey: checkEncapsulationKey,
-  encapsulate: encapsulateTo,
-};
+function nativeSignatures(pool: PortablePool): Signatures {
+  const slhDsa = new SlhDsa(pool);
+  const signatures: Signatures = {
+    async generate(set) {
+      requireNative(set);
+      const pair = isSlhDsa(set) ? slhDsa.generate(set) : generateFromSeed(set);
+      return consistentPair(signatures, set, await pair);
+    },
+    async publicKey(set, seed) {
+      requireNative(set);
+      checkSeed(set, seed);
+      return isSlhDsa(set) ? slhDsa.publicKey(set, seed) : derivePublicKey(set, seed);
+    },
+    importSeed(set, seed) {
+      requireNative(set);
+      checkSeed(set, seed);
+      return isSlhDsa(set) ? slhDsa.importSeed(set, seed) : importMlDsa(set, seed);
+    },
+    verify: verifySignature,
+    verifyMu: () => Promise.reject(noMu()),
+  };
+  return signatures;
+}
 
-const mlDsa: MlDsa = {
-  generate: generatePair,
-  publicKey: derivePublicKey,
-  importSeed: importSigningKey,
-  verify: verifySignature,
-};
+const known = new Map<ParameterSet, boolean>();
 
-export const nativeEngine: Engine = { name: 'native', mlKem, mlDsa };
+function publicKeyLength(set: ParameterSet): number {
+  const lengths = { ...ML_KEM_LENGTHS, ...SIGNATURE_LENGTHS };
+  return lengths[set].publicKey;
+}
+
+function importsPublicKey(set: ParameterSet): boolean {
+  try {
+    // Zeros are the encoding of a public key in each of these algorithms.
+    publicKeyObject(set, new Uint8Array(publicKeyLength(set)));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Whether this Node and its OpenSSL have the set: tried, not concluded from version numbers. */
+export function hasNatively(set: ParameterSet): boolean {
+  const found = known.get(set) ?? importsPublicKey(set);
+  known.set(set, found);
+  return found;
+}
+
+/** @throws TwofoldError suite_unavailable_here */
+function requireNative(set: SignatureParameterSet): void {
+  if (hasNatively(set)) return;
+  throw new TwofoldError('suite_unavailable_here', `This Node.js has no ${set}.`);
+}
+
+/** @param pool computes PK.root of SLH-DSA; whoever makes it closes it */
+export function createNativeEngine(pool: PortablePool): Engine {
+  return {
+    name: 'native',
+    mlKem,
+    signatures: nativeSignatures(pool),
+    implementationOf: (set) => (hasNatively(set) ? 'native' : null),
+  };
+}
+
+export const nativeEngine: Engine = createNativeEngine(portablePool);

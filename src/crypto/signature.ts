@@ -13,7 +13,7 @@ import { TwofoldError } from '../errors.ts';
 import { concatBytes, utf8 } from './bytes.ts';
 import { checkPublicKey, CURVES, verifyEcdsa } from './curve.ts';
 import { decodeEcdsaSignature, encodeEcdsaSignature } from './ecdsa.ts';
-import { MAX_SIGNATURE_CONTEXT, ML_DSA_LENGTHS } from './engine.ts';
+import { MAX_SIGNATURE_CONTEXT, SIGNATURE_LENGTHS } from './engine.ts';
 import { bothHalves } from './halves.ts';
 import type { Engine, MlDsaParameterSet } from './engine.ts';
 import type {
@@ -87,7 +87,7 @@ export function messageRepresentative(
 export function compositeSigner(parameters: CompositeSignerParameters): Signer {
   const { pq, curve, prehash, classicalHash, label } = parameters;
   const pqContext = utf8(label);
-  const { publicKey: pqKeyLength, signature: pqSignatureLength } = ML_DSA_LENGTHS[pq];
+  const { publicKey: pqKeyLength, signature: pqSignatureLength } = SIGNATURE_LENGTHS[pq];
   const { publicKeyLength, fieldLength } = CURVES[curve];
   const lengths = {
     publicKey: pqKeyLength + publicKeyLength,
@@ -140,7 +140,7 @@ export function compositeSigner(parameters: CompositeSignerParameters): Signer {
     if (raw === undefined) return false;
     const pqSignature = signature.subarray(0, pqSignatureLength);
     const [pqValid, classicalValid] = await bothHalves(
-      () => engine.mlDsa.verify(pq, key.pq, message, pqSignature, pqContext),
+      () => engine.signatures.verify(pq, key.pq, message, pqSignature, pqContext),
       () => verifyEcdsa(curve, classicalHash, key.classical, message, raw),
     );
     return pqValid && classicalValid;

@@ -9,7 +9,7 @@
 import { TwofoldError } from '../errors.ts';
 import { aes256Gcm } from './aead.ts';
 import { shake256 } from './hpke.ts';
-import { ML_DSA_LENGTHS, ML_KEM_LENGTHS } from './engine.ts';
+import { SIGNATURE_LENGTHS, ML_KEM_LENGTHS } from './engine.ts';
 import { compositeSigner } from './signature.ts';
 import { CURVES } from './curve.ts';
 import { hybridKem } from './kem.ts';
@@ -118,7 +118,7 @@ function signatureSuite(row: SignatureRow): SignatureSuite {
     status: 'offered',
     standard: LAMPS_COMPOSITES,
     strength: { category: row.category, quantumVulnerable: false },
-    parts: hybridParts(row.pq, ML_DSA_LENGTHS[row.pq].publicKey, 'ECDSA', row.curve),
+    parts: hybridParts(row.pq, SIGNATURE_LENGTHS[row.pq].publicKey, 'ECDSA', row.curve),
     hsm: { kind: 'ec', curve: row.curve, use: 'sign' },
     pq: row.pq,
     encoding: { oid: `${LAMPS_ARC}.${String(row.arc)}`, jwkAlgorithm: row.jwkAlgorithm },

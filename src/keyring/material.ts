@@ -214,7 +214,7 @@ export class MaterialMaker {
     const pair =
       suite.kind === 'kem'
         ? await this.#engine.mlKem.generate(suite.pq)
-        : await this.#engine.mlDsa.generate(suite.pq);
+        : await this.#engine.signatures.generate(suite.pq);
     try {
       const binding = { keyId, version, suite: suite.number, part: 'pq' } as const;
       return { public: pair.publicKey, half: await this.#root.seal(pair.seed, binding) };

@@ -153,10 +153,10 @@ export class UnsealedHalves {
   }
 
   #import(suite: Suite, seed: SecretBytes): Omit<Unsealed, 'psk'> {
-    const { mlKem, mlDsa } = this.#engine;
+    const { mlKem, signatures } = this.#engine;
     return {
       decapsulation: suite.kind === 'kem' ? mlKem.importSeed(suite.pq, seed) : null,
-      signing: suite.kind === 'signature' ? mlDsa.importSeed(suite.pq, seed) : null,
+      signing: suite.kind === 'signature' ? signatures.importSeed(suite.pq, seed) : null,
     };
   }
 

@@ -25,8 +25,9 @@ import type { Config } from '../config.ts';
 import { MONITORING_ROUTES, ROUTES } from '../contract/routes.ts';
 import { SENSITIVE_FIELDS } from '../contract/sensitive.ts';
 import { utf8 } from '../crypto/bytes.ts';
+import { createEngine } from '../crypto/combined-engine.ts';
+import type { Engine } from '../crypto/engine.ts';
 import { runKnownAnswers } from '../crypto/known-answers.ts';
-import { nativeEngine } from '../crypto/native-engine.ts';
 import { SUITES, findSuite } from '../crypto/suites.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
@@ -101,6 +102,7 @@ export class Service {
   readonly #logs: Logs;
   readonly #unwinding: Unwinding;
   readonly #metrics: Metrics;
+  readonly #engine = createEngine();
   #state: 'starting' | 'complete' | 'stopping' = 'starting';
   /** The start under way, or over; never rejects. */
   #startOver: Promise<void> = Promise.resolve();
@@ -122,6 +124,7 @@ export class Service {
     const routes = [...ROUTES, ...MONITORING_ROUTES].map(({ id }) => id);
     const metrics = createMetrics({ version: VERSION, routes });
     this.#unwinding.add('metrics', () => metrics.close());
+    this.#unwinding.add('engine', () => this.#engine.close());
     this.#metrics = metrics;
   }
 
@@ -169,7 +172,7 @@ export class Service {
   }
 
   async #start(onWaiting: OnWaiting): Promise<RunningService> {
-    const selfTests = await selfTest();
+    const selfTests = await selfTest(this.#engine);
     this.#unwinding.check();
     const store = await openDatabase(
       this.#config,
@@ -290,7 +293,7 @@ export class Service {
       manage: late.manage.port,
       turns: late.turns.port,
       pageTokenKey: late.pageTokenKey,
-      engine: nativeEngine,
+      engine: this.#engine,
       token,
       readiness,
       metrics: () => metrics.renderMetrics(),
@@ -352,7 +355,7 @@ export class Service {
     await this.#removeOrphans(store, hsm, root, audit);
     const keyring = openKeyring({
       hsm,
-      engine: nativeEngine,
+      engine: this.#engine,
       root,
       uses,
       store: keys,
@@ -465,8 +468,8 @@ const listenersOf = ({ http, admin, metrics, limits, stop }: Config): HttpServer
  *
  * @throws TwofoldError internal: a process with a primitive that answers wrongly must not serve
  */
-async function selfTest(): Promise<readonly string[]> {
-  const results = await runKnownAnswers(nativeEngine);
+async function selfTest(engine: Engine): Promise<readonly string[]> {
+  const results = await runKnownAnswers(engine);
   const failed = results.filter(({ passed }) => !passed);
   if (failed.length > 0) {
     const names = failed.map(({ algorithm }) => algorithm).join(', ');

@@ -4,7 +4,7 @@ import { gunzipSync } from 'node:zlib';
 
 import { describe, expect, it } from '@jest/globals';
 
-import { ML_DSA_LENGTHS, ML_KEM_LENGTHS } from '../../src/crypto/engine.ts';
+import { ML_KEM_LENGTHS, SIGNATURE_LENGTHS } from '../../src/crypto/engine.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { portableEngine } from '../../src/crypto/portable-engine.ts';
 import { SecretBytes } from '../../src/crypto/secret.ts';
@@ -14,7 +14,7 @@ import type { MlDsaParameterSet, MlKemParameterSet } from '../../src/crypto/engi
 
 const ENGINES = [nativeEngine, portableEngine];
 const KEM_SETS = Object.keys(ML_KEM_LENGTHS) as MlKemParameterSet[];
-const DSA_SETS = Object.keys(ML_DSA_LENGTHS) as MlDsaParameterSet[];
+const DSA_SETS: readonly MlDsaParameterSet[] = ['ML-DSA-44', 'ML-DSA-65', 'ML-DSA-87'];
 const invalid = { code: 'invalid_value' };
 const CASES = ENGINES.flatMap((engine, index) => {
   const other = ENGINES[1 - index] ?? engine;
@@ -70,17 +70,17 @@ describe.each(CASES)('$name engine, ML-KEM', ({ engine: { mlKem }, other }) => {
   });
 });
 
-describe.each(CASES)('$name engine, ML-DSA', ({ engine: { mlDsa }, other }) => {
+describe.each(CASES)('$name engine, ML-DSA', ({ engine: { signatures }, other }) => {
   it.each(DSA_SETS)('%s agrees with the other engine, context included', async (set) => {
-    const { seed, publicKey } = await mlDsa.generate(set);
+    const { seed, publicKey } = await signatures.generate(set);
     expect(seed.length).toBe(32);
-    expect(toHex(other.mlDsa.publicKey(set, seed))).toBe(toHex(publicKey));
+    expect(toHex(await other.signatures.publicKey(set, seed))).toBe(toHex(publicKey));
     const [message, context] = [hex('00ff'), hex('636f6e74657874')];
-    const key = mlDsa.importSeed(set, seed);
+    const key = signatures.importSeed(set, seed);
     seed.wipe();
     const signature = await key.sign(message, context);
-    expect(signature).toHaveLength(ML_DSA_LENGTHS[set].signature);
-    for (const verifier of [mlDsa, other.mlDsa]) {
+    expect(signature).toHaveLength(SIGNATURE_LENGTHS[set].signature);
+    for (const verifier of [signatures, other.signatures]) {
       const verify = (given: Uint8Array, signed = signature, pk = publicKey) =>
         verifier.verify(set, pk, message, signed, given);
       expect(await verify(context)).toBe(true);
@@ -92,20 +92,20 @@ describe.each(CASES)('$name engine, ML-DSA', ({ engine: { mlDsa }, other }) => {
   });
 
   it('signs hedged: two signatures of one message differ', async () => {
-    const { seed } = await mlDsa.generate('ML-DSA-44');
-    const key = mlDsa.importSeed('ML-DSA-44', seed);
+    const { seed } = await signatures.generate('ML-DSA-44');
+    const key = signatures.importSeed('ML-DSA-44', seed);
     const [message, context] = [hex('00'), hex('')];
-    const signatures = [await key.sign(message, context), await key.sign(message, context)];
-    expect(new Set(signatures.map(toHex)).size).toBe(2);
+    const made = [await key.sign(message, context), await key.sign(message, context)];
+    expect(new Set(made.map(toHex)).size).toBe(2);
     key.release();
     await expect(key.sign(message, context)).rejects.toThrow();
   });
 
   it('takes a context of 255 bytes and not of 256', async () => {
-    const { seed } = await mlDsa.generate('ML-DSA-65');
-    const key = mlDsa.importSeed('ML-DSA-65', seed);
+    const { seed } = await signatures.generate('ML-DSA-65');
+    const key = signatures.importSeed('ML-DSA-65', seed);
     await expect(key.sign(hex('00'), new Uint8Array(255))).resolves.toHaveLength(3309);
-    await expect(key.sign(hex('00'), new Uint8Array(256))).rejects.toThrow();
+    await expect(key.sign(hex('00'), new Uint8Array(256))).rejects.toMatchObject(invalid);
   });
 });
 

@@ -6,7 +6,7 @@ import { p256, p384 } from '@noble/curves/nist.js';
 
 import { exportPublicKey, importPublicKey } from '../../src/crypto/curve.ts';
 import { SecretBytes } from '../../src/crypto/secret.ts';
-import type { Engine } from '../../src/crypto/engine.ts';
+import type { Engine, MlDsaParameterSet } from '../../src/crypto/engine.ts';
 import type {
   AeadKey,
   Curve,
@@ -94,6 +94,16 @@ export function randomKemKey(engine: Engine, suite: KemSuite): KemKey {
   return kemKey(engine, suite, Uint8Array.from(randomBytes(64)), randomScalar(curve));
 }
 
+/** At once, where the engines answer by a promise. */
+function mlDsaPublicKey(set: MlDsaParameterSet, seed: Uint8Array): Uint8Array {
+  const key = createPrivateKey({
+    key: Buffer.from(seed),
+    format: 'raw-seed',
+    asymmetricKeyType: set.toLowerCase() as 'ml-dsa-65',
+  });
+  return Uint8Array.from(createPublicKey(key).export({ format: 'raw-public' }));
+}
+
 /** One version of a composite signature key. */
 export interface SignatureKey {
   readonly suite: SignatureSuite;
@@ -109,8 +119,8 @@ export function signatureKey(
 ): SignatureKey {
   const { curve } = suite.hsm as { readonly curve: SigningCurve };
   const secret = SecretBytes.copyOf(seed);
-  const key = engine.mlDsa.importSeed(suite.pq, secret);
-  const pq = engine.mlDsa.publicKey(suite.pq, secret);
+  const key = engine.signatures.importSeed(suite.pq, secret);
+  const pq = mlDsaPublicKey(suite.pq, seed);
   const classical = classicalPublicKey(curve, scalar);
   return {
     suite,

@@ -149,7 +149,7 @@ describe('composite signatures with ECDSA in the token', () => {
     for (const [index, { vector, suite, seed }] of parts.entries()) {
       const key = keys[index];
       if (key === undefined) throw new Error('a key was not imported');
-      const pqKey = nativeEngine.mlDsa.importSeed(suite.pq, SecretBytes.copyOf(seed));
+      const pqKey = nativeEngine.signatures.importSeed(suite.pq, SecretBytes.copyOf(seed));
       const [message, context] = [hex(vector.message), hex(vector.context)];
       const signature = await suite.signer.sign({ message }, context, {
         pq: (m, c) => pqKey.sign(m, c),

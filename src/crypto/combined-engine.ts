@@ -1,0 +1,213 @@
+/**
+ * The service's engine: each parameter set by OpenSSL where this Node has it, else by
+ * @noble/post-quantum. Nothing of an implementation is used for a set before its self-test has
+ * passed; one that fails makes the set unavailable, without a try of the other implementation,
+ * because what is broken should be seen.
+ */
+import { SIGNATURE_LENGTHS } from './engine.ts';
+import { createNativeEngine, hasNatively } from './native-engine.ts';
+import { createPortableEngine } from './portable-engine.ts';
+import { PortablePool } from './portable-pool.ts';
+import {
+  SelfTests,
+  mlKemAnswer,
+  signatureAnswer,
+  testMlKem,
+  testMu,
+  testSignatures,
+} from './self-tests.ts';
+import { checkContext, checkMu } from './signature-inputs.ts';
+import type {
+  DecapsulationKey,
+  Engine,
+  Implementation,
+  MlDsaParameterSet,
+  MlKem,
+  MlKemParameterSet,
+  SignatureParameterSet,
+  Signatures,
+  SigningKey,
+} from './engine.ts';
+import type { SecretBytes } from './secret.ts';
+
+type ParameterSet = MlKemParameterSet | SignatureParameterSet;
+
+/** The engine of a process; whoever makes it closes it. */
+export interface ServiceEngine extends Engine {
+  readonly name: 'combined';
+  /** Ends the threads; what runs in them is rejected with shutting_down. */
+  close(): Promise<void>;
+}
+
+/** The parts of a combined engine; tests give others. */
+export interface EngineParts {
+  readonly native: Engine;
+  readonly portable: Engine;
+  readonly pool: PortablePool;
+  readonly isNative: (set: ParameterSet) => boolean;
+}
+
+interface Chosen {
+  readonly by: Implementation;
+  readonly engine: Engine;
+}
+
+const isMlKem = (set: ParameterSet): set is MlKemParameterSet =>
+  !Object.hasOwn(SIGNATURE_LENGTHS, set);
+
+class Choice {
+  readonly #parts: EngineParts;
+  readonly #tests = new SelfTests();
+
+  constructor(parts: EngineParts) {
+    this.#parts = parts;
+  }
+
+  of(set: ParameterSet): Chosen {
+    const by = this.#parts.isNative(set) ? 'native' : 'portable';
+    return { by, engine: this.#parts[by] };
+  }
+
+  /** The engine of a set whose test has passed, else undefined: then `checked` has to be awaited. */
+  ready(set: ParameterSet): Engine | undefined {
+    const { by, engine } = this.of(set);
+    return this.#tests.passed(`${set}, ${by}`) ? engine : undefined;
+  }
+
+  /** @throws TwofoldError suite_unavailable_here */
+  async checked(set: ParameterSet): Promise<Engine> {
+    const { by, engine } = this.of(set);
+    await this.#tests.require(`${set}, ${by}`, () => this.#test(set, engine));
+    return engine;
+  }
+
+  /**
+   * Node signs no external mu, so the portable engine always does.
+   * @throws TwofoldError suite_unavailable_here
+   */
+  async checkedForMu(set: MlDsaParameterSet): Promise<Engine> {
+    const { portable } = this.#parts;
+    const test = () => testMu(portable.signatures, set);
+    await this.#tests.require(`${set} over an external mu, portable`, test);
+    return portable;
+  }
+
+  implementationOf(set: ParameterSet): Implementation | null {
+    const { by } = this.of(set);
+    return this.#tests.failed(`${set}, ${by}`) ? null : by;
+  }
+
+  #test(set: ParameterSet, engine: Engine): Promise<boolean> {
+    if (isMlKem(set)) return testMlKem(engine.mlKem, mlKemAnswer(set));
+    const { portable } = this.#parts;
+    const answer = signatureAnswer(set);
+    const needsWitness = answer.known === null && engine !== portable;
+    return testSignatures(
+      engine.signatures,
+      answer,
+      needsWitness ? portable.signatures : undefined,
+    );
+  }
+}
+
+function combinedMlKem(choice: Choice): MlKem {
+  const importSeed = (set: MlKemParameterSet, seed: SecretBytes): DecapsulationKey => {
+    const key = choice.of(set).engine.mlKem.importSeed(set, seed);
+    return {
+      parameterSet: set,
+      async decapsulate(ciphertext) {
+        if (choice.ready(set) === undefined) await choice.checked(set);
+        return key.decapsulate(ciphertext);
+      },
+      release: () => {
+        key.release();
+      },
+    };
+  };
+  return {
+    generate: async (set) => (await choice.checked(set)).mlKem.generate(set),
+    publicKey: (set, seed) => choice.of(set).engine.mlKem.publicKey(set, seed),
+    importSeed,
+    checkPublicKey(set, publicKey) {
+      choice.of(set).engine.mlKem.checkPublicKey(set, publicKey);
+    },
+    async encapsulate(set, publicKey) {
+      const { mlKem } = choice.ready(set) ?? (await choice.checked(set));
+      return mlKem.encapsulate(set, publicKey);
+    },
+  };
+}
+
+/**
+ * A key of the set's own implementation, and for an external mu one of the portable engine, made
+ * when it is first needed.
+ */
+class CombinedKey implements SigningKey {
+  readonly parameterSet: SignatureParameterSet;
+  readonly #choice: Choice;
+  readonly #key: SigningKey;
+  readonly #muKey: SigningKey | undefined;
+
+  constructor(choice: Choice, mu: Signatures, set: SignatureParameterSet, seed: SecretBytes) {
+    const { by, engine } = choice.of(set);
+    this.parameterSet = set;
+    this.#choice = choice;
+    this.#key = engine.signatures.importSeed(set, seed);
+    const needsOther = by === 'native' && SIGNATURE_LENGTHS[set].mu;
+    this.#muKey = needsOther ? mu.importSeed(set, seed) : undefined;
+  }
+
+  async sign(message: Uint8Array, context: Uint8Array): Promise<Uint8Array> {
+    const set = this.parameterSet;
+    checkContext(set, context);
+    if (this.#choice.ready(set) === undefined) await this.#choice.checked(set);
+    return this.#key.sign(message, context);
+  }
+
+  async signMu(mu: Uint8Array): Promise<Uint8Array> {
+    checkMu(this.parameterSet, mu);
+    await this.#choice.checkedForMu(this.parameterSet as MlDsaParameterSet);
+    return (this.#muKey ?? this.#key).signMu(mu);
+  }
+
+  release(): void {
+    this.#key.release();
+    this.#muKey?.release();
+  }
+}
+
+function combinedSignatures(choice: Choice, portable: Engine): Signatures {
+  return {
+    generate: async (set) => (await choice.checked(set)).signatures.generate(set),
+    publicKey: async (set, seed) => (await choice.checked(set)).signatures.publicKey(set, seed),
+    importSeed: (set, seed) => new CombinedKey(choice, portable.signatures, set, seed),
+    async verify(set, publicKey, message, signature, context) {
+      const { signatures } = choice.ready(set) ?? (await choice.checked(set));
+      return signatures.verify(set, publicKey, message, signature, context);
+    },
+    async verifyMu(set, publicKey, mu, signature) {
+      const { signatures } = await choice.checkedForMu(set);
+      return signatures.verifyMu(set, publicKey, mu, signature);
+    },
+  };
+}
+
+/** Cheap: threads start with the first job for them, and tests run when a set is first used. */
+export function createEngine(replaced: Partial<EngineParts> = {}): ServiceEngine {
+  const pool = replaced.pool ?? new PortablePool();
+  const parts: EngineParts = {
+    native: createNativeEngine(pool),
+    portable: createPortableEngine(pool),
+    isNative: hasNatively,
+    ...replaced,
+    pool,
+  };
+  const choice = new Choice(parts);
+  return {
+    name: 'combined',
+    mlKem: combinedMlKem(choice),
+    signatures: combinedSignatures(choice, parts.portable),
+    implementationOf: (set) => choice.implementationOf(set),
+    close: () => pool.close(),
+  };
+}
