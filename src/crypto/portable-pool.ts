@@ -113,7 +113,6 @@ export class PortablePool {
 
   #start(): Thread {
     const worker = new Worker(this.#limits.entry, { stdin: false, resourceLimits: HEAP });
-    worker.unref();
     const thread: Thread = { worker, task: undefined };
     this.#threads.add(thread);
     let failure: unknown;
@@ -130,6 +129,8 @@ export class PortablePool {
       thread.task?.reject(this.#closed ? stopping() : crashed());
       if (!this.#closed) this.#dispatch();
     });
+    // After the listeners: the one for messages refers to the thread again.
+    worker.unref();
     return thread;
   }
 

@@ -73,6 +73,19 @@ const CHOICES: Readonly<Record<VectorSet, Choice>> = {
     keep: 1,
   },
   'ml-dsa-sigver': { ...ACVP, kind: by('set', 'interface', 'testPassed'), keep: 1 },
+  'slh-dsa-keygen': { ...ACVP, kind: by('set'), keep: 2 },
+  'slh-dsa-sigver': {
+    ...ACVP,
+    // Signatures have up to 50 kB: the shortest of each family of hashes.
+    kind: (vector) => `${String(vector['set']).slice(8, 12)} ${String(vector['testPassed'])}`,
+    keep: 1,
+  },
+  falcon: {
+    source: 'Falcon round-3 submission, as in paulmillr/noble-post-quantum abd4ece',
+    licence: 'MIT',
+    kind: by('set'),
+    keep: 3,
+  },
 };
 
 function choose(name: VectorSet): readonly unknown[] {

@@ -9,7 +9,12 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 
-import type { MlDsaParameterSet, MlKemParameterSet } from '../../src/crypto/engine.ts';
+import type {
+  FalconParameterSet,
+  MlDsaParameterSet,
+  MlKemParameterSet,
+  SlhDsaParameterSet,
+} from '../../src/crypto/engine.ts';
 
 export interface HpkePqVector {
   readonly mode: number;
@@ -129,6 +134,37 @@ export interface MlDsaSigVerVector extends MlDsaVector {
   readonly testPassed: boolean;
 }
 
+export interface SlhDsaKeyGenVector {
+  readonly set: SlhDsaParameterSet;
+  /** SK.seed ‖ SK.prf ‖ PK.seed. */
+  readonly seed: string;
+  readonly pk: string;
+  readonly sk: string;
+}
+
+/** The internal interface (FIPS 205 algorithm 20): the message is what is hashed, without context. */
+export interface SlhDsaSigVerVector {
+  readonly set: SlhDsaParameterSet;
+  readonly pk: string;
+  readonly sk: string;
+  readonly message: string;
+  readonly signature: string;
+  readonly testPassed: boolean;
+}
+
+/** Round 3; the attached signature of the file, taken apart. */
+export interface FalconVector {
+  readonly set: FalconParameterSet;
+  /** Starts NIST's generator, of which key generation takes 48 bytes. */
+  readonly seed: string;
+  readonly pk: string;
+  readonly sk: string;
+  readonly message: string;
+  readonly nonce: string;
+  /** The compressed polynomial alone, without a header. */
+  readonly s2: string;
+}
+
 export interface VectorSets {
   readonly 'hpke-pq': HpkePqVector;
   readonly xwing: XWingVector;
@@ -141,6 +177,9 @@ export interface VectorSets {
   readonly 'ml-dsa-keygen': MlDsaKeyGenVector;
   readonly 'ml-dsa-siggen': MlDsaSigGenVector;
   readonly 'ml-dsa-sigver': MlDsaSigVerVector;
+  readonly 'slh-dsa-keygen': SlhDsaKeyGenVector;
+  readonly 'slh-dsa-sigver': SlhDsaSigVerVector;
+  readonly falcon: FalconVector;
 }
 export type VectorSet = keyof VectorSets;
 
@@ -157,6 +196,9 @@ export const TOTALS: Readonly<Record<VectorSet, number>> = {
   'ml-dsa-keygen': 75,
   'ml-dsa-siggen': 360,
   'ml-dsa-sigver': 180,
+  'slh-dsa-keygen': 120,
+  'slh-dsa-sigver': 45,
+  falcon: 200,
 };
 
 export const EXTRACT = resolve(import.meta.dirname, 'extract');
@@ -286,6 +328,54 @@ function readHybrids(folder: string): unknown[] {
   });
 }
 
+function readSlhDsaKeys(folder: string): unknown[] {
+  return readAcvp(folder, 'SLH-DSA-keyGen-FIPS205').map((record) => ({
+    set: record['set'],
+    seed: ['skSeed', 'skPrf', 'pkSeed'].map((field) => lower(record[field])).join(''),
+    ...pick(record, ['pk', 'sk']),
+  }));
+}
+
+interface Projection {
+  readonly testGroups: readonly AcvpGroup[];
+}
+
+function readSlhDsaVerifications(folder: string): unknown[] {
+  const file = 'acvp/SLH-DSA-sigVer-FIPS205-internalProjection/internalProjection.json.gz';
+  const { testGroups } = readJson(folder, file) as Projection;
+  return testGroups.flatMap(({ tests, parameterSet }) =>
+    tests.map((test) => ({
+      set: parameterSet,
+      ...pick(test, ['pk', 'sk', 'message', 'signature', 'testPassed']),
+    })),
+  );
+}
+
+/** `sm` is u16 length of the signature ‖ nonce (40) ‖ message ‖ header ‖ s2. */
+function readFalcon(folder: string): unknown[] {
+  return [512, 1024].flatMap((degree) => {
+    const bytes = readFileSync(join(folder, `falcon/round3/falcon${String(degree)}-KAT.rsp.gz`));
+    const blocks = gunzipSync(bytes).toString('ascii').split('\n\n');
+    const records = blocks.filter((block) => block.includes('seed = '));
+    return records.map((block) => {
+      const entries = block.split('\n').map((line) => line.split(' = '));
+      const field = (name: string) =>
+        (entries.find(([key]) => key === name)?.[1] ?? '').trim().toLowerCase();
+      const signed = field('sm');
+      const end = 2 * (42 + Number(field('mlen')));
+      return {
+        set: `Falcon-${String(degree)}`,
+        seed: field('seed'),
+        pk: field('pk'),
+        sk: field('sk'),
+        message: field('msg'),
+        nonce: signed.slice(4, 84),
+        s2: signed.slice(end + 2),
+      };
+    });
+  });
+}
+
 const READERS: Readonly<Record<VectorSet, (folder: string) => unknown[]>> = {
   'hpke-pq': (folder) => readJson(folder, 'hpke/hpke-pq-test-vectors.json') as unknown[],
   xwing: (folder) =>
@@ -320,6 +410,9 @@ const READERS: Readonly<Record<VectorSet, (folder: string) => unknown[]>> = {
     readAcvp(folder, 'ML-DSA-sigVer-FIPS204').map((record) =>
       mlDsaRecord(record, ['pk', 'signature', 'testPassed']),
     ),
+  'slh-dsa-keygen': readSlhDsaKeys,
+  'slh-dsa-sigver': readSlhDsaVerifications,
+  falcon: readFalcon,
 };
 
 /** Whether the whole published folder is at hand. */

@@ -1,0 +1,85 @@
+import { describe, expect, it, jest } from '@jest/globals';
+import {
+  slh_dsa_sha2_192s,
+  slh_dsa_sha2_256f,
+  slh_dsa_shake_128f,
+  slh_dsa_shake_192s,
+  slh_dsa_shake_256f,
+} from '@noble/post-quantum/slh-dsa.js';
+
+import { nativeEngine } from '../../src/crypto/native-engine.ts';
+import { portableEngine } from '../../src/crypto/portable-engine.ts';
+import { SecretBytes } from '../../src/crypto/secret.ts';
+import { hasPublishedFolder, report, vectorsOf } from '../vectors/published.ts';
+import { hex, toHex } from './software-halves.ts';
+import type { SlhDsaKeyGenVector } from '../vectors/published.ts';
+
+jest.setTimeout(240_000);
+
+/** The sets of the published verifications. */
+const NOBLE: Readonly<Record<string, typeof slh_dsa_sha2_192s>> = {
+  'SLH-DSA-SHA2-192s': slh_dsa_sha2_192s,
+  'SLH-DSA-SHA2-256f': slh_dsa_sha2_256f,
+  'SLH-DSA-SHAKE-192s': slh_dsa_shake_192s,
+  'SLH-DSA-SHAKE-256f': slh_dsa_shake_256f,
+  'SLH-DSA-SHAKE-128f': slh_dsa_shake_128f,
+};
+
+const MESSAGE = hex('00ff');
+const CONTEXT = hex('01');
+/** Key generation of these takes 1 to 2 s: two vectors of each here, all in the slow file. */
+const isSlow = ({ set }: SlhDsaKeyGenVector) => /SHAKE-\d+s/.test(set);
+
+describe('ACVP SLH-DSA key generation from the seed', () => {
+  it('the public key, by both engines where they compute it apart', async () => {
+    const all = [...Map.groupBy(vectorsOf('slh-dsa-keygen'), ({ set }) => set).values()];
+    const vectors = all.flatMap((group) => group.filter((row, n) => n < 2 || !isSlow(row)));
+    for (const { set, seed, pk, sk } of vectors) {
+      const secret = SecretBytes.own(hex(seed));
+      expect(toHex(await portableEngine.signatures.publicKey(set, secret))).toBe(pk);
+      expect(sk).toBe(seed + pk.slice(pk.length / 2));
+    }
+    report(`SLH-DSA keyGen: ${vectors.length}`);
+    if (hasPublishedFolder()) expect(vectors).toHaveLength(96);
+  });
+
+  // OpenSSL gives no root for a seed; that its signature verifies under pk says that the roots agree.
+  it('native signatures of the seed verify under the published key, by both engines', async () => {
+    const first = new Map(vectorsOf('slh-dsa-keygen').map((vector) => [vector.set, vector]));
+    expect(first.size).toBe(12);
+    for (const { set, seed, pk } of first.values()) {
+      const key = nativeEngine.signatures.importSeed(set, SecretBytes.own(hex(seed)));
+      const signature = await key.sign(MESSAGE, CONTEXT);
+      for (const { signatures } of [nativeEngine, portableEngine]) {
+        const verify = (context: Uint8Array) =>
+          signatures.verify(set, hex(pk), MESSAGE, signature, context);
+        expect([await verify(CONTEXT), await verify(hex(''))]).toEqual([true, false]);
+      }
+    }
+  });
+});
+
+describe('ACVP SLH-DSA verification', () => {
+  // The vectors are of the internal interface, whose message no engine takes: noble has it.
+  it('by the library below the portable engine; the keys by the engine', async () => {
+    let count = 0;
+    for (const { set, pk, sk, message, signature, testPassed } of vectorsOf('slh-dsa-sigver')) {
+      const scheme = NOBLE[set];
+      if (scheme === undefined) throw new Error(`no ${set}`);
+      const valid = scheme.internal.verify(hex(signature), hex(message), hex(pk));
+      expect(valid).toBe(testPassed);
+      expect(sk.endsWith(pk)).toBe(true);
+      const outside = await portableEngine.signatures.verify(
+        set,
+        hex(pk),
+        hex(message),
+        hex(signature),
+        hex(''),
+      );
+      expect(outside).toBe(false);
+      count += 1;
+    }
+    report(`SLH-DSA sigVer: ${count}, composed by the test`);
+    if (hasPublishedFolder()) expect(count).toBe(45);
+  });
+});
