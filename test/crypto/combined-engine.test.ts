@@ -52,7 +52,8 @@ const withSignatures = (engine: Engine, change: Partial<Signatures>): Engine => 
 
 describe('the combined engine', () => {
   it.each(HERE)('%s: makes, signs with and verifies by keys of the seed', async (set) => {
-    const { signatures, implementationOf } = open();
+    const engine = open();
+    const { signatures } = engine;
     const lengths = SIGNATURE_LENGTHS[set];
     const { seed, publicKey } = await signatures.generate(set);
     expect([seed.length, publicKey.length]).toEqual([lengths.seed, lengths.publicKey]);
@@ -70,7 +71,7 @@ describe('the combined engine', () => {
     }
     key.release();
     await expect(key.sign(MESSAGE, context)).rejects.toThrow('release');
-    expect(implementationOf(set)).toBe(set.startsWith('Falcon') ? 'portable' : 'native');
+    expect(engine.implementationOf(set)).toBe(set.startsWith('Falcon') ? 'portable' : 'native');
   });
 
   it.each(SETS)('%s: a wrong length of anything is false or invalid_value', async (set) => {
@@ -108,8 +109,9 @@ describe('the combined engine', () => {
     const signature = await engine.signatures
       .importSeed('SLH-DSA-SHA2-128f', seed)
       .sign(MESSAGE, CONTEXT);
-    const { verify: natively } = nativeEngine.signatures;
-    expect(await natively('SLH-DSA-SHA2-128f', publicKey, MESSAGE, signature, CONTEXT)).toBe(true);
+    const set = 'SLH-DSA-SHA2-128f';
+    const by = nativeEngine.signatures;
+    expect(await by.verify(set, publicKey, MESSAGE, signature, CONTEXT)).toBe(true);
     const kem = await engine.mlKem.generate('ML-KEM-512');
     const { ciphertext, sharedSecret } = await engine.mlKem.encapsulate(
       'ML-KEM-512',
@@ -172,13 +174,13 @@ describe('a set whose self-test fails', () => {
   it.each(['ML-DSA-65', 'SLH-DSA-SHA2-128f'] as const)(
     '%s: one that ignores the context, or verifies whatever comes, is found',
     async (set) => {
-      const { importSeed, verify: honest } = nativeEngine.signatures;
+      const honest = nativeEngine.signatures;
       const deaf: Partial<Signatures> = {
         importSeed: (of, seed) => {
-          const key = importSeed(of, seed);
+          const key = honest.importSeed(of, seed);
           return { ...key, sign: (message) => key.sign(message, NONE) };
         },
-        verify: (of, pk, message, signature) => honest(of, pk, message, signature, NONE),
+        verify: (of, pk, message, signature) => honest.verify(of, pk, message, signature, NONE),
       };
       for (const lie of [deaf, { verify: () => Promise.resolve(true) }]) {
         const engine = open({ native: withSignatures(nativeEngine, lie) });
@@ -190,14 +192,14 @@ describe('a set whose self-test fails', () => {
 
   it('is tried again when the test did not come to its end', async () => {
     const { TwofoldError } = await import('../../src/errors.ts');
-    const { publicKey } = nativeEngine.signatures;
+    const honest = nativeEngine.signatures;
     let calls = 0;
     const native = withSignatures(nativeEngine, {
       publicKey: (set, seed) => {
         calls += 1;
         return calls === 1
           ? Promise.reject(new TwofoldError('rate_limited'))
-          : publicKey(set, seed);
+          : honest.publicKey(set, seed);
       },
     });
     const engine = open({ native });
