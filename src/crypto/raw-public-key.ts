@@ -1,0 +1,102 @@
+/**
+ * The form of raw public keys: lengths, the one encoding of a point or an RSA key. Whether a key of
+ * the right form may be used (FIPS 203 section 7.2, weak RSA moduli) is its engine's to check.
+ */
+import { createPublicKey } from 'node:crypto';
+
+import { TwofoldError } from '../errors.ts';
+import { derSequence, derUnsigned, readDer } from './der.ts';
+import { NAMED_CURVES } from './key-encoding.ts';
+import { LOW_ORDER_X25519 } from './point.ts';
+import type { KeyEncoding, NamedCurve, OkpCurve, PublicKeyForm, RsaBits } from './key-encoding.ts';
+
+/** Big-endian, without leading zeros. */
+export interface RsaPublicNumbers {
+  readonly n: Uint8Array;
+  readonly e: Uint8Array;
+}
+
+function refuse(algorithm: string): never {
+  throw new TwofoldError('invalid_value', `The public key is not one of ${algorithm}.`);
+}
+
+/**
+ * @throws TwofoldError invalid_value unless `publicKey` has the raw form of the algorithm: exact
+ * lengths, a point on its curve, X25519 not of low order, RSA of the row's size in shortest DER
+ */
+export function checkRawPublicKey(encoding: KeyEncoding, publicKey: Uint8Array): void {
+  if (!hasForm(encoding.publicKey, publicKey)) refuse(encoding.algorithm);
+}
+
+function hasForm(form: PublicKeyForm, bytes: Uint8Array): boolean {
+  switch (form.kind) {
+    case 'bytes':
+      return bytes.length === form.length;
+    case 'okp':
+      return bytes.length === form.length && isAcceptable(form.curve, bytes);
+    case 'point':
+      return isPoint(form.curve, bytes);
+    case 'rsa':
+      return isRsa(form.bits, bytes);
+    case 'composite':
+      return bytes.length > form.pqLength && hasForm(form.classical, bytes.subarray(form.pqLength));
+  }
+}
+
+function isAcceptable(curve: OkpCurve, bytes: Uint8Array): boolean {
+  if (curve !== 'X25519') return true;
+  const masked = Buffer.from(bytes);
+  // The top bit is ignored by implementations (RFC 7748 section 5).
+  masked.writeUInt8(masked.readUInt8(31) & 0x7f, 31);
+  return !LOW_ORDER_X25519.has(masked.toString('hex'));
+}
+
+function isPoint(curve: NamedCurve, point: Uint8Array): boolean {
+  if (point.length !== 1 + 2 * NAMED_CURVES[curve].length || point[0] !== 0x04) return false;
+  try {
+    createPublicKey({
+      key: Buffer.from(point),
+      format: 'raw-public',
+      asymmetricKeyType: 'ec',
+      namedCurve: curve,
+    });
+    return true;
+  } catch {
+    // Off the curve, or a coordinate that is not below p.
+    return false;
+  }
+}
+
+function isRsa(bits: RsaBits, bytes: Uint8Array): boolean {
+  try {
+    const { n, e } = readRsaPublicKey(bytes);
+    const isOdd = ((n.at(-1) ?? 0) & (e.at(-1) ?? 0) & 1) === 1;
+    // An exponent of 1 leaves messages as they are; OpenSSL takes none above 64 bits of a large modulus.
+    const isExponent = e.length <= 8 && !(e.length === 1 && (e[0] ?? 0) < 3);
+    return bitLength(n) === bits && isOdd && isExponent;
+  } catch (error) {
+    if (TwofoldError.is(error, 'invalid_value')) return false;
+    throw error;
+  }
+}
+
+function bitLength(magnitude: Uint8Array): number {
+  return 8 * magnitude.length - Math.clz32(magnitude[0] ?? 0) + 24;
+}
+
+/**
+ * The numbers of an RSAPublicKey (RFC 8017 appendix A.1.1).
+ * @throws TwofoldError invalid_value
+ */
+export function readRsaPublicKey(der: Uint8Array): RsaPublicNumbers {
+  return readDer(der, 'The RSA public key', (reader) => {
+    const numbers = reader.enter();
+    const [n, e] = [numbers.unsigned(), numbers.unsigned()];
+    numbers.end();
+    return { n, e };
+  });
+}
+
+export function writeRsaPublicKey({ n, e }: RsaPublicNumbers): Uint8Array {
+  return derSequence(derUnsigned(n), derUnsigned(e));
+}
