@@ -69,15 +69,19 @@ function isPoint(curve: NamedCurve, point: Uint8Array): boolean {
 
 function isRsa(bits: RsaBits, bytes: Uint8Array): boolean {
   try {
-    const { n, e } = readRsaPublicKey(bytes);
-    const isOdd = ((n.at(-1) ?? 0) & (e.at(-1) ?? 0) & 1) === 1;
-    // An exponent of 1 leaves messages as they are; OpenSSL takes none above 64 bits of a large modulus.
-    const isExponent = e.length <= 8 && !(e.length === 1 && (e[0] ?? 0) < 3);
-    return bitLength(n) === bits && isOdd && isExponent;
+    return isRsaPublicKey(bits, readRsaPublicKey(bytes));
   } catch (error) {
     if (TwofoldError.is(error, 'invalid_value')) return false;
     throw error;
   }
+}
+
+/** Whether the modulus has exactly `bits` and both numbers can be those of an RSA key. */
+export function isRsaPublicKey(bits: RsaBits, { n, e }: RsaPublicNumbers): boolean {
+  const isOdd = ((n.at(-1) ?? 0) & (e.at(-1) ?? 0) & 1) === 1;
+  // An exponent of 1 leaves messages as they are; OpenSSL takes none above 64 bits of a large modulus.
+  const isExponent = e.length <= 8 && !(e.length === 1 && (e[0] ?? 0) < 3);
+  return bitLength(n) === bits && isOdd && isExponent;
 }
 
 function bitLength(magnitude: Uint8Array): number {

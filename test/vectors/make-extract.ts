@@ -22,6 +22,13 @@ const ACVP = {
   licence: 'NIST, public domain in the United States, with the notice of its LICENSE file',
 };
 const IETF = 'IETF Trust Legal Provisions (BCP 78)';
+const LAMPS = {
+  source:
+    'lamps-wg/dilithium-certificates 785a549e69eb7abdd1aa47e8404897a5de699455, ' +
+    'lamps-wg/kyber-certificates b013568cc0bc9ab3f7b7146d56168986f2e89cd9, ' +
+    'lamps-wg/x509-slhdsa b3b216f32b041626abfb9725d0f75000bbee1ff6',
+  licence: IETF,
+};
 const by =
   (...fields: readonly string[]) =>
   (vector: Readonly<Record<string, unknown>>) =>
@@ -62,6 +69,34 @@ const CHOICES: Readonly<Record<VectorSet, Choice>> = {
     source: 'panva/draft-jose-hpke-pq-pqt 9a69cb2f9218160f8e1a4de53edc73162b257802',
     licence: IETF,
     kind: by('alg'),
+    keep: 1,
+  },
+  'jose-signatures': {
+    source:
+      'cose-wg/draft-ietf-cose-dilithium 7f2084bec51d2ddeb40f4b6918257bf278dcd268, ' +
+      'ietf-wg-jose/draft-ietf-jose-pq-composite-sigs 9bb2ae7d54ab11e93cd2f4c4f02247ced72e297e',
+    licence: IETF,
+    kind: (vector) => String(/-E[a-z]+/i.exec(String(vector['name']))),
+    keep: 1,
+  },
+  'cose-signatures': {
+    source:
+      'cose-wg/draft-ietf-cose-dilithium 7f2084bec51d2ddeb40f4b6918257bf278dcd268, ' +
+      'ietf-wg-jose/draft-ietf-jose-pq-composite-sigs 9bb2ae7d54ab11e93cd2f4c4f02247ced72e297e',
+    licence: IETF,
+    kind: by(),
+    keep: 1,
+  },
+  'x509-keys': {
+    ...LAMPS,
+    // Of each form the smallest parameter set, and whatever must be refused.
+    kind: ({ name, publicKey }) =>
+      publicKey === null ? String(name) : String(name).replace(/\d+/, ''),
+    keep: 1,
+  },
+  'x509-certificates': {
+    ...LAMPS,
+    kind: (vector) => String(vector['algorithm']).slice(0, 6),
     keep: 1,
   },
   'ml-kem-keygen': { ...ACVP, kind: by('set'), keep: 2 },

@@ -5,7 +5,7 @@
  * is absent the extract beside this file stands in, and the output says how many did not run; with
  * CI=true an absent folder is a failure. `make-extract.ts` writes the extract.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 
@@ -83,6 +83,39 @@ export interface JoseHpkeVector {
   readonly ciphertext: string;
   /** The JWE's additional authenticated data, text. */
   readonly aad: string;
+}
+
+/** A private key of the LAMPS documents as PEM, with its public key, or null when it must be refused. */
+export interface X509KeyVector {
+  readonly name: string;
+  readonly algorithm: string;
+  readonly privateKey: string;
+  readonly publicKey: string | null;
+}
+
+/** A certificate of the LAMPS documents, self-signed but for ML-KEM, as PEM. */
+export interface X509CertificateVector {
+  readonly name: string;
+  readonly algorithm: string;
+  readonly certificate: string;
+  readonly publicKey: string;
+}
+
+/** A JWS of the JOSE documents with the public members of its key. */
+export interface JoseSignatureVector {
+  readonly name: string;
+  readonly jwk: Readonly<Record<'kid' | 'kty' | 'alg' | 'pub', string>>;
+  readonly jws: string;
+}
+
+/** A COSE_Key and a COSE_Sign1 of the COSE documents, hex. */
+export interface CoseSignatureVector {
+  readonly name: string;
+  readonly key: string;
+  readonly sign1: string;
+  readonly publicKey: string;
+  readonly toBeSigned: string;
+  readonly signature: string;
 }
 
 export interface MlKemKeyGenVector {
@@ -172,6 +205,10 @@ export interface VectorSets {
   readonly 'composite-sigs': CompositeSignatureVector;
   readonly 'composite-kem': CompositeKemVector;
   readonly 'jose-hpke': JoseHpkeVector;
+  readonly 'jose-signatures': JoseSignatureVector;
+  readonly 'cose-signatures': CoseSignatureVector;
+  readonly 'x509-keys': X509KeyVector;
+  readonly 'x509-certificates': X509CertificateVector;
   readonly 'ml-kem-keygen': MlKemKeyGenVector;
   readonly 'ml-kem-encapdecap': MlKemVector;
   readonly 'ml-dsa-keygen': MlDsaKeyGenVector;
@@ -191,6 +228,10 @@ export const TOTALS: Readonly<Record<VectorSet, number>> = {
   'composite-sigs': 4,
   'composite-kem': 3,
   'jose-hpke': 3,
+  'jose-signatures': 9,
+  'cose-signatures': 9,
+  'x509-keys': 26,
+  'x509-certificates': 7,
   'ml-kem-keygen': 75,
   'ml-kem-encapdecap': 165,
   'ml-dsa-keygen': 75,
@@ -316,6 +357,69 @@ function readJoseHpke(folder: string): unknown[] {
   }));
 }
 
+const LAMPS_FOLDERS = ['ml-dsa', 'ml-kem', 'slh-dsa'];
+
+/** `ML-DSA-44` of `bad-ML-DSA-44-1.priv`, `SLH-DSA-SHA2-128s` of `id-slh-dsa-sha2-128s.priv`. */
+function lampsAlgorithm(name: string): string {
+  const set = /ML-(?:DSA|KEM)-\d+/.exec(name);
+  return set?.[0] ?? 'SLH-DSA-SHA2-128s';
+}
+
+/** Every file of the LAMPS examples with this ending; the public key is the file's beside it. */
+function readLamps(folder: string, ending: string) {
+  return LAMPS_FOLDERS.flatMap((part) => {
+    const read = (name: string) => readFileSync(join(folder, 'x509', part, name), 'utf8');
+    const names = readdirSync(join(folder, 'x509', part)).sort();
+    return names
+      .filter((name) => name.endsWith(ending))
+      .map((name) => {
+        const stem = name.replace(/(?:-(?:both|expanded|seed))?\.[a-z]+$/, '');
+        return {
+          name,
+          algorithm: lampsAlgorithm(name),
+          text: read(name),
+          publicKey: name.startsWith('bad') ? null : read(`${stem}.pub`),
+        };
+      });
+  });
+}
+
+/** The JOSE and COSE files: ML-DSA, and the composites of draft-ietf-jose-pq-composite-sigs. */
+function readSignatureFiles(folder: string, ending: string) {
+  return ['ml-dsa', 'composite'].flatMap((part) =>
+    readdirSync(join(folder, 'jose-cose', part))
+      .filter((name) => name.endsWith(ending))
+      .sort()
+      .map((name) => {
+        const path = `jose-cose/${part}/${name}`;
+        return { name, file: readJson(folder, path) as Record<string, unknown> };
+      }),
+  );
+}
+
+function readJoseSignatures(folder: string): unknown[] {
+  return readSignatureFiles(folder, '.jose.json').map(({ name, file }) => ({
+    name,
+    jwk: publicMembers(file['jwk'] as Record<string, unknown>),
+    jws: file['jws'],
+  }));
+}
+
+function publicMembers(jwk: Record<string, unknown>) {
+  return Object.fromEntries(Object.entries(jwk).filter(([name]) => name !== 'priv'));
+}
+
+function readCoseSignatures(folder: string): unknown[] {
+  return readSignatureFiles(folder, '.cose.json').map(({ name, file }) => ({
+    name,
+    key: file['key'],
+    sign1: file['sign1'],
+    publicKey: file['raw_public_key'],
+    toBeSigned: file['raw_to_be_signed'],
+    signature: file['raw_signature'],
+  }));
+}
+
 function readHybrids(folder: string): unknown[] {
   const suites = ['MLKEM768-P256', 'MLKEM768-X25519', 'MLKEM1024-P384'];
   return suites.flatMap((suite) => {
@@ -386,6 +490,15 @@ const READERS: Readonly<Record<VectorSet, (folder: string) => unknown[]>> = {
   'composite-sigs': readCompositeSignatures,
   'composite-kem': readCompositeKems,
   'jose-hpke': readJoseHpke,
+  'jose-signatures': readJoseSignatures,
+  'cose-signatures': readCoseSignatures,
+  'x509-keys': (folder) =>
+    readLamps(folder, '.priv').map(({ text, ...key }) => ({ ...key, privateKey: text })),
+  'x509-certificates': (folder) =>
+    [...readLamps(folder, '.crt'), ...readLamps(folder, '.pem')].map(({ text, ...key }) => ({
+      ...key,
+      certificate: text,
+    })),
   'ml-kem-keygen': (folder) =>
     readAcvp(folder, 'ML-KEM-keyGen-FIPS203').map((record) => ({
       set: record['set'],
