@@ -1,5 +1,5 @@
 /** Every row that the builders can make, with keys of it from node's OpenSSL where that has them. */
-import { createPublicKey, generateKeyPairSync } from 'node:crypto';
+import { constants, createPublicKey, generateKeyPairSync, sign, verify } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 
 import {
@@ -153,4 +153,31 @@ export function spkiOf(key: KeyObject): Uint8Array {
 
 export function fromSpki(der: Uint8Array): KeyObject {
   return createPublicKey({ key: Buffer.from(der), format: 'der', type: 'spki' });
+}
+
+/** How OpenSSL signs for a row: hash and padding by the JOSE name, null where the algorithm says it. */
+function signingOptions({ signature }: KeyEncoding) {
+  const jose = signature?.jose ?? '';
+  const size = /^(?:ES|PS|RS)(\d+)$/.exec(jose)?.[1];
+  const hash = size === undefined ? null : `sha${size}`;
+  const padding = jose.startsWith('PS') ? constants.RSA_PKCS1_PSS_PADDING : undefined;
+  const pss =
+    padding === undefined ? {} : { padding, saltLength: constants.RSA_PSS_SALTLEN_DIGEST };
+  return { hash, pss };
+}
+
+/** As the suite's signer gives it: DER for ECDSA. */
+export function signWith(encoding: KeyEncoding, key: KeyObject, message: Uint8Array): Uint8Array {
+  const { hash, pss } = signingOptions(encoding);
+  return new Uint8Array(sign(hash, message, { key, ...pss }));
+}
+
+export function verifyWith(
+  encoding: KeyEncoding,
+  key: KeyObject,
+  message: Uint8Array,
+  signature: Uint8Array,
+): boolean {
+  const { hash, pss } = signingOptions(encoding);
+  return verify(hash, message, { key, ...pss }, signature);
 }

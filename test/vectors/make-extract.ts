@@ -71,6 +71,12 @@ const CHOICES: Readonly<Record<VectorSet, Choice>> = {
     kind: by('alg'),
     keep: 1,
   },
+  'jose-hpke-keys': {
+    source: 'panva/draft-jose-hpke-pq-pqt 9a69cb2f9218160f8e1a4de53edc73162b257802',
+    licence: IETF,
+    kind: by('alg'),
+    keep: 1,
+  },
   'jose-signatures': {
     source:
       'cose-wg/draft-ietf-cose-dilithium 7f2084bec51d2ddeb40f4b6918257bf278dcd268, ' +

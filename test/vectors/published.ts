@@ -108,6 +108,12 @@ export interface JoseSignatureVector {
   readonly jws: string;
 }
 
+/** A public AKP key of draft-ietf-jose-hpke-pq-pqt. */
+export interface JoseHpkeKeyVector {
+  readonly alg: string;
+  readonly jwk: Readonly<Record<'kid' | 'kty' | 'alg' | 'pub', string>>;
+}
+
 /** A COSE_Key and a COSE_Sign1 of the COSE documents, hex. */
 export interface CoseSignatureVector {
   readonly name: string;
@@ -205,6 +211,7 @@ export interface VectorSets {
   readonly 'composite-sigs': CompositeSignatureVector;
   readonly 'composite-kem': CompositeKemVector;
   readonly 'jose-hpke': JoseHpkeVector;
+  readonly 'jose-hpke-keys': JoseHpkeKeyVector;
   readonly 'jose-signatures': JoseSignatureVector;
   readonly 'cose-signatures': CoseSignatureVector;
   readonly 'x509-keys': X509KeyVector;
@@ -228,6 +235,7 @@ export const TOTALS: Readonly<Record<VectorSet, number>> = {
   'composite-sigs': 4,
   'composite-kem': 3,
   'jose-hpke': 3,
+  'jose-hpke-keys': 10,
   'jose-signatures': 9,
   'cose-signatures': 9,
   'x509-keys': 26,
@@ -490,6 +498,10 @@ const READERS: Readonly<Record<VectorSet, (folder: string) => unknown[]>> = {
   'composite-sigs': readCompositeSignatures,
   'composite-kem': readCompositeKems,
   'jose-hpke': readJoseHpke,
+  'jose-hpke-keys': (folder) =>
+    (readJson(folder, 'jose-cose/hpke-pq/jose-vectors.json') as JoseHpkeFile[]).map(
+      ({ alg, jwk }) => ({ alg, jwk: publicMembers(jwk) }),
+    ),
   'jose-signatures': readJoseSignatures,
   'cose-signatures': readCoseSignatures,
   'x509-keys': (folder) =>
