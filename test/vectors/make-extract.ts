@@ -127,6 +127,12 @@ const CHOICES: Readonly<Record<VectorSet, Choice>> = {
     kind: by('set'),
     keep: 3,
   },
+  'rsa-oaep': {
+    source: 'C2SP/wycheproof dac1dd4, testvectors_v1/rsa_oaep_3072_sha256_mgf1sha256_test.json',
+    licence: 'Apache-2.0',
+    kind: by('result', 'label'),
+    keep: 4,
+  },
 };
 
 function choose(name: VectorSet): readonly unknown[] {

@@ -204,6 +204,16 @@ export interface FalconVector {
   readonly s2: string;
 }
 
+/** One decryption of Wycheproof; all but `result` are hex. */
+export interface RsaOaepVector {
+  /** PKCS#8 DER of the private key. */
+  readonly key: string;
+  readonly ct: string;
+  readonly msg: string;
+  readonly label: string;
+  readonly result: 'valid' | 'invalid';
+}
+
 export interface VectorSets {
   readonly 'hpke-pq': HpkePqVector;
   readonly xwing: XWingVector;
@@ -224,6 +234,7 @@ export interface VectorSets {
   readonly 'slh-dsa-keygen': SlhDsaKeyGenVector;
   readonly 'slh-dsa-sigver': SlhDsaSigVerVector;
   readonly falcon: FalconVector;
+  readonly 'rsa-oaep': RsaOaepVector;
 }
 export type VectorSet = keyof VectorSets;
 
@@ -248,6 +259,7 @@ export const TOTALS: Readonly<Record<VectorSet, number>> = {
   'slh-dsa-keygen': 120,
   'slh-dsa-sigver': 45,
   falcon: 200,
+  'rsa-oaep': 37,
 };
 
 export const EXTRACT = resolve(import.meta.dirname, 'extract');
@@ -488,6 +500,21 @@ function readFalcon(folder: string): unknown[] {
   });
 }
 
+interface WycheproofOaep {
+  readonly testGroups: readonly {
+    readonly privateKeyPkcs8: string;
+    readonly tests: readonly Record<string, unknown>[];
+  }[];
+}
+
+function readRsaOaep(folder: string): unknown[] {
+  const file = 'wycheproof/testvectors_v1/rsa_oaep_3072_sha256_mgf1sha256_test.json.gz';
+  return (readJson(folder, file) as WycheproofOaep).testGroups.flatMap(
+    ({ privateKeyPkcs8: key, tests }) =>
+      tests.map((test) => ({ key, ...pick(test, ['ct', 'msg', 'label', 'result']) })),
+  );
+}
+
 const READERS: Readonly<Record<VectorSet, (folder: string) => unknown[]>> = {
   'hpke-pq': (folder) => readJson(folder, 'hpke/hpke-pq-test-vectors.json') as unknown[],
   xwing: (folder) =>
@@ -538,6 +565,7 @@ const READERS: Readonly<Record<VectorSet, (folder: string) => unknown[]>> = {
   'slh-dsa-keygen': readSlhDsaKeys,
   'slh-dsa-sigver': readSlhDsaVerifications,
   falcon: readFalcon,
+  'rsa-oaep': readRsaOaep,
 };
 
 /** Whether the whole published folder is at hand. */
