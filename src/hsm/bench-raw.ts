@@ -5,11 +5,13 @@
 import { createECDH } from 'node:crypto';
 import { makePair, makeSecret, meanOf } from './conformance-speed.ts';
 import { Connection } from './connection.ts';
-import { ecdsa, gcmDecrypt, gcmEncrypt, hmac, random, rawEcdh } from './mechanisms.ts';
+import { gcmDecrypt, gcmEncrypt, hmac, random, rawEcdh, sign } from './mechanisms.ts';
 import { exportSofthsmConf, loadAlone } from './module.ts';
 import { readPin } from './pin.ts';
 import type { TokenSelector } from './protocol.ts';
 
+const SIGNS_256 = { kind: 'ec', curve: 'P-256', use: 'sign' } as const;
+const SIGNS_384 = { kind: 'ec', curve: 'P-384', use: 'sign' } as const;
 const TO_BE_WRAPPED = { kind: 'to-be-wrapped', trusted: false } as const;
 
 export interface RawTokenOptions {
@@ -51,8 +53,8 @@ function measure(connection: Connection, milliseconds: number): RawToken {
   const pairs = {
     derive256: makePair(connection, { kind: 'ec', curve: 'P-256', use: 'derive' }, TO_BE_WRAPPED),
     derive384: makePair(connection, { kind: 'ec', curve: 'P-384', use: 'derive' }, TO_BE_WRAPPED),
-    sign256: makePair(connection, { kind: 'ec', curve: 'P-256', use: 'sign' }, TO_BE_WRAPPED),
-    sign384: makePair(connection, { kind: 'ec', curve: 'P-384', use: 'sign' }, TO_BE_WRAPPED),
+    sign256: makePair(connection, SIGNS_256, TO_BE_WRAPPED),
+    sign384: makePair(connection, SIGNS_384, TO_BE_WRAPPED),
   };
   const aes = makeSecret(connection, { kind: 'aes', bits: 256 }, TO_BE_WRAPPED);
   const mac = makeSecret(connection, { kind: 'hmac', hash: 'SHA-256', bytes: 32 }, TO_BE_WRAPPED);
@@ -74,11 +76,11 @@ function measure(connection: Connection, milliseconds: number): RawToken {
   const leakedBytesPerObject = made === 0 ? 0 : (process.memoryUsage.rss() - before) / made;
   const others: readonly (readonly [string, () => unknown])[] = [
     ['ecdh:P-384', () => rawEcdh(connection, 'P-384', pairs.derive384, peer384)],
-    ['ecdsa:P-256', () => ecdsa(connection, 'P-256', pairs.sign256, digest32)],
-    ['ecdsa:P-384', () => ecdsa(connection, 'P-384', pairs.sign384, digest48)],
+    ['ecdsa:P-256', () => sign(connection, SIGNS_256, pairs.sign256, digest32)],
+    ['ecdsa:P-384', () => sign(connection, SIGNS_384, pairs.sign384, digest48)],
     ['aes-gcm encrypt 64 B', () => gcmEncrypt(connection, aes, data, data)],
     ['aes-gcm decrypt 64 B', () => gcmDecrypt(connection, aes, sealed, data)],
-    ['hmac:SHA-256 64 B', () => hmac(connection, mac, data)],
+    ['hmac:SHA-256 64 B', () => hmac(connection, 'SHA-256', mac, data)],
     ['random 32 B', () => random(connection, 32)],
   ];
   const rates = [derive, ...others.map(([name, call]) => rate(name, milliseconds, call))];

@@ -16,10 +16,14 @@ import { CKR, returnValueOf } from './cryptoki.ts';
 import type { Handle } from './cryptoki.ts';
 import { failureOf, TokenFailure } from './failures.ts';
 import { GCM } from './inputs.ts';
-import { gcmDecrypt, gcmEncrypt, hmac, rawEcdh, rawEcdsa } from './mechanisms.ts';
+import type { SigningSpec } from './inputs.ts';
+import { gcmDecrypt, gcmEncrypt, hmac, messageHash, rawEcdh, signMessage } from './mechanisms.ts';
+import { opensOwn } from './oaep-call.ts';
+import { ecPublicKey } from './pairs.ts';
 import { generatorOf } from '../crypto/point.ts';
 import type { HsmKeySpec } from './port.ts';
 import type { Sealed } from './protocol.ts';
+import { nodeHash, verifyRsa } from './rsa.ts';
 
 const LABEL = Buffer.from(`${NAME.tokenLabel}/hsm-check/1`);
 const HMAC_CHECK_BYTES = 16;
@@ -29,7 +33,9 @@ export const X25519_BASE = Uint8Array.from({ length: 32 }, (_, index) => (index 
 
 /** The check value of a new secret key; a pair's is its public key. */
 export function secretCheck(connection: Connection, spec: HsmKeySpec, handle: Handle): Uint8Array {
-  if (spec.kind === 'hmac') return hmac(connection, handle, LABEL).slice(0, HMAC_CHECK_BYTES);
+  if (spec.kind === 'hmac') {
+    return hmac(connection, spec.hash, handle, LABEL).slice(0, HMAC_CHECK_BYTES);
+  }
   // The token chooses the IV, as for data: a fixed one would be a nonce used twice.
   const { iv, ciphertext } = gcmEncrypt(connection, handle, LABEL, LABEL);
   return Uint8Array.from(Buffer.concat([iv, ciphertext]));
@@ -60,30 +66,48 @@ function compare(
             rawEcdh(connection, spec.curve, handle, generatorOf(spec.curve)),
             check.subarray(1, (check.length + 1) / 2),
           )
-        : signsAs(connection, spec.curve, handle, check);
+        : signsAs(connection, spec, handle, check);
     case 'x25519':
       return equal(rawEcdh(connection, 'X25519', handle, X25519_BASE), check);
+    case 'ed25519':
+      return signsAs(connection, spec, handle, check);
+    case 'rsa':
+      return spec.use === 'sign'
+        ? signsAs(connection, spec, handle, check)
+        : opensOwn(connection, spec, handle, check);
     case 'aes':
       return decryptsLabel(connection, handle, check);
     case 'hmac':
-      return equal(hmac(connection, handle, LABEL).subarray(0, HMAC_CHECK_BYTES), check);
+      return equal(hmac(connection, spec.hash, handle, LABEL).subarray(0, HMAC_CHECK_BYTES), check);
   }
 }
 
 function signsAs(
   connection: Connection,
-  curve: 'P-256' | 'P-384',
+  spec: SigningSpec,
   handle: Handle,
-  point: Uint8Array,
+  publicKey: Uint8Array,
 ): boolean {
-  const hash = curve === 'P-256' ? 'sha256' : 'sha384';
-  const signature = rawEcdsa(connection, curve, handle, LABEL);
-  return verify(
-    hash,
-    LABEL,
-    { key: publicKey(curve, point), dsaEncoding: 'ieee-p1363' },
-    signature,
-  );
+  return verifiesAs(spec, publicKey, LABEL, signMessage(connection, spec, handle, LABEL));
+}
+
+/** By node:crypto: whether the port's signature of a message is one of the raw public key. */
+export function verifiesAs(
+  spec: SigningSpec,
+  publicKey: Uint8Array,
+  message: Uint8Array,
+  signature: Uint8Array,
+): boolean {
+  if (spec.kind === 'rsa') return verifyRsa(spec, publicKey, message, signature);
+  if (spec.kind === 'ed25519') return verify(null, message, ed25519Key(publicKey), signature);
+  const key = ecPublicKey(spec.curve, publicKey);
+  const hash = nodeHash(messageHash(spec) ?? 'SHA-256');
+  return verify(hash, message, { key, dsaEncoding: 'ieee-p1363' }, signature);
+}
+
+function ed25519Key(publicKey: Uint8Array) {
+  const x = Buffer.from(publicKey).toString('base64url');
+  return createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x }, format: 'jwk' });
 }
 
 /**
@@ -132,17 +156,6 @@ function decryptsLabel(connection: Connection, handle: Handle, check: Uint8Array
     gcmDecrypt(connection, handle, control, LABEL);
     return false;
   }
-}
-
-/** A public key of an uncompressed point, for node:crypto. */
-export function publicKey(curve: 'P-256' | 'P-384', point: Uint8Array) {
-  const half = (point.length - 1) / 2;
-  const coordinate = (from: number) =>
-    Buffer.from(point.subarray(from, from + half)).toString('base64url');
-  return createPublicKey({
-    key: { kty: 'EC', crv: curve, x: coordinate(1), y: coordinate(1 + half) },
-    format: 'jwk',
-  });
 }
 
 function equal(a: Uint8Array, b: Uint8Array): boolean {

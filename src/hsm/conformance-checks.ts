@@ -5,26 +5,20 @@
  * A check throws when the implementation fails it; it leaves nothing on the token.
  */
 import assert from 'node:assert/strict';
-import { createECDH, createHash, diffieHellman, generateKeyPairSync } from 'node:crypto';
-import { createPublicKey, randomBytes, randomUUID, verify } from 'node:crypto';
+import { createECDH, createPublicKey, diffieHellman, generateKeyPairSync } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { LOW_ORDER_X25519 } from '../crypto/point.ts';
 import { wipe } from '../crypto/secret.ts';
-import { TwofoldError } from '../errors.ts';
-import type { ErrorCode } from '../errors.ts';
-import { publicKey } from './check-value.ts';
-import { OBJECT_ID_BYTES, uuidBytes } from './inputs.ts';
-import type { Hsm, HsmKey, HsmKeySpec, RootOnToken, WrappedMaterial } from './port.ts';
-
-export interface Check {
-  readonly name: string;
-  /** Capabilities without which the check cannot run here. */
-  readonly needs: readonly string[];
-  readonly run: (hsm: Hsm, root: RootOnToken) => Promise<void>;
-}
+import { equal, refused, withTokenKey, wrapped } from './conformance-keys.ts';
+import type { Check } from './conformance-keys.ts';
+import { SIGNING_CHECKS } from './conformance-signing.ts';
+import type { Hsm, HsmHash, HsmKey, HsmKeySpec, WrappedMaterial } from './port.ts';
+import { HASH_BYTES } from './rsa.ts';
 
 type Curve = 'P-256' | 'P-384';
 
 const CURVES: readonly Curve[] = ['P-256', 'P-384'];
+const HASHES: readonly HsmHash[] = ['SHA-256', 'SHA-384', 'SHA-512'];
 const NODE_CURVE = { 'P-256': 'prime256v1', 'P-384': 'secp384r1' } as const;
 const AES: HsmKeySpec = { kind: 'aes', bits: 256 };
 const HMAC: HsmKeySpec = { kind: 'hmac', hash: 'SHA-256', bytes: 32 };
@@ -52,16 +46,16 @@ export const CHECKS: readonly Check[] = [
         await agrees(hsm, key, curve);
       },
     },
-    {
-      name: `ECDSA on ${curve} verifies, and takes only the curve’s digest`,
-      needs: ['wrap:ec', `ecdsa:${curve}`],
-      run: (hsm) => signsDigests(hsm, curve),
-    },
   ]),
+  ...SIGNING_CHECKS,
   { name: 'AES-GCM opens what it sealed', needs: ['wrap', 'aes-gcm'], run: sealsAndOpens },
   { name: 'AES-GCM refuses every change', needs: ['wrap', 'aes-gcm'], run: refusesChanges },
   { name: 'AES-GCM never repeats an IV', needs: ['wrap', 'aes-gcm'], run: freshIvs },
-  { name: 'HMAC is a function of key and data', needs: ['wrap', 'hmac:SHA-256'], run: macs },
+  ...HASHES.map((hash) => ({
+    name: `HMAC with ${hash} is a function of key and data`,
+    needs: ['wrap', `hmac:${hash}`],
+    run: (hsm: Hsm) => macs(hsm, hash),
+  })),
   { name: 'random is random and bounded', needs: ['random'], run: randomness },
   {
     name: 'a damaged or foreign secret is never used',
@@ -102,19 +96,14 @@ export const CHECKS: readonly Check[] = [
     {
       name: `a token key on ${curve} derives`,
       needs: [`ecdh:${curve}`],
-      run: (hsm) => withTokenKey(hsm, (key) => agrees(hsm, key, curve), derives(curve)),
-    },
-    {
-      name: `a token key on ${curve} signs`,
-      needs: [`ecdsa:${curve}`],
-      run: (hsm) => withTokenKey(hsm, (key) => signsWith(hsm, key, curve), signs(curve)),
+      run: (hsm) => withTokenKey(hsm, derives(curve), (key) => agrees(hsm, key, curve)),
     },
   ]),
   {
     name: 'X25519 refuses points of small order',
     needs: ['x25519'],
     run: (hsm) =>
-      withTokenKey(hsm, async (key) => {
+      withTokenKey(hsm, X25519, async (key) => {
         for (const point of SMALL_ORDER) await refused(hsm.ecdh(key, point), 'invalid_value');
       }),
   },
@@ -134,29 +123,6 @@ export const CHECKS: readonly Check[] = [
     },
   },
 ];
-
-/** Fails unless the call fails with exactly this code. */
-export async function refused(call: Promise<unknown>, ...codes: ErrorCode[]): Promise<void> {
-  const outcome = await call.then(
-    () => 'accepted',
-    (error: unknown) => (TwofoldError.is(error) ? error.code : String(error)),
-  );
-  assert.ok(
-    codes.some((code) => code === outcome),
-    `${outcome} instead of ${codes.join(' or ')}`,
-  );
-}
-
-/** By content: buffers may come from another realm, which a deep comparison tells apart. */
-function equal(a: Uint8Array | undefined, b: Uint8Array): boolean {
-  return a !== undefined && Buffer.compare(a, b) === 0;
-}
-
-async function wrapped(hsm: Hsm, spec: HsmKeySpec): Promise<HsmKey> {
-  const material = await hsm.generate(spec, { custody: 'hsm-wrapped' });
-  assert.equal(material.custody, 'hsm-wrapped');
-  return { id: randomUUID(), spec, material };
-}
 
 function softPoint(curve: Curve) {
   const ecdh = createECDH(NODE_CURVE[curve]);
@@ -197,25 +163,6 @@ function badPoints(curve: Curve): Uint8Array[] {
     Uint8Array.from(point, (_, index) => (index === 0 ? 0x04 : 0)),
     Uint8Array.from(point, (_, index) => (index === 0 ? 0x04 : 0xff)),
   ];
-}
-
-async function signsDigests(hsm: Hsm, curve: Curve): Promise<void> {
-  await signsWith(hsm, await wrapped(hsm, signs(curve)), curve);
-}
-
-async function signsWith(hsm: Hsm, key: HsmKey, curve: Curve): Promise<void> {
-  const hash = curve === 'P-256' ? 'sha256' : 'sha384';
-  const options = { key: publicKey(curve, key.material.check), dsaEncoding: 'ieee-p1363' } as const;
-  for (let round = 0; round < 8; round += 1) {
-    const message = randomBytes(100);
-    const signature = await hsm.sign(key, createHash(hash).update(message).digest());
-    assert.equal(signature.length, curve === 'P-256' ? 64 : 96);
-    assert.ok(verify(hash, message, options, signature));
-    assert.ok(!verify(hash, Buffer.concat([message, AAD]), options, signature));
-  }
-  for (const length of [0, 20, 31, 33, 47, 49, 64]) {
-    await refused(hsm.sign(key, new Uint8Array(length)), 'invalid_value');
-  }
 }
 
 async function sealsAndOpens(hsm: Hsm): Promise<void> {
@@ -263,14 +210,15 @@ async function freshIvs(hsm: Hsm): Promise<void> {
   assert.equal(new Set(sealed.map(({ iv }) => Buffer.from(iv).toString('hex'))).size, 64);
 }
 
-async function macs(hsm: Hsm): Promise<void> {
-  const [key, other] = [await wrapped(hsm, HMAC), await wrapped(hsm, HMAC)];
+async function macs(hsm: Hsm, hash: HsmHash): Promise<void> {
+  const spec: HsmKeySpec = { kind: 'hmac', hash, bytes: HASH_BYTES[hash] };
+  const [key, other] = [await wrapped(hsm, spec), await wrapped(hsm, spec)];
   const mac = await hsm.mac(key, AAD);
-  assert.equal(mac.length, 32);
+  assert.equal(mac.length, HASH_BYTES[hash]);
   assert.ok(equal(await hsm.mac(key, AAD), mac));
   assert.ok(!equal(await hsm.mac(other, AAD), mac));
   assert.ok(!equal(await hsm.mac(key, AAD.subarray(1)), mac));
-  assert.equal((await hsm.mac(key, new Uint8Array())).length, 32);
+  assert.equal((await hsm.mac(key, new Uint8Array())).length, HASH_BYTES[hash]);
 }
 
 async function randomness(hsm: Hsm): Promise<void> {
@@ -324,28 +272,8 @@ const SMALL_ORDER: readonly Uint8Array[] = [...LOW_ORDER_X25519, '00'.repeat(31)
   (hex) => Uint8Array.from(Buffer.from(hex, 'hex')),
 );
 
-async function withTokenKey(
-  hsm: Hsm,
-  use: (key: HsmKey, installation: string) => Promise<void>,
-  spec: HsmKeySpec = X25519,
-): Promise<void> {
-  const installation = randomUUID();
-  const id = randomBytes(OBJECT_ID_BYTES);
-  uuidBytes(installation).copy(id);
-  const material = await hsm.generate(spec, {
-    custody: 'hsm-token',
-    objectId: Uint8Array.from(id),
-  });
-  assert.equal(material.custody, 'hsm-token');
-  try {
-    await use({ id: randomUUID(), spec, material }, installation);
-  } finally {
-    await hsm.destroyTokenKey(material);
-  }
-}
-
 function tokenKeyLife(hsm: Hsm): Promise<void> {
-  return withTokenKey(hsm, async (key, installation) => {
+  return withTokenKey(hsm, X25519, async (key, installation) => {
     const { material } = key;
     if (material.custody !== 'hsm-token') throw new Error('not a token key');
     const soft = generateKeyPairSync('x25519');

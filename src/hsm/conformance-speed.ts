@@ -8,12 +8,15 @@ import { X25519_BASE } from './check-value.ts';
 import type { Connection } from './connection.ts';
 import { CKM, returnValueOf } from './cryptoki.ts';
 import type { Handle } from './cryptoki.ts';
-import { ecdsa, gcmDecrypt, gcmEncrypt, hmac, random, rawEcdh } from './mechanisms.ts';
-import { pairMechanism } from './pairs.ts';
-import type { HsmKeySpec } from './port.ts';
+import type { SigningSpec } from './inputs.ts';
+import { gcmDecrypt, gcmEncrypt, hmac, inputOf, random, rawEcdh, sign } from './mechanisms.ts';
+import { openOaep, opensOwn } from './oaep-call.ts';
+import { pairMechanism, requirePublicKey } from './pairs.ts';
+import type { HsmHash, HsmKeySpec, RsaBits } from './port.ts';
+import { encryptOaep, HASH_BYTES } from './rsa.ts';
 import { wrapMechanism } from './roots.ts';
 import { attributes, isPair, privateTemplate, publicTemplate } from './templates.ts';
-import type { Residence } from './templates.ts';
+import type { PairSpec, Residence } from './templates.ts';
 
 export interface Speed {
   /** The capability that was used. */
@@ -37,16 +40,25 @@ const TO_BE_WRAPPED = { kind: 'to-be-wrapped', trusted: false } as const;
 const AES: HsmKeySpec = { kind: 'aes', bits: 256 };
 const PAIR: HsmKeySpec = { kind: 'ec', curve: 'P-256', use: 'derive' };
 const HMAC: HsmKeySpec = { kind: 'hmac', hash: 'SHA-256', bytes: 32 };
+const RSA: HsmKeySpec = rsaSigns('pkcs1', 'SHA-256');
 const DATA = Buffer.alloc(64, 2);
-const DIGEST_BYTES = { 'P-256': 32, 'P-384': 48 } as const;
-const BLOB_ROOM = 1024;
+const BLOB_ROOM = 4096;
 
 const TRIALS: readonly Trial[] = [
   derives('ecdh:P-256', { kind: 'ec', curve: 'P-256', use: 'derive' }, 'P-256'),
   derives('ecdh:P-384', { kind: 'ec', curve: 'P-384', use: 'derive' }, 'P-384'),
   derives('x25519', { kind: 'x25519', use: 'derive' }, 'X25519'),
-  signs('P-256'),
-  signs('P-384'),
+  ...(['P-256', 'P-384', 'P-521'] as const).map((curve) =>
+    signs(`ecdsa:${curve}`, `ECDSA on ${curve}`, { kind: 'ec', curve, use: 'sign' }),
+  ),
+  signs('ed25519', 'Ed25519 of 64 B', { kind: 'ed25519', use: 'sign' }),
+  ...(['pss', 'pkcs1'] as const).flatMap((padding) => [
+    signs(`rsa-${padding}:SHA-256`, 'RSA-2048 sign', rsaSigns(padding, 'SHA-256')),
+    signs(`rsa-${padding}:SHA-256`, 'RSA-3072 sign', rsaSigns(padding, 'SHA-256', 3072)),
+    signs(`rsa-${padding}:SHA-384`, 'RSA-4096 sign', rsaSigns(padding, 'SHA-384', 4096)),
+  ]),
+  opens(2048),
+  opens(3072),
   {
     use: 'aes-gcm',
     operation: 'AES-GCM encrypt 64 B',
@@ -64,16 +76,17 @@ const TRIALS: readonly Trial[] = [
       return () => gcmDecrypt(connection, key, sealed, DATA);
     },
   },
-  {
-    use: 'hmac:SHA-256',
+  ...(['SHA-256', 'SHA-384', 'SHA-512'] as const).map((hash) => ({
+    use: `hmac:${hash}`,
     operation: 'HMAC of 64 B',
-    prepare: (connection) => {
-      const key = makeSecret(connection, HMAC);
-      return () => hmac(connection, key, DATA);
+    prepare: (connection: Connection) => {
+      const key = makeSecret(connection, { kind: 'hmac', hash, bytes: HASH_BYTES[hash] });
+      return () => hmac(connection, hash, key, DATA);
     },
-  },
+  })),
   { use: 'wrap', operation: 'unwrap an HMAC key', prepare: (on) => unwraps(on, HMAC) },
   { use: 'wrap:ec', operation: 'unwrap a P-256 key', prepare: (on) => unwraps(on, PAIR) },
+  { use: 'wrap:rsa', operation: 'unwrap an RSA-2048 key', prepare: (on) => unwraps(on, RSA) },
   {
     use: 'random',
     operation: 'random 32 B',
@@ -120,7 +133,11 @@ export function meanOf(call: () => unknown, milliseconds: number): number {
   return (elapsed * 1000) / calls;
 }
 
-function derives(use: string, spec: HsmKeySpec, curve: Curve): Trial {
+function rsaSigns(padding: 'pss' | 'pkcs1', hash: HsmHash, bits: RsaBits = 2048): SigningSpec {
+  return { kind: 'rsa', bits, use: 'sign', padding, hash };
+}
+
+function derives(use: string, spec: PairSpec, curve: Curve): Trial {
   return {
     use,
     operation: `ECDH on ${curve}`,
@@ -132,14 +149,28 @@ function derives(use: string, spec: HsmKeySpec, curve: Curve): Trial {
   };
 }
 
-function signs(curve: 'P-256' | 'P-384'): Trial {
+function signs(use: string, operation: string, spec: SigningSpec): Trial {
   return {
-    use: `ecdsa:${curve}`,
-    operation: `ECDSA on ${curve}`,
+    use,
+    operation,
     prepare: (connection) => {
-      const key = makePair(connection, { kind: 'ec', curve, use: 'sign' });
-      const digest = Buffer.alloc(DIGEST_BYTES[curve], 1);
-      return () => ecdsa(connection, curve, key, digest);
+      const key = makePair(connection, spec);
+      const input = inputOf(spec, DATA);
+      return () => sign(connection, spec, key, input);
+    },
+  };
+}
+
+function opens(bits: RsaBits): Trial {
+  const spec = { kind: 'rsa', bits, use: 'decrypt', hash: 'SHA-256' } as const;
+  return {
+    use: 'rsa-oaep:SHA-256',
+    operation: `RSA-${bits} decrypt`,
+    prepare: (connection) => {
+      const { handle, publicKey } = makeReadPair(connection, spec);
+      opensOwn(connection, spec, handle, publicKey);
+      const ciphertext = encryptOaep(spec, publicKey, DATA);
+      return () => openOaep(connection, spec, handle, publicKey, ciphertext);
     },
   };
 }
@@ -168,19 +199,25 @@ function unwraps(connection: Connection, spec: HsmKeySpec): () => unknown {
 
 export function makePair(
   connection: Connection,
-  spec: HsmKeySpec,
+  spec: PairSpec,
   residence: Residence = SESSION,
 ): Handle {
+  return makeReadPair(connection, spec, residence).handle;
+}
+
+function makeReadPair(connection: Connection, spec: PairSpec, residence: Residence = SESSION) {
   const mechanism = { mechanism: pairMechanism(connection, spec) };
-  return connection.run(
-    (session, cryptoki) =>
-      cryptoki.C_GenerateKeyPair(
-        session,
-        mechanism,
-        publicTemplate(spec),
-        privateTemplate(spec, residence),
-      ).privateKey,
+  // Into the keeper session: a call that fails ends the other one with its objects.
+  const pair = connection.run((_, cryptoki) =>
+    cryptoki.C_GenerateKeyPair(
+      connection.keeper,
+      mechanism,
+      publicTemplate(spec),
+      privateTemplate(spec, residence),
+    ),
   );
+  const publicKey = requirePublicKey(connection, spec, pair.publicKey);
+  return { handle: pair.privateKey, publicKey };
 }
 
 export function makeSecret(

@@ -5,7 +5,7 @@
  * Keys that the checks make are session objects, or token objects that are destroyed at the end.
  */
 import { CHECKS } from './conformance-checks.ts';
-import type { Check } from './conformance-checks.ts';
+import type { Check } from './conformance-keys.ts';
 import { createHsm } from './pool.ts';
 import type { HsmOptions } from './pool.ts';
 import type { Hsm, HsmStatus, RootOnToken } from './port.ts';

@@ -14,6 +14,7 @@ import type { Cryptoki, Handle } from './cryptoki.ts';
 import { failureOf, TokenFailure } from './failures.ts';
 import { pinText } from './pin.ts';
 import type { Opened, OpenRequest, TokenSelector } from './protocol.ts';
+import type { OaepWay } from './rsa.ts';
 
 export class Connection {
   readonly cryptoki: Cryptoki;
@@ -25,6 +26,8 @@ export class Connection {
   #operation: Handle;
   /** Objects made in this process since it began; SoftHSM never returns about 0.24 kB of each. */
   objects = 0;
+  /** Which mechanism opens OAEP here, once a key has shown it (oaep-call.ts). */
+  oaepWay: OaepWay | undefined;
 
   private constructor(cryptoki: Cryptoki, slot: Slot, keeper: Handle, tokenEpoch: number) {
     this.cryptoki = cryptoki;

@@ -25,6 +25,7 @@ export const CKD_NULL = 1;
 
 export const CKO = { PUBLIC_KEY: 2, PRIVATE_KEY: 3, SECRET_KEY: 4 } as const;
 export const CKK = {
+  RSA: 0x00,
   EC: 0x03,
   GENERIC_SECRET: 0x10,
   AES: 0x1f,
@@ -50,6 +51,15 @@ export const CKA = {
   SIGN: 0x108,
   VERIFY: 0x10a,
   DERIVE: 0x10c,
+  MODULUS: 0x120,
+  MODULUS_BITS: 0x121,
+  PUBLIC_EXPONENT: 0x122,
+  PRIVATE_EXPONENT: 0x123,
+  PRIME_1: 0x124,
+  PRIME_2: 0x125,
+  EXPONENT_1: 0x126,
+  EXPONENT_2: 0x127,
+  COEFFICIENT: 0x128,
   VALUE_LEN: 0x161,
   EXTRACTABLE: 0x162,
   MODIFIABLE: 0x170,
@@ -62,18 +72,34 @@ export const CKA = {
 } as const;
 
 export const CKM = {
+  RSA_PKCS_KEY_PAIR_GEN: 0x00,
+  RSA_PKCS: 0x01,
+  RSA_X_509: 0x03,
+  RSA_PKCS_OAEP: 0x09,
+  RSA_PKCS_PSS: 0x0d,
+  SHA256: 0x250,
   SHA256_HMAC: 0x251,
+  SHA384: 0x260,
+  SHA384_HMAC: 0x261,
+  SHA512: 0x270,
+  SHA512_HMAC: 0x271,
   GENERIC_SECRET_KEY_GEN: 0x350,
   EC_KEY_PAIR_GEN: 0x1040,
   ECDSA: 0x1041,
   ECDH1_DERIVE: 0x1050,
   EC_EDWARDS_KEY_PAIR_GEN: 0x1055,
   EC_MONTGOMERY_KEY_PAIR_GEN: 0x1056,
+  EDDSA: 0x1057,
   AES_KEY_GEN: 0x1080,
   AES_GCM: 0x1087,
   AES_KEY_WRAP_PAD: 0x210a,
   AES_KEY_WRAP_KWP: 0x210b,
 } as const;
+
+/** Mask generation function of OAEP and PSS: MGF1 with the named hash. */
+export const CKG = { MGF1_SHA256: 2, MGF1_SHA384: 3, MGF1_SHA512: 4 } as const;
+/** The OAEP label is given with the call. */
+export const CKZ_DATA_SPECIFIED = 1;
 
 export const CKR = {
   HOST_MEMORY: 0x02,
@@ -134,7 +160,7 @@ export const CKR = {
  * Type numbers of parameter structs in pkcs11js (`CK_PARAMS_*`); not PKCS #11 values. Of its two for GCM only
  * `AES_GCM_v240` sets ulIvBits; the other leaves what the heap held there, which strict tokens refuse.
  */
-export const CK_PARAMS = { AES_GCM: 7, EC_DH: 6 } as const;
+export const CK_PARAMS = { RSA_OAEP: 4, RSA_PSS: 5, EC_DH: 6, AES_GCM: 7 } as const;
 
 /** The return value of a failed call, or `undefined` when the error did not come from the token. */
 export function returnValueOf(error: unknown): number | undefined {

@@ -5,8 +5,9 @@
 import { TwofoldError } from '../errors.ts';
 import { checkPublicKey } from '../crypto/curve.ts';
 import type { Curve } from '../crypto/suite.ts';
-import type { GenerateOptions, HsmKey, HsmKeySpec } from './port.ts';
+import type { GenerateOptions, HsmHash, HsmKey, HsmKeySpec } from './port.ts';
 import type { Sealed } from './protocol.ts';
+import { HASH_BYTES, isBelow, modulusOf } from './rsa.ts';
 
 /** GCM as the service uses it (SP 800-38D): 96-bit IV, 128-bit tag. */
 export const GCM = { ivBytes: 12, tagBytes: 16 } as const;
@@ -17,7 +18,7 @@ export const OBJECT_ID_BYTES = 16 + 16 + 4 + 1;
 /** SoftHSM fills at most this much in one call without a measurable pause for others. */
 const RANDOM_LIMIT = 65_536;
 
-const DIGEST_BYTES = { 'P-256': 32, 'P-384': 48 } as const;
+const DIGEST_BYTES = { 'P-256': 32, 'P-384': 48, 'P-521': 64 } as const;
 
 /** The curve of a key that derives; `wrong_purpose` for any other. */
 export function derivingCurve(spec: HsmKeySpec): Curve {
@@ -30,15 +31,41 @@ export function requirePeer(key: HsmKey, peer: Uint8Array): void {
   checkPublicKey(derivingCurve(key.spec), peer);
 }
 
-/** ECDSA takes a digest of exactly the curve's size; tokens truncate longer ones silently. */
-export function requireDigest(key: HsmKey, digest: Uint8Array): void {
-  if (key.spec.kind !== 'ec' || key.spec.use !== 'sign') throw wrongUse('signs');
-  if (digest.length !== DIGEST_BYTES[key.spec.curve]) {
-    throw new TwofoldError(
-      'invalid_value',
-      `the digest must have ${DIGEST_BYTES[key.spec.curve]} bytes`,
-    );
+export type SigningSpec = Extract<HsmKeySpec, { use: 'sign' }>;
+
+export function signingSpec(spec: HsmKeySpec): SigningSpec {
+  if (!('use' in spec) || spec.use !== 'sign') throw wrongUse('signs');
+  return spec;
+}
+
+/**
+ * ECDSA takes a digest of exactly the curve's size (tokens truncate longer ones silently), RSA one of the
+ * key's hash, and Ed25519 a message of any length.
+ */
+export function requireSignInput(key: HsmKey, input: Uint8Array): void {
+  const spec = signingSpec(key.spec);
+  if (spec.kind === 'ed25519') return;
+  const wanted = spec.kind === 'ec' ? DIGEST_BYTES[spec.curve] : HASH_BYTES[spec.hash];
+  if (input.length !== wanted) {
+    throw new TwofoldError('invalid_value', `the digest must have ${wanted} bytes`);
   }
+}
+
+export type DecryptingSpec = Extract<HsmKeySpec, { use: 'decrypt' }>;
+
+export function decryptingSpec(spec: HsmKeySpec): DecryptingSpec {
+  if (!('use' in spec) || spec.use !== 'decrypt') throw wrongUse('decrypts');
+  return spec;
+}
+
+/** Length and range are public (RFC 8017 section 7.1.2, step 1); both fail as wrong padding does. */
+export function requireCiphertext(key: HsmKey, ciphertext: Uint8Array): void {
+  const { bits } = decryptingSpec(key.spec);
+  const modulus = modulusOf(bits, key.material.check);
+  if (modulus === undefined) {
+    throw new TwofoldError('integrity_failed', 'a recorded RSA public key is malformed');
+  }
+  if (!isBelow(ciphertext, modulus)) throw new TwofoldError('decryption_failed');
 }
 
 export function requireAes(key: HsmKey): void {
@@ -54,7 +81,13 @@ export function requireSealed(key: HsmKey, sealed: Sealed): void {
 }
 
 export function requireHmac(key: HsmKey): void {
-  if (key.spec.kind !== 'hmac') throw wrongUse('authenticates');
+  macHash(key.spec);
+}
+
+/** The hash of an HMAC key; `wrong_purpose` for any other. */
+export function macHash(spec: HsmKeySpec): HsmHash {
+  if (spec.kind !== 'hmac') throw wrongUse('authenticates');
+  return spec.hash;
 }
 
 export function requireRandomLength(bytes: number): void {
@@ -64,8 +97,8 @@ export function requireRandomLength(bytes: number): void {
 }
 
 export function requireGenerate(spec: HsmKeySpec, options: GenerateOptions): void {
-  if (spec.kind === 'hmac' && spec.bytes % 8 !== 0) {
-    throw new TwofoldError('invalid_value', 'a generic secret has a multiple of 8 bytes');
+  if (spec.kind === 'hmac' && spec.bytes !== HASH_BYTES[spec.hash]) {
+    throw new TwofoldError('invalid_value', 'an HMAC key is as long as its hash');
   }
   if (options.custody === 'hsm-token' && options.objectId?.length !== OBJECT_ID_BYTES) {
     throw new TwofoldError('invalid_value', `a token key needs an id of ${OBJECT_ID_BYTES} bytes`);

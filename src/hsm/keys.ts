@@ -15,9 +15,9 @@ import type { TokenMaterial, WrappedMaterial } from './port.ts';
 import type { OperationOf, PostedKey } from './protocol.ts';
 import { findRoot, isTrusted, wrapMechanism } from './roots.ts';
 import { attributes, isPair, objectClass, privateTemplate, publicTemplate } from './templates.ts';
-import type { Residence } from './templates.ts';
+import type { PairSpec, Residence } from './templates.ts';
 
-/** An RSA-4096 PKCS#8 would fit; EC keys take about 150 bytes. */
+/** The PKCS#8 of an RSA-4096 key takes 2,384 bytes, wrapped; that of an EC key about 150. */
 const BLOB_ROOM = 4096;
 
 interface Made {
@@ -292,7 +292,7 @@ export class Keys {
     return { handle, point: undefined };
   }
 
-  #makePair(spec: HsmKeySpec, residence: Residence): Made {
+  #makePair(spec: PairSpec, residence: Residence): Made {
     const mechanism = pairMechanism(this.#connection, spec);
     const pair = this.#connection.run((session, cryptoki) =>
       cryptoki.C_GenerateKeyPair(

@@ -45,5 +45,25 @@ export const GCM_ANSWER = {
 export const HMAC_ANSWER = {
   key: new Uint8Array(131).fill(0xaa),
   data: Uint8Array.from(Buffer.from('Test Using Larger Than Block-Size Key - Hash Key First')),
-  mac: bytes('60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54'),
+  macs: {
+    'SHA-256': bytes('60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54'),
+    'SHA-384': bytes(
+      '4ece084485813e9088d2c63a041bc5b44f9ef1012a2b588f3cd11f05033ac4c60c2ef6ab4030fe8296248df163f44952',
+    ),
+    'SHA-512': bytes(
+      '80b24263c7c1a3ebb71493c1dd7be8b49b46d1f41b4aeec1121b013783f8f352' +
+        '6b56d037e05f2598bd0fd2215d6a1e5295e64f73f63f0aec8b915a985d786598',
+    ),
+  },
+} as const;
+
+/** RFC 8032 section 7.1, test 2. */
+export const ED25519_ANSWER = {
+  seed: bytes('4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb'),
+  publicKey: bytes('3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c'),
+  message: bytes('72'),
+  signature: bytes(
+    '92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da' +
+      '085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00',
+  ),
 } as const;

@@ -2,16 +2,19 @@
  * The calls of one operation each, on a handle of the current token epoch. Results are fresh memory
  * that the caller owns (and wipes, where secret).
  */
-import { createHash } from 'node:crypto';
+import { hash as digestOf } from 'node:crypto';
 import { TwofoldError } from '../errors.ts';
 import type { Connection } from './connection.ts';
 import { CKA, CKD_NULL, CKM, CK_PARAMS } from './cryptoki.ts';
 import type { Handle, Mechanism } from './cryptoki.ts';
 import { GCM } from './inputs.ts';
+import type { SigningSpec } from './inputs.ts';
 import { takeBytes } from './objects.ts';
 import { secretLength } from '../crypto/point.ts';
 import type { Curve } from '../crypto/suite.ts';
+import type { HsmHash } from './port.ts';
 import type { Sealed } from './protocol.ts';
+import { digestInfo, HASH_BYTES, nodeHash, pssMechanism } from './rsa.ts';
 import { sharedSecretTemplate } from './templates.ts';
 
 const SECRET_TEMPLATES = {
@@ -20,10 +23,20 @@ const SECRET_TEMPLATES = {
   X25519: sharedSecretTemplate(secretLength('X25519')),
 } as const;
 
-const SIGNATURE_BYTES = { 'P-256': 64, 'P-384': 96 } as const;
-const HMAC_BYTES = 32;
+const CURVES = {
+  'P-256': { signatureBytes: 64, hash: 'SHA-256' },
+  'P-384': { signatureBytes: 96, hash: 'SHA-384' },
+  'P-521': { signatureBytes: 132, hash: 'SHA-512' },
+} as const;
+const ED25519_SIGNATURE_BYTES = 64;
 const ECDSA: Mechanism = { mechanism: CKM.ECDSA };
-const HMAC: Mechanism = { mechanism: CKM.SHA256_HMAC };
+const EDDSA: Mechanism = { mechanism: CKM.EDDSA };
+const RSA_PKCS: Mechanism = { mechanism: CKM.RSA_PKCS };
+const HMAC: Readonly<Record<HsmHash, Mechanism>> = {
+  'SHA-256': { mechanism: CKM.SHA256_HMAC },
+  'SHA-384': { mechanism: CKM.SHA384_HMAC },
+  'SHA-512': { mechanism: CKM.SHA512_HMAC },
+};
 
 /** CKM_ECDH1_DERIVE with CKD_NULL, read and destroyed at once. `peer` was checked in the host. */
 export function rawEcdh(
@@ -50,36 +63,76 @@ export function rawEcdh(
   return takeBytes(secret);
 }
 
-/** CKM_ECDSA over a digest: r ‖ s. */
-export function ecdsa(
+/** The signature that the port describes, over its `input`, which was checked in the host. */
+export function sign(
   connection: Connection,
-  curve: 'P-256' | 'P-384',
+  spec: SigningSpec,
   key: Handle,
-  digest: Uint8Array,
+  input: Uint8Array,
 ): Uint8Array {
-  return connection.run((session, cryptoki) => {
-    cryptoki.C_SignInit(session, ECDSA, key);
-    return takeBytes(
-      cryptoki.C_Sign(session, Buffer.from(digest), Buffer.alloc(SIGNATURE_BYTES[curve])),
-    );
+  const { mechanism, data, bytes } = signing(spec, input);
+  const signature = connection.run((session, cryptoki) => {
+    cryptoki.C_SignInit(session, mechanism, key);
+    return takeBytes(cryptoki.C_Sign(session, data, Buffer.alloc(bytes)));
   });
+  if (signature.length !== bytes) {
+    throw new TwofoldError('hsm_unavailable', 'the token returned a signature of a wrong length');
+  }
+  return signature;
 }
 
-/** As `ecdsa`, over the digest of a message; for checks of our own. */
-export function rawEcdsa(
+function signing(
+  spec: SigningSpec,
+  input: Uint8Array,
+): { readonly mechanism: Mechanism; readonly data: Buffer; readonly bytes: number } {
+  switch (spec.kind) {
+    case 'ec': {
+      const bytes = CURVES[spec.curve].signatureBytes;
+      return { mechanism: ECDSA, data: Buffer.from(input), bytes };
+    }
+    case 'ed25519':
+      return { mechanism: EDDSA, data: addressable(input), bytes: ED25519_SIGNATURE_BYTES };
+    case 'rsa': {
+      const bytes = spec.bits / 8;
+      return spec.padding === 'pss'
+        ? { mechanism: pssMechanism(spec.hash), data: Buffer.from(input), bytes }
+        : { mechanism: RSA_PKCS, data: digestInfo(spec.hash, input), bytes };
+    }
+  }
+}
+
+/** As `sign`, over a message of any length; for checks of our own. */
+export function signMessage(
   connection: Connection,
-  curve: 'P-256' | 'P-384',
+  spec: SigningSpec,
   key: Handle,
   message: Uint8Array,
 ): Uint8Array {
-  const hash = curve === 'P-256' ? 'sha256' : 'sha384';
-  return ecdsa(connection, curve, key, createHash(hash).update(message).digest());
+  return sign(connection, spec, key, inputOf(spec, message));
 }
 
-export function hmac(connection: Connection, key: Handle, data: Uint8Array): Uint8Array {
+/** What `sign` is given for a message. */
+export function inputOf(spec: SigningSpec, message: Uint8Array): Uint8Array {
+  const hash = messageHash(spec);
+  return hash === undefined ? message : digestOf(nodeHash(hash), message, 'buffer');
+}
+
+/** The hash over which a key signs; undefined for Ed25519, which takes the message. */
+export function messageHash(spec: SigningSpec): HsmHash | undefined {
+  if (spec.kind === 'ed25519') return undefined;
+  return spec.kind === 'ec' ? CURVES[spec.curve].hash : spec.hash;
+}
+
+export function hmac(
+  connection: Connection,
+  hash: HsmHash,
+  key: Handle,
+  data: Uint8Array,
+): Uint8Array {
   return connection.run((session, cryptoki) => {
-    cryptoki.C_SignInit(session, HMAC, key);
-    return takeBytes(cryptoki.C_Sign(session, addressable(data), Buffer.alloc(HMAC_BYTES)));
+    cryptoki.C_SignInit(session, HMAC[hash], key);
+    const room = Buffer.alloc(HASH_BYTES[hash]);
+    return takeBytes(cryptoki.C_Sign(session, addressable(data), room));
   });
 }
 

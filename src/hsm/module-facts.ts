@@ -23,11 +23,23 @@ const MECHANISMS: Readonly<Record<string, readonly (keyof typeof CKM)[]>> = {
   'ecdh:P-384': ['ECDH1_DERIVE'],
   'ecdsa:P-256': ['ECDSA'],
   'ecdsa:P-384': ['ECDSA'],
+  'ecdsa:P-521': ['ECDSA'],
   x25519: ['ECDH1_DERIVE'],
+  ed25519: ['EDDSA'],
+  'rsa-pss:SHA-256': ['RSA_PKCS_PSS'],
+  'rsa-pss:SHA-384': ['RSA_PKCS_PSS'],
+  'rsa-pss:SHA-512': ['RSA_PKCS_PSS'],
+  'rsa-pkcs1:SHA-256': ['RSA_PKCS'],
+  'rsa-pkcs1:SHA-384': ['RSA_PKCS'],
+  'rsa-pkcs1:SHA-512': ['RSA_PKCS'],
+  'rsa-oaep:SHA-256': ['RSA_PKCS_OAEP', 'RSA_X_509'],
   'aes-gcm': ['AES_GCM'],
   'hmac:SHA-256': ['SHA256_HMAC'],
+  'hmac:SHA-384': ['SHA384_HMAC'],
+  'hmac:SHA-512': ['SHA512_HMAC'],
   wrap: ['AES_KEY_WRAP_PAD', 'AES_KEY_WRAP_KWP'],
   'wrap:ec': ['AES_KEY_WRAP_PAD', 'AES_KEY_WRAP_KWP'],
+  'wrap:rsa': ['AES_KEY_WRAP_PAD', 'AES_KEY_WRAP_KWP'],
 };
 
 export function describeModule(cryptoki: Cryptoki, path: string): ModuleFacts {

@@ -4,10 +4,10 @@ import { Connection } from './connection.ts';
 import type { Cryptoki } from './cryptoki.ts';
 import { failureOf, TokenFailure } from './failures.ts';
 import type { Step } from './failures.ts';
-import { derivingCurve } from './inputs.ts';
+import { decryptingSpec, derivingCurve, macHash, signingSpec } from './inputs.ts';
 import { Keys, UnknownKey } from './keys.ts';
-import { ecdsa, gcmEncrypt, hmac, random, rawEcdh } from './mechanisms.ts';
-import type { HsmKeySpec } from './port.ts';
+import { gcmEncrypt, hmac, random, rawEcdh, sign } from './mechanisms.ts';
+import { openOaep } from './oaep-call.ts';
 import { probe } from './probe.ts';
 import type { Operation, OperationName, OperationOf, Results, WorkerOptions } from './protocol.ts';
 import { inspectRoot } from './root-attacks.ts';
@@ -30,6 +30,8 @@ const STEPS: Readonly<Record<OperationName, Step>> = {
   'token-keys': 'produce',
   ecdh: 'produce',
   sign: 'produce',
+  // What the caller sent is told from a fault where it is opened.
+  'decrypt-oaep': 'produce',
   encrypt: 'produce',
   decrypt: 'consume',
   mac: 'produce',
@@ -85,9 +87,13 @@ export class Operations {
       this.#liveKeys().with(key, (handle, { spec }) =>
         rawEcdh(this.#live(), derivingCurve(spec), handle, peer),
       ),
-    sign: ({ key, digest }) =>
+    sign: ({ key, input }) =>
       this.#liveKeys().with(key, (handle, { spec }) =>
-        ecdsa(this.#live(), signingCurve(spec), handle, digest),
+        sign(this.#live(), signingSpec(spec), handle, input),
+      ),
+    'decrypt-oaep': ({ key, ciphertext }) =>
+      this.#liveKeys().with(key, (handle, { spec, check }) =>
+        openOaep(this.#live(), decryptingSpec(spec), handle, check, ciphertext),
       ),
     encrypt: ({ key, plaintext, aad }) =>
       this.#liveKeys().with(key, (handle) => gcmEncrypt(this.#live(), handle, plaintext, aad)),
@@ -96,7 +102,9 @@ export class Operations {
         gcmOpen(this.#live(), handle, check, sealed, aad),
       ),
     mac: ({ key, data }) =>
-      this.#liveKeys().with(key, (handle) => hmac(this.#live(), handle, data)),
+      this.#liveKeys().with(key, (handle, { spec }) =>
+        hmac(this.#live(), macHash(spec), handle, data),
+      ),
     random: ({ bytes }) => random(this.#live(), bytes),
     forget: ({ id }) => {
       this.#keys?.forget(id);
@@ -144,10 +152,6 @@ function dispatch<Name extends OperationName>(
 ): unknown {
   const handler = handlers[operation.op] as (operation: OperationOf<Name>) => Results[Name];
   return handler(operation);
-}
-
-function signingCurve(spec: HsmKeySpec): 'P-256' | 'P-384' {
-  return spec.kind === 'ec' ? spec.curve : 'P-256';
 }
 
 function notOpen(): TokenFailure {

@@ -7,26 +7,51 @@
  * `hsm_full` (no room on the token), `suite_unavailable_here` (mechanism missing),
  * `zone_lacks_material` (a token key of another token, or a root generation that is not here), or
  * `integrity_failed` (a wrapped key does not open, or does not match its recorded check value).
- * Of all calls, `decrypt` alone fails with `decryption_failed`, and only for what the caller sent: a
- * token that fails a call for reasons of its own is `hsm_unavailable`.
+ * Of all calls, `decrypt` and `decryptOaep` alone fail with `decryption_failed`, and only for what the
+ * caller sent: a token that fails a call for reasons of its own is `hsm_unavailable`.
  *
  * Buffers passed in stay the caller's; buffers returned are the caller's to wipe.
  */
 import type { SecretBytes } from '../crypto/secret.ts';
 
-/** Raw public keys: P-curves as the uncompressed point (0x04 ‖ X ‖ Y, SEC1 2.3.3), X25519 as 32 bytes. */
+export type HsmHash = 'SHA-256' | 'SHA-384' | 'SHA-512';
+export type RsaBits = 2048 | 3072 | 4096;
+
+/**
+ * What a key is and the one thing that it is for.
+ *
+ * Raw public keys: P-curves as the uncompressed point (0x04 ‖ X ‖ Y, SEC1 2.3.3), X25519 and Ed25519 as
+ * 32 bytes, RSA as the DER of RSAPublicKey (RFC 8017 appendix A.1.1), whose exponent is 65537.
+ */
 export type HsmKeySpec =
-  | { readonly kind: 'ec'; readonly curve: 'P-256' | 'P-384'; readonly use: 'derive' | 'sign' }
+  | { readonly kind: 'ec'; readonly curve: 'P-256' | 'P-384'; readonly use: 'derive' }
+  | { readonly kind: 'ec'; readonly curve: 'P-256' | 'P-384' | 'P-521'; readonly use: 'sign' }
   | { readonly kind: 'x25519'; readonly use: 'derive' }
+  | { readonly kind: 'ed25519'; readonly use: 'sign' }
+  | {
+      readonly kind: 'rsa';
+      readonly bits: RsaBits;
+      readonly use: 'sign';
+      /** RSASSA-PSS with MGF1 of the same hash and a salt as long as the hash, or RSASSA-PKCS1-v1_5. */
+      readonly padding: 'pss' | 'pkcs1';
+      readonly hash: HsmHash;
+    }
+  /** RSAES-OAEP with MGF1 of the same hash and an empty label. */
+  | {
+      readonly kind: 'rsa';
+      readonly bits: RsaBits;
+      readonly use: 'decrypt';
+      readonly hash: 'SHA-256';
+    }
   | { readonly kind: 'aes'; readonly bits: 256 }
-  /** `bytes` is a multiple of 8: SoftHSM pads what it wraps to 8 bytes before KWP. */
-  | { readonly kind: 'hmac'; readonly hash: 'SHA-256'; readonly bytes: 32 };
+  /** As long as the hash, a multiple of 8: SoftHSM pads what it wraps to 8 bytes before KWP. */
+  | { readonly kind: 'hmac'; readonly hash: HsmHash; readonly bytes: 32 | 48 | 64 };
 
 /** Made in the HSM, stored outside only wrapped by `root-wrap` of `generation`. */
 export interface WrappedMaterial {
   readonly custody: 'hsm-wrapped';
   readonly generation: number;
-  /** CKM_AES_KEY_WRAP_PAD output (PKCS#8 for EC keys, the raw value for AES and HMAC). */
+  /** CKM_AES_KEY_WRAP_PAD output (PKCS#8 for private keys, the raw value for AES and HMAC). */
   readonly blob: Uint8Array;
   /** Compared after every unwrap: the raw public key, or the key check value of a secret key. */
   readonly check: Uint8Array;
@@ -53,16 +78,22 @@ export interface HsmKey {
 }
 
 export interface HsmCapability {
-  /** The mechanism or use, e.g. `ecdh:P-256`, `ecdsa:P-384`, `aes-gcm`, `hmac:SHA-256`, `x25519`; `wrap` of secret keys, `wrap:ec` of private ones. */
+  /**
+   * The use: `ecdh:<curve>`, `ecdsa:<curve>`, `x25519`, `ed25519`, `rsa-pss:<hash>`, `rsa-pkcs1:<hash>`,
+   * `rsa-oaep:SHA-256`, `aes-gcm`, `hmac:<hash>`, `random`; `wrap` of secret keys, `wrap:ec` and `wrap:rsa`
+   * of private ones.
+   */
   readonly name: string;
   readonly available: boolean;
   /** Why not, in words for an operator; empty when available. */
   readonly reason: string;
   /**
-   * How it was checked at start: against a published answer, or (tokens that import no keys, and
-   * randomised mechanisms) a key made on the token against an independent implementation.
+   * How it was checked at start: against a published answer, or (tokens that import no keys, which make
+   * one of their own for it, and randomised mechanisms) against an independent implementation.
    */
   readonly checked?: 'known-answer' | 'consistency';
+  /** Which mechanism serves it, where more than one can: `rsa-oaep` by CKM_RSA_PKCS_OAEP or CKM_RSA_X_509. */
+  readonly mechanism?: string;
 }
 
 export interface HsmStatus {
@@ -127,8 +158,17 @@ export interface Hsm {
   tokenKeys(installation: string): Promise<readonly TokenMaterial[]>;
   /** Raw ECDH: x-coordinate (32 or 48 bytes) or the X25519 output. `peer` was checked by the caller, and is again. */
   ecdh(key: HsmKey, peer: Uint8Array): Promise<SecretBytes>;
-  /** ECDSA over a digest; fixed-width r ‖ s. */
-  sign(key: HsmKey, digest: Uint8Array): Promise<Uint8Array>;
+  /**
+   * `ec`: ECDSA over the digest `input` of the curve's size (P-521: 64 bytes); r ‖ s of fixed width (64, 96,
+   * 132 bytes). `rsa`: over the digest `input` of the key's hash; as long as the modulus. `ed25519`: over
+   * the message `input` itself; 64 bytes.
+   */
+  sign(key: HsmKey, input: Uint8Array): Promise<Uint8Array>;
+  /**
+   * RSAES-OAEP; the message, of 0 bytes to the modulus' length less 66. Everything that is wrong with
+   * `ciphertext` is one `decryption_failed`, without detail.
+   */
+  decryptOaep(key: HsmKey, ciphertext: Uint8Array): Promise<SecretBytes>;
   /** AES-256-GCM, 12-byte IV chosen by the HSM (random), 16-byte tag at the end of `ciphertext`. */
   encrypt(
     key: HsmKey,

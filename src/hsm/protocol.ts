@@ -83,7 +83,8 @@ export type Operation =
   | { readonly op: 'destroy-token-key'; readonly material: TokenMaterial }
   | { readonly op: 'token-keys'; readonly installation: string }
   | { readonly op: 'ecdh'; readonly key: PostedKey; readonly peer: Uint8Array }
-  | { readonly op: 'sign'; readonly key: PostedKey; readonly digest: Uint8Array }
+  | { readonly op: 'sign'; readonly key: PostedKey; readonly input: Uint8Array }
+  | { readonly op: 'decrypt-oaep'; readonly key: PostedKey; readonly ciphertext: Uint8Array }
   | {
       readonly op: 'encrypt';
       readonly key: PostedKey;
@@ -113,6 +114,7 @@ export interface Results {
   'token-keys': readonly TokenMaterial[];
   ecdh: Uint8Array;
   sign: Uint8Array;
+  'decrypt-oaep': Uint8Array;
   encrypt: Sealed;
   decrypt: Uint8Array;
   mac: Uint8Array;

@@ -3,6 +3,9 @@
  *
  * A job is refused at once when the queue is full, and fails at its deadline wherever it is. Each
  * worker is given a few jobs ahead, so that it does not idle for a message's round trip.
+ *
+ * A lengthy job, which may take seconds, gets a worker of its own while it runs: nothing is given to that
+ * one, and one worker is always left for the rest (where there are two).
  */
 import { wipe } from '../crypto/secret.ts';
 import { TwofoldError } from '../errors.ts';
@@ -41,6 +44,8 @@ interface SubmitOptions {
   readonly deadlineMs?: number;
   /** Ahead of what waits. */
   readonly urgent?: boolean;
+  /** May take seconds. */
+  readonly lengthy?: boolean;
 }
 
 interface Job {
@@ -49,6 +54,7 @@ interface Job {
   /** May be sent again after a lost session: it leaves nothing behind, or repeats harmlessly. */
   readonly repeatable: boolean;
   readonly urgent: boolean;
+  readonly lengthy: boolean;
   readonly resolve: (result: unknown) => void;
   readonly reject: (error: TwofoldError) => void;
   attempts: number;
@@ -61,7 +67,12 @@ export class JobQueue {
   readonly #events: QueueEvents;
   readonly #urgent: Job[] = [];
   readonly #waiting: Job[] = [];
+  readonly #lengthy: Job[] = [];
   readonly #running = new Set<Job>();
+  /** Workers that run a lengthy job. */
+  readonly #occupied = new Set<WorkerThread>();
+  /** A worker that is given nothing more, until it is free for the next lengthy job. */
+  #reserved: WorkerThread | undefined;
   #threads: readonly WorkerThread[] = [];
   #closed = false;
   #sweeper: NodeJS.Timeout | undefined;
@@ -72,7 +83,8 @@ export class JobQueue {
   }
 
   get size(): number {
-    return this.#urgent.length + this.#waiting.length + this.#running.size;
+    const { length } = this.#lengthy;
+    return this.#urgent.length + this.#waiting.length + length + this.#running.size;
   }
 
   /** True when every worker is held by a call that passed its deadline: the token hangs. */
@@ -84,6 +96,7 @@ export class JobQueue {
   /** Gives jobs to these workers; none pauses the queue. */
   serve(threads: readonly WorkerThread[]): void {
     this.#threads = threads;
+    this.#reserved = undefined;
     this.#dispatch();
   }
 
@@ -98,10 +111,11 @@ export class JobQueue {
         return;
       }
       const deadline = monotonicMilliseconds() + (options.deadlineMs ?? this.#limits.deadlineMs);
-      const { repeatable, urgent = false } = options;
+      const { repeatable, urgent = false, lengthy = false } = options;
       const progress = { attempts: 0, settled: false, thread: undefined };
-      const line = urgent ? this.#urgent : this.#waiting;
-      line.push({ operation, deadline, repeatable, urgent, resolve, reject, ...progress });
+      const kind = { repeatable, urgent, lengthy };
+      const job = { operation, deadline, ...kind, resolve, reject, ...progress };
+      this.#lineOf(job).push(job);
       this.#sweeper ??= setInterval(() => {
         this.#sweep();
       }, SWEEP_MS);
@@ -111,7 +125,7 @@ export class JobQueue {
 
   /** Fails everything that waits; what runs is answered as it ends. */
   failWaiting(detail: string): void {
-    for (const job of [...this.#urgent.splice(0), ...this.#waiting.splice(0)]) {
+    for (const job of this.#lines.flatMap((line) => line.splice(0))) {
       fail(job, new TwofoldError('hsm_unavailable', detail));
     }
   }
@@ -122,23 +136,55 @@ export class JobQueue {
     this.failWaiting('the HSM connection is closed');
   }
 
+  get #lines(): readonly Job[][] {
+    return [this.#urgent, this.#waiting, this.#lengthy];
+  }
+
+  #lineOf(job: Pick<Job, 'urgent' | 'lengthy'>): Job[] {
+    if (job.lengthy) return this.#lengthy;
+    return job.urgent ? this.#urgent : this.#waiting;
+  }
+
   #dispatch(): void {
+    if (this.#lengthy.length > 0) this.#dispatchLengthy();
+    else this.#reserved = undefined;
     for (;;) {
       const line = this.#urgent.length > 0 ? this.#urgent : this.#waiting;
       const [job] = line;
-      const thread = job === undefined ? undefined : choose(this.#threads, job.urgent);
+      const thread = job === undefined ? undefined : choose(this.#available(), job.urgent);
       if (job === undefined || thread === undefined) return;
       line.shift();
       this.#run(job, thread);
     }
   }
 
+  /** Messages go ahead of frames in a worker, so what was given to it must have ended first. */
+  #dispatchLengthy(): void {
+    if (this.#occupied.size >= Math.max(1, this.#threads.length - 1)) return;
+    if (this.#reserved?.ended === true) this.#reserved = undefined;
+    this.#reserved ??= idlest(this.#available());
+    const thread = this.#reserved;
+    if (thread === undefined || thread.inFlight > 0) return;
+    const job = this.#lengthy.shift();
+    this.#reserved = undefined;
+    if (job !== undefined) this.#run(job, thread);
+  }
+
+  #available(): readonly WorkerThread[] {
+    if (this.#occupied.size === 0 && this.#reserved === undefined) return this.#threads;
+    return this.#threads.filter(
+      (thread) => thread !== this.#reserved && !this.#occupied.has(thread),
+    );
+  }
+
   #run(job: Job, thread: WorkerThread): void {
     job.attempts += 1;
     job.thread = thread;
     this.#running.add(job);
+    if (job.lengthy) this.#occupied.add(thread);
     thread.post(job.operation, job.deadline, (outcome) => {
       this.#running.delete(job);
+      if (job.lengthy) this.#occupied.delete(thread);
       this.#conclude(job, outcome);
       this.#dispatch();
       if (this.size === 0) {
@@ -158,7 +204,7 @@ export class JobQueue {
     if (outcome.kind === 'failure') this.#report(outcome.failure);
     if (job.settled) return;
     if (lost && job.repeatable && job.attempts === 1 && !this.#closed) {
-      (job.urgent ? this.#urgent : this.#waiting).unshift(job);
+      this.#lineOf(job).unshift(job);
       return;
     }
     fail(
@@ -191,7 +237,7 @@ export class JobQueue {
       }
     }
     const paused = this.#threads.length === 0;
-    for (const line of [this.#urgent, this.#waiting]) {
+    for (const line of this.#lines) {
       for (const job of line.filter(({ deadline }) => deadline < now)) {
         line.splice(line.indexOf(job), 1);
         fail(job, paused ? unavailable(this.#events.explain()) : late());
@@ -202,6 +248,15 @@ export class JobQueue {
       this.#sweeper = undefined;
     }
   }
+}
+
+function idlest(threads: readonly WorkerThread[]): WorkerThread | undefined {
+  return threads
+    .filter(({ ended }) => !ended)
+    .reduce<WorkerThread | undefined>(
+      (best, one) => (best === undefined || one.inFlight < best.inFlight ? one : best),
+      undefined,
+    );
 }
 
 /** The thread for the next job; undefined when all have enough. An urgent job goes where least waits. */

@@ -7,14 +7,17 @@
  * one that would set an attribute sets the value it has.
  */
 import type { Connection } from './connection.ts';
-import { CKA, CKK, CKM, CKO, CKR, returnValueOf } from './cryptoki.ts';
-import type { Attribute, Cryptoki, Handle } from './cryptoki.ts';
+import { CKA, CKK, CKM, CKO, CKR, CKZ_DATA_SPECIFIED, CK_PARAMS } from './cryptoki.ts';
+import { returnValueOf } from './cryptoki.ts';
+import type { Attribute, Cryptoki, Handle, Mechanism } from './cryptoki.ts';
 import { failureOf } from './failures.ts';
+import { RSA_KEY } from './known-answers-rsa.ts';
 import { readFlag } from './objects.ts';
 import type { HsmKeySpec, HsmStatus, RootAttack } from './port.ts';
 import type { RootReport } from './protocol.ts';
 import { isTrusted, wrapMechanism } from './roots.ts';
-import { attributes, privateTemplate, publicTemplate } from './templates.ts';
+import { PUBLIC_EXPONENT } from './rsa.ts';
+import { attributes, isPair, privateTemplate, publicTemplate } from './templates.ts';
 
 interface Field {
   readonly connection: Connection;
@@ -37,6 +40,21 @@ interface Attack {
 const PAIR: HsmKeySpec = { kind: 'ec', curve: 'P-256', use: 'derive' };
 const SECRET: HsmKeySpec = { kind: 'aes', bits: 256 };
 const ROOM = 4096;
+
+/** CKM_SHA_1 and CKG_MGF1_SHA1. */
+const OAEP_SHA1 = {
+  type: CK_PARAMS.RSA_OAEP,
+  hashAlg: 0x220,
+  mgf: 1,
+  source: CKZ_DATA_SPECIFIED,
+};
+
+/** RSA wraps secret keys by either padding; which one is left to the token. */
+const RSA_WRAPS: readonly Mechanism[] = [
+  { mechanism: CKM.RSA_PKCS },
+  // With SHA-1, which every token has that has OAEP.
+  { mechanism: CKM.RSA_PKCS_OAEP, parameter: OAEP_SHA1 },
+];
 
 /** CKM_AES_ECB: one block of a wrapped blob decrypted is a step of the unwrapping. */
 const CKM_AES_ECB = 0x1081;
@@ -136,6 +154,24 @@ export const ATTACKS: readonly Attack[] = [
     gains: (field) =>
       unwraps(field, field.wrappedPair, changed(CKA.EXTRACTABLE, true), (_, handle) =>
         withOwnKey(field, (own) => wraps(field, own, handle)),
+      ),
+  },
+  {
+    name: 'wrap the root with an RSA public key of one’s own',
+    gains: (field) => withOwnRsaKey(field, (own) => rsaWraps(field, own, field.root)),
+  },
+  {
+    name: 'make a trusted RSA public key of one’s own',
+    gains: (field) => withOwnRsaKey(field, () => true, [{ type: CKA.TRUSTED, value: true }]),
+  },
+  {
+    name: 'unwrap a secret extractable and wrap it with an RSA public key of one’s own',
+    gains: (field) =>
+      unwraps(
+        field,
+        field.wrappedSecret,
+        [...secretTemplate(CKA.EXTRACTABLE), extractable()],
+        (_, handle) => withOwnRsaKey(field, (own) => rsaWraps(field, own, handle)),
       ),
   },
   {
@@ -252,7 +288,7 @@ function wrapNew(connection: Connection, root: Handle, spec: HsmKeySpec): Buffer
       kind: 'to-be-wrapped',
       trusted: isTrusted(connection, root),
     });
-    if (spec.kind === 'aes') {
+    if (!isPair(spec)) {
       return [cryptoki.C_GenerateKey(session, { mechanism: CKM.AES_KEY_GEN }, keyTemplate)];
     }
     const mechanism = { mechanism: CKM.EC_KEY_PAIR_GEN };
@@ -321,6 +357,45 @@ function withOwnKey(field: Field, use: (own: Handle) => boolean, more: Attribute
   } finally {
     connection.destroy(own);
   }
+}
+
+/** A public key of which the attacker has the private half outside the token. */
+function withOwnRsaKey(
+  field: Field,
+  use: (own: Handle) => boolean,
+  more: Attribute[] = [],
+): boolean {
+  const { connection, cryptoki, session } = field;
+  if (!RSA_WRAPS.some(({ mechanism }) => connection.mechanisms.has(mechanism))) return false;
+  const own = cryptoki.C_CreateObject(session, [
+    ...attributes({ class: CKO.PUBLIC_KEY, keyType: CKK.RSA, token: false, private: false }),
+    ...attributes({ wrap: true, encrypt: false, verify: false }),
+    { type: CKA.MODULUS, value: Buffer.from(RSA_KEY.modulus) },
+    { type: CKA.PUBLIC_EXPONENT, value: Buffer.from(PUBLIC_EXPONENT) },
+    ...more,
+  ]);
+  connection.objects += 1;
+  try {
+    return use(own);
+  } finally {
+    connection.destroy(own);
+  }
+}
+
+/** By one mechanism at least; fails as the token refuses the last one that it has. */
+function rsaWraps(field: Field, own: Handle, key: Handle): boolean {
+  const { connection, cryptoki, session } = field;
+  const listed = RSA_WRAPS.filter(({ mechanism }) => connection.mechanisms.has(mechanism));
+  for (const [index, mechanism] of listed.entries()) {
+    try {
+      cryptoki.C_WrapKey(session, mechanism, own, key, Buffer.alloc(ROOM)).fill(0);
+      return true;
+    } catch (error) {
+      // An answer that does not refuse decides nothing, whatever the next one says.
+      if (!REFUSALS.has(returnValueOf(error)) || index === listed.length - 1) throw error;
+    }
+  }
+  return false;
 }
 
 function readableSecret(keyType: number): Attribute[] {

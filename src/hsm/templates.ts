@@ -12,13 +12,17 @@ import { NAME } from '../name.ts';
 import { CKK } from './cryptoki.ts';
 import type { Attribute } from './cryptoki.ts';
 import type { HsmKeySpec } from './port.ts';
+import { PUBLIC_EXPONENT } from './rsa.ts';
 
 /** DER of the named curve OIDs (RFC 5480, RFC 8410). */
 const EC_PARAMS = {
   'P-256': '06082a8648ce3d030107',
   'P-384': '06052b81040022',
+  'P-521': '06052b81040023',
   /** PrintableString "curve25519": SoftHSM and several HSMs know the curve by this name. */
   X25519: '130a63757276653235353139',
+  /** PrintableString "edwards25519". */
+  Ed25519: '130c656477617264733235353139',
 } as const;
 
 /** Label of token objects made for `hsm-token` keys. */
@@ -78,13 +82,15 @@ function wrapsWithTrusted(residence: Residence): boolean {
 }
 
 /** A pair's public half is only read once; it never becomes a token object. */
-export function publicTemplate(spec: HsmKeySpec): Attribute[] {
-  return attributes({
-    token: false,
-    private: false,
-    verify: spec.kind === 'ec' && spec.use === 'sign',
-    paramsEC: Buffer.from(ecParams(spec), 'hex'),
-  });
+export function publicTemplate(spec: PairSpec): Attribute[] {
+  const verify = spec.use === 'sign';
+  const base = { token: false, private: false, verify };
+  if (spec.kind !== 'rsa') {
+    return attributes({ ...base, paramsEC: Buffer.from(ecParams(spec), 'hex') });
+  }
+  const publicExponent = Buffer.from(PUBLIC_EXPONENT);
+  const use = { encrypt: !verify, wrap: false };
+  return attributes({ ...base, ...use, modulusBits: spec.bits, publicExponent });
 }
 
 /** A wrapping key that the user PIN alone can make; whoever holds it can extract what it wraps. */
@@ -109,8 +115,10 @@ export function sharedSecretTemplate(bytes: number): Attribute[] {
   });
 }
 
-export function isPair(spec: HsmKeySpec): spec is Extract<HsmKeySpec, { kind: 'ec' | 'x25519' }> {
-  return spec.kind === 'ec' || spec.kind === 'x25519';
+export type PairSpec = Extract<HsmKeySpec, { kind: 'ec' | 'x25519' | 'ed25519' | 'rsa' }>;
+
+export function isPair(spec: HsmKeySpec): spec is PairSpec {
+  return spec.kind !== 'aes' && spec.kind !== 'hmac';
 }
 
 export function objectClass(spec: HsmKeySpec): number {
@@ -123,6 +131,10 @@ function keyType(spec: HsmKeySpec): number {
       return KeyType.EC;
     case 'x25519':
       return CKK.EC_MONTGOMERY;
+    case 'ed25519':
+      return CKK.EC_EDWARDS;
+    case 'rsa':
+      return CKK.RSA;
     case 'aes':
       return KeyType.AES;
     case 'hmac':
@@ -130,11 +142,12 @@ function keyType(spec: HsmKeySpec): number {
   }
 }
 
-function pairUse(spec: Extract<HsmKeySpec, { kind: 'ec' | 'x25519' }>): ITemplate {
+/** Exactly one use: an RSA key that signs and decrypts would do each in the other's name. */
+function pairUse(spec: PairSpec): ITemplate {
   return {
     sign: spec.use === 'sign',
     derive: spec.use === 'derive',
-    decrypt: false,
+    decrypt: spec.use === 'decrypt',
     unwrap: false,
   };
 }
@@ -148,6 +161,7 @@ function secretBytes(spec: Extract<HsmKeySpec, { kind: 'aes' | 'hmac' }>): numbe
 }
 
 /** DER of the curve's name, in hex. */
-export function ecParams(spec: HsmKeySpec): string {
-  return spec.kind === 'ec' ? EC_PARAMS[spec.curve] : EC_PARAMS.X25519;
+export function ecParams(spec: Exclude<PairSpec, { kind: 'rsa' }>): string {
+  if (spec.kind === 'ec') return EC_PARAMS[spec.curve];
+  return spec.kind === 'x25519' ? EC_PARAMS.X25519 : EC_PARAMS.Ed25519;
 }

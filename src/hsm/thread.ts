@@ -113,7 +113,7 @@ export class WorkerThread {
   }
 
   #settleAll(replies: readonly Reply[]): void {
-    if (replies.length > 0) this.#measure(replies.length);
+    if (replies.length > 0) this.#measure(replies);
     for (const reply of replies) this.#settle(reply);
   }
 
@@ -151,11 +151,15 @@ export class WorkerThread {
     );
   }
 
-  /** Answers that come together were computed one after the other. */
-  #measure(answers: number): void {
+  /**
+   * Answers that come together were computed one after the other. The making of a key, which may take
+   * seconds, says nothing of the calls that are given to a worker in advance.
+   */
+  #measure(replies: readonly Reply[]): void {
     const now = performance.now();
-    const each = (now - this.#busySince) / answers;
+    const each = (now - this.#busySince) / replies.length;
     this.#busySince = now;
+    if (replies.some(({ job }) => this.#pending.get(job)?.operation.op === 'generate')) return;
     this.#callMs += (each - this.#callMs) * SMOOTHING;
   }
 }

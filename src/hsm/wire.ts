@@ -13,7 +13,7 @@ import type { Operation, OperationOf, PostedKey, Reply, Request, Sealed } from '
 import type { Ring } from './ring.ts';
 
 /** Operations that have a frame, by their number. */
-const CALLS = ['ecdh', 'sign', 'encrypt', 'decrypt', 'mac', 'random'] as const;
+const CALLS = ['ecdh', 'sign', 'encrypt', 'decrypt', 'mac', 'random', 'decrypt-oaep'] as const;
 type Call = OperationOf<(typeof CALLS)[number]>;
 
 const HEADER_BYTES = 16;
@@ -86,7 +86,9 @@ function inputsOf(call: Call): readonly Uint8Array[] {
     case 'ecdh':
       return [call.peer];
     case 'sign':
-      return [call.digest];
+      return [call.input];
+    case 'decrypt-oaep':
+      return [call.ciphertext];
     case 'encrypt':
       return [call.plaintext, call.aad];
     case 'decrypt':
@@ -102,7 +104,8 @@ function callOf(op: Call['op'], key: PostedKey, inputs: readonly Buffer[]): Call
   const [first, second, third] = inputs;
   if (first === undefined) throw malformed();
   if (op === 'ecdh') return { op, key, peer: first };
-  if (op === 'sign') return { op, key, digest: first };
+  if (op === 'sign') return { op, key, input: first };
+  if (op === 'decrypt-oaep') return { op, key, ciphertext: first };
   if (op === 'mac') return { op, key, data: first };
   if (op === 'random') return { op, bytes: Buffer.from(first).readUInt32BE(0) };
   if (second === undefined) throw malformed();

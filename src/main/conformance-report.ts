@@ -92,7 +92,7 @@ export function usesOf(
 ): ReportedUse[] {
   return capabilities.map((capability) => ({
     ...capability,
-    mechanism: mechanismName(capability.name, mechanisms),
+    mechanism: capability.mechanism ?? mechanismName(capability.name, mechanisms),
     speeds: speeds.flatMap(({ use, ...speed }) => (use === capability.name ? [speed] : [])),
   }));
 }

@@ -9,7 +9,16 @@ import type { Keyring } from '../keyring/keyring.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { observed } from '../telemetry/observation.ts';
 
-const HSM_CALLS = ['generate', 'ecdh', 'sign', 'encrypt', 'decrypt', 'mac', 'random'] as const;
+const HSM_CALLS = [
+  'generate',
+  'ecdh',
+  'sign',
+  'decryptOaep',
+  'encrypt',
+  'decrypt',
+  'mac',
+  'random',
+] as const;
 
 /** The HSM with its calls counted and timed. */
 export function measuredHsm(hsm: PooledHsm, metrics: Metrics): Hsm {

@@ -1,26 +1,27 @@
 /**
  * Brings published or stored keys into a test token as the service's own keys are there: EC and MAC
- * keys wrapped under the root, X25519 as token objects. Never offered by the service itself.
+ * keys wrapped under the root, X25519 and Ed25519 as token objects. Never offered by the service itself.
  *
  * Needs the module for itself: no pool may be open in the process.
  */
-import { randomUUID, randomBytes } from 'node:crypto';
+import { createPrivateKey, randomUUID, randomBytes } from 'node:crypto';
 import { KeyType, ObjectClass } from 'graphene-pk11';
 import { Connection } from '../../src/hsm/connection.ts';
 import { CKA, CKK, CKO } from '../../src/hsm/cryptoki.ts';
-import type { Handle } from '../../src/hsm/cryptoki.ts';
+import type { Attribute, Handle } from '../../src/hsm/cryptoki.ts';
 import { OBJECT_ID_BYTES, uuidBytes } from '../../src/hsm/inputs.ts';
 import { exportSofthsmConf, loadAlone } from '../../src/hsm/module.ts';
 import { readPin } from '../../src/hsm/pin.ts';
 import type { HsmKey, HsmKeySpec } from '../../src/hsm/port.ts';
 import { findRoot, wrapMechanism } from '../../src/hsm/roots.ts';
 import { attributes, ecParams, isPair, TOKEN_KEY_LABEL } from '../../src/hsm/templates.ts';
+import type { PairSpec } from '../../src/hsm/templates.ts';
 import { ROOT } from './token-fixture.ts';
 import type { TokenFixture } from './token-fixture.ts';
 
 export interface PublishedKey {
   readonly spec: HsmKeySpec;
-  /** Big-endian scalar, or the 32 bytes of X25519 or of a MAC key. */
+  /** Big-endian scalar; the 32 bytes of X25519, Ed25519 or of a MAC key; the DER of RSAPrivateKey. */
   readonly scalar: Uint8Array;
   /** Of a MAC key, its check value. */
   readonly publicKey: Uint8Array;
@@ -57,7 +58,7 @@ export function importKeys(
 ): Promise<readonly HsmKey[]> {
   return withConnection(fixture, (connection, root) =>
     keys.map((key) =>
-      key.spec.kind === 'x25519'
+      key.spec.kind === 'x25519' || key.spec.kind === 'ed25519'
         ? importTokenKey(connection, key)
         : importWrapped(connection, root, key),
     ),
@@ -102,13 +103,43 @@ const MAC_TEMPLATE = {
   verify: true,
 } as const;
 
-function pairTemplate(spec: HsmKeySpec): Parameters<typeof attributes>[0] {
+function templateOf(spec: HsmKeySpec): Parameters<typeof attributes>[0] {
+  if (!isPair(spec)) return MAC_TEMPLATE;
+  return spec.kind === 'rsa' ? rsaTemplate(spec.use) : pairTemplate(spec);
+}
+
+function rsaTemplate(use: 'sign' | 'decrypt'): Parameters<typeof attributes>[0] {
+  const flags = { sign: use === 'sign', decrypt: use === 'decrypt' };
+  return { class: CKO.PRIVATE_KEY, keyType: CKK.RSA, ...flags };
+}
+
+const RSA_NUMBERS = [
+  ['n', CKA.MODULUS],
+  ['e', CKA.PUBLIC_EXPONENT],
+  ['d', CKA.PRIVATE_EXPONENT],
+  ['p', CKA.PRIME_1],
+  ['q', CKA.PRIME_2],
+  ['dp', CKA.EXPONENT_1],
+  ['dq', CKA.EXPONENT_2],
+  ['qi', CKA.COEFFICIENT],
+] as const;
+
+function rsaNumbers(der: Uint8Array): Attribute[] {
+  const key = createPrivateKey({ key: Buffer.from(der), format: 'der', type: 'pkcs1' });
+  const jwk = key.export({ format: 'jwk' });
+  return RSA_NUMBERS.map(([name, type]) => ({
+    type,
+    value: Buffer.from(jwk[name] ?? '', 'base64url'),
+  }));
+}
+
+function pairTemplate(spec: Exclude<PairSpec, { kind: 'rsa' }>): Parameters<typeof attributes>[0] {
   return {
     class: CKO.PRIVATE_KEY,
-    keyType: spec.kind === 'x25519' ? CKK.EC_EDWARDS : CKK.EC,
+    keyType: spec.kind === 'ec' ? CKK.EC : CKK.EC_EDWARDS,
     paramsEC: Buffer.from(ecParams(spec), 'hex'),
-    derive: spec.kind === 'x25519' || (spec.kind === 'ec' && spec.use === 'derive'),
-    sign: spec.kind === 'ec' && spec.use === 'sign',
+    derive: spec.use === 'derive',
+    sign: spec.use === 'sign',
   };
 }
 
@@ -120,14 +151,16 @@ function create(
   return connection.run((session, cryptoki) =>
     cryptoki.C_CreateObject(session, [
       ...attributes({
-        ...(isPair(spec) ? pairTemplate(spec) : MAC_TEMPLATE),
+        ...templateOf(spec),
         private: true,
         sensitive: true,
         // The root's template wraps nothing that could unwrap.
         unwrap: false,
         ...more,
       }),
-      { type: CKA.VALUE, value: Buffer.from(scalar) },
+      ...(spec.kind === 'rsa'
+        ? rsaNumbers(scalar)
+        : [{ type: CKA.VALUE, value: Buffer.from(scalar) }]),
     ]),
   );
 }

@@ -1,8 +1,15 @@
-import { createECDH } from 'node:crypto';
+import { createECDH, createPrivateKey, privateDecrypt, sign } from 'node:crypto';
 import { describe, expect, it } from '@jest/globals';
 import { p256, p384 } from '@noble/curves/nist.js';
 import fc from 'fast-check';
-import { ECDH_ANSWERS, GCM_ANSWER, HMAC_ANSWER } from '../../src/hsm/known-answers.ts';
+import {
+  ECDH_ANSWERS,
+  ED25519_ANSWER,
+  GCM_ANSWER,
+  HMAC_ANSWER,
+} from '../../src/hsm/known-answers.ts';
+import { OAEP_ANSWER, PKCS1_ANSWERS, RSA_KEY } from '../../src/hsm/known-answers-rsa.ts';
+import { PUBLIC_EXPONENT } from '../../src/hsm/rsa.ts';
 import { generatorOf, isValidPoint, pointLength } from '../../src/crypto/point.ts';
 import { aes256Gcm } from '../../src/crypto/aead.ts';
 import { SecretBytes } from '../../src/crypto/secret.ts';
@@ -69,7 +76,32 @@ describe('known answers of the token probe', () => {
     const nothing = new Uint8Array();
     const opened = aes256Gcm.open(SecretBytes.copyOf(key), iv, nothing, ciphertext);
     expect(Buffer.from(opened.reveal())).toEqual(Buffer.from(plaintext));
-    const mac = createHmac('sha256', HMAC_ANSWER.key).update(HMAC_ANSWER.data).digest('hex');
-    expect(mac).toBe(Buffer.from(HMAC_ANSWER.mac).toString('hex'));
+    for (const [hash, answer] of Object.entries(HMAC_ANSWER.macs)) {
+      const mac = createHmac(hash.replace('-', ''), HMAC_ANSWER.key).update(HMAC_ANSWER.data);
+      expect(mac.digest('hex')).toBe(Buffer.from(answer).toString('hex'));
+    }
+  });
+
+  it('Ed25519', () => {
+    const { seed, publicKey, message, signature } = ED25519_ANSWER;
+    const base64 = (bytes: Uint8Array) => Buffer.from(bytes).toString('base64url');
+    const jwk = { kty: 'OKP', crv: 'Ed25519', x: base64(publicKey), d: base64(seed) };
+    const key = createPrivateKey({ key: jwk, format: 'jwk' });
+    expect(sign(null, message, key)).toEqual(Buffer.from(signature));
+  });
+
+  it('RSA', () => {
+    const base64 = (bytes: Uint8Array) => Buffer.from(bytes).toString('base64url');
+    const { modulus, privateExponent, prime1, prime2, exponent1, exponent2, coefficient } = RSA_KEY;
+    const parts = { n: modulus, e: PUBLIC_EXPONENT, d: privateExponent, p: prime1, q: prime2 };
+    const whole = { ...parts, dp: exponent1, dq: exponent2, qi: coefficient };
+    const numbers = Object.entries(whole).map(([name, value]) => [name, base64(value)]);
+    const jwk = { kty: 'RSA', ...(Object.fromEntries(numbers) as Record<string, string>) };
+    const key = createPrivateKey({ key: jwk, format: 'jwk' });
+    for (const [hash, answer] of Object.entries(PKCS1_ANSWERS)) {
+      expect(sign(hash, Buffer.from('known answer'), key)).toEqual(Buffer.from(answer));
+    }
+    const opened = privateDecrypt({ key, oaepHash: 'sha256' }, OAEP_ANSWER.ciphertext);
+    expect(opened).toEqual(Buffer.from(OAEP_ANSWER.message));
   });
 });

@@ -5,6 +5,7 @@
  * Under test/ only: its "HSM" is this process's memory.
  */
 import {
+  constants,
   createCipheriv,
   createDecipheriv,
   createECDH,
@@ -13,24 +14,32 @@ import {
   createPublicKey,
   diffieHellman,
   generateKeyPairSync,
+  privateDecrypt,
+  privateEncrypt,
   randomBytes,
+  sign,
 } from 'node:crypto';
-import { p256, p384 } from '@noble/curves/nist.js';
+import { p256, p384, p521 } from '@noble/curves/nist.js';
 import { SecretBytes } from '../../src/crypto/secret.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import {
+  macHash,
   requireAes,
-  requireDigest,
+  requireCiphertext,
   requireGenerate,
   requireHmac,
   requirePeer,
   requireRandomLength,
   requireSealed,
+  requireSignInput,
+  signingSpec,
   uuidText,
 } from '../../src/hsm/inputs.ts';
+import type { SigningSpec } from '../../src/hsm/inputs.ts';
 import type {
   GenerateOptions,
   Hsm,
+  HsmHash,
   HsmKey,
   HsmKeySpec,
   HsmMaterial,
@@ -39,6 +48,8 @@ import type {
   TokenMaterial,
 } from '../../src/hsm/port.ts';
 import type { Sealed } from '../../src/hsm/protocol.ts';
+import { digestInfo, nodeHash } from '../../src/hsm/rsa.ts';
+import { encodePss } from './pss.ts';
 
 type Call = Exclude<keyof Hsm, 'status' | 'close'>;
 
@@ -63,11 +74,23 @@ const CAPABILITIES = [
   'ecdh:P-384',
   'ecdsa:P-256',
   'ecdsa:P-384',
+  'ecdsa:P-521',
   'x25519',
+  'ed25519',
+  'rsa-pss:SHA-256',
+  'rsa-pss:SHA-384',
+  'rsa-pss:SHA-512',
+  'rsa-pkcs1:SHA-256',
+  'rsa-pkcs1:SHA-384',
+  'rsa-pkcs1:SHA-512',
+  'rsa-oaep:SHA-256',
   'aes-gcm',
   'hmac:SHA-256',
+  'hmac:SHA-384',
+  'hmac:SHA-512',
   'wrap',
   'wrap:ec',
+  'wrap:rsa',
   'random',
 ].map((name) => ({ name, available: true, reason: '' }));
 
@@ -186,15 +209,17 @@ export class SoftwareHsm implements Hsm {
     });
   }
 
-  sign(key: HsmKey, digest: Uint8Array): Promise<Uint8Array> {
+  sign(key: HsmKey, input: Uint8Array): Promise<Uint8Array> {
     return this.#call('sign', () => {
-      requireDigest(key, digest);
-      const { spec } = key;
-      const curve = spec.kind === 'ec' ? spec.curve : 'P-256';
-      const group = curve === 'P-256' ? p256 : p384;
-      return this.#with(key, (secret) =>
-        group.sign(digest, secret, { prehash: false, lowS: false }),
-      );
+      requireSignInput(key, input);
+      return this.#with(key, (secret) => signWith(signingSpec(key.spec), secret, input));
+    });
+  }
+
+  decryptOaep(key: HsmKey, ciphertext: Uint8Array): Promise<SecretBytes> {
+    return this.#call('decryptOaep', () => {
+      requireCiphertext(key, ciphertext);
+      return SecretBytes.own(this.#with(key, (secret) => openOaep(secret, ciphertext)));
     });
   }
 
@@ -215,7 +240,7 @@ export class SoftwareHsm implements Hsm {
   mac(key: HsmKey, data: Uint8Array): Promise<Uint8Array> {
     return this.#call('mac', () => {
       requireHmac(key);
-      return this.#with(key, (secret) => hmac(secret, data));
+      return this.#with(key, (secret) => hmac(secret, data, macHash(key.spec)));
     });
   }
 
@@ -257,13 +282,7 @@ export class SoftwareHsm implements Hsm {
   }
 
   #requireCapability(spec: HsmKeySpec): void {
-    const name = {
-      ec: () =>
-        spec.kind === 'ec' ? `${spec.use === 'sign' ? 'ecdsa' : 'ecdh'}:${spec.curve}` : '',
-      x25519: () => 'x25519',
-      aes: () => 'aes-gcm',
-      hmac: () => 'hmac:SHA-256',
-    }[spec.kind]();
+    const name = capabilityOf(spec);
     if (this.#lacks.has(name)) throw new TwofoldError('suite_unavailable_here', name);
   }
 
@@ -286,7 +305,9 @@ export class SoftwareHsm implements Hsm {
   }
 
   #wrap(spec: HsmKeySpec, made: MadeKey): HsmMaterial {
-    if (spec.kind === 'x25519') throw new TwofoldError('suite_unavailable_here', 'not wrappable');
+    if (spec.kind === 'x25519' || spec.kind === 'ed25519') {
+      throw new TwofoldError('suite_unavailable_here', 'not wrappable');
+    }
     if (this.#root === undefined) throw new TwofoldError('zone_lacks_material', 'no root');
     const { iv, ciphertext } = seal(this.#rootKey(this.#root), made.secret, label(spec));
     const blob = Uint8Array.from(Buffer.concat([iv, ciphertext]));
@@ -340,16 +361,44 @@ function makeKey(spec: HsmKeySpec): MadeKey {
   return { secret, check: Uint8Array.from(checkOf(spec, secret)) };
 }
 
+const CURVES = {
+  'P-256': { name: 'prime256v1', size: 32, group: p256 },
+  'P-384': { name: 'secp384r1', size: 48, group: p384 },
+  'P-521': { name: 'secp521r1', size: 66, group: p521 },
+} as const;
+const PKCS8 = { format: 'der', type: 'pkcs8' } as const;
+
+/** The capability that a key of this kind needs. */
+function capabilityOf(spec: HsmKeySpec): string {
+  switch (spec.kind) {
+    case 'ec':
+      return `${spec.use === 'sign' ? 'ecdsa' : 'ecdh'}:${spec.curve}`;
+    case 'rsa':
+      return spec.use === 'sign' ? `rsa-${spec.padding}:${spec.hash}` : `rsa-oaep:${spec.hash}`;
+    case 'aes':
+      return 'aes-gcm';
+    case 'hmac':
+      return `hmac:${spec.hash}`;
+    case 'x25519':
+    case 'ed25519':
+      return spec.kind;
+  }
+}
+
 function newSecret(spec: HsmKeySpec): Buffer {
   switch (spec.kind) {
     case 'ec': {
-      const ecdh = createECDH(spec.curve === 'P-256' ? 'prime256v1' : 'secp384r1');
+      const { name, size } = CURVES[spec.curve];
+      const ecdh = createECDH(name);
       ecdh.generateKeys();
-      const size = spec.curve === 'P-256' ? 32 : 48;
       return Buffer.concat([Buffer.alloc(size), ecdh.getPrivateKey()]).subarray(-size);
     }
     case 'x25519':
-      return generateKeyPairSync('x25519').privateKey.export({ format: 'der', type: 'pkcs8' });
+      return generateKeyPairSync('x25519').privateKey.export(PKCS8);
+    case 'ed25519':
+      return generateKeyPairSync('ed25519').privateKey.export(PKCS8);
+    case 'rsa':
+      return generateKeyPairSync('rsa', { modulusLength: spec.bits }).privateKey.export(PKCS8);
     case 'aes':
       return randomBytes(spec.bits / 8);
     case 'hmac':
@@ -360,10 +409,15 @@ function newSecret(spec: HsmKeySpec): Buffer {
 function checkOf(spec: HsmKeySpec, secret: Buffer): Buffer {
   switch (spec.kind) {
     case 'ec': {
-      const ecdh = createECDH(spec.curve === 'P-256' ? 'prime256v1' : 'secp384r1');
+      const ecdh = createECDH(CURVES[spec.curve].name);
       ecdh.setPrivateKey(secret);
       return ecdh.getPublicKey();
     }
+    case 'rsa': {
+      const key = createPublicKey(createPrivateKey({ key: secret, ...PKCS8 }));
+      return key.export({ format: 'der', type: 'pkcs1' });
+    }
+    case 'ed25519':
     case 'x25519': {
       const key = createPublicKey(createPrivateKey({ key: secret, format: 'der', type: 'pkcs8' }));
       return Buffer.from(key.export({ format: 'jwk' }).x ?? '', 'base64url');
@@ -376,7 +430,7 @@ function checkOf(spec: HsmKeySpec, secret: Buffer): Buffer {
 
 function derive(spec: HsmKeySpec, secret: Buffer, peer: Uint8Array): Uint8Array {
   if (spec.kind === 'ec') {
-    const ecdh = createECDH(spec.curve === 'P-256' ? 'prime256v1' : 'secp384r1');
+    const ecdh = createECDH(CURVES[spec.curve].name);
     ecdh.setPrivateKey(secret);
     return Uint8Array.from(ecdh.computeSecret(peer));
   }
@@ -384,6 +438,31 @@ function derive(spec: HsmKeySpec, secret: Buffer, peer: Uint8Array): Uint8Array 
   const publicKey = createPublicKey({ key: { kty: 'OKP', crv: 'X25519', x }, format: 'jwk' });
   const privateKey = createPrivateKey({ key: secret, format: 'der', type: 'pkcs8' });
   return Uint8Array.from(diffieHellman({ privateKey, publicKey }));
+}
+
+function signWith(spec: SigningSpec, secret: Buffer, input: Uint8Array): Uint8Array {
+  if (spec.kind === 'ec') {
+    return CURVES[spec.curve].group.sign(input, secret, { prehash: false, lowS: false });
+  }
+  const key = createPrivateKey({ key: secret, ...PKCS8 });
+  if (spec.kind === 'ed25519') return Uint8Array.from(sign(null, input, key));
+  if (spec.padding === 'pkcs1') {
+    const padding = constants.RSA_PKCS1_PADDING;
+    return Uint8Array.from(privateEncrypt({ key, padding }, digestInfo(spec.hash, input)));
+  }
+  // node:crypto signs messages, not digests, with PSS.
+  const block = encodePss(nodeHash(spec.hash), input, spec.bits);
+  return Uint8Array.from(privateEncrypt({ key, padding: constants.RSA_NO_PADDING }, block));
+}
+
+function openOaep(secret: Buffer, ciphertext: Uint8Array): Uint8Array {
+  const key = createPrivateKey({ key: secret, ...PKCS8 });
+  const padding = constants.RSA_PKCS1_OAEP_PADDING;
+  try {
+    return Uint8Array.from(privateDecrypt({ key, padding, oaepHash: 'sha256' }, ciphertext));
+  } catch {
+    throw new TwofoldError('decryption_failed');
+  }
 }
 
 function seal(key: Buffer, plaintext: Uint8Array, aad: Uint8Array): Sealed {
@@ -404,8 +483,8 @@ function unseal(key: Buffer, { iv, ciphertext }: Sealed, aad: Uint8Array): Uint8
   }
 }
 
-function hmac(key: Buffer, data: Uint8Array): Uint8Array {
-  return Uint8Array.from(createHmac('sha256', key).update(data).digest());
+function hmac(key: Buffer, data: Uint8Array, hash: HsmHash = 'SHA-256'): Uint8Array {
+  return Uint8Array.from(createHmac(nodeHash(hash), key).update(data).digest());
 }
 
 /** A key wrapped for one use does not unwrap for another. */

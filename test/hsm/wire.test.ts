@@ -9,7 +9,8 @@ const bytes = fc.uint8Array({ maxLength: 80 });
 const key = fc.string({ unit: 'binary', maxLength: 40 }).map((id) => ({ id }));
 const call: fc.Arbitrary<Operation> = fc.oneof(
   fc.record({ op: fc.constant('ecdh' as const), key, peer: bytes }),
-  fc.record({ op: fc.constant('sign' as const), key, digest: bytes }),
+  fc.record({ op: fc.constant('sign' as const), key, input: bytes }),
+  fc.record({ op: fc.constant('decrypt-oaep' as const), key, ciphertext: bytes }),
   fc.record({ op: fc.constant('mac' as const), key, data: bytes }),
   fc.record({ op: fc.constant('random' as const), bytes: fc.nat(0xffff_ffff) }),
   fc.record({ op: fc.constant('encrypt' as const), key, plaintext: bytes, aad: bytes }),
