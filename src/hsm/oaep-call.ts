@@ -11,7 +11,7 @@ import { decodeOaep } from '../crypto/oaep.ts';
 import type { Connection } from './connection.ts';
 import { CKA, CKM } from './cryptoki.ts';
 import type { Handle } from './cryptoki.ts';
-import { failureOf, namesStaleHandle, TokenFailure } from './failures.ts';
+import { failureOf, namesStaleHandle, tellsNothing, TokenFailure } from './failures.ts';
 import type { DecryptingSpec } from './inputs.ts';
 import { readAttribute, takeBytes } from './objects.ts';
 import { withoutZeros } from './pairs.ts';
@@ -31,7 +31,8 @@ const FAILED = {
  * Opens what a caller sent, whose length and range were checked in the host, with a key that was checked.
  *
  * Whatever the token answers to a ciphertext that it does not open, a ciphertext of the host's own, which
- * must open, tells a wrong one from a fault of the token; so all wrong ones take the same steps here.
+ * must open, tells a wrong one from a fault of the token, and then it is tried once more, for the fault may
+ * have passed. All wrong ones take the same steps here.
  *
  * @throws TokenFailure `decryption_failed`, always the same; `hsm_unavailable` when the control fails too
  */
@@ -46,12 +47,30 @@ export function openOaep(
   try {
     return openBy(connection, way, spec, handle, ciphertext);
   } catch (error) {
-    if (TwofoldError.is(error, 'decryption_failed')) throw new TokenFailure(FAILED);
-    if (namesStaleHandle(error)) throw error;
-    if (failureOf(error, 'produce').consequence === 'lost') throw error;
-    requireControl(connection, way, spec, handle, publicKey);
+    requireAmbiguous(error);
+  }
+  requireControl(connection, way, spec, handle, publicKey);
+  try {
+    return openBy(connection, way, spec, handle, ciphertext);
+  } catch (error) {
+    requireAmbiguous(error);
     throw new TokenFailure(FAILED);
   }
+}
+
+/**
+ * Kryoptic answers CKR_DEVICE_ERROR to wrong padding: taken for a lost session, it would let any caller
+ * end one.
+ *
+ * @throws TokenFailure `decryption_failed` where the host found it, and what says that the token is away
+ */
+function requireAmbiguous(error: unknown): void {
+  if (TwofoldError.is(error, 'decryption_failed')) throw new TokenFailure(FAILED);
+  if (namesStaleHandle(error) || saysLost(error)) throw error;
+}
+
+function saysLost(error: unknown): boolean {
+  return !tellsNothing(error) && failureOf(error, 'produce').consequence === 'lost';
 }
 
 /**
@@ -77,8 +96,7 @@ export function opensOwn(
         return true;
       }
     } catch (error) {
-      if (failureOf(error, 'produce').consequence === 'lost') throw error;
-      if (index === ways.length - 1) throw error;
+      if (saysLost(error) || index === ways.length - 1) throw error;
     }
   }
   return false;

@@ -19,7 +19,7 @@ export const REPORT_SCHEMA = 'twofold-conformance/1';
  * Without the root's own keys (to seal post-quantum halves, to authenticate rows and audit batches,
  * and both wrapped) the service does not start, whatever else a token can do.
  */
-const SERVICE_NEEDS: readonly string[] = ['wrap', 'aes-gcm', 'hmac:SHA-256', 'random'];
+export const SERVICE_NEEDS: readonly string[] = ['wrap', 'aes-gcm', 'hmac:SHA-256', 'random'];
 
 export interface SuiteVerdict {
   readonly suite: string;

@@ -1,4 +1,5 @@
 /** A conformance report as text, for a terminal. */
+import { SERVICE_NEEDS } from './conformance-report.ts';
 import type { ConformanceReportFile, ReportedUse, SuiteVerdict } from './conformance-report.ts';
 
 export function tableLines(report: ConformanceReportFile): string[] {
@@ -33,7 +34,8 @@ function useRows(use: ReportedUse, suites: readonly SuiteVerdict[]): string[][] 
 
 /** Of uses that no suite names. */
 function meaningOf(use: string): string {
-  return use === 'wrap:ec' ? 'private keys that leave the token wrapped' : 'every suite';
+  if (SERVICE_NEEDS.includes(use)) return 'every suite';
+  return use.startsWith('wrap:') ? 'private keys that leave the token wrapped' : 'no suite yet';
 }
 
 function speedText({ operation, microseconds, perSecond, detail }: ReportedUse['speeds'][number]) {

@@ -1,5 +1,7 @@
 /** The published vectors with their classical half in the token. */
+import { createPrivateKey, createPublicKey } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
+import { TwofoldError } from '../../src/errors.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { portableEngine } from '../../src/crypto/portable-engine.ts';
 import { SecretBytes } from '../../src/crypto/secret.ts';
@@ -123,6 +125,30 @@ describe('hybrid KEM vectors with ECDH in the token', () => {
     await decapsulateAll(cases);
     report(`HPKE-PQ hybrids in the token: ${cases.length}`);
     if (hasPublishedFolder()) expect(cases).toHaveLength(5);
+  });
+});
+
+describe('RSA-OAEP in the token', () => {
+  it('Wycheproof', async () => {
+    const spec = { kind: 'rsa', bits: 3072, use: 'decrypt', hash: 'SHA-256' } as const;
+    // The others have a label, which this service does not use.
+    const vectors = vectorsOf('rsa-oaep').filter(({ label }) => label === '');
+    const [first] = vectors;
+    const node = createPrivateKey({ key: hex(first?.key ?? ''), format: 'der', type: 'pkcs8' });
+    const pkcs1 = { format: 'der', type: 'pkcs1' } as const;
+    const publicKey = Uint8Array.from(createPublicKey(node).export(pkcs1));
+    const [key] = await importKeys(fixture, [{ spec, scalar: node.export(pkcs1), publicKey }]);
+    if (key === undefined) throw new Error('the key was not imported');
+    const port = await open();
+    for (const { ct, msg, result } of vectors) {
+      const opened = await port.decryptOaep(key, hex(ct)).then(
+        (secret) => toHex(secret.reveal()),
+        (error: unknown) => (TwofoldError.is(error) ? error.code : String(error)),
+      );
+      expect(opened).toBe(result === 'valid' ? msg : 'decryption_failed');
+    }
+    report(`RSA-OAEP in the token: ${vectors.length}`);
+    if (hasPublishedFolder()) expect(vectors).toHaveLength(29);
   });
 });
 
