@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 
 import { encodeBase64, decodeBase64 } from '../crypto/base64.ts';
 import { utf8 } from '../crypto/bytes.ts';
-import { publicKeySpki } from '../crypto/encodings.ts';
+import { writeSpki } from '../crypto/spki.ts';
 import { nativeEngine } from '../crypto/native-engine.ts';
 import { findSuite } from '../crypto/suites.ts';
 import { isUuid } from '../crypto/uuid.ts';
@@ -70,7 +70,8 @@ export function describeSigner({ key, keyId, keyVersion, suite, publicKey }: Sig
 
 /** `SHA256:` and the hash of the SPKI (RFC 5280) in hex: what people compare. */
 export function fingerprint({ suite, publicKey }: Signer): string {
-  const spki = publicKeySpki(suite, publicKey);
+  const spki = writeSpki(suite.encoding, publicKey);
+  if (spki === null) throw invalid('The suite has no SPKI to take a fingerprint of.');
   return `SHA256:${createHash('sha256').update(spki).digest('hex')}`;
 }
 

@@ -99,9 +99,43 @@ const offline = z
   })
   .meta({ description: 'What it takes to wrap or encapsulate without asking the service.' });
 
+const JWK_COMMON = {
+  use: z.enum(['sig', 'enc']).optional(),
+  kid: z.string().optional().meta({ description: '`<key UUID>.<version>`.' }),
+} as const;
+
 const jwk = z
-  .object({ kty: z.literal('AKP'), alg: z.string(), pub: z.string(), kid: z.string().optional() })
-  .meta({ id: 'PublicJwk', description: 'RFC 9964: `pub` is the raw public key in base64url.' });
+  .discriminatedUnion('kty', [
+    z.object({
+      kty: z.literal('AKP'),
+      alg: z.string(),
+      pub: z.string().meta({ description: 'RFC 9964: the raw public key in base64url.' }),
+      ...JWK_COMMON,
+    }),
+    z.object({
+      kty: z.literal('EC'),
+      crv: z.string(),
+      x: z.string(),
+      y: z.string(),
+      alg: z.string().optional(),
+      ...JWK_COMMON,
+    }),
+    z.object({
+      kty: z.literal('OKP'),
+      crv: z.string(),
+      x: z.string(),
+      alg: z.string().optional(),
+      ...JWK_COMMON,
+    }),
+    z.object({
+      kty: z.literal('RSA'),
+      n: z.string(),
+      e: z.string(),
+      alg: z.string().optional(),
+      ...JWK_COMMON,
+    }),
+  ])
+  .meta({ id: 'PublicJwk', description: 'RFC 7517, 7518, 8037 or 9964, by the suite.' });
 
 export const publicKey = z
   .object({

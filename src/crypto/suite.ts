@@ -3,6 +3,7 @@
  * suite by name. Resolve an id once with `findSuite`, then pass the row.
  */
 import type { Engine, MlDsaParameterSet, MlKemParameterSet } from './engine.ts';
+import type { KeyEncoding } from './key-encoding.ts';
 import type { SecretBytes } from './secret.ts';
 
 /** What a key is for; a KEM suite serves `wrap` or `kem`, each other class its one purpose. */
@@ -30,14 +31,6 @@ export interface Strength {
 export interface StandardReference {
   readonly document: string;
   readonly revision: string;
-}
-
-/** How the public key is published. */
-export interface PublicKeyEncoding {
-  /** SPKI AlgorithmIdentifier, parameters absent. */
-  readonly oid: string;
-  /** `alg` of a JWK with `kty` AKP. */
-  readonly jwkAlgorithm: string;
 }
 
 export interface Part {
@@ -216,7 +209,7 @@ export interface KemSuite extends SuiteRow {
   readonly kind: 'kem';
   readonly pq: MlKemParameterSet;
   readonly hpke: HpkeSuite;
-  readonly encoding: PublicKeyEncoding;
+  readonly encoding: KeyEncoding;
   readonly kem: Kem;
 }
 
@@ -231,7 +224,7 @@ export interface SignatureSuite extends SuiteRow {
   readonly class: 'sign';
   readonly kind: 'signature';
   readonly pq: MlDsaParameterSet;
-  readonly encoding: PublicKeyEncoding;
+  readonly encoding: KeyEncoding;
   readonly signer: Signer;
 }
 

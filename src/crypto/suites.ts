@@ -13,6 +13,13 @@ import { SIGNATURE_LENGTHS, ML_KEM_LENGTHS } from './engine.ts';
 import { compositeSigner } from './signature.ts';
 import { CURVES } from './curve.ts';
 import { hybridKem } from './kem.ts';
+import {
+  compositeEncoding,
+  ecEncoding,
+  mlDsaEncoding,
+  mlKemEncoding,
+  okpEncoding,
+} from './key-encoding.ts';
 import { utf8 } from './bytes.ts';
 import type { MlDsaParameterSet, MlKemParameterSet } from './engine.ts';
 import type {
@@ -91,7 +98,13 @@ function kemSuite(row: KemRow): KemSuite {
     hsm: { kind: 'ec', curve: row.curve, use: 'derive' },
     pq: row.pq,
     hpke: hpkeSuite(row.hpkeKem),
-    encoding: { oid: `${LAMPS_ARC}.${String(row.arc)}`, jwkAlgorithm: row.jwkAlgorithm },
+    encoding: compositeEncoding({
+      algorithm: row.id,
+      oid: `${LAMPS_ARC}.${String(row.arc)}`,
+      jwkAlgorithm: row.jwkAlgorithm,
+      pq: mlKemEncoding(row.pq),
+      classical: row.curve === 'X25519' ? okpEncoding(row.curve) : ecEncoding(row.curve, 'derive'),
+    }),
     kem: hybridKem(row),
   };
 }
@@ -121,7 +134,13 @@ function signatureSuite(row: SignatureRow): SignatureSuite {
     parts: hybridParts(row.pq, SIGNATURE_LENGTHS[row.pq].publicKey, 'ECDSA', row.curve),
     hsm: { kind: 'ec', curve: row.curve, use: 'sign' },
     pq: row.pq,
-    encoding: { oid: `${LAMPS_ARC}.${String(row.arc)}`, jwkAlgorithm: row.jwkAlgorithm },
+    encoding: compositeEncoding({
+      algorithm: row.id,
+      oid: `${LAMPS_ARC}.${String(row.arc)}`,
+      jwkAlgorithm: row.jwkAlgorithm,
+      pq: mlDsaEncoding(row.pq),
+      classical: ecEncoding(row.curve, 'sign'),
+    }),
     signer: compositeSigner({ ...row, prehash: 'SHA-512' }),
   };
 }

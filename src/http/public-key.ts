@@ -1,10 +1,12 @@
 /** Public keys with everything that someone needs to wrap without asking the service. */
-import { publicKeyJwk, publicKeyPem } from '../crypto/encodings.ts';
 import { encodeHeader } from '../crypto/envelope.ts';
+import { writeJwk } from '../crypto/jwk.ts';
+import { writePublicKeyPem } from '../crypto/spki.ts';
 import { findSuiteByNumber } from '../crypto/suites.ts';
 import { TwofoldError } from '../errors.ts';
 import { NAME } from '../name.ts';
 import type { Engine } from '../crypto/engine.ts';
+import type { EncodingPart } from '../crypto/key-encoding.ts';
 import type { KemSuite, SignatureSuite } from '../crypto/suite.ts';
 import type { Key, KeyVersion } from '../keyring/model.ts';
 import type { KeyView } from '../keyring/operations.ts';
@@ -74,12 +76,20 @@ function publicVersion(engine: Engine, version: KeyVersion): PublicVersion {
 /** `kid` of a JWK: unique over all keys and versions. */
 const keyIdOf = (key: Key, version: number) => `${key.id}.${version}`;
 
+/** @throws TwofoldError invalid_value where no standard defines the form for the suite */
+function available<Form>(form: Form | null, { encoding }: PublicSuite, part: EncodingPart): Form {
+  if (form !== null) return form;
+  throw new TwofoldError('invalid_value', encoding.unavailable[part]);
+}
+
 function formatted(key: Key, { suite, version, bytes }: PublicVersion, format: PublicKeyFormat) {
   switch (format) {
     case 'pem':
-      return { pem: publicKeyPem(suite, bytes) };
+      return { pem: available(writePublicKeyPem(suite.encoding, bytes), suite, 'spki') };
     case 'jwk':
-      return { jwk: publicKeyJwk(suite, bytes, keyIdOf(key, version)) };
+      return {
+        jwk: available(writeJwk(suite.encoding, bytes, keyIdOf(key, version)), suite, 'jwk'),
+      };
     case 'raw':
       return { raw: bytes };
   }
@@ -116,5 +126,6 @@ export function publicKeySet(engine: Engine, { key, versions }: KeyView) {
     .filter(({ version }) => key.purpose === 'sign' || version === key.primary)
     .map((version) => publicVersion(engine, version))
     .filter(() => !closed)
-    .map(({ suite, version, bytes }) => publicKeyJwk(suite, bytes, keyIdOf(key, version)));
+    .map(({ suite, version, bytes }) => writeJwk(suite.encoding, bytes, keyIdOf(key, version)))
+    .filter((jwk) => jwk !== null);
 }
