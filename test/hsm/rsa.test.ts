@@ -230,6 +230,20 @@ describe('a fault of the token while it decrypts', () => {
     expect(port.status().state).toBe('ok');
   });
 
+  it('is not asked for by a ciphertext that is none by its length or range', async () => {
+    const port = await open({ workers: 1 });
+    const key = await make(port, DECRYPTS);
+    await port.decryptOaep(key, sealed(key));
+    const before = orders.calls('C_Decrypt');
+    const modulus = modulusOf(2048, key.material.check) ?? new Uint8Array();
+    for (const wrong of [modulus, new Uint8Array(256).fill(255), sealed(key).subarray(1)]) {
+      await expect(port.decryptOaep(key, wrong)).rejects.toMatchObject({
+        code: 'decryption_failed',
+      });
+    }
+    expect(orders.calls('C_Decrypt')).toBe(before);
+  });
+
   it('that loses the session is repeated', async () => {
     const port = await open();
     const key = await make(port, DECRYPTS);
@@ -268,6 +282,8 @@ describe('a token that has OAEP with SHA-256 itself', () => {
       const { handle, publicKey } = generatePair(connection, DECRYPTS, SESSION, connection.keeper);
       expect(opensOwn(connection, DECRYPTS, handle, publicKey)).toBe(true);
       expect(connection.oaepWay).toBe(CKM.RSA_PKCS_OAEP);
+      const other = generatePair(connection, DECRYPTS, SESSION, connection.keeper);
+      expect(opensOwn(connection, DECRYPTS, handle, other.publicKey)).toBe(false);
       const sealed = encryptOaep(DECRYPTS, publicKey, DATA);
       for (const name of [...answers, ...more] as (keyof typeof CKR)[]) {
         answer = CKR[name];
@@ -309,6 +325,21 @@ describe('the making of an RSA key', () => {
     expect(orders.calls('C_GenerateKeyPair') - before).toBe(1);
     await Promise.all(made);
     expect(orders.calls('C_GenerateKeyPair') - before).toBe(3);
+  });
+
+  it('does not overtake what a worker was given before', async () => {
+    const port = await open({ workers: 2 });
+    const mac = await make(port, HMAC);
+    orders.hang('C_GenerateKeyPair', 1_000);
+    const done: string[] = [];
+    const macs = Array.from({ length: 40 }, async () => {
+      await port.mac(mac, DATA);
+      done.push('mac');
+    });
+    await port.generate(SIGNS, { custody: 'hsm-wrapped' });
+    done.push('key');
+    await Promise.all(macs);
+    expect(done.indexOf('key')).toBe(40);
   });
 
   it('is begun although the workers never rest', async () => {
