@@ -14,6 +14,7 @@ import express from 'express';
 import pg from 'pg';
 
 import { nativeEngine } from '../src/crypto/native-engine.ts';
+import { isHybridKem } from '../src/crypto/suite.ts';
 import { findSuite } from '../src/crypto/suites.ts';
 import { startEmbedded } from '../src/store/embedded.ts';
 import { openToken } from './token-connection.ts';
@@ -23,7 +24,7 @@ const [dataDir = '.twofold'] = process.argv.slice(2);
 const hsm = await openToken(dataDir);
 
 const suite = findSuite('MLKEM768-P256');
-if (suite.kind !== 'kem') throw new Error('not a KEM suite');
+if (!isHybridKem(suite)) throw new Error('not a hybrid KEM');
 const spec = { kind: 'ec', curve: 'P-256', use: 'derive' } as const;
 const key = { id: 'bare', spec, material: await hsm.generate(spec, { custody: 'hsm-wrapped' }) };
 const peer = createECDH('prime256v1').generateKeys();

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 
 import { nativeEngine } from '../src/crypto/native-engine.ts';
+import { isComposite } from '../src/crypto/suite.ts';
 import { findSuite } from '../src/crypto/suites.ts';
 import { openToken } from './token-connection.ts';
 
@@ -9,7 +10,7 @@ const [dataDir = '.twofold'] = process.argv.slice(2);
 const hsm = await openToken(dataDir);
 
 const suite = findSuite('MLDSA65-ECDSA-P256-SHA512');
-if (suite.kind !== 'signature') throw new Error('not a signature suite');
+if (!isComposite(suite)) throw new Error('not a composite');
 const spec = { kind: 'ec', curve: 'P-256', use: 'sign' } as const;
 const key = { id: 'bench', spec, material: await hsm.generate(spec, { custody: 'hsm-wrapped' }) };
 const { seed } = await nativeEngine.signatures.generate(suite.pq);
@@ -34,6 +35,7 @@ const classical = await median(() => hsm.sign(key, digest));
 const composite = await median(() =>
   suite.signer.sign({ message }, empty, {
     pq: (prepared, context) => signing.sign(prepared, context),
+    mu: (mu) => signing.signMu(mu),
     classical: (hash) => hsm.sign(key, hash),
   }),
 );

@@ -15,6 +15,7 @@ import { promisify } from 'node:util';
 
 import { generatorOf } from '../src/crypto/point.ts';
 import { nativeEngine } from '../src/crypto/native-engine.ts';
+import { isHybridKem } from '../src/crypto/suite.ts';
 import { findSuite } from '../src/crypto/suites.ts';
 import { closedLoop } from './load.ts';
 import type { RawLimit, RawName } from './report.ts';
@@ -75,7 +76,7 @@ export async function openSslLimits(seconds: number): Promise<readonly RawLimit[
   const message = randomBytes(128);
   const signature = sign(null, message, dsaKey);
   const suite = findSuite('MLKEM768-P256');
-  if (suite.kind !== 'kem') throw new Error('not a KEM suite');
+  if (!isHybridKem(suite)) throw new Error('not a hybrid KEM');
   const { publicKey: pq } = await nativeEngine.mlKem.generate(suite.pq);
   const joined = suite.kem.joinPublicKey(nativeEngine, { pq, classical: generatorOf('P-256') });
   const calls: readonly (readonly [RawName, () => unknown])[] = [

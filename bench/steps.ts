@@ -6,11 +6,13 @@
 import { createECDH, randomBytes } from 'node:crypto';
 
 import { encodeEntry, encodeFacts, leafHash } from '../src/audit/entry.ts';
-import { combineSecrets } from '../src/crypto/combiner.ts';
+import { utf8 } from '../src/crypto/bytes.ts';
+import { standardCombiner } from '../src/crypto/combiner.ts';
 import { encodeEnvelope, parseEnvelope } from '../src/crypto/envelope.ts';
 import { keySchedule, openOnce, sealOnce } from '../src/crypto/hpke.ts';
 import { nativeEngine } from '../src/crypto/native-engine.ts';
 import { SecretBytes } from '../src/crypto/secret.ts';
+import { isHybridKem } from '../src/crypto/suite.ts';
 import { findSuite } from '../src/crypto/suites.ts';
 import { wrapInfo } from '../src/crypto/wrap.ts';
 import { openToken } from './token-connection.ts';
@@ -20,7 +22,7 @@ const CALLS = 20_000;
 const IN_FLIGHT = 16;
 
 const suite = findSuite('MLKEM768-P256');
-if (suite.kind !== 'kem') throw new Error('not a KEM suite');
+if (!isHybridKem(suite)) throw new Error('not a hybrid KEM');
 const hsm = await openToken(dataDir);
 const spec = { kind: 'ec', curve: 'P-256', use: 'derive' } as const;
 const key = { id: 'steps', spec, material: await hsm.generate(spec, { custody: 'hsm-wrapped' }) };
@@ -43,6 +45,7 @@ const info = wrapInfo(header, {});
 const preShared = { secret: psk, id: randomBytes(20) };
 const context = keySchedule(suite.hpke, pqSecret, info, preShared);
 const sealed = sealOnce(suite.hpke, context, classicalSecret);
+const combine = standardCombiner(utf8(suite.id));
 const encapsulation = randomBytes(suite.kem.lengths.encapsulation);
 const envelope = encodeEnvelope({ ...header, encapsulation, ciphertext: sealed });
 const facts = {
@@ -75,12 +78,13 @@ const steps: readonly (readonly [string, () => unknown])[] = [
   [
     'combiner (SHA3-256)',
     () =>
-      combineSecrets({
+      combine({
         pqSecret,
         classicalSecret,
+        pqCiphertext: ciphertext,
         classicalCiphertext: peer,
+        pqPublicKey: publicKey,
         classicalPublicKey: peer,
-        label: encapsulation.subarray(0, 13),
       }).wipe(),
   ],
   ['HPKE key schedule (SHAKE256)', () => keySchedule(suite.hpke, pqSecret, info, preShared).wipe()],

@@ -3,7 +3,15 @@ import { z } from 'zod';
 
 import { PAGING, labelName, labelValue, page } from './answer.ts';
 import { defineRoute, keyParams, versionParams } from './route.ts';
-import { base64, keyVersion, keyVersionText, suiteId, time, uuid } from './scalars.ts';
+import {
+  base64,
+  keyVersion,
+  keyVersionText,
+  standardReference,
+  suiteId,
+  time,
+  uuid,
+} from './scalars.ts';
 import type { ErrorCode } from '../errors.ts';
 
 export const PURPOSES = ['wrap', 'kem', 'sign', 'mac'] as const;
@@ -143,7 +151,7 @@ export const publicKey = z
     keyId: uuid,
     keyVersion,
     suite: suiteId,
-    standard: z.object({ document: z.string(), revision: z.string() }),
+    standard: standardReference,
     format: z.enum(['pem', 'jwk', 'raw']),
     pem: z.string().optional().meta({ description: 'SPKI (RFC 5280) as PEM (RFC 7468).' }),
     jwk: jwk.optional(),

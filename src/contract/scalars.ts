@@ -200,3 +200,12 @@ export const text = (max: number, description: string) =>
     .max(max)
     .refine(isPrintable, 'must not hold control characters')
     .meta({ description });
+
+/** The document that defines a suite's bytes. */
+export const standardReference = z.object({
+  document: z.string(),
+  revision: z.string(),
+  status: z.enum(['final', 'draft', 'round-3', 'own']).meta({
+    description: '`own`: a construction of this project, specified in ARCHITECTURE.md.',
+  }),
+});

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 
 import { defineRoute } from './route.ts';
-import { secretBase64, suiteId, time } from './scalars.ts';
+import { secretBase64, standardReference, suiteId, time } from './scalars.ts';
 
 export const health = defineRoute({
   method: 'GET',
@@ -84,9 +84,11 @@ export const suiteResource = z
     number: z.int().meta({ description: 'Of envelopes; one construction for ever.' }),
     purposes: z.array(z.enum(['wrap', 'kem', 'sign', 'mac'])),
     status: z.enum(['offered', 'experimental']),
-    standard: z.object({ document: z.string(), revision: z.string() }),
+    standard: standardReference,
     strength: z.object({
-      category: z.int().meta({ description: 'NIST security category, 1 to 5.' }),
+      category: z.int().nullable().meta({
+        description: 'NIST security category, 1 to 5; null without a post-quantum claim.',
+      }),
       quantumVulnerable: z.boolean(),
     }),
     parts: z.array(part).meta({ description: 'The halves, in the order of the public key.' }),

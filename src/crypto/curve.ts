@@ -1,21 +1,15 @@
 /**
- * Classical groups in the host: public-key checks, the ephemeral side of ECDH, ECDSA verification.
+ * Classical groups in the host: public-key checks, the ephemeral side of ECDH.
  * Private keys of long life are never here; they are in the HSM.
  */
-import {
-  createPublicKey,
-  diffieHellman,
-  generateKeyPair,
-  generateKeyPairSync,
-  verify,
-} from 'node:crypto';
+import { createPublicKey, diffieHellman, generateKeyPair, generateKeyPairSync } from 'node:crypto';
 import { promisify } from 'node:util';
 import type { KeyObject } from 'node:crypto';
 
 import { TwofoldError } from '../errors.ts';
 import { isValidPoint } from './point.ts';
 import { SecretBytes } from './secret.ts';
-import type { Curve, Hash, SigningCurve } from './suite.ts';
+import type { Curve } from './suite.ts';
 
 const generateKeyPairAsync = promisify(generateKeyPair);
 const diffieHellmanAsync = promisify<Parameters<typeof diffieHellman>[0], Buffer>(diffieHellman);
@@ -23,7 +17,7 @@ const diffieHellmanAsync = promisify<Parameters<typeof diffieHellman>[0], Buffer
 interface CurveRow {
   /** Raw public key: 04 ‖ X ‖ Y, or X25519's 32 bytes. */
   readonly publicKeyLength: number;
-  /** Length of an ECDH output and of each of r and s. */
+  /** Length of an ECDH output. */
   readonly fieldLength: number;
   /** Too slow for the event loop: 1.6 ms of CPU against 0.1, where a thread costs more than it saves. */
   readonly inThread: boolean;
@@ -105,35 +99,4 @@ export async function agreeEphemeral(
   const pair = { privateKey, publicKey: peerKey };
   const secret = inThread ? await diffieHellmanAsync(pair) : diffieHellman(pair);
   return { publicKey: exportPublicKey(publicKey), secret: SecretBytes.own(secret) };
-}
-
-/**
- * ECDSA over `message` with r ‖ s, each of the field's length; false for any malformed signature.
- * Rejects with TwofoldError invalid_value for a public key that is none, and with OpenSSL's error when
- * the host cannot compute: a fault is not an invalid signature.
- */
-export function verifyEcdsa(
-  curve: SigningCurve,
-  hash: Hash,
-  publicKey: Uint8Array,
-  message: Uint8Array,
-  signature: Uint8Array,
-): Promise<boolean> {
-  return new Promise((resolve, reject) => {
-    const key = importPublicKey(curve, publicKey);
-    if (signature.length !== 2 * CURVES[curve].fieldLength) {
-      resolve(false);
-      return;
-    }
-    verify(
-      hash.replace('-', ''),
-      message,
-      { key, dsaEncoding: 'ieee-p1363' },
-      signature,
-      (error, valid) => {
-        if (error === null) resolve(valid);
-        else reject(error);
-      },
-    );
-  });
 }

@@ -1,6 +1,8 @@
 /**
- * HPKE (RFC 9180) with the one-stage key schedule of draft-ietf-hpke-pq section 4, single shot and
- * without AAD, in modes base (0) and psk (1). The KEM's shared secret comes from `kem.ts`.
+ * HPKE (RFC 9180), single shot and without AAD, in modes base (0) and psk (1), with either key
+ * schedule. The KEM's shared secret comes from `kem.ts`.
+ *
+ * One stage (draft-ietf-hpke-pq section 4):
  *
  *     LabeledDerive(ikm, label, context, L) =
  *         XOF(ikm ‖ "HPKE-v1" ‖ suite_id ‖ lp(label) ‖ u16 L ‖ context, L)
@@ -8,12 +10,18 @@
  *                            mode ‖ lp(psk_id) ‖ lp(info), Nk + Nn + Nh)
  *     key ‖ base_nonce ‖ exporter_secret = secret
  *
+ * Two stages (RFC 9180 section 5.1):
+ *
+ *     context = mode ‖ LabeledExtract("", "psk_id_hash", psk_id) ‖ LabeledExtract("", "info_hash", info)
+ *     secret = LabeledExtract(shared_secret, "secret", psk)
+ *     key, base_nonce, exporter_secret = LabeledExpand(secret, "key" | "base_nonce" | "exp", context, L)
+ *
  * suite_id = "HPKE" ‖ kem_id ‖ kdf_id ‖ aead_id; lp is a u16 length prefix.
  */
-import { lengthPrefixed, uint16, utf8 } from './bytes.ts';
+import { concatBytes, lengthPrefixed, uint16, utf8 } from './bytes.ts';
 import { hashParts } from './digest.ts';
 import { SecretBytes, wipe } from './secret.ts';
-import type { HpkeSuite, OneStageKdf } from './suite.ts';
+import type { HpkeSuite, OneStageKdf, TwoStageKdf } from './suite.ts';
 
 const PROTOCOL = utf8('HPKE');
 const VERSION_LABEL = utf8('HPKE-v1');
@@ -27,6 +35,7 @@ const MIN_PSK_LENGTH = 32;
 
 /** KDF 0x0011 of draft-ietf-hpke-pq. */
 export const shake256: OneStageKdf = {
+  stages: 1,
   id: 0x0011,
   hashLength: 64,
   xof: (parts, length) => hashParts('shake256', parts, length),
@@ -47,19 +56,90 @@ export interface HpkeContext {
   wipe(): void;
 }
 
+function suiteIdOf(suite: HpkeSuite): Uint8Array {
+  return concatBytes(PROTOCOL, uint16(suite.kem), uint16(suite.kdf), uint16(suite.aead));
+}
+
 /** `label` with its length prefix; `context` in parts. */
 function labeledDerive(
-  suite: HpkeSuite,
+  { xof }: OneStageKdf,
+  suiteId: Uint8Array,
   keyMaterial: readonly Uint8Array[],
   label: Uint8Array,
   context: readonly Uint8Array[],
   length: number,
 ): Uint8Array {
-  const suiteId = [PROTOCOL, uint16(suite.kem), uint16(suite.kdf), uint16(suite.aead)];
-  return suite.schedule.xof(
-    [...keyMaterial, VERSION_LABEL, ...suiteId, label, uint16(length), ...context],
-    length,
+  return xof([...keyMaterial, VERSION_LABEL, suiteId, label, uint16(length), ...context], length);
+}
+
+/** RFC 9180 section 4; also of a KEM, whose suite_id is "KEM" ‖ kem_id. */
+export function labeledExtract(
+  kdf: TwoStageKdf,
+  suiteId: Uint8Array,
+  salt: Uint8Array,
+  label: string,
+  keyMaterial: Uint8Array,
+): Uint8Array {
+  return kdf.extract(salt, [VERSION_LABEL, suiteId, utf8(label), keyMaterial]);
+}
+
+/** RFC 9180 section 4; `info` in parts. */
+export function labeledExpand(
+  kdf: TwoStageKdf,
+  suiteId: Uint8Array,
+  key: Uint8Array,
+  label: string,
+  info: readonly Uint8Array[],
+  length: number,
+): Uint8Array {
+  return kdf.expand(key, [uint16(length), VERSION_LABEL, suiteId, utf8(label), ...info], length);
+}
+
+/** What both schedules turn into key ‖ base_nonce ‖ exporter_secret. */
+interface ScheduleInputs {
+  readonly suite: HpkeSuite;
+  readonly sharedSecret: Uint8Array;
+  readonly info: Uint8Array;
+  readonly mode: Uint8Array;
+  readonly psk: Uint8Array;
+  readonly pskId: Uint8Array;
+}
+
+function oneStage(kdf: OneStageKdf, inputs: ScheduleInputs): Uint8Array {
+  const { suite, sharedSecret, info, mode, psk, pskId } = inputs;
+  return labeledDerive(
+    kdf,
+    suiteIdOf(suite),
+    // The prefixes of `lengthPrefixed`, but without a copy of the secrets.
+    [uint16(psk.length), psk, uint16(sharedSecret.length), sharedSecret],
+    SECRET_LABEL,
+    [mode, lengthPrefixed(pskId), lengthPrefixed(info)],
+    suite.cipher.keyLength + suite.cipher.nonceLength + kdf.hashLength,
   );
+}
+
+function twoStages(kdf: TwoStageKdf, inputs: ScheduleInputs): Uint8Array {
+  const { suite, sharedSecret, info, mode, psk, pskId } = inputs;
+  const id = suiteIdOf(suite);
+  const context = [
+    mode,
+    labeledExtract(kdf, id, NOTHING, 'psk_id_hash', pskId),
+    labeledExtract(kdf, id, NOTHING, 'info_hash', info),
+  ];
+  const { keyLength, nonceLength } = suite.cipher;
+  const secret = labeledExtract(kdf, id, sharedSecret, 'secret', psk);
+  const expand = (label: string, length: number) =>
+    labeledExpand(kdf, id, secret, label, context, length);
+  const pieces = [
+    expand('key', keyLength),
+    expand('base_nonce', nonceLength),
+    expand('exp', kdf.hashLength),
+  ];
+  try {
+    return concatBytes(...pieces);
+  } finally {
+    wipe(secret, ...pieces);
+  }
 }
 
 /** `shared_secret` stays the caller's to wipe. */
@@ -73,25 +153,22 @@ export function keySchedule(
   if (psk !== undefined && pskBytes.length < MIN_PSK_LENGTH) {
     throw new RangeError('a pre-shared key is shorter than 32 bytes');
   }
-  const { keyLength, nonceLength } = suite.cipher;
-  const nonceEnd = keyLength + nonceLength;
-  const secret = labeledDerive(
+  const inputs: ScheduleInputs = {
     suite,
-    // The prefixes of `lengthPrefixed`, but without a copy of the secrets.
-    [uint16(pskBytes.length), pskBytes, uint16(sharedSecret.length), sharedSecret.reveal()],
-    SECRET_LABEL,
-    [
-      Uint8Array.of(psk === undefined ? MODE_BASE : MODE_PSK),
-      lengthPrefixed(psk?.id ?? NOTHING),
-      lengthPrefixed(info),
-    ],
-    nonceEnd + suite.schedule.hashLength,
-  );
-  const key = SecretBytes.own(secret.subarray(0, keyLength));
+    sharedSecret: sharedSecret.reveal(),
+    info,
+    mode: Uint8Array.of(psk === undefined ? MODE_BASE : MODE_PSK),
+    psk: pskBytes,
+    pskId: psk?.id ?? NOTHING,
+  };
+  const { schedule, cipher } = suite;
+  const secret = schedule.stages === 1 ? oneStage(schedule, inputs) : twoStages(schedule, inputs);
+  const nonceEnd = cipher.keyLength + cipher.nonceLength;
+  const key = SecretBytes.own(secret.subarray(0, cipher.keyLength));
   const exporterSecret = SecretBytes.own(secret.subarray(nonceEnd));
   return {
     key,
-    baseNonce: secret.subarray(keyLength, nonceEnd),
+    baseNonce: secret.subarray(cipher.keyLength, nonceEnd),
     exporterSecret,
     wipe: () => {
       wipe(key, exporterSecret, secret);
@@ -124,6 +201,12 @@ export function exportSecret(
   exporterContext: Uint8Array,
   length: number,
 ): SecretBytes {
-  const material = [context.exporterSecret.reveal()];
-  return SecretBytes.own(labeledDerive(suite, material, EXPORT_LABEL, [exporterContext], length));
+  const { schedule } = suite;
+  const id = suiteIdOf(suite);
+  const exporter = context.exporterSecret.reveal();
+  return SecretBytes.own(
+    schedule.stages === 1
+      ? labeledDerive(schedule, id, [exporter], EXPORT_LABEL, [exporterContext], length)
+      : labeledExpand(schedule, id, exporter, 'sec', [exporterContext], length),
+  );
 }

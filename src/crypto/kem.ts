@@ -1,44 +1,50 @@
 /**
- * Hybrid KEMs: ML-KEM beside one ECDH, under one combiner (draft-irtf-cfrg-concrete-hybrid-kems,
- * X-Wing). Public key = ek_PQ ‖ ek_T, encapsulation = ct_PQ ‖ ct_T, where ct_T is the ephemeral
- * public key. The halves of a long-lived key are made and kept apart, as
- * draft-irtf-cfrg-hybrid-kems permits for HSMs; there is no common seed.
+ * KEMs of one half or two. Of two: public key = ek_PQ ‖ ek_T, encapsulation = ct_PQ ‖ ct_T, joined by
+ * a combiner of `combiner.ts`; the halves of a long-lived key are made and kept apart, as
+ * draft-irtf-cfrg-hybrid-kems permits for HSMs, and there is no common seed.
  */
 import { TwofoldError } from '../errors.ts';
 import { concatBytes } from './bytes.ts';
-import { combineSecrets } from './combiner.ts';
-import { agreeEphemeral, checkPublicKey, CURVES } from './curve.ts';
-import { ML_KEM_LENGTHS, ML_KEM_SHARED_SECRET_LENGTH } from './engine.ts';
 import { withBothSecrets } from './halves.ts';
-import type { Engine, MlKemParameterSet } from './engine.ts';
+import { wipe } from './secret.ts';
+import type { CombinerInput } from './combiner.ts';
+import type { Engine } from './engine.ts';
+import type { KemPart } from './kem-parts.ts';
 import type { SecretBytes } from './secret.ts';
-import type { Curve, Kem, KemEncapsulated, KemHalves, PublicHalves } from './suite.ts';
+import type { Kem, KemEncapsulated, KemHalves, PublicHalves } from './suite.ts';
+
+const NOTHING = new Uint8Array(0);
 
 export interface HybridKemParameters {
-  readonly pq: MlKemParameterSet;
-  readonly curve: Curve;
-  /** Hashed last by the combiner. */
-  readonly label: Uint8Array;
+  readonly pq: KemPart;
+  readonly classical: KemPart;
+  /** The secrets stay the caller's to wipe; the result is the caller's too. */
+  readonly combine: (input: CombinerInput) => SecretBytes;
 }
 
-export function hybridKem({ pq, curve, label }: HybridKemParameters): Kem {
-  const classicalLength = CURVES[curve].publicKeyLength;
-  const { publicKey: pqKeyLength, ciphertext: pqCiphertextLength } = ML_KEM_LENGTHS[pq];
+/** A half that the suite lacks has no bytes; anything else is not a key of this suite. */
+function requireLength(half: Uint8Array, length: number): void {
+  if (half.length !== length) {
+    throw new TwofoldError('invalid_value', 'The public key has the wrong length.');
+  }
+}
+
+export function hybridKem({ pq, classical, combine }: HybridKemParameters): Kem {
+  const pqKeyLength = pq.lengths.publicKey;
+  const pqCiphertextLength = pq.lengths.ciphertext;
   const lengths = {
-    publicKey: pqKeyLength + classicalLength,
-    encapsulation: pqCiphertextLength + classicalLength,
+    publicKey: pqKeyLength + classical.lengths.publicKey,
+    encapsulation: pqCiphertextLength + classical.lengths.ciphertext,
   };
 
   function splitPublicKey(publicKey: Uint8Array): PublicHalves {
-    if (publicKey.length !== lengths.publicKey) {
-      throw new TwofoldError('invalid_value', 'The public key has the wrong length.');
-    }
+    requireLength(publicKey, lengths.publicKey);
     return { pq: publicKey.subarray(0, pqKeyLength), classical: publicKey.subarray(pqKeyLength) };
   }
 
   function joinPublicKey(engine: Engine, halves: PublicHalves): Uint8Array {
-    engine.mlKem.checkPublicKey(pq, halves.pq);
-    checkPublicKey(curve, halves.classical);
+    pq.checkPublicKey(engine, halves.pq);
+    classical.checkPublicKey(engine, halves.classical);
     return concatBytes(halves.pq, halves.classical);
   }
 
@@ -47,37 +53,34 @@ export function hybridKem({ pq, curve, label }: HybridKemParameters): Kem {
     const encapsulation = new Uint8Array(lengths.encapsulation);
     const sharedSecret = await withBothSecrets(
       async () => {
-        const encapsulated = await engine.mlKem.encapsulate(pq, key.pq);
-        encapsulation.set(encapsulated.ciphertext);
-        return encapsulated.sharedSecret;
+        const { secret, ciphertext } = await pq.encapsulate(engine, key.pq);
+        encapsulation.set(ciphertext);
+        return secret;
       },
       async () => {
-        const ephemeral = await agreeEphemeral(curve, key.classical);
-        encapsulation.set(ephemeral.publicKey, pqCiphertextLength);
-        return ephemeral.secret;
+        const { secret, ciphertext } = await classical.encapsulate(engine, key.classical);
+        encapsulation.set(ciphertext, pqCiphertextLength);
+        return secret;
       },
       (pqSecret, classicalSecret) =>
-        combineSecrets({
-          pqSecret,
-          classicalSecret,
-          classicalCiphertext: encapsulation.subarray(pqCiphertextLength),
-          classicalPublicKey: key.classical,
-          label,
-        }),
+        combine(combinerInput(pqSecret, classicalSecret, split(encapsulation), key)),
     );
     return { sharedSecret, encapsulation };
+  }
+
+  function split(encapsulation: Uint8Array): PublicHalves {
+    return {
+      pq: encapsulation.subarray(0, pqCiphertextLength),
+      classical: encapsulation.subarray(pqCiphertextLength),
+    };
   }
 
   /** Lengths and the point, before any private key is touched. */
   function splitEncapsulation(encapsulation: Uint8Array): PublicHalves {
     if (encapsulation.length !== lengths.encapsulation) throw new TwofoldError('decryption_failed');
-    const classical = encapsulation.subarray(pqCiphertextLength);
-    try {
-      checkPublicKey(curve, classical);
-    } catch (cause) {
-      throw new TwofoldError('decryption_failed', undefined, { cause });
-    }
-    return { pq: encapsulation.subarray(0, pqCiphertextLength), classical };
+    const parts = split(encapsulation);
+    if (!classical.isCiphertext(parts.classical)) throw new TwofoldError('decryption_failed');
+    return parts;
   }
 
   async function decapsulate(
@@ -88,18 +91,12 @@ export function hybridKem({ pq, curve, label }: HybridKemParameters): Kem {
     const key = splitPublicKey(publicKey);
     const ciphertext = splitEncapsulation(encapsulation);
     return withBothSecrets(
-      () => halves.pq(ciphertext.pq),
-      () => halves.classical(ciphertext.classical),
+      () => pq.decapsulate(halves, ciphertext.pq),
+      () => classical.decapsulate(halves, ciphertext.classical),
       (pqSecret, classicalSecret) => {
-        checkSecretLength(pqSecret, ML_KEM_SHARED_SECRET_LENGTH);
-        checkSecretLength(classicalSecret, CURVES[curve].fieldLength);
-        return combineSecrets({
-          pqSecret,
-          classicalSecret,
-          classicalCiphertext: ciphertext.classical,
-          classicalPublicKey: key.classical,
-          label,
-        });
+        checkSecretLength(pqSecret, pq.lengths.secret);
+        checkSecretLength(classicalSecret, classical.lengths.secret);
+        return combine(combinerInput(pqSecret, classicalSecret, ciphertext, key));
       },
     );
   }
@@ -107,7 +104,89 @@ export function hybridKem({ pq, curve, label }: HybridKemParameters): Kem {
   return { lengths, joinPublicKey, splitPublicKey, encapsulate, decapsulate };
 }
 
-/** A half of another length would shift bytes between the combiner's unprefixed fields. */
+function combinerInput(
+  pqSecret: SecretBytes,
+  classicalSecret: SecretBytes,
+  ciphertext: PublicHalves,
+  key: PublicHalves,
+): CombinerInput {
+  return {
+    pqSecret,
+    classicalSecret,
+    pqCiphertext: ciphertext.pq,
+    classicalCiphertext: ciphertext.classical,
+    pqPublicKey: key.pq,
+    classicalPublicKey: key.classical,
+  };
+}
+
+export interface SingleKemParameters {
+  readonly part: KemPart;
+  readonly half: 'pq' | 'classical';
+  /**
+   * The KEM's secret from the part's, which stays the caller's to wipe; absent where they are the
+   * same.
+   */
+  readonly derive?: (
+    secret: SecretBytes,
+    ciphertext: Uint8Array,
+    publicKey: Uint8Array,
+  ) => SecretBytes;
+}
+
+export function singleKem({ part, half, derive }: SingleKemParameters): Kem {
+  const lengths = { publicKey: part.lengths.publicKey, encapsulation: part.lengths.ciphertext };
+
+  function finish(secret: SecretBytes, ciphertext: Uint8Array, key: Uint8Array): SecretBytes {
+    if (derive === undefined) return secret;
+    try {
+      return derive(secret, ciphertext, key);
+    } finally {
+      wipe(secret);
+    }
+  }
+
+  function splitPublicKey(publicKey: Uint8Array): PublicHalves {
+    requireLength(publicKey, lengths.publicKey);
+    return half === 'pq'
+      ? { pq: publicKey, classical: NOTHING }
+      : { pq: NOTHING, classical: publicKey };
+  }
+
+  return {
+    lengths,
+    splitPublicKey,
+
+    joinPublicKey(engine, halves) {
+      requireLength(half === 'pq' ? halves.classical : halves.pq, 0);
+      const key = halves[half];
+      part.checkPublicKey(engine, key);
+      return Uint8Array.from(key);
+    },
+
+    async encapsulate(engine, publicKey) {
+      const { secret, ciphertext } = await part.encapsulate(engine, publicKey);
+      return { sharedSecret: finish(secret, ciphertext, publicKey), encapsulation: ciphertext };
+    },
+
+    async decapsulate(encapsulation, publicKey, halves) {
+      const isWhole = encapsulation.length === lengths.encapsulation;
+      if (!isWhole || !part.isCiphertext(encapsulation)) {
+        throw new TwofoldError('decryption_failed');
+      }
+      const secret = await part.decapsulate(halves, encapsulation);
+      try {
+        checkSecretLength(secret, part.lengths.secret);
+      } catch (error) {
+        wipe(secret);
+        throw error;
+      }
+      return finish(secret, encapsulation, publicKey);
+    },
+  };
+}
+
+/** A half of another length would shift bytes between a combiner's unprefixed fields. */
 function checkSecretLength(secret: SecretBytes, length: number): void {
   if (secret.length !== length) {
     throw new TwofoldError('internal', undefined, {

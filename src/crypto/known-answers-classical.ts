@@ -17,7 +17,7 @@ export interface EcdhAnswer {
 }
 
 export interface EcdsaAnswer {
-  readonly curve: SigningCurve;
+  readonly curve: Exclude<SigningCurve, 'P-521'>;
   readonly hash: Hash;
   readonly privateKey: Uint8Array;
   readonly publicKey: Uint8Array;

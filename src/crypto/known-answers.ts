@@ -8,7 +8,9 @@ import { createHmac, createPrivateKey, diffieHellman } from 'node:crypto';
 
 import { aes256Gcm } from './aead.ts';
 import { concatBytes, equalBytes, utf8 } from './bytes.ts';
-import { importPublicKey, verifyEcdsa } from './curve.ts';
+import { ecdsaScheme } from './classical-signature.ts';
+import { importPublicKey } from './curve.ts';
+import { encodeEcdsaSignature } from './ecdsa.ts';
 import { shake256 } from './hpke.ts';
 import {
   AES_256_GCM_ANSWER,
@@ -88,9 +90,10 @@ function testEcdh({ curve, privateKey, peerPublicKey, secret }: EcdhAnswer): boo
 
 async function testEcdsa({ curve, hash, publicKey, message, signature }: EcdsaAnswer) {
   const other = concatBytes(message, Uint8Array.of(0));
+  const scheme = ecdsaScheme(curve, hash);
+  const der = encodeEcdsaSignature(curve, signature);
   return (
-    (await verifyEcdsa(curve, hash, publicKey, message, signature)) &&
-    !(await verifyEcdsa(curve, hash, publicKey, other, signature))
+    (await scheme.verify(publicKey, message, der)) && !(await scheme.verify(publicKey, other, der))
   );
 }
 

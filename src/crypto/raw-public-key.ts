@@ -51,7 +51,8 @@ function isAcceptable(curve: OkpCurve, bytes: Uint8Array): boolean {
   return !LOW_ORDER_X25519.has(masked.toString('hex'));
 }
 
-function isPoint(curve: NamedCurve, point: Uint8Array): boolean {
+/** Full length, uncompressed, coordinates below p, on the curve. */
+export function isPoint(curve: NamedCurve, point: Uint8Array): boolean {
   if (point.length !== 1 + 2 * NAMED_CURVES[curve].length || point[0] !== 0x04) return false;
   try {
     createPublicKey({

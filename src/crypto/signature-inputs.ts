@@ -1,9 +1,11 @@
 /** Input checks and the key test that every implementation of signatures shares. */
 import { TwofoldError } from '../errors.ts';
+import { DIGEST_LENGTHS, digestBytes } from './digests.ts';
 import { MAX_SIGNATURE_CONTEXT, MU_LENGTH, SIGNATURE_LENGTHS } from './engine.ts';
 import { wipe } from './secret.ts';
 import type { MlDsaParameterSet, SeedPair, SignatureParameterSet, Signatures } from './engine.ts';
 import type { SecretBytes } from './secret.ts';
+import type { Hash, SignatureInput } from './suite.ts';
 
 const NO_CONTEXT = new Uint8Array(0);
 const TEST_MESSAGE = new TextEncoder().encode('pairwise consistency test');
@@ -38,6 +40,36 @@ export function checkMu(set: SignatureParameterSet, mu: Uint8Array): void {
   if (mu.length !== MU_LENGTH) {
     throw new TwofoldError('invalid_value', `An external mu has ${MU_LENGTH} bytes.`);
   }
+}
+
+/**
+ * Of suites that put the context into the message themselves, or have none.
+ * @throws TwofoldError invalid_value
+ */
+export function checkContextLength({ length }: Uint8Array, taken: boolean): void {
+  if (length > 0 && !taken) {
+    throw new TwofoldError('invalid_value', 'This suite takes no signatureContext.');
+  }
+  if (length > MAX_SIGNATURE_CONTEXT) {
+    throw new TwofoldError('invalid_value', 'signatureContext is longer than 255 bytes.');
+  }
+}
+
+/**
+ * The digest of a message, or the one that was given.
+ * @throws TwofoldError invalid_value for a digest of another algorithm or length, and for mu
+ */
+export function digestOf(hash: Hash, input: SignatureInput): Uint8Array {
+  if ('message' in input) return digestBytes(hash, input.message);
+  if ('mu' in input) throw new TwofoldError('invalid_value', 'This suite takes no mu.');
+  const { algorithm, value } = input.digest;
+  if (algorithm !== hash || value.length !== DIGEST_LENGTHS[hash]) {
+    throw new TwofoldError(
+      'invalid_value',
+      `This suite takes a digest of ${hash}, ${String(DIGEST_LENGTHS[hash])} bytes.`,
+    );
+  }
+  return value;
 }
 
 /** What any verification needs before it can be true. */

@@ -2,64 +2,29 @@
  * Composite ML-DSA signatures (draft-ietf-lamps-pq-composite-sigs section 2 to 4):
  *
  *     M'  = "CompositeAlgorithmSignatures2025" ‖ label ‖ u8 length of ctx ‖ ctx ‖ PH(M)
- *     sig = ML-DSA.Sign(M', context = label) ‖ DER of ECDSA.Sign(M')
+ *     sig = ML-DSA.Sign(M', context = label) ‖ classical signature over M'
  *
- * Both halves sign the same M'; the classical one hashes it again. Public key = pk_PQ ‖ pk_T. The
- * label is not length-prefixed in M', but it is ML-DSA's context too.
+ * Both halves sign the same M'; a classical one that hashes, hashes it again. Public key = pk_PQ ‖
+ * pk_T. The label is not length-prefixed in M', but it is ML-DSA's context too.
  */
-import { createHash } from 'node:crypto';
-
 import { TwofoldError } from '../errors.ts';
 import { concatBytes, utf8 } from './bytes.ts';
-import { checkPublicKey, CURVES, verifyEcdsa } from './curve.ts';
-import { decodeEcdsaSignature, encodeEcdsaSignature } from './ecdsa.ts';
-import { MAX_SIGNATURE_CONTEXT, SIGNATURE_LENGTHS } from './engine.ts';
+import { digestBytes } from './digests.ts';
+import { SIGNATURE_LENGTHS } from './engine.ts';
 import { bothHalves } from './halves.ts';
+import { checkContextLength, digestOf } from './signature-inputs.ts';
+import type { ClassicalScheme } from './classical-signature.ts';
 import type { Engine, MlDsaParameterSet } from './engine.ts';
-import type {
-  Hash,
-  PublicHalves,
-  SignatureInput,
-  Signer,
-  SignHalves,
-  SigningCurve,
-} from './suite.ts';
+import type { Hash, PublicHalves, SignatureInput, Signer, SignHalves } from './suite.ts';
 
 const PREFIX = utf8('CompositeAlgorithmSignatures2025');
-/** SEQUENCE and two INTEGER headers, with a sign byte each. */
-const DER_OVERHEAD = 8;
-
-const DIGEST_LENGTHS: Readonly<Record<Hash, number>> = {
-  'SHA-256': 32,
-  'SHA-384': 48,
-  'SHA-512': 64,
-};
 
 export interface CompositeSignerParameters {
   readonly pq: MlDsaParameterSet;
-  readonly curve: SigningCurve;
+  readonly classical: ClassicalScheme;
   /** PH, applied to the message. */
   readonly prehash: Hash;
-  /** The hash inside ECDSA, applied to M'. */
-  readonly classicalHash: Hash;
   readonly label: string;
-}
-
-function digestBytes(hash: Hash, message: Uint8Array): Uint8Array {
-  return createHash(hash.replace('-', '')).update(message).digest();
-}
-
-/** PH(M): computed, or given and checked against the suite. */
-function prehashed(hash: Hash, input: SignatureInput): Uint8Array {
-  if ('message' in input) return digestBytes(hash, input.message);
-  const { algorithm, value } = input.digest;
-  if (algorithm !== hash || value.length !== DIGEST_LENGTHS[hash]) {
-    throw new TwofoldError(
-      'invalid_value',
-      `This suite takes a digest of ${hash}, ${DIGEST_LENGTHS[hash]} bytes.`,
-    );
-  }
-  return value;
 }
 
 /**
@@ -72,26 +37,23 @@ export function messageRepresentative(
   input: SignatureInput,
   context: Uint8Array,
 ): Uint8Array {
-  if (context.length > MAX_SIGNATURE_CONTEXT) {
-    throw new TwofoldError('invalid_value', 'signatureContext is longer than 255 bytes.');
-  }
+  checkContextLength(context, true);
   return concatBytes(
     PREFIX,
     utf8(label),
     Uint8Array.of(context.length),
     context,
-    prehashed(prehash, input),
+    digestOf(prehash, input),
   );
 }
 
 export function compositeSigner(parameters: CompositeSignerParameters): Signer {
-  const { pq, curve, prehash, classicalHash, label } = parameters;
+  const { pq, classical, prehash, label } = parameters;
   const pqContext = utf8(label);
   const { publicKey: pqKeyLength, signature: pqSignatureLength } = SIGNATURE_LENGTHS[pq];
-  const { publicKeyLength, fieldLength } = CURVES[curve];
   const lengths = {
-    publicKey: pqKeyLength + publicKeyLength,
-    signatureMax: pqSignatureLength + 2 * fieldLength + DER_OVERHEAD,
+    publicKey: pqKeyLength + classical.lengths.publicKey,
+    signatureMax: pqSignatureLength + classical.lengths.signatureMax,
   };
 
   function splitPublicKey(publicKey: Uint8Array): PublicHalves {
@@ -105,7 +67,7 @@ export function compositeSigner(parameters: CompositeSignerParameters): Signer {
     if (halves.pq.length !== pqKeyLength) {
       throw new TwofoldError('invalid_value', `The public key is not one of ${pq}.`);
     }
-    checkPublicKey(curve, halves.classical);
+    classical.checkPublicKey(halves.classical);
     return concatBytes(halves.pq, halves.classical);
   }
 
@@ -115,14 +77,15 @@ export function compositeSigner(parameters: CompositeSignerParameters): Signer {
     halves: SignHalves,
   ): Promise<Uint8Array> {
     const message = messageRepresentative(label, prehash, input, context);
-    const [pqSignature, raw] = await bothHalves(
+    const { hash } = classical;
+    const [pqSignature, signed] = await bothHalves(
       () => halves.pq(message, pqContext),
-      () => halves.classical(digestBytes(classicalHash, message)),
+      () => halves.classical(hash === null ? message : digestBytes(hash, message)),
     );
     if (pqSignature.length !== pqSignatureLength) {
       throw new RangeError('the post-quantum half gave a signature of the wrong length');
     }
-    return concatBytes(pqSignature, encodeEcdsaSignature(curve, raw));
+    return concatBytes(pqSignature, classical.encode(signed));
   }
 
   async function verify(
@@ -134,14 +97,15 @@ export function compositeSigner(parameters: CompositeSignerParameters): Signer {
   ): Promise<boolean> {
     const message = messageRepresentative(label, prehash, input, context);
     const key = splitPublicKey(publicKey);
-    if (signature.length > lengths.signatureMax) return false;
-    const raw = decodeEcdsaSignature(curve, signature.subarray(pqSignatureLength));
-    // Whether the encoding is well-formed anyone can see; which half is false nobody is told.
-    if (raw === undefined) return false;
+    if (signature.length <= pqSignatureLength || signature.length > lengths.signatureMax) {
+      return false;
+    }
     const pqSignature = signature.subarray(0, pqSignatureLength);
+    const classicalSignature = signature.subarray(pqSignatureLength);
+    // Whether an encoding is well-formed anyone can see; which half is false nobody is told.
     const [pqValid, classicalValid] = await bothHalves(
       () => engine.signatures.verify(pq, key.pq, message, pqSignature, pqContext),
-      () => verifyEcdsa(curve, classicalHash, key.classical, message, raw),
+      () => classical.verify(key.classical, message, classicalSignature),
     );
     return pqValid && classicalValid;
   }
@@ -149,7 +113,7 @@ export function compositeSigner(parameters: CompositeSignerParameters): Signer {
   return {
     lengths,
     prehash,
-    classicalHash,
+    takes: { context: true, mu: false },
     joinPublicKey,
     splitPublicKey,
     sign,

@@ -1,236 +1,19 @@
 /**
  * THE table of suites: id -> everything the rest needs. A name or number is resolved here once and
- * the row is passed on; nothing else compares names.
+ * the row is passed on; nothing else compares names. The rows stand in `kem-suites.ts`,
+ * `signature-suites.ts` and `symmetric-suites.ts`; a new one is a line there and nothing elsewhere.
  *
  * Numbers are u16 in blocks by purpose (0x01xx wrap hybrid, 0x02xx wrap single, 0x03xx symmetric,
  * 0x04xx sign hybrid, 0x05xx sign single, 0x06xx mac). A number means one construction of one
  * document revision for ever and is never reused: a draft that changes bytes gets a new row.
  */
 import { TwofoldError } from '../errors.ts';
-import { aes256Gcm } from './aead.ts';
-import { shake256 } from './hpke.ts';
-import { SIGNATURE_LENGTHS, ML_KEM_LENGTHS } from './engine.ts';
-import { compositeSigner } from './signature.ts';
-import { CURVES } from './curve.ts';
-import { hybridKem } from './kem.ts';
-import {
-  compositeEncoding,
-  ecEncoding,
-  mlDsaEncoding,
-  mlKemEncoding,
-  okpEncoding,
-} from './key-encoding.ts';
-import { utf8 } from './bytes.ts';
-import type { MlDsaParameterSet, MlKemParameterSet } from './engine.ts';
-import type {
-  AeadSuite,
-  Curve,
-  HpkeSuite,
-  KemSuite,
-  MacSuite,
-  Part,
-  SignatureSuite,
-  SigningCurve,
-  Suite,
-} from './suite.ts';
+import { KEM_SUITES } from './kem-suites.ts';
+import { SIGNATURE_SUITES } from './signature-suites.ts';
+import { AEAD_SUITES, MAC_SUITES } from './symmetric-suites.ts';
+import type { Suite } from './suite.ts';
 
-const CFRG_HYBRIDS = {
-  document: 'draft-irtf-cfrg-concrete-hybrid-kems, draft-ietf-hpke-pq',
-  revision: '04 of draft-ietf-hpke-pq (July 2026)',
-} as const;
-const LAMPS_COMPOSITES = {
-  document: 'draft-ietf-lamps-pq-composite-sigs',
-  revision: '19',
-} as const;
-const LAMPS_ARC = '1.3.6.1.5.5.7.6';
-
-/** SHAKE256 with the one-stage schedule, and AES-256-GCM, as in JOSE HPKE-8, -9 and -10. */
-function hpkeSuite(kem: number): HpkeSuite {
-  return {
-    kem,
-    kdf: shake256.id,
-    aead: aes256Gcm.id,
-    schedule: shake256,
-    cipher: aes256Gcm,
-  };
-}
-
-function hybridParts(
-  pq: MlKemParameterSet | MlDsaParameterSet,
-  pqLength: number,
-  scheme: 'ECDH' | 'ECDSA',
-  curve: Curve,
-): readonly Part[] {
-  return [
-    { half: 'pq', algorithm: pq, publicKeyLength: pqLength },
-    {
-      half: 'classical',
-      algorithm: curve === 'X25519' ? curve : `${scheme}-${curve}`,
-      publicKeyLength: CURVES[curve].publicKeyLength,
-    },
-  ];
-}
-
-interface KemRow {
-  readonly id: string;
-  readonly number: number;
-  readonly category: 3 | 5;
-  readonly pq: MlKemParameterSet;
-  readonly curve: Curve;
-  /** Domain separator of the combiner, hashed last. */
-  readonly label: Uint8Array;
-  readonly hpkeKem: number;
-  /** Last arc of the LAMPS composite ML-KEM whose public key has the same bytes. */
-  readonly arc: number;
-  readonly jwkAlgorithm: string;
-}
-
-function kemSuite(row: KemRow): KemSuite {
-  return {
-    id: row.id,
-    number: row.number,
-    class: 'wrap',
-    kind: 'kem',
-    status: 'offered',
-    standard: CFRG_HYBRIDS,
-    strength: { category: row.category, quantumVulnerable: false },
-    parts: hybridParts(row.pq, ML_KEM_LENGTHS[row.pq].publicKey, 'ECDH', row.curve),
-    hsm: { kind: 'ec', curve: row.curve, use: 'derive' },
-    pq: row.pq,
-    hpke: hpkeSuite(row.hpkeKem),
-    encoding: compositeEncoding({
-      algorithm: row.id,
-      oid: `${LAMPS_ARC}.${String(row.arc)}`,
-      jwkAlgorithm: row.jwkAlgorithm,
-      pq: mlKemEncoding(row.pq),
-      classical: row.curve === 'X25519' ? okpEncoding(row.curve) : ecEncoding(row.curve, 'derive'),
-    }),
-    kem: hybridKem(row),
-  };
-}
-
-interface SignatureRow {
-  readonly id: string;
-  readonly number: number;
-  readonly category: 3 | 5;
-  readonly pq: MlDsaParameterSet;
-  readonly curve: SigningCurve;
-  readonly classicalHash: 'SHA-256' | 'SHA-384';
-  /** LAMPS label: inside M' and the context of the ML-DSA half. */
-  readonly label: string;
-  readonly arc: number;
-  readonly jwkAlgorithm: string;
-}
-
-function signatureSuite(row: SignatureRow): SignatureSuite {
-  return {
-    id: row.id,
-    number: row.number,
-    class: 'sign',
-    kind: 'signature',
-    status: 'offered',
-    standard: LAMPS_COMPOSITES,
-    strength: { category: row.category, quantumVulnerable: false },
-    parts: hybridParts(row.pq, SIGNATURE_LENGTHS[row.pq].publicKey, 'ECDSA', row.curve),
-    hsm: { kind: 'ec', curve: row.curve, use: 'sign' },
-    pq: row.pq,
-    encoding: compositeEncoding({
-      algorithm: row.id,
-      oid: `${LAMPS_ARC}.${String(row.arc)}`,
-      jwkAlgorithm: row.jwkAlgorithm,
-      pq: mlDsaEncoding(row.pq),
-      classical: ecEncoding(row.curve, 'sign'),
-    }),
-    signer: compositeSigner({ ...row, prehash: 'SHA-512' }),
-  };
-}
-
-const A256GCM: AeadSuite = {
-  id: 'A256GCM',
-  number: 0x0301,
-  class: 'wrap',
-  kind: 'aead',
-  status: 'offered',
-  standard: { document: 'NIST SP 800-38D', revision: 'November 2007' },
-  strength: { category: 5, quantumVulnerable: false },
-  parts: [],
-  hsm: { kind: 'aes', bits: 256, use: 'encrypt' },
-  aead: { keyLength: 32, nonceLength: 12, tagLength: 16 },
-};
-
-const HS256: MacSuite = {
-  id: 'HS256',
-  number: 0x0601,
-  class: 'mac',
-  kind: 'mac',
-  status: 'offered',
-  standard: { document: 'RFC 2104 with SHA-256 (FIPS 180-4)', revision: 'February 1997' },
-  strength: { category: 5, quantumVulnerable: false },
-  parts: [],
-  hsm: { kind: 'hmac', bytes: 32, hash: 'SHA-256', use: 'mac' },
-  mac: { hash: 'SHA-256', keyLength: 32, macLength: 32 },
-};
-
-const ROWS: readonly Suite[] = [
-  kemSuite({
-    id: 'MLKEM768-P256',
-    number: 0x0101,
-    category: 3,
-    pq: 'ML-KEM-768',
-    curve: 'P-256',
-    label: utf8('MLKEM768-P256'),
-    hpkeKem: 0x0050,
-    arc: 59,
-    jwkAlgorithm: 'HPKE-8',
-  }),
-  kemSuite({
-    id: 'MLKEM768-X25519',
-    number: 0x0102,
-    category: 3,
-    pq: 'ML-KEM-768',
-    curve: 'X25519',
-    // X-Wing's ASCII art, section 5.3 of draft-connolly-cfrg-xwing-kem.
-    label: utf8('\\.//^\\'),
-    hpkeKem: 0x647a,
-    arc: 58,
-    jwkAlgorithm: 'HPKE-9',
-  }),
-  kemSuite({
-    id: 'MLKEM1024-P384',
-    number: 0x0103,
-    category: 5,
-    pq: 'ML-KEM-1024',
-    curve: 'P-384',
-    label: utf8('MLKEM1024-P384'),
-    hpkeKem: 0x0051,
-    arc: 63,
-    jwkAlgorithm: 'HPKE-10',
-  }),
-  A256GCM,
-  signatureSuite({
-    id: 'MLDSA65-ECDSA-P256-SHA512',
-    number: 0x0401,
-    category: 3,
-    pq: 'ML-DSA-65',
-    curve: 'P-256',
-    classicalHash: 'SHA-256',
-    label: 'COMPSIG-MLDSA65-ECDSA-P256-SHA512',
-    arc: 45,
-    jwkAlgorithm: 'ML-DSA-65-ES256',
-  }),
-  signatureSuite({
-    id: 'MLDSA87-ECDSA-P384-SHA512',
-    number: 0x0402,
-    category: 5,
-    pq: 'ML-DSA-87',
-    curve: 'P-384',
-    classicalHash: 'SHA-384',
-    label: 'COMPSIG-MLDSA87-ECDSA-P384-SHA512',
-    arc: 49,
-    jwkAlgorithm: 'ML-DSA-87-ES384',
-  }),
-  HS256,
-];
+const ROWS: readonly Suite[] = [...KEM_SUITES, ...AEAD_SUITES, ...SIGNATURE_SUITES, ...MAC_SUITES];
 
 /** Recursive, so that no consumer can change a row for another. */
 function deepFreeze(value: unknown): void {
@@ -286,6 +69,21 @@ export const NOT_OFFERED: readonly { readonly name: string; readonly reason: str
     {
       name: 'Multivariate signatures (UOV, MAYO, QR-UOV, SNOVA)',
       reason: 'Still candidates of the NIST additional-signatures process; parameters still move.',
+    },
+    {
+      name: 'LAMPS composites with brainpool curves, Ed448 or X448',
+      reason:
+        'No token that was tried here makes such keys, so their classical half could not live in an HSM.',
+    },
+    {
+      name: 'Composite ML-KEM with RSA or P-521',
+      reason:
+        'An RSA or P-521 half adds size and time to what P-256, P-384 and X25519 give; no HPKE code point names them.',
+    },
+    {
+      name: 'HashML-DSA and HashSLH-DSA',
+      reason:
+        'Pre-hashed forms with other bytes; ML-DSA takes an external mu instead, and the composites hash first.',
     },
     {
       name: 'LMS and XMSS',

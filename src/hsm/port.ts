@@ -12,40 +12,10 @@
  *
  * Buffers passed in stay the caller's; buffers returned are the caller's to wipe.
  */
+import type { HsmKeySpec } from '../crypto/hsm-key.ts';
 import type { SecretBytes } from '../crypto/secret.ts';
 
-export type HsmHash = 'SHA-256' | 'SHA-384' | 'SHA-512';
-export type RsaBits = 2048 | 3072 | 4096;
-
-/**
- * What a key is and the one thing that it is for.
- *
- * Raw public keys: P-curves as the uncompressed point (0x04 ‖ X ‖ Y, SEC1 2.3.3), X25519 and Ed25519 as
- * 32 bytes, RSA as the DER of RSAPublicKey (RFC 8017 appendix A.1.1), whose exponent is 65537.
- */
-export type HsmKeySpec =
-  | { readonly kind: 'ec'; readonly curve: 'P-256' | 'P-384'; readonly use: 'derive' }
-  | { readonly kind: 'ec'; readonly curve: 'P-256' | 'P-384' | 'P-521'; readonly use: 'sign' }
-  | { readonly kind: 'x25519'; readonly use: 'derive' }
-  | { readonly kind: 'ed25519'; readonly use: 'sign' }
-  | {
-      readonly kind: 'rsa';
-      readonly bits: RsaBits;
-      readonly use: 'sign';
-      /** RSASSA-PSS with MGF1 of the same hash and a salt as long as the hash, or RSASSA-PKCS1-v1_5. */
-      readonly padding: 'pss' | 'pkcs1';
-      readonly hash: HsmHash;
-    }
-  /** RSAES-OAEP with MGF1 of the same hash and an empty label. */
-  | {
-      readonly kind: 'rsa';
-      readonly bits: RsaBits;
-      readonly use: 'decrypt';
-      readonly hash: 'SHA-256';
-    }
-  | { readonly kind: 'aes'; readonly bits: 256 }
-  /** As long as the hash, a multiple of 8: SoftHSM pads what it wraps to 8 bytes before KWP. */
-  | { readonly kind: 'hmac'; readonly hash: HsmHash; readonly bytes: 32 | 48 | 64 };
+export type { HsmHash, HsmKeySpec, RsaBits } from '../crypto/hsm-key.ts';
 
 /** Made in the HSM, stored outside only wrapped by `root-wrap` of `generation`. */
 export interface WrappedMaterial {

@@ -8,6 +8,7 @@ import { NAME } from '../name.ts';
 import type { Engine } from '../crypto/engine.ts';
 import type { EncodingPart } from '../crypto/key-encoding.ts';
 import type { KemSuite, SignatureSuite } from '../crypto/suite.ts';
+import { publicHalvesOf } from '../keyring/public-halves.ts';
 import type { Key, KeyVersion } from '../keyring/model.ts';
 import type { KeyView } from '../keyring/operations.ts';
 
@@ -59,13 +60,10 @@ function publicVersion(engine: Engine, version: KeyVersion): PublicVersion {
     throw new TwofoldError('version_not_usable', 'The version is destroyed.');
   }
   const suite = findSuiteByNumber(version.suite);
-  const { classical, pq } = version.material;
   if (suite.kind === 'aead' || suite.kind === 'mac') {
     throw new TwofoldError('wrong_purpose', 'The key is symmetric and has no public key.');
   }
-  const point = classical?.public ?? null;
-  if (point === null || pq === null) throw new TwofoldError('integrity_failed');
-  const halves = { classical: point, pq: pq.public };
+  const halves = publicHalvesOf(suite, version.material);
   const bytes =
     suite.kind === 'kem'
       ? suite.kem.joinPublicKey(engine, halves)

@@ -1,6 +1,5 @@
 /** The keyring put together: what the composition root gives to the routes. */
 import type { Root } from './root.ts';
-import type { Engine } from '../crypto/engine.ts';
 import { KeyCatalog } from './catalog.ts';
 import type { ChangeParts } from './changes.ts';
 import type { IntegrityWatch } from './integrity.ts';
@@ -16,8 +15,9 @@ import type { UsageCounters } from './usage.ts';
 import { wrapOperations } from './wrapping.ts';
 
 export interface KeyringParts
-  extends Omit<ChangeParts, 'mac' | 'integrity'>, Pick<NewVersionParts, 'hsm' | 'instances'> {
-  readonly engine: Engine;
+  extends
+    Omit<ChangeParts, 'mac' | 'integrity'>,
+    Pick<NewVersionParts, 'hsm' | 'engine' | 'instances'> {
   readonly root: Root;
   /** The counters that the root was opened with. */
   readonly uses: UsageCounters;

@@ -1,16 +1,17 @@
 /**
  * Makes the material of a new key version: the classical half in the HSM, the post-quantum half in
- * software and sealed at once. The halves are generated separately, from no common seed
+ * software and sealed at once; a suite of one half has just that. The halves are generated separately, from no common seed
  * (draft-irtf-cfrg-hybrid-kems permits it for HSMs), and never enter another suite.
  */
 import { randomBytes } from 'node:crypto';
 
 import { concatBytes, uint32 } from '../crypto/bytes.ts';
 import { SecretBytes, wipe } from '../crypto/secret.ts';
-import type { Engine } from '../crypto/engine.ts';
-import type { HsmNeed, Suite } from '../crypto/suite.ts';
+import type { Engine, SeedPair } from '../crypto/engine.ts';
+import type { HsmKeySpec } from '../crypto/hsm-key.ts';
+import type { Suite } from '../crypto/suite.ts';
 import { TwofoldError } from '../errors.ts';
-import type { Hsm, HsmKey, HsmKeySpec, HsmMaterial } from '../hsm/port.ts';
+import type { Hsm, HsmKey, HsmMaterial } from '../hsm/port.ts';
 import type { Material } from './model.ts';
 import type { KeyStore } from './ports.ts';
 import type { Root } from './root.ts';
@@ -18,40 +19,43 @@ import { attestIntent } from './row-mac.ts';
 
 const PSK_LENGTH = 32;
 
-/** The capability name that `Hsm.status()` lists for a need. */
-export function capabilityOf(need: HsmNeed): string {
-  switch (need.kind) {
+/** The capability name that `Hsm.status()` lists for a key. */
+export function capabilityOf(spec: HsmKeySpec): string {
+  switch (spec.kind) {
     case 'ec':
-      if (need.curve === 'X25519') return 'x25519';
-      return `${need.use === 'derive' ? 'ecdh' : 'ecdsa'}:${need.curve}`;
+      return `${spec.use === 'derive' ? 'ecdh' : 'ecdsa'}:${spec.curve}`;
+    case 'x25519':
+    case 'ed25519':
+      return spec.kind;
+    case 'rsa':
+      return `rsa-${spec.use === 'sign' ? spec.padding : 'oaep'}:${spec.hash}`;
     case 'aes':
       return 'aes-gcm';
     case 'hmac':
-      return `hmac:${need.hash}`;
+      return `hmac:${spec.hash}`;
   }
 }
 
-export function specOf(need: HsmNeed): HsmKeySpec {
-  switch (need.kind) {
-    case 'ec':
-      return need.curve === 'X25519'
-        ? { kind: 'x25519', use: 'derive' }
-        : { kind: 'ec', curve: need.curve, use: need.use };
-    case 'aes':
-      return { kind: 'aes', bits: need.bits };
-    case 'hmac':
-      if (need.hash !== 'SHA-256') {
-        throw new TwofoldError(
-          'suite_unavailable_here',
-          `HMAC with ${need.hash} is not served yet.`,
-        );
-      }
-      return { kind: 'hmac', hash: need.hash, bytes: 32 };
-  }
+/** The capability by which keys of each kind leave the token; null: no token that we know lets them. */
+const WRAP_OF: Readonly<Record<HsmKeySpec['kind'], string | null>> = {
+  ec: 'wrap:ec',
+  x25519: null,
+  ed25519: null,
+  rsa: 'wrap:rsa',
+  aes: 'wrap',
+  hmac: 'wrap',
+};
+
+export function wrapCapabilityOf(spec: HsmKeySpec): string | null {
+  return WRAP_OF[spec.kind];
 }
 
-/** Why this token cannot serve a suite, in words; null when it can. */
-export function unavailability(hsm: Hsm, suite: Suite): string | null {
+/** Why a suite cannot be served here, in words; null when it can. */
+export function unavailability(hsm: Hsm, engine: Engine, suite: Suite): string | null {
+  if (suite.pq !== null && engine.implementationOf(suite.pq) === null) {
+    return `The self-test of ${suite.pq} failed.`;
+  }
+  if (suite.hsm === null) return null;
   const name = capabilityOf(suite.hsm);
   const capability = hsm.status().capabilities.find((candidate) => candidate.name === name);
   if (capability === undefined) return `The token was not probed for ${name}.`;
@@ -59,19 +63,19 @@ export function unavailability(hsm: Hsm, suite: Suite): string | null {
 }
 
 /** @throws TwofoldError suite_unavailable_here with the reason */
-export function requireAvailable(hsm: Hsm, suite: Suite): void {
-  const reason = unavailability(hsm, suite);
+export function requireAvailable(hsm: Hsm, engine: Engine, suite: Suite): void {
+  const reason = unavailability(hsm, engine, suite);
   if (reason !== null) throw new TwofoldError('suite_unavailable_here', reason);
 }
 
 /** The HSM key of a version's classical half. */
 export function classicalKey(
-  suite: Suite,
+  spec: HsmKeySpec,
   keyId: string,
   version: number,
   hsm: HsmMaterial,
 ): HsmKey {
-  return { id: handleId(keyId, version), spec: specOf(suite.hsm), material: hsm };
+  return { id: handleId(keyId, version), spec, material: hsm };
 }
 
 export function handleId(keyId: string, version: number): string {
@@ -99,13 +103,20 @@ export function tokenObjectId(installation: string, keyId: string, version: numb
 export type Custody = 'hsm-wrapped' | 'hsm-token';
 
 /**
- * X25519 keys cannot be wrapped by the tokens we know, and some tokens wrap no private key at all; those
- * live on the token only where the request says so.
+ * Where the classical half of a new version lives; null where the suite has none. X25519 and Ed25519
+ * keys cannot be wrapped by the tokens we know, and some tokens wrap no private key at all; those live
+ * on the token only where the request says so.
  *
- * @throws TwofoldError suite_unavailable_here with the reason
+ * @throws TwofoldError suite_unavailable_here with the reason; invalid_value for a custody that is
+ *   asked for a suite without a half in the HSM
  */
-export function custodyFor(hsm: Hsm, suite: Suite, wanted: Custody | undefined): Custody {
-  const onTokenOnly = suite.hsm.kind === 'ec' && suite.hsm.curve === 'X25519';
+export function custodyFor(hsm: Hsm, suite: Suite, wanted: Custody | undefined): Custody | null {
+  if (suite.hsm === null) {
+    if (wanted === undefined) return null;
+    throw new TwofoldError('invalid_value', 'The suite has no half in the HSM; name no custody.');
+  }
+  const wrapping = wrapCapabilityOf(suite.hsm);
+  const onTokenOnly = wrapping === null;
   if (wanted === 'hsm-wrapped' && onTokenOnly) {
     throw new TwofoldError(
       'suite_unavailable_here',
@@ -113,9 +124,7 @@ export function custodyFor(hsm: Hsm, suite: Suite, wanted: Custody | undefined):
     );
   }
   const custody = wanted ?? (onTokenOnly ? 'hsm-token' : 'hsm-wrapped');
-  const unwrappable = hsm
-    .status()
-    .capabilities.find(({ name }) => name === WRAP_OF[suite.hsm.kind]);
+  const unwrappable = hsm.status().capabilities.find(({ name }) => name === wrapping);
   if (custody === 'hsm-wrapped' && unwrappable?.available === false) {
     throw new TwofoldError(
       'suite_unavailable_here',
@@ -125,18 +134,12 @@ export function custodyFor(hsm: Hsm, suite: Suite, wanted: Custody | undefined):
   return custody;
 }
 
-/** The capability by which keys of each kind leave the token. */
-const WRAP_OF: Readonly<Record<HsmNeed['kind'], string>> = {
-  ec: 'wrap:ec',
-  aes: 'wrap',
-  hmac: 'wrap',
-};
-
 export interface MaterialRequest {
   readonly suite: Suite;
   readonly keyId: string;
   readonly version: number;
-  readonly custody: Custody;
+  /** Null where the suite has no half in the HSM. */
+  readonly custody: Custody | null;
 }
 
 /** Material plus how to undo it, for a change that then does not commit. */
@@ -164,22 +167,31 @@ export class MaterialMaker {
   }
 
   async make(request: MaterialRequest): Promise<MadeMaterial> {
-    requireAvailable(this.#hsm, request.suite);
+    const { suite } = request;
+    requireAvailable(this.#hsm, this.#engine, suite);
     const intent = request.custody === 'hsm-token' ? await this.#intend(request) : null;
-    const classical = await this.#hsm.generate(specOf(request.suite.hsm), {
-      custody: request.custody,
-      ...(intent === null ? {} : { objectId: intent }),
-    });
-    const discard = () => this.#discard(classical, intent);
+    const classical = await this.#classicalHalf(request, intent);
+    const discard = () => this.#discard(classical?.hsm ?? null, intent);
     try {
       const [pq, psk] = [await this.#pqHalf(request), await this.#psk(request)];
-      const isPair = request.suite.hsm.kind === 'ec';
-      const half = { public: isPair ? classical.check : null, hsm: classical };
-      return { material: { classical: half, pq, psk }, objectId: intent, discard };
+      return { material: { classical, pq, psk }, objectId: intent, discard };
     } catch (error) {
       await discard();
       throw error;
     }
+  }
+
+  async #classicalHalf(
+    { suite, custody }: MaterialRequest,
+    intent: Uint8Array | null,
+  ): Promise<Material['classical']> {
+    if (suite.hsm === null || custody === null) return null;
+    const hsm = await this.#hsm.generate(suite.hsm, {
+      custody,
+      ...(intent === null ? {} : { objectId: intent }),
+    });
+    const isPair = suite.kind === 'kem' || suite.kind === 'signature';
+    return { public: isPair ? hsm.check : null, hsm };
   }
 
   async #intend(request: MaterialRequest): Promise<Uint8Array> {
@@ -198,8 +210,8 @@ export class MaterialMaker {
     return objectId;
   }
 
-  async #discard(classical: HsmMaterial, intent: Uint8Array | null): Promise<void> {
-    if (classical.custody !== 'hsm-token' || intent === null) return;
+  async #discard(classical: HsmMaterial | null, intent: Uint8Array | null): Promise<void> {
+    if (classical?.custody !== 'hsm-token' || intent === null) return;
     try {
       await this.#hsm.destroyTokenKey(classical);
       await this.#store.dropIntent(intent);
@@ -210,17 +222,20 @@ export class MaterialMaker {
 
   async #pqHalf(request: MaterialRequest): Promise<Material['pq']> {
     const { suite, keyId, version } = request;
-    if (suite.kind !== 'kem' && suite.kind !== 'signature') return null;
-    const pair =
-      suite.kind === 'kem'
-        ? await this.#engine.mlKem.generate(suite.pq)
-        : await this.#engine.signatures.generate(suite.pq);
+    const pair = await this.#generate(suite);
+    if (pair === null) return null;
     try {
       const binding = { keyId, version, suite: suite.number, part: 'pq' } as const;
       return { public: pair.publicKey, half: await this.#root.seal(pair.seed, binding) };
     } finally {
       wipe(pair.seed);
     }
+  }
+
+  async #generate(suite: Suite): Promise<SeedPair | null> {
+    if (suite.kind === 'kem' && suite.pq !== null) return this.#engine.mlKem.generate(suite.pq);
+    if (suite.kind !== 'signature' || suite.pq === null) return null;
+    return this.#engine.signatures.generate(suite.pq);
   }
 
   async #psk({ suite, keyId, version }: MaterialRequest): Promise<Material['psk']> {

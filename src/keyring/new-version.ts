@@ -3,6 +3,7 @@
  * that no HSM call runs while the epoch barrier is held.
  */
 import { ENVELOPE_VERSION } from '../crypto/envelope.ts';
+import type { Engine } from '../crypto/engine.ts';
 import type { Suite } from '../crypto/suite.ts';
 import { TwofoldError } from '../errors.ts';
 import type { Hsm } from '../hsm/port.ts';
@@ -19,6 +20,7 @@ import type { RowMac } from './row-mac.ts';
 export interface NewVersionParts {
   readonly maker: MaterialMaker;
   readonly hsm: Hsm;
+  readonly engine: Engine;
   readonly mac: RowMac;
   readonly instances: Pick<InstanceStore, 'allRead'>;
   readonly clock: () => Date;
@@ -30,7 +32,8 @@ export interface NewVersion {
   /** The key as it will be: its latest version is the new one. */
   readonly key: Key;
   readonly suite: Suite;
-  readonly custody: Custody;
+  /** Null where the suite has no half in the HSM. */
+  readonly custody: Custody | null;
 }
 
 /**
@@ -38,11 +41,11 @@ export interface NewVersion {
  * @throws TwofoldError suite_unavailable_here when the token or a live instance cannot serve it
  */
 export async function writableCustody(
-  { hsm, instances }: NewVersionParts,
+  { hsm, engine, instances }: NewVersionParts,
   suite: Suite,
   wanted: Custody | undefined,
-): Promise<Custody> {
-  requireAvailable(hsm, suite);
+): Promise<Custody | null> {
+  requireAvailable(hsm, engine, suite);
   if (!(await instances.allRead(suite.number, ENVELOPE_VERSION))) {
     throw new TwofoldError(
       'suite_unavailable_here',
@@ -68,7 +71,7 @@ export async function planNewVersion(
       suite: suite.id,
       suiteNumber: suite.number,
     },
-    detail: { suite: suite.id, custody, version: key.latestVersion },
+    detail: { suite: suite.id, custody: custody ?? 'sealed', version: key.latestVersion },
     changes: true,
   };
   const versions = before?.versions ?? [];

@@ -1,10 +1,12 @@
 /** Sign, verify, and the MAC operations. */
 import { equalBytes } from '../crypto/bytes.ts';
 import { SecretBytes, wipe } from '../crypto/secret.ts';
-import type { MacSuite, SignatureSuite, Suite } from '../crypto/suite.ts';
+import type { SigningKey } from '../crypto/engine.ts';
+import type { MacSuite, SignatureSuite, SignHalves, Suite } from '../crypto/suite.ts';
 import { TwofoldError } from '../errors.ts';
 import { handleId } from './material.ts';
 import type { KeyUse } from './operations.ts';
+import { publicHalvesOf } from './public-halves.ts';
 import { requirePurpose, selectTelling, toProtect, toVerify } from './selection.ts';
 import type { Selected } from './selection.ts';
 import { hsmKeyOf } from './wrapping.ts';
@@ -31,11 +33,7 @@ const joined = new WeakMap<object, Uint8Array>();
 export function signaturePublicKey(suite: SignatureSuite, selected: Selected): Uint8Array {
   const known = joined.get(selected.material);
   if (known !== undefined) return known;
-  const { classical, pq } = selected.material;
-  if (pq === null || classical === null || classical.public === null) {
-    throw new TwofoldError('integrity_failed', 'The version lacks a public half.');
-  }
-  const publicKey = suite.signer.joinPublicKey({ pq: pq.public, classical: classical.public });
+  const publicKey = suite.signer.joinPublicKey(publicHalvesOf(suite, selected.material));
   joined.set(selected.material, publicKey);
   return publicKey;
 }
@@ -46,6 +44,18 @@ export function signOperations({ catalog, halves, uses, hsm, engine }: UseParts)
     return SecretBytes.own(await hsm.mac(hsmKeyOf(selected), message));
   };
 
+  const signHalves = (selected: Selected, signing: SigningKey | null): SignHalves => {
+    const software = () => {
+      if (signing === null) throw new TwofoldError('integrity_failed');
+      return signing;
+    };
+    return {
+      pq: (message, context) => software().sign(message, context),
+      mu: (mu) => software().signMu(mu),
+      classical: (input) => hsm.sign(hsmKeyOf(selected), input),
+    };
+  };
+
   return {
     async sign(grant, { signatureContext, keyVersion, onKey, onSelected, ...input }) {
       const view = await catalog.get(grant.namespace, grant.key ?? '');
@@ -53,15 +63,10 @@ export function signOperations({ catalog, halves, uses, hsm, engine }: UseParts)
       const selecting = { onKey, onSelected };
       const selected = selectTelling(view, selecting, () => toProtect(view, keyVersion));
       const { signer } = requireSignature(selected.suite);
-      const key = hsmKeyOf(selected);
       await uses.count(handleId(selected.keyId, selected.version));
-      const signature = await halves.with(selected, grant.epoch, ({ signing }) => {
-        if (signing === null) throw new TwofoldError('integrity_failed');
-        return signer.sign(input, signatureContext, {
-          pq: (message, context) => signing.sign(message, context),
-          classical: (digest) => hsm.sign(key, digest),
-        });
-      });
+      const signature = await halves.with(selected, grant.epoch, ({ signing }) =>
+        signer.sign(input, signatureContext, signHalves(selected, signing)),
+      );
       return { used: selected.used, signature };
     },
 

@@ -10,7 +10,6 @@ import type { SecretBytes } from '../crypto/secret.ts';
 import type { DecapsulationKey, Engine, SigningKey } from '../crypto/engine.ts';
 import type { Suite } from '../crypto/suite.ts';
 import type { SecurityEpoch } from '../epoch.ts';
-import { TwofoldError } from '../errors.ts';
 import { handleId } from './material.ts';
 import type { Key, Material, SealedHalf } from './model.ts';
 import type { Root } from './root.ts';
@@ -131,13 +130,13 @@ export class UnsealedHalves {
 
   async #unseal({ keyId, version, suite, material }: VersionMaterial): Promise<Unsealed> {
     const { pq, psk } = material;
-    if (pq === null)
-      throw new TwofoldError('integrity_failed', 'The version has no software half.');
-    const unseal = (half: SealedHalf, part: 'pq' | 'psk') =>
-      this.#root.unseal(half, { keyId, version, suite: suite.number, part });
+    const unseal = (half: SealedHalf | undefined, part: 'pq' | 'psk') =>
+      half === undefined
+        ? null
+        : this.#root.unseal(half, { keyId, version, suite: suite.number, part });
     const [seed, secret] = await Promise.allSettled([
-      unseal(pq.half, 'pq'),
-      psk === null ? null : unseal(psk, 'psk'),
+      unseal(pq?.half, 'pq'),
+      unseal(psk ?? undefined, 'psk'),
     ]);
     const opened = secret.status === 'fulfilled' ? secret.value : null;
     try {
@@ -148,16 +147,21 @@ export class UnsealedHalves {
       wipe(opened ?? undefined);
       throw error;
     } finally {
-      if (seed.status === 'fulfilled') wipe(seed.value);
+      if (seed.status === 'fulfilled') wipe(seed.value ?? undefined);
     }
   }
 
-  #import(suite: Suite, seed: SecretBytes): Omit<Unsealed, 'psk'> {
+  #import(suite: Suite, seed: SecretBytes | null): Omit<Unsealed, 'psk'> {
     const { mlKem, signatures } = this.#engine;
-    return {
-      decapsulation: suite.kind === 'kem' ? mlKem.importSeed(suite.pq, seed) : null,
-      signing: suite.kind === 'signature' ? signatures.importSeed(suite.pq, seed) : null,
-    };
+    const nothing = { decapsulation: null, signing: null };
+    if (seed === null) return nothing;
+    if (suite.kind === 'kem' && suite.pq !== null) {
+      return { ...nothing, decapsulation: mlKem.importSeed(suite.pq, seed) };
+    }
+    if (suite.kind === 'signature' && suite.pq !== null) {
+      return { ...nothing, signing: signatures.importSeed(suite.pq, seed) };
+    }
+    return nothing;
   }
 
   #sweep(): void {

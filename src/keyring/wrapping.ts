@@ -19,6 +19,7 @@ import type { Hsm, HsmKey } from '../hsm/port.ts';
 import type { KeyCatalog } from './catalog.ts';
 import { classicalKey, handleId } from './material.ts';
 import type { Binding, KeyUse, Origin } from './operations.ts';
+import { publicHalvesOf } from './public-halves.ts';
 import { requirePurpose, selectTelling, toProcess, toProtect } from './selection.ts';
 import type { Selected } from './selection.ts';
 import type { Unsealed, UnsealedHalves } from './unsealed.ts';
@@ -37,8 +38,11 @@ type WrapOperations = Pick<KeyUse, 'wrap' | 'unwrap' | 'rewrap' | 'encapsulate' 
 
 export function hsmKeyOf(selected: Selected): HsmKey {
   const { classical } = selected.material;
-  if (classical === null) throw new TwofoldError('integrity_failed', 'The version has no HSM key.');
-  return classicalKey(selected.suite, selected.keyId, selected.version, classical.hsm);
+  const { hsm: spec } = selected.suite;
+  if (classical === null || spec === null) {
+    throw new TwofoldError('integrity_failed', 'The version has no HSM key.');
+  }
+  return classicalKey(spec, selected.keyId, selected.version, classical.hsm);
 }
 
 function requireKem(suite: Suite): KemSuite {
@@ -52,11 +56,7 @@ const joined = new WeakMap<object, Uint8Array>();
 export function kemPublicKey(engine: Engine, suite: KemSuite, selected: Selected): Uint8Array {
   const known = joined.get(selected.material);
   if (known !== undefined) return known;
-  const { classical, pq } = selected.material;
-  if (pq === null || classical === null || classical.public === null) {
-    throw new TwofoldError('integrity_failed', 'The version lacks a public half.');
-  }
-  const publicKey = suite.kem.joinPublicKey(engine, { pq: pq.public, classical: classical.public });
+  const publicKey = suite.kem.joinPublicKey(engine, publicHalvesOf(suite, selected.material));
   joined.set(selected.material, publicKey);
   return publicKey;
 }
@@ -81,7 +81,10 @@ export function wrapOperations(parts: UseParts): WrapOperations {
       if (unsealed.decapsulation === null) throw new TwofoldError('integrity_failed');
       return unsealed.decapsulation.decapsulate(ciphertext);
     },
-    classical: (peer) => hsm.ecdh(hsmKeyOf(selected), peer),
+    classical: (ciphertext) => {
+      const key = hsmKeyOf(selected);
+      return key.spec.kind === 'rsa' ? hsm.decryptOaep(key, ciphertext) : hsm.ecdh(key, ciphertext);
+    },
   });
 
   /** `origin` decides the mode: `anyone` stays HPKE base, `service` binds the version's own secret. */

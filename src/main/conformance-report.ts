@@ -1,6 +1,7 @@
 /** The report of a conformance run: what is printed, and what is sent in as JSON. */
 import { writeDurably } from '../hsm/durable.ts';
 import { SUITES } from '../crypto/suites.ts';
+import type { HsmKeySpec } from '../crypto/hsm-key.ts';
 import type { Suite } from '../crypto/suite.ts';
 import { ROOT_ATTACK } from '../hsm/conformance.ts';
 import type { ConformanceRow, ConformanceSummary } from '../hsm/conformance.ts';
@@ -9,7 +10,7 @@ import type { Speed } from '../hsm/conformance-speed.ts';
 import { mechanismName } from '../hsm/module-facts.ts';
 import type { ModuleFacts } from '../hsm/module-facts.ts';
 import type { HsmCapability, HsmStatus } from '../hsm/port.ts';
-import { capabilityOf } from '../keyring/material.ts';
+import { capabilityOf, wrapCapabilityOf } from '../keyring/material.ts';
 import type { Custody } from '../keyring/material.ts';
 
 /** Rises with every change of what a member means; members are only added. */
@@ -24,10 +25,13 @@ export const SERVICE_NEEDS: readonly string[] = ['wrap', 'aes-gcm', 'hmac:SHA-25
 export interface SuiteVerdict {
   readonly suite: string;
   readonly served: boolean;
-  /** The capability of the classical half, or of the whole symmetric key. */
-  readonly needs: string;
-  /** Where its keys live; `hsm-token` for private keys that the token does not wrap. */
-  readonly custody: Custody;
+  /** The capability of the classical half, or of the whole symmetric key; null: it asks for none. */
+  readonly needs: string | null;
+  /**
+   * Where its keys live; `hsm-token` for private keys that the token does not wrap, `sealed` for
+   * suites without a key in the token.
+   */
+  readonly custody: Custody | 'sealed';
   /** Why it is not served; empty where it is. */
   readonly reason: string;
 }
@@ -123,18 +127,25 @@ function blamed(check: string): string | undefined {
 }
 
 function verdictOf(suite: Suite, without: ReadonlyMap<string, string>): SuiteVerdict {
-  const needs = capabilityOf(suite.hsm);
-  const missing = [...new Set([needs, ...SERVICE_NEEDS])].filter((name) => without.has(name));
+  const needs = suite.hsm === null ? null : capabilityOf(suite.hsm);
+  const wanted = needs === null ? SERVICE_NEEDS : [needs, ...SERVICE_NEEDS];
+  const missing = [...new Set(wanted)].filter((name) => without.has(name));
   const reasons = missing.map((name) => {
     const why = `${name}: ${without.get(name) ?? ''}`;
     return SERVICE_NEEDS.includes(name) ? `the service needs ${why}` : why;
   });
-  const staysOnToken = suite.hsm.kind === 'ec' && (needs === 'x25519' || without.has('wrap:ec'));
   return {
     suite: suite.id,
     served: missing.length === 0,
     needs,
-    custody: staysOnToken ? 'hsm-token' : 'hsm-wrapped',
+    custody: suite.hsm === null ? 'sealed' : custodyOf(suite.hsm, without),
     reason: reasons.join('; '),
   };
+}
+
+/** Secret keys of a token that wraps none are no custody but a service that does not run. */
+function custodyOf(spec: HsmKeySpec, without: ReadonlyMap<string, string>): Custody {
+  const wrapping = wrapCapabilityOf(spec);
+  const stays = wrapping === null || (wrapping !== 'wrap' && without.has(wrapping));
+  return stays ? 'hsm-token' : 'hsm-wrapped';
 }

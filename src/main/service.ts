@@ -202,7 +202,7 @@ export class Service {
     const addresses = await listen();
     this.#unwinding.check();
     this.#state = 'complete';
-    const token = tokenFacts(device);
+    const token = tokenFacts(device, this.#engine);
     return {
       ...urlsOf(addresses, this.#config),
       hsm: device.hsm.status(),
@@ -273,7 +273,7 @@ export class Service {
       audit: () => late.audit.current,
       keyring: () => late.keyring,
     });
-    const token = tokenFacts(device);
+    const token = tokenFacts(device, this.#engine);
     const activity = watchActivity(device.hsm, this.#unwinding);
     const status = statusReader(this.#config, facts, {
       hsm: device.hsm,
@@ -478,10 +478,10 @@ async function selfTest(engine: Engine): Promise<readonly string[]> {
   return results.map(({ algorithm }) => algorithm);
 }
 
-function tokenFacts({ hsm }: Device): HttpDependencies['token'] {
+function tokenFacts({ hsm }: Device, engine: Engine): HttpDependencies['token'] {
   return {
     availability: (suiteId) => {
-      const reason = unavailability(hsm, findSuite(suiteId));
+      const reason = unavailability(hsm, engine, findSuite(suiteId));
       return { available: reason === null, reason };
     },
     custody: () => hsm.status().custody,

@@ -96,6 +96,7 @@ export const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'graphene-pk11': ['hsm'],
   pkcs11js: ['hsm'],
   koffi: ['hsm'],
+  '@noble/curves': ['crypto'],
   '@noble/hashes': ['crypto'],
   '@noble/post-quantum': ['crypto'],
   '@cedar-policy/cedar-wasm': ['access'],

@@ -9,9 +9,9 @@ import {
   CURVES,
   exportPublicKey,
   importPublicKey,
-  verifyEcdsa,
 } from '../../src/crypto/curve.ts';
 import { concatBytes } from '../../src/crypto/bytes.ts';
+import { ecdsaScheme } from '../../src/crypto/classical-signature.ts';
 import { classicalPublicKey, derive, hex, randomScalar, signDigest } from './software-halves.ts';
 import type { Curve } from '../../src/crypto/suite.ts';
 
@@ -87,21 +87,27 @@ describe.each(POINTS)('points of %s', (curve) => {
     expect(() => importPublicKey(curve, at(prime))).toThrow(invalid);
   });
 
-  it('verifies ECDSA as r and s of full width, and nothing else', async () => {
+  it('verifies ECDSA in the one DER form, and nothing else', async () => {
     const scalar = randomScalar(curve);
     const publicKey = classicalPublicKey(curve, scalar);
     const hash = curve === 'P-256' ? 'SHA-256' : 'SHA-384';
     const message = hex('0102');
     const digest = createHash(hash.replace('-', '')).update(message).digest();
-    const signature = signDigest(curve, scalar, digest);
-    const verify = (given: Uint8Array) => verifyEcdsa(curve, hash, publicKey, message, given);
+    const raw = signDigest(curve, scalar, digest);
+    const scheme = ecdsaScheme(curve, hash);
+    const signature = scheme.encode(raw);
+    const verify = async (given: Uint8Array) => {
+      const valid = await scheme.verify(publicKey, message, given);
+      expect(await scheme.verifyDigest(publicKey, digest, given)).toBe(valid);
+      return valid;
+    };
     expect(await verify(signature)).toBe(true);
-    const wrong = [hex(''), signature.subarray(1), concatBytes(signature, hex('00'))];
+    const wrong = [hex(''), raw, signature.subarray(1), concatBytes(signature, hex('00'))];
     for (const given of [...wrong, new Uint8Array(2 * width)]) {
       expect(await verify(given)).toBe(false);
     }
     const offCurve = publicKey.fill(7, 1, 2);
-    await expect(verifyEcdsa(curve, hash, offCurve, message, signature)).rejects.toMatchObject({
+    await expect(scheme.verify(offCurve, message, signature)).rejects.toMatchObject({
       code: 'invalid_value',
     });
   });

@@ -45,6 +45,7 @@ export const AEADS: Readonly<Record<number, HpkeAead>> = {
 
 export const ONE_STAGE_KDFS: Readonly<Record<number, OneStageKdf>> = {
   0x0010: {
+    stages: 1,
     id: 0x0010,
     hashLength: 32,
     xof: (parts, length) =>
@@ -54,11 +55,13 @@ export const ONE_STAGE_KDFS: Readonly<Record<number, OneStageKdf>> = {
   },
   0x0011: shake256,
   0x0012: {
+    stages: 1,
     id: 0x0012,
     hashLength: 32,
     xof: (parts, length) => turboshake128(concatBytes(...parts), { D: 0x1f, dkLen: length }),
   },
   0x0013: {
+    stages: 1,
     id: 0x0013,
     hashLength: 64,
     xof: (parts, length) => turboshake256(concatBytes(...parts), { D: 0x1f, dkLen: length }),

@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import { ml_kem1024, ml_kem768 } from '@noble/post-quantum/ml-kem.js';
 
-import { combineSecrets } from '../../src/crypto/combiner.ts';
+import { standardCombiner } from '../../src/crypto/combiner.ts';
 import { writeSpki } from '../../src/crypto/spki.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { portableEngine } from '../../src/crypto/portable-engine.ts';
@@ -9,8 +9,15 @@ import { SecretBytes } from '../../src/crypto/secret.ts';
 import { findSuite } from '../../src/crypto/suites.ts';
 import { vectorsOf } from '../vectors/published.ts';
 import { expandSeed, randomScalarFrom } from './seed-expansion.ts';
-import { classicalPublicKey, derive, hex, kemKey, toHex } from './software-halves.ts';
-import type { Curve, KemSuite } from '../../src/crypto/suite.ts';
+import {
+  classicalPublicKey,
+  derive,
+  derivingCurve,
+  hex,
+  kemKey,
+  toHex,
+} from './software-halves.ts';
+import type { KemSuite } from '../../src/crypto/suite.ts';
 
 const ENGINES = [nativeEngine, portableEngine];
 const LABELS: Readonly<Record<string, string>> = {
@@ -19,7 +26,7 @@ const LABELS: Readonly<Record<string, string>> = {
   'MLKEM1024-P384': toHex(Buffer.from('MLKEM1024-P384')),
 };
 
-const curveOf = (suite: KemSuite) => (suite.hsm as { readonly curve: Curve }).curve;
+const curveOf = derivingCurve;
 
 /** Encapsulation with published randomness: our engines take none, so it is composed here. */
 function encapsulateWith(suite: KemSuite, publicKey: Uint8Array, randomness: Uint8Array) {
@@ -29,12 +36,13 @@ function encapsulateWith(suite: KemSuite, publicKey: Uint8Array, randomness: Uin
   const scheme = suite.pq === 'ML-KEM-768' ? ml_kem768 : ml_kem1024;
   const { cipherText, sharedSecret } = scheme.encapsulate(pq, randomness.subarray(0, 32));
   const ephemeral = classicalPublicKey(curve, scalar);
-  const secret = combineSecrets({
+  const secret = standardCombiner(hex(LABELS[suite.id] ?? ''))({
     pqSecret: SecretBytes.own(sharedSecret),
     classicalSecret: derive(curve, scalar, classical),
+    pqCiphertext: cipherText,
     classicalCiphertext: ephemeral,
+    pqPublicKey: pq,
     classicalPublicKey: classical,
-    label: hex(LABELS[suite.id] ?? ''),
   });
   return { ss: toHex(secret.reveal()), ct: toHex(cipherText) + toHex(ephemeral) };
 }

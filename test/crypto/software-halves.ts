@@ -6,7 +6,7 @@ import { p256, p384 } from '@noble/curves/nist.js';
 
 import { exportPublicKey, importPublicKey } from '../../src/crypto/curve.ts';
 import { SecretBytes } from '../../src/crypto/secret.ts';
-import type { Engine, MlDsaParameterSet } from '../../src/crypto/engine.ts';
+import type { Engine, MlDsaParameterSet, MlKemParameterSet } from '../../src/crypto/engine.ts';
 import type {
   AeadKey,
   Curve,
@@ -14,8 +14,9 @@ import type {
   KemSuite,
   SignatureSuite,
   SignHalves,
-  SigningCurve,
 } from '../../src/crypto/suite.ts';
+import { isComposite, isHybridKem } from '../../src/crypto/suite.ts';
+import { SUITES } from '../../src/crypto/suites.ts';
 import { aes256Gcm } from '../../src/crypto/aead.ts';
 
 export function hex(text: string): Uint8Array {
@@ -45,7 +46,7 @@ export function derive(curve: Curve, scalar: Uint8Array, peer: Uint8Array): Secr
 }
 
 /** ECDSA over a digest as CKM_ECDSA does it: r ‖ s. */
-export function signDigest(curve: SigningCurve, scalar: Uint8Array, digest: Uint8Array) {
+export function signDigest(curve: 'P-256' | 'P-384', scalar: Uint8Array, digest: Uint8Array) {
   const group = curve === 'P-256' ? p256 : p384;
   return group.sign(digest, scalar, { prehash: false, lowS: false });
 }
@@ -56,6 +57,26 @@ export function randomScalar(curve: Curve): Uint8Array {
   if (curve !== 'X25519') scalar[0] = 0;
   return scalar;
 }
+
+/** The group of a hybrid's classical half. */
+export function derivingCurve({ id, hsm }: KemSuite): Curve {
+  if (hsm?.kind === 'x25519') return 'X25519';
+  if (hsm?.kind === 'ec' && hsm.use === 'derive') return hsm.curve;
+  throw new TypeError(`${id} has no Diffie-Hellman half`);
+}
+
+/** The curve of a composite with ECDSA over P-256 or P-384. */
+export function signingCurve({ id, hsm }: SignatureSuite): 'P-256' | 'P-384' {
+  if (hsm?.kind === 'ec' && hsm.use === 'sign' && hsm.curve !== 'P-521') return hsm.curve;
+  throw new TypeError(`${id} has no half in ECDSA over P-256 or P-384`);
+}
+
+export const HYBRID_KEMS = Object.values(SUITES).filter(isHybridKem);
+
+/** The composites whose halves stand here in software. */
+export const EC_COMPOSITES = Object.values(SUITES)
+  .filter(isComposite)
+  .filter(({ hsm }) => hsm.kind === 'ec' && hsm.curve !== 'P-521');
 
 /** One version of a hybrid KEM key, its private side in software. */
 export interface KemKey {
@@ -72,10 +93,11 @@ export function kemKey(
   seed: Uint8Array,
   scalar: Uint8Array,
 ): KemKey {
-  const { curve } = suite.hsm as { readonly curve: Curve };
+  const curve = derivingCurve(suite);
+  const set = suite.pq as MlKemParameterSet;
   const secret = SecretBytes.copyOf(seed);
-  const key = engine.mlKem.importSeed(suite.pq, secret);
-  const pq = engine.mlKem.publicKey(suite.pq, secret);
+  const key = engine.mlKem.importSeed(set, secret);
+  const pq = engine.mlKem.publicKey(set, secret);
   const classical = classicalPublicKey(curve, scalar);
   return {
     suite,
@@ -90,8 +112,8 @@ export function kemKey(
 }
 
 export function randomKemKey(engine: Engine, suite: KemSuite): KemKey {
-  const { curve } = suite.hsm as { readonly curve: Curve };
-  return kemKey(engine, suite, Uint8Array.from(randomBytes(64)), randomScalar(curve));
+  const scalar = randomScalar(derivingCurve(suite));
+  return kemKey(engine, suite, Uint8Array.from(randomBytes(64)), scalar);
 }
 
 /** At once, where the engines answer by a promise. */
@@ -117,24 +139,26 @@ export function signatureKey(
   seed: Uint8Array,
   scalar: Uint8Array,
 ): SignatureKey {
-  const { curve } = suite.hsm as { readonly curve: SigningCurve };
+  const curve = signingCurve(suite);
+  const set = suite.pq as MlDsaParameterSet;
   const secret = SecretBytes.copyOf(seed);
-  const key = engine.signatures.importSeed(suite.pq, secret);
-  const pq = mlDsaPublicKey(suite.pq, seed);
+  const key = engine.signatures.importSeed(set, secret);
+  const pq = mlDsaPublicKey(set, seed);
   const classical = classicalPublicKey(curve, scalar);
   return {
     suite,
     publicKey: suite.signer.joinPublicKey({ pq, classical }),
     halves: {
       pq: (message, context) => key.sign(message, context),
+      mu: (mu) => key.signMu(mu),
       classical: async (digest) => signDigest(curve, scalar, digest),
     },
   };
 }
 
 export function randomSignatureKey(engine: Engine, suite: SignatureSuite): SignatureKey {
-  const { curve } = suite.hsm as { readonly curve: SigningCurve };
-  return signatureKey(engine, suite, Uint8Array.from(randomBytes(32)), randomScalar(curve));
+  const scalar = randomScalar(signingCurve(suite));
+  return signatureKey(engine, suite, Uint8Array.from(randomBytes(32)), scalar);
 }
 
 /** A symmetric key as the HSM serves it: it chooses the nonce. */

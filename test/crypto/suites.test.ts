@@ -5,7 +5,7 @@ import { writePublicKeyPem, writeSpki } from '../../src/crypto/spki.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { purposesOf } from '../../src/crypto/suite.ts';
 import { findSuite, findSuiteByNumber, NOT_OFFERED, SUITES } from '../../src/crypto/suites.ts';
-import { randomKemKey, randomSignatureKey } from './software-halves.ts';
+import { EC_COMPOSITES, HYBRID_KEMS, randomKemKey, randomSignatureKey } from './software-halves.ts';
 import type { KemSuite, SignatureSuite } from '../../src/crypto/suite.ts';
 
 const unknown = expect.objectContaining({ code: 'unknown_suite' });
@@ -18,10 +18,63 @@ describe('the table of suites', () => {
       [0x0101, 'MLKEM768-P256', 'kem'],
       [0x0102, 'MLKEM768-X25519', 'kem'],
       [0x0103, 'MLKEM1024-P384', 'kem'],
+      [0x0104, 'MLKEM1024-X25519', 'kem'],
+      [0x0201, 'ML-KEM-512', 'kem'],
+      [0x0202, 'ML-KEM-768', 'kem'],
+      [0x0203, 'ML-KEM-1024', 'kem'],
+      [0x0204, 'ML-KEM-1024-HKDF-SHA384', 'kem'],
+      [0x0211, 'DHKEM-P256', 'kem'],
+      [0x0212, 'DHKEM-P384', 'kem'],
+      [0x0213, 'DHKEM-X25519', 'kem'],
+      [0x0221, 'RSA-OAEP-2048-SHA256', 'kem'],
+      [0x0222, 'RSA-OAEP-3072-SHA256', 'kem'],
+      [0x0223, 'RSA-OAEP-4096-SHA256', 'kem'],
       [0x0301, 'A256GCM', 'aead'],
       [0x0401, 'MLDSA65-ECDSA-P256-SHA512', 'signature'],
       [0x0402, 'MLDSA87-ECDSA-P384-SHA512', 'signature'],
+      [0x0403, 'MLDSA44-ECDSA-P256-SHA256', 'signature'],
+      [0x0404, 'MLDSA65-ECDSA-P384-SHA512', 'signature'],
+      [0x0405, 'MLDSA87-ECDSA-P521-SHA512', 'signature'],
+      [0x0406, 'MLDSA44-Ed25519-SHA512', 'signature'],
+      [0x0407, 'MLDSA65-Ed25519-SHA512', 'signature'],
+      [0x0408, 'MLDSA44-RSA2048-PSS-SHA256', 'signature'],
+      [0x0409, 'MLDSA44-RSA2048-PKCS15-SHA256', 'signature'],
+      [0x040a, 'MLDSA65-RSA3072-PSS-SHA512', 'signature'],
+      [0x040b, 'MLDSA65-RSA3072-PKCS15-SHA512', 'signature'],
+      [0x040c, 'MLDSA65-RSA4096-PSS-SHA512', 'signature'],
+      [0x040d, 'MLDSA65-RSA4096-PKCS15-SHA512', 'signature'],
+      [0x040e, 'MLDSA87-RSA3072-PSS-SHA512', 'signature'],
+      [0x040f, 'MLDSA87-RSA4096-PSS-SHA512', 'signature'],
+      [0x0501, 'ML-DSA-44', 'signature'],
+      [0x0502, 'ML-DSA-65', 'signature'],
+      [0x0503, 'ML-DSA-87', 'signature'],
+      [0x0511, 'SLH-DSA-SHA2-128s', 'signature'],
+      [0x0512, 'SLH-DSA-SHA2-128f', 'signature'],
+      [0x0513, 'SLH-DSA-SHA2-192s', 'signature'],
+      [0x0514, 'SLH-DSA-SHA2-192f', 'signature'],
+      [0x0515, 'SLH-DSA-SHA2-256s', 'signature'],
+      [0x0516, 'SLH-DSA-SHA2-256f', 'signature'],
+      [0x0517, 'SLH-DSA-SHAKE-128s', 'signature'],
+      [0x0518, 'SLH-DSA-SHAKE-128f', 'signature'],
+      [0x0519, 'SLH-DSA-SHAKE-192s', 'signature'],
+      [0x051a, 'SLH-DSA-SHAKE-192f', 'signature'],
+      [0x051b, 'SLH-DSA-SHAKE-256s', 'signature'],
+      [0x051c, 'SLH-DSA-SHAKE-256f', 'signature'],
+      [0x0521, 'Falcon-512', 'signature'],
+      [0x0522, 'Falcon-1024', 'signature'],
+      [0x0531, 'ECDSA-P256-SHA256', 'signature'],
+      [0x0532, 'ECDSA-P384-SHA384', 'signature'],
+      [0x0533, 'ECDSA-P521-SHA512', 'signature'],
+      [0x0534, 'Ed25519', 'signature'],
+      [0x0541, 'RSA-PSS-2048-SHA256', 'signature'],
+      [0x0542, 'RSA-PSS-3072-SHA256', 'signature'],
+      [0x0543, 'RSA-PSS-4096-SHA512', 'signature'],
+      [0x0551, 'RSA-PKCS1-2048-SHA256', 'signature'],
+      [0x0552, 'RSA-PKCS1-3072-SHA256', 'signature'],
+      [0x0553, 'RSA-PKCS1-4096-SHA512', 'signature'],
       [0x0601, 'HS256', 'mac'],
+      [0x0602, 'HS384', 'mac'],
+      [0x0603, 'HS512', 'mac'],
     ]);
   });
 
@@ -40,7 +93,7 @@ describe('the table of suites', () => {
     for (const id of ['', 'a256gcm', 'A256GCM ', '__proto__', 'constructor', 'toString']) {
       expect(() => findSuite(id)).toThrow(unknown);
     }
-    for (const number of [0, 0x0100, 0x0104, 0xffff, -1, Number.NaN]) {
+    for (const number of [0, 0x0100, 0x01ff, 0xffff, -1, Number.NaN]) {
       expect(() => findSuiteByNumber(number)).toThrow(unknown);
     }
   });
@@ -54,9 +107,10 @@ describe('the table of suites', () => {
   });
 
   it('serves wrap and kem by a KEM suite, one purpose by each other', () => {
-    const purposes = Object.values(SUITES).map((suite) => purposesOf(suite));
-    const kem = ['wrap', 'kem'];
-    expect(purposes).toEqual([kem, kem, kem, ['wrap'], ['sign'], ['sign'], ['mac']]);
+    const wanted = { kem: ['wrap', 'kem'], aead: ['wrap'], signature: ['sign'], mac: ['mac'] };
+    for (const suite of Object.values(SUITES)) {
+      expect(purposesOf(suite)).toEqual(wanted[suite.kind]);
+    }
   });
 
   it.each([
@@ -85,32 +139,33 @@ describe('the table of suites', () => {
   });
 });
 
-describe.each(
-  Object.values(SUITES).filter((row) => row.kind === 'kem' || row.kind === 'signature'),
-)('public key of $id', (suite) => {
-  const { publicKey } =
-    suite.kind === 'kem'
-      ? randomKemKey(nativeEngine, suite)
-      : randomSignatureKey(nativeEngine, suite);
+describe.each([...HYBRID_KEMS, ...EC_COMPOSITES].filter(({ encoding }) => encoding.jwk !== null))(
+  'public key of $id',
+  (suite) => {
+    const { publicKey } =
+      suite.kind === 'kem'
+        ? randomKemKey(nativeEngine, suite)
+        : randomSignatureKey(nativeEngine, suite);
 
-  it('as PEM is the SPKI in lines of 64', () => {
-    const pem = writePublicKeyPem(suite.encoding, publicKey) ?? '';
-    const lines = pem.split('\n');
-    expect(lines.at(0)).toBe('-----BEGIN PUBLIC KEY-----');
-    expect(lines.slice(-2)).toEqual(['-----END PUBLIC KEY-----', '']);
-    expect(Math.max(...lines.slice(1, -2).map((line) => line.length))).toBe(64);
-    const der = Buffer.from(lines.slice(1, -2).join(''), 'base64');
-    expect(der.equals(writeSpki(suite.encoding, publicKey) ?? new Uint8Array())).toBe(true);
-    expect(der.subarray(-publicKey.length).equals(publicKey)).toBe(true);
-  });
-
-  it('as JWK is AKP with the raw key', () => {
-    expect(writeJwk(suite.encoding, publicKey, 'k1')).toEqual({
-      kty: 'AKP',
-      alg: suite.encoding.jwk?.alg,
-      pub: Buffer.from(publicKey).toString('base64url'),
-      kid: 'k1',
+    it('as PEM is the SPKI in lines of 64', () => {
+      const pem = writePublicKeyPem(suite.encoding, publicKey) ?? '';
+      const lines = pem.split('\n');
+      expect(lines.at(0)).toBe('-----BEGIN PUBLIC KEY-----');
+      expect(lines.slice(-2)).toEqual(['-----END PUBLIC KEY-----', '']);
+      expect(Math.max(...lines.slice(1, -2).map((line) => line.length))).toBe(64);
+      const der = Buffer.from(lines.slice(1, -2).join(''), 'base64');
+      expect(der.equals(writeSpki(suite.encoding, publicKey) ?? new Uint8Array())).toBe(true);
+      expect(der.subarray(-publicKey.length).equals(publicKey)).toBe(true);
     });
-    expect(writeJwk(suite.encoding, publicKey)).not.toHaveProperty('kid');
-  });
-});
+
+    it('as JWK is AKP with the raw key', () => {
+      expect(writeJwk(suite.encoding, publicKey, 'k1')).toEqual({
+        kty: 'AKP',
+        alg: suite.encoding.jwk?.alg,
+        pub: Buffer.from(publicKey).toString('base64url'),
+        kid: 'k1',
+      });
+      expect(writeJwk(suite.encoding, publicKey)).not.toHaveProperty('kid');
+    });
+  },
+);

@@ -10,8 +10,9 @@ import { describe, expect, it, jest } from '@jest/globals';
 
 import { aes256Gcm } from '../../src/crypto/aead.ts';
 import { concatBytes } from '../../src/crypto/bytes.ts';
-import { checkPublicKey, CURVES, verifyEcdsa } from '../../src/crypto/curve.ts';
-import { decodeEcdsaSignature } from '../../src/crypto/ecdsa.ts';
+import { ecdsaScheme } from '../../src/crypto/classical-signature.ts';
+import { checkPublicKey, CURVES } from '../../src/crypto/curve.ts';
+import { digestBytes } from '../../src/crypto/digests.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { portableEngine } from '../../src/crypto/portable-engine.ts';
 import { SecretBytes } from '../../src/crypto/secret.ts';
@@ -81,10 +82,13 @@ describeIf('Wycheproof, classical', () => {
     ['P-384', 'SHA-384', 'ecdsa_secp384r1_sha384'],
   ] as const)('ECDSA on %s, strict DER included', (curve, hash, name) =>
     each(name, async (test, { publicKey }) => {
-      const raw = decodeEcdsaSignature(curve, hex(test['sig'] ?? ''));
       const { uncompressed } = publicKey as { readonly uncompressed: string };
-      const message = hex(test['msg'] ?? '');
-      return raw !== undefined && verifyEcdsa(curve, hash, hex(uncompressed), message, raw);
+      const scheme = ecdsaScheme(curve, hash);
+      const [message, signature] = [hex(test['msg'] ?? ''), hex(test['sig'] ?? '')];
+      const digest = digestBytes(hash, message);
+      const valid = await scheme.verify(hex(uncompressed), message, signature);
+      expect(await scheme.verifyDigest(hex(uncompressed), digest, signature)).toBe(valid);
+      return valid;
     }),
   );
 

@@ -5,12 +5,20 @@ import { TwofoldError } from '../../src/errors.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { portableEngine } from '../../src/crypto/portable-engine.ts';
 import { SecretBytes } from '../../src/crypto/secret.ts';
-import { findSuite, SUITES } from '../../src/crypto/suites.ts';
-import type { Curve, KemSuite, SignatureSuite, SigningCurve } from '../../src/crypto/suite.ts';
+import { findSuite } from '../../src/crypto/suites.ts';
+import type { MlDsaParameterSet, MlKemParameterSet } from '../../src/crypto/engine.ts';
+import type { Curve, KemSuite, SignatureSuite } from '../../src/crypto/suite.ts';
 import type { PooledHsm } from '../../src/hsm/pool.ts';
 import type { HsmKeySpec } from '../../src/hsm/port.ts';
 import { expandSeed } from '../crypto/seed-expansion.ts';
-import { classicalPublicKey, hex, toHex } from '../crypto/software-halves.ts';
+import {
+  classicalPublicKey,
+  derivingCurve,
+  HYBRID_KEMS,
+  hex,
+  signingCurve,
+  toHex,
+} from '../crypto/software-halves.ts';
 import { hasPublishedFolder, report, vectorsOf } from '../vectors/published.ts';
 import { importKeys } from './import-keys.ts';
 import { makeToken, ROOT } from './token-fixture.ts';
@@ -39,7 +47,8 @@ afterAll(() => {
   fixture.remove();
 });
 
-const curveOf = (suite: KemSuite) => (suite.hsm as { readonly curve: Curve }).curve;
+const curveOf = derivingCurve;
+const setOf = (suite: KemSuite) => suite.pq as MlKemParameterSet;
 
 const deriving = (curve: Curve): HsmKeySpec =>
   curve === 'X25519' ? { kind: 'x25519', use: 'derive' } : { kind: 'ec', curve, use: 'derive' };
@@ -64,9 +73,9 @@ async function decapsulateAll(cases: readonly Case[]): Promise<void> {
     const key = keys[index];
     if (key === undefined) throw new Error('a key was not imported');
     const seed = SecretBytes.copyOf(one.pqSeed);
-    const pqKey = nativeEngine.mlKem.importSeed(one.suite.pq, seed);
+    const pqKey = nativeEngine.mlKem.importSeed(setOf(one.suite), seed);
     const publicKey = one.suite.kem.joinPublicKey(nativeEngine, {
-      pq: nativeEngine.mlKem.publicKey(one.suite.pq, seed),
+      pq: nativeEngine.mlKem.publicKey(setOf(one.suite), seed),
       classical: key.material.check,
     });
     if (one.publicKey !== undefined) expect(toHex(publicKey)).toBe(one.publicKey);
@@ -114,7 +123,7 @@ describe('hybrid KEM vectors with ECDH in the token', () => {
   });
 
   it('HPKE-PQ shared secrets of the hybrid KEMs', async () => {
-    const kems = Object.values(SUITES).filter((row) => row.kind === 'kem');
+    const kems = HYBRID_KEMS;
     const cases = vectorsOf('hpke-pq').flatMap((vector): Case[] => {
       const suite = kems.find((row) => row.hpke.kem === vector.kem_id);
       if (suite === undefined) return [];
@@ -157,7 +166,7 @@ describe('composite signatures with ECDSA in the token', () => {
     const vectors = vectorsOf('composite-sigs');
     const parts = vectors.map((vector) => {
       const suite = findSuite(vector.suite) as SignatureSuite;
-      const { curve } = suite.hsm as { readonly curve: SigningCurve };
+      const curve = signingCurve(suite);
       const sk = hex(vector.sk);
       const scalar = sk.subarray(39, 39 + (curve === 'P-256' ? 32 : 48));
       const spec: HsmKeySpec = { kind: 'ec', curve, use: 'sign' };
@@ -175,10 +184,14 @@ describe('composite signatures with ECDSA in the token', () => {
     for (const [index, { vector, suite, seed }] of parts.entries()) {
       const key = keys[index];
       if (key === undefined) throw new Error('a key was not imported');
-      const pqKey = nativeEngine.signatures.importSeed(suite.pq, SecretBytes.copyOf(seed));
+      const pqKey = nativeEngine.signatures.importSeed(
+        suite.pq as MlDsaParameterSet,
+        SecretBytes.copyOf(seed),
+      );
       const [message, context] = [hex(vector.message), hex(vector.context)];
       const signature = await suite.signer.sign({ message }, context, {
         pq: (m, c) => pqKey.sign(m, c),
+        mu: (mu) => pqKey.signMu(mu),
         classical: (digest) => port.sign(key, digest),
       });
       for (const engine of [nativeEngine, portableEngine]) {

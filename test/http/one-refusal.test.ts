@@ -10,7 +10,7 @@ import { SUITES } from '../../src/crypto/suites.ts';
 import { openService } from './service.ts';
 import type { Called, Service } from './service.ts';
 
-const PLAINTEXT = Buffer.from('a data key of 32 bytes, as it is.');
+const PLAINTEXT = Buffer.from('a plaintext that is longer than a point is, by 16');
 const CONTEXT = { tenant: 'a' };
 const MODE_AT = 1;
 const SUITE_AT = 2;
@@ -89,12 +89,24 @@ const aeadAttempts = (id: string): readonly Attempt[] => [
   ['last byte of the nonce', flipped(id, NONCE_AT + 11)],
 ];
 
+/** The KEM suite whose encapsulation still fits: of the others the longest that is not longer. */
+function neighbourOf(id: string): number {
+  const kems = wrapSuites.filter((suite) => suite.kind === 'kem');
+  const lengthOf = (name: string) =>
+    kems.find((suite) => suite.id === name)?.kem.lengths.encapsulation ?? 0;
+  const room = lengthOf(id) + PLAINTEXT.length;
+  const others = kems.filter((suite) => suite.id !== id && lengthOf(suite.id) <= room);
+  return others.toSorted((a, b) => lengthOf(b.id) - lengthOf(a.id))[0]?.number ?? 0;
+}
+
 function kemAttempts(id: string): readonly Attempt[] {
   const encEnd = envelopeOf(id).length - TAG_LENGTH - PLAINTEXT.length;
-  const other = wrapSuites.find((suite) => suite.kind === 'kem' && suite.id !== id)?.number ?? 0;
   return [
     ['mode base', edited(id, (envelope) => envelope.writeUInt8(0, MODE_AT))],
-    ['another KEM suite', edited(id, (envelope) => envelope.writeUInt16BE(other, SUITE_AT))],
+    [
+      'another KEM suite',
+      edited(id, (envelope) => envelope.writeUInt16BE(neighbourOf(id), SUITE_AT)),
+    ],
     ['first byte of the post-quantum half', flipped(id, HEADER_LENGTH)],
     ['last byte of the classical half', flipped(id, encEnd - 1)],
     [

@@ -4,6 +4,8 @@ import { x25519 } from '@noble/curves/ed25519.js';
 import { p256, p384 } from '@noble/curves/nist.js';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { SecretBytes } from '../../src/crypto/secret.ts';
+import { derivingCurve } from '../crypto/software-halves.ts';
+import type { MlKemParameterSet } from '../../src/crypto/engine.ts';
 import type { AeadKey, KemHalves, KemSuite } from '../../src/crypto/suite.ts';
 
 export interface StoredSecrets {
@@ -29,13 +31,11 @@ export const secretOf = (hex: string): SecretBytes => SecretBytes.own(bytes(hex)
 
 const CURVES = { 'P-256': p256, 'P-384': p384, X25519: x25519 } as const;
 
-function curveOf({ hsm }: KemSuite) {
-  if (hsm.kind !== 'ec') throw new TypeError('not a hybrid');
-  return CURVES[hsm.curve];
-}
+const curveOf = (suite: KemSuite) => CURVES[derivingCurve(suite)];
+const setOf = (suite: KemSuite) => suite.pq as MlKemParameterSet;
 
 export function publicKeyOf(suite: KemSuite, secrets: StoredSecrets): Uint8Array {
-  const pq = nativeEngine.mlKem.publicKey(suite.pq, secretOf(secrets.pq));
+  const pq = nativeEngine.mlKem.publicKey(setOf(suite), secretOf(secrets.pq));
   const curve = curveOf(suite);
   const classical =
     curve === x25519
@@ -45,7 +45,7 @@ export function publicKeyOf(suite: KemSuite, secrets: StoredSecrets): Uint8Array
 }
 
 export function halvesOf(suite: KemSuite, secrets: StoredSecrets): KemHalves {
-  const key = nativeEngine.mlKem.importSeed(suite.pq, secretOf(secrets.pq));
+  const key = nativeEngine.mlKem.importSeed(setOf(suite), secretOf(secrets.pq));
   const curve = curveOf(suite);
   return {
     pq: (ciphertext) => key.decapsulate(ciphertext),
