@@ -1,4 +1,4 @@
-import { createPublicKey, generateKeyPairSync, sign, verify } from 'node:crypto';
+import { createPrivateKey, createPublicKey, generateKeyPairSync, sign, verify } from 'node:crypto';
 
 import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import * as fc from 'fast-check';
@@ -282,13 +282,35 @@ describe('both implementations', () => {
       expect([verified(CONTEXT), verified(), verified(NONE)]).toEqual([true, false, false]);
     }
     // Why the engine computes PK.root: if Node comes to refuse a wrong one, it need not any more.
-    const pair = generateKeyPairSync('slh-dsa-sha2-128f' as 'ml-dsa-65');
-    expect(createPublicKey(pair.privateKey).export({ format: 'raw-public' })).toHaveLength(32);
-    expect(() => pair.privateKey.export({ format: 'raw-seed' })).toThrow();
+    const type = 'slh-dsa-sha2-128f' as 'ml-dsa-65';
+    const pair = generateKeyPairSync(type);
+    const raw = pair.privateKey.export({ format: 'raw-private' });
+    const wrong = Buffer.from(raw.with(63, (raw[63] ?? 0) ^ 1));
+    const key = createPrivateKey({ key: wrong, format: 'raw-private', asymmetricKeyType: type });
+    const signature = sign(null, MESSAGE, key);
+    expect(verify(null, MESSAGE, pair.publicKey, signature)).toBe(false);
+    expect(verify(null, MESSAGE, createPublicKey(key), signature)).toBe(false);
   });
 });
 
 describe('a gate', () => {
+  it('stands before the native signatures of SLH-DSA: 2 at once, 32 wait', async () => {
+    const { signatures } = open();
+    const { seed, publicKey } = await signatures.generate('SLH-DSA-SHA2-128f');
+    const key = signatures.importSeed('SLH-DSA-SHA2-128f', seed);
+    await key.sign(MESSAGE, NONE);
+    const made = await Promise.allSettled(
+      Array.from({ length: 40 }, () => key.sign(MESSAGE, NONE)),
+    );
+    const refused = made.filter(({ status }) => status === 'rejected');
+    expect(refused).toHaveLength(6);
+    for (const one of refused) {
+      expect(one).toMatchObject({ reason: { code: 'rate_limited' } });
+    }
+    const last = await key.sign(MESSAGE, NONE);
+    expect(await signatures.verify('SLH-DSA-SHA2-128f', publicKey, MESSAGE, last, NONE)).toBe(true);
+  });
+
   it('lets some run, some wait, and refuses the rest', async () => {
     const gate = new Gate(2, 1);
     const opened: (() => void)[] = [];

@@ -16,6 +16,8 @@ import {
   COMPOSITE_MESSAGE,
   ML_KEM_ANSWERS,
 } from '../../src/crypto/known-answers-pq.ts';
+import { SIGNATURE_LENGTHS } from '../../src/crypto/engine.ts';
+import { SIGNATURE_ANSWERS } from '../../src/crypto/known-answers-signatures.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { portableEngine } from '../../src/crypto/portable-engine.ts';
 import { SecretBytes } from '../../src/crypto/secret.ts';
@@ -145,6 +147,23 @@ describe('the constants of the known answers', () => {
         message: toHex(COMPOSITE_MESSAGE),
         context: toHex(COMPOSITE_CONTEXT),
       });
+    }
+  });
+
+  it('those of signature sets are published vectors, one for each set', () => {
+    expect([...SIGNATURE_ANSWERS.keys()].sort()).toEqual(Object.keys(SIGNATURE_LENGTHS).sort());
+    const published = new Map<string, string>([
+      ...vectorsOf('slh-dsa-keygen').map(({ seed, pk }) => [seed, pk] as const),
+      ...vectorsOf('falcon').map(({ set, message, pk }) => [`${set} ${message}`, pk] as const),
+    ]);
+    for (const { set, seed, known, publicKeySha3 } of SIGNATURE_ANSWERS.values()) {
+      if (set.startsWith('ML-DSA')) continue;
+      const name = known === null ? toHex(seed) : `${set} ${toHex(known.message)}`;
+      const pk = Buffer.from(published.get(name) ?? '', 'hex');
+      expect([set, createHash('sha3-256').update(pk).digest('hex')]).toEqual([
+        set,
+        toHex(publicKeySha3),
+      ]);
     }
   });
 
