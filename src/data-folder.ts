@@ -4,8 +4,9 @@
  * The lock is flock(2) on an open file of ours. flock belongs to the open file, not to a process, so
  * `flock -n 3` of util-linux takes it on a descriptor that it inherits, and it stays ours when that
  * helper has ended. The kernel drops it with our last descriptor, kill -9 included, so there is no
- * stale lock; it holds between containers that share the folder, too. No child of ours inherits the
- * descriptor. Where the `flock` program is missing, an abstract unix socket named after the folder's
+ * stale lock; it holds between containers that share the folder, too. Of our children only workers
+ * inherit the descriptor: the folder is locked until the last of them has ended, whoever ended first.
+ * Where the `flock` program is missing, an abstract unix socket named after the folder's
  * device and inode stands in; that holds within one network namespace only.
  */
 import { spawnSync } from 'node:child_process';
@@ -31,10 +32,14 @@ import { TwofoldError } from './errors.ts';
 export interface DataFolder {
   /** Real, absolute path. */
   readonly path: string;
+  /** For workers to inherit; null where a socket stands in, which cannot be. */
+  readonly descriptor: number | null;
   release(): void;
 }
 
 const HELD = 75;
+/** How long the workers of a supervisor that was killed are waited for: they stop by themselves. */
+const ORPHANS_S = 30;
 const LOCK_FILE = 'lock';
 /** Set on folders that everyone shares. */
 const STICKY = 0o1000;
@@ -127,6 +132,23 @@ const writeHolder = (descriptor: number, file: string): void => {
   }
 };
 
+/** Whether the process that wrote the lock's file has ended: then its workers are what holds it. */
+const hasEnded = (holder: string): boolean => {
+  if (holder === '') return false;
+  try {
+    process.kill(Number(holder), 0);
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ESRCH';
+  }
+};
+
+/** By `flock`, which waits as long as it is told to. */
+const takeLock = (descriptor: number, wait: readonly string[]) =>
+  spawnSync('flock', [...wait, '-E', String(HELD), '3'], {
+    stdio: ['ignore', 'ignore', 'ignore', descriptor],
+  });
+
 /**
  * Makes `dir` if need be (mode 0700), tightens its mode where it is ours or empty, and takes its lock.
  *
@@ -137,9 +159,10 @@ export const lockDataFolder = async (dir: string): Promise<DataFolder> => {
   const path = makePrivate(dir);
   const file = join(path, LOCK_FILE);
   const descriptor = openLockFile(file);
-  const taken = spawnSync('flock', ['-n', '-E', String(HELD), '3'], {
-    stdio: ['ignore', 'ignore', 'ignore', descriptor],
-  });
+  let taken = takeLock(descriptor, ['-n']);
+  if (taken.status === HELD && hasEnded(readFileSync(file, 'utf8').trim())) {
+    taken = takeLock(descriptor, ['-w', String(ORPHANS_S)]);
+  }
   if (taken.status !== 0 && taken.error === undefined) {
     const holder = readFileSync(file, 'utf8').trim();
     closeSync(descriptor);
@@ -158,6 +181,7 @@ export const lockDataFolder = async (dir: string): Promise<DataFolder> => {
   let held = true;
   return {
     path,
+    descriptor: server === undefined ? descriptor : null,
     release: () => {
       if (!held) return;
       held = false;

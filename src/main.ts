@@ -2,7 +2,7 @@
  * The entry of the `twofold` command, and with `main/` the only composition root: here ports meet
  * their implementations.
  *
- *     twofold serve [--dev] [--port N] [--data FOLDER] …     run the service
+ *     twofold serve [--dev] [--port N] [--workers N] …       run the service
  *     twofold token --role ROLE [--ttl 1h] [--header]        a token of the development issuer
  *     twofold config check                                   check the configuration and print it
  *     twofold doctor secrets [--log FILE]                    look for secrets where none may be
@@ -31,6 +31,7 @@ import { migrateCommand } from './main/migrate-command.ts';
 import { serveCommand } from './main/serve-command.ts';
 import { tokenCommand } from './main/token-command.ts';
 import { VERSION } from './main/version.ts';
+import { workerCommand } from './main/workers/worker-command.ts';
 
 // A closed terminal or pipe is no reason to cut a stop short: what nobody reads is dropped.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
@@ -66,7 +67,7 @@ function localConfig(sources: ConfigSources & { flags: ReadonlyMap<string, strin
 }
 
 /** Commands that unseal, log in or sign hold secrets in this process, as the service does. */
-const HARDENED: readonly string[] = ['serve', 'doctor', 'hsm', 'migrate', 'token'];
+const HARDENED: readonly string[] = ['serve', 'worker', 'doctor', 'hsm', 'migrate', 'token'];
 
 async function run(argv: readonly string[]): Promise<number> {
   const [command = '', ...others] = argv;
@@ -74,7 +75,9 @@ async function run(argv: readonly string[]): Promise<number> {
   const { flags, rest } = takeConfigFlags(others);
   switch (command) {
     case 'serve':
-      return serveCommand(loadConfig({ flags }), rest, print);
+      return serveCommand(loadConfig({ flags }), { argv: others, rest }, { print, complain });
+    case 'worker':
+      return workerCommand(loadConfig({ flags }), rest);
     case 'token':
       await tokenCommand(localConfig({ flags }), rest, print);
       return 0;

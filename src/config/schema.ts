@@ -111,7 +111,7 @@ const database = z
       file.optional(),
       "PEM authorities of the database's certificate; for `verify-ca` and `verify-full`.",
     ),
-    poolSize: described(z.int().min(2).max(200).default(10), 'Connections at most.'),
+    poolSize: described(z.int().min(2).max(200).default(10), 'Connections of one worker at most.'),
   })
   .prefault({});
 
@@ -129,10 +129,10 @@ const hsm = z
     slot: described(z.int().min(0).optional(), 'Slot number of the token (or `tokenLabel`).'),
     tokenLabel: described(z.string().min(1).max(32).optional(), 'Label of the token (or `slot`).'),
     pinFile: described(file.optional(), 'File with the user PIN, mode 0600 or 0400.'),
-    workers: described(z.int().min(1).max(32).default(2), 'HSM worker threads.'),
+    workers: described(z.int().min(1).max(32).default(2), 'HSM threads of one worker.'),
     queueLimit: described(
       z.int().min(1).max(100_000).default(512),
-      'Waiting HSM calls before the service answers `hsm_busy`.',
+      'Waiting HSM calls of one worker before it answers `hsm_busy`.',
     ),
     deadlineMs: described(
       z.int().min(50).max(60_000).default(3000),
@@ -152,11 +152,11 @@ const limits = z
     ),
     unauthenticatedPerMinute: described(
       z.int().min(1).max(1_000_000).default(600),
-      'Refused requests of one source in a minute after which those without a token are turned away and its tokens are checked four at a time.',
+      'Refused requests of one source in a minute after which those without a token are turned away and its tokens are checked four at a time; shared out among the workers.',
     ),
     unauthenticatedSources: described(
       z.int().min(1).max(1_000_000).default(10_000),
-      'Sources counted one by one; further ones share a counter.',
+      'Sources that a worker counts one by one; further ones share a counter.',
     ),
   })
   .prefault({});
@@ -171,6 +171,10 @@ export const configSchema = z.strictObject({
     z.string().min(1).default('.twofold'),
     'Data folder, mode 0700; the default lies in the folder of the program.',
     { env: 'TWOFOLD_DATA', flag: 'data' },
+  ),
+  workers: described(
+    z.int().min(1).max(16).default(1),
+    'Processes that serve one address; each has its own HSM workers, queue, database connections and caches.',
   ),
   http,
   admin,

@@ -47,6 +47,19 @@ const audit = z.object({
   failures: count.meta({ description: 'Failed appends since the last success.' }),
 });
 
+const worker = z.object({
+  worker: z
+    .int()
+    .min(1)
+    .meta({ description: 'From 1; a process that replaces another takes it over.' }),
+  instance: z.uuid().nullable().meta({ description: 'Null while it starts.' }),
+  ready: z.boolean(),
+  state: z.string().meta({ description: 'One stable word: what is not ready, or `ok`.' }),
+  uptimeSeconds: count,
+  connections: count.meta({ description: 'Open ones, of all listeners.' }),
+  restarts: count.meta({ description: 'How often a process that ended was replaced.' }),
+});
+
 /** Kinds of work that are told apart; `other` reads, and what found no route. */
 export const REQUEST_GROUPS = ['wrap', 'sign', 'mac', 'admin', 'other'] as const;
 export type RequestGroup = (typeof REQUEST_GROUPS)[number];
@@ -109,6 +122,10 @@ export const statusDocument = z
       .meta({ description: 'Algorithms whose known answers passed at start; all of them did.' }),
     suites: z.array(z.object({ id: suiteId, available: z.boolean() })),
     history,
+    workers: z.array(worker).optional().meta({
+      description:
+        'Where several processes serve this address. What else is here is then of all of them: sums; of the times and the failures in a row the highest; of a lane no number; `instance` is the one that answers.',
+    }),
   })
   .meta({ id: 'Status' });
 

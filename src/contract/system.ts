@@ -25,6 +25,10 @@ export const readiness = z
         state: z.string().meta({ description: 'One stable word.' }),
       }),
     ),
+    workers: z
+      .object({ ready: z.int().min(0), of: z.int().min(1) })
+      .optional()
+      .meta({ description: 'Where several processes serve this address: how many are ready.' }),
   })
   .meta({ id: 'Readiness' });
 

@@ -122,7 +122,7 @@ class AppBuilder {
         const { url = '', headers } = exchange.request;
         const query = readQuery(route.contract, url) as Record<string, unknown>;
         const form = formOf(route, headers.accept);
-        await exchange.send(publicAnswer(route.handle({ form, query })), null);
+        await exchange.send(publicAnswer(await route.handle({ form, query })), null);
       } catch (error) {
         await pipeline.refuse(exchange, error);
       }

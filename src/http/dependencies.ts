@@ -35,6 +35,8 @@ export interface ReadinessCheck {
 export interface Readiness {
   readonly ready: boolean;
   readonly checks: readonly ReadinessCheck[];
+  /** Where several processes serve one address. */
+  readonly workers?: { readonly ready: number; readonly of: number } | undefined;
 }
 
 /** One request, for metrics, traces and logs. Nothing in it is secret but `error`, see there. */
@@ -70,7 +72,7 @@ export interface HttpDependencies {
   /** Prometheus text for the metrics listener. */
   readonly metrics: () => Promise<{ readonly contentType: string; readonly body: string }>;
   /** What the status page shows, for the metrics listener. */
-  readonly status: () => Status;
+  readonly status: () => Status | Promise<Status>;
   readonly report: (report: RequestReport) => void;
 }
 

@@ -15,6 +15,16 @@ export interface ListenerOptions {
     /** Authorities of client certificates; without them none is asked for. */
     readonly ca?: string | Buffer;
   };
+  /** Instead of a socket of this process. */
+  readonly source?: ConnectionSource;
+}
+
+/** Where connections come from that another process accepted: open, and nothing of them read. */
+export interface ConnectionSource {
+  /** Where that process listens. Rejects as a `listen` of ours would. */
+  open(take: (socket: Socket) => void): Promise<AddressInfo>;
+  /** No more come. */
+  close(): void;
 }
 
 export interface Listener {
@@ -95,10 +105,60 @@ export function createListener(
   // The body of `Expect: 100-continue` is asked for when it is read, after permission.
   server.on('checkContinue', request);
   server.on('checkExpectation', unexpected);
+  if (options.source !== undefined) return new HandedListener(server, options.source);
   return {
     listen: () => listen(server, options),
     close: (deadlineMs) => close(server, deadlineMs),
   };
+}
+
+/** A server over connections that are handed to this process one by one. */
+class HandedListener implements Listener {
+  readonly #server: Server;
+  readonly #source: ConnectionSource;
+  readonly #open = new Set<Socket>();
+  #emptied: () => void = () => undefined;
+  #listening = false;
+
+  constructor(server: Server, source: ConnectionSource) {
+    this.#server = server;
+    this.#source = source;
+  }
+
+  async listen(): Promise<AddressInfo> {
+    // Without it, a server keeps no list of its connections: no deadline would end a slow request.
+    this.#server.emit('listening');
+    const address = await this.#source.open((socket) => this.#take(socket));
+    this.#listening = true;
+    return address;
+  }
+
+  async close(deadlineMs: number): Promise<void> {
+    if (!this.#listening) return;
+    this.#source.close();
+    const emptied = new Promise<void>((resolve) => {
+      this.#emptied = resolve;
+    });
+    const timer = setTimeout(() => {
+      this.#server.closeAllConnections();
+      // What has not said a word yet is in no list of the server's.
+      for (const socket of this.#open) socket.destroy();
+    }, deadlineMs);
+    this.#server.closeIdleConnections();
+    if (this.#open.size > 0) await emptied;
+    clearTimeout(timer);
+  }
+
+  #take(socket: Socket): void {
+    // As a server sets it for what it accepts: who has sent all may still be answered.
+    socket.allowHalfOpen = true;
+    this.#open.add(socket);
+    socket.once('close', () => {
+      this.#open.delete(socket);
+      if (this.#open.size === 0) this.#emptied();
+    });
+    this.#server.emit('connection', socket);
+  }
 }
 
 function listen(server: Server, { host, port }: ListenerOptions): Promise<AddressInfo> {

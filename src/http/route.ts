@@ -106,7 +106,7 @@ export interface GuardedRoute {
 
 export interface PublicRoute {
   readonly contract: PublicContract;
-  readonly handle: (asked: Asked<PublicContract>) => PublicReply;
+  readonly handle: (asked: Asked<PublicContract>) => PublicReply | Promise<PublicReply>;
 }
 
 /** Parameters of a path as Express gives them, percent-decoded. */
@@ -134,7 +134,7 @@ export function route<const C extends GuardedContract>(
 
 export function publicRoute<const C extends PublicContract>(
   contract: C,
-  handle: (asked: Asked<C>) => PublicReply,
+  handle: (asked: Asked<C>) => PublicReply | Promise<PublicReply>,
 ): PublicRoute {
   // The app parses with the schemas of this very contract, as with `route`.
   return seal({ contract, handle });

@@ -48,16 +48,18 @@ export function developmentNotice({ mode }: Status): Markup {
 }
 
 export function stateSection(status: Status): Markup {
-  const { ready, checks } = status.readiness;
+  const { ready, checks, workers } = status.readiness;
   const failed = checks.filter((check) => !check.ready).length;
-  const found =
+  const passed =
     failed === 0
       ? `All ${checks.length} checks pass.`
       : `${failed} of ${checks.length} checks ${failed === 1 ? 'fails' : 'fail'}.`;
+  const serving =
+    workers === undefined ? '' : ` ${workers.ready} of ${workers.of} workers are ready.`;
   return html`<section class="state ${ready ? 'good' : 'poor'}">
     <div>
       <h1>${ready ? YES : NO} ${ready ? 'Ready' : 'Not ready'}</h1>
-      <p class="lede">${found}</p>
+      <p class="lede">${passed}${serving}</p>
       <ul class="checks">
         ${checks.map(checkItem)}
       </ul>
@@ -100,7 +102,7 @@ export function factsSection(status: Status): Markup {
     <h2>What it stands on</h2>
     <div class="facts">
       <div>${hsmFacts(status)}</div>
-      <div>${databaseFacts(status)} ${auditFacts(status)}</div>
+      <div>${databaseFacts(status)} ${auditFacts(status)} ${workerFacts(status)}</div>
       <div>${suites(status)} ${selfTests(status)}</div>
     </div>
   </section>`;
@@ -143,9 +145,12 @@ function databaseFacts({ database: { kind, version, tls, state } }: Status): Mar
   </section>`;
 }
 
-function auditFacts({ audit: { uses, changes, waiting, failures, state } }: Status): Markup {
-  const lane = ({ number, durable }: Status['audit']['uses']) =>
-    number === null ? 'none open' : `lane ${number}, ${numberText(durable)} since start`;
+function auditFacts({ audit, workers }: Status): Markup {
+  const { uses, changes, waiting, failures, state } = audit;
+  const lane = ({ number, durable }: Status['audit']['uses']) => {
+    if (workers !== undefined) return `a lane each, ${numberText(durable)} since start`;
+    return number === null ? 'none open' : `lane ${number}, ${numberText(durable)} since start`;
+  };
   return html`<section>
     <h3>Audit log</h3>
     ${rows([
@@ -157,6 +162,21 @@ function auditFacts({ audit: { uses, changes, waiting, failures, state } }: Stat
     ])}
   </section>`;
 }
+
+/** Nothing where one process serves alone. */
+function workerFacts({ workers }: Status): Markup {
+  if (workers === undefined) return NOTHING;
+  const facts = ({ state, ready, connections, uptimeSeconds, restarts }: Worker) =>
+    html`${word(state, ready)} ${numberText(connections)} open connections<small
+        >up ${durationText(uptimeSeconds)}, replaced ${numberText(restarts)} times</small
+      >`;
+  return html`<section>
+    <h3>Workers</h3>
+    ${rows(workers.map((each) => [`Worker ${each.worker}`, facts(each)]))}
+  </section>`;
+}
+
+type Worker = NonNullable<Status['workers']>[number];
 
 function selfTests({ selfTests: passed }: Status): Markup {
   return html`<section>

@@ -52,8 +52,8 @@ class Reading {
 export function monitoringRoutes(deps: Pick<HttpDependencies, 'status'>): readonly PublicRoute[] {
   let last: Reading | undefined;
   return [
-    publicRoute(status, ({ form, query }) => {
-      const reading = last?.fresh === true ? last : new Reading(deps.status());
+    publicRoute(status, async ({ form, query }) => {
+      const reading = last?.fresh === true ? last : new Reading(await deps.status());
       last = reading;
       const page = () => reading.page(query.refresh !== 'off');
       return {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Config } from '../config.ts';
 import type { HsmStatus } from '../hsm/port.ts';
 import { NAME } from '../name.ts';
-import type { RunningService, SuiteStatus } from './service.ts';
+import type { RunningService, SuiteStatus } from './running.ts';
 import { tour } from './tour.ts';
 import { VERSION } from './version.ts';
 

@@ -1,7 +1,7 @@
 /** The database of a configuration: the embedded one of development, or the one that is named. */
 import type { Config } from '../config.ts';
 import { TwofoldError } from '../errors.ts';
-import { startEmbedded } from '../store/embedded.ts';
+import { findEmbedded, startEmbedded } from '../store/embedded.ts';
 import { assertMigrated, migrate } from '../store/migrate.ts';
 import type { PoolOptions } from '../store/pool.ts';
 import { openStore } from '../store/store.ts';
@@ -19,33 +19,61 @@ interface Urls {
   readonly owner: string | undefined;
 }
 
+/** Connections that an embedded database has room for beside the pools: migrations, listeners, commands. */
+const SPARE_CONNECTIONS = 30;
+
 async function urlsOf(config: Config, log: DatabaseLog, unwinding: Unwinding): Promise<Urls> {
   const { url, ownerUrl } = config.database;
   if (url !== undefined) return { app: url, owner: ownerUrl };
   if (config.mode !== 'dev') throw new TwofoldError('invalid_value', 'database.url is missing.');
   const embedded = await startEmbedded({
     dataDir: config.dataDir,
+    connections: config.workers * (config.database.poolSize + 1) + SPARE_CONNECTIONS,
     log: (message) => log.info({}, message),
   });
   unwinding.add('embedded database', () => embedded.stop());
   return { app: embedded.appUrl, owner: embedded.ownerUrl };
 }
 
-/** Starts or finds the database, brings its schema up to date, and opens the ports over it. */
-export async function openDatabase(
+/** Told once that a start has to wait. */
+const onWait = (log: DatabaseLog) => (err: unknown) => {
+  log.warn({ err }, 'the start waits for the database');
+};
+
+/** Starts or finds the database, and brings its schema up to date where it has the owner's URL. */
+export async function prepareDatabase(
   config: Config,
   version: string,
   log: DatabaseLog,
   unwinding: Unwinding,
-): Promise<Store> {
+): Promise<Urls> {
   const urls = await urlsOf(config, log, unwinding);
-  const { tls, caFile, poolSize } = config.database;
-  const onWait = (err: unknown) => log.warn({ err }, 'the start waits for the database');
+  const { tls, caFile } = config.database;
   if (urls.owner !== undefined) {
     const options = { url: urls.owner, tls, caFile, version };
-    const applied = await whenReachable(() => migrate(options), unwinding, onWait);
+    const applied = await whenReachable(() => migrate(options), unwinding, onWait(log));
     if (applied.length > 0) log.info({ applied }, 'migrations were applied');
   }
+  return urls;
+}
+
+/** The same where another process has prepared it: the embedded one is that of the data folder. */
+export function findDatabase({ dataDir, database: { url } }: Config): Urls {
+  const app = url ?? findEmbedded(dataDir)?.appUrl;
+  if (app === undefined) {
+    throw new TwofoldError('database_unavailable', `The database of ${dataDir} does not run.`);
+  }
+  return { app, owner: undefined };
+}
+
+/** Opens the ports over a database that was prepared. */
+export async function openStoreOf(
+  config: Config,
+  urls: Urls,
+  log: DatabaseLog,
+  unwinding: Unwinding,
+): Promise<Store> {
+  const { tls, caFile, poolSize } = config.database;
   const options: PoolOptions = {
     url: urls.app,
     tls,
@@ -55,7 +83,8 @@ export async function openDatabase(
   };
   const store = openStore(options);
   unwinding.add('database pool', () => store.close());
-  if (urls.owner === undefined)
-    await whenReachable(() => assertMigrated(store.pool), unwinding, onWait);
+  if (urls.owner === undefined) {
+    await whenReachable(() => assertMigrated(store.pool), unwinding, onWait(log));
+  }
   return store;
 }

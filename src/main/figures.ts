@@ -56,11 +56,11 @@ export function registerFigures(metrics: Metrics, parts: FiguresOf): void {
   metrics.gauge('audit_waiting_entries', 'Entries that wait to be durable.', () => {
     return parts.audit()?.health().waiting ?? 0;
   });
-  metrics.gauge('audit_failures', 'Failed appends since the last success.', () => {
-    return parts.audit()?.health().failures ?? 0;
-  });
-  metrics.gauge('ready', 'Whether a part works, 1 or 0.', () => {
+  const failures = () => parts.audit()?.health().failures ?? 0;
+  metrics.gauge('audit_failures', 'Failed appends since the last success.', failures, 'max');
+  const ready = () => {
     const { checks } = parts.readiness();
     return Object.fromEntries(checks.map(({ name, ready }) => [name, ready ? 1 : 0]));
-  });
+  };
+  metrics.gauge('ready', 'Whether a part works, 1 or 0.', ready, 'each');
 }

@@ -4,7 +4,7 @@
  * proves nothing: the process that left its id there may run on, in the original.
  */
 import { randomUUID } from 'node:crypto';
-import { readFile, rename, stat, writeFile } from 'node:fs/promises';
+import { readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { ENVELOPE_VERSION } from '../crypto/envelope.ts';
@@ -27,6 +27,10 @@ export interface IncarnationOptions {
   /** The locked data folder. */
   readonly dataDir: string;
   readonly zone: string;
+  /** From 1, where several processes share the folder and the lock on it; 1 unless given. */
+  readonly worker?: number | undefined;
+  /** Whether no other worker runs yet, so that all that left an id in the folder are dead; true unless told. */
+  readonly first?: boolean | undefined;
   readonly onTrouble: (error: unknown) => void;
   /** Told once that this incarnation has ended. */
   readonly onEnd: (end: End) => void;
@@ -59,15 +63,21 @@ export class Incarnation {
 
   /** Closes the predecessor's row, opens one of its own, and beats until unwound. */
   static async open(options: IncarnationOptions, unwinding: Unwinding): Promise<Incarnation> {
-    const { instances, dataDir, zone } = options;
+    const { instances, dataDir, zone, worker = 1, first = true } = options;
     const id = randomUUID();
-    const file = join(dataDir, 'instance');
+    const file = join(dataDir, fileOf(worker));
     const place = await placeOf(dataDir);
-    const [predecessor = '', itsPlace] = (await readFile(file, 'utf8').catch(() => '')).split('\n');
-    if (isUuid(predecessor)) {
-      const dead = itsPlace === place;
-      const end = () => (dead ? instances.close(predecessor) : instances.closeDead(predecessor));
-      await whenReachable(end, unwinding);
+    const others = first ? (await readdir(dataDir)).filter((name) => IDS.test(name)) : [];
+    for (const left of new Set([file, ...others.map((name) => join(dataDir, name))])) {
+      const [predecessor = '', itsPlace] = (await readFile(left, 'utf8').catch(() => '')).split(
+        '\n',
+      );
+      if (isUuid(predecessor)) {
+        const dead = itsPlace === place;
+        const end = () => (dead ? instances.close(predecessor) : instances.closeDead(predecessor));
+        await whenReachable(end, unwinding);
+      }
+      if (left !== file) await rm(left, { force: true });
     }
     await writeFile(`${file}.new`, `${id}\n${place}\n`, { mode: 0o600, flush: true });
     await rename(`${file}.new`, file);
@@ -75,8 +85,8 @@ export class Incarnation {
     const row = { id, zone, suites, envelopes: [ENVELOPE_VERSION], graceMs: 0 };
     await whenReachable(() => instances.open(row), unwinding);
     unwinding.add('instance row', () => instances.close(id));
-    const first = await whenReachable(() => instances.beat(id, 0), unwinding);
-    const incarnation = new Incarnation(options, id, first);
+    const beat = await whenReachable(() => instances.beat(id, 0), unwinding);
+    const incarnation = new Incarnation(options, id, beat);
     incarnation.#schedule();
     unwinding.add('heartbeat', () => incarnation.#stop());
     return incarnation;
@@ -142,6 +152,10 @@ export class Incarnation {
     clearTimeout(this.#timer);
   }
 }
+
+/** Files with the ids of the last processes, one for each worker. */
+const IDS = /^instance(?:-\d+)?$/u;
+const fileOf = (worker: number): string => (worker === 1 ? 'instance' : `instance-${worker}`);
 
 /** What a copy of a folder, on this host or another, does not share with it: boot, device, inode. */
 async function placeOf(folder: string): Promise<string> {

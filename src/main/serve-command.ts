@@ -6,28 +6,43 @@ import { waitingNotice, welcome } from './banner.ts';
 import { endSoon } from './exit.ts';
 import { Service } from './service.ts';
 import { stopSignals } from './stop-signals.ts';
+import type { StopSignals } from './stop-signals.ts';
+import { supervise } from './workers/supervise.ts';
 
-/** Resolves with the exit code once everything is stopped. */
+type Line = (line: string) => void;
+
+/**
+ * Resolves with the exit code once everything is stopped.
+ *
+ * @param argv all arguments, which workers are given as they are
+ * @param rest those of them that are no flags of the configuration: there may be none
+ */
 export async function serveCommand(
   config: Config,
-  argv: readonly string[],
-  print: (line: string) => void,
+  { argv, rest }: { readonly argv: readonly string[]; readonly rest: readonly string[] },
+  { print, complain }: { readonly print: Line; readonly complain: Line },
 ): Promise<number> {
-  requireNothingMore(parseFlags(argv, {}));
+  requireNothingMore(parseFlags(rest, {}));
   const folder = await lockDataFolder(config.dataDir);
   const signals = stopSignals(print);
   try {
-    const service = new Service(config, signals.hastened);
-    const started = service.start((status) => print(waitingNotice(config, status)));
-    const running = await Promise.race([started, signals.asked]);
-    if (running !== undefined) {
-      print(welcome(config, running));
-      await signals.asked;
-    }
-    await service.stop();
-    return 0;
+    if (config.workers === 1) return await serveAlone(config, signals, print);
+    const lock = folder.descriptor;
+    return await supervise({ config, argv, lock, signals, print, complain });
   } finally {
     folder.release();
     endSoon();
   }
+}
+
+async function serveAlone(config: Config, signals: StopSignals, print: Line): Promise<number> {
+  const service = new Service(config, signals.hastened);
+  const started = service.start((status) => print(waitingNotice(config, status)));
+  const running = await Promise.race([started, signals.asked]);
+  if (running !== undefined) {
+    print(welcome(config, running));
+    await signals.asked;
+  }
+  await service.stop();
+  return 0;
 }

@@ -8,9 +8,7 @@
  * instance row, HSM sessions, pool, embedded database, lock of the folder.
  */
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { AdminToken } from '../access/admin-token.ts';
@@ -20,7 +18,6 @@ import { DevelopmentIssuer } from '../access/development-issuer.ts';
 import type { IssuerSettings } from '../access/issuers.ts';
 import { createAuditLog } from '../audit/log.ts';
 import type { RunningAuditLog } from '../audit/log.ts';
-import { readOwnerOnlyFile } from '../config.ts';
 import type { Config } from '../config.ts';
 import { MONITORING_ROUTES, ROUTES } from '../contract/routes.ts';
 import { SENSITIVE_FIELDS } from '../contract/sensitive.ts';
@@ -31,14 +28,12 @@ import { runKnownAnswers } from '../crypto/known-answers.ts';
 import { SUITES, findSuite } from '../crypto/suites.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
-import type { Hsm, HsmStatus } from '../hsm/port.ts';
+import type { Hsm } from '../hsm/port.ts';
 import { createHttpServer } from '../http/server.ts';
-import type { HttpAddresses, HttpServer, HttpServerOptions } from '../http/server.ts';
+import type { HttpAddresses, HttpServer } from '../http/server.ts';
 import type { HttpDependencies, Readiness } from '../http/dependencies.ts';
 import { openKeyring } from '../keyring/keyring.ts';
-import type { Keyring } from '../keyring/keyring.ts';
 import { unavailability } from '../keyring/material.ts';
-import type { ChangeOrder, KeyManage, KeyRead, KeyUse } from '../keyring/operations.ts';
 import { removeOrphans } from '../keyring/orphans.ts';
 import { openRoot } from '../keyring/root.ts';
 import type { Root } from '../keyring/root.ts';
@@ -50,20 +45,22 @@ import type { Logs } from '../telemetry/logs.ts';
 import { createMetrics } from '../telemetry/metrics.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { requestObserver } from '../telemetry/observation.ts';
-import { openDatabase } from './database.ts';
+import { findDatabase, openStoreOf, prepareDatabase } from './database.ts';
 import { openDevice } from './device.ts';
 import type { Device } from './device.ts';
 import { fencedAuditStore, fencedKeyStore } from './fenced-store.ts';
 import { measuredHsm, registerFigures } from './figures.ts';
 import { Incarnation } from './incarnation.ts';
-import { LateAudit } from './late-audit.ts';
-import { late } from './late.ts';
-import type { Late } from './late.ts';
+import { lateParts } from './late-parts.ts';
+import type { LateParts } from './late-parts.ts';
+import { listenersOf, urlsOf } from './listeners.ts';
 import { whenReachable } from './patience.ts';
+import type { OnWaiting, RunningService } from './running.ts';
 import { statusReader, watchActivity } from './status.ts';
 import type { StartFacts } from './status.ts';
 import { Unwinding } from './unwinding.ts';
 import { VERSION } from './version.ts';
+import type { Membership } from './workers/membership.ts';
 
 /** How often a token that is away is looked at while the service waits for it. */
 const HSM_POLL_MS = 200;
@@ -74,31 +71,11 @@ const RECHECK_MS = 5_000;
 /** How often records of idempotency keys that are a day old are removed. */
 const EXPIRY_MS = 3_600_000;
 
-export interface RunningService {
-  /** Where the main listener answers. */
-  readonly url: string;
-  /** Null without a listener of its own for `/v1/admin`. */
-  readonly adminUrl: string | null;
-  readonly metricsUrl: string | null;
-  readonly suites: readonly SuiteStatus[];
-  readonly hsm: HsmStatus;
-  /** Known answers that passed. */
-  readonly selfTests: number;
-  readonly instance: string;
-}
-
-/** Whether this token can serve a suite; `reason` is null where it can. */
-export interface SuiteStatus {
-  readonly id: string;
-  readonly reason: string | null;
-}
-
-/** Told once what keeps a start waiting. */
-export type OnWaiting = (status: HsmStatus) => void;
-
 export class Service {
   readonly #config: Config;
   readonly #hastened: AbortSignal;
+  /** Null where it is alone. */
+  readonly #membership: Membership | null;
   readonly #logs: Logs;
   readonly #unwinding: Unwinding;
   readonly #metrics: Metrics;
@@ -108,10 +85,14 @@ export class Service {
   #startOver: Promise<void> = Promise.resolve();
   #stopped: Promise<void> | undefined;
 
-  /** Once `hastened` aborts, a stop waits for nothing that it need not wait for. */
-  constructor(config: Config, hastened: AbortSignal) {
+  /**
+   * Once `hastened` aborts, a stop waits for nothing that it need not wait for. Of several workers each
+   * has a `membership`: it accepts no connections itself, and finds its database prepared.
+   */
+  constructor(config: Config, hastened: AbortSignal, membership: Membership | null = null) {
     this.#config = config;
     this.#hastened = hastened;
+    this.#membership = membership;
     this.#logs = createLogs({
       level: config.log.level,
       sensitive: SENSITIVE_FIELDS,
@@ -122,7 +103,7 @@ export class Service {
       log.error({ step, err }, 'a step of the stop failed');
     });
     const routes = [...ROUTES, ...MONITORING_ROUTES].map(({ id }) => id);
-    const metrics = createMetrics({ version: VERSION, routes });
+    const metrics = createMetrics({ version: VERSION, routes, worker: membership?.worker });
     this.#unwinding.add('metrics', () => metrics.close());
     this.#unwinding.add('engine', () => this.#engine.close());
     this.#metrics = metrics;
@@ -174,12 +155,7 @@ export class Service {
   async #start(onWaiting: OnWaiting): Promise<RunningService> {
     const selfTests = await selfTest(this.#engine);
     this.#unwinding.check();
-    const store = await openDatabase(
-      this.#config,
-      VERSION,
-      this.#logs.component('database'),
-      this.#unwinding,
-    );
+    const store = await this.#openDatabase();
     this.#unwinding.check();
     const device = await this.#openDevice(store);
     const incarnation = await this.#openIncarnation(store);
@@ -212,11 +188,23 @@ export class Service {
     };
   }
 
+  async #openDatabase(): Promise<Store> {
+    const log = this.#logs.component('database');
+    const urls =
+      this.#membership === null
+        ? await prepareDatabase(this.#config, VERSION, log, this.#unwinding)
+        : findDatabase(this.#config);
+    this.#unwinding.check();
+    return openStoreOf(this.#config, urls, log, this.#unwinding);
+  }
+
   /** A database that holds a root belongs to the token of that root: no other is made beside it. */
   async #openDevice(store: Store): Promise<Device> {
     const generations = await whenReachable(() => store.roots.generations(), this.#unwinding);
     const rooted = generations.some(({ state }) => state === 'complete');
-    return openDevice(this.#config, this.#logs.component('hsm'), this.#unwinding, !rooted);
+    const first = this.#membership?.first ?? true;
+    const log = this.#logs.component('hsm');
+    return openDevice(this.#config, log, this.#unwinding, first && !rooted);
   }
 
   /** Learns changes of other instances at once; what a lost notice costs is a heartbeat's delay. */
@@ -247,6 +235,8 @@ export class Service {
         changes: store.audit,
         dataDir: this.#config.dataDir,
         zone: this.#config.zone.name,
+        worker: this.#membership?.worker,
+        first: this.#membership?.first,
         onTrouble: (err) => log.warn({ err }, 'a heartbeat failed'),
         onEnd: (end) => log.fatal({ end }, 'this instance is fenced: restart it'),
       },
@@ -275,6 +265,7 @@ export class Service {
     });
     const token = tokenFacts(device, this.#engine);
     const activity = watchActivity(device.hsm, this.#unwinding);
+    const membership = this.#membership;
     const status = statusReader(this.#config, facts, {
       hsm: device.hsm,
       incarnation,
@@ -295,13 +286,18 @@ export class Service {
       pageTokenKey: late.pageTokenKey,
       engine: this.#engine,
       token,
-      readiness,
-      metrics: () => metrics.renderMetrics(),
-      status,
+      readiness: () => membership?.readiness(readiness()) ?? readiness(),
+      metrics: () => membership?.metrics() ?? metrics.renderMetrics(),
+      status: () => membership?.status() ?? status(),
       report: requestObserver(this.#logs.component('http'), metrics, activity),
     };
-    const http = createHttpServer(deps, listenersOf(this.#config));
+    const http = createHttpServer(deps, listenersOf(this.#config, membership));
     this.#unwinding.add('listeners', () => http.close());
+    if (membership !== null) {
+      const figures = () => metrics.figures();
+      const end = membership.share({ instance: incarnation.id, readiness, figures, status });
+      this.#unwinding.add('membership', end);
+    }
     return http;
   }
 
@@ -312,9 +308,7 @@ export class Service {
     if (mode === 'dev') {
       const issuer = await DevelopmentIssuer.open({ folder: dataDir, create: true });
       configured.push(issuer.settings);
-      const onFailure = (err: unknown) => log.error({ err }, 'the admin token was not renewed');
-      const admin = await AdminToken.start({ issuer, folder: dataDir, onFailure });
-      this.#unwinding.add('admin token', () => admin.stop());
+      if ((this.#membership?.worker ?? 1) === 1) await this.#keepAdminToken(issuer);
     }
     return TokenAuthenticator.open({
       issuers: configured,
@@ -322,6 +316,13 @@ export class Service {
       plainHttp: mode === 'dev',
       onFailure: (issuer, err) => log.error({ issuer, err }, 'a key set could not be read'),
     });
+  }
+
+  async #keepAdminToken(issuer: DevelopmentIssuer): Promise<void> {
+    const log = this.#logs.component('access');
+    const onFailure = (err: unknown) => log.error({ err }, 'the admin token was not renewed');
+    const admin = await AdminToken.start({ issuer, folder: this.#config.dataDir, onFailure });
+    this.#unwinding.add('admin token', () => admin.stop());
   }
 
   async #untilReady({ hsm }: Device): Promise<void> {
@@ -342,7 +343,8 @@ export class Service {
     const keys = fencedKeyStore(store.keys, assertOpen);
     const entries = fencedAuditStore(store.audit, assertOpen);
     const uses = new UsageCounters(keys);
-    const root = await openRoot(hsm, store.roots, uses, ceremony);
+    const mayMake = this.#membership?.first ?? true;
+    const root = await openRoot(hsm, store.roots, uses, mayMake ? ceremony : null);
     this.#unwinding.check();
     const zone = this.#config.zone.name;
     const audit = createAuditLog({ store: entries, mac: root.mac, epoch, instance, zone });
@@ -411,57 +413,6 @@ const nothing = (): void => undefined;
 const aborted = async (signal: AbortSignal): Promise<void> => {
   if (!signal.aborted) await once(signal, 'abort');
 };
-
-/** What the listeners need before the root is open. */
-interface LateParts {
-  readonly audit: LateAudit;
-  readonly use: Late<KeyUse>;
-  readonly read: Late<KeyRead>;
-  readonly manage: Late<KeyManage>;
-  readonly turns: Late<ChangeOrder>;
-  readonly pageTokenKey: Buffer;
-  keyring: Keyring | null;
-}
-
-const lateParts = (incarnation: Incarnation): LateParts => ({
-  audit: new LateAudit(() => incarnation.end !== null),
-  use: late(),
-  read: late(),
-  manage: late(),
-  turns: late(),
-  pageTokenKey: Buffer.alloc(32),
-  keyring: null,
-});
-
-const urlOf = ({ address, port, family }: AddressInfo, tls: boolean): string =>
-  `${tls ? 'https' : 'http'}://${family === 'IPv6' ? `[${address}]` : address}:${String(port)}`;
-
-function urlsOf(addresses: HttpAddresses, { http, admin, metrics }: Config) {
-  const tls = (section: Config['admin']) => section?.tls !== undefined;
-  return {
-    url: urlOf(addresses.http, tls(http)),
-    adminUrl: addresses.admin && urlOf(addresses.admin, tls(admin)),
-    metricsUrl: addresses.metrics && urlOf(addresses.metrics, tls(metrics)),
-  };
-}
-
-function listenerOf({ host, port, tls }: Config['http']): HttpServerOptions['http'] {
-  if (tls === undefined) return { host, port };
-  const files = {
-    cert: readFileSync(tls.certFile),
-    key: Buffer.from(readOwnerOnlyFile(tls.keyFile, 0o007)),
-  };
-  const ca = tls.caFile === undefined ? {} : { ca: readFileSync(tls.caFile) };
-  return { host, port, tls: { ...files, ...ca } };
-}
-
-const listenersOf = ({ http, admin, metrics, limits, stop }: Config): HttpServerOptions => ({
-  http: listenerOf(http),
-  ...(admin === undefined ? {} : { admin: listenerOf(admin) }),
-  metrics: listenerOf(metrics),
-  limits,
-  drainMs: stop.drainMs,
-});
 
 /**
  * The algorithms whose known answers passed.

@@ -6,7 +6,7 @@
  * One Ctrl-C under npm arrives twice, from the terminal and from npm, so signals that follow within
  * a second count as one.
  */
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+export const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 const ONE_MS = 1_000;
 
 export interface StopSignals {

@@ -26,6 +26,8 @@ import type { ProgramRunner } from './embedded-process.ts';
 export interface EmbeddedOptions {
   /** Absolute path; the caller holds its lock (`data-folder.ts`) until `stop` has returned. */
   readonly dataDir: string;
+  /** Connections at most; 60 unless more are named. */
+  readonly connections?: number;
   /** Told in words what happens: made, orphan stopped, died, started again. */
   readonly log?: (message: string) => void;
   /** Whether this host lets root make user namespaces; found out where it is not given. */
@@ -45,13 +47,13 @@ export interface EmbeddedDatabase {
 }
 
 const START_MS = 60_000;
+const CONNECTIONS = 60;
 const LOG_LIMIT = 16 * 1024 * 1024;
 
 /** Statements and values stay out of the log: they may carry what nobody else should read. */
 const SETTINGS = [
   'listen_addresses=127.0.0.1',
   'unix_socket_directories=',
-  'max_connections=60',
   'shared_buffers=64MB',
   'fsync=on',
   'full_page_writes=on',
@@ -77,11 +79,21 @@ const logFile = (dataDir: string): string => join(dataDir, 'db', 'server.log');
 const logSize = (dataDir: string): number =>
   statSync(logFile(dataDir), { throwIfNoEntry: false })?.size ?? 0;
 
-const spawnServer = (runner: ProgramRunner, dataDir: string, port: number): ChildProcess => {
+interface Place {
+  readonly dataDir: string;
+  readonly port: number;
+  readonly connections: number;
+}
+
+const spawnServer = (
+  runner: ProgramRunner,
+  { dataDir, port, connections }: Place,
+): ChildProcess => {
   const flag = logSize(dataDir) > LOG_LIMIT ? 'w' : 'a';
   const log = openSync(logFile(dataDir), flag, 0o600);
   try {
-    const settings = [...SETTINGS, `port=${port}`].flatMap((setting) => ['-c', setting]);
+    const own = [`port=${port}`, `max_connections=${connections}`];
+    const settings = [...SETTINGS, ...own].flatMap((setting) => ['-c', setting]);
     const cluster = clusterFolder(dataDir);
     return runner.spawn(
       'postgres',
@@ -138,6 +150,7 @@ const end = async (child: ChildProcess): Promise<void> => {
 class Server {
   readonly #runner: ProgramRunner;
   readonly #dataDir: string;
+  readonly #connections: number;
   readonly #log: (message: string) => void;
   #child: ChildProcess | undefined;
   #stopping = false;
@@ -145,10 +158,14 @@ class Server {
   #pid = 0;
   #port = 0;
 
-  constructor(runner: ProgramRunner, dataDir: string, log: (message: string) => void) {
+  constructor(
+    runner: ProgramRunner,
+    options: EmbeddedOptions & { log: (message: string) => void },
+  ) {
     this.#runner = runner;
-    this.#dataDir = dataDir;
-    this.#log = log;
+    this.#dataDir = options.dataDir;
+    this.#connections = Math.max(options.connections ?? 0, CONNECTIONS);
+    this.#log = options.log;
   }
 
   get pid(): number {
@@ -182,7 +199,11 @@ class Server {
     // No process works in the folder, so a pid file names a dead or a foreign process.
     rmSync(join(cluster, 'postmaster.pid'), { force: true });
     const from = logSize(this.#dataDir);
-    const child = spawnServer(this.#runner, this.#dataDir, this.#port);
+    const child = spawnServer(this.#runner, {
+      dataDir: this.#dataDir,
+      port: this.#port,
+      connections: this.#connections,
+    });
     this.#child = child;
     child.once('error', () => undefined);
     this.#pid = await waitUntilReady(child, this.#dataDir, from > LOG_LIMIT ? 0 : from);
@@ -226,15 +247,12 @@ const url = (role: string, password: string, port: number): string =>
  *
  * @throws TwofoldError `database_unavailable` or `storage_full`, with the server's last words.
  */
-export const startEmbedded = async ({
-  dataDir,
-  log = () => undefined,
-  namespaces,
-}: EmbeddedOptions): Promise<EmbeddedDatabase> => {
+export const startEmbedded = async (options: EmbeddedOptions): Promise<EmbeddedDatabase> => {
+  const { dataDir, log = () => undefined, namespaces } = options;
   const runner = programRunner(dataDir, namespaces);
   if (runner.note !== undefined) log(runner.note);
   const credentials = await ensureCluster(runner, dataDir);
-  const server = new Server(runner, dataDir, log);
+  const server = new Server(runner, { ...options, log });
   await server.startOnFreePort();
   const { port } = server;
   return {

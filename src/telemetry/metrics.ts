@@ -14,6 +14,8 @@ export interface MetricsOptions {
   readonly version: string;
   /** Ids of the routes that exist; anything else counts as `none`. */
   readonly routes: Iterable<string>;
+  /** From 1, where several processes serve one address. */
+  readonly worker?: number | undefined;
 }
 
 /** One answered request. */
@@ -37,11 +39,37 @@ export interface Metrics {
    *
    * @param name without prefix, `[a-z_]`, with its unit at the end
    * @param read one number, or one per value of the label `kind`, which must be of a fixed set
+   * @param whole what several workers' figures make together: their sum unless told, the highest, or
+   *   one of `each`, with its number as the label `worker`
    */
-  gauge(name: string, help: string, read: () => number | Readonly<Record<string, number>>): void;
-  renderMetrics(): Promise<{ readonly contentType: string; readonly body: string }>;
+  gauge(
+    name: string,
+    help: string,
+    read: () => number | Readonly<Record<string, number>>,
+    whole?: Whole,
+  ): void;
+  renderMetrics(): Promise<Rendered>;
+  /** What `wholeMetrics` makes one text of, with those of other workers. */
+  figures(): Promise<Figures>;
   /** Stops measuring the event loop. */
   close(): void;
+}
+
+export type Whole = 'sum' | 'max' | 'each';
+
+/** Prometheus text and its type. */
+export interface Rendered {
+  readonly contentType: string;
+  readonly body: string;
+}
+
+/** One worker's metrics as plain values; see `prom-client`'s aggregation. */
+export type Figures = readonly Figure[];
+export interface Figure {
+  readonly name: string;
+  readonly type: string;
+  readonly aggregator: string;
+  readonly values: readonly object[];
 }
 
 type LoopDelay = ReturnType<typeof monitorEventLoopDelay>;
@@ -52,17 +80,18 @@ const BATCHES = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000];
 const LOOP_RESOLUTION_MS = 10;
 const NAME_FORM = /^[a-z][a-z0-9_]*$/u;
 
-export function createMetrics({ version, routes }: MetricsOptions): Metrics {
+export function createMetrics({ version, routes, worker }: MetricsOptions): Metrics {
   const registry = new Registry();
   const loop = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS });
   loop.enable();
-  const gauge = gaugeMaker(registry);
+  const gauge = gaugeMaker(registry, worker);
   processFigures(gauge, loop);
   new Gauge({
     name: `${NAME.metric}_build_info`,
     help: 'Version of the running service; always 1.',
     labelNames: ['version'],
     registers: [registry],
+    aggregator: 'max',
   }).set({ version }, 1);
   return {
     request: requestRecorder(registry, new Set(routes)),
@@ -73,6 +102,11 @@ export function createMetrics({ version, routes }: MetricsOptions): Metrics {
       const body = await registry.metrics();
       loop.reset();
       return { contentType: registry.contentType, body };
+    },
+    figures: async () => {
+      const figures = (await registry.getMetricsAsJSON()) as unknown as Figures;
+      loop.reset();
+      return figures;
     },
     close: () => {
       loop.disable();
@@ -129,19 +163,22 @@ function appendRecorder(registry: Registry): Metrics['auditAppend'] {
 const outcomeLabel = (outcome: string): string =>
   outcome === 'ok' || outcome === 'stale' || Object.hasOwn(ERRORS, outcome) ? outcome : 'other';
 
-function gaugeMaker(registry: Registry): Metrics['gauge'] {
-  return (name, help, read) => {
+function gaugeMaker(registry: Registry, worker: number | undefined): Metrics['gauge'] {
+  return (name, help, read, whole = 'sum') => {
     if (!NAME_FORM.test(name)) throw new TypeError('a metric name has lower-case letters only');
+    const own = whole === 'each' && worker !== undefined ? { worker } : {};
     new Gauge({
       name: `${NAME.metric}_${name}`,
       help,
-      labelNames: ['kind'],
+      labelNames: ['kind', ...Object.keys(own)],
       registers: [registry],
+      // The label keeps one worker's figures apart from another's.
+      aggregator: whole === 'each' ? 'first' : whole,
       collect() {
         const value = read();
         this.reset();
-        if (typeof value === 'number') this.set(value);
-        else for (const [kind, part] of Object.entries(value)) this.set({ kind }, part);
+        if (typeof value === 'number') this.set(own, value);
+        else for (const [kind, part] of Object.entries(value)) this.set({ kind, ...own }, part);
       },
     });
   };
@@ -159,16 +196,19 @@ function processFigures(gauge: Metrics['gauge'], loop: LoopDelay): void {
       p99: seconds(loop.percentile(99)),
       max: seconds(loop.max),
     }),
+    'each',
   );
-  gauge('memory_bytes', 'Memory of this process.', () => {
+  const memory = () => {
     const { rss, heapUsed, external } = process.memoryUsage();
     return { resident: rss, heap: heapUsed, external };
-  });
-  gauge('cpu_seconds', 'Processor time used by this process.', () => {
+  };
+  gauge('memory_bytes', 'Memory of this process.', memory, 'each');
+  const cpu = () => {
     const { user, system } = process.cpuUsage();
     return { user: user / 1e6, system: system / 1e6 };
-  });
-  gauge('uptime_seconds', 'Time since this process began.', () => process.uptime());
+  };
+  gauge('cpu_seconds', 'Processor time used by this process.', cpu, 'each');
+  gauge('uptime_seconds', 'Time since this process began.', () => process.uptime(), 'each');
 }
 
 const histogram = <L extends string>(

@@ -3,7 +3,7 @@ import { describe, expect, it } from '@jest/globals';
 import { loadConfig } from '../../src/config.ts';
 import type { HsmStatus } from '../../src/hsm/port.ts';
 import { welcome } from '../../src/main/banner.ts';
-import type { RunningService } from '../../src/main/service.ts';
+import type { RunningService } from '../../src/main/running.ts';
 
 const config = loadConfig({
   environment: { TWOFOLD_DATA: '/data' },

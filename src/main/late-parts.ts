@@ -1,0 +1,27 @@
+/** What the listeners need before the root is open. */
+import type { Keyring } from '../keyring/keyring.ts';
+import type { ChangeOrder, KeyManage, KeyRead, KeyUse } from '../keyring/operations.ts';
+import type { Incarnation } from './incarnation.ts';
+import { LateAudit } from './late-audit.ts';
+import { late } from './late.ts';
+import type { Late } from './late.ts';
+
+export interface LateParts {
+  readonly audit: LateAudit;
+  readonly use: Late<KeyUse>;
+  readonly read: Late<KeyRead>;
+  readonly manage: Late<KeyManage>;
+  readonly turns: Late<ChangeOrder>;
+  readonly pageTokenKey: Buffer;
+  keyring: Keyring | null;
+}
+
+export const lateParts = (incarnation: Incarnation): LateParts => ({
+  audit: new LateAudit(() => incarnation.end !== null),
+  use: late(),
+  read: late(),
+  manage: late(),
+  turns: late(),
+  pageTokenKey: Buffer.alloc(32),
+  keyring: null,
+});
