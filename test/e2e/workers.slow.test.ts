@@ -1,0 +1,173 @@
+/** Workers and supervisors that are killed: what is lost, and what comes back. */
+import { afterEach, expect, it } from '@jest/globals';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { brokenChains } from '../audit/instances.ts';
+import { eventually } from '../store/eventually.ts';
+import { entriesAfter, withDatabaseOf } from './inspection.ts';
+import { killAll, leftOf } from './processes.ts';
+import { TestService } from './service.ts';
+import { Line, allReady, metric, startWorkers, workerPids, workersOf } from './worker-service.ts';
+
+const plaintext = Buffer.from('a data key of a checkpoint').toString('base64');
+const LINES = 16;
+
+let service: TestService | undefined;
+
+afterEach(async () => {
+  await service?.destroy();
+  if (service !== undefined) expect(await leftOf(service.dataDir)).toEqual([]);
+  service = undefined;
+});
+
+/** A request whose connection broke under it; the lane of the answer before it names the worker. */
+interface Broken {
+  readonly line: number;
+  /** Null for the first request of a connection. */
+  readonly lane: string | null;
+}
+
+/** Requests one after the other on each line until stopped; a broken line is opened anew. */
+class Load {
+  readonly auditIds: string[] = [];
+  readonly refused: unknown[] = [];
+  readonly broken: Broken[] = [];
+  #running = true;
+  readonly #lines: readonly Promise<void>[];
+
+  constructor(at: TestService, path: string, body: object) {
+    this.#lines = Array.from({ length: LINES }, (_, line) => this.#work(line, at, path, body));
+  }
+
+  async stop(): Promise<void> {
+    this.#running = false;
+    await Promise.all(this.#lines);
+  }
+
+  async #work(number: number, at: TestService, path: string, body: object): Promise<void> {
+    let line = new Line(at);
+    let lane: string | null = null;
+    while (this.#running) {
+      try {
+        const { status, auditId, json } = await line.post(path, body);
+        lane = auditId?.split('-')[0] ?? null;
+        if (status === 200 && auditId !== null) this.auditIds.push(auditId);
+        else this.refused.push(json);
+      } catch {
+        this.broken.push({ line: number, lane });
+        lane = null;
+        line.close();
+        line = new Line(at);
+        await sleep(1);
+      }
+    }
+    line.close();
+  }
+}
+
+/** Of a service that has stopped or goes on: every entry, and what is wrong with the chains. */
+const auditOf = (at: TestService) =>
+  withDatabaseOf(at.dataDir, async (client) => {
+    const entries = await entriesAfter(client, 0);
+    return { ids: new Set(entries.map(({ id }) => id)), broken: brokenChains(entries) };
+  });
+
+it('a worker that is killed under load loses the requests in it and no others, and is replaced', async () => {
+  service = await startWorkers(2);
+  await service.request('POST', '/v1/admin/keys', { name: 'k', suite: 'MLKEM768-P256' });
+  const { json } = await service.request('POST', '/v1/keys/k/wrap', { plaintext });
+  const load = new Load(service, '/v1/keys/k/unwrap', { ciphertext: json['ciphertext'] });
+  const counted = () =>
+    metric(service as TestService, 'twofold_http_request_seconds_count', /route="unwrap"/u);
+  try {
+    for (let round = 1; round <= 4; round += 1) {
+      await sleep(700);
+      const before = await counted();
+      const [known, answered] = [load.broken.length, load.auditIds.length];
+      const [victim] = workerPids(service);
+      if (victim === undefined) throw new Error('no worker runs');
+      process.kill(victim, 'SIGKILL');
+      // The other has the connections meanwhile.
+      await eventually(() => Promise.resolve(load.auditIds.length > answered + 100));
+      const broken = load.broken.slice(known);
+      expect(broken.length).toBeGreaterThan(0);
+      if (round === 1) expect(broken).toHaveLength(LINES / 2);
+      // One request of each connection that the dead one had, and none while a connection is new.
+      expect(new Set(broken.map(({ line }) => line)).size).toBe(broken.length);
+      expect(broken.map(({ lane }) => lane)).toEqual(broken.map(() => broken[0]?.lane ?? ''));
+      // What it counted until it was last asked stays counted.
+      expect(await counted()).toBeGreaterThanOrEqual(before);
+      await allReady(service, 2);
+    }
+  } finally {
+    await load.stop();
+  }
+  expect(load.refused).toEqual([]);
+  expect((await workersOf(service)).reduce((sum, { restarts }) => sum + restarts, 0)).toBe(4);
+  const { ids, broken } = await auditOf(service);
+  expect(broken).toEqual([]);
+  expect(load.auditIds.filter((id) => !ids.has(id))).toEqual([]);
+  expect(load.auditIds.length).toBeGreaterThan(500);
+}, 180_000);
+
+it('workers of a supervisor that is killed stop by themselves, and a start right after serves', async () => {
+  service = await startWorkers(2);
+  const { dataDir } = service;
+  await service.request('POST', '/v1/admin/keys', { name: 'k', suite: 'A256GCM' });
+  const { json } = await service.request('POST', '/v1/keys/k/wrap', { plaintext });
+  const workers = workerPids(service);
+  const { port } = new URL(service.url);
+  await service.kill();
+  // The same port, too: workers hold no listening socket.
+  service = await startWorkers(2, { dataDir, environment: { TWOFOLD_PORT: port } });
+  for (const pid of workers) expect(() => process.kill(pid, 0)).toThrow('ESRCH');
+  const opened = await service.request('POST', '/v1/keys/k/unwrap', {
+    ciphertext: json['ciphertext'],
+  });
+  expect(opened.json).toMatchObject({ plaintext });
+  // In order: their rows are closed, and each lane of theirs has its last entry.
+  const open = await withDatabaseOf(dataDir, async (client) => {
+    const { rows } = await client.query<{ count: number }>(
+      'select count(*)::int as count from public.instance where not closed',
+    );
+    return rows[0]?.count;
+  });
+  expect(open).toBe(2);
+  const fewer = service;
+  await fewer.stop();
+  service = await TestService.start({ dataDir });
+  expect(await service.stop()).toBe(0);
+}, 120_000);
+
+it('workers that keep ending end the service, with a word', async () => {
+  service = await startWorkers(2);
+  const at = service;
+  const killing = setInterval(() => {
+    for (const pid of workerPids(at)) process.kill(pid, 'SIGKILL');
+  }, 50);
+  try {
+    await eventually(() => Promise.resolve(!at.running), 60_000);
+  } finally {
+    clearInterval(killing);
+  }
+  expect(at.child.exitCode).toBe(1);
+  expect(at.output).toMatch(/worker \d ended 5 times in a row, the last time by SIGKILL/u);
+  expect(await leftOf(at.dataDir)).toEqual([]);
+}, 120_000);
+
+it('a start that cannot succeed says why once, and leaves nothing', async () => {
+  const taken = await TestService.start();
+  service = taken;
+  const { port } = new URL(taken.url);
+  await expect(startWorkers(2, { environment: { TWOFOLD_PORT: port } })).rejects.toThrow(
+    /the http listener cannot start: 127\.0\.0\.1:\d+ is in use by another process/iu,
+  );
+}, 60_000);
+
+it('a service that is killed whole starts again', async () => {
+  service = await startWorkers(2);
+  const { dataDir } = service;
+  await killAll(dataDir);
+  service = await startWorkers(2, { dataDir });
+  expect((await service.request('GET', '/v1/whoami')).status).toBe(200);
+}, 120_000);
