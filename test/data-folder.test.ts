@@ -1,4 +1,5 @@
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -56,6 +57,31 @@ describe('the data folder', () => {
     writeFileSync(join(folder, 'a-file'), '');
     (await lockDataFolder(folder)).release();
     expect(mode(folder)).toBe(0o700);
+  });
+});
+
+describe('workers that inherit the lock', () => {
+  /** Locks the folder, gives a worker that ends by itself the descriptor, and says so. */
+  const PROGRAM = `
+    import { spawn } from 'node:child_process';
+    import { lockDataFolder } from ${JSON.stringify(join(import.meta.dirname, '../src/data-folder.ts'))};
+    const { descriptor } = await lockDataFolder(process.argv[1]);
+    const stdio = ['ignore', 'ignore', 'ignore', descriptor];
+    spawn('sleep', [process.argv[2]], { stdio, detached: true }).unref();
+    process.stdout.write('locked');
+    setInterval(() => undefined, 1000);
+  `;
+
+  it('hold it after their supervisor was killed, and a start waits for their end', async () => {
+    const argv = ['--input-type=module', '--disable-warning=ExperimentalWarning', '-e', PROGRAM];
+    const holder = spawn(process.execPath, [...argv, folder, '1'], { stdio: 'pipe' });
+    await once(holder.stdout, 'data');
+    await expect(lockDataFolder(folder)).rejects.toMatchObject({ code: 'conflict' });
+    holder.kill('SIGKILL');
+    await once(holder, 'exit');
+    const held = spawnSync('flock', ['-n', join(folder, 'lock'), 'true']);
+    expect(held.status).toBe(1);
+    (await lockDataFolder(folder)).release();
   });
 });
 

@@ -17,6 +17,7 @@ import { promisify } from 'node:util';
 import { wipe } from '../crypto/secret.ts';
 import { TwofoldError } from '../errors.ts';
 import { writeDurably } from './durable.ts';
+import { inTurn } from './pin-turn.ts';
 import type { TokenSelector } from './protocol.ts';
 
 const derive = promisify<Buffer, Buffer, number, { N: number; maxmem: number }, Buffer>(scrypt);
@@ -86,7 +87,15 @@ export class PinFile {
    *
    * @throws PinRefused without an attempt when the PIN was refused before
    */
-  async offer<Result>(
+  offer<Result>(
+    pin: Uint8Array,
+    login: () => Promise<Result> | Result,
+    when: { refuses: (error: unknown) => boolean; onUnmarked: OnUnmarked },
+  ): Promise<Result> {
+    return inTurn(this.#stateDir, () => this.#offer(pin, login, when));
+  }
+
+  async #offer<Result>(
     pin: Uint8Array,
     login: () => Promise<Result> | Result,
     { refuses, onUnmarked }: { refuses: (error: unknown) => boolean; onUnmarked: OnUnmarked },

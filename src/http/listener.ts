@@ -150,8 +150,6 @@ class HandedListener implements Listener {
   }
 
   #take(socket: Socket): void {
-    // As a server sets it for what it accepts: who has sent all may still be answered.
-    socket.allowHalfOpen = true;
     this.#open.add(socket);
     socket.once('close', () => {
       this.#open.delete(socket);

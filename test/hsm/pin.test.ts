@@ -89,6 +89,17 @@ describe('the mark of a PIN', () => {
     expect(text).toHaveLength(2);
   });
 
+  it('is seen by processes that log in at the same moment: one of them pays for a wrong PIN', async () => {
+    let attempts = 0;
+    const login = () => {
+      attempts += 1;
+      refuse();
+    };
+    const answers = await Promise.all(Array.from({ length: 6 }, () => offer(pinFile(), login)));
+    expect(attempts).toBe(1);
+    expect(answers.toSorted()).toEqual([...Array<string>(5).fill('hsm_unavailable'), 'refused']);
+  });
+
   it('is one of the role and of the token', async () => {
     expect(await offer(pinFile('so'), refuse)).toBe('refused');
     expect(await offer(pinFile('user'), () => undefined)).toBe('taken');

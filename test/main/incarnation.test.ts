@@ -1,5 +1,5 @@
 /** Whose row a start closes: that of a dead predecessor, never that of a process that runs on elsewhere. */
-import { cp, mkdtemp, rm } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -28,13 +28,16 @@ onEmbedded('an incarnation', (test) => {
   });
 
   /** As a process does that is never stopped in order. */
-  const start = (dataDir: string): Promise<Incarnation> => {
+  const start = (
+    dataDir: string,
+    among: { readonly worker?: number; readonly first?: boolean } = {},
+  ): Promise<Incarnation> => {
     const unwinding = new Unwinding(() => undefined);
     unwindings.push(unwinding);
     const { instances, audit: changes } = test.store();
     const onEnd = (end: End) => ends.push(end);
     const onTrouble = () => undefined;
-    const options = { instances, changes, dataDir, zone: 'local', onTrouble, onEnd };
+    const options = { instances, changes, dataDir, zone: 'local', onTrouble, onEnd, ...among };
     return Incarnation.open(options, unwinding);
   };
   const row = async (id: string) => {
@@ -98,5 +101,22 @@ onEmbedded('an incarnation', (test) => {
     } finally {
       await rm(folder, { recursive: true });
     }
+  });
+
+  it('that is one of several workers closes the one before it and leaves the others alone', async () => {
+    const beside = await start(home, { worker: 1 });
+    const killed = await start(home, { worker: 2, first: false });
+    await start(home, { worker: 2, first: false });
+    expect((await row(killed.id))?.closed).toBe(true);
+    expect((await row(beside.id))?.closed).toBe(false);
+  });
+
+  it('that is the first to start closes all that were left, also those it has no worker for', async () => {
+    const left = [await start(home, { worker: 1 }), await start(home, { worker: 3, first: false })];
+    await start(home);
+    for (const { id } of left) expect((await row(id))?.closed).toBe(true);
+    expect((await readdir(home)).filter((name) => name.startsWith('instance'))).toEqual([
+      'instance',
+    ]);
   });
 });

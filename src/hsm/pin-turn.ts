@@ -1,0 +1,41 @@
+/**
+ * One offer of a PIN at a time among the processes of a data folder: workers that lose a token log in
+ * again at the same moment, and a PIN that was changed meanwhile must not cost an attempt of each.
+ *
+ * By flock(2) on a file beside the marks, as the data folder's own lock: the kernel drops it with a
+ * process that dies. Where the `flock` program is missing, or a login hangs, the marks alone bound
+ * what is offered.
+ */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
+import { join } from 'node:path';
+
+/** Longer than a login takes; one that hangs is not waited for. */
+const WAIT_S = 10;
+
+export async function inTurn<Result>(
+  stateDir: string,
+  act: () => Promise<Result>,
+): Promise<Result> {
+  // A folder that cannot be written has no marks either: whoever offers says so.
+  const file = await openLock(stateDir).catch(() => undefined);
+  try {
+    if (file !== undefined) await lock(file);
+    return await act();
+  } finally {
+    await file?.close();
+  }
+}
+
+async function openLock(stateDir: string): Promise<FileHandle> {
+  await mkdir(stateDir, { recursive: true, mode: 0o700 });
+  return open(join(stateDir, 'pin.lock'), 'a', 0o600);
+}
+
+async function lock({ fd }: FileHandle): Promise<void> {
+  const stdio = ['ignore', 'ignore', 'ignore', fd] as const;
+  const child = spawn('flock', ['-w', String(WAIT_S), '3'], { stdio: [...stdio] });
+  await once(child, 'exit').catch(() => undefined);
+}
