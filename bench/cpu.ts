@@ -15,7 +15,7 @@ export interface CpuSeconds {
   readonly load: number;
 }
 
-/** Processes of the service with process id `server` and of its embedded database. */
+/** Processes of the service with process id `server`, its workers included, and of its embedded database. */
 export class ServiceProcesses {
   readonly #server: number;
   readonly #postmaster: number;
@@ -28,10 +28,10 @@ export class ServiceProcesses {
 
   cpu(): CpuSeconds {
     const { user, system } = process.cpuUsage();
-    const database = [this.#postmaster, ...this.#backends()].map((pid) => seconds(pid));
+    const sum = (pids: readonly number[]) => pids.reduce((total, pid) => total + seconds(pid), 0);
     return {
-      server: seconds(this.#server),
-      database: database.reduce((sum, each) => sum + each, 0),
+      server: sum(this.#servers()),
+      database: sum([this.#postmaster, ...childrenOf(this.#postmaster)]),
       load: (user + system) / 1e6,
     };
   }
@@ -40,17 +40,22 @@ export class ServiceProcesses {
   pin(placement: 'apart' | 'all', cores: number): void {
     const every = `0-${String(cores - 1)}`;
     const [server, others] = placement === 'apart' ? ['0', '1'] : [every, every];
-    taskset(server, this.#server);
-    for (const pid of [this.#postmaster, ...this.#backends(), process.pid]) taskset(others, pid);
+    for (const pid of this.#servers()) taskset(server, pid);
+    const database = [this.#postmaster, ...childrenOf(this.#postmaster)];
+    for (const pid of [...database, process.pid]) taskset(others, pid);
   }
 
-  #backends(): readonly number[] {
-    return readdirSync('/proc')
-      .filter((name) => /^\d+$/.test(name))
-      .map(Number)
-      .filter((pid) => fields(pid)[PARENT] === String(this.#postmaster));
+  #servers(): readonly number[] {
+    const workers = childrenOf(this.#server).filter((pid) => pid !== this.#postmaster);
+    return [this.#server, ...workers];
   }
 }
+
+const childrenOf = (parent: number): readonly number[] =>
+  readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => fields(pid)[PARENT] === String(parent));
 
 function taskset(cores: string, pid: number): void {
   execFileSync('taskset', ['-a', '-c', '-p', cores, String(pid)], { stdio: 'ignore' });

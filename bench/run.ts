@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- --quick] [--json FILE] [--html FILE]`: raw limits and the service in one run, on
+ * `npm run bench [-- --quick] [--workers N] [--json FILE] [--html FILE]`: raw limits and the service in one run, on
  * the same machine and at the same time of day, so that the ratio means something where absolute
  * figures do not. The load generator shares the machine with the service.
  * `npm run bench -- compare A.json B.json`: what changed between two runs.
@@ -12,6 +12,8 @@ import { parseArgs, promisify } from 'node:util';
 
 import { makeCertificate } from '../test/config/certificate.ts';
 import { TestService } from '../test/e2e/service.ts';
+import type { ServiceOptions } from '../test/e2e/service.ts';
+import { startWorkers } from '../test/e2e/worker-service.ts';
 import { boundsOf } from './bounds.ts';
 import type { Target } from './client.ts';
 import { compareReports, renderChanges } from './compare.ts';
@@ -44,6 +46,7 @@ const CORES = cpus().length;
 
 interface Run {
   readonly seconds: number;
+  readonly workers: number;
   readonly raw: readonly RawLimit[];
   readonly measurements: Measurement[];
 }
@@ -54,6 +57,9 @@ interface Bench {
   readonly operations: readonly Operation[];
   readonly processes: ServiceProcesses;
 }
+
+const startService = (workers: number, options: ServiceOptions = {}): Promise<TestService> =>
+  workers === 1 ? TestService.start(options) : startWorkers(workers, options);
 
 type Condition = Pick<Measurement, 'transport' | 'placement' | 'inFlight' | 'arrivals'>;
 
@@ -164,7 +170,7 @@ const benchOf = (
 
 async function inMemory(run: Run): Promise<void> {
   const dataDir = mkdtempSync('/dev/shm/twofold-bench-');
-  const service = await TestService.start({ dataDir });
+  const service = await startService(run.workers, { dataDir });
   try {
     await placed(benchOf(service, await prepareOperations(service)), run, 'memory');
   } finally {
@@ -183,7 +189,7 @@ async function secured(dataDir: string, operations: readonly Operation[], run: R
     TWOFOLD_HTTP_TLS_KEY_FILE: files.key,
   };
   const began = performance.now();
-  const service = await TestService.start({ dataDir, environment });
+  const service = await startService(run.workers, { dataDir, environment });
   const started = performance.now() - began;
   try {
     await matrix(benchOf(service, operations, certificate), run, 'https');
@@ -221,8 +227,8 @@ async function compositeBound(dataDir: string): Promise<Bound> {
 }
 
 /** Everything; `scale` shortens it. */
-async function bench(scale: number): Promise<BenchReport> {
-  const service = await TestService.start();
+async function bench(scale: number, workers: number): Promise<BenchReport> {
+  const service = await startService(workers);
   try {
     const operations = await prepareOperations(service);
     const unwrap = operations.find(({ name }) => name === 'hybrid unwrap');
@@ -235,15 +241,15 @@ async function bench(scale: number): Promise<BenchReport> {
       ...(await openSslLimits(scale)),
       ...(await serverLimits(service.dataDir, unwrap.request, seconds)),
     ];
-    const run: Run = { seconds, raw, measurements: [] };
+    const run: Run = { seconds, workers, raw, measurements: [] };
     const plain = benchOf(service, operations);
     await matrix(plain, run, 'http');
     await placed(plain, run, 'shared');
     if (CORES > 1) await placed(plain, run, 'apart');
-    const memory = await memoryBounds(service.pid, plain.target, unwrap.request, {
-      operations: 100_000 * scale,
-      leak: token.leakedBytesPerObject,
-    });
+    const long = { operations: 100_000 * scale, leak: token.leakedBytesPerObject };
+    // The bound is one of a process; of several none has its load alone.
+    const memory =
+      workers === 1 ? await memoryBounds(service.pid, plain.target, unwrap.request, long) : [];
     await service.stop();
     const start = await secured(service.dataDir, operations, run);
     await inMemory(run);
@@ -283,6 +289,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     quick: { type: 'boolean', default: false },
+    workers: { type: 'string', default: '1' },
     json: { type: 'string' },
     html: { type: 'string' },
   },
@@ -292,11 +299,13 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   const changes = compareReports(readReport(before), readReport(after));
   process.stdout.write(`${renderChanges(changes)}\n`);
 } else if (command === undefined) {
-  const report = await bench(values.quick ? 0.1 : 1);
+  const report = await bench(values.quick ? 0.1 : 1, Number(values.workers));
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
   if (values.html !== undefined) writeFileSync(values.html, renderHtml(report));
   process.stdout.write(`${renderText(report)}\n`);
 } else {
-  note('usage: bench [--quick] [--json FILE] [--html FILE] | bench compare A.json B.json');
+  note(
+    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench compare A.json B.json',
+  );
   process.exitCode = 2;
 }

@@ -74,6 +74,8 @@ export interface HttpDependencies {
   /** What the status page shows, for the metrics listener. */
   readonly status: () => Status | Promise<Status>;
   readonly report: (report: RequestReport) => void;
+  /** Whether clients are better served over a new connection: by another process of this address. */
+  readonly parting?: (() => boolean) | undefined;
 }
 
 export type HttpLimits = InputLimits & GateLimits & ConnectionLimits;

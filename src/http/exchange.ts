@@ -31,8 +31,10 @@ const STARTED: Pick<RequestReport, 'code' | 'auditId' | 'error'> = {
 /** What an exchange needs of the app that it happens in. */
 export interface Surroundings {
   readonly report: (report: RequestReport) => void;
-  /** Whether the service stops: connections end with the answer under way. */
+  /** Whether the service stops: further requests are refused. */
   readonly draining: () => boolean;
+  /** Whether connections end with the answer under way. */
+  readonly parting: () => boolean;
 }
 
 export class Exchange {
@@ -91,7 +93,7 @@ export class Exchange {
         'X-Content-Type-Options': 'nosniff',
         [REQUEST_ID_HEADER]: this.requestId,
         'Content-Length': Buffer.byteLength(bytes),
-        ...(this.#surroundings.draining() ? { Connection: 'close' } : {}),
+        ...(this.#surroundings.parting() ? { Connection: 'close' } : {}),
         ...headers,
       });
       await this.#end(bytes);

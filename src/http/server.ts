@@ -182,6 +182,7 @@ export function createHttpServer(
     pipeline: new Pipeline(deps, limits),
     report: deps.report,
     draining: () => draining,
+    parting: () => draining || deps.parting?.() === true,
   };
   const routes = allRoutes(deps, limits, document);
   const others = handlersOf(deps, parts);

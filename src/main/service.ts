@@ -289,6 +289,7 @@ export class Service {
       readiness: () => membership?.readiness(readiness()) ?? readiness(),
       metrics: () => membership?.metrics() ?? metrics.renderMetrics(),
       status: () => membership?.status() ?? status(),
+      parting: membership?.parting,
       report: requestObserver(this.#logs.component('http'), metrics, activity),
     };
     const http = createHttpServer(deps, listenersOf(this.#config, membership));

@@ -171,3 +171,27 @@ it('a service that is killed whole starts again', async () => {
   service = await startWorkers(2, { dataDir });
   expect((await service.request('GET', '/v1/whoami')).status).toBe(200);
 }, 120_000);
+
+it('a worker that is fenced leaves its clients to the others', async () => {
+  service = await startWorkers(2);
+  const lines = Array.from({ length: 4 }, () => new Line(service as TestService));
+  for (const line of lines) expect((await line.get('/v1/whoami')).status).toBe(200);
+  const [fenced] = await workersOf(service);
+  await withDatabaseOf(service.dataDir, (client) =>
+    client.query('update public.instance set fenced = true where id = $1', [fenced?.instance]),
+  );
+  await allReady(service, 1);
+  const at = service;
+  await eventually(async () => {
+    const { json } = await at.request('GET', '/readyz', undefined, { role: null });
+    expect(json['ready']).toBe(true);
+    return (json['workers'] as { ready: number }).ready === 1;
+  });
+  const first = await Promise.all(lines.map((line) => line.get('/v1/whoami')));
+  expect(first.map(({ status }) => status).toSorted()).toEqual([200, 200, 503, 503]);
+  const then = await Promise.all(lines.map((line) => line.get('/v1/whoami')));
+  expect(then.map(({ status }) => status)).toEqual([200, 200, 200, 200]);
+  const states = (await workersOf(service)).map(({ ready, state }) => `${ready} ${state}`);
+  expect(states.toSorted()).toEqual(['false fenced', 'true ok']);
+  for (const line of lines) line.close();
+}, 120_000);

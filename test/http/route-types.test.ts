@@ -60,6 +60,7 @@ describe('an app does not start', () => {
     pipeline: new Pipeline({} as HttpDependencies, DEFAULT_LIMITS),
     report: () => undefined,
     draining: () => false,
+    parting: () => false,
   };
   const handle = async () => ({ body });
 

@@ -34,6 +34,7 @@ export class WorkerChannel {
   readonly #asked = new Map<number, PromiseWithResolvers<unknown>>();
   #own: OwnFacts | undefined;
   #whole: WholeState | undefined;
+  #ready = false;
   #questions = 0;
 
   private constructor() {
@@ -77,6 +78,7 @@ export class WorkerChannel {
       source: (listener) => this.#source(listener),
       share: (own) => this.#share(own),
       readiness: (own) => this.#readiness(own, begin),
+      parting: () => !this.#ready && (this.#whole?.checks ?? null) !== null,
       metrics: () => this.#ask('metrics') as Promise<Rendered>,
       status: () => this.#ask('status') as Promise<Status>,
     };
@@ -114,6 +116,7 @@ export class WorkerChannel {
     let told = '';
     const look = () => {
       const readiness = own.readiness();
+      this.#ready = readiness.ready;
       const found = JSON.stringify(readiness);
       if (found === told) return;
       told = found;

@@ -20,6 +20,8 @@ export interface Membership extends Begin {
   share(own: OwnFacts): () => void;
   /** Readiness of the whole: ready where one worker is. */
   readiness(own: Readiness): Readiness;
+  /** Whether another worker is ready and this one is not. */
+  readonly parting: () => boolean;
   /** Of all workers together. */
   metrics(): Promise<Rendered>;
   status(): Promise<Status>;
