@@ -51,15 +51,20 @@ class Reading {
 
 export function monitoringRoutes(deps: Pick<HttpDependencies, 'status'>): readonly PublicRoute[] {
   let last: Reading | undefined;
+  let reading: Promise<Reading> | undefined;
+  const read = () =>
+    Promise.resolve()
+      .then(() => deps.status())
+      .then((status) => (last = new Reading(status)))
+      .finally(() => (reading = undefined));
   return [
     publicRoute(status, async ({ form, query }) => {
-      const reading = last?.fresh === true ? last : new Reading(await deps.status());
-      last = reading;
-      const page = () => reading.page(query.refresh !== 'off');
+      const shown = last?.fresh === true ? last : await (reading ??= read());
+      const page = () => shown.page(query.refresh !== 'off');
       return {
         status: 200,
         headers: HEADERS,
-        body: form === JSON_TYPE ? reading.json() : page(),
+        body: form === JSON_TYPE ? shown.json() : page(),
       };
     }),
   ];

@@ -1,11 +1,16 @@
 /** Workers and supervisors that are killed: what is lost, and what comes back. */
-import { afterEach, expect, it } from '@jest/globals';
+import { renameSync, writeFileSync } from 'node:fs';
+import { get } from 'node:https';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import { afterEach, expect, it } from '@jest/globals';
+
 import { brokenChains } from '../audit/instances.ts';
+import { makeCertificate } from '../config/certificate.ts';
 import { eventually } from '../store/eventually.ts';
 import { entriesAfter, withDatabaseOf } from './inspection.ts';
-import { killAll, leftOf } from './processes.ts';
+import { killAll, leftOf, ofProcess } from './processes.ts';
 import { TestService } from './service.ts';
 import { Line, allReady, metric, startWorkers, workerPids, workersOf } from './worker-service.ts';
 
@@ -195,3 +200,57 @@ it('a worker that is fenced leaves its clients to the others', async () => {
   expect(states.toSorted()).toEqual(['false fenced', 'true ok']);
   for (const line of lines) line.close();
 }, 120_000);
+
+it('workers speak TLS, and wait together for an HSM that is away', async () => {
+  const first = await TestService.start();
+  const { dataDir } = first;
+  await first.stop();
+  const { certificate, key } = makeCertificate();
+  const files = { cert: join(dataDir, 'server.pem'), key: join(dataDir, 'server.key') };
+  writeFileSync(files.cert, certificate);
+  writeFileSync(files.key, key, { mode: 0o600 });
+  const environment = {
+    TWOFOLD_HTTP_TLS_CERT_FILE: files.cert,
+    TWOFOLD_HTTP_TLS_KEY_FILE: files.key,
+  };
+  const pin = join(dataDir, 'hsm', 'user.pin');
+  renameSync(pin, `${pin}.away`);
+  const args = ['--workers', '2'];
+  const at = await TestService.start({ dataDir, environment, args, ready: false });
+  service = at;
+  await at.untilOutput(/The HSM is not ready/u);
+  expect(workerPids(at)).toHaveLength(1);
+  renameSync(`${pin}.away`, pin);
+  await at.untilReady();
+  await allReady(at, 2);
+  expect(at.url).toMatch(/^https:/u);
+  const statuses = await Promise.all(
+    Array.from({ length: 8 }, () => securedStatus(`${at.url}/readyz`, certificate)),
+  );
+  expect(statuses).toEqual(statuses.map(() => 200));
+}, 120_000);
+
+/** Over a connection of its own. */
+const securedStatus = (url: string, ca: string): Promise<number> => {
+  const { promise, resolve, reject } = Promise.withResolvers<number>();
+  get(url, { ca, agent: false }, (response) => {
+    response.resume();
+    resolve(response.statusCode ?? 0);
+  }).once('error', reject);
+  return promise;
+};
+
+it('a third signal ends workers with their supervisor, at once', async () => {
+  service = await startWorkers(2, { environment: { TWOFOLD_STOP_WAIT_MS: '60000' } });
+  const workers = workerPids(service);
+  for (let signals = 0; service.running; signals += 1) {
+    if (signals > 3) throw new Error('it goes on');
+    service.child.kill('SIGINT');
+    // What follows within a second counts as one; SIGSTOP keeps the workers from ending in order.
+    for (const pid of workers) if (signals === 0) process.kill(pid, 'SIGSTOP');
+    await sleep(1_100);
+  }
+  expect(service.child.exitCode).toBe(1);
+  const ended = () => workers.every((pid) => ofProcess(pid, 'cmdline') === '');
+  await eventually(() => Promise.resolve(ended()));
+}, 60_000);

@@ -210,6 +210,30 @@ describe('what the status page says', () => {
     }
   });
 
+  it('shows each worker where there are several, and none where one process is alone', () => {
+    const worker = {
+      instance: null,
+      ready: true,
+      state: 'ok',
+      uptimeSeconds: 61,
+      connections: 12,
+      restarts: 0,
+    };
+    const workers = [
+      { ...worker, worker: 1 },
+      { ...worker, worker: 2, ready: false, state: '<fenced>', restarts: 3 },
+    ];
+    const { readiness } = sampleStatus();
+    const of = { ...readiness, workers: { ready: 1, of: 2 } };
+    const page = statusPage(sampleStatus({ workers, readiness: of }), true);
+    expect(page).toContain('1 of 2 workers are ready.');
+    expect(page).toMatch(/Worker 1[^]*<code>ok<\/code> 12 open/u);
+    expect(page).toMatch(
+      /Worker 2[^]*<code class="poor">&lt;fenced&gt;<\/code>[^]*replaced 3 times/u,
+    );
+    expect(statusPage(sampleStatus(), true)).not.toMatch(/worker/iu);
+  });
+
   it('marks words that are not as they should be', () => {
     const marked = (status: Status) =>
       [...statusPage(status, true).matchAll(/<code class="poor">([\w-]*)<\/code>/gu)].map(

@@ -114,7 +114,12 @@ export class WorkerProcess {
     this.#handed.set(id, handed);
     this.#add(listener, 1);
     const message: ToWorker = { type: 'connection', listener, id };
-    this.#child.send(message, socket, { keepOpen: true }, () => undefined);
+    this.#child.send(message, socket, { keepOpen: true }, (error) => {
+      // One whose channel has closed gives everything back at once; anything else ends this one.
+      if (error === null || !this.#child.connected || !this.#handed.delete(id)) return;
+      this.#add(listener, -1);
+      socket.destroy();
+    });
   }
 
   /** Null when it does not answer in time. */
