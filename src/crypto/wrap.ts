@@ -32,11 +32,15 @@ import type { AeadKey, AeadSuite, KemHalves, KemSuite } from './suite.ts';
 
 const WRAP_INFO = utf8(NAME.wrapInfo);
 const KEM_INFO = utf8(NAME.kemInfo);
+const NOTHING = new Uint8Array(0);
 
 /** HPKE `info` of a wrap, or the associated data of a symmetric one. */
 export function wrapInfo(header: EnvelopeHeader, context: WrapContext): Uint8Array {
-  const digest = hash('sha256', canonicalContext(context), 'buffer');
-  return concatBytes(WRAP_INFO, encodeHeader(header), digest);
+  return bindingInfo(encodeHeader(header), canonicalContext(context));
+}
+
+function bindingInfo(header: Uint8Array, canonical: Uint8Array): Uint8Array {
+  return concatBytes(WRAP_INFO, header, hash('sha256', canonical, 'buffer'));
 }
 
 /** HPKE `info` of an encapsulation. */
@@ -69,6 +73,41 @@ export interface SymmetricSealRequest extends KeyReference {
   readonly plaintext: SecretBytes;
 }
 
+/** What is the same in all symmetric wraps under one key version, made once. */
+export class SymmetricForm {
+  readonly #suite: AeadSuite;
+  readonly #header: Uint8Array;
+  #context: Uint8Array | undefined;
+  #associatedData: Uint8Array = NOTHING;
+
+  constructor(suite: AeadSuite, { keyId, keyVersion }: KeyReference) {
+    this.#suite = suite;
+    this.#header = encodeHeader({ mode: 'symmetric', suite, keyId, keyVersion });
+  }
+
+  /**
+   * As `wrapInfo`; the context of one wrap is mostly that of the one before it.
+   * @throws TwofoldError invalid_value for a context over its limits
+   */
+  associatedData(context: WrapContext): Uint8Array {
+    const canonical = canonicalContext(context);
+    if (this.#context === undefined || Buffer.compare(this.#context, canonical) !== 0) {
+      this.#associatedData = bindingInfo(this.#header, canonical);
+      this.#context = canonical;
+    }
+    return this.#associatedData;
+  }
+
+  /** The envelope's bytes. */
+  envelope(nonce: Uint8Array, ciphertext: Uint8Array, plaintextLength: number): Uint8Array {
+    const { nonceLength, tagLength } = this.#suite.aead;
+    if (nonce.length !== nonceLength || ciphertext.length !== plaintextLength + tagLength) {
+      throw new RangeError('the AEAD key gave a nonce or ciphertext of the wrong length');
+    }
+    return concatBytes(this.#header, Uint8Array.of(nonceLength), nonce, ciphertext);
+  }
+}
+
 /** Where a KEM operation reads the recipient's private side. */
 export interface DecapsulateRequest extends KeyReference {
   readonly suite: KemSuite;
@@ -85,9 +124,9 @@ export interface Encapsulation {
 }
 
 const EXPORT_LENGTH = 32;
-const NO_EXPORTER_CONTEXT = new Uint8Array(0);
 
-function checkPlaintext(plaintext: SecretBytes): void {
+/** @throws TwofoldError invalid_value */
+export function checkPlaintext(plaintext: SecretBytes): void {
   if (plaintext.length > MAX_WRAP_PLAINTEXT) {
     throw new TwofoldError('invalid_value', 'A wrap takes at most 65536 bytes.');
   }
@@ -160,15 +199,12 @@ export async function openEnvelope(
  * @throws TwofoldError invalid_value; what the key rejects with
  */
 export async function sealSymmetric(request: SymmetricSealRequest): Promise<Uint8Array> {
-  const { suite, key, keyId, keyVersion, context, plaintext } = request;
+  const { suite, key, context, plaintext } = request;
   checkPlaintext(plaintext);
-  const header = { mode: 'symmetric', suite, keyId, keyVersion } as const;
-  const { nonce, ciphertext } = await key.encrypt(plaintext.reveal(), wrapInfo(header, context));
-  const { nonceLength, tagLength } = suite.aead;
-  if (nonce.length !== nonceLength || ciphertext.length !== plaintext.length + tagLength) {
-    throw new RangeError('the AEAD key gave a nonce or ciphertext of the wrong length');
-  }
-  return encodeEnvelope({ ...header, nonce, ciphertext });
+  const form = new SymmetricForm(suite, request);
+  const associatedData = form.associatedData(context);
+  const { nonce, ciphertext } = await key.encrypt(plaintext.reveal(), associatedData);
+  return form.envelope(nonce, ciphertext, plaintext.length);
 }
 
 /**
@@ -189,7 +225,7 @@ function exportFor(suite: KemSuite, reference: KeyReference, kemSecret: SecretBy
   const info = kemInfo({ mode: 'base', suite, keyId, keyVersion });
   const schedule = keySchedule(suite.hpke, kemSecret, info);
   try {
-    return exportSecret(suite.hpke, schedule, NO_EXPORTER_CONTEXT, EXPORT_LENGTH);
+    return exportSecret(suite.hpke, schedule, NOTHING, EXPORT_LENGTH);
   } finally {
     schedule.wipe();
   }

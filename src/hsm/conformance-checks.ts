@@ -9,10 +9,11 @@ import { createECDH, createPublicKey, diffieHellman, generateKeyPairSync } from 
 import { randomBytes, randomUUID } from 'node:crypto';
 import { LOW_ORDER_X25519 } from '../crypto/point.ts';
 import { wipe } from '../crypto/secret.ts';
+import { TwofoldError } from '../errors.ts';
 import { equal, refused, withTokenKey, wrapped } from './conformance-keys.ts';
 import type { Check } from './conformance-keys.ts';
 import { SIGNING_CHECKS } from './conformance-signing.ts';
-import type { Hsm, HsmHash, HsmKey, HsmKeySpec, WrappedMaterial } from './port.ts';
+import type { Encrypted, Hsm, HsmHash, HsmKey, HsmKeySpec, WrappedMaterial } from './port.ts';
 import { HASH_BYTES } from './rsa.ts';
 
 type Curve = 'P-256' | 'P-384';
@@ -24,6 +25,7 @@ const AES: HsmKeySpec = { kind: 'aes', bits: 256 };
 const HMAC: HsmKeySpec = { kind: 'hmac', hash: 'SHA-256', bytes: 32 };
 const X25519: HsmKeySpec = { kind: 'x25519', use: 'derive' };
 const AAD = Buffer.from('associated data');
+const NOTHING = new Uint8Array();
 
 const derives = (curve: Curve): HsmKeySpec => ({ kind: 'ec', curve, use: 'derive' });
 const signs = (curve: Curve): HsmKeySpec => ({ kind: 'ec', curve, use: 'sign' });
@@ -50,6 +52,7 @@ export const CHECKS: readonly Check[] = [
   ...SIGNING_CHECKS,
   { name: 'AES-GCM opens what it sealed', needs: ['wrap', 'aes-gcm'], run: sealsAndOpens },
   { name: 'AES-GCM refuses every change', needs: ['wrap', 'aes-gcm'], run: refusesChanges },
+  { name: 'AES-GCM of many items settles each', needs: ['wrap', 'aes-gcm'], run: settlesEach },
   { name: 'AES-GCM never repeats an IV', needs: ['wrap', 'aes-gcm'], run: freshIvs },
   ...HASHES.map((hash) => ({
     name: `HMAC with ${hash} is a function of key and data`,
@@ -204,10 +207,38 @@ async function refusesChanges(hsm: Hsm): Promise<void> {
   await refused(hsm.decrypt(other, sealed, AAD), 'decryption_failed');
 }
 
+async function settlesEach(hsm: Hsm): Promise<void> {
+  const key = await wrapped(hsm, AES);
+  const items = [0, 1, 65_536, ...Array.from({ length: 97 }, (_, index) => index)].map(
+    (length, index) => ({ plaintext: randomBytes(length), aad: index % 2 === 0 ? AAD : NOTHING }),
+  );
+  const sealed = await hsm.encryptMany(key, items);
+  assert.equal(sealed.length, items.length);
+  const changed = items.map(({ aad }, index) => {
+    const { iv, ciphertext } = sealed[index] as Encrypted;
+    const bad = Uint8Array.from(ciphertext);
+    if (index % 5 === 1) bad[bad.length - 1] = (bad.at(-1) ?? 0) ^ 1;
+    return { iv: index % 5 === 2 ? iv.subarray(1) : iv, ciphertext: bad, aad };
+  });
+  const opened = await hsm.decryptMany(key, changed);
+  assert.equal(opened.length, items.length);
+  for (const [index, each] of opened.entries()) {
+    const fails = index % 5 === 1 || index % 5 === 2;
+    assert.equal(TwofoldError.is(each, 'decryption_failed'), fails);
+    if (TwofoldError.is(each)) continue;
+    assert.ok(equal(each.reveal(), items[index]?.plaintext ?? NOTHING));
+    each.wipe();
+  }
+  assert.deepEqual(await hsm.decryptMany(key, []), []);
+}
+
 async function freshIvs(hsm: Hsm): Promise<void> {
   const key = await wrapped(hsm, AES);
   const sealed = await Promise.all(Array.from({ length: 64 }, () => hsm.encrypt(key, AAD, AAD)));
-  assert.equal(new Set(sealed.map(({ iv }) => Buffer.from(iv).toString('hex'))).size, 64);
+  const items = Array.from({ length: 64 }, () => ({ plaintext: AAD, aad: AAD }));
+  const many = (await hsm.encryptMany(key, items)) as readonly Encrypted[];
+  const ivs = [...sealed, ...many].map(({ iv }) => Buffer.from(iv).toString('hex'));
+  assert.equal(new Set(ivs).size, 128);
 }
 
 async function macs(hsm: Hsm, hash: HsmHash): Promise<void> {

@@ -73,11 +73,9 @@ export function requireAes(key: HsmKey): void {
 }
 
 /** Wrong lengths fail as a wrong tag does: what decrypts is not described. */
-export function requireSealed(key: HsmKey, sealed: Sealed): void {
-  requireAes(key);
-  if (sealed.iv.length !== GCM.ivBytes || sealed.ciphertext.length < GCM.tagBytes) {
-    throw new TwofoldError('decryption_failed');
-  }
+export function requireSealed<S extends Sealed>(sealed: S): S {
+  if (sealed.iv.length === GCM.ivBytes && sealed.ciphertext.length >= GCM.tagBytes) return sealed;
+  throw new TwofoldError('decryption_failed');
 }
 
 export function requireHmac(key: HsmKey): void {

@@ -144,14 +144,24 @@ export function gcmEncrypt(
   aad: Uint8Array,
 ): Sealed {
   const iv = random(connection, GCM.ivBytes);
+  return { iv, ciphertext: gcmEncryptUnder(connection, key, iv, plaintext, aad) };
+}
+
+/** The same under an IV that the token's generator has just made for this call alone. */
+export function gcmEncryptUnder(
+  connection: Connection,
+  key: Handle,
+  iv: Uint8Array,
+  plaintext: Uint8Array,
+  aad: Uint8Array,
+): Uint8Array {
   const input = addressable(plaintext);
   try {
-    const ciphertext = connection.run((session, cryptoki) => {
+    return connection.run((session, cryptoki) => {
       cryptoki.C_EncryptInit(session, gcm(iv, aad), key);
       const room = Buffer.alloc(input.length + GCM.tagBytes);
       return takeBytes(cryptoki.C_Encrypt(session, input, room));
     });
-    return { iv, ciphertext };
   } finally {
     input.fill(0);
   }

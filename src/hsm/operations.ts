@@ -1,12 +1,12 @@
 /** The table of operations that a worker serves, over its connection and keys. */
-import { gcmOpen } from './check-value.ts';
 import { Connection } from './connection.ts';
 import type { Cryptoki } from './cryptoki.ts';
 import { failureOf, TokenFailure } from './failures.ts';
 import type { Step } from './failures.ts';
+import { decryptItems, encryptItems } from './gcm-items.ts';
 import { decryptingSpec, derivingCurve, macHash, signingSpec } from './inputs.ts';
 import { Keys, UnknownKey } from './keys.ts';
-import { gcmEncrypt, hmac, random, rawEcdh, sign } from './mechanisms.ts';
+import { hmac, random, rawEcdh, sign } from './mechanisms.ts';
 import { openOaep } from './oaep-call.ts';
 import { probe } from './probe.ts';
 import type { Operation, OperationName, OperationOf, Results, WorkerOptions } from './protocol.ts';
@@ -95,11 +95,11 @@ export class Operations {
       this.#liveKeys().with(key, (handle, { spec, check }) =>
         openOaep(this.#live(), decryptingSpec(spec), handle, check, ciphertext),
       ),
-    encrypt: ({ key, plaintext, aad }) =>
-      this.#liveKeys().with(key, (handle) => gcmEncrypt(this.#live(), handle, plaintext, aad)),
-    decrypt: ({ key, sealed, aad }) =>
+    encrypt: ({ key, items }) =>
+      this.#liveKeys().with(key, (handle) => encryptItems(this.#live(), handle, items)),
+    decrypt: ({ key, items }) =>
       this.#liveKeys().with(key, (handle, { check }) =>
-        gcmOpen(this.#live(), handle, check, sealed, aad),
+        decryptItems(this.#live(), handle, check, items),
       ),
     mac: ({ key, data }) =>
       this.#liveKeys().with(key, (handle, { spec }) =>

@@ -5,6 +5,8 @@
  */
 import { SecretBytes } from '../crypto/secret.ts';
 import { TwofoldError } from '../errors.ts';
+import { attempt, isFailed, settleEach, settleRest } from '../settled.ts';
+import type { Settled } from '../settled.ts';
 import { Attachment } from './attachment.ts';
 import type { HsmLog } from './attachment.ts';
 import { exact, exactMaterial } from './exact.ts';
@@ -18,12 +20,14 @@ import {
   requireSealed,
   requireSignInput,
 } from './inputs.ts';
+import { chunksOf, itemsOf, joinParts, splitParts } from './items.ts';
+import type { Part } from './items.ts';
 import { exportSofthsmConf, LoadedModule } from './module.ts';
 import { PinFile } from './pin.ts';
 import type { GenerateOptions, Hsm, HsmKey, HsmKeySpec, HsmMaterial, HsmStatus } from './port.ts';
-import type { MacOptions } from './port.ts';
+import type { Encrypted, MacOptions, ToDecrypt, ToEncrypt } from './port.ts';
 import type { RootOnToken, TokenMaterial } from './port.ts';
-import type { Operation, OperationName, OperationOf, Results, Sealed } from './protocol.ts';
+import type { Operation, OperationName, OperationOf, Results } from './protocol.ts';
 import type { TokenSelector, WorkerOptions } from './protocol.ts';
 import { JobQueue } from './queue.ts';
 import { isFull, tokenFolderOf } from './token-folder.ts';
@@ -195,27 +199,39 @@ class HsmPool implements PooledHsm {
     return SecretBytes.own(await this.#submit(request));
   }
 
-  async encrypt(key: HsmKey, plaintext: Uint8Array, aad: Uint8Array): Promise<Sealed> {
-    requireAes(key);
-    const input = exact(plaintext);
-    const request = {
-      op: 'encrypt',
-      key,
-      plaintext: input,
-      aad: exact(aad),
-    } as const;
-    try {
-      return await this.#submit(request);
-    } finally {
-      input.fill(0);
-    }
+  async encrypt(key: HsmKey, plaintext: Uint8Array, aad: Uint8Array): Promise<Encrypted> {
+    return only(await this.encryptMany(key, [{ plaintext, aad }]));
   }
 
-  async decrypt(key: HsmKey, sealed: Sealed, aad: Uint8Array): Promise<SecretBytes> {
-    requireSealed(key, sealed);
-    const copy = { iv: exact(sealed.iv), ciphertext: exact(sealed.ciphertext) };
-    const request = { op: 'decrypt', key, sealed: copy, aad: exact(aad) } as const;
-    return SecretBytes.own(await this.#submit(request));
+  async decrypt(key: HsmKey, sealed: Encrypted, aad: Uint8Array): Promise<SecretBytes> {
+    return only(await this.decryptMany(key, [{ ...sealed, aad }]));
+  }
+
+  async encryptMany(
+    key: HsmKey,
+    items: readonly ToEncrypt[],
+  ): Promise<readonly Settled<Encrypted>[]> {
+    requireAes(key);
+    const partsOf = ({ plaintext, aad }: ToEncrypt) => [plaintext, aad];
+    return inChunks(items, partsOf, async (chunk) => {
+      const sealed = await this.#submit({ op: 'encrypt', key, items: chunk });
+      return itemsOf(splitParts(sealed), 2).map(encrypted);
+    });
+  }
+
+  async decryptMany(
+    key: HsmKey,
+    items: readonly ToDecrypt[],
+  ): Promise<readonly Settled<SecretBytes>[]> {
+    requireAes(key);
+    const partsOf = ({ iv, ciphertext, aad }: ToDecrypt) => [iv, ciphertext, aad];
+    const wellFormed = items.map((item) => attempt(() => requireSealed(item)));
+    return settleRest(wellFormed, (rest) =>
+      inChunks(rest, partsOf, async (chunk) => {
+        const opened = await this.#submit({ op: 'decrypt', key, items: chunk });
+        return splitParts(opened).map(decrypted);
+      }),
+    );
   }
 
   async mac(key: HsmKey, data: Uint8Array, options: MacOptions = {}): Promise<Uint8Array> {
@@ -260,6 +276,46 @@ class HsmPool implements PooledHsm {
     });
   }
 }
+
+/** Calls of one batch that wait or run at a time: others come in between. */
+const CHUNKS_AT_ONCE = 4;
+
+/** Chunk by chunk; what a chunk fails with is the outcome of each of its items. */
+async function inChunks<T, R>(
+  items: readonly T[],
+  partsOf: (item: T) => readonly Uint8Array[],
+  call: (chunk: Uint8Array) => Promise<readonly Settled<R>[]>,
+): Promise<readonly Settled<R>[]> {
+  const bytesOf = (item: T) => partsOf(item).reduce((sum, { length }) => sum + length, 0);
+  const chunks = chunksOf(items, bytesOf);
+  const settled = await settleEach(chunks, CHUNKS_AT_ONCE, async (chunk) => {
+    const joined = joinParts(chunk.flatMap(partsOf));
+    try {
+      const results = await call(joined);
+      if (results.length === chunk.length) return results;
+      throw new TwofoldError('internal', undefined, { cause: new Error('results are missing') });
+    } finally {
+      joined.fill(0);
+    }
+  });
+  return settled.flatMap((chunk, index) =>
+    isFailed(chunk) ? (chunks[index] ?? []).map(() => chunk) : chunk,
+  );
+}
+
+function only<T>([settled]: readonly Settled<T>[]): T {
+  if (settled === undefined) throw new TwofoldError('internal');
+  if (isFailed(settled)) throw settled;
+  return settled;
+}
+
+function encrypted([iv, ciphertext]: readonly Part[]): Encrypted {
+  if (iv === undefined || ciphertext === undefined) throw new TwofoldError('internal');
+  return { iv, ciphertext };
+}
+
+const decrypted = (plaintext: Part): Settled<SecretBytes> =>
+  plaintext === undefined ? new TwofoldError('decryption_failed') : SecretBytes.own(plaintext);
 
 function secret(bytes: Uint8Array, operation: 'ecdh'): SecretBytes {
   const owned = SecretBytes.own(bytes);

@@ -14,6 +14,7 @@
  */
 import type { HsmKeySpec } from '../crypto/hsm-key.ts';
 import type { SecretBytes } from '../crypto/secret.ts';
+import type { Settled } from '../settled.ts';
 
 export type { HsmHash, HsmKeySpec, RsaBits } from '../crypto/hsm-key.ts';
 
@@ -115,6 +116,23 @@ export interface MacOptions {
   readonly urgent?: boolean;
 }
 
+/** One item of `encryptMany`. */
+export interface ToEncrypt {
+  readonly plaintext: Uint8Array;
+  readonly aad: Uint8Array;
+}
+
+/** AES-GCM output; the tag is the end of `ciphertext`. */
+export interface Encrypted {
+  readonly iv: Uint8Array;
+  readonly ciphertext: Uint8Array;
+}
+
+/** One item of `decryptMany`. */
+export interface ToDecrypt extends Encrypted {
+  readonly aad: Uint8Array;
+}
+
 export interface Hsm {
   status(): HsmStatus;
   roots(): Promise<readonly RootOnToken[]>;
@@ -140,16 +158,15 @@ export interface Hsm {
    */
   decryptOaep(key: HsmKey, ciphertext: Uint8Array): Promise<SecretBytes>;
   /** AES-256-GCM, 12-byte IV chosen by the HSM (random), 16-byte tag at the end of `ciphertext`. */
-  encrypt(
-    key: HsmKey,
-    plaintext: Uint8Array,
-    aad: Uint8Array,
-  ): Promise<{ readonly iv: Uint8Array; readonly ciphertext: Uint8Array }>;
-  decrypt(
-    key: HsmKey,
-    sealed: { readonly iv: Uint8Array; readonly ciphertext: Uint8Array },
-    aad: Uint8Array,
-  ): Promise<SecretBytes>;
+  encrypt(key: HsmKey, plaintext: Uint8Array, aad: Uint8Array): Promise<Encrypted>;
+  decrypt(key: HsmKey, sealed: Encrypted, aad: Uint8Array): Promise<SecretBytes>;
+  /**
+   * The same for many items under one key, in a few calls of bounded size. Each item has its own
+   * outcome, in the order of the items; a call that the token fails for reasons of its own fails the
+   * items in it. Rejects for a key that does not encrypt, and for nothing else.
+   */
+  encryptMany(key: HsmKey, items: readonly ToEncrypt[]): Promise<readonly Settled<Encrypted>[]>;
+  decryptMany(key: HsmKey, items: readonly ToDecrypt[]): Promise<readonly Settled<SecretBytes>[]>;
   /** HMAC, full length. */
   mac(key: HsmKey, data: Uint8Array, options?: MacOptions): Promise<Uint8Array>;
   random(bytes: number): Promise<Uint8Array>;

@@ -85,18 +85,9 @@ export type Operation =
   | { readonly op: 'ecdh'; readonly key: PostedKey; readonly peer: Uint8Array }
   | { readonly op: 'sign'; readonly key: PostedKey; readonly input: Uint8Array }
   | { readonly op: 'decrypt-oaep'; readonly key: PostedKey; readonly ciphertext: Uint8Array }
-  | {
-      readonly op: 'encrypt';
-      readonly key: PostedKey;
-      readonly plaintext: Uint8Array;
-      readonly aad: Uint8Array;
-    }
-  | {
-      readonly op: 'decrypt';
-      readonly key: PostedKey;
-      readonly sealed: Sealed;
-      readonly aad: Uint8Array;
-    }
+  /** `items` and the results of these two: see items.ts. */
+  | { readonly op: 'encrypt'; readonly key: PostedKey; readonly items: Uint8Array }
+  | { readonly op: 'decrypt'; readonly key: PostedKey; readonly items: Uint8Array }
   | { readonly op: 'mac'; readonly key: PostedKey; readonly data: Uint8Array }
   | { readonly op: 'random'; readonly bytes: number }
   | { readonly op: 'forget'; readonly id: string }
@@ -115,7 +106,7 @@ export interface Results {
   ecdh: Uint8Array;
   sign: Uint8Array;
   'decrypt-oaep': Uint8Array;
-  encrypt: Sealed;
+  encrypt: Uint8Array;
   decrypt: Uint8Array;
   mac: Uint8Array;
   random: Uint8Array;

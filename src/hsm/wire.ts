@@ -9,7 +9,7 @@
  */
 import { uint32 } from '../crypto/bytes.ts';
 import type { Failure } from './failures.ts';
-import type { Operation, OperationOf, PostedKey, Reply, Request, Sealed } from './protocol.ts';
+import type { Operation, OperationOf, PostedKey, Reply, Request } from './protocol.ts';
 import type { Ring } from './ring.ts';
 
 /** Operations that have a frame, by their number. */
@@ -19,9 +19,8 @@ type Call = OperationOf<(typeof CALLS)[number]>;
 const HEADER_BYTES = 16;
 const PART_BYTES = 4;
 const BYTES = 0;
-const SEALED = 1;
-const UNKNOWN_KEY = 2;
-const FAILURE = 3;
+const UNKNOWN_KEY = 1;
+const FAILURE = 2;
 
 /** Writes the call, its key by id alone; false when it has no frame or the ring no room. */
 export function writeCall(
@@ -57,28 +56,23 @@ export function writeReply(ring: Ring, reply: Reply): boolean {
     return writeFrame(ring, header(FAILURE), [Buffer.from(JSON.stringify(reply.failure), 'utf8')]);
   }
   const { result } = reply;
-  if (result instanceof Uint8Array) {
-    if (!writeFrame(ring, header(BYTES), [result])) return false;
-    result.fill(0);
-    return true;
-  }
-  if (!isSealed(result)) return false;
-  return writeFrame(ring, header(SEALED), [result.iv, result.ciphertext]);
+  if (!(result instanceof Uint8Array)) return false;
+  if (!writeFrame(ring, header(BYTES), [result])) return false;
+  result.fill(0);
+  return true;
 }
 
 /** The answer in memory of its own. */
 export function readReply(frame: Buffer): Reply {
   const { job, kind, value: objects, parts } = readFrame(frame);
-  const [first, second] = parts;
+  const [first] = parts;
   if (kind === UNKNOWN_KEY) return { job, unknownKey: true, objects };
   if (first === undefined) throw malformed();
   if (kind === FAILURE) {
     return { job, failure: JSON.parse(first.toString('utf8')) as Failure, objects };
   }
-  if (kind === BYTES) return { job, result: new Uint8Array(first), objects };
-  if (second === undefined) throw malformed();
-  const result: Sealed = { iv: new Uint8Array(first), ciphertext: new Uint8Array(second) };
-  return { job, result, objects };
+  if (kind !== BYTES) throw malformed();
+  return { job, result: new Uint8Array(first), objects };
 }
 
 function inputsOf(call: Call): readonly Uint8Array[] {
@@ -90,9 +84,8 @@ function inputsOf(call: Call): readonly Uint8Array[] {
     case 'decrypt-oaep':
       return [call.ciphertext];
     case 'encrypt':
-      return [call.plaintext, call.aad];
     case 'decrypt':
-      return [call.sealed.iv, call.sealed.ciphertext, call.aad];
+      return [call.items];
     case 'mac':
       return [call.data];
     case 'random':
@@ -101,17 +94,14 @@ function inputsOf(call: Call): readonly Uint8Array[] {
 }
 
 function callOf(op: Call['op'], key: PostedKey, inputs: readonly Buffer[]): Call {
-  const [first, second, third] = inputs;
+  const [first] = inputs;
   if (first === undefined) throw malformed();
   if (op === 'ecdh') return { op, key, peer: first };
   if (op === 'sign') return { op, key, input: first };
   if (op === 'decrypt-oaep') return { op, key, ciphertext: first };
   if (op === 'mac') return { op, key, data: first };
   if (op === 'random') return { op, bytes: Buffer.from(first).readUInt32BE(0) };
-  if (second === undefined) throw malformed();
-  if (op === 'encrypt') return { op, key, plaintext: first, aad: second };
-  if (third === undefined) throw malformed();
-  return { op, key, sealed: { iv: first, ciphertext: second }, aad: third };
+  return { op, key, items: first };
 }
 
 interface Header {
@@ -152,17 +142,6 @@ function readFrame(frame: Buffer): Header & { readonly parts: readonly Buffer[] 
     value: frame.readDoubleLE(8),
     parts,
   };
-}
-
-function isSealed(result: unknown): result is Sealed {
-  return (
-    typeof result === 'object' &&
-    result !== null &&
-    'iv' in result &&
-    'ciphertext' in result &&
-    result.iv instanceof Uint8Array &&
-    result.ciphertext instanceof Uint8Array
-  );
 }
 
 function malformed(): Error {

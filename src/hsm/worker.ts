@@ -105,5 +105,5 @@ function transferable(result: unknown): ArrayBuffer[] {
 
 function wipeInputs(operation: Operation): void {
   if (operation.op === 'open') wipe(operation.pin);
-  if (operation.op === 'encrypt') wipe(operation.plaintext);
+  if (operation.op === 'encrypt') wipe(operation.items);
 }

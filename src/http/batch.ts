@@ -5,9 +5,11 @@
 import { StaleAnswer } from '../audit/ports.ts';
 import { assertEntryFits } from '../audit/entry-size.ts';
 import { TwofoldError } from '../errors.ts';
+import { isFailed, settleEach, settleRest } from '../settled.ts';
 import { itemHash } from './notes.ts';
 import { itemErrorOf } from './problem.ts';
 import type { ErrorCode } from '../errors.ts';
+import type { Settled } from '../settled.ts';
 import type { Selecting, Used } from '../keyring/operations.ts';
 import type { AuditNotes, NotedContext } from './notes.ts';
 
@@ -35,10 +37,23 @@ interface BatchCall<I> {
 export interface Batch<I extends Item, A> {
   readonly call: BatchCall<I>;
   readonly contextOf: (item: I) => NotedContext;
-  readonly run: (item: I, selecting: Selecting) => Promise<Done<A>>;
+  /** Settles all items, in order. */
+  readonly run: Run<I, A>;
 }
 
-type Settled<A> = Done<A> | TwofoldError;
+/** An item as its operation is given it. */
+export interface Given<I> {
+  readonly item: I;
+  readonly selecting: Selecting;
+}
+
+type Run<I, A> = (items: readonly Given<I>[]) => Promise<readonly Settled<Done<A>>[]>;
+
+/** For operations that take one item at a time. */
+export const oneByOne =
+  <I, A>(run: (item: I, selecting: Selecting) => Promise<Done<A>>): Run<I, A> =>
+  (items) =>
+    settleEach(items, PARALLEL, ({ item, selecting }) => run(item, selecting));
 
 /** What the items selected, by their place, whether they then failed or not. */
 type SelectedVersions = Map<number, Used>;
@@ -57,37 +72,24 @@ const OF_ITEMS: ReadonlySet<ErrorCode> = new Set([
   'decryption_failed',
 ]);
 
-function isDone<A>(result: Settled<A>): result is Done<A> {
-  return !(result instanceof TwofoldError);
-}
+const isDone = <A>(result: Settled<Done<A>>): result is Done<A> => !isFailed(result);
 
-async function settle<I extends Item, A>(
-  batch: Batch<I, A>,
-  item: I,
-  onSelected: (used: Used) => void,
-): Promise<Settled<A>> {
-  const onKey = (id: string) => batch.call.notes.keyId(id);
-  try {
-    return await batch.run(item, { onKey, onSelected });
-  } catch (error) {
-    if (error instanceof StaleAnswer) throw error;
-    return batch.call.visible(error);
-  }
-}
-
+/** @throws StaleAnswer when a change overtook an item */
 async function settleAll<I extends Item, A>(
-  batch: Batch<I, A>,
+  { call, run }: Batch<I, A>,
   selected: SelectedVersions,
-): Promise<readonly Settled<A>[]> {
-  const results: Settled<A>[] = [];
-  const queue = batch.call.body.items.entries();
-  const work = async () => {
-    for (const [index, item] of queue) {
-      results[index] = await settle(batch, item, (used) => selected.set(index, used));
-    }
-  };
-  await Promise.all(Array.from({ length: PARALLEL }, work));
-  return results;
+): Promise<readonly Settled<Done<A>>[]> {
+  const onKey = (id: string) => call.notes.keyId(id);
+  const given = call.body.items.map((item, index) => {
+    const onSelected = (used: Used) => void selected.set(index, used);
+    return { item, selecting: { onKey, onSelected } };
+  });
+  const results = await settleRest(given, run);
+  return results.map((result) => {
+    if (!isFailed(result)) return result;
+    if (result.cause instanceof StaleAnswer) throw result.cause;
+    return call.visible(result);
+  });
 }
 
 function contextNames<I extends Item, A>({ call, contextOf }: Batch<I, A>): readonly string[] {
@@ -98,15 +100,15 @@ function contextNames<I extends Item, A>({ call, contextOf }: Batch<I, A>): read
 }
 
 /** The error that every item has and that is not about items; undefined otherwise. */
-function sharedError(results: readonly Settled<unknown>[]): TwofoldError | undefined {
+function sharedError(results: readonly Settled<object>[]): TwofoldError | undefined {
   const [first] = results;
-  if (!(first instanceof TwofoldError) || OF_ITEMS.has(first.code)) return undefined;
+  if (!isFailed(first) || OF_ITEMS.has(first.code)) return undefined;
   const same = results.every((result) => TwofoldError.is(result, first.code));
   return same ? first : undefined;
 }
 
 /** A verification that says no is `ok` like one that says yes: the entry tells how many were which. */
-function noteVerdicts(notes: AuditNotes, results: readonly Settled<object>[]): void {
+function noteVerdicts(notes: AuditNotes, results: readonly Settled<Done<object>>[]): void {
   const verdicts = results
     .filter(isDone)
     .map(({ answer }) => ('valid' in answer ? answer.valid : undefined));
@@ -136,7 +138,7 @@ export async function runBatch<I extends Item, A extends object>(batch: Batch<I,
   notes.items(
     results.map((result, index) => ({
       keyVersion: (isDone(result) ? result.used : selected.get(index))?.keyVersion ?? null,
-      outcome: result instanceof TwofoldError ? result.code : 'ok',
+      outcome: isFailed(result) ? result.code : 'ok',
       hash: hashes[index] ?? new Uint8Array(16),
     })),
     names,
@@ -146,7 +148,7 @@ export async function runBatch<I extends Item, A extends object>(batch: Batch<I,
   if (shared !== undefined) throw shared;
   const answers = results.map((result, index) => {
     const ref = items[index]?.ref ?? null;
-    if (result instanceof TwofoldError) return { ref, error: itemErrorOf(result) };
+    if (isFailed(result)) return { ref, error: itemErrorOf(result) };
     return { ref, ...result.answer };
   });
   return { body: { results: answers } };

@@ -1,6 +1,6 @@
 /** Routes that make and check MACs. */
 import * as contract from '../contract/mac.ts';
-import { runBatch } from './batch.ts';
+import { oneByOne, runBatch } from './batch.ts';
 import { notedBy } from './notes.ts';
 import { route } from './route.ts';
 import { givenVersion, usedMembers } from './used.ts';
@@ -63,7 +63,9 @@ export function macRoutes({ use }: Pick<HttpDependencies, 'use'>): readonly Guar
     route(contract.macBatch, {
       handle: (call) => {
         const { grant, own } = call;
-        const run = (item: Message, selecting: Selecting) => mac(use, grant, item, own, selecting);
+        const run = oneByOne((item: Message, selecting: Selecting) =>
+          mac(use, grant, item, own, selecting),
+        );
         return runBatch({ call, contextOf, run });
       },
     }),
@@ -78,8 +80,9 @@ export function macRoutes({ use }: Pick<HttpDependencies, 'use'>): readonly Guar
     route(contract.verifyMacBatch, {
       handle: (call) => {
         const { grant } = call;
-        const run = (item: Authenticated, selecting: Selecting) =>
-          verifyMac(use, grant, item, selecting);
+        const run = oneByOne((item: Authenticated, selecting: Selecting) =>
+          verifyMac(use, grant, item, selecting),
+        );
         return runBatch({ call, contextOf, run });
       },
     }),

@@ -1,6 +1,6 @@
 /** Routes that sign and verify. */
 import * as contract from '../contract/sign.ts';
-import { runBatch } from './batch.ts';
+import { oneByOne, runBatch } from './batch.ts';
 import { notedBy } from './notes.ts';
 import { route } from './route.ts';
 import { givenVersion, orEmpty, usedMembers } from './used.ts';
@@ -68,7 +68,7 @@ export function signRoutes({ use }: Pick<HttpDependencies, 'use'>): readonly Gua
       handle: (call) => {
         const { grant } = call;
         const run = (item: Signable, selecting: Selecting) => sign(use, grant, item, selecting);
-        return runBatch({ call, contextOf, run });
+        return runBatch({ call, contextOf, run: oneByOne(run) });
       },
     }),
     route(contract.verify, {
@@ -84,7 +84,7 @@ export function signRoutes({ use }: Pick<HttpDependencies, 'use'>): readonly Gua
       handle: (call) => {
         const { grant } = call;
         const run = (item: Verifiable, selecting: Selecting) => verify(use, grant, item, selecting);
-        return runBatch({ call, contextOf, run });
+        return runBatch({ call, contextOf, run: oneByOne(run) });
       },
     }),
   ];

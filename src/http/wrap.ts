@@ -2,7 +2,8 @@
 import * as contract from '../contract/wrap.ts';
 import { SecretBytes } from '../crypto/secret.ts';
 import { TwofoldError } from '../errors.ts';
-import { runBatch } from './batch.ts';
+import { attempt, isFailed, settleRest } from '../settled.ts';
+import { oneByOne, runBatch } from './batch.ts';
 import { notedBy } from './notes.ts';
 import { EnvelopeBytes } from './render.ts';
 import { route } from './route.ts';
@@ -10,7 +11,8 @@ import { givenVersion, orEmpty, usedMembers } from './used.ts';
 import type { Grant } from '../access/grant.ts';
 import type { BodyFacts } from '../access/ports.ts';
 import type { EncryptionContext } from '../contract/context.ts';
-import type { Binding, KeyUse, Selecting } from '../keyring/operations.ts';
+import type { Binding, KeyUse, Opened, Selecting, Wrapped } from '../keyring/operations.ts';
+import type { Given } from './batch.ts';
 import type { HttpDependencies } from './dependencies.ts';
 import type { InputLimits } from './input.ts';
 import type { AuditNotes } from './notes.ts';
@@ -67,21 +69,25 @@ class Wrapping {
     this.#maxPlaintext = maxPlaintext;
   }
 
-  wrap(grant: WrapGrant, input: WrapInput, selecting: Selecting = {}) {
-    if (input.plaintext.length > this.#maxPlaintext) {
-      const detail = `A plaintext may be at most ${this.#maxPlaintext} bytes long.`;
-      throw new TwofoldError('invalid_value', detail);
-    }
-    // The bytes belong to the request body, which is wiped as a whole.
-    return this.#seal(grant, SecretBytes.own(input.plaintext), input, selecting);
+  async wrap(grant: WrapGrant, input: WrapInput, selecting: Selecting = {}) {
+    return wrapped(await this.#use.wrap(grant, this.#toWrap(input, selecting)));
+  }
+
+  async wrapMany(grant: Grant<'wrap'>, items: readonly Given<WrapInput>[]) {
+    const given = items.map(({ item, selecting }) => attempt(() => this.#toWrap(item, selecting)));
+    return settleRest(given, async (rest) =>
+      (await this.#use.wrapMany(grant, rest)).map((one) => (isFailed(one) ? one : wrapped(one))),
+    );
   }
 
   async unwrap(grant: Grant<'unwrap'>, input: Sealed, own: Own, selecting: Selecting = {}) {
-    const { ciphertext } = input;
-    const given = { ciphertext, binding: bindingOf(input), ...selecting };
-    const opened = await this.#use.unwrap(grant, given);
-    const { used, origin } = opened;
-    return { used, answer: { plaintext: own(opened.plaintext), origin, ...usedMembers(used) } };
+    return opened(await this.#use.unwrap(grant, toUnwrap(input, selecting)), own);
+  }
+
+  async unwrapMany(grant: Grant<'unwrap'>, items: readonly Given<Sealed>[], own: Own) {
+    const given = items.map(({ item, selecting }) => toUnwrap(item, selecting));
+    const results = await this.#use.unwrapMany(grant, given);
+    return results.map((one) => (isFailed(one) ? one : opened(one, own)));
   }
 
   async rewrap(
@@ -114,25 +120,46 @@ class Wrapping {
     selecting: Selecting,
   ) {
     const plaintext = own(await this.#use.random(grant, input.bytes));
-    return { plaintext, ...(await this.#seal(grant, plaintext, input, selecting)) };
+    const made = await this.#use.wrap(grant, toWrap(plaintext, input, selecting));
+    return { plaintext, ...wrapped(made) };
   }
 
-  async #seal(
-    grant: WrapGrant,
-    plaintext: SecretBytes,
-    input: Omit<WrapInput, 'plaintext'>,
-    selecting: Selecting,
-  ) {
-    const { used, ciphertext, refreshAfter } = await this.#use.wrap(grant, {
-      plaintext,
-      binding: bindingOf(input),
-      ...givenVersion(input),
-      ...selecting,
-    });
-    const envelope = new EnvelopeBytes(ciphertext);
-    return { used, answer: { ciphertext: envelope, ...usedMembers(used), refreshAfter } };
+  #toWrap({ plaintext, ...input }: WrapInput, selecting: Selecting) {
+    if (plaintext.length > this.#maxPlaintext) {
+      const detail = `A plaintext may be at most ${this.#maxPlaintext} bytes long.`;
+      throw new TwofoldError('invalid_value', detail);
+    }
+    // The bytes belong to the request body, which is wiped as a whole.
+    return toWrap(SecretBytes.own(plaintext), input, selecting);
   }
 }
+
+const toWrap = (
+  plaintext: SecretBytes,
+  input: Omit<WrapInput, 'plaintext'>,
+  selecting: Selecting,
+): Parameters<KeyUse['wrap']>[1] => ({
+  plaintext,
+  binding: bindingOf(input),
+  ...givenVersion(input),
+  ...selecting,
+});
+
+const toUnwrap = (input: Sealed, selecting: Selecting): Parameters<KeyUse['unwrap']>[1] => ({
+  ciphertext: input.ciphertext,
+  binding: bindingOf(input),
+  ...selecting,
+});
+
+const wrapped = ({ used, ciphertext, refreshAfter }: Wrapped) => ({
+  used,
+  answer: { ciphertext: new EnvelopeBytes(ciphertext), ...usedMembers(used), refreshAfter },
+});
+
+const opened = ({ used, plaintext, origin }: Opened, own: Own) => ({
+  used,
+  answer: { plaintext: own(plaintext), origin, ...usedMembers(used) },
+});
 
 /** Notes a single operation: its context before, what it used after. */
 async function noted<R extends { readonly used: Parameters<AuditNotes['used']>[0] }>(
@@ -175,8 +202,7 @@ function wrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
       facts: batchFacts,
       handle: (call) => {
         const { grant } = call;
-        const run = async (item: WrapInput, selecting: Selecting) =>
-          wrapping.wrap(grant, item, selecting);
+        const run = (items: readonly Given<WrapInput>[]) => wrapping.wrapMany(grant, items);
         return runBatch({ call, contextOf, run });
       },
     }),
@@ -216,8 +242,7 @@ function unwrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
       facts: batchFacts,
       handle: (call) => {
         const { grant, own } = call;
-        const run = (item: Sealed, selecting: Selecting) =>
-          wrapping.unwrap(grant, item, own, selecting);
+        const run = (items: readonly Given<Sealed>[]) => wrapping.unwrapMany(grant, items, own);
         return runBatch({ call, contextOf, run });
       },
     }),
@@ -242,8 +267,9 @@ function rewrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
         const { grant, grantOn } = call;
         const target = { grantOn, visible: call.visible };
         noteTargets(call.notes, grant.key, call.body.items);
-        const run = (item: RewrapInput, selecting: Selecting) =>
-          wrapping.rewrap(grant, item, target, selecting);
+        const run = oneByOne((item: RewrapInput, selecting: Selecting) =>
+          wrapping.rewrap(grant, item, target, selecting),
+        );
         return runBatch({ call, contextOf, run });
       },
     }),

@@ -7,6 +7,7 @@
  */
 import type { Grant } from '../access/grant.ts';
 import type { SecretBytes } from '../crypto/secret.ts';
+import type { Settled } from '../settled.ts';
 import type { Key, KeyVersion, Labels, Purpose } from './model.ts';
 
 /** What was used; part of every crypto answer and of its audit entry. */
@@ -42,25 +43,48 @@ export interface Selecting {
   readonly onSelected?: ((used: Used) => void) | undefined;
 }
 
+export interface WrapInput extends Selecting {
+  readonly plaintext: SecretBytes;
+  readonly binding: Binding;
+  /** Defaults to the primary. */
+  readonly keyVersion?: number;
+}
+
+export interface Wrapped {
+  readonly used: Used;
+  /** The binary envelope. */
+  readonly ciphertext: Uint8Array;
+  readonly refreshAfter: Date | null;
+}
+
+export interface UnwrapInput extends Selecting {
+  readonly ciphertext: Uint8Array;
+  readonly binding: Binding;
+}
+
+export interface Opened {
+  readonly used: Used;
+  readonly plaintext: SecretBytes;
+  readonly origin: Origin;
+}
+
 export interface KeyUse {
-  /** `ciphertext` is the binary envelope. `keyVersion` defaults to the primary. */
   wrap(
     grant: Grant<'wrap'> | Grant<'data-keys.create'> | Grant<'data-keys.create-wrapped'>,
-    input: {
-      readonly plaintext: SecretBytes;
-      readonly binding: Binding;
-      readonly keyVersion?: number;
-    } & Selecting,
-  ): Promise<{
-    readonly used: Used;
-    readonly ciphertext: Uint8Array;
-    readonly refreshAfter: Date | null;
-  }>;
+    input: WrapInput,
+  ): Promise<Wrapped>;
+  /** Each item as by `wrap`, in order. Never rejects: what concerns the key is every item's error. */
+  wrapMany(
+    grant: Grant<'wrap'>,
+    inputs: readonly WrapInput[],
+  ): Promise<readonly Settled<Wrapped>[]>;
   /** `key_mismatch` when the envelope names another key; `decryption_failed` for everything after that. */
-  unwrap(
+  unwrap(grant: Grant<'unwrap'>, input: UnwrapInput): Promise<Opened>;
+  /** Each item as by `unwrap`, in order. Never rejects. */
+  unwrapMany(
     grant: Grant<'unwrap'>,
-    input: { readonly ciphertext: Uint8Array; readonly binding: Binding } & Selecting,
-  ): Promise<{ readonly used: Used; readonly plaintext: SecretBytes; readonly origin: Origin }>;
+    inputs: readonly UnwrapInput[],
+  ): Promise<readonly Settled<Opened>[]>;
   /**
    * To the primary of `to` (default: of the same key; another key takes a grant of its own).
    * `changed: false` and the same bytes when it is there already. `origin_would_rise` as in the design.

@@ -9,8 +9,8 @@ import type { KeyUse } from './operations.ts';
 import { publicHalvesOf } from './public-halves.ts';
 import { requirePurpose, selectTelling, toProtect, toVerify } from './selection.ts';
 import type { Selected } from './selection.ts';
-import { hsmKeyOf } from './wrapping.ts';
-import type { UseParts } from './wrapping.ts';
+import { hsmKeyOf } from './use-parts.ts';
+import type { UseParts } from './use-parts.ts';
 
 type SignOperations = Pick<KeyUse, 'sign' | 'verify' | 'mac' | 'verifyMac' | 'random'>;
 

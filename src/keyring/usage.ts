@@ -22,6 +22,12 @@ interface Block {
   refill: Promise<void> | null;
 }
 
+export const gcmExhausted = (): TwofoldError =>
+  new TwofoldError(
+    'version_not_usable',
+    'The version has reached 2^32 AES-GCM uses; rotate the key.',
+  );
+
 export class UsageCounters {
   readonly #store: Pick<KeyStore, 'reserveUses'>;
   readonly #maxCounters: number;
@@ -39,19 +45,33 @@ export class UsageCounters {
 
   /** Counts one AES-GCM encryption. @throws TwofoldError version_not_usable at 2^32 */
   async countGcm(counter: string): Promise<void> {
-    if ((await this.count(counter)) >= GCM_LIMIT) {
-      throw new TwofoldError(
-        'version_not_usable',
-        'The version has reached 2^32 AES-GCM uses; rotate the key.',
-      );
+    if ((await this.permitGcm(counter, 1)) < 1) throw gcmExhausted();
+  }
+
+  /** Counts `uses` AES-GCM encryptions and returns how many of them there may be. */
+  async permitGcm(counter: string, uses: number): Promise<number> {
+    let permitted = 0;
+    for (let counted = 0; counted < uses;) {
+      const { first, count } = await this.#take(counter, uses - counted);
+      permitted += Math.max(0, Math.min(count, GCM_LIMIT - first));
+      counted += count;
     }
+    return permitted;
   }
 
   /** Counts one use and returns its 0-based index. */
   async count(counter: string): Promise<number> {
+    return (await this.#take(counter, 1)).first;
+  }
+
+  /** Counts as many uses as one block has, `most` at most. */
+  async #take(counter: string, most: number): Promise<{ first: number; count: number }> {
     const block = this.#block(counter);
     while (block.next >= block.end) await this.#refill(counter, block);
-    return block.next++;
+    const first = block.next;
+    const count = Math.min(most, block.end - first);
+    block.next += count;
+    return { first, count };
   }
 
   #block(counter: string): Block {

@@ -15,35 +15,20 @@ import {
   sealSymmetric,
 } from '../crypto/wrap.ts';
 import { TwofoldError } from '../errors.ts';
-import type { Hsm, HsmKey } from '../hsm/port.ts';
-import type { KeyCatalog } from './catalog.ts';
-import { classicalKey, handleId } from './material.ts';
+import { handleId } from './material.ts';
 import type { Binding, KeyUse, Origin } from './operations.ts';
 import { publicHalvesOf } from './public-halves.ts';
 import { requirePurpose, selectTelling, toProcess, toProtect } from './selection.ts';
 import type { Selected } from './selection.ts';
-import type { Unsealed, UnsealedHalves } from './unsealed.ts';
-import type { UsageCounters } from './usage.ts';
+import type { Unsealed } from './unsealed.ts';
+import { hsmKeyOf } from './use-parts.ts';
+import type { UseParts } from './use-parts.ts';
+import { manyOperations } from './wrapping-many.ts';
 
-/** What the operations of `KeyUse` work with. */
-export interface UseParts {
-  readonly catalog: KeyCatalog;
-  readonly halves: UnsealedHalves;
-  readonly uses: UsageCounters;
-  readonly hsm: Hsm;
-  readonly engine: Engine;
-}
-
-type WrapOperations = Pick<KeyUse, 'wrap' | 'unwrap' | 'rewrap' | 'encapsulate' | 'decapsulate'>;
-
-export function hsmKeyOf(selected: Selected): HsmKey {
-  const { classical } = selected.material;
-  const { hsm: spec } = selected.suite;
-  if (classical === null || spec === null) {
-    throw new TwofoldError('integrity_failed', 'The version has no HSM key.');
-  }
-  return classicalKey(spec, selected.keyId, selected.version, classical.hsm);
-}
+type WrapOperations = Pick<
+  KeyUse,
+  'wrap' | 'wrapMany' | 'unwrap' | 'unwrapMany' | 'rewrap' | 'encapsulate' | 'decapsulate'
+>;
 
 function requireKem(suite: Suite): KemSuite {
   if (suite.kind !== 'kem') throw new TwofoldError('wrong_purpose', 'The suite is not a KEM.');
@@ -152,7 +137,20 @@ export function wrapOperations(parts: UseParts): WrapOperations {
     return { view, selected, ...(await open(selected, envelope, binding, grant.epoch)) };
   };
 
+  const many = manyOperations(parts, {
+    seal: async ({ selected, input: { plaintext, binding } }, since) => {
+      const ciphertext = await seal(selected, plaintext, binding, { origin: 'service', since });
+      return { used: selected.used, ciphertext, refreshAfter: null };
+    },
+    open: async ({ selected, envelope, input: { binding } }, since) => ({
+      used: selected.used,
+      ...(await open(selected, envelope, binding, since)),
+    }),
+  });
+
   return {
+    ...many,
+
     async wrap(grant, { plaintext, binding, keyVersion, ...selecting }) {
       const view = await catalog.get(grant.namespace, grant.key ?? '');
       requirePurpose(view, 'wrap');

@@ -15,7 +15,9 @@ const HSM_CALLS = [
   'sign',
   'decryptOaep',
   'encrypt',
+  'encryptMany',
   'decrypt',
+  'decryptMany',
   'mac',
   'random',
 ] as const;

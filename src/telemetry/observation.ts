@@ -47,6 +47,8 @@ export function requestObserver(
   };
 }
 
+const isOurs = (item: unknown): item is TwofoldError => TwofoldError.is(item);
+
 /** Told of each call: its name, its arguments, `ok` or the error's code, and how long it took. */
 export type CallObserver = (
   method: string,
@@ -76,7 +78,10 @@ export function observed<T extends object>(
       let outcome = 'ok';
       try {
         const call = () => Reflect.apply(act, target, args) as Promise<unknown>;
-        return await traced(span, { operation: method }, call);
+        const result = await traced(span, { operation: method }, call);
+        // Of many items that settled each by itself, the first that failed.
+        if (Array.isArray(result)) outcome = result.find(isOurs)?.code ?? outcome;
+        return result;
       } catch (error) {
         outcome = TwofoldError.is(error) ? error.code : 'internal';
         throw error;

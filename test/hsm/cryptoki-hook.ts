@@ -14,6 +14,7 @@ export const FUNCTIONS = [
   'C_GenerateKeyPair',
   'C_OpenSession',
   'C_Sign',
+  'C_Encrypt',
   'C_Decrypt',
   'C_GenerateRandom',
   'C_SignInit',
@@ -22,8 +23,8 @@ export const FUNCTIONS = [
 
 export type HookedFunction = (typeof FUNCTIONS)[number];
 
-/** Per function: calls made, failures left, return value of the failure, milliseconds to hang. */
-const FIELDS = 4;
+/** Per function: calls made, failures left, return value of the failure, milliseconds to hang, calls to let pass first. */
+const FIELDS = 5;
 
 /** Exits the worker thread instead of failing, as a crash in native code of one thread might. */
 export const CRASH = -1;
@@ -43,8 +44,9 @@ export class Orders {
     return Atomics.load(this.#cells, cell(name, 0));
   }
 
-  /** The next `times` calls return `returnValue` without reaching the token. */
-  fail(name: HookedFunction, returnValue: number, times = 1): void {
+  /** After `after` more calls the next `times` return `returnValue` without reaching the token. */
+  fail(name: HookedFunction, returnValue: number, times = 1, after = 0): void {
+    Atomics.store(this.#cells, cell(name, 4), after);
     Atomics.store(this.#cells, cell(name, 2), returnValue);
     Atomics.store(this.#cells, cell(name, 1), times);
   }
@@ -60,6 +62,7 @@ export class Orders {
     const pause = Atomics.load(this.#cells, cell(name, 3));
     if (pause > 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, pause);
     if (Atomics.load(this.#cells, cell(name, 1)) <= 0) return undefined;
+    if (Atomics.sub(this.#cells, cell(name, 4), 1) > 0) return undefined;
     return Atomics.sub(this.#cells, cell(name, 1), 1) > 0
       ? Atomics.load(this.#cells, cell(name, 2))
       : undefined;

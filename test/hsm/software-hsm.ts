@@ -45,11 +45,15 @@ import type {
   HsmMaterial,
   HsmStatus,
   RootOnToken,
+  ToDecrypt,
+  ToEncrypt,
   TokenMaterial,
 } from '../../src/hsm/port.ts';
 import type { Sealed } from '../../src/hsm/protocol.ts';
 import { digestInfo, nodeHash } from '../../src/hsm/rsa.ts';
 import { encodePss } from './pss.ts';
+import { attempt } from '../../src/settled.ts';
+import type { Settled } from '../../src/settled.ts';
 
 type Call = Exclude<keyof Hsm, 'status' | 'close'>;
 
@@ -232,8 +236,27 @@ export class SoftwareHsm implements Hsm {
 
   decrypt(key: HsmKey, sealed: Sealed, aad: Uint8Array): Promise<SecretBytes> {
     return this.#call('decrypt', () => {
-      requireSealed(key, sealed);
+      requireAes(key);
+      requireSealed(sealed);
       return SecretBytes.own(this.#with(key, (secret) => unseal(secret, sealed, aad)));
+    });
+  }
+
+  encryptMany(key: HsmKey, items: readonly ToEncrypt[]): Promise<readonly Settled<Sealed>[]> {
+    return this.#call('encryptMany', () => {
+      requireAes(key);
+      return items.map(({ plaintext, aad }) =>
+        attempt(() => this.#with(key, (secret) => seal(secret, plaintext, aad))),
+      );
+    });
+  }
+
+  decryptMany(key: HsmKey, items: readonly ToDecrypt[]): Promise<readonly Settled<SecretBytes>[]> {
+    return this.#call('decryptMany', () => {
+      requireAes(key);
+      const open = (item: ToDecrypt) =>
+        this.#with(key, (secret) => unseal(secret, requireSealed(item), item.aad));
+      return items.map((item) => attempt(() => SecretBytes.own(open(item))));
     });
   }
 

@@ -56,7 +56,7 @@ describe('an operation of the keyring', () => {
     },
   );
 
-  it('shares its grant with no other, but for data keys, which are random bytes and a wrap', () => {
+  it('shares its grant with itself for many items, and for data keys: random bytes and a wrap', () => {
     const takers = new Map<string, string[]>();
     for (const { name, operations } of methods) {
       for (const operation of operations) {
@@ -67,6 +67,8 @@ describe('an operation of the keyring', () => {
     expect(Object.fromEntries(shared)).toEqual({
       'data-keys.create': ['wrap', 'random'],
       'data-keys.create-wrapped': ['wrap', 'random'],
+      wrap: ['wrap', 'wrapMany'],
+      unwrap: ['unwrap', 'unwrapMany'],
     });
   });
 

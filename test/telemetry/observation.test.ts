@@ -153,6 +153,9 @@ describe('an observed port', () => {
     async fail(): Promise<never> {
       throw new TwofoldError('hsm_busy', String(this.#factor));
     }
+    async settle(): Promise<readonly unknown[]> {
+      return [1, new TwofoldError('hsm_busy'), new TwofoldError('decryption_failed')];
+    }
     factor(): number {
       return this.#factor;
     }
@@ -167,7 +170,7 @@ describe('an observed port', () => {
     const port = observed(
       target,
       'hsm',
-      ['double', 'fail'],
+      ['double', 'fail', 'settle'],
       (method, args, outcome, milliseconds) => {
         calls.push([method, args, outcome]);
         expect(milliseconds).toBeGreaterThanOrEqual(0);
@@ -175,12 +178,14 @@ describe('an observed port', () => {
     );
     expect(await port.double(21)).toBe(42);
     await expect(port.fail()).rejects.toMatchObject({ code: 'hsm_busy' });
+    expect(await port.settle()).toHaveLength(3);
     expect([port.factor(), port.count, target.count]).toEqual([2, 1, 1]);
     expect(calls).toEqual([
       ['double', [21], 'ok'],
       ['fail', [], 'hsm_busy'],
+      ['settle', [], 'hsm_busy'],
     ]);
-    expect(seen.map(({ name }) => name)).toEqual(['hsm.double', 'hsm.fail']);
+    expect(seen.map(({ name }) => name)).toEqual(['hsm.double', 'hsm.fail', 'hsm.settle']);
   });
 
   it('tells and rejects what a call throws at once', async () => {
