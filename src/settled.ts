@@ -8,6 +8,8 @@ export type Settled<T> = T | TwofoldError;
 
 export const isFailed = (settled: unknown): settled is TwofoldError => TwofoldError.is(settled);
 
+const isGood = <T>(settled: Settled<T>): settled is T => !isFailed(settled);
+
 /** What `act` gives or fails with. */
 export function attempt<T>(act: () => T): Settled<T> {
   try {
@@ -25,7 +27,7 @@ export async function settleRest<T, R>(
   items: readonly Settled<T>[],
   work: (rest: readonly T[]) => Promise<readonly Settled<R>[]>,
 ): Promise<readonly Settled<R>[]> {
-  const rest = items.filter((item): item is T => !isFailed(item));
+  const rest = items.some(isFailed) ? items.filter(isGood) : (items as readonly T[]);
   if (rest.length === 0) return items as readonly TwofoldError[];
   const settled = await work(rest).catch((error: unknown): readonly Settled<R>[] => {
     const failure = TwofoldError.from(error);

@@ -19,15 +19,15 @@ export function base64Length(bytes: number): number {
 /** Writes the padded base64 of `source` into `target` at `offset`; returns the offset behind it. */
 export function writeBase64(target: Uint8Array, offset: number, source: Uint8Array): number {
   let at = offset;
-  const put = (six: number) => (target[at++] = ALPHABET[six & 63] ?? PAD);
   for (let index = 0; index < source.length; index += 3) {
     const a = source[index] ?? 0;
     const b = source[index + 1] ?? 0;
     const c = source[index + 2] ?? 0;
-    put(a >> 2);
-    put((a << 4) | (b >> 4));
-    put((b << 2) | (c >> 6));
-    put(c);
+    target[at] = ALPHABET[a >> 2] ?? PAD;
+    target[at + 1] = ALPHABET[((a << 4) | (b >> 4)) & 63] ?? PAD;
+    target[at + 2] = ALPHABET[((b << 2) | (c >> 6)) & 63] ?? PAD;
+    target[at + 3] = ALPHABET[c & 63] ?? PAD;
+    at += 4;
   }
   const missing = (3 - (source.length % 3)) % 3;
   target.fill(PAD, at - missing, at);

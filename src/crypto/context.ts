@@ -23,12 +23,16 @@ export interface WrapContext {
   readonly aad?: Uint8Array;
 }
 
+/** No pairs, no aad: what most wraps are bound to. */
+const NO_CONTEXT = new Uint8Array(6);
+const NO_BYTES = new Uint8Array(0);
+
 interface EncodedPair {
   readonly name: Uint8Array;
   readonly value: Uint8Array;
 }
 
-function encodePair([name, value]: [string, string]): EncodedPair {
+function encodePair(name: string, value: string): EncodedPair {
   if (name === '') throw new TwofoldError('invalid_value', 'encryptionContext has an empty name.');
   if (!name.isWellFormed() || !value.isWellFormed()) {
     throw new TwofoldError('invalid_value', 'encryptionContext holds a lone surrogate.');
@@ -37,11 +41,14 @@ function encodePair([name, value]: [string, string]): EncodedPair {
 }
 
 /**
- * The bytes above.
+ * The bytes above, which nobody may change.
  * @throws TwofoldError invalid_value over 16 pairs or 4 KiB, for an empty name or a lone surrogate
  */
-export function canonicalContext({ encryptionContext = {}, aad }: WrapContext): Uint8Array {
-  const pairs = Object.entries(encryptionContext).map(encodePair);
+export function canonicalContext(context: WrapContext): Uint8Array {
+  const { encryptionContext = {}, aad: associated = NO_BYTES } = context;
+  const names = Object.keys(encryptionContext);
+  if (names.length === 0 && associated.length === 0) return NO_CONTEXT;
+  const pairs = names.map((name) => encodePair(name, encryptionContext[name] ?? ''));
   if (pairs.length > MAX_CONTEXT_PAIRS) {
     throw new TwofoldError('invalid_value', 'encryptionContext has more than 16 pairs.');
   }
@@ -50,7 +57,6 @@ export function canonicalContext({ encryptionContext = {}, aad }: WrapContext): 
     throw new TwofoldError('invalid_value', 'encryptionContext is longer than 4096 bytes.');
   }
   pairs.sort((a, b) => Buffer.compare(a.name, b.name));
-  const associated = aad ?? new Uint8Array(0);
   return concatBytes(
     uint16(pairs.length),
     ...pairs.flatMap(({ name, value }) => [lengthPrefixed(name), lengthPrefixed(value)]),

@@ -27,6 +27,9 @@ export const MAX_WRAP_PLAINTEXT = 65_536;
 export type EnvelopeMode = 'base' | 'psk' | 'symmetric';
 
 const MODE_NUMBERS: Readonly<Record<EnvelopeMode, number>> = { base: 0, psk: 1, symmetric: 16 };
+const MODES: ReadonlyMap<number, EnvelopeMode> = new Map(
+  (Object.keys(MODE_NUMBERS) as EnvelopeMode[]).map((mode) => [MODE_NUMBERS[mode], mode]),
+);
 
 /** Which key version an envelope belongs to; `keyId` is a lower-case UUID. */
 export interface KeyReference {
@@ -109,9 +112,7 @@ function parseHeader(bytes: Uint8Array): EnvelopeHeader {
   if (view.getUint8(0) !== ENVELOPE_VERSION) {
     throw new TwofoldError('unsupported_envelope_version', 'This service reads version 1.');
   }
-  const mode = (Object.keys(MODE_NUMBERS) as EnvelopeMode[]).find(
-    (name) => MODE_NUMBERS[name] === view.getUint8(1),
-  );
+  const mode = MODES.get(view.getUint8(1));
   if (mode === undefined) throw malformed('The mode is not known.');
   const suite = findSuiteByNumber(view.getUint16(2));
   if (suite.class !== 'wrap') throw malformed('The suite does not wrap.');
@@ -138,11 +139,15 @@ function parseKemBody(
   return { ...header, mode, encapsulation: body.subarray(0, split), ciphertext };
 }
 
-function parseAeadBody(header: EnvelopeHeader & { suite: AeadSuite }, body: Uint8Array) {
-  const { nonceLength } = header.suite.aead;
+function parseAeadBody(
+  { suite, keyId, keyVersion }: KeyReference & { readonly suite: AeadSuite },
+  body: Uint8Array,
+): AeadEnvelope {
+  const { nonceLength } = suite.aead;
   if (body[0] !== nonceLength) throw malformed('The nonce length is not that of the suite.');
+  const nonce = body.subarray(1, 1 + nonceLength);
   const ciphertext = checkCiphertext(body.subarray(1 + nonceLength));
-  return { ...header, mode: 'symmetric', nonce: body.subarray(1, 1 + nonceLength), ciphertext };
+  return { mode: 'symmetric', suite, keyId, keyVersion, nonce, ciphertext };
 }
 
 /**
@@ -151,14 +156,38 @@ function parseAeadBody(header: EnvelopeHeader & { suite: AeadSuite }, body: Uint
  * @throws TwofoldError invalid_envelope, unsupported_envelope_version, unknown_suite
  */
 export function parseEnvelope(bytes: Uint8Array): Envelope {
-  if (bytes.length < HEADER_LENGTH + TAG_LENGTH) throw malformed('The envelope is too short.');
-  const { suite, mode, ...reference } = parseHeader(bytes);
-  const body = bytes.subarray(HEADER_LENGTH);
+  return new EnvelopeParser().parse(bytes);
+}
+
+/** `parseEnvelope` for many envelopes: most have the header of the one before them. */
+export class EnvelopeParser {
+  #bytes: Uint8Array = new Uint8Array(0);
+  #header: EnvelopeHeader | undefined;
+
+  parse(bytes: Uint8Array): Envelope {
+    if (bytes.length < HEADER_LENGTH + TAG_LENGTH) throw malformed('The envelope is too short.');
+    return parseBody(this.#headerOf(bytes), bytes.subarray(HEADER_LENGTH));
+  }
+
+  #headerOf(bytes: Uint8Array): EnvelopeHeader {
+    if (this.#header !== undefined && sameHeader(bytes, this.#bytes)) return this.#header;
+    this.#header = parseHeader(bytes);
+    this.#bytes = bytes.slice(0, HEADER_LENGTH);
+    return this.#header;
+  }
+}
+
+function sameHeader(a: Uint8Array, b: Uint8Array): boolean {
+  for (let at = 0; at < HEADER_LENGTH; at += 1) if (a[at] !== b[at]) return false;
+  return true;
+}
+
+function parseBody({ suite, mode, keyId, keyVersion }: EnvelopeHeader, body: Uint8Array): Envelope {
   if (suite.kind === 'kem' && mode !== 'symmetric') {
-    return parseKemBody({ ...reference, mode, suite }, mode, body);
+    return parseKemBody({ keyId, keyVersion, mode, suite }, mode, body);
   }
   if (suite.kind === 'aead' && mode === 'symmetric') {
-    return parseAeadBody({ ...reference, mode, suite }, body) as AeadEnvelope;
+    return parseAeadBody({ keyId, keyVersion, suite }, body);
   }
   throw malformed('The mode is not one of the suite.');
 }

@@ -19,6 +19,7 @@ import {
   encodeEnvelope,
   encodeHeader,
   encodeKeyReference,
+  HEADER_LENGTH,
   MAX_WRAP_PLAINTEXT,
 } from './envelope.ts';
 import { exportSecret, keySchedule, openOnce, sealOnce } from './hpke.ts';
@@ -104,7 +105,13 @@ export class SymmetricForm {
     if (nonce.length !== nonceLength || ciphertext.length !== plaintextLength + tagLength) {
       throw new RangeError('the AEAD key gave a nonce or ciphertext of the wrong length');
     }
-    return concatBytes(this.#header, Uint8Array.of(nonceLength), nonce, ciphertext);
+    // Of the pool that small buffers share: nothing in an envelope is secret.
+    const bytes = Buffer.allocUnsafe(HEADER_LENGTH + 1 + nonceLength + ciphertext.length);
+    bytes.set(this.#header);
+    bytes[HEADER_LENGTH] = nonceLength;
+    bytes.set(nonce, HEADER_LENGTH + 1);
+    bytes.set(ciphertext, HEADER_LENGTH + 1 + nonceLength);
+    return bytes;
   }
 }
 

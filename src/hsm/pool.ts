@@ -286,10 +286,11 @@ async function inChunks<T, R>(
   partsOf: (item: T) => readonly Uint8Array[],
   call: (chunk: Uint8Array) => Promise<readonly Settled<R>[]>,
 ): Promise<readonly Settled<R>[]> {
-  const bytesOf = (item: T) => partsOf(item).reduce((sum, { length }) => sum + length, 0);
-  const chunks = chunksOf(items, bytesOf);
+  const bytesOf = (parts: readonly Uint8Array[]) =>
+    parts.reduce((sum, { length }) => sum + length, 0);
+  const chunks = chunksOf(items.map(partsOf), bytesOf);
   const settled = await settleEach(chunks, CHUNKS_AT_ONCE, async (chunk) => {
-    const joined = joinParts(chunk.flatMap(partsOf));
+    const joined = joinParts(chunk.flat());
     try {
       const results = await call(joined);
       if (results.length === chunk.length) return results;

@@ -6,7 +6,7 @@ import { StaleAnswer } from '../audit/ports.ts';
 import { assertEntryFits } from '../audit/entry-size.ts';
 import { TwofoldError } from '../errors.ts';
 import { isFailed, settleEach, settleRest } from '../settled.ts';
-import { itemHash } from './notes.ts';
+import { ItemHasher } from './notes.ts';
 import { itemErrorOf } from './problem.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { Settled } from '../settled.ts';
@@ -130,7 +130,8 @@ export async function runBatch<I extends Item, A extends object>(batch: Batch<I,
   // Noted only once they fit: the entry of the refusal has to fit as well.
   assertEntryFits({ ...notes.draft('ok'), contextKeys: names }, items.length, { room: ROOM });
   notes.items([], names);
-  const hashes = items.map((item) => itemHash(item.ref, contextOf(item)));
+  const hasher = new ItemHasher();
+  const hashes = items.map((item) => hasher.hash(item.ref, contextOf(item)));
   const selected: SelectedVersions = new Map();
   const results = await settleAll(batch, selected);
   const used = results.find(isDone)?.used ?? [...selected.values()][0];

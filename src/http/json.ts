@@ -165,9 +165,9 @@ class JsonReader {
     if (end === Infinity) throw this.#malformed('A string is not closed');
     if (this.#backslash < start) this.#backslash = this.#find(BACKSLASH, start);
     const plain = end < this.#backslash;
-    const bytes = plain ? this.#source.subarray(start, end) : this.#unescape();
-    if (plain) this.#at = end + 1;
-    return raw ? this.#keep(bytes) : this.#text(bytes, plain);
+    if (!plain) return raw ? this.#keep(this.#unescape()) : this.#unescape().toString('utf8');
+    this.#at = end + 1;
+    return raw ? this.#keep(this.#source.subarray(start, end)) : this.#plainText(start, end);
   }
 
   #keep(bytes: Buffer): RawText {
@@ -176,10 +176,10 @@ class JsonReader {
     return raw;
   }
 
-  #text(bytes: Buffer, plain: boolean): string {
-    const text = bytes.toString('utf8');
-    // Unescaped control characters were refused on the way when there were escapes.
-    if (plain && /[\u0000-\u001f]/.test(text)) {
+  /** With escapes, control characters are refused on the way. */
+  #plainText(start: number, end: number): string {
+    const text = this.#source.toString('utf8', start, end);
+    if (/[\u0000-\u001f]/.test(text)) {
       throw this.#malformed('A string holds a control character');
     }
     return text;

@@ -30,12 +30,30 @@ export function contextBytes({ encryptionContext = {}, aad }: NotedContext): Uin
 }
 
 /** First 16 bytes of SHA-256(u16 length of ref ‖ ref ‖ canonical context). */
-export function itemHash(ref: string | undefined, context: NotedContext): Uint8Array {
-  const name = Buffer.from(ref ?? '');
+function itemHash(ref: string, context: Uint8Array): Uint8Array {
+  const name = Buffer.from(ref);
   const length = Buffer.alloc(2);
   length.writeUInt16BE(name.length);
-  const input = Buffer.concat([length, name, contextBytes(context)]);
+  const input = Buffer.concat([length, name, context]);
   return hash('sha256', input, 'buffer').subarray(0, HASH_LENGTH);
+}
+
+/** Hashes the items of a batch; one that is like the one before it is not hashed again. */
+export class ItemHasher {
+  #ref = '';
+  #context: Uint8Array | undefined;
+  #hash: Uint8Array = new Uint8Array(HASH_LENGTH);
+
+  hash(ref: string | undefined, noted: NotedContext): Uint8Array {
+    const name = ref ?? '';
+    const context = contextBytes(noted);
+    const known = this.#context !== undefined && Buffer.compare(this.#context, context) === 0;
+    if (known && name === this.#ref) return this.#hash;
+    this.#hash = itemHash(name, context);
+    this.#ref = name;
+    this.#context = context;
+    return this.#hash;
+  }
 }
 
 /** Facts that are fixed when the request has been authenticated. */

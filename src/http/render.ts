@@ -45,24 +45,42 @@ function viewOf(bytes: Uint8Array): Buffer {
 
 type Part = string | SecretBytes;
 
+const MAX_QUOTED = 64;
+
+/** Texts and secrets in the order in which they are written. */
 class JsonWriter {
-  readonly secrets: Part[] = [];
-  text = '';
+  readonly parts: Part[] = [];
+  /** What the text since the last secret consists of: joined once, where strings would be built up. */
+  #pieces: string[] = [];
+  /** Names, and values that the results of a batch share, as they are written. */
+  readonly #quoted = new Map<string, string>();
 
   value(value: unknown): void {
-    if (typeof value === 'string') this.text += JSON.stringify(value);
-    else if (typeof value !== 'object' || value === null) this.text += String(value);
+    if (typeof value === 'string') this.#write(this.#quote(value));
+    else if (typeof value !== 'object' || value === null) this.#write(String(value));
     else if (Array.isArray(value)) this.#array(value);
     else if (!this.#leaf(value)) this.#object(value);
   }
 
+  /** The text since the last secret. */
+  end(): string {
+    const text = this.#pieces.join('');
+    this.#pieces = [];
+    return text;
+  }
+
+  #write(piece: string): void {
+    this.#pieces.push(piece);
+  }
+
   #leaf(value: object): boolean {
     if (value instanceof SecretBytes) {
-      this.secrets.push(`${this.text}"`, value);
-      this.text = '"';
-    } else if (value instanceof Uint8Array) this.text += `"${viewOf(value).toString('base64')}"`;
-    else if (value instanceof EnvelopeBytes) this.text += `"${value.text}"`;
-    else if (value instanceof Date) this.text += `"${value.toISOString()}"`;
+      this.#write('"');
+      this.parts.push(this.end(), value);
+      this.#write('"');
+    } else if (value instanceof Uint8Array) this.#write(`"${viewOf(value).toString('base64')}"`);
+    else if (value instanceof EnvelopeBytes) this.#write(`"${value.text}"`);
+    else if (value instanceof Date) this.#write(`"${value.toISOString()}"`);
     else return false;
     return true;
   }
@@ -70,22 +88,32 @@ class JsonWriter {
   #array(values: readonly unknown[]): void {
     let separator = '[';
     for (const value of values) {
-      this.text += separator;
+      this.#write(separator);
       this.value(value);
       separator = ',';
     }
-    this.text += values.length === 0 ? '[]' : ']';
+    this.#write(values.length === 0 ? '[]' : ']');
   }
 
   #object(object: object): void {
+    const members = object as Readonly<Record<string, unknown>>;
     let separator = '{';
-    for (const [name, value] of Object.entries(object) as [string, unknown][]) {
+    for (const name of Object.keys(members)) {
+      const value = members[name];
       if (value === undefined) continue;
-      this.text += `${separator}${JSON.stringify(name)}:`;
+      this.#pieces.push(separator, this.#quote(name), ':');
       this.value(value);
       separator = ',';
     }
-    this.text += separator === '{' ? '{}' : '}';
+    this.#write(separator === '{' ? '{}' : '}');
+  }
+
+  #quote(text: string): string {
+    const known = this.#quoted.get(text);
+    if (known !== undefined) return known;
+    const quoted = JSON.stringify(text);
+    if (this.#quoted.size < MAX_QUOTED) this.#quoted.set(text, quoted);
+    return quoted;
   }
 }
 
@@ -106,16 +134,17 @@ function join(parts: readonly Part[]): Buffer {
 export function renderJson(value: unknown): Rendered {
   const writer = new JsonWriter();
   writer.value(value);
-  if (writer.secrets.length === 0) return { bytes: writer.text, secret: false };
-  return { bytes: join([...writer.secrets, writer.text]), secret: true };
+  const rest = writer.end();
+  if (writer.parts.length === 0) return { bytes: rest, secret: false };
+  return { bytes: join([...writer.parts, rest]), secret: true };
 }
 
 /** JSON that is kept (idempotency): nothing in it may be secret. */
 export function renderPublicJson(value: unknown): string {
   const writer = new JsonWriter();
   writer.value(value);
-  if (writer.secrets.length > 0) throw new TypeError('a kept answer holds a secret');
-  return writer.text;
+  if (writer.parts.length > 0) throw new TypeError('a kept answer holds a secret');
+  return writer.end();
 }
 
 /** The one member that a byte answer consists of. */

@@ -41,6 +41,8 @@ interface DataKeyInput extends Bound {
 }
 
 type WrapGrant = Parameters<KeyUse['wrap']>[0];
+type ToWrap = Parameters<KeyUse['wrap']>[1];
+type ToUnwrap = Parameters<KeyUse['unwrap']>[1];
 type Own = (secret: SecretBytes) => SecretBytes;
 /** How a rewrap reaches its other key. */
 interface Reach {
@@ -48,7 +50,8 @@ interface Reach {
   readonly visible: (error: unknown, key: string | null) => TwofoldError;
 }
 
-const bindingOf = ({ encryptionContext = {}, aad }: Bound): Binding => ({
+const NO_CONTEXT: EncryptionContext = Object.freeze({});
+const bindingOf = ({ encryptionContext = NO_CONTEXT, aad }: Bound): Binding => ({
   encryptionContext,
   aad: orEmpty(aad),
 });
@@ -137,18 +140,20 @@ class Wrapping {
 const toWrap = (
   plaintext: SecretBytes,
   input: Omit<WrapInput, 'plaintext'>,
-  selecting: Selecting,
-): Parameters<KeyUse['wrap']>[1] => ({
+  { onKey, onSelected }: Selecting,
+): ToWrap => ({
   plaintext,
   binding: bindingOf(input),
   ...givenVersion(input),
-  ...selecting,
+  onKey,
+  onSelected,
 });
 
-const toUnwrap = (input: Sealed, selecting: Selecting): Parameters<KeyUse['unwrap']>[1] => ({
+const toUnwrap = (input: Sealed, { onKey, onSelected }: Selecting): ToUnwrap => ({
   ciphertext: input.ciphertext,
   binding: bindingOf(input),
-  ...selecting,
+  onKey,
+  onSelected,
 });
 
 const wrapped = ({ used, ciphertext, refreshAfter }: Wrapped) => ({

@@ -3,7 +3,7 @@
  * and for symmetric suites one count of uses and few HSM calls for all items of a version. Items of
  * other suites are worked on one by one.
  */
-import { parseEnvelope } from '../crypto/envelope.ts';
+import { EnvelopeParser } from '../crypto/envelope.ts';
 import type { Envelope } from '../crypto/envelope.ts';
 import type { AeadSuite } from '../crypto/suite.ts';
 import { checkPlaintext, SymmetricForm } from '../crypto/wrap.ts';
@@ -110,8 +110,9 @@ export function manyOperations(
       }),
 
     unwrapMany: (grant, inputs) => {
+      const parser = new EnvelopeParser();
       const parsed = inputs.map((input) =>
-        attempt(() => ({ input, envelope: parseEnvelope(input.ciphertext) })),
+        attempt(() => ({ input, envelope: parser.parse(input.ciphertext) })),
       );
       return settleRest(parsed, async (given) => {
         const view = await catalog.get(grant.namespace, grant.key ?? '');
@@ -156,13 +157,15 @@ async function byVersion<T extends { readonly selected: Selected }, R>(
   alone: (item: T) => Promise<R>,
 ): Promise<readonly Settled<R>[]> {
   const groupOf = ({ selected }: T) => (selected.suite.kind === 'aead' ? selected : null);
+  const groups = Map.groupBy(items, groupOf);
   const results = new Map<Selected | null, Iterator<Settled<R>, undefined>>();
-  for (const [selected, group] of Map.groupBy(items, groupOf)) {
+  for (const [selected, group] of groups) {
     const settled = await settleRest(group, (rest) =>
       selected?.suite.kind === 'aead'
         ? together(selected, selected.suite, rest)
         : settleEach(rest, PARALLEL, alone),
     );
+    if (groups.size === 1) return settled;
     results.set(selected, settled.values());
   }
   return items.map((item) => results.get(groupOf(item))?.next().value ?? unsettled());
