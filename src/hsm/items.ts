@@ -54,7 +54,7 @@ export function itemsOf(parts: readonly Part[], width: number): Part[][] {
 }
 
 /** A worker is held for no more than a few milliseconds by one call. */
-const CHUNK = { items: 32, bytes: 16_384 } as const;
+const CHUNK = { items: 50, bytes: 16_384 } as const;
 
 /** Even shares, in order, of few items and bytes each; an item that is too long is alone. */
 export function chunksOf<T>(items: readonly T[], bytesOf: (item: T) => number): T[][] {

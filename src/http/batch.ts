@@ -107,15 +107,16 @@ function sharedError(results: readonly Settled<object>[]): TwofoldError | undefi
   return same ? first : undefined;
 }
 
+const hasVerdict = (answer: object): answer is { readonly valid: unknown } => 'valid' in answer;
+
 /** A verification that says no is `ok` like one that says yes: the entry tells how many were which. */
 function noteVerdicts(notes: AuditNotes, results: readonly Settled<Done<object>>[]): void {
-  const verdicts = results
-    .filter(isDone)
-    .map(({ answer }) => ('valid' in answer ? answer.valid : undefined));
-  const [valid, invalid] = [true, false].map((verdict) => verdicts.filter((v) => v === verdict));
-  if (valid === undefined || invalid === undefined) return;
-  if (valid.length + invalid.length === 0) return;
-  notes.detail({ validItems: valid.length, invalidItems: invalid.length });
+  const answers = results.filter(isDone).map(({ answer }) => answer);
+  // The answers of one operation are alike.
+  if (!answers.slice(0, 1).some(hasVerdict)) return;
+  const verdicts = answers.filter(hasVerdict);
+  const validItems = verdicts.filter(({ valid }) => valid === true).length;
+  notes.detail({ validItems, invalidItems: verdicts.length - validItems });
 }
 
 /**

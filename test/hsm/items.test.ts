@@ -36,7 +36,7 @@ describe('chunks', () => {
         expect(chunks.flat()).toEqual(items);
         for (const chunk of chunks) {
           expect(chunk.length).toBeGreaterThan(0);
-          expect(chunk.length).toBeLessThanOrEqual(32);
+          expect(chunk.length).toBeLessThanOrEqual(50);
           const bytes = chunk.reduce((sum, size) => sum + size, 0);
           expect(chunk.length === 1 || bytes <= 16_384).toBe(true);
         }
@@ -46,6 +46,6 @@ describe('chunks', () => {
 
   it('are even, so that no worker is left with the rest alone', () => {
     const lengths = chunksOf(Array.from({ length: 100 }).fill(50), () => 50).map((c) => c.length);
-    expect(lengths).toEqual([25, 25, 25, 25]);
+    expect(lengths).toEqual([50, 50]);
   });
 });
