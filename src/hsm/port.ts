@@ -7,7 +7,7 @@
  * `hsm_full` (no room on the token), `suite_unavailable_here` (mechanism missing),
  * `zone_lacks_material` (a token key of another token, or a root generation that is not here), or
  * `integrity_failed` (a wrapped key does not open, or does not match its recorded check value).
- * Of all calls, `decrypt` and `decryptOaep` alone fail with `decryption_failed`, and only for what the
+ * Only `decrypt`, an item of `decryptMany` and `decryptOaep` fail with `decryption_failed`, for what the
  * caller sent: a token that fails a call for reasons of its own is `hsm_unavailable`.
  *
  * Buffers passed in stay the caller's; buffers returned are the caller's to wipe.
