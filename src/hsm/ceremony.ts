@@ -6,8 +6,9 @@
  * with its process, session objects die with it, and what is on the token is looked up first.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, rmdirSync } from 'node:fs';
+import { existsSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { NAME } from '../name.ts';
 import { makeRoot } from './ceremony-root.ts';
@@ -20,6 +21,7 @@ import { TwofoldError } from '../errors.ts';
 import { failureOf } from './failures.ts';
 import { loadAlone } from './module.ts';
 import { PinFile, pinScope } from './pin.ts';
+import { PIN_LOCK } from './pin-turn.ts';
 import type { PinRole } from './pin.ts';
 import type { RootOnToken } from './port.ts';
 import type { TokenSelector } from './protocol.ts';
@@ -126,6 +128,7 @@ async function withoutNewFolder(
 
 function removeIfEmpty(folder: string): void {
   try {
+    rmSync(join(folder, PIN_LOCK), { force: true });
     rmdirSync(folder);
   } catch {
     // A mark is in it, or it was never made.

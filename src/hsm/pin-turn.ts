@@ -8,9 +8,12 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, open } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
+
+/** In the state folder; it stays there. */
+export const PIN_LOCK = 'pin.lock';
 
 /** Longer than a login takes; one that hangs is not waited for. */
 const WAIT_S = 10;
@@ -19,19 +22,15 @@ export async function inTurn<Result>(
   stateDir: string,
   act: () => Promise<Result>,
 ): Promise<Result> {
-  // A folder that cannot be written has no marks either: whoever offers says so.
-  const file = await openLock(stateDir).catch(() => undefined);
+  // A folder that cannot be written has no marks either, which whoever offers says; one that is not
+  // there is no running service's.
+  const file = await open(join(stateDir, PIN_LOCK), 'a', 0o600).catch(() => undefined);
   try {
     if (file !== undefined) await lock(file);
     return await act();
   } finally {
     await file?.close();
   }
-}
-
-async function openLock(stateDir: string): Promise<FileHandle> {
-  await mkdir(stateDir, { recursive: true, mode: 0o700 });
-  return open(join(stateDir, 'pin.lock'), 'a', 0o600);
 }
 
 async function lock({ fd }: FileHandle): Promise<void> {
