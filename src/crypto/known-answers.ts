@@ -11,6 +11,7 @@ import { concatBytes, equalBytes, utf8 } from './bytes.ts';
 import { ecdsaScheme } from './classical-signature.ts';
 import { importPublicKey } from './curve.ts';
 import { encodeEcdsaSignature } from './ecdsa.ts';
+import { hkdf } from './hkdf.ts';
 import { shake256 } from './hpke.ts';
 import {
   AES_256_GCM_ANSWER,
@@ -26,11 +27,13 @@ import {
   COMPOSITE_MESSAGE,
   ML_KEM_ANSWERS,
 } from './known-answers-pq.ts';
+import { HKDF_ANSWERS, VERIFICATION_ANSWERS } from './known-answers-verification.ts';
 import { SecretBytes } from './secret.ts';
 import { sha3, signatureAnswer, testMlKem, testSignatures } from './self-tests.ts';
 import { findSuite } from './suites.ts';
 import type { Engine, MlDsaParameterSet } from './engine.ts';
 import type { EcdhAnswer, EcdsaAnswer } from './known-answers-classical.ts';
+import type { HkdfAnswer, VerificationAnswer } from './known-answers-verification.ts';
 import type { CombinerAnswer, CompositeAnswer } from './known-answers-pq.ts';
 import type { KemSuite, SignatureSuite } from './suite.ts';
 
@@ -97,6 +100,19 @@ async function testEcdsa({ curve, hash, publicKey, message, signature }: EcdsaAn
   );
 }
 
+async function testVerification({ scheme, publicKey, message, signature }: VerificationAnswer) {
+  const other = concatBytes(message, Uint8Array.of(0));
+  return (
+    (await scheme.verify(publicKey, message, signature)) &&
+    !(await scheme.verify(publicKey, other, signature))
+  );
+}
+
+function testHkdf({ hash, keyMaterial, salt, info, output }: HkdfAnswer): boolean {
+  const { extract, expand } = hkdf(hash);
+  return equalBytes(expand(extract(salt, [keyMaterial]), [info], output.length), output);
+}
+
 /** The ML-KEM ciphertext is not an input of the combiner, so zeros of its length do. */
 async function testCombiner(answer: CombinerAnswer): Promise<boolean> {
   const { kem } = findSuite(answer.suite) as KemSuite;
@@ -139,6 +155,14 @@ const TESTS: readonly KnownAnswerTest[] = [
   ...ECDSA_ANSWERS.map((answer) => ({
     algorithm: `ECDSA-${answer.curve}`,
     run: () => testEcdsa(answer),
+  })),
+  ...VERIFICATION_ANSWERS.map((answer) => ({
+    algorithm: answer.algorithm,
+    run: () => testVerification(answer),
+  })),
+  ...HKDF_ANSWERS.map((answer) => ({
+    algorithm: `HKDF-${answer.hash}`,
+    run: () => Promise.resolve(testHkdf(answer)),
   })),
   ...ML_KEM_ANSWERS.map((answer) => ({
     algorithm: answer.set,

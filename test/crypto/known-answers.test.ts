@@ -1,6 +1,10 @@
 import { createCipheriv, createHash, createHmac } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 
 import { describe, expect, it } from '@jest/globals';
+import { hkdf } from '@noble/hashes/hkdf.js';
+import { sha256, sha384 } from '@noble/hashes/sha2.js';
 
 import { runKnownAnswers } from '../../src/crypto/known-answers.ts';
 import {
@@ -18,10 +22,12 @@ import {
 } from '../../src/crypto/known-answers-pq.ts';
 import { SIGNATURE_LENGTHS } from '../../src/crypto/engine.ts';
 import { SIGNATURE_ANSWERS } from '../../src/crypto/known-answers-signatures.ts';
+import { HKDF_ANSWERS, VERIFICATION_ANSWERS } from '../../src/crypto/known-answers-verification.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { portableEngine } from '../../src/crypto/portable-engine.ts';
 import { SecretBytes } from '../../src/crypto/secret.ts';
-import { vectorsOf } from '../vectors/published.ts';
+import { messageRepresentative } from '../../src/crypto/signature.ts';
+import { FOLDER, hasPublishedFolder, report, vectorsOf } from '../vectors/published.ts';
 import { classicalPublicKey, derive, signDigest, toHex } from './software-halves.ts';
 import type { Engine, MlKem, Signatures } from '../../src/crypto/engine.ts';
 
@@ -35,6 +41,12 @@ const ALGORITHMS = [
   'X25519',
   'ECDSA-P-256',
   'ECDSA-P-384',
+  'ECDSA-P-521',
+  'Ed25519',
+  'RSASSA-PSS',
+  'RSASSA-PKCS1-v1_5',
+  'HKDF-SHA-256',
+  'HKDF-SHA-384',
   'ML-KEM-512',
   'ML-KEM-768',
   'ML-KEM-1024',
@@ -164,6 +176,39 @@ describe('the constants of the known answers', () => {
         set,
         toHex(publicKeySha3),
       ]);
+    }
+  });
+
+  it('those of verification are halves of published composites', async () => {
+    if (!hasPublishedFolder()) {
+      report('known answers of verification: NOT compared');
+      return;
+    }
+    const file = join(FOLDER, 'composite-sigs/testvectors.json');
+    const published = JSON.parse(readFileSync(file, 'utf8')) as {
+      readonly m: string;
+      readonly tests: readonly { readonly tcId: string; readonly pk: string; readonly s: string }[];
+    };
+    const message = Buffer.from(published.m, 'base64');
+    for (const answer of VERIFICATION_ANSWERS) {
+      const row = published.tests.find(({ tcId }) => tcId === `id-${answer.suite}`);
+      const tail = (text: string | undefined, { length }: Uint8Array) =>
+        Buffer.from(text ?? '', 'base64')
+          .subarray(-length)
+          .toString('hex');
+      expect(tail(row?.pk, answer.publicKey)).toBe(toHex(answer.publicKey));
+      expect(tail(row?.s, answer.signature)).toBe(toHex(answer.signature));
+      const hash = answer.suite.endsWith('SHA512') ? 'SHA-512' : 'SHA-256';
+      const label = `COMPSIG-${answer.suite}`;
+      const signed = messageRepresentative(label, hash, { message }, new Uint8Array(0));
+      expect(toHex(signed)).toBe(toHex(answer.message));
+    }
+  });
+
+  it('those of HKDF agree with noble', () => {
+    for (const { hash, keyMaterial, salt, info, output } of HKDF_ANSWERS) {
+      const noble = hash === 'SHA-256' ? sha256 : sha384;
+      expect(toHex(hkdf(noble, keyMaterial, salt, info, output.length))).toBe(toHex(output));
     }
   });
 
