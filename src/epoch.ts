@@ -25,8 +25,8 @@ export interface EpochStanding {
   /** Id or name under which the request named its key; null when it used none. */
   readonly keyId: string | null;
   readonly keyName: string | null;
-  /** A second key of the same namespace, by name or id (the target of a rewrap). */
-  readonly alsoKey?: string | null;
+  /** Further keys of the same namespace, by name or id (the target of a rewrap). */
+  readonly alsoKeys?: readonly string[];
 }
 
 type Listener = (change: SecurityChange) => void;
@@ -93,6 +93,6 @@ export class SecurityEpoch {
 function concerns(change: SecurityChange, standing: EpochStanding): boolean {
   if (change.scope === 'access') return true;
   if (standing.namespace !== change.namespace) return false;
-  const stoodOn = [standing.keyId, standing.keyName, standing.alsoKey ?? null];
+  const stoodOn = [standing.keyId, standing.keyName, ...(standing.alsoKeys ?? [])];
   return stoodOn.some((ref) => ref !== null && (ref === change.keyId || ref === change.keyName));
 }

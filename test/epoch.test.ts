@@ -25,8 +25,8 @@ describe('what a change touches', () => {
   it.each<[boolean, string, Partial<SecurityChange>, Partial<EpochStanding>]>([
     [true, 'the key by id', {}, {}],
     [true, 'the key by name', {}, { keyId: null, keyName: 'payments' }],
-    [true, 'the target of a rewrap by id', {}, { keyId: other, alsoKey: ID }],
-    [true, 'the target of a rewrap by name', {}, { keyId: other, alsoKey: 'payments' }],
+    [true, 'the target of a rewrap by id', {}, { keyId: other, alsoKeys: ['other', ID] }],
+    [true, 'the target of a rewrap by name', {}, { keyId: other, alsoKeys: ['payments'] }],
     [true, 'a name that was free before', { keyId: other }, { keyId: null, keyName: 'payments' }],
     [
       true,

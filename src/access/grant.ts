@@ -22,6 +22,8 @@ export const OPERATIONS = [
   'decapsulate',
   'sign',
   'verify',
+  'csr',
+  'sign-parallel',
   'mac',
   'verify-mac',
   'keys.create',

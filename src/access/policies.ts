@@ -7,7 +7,7 @@
  * | ---------------------------------------------------- | ----- | -------- | ---- | ------- | ------- |
  * | `whoami`, `suites.read`                              | yes   | yes      | yes  | yes     | yes     |
  * | `keys.read`, `keys.list`                             | yes   | yes      | yes  | yes     | no      |
- * | `random`, and every use of a key (`wrap` … `verify-mac`) | yes | no     | yes  | no      | no      |
+ * | `random`, and every use of a key (`wrap` … `verify-mac`, also `csr` and `sign-parallel`) | yes | no     | yes  | no      | no      |
  * | changes of keys and versions (`keys.create` …)       | yes   | yes      | no   | no      | no      |
  * | `audit.read`                                         | yes   | no       | no   | yes     | no      |
  *
@@ -40,14 +40,14 @@ action identify, read, use, change, inspect;
 
 action "whoami", "suites.read" in [identify]
   appliesTo { principal: User, resource: Namespace, context: Facts };
-action "random" in [use]
+action "random", "sign-parallel" in [use]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "keys.read" in [read]
   appliesTo { principal: User, resource: Key, context: Facts };
 action "keys.list" in [read]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "wrap", "unwrap", "rewrap", "data-keys.create", "data-keys.create-wrapped",
-  "encapsulate", "decapsulate", "sign", "verify", "mac", "verify-mac" in [use]
+  "encapsulate", "decapsulate", "sign", "verify", "csr", "mac", "verify-mac" in [use]
   appliesTo { principal: User, resource: Key, context: Facts };
 action "keys.create" in [change]
   appliesTo { principal: User, resource: [Namespace, Key], context: Facts };

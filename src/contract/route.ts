@@ -26,7 +26,8 @@ export interface ByteForm {
   readonly accepts: readonly ByteMediaType[];
   /** Header (lower case) -> member of the JSON body. */
   readonly inputs: Readonly<Record<string, string>>;
-  readonly answer: string | null;
+  /** One member, or several of which an answer has one. */
+  readonly answer: string | readonly string[] | null;
   readonly gives: readonly ByteMediaType[];
   /** Member of the JSON answer -> header. Members that are null have none. */
   readonly outputs: Readonly<Record<string, string>>;

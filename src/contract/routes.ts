@@ -1,9 +1,11 @@
 /** The tables of routes: everything that the service answers, and nothing else. */
 import * as adminKeys from './admin-keys.ts';
 import * as audit from './audit.ts';
+import * as csr from './csr.ts';
 import * as kem from './kem.ts';
 import * as keys from './keys.ts';
 import * as mac from './mac.ts';
+import * as parallel from './sign-parallel.ts';
 import * as sign from './sign.ts';
 import { status } from './status.ts';
 import * as system from './system.ts';
@@ -14,7 +16,7 @@ function isRoute(value: unknown): value is RouteContract {
   return typeof value === 'object' && value !== null && 'plane' in value && 'operation' in value;
 }
 
-const RESOURCES = [system, keys, wrap, kem, sign, mac, adminKeys, audit] as const;
+const RESOURCES = [system, keys, wrap, kem, sign, csr, parallel, mac, adminKeys, audit] as const;
 
 export const ROUTES: readonly RouteContract[] = Object.freeze(
   RESOURCES.flatMap((resource) => Object.values<unknown>(resource).filter(isRoute)),

@@ -83,6 +83,18 @@ export const publicBytes = (bounds: ByteBounds) => bytes(bounds, false);
 /** Bytes that may be in no log, trace, metric or error; the caller of the schema wipes them. */
 export const secretBytes = (bounds: ByteBounds) => bytes(bounds, true);
 
+/** Printable ASCII that redaction must remove, such as a JWS, whose payload may be secret. */
+export const secretText = ({ max, description }: Omit<ByteBounds, 'min'>) =>
+  z
+    .unknown()
+    .transform((value, ctx): string => {
+      const text = value instanceof RawText ? Buffer.from(value.bytes).toString('latin1') : value;
+      if (typeof text === 'string' && text.length <= max && /^[\x21-\x7e]+$/.test(text))
+        return text;
+      return fail(ctx, 'invalid_value', `must be 1 to ${max} visible ASCII characters`);
+    })
+    .meta({ description, 'x-sensitive': true, override: { type: 'string' } });
+
 /** Base64 in an answer. */
 export const base64 = (description: string) =>
   z.string().meta({ description, contentEncoding: 'base64' });

@@ -8,7 +8,14 @@ import { USED, USED_HEADERS } from './answer.ts';
 import { ECHOED_REF, REF, batchOf, resultsOf } from './batch.ts';
 import { signatureContext } from './context.ts';
 import { KEY_ERRORS, defineRoute, headers, keyParams } from './route.ts';
-import { MAX_MESSAGE, base64, keyVersion, publicBytes, secretBytes } from './scalars.ts';
+import {
+  MAX_MESSAGE,
+  base64,
+  keyVersion,
+  publicBytes,
+  secretBytes,
+  secretText,
+} from './scalars.ts';
 import type { ErrorCode } from '../errors.ts';
 
 const DIGEST_LENGTHS = { 'SHA-256': 32, 'SHA-384': 48, 'SHA-512': 64 } as const;
@@ -23,6 +30,9 @@ const digest = z
     path: ['value'],
     message: 'must have the length of its algorithm',
   });
+
+/** Characters of a compact JWS; the bound of the body is lower for a single one. */
+const MAX_JWS = 4_194_304;
 
 /** Exactly one of `message` and `digest`. */
 const INPUT = {
@@ -39,15 +49,46 @@ const exactlyOne = (body: { readonly message?: unknown; readonly digest?: unknow
   (body.message === undefined) !== (body.digest === undefined);
 const ONE_INPUT = 'must have exactly one of message and digest';
 
-const signBody = z.strictObject(INPUT).refine(exactlyOne, ONE_INPUT);
-const signAnswer = z.object({ signature: base64('The signature.'), ...USED });
+/** A JWS signs its header and payload, so that nothing else can bind it. */
+const fitsFormat = (body: { readonly format?: unknown } & Record<string, unknown>) =>
+  body.format !== 'jws' ||
+  (body['message'] !== undefined && body['signatureContext'] === undefined);
+
+const signBody = z
+  .strictObject({
+    ...INPUT,
+    format: z.enum(['raw', 'jws']).optional().meta({
+      description:
+        '`jws`: the compact form of RFC 7515 over `message`, with `kid` as in the JWKs. Default: `raw`.',
+    }),
+  })
+  .refine(exactlyOne, ONE_INPUT)
+  .refine(fitsFormat, 'must have message and no signatureContext where format is jws');
+const jwsText = (description: string) => z.string().meta({ description, 'x-sensitive': true });
+const signAnswer = z.object({
+  signature: base64('The signature; absent with `format: jws`.').optional(),
+  jws: jwsText('Header, payload and signature; with `format: jws` only.').optional(),
+  ...USED,
+});
+
+/** Either a JWS, or a signature beside what it signs. */
+const eitherForm = (body: Readonly<Record<string, unknown>>) =>
+  body['jws'] === undefined
+    ? exactlyOne(body) && body['signature'] !== undefined
+    : ['message', 'digest', 'signatureContext', 'signature'].every((name) => !(name in body));
 
 const verifyBody = z
   .strictObject({
     ...INPUT,
-    signature: publicBytes({ max: 65_536, description: 'The signature to check.' }),
+    signature: publicBytes({ max: 65_536, description: 'The signature to check.' }).optional(),
+    jws: secretText({
+      max: MAX_JWS,
+      description:
+        'A compact JWS in place of message and signature. Its `alg` must be the key’s; a `kid` of ' +
+        'this service must be of this key and names the version.',
+    }).optional(),
   })
-  .refine(exactlyOne, ONE_INPUT);
+  .refine(eitherForm, 'must have either jws, or signature and exactly one of message and digest');
 const verifyAnswer = z.object({ valid: z.boolean(), ...USED });
 
 const headerText = z.string().optional();
@@ -61,8 +102,12 @@ const SIGN_HEADERS = {
   }),
   'twofold-key-version': headerText,
 } as const;
+const FORMAT_HEADER = {
+  'twofold-format': headerText.meta({ description: 'For byte bodies: `format`.' }),
+} as const;
 
 const ERRORS = ['invalid_base64', 'version_not_found'] as const satisfies readonly ErrorCode[];
+const VERIFY_ERRORS = [...ERRORS, 'ambiguous_version', 'key_mismatch'] as const;
 const shared = { method: 'POST', plane: 'use', params: keyParams } as const;
 
 export const sign = defineRoute({
@@ -70,14 +115,14 @@ export const sign = defineRoute({
   id: 'sign',
   path: '/v1/keys/{key}/sign',
   operation: 'sign',
-  summary: 'Signs a message or its digest.',
-  headers: headers(SIGN_HEADERS),
+  summary: 'Signs a message or its digest; a byte answer of `format: jws` is the JWS as text.',
+  headers: headers({ ...SIGN_HEADERS, ...FORMAT_HEADER }),
   body: signBody.meta({ id: 'SignRequest' }),
   bytes: {
     member: 'message',
     accepts: ['application/octet-stream'],
-    inputs: SIGN_INPUTS,
-    answer: 'signature',
+    inputs: { ...SIGN_INPUTS, 'twofold-format': 'format' },
+    answer: ['signature', 'jws'],
     gives: ['application/octet-stream'],
     outputs: USED_HEADERS,
   },
@@ -119,7 +164,7 @@ export const verify = defineRoute({
     outputs: {},
   },
   response: verifyAnswer.meta({ id: 'VerifyAnswer' }),
-  errors: [...KEY_ERRORS, ...ERRORS, 'ambiguous_version'],
+  errors: [...KEY_ERRORS, ...VERIFY_ERRORS],
 });
 
 export const verifyBatch = defineRoute({
@@ -131,5 +176,5 @@ export const verifyBatch = defineRoute({
   body: batchOf(verifyBody.safeExtend(REF), 'VerifyBatchRequest'),
   limit: 'batch',
   response: resultsOf(verifyAnswer.safeExtend(ECHOED_REF), 'VerifyBatchAnswer'),
-  errors: [...KEY_ERRORS, ...ERRORS, 'ambiguous_version'],
+  errors: [...KEY_ERRORS, ...VERIFY_ERRORS],
 });

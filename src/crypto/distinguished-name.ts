@@ -28,6 +28,7 @@ const ATTRIBUTES = {
 } as const satisfies Record<string, Attribute>;
 
 export type AttributeName = keyof typeof ATTRIBUTES;
+export const ATTRIBUTE_NAMES: readonly string[] = Object.keys(ATTRIBUTES);
 
 /** Attributes of one RDN: most have one, `{ CN: 'a', UID: 'b' }` makes a multi-valued RDN. */
 export type RelativeName = Readonly<Partial<Record<AttributeName, string>>>;

@@ -150,6 +150,15 @@ export function parseCompactJws(encoding: KeyEncoding, text: string): ParsedJws 
   };
 }
 
+/**
+ * The `kid` of a compact JWS, before it is known which version, and so which algorithm, it is for.
+ * @throws TwofoldError invalid_value for a header that `parseCompactJws` would not read either
+ */
+export function readKid(text: string): string | null {
+  const kid = parseHeader(text.slice(0, Math.max(0, text.indexOf('.'))))['kid'];
+  return typeof kid === 'string' ? kid : null;
+}
+
 function bytesOf(text: string, part: string): Uint8Array {
   return decodeBase64Url(text) ?? refuse(`its ${part} is not unpadded base64url`);
 }

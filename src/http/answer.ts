@@ -29,7 +29,8 @@ export class AnswerWriter {
       const value = renderHeader(members[member]);
       if (value !== undefined) Object.assign(headers, { [header]: value });
     }
-    const body = renderBytes(members[form.answer], type === 'text/plain');
+    const named = [form.answer].flat().find((member) => members[member] !== undefined) ?? '';
+    const body = renderBytes(members[named], type === 'text/plain');
     return { status, headers, body };
   }
 }

@@ -237,9 +237,13 @@ export class GuardedRequest {
   }
 
   /** The second key of an operation is asked for like the first, with the same facts. */
-  #grantOn(notes: AuditNotes, resource: Resource, facts: BodyFacts): AnyGrant {
+  #grantOn<O extends Operation>(
+    notes: AuditNotes,
+    operation: O,
+    resource: Resource,
+    facts: BodyFacts,
+  ): Grant<O> {
     const { authorizer } = this.#deps;
-    const { operation } = this.#arrival.route.contract;
     try {
       const grant = authorizer.authorize(this.#principal, operation, resource);
       const refined = authorizer.refine(grant, facts);
@@ -297,7 +301,8 @@ export class GuardedRequest {
         this.#secrets.push(secret);
         return secret;
       },
-      grantOn: (key, facts) => this.#grantOn(notes, { namespace, key }, facts),
+      grantOn: (key, facts) => this.#grantOn(notes, grant.operation, { namespace, key }, facts),
+      grantFor: (operation, key) => this.#grantOn(notes, operation, { namespace, key }, {}),
       visible: (error, key = this.#resource.key) =>
         this.#visible(TwofoldError.from(error), { namespace, key }),
     };

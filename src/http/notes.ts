@@ -77,7 +77,7 @@ export class AuditNotes {
   readonly #alsoPolicies = new Set<string>();
   #used: Used | null = null;
   #keyId: string | null = null;
-  #alsoKey: string | null = null;
+  readonly #alsoKeys = new Set<string>();
   #context: NotedContext | null = null;
   #names: readonly string[] = [];
   #items: readonly AuditItem[] = [];
@@ -122,7 +122,12 @@ export class AuditNotes {
 
   /** Another key of the namespace, by name or id, that the answer stands on. */
   alsoKey(reference: string): void {
-    this.#alsoKey = reference;
+    this.#alsoKeys.add(reference);
+  }
+
+  /** The key that a rewrap goes to. */
+  target(reference: string): void {
+    this.alsoKey(reference);
     if (couldNameKey(reference)) this.detail({ to: reference });
   }
 
@@ -172,7 +177,7 @@ export class AuditNotes {
       namespace,
       keyId: key !== null && isUuid(key) ? key : null,
       keyName: key !== null && isUuid(key) ? null : key,
-      alsoKey: this.#alsoKey,
+      alsoKeys: [...this.#alsoKeys],
     };
   }
 

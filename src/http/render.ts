@@ -156,6 +156,7 @@ export function renderBytes(value: unknown, asText: boolean): Rendered {
     return { bytes: asText ? value.text : viewOf(value.bytes), secret: false };
   }
   if (value instanceof Uint8Array) return { bytes: viewOf(value), secret: false };
+  if (typeof value === 'string') return { bytes: value, secret: false };
   throw new TypeError('a byte answer has no bytes');
 }
 

@@ -46,6 +46,8 @@ export interface Call<C extends GuardedContract> {
   readonly own: (secret: SecretBytes) => SecretBytes;
   /** Authorizes the same operation on another key of the namespace, with what policy reads. */
   readonly grantOn: (key: string, facts: BodyFacts) => Grant<C['operation']>;
+  /** Authorizes another operation, on a key of the namespace that the body names. */
+  readonly grantFor: <O extends Operation>(operation: O, key: string) => Grant<O>;
   /** The error as the principal may see it: absence of a key (the path's) is told to its readers. */
   readonly visible: (error: unknown, key?: string | null) => TwofoldError;
 }

@@ -1,9 +1,11 @@
 /** Every route of the service, joined to its handler. */
 import { adminKeyRoutes } from './admin-keys.ts';
 import { auditRoutes } from './audit.ts';
+import { csrRoutes } from './csr.ts';
 import { kemRoutes } from './kem.ts';
 import { keyRoutes } from './keys.ts';
 import { macRoutes } from './mac.ts';
+import { parallelRoutes } from './sign-parallel.ts';
 import { signRoutes } from './sign.ts';
 import { publicRoutes, systemRoutes } from './system.ts';
 import { wrapRoutes } from './wrap.ts';
@@ -19,6 +21,8 @@ export function allRoutes(
   return [
     ...wrapRoutes(deps, limits),
     ...signRoutes(deps),
+    ...csrRoutes(deps),
+    ...parallelRoutes(deps),
     ...macRoutes(deps),
     ...kemRoutes(deps),
     ...keyRoutes(deps),

@@ -4,11 +4,13 @@ import { oneByOne, runBatch } from './batch.ts';
 import { notedBy } from './notes.ts';
 import { route } from './route.ts';
 import { givenVersion, orEmpty, usedMembers } from './used.ts';
+import type { z } from 'zod';
 import type { Grant } from '../access/grant.ts';
 import type { DigestAlgorithm } from '../contract/sign.ts';
-import type { KeyUse, Selecting, SignInput } from '../keyring/operations.ts';
+import type { KeyUse, Selecting, SignInput, Used } from '../keyring/operations.ts';
 import type { HttpDependencies } from './dependencies.ts';
 import type { NotedContext } from './notes.ts';
+import type { Answerable } from './render.ts';
 import type { GuardedRoute } from './route.ts';
 
 interface Signable {
@@ -18,8 +20,13 @@ interface Signable {
   readonly keyVersion?: number | undefined;
 }
 
+interface Formed extends Signable {
+  readonly format?: 'raw' | 'jws' | undefined;
+}
+
 interface Verifiable extends Signable {
-  readonly signature: Uint8Array;
+  readonly signature?: Uint8Array | undefined;
+  readonly jws?: string | undefined;
 }
 
 /** The contract has seen to it that exactly one of the two is there. */
@@ -28,7 +35,30 @@ const inputOf = ({ message, digest }: Signable): SignInput =>
 /** In audit entries a signature's context stands where a wrap's associated data does. */
 const contextOf = ({ signatureContext }: Signable): NotedContext => ({ aad: signatureContext });
 
-async function sign(use: KeyUse, grant: Grant<'sign'>, input: Signable, selecting: Selecting) {
+interface SignDone {
+  readonly used: Used;
+  readonly answer: Answerable<z.output<typeof contract.sign.response>>;
+}
+
+type SignOf = (
+  use: KeyUse,
+  grant: Grant<'sign'>,
+  input: Formed,
+  selecting: Selecting,
+) => Promise<SignDone>;
+
+const signJws: SignOf = async (use, grant, input, selecting) => {
+  const { used, jws } = await use.signJws(grant, {
+    payload: orEmpty(input.message),
+    ...givenVersion(input),
+    ...selecting,
+  });
+  const compact = [jws.protected, jws.payload, jws.signature].join('.');
+  return { used, answer: { jws: compact, ...usedMembers(used) } };
+};
+
+const sign: SignOf = async (use, grant, input, selecting) => {
+  if (input.format === 'jws') return signJws(use, grant, input, selecting);
   const { used, signature } = await use.sign(grant, {
     ...inputOf(input),
     signatureContext: orEmpty(input.signatureContext),
@@ -36,7 +66,7 @@ async function sign(use: KeyUse, grant: Grant<'sign'>, input: Signable, selectin
     ...selecting,
   });
   return { used, answer: { signature, ...usedMembers(used) } };
-}
+};
 
 async function verify(
   use: KeyUse,
@@ -44,13 +74,16 @@ async function verify(
   input: Verifiable,
   selecting: Selecting,
 ) {
-  const { used, valid } = await use.verify(grant, {
-    ...inputOf(input),
-    signatureContext: orEmpty(input.signatureContext),
-    signature: input.signature,
-    ...givenVersion(input),
-    ...selecting,
-  });
+  const which = { ...givenVersion(input), ...selecting };
+  const { used, valid } =
+    input.jws === undefined
+      ? await use.verify(grant, {
+          ...inputOf(input),
+          signatureContext: orEmpty(input.signatureContext),
+          signature: orEmpty(input.signature),
+          ...which,
+        })
+      : await use.verifyJws(grant, { jws: input.jws, ...which });
   return { used, answer: { valid, ...usedMembers(used) } };
 }
 
@@ -67,7 +100,7 @@ export function signRoutes({ use }: Pick<HttpDependencies, 'use'>): readonly Gua
     route(contract.signBatch, {
       handle: (call) => {
         const { grant } = call;
-        const run = (item: Signable, selecting: Selecting) => sign(use, grant, item, selecting);
+        const run = (item: Formed, selecting: Selecting) => sign(use, grant, item, selecting);
         return runBatch({ call, contextOf, run: oneByOne(run) });
       },
     }),

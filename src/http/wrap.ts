@@ -180,7 +180,7 @@ async function noted<R extends { readonly used: Parameters<AuditNotes['used']>[0
 
 /** The other key of a rewrap counts among what the answer stands on. */
 function noteTarget(notes: AuditNotes, key: string | null, to: string | undefined): void {
-  if (to !== undefined && to !== key) notes.alsoKey(to);
+  if (to !== undefined && to !== key) notes.target(to);
 }
 
 /** What an answer stands on is this key and one other at most. */

@@ -7,6 +7,7 @@ import { KeyAdministration } from './manage.ts';
 import { handleId, MaterialMaker } from './material.ts';
 import type { NewVersionParts } from './new-version.ts';
 import type { ChangeOrder, KeyManage, KeyRead, KeyUse, KeyView } from './operations.ts';
+import { exchangeOperations } from './exchange.ts';
 import { KeyReading } from './read.ts';
 import { signOperations } from './signing.ts';
 import { KeyTurns } from './turns.ts';
@@ -55,8 +56,9 @@ export function openKeyring(parts: KeyringParts): Keyring {
   const turns = new KeyTurns();
   const clock = parts.clock ?? (() => new Date());
   const useParts = { catalog, halves, uses, hsm, engine };
+  const signing = signOperations(useParts);
   return {
-    use: { ...wrapOperations(useParts), ...signOperations(useParts) },
+    use: { ...wrapOperations(useParts), ...signing, ...exchangeOperations(catalog, signing) },
     read: new KeyReading(store, catalog),
     manage: new KeyAdministration({ ...parts, catalog, turns, maker, mac, clock }),
     turns,

@@ -6,6 +6,8 @@
  * plus those named at each operation. Secret results are the caller's to wipe.
  */
 import type { Grant } from '../access/grant.ts';
+import type { RequestContent } from '../crypto/csr.ts';
+import type { FlattenedJws } from '../crypto/jws.ts';
 import type { SecretBytes } from '../crypto/secret.ts';
 import type { Settled } from '../settled.ts';
 import type { Key, KeyVersion, Labels, Purpose } from './model.ts';
@@ -129,6 +131,24 @@ export interface KeyUse {
       readonly keyVersion?: number;
     } & Selecting,
   ): Promise<{ readonly used: Used; readonly valid: boolean }>;
+  /** A JWS over a payload; `kid` is `<key UUID>.<version>`. `invalid_value` without a JOSE name. */
+  signJws(
+    grant: Grant<'sign'>,
+    input: { readonly payload: Uint8Array; readonly keyVersion?: number } & Selecting,
+  ): Promise<{ readonly used: Used; readonly jws: FlattenedJws }>;
+  /**
+   * A compact JWS, strictly: `invalid_value` when it is malformed or its `alg` is not that of the key,
+   * `key_mismatch` when its `kid` is one of ours and names another key.
+   */
+  verifyJws(
+    grant: Grant<'verify'>,
+    input: { readonly jws: string; readonly keyVersion?: number } & Selecting,
+  ): Promise<{ readonly used: Used; readonly valid: boolean }>;
+  /** A certification request (PKCS #10) in PEM. `invalid_value` without an X.509 identifier. */
+  requestCertificate(
+    grant: Grant<'csr'>,
+    input: { readonly content: RequestContent; readonly keyVersion?: number } & Selecting,
+  ): Promise<{ readonly used: Used; readonly pem: string }>;
   mac(
     grant: Grant<'mac'>,
     input: { readonly message: Uint8Array; readonly keyVersion?: number } & Selecting,

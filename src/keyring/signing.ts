@@ -1,23 +1,41 @@
 /** Sign, verify, and the MAC operations. */
+import type { Grant } from '../access/grant.ts';
 import { equalBytes } from '../crypto/bytes.ts';
 import { SecretBytes, wipe } from '../crypto/secret.ts';
 import type { SigningKey } from '../crypto/engine.ts';
 import type { MacSuite, SignatureSuite, SignHalves, Suite } from '../crypto/suite.ts';
 import { TwofoldError } from '../errors.ts';
 import { handleId } from './material.ts';
-import type { KeyUse } from './operations.ts';
+import type { KeyUse, Selecting, SignInput, Used } from './operations.ts';
 import { publicHalvesOf } from './public-halves.ts';
 import { requirePurpose, selectTelling, toProtect, toVerify } from './selection.ts';
 import type { Selected } from './selection.ts';
 import { hsmKeyOf } from './use-parts.ts';
 import type { UseParts } from './use-parts.ts';
 
-type SignOperations = Pick<KeyUse, 'sign' | 'verify' | 'mac' | 'verifyMac' | 'random'>;
+/** What is signed, made of the version that was selected: a JWS names it, for one. */
+export interface Composed {
+  /** @throws TwofoldError when the version cannot be used so; nothing was counted or signed yet */
+  readonly compose: (selected: Selected) => Uint8Array;
+}
+
+/** `sign` as the rest of the keyring sees it. */
+export type Sign = (
+  grant: Grant<'sign'> | Grant<'csr'>,
+  input: (SignInput | Composed) & {
+    readonly signatureContext: Uint8Array;
+    readonly keyVersion?: number;
+  } & Selecting,
+) => Promise<{ readonly used: Used; readonly signature: Uint8Array }>;
+
+interface SignOperations extends Pick<KeyUse, 'verify' | 'mac' | 'verifyMac' | 'random'> {
+  readonly sign: Sign;
+}
 
 /** Most bytes that one call of `random` answers. */
 export const MAX_RANDOM_BYTES = 4_096;
 
-function requireSignature(suite: Suite): SignatureSuite {
+export function requireSignature(suite: Suite): SignatureSuite {
   if (suite.kind !== 'signature') throw new TwofoldError('wrong_purpose');
   return suite;
 }
@@ -63,9 +81,10 @@ export function signOperations({ catalog, halves, uses, hsm, engine }: UseParts)
       const selecting = { onKey, onSelected };
       const selected = selectTelling(view, selecting, () => toProtect(view, keyVersion));
       const { signer } = requireSignature(selected.suite);
+      const given = 'compose' in input ? { message: input.compose(selected) } : input;
       await uses.count(handleId(selected.keyId, selected.version));
       const signature = await halves.with(selected, grant.epoch, ({ signing }) =>
-        signer.sign(input, signatureContext, signHalves(selected, signing)),
+        signer.sign(given, signatureContext, signHalves(selected, signing)),
       );
       return { used: selected.used, signature };
     },

@@ -88,8 +88,10 @@ describe('the sensitive fields', () => {
   it('are those that the schemas mark', () => {
     expect([...SENSITIVE_FIELDS].toSorted()).toEqual([
       'authorization',
+      'jws',
       'mac',
       'message',
+      'payload',
       'plaintext',
       'random',
       'sharedSecret',

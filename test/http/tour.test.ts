@@ -169,9 +169,26 @@ describe('every route, as the contract says it', () => {
     expect((await go('verify', '/v1/keys/sign/verify', checked)).json['valid']).toBe(true);
     const other = { ...checked, message: b64('another') };
     expect((await go('verify', '/v1/keys/sign/verify', other)).json['valid']).toBe(false);
+    const { json: formed } = await go('sign', '/v1/keys/sign/sign', { message, format: 'jws' });
+    const { jws } = formed;
+    expect((await go('verify', '/v1/keys/sign/verify', { jws })).json['valid']).toBe(true);
     const { json: made } = await go('mac', '/v1/keys/mac/mac', { message });
     const mac = { message, mac: made['mac'] };
     expect((await go('verifyMac', '/v1/keys/mac/verify-mac', mac)).json['valid']).toBe(true);
+  });
+
+  it('certification requests, and signatures by several keys', async () => {
+    const { json } = await go('requestCertificate', '/v1/keys/sign/csr', {
+      subject: [{ C: 'FI' }, { CN: 'release' }],
+      alternativeNames: [{ uri: 'spiffe://example.org/release' }],
+    });
+    expect(json['csr']).toMatch(/^-----BEGIN CERTIFICATE REQUEST-----\n/);
+    await go('createKey', '/v1/admin/keys', { name: 'sign2', suite: 'MLDSA87-ECDSA-P384-SHA512' });
+    const { json: signed } = await go('signParallel', '/v1/sign-parallel', {
+      keys: [{ key: 'sign' }, { key: 'sign2', keyVersion: 1 }],
+      message: b64('a message'),
+    });
+    expect(signed['keys']).toMatchObject([{ key: 'sign' }, { key: 'sign2' }]);
   });
 
   it('batches answer in order with refs and per-item errors', async () => {

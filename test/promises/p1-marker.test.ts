@@ -29,6 +29,7 @@ const FORMS: readonly Buffer[] = (['latin1', 'hex', 'base64', 'base64url'] as co
 const holds = (bytes: Buffer) => FORMS.some((form) => bytes.includes(form));
 
 const message = MARKER.toString('base64');
+const payload = MARKER.toString('base64url');
 /** A valid body for each route that takes a secret. */
 const BODIES: Readonly<Record<string, readonly [path: string, body: object]>> = {
   wrap: ['/v1/keys/w/wrap', { plaintext: message, aad: 'AAAA' }],
@@ -37,11 +38,15 @@ const BODIES: Readonly<Record<string, readonly [path: string, body: object]>> = 
   signBatch: ['/v1/keys/s/sign/batch', { items: [{ message }] }],
   verify: ['/v1/keys/s/verify', { message, signature: 'AAAA' }],
   verifyBatch: ['/v1/keys/s/verify/batch', { items: [{ message, signature: 'AAAA' }] }],
+  signParallel: ['/v1/sign-parallel', { keys: [{ key: 's' }, { key: 's2' }], message }],
   mac: ['/v1/keys/m/mac', { message }],
   macBatch: ['/v1/keys/m/mac/batch', { items: [{ message }] }],
   verifyMac: ['/v1/keys/m/verify-mac', { message: 'AAAA', mac: message }],
   verifyMacBatch: ['/v1/keys/m/verify-mac/batch', { items: [{ message, mac: message }] }],
 };
+
+/** A JWS holds what it signs, for whoever is given it. */
+const SHOWS_PAYLOAD = '/v1/sign-parallel';
 
 /** Bodies whose bindings hold the marker: not secret, and yet in clear nowhere but in memory. */
 const bound = { encryptionContext: { tenant: WORD.repeat(2) }, aad: message };
@@ -73,6 +78,7 @@ describe('P1: a marker leaves no trace', () => {
     for (const [name, suite] of Object.entries({
       w: 'MLKEM768-P256',
       s: 'MLDSA65-ECDSA-P256-SHA512',
+      s2: 'MLDSA65-ECDSA-P256-SHA512',
       m: 'HS256',
     })) {
       expect((await service.request('POST', '/v1/admin/keys', { name, suite })).status).toBe(201);
@@ -85,7 +91,8 @@ describe('P1: a marker leaves no trace', () => {
     const head = Buffer.from(JSON.stringify([...response.headers]));
     const body = Buffer.from(await response.arrayBuffer());
     sent += 1;
-    if (holds(head) || holds(body)) leaks.push(`${path}: ${String(response.status)}`);
+    const isMeant = path === SHOWS_PAYLOAD && response.status === 200;
+    if (holds(head) || (holds(body) && !isMeant)) leaks.push(`${path}: ${String(response.status)}`);
   };
 
   /** Sends many, a few at a time. */
@@ -172,6 +179,9 @@ describe('P1: a marker leaves no trace', () => {
       ['/v1/keys/w/unwrap/batch', { items: [{ ...bound, ciphertext }, { ciphertext }] }],
       ['/v1/keys/w/data-keys/wrapped', { ...bound, bytes: 32 }],
       ['/v1/keys/s/sign', { signatureContext: message, message: 'AAAA' }],
+      ['/v1/keys/s/verify', { jws: `eyJhbGciOiJNTC1EU0EtNjUtRVMyNTYifQ.${payload}.AAAA` }],
+      ['/v1/keys/s/verify/batch', { items: [{ jws: `${payload}.${payload}.${payload}` }] }],
+      ['/v1/keys/s/csr', { subject: [{ CN: WORD }], alternativeNames: [{ dns: WORD }, {}] }],
       ['/v1/keys/w/decapsulate', { encapsulation: message, keyVersion: 1 }],
     ];
     const inBodies = bodies.flatMap(([path, body]) => {
