@@ -43,6 +43,10 @@ const labelChanges = z
   .refine((value) => Object.keys(value).length <= MAX_LABELS, `at most ${MAX_LABELS} labels`)
   .meta({ description: 'A label set to null is removed; those not named stay.' });
 
+const publish = z.boolean().meta({
+  description: 'Shows the public keys at `/public/…` without a token; not for symmetric keys.',
+});
+
 const reason = z
   .strictObject({ reason: text(512, 'Why; kept with the state and in the audit log.') })
   .meta({ id: 'ReasonRequest' });
@@ -93,6 +97,7 @@ export const createKey = defineRoute({
       }),
       labels: labels.optional(),
       deletionProtection: z.boolean().optional(),
+      publish: publish.optional(),
       custody: z.enum(['hsm-wrapped', 'hsm-token']).optional().meta({
         description: 'Naming `hsm-token` accepts that the key lives and dies with one token.',
       }),
@@ -119,15 +124,16 @@ export const updateKey = defineRoute({
   id: 'updateKey',
   path: '/v1/admin/keys/{key}',
   operation: 'keys.update',
-  summary: 'Changes labels and deletion protection (RFC 7396 merge patch).',
+  summary: 'Changes labels, deletion protection and publication (RFC 7396 merge patch).',
   json: ['application/merge-patch+json', 'application/json'],
   body: z
     .strictObject({
       labels: labelChanges.optional(),
       deletionProtection: z.boolean().optional(),
+      publish: publish.optional(),
     })
     .meta({ id: 'UpdateKeyRequest' }),
-  errors: CHANGE_ERRORS,
+  errors: [...CHANGE_ERRORS, 'wrong_purpose'],
 });
 
 export const rotateKey = defineRoute({

@@ -50,6 +50,7 @@ export const keyResource = z
     labels,
     rotation: z.null().meta({ description: 'Rotation policy; null while none is set.' }),
     deletionProtection: z.boolean(),
+    publish: z.boolean().meta({ description: 'Whether its public keys are shown at `/public/…`.' }),
     createdAt: time,
     destroyedAt: time.nullable(),
     revision: z.int().meta({ description: 'Rises with every change; its ETag is `"<revision>"`.' }),
@@ -112,7 +113,7 @@ const JWK_COMMON = {
   kid: z.string().optional().meta({ description: '`<key UUID>.<version>`.' }),
 } as const;
 
-const jwk = z
+export const jwk = z
   .discriminatedUnion('kty', [
     z.object({
       kty: z.literal('AKP'),
@@ -155,6 +156,12 @@ export const publicKey = z
     format: z.enum(['pem', 'jwk', 'raw']),
     pem: z.string().optional().meta({ description: 'SPKI (RFC 5280) as PEM (RFC 7468).' }),
     jwk: jwk.optional(),
+    thumbprint: z.string().nullable().meta({
+      description: 'SHA-256 of the JWK (RFC 7638) in base64url; null where there is none.',
+    }),
+    sha256: z.string().nullable().meta({
+      description: 'SHA-256 of the DER of the SPKI in hexadecimal; null where there is none.',
+    }),
     raw: base64('The halves in the order of the suite.').optional(),
     offline: offline.nullable().meta({ description: 'Null for keys that sign.' }),
   })

@@ -11,6 +11,7 @@ import { ERRORS } from '../errors.ts';
 import { NAME } from '../name.ts';
 import { REPLAYED_HEADER } from './admin-keys.ts';
 import { PROBLEM_MEDIA_TYPE, problem } from './problem.ts';
+import { MAX_AGE } from './published.ts';
 import { errorsOf, isAnonymous } from './route.ts';
 import { MONITORING_ROUTES, ROUTES } from './routes.ts';
 import type { ErrorCode } from '../errors.ts';
@@ -29,6 +30,7 @@ const TAGS: readonly (readonly [prefix: string, tag: string])[] = [
   ['/v1/audit/', 'Audit'],
   ['/v1/keys', 'Keys'],
   ['/v1/', 'Service'],
+  ['/public/', 'Published keys'],
   ['/', 'Health'],
 ];
 
@@ -61,8 +63,17 @@ const ALWAYS = {
     description: 'Made by the service for this request.',
     schema: { type: 'string', format: 'uuid' },
   },
-  'Cache-Control': { description: 'Always `no-store`.', schema: { type: 'string' } },
+  'Cache-Control': { description: '`no-store`.', schema: { type: 'string' } },
 } as const;
+/** Of answers that others may keep. */
+const CACHED = {
+  'Cache-Control': {
+    description: `\`public, max-age=${String(MAX_AGE)}\`.`,
+    schema: { type: 'string' },
+  },
+  ETag: { description: 'For `If-None-Match`.', schema: { type: 'string' } },
+} as const;
+const status304 = (route: RouteContract) => route.also[304] !== undefined;
 const AUDITED = {
   [`${NAME.header}Audit-Id`]: {
     description: 'The audit entry of this request.',
@@ -97,6 +108,7 @@ function success(route: RouteContract, example: unknown) {
     description: route.status === 201 ? 'Made.' : 'Done.',
     headers: {
       ...ALWAYS,
+      ...(status304(route) ? CACHED : {}),
       ...(isAnonymous(route) ? {} : AUDITED),
       ...keyHeaders(route),
       ...memberHeaders(route),
@@ -118,6 +130,7 @@ function alternatives(route: RouteContract, failed: Failures): ZodOpenApiRespons
     Object.entries(route.also).map(([status, description]) => {
       const problems = failed[status];
       const also = problems === undefined ? '' : ` Or a problem: ${problems.description}.`;
+      if (status === '304') return [status, { description }];
       const { headers } = success(route, undefined);
       const content = { 'application/json': { schema: route.response }, ...problems?.content };
       return [status, { ...problems, description: `${description}${also}`, headers, content }];

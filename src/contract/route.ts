@@ -37,7 +37,12 @@ export interface ByteForm {
 export type ByteMediaType = 'application/octet-stream' | 'text/plain';
 
 /** Forms of a whole answer, beside the bytes of a `ByteForm`. */
-export type AnswerForm = 'application/json' | 'application/yaml' | 'text/html';
+export type AnswerForm =
+  | 'application/json'
+  | 'application/jwk-set+json'
+  | 'application/x-pem-file'
+  | 'application/yaml'
+  | 'text/html';
 
 export interface RouteContract {
   /** Also the operationId. */
@@ -62,7 +67,7 @@ export interface RouteContract {
   readonly gives: readonly AnswerForm[];
   readonly status: 200 | 201;
   /** Further statuses that have a body of `response`, each with what it means. */
-  readonly also: Readonly<Partial<Record<200 | 503, string>>>;
+  readonly also: Readonly<Partial<Record<200 | 304 | 503, string>>>;
   readonly response: z.ZodType;
   /** Beyond those that every route of its plane can answer (`errorsOf`). */
   readonly errors: readonly ErrorCode[];

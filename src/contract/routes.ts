@@ -6,6 +6,7 @@ import * as kem from './kem.ts';
 import * as keys from './keys.ts';
 import * as mac from './mac.ts';
 import * as parallel from './sign-parallel.ts';
+import * as published from './published.ts';
 import * as sign from './sign.ts';
 import { status } from './status.ts';
 import * as system from './system.ts';
@@ -16,14 +17,32 @@ function isRoute(value: unknown): value is RouteContract {
   return typeof value === 'object' && value !== null && 'plane' in value && 'operation' in value;
 }
 
-const RESOURCES = [system, keys, wrap, kem, sign, csr, parallel, mac, adminKeys, audit] as const;
+const RESOURCES = [
+  system,
+  keys,
+  wrap,
+  kem,
+  sign,
+  csr,
+  parallel,
+  mac,
+  adminKeys,
+  audit,
+  published,
+] as const;
 
 export const ROUTES: readonly RouteContract[] = Object.freeze(
   RESOURCES.flatMap((resource) => Object.values<unknown>(resource).filter(isRoute)),
 );
 
 /** The anonymous few, by name; a route of the plane `public` that is not here does not start. */
-export const ANONYMOUS_PATHS: readonly string[] = ['/healthz', '/readyz', '/openapi.yaml'];
+export const ANONYMOUS_PATHS: readonly string[] = [
+  '/healthz',
+  '/readyz',
+  '/openapi.yaml',
+  '/public/{namespace}/{key}/jwks.json',
+  '/public/{namespace}/{key}/key.pem',
+];
 
 /** What the metrics listener serves beside Prometheus text, and no other listener does. */
 export const MONITORING_ROUTES: readonly RouteContract[] = Object.freeze([status]);

@@ -115,8 +115,8 @@ function materialRoutes({ manage }: Dependencies): readonly GuardedRoute[] {
     route(contract.createKey, {
       facts: ({ suite, labels }) => [{ suite, ...(labels === undefined ? {} : { labels }) }],
       handle: (call) => {
-        const { labels = {}, deletionProtection = false, ...named } = call.body;
-        const input = { ...given(named), labels, deletionProtection };
+        const { labels = {}, deletionProtection = false, publish = false, ...named } = call.body;
+        const input = { ...given(named), labels, deletionProtection, publish };
         call.notes.named(named.name);
         return answerChange(call, showKey, (run) => manage.create(call.grant, input, run), 201);
       },

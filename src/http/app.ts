@@ -10,13 +10,13 @@ import { ANONYMOUS_PATHS, MONITORING_PATHS } from '../contract/routes.ts';
 import { TwofoldError } from '../errors.ts';
 import { Exchange } from './exchange.ts';
 import type { Answer, Surroundings } from './exchange.ts';
-import { declaredHeaders, readHeaders, readQuery } from './head.ts';
+import { declaredHeaders, readHeaders, readParams, readQuery } from './head.ts';
 import { JSON_TYPE, preferredOf } from './negotiate.ts';
 import { renderJson } from './render.ts';
 import { Document, isMade } from './route.ts';
 import type { AnswerForm, Method, Plane } from '../contract/route.ts';
 import type { Pipeline } from './pipeline.ts';
-import type { GuardedRoute, PublicReply, PublicRoute } from './route.ts';
+import type { GuardedRoute, PathParams, PublicReply, PublicRoute } from './route.ts';
 
 export type AnyRoute = GuardedRoute | PublicRoute;
 type Handle = (request: Request, response: Response) => Promise<void>;
@@ -116,13 +116,15 @@ class AppBuilder {
 
   #servePublic(route: PublicRoute) {
     const { pipeline } = this.#parts;
-    return async (exchange: Exchange): Promise<void> => {
+    return async (exchange: Exchange, given: PathParams): Promise<void> => {
       try {
         readHeaders(route.contract, declaredHeaders(exchange.request));
         const { url = '', headers } = exchange.request;
         const query = readQuery(route.contract, url) as Record<string, unknown>;
         const form = formOf(route, headers.accept);
-        await exchange.send(publicAnswer(await route.handle({ form, query })), null);
+        const params = readParams(route.contract, given) as Record<string, unknown>;
+        const asked = { form, query, params, ifNoneMatch: headers['if-none-match'] };
+        await exchange.send(publicAnswer(await pipeline.anonymous(exchange, route, asked)), null);
       } catch (error) {
         await pipeline.refuse(exchange, error);
       }

@@ -6,7 +6,13 @@ import type { Status } from '../contract/status.ts';
 import type { Engine } from '../crypto/engine.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import type { ErrorCode } from '../errors.ts';
-import type { ChangeOrder, KeyManage, KeyRead, KeyUse } from '../keyring/operations.ts';
+import type {
+  ChangeOrder,
+  KeyManage,
+  KeyRead,
+  KeyUse,
+  PublishedKeys,
+} from '../keyring/operations.ts';
 import type { GateLimits } from './gate.ts';
 import type { InputLimits } from './input.ts';
 import type { ConnectionLimits } from './listener.ts';
@@ -62,6 +68,7 @@ export interface HttpDependencies {
   readonly epoch: SecurityEpoch;
   readonly use: KeyUse;
   readonly read: KeyRead;
+  readonly published: PublishedKeys;
   readonly manage: KeyManage;
   readonly turns: ChangeOrder;
   readonly engine: Engine;

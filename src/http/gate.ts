@@ -70,6 +70,22 @@ export class UnauthenticatedGate {
     }
   }
 
+  /**
+   * Runs what looks for something that a caller without a token names. What is not there counts as a
+   * refusal, so that nobody tries names faster than tokens.
+   * @throws TwofoldError rate_limited, or what `look` threw
+   */
+  async lookup<T>(address: string, look: () => Promise<T>): Promise<T> {
+    const source = this.#standing(sourceGroup(address));
+    if (this.#isOver(source)) throw tooMany();
+    try {
+      return await this.#admit(source, look);
+    } catch (error) {
+      if (TwofoldError.is(error, 'key_not_found')) source.refused += 1;
+      throw error;
+    }
+  }
+
   async #admit<T>(source: Standing, check: () => Promise<T>): Promise<T> {
     const most = this.#isOver(source) ? CHECKS_WHEN_OVER : CHECKS;
     if (source.checking >= most) throw tooMany();

@@ -14,9 +14,8 @@ import { canonicalReference } from '../contract/scalars.ts';
 import { AnswerWriter } from './answer.ts';
 import { requestHash } from './canonical.ts';
 import { DEFAULT_NAMESPACE, namespaceExists } from './dependencies.ts';
-import { readHeaders, readQuery } from './head.ts';
+import { readHeaders, readParams, readQuery } from './head.ts';
 import { AuditNotes } from './notes.ts';
-import { refusal } from './refusal.ts';
 import type { Grant, Operation, Principal } from '../access/grant.ts';
 import type { BodyFacts, Resource } from '../access/ports.ts';
 import type { RouteContract } from '../contract/route.ts';
@@ -261,20 +260,12 @@ export class GuardedRequest {
     const { contract } = route;
     const { request, response } = exchange;
     const checked = {
-      params: this.#parsedParams(contract),
+      params: readParams(contract, this.#arrival.params) as Checked['params'],
       query: readQuery(contract, request.url ?? '') as Checked['query'],
       headers: readHeaders(contract, head) as Checked['headers'],
     };
     this.#input = { ...checked, ...(await reader.read(request, response, head)) };
     return this.#input;
-  }
-
-  #parsedParams(contract: RouteContract): Checked['params'] {
-    const parsed = contract.params.safeParse({ ...this.#arrival.params });
-    if (parsed.success) return parsed.data;
-    throw refusal(parsed.error, contract.params, 'unknown_parameter', ([name]) =>
-      name === undefined ? 'The path' : `{${String(name)}}`,
-    );
   }
 
   #checkExistence(): void {

@@ -107,3 +107,15 @@ export function readQuery(route: RouteContract, url: string): object {
     name === undefined ? 'The query' : `?${name === 'labels' ? 'label.' : String(name)}`,
   );
 }
+
+/** Parses the parameters of the path by the route's schema. */
+export function readParams(
+  { params }: RouteContract,
+  given: Readonly<Record<string, unknown>>,
+): object {
+  const parsed = params.safeParse({ ...given });
+  if (parsed.success) return parsed.data;
+  throw refusal(parsed.error, params, 'unknown_parameter', ([name]) =>
+    name === undefined ? 'The path' : `{${String(name)}}`,
+  );
+}

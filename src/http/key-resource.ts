@@ -27,6 +27,7 @@ export function keyResource({ key, versions }: KeyView) {
     labels: key.labels,
     rotation: key.rotation,
     deletionProtection: key.deletionProtection,
+    publish: key.publish,
     createdAt: key.createdAt,
     destroyedAt: key.destroyedAt,
     revision: key.revision,

@@ -6,7 +6,14 @@ import { declaredHeaders } from './head.ts';
 import { InputReader } from './input.ts';
 import type { HttpDependencies, HttpLimits } from './dependencies.ts';
 import type { Exchange } from './exchange.ts';
-import type { GuardedRoute, PathParams } from './route.ts';
+import type {
+  Asked,
+  GuardedRoute,
+  PathParams,
+  PublicContract,
+  PublicReply,
+  PublicRoute,
+} from './route.ts';
 
 export class Pipeline {
   readonly #deps: HttpDependencies;
@@ -23,6 +30,21 @@ export class Pipeline {
   server(route: GuardedRoute): (exchange: Exchange, params: PathParams) => Promise<void> {
     const reader = new InputReader(route.contract, this.#limits);
     return (exchange, params) => this.#serve(route, reader, exchange, params);
+  }
+
+  /**
+   * Runs a public route. One that looks for what its path names goes through the gate, and is counted
+   * also when it is answered.
+   */
+  async anonymous(
+    { source }: Exchange,
+    { contract, handle }: PublicRoute,
+    asked: Asked<PublicContract>,
+  ): Promise<PublicReply> {
+    if (Object.keys(contract.params.shape).length === 0) return handle(asked);
+    const reply = await this.#gate.lookup(source, async () => handle(asked));
+    this.#deps.audit.countAnonymous(source, 'ok');
+    return reply;
   }
 
   /** Counts and answers a request that never authenticated. */

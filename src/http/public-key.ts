@@ -1,9 +1,12 @@
 /** Public keys with everything that someone needs to wrap without asking the service. */
+import { hash } from 'node:crypto';
+
 import { encodeHeader } from '../crypto/envelope.ts';
-import { writeJwk } from '../crypto/jwk.ts';
-import { writePublicKeyPem } from '../crypto/spki.ts';
+import { jwkThumbprint, writeJwk } from '../crypto/jwk.ts';
+import { writePublicKeyPem, writeSpki } from '../crypto/spki.ts';
 import { findSuiteByNumber } from '../crypto/suites.ts';
 import { TwofoldError } from '../errors.ts';
+import { kidOf } from '../keyring/exchange.ts';
 import { NAME } from '../name.ts';
 import type { Engine } from '../crypto/engine.ts';
 import type { EncodingPart } from '../crypto/key-encoding.ts';
@@ -71,9 +74,6 @@ function publicVersion(engine: Engine, version: KeyVersion): PublicVersion {
   return { suite, version: version.version, bytes };
 }
 
-/** `kid` of a JWK: unique over all keys and versions. */
-const keyIdOf = (key: Key, version: number) => `${key.id}.${version}`;
-
 /** @throws TwofoldError invalid_value where no standard defines the form for the suite */
 function available<Form>(form: Form | null, { encoding }: PublicSuite, part: EncodingPart): Form {
   if (form !== null) return form;
@@ -86,7 +86,7 @@ function formatted(key: Key, { suite, version, bytes }: PublicVersion, format: P
       return { pem: available(writePublicKeyPem(suite.encoding, bytes), suite, 'spki') };
     case 'jwk':
       return {
-        jwk: available(writeJwk(suite.encoding, bytes, keyIdOf(key, version)), suite, 'jwk'),
+        jwk: available(writeJwk(suite.encoding, bytes, kidOf(key.id, version)), suite, 'jwk'),
       };
     case 'raw':
       return { raw: bytes };
@@ -100,7 +100,9 @@ export function publicKeyResource(
   format: PublicKeyFormat,
 ) {
   const found = publicVersion(engine, version);
-  const { suite } = found;
+  const { suite, bytes } = found;
+  const jwk = writeJwk(suite.encoding, bytes);
+  const spki = writeSpki(suite.encoding, bytes);
   return {
     key: key.name,
     keyId: key.id,
@@ -109,8 +111,16 @@ export function publicKeyResource(
     standard: suite.standard,
     format,
     ...formatted(key, found, format),
+    thumbprint: jwk === null ? null : Buffer.from(jwkThumbprint(jwk)).toString('base64url'),
+    sha256: spki === null ? null : hash('sha256', spki),
     offline: offlineOf(key, suite, found.version),
   };
+}
+
+/** PEM of the SPKI, or null where the version has none. @throws TwofoldError version_not_usable */
+export function publicKeyPem(engine: Engine, version: KeyVersion): string | null {
+  const { suite, bytes } = publicVersion(engine, version);
+  return writePublicKeyPem(suite.encoding, bytes);
 }
 
 /** Versions whose signatures are still accepted, or that a wrap may still go to. */
@@ -124,6 +134,6 @@ export function publicKeySet(engine: Engine, { key, versions }: KeyView) {
     .filter(({ version }) => key.purpose === 'sign' || version === key.primary)
     .map((version) => publicVersion(engine, version))
     .filter(() => !closed)
-    .map(({ suite, version, bytes }) => writeJwk(suite.encoding, bytes, keyIdOf(key, version)))
+    .map(({ suite, version, bytes }) => writeJwk(suite.encoding, bytes, kidOf(key.id, version)))
     .filter((jwk) => jwk !== null);
 }

@@ -80,6 +80,8 @@ export interface Asked<C extends PublicContract> {
   /** Of those that the contract gives, the form that the client prefers. */
   readonly form: AnswerForm;
   readonly query: Output<C['query']>;
+  readonly params: Output<C['params']>;
+  readonly ifNoneMatch: string | undefined;
 }
 
 /** Answer of a public route: an object of its contract, or a `Document`. */

@@ -5,6 +5,7 @@ import { csrRoutes } from './csr.ts';
 import { kemRoutes } from './kem.ts';
 import { keyRoutes } from './keys.ts';
 import { macRoutes } from './mac.ts';
+import { publishedRoutes } from './published.ts';
 import { parallelRoutes } from './sign-parallel.ts';
 import { signRoutes } from './sign.ts';
 import { publicRoutes, systemRoutes } from './system.ts';
@@ -29,6 +30,7 @@ export function allRoutes(
     ...systemRoutes(deps),
     ...adminKeyRoutes(deps),
     ...auditRoutes(deps),
+    ...publishedRoutes(deps),
     ...publicRoutes(deps, document),
   ];
 }

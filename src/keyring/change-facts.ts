@@ -8,6 +8,7 @@ type Facts = PreparedChange['detail'];
 const KEY_FIELDS = {
   labels: ({ labels }: Key) => Object.keys(labels).sort(),
   deletionProtection: (key: Key) => key.deletionProtection,
+  publish: (key: Key) => key.publish,
   primary: (key: Key) => key.primary,
   minUsableVersion: (key: Key) => key.minUsableVersion,
   latestVersion: (key: Key) => key.latestVersion,
@@ -33,11 +34,12 @@ export function changeFacts({ before, after, used, changes }: PreparedChange): F
   return { ...revisions, changed: JSON.stringify(changed) };
 }
 
-const createdFacts = ({ name, purpose, labels, deletionProtection }: Key): Facts => ({
+const createdFacts = ({ name, purpose, labels, deletionProtection, publish }: Key): Facts => ({
   name,
   purpose,
   labelNames: JSON.stringify(Object.keys(labels).sort()),
   deletionProtection,
+  publish,
 });
 
 function changedFields(before: Key, after: Key): Readonly<Record<string, readonly unknown[]>> {

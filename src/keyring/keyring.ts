@@ -6,8 +6,16 @@ import type { IntegrityWatch } from './integrity.ts';
 import { KeyAdministration } from './manage.ts';
 import { handleId, MaterialMaker } from './material.ts';
 import type { NewVersionParts } from './new-version.ts';
-import type { ChangeOrder, KeyManage, KeyRead, KeyUse, KeyView } from './operations.ts';
+import type {
+  ChangeOrder,
+  KeyManage,
+  KeyRead,
+  KeyUse,
+  KeyView,
+  PublishedKeys,
+} from './operations.ts';
 import { exchangeOperations } from './exchange.ts';
+import { Publication } from './published.ts';
 import { KeyReading } from './read.ts';
 import { signOperations } from './signing.ts';
 import { KeyTurns } from './turns.ts';
@@ -31,6 +39,7 @@ export interface KeyringParts
 export interface Keyring {
   readonly use: KeyUse;
   readonly read: KeyRead;
+  readonly published: PublishedKeys;
   readonly manage: KeyManage;
   readonly turns: ChangeOrder;
   /** Entries of the caches, for metrics. */
@@ -60,6 +69,7 @@ export function openKeyring(parts: KeyringParts): Keyring {
   return {
     use: { ...wrapOperations(useParts), ...signing, ...exchangeOperations(catalog, signing) },
     read: new KeyReading(store, catalog),
+    published: new Publication(store, catalog, epoch),
     manage: new KeyAdministration({ ...parts, catalog, turns, maker, mac, clock }),
     turns,
     sizes: () => ({ keys: catalog.size, unsealed: halves.size }),

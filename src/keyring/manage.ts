@@ -56,6 +56,7 @@ export class KeyAdministration implements KeyManage {
       const suite = findSuite(input.suite);
       const purpose = input.purpose ?? suite.class;
       requireServes(suite, purpose);
+      requirePublishable(suite, input.publish ?? false);
       const custody = await writableCustody(this.#parts, suite, input.custody);
       await this.#requireNewName(grant.namespace, input.name);
       const key: Key = {
@@ -66,6 +67,7 @@ export class KeyAdministration implements KeyManage {
         labels,
         rotation: null,
         deletionProtection: input.deletionProtection,
+        publish: input.publish ?? false,
         primary: 1,
         minUsableVersion: 1,
         latestVersion: 1,
@@ -82,10 +84,14 @@ export class KeyAdministration implements KeyManage {
     return this.#onKey(grant, run, async (view) => {
       const labels = mergeLabels(view.key.labels, input.labels ?? {});
       const deletionProtection = input.deletionProtection ?? view.key.deletionProtection;
+      const publish = input.publish ?? view.key.publish;
+      requirePublishable(findSuiteByNumber(standing(view).suite), input.publish ?? false);
       const same =
-        deletionProtection === view.key.deletionProtection && sameLabels(labels, view.key.labels);
+        deletionProtection === view.key.deletionProtection &&
+        publish === view.key.publish &&
+        sameLabels(labels, view.key.labels);
       if (same) return planNothing(view, {});
-      const fields = { labels, deletionProtection };
+      const fields = { labels, deletionProtection, publish };
       const labelNames = JSON.stringify(Object.keys(labels).sort());
       const detail = { deletionProtection, labelNames };
       return planKeyChange(this.#parts.mac, view, fields, detail);
@@ -107,6 +113,7 @@ export class KeyAdministration implements KeyManage {
           ? findSuiteByNumber(standing(view).suite)
           : findSuite(input.suite);
       requireServes(suite, key.purpose);
+      requirePublishable(suite, key.publish);
       const custody = await writableCustody(this.#parts, suite, custodyOf(view, suite));
       const version = key.latestVersion + 1;
       const next = { ...key, primary: version, latestVersion: version, revision: key.revision + 1 };
@@ -197,6 +204,11 @@ export class KeyAdministration implements KeyManage {
 function requireServes(suite: Suite, purpose: Purpose): void {
   if (purposesOf(suite).includes(purpose)) return;
   throw new TwofoldError('wrong_purpose', `The suite does not serve ${purpose}.`);
+}
+
+function requirePublishable(suite: Suite, publish: boolean): void {
+  if (!publish || 'encoding' in suite) return;
+  throw new TwofoldError('wrong_purpose', 'The key is symmetric and has no public key to publish.');
 }
 
 /** A rotation within a suite keeps the custody that was chosen; another suite takes its default. */

@@ -24,6 +24,8 @@ export interface Key {
   /** Reserved for rotation policies; null until one is set. */
   readonly rotation: null;
   readonly deletionProtection: boolean;
+  /** Its public keys are shown without a token. */
+  readonly publish: boolean;
   /** The version that protects; null before the first activation and after `compromise` of it. */
   readonly primary: number | null;
   /** Versions below are closed for every operation. */

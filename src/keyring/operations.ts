@@ -190,6 +190,18 @@ export interface KeyRead {
   ): Promise<{ readonly items: readonly KeyView[]; readonly nextName: string | null }>;
 }
 
+/** Keys that are published: what is shown without a token, and so the one reading without a grant. */
+export interface PublishedKeys {
+  /**
+   * By name or id; null for every key that is not published, or not enabled, and for what is no key.
+   * Asks the database for no name that is not a published key's.
+   * @throws TwofoldError integrity_failed, database_unavailable, conflict
+   */
+  find(namespace: string, ref: string): Promise<KeyView | null>;
+  /** Rises with every change of any key: what was made under another one is no longer current. */
+  readonly generation: number;
+}
+
 export interface CreateKey {
   readonly name: string;
   /** Suite id. */
@@ -198,6 +210,8 @@ export interface CreateKey {
   readonly purpose?: Purpose;
   readonly labels: Labels;
   readonly deletionProtection: boolean;
+  /** Whether its public keys are shown without a token; false unless told. */
+  readonly publish?: boolean;
   /** Naming `hsm-token` accepts that the key lives and dies with one token. */
   readonly custody?: 'hsm-wrapped' | 'hsm-token';
 }
@@ -206,6 +220,7 @@ export interface CreateKey {
 export interface UpdateKey {
   readonly labels?: Readonly<Record<string, string | null>>;
   readonly deletionProtection?: boolean;
+  readonly publish?: boolean;
 }
 
 /**

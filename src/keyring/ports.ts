@@ -68,6 +68,12 @@ export interface KeyQuery {
   readonly state: 'enabled' | 'suspended' | 'destroyed' | null;
 }
 
+export interface KeyName {
+  readonly id: string;
+  readonly namespace: string;
+  readonly name: string;
+}
+
 export interface StoredKey {
   readonly key: Attested<Key>;
   /** All versions, ascending. */
@@ -96,6 +102,11 @@ export interface KeyStore {
     epoch: number,
   ): Promise<StoredKey | null>;
   list(query: KeyQuery): Promise<readonly StoredKey[]>;
+  /**
+   * Names of the keys that say that they are published, at most `limit`, read as `find` reads. Nothing
+   * is verified: a name says where to look, and no more.
+   */
+  published(epoch: number, limit: number): Promise<readonly KeyName[]>;
   /**
    * Effect, audit entry, `security_change` and the raised epoch in one transaction under the
    * exclusive barrier. `stale`: nothing was written. Throws `key_exists`, `name_retired`,

@@ -15,6 +15,10 @@
  *     answer  = [label, "idempotency", namespace, principal, key, requestHash, status, body, auditId]
  *
  * Times are integer milliseconds since the epoch; a suspension is [at, reason].
+ *
+ * Format 2 is format 1 with the columns that came later at the end: [publish] of a key. It is that of
+ * the rows in which such a column has another value than every row of format 1 had by itself (false),
+ * so each value has one form, and the MACs of earlier rows stand.
  */
 import { createHash } from 'node:crypto';
 
@@ -29,6 +33,7 @@ import type { Key, KeyVersion, Material, SealedHalf, Suspension } from './model.
 import type { Attested, IdempotencyRecord, StoredKey, TokenIntent } from './ports.ts';
 
 const FORMAT = 1;
+const WITH_LATER_COLUMNS = 2;
 /** So that a key with many versions leaves the HSM's queue to others. */
 const MACS_AT_ONCE = 16;
 const NO_BYTES = new Uint8Array(0);
@@ -38,12 +43,22 @@ const hash = (bytes: Uint8Array): Uint8Array => createHash('sha256').update(byte
 const suspended = (value: Suspension | null): CborValue =>
   value === null ? null : [value.at.getTime(), value.reason];
 
-function canonical(columns: readonly CborValue[]): Uint8Array {
-  return concatBytes(Uint8Array.of(FORMAT), encodeCbor([NAME.rowMac, ...columns]));
+function canonical(columns: readonly CborValue[], format = FORMAT): Uint8Array {
+  return concatBytes(Uint8Array.of(format), encodeCbor([NAME.rowMac, ...columns]));
+}
+
+/** `absent` is what the later column is in every row of format 1. */
+function canonicalWithLater(
+  columns: readonly CborValue[],
+  later: CborValue,
+  absent: CborValue,
+): Uint8Array {
+  if (later === absent) return canonical(columns);
+  return canonical([...columns, later], WITH_LATER_COLUMNS);
 }
 
 export function canonicalKey(key: Key): Uint8Array {
-  return canonical([
+  const columns: readonly CborValue[] = [
     'key',
     key.id,
     key.namespace,
@@ -59,7 +74,8 @@ export function canonicalKey(key: Key): Uint8Array {
     time(key.destroyedAt),
     key.createdAt.getTime(),
     key.revision,
-  ]);
+  ];
+  return canonicalWithLater(columns, key.publish, false);
 }
 
 function canonicalHsm(material: HsmMaterial): CborValue {

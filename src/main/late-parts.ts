@@ -1,6 +1,12 @@
 /** What the listeners need before the root is open. */
 import type { Keyring } from '../keyring/keyring.ts';
-import type { ChangeOrder, KeyManage, KeyRead, KeyUse } from '../keyring/operations.ts';
+import type {
+  ChangeOrder,
+  KeyManage,
+  KeyRead,
+  KeyUse,
+  PublishedKeys,
+} from '../keyring/operations.ts';
 import type { Incarnation } from './incarnation.ts';
 import { LateAudit } from './late-audit.ts';
 import { late } from './late.ts';
@@ -11,6 +17,7 @@ export interface LateParts {
   readonly use: Late<KeyUse>;
   readonly read: Late<KeyRead>;
   readonly manage: Late<KeyManage>;
+  readonly published: Late<PublishedKeys>;
   readonly turns: Late<ChangeOrder>;
   readonly pageTokenKey: Buffer;
   keyring: Keyring | null;
@@ -21,6 +28,7 @@ export const lateParts = (incarnation: Incarnation): LateParts => ({
   use: late(),
   read: late(),
   manage: late(),
+  published: late(),
   turns: late(),
   pageTokenKey: Buffer.alloc(32),
   keyring: null,

@@ -281,6 +281,7 @@ export class Service {
       audit: late.audit,
       use: late.use.port,
       read: late.read.port,
+      published: late.published.port,
       manage: late.manage.port,
       turns: late.turns.port,
       pageTokenKey: late.pageTokenKey,
@@ -380,6 +381,7 @@ export class Service {
     late.pageTokenKey.set(await root.mac(utf8(NAME.pageToken)));
     late.use.set(keyring.use);
     late.read.set(keyring.read);
+    late.published.set(keyring.published);
     late.manage.set(keyring.manage);
     late.turns.set(keyring.turns);
     late.audit.set(audit);

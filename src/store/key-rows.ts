@@ -28,6 +28,7 @@ export const KEY_COLUMNS = [
   'created_at',
   'revision',
   'mac',
+  'publish',
 ] as const satisfies readonly (keyof KeyRow)[];
 
 const PURPOSES = ['wrap', 'kem', 'sign', 'mac'] as const satisfies readonly Key['purpose'][];
@@ -49,6 +50,7 @@ export const keyRow = ({ value: key, mac }: Attested<Key>): KeyRow => ({
   created_at: key.createdAt,
   revision: key.revision,
   mac,
+  publish: key.publish,
 });
 
 /** @throws TwofoldError integrity_failed */
@@ -62,6 +64,7 @@ export const keyFromRow = (row: KeyRow): Attested<Key> => {
     labels: columns.strings('labels'),
     rotation: null,
     deletionProtection: columns.boolean('deletion_protection'),
+    publish: columns.boolean('publish'),
     primary: columns.maybeInteger('primary_version'),
     minUsableVersion: columns.integer('min_usable_version'),
     latestVersion: columns.integer('latest_version'),

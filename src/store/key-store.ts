@@ -6,6 +6,7 @@ import { TwofoldError } from '../errors.ts';
 import type {
   Attested,
   IdempotencyRecord,
+  KeyName,
   KeyStore,
   StoredKey,
   TokenIntent,
@@ -43,6 +44,14 @@ const findBy = (column: 'name' | 'id') => ({
 const FIND_BY_NAME = findBy('name');
 const FIND_BY_ID = findBy('id');
 
+const PUBLISHED = {
+  name: 'published',
+  rowMode: 'array' as const,
+  text: `select e.epoch, k.id, k.namespace, k.name
+    from ${COMMITTED} cross join public.security_epoch e
+    left join public.key k on k.publish limit $1`,
+};
+
 const RESERVE = {
   name: 'reserve_uses',
   text: `insert into public.usage_counter as c (counter, used) values ($1, $2)
@@ -60,6 +69,13 @@ const ABANDON = `update public.token_intent i set abandoned = true
   and not exists (select from public.key_version where classical_object_id = i.object_id)
   returning object_id, installation, token_serial, instance, created_at, mac`;
 
+/** Accepts rows that begin with the epoch at which they were read. */
+const notBefore =
+  (epoch: number) =>
+  ([first]: readonly unknown[][]): void => {
+    if (Number(first?.[0]) < epoch) throw new DatabaseBehind('the read stands at an old epoch');
+  };
+
 export const createKeyStore = (
   pool: GuardedPool,
   prisma: PrismaClient,
@@ -67,13 +83,19 @@ export const createKeyStore = (
 ): KeyStore => ({
   find: async (namespace, ref, epoch) => {
     const [statement, value] = 'id' in ref ? [FIND_BY_ID, ref.id] : [FIND_BY_NAME, ref.name];
-    const accept = ([first]: readonly unknown[][]): void => {
-      if (Number(first?.[0]) < epoch) throw new DatabaseBehind('the read stands at an old epoch');
-    };
     const rows = await lookups.run(() =>
-      committedRead<unknown[]>(pool, statement, [namespace, value], accept).catch(refuse),
+      committedRead<unknown[]>(pool, statement, [namespace, value], notBefore(epoch)).catch(refuse),
     );
     return storedKey(rows.map((row) => row.slice(1)));
+  },
+
+  published: async (epoch, limit) => {
+    const rows = await lookups.run(() =>
+      committedRead<unknown[]>(pool, PUBLISHED, [limit], notBefore(epoch)).catch(refuse),
+    );
+    return rows
+      .filter(([, id]) => id !== null)
+      .map(([, id, namespace, name]) => ({ id, namespace, name }) as KeyName);
   },
 
   list: (query) => searches.run(() => read(() => listKeys(prisma, query)).catch(refuse)),

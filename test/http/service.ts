@@ -97,6 +97,7 @@ export async function openService(given: ServiceOptions = {}): Promise<Service> 
     epoch,
     use: keyring.use,
     read: keyring.read,
+    published: keyring.published,
     manage: keyring.manage,
     turns: keyring.turns,
     engine: nativeEngine,
@@ -171,6 +172,6 @@ async function called(response: Response): Promise<Called> {
   const bytes = Buffer.from(await response.arrayBuffer());
   const text = bytes.toString();
   const isJson = (response.headers.get('content-type') ?? '').includes('json');
-  const json = (isJson ? JSON.parse(text) : {}) as Record<string, unknown>;
+  const json = (isJson && text !== '' ? JSON.parse(text) : {}) as Record<string, unknown>;
   return { status: response.status, headers: response.headers, bytes, text, json };
 }

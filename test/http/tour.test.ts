@@ -233,6 +233,17 @@ describe('every route, as the contract says it', () => {
     expect(checked['results']).toMatchObject([{ valid: true }]);
   });
 
+  it('shows the keys that are published', async () => {
+    await go('updateKey', '/v1/admin/keys/sign2', { publish: true });
+    const set = await service.call(null, 'GET', '/public/default/sign2/jwks.json');
+    const { keys } = JSON.parse(set.text) as { keys: unknown[] };
+    expect(keys).toMatchObject([{ kty: 'AKP', alg: 'ML-DSA-87-ES384' }]);
+    seen.add('publishedJwks');
+    const pem = await service.call(null, 'GET', '/public/default/sign2/key.pem');
+    expect(pem.text).toMatch(/^-----BEGIN PUBLIC KEY-----\n/);
+    seen.add('publishedPem');
+  });
+
   it('reads keys, versions and public keys', async () => {
     const { json, headers } = await go('getKey', '/v1/keys/wrap');
     expect(headers.get('etag')).toBe(`"${String(json['revision'])}"`);

@@ -93,6 +93,16 @@ export class MemoryStore implements KeyStore, RootStore, Pick<InstanceStore, 'al
     );
   }
 
+  published(epoch: number, limit: number) {
+    return this.#do('published', () => {
+      if (this.audit.epoch < epoch) throw new TwofoldError('database_unavailable');
+      return [...this.rows.keys.values()]
+        .filter(({ value }) => value.publish)
+        .map(({ value: { id, namespace, name } }) => ({ id, namespace, name }))
+        .slice(0, limit);
+    });
+  }
+
   async commit(change: ChangeCommit) {
     this.calls.push('commit');
     const fault = this.fault('commit');

@@ -41,6 +41,7 @@ const RECORD: IdempotencyRecord = {
   body: '{"name":"é"}',
   auditId: '7-3',
 };
+const PUBLISHED: Key = { ...KEY, publish: true };
 const sha256 = (value: number, length: number) =>
   Uint8Array.from(createHash('sha256').update(Buffer.alloc(length, value)).digest());
 
@@ -48,6 +49,19 @@ describe('golden bytes, which no later version may change', () => {
   it('of a key', async () => {
     const { mac: attested } = await attestKey(mac, KEY);
     expect({ canonical: hex(canonicalKey(KEY)), mac: hex(attested) }).toEqual(GOLDEN['key']);
+  });
+
+  it('of a published key, in the format that has the column', async () => {
+    const { mac: attested } = await attestKey(mac, PUBLISHED);
+    const found = { canonical: hex(canonicalKey(PUBLISHED)), mac: hex(attested) };
+    expect(found).toEqual(GOLDEN['published key']);
+    // The columns of format 1 and one more.
+    const columns = (bytes: string) => {
+      const read = decodeCbor(Buffer.from(bytes, 'hex').subarray(1));
+      return Array.isArray(read) ? (read as unknown[]) : [];
+    };
+    expect(found.canonical.slice(0, 2)).toBe('02');
+    expect(columns(found.canonical)).toEqual([...columns(hex(canonicalKey(KEY))), true]);
   });
 
   it.each([...Object.entries(VERSIONS), ['hsm-token', onToken] as const])(
@@ -262,6 +276,17 @@ describe('verifyStored', () => {
       (rows) => ({
         ...rows,
         key: { ...rows.key, value: { ...KEY, createdAt: new Date(Number.NaN) } },
+      }),
+    ],
+    [
+      'the key was published',
+      (rows) => ({ ...rows, key: { ...rows.key, value: { ...KEY, publish: true } } }),
+    ],
+    [
+      'the publication was taken back',
+      async (rows) => ({
+        ...rows,
+        key: { value: KEY, mac: (await attestKey(mac, PUBLISHED)).mac },
       }),
     ],
     [

@@ -33,6 +33,7 @@ export const KEY: Key = {
   labels: { team: 'ml', env: 'prod' },
   rotation: null,
   deletionProtection: true,
+  publish: false,
   primary: 2,
   minUsableVersion: 1,
   latestVersion: 2,

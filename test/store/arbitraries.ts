@@ -105,6 +105,7 @@ export const anyKey: fc.Arbitrary<Key> = fc.record({
   labels: fc.dictionary(text, text, { maxKeys: 4, noNullPrototype: true }),
   rotation: fc.constant(null),
   deletionProtection: fc.boolean(),
+  publish: fc.boolean(),
   primary: perhaps(ordinal),
   minUsableVersion: counted,
   latestVersion: counted,

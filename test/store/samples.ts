@@ -56,6 +56,7 @@ export const key = (over: Partial<Key> = {}): Key => ({
   labels: {},
   rotation: null,
   deletionProtection: false,
+  publish: false,
   primary: 1,
   minUsableVersion: 1,
   latestVersion: 1,

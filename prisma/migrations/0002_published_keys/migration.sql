@@ -1,0 +1,67 @@
+-- Keys whose public keys are shown without a token. An old row is not published, and its MAC, which
+-- does not know the column, stands: only a published key's MAC covers it (`keyring/row-mac.ts`).
+
+alter table public.key add column publish boolean not null default false;
+
+-- The few that are looked for by everybody, whoever asks for what is not among them.
+create index key_published_idx on public.key (namespace, name) where publish;
+
+-- One write of a change; `p_write` is {kind, row} or {kind, row, expected} with the row's columns.
+create or replace function public.write_key_row(p_write jsonb) returns void language plpgsql as $$
+declare
+  k public.key;
+  v public.key_version;
+  retired boolean;
+begin
+  case p_write ->> 'kind'
+    when 'insert-key' then
+      k := jsonb_populate_record(null::public.key, p_write -> 'row');
+      select destroyed_at is not null into retired
+        from public.key where namespace = k.namespace and name = k.name;
+      if retired then raise exception 'name retired' using errcode = 'TF008'; end if;
+      if found then raise exception 'name taken' using errcode = 'TF007'; end if;
+      k.publish := coalesce(k.publish, false);
+      insert into public.key select k.*;
+    when 'update-key' then
+      k := jsonb_populate_record(null::public.key, p_write -> 'row');
+      -- Id, namespace, name, purpose and creation are for ever.
+      update public.key set
+        labels = k.labels, rotation = k.rotation, deletion_protection = k.deletion_protection,
+        publish = coalesce(k.publish, false),
+        primary_version = k.primary_version, min_usable_version = k.min_usable_version,
+        latest_version = k.latest_version, suspended_at = k.suspended_at,
+        suspension_reason = k.suspension_reason, destroyed_at = k.destroyed_at,
+        revision = k.revision, mac = k.mac
+      where id = k.id and revision = (p_write ->> 'expected')::integer;
+      if not found then raise exception 'key revision moved' using errcode = 'TF006'; end if;
+    when 'insert-version' then
+      v := jsonb_populate_record(null::public.key_version, p_write -> 'row');
+      insert into public.key_version select v.*;
+    when 'update-version' then
+      v := jsonb_populate_record(null::public.key_version, p_write -> 'row');
+      -- Key, number, suite and creation are for ever.
+      update public.key_version set
+        state = v.state, revision = v.revision, activate_at = v.activate_at,
+        activated_at = v.activated_at, deactivate_at = v.deactivate_at,
+        suspended_at = v.suspended_at, deactivated_at = v.deactivated_at,
+        compromised_at = v.compromised_at, destroy_at = v.destroy_at, destroyed_at = v.destroyed_at,
+        reason = v.reason, classical_custody = v.classical_custody,
+        classical_public = v.classical_public, classical_check = v.classical_check,
+        classical_generation = v.classical_generation, classical_blob = v.classical_blob,
+        classical_token_serial = v.classical_token_serial,
+        classical_installation = v.classical_installation,
+        classical_object_id = v.classical_object_id, pq_custody = v.pq_custody,
+        pq_public = v.pq_public, pq_generation = v.pq_generation, pq_sealed = v.pq_sealed,
+        psk_custody = v.psk_custody, psk_generation = v.psk_generation, psk_sealed = v.psk_sealed,
+        mac = v.mac
+      where key_id = v.key_id and version = v.version
+        and revision = (p_write ->> 'expected')::integer;
+      if not found then raise exception 'version revision moved' using errcode = 'TF006'; end if;
+    when 'complete-intent' then
+      delete from public.token_intent
+      where object_id = (p_write ->> 'object_id')::bytea and not abandoned;
+      if not found then raise exception 'intent abandoned' using errcode = 'TF006'; end if;
+  end case;
+end $$;
+
+grant update (publish) on public.key to twofold_app;
