@@ -33,6 +33,8 @@ export const OPERATIONS = [
   'keys.resume',
   'versions.suspend',
   'versions.resume',
+  'versions.put-certificates',
+  'versions.delete-certificates',
   'audit.read',
 ] as const;
 

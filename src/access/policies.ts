@@ -52,7 +52,8 @@ action "wrap", "unwrap", "rewrap", "data-keys.create", "data-keys.create-wrapped
 action "keys.create" in [change]
   appliesTo { principal: User, resource: [Namespace, Key], context: Facts };
 action "keys.update", "keys.rotate", "keys.suspend", "keys.resume",
-  "versions.suspend", "versions.resume" in [change]
+  "versions.suspend", "versions.resume",
+  "versions.put-certificates", "versions.delete-certificates" in [change]
   appliesTo { principal: User, resource: Key, context: Facts };
 action "audit.read" in [inspect]
   appliesTo { principal: User, resource: Namespace, context: Facts };

@@ -51,7 +51,7 @@ const reason = z
   .strictObject({ reason: text(512, 'Why; kept with the state and in the audit log.') })
   .meta({ id: 'ReasonRequest' });
 
-const CHANGE_ERRORS = [
+export const CHANGE_ERRORS = [
   'key_not_found',
   'conflict',
   'etag_mismatch',
@@ -71,13 +71,16 @@ const MATERIAL_ERRORS = [
   'storage_full',
 ] as const satisfies readonly ErrorCode[];
 
-const shared = {
-  plane: 'admin',
-  params: keyParams,
-  query: dryRunQuery,
-  headers: headers({ 'if-match': ifMatch }),
-  response: keyResource,
-} as const;
+/** What every change of a key that exists takes. */
+export const changeOf = <const P extends z.ZodObject>(params: P) =>
+  ({
+    plane: 'admin',
+    params,
+    query: dryRunQuery,
+    headers: headers({ 'if-match': ifMatch }),
+  }) as const;
+
+const shared = { ...changeOf(keyParams), response: keyResource } as const;
 
 export const createKey = defineRoute({
   method: 'POST',

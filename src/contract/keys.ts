@@ -89,6 +89,10 @@ export const versionResource = z
     destroyedAt: time.nullable(),
     suspension,
     reason: z.string().nullable(),
+    certificateChain: z.string().nullable().meta({
+      description:
+        'SHA-256 in hexadecimal of the stored certificate chain (PEM); null without one.',
+    }),
     revision: z.int(),
     dryRun: z.literal(true).optional(),
   })

@@ -13,7 +13,7 @@ import type { ErrorCode } from '../errors.ts';
  * the metrics listener alone serves, also without a token.
  */
 export type Plane = 'use' | 'admin' | 'public' | 'monitoring';
-export type Method = 'GET' | 'POST' | 'PATCH';
+export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
 export type BodyLimit = 'single' | 'batch';
 
 /**

@@ -1,6 +1,7 @@
 /** The tables of routes: everything that the service answers, and nothing else. */
 import * as adminKeys from './admin-keys.ts';
 import * as audit from './audit.ts';
+import * as certificates from './certificates.ts';
 import * as csr from './csr.ts';
 import * as kem from './kem.ts';
 import * as keys from './keys.ts';
@@ -27,6 +28,7 @@ const RESOURCES = [
   parallel,
   mac,
   adminKeys,
+  certificates,
   audit,
   published,
 ] as const;

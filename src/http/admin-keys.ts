@@ -71,7 +71,7 @@ function headersOf(done: ChangeDone): Record<string, string> {
 }
 
 /** Runs a change and answers it; `show` makes the resource that it leaves behind. */
-async function answerChange(call: ChangeCall, show: Show, change: Change, status = 200) {
+export async function answerChange(call: ChangeCall, show: Show, change: Change, status = 200) {
   const done = await change(runOf(call, show, status));
   const { notes } = call;
   if (done.change !== null) {
@@ -90,7 +90,7 @@ async function answerChange(call: ChangeCall, show: Show, change: Change, status
 
 const showKey: Show = ({ after }) => keyResource(after);
 
-const showVersion =
+export const showVersion =
   (token: TokenFacts, number: number): Show =>
   ({ after }) => {
     const version = versionOf(after, number);

@@ -25,10 +25,12 @@ export interface AppParts extends Surroundings {
   readonly pipeline: Pipeline;
 }
 
-const EXPRESS_METHODS: Readonly<Record<Method, 'get' | 'post' | 'patch'>> = {
+const EXPRESS_METHODS: Readonly<Record<Method, 'get' | 'post' | 'put' | 'patch' | 'delete'>> = {
   GET: 'get',
   POST: 'post',
+  PUT: 'put',
   PATCH: 'patch',
+  DELETE: 'delete',
 };
 
 /** Wiring that promises P3 and P4 stand on; a mistake in it ends the start. */

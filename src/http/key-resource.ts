@@ -131,6 +131,10 @@ export function versionResource(key: Key, version: KeyVersion, token: TokenFacts
     halves: halvesOf(version, token),
     createdAt: version.createdAt,
     ...stateFields(version),
+    certificateChain:
+      version.certificateChain === null
+        ? null
+        : Buffer.from(version.certificateChain).toString('hex'),
     revision: version.revision,
   };
 }

@@ -1,6 +1,7 @@
 /** Every route of the service, joined to its handler. */
 import { adminKeyRoutes } from './admin-keys.ts';
 import { auditRoutes } from './audit.ts';
+import { certificateRoutes } from './certificates.ts';
 import { csrRoutes } from './csr.ts';
 import { kemRoutes } from './kem.ts';
 import { keyRoutes } from './keys.ts';
@@ -29,6 +30,7 @@ export function allRoutes(
     ...keyRoutes(deps),
     ...systemRoutes(deps),
     ...adminKeyRoutes(deps),
+    ...certificateRoutes(deps),
     ...auditRoutes(deps),
     ...publishedRoutes(deps),
     ...publicRoutes(deps, document),

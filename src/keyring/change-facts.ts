@@ -52,8 +52,16 @@ function changedFields(before: Key, after: Key): Readonly<Record<string, readonl
   return Object.fromEntries(differing);
 }
 
-const changedState = (before: KeyVersion, after: KeyVersion) =>
-  before.state === after.state ? {} : { state: [before.state, after.state] };
+const changedState = (before: KeyVersion, after: KeyVersion) => {
+  const chains = [chainOf(before), chainOf(after)];
+  return {
+    ...(before.state === after.state ? {} : { state: [before.state, after.state] }),
+    ...(chains[0] === chains[1] ? {} : { certificateChain: chains }),
+  };
+};
+
+const chainOf = ({ certificateChain }: KeyVersion): string | null =>
+  certificateChain === null ? null : Buffer.from(certificateChain).toString('hex');
 
 const sameLabels = (a: Key, b: Key): boolean => same(sorted(a), sorted(b));
 const sorted = ({ labels }: Key) => Object.entries(labels).sort();

@@ -68,7 +68,7 @@ export function openKeyring(parts: KeyringParts): Keyring {
   const signing = signOperations(useParts);
   return {
     use: { ...wrapOperations(useParts), ...signing, ...exchangeOperations(catalog, signing) },
-    read: new KeyReading(store, catalog),
+    read: new KeyReading(store, catalog, engine),
     published: new Publication(store, catalog, epoch),
     manage: new KeyAdministration({ ...parts, catalog, turns, maker, mac, clock }),
     turns,

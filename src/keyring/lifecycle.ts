@@ -43,8 +43,9 @@ const refuse = (from: VersionState, event: VersionEventKind) =>
  * @throws TwofoldError version_not_usable when the state does not allow the event
  */
 export function transition(version: KeyVersion, event: VersionEvent): KeyVersion {
-  const { keyId, version: number, suite, createdAt } = version;
-  const core = { keyId, version: number, suite, createdAt, revision: version.revision + 1 };
+  const { keyId, version: number, suite, createdAt, certificateChain } = version;
+  const revision = version.revision + 1;
+  const core = { keyId, version: number, suite, createdAt, certificateChain, revision };
   switch (event.kind) {
     case 'activate':
       if (version.state !== 'pre-active') throw refuse(version.state, event.kind);

@@ -3,12 +3,14 @@ import { randomUUID } from 'node:crypto';
 
 import type { Grant, Operation } from '../access/grant.ts';
 import { StaleAnswer } from '../audit/ports.ts';
+import type { Engine } from '../crypto/engine.ts';
 import { purposesOf } from '../crypto/suite.ts';
 import type { Purpose, Suite } from '../crypto/suite.ts';
 import { findSuite, findSuiteByNumber } from '../crypto/suites.ts';
 import { TwofoldError } from '../errors.ts';
 import { versionOf } from './catalog.ts';
 import type { KeyCatalog } from './catalog.ts';
+import { planDeleteChain, planPutChain } from './certificates.ts';
 import { Changes } from './changes.ts';
 import type { ChangeParts, Plan } from './changes.ts';
 import type { Custody } from './material.ts';
@@ -23,11 +25,13 @@ import type {
   ChangeOrder,
   KeyManage,
   KeyView,
+  PutCertificateChain,
   UpdateKey,
 } from './operations.ts';
 import { planKeyChange, planNothing, planVersionChange, standing } from './row-plans.ts';
 
 export interface ManageParts extends Omit<ChangeParts, 'integrity'>, NewVersionParts {
+  readonly engine: Engine;
   readonly catalog: KeyCatalog;
   readonly turns: ChangeOrder;
 }
@@ -166,6 +170,22 @@ export class KeyAdministration implements KeyManage {
       const event = { kind: 'resume', at: this.#parts.clock() } as const;
       return planVersionChange(this.#parts.mac, view, { version, event, detail: { reason } });
     });
+  }
+
+  putCertificateChain(
+    grant: Grant<'versions.put-certificates'>,
+    input: PutCertificateChain,
+    run: ChangeRun,
+  ): Promise<ChangeDone> {
+    return this.#onKey(grant, run, (view) => planPutChain(this.#parts, view, input));
+  }
+
+  deleteCertificateChain(
+    grant: Grant<'versions.delete-certificates'>,
+    { version }: { readonly version: number },
+    run: ChangeRun,
+  ): Promise<ChangeDone> {
+    return this.#onKey(grant, run, (view) => planDeleteChain(this.#parts.mac, view, version));
   }
 
   /** Plans on rows read for this change, never on cached ones. */

@@ -60,6 +60,8 @@ interface VersionCore {
   /** Suite number: one construction of one document revision for ever. */
   readonly suite: number;
   readonly createdAt: Date;
+  /** SHA-256 of the PEM of the stored certificate chain; null without one. */
+  readonly certificateChain: Uint8Array | null;
   readonly revision: number;
 }
 

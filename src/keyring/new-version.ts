@@ -111,6 +111,7 @@ function activeVersion(key: Key, suite: Suite, { material }: MadeMaterial, now: 
     version: key.latestVersion,
     suite: suite.number,
     createdAt: now,
+    certificateChain: null,
     revision: 1,
     state: 'active',
     material,

@@ -6,6 +6,7 @@
  * plus those named at each operation. Secret results are the caller's to wipe.
  */
 import type { Grant } from '../access/grant.ts';
+import type { CertificateChain } from '../crypto/certificate-chain.ts';
 import type { RequestContent } from '../crypto/csr.ts';
 import type { FlattenedJws } from '../crypto/jws.ts';
 import type { SecretBytes } from '../crypto/secret.ts';
@@ -175,8 +176,17 @@ export interface KeyView {
   readonly versions: readonly KeyVersion[];
 }
 
+export interface CertificateChainView {
+  readonly view: KeyView;
+  /** Canonical PEM, leaf first. */
+  readonly pem: string;
+  readonly chain: CertificateChain;
+}
+
 export interface KeyRead {
   get(grant: Grant<'keys.read'>): Promise<KeyView>;
+  /** `not_found` when the version has no chain; `integrity_failed` when it is not the one attested. */
+  certificateChain(grant: Grant<'keys.read'>, version: number): Promise<CertificateChainView>;
   list(
     grant: Grant<'keys.list'>,
     query: {
@@ -278,6 +288,24 @@ export interface KeyManage {
     input: { readonly version: number; readonly reason: string },
     run: ChangeRun,
   ): Promise<ChangeDone>;
+  /** `invalid_value` when the leaf is of another key or the chain is not one. */
+  putCertificateChain(
+    grant: Grant<'versions.put-certificates'>,
+    input: PutCertificateChain,
+    run: ChangeRun,
+  ): Promise<ChangeDone>;
+  deleteCertificateChain(
+    grant: Grant<'versions.delete-certificates'>,
+    input: { readonly version: number },
+    run: ChangeRun,
+  ): Promise<ChangeDone>;
+}
+
+/** @see KeyManage */
+export interface PutCertificateChain {
+  readonly version: number;
+  /** Strict PEM, leaf first. */
+  readonly pem: string;
 }
 
 /**

@@ -24,6 +24,18 @@ export type KeyWrite =
       readonly row: Attested<KeyVersion>;
       readonly expected: number;
     }
+  /** The text whose SHA-256 the version's row has; an existing one is replaced. */
+  | {
+      readonly kind: 'put-certificate-chain';
+      readonly keyId: string;
+      readonly version: number;
+      readonly pem: string;
+    }
+  | {
+      readonly kind: 'delete-certificate-chain';
+      readonly keyId: string;
+      readonly version: number;
+    }
   /** The outcome of a token-object intent: the object now belongs to a version. */
   | { readonly kind: 'complete-intent'; readonly objectId: Uint8Array };
 
@@ -102,6 +114,8 @@ export interface KeyStore {
     epoch: number,
   ): Promise<StoredKey | null>;
   list(query: KeyQuery): Promise<readonly StoredKey[]>;
+  /** The stored PEM, unverified: its SHA-256 stands in the version's row. */
+  certificateChain(keyId: string, version: number): Promise<string | null>;
   /**
    * Names of the keys that say that they are published, at most `limit`, read as `find` reads. Nothing
    * is verified: a name says where to look, and no more.

@@ -1,9 +1,11 @@
 /** Reading keys: one, or a page of them. Never answers material. */
 import type { Grant } from '../access/grant.ts';
+import type { Engine } from '../crypto/engine.ts';
 import { findSuite } from '../crypto/suites.ts';
+import { readChain } from './certificates.ts';
 import type { KeyCatalog } from './catalog.ts';
 import { inTurns } from './in-turns.ts';
-import type { KeyRead, KeyView } from './operations.ts';
+import type { CertificateChainView, KeyRead, KeyView } from './operations.ts';
 import type { KeyStore } from './ports.ts';
 
 /** Verified at a time, so that a long page leaves the HSM's queue to others. */
@@ -12,14 +14,24 @@ const KEYS_AT_ONCE = 4;
 export class KeyReading implements KeyRead {
   readonly #store: KeyStore;
   readonly #catalog: KeyCatalog;
+  readonly #engine: Engine;
 
-  constructor(store: KeyStore, catalog: KeyCatalog) {
+  constructor(store: KeyStore, catalog: KeyCatalog, engine: Engine) {
+    this.#engine = engine;
     this.#store = store;
     this.#catalog = catalog;
   }
 
   get(grant: Grant<'keys.read'>): Promise<KeyView> {
     return this.#catalog.get(grant.namespace, grant.key ?? '');
+  }
+
+  certificateChain(grant: Grant<'keys.read'>, version: number): Promise<CertificateChainView> {
+    const { namespace } = grant;
+    const key = grant.key ?? '';
+    const what = JSON.stringify(['certificate-chain', namespace, key, version]);
+    const parts = { store: this.#store, catalog: this.#catalog, engine: this.#engine };
+    return this.#catalog.integrity.over(what, () => readChain(parts, { namespace, key, version }));
   }
 
   list(

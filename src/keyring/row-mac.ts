@@ -16,8 +16,9 @@
  *
  * Times are integer milliseconds since the epoch; a suspension is [at, reason].
  *
- * Format 2 is format 1 with the columns that came later at the end: [publish] of a key. It is that of
- * the rows in which such a column has another value than every row of format 1 had by itself (false),
+ * Format 2 is format 1 with the columns that came later at the end: [publish] of a key,
+ * [certificateChain] of a version. It is that of the rows in which such a column has another value
+ * than it would have had in every row of format 1 (false, null),
  * so each value has one form, and the MACs of earlier rows stand.
  */
 import { createHash } from 'node:crypto';
@@ -126,7 +127,7 @@ function stateColumns(version: KeyVersion): CborValue[] {
 }
 
 export function canonicalVersion(version: KeyVersion): Uint8Array {
-  return canonical([
+  const columns = [
     'version',
     version.keyId,
     version.version,
@@ -136,7 +137,8 @@ export function canonicalVersion(version: KeyVersion): Uint8Array {
     version.state,
     ...stateColumns(version),
     ...canonicalMaterial('material' in version ? version.material : null),
-  ]);
+  ];
+  return canonicalWithLater(columns, version.certificateChain, null);
 }
 
 /** All but `abandoned`, which is set in the database, and whose worth the MAC decides. */

@@ -6,6 +6,7 @@ import { transition } from './lifecycle.ts';
 import type { VersionEvent } from './lifecycle.ts';
 import type { Key, KeyVersion } from './model.ts';
 import type { KeyView, PreparedChange } from './operations.ts';
+import type { KeyWrite } from './ports.ts';
 import { attestKey, attestVersion } from './row-mac.ts';
 import type { RowMac } from './row-mac.ts';
 import { usedOf } from './selection.ts';
@@ -38,8 +39,22 @@ export async function planVersionChange(
   view: KeyView,
   change: { readonly version: KeyVersion; readonly event: VersionEvent; readonly detail: Detail },
 ): Promise<Plan> {
-  const { version: current, event, detail } = change;
-  const changed = transition(current, event);
+  const { version, event, detail } = change;
+  return planVersionRow(mac, view, { version, changed: transition(version, event), detail });
+}
+
+/** As `planVersionChange`, to a row that no transition makes, with what else is written. */
+export async function planVersionRow(
+  mac: RowMac,
+  view: KeyView,
+  change: {
+    readonly version: KeyVersion;
+    readonly changed: KeyVersion;
+    readonly detail: Detail;
+    readonly writes?: readonly KeyWrite[];
+  },
+): Promise<Plan> {
+  const { version: current, changed, detail, writes = [] } = change;
   const versions = view.versions.map((version) => (version === current ? changed : version));
   // The key's revision moves too: its ETag stands for the whole, and two changes cannot cross.
   const key = { ...view.key, revision: view.key.revision + 1 };
@@ -47,6 +62,7 @@ export async function planVersionChange(
   return plainPlan({ before: view, after, used: usedOf(key, changed), detail, changes: true }, [
     { kind: 'update-key', row: await attestKey(mac, key), expected: view.key.revision },
     { kind: 'update-version', row: await attestVersion(mac, changed), expected: current.revision },
+    ...writes,
   ]);
 }
 

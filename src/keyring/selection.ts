@@ -35,6 +35,9 @@ export function usedOf(key: Key, version: KeyVersion): Used {
   };
 }
 
+/** Whatever its state allows; for what is said of a version rather than done with it. */
+export const selectionOf = (key: Key, version: KeyVersion): Selected => select(key, version);
+
 function select(key: Key, version: KeyVersion): Selected {
   if (!('material' in version)) throw new TwofoldError('version_not_usable');
   return {

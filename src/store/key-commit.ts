@@ -40,6 +40,14 @@ const writeJson = (write: KeyWrite): object => {
       return { kind: write.kind, row: rowJson(versionRow(write.row)) };
     case 'update-version':
       return { kind: write.kind, row: rowJson(versionRow(write.row)), expected: write.expected };
+    case 'put-certificate-chain': {
+      const { kind, keyId, version, pem } = write;
+      return { kind, key_id: keyId, version, pem };
+    }
+    case 'delete-certificate-chain': {
+      const { kind, keyId, version } = write;
+      return { kind, key_id: keyId, version };
+    }
     case 'complete-intent':
       return { kind: write.kind, object_id: byteaText(write.objectId) };
   }

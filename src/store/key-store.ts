@@ -89,6 +89,14 @@ export const createKeyStore = (
     return storedKey(rows.map((row) => row.slice(1)));
   },
 
+  certificateChain: async (keyId, version) => {
+    const key_id_version = { key_id: keyId, version };
+    const row = await lookups.run(() =>
+      read(() => prisma.certificate_chain.findUnique({ where: { key_id_version } })).catch(refuse),
+    );
+    return row?.pem ?? null;
+  },
+
   published: async (epoch, limit) => {
     const rows = await lookups.run(() =>
       committedRead<unknown[]>(pool, PUBLISHED, [limit], notBefore(epoch)).catch(refuse),

@@ -46,6 +46,7 @@ export const VERSION_COLUMNS: readonly (keyof VersionRow)[] = [
   ...(Object.keys(NO_HISTORY) as (keyof History)[]),
   ...(Object.keys(NO_MATERIAL) as (keyof typeof NO_MATERIAL)[]),
   'mac',
+  'certificate_chain',
 ];
 
 export const versionRow = ({ value: version, mac }: Attested<KeyVersion>): VersionRow => ({
@@ -59,6 +60,7 @@ export const versionRow = ({ value: version, mac }: Attested<KeyVersion>): Versi
   ...history(version),
   ...(version.state === 'destroyed' ? NO_MATERIAL : materialColumns(version.material)),
   mac,
+  certificate_chain: version.certificateChain,
 });
 
 const history = (version: KeyVersion): Partial<History> => {
@@ -112,6 +114,7 @@ const versionOf = (columns: RowReader<VersionRow>): KeyVersion => {
     version: columns.integer('version'),
     suite: columns.integer('suite'),
     createdAt: columns.time('created_at'),
+    certificateChain: columns.maybeBytes('certificate_chain'),
     revision: columns.integer('revision'),
   };
   const state = columns.one('state', STATES);

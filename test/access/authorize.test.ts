@@ -67,6 +67,8 @@ const EXPECTED: Readonly<Record<Operation, string>> = {
   'keys.resume': 'ao---',
   'versions.suspend': 'ao---',
   'versions.resume': 'ao---',
+  'versions.put-certificates': 'ao---',
+  'versions.delete-certificates': 'ao---',
   'audit.read': 'a--r-',
 };
 

@@ -60,6 +60,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'crypto/suite.ts',
     'crypto/suites.ts',
     'crypto/uuid.ts',
+    'type crypto/certificate-chain.ts',
     'type crypto/csr.ts',
     'type crypto/engine.ts',
     'type crypto/key-encoding.ts',

@@ -297,6 +297,7 @@ describe('lists', () => {
       replace: ({ read }) => ({
         read: {
           get: (grant) => read.get(grant),
+          certificateChain: (grant, version) => read.certificateChain(grant, version),
           list: (grant, query) => {
             seen.push(query);
             return read.list(grant, query);

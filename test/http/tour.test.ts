@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { ROUTES } from '../../src/contract/routes.ts';
 import type { RouteContract } from '../../src/contract/route.ts';
 import { openService } from './service.ts';
+import { testChain } from './test-chain.ts';
 import type { Called, Service } from './service.ts';
 
 const b64 = (text: string) => Buffer.from(text).toString('base64');
@@ -231,6 +232,18 @@ describe('every route, as the contract says it', () => {
       items: [{ message, mac: mac?.['mac'] }],
     });
     expect(checked['results']).toMatchObject([{ valid: true }]);
+  });
+
+  it('keeps certificate chains beside versions', async () => {
+    const { json: key } = await go('getPublicKey', '/v1/keys/sign/public-key?format=raw');
+    const pem = testChain(String(key['suite']), String(key['raw'])).join('');
+    const chain = '/v1/admin/keys/sign/versions/1/certificate-chain';
+    const put = await go('putCertificateChain', chain, { pem });
+    expect(put.json['certificateChain']).toMatch(/^[0-9a-f]{64}$/);
+    const read = await go('getCertificateChain', '/v1/keys/sign/versions/1/certificate-chain');
+    expect(read.json).toMatchObject({ pem, endsInRoot: true, fullyVerified: true });
+    const deleted = await go('deleteCertificateChain', chain);
+    expect(deleted.json['certificateChain']).toBeNull();
   });
 
   it('shows the keys that are published', async () => {

@@ -30,6 +30,7 @@ interface Rows {
   readonly versions: Map<string, Attested<KeyVersion>>;
   readonly intents: Map<string, Attested<TokenIntent>>;
   readonly idempotency: Map<string, Attested<IdempotencyRecord>>;
+  readonly chains: Map<string, string>;
 }
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
@@ -42,6 +43,7 @@ const copyOf = (rows: Rows): Rows => ({
   versions: new Map(rows.versions),
   intents: new Map(rows.intents),
   idempotency: new Map(rows.idempotency),
+  chains: new Map(rows.chains),
 });
 
 export class MemoryStore implements KeyStore, RootStore, Pick<InstanceStore, 'allRead'> {
@@ -49,7 +51,13 @@ export class MemoryStore implements KeyStore, RootStore, Pick<InstanceStore, 'al
   /** Runs inside a call, before it acts: what else happens meanwhile. */
   meanwhile: (call: StoreCall) => Promise<void> = () => Promise.resolve();
   readonly audit: MemoryAuditStore;
-  rows: Rows = { keys: new Map(), versions: new Map(), intents: new Map(), idempotency: new Map() };
+  rows: Rows = {
+    keys: new Map(),
+    versions: new Map(),
+    intents: new Map(),
+    idempotency: new Map(),
+    chains: new Map(),
+  };
   roots: RootGeneration[] = [];
   readonly counters = new Map<string, number>();
   readonly dead = new Set<string>();
@@ -91,6 +99,10 @@ export class MemoryStore implements KeyStore, RootStore, Pick<InstanceStore, 'al
         .slice(0, query.pageSize)
         .map((key) => this.#stored(key)),
     );
+  }
+
+  certificateChain(keyId: string, version: number) {
+    return this.#do('certificateChain', () => this.rows.chains.get(`${keyId}/${version}`) ?? null);
   }
 
   published(epoch: number, limit: number) {
@@ -266,6 +278,12 @@ function apply(rows: Rows, write: KeyWrite): void {
       rows.versions.set(slot, write.row);
       return;
     }
+    case 'put-certificate-chain':
+      rows.chains.set(`${write.keyId}/${write.version}`, write.pem);
+      return;
+    case 'delete-certificate-chain':
+      rows.chains.delete(`${write.keyId}/${write.version}`);
+      return;
     case 'complete-intent':
       if (!rows.intents.delete(hex(write.objectId))) throw new TwofoldError('conflict');
   }

@@ -42,6 +42,10 @@ const RECORD: IdempotencyRecord = {
   auditId: '7-3',
 };
 const PUBLISHED: Key = { ...KEY, publish: true };
+const CERTIFIED: KeyVersion = {
+  ...VERSIONS.active,
+  certificateChain: new Uint8Array(32).fill(0x44),
+};
 const sha256 = (value: number, length: number) =>
   Uint8Array.from(createHash('sha256').update(Buffer.alloc(length, value)).digest());
 
@@ -62,6 +66,14 @@ describe('golden bytes, which no later version may change', () => {
     };
     expect(found.canonical.slice(0, 2)).toBe('02');
     expect(columns(found.canonical)).toEqual([...columns(hex(canonicalKey(KEY))), true]);
+  });
+
+  it('of a version with a certificate chain, likewise', async () => {
+    const { mac: attested } = await attestVersion(mac, CERTIFIED);
+    const found = { canonical: hex(canonicalVersion(CERTIFIED)), mac: hex(attested) };
+    expect(found).toEqual(GOLDEN['certified version']);
+    expect(found.canonical.slice(0, 2)).toBe('02');
+    expect(found.canonical.endsWith(`5820${'44'.repeat(32)}`)).toBe(true);
   });
 
   it.each([...Object.entries(VERSIONS), ['hsm-token', onToken] as const])(

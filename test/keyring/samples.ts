@@ -43,7 +43,14 @@ export const KEY: Key = {
   revision: 3,
 };
 
-const core = { keyId: KEY_ID, version: 1, suite: 0x0101, createdAt: at(1), revision: 1 };
+const core = {
+  keyId: KEY_ID,
+  version: 1,
+  suite: 0x0101,
+  createdAt: at(1),
+  certificateChain: null,
+  revision: 1,
+};
 
 /** A version of each state, every optional time set. */
 export const VERSIONS: Readonly<Record<VersionState, KeyVersion>> = {

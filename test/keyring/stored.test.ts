@@ -12,6 +12,7 @@ import type { Root } from '../../src/keyring/root.ts';
 import { UsageCounters } from '../../src/keyring/usage.ts';
 import { openStore } from '../../src/store/store.ts';
 import type { Store } from '../../src/store/store.ts';
+import { testChain } from '../http/test-chain.ts';
 import { startTestDatabase } from '../store/database.ts';
 import type { TestDatabase } from '../store/database.ts';
 import { withClient } from '../store/owner.ts';
@@ -123,6 +124,61 @@ describe('a round trip', () => {
     },
   );
 
+  it('of a publication is seen by every process, and ends', async () => {
+    const id = await service.create({ publish: true });
+    const { key } = await read(service, id);
+    const other = await startService();
+    for (const each of [service, other]) {
+      const { published } = each.keyring;
+      for (const ref of [id, key.name]) {
+        expect((await published.find('default', ref))?.key).toEqual(key);
+      }
+      expect(await published.find('other', key.name)).toBeNull();
+      expect(await published.find('default', `not-${key.name}`)).toBeNull();
+    }
+    await other.stop();
+    const grant = service.grant('keys.update', id);
+    await service.keyring.manage.update(grant, { publish: false }, aRun());
+    expect(await service.keyring.published.find('default', id)).toBeNull();
+    const later = await startService();
+    expect(await later.keyring.published.find('default', id)).toBeNull();
+    expect((await read(later, id)).key.publish).toBe(false);
+    await later.stop();
+  });
+
+  it('of a certificate chain is what another process reads, until it is removed', async () => {
+    const suite = 'MLDSA65-ECDSA-P256-SHA512';
+    const id = await service.create({ suite });
+    const { key, versions } = await read(service, id);
+    const [version] = versions;
+    if (version === undefined || !('material' in version)) throw new Error('no version');
+    const { pq, classical } = version.material;
+    const raw = Buffer.concat([pq?.public ?? Buffer.of(), classical?.public ?? Buffer.of()]);
+    const [leaf, root] = testChain(suite, raw.toString('base64'));
+    const put = (pem: string) => {
+      const grant = service.grant('versions.put-certificates', id);
+      return service.keyring.manage.putCertificateChain(grant, { version: 1, pem }, aRun());
+    };
+    const chainOf = async () => {
+      const fresh = await startService();
+      try {
+        return await fresh.keyring.read.certificateChain(fresh.grant('keys.read', id), 1);
+      } finally {
+        await fresh.stop();
+      }
+    };
+    for (const pem of [leaf, leaf + root]) {
+      await put(pem);
+      expect((await chainOf()).pem).toBe(pem);
+    }
+    await query('update certificate_chain set pem = $2 where key_id = $1', [id, leaf]);
+    expect(await codeOf(chainOf())).toBe('integrity_failed');
+    const grant = service.grant('versions.delete-certificates', id);
+    await service.keyring.manage.deleteCertificateChain(grant, { version: 1 }, aRun());
+    expect(await codeOf(chainOf())).toBe('not_found');
+    expect((await read(service, id)).key).toEqual({ ...key, revision: 4 });
+  });
+
   it('of all suites keeps old data readable for another process (P8)', async () => {
     const id = await service.create({ suite: WRAP_SUITES[0] });
     const old = [await service.wrap(id, WRAP_SUITES[0])];
@@ -154,6 +210,11 @@ describe('a row edited by the owner of the database', () => {
       'protection lifted',
       `update key set deletion_protection = not deletion_protection where id = $1`,
     ],
+    ['published', `update key set publish = true where id = $1`],
+    [
+      'certificate chain slipped in',
+      `update key_version set certificate_chain = sha256('x') where key_id = $1 and version = 2`,
+    ],
     [
       'creation one millisecond later',
       `update key set created_at = created_at + interval '1 ms' where id = $1`,
@@ -179,7 +240,7 @@ describe('a row edited by the owner of the database', () => {
     ],
     [
       'public key replaced',
-      `update key_version set pq_public = overlay(pq_public placing '\\x00'::bytea from 5) where key_id = $1 and version = 2`,
+      `update key_version set pq_public = set_byte(pq_public, 4, 255 - get_byte(pq_public, 4)) where key_id = $1 and version = 2`,
     ],
     [
       'classical public key replaced',

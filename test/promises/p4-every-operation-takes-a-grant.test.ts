@@ -69,6 +69,7 @@ describe('an operation of the keyring', () => {
       'data-keys.create-wrapped': ['wrap', 'random'],
       wrap: ['wrap', 'wrapMany'],
       unwrap: ['unwrap', 'unwrapMany'],
+      'keys.read': ['get', 'certificateChain'],
       sign: ['sign', 'signJws'],
       verify: ['verify', 'verifyJws'],
     });

@@ -45,6 +45,7 @@ const core = {
   version: ordinal,
   suite: fc.integer({ min: 1, max: 0xffff }),
   createdAt: when,
+  certificateChain: perhaps(fc.uint8Array({ minLength: 32, maxLength: 32 })),
   revision: counted,
 };
 

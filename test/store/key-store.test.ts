@@ -167,6 +167,7 @@ const commits = (test: TestStore): void => {
       version: 1,
       suite: 0x0101,
       createdAt: row.createdAt,
+      certificateChain: null,
       revision: 2,
       state: 'destroyed',
       destroyedAt: new Date(),

@@ -81,6 +81,7 @@ export const active = (keyId: string, over: Partial<Active> = {}): Active => ({
   version: 1,
   suite: 0x0101,
   createdAt: new Date('2026-11-22T12:34:56.789Z'),
+  certificateChain: null,
   revision: 1,
   state: 'active',
   material: material(),
