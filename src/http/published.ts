@@ -91,11 +91,13 @@ class PublishedAnswers {
     const slot = JSON.stringify([namespace, key, form, version]);
     const known = this.#kept.get(slot);
     if (known !== undefined) return known;
-    const view = await published.find(namespace, key);
+    const { view, generation } = await published.find(namespace, key);
     if (view === null) throw absent();
-    // `find` answers what stood a moment ago, and nothing is waited for from there to the answer.
     const kept = form === 'jwks' ? jwksOf(engine, view) : pemOf(engine, view, version);
-    if (this.#generation === published.generation) this.#keep(slot, kept);
+    // What was kept under another generation goes as a whole, before anything of it is looked for.
+    if (generation === published.generation && generation === this.#generation) {
+      this.#keep(slot, kept);
+    }
     return kept;
   }
 

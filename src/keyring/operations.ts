@@ -200,6 +200,12 @@ export interface KeyRead {
   ): Promise<{ readonly items: readonly KeyView[]; readonly nextName: string | null }>;
 }
 
+/** A published key as it stood at a generation; null for every other. */
+export interface PublishedView {
+  readonly view: KeyView | null;
+  readonly generation: number;
+}
+
 /** Keys that are published: what is shown without a token, and so the one reading without a grant. */
 export interface PublishedKeys {
   /**
@@ -207,7 +213,7 @@ export interface PublishedKeys {
    * Asks the database for no name that is not a published key's.
    * @throws TwofoldError integrity_failed, database_unavailable, conflict
    */
-  find(namespace: string, ref: string): Promise<KeyView | null>;
+  find(namespace: string, ref: string): Promise<PublishedView>;
   /** Rises with every change of any key: what was made under another one is no longer current. */
   readonly generation: number;
 }

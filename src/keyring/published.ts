@@ -9,7 +9,7 @@
 import type { SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import type { KeyCatalog } from './catalog.ts';
-import type { KeyView, PublishedKeys } from './operations.ts';
+import type { KeyView, PublishedKeys, PublishedView } from './operations.ts';
 import type { KeyStore } from './ports.ts';
 
 /** Published keys that are known at a time; more are not found. */
@@ -45,11 +45,11 @@ export class Publication implements PublishedKeys {
     return this.#generation;
   }
 
-  async find(namespace: string, ref: string): Promise<KeyView | null> {
+  async find(namespace: string, ref: string): Promise<PublishedView> {
     for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
-      const began = this.#generation;
+      const generation = this.#generation;
       const view = await this.#read(namespace, ref);
-      if (began === this.#generation) return view;
+      if (generation === this.#generation) return { view, generation };
     }
     throw new TwofoldError('conflict', 'Changes kept overtaking the request.');
   }

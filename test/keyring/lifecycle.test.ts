@@ -30,15 +30,7 @@ const FIELDS: Readonly<Record<VersionState, readonly string[]>> = {
   compromised: ['material', 'activatedAt', 'compromisedAt', 'reason', 'destroyAt'],
   destroyed: ['destroyedAt', 'compromisedAt', 'reason'],
 };
-const CORE = [
-  'keyId',
-  'version',
-  'suite',
-  'createdAt',
-  'certificateChain',
-  'revision',
-  'state',
-];
+const CORE = ['keyId', 'version', 'suite', 'createdAt', 'certificateChain', 'revision', 'state'];
 
 const attempt = (version: KeyVersion, event: VersionEvent): KeyVersion | null => {
   try {

@@ -131,17 +131,17 @@ describe('a round trip', () => {
     for (const each of [service, other]) {
       const { published } = each.keyring;
       for (const ref of [id, key.name]) {
-        expect((await published.find('default', ref))?.key).toEqual(key);
+        expect((await published.find('default', ref)).view?.key).toEqual(key);
       }
-      expect(await published.find('other', key.name)).toBeNull();
-      expect(await published.find('default', `not-${key.name}`)).toBeNull();
+      expect((await published.find('other', key.name)).view).toBeNull();
+      expect((await published.find('default', `not-${key.name}`)).view).toBeNull();
     }
     await other.stop();
     const grant = service.grant('keys.update', id);
     await service.keyring.manage.update(grant, { publish: false }, aRun());
-    expect(await service.keyring.published.find('default', id)).toBeNull();
+    expect((await service.keyring.published.find('default', id)).view).toBeNull();
     const later = await startService();
-    expect(await later.keyring.published.find('default', id)).toBeNull();
+    expect((await later.keyring.published.find('default', id)).view).toBeNull();
     expect((await read(later, id)).key.publish).toBe(false);
     await later.stop();
   });
