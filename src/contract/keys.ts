@@ -160,10 +160,11 @@ export const publicKey = z
     format: z.enum(['pem', 'jwk', 'raw']),
     pem: z.string().optional().meta({ description: 'SPKI (RFC 5280) as PEM (RFC 7468).' }),
     jwk: jwk.optional(),
-    thumbprint: z.string().nullable().meta({
+    // Optional, so that an answer that somebody pinned before they were there is still one.
+    thumbprint: z.string().nullable().optional().meta({
       description: 'SHA-256 of the JWK (RFC 7638) in base64url; null where there is none.',
     }),
-    sha256: z.string().nullable().meta({
+    sha256: z.string().nullable().optional().meta({
       description: 'SHA-256 of the DER of the SPKI in hexadecimal; null where there is none.',
     }),
     raw: base64('The halves in the order of the suite.').optional(),
