@@ -1,6 +1,7 @@
 /**
- * Signatures. A message of any size is signed by its digest, which the suite's pre-hash fixes; the
- * signature is the same either way. `verify` never says which half of a hybrid failed.
+ * Signatures. A message of any size is signed by its digest, which the suite's pre-hash fixes, or, by
+ * ML-DSA alone, by its mu; the signature is the same either way. `verify` never says which half of a
+ * hybrid failed.
  */
 import { z } from 'zod';
 
@@ -34,20 +35,30 @@ const digest = z
 /** Characters of a compact JWS; the bound of the body is lower for a single one. */
 const MAX_JWS = 4_194_304;
 
-/** Exactly one of `message` and `digest`. */
+/** Of FIPS 204 algorithm 7 line 6, bytes. */
+const MU_LENGTH = 64;
+
+/** Exactly one of `message`, `digest` and `mu`. */
 const INPUT = {
   message: secretBytes({
     max: MAX_MESSAGE,
     description: 'What is signed, at most 1 MiB.',
   }).optional(),
   digest: digest.optional().meta({ description: "The message's digest by the suite's pre-hash." }),
+  mu: publicBytes({
+    min: MU_LENGTH,
+    max: MU_LENGTH,
+    description:
+      'For ML-DSA on its own: the message representative of FIPS 204 algorithm 7 line 6, ' +
+      'which covers public key and context; give no `signatureContext` beside it.',
+  }).optional(),
   signatureContext: signatureContext.optional(),
   keyVersion: keyVersion.optional(),
 } as const;
 
-const exactlyOne = (body: { readonly message?: unknown; readonly digest?: unknown }) =>
-  (body.message === undefined) !== (body.digest === undefined);
-const ONE_INPUT = 'must have exactly one of message and digest';
+const exactlyOne = ({ message, digest: hashed, mu }: Readonly<Record<string, unknown>>) =>
+  [message, hashed, mu].filter((input) => input !== undefined).length === 1;
+const ONE_INPUT = 'must have exactly one of message, digest and mu';
 
 /** A JWS signs its header and payload, so that nothing else can bind it. */
 const fitsFormat = (body: { readonly format?: unknown } & Record<string, unknown>) =>
@@ -75,7 +86,7 @@ const signAnswer = z.object({
 const eitherForm = (body: Readonly<Record<string, unknown>>) =>
   body['jws'] === undefined
     ? exactlyOne(body) && body['signature'] !== undefined
-    : ['message', 'digest', 'signatureContext', 'signature'].every((name) => !(name in body));
+    : ['message', 'digest', 'mu', 'signatureContext', 'signature'].every((name) => !(name in body));
 
 const verifyBody = z
   .strictObject({
@@ -115,7 +126,8 @@ export const sign = defineRoute({
   id: 'sign',
   path: '/v1/keys/{key}/sign',
   operation: 'sign',
-  summary: 'Signs a message or its digest; a byte answer of `format: jws` is the JWS as text.',
+  summary:
+    'Signs a message, its digest or its mu; a byte answer of `format: jws` is the JWS as text.',
   headers: headers({ ...SIGN_HEADERS, ...FORMAT_HEADER }),
   body: signBody.meta({ id: 'SignRequest' }),
   bytes: {

@@ -16,6 +16,7 @@ import type { GuardedRoute } from './route.ts';
 interface Signable {
   readonly message?: Uint8Array | undefined;
   readonly digest?: { readonly algorithm: DigestAlgorithm; readonly value: Uint8Array } | undefined;
+  readonly mu?: Uint8Array | undefined;
   readonly signatureContext?: Uint8Array | undefined;
   readonly keyVersion?: number | undefined;
 }
@@ -29,9 +30,11 @@ interface Verifiable extends Signable {
   readonly jws?: string | undefined;
 }
 
-/** The contract has seen to it that exactly one of the two is there. */
-const inputOf = ({ message, digest }: Signable): SignInput =>
-  digest === undefined ? { message: orEmpty(message) } : { digest };
+/** The contract has seen to it that exactly one of the three is there. */
+function inputOf({ message, digest, mu }: Signable): SignInput {
+  if (digest !== undefined) return { digest };
+  return mu === undefined ? { message: orEmpty(message) } : { mu };
+}
 /** In audit entries a signature's context stands where a wrap's associated data does. */
 const contextOf = ({ signatureContext }: Signable): NotedContext => ({ aad: signatureContext });
 

@@ -34,10 +34,14 @@ export type Origin = 'anyone' | 'service';
 
 export type DigestAlgorithm = 'SHA-256' | 'SHA-384' | 'SHA-512';
 
-/** What is signed: the message, or its digest by the suite's pre-hash. */
+/**
+ * What is signed: the message, its digest by the suite's pre-hash, or ML-DSA's mu (FIPS 204 algorithm
+ * 7 line 6, 64 bytes). `invalid_value` for one that the suite does not take, or a context beside mu.
+ */
 export type SignInput =
   | { readonly message: Uint8Array }
-  | { readonly digest: { readonly algorithm: DigestAlgorithm; readonly value: Uint8Array } };
+  | { readonly digest: { readonly algorithm: DigestAlgorithm; readonly value: Uint8Array } }
+  | { readonly mu: Uint8Array };
 
 /** Told what is used as soon as it is known, so that a failed use is recorded with it. */
 export interface Selecting {

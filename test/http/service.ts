@@ -10,6 +10,7 @@ import { TokenAuthenticator } from '../../src/access/authenticate.ts';
 import { PolicyAuthorizer } from '../../src/access/authorize.ts';
 import { DevelopmentIssuer } from '../../src/access/development-issuer.ts';
 import type { AuditDraft } from '../../src/audit/ports.ts';
+import type { Engine } from '../../src/crypto/engine.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { SUITES } from '../../src/crypto/suites.ts';
 import type { HttpDependencies, RequestReport } from '../../src/http/dependencies.ts';
@@ -18,10 +19,10 @@ import type { HttpServer, HttpServerOptions } from '../../src/http/server.ts';
 import { assertListed } from '../contract/observed.ts';
 import { sampleStatus } from './sample-status.ts';
 import { openWorld } from '../keyring/world.ts';
-import type { World } from '../keyring/world.ts';
+import type { Instance, World } from '../keyring/world.ts';
 
-export interface Service {
-  readonly world: World;
+export interface Service<W extends Instance = World> {
+  readonly world: W;
   readonly deps: HttpDependencies;
   readonly server: HttpServer;
   readonly url: string;
@@ -52,13 +53,15 @@ export interface Called {
 
 export interface ServiceOptions {
   readonly lacks?: readonly string[];
+  /** The native one unless told. */
+  readonly engine?: Engine;
   readonly replace?: (deps: HttpDependencies) => Partial<HttpDependencies>;
   readonly options?: Partial<HttpServerOptions>;
   /** What `/openapi.yaml` answers. */
   readonly document?: string;
 }
 
-function watchAudit(world: World, drafts: AuditDraft[], anonymous: Service['anonymous']) {
+function watchAudit(world: Instance, drafts: AuditDraft[], anonymous: Service['anonymous']) {
   const { audit } = world;
   return {
     record: (draft, standing) => {
@@ -76,7 +79,19 @@ function watchAudit(world: World, drafts: AuditDraft[], anonymous: Service['anon
 }
 
 export async function openService(given: ServiceOptions = {}): Promise<Service> {
-  const world = await openWorld(given.lacks === undefined ? {} : { lacks: given.lacks });
+  const { lacks, engine } = given;
+  const world = await openWorld({
+    ...(lacks === undefined ? {} : { lacks }),
+    ...(engine === undefined ? {} : { engine }),
+  });
+  return openServiceOver(world, given);
+}
+
+/** Over a keyring that is open already, and is stopped with the service. */
+export async function openServiceOver<W extends Instance>(
+  world: W,
+  given: ServiceOptions = {},
+): Promise<Service<W>> {
   const folder = await mkdtemp(join(tmpdir(), 'twofold-http-'));
   const issuer = await DevelopmentIssuer.open({ folder, create: true });
   const { epoch, keyring } = world;
@@ -100,7 +115,7 @@ export async function openService(given: ServiceOptions = {}): Promise<Service> 
     published: keyring.published,
     manage: keyring.manage,
     turns: keyring.turns,
-    engine: nativeEngine,
+    engine: given.engine ?? nativeEngine,
     token: {
       availability: (id) =>
         (given.lacks ?? []).length > 0 && id === 'MLKEM768-X25519'
