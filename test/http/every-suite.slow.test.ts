@@ -1,0 +1,29 @@
+/** As every-suite.test.ts, for the suites whose keys or signatures take seconds. */
+import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { SUITES } from '../../src/crypto/suites.ts';
+import { TokenService, isSlow, livesOf } from './suite-life.ts';
+import type { Later } from './suite-life.ts';
+
+// The search for the primes of 4096 bits has no bound.
+jest.setTimeout(600_000);
+
+let at: TokenService;
+const kept: Later[] = [];
+beforeAll(async () => {
+  at = await TokenService.open();
+});
+afterAll(() => at.close());
+
+const SLOW = Object.values(SUITES).filter(isSlow);
+
+describe('a key of', () => {
+  it.each(SLOW.map((suite) => [suite.id, suite] as const))('%s', async (_id, suite) => {
+    kept.push(...(await livesOf(at, suite)));
+  });
+});
+
+it('every one of them is good after a restart', async () => {
+  await at.restart();
+  expect(kept.length).toBeGreaterThanOrEqual(SLOW.length);
+  for (const later of kept) await later(at);
+});
