@@ -1,20 +1,37 @@
 /**
- * P2: a hybrid unwrap succeeds only with both halves right, says nothing of which was wrong, and no
- * operation answers a raw half.
+ * P2: an unwrap succeeds only with every half of its suite right, says nothing of which was wrong, and
+ * no operation answers a raw half.
  */
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { randomBytes } from 'node:crypto';
 import type { DecapsulationKey, Engine } from '../../src/crypto/engine.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { SecretBytes } from '../../src/crypto/secret.ts';
-import { findSuite } from '../../src/crypto/suites.ts';
+import { SIGNATURE_LENGTHS } from '../../src/crypto/engine.ts';
+import { isComposite } from '../../src/crypto/suite.ts';
 import type { KemSuite } from '../../src/crypto/suite.ts';
+import { SUITES } from '../../src/crypto/suites.ts';
 import { ERRORS, TwofoldError } from '../../src/errors.ts';
-import { codeOf, NO_BINDING, openWorld, SIGN_SUITES, WRAP_SUITES } from '../keyring/world.ts';
+import { codeOf, NO_BINDING, openWorld } from '../keyring/world.ts';
 import type { World } from '../keyring/world.ts';
 import { isWiped } from '../keyring/watched-hsm.ts';
 
-const KEMS = WRAP_SUITES.map((id) => findSuite(id)).filter((suite) => suite.kind === 'kem');
+// Keys of RSA with more bits take seconds each and say nothing more.
+const ROWS = Object.values(SUITES).filter(({ id }) => !/3072|4096/.test(id));
+const KEMS = ROWS.filter((suite) => suite.kind === 'kem');
+const COMPOSITES = ROWS.filter((suite) => suite.kind === 'signature').filter(isComposite);
+
+/** What a suite has, one wrong after the other, and all at once. */
+function wrongHalvesOf({ pq, hsm }: KemSuite): readonly Tampering['wrong'][] {
+  const has = [
+    ...(pq === null ? [] : ['pq' as const]),
+    ...(hsm === null ? [] : ['classical' as const]),
+  ];
+  return [...has.map((half) => [half]), ...(has.length === 2 ? [has] : [])];
+}
+
+/** The call by which the token opens its half. */
+const callOf = ({ hsm }: KemSuite) => (hsm?.kind === 'rsa' ? 'decryptOaep' : 'ecdh');
 
 /** Which secrets come out wrong, and a copy of every right one. */
 interface Tampering {
@@ -63,7 +80,11 @@ async function tamperedWorld() {
   const { device } = world;
   device.answer = (call, secret) => {
     const half =
-      call === 'ecdh' ? 'classical' : call === 'decrypt' && secret.length === 32 ? 'psk' : null;
+      call === 'ecdh' || call === 'decryptOaep'
+        ? 'classical'
+        : call === 'decrypt' && secret.length === 32
+          ? 'psk'
+          : null;
     if (half === null) return secret;
     tampering.raw.push(secret.reveal().slice());
     return tampering.wrong.includes(half) ? wrongOf(secret) : secret;
@@ -95,14 +116,20 @@ describe.each(KEMS.map((suite) => [suite.id, suite] as const))('%s', (id, suite:
       });
     expect(await world.unwrap(key, ciphertext)).toBe('plain');
     const refusals: unknown[] = [];
-    for (const wrong of [['pq'], ['classical'], ['pq', 'classical']] as const) {
+    for (const wrong of wrongHalvesOf(suite)) {
       tampering.wrong = wrong;
       refusals.push(await refusal(open()));
     }
     tampering.wrong = [];
     const split = 24 + suite.kem.lengths.encapsulation;
-    // In turn: the ML-KEM ciphertext, the ephemeral point, the AEAD output, its tag.
-    for (const at of [24, 24 + 1000, split - 1, split, ciphertext.length - 1]) {
+    // In turn: the encapsulation of each half, the AEAD output, its tag.
+    for (const at of [
+      24,
+      24 + Math.trunc((split - 24) / 2),
+      split - 1,
+      split,
+      ciphertext.length - 1,
+    ]) {
       const flipped = Uint8Array.from(ciphertext, (byte, index) =>
         index === at ? byte ^ 1 : byte,
       );
@@ -114,7 +141,7 @@ describe.each(KEMS.map((suite) => [suite.id, suite] as const))('%s', (id, suite:
     expect(await world.unwrap(key, ciphertext)).toBe('plain');
   });
 
-  it('is not opened by both asymmetric halves without the secret of its version', async () => {
+  it('is not opened by its asymmetric halves without the secret of its version', async () => {
     const { world, tampering } = await tamperedWorld();
     const key = await world.create({ suite: id });
     const ciphertext = await world.wrap(key, 'plain');
@@ -135,11 +162,12 @@ describe.each(KEMS.map((suite) => [suite.id, suite] as const))('%s', (id, suite:
   });
 
   it('fails as a whole when the token does not answer', async () => {
+    if (suite.hsm === null) return;
     const { world } = await tamperedWorld();
     const key = await world.create({ suite: id });
     const ciphertext = await world.wrap(key, 'plain');
     await world.unwrap(key, ciphertext);
-    world.device.fault = (call) => (call === 'ecdh' ? 'before' : 'none');
+    world.device.fault = (call) => (call === callOf(suite) ? 'before' : 'none');
     expect(await codeOf(world.unwrap(key, ciphertext))).toBe('hsm_unavailable');
   });
 
@@ -161,11 +189,11 @@ describe.each(KEMS.map((suite) => [suite.id, suite] as const))('%s', (id, suite:
       }),
       await world.keyring.read.get(world.grant('keys.read', wrapping)),
     ];
-    expect(tampering.raw.length).toBeGreaterThan(8);
+    expect(tampering.raw.length).toBeGreaterThan(4);
     const hex = answers
       .flatMap((answer) => [...bytesOf(answer)])
       .map((bytes) => Buffer.from(bytes).toString('hex'));
-    expect(hex.length).toBeGreaterThanOrEqual(12);
+    expect(hex.length).toBeGreaterThanOrEqual(9);
     for (const raw of tampering.raw) {
       const secret = Buffer.from(raw).toString('hex');
       expect(hex.filter((text) => text.includes(secret))).toEqual([]);
@@ -185,7 +213,7 @@ function* bytesOf(value: unknown): Generator<Uint8Array> {
   }
 }
 
-describe.each(SIGN_SUITES)('%s', (id) => {
+describe.each(COMPOSITES.map((suite) => [suite.id, suite] as const))('%s', (id, suite) => {
   it('signs with both halves or not at all', async () => {
     const { world } = await tamperedWorld();
     const key = await world.create({ suite: id });
@@ -198,8 +226,7 @@ describe.each(SIGN_SUITES)('%s', (id) => {
 
   it('verifies only when both halves do', async () => {
     const { world } = await tamperedWorld();
-    const suite = findSuite(id);
-    const split = suite.kind === 'signature' && suite.pq === 'ML-DSA-65' ? 3309 : 4627;
+    const split = SIGNATURE_LENGTHS[suite.pq].signature;
     const [one, two] = [await world.create({ suite: id }), await world.create({ suite: id })];
     const input = { message: Buffer.from('m'), signatureContext: new Uint8Array(0) };
     const { use } = world.keyring;

@@ -6,8 +6,10 @@ import { readFileSync } from 'node:fs';
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { decodeEnvelopeText, parseEnvelope } from '../../src/crypto/envelope.ts';
+import type { Engine } from '../../src/crypto/engine.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { portableEngine } from '../../src/crypto/portable-engine.ts';
+import type { Hash, SignatureInput } from '../../src/crypto/suite.ts';
 import { findSuite } from '../../src/crypto/suites.ts';
 import { openEnvelope, openSymmetric } from '../../src/crypto/wrap.ts';
 import { importKeys } from '../hsm/import-keys.ts';
@@ -44,6 +46,16 @@ const stored = JSON.parse(
   readonly numbers: Readonly<Record<string, number>>;
 };
 
+function serves(engine: Engine, id: string): boolean {
+  const { pq } = findSuite(id);
+  return pq === null || engine.implementationOf(pq) !== null;
+}
+
+const digestOf = (algorithm: Hash, message: Uint8Array) => ({
+  algorithm,
+  value: createHash(algorithm).update(message).digest(),
+});
+
 describe('data of an earlier software version', () => {
   it('has every suite that there was, under the number that it had', () => {
     for (const [id, number] of Object.entries(stored.numbers))
@@ -79,18 +91,19 @@ describe('data of an earlier software version', () => {
 
   it.each(
     stored.signatures.flatMap((signed) =>
-      [nativeEngine, portableEngine].map(
-        (engine) => [signed.suite, engine.name, signed, engine] as const,
-      ),
+      [nativeEngine, portableEngine]
+        .filter((engine) => serves(engine, signed.suite))
+        .map((engine) => [signed.suite, engine.name, signed, engine] as const),
     ),
   )('verifies: %s by the %s engine', async (id, _name, signed, engine) => {
     const suite = findSuite(id);
     if (suite.kind !== 'signature') throw new TypeError('not a signature suite');
     const message = bytes(signed.message);
-    const inputs = [
+    const { prehash } = suite.signer;
+    const inputs: readonly SignatureInput[] = [
       { message },
-      { digest: { algorithm: 'SHA-512', value: createHash('sha512').update(message).digest() } },
-    ] as const;
+      ...(prehash === null ? [] : [{ digest: digestOf(prehash, message) }]),
+    ];
     for (const input of inputs) {
       const [key, context, signature] = [signed.publicKey, signed.context, signed.signature].map(
         bytes,
@@ -117,9 +130,7 @@ describe('MACs of an earlier software version', () => {
       const { kind, hsm: need } = findSuite(id);
       if (kind !== 'mac' || need.kind !== 'hmac') throw new TypeError('not a MAC suite');
       const { key, check, message, mac } = made;
-      const spec = { kind: 'hmac', hash: 'SHA-256', bytes: 32 } as const;
-      expect(need).toMatchObject(spec);
-      const imported = { spec, scalar: bytes(key), publicKey: bytes(check) };
+      const imported = { spec: need, scalar: bytes(key), publicKey: bytes(check) };
       const [stored] = await importKeys(fixture, [imported]);
       if (stored === undefined) throw new TypeError();
       const hsm = await fixture.open();

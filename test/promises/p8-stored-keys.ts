@@ -1,18 +1,27 @@
 /** Software private sides of the stored data of P8: what HSM and engine do, from fixed secrets. */
-import { createCipheriv, createDecipheriv } from 'node:crypto';
+import {
+  constants,
+  createCipheriv,
+  createDecipheriv,
+  createPrivateKey,
+  createPublicKey,
+  privateDecrypt,
+} from 'node:crypto';
 import { x25519 } from '@noble/curves/ed25519.js';
 import { p256, p384 } from '@noble/curves/nist.js';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { SecretBytes } from '../../src/crypto/secret.ts';
 import { derivingCurve } from '../crypto/software-halves.ts';
-import type { MlKemParameterSet } from '../../src/crypto/engine.ts';
 import type { AeadKey, KemHalves, KemSuite } from '../../src/crypto/suite.ts';
 
 export interface StoredSecrets {
   readonly suite: string;
   readonly keyId: string;
   readonly keyVersion: number;
-  /** Hex of the ML-KEM seed, the classical scalar and the psk; of a symmetric key in `classical`. */
+  /**
+   * Hex of the ML-KEM seed, the classical scalar (of RSA, RSAPrivateKey in DER) and the psk; of a
+   * symmetric key in `classical`. Empty for a half that the suite does not have.
+   */
   readonly pq: string;
   readonly classical: string;
   readonly psk: string;
@@ -29,30 +38,58 @@ export interface StoredWrap extends StoredSecrets {
 export const bytes = (hex: string): Uint8Array => Uint8Array.from(Buffer.from(hex, 'hex'));
 export const secretOf = (hex: string): SecretBytes => SecretBytes.own(bytes(hex));
 
+type DerivingCurve = keyof typeof CURVES;
 const CURVES = { 'P-256': p256, 'P-384': p384, X25519: x25519 } as const;
 
-const curveOf = (suite: KemSuite) => CURVES[derivingCurve(suite)];
-const setOf = (suite: KemSuite) => suite.pq as MlKemParameterSet;
+function publicPoint(curve: DerivingCurve, scalar: Uint8Array): Uint8Array {
+  return curve === 'X25519'
+    ? x25519.getPublicKey(scalar)
+    : CURVES[curve].getPublicKey(scalar, false);
+}
 
+function sharedPoint(curve: DerivingCurve, scalar: Uint8Array, peer: Uint8Array): SecretBytes {
+  const shared = CURVES[curve].getSharedSecret(scalar, peer);
+  // noble gives a compressed point for the curves of NIST.
+  return SecretBytes.own(curve === 'X25519' ? shared : shared.slice(1));
+}
+
+const rsaKeyOf = (der: string) =>
+  createPrivateKey({ key: Buffer.from(der, 'hex'), format: 'der', type: 'pkcs1' });
+
+function classicalPublicKeyOf(suite: KemSuite, { classical }: StoredSecrets): Uint8Array {
+  if (suite.hsm === null) return new Uint8Array(0);
+  if (suite.hsm.kind !== 'rsa') return publicPoint(derivingCurve(suite), bytes(classical));
+  const publicKey = createPublicKey(rsaKeyOf(classical));
+  return Uint8Array.from(publicKey.export({ format: 'der', type: 'pkcs1' }));
+}
+
+/** Halves that the suite does not have are empty. */
 export function publicKeyOf(suite: KemSuite, secrets: StoredSecrets): Uint8Array {
-  const pq = nativeEngine.mlKem.publicKey(setOf(suite), secretOf(secrets.pq));
-  const curve = curveOf(suite);
-  const classical =
-    curve === x25519
-      ? x25519.getPublicKey(bytes(secrets.classical))
-      : (curve as typeof p256).getPublicKey(bytes(secrets.classical), false);
+  const { mlKem } = nativeEngine;
+  const pq =
+    suite.pq === null ? new Uint8Array(0) : mlKem.publicKey(suite.pq, secretOf(secrets.pq));
+  const classical = classicalPublicKeyOf(suite, secrets);
   return suite.kem.joinPublicKey(nativeEngine, { pq, classical });
 }
 
+function decryptOaep(der: string, ciphertext: Uint8Array): SecretBytes {
+  const key = rsaKeyOf(der);
+  const padding = constants.RSA_PKCS1_OAEP_PADDING;
+  const opened = privateDecrypt({ key, padding, oaepHash: 'sha256' }, ciphertext);
+  return SecretBytes.own(Uint8Array.from(opened));
+}
+
 export function halvesOf(suite: KemSuite, secrets: StoredSecrets): KemHalves {
-  const key = nativeEngine.mlKem.importSeed(setOf(suite), secretOf(secrets.pq));
-  const curve = curveOf(suite);
+  const { classical } = secrets;
   return {
-    pq: (ciphertext) => key.decapsulate(ciphertext),
-    classical: async (peer) => {
-      const shared = curve.getSharedSecret(bytes(secrets.classical), peer);
-      return Promise.resolve(SecretBytes.own(curve === x25519 ? shared : shared.slice(1)));
+    pq: async (ciphertext) => {
+      if (suite.pq === null) throw new TypeError(`${suite.id} has no post-quantum half`);
+      return nativeEngine.mlKem.importSeed(suite.pq, secretOf(secrets.pq)).decapsulate(ciphertext);
     },
+    classical: async (ciphertext) =>
+      suite.hsm?.kind === 'rsa'
+        ? decryptOaep(classical, ciphertext)
+        : sharedPoint(derivingCurve(suite), bytes(classical), ciphertext),
   };
 }
 
