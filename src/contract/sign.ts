@@ -99,7 +99,10 @@ const verifyBody = z
         'this service must be of this key and names the version.',
     }).optional(),
   })
-  .refine(eitherForm, 'must have either jws, or signature and exactly one of message and digest');
+  .refine(
+    eitherForm,
+    'must have either jws, or signature and exactly one of message, digest and mu',
+  );
 const verifyAnswer = z.object({ valid: z.boolean(), ...USED });
 
 const headerText = z.string().optional();

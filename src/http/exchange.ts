@@ -5,6 +5,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { ERRORS, TwofoldError } from '../errors.ts';
 import { NAME } from '../name.ts';
 import { discardBody } from './body.ts';
+import { holdStallClock } from './stall-clock.ts';
 import { problemHeaders, problemOf } from './problem.ts';
 import type { RouteContract } from '../contract/route.ts';
 import type { RequestReport } from './dependencies.ts';
@@ -46,6 +47,8 @@ export class Exchange {
   readonly #contract: RouteContract | null;
   readonly #surroundings: Surroundings;
   readonly #started = performance.now();
+  /** While the answer is made nothing goes over the connection, however long that takes. */
+  readonly #resumeStallClock: () => void;
 
   constructor(
     request: IncomingMessage,
@@ -58,6 +61,7 @@ export class Exchange {
     this.source = request.socket.remoteAddress ?? '';
     this.#contract = contract;
     this.#surroundings = surroundings;
+    this.#resumeStallClock = holdStallClock(request.socket);
   }
 
   /** Sends an answer and resolves when its secrets may be wiped. */
@@ -87,6 +91,7 @@ export class Exchange {
   }
 
   async #write(status: number, headers: Headers, { bytes, secret }: Rendered): Promise<void> {
+    this.#resumeStallClock();
     try {
       this.response.writeHead(status, {
         'Cache-Control': 'no-store',

@@ -35,8 +35,8 @@ export interface Listener {
 
 export interface ConnectionLimits {
   /**
-   * Longest time in which nothing comes or goes on a connection with a request, ms. Its own deadlines
-   * end a request sooner; what is left is a client that does not read its answer.
+   * Longest time in which nothing comes or goes on a connection, ms, but while an answer is being made
+   * (`stall-clock.ts`): what it ends is a client that does not read.
    */
   readonly stalledMs: number;
 }

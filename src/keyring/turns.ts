@@ -6,8 +6,11 @@
 import { TwofoldError } from '../errors.ts';
 import type { ChangeOrder } from './operations.ts';
 
-/** How long a change waits for those before it; as long as one of them may take. */
-const PATIENCE_MS = 10_000;
+/**
+ * How long a change waits for those before it; as long as one of them may take: a token has 120 s for
+ * an RSA key of 4096 bits.
+ */
+const PATIENCE_MS = 150_000;
 
 interface Line {
   /** Id of the request whose turn it is. */
@@ -45,7 +48,7 @@ function waitIn(line: Line, requestId: string): Promise<undefined> {
   const timer = setTimeout(() => {
     line.waiting.delete(turn);
     reject(new TwofoldError('conflict', 'Other changes of the key take too long.'));
-  }, PATIENCE_MS);
+  }, PATIENCE_MS).unref();
   line.waiting.add(turn);
   return promise;
 }
