@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
+import type { HsmKeySpec } from '../../src/crypto/hsm-key.ts';
 import type { PooledHsm } from '../../src/hsm/pool.ts';
 import { tokenObjectId } from '../../src/keyring/material.ts';
 import { removeOrphans } from '../../src/keyring/orphans.ts';
@@ -112,14 +113,18 @@ describe('on SoftHSM', () => {
     await Promise.all(changes);
   });
 
-  it('removes the token object of a maker that died, and nothing else', async () => {
+  it.each<readonly [string, HsmKeySpec]>([
+    ['X25519', { kind: 'x25519', use: 'derive' }],
+    ['Ed25519', { kind: 'ed25519', use: 'sign' }],
+  ])('removes the %s object of a maker that died, and nothing else', async (_name, spec) => {
     const id = await service.create({ suite: 'MLKEM768-X25519' });
+    const signer = await service.create({ suite: 'Ed25519' });
     const { installation } = ROOT;
     const objectId = tokenObjectId(installation, randomUUID(), 1);
     const tokenSerial = hsm.status().token?.serial ?? '';
     const intent = { objectId, installation, tokenSerial, instance: 'dead', createdAt: new Date() };
     await store.intendTokenObject(await attestIntent(root.mac, intent));
-    await hsm.generate({ kind: 'x25519', use: 'derive' }, { custody: 'hsm-token', objectId });
+    await hsm.generate(spec, { custody: 'hsm-token', objectId });
     const before = (await hsm.tokenKeys(installation)).length;
     store.dead.add('dead');
     const record = service.audit.recordOwn.bind(service.audit);
@@ -127,5 +132,7 @@ describe('on SoftHSM', () => {
     expect(removed).toEqual({ removed: 1, refused: 0 });
     expect(await hsm.tokenKeys(installation)).toHaveLength(before - 1);
     expect(await service.unwrap(id, await service.wrap(id, 'x'))).toBe('x');
+    const signed = await service.keyring.use.sign(service.grant('sign', signer), signInput);
+    expect(signed.signature).toHaveLength(64);
   });
 });
