@@ -12,7 +12,8 @@ import {
 } from '../../src/crypto/curve.ts';
 import { concatBytes } from '../../src/crypto/bytes.ts';
 import { ecdsaScheme } from '../../src/crypto/classical-signature.ts';
-import { classicalPublicKey, derive, hex, randomScalar, signDigest } from './software-halves.ts';
+import { signDigest } from './classical-keys.ts';
+import { classicalPublicKey, derive, hex, randomScalar } from './software-halves.ts';
 import type { Curve } from '../../src/crypto/suite.ts';
 
 const invalid = expect.objectContaining({ code: 'invalid_value' });

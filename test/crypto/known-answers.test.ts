@@ -28,7 +28,8 @@ import { portableEngine } from '../../src/crypto/portable-engine.ts';
 import { SecretBytes } from '../../src/crypto/secret.ts';
 import { messageRepresentative } from '../../src/crypto/signature.ts';
 import { FOLDER, hasPublishedFolder, report, vectorsOf } from '../vectors/published.ts';
-import { classicalPublicKey, derive, signDigest, toHex } from './software-halves.ts';
+import { signDigest } from './classical-keys.ts';
+import { classicalPublicKey, derive, toHex } from './software-halves.ts';
 import type { Engine, MlKem, Signatures } from '../../src/crypto/engine.ts';
 
 const ALGORITHMS = [

@@ -16,10 +16,12 @@ import {
   derivingCurve,
   HYBRID_KEMS,
   hex,
-  signingCurve,
+  pairSpec,
+  splitCompositeKey,
   toHex,
 } from '../crypto/software-halves.ts';
-import { hasPublishedFolder, report, vectorsOf } from '../vectors/published.ts';
+import { publicKeyOf } from '../crypto/classical-keys.ts';
+import { hasPublishedFolder, report, TOTALS, vectorsOf } from '../vectors/published.ts';
 import { importKeys } from './import-keys.ts';
 import { makeToken, ROOT } from './token-fixture.ts';
 import type { TokenFixture } from './token-fixture.ts';
@@ -161,24 +163,18 @@ describe('RSA-OAEP in the token', () => {
   });
 });
 
-describe('composite signatures with ECDSA in the token', () => {
+describe('composite signatures with the classical half in the token', () => {
   it('published keys sign, and both engines verify', async () => {
     const vectors = vectorsOf('composite-sigs');
     const parts = vectors.map((vector) => {
       const suite = findSuite(vector.suite) as SignatureSuite;
-      const curve = signingCurve(suite);
-      const sk = hex(vector.sk);
-      const scalar = sk.subarray(39, 39 + (curve === 'P-256' ? 32 : 48));
-      const spec: HsmKeySpec = { kind: 'ec', curve, use: 'sign' };
-      return { vector, suite, seed: sk.subarray(0, 32), scalar, spec, curve };
+      const spec = pairSpec(suite);
+      if (spec === null) throw new Error('a composite has two halves');
+      return { vector, suite, spec, ...splitCompositeKey(suite, hex(vector.sk)) };
     });
     const keys = await importKeys(
       fixture,
-      parts.map(({ spec, scalar, curve }) => ({
-        spec,
-        scalar,
-        publicKey: classicalPublicKey(curve, scalar),
-      })),
+      parts.map(({ spec, scalar }) => ({ spec, scalar, publicKey: publicKeyOf(spec, scalar) })),
     );
     const port = await open();
     for (const [index, { vector, suite, seed }] of parts.entries()) {
@@ -192,7 +188,7 @@ describe('composite signatures with ECDSA in the token', () => {
       const signature = await suite.signer.sign({ message }, context, {
         pq: (m, c) => pqKey.sign(m, c),
         mu: (mu) => pqKey.signMu(mu),
-        classical: (digest) => port.sign(key, digest),
+        classical: (input) => port.sign(key, input),
       });
       for (const engine of [nativeEngine, portableEngine]) {
         const verify = (input: Uint8Array) =>
@@ -202,6 +198,6 @@ describe('composite signatures with ECDSA in the token', () => {
       }
     }
     report(`composite signatures by the token: ${parts.length}`);
-    expect(parts).toHaveLength(4);
+    expect(parts).toHaveLength(TOTALS['composite-sigs']);
   });
 });
