@@ -1,9 +1,10 @@
-import { randomBytes } from 'node:crypto';
+import { constants, createPublicKey, randomBytes, verify as nodeVerify } from 'node:crypto';
 
 import { describe, expect, it } from '@jest/globals';
-import { p256, p384 } from '@noble/curves/nist.js';
-import { sha512 } from '@noble/hashes/sha2.js';
-import { ml_dsa65, ml_dsa87 } from '@noble/post-quantum/ml-dsa.js';
+import { ed25519 } from '@noble/curves/ed25519.js';
+import { p256, p384, p521 } from '@noble/curves/nist.js';
+import { sha256, sha512 } from '@noble/hashes/sha2.js';
+import { ml_dsa44, ml_dsa65, ml_dsa87 } from '@noble/post-quantum/ml-dsa.js';
 import fc from 'fast-check';
 
 import { concatBytes, utf8 } from '../../src/crypto/bytes.ts';
@@ -12,8 +13,15 @@ import { writeSpki } from '../../src/crypto/spki.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { portableEngine } from '../../src/crypto/portable-engine.ts';
 import { findSuite } from '../../src/crypto/suites.ts';
-import { vectorsOf } from '../vectors/published.ts';
-import { COMPOSITES, hex, randomSignatureKey, signatureKey, toHex } from './software-halves.ts';
+import { hasPublishedFolder, vectorsOf } from '../vectors/published.ts';
+import {
+  COMPOSITES,
+  hex,
+  randomSignatureKey,
+  signatureKey,
+  splitCompositeKey,
+  toHex,
+} from './software-halves.ts';
 import type { Engine } from '../../src/crypto/engine.ts';
 import { DIGEST_LENGTHS, digestBytes } from '../../src/crypto/digests.ts';
 import { SIGNATURE_LENGTHS } from '../../src/crypto/engine.ts';
@@ -28,50 +36,99 @@ const NOTHING = new Uint8Array(0);
 /** Where the classical signature begins. */
 const splitOf = (suite: SignatureSuite) => SIGNATURE_LENGTHS[suite.pq ?? 'ML-DSA-65'].signature;
 
-/** The recipe of the draft again, on other libraries only. */
+const PQ = { 'ML-DSA-44': ml_dsa44, 'ML-DSA-65': ml_dsa65, 'ML-DSA-87': ml_dsa87 };
+const GROUPS = { 'P-256': p256, 'P-384': p384, 'P-521': p521 };
+
+/** PH and what the classical half is, read off the draft's own name. */
+function readName(id: string) {
+  const [, name = '', rest = ''] = /^(MLDSA\d\d)-(.*)-SHA\d+$/.exec(id) ?? [];
+  const prehash = id.endsWith('SHA256') ? sha256 : sha512;
+  return { pq: PQ[`ML-DSA-${name.slice(5)}` as keyof typeof PQ], rest, prehash };
+}
+
+/** Draft section 6: SHA-384 with RSA-4096, SHA-256 with smaller moduli. */
+function verifyRsa(rest: string, key: Uint8Array, message: Uint8Array, signature: Uint8Array) {
+  const hash = rest.startsWith('RSA4096') ? 'sha384' : 'sha256';
+  const { RSA_PKCS1_PSS_PADDING, RSA_PKCS1_PADDING } = constants;
+  return nodeVerify(
+    hash,
+    message,
+    {
+      key: createPublicKey({ key: Buffer.from(key), format: 'der', type: 'pkcs1' }),
+      padding: rest.endsWith('PSS') ? RSA_PKCS1_PSS_PADDING : RSA_PKCS1_PADDING,
+      saltLength: hash === 'sha384' ? 48 : 32,
+    },
+    signature,
+  );
+}
+
+/** By noble, which hashes with the curve's own SHA-2, and by OpenSSL for RSA. */
+function verifyClassical(rest: string, key: Uint8Array, message: Uint8Array, sig: Uint8Array) {
+  if (rest.startsWith('RSA')) return verifyRsa(rest, key, message, sig);
+  if (rest === 'Ed25519') return ed25519.verify(sig, message, key);
+  const group = GROUPS[rest.replace('ECDSA-P', 'P-') as keyof typeof GROUPS];
+  return group.verify(sig, message, key, { lowS: false, format: 'der' });
+}
+
+/** The recipe of the draft again, from its names and on other libraries only. */
 function independentVerify(suite: SignatureSuite, pk: Uint8Array, message: Uint8Array) {
-  const [scheme, group, pkLength] =
-    suite.pq === 'ML-DSA-65' ? [ml_dsa65, p256, 1952] : [ml_dsa87, p384, 2592];
+  const { pq, rest, prehash } = readName(suite.id);
   const label = utf8(`COMPSIG-${suite.id}`);
+  const { publicKey: keyLength = 0, signature: split = 0 } = pq.lengths;
   return (context: Uint8Array, signature: Uint8Array) => {
     const prefix = utf8('CompositeAlgorithmSignatures2025');
     const length = Uint8Array.of(context.length);
-    const representative = concatBytes(prefix, label, length, context, sha512(message));
-    const [pq, classical] = [pk.subarray(0, pkLength), pk.subarray(pkLength)];
-    const options = { lowS: false, format: 'der' as const };
-    const split = splitOf(suite);
+    const representative = concatBytes(prefix, label, length, context, prehash(message));
+    const [pqKey, classicalKey] = [pk.subarray(0, keyLength), pk.subarray(keyLength)];
+    const [pqSignature, classical] = [signature.subarray(0, split), signature.subarray(split)];
     return {
-      pq: scheme.verify(signature.subarray(0, split), representative, pq, { context: label }),
-      classical: group.verify(signature.subarray(split), representative, classical, options),
+      pq: pq.verify(pqSignature, representative, pqKey, { context: label }),
+      classical: verifyClassical(rest, classicalKey, representative, classical),
     };
   };
 }
 
 describe.each(ENGINES)('composite signature vectors, $name engine', (engine: Engine) => {
   it('verifies and signs with every published key, with and without context', async () => {
-    for (const vector of vectorsOf('composite-sigs')) {
+    const seen = new Set<string>();
+    const vectors = vectorsOf('composite-sigs');
+    for (const vector of vectors) {
       const suite = findSuite(vector.suite) as SignatureSuite;
+      seen.add(suite.id);
       const { signer } = suite;
       const [message, context] = [hex(vector.message), hex(vector.context)];
-      // 32 bytes of seed, then an ECPrivateKey whose scalar begins at byte 7.
-      const sk = hex(vector.sk);
-      const scalar = sk.subarray(39, 39 + (suite.pq === 'ML-DSA-65' ? 32 : 48));
-      const key = signatureKey(engine, suite, sk.subarray(0, 32), scalar);
+      const { seed, scalar } = splitCompositeKey(suite, hex(vector.sk));
+      const key = signatureKey(engine, suite, seed, scalar);
       expect(toHex(key.publicKey)).toBe(vector.pk);
-      expect(vector.certificate).toContain(
+      expect(vector.beforeKey + vector.pk).toContain(
         toHex(writeSpki(suite.encoding, key.publicKey) ?? new Uint8Array()),
       );
 
-      const verify = (signature: Uint8Array) =>
-        signer.verify(engine, key.publicKey, { message }, context, signature);
+      const verify = (signature: Uint8Array, given = context) =>
+        signer.verify(engine, key.publicKey, { message }, given, signature);
       expect(await verify(hex(vector.signature))).toBe(true);
+      expect(await verify(hex(vector.signature), utf8('another'))).toBe(false);
       const own = await signer.sign({ message }, context, key.halves);
       expect(await verify(own)).toBe(true);
-      expect(independentVerify(suite, key.publicKey, message)(context, own)).toEqual({
-        pq: true,
-        classical: true,
-      });
+      const both = { pq: true, classical: true };
+      const check = independentVerify(suite, key.publicKey, message);
+      expect(check(context, own)).toEqual(both);
+      expect(check(context, hex(vector.signature))).toEqual(both);
     }
+    expect([...seen].sort()).toEqual(COMPOSITES.map(({ id }) => id).sort());
+    if (hasPublishedFolder()) expect(vectors).toHaveLength(2 * COMPOSITES.length);
+  }, 60_000);
+});
+
+describe('composites of the draft that are not offered', () => {
+  it('are the three whose classical half no token makes', () => {
+    const names = vectorsOf('composite-sigs-not-offered').map(({ suite }) => suite);
+    expect(names).toEqual([
+      'MLDSA65-ECDSA-brainpoolP256r1-SHA512',
+      'MLDSA87-ECDSA-brainpoolP384r1-SHA512',
+      'MLDSA87-Ed448-SHAKE256',
+    ]);
+    expect(COMPOSITES.length + names.length).toBe(18);
   });
 });
 
@@ -209,9 +266,9 @@ describe('composite signing when a half fails', () => {
   });
 });
 
-describe.each(['P-256', 'P-384'] as const)('ECDSA encodings on %s', (curve) => {
-  const group = curve === 'P-256' ? p256 : p384;
-  const width = curve === 'P-256' ? 32 : 48;
+describe.each(['P-256', 'P-384', 'P-521'] as const)('ECDSA encodings on %s', (curve) => {
+  const group = GROUPS[curve];
+  const width = { 'P-256': 32, 'P-384': 48, 'P-521': 66 }[curve];
   const scalar = (value: bigint) => hex(value.toString(16).padStart(2 * width, '0'));
   const order = group.Point.Fn.ORDER;
 

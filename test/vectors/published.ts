@@ -9,6 +9,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 
+import { SUITES } from '../../src/crypto/suites.ts';
 import type {
   FalconParameterSet,
   MlDsaParameterSet,
@@ -61,8 +62,16 @@ export interface CompositeSignatureVector {
   readonly context: string;
   readonly pk: string;
   readonly sk: string;
-  readonly certificate: string;
+  /** The certificate's bytes before the raw public key. */
+  readonly beforeKey: string;
   readonly signature: string;
+}
+
+/** A self-signed certificate of a composite key. */
+export interface CompositeCertificateVector {
+  readonly suite: string;
+  readonly pk: string;
+  readonly certificate: string;
 }
 
 export interface CompositeKemVector {
@@ -219,6 +228,8 @@ export interface VectorSets {
   readonly xwing: XWingVector;
   readonly 'cfrg-hybrids': HybridVector;
   readonly 'composite-sigs': CompositeSignatureVector;
+  readonly 'composite-sigs-certificates': CompositeCertificateVector;
+  readonly 'composite-sigs-not-offered': Pick<CompositeSignatureVector, 'suite'>;
   readonly 'composite-kem': CompositeKemVector;
   readonly 'jose-hpke': JoseHpkeVector;
   readonly 'jose-hpke-keys': JoseHpkeKeyVector;
@@ -243,7 +254,9 @@ export const TOTALS: Readonly<Record<VectorSet, number>> = {
   'hpke-pq': 13,
   xwing: 3,
   'cfrg-hybrids': 30,
-  'composite-sigs': 4,
+  'composite-sigs': 30,
+  'composite-sigs-certificates': 15,
+  'composite-sigs-not-offered': 3,
   'composite-kem': 3,
   'jose-hpke': 3,
   'jose-hpke-keys': 10,
@@ -323,17 +336,25 @@ interface LampsFile {
   readonly tests: readonly Record<string, string>[];
 }
 
-function readCompositeSignatures(folder: string): unknown[] {
+/** The composites of the file, which also has ML-DSA alone, by whether this service offers them. */
+function compositeTests(folder: string, offered: boolean) {
   const { m, ctx, tests } = readJson(folder, 'composite-sigs/testvectors.json') as LampsFile;
-  const suites = ['MLDSA65-ECDSA-P256-SHA512', 'MLDSA87-ECDSA-P384-SHA512'];
-  return suites.flatMap((suite) => {
-    const test = tests.find(({ tcId }) => tcId === `id-${suite}`) ?? {};
+  const composites = tests.map((test) => ({ ...test, suite: (test['tcId'] ?? '').slice(3) }));
+  const chosen = composites.filter(
+    ({ suite }) => suite.startsWith('MLDSA') && Object.hasOwn(SUITES, suite) === offered,
+  );
+  return { m, ctx, chosen };
+}
+
+function readCompositeSignatures(folder: string): unknown[] {
+  const { m, ctx, chosen } = compositeTests(folder, true);
+  return chosen.flatMap((test: Readonly<Record<string, string>>) => {
     const hex = (name: string) => hexOf(test[name] ?? '');
-    const common = { suite, message: hexOf(m), pk: hex('pk'), sk: hex('sk') };
-    const certificate = hex('x5c');
+    const common = { suite: test['suite'], message: hexOf(m), pk: hex('pk'), sk: hex('sk') };
+    const [beforeKey] = hex('x5c').split(common.pk);
     return [
-      { ...common, certificate, context: '', signature: hex('s') },
-      { ...common, certificate, context: hexOf(ctx), signature: hex('sWithContext') },
+      { ...common, beforeKey, context: '', signature: hex('s') },
+      { ...common, beforeKey, context: hexOf(ctx), signature: hex('sWithContext') },
     ];
   });
 }
@@ -523,6 +544,14 @@ const READERS: Readonly<Record<VectorSet, (folder: string) => unknown[]>> = {
     ),
   'cfrg-hybrids': readHybrids,
   'composite-sigs': readCompositeSignatures,
+  'composite-sigs-certificates': (folder) =>
+    compositeTests(folder, true).chosen.map((test: Readonly<Record<string, string>>) => ({
+      suite: test['suite'],
+      pk: hexOf(test['pk'] ?? ''),
+      certificate: hexOf(test['x5c'] ?? ''),
+    })),
+  'composite-sigs-not-offered': (folder) =>
+    compositeTests(folder, false).chosen.map(({ suite }) => ({ suite })),
   'composite-kem': readCompositeKems,
   'jose-hpke': readJoseHpke,
   'jose-hpke-keys': (folder) =>
