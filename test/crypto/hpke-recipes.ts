@@ -1,10 +1,11 @@
 /**
- * What the HPKE-PQ vectors use and this service does not: DHKEM, the two-stage HKDF schedule, other
- * one-stage KDFs and AEADs. Written here from RFC 9180 and draft-ietf-hpke-pq.
+ * What the HPKE vectors use and this service does not: other groups, one-stage KDFs and AEADs; and
+ * DHKEM once more, by other libraries. Written here from RFC 9180 and draft-ietf-hpke-pq.
  */
 import { createCipheriv, createHash } from 'node:crypto';
 
 import { x448 } from '@noble/curves/ed448.js';
+import { p521 } from '@noble/curves/nist.js';
 import { expand, extract } from '@noble/hashes/hkdf.js';
 import { sha256, sha384, sha512 } from '@noble/hashes/sha2.js';
 import { turboshake128, turboshake256 } from '@noble/hashes/sha3-addons.js';
@@ -13,7 +14,8 @@ import { aes256Gcm } from '../../src/crypto/aead.ts';
 import { concatBytes, lengthPrefixed, uint16, utf8 } from '../../src/crypto/bytes.ts';
 import { shake256 } from '../../src/crypto/hpke.ts';
 import { classicalPublicKey, derive } from './software-halves.ts';
-import type { Curve, HpkeAead, OneStageKdf } from '../../src/crypto/suite.ts';
+import { hkdf } from '../../src/crypto/hkdf.ts';
+import type { Curve, HpkeAead, OneStageKdf, TwoStageKdf } from '../../src/crypto/suite.ts';
 
 const VERSION = utf8('HPKE-v1');
 
@@ -73,14 +75,8 @@ interface HkdfRow {
   readonly hash: NobleHash;
   readonly hashLength: number;
 }
-export const HKDFS: Readonly<Record<number, HkdfRow>> = {
-  0x0001: { hash: sha256, hashLength: 32 },
-  0x0002: { hash: sha384, hashLength: 48 },
-  0x0003: { hash: sha512, hashLength: 64 },
-};
-
 /** LabeledExtract and LabeledExpand of RFC 9180 section 4. */
-export function labeledHkdf({ hash }: HkdfRow, suiteId: Uint8Array) {
+function labeledHkdf({ hash }: HkdfRow, suiteId: Uint8Array) {
   return {
     extract: (salt: Uint8Array, label: string, ikm: Uint8Array) =>
       extract(hash, concatBytes(VERSION, suiteId, utf8(label), ikm), salt),
@@ -89,28 +85,12 @@ export function labeledHkdf({ hash }: HkdfRow, suiteId: Uint8Array) {
   };
 }
 
-/** KeySchedule of RFC 9180 section 5.1, mode base. */
-export function twoStageSchedule(
-  row: HkdfRow,
-  suiteId: Uint8Array,
-  sharedSecret: Uint8Array,
-  info: Uint8Array,
-  aead: HpkeAead,
-) {
-  const nothing = new Uint8Array(0);
-  const hkdf = labeledHkdf(row, suiteId);
-  const context = concatBytes(
-    Uint8Array.of(0),
-    hkdf.extract(nothing, 'psk_id_hash', nothing),
-    hkdf.extract(nothing, 'info_hash', info),
-  );
-  const secret = hkdf.extract(sharedSecret, 'secret', nothing);
-  return {
-    key: hkdf.expand(secret, 'key', context, aead.keyLength),
-    baseNonce: hkdf.expand(secret, 'base_nonce', context, aead.nonceLength),
-    exporterSecret: hkdf.expand(secret, 'exp', context, row.hashLength),
-  };
-}
+/** Ours, under the code points of RFC 9180 section 7.2. */
+export const TWO_STAGE_KDFS: Readonly<Record<number, TwoStageKdf>> = {
+  1: hkdf('SHA-256'),
+  2: hkdf('SHA-384'),
+  3: hkdf('SHA-512'),
+};
 
 /** DeriveKeyPair of the PQ KEMs: SHAKE256.LabeledDerive whatever the suite's KDF. */
 export function derivePqSeed(kemId: number, ikm: Uint8Array, length: number): Uint8Array {
@@ -143,6 +123,11 @@ const [SHA256, SHA384, SHA512] = [
 export const DHKEMS: Readonly<Record<number, Group>> = {
   0x0010: nodeGroup('P-256', SHA256),
   0x0011: nodeGroup('P-384', SHA384),
+  0x0012: {
+    hkdf: SHA512,
+    publicKey: (scalar) => p521.getPublicKey(scalar, false),
+    derive: (scalar, peer) => p521.getSharedSecret(scalar, peer).subarray(1),
+  },
   0x0020: nodeGroup('X25519', SHA256),
   0x0021: {
     hkdf: SHA512,
@@ -155,8 +140,8 @@ export const DHKEMS: Readonly<Record<number, Group>> = {
 export function dhkemDecapsulate(kemId: number, scalar: Uint8Array, enc: Uint8Array): Uint8Array {
   const group = DHKEMS[kemId];
   if (group === undefined) throw new Error(`no DHKEM ${kemId}`);
-  const hkdf = labeledHkdf(group.hkdf, concatBytes(utf8('KEM'), uint16(kemId)));
-  const prk = hkdf.extract(new Uint8Array(0), 'eae_prk', group.derive(scalar, enc));
+  const kdf = labeledHkdf(group.hkdf, concatBytes(utf8('KEM'), uint16(kemId)));
+  const prk = kdf.extract(new Uint8Array(0), 'eae_prk', group.derive(scalar, enc));
   const context = concatBytes(enc, group.publicKey(scalar));
-  return hkdf.expand(prk, 'shared_secret', context, group.hkdf.hashLength);
+  return kdf.expand(prk, 'shared_secret', context, group.hkdf.hashLength);
 }

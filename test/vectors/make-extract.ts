@@ -41,6 +41,12 @@ const CHOICES: Readonly<Record<VectorSet, Choice>> = {
     kind: by('kem_id', 'kdf_id', 'aead_id'),
     keep: 1,
   },
+  'hpke-rfc9180': {
+    source: 'cfrg/draft-irtf-cfrg-hpke 5f503c5, as in cloudflare/circl',
+    licence: IETF,
+    kind: by('kem_id'),
+    keep: 1,
+  },
   xwing: {
     source: 'dconnolly/draft-connolly-cfrg-xwing-kem 9b6ce9e614811dba8d46841052f3883cbc4c1a65',
     licence: IETF,
@@ -51,7 +57,7 @@ const CHOICES: Readonly<Record<VectorSet, Choice>> = {
     source: 'cfrg/draft-irtf-cfrg-concrete-hybrid-kems, as in paulmillr/noble-post-quantum abd4ece',
     licence: IETF,
     kind: by('suite'),
-    keep: 3,
+    keep: 2,
   },
   'composite-sigs': {
     source: 'lamps-wg/draft-composite-sigs 60fcb1e82b90b8cc331166eb783af2925f8ef809',
