@@ -2,6 +2,7 @@ import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
 import { rulesAsMarkdown } from './architecture/rules.ts';
+import { suitesAsMarkdown } from './architecture/suite-table.ts';
 import { violations } from './architecture/violations.ts';
 
 const root = join(import.meta.dirname, '..');
@@ -24,7 +25,9 @@ describe('architecture', () => {
   const page = join(root, 'ARCHITECTURE.md');
   (existsSync(page) ? it : it.skip)('is quoted by ARCHITECTURE.md as it stands', () => {
     const cells = (text: string) => text.replace(/ +/gu, ' ').replace(/-{3,}/gu, '---');
-    expect(cells(readFileSync(page, 'utf8'))).toContain(cells(rulesAsMarkdown()));
+    const text = cells(readFileSync(page, 'utf8'));
+    expect(text).toContain(cells(rulesAsMarkdown()));
+    expect(text).toContain(cells(suitesAsMarkdown()));
   });
 
   const base: [string, string][] = [
