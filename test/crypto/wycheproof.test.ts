@@ -10,7 +10,7 @@ import { describe, expect, it, jest } from '@jest/globals';
 
 import { aes256Gcm } from '../../src/crypto/aead.ts';
 import { concatBytes } from '../../src/crypto/bytes.ts';
-import { ecdsaScheme } from '../../src/crypto/classical-signature.ts';
+import { ecdsaScheme, ed25519Scheme, rsaScheme } from '../../src/crypto/classical-signature.ts';
 import { checkPublicKey, CURVES } from '../../src/crypto/curve.ts';
 import { digestBytes } from '../../src/crypto/digests.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
@@ -36,6 +36,8 @@ interface Group {
   readonly tagSize: number;
   readonly privateSeed: string;
   readonly publicKey: unknown;
+  /** RSAPublicKey in DER. */
+  readonly publicKeyAsn: string;
 }
 
 const groupsOf = (name: string) => {
@@ -91,6 +93,29 @@ describeIf('Wycheproof, classical', () => {
       return valid;
     }),
   );
+
+  it('RSA-PSS of 3072 bits, whole and over the digest', () =>
+    each('rsa_pss_3072_sha256_mgf1_32', async (test, { publicKeyAsn }) => {
+      const scheme = rsaScheme(3072, 'pss', 'SHA-256');
+      const [key, message, signature] = [
+        hex(publicKeyAsn),
+        hex(test['msg'] ?? ''),
+        hex(test['sig'] ?? ''),
+      ];
+      const digest = digestBytes('SHA-256', message);
+      const valid = await scheme.verify(key, message, signature);
+      expect(await scheme.verifyDigest(key, digest, signature)).toBe(valid);
+      // The other padding takes none of them but those that are its own.
+      const isPkcs1 = await rsaScheme(3072, 'pkcs1', 'SHA-256').verify(key, message, signature);
+      expect(isPkcs1 && valid).toBe(false);
+      return valid;
+    }));
+
+  it('Ed25519', () =>
+    each('ed25519', (test, { publicKey }) => {
+      const { pk } = publicKey as { readonly pk: string };
+      return ed25519Scheme.verify(hex(pk), hex(test['msg'] ?? ''), hex(test['sig'] ?? ''));
+    }));
 
   const agrees = (curve: Curve, test: Test) => {
     const peer = hex(test['public'] ?? '');
