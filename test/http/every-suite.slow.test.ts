@@ -22,6 +22,19 @@ describe('a key of', () => {
   });
 });
 
+it('other keys are used while the token makes one', async () => {
+  await at.post('/v1/admin/keys', { name: 'meanwhile', suite: 'HS256' }, 201);
+  const token = { makes: true };
+  const json = { name: 'long', suite: 'RSA-PSS-4096-SHA512' };
+  const made = at.post('/v1/admin/keys', json, 201).finally(() => (token.makes = false));
+  let used = 0;
+  for (; token.makes && used < 1000; used += 1) {
+    await at.post('/v1/keys/meanwhile/mac', { message: 'bQ==' });
+  }
+  await made;
+  expect(used).toBeGreaterThan(5);
+});
+
 it('every one of them is good after a restart', async () => {
   await at.restart();
   expect(kept.length).toBeGreaterThanOrEqual(SLOW.length);

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type pg from 'pg';
 import { createAuditLog } from '../../src/audit/log.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
+import { SUITES } from '../../src/crypto/suites.ts';
 import { SecurityEpoch } from '../../src/epoch.ts';
 import { openKeyring } from '../../src/keyring/keyring.ts';
 import type { Keyring } from '../../src/keyring/keyring.ts';
@@ -40,7 +41,7 @@ async function startService(): Promise<Service> {
   await store.instances.open({
     id: instance,
     zone: 'z1',
-    suites: [0x0101, 0x0102, 0x0103, 0x0301, 0x0401, 0x0402, 0x0601],
+    suites: Object.values(SUITES).map(({ number }) => number),
     envelopes: [1],
     graceMs: 0,
   });
@@ -95,7 +96,21 @@ const rotate = (key: string, suite?: string) =>
   );
 
 describe('a round trip', () => {
-  it.each([...WRAP_SUITES, 'HS256', 'MLDSA87-ECDSA-P384-SHA512'])(
+  it.each([
+    ...WRAP_SUITES,
+    'HS256',
+    'MLDSA87-ECDSA-P384-SHA512',
+    // One half in software, one in the token, and the longest of each.
+    'ML-KEM-1024',
+    'DHKEM-X25519',
+    'RSA-OAEP-2048-SHA256',
+    'MLDSA44-RSA2048-PKCS15-SHA256',
+    'ML-DSA-87',
+    'SLH-DSA-SHAKE-256f',
+    'ECDSA-P521-SHA512',
+    'Ed25519',
+    'HS512',
+  ])(
     'gives the same values back, to the millisecond and whatever the order of labels: %s',
     async (suite) => {
       const labels = {
