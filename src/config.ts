@@ -23,6 +23,7 @@ import { NAME } from './name.ts';
 export type { Config, IssuerConfig, TlsFiles } from './config/schema.ts';
 export type { ConfigPart } from './config/parts.ts';
 export type { Problem, TakenFlags } from './config/sources.ts';
+export { parseUntil } from './config/until.ts';
 
 /** Where a configuration is read from; every member defaults to the process's own. */
 export interface ConfigSources {

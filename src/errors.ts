@@ -77,7 +77,7 @@ const table = {
   key_exists: state('A key of this name exists.'),
   name_retired: state('The name belonged to a destroyed key and is never reused.'),
   wrong_purpose: state('The key does not serve this purpose.'),
-  suite_unavailable_here: state('This token cannot serve the suite.'),
+  suite_unavailable_here: state('The suite cannot be served here.'),
   version_not_usable: state('The version cannot be used for this operation.'),
   primary_protected: state('The primary version cannot be suspended or destroyed.'),
   deletion_protected: state('The key is protected against deletion.'),

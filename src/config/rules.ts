@@ -3,6 +3,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { isAbsolute, join, resolve } from 'node:path';
 import { createSecureContext } from 'node:tls';
 import { assertPublic, assertUsable, readJwkSet } from '../access/jwk-set.ts';
+import { SUITES } from '../crypto/suites.ts';
 import { TwofoldError } from '../errors.ts';
 import { isLoopback } from './loopback.ts';
 import { PARTS } from './parts.ts';
@@ -89,9 +90,17 @@ const issuerProblems = ({ issuers, mode }: Config): Problem[] =>
     return problems;
   });
 
+const suiteProblems = ({ suites: { allow } }: Config): Problem[] => {
+  const unknown = allow.filter((id) => SUITES[id] === undefined);
+  if (unknown.length === 0) return [];
+  const message = `lists what is no suite: ${unknown.map((id) => JSON.stringify(id)).join(', ')}`;
+  return [{ where: 'suites.allow', message }];
+};
+
 /** Problems between settings, of the parts that are used. */
 export const ruleProblems = (config: Config, uses: readonly ConfigPart[] = PARTS): Problem[] => [
   ...productionProblems(config, uses),
+  ...suiteProblems(config),
   ...(uses.includes('listeners') ? listenerProblems(config) : []),
   ...(uses.includes('hsm') ? hsmProblems(config) : []),
   ...(uses.includes('issuers') ? issuerProblems(config) : []),

@@ -9,6 +9,7 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
 import { TOKEN_ALGORITHMS } from '../access/jwk-set.ts';
+import { parseUntil } from './until.ts';
 
 /** What a leaf says about itself beside its type. */
 export interface SettingMeta {
@@ -161,6 +162,33 @@ const limits = z
   })
   .prefault({});
 
+const suites = z
+  .strictObject({
+    profile: described(
+      z.enum(['default', 'cnsa2', 'fips']).default('default'),
+      'Suites that may get new key versions: all; those that CNSA 2.0 lists; those whose every algorithm NIST has approved. Existing versions stay usable.',
+    ),
+    allow: described(
+      z.array(z.string()).max(256).default([]),
+      'Ids of the suites that may; empty: all of the profile. JSON in the environment.',
+      { flag: false },
+    ),
+    classicalUntil: described(
+      z
+        .string()
+        .refine((text) => parseUntil(text) !== undefined, {
+          message: 'must be YYYY-MM-DD, an RFC 3339 time or never',
+        })
+        .optional(),
+      'How long quantum-vulnerable suites may get new key versions: a date (the whole day in UTC), an RFC 3339 time, or `never`. Default: without end.',
+    ),
+    experimental: described(
+      z.boolean().default(false),
+      'Whether experimental suites (Falcon) may get new key versions.',
+    ),
+  })
+  .prefault({});
+
 /** The whole configuration, before paths are made absolute. */
 export const configSchema = z.strictObject({
   mode: described(
@@ -202,6 +230,7 @@ export const configSchema = z.strictObject({
     })
     .prefault({}),
   limits,
+  suites,
   log: z
     .strictObject({
       level: described(

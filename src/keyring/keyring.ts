@@ -26,7 +26,7 @@ import { wrapOperations } from './wrapping.ts';
 export interface KeyringParts
   extends
     Omit<ChangeParts, 'mac' | 'integrity'>,
-    Pick<NewVersionParts, 'hsm' | 'engine' | 'instances'> {
+    Pick<NewVersionParts, 'hsm' | 'engine' | 'instances' | 'suites'> {
   readonly root: Root;
   /** The counters that the root was opened with. */
   readonly uses: UsageCounters;

@@ -16,6 +16,8 @@ import type { KeyView } from './operations.ts';
 import type { InstanceStore, KeyWrite } from './ports.ts';
 import { attestKey, attestVersion } from './row-mac.ts';
 import type { RowMac } from './row-mac.ts';
+import { requireAdmitted } from './suite-policy.ts';
+import type { SuitePolicy } from './suite-policy.ts';
 
 export interface NewVersionParts {
   readonly maker: MaterialMaker;
@@ -23,6 +25,8 @@ export interface NewVersionParts {
   readonly engine: Engine;
   readonly mac: RowMac;
   readonly instances: Pick<InstanceStore, 'allRead'>;
+  /** Which suites the operator admits. */
+  readonly suites: SuitePolicy;
   readonly clock: () => Date;
 }
 
@@ -38,13 +42,15 @@ export interface NewVersion {
 
 /**
  * The custody that a new version of `suite` gets here.
- * @throws TwofoldError suite_unavailable_here when the token or a live instance cannot serve it
+ * @throws TwofoldError suite_unavailable_here when the operator does not admit it, or the token or a
+ *   live instance cannot serve it
  */
 export async function writableCustody(
-  { hsm, engine, instances }: NewVersionParts,
+  { hsm, engine, instances, suites, clock }: NewVersionParts,
   suite: Suite,
   wanted: Custody | undefined,
 ): Promise<Custody | null> {
+  requireAdmitted(suites, suite, clock());
   requireAvailable(hsm, engine, suite);
   if (!(await instances.allRead(suite.number, ENVELOPE_VERSION))) {
     throw new TwofoldError(

@@ -58,6 +58,7 @@ import { whenReachable } from './patience.ts';
 import type { OnWaiting, RunningService } from './running.ts';
 import { statusReader, watchActivity } from './status.ts';
 import type { StartFacts } from './status.ts';
+import { suitePolicyOf } from './suite-policy.ts';
 import { Unwinding } from './unwinding.ts';
 import { VERSION } from './version.ts';
 import type { Membership } from './workers/membership.ts';
@@ -368,6 +369,7 @@ export class Service {
       epoch,
       refreshEpoch: refresh,
       instance,
+      suites: suitePolicyOf(this.#config),
     });
     this.#unwinding.add('keyring', () => keyring.close());
     late.keyring = keyring;

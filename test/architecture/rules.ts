@@ -84,8 +84,8 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'type crypto/suite.ts',
   ],
   cli: ['errors', 'name', 'contract', 'config', 'client'],
-  /** The form of key set files, so that `config check` finds what a start would refuse. */
-  config: ['errors', 'name', 'access/jwk-set.ts'],
+  /** The form of key set files and the ids of suites, so that `config check` finds what a start would refuse. */
+  config: ['errors', 'name', 'access/jwk-set.ts', 'crypto/suites.ts'],
   'data-folder': ['errors', 'name'],
   'launch-guard': ['errors', 'name'],
   /** The composition root: the only place that sees a port and its implementation together. */

@@ -14,6 +14,7 @@ import type { Engine } from '../../src/crypto/engine.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { SUITES } from '../../src/crypto/suites.ts';
 import type { HttpDependencies, RequestReport } from '../../src/http/dependencies.ts';
+import type { SuitePolicy } from '../../src/keyring/suite-policy.ts';
 import { createHttpServer } from '../../src/http/server.ts';
 import type { HttpServer, HttpServerOptions } from '../../src/http/server.ts';
 import { assertListed } from '../contract/observed.ts';
@@ -55,6 +56,7 @@ export interface ServiceOptions {
   readonly lacks?: readonly string[];
   /** The native one unless told. */
   readonly engine?: Engine;
+  readonly suites?: SuitePolicy;
   readonly replace?: (deps: HttpDependencies) => Partial<HttpDependencies>;
   readonly options?: Partial<HttpServerOptions>;
   /** What `/openapi.yaml` answers. */
@@ -79,10 +81,11 @@ function watchAudit(world: Instance, drafts: AuditDraft[], anonymous: Service['a
 }
 
 export async function openService(given: ServiceOptions = {}): Promise<Service> {
-  const { lacks, engine } = given;
+  const { lacks, engine, suites } = given;
   const world = await openWorld({
     ...(lacks === undefined ? {} : { lacks }),
     ...(engine === undefined ? {} : { engine }),
+    ...(suites === undefined ? {} : { suites }),
   });
   return openServiceOver(world, given);
 }

@@ -18,7 +18,7 @@ import { startTestDatabase } from '../store/database.ts';
 import type { TestDatabase } from '../store/database.ts';
 import { withClient } from '../store/owner.ts';
 import { watchedHsm } from './watched-hsm.ts';
-import { aRun, codeOf, INSTALLATION, requests, WRAP_SUITES } from './world.ts';
+import { ANY_SUITE, aRun, codeOf, INSTALLATION, requests, WRAP_SUITES } from './world.ts';
 
 interface Service extends ReturnType<typeof requests> {
   readonly keyring: Keyring;
@@ -60,6 +60,7 @@ async function startService(): Promise<Service> {
     epoch,
     refreshEpoch: async () => epoch.advance(await store.audit.changesSince(epoch.current)),
     instance,
+    suites: ANY_SUITE,
   });
   const stop = async () => {
     keyring.close();

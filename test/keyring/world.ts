@@ -16,6 +16,7 @@ import type { Binding, ChangeRun, CreateKey } from '../../src/keyring/operations
 import type { KeyStore } from '../../src/keyring/ports.ts';
 import { openRoot } from '../../src/keyring/root.ts';
 import type { Root } from '../../src/keyring/root.ts';
+import type { SuitePolicy } from '../../src/keyring/suite-policy.ts';
 import { UsageCounters } from '../../src/keyring/usage.ts';
 import { softwareMac } from '../audit/memory-store.ts';
 import { MemoryStore } from './memory-store.ts';
@@ -99,15 +100,28 @@ export interface World extends Instance {
   second(): Promise<Instance>;
 }
 
+/** What the configuration's defaults admit, and experimental suites too. */
+export const ANY_SUITE: SuitePolicy = {
+  profile: 'default',
+  allow: [],
+  classicalUntil: null,
+  experimental: true,
+};
+
 export interface WorldOptions {
   /** Capabilities that the token lacks. */
   readonly lacks?: readonly string[];
   readonly engine?: Engine;
+  readonly suites?: SuitePolicy;
+  /** The system's clock unless told. */
+  readonly clock?: () => Date;
 }
 
 export async function openWorld({
   lacks = [],
   engine = nativeEngine,
+  suites = ANY_SUITE,
+  clock = () => new Date(),
 }: WorldOptions = {}): Promise<World> {
   const device = watchedHsm(undefined, { lacks });
   const { hsm } = device;
@@ -115,7 +129,7 @@ export async function openWorld({
   device.token.makeRoot({ generation: 1, installation: INSTALLATION });
   const uses = new UsageCounters(store);
   const root = await openRoot(hsm, store, uses, null);
-  const first = await openInstance({ hsm, engine, store, root, uses });
+  const first = await openInstance({ hsm, engine, store, root, uses, suites, clock });
   const others: Instance[] = [];
   return {
     ...first,
@@ -125,7 +139,15 @@ export async function openWorld({
     second: async () => {
       const counters = new UsageCounters(store);
       const opened = await openRoot(hsm, store, counters, null);
-      const instance = await openInstance({ hsm, engine, store, root: opened, uses: counters });
+      const instance = await openInstance({
+        hsm,
+        engine,
+        store,
+        root: opened,
+        uses: counters,
+        suites,
+        clock,
+      });
       others.push(instance);
       return instance;
     },
@@ -141,6 +163,8 @@ interface InstanceParts {
   readonly store: MemoryStore;
   readonly root: Root;
   readonly uses: UsageCounters;
+  readonly suites?: SuitePolicy;
+  readonly clock?: () => Date;
 }
 
 export async function openInstance({
@@ -149,6 +173,8 @@ export async function openInstance({
   store,
   root,
   uses,
+  suites = ANY_SUITE,
+  clock = () => new Date(),
 }: InstanceParts): Promise<Instance> {
   const id = randomUUID();
   const epoch = new SecurityEpoch(store.audit.epoch);
@@ -174,6 +200,8 @@ export async function openInstance({
     epoch,
     refreshEpoch,
     instance: id,
+    suites,
+    clock,
   });
   return {
     id,

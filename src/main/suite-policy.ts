@@ -1,0 +1,11 @@
+/** The policy over suites that a configuration sets. */
+import { parseUntil } from '../config.ts';
+import type { Config } from '../config.ts';
+import type { SuitePolicy } from '../keyring/suite-policy.ts';
+
+export function suitePolicyOf({ suites }: Pick<Config, 'suites'>): SuitePolicy {
+  const { profile, allow, classicalUntil, experimental } = suites;
+  // A text that does not parse was refused with the configuration; should one come, nothing is granted.
+  const until = classicalUntil === undefined ? null : (parseUntil(classicalUntil) ?? 'never');
+  return { profile, allow, classicalUntil: until, experimental };
+}

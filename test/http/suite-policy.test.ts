@@ -1,0 +1,42 @@
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { ANY_SUITE } from '../keyring/world.ts';
+import { openService } from './service.ts';
+import type { Service } from './service.ts';
+
+describe('a service with a profile', () => {
+  let service: Service;
+  beforeAll(async () => {
+    service = await openService({ suites: { ...ANY_SUITE, profile: 'cnsa2', allow: ['A256GCM'] } });
+  });
+  afterAll(() => service.stop());
+
+  const create = (name: string, suite: string, query = '') =>
+    service.call('operator', 'POST', `/v1/admin/keys${query}`, { json: { name, suite } });
+
+  it.each(['', '?dryRun=true'])('refuses what it does not list on create%s', async (query) => {
+    const { status, json } = await create('hybrid', 'MLKEM1024-P384', query);
+    expect(status).toBe(409);
+    expect(json).toMatchObject({
+      code: 'suite_unavailable_here',
+      detail: 'The profile cnsa2 of this service does not list MLKEM1024-P384.',
+    });
+    expect((await create('left-out', 'ML-DSA-87', query)).json).toMatchObject({
+      code: 'suite_unavailable_here',
+      detail: 'suites.allow of this service does not list ML-DSA-87.',
+    });
+  });
+
+  it.each(['', '?dryRun=true'])('refuses it on rotate%s, and serves the key on', async (query) => {
+    const name = `listed${query.length}`;
+    expect((await create(name, 'A256GCM')).status).toBe(201);
+    const { json } = await service.call(
+      'operator',
+      'POST',
+      `/v1/admin/keys/${name}/rotate${query}`,
+      { json: { suite: 'MLKEM768-P256' } },
+    );
+    expect(json).toMatchObject({ code: 'suite_unavailable_here' });
+    const rotated = await service.call('operator', 'POST', `/v1/admin/keys/${name}/rotate${query}`);
+    expect(rotated.status).toBe(200);
+  });
+});

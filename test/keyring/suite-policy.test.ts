@@ -1,0 +1,128 @@
+import { afterEach, describe, expect, it } from '@jest/globals';
+import fc from 'fast-check';
+import type { Suite } from '../../src/crypto/suite.ts';
+import { findSuite, SUITES } from '../../src/crypto/suites.ts';
+import { admits } from '../../src/keyring/suite-policy.ts';
+import type { SuitePolicy } from '../../src/keyring/suite-policy.ts';
+import { ANY_SUITE, aKey, aRun, openWorld } from './world.ts';
+import type { World, WorldOptions } from './world.ts';
+
+const ALL = Object.values(SUITES);
+const NOW = new Date('2027-01-01T00:00:00Z');
+const before = (ms: number) => new Date(NOW.getTime() - ms);
+const idsOf = (policy: Partial<SuitePolicy>) =>
+  ALL.filter((suite) => admits({ ...ANY_SUITE, ...policy }, suite, NOW) === null).map(
+    ({ id }) => id,
+  );
+
+describe('admits', () => {
+  it('takes every suite by default but experimental ones', () => {
+    const offered = ALL.filter(({ status }) => status === 'offered').map(({ id }) => id);
+    expect(idsOf({ experimental: false })).toEqual(offered);
+    expect(idsOf({})).toEqual(ALL.map(({ id }) => id));
+    expect(admits({ ...ANY_SUITE, experimental: false }, findSuite('Falcon-512'), NOW)).toBe(
+      'Falcon-512 is experimental, and suites.experimental is false.',
+    );
+  });
+
+  it('takes for cnsa2 what CNSA 2.0 lists, and no hybrid', () => {
+    const ids = idsOf({ profile: 'cnsa2' });
+    expect(ids).toEqual(
+      expect.arrayContaining(['ML-KEM-1024-HKDF-SHA384', 'ML-DSA-87', 'A256GCM', 'HS384', 'HS512']),
+    );
+    expect(ids).toHaveLength(5);
+  });
+
+  it('takes for fips what is approved throughout', () => {
+    const ids = idsOf({ profile: 'fips' });
+    expect(ids).toEqual(
+      expect.arrayContaining(['ML-KEM-1024-HKDF-SHA384', 'ML-DSA-65', 'SLH-DSA-SHA2-128s']),
+    );
+    for (const id of ['Falcon-512', 'ML-KEM-768', 'MLKEM768-P256', 'MLKEM768-X25519']) {
+      expect(ids).not.toContain(id);
+    }
+  });
+
+  it('ends classical suites at the moment, not before, and no others', () => {
+    const vulnerable = ALL.filter(({ strength }) => strength.quantumVulnerable);
+    const rest = ALL.filter(({ strength }) => !strength.quantumVulnerable).map(({ id }) => id);
+    expect(vulnerable.length).toBeGreaterThan(0);
+    expect(idsOf({ classicalUntil: before(-1) })).toHaveLength(ALL.length);
+    expect(idsOf({ classicalUntil: NOW })).toEqual(rest);
+    expect(idsOf({ classicalUntil: before(1) })).toEqual(rest);
+    expect(idsOf({ classicalUntil: 'never' })).toEqual(rest);
+  });
+
+  it('never admits more than each of its settings alone', () => {
+    const suite = fc.constantFrom<Suite>(...ALL);
+    const policy = fc.record({
+      profile: fc.constantFrom('default' as const, 'cnsa2' as const, 'fips' as const),
+      allow: fc.subarray(ALL.map(({ id }) => id)),
+      classicalUntil: fc.constantFrom(null, 'never' as const, before(1), NOW, before(-1)),
+      experimental: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(policy, suite, (given, row) => {
+        const alone = (Object.keys(given) as (keyof SuitePolicy)[]).map((name) =>
+          admits({ ...ANY_SUITE, [name]: given[name] }, row, NOW),
+        );
+        const whole = admits(given, row, NOW);
+        expect(whole === null).toBe(alone.every((reason) => reason === null));
+        if (whole !== null) expect(alone).toContain(whole);
+      }),
+    );
+  });
+});
+
+describe('a keyring with a policy', () => {
+  let world: World;
+  const open = async (options: WorldOptions) => {
+    world = await openWorld(options);
+    return world;
+  };
+  const rotate = (key: string, suite?: string, dryRun = false) =>
+    world.keyring.manage.rotate(
+      world.grant('keys.rotate', key),
+      suite === undefined ? {} : { suite },
+      aRun({ dryRun }),
+    );
+  const refused = (suite: string) =>
+    expect.objectContaining({
+      code: 'suite_unavailable_here',
+      detail: expect.stringContaining(suite) as unknown,
+    });
+  afterEach(() => world.stop());
+
+  it('refuses create, dry or not, and leaves nothing', async () => {
+    await open({ suites: { ...ANY_SUITE, profile: 'cnsa2' } });
+    for (const dryRun of [true, false]) {
+      const input = aKey({ name: 'new', suite: 'MLKEM768-P256' });
+      const created = world.keyring.manage.create(
+        world.grant('keys.create', 'new'),
+        input,
+        aRun({ dryRun }),
+      );
+      await expect(created).rejects.toEqual(refused('MLKEM768-P256'));
+    }
+    await expect(world.create({ name: 'new', suite: 'A256GCM' })).resolves.not.toBe('');
+  });
+
+  it('ends new versions of a suite while keys stay usable, and lets them move on', async () => {
+    let now = before(1);
+    await open({ suites: { ...ANY_SUITE, classicalUntil: NOW }, clock: () => now });
+    const key = await world.create({ suite: 'RSA-OAEP-3072-SHA256' });
+    await rotate(key);
+    const ciphertext = await world.wrap(key, 'old');
+    now = NOW;
+    for (const dryRun of [true, false]) {
+      await expect(rotate(key, undefined, dryRun)).rejects.toEqual(refused('RSA-OAEP-3072-SHA256'));
+      await expect(rotate(key, 'RSA-OAEP-4096-SHA256', dryRun)).rejects.toEqual(
+        refused('RSA-OAEP-4096-SHA256'),
+      );
+    }
+    expect(await world.unwrap(key, ciphertext)).toBe('old');
+    expect(await world.unwrap(key, await world.wrap(key, 'still'))).toBe('still');
+    await rotate(key, 'ML-KEM-1024');
+    expect(await world.unwrap(key, ciphertext)).toBe('old');
+  });
+});
