@@ -95,10 +95,49 @@ export const suiteResource = z
       }),
       quantumVulnerable: z.boolean(),
     }),
+    standings: z.array(z.enum(['cnsa2', 'cnsa2-strength', 'approved'])).meta({
+      description:
+        '`cnsa2`: listed in CNSA 2.0; `cnsa2-strength`: of that strength, not listed; `approved`: every algorithm approved by NIST, which says nothing about validated modules.',
+    }),
     parts: z.array(part).meta({ description: 'The halves, in the order of the public key.' }),
     digest: z.string().nullable().meta({ description: 'What `digest` must be for `sign`.' }),
+    takes: z
+      .object({ context: z.boolean(), mu: z.boolean() })
+      .nullable()
+      .meta({ description: 'Whether `sign` takes a `signatureContext`, and an external mu.' }),
+    sizes: z
+      .object({
+        publicKey: z.int().nullable(),
+        ciphertextOverhead: z.int().nullable(),
+        encapsulation: z.int().nullable(),
+        signatureMax: z.int().nullable(),
+        mac: z.int().nullable(),
+      })
+      .meta({
+        description:
+          'Bytes; null where not applicable. `ciphertextOverhead`: of an envelope beyond its plaintext.',
+      }),
+    encoding: z.object({
+      oid: z.string().nullable().meta({ description: 'Of SubjectPublicKeyInfo.' }),
+      oidMissing: z.string().nullable().meta({ description: 'Why there is none.' }),
+      joseAlg: z.string().nullable().meta({ description: '`alg` of JWS or JWK.' }),
+      joseAlgMissing: z.string().nullable().meta({ description: 'Why there is none.' }),
+    }),
+    custody: z
+      .object({
+        postQuantum: z.literal('sealed').nullable(),
+        classical: z.enum(['hsm-wrapped', 'hsm-token']).nullable(),
+      })
+      .meta({ description: 'Where the halves of a new version live by default on this token.' }),
+    engine: z.enum(['native', 'portable']).nullable().meta({
+      description: 'What computes the post-quantum half; null without one, or when nothing does.',
+    }),
     available: z.boolean().meta({ description: 'Whether the token of this zone can serve it.' }),
     unavailableReason: z.string().nullable(),
+    admitted: z.boolean().meta({
+      description: 'Whether the profile of this service lets it have new key versions now.',
+    }),
+    notAdmittedReason: z.string().nullable(),
   })
   .meta({ id: 'Suite' });
 

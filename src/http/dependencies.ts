@@ -27,6 +27,10 @@ export interface SuiteAvailability {
 /** What this zone's token can do and how far its root protects. */
 export interface TokenFacts {
   availability(suiteId: string): SuiteAvailability;
+  /** Where a new classical half lives unless the request says otherwise; null without such a half. */
+  custodyOf(suiteId: string): 'hsm-wrapped' | 'hsm-token' | null;
+  /** Why the operator's policy admits no new version of the suite now; null when it does. */
+  refusal(suiteId: string): string | null;
   /** Whether the root carries the templates that keep keys from a holder of the PIN. */
   custody(): 'non-extractable' | 'extractableByPinHolder' | 'unknown';
 }

@@ -1,6 +1,6 @@
 /** Keys and versions as the API shows them. */
 import { findSuiteByNumber } from '../crypto/suites.ts';
-import { halfName } from './system.ts';
+import { halfName } from './suite-resource.ts';
 import type { Suite } from '../crypto/suite.ts';
 import type { Key, KeyVersion, Material } from '../keyring/model.ts';
 import type { KeyView } from '../keyring/operations.ts';

@@ -8,33 +8,12 @@ import {
   ready,
   whoami,
 } from '../contract/system.ts';
-import { purposesOf } from '../crypto/suite.ts';
 import { NOT_OFFERED, SUITES } from '../crypto/suites.ts';
 import { TwofoldError } from '../errors.ts';
 import { Document, publicRoute, route } from './route.ts';
-import type { Suite } from '../crypto/suite.ts';
-import type { HttpDependencies, TokenFacts } from './dependencies.ts';
+import { suiteResource } from './suite-resource.ts';
+import type { HttpDependencies } from './dependencies.ts';
 import type { GuardedRoute, PublicRoute } from './route.ts';
-
-/** Where a half stands in the words of the API. */
-export const halfName = (half: 'pq' | 'classical'): 'post-quantum' | 'classical' =>
-  half === 'pq' ? 'post-quantum' : 'classical';
-
-function suiteResource(suite: Suite, token: TokenFacts) {
-  const { available, reason } = token.availability(suite.id);
-  return {
-    id: suite.id,
-    number: suite.number,
-    purposes: [...purposesOf(suite)],
-    status: suite.status,
-    standard: suite.standard,
-    strength: suite.strength,
-    parts: suite.parts.map(({ half, ...part }) => ({ half: halfName(half), ...part })),
-    digest: suite.kind === 'signature' ? suite.signer.prehash : null,
-    available,
-    unavailableReason: reason,
-  };
-}
 
 export function publicRoutes(
   deps: Pick<HttpDependencies, 'readiness'>,
@@ -51,9 +30,9 @@ export function publicRoutes(
 }
 
 export function systemRoutes(
-  deps: Pick<HttpDependencies, 'token' | 'use'>,
+  deps: Pick<HttpDependencies, 'engine' | 'token' | 'use'>,
 ): readonly GuardedRoute[] {
-  const { token, use } = deps;
+  const { engine, token, use } = deps;
   return [
     route(whoami, {
       handle: ({ grant, principal: { issuer, subject, method, roles, expiresAt } }) =>
@@ -65,7 +44,7 @@ export function systemRoutes(
       handle: () =>
         Promise.resolve({
           body: {
-            items: Object.values(SUITES).map((suite) => suiteResource(suite, token)),
+            items: Object.values(SUITES).map((suite) => suiteResource(suite, token, engine)),
             notOffered: NOT_OFFERED,
           },
         }),
@@ -74,7 +53,7 @@ export function systemRoutes(
       handle: ({ params }) => {
         const suite = SUITES[params.suite];
         if (suite === undefined) throw new TwofoldError('not_found');
-        return Promise.resolve({ body: suiteResource(suite, token) });
+        return Promise.resolve({ body: suiteResource(suite, token, engine) });
       },
     }),
     route(random, {

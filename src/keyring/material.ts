@@ -102,6 +102,14 @@ export function tokenObjectId(installation: string, keyId: string, version: numb
 
 export type Custody = 'hsm-wrapped' | 'hsm-token';
 
+/** The custody of a new classical half that the token can give, wrapped where it can. */
+export function usualCustody(hsm: Hsm, suite: Suite): Custody | null {
+  if (suite.hsm === null) return null;
+  const wrapping = wrapCapabilityOf(suite.hsm);
+  const found = hsm.status().capabilities.find(({ name }) => name === wrapping);
+  return wrapping === null || found?.available === false ? 'hsm-token' : 'hsm-wrapped';
+}
+
 /**
  * Where the classical half of a new version lives; null where the suite has none. X25519 and Ed25519
  * keys cannot be wrapped by the tokens we know, and some tokens wrap no private key at all; those live

@@ -33,10 +33,12 @@ import { createHttpServer } from '../http/server.ts';
 import type { HttpAddresses, HttpServer } from '../http/server.ts';
 import type { HttpDependencies, Readiness } from '../http/dependencies.ts';
 import { openKeyring } from '../keyring/keyring.ts';
-import { unavailability } from '../keyring/material.ts';
+import { unavailability, usualCustody } from '../keyring/material.ts';
 import { removeOrphans } from '../keyring/orphans.ts';
 import { openRoot } from '../keyring/root.ts';
 import type { Root } from '../keyring/root.ts';
+import { admits } from '../keyring/suite-policy.ts';
+import type { SuitePolicy } from '../keyring/suite-policy.ts';
 import { UsageCounters } from '../keyring/usage.ts';
 import { NAME } from '../name.ts';
 import type { Store } from '../store/store.ts';
@@ -179,7 +181,7 @@ export class Service {
     const addresses = await listen();
     this.#unwinding.check();
     this.#state = 'complete';
-    const token = tokenFacts(device, this.#engine);
+    const token = tokenFacts(device, this.#engine, suitePolicyOf(this.#config));
     return {
       ...urlsOf(addresses, this.#config),
       hsm: device.hsm.status(),
@@ -264,7 +266,7 @@ export class Service {
       audit: () => late.audit.current,
       keyring: () => late.keyring,
     });
-    const token = tokenFacts(device, this.#engine);
+    const token = tokenFacts(device, this.#engine, suitePolicyOf(this.#config));
     const activity = watchActivity(device.hsm, this.#unwinding);
     const membership = this.#membership;
     const status = statusReader(this.#config, facts, {
@@ -434,12 +436,18 @@ async function selfTest(engine: Engine): Promise<readonly string[]> {
   return results.map(({ algorithm }) => algorithm);
 }
 
-function tokenFacts({ hsm }: Device, engine: Engine): HttpDependencies['token'] {
+function tokenFacts(
+  { hsm }: Device,
+  engine: Engine,
+  policy: SuitePolicy,
+): HttpDependencies['token'] {
   return {
     availability: (suiteId) => {
       const reason = unavailability(hsm, engine, findSuite(suiteId));
       return { available: reason === null, reason };
     },
+    custodyOf: (suiteId) => usualCustody(hsm, findSuite(suiteId)),
+    refusal: (suiteId) => admits(policy, findSuite(suiteId), new Date()),
     custody: () => hsm.status().custody,
   };
 }

@@ -12,14 +12,16 @@ import { DevelopmentIssuer } from '../../src/access/development-issuer.ts';
 import type { AuditDraft } from '../../src/audit/ports.ts';
 import type { Engine } from '../../src/crypto/engine.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
-import { SUITES } from '../../src/crypto/suites.ts';
+import { findSuite, SUITES } from '../../src/crypto/suites.ts';
 import type { HttpDependencies, RequestReport } from '../../src/http/dependencies.ts';
+import { usualCustody } from '../../src/keyring/material.ts';
+import { admits } from '../../src/keyring/suite-policy.ts';
 import type { SuitePolicy } from '../../src/keyring/suite-policy.ts';
 import { createHttpServer } from '../../src/http/server.ts';
 import type { HttpServer, HttpServerOptions } from '../../src/http/server.ts';
 import { assertListed } from '../contract/observed.ts';
 import { sampleStatus } from './sample-status.ts';
-import { openWorld } from '../keyring/world.ts';
+import { ANY_SUITE, openWorld } from '../keyring/world.ts';
 import type { Instance, World } from '../keyring/world.ts';
 
 export interface Service<W extends Instance = World> {
@@ -124,6 +126,8 @@ export async function openServiceOver<W extends Instance>(
         (given.lacks ?? []).length > 0 && id === 'MLKEM768-X25519'
           ? { available: false, reason: 'The token lacks x25519.' }
           : { available: id in SUITES, reason: null },
+      custodyOf: (id) => usualCustody(world.device.hsm, findSuite(id)),
+      refusal: (id) => admits(given.suites ?? ANY_SUITE, findSuite(id), new Date()),
       custody: () => 'non-extractable',
     },
     pageTokenKey: randomBytes(32),

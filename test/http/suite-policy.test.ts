@@ -39,4 +39,30 @@ describe('a service with a profile', () => {
     const rotated = await service.call('operator', 'POST', `/v1/admin/keys/${name}/rotate${query}`);
     expect(rotated.status).toBe(200);
   });
+
+  it('shows what it admits, and what each suite is', async () => {
+    const get = async (id: string) => (await service.call('user', 'GET', `/v1/suites/${id}`)).json;
+    expect(await get('A256GCM')).toMatchObject({
+      admitted: true,
+      notAdmittedReason: null,
+      engine: null,
+      standings: ['cnsa2', 'approved'],
+      sizes: { publicKey: null, ciphertextOverhead: 53, encapsulation: null, mac: null },
+      custody: { postQuantum: null, classical: 'hsm-wrapped' },
+      takes: null,
+    });
+    expect(await get('MLKEM768-X25519')).toMatchObject({
+      admitted: false,
+      notAdmittedReason: 'The profile cnsa2 of this service does not list MLKEM768-X25519.',
+      engine: 'native',
+      sizes: { publicKey: 1216, ciphertextOverhead: 1160, encapsulation: 1120, signatureMax: null },
+      custody: { postQuantum: 'sealed', classical: 'hsm-token' },
+    });
+    expect(await get('ML-DSA-87')).toMatchObject({
+      sizes: { publicKey: 2592, signatureMax: 4627, ciphertextOverhead: null },
+      encoding: { oid: '2.16.840.1.101.3.4.3.19', joseAlg: 'ML-DSA-87', joseAlgMissing: null },
+      takes: { context: true, mu: true },
+      custody: { postQuantum: 'sealed', classical: null },
+    });
+  });
 });
