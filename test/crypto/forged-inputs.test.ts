@@ -9,7 +9,7 @@ import { digestBytes, nodeHash } from '../../src/crypto/digests.ts';
 import { LOW_ORDER_X25519 } from '../../src/crypto/point.ts';
 import { SIGNATURE_LENGTHS } from '../../src/crypto/engine.ts';
 import { mgf1, xor } from '../hsm/pss.ts';
-import { publicKeyOf, randomPrivateKey, signRsaBlock } from './classical-keys.ts';
+import { publicKeyOf, randomPrivateKey, signClassical, signRsaBlock } from './classical-keys.ts';
 import {
   COMPOSITES,
   engineOf,
@@ -110,17 +110,31 @@ describe('RSA-PSS blocks', () => {
 });
 
 describe.each(['pss', 'pkcs1'] as const)('RSA signatures with %s', (padding) => {
-  it('are refused at the modulus and above, where the number is the same', async () => {
-    const spec = { kind: 'rsa', bits: 2048, use: 'sign', padding, hash: 'SHA-256' } as const;
-    const suiteKey = randomPrivateKey(spec);
-    const n = modulusOf(suiteKey);
-    const scheme = rsaScheme(2048, padding, 'SHA-256');
-    const publicKey = publicKeyOf(spec, suiteKey);
-    const digest = digestBytes('SHA-256', message);
+  const spec = { kind: 'rsa', bits: 2048, use: 'sign', padding, hash: 'SHA-256' } as const;
+  const key = randomPrivateKey(spec);
+  const n = modulusOf(key);
+  const scheme = rsaScheme(2048, padding, 'SHA-256');
+  const publicKey = publicKeyOf(spec, key);
+  const verdicts = async (text: Uint8Array, signature: Uint8Array) => [
+    await scheme.verify(publicKey, text, signature),
+    await scheme.verifyDigest(publicKey, digestBytes('SHA-256', text), signature),
+  ];
+
+  it('are refused with the modulus added, which leaves the block the same', async () => {
+    let text = randomBytes(32);
+    let signature = await signClassical(spec, key, digestBytes('SHA-256', text));
+    while (numberOf(signature) + n >= 1n << 2048n) {
+      text = randomBytes(32);
+      signature = await signClassical(spec, key, digestBytes('SHA-256', text));
+    }
+    expect(await verdicts(text, signature)).toEqual([true, true]);
+    const larger = bytesOf(numberOf(signature) + n, 256);
+    expect(await verdicts(text, larger)).toEqual([false, false]);
+  });
+
+  it('are refused at the ends of the range', async () => {
     for (const value of [n, n + 1n, n - 1n, 0n, 1n, (1n << 2048n) - 1n]) {
-      const signature = bytesOf(value, 256);
-      expect(await scheme.verify(publicKey, message, signature)).toBe(false);
-      expect(await scheme.verifyDigest(publicKey, digest, signature)).toBe(false);
+      expect(await verdicts(message, bytesOf(value, 256))).toEqual([false, false]);
     }
   });
 });
