@@ -2,6 +2,7 @@
  * `npm run bench [-- --quick] [--workers N] [--json FILE] [--html FILE]`: raw limits and the service in one run, on
  * the same machine and at the same time of day, so that the ratio means something where absolute
  * figures do not. The load generator shares the machine with the service.
+ * `npm run bench -- algorithms [--json FILE]`: single algorithms and hybrids, in software and in the token.
  * `npm run bench -- compare A.json B.json`: what changed between two runs.
  */
 import { execFile } from 'node:child_process';
@@ -14,6 +15,7 @@ import { makeCertificate } from '../test/config/certificate.ts';
 import { TestService } from '../test/e2e/service.ts';
 import type { ServiceOptions } from '../test/e2e/service.ts';
 import { startWorkers } from '../test/e2e/worker-service.ts';
+import { measureAlgorithms, renderAlgorithms } from './algorithms.ts';
 import { boundsOf } from './bounds.ts';
 import type { Target } from './client.ts';
 import { compareReports, renderChanges } from './compare.ts';
@@ -298,6 +300,19 @@ const [command, before, after] = positionals;
 if (command === 'compare' && before !== undefined && after !== undefined) {
   const changes = compareReports(readReport(before), readReport(after));
   process.stdout.write(`${renderChanges(changes)}\n`);
+} else if (command === 'algorithms') {
+  const service = await startService(1);
+  try {
+    await service.stop();
+    const rows = await measureAlgorithms(service.dataDir);
+    const report = { at: new Date().toISOString(), machine: machine(service), rows };
+    if (values.json !== undefined) {
+      writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
+    }
+    process.stdout.write(`${JSON.stringify(report.machine)}\n${renderAlgorithms(rows)}\n`);
+  } finally {
+    await service.destroy();
+  }
 } else if (command === undefined) {
   const report = await bench(values.quick ? 0.1 : 1, Number(values.workers));
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
@@ -305,7 +320,7 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   process.stdout.write(`${renderText(report)}\n`);
 } else {
   note(
-    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench compare A.json B.json',
+    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench algorithms [--json FILE] | bench compare A.json B.json',
   );
   process.exitCode = 2;
 }
