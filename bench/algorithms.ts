@@ -219,7 +219,7 @@ export async function measureAlgorithms(dataDir: string): Promise<readonly Row[]
     ];
   } finally {
     await token.close();
-    engine.close();
+    await engine.close();
   }
 }
 
