@@ -126,7 +126,7 @@ export async function openServiceOver<W extends Instance>(
         (given.lacks ?? []).length > 0 && id === 'MLKEM768-X25519'
           ? { available: false, reason: 'The token lacks x25519.' }
           : { available: id in SUITES, reason: null },
-      custodyOf: (id) => usualCustody(world.device.hsm, findSuite(id)),
+      custodyOf: (id) => usualCustody(world.hsm, findSuite(id)),
       refusal: (id) => admits(given.suites ?? ANY_SUITE, findSuite(id), new Date()),
       custody: () => 'non-extractable',
     },

@@ -80,6 +80,7 @@ export const aKey = (changes: Partial<CreateKey> = {}): CreateKey => ({
 
 export interface Instance {
   readonly id: string;
+  readonly hsm: Hsm;
   readonly keyring: Keyring;
   readonly epoch: SecurityEpoch;
   readonly uses: UsageCounters;
@@ -205,6 +206,7 @@ export async function openInstance({
   });
   return {
     id,
+    hsm,
     keyring,
     epoch,
     uses,

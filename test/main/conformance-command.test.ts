@@ -42,7 +42,9 @@ describe('twofold conformance --module', () => {
     expect([status, err]).toEqual([0, '']);
     for (const suite of Object.keys(SUITES))
       expect(out).toMatch(new RegExp(`^${suite} +served`, 'm'));
-    expect(out).toMatch(/^ecdh:P-256 +CKM_ECDH1_DERIVE +yes .*\/s.* µs +MLKEM768-P256, DHKEM-P256$/m);
+    expect(out).toMatch(
+      /^ecdh:P-256 +CKM_ECDH1_DERIVE +yes .*\/s.* µs +MLKEM768-P256, DHKEM-P256$/m,
+    );
     expect(objectFiles(fixture)).toEqual(before);
 
     const text = readFileSync(jsonFile, 'utf8');
