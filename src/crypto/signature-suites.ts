@@ -382,6 +382,8 @@ export const SIGNATURE_SUITES: readonly SignatureSuite[] = [
   single('RSA-PSS-2048-SHA256', 0x0541, rsa(2048, 'pss', 'SHA-256')),
   single('RSA-PSS-3072-SHA256', 0x0542, rsa(3072, 'pss', 'SHA-256')),
   single('RSA-PSS-4096-SHA512', 0x0543, rsa(4096, 'pss', 'SHA-512')),
+  // The strength of CNSA 1.0, from which national security systems migrate.
+  single('RSA-PSS-3072-SHA384', 0x0544, rsa(3072, 'pss', 'SHA-384')),
   single('RSA-PKCS1-2048-SHA256', 0x0551, rsa(2048, 'pkcs1', 'SHA-256')),
   single('RSA-PKCS1-3072-SHA256', 0x0552, rsa(3072, 'pkcs1', 'SHA-256')),
   single('RSA-PKCS1-4096-SHA512', 0x0553, rsa(4096, 'pkcs1', 'SHA-512')),

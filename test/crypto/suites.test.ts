@@ -74,6 +74,7 @@ describe('the table of suites', () => {
       [0x0541, 'RSA-PSS-2048-SHA256', 'signature'],
       [0x0542, 'RSA-PSS-3072-SHA256', 'signature'],
       [0x0543, 'RSA-PSS-4096-SHA512', 'signature'],
+      [0x0544, 'RSA-PSS-3072-SHA384', 'signature'],
       [0x0551, 'RSA-PKCS1-2048-SHA256', 'signature'],
       [0x0552, 'RSA-PKCS1-3072-SHA256', 'signature'],
       [0x0553, 'RSA-PKCS1-4096-SHA512', 'signature'],
