@@ -31,12 +31,19 @@ function tokenLines(status: HsmStatus): string[] {
   ];
 }
 
-/** With the suites that this token cannot serve, and why. */
+/** How many are served, and by reason those that are not. */
 function suiteLines(suites: readonly SuiteStatus[]): string[] {
-  const served = suites.filter(({ reason }) => reason === null).map(({ id }) => id);
+  const without = Map.groupBy(
+    suites.filter(({ reason }) => reason !== null),
+    ({ reason }) => reason,
+  );
+  const served = suites.filter(({ reason }) => reason === null).length;
   return [
-    `suites     ${served.join(', ')}`,
-    ...suites.flatMap(({ id, reason }) => (reason === null ? [] : `without    ${id}: ${reason}`)),
+    `suites     ${String(served)} of ${String(suites.length)} can be served; GET /v1/suites has each`,
+    ...[...without].map(
+      ([reason, lacking]) =>
+        `without    ${lacking.map(({ id }) => id).join(', ')}: ${reason ?? ''}`,
+    ),
   ];
 }
 

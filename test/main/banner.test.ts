@@ -32,6 +32,8 @@ const service: RunningService = {
   suites: [
     { id: 'MLKEM768-P256', reason: null },
     { id: 'MLKEM768-X25519', reason: 'The token lacks X25519.' },
+    { id: 'Ed25519', reason: 'The token lacks Ed25519.' },
+    { id: 'DHKEM-X25519', reason: 'The token lacks X25519.' },
   ],
   selfTests: 20,
   instance: 'i',
@@ -48,8 +50,11 @@ describe('the text after a start', () => {
     expect(valueOf(text, 'cannot')).toEqual([
       'x25519: The token lacks CKM_EC_MONTGOMERY_KEY_PAIR_GEN.',
     ]);
-    expect(valueOf(text, 'suites')).toEqual(['MLKEM768-P256']);
-    expect(valueOf(text, 'without')).toEqual(['MLKEM768-X25519: The token lacks X25519.']);
+    expect(valueOf(text, 'suites')[0]).toMatch(/^1 of 4 /);
+    expect(valueOf(text, 'without')).toEqual([
+      'MLKEM768-X25519, DHKEM-X25519: The token lacks X25519.',
+      'Ed25519: The token lacks Ed25519.',
+    ]);
     expect(valueOf(text, 'root')).toEqual(['extractableByPinHolder']);
   });
 
