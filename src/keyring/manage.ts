@@ -127,12 +127,17 @@ export class KeyAdministration implements KeyManage {
   }
 
   suspend(grant: Grant<'keys.suspend'>, { reason }: Reasoned, run: ChangeRun): Promise<ChangeDone> {
-    return this.#onKey(grant, run, async (view) => {
-      checkReason(reason);
-      if (view.key.suspension !== null) return planNothing(view, { reason });
-      const suspension = { at: this.#parts.clock(), reason };
-      return planKeyChange(this.#parts.mac, view, { suspension }, { reason });
-    });
+    return this.#onKey(
+      grant,
+      run,
+      async (view) => {
+        checkReason(reason);
+        if (view.key.suspension !== null) return planNothing(view, { reason });
+        const suspension = { at: this.#parts.clock(), reason };
+        return planKeyChange(this.#parts.mac, view, { suspension }, { reason });
+      },
+      'urgent',
+    );
   }
 
   resume(grant: Grant<'keys.resume'>, { reason }: Reasoned, run: ChangeRun): Promise<ChangeDone> {
@@ -148,14 +153,19 @@ export class KeyAdministration implements KeyManage {
     { version: number, reason }: VersionReasoned,
     run: ChangeRun,
   ): Promise<ChangeDone> {
-    return this.#onKey(grant, run, async (view) => {
-      checkReason(reason);
-      const version = versionOf(view, number);
-      if (version.state === 'suspended') return planNothing(view, { reason }, version);
-      if (view.key.primary === number) throw new TwofoldError('primary_protected');
-      const event = { kind: 'suspend', at: this.#parts.clock(), reason } as const;
-      return planVersionChange(this.#parts.mac, view, { version, event, detail: { reason } });
-    });
+    return this.#onKey(
+      grant,
+      run,
+      async (view) => {
+        checkReason(reason);
+        const version = versionOf(view, number);
+        if (version.state === 'suspended') return planNothing(view, { reason }, version);
+        if (view.key.primary === number) throw new TwofoldError('primary_protected');
+        const event = { kind: 'suspend', at: this.#parts.clock(), reason } as const;
+        return planVersionChange(this.#parts.mac, view, { version, event, detail: { reason } });
+      },
+      'urgent',
+    );
   }
 
   resumeVersion(
@@ -193,10 +203,11 @@ export class KeyAdministration implements KeyManage {
     grant: Grant<Operation>,
     run: ChangeRun,
     plan: (view: KeyView) => Promise<Plan>,
+    urgency?: 'urgent',
   ): Promise<ChangeDone> {
     return this.#changes.run(grant, run, async () => {
       const view = await this.#parts.catalog.fresh(grant.namespace, grant.key ?? '');
-      if (!run.dryRun) await this.#turn(grant, run, view);
+      if (!run.dryRun) await this.#turn(grant, run, view, urgency);
       if (run.ifMatch !== null && run.ifMatch !== view.key.revision) {
         throw new TwofoldError('etag_mismatch');
       }
@@ -208,9 +219,14 @@ export class KeyAdministration implements KeyManage {
   }
 
   /** @throws StaleAnswer when the changes before it touched the key: run again, the turn is kept */
-  async #turn({ epoch, namespace }: Grant<Operation>, run: ChangeRun, view: KeyView) {
+  async #turn(
+    { epoch, namespace }: Grant<Operation>,
+    run: ChangeRun,
+    view: KeyView,
+    urgency: 'urgent' | undefined,
+  ) {
     const { id: keyId, name: keyName } = view.key;
-    await this.#parts.turns.take(keyId, run.requestId, run.ended);
+    await this.#parts.turns.take(keyId, run.requestId, run.ended, urgency);
     if (this.#parts.epoch.touches({ epoch, namespace, keyId, keyName })) throw new StaleAnswer();
   }
 

@@ -264,10 +264,16 @@ export interface PreparedChange {
 export interface ChangeOrder {
   /**
    * Resolves in the request's turn, which lasts until it has `ended` (which never rejects), however
-   * often it runs; at once while it is its turn.
+   * often it runs; at once while it is its turn. An `urgent` one (a suspension) waits a short time and
+   * then goes ahead without a turn: what it overtakes finds the key suspended and is undone.
    * @throws TwofoldError conflict when its turn did not come in time
    */
-  take(keyId: string, requestId: string, ended: Promise<unknown>): Promise<void>;
+  take(
+    keyId: string,
+    requestId: string,
+    ended: Promise<unknown>,
+    urgency?: 'urgent',
+  ): Promise<void>;
 }
 
 export interface KeyManage {

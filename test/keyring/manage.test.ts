@@ -160,6 +160,29 @@ describe('create', () => {
 });
 
 describe('rotate', () => {
+  it('that takes long is overtaken by a suspension, and adds nothing', async () => {
+    const id = await world.create();
+    const making = Promise.withResolvers<undefined>();
+    const begun = Promise.withResolvers<undefined>();
+    world.device.meanwhile = async (call) => {
+      if (call !== 'generate') return;
+      begun.resolve(undefined);
+      await making.promise;
+    };
+    const ended = Promise.withResolvers<undefined>();
+    const rotating = rotate(id, undefined, { ended: ended.promise });
+    const outcome = expect(rotating).rejects.toBeInstanceOf(StaleAnswer);
+    await begun.promise;
+    const { change } = await suspend(id);
+    expect(change?.after.key.suspension).not.toBeNull();
+    making.resolve(undefined);
+    await outcome;
+    ended.resolve(undefined);
+    const { key, versions } = await read(id);
+    expect([key.latestVersion, versions.length]).toEqual([1, 1]);
+    expect(await codeOf(rotate(id))).toBe('version_not_usable');
+  });
+
   it('adds a version, makes it primary, and keeps the suite and custody unless told otherwise', async () => {
     const id = await world.create({ custody: 'hsm-token' });
     const before = await read(id);

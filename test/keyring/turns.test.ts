@@ -59,4 +59,27 @@ describe('changes of one key', () => {
     await jest.advanceTimersByTimeAsync(0);
     await turns.take('k', 'c', request().promise);
   });
+
+  it('let a suspension go ahead that waits too long, and it runs again at once', async () => {
+    jest.useFakeTimers();
+    const turns = new KeyTurns();
+    const [a, c] = [request(), request()];
+    await turns.take('k', 'a', a.promise);
+    let went = false;
+    const urgent = turns.take('k', 'b', c.promise, 'urgent').then(() => (went = true));
+    await jest.advanceTimersByTimeAsync(1_900);
+    expect(went).toBe(false);
+    await jest.advanceTimersByTimeAsync(200);
+    await urgent;
+    await turns.take('k', 'b', c.promise, 'urgent');
+    let next = false;
+    const after = turns.take('k', 'd', request().promise).then(() => (next = true));
+    c.resolve(undefined);
+    await jest.advanceTimersByTimeAsync(0);
+    // Who went ahead had no turn to pass on.
+    expect(next).toBe(false);
+    a.resolve(undefined);
+    await jest.advanceTimersByTimeAsync(0);
+    await after;
+  });
 });
