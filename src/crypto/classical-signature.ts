@@ -13,9 +13,13 @@ import { concatBytes, equalBytes } from './bytes.ts';
 import { derNull, derObjectIdentifier, derOctetString, derSequence } from './der.ts';
 import { DIGEST_LENGTHS, digestBytes, nodeHash } from './digests.ts';
 import { decodeEcdsaSignature, encodeEcdsaSignature } from './ecdsa.ts';
-import { RSA_KEY_OVERHEAD } from './kem-parts.ts';
 import { NAMED_CURVES } from './key-encoding.ts';
-import { isPoint, isRsaPublicKey, readRsaPublicKey } from './raw-public-key.ts';
+import {
+  isPoint,
+  isServiceRsaKey,
+  readRsaPublicKey,
+  rsaPublicKeyLength,
+} from './raw-public-key.ts';
 import type { RsaBits } from './hsm-key.ts';
 import type { Hash, SigningCurve } from './suite.ts';
 
@@ -177,12 +181,9 @@ function isPssBlock(hash: Hash, digest: Uint8Array, block: Uint8Array): boolean 
 /** RSASSA-PSS (MGF1 with the same hash, salt as long as it) or RSASSA-PKCS1-v1_5 (RFC 8017 section 8). */
 export function rsaScheme(bits: RsaBits, padding: 'pss' | 'pkcs1', hash: Hash): ClassicalScheme {
   const length = bits / 8;
-  const publicKeyLength = length + RSA_KEY_OVERHEAD;
 
   function importKey(publicKey: Uint8Array): KeyObject {
-    const isRow =
-      publicKey.length === publicKeyLength && isRsaPublicKey(bits, readRsaPublicKey(publicKey));
-    if (!isRow) refuseKey();
+    if (!isServiceRsaKey(bits, publicKey)) refuseKey();
     return createPublicKey({ key: Buffer.from(publicKey), format: 'der', type: 'pkcs1' });
   }
 
@@ -192,7 +193,7 @@ export function rsaScheme(bits: RsaBits, padding: 'pss' | 'pkcs1', hash: Hash): 
       : { padding: constants.RSA_PKCS1_PADDING };
 
   return {
-    lengths: { publicKey: publicKeyLength, signatureMax: length },
+    lengths: { publicKey: rsaPublicKeyLength(bits), signatureMax: length },
     hash,
     checkPublicKey: (publicKey) => void importKey(publicKey),
     encode: (signed) => requireLength(signed, length),

@@ -7,7 +7,7 @@ import { constants, createPublicKey, publicEncrypt, randomBytes } from 'node:cry
 import { TwofoldError } from '../errors.ts';
 import { agreeEphemeral, checkPublicKey, CURVES } from './curve.ts';
 import { ML_KEM_LENGTHS, ML_KEM_SHARED_SECRET_LENGTH } from './engine.ts';
-import { isRsaPublicKey, readRsaPublicKey } from './raw-public-key.ts';
+import { isServiceRsaKey, rsaPublicKeyLength } from './raw-public-key.ts';
 import { SecretBytes } from './secret.ts';
 import type { Engine, MlKemParameterSet } from './engine.ts';
 import type { RsaBits } from './hsm-key.ts';
@@ -76,25 +76,19 @@ export function diffieHellmanPart(curve: Curve): KemPart {
 }
 
 const OAEP_SECRET_LENGTH = 32;
-/** RSAPublicKey with the exponent 65537: SEQUENCE and INTEGER headers, a sign byte, five bytes of e. */
-export const RSA_KEY_OVERHEAD = 14;
-
 /** RSAES-OAEP (RFC 8017 section 7.1) with SHA-256, MGF1-SHA-256, empty label, of 32 random bytes. */
 export function rsaOaepPart(bits: RsaBits): KemPart {
   const modulusLength = bits / 8;
-  const publicKeyLength = modulusLength + RSA_KEY_OVERHEAD;
 
   function checkRsaKey(publicKey: Uint8Array): void {
-    const isRow =
-      publicKey.length === publicKeyLength && isRsaPublicKey(bits, readRsaPublicKey(publicKey));
-    if (!isRow) {
+    if (!isServiceRsaKey(bits, publicKey)) {
       throw new TwofoldError('invalid_value', `The public key is not one of RSA-${String(bits)}.`);
     }
   }
 
   return {
     lengths: {
-      publicKey: publicKeyLength,
+      publicKey: rsaPublicKeyLength(bits),
       ciphertext: modulusLength,
       secret: OAEP_SECRET_LENGTH,
     },

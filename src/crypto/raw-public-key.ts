@@ -5,6 +5,7 @@
 import { createPublicKey } from 'node:crypto';
 
 import { TwofoldError } from '../errors.ts';
+import { equalBytes } from './bytes.ts';
 import { derSequence, derUnsigned, readDer } from './der.ts';
 import { NAMED_CURVES } from './key-encoding.ts';
 import { LOW_ORDER_X25519 } from './point.ts';
@@ -83,6 +84,25 @@ export function isRsaPublicKey(bits: RsaBits, { n, e }: RsaPublicNumbers): boole
   // An exponent of 1 leaves messages as they are; OpenSSL takes none above 64 bits of a large modulus.
   const isExponent = e.length <= 8 && !(e.length === 1 && (e[0] ?? 0) < 3);
   return bitLength(n) === bits && isOdd && isExponent;
+}
+
+/** RSAPublicKey around the modulus, with the exponent 65537: headers, a sign byte, five bytes of e. */
+const RSA_OVERHEAD = 14;
+const F4 = Uint8Array.of(1, 0, 1);
+
+/** Bytes of the RSAPublicKey of every key that the service makes. */
+export function rsaPublicKeyLength(bits: RsaBits): number {
+  return bits / 8 + RSA_OVERHEAD;
+}
+
+/**
+ * Whether `der` is a public key as the service makes them: of `bits`, with the exponent 65537.
+ * @throws TwofoldError invalid_value for what is no RSAPublicKey
+ */
+export function isServiceRsaKey(bits: RsaBits, der: Uint8Array): boolean {
+  if (der.length !== rsaPublicKeyLength(bits)) return false;
+  const numbers = readRsaPublicKey(der);
+  return isRsaPublicKey(bits, numbers) && equalBytes(numbers.e, F4);
 }
 
 function bitLength(magnitude: Uint8Array): number {

@@ -8,6 +8,8 @@ import { rsaScheme } from '../../src/crypto/classical-signature.ts';
 import { digestBytes, nodeHash } from '../../src/crypto/digests.ts';
 import { LOW_ORDER_X25519 } from '../../src/crypto/point.ts';
 import { SIGNATURE_LENGTHS } from '../../src/crypto/engine.ts';
+import { rsaOaepPart } from '../../src/crypto/kem-parts.ts';
+import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { mgf1, xor } from '../hsm/pss.ts';
 import { publicKeyOf, randomPrivateKey, signClassical, signRsaBlock } from './classical-keys.ts';
 import {
@@ -204,5 +206,22 @@ describe.each(ALL_OAEP)('ciphertexts of $id', (suite) => {
       const opening = suite.kem.decapsulate(bytesOf(value, length), key.publicKey, key.halves);
       await expect(opening).rejects.toMatchObject(failed);
     }
+  });
+});
+
+describe('RSA public keys', () => {
+  it.each([2048, 3072, 4096] as const)('of %i bits have the exponent 65537', (bits) => {
+    const spec = { kind: 'rsa', bits, use: 'sign', padding: 'pss', hash: 'SHA-256' } as const;
+    const key = publicKeyOf(spec, randomPrivateKey(spec));
+    const scheme = rsaScheme(bits, 'pss', 'SHA-256');
+    const part = rsaOaepPart(bits);
+    scheme.checkPublicKey(key);
+    part.checkPublicKey(nativeEngine, key);
+    const other = Uint8Array.from(key);
+    // The last byte of e: 65539.
+    other[other.length - 1] = 3;
+    const refused = expect.objectContaining({ code: 'invalid_value' });
+    expect(() => scheme.checkPublicKey(other)).toThrow(refused);
+    expect(() => part.checkPublicKey(nativeEngine, other)).toThrow(refused);
   });
 });
