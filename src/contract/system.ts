@@ -138,6 +138,19 @@ export const suiteResource = z
       description: 'Whether the profile of this service lets it have new key versions now.',
     }),
     notAdmittedReason: z.string().nullable(),
+    times: z
+      .array(
+        z.object({
+          operation: z.string(),
+          count: z.int(),
+          medianMs: z.number(),
+        }),
+      )
+      .meta({
+        description:
+          'What single operations took in the process that answers, since it started, without HTTP and ' +
+          'audit; empty until the suite is used. Batches are left out.',
+      }),
   })
   .meta({ id: 'Suite' });
 

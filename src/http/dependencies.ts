@@ -13,6 +13,7 @@ import type {
   KeyUse,
   PublishedKeys,
 } from '../keyring/operations.ts';
+import type { SuiteTimes } from '../telemetry/suite-times.ts';
 import type { GateLimits } from './gate.ts';
 import type { InputLimits } from './input.ts';
 import type { ConnectionLimits } from './listener.ts';
@@ -85,6 +86,8 @@ export interface HttpDependencies {
   /** What the status page shows, for the metrics listener. */
   readonly status: () => Status | Promise<Status>;
   readonly report: (report: RequestReport) => void;
+  /** Of this process, for `/v1/suites`. */
+  readonly times: SuiteTimes;
   /** Whether clients are better served over a new connection: by another process of this address. */
   readonly parting?: (() => boolean) | undefined;
 }

@@ -208,7 +208,12 @@ export class GuardedRequest {
     const input = await this.#checked();
     for (const facts of route.facts(input.body)) grant = this.#refine(notes, grant, facts);
     this.#checkExistence();
-    return route.handle(this.#call(grant, input, notes));
+    const started = performance.now();
+    const reply = await route.handle(this.#call(grant, input, notes));
+    if (notes.suite !== null) {
+      this.#deps.times.record(notes.suite, grant.operation, performance.now() - started);
+    }
+    return reply;
   }
 
   #authorize(notes: AuditNotes, resource: Resource): AnyGrant {

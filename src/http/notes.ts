@@ -110,6 +110,11 @@ export class AuditNotes {
     this.#used = used;
   }
 
+  /** Id of the suite that was used, of a request that is one operation. */
+  get suite(): string | null {
+    return this.#items.length > 0 ? null : (this.#used?.suite ?? null);
+  }
+
   /** The key that was read, where no version of it was used. */
   keyId(id: string): void {
     this.#keyId = id;

@@ -3,6 +3,7 @@ import { HEADER_LENGTH, TAG_LENGTH } from '../crypto/envelope.ts';
 import type { Engine } from '../crypto/engine.ts';
 import { purposesOf } from '../crypto/suite.ts';
 import type { Suite } from '../crypto/suite.ts';
+import type { SuiteTimes } from '../telemetry/suite-times.ts';
 import type { TokenFacts } from './dependencies.ts';
 
 /** Where a half stands in the words of the API. */
@@ -55,6 +56,7 @@ export function suiteResource(
   suite: Suite,
   token: TokenFacts,
   engine: Pick<Engine, 'implementationOf'>,
+  times: SuiteTimes,
 ) {
   const { available, reason } = token.availability(suite.id);
   const notAdmitted = token.refusal(suite.id);
@@ -80,5 +82,6 @@ export function suiteResource(
     unavailableReason: reason,
     admitted: notAdmitted === null,
     notAdmittedReason: notAdmitted,
+    times: [...times.of(suite.id)],
   };
 }

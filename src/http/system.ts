@@ -30,9 +30,9 @@ export function publicRoutes(
 }
 
 export function systemRoutes(
-  deps: Pick<HttpDependencies, 'engine' | 'token' | 'use'>,
+  deps: Pick<HttpDependencies, 'engine' | 'times' | 'token' | 'use'>,
 ): readonly GuardedRoute[] {
-  const { engine, token, use } = deps;
+  const { engine, times, token, use } = deps;
   return [
     route(whoami, {
       handle: ({ grant, principal: { issuer, subject, method, roles, expiresAt } }) =>
@@ -44,7 +44,7 @@ export function systemRoutes(
       handle: () =>
         Promise.resolve({
           body: {
-            items: Object.values(SUITES).map((suite) => suiteResource(suite, token, engine)),
+            items: Object.values(SUITES).map((suite) => suiteResource(suite, token, engine, times)),
             notOffered: NOT_OFFERED,
           },
         }),
@@ -53,7 +53,7 @@ export function systemRoutes(
       handle: ({ params }) => {
         const suite = SUITES[params.suite];
         if (suite === undefined) throw new TwofoldError('not_found');
-        return Promise.resolve({ body: suiteResource(suite, token, engine) });
+        return Promise.resolve({ body: suiteResource(suite, token, engine, times) });
       },
     }),
     route(random, {

@@ -46,6 +46,7 @@ import { createLogs } from '../telemetry/logs.ts';
 import type { Logs } from '../telemetry/logs.ts';
 import { createMetrics } from '../telemetry/metrics.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { SuiteTimes } from '../telemetry/suite-times.ts';
 import { requestObserver } from '../telemetry/observation.ts';
 import { findDatabase, openStoreOf, prepareDatabase } from './database.ts';
 import { openDevice } from './device.ts';
@@ -294,6 +295,7 @@ export class Service {
       metrics: () => membership?.metrics() ?? metrics.renderMetrics(),
       status: () => membership?.status() ?? status(),
       parting: membership?.parting,
+      times: new SuiteTimes(),
       report: requestObserver(this.#logs.component('http'), metrics, activity),
     };
     const http = createHttpServer(deps, listenersOf(this.#config, membership));

@@ -19,6 +19,7 @@ import { admits } from '../../src/keyring/suite-policy.ts';
 import type { SuitePolicy } from '../../src/keyring/suite-policy.ts';
 import { createHttpServer } from '../../src/http/server.ts';
 import type { HttpServer, HttpServerOptions } from '../../src/http/server.ts';
+import { SuiteTimes } from '../../src/telemetry/suite-times.ts';
 import { assertListed } from '../contract/observed.ts';
 import { sampleStatus } from './sample-status.ts';
 import { ANY_SUITE, openWorld } from '../keyring/world.ts';
@@ -135,6 +136,7 @@ export async function openServiceOver<W extends Instance>(
     metrics: async () => ({ contentType: 'text/plain; version=0.0.4', body: 'up 1\n' }),
     status: () => sampleStatus(),
     report: (report) => reports.push(report),
+    times: new SuiteTimes(),
   };
   const deps = { ...real, ...given.replace?.(real) };
   const server = createHttpServer(

@@ -40,6 +40,23 @@ describe('a service with a profile', () => {
     expect(rotated.status).toBe(200);
   });
 
+  it('tells the times of what succeeded, by operation', async () => {
+    expect((await create('timed', 'A256GCM')).status).toBe(201);
+    const before = (await service.call('user', 'GET', '/v1/suites/A256GCM')).json['times'];
+    const wrap = { json: { plaintext: 'bQ==' } };
+    for (const status of [200, 200]) {
+      expect((await service.call('user', 'POST', '/v1/keys/timed/wrap', wrap)).status).toBe(status);
+    }
+    const named = { json: { plaintext: 'bQ==', keyVersion: 9 } };
+    expect((await service.call('user', 'POST', '/v1/keys/timed/wrap', named)).status).toBe(404);
+    const { json } = await service.call('user', 'GET', '/v1/suites/A256GCM');
+    type Times = readonly { operation: string; count: number; medianMs: number }[];
+    const countOf = (times: unknown) =>
+      (times as Times).find(({ operation }) => operation === 'wrap')?.count ?? 0;
+    expect(countOf(json['times']) - countOf(before)).toBe(2);
+    for (const { medianMs } of json['times'] as Times) expect(medianMs).toBeGreaterThan(0);
+  });
+
   it('shows what it admits, and what each suite is', async () => {
     const get = async (id: string) => (await service.call('user', 'GET', `/v1/suites/${id}`)).json;
     expect(await get('A256GCM')).toMatchObject({
