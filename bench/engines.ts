@@ -1,6 +1,6 @@
 /**
  * What the engine adds to node:crypto, call by call in alternating slices of one run, and what the
- * combiner and key schedule of each KEM suite cost: `sh scripts/launch-dev bench/engines.ts [--json]`.
+ * combiner and key schedule of each KEM suite cost.
  *
  * The service's engine checks inputs, self-tests and lengths and wraps secrets; a ratio is the median
  * over slices of its time to that of the bare calls beside it.
@@ -10,6 +10,7 @@ import {
   createPublicKey,
   decapsulate,
   encapsulate,
+  generateKeyPairSync,
   randomBytes,
   sign,
   verify,
@@ -137,7 +138,7 @@ async function hostPart(suite: KemSuite): Promise<number> {
   const { seed, publicKey: pq } =
     suite.pq === null ? { seed: null, publicKey: NOTHING } : await engine.mlKem.generate(suite.pq);
   seed?.wipe();
-  const classical = await classicalKey(suite);
+  const classical = classicalKey(suite);
   const publicKey = suite.kem.joinPublicKey(engine, { pq, classical });
   const { encapsulation } = await suite.kem.encapsulate(engine, publicKey);
   const [pqSecret, other] = [randomBytes(32), randomBytes(secretLength(suite))];
@@ -161,8 +162,7 @@ const secretLength = ({ hsm }: KemSuite): number =>
   hsm?.kind === 'ec' && hsm.curve === 'P-384' ? 48 : 32;
 
 /** A public key of the classical half, made in software. */
-async function classicalKey({ hsm }: KemSuite): Promise<Uint8Array> {
-  const { generateKeyPairSync } = await import('node:crypto');
+function classicalKey({ hsm }: KemSuite): Uint8Array {
   if (hsm === null) return NOTHING;
   if (hsm.kind === 'x25519') {
     return generateKeyPairSync('x25519').publicKey.export({ format: 'raw-public' });
@@ -176,33 +176,41 @@ async function classicalKey({ hsm }: KemSuite): Promise<Uint8Array> {
   return Uint8Array.from(publicKey.export({ format: 'der', type: 'pkcs1' }));
 }
 
-const rows: Row[] = [];
-for (const set of ['ML-KEM-512', 'ML-KEM-768', 'ML-KEM-1024'] as const) {
-  rows.push(...(await kemRows(set)));
+export interface EngineReport {
+  readonly engine: readonly Row[];
+  readonly combinerAndSchedule: readonly {
+    readonly suite: string;
+    readonly microseconds: number;
+  }[];
 }
-for (const set of ['ML-DSA-44', 'ML-DSA-65', 'ML-DSA-87'] as const) {
-  rows.push(...(await signatureRows(set)));
-}
-const hosts: { readonly suite: string; readonly microseconds: number }[] = [];
-for (const suite of Object.values(SUITES).filter((row) => row.kind === 'kem')) {
-  hosts.push({ suite: suite.id, microseconds: await hostPart(suite) });
-}
-await engine.close();
 
-if (process.argv.includes('--json')) {
-  process.stdout.write(`${JSON.stringify({ engine: rows, combinerAndSchedule: hosts })}\n`);
-} else {
-  const line = (...cells: readonly string[]) =>
-    `${(cells[0] ?? '').padEnd(28)}${cells
-      .slice(1)
-      .map((cell) => cell.padStart(12))
-      .join('')}\n`;
-  process.stdout.write(line('call', 'node, µs', 'engine, µs', 'ratio'));
-  for (const { name, bare, ours, ratio } of rows) {
-    process.stdout.write(line(name, bare.toFixed(1), ours.toFixed(1), ratio.toFixed(2)));
+export async function measureEngines(): Promise<EngineReport> {
+  const rows: Row[] = [];
+  for (const set of ['ML-KEM-512', 'ML-KEM-768', 'ML-KEM-1024'] as const) {
+    rows.push(...(await kemRows(set)));
   }
-  process.stdout.write(`\n${line('combiner and key schedule', 'µs')}`);
-  for (const { suite, microseconds } of hosts) {
-    process.stdout.write(line(suite, microseconds.toFixed(1)));
+  for (const set of ['ML-DSA-44', 'ML-DSA-65', 'ML-DSA-87'] as const) {
+    rows.push(...(await signatureRows(set)));
   }
+  const hosts: { readonly suite: string; readonly microseconds: number }[] = [];
+  for (const suite of Object.values(SUITES).filter((row) => row.kind === 'kem')) {
+    hosts.push({ suite: suite.id, microseconds: await hostPart(suite) });
+  }
+  await engine.close();
+  return { engine: rows, combinerAndSchedule: hosts };
+}
+
+const line = (...[first = '', ...cells]: readonly string[]): string =>
+  first.padEnd(28) + cells.map((cell) => cell.padStart(12)).join('');
+
+export function renderEngines({ engine: rows, combinerAndSchedule }: EngineReport): string {
+  return [
+    line('call', 'node, µs', 'engine, µs', 'ratio'),
+    ...rows.map(({ name, bare, ours, ratio }) =>
+      line(name, bare.toFixed(1), ours.toFixed(1), ratio.toFixed(2)),
+    ),
+    '',
+    line('combiner and key schedule', 'µs'),
+    ...combinerAndSchedule.map(({ suite, microseconds }) => line(suite, microseconds.toFixed(1))),
+  ].join('\n');
 }

@@ -3,6 +3,7 @@
  * the same machine and at the same time of day, so that the ratio means something where absolute
  * figures do not. The load generator shares the machine with the service.
  * `npm run bench -- algorithms [--json FILE]`: single algorithms and hybrids, in software and in the token.
+ * `npm run bench -- engines [--json FILE]`: what the engine adds to node:crypto.
  * `npm run bench -- compare A.json B.json`: what changed between two runs.
  */
 import { execFile } from 'node:child_process';
@@ -18,6 +19,7 @@ import { startWorkers } from '../test/e2e/worker-service.ts';
 import { measureAlgorithms, renderAlgorithms } from './algorithms.ts';
 import { boundsOf } from './bounds.ts';
 import type { Target } from './client.ts';
+import { measureEngines, renderEngines } from './engines.ts';
 import { compareReports, renderChanges } from './compare.ts';
 import { ServiceProcesses } from './cpu.ts';
 import { renderHtml } from './html.ts';
@@ -313,6 +315,10 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   } finally {
     await service.destroy();
   }
+} else if (command === 'engines') {
+  const report = await measureEngines();
+  if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
+  process.stdout.write(`${renderEngines(report)}\n`);
 } else if (command === undefined) {
   const report = await bench(values.quick ? 0.1 : 1, Number(values.workers));
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
@@ -320,7 +326,7 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   process.stdout.write(`${renderText(report)}\n`);
 } else {
   note(
-    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench algorithms [--json FILE] | bench compare A.json B.json',
+    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench algorithms [--json FILE] | bench engines [--json FILE] | bench compare A.json B.json',
   );
   process.exitCode = 2;
 }
