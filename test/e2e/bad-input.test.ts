@@ -93,7 +93,7 @@ describe('what a route does not know', () => {
     ['/v1/keys/wrapper/wrap', 'top level', { plaintext: '', extra: 1 }],
     ['/v1/keys/wrapper/unwrap', 'beside a ciphertext', { ciphertext: 'tf1.AA', keyVersion: 1 }],
     ['/v1/keys/signer/sign', 'in a digest', { digest: { algorithm: 'SHA-512', value: '', x: 1 } }],
-    ['/v1/keys/signer/sign', 'mu, not offered', { mu: b64('x'.repeat(64)) }],
+    ['/v1/keys/signer/sign', 'beside mu', { mu: b64('x'.repeat(64)), hash: 'SHA-512' }],
     ['/v1/keys/wrapper/wrap/batch', 'in an item', { items: [{ plaintext: '', extra: 1 }] }],
     ['/v1/admin/keys', 'beside a name', { name: 'x', suite: 'A256GCM', id: randomUUID() }],
     ['/v1/admin/keys/wrapper/rotate', 'on rotate', { dryRun: true }],
