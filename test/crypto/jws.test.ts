@@ -70,29 +70,31 @@ describe.each(SIGNING.map((row) => [row.encoding.algorithm, row] as const))('%s'
     expect(verifyWith(encoding, publicKey, parsed.signingInput, signature)).toBe(true);
   });
 
-  (IN_JOSE.test(form.jose ?? '') ? it : it.skip)('is verified by jose in each form', async () => {
-    const alg = form.jose ?? '';
-    const key = await importJWK({ ...writeJwk(encoding, raw) }, alg);
-    const algorithms = { algorithms: [alg] };
-    const compact = await compactVerify(compactJws(form, unsigned, signature), key, algorithms);
-    expect(compact.payload).toEqual(payload);
-    await flattenedVerify(flattenedJws(form, unsigned, signature), key, algorithms);
-    const { payload: body, signatures } = generalJws(form, unsigned, signature);
-    await generalVerify({ payload: body, signatures: [...signatures] }, key, algorithms);
-  });
+  if (IN_JOSE.test(form.jose ?? '')) {
+    it('is verified by jose in each form', async () => {
+      const alg = form.jose ?? '';
+      const key = await importJWK({ ...writeJwk(encoding, raw) }, alg);
+      const algorithms = { algorithms: [alg] };
+      const compact = await compactVerify(compactJws(form, unsigned, signature), key, algorithms);
+      expect(compact.payload).toEqual(payload);
+      await flattenedVerify(flattenedJws(form, unsigned, signature), key, algorithms);
+      const { payload: body, signatures } = generalJws(form, unsigned, signature);
+      await generalVerify({ payload: body, signatures: [...signatures] }, key, algorithms);
+    });
 
-  (IN_JOSE.test(form.jose ?? '') ? it : it.skip)('of jose is read and verified', async () => {
-    for (const alg of [form.jose ?? '', ...form.joseAlsoReads]) {
-      const text = await new CompactSign(payload).setProtectedHeader({ alg }).sign(privateKey);
-      const parsed = parseCompactJws(encoding, text);
-      expect(parsed).toMatchObject({ kid: null, payload });
-      const made = parsed.signature ?? new Uint8Array(0);
-      expect(verifyWith(encoding, publicKey, parsed.signingInput, made)).toBe(true);
-      expect(Buffer.from(toJoseSignature(form, made)).toString('base64url')).toBe(
-        text.split('.')[2],
-      );
-    }
-  });
+    it('of jose is read and verified', async () => {
+      for (const alg of [form.jose ?? '', ...form.joseAlsoReads]) {
+        const text = await new CompactSign(payload).setProtectedHeader({ alg }).sign(privateKey);
+        const parsed = parseCompactJws(encoding, text);
+        expect(parsed).toMatchObject({ kid: null, payload });
+        const made = parsed.signature ?? new Uint8Array(0);
+        expect(verifyWith(encoding, publicKey, parsed.signingInput, made)).toBe(true);
+        expect(Buffer.from(toJoseSignature(form, made)).toString('base64url')).toBe(
+          text.split('.')[2],
+        );
+      }
+    });
+  }
 
   it('is refused for every other key', () => {
     const text = compactJws(form, unsigned, signature);

@@ -167,9 +167,8 @@ describe.each(EACH)('KEM wrap $name', ({ engine, suite }) => {
   });
 
   const hasPoint = suite.hsm !== null && suite.hsm.kind !== 'rsa';
-  (hasPoint ? it : it.skip)(
-    'an encapsulation with a bad classical point never reaches the halves',
-    async () => {
+  if (hasPoint) {
+    it('an encapsulation with a bad classical point never reaches the halves', async () => {
       const bytes = await seal(secretOf('plaintext'), true);
       const envelope = parseEnvelope(bytes) as KemEnvelope;
       const pqLength = suite.pq === null ? 0 : ML_KEM_LENGTHS[suite.pq].ciphertext;
@@ -194,8 +193,8 @@ describe.each(EACH)('KEM wrap $name', ({ engine, suite }) => {
         const opening = open(encodeEnvelope({ ...envelope, encapsulation }), { halves });
         await expect(opening).rejects.toMatchObject(failed);
       }
-    },
-  );
+    });
+  }
 
   it('an envelope of one engine opens with the other', async () => {
     const other = ENGINES.find(({ name }) => name !== engine.name) ?? engine;

@@ -152,14 +152,17 @@ describe('the status page', () => {
 
   it('is read and made once a second, however many ask', async () => {
     await later();
-    const before = readings;
+    const [before, started] = [readings, performance.now()];
     const answers = await Promise.all(
       Array.from({ length: 40 }, (_, n) =>
         ask(n % 2 === 0 ? '/' : '/?refresh=off', { accept: n % 3 === 0 ? 'text/html' : '*/*' }),
       ),
     );
     expect(new Set(answers.map(({ text }) => text)).size).toBe(2);
-    expect(readings).toBe(before + 1);
+    // One, and one more for every second that a busy machine took over them.
+    const seconds = Math.floor((performance.now() - started) / 1000);
+    expect(readings).toBeGreaterThan(before);
+    expect(readings).toBeLessThanOrEqual(before + 1 + seconds);
     shown = sampleStatus({ version: '9.9.9' });
     expect((await ask('/')).text).not.toContain('9.9.9');
     await later();
