@@ -119,6 +119,8 @@ function readCertificate(der: Uint8Array): Fields {
 }
 
 function readTbs(tbs: DerReader) {
+  // Version 1 leaves the member out: what OpenSSL's `x509 -req` writes without extensions.
+  if (tbs.peek() !== VERSION) refuse('a certificate is not of version 3');
   const version = tbs.enter(VERSION);
   if (version.small() !== 2) refuse('a certificate is not of version 3');
   version.end();

@@ -105,6 +105,12 @@ export function rsaOaepPart(bits: RsaBits): KemPart {
       const ciphertext = publicEncrypt({ key, padding, oaepHash: 'sha256' }, secret.reveal());
       return Promise.resolve({ secret, ciphertext: Uint8Array.from(ciphertext) });
     },
-    decapsulate: (halves, ciphertext) => halves.classical(ciphertext),
+    decapsulate: async (halves, ciphertext) => {
+      const secret = await halves.classical(ciphertext);
+      if (secret.length === OAEP_SECRET_LENGTH) return secret;
+      // Whoever has the public key can seal other lengths: no fault of ours, and no other answer.
+      secret.wipe();
+      throw new TwofoldError('decryption_failed');
+    },
   };
 }

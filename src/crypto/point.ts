@@ -66,7 +66,7 @@ export function generatorOf(curve: 'P-256' | 'P-384'): Uint8Array {
  */
 export function isValidPoint(curve: Curve, point: Uint8Array): boolean {
   if (point.length !== pointLength(curve)) return false;
-  return curve === 'X25519' ? isLargeOrder(point) : isOnCurve(PRIME_CURVES[curve], point);
+  return curve === 'X25519' ? isX25519PublicKey(point) : isOnCurve(PRIME_CURVES[curve], point);
 }
 
 function isOnCurve(curve: PrimeCurve, point: Uint8Array): boolean {
@@ -78,11 +78,15 @@ function isOnCurve(curve: PrimeCurve, point: Uint8Array): boolean {
   return (y * y - (x * x - 3n) * x - curve.b) % curve.p === 0n;
 }
 
-function isLargeOrder(point: Uint8Array): boolean {
-  const masked = Buffer.from(point);
-  // Implementations ignore the top bit (RFC 7748 section 5), so it must not hide a small order.
-  masked.writeUInt8(masked.readUInt8(31) & 0x7f, 31);
-  return !LOW_ORDER_X25519.has(masked.toString('hex'));
+const P25519 = 2n ** 255n - 19n;
+
+/**
+ * Canonical and not of small order. RFC 7748 section 5 has implementations reduce other values and ignore
+ * the top bit; no honest key or ephemeral key is one of them, and one form of each keeps encodings unique.
+ */
+export function isX25519PublicKey(point: Uint8Array): boolean {
+  const value = integer(Uint8Array.from(point).reverse());
+  return value < P25519 && !LOW_ORDER_X25519.has(Buffer.from(point).toString('hex'));
 }
 
 function integer(bytes: Uint8Array): bigint {

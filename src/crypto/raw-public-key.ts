@@ -8,7 +8,7 @@ import { TwofoldError } from '../errors.ts';
 import { equalBytes } from './bytes.ts';
 import { derSequence, derUnsigned, readDer } from './der.ts';
 import { NAMED_CURVES } from './key-encoding.ts';
-import { LOW_ORDER_X25519 } from './point.ts';
+import { isX25519PublicKey } from './point.ts';
 import type { KeyEncoding, NamedCurve, OkpCurve, PublicKeyForm, RsaBits } from './key-encoding.ts';
 
 /** Big-endian, without leading zeros. */
@@ -45,11 +45,7 @@ function hasForm(form: PublicKeyForm, bytes: Uint8Array): boolean {
 }
 
 function isAcceptable(curve: OkpCurve, bytes: Uint8Array): boolean {
-  if (curve !== 'X25519') return true;
-  const masked = Buffer.from(bytes);
-  // The top bit is ignored by implementations (RFC 7748 section 5).
-  masked.writeUInt8(masked.readUInt8(31) & 0x7f, 31);
-  return !LOW_ORDER_X25519.has(masked.toString('hex'));
+  return curve !== 'X25519' || isX25519PublicKey(bytes);
 }
 
 /** Full length, uncompressed, coordinates below p, on the curve. */

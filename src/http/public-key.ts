@@ -123,15 +123,19 @@ export function publicKeyPem(engine: Engine, version: KeyVersion): string | null
   return writePublicKeyPem(suite.encoding, bytes);
 }
 
-/** Versions whose signatures are still accepted, or that a wrap may still go to. */
 const PUBLISHED: ReadonlySet<KeyVersion['state']> = new Set(['active', 'deactivated']);
+
+/** A version whose signatures are still accepted, or that a wrap may still go to. */
+export function isPublished(key: Key, { state, version }: KeyVersion): boolean {
+  const isUsable = PUBLISHED.has(state) && version >= key.minUsableVersion;
+  return isUsable && (key.purpose === 'sign' || version === key.primary);
+}
 
 /** JWKs of the usable versions; none while the key as a whole is not usable. */
 export function publicKeySet(engine: Engine, { key, versions }: KeyView) {
   const closed = key.suspension !== null || key.destroyedAt !== null;
   return versions
-    .filter(({ state, version }) => PUBLISHED.has(state) && version >= key.minUsableVersion)
-    .filter(({ version }) => key.purpose === 'sign' || version === key.primary)
+    .filter((version) => isPublished(key, version))
     .map((version) => publicVersion(engine, version))
     .filter(() => !closed)
     .map(({ suite, version, bytes }) => writeJwk(suite.encoding, bytes, kidOf(key.id, version)))

@@ -6,7 +6,7 @@ import { hash } from 'node:crypto';
 
 import { publishedJwks, publishedPem, MAX_AGE } from '../contract/published.ts';
 import { TwofoldError } from '../errors.ts';
-import { publicKeyPem, publicKeySet } from './public-key.ts';
+import { isPublished, publicKeyPem, publicKeySet } from './public-key.ts';
 import { renderPublicJson } from './render.ts';
 import { Document, publicRoute } from './route.ts';
 import type { Engine } from '../crypto/engine.ts';
@@ -48,10 +48,7 @@ function jwksOf(engine: Engine, view: KeyView): Kept {
 function pemOf(engine: Engine, view: KeyView, wanted: number | null): Kept {
   const number = wanted ?? view.key.primary;
   const version = view.versions.find((each) => each.version === number);
-  const isShown =
-    version !== undefined &&
-    version.version >= view.key.minUsableVersion &&
-    (version.state === 'active' || version.state === 'deactivated');
+  const isShown = version !== undefined && isPublished(view.key, version);
   const pem = isShown ? publicKeyPem(engine, version) : null;
   if (pem === null) throw absent();
   return made('application/x-pem-file', pem);

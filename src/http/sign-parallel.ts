@@ -56,9 +56,18 @@ function requireDistinct(used: readonly Used[]): void {
   throw new TwofoldError('invalid_value', 'Two of the keys are one.');
 }
 
+const isVulnerable = ({ suiteNumber }: Used): boolean =>
+  findSuiteByNumber(suiteNumber).strength.quantumVulnerable;
+
+/** Classical signatures alone are no step of a migration, and would pass for one. */
+function requirePostQuantum(used: readonly Used[]): void {
+  if (!used.every(isVulnerable)) return;
+  throw new TwofoldError('invalid_value', 'At least one key has to be post-quantum or composite.');
+}
+
 const shown = (used: Used) => ({
   ...usedMembers(used),
-  quantumVulnerable: findSuiteByNumber(used.suiteNumber).strength.quantumVulnerable,
+  quantumVulnerable: isVulnerable(used),
 });
 
 export function parallelRoutes({ use }: Pick<HttpDependencies, 'use'>): readonly GuardedRoute[] {
@@ -77,6 +86,7 @@ export function parallelRoutes({ use }: Pick<HttpDependencies, 'use'>): readonly
         const signed = await signAll({ use, visible }, signings, message);
         noteKeys(notes, signed);
         requireDistinct(signed.map(({ used }) => used));
+        requirePostQuantum(signed.map(({ used }) => used));
         const signatures = signed.map(({ jws }) => ({
           protected: jws.protected,
           signature: jws.signature,

@@ -117,6 +117,7 @@ export class KeyAdministration implements KeyManage {
           ? findSuiteByNumber(standing(view).suite)
           : findSuite(input.suite);
       requireServes(suite, key.purpose);
+      requireNoDowngrade(view, suite);
       requirePublishable(suite, key.publish);
       const custody = await writableCustody(this.#parts, suite, custodyOf(view, suite));
       const version = key.latestVersion + 1;
@@ -245,6 +246,20 @@ function requireServes(suite: Suite, purpose: Purpose): void {
 function requirePublishable(suite: Suite, publish: boolean): void {
   if (!publish || 'encoding' in suite) return;
   throw new TwofoldError('wrong_purpose', 'The key is symmetric and has no public key to publish.');
+}
+
+/**
+ * A key never falls back: what was protected from a quantum computer would be rewrapped to a version
+ * that is not. A classical suite is another key, made on purpose.
+ * @throws TwofoldError suite_unavailable_here
+ */
+function requireNoDowngrade(view: KeyView, suite: Suite): void {
+  const before = findSuiteByNumber(standing(view).suite);
+  if (before.strength.quantumVulnerable || !suite.strength.quantumVulnerable) return;
+  throw new TwofoldError(
+    'suite_unavailable_here',
+    `${suite.id} falls to a quantum computer and ${before.id} does not; make another key for it.`,
+  );
 }
 
 /** A rotation within a suite keeps the custody that was chosen; another suite takes its default. */

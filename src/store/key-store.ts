@@ -49,7 +49,9 @@ const PUBLISHED = {
   rowMode: 'array' as const,
   text: `select e.epoch, k.id, k.namespace, k.name
     from ${COMMITTED} cross join public.security_epoch e
-    left join public.key k on k.publish limit $1`,
+    left join public.key k
+      on k.publish and k.suspended_at is null and k.destroyed_at is null
+    order by k.id limit $1`,
 };
 
 const RESERVE = {

@@ -137,6 +137,17 @@ describe('X25519', () => {
     }
   });
 
+  it('refuses what is not canonical: at p, above it, and with the top bit set', () => {
+    const p = 2n ** 255n - 19n;
+    const point = (value: bigint) =>
+      Uint8Array.from(hex(value.toString(16).padStart(64, '0')).reverse());
+    for (const value of [p, p + 9n, 2n ** 255n - 1n, 2n ** 255n + 9n, 2n ** 256n - 1n]) {
+      expect(() => checkPublicKey('X25519', point(value))).toThrow(invalid);
+    }
+    for (const value of [9n, p - 2n])
+      expect(() => checkPublicKey('X25519', point(value))).not.toThrow();
+  });
+
   it('an ephemeral agreement with a low-order point rejects', async () => {
     const zero = new Uint8Array(32);
     await expect(agreeEphemeral('X25519', zero)).rejects.toMatchObject({ code: 'invalid_value' });

@@ -1,5 +1,11 @@
 /** Forged classical signatures and ciphertexts, with the private key at hand: each is made, not guessed. */
-import { createPrivateKey, randomBytes } from 'node:crypto';
+import {
+  constants,
+  createPrivateKey,
+  createPublicKey,
+  publicEncrypt,
+  randomBytes,
+} from 'node:crypto';
 
 import { describe, expect, it } from '@jest/globals';
 
@@ -204,6 +210,28 @@ describe.each(ALL_OAEP)('ciphertexts of $id', (suite) => {
     expect(pairSpec(suite)).toMatchObject({ bits: length * 8 });
     for (const value of [n, n + 1n, n - 1n, 0n, 1n, (1n << BigInt(length * 8)) - 1n]) {
       const opening = suite.kem.decapsulate(bytesOf(value, length), key.publicKey, key.halves);
+      await expect(opening).rejects.toMatchObject(failed);
+    }
+  });
+});
+
+describe.each(ALL_OAEP)('messages of another length under $id', (suite) => {
+  it('are decryption_failed like any other ciphertext', async () => {
+    const engine = engineOf(suite);
+    const key = randomKemKey(engine, suite);
+    const publicKey = createPublicKey({
+      key: Buffer.from(key.publicKey),
+      format: 'der',
+      type: 'pkcs1',
+    });
+    const padding = constants.RSA_PKCS1_OAEP_PADDING;
+    const most = suite.kem.lengths.encapsulation - 66;
+    for (const length of [0, 1, 31, 33, most]) {
+      const sealed = publicEncrypt(
+        { key: publicKey, padding, oaepHash: 'sha256' },
+        randomBytes(length),
+      );
+      const opening = suite.kem.decapsulate(sealed, key.publicKey, key.halves);
       await expect(opening).rejects.toMatchObject(failed);
     }
   });

@@ -138,11 +138,17 @@ describeIf('Wycheproof, classical', () => {
     }),
   );
 
-  it('X25519: low-order points are refused, other unusual ones agree', () =>
+  it('X25519: low-order and non-canonical points are refused, other unusual ones agree', () =>
     each('x25519', (test) => {
       const agreed = agrees('X25519', test);
       if (test.result !== 'acceptable') return agreed;
-      expect(agreed).toBe(!/^0+$/.test(test['shared'] ?? ''));
+      const value = BigInt(
+        `0x${Buffer.from(test['public'] ?? '', 'hex')
+          .reverse()
+          .toString('hex')}`,
+      );
+      const isCanonical = value < 2n ** 255n - 19n;
+      expect(agreed).toBe(isCanonical && !/^0+$/.test(test['shared'] ?? ''));
       return undefined;
     }));
 

@@ -76,6 +76,15 @@ describe('a published key', () => {
     expect((await look(`${PEM}?v=1`)).json['code']).toBe('unknown_parameter');
   });
 
+  it('is of a key that others wrap to the primary alone, as PEM as in the key set', async () => {
+    await admin('POST', '', { name: 'w', suite: 'DHKEM-P256', publish: true });
+    const pinned = '/public/default/w/key.pem?version=1';
+    expect((await look(pinned)).status).toBe(200);
+    await admin('POST', '/w/rotate', { suite: 'MLKEM768-P256' });
+    expect((await look(pinned)).json['code']).toBe('key_not_found');
+    expect((await look('/public/default/w/key.pem')).status).toBe(200);
+  });
+
   it('answers 304 to who has it, and a HEAD without a body', async () => {
     const { headers, bytes } = await look(JWKS);
     const etag = headers.get('etag') ?? '';

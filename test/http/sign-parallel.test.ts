@@ -130,6 +130,17 @@ describe('signing in parallel', () => {
     expect(json).not.toHaveProperty('jws');
   });
 
+  it('is not of classical keys alone', async () => {
+    for (const name of ['c1', 'c2']) {
+      const key = { json: { name, suite: 'ECDSA-P256-SHA256' } };
+      expect((await service.call('admin', 'POST', '/v1/admin/keys', key)).status).toBe(201);
+    }
+    const { status, json } = await ask([{ key: 'c1' }, { key: 'c2' }]);
+    expect([status, json['code']]).toEqual([400, 'invalid_value']);
+    expect(json).not.toHaveProperty('jws');
+    expect((await ask([{ key: 'c1' }, { key: 'a' }])).status).toBe(200);
+  });
+
   it('knows a key by its name and its UUID as one', async () => {
     const { json } = await ask([{ key: 'a' }, { key: ids.get('a') }]);
     expect(json['code']).toBe('invalid_value');

@@ -160,6 +160,20 @@ describe('create', () => {
 });
 
 describe('rotate', () => {
+  it('never leaves a key less protected from a quantum computer', async () => {
+    const [wrap, sign] = [
+      await world.create(),
+      await world.create({ suite: 'MLDSA65-ECDSA-P256-SHA512' }),
+    ];
+    expect(await codeOf(rotate(wrap, 'RSA-OAEP-2048-SHA256'))).toBe('suite_unavailable_here');
+    expect(await codeOf(rotate(sign, 'ECDSA-P256-SHA256'))).toBe('suite_unavailable_here');
+    expect((await rotate(wrap, 'ML-KEM-768')).status).toBe(200);
+    const classical = await world.create({ suite: 'DHKEM-P256' });
+    expect((await rotate(classical, 'DHKEM-P384')).status).toBe(200);
+    expect((await rotate(classical, 'MLKEM768-P256')).status).toBe(200);
+    expect(await codeOf(rotate(classical, 'DHKEM-P256'))).toBe('suite_unavailable_here');
+  });
+
   it('that takes long is overtaken by a suspension, and adds nothing', async () => {
     const id = await world.create();
     const making = Promise.withResolvers<undefined>();
