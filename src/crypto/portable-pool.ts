@@ -13,7 +13,7 @@ import type { PortableJob, PortableReply, PortableResults } from './portable-job
 export interface PortablePoolOptions {
   /** Two at least: one for short jobs. */
   readonly threads?: number;
-  /** Jobs that may wait for a thread; one more is refused. */
+  /** Long jobs, and short ones, that may wait for a thread; one more of its kind is refused. */
   readonly waiting?: number;
   /** Tests only: another entry file. */
   readonly entry?: URL;
@@ -76,7 +76,9 @@ export class PortablePool {
       }
       this.#waiting.push(task);
       this.#dispatch();
-      if (this.#waiting.length <= this.#limits.waiting) return;
+      // Each kind has its own line, or long jobs would shut short ones out of the thread that is kept free.
+      const alike = this.#waiting.filter(({ long }) => long === task.long).length;
+      if (alike <= this.#limits.waiting) return;
       this.#waiting.pop();
       const detail = 'Too many slow post-quantum operations wait for a thread.';
       discard(task, new TwofoldError('rate_limited', detail, { retryAfter: 1 }));

@@ -81,6 +81,16 @@ describe('the threads of the portable engine', () => {
     expect(await stuck).toEqual([ended, ended]);
   });
 
+  it('keep a line for short jobs however many long ones wait', async () => {
+    const pool = openPool({ entry, waiting: 2 });
+    const stuck = Promise.allSettled(Array.from({ length: 3 }, () => pool.run(long(NEVER))));
+    await expect(pool.run(long(NEVER))).rejects.toMatchObject({ code: 'rate_limited' });
+    const answers = await Promise.all([pool.run(short()), pool.run(short()), pool.run(short())]);
+    expect(answers.map(({ publicKey }) => publicKey[0])).toEqual([REPLY, REPLY, REPLY]);
+    await pool.close();
+    await stuck;
+  });
+
   it('refuse the job that would wait behind too many, and wipe its secret', async () => {
     const pool = openPool({ entry, waiting: 1 });
     const stuck = Promise.allSettled([pool.run(long(NEVER)), pool.run(long(NEVER))]);
