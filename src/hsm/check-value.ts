@@ -23,7 +23,8 @@ import { ecPublicKey } from './pairs.ts';
 import { generatorOf } from '../crypto/point.ts';
 import type { HsmKeySpec } from './port.ts';
 import type { Sealed } from './protocol.ts';
-import { nodeHash, verifyRsa } from './rsa.ts';
+import { nodeHash } from '../crypto/digests.ts';
+import { verifyRsa } from './rsa.ts';
 
 const LABEL = Buffer.from(`${NAME.tokenLabel}/hsm-check/1`);
 const HMAC_CHECK_BYTES = 16;

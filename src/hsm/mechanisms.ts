@@ -14,7 +14,8 @@ import { secretLength } from '../crypto/point.ts';
 import type { Curve } from '../crypto/suite.ts';
 import type { HsmHash } from './port.ts';
 import type { Sealed } from './protocol.ts';
-import { digestInfo, HASH_BYTES, nodeHash, pssMechanism } from './rsa.ts';
+import { nodeHash } from '../crypto/digests.ts';
+import { digestInfo, HASH_BYTES, pssMechanism } from './rsa.ts';
 import { sharedSecretTemplate } from './templates.ts';
 
 const SECRET_TEMPLATES = {

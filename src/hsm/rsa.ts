@@ -1,6 +1,7 @@
 /** RSA public keys as bytes, and the parameters of the paddings that the service uses. */
 import { constants, createPublicKey, publicEncrypt, verify } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
+import { nodeHash } from '../crypto/digests.ts';
 import { TwofoldError } from '../errors.ts';
 import { CKG, CKM, CKZ_DATA_SPECIFIED, CK_PARAMS } from './cryptoki.ts';
 import type { Mechanism } from './cryptoki.ts';
@@ -48,11 +49,6 @@ const HASHES: Readonly<Record<HsmHash, HashRow>> = {
     digestInfo: Buffer.from('3051300d060960864801650304020305000440', 'hex'),
   },
 };
-
-/** The name that node:crypto has for a hash. */
-export function nodeHash(hash: HsmHash): string {
-  return hash.replace('-', '').toLowerCase();
-}
 
 /** CKM_RSA_PKCS_PSS with MGF1 of the same hash, salt as long as the hash. */
 export function pssMechanism(hash: HsmHash): Mechanism {

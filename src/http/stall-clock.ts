@@ -1,6 +1,7 @@
 /**
- * The clock that ends a connection over which nothing goes stands still while an answer of it is made:
- * a token may search for the primes of an RSA key for two minutes, and the client is not to blame.
+ * The clock that ends a connection over which nothing goes stands still from a request's head to its
+ * answer: a token may search for the primes of an RSA key for two minutes, and the client is not to
+ * blame. A body that does not come is ended by its own time limit (`http/body.ts`).
  */
 import type { Socket } from 'node:net';
 

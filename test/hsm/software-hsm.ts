@@ -50,7 +50,8 @@ import type {
   TokenMaterial,
 } from '../../src/hsm/port.ts';
 import type { Sealed } from '../../src/hsm/protocol.ts';
-import { digestInfo, nodeHash } from '../../src/hsm/rsa.ts';
+import { nodeHash } from '../../src/crypto/digests.ts';
+import { digestInfo } from '../../src/hsm/rsa.ts';
 import { encodePss } from './pss.ts';
 import { attempt } from '../../src/settled.ts';
 import type { Settled } from '../../src/settled.ts';
