@@ -15,6 +15,8 @@ export interface SecurityChange {
   /** Id and name both null with scope `key`: any key of any namespace (a change whose record is gone). */
   readonly keyId: string | null;
   readonly keyName: string | null;
+  /** Further names and ids of the namespace that it touched: aliases, and the key that lost one. */
+  readonly also?: readonly string[];
 }
 
 /** What a pending answer stood on. */
@@ -94,5 +96,9 @@ function concerns(change: SecurityChange, standing: EpochStanding): boolean {
   if (change.scope === 'access') return true;
   if (standing.namespace !== change.namespace) return false;
   const stoodOn = [standing.keyId, standing.keyName, ...(standing.alsoKeys ?? [])];
-  return stoodOn.some((ref) => ref !== null && (ref === change.keyId || ref === change.keyName));
+  return stoodOn.some(
+    (ref) =>
+      ref !== null &&
+      (ref === change.keyId || ref === change.keyName || change.also?.includes(ref) === true),
+  );
 }

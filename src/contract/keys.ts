@@ -15,7 +15,7 @@ import {
 import type { ErrorCode } from '../errors.ts';
 
 export const PURPOSES = ['wrap', 'kem', 'sign', 'mac'] as const;
-export const KEY_STATES = ['enabled', 'suspended', 'destroyed'] as const;
+export const KEY_STATES = ['enabled', 'suspended', 'pending-destruction', 'destroyed'] as const;
 export const VERSION_STATES = [
   'pre-active',
   'active',
@@ -33,6 +33,10 @@ export const custody = z.enum(['hsm-wrapped', 'hsm-token', 'sealed']).meta({
 });
 
 const suspension = z.object({ at: time, reason: z.string() }).nullable();
+const destruction = z
+  .object({ at: time, requestedAt: time, reason: z.string() })
+  .nullable()
+  .meta({ description: 'A destruction to come; until then it can be cancelled.' });
 const labels = z.record(z.string(), z.string());
 
 export const keyResource = z
@@ -40,6 +44,7 @@ export const keyResource = z
     id: uuid,
     namespace: z.string(),
     name: z.string(),
+    aliases: z.array(z.string()).meta({ description: 'Further names, in byte order.' }),
     purpose,
     state: z.enum(KEY_STATES),
     suspension,
@@ -52,6 +57,7 @@ export const keyResource = z
     deletionProtection: z.boolean(),
     publish: z.boolean().meta({ description: 'Whether its public keys are shown at `/public/…`.' }),
     createdAt: time,
+    destruction,
     destroyedAt: time.nullable(),
     revision: z.int().meta({ description: 'Rises with every change; its ETag is `"<revision>"`.' }),
     dryRun: z.literal(true).optional().meta({ description: 'Present when nothing was changed.' }),
@@ -85,7 +91,7 @@ export const versionResource = z
     deactivateAt: time.nullable(),
     deactivatedAt: time.nullable(),
     compromisedAt: time.nullable(),
-    destroyAt: time.nullable(),
+    destruction,
     destroyedAt: time.nullable(),
     suspension,
     reason: z.string().nullable(),

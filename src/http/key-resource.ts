@@ -1,4 +1,5 @@
 /** Keys and versions as the API shows them. */
+import type { KEY_STATES } from '../contract/keys.ts';
 import { findSuiteByNumber } from '../crypto/suites.ts';
 import { halfName } from './suite-resource.ts';
 import type { Suite } from '../crypto/suite.ts';
@@ -6,8 +7,9 @@ import type { Key, KeyVersion, Material } from '../keyring/model.ts';
 import type { KeyView } from '../keyring/operations.ts';
 import type { TokenFacts } from './dependencies.ts';
 
-function stateOf(key: Key): 'enabled' | 'suspended' | 'destroyed' {
+function stateOf(key: Key): (typeof KEY_STATES)[number] {
   if (key.destroyedAt !== null) return 'destroyed';
+  if (key.destruction !== null) return 'pending-destruction';
   return key.suspension === null ? 'enabled' : 'suspended';
 }
 
@@ -17,6 +19,7 @@ export function keyResource({ key, versions }: KeyView) {
     id: key.id,
     namespace: key.namespace,
     name: key.name,
+    aliases: key.aliases,
     purpose: key.purpose,
     state: stateOf(key),
     suspension: key.suspension,
@@ -29,6 +32,7 @@ export function keyResource({ key, versions }: KeyView) {
     deletionProtection: key.deletionProtection,
     publish: key.publish,
     createdAt: key.createdAt,
+    destruction: key.destruction,
     destroyedAt: key.destroyedAt,
     revision: key.revision,
   };
@@ -85,7 +89,7 @@ const NO_TIMES = {
   deactivateAt: null,
   deactivatedAt: null,
   compromisedAt: null,
-  destroyAt: null,
+  destruction: null,
   destroyedAt: null,
   suspension: null,
   reason: null,
@@ -94,8 +98,10 @@ const NO_TIMES = {
 /** The fields that only some states have; null in the others. */
 function stateFields(version: KeyVersion) {
   switch (version.state) {
-    case 'pre-active':
-      return { ...NO_TIMES, activateAt: version.activateAt };
+    case 'pre-active': {
+      const { activateAt, destruction } = version;
+      return { ...NO_TIMES, activateAt, destruction };
+    }
     case 'active': {
       const { activatedAt, deactivateAt } = version;
       return { ...NO_TIMES, activatedAt, deactivateAt };
@@ -105,12 +111,12 @@ function stateFields(version: KeyVersion) {
       return { ...NO_TIMES, activatedAt, deactivateAt, suspension };
     }
     case 'deactivated': {
-      const { activatedAt, deactivatedAt, reason, destroyAt } = version;
-      return { ...NO_TIMES, activatedAt, deactivatedAt, reason, destroyAt };
+      const { activatedAt, deactivatedAt, reason, destruction } = version;
+      return { ...NO_TIMES, activatedAt, deactivatedAt, reason, destruction };
     }
     case 'compromised': {
-      const { activatedAt, compromisedAt, reason, destroyAt } = version;
-      return { ...NO_TIMES, activatedAt, compromisedAt, reason, destroyAt };
+      const { activatedAt, compromisedAt, reason, destruction } = version;
+      return { ...NO_TIMES, activatedAt, compromisedAt, reason, destruction };
     }
     case 'destroyed': {
       const { compromisedAt, destroyedAt, reason } = version;

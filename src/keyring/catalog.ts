@@ -113,8 +113,9 @@ export class KeyCatalog {
     const stored = await this.#store.find(namespace, reference, this.#epoch.current);
     if (stored === null) return null;
     const view = await this.view(stored);
-    const { id, name } = view.key;
-    const belongs = view.key.namespace === namespace && (ref === id || ref === name);
+    const { id, name, aliases } = view.key;
+    const named = ref === id || ref === name || aliases.includes(ref);
+    const belongs = view.key.namespace === namespace && named;
     if (!belongs) throw new TwofoldError('integrity_failed', `Rows of key ${id} were altered.`);
     return view;
   }
@@ -123,8 +124,9 @@ export class KeyCatalog {
     const began = this.#epoch.current;
     const view = await this.#load(namespace, ref);
     if (view === null) return null;
-    const { id, name } = view.key;
-    const standing = { epoch: began, namespace, keyId: id, keyName: name };
+    // By `ref` too: an alias may have moved meanwhile.
+    const { id } = view.key;
+    const standing = { epoch: began, namespace, keyId: id, keyName: ref };
     if (!this.#epoch.touches(standing)) this.#keep(slot, view);
     return view;
   }
@@ -136,12 +138,12 @@ export class KeyCatalog {
     if (this.#views.size > this.#maxKeys && oldest !== undefined) this.#views.delete(oldest);
   }
 
-  #drop({ scope, namespace, keyId, keyName }: SecurityChange): void {
+  #drop({ scope, namespace, keyId, keyName, also = [] }: SecurityChange): void {
     if (scope !== 'key') return;
     const any = keyId === null && keyName === null;
     const slots = any
       ? [...this.#views.keys(), ...this.#reading.keys()]
-      : [keyId, keyName].flatMap((ref) => (ref === null ? [] : [`${namespace}\n${ref}`]));
+      : [keyId, keyName, ...also].flatMap((ref) => (ref === null ? [] : [`${namespace}\n${ref}`]));
     for (const slot of slots) {
       const view = this.#views.get(slot);
       this.#views.delete(slot);

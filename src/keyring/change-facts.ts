@@ -1,4 +1,5 @@
 /** What a change's audit entry says of the rows: revisions, and which fields went from what to what. */
+import { destructionOf } from './lifecycle.ts';
 import type { Key, KeyVersion } from './model.ts';
 import type { PreparedChange } from './operations.ts';
 
@@ -9,10 +10,12 @@ const KEY_FIELDS = {
   labels: ({ labels }: Key) => Object.keys(labels).sort(),
   deletionProtection: (key: Key) => key.deletionProtection,
   publish: (key: Key) => key.publish,
+  aliases: (key: Key) => key.aliases,
   primary: (key: Key) => key.primary,
   minUsableVersion: (key: Key) => key.minUsableVersion,
   latestVersion: (key: Key) => key.latestVersion,
   suspension: (key: Key) => key.suspension,
+  destruction: (key: Key) => key.destruction,
   destroyedAt: (key: Key) => key.destroyedAt,
 } as const;
 
@@ -54,11 +57,26 @@ function changedFields(before: Key, after: Key): Readonly<Record<string, readonl
 
 const changedState = (before: KeyVersion, after: KeyVersion) => {
   const chains = [chainOf(before), chainOf(after)];
+  const destructions = [destructionOf(before), destructionOf(after)];
   return {
     ...(before.state === after.state ? {} : { state: [before.state, after.state] }),
     ...(chains[0] === chains[1] ? {} : { certificateChain: chains }),
+    ...(same(destructions[0], destructions[1]) ? {} : { destruction: destructions }),
+    ...changedTimes(before, after),
   };
 };
+
+/** What was set in advance. */
+function changedTimes(before: KeyVersion, after: KeyVersion) {
+  const times = (['activateAt', 'deactivateAt'] as const).map((field) => {
+    const [old, now] = [before, after].map((version) => timeOf(version, field));
+    return [field, [old, now]] as const;
+  });
+  return Object.fromEntries(times.filter(([, [old, now]]) => !same(old, now)));
+}
+
+const timeOf = (version: KeyVersion, field: 'activateAt' | 'deactivateAt'): Date | null =>
+  (field in version && (version as { readonly [F in typeof field]?: Date | null })[field]) || null;
 
 const chainOf = ({ certificateChain }: KeyVersion): string | null =>
   certificateChain === null ? null : Buffer.from(certificateChain).toString('hex');

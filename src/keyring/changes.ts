@@ -46,6 +46,11 @@ export function plainPlan(change: PreparedChange, writes: readonly KeyWrite[]): 
   return { change, writes, discard: NO_DISCARD };
 }
 
+/** Whoever stands on a key by one of its aliases stands on the key. */
+function alsoTouched({ before, after, also = [] }: PreparedChange): readonly string[] {
+  return [...new Set([...(before?.key.aliases ?? []), ...after.key.aliases, ...also])];
+}
+
 function principalHash(grant: Grant<Operation>): Uint8Array {
   const { issuer, subject } = grant.principal;
   return createHash('sha256')
@@ -176,14 +181,15 @@ export class Changes {
     const { change, writes } = plan;
     const { status, body } = run.render(change);
     const { namespace, keyId, keyName } = standing;
-    const scope = { scope: 'key', namespace, keyId, keyName } as const;
+    const scope = { scope: 'key', namespace, keyId, keyName, also: alsoTouched(change) } as const;
     const commit = async (entry: PreparedEntry): Promise<CommitOutcome> => {
       // The change waited for its turn: what was learnt meanwhile may have touched it.
       if (epoch.touches(standing)) return { stale: epoch.current };
       const auditId = `${String(entry.lane)}-${String(entry.n)}`;
       const record = this.#record(grant, run, { status, body, auditId });
       const idempotency = record === null ? null : await attestIdempotency(this.#parts.mac, record);
-      return store.commit({ epoch: entry.epoch, writes, entry, scope, idempotency });
+      const all = [...writes, ...(run.alongside ?? [])];
+      return store.commit({ epoch: entry.epoch, writes: all, entry, scope, idempotency });
     };
     const { auditId, result } = await audit.change(draftOf(grant, run, change), commit);
     // It is done, whatever happens now. Until the epoch is learnt, appends under the old one fail.

@@ -55,6 +55,7 @@ function versionOfKid(kid: string | null, keyId: string): number | undefined {
 export function exchangeOperations(
   catalog: KeyCatalog,
   { sign, verify }: { readonly sign: Sign; readonly verify: KeyUse['verify'] },
+  now: () => number,
 ): ExchangeOperations {
   return {
     async signJws(grant, { payload, ...request }) {
@@ -81,7 +82,7 @@ export function exchangeOperations(
         if (named !== undefined && keyVersion !== undefined && named !== keyVersion) {
           throw new TwofoldError('invalid_value', 'The kid of the JWS names another version.');
         }
-        return toVerify(view, named ?? keyVersion);
+        return toVerify(view, named ?? keyVersion, now());
       });
       const { encoding } = requireSignature(selected.suite);
       const { signingInput, signature } = parseCompactJws(encoding, jws);

@@ -64,10 +64,11 @@ export function openKeyring(parts: KeyringParts): Keyring {
   const maker = new MaterialMaker({ hsm, engine, root, store, instance });
   const turns = new KeyTurns();
   const clock = parts.clock ?? (() => new Date());
-  const useParts = { catalog, halves, uses, hsm, engine };
+  const now = () => clock().getTime();
+  const useParts = { catalog, halves, uses, hsm, engine, now };
   const signing = signOperations(useParts);
   return {
-    use: { ...wrapOperations(useParts), ...signing, ...exchangeOperations(catalog, signing) },
+    use: { ...wrapOperations(useParts), ...signing, ...exchangeOperations(catalog, signing, now) },
     read: new KeyReading(store, catalog, engine),
     published: new Publication(store, catalog, epoch),
     manage: new KeyAdministration({ ...parts, catalog, turns, maker, mac, clock }),

@@ -6,11 +6,13 @@
  *     pre-active, active, suspended, deactivated ─compromise→ compromised
  *     pre-active, deactivated, compromised ─destroy→ destroyed
  *
- * An active version is deactivated before it is destroyed, so that no primary can vanish in one step.
+ * An active version is deactivated before it is destroyed, so that no primary can vanish in one step,
+ * and no version is destroyed whose destruction was not scheduled before and is due. What is set in
+ * advance (`schedule-…`) changes no state: it says when an event will come by itself.
  * The function never looks at a clock: the event carries its time.
  */
 import { TwofoldError } from '../errors.ts';
-import type { Key, KeyVersion, Suspension, VersionState } from './model.ts';
+import type { Destroyed, Destruction, Key, KeyVersion, Suspension, VersionState } from './model.ts';
 
 export type VersionEvent =
   | { readonly kind: 'activate'; readonly at: Date }
@@ -18,100 +20,156 @@ export type VersionEvent =
   | { readonly kind: 'resume'; readonly at: Date }
   | { readonly kind: 'deactivate'; readonly at: Date; readonly reason: string }
   | { readonly kind: 'compromise'; readonly at: Date; readonly reason: string }
-  | { readonly kind: 'destroy'; readonly at: Date; readonly reason: string };
+  | { readonly kind: 'destroy'; readonly at: Date }
+  /** When it activates by itself; null: when told. */
+  | { readonly kind: 'schedule-activation'; readonly activateAt: Date | null }
+  /** When it stops protecting; null: when told. */
+  | { readonly kind: 'schedule-deactivation'; readonly deactivateAt: Date | null }
+  | { readonly kind: 'schedule-destruction'; readonly destruction: Destruction }
+  | { readonly kind: 'cancel-destruction' };
 
 export type VersionEventKind = VersionEvent['kind'];
 
 /** From which states each event may come; the whole transition relation. */
-export const ALLOWED: Readonly<Record<VersionEventKind, readonly VersionState[]>> = {
+export const ALLOWED = {
   activate: ['pre-active'],
   suspend: ['active'],
   resume: ['suspended'],
   deactivate: ['active', 'suspended'],
   compromise: ['pre-active', 'active', 'suspended', 'deactivated'],
   destroy: ['pre-active', 'deactivated', 'compromised'],
-};
+  'schedule-activation': ['pre-active'],
+  'schedule-deactivation': ['active', 'suspended'],
+  'schedule-destruction': ['pre-active', 'deactivated', 'compromised'],
+  'cancel-destruction': ['pre-active', 'deactivated', 'compromised'],
+} as const satisfies Readonly<Record<VersionEventKind, readonly VersionState[]>>;
 
-const refuse = (from: VersionState, event: VersionEventKind) =>
-  new TwofoldError(
+type From<K extends VersionEventKind> = Extract<
+  KeyVersion,
+  { readonly state: (typeof ALLOWED)[K][number] }
+>;
+
+function comesFrom<K extends VersionEventKind>(version: KeyVersion, kind: K): version is From<K> {
+  const states: readonly VersionState[] = ALLOWED[kind];
+  return states.includes(version.state);
+}
+
+/** @throws TwofoldError version_not_usable when the state does not allow the event */
+function from<K extends VersionEventKind>(version: KeyVersion, kind: K): From<K> {
+  if (comesFrom(version, kind)) return version;
+  throw new TwofoldError(
     'version_not_usable',
-    `A version that is ${from} cannot be changed by ${event}.`,
+    `A version that is ${version.state} cannot be changed by ${kind}.`,
   );
+}
+
+const coreOf = (version: KeyVersion) => ({
+  keyId: version.keyId,
+  version: version.version,
+  suite: version.suite,
+  createdAt: version.createdAt,
+  certificateChain: version.certificateChain,
+  revision: version.revision + 1,
+});
 
 /**
  * The version after `event`, with `revision + 1`.
- * @throws TwofoldError version_not_usable when the state does not allow the event
+ * @throws TwofoldError version_not_usable when the state does not allow the event, or the destruction
+ *   is not due
  */
 export function transition(version: KeyVersion, event: VersionEvent): KeyVersion {
-  const { keyId, version: number, suite, createdAt, certificateChain } = version;
-  const revision = version.revision + 1;
-  const core = { keyId, version: number, suite, createdAt, certificateChain, revision };
+  const core = coreOf(version);
   switch (event.kind) {
-    case 'activate':
-      if (version.state !== 'pre-active') throw refuse(version.state, event.kind);
-      return {
-        ...core,
-        state: 'active',
-        material: version.material,
-        activatedAt: event.at,
-        deactivateAt: null,
-      };
+    case 'activate': {
+      const { material } = from(version, event.kind);
+      return { ...core, state: 'active', material, activatedAt: event.at, deactivateAt: null };
+    }
     case 'suspend': {
-      if (version.state !== 'active') throw refuse(version.state, event.kind);
       const suspension: Suspension = { at: event.at, reason: event.reason };
-      return { ...version, ...core, state: 'suspended', suspension };
+      return { ...from(version, event.kind), ...core, state: 'suspended', suspension };
     }
     case 'resume': {
-      if (version.state !== 'suspended') throw refuse(version.state, event.kind);
-      const { material, activatedAt, deactivateAt } = version;
+      const { material, activatedAt, deactivateAt } = from(version, event.kind);
       return { ...core, state: 'active', material, activatedAt, deactivateAt };
     }
     case 'deactivate': {
-      if (version.state !== 'active' && version.state !== 'suspended') {
-        throw refuse(version.state, event.kind);
-      }
-      const { material, activatedAt } = version;
-      return {
-        ...core,
-        state: 'deactivated',
-        material,
-        activatedAt,
-        deactivatedAt: event.at,
-        reason: event.reason,
-        destroyAt: null,
-      };
+      const { material, activatedAt } = from(version, event.kind);
+      const { at: deactivatedAt, reason } = event;
+      const state = 'deactivated';
+      return { ...core, state, material, activatedAt, deactivatedAt, reason, destruction: null };
     }
     case 'compromise': {
-      if (version.state === 'compromised' || version.state === 'destroyed') {
-        throw refuse(version.state, event.kind);
-      }
+      const before = from(version, event.kind);
       return {
         ...core,
         state: 'compromised',
-        material: version.material,
-        activatedAt: version.state === 'pre-active' ? null : version.activatedAt,
+        material: before.material,
+        activatedAt: before.state === 'pre-active' ? null : before.activatedAt,
         compromisedAt: event.at,
         reason: event.reason,
-        destroyAt: null,
+        destruction: destructionOf(before),
       };
     }
     case 'destroy': {
-      if (
-        version.state !== 'pre-active' &&
-        version.state !== 'deactivated' &&
-        version.state !== 'compromised'
-      ) {
-        throw refuse(version.state, event.kind);
-      }
-      return {
-        ...core,
-        state: 'destroyed',
-        destroyedAt: event.at,
-        compromisedAt: version.state === 'compromised' ? version.compromisedAt : null,
-        reason: event.reason,
-      };
+      const { destruction } = from(version, event.kind);
+      requireDue(destruction, event.at);
+      return destroyed(version, event.at, destruction.reason);
     }
+    case 'schedule-activation':
+      return { ...from(version, event.kind), ...core, activateAt: event.activateAt };
+    case 'schedule-deactivation':
+      return { ...from(version, event.kind), ...core, deactivateAt: event.deactivateAt };
+    case 'schedule-destruction':
+      return { ...from(version, event.kind), ...core, destruction: event.destruction };
+    case 'cancel-destruction':
+      return { ...from(version, event.kind), ...core, destruction: null };
   }
+}
+
+/** The destruction that is scheduled for a version; null without one. */
+export const destructionOf = (version: KeyVersion): Destruction | null =>
+  'destruction' in version ? version.destruction : null;
+
+function requireDue(destruction: Destruction | null, at: Date): asserts destruction is Destruction {
+  if (destruction !== null && at >= destruction.at) return;
+  throw new TwofoldError(
+    'version_not_usable',
+    'Nothing is destroyed before its destruction is due.',
+  );
+}
+
+const destroyed = (version: KeyVersion, at: Date, reason: string): Destroyed => ({
+  ...coreOf(version),
+  state: 'destroyed',
+  destroyedAt: at,
+  compromisedAt: version.state === 'compromised' ? version.compromisedAt : null,
+  reason,
+});
+
+/**
+ * A key and its versions after the destruction of the key, which takes each version whatever its state.
+ * @throws TwofoldError version_not_usable unless a destruction of the key is due
+ */
+export function destroyKey(
+  key: Key,
+  versions: readonly KeyVersion[],
+  at: Date,
+): { readonly key: Key; readonly versions: readonly KeyVersion[] } {
+  const { destruction } = key;
+  requireDue(destruction, at);
+  return {
+    key: {
+      ...key,
+      primary: null,
+      destruction: null,
+      destroyedAt: at,
+      aliases: [],
+      revision: key.revision + 1,
+    },
+    versions: versions.map((version) =>
+      version.state === 'destroyed' ? version : destroyed(version, at, destruction.reason),
+    ),
+  };
 }
 
 /** `protect` makes ciphertexts, signatures and MACs; `process` opens and verifies them. */
@@ -131,25 +189,28 @@ const USABLE: Readonly<Record<VersionState, readonly Usage[]>> = {
   destroyed: [],
 };
 
-export function isUsable(key: Key, version: KeyVersion, usage: Usage): boolean {
-  return (
-    key.suspension === null &&
-    key.destroyedAt === null &&
-    version.version >= key.minUsableVersion &&
-    USABLE[version.state].includes(usage)
-  );
+/**
+ * Why a version cannot be used at `now` (milliseconds since the epoch), or null when it can. What
+ * stops a use holds from its moment on; what begins one (an activation set in advance) has to be done.
+ */
+export function obstacle(key: Key, version: KeyVersion, usage: Usage, now: number): string | null {
+  if (key.destroyedAt !== null) return 'The key is destroyed.';
+  if (key.destruction !== null) return 'The key awaits its destruction.';
+  if (key.suspension !== null) return 'The key is suspended.';
+  const { version: number, state } = version;
+  if (number < key.minUsableVersion) {
+    return `Versions below ${String(key.minUsableVersion)} are closed.`;
+  }
+  if (destructionOf(version) !== null) return `Version ${String(number)} awaits its destruction.`;
+  if (!USABLE[state].includes(usage)) return `Version ${String(number)} is ${state}.`;
+  const ended = usage === 'protect' && state === 'active' && isPast(version.deactivateAt, now);
+  return ended ? `Version ${String(number)} has reached its deactivation time.` : null;
 }
 
-/** @throws TwofoldError version_not_usable, saying which state stands in the way */
-export function requireUsable(key: Key, version: KeyVersion, usage: Usage): void {
-  if (isUsable(key, version, usage)) return;
-  const why =
-    key.destroyedAt !== null
-      ? 'The key is destroyed.'
-      : key.suspension !== null
-        ? 'The key is suspended.'
-        : version.version < key.minUsableVersion
-          ? `Versions below ${String(key.minUsableVersion)} are closed.`
-          : `Version ${String(version.version)} is ${version.state}.`;
-  throw new TwofoldError('version_not_usable', why);
+const isPast = (time: Date | null, now: number): boolean => time !== null && time.getTime() <= now;
+
+/** @throws TwofoldError version_not_usable, saying what stands in the way */
+export function requireUsable(key: Key, version: KeyVersion, usage: Usage, now: number): void {
+  const why = obstacle(key, version, usage, now);
+  if (why !== null) throw new TwofoldError('version_not_usable', why);
 }

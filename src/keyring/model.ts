@@ -14,11 +14,21 @@ export interface Suspension {
   readonly reason: string;
 }
 
+/** A destruction to come; until it runs it can be cancelled, and what it concerns cannot be used. */
+export interface Destruction {
+  /** Not before then. */
+  readonly at: Date;
+  readonly requestedAt: Date;
+  readonly reason: string;
+}
+
 export interface Key {
   /** UUID, lower case. */
   readonly id: string;
   readonly namespace: string;
   readonly name: string;
+  /** Further names, in byte order; they share the name space of names. */
+  readonly aliases: readonly string[];
   readonly purpose: Purpose;
   readonly labels: Labels;
   /** Reserved for rotation policies; null until one is set. */
@@ -33,7 +43,9 @@ export interface Key {
   readonly latestVersion: number;
   /** A key is suspended as a whole, at once, whatever its versions are. */
   readonly suspension: Suspension | null;
-  /** Set once, when the last version is destroyed; the row stays so that the name is never reused. */
+  /** Of the key with all its versions. */
+  readonly destruction: Destruction | null;
+  /** Set once, when the key is destroyed with every version of it; the row stays so that the name is never reused. */
   readonly destroyedAt: Date | null;
   readonly createdAt: Date;
   readonly revision: number;
@@ -70,12 +82,14 @@ export interface PreActive extends VersionCore {
   readonly material: Material;
   /** Activates by itself then; null waits for `activate`. */
   readonly activateAt: Date | null;
+  readonly destruction: Destruction | null;
 }
 
 export interface Active extends VersionCore {
   readonly state: 'active';
   readonly material: Material;
   readonly activatedAt: Date;
+  /** From then on it protects no more, whether or not `deactivate` has run. */
   readonly deactivateAt: Date | null;
 }
 
@@ -93,7 +107,7 @@ export interface Deactivated extends VersionCore {
   readonly activatedAt: Date;
   readonly deactivatedAt: Date;
   readonly reason: string;
-  readonly destroyAt: Date | null;
+  readonly destruction: Destruction | null;
 }
 
 export interface Compromised extends VersionCore {
@@ -102,7 +116,7 @@ export interface Compromised extends VersionCore {
   readonly activatedAt: Date | null;
   readonly compromisedAt: Date;
   readonly reason: string;
-  readonly destroyAt: Date | null;
+  readonly destruction: Destruction | null;
 }
 
 /** Material is gone; metadata stays (SP 800-57: the key's history remains accountable). */

@@ -12,6 +12,7 @@ import type { FlattenedJws } from '../crypto/jws.ts';
 import type { SecretBytes } from '../crypto/secret.ts';
 import type { Settled } from '../settled.ts';
 import type { Key, KeyVersion, Labels, Purpose } from './model.ts';
+import type { KeyWrite } from './ports.ts';
 
 /** What was used; part of every crypto answer and of its audit entry. */
 export interface Used {
@@ -199,7 +200,7 @@ export interface KeyRead {
       readonly namePrefix: string | null;
       readonly labels: Labels;
       readonly suite: string | null;
-      readonly state: 'enabled' | 'suspended' | 'destroyed' | null;
+      readonly state: 'enabled' | 'suspended' | 'pending-destruction' | 'destroyed' | null;
     },
   ): Promise<{ readonly items: readonly KeyView[]; readonly nextName: string | null }>;
 }
@@ -253,6 +254,8 @@ export interface PreparedChange {
   readonly used: Used;
   /** Non-secret facts for the audit entry. */
   readonly detail: Readonly<Record<string, string | number | boolean | null>>;
+  /** Names and ids of other keys that the change touches: of the one that loses an alias. */
+  readonly also?: readonly string[];
   /**
    * False when the wanted state was there already: no row changes, but the entry and the record of
    * the idempotency key are written and the epoch rises, as with every change.
@@ -339,6 +342,8 @@ export interface ChangeRun {
   readonly ifMatch: number | null;
   readonly idempotency: { readonly key: string; readonly requestHash: Uint8Array } | null;
   readonly render: (change: PreparedChange) => { readonly status: number; readonly body: string };
+  /** Rows that are written in the same transaction, whatever the change is: why it was made. */
+  readonly alongside?: readonly KeyWrite[];
 }
 
 export interface ChangeDone {

@@ -36,6 +36,8 @@ export type KeyWrite =
       readonly keyId: string;
       readonly version: number;
     }
+  /** A token object that the change takes from its version: it is removed once that is committed. */
+  | { readonly kind: 'intend-removal'; readonly row: Attested<TokenIntent> }
   /** The outcome of a token-object intent: the object now belongs to a version. */
   | { readonly kind: 'complete-intent'; readonly objectId: Uint8Array };
 
@@ -64,6 +66,8 @@ export interface ChangeCommit {
     readonly namespace: string;
     readonly keyId: string | null;
     readonly keyName: string | null;
+    /** Further names and ids of the namespace that the change touches. */
+    readonly also?: readonly string[];
   };
   readonly idempotency: Attested<IdempotencyRecord> | null;
 }
@@ -76,8 +80,8 @@ export interface KeyQuery {
   readonly namePrefix: string | null;
   readonly labels: Readonly<Record<string, string>>;
   readonly suite: number | null;
-  /** Key state as shown by the API: `enabled`, `suspended`, `destroyed`. */
-  readonly state: 'enabled' | 'suspended' | 'destroyed' | null;
+  /** Key state as shown by the API. */
+  readonly state: 'enabled' | 'suspended' | 'pending-destruction' | 'destroyed' | null;
 }
 
 export interface KeyName {
@@ -92,19 +96,19 @@ export interface StoredKey {
   readonly versions: readonly Attested<KeyVersion>[];
 }
 
-/** A token object that is being made. */
+/** A token object that is being made, or is to be removed. */
 export interface TokenIntent {
   readonly objectId: Uint8Array;
   readonly installation: string;
   readonly tokenSerial: string;
-  /** The instance that makes it. */
+  /** The instance that makes or removes it. */
   readonly instance: string;
   readonly createdAt: Date;
 }
 
 export interface KeyStore {
   /**
-   * By name, or by UUID; one consistent snapshot of key and versions, read at `epoch` or a later
+   * By name or alias, or by UUID; one consistent snapshot of key and versions, read at `epoch` or a later
    * security epoch and in a transaction that commits, which no old primary can.
    * Throws `database_unavailable` when no such database answers.
    */

@@ -59,8 +59,9 @@ export class Publication implements PublishedKeys {
     if (!names.has(slotOf(namespace, ref))) return null;
     const view = await this.#catalog.find(namespace, ref);
     if (view === null) return null;
-    const { publish, suspension, destroyedAt } = view.key;
-    return publish && suspension === null && destroyedAt === null ? view : null;
+    const { publish, suspension, destruction, destroyedAt } = view.key;
+    const enabled = suspension === null && destruction === null && destroyedAt === null;
+    return publish && enabled ? view : null;
   }
 
   /** Read once for all who ask meanwhile, and again when it failed. */

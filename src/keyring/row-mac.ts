@@ -16,10 +16,15 @@
  *
  * Times are integer milliseconds since the epoch; a suspension is [at, reason].
  *
- * Format 2 is format 1 with the columns that came later at the end: [publish] of a key,
- * [certificateChain] of a version. It is that of the rows in which such a column has another value
- * than it would have had in every row of format 1 (false, null),
- * so each value has one form, and the MACs of earlier rows stand.
+ * Columns that came later stand at the end, in groups that came together; format n + 1 has the first n:
+ *
+ *     key     = … | publish | aliases, destruction
+ *     version = … | certificateChain | destruction
+ *
+ * A row has the lowest format that says all of it: a group whose columns are what they would have been
+ * in every row before it (false, null, an empty list) is left out at the end. So each value has one
+ * form, and the MACs of earlier rows stand. The destruction of a key is [at, requestedAt, reason], that
+ * of a version [requestedAt, reason].
  */
 import { createHash } from 'node:crypto';
 
@@ -30,11 +35,11 @@ import { TwofoldError } from '../errors.ts';
 import type { HsmMaterial } from '../hsm/port.ts';
 import { NAME } from '../name.ts';
 import { inTurns } from './in-turns.ts';
+import { destructionOf } from './lifecycle.ts';
 import type { Key, KeyVersion, Material, SealedHalf, Suspension } from './model.ts';
 import type { Attested, IdempotencyRecord, StoredKey, TokenIntent } from './ports.ts';
 
 const FORMAT = 1;
-const WITH_LATER_COLUMNS = 2;
 /** So that a key with many versions leaves the HSM's queue to others. */
 const MACS_AT_ONCE = 16;
 const NO_BYTES = new Uint8Array(0);
@@ -48,14 +53,22 @@ function canonical(columns: readonly CborValue[], format = FORMAT): Uint8Array {
   return concatBytes(Uint8Array.of(format), encodeCbor([NAME.rowMac, ...columns]));
 }
 
-/** `absent` is what the later column is in every row of format 1. */
+/** What the columns of each later group were in every row before them. */
+const BEFORE_LATER = {
+  key: [[false], [[], null]],
+  version: [[null], [null]],
+} as const satisfies Readonly<Record<string, readonly (readonly CborValue[])[]>>;
+
 function canonicalWithLater(
+  table: keyof typeof BEFORE_LATER,
   columns: readonly CborValue[],
-  later: CborValue,
-  absent: CborValue,
+  later: readonly (readonly CborValue[])[],
 ): Uint8Array {
-  if (later === absent) return canonical(columns);
-  return canonical([...columns, later], WITH_LATER_COLUMNS);
+  const before: readonly (readonly CborValue[])[] = BEFORE_LATER[table];
+  const says = (group: readonly CborValue[], index: number) =>
+    !equalBytes(encodeCbor(group), encodeCbor(before[index] ?? []));
+  const groups = later.slice(0, later.findLastIndex(says) + 1);
+  return canonical([...columns, ...groups.flat()], FORMAT + groups.length);
 }
 
 export function canonicalKey(key: Key): Uint8Array {
@@ -76,7 +89,13 @@ export function canonicalKey(key: Key): Uint8Array {
     key.createdAt.getTime(),
     key.revision,
   ];
-  return canonicalWithLater(columns, key.publish, false);
+  const { publish, aliases, destruction } = key;
+  const scheduled = destruction && [
+    destruction.at.getTime(),
+    destruction.requestedAt.getTime(),
+    destruction.reason,
+  ];
+  return canonicalWithLater('key', columns, [[publish], [aliases, scheduled]]);
 }
 
 function canonicalHsm(material: HsmMaterial): CborValue {
@@ -119,7 +138,7 @@ function stateColumns(version: KeyVersion): CborValue[] {
     time(has('deactivateAt')),
     time(has('deactivatedAt')),
     time(has('compromisedAt')),
-    time(has('destroyAt')),
+    time(destructionOf(version)?.at ?? null),
     time(has('destroyedAt')),
     'reason' in version ? version.reason : null,
     suspended('suspension' in version ? version.suspension : null),
@@ -138,7 +157,10 @@ export function canonicalVersion(version: KeyVersion): Uint8Array {
     ...stateColumns(version),
     ...canonicalMaterial('material' in version ? version.material : null),
   ];
-  return canonicalWithLater(columns, version.certificateChain, null);
+  const { certificateChain } = version;
+  const destruction = destructionOf(version);
+  const scheduled = destruction && [destruction.requestedAt.getTime(), destruction.reason];
+  return canonicalWithLater('version', columns, [[certificateChain], [scheduled]]);
 }
 
 /** All but `abandoned`, which is set in the database, and whose worth the MAC decides. */

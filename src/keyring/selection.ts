@@ -3,7 +3,7 @@ import { findSuiteByNumber } from '../crypto/suites.ts';
 import type { Purpose, Suite } from '../crypto/suite.ts';
 import { TwofoldError } from '../errors.ts';
 import { versionOf } from './catalog.ts';
-import { isUsable, requireUsable } from './lifecycle.ts';
+import { obstacle, requireUsable } from './lifecycle.ts';
 import type { Key, KeyVersion, Material } from './model.ts';
 import type { KeyView, Selecting, Used } from './operations.ts';
 
@@ -50,28 +50,33 @@ function select(key: Key, version: KeyVersion): Selected {
   };
 }
 
-/** The named version, else the primary. @throws TwofoldError version_not_found, version_not_usable */
-export function toProtect(view: KeyView, wanted: number | undefined): Selected {
+/**
+ * The named version, else the primary; `now` in milliseconds since the epoch.
+ * @throws TwofoldError version_not_found, version_not_usable
+ */
+export function toProtect(view: KeyView, wanted: number | undefined, now: number): Selected {
   const number = wanted ?? view.key.primary;
   if (number === null) {
     throw new TwofoldError('version_not_usable', 'The key has no primary version; rotate it.');
   }
   const version = versionOf(view, number);
-  requireUsable(view.key, version, 'protect');
+  requireUsable(view.key, version, 'protect', now);
   return select(view.key, version);
 }
 
 /** The version that a ciphertext or request names. @throws as `toProtect` */
-export function toProcess(view: KeyView, number: number): Selected {
+export function toProcess(view: KeyView, number: number, now: number): Selected {
   const version = versionOf(view, number);
-  requireUsable(view.key, version, 'process');
+  requireUsable(view.key, version, 'process', now);
   return select(view.key, version);
 }
 
 /** The one usable version, when none is named. @throws TwofoldError ambiguous_version */
-export function toVerify(view: KeyView, wanted: number | undefined): Selected {
-  if (wanted !== undefined) return toProcess(view, wanted);
-  const usable = view.versions.filter((version) => isUsable(view.key, version, 'process'));
+export function toVerify(view: KeyView, wanted: number | undefined, now: number): Selected {
+  if (wanted !== undefined) return toProcess(view, wanted, now);
+  const usable = view.versions.filter(
+    (version) => obstacle(view.key, version, 'process', now) === null,
+  );
   const [only, another] = usable;
   if (another !== undefined) {
     throw new TwofoldError('ambiguous_version', 'Name keyVersion: several versions are usable.');

@@ -56,7 +56,14 @@ export function signaturePublicKey(suite: SignatureSuite, selected: Selected): U
   return publicKey;
 }
 
-export function signOperations({ catalog, halves, uses, hsm, engine }: UseParts): SignOperations {
+export function signOperations({
+  catalog,
+  halves,
+  uses,
+  hsm,
+  engine,
+  now,
+}: UseParts): SignOperations {
   const computeMac = async (selected: Selected, message: Uint8Array): Promise<SecretBytes> => {
     requireMac(selected.suite);
     return SecretBytes.own(await hsm.mac(hsmKeyOf(selected), message));
@@ -79,7 +86,7 @@ export function signOperations({ catalog, halves, uses, hsm, engine }: UseParts)
       const view = await catalog.get(grant.namespace, grant.key ?? '');
       requirePurpose(view, 'sign');
       const selecting = { onKey, onSelected };
-      const selected = selectTelling(view, selecting, () => toProtect(view, keyVersion));
+      const selected = selectTelling(view, selecting, () => toProtect(view, keyVersion, now()));
       const { signer } = requireSignature(selected.suite);
       const given = 'compose' in input ? { message: input.compose(selected) } : input;
       await uses.count(handleId(selected.keyId, selected.version));
@@ -93,7 +100,7 @@ export function signOperations({ catalog, halves, uses, hsm, engine }: UseParts)
       const view = await catalog.get(grant.namespace, grant.key ?? '');
       requirePurpose(view, 'sign');
       const selecting = { onKey, onSelected };
-      const selected = selectTelling(view, selecting, () => toVerify(view, keyVersion));
+      const selected = selectTelling(view, selecting, () => toVerify(view, keyVersion, now()));
       const suite = requireSignature(selected.suite);
       const publicKey = signaturePublicKey(suite, selected);
       const valid = await suite.signer.verify(
@@ -109,7 +116,7 @@ export function signOperations({ catalog, halves, uses, hsm, engine }: UseParts)
     async mac(grant, { message, keyVersion, ...selecting }) {
       const view = await catalog.get(grant.namespace, grant.key ?? '');
       requirePurpose(view, 'mac');
-      const selected = selectTelling(view, selecting, () => toProtect(view, keyVersion));
+      const selected = selectTelling(view, selecting, () => toProtect(view, keyVersion, now()));
       await uses.count(handleId(selected.keyId, selected.version));
       return { used: selected.used, mac: await computeMac(selected, message) };
     },
@@ -117,7 +124,7 @@ export function signOperations({ catalog, halves, uses, hsm, engine }: UseParts)
     async verifyMac(grant, { message, mac, keyVersion, ...selecting }) {
       const view = await catalog.get(grant.namespace, grant.key ?? '');
       requirePurpose(view, 'mac');
-      const selected = selectTelling(view, selecting, () => toVerify(view, keyVersion));
+      const selected = selectTelling(view, selecting, () => toVerify(view, keyVersion, now()));
       const expected = await computeMac(selected, message);
       try {
         return { used: selected.used, valid: equalBytes(expected.reveal(), mac) };

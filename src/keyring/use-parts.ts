@@ -14,6 +14,8 @@ export interface UseParts {
   readonly uses: UsageCounters;
   readonly hsm: Hsm;
   readonly engine: Engine;
+  /** Milliseconds since the epoch: what has reached its deactivation time protects no more. */
+  readonly now: () => number;
 }
 
 export function hsmKeyOf(selected: Selected): HsmKey {

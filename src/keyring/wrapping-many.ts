@@ -39,7 +39,7 @@ interface OneByOne {
 }
 
 export function manyOperations(
-  { catalog, uses, hsm }: Pick<UseParts, 'catalog' | 'uses' | 'hsm'>,
+  { catalog, uses, hsm, now }: Pick<UseParts, 'catalog' | 'uses' | 'hsm' | 'now'>,
   { seal, open }: OneByOne,
 ): Pick<KeyUse, 'wrapMany' | 'unwrapMany'> {
   const sealTogether = async (
@@ -97,7 +97,7 @@ export function manyOperations(
       settleRest(inputs, async (given) => {
         const view = await catalog.get(grant.namespace, grant.key ?? '');
         requirePurpose(view, 'wrap');
-        const select = selectOnce((version: number | undefined) => toProtect(view, version));
+        const select = selectOnce((version: number | undefined) => toProtect(view, version, now()));
         const items = given.map((input) =>
           attempt((): ToSeal => {
             const { keyVersion } = input;
@@ -117,7 +117,7 @@ export function manyOperations(
       return settleRest(parsed, async (given) => {
         const view = await catalog.get(grant.namespace, grant.key ?? '');
         requirePurpose(view, 'wrap');
-        const select = selectOnce((version: number) => toProcess(view, version));
+        const select = selectOnce((version: number) => toProcess(view, version, now()));
         const items = given.map(({ input, envelope }) =>
           attempt((): ToOpen => {
             const { keyId, keyVersion, suite } = envelope;

@@ -47,7 +47,7 @@ export function kemPublicKey(engine: Engine, suite: KemSuite, selected: Selected
 }
 
 export function wrapOperations(parts: UseParts): WrapOperations {
-  const { catalog, halves, uses, hsm, engine } = parts;
+  const { catalog, halves, uses, hsm, engine, now } = parts;
 
   const aeadKey = (selected: Selected): AeadKey => {
     const key = hsmKeyOf(selected);
@@ -133,7 +133,8 @@ export function wrapOperations(parts: UseParts): WrapOperations {
     const view = await catalog.get(grant.namespace, grant.key ?? '');
     requirePurpose(view, 'wrap');
     if (envelope.keyId !== view.key.id) throw new TwofoldError('key_mismatch');
-    const selected = selectTelling(view, selecting, () => toProcess(view, envelope.keyVersion));
+    const { keyVersion } = envelope;
+    const selected = selectTelling(view, selecting, () => toProcess(view, keyVersion, now()));
     return { view, selected, ...(await open(selected, envelope, binding, grant.epoch)) };
   };
 
@@ -154,7 +155,7 @@ export function wrapOperations(parts: UseParts): WrapOperations {
     async wrap(grant, { plaintext, binding, keyVersion, ...selecting }) {
       const view = await catalog.get(grant.namespace, grant.key ?? '');
       requirePurpose(view, 'wrap');
-      const selected = selectTelling(view, selecting, () => toProtect(view, keyVersion));
+      const selected = selectTelling(view, selecting, () => toProtect(view, keyVersion, now()));
       const ciphertext = await seal(selected, plaintext, binding, {
         origin: 'service',
         since: grant.epoch,
@@ -173,7 +174,7 @@ export function wrapOperations(parts: UseParts): WrapOperations {
       try {
         const targetView = to === null ? view : await catalog.get(to.namespace, to.key ?? '');
         requirePurpose(targetView, 'wrap');
-        const target = toProtect(targetView, undefined);
+        const target = toProtect(targetView, undefined, now());
         if (target.keyId === selected.keyId && target.version === selected.version) {
           return { used: target.used, from: selected.used, ciphertext, changed: false };
         }
@@ -193,7 +194,7 @@ export function wrapOperations(parts: UseParts): WrapOperations {
     async encapsulate(grant, { keyVersion, ...selecting }) {
       const view = await catalog.get(grant.namespace, grant.key ?? '');
       requirePurpose(view, 'kem');
-      const selected = selectTelling(view, selecting, () => toProtect(view, keyVersion));
+      const selected = selectTelling(view, selecting, () => toProtect(view, keyVersion, now()));
       const suite = requireKem(selected.suite);
       await uses.count(handleId(selected.keyId, selected.version));
       const result = await encapsulateKey(engine, {
@@ -208,7 +209,7 @@ export function wrapOperations(parts: UseParts): WrapOperations {
     async decapsulate(grant, { encapsulation, keyVersion, ...selecting }) {
       const view = await catalog.get(grant.namespace, grant.key ?? '');
       requirePurpose(view, 'kem');
-      const selected = selectTelling(view, selecting, () => toProcess(view, keyVersion));
+      const selected = selectTelling(view, selecting, () => toProcess(view, keyVersion, now()));
       const suite = requireKem(selected.suite);
       const publicKey = kemPublicKey(engine, suite, selected);
       const sharedSecret = await halves.with(selected, grant.epoch, (unsealed) =>

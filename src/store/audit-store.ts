@@ -31,12 +31,12 @@ const LEAF_AT: Statement = {
 
 const CHANGES_SINCE: Statement = {
   name: 'changes_since',
-  text: `select c.epoch, c.scope, c.namespace, c.key_id, c.key_name
+  text: `select c.epoch, c.scope, c.namespace, c.key_id, c.key_name, c.also
     from ${COMMITTED} left join public.security_change c on c.epoch > $1
     order by c.epoch`,
 };
 
-type ChangeRow = Pick<security_change, 'scope' | 'namespace' | 'key_id' | 'key_name'> & {
+type ChangeRow = Pick<security_change, 'scope' | 'namespace' | 'key_id' | 'key_name' | 'also'> & {
   readonly epoch: string | null;
 };
 
@@ -98,6 +98,7 @@ export const createAuditStore = (
         namespace: row.namespace,
         keyId: row.key_id,
         keyName: row.key_name,
+        also: row.also,
       }));
   },
 });

@@ -1,5 +1,11 @@
 /** A change as the parameters of `commit_change`. */
-import type { Attested, ChangeCommit, IdempotencyRecord, KeyWrite } from '../keyring/ports.ts';
+import type {
+  Attested,
+  ChangeCommit,
+  IdempotencyRecord,
+  KeyWrite,
+  TokenIntent,
+} from '../keyring/ports.ts';
 import { bufferOf, entryArrays } from './entry-columns.ts';
 import { keyRow } from './key-rows.ts';
 import { byteaText, rowJson } from './rows.ts';
@@ -28,6 +34,7 @@ const scopeJson = ({ scope }: ChangeCommit) => ({
   namespace: scope.namespace,
   key_id: scope.keyId,
   key_name: scope.keyName,
+  also: scope.also ?? [],
 });
 
 const writeJson = (write: KeyWrite): object => {
@@ -48,10 +55,21 @@ const writeJson = (write: KeyWrite): object => {
       const { kind, keyId, version } = write;
       return { kind, key_id: keyId, version };
     }
+    case 'intend-removal':
+      return { kind: write.kind, row: rowJson(intentRow(write.row)) };
     case 'complete-intent':
       return { kind: write.kind, object_id: byteaText(write.objectId) };
   }
 };
+
+const intentRow = ({ value: intent, mac }: Attested<TokenIntent>) => ({
+  object_id: intent.objectId,
+  installation: intent.installation,
+  token_serial: intent.tokenSerial,
+  instance: intent.instance,
+  created_at: intent.createdAt,
+  mac,
+});
 
 const idempotencyRow = ({ value: record, mac }: Attested<IdempotencyRecord>) => ({
   namespace: record.namespace,

@@ -54,9 +54,11 @@ const stateFilter = (state: KeyQuery['state']): Prisma.keyWhereInput => {
     case null:
       return {};
     case 'enabled':
-      return { destroyed_at: null, suspended_at: null };
+      return { destroyed_at: null, destroy_at: null, suspended_at: null };
     case 'suspended':
-      return { destroyed_at: null, suspended_at: { not: null } };
+      return { destroyed_at: null, destroy_at: null, suspended_at: { not: null } };
+    case 'pending-destruction':
+      return { destroy_at: { not: null } };
     case 'destroyed':
       return { destroyed_at: { not: null } };
   }

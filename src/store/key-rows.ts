@@ -1,6 +1,6 @@
 /** Rows of `key`. */
 import type { Attested } from '../keyring/ports.ts';
-import type { Key, Suspension } from '../keyring/model.ts';
+import type { Destruction, Key, Suspension } from '../keyring/model.ts';
 import type { keyModel } from './generated/models/key.ts';
 import { RowReader } from './rows.ts';
 
@@ -29,6 +29,10 @@ export const KEY_COLUMNS = [
   'revision',
   'mac',
   'publish',
+  'aliases',
+  'destroy_at',
+  'destruction_requested_at',
+  'destruction_reason',
 ] as const satisfies readonly (keyof KeyRow)[];
 
 const PURPOSES = ['wrap', 'kem', 'sign', 'mac'] as const satisfies readonly Key['purpose'][];
@@ -51,6 +55,10 @@ export const keyRow = ({ value: key, mac }: Attested<Key>): KeyRow => ({
   revision: key.revision,
   mac,
   publish: key.publish,
+  aliases: [...key.aliases],
+  destroy_at: key.destruction?.at ?? null,
+  destruction_requested_at: key.destruction?.requestedAt ?? null,
+  destruction_reason: key.destruction?.reason ?? null,
 });
 
 /** @throws TwofoldError integrity_failed */
@@ -60,6 +68,7 @@ export const keyFromRow = (row: KeyRow): Attested<Key> => {
     id: columns.text('id'),
     namespace: columns.text('namespace'),
     name: columns.text('name'),
+    aliases: columns.texts('aliases'),
     purpose: columns.one('purpose', PURPOSES),
     labels: columns.strings('labels'),
     rotation: null,
@@ -69,6 +78,7 @@ export const keyFromRow = (row: KeyRow): Attested<Key> => {
     minUsableVersion: columns.integer('min_usable_version'),
     latestVersion: columns.integer('latest_version'),
     suspension: suspension(columns),
+    destruction: destruction(columns),
     destroyedAt: columns.maybeTime('destroyed_at'),
     createdAt: columns.time('created_at'),
     revision: columns.integer('revision'),
@@ -81,4 +91,22 @@ export const keyFromRow = (row: KeyRow): Attested<Key> => {
 const suspension = (columns: RowReader<KeyRow>): Suspension | null =>
   columns.any(['suspended_at', 'suspension_reason'])
     ? { at: columns.time('suspended_at'), reason: columns.text('suspension_reason') }
+    : null;
+
+const DESTRUCTION = ['destroy_at', 'destruction_requested_at', 'destruction_reason'] as const;
+
+interface DestructionColumns {
+  any(columns: typeof DESTRUCTION): boolean;
+  time(column: 'destroy_at' | 'destruction_requested_at'): Date;
+  text(column: 'destruction_reason'): string;
+}
+
+/** A destruction to come, which keys and versions have in columns of the same names. */
+export const destruction = (columns: DestructionColumns): Destruction | null =>
+  columns.any(DESTRUCTION)
+    ? {
+        at: columns.time('destroy_at'),
+        requestedAt: columns.time('destruction_requested_at'),
+        reason: columns.text('destruction_reason'),
+      }
     : null;

@@ -27,6 +27,11 @@ import { COMMITTED, commitStatement, committedRead, read } from './transaction.t
 import { VERSION_COLUMNS, versionFromRow } from './version-rows.ts';
 import type { VersionRow } from './version-rows.ts';
 
+const BY = {
+  id: 'k.id = $2',
+  name: '(k.name = $2 or k.aliases @> array[$2])',
+} as const;
+
 /**
  * One statement, so that epoch, key and versions are of one snapshot, and one that commits, so that
  * no old primary answers it. Always a row; a key that is not there has null columns.
@@ -37,9 +42,9 @@ const findBy = (column: 'name' | 'id') => ({
   text: `select e.epoch, ${KEY_COLUMNS.map((name) => `k.${name}`).join(', ')},
       ${VERSION_COLUMNS.map((name) => `v.${name}`).join(', ')}
     from ${COMMITTED} cross join public.security_epoch e
-    left join public.key k on k.namespace = $1 and k.${column} = $2
+    left join public.key k on k.namespace = $1 and ${BY[column]}
     left join public.key_version v on v.key_id = k.id
-    order by v.version`,
+    order by k.id, v.version`,
 });
 const FIND_BY_NAME = findBy('name');
 const FIND_BY_ID = findBy('id');

@@ -96,6 +96,15 @@ export class RowReader<R extends object> {
     return Object.fromEntries(pairs);
   }
 
+  /** A list of texts. */
+  texts(column: keyof R & string): readonly string[] {
+    const value = this.#required(column, this.#take(column, isObject));
+    if (!Array.isArray(value) || value.some((text) => typeof text !== 'string')) {
+      throw this.#malformed(column);
+    }
+    return value as readonly string[];
+  }
+
   /** Whether any of these columns is set; takes nothing. */
   any(columns: readonly (keyof R & string)[]): boolean {
     return columns.some((column) => this.#untaken.has(column));

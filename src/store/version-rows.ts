@@ -3,8 +3,9 @@
  * state can have.
  */
 import type { Attested } from '../keyring/ports.ts';
-import type { KeyVersion, VersionState } from '../keyring/model.ts';
+import type { Destruction, KeyVersion, VersionState } from '../keyring/model.ts';
 import type { key_versionModel } from './generated/models/key_version.ts';
+import { destruction } from './key-rows.ts';
 import type { Column } from './key-rows.ts';
 import { NO_MATERIAL, materialColumns, materialFromRow } from './material-columns.ts';
 import { RowReader } from './rows.ts';
@@ -29,6 +30,8 @@ const NO_HISTORY = {
   deactivated_at: null,
   compromised_at: null,
   destroy_at: null,
+  destruction_requested_at: null,
+  destruction_reason: null,
   destroyed_at: null,
   reason: null,
 } as const satisfies Partial<VersionRow>;
@@ -66,7 +69,7 @@ export const versionRow = ({ value: version, mac }: Attested<KeyVersion>): Versi
 const history = (version: KeyVersion): Partial<History> => {
   switch (version.state) {
     case 'pre-active':
-      return { activate_at: version.activateAt };
+      return { activate_at: version.activateAt, ...destructionColumns(version) };
     case 'active':
       return { activated_at: version.activatedAt, deactivate_at: version.deactivateAt };
     case 'suspended':
@@ -80,14 +83,14 @@ const history = (version: KeyVersion): Partial<History> => {
       return {
         activated_at: version.activatedAt,
         deactivated_at: version.deactivatedAt,
-        destroy_at: version.destroyAt,
+        ...destructionColumns(version),
         reason: version.reason,
       };
     case 'compromised':
       return {
         activated_at: version.activatedAt,
         compromised_at: version.compromisedAt,
-        destroy_at: version.destroyAt,
+        ...destructionColumns(version),
         reason: version.reason,
       };
     case 'destroyed':
@@ -98,6 +101,15 @@ const history = (version: KeyVersion): Partial<History> => {
       };
   }
 };
+
+const destructionColumns = ({ destruction }: { readonly destruction: Destruction | null }) =>
+  destruction === null
+    ? {}
+    : {
+        destroy_at: destruction.at,
+        destruction_requested_at: destruction.requestedAt,
+        destruction_reason: destruction.reason,
+      };
 
 /** @throws TwofoldError integrity_failed */
 export const versionFromRow = (row: VersionRow): Attested<KeyVersion> => {
@@ -125,6 +137,7 @@ const versionOf = (columns: RowReader<VersionRow>): KeyVersion => {
         state,
         material: materialFromRow(columns),
         activateAt: columns.maybeTime('activate_at'),
+        destruction: destruction(columns),
       };
     case 'active':
       return {
@@ -151,7 +164,7 @@ const versionOf = (columns: RowReader<VersionRow>): KeyVersion => {
         activatedAt: columns.time('activated_at'),
         deactivatedAt: columns.time('deactivated_at'),
         reason: columns.text('reason'),
-        destroyAt: columns.maybeTime('destroy_at'),
+        destruction: destruction(columns),
       };
     case 'compromised':
       return {
@@ -161,7 +174,7 @@ const versionOf = (columns: RowReader<VersionRow>): KeyVersion => {
         activatedAt: columns.maybeTime('activated_at'),
         compromisedAt: columns.time('compromised_at'),
         reason: columns.text('reason'),
-        destroyAt: columns.maybeTime('destroy_at'),
+        destruction: destruction(columns),
       };
     case 'destroyed':
       return {

@@ -8,6 +8,8 @@ import type pg from 'pg';
 import { UsageCounters } from '../../src/keyring/usage.ts';
 import { openRoot } from '../../src/keyring/root.ts';
 import { transition } from '../../src/keyring/lifecycle.ts';
+import type { VersionEvent } from '../../src/keyring/lifecycle.ts';
+import type { KeyVersion } from '../../src/keyring/model.ts';
 import { attestKey, attestVersion } from '../../src/keyring/row-mac.ts';
 import { keyRow } from '../../src/store/key-rows.ts';
 import { findEmbedded } from '../../src/store/embedded.ts';
@@ -238,12 +240,14 @@ describe('a name of a destroyed key', () => {
       const stored = await store.keys.find('default', { id }, 0);
       const at = new Date();
       const reason = 'x';
+      const destruction = { at, requestedAt: at, reason };
+      const events: readonly VersionEvent[] = [
+        { kind: 'deactivate', at, reason },
+        { kind: 'schedule-destruction', destruction },
+        { kind: 'destroy', at },
+      ];
       const versions = (stored?.versions ?? []).map(({ value }) =>
-        transition(transition(value, { kind: 'deactivate', at, reason }), {
-          kind: 'destroy',
-          at,
-          reason,
-        }),
+        events.reduce<KeyVersion>(transition, value),
       );
       expect(versions).toHaveLength(2);
       if (stored === null) return;

@@ -1,33 +1,60 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import { ALLOWED, isUsable, requireUsable, transition } from '../../src/keyring/lifecycle.ts';
+import {
+  ALLOWED,
+  destroyKey,
+  obstacle,
+  requireUsable,
+  transition,
+} from '../../src/keyring/lifecycle.ts';
 import type { Usage, VersionEvent, VersionEventKind } from '../../src/keyring/lifecycle.ts';
 import type { Key, KeyVersion, VersionState } from '../../src/keyring/model.ts';
 import { TwofoldError } from '../../src/errors.ts';
-import { at, KEY, MATERIAL, STATES, VERSIONS } from './samples.ts';
+import { at, DESTRUCTION, KEY, MATERIAL, SCHEDULED, STATES, VERSIONS } from './samples.ts';
 
 const KINDS = Object.keys(ALLOWED) as VersionEventKind[];
-const eventOf = (kind: VersionEventKind, day = 7): VersionEvent =>
-  kind === 'activate' || kind === 'resume'
-    ? { kind, at: at(day) }
-    : { kind, at: at(day), reason: `${kind} on ${day}` };
+const eventOf = (kind: VersionEventKind, day = 10): VersionEvent => {
+  const time = at(day);
+  switch (kind) {
+    case 'activate':
+    case 'resume':
+    case 'destroy':
+      return { kind, at: time };
+    case 'schedule-activation':
+      return { kind, activateAt: time };
+    case 'schedule-deactivation':
+      return { kind, deactivateAt: time };
+    case 'schedule-destruction':
+      return { kind, destruction: { at: time, requestedAt: at(7), reason: kind } };
+    case 'cancel-destruction':
+      return { kind };
+    case 'suspend':
+    case 'deactivate':
+    case 'compromise':
+      return { kind, at: time, reason: `${kind} on ${day}` };
+  }
+};
 
-/** SP 800-57 part 1 section 7, written down a second time as where each event leads. */
-const LEADS_TO: Readonly<Record<VersionEventKind, VersionState>> = {
+/** SP 800-57 part 1 section 7, written down a second time as where each event leads; null: nowhere. */
+const LEADS_TO: Readonly<Record<VersionEventKind, VersionState | null>> = {
   activate: 'active',
   suspend: 'suspended',
   resume: 'active',
   deactivate: 'deactivated',
   compromise: 'compromised',
   destroy: 'destroyed',
+  'schedule-activation': null,
+  'schedule-deactivation': null,
+  'schedule-destruction': null,
+  'cancel-destruction': null,
 };
 
 const FIELDS: Readonly<Record<VersionState, readonly string[]>> = {
-  'pre-active': ['material', 'activateAt'],
+  'pre-active': ['material', 'activateAt', 'destruction'],
   active: ['material', 'activatedAt', 'deactivateAt'],
   suspended: ['material', 'activatedAt', 'deactivateAt', 'suspension'],
-  deactivated: ['material', 'activatedAt', 'deactivatedAt', 'reason', 'destroyAt'],
-  compromised: ['material', 'activatedAt', 'compromisedAt', 'reason', 'destroyAt'],
+  deactivated: ['material', 'activatedAt', 'deactivatedAt', 'reason', 'destruction'],
+  compromised: ['material', 'activatedAt', 'compromisedAt', 'reason', 'destruction'],
   destroyed: ['destroyedAt', 'compromisedAt', 'reason'],
 };
 const CORE = ['keyId', 'version', 'suite', 'createdAt', 'certificateChain', 'revision', 'state'];
@@ -45,9 +72,12 @@ describe('the transition relation', () => {
   it.each(STATES.flatMap((state) => KINDS.map((kind) => [state, kind] as const)))(
     '%s under %s is as the table says',
     (state, kind) => {
-      const after = attempt(VERSIONS[state], eventOf(kind));
-      expect(after !== null).toBe(ALLOWED[kind].includes(state));
-      if (after !== null) expect(after.state).toBe(LEADS_TO[kind]);
+      // What is to be destroyed has its destruction scheduled where the state can have one.
+      const before = SCHEDULED[`${state} to be destroyed`] ?? VERSIONS[state];
+      const after = attempt(before, eventOf(kind));
+      const allowed: readonly VersionState[] = ALLOWED[kind];
+      expect(after !== null).toBe(allowed.includes(state));
+      if (after !== null) expect(after.state).toBe(LEADS_TO[kind] ?? state);
     },
   );
 
@@ -59,6 +89,10 @@ describe('the transition relation', () => {
       deactivate: ['active', 'suspended'],
       compromise: ['pre-active', 'active', 'suspended', 'deactivated'],
       destroy: ['pre-active', 'deactivated', 'compromised'],
+      'schedule-activation': ['pre-active'],
+      'schedule-deactivation': ['active', 'suspended'],
+      'schedule-destruction': ['pre-active', 'deactivated', 'compromised'],
+      'cancel-destruction': ['pre-active', 'deactivated', 'compromised'],
     });
   });
 });
@@ -105,10 +139,15 @@ describe('every sequence of events', () => {
   });
 
   it('keeps when a destroyed version had been compromised, and since when it was active', () => {
-    const destroyed = transition(VERSIONS.compromised, eventOf('destroy'));
-    expect(destroyed).toMatchObject({ compromisedAt: at(5), destroyedAt: at(7) });
+    const scheduled = transition(VERSIONS.compromised, eventOf('schedule-destruction', 8));
+    const destroyed = transition(scheduled, eventOf('destroy'));
+    expect(destroyed).toMatchObject({
+      compromisedAt: at(5),
+      destroyedAt: at(10),
+      reason: 'schedule-destruction',
+    });
     const never = transition(VERSIONS['pre-active'], eventOf('compromise'));
-    expect(never).toMatchObject({ activatedAt: null, compromisedAt: at(7) });
+    expect(never).toMatchObject({ activatedAt: null, compromisedAt: at(10) });
     expect(transition(VERSIONS.suspended, eventOf('resume'))).toEqual({
       ...VERSIONS.active,
       revision: 2,
@@ -118,12 +157,13 @@ describe('every sequence of events', () => {
 
 describe('what a state allows', () => {
   const open: Key = { ...KEY, suspension: null };
+  const NOW = at(8).getTime();
   const usages: readonly Usage[] = ['protect', 'process'];
 
   it('is protecting by active versions only, processing by deactivated ones too', () => {
     const allowed = STATES.flatMap((state) =>
       usages
-        .filter((usage) => isUsable(open, VERSIONS[state], usage))
+        .filter((usage) => obstacle(open, VERSIONS[state], usage, NOW) === null)
         .map((usage) => `${state} ${usage}`),
     );
     expect(allowed).toEqual(['active protect', 'active process', 'deactivated process']);
@@ -132,13 +172,65 @@ describe('what a state allows', () => {
   it.each([
     ['a suspended key', KEY],
     ['a destroyed key', { ...open, destroyedAt: at(8) }],
+    ['a key that awaits its destruction', { ...open, destruction: DESTRUCTION }],
     ['a version below minUsableVersion', { ...open, minUsableVersion: 2 }],
   ])('is nothing for %s', (_name, key) => {
     for (const usage of usages) {
-      expect(isUsable(key, VERSIONS.active, usage)).toBe(false);
-      expect(() => requireUsable(key, VERSIONS.active, usage)).toThrow(
+      expect(() => requireUsable(key, VERSIONS.active, usage, NOW)).toThrow(
         expect.objectContaining({ code: 'version_not_usable' }),
       );
     }
+  });
+
+  it.each(Object.entries(SCHEDULED))('is nothing for a version that is %s', (_name, version) => {
+    for (const usage of usages) expect(obstacle(open, version, usage, NOW)).not.toBeNull();
+  });
+
+  it('ends protecting at the deactivation time, whether or not it was recorded', () => {
+    const due = at(9).getTime();
+    const free = (usage: Usage, now: number) =>
+      obstacle(open, VERSIONS.active, usage, now) === null;
+    expect([free('protect', due - 1), free('protect', due)]).toEqual([true, false]);
+    expect([free('process', due), free('process', due + 1e12)]).toEqual([true, true]);
+  });
+
+  it('waits for an activation set in advance to be recorded', () => {
+    const late = at(28).getTime();
+    for (const usage of usages) {
+      expect(obstacle(open, VERSIONS['pre-active'], usage, late)).not.toBeNull();
+    }
+  });
+});
+
+describe('destruction', () => {
+  const pending = { ...KEY, destruction: DESTRUCTION };
+  const all = STATES.map((state, index) => ({ ...VERSIONS[state], version: index + 1 }));
+
+  it.each(Object.entries(SCHEDULED))('of a version (%s) runs when it is due', (_name, version) => {
+    const early = { kind: 'destroy', at: new Date(DESTRUCTION.at.getTime() - 1) } as const;
+    expect(attempt(version, early)).toBeNull();
+    expect(attempt(version, { kind: 'destroy', at: DESTRUCTION.at })?.state).toBe('destroyed');
+  });
+
+  it('of a version that nobody scheduled never runs', () => {
+    fc.assert(
+      fc.property(fc.constantFrom(...STATES), fc.integer({ min: 1, max: 28 }), (state, day) => {
+        expect(attempt(VERSIONS[state], { kind: 'destroy', at: at(day) })).toBeNull();
+      }),
+    );
+  });
+
+  it('of a key takes every version, once it is due, and leaves no material', () => {
+    const early = new Date(DESTRUCTION.at.getTime() - 1);
+    const refused = expect.objectContaining({ code: 'version_not_usable' });
+    expect(() => destroyKey(pending, all, early)).toThrow(refused);
+    expect(() => destroyKey(KEY, all, at(28))).toThrow(refused);
+    const { key, versions } = destroyKey(pending, all, DESTRUCTION.at);
+    expect(key).toMatchObject({ primary: null, destruction: null, destroyedAt: DESTRUCTION.at });
+    expect(key.revision).toBe(KEY.revision + 1);
+    expect(versions.map(({ state }) => state)).toEqual(all.map(() => 'destroyed'));
+    expect(versions.some((version) => 'material' in version)).toBe(false);
+    // One that was destroyed before keeps its own time and reason.
+    expect(versions.at(-1)).toEqual(all.at(-1));
   });
 });

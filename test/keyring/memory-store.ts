@@ -80,7 +80,7 @@ export class MemoryStore implements KeyStore, RootStore, Pick<InstanceStore, 'al
       const found = [...this.rows.keys.values()].find(
         ({ value }) =>
           value.namespace === namespace &&
-          ('id' in ref ? value.id === ref.id : value.name === ref.name),
+          ('id' in ref ? value.id === ref.id : [value.name, ...value.aliases].includes(ref.name)),
       );
       return found === undefined ? null : this.#stored(found);
     });
@@ -261,6 +261,8 @@ function apply(rows: Rows, write: KeyWrite): void {
       if (standing.name !== value.name || standing.namespace !== value.namespace) {
         throw new TypeError('a key keeps its name');
       }
+      const added = value.aliases.filter((alias) => !standing.aliases.includes(alias));
+      for (const alias of added) requireFreeName(rows, value, alias);
       rows.keys.set(value.id, write.row);
       return;
     }
@@ -284,18 +286,28 @@ function apply(rows: Rows, write: KeyWrite): void {
     case 'delete-certificate-chain':
       rows.chains.delete(`${write.keyId}/${write.version}`);
       return;
+    case 'intend-removal':
+      rows.intents.set(hex(write.row.value.objectId), write.row);
+      return;
     case 'complete-intent':
       if (!rows.intents.delete(hex(write.objectId))) throw new TwofoldError('conflict');
   }
 }
 
 function insertKey(rows: Rows, row: Attested<Key>): void {
-  const { id, name, namespace } = row.value;
+  const { id, name } = row.value;
+  if (rows.keys.has(id)) throw new TypeError('the id exists');
+  requireFreeName(rows, row.value, name);
+  rows.keys.set(id, row);
+}
+
+/** Names of destroyed keys stay taken, and aliases are names. */
+function requireFreeName(rows: Rows, { id, namespace }: Key, name: string): void {
   for (const { value } of rows.keys.values()) {
-    if (value.id === id) throw new TypeError('the id exists');
-    if (value.namespace === namespace && value.name === name) {
+    if (value.namespace !== namespace) continue;
+    if (value.name === name) {
       throw new TwofoldError(value.destroyedAt === null ? 'key_exists' : 'name_retired');
     }
+    if (value.id !== id && value.aliases.includes(name)) throw new TwofoldError('key_exists');
   }
-  rows.keys.set(id, row);
 }

@@ -16,7 +16,19 @@ import {
   canonicalVersion,
   verifyStored,
 } from '../../src/keyring/row-mac.ts';
-import { at, KEY, KEY_ID, MATERIAL, ON_TOKEN, STATES, VERSIONS, WRAPPED } from './samples.ts';
+import {
+  at,
+  DESTRUCTION,
+  KEY,
+  KEY_ID,
+  LATER_KEY,
+  MATERIAL,
+  ON_TOKEN,
+  SCHEDULED,
+  STATES,
+  VERSIONS,
+  WRAPPED,
+} from './samples.ts';
 import { codeOf } from './world.ts';
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
@@ -68,6 +80,22 @@ describe('golden bytes, which no later version may change', () => {
     expect(columns(found.canonical)).toEqual([...columns(hex(canonicalKey(KEY))), true]);
   });
 
+  it('of a key with aliases and a destruction to come, in the format after that', async () => {
+    const { mac: attested } = await attestKey(mac, LATER_KEY);
+    const found = { canonical: hex(canonicalKey(LATER_KEY)), mac: hex(attested) };
+    expect(found).toEqual(GOLDEN['later key']);
+    expect(found.canonical.slice(0, 2)).toBe('03');
+    // The first group is there even where its columns are what they were before.
+    const bytes = canonicalKey({ ...LATER_KEY, publish: false });
+    const columns = decodeCbor(bytes.subarray(1));
+    const { at: due, requestedAt, reason } = DESTRUCTION;
+    expect(Array.isArray(columns) && columns.slice(-3)).toEqual([
+      false,
+      ['pay', 'payments.eu'],
+      [due.getTime(), requestedAt.getTime(), reason],
+    ]);
+  });
+
   it('of a version with a certificate chain, likewise', async () => {
     const { mac: attested } = await attestVersion(mac, CERTIFIED);
     const found = { canonical: hex(canonicalVersion(CERTIFIED)), mac: hex(attested) };
@@ -76,14 +104,15 @@ describe('golden bytes, which no later version may change', () => {
     expect(found.canonical.endsWith(`5820${'44'.repeat(32)}`)).toBe(true);
   });
 
-  it.each([...Object.entries(VERSIONS), ['hsm-token', onToken] as const])(
-    'of a version: %s',
-    async (name, version) => {
-      const { mac: attested } = await attestVersion(mac, version);
-      const found = { canonical: hex(canonicalVersion(version)), mac: hex(attested) };
-      expect(found).toEqual(GOLDEN[name]);
-    },
-  );
+  it.each([
+    ...Object.entries(VERSIONS),
+    ...Object.entries(SCHEDULED),
+    ['hsm-token', onToken] as const,
+  ])('of a version: %s', async (name, version) => {
+    const { mac: attested } = await attestVersion(mac, version);
+    const found = { canonical: hex(canonicalVersion(version)), mac: hex(attested) };
+    expect(found).toEqual(GOLDEN[name]);
+  });
 
   it('of the record of an idempotency key', async () => {
     const { mac: attested } = await attestIdempotency(mac, RECORD);
@@ -163,9 +192,12 @@ function bytesOrNone(encode: () => Uint8Array): string | null {
 }
 
 describe('every column', () => {
-  it('of a key changes its canonical bytes', () => {
-    const original = hex(canonicalKey(KEY));
-    const all = [...mutants(KEY)];
+  it.each([
+    ['of format 1', KEY],
+    ['with later columns', LATER_KEY],
+  ])('of a key %s changes its canonical bytes', (_name, key) => {
+    const original = hex(canonicalKey(key));
+    const all = [...mutants(key)];
     expect(all.length).toBeGreaterThan(40);
     for (const { path, mutant } of all) {
       expect([path, bytesOrNone(() => canonicalKey(mutant as Key))]).not.toEqual([path, original]);
@@ -174,6 +206,7 @@ describe('every column', () => {
 
   it.each([
     ...STATES.map((state) => [state, VERSIONS[state]] as const),
+    ...Object.entries(SCHEDULED),
     ['on a token', { ...VERSIONS.active, material: withHsm(ON_TOKEN) } as KeyVersion] as const,
   ])('of a version (%s) changes its canonical bytes', (_name, version) => {
     const original = hex(canonicalVersion(version));

@@ -1,6 +1,12 @@
 /** Keys and versions as values: fixed ones for golden bytes, and one of each state. */
 import type { HsmMaterial } from '../../src/hsm/port.ts';
-import type { Key, KeyVersion, Material, VersionState } from '../../src/keyring/model.ts';
+import type {
+  Destruction,
+  Key,
+  KeyVersion,
+  Material,
+  VersionState,
+} from '../../src/keyring/model.ts';
 
 export const KEY_ID = '7d3f1c52-8a35-4b0f-9c53-2f6f7a1e2b90';
 export const at = (day: number): Date => new Date(Date.UTC(2026, 0, day, 12, 30, 15, 123));
@@ -25,10 +31,13 @@ export const MATERIAL: Material = {
   psk: { custody: 'sealed', generation: 1, sealed: fill(61, 7) },
 };
 
+export const DESTRUCTION: Destruction = { at: at(9), requestedAt: at(6), reason: 'no longer used' };
+
 export const KEY: Key = {
   id: KEY_ID,
   namespace: 'default',
   name: 'payments',
+  aliases: [],
   purpose: 'wrap',
   labels: { team: 'ml', env: 'prod' },
   rotation: null,
@@ -38,6 +47,7 @@ export const KEY: Key = {
   minUsableVersion: 1,
   latestVersion: 2,
   suspension: { at: at(4), reason: 'incident' },
+  destruction: null,
   destroyedAt: null,
   createdAt: at(1),
   revision: 3,
@@ -52,9 +62,23 @@ const core = {
   revision: 1,
 };
 
+/** With a value in each column that came later. */
+export const LATER_KEY: Key = {
+  ...KEY,
+  publish: true,
+  aliases: ['pay', 'payments.eu'],
+  destruction: DESTRUCTION,
+};
+
 /** A version of each state, every optional time set. */
 export const VERSIONS: Readonly<Record<VersionState, KeyVersion>> = {
-  'pre-active': { ...core, state: 'pre-active', material: MATERIAL, activateAt: at(9) },
+  'pre-active': {
+    ...core,
+    state: 'pre-active',
+    material: MATERIAL,
+    activateAt: at(9),
+    destruction: null,
+  },
   active: { ...core, state: 'active', material: MATERIAL, activatedAt: at(2), deactivateAt: at(9) },
   suspended: {
     ...core,
@@ -71,7 +95,7 @@ export const VERSIONS: Readonly<Record<VersionState, KeyVersion>> = {
     activatedAt: at(2),
     deactivatedAt: at(4),
     reason: 'retired',
-    destroyAt: at(9),
+    destruction: null,
   },
   compromised: {
     ...core,
@@ -80,7 +104,7 @@ export const VERSIONS: Readonly<Record<VersionState, KeyVersion>> = {
     activatedAt: at(2),
     compromisedAt: at(5),
     reason: 'leaked',
-    destroyAt: at(9),
+    destruction: null,
   },
   destroyed: {
     ...core,
@@ -92,3 +116,19 @@ export const VERSIONS: Readonly<Record<VersionState, KeyVersion>> = {
 };
 
 export const STATES = Object.keys(VERSIONS) as VersionState[];
+
+/** A version whose destruction is scheduled, from each state that can have one. */
+export const SCHEDULED: Readonly<Record<string, KeyVersion>> = {
+  'pre-active to be destroyed': {
+    ...VERSIONS['pre-active'],
+    destruction: DESTRUCTION,
+  } as KeyVersion,
+  'deactivated to be destroyed': {
+    ...VERSIONS.deactivated,
+    destruction: DESTRUCTION,
+  } as KeyVersion,
+  'compromised to be destroyed': {
+    ...VERSIONS.compromised,
+    destruction: DESTRUCTION,
+  } as KeyVersion,
+};

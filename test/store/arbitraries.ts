@@ -49,12 +49,15 @@ const core = {
   revision: counted,
 };
 
+const destruction = fc.record({ at: when, requestedAt: when, reason: text });
+
 export const anyVersion: fc.Arbitrary<KeyVersion> = fc.oneof(
   fc.record({
     ...core,
     state: fc.constant('pre-active' as const),
     material,
     activateAt: perhaps(when),
+    destruction: perhaps(destruction),
   }),
   fc.record({
     ...core,
@@ -78,7 +81,7 @@ export const anyVersion: fc.Arbitrary<KeyVersion> = fc.oneof(
     activatedAt: when,
     deactivatedAt: when,
     reason: text,
-    destroyAt: perhaps(when),
+    destruction: perhaps(destruction),
   }),
   fc.record({
     ...core,
@@ -87,7 +90,7 @@ export const anyVersion: fc.Arbitrary<KeyVersion> = fc.oneof(
     activatedAt: perhaps(when),
     compromisedAt: when,
     reason: text,
-    destroyAt: perhaps(when),
+    destruction: perhaps(destruction),
   }),
   fc.record({
     ...core,
@@ -102,6 +105,7 @@ export const anyKey: fc.Arbitrary<Key> = fc.record({
   id: fc.uuid(),
   namespace: fc.constant('default'),
   name: text,
+  aliases: fc.uniqueArray(text, { maxLength: 3 }),
   purpose: fc.constantFrom('wrap', 'kem', 'sign', 'mac'),
   labels: fc.dictionary(text, text, { maxKeys: 4, noNullPrototype: true }),
   rotation: fc.constant(null),
@@ -111,6 +115,7 @@ export const anyKey: fc.Arbitrary<Key> = fc.record({
   minUsableVersion: counted,
   latestVersion: counted,
   suspension: perhaps(fc.record({ at: when, reason: text })),
+  destruction: perhaps(destruction),
   destroyedAt: perhaps(when),
   createdAt: when,
   revision: counted,

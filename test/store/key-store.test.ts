@@ -124,6 +124,85 @@ const commits = (test: TestStore): void => {
     await changes.commit(insert(key({ name: row.name, namespace: 'team' })));
   });
 
+  describe('aliases', () => {
+    const withAliases = (of: Key, aliases: readonly string[]): KeyWrite => ({
+      kind: 'update-key',
+      row: attested({ ...of, aliases, revision: of.revision + 1 }),
+      expected: of.revision,
+    });
+    const fresh = (): string => `a${key().name}`;
+
+    it('find their key, also one that has several', async () => {
+      const row = key();
+      const aliases = [fresh(), fresh()].toSorted();
+      await changes.commit(insert(row));
+      await changes.commit([withAliases(row, aliases)]);
+      for (const name of [row.name, ...aliases]) {
+        expect((await found(name))?.key.value).toMatchObject({ id: row.id, aliases });
+      }
+      await changes.commit([withAliases({ ...row, revision: 2 }, aliases.slice(1))]);
+      expect(await found(aliases[0] ?? '')).toBeNull();
+    });
+
+    it('share the name space of names, both ways, and are free once dropped', async () => {
+      const [one, other] = [key(), key()];
+      const alias = fresh();
+      await changes.commit([...insert(one), ...insert(other)]);
+      await changes.commit([withAliases(one, [alias])]);
+      const taken = withCode('key_exists');
+      const attempt = (writes: readonly KeyWrite[]) => rejection(changes.commit(writes));
+      expect(await attempt([withAliases(other, [alias])])).toEqual(taken);
+      expect(await attempt([withAliases(other, [one.name])])).toEqual(taken);
+      expect(await attempt([withAliases(other, [other.name])])).toEqual(taken);
+      expect(await attempt(insert(key({ name: alias })))).toEqual(taken);
+      const gone: Key = { ...other, destroyedAt: new Date(), primary: null, revision: 2 };
+      await changes.commit([{ kind: 'update-key', row: attested(gone), expected: 1 }]);
+      const second = { ...one, revision: 2 };
+      const retired = attempt([withAliases(second, [alias, other.name])]);
+      expect(await retired).toEqual(withCode('name_retired'));
+      await changes.commit([withAliases(second, [])]);
+      await changes.commit(insert(key({ name: alias })));
+    });
+
+    it('move from one key to another in one change', async () => {
+      const [one, other] = [key(), key()];
+      const alias = fresh();
+      await changes.commit([...insert(one), ...insert(other)]);
+      await changes.commit([withAliases(one, [alias])]);
+      await changes.commit([
+        withAliases({ ...one, aliases: [alias], revision: 2 }, []),
+        withAliases(other, [alias]),
+      ]);
+      expect((await found(alias))?.key.value.id).toBe(other.id);
+    });
+
+    it('that two keys were given beside us are found with rows of both, which no MAC passes', async () => {
+      const [one, other] = [key(), key()];
+      await changes.commit([...insert(one), ...insert(other)]);
+      const alias = fresh();
+      await withOwner(test.database(), (owner) =>
+        owner.query(`update public.key set aliases = array[$1] where id = any ($2)`, [
+          alias,
+          [one.id, other.id],
+        ]),
+      );
+      const both = await found(alias);
+      expect(new Set(both?.versions.map(({ value }) => value.keyId))).toEqual(
+        new Set([one.id, other.id]),
+      );
+    });
+
+    it('and what else a change touched are told to whoever reads the changes', async () => {
+      const row = key();
+      const also = [fresh(), 'x'.repeat(128)];
+      const { id: keyId, name: keyName } = row;
+      const scope = { scope: 'key', namespace: 'default', keyId, keyName, also } as const;
+      const epoch = await changes.commit(insert(row), { scope });
+      const [told] = await test.store().audit.changesSince(epoch - 1);
+      expect(told?.also).toEqual(also);
+    });
+  });
+
   it('refuses a moved revision and writes nothing of the change', async () => {
     const row = key();
     await changes.commit(insert(row));
