@@ -52,6 +52,7 @@ action "wrap", "unwrap", "rewrap", "data-keys.create", "data-keys.create-wrapped
 action "keys.create" in [change]
   appliesTo { principal: User, resource: [Namespace, Key], context: Facts };
 action "keys.update", "keys.rotate", "keys.suspend", "keys.resume",
+  "keys.set-primary", "keys.put-alias", "keys.delete-alias",
   "versions.suspend", "versions.resume",
   "versions.put-certificates", "versions.delete-certificates" in [change]
   appliesTo { principal: User, resource: Key, context: Facts };

@@ -8,7 +8,7 @@ import { z } from 'zod';
 import { MAX_LABELS, labelName, labelValue } from './answer.ts';
 import { keyResource, purpose, versionResource } from './keys.ts';
 import { defineRoute, headers, keyParams, versionParams } from './route.ts';
-import { keyName, suiteId, text } from './scalars.ts';
+import { keyName, keyVersion, suiteId, text } from './scalars.ts';
 import type { ErrorCode } from '../errors.ts';
 
 /** Header of an answer that was given before. */
@@ -71,6 +71,11 @@ const MATERIAL_ERRORS = [
   'storage_full',
 ] as const satisfies readonly ErrorCode[];
 
+/** For changes that must not be made on what somebody else has changed: the tag has to be named. */
+export const requiredIfMatch = ifMatch.unwrap().meta({
+  description: 'The ETag that the change is made for; `precondition_required` without it.',
+});
+
 /** What every change of a key that exists takes. */
 export const changeOf = <const P extends z.ZodObject>(params: P) =>
   ({
@@ -127,13 +132,16 @@ export const updateKey = defineRoute({
   id: 'updateKey',
   path: '/v1/admin/keys/{key}',
   operation: 'keys.update',
-  summary: 'Changes labels, deletion protection and publication (RFC 7396 merge patch).',
+  summary: 'Changes labels, protection, publication, usable versions (RFC 7396 merge patch).',
   json: ['application/merge-patch+json', 'application/json'],
   body: z
     .strictObject({
       labels: labelChanges.optional(),
       deletionProtection: z.boolean().optional(),
       publish: publish.optional(),
+      minUsableVersion: keyVersion.optional().meta({
+        description: 'Closes the versions below it for everything; at most the primary version.',
+      }),
     })
     .meta({ id: 'UpdateKeyRequest' }),
   errors: [...CHANGE_ERRORS, 'wrong_purpose'],

@@ -39,6 +39,15 @@ const destruction = z
   .meta({ description: 'A destruction to come; until then it can be cancelled.' });
 const labels = z.record(z.string(), z.string());
 
+/** What an answer to `dryRun=true` has besides. */
+const preview = {
+  dryRun: z.literal(true).optional().meta({ description: 'Present when nothing was changed.' }),
+  changes: z
+    .array(z.object({ field: z.string(), from: z.unknown(), to: z.unknown() }))
+    .optional()
+    .meta({ description: 'Of a dry run: the fields that would change; of labels the names.' }),
+} as const;
+
 export const keyResource = z
   .object({
     id: uuid,
@@ -60,7 +69,7 @@ export const keyResource = z
     destruction,
     destroyedAt: time.nullable(),
     revision: z.int().meta({ description: 'Rises with every change; its ETag is `"<revision>"`.' }),
-    dryRun: z.literal(true).optional().meta({ description: 'Present when nothing was changed.' }),
+    ...preview,
   })
   .meta({ id: 'Key' });
 
@@ -100,7 +109,7 @@ export const versionResource = z
         'SHA-256 in hexadecimal of the stored certificate chain (PEM); null without one.',
     }),
     revision: z.int(),
-    dryRun: z.literal(true).optional(),
+    ...preview,
   })
   .meta({ id: 'KeyVersion' });
 

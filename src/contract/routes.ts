@@ -1,5 +1,6 @@
 /** The tables of routes: everything that the service answers, and nothing else. */
 import * as adminKeys from './admin-keys.ts';
+import * as aliases from './aliases.ts';
 import * as audit from './audit.ts';
 import * as certificates from './certificates.ts';
 import * as csr from './csr.ts';
@@ -28,6 +29,7 @@ const RESOURCES = [
   parallel,
   mac,
   adminKeys,
+  aliases,
   certificates,
   audit,
   published,

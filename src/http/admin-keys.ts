@@ -4,6 +4,7 @@
  */
 import * as contract from '../contract/admin-keys.ts';
 import { TwofoldError } from '../errors.ts';
+import { differences } from '../keyring/change-facts.ts';
 import { entityTag, keyResource, versionResource } from './key-resource.ts';
 import { renderPublicJson } from './render.ts';
 import { Rerendered, route } from './route.ts';
@@ -48,9 +49,18 @@ function runOf(call: ChangeCall, show: Show, status: number): ChangeRun {
     idempotency: key === undefined || dryRun ? null : { key, requestHash: call.requestHash() },
     render: (change) => ({
       status: dryRun ? 200 : status,
-      body: renderPublicJson({ ...show(change), ...(dryRun ? { dryRun: true } : {}) }),
+      body: renderPublicJson({ ...show(change), ...(dryRun ? preview(change) : {}) }),
     }),
   };
+}
+
+/** What a dry run says of a change beside what it would leave behind. */
+function preview({ before, after, used }: PreparedChange) {
+  if (before === null) return { dryRun: true };
+  const changes = Object.entries(differences(before, after, used.keyVersion)).map(
+    ([field, [from, to]]) => ({ field, from, to }),
+  );
+  return { dryRun: true, changes };
 }
 
 const headersOfKey = (
@@ -88,7 +98,7 @@ export async function answerChange(call: ChangeCall, show: Show, change: Change,
   };
 }
 
-const showKey: Show = ({ after }) => keyResource(after);
+export const showKey: Show = ({ after }) => keyResource(after);
 
 export const showVersion =
   (token: TokenFacts, number: number): Show =>
@@ -103,7 +113,7 @@ function versionOf({ versions }: KeyView, number: number) {
   return found;
 }
 
-const given = <T extends object>(members: T) =>
+export const given = <T extends object>(members: T) =>
   Object.fromEntries(Object.entries(members).filter(([, value]) => value !== undefined)) as {
     [K in keyof T]: Exclude<T[K], undefined>;
   };

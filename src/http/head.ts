@@ -56,6 +56,11 @@ export function readHeaders(route: RouteContract, values: HeaderValues): object 
   }
   const parsed = route.headers.safeParse(relevant);
   if (parsed.success) return parsed.data;
+  // Where it may be left out, its absence is no fault; where it is the only fault, it has its own code.
+  const onlyTag = parsed.error.issues.every(({ path: [name] }) => name === 'if-match');
+  if (onlyTag && relevant['if-match'] === undefined) {
+    throw new TwofoldError('precondition_required');
+  }
   throw refusal(parsed.error, route.headers, 'unknown_parameter', ([name]) =>
     name === undefined ? `The ${NAME.header}* headers` : String(name),
   );

@@ -1,5 +1,6 @@
 /** Every route of the service, joined to its handler. */
 import { adminKeyRoutes } from './admin-keys.ts';
+import { aliasRoutes } from './aliases.ts';
 import { auditRoutes } from './audit.ts';
 import { certificateRoutes } from './certificates.ts';
 import { csrRoutes } from './csr.ts';
@@ -30,6 +31,7 @@ export function allRoutes(
     ...keyRoutes(deps),
     ...systemRoutes(deps),
     ...adminKeyRoutes(deps),
+    ...aliasRoutes(deps),
     ...certificateRoutes(deps),
     ...auditRoutes(deps),
     ...publishedRoutes(deps),

@@ -1,7 +1,7 @@
 /** What a change's audit entry says of the rows: revisions, and which fields went from what to what. */
 import { destructionOf } from './lifecycle.ts';
 import type { Key, KeyVersion } from './model.ts';
-import type { PreparedChange } from './operations.ts';
+import type { KeyView, PreparedChange } from './operations.ts';
 
 type Facts = PreparedChange['detail'];
 
@@ -29,12 +29,20 @@ export function changeFacts({ before, after, used, changes }: PreparedChange): F
     ...(version === undefined ? {} : { versionRevision: version.revision }),
   };
   if (before === null) return { ...revisions, ...createdFacts(key) };
-  const earlier = before.versions[used.keyVersion - 1];
-  const changed = {
-    ...changedFields(before.key, key),
-    ...(earlier === undefined || version === undefined ? {} : changedState(earlier, version)),
+  return { ...revisions, changed: JSON.stringify(differences(before, after, used.keyVersion)) };
+}
+
+/** What a change of a key that existed makes of its fields and of those of one version: [old, new]. */
+export function differences(
+  before: KeyView,
+  after: KeyView,
+  number: number,
+): Readonly<Record<string, readonly unknown[]>> {
+  const [earlier, later] = [before, after].map(({ versions }) => versions[number - 1]);
+  return {
+    ...changedFields(before.key, after.key),
+    ...(earlier === undefined || later === undefined ? {} : changedState(earlier, later)),
   };
-  return { ...revisions, changed: JSON.stringify(changed) };
 }
 
 const createdFacts = ({ name, purpose, labels, deletionProtection, publish }: Key): Facts => ({

@@ -10,6 +10,7 @@ import { findSuite, findSuiteByNumber } from '../crypto/suites.ts';
 import { TwofoldError } from '../errors.ts';
 import { versionOf } from './catalog.ts';
 import type { KeyCatalog } from './catalog.ts';
+import { planDeleteAlias, planPutAlias } from './aliases.ts';
 import { planDeleteChain, planPutChain } from './certificates.ts';
 import { Changes } from './changes.ts';
 import type { ChangeParts, Plan } from './changes.ts';
@@ -26,9 +27,11 @@ import type {
   KeyManage,
   KeyView,
   PutCertificateChain,
+  SetPrimary,
   UpdateKey,
 } from './operations.ts';
 import { planKeyChange, planNothing, planVersionChange, standing } from './row-plans.ts';
+import { checkWindow, planSetPrimary, requireNoFallback } from './windows.ts';
 
 export interface ManageParts extends Omit<ChangeParts, 'integrity'>, NewVersionParts {
   readonly engine: Engine;
@@ -91,13 +94,16 @@ export class KeyAdministration implements KeyManage {
       const labels = mergeLabels(view.key.labels, input.labels ?? {});
       const deletionProtection = input.deletionProtection ?? view.key.deletionProtection;
       const publish = input.publish ?? view.key.publish;
+      const minUsableVersion = input.minUsableVersion ?? view.key.minUsableVersion;
+      checkWindow(view.key, minUsableVersion);
       requirePublishable(findSuiteByNumber(standing(view).suite), input.publish ?? false);
       const same =
         deletionProtection === view.key.deletionProtection &&
         publish === view.key.publish &&
+        minUsableVersion === view.key.minUsableVersion &&
         sameLabels(labels, view.key.labels);
       if (same) return planNothing(view, {});
-      const fields = { labels, deletionProtection, publish };
+      const fields = { labels, deletionProtection, publish, minUsableVersion };
       const labelNames = JSON.stringify(Object.keys(labels).sort());
       const detail = { deletionProtection, labelNames };
       return planKeyChange(this.#parts.mac, view, fields, detail);
@@ -119,7 +125,7 @@ export class KeyAdministration implements KeyManage {
           ? findSuiteByNumber(standing(view).suite)
           : findSuite(input.suite);
       requireServes(suite, key.purpose);
-      requireNoDowngrade(view, suite);
+      requireNoFallback(view, suite);
       requirePublishable(suite, key.publish);
       const custody = await writableCustody(this.#parts, suite, custodyOf(view, suite));
       const version = key.latestVersion + 1;
@@ -127,6 +133,34 @@ export class KeyAdministration implements KeyManage {
       const wanted = { before: view, key: next, suite, custody };
       return planNewVersion(this.#parts, wanted, run.dryRun);
     });
+  }
+
+  setPrimary(
+    grant: Grant<'keys.set-primary'>,
+    input: SetPrimary,
+    run: ChangeRun,
+  ): Promise<ChangeDone> {
+    return this.#onKey(grant, run, (view) => planSetPrimary(this.#parts, view, input));
+  }
+
+  putAlias(
+    grant: Grant<'keys.put-alias'>,
+    { alias, from }: { readonly alias: string; readonly from: Grant<'keys.put-alias'> | null },
+    run: ChangeRun,
+  ): Promise<ChangeDone> {
+    return this.#onKey(grant, run, async (view) => {
+      const { catalog, mac } = this.#parts;
+      const holder = from === null ? null : await catalog.fresh(from.namespace, from.key ?? '');
+      return planPutAlias(mac, view, { alias, holder });
+    });
+  }
+
+  deleteAlias(
+    grant: Grant<'keys.delete-alias'>,
+    { alias }: { readonly alias: string },
+    run: ChangeRun,
+  ): Promise<ChangeDone> {
+    return this.#onKey(grant, run, (view) => planDeleteAlias(this.#parts.mac, view, alias));
   }
 
   suspend(grant: Grant<'keys.suspend'>, { reason }: Reasoned, run: ChangeRun): Promise<ChangeDone> {
@@ -248,20 +282,6 @@ function requireServes(suite: Suite, purpose: Purpose): void {
 function requirePublishable(suite: Suite, publish: boolean): void {
   if (!publish || 'encoding' in suite) return;
   throw new TwofoldError('wrong_purpose', 'The key is symmetric and has no public key to publish.');
-}
-
-/**
- * A key never falls back: what was protected from a quantum computer would be rewrapped to a version
- * that is not. A classical suite is another key, made on purpose.
- * @throws TwofoldError suite_unavailable_here
- */
-function requireNoDowngrade(view: KeyView, suite: Suite): void {
-  const before = findSuiteByNumber(standing(view).suite);
-  if (before.strength.quantumVulnerable || !suite.strength.quantumVulnerable) return;
-  throw new TwofoldError(
-    'suite_unavailable_here',
-    `${suite.id} falls to a quantum computer and ${before.id} does not; make another key for it.`,
-  );
 }
 
 /** A rotation within a suite keeps the custody that was chosen; another suite takes its default. */

@@ -242,6 +242,16 @@ export interface UpdateKey {
   readonly labels?: Readonly<Record<string, string | null>>;
   readonly deletionProtection?: boolean;
   readonly publish?: boolean;
+  /** At most the primary version: `invalid_value` otherwise. */
+  readonly minUsableVersion?: number;
+}
+
+/** @see KeyManage */
+export interface SetPrimary {
+  readonly version: number;
+  readonly reason: string;
+  /** Without it a key never falls back from a suite that withstands a quantum computer. */
+  readonly acceptQuantumVulnerable: boolean;
 }
 
 /**
@@ -285,6 +295,26 @@ export interface KeyManage {
   rotate(
     grant: Grant<'keys.rotate'>,
     input: { readonly suite?: string },
+    run: ChangeRun,
+  ): Promise<ChangeDone>;
+  /** `version_not_usable` when the version could not protect; `suite_unavailable_here` for a fallback. */
+  setPrimary(
+    grant: Grant<'keys.set-primary'>,
+    input: SetPrimary,
+    run: ChangeRun,
+  ): Promise<ChangeDone>;
+  /**
+   * Another name for the key. `key_exists` when it names a key already, unless that is the key of
+   * `from`, of which it is taken in the same change; `not_found` when that key has no such alias.
+   */
+  putAlias(
+    grant: Grant<'keys.put-alias'>,
+    input: { readonly alias: string; readonly from: Grant<'keys.put-alias'> | null },
+    run: ChangeRun,
+  ): Promise<ChangeDone>;
+  deleteAlias(
+    grant: Grant<'keys.delete-alias'>,
+    input: { readonly alias: string },
     run: ChangeRun,
   ): Promise<ChangeDone>;
   suspend(

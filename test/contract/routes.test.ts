@@ -150,6 +150,7 @@ describe('openapi.yaml', () => {
     const optional = operations.filter(({ requestBody }) => requestBody?.required === false);
     expect(optional.map(({ operationId }) => operationId).toSorted()).toEqual([
       'encapsulate',
+      'putAlias',
       'rotateKey',
       'updateKey',
     ]);

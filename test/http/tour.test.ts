@@ -56,6 +56,12 @@ function expectContract(id: string, answer: Called, status?: number): void {
   }
 }
 
+interface GoOptions {
+  readonly role?: string;
+  readonly status?: number;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
 describe('every route, as the contract says it', () => {
   let service: Service;
   const seen = new Set<string>();
@@ -64,15 +70,13 @@ describe('every route, as the contract says it', () => {
     id: string,
     path: string,
     json?: unknown,
-    { role = 'admin', status }: { role?: string; status?: number } = {},
+    { role = 'admin', status, headers }: GoOptions = {},
   ): Promise<Called> => {
     const { method, plane } = contractOf(id);
-    const answer = await service.call(
-      plane === 'public' ? null : role,
-      method,
-      path,
-      json === undefined ? {} : { json },
-    );
+    const answer = await service.call(plane === 'public' ? null : role, method, path, {
+      ...(json === undefined ? {} : { json }),
+      ...(headers === undefined ? {} : { headers }),
+    });
     expectContract(id, answer, status);
     seen.add(id);
     record(id, json, answer);
@@ -255,6 +259,22 @@ describe('every route, as the contract says it', () => {
     const pem = await service.call(null, 'GET', '/public/default/sign2/key.pem');
     expect(pem.text).toMatch(/^-----BEGIN PUBLIC KEY-----\n/);
     seen.add('publishedPem');
+  });
+
+  it('gives keys further names, and says which version protects', async () => {
+    const alias = '/v1/admin/keys/box/aliases/vault';
+    await go('createKey', '/v1/admin/keys', { name: 'other', suite: 'A256GCM' });
+    await go('putAlias', '/v1/admin/keys/other/aliases/vault', {});
+    expect((await go('putAlias', alias, { from: 'other' })).json['aliases']).toEqual(['vault']);
+    const { headers } = await go('rotateKey', '/v1/admin/keys/vault/rotate', {});
+    const primary = await go(
+      'setPrimary',
+      '/v1/admin/keys/box/primary',
+      { version: 1, reason: 'a consumer broke' },
+      { headers: { 'if-match': headers.get('etag') ?? '' } },
+    );
+    expect(primary.json).toMatchObject({ primary: 1, latestVersion: 2 });
+    expect((await go('deleteAlias', alias)).json['aliases']).toEqual([]);
   });
 
   it('reads keys, versions and public keys', async () => {

@@ -1,0 +1,62 @@
+/**
+ * Plans that say which versions count: the primary, which protects, and the lowest that is usable.
+ */
+import { findSuiteByNumber } from '../crypto/suites.ts';
+import type { Suite } from '../crypto/suite.ts';
+import { TwofoldError } from '../errors.ts';
+import { versionOf } from './catalog.ts';
+import type { Plan } from './changes.ts';
+import { requireUsable } from './lifecycle.ts';
+import type { Key } from './model.ts';
+import { checkReason } from './names.ts';
+import type { KeyView, SetPrimary } from './operations.ts';
+import type { RowMac } from './row-mac.ts';
+import { planKeyChange, planNothing, standing } from './row-plans.ts';
+
+/**
+ * Makes a version the primary that could be it: an earlier one when a rotation broke a consumer, or a
+ * later one again.
+ * @throws TwofoldError version_not_found, version_not_usable, suite_unavailable_here for a fallback to a
+ *   quantum-vulnerable suite that was not accepted by name
+ */
+export async function planSetPrimary(
+  { mac, clock }: { readonly mac: RowMac; readonly clock: () => Date },
+  view: KeyView,
+  { version: number, reason, acceptQuantumVulnerable }: SetPrimary,
+): Promise<Plan> {
+  checkReason(reason);
+  const version = versionOf(view, number);
+  const detail = { reason, primary: number };
+  if (view.key.primary === number) return planNothing(view, detail, version);
+  requireUsable(view.key, version, 'protect', clock().getTime());
+  if (!acceptQuantumVulnerable) requireNoFallback(view, findSuiteByNumber(version.suite));
+  return planKeyChange(mac, view, { primary: number }, detail);
+}
+
+/**
+ * A key never falls back by itself: what was protected from a quantum computer would be rewrapped to a
+ * version that is not.
+ * @throws TwofoldError suite_unavailable_here
+ */
+export function requireNoFallback(view: KeyView, suite: Suite): void {
+  const before = findSuiteByNumber(standing(view).suite);
+  if (before.strength.quantumVulnerable || !suite.strength.quantumVulnerable) return;
+  throw new TwofoldError(
+    'suite_unavailable_here',
+    `${suite.id} falls to a quantum computer and ${before.id} does not.`,
+  );
+}
+
+/**
+ * The window of usable versions may close up to the primary, never beyond: that would close the key.
+ * It may open again, as far as versions are not destroyed.
+ * @throws TwofoldError invalid_value
+ */
+export function checkWindow(key: Key, minUsableVersion: number): void {
+  const highest = key.primary ?? key.latestVersion;
+  if (minUsableVersion <= highest) return;
+  throw new TwofoldError(
+    'invalid_value',
+    `minUsableVersion is at most ${String(highest)}: it may not close the primary version.`,
+  );
+}
