@@ -28,7 +28,15 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
   ],
   access: ['errors', 'name', 'epoch', 'crypto'],
   audit: ['errors', 'name', 'epoch', 'outcome', 'crypto', 'type hsm/port.ts'],
-  rotation: ['errors', 'name', 'epoch', 'keyring', 'type audit/ports.ts'],
+  rotation: [
+    'errors',
+    'name',
+    'epoch',
+    'crypto/suite.ts',
+    'crypto/suites.ts',
+    'keyring',
+    'type audit/ports.ts',
+  ],
   store: [
     'errors',
     'name',

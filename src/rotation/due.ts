@@ -1,0 +1,280 @@
+/**
+ * What is due for one key, and when something next will be. Pure: the clock enters as `now` alone.
+ *
+ * Three kinds of actions: what an operator set in advance (activation, deactivation, destruction of a
+ * version or of the key) runs whatever the policy says and also while the key is suspended; what the
+ * policy asks for (rotation, retirement) waits while the policy is paused, the key is suspended or its
+ * destruction is planned, and while the key has no active primary, which is an operator's case after a
+ * compromise; the limit of AES-GCM rotates an enabled key without a policy or with a paused one too.
+ *
+ * `dueAt` comes from stored facts, so a clock that goes back makes nothing due that was not, and
+ * what was done is known by (key, policy revision, `identityOf`, `dueAt`). After an action the key is
+ * another one: run the first, read the key again, ask again. An interval that was missed many times
+ * (a pause, an outage) is due once, since the age counts from the primary that there is.
+ */
+import { earlier, later, storedDuration } from '../keyring/durations.ts';
+import type { RotationPolicy } from '../keyring/rotation-policy.ts';
+import { nextRotation, suiteAt } from './next-rotation.ts';
+import type { RotationCause } from './next-rotation.ts';
+import { activePrimary, isGoverned, rotationFacts } from './scheduled-key.ts';
+import type { ScheduledKey, ScheduledVersion } from './scheduled-key.ts';
+
+/** Of the policy that asked; 0 for the limit of AES-GCM where no policy applies. */
+interface ByPolicy {
+  readonly policyRevision: number;
+}
+
+export interface RotateAction extends ByPolicy {
+  readonly kind: 'rotate';
+  /** For the causes `uses` and `gcm-limit` the activation of the primary: see `PlannedRotation`. */
+  readonly dueAt: Date;
+  readonly cause: RotationCause;
+  /** The primary that is superseded; a rotation is done when the key has another one. */
+  readonly primary: number;
+  /** Suite number of the new version. */
+  readonly suite: number;
+}
+
+export interface VersionAction {
+  readonly kind: 'activate' | 'deactivate' | 'destroy-version';
+  readonly version: number;
+  readonly dueAt: Date;
+}
+
+/** Deactivate the version, and raise `minUsableVersion` to the one above it. */
+export interface RetireAction extends ByPolicy {
+  readonly kind: 'retire';
+  readonly version: number;
+  readonly dueAt: Date;
+  readonly cause: 'keep-versions' | 'after';
+}
+
+export interface DestroyKeyAction {
+  readonly kind: 'destroy-key';
+  readonly dueAt: Date;
+}
+
+export interface NoticeAction extends ByPolicy {
+  readonly kind: 'notice';
+  readonly of: 'rotation' | 'deactivation' | 'destruction';
+  /** Null when it is about the whole key. */
+  readonly version: number | null;
+  /** When that which is announced is due. */
+  readonly for: Date;
+  readonly dueAt: Date;
+}
+
+export type DueAction =
+  RotateAction | VersionAction | RetireAction | DestroyKeyAction | NoticeAction;
+
+/**
+ * Names an action among all of its key: with (key, policy revision, due time) the key under which it
+ * happens once.
+ */
+export function identityOf(action: DueAction): string {
+  switch (action.kind) {
+    case 'rotate':
+      return `rotate/${String(action.primary)}`;
+    case 'destroy-key':
+      return action.kind;
+    case 'notice':
+      return `notice/${action.of}/${String(action.version ?? 0)}/${String(action.for.getTime())}`;
+    case 'activate':
+    case 'deactivate':
+    case 'destroy-version':
+    case 'retire':
+      return `${action.kind}/${String(action.version)}`;
+  }
+}
+
+/**
+ * Actions that are due at `now`, in the order in which they must run: notices; activations; the
+ * rotation, before anything is taken from the key; retirements and deactivations, oldest version
+ * first; destructions. A key whose own destruction is due needs nothing else.
+ */
+export function dueActions(
+  key: ScheduledKey,
+  policy: RotationPolicy | null,
+  now: Date,
+): readonly DueAction[] {
+  const due = planOf(key, policy, now).filter(({ dueAt }) => dueAt <= now);
+  const end = due.find(({ kind }) => kind === 'destroy-key');
+  return end === undefined ? due : [end];
+}
+
+/**
+ * The earliest moment at which anything is or will be due; null when nothing is planned. It may lie
+ * before `now`. It holds until a row of the key, its policy or its use count changes: the scheduler
+ * computes it anew with each of those.
+ */
+export function nextDue(key: ScheduledKey, policy: RotationPolicy | null, now: Date): Date | null {
+  return planOf(key, policy, now).reduce<Date | null>(
+    (first, { dueAt }) => (first === null || dueAt < first ? dueAt : first),
+    null,
+  );
+}
+
+/** Everything that the facts ask for, due or not, in the order of `dueActions`. */
+function planOf(key: ScheduledKey, policy: RotationPolicy | null, now: Date): readonly DueAction[] {
+  if (key.destroyedAt !== null) return [];
+  const rotation = rotationOf(key, policy, now);
+  const set = setInAdvance(key);
+  const of = (kind: DueAction['kind']) => set.filter((action) => action.kind === kind);
+  return [
+    ...noticesOf(key, policy, [...rotation, ...set], now),
+    ...of('activate'),
+    ...rotation,
+    ...retirementsOf(key, policy),
+    ...of('deactivate'),
+    ...of('destroy-version'),
+    ...of('destroy-key'),
+  ];
+}
+
+function rotationOf(
+  key: ScheduledKey,
+  policy: RotationPolicy | null,
+  now: Date,
+): readonly RotateAction[] {
+  const facts = rotationFacts(key);
+  const planned = nextRotation(facts, policy);
+  if (planned === null || key.primary === null) return [];
+  const at = Math.max(planned.dueAt, now.getTime());
+  return [
+    {
+      kind: 'rotate',
+      dueAt: new Date(planned.dueAt),
+      cause: planned.cause,
+      primary: key.primary,
+      suite: suiteAt(facts, policy, at),
+      policyRevision: policy?.revision ?? 0,
+    },
+  ];
+}
+
+/** Nothing is activated in a key that is going to be destroyed. */
+function setInAdvance(key: ScheduledKey): readonly (VersionAction | DestroyKeyAction)[] {
+  const { destroyAt } = key;
+  const end: DestroyKeyAction[] =
+    destroyAt === null ? [] : [{ kind: 'destroy-key', dueAt: destroyAt }];
+  const ofVersions = key.versions.flatMap((version) => setOnVersion(version));
+  return [...ofVersions.filter(({ kind }) => kind !== 'activate' || destroyAt === null), ...end];
+}
+
+function setOnVersion({
+  version,
+  state,
+  activateAt,
+  deactivateAt,
+  destroyAt,
+}: ScheduledVersion): readonly VersionAction[] {
+  const action = (kind: VersionAction['kind'], dueAt: Date | null): readonly VersionAction[] =>
+    dueAt === null ? [] : [{ kind, version, dueAt }];
+  switch (state) {
+    case 'pre-active':
+      return action('activate', activateAt);
+    case 'active':
+    case 'suspended':
+      return action('deactivate', deactivateAt);
+    case 'deactivated':
+    case 'compromised':
+      return action('destroy-version', destroyAt);
+    case 'destroyed':
+      return [];
+  }
+}
+
+const isUsable = ({ state }: ScheduledVersion): boolean =>
+  state === 'active' || state === 'deactivated';
+
+/** Versions that the policy may still retire, newest first. */
+function superseded(key: ScheduledKey, primary: ScheduledVersion): readonly ScheduledVersion[] {
+  const open = key.versions.filter(
+    (each) =>
+      each.version < primary.version &&
+      each.version >= key.minUsableVersion &&
+      (isUsable(each) || each.state === 'suspended'),
+  );
+  return open.toSorted((a, b) => b.version - a.version);
+}
+
+/** A suspended version counts as kept for nobody, and is retired by its time alone. */
+function retirementsOf(key: ScheduledKey, policy: RotationPolicy | null): readonly RetireAction[] {
+  const primary = activePrimary(key);
+  const retire = policy?.paused === null ? policy.retire : null;
+  if (policy === null || retire === null || primary === null || !isGoverned(key)) return [];
+  const open = superseded(key, primary);
+  const kept = [primary, ...open.filter(isUsable)];
+  const byCount = (version: ScheduledVersion): Date | null => {
+    if (retire.keepVersions === null || !isUsable(version)) return null;
+    // The version whose activation left too many; null while there are not.
+    const pusher = kept[kept.indexOf(version) - retire.keepVersions];
+    return pusher?.activatedAt ?? null;
+  };
+  const byTime = ({ supersededAt }: ScheduledVersion): Date | null =>
+    retire.after === null || supersededAt === null
+      ? null
+      : new Date(later(supersededAt.getTime(), storedDuration(retire.after)));
+  return open
+    .toReversed()
+    .map((version) => retirement(version, byCount(version), byTime(version), policy.revision))
+    .filter((action) => action !== null);
+}
+
+function retirement(
+  { version }: ScheduledVersion,
+  byCount: Date | null,
+  byTime: Date | null,
+  policyRevision: number,
+): RetireAction | null {
+  const shared = { kind: 'retire', version, policyRevision } as const;
+  if (byCount !== null && (byTime === null || byCount <= byTime)) {
+    return { ...shared, dueAt: byCount, cause: 'keep-versions' };
+  }
+  return byTime === null ? null : { ...shared, dueAt: byTime, cause: 'after' };
+}
+
+/** A rotation by use announces itself by nothing; retirement and activation are not announced. */
+function announced(action: DueAction): Pick<NoticeAction, 'of' | 'version'> | null {
+  switch (action.kind) {
+    case 'rotate':
+      return action.cause === 'interval' || action.cause === 'upgrade'
+        ? { of: 'rotation', version: null }
+        : null;
+    case 'deactivate':
+      return { of: 'deactivation', version: action.version };
+    case 'destroy-version':
+      return { of: 'destruction', version: action.version };
+    case 'destroy-key':
+      return { of: 'destruction', version: null };
+    case 'activate':
+    case 'retire':
+    case 'notice':
+      return null;
+  }
+}
+
+/** A notice is due until that which it announces is; after it, it would say nothing new. */
+function noticesOf(
+  key: ScheduledKey,
+  policy: RotationPolicy | null,
+  actions: readonly DueAction[],
+  now: Date,
+): readonly NoticeAction[] {
+  if (policy === null || policy.notice === null || policy.paused !== null) return [];
+  const notice = storedDuration(policy.notice);
+  return actions.flatMap((action): NoticeAction[] => {
+    const about = announced(action);
+    if (about === null || action.dueAt <= now) return [];
+    const dueAt = new Date(earlier(action.dueAt.getTime(), notice));
+    const { revision: policyRevision } = policy;
+    const given: NoticeAction = {
+      kind: 'notice',
+      ...about,
+      for: action.dueAt,
+      dueAt,
+      policyRevision,
+    };
+    return key.noticed.includes(identityOf(given)) ? [] : [given];
+  });
+}

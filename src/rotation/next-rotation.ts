@@ -1,0 +1,111 @@
+/**
+ * The next rotation of one key: when it is due, why, and to which suite. Both the scheduler's plan
+ * (`due.ts`) and the forecast rest on these functions, so that they cannot tell different stories.
+ *
+ * `dueAt` is a function of stored facts (activation of the primary, policy, key id), never of the
+ * clock, so that the same rotation has the same `dueAt` whoever computes it and however late.
+ */
+import { findSuiteByNumber } from '../crypto/suites.ts';
+import { later, storedDuration } from '../keyring/durations.ts';
+import type { Purpose } from '../keyring/model.ts';
+import { upgradeRefusal } from '../keyring/rotation-policy.ts';
+import type { RotationPolicy } from '../keyring/rotation-policy.ts';
+import { jitterMs } from './jitter.ts';
+
+/** Where an AES-GCM key rotates by itself, halfway to the 2^32 of SP 800-38D section 8.3. */
+export const GCM_ROTATION = 2 ** 31;
+
+export type RotationCause = 'interval' | 'uses' | 'upgrade' | 'gcm-limit';
+
+/** What a rotation depends on; times in milliseconds since the epoch. */
+export interface RotationFacts {
+  readonly id: string;
+  readonly purpose: Purpose;
+  /** Null where no rotation can be: no active primary, suspended, destroyed or awaiting destruction. */
+  readonly primary: {
+    readonly suite: number;
+    readonly activatedAt: number;
+    /** Protecting uses; blocks reserved by instances count whole. */
+    readonly uses: number;
+  } | null;
+}
+
+export interface PlannedRotation {
+  /**
+   * Milliseconds since the epoch. For `uses` and `gcm-limit`, whose moment nobody recorded, it is the
+   * activation of the primary: an identity, by which the rotation happens once, and no measure of lateness.
+   */
+  readonly dueAt: number;
+  readonly cause: RotationCause;
+}
+
+const gcm = new Map<number, boolean>();
+
+/** Whether versions of the suite are AES-GCM keys, whose random nonces bound their uses. */
+function isGcm(suite: number): boolean {
+  const found = gcm.get(suite);
+  if (found !== undefined) return found;
+  const is = findSuiteByNumber(suite).kind === 'aead';
+  gcm.set(suite, is);
+  return is;
+}
+
+/** When a primary that was activated at `activatedAt` is due by its age; null without an interval. */
+export function intervalDueAt(
+  keyId: string,
+  activatedAt: number,
+  policy: Pick<RotationPolicy, 'interval'>,
+): number | null {
+  if (policy.interval === null) return null;
+  const end = later(activatedAt, storedDuration(policy.interval));
+  return end - jitterMs(keyId, end - activatedAt);
+}
+
+/**
+ * When the policy's upgrade is due; null where there is none, the primary has the suite already, or
+ * the key may not have it (`upgradeRefusal`). Not before the activation of the primary, so that a
+ * key which was taken out of the suite by hand is upgraded again, as another rotation.
+ */
+export function upgradeDueAt(
+  facts: RotationFacts,
+  { upgrade }: Pick<RotationPolicy, 'upgrade'>,
+): number | null {
+  const { primary, purpose } = facts;
+  if (upgrade === null || primary === null || primary.suite === upgrade.suite) return null;
+  if (upgradeRefusal(upgrade.suite, { purpose, suite: primary.suite }) !== null) return null;
+  return Math.max(upgrade.notBefore.getTime(), primary.activatedAt);
+}
+
+/** The suite of the version that a rotation at `at` makes. */
+export function suiteAt(facts: RotationFacts, policy: RotationPolicy | null, at: number): number {
+  if (facts.primary === null) throw new RangeError('no primary');
+  if (policy === null || policy.paused !== null) return facts.primary.suite;
+  const upgrade = upgradeDueAt(facts, policy);
+  return policy.upgrade !== null && upgrade !== null && at >= upgrade
+    ? policy.upgrade.suite
+    : facts.primary.suite;
+}
+
+/**
+ * The earliest rotation that the facts ask for, due or not; null when nothing will ever ask for one.
+ * A paused policy asks for none, but the limit of AES-GCM holds whatever a policy says.
+ */
+export function nextRotation(
+  facts: RotationFacts,
+  policy: RotationPolicy | null,
+): PlannedRotation | null {
+  const { primary } = facts;
+  if (primary === null) return null;
+  const { uses, activatedAt, suite } = primary;
+  if (uses >= GCM_ROTATION && isGcm(suite)) return { dueAt: activatedAt, cause: 'gcm-limit' };
+  if (policy === null || policy.paused !== null) return null;
+  if (policy.maxUses !== null && uses >= policy.maxUses) {
+    return { dueAt: activatedAt, cause: 'uses' };
+  }
+  const upgrade = upgradeDueAt(facts, policy);
+  const interval = intervalDueAt(facts.id, activatedAt, policy);
+  if (upgrade !== null && (interval === null || upgrade <= interval)) {
+    return { dueAt: upgrade, cause: 'upgrade' };
+  }
+  return interval === null ? null : { dueAt: interval, cause: 'interval' };
+}

@@ -1,0 +1,103 @@
+/** What a plan needs to know of a key: a projection of it and of its versions. */
+import type { Key, KeyVersion, Labels, Purpose, VersionState } from '../keyring/model.ts';
+import type { RotationFacts } from './next-rotation.ts';
+
+export interface ScheduledVersion {
+  readonly version: number;
+  readonly state: VersionState;
+  readonly suite: number;
+  readonly createdAt: Date;
+  readonly activateAt: Date | null;
+  readonly activatedAt: Date | null;
+  readonly deactivateAt: Date | null;
+  readonly destroyAt: Date | null;
+  /** When the next higher version became active; null while there is none. */
+  readonly supersededAt: Date | null;
+}
+
+export interface ScheduledKey {
+  readonly id: string;
+  readonly purpose: Purpose;
+  readonly labels: Labels;
+  readonly primary: number | null;
+  readonly minUsableVersion: number;
+  readonly suspended: boolean;
+  /** When the whole key is to be destroyed; null while that is not planned. */
+  readonly destroyAt: Date | null;
+  readonly destroyedAt: Date | null;
+  /** Protecting uses of the primary; blocks reserved by instances count whole. */
+  readonly uses: number;
+  /** Every version, in order. */
+  readonly versions: readonly ScheduledVersion[];
+  /** `identityOf` of notices that were given; they are not due again. */
+  readonly noticed: readonly string[];
+}
+
+/** What the rows of a key do not say. */
+export interface ScheduleFacts {
+  readonly uses: number;
+  readonly destroyAt: Date | null;
+  readonly noticed: readonly string[];
+}
+
+const timeOf = (version: KeyVersion, name: string): Date | null =>
+  (version as unknown as Readonly<Record<string, Date | null | undefined>>)[name] ?? null;
+
+/** `versions` are all of the key's, in order. */
+export function scheduledKey(
+  key: Key,
+  versions: readonly KeyVersion[],
+  { uses, destroyAt, noticed }: ScheduleFacts,
+): ScheduledKey {
+  const supersededAt = (index: number): Date | null => {
+    const next = versions.slice(index + 1).find((each) => timeOf(each, 'activatedAt') !== null);
+    return next === undefined ? null : timeOf(next, 'activatedAt');
+  };
+  return {
+    id: key.id,
+    purpose: key.purpose,
+    labels: key.labels,
+    primary: key.primary,
+    minUsableVersion: key.minUsableVersion,
+    suspended: key.suspension !== null,
+    destroyAt,
+    destroyedAt: key.destroyedAt,
+    uses,
+    versions: versions.map((version, index) => ({
+      version: version.version,
+      state: version.state,
+      suite: version.suite,
+      createdAt: version.createdAt,
+      activateAt: timeOf(version, 'activateAt'),
+      activatedAt: timeOf(version, 'activatedAt'),
+      deactivateAt: timeOf(version, 'deactivateAt'),
+      destroyAt: timeOf(version, 'destroyAt'),
+      supersededAt: supersededAt(index),
+    })),
+    noticed,
+  };
+}
+
+/** The primary where it protects; null after its compromise, and where it is not active. */
+export function activePrimary(key: ScheduledKey): ScheduledVersion | null {
+  const primary = key.versions.find(({ version }) => version === key.primary);
+  return primary?.state === 'active' ? primary : null;
+}
+
+/** Whether policies may change the key at all; a key without an active primary waits for an operator. */
+export function isGoverned(key: ScheduledKey): boolean {
+  return !key.suspended && key.destroyAt === null && key.destroyedAt === null;
+}
+
+export function rotationFacts(key: ScheduledKey): RotationFacts {
+  const primary = isGoverned(key) ? activePrimary(key) : null;
+  const activatedAt = primary?.activatedAt ?? null;
+  return {
+    id: key.id,
+    purpose: key.purpose,
+    primary:
+      primary === null || activatedAt === null
+        ? null
+        : { suite: primary.suite, activatedAt: activatedAt.getTime(), uses: key.uses },
+  };
+}
