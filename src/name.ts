@@ -41,6 +41,8 @@ export const NAME = {
   tokenLabel: 'twofold',
   /** `iss` and `aud` of the development issuer. */
   developmentIssuer: 'urn:twofold:development',
+  /** Issuer of the service's own principals; no other may have it. */
+  systemIssuer: 'urn:twofold:system',
   audience: 'twofold',
   /** Prefix of metric names; also of our own span attributes, with a dot. */
   metric: 'twofold',

@@ -34,6 +34,9 @@ export const OPERATIONS = [
   'keys.delete-alias',
   'keys.suspend',
   'keys.resume',
+  'keys.set-rotation',
+  'keys.announce',
+  'versions.retire',
   'versions.suspend',
   'versions.resume',
   'versions.put-certificates',
@@ -46,11 +49,11 @@ export type Operation = (typeof OPERATIONS)[number];
 export interface Principal {
   readonly issuer: string;
   readonly subject: string;
-  readonly method: 'jwt' | 'mtls';
+  readonly method: 'jwt' | 'mtls' | 'system';
   /** Role names from the issuer's roles claim, sorted. */
   readonly roles: readonly string[];
-  /** First 16 bytes of SHA-256 of the token. */
-  readonly session: Uint8Array;
+  /** First 16 bytes of SHA-256 of the token; null for the service's own. */
+  readonly session: Uint8Array | null;
   readonly expiresAt: Date;
 }
 

@@ -14,6 +14,8 @@
  * So whoever changes keys need not be able to use them, and whoever uses them cannot change them.
  */
 
+import { NAME } from '../name.ts';
+
 /**
  * Entity types, actions and context.
  *
@@ -49,6 +51,8 @@ action "keys.list" in [read]
 action "wrap", "unwrap", "rewrap", "data-keys.create", "data-keys.create-wrapped",
   "encapsulate", "decapsulate", "sign", "verify", "csr", "mac", "verify-mac" in [use]
   appliesTo { principal: User, resource: Key, context: Facts };
+action "keys.set-rotation", "keys.announce", "versions.retire" in [change]
+  appliesTo { principal: User, resource: Key, context: Facts };
 action "keys.create" in [change]
   appliesTo { principal: User, resource: [Namespace, Key], context: Facts };
 action "keys.update", "keys.rotate", "keys.suspend", "keys.resume",
@@ -59,6 +63,9 @@ action "keys.update", "keys.rotate", "keys.suspend", "keys.resume",
 action "audit.read" in [inspect]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 `;
+
+/** The entity of the scheduler, the service's own principal (`access/system.ts`). */
+const SYSTEM_SCHEDULER = JSON.stringify([NAME.systemIssuer, 'scheduler']);
 
 /** Each policy has an \`@id\`, which audit entries name. */
 export const BUILT_IN_POLICIES = `
@@ -83,6 +90,15 @@ permit (
 permit (
   principal in Role::"user",
   action in [Action::"read", Action::"use"],
+  resource
+);
+
+@id("scheduler-does-what-was-set")
+permit (
+  principal == User::${JSON.stringify(SYSTEM_SCHEDULER)},
+  action in [
+    Action::"keys.read", Action::"keys.rotate", Action::"keys.announce", Action::"versions.retire"
+  ],
   resource
 );
 

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 
 import { PAGING, labelName, labelValue, page } from './answer.ts';
+import { rotationPolicy } from './rotation-policy.ts';
 import { defineRoute, keyParams, versionParams } from './route.ts';
 import {
   base64,
@@ -62,7 +63,9 @@ export const keyResource = z
     latestVersion: z.int(),
     minUsableVersion: z.int().meta({ description: 'Versions below are closed for everything.' }),
     labels,
-    rotation: z.null().meta({ description: 'Rotation policy; null while none is set.' }),
+    rotation: rotationPolicy.nullable().meta({
+      description: 'The key’s own policy; null leaves it to those of the namespace.',
+    }),
     deletionProtection: z.boolean(),
     publish: z.boolean().meta({ description: 'Whether its public keys are shown at `/public/…`.' }),
     createdAt: time,

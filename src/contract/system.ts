@@ -67,7 +67,7 @@ export const whoami = defineRoute({
     .object({
       issuer: z.string(),
       subject: z.string(),
-      method: z.enum(['jwt', 'mtls']),
+      method: z.enum(['jwt', 'mtls', 'system']),
       roles: z.array(z.string()),
       expiresAt: time,
       namespace: z.string(),

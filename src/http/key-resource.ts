@@ -1,6 +1,7 @@
 /** Keys and versions as the API shows them. */
 import type { KEY_STATES } from '../contract/keys.ts';
 import { findSuiteByNumber } from '../crypto/suites.ts';
+import { policyResource } from './policy-resource.ts';
 import { halfName } from './suite-resource.ts';
 import type { Suite } from '../crypto/suite.ts';
 import type { Key, KeyVersion, Material } from '../keyring/model.ts';
@@ -28,7 +29,7 @@ export function keyResource({ key, versions }: KeyView) {
     latestVersion: key.latestVersion,
     minUsableVersion: key.minUsableVersion,
     labels: key.labels,
-    rotation: key.rotation,
+    rotation: key.rotation && policyResource(key.rotation),
     deletionProtection: key.deletionProtection,
     publish: key.publish,
     createdAt: key.createdAt,

@@ -2,6 +2,7 @@
 import { destructionOf } from './lifecycle.ts';
 import type { Key, KeyVersion } from './model.ts';
 import type { KeyView, PreparedChange } from './operations.ts';
+import { policyJson } from './rotation-policy.ts';
 
 type Facts = PreparedChange['detail'];
 
@@ -11,6 +12,7 @@ const KEY_FIELDS = {
   deletionProtection: (key: Key) => key.deletionProtection,
   publish: (key: Key) => key.publish,
   aliases: (key: Key) => key.aliases,
+  rotation: (key: Key) => key.rotation && policyJson(key.rotation),
   primary: (key: Key) => key.primary,
   minUsableVersion: (key: Key) => key.minUsableVersion,
   latestVersion: (key: Key) => key.latestVersion,

@@ -17,6 +17,8 @@ import type {
 import { exchangeOperations } from './exchange.ts';
 import { Publication } from './published.ts';
 import { KeyReading } from './read.ts';
+import { POLICY_LIMITS } from './rotation-policy.ts';
+import type { PolicyLimits } from './rotation-policy.ts';
 import { signOperations } from './signing.ts';
 import { KeyTurns } from './turns.ts';
 import { UnsealedHalves } from './unsealed.ts';
@@ -34,6 +36,8 @@ export interface KeyringParts
   readonly instance: string;
   /** The system's clock unless told. */
   readonly clock?: () => Date;
+  /** Those of production unless told. */
+  readonly policyLimits?: PolicyLimits;
 }
 
 export interface Keyring {
@@ -62,6 +66,7 @@ export function openKeyring(parts: KeyringParts): Keyring {
   const catalog = new KeyCatalog(store, mac, epoch, { onDrop: forget });
   const halves = new UnsealedHalves(root, engine, epoch);
   const maker = new MaterialMaker({ hsm, engine, root, store, instance });
+  const { policyLimits = POLICY_LIMITS } = parts;
   const turns = new KeyTurns();
   const clock = parts.clock ?? (() => new Date());
   const now = () => clock().getTime();
@@ -71,7 +76,7 @@ export function openKeyring(parts: KeyringParts): Keyring {
     use: { ...wrapOperations(useParts), ...signing, ...exchangeOperations(catalog, signing, now) },
     read: new KeyReading(store, catalog, engine),
     published: new Publication(store, catalog, epoch),
-    manage: new KeyAdministration({ ...parts, catalog, turns, maker, mac, clock }),
+    manage: new KeyAdministration({ ...parts, catalog, turns, maker, mac, clock, policyLimits }),
     turns,
     sizes: () => ({ keys: catalog.size, unsealed: halves.size }),
     integrity: catalog.integrity,

@@ -20,23 +20,28 @@ import { checkName, checkReason, mergeLabels, sameLabels } from './names.ts';
 import { planNewVersion, writableCustody } from './new-version.ts';
 import type { NewVersionParts } from './new-version.ts';
 import type {
+  Announcement,
   ChangeDone,
   ChangeRun,
   CreateKey,
   ChangeOrder,
   KeyManage,
   KeyView,
+  PolicyChange,
   PutCertificateChain,
   SetPrimary,
   UpdateKey,
 } from './operations.ts';
+import { planPolicyChange } from './rotation-changes.ts';
+import type { PolicyLimits } from './rotation-policy.ts';
 import { planKeyChange, planNothing, planVersionChange, standing } from './row-plans.ts';
-import { checkWindow, planSetPrimary, requireNoFallback } from './windows.ts';
+import { checkWindow, planRetire, planSetPrimary, requireNoFallback } from './windows.ts';
 
 export interface ManageParts extends Omit<ChangeParts, 'integrity'>, NewVersionParts {
   readonly engine: Engine;
   readonly catalog: KeyCatalog;
   readonly turns: ChangeOrder;
+  readonly policyLimits: PolicyLimits;
 }
 
 interface Reasoned {
@@ -141,6 +146,34 @@ export class KeyAdministration implements KeyManage {
     run: ChangeRun,
   ): Promise<ChangeDone> {
     return this.#onKey(grant, run, (view) => planSetPrimary(this.#parts, view, input));
+  }
+
+  changeRotation(
+    grant: Grant<'keys.set-rotation'>,
+    input: PolicyChange,
+    run: ChangeRun,
+  ): Promise<ChangeDone> {
+    return this.#onKey(grant, run, (view) => planPolicyChange(this.#parts, view, input));
+  }
+
+  retireVersion(
+    grant: Grant<'versions.retire'>,
+    input: VersionReasoned,
+    run: ChangeRun,
+  ): Promise<ChangeDone> {
+    return this.#onKey(grant, run, (view) => planRetire(this.#parts, view, input));
+  }
+
+  announce(
+    grant: Grant<'keys.announce'>,
+    input: Announcement,
+    run: ChangeRun,
+  ): Promise<ChangeDone> {
+    return this.#onKey(grant, run, (view) => {
+      const { of, at, version } = input;
+      const about = version === null ? standing(view) : versionOf(view, version);
+      return Promise.resolve(planNothing(view, { of, at: at.toISOString(), version }, about));
+    });
   }
 
   putAlias(

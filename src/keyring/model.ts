@@ -5,6 +5,7 @@
  * immutable: a transition makes a new value with `revision + 1`.
  */
 import type { HsmMaterial } from '../hsm/port.ts';
+import type { RotationPolicy } from './rotation-policy.ts';
 
 export type Purpose = 'wrap' | 'kem' | 'sign' | 'mac';
 export type Labels = Readonly<Record<string, string>>;
@@ -31,8 +32,8 @@ export interface Key {
   readonly aliases: readonly string[];
   readonly purpose: Purpose;
   readonly labels: Labels;
-  /** Reserved for rotation policies; null until one is set. */
-  readonly rotation: null;
+  /** The key's own policy; null leaves it to those of the namespace. */
+  readonly rotation: RotationPolicy | null;
   readonly deletionProtection: boolean;
   /** Its public keys are shown without a token. */
   readonly publish: boolean;

@@ -13,6 +13,7 @@ import type { SecretBytes } from '../crypto/secret.ts';
 import type { Settled } from '../settled.ts';
 import type { Key, KeyVersion, Labels, Purpose } from './model.ts';
 import type { KeyWrite } from './ports.ts';
+import type { PolicyTerms } from './rotation-policy.ts';
 
 /** What was used; part of every crypto answer and of its audit entry. */
 export interface Used {
@@ -190,6 +191,8 @@ export interface CertificateChainView {
 
 export interface KeyRead {
   get(grant: Grant<'keys.read'>): Promise<KeyView>;
+  /** As it stands in the database now, past every cache. */
+  fresh(grant: Grant<'keys.read'>): Promise<KeyView>;
   /** `not_found` when the version has no chain; `integrity_failed` when it is not the one attested. */
   certificateChain(grant: Grant<'keys.read'>, version: number): Promise<CertificateChainView>;
   list(
@@ -246,6 +249,14 @@ export interface UpdateKey {
   readonly minUsableVersion?: number;
 }
 
+/** What will be done to a key or version, and when. */
+export interface Announcement {
+  readonly of: 'rotation' | 'deactivation' | 'destruction';
+  readonly at: Date;
+  /** Null when it is about the whole key. */
+  readonly version: number | null;
+}
+
 /** @see KeyManage */
 export interface SetPrimary {
   readonly version: number;
@@ -289,6 +300,13 @@ export interface ChangeOrder {
   ): Promise<void>;
 }
 
+/** What is done to a key's own policy; `If-Match` is the caller's to demand. */
+export type PolicyChange =
+  | { readonly kind: 'set'; readonly terms: PolicyTerms }
+  | { readonly kind: 'delete' }
+  | { readonly kind: 'pause'; readonly reason: string }
+  | { readonly kind: 'resume'; readonly reason: string };
+
 export interface KeyManage {
   create(grant: Grant<'keys.create'>, input: CreateKey, run: ChangeRun): Promise<ChangeDone>;
   update(grant: Grant<'keys.update'>, input: UpdateKey, run: ChangeRun): Promise<ChangeDone>;
@@ -303,6 +321,20 @@ export interface KeyManage {
     input: SetPrimary,
     run: ChangeRun,
   ): Promise<ChangeDone>;
+  /** `invalid_value` for terms that cannot be, `not_found` where there is no policy to change. */
+  changeRotation(
+    grant: Grant<'keys.set-rotation'>,
+    input: PolicyChange,
+    run: ChangeRun,
+  ): Promise<ChangeDone>;
+  /** Deactivates a version before the primary and closes it with all before it. */
+  retireVersion(
+    grant: Grant<'versions.retire'>,
+    input: { readonly version: number; readonly reason: string },
+    run: ChangeRun,
+  ): Promise<ChangeDone>;
+  /** Writes that something will happen, and changes nothing. */
+  announce(grant: Grant<'keys.announce'>, input: Announcement, run: ChangeRun): Promise<ChangeDone>;
   /**
    * Another name for the key. `key_exists` when it names a key already, unless that is the key of
    * `from`, of which it is taken in the same change; `not_found` when that key has no such alias.

@@ -38,6 +38,25 @@ export type KeyWrite =
     }
   /** A token object that the change takes from its version: it is removed once that is committed. */
   | { readonly kind: 'intend-removal'; readonly row: Attested<TokenIntent> }
+  /** The change takes effect only while this instance leads in this term. */
+  | {
+      readonly kind: 'hold-leadership';
+      readonly role: string;
+      readonly term: number;
+      readonly holder: string;
+    }
+  /** Why the change was made, once for each (key, policy revision, action, due time): `conflict`. */
+  | {
+      readonly kind: 'insert-run';
+      readonly keyId: string;
+      readonly policyRevision: number;
+      readonly action: string;
+      readonly dueAt: Date;
+      readonly cause: string | null;
+      readonly version: number | null;
+      readonly doneAt: Date;
+      readonly term: number;
+    }
   /** The outcome of a token-object intent: the object now belongs to a version. */
   | { readonly kind: 'complete-intent'; readonly objectId: Uint8Array };
 

@@ -26,6 +26,10 @@ export class KeyReading implements KeyRead {
     return this.#catalog.get(grant.namespace, grant.key ?? '');
   }
 
+  fresh(grant: Grant<'keys.read'>): Promise<KeyView> {
+    return this.#catalog.fresh(grant.namespace, grant.key ?? '');
+  }
+
   certificateChain(grant: Grant<'keys.read'>, version: number): Promise<CertificateChainView> {
     const { namespace } = grant;
     const key = grant.key ?? '';

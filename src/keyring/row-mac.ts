@@ -37,6 +37,7 @@ import { NAME } from '../name.ts';
 import { inTurns } from './in-turns.ts';
 import { destructionOf } from './lifecycle.ts';
 import type { Key, KeyVersion, Material, SealedHalf, Suspension } from './model.ts';
+import { policyCbor } from './rotation-policy.ts';
 import type { Attested, IdempotencyRecord, StoredKey, TokenIntent } from './ports.ts';
 
 const FORMAT = 1;
@@ -79,7 +80,7 @@ export function canonicalKey(key: Key): Uint8Array {
     key.name,
     key.purpose,
     key.labels,
-    key.rotation,
+    key.rotation && policyCbor(key.rotation),
     key.deletionProtection,
     key.primary,
     key.minUsableVersion,

@@ -37,10 +37,15 @@ export async function planKeyChange(
 export async function planVersionChange(
   mac: RowMac,
   view: KeyView,
-  change: { readonly version: KeyVersion; readonly event: VersionEvent; readonly detail: Detail },
+  change: {
+    readonly version: KeyVersion;
+    readonly event: VersionEvent;
+    readonly detail: Detail;
+    readonly before?: KeyView;
+  },
 ): Promise<Plan> {
-  const { version, event, detail } = change;
-  return planVersionRow(mac, view, { version, changed: transition(version, event), detail });
+  const { version, event, ...rest } = change;
+  return planVersionRow(mac, view, { version, changed: transition(version, event), ...rest });
 }
 
 /** As `planVersionChange`, to a row that no transition makes, with what else is written. */
@@ -52,14 +57,16 @@ export async function planVersionRow(
     readonly changed: KeyVersion;
     readonly detail: Detail;
     readonly writes?: readonly KeyWrite[];
+    /** The rows as they stand, where `view` has other fields of the key that change too. */
+    readonly before?: KeyView;
   },
 ): Promise<Plan> {
-  const { version: current, changed, detail, writes = [] } = change;
+  const { version: current, changed, detail, writes = [], before = view } = change;
   const versions = view.versions.map((version) => (version === current ? changed : version));
   // The key's revision moves too: its ETag stands for the whole, and two changes cannot cross.
   const key = { ...view.key, revision: view.key.revision + 1 };
   const after = { key, versions };
-  return plainPlan({ before: view, after, used: usedOf(key, changed), detail, changes: true }, [
+  return plainPlan({ before, after, used: usedOf(key, changed), detail, changes: true }, [
     { kind: 'update-key', row: await attestKey(mac, key), expected: view.key.revision },
     { kind: 'update-version', row: await attestVersion(mac, changed), expected: current.revision },
     ...writes,

@@ -11,7 +11,7 @@ import type { Key } from './model.ts';
 import { checkReason } from './names.ts';
 import type { KeyView, SetPrimary } from './operations.ts';
 import type { RowMac } from './row-mac.ts';
-import { planKeyChange, planNothing, standing } from './row-plans.ts';
+import { planKeyChange, planNothing, planVersionChange, standing } from './row-plans.ts';
 
 /**
  * Makes a version the primary that could be it: an earlier one when a rotation broke a consumer, or a
@@ -45,6 +45,31 @@ export function requireNoFallback(view: KeyView, suite: Suite): void {
     'suite_unavailable_here',
     `${suite.id} falls to a quantum computer and ${before.id} does not.`,
   );
+}
+
+/**
+ * Retires a superseded version and all before it: it is deactivated and closed. Nothing is destroyed,
+ * and the window may open again.
+ * @throws TwofoldError primary_protected, version_not_found, version_not_usable
+ */
+export async function planRetire(
+  { mac, clock }: { readonly mac: RowMac; readonly clock: () => Date },
+  view: KeyView,
+  { version: number, reason }: { readonly version: number; readonly reason: string },
+): Promise<Plan> {
+  checkReason(reason);
+  const version = versionOf(view, number);
+  if (view.key.primary === null || number >= view.key.primary) {
+    throw new TwofoldError('primary_protected');
+  }
+  const minUsableVersion = Math.max(view.key.minUsableVersion, number + 1);
+  const key = { ...view.key, minUsableVersion };
+  const detail = { reason, minUsableVersion };
+  if (version.state !== 'active' && version.state !== 'suspended') {
+    return planKeyChange(mac, view, { minUsableVersion }, detail);
+  }
+  const event = { kind: 'deactivate', at: clock(), reason } as const;
+  return planVersionChange(mac, { ...view, key }, { version, event, detail, before: view });
 }
 
 /**

@@ -172,6 +172,8 @@ function setOnVersion({
     dueAt === null ? [] : [{ kind, version, dueAt }];
   switch (state) {
     case 'pre-active':
+      // What is to be destroyed is not activated before.
+      if (destroyAt !== null) return action('destroy-version', destroyAt);
       return action('activate', activateAt);
     case 'active':
     case 'suspended':

@@ -1,4 +1,5 @@
 /** What a plan needs to know of a key: a projection of it and of its versions. */
+import { destructionOf } from '../keyring/lifecycle.ts';
 import type { Key, KeyVersion, Labels, Purpose, VersionState } from '../keyring/model.ts';
 import type { RotationFacts } from './next-rotation.ts';
 
@@ -36,7 +37,6 @@ export interface ScheduledKey {
 /** What the rows of a key do not say. */
 export interface ScheduleFacts {
   readonly uses: number;
-  readonly destroyAt: Date | null;
   readonly noticed: readonly string[];
 }
 
@@ -47,7 +47,7 @@ const timeOf = (version: KeyVersion, name: string): Date | null =>
 export function scheduledKey(
   key: Key,
   versions: readonly KeyVersion[],
-  { uses, destroyAt, noticed }: ScheduleFacts,
+  { uses, noticed }: ScheduleFacts,
 ): ScheduledKey {
   const supersededAt = (index: number): Date | null => {
     const next = versions.slice(index + 1).find((each) => timeOf(each, 'activatedAt') !== null);
@@ -60,7 +60,7 @@ export function scheduledKey(
     primary: key.primary,
     minUsableVersion: key.minUsableVersion,
     suspended: key.suspension !== null,
-    destroyAt,
+    destroyAt: key.destruction?.at ?? null,
     destroyedAt: key.destroyedAt,
     uses,
     versions: versions.map((version, index) => ({
@@ -71,7 +71,7 @@ export function scheduledKey(
       activateAt: timeOf(version, 'activateAt'),
       activatedAt: timeOf(version, 'activatedAt'),
       deactivateAt: timeOf(version, 'deactivateAt'),
-      destroyAt: timeOf(version, 'destroyAt'),
+      destroyAt: destructionOf(version)?.at ?? null,
       supersededAt: supersededAt(index),
     })),
     noticed,

@@ -55,6 +55,12 @@ const writeJson = (write: KeyWrite): object => {
       const { kind, keyId, version } = write;
       return { kind, key_id: keyId, version };
     }
+    case 'hold-leadership': {
+      const { kind, role, term, holder } = write;
+      return { kind, role, term, holder };
+    }
+    case 'insert-run':
+      return { kind: write.kind, row: rowJson(runRow(write)) };
     case 'intend-removal':
       return { kind: write.kind, row: rowJson(intentRow(write.row)) };
     case 'complete-intent':
@@ -69,6 +75,17 @@ const intentRow = ({ value: intent, mac }: Attested<TokenIntent>) => ({
   instance: intent.instance,
   created_at: intent.createdAt,
   mac,
+});
+
+const runRow = (run: Extract<KeyWrite, { readonly kind: 'insert-run' }>) => ({
+  key_id: run.keyId,
+  policy_revision: run.policyRevision,
+  action: run.action,
+  due_at: run.dueAt,
+  cause: run.cause,
+  version: run.version,
+  done_at: run.doneAt,
+  term: run.term,
 });
 
 const idempotencyRow = ({ value: record, mac }: Attested<IdempotencyRecord>) => ({

@@ -1,6 +1,8 @@
 /** Rows of `key`. */
 import type { Attested } from '../keyring/ports.ts';
 import type { Destruction, Key, Suspension } from '../keyring/model.ts';
+import { policyFromJson, policyJson } from '../keyring/rotation-policy.ts';
+import type { RotationPolicy } from '../keyring/rotation-policy.ts';
 import type { keyModel } from './generated/models/key.ts';
 import { RowReader } from './rows.ts';
 
@@ -43,7 +45,7 @@ export const keyRow = ({ value: key, mac }: Attested<Key>): KeyRow => ({
   name: key.name,
   purpose: key.purpose,
   labels: key.labels,
-  rotation: key.rotation,
+  rotation: key.rotation && (policyJson(key.rotation) as unknown as KeyRow['rotation']),
   deletion_protection: key.deletionProtection,
   primary_version: key.primary,
   min_usable_version: key.minUsableVersion,
@@ -71,7 +73,7 @@ export const keyFromRow = (row: KeyRow): Attested<Key> => {
     aliases: columns.texts('aliases'),
     purpose: columns.one('purpose', PURPOSES),
     labels: columns.strings('labels'),
-    rotation: null,
+    rotation: rotation(columns),
     deletionProtection: columns.boolean('deletion_protection'),
     publish: columns.boolean('publish'),
     primary: columns.maybeInteger('primary_version'),
@@ -86,6 +88,11 @@ export const keyFromRow = (row: KeyRow): Attested<Key> => {
   const mac = columns.bytes('mac');
   columns.done();
   return { value, mac };
+};
+
+const rotation = (columns: RowReader<KeyRow>): RotationPolicy | null => {
+  const json = columns.json('rotation');
+  return json === null ? null : policyFromJson(json);
 };
 
 const suspension = (columns: RowReader<KeyRow>): Suspension | null =>

@@ -96,6 +96,11 @@ export class RowReader<R extends object> {
     return Object.fromEntries(pairs);
   }
 
+  /** JSON, whatever it says; null where the column is. */
+  json(column: keyof R & string): unknown {
+    return this.#take(column, (value): value is unknown => value !== undefined);
+  }
+
   /** A list of texts. */
   texts(column: keyof R & string): readonly string[] {
     const value = this.#required(column, this.#take(column, isObject));

@@ -2,6 +2,7 @@
 import { PrismaPg } from '@prisma/adapter-pg';
 import type { AuditStore } from '../audit/ports.ts';
 import type { InstanceStore, KeyStore, RootStore } from '../keyring/ports.ts';
+import type { SchedulerStore } from '../rotation/scheduler-ports.ts';
 import { createAuditStore } from './audit-store.ts';
 import { PrismaClient } from './generated/client.ts';
 import { listenEpoch } from './epoch-listener.ts';
@@ -12,6 +13,7 @@ import { createPool } from './pool.ts';
 import type { GuardedPool, PoolOptions } from './pool.ts';
 import { readGates } from './read-gate.ts';
 import { createRootStore } from './root-store.ts';
+import { createSchedulerStore } from './scheduler-store.ts';
 
 const DAY_MS = 86_400_000;
 
@@ -20,6 +22,7 @@ export interface Store {
   readonly keys: KeyStore;
   readonly roots: RootStore;
   readonly instances: InstanceStore;
+  readonly scheduler: SchedulerStore;
   readonly audit: AuditStore;
   /** Tells of new epochs until closed; see `epoch-listener.ts`. */
   listen(onEpoch: (epoch: number) => void): EpochListener;
@@ -41,6 +44,7 @@ export const openStore = (options: PoolOptions): Store => {
     keys: createKeyStore(pool, prisma, gates),
     roots: createRootStore(pool, prisma),
     instances: createInstanceStore(pool),
+    scheduler: createSchedulerStore(pool),
     audit: createAuditStore(pool, prisma, gates),
     listen: (onEpoch) => listenEpoch(options, onEpoch),
     serverVersion: async () => {

@@ -297,6 +297,7 @@ describe('lists', () => {
       replace: ({ read }) => ({
         read: {
           get: (grant) => read.get(grant),
+          fresh: (grant) => read.fresh(grant),
           certificateChain: (grant, version) => read.certificateChain(grant, version),
           list: (grant, query) => {
             seen.push(query);

@@ -352,7 +352,6 @@ describe('a key as the plan sees it', () => {
     const versions = states.map((state, index) => ({ ...VERSIONS[state], version: index + 1 }));
     const seen = scheduledKey({ ...KEY, primary: 4, latestVersion: 5 }, versions, {
       uses: 7,
-      destroyAt: null,
       noticed: [],
     });
     expect(seen).toMatchObject({ id: KEY.id, primary: 4, suspended: true, uses: 7 });

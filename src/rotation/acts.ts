@@ -1,0 +1,35 @@
+/** How each due action is done: by the same operations as an administrator's, under the scheduler's grant. */
+import type { Grant, Operation } from '../access/grant.ts';
+import { findSuiteByNumber } from '../crypto/suites.ts';
+import type { ChangeRun, KeyManage } from '../keyring/operations.ts';
+import type { DueAction } from './due.ts';
+
+type GrantFor = <O extends Operation>(operation: O) => Grant<O>;
+
+/** Does one action; rejects as the keyring's operations do. */
+export type Act = (grant: GrantFor, action: DueAction, run: ChangeRun) => Promise<unknown>;
+
+export const actBy =
+  (manage: KeyManage): Act =>
+  async (grant, action, run) => {
+    switch (action.kind) {
+      case 'rotate': {
+        const suite = findSuiteByNumber(action.suite).id;
+        return manage.rotate(grant('keys.rotate'), { suite }, run);
+      }
+      case 'retire': {
+        const { version, cause } = action;
+        const reason = `retired by its policy (${cause})`;
+        return manage.retireVersion(grant('versions.retire'), { version, reason }, run);
+      }
+      case 'notice': {
+        const { of, for: at, version } = action;
+        return manage.announce(grant('keys.announce'), { of, at, version }, run);
+      }
+      case 'activate':
+      case 'deactivate':
+      case 'destroy-version':
+      case 'destroy-key':
+        throw new TypeError('not yet');
+    }
+  };

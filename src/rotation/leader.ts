@@ -1,0 +1,77 @@
+/**
+ * One leader among all instances on a database, by a row (design: only a commit is exclusive).
+ *
+ * Election saves work; what makes each effect happen once is its own primary key. A candidate takes the
+ * next term after term and beat stood still for a while on its own monotonic clock: no two clocks are
+ * compared, and a leader that was paused finds its term gone at its next effect.
+ */
+import type { Leadership, SchedulerStore } from './scheduler-ports.ts';
+
+/** How long a leader may be silent. */
+export const SILENCE_MS = 10_000;
+
+export interface LeaderOptions {
+  readonly store: Pick<SchedulerStore, 'leadership' | 'takeLeadership' | 'beat'>;
+  readonly role: string;
+  /** Instance id. */
+  readonly holder: string;
+  readonly silenceMs?: number;
+  /** Milliseconds that only rise. */
+  readonly monotonic?: () => number;
+}
+
+export class Leader {
+  readonly #options: Required<LeaderOptions>;
+  #term: number | null = null;
+  #seen: { readonly leadership: Leadership; readonly since: number } | null = null;
+
+  constructor(options: LeaderOptions) {
+    this.#options = { silenceMs: SILENCE_MS, monotonic: () => performance.now(), ...options };
+  }
+
+  /** The term that it leads in; null while somebody else leads. */
+  get term(): number | null {
+    return this.#term;
+  }
+
+  /** Keeps the term, or tries to take the next one; call it every second or so. */
+  async tick(): Promise<number | null> {
+    const { store, role, holder } = this.#options;
+    if (this.#term !== null) {
+      if (await store.beat(role, this.#term, holder)) return this.#term;
+      this.#term = null;
+    }
+    const leadership = await store.leadership(role);
+    if (!this.#isVacant(leadership)) return null;
+    const taken = await store.takeLeadership(role, leadership, holder);
+    this.#seen = null;
+    this.#term = taken?.term ?? null;
+    return this.#term;
+  }
+
+  #isVacant(leadership: Leadership): boolean {
+    if (leadership.holder === null) return true;
+    const now = this.#options.monotonic();
+    const seen = this.#seen;
+    const still =
+      seen?.leadership.term === leadership.term && seen.leadership.beat === leadership.beat;
+    if (!still) this.#seen = { leadership, since: now };
+    return still && now - seen.since >= this.#options.silenceMs;
+  }
+
+  /** It found out elsewhere that its term is over. */
+  lose(): void {
+    this.#term = null;
+  }
+
+  /** Gives the term up, so that nobody waits for it. */
+  async resign(): Promise<void> {
+    const { store, role, holder } = this.#options;
+    if (this.#term === null) return;
+    const term = this.#term;
+    this.#term = null;
+    const standing = await store.leadership(role);
+    if (standing.term !== term || standing.holder !== holder) return;
+    await store.takeLeadership(role, standing, null);
+  }
+}

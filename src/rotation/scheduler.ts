@@ -1,0 +1,264 @@
+/**
+ * Does what is due, one key after another, in the one instance that leads.
+ *
+ * What makes each action happen once is its own primary key (`scheduled_run`), written in the
+ * transaction that does it, together with a beat of the leader's term: a scheduler that was paused
+ * between reading and writing, or two at once, have one effect. A key whose look fails is looked at
+ * again later and stops no other; why it failed stands beside it.
+ */
+import { randomUUID } from 'node:crypto';
+import type { Grant, Operation, Principal } from '../access/grant.ts';
+import type { Authorizer } from '../access/ports.ts';
+import { StaleAnswer } from '../audit/ports.ts';
+import { TwofoldError } from '../errors.ts';
+import type { ChangeRun, KeyRead, KeyView } from '../keyring/operations.ts';
+import type { RotationPolicy } from '../keyring/rotation-policy.ts';
+import { winningPolicy } from '../keyring/selector-policy.ts';
+import type { Act } from './acts.ts';
+import { dueActions, identityOf, nextDue } from './due.ts';
+import type { DueAction } from './due.ts';
+import type { Leader } from './leader.ts';
+import { GCM_ROTATION } from './next-rotation.ts';
+import { scheduledKey } from './scheduled-key.ts';
+import type { ScheduledKey } from './scheduled-key.ts';
+import type { Look, Looked, NamespacePolicies, SchedulerStore } from './scheduler-ports.ts';
+
+/** Keys taken up at a time. */
+const PAGE = 100;
+/** Actions on one key in one look; more are left to the next. */
+const ACTIONS_A_LOOK = 32;
+/** How often an action is begun again that other changes overtook. */
+const ATTEMPTS = 5;
+/** Waits after failed looks double from the first to the second. */
+const FIRST_WAIT_MS = 5_000;
+const LONGEST_WAIT_MS = 3_600_000;
+const MINUTE_MS = 60_000;
+const DAY_MS = 86_400_000;
+
+export interface SchedulerOptions {
+  readonly role: string;
+  /** Instance id. */
+  readonly instance: string;
+  readonly principal: Principal;
+  /** Rotations a minute. */
+  readonly perMinute: number;
+  /** Keys a tick that the daily round asks to be looked at; 0: no round. */
+  readonly roundKeys: number;
+}
+
+export interface SchedulerParts {
+  readonly store: SchedulerStore;
+  readonly leader: Leader;
+  readonly authorizer: Pick<Authorizer, 'authorize'>;
+  readonly read: Pick<KeyRead, 'fresh'>;
+  readonly policies: NamespacePolicies;
+  readonly act: Act;
+  readonly clock: () => Date;
+  /** Told of what could not be done, and of nothing else. */
+  readonly onFailure: (keyId: string, error: unknown) => void;
+}
+
+/** What one tick did. */
+export interface Ticked {
+  readonly leads: boolean;
+  readonly looks: number;
+  readonly actions: number;
+  readonly failures: number;
+}
+
+type Outcome =
+  | { readonly kind: 'done'; readonly found: Looked; readonly actions: number }
+  | { readonly kind: 'again' };
+
+export class Scheduler {
+  readonly #parts: SchedulerParts;
+  readonly #options: SchedulerOptions;
+  readonly #budget: Budget;
+  #round: { readonly began: number; readonly after: string | null; readonly over: boolean } | null =
+    null;
+  #stopped = false;
+
+  constructor(parts: SchedulerParts, options: SchedulerOptions) {
+    this.#parts = parts;
+    this.#options = options;
+    this.#budget = new Budget(options.perMinute);
+  }
+
+  /** Ends the tick under way after the key that it is at. */
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  /**
+   * Looks at every key whose time has come. Rejects where the database does not answer; then nothing
+   * is lost but time.
+   */
+  async tick(): Promise<Ticked> {
+    const term = await this.#parts.leader.tick();
+    const done = { leads: term !== null, looks: 0, actions: 0, failures: 0 };
+    if (term === null) return done;
+    await this.#goRound();
+    const seen = new Set<string>();
+    for (;;) {
+      const due = await this.#parts.store.due(this.#parts.clock(), PAGE);
+      const looks = due.filter(({ keyId }) => !seen.has(keyId));
+      for (const look of looks) {
+        if (this.#stopped) return done;
+        seen.add(look.keyId);
+        const outcome = await this.#look(look, term);
+        done.looks += 1;
+        if (outcome.kind === 'again') continue;
+        done.actions += outcome.actions;
+        if (outcome.found.failure !== null) done.failures += 1;
+      }
+      if (looks.length === 0) return done;
+    }
+  }
+
+  /** Once a day each key is looked at, whatever the list of times says of it. */
+  async #goRound(): Promise<void> {
+    const { roundKeys } = this.#options;
+    if (roundKeys === 0) return;
+    const now = this.#parts.clock().getTime();
+    if (this.#round === null || now - this.#round.began >= DAY_MS) {
+      this.#round = { began: now, after: null, over: false };
+    }
+    if (this.#round.over) return;
+    const after = await this.#parts.store.markAfter(this.#round.after, roundKeys);
+    this.#round = { ...this.#round, after, over: after === null };
+  }
+
+  async #look(look: Look, term: number): Promise<Outcome> {
+    try {
+      const outcome = await this.#do(look, term);
+      if (outcome.kind === 'done') await this.#parts.store.looked(look, outcome.found);
+      return outcome;
+    } catch (error) {
+      const { code } = TwofoldError.from(error);
+      if (code === 'database_unavailable' || code === 'audit_unavailable') throw error;
+      // Somebody else changed the key meanwhile, or leads by now: the next look sees what stands.
+      if (code === 'conflict' || code === 'etag_mismatch') return { kind: 'again' };
+      this.#parts.onFailure(look.keyId, error);
+      const at = this.#parts.clock();
+      const wait = Math.min(FIRST_WAIT_MS * 2 ** look.failures, LONGEST_WAIT_MS);
+      const nextAt = new Date(at.getTime() + wait);
+      const found = { nextAt, maxUses: null, failure: { code, at } };
+      await this.#parts.store.looked(look, found);
+      return { kind: 'done', found, actions: 0 };
+    }
+  }
+
+  async #do(look: Look, term: number): Promise<Outcome> {
+    for (let actions = 0; ; actions += 1) {
+      const { view, key, policy } = await this.#read(look);
+      const now = this.#parts.clock();
+      const [action] = dueActions(key, policy, now);
+      if (action === undefined || actions === ACTIONS_A_LOOK) {
+        const found = { nextAt: nextDue(key, policy, now), maxUses: watched(key, policy) };
+        return { kind: 'done', found: { ...found, failure: null }, actions };
+      }
+      if (action.kind === 'rotate' && !this.#budget.take(now.getTime())) {
+        const nextAt = new Date(now.getTime() + this.#budget.waitMs(now.getTime()));
+        const found = { nextAt, maxUses: watched(key, policy), failure: null };
+        return { kind: 'done', found, actions };
+      }
+      await this.#run(view, action, term);
+    }
+  }
+
+  async #read({ namespace, keyId }: Look) {
+    const { authorizer, read, policies, store } = this.#parts;
+    const { principal } = this.#options;
+    const grant = authorizer.authorize(principal, 'keys.read', { namespace, key: keyId });
+    const view = await read.fresh(grant);
+    const { primary, labels, rotation } = view.key;
+    const policy = winningPolicy(labels, rotation, await policies.of(namespace));
+    const uses = primary === null ? 0 : await store.usesOf(keyId, primary);
+    const noticed = policy === null || policy.notice === null ? [] : await store.notices(keyId);
+    return { view, policy, key: scheduledKey(view.key, view.versions, { uses, noticed }) };
+  }
+
+  async #run({ key }: KeyView, action: DueAction, term: number): Promise<void> {
+    const { act, authorizer, clock } = this.#parts;
+    const { role, instance, principal } = this.#options;
+    const resource = { namespace: key.namespace, key: key.id };
+    const grant = <O extends Operation>(operation: O): Grant<O> =>
+      authorizer.authorize(principal, operation, resource);
+    const ended = Promise.withResolvers<undefined>();
+    const run: ChangeRun = {
+      dryRun: false,
+      requestId: randomUUID(),
+      ended: ended.promise,
+      source: principal.subject,
+      ifMatch: key.revision,
+      idempotency: null,
+      render: () => ({ status: 200, body: '' }),
+      alongside: [
+        { kind: 'hold-leadership', role, term, holder: instance },
+        {
+          kind: 'insert-run',
+          keyId: key.id,
+          policyRevision: 'policyRevision' in action ? action.policyRevision : 0,
+          action: identityOf(action),
+          dueAt: action.dueAt,
+          cause: 'cause' in action ? action.cause : null,
+          version: 'version' in action ? action.version : key.latestVersion + 1,
+          doneAt: clock(),
+          term,
+        },
+      ],
+    };
+    try {
+      await untilFresh(() => act(grant, action, run));
+    } finally {
+      ended.resolve(undefined);
+    }
+  }
+}
+
+/** Begins again, from the grant, what an unrelated change overtook. */
+async function untilFresh<T>(work: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!(error instanceof StaleAnswer)) throw error;
+      if (attempt === ATTEMPTS) throw new TwofoldError('conflict', undefined, { cause: error });
+    }
+  }
+}
+
+/** At how many uses the key is to be looked at, whatever the time. */
+function watched(key: ScheduledKey, policy: RotationPolicy | null): number | null {
+  const allowed = policy?.paused === null ? policy.maxUses : null;
+  if (allowed === null) return null;
+  // At a count that is there already nothing new is seen: the limit of AES-GCM has its own mark.
+  return key.uses < allowed ? allowed : GCM_ROTATION;
+}
+
+/** So many a minute, and no more at once. */
+class Budget {
+  readonly #perMinute: number;
+  #tokens: number;
+  #at: number | null = null;
+
+  constructor(perMinute: number) {
+    this.#perMinute = perMinute;
+    this.#tokens = perMinute;
+  }
+
+  take(now: number): boolean {
+    const passed = this.#at === null ? 0 : Math.max(0, now - this.#at);
+    this.#tokens = Math.min(this.#perMinute, this.#tokens + (passed / MINUTE_MS) * this.#perMinute);
+    this.#at = now;
+    if (this.#tokens < 1) return false;
+    this.#tokens -= 1;
+    return true;
+  }
+
+  /** Until there will be one again; spread, so that those who wait do not all come at once. */
+  waitMs(now: number): number {
+    const one = MINUTE_MS / this.#perMinute;
+    return Math.ceil(one + (now % MINUTE_MS));
+  }
+}

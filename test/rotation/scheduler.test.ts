@@ -1,0 +1,377 @@
+/** The scheduler on a real database: once, by one leader, and one failing key stops no other. */
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { newPolicy } from '../../src/keyring/rotation-policy.ts';
+import type { PolicyTerms } from '../../src/keyring/rotation-policy.ts';
+import type { KeyView } from '../../src/keyring/operations.ts';
+import { aRun, codeOf } from '../keyring/world.ts';
+import { withClient } from '../store/owner.ts';
+import { DAY, openStage, ROLE, TERMS } from './stage.ts';
+import type { Actor, Stage } from './stage.ts';
+
+let stage: Stage;
+let first: Actor;
+beforeAll(async () => {
+  stage = await openStage();
+  first = stage.first;
+}, 60_000);
+afterAll(() => stage.stop(), 60_000);
+
+const asOwner = <T = unknown>(sql: string, values: unknown[] = []): Promise<T[]> =>
+  withClient(
+    stage.database.ownerUrl,
+    async (client) => (await client.query(sql, values)).rows as T[],
+  );
+/** Every test begins with no key and nobody who leads. */
+beforeEach(async () => {
+  stage.policies.length = 0;
+  stage.failures.length = 0;
+  await asOwner(
+    'update public.key_schedule set next_at = null, failures = 0, failure_code = null, failed_at = null',
+  );
+  await asOwner('update public.leadership set holder = null');
+});
+afterEach(() => {
+  stage.clock.now += 400 * DAY;
+});
+
+const read = (id: string): Promise<KeyView> =>
+  first.keyring.read.fresh(first.grant('keys.read', id));
+const setPolicy = (id: string, terms: Partial<PolicyTerms>) =>
+  first.keyring.manage.changeRotation(
+    first.grant('keys.set-rotation', id),
+    { kind: 'set', terms: { ...TERMS, ...terms } },
+    aRun(),
+  );
+const ruled = async (terms: Partial<PolicyTerms>, suite = 'A256GCM'): Promise<string> => {
+  const id = await first.create({ suite });
+  await setPolicy(id, terms);
+  return id;
+};
+const runsOf = (id: string) =>
+  asOwner<{ action: string; cause: string | null }>(
+    'select action, cause from public.scheduled_run where key_id = $1 order by due_at, action',
+    [id],
+  );
+const scheduleOf = async (id: string) => {
+  const [row] = await asOwner<{ failures: number; failure_code: string | null }>(
+    'select failures, failure_code from public.key_schedule where key_id = $1',
+    [id],
+  );
+  return row;
+};
+
+describe('a rotation that is due', () => {
+  it('runs once, and not before', async () => {
+    const id = await ruled({ interval: 'P90D' });
+    const { scheduler } = first.scheduler();
+    await scheduler.tick();
+    stage.clock.now += 80 * DAY;
+    expect(await scheduler.tick()).toMatchObject({ leads: true, actions: 0, failures: 0 });
+    stage.clock.now += 10 * DAY;
+    expect(await scheduler.tick()).toMatchObject({ actions: 1 });
+    expect((await read(id)).key).toMatchObject({ primary: 2, latestVersion: 2 });
+    expect(await scheduler.tick()).toMatchObject({ actions: 0 });
+    expect(await runsOf(id)).toEqual([{ action: 'rotate/1', cause: 'interval' }]);
+  });
+
+  it('asked for by many intervals that were missed runs once', async () => {
+    const id = await ruled({ interval: 'P30D' });
+    stage.clock.now += 300 * DAY;
+    await first.scheduler().scheduler.tick();
+    expect((await read(id)).key.primary).toBe(2);
+  });
+
+  it('is the namespace’s by labels, and the key’s own policy stands above it', async () => {
+    const policy = newPolicy({ ...TERMS, interval: 'P30D' });
+    stage.policies.push({ name: 'all', selector: {}, priority: 0, policy });
+    const selected = await first.create({ suite: 'HS256' });
+    const own = await ruled({ interval: 'P360D' });
+    stage.clock.now += 31 * DAY;
+    await first.scheduler().scheduler.tick();
+    expect((await read(selected)).key.primary).toBe(2);
+    expect((await read(own)).key.primary).toBe(1);
+  });
+
+  it('by use comes when the count is reached, without anybody asking', async () => {
+    const id = await ruled({ maxUses: 65 });
+    const { scheduler } = first.scheduler();
+    await scheduler.tick();
+    // Blocks of 64, then of 256: the second passes the count.
+    for (let use = 0; use < 65; use += 1) await first.wrap(id, 'x');
+    expect(await scheduler.tick()).toMatchObject({ actions: 1 });
+    expect(await runsOf(id)).toEqual([{ action: 'rotate/1', cause: 'uses' }]);
+  });
+
+  it('at 2^31 AES-GCM uses comes whatever the policy says, or none', async () => {
+    const [bare, paused] = [
+      await first.create({ suite: 'A256GCM' }),
+      await ruled({ interval: 'P90D' }),
+    ];
+    const pause = { kind: 'pause', reason: 'freeze' } as const;
+    await first.keyring.manage.changeRotation(
+      first.grant('keys.set-rotation', paused),
+      pause,
+      aRun(),
+    );
+    const { scheduler } = first.scheduler();
+    await scheduler.tick();
+    for (const id of [bare, paused]) {
+      await asOwner(
+        `insert into public.usage_counter (counter, used) values ($1, $2)
+          on conflict (counter) do update set used = excluded.used`,
+        [`${id}/1`, 2 ** 31],
+      );
+    }
+    expect(await scheduler.tick()).toMatchObject({ actions: 2 });
+    for (const id of [bare, paused]) {
+      expect(await runsOf(id)).toEqual([{ action: 'rotate/1', cause: 'gcm-limit' }]);
+    }
+  });
+
+  it('to another suite comes at its date, once, and stays', async () => {
+    const notBefore = new Date(stage.clock.now + 20 * DAY);
+    const upgrade = { suite: 'MLKEM768-P256', notBefore };
+    const id = await ruled({ interval: 'P30D', upgrade }, 'DHKEM-P256');
+    const { scheduler } = first.scheduler();
+    stage.clock.now += 20 * DAY;
+    await scheduler.tick();
+    stage.clock.now += 30 * DAY;
+    await scheduler.tick();
+    const { versions } = await read(id);
+    expect(versions.slice(1).map(({ suite }) => suite)).toEqual([0x0101, 0x0101]);
+    expect((await runsOf(id)).map(({ cause }) => cause)).toEqual(['upgrade', 'interval']);
+  });
+
+  it('retires what the policy does not keep, and destroys nothing', async () => {
+    const id = await ruled({ interval: 'P30D', retire: { keepVersions: 2, after: null } });
+    const { scheduler } = first.scheduler();
+    for (let month = 0; month < 3; month += 1) {
+      stage.clock.now += 30 * DAY;
+      await scheduler.tick();
+    }
+    const { key, versions } = await read(id);
+    expect(key).toMatchObject({ primary: 4, minUsableVersion: 3 });
+    expect(versions.map(({ state }) => state)).toEqual([
+      'deactivated',
+      'deactivated',
+      'active',
+      'active',
+    ]);
+  });
+
+  it('is announced once, before it comes', async () => {
+    const id = await ruled({ interval: 'P90D', notice: 'P14D' });
+    const { scheduler } = first.scheduler();
+    stage.clock.now += 80 * DAY;
+    await scheduler.tick();
+    await scheduler.tick();
+    expect((await runsOf(id)).map(({ action }) => action.split('/').slice(0, 2))).toEqual([
+      ['notice', 'rotation'],
+    ]);
+    stage.clock.now += 10 * DAY;
+    await scheduler.tick();
+    expect((await runsOf(id)).map(({ action }) => action.split('/')[0])).toEqual([
+      'notice',
+      'rotate',
+    ]);
+  });
+});
+
+describe('two schedulers', () => {
+  it('have one leader, who keeps the term while it beats', async () => {
+    const second = await stage.another();
+    const [one, two] = [
+      first.scheduler({ silenceMs: 60_000 }),
+      second.scheduler({ silenceMs: 60_000 }),
+    ];
+    expect(await one.leader.tick()).not.toBeNull();
+    expect(await two.leader.tick()).toBeNull();
+    expect(await one.leader.tick()).not.toBeNull();
+    expect(await two.leader.tick()).toBeNull();
+    await one.leader.resign();
+    expect(await two.leader.tick()).not.toBeNull();
+    expect(one.leader.term).toBeNull();
+  });
+
+  it('at once rotate each key once, whoever believes to lead', async () => {
+    const second = await stage.another();
+    const ids = await Promise.all(Array.from({ length: 12 }, () => ruled({ interval: 'P30D' })));
+    stage.clock.now += 30 * DAY;
+    // With no silence to wait for, each takes the other's term all the time.
+    const [one, two] = [first.scheduler().scheduler, second.scheduler().scheduler];
+    for (let round = 0; round < 20; round += 1) {
+      await Promise.all([one.tick(), two.tick()].map((tick) => tick.catch(() => undefined)));
+    }
+    for (const id of ids) {
+      expect((await read(id)).key.latestVersion).toBe(2);
+      expect(await runsOf(id)).toHaveLength(1);
+    }
+  });
+
+  it('of which one slept between reading and writing have one effect', async () => {
+    const id = await ruled({ interval: 'P30D' });
+    stage.clock.now += 30 * DAY;
+    const asleep = Promise.withResolvers<undefined>();
+    const reached = Promise.withResolvers<undefined>();
+    const sleeper = first.scheduler({
+      act:
+        (act) =>
+        async (...given) => {
+          reached.resolve(undefined);
+          await asleep.promise;
+          return act(...given);
+        },
+    });
+    const sleeping = sleeper.scheduler.tick();
+    await reached.promise;
+    const second = await stage.another();
+    const awake = second.scheduler();
+    await awake.leader.tick();
+    expect(await awake.scheduler.tick()).toMatchObject({ leads: true, actions: 1 });
+    asleep.resolve(undefined);
+    expect(await sleeping).toMatchObject({ actions: 0 });
+    expect((await read(id)).key.latestVersion).toBe(2);
+    expect(await runsOf(id)).toHaveLength(1);
+  });
+
+  it('of which one lost its term has no effect, even on a key that nobody touched', async () => {
+    const id = await ruled({ interval: 'P30D' });
+    stage.clock.now += 30 * DAY;
+    const reached = Promise.withResolvers<undefined>();
+    const asleep = Promise.withResolvers<undefined>();
+    const sleeper = first.scheduler({
+      act:
+        (act) =>
+        async (...given) => {
+          reached.resolve(undefined);
+          await asleep.promise;
+          return act(...given);
+        },
+    });
+    const sleeping = sleeper.scheduler.tick();
+    await reached.promise;
+    await asOwner('update public.leadership set term = term + 1 where role = $1', [ROLE]);
+    asleep.resolve(undefined);
+    expect(await sleeping).toMatchObject({ actions: 0, failures: 0 });
+    expect((await read(id)).key.latestVersion).toBe(1);
+  });
+});
+
+describe('faults', () => {
+  it('of one key stop no other, and stand beside it with their code until it works', async () => {
+    const ids = await Promise.all(Array.from({ length: 3 }, () => ruled({ interval: 'P30D' })));
+    const [broken = ''] = ids;
+    stage.clock.now += 30 * DAY;
+    const labels = await asOwner('select labels from public.key where id = $1', [broken]);
+    expect(labels).toHaveLength(1);
+    await asOwner(`update public.key set labels = '{"planted":"x"}' where id = $1`, [broken]);
+    const { scheduler } = first.scheduler();
+    expect(await scheduler.tick()).toMatchObject({ actions: 2, failures: 1 });
+    expect(await scheduleOf(broken)).toEqual({ failures: 1, failure_code: 'integrity_failed' });
+    expect(stage.failures.map(({ keyId }) => keyId)).toEqual([broken]);
+    // It is not tried again at once, and works as soon as it can.
+    expect(await scheduler.tick()).toMatchObject({ failures: 0 });
+    expect((await scheduleOf(broken))?.failures).toBe(1);
+    await asOwner(`update public.key set labels = '{}' where id = $1`, [broken]);
+    expect(await scheduler.tick()).toMatchObject({ actions: 1, failures: 0 });
+    await scheduler.tick();
+    expect(await scheduleOf(broken)).toEqual({ failures: 0, failure_code: null });
+    for (const id of ids) expect((await read(id)).key.primary).toBe(2);
+  });
+
+  it('of the clock make nothing due twice', async () => {
+    const id = await ruled({ interval: 'P30D' });
+    const { scheduler } = first.scheduler();
+    stage.clock.now += 30 * DAY;
+    await scheduler.tick();
+    for (const days of [-29, 1, -365, 365, 28]) {
+      stage.clock.now += days * DAY;
+      await scheduler.tick();
+    }
+    expect((await read(id)).key.latestVersion).toBe(2);
+  });
+
+  it('of a policy that changes while its rotation runs: the rotation begins again on what stands', async () => {
+    const id = await ruled({ interval: 'P30D' });
+    stage.clock.now += 30 * DAY;
+    let changed = false;
+    const { scheduler } = first.scheduler({
+      act:
+        (act) =>
+        async (...given) => {
+          if (!changed) {
+            changed = true;
+            await setPolicy(id, { interval: 'P360D' });
+          }
+          return act(...given);
+        },
+    });
+    expect(await scheduler.tick()).toMatchObject({ actions: 0, failures: 0 });
+    await scheduler.tick();
+    expect((await read(id)).key.latestVersion).toBe(1);
+  });
+
+  it('of the list of times are found by the round', async () => {
+    const id = await ruled({ interval: 'P30D' });
+    const { scheduler } = first.scheduler();
+    await scheduler.tick();
+    await asOwner('update public.key_schedule set next_at = null where key_id = $1', [id]);
+    stage.clock.now += 30 * DAY;
+    expect(await scheduler.tick()).toMatchObject({ looks: 0 });
+    const round = first.scheduler({ roundKeys: 10_000 });
+    await round.leader.tick();
+    expect(await round.scheduler.tick()).toMatchObject({ leads: true, actions: 1 });
+    expect((await read(id)).key.primary).toBe(2);
+    // Once a day: after what the round changed, nothing is looked at.
+    await round.scheduler.tick();
+    expect(await round.scheduler.tick()).toMatchObject({ looks: 0 });
+  });
+
+  it('never let the same run be written twice', async () => {
+    const id = await ruled({ interval: 'P30D' });
+    const { scheduler, leader } = first.scheduler();
+    stage.clock.now += 30 * DAY;
+    await scheduler.tick();
+    const [run] = await asOwner<Record<string, unknown>>(
+      'select * from public.scheduled_run where key_id = $1',
+      [id],
+    );
+    const again = first.keyring.manage.rotate(
+      first.grant('keys.rotate', id),
+      {},
+      aRun({
+        alongside: [
+          {
+            kind: 'insert-run',
+            keyId: id,
+            policyRevision: Number(run?.['policy_revision']),
+            action: String(run?.['action']),
+            dueAt: run?.['due_at'] as Date,
+            cause: null,
+            version: 3,
+            doneAt: new Date(stage.clock.now),
+            term: leader.term ?? 0,
+          },
+        ],
+      }),
+    );
+    expect(await codeOf(again)).toBe('conflict');
+    expect((await read(id)).key.latestVersion).toBe(2);
+  });
+});
+
+it('rotates no more a minute than it may, and forgets none', async () => {
+  const ids = await Promise.all(
+    Array.from({ length: 7 }, () => ruled({ interval: 'P30D' }, 'HS256')),
+  );
+  stage.clock.now += 30 * DAY;
+  const { scheduler } = first.scheduler({ perMinute: 3 });
+  const done: number[] = [];
+  for (let minute = 0; minute < 5; minute += 1) {
+    done.push((await scheduler.tick()).actions);
+    stage.clock.now += 120_000;
+  }
+  expect(done[0]).toBe(3);
+  expect(Math.max(...done)).toBe(3);
+  for (const id of ids) expect((await read(id)).key.primary).toBe(2);
+});

@@ -1,0 +1,180 @@
+/**
+ * A keyring on a real database with a clock that tests set, and schedulers over it. The token is in
+ * memory, so that ten years take seconds.
+ */
+import { randomUUID } from 'node:crypto';
+import { PolicyAuthorizer } from '../../src/access/authorize.ts';
+import { SCHEDULER } from '../../src/access/system.ts';
+import { createAuditLog } from '../../src/audit/log.ts';
+import { nativeEngine } from '../../src/crypto/native-engine.ts';
+import { SUITES } from '../../src/crypto/suites.ts';
+import { SecurityEpoch } from '../../src/epoch.ts';
+import { openKeyring } from '../../src/keyring/keyring.ts';
+import type { Keyring } from '../../src/keyring/keyring.ts';
+import { openRoot } from '../../src/keyring/root.ts';
+import type { PolicyTerms } from '../../src/keyring/rotation-policy.ts';
+import { rankPolicies } from '../../src/keyring/selector-policy.ts';
+import type { SelectorPolicy } from '../../src/keyring/selector-policy.ts';
+import { UsageCounters } from '../../src/keyring/usage.ts';
+import { actBy } from '../../src/rotation/acts.ts';
+import type { Act } from '../../src/rotation/acts.ts';
+import { Leader } from '../../src/rotation/leader.ts';
+import { Scheduler } from '../../src/rotation/scheduler.ts';
+import type { SchedulerStore } from '../../src/rotation/scheduler-ports.ts';
+import { openStore } from '../../src/store/store.ts';
+import type { Store } from '../../src/store/store.ts';
+import { ANY_SUITE, INSTALLATION, requests } from '../keyring/world.ts';
+import { watchedHsm } from '../keyring/watched-hsm.ts';
+import type { WatchedHsm } from '../keyring/watched-hsm.ts';
+import { startTestDatabase } from '../store/database.ts';
+import type { TestDatabase } from '../store/database.ts';
+
+export const ROLE = 'scheduler';
+
+export interface Clock {
+  /** Milliseconds since the epoch. */
+  now: number;
+}
+
+/** One process. */
+export interface Actor extends ReturnType<typeof requests> {
+  readonly instance: string;
+  readonly keyring: Keyring;
+  scheduler(options?: SchedulerChanges): { scheduler: Scheduler; leader: Leader };
+  stop(): Promise<void>;
+}
+
+export interface SchedulerChanges {
+  readonly perMinute?: number;
+  readonly roundKeys?: number;
+  /** Of a silent leader; at once unless told, so that a test need not wait. */
+  readonly silenceMs?: number;
+  readonly store?: Partial<SchedulerStore>;
+  readonly act?: (act: Act) => Act;
+}
+
+export interface Stage {
+  readonly database: TestDatabase;
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly device: WatchedHsm;
+  /** Of the namespace `default`. */
+  readonly policies: SelectorPolicy[];
+  readonly failures: { readonly keyId: string; readonly error: unknown }[];
+  readonly first: Actor;
+  /** Another process on the same database. */
+  another(): Promise<Actor>;
+  stop(): Promise<void>;
+}
+
+export const DAY = 86_400_000;
+
+export const TERMS: PolicyTerms = {
+  interval: null,
+  maxUses: null,
+  upgrade: null,
+  retire: null,
+  notice: null,
+};
+
+export async function openStage(start = Date.UTC(2026, 0, 1)): Promise<Stage> {
+  const database = await startTestDatabase();
+  const store = openStore({ url: database.appUrl });
+  const clock: Clock = { now: start };
+  const device = watchedHsm();
+  device.token.makeRoot({ generation: 1, installation: INSTALLATION });
+  const policies: SelectorPolicy[] = [];
+  const failures: { keyId: string; error: unknown }[] = [];
+  const actors: Actor[] = [];
+
+  const another = async (): Promise<Actor> => {
+    const uses = new UsageCounters(store.keys);
+    const root = await openRoot(watchedHsm(device.token).hsm, store.roots, uses, null);
+    await device.hsm.useRoot({ generation: 1, installation: INSTALLATION });
+    const instance = randomUUID();
+    const suites = Object.values(SUITES).map(({ number }) => number);
+    await store.instances.open({ id: instance, zone: 'z1', suites, envelopes: [1], graceMs: 0 });
+    const { epoch: current } = await store.instances.beat(instance, 0);
+    const epoch = new SecurityEpoch(current);
+    const audit = createAuditLog({
+      store: store.audit,
+      mac: root.mac,
+      epoch,
+      instance,
+      zone: 'z1',
+    });
+    await audit.start();
+    const keyring = openKeyring({
+      store: store.keys,
+      // No heartbeat runs here: every instance counts as reading every suite.
+      instances: { allRead: () => Promise.resolve(true) },
+      hsm: device.hsm,
+      engine: nativeEngine,
+      root,
+      uses,
+      audit,
+      epoch,
+      refreshEpoch: async () => epoch.advance(await store.audit.changesSince(epoch.current)),
+      instance,
+      suites: ANY_SUITE,
+      clock: () => new Date(clock.now),
+    });
+    const authorizer = new PolicyAuthorizer({ epoch });
+    const scheduler: Actor['scheduler'] = (changes = {}) => {
+      const scheduling = { ...store.scheduler, ...changes.store };
+      const { silenceMs = 0 } = changes;
+      const leader = new Leader({ store: scheduling, role: ROLE, holder: instance, silenceMs });
+      const act = actBy(keyring.manage);
+      const made = new Scheduler(
+        {
+          store: scheduling,
+          leader,
+          authorizer,
+          read: keyring.read,
+          policies: { of: () => Promise.resolve(rankPolicies(policies)) },
+          act: changes.act?.(act) ?? act,
+          clock: () => new Date(clock.now),
+          onFailure: (keyId, error) => failures.push({ keyId, error }),
+        },
+        {
+          role: ROLE,
+          instance,
+          principal: SCHEDULER,
+          perMinute: changes.perMinute ?? 1_000_000,
+          roundKeys: changes.roundKeys ?? 0,
+        },
+      );
+      return { scheduler: made, leader };
+    };
+    const actor: Actor = {
+      instance,
+      keyring,
+      scheduler,
+      ...requests(keyring, epoch),
+      stop: async () => {
+        keyring.close();
+        await audit.stop();
+        await store.instances.close(instance);
+      },
+    };
+    actors.push(actor);
+    return actor;
+  };
+
+  const first = await another();
+  return {
+    database,
+    store,
+    clock,
+    device,
+    policies,
+    failures,
+    first,
+    another,
+    stop: async () => {
+      for (const actor of actors) await actor.stop();
+      await store.close();
+      await database.stop();
+    },
+  };
+}
