@@ -41,6 +41,7 @@ export const OPERATIONS = [
   'versions.resume',
   'versions.put-certificates',
   'versions.delete-certificates',
+  'versions.uses',
   'audit.read',
 ] as const;
 

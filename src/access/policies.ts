@@ -9,6 +9,7 @@
  * | `keys.read`, `keys.list`                             | yes   | yes      | yes  | yes     | no      |
  * | `random`, and every use of a key (`wrap` … `verify-mac`, also `csr` and `sign-parallel`) | yes | no     | yes  | no      | no      |
  * | changes of keys and versions (`keys.create` …)       | yes   | yes      | no   | no      | no      |
+ * | `versions.uses` (how much a version is used, by whom) | yes   | yes      | no   | yes     | no      |
  * | `audit.read`                                         | yes   | no       | no   | yes     | no      |
  *
  * So whoever changes keys need not be able to use them, and whoever uses them cannot change them.
@@ -60,6 +61,8 @@ action "keys.update", "keys.rotate", "keys.suspend", "keys.resume",
   "versions.suspend", "versions.resume",
   "versions.put-certificates", "versions.delete-certificates" in [change]
   appliesTo { principal: User, resource: Key, context: Facts };
+action "versions.uses" in [inspect]
+  appliesTo { principal: User, resource: Key, context: Facts };
 action "audit.read" in [inspect]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 `;
@@ -83,6 +86,13 @@ permit (
 permit (
   principal in Role::"operator",
   action in [Action::"read", Action::"change"],
+  resource
+);
+
+@id("operator-sees-uses")
+permit (
+  principal in Role::"operator",
+  action == Action::"versions.uses",
   resource
 );
 

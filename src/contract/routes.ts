@@ -12,6 +12,7 @@ import * as published from './published.ts';
 import * as sign from './sign.ts';
 import { status } from './status.ts';
 import * as system from './system.ts';
+import * as versionUses from './version-uses.ts';
 import * as wrap from './wrap.ts';
 import type { RouteContract } from './route.ts';
 
@@ -30,6 +31,7 @@ const RESOURCES = [
   mac,
   adminKeys,
   aliases,
+  versionUses,
   certificates,
   audit,
   published,

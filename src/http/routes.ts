@@ -11,6 +11,7 @@ import { publishedRoutes } from './published.ts';
 import { parallelRoutes } from './sign-parallel.ts';
 import { signRoutes } from './sign.ts';
 import { publicRoutes, systemRoutes } from './system.ts';
+import { versionUseRoutes } from './version-uses.ts';
 import { wrapRoutes } from './wrap.ts';
 import type { AnyRoute } from './app.ts';
 import type { HttpDependencies, HttpLimits } from './dependencies.ts';
@@ -32,6 +33,7 @@ export function allRoutes(
     ...systemRoutes(deps),
     ...adminKeyRoutes(deps),
     ...aliasRoutes(deps),
+    ...versionUseRoutes(deps),
     ...certificateRoutes(deps),
     ...auditRoutes(deps),
     ...publishedRoutes(deps),

@@ -14,6 +14,7 @@ import type {
   KeyView,
   PublishedKeys,
 } from './operations.ts';
+import type { UseStore } from './ports.ts';
 import { exchangeOperations } from './exchange.ts';
 import { Publication } from './published.ts';
 import { KeyReading } from './read.ts';
@@ -22,6 +23,9 @@ import type { PolicyLimits } from './rotation-policy.ts';
 import { signOperations } from './signing.ts';
 import { KeyTurns } from './turns.ts';
 import { UnsealedHalves } from './unsealed.ts';
+import { UseLedger } from './use-ledger.ts';
+import { useReport } from './use-report.ts';
+import type { UseReport } from './use-report.ts';
 import type { UsageCounters } from './usage.ts';
 import { wrapOperations } from './wrapping.ts';
 
@@ -32,8 +36,12 @@ export interface KeyringParts
   readonly root: Root;
   /** The counters that the root was opened with. */
   readonly uses: UsageCounters;
-  /** UUID of this incarnation, for the intents of token objects. */
+  /** UUID of this incarnation, for the intents of token objects and the flushes of uses. */
   readonly instance: string;
+  /** Where sums of uses are kept. */
+  readonly versionUses: UseStore;
+  /** Told when sums of uses cannot be written. */
+  readonly onUsesTrouble?: (error: unknown) => void;
   /** The system's clock unless told. */
   readonly clock?: () => Date;
   /** Those of production unless told. */
@@ -48,6 +56,9 @@ export interface Keyring {
   readonly turns: ChangeOrder;
   /** Entries of the caches, for metrics. */
   readonly sizes: () => { readonly keys: number; readonly unsealed: number };
+  /** Flush of the uses that were counted, which the composition root asks for at last. */
+  readonly ledger: Pick<UseLedger, 'flush' | 'stop' | 'size' | 'lost'>;
+  readonly useReport: UseReport;
   /** Rows that were found altered; for health. */
   readonly integrity: IntegrityWatch;
   /** Wipes what is unsealed; what is in use, as soon as it is not. */
@@ -70,17 +81,25 @@ export function openKeyring(parts: KeyringParts): Keyring {
   const turns = new KeyTurns();
   const clock = parts.clock ?? (() => new Date());
   const now = () => clock().getTime();
-  const useParts = { catalog, halves, uses, hsm, engine, now };
+  const ledger = new UseLedger(parts.versionUses, {
+    instance,
+    ...(parts.onUsesTrouble === undefined ? {} : { onTrouble: parts.onUsesTrouble }),
+  });
+  const report = useReport(parts.versionUses, ledger);
+  const useParts = { catalog, halves, uses, ledger, hsm, engine, now };
   const signing = signOperations(useParts);
   return {
     use: { ...wrapOperations(useParts), ...signing, ...exchangeOperations(catalog, signing, now) },
-    read: new KeyReading(store, catalog, engine),
+    read: new KeyReading({ store, catalog, engine, report }),
     published: new Publication(store, catalog, epoch),
     manage: new KeyAdministration({ ...parts, catalog, turns, maker, mac, clock, policyLimits }),
     turns,
     sizes: () => ({ keys: catalog.size, unsealed: halves.size }),
+    ledger,
+    useReport: report,
     integrity: catalog.integrity,
     close: () => {
+      ledger.close();
       halves.close();
     },
   };

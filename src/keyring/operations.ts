@@ -12,8 +12,9 @@ import type { FlattenedJws } from '../crypto/jws.ts';
 import type { SecretBytes } from '../crypto/secret.ts';
 import type { Settled } from '../settled.ts';
 import type { Key, KeyVersion, Labels, Purpose } from './model.ts';
-import type { KeyWrite } from './ports.ts';
+import type { AfterUser, KeyWrite } from './ports.ts';
 import type { PolicyTerms } from './rotation-policy.ts';
+import type { KeyUses, VersionUser } from './use-report.ts';
 
 /** What was used; part of every crypto answer and of its audit entry. */
 export interface Used {
@@ -195,6 +196,30 @@ export interface KeyRead {
   fresh(grant: Grant<'keys.read'>): Promise<KeyView>;
   /** `not_found` when the version has no chain; `integrity_failed` when it is not the one attested. */
   certificateChain(grant: Grant<'keys.read'>, version: number): Promise<CertificateChainView>;
+  /** How much versions were used, a page of them ascending. @throws as `get`, database_unavailable */
+  uses(
+    grant: Grant<'versions.uses'>,
+    query: { readonly pageSize: number; readonly afterVersion: number },
+  ): Promise<{
+    readonly view: KeyView;
+    /** The versions of the page. */
+    readonly versions: readonly KeyVersion[];
+    readonly uses: KeyUses;
+    readonly nextVersion: number | null;
+  }>;
+  /** Who used one version, the most recent first. `version_not_found`, and as `uses`. */
+  users(
+    grant: Grant<'versions.uses'>,
+    query: {
+      readonly version: number;
+      readonly pageSize: number;
+      readonly after: AfterUser | null;
+    },
+  ): Promise<{
+    readonly view: KeyView;
+    readonly items: readonly VersionUser[];
+    readonly next: AfterUser | null;
+  }>;
   list(
     grant: Grant<'keys.list'>,
     query: {

@@ -6,6 +6,7 @@
  */
 import type { PreparedEntry } from '../audit/ports.ts';
 import type { HsmMaterial } from '../hsm/port.ts';
+import type { Usage } from './lifecycle.ts';
 import type { Key, KeyVersion } from './model.ts';
 
 /** A row and the MAC by `root-mac` over its canonical form. */
@@ -162,6 +163,8 @@ export interface KeyStore {
    * Counters are exempt from row MACs: a lowered counter is a stated residual risk.
    */
   reserveUses(counter: string, block: number): Promise<number>;
+  /** The counters that have passed `limit`, the highest first, `most` at most. */
+  countersAbove(limit: number, most: number): Promise<readonly UseCounter[]>;
   /** Durable before a token object is made, so that a crash leaves a trace of what to remove. */
   intendTokenObject(intent: Attested<TokenIntent>): Promise<void>;
   /**
@@ -173,6 +176,66 @@ export interface KeyStore {
     tokenSerial: string,
   ): Promise<readonly Attested<TokenIntent>[]>;
   dropIntent(objectId: Uint8Array): Promise<void>;
+}
+
+export interface UseCounter {
+  /** `<key UUID>/<version>`, or of the root. */
+  readonly counter: string;
+  /** Uses that were reserved, some of which may never have happened. */
+  readonly used: number;
+}
+
+/** Successful uses that are one row: of one version, in one way, by one principal. */
+export interface UseSum {
+  readonly keyId: string;
+  readonly version: number;
+  readonly usage: Usage;
+  /** Both empty: everyone beyond those that an instance tells apart. */
+  readonly issuer: string;
+  readonly subject: string;
+  readonly uses: number;
+  readonly firstAt: Date;
+  readonly lastAt: Date;
+}
+
+/** What an instance counted since its last flush. */
+export interface UseBatch {
+  readonly instance: string;
+  /** 1 for the first of the instance, then always higher. */
+  readonly number: number;
+  readonly sums: readonly UseSum[];
+}
+
+/** All uses of one version in one way. */
+export type UsageTotal = Pick<UseSum, 'version' | 'usage' | 'uses' | 'firstAt' | 'lastAt'>;
+
+/** Where a page of principals goes on: after the row of this number, last used then. */
+export interface AfterUser {
+  readonly lastAt: Date;
+  readonly id: string;
+}
+
+/** Sums of uses. Statistics without a row MAC, on which nothing is decided but by people. */
+export interface UseStore {
+  /**
+   * Adds the sums, at most once for each (instance, number), however often it is sent and whatever
+   * became of it before. Throws `database_unavailable` when that is to be sent again, `internal`
+   * when the database refuses it for good.
+   */
+  addUses(batch: UseBatch): Promise<void>;
+  /** Of the versions `from` to `until`, and since when uses are counted in this database. */
+  usesOf(
+    keyId: string,
+    versions: { readonly from: number; readonly until: number },
+  ): Promise<{ readonly countedSince: Date; readonly totals: readonly UsageTotal[] }>;
+  /** Of one version, the most recent use first. `id` numbers the row, for the next page. */
+  usersOf(
+    keyId: string,
+    version: number,
+    page: { readonly limit: number; readonly after: AfterUser | null },
+  ): Promise<readonly (UseSum & { readonly id: string })[]>;
+  /** The counters of a key's versions. `prefix` is the beginning of their names, before the number. */
+  countersOf(prefix: string): Promise<readonly UseCounter[]>;
 }
 
 /** A root generation as stored; `seal` and `mac` are keys wrapped under its `root-wrap`. */

@@ -56,14 +56,9 @@ export function signaturePublicKey(suite: SignatureSuite, selected: Selected): U
   return publicKey;
 }
 
-export function signOperations({
-  catalog,
-  halves,
-  uses,
-  hsm,
-  engine,
-  now,
-}: UseParts): SignOperations {
+export function signOperations(parts: UseParts): SignOperations {
+  const { catalog, halves, uses, ledger, hsm, engine, now } = parts;
+
   const computeMac = async (selected: Selected, message: Uint8Array): Promise<SecretBytes> => {
     requireMac(selected.suite);
     return SecretBytes.own(await hsm.mac(hsmKeyOf(selected), message));
@@ -93,6 +88,7 @@ export function signOperations({
       const signature = await halves.with(selected, grant.epoch, ({ signing }) =>
         signer.sign(given, signatureContext, signHalves(selected, signing)),
       );
+      ledger.count(selected, grant.principal, 'protect');
       return { used: selected.used, signature };
     },
 
@@ -110,6 +106,7 @@ export function signOperations({
         signatureContext,
         signature,
       );
+      ledger.count(selected, grant.principal, 'process');
       return { used: selected.used, valid };
     },
 
@@ -118,7 +115,9 @@ export function signOperations({
       requirePurpose(view, 'mac');
       const selected = selectTelling(view, selecting, () => toProtect(view, keyVersion, now()));
       await uses.count(handleId(selected.keyId, selected.version));
-      return { used: selected.used, mac: await computeMac(selected, message) };
+      const made = await computeMac(selected, message);
+      ledger.count(selected, grant.principal, 'protect');
+      return { used: selected.used, mac: made };
     },
 
     async verifyMac(grant, { message, mac, keyVersion, ...selecting }) {
@@ -126,6 +125,7 @@ export function signOperations({
       requirePurpose(view, 'mac');
       const selected = selectTelling(view, selecting, () => toVerify(view, keyVersion, now()));
       const expected = await computeMac(selected, message);
+      ledger.count(selected, grant.principal, 'process');
       try {
         return { used: selected.used, valid: equalBytes(expected.reveal(), mac) };
       } finally {

@@ -9,6 +9,8 @@ import type { KeyStore } from './ports.ts';
 
 /** SP 800-38D section 8.3. */
 export const GCM_LIMIT = 2 ** 32;
+/** Uses at which a key should get a new version, long before the limit. */
+export const GCM_ROTATION = 2 ** 31;
 const FIRST_BLOCK = 64;
 const LARGEST_BLOCK = 16_384;
 /** Counters held at a time. What is left of a block that is given up counts as used. */

@@ -7,11 +7,13 @@ import { classicalKey } from './material.ts';
 import type { Selected } from './selection.ts';
 import type { UnsealedHalves } from './unsealed.ts';
 import type { UsageCounters } from './usage.ts';
+import type { UseLedger } from './use-ledger.ts';
 
 export interface UseParts {
   readonly catalog: KeyCatalog;
   readonly halves: UnsealedHalves;
   readonly uses: UsageCounters;
+  readonly ledger: Pick<UseLedger, 'count'>;
   readonly hsm: Hsm;
   readonly engine: Engine;
   /** Milliseconds since the epoch: what has reached its deactivation time protects no more. */

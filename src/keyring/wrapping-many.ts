@@ -3,6 +3,7 @@
  * and for symmetric suites one count of uses and few HSM calls for all items of a version. Items of
  * other suites are worked on one by one.
  */
+import type { Grant } from '../access/grant.ts';
 import { EnvelopeParser } from '../crypto/envelope.ts';
 import type { Envelope } from '../crypto/envelope.ts';
 import type { AeadSuite } from '../crypto/suite.ts';
@@ -10,6 +11,7 @@ import { checkPlaintext, SymmetricForm } from '../crypto/wrap.ts';
 import { TwofoldError } from '../errors.ts';
 import { attempt, isFailed, settleEach, settleRest } from '../settled.ts';
 import type { Settled } from '../settled.ts';
+import type { Usage } from './lifecycle.ts';
 import { handleId } from './material.ts';
 import type { KeyUse, Opened, UnwrapInput, Wrapped, WrapInput } from './operations.ts';
 import { requirePurpose, selectTelling, toProcess, toProtect } from './selection.ts';
@@ -39,7 +41,13 @@ interface OneByOne {
 }
 
 export function manyOperations(
-  { catalog, uses, hsm, now }: Pick<UseParts, 'catalog' | 'uses' | 'hsm' | 'now'>,
+  {
+    catalog,
+    uses,
+    ledger,
+    hsm,
+    now,
+  }: Pick<UseParts, 'catalog' | 'uses' | 'ledger' | 'hsm' | 'now'>,
   { seal, open }: OneByOne,
 ): Pick<KeyUse, 'wrapMany' | 'unwrapMany'> {
   const sealTogether = async (
@@ -92,6 +100,18 @@ export function manyOperations(
     });
   };
 
+  const count = (
+    { principal }: Grant<'wrap'> | Grant<'unwrap'>,
+    usage: Usage,
+    items: readonly { readonly selected: Selected }[],
+    results: readonly Settled<unknown>[],
+  ): void => {
+    const done = items.filter((_, index) => !isFailed(results[index]));
+    for (const [selected, group] of Map.groupBy(done, (item) => item.selected)) {
+      ledger.count(selected, principal, usage, group.length);
+    }
+  };
+
   return {
     wrapMany: (grant, inputs) =>
       settleRest(inputs, async (given) => {
@@ -104,9 +124,11 @@ export function manyOperations(
             return { input, selected: selectTelling(view, input, () => select(keyVersion)) };
           }),
         );
-        return settleRest(items, (rest) =>
-          byVersion(rest, sealTogether, (item) => seal(item, grant.epoch)),
-        );
+        return settleRest(items, async (rest) => {
+          const sealed = await byVersion(rest, sealTogether, (item) => seal(item, grant.epoch));
+          count(grant, 'protect', rest, sealed);
+          return sealed;
+        });
       }),
 
     unwrapMany: (grant, inputs) => {
@@ -127,9 +149,11 @@ export function manyOperations(
             return { input, envelope, selected };
           }),
         );
-        return settleRest(items, (rest) =>
-          byVersion(rest, openTogether, (item) => open(item, grant.epoch)),
-        );
+        return settleRest(items, async (rest) => {
+          const opened = await byVersion(rest, openTogether, (item) => open(item, grant.epoch));
+          count(grant, 'process', rest, opened);
+          return opened;
+        });
       });
     },
   };

@@ -47,7 +47,7 @@ export function kemPublicKey(engine: Engine, suite: KemSuite, selected: Selected
 }
 
 export function wrapOperations(parts: UseParts): WrapOperations {
-  const { catalog, halves, uses, hsm, engine, now } = parts;
+  const { catalog, halves, uses, ledger, hsm, engine, now } = parts;
 
   const aeadKey = (selected: Selected): AeadKey => {
     const key = hsmKeyOf(selected);
@@ -135,7 +135,9 @@ export function wrapOperations(parts: UseParts): WrapOperations {
     if (envelope.keyId !== view.key.id) throw new TwofoldError('key_mismatch');
     const { keyVersion } = envelope;
     const selected = selectTelling(view, selecting, () => toProcess(view, keyVersion, now()));
-    return { view, selected, ...(await open(selected, envelope, binding, grant.epoch)) };
+    const opened = await open(selected, envelope, binding, grant.epoch);
+    ledger.count(selected, grant.principal, 'process');
+    return { view, selected, ...opened };
   };
 
   const many = manyOperations(parts, {
@@ -160,6 +162,7 @@ export function wrapOperations(parts: UseParts): WrapOperations {
         origin: 'service',
         since: grant.epoch,
       });
+      ledger.count(selected, grant.principal, 'protect');
       return { used: selected.used, ciphertext, refreshAfter: null };
     },
 
@@ -185,6 +188,7 @@ export function wrapOperations(parts: UseParts): WrapOperations {
           origin,
           since: (to ?? grant).epoch,
         });
+        ledger.count(target, grant.principal, 'protect');
         return { used: target.used, from: selected.used, ciphertext: rewrapped, changed: true };
       } finally {
         wipe(plaintext);
@@ -203,6 +207,7 @@ export function wrapOperations(parts: UseParts): WrapOperations {
         keyVersion: selected.version,
         publicKey: kemPublicKey(engine, suite, selected),
       });
+      ledger.count(selected, grant.principal, 'protect');
       return { used: selected.used, ...result };
     },
 
@@ -222,6 +227,7 @@ export function wrapOperations(parts: UseParts): WrapOperations {
           encapsulation,
         }),
       );
+      ledger.count(selected, grant.principal, 'process');
       return { used: selected.used, sharedSecret };
     },
   };

@@ -4,7 +4,7 @@
  * that was restored from a backup may not know what it has lost.
  */
 import type { AuditStore } from '../audit/ports.ts';
-import type { KeyStore } from '../keyring/ports.ts';
+import type { KeyStore, UseStore } from '../keyring/ports.ts';
 
 /** `assertOpen` throws once nothing may be written any more. */
 export function fencedAuditStore(store: AuditStore, assertOpen: () => void): AuditStore {
@@ -35,6 +35,16 @@ export function fencedKeyStore(store: KeyStore, assertOpen: () => void): KeyStor
     intendTokenObject: async (intent) => {
       assertOpen();
       return store.intendTokenObject(intent);
+    },
+  };
+}
+
+export function fencedUseStore(store: UseStore, assertOpen: () => void): UseStore {
+  return {
+    ...store,
+    addUses: async (batch) => {
+      assertOpen();
+      return store.addUses(batch);
     },
   };
 }

@@ -36,7 +36,7 @@ export interface FiguresOf {
   readonly readiness: () => Readiness;
   /** Null until the root is open. */
   readonly audit: () => RunningAuditLog | null;
-  readonly keyring: () => Pick<Keyring, 'sizes'> | null;
+  readonly keyring: () => Pick<Keyring, 'sizes' | 'ledger'> | null;
 }
 
 export function registerFigures(metrics: Metrics, parts: FiguresOf): void {
@@ -55,6 +55,8 @@ export function registerFigures(metrics: Metrics, parts: FiguresOf): void {
     const { authenticator, authorizer } = parts;
     return { keys, unsealed, tokens: authenticator.cached, decisions: authorizer.cached };
   });
+  const lostUses = () => parts.keyring()?.ledger.lost ?? 0;
+  metrics.gauge('version_uses_lost', 'Uses of versions that are in no sum.', lostUses);
   metrics.gauge('audit_waiting_entries', 'Entries that wait to be durable.', () => {
     return parts.audit()?.health().waiting ?? 0;
   });

@@ -51,7 +51,7 @@ import { requestObserver } from '../telemetry/observation.ts';
 import { findDatabase, openStoreOf, prepareDatabase } from './database.ts';
 import { openDevice } from './device.ts';
 import type { Device } from './device.ts';
-import { fencedAuditStore, fencedKeyStore } from './fenced-store.ts';
+import { fencedAuditStore, fencedKeyStore, fencedUseStore } from './fenced-store.ts';
 import { measuredHsm, registerFigures } from './figures.ts';
 import { Incarnation } from './incarnation.ts';
 import { lateParts } from './late-parts.ts';
@@ -362,6 +362,7 @@ export class Service {
       if (!closed) throw new TwofoldError('audit_unavailable', 'The last entries are not durable.');
     });
     await this.#removeOrphans(store, hsm, root, audit);
+    const log = this.#logs.component('keyring');
     const keyring = openKeyring({
       hsm,
       engine: this.#engine,
@@ -373,8 +374,12 @@ export class Service {
       epoch,
       refreshEpoch: refresh,
       instance,
+      versionUses: fencedUseStore(store.uses, assertOpen),
+      onUsesTrouble: (err) => log.warn({ err }, 'uses of versions could not be written'),
       suites: suitePolicyOf(this.#config),
     });
+    // After the requests, before the instance's row is closed.
+    this.#unwinding.add('sums of uses', () => keyring.ledger.stop());
     this.#unwinding.add('keyring', () => keyring.close());
     late.keyring = keyring;
     const probe = setInterval(() => void audit.probe(), AUDIT_PROBE_MS).unref();

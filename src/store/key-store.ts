@@ -66,6 +66,13 @@ const RESERVE = {
     returning used - $2 as first`,
 };
 
+/** By the index on `used`. */
+const ABOVE = {
+  name: 'counters_above',
+  text: `select counter, used from public.usage_counter where used > $1
+    order by used desc, counter limit $2`,
+};
+
 const INTEND = `insert into public.token_intent
     (object_id, installation, token_serial, instance, created_at, mac)
   values ($1, $2, $3, $4, $5, $6) on conflict (object_id) do nothing`;
@@ -155,6 +162,14 @@ export const createKeyStore = (
     const first = Number(rows[0]?.first);
     if (!Number.isSafeInteger(first)) throw new TwofoldError('internal');
     return first;
+  },
+
+  countersAbove: async (limit, most) => {
+    const query = { ...ABOVE, values: [limit, most] };
+    const { rows } = await lookups.run(() =>
+      read(() => pool.query<{ counter: string; used: string }>(query)).catch(refuse),
+    );
+    return rows.map(({ counter, used }) => ({ counter, used: Number(used) }));
   },
 
   intendTokenObject: async ({ value, mac }) => {

@@ -1,7 +1,7 @@
 /** One pool, Prisma over it, and the ports over both. */
 import { PrismaPg } from '@prisma/adapter-pg';
 import type { AuditStore } from '../audit/ports.ts';
-import type { InstanceStore, KeyStore, RootStore } from '../keyring/ports.ts';
+import type { InstanceStore, KeyStore, RootStore, UseStore } from '../keyring/ports.ts';
 import type { SchedulerStore } from '../rotation/scheduler-ports.ts';
 import { createAuditStore } from './audit-store.ts';
 import { PrismaClient } from './generated/client.ts';
@@ -14,6 +14,7 @@ import type { GuardedPool, PoolOptions } from './pool.ts';
 import { readGates } from './read-gate.ts';
 import { createRootStore } from './root-store.ts';
 import { createSchedulerStore } from './scheduler-store.ts';
+import { createUseStore } from './use-store.ts';
 
 const DAY_MS = 86_400_000;
 
@@ -23,6 +24,7 @@ export interface Store {
   readonly roots: RootStore;
   readonly instances: InstanceStore;
   readonly scheduler: SchedulerStore;
+  readonly uses: UseStore;
   readonly audit: AuditStore;
   /** Tells of new epochs until closed; see `epoch-listener.ts`. */
   listen(onEpoch: (epoch: number) => void): EpochListener;
@@ -45,6 +47,7 @@ export const openStore = (options: PoolOptions): Store => {
     roots: createRootStore(pool, prisma),
     instances: createInstanceStore(pool),
     scheduler: createSchedulerStore(pool),
+    uses: createUseStore(pool, gates),
     audit: createAuditStore(pool, prisma, gates),
     listen: (onEpoch) => listenEpoch(options, onEpoch),
     serverVersion: async () => {

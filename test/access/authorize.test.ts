@@ -75,6 +75,7 @@ const EXPECTED: Readonly<Record<Operation, string>> = {
   'versions.resume': 'ao---',
   'versions.put-certificates': 'ao---',
   'versions.delete-certificates': 'ao---',
+  'versions.uses': 'ao-r-',
   'audit.read': 'a--r-',
 };
 

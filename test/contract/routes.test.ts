@@ -27,7 +27,7 @@ describe('the table of routes', () => {
     expect(new Set(places).size).toBe(places.length);
   });
 
-  it('puts what changes state, and nothing else, under /v1/admin', () => {
+  it('puts what changes state, and what only its callers read, under /v1/admin', () => {
     for (const { plane, path } of ROUTES) {
       expect({ path, admin: plane === 'admin' }).toEqual({
         path,
@@ -63,7 +63,8 @@ describe('the table of routes', () => {
   });
 
   it('takes a dry run on every change', () => {
-    for (const route of ROUTES.filter(({ plane }) => plane === 'admin')) {
+    const changes = ROUTES.filter(({ plane, method }) => plane === 'admin' && method !== 'GET');
+    for (const route of changes) {
       expect({ id: route.id, members: Object.keys(route.query.shape as object) }).toEqual({
         id: route.id,
         members: ['dryRun'],

@@ -299,6 +299,8 @@ describe('lists', () => {
           get: (grant) => read.get(grant),
           fresh: (grant) => read.fresh(grant),
           certificateChain: (grant, version) => read.certificateChain(grant, version),
+          uses: (grant, query) => read.uses(grant, query),
+          users: (grant, query) => read.users(grant, query),
           list: (grant, query) => {
             seen.push(query);
             return read.list(grant, query);

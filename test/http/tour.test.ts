@@ -288,6 +288,14 @@ describe('every route, as the contract says it', () => {
       { half: 'classical', custody: 'hsm-wrapped', extractable: 'no' },
     ]);
     await go('getVersion', '/v1/keys/wrap/versions/1');
+    const { json: used } = await go('listVersionUses', '/v1/admin/keys/wrap/versions');
+    const [first] = used['items'] as Record<string, unknown>[];
+    expect(first).toMatchObject({ version: 1, gcm: null });
+    const { json: users } = await go(
+      'listVersionUsers',
+      '/v1/admin/keys/wrap/versions/1/uses?pageSize=1',
+    );
+    expect(users['items']).toMatchObject([{ principal: { subject: 'development-admin' } }]);
     for (const format of ['pem', 'jwk', 'raw']) {
       const { json: found } = await go('getPublicKey', `/v1/keys/wrap/public-key?format=${format}`);
       expect(found).toHaveProperty(format);

@@ -20,6 +20,7 @@ import type {
 import { TwofoldError } from '../../src/errors.ts';
 import { OutcomeUnknown } from '../../src/outcome.ts';
 import { MemoryAuditStore } from '../audit/memory-store.ts';
+import { MemoryUses } from './memory-uses.ts';
 
 export type StoreCall =
   keyof KeyStore | 'generations' | 'intend' | 'complete' | 'hasKeys' | 'allRead';
@@ -60,6 +61,7 @@ export class MemoryStore implements KeyStore, RootStore, Pick<InstanceStore, 'al
   };
   roots: RootGeneration[] = [];
   readonly counters = new Map<string, number>();
+  readonly uses = new MemoryUses(this.counters);
   readonly dead = new Set<string>();
   readonly unread = new Set<number>();
   readonly calls: StoreCall[] = [];
@@ -153,6 +155,16 @@ export class MemoryStore implements KeyStore, RootStore, Pick<InstanceStore, 'al
       this.counters.set(counter, first + block);
       return first;
     });
+  }
+
+  countersAbove(limit: number, most: number) {
+    return this.#do('countersAbove', () =>
+      [...this.counters]
+        .map(([counter, used]) => ({ counter, used }))
+        .filter(({ used }) => used > limit)
+        .toSorted((a, b) => b.used - a.used)
+        .slice(0, most),
+    );
   }
 
   intendTokenObject(intent: Attested<TokenIntent>): Promise<void> {

@@ -60,6 +60,7 @@ async function startService(): Promise<Service> {
     epoch,
     refreshEpoch: async () => epoch.advance(await store.audit.changesSince(epoch.current)),
     instance,
+    versionUses: store.uses,
     suites: ANY_SUITE,
   });
   const stop = async () => {

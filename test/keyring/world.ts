@@ -201,6 +201,7 @@ export async function openInstance({
     epoch,
     refreshEpoch,
     instance: id,
+    versionUses: store.uses,
     suites,
     clock,
   });

@@ -70,6 +70,7 @@ describe('an operation of the keyring', () => {
       wrap: ['wrap', 'wrapMany'],
       unwrap: ['unwrap', 'unwrapMany'],
       'keys.read': ['get', 'certificateChain'],
+      'versions.uses': ['uses', 'users'],
       sign: ['sign', 'signJws'],
       verify: ['verify', 'verifyJws'],
     });

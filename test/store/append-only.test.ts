@@ -35,6 +35,9 @@ const BACKWARDS = [
        mac_blob = null, mac_check = null, canary = null where generation = 1`,
   ],
   ['a counter lowered', `update public.usage_counter set used = used - 1 where counter = 'c'`],
+  ['a sum of uses lowered', 'update public.version_use set uses = uses - 1'],
+  ['a last use moved back', `update public.version_use set last_at = last_at - interval '1 s'`],
+  ['a flush numbered again', 'update public.use_flush set flushed = flushed'],
   ['a lane opened again', 'update public.lane set closed = false where closed'],
   ['a cursor moved back', 'update public.lane set next = next - 1 where closed'],
   ['an instance opened again', 'update public.instance set closed = false where closed'],
@@ -60,6 +63,8 @@ const FIXED = [
   ...['name', 'mac'].map((column) => ['namespace', column]),
   ...['instance', 'kind', 'opened_at'].map((column) => ['lane', column]),
   ['usage_counter', 'counter'],
+  ...['key_id', 'version', 'usage', 'issuer', 'subject'].map((column) => ['version_use', column]),
+  ['use_flush', 'instance'],
   ['security_epoch', 'one'],
 ].map(([table, column]) => `update public.${table} set ${column} = ${column}`);
 
@@ -81,6 +86,10 @@ const BEYOND_THE_SERVER = [
   'delete from public.key_version',
   'truncate public.key_version',
   'delete from public.usage_counter',
+  'update public.version_use set id = default',
+  'delete from public.version_use',
+  'truncate public.version_use',
+  'delete from public.use_flush',
   'update public.lane set id = default',
   'delete from public.lane',
   "insert into public.lane (instance, kind) values (gen_random_uuid(), 'use')",
@@ -156,6 +165,9 @@ onEachMajor('append-only tables', (test: TestStore) => {
       await app.query(`insert into public.root_generation values
         (1, 'i', 'complete', '\\x01', '\\x02', '\\x03', '\\x04', '\\x05')`);
       await app.query(`insert into public.usage_counter values ('c', 5)`);
+      await app.query(`insert into public.use_flush values (gen_random_uuid(), 1)`);
+      await app.query(`insert into public.version_use values
+        (gen_random_uuid(), 1, 'protect', 'i', 's', 5, now(), now())`);
       await app.query(`insert into public.token_intent values
         ('\\x01', 'i', 't', gen_random_uuid(), true, now(), '\\x00')`);
     });
