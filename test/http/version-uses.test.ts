@@ -1,6 +1,8 @@
 /** What counts as a use, by which route, and how the sums are shown. */
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { usesOfChange } from '../../src/http/version-uses.ts';
+import { transition } from '../../src/keyring/lifecycle.ts';
+import { attestVersion } from '../../src/keyring/row-mac.ts';
 import { aRun } from '../keyring/world.ts';
 import { openService } from './service.ts';
 import type { CallInit, Service } from './service.ts';
@@ -163,6 +165,34 @@ describe('the versions of a key', () => {
       token = page.next === null ? '' : `&pageToken=${page.next}`;
     } while (token !== '');
     expect(seen).toEqual([1, 2, 3, 4, 5].map((version) => [version, version]));
+  });
+
+  it('keep their uses after they were destroyed', async () => {
+    const { json: key } = await create('k', 'A256GCM');
+    const id = String(key['id']);
+    await post('/v1/keys/k/wrap', { plaintext: b64('a') });
+    await service.call('admin', 'POST', '/v1/admin/keys/k/rotate', { json: {} });
+    expect(await counts('k')).toEqual(['1/0', '0/0']);
+    const { store, root } = service.world;
+    const slot = `${id}/1`;
+    const before = store.rows.versions.get(slot);
+    if (before === undefined) throw new Error('no version');
+    const [at, reason] = [new Date(), 'r'];
+    const ended = (['deactivate', 'destroy'] as const).reduce(
+      (version, kind) => transition(version, { kind, at, reason }),
+      before.value,
+    );
+    store.rows.versions.set(slot, await attestVersion(root.mac, ended));
+    const other = await service.world.second();
+    const { versions, uses } = await other.keyring.read.uses(other.grant('versions.uses', id), {
+      pageSize: 10,
+      afterVersion: 0,
+    });
+    expect(versions.map(({ state }) => state)).toEqual(['destroyed', 'active']);
+    expect(uses.versions).toMatchObject([{ version: 1, protect: { uses: 1 }, process: null }]);
+    const query = { version: 1, pageSize: 10, after: null };
+    const { items } = await other.keyring.read.users(other.grant('versions.uses', id), query);
+    expect(items).toMatchObject([{ usage: 'protect', uses: 1 }]);
   });
 
   it('are told to who changes or audits keys, and to no other', async () => {
