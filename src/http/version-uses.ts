@@ -10,14 +10,11 @@ import type { KeyVersion } from '../keyring/model.ts';
 import type { KeyView } from '../keyring/operations.ts';
 import type { AfterUser } from '../keyring/ports.ts';
 import { GCM_LIMIT, GCM_ROTATION } from '../keyring/usage.ts';
-import type { KeyUses, UseReport, VersionUser, VersionUses } from '../keyring/use-report.ts';
+import type { KeyUses, UsesAbout, VersionUser, VersionUses } from '../keyring/use-report.ts';
 import type { HttpDependencies } from './dependencies.ts';
 import type { GuardedRoute } from './route.ts';
 
 type Dependencies = Pick<HttpDependencies, 'read' | 'pageTokenKey'>;
-
-/** Principals that a dry run names. */
-const USERS_OF_CHANGE = 20;
 
 function counted({ createdAt, version }: KeyVersion, { countedSince, versions }: KeyUses) {
   const found = versions.find((uses) => uses.version === version);
@@ -63,18 +60,9 @@ const userResource = ({ usage, principal, uses, firstAt, lastAt }: VersionUser) 
   lastAt,
 });
 
-/**
- * The member `uses` of a dry run's answer: of all versions, or of the one that the change names, with
- * its latest users then. `about` is the key as it is before the change.
- *
- * @throws TwofoldError database_unavailable
- */
-export async function usesOfChange(report: UseReport, about: KeyView, version: number | null) {
-  const { id } = about.key;
-  const chosen = about.versions.filter((each) => version === null || each.version === version);
-  const range = version === null ? undefined : { from: version, until: version };
-  const uses = await report.usesOf(id, range);
-  const users = version === null ? [] : (await report.usersOf(id, version, USERS_OF_CHANGE)).items;
+/** The member `uses` of a dry run's answer (`changeUses` of the contract), for the key as it was before. */
+export function changeUsesResource({ versions }: KeyView, { version, uses, users }: UsesAbout) {
+  const chosen = versions.filter((each) => version === null || each.version === version);
   return {
     versions: chosen.map((each) => ({ version: each.version, ...counted(each, uses) })),
     users: users.map(userResource),

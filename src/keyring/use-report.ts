@@ -58,6 +58,29 @@ export interface UseReport {
   ): Promise<{ readonly items: readonly VersionUser[]; readonly next: AfterUser | null }>;
 }
 
+/** What a dry run tells of the version that a change is about, or of all when it is about the key. */
+export interface UsesAbout {
+  readonly version: number | null;
+  readonly uses: KeyUses;
+  /** Of the version, the most recent use first; empty when it is about all. */
+  readonly users: readonly VersionUser[];
+}
+
+/** Principals that a dry run names. */
+const USERS_OF_CHANGE = 20;
+
+/** @throws TwofoldError database_unavailable */
+export async function usesAbout(
+  report: UseReport,
+  keyId: string,
+  version: number | null,
+): Promise<UsesAbout> {
+  if (version === null) return { version, uses: await report.usesOf(keyId), users: [] };
+  const uses = await report.usesOf(keyId, { from: version, until: version });
+  const { items } = await report.usersOf(keyId, version, USERS_OF_CHANGE);
+  return { version, uses, users: items };
+}
+
 const ALL: VersionRange = { from: 1, until: 2 ** 31 - 1 };
 
 export function useReport(store: UseStore, ledger: Pick<UseLedger, 'flush'>): UseReport {

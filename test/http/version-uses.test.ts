@@ -1,8 +1,10 @@
 /** What counts as a use, by which route, and how the sums are shown. */
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { usesOfChange } from '../../src/http/version-uses.ts';
+import { changeUses } from '../../src/contract/version-uses.ts';
+import { changeUsesResource } from '../../src/http/version-uses.ts';
 import { transition } from '../../src/keyring/lifecycle.ts';
 import { attestVersion } from '../../src/keyring/row-mac.ts';
+import { usesAbout } from '../../src/keyring/use-report.ts';
 import { aRun } from '../keyring/world.ts';
 import { openService } from './service.ts';
 import type { CallInit, Service } from './service.ts';
@@ -267,13 +269,20 @@ describe('the uses that a dry run shows', () => {
     await post('/v1/keys/k/wrap', { plaintext: b64('a') });
     await post('/v1/keys/k/wrap', { plaintext: b64('a') });
     const view = await keyring.read.get(world.grant('keys.read', 'k'));
-    const all = await usesOfChange(keyring.useReport, view, null);
+    const shown = async (version: number | null) => {
+      const about = await usesAbout(keyring.useReport, view.key.id, version);
+      const resource = changeUsesResource(view, about);
+      const asSent: unknown = JSON.parse(JSON.stringify(resource));
+      expect(changeUses.parse(asSent)).toEqual(asSent);
+      return resource;
+    };
+    const all = await shown(null);
     expect(all.versions).toMatchObject([
       { version: 1, protectUses: 1 },
       { version: 2, protectUses: 2 },
     ]);
     expect(all.users).toEqual([]);
-    const one = await usesOfChange(keyring.useReport, view, 1);
+    const one = await shown(1);
     expect(one.versions).toMatchObject([{ version: 1, protectUses: 1, processUses: 0 }]);
     expect(one.users).toMatchObject([
       { usage: 'protect', principal: { subject: 'development-user' }, uses: 1 },
