@@ -10,7 +10,8 @@ export interface Announced {
   readonly tokenSelector: TokenSelector;
   readonly pinFile: string;
   readonly run: string;
-  readonly seconds: number;
+  /** Whether it measures speeds, too. */
+  readonly measures: boolean;
 }
 
 export function announcement({
@@ -18,7 +19,7 @@ export function announcement({
   tokenSelector,
   pinFile,
   run,
-  seconds,
+  measures,
 }: Announced): string[] {
   return [
     `Module: ${module}`,
@@ -26,7 +27,7 @@ export function announcement({
     `PIN:    from ${pinFile}`,
     '',
     'This run will',
-    '  - log in as user with that PIN, in four processes one after the other; a PIN that is refused is',
+    `  - log in as user with that PIN, in ${measures ? 'four' : 'three'} processes one after the other; a PIN that is refused is`,
     '    not offered again;',
     '  - list the token’s objects (class, label, id) before and after, to compare;',
     '  - make and destroy session objects: EC pairs on P-256, P-384 and P-521, X25519, Ed25519 and RSA',
@@ -36,7 +37,7 @@ export function announcement({
     `  - destroy token objects labelled ${RUN_LABEL}… that an interrupted run left;`,
     `  - where there is a root (${ROOT_LABEL}…), wrap and unwrap session keys with it and try on it`,
     '    what someone with the user PIN could try, with session objects only;',
-    `  - keep the token busy for about ${seconds} seconds.`,
+    `  - keep the token busy for about ${measures ? 10 : 4} seconds.`,
     'It never initialises a token, never logs in as security officer, never sets or changes a PIN, and',
     'uses and changes no other object.',
     '',

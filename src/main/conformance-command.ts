@@ -34,12 +34,11 @@ const FLAGS = {
   yes: 'switch',
   json: 'value',
   'with-serial': 'switch',
+  'no-speed': 'switch',
 } as const;
 
-/** For each measured operation. */
+/** For each measured operation; none is measured with `--no-speed`. */
 const MILLISECONDS = 250;
-/** Checks and measurements together, on a fast token. */
-const SECONDS = 10;
 
 interface Place {
   readonly place: ConformancePlace;
@@ -119,9 +118,10 @@ export async function conformanceCommand(
   try {
     const module = flag('module');
     const where = module === undefined ? await ownToken(folder) : namedToken(module, flag, folder);
-    for (const line of announcement({ ...where.place, seconds: SECONDS })) print(line);
+    const measures = !parsed.values.has('no-speed');
+    for (const line of announcement({ ...where.place, measures })) print(line);
     if (module !== undefined) await requireConfirmed(parsed);
-    const report = await conduct({ ...where, milliseconds: MILLISECONDS, print });
+    const report = await conduct({ ...where, milliseconds: measures ? MILLISECONDS : 0, print });
     if (report === undefined) return 130;
     for (const line of tableLines(report)) print(line);
     const json = flag('json');

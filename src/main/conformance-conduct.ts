@@ -16,7 +16,7 @@ import { VERSION } from './version.ts';
 export interface Conduct {
   readonly place: ConformancePlace;
   readonly environment: Readonly<Record<string, string>>;
-  /** For each measured operation. */
+  /** For each measured operation; 0 measures none. */
   readonly milliseconds: number;
   readonly print: (line: string) => void;
 }
@@ -98,9 +98,11 @@ async function proceed(
   };
   const conformed = await surviving('the checks', run.check(prepared.root, report, signal));
   const available = prepared.capabilities.filter((one) => one.available).map(({ name }) => name);
-  const measured = run.measure(available, milliseconds, signal);
-  const speeds = (await surviving('the measurements', measured)) ?? [];
-  return { prepared, custody: conformed?.custody ?? 'unknown', checks, speeds };
+  const speeds =
+    milliseconds === 0
+      ? []
+      : await surviving('the measurements', run.measure(available, milliseconds, signal));
+  return { prepared, custody: conformed?.custody ?? 'unknown', checks, speeds: speeds ?? [] };
 }
 
 function reportOf(

@@ -92,7 +92,8 @@ describe('twofold conformance --module', () => {
   it('uses a wrapping key of its own where there is no root, and logs in as user alone', () => {
     const module = callRecorder(bare.folder, softHsmModule());
     const options = { token: bare, module };
-    const { status } = conformance(['--yes', '--json', jsonFile, '--with-serial'], options);
+    const argv = ['--yes', '--no-speed', '--json', jsonFile, '--with-serial'];
+    const { status } = conformance(argv, options);
     expect(status).toBe(0);
     expect(new Set(callsOf(module))).toEqual(new Set(['C_Login 1']));
     const report = JSON.parse(readFileSync(jsonFile, 'utf8')) as ConformanceReportFile;
@@ -102,6 +103,8 @@ describe('twofold conformance --module', () => {
       summary: { failed: 0, absent: 0 },
       objects: { before: 0, after: 0, unchanged: true },
     });
+    expect(report.uses.every(({ available }) => available)).toBe(true);
+    expect(report.uses.flatMap(({ speeds }) => speeds)).toEqual([]);
     expect(report.token.serial).toMatch(/^[0-9a-f]{16}$/u);
     expect(objectFiles(bare)).toEqual([]);
   }, 60_000);
@@ -129,7 +132,7 @@ describe('twofold conformance --module', () => {
 
   it('finds nothing missing on a module that is stricter than SoftHSM', () => {
     const module = strictModule(bare.folder, softHsmModule());
-    const { status, out } = conformance(['--yes'], { token: bare, module });
+    const { status, out } = conformance(['--yes', '--no-speed'], { token: bare, module });
     expect(out).toMatch(/^\d+ passed, 0 failed, 0 absent$/m);
     expect(status).toBe(0);
   }, 60_000);

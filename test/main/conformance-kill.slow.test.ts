@@ -12,6 +12,7 @@ import { conformance, objectFiles, started } from './conformance-runs.ts';
 /** A token without a root, so that a run makes one. */
 let bare: TokenFixture;
 let jsonFile: string;
+const FAST = ['--yes', '--no-speed'];
 
 beforeAll(async () => {
   bare = await tokenIn(temporaryFolder(), false);
@@ -43,7 +44,7 @@ describe('a conformance run', () => {
     killed.kill('SIGKILL');
     await new Promise((resolve) => killed.once('exit', resolve));
     expect(objectFiles(bare).length).toBeGreaterThan(0);
-    const { status } = conformance(['--yes', '--json', jsonFile], { token: bare });
+    const { status } = conformance([...FAST, '--json', jsonFile], { token: bare });
     expect(status).toBe(0);
     const report = JSON.parse(readFileSync(jsonFile, 'utf8')) as ConformanceReportFile;
     expect(report.objects).toMatchObject({ before: 0, after: 0, unchanged: true });
@@ -55,7 +56,7 @@ describe('a conformance run', () => {
     const beside = started({ token: bare });
     const ended = new Promise((resolve) => beside.once('exit', resolve));
     await untilObjects(bare);
-    expect(conformance(['--yes', '--json', jsonFile], { token: bare }).status).toBe(0);
+    expect(conformance([...FAST, '--json', jsonFile], { token: bare }).status).toBe(0);
     const report = JSON.parse(readFileSync(jsonFile, 'utf8')) as ConformanceReportFile;
     expect(report.objects.leftovers).toBe(0);
     expect(await ended).toBe(0);
@@ -68,7 +69,7 @@ describe('a conformance run', () => {
     const spec = { kind: 'x25519', use: 'derive' } as const;
     const material = await hsm.generate(spec, { custody: 'hsm-token', objectId });
     expect(objectFiles(bare)).toHaveLength(1);
-    expect(conformance(['--yes'], { token: bare }).status).toBe(0);
+    expect(conformance(FAST, { token: bare }).status).toBe(0);
     expect(objectFiles(bare)).toHaveLength(1);
     if (material.custody === 'hsm-token') await hsm.destroyTokenKey(material);
     await hsm.close();
