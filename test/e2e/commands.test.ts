@@ -6,6 +6,7 @@ import { join } from 'node:path';
 
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 
+import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
 import { DevelopmentIssuer } from '../../src/access/development-issuer.ts';
 
 const command = join(import.meta.dirname, '../../scripts/twofold');
@@ -22,7 +23,7 @@ function twofold(...argv: string[]) {
   const run = spawnSync(command, argv, {
     encoding: 'utf8',
     cwd: dataDir,
-    env: { PATH: process.env['PATH'] ?? '', HOME: dataDir, TWOFOLD_DATA: dataDir },
+    env: { ...COMMAND_ENVIRONMENT, HOME: dataDir, TWOFOLD_DATA: dataDir },
   });
   return { status: run.status, out: run.stdout, err: run.stderr };
 }

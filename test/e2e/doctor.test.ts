@@ -9,6 +9,7 @@ import { join } from 'node:path';
 
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 
+import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
 import type { Finding } from '../../src/cli/secret-search.ts';
 import type { DoctorReport } from '../../src/main/doctor-command.ts';
 import { allSoftwareSecrets } from '../../src/keyring/inventory.ts';
@@ -71,7 +72,7 @@ async function doctor(...args: string[]): Promise<{ code: number | null; report:
   const child = spawn(
     join(root, 'scripts/twofold'),
     ['doctor', 'secrets', '--json', '--data', service.dataDir, ...args],
-    { env: { PATH: process.env['PATH'] ?? '' }, stdio: ['ignore', 'pipe', 'pipe'] },
+    { env: { ...COMMAND_ENVIRONMENT }, stdio: ['ignore', 'pipe', 'pipe'] },
   );
   let output = '';
   let complaints = '';
@@ -174,7 +175,7 @@ describe('twofold doctor secrets', () => {
     const { status, stderr } = spawnSync(
       join(root, 'scripts/twofold'),
       ['doctor', 'secrets', '--data', folder],
-      { env: { PATH: process.env['PATH'] ?? '' }, encoding: 'utf8' },
+      { env: { ...COMMAND_ENVIRONMENT }, encoding: 'utf8' },
     );
     expect(status).toBe(1);
     expect(stderr).toContain('(invalid_value)');

@@ -18,11 +18,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 
+import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
 import { killAll, leftOf, ofProcess } from './processes.ts';
 import { TestService } from './service.ts';
 
 const root = join(import.meta.dirname, '../..');
-const environment = { PATH: process.env['PATH'] ?? '' };
+const environment = { ...COMMAND_ENVIRONMENT };
 let folder: string;
 
 beforeAll(() => {

@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 
+import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
 import { seeded } from '../store/embedded-harness.ts';
 import { testSeed } from './kill-driver.ts';
 import { killAll, leftOf } from './processes.ts';
@@ -97,7 +98,7 @@ describe('signals to a running service', () => {
     const dataDir = mkdtempSync(join(folder, 'closed-pipe-'));
     const child = spawn('/bin/sh', [join(root, 'scripts/launch'), 'serve', '--dev'], {
       env: {
-        PATH: process.env['PATH'] ?? '',
+        ...COMMAND_ENVIRONMENT,
         TWOFOLD_DATA: dataDir,
         TWOFOLD_PORT: '0',
         TWOFOLD_METRICS_PORT: '0',

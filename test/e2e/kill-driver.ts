@@ -172,7 +172,7 @@ interface Kill {
 }
 
 async function killedFirstStart(plan: readonly Kill[]): Promise<string[]> {
-  let service = await TestService.start({ ready: false });
+  let service = await TestService.start({ first: true, ready: false });
   const { dataDir } = service;
   const ledger = new Ledger(seeded(1), 2);
   try {

@@ -5,6 +5,7 @@ import { writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
 import { loadAlone, exportSofthsmConf } from '../../src/hsm/module.ts';
 import { foreignModule } from '../hsm/shim.ts';
 import { softHsmModule } from '../hsm/token-fixture.ts';
@@ -25,7 +26,7 @@ interface Ended {
 
 const twofold = (environment: Record<string, string>, ...argv: string[]): Promise<Ended> =>
   new Promise((resolve) => {
-    const env = { PATH: process.env['PATH'] ?? '', HOME: folder, ...environment };
+    const env = { ...COMMAND_ENVIRONMENT, HOME: folder, ...environment };
     const child = execFile(command, argv, { cwd: folder, env }, (_error, out, err) => {
       resolve({ status: child.exitCode, out, err });
     });

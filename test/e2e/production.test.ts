@@ -24,6 +24,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { SignJWT } from 'jose';
 
+import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
 import { runTokenCeremony } from '../../src/hsm/run-ceremony.ts';
 import { makeKey } from '../access/issuer-fixture.ts';
 import type { TestKey } from '../access/issuer-fixture.ts';
@@ -126,7 +127,7 @@ const without = (environment: Record<string, string>, ...names: readonly string[
   Object.fromEntries(Object.entries(environment).filter(([name]) => !names.includes(name)));
 
 const processEnvironment = (environment: Record<string, string>) => ({
-  PATH: process.env['PATH'] ?? '',
+  ...COMMAND_ENVIRONMENT,
   HOME: folder,
   ...environment,
 });

@@ -12,6 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 
+import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
 import { TestService } from './service.ts';
 
 const command = join(import.meta.dirname, '../../examples/protect-checkpoint/protect-checkpoint');
@@ -24,7 +25,7 @@ let folder: string;
 let connection: string[];
 
 const path = (name: string) => join(folder, name);
-const environment = { PATH: process.env['PATH'] ?? '', HOME: tmpdir() };
+const environment = { ...COMMAND_ENVIRONMENT, HOME: tmpdir() };
 
 function run(name: string, ...argv: string[]) {
   const flags = name === 'verify' ? [] : connection;

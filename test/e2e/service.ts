@@ -1,24 +1,29 @@
 /**
  * A real service for tests: its own process, data folder, ports, embedded PostgreSQL and token.
- * Nothing of it outlives `destroy`.
+ * Nothing of it outlives `destroy`. Unless a test is about first starts, it starts from a copy of a
+ * folder that a first start left: tokens, databases and roots take seconds to make.
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { DevelopmentIssuer } from '../../src/access/development-issuer.ts';
+import { copyTemplate } from '../cached.ts';
+import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
 import { assertListed } from '../contract/observed.ts';
 
 const root = join(import.meta.dirname, '../..');
 const START_MS = 60_000;
 
 export interface ServiceOptions {
-  /** A folder of an earlier service; made anew unless given. */
+  /** A folder of an earlier service, or an empty one; a copy of a started service's unless given. */
   readonly dataDir?: string;
+  /** Whether everything in the folder is made by this start, as in a new one. */
+  readonly first?: boolean;
   /** Settings in addition to a development service on free ports. */
   readonly environment?: Readonly<Record<string, string>>;
   readonly args?: readonly string[];
@@ -46,8 +51,8 @@ export class TestService {
   #output = '';
   #tokens = new Map<string, string>();
 
-  private constructor(options: ServiceOptions) {
-    this.dataDir = options.dataDir ?? mkdtempSync(join(tmpdir(), 'twofold-e2e-'));
+  private constructor(options: ServiceOptions, dataDir: string) {
+    this.dataDir = dataDir;
     const settings = {
       TWOFOLD_DATA: this.dataDir,
       TWOFOLD_PORT: '0',
@@ -59,7 +64,7 @@ export class TestService {
     this.child = spawn('/bin/sh', launch, {
       cwd: options.cwd ?? root,
       detached: options.detached ?? false,
-      env: { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '/', ...settings },
+      env: { ...COMMAND_ENVIRONMENT, HOME: process.env['HOME'] ?? '/', ...settings },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     for (const stream of [this.child.stdout, this.child.stderr]) {
@@ -69,7 +74,7 @@ export class TestService {
 
   /** Starts a service; resolves when it is ready (or has merely been started). */
   static async start(options: ServiceOptions = {}): Promise<TestService> {
-    const service = new TestService(options);
+    const service = new TestService(options, options.dataDir ?? (await newDataDir(options)));
     if (options.ready === false) return service;
     try {
       await service.untilReady();
@@ -189,6 +194,36 @@ export class TestService {
     rmSync(this.dataDir, { recursive: true, force: true });
   }
 }
+
+async function newDataDir({ first = false, environment = {} }: ServiceOptions): Promise<string> {
+  const folder = mkdtempSync(join(tmpdir(), 'twofold-e2e-'));
+  // A database of the test's own knows nothing of a token that was made before.
+  const ownDatabase = environment['DATABASE_URL'] !== undefined;
+  if (!first && !ownDatabase)
+    await copyTemplate({ name: 'twofold-test-service', ...STARTED }, folder);
+  return folder;
+}
+
+const STARTED = {
+  madeFrom: [
+    ...readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
+      .filter((name) => /^(?!store.generated).*\.ts$/u.test(name))
+      .sort()
+      .map((name) => join('src', name)),
+    'scripts/launch',
+    ...readdirSync(join(root, 'prisma/migrations')).map((name) =>
+      join('prisma/migrations', name, 'migration.sql'),
+    ),
+    'package-lock.json',
+  ].map((name) => join(root, name)),
+  fill: async (dataDir: string) => {
+    const service = await TestService.start({ dataDir });
+    const code = await service.stop();
+    if (code !== 0) throw new Error(`the stop ended with ${String(code)}:\n${service.output}`);
+    // What tests read there is to be of their own service.
+    rmSync(join(dataDir, 'twofold.log'));
+  },
+};
 
 /** Ends a database that a killed service left behind. */
 export async function stopDatabaseOf(dataDir: string): Promise<void> {

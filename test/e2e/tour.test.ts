@@ -7,6 +7,7 @@ import { promisify } from 'node:util';
 
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 
+import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
 import { SUITES } from '../../src/crypto/suites.ts';
 import { VERSION } from '../../src/main/version.ts';
 import { TestService } from './service.ts';
@@ -78,7 +79,7 @@ describe('the printed tour', () => {
   it('creates, wraps, unwraps, signs, verifies, rotates, and is refused where it must be', async () => {
     const { stdout } = await promisify(execFile)('bash', ['-c', `set -e\n${printedCommands()}`], {
       cwd: folder,
-      env: { PATH: process.env['PATH'] ?? '' },
+      env: { ...COMMAND_ENVIRONMENT },
     });
     const answers = stdout.replaceAll('}{', '}\n{').replaceAll('}same', '}\nsame').split('\n');
     const documents = answers

@@ -3,6 +3,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
 import { softHsmModule } from '../hsm/token-fixture.ts';
 import type { TokenFixture } from '../hsm/token-fixture.ts';
 
@@ -21,7 +22,7 @@ function commandLine(more: readonly string[], options: Options) {
   argv.push('--token-label', options.label ?? token.tokenLabel);
   argv.push('--pin-file', options.pinFile ?? token.pinFile, ...more);
   const env = {
-    PATH: process.env['PATH'] ?? '',
+    ...COMMAND_ENVIRONMENT,
     SOFTHSM2_CONF: token.softhsmConf,
     // A killed run leaves its folder behind; here it goes with the token's.
     TMPDIR: token.stateDir,

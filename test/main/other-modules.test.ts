@@ -3,6 +3,7 @@ import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from '@jest/globals';
+import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
 import { SUITES } from '../../src/crypto/suites.ts';
 import type { ConformanceReportFile } from '../../src/main/conformance-report.ts';
 import { createHsm } from '../../src/hsm/pool.ts';
@@ -15,7 +16,7 @@ import { COMMAND } from './conformance-runs.ts';
 function reportOn(token: OtherToken): ConformanceReportFile {
   const folder = temporaryFolder();
   const json = join(folder, 'report.json');
-  const env = { PATH: process.env['PATH'] ?? '', ...token.env };
+  const env = { ...COMMAND_ENVIRONMENT, ...token.env };
   try {
     const argv = ['conformance', ...token.argv, '--yes', '--json', json];
     const run = spawnSync(COMMAND, argv, { encoding: 'utf8', env });

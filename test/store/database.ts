@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { startEmbedded } from '../../src/store/embedded.ts';
 import { migrate } from '../../src/store/migrate.ts';
 import { startPostgres15 } from './postgres-15.ts';
-import { copyTemplate } from './template.ts';
+import { copyDatabase } from './template.ts';
 
 export interface TestDatabase {
   /** Owns every table. */
@@ -31,7 +31,7 @@ export interface TestDatabaseOptions {
 }
 
 const start18 = async (folder: string) => {
-  await copyTemplate(folder);
+  await copyDatabase(folder);
   return startEmbedded({ dataDir: folder });
 };
 
