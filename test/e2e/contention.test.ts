@@ -1,6 +1,7 @@
 /** A stream of changes of one key, and the uses and the suspension that must not starve behind it. */
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 
+import { eventually } from '../store/eventually.ts';
 import { TestService } from './service.ts';
 import type { Answer } from './service.ts';
 
@@ -72,6 +73,8 @@ describe('while others change the key without a pause', () => {
   });
 
   it('and no stream failed', async () => {
+    const enough = eventually(() => Promise.resolve(changes > 100), 25_000);
+    await Promise.race([enough, Promise.all(streams)]);
     streaming = false;
     await Promise.all(streams);
     expect(changes).toBeGreaterThan(100);

@@ -41,7 +41,6 @@ const registryAccess = (): Record<string, string> => {
 export interface Ran {
   readonly status: number | null;
   readonly output: string;
-  readonly seconds: number;
 }
 
 export interface RunOptions {
@@ -74,7 +73,6 @@ export interface Workshop {
 }
 
 const finished = (child: ChildProcess): Promise<Ran> => {
-  const from = performance.now();
   let output = '';
   const keep = (chunk: Buffer) => {
     output += chunk.toString('utf8');
@@ -83,9 +81,7 @@ const finished = (child: ChildProcess): Promise<Ran> => {
   child.stderr?.on('data', keep);
   return new Promise((resolve, reject) => {
     child.once('error', reject);
-    child.once('close', (status) =>
-      resolve({ status, output, seconds: (performance.now() - from) / 1000 }),
-    );
+    child.once('close', (status) => resolve({ status, output }));
   });
 };
 

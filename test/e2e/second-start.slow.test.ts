@@ -1,6 +1,7 @@
-/** A second start reuses everything and is ready in under 5 s, on a machine that does nothing else. */
+/** A second start reuses everything and is ready in under 5 s, not counting what others take. */
 import { describe, expect, it } from '@jest/globals';
 
+import { waitedForProcessor } from '../waited.ts';
 import { TestService } from './service.ts';
 
 const READY_MS = 5_000;
@@ -12,7 +13,8 @@ describe('a second start', () => {
     await first.stop();
     const began = performance.now();
     const second = await TestService.start({ dataDir: first.dataDir });
-    const milliseconds = Math.round(performance.now() - began);
+    const elapsed = performance.now() - began;
+    const milliseconds = Math.round(elapsed - waitedForProcessor(second.pid));
     try {
       process.stdout.write(`second start: ready after ${String(milliseconds)} ms\n`);
       expect(milliseconds).toBeLessThan(READY_MS);
