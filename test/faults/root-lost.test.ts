@@ -17,8 +17,8 @@ let ciphertext: unknown;
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'twofold-root-lost-'));
-  dataDir = join(folder, 'data');
-  const service = await TestService.start({ dataDir });
+  const service = await TestService.start();
+  ({ dataDir } = service);
   await service.request('POST', '/v1/admin/keys', { name: 'kept', suite: 'MLKEM768-P256' });
   const { json } = await service.request('POST', '/v1/keys/kept/wrap', { plaintext });
   ({ ciphertext } = json);
@@ -26,8 +26,10 @@ beforeAll(async () => {
 }, 120_000);
 
 afterAll(async () => {
-  await killAll(folder);
-  rmSync(folder, { recursive: true, force: true });
+  for (const path of [dataDir, folder]) {
+    await killAll(path);
+    rmSync(path, { recursive: true, force: true });
+  }
 });
 
 async function refusal(): Promise<string> {

@@ -149,9 +149,9 @@ describe('parseJson', () => {
   it('reads eight megabytes of escapes in linear time', () => {
     const item = '"\\n' + 'x'.repeat(124) + '"';
     const text = `[${Array.from({ length: 65_000 }, () => item).join(',')}]`;
-    const started = performance.now();
+    const started = process.cpuUsage();
     expect((parse(text) as unknown[]).length).toBe(65_000);
-    expect(performance.now() - started).toBeLessThan(5000);
+    expect(process.cpuUsage(started).user).toBeLessThan(5_000_000);
   });
 });
 
