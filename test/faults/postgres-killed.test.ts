@@ -44,13 +44,20 @@ const create = (name: string) =>
   service.request('POST', '/v1/admin/keys', { name, suite: 'A256GCM' });
 const wrap = () => service.request('POST', '/v1/keys/used/wrap', { plaintext: 'AAAA' });
 
-const count = (sql: string, values: readonly unknown[] = []): Promise<number> =>
-  withOwner(database, async (owner) => {
-    const { rows } = await owner.query<{ n: number }>(`select count(*)::int as n ${sql}`, [
-      ...values,
-    ]);
-    return rows[0]?.n ?? -1;
-  });
+/** Read once a connection can be had: what was killed may not be back, and the service not know it. */
+const count = async (sql: string, values: readonly unknown[] = []): Promise<number> => {
+  const read = async (owner: pg.Client) => {
+    const text = `select count(*)::int as n ${sql}`;
+    const { rows } = await owner.query<{ n: number }>(text, [...values]);
+    return rows[0]?.n;
+  };
+  let found: number | undefined;
+  await eventually(async () => {
+    found = await withOwner(database, read).catch(() => undefined);
+    return found !== undefined;
+  }, 20_000);
+  return found ?? -1;
+};
 const wraps = () => count(`from entry where operation = 'wrap' and outcome = 'ok'`);
 const keys = (name: string) => count('from key where name = $1', [name]);
 const creations = (name: string) =>
