@@ -115,6 +115,18 @@ describe('architecture', () => {
       'http/a.ts',
       "import { env } from 'node:process';\nexport const a = env;\n",
     ],
+    [
+      'a suite by name below the routes',
+      'looks a suite up by its id',
+      'keyring/a.ts',
+      "import { findSuite } from '../crypto/suites.ts';\nexport const a = findSuite('A256GCM');\n",
+    ],
+    [
+      'a suite by name out of the table',
+      'looks a suite up by its id',
+      'keyring/a.ts',
+      "import * as all from '../crypto/suites.ts';\nexport const a = all.SUITES['A256GCM'];\n",
+    ],
     ['a long file', '501 lines', 'http/a.ts', 'export {};\n'.repeat(501)],
     ['a folder that says nothing', 'folder name', 'http/utils/a.ts', 'export const a = 1;\n'],
     ['an unknown part', 'not in the table', 'services/a.ts', 'export const a = 1;\n'],

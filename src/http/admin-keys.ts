@@ -3,6 +3,7 @@
  * nothing (a dry run, a replayed answer) gets its entry from the pipeline, like any other request.
  */
 import * as contract from '../contract/admin-keys.ts';
+import { findSuite } from '../crypto/suites.ts';
 import { TwofoldError } from '../errors.ts';
 import { differences } from '../keyring/change-facts.ts';
 import { entityTag, keyResource, versionResource } from './key-resource.ts';
@@ -126,8 +127,9 @@ function materialRoutes({ manage }: Dependencies): readonly GuardedRoute[] {
       facts: ({ suite, labels }) => [{ suite, ...(labels === undefined ? {} : { labels }) }],
       handle: (call) => {
         const { labels = {}, deletionProtection = false, publish = false, ...named } = call.body;
-        const input = { ...given(named), labels, deletionProtection, publish };
         call.notes.named(named.name);
+        const suite = findSuite(named.suite);
+        const input = { ...given(named), suite, labels, deletionProtection, publish };
         return answerChange(call, showKey, (run) => manage.create(call.grant, input, run), 201);
       },
     }),
@@ -138,8 +140,11 @@ function materialRoutes({ manage }: Dependencies): readonly GuardedRoute[] {
     }),
     route(contract.rotateKey, {
       facts: ({ suite }) => (suite === undefined ? [] : [{ suite }]),
-      handle: (call) =>
-        answerChange(call, showKey, (run) => manage.rotate(call.grant, given(call.body), run)),
+      handle: (call) => {
+        const { suite: id } = call.body;
+        const input = id === undefined ? {} : { suite: findSuite(id) };
+        return answerChange(call, showKey, (run) => manage.rotate(call.grant, input, run));
+      },
     }),
   ];
 }

@@ -4,6 +4,7 @@ import type { AuditLog } from '../audit/ports.ts';
 import type { RouteContract } from '../contract/route.ts';
 import type { Status } from '../contract/status.ts';
 import type { Engine } from '../crypto/engine.ts';
+import type { Suite } from '../crypto/suite.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import type { ErrorCode } from '../errors.ts';
 import type {
@@ -27,11 +28,11 @@ export interface SuiteAvailability {
 
 /** What this zone's token can do and how far its root protects. */
 export interface TokenFacts {
-  availability(suiteId: string): SuiteAvailability;
+  availability(suite: Suite): SuiteAvailability;
   /** Where a new classical half lives unless the request says otherwise; null without such a half. */
-  custodyOf(suiteId: string): 'hsm-wrapped' | 'hsm-token' | null;
+  custodyOf(suite: Suite): 'hsm-wrapped' | 'hsm-token' | null;
   /** Why the operator's policy admits no new version of the suite now; null when it does. */
-  refusal(suiteId: string): string | null;
+  refusal(suite: Suite): string | null;
   /** Whether the root carries the templates that keep keys from a holder of the PIN. */
   custody(): 'non-extractable' | 'extractableByPinHolder' | 'unknown';
 }

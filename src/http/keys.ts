@@ -57,7 +57,7 @@ function listRoute({ read, pageTokenKey }: Dependencies): GuardedRoute {
         afterName: tokens.open(scope, query.pageToken),
         namePrefix: query.namePrefix ?? null,
         labels: query.labels ?? {},
-        suite: query.suite === undefined ? null : findSuite(query.suite).id,
+        suite: query.suite === undefined ? null : findSuite(query.suite).number,
         state: query.state ?? null,
       });
       return {

@@ -58,8 +58,8 @@ export function suiteResource(
   engine: Pick<Engine, 'implementationOf'>,
   times: SuiteTimes,
 ) {
-  const { available, reason } = token.availability(suite.id);
-  const notAdmitted = token.refusal(suite.id);
+  const { available, reason } = token.availability(suite);
+  const notAdmitted = token.refusal(suite);
   return {
     id: suite.id,
     number: suite.number,
@@ -75,7 +75,7 @@ export function suiteResource(
     encoding: encodingOf(suite),
     custody: {
       postQuantum: suite.pq === null ? null : ('sealed' as const),
-      classical: token.custodyOf(suite.id),
+      classical: token.custodyOf(suite),
     },
     engine: suite.pq === null ? null : engine.implementationOf(suite.pq),
     available,

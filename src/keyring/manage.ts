@@ -6,7 +6,7 @@ import { StaleAnswer } from '../audit/ports.ts';
 import type { Engine } from '../crypto/engine.ts';
 import { purposesOf } from '../crypto/suite.ts';
 import type { Purpose, Suite } from '../crypto/suite.ts';
-import { findSuite, findSuiteByNumber } from '../crypto/suites.ts';
+import { findSuiteByNumber } from '../crypto/suites.ts';
 import { TwofoldError } from '../errors.ts';
 import { versionOf } from './catalog.ts';
 import type { KeyCatalog } from './catalog.ts';
@@ -65,7 +65,7 @@ export class KeyAdministration implements KeyManage {
     return this.#changes.run(grant, run, async () => {
       checkName(input.name);
       const labels = mergeLabels({}, input.labels);
-      const suite = findSuite(input.suite);
+      const { suite } = input;
       const purpose = input.purpose ?? suite.class;
       requireServes(suite, purpose);
       requirePublishable(suite, input.publish ?? false);
@@ -117,7 +117,7 @@ export class KeyAdministration implements KeyManage {
 
   rotate(
     grant: Grant<'keys.rotate'>,
-    input: { readonly suite?: string },
+    input: { readonly suite?: Suite },
     run: ChangeRun,
   ): Promise<ChangeDone> {
     return this.#onKey(grant, run, async (view) => {
@@ -125,10 +125,7 @@ export class KeyAdministration implements KeyManage {
       if (key.suspension !== null) {
         throw new TwofoldError('version_not_usable', 'The key is suspended.');
       }
-      const suite =
-        input.suite === undefined
-          ? findSuiteByNumber(standing(view).suite)
-          : findSuite(input.suite);
+      const suite = input.suite ?? findSuiteByNumber(standing(view).suite);
       requireServes(suite, key.purpose);
       requireNoFallback(view, suite);
       requirePublishable(suite, key.publish);

@@ -10,6 +10,7 @@ import type { CertificateChain } from '../crypto/certificate-chain.ts';
 import type { RequestContent } from '../crypto/csr.ts';
 import type { FlattenedJws } from '../crypto/jws.ts';
 import type { SecretBytes } from '../crypto/secret.ts';
+import type { Suite } from '../crypto/suite.ts';
 import type { Settled } from '../settled.ts';
 import type { Key, KeyVersion, Labels, Purpose } from './model.ts';
 import type { AfterUser, KeyWrite } from './ports.ts';
@@ -227,7 +228,8 @@ export interface KeyRead {
       readonly afterName: string | null;
       readonly namePrefix: string | null;
       readonly labels: Labels;
-      readonly suite: string | null;
+      /** Number of a suite that the key has a version of. */
+      readonly suite: number | null;
       readonly state: 'enabled' | 'suspended' | 'pending-destruction' | 'destroyed' | null;
     },
   ): Promise<{ readonly items: readonly KeyView[]; readonly nextName: string | null }>;
@@ -253,8 +255,7 @@ export interface PublishedKeys {
 
 export interface CreateKey {
   readonly name: string;
-  /** Suite id. */
-  readonly suite: string;
+  readonly suite: Suite;
   /** Only `kem` needs to be said: a KEM suite serves `wrap` otherwise. */
   readonly purpose?: Purpose;
   readonly labels: Labels;
@@ -337,7 +338,7 @@ export interface KeyManage {
   update(grant: Grant<'keys.update'>, input: UpdateKey, run: ChangeRun): Promise<ChangeDone>;
   rotate(
     grant: Grant<'keys.rotate'>,
-    input: { readonly suite?: string },
+    input: { readonly suite?: Suite },
     run: ChangeRun,
   ): Promise<ChangeDone>;
   /** `version_not_usable` when the version could not protect; `suite_unavailable_here` for a fallback. */

@@ -1,7 +1,6 @@
 /** Reading keys: one, or a page of them. Never answers material. */
 import type { Grant } from '../access/grant.ts';
 import type { Engine } from '../crypto/engine.ts';
-import { findSuite } from '../crypto/suites.ts';
 import { readChain } from './certificates.ts';
 import { versionOf } from './catalog.ts';
 import type { KeyCatalog } from './catalog.ts';
@@ -88,7 +87,6 @@ export class KeyReading implements KeyRead {
       namespace: grant.namespace,
       // One more than asked tells whether another page exists.
       pageSize: query.pageSize + 1,
-      suite: query.suite === null ? null : findSuite(query.suite).number,
     });
     const page = stored.slice(0, query.pageSize);
     const items = await inTurns(page, KEYS_AT_ONCE, (row) => this.#catalog.view(row));

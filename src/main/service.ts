@@ -25,7 +25,7 @@ import { utf8 } from '../crypto/bytes.ts';
 import { createEngine } from '../crypto/combined-engine.ts';
 import type { Engine } from '../crypto/engine.ts';
 import { runKnownAnswers } from '../crypto/known-answers.ts';
-import { SUITES, findSuite } from '../crypto/suites.ts';
+import { SUITES } from '../crypto/suites.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import type { Hsm } from '../hsm/port.ts';
@@ -186,7 +186,10 @@ export class Service {
     return {
       ...urlsOf(addresses, this.#config),
       hsm: device.hsm.status(),
-      suites: Object.keys(SUITES).map((id) => ({ id, reason: token.availability(id).reason })),
+      suites: Object.values(SUITES).map((suite) => ({
+        id: suite.id,
+        reason: token.availability(suite).reason,
+      })),
       selfTests: selfTests.length,
       instance: incarnation.id,
     };
@@ -449,12 +452,12 @@ function tokenFacts(
   policy: SuitePolicy,
 ): HttpDependencies['token'] {
   return {
-    availability: (suiteId) => {
-      const reason = unavailability(hsm, engine, findSuite(suiteId));
+    availability: (suite) => {
+      const reason = unavailability(hsm, engine, suite);
       return { available: reason === null, reason };
     },
-    custodyOf: (suiteId) => usualCustody(hsm, findSuite(suiteId)),
-    refusal: (suiteId) => admits(policy, findSuite(suiteId), new Date()),
+    custodyOf: (suite) => usualCustody(hsm, suite),
+    refusal: (suite) => admits(policy, suite, new Date()),
     custody: () => hsm.status().custody,
   };
 }

@@ -65,9 +65,9 @@ export function statusReader(config: Config, facts: StartFacts, parts: StatusPar
       hsm: hsmOf(parts.hsm, config),
       database: databaseOf(config, facts, parts.incarnation),
       audit: auditOf(parts.audit()?.health()),
-      suites: Object.keys(SUITES).map((id) => ({
-        id,
-        available: parts.token.availability(id).available,
+      suites: Object.values(SUITES).map((suite) => ({
+        id: suite.id,
+        available: parts.token.availability(suite).available,
       })),
       history: { stepSeconds: STEP_SECONDS, steps: STEPS, ...parts.activity.history() },
     };

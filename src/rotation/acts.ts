@@ -14,7 +14,7 @@ export const actBy =
   async (grant, action, run) => {
     switch (action.kind) {
       case 'rotate': {
-        const suite = findSuiteByNumber(action.suite).id;
+        const suite = findSuiteByNumber(action.suite);
         return manage.rotate(grant('keys.rotate'), { suite }, run);
       }
       case 'retire': {

@@ -21,6 +21,8 @@ export interface SourceFacts {
   /** Complaints that need no other file: default export, `any`, `!`, barrel, … */
   readonly complaints: readonly string[];
   readonly readsEnvironment: boolean;
+  /** Looks a suite up by its id: calls `findSuite` or indexes `SUITES`. */
+  readonly resolvesSuites: boolean;
 }
 
 const packageName = (specifier: string): string =>
@@ -58,6 +60,10 @@ const importsEnv = (node: ts.Node): boolean =>
   ts.isStringLiteral(node.moduleSpecifier) &&
   node.moduleSpecifier.text === 'node:process' &&
   /\benv\b/u.test(node.importClause?.getText() ?? '');
+
+const resolvesSuite = (node: ts.Node): boolean =>
+  (ts.isIdentifier(node) && node.text === 'findSuite') ||
+  (ts.isElementAccessExpression(node) && /(?:^|\.)SUITES$/u.test(node.expression.getText()));
 
 const isEntryUrl = (node: ts.Node): node is ts.NewExpression & { arguments: [ts.StringLiteral] } =>
   ts.isNewExpression(node) &&
@@ -128,6 +134,7 @@ export const readSource = (path: string, text: string): SourceFacts => {
   const edges: Edge[] = [];
   const complaints = commentComplaints(text);
   let readsEnvironment = false;
+  let resolvesSuites = false;
   const visit = (node: ts.Node): void => {
     const edge = edgeAt(path, node);
     if (edge !== undefined) edges.push(edge);
@@ -137,9 +144,11 @@ export const readSource = (path: string, text: string): SourceFacts => {
       complaints.push(`line ${line + 1}: ${complaint}`);
     }
     readsEnvironment ||= isProcessEnv(node) || importsEnv(node);
+    resolvesSuites ||= resolvesSuite(node);
     ts.forEachChild(node, visit);
   };
   visit(file);
   if (isBarrel(file) || /(?:^|\/)index\.ts$/u.test(path)) complaints.push('barrel file');
-  return { path, lines: text.split('\n').length - 1, edges, complaints, readsEnvironment };
+  const lines = text.split('\n').length - 1;
+  return { path, lines, edges, complaints, readsEnvironment, resolvesSuites };
 };

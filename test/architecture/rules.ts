@@ -129,6 +129,19 @@ export const PACKAGES: Readonly<Record<string, readonly string[]>> = {
 /** The only part that reads `process.env`. */
 export const ENVIRONMENT_READER = 'config';
 
+/**
+ * Parts and files that turn the id of a suite into its row. Ids come in over HTTP, in a configuration
+ * and in a client's files; below, a row or its number is passed on.
+ */
+export const SUITE_RESOLVERS = [
+  'http',
+  'client',
+  'config',
+  'crypto/suites.ts',
+  /** Published vectors, which name their suite. */
+  'crypto/known-answers.ts',
+];
+
 /** Longest file of `src/`, in lines. */
 export const MAX_LINES = 500;
 

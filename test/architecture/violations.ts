@@ -1,7 +1,14 @@
 /** The architecture rules over a set of sources: an empty answer means that they all hold. */
 import { readSource } from './graph.ts';
 import type { Edge, SourceFacts } from './graph.ts';
-import { EMPTY_NAMES, ENVIRONMENT_READER, IMPORTS, MAX_LINES, PACKAGES } from './rules.ts';
+import {
+  EMPTY_NAMES,
+  ENVIRONMENT_READER,
+  IMPORTS,
+  MAX_LINES,
+  PACKAGES,
+  SUITE_RESOLVERS,
+} from './rules.ts';
 
 /** The part of a path relative to `src/`: its top folder, or a root file's name without `.ts`. */
 export const partOf = (path: string): string =>
@@ -44,6 +51,9 @@ const fileViolations = (facts: SourceFacts, known: ReadonlySet<string>): string[
   }
   if (facts.readsEnvironment && part !== ENVIRONMENT_READER) {
     own.push(`${facts.path}: reads process.env`);
+  }
+  if (facts.resolvesSuites && ![part, facts.path].some((at) => SUITE_RESOLVERS.includes(at))) {
+    own.push(`${facts.path}: looks a suite up by its id`);
   }
   const edges = facts.edges.map((edge) => edgeViolation(edge, known));
   return [...own, ...edges.filter((text) => text !== undefined)];

@@ -12,7 +12,6 @@ import { DevelopmentIssuer } from '../../src/access/development-issuer.ts';
 import type { AuditDraft } from '../../src/audit/ports.ts';
 import type { Engine } from '../../src/crypto/engine.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
-import { findSuite, SUITES } from '../../src/crypto/suites.ts';
 import type { HttpDependencies, RequestReport } from '../../src/http/dependencies.ts';
 import { usualCustody } from '../../src/keyring/material.ts';
 import { admits } from '../../src/keyring/suite-policy.ts';
@@ -123,12 +122,12 @@ export async function openServiceOver<W extends Instance>(
     turns: keyring.turns,
     engine: given.engine ?? nativeEngine,
     token: {
-      availability: (id) =>
+      availability: ({ id }) =>
         (given.lacks ?? []).length > 0 && id === 'MLKEM768-X25519'
           ? { available: false, reason: 'The token lacks x25519.' }
-          : { available: id in SUITES, reason: null },
-      custodyOf: (id) => usualCustody(world.hsm, findSuite(id)),
-      refusal: (id) => admits(given.suites ?? ANY_SUITE, findSuite(id), new Date()),
+          : { available: true, reason: null },
+      custodyOf: (suite) => usualCustody(world.hsm, suite),
+      refusal: (suite) => admits(given.suites ?? ANY_SUITE, suite, new Date()),
       custody: () => 'non-extractable',
     },
     pageTokenKey: randomBytes(32),

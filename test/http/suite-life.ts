@@ -17,7 +17,6 @@ import type { PooledHsm } from '../../src/hsm/pool.ts';
 import { unavailability } from '../../src/keyring/material.ts';
 import { openRoot } from '../../src/keyring/root.ts';
 import { UsageCounters } from '../../src/keyring/usage.ts';
-import { findSuite } from '../../src/crypto/suites.ts';
 import { makeToken } from '../hsm/token-fixture.ts';
 import type { TokenFixture } from '../hsm/token-fixture.ts';
 import { MemoryStore } from '../keyring/memory-store.ts';
@@ -60,8 +59,8 @@ export class TokenService {
     const uses = new UsageCounters(store);
     const root = await openRoot(hsm, store, uses, null);
     const instance = await openInstance({ hsm, engine, store, root, uses });
-    const availability = (id: string) => {
-      const reason = unavailability(hsm, engine, findSuite(id));
+    const availability = (suite: Suite) => {
+      const reason = unavailability(hsm, engine, suite);
       return { available: reason === null, reason };
     };
     const service = await openServiceOver(instance, {

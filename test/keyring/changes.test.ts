@@ -13,7 +13,7 @@ import type { ChangeDone } from '../../src/keyring/operations.ts';
 import { planNothing } from '../../src/keyring/row-plans.ts';
 import { attestIntent, verifyStored } from '../../src/keyring/row-mac.ts';
 import { OutcomeUnknown } from '../../src/outcome.ts';
-import { aKey, aRun, codeOf, INSTALLATION, openWorld } from './world.ts';
+import { aKey, aRun, codeOf, INSTALLATION, openWorld, toSuite } from './world.ts';
 import type { World } from './world.ts';
 
 const worlds: World[] = [];
@@ -40,7 +40,7 @@ const rotated = (suite: string) => async (world: World) => {
   await made(suite)(world);
   await rotate(world, {});
 };
-const rotate = (world: World, input: { readonly suite?: string }) =>
+const rotate = (world: World, input: ReturnType<typeof toSuite>) =>
   world.keyring.manage.rotate(world.grant('keys.rotate', NAME), input, aRun());
 const reason = 'test';
 
@@ -60,7 +60,7 @@ const CHANGES: readonly Change[] = [
     name: 'rotate to X25519',
     suite: 'MLKEM768-P256',
     prepare: made('MLKEM768-P256'),
-    run: (world) => rotate(world, { suite: 'MLKEM768-X25519' }),
+    run: (world) => rotate(world, toSuite('MLKEM768-X25519')),
   },
   {
     name: 'update',
@@ -281,7 +281,7 @@ describe('other changes', () => {
         await happen();
       };
       const before = rowsOf(world);
-      const input = { suite: 'MLKEM768-X25519' };
+      const input = toSuite('MLKEM768-X25519');
       const rotating = world.keyring.manage.rotate(grant, input, aRun());
       await expect(rotating).rejects.toBeInstanceOf(StaleAnswer);
       expect(rowsOf(world)).toEqual(before);
@@ -317,7 +317,7 @@ describe('other changes', () => {
     const other = await world.second();
     await made('MLKEM768-P256')(world);
     other.epoch.advance(await world.store.audit.changesSince(other.epoch.current));
-    const input = { suite: 'MLKEM768-X25519' };
+    const input = toSuite('MLKEM768-X25519');
     let once = false;
     world.store.meanwhile = async (call) => {
       if (once || call !== 'allRead') return;

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { decodeEntry } from '../../src/audit/entry-decoder.ts';
 import { StaleAnswer } from '../../src/audit/ports.ts';
 import type { ChangeDone } from '../../src/keyring/operations.ts';
-import { aKey, aRun, codeOf, openWorld, SIGN_SUITES, WRAP_SUITES } from './world.ts';
+import { aKey, aRun, codeOf, openWorld, SIGN_SUITES, WRAP_SUITES, toSuite } from './world.ts';
 import type { Instance, World } from './world.ts';
 
 let world: World;
@@ -19,11 +19,7 @@ const create = (input = {}, run = {}, by: Instance = world) => {
   return by.keyring.manage.create(by.grant('keys.create', key.name), key, aRun(run));
 };
 const rotate = (key: string, suite?: string, run = {}, by: Instance = world) =>
-  by.keyring.manage.rotate(
-    by.grant('keys.rotate', key),
-    suite === undefined ? {} : { suite },
-    aRun(run),
-  );
+  by.keyring.manage.rotate(by.grant('keys.rotate', key), toSuite(suite), aRun(run));
 const update = (
   key: string,
   input: Parameters<World['keyring']['manage']['update']>[1],
@@ -99,8 +95,6 @@ describe('create', () => {
     ['a bad name', { name: 'A' }, 'invalid_value'],
     ['a UUID as name', { name: '7d3f1c52-8a35-4b0f-9c53-2f6f7a1e2b90' }, 'invalid_value'],
     ['a bad label', { labels: { a: 'x\0' } }, 'invalid_value'],
-    ['an unknown suite', { suite: 'MLKEM768-P521' }, 'unknown_suite'],
-    ['a suite of a prototype', { suite: '__proto__' }, 'unknown_suite'],
     ['a purpose of another suite', { purpose: 'sign' }, 'wrong_purpose'],
     [
       'a wrapped X25519 half',
@@ -217,7 +211,6 @@ describe('rotate', () => {
   it('refuses another purpose, a suspended key, and a key that is not there', async () => {
     const id = await world.create();
     expect(await codeOf(rotate(id, 'HS256'))).toBe('wrong_purpose');
-    expect(await codeOf(rotate(id, 'no-such-suite'))).toBe('unknown_suite');
     expect(await codeOf(rotate('no-such-key'))).toBe('key_not_found');
     await suspend(id);
     expect(await codeOf(rotate(id))).toBe('version_not_usable');

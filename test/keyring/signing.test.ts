@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { findSuite } from '../../src/crypto/suites.ts';
 import type { SignInput } from '../../src/keyring/operations.ts';
-import { aRun, codeOf, openWorld, SIGN_SUITES } from './world.ts';
+import { aRun, codeOf, openWorld, SIGN_SUITES, toSuite } from './world.ts';
 import type { World } from './world.ts';
 
 let world: World;
@@ -44,11 +44,7 @@ const verify = (
     ...(keyVersion === undefined ? {} : { keyVersion }),
   });
 const rotate = (key: string, suite?: string) =>
-  world.keyring.manage.rotate(
-    world.grant('keys.rotate', key),
-    suite === undefined ? {} : { suite },
-    aRun(),
-  );
+  world.keyring.manage.rotate(world.grant('keys.rotate', key), toSuite(suite), aRun());
 
 describe.each(SIGN_SUITES)('%s', (suite) => {
   it('signs a message or its digest alike, bound to the context', async () => {

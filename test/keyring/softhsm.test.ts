@@ -13,7 +13,7 @@ import { UsageCounters } from '../../src/keyring/usage.ts';
 import { makeToken, ROOT } from '../hsm/token-fixture.ts';
 import type { TokenFixture } from '../hsm/token-fixture.ts';
 import { MemoryStore } from './memory-store.ts';
-import { aRun, codeOf, openInstance, SIGN_SUITES, WRAP_SUITES } from './world.ts';
+import { aRun, codeOf, openInstance, SIGN_SUITES, WRAP_SUITES, toSuite } from './world.ts';
 import type { Instance } from './world.ts';
 
 let fixture: TokenFixture;
@@ -40,7 +40,7 @@ afterAll(async () => {
 }, 60_000);
 
 const rotate = (key: string, suite: string) =>
-  service.keyring.manage.rotate(service.grant('keys.rotate', key), { suite }, aRun());
+  service.keyring.manage.rotate(service.grant('keys.rotate', key), toSuite(suite), aRun());
 const signInput = { message: Buffer.from('m'), signatureContext: new Uint8Array(0) };
 
 describe('on SoftHSM', () => {

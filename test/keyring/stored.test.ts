@@ -18,7 +18,16 @@ import { startTestDatabase } from '../store/database.ts';
 import type { TestDatabase } from '../store/database.ts';
 import { withClient } from '../store/owner.ts';
 import { watchedHsm } from './watched-hsm.ts';
-import { ANY_SUITE, aRun, codeOf, INSTALLATION, requests, WRAP_SUITES } from './world.ts';
+import {
+  ANY_SUITE,
+  aKey,
+  aRun,
+  codeOf,
+  INSTALLATION,
+  requests,
+  WRAP_SUITES,
+  toSuite,
+} from './world.ts';
 
 interface Service extends ReturnType<typeof requests> {
   readonly keyring: Keyring;
@@ -91,11 +100,7 @@ const query = (sql: string, values: unknown[] = []) =>
   });
 const read = (of: Service, key: string) => of.keyring.read.get(of.grant('keys.read', key));
 const rotate = (key: string, suite?: string) =>
-  service.keyring.manage.rotate(
-    service.grant('keys.rotate', key),
-    suite === undefined ? {} : { suite },
-    aRun(),
-  );
+  service.keyring.manage.rotate(service.grant('keys.rotate', key), toSuite(suite), aRun());
 
 describe('a round trip', () => {
   it.each([
@@ -124,7 +129,7 @@ describe('a round trip', () => {
       };
       const key = { name: `trip-${randomUUID()}`, suite, labels, deletionProtection: true };
       const grant = service.grant('keys.create', key.name);
-      const { change } = await service.keyring.manage.create(grant, key, aRun());
+      const { change } = await service.keyring.manage.create(grant, aKey(key), aRun());
       const id = change?.after.key.id ?? '';
       await rotate(id);
       const { key: row, versions } = await read(service, id);

@@ -4,7 +4,7 @@ import type { Suite } from '../../src/crypto/suite.ts';
 import { findSuite, SUITES } from '../../src/crypto/suites.ts';
 import { admits } from '../../src/keyring/suite-policy.ts';
 import type { SuitePolicy } from '../../src/keyring/suite-policy.ts';
-import { ANY_SUITE, aKey, aRun, openWorld } from './world.ts';
+import { ANY_SUITE, aKey, aRun, openWorld, toSuite } from './world.ts';
 import type { World, WorldOptions } from './world.ts';
 
 const ALL = Object.values(SUITES);
@@ -81,11 +81,7 @@ describe('a keyring with a policy', () => {
     return world;
   };
   const rotate = (key: string, suite?: string, dryRun = false) =>
-    world.keyring.manage.rotate(
-      world.grant('keys.rotate', key),
-      suite === undefined ? {} : { suite },
-      aRun({ dryRun }),
-    );
+    world.keyring.manage.rotate(world.grant('keys.rotate', key), toSuite(suite), aRun({ dryRun }));
   const refused = (suite: string) =>
     expect.objectContaining({
       code: 'suite_unavailable_here',

@@ -7,6 +7,7 @@ import type { RunningAuditLog } from '../../src/audit/log.ts';
 import type { Engine } from '../../src/crypto/engine.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { SecretBytes } from '../../src/crypto/secret.ts';
+import { findSuite } from '../../src/crypto/suites.ts';
 import { SecurityEpoch } from '../../src/epoch.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import type { Hsm } from '../../src/hsm/port.ts';
@@ -70,13 +71,19 @@ export const aRun = (changes: Partial<ChangeRun> = {}): ChangeRun => ({
   ...changes,
 });
 
-export const aKey = (changes: Partial<CreateKey> = {}): CreateKey => ({
+/** `CreateKey` with the suite by its id. */
+export type KeyWanted = Omit<CreateKey, 'suite'> & { readonly suite: string };
+
+export const aKey = (changes: Partial<KeyWanted> = {}): CreateKey => ({
   name: `key-${randomUUID().slice(0, 13)}`,
-  suite: 'MLKEM768-P256',
   labels: {},
   deletionProtection: false,
   ...changes,
+  suite: findSuite(changes.suite ?? 'MLKEM768-P256'),
 });
+
+/** What `rotate` takes: to the suite of that id, or within the key's own. */
+export const toSuite = (id?: string) => (id === undefined ? {} : { suite: findSuite(id) });
 
 export interface Instance {
   readonly id: string;
@@ -87,7 +94,7 @@ export interface Instance {
   readonly audit: RunningAuditLog;
   grant<O extends Operation>(operation: O, key: string | null, namespace?: string): Grant<O>;
   /** Creates a key and answers its id. */
-  create(input?: Partial<CreateKey>): Promise<string>;
+  create(input?: Partial<KeyWanted>): Promise<string>;
   wrap(key: string, text: string, binding?: Binding): Promise<Uint8Array>;
   unwrap(key: string, ciphertext: Uint8Array, binding?: Binding): Promise<string>;
   stop(): Promise<void>;
@@ -237,7 +244,7 @@ export function requests(keyring: Keyring, epoch: SecurityEpoch) {
     });
   return {
     grant,
-    create: async (input: Partial<CreateKey> = {}) => {
+    create: async (input: Partial<KeyWanted> = {}) => {
       const key = aKey(input);
       const done = await keyring.manage.create(grant('keys.create', key.name), key, aRun());
       return done.change?.after.key.id ?? '';

@@ -7,7 +7,7 @@ import type { Opened, Used, UnwrapInput, WrapInput } from '../../src/keyring/ope
 import type { Settled } from '../../src/settled.ts';
 import { GCM_LIMIT } from '../../src/keyring/usage.ts';
 import { handleId } from '../../src/keyring/material.ts';
-import { NO_BINDING, aRun, openWorld, secret } from './world.ts';
+import { NO_BINDING, aRun, openWorld, secret, toSuite } from './world.ts';
 import type { World } from './world.ts';
 
 let world: World;
@@ -26,7 +26,7 @@ beforeAll(async () => {
   key = await world.create({ suite: 'A256GCM' });
   const other = await world.create({ suite: 'A256GCM' });
   const rotate = (suite: string) =>
-    world.keyring.manage.rotate(world.grant('keys.rotate', key), { suite }, aRun());
+    world.keyring.manage.rotate(world.grant('keys.rotate', key), toSuite(suite), aRun());
   envelopes['first'] = await world.wrap(key, 'first');
   await rotate('MLKEM768-P256');
   envelopes['hybrid'] = await world.wrap(key, 'hybrid');

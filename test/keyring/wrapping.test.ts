@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { findSuite } from '../../src/crypto/suites.ts';
 import { sealEnvelope } from '../../src/crypto/wrap.ts';
-import { WRAP_SUITES, aRun, codeOf, NO_BINDING, openWorld, secret } from './world.ts';
+import { WRAP_SUITES, aRun, codeOf, NO_BINDING, openWorld, secret, toSuite } from './world.ts';
 import type { World } from './world.ts';
 
 let world: World;
@@ -13,7 +13,7 @@ afterAll(() => world.stop());
 
 const bound = (tenant: string) => ({ encryptionContext: { tenant }, aad: Buffer.from('aad') });
 const rotate = (key: string, suite: string) =>
-  world.keyring.manage.rotate(world.grant('keys.rotate', key), { suite }, aRun());
+  world.keyring.manage.rotate(world.grant('keys.rotate', key), toSuite(suite), aRun());
 const rewrap = (
   key: string,
   ciphertext: Uint8Array,

@@ -15,7 +15,15 @@ import { openEnvelope, openSymmetric } from '../../src/crypto/wrap.ts';
 import { importKeys } from '../hsm/import-keys.ts';
 import { makeToken, ROOT } from '../hsm/token-fixture.ts';
 import type { TokenFixture } from '../hsm/token-fixture.ts';
-import { aRun, codeOf, NO_BINDING, openWorld, SIGN_SUITES, WRAP_SUITES } from '../keyring/world.ts';
+import {
+  aRun,
+  codeOf,
+  NO_BINDING,
+  openWorld,
+  SIGN_SUITES,
+  WRAP_SUITES,
+  toSuite,
+} from '../keyring/world.ts';
 import type { World } from '../keyring/world.ts';
 import { aeadOf, bytes, halvesOf, publicKeyOf, secretOf } from './p8-stored-keys.ts';
 import type { StoredWrap } from './p8-stored-keys.ts';
@@ -151,7 +159,7 @@ describe('data of earlier versions of a key', () => {
   });
   afterAll(() => world.stop());
   const rotate = (key: string, suite: string) =>
-    world.keyring.manage.rotate(world.grant('keys.rotate', key), { suite }, aRun());
+    world.keyring.manage.rotate(world.grant('keys.rotate', key), toSuite(suite), aRun());
 
   it('opens after rotations through every wrap suite, and rewraps to the newest', async () => {
     const id = await world.create({ suite: WRAP_SUITES[0] });
