@@ -68,7 +68,8 @@ function bytes({ min = 0, max, description }: ByteBounds, sensitive: boolean) {
       const decoded = bytesOf(value);
       if (decoded === undefined) return fail(ctx, 'invalid_base64', BASE64_ADVICE);
       if (decoded.length >= min && decoded.length <= max) return decoded;
-      return fail(ctx, 'invalid_value', `must be ${min} to ${max} bytes long`);
+      const wanted = min === max ? String(max) : `${min} to ${max}`;
+      return fail(ctx, 'invalid_value', `must be ${wanted} bytes long`);
     })
     .meta({
       description,

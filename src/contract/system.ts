@@ -80,6 +80,14 @@ const part = z.object({
   half: z.enum(['classical', 'post-quantum']),
   algorithm: z.string(),
   publicKeyLength: z.int(),
+  privateKeyLength: z.int().nullable().meta({
+    description:
+      'In the form of its standard (ML-KEM: the expanded dk of FIPS 203); null where that differs from key to key (RSA).',
+  }),
+  seedLength: z.int().nullable().meta({
+    description:
+      'Of the seed that is stored, sealed, in place of a private key in software; null for a half in the HSM.',
+  }),
 });
 
 export const suiteResource = z
@@ -108,6 +116,8 @@ export const suiteResource = z
     sizes: z
       .object({
         publicKey: z.int().nullable(),
+        privateKey: z.int().nullable(),
+        seed: z.int().nullable(),
         ciphertextOverhead: z.int().nullable(),
         encapsulation: z.int().nullable(),
         signatureMax: z.int().nullable(),
@@ -115,7 +125,7 @@ export const suiteResource = z
       })
       .meta({
         description:
-          'Bytes; null where not applicable. `ciphertextOverhead`: of an envelope beyond its plaintext.',
+          'Bytes; null where not applicable. `privateKey`: of all halves in the form of their standards; `seed`: what is stored of the half in software in its place; `ciphertextOverhead`: of an envelope beyond its plaintext.',
       }),
     encoding: z.object({
       oid: z.string().nullable().meta({ description: 'Of SubjectPublicKeyInfo.' }),
@@ -131,6 +141,10 @@ export const suiteResource = z
       .meta({ description: 'Where the halves of a new version live by default on this token.' }),
     engine: z.enum(['native', 'portable']).nullable().meta({
       description: 'What computes the post-quantum half; null without one, or when nothing does.',
+    }),
+    muEngine: z.enum(['native', 'portable']).nullable().meta({
+      description:
+        'What signs and verifies over an external mu, which OpenSSL does not take; null where the suite takes none.',
     }),
     available: z.boolean().meta({ description: 'Whether the token of this zone can serve it.' }),
     unavailableReason: z.string().nullable(),

@@ -55,6 +55,8 @@ interface Chosen {
 const isMlKem = (set: ParameterSet): set is MlKemParameterSet =>
   !Object.hasOwn(SIGNATURE_LENGTHS, set);
 
+const muTestOf = (set: SignatureParameterSet) => `${set} over an external mu, portable`;
+
 class Choice {
   readonly #parts: EngineParts;
   readonly #tests = new SelfTests();
@@ -88,8 +90,12 @@ class Choice {
   async checkedForMu(set: MlDsaParameterSet): Promise<Engine> {
     const { portable } = this.#parts;
     const test = () => testMu(portable.signatures, set);
-    await this.#tests.require(`${set} over an external mu, portable`, test);
+    await this.#tests.require(muTestOf(set), test);
     return portable;
+  }
+
+  implementationOfMu(set: SignatureParameterSet): Implementation | null {
+    return SIGNATURE_LENGTHS[set].mu && !this.#tests.failed(muTestOf(set)) ? 'portable' : null;
   }
 
   implementationOf(set: ParameterSet): Implementation | null {
@@ -208,6 +214,7 @@ export function createEngine(replaced: Partial<EngineParts> = {}): ServiceEngine
     mlKem: combinedMlKem(choice),
     signatures: combinedSignatures(choice, parts.portable),
     implementationOf: (set) => choice.implementationOf(set),
+    implementationOfMu: (set) => choice.implementationOfMu(set),
     close: () => pool.close(),
   };
 }

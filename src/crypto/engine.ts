@@ -146,16 +146,22 @@ export interface Engine {
    * found wrong. (Sets that a start does not check are checked before their first use.)
    */
   implementationOf(set: MlKemParameterSet | SignatureParameterSet): Implementation | null;
+  /** Who signs and verifies over an external mu with the set; null where nobody does. */
+  implementationOfMu(set: SignatureParameterSet): Implementation | null;
 }
 
 interface MlKemLengths {
   readonly publicKey: number;
+  /** The expanded dk, which is never stored. */
+  readonly privateKey: number;
   readonly ciphertext: number;
 }
 
 /** Bytes, and which inputs the set has beside the message. */
 export interface SignatureLengths {
   readonly publicKey: number;
+  /** The standard's own form, which is never stored. */
+  readonly privateKey: number;
   readonly signature: number;
   readonly seed: number;
   /** Takes a context string. */
@@ -172,13 +178,14 @@ export const MAX_SIGNATURE_CONTEXT = 255;
 
 /** FIPS 203 table 3, bytes. */
 export const ML_KEM_LENGTHS: Readonly<Record<MlKemParameterSet, MlKemLengths>> = {
-  'ML-KEM-512': { publicKey: 800, ciphertext: 768 },
-  'ML-KEM-768': { publicKey: 1184, ciphertext: 1088 },
-  'ML-KEM-1024': { publicKey: 1568, ciphertext: 1568 },
+  'ML-KEM-512': { publicKey: 800, privateKey: 1632, ciphertext: 768 },
+  'ML-KEM-768': { publicKey: 1184, privateKey: 2400, ciphertext: 1088 },
+  'ML-KEM-1024': { publicKey: 1568, privateKey: 3168, ciphertext: 1568 },
 };
 
-const mlDsa = (publicKey: number, signature: number): SignatureLengths => ({
+const mlDsa = (publicKey: number, privateKey: number, signature: number): SignatureLengths => ({
   publicKey,
+  privateKey,
   signature,
   seed: 32,
   context: true,
@@ -187,14 +194,16 @@ const mlDsa = (publicKey: number, signature: number): SignatureLengths => ({
 
 const slhDsa = (n: number, signature: number): SignatureLengths => ({
   publicKey: 2 * n,
+  privateKey: 4 * n,
   signature,
   seed: 3 * n,
   context: true,
   mu: false,
 });
 
-const falcon = (publicKey: number, signature: number): SignatureLengths => ({
+const falcon = (publicKey: number, privateKey: number, signature: number): SignatureLengths => ({
   publicKey,
+  privateKey,
   signature,
   seed: 48,
   context: false,
@@ -203,9 +212,9 @@ const falcon = (publicKey: number, signature: number): SignatureLengths => ({
 
 /** FIPS 204 table 2, FIPS 205 table 2, and Falcon's specification (round 3) table 3.3. */
 export const SIGNATURE_LENGTHS: Readonly<Record<SignatureParameterSet, SignatureLengths>> = {
-  'ML-DSA-44': mlDsa(1312, 2420),
-  'ML-DSA-65': mlDsa(1952, 3309),
-  'ML-DSA-87': mlDsa(2592, 4627),
+  'ML-DSA-44': mlDsa(1312, 2560, 2420),
+  'ML-DSA-65': mlDsa(1952, 4032, 3309),
+  'ML-DSA-87': mlDsa(2592, 4896, 4627),
   'SLH-DSA-SHA2-128s': slhDsa(16, 7856),
   'SLH-DSA-SHA2-128f': slhDsa(16, 17088),
   'SLH-DSA-SHA2-192s': slhDsa(24, 16224),
@@ -218,6 +227,6 @@ export const SIGNATURE_LENGTHS: Readonly<Record<SignatureParameterSet, Signature
   'SLH-DSA-SHAKE-192f': slhDsa(24, 35664),
   'SLH-DSA-SHAKE-256s': slhDsa(32, 29792),
   'SLH-DSA-SHAKE-256f': slhDsa(32, 49856),
-  'Falcon-512': falcon(897, 666),
-  'Falcon-1024': falcon(1793, 1280),
+  'Falcon-512': falcon(897, 1281, 666),
+  'Falcon-1024': falcon(1793, 2305, 1280),
 };

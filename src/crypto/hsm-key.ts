@@ -31,3 +31,26 @@ export type HsmKeySpec =
   | { readonly kind: 'aes'; readonly bits: 256 }
   /** As long as the hash, a multiple of 8: SoftHSM pads what it wraps to 8 bytes before KWP. */
   | { readonly kind: 'hmac'; readonly hash: HsmHash; readonly bytes: 32 | 48 | 64 };
+
+/** Bytes of a scalar: as long as a coordinate (SEC1 2.3.7). */
+const SCALAR_LENGTHS = { 'P-256': 32, 'P-384': 48, 'P-521': 66 } as const;
+
+/**
+ * Bytes of the private or secret key itself: a scalar, the 32 of RFC 7748 or RFC 8032, or the secret.
+ * Null for RSA, whose RSAPrivateKey differs by some bytes from key to key.
+ */
+export function privateKeyLength(spec: HsmKeySpec): number | null {
+  switch (spec.kind) {
+    case 'ec':
+      return SCALAR_LENGTHS[spec.curve];
+    case 'x25519':
+    case 'ed25519':
+      return 32;
+    case 'rsa':
+      return null;
+    case 'aes':
+      return spec.bits / 8;
+    case 'hmac':
+      return spec.bytes;
+  }
+}

@@ -7,9 +7,10 @@ import { utf8 } from './bytes.ts';
 import { ownCombiner, standardCombiner } from './combiner.ts';
 import { CURVES } from './curve.ts';
 import { extractAndExpand } from './dhkem.ts';
-import { ML_KEM_LENGTHS } from './engine.ts';
+import { ML_KEM_LENGTHS, ML_KEM_SEED_LENGTH } from './engine.ts';
 import { hkdf } from './hkdf.ts';
 import { shake256 } from './hpke.ts';
+import { privateKeyLength } from './hsm-key.ts';
 import { diffieHellmanPart, mlKemPart, rsaOaepPart } from './kem-parts.ts';
 import { hybridKem, singleKem } from './kem.ts';
 import {
@@ -73,12 +74,25 @@ function curveEncoding(curve: Curve): KeyEncoding {
 }
 
 function mlKemHalf(set: MlKemParameterSet): Part {
-  return { half: 'pq', algorithm: set, publicKeyLength: ML_KEM_LENGTHS[set].publicKey };
+  const { publicKey, privateKey } = ML_KEM_LENGTHS[set];
+  return {
+    half: 'pq',
+    algorithm: set,
+    publicKeyLength: publicKey,
+    privateKeyLength: privateKey,
+    seedLength: ML_KEM_SEED_LENGTH,
+  };
 }
 
 function diffieHellmanHalf(curve: Curve): Part {
   const algorithm = curve === 'X25519' ? curve : `ECDH-${curve}`;
-  return { half: 'classical', algorithm, publicKeyLength: CURVES[curve].publicKeyLength };
+  return {
+    half: 'classical',
+    algorithm,
+    publicKeyLength: CURVES[curve].publicKeyLength,
+    privateKeyLength: privateKeyLength(deriveKey(curve)),
+    seedLength: null,
+  };
 }
 
 interface HybridRow {
@@ -213,6 +227,8 @@ function rsaOaep({ number, bits, hpkeKem }: RsaRow): KemSuite {
         half: 'classical',
         algorithm: `RSA-OAEP-${String(bits)}`,
         publicKeyLength: part.lengths.publicKey,
+        privateKeyLength: null,
+        seedLength: null,
       },
     ],
     pq: null,

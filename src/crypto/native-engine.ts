@@ -340,6 +340,8 @@ export function createNativeEngine(pool: PortablePool): Engine {
     mlKem,
     signatures: nativeSignatures(pool),
     implementationOf: (set) => (hasNatively(set) ? 'native' : null),
+    // Node signs no external mu.
+    implementationOfMu: () => null,
   };
 }
 

@@ -156,6 +156,7 @@ export function createPortableEngine(pool: PortablePool): Engine {
     mlKem,
     signatures: portableSignatures(pool),
     implementationOf: () => 'portable',
+    implementationOfMu: (set) => (SIGNATURE_LENGTHS[set].mu ? 'portable' : null),
   };
 }
 

@@ -13,6 +13,7 @@ import {
   rsaEncoding,
   slhDsaEncoding,
 } from './key-encoding.ts';
+import { privateKeyLength } from './hsm-key.ts';
 import { compositeSigner } from './signature.ts';
 import { classicalSigner, pqSigner } from './single-signers.ts';
 import type { ClassicalScheme } from './classical-signature.ts';
@@ -97,11 +98,24 @@ function rsa(bits: RsaBits, padding: 'pss' | 'pkcs1', hash: Hash): Classical {
 }
 
 function pqHalf(set: SignatureParameterSet): Part {
-  return { half: 'pq', algorithm: set, publicKeyLength: SIGNATURE_LENGTHS[set].publicKey };
+  const { publicKey, privateKey, seed } = SIGNATURE_LENGTHS[set];
+  return {
+    half: 'pq',
+    algorithm: set,
+    publicKeyLength: publicKey,
+    privateKeyLength: privateKey,
+    seedLength: seed,
+  };
 }
 
-function classicalHalf({ algorithm, scheme }: Classical): Part {
-  return { half: 'classical', algorithm, publicKeyLength: scheme.lengths.publicKey };
+function classicalHalf({ algorithm, scheme, hsm }: Classical): Part {
+  return {
+    half: 'classical',
+    algorithm,
+    publicKeyLength: scheme.lengths.publicKey,
+    privateKeyLength: privateKeyLength(hsm),
+    seedLength: null,
+  };
 }
 
 /** FIPS 204 section 4. */

@@ -47,6 +47,10 @@ export interface Part {
   /** The standard's name of the half, e.g. `ML-KEM-768`, `ECDH-P256`. */
   readonly algorithm: string;
   readonly publicKeyLength: number;
+  /** In the form of its standard (ML-KEM: the expanded dk); null where that differs from key to key (RSA). */
+  readonly privateKeyLength: number | null;
+  /** What is stored, sealed, in place of a private key in software; null for a half in the HSM. */
+  readonly seedLength: number | null;
 }
 
 /**

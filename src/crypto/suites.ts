@@ -36,10 +36,14 @@ const BY_NUMBER: ReadonlyMap<number, Suite> = new Map(ROWS.map((suite) => [suite
 /** @throws TwofoldError unknown_suite */
 export function findSuite(id: string): Suite {
   const suite = SUITES[id];
-  if (suite === undefined) {
-    throw new TwofoldError('unknown_suite', `Known suites: ${Object.keys(SUITES).join(', ')}.`);
-  }
-  return suite;
+  if (suite !== undefined) return suite;
+  const left = NOT_OFFERED.find(({ ids }) => ids.test(id));
+  throw new TwofoldError(
+    'unknown_suite',
+    left === undefined
+      ? `Known suites: ${Object.keys(SUITES).join(', ')}.`
+      : `${left.name} is not offered: ${left.reason}`,
+  );
 }
 
 /** @throws TwofoldError unknown_suite */
@@ -50,48 +54,69 @@ export function findSuiteByNumber(number: number): Suite {
   return suite;
 }
 
-/** What is left out on purpose, for `/v1/suites`. */
-export const NOT_OFFERED: readonly { readonly name: string; readonly reason: string }[] =
-  Object.freeze([
-    {
-      name: 'Classic McEliece',
-      reason:
-        'Not a NIST standard (ISO/IEC work goes on) and public keys of 261 kB to 1.4 MB do not fit rows, answers or envelopes.',
-    },
-    {
-      name: 'HQC',
-      reason: 'Chosen by NIST in March 2025 as a backup to ML-KEM; its standard is not published.',
-    },
-    {
-      name: 'FrodoKEM',
-      reason: 'Not a NIST standard; its ISO/IEC text is not final, and it has no HPKE code point.',
-    },
-    {
-      name: 'Multivariate signatures (UOV, MAYO, QR-UOV, SNOVA)',
-      reason: 'Still candidates of the NIST additional-signatures process; parameters still move.',
-    },
-    {
-      name: 'LAMPS composites with brainpool curves, Ed448 or X448',
-      reason:
-        'No token that was tried here makes such keys, so their classical half could not live in an HSM.',
-    },
-    {
-      name: 'Composite ML-KEM with RSA or P-521',
-      reason:
-        'An RSA or P-521 half adds size and time to what P-256, P-384 and X25519 give; no HPKE code point names them.',
-    },
-    {
-      name: 'HashML-DSA and HashSLH-DSA',
-      reason:
-        'Pre-hashed forms with other bytes; ML-DSA takes an external mu instead, and the composites hash first.',
-    },
-    {
-      name: 'LMS and XMSS',
-      reason:
-        'Stateful: a one-time key used twice forges signatures, and replicas, backups and fail-over make reuse a matter of time.',
-    },
-    {
-      name: 'Kyber (round 3)',
-      reason: 'Superseded by ML-KEM (FIPS 203), whose bytes differ; no reason to keep the draft.',
-    },
-  ]);
+interface NotOffered {
+  readonly name: string;
+  readonly reason: string;
+  /** How someone who looks for it may write its id. */
+  readonly ids: RegExp;
+}
+
+/** What is left out on purpose, for `/v1/suites` and for whoever asks for it. */
+export const NOT_OFFERED: readonly NotOffered[] = Object.freeze([
+  {
+    name: 'Classic McEliece',
+    ids: /mceliece/iu,
+    reason:
+      'Not a NIST standard (ISO/IEC work goes on) and public keys of 261 kB to 1.4 MB do not fit rows, answers or envelopes.',
+  },
+  {
+    name: 'HQC',
+    ids: /hqc/iu,
+    reason: 'Chosen by NIST in March 2025 as a backup to ML-KEM; its standard is not published.',
+  },
+  {
+    name: 'FrodoKEM',
+    ids: /frodo/iu,
+    reason: 'Not a NIST standard; its ISO/IEC text is not final, and it has no HPKE code point.',
+  },
+  {
+    name: 'Multivariate signatures (UOV, MAYO, QR-UOV, SNOVA)',
+    ids: /uov|mayo|snova|rainbow/iu,
+    reason: 'Still candidates of the NIST additional-signatures process; parameters still move.',
+  },
+  {
+    name: 'LAMPS composites with brainpool curves, Ed448 or X448',
+    ids: /brainpool|ed448|x448/iu,
+    reason:
+      'No token that was tried here makes such keys, so their classical half could not live in an HSM.',
+  },
+  {
+    name: 'Composite ML-KEM with RSA or P-521',
+    ids: /^ml-?kem.*(?:rsa|p-?521)/iu,
+    reason:
+      'An RSA or P-521 half adds size and time to what P-256, P-384 and X25519 give; no HPKE code point names them.',
+  },
+  {
+    name: 'HashML-DSA and HashSLH-DSA',
+    ids: /^hash-?(?:ml|slh)-?dsa|^(?:ml|slh)-?dsa-.*-with-/iu,
+    reason:
+      'Pre-hashed forms with other bytes; ML-DSA takes an external mu instead, and the composites hash first.',
+  },
+  {
+    name: 'LMS and XMSS',
+    ids: /^(?:lms|hss|xmss)/iu,
+    reason:
+      'Stateful: a one-time key used twice forges signatures, and replicas, backups and fail-over make reuse a matter of time.',
+  },
+  {
+    name: 'Kyber (round 3)',
+    ids: /kyber/iu,
+    reason: 'Superseded by ML-KEM (FIPS 203), whose bytes differ; no reason to keep the draft.',
+  },
+  {
+    name: 'Dilithium and SPHINCS+ (round 3)',
+    ids: /dilithium|sphincs/iu,
+    reason:
+      'Superseded by ML-DSA (FIPS 204) and SLH-DSA (FIPS 205), whose bytes differ; no reason to keep the drafts.',
+  },
+]);

@@ -17,6 +17,15 @@ function overheadOf(suite: Suite): number | null {
   return null;
 }
 
+/** Of all halves; null when one of them has no length of its own, and for symmetric keys. */
+function privateKeyOf({ parts }: Suite): number | null {
+  const lengths = parts.flatMap(({ privateKeyLength: length }) =>
+    length === null ? [] : [length],
+  );
+  if (parts.length === 0 || lengths.length < parts.length) return null;
+  return lengths.reduce((sum, length) => sum + length, 0);
+}
+
 function sizesOf(suite: Suite) {
   const lengths =
     suite.kind === 'kem'
@@ -26,11 +35,19 @@ function sizesOf(suite: Suite) {
         : null;
   return {
     publicKey: lengths?.publicKey ?? null,
+    privateKey: privateKeyOf(suite),
+    seed: suite.parts.find(({ seedLength }) => seedLength !== null)?.seedLength ?? null,
     ciphertextOverhead: overheadOf(suite),
     encapsulation: suite.kind === 'kem' ? suite.kem.lengths.encapsulation : null,
     signatureMax: suite.kind === 'signature' ? suite.signer.lengths.signatureMax : null,
     mac: suite.kind === 'mac' ? suite.mac.macLength : null,
   };
+}
+
+/** Node signs no external mu, so that it may be another engine than the suite's. */
+function muEngineOf(suite: Suite, engine: Pick<Engine, 'implementationOfMu'>) {
+  const takesMu = suite.kind === 'signature' && suite.signer.takes.mu && suite.pq !== null;
+  return takesMu ? engine.implementationOfMu(suite.pq) : null;
 }
 
 /** A form that the encoding has not and gives no reason for does not apply to such keys. */
@@ -55,7 +72,7 @@ function encodingOf(suite: Suite) {
 export function suiteResource(
   suite: Suite,
   token: TokenFacts,
-  engine: Pick<Engine, 'implementationOf'>,
+  engine: Pick<Engine, 'implementationOf' | 'implementationOfMu'>,
   times: SuiteTimes,
 ) {
   const { available, reason } = token.availability(suite);
@@ -78,6 +95,7 @@ export function suiteResource(
       classical: token.custodyOf(suite),
     },
     engine: suite.pq === null ? null : engine.implementationOf(suite.pq),
+    muEngine: muEngineOf(suite, engine),
     available,
     unavailableReason: reason,
     admitted: notAdmitted === null,

@@ -45,7 +45,7 @@ export function systemRoutes(
         Promise.resolve({
           body: {
             items: Object.values(SUITES).map((suite) => suiteResource(suite, token, engine, times)),
-            notOffered: NOT_OFFERED,
+            notOffered: NOT_OFFERED.map(({ name, reason }) => ({ name, reason })),
           },
         }),
     }),

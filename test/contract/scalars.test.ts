@@ -172,3 +172,13 @@ describe('text', () => {
     expect(text(10, 'x').safeParse(value).success).toBe(false);
   });
 });
+
+describe('bytes of one length', () => {
+  it.each([
+    [{ min: 64, max: 64 }, 'must be 64 bytes long'],
+    [{ min: 1, max: 64 }, 'must be 1 to 64 bytes long'],
+  ])('%j are asked for as %s', (bounds, message) => {
+    const { error } = publicBytes({ ...bounds, description: 'mu' }).safeParse('');
+    expect(error?.issues[0]?.message).toBe(message);
+  });
+});

@@ -72,6 +72,7 @@ describe('the combined engine', () => {
     key.release();
     await expect(key.sign(MESSAGE, context)).rejects.toThrow('release');
     expect(engine.implementationOf(set)).toBe(set.startsWith('Falcon') ? 'portable' : 'native');
+    expect(engine.implementationOfMu(set)).toBe(set.startsWith('ML-DSA') ? 'portable' : null);
   });
 
   it.each(SETS)('%s: a wrong length of anything is false or invalid_value', async (set) => {

@@ -136,6 +136,64 @@ describe('the table of suites', () => {
     expect(parts).toBe(publicKey);
   });
 
+  it.each<[string, (number | null)[], (number | null)[]]>([
+    // FIPS 203 table 3, FIPS 204 table 2, FIPS 205 table 2, Falcon 1.2 table 3.3, then the seeds.
+    ['ML-KEM-512', [1632], [64]],
+    ['ML-KEM-768', [2400], [64]],
+    ['ML-KEM-1024', [3168], [64]],
+    ['ML-DSA-44', [2560], [32]],
+    ['ML-DSA-65', [4032], [32]],
+    ['ML-DSA-87', [4896], [32]],
+    ['SLH-DSA-SHA2-128s', [64], [48]],
+    ['SLH-DSA-SHAKE-192f', [96], [72]],
+    ['SLH-DSA-SHAKE-256s', [128], [96]],
+    ['Falcon-512', [1281], [48]],
+    ['Falcon-1024', [2305], [48]],
+    ['MLKEM1024-P384', [3168, 48], [64, null]],
+    ['MLKEM768-X25519', [2400, 32], [64, null]],
+    ['MLDSA65-RSA3072-PSS-SHA512', [4032, null], [32, null]],
+    ['DHKEM-P256', [32], [null]],
+    ['ECDSA-P521-SHA512', [66], [null]],
+    ['Ed25519', [32], [null]],
+    ['RSA-OAEP-2048-SHA256', [null], [null]],
+  ])('%s has private keys and seeds of their lengths', (id, privateKeys, seeds) => {
+    const { parts } = findSuite(id);
+    expect(parts.map((part) => part.privateKeyLength)).toEqual(privateKeys);
+    expect(parts.map((part) => part.seedLength)).toEqual(seeds);
+  });
+
+  it.each([
+    ['Kyber1024', 'Kyber (round 3)'],
+    ['HQC-128', 'HQC'],
+    ['mceliece348864', 'Classic McEliece'],
+    ['FrodoKEM-640-AES', 'FrodoKEM'],
+    ['Dilithium5', 'Dilithium and SPHINCS+ (round 3)'],
+    ['LMS_SHA256_M32_H10', 'LMS and XMSS'],
+    ['XMSSMT-SHA2_20/2_256', 'LMS and XMSS'],
+    ['HashML-DSA-65', 'HashML-DSA and HashSLH-DSA'],
+    ['MLDSA65-ECDSA-brainpoolP256r1-SHA512', 'LAMPS composites with brainpool curves'],
+    ['MLKEM768-RSA2048', 'Composite ML-KEM with RSA'],
+    ['MLKEM768-P521', 'Composite ML-KEM with RSA'],
+    ['MAYO-2', 'Multivariate signatures'],
+  ])('tells who asks for %s why it is not offered', (id, name) => {
+    const row = NOT_OFFERED.find((one) => one.name.startsWith(name));
+    expect(() => findSuite(id)).toThrow(
+      expect.objectContaining({
+        code: 'unknown_suite',
+        detail: `${row?.name ?? ''} is not offered: ${row?.reason ?? ''}`,
+      }),
+    );
+  });
+
+  it('mistakes no suite of its own for one that is not offered', () => {
+    for (const id of Object.keys(SUITES)) {
+      // As it would be written by someone who gets it wrong by a letter.
+      expect(() => findSuite(`${id}x`)).toThrow(
+        expect.objectContaining({ detail: expect.stringMatching(/^Known suites: /u) as unknown }),
+      );
+    }
+  });
+
   it('says what is not offered, and why', () => {
     const names = NOT_OFFERED.map(({ name }) => name).join(' ');
     for (const name of ['McEliece', 'HQC', 'Frodo', 'Multivariate', 'LMS', 'XMSS', 'Kyber']) {

@@ -35,7 +35,10 @@ describe('a service with a profile', () => {
       `/v1/admin/keys/${name}/rotate${query}`,
       { json: { suite: 'MLKEM768-P256' } },
     );
-    expect(json).toMatchObject({ code: 'suite_unavailable_here' });
+    expect(json).toMatchObject({
+      code: 'suite_unavailable_here',
+      detail: 'The profile cnsa2 of this service does not list MLKEM768-P256.',
+    });
     const rotated = await service.call('operator', 'POST', `/v1/admin/keys/${name}/rotate${query}`);
     expect(rotated.status).toBe(200);
   });
@@ -64,7 +67,7 @@ describe('a service with a profile', () => {
       notAdmittedReason: null,
       engine: null,
       standings: ['cnsa2', 'approved'],
-      sizes: { publicKey: null, ciphertextOverhead: 53, encapsulation: null, mac: null },
+      sizes: { publicKey: null, privateKey: null, seed: null, ciphertextOverhead: 53, mac: null },
       custody: { postQuantum: null, classical: 'hsm-wrapped' },
       takes: null,
     });
@@ -72,11 +75,17 @@ describe('a service with a profile', () => {
       admitted: false,
       notAdmittedReason: 'The profile cnsa2 of this service does not list MLKEM768-X25519.',
       engine: 'native',
-      sizes: { publicKey: 1216, ciphertextOverhead: 1160, encapsulation: 1120, signatureMax: null },
+      sizes: { publicKey: 1216, privateKey: 2432, seed: 64, encapsulation: 1120 },
+      parts: [
+        { half: 'post-quantum', privateKeyLength: 2400, seedLength: 64 },
+        { half: 'classical', privateKeyLength: 32, seedLength: null },
+      ],
+      muEngine: null,
       custody: { postQuantum: 'sealed', classical: 'hsm-token' },
     });
     expect(await get('ML-DSA-87')).toMatchObject({
-      sizes: { publicKey: 2592, signatureMax: 4627, ciphertextOverhead: null },
+      sizes: { publicKey: 2592, privateKey: 4896, seed: 32, signatureMax: 4627 },
+      engine: 'native',
       encoding: { oid: '2.16.840.1.101.3.4.3.19', joseAlg: 'ML-DSA-87', joseAlgMissing: null },
       takes: { context: true, mu: true },
       custody: { postQuantum: 'sealed', classical: null },
