@@ -8,7 +8,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { configReference } from './config/reference.ts';
-import { settleDatabase } from './config/database.ts';
+import { readPassword, settleDatabase } from './config/database.ts';
 import type { ConfigPart } from './config/parts.ts';
 import { fileProblems, ruleProblems, settlePaths } from './config/rules.ts';
 import { configSchema } from './config/schema.ts';
@@ -131,6 +131,9 @@ export const presentConfig = (config: Config): unknown => {
 /** Reads a PIN, token or key file that nobody but its owner may read; see `config/secret-file.ts`. */
 export const readOwnerOnlyFile = (path: string, closed?: Closed): Uint8Array =>
   readSecretFile(path, closed);
+
+/** The password of a database's file, mode 0640 at most; see `config/database.ts`. */
+export const readPasswordFile = (path: string): string => readPassword(path);
 
 /** Where distributions put the SoftHSM module; `scripts/setup` looks at the same places. */
 export const SOFTHSM_PATHS: readonly string[] = [

@@ -1,11 +1,13 @@
 /**
  * Authentication by bearer token: from an `Authorization` header to a `Principal`.
  *
- * A verified token is remembered until it expires, until its issuer's keys change, or until a change
- * of access is made known by the security epoch, whichever is first. Refusals are not remembered.
+ * A verified token is remembered until it expires, until the key that verified it leaves its issuer's
+ * set, or until a change of access is made known by the security epoch, whichever is first. Refusals
+ * are not remembered.
  */
 import { hash } from 'node:crypto';
 import { errors as joseErrors, jwtVerify } from 'jose';
+import type { CryptoKey } from 'jose';
 import type { SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import { bearerToken, invalidToken, outlineToken } from './bearer.ts';
@@ -14,6 +16,7 @@ import { principalOf } from './claims.ts';
 import type { Principal } from './grant.ts';
 import { Issuer } from './issuers.ts';
 import type { IssuerOptions, IssuerSettings } from './issuers.ts';
+import type { TokenAlgorithm } from './jwk-set.ts';
 import type { KeySet } from './key-set.ts';
 import type { Admit, Authenticator } from './ports.ts';
 
@@ -35,7 +38,11 @@ const MAX_CLOCK_TOLERANCE = 60;
 interface Verified {
   readonly principal: Principal;
   readonly issuer: Issuer;
-  readonly keys: KeySet;
+  /** The key that verified it, how it was found, and the latest set that was seen to have it. */
+  readonly key: CryptoKey;
+  readonly algorithm: TokenAlgorithm;
+  readonly keyId: string | undefined;
+  keys: KeySet;
 }
 
 export class TokenAuthenticator implements Authenticator {
@@ -82,6 +89,21 @@ export class TokenAuthenticator implements Authenticator {
     return this.#verified.size;
   }
 
+  /** Names of issuers whose keys could not be read the last time. */
+  get failing(): readonly string[] {
+    return [...this.#issuers].filter(([, issuer]) => issuer.failing).map(([name]) => name);
+  }
+
+  /** Reads key sets again that are due, though no token asks for them: a key taken away ends in time. */
+  async refresh(): Promise<void> {
+    await Promise.all([...this.#issuers.values()].map((issuer) => issuer.refresh()));
+  }
+
+  /** Reads every key set again now. */
+  async reload(): Promise<void> {
+    await Promise.all([...this.#issuers.values()].map((issuer) => issuer.reload()));
+  }
+
   async authenticate(
     authorization: string | undefined,
     admit: Admit = (work) => work(),
@@ -91,7 +113,7 @@ export class TokenAuthenticator implements Authenticator {
     const id = digest.toString('base64url');
     const known = this.#verified.get(id);
     if (known !== undefined) {
-      if (known.keys === (await known.issuer.keySet())) return this.#unexpired(id, known);
+      if (isInForce(known, await known.issuer.keySet())) return this.#unexpired(id, known);
       this.#verified.delete(id);
     }
     const { principal } = await admit(() => this.#verifyOnce(id, token, digest));
@@ -125,7 +147,8 @@ export class TokenAuthenticator implements Authenticator {
     const outline = outlineToken(token);
     const issuer = this.#issuers.get(outline.issuer);
     if (issuer === undefined) throw invalidToken('issuer');
-    const [key, keys] = await issuer.key(outline.algorithm, outline.keyId);
+    const { keyId } = outline;
+    const [key, keys, algorithm] = await issuer.key(outline.algorithm, keyId);
     if (this.#checking >= this.#concurrency) {
       throw new TwofoldError('rate_limited', undefined, { retryAfter: 1 });
     }
@@ -146,7 +169,8 @@ export class TokenAuthenticator implements Authenticator {
         now,
         clockTolerance: this.#clockTolerance,
       };
-      return { principal: principalOf(payload, check), issuer, keys };
+      const principal = principalOf(payload, check);
+      return { principal, issuer, key, algorithm, keyId, keys };
     } catch (error) {
       throw refusal(error);
     } finally {
@@ -158,6 +182,15 @@ export class TokenAuthenticator implements Authenticator {
     this.#verified.clear();
     this.#pending = new Map();
   }
+}
+
+/** Whether the set still has the very key; what else changed in it does not matter to this token. */
+function isInForce(known: Verified, keys: KeySet | undefined): boolean {
+  if (keys === undefined) return false;
+  if (keys === known.keys) return true;
+  if (keys.find(known.algorithm, known.keyId) !== known.key) return false;
+  known.keys = keys;
+  return true;
 }
 
 /** jose's errors carry the claims; only their code goes on, and only as far as the log. */

@@ -4,7 +4,13 @@
  * It stands where an OIDC issuer stands in production and is trusted like one, through its JWK Set.
  * Who can read the seed can be anybody; production configurations do not name it.
  */
-import { createPrivateKey, createPublicKey, randomBytes, randomUUID } from 'node:crypto';
+import {
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  randomBytes,
+  randomUUID,
+} from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 import { join } from 'node:path';
 import { SignJWT, calculateJwkThumbprint, exportJWK } from 'jose';
@@ -13,6 +19,7 @@ import { SecretBytes, wipe } from '../crypto/secret.ts';
 import { TwofoldError } from '../errors.ts';
 import { NAME } from '../name.ts';
 import type { IssuerSettings } from './issuers.ts';
+import type { KeyRead } from './key-source.ts';
 import { readPrivateFile, writePrivateFile } from './private-file.ts';
 
 const ALGORITHM = 'ML-DSA-65';
@@ -46,13 +53,13 @@ export interface DevelopmentIssuerOptions {
 }
 
 export class DevelopmentIssuer {
-  readonly #key: KeyObject;
-  readonly #publicKey: JWK;
+  readonly #folder: string;
   readonly #now: () => Date;
+  #pair: Pair;
 
-  private constructor(key: KeyObject, publicKey: JWK, now: () => Date) {
-    this.#key = key;
-    this.#publicKey = publicKey;
+  private constructor(folder: string, pair: Pair, now: () => Date) {
+    this.#folder = folder;
+    this.#pair = pair;
     this.#now = now;
   }
 
@@ -61,24 +68,13 @@ export class DevelopmentIssuer {
    *   is damaged or open to others, storage_full when it cannot be made for want of room
    */
   static async open(options: DevelopmentIssuerOptions): Promise<DevelopmentIssuer> {
-    const seed = await loadSeed(options);
-    try {
-      const key = importSeed(seed);
-      const jwk = await exportJWK(createPublicKey(key));
-      const kid = await calculateJwkThumbprint(jwk);
-      return new DevelopmentIssuer(
-        key,
-        { ...jwk, kid, alg: ALGORITHM, use: 'sig' },
-        options.now ?? (() => new Date()),
-      );
-    } finally {
-      wipe(seed);
-    }
+    const pair = await pairOf(await loadSeed(options));
+    return new DevelopmentIssuer(options.folder, pair, options.now ?? (() => new Date()));
   }
 
   /** The public key as a JWK Set. */
   get jwks(): { readonly keys: readonly JWK[] } {
-    return { keys: [this.#publicKey] };
+    return { keys: [this.#pair.publicKey] };
   }
 
   /** What the authenticator needs to accept these tokens. */
@@ -86,11 +82,20 @@ export class DevelopmentIssuer {
     return {
       issuer: NAME.developmentIssuer,
       audience: NAME.audience,
-      jwks: this.jwks,
+      readKeys: () => this.#readKeys(),
       algorithms: [ALGORITHM],
       rolesClaim: ROLES_CLAIM,
       maxLifetime: MAX_TTL_SECONDS,
     };
+  }
+
+  /** The set of the seed that the file holds now; from then on tokens are of that seed too. */
+  async #readKeys(): Promise<KeyRead> {
+    const seed = await loadSeed({ folder: this.#folder, create: false });
+    if (fingerprintOf(seed) === this.#pair.fingerprint) wipe(seed);
+    else this.#pair = await pairOf(seed);
+    const bytes = new TextEncoder().encode(JSON.stringify(this.jwks));
+    return { bytes, version: this.#pair.publicKey.kid ?? '' };
   }
 
   /** @throws RangeError for a time to live outside 1 to 86,400 s */
@@ -101,7 +106,7 @@ export class DevelopmentIssuer {
     const issuedAt = Math.floor(this.#now().getTime() / 1000);
     const expiry = issuedAt + ttlSeconds;
     const token = await new SignJWT({ [ROLES_CLAIM]: [...roles] })
-      .setProtectedHeader({ alg: ALGORITHM, kid: this.#publicKey.kid ?? '', typ: 'JWT' })
+      .setProtectedHeader({ alg: ALGORITHM, kid: this.#pair.publicKey.kid ?? '', typ: 'JWT' })
       .setIssuer(NAME.developmentIssuer)
       .setAudience(NAME.audience)
       .setSubject(subject ?? `development-${roles[0] ?? 'nobody'}`)
@@ -109,12 +114,38 @@ export class DevelopmentIssuer {
       .setIssuedAt(issuedAt)
       .setNotBefore(issuedAt)
       .setExpirationTime(expiry)
-      .sign(this.#key);
+      .sign(this.#pair.key);
     return { token, expiresAt: new Date(expiry * 1000) };
   }
 }
 
-async function loadSeed({ folder, create }: DevelopmentIssuerOptions): Promise<SecretBytes> {
+interface Pair {
+  readonly key: KeyObject;
+  readonly publicKey: JWK;
+  /** Of the seed. */
+  readonly fingerprint: string;
+}
+
+/** Takes the seed over, and wipes it. */
+async function pairOf(seed: SecretBytes): Promise<Pair> {
+  try {
+    const key = importSeed(seed);
+    const jwk = await exportJWK(createPublicKey(key));
+    const kid = await calculateJwkThumbprint(jwk);
+    const publicKey = { ...jwk, kid, alg: ALGORITHM, use: 'sig' };
+    return { key, publicKey, fingerprint: fingerprintOf(seed) };
+  } finally {
+    wipe(seed);
+  }
+}
+
+const fingerprintOf = (seed: SecretBytes): string =>
+  createHash('sha256').update(seed.reveal()).digest('hex');
+
+async function loadSeed({
+  folder,
+  create,
+}: Pick<DevelopmentIssuerOptions, 'folder' | 'create'>): Promise<SecretBytes> {
   const path = join(folder, SEED_FILE);
   const stored = await readPrivateFile(path);
   if (stored !== undefined) {

@@ -15,7 +15,7 @@ import {
 } from './key-source.ts';
 import type { KeyReader, RefreshRules } from './key-source.ts';
 
-/** One issuer as configured; exactly one of `jwksFile`, `jwksUrl` and `jwks`. */
+/** One issuer as configured; exactly one of `jwksFile`, `jwksUrl`, `jwks` and `readKeys`. */
 export interface IssuerSettings {
   /** Compared with `iss` character by character. */
   readonly issuer: string;
@@ -23,8 +23,10 @@ export interface IssuerSettings {
   readonly audience: string;
   readonly jwksFile?: string | undefined;
   readonly jwksUrl?: string | undefined;
-  /** A set in memory; the development issuer's. */
+  /** A set in memory, which never changes. */
   readonly jwks?: { readonly keys: readonly object[] } | undefined;
+  /** What reads the set, as often as a file; the development issuer's. */
+  readonly readKeys?: KeyReader | undefined;
   readonly algorithms: readonly TokenAlgorithm[];
   /** Name of the top-level claim that holds the roles. */
   readonly rolesClaim: string;
@@ -37,8 +39,20 @@ export interface IssuerOptions {
   readonly plainHttp: boolean;
   /** Told of key sets that could not be read; for the log. */
   readonly onFailure?: ((issuer: string, error: unknown) => void) | undefined;
+  /** Told of each set that takes the place of another, by thumbprints of what came and went. */
+  readonly onChange?: ((change: KeySetChange) => void) | undefined;
   readonly monotonic?: (() => number) | undefined;
 }
+
+/** Thumbprints of keys (RFC 7638). */
+export interface KeySetChange {
+  readonly issuer: string;
+  readonly added: readonly string[];
+  readonly removed: readonly string[];
+}
+
+/** A key, the set that has it, and the algorithm that it is bound to. */
+type FoundKey = [CryptoKey, KeySet, TokenAlgorithm];
 
 /** Most tokens that may wait at one time for the keys of one issuer to be fetched. */
 const MAX_WAITING = 64;
@@ -73,12 +87,28 @@ export class Issuer {
         failure = error;
         options.onFailure?.(settings.issuer, error);
       },
+      onChange: (now, before) => options.onChange?.(changeOf(settings.issuer, now, before)),
     });
     await source.refreshForUnknownKey();
     if (source.current === undefined && settings.jwksUrl === undefined) {
       throw unusable(settings, failure);
     }
     return new Issuer(settings, source);
+  }
+
+  /** Whether the last read of its keys failed. */
+  get failing(): boolean {
+    return this.#source.failing;
+  }
+
+  /** Reads the keys again where that is due, though no token asks for them. Never rejects. */
+  async refresh(): Promise<void> {
+    await this.#source.refreshIfDue();
+  }
+
+  /** Reads the keys again now. Never rejects; a read that fails leaves what is in force. */
+  async reload(): Promise<void> {
+    await this.#source.reload();
   }
 
   /** The keys in force, read again first where that is due. */
@@ -96,7 +126,7 @@ export class Issuer {
    *
    * @throws TwofoldError token_invalid, rate_limited
    */
-  async key(algorithm: string, keyId: string | undefined): Promise<[CryptoKey, KeySet]> {
+  async key(algorithm: string, keyId: string | undefined): Promise<FoundKey> {
     const allowed = this.settings.algorithms.find((name) => name === algorithm);
     if (allowed === undefined) throw invalidToken('alg is not one of the issuer');
     const found = find(await this.keySet(), allowed, keyId);
@@ -123,6 +153,15 @@ export class Issuer {
   }
 }
 
+function changeOf(issuer: string, now: KeySet, before: KeySet): KeySetChange {
+  const [old, current] = [before.thumbprints, now.thumbprints];
+  return {
+    issuer,
+    added: current.filter((key) => !old.includes(key)),
+    removed: old.filter((key) => !current.includes(key)),
+  };
+}
+
 function unusable({ issuer, jwksFile }: IssuerSettings, failure: unknown): TwofoldError {
   const why = TwofoldError.is(failure) ? failure.message : `${jwksFile ?? ''} cannot be read.`;
   const detail = `The keys of issuer ${issuer} cannot be used. ${why}`;
@@ -133,13 +172,14 @@ function find(
   set: KeySet | undefined,
   algorithm: TokenAlgorithm,
   keyId: string | undefined,
-): [CryptoKey, KeySet] | undefined {
+): FoundKey | undefined {
   const key = set?.find(algorithm, keyId);
-  return set === undefined || key === undefined ? undefined : [key, set];
+  return set === undefined || key === undefined ? undefined : [key, set, algorithm];
 }
 
-function checkSettings({ issuer, audience, algorithms, jwks, jwksFile, jwksUrl }: IssuerSettings) {
-  const sources = [jwks, jwksFile, jwksUrl].filter((source) => source !== undefined);
+function checkSettings({ issuer, audience, algorithms, ...from }: IssuerSettings) {
+  const { jwks, jwksFile, jwksUrl, readKeys } = from;
+  const sources = [jwks, jwksFile, jwksUrl, readKeys].filter((source) => source !== undefined);
   if (sources.length !== 1) throw new TypeError('an issuer has exactly one source of keys');
   if (issuer === '' || audience === '') throw new TypeError('an issuer needs `iss` and `aud`');
   const known: readonly string[] = TOKEN_ALGORITHMS;
@@ -151,6 +191,7 @@ function checkSettings({ issuer, audience, algorithms, jwks, jwksFile, jwksUrl }
 function readerOf(settings: IssuerSettings, plainHttp: boolean): [KeyReader, RefreshRules] {
   if (settings.jwksUrl !== undefined) return [urlReader(settings.jwksUrl, plainHttp), URL_RULES];
   if (settings.jwksFile !== undefined) return [fileReader(settings.jwksFile), FILE_RULES];
+  if (settings.readKeys !== undefined) return [settings.readKeys, FILE_RULES];
   const bytes = new TextEncoder().encode(JSON.stringify(settings.jwks));
   return [() => Promise.resolve({ bytes, version: 'fixed' }), FIXED_RULES];
 }

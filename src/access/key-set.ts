@@ -4,13 +4,17 @@
  * Each key is bound to the algorithms that its type, curve and own `alg` allow before any token is
  * seen, so a token's `alg` can never make a key something else (RFC 8725 section 3.1).
  */
-import { importJWK } from 'jose';
+import { calculateJwkThumbprint, importJWK } from 'jose';
 import type { CryptoKey, JWK } from 'jose';
 import { algorithmsOf, assertUsable, readJwkSet, refusedKeySet } from './jwk-set.ts';
 import type { TokenAlgorithm } from './jwk-set.ts';
 
 interface SetKey {
+  /** What it was made of, to know it again. */
+  readonly text: string;
   readonly keyId: string | undefined;
+  /** SHA-256 thumbprint (RFC 7638), base64url. */
+  readonly thumbprint: string;
   readonly keys: ReadonlyMap<TokenAlgorithm, CryptoKey>;
 }
 
@@ -26,19 +30,32 @@ export class KeySet {
    * or symmetric members, or that do not import are left out, as the RFC asks.
    *
    * @param allowed the issuer's algorithms
+   * @param before the set that this one replaces: a key that is in both stays the same object
    * @throws TwofoldError invalid_value when it is no JWK Set, is too large, has two keys of one id,
    *   or none is usable
    */
-  static async parse(bytes: Uint8Array, allowed: readonly TokenAlgorithm[]): Promise<KeySet> {
+  static async parse(
+    bytes: Uint8Array,
+    allowed: readonly TokenAlgorithm[],
+    before?: KeySet,
+  ): Promise<KeySet> {
     const jwks = readJwkSet(bytes);
     assertUsable(jwks, allowed);
-    const imported = await Promise.all(jwks.map((jwk) => importKey(jwk, allowed)));
+    const known = new Map((before === undefined ? [] : before.#keys).map((key) => [key.text, key]));
+    const imported = await Promise.all(
+      jwks.map((jwk) => known.get(JSON.stringify(jwk)) ?? importKey(jwk, allowed)),
+    );
     const keys = imported.filter((key) => key !== undefined);
     if (keys.length === 0) throw refusedKeySet('has no key that can verify a token');
     if (new Set(keys.map((key) => key.keyId)).size !== keys.length) {
       throw refusedKeySet('has two keys of the same kid, or several without one');
     }
     return new KeySet(keys);
+  }
+
+  /** Thumbprints of its keys (RFC 7638, SHA-256, base64url): for logs, which tell keys apart by them. */
+  get thumbprints(): readonly string[] {
+    return this.#keys.map(({ thumbprint }) => thumbprint);
   }
 
   /**
@@ -65,7 +82,8 @@ async function importKey(
     if (key === undefined || key instanceof Uint8Array || !isStrong(key)) return undefined;
     keys.set(algorithm, key);
   }
-  return { keyId: jwk.kid, keys };
+  const thumbprint = await calculateJwkThumbprint(jwk);
+  return { text: JSON.stringify(jwk), keyId: jwk.kid, thumbprint, keys };
 }
 
 const MIN_RSA_BITS = 2048;

@@ -21,7 +21,8 @@ export interface RefreshRules {
 }
 
 export const FILE_RULES: RefreshRules = { fresh: 1_000, pause: 1_000, wait: true };
-export const URL_RULES: RefreshRules = { fresh: 600_000, pause: 30_000, wait: false };
+/** An address is asked by every process, so a minute: that is how long a key that was taken away may last. */
+export const URL_RULES: RefreshRules = { fresh: 60_000, pause: 30_000, wait: false };
 export const FIXED_RULES: RefreshRules = { fresh: Infinity, pause: Infinity, wait: true };
 
 /** How long the last good set outlives a source that fails. */
@@ -45,6 +46,8 @@ export interface KeySourceOptions {
   readonly algorithms: readonly TokenAlgorithm[];
   /** Told of every read that failed. */
   readonly onFailure?: ((error: unknown) => void) | undefined;
+  /** Told of every set that takes the place of another. */
+  readonly onChange?: ((now: KeySet, before: KeySet) => void) | undefined;
   /** Milliseconds on a monotonic clock; for tests. */
   readonly monotonic?: (() => number) | undefined;
 }
@@ -94,6 +97,12 @@ export class KeySource {
     return this.#refresh();
   }
 
+  /** Reads again whatever is due, after a read under way: what changed before this call is seen. Never rejects. */
+  async reload(): Promise<void> {
+    await this.#running;
+    await (this.#running ?? this.#begin());
+  }
+
   get #pause(): number {
     const { pause } = this.#options.rules;
     return this.#set === undefined ? Math.min(pause, PAUSE_WITHOUT_SET) : pause;
@@ -102,6 +111,10 @@ export class KeySource {
   #refresh(): Promise<void> | undefined {
     if (this.#running !== undefined) return this.#running;
     if (this.#monotonic() - this.#triedAt < this.#pause) return undefined;
+    return this.#begin();
+  }
+
+  #begin(): Promise<void> {
     this.#triedAt = this.#monotonic();
     this.#running = this.#read()
       .catch((error: unknown) => {
@@ -116,24 +129,35 @@ export class KeySource {
     const startedAt = this.#monotonic();
     const read = await this.#options.read(this.#version);
     if (read !== 'unchanged' && (this.#set === undefined || read.version !== this.#version)) {
-      this.#set = await KeySet.parse(read.bytes, this.#options.algorithms);
+      const before = this.#set;
+      this.#set = await KeySet.parse(read.bytes, this.#options.algorithms, before);
       this.#version = read.version;
+      if (before !== undefined) this.#options.onChange?.(this.#set, before);
     }
     this.#confirmedAt = startedAt;
     this.#failing = false;
   }
 }
 
-/** Reads a file when its inode, size or times differ from those of the last good read. */
+/** A file that was written later than this before it was looked at may be written again within one tick of its clock. */
+const SETTLED = 2_000;
+
+const versionOf = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+
+/** Reads a file when its inode, size or times differ from those of the last good read, or are too new to tell. */
 export function fileReader(path: string): KeyReader {
+  let seen: { readonly place: string; readonly version: string } | undefined;
   return async (known) => {
-    const { ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true });
-    const version = [ino, size, mtimeNs, ctimeNs].join(' ');
-    if (version === known) return 'unchanged';
+    const { ino, size, mtimeNs, ctimeNs, ctimeMs } = await stat(path, { bigint: true });
+    const place = [ino, size, mtimeNs, ctimeNs].join(' ');
+    if (known !== undefined && seen?.place === place && seen.version === known) return 'unchanged';
     if (size > BigInt(MAX_KEY_SET_BYTES)) throw refusedKeySet('is too large');
+    const settled = Date.now() - Number(ctimeMs) > SETTLED;
     const bytes = await readFile(path);
-    assertPublic(readJwkSet(bytes));
-    return { bytes, version };
+    const version = versionOf(bytes);
+    if (version !== known) assertPublic(readJwkSet(bytes));
+    seen = settled ? { place, version } : undefined;
+    return version === known ? 'unchanged' : { bytes, version };
   };
 }
 
@@ -158,7 +182,7 @@ export function urlReader(address: string, plainHttp: boolean): KeyReader {
       throw refusedKeySet(`was answered with ${String(response.status)}`);
     }
     const bytes = await readCapped(response.body);
-    return { bytes, version: createHash('sha256').update(bytes).digest('hex') };
+    return { bytes, version: versionOf(bytes) };
   };
 }
 

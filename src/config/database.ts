@@ -39,6 +39,22 @@ const splitUrl = (text: string): DatabaseUrl => {
   return { ...rest, mode };
 };
 
+/**
+ * The password of a file: UTF-8 text without its line break.
+ *
+ * @throws TwofoldError `invalid_value` that says what is wrong with the file, and quotes nothing of it
+ */
+export const readPassword = (path: string): string => {
+  const bytes = readSecretFile(path, 0o007);
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    throw new TwofoldError('invalid_value', `${path} is not UTF-8 text`);
+  } finally {
+    bytes.fill(0);
+  }
+};
+
 /** The URL with the password of its file; what is wrong with either is a problem of `where`. */
 const withPassword = (
   { url: text }: DatabaseUrl,
@@ -53,12 +69,10 @@ const withPassword = (
     return text;
   }
   try {
-    const bytes = readSecretFile(passwordFile, 0o007);
-    url.password = encodeURIComponent(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
-    bytes.fill(0);
+    url.password = encodeURIComponent(readPassword(passwordFile));
   } catch (error) {
     const message = TwofoldError.is(error) ? error.detail : undefined;
-    problems.push({ where, message: message ?? `${passwordFile} is not UTF-8 text` });
+    problems.push({ where, message: message ?? `${passwordFile} cannot be read` });
   }
   return url.toString();
 };

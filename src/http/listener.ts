@@ -1,20 +1,24 @@
 /** One listening socket: plain HTTP or TLS 1.3, with its limits, and how it drains. */
 import { createServer as createPlain } from 'node:http';
-import { createServer as createTls } from 'node:https';
+import { Server as TlsServer, createServer as createTls } from 'node:https';
 import type { RequestListener, Server } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
+import { createSecureContext } from 'node:tls';
 
-/** Where to listen. PEM texts, not file names. */
+/** PEM texts, not file names. */
+export interface TlsOptions {
+  readonly cert: string | Buffer;
+  readonly key: string | Buffer;
+  /** Authorities of client certificates; without them none is asked for. */
+  readonly ca?: string | Buffer;
+}
+
+/** Where to listen. */
 export interface ListenerOptions {
   readonly host: string;
   /** 0 takes a free port. */
   readonly port: number;
-  readonly tls?: {
-    readonly cert: string | Buffer;
-    readonly key: string | Buffer;
-    /** Authorities of client certificates; without them none is asked for. */
-    readonly ca?: string | Buffer;
-  };
+  readonly tls?: TlsOptions;
   /** Instead of a socket of this process. */
   readonly source?: ConnectionSource;
 }
@@ -29,6 +33,13 @@ export interface ConnectionSource {
 
 export interface Listener {
   listen(): Promise<AddressInfo>;
+  /**
+   * Connections from now on get this certificate and no session of the former one; those that are open,
+   * or have begun their handshake, go on. Whether clients are asked for certificates stays as it was.
+   *
+   * @throws Error when it is no identity, or the listener serves no TLS
+   */
+  setTls(tls: TlsOptions): void;
   /** Takes no new connections, waits for open requests up to the deadline, then cuts them. */
   close(deadlineMs: number): Promise<void>;
 }
@@ -76,21 +87,30 @@ const SERVER_OPTIONS = {
   requireHostHeader: false,
 } as const;
 
+/** All of it is given with every certificate: what `setSecureContext` is not told falls back to Node's own. */
+const contextOf = (tls: TlsOptions) =>
+  ({ ...tls, minVersion: 'TLSv1.3', ecdhCurve: GROUPS, honorCipherOrder: true }) as const;
+
 function createServer({ tls }: ListenerOptions, handler: RequestListener): Server {
   if (tls === undefined) return createPlain(SERVER_OPTIONS, handler);
   return createTls(
     {
       ...SERVER_OPTIONS,
-      ...tls,
-      minVersion: 'TLSv1.3',
-      ecdhCurve: GROUPS,
-      honorCipherOrder: true,
+      ...contextOf(tls),
       requestCert: tls.ca !== undefined,
       rejectUnauthorized: true,
       handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
     },
     handler,
   );
+}
+
+function setTls(server: Server, tls: TlsOptions): void {
+  if (!(server instanceof TlsServer)) throw new TypeError('the listener serves no TLS');
+  const context = contextOf(tls);
+  // `setSecureContext` changes the server before it finds that it cannot use what it was given.
+  createSecureContext(context);
+  server.setSecureContext(context);
 }
 
 export function createListener(
@@ -108,6 +128,7 @@ export function createListener(
   if (options.source !== undefined) return new HandedListener(server, options.source);
   return {
     listen: () => listen(server, options),
+    setTls: (tls) => setTls(server, tls),
     close: (deadlineMs) => close(server, deadlineMs),
   };
 }
@@ -131,6 +152,10 @@ class HandedListener implements Listener {
     const address = await this.#source.open((socket) => this.#take(socket));
     this.#listening = true;
     return address;
+  }
+
+  setTls(tls: TlsOptions): void {
+    setTls(this.#server, tls);
   }
 
   async close(deadlineMs: number): Promise<void> {

@@ -17,7 +17,7 @@ import { TwofoldError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { AppParts } from './app.ts';
 import type { HttpDependencies, HttpLimits } from './dependencies.ts';
-import type { Handlers, Listener, ListenerOptions } from './listener.ts';
+import type { Handlers, Listener, ListenerOptions, TlsOptions } from './listener.ts';
 
 export interface HttpServerOptions {
   readonly http: ListenerOptions;
@@ -43,6 +43,8 @@ export interface HttpServer {
    * @throws TwofoldError `conflict` when an address is taken, `invalid_value` when it may not be had
    */
   listen(): Promise<HttpAddresses>;
+  /** Replaces the certificate of a listener that serves TLS; see `Listener.setTls`. */
+  setTls(listener: keyof HttpAddresses, tls: TlsOptions): void;
   /** The bound addresses. Throws before `listen` has resolved. */
   address(): HttpAddresses;
   /**
@@ -132,6 +134,12 @@ class Listeners implements HttpServer {
     if (http === undefined) throw new Error('the main listener is missing');
     this.#addresses = { http, admin, metrics };
     return this.#addresses;
+  }
+
+  setTls(name: keyof HttpAddresses, tls: TlsOptions): void {
+    const found = this.#listeners.find((each) => each.name === name);
+    if (found === undefined) throw new TypeError('there is no such listener');
+    found.listener.setTls(tls);
   }
 
   address(): HttpAddresses {

@@ -1,8 +1,10 @@
 /** The database of a configuration: the embedded one of development, or the one that is named. */
+import { readPasswordFile } from '../config.ts';
 import type { Config } from '../config.ts';
 import { TwofoldError } from '../errors.ts';
 import { findEmbedded, startEmbedded } from '../store/embedded.ts';
 import { assertMigrated, migrate } from '../store/migrate.ts';
+import { Passwords } from '../store/password.ts';
 import type { PoolOptions } from '../store/pool.ts';
 import { openStore } from '../store/store.ts';
 import type { Store } from '../store/store.ts';
@@ -12,6 +14,7 @@ import type { Unwinding } from './unwinding.ts';
 export interface DatabaseLog {
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
 }
 
 interface Urls {
@@ -66,16 +69,34 @@ export function findDatabase({ dataDir, database: { url } }: Config): Urls {
   return { app, owner: undefined };
 }
 
-/** Opens the ports over a database that was prepared. */
+/** Where the password comes from a file, connections ask for it there, and the URL has none. */
+function loginOf(
+  { database: { url, passwordFile } }: Config,
+  { app }: Urls,
+  log: DatabaseLog,
+  onChange: () => void,
+): Pick<PoolOptions, 'url' | 'passwords'> {
+  if (url === undefined || passwordFile === undefined) return { url: app };
+  const plain = new URL(app);
+  plain.password = '';
+  const passwords = new Passwords(async () => readPasswordFile(passwordFile), {
+    onChange,
+    onRefusal: () => log.error({ passwordFile }, 'the database refuses the password of its file'),
+  });
+  return { url: plain.toString(), passwords };
+}
+
+/** Opens the ports over a database that was prepared. `onPassword`: it took another password than before. */
 export async function openStoreOf(
   config: Config,
   urls: Urls,
   log: DatabaseLog,
   unwinding: Unwinding,
+  onPassword: () => void = () => undefined,
 ): Promise<Store> {
   const { tls, caFile, poolSize } = config.database;
   const options: PoolOptions = {
-    url: urls.app,
+    ...loginOf(config, urls, log, onPassword),
     tls,
     caFile,
     max: poolSize,

@@ -21,6 +21,7 @@ export interface TokenPlace {
 
 export interface Device {
   readonly hsm: PooledHsm;
+  readonly pinFile: string;
   readonly ceremony: Ceremony | null;
 }
 
@@ -109,5 +110,5 @@ export async function openDevice(
     log,
   });
   unwinding.add('HSM sessions', () => hsm.close());
-  return { hsm, ceremony: place.ceremony };
+  return { hsm, pinFile: place.pinFile, ceremony: place.ceremony };
 }

@@ -8,6 +8,7 @@ import type { Readiness } from '../http/dependencies.ts';
 import type { Keyring } from '../keyring/keyring.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { observed } from '../telemetry/observation.ts';
+import type { Reloads } from './reloads.ts';
 
 const HSM_CALLS = [
   'generate',
@@ -37,6 +38,7 @@ export interface FiguresOf {
   /** Null until the root is open. */
   readonly audit: () => RunningAuditLog | null;
   readonly keyring: () => Pick<Keyring, 'sizes' | 'ledger'> | null;
+  readonly reloads: Pick<Reloads, 'expiries' | 'refusals'>;
 }
 
 export function registerFigures(metrics: Metrics, parts: FiguresOf): void {
@@ -66,5 +68,18 @@ export function registerFigures(metrics: Metrics, parts: FiguresOf): void {
     const { checks } = parts.readiness();
     return Object.fromEntries(checks.map(({ name, ready }) => [name, ready ? 1 : 0]));
   };
+  const { reloads } = parts;
+  metrics.gauge(
+    'certificate_expires_seconds',
+    'Time until the certificate in use of a listener expires.',
+    () => reloads.expiries(),
+    'each',
+  );
+  metrics.gauge(
+    'secret_refused',
+    'Whether what a secret is read from now cannot be used, 1 or 0; the former is in use.',
+    () => reloads.refusals(),
+    'max',
+  );
   metrics.gauge('ready', 'Whether a part works, 1 or 0.', ready, 'each');
 }

@@ -1,10 +1,10 @@
 /** The listeners of a configuration, and the URLs of where they answer. */
-import { readFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 
-import { readOwnerOnlyFile } from '../config.ts';
 import type { Config } from '../config.ts';
 import type { HttpAddresses, HttpServerOptions } from '../http/server.ts';
+import { readTlsIdentity } from './tls-identity.ts';
+import type { TlsIdentity } from './tls-identity.ts';
 import type { Membership } from './workers/membership.ts';
 import type { ListenerName } from './workers/protocol.ts';
 
@@ -20,15 +20,15 @@ export function urlsOf(addresses: HttpAddresses, { http, admin, metrics }: Confi
   };
 }
 
-function listenerOf({ host, port, tls }: Config['http']): HttpServerOptions['http'] {
-  if (tls === undefined) return { host, port };
-  const files = {
-    cert: readFileSync(tls.certFile),
-    key: Buffer.from(readOwnerOnlyFile(tls.keyFile, 0o007)),
-  };
-  const ca = tls.caFile === undefined ? {} : { ca: readFileSync(tls.caFile) };
-  return { host, port, tls: { ...files, ...ca } };
-}
+/** The certificates of the listeners that serve TLS, as they stand in their files now. */
+export type Identities = ReadonlyMap<ListenerName, TlsIdentity>;
+
+export const readIdentities = ({ http, admin, metrics }: Config): Identities =>
+  new Map(
+    Object.entries({ http, admin, metrics }).flatMap(([name, section]) =>
+      section?.tls === undefined ? [] : [[name as ListenerName, readTlsIdentity(section.tls)]],
+    ),
+  );
 
 /** A source's refusals are counted by each worker, so each has its share of what a source may do. */
 function limitsOf({ limits }: Config, membership: Membership | null): Config['limits'] {
@@ -38,12 +38,21 @@ function limitsOf({ limits }: Config, membership: Membership | null): Config['li
   return { ...limits, unauthenticatedPerMinute: share };
 }
 
-export function listenersOf(config: Config, membership: Membership | null): HttpServerOptions {
+export function listenersOf(
+  config: Config,
+  membership: Membership | null,
+  identities: Identities = new Map(),
+): HttpServerOptions {
   const { http, admin, metrics, stop } = config;
-  const at = (name: ListenerName, section: Config['http']) => ({
-    ...listenerOf(section),
-    ...(membership === null ? {} : { source: membership.source(name) }),
-  });
+  const at = (name: ListenerName, { host, port }: Config['http']) => {
+    const tls = identities.get(name)?.options;
+    return {
+      host,
+      port,
+      ...(tls === undefined ? {} : { tls }),
+      ...(membership === null ? {} : { source: membership.source(name) }),
+    };
+  };
   return {
     http: at('http', http),
     ...(admin === undefined ? {} : { admin: at('admin', admin) }),

@@ -10,6 +10,8 @@ import type { StopSignals } from './stop-signals.ts';
 import { supervise } from './workers/supervise.ts';
 
 type Line = (line: string) => void;
+/** Takes what a SIGHUP is to call from now on. */
+type OnReload = (reload: () => void) => void;
 
 /**
  * Resolves with the exit code once everything is stopped.
@@ -24,19 +26,30 @@ export async function serveCommand(
 ): Promise<number> {
   requireNothingMore(parseFlags(rest, {}));
   const folder = await lockDataFolder(config.dataDir);
-  const signals = stopSignals(print);
+  let onReload: () => void = () => undefined;
+  const signals = stopSignals({
+    print,
+    reload: () => onReload(),
+    endsWithTerminal: config.mode === 'dev',
+  });
+  const reloaded = (reload: () => void) => (onReload = reload);
   try {
-    if (config.workers === 1) return await serveAlone(config, signals, print);
+    if (config.workers === 1) return await serveAlone(config, signals, { print, reloaded });
     const lock = folder.descriptor;
-    return await supervise({ config, argv, lock, signals, print, complain });
+    return await supervise({ config, argv, lock, signals, reloaded, print, complain });
   } finally {
     folder.release();
     endSoon();
   }
 }
 
-async function serveAlone(config: Config, signals: StopSignals, print: Line): Promise<number> {
+async function serveAlone(
+  config: Config,
+  signals: StopSignals,
+  { print, reloaded }: { readonly print: Line; readonly reloaded: OnReload },
+): Promise<number> {
   const service = new Service(config, signals.hastened);
+  reloaded(() => void service.reload());
   const started = service.start((status) => print(waitingNotice(config, status)));
   const running = await Promise.race([started, signals.asked]);
   if (running !== undefined) {

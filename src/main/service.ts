@@ -56,8 +56,9 @@ import { measuredHsm, registerFigures } from './figures.ts';
 import { Incarnation } from './incarnation.ts';
 import { lateParts } from './late-parts.ts';
 import type { LateParts } from './late-parts.ts';
-import { listenersOf, urlsOf } from './listeners.ts';
+import { listenersOf, readIdentities, urlsOf } from './listeners.ts';
 import { whenReachable } from './patience.ts';
+import { Reloads, onceEach } from './reloads.ts';
 import type { OnWaiting, RunningService } from './running.ts';
 import { statusReader, watchActivity } from './status.ts';
 import type { StartFacts } from './status.ts';
@@ -88,6 +89,7 @@ export class Service {
   /** The start under way, or over; never rejects. */
   #startOver: Promise<void> = Promise.resolve();
   #stopped: Promise<void> | undefined;
+  #reloads: Reloads | undefined;
 
   /**
    * Once `hastened` aborts, a stop waits for nothing that it need not wait for. Of several workers each
@@ -132,6 +134,11 @@ export class Service {
     }
   }
 
+  /** Reads certificates, passwords, PIN and key sets again now; what a start has not come to it reads itself. */
+  async reload(): Promise<void> {
+    await this.#reloads?.reload();
+  }
+
   /** Orderly, and once; a start under way gives up at its next step. */
   stop(): Promise<void> {
     this.#stopped ??= this.#stop();
@@ -166,9 +173,14 @@ export class Service {
     this.#followEpoch(store, incarnation);
     this.#expireIdempotency(store);
     const late = lateParts(incarnation);
+    const log = this.#logs.component('reload');
+    const reloads = new Reloads(log, () => late.audit.current, this.#unwinding);
+    this.#reloads = reloads;
+    reloads.watchPassword(this.#config, store);
+    reloads.watchPin(device.pinFile);
     const database = await whenReachable(() => store.serverVersion(), this.#unwinding);
     const facts = { selfTests, database };
-    const http = await this.#openHttp(device, incarnation, late, facts);
+    const http = await this.#openHttp({ device, incarnation, late, reloads }, facts);
     let listening: Promise<HttpAddresses> | undefined;
     const listen = () => (listening ??= http.listen());
     if (!device.hsm.status().ready) {
@@ -202,7 +214,9 @@ export class Service {
         ? await prepareDatabase(this.#config, VERSION, log, this.#unwinding)
         : findDatabase(this.#config);
     this.#unwinding.check();
-    return openStoreOf(this.#config, urls, log, this.#unwinding);
+    return openStoreOf(this.#config, urls, log, this.#unwinding, () => {
+      this.#reloads?.changed({ what: 'database.password' }, 'the database took the new password');
+    });
   }
 
   /** A database that holds a root belongs to the token of that root: no other is made beside it. */
@@ -252,14 +266,13 @@ export class Service {
   }
 
   async #openHttp(
-    device: Device,
-    incarnation: Incarnation,
-    late: LateParts,
+    { device, incarnation, late, reloads }: HttpParts,
     facts: StartFacts,
   ): Promise<HttpServer> {
     const metrics = this.#metrics;
     const { epoch } = incarnation;
-    const authenticator = await this.#authenticator(epoch);
+    const authenticator = await this.#authenticator(epoch, reloads);
+    reloads.watchIssuers(authenticator, this.#unwinding);
     const authorizer = new PolicyAuthorizer({ epoch });
     const readiness = () => this.#readiness(device, incarnation, late);
     registerFigures(metrics, {
@@ -269,6 +282,7 @@ export class Service {
       readiness,
       audit: () => late.audit.current,
       keyring: () => late.keyring,
+      reloads,
     });
     const token = tokenFacts(device, this.#engine, suitePolicyOf(this.#config));
     const activity = watchActivity(device.hsm, this.#unwinding);
@@ -301,7 +315,9 @@ export class Service {
       times: new SuiteTimes(),
       report: requestObserver(this.#logs.component('http'), metrics, activity),
     };
-    const http = createHttpServer(deps, listenersOf(this.#config, membership));
+    const identities = readIdentities(this.#config);
+    const http = createHttpServer(deps, listenersOf(this.#config, membership, identities));
+    reloads.watchTls(this.#config, identities, http);
     this.#unwinding.add('listeners', () => http.close());
     if (membership !== null) {
       const figures = () => metrics.figures();
@@ -311,28 +327,38 @@ export class Service {
     return http;
   }
 
-  async #authenticator(epoch: SecurityEpoch): Promise<TokenAuthenticator> {
+  async #authenticator(epoch: SecurityEpoch, reloads: Reloads): Promise<TokenAuthenticator> {
     const { mode, dataDir, issuers } = this.#config;
     const log = this.#logs.component('access');
     const configured: IssuerSettings[] = [...issuers];
+    let admin: AdminToken | undefined;
+    const onFailure = onceEach((issuer, err) => {
+      log.error({ issuer, err }, 'a key set could not be read');
+    });
     if (mode === 'dev') {
       const issuer = await DevelopmentIssuer.open({ folder: dataDir, create: true });
       configured.push(issuer.settings);
-      if ((this.#membership?.worker ?? 1) === 1) await this.#keepAdminToken(issuer);
+      if ((this.#membership?.worker ?? 1) === 1) admin = await this.#keepAdminToken(issuer);
     }
     return TokenAuthenticator.open({
       issuers: configured,
       epoch,
       plainHttp: mode === 'dev',
-      onFailure: (issuer, err) => log.error({ issuer, err }, 'a key set could not be read'),
+      onFailure,
+      onChange: (change) => {
+        reloads.keysChanged(change);
+        if (change.issuer !== NAME.developmentIssuer) return;
+        admin?.renew().catch((err: unknown) => log.error({ err }, ADMIN_NOT_RENEWED));
+      },
     });
   }
 
-  async #keepAdminToken(issuer: DevelopmentIssuer): Promise<void> {
+  async #keepAdminToken(issuer: DevelopmentIssuer): Promise<AdminToken> {
     const log = this.#logs.component('access');
-    const onFailure = (err: unknown) => log.error({ err }, 'the admin token was not renewed');
+    const onFailure = (err: unknown) => log.error({ err }, ADMIN_NOT_RENEWED);
     const admin = await AdminToken.start({ issuer, folder: this.#config.dataDir, onFailure });
     this.#unwinding.add('admin token', () => admin.stop());
+    return admin;
   }
 
   async #untilReady({ hsm }: Device): Promise<void> {
@@ -414,16 +440,28 @@ export class Service {
     const { ready, state } = hsm.status();
     const audit = late.audit.current?.health().ok ?? false;
     const whole = (late.keyring?.integrity.altered ?? 0) === 0;
+    // What is refused is said, and not waited for: the former goes on.
+    const secrets = (this.#reloads?.refused.length ?? 0) === 0 ? 'ok' : 'refused';
     const checks = [
       { name: 'hsm', ready, state },
       { name: 'database', ready: incarnation.alive, state: incarnation.state },
       { name: 'audit', ready: audit, state: audit ? 'ok' : 'not-durable' },
       { name: 'integrity', ready: whole, state: whole ? 'ok' : 'rows-altered' },
+      { name: 'secrets', ready: true, state: secrets },
       { name: 'service', ready: this.#state === 'complete', state: this.#state },
     ];
     return { ready: checks.every((check) => check.ready), checks };
   }
 }
+
+interface HttpParts {
+  readonly device: Device;
+  readonly incarnation: Incarnation;
+  readonly late: LateParts;
+  readonly reloads: Reloads;
+}
+
+const ADMIN_NOT_RENEWED = 'the admin token was not renewed';
 
 const nothing = (): void => undefined;
 

@@ -39,6 +39,11 @@ export class DatabaseBehind extends Error {
   override readonly name = 'DatabaseBehind';
 }
 
+/** There is no password to connect with: its file cannot be read, and none was accepted before. */
+export class PasswordUnusable extends Error {
+  override readonly name = 'PasswordUnusable';
+}
+
 /** Several outcomes were unknown: commits are held back but for one probe at a time. */
 export class CircuitOpen extends Error {
   override readonly name = 'CircuitOpen';
@@ -46,6 +51,12 @@ export class CircuitOpen extends Error {
 
 /** SQLSTATEs after which the transaction has certainly been rolled back and a repeat may succeed. */
 const NOT_APPLIED = new Set(['25006', '57P03', '53300', '40001', '40P01', '55P03', '57014']);
+
+/**
+ * Wrong password, or a role that may not log in. Only a connect is refused so, also where a pool makes
+ * it beneath a read; a password that is being changed is right a moment later.
+ */
+const LOGIN_REFUSED = new Set(['28P01', '28000']);
 
 /** The server ended the session: before COMMIT that is a rollback, after it nobody knows. */
 const SESSION_ENDED = /^(?:08...|57P01|57P02|57P05|25P03|40003)$/u;
@@ -75,6 +86,7 @@ const NOT_CONNECTED = [
   'timeout expired',
   'Cannot use a pool after calling end',
   'DatabaseNotReachable',
+  'AuthenticationFailed',
 ];
 
 /** Prisma's own codes for a lost, unreachable or exhausted database. */
@@ -155,11 +167,12 @@ const isPrismaConnection = (error: unknown): boolean =>
  */
 export const classify = (error: unknown, phase: Phase = 'commit'): Outcome => {
   if (isOneOf(error, SynchronousWaitCancelled)) return 'unknown';
-  if (isOneOf(error, CircuitOpen, DatabaseBehind)) return 'not_applied';
+  if (isOneOf(error, CircuitOpen, DatabaseBehind, PasswordUnusable)) return 'not_applied';
   const afterSending: Outcome = phase === 'commit' ? 'unknown' : 'not_applied';
   if (isOneOf(error, StatementDeadline)) return afterSending;
   const state = sqlState(error);
   if (state !== undefined) {
+    if (LOGIN_REFUSED.has(state)) return 'not_applied';
     if (phase === 'commit' && mayHaveCommitted(error, state)) return 'unknown';
     if (NOT_APPLIED.has(state)) return 'not_applied';
     if (SESSION_ENDED.test(state)) return afterSending;
@@ -170,6 +183,9 @@ export const classify = (error: unknown, phase: Phase = 'commit'): Outcome => {
     return afterSending;
   return 'rejected';
 };
+
+/** Whether a connection was refused for its password. */
+export const isPasswordRefusal = (error: unknown): boolean => sqlState(error) === '28P01';
 
 /** Whether the database ran out of disk (53100). */
 export const isDiskFull = (error: unknown): boolean => sqlState(error) === '53100';

@@ -15,6 +15,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { CommitCircuit } from './circuit.ts';
 import { StatementDeadline, SynchronousWaitCancelled } from './outcome.ts';
+import type { Passwords } from './password.ts';
 
 /** TLS to the database; see the configuration's `database.tls`. */
 export type DatabaseTls = 'disable' | 'require' | 'verify-ca' | 'verify-full';
@@ -22,6 +23,8 @@ export type DatabaseTls = 'disable' | 'require' | 'verify-ca' | 'verify-full';
 export interface PoolOptions {
   /** `postgresql://user:password@host:port/database`, without `sslmode`. */
   readonly url: string;
+  /** Asked at each new connection, instead of a password in the URL. */
+  readonly passwords?: Passwords | undefined;
   readonly tls?: DatabaseTls | undefined;
   /** PEM file of authorities; the host's own where absent. */
   readonly caFile?: string | undefined;
@@ -43,6 +46,11 @@ const CLOSING_MS = 500;
 type Callback = (error: unknown, result?: unknown) => void;
 type Send = (...args: unknown[]) => unknown;
 
+/** What pg's pool hands to each client that it makes. */
+interface GuardedConfig extends pg.ClientConfig {
+  readonly passwords?: Passwords | undefined;
+}
+
 /** A pg client whose statements end by their deadline, one way or the other. */
 export class GuardedClient extends pg.Client {
   /** Deadline of the statements to come, in ms; the pool sets it back when the client is taken. */
@@ -50,8 +58,10 @@ export class GuardedClient extends pg.Client {
   #pending = 0;
   #fault: Error | undefined;
 
-  constructor(config?: string | pg.ClientConfig) {
+  constructor(config?: string | GuardedConfig) {
     super(config);
+    const passwords = typeof config === 'object' ? config.passwords : undefined;
+    if (passwords !== undefined) this.#askFor(passwords);
     this.on('error', (error) => {
       this.#fault ??= error;
     });
@@ -77,6 +87,20 @@ export class GuardedClient extends pg.Client {
     this.#fault ??= reason;
     const { connection } = this as unknown as { readonly connection: { readonly stream: Socket } };
     connection.stream.destroy(reason);
+  }
+
+  /** Its password is asked for when the server asks, and what became of it is told. */
+  #askFor(passwords: Passwords): void {
+    let offered: string | undefined;
+    // pg hides this member from logs, and takes a function in its place.
+    Reflect.set(this, 'password', async () => (offered = await passwords.offer()));
+    const connect = this.connect.bind(this) as (callback: Callback) => void;
+    this.connect = ((callback: Callback) => {
+      connect((error, client) => {
+        if (offered !== undefined) passwords.settle(offered, error);
+        callback(error, client);
+      });
+    }) as unknown as pg.Client['connect'];
   }
 
   #guarded(send: Send, args: unknown[]): unknown {
@@ -136,7 +160,10 @@ export class GuardedPool extends pg.Pool {
   readonly statementDeadlineMs: number;
   readonly #open = new Set<pg.PoolClient>();
 
-  constructor(config: pg.PoolConfig, statementDeadlineMs: number) {
+  constructor(
+    config: pg.PoolConfig & Pick<GuardedConfig, 'passwords'>,
+    statementDeadlineMs: number,
+  ) {
     super({ ...config, Client: GuardedClient });
     this.statementDeadlineMs = statementDeadlineMs;
     this.on('connect', (client) => {
@@ -225,8 +252,10 @@ const SESSION_OPTIONS = [
  */
 export const createPool = (options: PoolOptions): GuardedPool => {
   const statementDeadlineMs = options.statementDeadlineMs ?? 3000;
+  const { passwords } = options;
   const pool = new GuardedPool(
     {
+      ...(passwords === undefined ? {} : { passwords }),
       connectionString: options.url,
       ssl: sslOf(options.tls ?? 'disable', options.caFile) ?? false,
       max: options.max ?? 10,

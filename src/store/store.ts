@@ -9,6 +9,7 @@ import { listenEpoch } from './epoch-listener.ts';
 import type { EpochListener } from './epoch-listener.ts';
 import { createInstanceStore } from './instance-store.ts';
 import { createKeyStore } from './key-store.ts';
+import { Passwords } from './password.ts';
 import { createPool } from './pool.ts';
 import type { GuardedPool, PoolOptions } from './pool.ts';
 import { readGates } from './read-gate.ts';
@@ -28,6 +29,11 @@ export interface Store {
   readonly audit: AuditStore;
   /** Tells of new epochs until closed; see `epoch-listener.ts`. */
   listen(onEpoch: (epoch: number) => void): EpochListener;
+  /**
+   * Connects once with the password as it stands in its file now, if it has one.
+   * Rejects when that cannot be read or the database refuses it; connections that are open go on.
+   */
+  tryPassword(): Promise<void>;
   /** Of the database's server, such as `18.4`. */
   serverVersion(): Promise<string>;
   /** Removes idempotency records of more than a day: repeats come within minutes. */
@@ -50,6 +56,7 @@ export const openStore = (options: PoolOptions): Store => {
     uses: createUseStore(pool, gates),
     audit: createAuditStore(pool, prisma, gates),
     listen: (onEpoch) => listenEpoch(options, onEpoch),
+    tryPassword: () => tryPassword(options),
     serverVersion: async () => {
       const { rows } = await pool.query<{ server_version: string }>('show server_version');
       // Distributions append a word of their own.
@@ -65,3 +72,14 @@ export const openStore = (options: PoolOptions): Store => {
     },
   };
 };
+
+const tryPassword = async (options: PoolOptions): Promise<void> =>
+  options.passwords?.tryOut(async (password) => {
+    const passwords = new Passwords(() => Promise.resolve(password));
+    const pool = createPool({ ...options, passwords, max: 1 });
+    try {
+      await pool.query('select 1');
+    } finally {
+      await pool.end();
+    }
+  });

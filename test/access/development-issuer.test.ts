@@ -75,6 +75,22 @@ describe('the development issuer', () => {
     expect((await open()).jwks).not.toEqual(jwks);
   });
 
+  it('follows another seed in its file: new tokens are of that, and older ones are refused', async () => {
+    const issuer = await open();
+    const before = await issuer.issueToken({ roles: ['user'], ttlSeconds: 3600 });
+    const access = await authenticator([issuer.settings], { now });
+    expect(await codeOf(access.authenticate(`Bearer ${before.token}`))).toHaveProperty('accepted');
+    writeFileSync(join(folder, SEED_FILE), Buffer.alloc(32, 7));
+    await access.reload();
+    expect(await codeOf(access.authenticate(`Bearer ${before.token}`))).toBe('token_invalid');
+    const after = await issuer.issueToken({ roles: ['user'], ttlSeconds: 3600 });
+    expect(await codeOf(access.authenticate(`Bearer ${after.token}`))).toHaveProperty('accepted');
+    writeFileSync(join(folder, SEED_FILE), 'half');
+    await access.reload();
+    expect(access.failing).toEqual(['urn:twofold:development']);
+    expect(await codeOf(access.authenticate(`Bearer ${after.token}`))).toHaveProperty('accepted');
+  });
+
   it('is not made by a command beside the server', async () => {
     await expect(open(false)).rejects.toThrow(/missing/u);
     expect(readdirSync(folder)).toEqual([]);

@@ -5,10 +5,12 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { calculateJwkThumbprint } from 'jose';
 import type { JWK } from 'jose';
+import type { KeySetChange } from '../../src/access/issuers.ts';
 import { MAX_KEY_SET_BYTES } from '../../src/access/jwk-set.ts';
 import { TwofoldError } from '../../src/errors.ts';
-import { authenticator, codeOf, makeKey, settings, sign } from './issuer-fixture.ts';
+import { ISSUER, authenticator, codeOf, makeKey, settings, sign } from './issuer-fixture.ts';
 import type { TestKey } from './issuer-fixture.ts';
 
 let first: TestKey;
@@ -181,11 +183,11 @@ describe('keys from an address', () => {
     expect(requests).toBe(2);
   });
 
-  it('that were taken away are gone after ten minutes', async () => {
+  it('that were taken away are gone after a minute', async () => {
     serve(jwks(first.jwk));
     const ask = await open();
     serve(jwks(second.jwk));
-    clock.now += minutes(10);
+    clock.now += minutes(1);
     // The set is renewed beside this request, which does not wait for it.
     await ask(first);
     await ask(second);
@@ -196,7 +198,7 @@ describe('keys from an address', () => {
     serve(jwks(first.jwk));
     const ask = await open();
     fail();
-    clock.now += minutes(69);
+    clock.now += minutes(60);
     expect(await ask(first)).toHaveProperty('accepted');
     clock.now += minutes(2);
     expect(await ask(first)).toBe('token_invalid');
@@ -254,5 +256,94 @@ describe('keys from an address', () => {
     const counted = await Promise.all(codes);
     expect(counted.filter((code) => code === 'rate_limited')).toHaveLength(6);
     expect(counted.filter((code) => code === 'token_invalid')).toHaveLength(64);
+  });
+});
+
+describe('a rotation of keys', () => {
+  let folder: string;
+  let path: string;
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'issuer-'));
+    path = join(folder, 'jwks.json');
+  });
+  afterEach(() => rmSync(folder, { recursive: true }));
+
+  const open = async (changes: KeySetChange[] = []) => {
+    const source = { jwks: undefined, jwksFile: path };
+    return authenticator([settings([], ['ES256'], source)], {
+      ...options(),
+      onChange: (change) => changes.push(change),
+    });
+  };
+
+  it('is seen on request at once, whatever the pauses, and is told by thumbprints', async () => {
+    writeFileSync(path, jwks(first.jwk));
+    const changes: KeySetChange[] = [];
+    const opened = await open(changes);
+    const header = `Bearer ${await sign(first)}`;
+    expect(await codeOf(opened.authenticate(header))).toHaveProperty('accepted');
+    writeFileSync(path, jwks(second.jwk));
+    await opened.reload();
+    expect(await codeOf(opened.authenticate(header))).toBe('token_invalid');
+    const other = `Bearer ${await sign(second)}`;
+    expect(await codeOf(opened.authenticate(other))).toHaveProperty('accepted');
+    const thumbprint = (key: TestKey) => calculateJwkThumbprint(key.jwk);
+    const [added, removed] = [[await thumbprint(second)], [await thumbprint(first)]];
+    expect(changes).toEqual([{ issuer: ISSUER, added, removed }]);
+  });
+
+  it('is seen by a look without any token, and a look at a set that is fresh reads nothing', async () => {
+    writeFileSync(path, jwks(first.jwk));
+    const changes: KeySetChange[] = [];
+    const opened = await open(changes);
+    writeFileSync(path, jwks(second.jwk));
+    await opened.refresh();
+    expect(changes).toHaveLength(0);
+    clock.now += 1_000;
+    await opened.refresh();
+    expect(changes).toHaveLength(1);
+  });
+
+  it('leaves tokens verified whose key stays, however many come at once', async () => {
+    writeFileSync(path, jwks(first.jwk));
+    const source = { jwks: undefined, jwksFile: path };
+    // Not one signature may be checked again.
+    const opened = await authenticator([settings([], ['ES256'], source)], {
+      ...options(),
+      concurrency: 1,
+    });
+    const headers: string[] = [];
+    for (let n = 0; n < 20; n += 1) {
+      headers.push(`Bearer ${await sign(first, { sub: String(n) })}`);
+      await opened.authenticate(headers.at(-1));
+    }
+    writeFileSync(path, jwks(second.jwk, first.jwk));
+    clock.now += 1_000;
+    const asked = headers.map((header) => codeOf(opened.authenticate(header)));
+    for (const answer of await Promise.all(asked)) expect(answer).toHaveProperty('accepted');
+  });
+
+  it('ends a token whose key has its name taken by another', async () => {
+    writeFileSync(path, jwks(first.jwk));
+    const opened = await open();
+    const header = `Bearer ${await sign(first)}`;
+    await opened.authenticate(header);
+    writeFileSync(path, jwks({ ...second.jwk, kid: 'first' }));
+    clock.now += 1_000;
+    expect(await codeOf(opened.authenticate(header))).toBe('token_invalid');
+  });
+
+  it('written over in place twice within a tick of the clock is seen', async () => {
+    writeFileSync(path, jwks(first.jwk));
+    const opened = await open();
+    const third = await makeKey('ES256', 'third');
+    const texts = [jwks(second.jwk), jwks({ ...third.jwk, kid: 'second' })];
+    for (const text of texts) {
+      writeFileSync(path, text);
+      clock.now += 1_000;
+      await opened.refresh();
+    }
+    const header = `Bearer ${await sign(third, {}, { kid: 'second' })}`;
+    expect(await codeOf(opened.authenticate(header))).toHaveProperty('accepted');
   });
 });

@@ -36,6 +36,7 @@ export class WorkerChannel {
   #whole: WholeState | undefined;
   #ready = false;
   #questions = 0;
+  #onReload: () => void = () => undefined;
 
   private constructor() {
     process.on('message', (message, handle) => {
@@ -65,6 +66,11 @@ export class WorkerChannel {
   /** Aborts when a stop is not to wait for anything. */
   get hastened(): AbortSignal {
     return this.#haste.signal;
+  }
+
+  /** What a reload calls from now on. */
+  set onReload(reload: () => void) {
+    this.#onReload = reload;
   }
 
   tell(message: FromWorker): void {
@@ -171,6 +177,9 @@ export class WorkerChannel {
         break;
       case 'answer':
         this.#asked.get(message.id)?.resolve(message.answer);
+        break;
+      case 'reload':
+        this.#onReload();
         break;
       case 'stop':
         this.#stop(message.hasten);

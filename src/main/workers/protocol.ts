@@ -49,6 +49,8 @@ export type ToWorker =
   | ({ readonly type: 'whole' } & WholeState)
   | { readonly type: 'ask'; readonly id: number; readonly what: OfOne }
   | { readonly type: 'answer'; readonly id: number; readonly answer: unknown }
+  /** Certificates, passwords, PIN and key sets are to be read again. */
+  | { readonly type: 'reload' }
   | { readonly type: 'stop'; readonly hasten: boolean };
 
 export type FromWorker =

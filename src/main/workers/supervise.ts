@@ -16,13 +16,15 @@ export interface Supervised {
   /** See `DataFolder.descriptor`. */
   readonly lock: number | null;
   readonly signals: StopSignals;
+  /** Takes what a SIGHUP is to call. */
+  readonly reloaded: (reload: () => void) => void;
   readonly print: (line: string) => void;
   readonly complain: (line: string) => void;
 }
 
 /** Resolves with the exit code once no worker runs and the database has stopped. */
 export async function supervise(supervised: Supervised): Promise<number> {
-  const { config, argv, lock, signals, print, complain } = supervised;
+  const { config, argv, lock, signals, reloaded, print, complain } = supervised;
   const logs = createLogs({
     level: config.log.level,
     sensitive: SENSITIVE_FIELDS,
@@ -35,6 +37,7 @@ export async function supervise(supervised: Supervised): Promise<number> {
   const onWaiting = (status: Parameters<typeof waitingNotice>[1]) =>
     print(waitingNotice(config, status));
   const supervisor = new Supervisor({ config, argv, lock, log, onWaiting }, unwinding);
+  reloaded(() => supervisor.reload());
   const started = supervisor.start();
   const over = started.then(nothing, nothing);
   try {

@@ -102,6 +102,11 @@ export class Supervisor {
     return Promise.race([this.#first.promise, this.#failed.promise]);
   }
 
+  /** Has every worker read its secrets again; one that is replaced reads them at its start. */
+  reload(): void {
+    for (const worker of this.#running()) worker.tell({ type: 'reload' });
+  }
+
   /** Asks all workers to stop, and waits for their ends. The database is stopped after them. */
   async stop(hastened: AbortSignal): Promise<void> {
     hastened.addEventListener('abort', () => this.#tellStop(true), { once: true });

@@ -23,6 +23,7 @@ export async function workerCommand(config: Config, argv: readonly string[]): Pr
       throw new TwofoldError('conflict', detail);
     }
     const service = new Service(config, channel.hastened, channel.membership(begin));
+    channel.onReload = () => void service.reload();
     const started = service.start((status) => channel.tell({ type: 'waiting', status }));
     const running = await Promise.race([started, channel.stopAsked]);
     if (running !== undefined) {
