@@ -4,6 +4,8 @@
  * second (`file-watch.ts`), and all of them at once on SIGHUP. Each change is said in the log and in an
  * audit entry `system.reload`, by names and fingerprints alone.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
+
 import type { TokenAuthenticator } from '../access/authenticate.ts';
 import type { KeySetChange } from '../access/issuers.ts';
 import type { AuditDraft } from '../audit/ports.ts';
@@ -26,6 +28,8 @@ export interface ReloadLog extends WatchLog {
 const LISTENERS = ['http', 'admin', 'metrics'] as const;
 /** How often issuers are asked whether their keys are due. */
 const REFRESH_MS = 1_000;
+/** Least time between two readings on request. */
+const BETWEEN_MS = 100;
 /** How long the same failure of an issuer's keys is not said again. */
 const SAME_MS = 60_000;
 /** Thumbprints of keys in one entry: what matters is that something changed, and roughly what. */
@@ -37,6 +41,8 @@ export class Reloads {
   readonly #watch: FileWatch;
   readonly #identities = new Map<ListenerName, TlsIdentity>();
   #authenticator: TokenAuthenticator | undefined;
+  #asked = false;
+  #reloading: Promise<void> | undefined;
 
   /** `audit`: null before the log is open. */
   constructor(log: ReloadLog, audit: () => RunningAuditLog | null, unwinding: Unwinding) {
@@ -67,11 +73,20 @@ export class Reloads {
     return Object.fromEntries([...this.#identities].map(([name, of]) => [name, seconds(of)]));
   }
 
-  /** Reads everything again now. Never rejects. */
-  async reload(): Promise<void> {
-    this.#log.info({}, 'secrets are read again on request');
-    await Promise.all([this.#watch.reload(), this.#authenticator?.reload()]);
-    this.#log.info({ refused: this.refused }, 'secrets were read again');
+  /** Reads everything again now; requests that come meanwhile make one more reading. Never rejects. */
+  reload(): Promise<void> {
+    this.#asked = true;
+    this.#reloading ??= this.#reloadWhileAsked().finally(() => (this.#reloading = undefined));
+    return this.#reloading;
+  }
+
+  async #reloadWhileAsked(): Promise<void> {
+    while (this.#asked) {
+      this.#asked = false;
+      await Promise.all([this.#watch.reload(), this.#authenticator?.reload()]);
+      this.#log.info({ refused: this.refused }, 'secrets were read again on request');
+      await sleep(BETWEEN_MS, undefined, { ref: false });
+    }
   }
 
   /** `identities` are those with which the listeners begin. */

@@ -30,6 +30,7 @@ import { runTokenCeremony } from '../../src/hsm/run-ceremony.ts';
 import { makeKey } from '../access/issuer-fixture.ts';
 import type { TestKey } from '../access/issuer-fixture.ts';
 import { softHsmModule } from '../hsm/token-fixture.ts';
+import { useTokenAs } from '../hsm/use-token.ts';
 import { startTestDatabase } from '../store/database.ts';
 import type { TestDatabase } from '../store/database.ts';
 import { eventually } from '../store/eventually.ts';
@@ -39,6 +40,7 @@ const project = join(import.meta.dirname, '../..');
 const ISSUER = 'https://issuer.example';
 const LABEL = 'rotating-token';
 const PIN = '123456-user';
+const NEXT_PIN = '654321-user';
 
 let folder: string;
 let database: TestDatabase;
@@ -143,6 +145,12 @@ const mainUrl = () => urlAt(/is ready at (https:\S+)/u);
 const adminUrl = () => urlAt(/^admin +(https:\S+)/mu);
 const metricsUrl = () => urlAt(/^metrics +(https:\S+)/mu);
 
+const childrenOf = (pid: number): number[] =>
+  readFileSync(`/proc/${String(pid)}/task/${String(pid)}/children`, 'utf8')
+    .trim()
+    .split(' ')
+    .map(Number);
+
 /** Which key signs the tokens of the load. */
 let signer: TestKey;
 const token = (key: TestKey): Promise<string> =>
@@ -242,6 +250,11 @@ const secretsCheck = async (): Promise<unknown> => {
   return [status, checks.find(({ name }) => name === 'secrets')?.state];
 };
 
+const bothReady = async (): Promise<boolean> => {
+  const { body } = await call(new URL('/readyz', mainUrl()), 'GET', null);
+  return /"ready":2,"of":2/u.test(body);
+};
+
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'twofold-rotation-'));
   const ca = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'];
@@ -272,6 +285,7 @@ beforeAll(async () => {
   await role.query(`alter role twofold_app password '${password}'`);
   put('server.password', `${password}\n`);
   await startService();
+  await eventually(bothReady, 60_000);
   const create = new URL('/v1/admin/keys', adminUrl());
   const key = { name: 'load', suite: 'MLKEM768-P256' };
   expect((await call(create, 'POST', await token(signer), key)).status).toBe(201);
@@ -381,10 +395,29 @@ describe('under load', () => {
     expect(load.failures).toEqual([]);
   }, 120_000);
 
+  it('the user PIN: a worker that is replaced logs in with the new one, and the old one is refused', async () => {
+    const place = {
+      module: softHsmModule(),
+      softhsmConf: file('softhsm2.conf'),
+      tokenLabel: LABEL,
+    };
+    expect(await useTokenAs(place, PIN, NEXT_PIN)).toBe('ok');
+    await load.progress();
+    put('user.pin', `${NEXT_PIN}\n`);
+    await eventually(async () => (await reloadsOf('hsm.pin')) >= 2, 30_000);
+    await load.progress();
+    expect(await load.stop()).toEqual([]);
+    const [first = 0] = childrenOf(child.pid ?? 0);
+    process.kill(first, 'SIGKILL');
+    await eventually(async () => !(await bothReady()), 30_000);
+    await eventually(bothReady, 60_000);
+    expect(await useTokenAs(place, PIN)).toBe('160');
+  }, 180_000);
+
   it('says no secret in its output', async () => {
     expect(await load.stop()).toEqual([]);
     const log = output;
     expect(log).toContain('the certificate of a listener has changed');
-    for (const secret of [PIN, password]) expect(log).not.toContain(secret);
+    for (const secret of [PIN, NEXT_PIN, password]) expect(log).not.toContain(secret);
   }, 60_000);
 });

@@ -1,10 +1,7 @@
 /** The user PIN changed under load by another process, and every session lost afterwards. */
-import { execFile } from 'node:child_process';
 import { createECDH, randomUUID } from 'node:crypto';
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { promisify } from 'node:util';
 
 import { afterEach, beforeEach, expect, it, jest } from '@jest/globals';
 
@@ -15,6 +12,7 @@ import { eventually } from '../store/eventually.ts';
 import { CRASH, Orders } from './cryptoki-hook.ts';
 import { ROOT, makeToken } from './token-fixture.ts';
 import type { TokenFixture } from './token-fixture.ts';
+import { useTokenAs } from './use-token.ts';
 
 const HOOK = new URL('./cryptoki-hook.ts', import.meta.url).href;
 const NEXT = 'another-pin-4711';
@@ -39,33 +37,7 @@ afterEach(async () => {
   fixture.remove();
 });
 
-/** What an operator's tool does, in a process of its own: C_Login, and C_SetPIN where there is a new one. */
-async function useToken(pin: string, next?: string): Promise<string> {
-  const script = [
-    `import { loadAlone } from ${JSON.stringify(join(import.meta.dirname, '../../src/hsm/module.ts'))};`,
-    `const c = loadAlone(process.env.MODULE);`,
-    `const slot = c.C_GetSlotList(true).find((s) => c.C_GetTokenInfo(s).label.trim() === process.env.LABEL);`,
-    `const session = c.C_OpenSession(slot, 6);`,
-    `try { c.C_Login(session, 1, process.env.PIN);`,
-    `  if (process.env.NEXT) c.C_SetPIN(session, process.env.PIN, process.env.NEXT);`,
-    `  process.stdout.write('ok');`,
-    `} catch (error) { process.stdout.write(String(error.code)); } finally { c.C_Finalize(); }`,
-  ].join('\n');
-  const { stdout } = await promisify(execFile)(
-    process.execPath,
-    ['--input-type=module', '-e', script],
-    {
-      env: {
-        SOFTHSM2_CONF: fixture.token.softhsmConf,
-        MODULE: fixture.token.module,
-        LABEL: fixture.token.tokenLabel,
-        PIN: pin,
-        ...(next === undefined ? {} : { NEXT: next }),
-      },
-    },
-  );
-  return stdout;
-}
+const useToken = (pin: string, next?: string) => useTokenAs(fixture.token, pin, next);
 
 const put = (pin: string) => {
   writeFileSync(`${fixture.token.pinFile}.new`, `${pin}\n`, { mode: 0o600 });
