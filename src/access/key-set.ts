@@ -43,7 +43,7 @@ export class KeySet {
     assertUsable(jwks, allowed);
     const known = new Map((before === undefined ? [] : before.#keys).map((key) => [key.text, key]));
     const imported = await Promise.all(
-      jwks.map((jwk) => known.get(JSON.stringify(jwk)) ?? importKey(jwk, allowed)),
+      jwks.map(async (jwk) => known.get(JSON.stringify(jwk)) ?? importKey(jwk, allowed)),
     );
     const keys = imported.filter((key) => key !== undefined);
     if (keys.length === 0) throw refusedKeySet('has no key that can verify a token');

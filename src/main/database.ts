@@ -79,7 +79,7 @@ function loginOf(
   if (url === undefined || passwordFile === undefined) return { url: app };
   const plain = new URL(app);
   plain.password = '';
-  const passwords = new Passwords(async () => readPasswordFile(passwordFile), {
+  const passwords = new Passwords(() => readPasswordFile(passwordFile), {
     onChange,
     onRefusal: () => log.error({ passwordFile }, 'the database refuses the password of its file'),
   });

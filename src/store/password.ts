@@ -9,8 +9,8 @@
  */
 import { PasswordUnusable, isPasswordRefusal } from './outcome.ts';
 
-/** Gives the password that stands there now. Rejects with what is wrong with its file. */
-export type ReadPassword = () => Promise<string>;
+/** Gives the password that stands there now, or fails with what is wrong with its file. */
+export type ReadPassword = () => Promise<string> | string;
 
 export interface PasswordEvents {
   /** The database took another password than before. */

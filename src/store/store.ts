@@ -75,7 +75,7 @@ export const openStore = (options: PoolOptions): Store => {
 
 const tryPassword = async (options: PoolOptions): Promise<void> =>
   options.passwords?.tryOut(async (password) => {
-    const passwords = new Passwords(() => Promise.resolve(password));
+    const passwords = new Passwords(() => password);
     const pool = createPool({ ...options, passwords, max: 1 });
     try {
       await pool.query('select 1');

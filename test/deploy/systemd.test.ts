@@ -84,6 +84,21 @@ describe('deploy/twofold.service', () => {
     expect(checkConfig({ flags, uses: ['hsm'], environment: { ...hsm, ...open } }).ok).toBe(false);
   });
 
+  it('copies what it was started with again for a reload, and then says so to the service', () => {
+    const words = (command: string) => command.split(' ');
+    const target = (command: string) => words(command).at(-1);
+    const [signal = '', ...copies] = valuesOf('ExecReload').toReversed();
+    expect(signal).toBe('/bin/kill -HUP $MAINPID');
+    // As root, which alone reads the sources; closed to all but the service.
+    for (const copy of copies) {
+      expect(copy).toMatch(/^\+\/usr\/bin\/install -T -o twofold -g twofold -m 0400 /u);
+    }
+    expect(copies.map(target).sort()).toEqual(valuesOf('ExecStartPre').map(target).sort());
+    const sources = copies.map((copy) => words(copy).at(-2)).sort();
+    const loaded = valuesOf('LoadCredential').map((value) => value.split(':')[1]);
+    expect(sources).toEqual(loaded.sort());
+  });
+
   if (ANALYZE) {
     it('is sound for systemd, and exposes little', () => {
       const here = put('twofold.service', unit.replaceAll('/opt/twofold', PROJECT), 0o644);
@@ -110,8 +125,8 @@ describe('deploy/systemd.md', () => {
       '/etc/twofold/ca.pem': put('ca.pem', certificate, 0o644),
       '/etc/twofold/server.pem': put('server.pem', certificate, 0o644),
       '/usr/lib/vendor/libpkcs11.so': put('module.so', 'x', 0o644),
-      '%d/server.key': put('server.key', key, 0o440),
-      '%d/server.password': put('server.password', 'x', 0o440),
+      '%t/twofold/server.key': put('server.key', key, 0o400),
+      '%t/twofold/server.password': put('server.password', 'x', 0o400),
       '%t/twofold/user.pin': put('pin', '1234', 0o400),
       '/etc/twofold/private/owner.password': put('owner.password', 'x', 0o600),
       '/etc/twofold/private/user.pin': at('pin'),

@@ -59,7 +59,7 @@ let passwords: Passwords;
 let pool: GuardedPool;
 const open = () => {
   told = [];
-  passwords = new Passwords(() => Promise.resolve(readPasswordFile(file)), {
+  passwords = new Passwords(() => readPasswordFile(file), {
     onChange: () => told.push('changed'),
     onRefusal: () => told.push('refused'),
   });
