@@ -37,10 +37,10 @@ const ask = async (agent: Agent | false, ca: string[] = trusted): Promise<number
   return response.statusCode ?? 0;
 };
 
-/** A connection whose ticket has come. */
-async function open(options: object = {}): Promise<TLSSocket> {
+/** A connection; its ticket has come, unless it was opened by one. */
+async function open(options: { readonly [name: string]: unknown } = {}): Promise<TLSSocket> {
   const socket = connect({ host: '127.0.0.1', port: service.port, ca: trusted, ...options });
-  const ticket = once(socket, 'session');
+  const ticket = 'session' in options ? undefined : once(socket, 'session');
   // It comes with the first data, and nothing is read unless somebody reads.
   socket.resume().write('GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n');
   await Promise.all([once(socket, 'secureConnect'), ticket]);
