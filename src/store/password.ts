@@ -29,7 +29,8 @@ export class Passwords {
   /** What the file held when it was last read. */
   #held: string | undefined;
   #accepted: string | undefined;
-  #everAccepted = false;
+  /** The one that was told last: a login that began before another was refused may end after it. */
+  #told: string | undefined;
   #refused: { readonly password: string; readonly at: number } | undefined;
 
   /** `now`: milliseconds on a monotonic clock; for tests. */
@@ -83,8 +84,8 @@ export class Passwords {
     if (this.#refused?.password === password) this.#refused = undefined;
     if (password === this.#accepted) return;
     this.#accepted = password;
-    if (this.#everAccepted) this.#events.onChange?.();
-    this.#everAccepted = true;
+    if (this.#told !== undefined && this.#told !== password) this.#events.onChange?.();
+    this.#told = password;
   }
 
   #refuse(password: string): void {

@@ -134,7 +134,9 @@ describe('a password that changes under load', () => {
     await load.stop();
     expect(load.failures).toEqual([]);
     expect(await refusedBy(password)).toBe('28P01');
-    expect(told).toEqual(['refused', 'changed']);
+    // Logins that began before and end after may have the former one refused once more.
+    expect(told[0]).toBe('refused');
+    expect(told.filter((each) => each === 'changed')).toHaveLength(1);
     expect(passwords.refusing).toBe(false);
   }, 60_000);
 
