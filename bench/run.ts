@@ -4,6 +4,7 @@
  * figures do not. The load generator shares the machine with the service.
  * `npm run bench -- algorithms [--json FILE]`: single algorithms and hybrids, in software and in the token.
  * `npm run bench -- engines [--json FILE]`: what the engine adds to node:crypto.
+ * `npm run bench -- rotation-plan [--keys N] [--json FILE]`: a forecast over a million keys, with its memory.
  * `npm run bench -- compare A.json B.json`: what changed between two runs.
  */
 import { execFile } from 'node:child_process';
@@ -31,6 +32,7 @@ import type { Operation } from './operations.ts';
 import { openSslLimits, serverLimits, tokenLimits } from './raw-limits.ts';
 import { benchReport, rawRate, renderText } from './report.ts';
 import type { BenchReport, Bound, Measurement, RawLimit } from './report.ts';
+import { measureRotationPlan, renderRotationPlan } from './rotation-plan.ts';
 
 const IN_FLIGHT = [1, 16, 64];
 /** Arrivals as shares of what the closed loop reached at 16 in flight. */
@@ -294,6 +296,7 @@ const { values, positionals } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
     workers: { type: 'string', default: '1' },
+    keys: { type: 'string', default: '1000000' },
     json: { type: 'string' },
     html: { type: 'string' },
   },
@@ -319,6 +322,10 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   const report = await measureEngines();
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
   process.stdout.write(`${renderEngines(report)}\n`);
+} else if (command === 'rotation-plan') {
+  const report = await measureRotationPlan(Number(values.keys));
+  if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
+  process.stdout.write(`${renderRotationPlan(report)}\n`);
 } else if (command === undefined) {
   const report = await bench(values.quick ? 0.1 : 1, Number(values.workers));
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
@@ -326,7 +333,7 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   process.stdout.write(`${renderText(report)}\n`);
 } else {
   note(
-    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench algorithms [--json FILE] | bench engines [--json FILE] | bench compare A.json B.json',
+    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench algorithms [--json FILE] | bench engines [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench compare A.json B.json',
   );
   process.exitCode = 2;
 }

@@ -1,0 +1,316 @@
+/**
+ * What rotation will ask for over the next days: a fold over light projections of keys, in memory
+ * that does not grow with them.
+ *
+ * Each key is rotated in thought whenever it is due, from its next rotation (the one that `due.ts`
+ * names) to the end of the horizon. What is overdue counts at `now`. Rotations by use are those that
+ * are due already, since nobody knows future use; suspended keys, paused policies and keys without an
+ * active primary ask for none, and are counted as waiting. Intervals under a day count as an even rate.
+ */
+import { findSuiteByNumber } from '../crypto/suites.ts';
+import { parseDuration } from '../keyring/durations.ts';
+import type { RotationPolicy } from '../keyring/rotation-policy.ts';
+import { rankPolicies, winningPolicy } from '../keyring/selector-policy.ts';
+import type { RankedPolicies, SelectorPolicy } from '../keyring/selector-policy.ts';
+import { FirstItems } from './first-items.ts';
+import type { RotationCursor } from './first-items.ts';
+import { DAY_MS, Horizon } from './horizon.ts';
+import { intervalDueAt, nextRotation, suiteAt, upgradeDueAt } from './next-rotation.ts';
+import type { PlannedRotation, RotationCause, RotationFacts } from './next-rotation.ts';
+import type { LightKey } from './ports.ts';
+import { versionBytes } from './version-size.ts';
+
+/** Longest horizon: its minutes are counted one by one. */
+export const MAX_DAYS = 1_100;
+export const MAX_PAGE = 1_000;
+
+/** What the generation of one version takes, as measured. */
+export interface SuiteCost {
+  readonly hsmMs: number;
+  readonly cpuMs: number;
+}
+
+export interface Budgets {
+  /** Rotations that are run a minute. */
+  readonly perMinute: number | null;
+  /** What the horizon may add to the database. */
+  readonly storageBytes: number | null;
+  /** Milliseconds of the HSM on one day. */
+  readonly hsmMsPerDay: number | null;
+}
+
+export interface ForecastOptions {
+  readonly now: Date;
+  /** 1 to `MAX_DAYS`. */
+  readonly days: number;
+  readonly policies: readonly SelectorPolicy[];
+  /** By suite number; what is not there costs nothing and is named in `unmeasured`. */
+  readonly costs: ReadonlyMap<number, SuiteCost>;
+  readonly budgets: Budgets;
+  /** How long after its due time a rotation counts as late. */
+  readonly lateAfterMs: number;
+  /** `size` 1 to `MAX_PAGE`. */
+  readonly page: { readonly size: number; readonly after: RotationCursor | null };
+}
+
+/** The next rotation of one key. */
+export interface UpcomingRotation extends RotationCursor {
+  readonly cause: RotationCause;
+  /** Suite numbers. */
+  readonly from: number;
+  readonly to: number;
+  readonly policyRevision: number;
+}
+
+export interface SuiteForecast {
+  readonly suite: number;
+  readonly rotations: number;
+  readonly bytes: number;
+  readonly hsmMs: number;
+  readonly cpuMs: number;
+}
+
+/** 24 hours from `from` on; the first begins at `now`. */
+export interface ForecastDay extends Omit<SuiteForecast, 'suite'> {
+  readonly from: Date;
+  /** By suite number; suites without a rotation on that day are left out. */
+  readonly suites: readonly { readonly suite: number; readonly rotations: number }[];
+}
+
+export type ForecastWarning =
+  | {
+      readonly kind: 'per-minute';
+      readonly from: Date;
+      readonly lateMinutes: number;
+      readonly worstAt: Date;
+    }
+  | { readonly kind: 'storage'; readonly from: Date; readonly bytes: number }
+  | { readonly kind: 'hsm-time'; readonly from: Date; readonly hsmMs: number };
+
+export interface Forecast {
+  readonly keys: number;
+  /** Keys that nothing rotates: no policy, or one that asks for no rotation of them. */
+  readonly unplanned: number;
+  readonly waiting: {
+    readonly paused: number;
+    readonly suspended: number;
+    readonly withoutPrimary: number;
+  };
+  readonly late: {
+    /** By age or upgrade, due longer ago than `lateAfterMs`. */
+    readonly count: number;
+    readonly oldest: Date | null;
+    /** By use or the limit of AES-GCM, due now; since when nobody knows. */
+    readonly byUse: number;
+  };
+  readonly days: readonly ForecastDay[];
+  readonly suites: readonly SuiteForecast[];
+  readonly total: Omit<SuiteForecast, 'suite'>;
+  readonly peakMinute: { readonly at: Date; readonly rotations: number };
+  readonly warnings: readonly ForecastWarning[];
+  /** Suites of the forecast of which no cost was given. */
+  readonly unmeasured: readonly number[];
+  readonly next: {
+    readonly items: readonly UpcomingRotation[];
+    /** Where the next page goes on; null at the end. */
+    readonly cursor: RotationCursor | null;
+  };
+}
+
+const NO_COST: SuiteCost = { hsmMs: 0, cpuMs: 0 };
+
+export class Forecaster {
+  readonly #options: ForecastOptions;
+  readonly #ranked: RankedPolicies;
+  readonly #horizon: Horizon;
+  readonly #now: number;
+  readonly #first: FirstItems<UpcomingRotation>;
+  readonly #waiting = { paused: 0, suspended: 0, withoutPrimary: 0 };
+  readonly #late = { count: 0, byUse: 0, oldest: Infinity };
+  #keys = 0;
+  #unplanned = 0;
+
+  /** @throws RangeError for a horizon or a page outside its bounds (the contract checks first) */
+  constructor(options: ForecastOptions) {
+    const { days, now, page } = options;
+    const inRange = (value: number, most: number) =>
+      Number.isSafeInteger(value) && value >= 1 && value <= most;
+    if (!inRange(days, MAX_DAYS) || !inRange(page.size, MAX_PAGE)) {
+      throw new RangeError('the horizon or the page is out of bounds');
+    }
+    this.#options = options;
+    this.#now = now.getTime();
+    this.#ranked = rankPolicies(options.policies);
+    this.#horizon = new Horizon(this.#now, days);
+    this.#first = new FirstItems(page.size, page.after);
+  }
+
+  add(key: LightKey): void {
+    this.#keys += 1;
+    if (key.primary === null) {
+      this.#waiting.withoutPrimary += 1;
+    } else if (key.suspended) {
+      this.#waiting.suspended += 1;
+    } else {
+      const policy = winningPolicy(key.labels, key.rotation, this.#ranked);
+      const planned = nextRotation(key, policy);
+      if (planned !== null) this.#planned(key, policy, planned);
+      else if (policy !== null && policy.paused !== null) this.#waiting.paused += 1;
+      else this.#unplanned += 1;
+    }
+  }
+
+  result(): Forecast {
+    const { costs, budgets } = this.#options;
+    const rows = [...this.#horizon.bySuite].sort(([a], [b]) => a - b);
+    const suites = rows.map(([suite, counts]) =>
+      this.#sized(
+        suite,
+        counts.reduce((sum, count) => sum + count, 0),
+      ),
+    );
+    const days = this.#days(rows);
+    const { peak, overload } = this.#horizon.load(budgets.perMinute);
+    const { items, more } = this.#first;
+    const last = items.at(-1);
+    const { count, byUse, oldest } = this.#late;
+    return {
+      keys: this.#keys,
+      unplanned: this.#unplanned,
+      waiting: { ...this.#waiting },
+      late: { count, oldest: count === 0 ? null : new Date(oldest), byUse },
+      days,
+      suites,
+      total: summed(suites),
+      peakMinute: { at: new Date(peak.at), rotations: Math.ceil(peak.rotations - 1e-6) },
+      warnings: [
+        ...(overload === null
+          ? []
+          : [
+              {
+                kind: 'per-minute' as const,
+                from: new Date(overload.from),
+                lateMinutes: overload.lateMinutes,
+                worstAt: new Date(overload.worstAt),
+              },
+            ]),
+        ...budgetWarnings(days, budgets),
+      ],
+      unmeasured: suites.map(({ suite }) => suite).filter((suite) => !costs.has(suite)),
+      next: {
+        items,
+        cursor: more && last !== undefined ? { dueAt: last.dueAt, keyId: last.keyId } : null,
+      },
+    };
+  }
+
+  #planned(facts: RotationFacts, policy: RotationPolicy | null, planned: PlannedRotation): void {
+    const { dueAt, cause } = planned;
+    const at = Math.max(dueAt, this.#now);
+    const cursor = { dueAt, keyId: facts.id };
+    this.#first.offer(cursor, () => ({
+      ...cursor,
+      cause,
+      from: facts.primary?.suite ?? 0,
+      to: suiteAt(facts, policy, at),
+      policyRevision: policy?.revision ?? 0,
+    }));
+    if (cause === 'uses' || cause === 'gcm-limit') this.#late.byUse += 1;
+    else if (dueAt + this.#options.lateAfterMs < this.#now) {
+      this.#late.count += 1;
+      this.#late.oldest = Math.min(this.#late.oldest, dueAt);
+    }
+    this.#simulate(facts, policy, at);
+  }
+
+  /** The rotation at `at` and all after it. */
+  #simulate(start: RotationFacts, policy: RotationPolicy | null, first: number): void {
+    const horizon = this.#horizon;
+    let [facts, at] = [start, first];
+    while (at < horizon.end) {
+      const suite = suiteAt(facts, policy, at);
+      horizon.add(at, suite);
+      if (policy === null || policy.paused !== null) return;
+      facts = { ...facts, primary: { suite, activatedAt: at, uses: 0 } };
+      const due = intervalDueAt(facts.id, at, policy) ?? Infinity;
+      const upgrade = upgradeDueAt(facts, policy) ?? Infinity;
+      const period = due - at;
+      if (period < DAY_MS) {
+        horizon.spread(due, Math.min(upgrade, horizon.end), period, suite);
+        at = upgrade;
+      } else if (upgrade === Infinity && isEven(policy)) {
+        horizon.addEach(due, period, suite);
+        return;
+      } else {
+        at = Math.min(due, upgrade);
+      }
+    }
+  }
+
+  #days(rows: readonly (readonly [number, Float64Array])[]): readonly ForecastDay[] {
+    return Array.from({ length: this.#options.days }, (_, day) => {
+      const counts = rows
+        .map(([suite, byDay]) => this.#sized(suite, byDay[day] ?? 0))
+        .filter(({ rotations }) => rotations > 0);
+      return {
+        from: new Date(this.#now + day * DAY_MS),
+        ...summed(counts),
+        suites: counts.map(({ suite, rotations }) => ({ suite, rotations })),
+      };
+    });
+  }
+
+  #sized(suite: number, count: number): SuiteForecast {
+    const { hsmMs, cpuMs } = this.#options.costs.get(suite) ?? NO_COST;
+    const rotations = Math.round(count);
+    return {
+      suite,
+      rotations,
+      bytes: rotations * versionBytes(findSuiteByNumber(suite)),
+      hsmMs: rotations * hsmMs,
+      cpuMs: rotations * cpuMs,
+    };
+  }
+}
+
+/** Whether the interval is as long wherever it begins. */
+const isEven = ({ interval }: RotationPolicy): boolean =>
+  interval !== null && parseDuration(interval)?.months === 0;
+
+function summed(rows: readonly SuiteForecast[]): Omit<SuiteForecast, 'suite'> {
+  const of = (name: 'rotations' | 'bytes' | 'hsmMs' | 'cpuMs') =>
+    rows.reduce((sum, row) => sum + row[name], 0);
+  return {
+    rotations: of('rotations'),
+    bytes: of('bytes'),
+    hsmMs: of('hsmMs'),
+    cpuMs: of('cpuMs'),
+  };
+}
+
+/** The first day on which each budget is broken. */
+function budgetWarnings(days: readonly ForecastDay[], budgets: Budgets): ForecastWarning[] {
+  const { storageBytes, hsmMsPerDay } = budgets;
+  let bytes = 0;
+  const full = days.find((day) => {
+    bytes += day.bytes;
+    return storageBytes !== null && bytes > storageBytes;
+  });
+  const busy = days.find(({ hsmMs }) => hsmMsPerDay !== null && hsmMs > hsmMsPerDay);
+  return [
+    ...(full === undefined ? [] : [{ kind: 'storage' as const, from: full.from, bytes }]),
+    ...(busy === undefined
+      ? []
+      : [{ kind: 'hsm-time' as const, from: busy.from, hsmMs: busy.hsmMs }]),
+  ];
+}
+
+/** Folds batches as they come; the caller bounds how many forecasts run at a time. */
+export async function forecast(
+  keys: AsyncIterable<readonly LightKey[]>,
+  options: ForecastOptions,
+): Promise<Forecast> {
+  const forecaster = new Forecaster(options);
+  for await (const batch of keys) for (const key of batch) forecaster.add(key);
+  return forecaster.result();
+}

@@ -1,0 +1,27 @@
+/** What a forecast reads: keys of a namespace in a light form, many at a time. */
+import type { Labels, Purpose } from '../keyring/model.ts';
+import type { RotationPolicy } from '../keyring/rotation-policy.ts';
+
+/** A key that is not destroyed; times in milliseconds since the epoch. */
+export interface LightKey {
+  readonly id: string;
+  readonly purpose: Purpose;
+  readonly labels: Labels;
+  /** The key's own policy. */
+  readonly rotation: RotationPolicy | null;
+  readonly suspended: boolean;
+  /** Null without an active primary. */
+  readonly primary: {
+    readonly suite: number;
+    readonly activatedAt: number;
+    readonly uses: number;
+  } | null;
+}
+
+export interface RotationScan {
+  /**
+   * Every key of the namespace that is not destroyed, each once, in batches. The rows' MACs are not
+   * verified: good enough for a forecast, which is information, and never for a decision.
+   */
+  keys(namespace: string): AsyncIterable<readonly LightKey[]>;
+}

@@ -1,0 +1,106 @@
+/**
+ * Keys of a namespace for a forecast, in batches by keyset.
+ *
+ * Batches are statements of their own, not one snapshot: a snapshot held for seconds over all keys
+ * keeps dead rows from being removed and ends with its connection, and a forecast gains nothing by it.
+ * Names are unique for ever and never change, so each key that stood throughout is seen exactly once;
+ * one that is made meanwhile may be missed.
+ *
+ * The rows' MACs are not verified: a forecast is information. What decides (the scheduler) reads the
+ * key through the keyring.
+ */
+import type { Labels, Purpose } from '../keyring/model.ts';
+import { policyFromJson } from '../keyring/rotation-policy.ts';
+import type { RotationPolicy } from '../keyring/rotation-policy.ts';
+import type { LightKey, RotationScan } from '../rotation/ports.ts';
+import { refuse } from './failures.ts';
+import type { GuardedPool } from './pool.ts';
+import type { ReadGate } from './read-gate.ts';
+import { read } from './transaction.ts';
+
+const BATCH = 5_000;
+/** Texts of labels and policies that are remembered; most keys share theirs with others. */
+const REMEMBERED = 4_096;
+
+/** Index scan by (namespace, name), then one look-up each by primary key. `handleId` names the counter. */
+const KEYS = {
+  name: 'rotation_scan',
+  rowMode: 'array' as const,
+  text: `select k.name, k.id::text, k.purpose, k.labels::text, k.rotation::text,
+      k.suspended_at is not null, v.suite,
+      (extract(epoch from v.activated_at) * 1000)::float8, coalesce(u.used, 0)::float8
+    from (select * from public.key where namespace = $1 and name > $2 and destroyed_at is null
+      order by name limit $3) k
+    left join public.key_version v
+      on v.key_id = k.id and v.version = k.primary_version and v.state = 'active'
+    left join public.usage_counter u on u.counter = k.id::text || '/' || k.primary_version::text
+    order by k.name`,
+};
+
+type Row = readonly [
+  name: string,
+  id: string,
+  purpose: Purpose,
+  labels: string,
+  rotation: string | null,
+  suspended: boolean,
+  suite: number | null,
+  activatedAt: number | null,
+  uses: number,
+];
+
+/** Remembers what `parse` made of a text, within bounds. */
+function remembering<T>(parse: (text: string) => T): (text: string) => T {
+  const known = new Map<string, T>();
+  return (text) => {
+    const found = known.get(text);
+    if (found !== undefined) return found;
+    const value = parse(text);
+    if (known.size >= REMEMBERED) known.clear();
+    known.set(text, value);
+    return value;
+  };
+}
+
+interface Texts {
+  readonly labels: (text: string) => Labels;
+  readonly policy: (text: string) => RotationPolicy;
+}
+
+function lightKey(row: Row, texts: Texts): LightKey {
+  const [, id, purpose, labels, rotation, suspended, suite, activatedAt, uses] = row;
+  return {
+    id,
+    purpose,
+    labels: texts.labels(labels),
+    rotation: rotation === null ? null : texts.policy(rotation),
+    suspended,
+    primary: suite === null || activatedAt === null ? null : { suite, activatedAt, uses },
+  };
+}
+
+export const createRotationScan = (
+  pool: GuardedPool,
+  searches: ReadGate,
+  batch = BATCH,
+): RotationScan => ({
+  async *keys(namespace) {
+    const texts: Texts = {
+      labels: remembering((text) => JSON.parse(text) as Labels),
+      policy: remembering((text) => policyFromJson(JSON.parse(text))),
+    };
+    for (let after = ''; ;) {
+      const values = [namespace, after, batch];
+      const rows: readonly Row[] = await searches.run(() =>
+        read(async () => {
+          const { rows } = await pool.query<Row & unknown[]>({ ...KEYS, values });
+          return rows;
+        }).catch(refuse),
+      );
+      if (rows.length > 0) yield rows.map((row) => lightKey(row, texts));
+      const last = rows.at(-1);
+      if (last === undefined || rows.length < batch) return;
+      [after] = last;
+    }
+  },
+});

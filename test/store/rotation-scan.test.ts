@@ -1,0 +1,131 @@
+import { randomBytes } from 'node:crypto';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import pg from 'pg';
+import { SUITES } from '../../src/crypto/suites.ts';
+import { policyJson } from '../../src/keyring/rotation-policy.ts';
+import { handleId } from '../../src/keyring/material.ts';
+import type { LightKey } from '../../src/rotation/ports.ts';
+import { rowBytes } from '../../src/rotation/version-size.ts';
+import { ReadGate } from '../../src/store/read-gate.ts';
+import { createRotationScan } from '../../src/store/rotation-scan.ts';
+import { openStore } from '../../src/store/store.ts';
+import type { Store } from '../../src/store/store.ts';
+import { FULL } from '../keyring/policies.ts';
+import { startTestDatabase } from './database.ts';
+import type { TestDatabase } from './database.ts';
+import { active, attested, changer, insert, key, material, rejection } from './samples.ts';
+
+let database: TestDatabase;
+let store: Store;
+let owner: pg.Client;
+beforeAll(async () => {
+  database = await startTestDatabase();
+  store = openStore({ url: database.appUrl });
+  owner = new pg.Client(database.ownerUrl);
+  await owner.connect();
+}, 60_000);
+afterAll(async () => {
+  await owner.end();
+  await store.close();
+  await database.stop();
+});
+
+const scan = async (batch: number, namespace = 'default'): Promise<readonly LightKey[]> => {
+  const found: LightKey[] = [];
+  const keys = createRotationScan(store.pool, new ReadGate(1), batch).keys(namespace);
+  for await (const some of keys) found.push(...some);
+  return found;
+};
+
+describe('the scan for a forecast', () => {
+  const rows = Array.from({ length: 25 }, (_, index) =>
+    key({ name: `scan-${String(index).padStart(2, '0')}`, labels: { shard: String(index % 3) } }),
+  );
+
+  it('gives each key once, in batches of any size', async () => {
+    const { commit } = await changer(store);
+    for (const row of rows) await commit(insert(row));
+    for (const batch of [1, 7, 25, 1_000]) {
+      expect((await scan(batch)).map(({ id }) => id)).toEqual(rows.map(({ id }) => id));
+    }
+    expect(await scan(10, 'elsewhere')).toEqual([]);
+  });
+
+  it('gives primary, uses, labels, policy and suspension', async () => {
+    const [first, second, third, fourth] = rows;
+    if (!first || !second || !third || !fourth) throw new Error('no rows');
+    await store.keys.reserveUses(handleId(first.id, 1), 64);
+    await store.keys.reserveUses(handleId(first.id, 1), 256);
+    const alter = (set: string, id: string, value: unknown) =>
+      owner.query(
+        `update public.key set ${set} where id = $1`,
+        [id, value].slice(0, value === null ? 1 : 2),
+      );
+    await alter('rotation = $2', first.id, policyJson(FULL));
+    await alter("suspended_at = now(), suspension_reason = 'x'", second.id, null);
+    await alter('primary_version = null', third.id, null);
+    await alter('destroyed_at = now()', fourth.id, null);
+    const found = await scan(1_000);
+    expect(found).toHaveLength(24);
+    const of = (id: string) => found.find((each) => each.id === id);
+    expect(of(first.id)).toEqual({
+      id: first.id,
+      purpose: 'wrap',
+      labels: { shard: '0' },
+      rotation: FULL,
+      suspended: false,
+      primary: { suite: 0x0101, activatedAt: active(first.id).activatedAt.getTime(), uses: 320 },
+    });
+    expect(of(second.id)).toMatchObject({ suspended: true, primary: { uses: 0 } });
+    expect(of(third.id)).toMatchObject({ primary: null });
+    expect(of(fourth.id)).toBeUndefined();
+  });
+
+  it('refuses a policy that nobody here can mean', async () => {
+    const [first] = rows;
+    await owner.query(`update public.key set rotation = '{"interval":"P1D"}' where id = $1`, [
+      first?.id,
+    ]);
+    expect(await rejection(scan(10))).toMatchObject({ code: 'integrity_failed' });
+    await owner.query('update public.key set rotation = null where id = $1', [first?.id]);
+  });
+});
+
+describe('the estimated size of a version', () => {
+  it.each(['MLKEM768-P256', 'MLKEM1024-P384', 'ML-KEM-1024', 'ML-DSA-87'])(
+    'of %s is within a tenth of its row',
+    async (id) => {
+      const suite = SUITES[id];
+      if (suite === undefined || suite.pq === null) throw new Error('no such suite');
+      const [row, curve] = [key(), { 'P-256': 65, 'P-384': 97 }];
+      const seed = suite.kind === 'kem' ? 64 : 32;
+      const length = suite.parts.find(({ half }) => half === 'pq')?.publicKeyLength ?? 0;
+      const point =
+        suite.hsm?.kind === 'ec' && suite.hsm.curve !== 'P-521' ? curve[suite.hsm.curve] : 0;
+      const pq = {
+        public: Uint8Array.from(randomBytes(length)),
+        half: { custody: 'sealed', generation: 1, sealed: Uint8Array.from(randomBytes(29 + seed)) },
+      } as const;
+      const { classical, psk } = material();
+      const ofHsm = classical && {
+        public: Uint8Array.from(randomBytes(point)),
+        hsm: { ...classical.hsm, check: Uint8Array.from(randomBytes(point)) },
+      };
+      const made = active(row.id, {
+        suite: suite.number,
+        material: { classical: suite.hsm && ofHsm, pq, psk: suite.kind === 'kem' ? psk : null },
+      });
+      const { commit } = await changer(store);
+      await commit([
+        { kind: 'insert-key', row: attested(row) },
+        { kind: 'insert-version', row: attested(made) },
+      ]);
+      const { rows: sizes } = await owner.query<{ bytes: number }>(
+        'select pg_column_size(v.*) as bytes from public.key_version v where key_id = $1',
+        [row.id],
+      );
+      const bytes = sizes[0]?.bytes ?? 0;
+      expect(Math.abs(rowBytes(suite) / bytes - 1)).toBeLessThan(0.1);
+    },
+  );
+});
