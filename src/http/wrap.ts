@@ -3,7 +3,8 @@ import * as contract from '../contract/wrap.ts';
 import { SecretBytes } from '../crypto/secret.ts';
 import { TwofoldError } from '../errors.ts';
 import { attempt, isFailed, settleRest } from '../settled.ts';
-import { oneByOne, runBatch } from './batch.ts';
+import type { Settled } from '../settled.ts';
+import { runBatch } from './batch.ts';
 import { notedBy } from './notes.ts';
 import { EnvelopeBytes } from './render.ts';
 import { route } from './route.ts';
@@ -11,7 +12,14 @@ import { givenVersion, orEmpty, usedMembers } from './used.ts';
 import type { Grant } from '../access/grant.ts';
 import type { BodyFacts } from '../access/ports.ts';
 import type { EncryptionContext } from '../contract/context.ts';
-import type { Binding, KeyUse, Opened, Selecting, Wrapped } from '../keyring/operations.ts';
+import type {
+  Binding,
+  KeyUse,
+  Opened,
+  Rewrapped,
+  Selecting,
+  Wrapped,
+} from '../keyring/operations.ts';
 import type { Given } from './batch.ts';
 import type { HttpDependencies } from './dependencies.ts';
 import type { InputLimits } from './input.ts';
@@ -96,24 +104,41 @@ class Wrapping {
   async rewrap(
     grant: Grant<'rewrap'>,
     input: RewrapInput,
-    { grantOn, visible }: Reach,
+    reach: Reach,
     selecting: Selecting = {},
   ) {
-    const { to, ciphertext } = input;
-    const target = to === undefined || to === grant.key ? null : grantOn(to, factsOf(input));
-    const given = { ciphertext, binding: bindingOf(input), ...selecting };
+    const target = targetOf(grant, input, reach);
+    const given = toUnwrap(input, selecting);
     const moved = await this.#use.rewrap(grant, target, given).catch((error: unknown) => {
-      if (target === null || !TwofoldError.is(error)) throw error;
-      throw visible(error, target.key);
+      throw TwofoldError.is(error) ? reachable(error, target, reach) : error;
     });
-    const { used, changed } = moved;
-    const envelope = new EnvelopeBytes(moved.ciphertext);
-    // The entry is about the key of the path: what was opened with it, and where it went.
-    return {
-      used: moved.from,
-      into: used,
-      answer: { ciphertext: envelope, changed, ...usedMembers(used), refreshAfter: null },
-    };
+    return rewrapped(moved);
+  }
+
+  async rewrapMany(grant: Grant<'rewrap'>, items: readonly Given<RewrapInput>[], reach: Reach) {
+    const given = items.map(({ item, selecting }) =>
+      attempt(() => ({
+        target: targetOf(grant, item, reach),
+        input: toUnwrap(item, selecting),
+      })),
+    );
+    return settleRest(given, async (rest) => {
+      const groups = Map.groupBy(rest, ({ target }) => target?.key ?? null);
+      const moved = new Map<string | null, Iterator<Settled<Moved>, undefined>>();
+      for (const [key, group] of groups) {
+        const target = group[0]?.target ?? null;
+        const inputs = group.map(({ input }) => input);
+        const settled = await this.#use.rewrapMany(grant, target, inputs);
+        const results = settled.map((one) =>
+          isFailed(one) ? reachable(one, target, reach) : rewrapped(one),
+        );
+        moved.set(key, results.values());
+      }
+      return rest.map(
+        ({ target }) =>
+          moved.get(target?.key ?? null)?.next().value ?? new TwofoldError('internal'),
+      );
+    });
   }
 
   async dataKey(
@@ -160,6 +185,28 @@ const wrapped = ({ used, ciphertext, refreshAfter }: Wrapped) => ({
   used,
   answer: { ciphertext: new EnvelopeBytes(ciphertext), ...usedMembers(used), refreshAfter },
 });
+
+/** The entry is about the key of the path: what was opened with it, and where it went. */
+const rewrapped = ({ used, from, ciphertext, changed }: Rewrapped) => ({
+  used: from,
+  into: used,
+  answer: {
+    ciphertext: new EnvelopeBytes(ciphertext),
+    changed,
+    ...usedMembers(used),
+    refreshAfter: null,
+  },
+});
+
+type Moved = ReturnType<typeof rewrapped>;
+
+/** The grant on the key that an item goes to; null where it stays under its key. */
+const targetOf = (grant: Grant<'rewrap'>, input: RewrapInput, { grantOn }: Reach) =>
+  input.to === undefined || input.to === grant.key ? null : grantOn(input.to, factsOf(input));
+
+/** What failed may be the other key. */
+const reachable = (error: TwofoldError, target: Grant<'rewrap'> | null, { visible }: Reach) =>
+  target === null ? error : visible(error, target.key);
 
 const opened = ({ used, plaintext, origin }: Opened, own: Own) => ({
   used,
@@ -272,9 +319,8 @@ function rewrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
         const { grant, grantOn } = call;
         const target = { grantOn, visible: call.visible };
         noteTargets(call.notes, grant.key, call.body.items);
-        const run = oneByOne((item: RewrapInput, selecting: Selecting) =>
-          wrapping.rewrap(grant, item, target, selecting),
-        );
+        const run = (items: readonly Given<RewrapInput>[]) =>
+          wrapping.rewrapMany(grant, items, target);
         return runBatch({ call, contextOf, run });
       },
     }),

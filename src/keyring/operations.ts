@@ -79,6 +79,14 @@ export interface Opened {
   readonly origin: Origin;
 }
 
+export interface Rewrapped {
+  readonly used: Used;
+  /** What the ciphertext was opened with. */
+  readonly from: Used;
+  readonly ciphertext: Uint8Array;
+  readonly changed: boolean;
+}
+
 export interface KeyUse {
   wrap(
     grant: Grant<'wrap'> | Grant<'data-keys.create'> | Grant<'data-keys.create-wrapped'>,
@@ -103,14 +111,14 @@ export interface KeyUse {
   rewrap(
     grant: Grant<'rewrap'>,
     to: Grant<'rewrap'> | null,
-    input: { readonly ciphertext: Uint8Array; readonly binding: Binding } & Selecting,
-  ): Promise<{
-    readonly used: Used;
-    /** What the ciphertext was opened with. */
-    readonly from: Used;
-    readonly ciphertext: Uint8Array;
-    readonly changed: boolean;
-  }>;
+    input: UnwrapInput,
+  ): Promise<Rewrapped>;
+  /** Each item as by `rewrap`, in order. Never rejects: what concerns a key is every item's error. */
+  rewrapMany(
+    grant: Grant<'rewrap'>,
+    to: Grant<'rewrap'> | null,
+    inputs: readonly UnwrapInput[],
+  ): Promise<readonly Settled<Rewrapped>[]>;
   /** For keys of purpose `kem`: 32 bytes of HPKE export, never the KEM secret. */
   encapsulate(
     grant: Grant<'encapsulate'>,

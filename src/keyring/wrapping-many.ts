@@ -1,11 +1,12 @@
 /**
- * Wrap and unwrap of many items under one key: one look at the key and at each version that is used,
- * and for symmetric suites one count of uses and few HSM calls for all items of a version. Items of
+ * Wrap, unwrap and rewrap of many items under one key: one look at the key and at each version that is
+ * used, and for symmetric suites one count of uses and few HSM calls for all items of a version. Items of
  * other suites are worked on one by one.
  */
-import type { Grant } from '../access/grant.ts';
+import type { Grant, Principal } from '../access/grant.ts';
 import { EnvelopeParser } from '../crypto/envelope.ts';
 import type { Envelope } from '../crypto/envelope.ts';
+import { wipe } from '../crypto/secret.ts';
 import type { AeadSuite } from '../crypto/suite.ts';
 import { checkPlaintext, SymmetricForm } from '../crypto/wrap.ts';
 import { TwofoldError } from '../errors.ts';
@@ -13,7 +14,17 @@ import { attempt, isFailed, settleEach, settleRest } from '../settled.ts';
 import type { Settled } from '../settled.ts';
 import type { Usage } from './lifecycle.ts';
 import { handleId } from './material.ts';
-import type { KeyUse, Opened, UnwrapInput, Wrapped, WrapInput } from './operations.ts';
+import type {
+  KeyUse,
+  KeyView,
+  Opened,
+  Origin,
+  Rewrapped,
+  UnwrapInput,
+  Used,
+  Wrapped,
+  WrapInput,
+} from './operations.ts';
 import { requirePurpose, selectTelling, toProcess, toProtect } from './selection.ts';
 import type { Selected } from './selection.ts';
 import { gcmExhausted } from './usage.ts';
@@ -22,17 +33,44 @@ import type { UseParts } from './use-parts.ts';
 
 /** Items of hybrid suites that are worked on at a time, so that one batch does not fill the HSM's queue. */
 const PARALLEL = 16;
+/** Items of a rewrap whose plaintexts are in memory together; two such slices are under way at a time. */
+const SLICE = 100;
+const SLICES_AT_ONCE = 2;
 
 interface ToSeal {
   readonly selected: Selected;
   readonly input: WrapInput;
+  /** `service` unless told. */
+  readonly origin?: Origin;
 }
 
-interface ToOpen {
-  readonly selected: Selected;
+interface Parsed {
   readonly input: UnwrapInput;
   readonly envelope: Envelope;
 }
+
+interface ToOpen extends Parsed {
+  readonly selected: Selected;
+}
+
+/** What a rewrap has opened with `from`. */
+interface ToMove extends ToSeal {
+  readonly from: Used;
+}
+
+/** Of a grant: who uses, and since when it was allowed. */
+type Authority = Pick<Grant<'rewrap'>, 'principal' | 'epoch'>;
+
+/** Where the items of a rewrap come from and go. */
+interface Move {
+  readonly view: KeyView;
+  readonly select: Select;
+  /** Looked at once, and told to the items that open. */
+  readonly target: Settled<Selected>;
+  readonly by: { readonly open: Authority; readonly seal: Authority };
+}
+
+type Select = (version: number) => Selected;
 
 /** How one item is worked on. */
 interface OneByOne {
@@ -49,7 +87,7 @@ export function manyOperations(
     now,
   }: Pick<UseParts, 'catalog' | 'uses' | 'ledger' | 'hsm' | 'now'>,
   { seal, open }: OneByOne,
-): Pick<KeyUse, 'wrapMany' | 'unwrapMany'> {
+): Pick<KeyUse, 'wrapMany' | 'unwrapMany' | 'rewrapMany'> {
   const sealTogether = async (
     selected: Selected,
     suite: AeadSuite,
@@ -101,7 +139,7 @@ export function manyOperations(
   };
 
   const count = (
-    { principal }: Grant<'wrap'> | Grant<'unwrap'>,
+    principal: Principal,
     usage: Usage,
     items: readonly { readonly selected: Selected }[],
     results: readonly Settled<unknown>[],
@@ -112,11 +150,61 @@ export function manyOperations(
     }
   };
 
+  const viewFor = async ({ namespace, key }: Pick<Grant<'wrap'>, 'namespace' | 'key'>) => {
+    const view = await catalog.get(namespace, key ?? '');
+    requirePurpose(view, 'wrap');
+    return view;
+  };
+
+  const openAll = (
+    view: KeyView,
+    select: Select,
+    given: readonly Parsed[],
+    { principal, epoch }: Authority,
+  ): Promise<readonly Settled<Opened>[]> => {
+    const items = given.map(({ input, envelope }) =>
+      attempt((): ToOpen => {
+        const { keyId, keyVersion, suite } = envelope;
+        if (keyId !== view.key.id) throw new TwofoldError('key_mismatch');
+        const selected = selectTelling(view, input, () => select(keyVersion));
+        if (suite !== selected.suite) throw new TwofoldError('decryption_failed');
+        return { input, envelope, selected };
+      }),
+    );
+    return settleRest(items, async (rest) => {
+      const opened = await byVersion(rest, openTogether, (item) => open(item, epoch));
+      count(principal, 'process', rest, opened);
+      return opened;
+    });
+  };
+
+  const moveAll = async (
+    move: Move,
+    slice: readonly Parsed[],
+  ): Promise<readonly Settled<Rewrapped>[]> => {
+    const opened = await openAll(move.view, move.select, slice, move.by.open);
+    try {
+      const plans = slice.map((parsed, index) => {
+        const one = opened[index] ?? unsettled();
+        return isFailed(one) ? one : attempt(() => planOf(one, move, parsed));
+      });
+      const moving = plans.filter(isMoving);
+      const { principal, epoch } = move.by.seal;
+      const sealed = await byVersion(moving, sealTogether, (item) => seal(item, epoch));
+      count(principal, 'protect', moving, sealed);
+      const results = sealed.values();
+      return plans.map((plan) =>
+        isMoving(plan) ? movedBy(plan, results.next().value ?? unsettled()) : plan,
+      );
+    } finally {
+      for (const one of opened) if (!isFailed(one)) wipe(one.plaintext);
+    }
+  };
+
   return {
     wrapMany: (grant, inputs) =>
       settleRest(inputs, async (given) => {
-        const view = await catalog.get(grant.namespace, grant.key ?? '');
-        requirePurpose(view, 'wrap');
+        const view = await viewFor(grant);
         const select = selectOnce((version: number | undefined) => toProtect(view, version, now()));
         const items = given.map((input) =>
           attempt((): ToSeal => {
@@ -126,38 +214,81 @@ export function manyOperations(
         );
         return settleRest(items, async (rest) => {
           const sealed = await byVersion(rest, sealTogether, (item) => seal(item, grant.epoch));
-          count(grant, 'protect', rest, sealed);
+          count(grant.principal, 'protect', rest, sealed);
           return sealed;
         });
       }),
 
-    unwrapMany: (grant, inputs) => {
-      const parser = new EnvelopeParser();
-      const parsed = inputs.map((input) =>
-        attempt(() => ({ input, envelope: parser.parse(input.ciphertext) })),
-      );
-      return settleRest(parsed, async (given) => {
-        const view = await catalog.get(grant.namespace, grant.key ?? '');
-        requirePurpose(view, 'wrap');
-        const select = selectOnce((version: number) => toProcess(view, version, now()));
-        const items = given.map(({ input, envelope }) =>
-          attempt((): ToOpen => {
-            const { keyId, keyVersion, suite } = envelope;
-            if (keyId !== view.key.id) throw new TwofoldError('key_mismatch');
-            const selected = selectTelling(view, input, () => select(keyVersion));
-            if (suite !== selected.suite) throw new TwofoldError('decryption_failed');
-            return { input, envelope, selected };
-          }),
+    unwrapMany: (grant, inputs) =>
+      settleRest(parseAll(inputs), async (given) => {
+        const view = await viewFor(grant);
+        return openAll(view, selecting(view, now), given, grant);
+      }),
+
+    rewrapMany: (grant, to, inputs) =>
+      settleRest(parseAll(inputs), async (given) => {
+        const view = await viewFor(grant);
+        const target = await targetOf(to === null ? view : viewFor(to), now);
+        const by = { open: grant, seal: to ?? grant };
+        const move = { view, select: selecting(view, now), target, by };
+        const slices = Array.from({ length: Math.ceil(given.length / SLICE) }, (_, index) =>
+          given.slice(index * SLICE, (index + 1) * SLICE),
         );
-        return settleRest(items, async (rest) => {
-          const opened = await byVersion(rest, openTogether, (item) => open(item, grant.epoch));
-          count(grant, 'process', rest, opened);
-          return opened;
-        });
-      });
-    },
+        const settled = await settleEach(slices, SLICES_AT_ONCE, (slice) => moveAll(move, slice));
+        return settled.flatMap((slice, index) =>
+          isFailed(slice) ? (slices[index] ?? []).map(() => slice) : slice,
+        );
+      }),
   };
 }
+
+/**
+ * A ciphertext that is where it shall go stays as it is.
+ * @throws TwofoldError origin_would_rise, or what stands in the way of the target
+ */
+function planOf(
+  { used: from, plaintext, origin }: Opened,
+  { target }: Move,
+  { input: { ciphertext, binding } }: Parsed,
+): Rewrapped | ToMove {
+  if (isFailed(target)) throw target;
+  if (target.keyId === from.keyId && target.version === from.keyVersion) {
+    return { used: target.used, from, ciphertext, changed: false };
+  }
+  if (origin === 'anyone' && target.suite.kind === 'aead') {
+    throw new TwofoldError('origin_would_rise');
+  }
+  return { selected: target, input: { plaintext, binding }, origin, from };
+}
+
+async function targetOf(
+  view: KeyView | Promise<KeyView>,
+  now: () => number,
+): Promise<Settled<Selected>> {
+  try {
+    return toProtect(await view, undefined, now());
+  } catch (error) {
+    return TwofoldError.from(error);
+  }
+}
+
+const isMoving = (plan: Settled<Rewrapped | ToMove>): plan is ToMove =>
+  !isFailed(plan) && 'selected' in plan;
+
+const movedBy = ({ from }: ToMove, sealed: Settled<Wrapped>): Settled<Rewrapped> =>
+  isFailed(sealed)
+    ? sealed
+    : { used: sealed.used, from, ciphertext: sealed.ciphertext, changed: true };
+
+const parseAll = (inputs: readonly UnwrapInput[]): readonly Settled<Parsed>[] => {
+  const parser = new EnvelopeParser();
+  return inputs.map((input) =>
+    attempt(() => ({ input, envelope: parser.parse(input.ciphertext) })),
+  );
+};
+
+const selecting = (view: KeyView, now: () => number): Select =>
+  selectOnce((version: number) => toProcess(view, version, now()));
 
 /** One look at each version, however many items name it. */
 function selectOnce<V>(select: (version: V) => Selected): (version: V) => Selected {

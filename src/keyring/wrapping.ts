@@ -27,7 +27,14 @@ import { manyOperations } from './wrapping-many.ts';
 
 type WrapOperations = Pick<
   KeyUse,
-  'wrap' | 'wrapMany' | 'unwrap' | 'unwrapMany' | 'rewrap' | 'encapsulate' | 'decapsulate'
+  | 'wrap'
+  | 'wrapMany'
+  | 'unwrap'
+  | 'unwrapMany'
+  | 'rewrap'
+  | 'rewrapMany'
+  | 'encapsulate'
+  | 'decapsulate'
 >;
 
 function requireKem(suite: Suite): KemSuite {
@@ -141,8 +148,8 @@ export function wrapOperations(parts: UseParts): WrapOperations {
   };
 
   const many = manyOperations(parts, {
-    seal: async ({ selected, input: { plaintext, binding } }, since) => {
-      const ciphertext = await seal(selected, plaintext, binding, { origin: 'service', since });
+    seal: async ({ selected, input: { plaintext, binding }, origin = 'service' }, since) => {
+      const ciphertext = await seal(selected, plaintext, binding, { origin, since });
       return { used: selected.used, ciphertext, refreshAfter: null };
     },
     open: async ({ selected, envelope, input: { binding } }, since) => ({

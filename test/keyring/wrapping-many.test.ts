@@ -3,10 +3,17 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 
 import { TwofoldError } from '../../src/errors.ts';
-import type { Opened, Used, UnwrapInput, WrapInput } from '../../src/keyring/operations.ts';
+import type {
+  Opened,
+  Rewrapped,
+  Used,
+  UnwrapInput,
+  WrapInput,
+} from '../../src/keyring/operations.ts';
 import type { Settled } from '../../src/settled.ts';
 import { GCM_LIMIT } from '../../src/keyring/usage.ts';
 import { handleId } from '../../src/keyring/material.ts';
+import { wrapOffline } from './offline.ts';
 import { NO_BINDING, aRun, openWorld, secret, toSuite } from './world.ts';
 import type { World } from './world.ts';
 
@@ -236,5 +243,88 @@ describe('wrapMany', () => {
     world.store.reserveUses = reserve;
     expect(settled.map(codeOf)).toEqual(['database_unavailable', 'database_unavailable']);
     expect(calls.slice(before)).not.toContain('encryptMany');
+  });
+});
+
+describe('rewrapMany', () => {
+  it('answers each item as rewrap does, and what it answers opens', async () => {
+    const hybrid = await world.create();
+    const source = await world.create();
+    const symmetric = await world.create({ suite: 'A256GCM' });
+    const stopped = await world.create();
+    const reason = { reason: 'test' };
+    await world.keyring.manage.suspend(world.grant('keys.suspend', stopped), reason, aRun());
+    const froms: Record<string, Uint8Array> = {
+      ...envelopes,
+      own: await world.wrap(source, 'own'),
+      anyone: await wrapOffline(world, source, 'anyone'),
+    };
+    const item = fc.record({
+      name: fc.constantFrom(...Object.keys(froms)),
+      binding: fc.constantFrom(NO_BINDING, NO_BINDING, bound),
+    });
+    const to = fc.constantFrom(null, hybrid, symmetric, stopped, 'nowhere');
+    await fc.assert(
+      fc.asyncProperty(
+        fc.constantFrom(key, source),
+        to,
+        fc.array(item, { maxLength: 230 }),
+        async (from, target, items) => {
+          const grant = world.grant('rewrap', from);
+          const into = target === null ? null : world.grant('rewrap', target);
+          const inputs = items.map(({ name, binding }): UnwrapInput => ({
+            ciphertext: froms[name] ?? new Uint8Array(),
+            binding,
+          }));
+          const told = ({ used, from: opened, changed }: Rewrapped) => ({ used, opened, changed });
+          const moved: { ciphertext: Uint8Array; to: string }[] = [];
+          const many = await all(
+            inputs,
+            (given) => use().rewrapMany(grant, into, given),
+            (result) => {
+              moved.push({ ciphertext: result.ciphertext, to: result.used.keyId });
+              return told(result);
+            },
+          );
+          const rewrap = async (input: UnwrapInput) => told(await use().rewrap(grant, into, input));
+          expect(many).toEqual(await Promise.all(inputs.map((input) => one(input, rewrap))));
+          const good = items.filter((_, index) => typeof many[index]?.outcome !== 'string');
+          for (const [index, { ciphertext, to: where }] of moved.entries()) {
+            const { name = '', binding } = good[index] ?? {};
+            const opened = await use().unwrap(world.grant('unwrap', where), {
+              ciphertext,
+              binding: binding ?? NO_BINDING,
+            });
+            const plain = name === 'own' || name === 'anyone' ? name : text(name);
+            expect(shown(opened)).toMatchObject({
+              text: plain,
+              origin: name === 'anyone' ? 'anyone' : 'service',
+            });
+          }
+        },
+      ),
+      { numRuns: 30 },
+    );
+  });
+
+  it('never raises an origin, and calls the HSM once for what is symmetric', async () => {
+    const source = await world.create();
+    const symmetric = await world.create({ suite: 'A256GCM' });
+    const ciphertext = await wrapOffline(world, source, 'anyone');
+    const service = await world.wrap(source, 'own');
+    const inputs = [ciphertext, ...Array.from({ length: 20 }, () => service), ciphertext].map(
+      (each) => ({ ciphertext: each, binding: NO_BINDING }),
+    );
+    const { calls } = world.device;
+    const before = calls.length;
+    const grants = [world.grant('rewrap', source), world.grant('rewrap', symmetric)] as const;
+    const settled = await use().rewrapMany(...grants, inputs);
+    expect(settled.map((each) => (TwofoldError.is(each) ? each.code : 'ok'))).toEqual([
+      'origin_would_rise',
+      ...Array.from({ length: 20 }, () => 'ok'),
+      'origin_would_rise',
+    ]);
+    const made = calls.slice(before).filter((call) => call.startsWith('encrypt'));
+    expect(made).toEqual(['encryptMany']);
   });
 });

@@ -1,8 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { findSuite } from '../../src/crypto/suites.ts';
-import { sealEnvelope } from '../../src/crypto/wrap.ts';
 import { WRAP_SUITES, aRun, codeOf, NO_BINDING, openWorld, secret, toSuite } from './world.ts';
+import { wrapOffline } from './offline.ts';
 import type { World } from './world.ts';
 
 let world: World;
@@ -29,27 +28,6 @@ const open = (key: string, ciphertext: Uint8Array) =>
   world.keyring.use.unwrap(world.grant('unwrap', key), { ciphertext, binding: NO_BINDING });
 const suspend = (key: string) =>
   world.keyring.manage.suspend(world.grant('keys.suspend', key), { reason: 'test' }, aRun());
-
-/** What someone who holds only the public key makes. */
-async function wrapOffline(key: string, text: string): Promise<Uint8Array> {
-  const { key: row, versions } = await world.keyring.read.get(world.grant('keys.read', key));
-  const version = versions.at(-1);
-  const suite = findSuite('MLKEM768-P256');
-  if (suite.kind !== 'kem' || version?.state !== 'active') throw new TypeError('not a KEM key');
-  const { pq, classical } = version.material;
-  const publicKey = suite.kem.joinPublicKey(nativeEngine, {
-    pq: pq?.public ?? new Uint8Array(),
-    classical: classical?.public ?? new Uint8Array(),
-  });
-  return sealEnvelope(nativeEngine, {
-    suite,
-    keyId: row.id,
-    keyVersion: version.version,
-    publicKey,
-    context: NO_BINDING,
-    plaintext: secret(text),
-  });
-}
 
 describe.each(WRAP_SUITES)('wrap and unwrap under %s', (suite) => {
   it('round-trips by id and by name, bound to context and aad', async () => {
@@ -126,7 +104,7 @@ function codesAt(at: number, isKem: boolean): readonly string[] {
 describe('rewrap and origin', () => {
   it('keeps what anyone made as anyone-made, also through a rotation', async () => {
     const id = await world.create();
-    const offline = await wrapOffline(id, 'from outside');
+    const offline = await wrapOffline(world, id, 'from outside');
     expect(await open(id, offline)).toMatchObject({ origin: 'anyone' });
     expect((await rewrap(id, offline)).changed).toBe(false);
     await rotate(id, 'MLKEM1024-P384');
@@ -138,7 +116,7 @@ describe('rewrap and origin', () => {
 
   it('never makes it look service-made', async () => {
     const [from, symmetric] = [await world.create(), await world.create({ suite: 'A256GCM' })];
-    const offline = await wrapOffline(from, 'x');
+    const offline = await wrapOffline(world, from, 'x');
     expect(await codeOf(rewrap(from, offline, symmetric))).toBe('origin_would_rise');
     await rotate(from, 'A256GCM');
     expect(await codeOf(rewrap(from, offline))).toBe('origin_would_rise');

@@ -36,7 +36,7 @@ function operationsOf(type: ts.TypeNode | undefined): readonly string[] {
 
 const methods: readonly Method[] = source.statements
   .filter(ts.isInterfaceDeclaration)
-  .filter(({ name }) => ['KeyUse', 'KeyRead', 'KeyManage'].includes(name.text))
+  .filter(({ name }) => ['KeyUse', 'KeyRead', 'KeyManage', 'LongOperations'].includes(name.text))
   .flatMap(({ members }) => members.filter(ts.isMethodSignature))
   .map(({ name, parameters }) => ({
     name: name.getText(source),
@@ -69,6 +69,7 @@ describe('an operation of the keyring', () => {
       'data-keys.create-wrapped': ['wrap', 'random'],
       wrap: ['wrap', 'wrapMany'],
       unwrap: ['unwrap', 'unwrapMany'],
+      rewrap: ['rewrap', 'rewrapMany'],
       'keys.read': ['get', 'certificateChain'],
       'versions.uses': ['uses', 'users'],
       sign: ['sign', 'signJws'],
