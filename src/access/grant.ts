@@ -42,6 +42,11 @@ export const OPERATIONS = [
   'versions.put-certificates',
   'versions.delete-certificates',
   'versions.uses',
+  'rewrap-jobs.create',
+  'rewrap-jobs.continue',
+  'operations.read',
+  'operations.cancel',
+  'operations.oversee',
   'audit.read',
 ] as const;
 

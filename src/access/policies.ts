@@ -10,9 +10,17 @@
  * | `random`, and every use of a key (`wrap` … `verify-mac`, also `csr` and `sign-parallel`) | yes | no     | yes  | no      | no      |
  * | changes of keys and versions (`keys.create` …)       | yes   | yes      | no   | no      | no      |
  * | `versions.uses` (how much a version is used, by whom) | yes   | yes      | no   | yes     | no      |
+ * | `rewrap-jobs.create`, `rewrap-jobs.continue`         | yes   | no       | yes  | no      | no      |
+ * | `operations.read`                                    | yes   | yes      | yes  | yes     | no      |
+ * | `operations.cancel`                                  | yes   | yes      | yes  | no      | no      |
+ * | `operations.oversee`                                 | yes   | yes      | no   | yes     | no      |
  * | `audit.read`                                         | yes   | no       | no   | yes     | no      |
  *
  * So whoever changes keys need not be able to use them, and whoever uses them cannot change them.
+ *
+ * `operations.read` and `operations.cancel` are about the principal's own operations; with
+ * `operations.oversee` they reach everybody's. A rewrap job moves data as its owner may anyway, so it
+ * belongs to the use of keys; it is no permission: each of its requests takes `rewrap` on the key too.
  */
 
 import { NAME } from '../name.ts';
@@ -39,18 +47,19 @@ type Facts = {
   labels?: Pairs,
 };
 
-action identify, read, use, change, inspect;
+action identify, read, use, change, attend, oversee, inspect;
 
 action "whoami", "suites.read" in [identify]
   appliesTo { principal: User, resource: Namespace, context: Facts };
-action "random", "sign-parallel" in [use]
+action "random", "sign-parallel", "rewrap-jobs.continue" in [use]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "keys.read" in [read]
   appliesTo { principal: User, resource: Key, context: Facts };
-action "keys.list" in [read]
+action "keys.list", "operations.read" in [read]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "wrap", "unwrap", "rewrap", "data-keys.create", "data-keys.create-wrapped",
-  "encapsulate", "decapsulate", "sign", "verify", "csr", "mac", "verify-mac" in [use]
+  "encapsulate", "decapsulate", "sign", "verify", "csr", "mac", "verify-mac",
+  "rewrap-jobs.create" in [use]
   appliesTo { principal: User, resource: Key, context: Facts };
 action "keys.set-rotation", "keys.announce", "versions.retire" in [change]
   appliesTo { principal: User, resource: Key, context: Facts };
@@ -63,6 +72,10 @@ action "keys.update", "keys.rotate", "keys.suspend", "keys.resume",
   appliesTo { principal: User, resource: Key, context: Facts };
 action "versions.uses" in [inspect]
   appliesTo { principal: User, resource: Key, context: Facts };
+action "operations.cancel" in [attend]
+  appliesTo { principal: User, resource: Namespace, context: Facts };
+action "operations.oversee" in [oversee]
+  appliesTo { principal: User, resource: Namespace, context: Facts };
 action "audit.read" in [inspect]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 `;
@@ -78,14 +91,17 @@ permit (principal, action in Action::"identify", resource);
 @id("admin-does-everything")
 permit (
   principal in Role::"admin",
-  action in [Action::"read", Action::"use", Action::"change", Action::"inspect"],
+  action in [
+    Action::"read", Action::"use", Action::"change", Action::"attend", Action::"oversee",
+    Action::"inspect"
+  ],
   resource
 );
 
 @id("operator-changes-keys")
 permit (
   principal in Role::"operator",
-  action in [Action::"read", Action::"change"],
+  action in [Action::"read", Action::"change", Action::"attend", Action::"oversee"],
   resource
 );
 
@@ -99,7 +115,7 @@ permit (
 @id("user-uses-keys")
 permit (
   principal in Role::"user",
-  action in [Action::"read", Action::"use"],
+  action in [Action::"read", Action::"use", Action::"attend"],
   resource
 );
 
@@ -115,7 +131,7 @@ permit (
 @id("auditor-reads")
 permit (
   principal in Role::"auditor",
-  action in [Action::"read", Action::"inspect"],
+  action in [Action::"read", Action::"oversee", Action::"inspect"],
   resource
 );
 `;

@@ -159,6 +159,14 @@ const limits = z
       z.int().min(1).max(1_000_000).default(10_000),
       'Sources that a worker counts one by one; further ones share a counter.',
     ),
+    rewrapItemsPerSecond: described(
+      z.int().min(1).max(100_000).default(2000),
+      'Most items a second of one rewrap job, over all instances.',
+    ),
+    runningOperations: described(
+      z.int().min(1).max(1000).default(20),
+      'Most running operations (rewrap jobs) of one principal.',
+    ),
   })
   .prefault({});
 

@@ -14,7 +14,7 @@ import type { ErrorCode } from '../errors.ts';
 /** Header of an answer that was given before. */
 export const REPLAYED_HEADER = 'Idempotency-Replayed';
 
-const dryRunQuery = z.strictObject({
+export const dryRunQuery = z.strictObject({
   dryRun: z
     .enum(['true', 'false'])
     .transform((value) => value === 'true')
@@ -22,7 +22,7 @@ const dryRunQuery = z.strictObject({
     .meta({ description: 'Exactly `true` or `false`.', override: { type: 'boolean' } }),
 });
 
-const idempotencyKey = z
+export const idempotencyKey = z
   .string()
   .regex(/^[\x21-\x7e]{1,255}$/, 'must be 1 to 255 visible ASCII characters')
   .optional()

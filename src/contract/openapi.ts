@@ -84,11 +84,12 @@ const AUDITED = {
 const text = (description: string) => ({ description, schema: { type: 'string' } as const });
 
 /** Headers of answers about keys and their changes. */
-function keyHeaders({ id, plane, status, headers }: RouteContract) {
+function keyHeaders({ id, path, status, headers }: RouteContract) {
   const idempotent = 'idempotency-key' in (headers.shape as object);
+  const ofKey = path.startsWith('/v1/admin/keys') && status !== 202;
   return {
-    ...(plane === 'admin' || id === 'getKey' ? { ETag: text('For `If-Match`.') } : {}),
-    ...(status === 201 ? { Location: text('Path of what was made.') } : {}),
+    ...(ofKey || id === 'getKey' ? { ETag: text('For `If-Match`.') } : {}),
+    ...(status !== 200 ? { Location: text('Path of what was made.') } : {}),
     ...(idempotent ? { [REPLAYED_HEADER]: text('`true` when the answer was given before.') } : {}),
   };
 }
@@ -102,10 +103,13 @@ function memberHeaders(route: RouteContract) {
   );
 }
 
+const DESCRIPTIONS = { 200: 'Done.', 201: 'Made.', 202: 'Begun.' } as const;
+const STRUCTURED: ReadonlySet<string> = new Set(['application/json', 'application/x-ndjson']);
+
 function success(route: RouteContract, example: unknown) {
   const json = { schema: route.response, ...(example === undefined ? {} : { example }) };
   return {
-    description: route.status === 201 ? 'Made.' : 'Done.',
+    description: DESCRIPTIONS[route.status],
     headers: {
       ...ALWAYS,
       ...(status304(route) ? CACHED : {}),
@@ -114,9 +118,7 @@ function success(route: RouteContract, example: unknown) {
       ...memberHeaders(route),
     },
     content: {
-      ...Object.fromEntries(
-        route.gives.map((type) => [type, type === 'application/json' ? json : TEXT]),
-      ),
+      ...Object.fromEntries(route.gives.map((type) => [type, STRUCTURED.has(type) ? json : TEXT])),
       ...byteContent(route.bytes?.gives ?? []),
     },
   };

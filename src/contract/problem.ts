@@ -45,3 +45,4 @@ export type InputError = z.infer<typeof inputError>;
 export const itemError = z
   .object({ code, title: z.string(), status: z.int(), detail: z.string().optional() })
   .meta({ id: 'ItemError' });
+export type ItemError = z.infer<typeof itemError>;

@@ -41,6 +41,7 @@ export type AnswerForm =
   | 'application/json'
   | 'application/jwk-set+json'
   | 'application/x-pem-file'
+  | 'application/x-ndjson'
   | 'application/yaml'
   | 'text/html';
 
@@ -62,10 +63,15 @@ export interface RouteContract {
   /** Media types that are read as JSON. */
   readonly json: readonly string[];
   readonly bytes: ByteForm | null;
+  /**
+   * Whether body and answer are lines (NDJSON), and `body` and `response` what one line is. A line that
+   * is refused is that line's error; the others are worked on.
+   */
+  readonly lines: boolean;
   readonly limit: BodyLimit;
   /** What it answers in, the form for a client that does not choose first. */
   readonly gives: readonly AnswerForm[];
-  readonly status: 200 | 201;
+  readonly status: 200 | 201 | 202;
   /** Further statuses that have a body of `response`, each with what it means. */
   readonly also: Readonly<Partial<Record<200 | 304 | 503, string>>>;
   readonly response: z.ZodType;
@@ -79,6 +85,7 @@ const ABSENT = {
   body: null,
   json: ['application/json'],
   bytes: null,
+  lines: false,
   limit: 'single',
   gives: ['application/json'],
   status: 200,

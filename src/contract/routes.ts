@@ -7,6 +7,7 @@ import * as csr from './csr.ts';
 import * as kem from './kem.ts';
 import * as keys from './keys.ts';
 import * as mac from './mac.ts';
+import * as operations from './operations.ts';
 import * as parallel from './sign-parallel.ts';
 import * as published from './published.ts';
 import * as sign from './sign.ts';
@@ -33,6 +34,7 @@ const RESOURCES = [
   aliases,
   versionUses,
   certificates,
+  operations,
   audit,
   published,
 ] as const;
@@ -40,6 +42,16 @@ const RESOURCES = [
 export const ROUTES: readonly RouteContract[] = Object.freeze(
   RESOURCES.flatMap((resource) => Object.values<unknown>(resource).filter(isRoute)),
 );
+
+/** What handlers ask for beside the operation of their route. */
+export const ASKED_BESIDES: readonly string[] = ['operations.oversee'];
+
+/** What the scheduler does and no route asks for. */
+export const UNROUTED: readonly string[] = [
+  'keys.announce',
+  'keys.set-rotation',
+  'versions.retire',
+];
 
 /** The anonymous few, by name; a route of the plane `public` that is not here does not start. */
 export const ANONYMOUS_PATHS: readonly string[] = [

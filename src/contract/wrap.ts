@@ -60,14 +60,14 @@ const wrapAnswer = z.object({ ciphertext: envelopeText, ...USED, refreshAfter })
 const unwrapBody = z.strictObject({ ciphertext: envelope, ...BINDING });
 const unwrapAnswer = z.object({ plaintext: secretBase64('What was wrapped.'), origin, ...USED });
 
-const rewrapBody = z.strictObject({
-  ciphertext: envelope,
-  ...BINDING,
+/** What is moved. */
+export const rewrapItem = z.strictObject({ ciphertext: envelope, ...BINDING });
+const rewrapBody = rewrapItem.safeExtend({
   to: keyReference.optional().meta({
     description: 'Key to rewrap to; takes the permission `rewrap` there too. Default: this key.',
   }),
 });
-const rewrapAnswer = z.object({
+export const rewrapAnswer = z.object({
   ciphertext: envelopeText,
   changed: z.boolean().meta({ description: 'False when it was at the primary version already.' }),
   ...USED,

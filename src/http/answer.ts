@@ -1,5 +1,6 @@
 /** Replies of handlers as what is sent: JSON, or the byte form of the route. */
-import { renderBytes, renderHeader, renderJson } from './render.ts';
+import { Lines } from './lines.ts';
+import { renderBytes, renderHeader, renderJson, renderPublicJson } from './render.ts';
 import { JSON_TYPE } from './negotiate.ts';
 import { Rerendered } from './route.ts';
 import type { RouteContract } from '../contract/route.ts';
@@ -20,6 +21,10 @@ export class AnswerWriter {
     const headers = { 'Content-Type': type, ...reply.headers };
     if (reply.body instanceof Rerendered) {
       return { status, headers, body: { bytes: reply.body.json, secret: false } };
+    }
+    if (reply.body instanceof Lines) {
+      const lines = reply.body.values.map((line) => `${renderPublicJson(line)}\n`);
+      return { status, headers, body: { bytes: lines.join(''), secret: false } };
     }
     if (form === null || form.answer === null) {
       return { status, headers, body: renderJson(reply.body) };

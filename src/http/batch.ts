@@ -61,6 +61,10 @@ type SelectedVersions = Map<number, Used>;
 /** Codes that say something of one item; another code that all items have is the request's own. */
 const OF_ITEMS: ReadonlySet<ErrorCode> = new Set([
   'invalid_value',
+  // Of lines; in a batch they refuse the request.
+  'malformed_json',
+  'unknown_field',
+  'invalid_base64',
   'invalid_envelope',
   'unsupported_envelope_version',
   'unknown_suite',

@@ -12,12 +12,14 @@ import type {
   KeyManage,
   KeyRead,
   KeyUse,
+  LongOperations,
   PublishedKeys,
 } from '../keyring/operations.ts';
 import type { SuiteTimes } from '../telemetry/suite-times.ts';
 import type { GateLimits } from './gate.ts';
 import type { InputLimits } from './input.ts';
 import type { ConnectionLimits } from './listener.ts';
+import type { OperationLimits } from './rewrap-jobs.ts';
 
 /** Whether a suite can be served by the token of this zone. */
 export interface SuiteAvailability {
@@ -76,6 +78,7 @@ export interface HttpDependencies {
   readonly read: KeyRead;
   readonly published: PublishedKeys;
   readonly manage: KeyManage;
+  readonly operations: LongOperations;
   readonly turns: ChangeOrder;
   readonly engine: Engine;
   readonly token: TokenFacts;
@@ -93,7 +96,7 @@ export interface HttpDependencies {
   readonly parting?: (() => boolean) | undefined;
 }
 
-export type HttpLimits = InputLimits & GateLimits & ConnectionLimits;
+export type HttpLimits = InputLimits & GateLimits & ConnectionLimits & OperationLimits;
 
 export const DEFAULT_LIMITS: HttpLimits = Object.freeze({
   bodyBytes: 1_048_576,
@@ -104,6 +107,8 @@ export const DEFAULT_LIMITS: HttpLimits = Object.freeze({
   unauthenticatedPerMinute: 600,
   unauthenticatedSources: 10_000,
   stalledMs: 30_000,
+  rewrapItemsPerSecond: 2000,
+  runningOperations: 20,
 });
 
 /** The namespace of a request that names none. */

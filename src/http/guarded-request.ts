@@ -191,11 +191,10 @@ export class GuardedRequest {
   }
 
   async #record(notes: AuditNotes, outcome: Outcome): Promise<string> {
+    const { audit } = this.#deps;
+    const record = outcome.reply?.record ?? ((...entry) => audit.record(...entry));
     try {
-      return await this.#deps.audit.record(
-        notes.draft(outcome.error?.code ?? 'ok'),
-        notes.standing(),
-      );
+      return await record(notes.draft(outcome.error?.code ?? 'ok'), notes.standing());
     } catch (error) {
       if (error instanceof StaleAnswer || TwofoldError.is(error, 'audit_unavailable')) throw error;
       throw new TwofoldError('audit_unavailable', undefined, { cause: error });
@@ -259,6 +258,19 @@ export class GuardedRequest {
     }
   }
 
+  #grantIf<O extends Operation>(
+    notes: AuditNotes,
+    operation: O,
+    namespace: string,
+  ): Grant<O> | null {
+    const { authorizer } = this.#deps;
+    const resource = { namespace, key: null };
+    if (!authorizer.may(this.#principal, operation, resource)) return null;
+    const grant = authorizer.authorize(this.#principal, operation, resource);
+    notes.alsoDecided(grant.decision);
+    return grant;
+  }
+
   async #checked(): Promise<Checked> {
     if (this.#input !== undefined) return this.#input;
     const { route, reader, exchange, head } = this.#arrival;
@@ -298,7 +310,9 @@ export class GuardedRequest {
         return secret;
       },
       grantOn: (key, facts) => this.#grantOn(notes, grant.operation, { namespace, key }, facts),
-      grantFor: (operation, key) => this.#grantOn(notes, operation, { namespace, key }, {}),
+      grantFor: (operation, key, facts = {}) =>
+        this.#grantOn(notes, operation, { namespace, key }, facts),
+      grantIf: (operation) => this.#grantIf(notes, operation, namespace),
       visible: (error, key = this.#resource.key) =>
         this.#visible(TwofoldError.from(error), { namespace, key }),
     };

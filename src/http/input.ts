@@ -9,6 +9,7 @@ import { SENSITIVE_FIELDS } from '../contract/sensitive.ts';
 import { TwofoldError } from '../errors.ts';
 import { hasBody, readBody } from './body.ts';
 import { parseJson } from './json.ts';
+import { readLines } from './lines.ts';
 import { answerTypeOf, bodyTypeOf } from './negotiate.ts';
 import { refusal } from './refusal.ts';
 import type { ByteForm, RouteContract } from '../contract/route.ts';
@@ -141,7 +142,8 @@ export class InputReader {
 
   /** No body is the empty object, so that `rotate` needs none. */
   #absent(): unknown {
-    return this.#route.body === null ? undefined : this.#check({});
+    const { body, lines } = this.#route;
+    return body === null ? undefined : this.#check(lines ? Buffer.alloc(0) : {});
   }
 
   #parse(bytes: Buffer, type: BodyType, head: HeaderValues): Omit<Input, 'answerType'> {
@@ -165,6 +167,7 @@ export class InputReader {
       return objectOf(form, member, bytes, type, head);
     }
     refuseMemberHeaders(form, head);
+    if (this.#route.lines) return bytes;
     const parsed = parseJson(bytes, SENSITIVE_FIELDS);
     raws.push(...parsed.raws);
     if (this.#route.limit === 'batch') checkBatch(parsed.value, this.#limits.batchItems);
@@ -174,6 +177,7 @@ export class InputReader {
   #check(value: unknown): unknown {
     const schema = this.#route.body;
     if (schema === null) return undefined;
+    if (this.#route.lines) return readLines(value as Buffer, schema, this.#limits.batchItems);
     const parsed = schema.safeParse(value);
     if (parsed.success) return parsed.data;
     throw refusal(parsed.error, schema, 'unknown_field', pointer);

@@ -50,14 +50,16 @@ class JsonReader {
   readonly raws: RawText[] = [];
   readonly #source: Buffer;
   readonly #rawFields: ReadonlySet<string>;
+  readonly #maxValues: number;
   #at = 0;
   #values = 0;
   /** Position of the next backslash; looked up once for many strings. */
   #backslash: number;
 
-  constructor(source: Buffer, rawFields: ReadonlySet<string>) {
+  constructor(source: Buffer, rawFields: ReadonlySet<string>, maxValues: number) {
     this.#source = source;
     this.#rawFields = rawFields;
+    this.#maxValues = maxValues;
     this.#backslash = this.#find(BACKSLASH, 0);
   }
 
@@ -93,7 +95,7 @@ class JsonReader {
 
   #value(depth: number, field: string): unknown {
     this.#values += 1;
-    if (this.#values > MAX_VALUES) throw this.#malformed('The document has too many values');
+    if (this.#values > this.#maxValues) throw this.#malformed('The document has too many values');
     if (depth > MAX_DEPTH) throw this.#malformed('The nesting is too deep');
     if (this.#take('{')) return this.#object(depth + 1);
     if (this.#take('[')) return this.#array(depth + 1, field);
@@ -252,9 +254,13 @@ const NULL = Symbol('null');
  * @param rawFields names whose string values stay bytes, in the body and in the items of a batch
  * @throws TwofoldError malformed_json, unknown_field; secrets read so far were wiped
  */
-export function parseJson(source: Buffer, rawFields: ReadonlySet<string>): ParsedJson {
+export function parseJson(
+  source: Buffer,
+  rawFields: ReadonlySet<string>,
+  maxValues = MAX_VALUES,
+): ParsedJson {
   if (!isUtf8(source)) throw new TwofoldError('malformed_json', 'The body is not valid UTF-8.');
-  const reader = new JsonReader(source, rawFields);
+  const reader = new JsonReader(source, rawFields, maxValues);
   try {
     const value = reader.document();
     return { value: value === NULL ? null : value, raws: reader.raws };

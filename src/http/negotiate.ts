@@ -3,7 +3,8 @@ import { TwofoldError } from '../errors.ts';
 import type { ByteMediaType, RouteContract } from '../contract/route.ts';
 
 export const JSON_TYPE = 'application/json';
-export type AnswerType = typeof JSON_TYPE | ByteMediaType;
+export const LINES_TYPE = 'application/x-ndjson';
+export type AnswerType = typeof JSON_TYPE | typeof LINES_TYPE | ByteMediaType;
 
 /** What a request body is to be read as. */
 export type BodyType = 'json' | ByteMediaType;
@@ -26,6 +27,7 @@ export function bodyTypeOf(route: RouteContract, contentType: string | undefined
 
 /** What the route can answer, first what fits the form of the request best. */
 function candidates(route: RouteContract, body: BodyType): readonly AnswerType[] {
+  if (route.lines) return [LINES_TYPE];
   const gives = route.bytes?.gives ?? [];
   if (body === 'json') return [JSON_TYPE, ...gives];
   const own = gives.filter((type) => type === body);

@@ -3,13 +3,15 @@ import { PROBLEM_MEDIA_TYPE, problemType } from '../contract/problem.ts';
 import { ERRORS, TwofoldError } from '../errors.ts';
 import type { InputError, Problem } from '../contract/problem.ts';
 
+const UNKNOWN: ReadonlySet<string> = new Set(['unknown_field', 'unknown_parameter']);
+
 /** Input that the contract refuses, with the place of each complaint. */
 export class RefusedInput extends TwofoldError {
   readonly errors: readonly InputError[];
 
   constructor(errors: readonly [InputError, ...InputError[]]) {
     // An unknown name is the likeliest cause of the complaints beside it.
-    const first = errors.find(({ code }) => code === 'unknown_field') ?? errors[0];
+    const first = errors.find(({ code }) => UNKNOWN.has(code)) ?? errors[0];
     super(first.code, `${first.path === '' ? 'The body' : first.path} ${first.message}.`);
     this.errors = errors;
   }

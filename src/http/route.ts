@@ -5,10 +5,13 @@
  */
 import type { Grant, Operation, Principal } from '../access/grant.ts';
 import type { BodyFacts } from '../access/ports.ts';
+import type { AuditDraft } from '../audit/ports.ts';
 import type { AnswerForm, RouteContract } from '../contract/route.ts';
 import type { SecretBytes } from '../crypto/secret.ts';
+import type { EpochStanding } from '../epoch.ts';
 import type { TwofoldError } from '../errors.ts';
 import type { z } from 'zod';
+import type { Line, Lines } from './lines.ts';
 import type { AuditNotes } from './notes.ts';
 import type { Answerable } from './render.ts';
 
@@ -27,6 +30,16 @@ export interface PublicContract extends RouteContract {
 
 type Output<S> = S extends z.ZodType ? z.output<S> : undefined;
 
+/** The body as its handler gets it: of lines, each with what became of it. */
+type Body<C extends GuardedContract> = C['lines'] extends true
+  ? readonly Line<Output<C['body']>>[]
+  : Output<C['body']>;
+
+/** The answer as its handler gives it. */
+type AnswerBody<C extends RouteContract> = C['lines'] extends true
+  ? Lines<Answerable<z.output<C['response']>>>
+  : Answerable<z.output<C['response']>> | Rerendered;
+
 /** One authorized request with its input checked. */
 export interface Call<C extends GuardedContract> {
   readonly grant: Grant<C['operation']>;
@@ -34,7 +47,7 @@ export interface Call<C extends GuardedContract> {
   readonly params: Output<C['params']>;
   readonly query: Output<C['query']>;
   readonly headers: Output<C['headers']>;
-  readonly body: Output<C['body']>;
+  readonly body: Body<C>;
   readonly requestId: string;
   /** Resolves once the request has its outcome and will not run again. */
   readonly ended: Promise<unknown>;
@@ -46,18 +59,28 @@ export interface Call<C extends GuardedContract> {
   readonly own: (secret: SecretBytes) => SecretBytes;
   /** Authorizes the same operation on another key of the namespace, with what policy reads. */
   readonly grantOn: (key: string, facts: BodyFacts) => Grant<C['operation']>;
-  /** Authorizes another operation, on a key of the namespace that the body names. */
-  readonly grantFor: <O extends Operation>(operation: O, key: string) => Grant<O>;
+  /** Authorizes another operation, on a key of the namespace, with what policy reads. */
+  readonly grantFor: <O extends Operation>(
+    operation: O,
+    key: string,
+    facts?: BodyFacts,
+  ) => Grant<O>;
+  /** Another operation on the namespace, if it is permitted. */
+  readonly grantIf: <O extends Operation>(operation: O) => Grant<O> | null;
   /** The error as the principal may see it: absence of a key (the path's) is told to its readers. */
   readonly visible: (error: unknown, key?: string | null) => TwofoldError;
 }
 
-/** An answer; `recorded` is the id of its audit entry when the operation wrote that itself. */
+/**
+ * An answer; `recorded` is the id of its audit entry when the operation wrote that itself, and `record`
+ * makes the entry durable together with what the answer says was done.
+ */
 export interface Reply<C extends RouteContract> {
-  readonly body: Answerable<z.output<C['response']>> | Rerendered;
+  readonly body: AnswerBody<C>;
   readonly status?: number;
   readonly headers?: Readonly<Record<string, string>>;
   readonly recorded?: string | null;
+  readonly record?: (draft: AuditDraft, standing: EpochStanding) => Promise<string>;
 }
 
 /** JSON that was rendered inside a transaction and is sent as it stands. */

@@ -7,7 +7,9 @@ import { csrRoutes } from './csr.ts';
 import { kemRoutes } from './kem.ts';
 import { keyRoutes } from './keys.ts';
 import { macRoutes } from './mac.ts';
+import { operationRoutes } from './operations.ts';
 import { publishedRoutes } from './published.ts';
+import { rewrapJobRoutes } from './rewrap-jobs.ts';
 import { parallelRoutes } from './sign-parallel.ts';
 import { signRoutes } from './sign.ts';
 import { publicRoutes, systemRoutes } from './system.ts';
@@ -35,6 +37,8 @@ export function allRoutes(
     ...aliasRoutes(deps),
     ...versionUseRoutes(deps),
     ...certificateRoutes(deps),
+    ...rewrapJobRoutes(deps, limits),
+    ...operationRoutes(deps),
     ...auditRoutes(deps),
     ...publishedRoutes(deps),
     ...publicRoutes(deps, document),

@@ -36,7 +36,7 @@ interface WrapInput extends Bound {
   readonly keyVersion?: number | undefined;
 }
 
-interface Sealed extends Bound {
+export interface Sealed extends Bound {
   readonly ciphertext: Uint8Array;
 }
 
@@ -63,13 +63,13 @@ const bindingOf = ({ encryptionContext = NO_CONTEXT, aad }: Bound): Binding => (
   encryptionContext,
   aad: orEmpty(aad),
 });
-const factsOf = ({ encryptionContext }: Bound): BodyFacts =>
+export const factsOf = ({ encryptionContext }: Bound): BodyFacts =>
   encryptionContext === undefined ? {} : { encryptionContext };
 const singleFacts = (body: Bound) => [factsOf(body)];
 /** Items without a context stand on the grant of the request. */
 const batchFacts = ({ items }: { readonly items: readonly Bound[] }) =>
   items.filter(({ encryptionContext }) => encryptionContext !== undefined).map(factsOf);
-const contextOf = ({ encryptionContext, aad }: Bound) => ({ encryptionContext, aad });
+export const contextOf = ({ encryptionContext, aad }: Bound) => ({ encryptionContext, aad });
 
 class Wrapping {
   readonly #use: KeyUse;
@@ -174,7 +174,7 @@ const toWrap = (
   onSelected,
 });
 
-const toUnwrap = (input: Sealed, { onKey, onSelected }: Selecting): ToUnwrap => ({
+export const toUnwrap = (input: Sealed, { onKey, onSelected }: Selecting): ToUnwrap => ({
   ciphertext: input.ciphertext,
   binding: bindingOf(input),
   onKey,
@@ -187,7 +187,7 @@ const wrapped = ({ used, ciphertext, refreshAfter }: Wrapped) => ({
 });
 
 /** The entry is about the key of the path: what was opened with it, and where it went. */
-const rewrapped = ({ used, from, ciphertext, changed }: Rewrapped) => ({
+export const rewrapped = ({ used, from, ciphertext, changed }: Rewrapped) => ({
   used: from,
   into: used,
   answer: {
@@ -226,7 +226,7 @@ async function noted<R extends { readonly used: Parameters<AuditNotes['used']>[0
 }
 
 /** The other key of a rewrap counts among what the answer stands on. */
-function noteTarget(notes: AuditNotes, key: string | null, to: string | undefined): void {
+export function noteTarget(notes: AuditNotes, key: string | null, to: string | undefined): void {
   if (to !== undefined && to !== key) notes.target(to);
 }
 

@@ -39,6 +39,11 @@ export interface ChangeParts {
   readonly integrity: IntegrityWatch;
 }
 
+/** Of the store, what a change itself asks for. */
+type CommitParts = Omit<ChangeParts, 'store'> & {
+  readonly store: Pick<KeyStore, 'commit' | 'findIdempotent'>;
+};
+
 const NO_DISCARD = () => Promise.resolve();
 
 /** A plan that writes rows and makes nothing else. */
@@ -88,9 +93,9 @@ function certainlyNotWritten(error: unknown): boolean {
 }
 
 export class Changes {
-  readonly #parts: ChangeParts;
+  readonly #parts: CommitParts;
 
-  constructor(parts: ChangeParts) {
+  constructor(parts: CommitParts) {
     this.#parts = parts;
   }
 

@@ -12,6 +12,7 @@ import type {
   KeyRead,
   KeyUse,
   KeyView,
+  LongOperations,
   PublishedKeys,
 } from './operations.ts';
 import type { UseStore } from './ports.ts';
@@ -26,6 +27,8 @@ import { UnsealedHalves } from './unsealed.ts';
 import { UseLedger } from './use-ledger.ts';
 import { useReport } from './use-report.ts';
 import type { UseReport } from './use-report.ts';
+import type { OperationStore } from './ports.ts';
+import { RewrapJobs } from './rewrap-jobs.ts';
 import type { UsageCounters } from './usage.ts';
 import { wrapOperations } from './wrapping.ts';
 
@@ -33,6 +36,7 @@ export interface KeyringParts
   extends
     Omit<ChangeParts, 'mac' | 'integrity'>,
     Pick<NewVersionParts, 'hsm' | 'engine' | 'instances' | 'suites'> {
+  readonly operations: OperationStore;
   readonly root: Root;
   /** The counters that the root was opened with. */
   readonly uses: UsageCounters;
@@ -53,6 +57,7 @@ export interface Keyring {
   readonly read: KeyRead;
   readonly published: PublishedKeys;
   readonly manage: KeyManage;
+  readonly operations: LongOperations;
   readonly turns: ChangeOrder;
   /** Entries of the caches, for metrics. */
   readonly sizes: () => { readonly keys: number; readonly unsealed: number };
@@ -93,6 +98,7 @@ export function openKeyring(parts: KeyringParts): Keyring {
     read: new KeyReading({ store, catalog, engine, report }),
     published: new Publication(store, catalog, epoch),
     manage: new KeyAdministration({ ...parts, catalog, turns, maker, mac, clock, policyLimits }),
+    operations: new RewrapJobs({ ...parts, catalog, mac, integrity: catalog.integrity, clock }),
     turns,
     sizes: () => ({ keys: catalog.size, unsealed: halves.size }),
     ledger,

@@ -194,9 +194,8 @@ const USABLE: Readonly<Record<VersionState, readonly Usage[]>> = {
  * stops a use holds from its moment on; what begins one (an activation set in advance) has to be done.
  */
 export function obstacle(key: Key, version: KeyVersion, usage: Usage, now: number): string | null {
-  if (key.destroyedAt !== null) return 'The key is destroyed.';
-  if (key.destruction !== null) return 'The key awaits its destruction.';
-  if (key.suspension !== null) return 'The key is suspended.';
+  const ofAll = keyObstacle(key);
+  if (ofAll !== null) return ofAll;
   const { version: number, state } = version;
   if (number < key.minUsableVersion) {
     return `Versions below ${String(key.minUsableVersion)} are closed.`;
@@ -205,6 +204,13 @@ export function obstacle(key: Key, version: KeyVersion, usage: Usage, now: numbe
   if (!USABLE[state].includes(usage)) return `Version ${String(number)} is ${state}.`;
   const ended = usage === 'protect' && state === 'active' && isPast(version.deactivateAt, now);
   return ended ? `Version ${String(number)} has reached its deactivation time.` : null;
+}
+
+/** Why no version of the key can be used at all. */
+export function keyObstacle(key: Key): string | null {
+  if (key.destroyedAt !== null) return 'The key is destroyed.';
+  if (key.destruction !== null) return 'The key awaits its destruction.';
+  return key.suspension === null ? null : 'The key is suspended.';
 }
 
 const isPast = (time: Date | null, now: number): boolean => time !== null && time.getTime() <= now;

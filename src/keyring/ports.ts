@@ -4,7 +4,7 @@
  * Rows come back with their MAC unverified: the keyring checks it (`keyring/row-mac.ts`) before
  * anything is decided on them.
  */
-import type { PreparedEntry } from '../audit/ports.ts';
+import type { CommitOutcome, PreparedEntry } from '../audit/ports.ts';
 import type { HsmMaterial } from '../hsm/port.ts';
 import type { Usage } from './lifecycle.ts';
 import type { Key, KeyVersion } from './model.ts';
@@ -285,4 +285,92 @@ export interface InstanceStore {
   close(id: string): Promise<void>;
   /** Closes it unless it is live: then it is another process's, and is left alone. */
   closeDead(id: string): Promise<void>;
+}
+
+/** What an operation is; the same for ever, and what its MAC covers. */
+export interface OperationIdentity {
+  readonly id: string;
+  /** `rewrap`, and whatever else takes longer than one request. */
+  readonly kind: string;
+  readonly namespace: string;
+  /** The key that it is about; null for one that is about none or many. */
+  readonly keyId: string | null;
+  /** What was asked for, in the words of its kind. */
+  readonly request: Readonly<Record<string, string | number | boolean | null>>;
+  /** Who made it. */
+  readonly issuer: string;
+  readonly subject: string;
+  /** Items a second, over all instances. */
+  readonly rate: number;
+  readonly createdAt: Date;
+}
+
+/** How far it is. Exempt from row MACs: it permits nothing, and changes with every step. */
+export interface OperationProgress {
+  readonly state: 'running' | 'succeeded' | 'failed' | 'cancelled';
+  /** Why it was cancelled or failed; null otherwise. */
+  readonly reason: string | null;
+  /** Items that are done, from the first on. Never falls. */
+  readonly position: number;
+  /** Counts of its kind. */
+  readonly counts: Readonly<Record<string, number>>;
+  readonly updatedAt: Date;
+  /** A running one takes no further steps from then on. */
+  readonly expiresAt: Date;
+  /** Rises by one with each step. */
+  readonly revision: number;
+}
+
+export interface StoredOperation {
+  readonly identity: Attested<OperationIdentity>;
+  readonly progress: OperationProgress;
+}
+
+export type OperationWrite =
+  /** `running`: how many the principal may have at a time. */
+  | { readonly kind: 'insert'; readonly operation: StoredOperation; readonly running: number }
+  /** Compare-and-swap on `expected`, the revision that was read. */
+  | {
+      readonly kind: 'advance';
+      readonly id: string;
+      readonly progress: OperationProgress;
+      readonly expected: number;
+    };
+
+export interface OperationCommit {
+  /** Epoch under which the step was authorized; another one makes the commit answer `stale`. */
+  readonly epoch: number;
+  readonly write: OperationWrite;
+  readonly entry: PreparedEntry;
+  readonly idempotency: Attested<IdempotencyRecord> | null;
+}
+
+export interface OperationQuery {
+  readonly namespace: string;
+  readonly kind: string | null;
+  /** `expired`: running, and silent until `now`. */
+  readonly state: OperationProgress['state'] | 'expired' | null;
+  readonly now: Date;
+  /** Only those of one principal. */
+  readonly creator: { readonly issuer: string; readonly subject: string } | null;
+  readonly pageSize: number;
+  /** Older than this one; newest come first. */
+  readonly after: { readonly createdAt: Date; readonly id: string } | null;
+}
+
+/** Operations of every kind. Rows come back with their MAC unverified. */
+export interface OperationStore {
+  /** Read in a transaction that commits, which no old primary can. */
+  find(namespace: string, id: string): Promise<StoredOperation | null>;
+  list(query: OperationQuery): Promise<readonly StoredOperation[]>;
+  /**
+   * Takes the time of so many items at the operation's rate: 0, or the milliseconds after which to
+   * ask again, and nothing was taken. Instances share the rate.
+   */
+  pace(id: string, items: number): Promise<number>;
+  /**
+   * The step and its audit entry in one transaction, under the epoch barrier as an append is; the
+   * epoch stays. Throws as `KeyStore.commit`: `conflict` when the revision moved; `quota_exceeded`.
+   */
+  commit(step: OperationCommit): Promise<CommitOutcome>;
 }

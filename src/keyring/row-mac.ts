@@ -13,6 +13,8 @@
  *                reason, suspension, classical, pq, psk]
  *     intent  = [label, "intent", objectId, installation, tokenSerial, instance, createdAt]
  *     answer  = [label, "idempotency", namespace, principal, key, requestHash, status, body, auditId]
+ *     operation = [label, "operation", id, kind, namespace, keyId, request{}, issuer, subject, rate,
+ *                  createdAt]
  *
  * Times are integer milliseconds since the epoch; a suspension is [at, reason].
  *
@@ -38,7 +40,13 @@ import { inTurns } from './in-turns.ts';
 import { destructionOf } from './lifecycle.ts';
 import type { Key, KeyVersion, Material, SealedHalf, Suspension } from './model.ts';
 import { policyCbor } from './rotation-policy.ts';
-import type { Attested, IdempotencyRecord, StoredKey, TokenIntent } from './ports.ts';
+import type {
+  Attested,
+  IdempotencyRecord,
+  OperationIdentity,
+  StoredKey,
+  TokenIntent,
+} from './ports.ts';
 
 const FORMAT = 1;
 /** So that a key with many versions leaves the HSM's queue to others. */
@@ -190,6 +198,22 @@ export function canonicalIdempotency(record: IdempotencyRecord): Uint8Array {
   ]);
 }
 
+/** What an operation is. How far it is (`OperationProgress`, and its pace) is outside: see there. */
+export function canonicalOperation(operation: OperationIdentity): Uint8Array {
+  return canonical([
+    'operation',
+    operation.id,
+    operation.kind,
+    operation.namespace,
+    operation.keyId,
+    operation.request,
+    operation.issuer,
+    operation.subject,
+    operation.rate,
+    operation.createdAt.getTime(),
+  ]);
+}
+
 /** HMAC-SHA-256 under `root-mac`, in the HSM. */
 export type RowMac = (data: Uint8Array) => Promise<Uint8Array>;
 
@@ -213,6 +237,22 @@ export async function attestIdempotency(
   value: IdempotencyRecord,
 ): Promise<Attested<IdempotencyRecord>> {
   return { value, mac: await mac(canonicalIdempotency(value)) };
+}
+
+export async function attestOperation(
+  mac: RowMac,
+  value: OperationIdentity,
+): Promise<Attested<OperationIdentity>> {
+  return { value, mac: await mac(canonicalOperation(value)) };
+}
+
+/** @throws TwofoldError integrity_failed */
+export async function verifyOperation(
+  mac: RowMac,
+  stored: Attested<OperationIdentity>,
+): Promise<void> {
+  if (equalBytes(await mac(canonicalOperation(stored.value)), stored.mac)) return;
+  throw new TwofoldError('integrity_failed', 'The record of an operation was altered.');
 }
 
 /** @throws TwofoldError integrity_failed */

@@ -4,7 +4,7 @@
  * that was restored from a backup may not know what it has lost.
  */
 import type { AuditStore } from '../audit/ports.ts';
-import type { KeyStore, UseStore } from '../keyring/ports.ts';
+import type { KeyStore, OperationStore, UseStore } from '../keyring/ports.ts';
 
 /** `assertOpen` throws once nothing may be written any more. */
 export function fencedAuditStore(store: AuditStore, assertOpen: () => void): AuditStore {
@@ -45,6 +45,23 @@ export function fencedUseStore(store: UseStore, assertOpen: () => void): UseStor
     addUses: async (batch) => {
       assertOpen();
       return store.addUses(batch);
+    },
+  };
+}
+
+export function fencedOperationStore(
+  store: OperationStore,
+  assertOpen: () => void,
+): OperationStore {
+  return {
+    ...store,
+    pace: async (id, items) => {
+      assertOpen();
+      return store.pace(id, items);
+    },
+    commit: async (step) => {
+      assertOpen();
+      return store.commit(step);
     },
   };
 }

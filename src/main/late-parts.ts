@@ -5,6 +5,7 @@ import type {
   KeyManage,
   KeyRead,
   KeyUse,
+  LongOperations,
   PublishedKeys,
 } from '../keyring/operations.ts';
 import type { Incarnation } from './incarnation.ts';
@@ -17,6 +18,7 @@ export interface LateParts {
   readonly use: Late<KeyUse>;
   readonly read: Late<KeyRead>;
   readonly manage: Late<KeyManage>;
+  readonly operations: Late<LongOperations>;
   readonly published: Late<PublishedKeys>;
   readonly turns: Late<ChangeOrder>;
   readonly pageTokenKey: Buffer;
@@ -28,6 +30,7 @@ export const lateParts = (incarnation: Incarnation): LateParts => ({
   use: late(),
   read: late(),
   manage: late(),
+  operations: late(),
   published: late(),
   turns: late(),
   pageTokenKey: Buffer.alloc(32),

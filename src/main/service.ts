@@ -51,7 +51,12 @@ import { requestObserver } from '../telemetry/observation.ts';
 import { findDatabase, openStoreOf, prepareDatabase } from './database.ts';
 import { openDevice } from './device.ts';
 import type { Device } from './device.ts';
-import { fencedAuditStore, fencedKeyStore, fencedUseStore } from './fenced-store.ts';
+import {
+  fencedAuditStore,
+  fencedKeyStore,
+  fencedOperationStore,
+  fencedUseStore,
+} from './fenced-store.ts';
 import { measuredHsm, registerFigures } from './figures.ts';
 import { Incarnation } from './incarnation.ts';
 import { lateParts } from './late-parts.ts';
@@ -73,7 +78,7 @@ const HSM_POLL_MS = 200;
 const AUDIT_PROBE_MS = 1_000;
 /** How often rows that were found altered are read again: a repair ends the red without a restart. */
 const RECHECK_MS = 5_000;
-/** How often records of idempotency keys that are a day old are removed. */
+/** How often old records are removed: idempotency keys of a day ago, operations of long ago. */
 const EXPIRY_MS = 3_600_000;
 
 export class Service {
@@ -171,7 +176,7 @@ export class Service {
     const device = await this.#openDevice(store);
     const incarnation = await this.#openIncarnation(store);
     this.#followEpoch(store, incarnation);
-    this.#expireIdempotency(store);
+    this.#expireRecords(store);
     const late = lateParts(incarnation);
     const log = this.#logs.component('reload');
     const reloads = new Reloads(log, () => late.audit.current, this.#unwinding);
@@ -238,14 +243,14 @@ export class Service {
     this.#unwinding.add('epoch listener', () => listener.close());
   }
 
-  #expireIdempotency(store: Store): void {
+  #expireRecords(store: Store): void {
     const log = this.#logs.component('database');
     const timer = setInterval(() => {
-      store.expireIdempotency().catch((err: unknown) => {
-        log.warn({ err }, 'old idempotency records were not removed');
-      });
+      for (const expired of [store.expireIdempotency(), store.expireOperations()]) {
+        expired.catch((err: unknown) => log.warn({ err }, 'old records were not removed'));
+      }
     }, EXPIRY_MS).unref();
-    this.#unwinding.add('idempotency expiry', () => clearInterval(timer));
+    this.#unwinding.add('expiry of records', () => clearInterval(timer));
   }
 
   #openIncarnation(store: Store): Promise<Incarnation> {
@@ -304,6 +309,7 @@ export class Service {
       read: late.read.port,
       published: late.published.port,
       manage: late.manage.port,
+      operations: late.operations.port,
       turns: late.turns.port,
       pageTokenKey: late.pageTokenKey,
       engine: this.#engine,
@@ -398,6 +404,7 @@ export class Service {
       root,
       uses,
       store: keys,
+      operations: fencedOperationStore(store.operations, assertOpen),
       instances: store.instances,
       audit,
       epoch,
@@ -423,6 +430,7 @@ export class Service {
     late.read.set(keyring.read);
     late.published.set(keyring.published);
     late.manage.set(keyring.manage);
+    late.operations.set(keyring.operations);
     late.turns.set(keyring.turns);
     late.audit.set(audit);
   }

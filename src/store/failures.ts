@@ -16,6 +16,7 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
   TF009: 'idempotency_in_progress',
   TF011: 'database_unavailable',
   TF012: 'database_unavailable',
+  TF013: 'quota_exceeded',
   /** Unique violation: the version was made meanwhile. */
   '23505': 'conflict',
 };

@@ -21,7 +21,7 @@ export const COMMIT_CHANGE = {
 export const commitParameters = (change: ChangeCommit): readonly unknown[] => [
   change.epoch,
   JSON.stringify(change.writes.map(writeJson)),
-  change.idempotency === null ? null : JSON.stringify(rowJson(idempotencyRow(change.idempotency))),
+  idempotencyJson(change.idempotency),
   JSON.stringify(scopeJson(change)),
   change.entry.lane,
   change.entry.n,
@@ -87,6 +87,10 @@ const runRow = (run: Extract<KeyWrite, { readonly kind: 'insert-run' }>) => ({
   done_at: run.doneAt,
   term: run.term,
 });
+
+/** The record as the functions take it. */
+export const idempotencyJson = (record: ChangeCommit['idempotency']): string | null =>
+  record === null ? null : JSON.stringify(rowJson(idempotencyRow(record)));
 
 const idempotencyRow = ({ value: record, mac }: Attested<IdempotencyRecord>) => ({
   namespace: record.namespace,

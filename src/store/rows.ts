@@ -14,7 +14,7 @@ type ColumnOf<R, T> = {
 }[keyof R] &
   string;
 
-const malformed = (what: string) =>
+export const malformed = (what: string) =>
   new TwofoldError('integrity_failed', `A stored row is malformed: ${what}.`);
 
 const isText = (value: unknown) => typeof value === 'string';

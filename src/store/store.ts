@@ -1,7 +1,13 @@
 /** One pool, Prisma over it, and the ports over both. */
 import { PrismaPg } from '@prisma/adapter-pg';
 import type { AuditStore } from '../audit/ports.ts';
-import type { InstanceStore, KeyStore, RootStore, UseStore } from '../keyring/ports.ts';
+import type {
+  InstanceStore,
+  KeyStore,
+  OperationStore,
+  RootStore,
+  UseStore,
+} from '../keyring/ports.ts';
 import type { SchedulerStore } from '../rotation/scheduler-ports.ts';
 import { createAuditStore } from './audit-store.ts';
 import { PrismaClient } from './generated/client.ts';
@@ -10,6 +16,7 @@ import type { EpochListener } from './epoch-listener.ts';
 import { createInstanceStore } from './instance-store.ts';
 import { createKeyStore } from './key-store.ts';
 import { Passwords } from './password.ts';
+import { createOperationStore, expireOperations } from './operation-store.ts';
 import { createPool } from './pool.ts';
 import type { GuardedPool, PoolOptions } from './pool.ts';
 import { readGates } from './read-gate.ts';
@@ -27,6 +34,7 @@ export interface Store {
   readonly scheduler: SchedulerStore;
   readonly uses: UseStore;
   readonly audit: AuditStore;
+  readonly operations: OperationStore;
   /** Tells of new epochs until closed; see `epoch-listener.ts`. */
   listen(onEpoch: (epoch: number) => void): EpochListener;
   /**
@@ -38,6 +46,8 @@ export interface Store {
   serverVersion(): Promise<string>;
   /** Removes idempotency records of more than a day: repeats come within minutes. */
   expireIdempotency(): Promise<void>;
+  /** Removes operations that ended, or went silent, long ago. */
+  expireOperations(): Promise<void>;
   /** Ends the pool; calls under way fail. */
   close(): Promise<void>;
 }
@@ -55,6 +65,8 @@ export const openStore = (options: PoolOptions): Store => {
     scheduler: createSchedulerStore(pool),
     uses: createUseStore(pool, gates),
     audit: createAuditStore(pool, prisma, gates),
+    operations: createOperationStore(pool, prisma, gates),
+    expireOperations: () => expireOperations(prisma),
     listen: (onEpoch) => listenEpoch(options, onEpoch),
     tryPassword: () => tryPassword(options),
     serverVersion: async () => {

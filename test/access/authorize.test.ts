@@ -23,6 +23,10 @@ const KEYLESS: readonly Operation[] = [
   'sign-parallel',
   'keys.list',
   'keys.create',
+  'rewrap-jobs.continue',
+  'operations.read',
+  'operations.cancel',
+  'operations.oversee',
   'audit.read',
 ];
 const resourceOf = (operation: Operation, key = 'k') => ({
@@ -76,6 +80,11 @@ const EXPECTED: Readonly<Record<Operation, string>> = {
   'versions.put-certificates': 'ao---',
   'versions.delete-certificates': 'ao---',
   'versions.uses': 'ao-r-',
+  'rewrap-jobs.create': 'a-u--',
+  'rewrap-jobs.continue': 'a-u--',
+  'operations.read': 'aour-',
+  'operations.cancel': 'aou--',
+  'operations.oversee': 'ao-r-',
   'audit.read': 'a--r-',
 };
 

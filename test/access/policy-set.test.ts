@@ -26,9 +26,11 @@ describe('the schema', () => {
       (appliesTo?.principalTypes ?? []).length === 0;
     const groups = actions.filter(([, action]) => isGroup(action));
     expect(groups.map(([name]) => name).sort()).toEqual([
+      'attend',
       'change',
       'identify',
       'inspect',
+      'oversee',
       'read',
       'use',
     ]);

@@ -50,6 +50,7 @@ function faultOf(
   if (route === undefined) return 'not a problem document';
   if (status !== route.status && !(status in route.also)) return 'the status is not listed';
   if (type === 'application/json') return bodyFault(body, route);
+  if (route.lines) return linesFault(body, route);
   const listed: readonly string[] = [...route.gives, ...(route.bytes?.gives ?? [])];
   return listed.includes(type ?? '') ? null : 'the media type is not listed';
 }
@@ -73,6 +74,13 @@ function bodyFault(body: Uint8Array, route: RouteContract): string | null {
   if (!parsed.success) return `not the form of the answer: ${parsed.error.message}`;
   // A member that the schema does not name is stripped.
   return isDeepStrictEqual(parsed.data, value) ? null : 'a member that is not listed';
+}
+
+function linesFault(body: Uint8Array, route: RouteContract): string | null {
+  const lines = Buffer.from(body).toString('utf8').split('\n');
+  if (lines.pop() !== '') return 'the last line does not end';
+  const faults = lines.map((line) => bodyFault(Buffer.from(line), route));
+  return faults.find((fault) => fault !== null) ?? null;
 }
 
 const jsonOf = (body: Uint8Array): unknown => JSON.parse(Buffer.from(body).toString('utf8'));

@@ -119,6 +119,7 @@ export async function openServiceOver<W extends Instance>(
     read: keyring.read,
     published: keyring.published,
     manage: keyring.manage,
+    operations: keyring.operations,
     turns: keyring.turns,
     engine: given.engine ?? nativeEngine,
     token: {
@@ -194,7 +195,7 @@ export async function openServiceOver<W extends Instance>(
 async function called(response: Response): Promise<Called> {
   const bytes = Buffer.from(await response.arrayBuffer());
   const text = bytes.toString();
-  const isJson = (response.headers.get('content-type') ?? '').includes('json');
+  const isJson = /[/+]json/.test(response.headers.get('content-type') ?? '');
   const json = (isJson && text !== '' ? JSON.parse(text) : {}) as Record<string, unknown>;
   return { status: response.status, headers: response.headers, bytes, text, json };
 }

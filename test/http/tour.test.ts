@@ -325,6 +325,49 @@ describe('every route, as the contract says it', () => {
     expect(resumed.json).toMatchObject({ state: 'active', version: 1 });
   });
 
+  it('moves ciphertexts by a job', async () => {
+    const { json: wrapped } = await go('wrap', '/v1/keys/wrap/wrap', {
+      plaintext: b64('old'),
+      keyVersion: 1,
+    });
+    const { json: job, headers } = await go('createRewrapJob', '/v1/admin/keys/wrap/rewrap-jobs', {
+      total: 2,
+      itemsPerSecond: 1000,
+      note: 'quarterly',
+    });
+    expect(job).toMatchObject({ key: 'wrap', to: { key: 'wrap' }, state: 'running' });
+    const place = `/v1/admin/operations/${String(job['id'])}`;
+    expect(headers.get('location')).toBe(place);
+    const lines = [{ ref: 'a', ciphertext: wrapped['ciphertext'] }, { ciphertext: 'tf1.AAAA' }];
+    const sent = await service.call('admin', 'POST', `${place}/items?offset=0`, {
+      body: lines.map((line) => `${JSON.stringify(line)}\n`).join(''),
+      headers: { 'content-type': 'application/x-ndjson' },
+    });
+    expect(sent.headers.get('content-type')).toBe('application/x-ndjson');
+    const answers = sent.text.split('\n').map((line) => JSON.parse(line || 'null') as unknown);
+    expect(answers).toMatchObject([
+      { ref: 'a', changed: true, keyVersion: 2 },
+      { ref: null, error: { code: 'invalid_envelope' } },
+      {
+        offset: 2,
+        state: 'running',
+        progress: { succeeded: 1, failed: 1, unchanged: 0, total: 2 },
+      },
+      null,
+    ]);
+    seen.add('sendRewrapItems');
+    examples['sendRewrapItems'] = { request: shortened(lines[0]), response: shortened(answers[0]) };
+    expect((await go('getOperation', place)).json).toMatchObject({ progress: { offset: 2 } });
+    const finished = await go('finishOperation', `${place}/finish`, {});
+    expect(finished.json['state']).toBe('succeeded');
+    const { json: other } = await go('createRewrapJob', '/v1/admin/keys/wrap/rewrap-jobs', {});
+    const stopped = `/v1/admin/operations/${String(other['id'])}/cancel`;
+    const cancelled = await go('cancelOperation', stopped, { reason: 'a drill' });
+    expect(cancelled.json).toMatchObject({ state: 'cancelled', reason: 'a drill' });
+    const { json: list } = await go('listOperations', '/v1/admin/operations?state=succeeded');
+    expect(list['items']).toMatchObject([{ id: job['id'] }]);
+  });
+
   it('reads the audit log', async () => {
     const { json } = await go('listAuditEntries', '/v1/audit/entries?operation=wrap&pageSize=1');
     const [entry] = json['items'] as Record<string, unknown>[];

@@ -21,12 +21,13 @@ import { TwofoldError } from '../../src/errors.ts';
 import { OutcomeUnknown } from '../../src/outcome.ts';
 import { MemoryAuditStore } from '../audit/memory-store.ts';
 import { MemoryUses } from './memory-uses.ts';
+import { MemoryOperationStore } from './memory-operations.ts';
 
 export type StoreCall =
   keyof KeyStore | 'generations' | 'intend' | 'complete' | 'hasKeys' | 'allRead';
 export type StoreFault = 'none' | 'before' | 'after' | 'lost-before' | 'lost-after';
 
-interface Rows {
+export interface Rows {
   readonly keys: Map<string, Attested<Key>>;
   readonly versions: Map<string, Attested<KeyVersion>>;
   readonly intents: Map<string, Attested<TokenIntent>>;
@@ -59,6 +60,7 @@ export class MemoryStore implements KeyStore, RootStore, Pick<InstanceStore, 'al
     idempotency: new Map(),
     chains: new Map(),
   };
+  readonly operations = new MemoryOperationStore(this);
   roots: RootGeneration[] = [];
   readonly counters = new Map<string, number>();
   readonly uses = new MemoryUses(this.counters);
@@ -253,7 +255,7 @@ function applyAll(rows: Rows, change: ChangeCommit): void {
   for (const write of change.writes) apply(rows, write);
 }
 
-function insertOnce(rows: Rows, record: Attested<IdempotencyRecord>): void {
+export function insertOnce(rows: Rows, record: Attested<IdempotencyRecord>): void {
   const { namespace, principal, key } = record.value;
   const slot = idempotencySlot(namespace, principal, key);
   if (rows.idempotency.has(slot)) throw new TwofoldError('idempotency_in_progress');

@@ -60,6 +60,7 @@ async function startService(): Promise<Service> {
   await audit.start();
   const keyring = openKeyring({
     store: store.keys,
+    operations: store.operations,
     instances: store.instances,
     hsm,
     engine: nativeEngine,

@@ -199,6 +199,7 @@ export async function openInstance({
   const keys: KeyStore = store;
   const keyring = openKeyring({
     store: keys,
+    operations: store.operations,
     instances: store,
     hsm,
     engine,

@@ -40,7 +40,8 @@ describe('P7: unknown input is refused', () => {
   };
 
   const routes = ROUTES.map((route) => [`${route.method} ${route.path}`, route] as const);
-  const withBody = routes.filter(([, { body }]) => body !== null);
+  // A line is refused for itself: test/http/rewrap-jobs.test.ts.
+  const withBody = routes.filter(([, { body, lines }]) => body !== null && !lines);
 
   it.each(routes)('%s: query parameters', async (_name, route) => {
     for (const query of ['?unknown=1', '?unknown', '?', '?DryRun=true', '?dryrun=true', '?x=%00']) {
@@ -55,7 +56,8 @@ describe('P7: unknown input is refused', () => {
       'Twofold-Audit-Id',
       'twofold-dry-run',
     ]) {
-      const code = await ask(route, '', { headers: { [name]: '1' } });
+      const required = 'offset' in route.query.shape ? '?offset=0' : '';
+      const code = await ask(route, required, { headers: { [name]: '1' } });
       expect([name, code]).toEqual([name, '400 unknown_parameter']);
     }
   });

@@ -107,6 +107,7 @@ export async function openStage(start = Date.UTC(2026, 0, 1)): Promise<Stage> {
     const keyring = openKeyring({
       store: store.keys,
       versionUses: store.uses,
+      operations: store.operations,
       // No heartbeat runs here: every instance counts as reading every suite.
       instances: { allRead: () => Promise.resolve(true) },
       hsm: device.hsm,

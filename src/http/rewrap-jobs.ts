@@ -1,0 +1,194 @@
+/**
+ * Routes of rewrap jobs. Every request of a job takes `rewrap` on its keys anew, has one audit entry
+ * like a batch, and its progress commits together with that entry, before the answer leaves.
+ */
+import { REPLAYED_HEADER } from '../contract/admin-keys.ts';
+import * as contract from '../contract/operations.ts';
+import { ERRORS, TwofoldError } from '../errors.ts';
+import { attempt, isFailed, settleRest } from '../settled.ts';
+import { runBatch } from './batch.ts';
+import { Lines } from './lines.ts';
+import { noteOperation, operationResource, progressOf } from './operations.ts';
+import { renderPublicJson } from './render.ts';
+import { Rerendered, route } from './route.ts';
+import { contextOf, factsOf, noteTarget, rewrapped, toUnwrap } from './wrap.ts';
+import type { Grant } from '../access/grant.ts';
+import type { ItemError } from '../contract/problem.ts';
+import type { ChangeDone, KeyUse, Moved, OperationView, RewrapJob } from '../keyring/operations.ts';
+import type { Given } from './batch.ts';
+import type { HttpDependencies } from './dependencies.ts';
+import type { Line } from './lines.ts';
+import type { Call, GuardedContract, GuardedRoute } from './route.ts';
+import type { Sealed } from './wrap.ts';
+
+/** Bounds of operations. */
+export interface OperationLimits {
+  /** Of one rewrap job, over all instances. */
+  readonly rewrapItemsPerSecond: number;
+  /** Of one principal. */
+  readonly runningOperations: number;
+}
+
+interface Keys {
+  readonly from: Grant<'rewrap'>;
+  readonly to: Grant<'rewrap'> | null;
+}
+
+type Asking = Pick<Call<GuardedContract>, 'grantFor' | 'notes' | 'visible'>;
+/** What a result of a batch shows of its outcome. */
+type Result = { readonly error: ItemError } | { readonly changed: boolean };
+
+const NO_BINDING: Sealed = { ciphertext: new Uint8Array(0) };
+/** What a line binds; nothing where it was refused. */
+const lineContext = ({ item }: Line<Sealed>) => contextOf(isFailed(item) ? NO_BINDING : item);
+
+/** The grants on both keys, asked for now. */
+function keysOf({ grantFor, notes }: Asking, key: string, to: string | null): Keys {
+  const from = grantFor('rewrap', key);
+  if (to === null || to === key) return { from, to: null };
+  noteTarget(notes, key, to);
+  return { from, to: grantFor('rewrap', to) };
+}
+
+/** What failed may be the other key. */
+const about = ({ visible }: Asking, { from, to }: Keys) => {
+  const { key } = to ?? from;
+  return (error: unknown): never => {
+    if (!TwofoldError.is(error)) throw error;
+    throw visible(error, key);
+  };
+};
+
+/** Asks for what policy reads of each item before it is worked on. */
+const moving =
+  (use: KeyUse, { grantFor }: Asking, { from, to }: Keys) =>
+  (lines: readonly Given<Line<Sealed>>[]) => {
+    const given = lines.map(({ item: { item }, selecting }) =>
+      attempt(() => {
+        if (isFailed(item)) throw item;
+        if (item.encryptionContext !== undefined) {
+          for (const grant of [from, to]) {
+            if (grant !== null) grantFor('rewrap', grant.key ?? '', factsOf(item));
+          }
+        }
+        return toUnwrap(item, selecting);
+      }),
+    );
+    return settleRest(given, async (rest) =>
+      (await use.rewrapMany(from, to, rest)).map((one) => (isFailed(one) ? one : rewrapped(one))),
+    );
+  };
+
+const outcomeOf = (result: Result): Moved['outcomes'][number] =>
+  'error' in result ? 'failed' : result.changed ? 'succeeded' : 'unchanged';
+
+/**
+ * A fault of the service is no item's: nothing of the request is counted, and it is sent again.
+ * @throws TwofoldError of the 5xx family
+ */
+function refuseFaults(results: readonly Result[]): void {
+  for (const result of results) {
+    if ('error' in result && ERRORS[result.error.code].status >= 500) {
+      throw new TwofoldError(result.error.code);
+    }
+  }
+}
+
+const locationOf = ({ id }: { readonly id: string }) => `/v1/admin/operations/${id}`;
+
+function headersOf(done: ChangeDone): Readonly<Record<string, string>> {
+  if (done.status !== 202) return {};
+  const made = JSON.parse(done.body) as Pick<OperationView, 'id'>;
+  return { Location: locationOf(made), ...(done.replayed ? { [REPLAYED_HEADER]: 'true' } : {}) };
+}
+
+function createRoute(
+  { operations }: Pick<HttpDependencies, 'operations'>,
+  limits: OperationLimits,
+): GuardedRoute {
+  return route(contract.createRewrapJob, {
+    handle: async (call) => {
+      const { grant, notes, query, headers, body } = call;
+      const { to = null, total = null, note = null } = body;
+      const rate = body.itemsPerSecond ?? limits.rewrapItemsPerSecond;
+      if (rate > limits.rewrapItemsPerSecond) {
+        const most = String(limits.rewrapItemsPerSecond);
+        throw new TwofoldError('invalid_value', `/itemsPerSecond is at most ${most} here.`);
+      }
+      const keys = keysOf(call, grant.key ?? '', to);
+      const { dryRun = false } = query;
+      const key = headers['idempotency-key'];
+      const input = { total, rate, note, running: limits.runningOperations };
+      const done = await operations
+        .createRewrapJob(grant, keys, input, {
+          dryRun,
+          requestId: call.requestId,
+          ended: call.ended,
+          source: call.source,
+          idempotency:
+            key === undefined || dryRun ? null : { key, requestHash: call.requestHash() },
+          render: (view) => ({
+            status: dryRun ? 200 : 202,
+            body: renderPublicJson({ ...operationResource(view), ...(dryRun ? { dryRun } : {}) }),
+          }),
+        })
+        .catch(about(call, keys));
+      if (done.change !== null) {
+        notes.used(done.change.used);
+        notes.detail(done.change.detail);
+      }
+      if (done.replayed) notes.detail({ replayed: true, replayedFrom: done.auditId });
+      else if (done.auditId === null) notes.detail({ dryRun: true });
+      return {
+        status: done.status,
+        body: new Rerendered(done.body),
+        headers: headersOf(done),
+        recorded: done.replayed ? null : done.auditId,
+      };
+    },
+  });
+}
+
+function itemsRoute({ operations, use }: Pick<HttpDependencies, 'operations' | 'use'>) {
+  return route(contract.sendRewrapItems, {
+    handle: async (call) => {
+      const { grant, notes, params, query, body: lines } = call;
+      const { offset } = query;
+      const next = { id: params.id, offset, items: lines.length };
+      const job = await operations.openRewrapJob(grant, next);
+      noteJob(call, job, offset);
+      const keys = keysOf(call, job.key, job.to);
+      await operations.admitRewrap(keys.from, keys.to, job, lines.length).catch(about(call, keys));
+      const visible = (error: unknown) => call.visible(error, (keys.to ?? keys.from).key);
+      const { body } = await runBatch({
+        call: { body: { items: lines }, notes, visible },
+        contextOf: lineContext,
+        run: moving(use, call, keys),
+      });
+      const { results } = body;
+      refuseFaults(results);
+      const moved = { offset, outcomes: results.map(outcomeOf) };
+      const { after, take } = operations.advanceRewrapJob(grant, job, moved);
+      const { state } = after;
+      const last = { offset: after.position, state, progress: progressOf(after) };
+      return { body: new Lines([...results, last]), record: take };
+    },
+  });
+}
+
+/** The entry is about the key of the job, and stands on both. */
+function noteJob({ notes }: Asking, { view, key }: RewrapJob, offset: number): void {
+  noteOperation(notes, view);
+  notes.named(key);
+  if (view.keyId !== null) notes.alsoKey(view.keyId);
+  const { toKeyId } = view.request;
+  if (typeof toKeyId === 'string') notes.alsoKey(toKeyId);
+  notes.detail({ offset });
+}
+
+export function rewrapJobRoutes(
+  deps: Pick<HttpDependencies, 'operations' | 'use'>,
+  limits: OperationLimits,
+): readonly GuardedRoute[] {
+  return [itemsRoute(deps), createRoute(deps, limits)];
+}

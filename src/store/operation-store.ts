@@ -1,0 +1,123 @@
+/** Operations. A step is one call of one function (`commit_operation`): progress and audit entry together. */
+import { TwofoldError } from '../errors.ts';
+import type { OperationCommit, OperationQuery, OperationStore } from '../keyring/ports.ts';
+import { commitOutcome } from './audit-store.ts';
+import { bufferOf, entryArrays } from './entry-columns.ts';
+import { refuse } from './failures.ts';
+import type { Prisma, PrismaClient } from './generated/client.ts';
+import { idempotencyJson } from './key-commit.ts';
+import { OPERATION_COLUMNS, operationFromRow, writeJson } from './operation-rows.ts';
+import type { OperationRow } from './operation-rows.ts';
+import type { GuardedPool } from './pool.ts';
+import type { ReadGates } from './read-gate.ts';
+import { COMMITTED, commitStatement, committedRead, read } from './transaction.ts';
+
+const DAY_MS = 86_400_000;
+/** How long the record of an operation is kept that ended, or went silent. */
+const KEPT_MS = 60 * DAY_MS;
+
+const COMMIT = {
+  name: 'commit_operation',
+  text: `select public.commit_operation($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15) as epoch`,
+};
+
+const FIND = {
+  name: 'find_operation',
+  text: `select ${OPERATION_COLUMNS.map((name) => `o.${name}`).join(', ')}
+    from ${COMMITTED} left join public.operation o on o.namespace = $1 and o.id = $2`,
+};
+
+const PACE = { name: 'pace_operation', text: 'select public.pace_operation($1, $2) as wait' };
+
+const SHOWN = Object.fromEntries(OPERATION_COLUMNS.map((name) => [name, true])) as Record<
+  (typeof OPERATION_COLUMNS)[number],
+  true
+>;
+
+const parametersOf = ({ epoch, write, entry, idempotency }: OperationCommit) => {
+  // The entry's bytes state the epoch; committed under another one they would be untrue.
+  if (entry.epoch !== epoch) throw new TwofoldError('internal');
+  return [
+    epoch,
+    JSON.stringify(writeJson(write)),
+    idempotencyJson(idempotency),
+    entry.lane,
+    entry.n,
+    bufferOf(entry.hmac),
+    ...entryArrays([entry]).map(([only]) => only),
+  ];
+};
+
+export const createOperationStore = (
+  pool: GuardedPool,
+  prisma: PrismaClient,
+  { lookups, searches }: ReadGates,
+): OperationStore => ({
+  find: async (namespace, id) => {
+    const rows = await lookups.run(() =>
+      committedRead<OperationRow>(pool, FIND, [namespace, id]).catch(refuse),
+    );
+    const [row] = rows;
+    return row === undefined || (row.id as string | null) === null ? null : operationFromRow(row);
+  },
+
+  list: async (query) => {
+    const rows = await searches.run(() =>
+      read(() =>
+        prisma.operation.findMany({
+          where: filter(query),
+          orderBy: [{ created_at: 'desc' }, { id: 'desc' }],
+          take: query.pageSize,
+          select: SHOWN,
+        }),
+      ).catch(refuse),
+    );
+    return rows.map(operationFromRow);
+  },
+
+  pace: async (id, items) => {
+    const { rows } = await commitStatement<{ wait: string }>(pool, PACE, [id, items]).catch(refuse);
+    return Number(rows[0]?.wait);
+  },
+
+  commit: async (step) => {
+    const parameters = parametersOf(step);
+    const { rows } = await commitStatement<{ epoch: string }>(pool, COMMIT, parameters).catch(
+      refuse,
+    );
+    return commitOutcome(rows);
+  },
+});
+
+const filter = (query: OperationQuery): Prisma.operationWhereInput => ({
+  namespace: query.namespace,
+  ...(query.kind === null ? {} : { kind: query.kind }),
+  ...query.creator,
+  ...stateFilter(query),
+  ...(query.after === null ? {} : before(query.after)),
+});
+
+const stateFilter = ({ state, now }: OperationQuery): Prisma.operationWhereInput => {
+  switch (state) {
+    case null:
+      return {};
+    case 'running':
+      return { state, expires_at: { gt: now } };
+    case 'expired':
+      return { state: 'running', expires_at: { lte: now } };
+    default:
+      return { state };
+  }
+};
+
+const before = ({ createdAt, id }: NonNullable<OperationQuery['after']>) => ({
+  // The first condition is what the index can use; the other settles equal times.
+  created_at: { lte: createdAt },
+  OR: [{ created_at: { lt: createdAt } }, { id: { lt: id } }],
+});
+
+/** `expires_at` of one that ended is as far from its end as from a running one's last step. */
+export const expireOperations = async (prisma: PrismaClient): Promise<void> => {
+  const long = new Date(Date.now() - KEPT_MS);
+  await prisma.operation.deleteMany({ where: { expires_at: { lt: long } } });
+};
