@@ -34,7 +34,7 @@ export interface Service<W extends Instance = World> {
   /** Entries that were recorded or committed, as drafts. */
   readonly drafts: AuditDraft[];
   readonly anonymous: { readonly source: string; readonly outcome: string }[];
-  token(role: string, ttlSeconds?: number): Promise<string>;
+  token(role: string, ttlSeconds?: number, subject?: string): Promise<string>;
   call(role: string | null, method: string, path: string, init?: CallInit): Promise<Called>;
   stop(): Promise<void>;
 }
@@ -151,8 +151,8 @@ export async function openServiceOver<W extends Instance>(
   });
   const tokens = new Map<string, Promise<string>>();
   const url = `http://127.0.0.1:${http.port}`;
-  const token = async (role: string, ttlSeconds = 3600) => {
-    const issued = await issuer.issueToken({ roles: [role], ttlSeconds });
+  const token = async (role: string, ttlSeconds = 3600, subject?: string) => {
+    const issued = await issuer.issueToken({ roles: [role], ttlSeconds, subject });
     return issued.token;
   };
   const cached = (role: string) => {
