@@ -19,7 +19,6 @@ import type { SuiteTimes } from '../telemetry/suite-times.ts';
 import type { GateLimits } from './gate.ts';
 import type { InputLimits } from './input.ts';
 import type { ConnectionLimits } from './listener.ts';
-import type { OperationLimits } from './rewrap-jobs.ts';
 
 /** Whether a suite can be served by the token of this zone. */
 export interface SuiteAvailability {
@@ -94,6 +93,14 @@ export interface HttpDependencies {
   readonly times: SuiteTimes;
   /** Whether clients are better served over a new connection: by another process of this address. */
   readonly parting?: (() => boolean) | undefined;
+}
+
+/** Bounds of operations. */
+export interface OperationLimits {
+  /** Of one rewrap job, over all instances. */
+  readonly rewrapItemsPerSecond: number;
+  /** Of one principal. */
+  readonly runningOperations: number;
 }
 
 export type HttpLimits = InputLimits & GateLimits & ConnectionLimits & OperationLimits;

@@ -16,18 +16,10 @@ import type { Grant } from '../access/grant.ts';
 import type { ItemError } from '../contract/problem.ts';
 import type { ChangeDone, KeyUse, Moved, OperationView, RewrapJob } from '../keyring/operations.ts';
 import type { Given } from './batch.ts';
-import type { HttpDependencies } from './dependencies.ts';
+import type { HttpDependencies, OperationLimits } from './dependencies.ts';
 import type { Line } from './lines.ts';
 import type { Call, GuardedContract, GuardedRoute } from './route.ts';
 import type { Sealed } from './wrap.ts';
-
-/** Bounds of operations. */
-export interface OperationLimits {
-  /** Of one rewrap job, over all instances. */
-  readonly rewrapItemsPerSecond: number;
-  /** Of one principal. */
-  readonly runningOperations: number;
-}
 
 interface Keys {
   readonly from: Grant<'rewrap'>;

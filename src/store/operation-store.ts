@@ -105,7 +105,9 @@ const stateFilter = ({ state, now }: OperationQuery): Prisma.operationWhereInput
       return { state, expires_at: { gt: now } };
     case 'expired':
       return { state: 'running', expires_at: { lte: now } };
-    default:
+    case 'succeeded':
+    case 'failed':
+    case 'cancelled':
       return { state };
   }
 };

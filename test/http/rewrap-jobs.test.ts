@@ -544,7 +544,7 @@ describe('the resource', () => {
     expect(codeOf(await service.call('admin', 'GET', `/v1/admin/operations/${job.id}`))).toBe(
       '500 integrity_failed',
     );
-    await alter(`subject = '${String(job.createdBy.subject)}'`);
+    await alter(`subject = '${job.createdBy.subject}'`);
     await alter(`rate = 100000`);
     expect(codeOf(await send(job, 0, wrapped(ciphertexts)))).toBe('500 integrity_failed');
     await alter(`rate = 2000`);

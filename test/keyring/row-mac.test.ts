@@ -13,6 +13,7 @@ import {
   attestVersion,
   canonicalIdempotency,
   canonicalKey,
+  canonicalOperation,
   canonicalVersion,
   verifyStored,
 } from '../../src/keyring/row-mac.ts';
@@ -118,6 +119,28 @@ describe('golden bytes, which no later version may change', () => {
     const { mac: attested } = await attestIdempotency(mac, RECORD);
     const found = { canonical: hex(canonicalIdempotency(RECORD)), mac: hex(attested) };
     expect(found).toEqual(GOLDEN['idempotency']);
+  });
+
+  it('of what an operation is: every column that never changes, in the documented order', () => {
+    const operation = {
+      id: '4f1d2c4e-7a39-4a53-9c52-0b7fd9a3c111',
+      kind: 'rewrap',
+      namespace: 'default',
+      keyId: null,
+      request: { total: 7, to: null, key: 'k', note: 'n' },
+      issuer: 'i',
+      subject: 's',
+      rate: 100,
+      createdAt: new Date(1_790_000_000_123),
+    };
+    const bytes = canonicalOperation(operation);
+    expect(bytes[0]).toBe(1);
+    const { id, kind, namespace, issuer, subject, rate } = operation;
+    const request = new Map(Object.entries(operation.request));
+    expect(decodeCbor(bytes.subarray(1))).toEqual([
+      ...['twofold/row/1', 'operation', id, kind, namespace, null, request],
+      ...[issuer, subject, rate, 1_790_000_000_123],
+    ]);
   });
 
   it('are a format byte and the columns in the documented order', () => {

@@ -196,6 +196,18 @@ describe('P1: a marker leaves no trace', () => {
       });
       return [[path, { ...init, body: whole }] as const, ...broken];
     });
+    const job = await service.request('POST', '/v1/admin/keys/w/rewrap-jobs', {}, { role: 'user' });
+    const items = `/v1/admin/operations/${String(job.json['id'])}/items?offset=0`;
+    const line = Buffer.from(`${JSON.stringify({ ...bound, ciphertext })}\n`);
+    const lines = await headers('application/x-ndjson');
+    const inLines = Array.from({ length: 160 }, (_, at) => {
+      const bytes = Buffer.from(line);
+      bytes[at] = [0x22, 0, 0x21, 0x41][at % 4] ?? 0;
+      return [items, { method: 'POST', headers: lines, body: bytes }] as const;
+    });
+    const named = Buffer.from(`{"plaintext":"${message}","${WORD}":1}\n`);
+    const misplaced = [items, { method: 'POST', headers: lines, body: named }] as const;
+    await sendAll([[items, { method: 'POST', headers: lines, body: line }], ...inLines, misplaced]);
     const octets = await headers('application/octet-stream');
     const context = Buffer.from(JSON.stringify(bound.encryptionContext)).toString('base64');
     const given = { 'twofold-encryption-context': context, 'twofold-aad': message };

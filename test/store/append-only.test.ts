@@ -41,6 +41,8 @@ const BACKWARDS = [
   ['a lane opened again', 'update public.lane set closed = false where closed'],
   ['a cursor moved back', 'update public.lane set next = next - 1 where closed'],
   ['an instance opened again', 'update public.instance set closed = false where closed'],
+  ['an ended operation begun again', `update public.operation set state = 'running'`],
+  ['an operation set back', 'update public.operation set position = position - 1'],
   ['an intent taken back', 'update public.token_intent set abandoned = false where abandoned'],
 ] as const;
 
@@ -65,6 +67,9 @@ const FIXED = [
   ['usage_counter', 'counter'],
   ...['key_id', 'version', 'usage', 'issuer', 'subject'].map((column) => ['version_use', column]),
   ['use_flush', 'instance'],
+  ...['id', 'kind', 'namespace', 'key_id', 'request', 'issuer', 'subject', 'rate', 'mac'].map(
+    (column) => ['operation', column],
+  ),
   ['security_epoch', 'one'],
 ].map(([table, column]) => `update public.${table} set ${column} = ${column}`);
 
@@ -170,6 +175,9 @@ onEachMajor('append-only tables', (test: TestStore) => {
         (gen_random_uuid(), 1, 'protect', 'i', 's', 5, now(), now())`);
       await app.query(`insert into public.token_intent values
         ('\\x01', 'i', 't', gen_random_uuid(), true, now(), '\\x00')`);
+      await app.query(`insert into public.operation values
+        (gen_random_uuid(), 'rewrap', 'default', null, '{}', 'i', 's', 1, now(), '\\x00',
+          'cancelled', 'r', 5, '{}', now(), now(), 2)`);
     });
     const ended = await openInstance(store);
     await store.audit.closeLane(await store.audit.openLane(ended, 'use'));
