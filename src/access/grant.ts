@@ -47,6 +47,16 @@ export const OPERATIONS = [
   'operations.read',
   'operations.cancel',
   'operations.oversee',
+  'versions.activate',
+  'versions.deactivate',
+  'versions.compromise',
+  'versions.schedule',
+  'versions.schedule-destruction',
+  'versions.cancel-destruction',
+  'versions.destroy',
+  'keys.schedule-destruction',
+  'keys.cancel-destruction',
+  'keys.destroy',
   'audit.read',
 ] as const;
 

@@ -14,7 +14,11 @@
  * | `operations.read`                                    | yes   | yes      | yes  | yes     | no      |
  * | `operations.cancel`                                  | yes   | yes      | yes  | no      | no      |
  * | `operations.oversee`                                 | yes   | yes      | no   | yes     | no      |
+ * | what destroys (`keys.schedule-destruction`, `versions.schedule-destruction`, and `keys.destroy`, `versions.destroy`, which have no route) | yes | no | no | no | no |
  * | `audit.read`                                         | yes   | no       | no   | yes     | no      |
+ *
+ * To destroy is a group of its own, `destroy`, so that a policy can single it out; to cancel a destruction
+ * is a change like any other: who keeps the keys in use may stop what would end them.
  *
  * So whoever changes keys need not be able to use them, and whoever uses them cannot change them.
  *
@@ -47,7 +51,7 @@ type Facts = {
   labels?: Pairs,
 };
 
-action identify, read, use, change, attend, oversee, inspect;
+action identify, read, use, change, destroy, attend, oversee, inspect;
 
 action "whoami", "suites.read" in [identify]
   appliesTo { principal: User, resource: Namespace, context: Facts };
@@ -76,6 +80,12 @@ action "operations.cancel" in [attend]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "operations.oversee" in [oversee]
   appliesTo { principal: User, resource: Namespace, context: Facts };
+action "versions.activate", "versions.deactivate", "versions.compromise", "versions.schedule",
+  "versions.cancel-destruction", "keys.cancel-destruction" in [change]
+  appliesTo { principal: User, resource: Key, context: Facts };
+action "versions.schedule-destruction", "versions.destroy",
+  "keys.schedule-destruction", "keys.destroy" in [destroy]
+  appliesTo { principal: User, resource: Key, context: Facts };
 action "audit.read" in [inspect]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 `;
@@ -92,8 +102,8 @@ permit (principal, action in Action::"identify", resource);
 permit (
   principal in Role::"admin",
   action in [
-    Action::"read", Action::"use", Action::"change", Action::"attend", Action::"oversee",
-    Action::"inspect"
+    Action::"read", Action::"use", Action::"change", Action::"destroy", Action::"attend",
+    Action::"oversee", Action::"inspect"
   ],
   resource
 );

@@ -4,6 +4,7 @@ import { isAbsolute, join, resolve } from 'node:path';
 import { createSecureContext } from 'node:tls';
 import { assertPublic, assertUsable, readJwkSet } from '../access/jwk-set.ts';
 import { SUITES } from '../crypto/suites.ts';
+import { parseDuration } from '../duration.ts';
 import { TwofoldError } from '../errors.ts';
 import { isLoopback } from './loopback.ts';
 import { PARTS } from './parts.ts';
@@ -97,10 +98,27 @@ const suiteProblems = ({ suites: { allow } }: Config): Problem[] => {
   return [{ where: 'suites.allow', message }];
 };
 
+const DAY_MS = 86_400_000;
+
+const destructionProblems = ({ destruction, mode }: Config): Problem[] => {
+  const least = parseDuration(destruction.minimumWait) ?? 0;
+  const usual = parseDuration(destruction.defaultWait) ?? 0;
+  const problems: Problem[] = [];
+  if (mode === 'production' && least < DAY_MS) {
+    problems.push({ where: 'destruction.minimumWait', message: 'is at least P1D in production' });
+  }
+  if (usual < least) {
+    const message = 'is not less than destruction.minimumWait';
+    problems.push({ where: 'destruction.defaultWait', message });
+  }
+  return problems;
+};
+
 /** Problems between settings, of the parts that are used. */
 export const ruleProblems = (config: Config, uses: readonly ConfigPart[] = PARTS): Problem[] => [
   ...productionProblems(config, uses),
   ...suiteProblems(config),
+  ...destructionProblems(config),
   ...(uses.includes('listeners') ? listenerProblems(config) : []),
   ...(uses.includes('hsm') ? hsmProblems(config) : []),
   ...(uses.includes('issuers') ? issuerProblems(config) : []),

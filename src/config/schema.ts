@@ -9,6 +9,7 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
 import { TOKEN_ALGORITHMS } from '../access/jwk-set.ts';
+import { parseDuration } from '../duration.ts';
 import { parseUntil } from './until.ts';
 
 /** What a leaf says about itself beside its type. */
@@ -197,6 +198,28 @@ const suites = z
   })
   .prefault({});
 
+const duration = () =>
+  z
+    .string()
+    .refine((text) => parseDuration(text) !== undefined, 'must be a duration like P30D or PT36H');
+
+const destruction = z
+  .strictObject({
+    minimumWait: described(
+      duration().default('P7D'),
+      'Least time between asking for a destruction and its running: days and hours, ISO 8601. At least P1D in production.',
+    ),
+    defaultWait: described(
+      duration().default('P30D'),
+      'The same where the request names no time; not less than `destruction.minimumWait`.',
+    ),
+    backupHorizon: described(
+      duration().optional(),
+      'How long backups of the database are kept: answers then say until when a copy of what is destroyed may exist.',
+    ),
+  })
+  .prefault({});
+
 /** The whole configuration, before paths are made absolute. */
 export const configSchema = z.strictObject({
   mode: described(
@@ -239,6 +262,7 @@ export const configSchema = z.strictObject({
     .prefault({}),
   limits,
   suites,
+  destruction,
   log: z
     .strictObject({
       level: described(

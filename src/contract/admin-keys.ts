@@ -8,7 +8,7 @@ import { z } from 'zod';
 import { MAX_LABELS, labelName, labelValue } from './answer.ts';
 import { keyResource, purpose, versionResource } from './keys.ts';
 import { defineRoute, headers, keyParams, versionParams } from './route.ts';
-import { keyName, keyVersion, suiteId, text } from './scalars.ts';
+import { comingTime, keyName, keyVersion, suiteId, text } from './scalars.ts';
 import type { ErrorCode } from '../errors.ts';
 
 /** Header of an answer that was given before. */
@@ -47,6 +47,10 @@ const publish = z.boolean().meta({
   description: 'Shows the public keys at `/public/…` without a token; not for symmetric keys.',
 });
 
+const activateAt = comingTime.meta({
+  description: 'When the version activates by itself and becomes the primary; at once unless told.',
+});
+
 const reason = z
   .strictObject({ reason: text(512, 'Why; kept with the state and in the audit log.') })
   .meta({ id: 'ReasonRequest' });
@@ -60,7 +64,7 @@ export const CHANGE_ERRORS = [
   'storage_full',
 ] as const satisfies readonly ErrorCode[];
 
-const MATERIAL_ERRORS = [
+export const MATERIAL_ERRORS = [
   'unknown_suite',
   'suite_unavailable_here',
   'idempotency_mismatch',
@@ -93,7 +97,7 @@ export const createKey = defineRoute({
   id: 'createKey',
   path: '/v1/admin/keys',
   operation: 'keys.create',
-  summary: 'Makes a key and its first version, which is active at once.',
+  summary: 'Makes a key and its first version, which is active at once unless told.',
   query: dryRunQuery,
   headers: headers({ 'idempotency-key': idempotencyKey }),
   body: z
@@ -109,6 +113,7 @@ export const createKey = defineRoute({
       custody: z.enum(['hsm-wrapped', 'hsm-token']).optional().meta({
         description: 'Naming `hsm-token` accepts that the key lives and dies with one token.',
       }),
+      activateAt: activateAt.optional(),
     })
     .meta({ id: 'CreateKeyRequest' }),
   status: 201,
@@ -153,9 +158,11 @@ export const rotateKey = defineRoute({
   id: 'rotateKey',
   path: '/v1/admin/keys/{key}/rotate',
   operation: 'keys.rotate',
-  summary: 'Makes a new version, in the same or another suite, and makes it the primary.',
+  summary: 'Makes a new version, in the same or another suite: the primary, at once unless told.',
   headers: headers({ 'if-match': ifMatch, 'idempotency-key': idempotencyKey }),
-  body: z.strictObject({ suite: suiteId.optional() }).meta({ id: 'RotateKeyRequest' }),
+  body: z
+    .strictObject({ suite: suiteId.optional(), activateAt: activateAt.optional() })
+    .meta({ id: 'RotateKeyRequest' }),
   errors: [...CHANGE_ERRORS, ...MATERIAL_ERRORS, 'wrong_purpose', 'version_not_usable'],
 });
 

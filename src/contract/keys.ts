@@ -38,6 +38,22 @@ const destruction = z
   .object({ at: time, requestedAt: time, reason: z.string() })
   .nullable()
   .meta({ description: 'A destruction to come; until then it can be cancelled.' });
+const copies = z
+  .object({
+    backupsUntil: time.nullable().meta({
+      description: 'Until when backups may hold it; null where the operator has not said.',
+    }),
+    rootGeneration: z
+      .int()
+      .nullable()
+      .meta({
+        description:
+          'The newest root generation under which its material is wrapped: a copy can be opened as ' +
+          'long as that exists. Null for what is destroyed (its audit entry says it), and on one token.',
+      }),
+  })
+  .optional()
+  .meta({ description: 'What a destruction does not reach; of what is destroyed or is to be.' });
 const labels = z.record(z.string(), z.string());
 
 /** What an answer to `dryRun=true` has besides. */
@@ -71,6 +87,7 @@ export const keyResource = z
     createdAt: time,
     destruction,
     destroyedAt: time.nullable(),
+    copies,
     revision: z.int().meta({ description: 'Rises with every change; its ETag is `"<revision>"`.' }),
     ...preview,
   })
@@ -105,6 +122,7 @@ export const versionResource = z
     compromisedAt: time.nullable(),
     destruction,
     destroyedAt: time.nullable(),
+    copies,
     suspension,
     reason: z.string().nullable(),
     certificateChain: z.string().nullable().meta({

@@ -6,6 +6,7 @@ import * as certificates from './certificates.ts';
 import * as csr from './csr.ts';
 import * as kem from './kem.ts';
 import * as keys from './keys.ts';
+import * as lifecycle from './lifecycle.ts';
 import * as mac from './mac.ts';
 import * as operations from './operations.ts';
 import * as parallel from './sign-parallel.ts';
@@ -35,6 +36,7 @@ const RESOURCES = [
   versionUses,
   certificates,
   operations,
+  lifecycle,
   audit,
   published,
 ] as const;
@@ -49,7 +51,9 @@ export const ASKED_BESIDES: readonly string[] = ['operations.oversee'];
 /** What the scheduler does and no route asks for. */
 export const UNROUTED: readonly string[] = [
   'keys.announce',
+  'keys.destroy',
   'keys.set-rotation',
+  'versions.destroy',
   'versions.retire',
 ];
 

@@ -202,6 +202,12 @@ export const suiteId = z
 
 export const time = z.string().meta({ description: 'RFC 3339, UTC.', format: 'date-time' });
 
+/** A time that a request names; whether it is to come is checked where the clock is. */
+export const comingTime = z.iso
+  .datetime({ offset: true })
+  .max(40)
+  .meta({ description: 'RFC 3339 time to come, at most 30 years away.' });
+
 // Control characters break terminals and logs, NUL breaks databases, lone surrogates have no UTF-8.
 const isPrintable = (text: string) => text.isWellFormed() && !/\p{Cc}/u.test(text);
 

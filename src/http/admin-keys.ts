@@ -119,6 +119,12 @@ export const given = <T extends object>(members: T) =>
     [K in keyof T]: Exclude<T[K], undefined>;
   };
 
+/** Times are texts on the wire. */
+const timed = <T extends { readonly activateAt?: string | undefined }>(body: T) => ({
+  ...body,
+  activateAt: body.activateAt === undefined ? undefined : new Date(body.activateAt),
+});
+
 type Dependencies = Pick<HttpDependencies, 'manage' | 'token'>;
 
 function materialRoutes({ manage }: Dependencies): readonly GuardedRoute[] {
@@ -129,7 +135,7 @@ function materialRoutes({ manage }: Dependencies): readonly GuardedRoute[] {
         const { labels = {}, deletionProtection = false, publish = false, ...named } = call.body;
         call.notes.named(named.name);
         const suite = findSuite(named.suite);
-        const input = { ...given(named), suite, labels, deletionProtection, publish };
+        const input = { ...given(timed(named)), suite, labels, deletionProtection, publish };
         return answerChange(call, showKey, (run) => manage.create(call.grant, input, run), 201);
       },
     }),
@@ -141,8 +147,9 @@ function materialRoutes({ manage }: Dependencies): readonly GuardedRoute[] {
     route(contract.rotateKey, {
       facts: ({ suite }) => (suite === undefined ? [] : [{ suite }]),
       handle: (call) => {
-        const { suite: id } = call.body;
-        const input = id === undefined ? {} : { suite: findSuite(id) };
+        const { suite: id, ...times } = call.body;
+        const suite = id === undefined ? {} : { suite: findSuite(id) };
+        const input = { ...given(timed(times)), ...suite };
         return answerChange(call, showKey, (run) => manage.rotate(call.grant, input, run));
       },
     }),

@@ -7,6 +7,7 @@ import type { Engine } from '../crypto/engine.ts';
 import type { Suite } from '../crypto/suite.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import type { ErrorCode } from '../errors.ts';
+import type { KeyLifecycle } from '../keyring/lifecycle-operations.ts';
 import type {
   ChangeOrder,
   KeyManage,
@@ -36,6 +37,8 @@ export interface TokenFacts {
   refusal(suite: Suite): string | null;
   /** Whether the root carries the templates that keep keys from a holder of the PIN. */
   custody(): 'non-extractable' | 'extractableByPinHolder' | 'unknown';
+  /** How long backups of what it wrapped are kept, ms; null where the operator has not said. */
+  readonly backupHorizonMs: number | null;
 }
 
 /** One part of the service that has to work. `state` is one stable word, shown without a token. */
@@ -78,6 +81,7 @@ export interface HttpDependencies {
   readonly published: PublishedKeys;
   readonly manage: KeyManage;
   readonly operations: LongOperations;
+  readonly lifecycle: KeyLifecycle;
   readonly turns: ChangeOrder;
   readonly engine: Engine;
   readonly token: TokenFacts;

@@ -2,7 +2,9 @@
 import type { KEY_STATES } from '../contract/keys.ts';
 import { findSuiteByNumber } from '../crypto/suites.ts';
 import { policyResource } from './policy-resource.ts';
+import { copiesOf } from './copies.ts';
 import { halfName } from './suite-resource.ts';
+import { destructionOf } from '../keyring/lifecycle.ts';
 import type { Suite } from '../crypto/suite.ts';
 import type { Key, KeyVersion, Material } from '../keyring/model.ts';
 import type { KeyView } from '../keyring/operations.ts';
@@ -14,7 +16,11 @@ function stateOf(key: Key): (typeof KEY_STATES)[number] {
   return key.suspension === null ? 'enabled' : 'suspended';
 }
 
-export function keyResource({ key, versions }: KeyView) {
+/** With `token` it says until when copies of what is destroyed, or is to be, may exist. */
+export function keyResource(
+  { key, versions }: KeyView,
+  token?: Pick<TokenFacts, 'backupHorizonMs'>,
+) {
   const primary = versions.find(({ version }) => version === key.primary);
   return {
     id: key.id,
@@ -35,6 +41,7 @@ export function keyResource({ key, versions }: KeyView) {
     createdAt: key.createdAt,
     destruction: key.destruction,
     destroyedAt: key.destroyedAt,
+    ...(token ? copiesOf(key.destroyedAt ?? key.destruction?.at, versions, token) : {}),
     revision: key.revision,
   };
 }
@@ -126,6 +133,10 @@ function stateFields(version: KeyVersion) {
   }
 }
 
+/** When it was destroyed, or is to be. */
+const endOf = (version: KeyVersion): Date | undefined =>
+  version.state === 'destroyed' ? version.destroyedAt : destructionOf(version)?.at;
+
 export function versionResource(key: Key, version: KeyVersion, token: TokenFacts) {
   return {
     key: key.name,
@@ -138,6 +149,7 @@ export function versionResource(key: Key, version: KeyVersion, token: TokenFacts
     halves: halvesOf(version, token),
     createdAt: version.createdAt,
     ...stateFields(version),
+    ...copiesOf(endOf(version), [version], token),
     certificateChain:
       version.certificateChain === null
         ? null

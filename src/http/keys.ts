@@ -47,7 +47,7 @@ async function viewOf(read: Dependencies['read'], { grant, notes }: Reading): Pr
   return view;
 }
 
-function listRoute({ read, pageTokenKey }: Dependencies): GuardedRoute {
+function listRoute({ read, token, pageTokenKey }: Dependencies): GuardedRoute {
   const tokens = new PageTokens(pageTokenKey);
   return route(contract.listKeys, {
     handle: async ({ grant, query }) => {
@@ -61,7 +61,10 @@ function listRoute({ read, pageTokenKey }: Dependencies): GuardedRoute {
         state: query.state ?? null,
       });
       return {
-        body: { items: items.map(keyResource), nextPageToken: tokens.seal(scope, nextName) },
+        body: {
+          items: items.map((item) => keyResource(item, token)),
+          nextPageToken: tokens.seal(scope, nextName),
+        },
       };
     },
   });
@@ -113,13 +116,13 @@ function publicKeyRoutes({ read, engine }: Dependencies): readonly GuardedRoute[
 }
 
 export function keyRoutes(deps: Dependencies): readonly GuardedRoute[] {
-  const { read } = deps;
+  const { read, token } = deps;
   return [
     listRoute(deps),
     route(contract.getKey, {
       handle: async ({ grant, notes }) => {
         const view = await viewOf(read, { grant, notes });
-        return { body: keyResource(view), headers: { ETag: entityTag(view.key) } };
+        return { body: keyResource(view, token), headers: { ETag: entityTag(view.key) } };
       },
     }),
     ...versionRoutes(deps),

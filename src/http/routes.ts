@@ -6,6 +6,7 @@ import { certificateRoutes } from './certificates.ts';
 import { csrRoutes } from './csr.ts';
 import { kemRoutes } from './kem.ts';
 import { keyRoutes } from './keys.ts';
+import { lifecycleRoutes } from './lifecycle.ts';
 import { macRoutes } from './mac.ts';
 import { operationRoutes } from './operations.ts';
 import { publishedRoutes } from './published.ts';
@@ -39,6 +40,7 @@ export function allRoutes(
     ...certificateRoutes(deps),
     ...rewrapJobRoutes(deps, limits),
     ...operationRoutes(deps),
+    ...lifecycleRoutes(deps),
     ...auditRoutes(deps),
     ...publishedRoutes(deps),
     ...publicRoutes(deps, document),

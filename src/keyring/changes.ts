@@ -27,6 +27,8 @@ export interface Plan {
   readonly writes: readonly KeyWrite[];
   /** Never rejects: what it could not remove, the intent names for the next start. */
   readonly discard: () => Promise<void>;
+  /** What is done outside the database once the change is durable. Never rejects. */
+  readonly settle?: () => Promise<void>;
 }
 
 export interface ChangeParts {
@@ -125,7 +127,9 @@ export class Changes {
       return { change, ...run.render(change), auditId: null, replayed: false };
     }
     try {
-      return await this.#commit(grant, run, planned);
+      const done = await this.#commit(grant, run, planned);
+      await planned.settle?.();
+      return done;
     } catch (error) {
       if (certainlyNotWritten(error)) await planned.discard();
       throw error;

@@ -4,7 +4,9 @@ import { KeyCatalog } from './catalog.ts';
 import type { ChangeParts } from './changes.ts';
 import type { IntegrityWatch } from './integrity.ts';
 import { KeyAdministration } from './manage.ts';
+import type { KeyLifecycle } from './lifecycle-operations.ts';
 import { handleId, MaterialMaker } from './material.ts';
+import type { DestructionRules } from './destruction.ts';
 import type { NewVersionParts } from './new-version.ts';
 import type {
   ChangeOrder,
@@ -46,6 +48,8 @@ export interface KeyringParts
   readonly versionUses: UseStore;
   /** Told when sums of uses cannot be written. */
   readonly onUsesTrouble?: (error: unknown) => void;
+  /** How long destructions wait; `DEFAULT_DESTRUCTION_RULES` unless told. */
+  readonly destruction?: DestructionRules;
   /** The system's clock unless told. */
   readonly clock?: () => Date;
   /** Those of production unless told. */
@@ -58,6 +62,7 @@ export interface Keyring {
   readonly published: PublishedKeys;
   readonly manage: KeyManage;
   readonly operations: LongOperations;
+  readonly lifecycle: KeyLifecycle;
   readonly turns: ChangeOrder;
   /** Entries of the caches, for metrics. */
   readonly sizes: () => { readonly keys: number; readonly unsealed: number };
@@ -93,11 +98,21 @@ export function openKeyring(parts: KeyringParts): Keyring {
   const report = useReport(parts.versionUses, ledger);
   const useParts = { catalog, halves, uses, ledger, hsm, engine, now };
   const signing = signOperations(useParts);
+  const manage = new KeyAdministration({
+    ...parts,
+    catalog,
+    turns,
+    maker,
+    mac,
+    clock,
+    policyLimits,
+  });
   return {
     use: { ...wrapOperations(useParts), ...signing, ...exchangeOperations(catalog, signing, now) },
     read: new KeyReading({ store, catalog, engine, report }),
     published: new Publication(store, catalog, epoch),
-    manage: new KeyAdministration({ ...parts, catalog, turns, maker, mac, clock, policyLimits }),
+    manage,
+    lifecycle: manage.lifecycle,
     operations: new RewrapJobs({ ...parts, catalog, mac, integrity: catalog.integrity, clock }),
     turns,
     sizes: () => ({ keys: catalog.size, unsealed: halves.size }),

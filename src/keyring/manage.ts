@@ -4,8 +4,6 @@ import { randomUUID } from 'node:crypto';
 import type { Grant, Operation } from '../access/grant.ts';
 import { StaleAnswer } from '../audit/ports.ts';
 import type { Engine } from '../crypto/engine.ts';
-import { purposesOf } from '../crypto/suite.ts';
-import type { Purpose, Suite } from '../crypto/suite.ts';
 import { findSuiteByNumber } from '../crypto/suites.ts';
 import { TwofoldError } from '../errors.ts';
 import { versionOf } from './catalog.ts';
@@ -14,7 +12,10 @@ import { planDeleteAlias, planPutAlias } from './aliases.ts';
 import { planDeleteChain, planPutChain } from './certificates.ts';
 import { Changes } from './changes.ts';
 import type { ChangeParts, Plan } from './changes.ts';
-import type { Custody } from './material.ts';
+import { DEFAULT_DESTRUCTION_RULES } from './destruction.ts';
+import type { DestructionRules } from './destruction.ts';
+import { checkAhead } from './lead-time.ts';
+import { LifecycleAdministration } from './manage-lifecycle.ts';
 import type { Key } from './model.ts';
 import { checkName, checkReason, mergeLabels, sameLabels } from './names.ts';
 import { planNewVersion, writableCustody } from './new-version.ts';
@@ -29,19 +30,25 @@ import type {
   KeyView,
   PolicyChange,
   PutCertificateChain,
+  RotateKey,
   SetPrimary,
   UpdateKey,
 } from './operations.ts';
 import { planPolicyChange } from './rotation-changes.ts';
 import type { PolicyLimits } from './rotation-policy.ts';
 import { planKeyChange, planNothing, planVersionChange, standing } from './row-plans.ts';
-import { checkWindow, planRetire, planSetPrimary, requireNoFallback } from './windows.ts';
+import { planSuccessor, requirePublishable, requireServes } from './succession.ts';
+import { checkWindow, planRetire, planSetPrimary } from './windows.ts';
 
 export interface ManageParts extends Omit<ChangeParts, 'integrity'>, NewVersionParts {
   readonly engine: Engine;
   readonly catalog: KeyCatalog;
   readonly turns: ChangeOrder;
   readonly policyLimits: PolicyLimits;
+  /** UUID of this incarnation, for the intents of token objects. */
+  readonly instance: string;
+  /** `DEFAULT_DESTRUCTION_RULES` unless told. */
+  readonly destruction?: DestructionRules;
 }
 
 interface Reasoned {
@@ -55,10 +62,15 @@ interface VersionReasoned extends Reasoned {
 export class KeyAdministration implements KeyManage {
   readonly #parts: ManageParts;
   readonly #changes: Changes;
+  readonly lifecycle: LifecycleAdministration;
 
   constructor(parts: ManageParts) {
     this.#parts = parts;
     this.#changes = new Changes({ ...parts, integrity: parts.catalog.integrity });
+    const rules = parts.destruction ?? DEFAULT_DESTRUCTION_RULES;
+    this.lifecycle = new LifecycleAdministration({ ...parts, rules }, (...change) =>
+      this.#onKey(...change),
+    );
   }
 
   create(grant: Grant<'keys.create'>, input: CreateKey, run: ChangeRun): Promise<ChangeDone> {
@@ -69,6 +81,8 @@ export class KeyAdministration implements KeyManage {
       const purpose = input.purpose ?? suite.class;
       requireServes(suite, purpose);
       requirePublishable(suite, input.publish ?? false);
+      const { activateAt } = input;
+      if (activateAt !== undefined) checkAhead('activateAt', activateAt, this.#parts.clock());
       const custody = await writableCustody(this.#parts, suite, input.custody);
       await this.#requireNewName(grant.namespace, input.name);
       const key: Key = {
@@ -81,7 +95,7 @@ export class KeyAdministration implements KeyManage {
         rotation: null,
         deletionProtection: input.deletionProtection,
         publish: input.publish ?? false,
-        primary: 1,
+        primary: activateAt === undefined ? 1 : null,
         minUsableVersion: 1,
         latestVersion: 1,
         suspension: null,
@@ -90,7 +104,9 @@ export class KeyAdministration implements KeyManage {
         createdAt: this.#parts.clock(),
         revision: 1,
       };
-      return planNewVersion(this.#parts, { before: null, key, suite, custody }, run.dryRun);
+      const given = activateAt === undefined ? {} : { activateAt };
+      const wanted = { before: null, key, suite, custody, ...given };
+      return planNewVersion(this.#parts, wanted, run.dryRun);
     });
   }
 
@@ -115,26 +131,8 @@ export class KeyAdministration implements KeyManage {
     });
   }
 
-  rotate(
-    grant: Grant<'keys.rotate'>,
-    input: { readonly suite?: Suite },
-    run: ChangeRun,
-  ): Promise<ChangeDone> {
-    return this.#onKey(grant, run, async (view) => {
-      const { key } = view;
-      if (key.suspension !== null) {
-        throw new TwofoldError('version_not_usable', 'The key is suspended.');
-      }
-      const suite = input.suite ?? findSuiteByNumber(standing(view).suite);
-      requireServes(suite, key.purpose);
-      requireNoFallback(view, suite);
-      requirePublishable(suite, key.publish);
-      const custody = await writableCustody(this.#parts, suite, custodyOf(view, suite));
-      const version = key.latestVersion + 1;
-      const next = { ...key, primary: version, latestVersion: version, revision: key.revision + 1 };
-      const wanted = { before: view, key: next, suite, custody };
-      return planNewVersion(this.#parts, wanted, run.dryRun);
-    });
+  rotate(grant: Grant<'keys.rotate'>, input: RotateKey, run: ChangeRun): Promise<ChangeDone> {
+    return this.#onKey(grant, run, (view) => planSuccessor(this.#parts, view, input, run));
   }
 
   setPrimary(
@@ -302,21 +300,4 @@ export class KeyAdministration implements KeyManage {
     if (existing === null) return;
     throw new TwofoldError(existing.key.value.destroyedAt === null ? 'key_exists' : 'name_retired');
   }
-}
-
-function requireServes(suite: Suite, purpose: Purpose): void {
-  if (purposesOf(suite).includes(purpose)) return;
-  throw new TwofoldError('wrong_purpose', `The suite does not serve ${purpose}.`);
-}
-
-function requirePublishable(suite: Suite, publish: boolean): void {
-  if (!publish || 'encoding' in suite) return;
-  throw new TwofoldError('wrong_purpose', 'The key is symmetric and has no public key to publish.');
-}
-
-/** A rotation within a suite keeps the custody that was chosen; another suite takes its default. */
-function custodyOf(view: KeyView, suite: Suite): Custody | undefined {
-  const version = standing(view);
-  if (version.suite !== suite.number || !('material' in version)) return undefined;
-  return version.material.classical?.hsm.custody;
 }

@@ -11,7 +11,7 @@ import { plainPlan } from './changes.ts';
 import type { Plan } from './changes.ts';
 import { custodyFor, requireAvailable } from './material.ts';
 import type { Custody, MadeMaterial, MaterialMaker } from './material.ts';
-import type { Active, Key } from './model.ts';
+import type { Active, Key, KeyVersion, PreActive } from './model.ts';
 import type { KeyView } from './operations.ts';
 import type { InstanceStore, KeyWrite } from './ports.ts';
 import { attestKey, attestVersion } from './row-mac.ts';
@@ -38,6 +38,10 @@ export interface NewVersion {
   readonly suite: Suite;
   /** Null where the suite has no half in the HSM. */
   readonly custody: Custody | null;
+  /** When it activates by itself; at once unless told. */
+  readonly activateAt?: Date;
+  /** Another version as the same change leaves it. */
+  readonly changed?: KeyVersion;
 }
 
 /**
@@ -67,7 +71,7 @@ export async function planNewVersion(
   wanted: NewVersion,
   dryRun: boolean,
 ): Promise<Plan> {
-  const { before, key, suite, custody } = wanted;
+  const { before, key, suite, custody, activateAt, changed } = wanted;
   const facts = {
     before,
     used: {
@@ -77,15 +81,22 @@ export async function planNewVersion(
       suite: suite.id,
       suiteNumber: suite.number,
     },
-    detail: { suite: suite.id, custody: custody ?? 'sealed', version: key.latestVersion },
+    detail: {
+      suite: suite.id,
+      custody: custody ?? 'sealed',
+      version: key.latestVersion,
+      ...(activateAt === undefined ? {} : { activateAt: activateAt.toISOString() }),
+    },
     changes: true,
   };
-  const versions = before?.versions ?? [];
+  const versions = (before?.versions ?? []).map((version) =>
+    version.version === changed?.version ? changed : version,
+  );
   if (dryRun) return plainPlan({ ...facts, after: { key, versions } }, []);
   const request = { suite, keyId: key.id, version: key.latestVersion, custody };
   const made = await parts.maker.make(request);
   try {
-    const version = activeVersion(key, suite, made, parts.clock());
+    const version = newVersion(wanted, made, parts.clock());
     const writes = await writesOf(parts.mac, wanted, version, made);
     const after = { key, versions: [...versions, version] };
     return { change: { ...facts, after }, writes, discard: made.discard };
@@ -97,8 +108,8 @@ export async function planNewVersion(
 
 async function writesOf(
   mac: RowMac,
-  { before, key }: NewVersion,
-  version: Active,
+  { before, key, changed }: NewVersion,
+  version: Active | PreActive,
   { objectId }: MadeMaterial,
 ): Promise<readonly KeyWrite[]> {
   const row = await attestKey(mac, key);
@@ -107,21 +118,31 @@ async function writesOf(
       ? { kind: 'insert-key', row }
       : { kind: 'update-key', row, expected: before.key.revision },
     { kind: 'insert-version', row: await attestVersion(mac, version) },
+    ...(changed === undefined ? [] : [await changedWrite(mac, changed)]),
     ...(objectId === null ? [] : [{ kind: 'complete-intent', objectId } as const]),
   ];
 }
 
-function activeVersion(key: Key, suite: Suite, { material }: MadeMaterial, now: Date): Active {
-  return {
+async function changedWrite(mac: RowMac, changed: KeyVersion): Promise<KeyWrite> {
+  const row = await attestVersion(mac, changed);
+  return { kind: 'update-version', row, expected: changed.revision - 1 };
+}
+
+function newVersion(
+  { key, suite, activateAt }: NewVersion,
+  { material }: MadeMaterial,
+  now: Date,
+): Active | PreActive {
+  const core = {
     keyId: key.id,
     version: key.latestVersion,
     suite: suite.number,
     createdAt: now,
     certificateChain: null,
     revision: 1,
-    state: 'active',
     material,
-    activatedAt: now,
-    deactivateAt: null,
   };
+  return activateAt === undefined
+    ? { ...core, state: 'active', activatedAt: now, deactivateAt: null }
+    : { ...core, state: 'pre-active', activateAt, destruction: null };
 }

@@ -280,6 +280,15 @@ export interface CreateKey {
   readonly publish?: boolean;
   /** Naming `hsm-token` accepts that the key lives and dies with one token. */
   readonly custody?: 'hsm-wrapped' | 'hsm-token';
+  /** When its version activates by itself; at once unless told. */
+  readonly activateAt?: Date;
+}
+
+export interface RotateKey {
+  /** That of the primary unless told. */
+  readonly suite?: Suite;
+  /** When the new version activates by itself and becomes the primary; at once unless told. */
+  readonly activateAt?: Date;
 }
 
 /** Absent members are left as they are; a label set to null is removed. */
@@ -352,11 +361,7 @@ export type PolicyChange =
 export interface KeyManage {
   create(grant: Grant<'keys.create'>, input: CreateKey, run: ChangeRun): Promise<ChangeDone>;
   update(grant: Grant<'keys.update'>, input: UpdateKey, run: ChangeRun): Promise<ChangeDone>;
-  rotate(
-    grant: Grant<'keys.rotate'>,
-    input: { readonly suite?: Suite },
-    run: ChangeRun,
-  ): Promise<ChangeDone>;
+  rotate(grant: Grant<'keys.rotate'>, input: RotateKey, run: ChangeRun): Promise<ChangeDone>;
   /** `version_not_usable` when the version could not protect; `suite_unavailable_here` for a fallback. */
   setPrimary(
     grant: Grant<'keys.set-primary'>,

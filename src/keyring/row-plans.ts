@@ -56,15 +56,17 @@ export async function planVersionRow(
     readonly version: KeyVersion;
     readonly changed: KeyVersion;
     readonly detail: Detail;
+    /** What changes in the key's row beside its revision. */
+    readonly fields?: Partial<Key>;
     readonly writes?: readonly KeyWrite[];
     /** The rows as they stand, where `view` has other fields of the key that change too. */
     readonly before?: KeyView;
   },
 ): Promise<Plan> {
-  const { version: current, changed, detail, writes = [], before = view } = change;
+  const { version: current, changed, detail, fields = {}, writes = [], before = view } = change;
   const versions = view.versions.map((version) => (version === current ? changed : version));
   // The key's revision moves too: its ETag stands for the whole, and two changes cannot cross.
-  const key = { ...view.key, revision: view.key.revision + 1 };
+  const key = { ...view.key, ...fields, revision: view.key.revision + 1 };
   const after = { key, versions };
   return plainPlan({ before, after, used: usedOf(key, changed), detail, changes: true }, [
     { kind: 'update-key', row: await attestKey(mac, key), expected: view.key.revision },

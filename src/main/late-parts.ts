@@ -1,5 +1,6 @@
 /** What the listeners need before the root is open. */
 import type { Keyring } from '../keyring/keyring.ts';
+import type { KeyLifecycle } from '../keyring/lifecycle-operations.ts';
 import type {
   ChangeOrder,
   KeyManage,
@@ -19,6 +20,7 @@ export interface LateParts {
   readonly read: Late<KeyRead>;
   readonly manage: Late<KeyManage>;
   readonly operations: Late<LongOperations>;
+  readonly lifecycle: Late<KeyLifecycle>;
   readonly published: Late<PublishedKeys>;
   readonly turns: Late<ChangeOrder>;
   readonly pageTokenKey: Buffer;
@@ -31,6 +33,7 @@ export const lateParts = (incarnation: Incarnation): LateParts => ({
   read: late(),
   manage: late(),
   operations: late(),
+  lifecycle: late(),
   published: late(),
   turns: late(),
   pageTokenKey: Buffer.alloc(32),

@@ -32,6 +32,7 @@ import type { Hsm } from '../hsm/port.ts';
 import { createHttpServer } from '../http/server.ts';
 import type { HttpAddresses, HttpServer } from '../http/server.ts';
 import type { HttpDependencies, Readiness } from '../http/dependencies.ts';
+import type { DestructionRules } from '../keyring/destruction.ts';
 import { openKeyring } from '../keyring/keyring.ts';
 import { unavailability, usualCustody } from '../keyring/material.ts';
 import { removeOrphans } from '../keyring/orphans.ts';
@@ -67,6 +68,7 @@ import { Reloads, onceEach } from './reloads.ts';
 import type { OnWaiting, RunningService } from './running.ts';
 import { statusReader, watchActivity } from './status.ts';
 import type { StartFacts } from './status.ts';
+import { destructionRulesOf } from './destruction-rules.ts';
 import { suitePolicyOf } from './suite-policy.ts';
 import { Unwinding } from './unwinding.ts';
 import { VERSION } from './version.ts';
@@ -199,7 +201,7 @@ export class Service {
     const addresses = await listen();
     this.#unwinding.check();
     this.#state = 'complete';
-    const token = tokenFacts(device, this.#engine, suitePolicyOf(this.#config));
+    const token = this.#tokenFacts(device);
     return {
       ...urlsOf(addresses, this.#config),
       hsm: device.hsm.status(),
@@ -289,7 +291,7 @@ export class Service {
       keyring: () => late.keyring,
       reloads,
     });
-    const token = tokenFacts(device, this.#engine, suitePolicyOf(this.#config));
+    const token = this.#tokenFacts(device);
     const activity = watchActivity(device.hsm, this.#unwinding);
     const membership = this.#membership;
     const status = statusReader(this.#config, facts, {
@@ -310,6 +312,7 @@ export class Service {
       published: late.published.port,
       manage: late.manage.port,
       operations: late.operations.port,
+      lifecycle: late.lifecycle.port,
       turns: late.turns.port,
       pageTokenKey: late.pageTokenKey,
       engine: this.#engine,
@@ -413,6 +416,7 @@ export class Service {
       versionUses: fencedUseStore(store.uses, assertOpen),
       onUsesTrouble: (err) => log.warn({ err }, 'uses of versions could not be written'),
       suites: suitePolicyOf(this.#config),
+      destruction: destructionRulesOf(this.#config),
     });
     // After the requests, before the instance's row is closed.
     this.#unwinding.add('sums of uses', () => keyring.ledger.stop());
@@ -431,8 +435,14 @@ export class Service {
     late.published.set(keyring.published);
     late.manage.set(keyring.manage);
     late.operations.set(keyring.operations);
+    late.lifecycle.set(keyring.lifecycle);
     late.turns.set(keyring.turns);
     late.audit.set(audit);
+  }
+
+  #tokenFacts(device: Device): HttpDependencies['token'] {
+    const rules = destructionRulesOf(this.#config);
+    return tokenFacts(device, this.#engine, suitePolicyOf(this.#config), rules);
   }
 
   async #removeOrphans(store: Store, hsm: Hsm, root: Root, audit: RunningAuditLog): Promise<void> {
@@ -496,6 +506,7 @@ function tokenFacts(
   { hsm }: Device,
   engine: Engine,
   policy: SuitePolicy,
+  { backupHorizonMs }: DestructionRules,
 ): HttpDependencies['token'] {
   return {
     availability: (suite) => {
@@ -505,5 +516,6 @@ function tokenFacts(
     custodyOf: (suite) => usualCustody(hsm, suite),
     refusal: (suite) => admits(policy, suite, new Date()),
     custody: () => hsm.status().custody,
+    backupHorizonMs,
   };
 }

@@ -85,6 +85,16 @@ const EXPECTED: Readonly<Record<Operation, string>> = {
   'operations.read': 'aour-',
   'operations.cancel': 'aou--',
   'operations.oversee': 'ao-r-',
+  'versions.activate': 'ao---',
+  'versions.deactivate': 'ao---',
+  'versions.compromise': 'ao---',
+  'versions.schedule': 'ao---',
+  'versions.schedule-destruction': 'a----',
+  'versions.cancel-destruction': 'ao---',
+  'versions.destroy': 'a----',
+  'keys.schedule-destruction': 'a----',
+  'keys.cancel-destruction': 'ao---',
+  'keys.destroy': 'a----',
   'audit.read': 'a--r-',
 };
 

@@ -28,6 +28,7 @@ describe('the schema', () => {
     expect(groups.map(([name]) => name).sort()).toEqual([
       'attend',
       'change',
+      'destroy',
       'identify',
       'inspect',
       'oversee',

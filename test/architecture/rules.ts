@@ -10,10 +10,11 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
   errors: [],
   name: [],
   epoch: [],
+  duration: [],
   outcome: ['errors'],
   settled: ['errors'],
   crypto: ['errors', 'name'],
-  contract: ['errors', 'name'],
+  contract: ['errors', 'name', 'duration'],
   hsm: ['errors', 'name', 'settled', 'crypto'],
   keyring: [
     'errors',
@@ -60,6 +61,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'errors',
     'name',
     'epoch',
+    'duration',
     'settled',
     'contract',
     'keyring',
@@ -100,7 +102,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
   ],
   cli: ['errors', 'name', 'contract', 'config', 'client'],
   /** The form of key set files and the ids of suites, so that `config check` finds what a start would refuse. */
-  config: ['errors', 'name', 'access/jwk-set.ts', 'crypto/suites.ts'],
+  config: ['errors', 'name', 'duration', 'access/jwk-set.ts', 'crypto/suites.ts'],
   'data-folder': ['errors', 'name'],
   'launch-guard': ['errors', 'name'],
   /** The composition root: the only place that sees a port and its implementation together. */

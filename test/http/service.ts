@@ -14,6 +14,7 @@ import type { Engine } from '../../src/crypto/engine.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import type { HttpDependencies, RequestReport } from '../../src/http/dependencies.ts';
 import { usualCustody } from '../../src/keyring/material.ts';
+import type { DestructionRules } from '../../src/keyring/destruction.ts';
 import { admits } from '../../src/keyring/suite-policy.ts';
 import type { SuitePolicy } from '../../src/keyring/suite-policy.ts';
 import { createHttpServer } from '../../src/http/server.ts';
@@ -59,6 +60,9 @@ export interface ServiceOptions {
   /** The native one unless told. */
   readonly engine?: Engine;
   readonly suites?: SuitePolicy;
+  readonly destruction?: DestructionRules;
+  readonly clock?: () => Date;
+  readonly backupHorizonMs?: number;
   readonly replace?: (deps: HttpDependencies) => Partial<HttpDependencies>;
   readonly options?: Partial<HttpServerOptions>;
   /** What `/openapi.yaml` answers. */
@@ -83,11 +87,13 @@ function watchAudit(world: Instance, drafts: AuditDraft[], anonymous: Service['a
 }
 
 export async function openService(given: ServiceOptions = {}): Promise<Service> {
-  const { lacks, engine, suites } = given;
+  const { lacks, engine, suites, destruction, clock } = given;
   const world = await openWorld({
     ...(lacks === undefined ? {} : { lacks }),
     ...(engine === undefined ? {} : { engine }),
     ...(suites === undefined ? {} : { suites }),
+    ...(destruction === undefined ? {} : { destruction }),
+    ...(clock === undefined ? {} : { clock }),
   });
   return openServiceOver(world, given);
 }
@@ -120,6 +126,7 @@ export async function openServiceOver<W extends Instance>(
     published: keyring.published,
     manage: keyring.manage,
     operations: keyring.operations,
+    lifecycle: keyring.lifecycle,
     turns: keyring.turns,
     engine: given.engine ?? nativeEngine,
     token: {
@@ -130,6 +137,7 @@ export async function openServiceOver<W extends Instance>(
       custodyOf: (suite) => usualCustody(world.hsm, suite),
       refusal: (suite) => admits(given.suites ?? ANY_SUITE, suite, new Date()),
       custody: () => 'non-extractable',
+      backupHorizonMs: given.backupHorizonMs ?? null,
     },
     pageTokenKey: randomBytes(32),
     readiness: () => ({ ready: true, checks: [{ name: 'hsm', ready: true, state: 'ok' }] }),

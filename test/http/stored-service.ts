@@ -85,6 +85,7 @@ async function openStored(
   await audit.start();
   const keyring = openKeyring({
     store: store.keys,
+    versionUses: store.uses,
     operations: store.operations,
     instances: store.instances,
     hsm,

@@ -238,6 +238,39 @@ describe('every route, as the contract says it', () => {
     expect(checked['results']).toMatchObject([{ valid: true }]);
   });
 
+  it('the life of versions, and destruction', async () => {
+    const reason = { reason: 'a drill' };
+    const life = '/v1/admin/keys/life';
+    await go('createKey', '/v1/admin/keys', { name: 'life', suite: 'HS256' });
+    const activateAt = '2050-01-01T00:00:00Z';
+    const made = await go('rotateKey', `${life}/rotate`, { activateAt });
+    expect(made.json).toMatchObject({ primary: 1, latestVersion: 2 });
+    const timed = await go('scheduleVersion', `${life}/versions/2/schedule`, { activateAt: null });
+    expect(timed.json).toMatchObject({ state: 'pre-active', activateAt: null });
+    const activated = await go('activateVersion', `${life}/versions/2/activate`, reason);
+    expect(activated.json).toMatchObject({ state: 'active', primary: true });
+    const ended = await go('deactivateVersion', `${life}/versions/1/deactivate`, reason);
+    expect(ended.json).toMatchObject({ state: 'deactivated' });
+    const version = `${life}/versions/1/destruction`;
+    const match = { headers: { 'if-match': String(ended.headers.get('etag')) } };
+    const pending = await go('putVersionDestruction', version, { after: 'P30D', ...reason }, match);
+    expect(pending.json).toMatchObject({ copies: { backupsUntil: null, rootGeneration: 1 } });
+    const later = { headers: { 'if-match': String(pending.headers.get('etag')) } };
+    const kept = await go('deleteVersionDestruction', version, undefined, later);
+    expect(kept.json).toMatchObject({ destruction: null });
+    const fallen = await go('compromiseVersion', `${life}/versions/2/compromise`, reason);
+    expect(fallen.json).toMatchObject({
+      state: 'compromised',
+      replacement: { method: 'POST', path: `${life}/rotate` },
+    });
+    const whole = { headers: { 'if-match': String(fallen.headers.get('etag')) } };
+    const doomed = await go('putKeyDestruction', `${life}/destruction`, reason, whole);
+    expect(doomed.json).toMatchObject({ state: 'pending-destruction', primary: null });
+    const last = { headers: { 'if-match': String(doomed.headers.get('etag')) } };
+    const saved = await go('deleteKeyDestruction', `${life}/destruction`, undefined, last);
+    expect(saved.json).toMatchObject({ state: 'enabled', destruction: null });
+  });
+
   it('keeps certificate chains beside versions', async () => {
     const { json: key } = await go('getPublicKey', '/v1/keys/sign/public-key?format=raw');
     const pem = testChain(String(key['suite']), String(key['raw'])).join('');

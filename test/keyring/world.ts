@@ -11,6 +11,8 @@ import { findSuite } from '../../src/crypto/suites.ts';
 import { SecurityEpoch } from '../../src/epoch.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import type { Hsm } from '../../src/hsm/port.ts';
+import { DEFAULT_DESTRUCTION_RULES } from '../../src/keyring/destruction.ts';
+import type { DestructionRules } from '../../src/keyring/destruction.ts';
 import { openKeyring } from '../../src/keyring/keyring.ts';
 import type { Keyring } from '../../src/keyring/keyring.ts';
 import type { Binding, ChangeRun, CreateKey } from '../../src/keyring/operations.ts';
@@ -121,6 +123,7 @@ export interface WorldOptions {
   readonly lacks?: readonly string[];
   readonly engine?: Engine;
   readonly suites?: SuitePolicy;
+  readonly destruction?: DestructionRules;
   /** The system's clock unless told. */
   readonly clock?: () => Date;
 }
@@ -129,6 +132,7 @@ export async function openWorld({
   lacks = [],
   engine = nativeEngine,
   suites = ANY_SUITE,
+  destruction = DEFAULT_DESTRUCTION_RULES,
   clock = () => new Date(),
 }: WorldOptions = {}): Promise<World> {
   const device = watchedHsm(undefined, { lacks });
@@ -137,7 +141,16 @@ export async function openWorld({
   device.token.makeRoot({ generation: 1, installation: INSTALLATION });
   const uses = new UsageCounters(store);
   const root = await openRoot(hsm, store, uses, null);
-  const first = await openInstance({ hsm, engine, store, root, uses, suites, clock });
+  const first = await openInstance({
+    hsm,
+    engine,
+    store,
+    root,
+    uses,
+    suites,
+    destruction,
+    clock,
+  });
   const others: Instance[] = [];
   return {
     ...first,
@@ -154,6 +167,7 @@ export async function openWorld({
         root: opened,
         uses: counters,
         suites,
+        destruction,
         clock,
       });
       others.push(instance);
@@ -172,6 +186,7 @@ interface InstanceParts {
   readonly root: Root;
   readonly uses: UsageCounters;
   readonly suites?: SuitePolicy;
+  readonly destruction?: DestructionRules;
   readonly clock?: () => Date;
 }
 
@@ -182,6 +197,7 @@ export async function openInstance({
   root,
   uses,
   suites = ANY_SUITE,
+  destruction = DEFAULT_DESTRUCTION_RULES,
   clock = () => new Date(),
 }: InstanceParts): Promise<Instance> {
   const id = randomUUID();
@@ -211,6 +227,7 @@ export async function openInstance({
     instance: id,
     versionUses: store.uses,
     suites,
+    destruction,
     clock,
   });
   return {

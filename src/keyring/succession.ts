@@ -1,0 +1,73 @@
+/** What may follow a key's versions: which suites, in which custody, and from when. */
+import { purposesOf } from '../crypto/suite.ts';
+import type { Suite } from '../crypto/suite.ts';
+import { findSuiteByNumber } from '../crypto/suites.ts';
+import { TwofoldError } from '../errors.ts';
+import type { Plan } from './changes.ts';
+import { checkAhead } from './lead-time.ts';
+import type { Custody } from './material.ts';
+import type { Key, KeyVersion, Purpose } from './model.ts';
+import { planNewVersion, writableCustody } from './new-version.ts';
+import type { NewVersionParts } from './new-version.ts';
+import type { KeyView, RotateKey } from './operations.ts';
+import { standing } from './row-plans.ts';
+import { requireNoFallback } from './windows.ts';
+
+/** @throws TwofoldError wrong_purpose */
+export function requireServes(suite: Suite, purpose: Purpose): void {
+  if (purposesOf(suite).includes(purpose)) return;
+  throw new TwofoldError('wrong_purpose', `The suite does not serve ${purpose}.`);
+}
+
+/** @throws TwofoldError wrong_purpose */
+export function requirePublishable(suite: Suite, publish: boolean): void {
+  if (!publish || 'encoding' in suite) return;
+  throw new TwofoldError('wrong_purpose', 'The key is symmetric and has no public key to publish.');
+}
+
+/** A rotation within a suite keeps the custody that was chosen; another suite takes its default. */
+function custodyOf(view: KeyView, suite: Suite): Custody | undefined {
+  const version = standing(view);
+  if (version.suite !== suite.number || !('material' in version)) return undefined;
+  return version.material.classical?.hsm.custody;
+}
+
+/** @throws TwofoldError version_not_usable for a key that nothing is made for as it stands */
+function requireGrowing({ suspension, destruction }: Key): void {
+  if (suspension !== null) throw new TwofoldError('version_not_usable', 'The key is suspended.');
+  if (destruction === null) return;
+  throw new TwofoldError('version_not_usable', 'The key awaits its destruction.');
+}
+
+/**
+ * A new version, which is the primary at once unless it activates at a time set in advance. `changed`
+ * is another version as the same change leaves it.
+ * @throws TwofoldError version_not_usable, wrong_purpose, suite_unavailable_here, invalid_value
+ */
+export async function planSuccessor(
+  parts: NewVersionParts,
+  view: KeyView,
+  { suite: wanted, activateAt }: RotateKey,
+  { dryRun, changed }: { readonly dryRun: boolean; readonly changed?: KeyVersion },
+): Promise<Plan> {
+  const { key } = view;
+  requireGrowing(key);
+  if (activateAt !== undefined) checkAhead('activateAt', activateAt, parts.clock());
+  const suite = wanted ?? findSuiteByNumber(standing(view).suite);
+  requireServes(suite, key.purpose);
+  requireNoFallback(view, suite);
+  requirePublishable(suite, key.publish);
+  const custody = await writableCustody(parts, suite, custodyOf(view, suite));
+  const version = key.latestVersion + 1;
+  const primary = activateAt === undefined ? version : key.primary;
+  const next = { ...key, primary, latestVersion: version, revision: key.revision + 1 };
+  const successor = {
+    before: view,
+    key: next,
+    suite,
+    custody,
+    ...(activateAt === undefined ? {} : { activateAt }),
+    ...(changed === undefined ? {} : { changed }),
+  };
+  return planNewVersion(parts, successor, dryRun);
+}
