@@ -258,6 +258,27 @@ describe('a token object', () => {
     expect(await objects()).toBe(0);
   });
 
+  it('goes when the destruction was committed and the answer to that lost', async () => {
+    await object();
+    let calls = 0;
+    world.store.fault = (call) => (call === 'commit' && calls++ === 0 ? 'lost-after' : 'none');
+    const { change } = await destroyKey();
+    expect(change?.changes).toBe(true);
+    expect([await objects(), world.store.rows.intents.size]).toEqual([0, 0]);
+  });
+
+  it('that the token would not give up is tried again before the next destruction', async () => {
+    await object();
+    const { hsm } = world.device;
+    const removing = hsm.destroyTokenKey.bind(hsm);
+    Object.assign(hsm, { destroyTokenKey: () => Promise.reject(new Error('refused')) });
+    await destroyKey();
+    Object.assign(hsm, { destroyTokenKey: removing });
+    expect([await objects(), world.store.rows.intents.size]).toEqual([1, 1]);
+    expect(await codeOf(destroyKey())).toBe('version_not_usable');
+    expect([await objects(), world.store.rows.intents.size]).toEqual([0, 0]);
+  });
+
   it('that a kill left is removed by the next start', async () => {
     await object();
     const removing = world.device.hsm.destroyTokenKey.bind(world.device.hsm);
