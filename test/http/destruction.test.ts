@@ -25,6 +25,7 @@ import type { Instance } from '../keyring/world.ts';
 import { startTestDatabase } from '../store/database.ts';
 import type { TestDatabase } from '../store/database.ts';
 import { withClient } from '../store/owner.ts';
+import { startRelay } from '../store/relay.ts';
 import { openServiceOver } from './service.ts';
 import type { Called, Service } from './service.ts';
 
@@ -40,16 +41,16 @@ let root: Root;
 let one: Service<Instance>;
 let two: Service<Instance>;
 
-async function startInstance(): Promise<Instance> {
-  const uses = new UsageCounters(store.keys);
-  root = await openRoot(hsm, store.roots, uses, null);
+async function startInstance(over = store): Promise<Instance> {
+  const uses = new UsageCounters(over.keys);
+  root = await openRoot(hsm, over.roots, uses, null);
   const id = randomUUID();
   const suites = Object.values(SUITES).map(({ number }) => number);
-  await store.instances.open({ id, zone: 'z1', suites, envelopes: [1], graceMs: 0 });
-  const { epoch: current } = await store.instances.beat(id, 0);
+  await over.instances.open({ id, zone: 'z1', suites, envelopes: [1], graceMs: 0 });
+  const { epoch: current } = await over.instances.beat(id, 0);
   const epoch = new SecurityEpoch(current);
   const parts = { mac: root.mac, epoch, instance: id };
-  const audit = createAuditLog({ store: store.audit, zone: 'z1', ...parts });
+  const audit = createAuditLog({ store: over.audit, zone: 'z1', ...parts });
   await audit.start();
   const keyring = openKeyring({
     ...parts,
@@ -58,18 +59,18 @@ async function startInstance(): Promise<Instance> {
     audit,
     hsm,
     engine: nativeEngine,
-    store: store.keys,
-    versionUses: store.uses,
-    operations: store.operations,
-    instances: store.instances,
-    refreshEpoch: async () => epoch.advance(await store.audit.changesSince(epoch.current)),
+    store: over.keys,
+    instances: over.instances,
+    refreshEpoch: async () => epoch.advance(await over.audit.changesSince(epoch.current)),
+    versionUses: over.uses,
+    operations: over.operations,
     suites: ANY_SUITE,
     destruction: AT_ONCE,
   });
   const stop = async () => {
     keyring.close();
     await audit.stop();
-    await store.instances.close(id);
+    await over.instances.close(id);
   };
   return { id, hsm, keyring, epoch, uses, audit, stop, ...requests(keyring, epoch) };
 }
@@ -126,7 +127,7 @@ const outcome = ({ status, json }: Called) => [status, json['code']];
 const NOT_USABLE = [409, 'version_not_usable'];
 
 /** As the scheduler calls it: again from authorization when another change came between. */
-async function destroyKey({ world }: Service<Instance>) {
+async function destroyKey({ world }: Pick<Service<Instance>, 'world'>) {
   for (;;) {
     try {
       const grant = world.grant('keys.destroy', key);
@@ -286,6 +287,32 @@ describe('a token object of a destroyed key', () => {
     expect([counts, recorded]).toEqual([{ removed: 1, refused: 0 }, ['hsm.remove-orphan']]);
     expect([before - (await objects()), await intents()]).toEqual([1, 0]);
   });
+
+  it('stays with its key while the database is away, and goes with it alone', async () => {
+    const before = await objects();
+    const relay = await startRelay(database.port);
+    const far = openStore({ url: relay.url(database.appUrl) });
+    const world = await startInstance(far);
+    await doom();
+    relay.cutAfter(/commit_change/u);
+    const code = await codeOf(destroyKey({ world }));
+    expect(['no error', 'audit_unavailable', 'database_unavailable']).toContain(code);
+    const destroyed = (await shown()).json['state'] === 'destroyed';
+    const gone = before - (await objects());
+    // Gone only with its key; and what is not gone with it is known.
+    expect(gone === 1 || (await intents()) === (destroyed ? 1 : 0)).toBe(true);
+    expect(destroyed || gone === 0).toBe(true);
+    await relay.close();
+    expect(await codeOf(destroyKey({ world }))).toBe('database_unavailable');
+    world.keyring.close();
+    await Promise.allSettled([world.audit.stop(0), far.close()]);
+    if (!destroyed) await destroyKey(two);
+    await store.instances.close(world.id);
+    const { mac, installation } = root;
+    const record = async () => undefined;
+    await removeOrphans({ hsm, store: store.keys, mac, installation, record });
+    expect([before - (await objects()), await intents()]).toEqual([1, 0]);
+  }, 60_000);
 
   it('stays with its key while the token is away', async () => {
     await doom();
