@@ -5,7 +5,7 @@ import { findSoftHsm } from '../src/config.ts';
 import { createHsm } from '../src/hsm/pool.ts';
 
 /** Its root is selected; the caller closes it. */
-export async function openToken(dataDir: string) {
+export async function openToken(dataDir: string, deadlineMs = 3_000) {
   const folder = join(dataDir, 'hsm');
   const module = findSoftHsm();
   if (module === undefined) throw new Error('SoftHSM is not installed');
@@ -16,7 +16,7 @@ export async function openToken(dataDir: string) {
     pinFile: join(folder, 'user.pin'),
     workers: 2,
     queueLimit: 512,
-    deadlineMs: 3_000,
+    deadlineMs,
     stateDir: dataDir,
     env: { SOFTHSM2_CONF: join(folder, 'softhsm2.conf') },
     log: { info: quiet, warn: quiet, error: quiet },
