@@ -133,7 +133,9 @@ permit (
 permit (
   principal == User::${JSON.stringify(SYSTEM_SCHEDULER)},
   action in [
-    Action::"keys.read", Action::"keys.rotate", Action::"keys.announce", Action::"versions.retire"
+    Action::"keys.read", Action::"keys.rotate", Action::"keys.announce", Action::"keys.destroy",
+    Action::"versions.activate", Action::"versions.deactivate", Action::"versions.destroy",
+    Action::"versions.retire"
   ],
   resource
 );

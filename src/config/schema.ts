@@ -220,6 +220,15 @@ const destruction = z
   })
   .prefault({});
 
+const rotation = z
+  .strictObject({
+    perMinute: described(
+      z.int().min(1).max(100_000).default(600),
+      'Rotations that the scheduler makes in a minute, over all keys; more wait for the next.',
+    ),
+  })
+  .prefault({});
+
 /** The whole configuration, before paths are made absolute. */
 export const configSchema = z.strictObject({
   mode: described(
@@ -263,6 +272,7 @@ export const configSchema = z.strictObject({
   limits,
   suites,
   destruction,
+  rotation,
   log: z
     .strictObject({
       level: described(

@@ -13,9 +13,9 @@ import type {
   KeyManage,
   KeyRead,
   KeyUse,
-  LongOperations,
   PublishedKeys,
 } from '../keyring/operations.ts';
+import type { LongOperations } from '../keyring/job-operations.ts';
 import type { SuiteTimes } from '../telemetry/suite-times.ts';
 import type { GateLimits } from './gate.ts';
 import type { InputLimits } from './input.ts';

@@ -5,7 +5,7 @@ import { TwofoldError } from '../errors.ts';
 import { pageScope } from './keys.ts';
 import { PageTokens } from './page-token.ts';
 import { route } from './route.ts';
-import type { OperationStep, OperationView, Overseeing } from '../keyring/operations.ts';
+import type { OperationStep, OperationView, Overseeing } from '../keyring/job-operations.ts';
 import type { HttpDependencies } from './dependencies.ts';
 import type { AuditNotes } from './notes.ts';
 import type { Call, GuardedContract, GuardedRoute } from './route.ts';

@@ -14,9 +14,9 @@ import type {
   KeyRead,
   KeyUse,
   KeyView,
-  LongOperations,
   PublishedKeys,
 } from './operations.ts';
+import type { LongOperations } from './job-operations.ts';
 import type { UseStore } from './ports.ts';
 import { exchangeOperations } from './exchange.ts';
 import { Publication } from './published.ts';

@@ -16,14 +16,8 @@ import { isUuid } from '../crypto/uuid.ts';
 import { Changes, plainPlan } from './changes.ts';
 import type { ChangeParts } from './changes.ts';
 import { inTurns } from './in-turns.ts';
-import type {
-  ChangeDone,
-  OperationRun,
-  OperationStep,
-  OperationView,
-  Overseeing,
-  PreparedChange,
-} from './operations.ts';
+import type { ChangeDone, PreparedChange } from './operations.ts';
+import type { OperationRun, OperationStep, OperationView, Overseeing } from './job-operations.ts';
 import type {
   OperationIdentity,
   OperationProgress,

@@ -10,9 +10,8 @@ import { TwofoldError } from '../errors.ts';
 import type { KeyCatalog } from './catalog.ts';
 import { OperationBook, endedError, isOwn } from './long-operations.ts';
 import type { OperationParts } from './long-operations.ts';
+import type { ChangeDone, KeyView } from './operations.ts';
 import type {
-  ChangeDone,
-  KeyView,
   LongOperations,
   Moved,
   OperationRun,
@@ -21,7 +20,7 @@ import type {
   Overseeing,
   RewrapJob,
   RewrapJobInput,
-} from './operations.ts';
+} from './job-operations.ts';
 import { standing } from './row-plans.ts';
 import { keyObstacle } from './lifecycle.ts';
 import { requirePurpose, toProtect, usedOf } from './selection.ts';

@@ -6,9 +6,9 @@ import type {
   KeyManage,
   KeyRead,
   KeyUse,
-  LongOperations,
   PublishedKeys,
 } from '../keyring/operations.ts';
+import type { LongOperations } from '../keyring/job-operations.ts';
 import type { Incarnation } from './incarnation.ts';
 import { LateAudit } from './late-audit.ts';
 import { late } from './late.ts';

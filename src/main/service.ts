@@ -23,8 +23,6 @@ import { MONITORING_ROUTES, ROUTES } from '../contract/routes.ts';
 import { SENSITIVE_FIELDS } from '../contract/sensitive.ts';
 import { utf8 } from '../crypto/bytes.ts';
 import { createEngine } from '../crypto/combined-engine.ts';
-import type { Engine } from '../crypto/engine.ts';
-import { runKnownAnswers } from '../crypto/known-answers.ts';
 import { SUITES } from '../crypto/suites.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
@@ -32,14 +30,11 @@ import type { Hsm } from '../hsm/port.ts';
 import { createHttpServer } from '../http/server.ts';
 import type { HttpAddresses, HttpServer } from '../http/server.ts';
 import type { HttpDependencies, Readiness } from '../http/dependencies.ts';
-import type { DestructionRules } from '../keyring/destruction.ts';
 import { openKeyring } from '../keyring/keyring.ts';
-import { unavailability, usualCustody } from '../keyring/material.ts';
 import { removeOrphans } from '../keyring/orphans.ts';
 import { openRoot } from '../keyring/root.ts';
 import type { Root } from '../keyring/root.ts';
-import { admits } from '../keyring/suite-policy.ts';
-import type { SuitePolicy } from '../keyring/suite-policy.ts';
+import { rankPolicies } from '../keyring/selector-policy.ts';
 import { UsageCounters } from '../keyring/usage.ts';
 import { NAME } from '../name.ts';
 import type { Store } from '../store/store.ts';
@@ -70,6 +65,8 @@ import { statusReader, watchActivity } from './status.ts';
 import type { StartFacts } from './status.ts';
 import { destructionRulesOf } from './destruction-rules.ts';
 import { suitePolicyOf } from './suite-policy.ts';
+import { startScheduler } from './scheduling.ts';
+import { selfTest, tokenFacts } from './token-facts.ts';
 import { Unwinding } from './unwinding.ts';
 import { VERSION } from './version.ts';
 import type { Membership } from './workers/membership.ts';
@@ -438,6 +435,18 @@ export class Service {
     late.lifecycle.set(keyring.lifecycle);
     late.turns.set(keyring.turns);
     late.audit.set(audit);
+    const policies = { of: () => Promise.resolve(rankPolicies([])) };
+    startScheduler(
+      {
+        config: this.#config,
+        store: store.scheduler,
+        keyring,
+        policies,
+        incarnation,
+        log: this.#logs.component('scheduler'),
+      },
+      this.#unwinding,
+    );
   }
 
   #tokenFacts(device: Device): HttpDependencies['token'] {
@@ -486,36 +495,3 @@ const nothing = (): void => undefined;
 const aborted = async (signal: AbortSignal): Promise<void> => {
   if (!signal.aborted) await once(signal, 'abort');
 };
-
-/**
- * The algorithms whose known answers passed.
- *
- * @throws TwofoldError internal: a process with a primitive that answers wrongly must not serve
- */
-async function selfTest(engine: Engine): Promise<readonly string[]> {
-  const results = await runKnownAnswers(engine);
-  const failed = results.filter(({ passed }) => !passed);
-  if (failed.length > 0) {
-    const names = failed.map(({ algorithm }) => algorithm).join(', ');
-    throw new TwofoldError('internal', `Self-tests failed: ${names}.`, { cause: failed[0]?.cause });
-  }
-  return results.map(({ algorithm }) => algorithm);
-}
-
-function tokenFacts(
-  { hsm }: Device,
-  engine: Engine,
-  policy: SuitePolicy,
-  { backupHorizonMs }: DestructionRules,
-): HttpDependencies['token'] {
-  return {
-    availability: (suite) => {
-      const reason = unavailability(hsm, engine, suite);
-      return { available: reason === null, reason };
-    },
-    custodyOf: (suite) => usualCustody(hsm, suite),
-    refusal: (suite) => admits(policy, suite, new Date()),
-    custody: () => hsm.status().custody,
-    backupHorizonMs,
-  };
-}

@@ -1,6 +1,7 @@
 /** How each due action is done: by the same operations as an administrator's, under the scheduler's grant. */
 import type { Grant, Operation } from '../access/grant.ts';
 import { findSuiteByNumber } from '../crypto/suites.ts';
+import type { KeyLifecycle } from '../keyring/lifecycle-operations.ts';
 import type { ChangeRun, KeyManage } from '../keyring/operations.ts';
 import type { DueAction } from './due.ts';
 
@@ -10,7 +11,7 @@ type GrantFor = <O extends Operation>(operation: O) => Grant<O>;
 export type Act = (grant: GrantFor, action: DueAction, run: ChangeRun) => Promise<unknown>;
 
 export const actBy =
-  (manage: KeyManage): Act =>
+  (manage: KeyManage, lifecycle: KeyLifecycle): Act =>
   async (grant, action, run) => {
     switch (action.kind) {
       case 'rotate': {
@@ -26,10 +27,19 @@ export const actBy =
         const { of, for: at, version } = action;
         return manage.announce(grant('keys.announce'), { of, at, version }, run);
       }
-      case 'activate':
-      case 'deactivate':
-      case 'destroy-version':
+      case 'activate': {
+        const { version } = action;
+        return lifecycle.activateDue(grant('versions.activate'), { version }, run);
+      }
+      case 'deactivate': {
+        const { version } = action;
+        return lifecycle.deactivateDue(grant('versions.deactivate'), { version }, run);
+      }
+      case 'destroy-version': {
+        const { version } = action;
+        return lifecycle.destroyVersion(grant('versions.destroy'), { version }, run);
+      }
       case 'destroy-key':
-        throw new TypeError('not yet');
+        return lifecycle.destroyKey(grant('keys.destroy'), run);
     }
   };

@@ -300,6 +300,9 @@ function apply(rows: Rows, write: KeyWrite): void {
     case 'delete-certificate-chain':
       rows.chains.delete(`${write.keyId}/${write.version}`);
       return;
+    case 'hold-leadership':
+    case 'insert-run':
+      throw new TypeError('the scheduler is tried on a real database');
     case 'intend-removal':
       rows.intents.set(hex(write.row.value.objectId), write.row);
       return;

@@ -34,14 +34,13 @@ function operationsOf(type: ts.TypeNode | undefined): readonly string[] {
   return ts.isStringLiteral(argument.literal) ? [argument.literal.text] : [];
 }
 
-const lifecyclePath = join(path, '..', 'lifecycle-operations.ts');
-const lifecycle = ts.createSourceFile(
-  lifecyclePath,
-  readFileSync(lifecyclePath, 'utf8'),
-  ts.ScriptTarget.Latest,
-);
+const others = ['lifecycle-operations.ts', 'job-operations.ts'].map((name) => {
+  const file = join(path, '..', name);
+  return ts.createSourceFile(file, readFileSync(file, 'utf8'), ts.ScriptTarget.Latest);
+});
 
-const methods: readonly Method[] = [...source.statements, ...lifecycle.statements]
+const methods: readonly Method[] = [source, ...others]
+  .flatMap(({ statements }) => [...statements])
   .filter(ts.isInterfaceDeclaration)
   .filter(({ name }) =>
     ['KeyUse', 'KeyRead', 'KeyManage', 'KeyLifecycle', 'LongOperations'].includes(name.text),

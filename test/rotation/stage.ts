@@ -126,7 +126,7 @@ export async function openStage(start = Date.UTC(2026, 0, 1)): Promise<Stage> {
       const scheduling = { ...store.scheduler, ...changes.store };
       const { silenceMs = 0 } = changes;
       const leader = new Leader({ store: scheduling, role: ROLE, holder: instance, silenceMs });
-      const act = actBy(keyring.manage);
+      const act = actBy(keyring.manage, keyring.lifecycle);
       const made = new Scheduler(
         {
           store: scheduling,
