@@ -18,11 +18,15 @@ import type { GuardedPool } from './pool.ts';
 import type { ReadGate } from './read-gate.ts';
 import { read } from './transaction.ts';
 
-const BATCH = 5_000;
+const BATCH = 2_000;
 /** Texts of labels and policies that are remembered; most keys share theirs with others. */
 const REMEMBERED = 4_096;
 
-/** Index scan by (namespace, name), then one look-up each by primary key. `handleId` names the counter. */
+/**
+ * Index scan by (namespace, name), then one look-up each by primary key. The limits keep them so: a
+ * plain join was planned as a hash of the whole table for every batch, which grows with the square of
+ * the keys (seen). `handleId` of the keyring names the counter.
+ */
 const KEYS = {
   name: 'rotation_scan',
   rowMode: 'array' as const,
@@ -31,9 +35,10 @@ const KEYS = {
       (extract(epoch from v.activated_at) * 1000)::float8, coalesce(u.used, 0)::float8
     from (select * from public.key where namespace = $1 and name > $2 and destroyed_at is null
       order by name limit $3) k
-    left join public.key_version v
-      on v.key_id = k.id and v.version = k.primary_version and v.state = 'active'
-    left join public.usage_counter u on u.counter = k.id::text || '/' || k.primary_version::text
+    left join lateral (select suite, activated_at from public.key_version
+      where key_id = k.id and version = k.primary_version and state = 'active' limit 1) v on true
+    left join lateral (select used from public.usage_counter
+      where counter = k.id::text || '/' || k.primary_version::text limit 1) u on true
     order by k.name`,
 };
 
