@@ -53,8 +53,8 @@ async function fill(store: Store, ownerUrl: string, keys: number): Promise<void>
   const [row, { classical, pq }] = [key({ name: 'pattern' }), material()];
   const narrow = pq && { ...pq, public: Uint8Array.from(randomBytes(32)) };
   const version = active(row.id, { material: { classical, pq: narrow, psk: null } });
-  const { commit } = await changer(store);
-  await commit([
+  const changes = await changer(store);
+  await changes.commit([
     { kind: 'insert-key', row: attested(row) },
     { kind: 'insert-version', row: attested(version) },
   ]);

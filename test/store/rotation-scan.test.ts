@@ -43,8 +43,8 @@ describe('the scan for a forecast', () => {
   );
 
   it('gives each key once, in batches of any size', async () => {
-    const { commit } = await changer(store);
-    for (const row of rows) await commit(insert(row));
+    const changes = await changer(store);
+    for (const row of rows) await changes.commit(insert(row));
     for (const batch of [1, 7, 25, 1_000]) {
       expect((await scan(batch)).map(({ id }) => id)).toEqual(rows.map(({ id }) => id));
     }
@@ -115,8 +115,8 @@ describe('the estimated size of a version', () => {
         suite: suite.number,
         material: { classical: suite.hsm && ofHsm, pq, psk: suite.kind === 'kem' ? psk : null },
       });
-      const { commit } = await changer(store);
-      await commit([
+      const changes = await changer(store);
+      await changes.commit([
         { kind: 'insert-key', row: attested(row) },
         { kind: 'insert-version', row: attested(made) },
       ]);
