@@ -5,6 +5,7 @@
  * `npm run bench -- algorithms [--json FILE]`: single algorithms and hybrids, in software and in the token.
  * `npm run bench -- engines [--json FILE]`: what the engine adds to node:crypto.
  * `npm run bench -- rotation-plan [--keys N] [--json FILE]`: a forecast over a million keys, with its memory.
+ * `npm run bench -- lists [--quick] [--json FILE]`: pages of lists among a million keys.
  * `npm run bench -- compare A.json B.json`: what changed between two runs.
  */
 import { execFile } from 'node:child_process';
@@ -24,6 +25,7 @@ import { measureEngines, renderEngines } from './engines.ts';
 import { compareReports, renderChanges } from './compare.ts';
 import { ServiceProcesses } from './cpu.ts';
 import { renderHtml } from './html.ts';
+import { measureLists, renderLists } from './lists.ts';
 import { closedLoop, openLoop } from './load.ts';
 import type { Load } from './load.ts';
 import { memoryBounds } from './memory.ts';
@@ -49,6 +51,9 @@ const PLACED = [
   `A256GCM unwrap, batch of ${String(BATCH)}`,
 ];
 const CORES = cpus().length;
+/** Rows among which lists are measured. */
+const MANY = { keys: 1_000_000, entries: 2_000_000, requests: 60 };
+const FEWER = { keys: 20_000, entries: 40_000, requests: 10 };
 
 interface Run {
   readonly seconds: number;
@@ -326,6 +331,19 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   const report = await measureRotationPlan(Number(values.keys));
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
   process.stdout.write(`${renderRotationPlan(report)}\n`);
+} else if (command === 'lists') {
+  const service = await startService(1);
+  try {
+    const size = values.quick ? FEWER : MANY;
+    const report = await measureLists(service, size);
+    if (values.json !== undefined) {
+      const whole = { at: new Date().toISOString(), machine: machine(service), ...report };
+      writeFileSync(values.json, `${JSON.stringify(whole, null, 1)}\n`);
+    }
+    process.stdout.write(`${JSON.stringify(machine(service))}\n${renderLists(report)}\n`);
+  } finally {
+    await service.destroy();
+  }
 } else if (command === undefined) {
   const report = await bench(values.quick ? 0.1 : 1, Number(values.workers));
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
@@ -333,7 +351,7 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   process.stdout.write(`${renderText(report)}\n`);
 } else {
   note(
-    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench algorithms [--json FILE] | bench engines [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench compare A.json B.json',
+    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench algorithms [--json FILE] | bench engines [--json FILE] | bench lists [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench compare A.json B.json',
   );
   process.exitCode = 2;
 }

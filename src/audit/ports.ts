@@ -117,7 +117,7 @@ export interface AuditCursor {
 export interface AuditQuery {
   readonly pageSize: number;
   readonly after: AuditCursor | null;
-  readonly namespace: string | null;
+  readonly namespace: string;
   readonly operation: string | null;
   readonly keyId: string | null;
   readonly keyRef: string | null;
@@ -172,7 +172,17 @@ export interface AuditStore {
   /** A committed read like `leafAt`: what an old primary says happened may never have. */
   changesSince(epoch: number): Promise<readonly SecurityChange[]>;
   entry(lane: number, n: number): Promise<StoredEntry | null>;
-  entries(query: AuditQuery): Promise<readonly StoredEntry[]>;
+  entries(query: AuditQuery): Promise<EntryPage>;
+}
+
+export interface EntryPage {
+  /** At most as many as were asked for. */
+  readonly entries: readonly StoredEntry[];
+  /**
+   * The `after` of the next page; null at the end. A page of several filters may be short of entries,
+   * even empty, before the end: it looks at so many candidates and no more.
+   */
+  readonly next: AuditCursor | null;
 }
 
 export interface AppendBatch {

@@ -43,7 +43,8 @@ const CHUNK = 64;
 /**
  * One page: at most `pageSize` entries, and none after the one that takes it over 4 MiB. Index columns
  * only find candidates; the decoded entry decides, so that an edited column cannot make an entry
- * appear under another name. `next` is null once there are no more candidates.
+ * appear under another name. `next` is null once there are no more candidates; where the store looked
+ * at as many as it may in one step, the page ends there.
  */
 export async function listEntries(
   store: Pick<AuditStore, 'entries'>,
@@ -56,16 +57,16 @@ export async function listEntries(
   let bytes = 0;
   while (rest > 0 && bytes < PAGE_BYTES) {
     const pageSize = Math.min(rest, CHUNK);
-    const rows = await store.entries({ ...indexedQuery, after, pageSize });
-    for (const stored of rows) {
+    const page = await store.entries({ ...indexedQuery, after, pageSize });
+    for (const stored of page.entries) {
       if (bytes >= PAGE_BYTES) return { items, next: after };
       const entry = verified(stored);
       if (matches(entry, query)) items.push(recordOf(entry, stored));
       after = { lane: stored.lane, n: stored.n };
       bytes += stored.body.length;
     }
-    if (rows.length < pageSize) return { items, next: null };
-    rest -= rows.length;
+    if (page.next === null || page.entries.length < pageSize) return { items, next: page.next };
+    rest -= pageSize;
   }
   return { items, next: after };
 }
@@ -89,7 +90,7 @@ function recordOf(entry: Entry, stored: StoredEntry): AuditRecord {
 
 const asIndexed = (query: AuditQuery): AuditQuery => ({
   ...query,
-  namespace: indexed(query.namespace),
+  namespace: indexText(query.namespace),
   operation: indexed(query.operation),
   keyRef: indexed(query.keyRef),
   subject: indexed(query.subject),

@@ -7,7 +7,7 @@ import { halfName } from './suite-resource.ts';
 import { destructionOf } from '../keyring/lifecycle.ts';
 import type { Suite } from '../crypto/suite.ts';
 import type { Key, KeyVersion, Material } from '../keyring/model.ts';
-import type { KeyView } from '../keyring/operations.ts';
+import type { KeySummary, KeyView } from '../keyring/operations.ts';
 import type { TokenFacts } from './dependencies.ts';
 
 function stateOf(key: Key): (typeof KEY_STATES)[number] {
@@ -21,7 +21,16 @@ export function keyResource(
   { key, versions }: KeyView,
   token?: Pick<TokenFacts, 'backupHorizonMs'>,
 ) {
-  const primary = versions.find(({ version }) => version === key.primary);
+  const primary = versions.find(({ version }) => version === key.primary) ?? null;
+  const ended = key.destroyedAt ?? key.destruction?.at;
+  return {
+    ...summaryResource({ key, primary }),
+    ...(token ? copiesOf(ended, versions, token) : {}),
+  };
+}
+
+/** As lists show it, which read no versions but the primary. */
+export function summaryResource({ key, primary }: KeySummary) {
   return {
     id: key.id,
     namespace: key.namespace,
@@ -30,7 +39,7 @@ export function keyResource(
     purpose: key.purpose,
     state: stateOf(key),
     suspension: key.suspension,
-    suite: primary === undefined ? null : findSuiteByNumber(primary.suite).id,
+    suite: primary === null ? null : findSuiteByNumber(primary.suite).id,
     primary: key.primary,
     latestVersion: key.latestVersion,
     minUsableVersion: key.minUsableVersion,
@@ -41,7 +50,6 @@ export function keyResource(
     createdAt: key.createdAt,
     destruction: key.destruction,
     destroyedAt: key.destroyedAt,
-    ...(token ? copiesOf(key.destroyedAt ?? key.destruction?.at, versions, token) : {}),
     revision: key.revision,
   };
 }

@@ -3,7 +3,7 @@ import { DEFAULT_PAGE_SIZE } from '../contract/answer.ts';
 import * as contract from '../contract/keys.ts';
 import { findSuite } from '../crypto/suites.ts';
 import { TwofoldError } from '../errors.ts';
-import { entityTag, keyResource, versionResource } from './key-resource.ts';
+import { entityTag, keyResource, summaryResource, versionResource } from './key-resource.ts';
 import { PageTokens } from './page-token.ts';
 import { publicKeyResource, publicKeySet } from './public-key.ts';
 import { route } from './route.ts';
@@ -62,7 +62,7 @@ function listRoute({ read, token, pageTokenKey }: Dependencies): GuardedRoute {
       });
       return {
         body: {
-          items: items.map((item) => keyResource(item, token)),
+          items: items.map(summaryResource),
           nextPageToken: tokens.seal(scope, nextName),
         },
       };

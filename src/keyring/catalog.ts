@@ -8,14 +8,17 @@ import { isUuid } from '../crypto/uuid.ts';
 import type { SecurityChange, SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import { IntegrityWatch } from './integrity.ts';
-import type { KeyView } from './operations.ts';
+import type { KeySummary, KeyView } from './operations.ts';
 import type { KeyVersion } from './model.ts';
 import { isName } from './names.ts';
-import type { KeyStore, StoredKey } from './ports.ts';
-import { verifyStored } from './row-mac.ts';
+import type { KeyStore, ListedKey } from './ports.ts';
+import { rememberedMac } from './remembered-mac.ts';
+import { verifyListed, verifyStored } from './row-mac.ts';
 import type { RowMac } from './row-mac.ts';
 
 const MAX_KEYS = 10_000;
+/** Two for each key that lists have shown. */
+const LISTED_MACS = 20_000;
 
 type Reference = { readonly id: string } | { readonly name: string };
 
@@ -35,6 +38,7 @@ export interface CatalogOptions {
 export class KeyCatalog {
   readonly #store: Pick<KeyStore, 'find'>;
   readonly #mac: RowMac;
+  readonly #listedMac: RowMac;
   readonly #epoch: SecurityEpoch;
   readonly #maxKeys: number;
   readonly #onDrop: (view: KeyView) => void;
@@ -52,6 +56,7 @@ export class KeyCatalog {
   ) {
     this.#store = store;
     this.#mac = mac;
+    this.#listedMac = rememberedMac(mac, LISTED_MACS);
     this.#epoch = epoch;
     this.#maxKeys = options.maxKeys ?? MAX_KEYS;
     this.#onDrop = options.onDrop ?? (() => undefined);
@@ -97,10 +102,15 @@ export class KeyCatalog {
     return view;
   }
 
-  /** Rows from a list, verified; not cached. */
-  async view(stored: StoredKey): Promise<KeyView> {
-    await verifyStored(this.#mac, stored);
-    return { key: stored.key.value, versions: stored.versions.map(({ value }) => value) };
+  /**
+   * Rows of a list, by `suite` where it is given, verified; not cached.
+   * @throws TwofoldError integrity_failed
+   */
+  async listed(rows: ListedKey, suite: number | null): Promise<KeySummary> {
+    await verifyListed(this.#listedMac, rows, suite);
+    const key = rows.key.value;
+    const primary = rows.versions.find(({ value }) => value.version === key.primary);
+    return { key, primary: primary?.value ?? null };
   }
 
   #load(namespace: string, ref: string): Promise<KeyView | null> {
@@ -112,7 +122,8 @@ export class KeyCatalog {
     if (reference === null) return null;
     const stored = await this.#store.find(namespace, reference, this.#epoch.current);
     if (stored === null) return null;
-    const view = await this.view(stored);
+    await verifyStored(this.#mac, stored);
+    const view = { key: stored.key.value, versions: stored.versions.map(({ value }) => value) };
     const { id, name, aliases } = view.key;
     const named = ref === id || ref === name || aliases.includes(ref);
     const belongs = view.key.namespace === namespace && named;

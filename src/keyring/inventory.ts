@@ -21,12 +21,13 @@ export async function* allSoftwareSecrets(
   for (let afterName: string | null = null; ;) {
     const query = { ...everything, namespace: NAMESPACE, pageSize: PAGE, afterName };
     const page = await store.list(query);
-    for (const { key, versions } of page) {
-      for (const { value } of versions) yield* secretsOf(key.value.name, value, root);
+    for (const { key } of page.keys) {
+      const { id, name } = key.value;
+      const stored = await store.find(NAMESPACE, { id }, 0);
+      for (const { value } of stored?.versions ?? []) yield* secretsOf(name, value, root);
     }
-    const last = page.at(-1);
-    if (last === undefined || page.length < PAGE) return;
-    afterName = last.key.value.name;
+    if (page.next === null) return;
+    afterName = page.next;
   }
 }
 

@@ -192,6 +192,12 @@ export interface KeyView {
   readonly versions: readonly KeyVersion[];
 }
 
+/** A key of a list. */
+export interface KeySummary {
+  readonly key: Key;
+  readonly primary: KeyVersion | null;
+}
+
 export interface CertificateChainView {
   readonly view: KeyView;
   /** Canonical PEM, leaf first. */
@@ -240,7 +246,7 @@ export interface KeyRead {
       readonly suite: number | null;
       readonly state: 'enabled' | 'suspended' | 'pending-destruction' | 'destroyed' | null;
     },
-  ): Promise<{ readonly items: readonly KeyView[]; readonly nextName: string | null }>;
+  ): Promise<{ readonly items: readonly KeySummary[]; readonly nextName: string | null }>;
 }
 
 /** A published key as it stood at a generation; null for every other. */

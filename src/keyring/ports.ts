@@ -116,6 +116,26 @@ export interface StoredKey {
   readonly versions: readonly Attested<KeyVersion>[];
 }
 
+/** A key as lists show it. */
+export interface ListedKey {
+  readonly key: Attested<Key>;
+  /**
+   * Ascending: the primary version, and of a list by suite the newest version of that suite that is
+   * not destroyed. Not all, of which there may be any number.
+   */
+  readonly versions: readonly Attested<KeyVersion>[];
+}
+
+export interface KeyPage {
+  /** By name in byte order, at most as many as were asked for. */
+  readonly keys: readonly ListedKey[];
+  /**
+   * The `afterName` of the next page; null at the end. A page of several filters may be short of keys,
+   * even empty, before the end: it looks at so many candidates and no more.
+   */
+  readonly next: string | null;
+}
+
 /** A token object that is being made, or is to be removed. */
 export interface TokenIntent {
   readonly objectId: Uint8Array;
@@ -137,7 +157,7 @@ export interface KeyStore {
     ref: { readonly name: string } | { readonly id: string },
     epoch: number,
   ): Promise<StoredKey | null>;
-  list(query: KeyQuery): Promise<readonly StoredKey[]>;
+  list(query: KeyQuery): Promise<KeyPage>;
   /** The stored PEM, unverified: its SHA-256 stands in the version's row. */
   certificateChain(keyId: string, version: number): Promise<string | null>;
   /**

@@ -82,15 +82,9 @@ export class KeyReading implements KeyRead {
     grant: Grant<'keys.list'>,
     query: Parameters<KeyRead['list']>[1],
   ): ReturnType<KeyRead['list']> {
-    const stored = await this.#store.list({
-      ...query,
-      namespace: grant.namespace,
-      // One more than asked tells whether another page exists.
-      pageSize: query.pageSize + 1,
-    });
-    const page = stored.slice(0, query.pageSize);
-    const items = await inTurns(page, KEYS_AT_ONCE, (row) => this.#catalog.view(row));
-    const more = stored.length > query.pageSize;
-    return { items, nextName: more ? (items.at(-1)?.key.name ?? null) : null };
+    const { suite } = query;
+    const page = await this.#store.list({ ...query, namespace: grant.namespace });
+    const items = await inTurns(page.keys, KEYS_AT_ONCE, (row) => this.#catalog.listed(row, suite));
+    return { items, nextName: page.next };
   }
 }

@@ -43,6 +43,7 @@ import { policyCbor } from './rotation-policy.ts';
 import type {
   Attested,
   IdempotencyRecord,
+  ListedKey,
   OperationIdentity,
   StoredKey,
   TokenIntent,
@@ -268,7 +269,7 @@ const altered = (id: string) =>
   new TwofoldError('integrity_failed', `Rows of key ${id} were altered.`);
 
 /** A row may hold what no row of ours could, such as a time outside the range of `Date`. */
-function canonicalRows({ key, versions }: StoredKey): Uint8Array[] {
+function canonicalRows({ key, versions }: StoredKey | ListedKey): Uint8Array[] {
   try {
     return [canonicalKey(key.value), ...versions.map(({ value }) => canonicalVersion(value))];
   } catch {
@@ -288,6 +289,31 @@ export async function verifyStored(mac: RowMac, stored: StoredKey): Promise<void
       ({ value }, index) => value.keyId === key.value.id && value.version === index + 1,
     );
   if (!together) throw altered(key.value.id);
+  await verifyRows(mac, stored);
+}
+
+/**
+ * Verifies what a list shows of a key: the key, its primary version, and where the list is of one
+ * suite that a version has it.
+ * @throws TwofoldError integrity_failed
+ */
+export async function verifyListed(
+  mac: RowMac,
+  listed: ListedKey,
+  suite: number | null,
+): Promise<void> {
+  const { id, primary } = listed.key.value;
+  const versions = listed.versions.map(({ value }) => value);
+  const sound =
+    versions.every(({ keyId }) => keyId === id) &&
+    (primary === null || versions.some(({ version }) => version === primary)) &&
+    (suite === null || versions.some((each) => each.suite === suite && each.state !== 'destroyed'));
+  if (!sound) throw altered(id);
+  await verifyRows(mac, listed);
+}
+
+async function verifyRows(mac: RowMac, stored: StoredKey | ListedKey): Promise<void> {
+  const { key, versions } = stored;
   const stated = [key.mac, ...versions.map((version) => version.mac)];
   const expected = await inTurns(canonicalRows(stored), MACS_AT_ONCE, mac);
   const whole = expected.every((bytes, index) => equalBytes(bytes, stated[index] ?? NO_BYTES));

@@ -3,16 +3,11 @@
  */
 import { TwofoldError } from '../errors.ts';
 import type { SecurityChange } from '../epoch.ts';
-import type {
-  AppendBatch,
-  AuditQuery,
-  AuditStore,
-  CommitOutcome,
-  StoredEntry,
-} from '../audit/ports.ts';
-import { bufferOf, entryArrays, filterText } from './entry-columns.ts';
+import type { AppendBatch, AuditStore, CommitOutcome, StoredEntry } from '../audit/ports.ts';
+import { listEntries, storedEntry } from './audit-list.ts';
+import { bufferOf, entryArrays } from './entry-columns.ts';
 import { isTaken, refuse } from './failures.ts';
-import type { Prisma, PrismaClient, security_change } from './generated/client.ts';
+import type { PrismaClient, security_change } from './generated/client.ts';
 import type { GuardedPool } from './pool.ts';
 import type { ReadGates } from './read-gate.ts';
 import { COMMITTED, commitStatement, committedRead, read } from './transaction.ts';
@@ -86,7 +81,7 @@ export const createAuditStore = (
 
   entry: (lane, n) => lookups.run(() => entryAt(prisma, lane, n)),
 
-  entries: (query) => searches.run(() => read(() => page(prisma, query)).catch(refuse)),
+  entries: (query) => searches.run(() => read(() => listEntries(pool, query)).catch(refuse)),
 
   changesSince: async (epoch) => {
     const rows = await committedRead<ChangeRow>(pool, CHANGES_SINCE, [epoch]).catch(refuse);
@@ -115,14 +110,6 @@ const append = async (pool: GuardedPool, batch: AppendBatch): Promise<CommitOutc
 };
 
 const SHOWN = { lane: true, n: true, leaf: true, body: true } as const;
-type ShownEntry = Prisma.entryGetPayload<{ select: typeof SHOWN }>;
-
-const stored = ({ lane, n, leaf, body }: ShownEntry): StoredEntry => ({
-  lane,
-  n: Number(n),
-  leaf: Uint8Array.from(leaf),
-  body: Uint8Array.from(body),
-});
 
 const entryAt = async (
   prisma: PrismaClient,
@@ -132,48 +119,5 @@ const entryAt = async (
   const row = await read(() =>
     prisma.entry.findUnique({ where: { lane_n: { lane, n } }, select: SHOWN }),
   ).catch(refuse);
-  return row === null ? null : stored(row);
-};
-
-const page = async (prisma: PrismaClient, query: AuditQuery): Promise<readonly StoredEntry[]> => {
-  const conditions = [filter(query)];
-  if (query.after !== null) conditions.push(await before(prisma, query.after));
-  const rows = await prisma.entry.findMany({
-    where: { AND: conditions },
-    orderBy: [{ at: 'desc' }, { lane: 'desc' }, { n: 'desc' }],
-    take: query.pageSize,
-    select: SHOWN,
-  });
-  return rows.map(stored);
-};
-
-const filter = (query: AuditQuery): Prisma.entryWhereInput => ({
-  ...(query.namespace === null ? {} : { namespace: query.namespace }),
-  ...(query.operation === null ? {} : { operation: query.operation }),
-  ...(query.keyId === null ? {} : { key_id: query.keyId }),
-  ...(query.keyRef === null ? {} : { key_ref: filterText(query.keyRef) }),
-  ...(query.subject === null ? {} : { subject: filterText(query.subject) }),
-  ...(query.outcome === null ? {} : { outcome: query.outcome }),
-  at: {
-    ...(query.from === null ? {} : { gte: query.from }),
-    ...(query.until === null ? {} : { lt: query.until }),
-  },
-});
-
-/** Strictly before the cursor in the page's order. @throws TwofoldError invalid_value */
-const before = async (
-  prisma: PrismaClient,
-  { lane, n }: { readonly lane: number; readonly n: number },
-): Promise<Prisma.entryWhereInput> => {
-  const cursor = await prisma.entry.findUnique({
-    where: { lane_n: { lane, n } },
-    select: { at: true },
-  });
-  if (cursor === null) throw new TwofoldError('invalid_value', 'The page token names no entry.');
-  const { at } = cursor;
-  return {
-    // The first condition is what the index can use; the others settle equal times.
-    at: { lte: at },
-    OR: [{ at: { lt: at } }, { lane: { lt: lane } }, { lane, n: { lt: n } }],
-  };
+  return row === null ? null : storedEntry(row);
 };

@@ -23,6 +23,7 @@ import type { KeyRow } from './key-rows.ts';
 import { DatabaseBehind } from './outcome.ts';
 import type { GuardedPool } from './pool.ts';
 import type { ReadGates } from './read-gate.ts';
+import { named } from './rows.ts';
 import { COMMITTED, commitStatement, committedRead, read } from './transaction.ts';
 import { VERSION_COLUMNS, versionFromRow } from './version-rows.ts';
 import type { VersionRow } from './version-rows.ts';
@@ -54,9 +55,10 @@ const PUBLISHED = {
   rowMode: 'array' as const,
   text: `select e.epoch, k.id, k.namespace, k.name
     from ${COMMITTED} cross join public.security_epoch e
-    left join public.key k
-      on k.publish and k.suspended_at is null and k.destroyed_at is null
-    order by k.id limit $1`,
+    left join lateral (
+      select id, namespace, name from public.key
+      where publish and suspended_at is null and destroyed_at is null
+      order by namespace, name limit $1) k on true`,
 };
 
 const RESERVE = {
@@ -120,7 +122,7 @@ export const createKeyStore = (
       .map(([, id, namespace, name]) => ({ id, namespace, name }) as KeyName);
   },
 
-  list: (query) => searches.run(() => read(() => listKeys(prisma, query)).catch(refuse)),
+  list: (query) => searches.run(() => read(() => listKeys(pool, query)).catch(refuse)),
 
   commit: async (change) => {
     // The entry's bytes state the epoch; committed under another one they would be untrue.
@@ -221,6 +223,3 @@ const storedKey = (rows: readonly (readonly unknown[])[]): StoredKey | null => {
     versions: versions.map(versionFromRow),
   };
 };
-
-const named = <R>(columns: readonly (keyof R & string)[], values: readonly unknown[]): R =>
-  Object.fromEntries(columns.map((column, index) => [column, values[index]])) as R;

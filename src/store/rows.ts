@@ -171,3 +171,7 @@ const storableText = (value: unknown): unknown => {
   }
   return value;
 };
+
+/** A row that came as an array, by the names of its first columns. */
+export const named = <R>(columns: readonly (keyof R & string)[], values: readonly unknown[]): R =>
+  Object.fromEntries(columns.map((column, index) => [column, values[index]])) as R;

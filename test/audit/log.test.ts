@@ -66,7 +66,7 @@ const timeOf = (record: AuditRecord | null): number => record?.at.getTime() ?? 0
 const everything: AuditQuery = {
   pageSize: 50,
   after: null,
-  namespace: null,
+  namespace: 'default',
   operation: null,
   keyId: null,
   keyRef: null,

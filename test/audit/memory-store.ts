@@ -10,6 +10,7 @@ import type {
   AppendBatch,
   AppendEntry,
   AuditQuery,
+  EntryPage,
   AuditStore,
   CommitOutcome,
   PreparedEntry,
@@ -142,7 +143,7 @@ export class MemoryAuditStore implements AuditStore {
     return found === undefined ? null : { lane, n, leaf: found.leaf, body: found.body };
   }
 
-  async entries(query: AuditQuery): Promise<readonly StoredEntry[]> {
+  async entries(query: AuditQuery): Promise<EntryPage> {
     const same = (wanted: string | null, actual: string | null) =>
       wanted === null || wanted === actual;
     const rows = this.all().filter(
@@ -162,7 +163,10 @@ export class MemoryAuditStore implements AuditStore {
     const { after } = query;
     const start =
       after === null ? 0 : rows.findIndex((r) => r.lane === after.lane && r.n === after.n) + 1;
-    return rows.slice(start, start + query.pageSize);
+    const entries = rows.slice(start, start + query.pageSize);
+    const last = entries.at(-1);
+    const more = last !== undefined && rows.length > start + query.pageSize;
+    return { entries, next: more ? { lane: last.lane, n: last.n } : null };
   }
 
   /** Direct change by somebody else, e.g. another instance. */

@@ -9,9 +9,11 @@ import type {
   ChangeCommit,
   IdempotencyRecord,
   InstanceStore,
+  KeyPage,
   KeyQuery,
   KeyStore,
   KeyWrite,
+  ListedKey,
   RootGeneration,
   RootStore,
   StoredKey,
@@ -90,19 +92,25 @@ export class MemoryStore implements KeyStore, RootStore, Pick<InstanceStore, 'al
     });
   }
 
-  list(query: KeyQuery): Promise<readonly StoredKey[]> {
-    return this.#do('list', () =>
-      [...this.rows.keys.values()]
+  list(query: KeyQuery): Promise<KeyPage> {
+    return this.#do('list', () => {
+      const matching = [...this.rows.keys.values()]
         .filter(
           ({ value }) =>
             value.namespace === query.namespace &&
             value.name.startsWith(query.namePrefix ?? '') &&
             value.name > (query.afterName ?? ''),
         )
-        .toSorted((a, b) => (a.value.name < b.value.name ? -1 : 1))
-        .slice(0, query.pageSize)
-        .map((key) => this.#stored(key)),
-    );
+        .toSorted((a, b) => (a.value.name < b.value.name ? -1 : 1));
+      const keys = matching.slice(0, query.pageSize).map((key) => this.#listed(key));
+      const last = keys.at(-1)?.key.value.name ?? null;
+      return { keys, next: matching.length > keys.length ? last : null };
+    });
+  }
+
+  #listed(row: Attested<Key>): ListedKey {
+    const { key, versions } = this.#stored(row);
+    return { key, versions: versions.filter(({ value }) => value.version === key.value.primary) };
   }
 
   certificateChain(keyId: string, version: number) {

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { inTurns } from '../../src/keyring/in-turns.ts';
-import { openWorld } from './world.ts';
+import { aRun, openWorld } from './world.ts';
 import type { World } from './world.ts';
 
 let world: World;
@@ -37,7 +37,28 @@ describe('list', () => {
     expect((await list({ namePrefix: 'none' })).items).toEqual([]);
   });
 
+  it('asks the HSM for no row a second time, and for one that has changed', async () => {
+    let asked = 0;
+    world.device.meanwhile = () => {
+      asked += 1;
+      return Promise.resolve();
+    };
+    await list({ pageSize: 1000 });
+    asked = 0;
+    await list({ pageSize: 1000 });
+    expect(asked).toBe(0);
+    const [name = ''] = NAMES;
+    await world.keyring.manage.suspend(world.grant('keys.suspend', name), { reason: 'r' }, aRun());
+    asked = 0;
+    const { items } = await list({ pageSize: 1 });
+    expect([asked, items[0]?.key.suspension?.reason]).toEqual([1, 'r']);
+    world.device.meanwhile = () => Promise.resolve();
+  });
+
   it('asks the HSM for few MACs at a time', async () => {
+    for (const name of ['new-1', 'new-2', 'new-3', 'new-4', 'new-5']) {
+      await world.create({ name, suite: 'A256GCM' });
+    }
     let [running, most] = [0, 0];
     world.device.meanwhile = async () => {
       most = Math.max(most, (running += 1));

@@ -295,6 +295,9 @@ describe('a row edited by the owner of the database', () => {
     ],
   ];
 
+  /** A list shows the key and its primary version, and verifies what it shows. */
+  const OF_NO_PRIMARY = ['a version missing', 'version resumed'];
+
   async function aKeyWithHistory(): Promise<string> {
     const id = await service.create({ labels: { team: 'a' } });
     await rotate(id);
@@ -330,7 +333,9 @@ describe('a row edited by the owner of the database', () => {
           fresh.keyring.manage.resume(fresh.grant('keys.resume', id), { reason: 'r' }, aRun()),
       };
       for (const [use, run] of Object.entries(uses)) {
-        expect([name, use, await codeOf(run())]).toEqual([name, use, 'integrity_failed']);
+        const unseen = use === 'list' && OF_NO_PRIMARY.includes(name);
+        const code = unseen ? 'no error' : 'integrity_failed';
+        expect([name, use, await codeOf(run())]).toEqual([name, use, code]);
       }
       expect(await fresh.unwrap(good, ciphertext)).toBe('x');
       await fresh.stop();

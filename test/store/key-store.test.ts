@@ -400,7 +400,7 @@ const intents = (test: TestStore): void => {
 const lists = (test: TestStore): void => {
   const names = ['a', 'a-b', 'a.b', 'a_b', 'aab', 'ab', 'b', 'b0', 'zz'];
   const list = async (over: Parameters<typeof keyQuery>[0]) =>
-    (await test.store().keys.list(keyQuery({ namespace: 'lists', ...over }))).map(
+    (await test.store().keys.list(keyQuery({ namespace: 'lists', ...over }))).keys.map(
       (stored) => stored.key.value.name,
     );
   beforeAll(async () => {
@@ -436,13 +436,68 @@ const lists = (test: TestStore): void => {
     expect(seen).toEqual(names);
   });
 
-  it('gives each key what find gives', async () => {
-    const stored = await test.store().keys.list(keyQuery({ namespace: 'lists' }));
-    for (const each of stored) {
-      const { id } = each.key.value;
-      expect(each).toEqual(await test.store().keys.find('lists', { id }, 0));
-      expect(each.versions).toHaveLength(2);
+  it.each([null, 0x0101])('gives of what find gives what is shown, by suite %s', async (suite) => {
+    const { keys, next } = await test.store().keys.list(keyQuery({ namespace: 'lists', suite }));
+    expect([keys.length, next]).toEqual([names.length, null]);
+    for (const { key: row, versions } of keys) {
+      const { id } = row.value;
+      const found = await test.store().keys.find('lists', { id }, 0);
+      expect(row).toEqual(found?.key);
+      // The primary version, and the newest of the suite.
+      expect(versions).toEqual(found?.versions.slice(0, suite === null ? 1 : 2));
     }
+  });
+
+  it('follows changes of what it filters by', async () => {
+    const changes = await changer(test.store());
+    const row = key({ name: 'turning', namespace: 'lists', labels: { at: 'a', kept: 'k' } });
+    const version = active(row.id, { suite: 0x0301 });
+    const filters = {
+      a: { labels: { at: 'a' } },
+      b: { labels: { at: 'b' } },
+      kept: { labels: { kept: 'k' } },
+      both: { labels: { kept: 'k' }, state: 'suspended', suite: 0x0301 },
+      suite: { suite: 0x0301 },
+      enabled: { state: 'enabled', namePrefix: 'turning' },
+      suspended: { state: 'suspended', namePrefix: 'turning' },
+      destroyed: { state: 'destroyed', namePrefix: 'turning' },
+    } as const;
+    const foundBy = async () => {
+      const found: string[] = [];
+      for (const [name, over] of Object.entries(filters)) {
+        if ((await list(over)).includes('turning')) found.push(name);
+      }
+      return found;
+    };
+    await changes.commit([
+      { kind: 'insert-key', row: attested(row) },
+      { kind: 'insert-version', row: attested(version) },
+    ]);
+    expect(await foundBy()).toEqual(['a', 'kept', 'suite', 'enabled']);
+    const suspension = { at: new Date(), reason: 'r' };
+    const turned = { ...row, revision: 2, labels: { at: 'b', kept: 'k' }, suspension };
+    await changes.commit([{ kind: 'update-key', row: attested(turned), expected: 1 }]);
+    expect(await foundBy()).toEqual(['b', 'kept', 'both', 'suite', 'suspended']);
+    const ended = { ...turned, revision: 3, labels: {}, destroyedAt: new Date() };
+    const gone: Destroyed = {
+      ...{ keyId: row.id, version: 1, suite: 0x0301, createdAt: version.createdAt },
+      ...{ certificateChain: null, revision: 2, destroyedAt: new Date() },
+      ...{ state: 'destroyed', compromisedAt: null, reason: 'r' },
+    };
+    await changes.commit([
+      { kind: 'update-key', row: attested(ended), expected: 2 },
+      { kind: 'update-version', row: attested(gone), expected: 1 },
+    ]);
+    expect(await foundBy()).toEqual(['destroyed']);
+    await withOwner(test.database(), async (owner) => {
+      await owner.query('delete from public.key_version where key_id = $1', [row.id]);
+      await owner.query('delete from public.key where id = $1', [row.id]);
+      const { rows } = await owner.query(
+        `select facet from public.key_facet where namespace = 'lists' and name = 'turning'`,
+      );
+      expect(rows).toEqual([{ facet: 'state:destroyed' }]);
+      await owner.query(`delete from public.key_facet where name = 'turning'`);
+    });
   });
 
   it.each([

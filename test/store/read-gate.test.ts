@@ -81,7 +81,7 @@ onEmbedded('a store whose reads all hang', (test) => {
           await owner.query('rollback');
           await outcomes;
         });
-        expect(await store.keys.list(keyQuery())).toEqual([]);
+        expect(await store.keys.list(keyQuery())).toEqual({ keys: [], next: null });
       } finally {
         await store.close();
       }

@@ -106,7 +106,7 @@ export const keyQuery = (over: Partial<KeyQuery> = {}): KeyQuery => ({
 export const auditQuery = (over: Partial<AuditQuery> = {}): AuditQuery => ({
   pageSize: 100,
   after: null,
-  namespace: null,
+  namespace: 'default',
   operation: null,
   keyId: null,
   keyRef: null,

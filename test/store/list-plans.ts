@@ -1,0 +1,171 @@
+/**
+ * Every list, and the statements that it sends, for `list-plans.test.ts`: whoever adds a list adds it
+ * here. `routes` are ids of the contract's routes whose answers are pages.
+ */
+import { randomUUID } from 'node:crypto';
+import type { Store } from '../../src/store/store.ts';
+import { keyOfEntry, nameOfKey } from './many-rows.ts';
+import { auditQuery, bytes, keyQuery } from './samples.ts';
+
+/** What was loaded, for lists to be asked about. */
+export interface Loaded {
+  readonly store: Store;
+  readonly namespace: string;
+  readonly keys: number;
+  readonly entries: number;
+  readonly lane: number;
+  readonly rareKey: string;
+  /** Suite of the last hundred keys. */
+  readonly rareSuite: number;
+  readonly commonSuite: number;
+}
+
+export interface List {
+  readonly name: string;
+  /** Ids of the routes that it answers; none where it is no route's. */
+  readonly routes: readonly string[];
+  readonly run: (loaded: Loaded) => Promise<unknown>;
+  /**
+   * Rows that a statement may read and not give back. A page looks at so many candidates and no more;
+   * a table of few rows may say why it is read whole.
+   */
+  readonly rowsBeside?: number;
+  /** Tables that hold few rows by their nature. */
+  readonly small?: readonly string[];
+}
+
+const PAGE = 50;
+
+const keyLists = (): readonly List[] => {
+  const of = (name: string, over: (loaded: Loaded) => Parameters<typeof keyQuery>[0]): List => ({
+    name: `keys ${name}`,
+    routes: ['listKeys'],
+    run: (loaded) =>
+      loaded.store.keys.list(
+        keyQuery({ namespace: loaded.namespace, pageSize: PAGE, ...over(loaded) }),
+      ),
+  });
+  return [
+    of('', () => ({})),
+    of('from deep inside', ({ keys }) => ({ afterName: nameOfKey(keys - 700) })),
+    of('by prefix', () => ({ namePrefix: 'svc-0003.' })),
+    of('by a prefix of none', () => ({ namePrefix: 'zzz' })),
+    of('by a common label', () => ({ labels: { env: 'prod' } })),
+    of('by a rare label', () => ({ labels: { owner: 'team-7' } })),
+    of('by a label of the last alone', () => ({ labels: { last: 'yes' } })),
+    of('by a label of none', () => ({ labels: { no: 'such' } })),
+    of('by a common suite', ({ commonSuite }) => ({ suite: commonSuite })),
+    of('by a suite of the last alone', ({ rareSuite }) => ({ suite: rareSuite })),
+    of('by a suite of none', () => ({ suite: 0x7fff })),
+    of('enabled', () => ({ state: 'enabled' })),
+    of('suspended', () => ({ state: 'suspended' })),
+    of('destroyed', () => ({ state: 'destroyed' })),
+    {
+      ...of('by two labels that half of all have, and none both', () => ({
+        labels: { half: 'a', kind: 'x' },
+      })),
+      // The candidates of each are counted.
+      rowsBeside: 2_000,
+    },
+    of('by everything', ({ keys, rareSuite }) => ({
+      labels: { half: 'a', env: 'prod', last: 'yes' },
+      state: 'destroyed',
+      suite: rareSuite,
+      namePrefix: 'svc-',
+      afterName: nameOfKey(keys - 90),
+    })),
+  ];
+};
+
+const entryLists = (): readonly List[] => {
+  const of = (name: string, over: (loaded: Loaded) => Parameters<typeof auditQuery>[0]): List => ({
+    name: `entries ${name}`,
+    routes: ['listAuditEntries'],
+    run: (loaded) =>
+      loaded.store.audit.entries(
+        auditQuery({ namespace: loaded.namespace, pageSize: PAGE, ...over(loaded) }),
+      ),
+  });
+  return [
+    of('', () => ({})),
+    of('from deep inside', ({ lane }) => ({ after: { lane, n: 200 } })),
+    of('of a namespace of none', () => ({ namespace: 'nowhere' })),
+    of('since and until', () => ({ from: new Date(1_700_000_000_000), until: new Date() })),
+    of('by a common subject', () => ({ subject: 'busy' })),
+    of('by a rare subject', () => ({ subject: 'user-7' })),
+    of('by a subject of the oldest', () => ({ subject: 'gone' })),
+    of('by a subject of none', () => ({ subject: 'nobody' })),
+    of('by key id', () => ({ keyId: keyOfEntry(7) })),
+    of('by a key id of the oldest', ({ rareKey }) => ({ keyId: rareKey })),
+    of('by a key id of none', () => ({ keyId: randomUUID() })),
+    of('by key reference', () => ({ keyRef: 'key-7' })),
+    of('by a key reference of none', () => ({ keyRef: 'none' })),
+    of('by a common operation', () => ({ operation: 'wrap' })),
+    of('by an operation of the oldest', () => ({ operation: 'keys.suspend' })),
+    of('by success', () => ({ outcome: 'ok' })),
+    of('by a failure', () => ({ outcome: 'forbidden' })),
+    of('by a failure of the oldest', () => ({ outcome: 'integrity_failed' })),
+    of('by two that are common, and none both', () => ({
+      operation: 'wrap',
+      outcome: 'forbidden',
+    })),
+    of('by everything', ({ rareKey, lane }) => ({
+      keyId: rareKey,
+      keyRef: 'rare-key',
+      subject: 'gone',
+      operation: 'keys.suspend',
+      outcome: 'integrity_failed',
+      from: new Date(0),
+      until: new Date(),
+      after: { lane, n: 9 },
+    })),
+  ];
+};
+
+export const LISTS: readonly List[] = [
+  ...keyLists(),
+  ...entryLists(),
+  {
+    // Versions of one key are read with it, and paged from the view that is cached.
+    name: 'versions of a key',
+    routes: ['listVersions'],
+    run: ({ store, namespace }) => store.keys.find(namespace, { name: nameOfKey(7) }, 0),
+    small: ['security_epoch'],
+  },
+  {
+    name: 'published keys',
+    routes: [],
+    run: ({ store }) => store.keys.published(0, 1000),
+    small: ['security_epoch'],
+  },
+  {
+    name: 'intents to abandon',
+    routes: [],
+    run: ({ store }) => store.keys.abandonIntents(randomUUID(), 'serial'),
+    // The intents are of objects that are being made just now.
+    small: ['token_intent', 'instance'],
+  },
+  {
+    name: 'records of repeats that expire',
+    routes: [],
+    run: ({ store }) => store.expireIdempotency(),
+    small: [],
+  },
+  {
+    name: 'a record of repeats',
+    routes: [],
+    run: ({ store, namespace }) => store.keys.findIdempotent(namespace, bytes(32), 'k'),
+  },
+  {
+    name: 'instances that cannot read a suite',
+    routes: [],
+    run: ({ store }) => store.instances.allRead(1, 1),
+    // A row for each start of a process.
+    small: ['instance'],
+  },
+  {
+    name: 'changes since an epoch',
+    routes: [],
+    run: ({ store }) => store.audit.changesSince(10_000_000),
+  },
+];
