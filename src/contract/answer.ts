@@ -38,7 +38,11 @@ export const page = <T extends z.ZodType>(item: T, name: string) =>
       nextPageToken: z
         .string()
         .nullable()
-        .meta({ description: 'Give it as `pageToken` with the same filters; null at the end.' }),
+        .meta({
+          description:
+            'Give it as `pageToken` with the same filters; null at the end. A page of several ' +
+            'filters may be short of its size, even empty, before the end.',
+        }),
     })
     .meta({ id: name });
 

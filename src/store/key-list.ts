@@ -110,7 +110,8 @@ export const listKeys = async (pool: GuardedPool, query: KeyQuery): Promise<KeyP
   const found = listedKeys(rows.map((row) => row.slice(1)));
   const keys = found.slice(0, query.pageSize);
   const last = keys.at(-1)?.key.value.name ?? null;
-  return { keys, next: found.length > keys.length ? last : ((rows[0]?.[0] as string) ?? null) };
+  const lookedTo = (rows[0]?.[0] ?? null) as string | null;
+  return { keys, next: found.length > keys.length ? last : lookedTo };
 };
 
 /** Rows of one key stand together. */
