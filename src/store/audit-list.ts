@@ -47,10 +47,14 @@ const commonOf = (
   query.after?.n ?? Number.MAX_SAFE_INTEGER,
 ];
 
-/** Entries of the page's order from the cursor on, by the filter of parameter `at` where it leads. */
+/**
+ * Entries of the page's order from the cursor on. The bound by time alone is where the index begins;
+ * of the row comparison it would not, beside `until`, and would pass over all that is newer. By the filter of
+ * parameter `at` where it leads.
+ */
 const candidates = (lead: Filter | null, at: number): string => `public.entry e
     where e.namespace = $1 and e.at >= $2::timestamptz and e.at < $3::timestamptz
-      and (e.at, e.lane, e.n) < ($4::timestamptz, $5::integer, $6::bigint)
+      and e.at <= $4::timestamptz and (e.at, e.lane, e.n) < ($4::timestamptz, $5::integer, $6::bigint)
       ${lead === null ? '' : `and e.${lead.column} = $${at}`}`;
 
 /** The filter with the fewest candidates, counted no further than a page looks. */

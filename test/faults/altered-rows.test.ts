@@ -127,6 +127,9 @@ const EDITS: readonly (readonly [string, string])[] = [
   ['another purpose', `update key set purpose = 'kem' where id = $1`],
 ];
 
+/** A list shows the key and its primary version, and verifies what it shows. */
+const OF_NO_PRIMARY = ['a suspension lifted'];
+
 describe('a row edited under a running service', () => {
   it('is integrity_failed and audited, turns health red, and is healed by what restores it', async () => {
     const untouched = await makeKey('untouched');
@@ -142,9 +145,11 @@ describe('a row edited under a running service', () => {
         await service.request('POST', `/v1/keys/${id}/unwrap`, { ciphertext: fresh }),
         await service.request('POST', `/v1/keys/${name}/wrap`, { plaintext: 'AAAA' }),
         await service.request('GET', `/v1/keys/${name}/public-key`),
-        await service.request('GET', '/v1/keys?namePrefix=edited-'),
         await service.request('PATCH', `/v1/admin/keys/${name}`, { labels: { team: 'c' } }),
       ];
+      const list = await service.request('GET', '/v1/keys?namePrefix=edited-');
+      if (OF_NO_PRIMARY.includes(what)) expect([what, list.status]).toEqual([what, 200]);
+      else uses.push(list);
       for (const { status, json, headers } of uses) {
         expect([what, status, json.code, json['detail']]).toEqual([
           what,
