@@ -34,6 +34,13 @@ const filtersOf = (query: AuditQuery): readonly Filter[] =>
 
 const ordered = (alias: string): string => `${alias}.at desc, ${alias}.lane desc, ${alias}.n desc`;
 
+/** Times are whole milliseconds, so that the one after the cursor's excludes nothing. */
+const endOf = ({ until }: AuditQuery, cursor: { readonly at: Date } | null): string => {
+  const after = cursor === null ? null : new Date(cursor.at.getTime() + 1);
+  const end = after !== null && (until === null || after < until) ? after : until;
+  return end?.toISOString() ?? LAST;
+};
+
 /** Parameters of every statement here: 1 namespace, 2 from, 3 until, 4 to 6 the cursor. */
 const commonOf = (
   query: AuditQuery,
@@ -41,20 +48,20 @@ const commonOf = (
 ): readonly (string | number)[] => [
   query.namespace,
   query.from?.toISOString() ?? FIRST,
-  query.until?.toISOString() ?? LAST,
+  endOf(query, cursor),
   cursor?.at.toISOString() ?? LAST,
   query.after?.lane ?? 2 ** 31 - 1,
   query.after?.n ?? Number.MAX_SAFE_INTEGER,
 ];
 
 /**
- * Entries of the page's order from the cursor on. The bound by time alone is where the index begins;
- * of the row comparison it would not, beside `until`, and would pass over all that is newer. By the filter of
- * parameter `at` where it leads.
+ * Entries of the page's order from the cursor on. Parameter 3 is no later than the cursor: there the
+ * index begins, which would else pass over all that is newer. By the filter of parameter `at` where
+ * it leads.
  */
 const candidates = (lead: Filter | null, at: number): string => `public.entry e
     where e.namespace = $1 and e.at >= $2::timestamptz and e.at < $3::timestamptz
-      and e.at <= $4::timestamptz and (e.at, e.lane, e.n) < ($4::timestamptz, $5::integer, $6::bigint)
+      and (e.at, e.lane, e.n) < ($4::timestamptz, $5::integer, $6::bigint)
       ${lead === null ? '' : `and e.${lead.column} = $${at}`}`;
 
 /** The filter with the fewest candidates, counted no further than a page looks. */
