@@ -47,7 +47,7 @@ async function viewOf(read: Dependencies['read'], { grant, notes }: Reading): Pr
   return view;
 }
 
-function listRoute({ read, token, pageTokenKey }: Dependencies): GuardedRoute {
+function listRoute({ read, pageTokenKey }: Dependencies): GuardedRoute {
   const tokens = new PageTokens(pageTokenKey);
   return route(contract.listKeys, {
     handle: async ({ grant, query }) => {

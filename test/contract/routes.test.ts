@@ -157,8 +157,8 @@ describe('openapi.yaml', () => {
     expect(optional.map(({ operationId }) => operationId).toSorted()).toEqual([
       'createRewrapJob',
       'encapsulate',
-      'putAlias',
       'finishOperation',
+      'putAlias',
       'rotateKey',
       'updateKey',
     ]);
