@@ -147,6 +147,21 @@ const suite = (major: 15 | 18): void => {
       await owner.query(
         'update public.key set publish = true where id in (select id from public.key where suspended_at is null limit 5000)',
       );
+      await owner.query(
+        `insert into public.version_use
+           (key_id, version, usage, issuer, subject, uses, first_at, last_at)
+         select $1, 1, 'protect', 'urn:i', 'user-' || i, 1, to_timestamp(0), now() - i * interval '1 s'
+         from generate_series(1, 20000) i`,
+        [rareKey],
+      );
+      await owner.query(
+        `insert into public.operation (id, kind, namespace, request, issuer, subject, rate, created_at,
+           mac, state, position, counts, updated_at, expires_at, revision)
+         select gen_random_uuid(), 'rewrap', $1, '{}', 'urn:i', 'user-' || i % 400, 1,
+           to_timestamp(1700000000 + i * 5000), '\\x00', 'succeeded', 0, '{}', now(), now(), 1
+         from generate_series(1, 20000) i`,
+        [namespace],
+      );
       await owner.query('vacuum analyze');
     });
     loaded = {

@@ -122,9 +122,54 @@ const entryLists = (): readonly List[] => {
   ];
 };
 
+const operationLists = (): readonly List[] => {
+  const of = (
+    name: string,
+    over: (loaded: Loaded) => Partial<Parameters<Store['operations']['list']>[0]>,
+  ): List => ({
+    name: `operations ${name}`,
+    routes: ['listOperations'],
+    run: (loaded) =>
+      loaded.store.operations.list({
+        namespace: loaded.namespace,
+        kind: null,
+        state: null,
+        now: new Date(),
+        creator: null,
+        pageSize: PAGE,
+        after: null,
+        ...over(loaded),
+      }),
+  });
+  return [
+    of('', () => ({})),
+    of('from deep inside', () => ({
+      after: { createdAt: new Date(1_750_000_000_000), id: randomUUID() },
+    })),
+    of('of one principal', () => ({ creator: { issuer: 'urn:i', subject: 'user-7' } })),
+    of('of a principal of none', () => ({ creator: { issuer: 'urn:i', subject: 'nobody' } })),
+  ];
+};
+
 export const LISTS: readonly List[] = [
   ...keyLists(),
   ...entryLists(),
+  ...operationLists(),
+  {
+    name: 'uses of the versions of a key',
+    routes: ['listVersionUses'],
+    run: async ({ store, rareKey }) => {
+      await store.uses.usesOf(rareKey, { from: 1, until: 50 });
+      await store.uses.countersOf(`${rareKey}/`);
+    },
+    // A row for each migration; some hundreds of principals of a version are told apart.
+    small: ['twofold_migration', 'version_use'],
+  },
+  {
+    name: 'users of a version',
+    routes: ['listVersionUsers'],
+    run: ({ store, rareKey }) => store.uses.usersOf(rareKey, 1, { limit: PAGE, after: null }),
+  },
   {
     // Versions of one key are read with it, and paged from the view that is cached.
     name: 'versions of a key',

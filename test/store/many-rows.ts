@@ -94,7 +94,7 @@ export const loadKeys = async (
   await owner.query(
     `insert into public.key_facet (namespace, facet, name)
      select $1, f, ${NAME} from many m join public.key k on k.id = m.id
-     cross join lateral public.key_facets(k.labels, k.suspended_at, k.destroyed_at) f
+     cross join lateral public.key_facets(k.labels, k.suspended_at, k.destroy_at, k.destroyed_at) f
      union all
      select $1, 'suite:' || v.suite, ${NAME}
      from many m join public.key_version v on v.key_id = m.id and v.state <> 'destroyed'`,
