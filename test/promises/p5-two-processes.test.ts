@@ -2,17 +2,11 @@
  * P5 with two processes: one changes keys, the other is under load. They share the database and the
  * token, and tell each other nothing. TWOFOLD_TEST_SEED repeats a run.
  */
-import { copyFileSync, mkdtempSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 
-import { SEED_FILE } from '../../src/access/development-issuer.ts';
-import { findSoftHsm } from '../../src/config.ts';
-import { NAME } from '../../src/name.ts';
-import { findEmbedded } from '../../src/store/embedded.ts';
+import { startBeside } from '../e2e/beside.ts';
 import { testSeed } from '../e2e/kill-driver.ts';
 import { leftOf } from '../e2e/processes.ts';
 import { TestService } from '../e2e/service.ts';
@@ -37,23 +31,6 @@ afterAll(async () => {
   expect(await leftOf(user.dataDir)).toEqual([]);
   expect(await leftOf(changer.dataDir)).toEqual([]);
 });
-
-/** A second service on the first one's database and token, with a data folder of its own. */
-async function startBeside(first: TestService): Promise<TestService> {
-  const dataDir = mkdtempSync(join(tmpdir(), 'twofold-e2e-'));
-  copyFileSync(join(first.dataDir, SEED_FILE), join(dataDir, SEED_FILE));
-  const hsm = join(first.dataDir, 'hsm');
-  return TestService.start({
-    dataDir,
-    environment: {
-      DATABASE_URL: findEmbedded(first.dataDir)?.appUrl ?? '',
-      TWOFOLD_PKCS11_MODULE: findSoftHsm() ?? '',
-      TWOFOLD_HSM_TOKEN_LABEL: `${NAME.tokenLabel}-development`,
-      TWOFOLD_HSM_PIN_FILE: join(hsm, 'user.pin'),
-      SOFTHSM2_CONF: join(hsm, 'softhsm2.conf'),
-    },
-  });
-}
 
 interface Request {
   readonly begun: number;

@@ -1,0 +1,27 @@
+/** Further services on the database and the token of one that runs; they tell each other nothing. */
+import { copyFileSync, mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { SEED_FILE } from '../../src/access/development-issuer.ts';
+import { findSoftHsm } from '../../src/config.ts';
+import { NAME } from '../../src/name.ts';
+import { findEmbedded } from '../../src/store/embedded.ts';
+import { TestService } from './service.ts';
+
+/** A service with a data folder of its own; stop it before the first one, whose database it uses. */
+export async function startBeside(first: TestService): Promise<TestService> {
+  const dataDir = mkdtempSync(join(tmpdir(), 'twofold-e2e-'));
+  copyFileSync(join(first.dataDir, SEED_FILE), join(dataDir, SEED_FILE));
+  const hsm = join(first.dataDir, 'hsm');
+  return TestService.start({
+    dataDir,
+    environment: {
+      DATABASE_URL: findEmbedded(first.dataDir)?.appUrl ?? '',
+      TWOFOLD_PKCS11_MODULE: findSoftHsm() ?? '',
+      TWOFOLD_HSM_TOKEN_LABEL: `${NAME.tokenLabel}-development`,
+      TWOFOLD_HSM_PIN_FILE: join(hsm, 'user.pin'),
+      SOFTHSM2_CONF: join(hsm, 'softhsm2.conf'),
+    },
+  });
+}
