@@ -6,6 +6,7 @@
  * `npm run bench -- engines [--json FILE]`: what the engine adds to node:crypto.
  * `npm run bench -- rotation-plan [--keys N] [--json FILE]`: a forecast over a million keys, with its memory.
  * `npm run bench -- lists [--quick] [--json FILE]`: pages of lists among a million keys.
+ * `npm run bench -- rotation [--quick] [--json FILE]`: unwraps beside rotations of other keys.
  * `npm run bench -- compare A.json B.json`: what changed between two runs.
  */
 import { execFile } from 'node:child_process';
@@ -35,6 +36,7 @@ import { openSslLimits, serverLimits, tokenLimits } from './raw-limits.ts';
 import { benchReport, rawRate, renderText } from './report.ts';
 import type { BenchReport, Bound, Measurement, RawLimit } from './report.ts';
 import { measureRotationPlan, renderRotationPlan } from './rotation-plan.ts';
+import { measureRotation, renderRotation, rotateRoute } from './rotation.ts';
 
 const IN_FLIGHT = [1, 16, 64];
 /** Arrivals as shares of what the closed loop reached at 16 in flight. */
@@ -50,6 +52,8 @@ const PLACED = [
   'A256GCM data key',
   `A256GCM unwrap, batch of ${String(BATCH)}`,
 ];
+/** Rotations a second beside the unwraps. */
+const ROTATIONS = [10, 40];
 const CORES = cpus().length;
 /** Rows among which lists are measured. */
 const MANY = { keys: 1_000_000, entries: 2_000_000, requests: 60 };
@@ -341,6 +345,18 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
       writeFileSync(values.json, `${JSON.stringify(whole, null, 1)}\n`);
     }
     process.stdout.write(`${JSON.stringify(machine(service))}\n${renderLists(report)}\n`);
+} else if (command === 'rotation') {
+  const service = await startService(Number(values.workers));
+  try {
+    const rows = await measureRotation(service, {
+      ...(values.quick ? { seconds: 1, rounds: 3 } : { seconds: 4, rounds: 7 }),
+      backgrounds: (...of) => ROTATIONS.map((perSecond) => rotateRoute(...of, perSecond)),
+    });
+    const report = { at: new Date().toISOString(), machine: machine(service), rows };
+    if (values.json !== undefined) {
+      writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
+    }
+    process.stdout.write(`${JSON.stringify(report.machine)}\n${renderRotation(rows)}\n`);
   } finally {
     await service.destroy();
   }
@@ -351,7 +367,7 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   process.stdout.write(`${renderText(report)}\n`);
 } else {
   note(
-    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench algorithms [--json FILE] | bench engines [--json FILE] | bench lists [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench compare A.json B.json',
+    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench algorithms [--json FILE] | bench engines [--json FILE] | bench lists [--quick] [--json FILE] | bench rotation [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench compare A.json B.json',
   );
   process.exitCode = 2;
 }

@@ -162,6 +162,10 @@ const suite = (major: 15 | 18): void => {
          from generate_series(1, 20000) i`,
         [namespace],
       );
+      await owner.query(
+        `insert into public.usage_counter (counter, used)
+         select gen_random_uuid() || '/1', i from generate_series(1, 20000) i`,
+      );
       await owner.query('vacuum analyze');
     });
     loaded = {

@@ -1,0 +1,203 @@
+/**
+ * What rotations in the background cost those who unwrap in the foreground, with other keys. Quiet and
+ * busy slices take turns in one run, at the same arrivals: a figure is the median over slices, and the
+ * ratio is to the quiet slices beside it.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import type { TestService } from '../test/e2e/service.ts';
+import { Client, post } from './client.ts';
+import type { Target } from './client.ts';
+import { closedLoop, openLoop } from './load.ts';
+
+const FOREGROUND = 'foreground';
+const SUITE = 'MLKEM768-P256';
+/** Of them all one is rotated after the other. */
+const BACKGROUND_KEYS = 20;
+/** Changes in flight at most; a service that is slower than the rate is given no more. */
+const IN_FLIGHT = 4;
+/** Arrivals of the foreground, of what a closed loop reaches with so many in flight. */
+const SHARE = 0.5;
+const CLOSED = 16;
+const CONNECTIONS = 128;
+const MAX_RATIO = 1.2;
+
+/** Work that goes on beside the foreground until it is told to stop. */
+export interface Background {
+  readonly name: string;
+  /** `stop` resolves with how many rotations were done, once none is under way. */
+  start(): Promise<{ stop(): Promise<number> }>;
+}
+
+export interface RotationRow {
+  readonly background: string;
+  /** Rotations a second that took place. */
+  readonly rotations: number;
+  /** Foreground unwraps a second. */
+  readonly perSecond: number;
+  /** Milliseconds. */
+  readonly p50: number;
+  readonly p99: number;
+}
+
+const NOTHING: Background = {
+  name: 'none',
+  start: async () => ({ stop: async () => 0 }),
+};
+
+/**
+ * Calls `act` so many times a second, at most `IN_FLIGHT` at once; what finds none free is left out.
+ * @throws the first error of `act`, from `stop`
+ */
+export function paced(perSecond: number, act: (index: number) => Promise<void>) {
+  const running = new Set<Promise<void>>();
+  const began = performance.now();
+  let due = 0;
+  let done = 0;
+  let stopped = false;
+  let failure: unknown;
+  const one = (index: number): void => {
+    const work = act(index)
+      .then(
+        () => {
+          done += 1;
+        },
+        (error: unknown) => {
+          failure ??= error;
+        },
+      )
+      .finally(() => running.delete(work));
+    running.add(work);
+  };
+  const run = async (): Promise<void> => {
+    while (!stopped && failure === undefined) {
+      for (; began + (due * 1000) / perSecond <= performance.now(); due += 1) {
+        if (running.size < IN_FLIGHT) one(due);
+      }
+      await sleep(1);
+    }
+  };
+  const pace = run();
+  return {
+    stop: async (): Promise<number> => {
+      stopped = true;
+      await pace;
+      await Promise.all(running);
+      if (failure !== undefined) throw failure instanceof Error ? failure : new Error('it failed');
+      return done;
+    },
+  };
+}
+
+/** Through the admin route, as an operator's own script would. */
+export function rotateRoute(service: TestService, target: Target, perSecond: number): Background {
+  return {
+    name: `${String(perSecond)}/s by the route`,
+    start: async () => {
+      const token = await service.token('admin');
+      const free = await Promise.all(Array.from({ length: IN_FLIGHT }, () => Client.open(target)));
+      const pace = paced(perSecond, async (index) => {
+        const client = free.pop();
+        if (client === undefined) throw new Error('no connection is free');
+        const path = `/v1/admin/keys/${nameOf(index)}/rotate`;
+        const request = post(path, token, Buffer.from('{}'), 'application/json');
+        const { status, body } = await client.send(request);
+        free.push(client);
+        if (status !== 200) throw new Error(`${path}: ${String(status)} ${body.toString('utf8')}`);
+      });
+      return {
+        stop: async () => {
+          const done = await pace.stop();
+          for (const client of free) client.close();
+          return done;
+        },
+      };
+    },
+  };
+}
+
+const nameOf = (index: number): string => `background-${String(index % BACKGROUND_KEYS)}`;
+
+const median = (values: readonly number[]): number =>
+  values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
+
+export interface RotationOptions {
+  /** Of one slice. */
+  readonly seconds: number;
+  readonly rounds: number;
+  /** What goes on in the background; the quiet slices are added. */
+  readonly backgrounds: (service: TestService, target: Target) => readonly Background[];
+}
+
+/** Makes its keys and measures. @throws Error when an unwrap or a rotation fails, or opens wrongly */
+export async function measureRotation(
+  service: TestService,
+  { seconds, rounds, backgrounds }: RotationOptions,
+): Promise<readonly RotationRow[]> {
+  const target: Target = { url: new URL(service.url) };
+  const keys = Array.from({ length: BACKGROUND_KEYS }, (_, index) => nameOf(index));
+  for (const name of [FOREGROUND, ...keys]) {
+    const made = await service.request('POST', '/v1/admin/keys', { name, suite: SUITE });
+    if (made.status !== 201) throw new Error(made.bytes.toString('utf8'));
+  }
+  const plaintext = Buffer.alloc(32, 7);
+  const wrapped = await service.request('POST', `/v1/keys/${FOREGROUND}/wrap`, plaintext, {
+    headers: { Accept: 'application/octet-stream' },
+  });
+  const token = await service.token('user');
+  const request = post(`/v1/keys/${FOREGROUND}/unwrap`, token, wrapped.bytes);
+  await closedLoop(target, request, { inFlight: CLOSED, seconds: seconds / 2 });
+  const { perSecond } = await closedLoop(target, request, { inFlight: CLOSED, seconds });
+  const all = [NOTHING, ...backgrounds(service, target)];
+  const slices = new Map<Background, RotationRow[]>(all.map((each) => [each, []]));
+  for (let round = 0; round < rounds; round += 1) {
+    for (const [background, rows] of slices) {
+      const began = performance.now();
+      const work = await background.start();
+      const load = await openLoop(target, request, {
+        ...{ arrivalsPerSecond: perSecond * SHARE, seconds, connections: CONNECTIONS },
+      });
+      const done = await work.stop();
+      const rotations = (done * 1000) / (performance.now() - began);
+      if (!load.answers.every((bytes) => bytes.equals(plaintext))) {
+        throw new Error('an answer is wrong');
+      }
+      const { p50, p99 } = load;
+      rows.push({ background: background.name, rotations, perSecond: load.perSecond, p50, p99 });
+    }
+  }
+  return [...slices].map(([{ name }, rows]) => {
+    const of = (member: Exclude<keyof RotationRow, 'background'>) =>
+      median(rows.map((row) => row[member]));
+    return {
+      background: name,
+      rotations: of('rotations'),
+      perSecond: of('perSecond'),
+      p50: of('p50'),
+      p99: of('p99'),
+    };
+  });
+}
+
+const line = (...cells: readonly string[]): string =>
+  cells.map((cell, index) => (index === 0 ? cell.padEnd(22) : cell.padStart(13))).join('');
+
+/** As text; the ratios are to the row without a background, which comes first. */
+export function renderRotation(rows: readonly RotationRow[]): string {
+  const [quiet] = rows;
+  if (quiet === undefined) throw new Error('nothing was measured');
+  return [
+    line('rotations', 'done/s', 'unwraps/s', 'p50, ms', 'p99, ms', 'p50 ratio', 'p99 ratio'),
+    ...rows.map(({ background, rotations, perSecond, p50, p99 }) =>
+      line(
+        background,
+        rotations.toFixed(1),
+        perSecond.toFixed(0),
+        p50.toFixed(2),
+        p99.toFixed(2),
+        (p50 / quiet.p50).toFixed(2),
+        `${(p99 / quiet.p99).toFixed(2)}${p99 / quiet.p99 <= MAX_RATIO ? '    ' : ' > 1.2'}`,
+      ),
+    ),
+  ].join('\n');
+}
