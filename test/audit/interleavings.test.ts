@@ -9,18 +9,46 @@ import type { RunningAuditLog } from '../../src/audit/log.ts';
 import { StaleAnswer } from '../../src/audit/ports.ts';
 import type { AuditId } from '../../src/audit/ports.ts';
 import { SecurityEpoch } from '../../src/epoch.ts';
+import type { SecurityChange } from '../../src/epoch.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import { draftOf, KEY_ID, otherKey, standingOf, thisKey } from './drafts.ts';
 import { MemoryAuditStore, softwareMac } from './memory-store.ts';
 import type { Call, Fault } from './memory-store.ts';
 
+const ALIAS = 'payments-alias';
+
+/** What a request stands on: this key, by its name; a name that no key has yet; no key. */
+const STANDINGS = {
+  key: {},
+  alias: { keyId: null, keyName: ALIAS },
+  none: { keyId: null, keyName: null },
+} as const;
+type On = keyof typeof STANDINGS;
+
+/** Of this key, of another one, of another one that takes this one's alias, or gets it as a new name. */
+const SCOPES = {
+  this: thisKey,
+  other: otherKey,
+  moved: { ...otherKey, also: [KEY_ID, 'payments', ALIAS] },
+  given: { ...otherKey, also: [ALIAS] },
+} as const;
+type Of = keyof typeof SCOPES;
+
+const on = fc.constantFrom<On>('key', 'key', 'alias', 'none');
+const of = fc.constantFrom<Of>('this', 'other', 'moved', 'given');
+
+const touches = ({ keyId, also = [] }: SecurityChange, standing: On): boolean => {
+  if (standing === 'none') return false;
+  if (standing === 'alias') return also.includes(ALIAS);
+  return keyId === KEY_ID || also.includes(KEY_ID);
+};
+
 type Step =
-  /** Requests that stand on this key, or on none. */
-  | { readonly kind: 'record'; readonly count: number; readonly onKey: boolean }
+  | { readonly kind: 'record'; readonly count: number; readonly on: On }
   /** A change by this instance. */
-  | { readonly kind: 'change'; readonly ofThisKey: boolean }
+  | { readonly kind: 'change'; readonly of: Of }
   /** A change by another instance. */
-  | { readonly kind: 'foreign'; readonly ofThisKey: boolean }
+  | { readonly kind: 'foreign'; readonly of: Of }
   | { readonly kind: 'wait'; readonly ms: number };
 
 const steps: fc.Arbitrary<Step[]> = fc.array(
@@ -30,16 +58,16 @@ const steps: fc.Arbitrary<Step[]> = fc.array(
       arbitrary: fc.record({
         kind: fc.constant('record' as const),
         count: fc.integer({ min: 1, max: 20 }),
-        onKey: fc.boolean(),
+        on,
       }),
     },
     {
       weight: 2,
-      arbitrary: fc.record({ kind: fc.constant('change' as const), ofThisKey: fc.boolean() }),
+      arbitrary: fc.record({ kind: fc.constant('change' as const), of }),
     },
     {
       weight: 1,
-      arbitrary: fc.record({ kind: fc.constant('foreign' as const), ofThisKey: fc.boolean() }),
+      arbitrary: fc.record({ kind: fc.constant('foreign' as const), of }),
     },
     {
       weight: 3,
@@ -60,7 +88,7 @@ const faultOf = (call: Call, dice: number): Fault => {
 
 interface Outcome {
   readonly requestId: string;
-  readonly onKey: boolean;
+  readonly on: On;
   readonly epoch: number;
   readonly settled: PromiseSettledResult<AuditId>;
 }
@@ -109,34 +137,33 @@ class Run {
       case 'wait':
         return sleep(step.ms);
       case 'foreign':
-        this.store.change(step.ofThisKey ? thisKey : otherKey);
+        this.store.change(SCOPES[step.of]);
         return;
       case 'change':
-        this.#changes.push(this.#change(step.ofThisKey));
+        this.#changes.push(this.#change(step.of));
         return;
       case 'record':
         for (let index = 0; index < step.count; index += 1)
-          this.#records.push(this.#record(step.onKey));
+          this.#records.push(this.#record(step.on));
     }
   }
 
-  #record(onKey: boolean): Promise<Outcome> {
+  #record(standsOn: On): Promise<Outcome> {
     const requestId = randomUUID();
     const epoch = this.epoch.current;
-    const standing = standingOf(epoch, onKey ? {} : { keyId: null, keyName: null });
-    return outcome({ requestId, onKey, epoch }, this.log.record(draftOf({ requestId }), standing));
+    const standing = standingOf(epoch, STANDINGS[standsOn]);
+    const done = this.log.record(draftOf({ requestId }), standing);
+    return outcome({ requestId, on: standsOn, epoch }, done);
   }
 
-  #change(ofThisKey: boolean): Promise<Outcome> {
+  #change(scope: Of): Promise<Outcome> {
     const requestId = randomUUID();
     const epoch = this.epoch.current;
     const draft = draftOf({ requestId, operation: 'keys.suspend', keyId: KEY_ID });
     const done = this.log
-      .change(draft, (entry) =>
-        this.store.commit(entry, this.epoch.current, ofThisKey ? thisKey : otherKey),
-      )
+      .change(draft, (entry) => this.store.commit(entry, this.epoch.current, SCOPES[scope]))
       .then(({ auditId }) => auditId);
-    return outcome({ requestId, onKey: ofThisKey, epoch }, done);
+    return outcome({ requestId, on: 'none', epoch }, done);
   }
 }
 
@@ -152,6 +179,7 @@ describe('whatever fails, in whatever order', () => {
   it('what resolved is there once, what is stale was touched, and no change is half there', async () => {
     let resolved = 0;
     let stale = 0;
+    let staleByAlias = 0;
     let changed = 0;
     let prevented = 0;
     const property = fc.asyncProperty(
@@ -164,17 +192,19 @@ describe('whatever fails, in whatever order', () => {
         const stored = run.store
           .all()
           .map(({ body, lane, n, leaf }) => ({ ...decodeEntry(body), id: `${lane}-${n}`, leaf }));
-        const touching = run.store.changes.filter(({ keyId }) => keyId === KEY_ID);
         for (const record of records) {
           const found = stored.filter(({ requestId }) => requestId === record.requestId);
           const touched = (until: number) =>
-            record.onKey && touching.some((c) => c.epoch > record.epoch && c.epoch <= until);
+            run.store.changes.some(
+              (c) => touches(c, record.on) && c.epoch > record.epoch && c.epoch <= until,
+            );
           if (record.settled.status === 'fulfilled') {
             resolved += 1;
             expect(found.map(({ id }) => id)).toEqual([record.settled.value]);
             expect(touched(found[0]?.epoch ?? 0)).toBe(false);
           } else {
             stale += 1;
+            if (record.on === 'alias') staleByAlias += 1;
             expect(reasonOf(record)).toBeInstanceOf(StaleAnswer);
             expect(found).toEqual([]);
             expect(touched(run.store.epoch)).toBe(true);
@@ -208,6 +238,6 @@ describe('whatever fails, in whatever order', () => {
     );
     await fc.assert(property, { numRuns: 60, endOnFailure: true });
     // The runs have met what they are about.
-    expect(Math.min(resolved, stale, changed, prevented)).toBeGreaterThan(0);
+    expect(Math.min(resolved, stale, staleByAlias, changed, prevented)).toBeGreaterThan(0);
   }, 120_000);
 });
