@@ -143,7 +143,7 @@ export class ChangeLane {
     }
     this.#advance(sealed);
     // Answers of this instance would meet the raised epoch at their next append anyway.
-    await catchUp(this.#deps).catch(() => undefined);
+    if (epoch.current < outcome.epoch) await catchUp(this.#deps).catch(() => undefined);
     return { result: outcome, auditId: `${position.lane}-${position.next}` };
   }
 

@@ -182,7 +182,7 @@ export class UseLane {
     try {
       const outcome = await this.#deps.store.append(flight.sealed.batch);
       this.#sentAt = null;
-      if ('stale' in outcome) return await this.#catchUp();
+      if ('stale' in outcome) return await this.#catchUp(flight, outcome.stale);
       this.#written(flight);
       return 'written';
     } catch (error) {
@@ -200,10 +200,14 @@ export class UseLane {
     waiting.forEach((pending, index) => pending.resolve(`${lane}-${first + index}`));
   }
 
-  /** The batch was refused as a whole under an old epoch: learn the changes, then judge again. */
-  async #catchUp(): Promise<Fate> {
+  /**
+   * The batch was refused as a whole under an old epoch: learn the changes, then judge again. A change
+   * of this instance's own is known by then, and nothing has to be read.
+   */
+  async #catchUp({ sealed }: Flight, stale: number): Promise<Fate> {
     this.#unsettled = false;
-    await catchUpOrPause(this.#deps, this.#backoff);
+    const known = sealed.batch.epoch < stale && stale <= this.#deps.epoch.current;
+    if (!known) await catchUpOrPause(this.#deps, this.#backoff);
     return 'not-written';
   }
 

@@ -198,7 +198,13 @@ export class Changes {
       const record = this.#record(grant, run, { status, body, auditId });
       const idempotency = record === null ? null : await attestIdempotency(this.#parts.mac, record);
       const all = [...writes, ...(run.alongside ?? [])];
-      return store.commit({ epoch: entry.epoch, writes: all, entry, scope, idempotency });
+      const written = { epoch: entry.epoch, writes: all, entry, scope, idempotency };
+      const outcome = await store.commit(written);
+      // Answers under way meet the raised epoch at once: what is known here need not be read for them.
+      if ('epoch' in outcome && outcome.epoch === epoch.current + 1) {
+        epoch.advance([{ ...scope, epoch: outcome.epoch }]);
+      }
+      return outcome;
     };
     const { auditId, result } = await audit.change(draftOf(grant, run, change), commit);
     // It is done, whatever happens now. Until the epoch is learnt, appends under the old one fail.

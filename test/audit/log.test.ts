@@ -327,6 +327,29 @@ describe('stale answers', () => {
     expect(entryOf(await pending)).toMatchObject({ requestId: 'before', epoch: 1 });
   });
 
+  it('a change that is known when the refusal arrives is not read', async () => {
+    let readings = 0;
+    store.plan = (call) => {
+      if (call === 'changesSince') readings += 1;
+      return 'none';
+    };
+    let sealed = 0;
+    await restart({
+      mac: (data) => {
+        sealed += 1;
+        // Between the sealing of the batch and its sending, as a change of this instance's own.
+        if (sealed === 2) epoch.advance([{ ...otherKey, epoch: store.change(otherKey) }]);
+        return softwareMac(data);
+      },
+    });
+    readings = 0;
+    const before = epoch.current;
+    sealed = 1;
+    const id = await log.record(draftOf(), standingOf(before));
+    expect(entryOf(id).epoch).toBe(before + 1);
+    expect(readings).toBe(0);
+  });
+
   it('an old primary that answers with a passed epoch is not believed', async () => {
     epoch.advance([{ ...otherKey, epoch: 2 }]);
     const pending = log.record(draftOf(), standingOf(2));
