@@ -12,8 +12,6 @@ import { closedLoop, openLoop } from './load.ts';
 
 const FOREGROUND = 'foreground';
 const SUITE = 'MLKEM768-P256';
-/** Of them all one is rotated after the other. */
-const BACKGROUND_KEYS = 20;
 /** Changes in flight at most; a service that is slower than the rate is given no more. */
 const IN_FLIGHT = 4;
 /** Arrivals of the foreground, of what a closed loop reaches with so many in flight. */
@@ -90,7 +88,11 @@ export function paced(perSecond: number, act: (index: number) => Promise<void>) 
 }
 
 /** Through the admin route, as an operator's own script would. */
-export function rotateRoute(service: TestService, target: Target, perSecond: number): Background {
+export function rotateRoute(
+  service: TestService,
+  target: Target,
+  { keys, perSecond }: { readonly keys: number; readonly perSecond: number },
+): Background {
   return {
     name: `${String(perSecond)}/s by the route`,
     start: async () => {
@@ -99,7 +101,7 @@ export function rotateRoute(service: TestService, target: Target, perSecond: num
       const pace = paced(perSecond, async (index) => {
         const client = free.pop();
         if (client === undefined) throw new Error('no connection is free');
-        const path = `/v1/admin/keys/${nameOf(index)}/rotate`;
+        const path = `/v1/admin/keys/${nameOf(index % keys)}/rotate`;
         const request = post(path, token, Buffer.from('{}'), 'application/json');
         const { status, body } = await client.send(request);
         free.push(client);
@@ -116,7 +118,7 @@ export function rotateRoute(service: TestService, target: Target, perSecond: num
   };
 }
 
-const nameOf = (index: number): string => `background-${String(index % BACKGROUND_KEYS)}`;
+const nameOf = (index: number): string => `background-${String(index)}`;
 
 const median = (values: readonly number[]): number =>
   values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
@@ -125,6 +127,11 @@ export interface RotationOptions {
   /** Of one slice. */
   readonly seconds: number;
   readonly rounds: number;
+  /**
+   * One is rotated after the other. A change reads and verifies every version of its key, so there are
+   * to be enough of them that none has many.
+   */
+  readonly keys: number;
   /** What goes on in the background; the quiet slices are added. */
   readonly backgrounds: (service: TestService, target: Target) => readonly Background[];
 }
@@ -132,10 +139,10 @@ export interface RotationOptions {
 /** Makes its keys and measures. @throws Error when an unwrap or a rotation fails, or opens wrongly */
 export async function measureRotation(
   service: TestService,
-  { seconds, rounds, backgrounds }: RotationOptions,
+  { seconds, rounds, keys: count, backgrounds }: RotationOptions,
 ): Promise<readonly RotationRow[]> {
   const target: Target = { url: new URL(service.url) };
-  const keys = Array.from({ length: BACKGROUND_KEYS }, (_, index) => nameOf(index));
+  const keys = Array.from({ length: count }, (_, index) => nameOf(index));
   for (const name of [FOREGROUND, ...keys]) {
     const made = await service.request('POST', '/v1/admin/keys', { name, suite: SUITE });
     if (made.status !== 201) throw new Error(made.bytes.toString('utf8'));

@@ -54,6 +54,7 @@ const PLACED = [
 ];
 /** Rotations a second beside the unwraps. */
 const ROTATIONS = [10, 40];
+const ROTATED = 200;
 const CORES = cpus().length;
 /** Rows among which lists are measured. */
 const MANY = { keys: 1_000_000, entries: 2_000_000, requests: 60 };
@@ -350,7 +351,9 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   try {
     const rows = await measureRotation(service, {
       ...(values.quick ? { seconds: 1, rounds: 3 } : { seconds: 4, rounds: 7 }),
-      backgrounds: (...of) => ROTATIONS.map((perSecond) => rotateRoute(...of, perSecond)),
+      keys: ROTATED,
+      backgrounds: (...of) =>
+        ROTATIONS.map((perSecond) => rotateRoute(...of, { keys: ROTATED, perSecond })),
     });
     const report = { at: new Date().toISOString(), machine: machine(service), rows };
     if (values.json !== undefined) {

@@ -31,8 +31,8 @@ describe('unwraps beside rotations', () => {
     const service = await TestService.start();
     try {
       const rows = await measureRotation(service, {
-        ...{ seconds: 0.5, rounds: 1 },
-        backgrounds: (...of) => [rotateRoute(...of, 20)],
+        ...{ seconds: 0.5, rounds: 1, keys: 2 },
+        backgrounds: (...of) => [rotateRoute(...of, { keys: 2, perSecond: 20 })],
       });
       expect(rows.map(({ background }) => background)).toEqual(['none', '20/s by the route']);
       expect(rows.map(({ rotations }) => rotations > 0)).toEqual([false, true]);
