@@ -346,6 +346,9 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
       writeFileSync(values.json, `${JSON.stringify(whole, null, 1)}\n`);
     }
     process.stdout.write(`${JSON.stringify(machine(service))}\n${renderLists(report)}\n`);
+  } finally {
+    await service.destroy();
+  }
 } else if (command === 'rotation') {
   const service = await startService(Number(values.workers));
   try {
