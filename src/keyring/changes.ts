@@ -12,6 +12,7 @@ import type { EpochStanding, SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import { OutcomeUnknown } from '../outcome.ts';
 import { changeFacts } from './change-facts.ts';
+import { eventsOf } from './events.ts';
 import type { ChangeDone, ChangeRun, PreparedChange } from './operations.ts';
 import type { IntegrityWatch } from './integrity.ts';
 import type { IdempotencyRecord, KeyStore, KeyWrite } from './ports.ts';
@@ -84,6 +85,18 @@ function draftOf(grant: Grant<Operation>, run: ChangeRun, change: PreparedChange
     items: [],
     detail: { ...change.detail, ...changeFacts(change) },
   };
+}
+
+/** What followers are told of the change, in its own transaction. */
+function eventWrites(
+  { operation, namespace }: Grant<Operation>,
+  change: PreparedChange,
+  auditId: string,
+): readonly KeyWrite[] {
+  return eventsOf(operation, change).map((event) => ({
+    kind: 'insert-event',
+    event: { ...event, namespace, auditId },
+  }));
 }
 
 /** Whether nothing was written for certain; an outcome that may still become durable is none. */
@@ -197,7 +210,8 @@ export class Changes {
       const auditId = `${String(entry.lane)}-${String(entry.n)}`;
       const record = this.#record(grant, run, { status, body, auditId });
       const idempotency = record === null ? null : await attestIdempotency(this.#parts.mac, record);
-      const all = [...writes, ...(run.alongside ?? [])];
+      const told = eventWrites(grant, change, auditId);
+      const all = [...writes, ...(run.alongside ?? []), ...told];
       const written = { epoch: entry.epoch, writes: all, entry, scope, idempotency };
       const outcome = await store.commit(written);
       // Answers under way meet the raised epoch at once: what is known here need not be read for them.

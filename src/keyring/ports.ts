@@ -6,6 +6,7 @@
  */
 import type { CommitOutcome, PreparedEntry } from '../audit/ports.ts';
 import type { HsmMaterial } from '../hsm/port.ts';
+import type { NewEvent } from './event-ports.ts';
 import type { Usage } from './lifecycle.ts';
 import type { Key, KeyVersion } from './model.ts';
 
@@ -58,6 +59,8 @@ export type KeyWrite =
       readonly doneAt: Date;
       readonly term: number;
     }
+  /** What followers are told; its place is the epoch that the change makes. */
+  | { readonly kind: 'insert-event'; readonly event: NewEvent }
   /** The outcome of a token-object intent: the object now belongs to a version. */
   | { readonly kind: 'complete-intent'; readonly objectId: Uint8Array };
 

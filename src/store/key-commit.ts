@@ -7,6 +7,7 @@ import type {
   TokenIntent,
 } from '../keyring/ports.ts';
 import { bufferOf, entryArrays } from './entry-columns.ts';
+import { eventRow } from './event-rows.ts';
 import { keyRow } from './key-rows.ts';
 import { byteaText, rowJson } from './rows.ts';
 import { versionRow } from './version-rows.ts';
@@ -61,6 +62,8 @@ const writeJson = (write: KeyWrite): object => {
     }
     case 'insert-run':
       return { kind: write.kind, row: rowJson(runRow(write)) };
+    case 'insert-event':
+      return { kind: write.kind, row: eventRow(write.event) };
     case 'intend-removal':
       return { kind: write.kind, row: rowJson(intentRow(write.row)) };
     case 'complete-intent':

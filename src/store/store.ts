@@ -1,6 +1,7 @@
 /** One pool, Prisma over it, and the ports over both. */
 import { PrismaPg } from '@prisma/adapter-pg';
 import type { AuditStore } from '../audit/ports.ts';
+import type { EventStore } from '../keyring/event-ports.ts';
 import type {
   InstanceStore,
   KeyStore,
@@ -13,6 +14,7 @@ import { createAuditStore } from './audit-store.ts';
 import { PrismaClient } from './generated/client.ts';
 import { listenEpoch } from './epoch-listener.ts';
 import type { EpochListener } from './epoch-listener.ts';
+import { createEventStore } from './event-store.ts';
 import { createInstanceStore } from './instance-store.ts';
 import { createKeyStore } from './key-store.ts';
 import { Passwords } from './password.ts';
@@ -35,6 +37,7 @@ export interface Store {
   readonly uses: UseStore;
   readonly audit: AuditStore;
   readonly operations: OperationStore;
+  readonly events: EventStore;
   /** Tells of new epochs until closed; see `epoch-listener.ts`. */
   listen(onEpoch: (epoch: number) => void): EpochListener;
   /**
@@ -67,6 +70,7 @@ export const openStore = (options: PoolOptions): Store => {
     audit: createAuditStore(pool, prisma, gates),
     operations: createOperationStore(pool, prisma, gates),
     expireOperations: () => expireOperations(prisma),
+    events: createEventStore(pool, gates),
     listen: (onEpoch) => listenEpoch(options, onEpoch),
     tryPassword: () => tryPassword(options),
     serverVersion: async () => {

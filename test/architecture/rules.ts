@@ -48,6 +48,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'epoch',
     'outcome',
     'keyring/ports.ts',
+    'keyring/event-ports.ts',
     'keyring/model.ts',
     'keyring/rotation-policy.ts',
     'audit/ports.ts',

@@ -3,6 +3,7 @@
  * names, first wins, intents) and fails both ways, not applied and applied but told otherwise.
  * Audit entries and the epoch are those of the `MemoryAuditStore` that it shares them with.
  */
+import type { StoredEvent } from '../../src/keyring/event-ports.ts';
 import type { Key, KeyVersion } from '../../src/keyring/model.ts';
 import type {
   Attested,
@@ -35,6 +36,7 @@ export interface Rows {
   readonly intents: Map<string, Attested<TokenIntent>>;
   readonly idempotency: Map<string, Attested<IdempotencyRecord>>;
   readonly chains: Map<string, string>;
+  readonly events: StoredEvent[];
 }
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
@@ -48,6 +50,7 @@ const copyOf = (rows: Rows): Rows => ({
   intents: new Map(rows.intents),
   idempotency: new Map(rows.idempotency),
   chains: new Map(rows.chains),
+  events: [...rows.events],
 });
 
 export class MemoryStore implements KeyStore, RootStore, Pick<InstanceStore, 'allRead'> {
@@ -61,6 +64,7 @@ export class MemoryStore implements KeyStore, RootStore, Pick<InstanceStore, 'al
     intents: new Map(),
     idempotency: new Map(),
     chains: new Map(),
+    events: [],
   };
   readonly operations = new MemoryOperationStore(this);
   roots: RootGeneration[] = [];
@@ -260,7 +264,10 @@ export class MemoryStore implements KeyStore, RootStore, Pick<InstanceStore, 'al
 
 function applyAll(rows: Rows, change: ChangeCommit): void {
   if (change.idempotency !== null) insertOnce(rows, change.idempotency);
-  for (const write of change.writes) apply(rows, write);
+  for (const write of change.writes) {
+    if (write.kind !== 'insert-event') apply(rows, write);
+    else rows.events.push({ ...write.event, epoch: change.epoch + 1, at: new Date() });
+  }
 }
 
 export function insertOnce(rows: Rows, record: Attested<IdempotencyRecord>): void {
@@ -313,6 +320,11 @@ function apply(rows: Rows, write: KeyWrite): void {
       throw new TypeError('the scheduler is tried on a real database');
     case 'intend-removal':
       rows.intents.set(hex(write.row.value.objectId), write.row);
+      return;
+    // Events take their epoch from the change; no scheduler runs here.
+    case 'insert-event':
+    case 'hold-leadership':
+    case 'insert-run':
       return;
     case 'complete-intent':
       if (!rows.intents.delete(hex(write.objectId))) throw new TwofoldError('conflict');
