@@ -46,6 +46,12 @@ export const NAME = {
   audience: 'twofold',
   /** Prefix of metric names; also of our own span attributes, with a dot. */
   metric: 'twofold',
+  /** `source` of events; the id of the installation follows. */
+  eventSource: 'urn:twofold:installation:',
+  /** Prefix of the types of events, as a reversed domain name that nobody can own. */
+  eventType: 'kms.twofold.',
+  /** Attribute of events that holds the namespace. */
+  eventNamespace: 'twofoldnamespace',
   /** URI prefix of RFC 9457 problem types; the code follows. */
   problemType: 'urn:twofold:problem:',
 } as const;

@@ -58,6 +58,7 @@ export const OPERATIONS = [
   'keys.cancel-destruction',
   'keys.destroy',
   'audit.read',
+  'events.read',
 ] as const;
 
 export type Operation = (typeof OPERATIONS)[number];

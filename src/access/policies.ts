@@ -16,6 +16,7 @@
  * | `operations.oversee`                                 | yes   | yes      | no   | yes     | no      |
  * | what destroys (`keys.schedule-destruction`, `versions.schedule-destruction`, and `keys.destroy`, `versions.destroy`, which have no route) | yes | no | no | no | no |
  * | `audit.read`                                         | yes   | no       | no   | yes     | no      |
+ * | `events.read`                                        | yes   | yes      | no   | yes     | no      |
  *
  * To destroy is a group of its own, `destroy`, so that a policy can single it out; to cancel a destruction
  * is a change like any other: who keeps the keys in use may stop what would end them.
@@ -51,7 +52,7 @@ type Facts = {
   labels?: Pairs,
 };
 
-action identify, read, use, change, destroy, attend, oversee, inspect;
+action identify, read, use, change, destroy, attend, oversee, inspect, follow;
 
 action "whoami", "suites.read" in [identify]
   appliesTo { principal: User, resource: Namespace, context: Facts };
@@ -87,6 +88,8 @@ action "versions.schedule-destruction", "versions.destroy",
   "keys.schedule-destruction", "keys.destroy" in [destroy]
   appliesTo { principal: User, resource: Key, context: Facts };
 action "audit.read" in [inspect]
+  appliesTo { principal: User, resource: Namespace, context: Facts };
+action "events.read" in [follow]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 `;
 
@@ -139,6 +142,15 @@ permit (
   ],
   resource
 );
+
+@id("events-are-followed")
+permit (
+  principal,
+  action in Action::"follow",
+  resource
+) when {
+  principal in Role::"admin" || principal in Role::"operator" || principal in Role::"auditor"
+};
 
 @id("auditor-reads")
 permit (

@@ -9,7 +9,7 @@ import type { ErrorCode } from '../errors.ts';
 
 /**
  * `use` reads and uses keys and changes nothing but counters and audit; `admin` is everything that
- * changes stored state and what only its callers read, all of it under `/v1/admin`; `public` is the anonymous few; `monitoring` is what
+ * changes stored state, and what is read for administration, all of it under `/v1/admin`; `public` is the anonymous few; `monitoring` is what
  * the metrics listener alone serves, also without a token.
  */
 export type Plane = 'use' | 'admin' | 'public' | 'monitoring';

@@ -4,6 +4,7 @@ import * as aliases from './aliases.ts';
 import * as audit from './audit.ts';
 import * as certificates from './certificates.ts';
 import * as csr from './csr.ts';
+import * as events from './events.ts';
 import * as kem from './kem.ts';
 import * as keys from './keys.ts';
 import * as lifecycle from './lifecycle.ts';
@@ -38,6 +39,7 @@ const RESOURCES = [
   operations,
   lifecycle,
   audit,
+  events,
   published,
 ] as const;
 

@@ -8,6 +8,7 @@ import type { Suite } from '../crypto/suite.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { KeyLifecycle } from '../keyring/lifecycle-operations.ts';
+import type { EventStore } from '../keyring/event-ports.ts';
 import type {
   ChangeOrder,
   KeyManage,
@@ -71,6 +72,11 @@ export interface RequestReport {
   readonly error: unknown;
 }
 
+/** Events of an installation, which their `source` names. */
+export interface EventFeed extends Pick<EventStore, 'page'> {
+  readonly installation: string;
+}
+
 export interface HttpDependencies {
   readonly authenticator: Authenticator;
   readonly authorizer: Authorizer;
@@ -83,6 +89,7 @@ export interface HttpDependencies {
   readonly operations: LongOperations;
   readonly lifecycle: KeyLifecycle;
   readonly turns: ChangeOrder;
+  readonly events: EventFeed;
   readonly engine: Engine;
   readonly token: TokenFacts;
   /** 32 bytes from which page tokens are authenticated; the same in every instance. */

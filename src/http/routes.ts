@@ -4,6 +4,7 @@ import { aliasRoutes } from './aliases.ts';
 import { auditRoutes } from './audit.ts';
 import { certificateRoutes } from './certificates.ts';
 import { csrRoutes } from './csr.ts';
+import { eventRoutes } from './events.ts';
 import { kemRoutes } from './kem.ts';
 import { keyRoutes } from './keys.ts';
 import { lifecycleRoutes } from './lifecycle.ts';
@@ -42,6 +43,7 @@ export function allRoutes(
     ...operationRoutes(deps),
     ...lifecycleRoutes(deps),
     ...auditRoutes(deps),
+    ...eventRoutes(deps),
     ...publishedRoutes(deps),
     ...publicRoutes(deps, document),
   ];

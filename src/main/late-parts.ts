@@ -1,4 +1,5 @@
 /** What the listeners need before the root is open. */
+import type { EventFeed } from '../http/dependencies.ts';
 import type { Keyring } from '../keyring/keyring.ts';
 import type { KeyLifecycle } from '../keyring/lifecycle-operations.ts';
 import type {
@@ -23,6 +24,7 @@ export interface LateParts {
   readonly lifecycle: Late<KeyLifecycle>;
   readonly published: Late<PublishedKeys>;
   readonly turns: Late<ChangeOrder>;
+  readonly events: Late<EventFeed>;
   readonly pageTokenKey: Buffer;
   keyring: Keyring | null;
 }
@@ -36,6 +38,7 @@ export const lateParts = (incarnation: Incarnation): LateParts => ({
   lifecycle: late(),
   published: late(),
   turns: late(),
+  events: late(),
   pageTokenKey: Buffer.alloc(32),
   keyring: null,
 });

@@ -311,6 +311,7 @@ export class Service {
       operations: late.operations.port,
       lifecycle: late.lifecycle.port,
       turns: late.turns.port,
+      events: late.events.port,
       pageTokenKey: late.pageTokenKey,
       engine: this.#engine,
       token,
@@ -434,6 +435,7 @@ export class Service {
     late.operations.set(keyring.operations);
     late.lifecycle.set(keyring.lifecycle);
     late.turns.set(keyring.turns);
+    late.events.set({ ...store.events, installation: root.installation });
     late.audit.set(audit);
     const policies = { of: () => Promise.resolve(rankPolicies([])) };
     startScheduler(

@@ -28,6 +28,7 @@ const KEYLESS: readonly Operation[] = [
   'operations.cancel',
   'operations.oversee',
   'audit.read',
+  'events.read',
 ];
 const resourceOf = (operation: Operation, key = 'k') => ({
   namespace: 'default',
@@ -96,6 +97,7 @@ const EXPECTED: Readonly<Record<Operation, string>> = {
   'keys.cancel-destruction': 'ao---',
   'keys.destroy': 'a----',
   'audit.read': 'a--r-',
+  'events.read': 'ao-r-',
 };
 
 const ROLES: readonly (readonly [string, readonly string[]])[] = [

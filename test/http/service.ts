@@ -13,6 +13,7 @@ import type { AuditDraft } from '../../src/audit/ports.ts';
 import type { Engine } from '../../src/crypto/engine.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import type { HttpDependencies, RequestReport } from '../../src/http/dependencies.ts';
+import { BEGINNING } from '../../src/keyring/event-ports.ts';
 import { usualCustody } from '../../src/keyring/material.ts';
 import type { DestructionRules } from '../../src/keyring/destruction.ts';
 import { admits } from '../../src/keyring/suite-policy.ts';
@@ -22,7 +23,7 @@ import type { HttpServer, HttpServerOptions } from '../../src/http/server.ts';
 import { SuiteTimes } from '../../src/telemetry/suite-times.ts';
 import { assertListed } from '../contract/observed.ts';
 import { sampleStatus } from './sample-status.ts';
-import { ANY_SUITE, openWorld } from '../keyring/world.ts';
+import { ANY_SUITE, INSTALLATION, openWorld } from '../keyring/world.ts';
 import type { Instance, World } from '../keyring/world.ts';
 
 export interface Service<W extends Instance = World> {
@@ -68,6 +69,11 @@ export interface ServiceOptions {
   /** What `/openapi.yaml` answers. */
   readonly document?: string;
 }
+
+const noEvents: HttpDependencies['events'] = {
+  page: () => Promise.resolve({ items: [], next: BEGINNING, more: false }),
+  installation: INSTALLATION,
+};
 
 function watchAudit(world: Instance, drafts: AuditDraft[], anonymous: Service['anonymous']) {
   const { audit } = world;
@@ -128,6 +134,7 @@ export async function openServiceOver<W extends Instance>(
     operations: keyring.operations,
     lifecycle: keyring.lifecycle,
     turns: keyring.turns,
+    events: world.events ?? noEvents,
     engine: given.engine ?? nativeEngine,
     token: {
       availability: ({ id }) =>

@@ -409,6 +409,13 @@ describe('every route, as the contract says it', () => {
     expect(one).toEqual(entry);
   });
 
+  it('tells what happened to keys', async () => {
+    const { json } = await go('listEvents', '/v1/admin/events?pageSize=1', undefined, {
+      role: 'auditor',
+    });
+    expect(json['items']).toMatchObject([{ type: 'kms.twofold.key.created', subject: 'wrap' }]);
+  });
+
   it('left none out', () => {
     expect(ROUTES.map(({ id }) => id).filter((id) => !seen.has(id))).toEqual([]);
   });

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { OPERATIONS } from '../../src/access/grant.ts';
 import type { ChangeRun, PreparedChange } from '../../src/keyring/operations.ts';
 import { EVENT_TYPES, eventsOf } from '../../src/keyring/events.ts';
-import { aKey, aRun, openWorld } from './world.ts';
+import { aKey, aRun, openWorld, toSuite } from './world.ts';
 import type { World } from './world.ts';
 
 describe('the events of changes', () => {
@@ -55,7 +55,7 @@ describe('the events of changes', () => {
 
   it('says what went from what to what', async () => {
     const [rotated] = await told(() =>
-      manage().rotate(world.grant('keys.rotate', id), { suite: 'MLKEM1024-P384' }, aRun()),
+      manage().rotate(world.grant('keys.rotate', id), toSuite('MLKEM1024-P384'), aRun()),
     );
     expect(rotated).toMatchObject({
       type: 'key.rotated',

@@ -13,6 +13,7 @@ import { TwofoldError } from '../../src/errors.ts';
 import type { Hsm } from '../../src/hsm/port.ts';
 import { DEFAULT_DESTRUCTION_RULES } from '../../src/keyring/destruction.ts';
 import type { DestructionRules } from '../../src/keyring/destruction.ts';
+import type { EventFeed } from '../../src/http/dependencies.ts';
 import { openKeyring } from '../../src/keyring/keyring.ts';
 import type { Keyring } from '../../src/keyring/keyring.ts';
 import type { Binding, ChangeRun, CreateKey } from '../../src/keyring/operations.ts';
@@ -22,6 +23,7 @@ import type { Root } from '../../src/keyring/root.ts';
 import type { SuitePolicy } from '../../src/keyring/suite-policy.ts';
 import { UsageCounters } from '../../src/keyring/usage.ts';
 import { softwareMac } from '../audit/memory-store.ts';
+import { memoryEvents } from './memory-events.ts';
 import { MemoryStore } from './memory-store.ts';
 import { watchedHsm } from './watched-hsm.ts';
 import type { WatchedHsm } from './watched-hsm.ts';
@@ -94,6 +96,8 @@ export interface Instance {
   readonly epoch: SecurityEpoch;
   readonly uses: UsageCounters;
   readonly audit: RunningAuditLog;
+  /** None unless told. */
+  readonly events?: EventFeed;
   grant<O extends Operation>(operation: O, key: string | null, namespace?: string): Grant<O>;
   /** Creates a key and answers its id. */
   create(input?: Partial<KeyWanted>): Promise<string>;
@@ -237,6 +241,7 @@ export async function openInstance({
     epoch,
     uses,
     audit,
+    events: memoryEvents(store),
     ...requests(keyring, epoch),
     stop: stopOf(keyring, audit),
   };

@@ -1,0 +1,26 @@
+/** Routes that tell what happened to keys. */
+import { DEFAULT_PAGE_SIZE } from '../contract/answer.ts';
+import * as contract from '../contract/events.ts';
+import { eventResource, placeText, storedType } from './event-resource.ts';
+import { route } from './route.ts';
+import type { HttpDependencies } from './dependencies.ts';
+import type { GuardedRoute } from './route.ts';
+
+export function eventRoutes({ events }: Pick<HttpDependencies, 'events'>): readonly GuardedRoute[] {
+  return [
+    route(contract.listEvents, {
+      handle: async ({ grant, query }) => {
+        const { items, next, more } = await events.page({
+          namespace: grant.namespace,
+          after: query.after ?? null,
+          until: null,
+          type: storedType(query.type),
+          keyId: query.keyId ?? null,
+          pageSize: query.pageSize ?? DEFAULT_PAGE_SIZE,
+        });
+        const shown = items.map((event) => eventResource(event, events.installation));
+        return { body: { items: shown, next: placeText(next), more } };
+      },
+    }),
+  ];
+}
