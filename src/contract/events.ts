@@ -3,7 +3,7 @@ import { z } from 'zod';
 
 import { NAME } from '../name.ts';
 import { PAGING } from './answer.ts';
-import { defineRoute } from './route.ts';
+import { defineRoute, headers } from './route.ts';
 import { time, uuid } from './scalars.ts';
 
 /** As the service names them, without the prefix that the `type` of an event begins with. */
@@ -98,4 +98,27 @@ export const listEvents = defineRoute({
     })
     .meta({ id: 'EventPage' }),
   errors: ['not_found', 'events_expired'],
+});
+
+export const streamEvents = defineRoute({
+  method: 'GET',
+  plane: 'admin',
+  id: 'streamEvents',
+  path: '/v1/admin/events/stream',
+  operation: 'events.read',
+  summary: 'Sends what happens to the keys of the namespace as it happens (server-sent events).',
+  query: z.strictObject(FILTER),
+  headers: headers({
+    'last-event-id': eventPlace.optional().meta({
+      description: 'Goes before `after`: where a client that comes again left off.',
+      override: { type: 'string' },
+    }),
+  }),
+  gives: ['text/event-stream'],
+  response: z.string().meta({
+    description:
+      'Each `data` is a CloudEvent and each `id` its place. An `id` without `data` says how far nothing ' +
+      'was to be sent. An event named `problem` is the last one and says why the stream ends.',
+  }),
+  errors: ['not_found', 'events_expired', 'quota_exceeded'],
 });

@@ -43,6 +43,7 @@ export type AnswerForm =
   | 'application/x-pem-file'
   | 'application/x-ndjson'
   | 'application/yaml'
+  | 'text/event-stream'
   | 'text/html';
 
 export interface RouteContract {
@@ -57,7 +58,7 @@ export interface RouteContract {
   readonly summary: string;
   readonly params: z.ZodObject;
   readonly query: z.ZodObject;
-  /** Named in lower case; of these, `twofold-…`, `idempotency-key` and `if-match` are read. */
+  /** Named in lower case; of these, `twofold-…`, `idempotency-key`, `if-match` and `last-event-id` are read. */
   readonly headers: z.ZodObject;
   readonly body: z.ZodType | null;
   /** Media types that are read as JSON. */

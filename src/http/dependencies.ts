@@ -114,7 +114,20 @@ export interface OperationLimits {
   readonly runningOperations: number;
 }
 
-export type HttpLimits = InputLimits & GateLimits & ConnectionLimits & OperationLimits;
+/** Of streams of events. */
+export interface StreamLimits {
+  readonly streamsPerPrincipal: number;
+  /** Of this process. */
+  readonly streams: number;
+  /** Between signs of life, ms; less than `stalledMs`, whose clock they reset. */
+  readonly heartbeatMs: number;
+}
+
+export type HttpLimits = InputLimits &
+  GateLimits &
+  ConnectionLimits &
+  OperationLimits &
+  StreamLimits;
 
 export const DEFAULT_LIMITS: HttpLimits = Object.freeze({
   bodyBytes: 1_048_576,
@@ -127,6 +140,9 @@ export const DEFAULT_LIMITS: HttpLimits = Object.freeze({
   stalledMs: 30_000,
   rewrapItemsPerSecond: 2000,
   runningOperations: 20,
+  streamsPerPrincipal: 8,
+  streams: 64,
+  heartbeatMs: 15_000,
 });
 
 /** The namespace of a request that names none. */

@@ -1,12 +1,16 @@
-/** Routes that tell what happened to keys. */
+/** Routes that tell what happened to keys, and what happens. */
 import { DEFAULT_PAGE_SIZE } from '../contract/answer.ts';
 import * as contract from '../contract/events.ts';
 import { eventResource, placeText, storedType } from './event-resource.ts';
 import { route } from './route.ts';
 import type { HttpDependencies } from './dependencies.ts';
+import type { EventStreams } from './event-stream.ts';
 import type { GuardedRoute } from './route.ts';
 
-export function eventRoutes({ events }: Pick<HttpDependencies, 'events'>): readonly GuardedRoute[] {
+export function eventRoutes(
+  { events }: Pick<HttpDependencies, 'events'>,
+  streams: EventStreams,
+): readonly GuardedRoute[] {
   return [
     route(contract.listEvents, {
       handle: async ({ grant, query }) => {
@@ -21,6 +25,19 @@ export function eventRoutes({ events }: Pick<HttpDependencies, 'events'>): reado
         const shown = items.map((event) => eventResource(event, events.installation));
         return { body: { items: shown, next: placeText(next), more } };
       },
+    }),
+    route(contract.streamEvents, {
+      handle: async ({ grant, principal, query, headers, requestId, authorization }) => ({
+        body: await streams.open({
+          grant,
+          principal,
+          authorization,
+          requestId,
+          after: headers['last-event-id'] ?? query.after ?? null,
+          type: storedType(query.type),
+          keyId: query.keyId ?? null,
+        }),
+      }),
     }),
   ];
 }

@@ -10,6 +10,7 @@ import { problemHeaders, problemOf } from './problem.ts';
 import type { RouteContract } from '../contract/route.ts';
 import type { RequestReport } from './dependencies.ts';
 import type { Rendered } from './render.ts';
+import type { Streamed } from './route.ts';
 
 export const REQUEST_ID_HEADER = `${NAME.header}Request-Id`;
 export const AUDIT_ID_HEADER = `${NAME.header}Audit-Id`;
@@ -72,6 +73,30 @@ export class Exchange {
       answer.body,
     );
     this.#done({ ...STARTED, status: answer.status, auditId });
+  }
+
+  /**
+   * Writes the head and lets the stream begin; reported is how long that took. The clock that ends a
+   * connection over which nothing goes runs again: the stream's signs of life are what resets it, and a
+   * reader that takes none of them is cut. The connection ends with the stream.
+   */
+  stream(streamed: Streamed, auditId: string | null): void {
+    this.#resumeStallClock();
+    this.response.writeHead(200, {
+      'Content-Type': streamed.mediaType,
+      'Cache-Control': 'no-store',
+      'X-Content-Type-Options': 'nosniff',
+      [REQUEST_ID_HEADER]: this.requestId,
+      Connection: 'close',
+      ...this.#auditHeader(auditId),
+    });
+    this.#done({ ...STARTED, status: 200, auditId });
+    if (this.request.method !== 'HEAD') {
+      streamed.begin(this.response);
+      return;
+    }
+    this.response.end();
+    streamed.drop();
   }
 
   /** Sends the problem document of an error. */

@@ -16,6 +16,7 @@ import { requestHash } from './canonical.ts';
 import { DEFAULT_NAMESPACE, namespaceExists } from './dependencies.ts';
 import { readHeaders, readParams, readQuery } from './head.ts';
 import { AuditNotes } from './notes.ts';
+import { Streamed } from './route.ts';
 import type { Grant, Operation, Principal } from '../access/grant.ts';
 import type { BodyFacts, Resource } from '../access/ports.ts';
 import type { RouteContract } from '../contract/route.ts';
@@ -149,12 +150,16 @@ export class GuardedRequest {
     const notes = this.#notes();
     const outcome = await this.#outcome(notes, first);
     this.#keyId = notes.draft('ok').keyId;
-    const auditId = outcome.reply?.recorded ?? (await this.#record(notes, outcome));
+    const auditId = outcome.reply?.recorded ?? (await this.#recordOrDrop(notes, outcome));
     // It will not run again; a client that reads its answer slowly holds up nobody's turn.
     this.#ended.resolve(undefined);
     const { exchange } = this.#arrival;
     if (outcome.error !== null) {
       await exchange.fail(outcome.error, auditId);
+      return;
+    }
+    if (outcome.reply.body instanceof Streamed) {
+      exchange.stream(outcome.reply.body, auditId);
       return;
     }
     const writer = new AnswerWriter(this.#arrival.route.contract);
@@ -188,6 +193,16 @@ export class GuardedRequest {
   async #authenticateAgain(): Promise<void> {
     const { authorization } = this.#arrival.exchange.request.headers;
     await this.#deps.authenticator.authenticate(authorization);
+  }
+
+  /** A stream without an entry never begins. */
+  async #recordOrDrop(notes: AuditNotes, outcome: Outcome): Promise<string> {
+    try {
+      return await this.#record(notes, outcome);
+    } catch (error) {
+      if (outcome.reply?.body instanceof Streamed) outcome.reply.body.drop();
+      throw error;
+    }
   }
 
   async #record(notes: AuditNotes, outcome: Outcome): Promise<string> {
@@ -303,6 +318,7 @@ export class GuardedRequest {
       requestId: exchange.requestId,
       ended: this.#ended.promise,
       source: exchange.source,
+      authorization: exchange.request.headers.authorization,
       requestHash: () => requestHash(exchange.request, input.body),
       notes,
       own: (secret) => {

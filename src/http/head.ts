@@ -18,9 +18,10 @@ const SINGLE = new Set([
   'host',
   'idempotency-key',
   'if-match',
+  'last-event-id',
 ]);
 /** Standard headers that a contract can declare. */
-const DECLARABLE = new Set(['idempotency-key', 'if-match']);
+const DECLARABLE = new Set(['idempotency-key', 'if-match', 'last-event-id']);
 
 export type HeaderValues = Readonly<Record<string, string>>;
 

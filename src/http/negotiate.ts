@@ -4,7 +4,10 @@ import type { ByteMediaType, RouteContract } from '../contract/route.ts';
 
 export const JSON_TYPE = 'application/json';
 export const LINES_TYPE = 'application/x-ndjson';
-export type AnswerType = typeof JSON_TYPE | typeof LINES_TYPE | ByteMediaType;
+/** Server-sent events: an answer that goes on. */
+export const EVENT_STREAM_TYPE = 'text/event-stream';
+export type AnswerType =
+  typeof JSON_TYPE | typeof LINES_TYPE | typeof EVENT_STREAM_TYPE | ByteMediaType;
 
 /** What a request body is to be read as. */
 export type BodyType = 'json' | ByteMediaType;
@@ -28,6 +31,7 @@ export function bodyTypeOf(route: RouteContract, contentType: string | undefined
 /** What the route can answer, first what fits the form of the request best. */
 function candidates(route: RouteContract, body: BodyType): readonly AnswerType[] {
   if (route.lines) return [LINES_TYPE];
+  if (route.gives.includes(EVENT_STREAM_TYPE)) return [EVENT_STREAM_TYPE];
   const gives = route.bytes?.gives ?? [];
   if (body === 'json') return [JSON_TYPE, ...gives];
   const own = gives.filter((type) => type === body);

@@ -3,6 +3,8 @@
  * nothing else: a route without schemas, plane, operation and a handler that takes the grant of that
  * operation does not compile (promise P4).
  */
+import type { ServerResponse } from 'node:http';
+
 import type { Grant, Operation, Principal } from '../access/grant.ts';
 import type { BodyFacts } from '../access/ports.ts';
 import type { AuditDraft } from '../audit/ports.ts';
@@ -52,6 +54,8 @@ export interface Call<C extends GuardedContract> {
   /** Resolves once the request has its outcome and will not run again. */
   readonly ended: Promise<unknown>;
   readonly source: string;
+  /** The header, for what outlives the request and asks again whether it still may. */
+  readonly authorization: string | undefined;
   /** SHA-256 over method, path and body, for `Idempotency-Key`. */
   readonly requestHash: () => Uint8Array;
   readonly notes: AuditNotes;
@@ -76,11 +80,28 @@ export interface Call<C extends GuardedContract> {
  * makes the entry durable together with what the answer says was done.
  */
 export interface Reply<C extends RouteContract> {
-  readonly body: AnswerBody<C>;
+  readonly body: AnswerBody<C> | Streamed;
   readonly status?: number;
   readonly headers?: Readonly<Record<string, string>>;
   readonly recorded?: string | null;
   readonly record?: (draft: AuditDraft, standing: EpochStanding) => Promise<string>;
+}
+
+/**
+ * An answer that goes on after its head. It begins once its audit entry is durable; one that is not to
+ * begin is dropped instead.
+ */
+export class Streamed {
+  readonly mediaType: string;
+  /** Takes the response over, its head written, and ends it. */
+  readonly begin: (response: ServerResponse) => void;
+  readonly drop: () => void;
+
+  constructor(mediaType: string, begin: (response: ServerResponse) => void, drop: () => void) {
+    this.mediaType = mediaType;
+    this.begin = begin;
+    this.drop = drop;
+  }
 }
 
 /** JSON that was rendered inside a transaction and is sent as it stands. */

@@ -19,12 +19,14 @@ import { versionUseRoutes } from './version-uses.ts';
 import { wrapRoutes } from './wrap.ts';
 import type { AnyRoute } from './app.ts';
 import type { HttpDependencies, HttpLimits } from './dependencies.ts';
+import type { EventStreams } from './event-stream.ts';
 
 /** In the order in which Express tries them: what is called most stands first. */
 export function allRoutes(
   deps: HttpDependencies,
   limits: HttpLimits,
   document: string,
+  streams: EventStreams,
 ): readonly AnyRoute[] {
   return [
     ...wrapRoutes(deps, limits),
@@ -43,7 +45,7 @@ export function allRoutes(
     ...operationRoutes(deps),
     ...lifecycleRoutes(deps),
     ...auditRoutes(deps),
-    ...eventRoutes(deps),
+    ...eventRoutes(deps, streams),
     ...publishedRoutes(deps),
     ...publicRoutes(deps, document),
   ];

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { createApp } from './app.ts';
 import { DEFAULT_LIMITS } from './dependencies.ts';
+import { EventStreams } from './event-stream.ts';
 import { Exchange } from './exchange.ts';
 import { createListener } from './listener.ts';
 import { answerMalformed } from './malformed.ts';
@@ -185,6 +186,7 @@ export function createHttpServer(
   document: string = readDocument(),
 ): HttpServer {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
+  const streams = new EventStreams(deps, limits);
   let draining = false;
   const parts: AppParts = {
     pipeline: new Pipeline(deps, limits),
@@ -192,7 +194,7 @@ export function createHttpServer(
     draining: () => draining,
     parting: () => draining || deps.parting?.() === true,
   };
-  const routes = allRoutes(deps, limits, document);
+  const routes = allRoutes(deps, limits, document, streams);
   const others = handlersOf(deps, parts);
   const app = (planes: readonly Plane[]): RequestListener => createApp(routes, planes, parts);
   const listener = (at: ListenerOptions, request: RequestListener) =>
@@ -212,6 +214,7 @@ export function createHttpServer(
   }
   return new Listeners(listeners, options.drainMs ?? DRAIN_MS, () => {
     draining = true;
+    streams.close();
   });
 }
 

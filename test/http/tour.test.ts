@@ -414,6 +414,16 @@ describe('every route, as the contract says it', () => {
       role: 'auditor',
     });
     expect(json['items']).toMatchObject([{ type: 'kms.twofold.key.created', subject: 'wrap' }]);
+    const last = { 'last-event-id': String(json['next']) };
+    const stop = new AbortController();
+    const stream = await fetch(`${service.url}/v1/admin/events/stream`, {
+      headers: { authorization: `Bearer ${await service.token('operator')}`, ...last },
+      signal: stop.signal,
+    });
+    expect(stream.headers.get('content-type')).toBe('text/event-stream');
+    expect(stream.headers.get('twofold-audit-id')).toMatch(/^[1-9]\d*-[1-9]\d*$/);
+    stop.abort();
+    seen.add('streamEvents');
   });
 
   it('left none out', () => {

@@ -1,0 +1,289 @@
+/**
+ * Events as server-sent events: each stream reads the table at the pace of its reader and keeps
+ * nothing but its place, one page, and what the connection's own buffer holds. New epochs wake it.
+ *
+ * What it sends are events of epochs that this process knows, so every change of access before an
+ * event has been taken in when it is sent: a stream whose right is in doubt asks again first.
+ */
+import type { ServerResponse } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import type { Grant, Principal } from '../access/grant.ts';
+import type { EventPlace, EventQuery } from '../keyring/event-ports.ts';
+import type { SecurityChange } from '../epoch.ts';
+import { TwofoldError } from '../errors.ts';
+import { eventResource, placeText } from './event-resource.ts';
+import { problemOf } from './problem.ts';
+import { Streamed } from './route.ts';
+import type { HttpDependencies, StreamLimits } from './dependencies.ts';
+
+type Dependencies = Pick<HttpDependencies, 'events' | 'epoch' | 'authenticator' | 'authorizer'>;
+
+/** What a stream is asked for. */
+export interface StreamRequest {
+  readonly grant: Grant<'events.read'>;
+  readonly principal: Principal;
+  readonly authorization: string | undefined;
+  readonly requestId: string;
+  readonly after: EventPlace | null;
+  readonly type: string | null;
+  readonly keyId: string | null;
+}
+
+/** Events that are read at once. */
+const PAGE = 64;
+/** After which a client is to come again, ms. */
+const RECONNECT_MS = 2_000;
+/** Pause while the database is away. */
+const PAUSE_MS = 500;
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+const ownerOf = ({ issuer, subject }: Principal): string => JSON.stringify([issuer, subject]);
+
+/** The streams of this process. */
+export class EventStreams {
+  readonly #deps: Dependencies;
+  readonly #limits: StreamLimits;
+  readonly #open = new Set<EventStream>();
+  #closed = false;
+
+  constructor(deps: Dependencies, limits: StreamLimits) {
+    this.#deps = deps;
+    this.#limits = limits;
+    deps.epoch.onChange((change) => {
+      for (const stream of this.#open) stream.learn(change);
+    });
+  }
+
+  /** Streams that are open or about to be. */
+  get size(): number {
+    return this.#open.size;
+  }
+
+  /**
+   * Takes a place among the streams; what it gives begins once the audit entry stands, or is dropped.
+   * @throws TwofoldError quota_exceeded, rate_limited, shutting_down; and as `EventStore.page`
+   */
+  async open(request: StreamRequest): Promise<Streamed> {
+    this.#admit(request);
+    const stream = new EventStream(this.#deps, this.#limits, request, () => {
+      this.#open.delete(stream);
+    });
+    this.#open.add(stream);
+    try {
+      await stream.check();
+    } catch (error) {
+      stream.drop();
+      throw error;
+    }
+    return new Streamed(
+      'text/event-stream',
+      (response) => void stream.run(response),
+      () => stream.drop(),
+    );
+  }
+
+  /** Ends every stream in an orderly way, and opens no more. */
+  close(): void {
+    this.#closed = true;
+    for (const stream of this.#open) stream.end(new TwofoldError('shutting_down'));
+  }
+
+  #admit({ principal }: StreamRequest): void {
+    if (this.#closed) throw new TwofoldError('shutting_down');
+    const { streams, streamsPerPrincipal } = this.#limits;
+    if (this.#open.size >= streams) {
+      throw new TwofoldError('rate_limited', `At most ${String(streams)} streams are open.`, {
+        retryAfter: 5,
+      });
+    }
+    const owner = ownerOf(principal);
+    const own = [...this.#open].filter((stream) => stream.owner === owner);
+    if (own.length < streamsPerPrincipal) return;
+    const most = String(streamsPerPrincipal);
+    throw new TwofoldError('quota_exceeded', `A principal has at most ${most} streams open.`);
+  }
+}
+
+/** Thrown within a stream that has been ended. */
+class Ended extends Error {}
+
+class EventStream {
+  readonly owner: string;
+  readonly #deps: Dependencies;
+  readonly #limits: StreamLimits;
+  readonly #request: StreamRequest;
+  readonly #onEnd: () => void;
+  readonly #end = new AbortController();
+  readonly #timers: NodeJS.Timeout[] = [];
+  #response: ServerResponse | null = null;
+  #after: EventPlace | null;
+  /** What the reader was told last. */
+  #told: EventPlace | null = null;
+  /** Whether access may have changed since it was looked at. */
+  #doubted = false;
+  #news = false;
+  #wake: () => void = () => undefined;
+
+  constructor(deps: Dependencies, limits: StreamLimits, request: StreamRequest, onEnd: () => void) {
+    this.#deps = deps;
+    this.#limits = limits;
+    this.#request = request;
+    this.#onEnd = onEnd;
+    this.#after = request.after;
+    this.owner = ownerOf(request.principal);
+  }
+
+  /** Called before the epoch rises, so the stream is woken after it has. */
+  learn({ scope }: SecurityChange): void {
+    if (scope === 'access') this.#doubted = true;
+    setImmediate(() => this.#stir());
+  }
+
+  /** Whether the place can be served at all. @throws TwofoldError as `EventStore.page` */
+  async check(): Promise<void> {
+    await this.#deps.events.page({ ...this.#query(), pageSize: 1, until: null });
+  }
+
+  /** It never began, or is over. */
+  drop(): void {
+    for (const timer of this.#timers) clearTimeout(timer);
+    this.#onEnd();
+  }
+
+  /** Tells the reader why, as far as it listens, and closes. */
+  end(why: TwofoldError): void {
+    if (this.#end.signal.aborted) return;
+    this.#end.abort(why);
+    this.#wake();
+  }
+
+  /** Sends until something ends it. Never rejects. */
+  async run(response: ServerResponse): Promise<void> {
+    this.#response = response;
+    response.once('close', () => this.end(new TwofoldError('internal', 'The reader is gone.')));
+    const left = this.#request.principal.expiresAt.getTime() - Date.now();
+    this.#timers.push(
+      setTimeout(
+        () => this.end(new TwofoldError('token_expired')),
+        Math.min(Math.max(left, 0), LONGEST_TIMER_MS),
+      ).unref(),
+      setInterval(() => this.#beat(), this.#limits.heartbeatMs).unref(),
+    );
+    try {
+      await this.#write(`retry: ${String(RECONNECT_MS)}\n\n`);
+      for (;;) await this.#turn();
+    } catch (error) {
+      this.#close(error instanceof Ended ? this.#end.signal.reason : error);
+    } finally {
+      this.drop();
+    }
+  }
+
+  async #turn(): Promise<void> {
+    await this.#settleDoubt();
+    this.#news = false;
+    const page = await this.#page();
+    for (const event of page.items) {
+      // Between its reading and its sending the right to it may have gone.
+      await this.#settleDoubt();
+      const id = placeText(event);
+      const data = JSON.stringify(eventResource(event, this.#deps.events.installation));
+      this.#after = this.#told = { epoch: event.epoch, n: event.n };
+      await this.#write(`id: ${id}\ndata: ${data}\n\n`);
+    }
+    this.#after = page.next;
+    if (!page.more) await this.#newsOrEnd();
+  }
+
+  async #page() {
+    for (;;) {
+      try {
+        return await this.#deps.events.page(this.#query());
+      } catch (error) {
+        if (!TwofoldError.is(error, 'database_unavailable')) throw error;
+        this.#check();
+        await sleep(PAUSE_MS, undefined, { signal: this.#end.signal }).catch(() => undefined);
+        this.#check();
+      }
+    }
+  }
+
+  #query(): EventQuery {
+    const { grant, type, keyId } = this.#request;
+    const { namespace } = grant;
+    const until = this.#deps.epoch.current;
+    return { namespace, after: this.#after, until, type, keyId, pageSize: PAGE };
+  }
+
+  async #settleDoubt(): Promise<void> {
+    this.#check();
+    while (this.#doubted) {
+      this.#doubted = false;
+      const { authenticator, authorizer } = this.#deps;
+      const principal = await authenticator.authenticate(this.#request.authorization);
+      const { namespace } = this.#request.grant;
+      authorizer.authorize(principal, 'events.read', { namespace, key: null });
+      this.#check();
+    }
+  }
+
+  #check(): void {
+    if (this.#end.signal.aborted) throw new Ended();
+  }
+
+  #stir(): void {
+    this.#news = true;
+    this.#wake();
+  }
+
+  async #newsOrEnd(): Promise<void> {
+    this.#check();
+    if (this.#news) return;
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    this.#wake = () => resolve(undefined);
+    await promise;
+    this.#check();
+  }
+
+  /** Waits until the reader has taken enough of what was written before. */
+  async #write(text: string): Promise<void> {
+    this.#check();
+    const response = this.#response;
+    if (response === null || response.write(text)) return;
+    while (response.writableNeedDrain && !this.#end.signal.aborted) {
+      const { promise, resolve } = Promise.withResolvers<undefined>();
+      const taken = () => resolve(undefined);
+      // News wake it too; more is written only once there is room.
+      this.#wake = taken;
+      response.once('drain', taken);
+      await promise;
+      response.off('drain', taken);
+    }
+    this.#check();
+  }
+
+  /**
+   * A sign of life, with the place where nothing that the filter lets through is left: an id without
+   * data is remembered by the reader and shown to nobody.
+   */
+  #beat(): void {
+    // A key set can have changed without an epoch.
+    this.#doubted = true;
+    this.#stir();
+    const response = this.#response;
+    if (response === null || response.writableNeedDrain || this.#end.signal.aborted) return;
+    const place = this.#after;
+    const isNew =
+      place !== null && (this.#told === null || placeText(place) !== placeText(this.#told));
+    response.write(isNew ? `: alive\nid: ${placeText(place)}\n\n` : ': alive\n\n');
+    this.#told = place;
+  }
+
+  #close(why: unknown): void {
+    const response = this.#response;
+    if (response === null || response.destroyed) return;
+    const problem = problemOf(TwofoldError.from(why), this.#request.requestId);
+    response.end(`event: problem\ndata: ${JSON.stringify(problem)}\n\n`);
+  }
+}
