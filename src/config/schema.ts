@@ -229,6 +229,23 @@ const rotation = z
   })
   .prefault({});
 
+/** The database removes no younger event, whoever asks (`expire_events`). */
+const SHORTEST_RETENTION_MS = 86_400_000;
+
+const events = z
+  .strictObject({
+    retention: described(
+      duration()
+        .refine(
+          (text) => (parseDuration(text) ?? 0) >= SHORTEST_RETENTION_MS,
+          'must be a day at least',
+        )
+        .default('P90D'),
+      'How long events are kept for consumers that were away: an ISO 8601 duration, a day at least.',
+    ),
+  })
+  .prefault({});
+
 /** The whole configuration, before paths are made absolute. */
 export const configSchema = z.strictObject({
   mode: described(
@@ -270,6 +287,7 @@ export const configSchema = z.strictObject({
     })
     .prefault({}),
   limits,
+  events,
   suites,
   destruction,
   rotation,

@@ -47,6 +47,7 @@ import { requestObserver } from '../telemetry/observation.ts';
 import { findDatabase, openStoreOf, prepareDatabase } from './database.ts';
 import { openDevice } from './device.ts';
 import type { Device } from './device.ts';
+import { expireOld } from './expiry.ts';
 import {
   fencedAuditStore,
   fencedKeyStore,
@@ -78,7 +79,6 @@ const AUDIT_PROBE_MS = 1_000;
 /** How often rows that were found altered are read again: a repair ends the red without a restart. */
 const RECHECK_MS = 5_000;
 /** How often old records are removed: idempotency keys of a day ago, operations of long ago. */
-const EXPIRY_MS = 3_600_000;
 
 export class Service {
   readonly #config: Config;
@@ -175,7 +175,7 @@ export class Service {
     const device = await this.#openDevice(store);
     const incarnation = await this.#openIncarnation(store);
     this.#followEpoch(store, incarnation);
-    this.#expireRecords(store);
+    expireOld(store, this.#config, this.#logs.component('database'), this.#unwinding);
     const late = lateParts(incarnation);
     const log = this.#logs.component('reload');
     const reloads = new Reloads(log, () => late.audit.current, this.#unwinding);
@@ -240,16 +240,6 @@ export class Service {
       refresh().catch((err: unknown) => log.warn({ err }, 'changes could not be read'));
     });
     this.#unwinding.add('epoch listener', () => listener.close());
-  }
-
-  #expireRecords(store: Store): void {
-    const log = this.#logs.component('database');
-    const timer = setInterval(() => {
-      for (const expired of [store.expireIdempotency(), store.expireOperations()]) {
-        expired.catch((err: unknown) => log.warn({ err }, 'old records were not removed'));
-      }
-    }, EXPIRY_MS).unref();
-    this.#unwinding.add('expiry of records', () => clearInterval(timer));
   }
 
   #openIncarnation(store: Store): Promise<Incarnation> {
