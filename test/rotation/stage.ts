@@ -24,6 +24,7 @@ import type { SchedulerStore } from '../../src/rotation/scheduler-ports.ts';
 import { openStore } from '../../src/store/store.ts';
 import type { Store } from '../../src/store/store.ts';
 import { ANY_SUITE, INSTALLATION, requests } from '../keyring/world.ts';
+import type { Instance } from '../keyring/world.ts';
 import { watchedHsm } from '../keyring/watched-hsm.ts';
 import type { WatchedHsm } from '../keyring/watched-hsm.ts';
 import { startTestDatabase } from '../store/database.ts';
@@ -37,7 +38,7 @@ export interface Clock {
 }
 
 /** One process. */
-export interface Actor extends ReturnType<typeof requests> {
+export interface Actor extends Instance {
   readonly instance: string;
   readonly keyring: Keyring;
   scheduler(options?: SchedulerChanges): { scheduler: Scheduler; leader: Leader };
@@ -150,6 +151,11 @@ export async function openStage(start = Date.UTC(2026, 0, 1)): Promise<Stage> {
     };
     const actor: Actor = {
       instance,
+      id: instance,
+      hsm: device.hsm,
+      epoch,
+      uses,
+      audit,
       keyring,
       scheduler,
       ...requests(keyring, epoch),
