@@ -12,6 +12,7 @@ import * as mac from './mac.ts';
 import * as operations from './operations.ts';
 import * as parallel from './sign-parallel.ts';
 import * as published from './published.ts';
+import * as rotation from './rotation.ts';
 import * as sign from './sign.ts';
 import { status } from './status.ts';
 import * as system from './system.ts';
@@ -35,6 +36,7 @@ const RESOURCES = [
   adminKeys,
   aliases,
   versionUses,
+  rotation,
   certificates,
   operations,
   lifecycle,
@@ -54,7 +56,6 @@ export const ASKED_BESIDES: readonly string[] = ['operations.oversee'];
 export const UNROUTED: readonly string[] = [
   'keys.announce',
   'keys.destroy',
-  'keys.set-rotation',
   'versions.destroy',
   'versions.retire',
 ];

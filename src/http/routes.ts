@@ -12,6 +12,7 @@ import { macRoutes } from './mac.ts';
 import { operationRoutes } from './operations.ts';
 import { publishedRoutes } from './published.ts';
 import { rewrapJobRoutes } from './rewrap-jobs.ts';
+import { keyPolicyRoutes } from './rotation.ts';
 import { parallelRoutes } from './sign-parallel.ts';
 import { signRoutes } from './sign.ts';
 import { publicRoutes, systemRoutes } from './system.ts';
@@ -40,6 +41,7 @@ export function allRoutes(
     ...adminKeyRoutes(deps),
     ...aliasRoutes(deps),
     ...versionUseRoutes(deps),
+    ...keyPolicyRoutes(deps),
     ...certificateRoutes(deps),
     ...rewrapJobRoutes(deps, limits),
     ...operationRoutes(deps),

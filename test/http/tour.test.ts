@@ -310,6 +310,25 @@ describe('every route, as the contract says it', () => {
     expect((await go('deleteAlias', alias)).json['aliases']).toEqual([]);
   });
 
+  it('gives keys rotation policies of their own', async () => {
+    const path = '/v1/admin/keys/other/rotation-policy';
+    const etag = async () =>
+      (await service.call('admin', 'GET', '/v1/keys/other')).headers.get('etag') ?? '';
+    const terms = { interval: 'P90D', retire: { keepVersions: 3 }, notice: 'P14D' };
+    const headers = { 'if-match': await etag() };
+    const { json } = await go('putRotationPolicy', path, terms, { headers });
+    expect(json['rotation']).toMatchObject({ interval: 'P90D', paused: null });
+    const reason = { reason: 'end of quarter' };
+    const paused = await go('pauseRotationPolicy', `${path}/pause`, reason);
+    expect(paused.json['rotation']).toMatchObject({ paused: reason });
+    const resumed = await go('resumeRotationPolicy', `${path}/resume`, reason);
+    expect(resumed.json['rotation']).toMatchObject({ paused: null });
+    const deleted = await go('deleteRotationPolicy', path, undefined, {
+      headers: { 'if-match': await etag() },
+    });
+    expect(deleted.json['rotation']).toBeNull();
+  });
+
   it('reads keys, versions and public keys', async () => {
     const { json, headers } = await go('getKey', '/v1/keys/wrap');
     expect(headers.get('etag')).toBe(`"${String(json['revision'])}"`);

@@ -1,0 +1,64 @@
+/** Routes of rotation policies. */
+import * as contract from '../contract/rotation.ts';
+import { answerChange, showKey } from './admin-keys.ts';
+import { route } from './route.ts';
+import type { PolicyTerms } from '../keyring/rotation-policy.ts';
+import type { HttpDependencies } from './dependencies.ts';
+import type { GuardedRoute } from './route.ts';
+
+interface GivenTerms {
+  readonly interval?: string | undefined;
+  readonly maxUses?: number | undefined;
+  readonly upgrade?: { readonly suite: string; readonly notBefore: Date } | undefined;
+  readonly retire?:
+    { readonly keepVersions?: number | undefined; readonly after?: string | undefined } | undefined;
+  readonly notice?: string | undefined;
+}
+
+/** What is absent is not asked for. */
+export const termsOf = ({
+  interval,
+  maxUses,
+  upgrade,
+  retire,
+  notice,
+}: GivenTerms): PolicyTerms => ({
+  interval: interval ?? null,
+  maxUses: maxUses ?? null,
+  upgrade: upgrade ?? null,
+  retire: retire
+    ? { keepVersions: retire.keepVersions ?? null, after: retire.after ?? null }
+    : null,
+  notice: notice ?? null,
+});
+
+export function keyPolicyRoutes({
+  manage,
+}: Pick<HttpDependencies, 'manage'>): readonly GuardedRoute[] {
+  return [
+    route(contract.putRotationPolicy, {
+      handle: (call) => {
+        const input = { kind: 'set', terms: termsOf(call.body) } as const;
+        return answerChange(call, showKey, (run) => manage.changeRotation(call.grant, input, run));
+      },
+    }),
+    route(contract.deleteRotationPolicy, {
+      handle: (call) => {
+        const input = { kind: 'delete' } as const;
+        return answerChange(call, showKey, (run) => manage.changeRotation(call.grant, input, run));
+      },
+    }),
+    route(contract.pauseRotationPolicy, {
+      handle: (call) => {
+        const input = { kind: 'pause', reason: call.body.reason } as const;
+        return answerChange(call, showKey, (run) => manage.changeRotation(call.grant, input, run));
+      },
+    }),
+    route(contract.resumeRotationPolicy, {
+      handle: (call) => {
+        const input = { kind: 'resume', reason: call.body.reason } as const;
+        return answerChange(call, showKey, (run) => manage.changeRotation(call.grant, input, run));
+      },
+    }),
+  ];
+}

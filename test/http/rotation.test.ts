@@ -1,0 +1,78 @@
+/** Rotation policies over HTTP. */
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { openService } from './service.ts';
+import type { Called, Service } from './service.ts';
+
+let service: Service;
+beforeAll(async () => {
+  service = await openService();
+});
+afterAll(() => service.stop());
+
+const code = ({ status, json }: Called) => [status, json['code'] ?? null];
+let made = 0;
+const make = async (suite = 'A256GCM'): Promise<string> => {
+  const name = `rotating-${String((made += 1))}`;
+  await service.call('operator', 'POST', '/v1/admin/keys', { json: { name, suite } });
+  return name;
+};
+const send = (method: string, path: string, json?: unknown, tag?: string, role = 'operator') =>
+  service.call(role, method, `/v1/admin/${path}`, {
+    ...(json === undefined ? {} : { json }),
+    ...(tag === undefined ? {} : { headers: { 'if-match': tag } }),
+  });
+
+describe('the policy of a key', () => {
+  it('is put, paused, resumed and deleted, each with the tag of the key', async () => {
+    const path = `keys/${await make()}/rotation-policy`;
+    expect(code(await send('PUT', path, { interval: 'P90D' }))).toEqual([
+      428,
+      'precondition_required',
+    ]);
+    const put = await send('PUT', path, { interval: 'P90D', maxUses: 9 }, '"1"');
+    expect([put.status, put.headers.get('etag')]).toEqual([200, '"2"']);
+    expect(put.json['rotation']).toMatchObject({ interval: 'P90D', maxUses: 9, paused: null });
+    expect(code(await send('PUT', path, { interval: 'P30D' }, '"1"'))).toEqual([
+      412,
+      'etag_mismatch',
+    ]);
+    expect(code(await send('DELETE', path))).toEqual([428, 'precondition_required']);
+    const paused = await send('POST', `${path}/pause`, { reason: 'freeze' });
+    expect(paused.json['rotation']).toMatchObject({ paused: { reason: 'freeze' } });
+    await send('POST', `${path}/resume`, { reason: 'thaw' });
+    expect((await send('DELETE', path, undefined, '"4"')).json['rotation']).toBeNull();
+    expect(code(await send('POST', `${path}/pause`, { reason: 'none' }))).toEqual([
+      404,
+      'not_found',
+    ]);
+  });
+
+  it('is refused when it could not be meant, and is left as it was by a dry run', async () => {
+    const path = `keys/${await make()}/rotation-policy`;
+    for (const terms of [
+      { interval: 'PT1S' },
+      { interval: '90 days' },
+      { maxUses: 0 },
+      { retire: {} },
+      { interval: 'P1D', notice: 'P2D' },
+      { upgrade: { suite: 'HS256', notBefore: '2030-01-01T00:00:00Z' } },
+      { upgrade: { suite: 'A256GCM', notBefore: 'soon' } },
+    ]) {
+      expect([terms, code(await send('PUT', path, terms, '"1"'))]).toEqual([
+        terms,
+        [400, 'invalid_value'],
+      ]);
+    }
+    const dry = await send('PUT', `${path}?dryRun=true`, { interval: 'P90D' }, '"1"');
+    expect(dry.json).toMatchObject({ dryRun: true, changes: [{ field: 'rotation', from: null }] });
+    expect((await send('DELETE', path, undefined, '"1"')).status).toBe(200);
+  });
+
+  it('is no business of users and auditors', async () => {
+    const path = `keys/${await make()}/rotation-policy`;
+    for (const role of ['user', 'auditor']) {
+      const refused = await send('PUT', path, { interval: 'P90D' }, '"1"', role);
+      expect(code(refused)).toEqual([403, 'forbidden']);
+    }
+  });
+});
