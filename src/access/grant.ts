@@ -57,6 +57,8 @@ export const OPERATIONS = [
   'keys.schedule-destruction',
   'keys.cancel-destruction',
   'keys.destroy',
+  'rotations.read',
+  'rotation-policies.change',
   'audit.read',
   'events.read',
 ] as const;

@@ -6,9 +6,9 @@
  * | operation                                            | admin | operator | user | auditor | no role |
  * | ---------------------------------------------------- | ----- | -------- | ---- | ------- | ------- |
  * | `whoami`, `suites.read`                              | yes   | yes      | yes  | yes     | yes     |
- * | `keys.read`, `keys.list`                             | yes   | yes      | yes  | yes     | no      |
+ * | `keys.read`, `keys.list`, `rotations.read`           | yes   | yes      | yes  | yes     | no      |
  * | `random`, and every use of a key (`wrap` … `verify-mac`, also `csr` and `sign-parallel`) | yes | no     | yes  | no      | no      |
- * | changes of keys and versions (`keys.create` …)       | yes   | yes      | no   | no      | no      |
+ * | changes of keys, versions and rotation policies      | yes   | yes      | no   | no      | no      |
  * | `versions.uses` (how much a version is used, by whom) | yes   | yes      | no   | yes     | no      |
  * | `rewrap-jobs.create`, `rewrap-jobs.continue`         | yes   | no       | yes  | no      | no      |
  * | `operations.read`                                    | yes   | yes      | yes  | yes     | no      |
@@ -60,7 +60,7 @@ action "random", "sign-parallel", "rewrap-jobs.continue" in [use]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "keys.read" in [read]
   appliesTo { principal: User, resource: Key, context: Facts };
-action "keys.list", "operations.read" in [read]
+action "keys.list", "operations.read", "rotations.read" in [read]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "wrap", "unwrap", "rewrap", "data-keys.create", "data-keys.create-wrapped",
   "encapsulate", "decapsulate", "sign", "verify", "csr", "mac", "verify-mac",
@@ -87,6 +87,8 @@ action "versions.activate", "versions.deactivate", "versions.compromise", "versi
 action "versions.schedule-destruction", "versions.destroy",
   "keys.schedule-destruction", "keys.destroy" in [destroy]
   appliesTo { principal: User, resource: Key, context: Facts };
+action "rotation-policies.change" in [change]
+  appliesTo { principal: User, resource: Namespace, context: Facts };
 action "audit.read" in [inspect]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "events.read" in [follow]

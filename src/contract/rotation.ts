@@ -1,11 +1,13 @@
-/** Rotation policies of keys: what rotates by itself, and when. */
+/** Rotation policies of keys and of namespaces: what rotates by itself, and when. */
 import { z } from 'zod';
 
 import { CHANGE_ERRORS, changeOf, requiredIfMatch } from './admin-keys.ts';
+import { MAX_LABELS, PAGING, labelName, labelValue, page } from './answer.ts';
 import { keyResource } from './keys.ts';
-import { duration } from './rotation-policy.ts';
+import { duration, rotationPolicy } from './rotation-policy.ts';
 import { defineRoute, headers, keyParams } from './route.ts';
-import { suiteId, text, time } from './scalars.ts';
+import { keyName, suiteId, text, time } from './scalars.ts';
+import type { ErrorCode } from '../errors.ts';
 
 const given = duration.max(64);
 const notBefore = time
@@ -90,4 +92,113 @@ export const resumeRotationPolicy = defineRoute({
   summary: 'Ends the pause; what is overdue runs once.',
   body: policyReason,
   errors: [...CHANGE_ERRORS, 'not_found'],
+});
+
+// Policies of the namespace -------------------------------------------------------------------------
+
+const policyParams = z.strictObject({ name: keyName });
+const selector = z
+  .record(labelName, labelValue)
+  .refine(
+    (value) => Object.keys(value).length <= MAX_LABELS,
+    `at most ${String(MAX_LABELS)} labels`,
+  )
+  .meta({ description: 'Labels that a key must all have; none selects every key.' });
+const priority = z
+  .int()
+  .min(-1_000_000)
+  .max(1_000_000)
+  .meta({ description: 'Decides among policies with equally many matching labels.' });
+
+const namespacePolicy = {
+  namespace: z.string(),
+  name: z.string(),
+  selector: z.record(z.string(), z.string()),
+  priority: z.int(),
+  policy: rotationPolicy,
+} as const;
+const namespacePolicyResource = z.object(namespacePolicy).meta({ id: 'NamespacePolicy' });
+
+const readPolicies = { plane: 'admin', operation: 'rotations.read' } as const;
+const changePolicy = {
+  ...changeOf(policyParams),
+  operation: 'rotation-policies.change',
+  response: z
+    .object({
+      ...namespacePolicy,
+      deleted: z.literal(true).optional(),
+      dryRun: z.literal(true).optional(),
+    })
+    .meta({ id: 'ChangedNamespacePolicy' }),
+} as const;
+const NAMESPACE_ERRORS = [
+  'not_found',
+  'etag_mismatch',
+  'read_only_grace',
+  'integrity_failed',
+  'storage_full',
+] as const satisfies readonly ErrorCode[];
+
+export const listRotationPolicies = defineRoute({
+  ...readPolicies,
+  method: 'GET',
+  id: 'listRotationPolicies',
+  path: '/v1/admin/rotation-policies',
+  summary: 'Policies that the namespace gives to its keys, by name.',
+  query: z.strictObject(PAGING),
+  response: page(namespacePolicyResource, 'NamespacePolicyList'),
+  errors: ['integrity_failed'],
+});
+
+export const getNamespacePolicy = defineRoute({
+  ...readPolicies,
+  method: 'GET',
+  id: 'getNamespacePolicy',
+  path: '/v1/admin/rotation-policies/{name}',
+  summary: 'One policy of the namespace.',
+  params: policyParams,
+  response: namespacePolicyResource,
+  errors: ['not_found', 'integrity_failed'],
+});
+
+export const putNamespacePolicy = defineRoute({
+  ...changePolicy,
+  method: 'PUT',
+  id: 'putNamespacePolicy',
+  path: '/v1/admin/rotation-policies/{name}',
+  summary: 'Makes a policy of the namespace; with If-Match, changes the one of that name.',
+  body: z
+    .strictObject({ selector, priority: priority.optional(), ...TERMS })
+    .meta({ id: 'NamespacePolicyRequest' }),
+  errors: [...NAMESPACE_ERRORS, 'precondition_required', 'quota_exceeded', 'unknown_suite'],
+});
+
+export const deleteNamespacePolicy = defineRoute({
+  ...changePolicy,
+  method: 'DELETE',
+  id: 'deleteNamespacePolicy',
+  path: '/v1/admin/rotation-policies/{name}',
+  summary: 'Drops a policy of the namespace; no key changes by that.',
+  headers: headers({ 'if-match': requiredIfMatch }),
+  errors: [...NAMESPACE_ERRORS, 'precondition_required'],
+});
+
+export const pauseNamespacePolicy = defineRoute({
+  ...changePolicy,
+  method: 'POST',
+  id: 'pauseNamespacePolicy',
+  path: '/v1/admin/rotation-policies/{name}/pause',
+  summary: 'Pauses what a policy of the namespace asks for.',
+  body: policyReason,
+  errors: NAMESPACE_ERRORS,
+});
+
+export const resumeNamespacePolicy = defineRoute({
+  ...changePolicy,
+  method: 'POST',
+  id: 'resumeNamespacePolicy',
+  path: '/v1/admin/rotation-policies/{name}/resume',
+  summary: 'Ends the pause of a policy of the namespace.',
+  body: policyReason,
+  errors: NAMESPACE_ERRORS,
 });

@@ -15,7 +15,7 @@ import type { AuditNotes } from './notes.ts';
 import type { GuardedRoute } from './route.ts';
 
 /** What a change needs of its call, whichever route it came by. */
-interface ChangeCall {
+export interface ChangeCall {
   readonly requestId: string;
   readonly ended: Promise<unknown>;
   readonly source: string;
@@ -38,7 +38,7 @@ function revisionOf(tag: string | undefined): number | null {
   return Number(revision);
 }
 
-function runOf(call: ChangeCall, show: Show, status: number): ChangeRun {
+function runOf<C>(call: ChangeCall, show: (change: C) => object, status: number): ChangeRun<C> {
   const dryRun = call.query.dryRun ?? false;
   const key = call.headers['idempotency-key'];
   return {
@@ -50,7 +50,7 @@ function runOf(call: ChangeCall, show: Show, status: number): ChangeRun {
     idempotency: key === undefined || dryRun ? null : { key, requestHash: call.requestHash() },
     render: (change) => ({
       status: dryRun ? 200 : status,
-      body: renderPublicJson({ ...show(change), ...(dryRun ? preview(change) : {}) }),
+      body: renderPublicJson(show(change)),
     }),
   };
 }
@@ -83,20 +83,35 @@ function headersOf(done: ChangeDone): Record<string, string> {
 
 /** Runs a change and answers it; `show` makes the resource that it leaves behind. */
 export async function answerChange(call: ChangeCall, show: Show, change: Change, status = 200) {
+  const shown: Show = (prepared) => ({
+    ...show(prepared),
+    ...(call.query.dryRun === true ? preview(prepared) : {}),
+  });
+  const { reply, done } = await answerPrepared(call, shown, change, status);
+  if (done.change !== null) {
+    call.notes.used(done.change.used);
+    call.notes.detail(done.change.detail);
+  }
+  return { ...reply, headers: headersOf(done) };
+}
+
+/** Runs a change of any kind; headers and what its entry says of it are the caller's. */
+export async function answerPrepared<C>(
+  call: ChangeCall,
+  show: (change: C) => object,
+  change: (run: ChangeRun<C>) => Promise<ChangeDone<C>>,
+  status = 200,
+) {
   const done = await change(runOf(call, show, status));
   const { notes } = call;
-  if (done.change !== null) {
-    notes.used(done.change.used);
-    notes.detail(done.change.detail);
-  }
   if (done.replayed) notes.detail({ replayed: true, replayedFrom: done.auditId });
   else if (done.auditId === null) notes.detail({ dryRun: true });
-  return {
+  const reply = {
     status: done.status,
     body: new Rerendered(done.body),
-    headers: headersOf(done),
     recorded: done.replayed ? null : done.auditId,
   };
+  return { reply, done };
 }
 
 export const showKey: Show = ({ after }) => keyResource(after);

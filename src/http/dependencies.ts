@@ -9,6 +9,7 @@ import type { SecurityEpoch } from '../epoch.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { KeyLifecycle } from '../keyring/lifecycle-operations.ts';
 import type { EventStore } from '../keyring/event-ports.ts';
+import type { NamespaceRotationPolicies } from '../keyring/namespace-policies.ts';
 import type {
   ChangeOrder,
   KeyManage,
@@ -88,6 +89,10 @@ export interface HttpDependencies {
   readonly manage: KeyManage;
   readonly operations: LongOperations;
   readonly lifecycle: KeyLifecycle;
+  readonly policies: Pick<
+    NamespaceRotationPolicies,
+    'list' | 'get' | 'put' | 'delete' | 'pause' | 'resume'
+  >;
   readonly turns: ChangeOrder;
   readonly events: EventFeed;
   readonly engine: Engine;

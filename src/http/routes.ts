@@ -10,6 +10,7 @@ import { keyRoutes } from './keys.ts';
 import { lifecycleRoutes } from './lifecycle.ts';
 import { macRoutes } from './mac.ts';
 import { operationRoutes } from './operations.ts';
+import { namespacePolicyRoutes } from './namespace-policies.ts';
 import { publishedRoutes } from './published.ts';
 import { rewrapJobRoutes } from './rewrap-jobs.ts';
 import { keyPolicyRoutes } from './rotation.ts';
@@ -42,6 +43,7 @@ export function allRoutes(
     ...aliasRoutes(deps),
     ...versionUseRoutes(deps),
     ...keyPolicyRoutes(deps),
+    ...namespacePolicyRoutes(deps),
     ...certificateRoutes(deps),
     ...rewrapJobRoutes(deps, limits),
     ...operationRoutes(deps),

@@ -13,6 +13,7 @@ import { TwofoldError } from '../errors.ts';
 import { OutcomeUnknown } from '../outcome.ts';
 import { changeFacts } from './change-facts.ts';
 import { eventsOf } from './events.ts';
+import type { ChangeEvent } from './events.ts';
 import type { ChangeDone, ChangeRun, PreparedChange } from './operations.ts';
 import type { IntegrityWatch } from './integrity.ts';
 import type { IdempotencyRecord, KeyStore, KeyWrite } from './ports.ts';
@@ -23,8 +24,8 @@ import type { RowMac } from './row-mac.ts';
 const OVERTAKEN_LIMIT = 20;
 
 /** A change that is ready: what it writes, and how to undo what it made outside the database. */
-export interface Plan {
-  readonly change: PreparedChange;
+export interface Plan<C = PreparedChange> {
+  readonly change: C;
   readonly writes: readonly KeyWrite[];
   /** Never rejects: what it could not remove, the intent names for the next start. */
   readonly discard: () => Promise<void>;
@@ -50,7 +51,7 @@ type CommitParts = Omit<ChangeParts, 'store'> & {
 const NO_DISCARD = () => Promise.resolve();
 
 /** A plan that writes rows and makes nothing else. */
-export function plainPlan(change: PreparedChange, writes: readonly KeyWrite[]): Plan {
+export function plainPlan<C>(change: C, writes: readonly KeyWrite[]): Plan<C> {
   return { change, writes, discard: NO_DISCARD };
 }
 
@@ -59,6 +60,40 @@ function alsoTouched({ before, after, also = [] }: PreparedChange): readonly str
   return [...new Set([...(before?.key.aliases ?? []), ...after.key.aliases, ...also])];
 }
 
+/** What a kind of change is about: for its audit entry, and for what stands on it. */
+export interface ChangeSubject<C> {
+  /** By which caches and pending answers know it; a name that no key can have is about no key. */
+  readonly touched: (change: C) => Touched;
+  readonly facts: (
+    change: C,
+  ) => Pick<AuditDraft, 'keyRef' | 'keyId' | 'keyVersion' | 'suite' | 'detail'>;
+  /** What followers are told. */
+  readonly events: (operation: Operation, change: C) => readonly ChangeEvent[];
+}
+
+interface Touched {
+  readonly keyId: string | null;
+  readonly keyName: string;
+  readonly also: readonly string[];
+}
+
+/** Changes of keys and of their versions. */
+export const OF_KEYS: ChangeSubject<PreparedChange> = {
+  touched: (change) => ({
+    keyId: change.used.keyId,
+    keyName: change.used.key,
+    also: alsoTouched(change),
+  }),
+  facts: (change) => ({
+    keyRef: change.used.key,
+    keyId: change.used.keyId,
+    keyVersion: change.used.keyVersion,
+    suite: change.used.suiteNumber,
+    detail: { ...change.detail, ...changeFacts(change) },
+  }),
+  events: eventsOf,
+};
+
 function principalHash(grant: Grant<Operation>): Uint8Array {
   const { issuer, subject } = grant.principal;
   return createHash('sha256')
@@ -66,34 +101,35 @@ function principalHash(grant: Grant<Operation>): Uint8Array {
     .digest();
 }
 
-function draftOf(grant: Grant<Operation>, run: ChangeRun, change: PreparedChange): AuditDraft {
+function draftOf(
+  grant: Grant<Operation>,
+  run: Pick<ChangeRun, 'requestId' | 'source'>,
+  facts: ReturnType<ChangeSubject<unknown>['facts']>,
+): AuditDraft {
   const { issuer, subject, method, session } = grant.principal;
   return {
     requestId: run.requestId,
     actor: { issuer, subject, method, session },
     operation: grant.operation,
     namespace: grant.namespace,
-    keyRef: grant.key ?? change.used.key,
-    keyId: change.used.keyId,
-    keyVersion: change.used.keyVersion,
-    suite: change.used.suiteNumber,
+    ...facts,
+    keyRef: grant.key ?? facts.keyRef,
     outcome: 'ok',
     decision: { revision: grant.decision.revision, policies: grant.decision.policies },
     source: run.source,
     contextKeys: [],
     contextValues: null,
     items: [],
-    detail: { ...change.detail, ...changeFacts(change) },
   };
 }
 
 /** What followers are told of the change, in its own transaction. */
 function eventWrites(
-  { operation, namespace }: Grant<Operation>,
-  change: PreparedChange,
+  { namespace }: Grant<Operation>,
+  events: readonly ChangeEvent[],
   auditId: string,
 ): readonly KeyWrite[] {
-  return eventsOf(operation, change).map((event) => ({
+  return events.map((event) => ({
     kind: 'insert-event',
     event: { ...event, namespace, auditId },
   }));
@@ -107,11 +143,13 @@ function certainlyNotWritten(error: unknown): boolean {
   );
 }
 
-export class Changes {
+export class Changes<C> {
   readonly #parts: CommitParts;
+  readonly #subject: ChangeSubject<C>;
 
-  constructor(parts: CommitParts) {
+  constructor(parts: CommitParts, subject: ChangeSubject<C>) {
     this.#parts = parts;
+    this.#subject = subject;
   }
 
   /**
@@ -120,12 +158,12 @@ export class Changes {
    */
   async run(
     grant: Grant<Operation>,
-    run: ChangeRun,
-    plan: () => Promise<Plan>,
-  ): Promise<ChangeDone> {
+    run: ChangeRun<C>,
+    plan: () => Promise<Plan<C>>,
+  ): Promise<ChangeDone<C>> {
     const replayed = await this.#replay(grant, run);
     if (replayed !== null) return replayed;
-    let planned: Plan;
+    let planned: Plan<C>;
     try {
       planned = await plan();
     } catch (error) {
@@ -149,7 +187,7 @@ export class Changes {
     }
   }
 
-  async #replay(grant: Grant<Operation>, run: ChangeRun): Promise<ChangeDone | null> {
+  async #replay(grant: Grant<Operation>, run: ChangeRun<C>): Promise<ChangeDone<C> | null> {
     if (run.idempotency === null || run.dryRun) return null;
     const { key, requestHash } = run.idempotency;
     const found = await this.#recorded(grant, key);
@@ -176,11 +214,11 @@ export class Changes {
   }
 
   /** Stands on the grant: what has changed since the request was authorized sends it back there. */
-  async #commit(grant: Grant<Operation>, run: ChangeRun, plan: Plan): Promise<ChangeDone> {
+  async #commit(grant: Grant<Operation>, run: ChangeRun<C>, plan: Plan<C>): Promise<ChangeDone<C>> {
     const { epoch, refreshEpoch } = this.#parts;
-    const { key, keyId } = plan.change.used;
+    const { keyId, keyName } = this.#subject.touched(plan.change);
     const { namespace } = grant;
-    const standing: EpochStanding = { epoch: grant.epoch, namespace, keyId, keyName: key };
+    const standing: EpochStanding = { epoch: grant.epoch, namespace, keyId, keyName };
     for (let overtaken = 0; overtaken < OVERTAKEN_LIMIT; overtaken++) {
       if (epoch.touches(standing)) throw new StaleAnswer();
       try {
@@ -195,22 +233,22 @@ export class Changes {
 
   async #attempt(
     grant: Grant<Operation>,
-    run: ChangeRun,
-    plan: Plan,
+    run: ChangeRun<C>,
+    plan: Plan<C>,
     standing: EpochStanding,
-  ): Promise<ChangeDone> {
+  ): Promise<ChangeDone<C>> {
     const { audit, epoch, refreshEpoch, store } = this.#parts;
     const { change, writes } = plan;
     const { status, body } = run.render(change);
-    const { namespace, keyId, keyName } = standing;
-    const scope = { scope: 'key', namespace, keyId, keyName, also: alsoTouched(change) } as const;
+    const { namespace } = standing;
+    const scope = { scope: 'key', namespace, ...this.#subject.touched(change) } as const;
     const commit = async (entry: PreparedEntry): Promise<CommitOutcome> => {
       // The change waited for its turn: what was learnt meanwhile may have touched it.
       if (epoch.touches(standing)) return { stale: epoch.current };
       const auditId = `${String(entry.lane)}-${String(entry.n)}`;
       const record = this.#record(grant, run, { status, body, auditId });
       const idempotency = record === null ? null : await attestIdempotency(this.#parts.mac, record);
-      const told = eventWrites(grant, change, auditId);
+      const told = eventWrites(grant, this.#subject.events(grant.operation, change), auditId);
       const all = [...writes, ...(run.alongside ?? []), ...told];
       const written = { epoch: entry.epoch, writes: all, entry, scope, idempotency };
       const outcome = await store.commit(written);
@@ -220,7 +258,10 @@ export class Changes {
       }
       return outcome;
     };
-    const { auditId, result } = await audit.change(draftOf(grant, run, change), commit);
+    const { auditId, result } = await audit.change(
+      draftOf(grant, run, this.#subject.facts(change)),
+      commit,
+    );
     // It is done, whatever happens now. Until the epoch is learnt, appends under the old one fail.
     if (epoch.current < result.epoch) await refreshEpoch().catch(() => undefined);
     return { change, status, body, auditId, replayed: false };
@@ -228,7 +269,7 @@ export class Changes {
 
   #record(
     grant: Grant<Operation>,
-    run: ChangeRun,
+    run: ChangeRun<C>,
     answer: { readonly status: number; readonly body: string; readonly auditId: string },
   ): IdempotencyRecord | null {
     if (run.idempotency === null) return null;

@@ -87,6 +87,8 @@ const MEANINGS: Readonly<Record<Operation | LaterOperation, Meaning>> = {
   'sign-parallel': null,
   mac: null,
   'verify-mac': null,
+  'rotations.read': null,
+  'rotation-policies.change': null,
   'versions.uses': null,
   'rewrap-jobs.create': null,
   'rewrap-jobs.continue': null,

@@ -13,7 +13,7 @@ import type { AuditDraft, AuditId, CommitOutcome } from '../audit/ports.ts';
 import type { EpochStanding } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import { isUuid } from '../crypto/uuid.ts';
-import { Changes, plainPlan } from './changes.ts';
+import { Changes, OF_KEYS, plainPlan } from './changes.ts';
 import type { ChangeParts } from './changes.ts';
 import { inTurns } from './in-turns.ts';
 import type { ChangeDone, PreparedChange } from './operations.ts';
@@ -108,16 +108,19 @@ export class OperationBook {
       if (planned === undefined) throw new TwofoldError('internal');
       return planned;
     };
-    const changes = new Changes({
-      ...this.#parts,
-      store: {
-        findIdempotent: (...key) => store.findIdempotent(...key),
-        commit: ({ epoch, entry, idempotency }) => {
-          const write = { kind: 'insert', operation: current(), running } as const;
-          return operations.commit({ epoch, entry, idempotency, write });
+    const changes = new Changes(
+      {
+        ...this.#parts,
+        store: {
+          findIdempotent: (...key) => store.findIdempotent(...key),
+          commit: ({ epoch, entry, idempotency }) => {
+            const write = { kind: 'insert', operation: current(), running } as const;
+            return operations.commit({ epoch, entry, idempotency, write });
+          },
         },
       },
-    });
+      OF_KEYS,
+    );
     const render = () => run.render(this.#view(current()));
     return changes.run(grant, { ...run, ifMatch: null, render }, async () => {
       const { made, change } = await plan();

@@ -10,7 +10,7 @@ import { versionOf } from './catalog.ts';
 import type { KeyCatalog } from './catalog.ts';
 import { planDeleteAlias, planPutAlias } from './aliases.ts';
 import { planDeleteChain, planPutChain } from './certificates.ts';
-import { Changes } from './changes.ts';
+import { Changes, OF_KEYS } from './changes.ts';
 import type { ChangeParts, Plan } from './changes.ts';
 import { DEFAULT_DESTRUCTION_RULES } from './destruction.ts';
 import type { DestructionRules } from './destruction.ts';
@@ -29,6 +29,7 @@ import type {
   KeyManage,
   KeyView,
   PolicyChange,
+  PreparedChange,
   PutCertificateChain,
   RotateKey,
   SetPrimary,
@@ -61,12 +62,12 @@ interface VersionReasoned extends Reasoned {
 
 export class KeyAdministration implements KeyManage {
   readonly #parts: ManageParts;
-  readonly #changes: Changes;
+  readonly #changes: Changes<PreparedChange>;
   readonly lifecycle: LifecycleAdministration;
 
   constructor(parts: ManageParts) {
     this.#parts = parts;
-    this.#changes = new Changes({ ...parts, integrity: parts.catalog.integrity });
+    this.#changes = new Changes({ ...parts, integrity: parts.catalog.integrity }, OF_KEYS);
     const rules = parts.destruction ?? DEFAULT_DESTRUCTION_RULES;
     this.lifecycle = new LifecycleAdministration({ ...parts, rules }, (...change) =>
       this.#onKey(...change),

@@ -440,7 +440,7 @@ export interface PutCertificateChain {
  * `render` comes from the route: it makes the answer that is kept under the
  * idempotency key, in the same transaction as the effect.
  */
-export interface ChangeRun {
+export interface ChangeRun<C = PreparedChange> {
   readonly dryRun: boolean;
   readonly requestId: string;
   /** Resolves once the request will not run again; its turn among changes of the key lasts until then. */
@@ -448,13 +448,13 @@ export interface ChangeRun {
   readonly source: string;
   readonly ifMatch: number | null;
   readonly idempotency: { readonly key: string; readonly requestHash: Uint8Array } | null;
-  readonly render: (change: PreparedChange) => { readonly status: number; readonly body: string };
+  readonly render: (change: C) => { readonly status: number; readonly body: string };
   /** Rows that are written in the same transaction, whatever the change is: why it was made. */
   readonly alongside?: readonly KeyWrite[];
 }
 
-export interface ChangeDone {
-  readonly change: PreparedChange | null;
+export interface ChangeDone<C = PreparedChange> {
+  readonly change: C | null;
   readonly status: number;
   /** JSON of the answer. */
   readonly body: string;

@@ -9,6 +9,7 @@ import type { HsmMaterial } from '../hsm/port.ts';
 import type { NewEvent } from './event-ports.ts';
 import type { Usage } from './lifecycle.ts';
 import type { Key, KeyVersion } from './model.ts';
+import type { SelectorPolicy } from './selector-policy.ts';
 
 /** A row and the MAC by `root-mac` over its canonical form. */
 export interface Attested<T> {
@@ -61,8 +62,55 @@ export type KeyWrite =
     }
   /** What followers are told; its place is the epoch that the change makes. */
   | { readonly kind: 'insert-event'; readonly event: NewEvent }
+  | { readonly kind: 'put-rotation-policy'; readonly row: Attested<NamespacePolicy> }
+  | {
+      readonly kind: 'delete-rotation-policy';
+      readonly namespace: string;
+      readonly name: string;
+    }
+  /** The set as it is after the change; `expected` is its revision before, 0 when there was none. */
+  | {
+      readonly kind: 'put-policy-set';
+      readonly row: Attested<PolicySetSeal>;
+      readonly expected: number;
+    }
+  /** The change takes effect only while the set of policies is at this revision: `conflict`. */
+  | {
+      readonly kind: 'require-policy-set';
+      readonly namespace: string;
+      readonly revision: number;
+    }
   /** The outcome of a token-object intent: the object now belongs to a version. */
   | { readonly kind: 'complete-intent'; readonly objectId: Uint8Array };
+
+/** A policy that a namespace gives to its keys. */
+export interface NamespacePolicy extends SelectorPolicy {
+  readonly namespace: string;
+}
+
+/** Stands for all policies of a namespace at once. */
+export interface PolicySetSeal {
+  readonly namespace: string;
+  /** Rises with each change of any of them. */
+  readonly revision: number;
+  /** SHA-256 over the canonical forms of all, in the order of their names. */
+  readonly hash: Uint8Array;
+}
+
+export interface StoredPolicySet {
+  /** Null while the namespace never had a policy. */
+  readonly seal: Attested<PolicySetSeal> | null;
+  /** In byte order of their names. */
+  readonly policies: readonly Attested<NamespacePolicy>[];
+}
+
+export interface PolicyStore {
+  /**
+   * One snapshot of all policies of a namespace, read as `KeyStore.find` reads; nothing is verified.
+   * Throws `integrity_failed` for rows that mean nothing, `database_unavailable`.
+   */
+  policies(namespace: string, epoch: number): Promise<StoredPolicySet>;
+}
 
 /** Stored with the effect, so that a repeated request is answered from here. */
 export interface IdempotencyRecord {

@@ -15,6 +15,8 @@
  *     answer  = [label, "idempotency", namespace, principal, key, requestHash, status, body, auditId]
  *     operation = [label, "operation", id, kind, namespace, keyId, request{}, issuer, subject, rate,
  *                  createdAt]
+ *     policy  = [label, "rotation-policy", namespace, name, selector{}, priority, policy]
+ *     set     = [label, "rotation-policy-set", namespace, revision, hash]
  *
  * Times are integer milliseconds since the epoch; a suspension is [at, reason].
  *
@@ -45,7 +47,10 @@ import type {
   IdempotencyRecord,
   ListedKey,
   OperationIdentity,
+  NamespacePolicy,
+  PolicySetSeal,
   StoredKey,
+  StoredPolicySet,
   TokenIntent,
 } from './ports.ts';
 
@@ -215,6 +220,20 @@ export function canonicalOperation(operation: OperationIdentity): Uint8Array {
   ]);
 }
 
+/** The policy's revision is that of the set in which it was written. */
+export function canonicalPolicy(row: NamespacePolicy): Uint8Array {
+  const { namespace, name, selector, priority, policy } = row;
+  return canonical(['rotation-policy', namespace, name, selector, priority, policyCbor(policy)]);
+}
+
+export function canonicalPolicySet({ namespace, revision, hash: of }: PolicySetSeal): Uint8Array {
+  return canonical(['rotation-policy-set', namespace, revision, of]);
+}
+
+/** Of policies in byte order of their names. */
+export const hashOfPolicies = (policies: readonly NamespacePolicy[]): Uint8Array =>
+  hash(encodeCbor(policies.map((policy) => hash(canonicalPolicy(policy)))));
+
 /** HMAC-SHA-256 under `root-mac`, in the HSM. */
 export type RowMac = (data: Uint8Array) => Promise<Uint8Array>;
 
@@ -318,4 +337,44 @@ async function verifyRows(mac: RowMac, stored: StoredKey | ListedKey): Promise<v
   const expected = await inTurns(canonicalRows(stored), MACS_AT_ONCE, mac);
   const whole = expected.every((bytes, index) => equalBytes(bytes, stated[index] ?? NO_BYTES));
   if (!whole) throw altered(key.value.id);
+}
+
+export async function attestPolicy(
+  mac: RowMac,
+  value: NamespacePolicy,
+): Promise<Attested<NamespacePolicy>> {
+  return { value, mac: await mac(canonicalPolicy(value)) };
+}
+
+export async function attestPolicySet(
+  mac: RowMac,
+  value: PolicySetSeal,
+): Promise<Attested<PolicySetSeal>> {
+  return { value, mac: await mac(canonicalPolicySet(value)) };
+}
+
+/**
+ * Verifies every policy of a namespace, and that they are all there are.
+ * @throws TwofoldError integrity_failed
+ */
+export async function verifyPolicySet(
+  mac: RowMac,
+  namespace: string,
+  { seal, policies }: StoredPolicySet,
+): Promise<void> {
+  const fault = new TwofoldError(
+    'integrity_failed',
+    `Rotation policies of namespace ${namespace} were altered.`,
+  );
+  const values = policies.map(({ value }) => value);
+  if (seal === null) {
+    if (values.length > 0) throw fault;
+    return;
+  }
+  const owned = [seal.value, ...values].every((row) => row.namespace === namespace);
+  if (!owned || !equalBytes(seal.value.hash, hashOfPolicies(values))) throw fault;
+  const stated = [seal.mac, ...policies.map((row) => row.mac)];
+  const inputs = [canonicalPolicySet(seal.value), ...values.map(canonicalPolicy)];
+  const expected = await inTurns(inputs, MACS_AT_ONCE, mac);
+  if (!expected.every((bytes, index) => equalBytes(bytes, stated[index] ?? NO_BYTES))) throw fault;
 }

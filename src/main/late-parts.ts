@@ -2,6 +2,7 @@
 import type { EventFeed } from '../http/dependencies.ts';
 import type { Keyring } from '../keyring/keyring.ts';
 import type { KeyLifecycle } from '../keyring/lifecycle-operations.ts';
+import type { NamespaceRotationPolicies } from '../keyring/namespace-policies.ts';
 import type {
   ChangeOrder,
   KeyManage,
@@ -22,6 +23,7 @@ export interface LateParts {
   readonly manage: Late<KeyManage>;
   readonly operations: Late<LongOperations>;
   readonly lifecycle: Late<KeyLifecycle>;
+  readonly policies: Late<NamespaceRotationPolicies>;
   readonly published: Late<PublishedKeys>;
   readonly turns: Late<ChangeOrder>;
   readonly events: Late<EventFeed>;
@@ -36,6 +38,7 @@ export const lateParts = (incarnation: Incarnation): LateParts => ({
   manage: late(),
   operations: late(),
   lifecycle: late(),
+  policies: late(),
   published: late(),
   turns: late(),
   events: late(),

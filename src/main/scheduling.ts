@@ -1,12 +1,23 @@
 /** The scheduler in this process: it ticks while the service runs, and gives up its term at the stop. */
 import { PolicyAuthorizer } from '../access/authorize.ts';
 import { SCHEDULER } from '../access/system.ts';
+import type { AuditLog } from '../audit/ports.ts';
 import type { Config } from '../config.ts';
+import type { IntegrityWatch } from '../keyring/integrity.ts';
 import type { Keyring } from '../keyring/keyring.ts';
+import { NamespaceRotationPolicies } from '../keyring/namespace-policies.ts';
+import type { KeyStore } from '../keyring/ports.ts';
+import { POLICY_LIMITS } from '../keyring/rotation-policy.ts';
+import type { RowMac } from '../keyring/row-mac.ts';
 import { actBy } from '../rotation/acts.ts';
 import { Leader } from '../rotation/leader.ts';
 import { Scheduler } from '../rotation/scheduler.ts';
-import type { NamespacePolicies, SchedulerStore } from '../rotation/scheduler-ports.ts';
+import type {
+  NamespacePolicies,
+  PolicyRounds,
+  SchedulerStore,
+} from '../rotation/scheduler-ports.ts';
+import type { Store } from '../store/store.ts';
 import type { Log } from '../telemetry/logs.ts';
 import type { Incarnation } from './incarnation.ts';
 import type { Unwinding } from './unwinding.ts';
@@ -15,18 +26,46 @@ const ROLE = 'scheduler';
 const TICK_MS = 1_000;
 /** Keys a second that the daily round asks to be looked at. */
 const ROUND_KEYS = 20;
+/** Keys a second that are to be looked at because policies of their namespace changed. */
+const MARKED_KEYS = 2_000;
 
 export interface SchedulingParts {
   readonly config: Config;
   readonly store: SchedulerStore;
   readonly keyring: Pick<Keyring, 'manage' | 'lifecycle' | 'read'>;
   readonly policies: NamespacePolicies;
+  readonly rounds: PolicyRounds;
   readonly incarnation: Incarnation;
   readonly log: Log;
 }
 
+export interface RulingParts {
+  readonly store: Pick<Store, 'policies'>;
+  readonly keys: KeyStore;
+  readonly audit: AuditLog;
+  readonly incarnation: Incarnation;
+  readonly mac: RowMac;
+  readonly integrity: IntegrityWatch;
+}
+
+/** The rotation policies of namespaces, for the routes and for the scheduler. */
+export function rotationPolicies(parts: RulingParts): NamespaceRotationPolicies {
+  const { store, keys, audit, incarnation, mac, integrity } = parts;
+  return new NamespaceRotationPolicies({
+    store: keys,
+    policies: store.policies,
+    audit,
+    epoch: incarnation.epoch,
+    refreshEpoch: incarnation.refresh,
+    mac,
+    integrity,
+    clock: () => new Date(),
+    policyLimits: POLICY_LIMITS,
+  });
+}
+
 export function startScheduler(parts: SchedulingParts, unwinding: Unwinding): void {
-  const { config, store, keyring, policies, incarnation, log } = parts;
+  const { config, store, keyring, policies, rounds, incarnation, log } = parts;
   const { id: instance, epoch } = incarnation;
   const leader = new Leader({ store, role: ROLE, holder: instance });
   const scheduler = new Scheduler(
@@ -36,6 +75,9 @@ export function startScheduler(parts: SchedulingParts, unwinding: Unwinding): vo
       authorizer: new PolicyAuthorizer({ epoch }),
       read: keyring.read,
       policies,
+      prepare: async () => {
+        await rounds.markNext(MARKED_KEYS);
+      },
       act: actBy(keyring.manage, keyring.lifecycle),
       clock: () => new Date(),
       onFailure: (keyId, err) => log.warn({ keyId, err }, 'what is due of a key could not be done'),

@@ -34,7 +34,6 @@ import { openKeyring } from '../keyring/keyring.ts';
 import { removeOrphans } from '../keyring/orphans.ts';
 import { openRoot } from '../keyring/root.ts';
 import type { Root } from '../keyring/root.ts';
-import { rankPolicies } from '../keyring/selector-policy.ts';
 import { UsageCounters } from '../keyring/usage.ts';
 import { NAME } from '../name.ts';
 import type { Store } from '../store/store.ts';
@@ -66,7 +65,7 @@ import { statusReader, watchActivity } from './status.ts';
 import type { StartFacts } from './status.ts';
 import { destructionRulesOf } from './destruction-rules.ts';
 import { suitePolicyOf } from './suite-policy.ts';
-import { startScheduler } from './scheduling.ts';
+import { rotationPolicies, startScheduler } from './scheduling.ts';
 import { selfTest, tokenFacts } from './token-facts.ts';
 import { Unwinding } from './unwinding.ts';
 import { VERSION } from './version.ts';
@@ -300,6 +299,7 @@ export class Service {
       manage: late.manage.port,
       operations: late.operations.port,
       lifecycle: late.lifecycle.port,
+      policies: late.policies.port,
       turns: late.turns.port,
       events: late.events.port,
       pageTokenKey: late.pageTokenKey,
@@ -426,12 +426,16 @@ export class Service {
     late.lifecycle.set(keyring.lifecycle);
     late.turns.set(keyring.turns);
     late.events.set({ ...store.events, installation: root.installation });
+    const { mac } = root;
+    const ruling = { store, keys, audit, incarnation, mac, integrity: keyring.integrity };
+    const policies = rotationPolicies(ruling);
+    late.policies.set(policies);
     late.audit.set(audit);
-    const policies = { of: () => Promise.resolve(rankPolicies([])) };
     startScheduler(
       {
         config: this.#config,
         store: store.scheduler,
+        rounds: store.policies,
         keyring,
         policies,
         incarnation,

@@ -65,5 +65,12 @@ export interface SchedulerStore {
 
 /** The policies that a namespace gives to its keys, verified. */
 export interface NamespacePolicies {
-  of(namespace: string): Promise<RankedPolicies>;
+  /** With the revision of their set; 0 while there never was one. */
+  of(namespace: string): Promise<RankedPolicies & { readonly revision: number }>;
+}
+
+/** The way through all keys of a namespace whose policies have changed; it survives a crash. */
+export interface PolicyRounds {
+  /** Asks for looks at the next keys, `limit` at most; how many, and null where no round is open. */
+  markNext(limit: number): Promise<number | null>;
 }

@@ -12,6 +12,7 @@ import type { Authorizer } from '../access/ports.ts';
 import { StaleAnswer } from '../audit/ports.ts';
 import { TwofoldError } from '../errors.ts';
 import type { ChangeRun, KeyRead, KeyView } from '../keyring/operations.ts';
+import type { KeyWrite } from '../keyring/ports.ts';
 import type { RotationPolicy } from '../keyring/rotation-policy.ts';
 import { winningPolicy } from '../keyring/selector-policy.ts';
 import type { Act } from './acts.ts';
@@ -53,6 +54,8 @@ export interface SchedulerParts {
   readonly read: Pick<KeyRead, 'fresh'>;
   readonly policies: NamespacePolicies;
   readonly act: Act;
+  /** Runs in each tick of the leader before it looks for what is due. */
+  readonly prepare?: () => Promise<void>;
   readonly clock: () => Date;
   /** Told of what could not be done, and of nothing else. */
   readonly onFailure: (keyId: string, error: unknown) => void;
@@ -98,6 +101,7 @@ export class Scheduler {
     const done = { leads: term !== null, looks: 0, actions: 0, failures: 0 };
     if (term === null) return done;
     await this.#goRound();
+    await this.#parts.prepare?.();
     const seen = new Set<string>();
     for (;;) {
       const due = await this.#parts.store.due(this.#parts.clock(), PAGE);
@@ -150,7 +154,7 @@ export class Scheduler {
 
   async #do(look: Look, term: number): Promise<Outcome> {
     for (let actions = 0; ; actions += 1) {
-      const { view, key, policy } = await this.#read(look);
+      const { view, key, policy, policySet } = await this.#read(look);
       const now = this.#parts.clock();
       const [action] = dueActions(key, policy, now);
       if (action === undefined || actions === ACTIONS_A_LOOK) {
@@ -162,7 +166,7 @@ export class Scheduler {
         const found = { nextAt, maxUses: watched(key, policy), failure: null };
         return { kind: 'done', found, actions };
       }
-      await this.#run(view, action, term);
+      await this.#run(view, action, { term, policySet });
     }
   }
 
@@ -172,13 +176,21 @@ export class Scheduler {
     const grant = authorizer.authorize(principal, 'keys.read', { namespace, key: keyId });
     const view = await read.fresh(grant);
     const { primary, labels, rotation } = view.key;
-    const policy = winningPolicy(labels, rotation, await policies.of(namespace));
+    const set = await policies.of(namespace);
+    const policy = winningPolicy(labels, rotation, set);
+    // The key's revision stands for its own policy; one of the namespace has its set's.
+    const policySet = rotation === null ? set.revision : null;
     const uses = primary === null ? 0 : await store.usesOf(keyId, primary);
     const noticed = policy === null || policy.notice === null ? [] : await store.notices(keyId);
-    return { view, policy, key: scheduledKey(view.key, view.versions, { uses, noticed }) };
+    return {
+      view,
+      policy,
+      policySet,
+      key: scheduledKey(view.key, view.versions, { uses, noticed }),
+    };
   }
 
-  async #run({ key }: KeyView, action: DueAction, term: number): Promise<void> {
+  async #run({ key }: KeyView, action: DueAction, { term, policySet }: Standing): Promise<void> {
     const { act, authorizer, clock } = this.#parts;
     const { role, instance, principal } = this.#options;
     const resource = { namespace: key.namespace, key: key.id };
@@ -195,6 +207,7 @@ export class Scheduler {
       render: () => ({ status: 200, body: '' }),
       alongside: [
         { kind: 'hold-leadership', role, term, holder: instance },
+        ...requirePolicySet(key.namespace, action, policySet),
         {
           kind: 'insert-run',
           keyId: key.id,
@@ -214,6 +227,22 @@ export class Scheduler {
       ended.resolve(undefined);
     }
   }
+}
+
+/** What an act stands on beside the key: the term, and the policies of the namespace if they count. */
+interface Standing {
+  readonly term: number;
+  readonly policySet: number | null;
+}
+
+/** An action that a policy of the namespace asked for is refused once these have changed. */
+function requirePolicySet(
+  namespace: string,
+  action: DueAction,
+  policySet: number | null,
+): readonly KeyWrite[] {
+  if (policySet === null || !('policyRevision' in action)) return [];
+  return [{ kind: 'require-policy-set', namespace, revision: policySet }];
 }
 
 /** Begins again, from the grant, what an unrelated change overtook. */

@@ -9,6 +9,7 @@ import type {
 import { bufferOf, entryArrays } from './entry-columns.ts';
 import { eventRow } from './event-rows.ts';
 import { keyRow } from './key-rows.ts';
+import { policyRow } from './policy-store.ts';
 import { byteaText, rowJson } from './rows.ts';
 import { versionRow } from './version-rows.ts';
 
@@ -64,6 +65,20 @@ const writeJson = (write: KeyWrite): object => {
       return { kind: write.kind, row: rowJson(runRow(write)) };
     case 'insert-event':
       return { kind: write.kind, row: eventRow(write.event) };
+    case 'put-rotation-policy':
+      return { kind: write.kind, row: rowJson(policyRow(write.row)) };
+    case 'delete-rotation-policy': {
+      const { kind, namespace, name } = write;
+      return { kind, namespace, name };
+    }
+    case 'put-policy-set': {
+      const { value, mac } = write.row;
+      return { kind: write.kind, row: rowJson({ ...value, mac }), expected: write.expected };
+    }
+    case 'require-policy-set': {
+      const { kind, namespace, revision } = write;
+      return { kind, namespace, revision };
+    }
     case 'intend-removal':
       return { kind: write.kind, row: rowJson(intentRow(write.row)) };
     case 'complete-intent':

@@ -6,10 +6,11 @@ import type {
   InstanceStore,
   KeyStore,
   OperationStore,
+  PolicyStore,
   RootStore,
   UseStore,
 } from '../keyring/ports.ts';
-import type { SchedulerStore } from '../rotation/scheduler-ports.ts';
+import type { PolicyRounds, SchedulerStore } from '../rotation/scheduler-ports.ts';
 import { createAuditStore } from './audit-store.ts';
 import { PrismaClient } from './generated/client.ts';
 import { listenEpoch } from './epoch-listener.ts';
@@ -19,6 +20,7 @@ import { createInstanceStore } from './instance-store.ts';
 import { createKeyStore } from './key-store.ts';
 import { Passwords } from './password.ts';
 import { createOperationStore, expireOperations } from './operation-store.ts';
+import { createPolicyStore } from './policy-store.ts';
 import { createPool } from './pool.ts';
 import type { GuardedPool, PoolOptions } from './pool.ts';
 import { readGates } from './read-gate.ts';
@@ -35,6 +37,7 @@ export interface Store {
   readonly instances: InstanceStore;
   readonly scheduler: SchedulerStore;
   readonly uses: UseStore;
+  readonly policies: PolicyStore & PolicyRounds;
   readonly audit: AuditStore;
   readonly operations: OperationStore;
   readonly events: EventStore;
@@ -67,6 +70,7 @@ export const openStore = (options: PoolOptions): Store => {
     instances: createInstanceStore(pool),
     scheduler: createSchedulerStore(pool),
     uses: createUseStore(pool, gates),
+    policies: createPolicyStore(pool, gates.lookups),
     audit: createAuditStore(pool, prisma, gates),
     operations: createOperationStore(pool, prisma, gates),
     expireOperations: () => expireOperations(prisma),

@@ -27,6 +27,8 @@ const KEYLESS: readonly Operation[] = [
   'operations.read',
   'operations.cancel',
   'operations.oversee',
+  'rotations.read',
+  'rotation-policies.change',
   'audit.read',
   'events.read',
 ];
@@ -96,6 +98,8 @@ const EXPECTED: Readonly<Record<Operation, string>> = {
   'keys.schedule-destruction': 'a----',
   'keys.cancel-destruction': 'ao---',
   'keys.destroy': 'a----',
+  'rotations.read': 'aour-',
+  'rotation-policies.change': 'ao---',
   'audit.read': 'a--r-',
   'events.read': 'ao-r-',
 };

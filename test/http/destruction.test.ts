@@ -13,7 +13,9 @@ import { TwofoldError } from '../../src/errors.ts';
 import type { PooledHsm } from '../../src/hsm/pool.ts';
 import { openKeyring } from '../../src/keyring/keyring.ts';
 import { removeOrphans } from '../../src/keyring/orphans.ts';
+import { NamespaceRotationPolicies } from '../../src/keyring/namespace-policies.ts';
 import { openRoot } from '../../src/keyring/root.ts';
+import { POLICY_LIMITS } from '../../src/keyring/rotation-policy.ts';
 import type { Root } from '../../src/keyring/root.ts';
 import { UsageCounters } from '../../src/keyring/usage.ts';
 import { openStore } from '../../src/store/store.ts';
@@ -67,12 +69,23 @@ async function startInstance(over = store): Promise<Instance> {
     suites: ANY_SUITE,
     destruction: AT_ONCE,
   });
+  const policies = new NamespaceRotationPolicies({
+    store: over.keys,
+    policies: over.policies,
+    audit,
+    epoch,
+    refreshEpoch: async () => epoch.advance(await over.audit.changesSince(epoch.current)),
+    mac: root.mac,
+    integrity: keyring.integrity,
+    clock: () => new Date(),
+    policyLimits: POLICY_LIMITS,
+  });
   const stop = async () => {
     keyring.close();
     await audit.stop();
     await over.instances.close(id);
   };
-  return { id, hsm, keyring, epoch, uses, audit, stop, ...requests(keyring, epoch) };
+  return { id, hsm, keyring, policies, epoch, uses, audit, stop, ...requests(keyring, epoch) };
 }
 
 const startService = async () =>

@@ -1,5 +1,6 @@
 /** Rotation policies over HTTP. */
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { aRun } from '../keyring/world.ts';
 import { openService } from './service.ts';
 import type { Called, Service } from './service.ts';
 
@@ -74,5 +75,77 @@ describe('the policy of a key', () => {
       const refused = await send('PUT', path, { interval: 'P90D' }, '"1"', role);
       expect(code(refused)).toEqual([403, 'forbidden']);
     }
+  });
+});
+
+describe('a policy of the namespace', () => {
+  const path = 'rotation-policies/gold';
+  const terms = { selector: { tier: 'gold' }, interval: 'P90D' };
+
+  it('is made without a tag, and changed and deleted with its own alone', async () => {
+    const made = await send('PUT', path, terms);
+    const tag = made.headers.get('etag') ?? '';
+    expect(made.json).toMatchObject({ name: 'gold', priority: 0, policy: { interval: 'P90D' } });
+    expect(code(await send('PUT', path, terms))).toEqual([428, 'precondition_required']);
+    const changed = await send('PUT', path, { ...terms, interval: 'P30D' }, tag);
+    expect(changed.json).toMatchObject({ policy: { interval: 'P30D' } });
+    expect(code(await send('PUT', path, terms, tag))).toEqual([412, 'etag_mismatch']);
+    expect(code(await send('DELETE', path))).toEqual([428, 'precondition_required']);
+    const dry = await send(
+      'DELETE',
+      `${path}?dryRun=true`,
+      undefined,
+      changed.headers.get('etag') ?? '',
+    );
+    expect(dry.json).toMatchObject({ deleted: true, dryRun: true });
+    expect((await send('GET', path)).json).toEqual(changed.json);
+    await send('DELETE', path, undefined, changed.headers.get('etag') ?? '');
+    expect(code(await send('GET', path))).toEqual([404, 'not_found']);
+  });
+
+  it('writes to the audit log which labels it selects by, and no value of them', async () => {
+    const made = await send('PUT', 'rotation-policies/private', {
+      selector: { customer: 'a-private-value' },
+      interval: 'P90D',
+    });
+    const id = made.headers.get('twofold-audit-id') ?? '';
+    const { text } = await service.call('auditor', 'GET', `/v1/audit/entries/${id}`);
+    expect(text).toContain('customer');
+    expect(text).toContain('rotation-policies.change');
+    expect(text).not.toContain('a-private-value');
+  });
+
+  it('is read by all roles, page by page, and changed by operators alone', async () => {
+    for (const name of ['p1', 'p2', 'p3']) await send('PUT', `rotation-policies/${name}`, terms);
+    const names: string[] = [];
+    for (let token: string | null = ''; token !== null;) {
+      const next = token === '' ? '' : `&pageToken=${token}`;
+      const { json }: Called = await send(
+        'GET',
+        `rotation-policies?pageSize=2${next}`,
+        undefined,
+        undefined,
+        'auditor',
+      );
+      names.push(...(json['items'] as { name: string }[]).map(({ name }) => name));
+      token = json['nextPageToken'] as string | null;
+    }
+    expect(names).toEqual(['p1', 'p2', 'p3', 'private']);
+    for (const role of ['user', 'auditor']) {
+      expect(code(await send('PUT', path, terms, undefined, role))).toEqual([403, 'forbidden']);
+    }
+  });
+
+  it('is one of at most 200', async () => {
+    const { policies } = service.world;
+    const grant = () => service.world.grant('rotation-policies.change', null);
+    const run = () => ({ ...aRun(), render: () => ({ status: 200, body: '{}' }) });
+    const left = 200 - (await policies.of('default')).policies.length;
+    const all = { interval: 'P90D', maxUses: null, upgrade: null, retire: null, notice: null };
+    const input = { selector: {}, priority: 0, terms: all };
+    for (let at = 0; at < left; at += 1) {
+      await policies.put(grant(), { name: `many-${String(at)}`, ...input }, run());
+    }
+    expect(code(await send('PUT', path, terms))).toEqual([429, 'quota_exceeded']);
   });
 });

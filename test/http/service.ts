@@ -133,6 +133,7 @@ export async function openServiceOver<W extends Instance>(
     manage: keyring.manage,
     operations: keyring.operations,
     lifecycle: keyring.lifecycle,
+    policies: world.policies,
     turns: keyring.turns,
     events: world.events ?? noEvents,
     engine: given.engine ?? nativeEngine,

@@ -6,7 +6,9 @@ import { SUITES } from '../../src/crypto/suites.ts';
 import { SecurityEpoch } from '../../src/epoch.ts';
 import type { PooledHsm } from '../../src/hsm/pool.ts';
 import { openKeyring } from '../../src/keyring/keyring.ts';
+import { NamespaceRotationPolicies } from '../../src/keyring/namespace-policies.ts';
 import { openRoot } from '../../src/keyring/root.ts';
+import { POLICY_LIMITS } from '../../src/keyring/rotation-policy.ts';
 import type { Root } from '../../src/keyring/root.ts';
 import { UsageCounters } from '../../src/keyring/usage.ts';
 import { openStore } from '../../src/store/store.ts';
@@ -99,10 +101,21 @@ async function openStored(
     suites: ANY_SUITE,
     clock,
   });
+  const policies = new NamespaceRotationPolicies({
+    store: store.keys,
+    policies: store.policies,
+    audit,
+    epoch,
+    refreshEpoch: async () => epoch.advance(await store.audit.changesSince(epoch.current)),
+    mac: root.mac,
+    integrity: keyring.integrity,
+    clock: clock,
+    policyLimits: POLICY_LIMITS,
+  });
   const stop = async () => {
     keyring.close();
     await audit.stop();
     await store.instances.close(id);
   };
-  return { id, hsm, keyring, epoch, uses, audit, stop, ...requests(keyring, epoch) };
+  return { id, hsm, keyring, policies, epoch, uses, audit, stop, ...requests(keyring, epoch) };
 }

@@ -329,6 +329,25 @@ describe('every route, as the contract says it', () => {
     expect(deleted.json['rotation']).toBeNull();
   });
 
+  it('gives keys of a namespace policies by their labels', async () => {
+    const path = '/v1/admin/rotation-policies/gold';
+    const terms = { selector: { tier: 'gold' }, priority: 10, interval: 'P90D' };
+    const { json, headers } = await go('putNamespacePolicy', path, terms);
+    expect(json).toMatchObject({ name: 'gold', priority: 10, policy: { interval: 'P90D' } });
+    const read = await go('getNamespacePolicy', path);
+    expect(read.headers.get('etag')).toBe(headers.get('etag'));
+    expect(read.json).toEqual(json);
+    const reason = { reason: 'end of quarter' };
+    await go('pauseNamespacePolicy', `${path}/pause`, reason);
+    const resumed = await go('resumeNamespacePolicy', `${path}/resume`, reason);
+    const list = await go('listRotationPolicies', '/v1/admin/rotation-policies');
+    expect(list.json['items']).toEqual([resumed.json]);
+    const deleted = await go('deleteNamespacePolicy', path, undefined, {
+      headers: { 'if-match': resumed.headers.get('etag') ?? '' },
+    });
+    expect(deleted.json).toMatchObject({ name: 'gold', deleted: true });
+  });
+
   it('reads keys, versions and public keys', async () => {
     const { json, headers } = await go('getKey', '/v1/keys/wrap');
     expect(headers.get('etag')).toBe(`"${String(json['revision'])}"`);

@@ -4,7 +4,7 @@ import { decodeEntry } from '../../src/audit/entry-decoder.ts';
 import { StaleAnswer } from '../../src/audit/ports.ts';
 import type { AuditLog } from '../../src/audit/ports.ts';
 import { TwofoldError } from '../../src/errors.ts';
-import { Changes } from '../../src/keyring/changes.ts';
+import { Changes, OF_KEYS } from '../../src/keyring/changes.ts';
 import type { Plan } from '../../src/keyring/changes.ts';
 import { IntegrityWatch } from '../../src/keyring/integrity.ts';
 import { removeOrphans } from '../../src/keyring/orphans.ts';
@@ -371,14 +371,17 @@ describe('undoing', () => {
     const change: AuditLog['change'] = () => Promise.reject(error);
     const audit = { change } as unknown as AuditLog;
     const refreshEpoch = () => Promise.resolve();
-    const changes = new Changes({
-      store: world.store,
-      audit,
-      epoch: world.epoch,
-      refreshEpoch,
-      mac: () => Promise.resolve(new Uint8Array(32)),
-      integrity: new IntegrityWatch(),
-    });
+    const changes = new Changes(
+      {
+        store: world.store,
+        audit,
+        epoch: world.epoch,
+        refreshEpoch,
+        mac: () => Promise.resolve(new Uint8Array(32)),
+        integrity: new IntegrityWatch(),
+      },
+      OF_KEYS,
+    );
     const view = await world.keyring.read.get(
       world.grant('keys.read', await world.create({ suite: 'A256GCM' })),
     );

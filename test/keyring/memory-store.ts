@@ -15,6 +15,9 @@ import type {
   KeyStore,
   KeyWrite,
   ListedKey,
+  NamespacePolicy,
+  PolicySetSeal,
+  PolicyStore,
   RootGeneration,
   RootStore,
   StoredKey,
@@ -27,7 +30,13 @@ import { MemoryUses } from './memory-uses.ts';
 import { MemoryOperationStore } from './memory-operations.ts';
 
 export type StoreCall =
-  keyof KeyStore | 'generations' | 'intend' | 'complete' | 'hasKeys' | 'allRead';
+  | keyof KeyStore
+  | keyof PolicyStore
+  | 'generations'
+  | 'intend'
+  | 'complete'
+  | 'hasKeys'
+  | 'allRead';
 export type StoreFault = 'none' | 'before' | 'after' | 'lost-before' | 'lost-after';
 
 export interface Rows {
@@ -37,10 +46,14 @@ export interface Rows {
   readonly idempotency: Map<string, Attested<IdempotencyRecord>>;
   readonly chains: Map<string, string>;
   readonly events: StoredEvent[];
+  readonly policies: Map<string, Attested<NamespacePolicy>>;
+  readonly policySets: Map<string, Attested<PolicySetSeal>>;
 }
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 const versionSlot = ({ keyId, version }: KeyVersion) => `${keyId}/${version}`;
+const policySlot = ({ namespace, name }: Pick<NamespacePolicy, 'namespace' | 'name'>) =>
+  JSON.stringify([namespace, name]);
 const idempotencySlot = (namespace: string, principal: Uint8Array, key: string) =>
   JSON.stringify([namespace, hex(principal), key]);
 
@@ -51,9 +64,13 @@ const copyOf = (rows: Rows): Rows => ({
   idempotency: new Map(rows.idempotency),
   chains: new Map(rows.chains),
   events: [...rows.events],
+  policies: new Map(rows.policies),
+  policySets: new Map(rows.policySets),
 });
 
-export class MemoryStore implements KeyStore, RootStore, Pick<InstanceStore, 'allRead'> {
+export class MemoryStore
+  implements KeyStore, PolicyStore, RootStore, Pick<InstanceStore, 'allRead'>
+{
   fault: (call: StoreCall) => StoreFault = () => 'none';
   /** Runs inside a call, before it acts: what else happens meanwhile. */
   meanwhile: (call: StoreCall) => Promise<void> = () => Promise.resolve();
@@ -65,6 +82,8 @@ export class MemoryStore implements KeyStore, RootStore, Pick<InstanceStore, 'al
     idempotency: new Map(),
     chains: new Map(),
     events: [],
+    policies: new Map(),
+    policySets: new Map(),
   };
   readonly operations = new MemoryOperationStore(this);
   roots: RootGeneration[] = [];
@@ -115,6 +134,15 @@ export class MemoryStore implements KeyStore, RootStore, Pick<InstanceStore, 'al
   #listed(row: Attested<Key>): ListedKey {
     const { key, versions } = this.#stored(row);
     return { key, versions: versions.filter(({ value }) => value.version === key.value.primary) };
+  }
+
+  policies(namespace: string) {
+    return this.#do('policies', () => ({
+      seal: this.rows.policySets.get(namespace) ?? null,
+      policies: [...this.rows.policies.values()]
+        .filter(({ value }) => value.namespace === namespace)
+        .toSorted((a, b) => (a.value.name < b.value.name ? -1 : 1)),
+    }));
   }
 
   certificateChain(keyId: string, version: number) {
@@ -321,11 +349,27 @@ function apply(rows: Rows, write: KeyWrite): void {
     case 'intend-removal':
       rows.intents.set(hex(write.row.value.objectId), write.row);
       return;
-    // Events take their epoch from the change; no scheduler runs here.
+    // Events take their epoch from the change.
     case 'insert-event':
+      return;
+    case 'put-rotation-policy':
+      rows.policies.set(policySlot(write.row.value), write.row);
+      return;
+    case 'delete-rotation-policy':
+      rows.policies.delete(policySlot(write));
+      return;
+    case 'put-policy-set': {
+      const { namespace } = write.row.value;
+      if ((rows.policySets.get(namespace)?.value.revision ?? 0) !== write.expected) {
+        throw new TwofoldError('conflict');
+      }
+      rows.policySets.set(namespace, write.row);
+      return;
+    }
     case 'hold-leadership':
     case 'insert-run':
-      return;
+    case 'require-policy-set':
+      throw new TypeError('no scheduler runs here');
     case 'complete-intent':
       if (!rows.intents.delete(hex(write.objectId))) throw new TwofoldError('conflict');
   }

@@ -18,7 +18,9 @@ import { openKeyring } from '../../src/keyring/keyring.ts';
 import type { Keyring } from '../../src/keyring/keyring.ts';
 import type { Binding, ChangeRun, CreateKey } from '../../src/keyring/operations.ts';
 import type { KeyStore } from '../../src/keyring/ports.ts';
+import { NamespaceRotationPolicies } from '../../src/keyring/namespace-policies.ts';
 import { openRoot } from '../../src/keyring/root.ts';
+import { POLICY_LIMITS } from '../../src/keyring/rotation-policy.ts';
 import type { Root } from '../../src/keyring/root.ts';
 import type { SuitePolicy } from '../../src/keyring/suite-policy.ts';
 import { UsageCounters } from '../../src/keyring/usage.ts';
@@ -93,6 +95,7 @@ export interface Instance {
   readonly id: string;
   readonly hsm: Hsm;
   readonly keyring: Keyring;
+  readonly policies: NamespaceRotationPolicies;
   readonly epoch: SecurityEpoch;
   readonly uses: UsageCounters;
   readonly audit: RunningAuditLog;
@@ -234,10 +237,22 @@ export async function openInstance({
     destruction,
     clock,
   });
+  const policies = new NamespaceRotationPolicies({
+    store: keys,
+    policies: store,
+    audit,
+    epoch,
+    refreshEpoch,
+    mac: root.mac,
+    integrity: keyring.integrity,
+    clock,
+    policyLimits: POLICY_LIMITS,
+  });
   return {
     id,
     hsm,
     keyring,
+    policies,
     epoch,
     uses,
     audit,

@@ -23,6 +23,7 @@ describe('P7: unknown input is refused', () => {
       .replace('{key}', 'k')
       .replace('{version}', '1')
       .replace('{alias}', 'a')
+      .replace('{name}', 'p')
       .replace('{suite}', 'A256GCM')
       .replace('{id}', '1-1');
   /** Routes that take no request without If-Match. */

@@ -11,7 +11,9 @@ import { SUITES } from '../../src/crypto/suites.ts';
 import { SecurityEpoch } from '../../src/epoch.ts';
 import { openKeyring } from '../../src/keyring/keyring.ts';
 import type { Keyring } from '../../src/keyring/keyring.ts';
+import { NamespaceRotationPolicies } from '../../src/keyring/namespace-policies.ts';
 import { openRoot } from '../../src/keyring/root.ts';
+import { POLICY_LIMITS } from '../../src/keyring/rotation-policy.ts';
 import type { PolicyTerms } from '../../src/keyring/rotation-policy.ts';
 import { rankPolicies } from '../../src/keyring/selector-policy.ts';
 import type { SelectorPolicy } from '../../src/keyring/selector-policy.ts';
@@ -41,6 +43,8 @@ export interface Clock {
 export interface Actor extends Instance {
   readonly instance: string;
   readonly keyring: Keyring;
+  /** In the database. */
+  readonly ruling: NamespaceRotationPolicies;
   scheduler(options?: SchedulerChanges): { scheduler: Scheduler; leader: Leader };
   stop(): Promise<void>;
 }
@@ -48,6 +52,8 @@ export interface Actor extends Instance {
 export interface SchedulerChanges {
   readonly perMinute?: number;
   readonly roundKeys?: number;
+  /** Keys a tick that a changed policy asks to be looked at. */
+  readonly marks?: number;
   /** Of a silent leader; at once unless told, so that a test need not wait. */
   readonly silenceMs?: number;
   readonly store?: Partial<SchedulerStore>;
@@ -59,7 +65,7 @@ export interface Stage {
   readonly store: Store;
   readonly clock: Clock;
   readonly device: WatchedHsm;
-  /** Of the namespace `default`. */
+  /** Of the namespace `default`, in place of those in the database while there are any. */
   readonly policies: SelectorPolicy[];
   readonly failures: { readonly keyId: string; readonly error: unknown }[];
   readonly first: Actor;
@@ -122,6 +128,17 @@ export async function openStage(start = Date.UTC(2026, 0, 1)): Promise<Stage> {
       suites: ANY_SUITE,
       clock: () => new Date(clock.now),
     });
+    const ruling = new NamespaceRotationPolicies({
+      store: store.keys,
+      policies: store.policies,
+      audit,
+      epoch,
+      refreshEpoch: async () => epoch.advance(await store.audit.changesSince(epoch.current)),
+      mac: root.mac,
+      integrity: keyring.integrity,
+      clock: () => new Date(clock.now),
+      policyLimits: POLICY_LIMITS,
+    });
     const authorizer = new PolicyAuthorizer({ epoch });
     const scheduler: Actor['scheduler'] = (changes = {}) => {
       const scheduling = { ...store.scheduler, ...changes.store };
@@ -134,8 +151,16 @@ export async function openStage(start = Date.UTC(2026, 0, 1)): Promise<Stage> {
           leader,
           authorizer,
           read: keyring.read,
-          policies: { of: () => Promise.resolve(rankPolicies(policies)) },
+          policies: {
+            of: async (namespace) =>
+              policies.length === 0
+                ? ruling.of(namespace)
+                : { ...rankPolicies(policies), revision: 0 },
+          },
           act: changes.act?.(act) ?? act,
+          prepare: async () => {
+            await store.policies.markNext(changes.marks ?? 100);
+          },
           clock: () => new Date(clock.now),
           onFailure: (keyId, error) => failures.push({ keyId, error }),
         },
@@ -157,6 +182,8 @@ export async function openStage(start = Date.UTC(2026, 0, 1)): Promise<Stage> {
       uses,
       audit,
       keyring,
+      policies: ruling,
+      ruling,
       scheduler,
       ...requests(keyring, epoch),
       stop: async () => {

@@ -1,0 +1,98 @@
+/** Routes of the rotation policies of a namespace. */
+import { DEFAULT_PAGE_SIZE } from '../contract/answer.ts';
+import * as contract from '../contract/rotation.ts';
+import { answerPrepared } from './admin-keys.ts';
+import { pageScope } from './keys.ts';
+import { PageTokens } from './page-token.ts';
+import { policyResource } from './policy-resource.ts';
+import { termsOf } from './rotation.ts';
+import { route } from './route.ts';
+import type { PolicyDone, PolicyRun, PreparedPolicyChange } from '../keyring/namespace-policies.ts';
+import type { NamespacePolicy } from '../keyring/ports.ts';
+import type { ChangeCall } from './admin-keys.ts';
+import type { HttpDependencies } from './dependencies.ts';
+import type { GuardedRoute } from './route.ts';
+
+const resource = ({ namespace, name, selector, priority, policy }: NamespacePolicy) => ({
+  namespace,
+  name,
+  selector,
+  priority,
+  policy: policyResource(policy),
+});
+
+const tagOf = ({ policy }: NamespacePolicy) => ({ ETag: `"${String(policy.revision)}"` });
+
+/** A policy as it will be, or as it was where it is dropped. */
+function shown({ before, after }: PreparedPolicyChange): object {
+  const policy = after ?? before;
+  if (policy === null) return {};
+  return { ...resource(policy), ...(after === null ? { deleted: true } : {}) };
+}
+
+async function answer(call: ChangeCall, change: (run: PolicyRun) => Promise<PolicyDone>) {
+  const preview = call.query.dryRun === true ? { dryRun: true } : {};
+  const show = (prepared: PreparedPolicyChange) => ({ ...shown(prepared), ...preview });
+  const { reply, done } = await answerPrepared(call, show, change);
+  const after = done.change?.after ?? null;
+  if (done.change !== null) call.notes.detail(done.change.detail);
+  return { ...reply, headers: after === null ? {} : tagOf(after) };
+}
+
+type Dependencies = Pick<HttpDependencies, 'policies' | 'pageTokenKey'>;
+
+function readingRoutes({ policies, pageTokenKey }: Dependencies): readonly GuardedRoute[] {
+  const tokens = new PageTokens(pageTokenKey);
+  return [
+    route(contract.listRotationPolicies, {
+      handle: async ({ grant, query }) => {
+        const scope = pageScope(contract.listRotationPolicies.id, grant, query);
+        const after = tokens.open(scope, query.pageToken) ?? '';
+        const set = await policies.list(grant);
+        const rest = set.policies.filter(({ name }) => name > after);
+        const items = rest.slice(0, query.pageSize ?? DEFAULT_PAGE_SIZE);
+        const last = items.length < rest.length ? (items.at(-1)?.name ?? null) : null;
+        return {
+          body: { items: items.map(resource), nextPageToken: tokens.seal(scope, last) },
+        };
+      },
+    }),
+    route(contract.getNamespacePolicy, {
+      handle: async ({ grant, params }) => {
+        const policy = await policies.get(grant, params.name);
+        return { body: resource(policy), headers: tagOf(policy) };
+      },
+    }),
+  ];
+}
+
+function changingRoutes({ policies }: Dependencies): readonly GuardedRoute[] {
+  return [
+    route(contract.putNamespacePolicy, {
+      handle: (call) => {
+        const { selector, priority = 0, ...terms } = call.body;
+        const input = { name: call.params.name, selector, priority, terms: termsOf(terms) };
+        return answer(call, (run) => policies.put(call.grant, input, run));
+      },
+    }),
+    route(contract.deleteNamespacePolicy, {
+      handle: (call) => answer(call, (run) => policies.delete(call.grant, call.params.name, run)),
+    }),
+    route(contract.pauseNamespacePolicy, {
+      handle: (call) => {
+        const input = { name: call.params.name, reason: call.body.reason };
+        return answer(call, (run) => policies.pause(call.grant, input, run));
+      },
+    }),
+    route(contract.resumeNamespacePolicy, {
+      handle: (call) => {
+        const input = { name: call.params.name, reason: call.body.reason };
+        return answer(call, (run) => policies.resume(call.grant, input, run));
+      },
+    }),
+  ];
+}
+
+export function namespacePolicyRoutes(deps: Dependencies): readonly GuardedRoute[] {
+  return [...readingRoutes(deps), ...changingRoutes(deps)];
+}
