@@ -63,6 +63,30 @@ export interface SchedulerStore {
   usesOf(keyId: string, version: number): Promise<number>;
 }
 
+/** A key's row in the list of times. */
+export interface ScheduleRow {
+  /** Of the last look; null when it did what was due. */
+  readonly failure: {
+    readonly code: string;
+    readonly at: Date;
+    /** Failed looks in a row. */
+    readonly count: number;
+  } | null;
+}
+
+/** Where a page of runs goes on: after this one. */
+export interface RunPosition {
+  readonly doneAt: Date;
+  readonly action: string;
+}
+
+/** What is shown of the scheduler's work; nothing is decided on it. */
+export interface ScheduleReads extends Pick<SchedulerStore, 'notices' | 'usesOf'> {
+  scheduleOf(keyId: string): Promise<ScheduleRow | null>;
+  /** In the order in which they were done. */
+  runsOf(keyId: string, after: RunPosition | null, limit: number): Promise<readonly ScheduledRun[]>;
+}
+
 /** The policies that a namespace gives to its keys, verified. */
 export interface NamespacePolicies {
   /** With the revision of their set; 0 while there never was one. */

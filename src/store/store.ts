@@ -10,7 +10,7 @@ import type {
   RootStore,
   UseStore,
 } from '../keyring/ports.ts';
-import type { PolicyRounds, SchedulerStore } from '../rotation/scheduler-ports.ts';
+import type { PolicyRounds, ScheduleReads, SchedulerStore } from '../rotation/scheduler-ports.ts';
 import { createAuditStore } from './audit-store.ts';
 import { PrismaClient } from './generated/client.ts';
 import { listenEpoch } from './epoch-listener.ts';
@@ -25,6 +25,7 @@ import { createPool } from './pool.ts';
 import type { GuardedPool, PoolOptions } from './pool.ts';
 import { readGates } from './read-gate.ts';
 import { createRootStore } from './root-store.ts';
+import { createScheduleReads } from './schedule-reads.ts';
 import { createSchedulerStore } from './scheduler-store.ts';
 import { createUseStore } from './use-store.ts';
 
@@ -35,7 +36,7 @@ export interface Store {
   readonly keys: KeyStore;
   readonly roots: RootStore;
   readonly instances: InstanceStore;
-  readonly scheduler: SchedulerStore;
+  readonly scheduler: SchedulerStore & ScheduleReads;
   readonly uses: UseStore;
   readonly policies: PolicyStore & PolicyRounds;
   readonly audit: AuditStore;
@@ -68,7 +69,7 @@ export const openStore = (options: PoolOptions): Store => {
     keys: createKeyStore(pool, prisma, gates),
     roots: createRootStore(pool, prisma),
     instances: createInstanceStore(pool),
-    scheduler: createSchedulerStore(pool),
+    scheduler: { ...createSchedulerStore(pool), ...createScheduleReads(pool) },
     uses: createUseStore(pool, gates),
     policies: createPolicyStore(pool, gates.lookups),
     audit: createAuditStore(pool, prisma, gates),

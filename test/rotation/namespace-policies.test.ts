@@ -3,6 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/glo
 import type { PolicyRun } from '../../src/keyring/namespace-policies.ts';
 import type { PolicyTerms } from '../../src/keyring/rotation-policy.ts';
 import type { Labels } from '../../src/keyring/model.ts';
+import { RotationReading } from '../../src/rotation/reading.ts';
 import { aRun, codeOf } from '../keyring/world.ts';
 import { withClient } from '../store/owner.ts';
 import { DAY, openStage, TERMS } from './stage.ts';
@@ -203,5 +204,37 @@ describe('the scheduler', () => {
     asleep.resolve(undefined);
     await sleeping;
     expect(await primaryOf(id)).toBe(1);
+  });
+});
+
+describe('what is shown of a key', () => {
+  it('names the policy in effect, those it won over, what is due and what was done', async () => {
+    const selector = { tier: 'zinc' };
+    const id = await first.create({ suite: 'HS256', labels: selector });
+    await put('all', { interval: 'P90D' });
+    await put('zinc', { interval: 'P30D' }, { selector });
+    const reading = new RotationReading({
+      read: first.keyring.read,
+      store: stage.store.scheduler,
+      policies: first.ruling,
+      clock: () => new Date(stage.clock.now),
+    });
+    const ask = () => reading.ofKey(first.grant('keys.read', id));
+    const quiet = await ask();
+    expect(quiet.effective?.reason).toBe('more-labels');
+    expect(quiet.effective?.candidates.map(({ name }) => name)).toEqual(['zinc', 'all']);
+    expect(quiet).toMatchObject({ due: [], late: false, failure: null });
+    stage.clock.now = (quiet.nextAt?.getTime() ?? 0) + DAY;
+    expect(await ask()).toMatchObject({ due: [{ kind: 'rotate', primary: 1 }], late: true });
+    await first.scheduler().scheduler.tick();
+    await first.scheduler().scheduler.tick();
+    const { runs } = await reading.history(first.grant('keys.read', id), { after: null, limit: 5 });
+    expect(runs).toMatchObject([{ action: 'rotate/1', cause: 'interval', version: 2 }]);
+    const [last] = runs;
+    const rest = await reading.history(first.grant('keys.read', id), {
+      after: last ?? null,
+      limit: 5,
+    });
+    expect(rest.runs).toEqual([]);
   });
 });
