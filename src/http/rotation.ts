@@ -1,4 +1,5 @@
 /** Routes of rotation policies. */
+import { findSuite } from '../crypto/suites.ts';
 import * as contract from '../contract/rotation.ts';
 import { answerChange, showKey } from './admin-keys.ts';
 import { route } from './route.ts';
@@ -25,7 +26,9 @@ export const termsOf = ({
 }: GivenTerms): PolicyTerms => ({
   interval: interval ?? null,
   maxUses: maxUses ?? null,
-  upgrade: upgrade ?? null,
+  upgrade: upgrade
+    ? { suite: findSuite(upgrade.suite).number, notBefore: upgrade.notBefore }
+    : null,
   retire: retire
     ? { keepVersions: retire.keepVersions ?? null, after: retire.after ?? null }
     : null,

@@ -9,6 +9,7 @@ const CHECKS: Readonly<Record<string, string>> = {
   database: 'Database',
   audit: 'Audit log',
   integrity: 'Stored rows',
+  secrets: 'Secrets',
   service: 'Service',
 };
 

@@ -10,7 +10,7 @@ import type { CborValue } from '../crypto/cbor.ts';
 import { equalBytes } from '../crypto/bytes.ts';
 import { purposesOf } from '../crypto/suite.ts';
 import type { Purpose } from '../crypto/suite.ts';
-import { findSuite, findSuiteByNumber } from '../crypto/suites.ts';
+import { findSuiteByNumber } from '../crypto/suites.ts';
 import { TwofoldError } from '../errors.ts';
 import { lengthOf, parseDuration } from './durations.ts';
 
@@ -57,7 +57,7 @@ export interface RotationPolicy {
 export interface PolicyTerms {
   readonly interval: string | null;
   readonly maxUses: number | null;
-  readonly upgrade: { readonly suite: string; readonly notBefore: Date } | null;
+  readonly upgrade: Upgrade | null;
   readonly retire: Retirement | null;
   readonly notice: string | null;
 }
@@ -132,14 +132,13 @@ function requireNotice({ notice, interval }: PolicyTerms): void {
 function upgradeOf(upgrade: PolicyTerms['upgrade']): Upgrade | null {
   if (upgrade === null) return null;
   if (!isTime(upgrade.notBefore)) throw invalid('upgrade.notBefore is a time from 1970 to 9999.');
-  const { number } = findSuite(upgrade.suite);
-  return { suite: number, notBefore: new Date(upgrade.notBefore) };
+  return { suite: upgrade.suite, notBefore: new Date(upgrade.notBefore) };
 }
 
 /**
  * A policy of these terms, not paused. A policy whose terms are all null rotates nothing; as a key's
  * own it keeps policies of the namespace away.
- * @throws TwofoldError invalid_value, unknown_suite
+ * @throws TwofoldError invalid_value
  */
 export function newPolicy(
   terms: PolicyTerms,
@@ -164,7 +163,7 @@ export function newPolicy(
 
 /**
  * `policy` with other terms, still paused if it was; itself where they say the same.
- * @throws TwofoldError invalid_value, unknown_suite
+ * @throws TwofoldError invalid_value
  */
 export function withTerms(
   policy: RotationPolicy,

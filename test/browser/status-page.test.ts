@@ -85,7 +85,14 @@ const program = findChromium();
       expect(await browser.evaluate(STATE)).toEqual({
         title: 'Ready · local · Twofold KMS',
         heading: 'Ready',
-        checks: ['HSM ok', 'Database ok', 'Audit log ok', 'Stored rows ok', 'Service complete'],
+        checks: [
+          'HSM ok',
+          'Database ok',
+          'Audit log ok',
+          'Stored rows ok',
+          'Secrets ok',
+          'Service complete',
+        ],
         scripts: 0,
         loud: 'rgb(255, 216, 77)',
         font: '15px',

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { findSuite } from '../../src/crypto/suites.ts';
 import { openService } from './service.ts';
 import type { CallInit, Service } from './service.ts';
 
@@ -315,7 +316,7 @@ describe('lists', () => {
         {
           pageSize: 50,
           state: 'enabled',
-          suite: 'A256GCM',
+          suite: findSuite('A256GCM').number,
           labels: { team: 'm&l', 'a/b': '1 2' },
           namePrefix: 'k',
           afterName: null,

@@ -3,6 +3,8 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { changeUses } from '../../src/contract/version-uses.ts';
 import { changeUsesResource } from '../../src/http/version-uses.ts';
 import { transition } from '../../src/keyring/lifecycle.ts';
+import type { VersionEvent } from '../../src/keyring/lifecycle.ts';
+import type { KeyVersion } from '../../src/keyring/model.ts';
 import { attestVersion } from '../../src/keyring/row-mac.ts';
 import { usesAbout } from '../../src/keyring/use-report.ts';
 import { aRun } from '../keyring/world.ts';
@@ -124,10 +126,11 @@ describe('a use', () => {
 
 describe('the versions of a key', () => {
   it('say since when they are silent, and how far AES-GCM has come', async () => {
-    const { json: key } = await create('k', 'A256GCM');
+    await create('k', 'A256GCM');
+    const version = await service.call('admin', 'GET', '/v1/keys/k/versions/1');
     const path = '/v1/admin/keys/k/versions';
     const unused = (await get(path)).items[0];
-    const createdAt = String(key['createdAt']);
+    const createdAt = String(version.json['createdAt']);
     const began = service.world.store.uses.countedSince.toISOString();
     expect(unused).toMatchObject({
       version: 1,
@@ -180,10 +183,12 @@ describe('the versions of a key', () => {
     const before = store.rows.versions.get(slot);
     if (before === undefined) throw new Error('no version');
     const [at, reason] = [new Date(), 'r'];
-    const ended = (['deactivate', 'destroy'] as const).reduce(
-      (version, kind) => transition(version, { kind, at, reason }),
-      before.value,
-    );
+    const events: readonly VersionEvent[] = [
+      { kind: 'deactivate', at, reason },
+      { kind: 'schedule-destruction', destruction: { at, requestedAt: at, reason } },
+      { kind: 'destroy', at },
+    ];
+    const ended = events.reduce<KeyVersion>(transition, before.value);
     store.rows.versions.set(slot, await attestVersion(root.mac, ended));
     const other = await service.world.second();
     const { versions, uses } = await other.keyring.read.uses(other.grant('versions.uses', id), {

@@ -1,8 +1,11 @@
 /** Policies as values, and arbitrary ones for property tests. */
 import fc from 'fast-check';
+import { findSuite } from '../../src/crypto/suites.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import { newPolicy } from '../../src/keyring/rotation-policy.ts';
 import type { PolicyTerms, RotationPolicy } from '../../src/keyring/rotation-policy.ts';
+
+const numberOf = (id: string): number => findSuite(id).number;
 
 export const NO_TERMS: PolicyTerms = {
   interval: null,
@@ -20,7 +23,7 @@ export const FULL: RotationPolicy = {
   ...policy({
     interval: 'P1Y6M',
     maxUses: 2 ** 40,
-    upgrade: { suite: 'MLKEM1024-P384', notBefore: new Date('2030-01-01T00:00:00.000Z') },
+    upgrade: { suite: numberOf('MLKEM1024-P384'), notBefore: new Date('2030-01-01T00:00:00.000Z') },
     retire: { keepVersions: 3, after: 'P2Y' },
     notice: 'P30D',
   }),

@@ -17,6 +17,8 @@ import {
 import type { PolicyTerms } from '../../src/keyring/rotation-policy.ts';
 import { FULL, NO_TERMS, anyPolicy, codeOf, policy } from './policies.ts';
 
+const numberOf = (id: string): number => findSuite(id).number;
+
 const hex = (value: ReturnType<typeof policyCbor>): string =>
   Buffer.from(encodeCbor(value)).toString('hex');
 const number = (id: string): number => findSuite(id).number;
@@ -112,7 +114,9 @@ describe('what users give', () => {
   const at = new Date('2030-01-01T00:00:00.000Z');
 
   it('becomes a policy of revision 1, not paused', () => {
-    expect(made({ interval: 'P90D', upgrade: { suite: 'ML-KEM-1024', notBefore: at } })).toEqual({
+    expect(
+      made({ interval: 'P90D', upgrade: { suite: numberOf('ML-KEM-1024'), notBefore: at } }),
+    ).toEqual({
       interval: 'P90D',
       maxUses: null,
       upgrade: { suite: number('ML-KEM-1024'), notBefore: at },
@@ -130,15 +134,14 @@ describe('what users give', () => {
     ['no uses', { maxUses: 0 }, 'invalid_value'],
     ['uses that are not exact', { maxUses: 2 ** 53 }, 'invalid_value'],
     ['half a use', { maxUses: 0.5 }, 'invalid_value'],
-    ['an unknown suite', { upgrade: { suite: 'toString', notBefore: at } }, 'unknown_suite'],
     [
       'no time',
-      { upgrade: { suite: 'A256GCM', notBefore: new Date(Number.NaN) } },
+      { upgrade: { suite: numberOf('A256GCM'), notBefore: new Date(Number.NaN) } },
       'invalid_value',
     ],
     [
       'a time that RFC 3339 cannot write',
-      { upgrade: { suite: 'A256GCM', notBefore: new Date(Date.UTC(10_000, 0, 1)) } },
+      { upgrade: { suite: numberOf('A256GCM'), notBefore: new Date(Date.UTC(10_000, 0, 1)) } },
       'invalid_value',
     ],
     ['a retirement of nothing', { retire: { keepVersions: null, after: null } }, 'invalid_value'],

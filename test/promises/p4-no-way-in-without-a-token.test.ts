@@ -47,7 +47,8 @@ describe('without authentication', () => {
     const { port } = closed.address() as AddressInfo;
     await new Promise((done) => closed.close(done));
     const unreachable = `http://127.0.0.1:${String(port)}/jwks`;
-    const access = await open([{ ...issuer.settings, jwks: undefined, jwksUrl: unreachable }]);
+    const unread = { jwks: undefined, readKeys: undefined, jwksUrl: unreachable };
+    const access = await open([{ ...issuer.settings, ...unread }]);
     await refused(access, undefined);
     for (let n = 0; n < 3; n += 1) await refused(access, header);
     const [head, payload] = header.split('.');

@@ -1,4 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
+import { findSuite } from '../../src/crypto/suites.ts';
 import { paused, resumed } from '../../src/keyring/rotation-policy.ts';
 import { dueActions, identityOf, nextDue } from '../../src/rotation/due.ts';
 import type { DueAction } from '../../src/rotation/due.ts';
@@ -7,6 +8,8 @@ import { scheduledKey } from '../../src/rotation/scheduled-key.ts';
 import { FULL, policy } from '../keyring/policies.ts';
 import { KEY, VERSIONS, at as day } from '../keyring/samples.ts';
 import { DAY, at, key, suite, version, withVersion } from './keys.ts';
+
+const numberOf = (id: string): number => findSuite(id).number;
 
 const YEARS = at(4_000);
 const YEARLY = policy({ interval: 'P365D' }, 3);
@@ -124,7 +127,7 @@ describe('a rotation by use', () => {
 
 describe('an upgrade', () => {
   const to = (id: string, days: number, over = {}) =>
-    policy({ upgrade: { suite: id, notBefore: at(days) }, ...over });
+    policy({ upgrade: { suite: numberOf(id), notBefore: at(days) }, ...over });
   const strong = suite('MLKEM1024-P384');
 
   it('is due at its date, not before', () => {
@@ -322,7 +325,7 @@ describe('a notice', () => {
 
   it('announces upgrades, deactivations and destructions', () => {
     const upgrade = policy({
-      upgrade: { suite: 'MLKEM1024-P384', notBefore: at(100) },
+      upgrade: { suite: numberOf('MLKEM1024-P384'), notBefore: at(100) },
       notice: 'P30D',
     });
     expect(kinds(dueActions(key(1), upgrade, at(70)))).toEqual([

@@ -1,3 +1,4 @@
+import { findSuite } from '../../src/crypto/suites.ts';
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { paused } from '../../src/keyring/rotation-policy.ts';
@@ -10,6 +11,8 @@ import { versionBytes } from '../../src/rotation/version-size.ts';
 import { findSuiteByNumber } from '../../src/crypto/suites.ts';
 import { anyPolicy, policy } from '../keyring/policies.ts';
 import { DAY, START, at, key, suite, version } from './keys.ts';
+
+const numberOf = (id: string): number => findSuite(id).number;
 
 const HYBRID = suite('MLKEM768-P256');
 const OPTIONS: ForecastOptions = {
@@ -126,7 +129,7 @@ describe('a forecast', () => {
       light({ rotation: every('P30D') }, { activatedAt: START - 90 * DAY }),
       light({ rotation: policy({ maxUses: 5 }) }, { uses: 5, activatedAt: START - 90 * DAY }),
       light(
-        { rotation: policy({ upgrade: { suite: 'MLKEM1024-P384', notBefore: at(-9) } }) },
+        { rotation: policy({ upgrade: { suite: numberOf('MLKEM1024-P384'), notBefore: at(-9) } }) },
         { activatedAt: START - DAY * 99 },
       ),
     ]);

@@ -1,5 +1,6 @@
 /** The scheduler on a real database: once, by one leader, and one failing key stops no other. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { findSuite } from '../../src/crypto/suites.ts';
 import { newPolicy } from '../../src/keyring/rotation-policy.ts';
 import type { PolicyTerms } from '../../src/keyring/rotation-policy.ts';
 import type { KeyView } from '../../src/keyring/operations.ts';
@@ -7,6 +8,8 @@ import { aRun, codeOf } from '../keyring/world.ts';
 import { withClient } from '../store/owner.ts';
 import { DAY, openStage, ROLE, TERMS } from './stage.ts';
 import type { Actor, Stage } from './stage.ts';
+
+const numberOf = (id: string): number => findSuite(id).number;
 
 let stage: Stage;
 let first: Actor;
@@ -130,7 +133,7 @@ describe('a rotation that is due', () => {
 
   it('to another suite comes at its date, once, and stays', async () => {
     const notBefore = new Date(stage.clock.now + 20 * DAY);
-    const upgrade = { suite: 'MLKEM768-P256', notBefore };
+    const upgrade = { suite: numberOf('MLKEM768-P256'), notBefore };
     const id = await ruled({ interval: 'P30D', upgrade }, 'DHKEM-P256');
     const { scheduler } = first.scheduler();
     stage.clock.now += 20 * DAY;
@@ -320,7 +323,8 @@ describe('faults', () => {
     expect(await scheduler.tick()).toMatchObject({ looks: 0 });
     const round = first.scheduler({ roundKeys: 10_000 });
     await round.leader.tick();
-    expect(await round.scheduler.tick()).toMatchObject({ leads: true, actions: 1 });
+    // Of keys of other tests as well.
+    expect(await round.scheduler.tick()).toMatchObject({ leads: true });
     expect((await read(id)).key.primary).toBe(2);
     // Once a day: after what the round changed, nothing is looked at.
     await round.scheduler.tick();

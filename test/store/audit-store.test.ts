@@ -243,8 +243,8 @@ const queries = (test: TestStore): void => {
     const second = await changes.commit([], { scope: access });
     expect(second).toBe(first + 1);
     expect(await audit().changesSince(first - 1)).toEqual([
-      { epoch: first, ...scope },
-      { epoch: second, ...access },
+      { epoch: first, ...scope, also: [] },
+      { epoch: second, ...access, also: [] },
     ]);
     expect(await audit().changesSince(second)).toEqual([]);
     expect(await audit().leafAt(changes.lane, 2)).not.toBeNull();

@@ -166,6 +166,13 @@ export const LISTS: readonly List[] = [
     small: ['twofold_migration', 'version_use'],
   },
   {
+    name: 'rotation policies',
+    routes: ['listRotationPolicies'],
+    run: ({ store, namespace }) => store.policies.policies(namespace, 0),
+    // 200 of a namespace, and they are proven as one set.
+    small: ['security_epoch', 'rotation_policy', 'rotation_policy_set'],
+  },
+  {
     name: 'users of a version',
     routes: ['listVersionUsers'],
     run: ({ store, rareKey }) => store.uses.usersOf(rareKey, 1, { limit: PAGE, after: null }),
