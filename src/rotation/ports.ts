@@ -2,7 +2,7 @@
 import type { Labels, Purpose } from '../keyring/model.ts';
 import type { RotationPolicy } from '../keyring/rotation-policy.ts';
 
-/** A key that is not destroyed; times in milliseconds since the epoch. */
+/** A key that is not destroyed, nor going to be; times in milliseconds since the epoch. */
 export interface LightKey {
   readonly id: string;
   readonly purpose: Purpose;
@@ -20,7 +20,7 @@ export interface LightKey {
 
 export interface RotationScan {
   /**
-   * Every key of the namespace that is not destroyed, each once, in batches. The rows' MACs are not
+   * Every key of the namespace that is neither destroyed nor going to be, each once, in batches. The rows' MACs are not
    * verified: good enough for a forecast, which is information, and never for a decision.
    */
   keys(namespace: string): AsyncIterable<readonly LightKey[]>;

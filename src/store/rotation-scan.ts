@@ -33,7 +33,8 @@ const KEYS = {
   text: `select k.name, k.id::text, k.purpose, k.labels::text, k.rotation::text,
       k.suspended_at is not null, v.suite,
       (extract(epoch from v.activated_at) * 1000)::float8, coalesce(u.used, 0)::float8
-    from (select * from public.key where namespace = $1 and name > $2 and destroyed_at is null
+    from (select * from public.key where namespace = $1 and name > $2
+        and destroyed_at is null and destroy_at is null
       order by name limit $3) k
     left join lateral (select suite, activated_at from public.key_version
       where key_id = k.id and version = k.primary_version and state = 'active' limit 1) v on true
