@@ -2,6 +2,7 @@
 import { z } from 'zod';
 
 import { PAGING, labelName, labelValue, page } from './answer.ts';
+import { changeUses } from './change-uses.ts';
 import { rotationPolicy } from './rotation-policy.ts';
 import { defineRoute, keyParams, versionParams } from './route.ts';
 import {
@@ -63,6 +64,10 @@ const preview = {
     .array(z.object({ field: z.string(), from: z.unknown(), to: z.unknown() }))
     .optional()
     .meta({ description: 'Of a dry run: the fields that would change; of labels the names.' }),
+  uses: changeUses.optional().meta({
+    description:
+      'Of a dry run: how much what it is about was used, by whom, and since when no more.',
+  }),
 } as const;
 
 export const keyResource = z

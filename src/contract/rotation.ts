@@ -6,7 +6,7 @@ import { MAX_LABELS, PAGING, labelName, labelValue, page } from './answer.ts';
 import { keyResource } from './keys.ts';
 import { duration, rotationPolicy } from './rotation-policy.ts';
 import { defineRoute, headers, keyParams } from './route.ts';
-import { keyName, suiteId, text, time } from './scalars.ts';
+import { keyName, suiteId, text, time, uuid } from './scalars.ts';
 import type { ErrorCode } from '../errors.ts';
 
 const given = duration.max(64);
@@ -70,6 +70,72 @@ export const deleteRotationPolicy = defineRoute({
   path,
   summary: 'Takes its own policy from a key; policies of the namespace apply again.',
   errors: POLICY_ERRORS,
+});
+
+const candidate = z.object({
+  source: z.enum(['key', 'namespace']).meta({ description: 'Whose policy it is.' }),
+  name: z.string().nullable().meta({ description: 'Of a policy of the namespace.' }),
+  matchingLabels: z.int(),
+  priority: z.int(),
+  policy: rotationPolicy,
+});
+
+const readKey = {
+  plane: 'admin',
+  method: 'GET',
+  operation: 'keys.read',
+  params: keyParams,
+} as const;
+
+export const getRotation = defineRoute({
+  ...readKey,
+  id: 'getRotation',
+  path,
+  summary: 'Which policy a key has in effect and why, what is due, and what comes next.',
+  response: z
+    .object({
+      key: z.string(),
+      keyId: uuid,
+      effective: candidate
+        .nullable()
+        .meta({ description: 'Null: nothing rotates the key by age.' }),
+      reason: z
+        .enum(['own', 'only', 'more-labels', 'higher-priority', 'name'])
+        .nullable()
+        .meta({ description: 'What set it apart from the candidate after it.' }),
+      candidates: z.array(candidate).meta({ description: 'In the order in which they win.' }),
+      nextAt: time.nullable().meta({ description: 'When anything is due next; it may be past.' }),
+      due: z.array(z.object({ action: z.string(), dueAt: time, version: z.int().nullable() })),
+      late: z.boolean().meta({ description: 'Something has been due for more than an hour.' }),
+      failure: z
+        .object({ code: z.string(), at: time, count: z.int() })
+        .nullable()
+        .meta({ description: 'Why the last look of the scheduler could not do what is due.' }),
+    })
+    .meta({ id: 'KeyRotation' }),
+  errors: ['key_not_found', 'integrity_failed'],
+});
+
+export const listRotations = defineRoute({
+  ...readKey,
+  id: 'listRotations',
+  path: '/v1/admin/keys/{key}/rotations',
+  summary: 'What was done to a key because it was due, oldest first.',
+  query: z.strictObject(PAGING),
+  response: page(
+    z
+      .object({
+        action: z.string().meta({ description: 'Such as `rotate/<version before>`.' }),
+        cause: z.string().nullable(),
+        policyRevision: z.int(),
+        version: z.int().nullable(),
+        dueAt: time,
+        doneAt: time,
+      })
+      .meta({ id: 'Rotation' }),
+    'RotationPage',
+  ),
+  errors: ['key_not_found', 'integrity_failed'],
 });
 
 export const pauseRotationPolicy = defineRoute({

@@ -5,29 +5,10 @@
 import { z } from 'zod';
 
 import { PAGING, page } from './answer.ts';
+import { COUNTED, count, versionUser } from './change-uses.ts';
 import { VERSION_STATES } from './keys.ts';
 import { defineRoute, keyParams, versionParams } from './route.ts';
-import { keyVersion, suiteId, time } from './scalars.ts';
-
-const count = (description: string) => z.int().min(0).meta({ description });
-
-const COUNTED = {
-  protectUses: count(
-    'Wraps, data keys, encapsulations, signatures, MACs. What is made elsewhere with the public key is not seen.',
-  ),
-  processUses: count(
-    'Unwraps, rewraps from it, decapsulations, verifications (also of what was not valid).',
-  ),
-  lastProtectedAt: time.nullable(),
-  lastProcessedAt: time.nullable(),
-  countedSince: time.meta({
-    description:
-      'Since when uses are counted: the creation of the version, unless that came before.',
-  }),
-  silentSince: time.meta({
-    description: 'The last use of either kind; `countedSince` when there was none.',
-  }),
-} as const;
+import { keyVersion, suiteId } from './scalars.ts';
 
 const gcm = z.object({
   used: count('AES-GCM encryptions reserved, in blocks of which the last may not be used up.'),
@@ -45,29 +26,6 @@ export const versionUses = z
     gcm: gcm.nullable().meta({ description: 'Null for suites without that limit.' }),
   })
   .meta({ id: 'VersionUses' });
-
-export const versionUser = z
-  .object({
-    usage: z.enum(['protect', 'process']),
-    principal: z
-      .object({ issuer: z.string(), subject: z.string() })
-      .nullable()
-      .meta({ description: 'Null: everyone beyond those that an instance tells apart, as one.' }),
-    uses: z.int().min(1),
-    firstAt: time,
-    lastAt: time,
-  })
-  .meta({ id: 'VersionUser' });
-
-/** What the dry run of a change can say of the uses of the versions that it is about. */
-export const changeUses = z
-  .object({
-    versions: z.array(z.object({ version: keyVersion, ...COUNTED })),
-    users: z.array(versionUser).meta({
-      description: 'Who used the version lately, the most recent first; empty unless it names one.',
-    }),
-  })
-  .meta({ id: 'ChangeUses' });
 
 const shared = { method: 'GET', plane: 'admin', operation: 'versions.uses' } as const;
 

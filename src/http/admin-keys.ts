@@ -9,6 +9,7 @@ import { differences } from '../keyring/change-facts.ts';
 import { entityTag, keyResource, versionResource } from './key-resource.ts';
 import { renderPublicJson } from './render.ts';
 import { Rerendered, route } from './route.ts';
+import { changeUsesResource } from './version-uses.ts';
 import type { ChangeDone, ChangeRun, KeyView, PreparedChange } from '../keyring/operations.ts';
 import type { HttpDependencies, TokenFacts } from './dependencies.ts';
 import type { AuditNotes } from './notes.ts';
@@ -56,12 +57,13 @@ function runOf<C>(call: ChangeCall, show: (change: C) => object, status: number)
 }
 
 /** What a dry run says of a change beside what it would leave behind. */
-function preview({ before, after, used }: PreparedChange) {
+function preview({ before, after, used, uses }: PreparedChange) {
   if (before === null) return { dryRun: true };
   const changes = Object.entries(differences(before, after, used.keyVersion)).map(
     ([field, [from, to]]) => ({ field, from, to }),
   );
-  return { dryRun: true, changes };
+  const told = uses === undefined ? {} : { uses: changeUsesResource(before, uses) };
+  return { dryRun: true, changes, ...told };
 }
 
 const headersOfKey = (

@@ -18,6 +18,7 @@ import type {
   PublishedKeys,
 } from '../keyring/operations.ts';
 import type { LongOperations } from '../keyring/job-operations.ts';
+import type { RotationReading } from '../rotation/reading.ts';
 import type { SuiteTimes } from '../telemetry/suite-times.ts';
 import type { GateLimits } from './gate.ts';
 import type { InputLimits } from './input.ts';
@@ -89,6 +90,8 @@ export interface HttpDependencies {
   readonly manage: KeyManage;
   readonly operations: LongOperations;
   readonly lifecycle: KeyLifecycle;
+  /** What a key's rotation stands on, and what was done. */
+  readonly rotation: Pick<RotationReading, 'ofKey' | 'history'>;
   readonly policies: Pick<
     NamespaceRotationPolicies,
     'list' | 'get' | 'put' | 'delete' | 'pause' | 'resume'

@@ -6,6 +6,7 @@ import { certificateRoutes } from './certificates.ts';
 import { csrRoutes } from './csr.ts';
 import { eventRoutes } from './events.ts';
 import { kemRoutes } from './kem.ts';
+import { keyRotationRoutes } from './key-rotation.ts';
 import { keyRoutes } from './keys.ts';
 import { lifecycleRoutes } from './lifecycle.ts';
 import { macRoutes } from './mac.ts';
@@ -43,6 +44,7 @@ export function allRoutes(
     ...aliasRoutes(deps),
     ...versionUseRoutes(deps),
     ...keyPolicyRoutes(deps),
+    ...keyRotationRoutes(deps),
     ...namespacePolicyRoutes(deps),
     ...certificateRoutes(deps),
     ...rewrapJobRoutes(deps, limits),

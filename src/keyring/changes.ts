@@ -69,6 +69,8 @@ export interface ChangeSubject<C> {
   ) => Pick<AuditDraft, 'keyRef' | 'keyId' | 'keyVersion' | 'suite' | 'detail'>;
   /** What followers are told. */
   readonly events: (operation: Operation, change: C) => readonly ChangeEvent[];
+  /** The change as a dry run shows it. */
+  readonly preview?: (operation: Operation, change: C) => Promise<C>;
 }
 
 interface Touched {
@@ -175,7 +177,8 @@ export class Changes<C> {
     const { change } = planned;
     if (run.dryRun) {
       await planned.discard();
-      return { change, ...run.render(change), auditId: null, replayed: false };
+      const shown = (await this.#subject.preview?.(grant.operation, change)) ?? change;
+      return { change, ...run.render(shown), auditId: null, replayed: false };
     }
     try {
       const done = await this.#commit(grant, run, planned);

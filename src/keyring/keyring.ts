@@ -106,6 +106,7 @@ export function openKeyring(parts: KeyringParts): Keyring {
     mac,
     clock,
     policyLimits,
+    report,
   });
   return {
     use: { ...wrapOperations(useParts), ...signing, ...exchangeOperations(catalog, signing, now) },

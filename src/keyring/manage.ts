@@ -39,6 +39,8 @@ import { planPolicyChange } from './rotation-changes.ts';
 import type { PolicyLimits } from './rotation-policy.ts';
 import { planKeyChange, planNothing, planVersionChange, standing } from './row-plans.ts';
 import { planSuccessor, requirePublishable, requireServes } from './succession.ts';
+import { usesAbout } from './use-report.ts';
+import type { UseReport } from './use-report.ts';
 import { checkWindow, planRetire, planSetPrimary } from './windows.ts';
 
 export interface ManageParts extends Omit<ChangeParts, 'integrity'>, NewVersionParts {
@@ -46,6 +48,7 @@ export interface ManageParts extends Omit<ChangeParts, 'integrity'>, NewVersionP
   readonly catalog: KeyCatalog;
   readonly turns: ChangeOrder;
   readonly policyLimits: PolicyLimits;
+  readonly report: UseReport;
   /** UUID of this incarnation, for the intents of token objects. */
   readonly instance: string;
   /** `DEFAULT_DESTRUCTION_RULES` unless told. */
@@ -67,7 +70,13 @@ export class KeyAdministration implements KeyManage {
 
   constructor(parts: ManageParts) {
     this.#parts = parts;
-    this.#changes = new Changes({ ...parts, integrity: parts.catalog.integrity }, OF_KEYS);
+    this.#changes = new Changes(
+      { ...parts, integrity: parts.catalog.integrity },
+      {
+        ...OF_KEYS,
+        preview: (operation, change) => withUses(parts.report, operation, change),
+      },
+    );
     const rules = parts.destruction ?? DEFAULT_DESTRUCTION_RULES;
     this.lifecycle = new LifecycleAdministration({ ...parts, rules }, (...change) =>
       this.#onKey(...change),
@@ -301,4 +310,16 @@ export class KeyAdministration implements KeyManage {
     if (existing === null) return;
     throw new TwofoldError(existing.key.value.destroyedAt === null ? 'key_exists' : 'name_retired');
   }
+}
+
+/** What a change of a key that existed is about, with how much that was used. */
+async function withUses(
+  report: UseReport,
+  operation: Operation,
+  change: PreparedChange,
+): Promise<PreparedChange> {
+  if (change.before === null) return change;
+  const { keyId, keyVersion } = change.used;
+  const version = operation.startsWith('versions.') ? keyVersion : null;
+  return { ...change, uses: await usesAbout(report, keyId, version) };
 }

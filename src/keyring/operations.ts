@@ -15,7 +15,7 @@ import type { Settled } from '../settled.ts';
 import type { Key, KeyVersion, Labels, Purpose } from './model.ts';
 import type { AfterUser, KeyWrite } from './ports.ts';
 import type { PolicyTerms } from './rotation-policy.ts';
-import type { KeyUses, VersionUser } from './use-report.ts';
+import type { KeyUses, UsesAbout, VersionUser } from './use-report.ts';
 
 /** What was used; part of every crypto answer and of its audit entry. */
 export interface Used {
@@ -324,6 +324,8 @@ export interface PreparedChange {
   readonly used: Used;
   /** Non-secret facts for the audit entry. */
   readonly detail: Readonly<Record<string, string | number | boolean | null>>;
+  /** Of a dry run: how much what it is about was used. */
+  readonly uses?: UsesAbout;
   /** Names and ids of other keys that the change touches: of the one that loses an alias. */
   readonly also?: readonly string[];
   /**

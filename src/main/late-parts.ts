@@ -11,6 +11,7 @@ import type {
   PublishedKeys,
 } from '../keyring/operations.ts';
 import type { LongOperations } from '../keyring/job-operations.ts';
+import type { RotationReading } from '../rotation/reading.ts';
 import type { Incarnation } from './incarnation.ts';
 import { LateAudit } from './late-audit.ts';
 import { late } from './late.ts';
@@ -24,6 +25,7 @@ export interface LateParts {
   readonly operations: Late<LongOperations>;
   readonly lifecycle: Late<KeyLifecycle>;
   readonly policies: Late<NamespaceRotationPolicies>;
+  readonly rotation: Late<RotationReading>;
   readonly published: Late<PublishedKeys>;
   readonly turns: Late<ChangeOrder>;
   readonly events: Late<EventFeed>;
@@ -39,6 +41,7 @@ export const lateParts = (incarnation: Incarnation): LateParts => ({
   operations: late(),
   lifecycle: late(),
   policies: late(),
+  rotation: late(),
   published: late(),
   turns: late(),
   events: late(),

@@ -11,6 +11,7 @@ import { POLICY_LIMITS } from '../keyring/rotation-policy.ts';
 import type { RowMac } from '../keyring/row-mac.ts';
 import { actBy } from '../rotation/acts.ts';
 import { Leader } from '../rotation/leader.ts';
+import { RotationReading } from '../rotation/reading.ts';
 import { Scheduler } from '../rotation/scheduler.ts';
 import type {
   NamespacePolicies,
@@ -63,6 +64,13 @@ export function rotationPolicies(parts: RulingParts): NamespaceRotationPolicies 
     policyLimits: POLICY_LIMITS,
   });
 }
+
+/** What is told of the rotation of keys. */
+export const rotationReading = (
+  { read }: Pick<Keyring, 'read'>,
+  { scheduler: store }: Pick<Store, 'scheduler'>,
+  policies: NamespaceRotationPolicies,
+): RotationReading => new RotationReading({ read, store, policies, clock: () => new Date() });
 
 export function startScheduler(parts: SchedulingParts, unwinding: Unwinding): void {
   const { config, store, keyring, policies, rounds, incarnation, log } = parts;

@@ -65,7 +65,7 @@ import { statusReader, watchActivity } from './status.ts';
 import type { StartFacts } from './status.ts';
 import { destructionRulesOf } from './destruction-rules.ts';
 import { suitePolicyOf } from './suite-policy.ts';
-import { rotationPolicies, startScheduler } from './scheduling.ts';
+import { rotationPolicies, rotationReading, startScheduler } from './scheduling.ts';
 import { selfTest, tokenFacts } from './token-facts.ts';
 import { Unwinding } from './unwinding.ts';
 import { VERSION } from './version.ts';
@@ -300,6 +300,7 @@ export class Service {
       operations: late.operations.port,
       lifecycle: late.lifecycle.port,
       policies: late.policies.port,
+      rotation: late.rotation.port,
       turns: late.turns.port,
       events: late.events.port,
       pageTokenKey: late.pageTokenKey,
@@ -430,6 +431,7 @@ export class Service {
     const ruling = { store, keys, audit, incarnation, mac, integrity: keyring.integrity };
     const policies = rotationPolicies(ruling);
     late.policies.set(policies);
+    late.rotation.set(rotationReading(keyring, store, policies));
     late.audit.set(audit);
     startScheduler(
       {

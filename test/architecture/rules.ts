@@ -69,6 +69,9 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'access',
     'audit',
     'telemetry',
+    'type rotation/due.ts',
+    'type rotation/reading.ts',
+    'type rotation/scheduler-ports.ts',
     /** What is shown or fed to an operation, never an operation itself. */
     'crypto/context.ts',
     'crypto/envelope.ts',

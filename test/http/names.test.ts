@@ -187,6 +187,23 @@ describe('names and versions that consumers stand on', () => {
     });
   });
 
+  it('tell in a dry run who used what they are about, and since when not', async () => {
+    const name = await make('A256GCM', 'A256GCM');
+    await wrap(name, 1);
+    await wrap(name);
+    const path = `${name}/versions/1/suspend?dryRun=true`;
+    const { json } = await operator('POST', path, { reason: 'r' });
+    const uses = json['uses'] as Record<string, Record<string, unknown>[]>;
+    expect(uses['versions']).toMatchObject([{ version: 1, protectUses: 1, processUses: 0 }]);
+    expect(uses['users']).toMatchObject([{ usage: 'protect', uses: 1 }]);
+    const key = await operator('POST', `${name}/suspend?dryRun=true`, { reason: 'r' });
+    expect((key.json['uses'] as typeof uses)['versions']).toMatchObject([
+      { version: 1, protectUses: 1 },
+      { version: 2, protectUses: 1 },
+    ]);
+    expect((await operator('POST', `${name}/rotate`, {})).json).not.toHaveProperty('uses');
+  });
+
   describe('minUsableVersion', () => {
     it('closes old versions for everything and opens them again, up to the primary', async () => {
       const name = await make('A256GCM', 'A256GCM');

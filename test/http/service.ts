@@ -18,6 +18,8 @@ import { usualCustody } from '../../src/keyring/material.ts';
 import type { DestructionRules } from '../../src/keyring/destruction.ts';
 import { admits } from '../../src/keyring/suite-policy.ts';
 import type { SuitePolicy } from '../../src/keyring/suite-policy.ts';
+import { RotationReading } from '../../src/rotation/reading.ts';
+import type { ScheduleReads } from '../../src/rotation/scheduler-ports.ts';
 import { createHttpServer } from '../../src/http/server.ts';
 import type { HttpServer, HttpServerOptions } from '../../src/http/server.ts';
 import { SuiteTimes } from '../../src/telemetry/suite-times.ts';
@@ -25,6 +27,14 @@ import { assertListed } from '../contract/observed.ts';
 import { sampleStatus } from './sample-status.ts';
 import { ANY_SUITE, INSTALLATION, openWorld } from '../keyring/world.ts';
 import type { Instance, World } from '../keyring/world.ts';
+
+/** No scheduler runs beside a store in memory. */
+const NOTHING_SCHEDULED: ScheduleReads = {
+  usesOf: () => Promise.resolve(0),
+  notices: () => Promise.resolve([]),
+  scheduleOf: () => Promise.resolve(null),
+  runsOf: () => Promise.resolve([]),
+};
 
 export interface Service<W extends Instance = World> {
   readonly world: W;
@@ -134,6 +144,12 @@ export async function openServiceOver<W extends Instance>(
     operations: keyring.operations,
     lifecycle: keyring.lifecycle,
     policies: world.policies,
+    rotation: new RotationReading({
+      read: keyring.read,
+      store: NOTHING_SCHEDULED,
+      policies: world.policies,
+      clock: () => new Date(),
+    }),
     turns: keyring.turns,
     events: world.events ?? noEvents,
     engine: given.engine ?? nativeEngine,

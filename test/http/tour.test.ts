@@ -323,6 +323,9 @@ describe('every route, as the contract says it', () => {
     expect(paused.json['rotation']).toMatchObject({ paused: reason });
     const resumed = await go('resumeRotationPolicy', `${path}/resume`, reason);
     expect(resumed.json['rotation']).toMatchObject({ paused: null });
+    const { json: rotation } = await go('getRotation', path);
+    expect(rotation).toMatchObject({ effective: { source: 'key' }, reason: 'own', late: false });
+    expect((await go('listRotations', '/v1/admin/keys/other/rotations')).json['items']).toEqual([]);
     const deleted = await go('deleteRotationPolicy', path, undefined, {
       headers: { 'if-match': await etag() },
     });

@@ -1,6 +1,6 @@
 /** What counts as a use, by which route, and how the sums are shown. */
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { changeUses } from '../../src/contract/version-uses.ts';
+import { changeUses } from '../../src/contract/change-uses.ts';
 import { changeUsesResource } from '../../src/http/version-uses.ts';
 import { transition } from '../../src/keyring/lifecycle.ts';
 import type { VersionEvent } from '../../src/keyring/lifecycle.ts';

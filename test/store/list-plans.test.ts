@@ -166,6 +166,13 @@ const suite = (major: 15 | 18): void => {
         `insert into public.usage_counter (counter, used)
          select gen_random_uuid() || '/1', i from generate_series(1, 20000) i`,
       );
+      await owner.query(
+        `insert into public.scheduled_run
+           (key_id, policy_revision, action, due_at, done_at, term)
+         select $1, 1, 'rotate/' || i, now(), now() - i * interval '1 s', 1
+         from generate_series(1, 20000) i`,
+        [rareKey],
+      );
       await owner.query('vacuum analyze');
     });
     loaded = {

@@ -166,6 +166,14 @@ export const LISTS: readonly List[] = [
     small: ['twofold_migration', 'version_use'],
   },
   {
+    name: 'rotations of a key',
+    routes: ['listRotations'],
+    run: async ({ store, rareKey }) => {
+      await store.scheduler.runsOf(rareKey, null, PAGE);
+      await store.scheduler.runsOf(rareKey, { doneAt: new Date(), action: 'rotate/7' }, PAGE);
+    },
+  },
+  {
     name: 'rotation policies',
     routes: ['listRotationPolicies'],
     run: ({ store, namespace }) => store.policies.policies(namespace, 0),

@@ -1,0 +1,47 @@
+/** How much a version was used, as reports and dry runs show it. */
+import { z } from 'zod';
+
+import { keyVersion, time } from './scalars.ts';
+
+export const count = (description: string) => z.int().min(0).meta({ description });
+
+export const COUNTED = {
+  protectUses: count(
+    'Wraps, data keys, encapsulations, signatures, MACs. What is made elsewhere with the public key is not seen.',
+  ),
+  processUses: count(
+    'Unwraps, rewraps from it, decapsulations, verifications (also of what was not valid).',
+  ),
+  lastProtectedAt: time.nullable(),
+  lastProcessedAt: time.nullable(),
+  countedSince: time.meta({
+    description:
+      'Since when uses are counted: the creation of the version, unless that came before.',
+  }),
+  silentSince: time.meta({
+    description: 'The last use of either kind; `countedSince` when there was none.',
+  }),
+} as const;
+
+export const versionUser = z
+  .object({
+    usage: z.enum(['protect', 'process']),
+    principal: z
+      .object({ issuer: z.string(), subject: z.string() })
+      .nullable()
+      .meta({ description: 'Null: everyone beyond those that an instance tells apart, as one.' }),
+    uses: z.int().min(1),
+    firstAt: time,
+    lastAt: time,
+  })
+  .meta({ id: 'VersionUser' });
+
+/** What the dry run of a change can say of the uses of the versions that it is about. */
+export const changeUses = z
+  .object({
+    versions: z.array(z.object({ version: keyVersion, ...COUNTED })),
+    users: z.array(versionUser).meta({
+      description: 'Who used the version lately, the most recent first; empty unless it names one.',
+    }),
+  })
+  .meta({ id: 'ChangeUses' });
