@@ -10,6 +10,7 @@ import { isIP } from 'node:net';
 import { z } from 'zod';
 import { TOKEN_ALGORITHMS } from '../access/jwk-set.ts';
 import { parseDuration } from '../duration.ts';
+import { lengthOf, parseDuration as parseCalendarDuration } from '../keyring/durations.ts';
 import { parseUntil } from './until.ts';
 
 /** What a leaf says about itself beside its type. */
@@ -235,11 +236,12 @@ const SHORTEST_RETENTION_MS = 86_400_000;
 const events = z
   .strictObject({
     retention: described(
-      duration()
-        .refine(
-          (text) => (parseDuration(text) ?? 0) >= SHORTEST_RETENTION_MS,
-          'must be a day at least',
-        )
+      z
+        .string()
+        .refine((text) => {
+          const length = parseCalendarDuration(text);
+          return length !== null && lengthOf(length) >= SHORTEST_RETENTION_MS;
+        }, 'must be an ISO 8601 duration of a day at least')
         .default('P90D'),
       'How long events are kept for consumers that were away: an ISO 8601 duration, a day at least.',
     ),

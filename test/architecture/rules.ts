@@ -106,7 +106,14 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
   ],
   cli: ['errors', 'name', 'contract', 'config', 'client'],
   /** The form of key set files and the ids of suites, so that `config check` finds what a start would refuse. */
-  config: ['errors', 'name', 'duration', 'access/jwk-set.ts', 'crypto/suites.ts'],
+  config: [
+    'errors',
+    'name',
+    'duration',
+    'access/jwk-set.ts',
+    'crypto/suites.ts',
+    'keyring/durations.ts',
+  ],
   'data-folder': ['errors', 'name'],
   'launch-guard': ['errors', 'name'],
   /** The composition root: the only place that sees a port and its implementation together. */
