@@ -51,7 +51,7 @@ export interface SchedulerStore {
   takeLeadership(role: string, seen: Leadership, holder: string | null): Promise<Leadership | null>;
   /** One beat of one's own term; false: leader no more. */
   beat(role: string, term: number, holder: string): Promise<boolean>;
-  /** Keys whose time has come, the earliest first. */
+  /** Keys whose time has come, the earliest first, beside as many that something asked to look at. */
   due(now: Date, limit: number): Promise<readonly Look[]>;
   /** Writes what a look found, unless a change has asked for another look since it began. */
   looked(look: Look, found: Looked): Promise<void>;

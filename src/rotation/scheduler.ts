@@ -26,6 +26,8 @@ import type { Look, Looked, NamespacePolicies, SchedulerStore } from './schedule
 
 /** Keys taken up at a time. */
 const PAGE = 100;
+/** Looks of one tick: what comes at once, such as every key after a change of policies, is spread. */
+const LOOKS_A_TICK = 400;
 /** Actions on one key in one look; more are left to the next. */
 const ACTIONS_A_LOOK = 32;
 /** How often an action is begun again that other changes overtook. */
@@ -115,7 +117,7 @@ export class Scheduler {
         done.actions += outcome.actions;
         if (outcome.found.failure !== null) done.failures += 1;
       }
-      if (looks.length === 0) return done;
+      if (looks.length === 0 || done.looks >= LOOKS_A_TICK) return done;
     }
   }
 

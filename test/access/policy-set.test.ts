@@ -29,6 +29,7 @@ describe('the schema', () => {
       'attend',
       'change',
       'destroy',
+      'follow',
       'identify',
       'inspect',
       'oversee',
