@@ -31,6 +31,8 @@ export interface RotateAction extends ByPolicy {
   readonly cause: RotationCause;
   /** The primary that is superseded; a rotation is done when the key has another one. */
   readonly primary: number;
+  /** The newest version as it was read. */
+  readonly latest: number;
   /** Suite number of the new version. */
   readonly suite: number;
 }
@@ -47,6 +49,8 @@ export interface RetireAction extends ByPolicy {
   readonly version: number;
   readonly dueAt: Date;
   readonly cause: 'keep-versions' | 'after';
+  /** Revision of the key as it was read. */
+  readonly keyRevision: number;
 }
 
 export interface DestroyKeyAction {
@@ -74,7 +78,8 @@ export type DueAction =
 export function identityOf(action: DueAction): string {
   switch (action.kind) {
     case 'rotate':
-      return `rotate/${String(action.primary)}`;
+      // By the newest version too: a rotation that was undone may come again.
+      return `rotate/${String(action.primary)}/${String(action.latest)}`;
     case 'destroy-key':
       return action.kind;
     case 'notice':
@@ -82,8 +87,10 @@ export function identityOf(action: DueAction): string {
     case 'activate':
     case 'deactivate':
     case 'destroy-version':
-    case 'retire':
       return `${action.kind}/${String(action.version)}`;
+    case 'retire':
+      // The window may be opened again by hand, and the policy closes it again.
+      return `retire/${String(action.version)}/${String(action.keyRevision)}`;
   }
 }
 
@@ -146,6 +153,7 @@ function rotationOf(
       dueAt: new Date(planned.dueAt),
       cause: planned.cause,
       primary: key.primary,
+      latest: key.versions.length,
       suite: suiteAt(facts, policy, at),
       policyRevision: policy?.revision ?? 0,
     },
@@ -219,7 +227,12 @@ function retirementsOf(key: ScheduledKey, policy: RotationPolicy | null): readon
       : new Date(later(supersededAt.getTime(), storedDuration(retire.after)));
   return open
     .toReversed()
-    .map((version) => retirement(version, byCount(version), byTime(version), policy.revision))
+    .map((version) =>
+      retirement(version, byCount(version), byTime(version), {
+        policyRevision: policy.revision,
+        keyRevision: key.revision,
+      }),
+    )
     .filter((action) => action !== null);
 }
 
@@ -227,9 +240,9 @@ function retirement(
   { version }: ScheduledVersion,
   byCount: Date | null,
   byTime: Date | null,
-  policyRevision: number,
+  revisions: Pick<RetireAction, 'policyRevision' | 'keyRevision'>,
 ): RetireAction | null {
-  const shared = { kind: 'retire', version, policyRevision } as const;
+  const shared = { kind: 'retire', version, ...revisions } as const;
   if (byCount !== null && (byTime === null || byCount <= byTime)) {
     return { ...shared, dueAt: byCount, cause: 'keep-versions' };
   }

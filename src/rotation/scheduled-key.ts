@@ -22,6 +22,8 @@ export interface ScheduledKey {
   readonly labels: Labels;
   readonly primary: number | null;
   readonly minUsableVersion: number;
+  /** Of its row. */
+  readonly revision: number;
   readonly suspended: boolean;
   /** When the whole key is to be destroyed; null while that is not planned. */
   readonly destroyAt: Date | null;
@@ -59,6 +61,7 @@ export function scheduledKey(
     labels: key.labels,
     primary: key.primary,
     minUsableVersion: key.minUsableVersion,
+    revision: key.revision,
     suspended: key.suspension !== null,
     destroyAt: key.destruction?.at ?? null,
     destroyedAt: key.destroyedAt,
@@ -89,9 +92,20 @@ export function isGoverned(key: ScheduledKey): boolean {
   return !key.suspended && key.destroyAt === null && key.destroyedAt === null;
 }
 
+/**
+ * From when the age counts: the activation of the primary, or of a later version that it was put in
+ * the place of by hand. An undone rotation comes again when its interval has passed, not at once.
+ */
+function lastRotation({ versions }: ScheduledKey, primary: ScheduledVersion): Date | null {
+  const times = versions
+    .filter(({ version }) => version >= primary.version)
+    .flatMap(({ activatedAt }) => (activatedAt === null ? [] : [activatedAt.getTime()]));
+  return times.length === 0 ? null : new Date(Math.max(...times));
+}
+
 export function rotationFacts(key: ScheduledKey): RotationFacts {
   const primary = isGoverned(key) ? activePrimary(key) : null;
-  const activatedAt = primary?.activatedAt ?? null;
+  const activatedAt = primary === null ? null : lastRotation(key, primary);
   return {
     id: key.id,
     purpose: key.purpose,

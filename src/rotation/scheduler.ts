@@ -11,6 +11,7 @@ import type { Grant, Operation, Principal } from '../access/grant.ts';
 import type { Authorizer } from '../access/ports.ts';
 import { StaleAnswer } from '../audit/ports.ts';
 import { TwofoldError } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
 import type { ChangeRun, KeyRead, KeyView } from '../keyring/operations.ts';
 import type { KeyWrite } from '../keyring/ports.ts';
 import type { RotationPolicy } from '../keyring/rotation-policy.ts';
@@ -26,10 +27,14 @@ import type { Look, Looked, NamespacePolicies, SchedulerStore } from './schedule
 
 /** Keys taken up at a time. */
 const PAGE = 100;
+/** Keys of which it is remembered that a look met a conflict. */
+const CONFLICTS_KEPT = 10_000;
 /** Looks of one tick: what comes at once, such as every key after a change of policies, is spread. */
 const LOOKS_A_TICK = 400;
 /** Actions on one key in one look; more are left to the next. */
 const ACTIONS_A_LOOK = 32;
+/** Longest time in a tick without a beat; far below what makes a leader silent. */
+const BEAT_MS = 2_000;
 /** How often an action is begun again that other changes overtook. */
 const ATTEMPTS = 5;
 /** Waits after failed looks double from the first to the second. */
@@ -71,6 +76,11 @@ export interface Ticked {
   readonly failures: number;
 }
 
+/** Nothing can be done now, of any key. */
+const UNREACHABLE: ReadonlySet<ErrorCode> = new Set(['database_unavailable', 'audit_unavailable']);
+/** What was read of the key may not stand any more, either. */
+const ENDS_A_LOOK: ReadonlySet<ErrorCode> = new Set([...UNREACHABLE, 'conflict', 'etag_mismatch']);
+
 type Outcome =
   | { readonly kind: 'done'; readonly found: Looked; readonly actions: number }
   | { readonly kind: 'again' };
@@ -79,6 +89,8 @@ export class Scheduler {
   readonly #parts: SchedulerParts;
   readonly #options: SchedulerOptions;
   readonly #budget: Budget;
+  /** Marks of keys whose last look met a conflict. */
+  readonly #conflicts = new Map<string, number>();
   #round: { readonly began: number; readonly after: string | null; readonly over: boolean } | null =
     null;
   #stopped = false;
@@ -105,6 +117,7 @@ export class Scheduler {
     await this.#goRound();
     await this.#parts.prepare?.();
     const seen = new Set<string>();
+    let beatAt = performance.now();
     for (;;) {
       const due = await this.#parts.store.due(this.#parts.clock(), PAGE);
       const looks = due.filter(({ keyId }) => !seen.has(keyId));
@@ -113,6 +126,11 @@ export class Scheduler {
         seen.add(look.keyId);
         const outcome = await this.#look(look, term);
         done.looks += 1;
+        if (outcome.kind === 'again' || performance.now() - beatAt > BEAT_MS) {
+          // A long tick beats too, and a leader whose term was taken finds it out before it goes on.
+          if ((await this.#parts.leader.tick()) !== term) return { ...done, leads: false };
+          beatAt = performance.now();
+        }
         if (outcome.kind === 'again') continue;
         done.actions += outcome.actions;
         if (outcome.found.failure !== null) done.failures += 1;
@@ -126,7 +144,7 @@ export class Scheduler {
     const { roundKeys } = this.#options;
     if (roundKeys === 0) return;
     const now = this.#parts.clock().getTime();
-    if (this.#round === null || now - this.#round.began >= DAY_MS) {
+    if (this.#round === null || (this.#round.over && now - this.#round.began >= DAY_MS)) {
       this.#round = { began: now, after: null, over: false };
     }
     if (this.#round.over) return;
@@ -141,9 +159,11 @@ export class Scheduler {
       return outcome;
     } catch (error) {
       const { code } = TwofoldError.from(error);
-      if (code === 'database_unavailable' || code === 'audit_unavailable') throw error;
+      if (UNREACHABLE.has(code)) throw error;
       // Somebody else changed the key meanwhile, or leads by now: the next look sees what stands.
-      if (code === 'conflict' || code === 'etag_mismatch') return { kind: 'again' };
+      if ((code === 'conflict' || code === 'etag_mismatch') && this.#overtaken(look)) {
+        return { kind: 'again' };
+      }
       this.#parts.onFailure(look.keyId, error);
       const at = this.#parts.clock();
       const wait = Math.min(FIRST_WAIT_MS * 2 ** look.failures, LONGEST_WAIT_MS);
@@ -154,21 +174,44 @@ export class Scheduler {
     }
   }
 
+  /** Whether nothing but another change explains it: twice without one, it is a failure like any other. */
+  #overtaken({ keyId, marks }: Look): boolean {
+    const before = this.#conflicts.get(keyId);
+    this.#conflicts.delete(keyId);
+    if (before === marks) return false;
+    if (this.#conflicts.size < CONFLICTS_KEPT) this.#conflicts.set(keyId, marks);
+    return true;
+  }
+
+  /** What fails stands in the way of nothing else: the first failure is thrown once the rest is done. */
   async #do(look: Look, term: number): Promise<Outcome> {
-    for (let actions = 0; ; actions += 1) {
+    const failed = new Map<string, TwofoldError | null>();
+    let waitUntil: Date | null = null;
+    for (let actions = 0; ;) {
       const { view, key, policy, policySet } = await this.#read(look);
       const now = this.#parts.clock();
-      const [action] = dueActions(key, policy, now);
-      if (action === undefined || actions === ACTIONS_A_LOOK) {
-        const found = { nextAt: nextDue(key, policy, now), maxUses: watched(key, policy) };
+      const action = dueActions(key, policy, now).find((each) => !failed.has(kindOf(each)));
+      if (action === undefined || actions + failed.size >= ACTIONS_A_LOOK) {
+        for (const error of failed.values()) if (error !== null) throw error;
+        const found = {
+          nextAt: waitUntil ?? nextDue(key, policy, now),
+          maxUses: watched(key, policy),
+        };
         return { kind: 'done', found: { ...found, failure: null }, actions };
       }
       if (action.kind === 'rotate' && !this.#budget.take(now.getTime())) {
-        const nextAt = new Date(now.getTime() + this.#budget.waitMs(now.getTime()));
-        const found = { nextAt, maxUses: watched(key, policy), failure: null };
-        return { kind: 'done', found, actions };
+        waitUntil = new Date(now.getTime() + this.#budget.waitMs(now.getTime()));
+        failed.set(kindOf(action), null);
+        continue;
       }
-      await this.#run(view, action, { term, policySet });
+      try {
+        await this.#run(view, action, { term, policySet });
+        actions += 1;
+      } catch (error) {
+        const failure = TwofoldError.from(error);
+        if (ENDS_A_LOOK.has(failure.code)) throw error;
+        failed.set(kindOf(action), failure);
+      }
     }
   }
 
@@ -258,6 +301,12 @@ async function untilFresh<T>(work: () => Promise<T>): Promise<T> {
     }
   }
 }
+
+/** Names an action whatever the revision of its key is. */
+const kindOf = (action: DueAction): string =>
+  action.kind === 'notice' || action.kind === 'rotate' || action.kind === 'destroy-key'
+    ? action.kind
+    : `${action.kind}/${String(action.version)}`;
 
 /** At how many uses the key is to be looked at, whatever the time. */
 function watched(key: ScheduledKey, policy: RotationPolicy | null): number | null {

@@ -36,7 +36,9 @@ const KEYS = {
     from (select * from public.key where namespace = $1 and name > $2
         and destroyed_at is null and destroy_at is null
       order by name limit $3) k
-    left join lateral (select suite, activated_at from public.key_version
+    left join lateral (select suite, (select max(activated_at) from public.key_version
+        where key_id = k.id and version >= k.primary_version) as activated_at
+      from public.key_version
       where key_id = k.id and version = k.primary_version and state = 'active' limit 1) v on true
     left join lateral (select used from public.usage_counter
       where counter = k.id::text || '/' || k.primary_version::text limit 1) u on true

@@ -30,6 +30,7 @@ describe('a rotation by age', () => {
         dueAt: DUE,
         cause: 'interval',
         primary: 1,
+        latest: 1,
         suite: suite('MLKEM768-P256'),
         policyRevision: 3,
       },
@@ -186,24 +187,24 @@ describe('retirement', () => {
   it('of what is more than is kept is due when the newer version became active', () => {
     expect(retired(key(2))).toEqual([]);
     expect(retired(key(4))).toEqual([
-      ['retire/1', at(3)],
-      ['retire/2', at(4)],
+      ['retire/1/1', at(3)],
+      ['retire/2/1', at(4)],
     ]);
     expect(retired(key(4), keep(1))).toEqual([
-      ['retire/1', at(2)],
-      ['retire/2', at(3)],
-      ['retire/3', at(4)],
+      ['retire/1/1', at(2)],
+      ['retire/2/1', at(3)],
+      ['retire/3/1', at(4)],
     ]);
-    expect(retired(key(4, { minUsableVersion: 2 }))).toEqual([['retire/2', at(4)]]);
+    expect(retired(key(4, { minUsableVersion: 2 }))).toEqual([['retire/2/1', at(4)]]);
   });
 
   it('is due so long after the version was superseded', () => {
     const rules = keep(null, 'P30D');
     expect(retired(key(3), rules, before(at(32)))).toEqual([]);
-    expect(retired(key(3), rules, at(32))).toEqual([['retire/1', at(32)]]);
+    expect(retired(key(3), rules, at(32))).toEqual([['retire/1/1', at(32)]]);
     expect(retired(key(3), rules)).toEqual([
-      ['retire/1', at(32)],
-      ['retire/2', at(33)],
+      ['retire/1/1', at(32)],
+      ['retire/2/1', at(33)],
     ]);
   });
 
@@ -219,18 +220,18 @@ describe('retirement', () => {
 
   it('counts what is usable alone, and never takes the primary or what is above it', () => {
     const compromised = withVersion(key(4), 3, { state: 'compromised' });
-    expect(retired(compromised)).toEqual([['retire/1', at(4)]]);
+    expect(retired(compromised)).toEqual([['retire/1/1', at(4)]]);
     const suspended = withVersion(key(4), 2, { state: 'suspended' });
-    expect(retired(suspended)).toEqual([['retire/1', at(4)]]);
+    expect(retired(suspended)).toEqual([['retire/1/1', at(4)]]);
     const setBack = key(4, { primary: 2 });
-    expect(retired(setBack, keep(1))).toEqual([['retire/1', at(2)]]);
+    expect(retired(setBack, keep(1))).toEqual([['retire/1/1', at(2)]]);
   });
 
   it('of a suspended version comes by its time', () => {
     const suspended = withVersion(key(3), 2, { state: 'suspended' });
     expect(retired(suspended, keep(1, 'P30D'))).toEqual([
-      ['retire/1', at(3)],
-      ['retire/2', at(33)],
+      ['retire/1/1', at(3)],
+      ['retire/2/1', at(33)],
     ]);
   });
 
@@ -287,9 +288,9 @@ describe('what was set in advance', () => {
     expect(kinds(dueActions(of, rules, at(1_000)))).toEqual([
       `notice/destruction/2/${String(at(1_010).getTime())}`,
       'activate/5',
-      'rotate/4',
-      'retire/2',
-      'retire/3',
+      'rotate/4/5',
+      'retire/2/1',
+      'retire/3/1',
       'deactivate/3',
       'destroy-version/1',
     ]);
@@ -312,7 +313,7 @@ describe('a notice', () => {
     };
     expect(dueActions(key(1), rules, first)).toEqual([notice]);
     expect(dueActions(key(1), rules, before(DUE))).toEqual([notice]);
-    expect(kinds(dueActions(key(1), rules, DUE))).toEqual(['rotate/1']);
+    expect(kinds(dueActions(key(1), rules, DUE))).toEqual(['rotate/1/1']);
   });
 
   it('is due once: when it was given, the next to come is the rotation', () => {
@@ -344,7 +345,7 @@ describe('a notice', () => {
 
   it('of a rotation by use is none, and none is given while paused', () => {
     const uses = policy({ maxUses: 10, notice: 'P30D' });
-    expect(kinds(dueActions(key(1, { uses: 10 }), uses, at(2)))).toEqual(['rotate/1']);
+    expect(kinds(dueActions(key(1, { uses: 10 }), uses, at(2)))).toEqual(['rotate/1/1']);
     expect(dueActions(key(1), paused(rules, STOPPED), first)).toEqual([]);
   });
 });

@@ -31,6 +31,7 @@ export const key = (count: number, over: Partial<ScheduledKey> = {}): ScheduledK
   labels: {},
   primary: count,
   minUsableVersion: 1,
+  revision: 1,
   suspended: false,
   destroyAt: null,
   destroyedAt: null,

@@ -229,7 +229,7 @@ describe('what is shown of a key', () => {
     await first.scheduler().scheduler.tick();
     await first.scheduler().scheduler.tick();
     const { runs } = await reading.history(first.grant('keys.read', id), { after: null, limit: 5 });
-    expect(runs).toMatchObject([{ action: 'rotate/1', cause: 'interval', version: 2 }]);
+    expect(runs).toMatchObject([{ action: 'rotate/1/1', cause: 'interval', version: 2 }]);
     const [last] = runs;
     const rest = await reading.history(first.grant('keys.read', id), {
       after: last ?? null,

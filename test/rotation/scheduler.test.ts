@@ -1,6 +1,7 @@
 /** The scheduler on a real database: once, by one leader, and one failing key stops no other. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { findSuite } from '../../src/crypto/suites.ts';
+import { TwofoldError } from '../../src/errors.ts';
 import { newPolicy } from '../../src/keyring/rotation-policy.ts';
 import type { PolicyTerms } from '../../src/keyring/rotation-policy.ts';
 import type { KeyView } from '../../src/keyring/operations.ts';
@@ -74,7 +75,7 @@ describe('a rotation that is due', () => {
     expect(await scheduler.tick()).toMatchObject({ actions: 1 });
     expect((await read(id)).key).toMatchObject({ primary: 2, latestVersion: 2 });
     expect(await scheduler.tick()).toMatchObject({ actions: 0 });
-    expect(await runsOf(id)).toEqual([{ action: 'rotate/1', cause: 'interval' }]);
+    expect(await runsOf(id)).toEqual([{ action: 'rotate/1/1', cause: 'interval' }]);
   });
 
   it('asked for by many intervals that were missed runs once', async () => {
@@ -102,7 +103,7 @@ describe('a rotation that is due', () => {
     // Blocks of 64, then of 256: the second passes the count.
     for (let use = 0; use < 65; use += 1) await first.wrap(id, 'x');
     expect(await scheduler.tick()).toMatchObject({ actions: 1 });
-    expect(await runsOf(id)).toEqual([{ action: 'rotate/1', cause: 'uses' }]);
+    expect(await runsOf(id)).toEqual([{ action: 'rotate/1/1', cause: 'uses' }]);
   });
 
   it('at 2^31 AES-GCM uses comes whatever the policy says, or none', async () => {
@@ -127,7 +128,7 @@ describe('a rotation that is due', () => {
     }
     expect(await scheduler.tick()).toMatchObject({ actions: 2 });
     for (const id of [bare, paused]) {
-      expect(await runsOf(id)).toEqual([{ action: 'rotate/1', cause: 'gcm-limit' }]);
+      expect(await runsOf(id)).toEqual([{ action: 'rotate/1/1', cause: 'gcm-limit' }]);
     }
   });
 
@@ -378,4 +379,77 @@ it('rotates no more a minute than it may, and forgets none', async () => {
   expect(done[0]).toBe(3);
   expect(Math.max(...done)).toBe(3);
   for (const id of ids) expect((await read(id)).key.primary).toBe(2);
+});
+
+describe('what an operator did by hand', () => {
+  it('keeps: a rotation that was undone comes again when its interval has passed', async () => {
+    const id = await ruled({ interval: 'P30D' });
+    const { scheduler } = first.scheduler();
+    stage.clock.now += 30 * DAY;
+    await scheduler.tick();
+    const { revision: ifMatch } = (await read(id)).key;
+    const back = { version: 1, reason: 'a consumer broke', acceptQuantumVulnerable: false };
+    const run = aRun({ ifMatch });
+    await first.keyring.manage.setPrimary(first.grant('keys.set-primary', id), back, run);
+    await scheduler.tick();
+    stage.clock.now += 25 * DAY;
+    await scheduler.tick();
+    expect((await read(id)).key).toMatchObject({ primary: 1, latestVersion: 2 });
+    stage.clock.now += 5 * DAY;
+    await scheduler.tick();
+    expect((await read(id)).key).toMatchObject({ primary: 3, latestVersion: 3 });
+    expect((await runsOf(id)).map(({ action }) => action)).toEqual(['rotate/1/1', 'rotate/1/2']);
+  });
+
+  it('is brought in line with its policy again: a window that was opened closes', async () => {
+    const id = await ruled({ interval: 'P30D', retire: { keepVersions: 1, after: null } });
+    const { scheduler } = first.scheduler();
+    stage.clock.now += 30 * DAY;
+    await scheduler.tick();
+    expect((await read(id)).key.minUsableVersion).toBe(2);
+    const open = { minUsableVersion: 1 };
+    await first.keyring.manage.update(first.grant('keys.update', id), open, aRun());
+    await scheduler.tick();
+    expect((await read(id)).key.minUsableVersion).toBe(2);
+    stage.clock.now += 30 * DAY;
+    await scheduler.tick();
+    expect((await read(id)).key.latestVersion).toBe(3);
+    expect(stage.failures).toEqual([]);
+  });
+});
+
+describe('what cannot be done', () => {
+  it('is a failure from the second look on, and holds up no other key', async () => {
+    const ids = await Promise.all(Array.from({ length: 3 }, () => ruled({ interval: 'P30D' })));
+    stage.clock.now += 30 * DAY;
+    const [poisoned = ''] = ids;
+    const { scheduler } = first.scheduler({
+      act: (act) => (grant, action, run) =>
+        run.ifMatch === null || (run.alongside?.[1] as { keyId?: string }).keyId !== poisoned
+          ? act(grant, action, run)
+          : Promise.reject(new TwofoldError('conflict')),
+    });
+    await scheduler.tick();
+    await scheduler.tick();
+    expect(await scheduleOf(poisoned)).toEqual({ failures: 1, failure_code: 'conflict' });
+    for (const id of ids.slice(1)) expect((await read(id)).key.primary).toBe(2);
+  });
+
+  it('stands in the way of nothing else that is due of its key', async () => {
+    const id = await ruled({ interval: 'P30D' });
+    const { lifecycle } = first.keyring;
+    const deactivateAt = new Date(stage.clock.now + 40 * DAY);
+    const { scheduler } = first.scheduler({
+      act: (act) => (grant, action, run) =>
+        action.kind === 'rotate'
+          ? Promise.reject(new TwofoldError('hsm_full'))
+          : act(grant, action, run),
+    });
+    const grant = first.grant('versions.schedule', id);
+    await lifecycle.scheduleVersion(grant, { version: 1, deactivateAt }, aRun());
+    stage.clock.now += 40 * DAY;
+    await scheduler.tick();
+    expect((await read(id)).versions[0]?.state).toBe('deactivated');
+    expect(stage.failures.map(({ error }) => TwofoldError.from(error).code)).toEqual(['hsm_full']);
+  });
 });
