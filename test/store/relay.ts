@@ -10,7 +10,7 @@ export interface Relay {
   muteAnswers(): void;
   /** Ends the muting for new connections. */
   unmute(): void;
-  /** Cuts the connection as soon as the client has sent a chunk that matches. */
+  /** Cuts the connection as soon as the server answers a chunk that matches: what was sent is done. */
   cutAfter(pattern: RegExp): void;
   /**
    * From the moment when a client has sent a chunk that matches, nothing of the server's reaches that
@@ -35,6 +35,7 @@ export const startRelay = async (port: number): Promise<Relay> => {
     count += 1;
     const upstream = connect(port, '127.0.0.1');
     let held = false;
+    let cutting = false;
     for (const socket of [client, upstream]) {
       sockets.add(socket);
       socket.on('error', () => undefined);
@@ -51,12 +52,13 @@ export const startRelay = async (port: number): Promise<Relay> => {
       upstream.write(chunk);
       if (cut?.test(piece) === true) {
         cut = undefined;
-        // The server gets the statement and answers into the void.
-        client.destroy();
+        cutting = true;
       }
     });
     upstream.on('data', (chunk) => {
-      if (!muted && !held) client.write(chunk);
+      // The answer goes into the void.
+      if (cutting) client.destroy();
+      else if (!muted && !held) client.write(chunk);
     });
     client.on('close', () => upstream.end());
     upstream.on('close', () => client.destroy());
