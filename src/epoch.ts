@@ -11,6 +11,7 @@ export interface SecurityChange {
   readonly epoch: number;
   /** `key`: one key, its versions, names and labels; `access`: policies, issuers, grants. */
   readonly scope: 'key' | 'access';
+  /** Of scope `access`, empty: every namespace. */
   readonly namespace: string;
   /** Id and name both null with scope `key`: any key of any namespace (a change whose record is gone). */
   readonly keyId: string | null;
@@ -93,8 +94,9 @@ export class SecurityEpoch {
 }
 
 function concerns(change: SecurityChange, standing: EpochStanding): boolean {
-  if (change.scope === 'access') return true;
+  if (change.scope === 'access' && change.namespace === '') return true;
   if (standing.namespace !== change.namespace) return false;
+  if (change.scope === 'access') return true;
   const stoodOn = [standing.keyId, standing.keyName, ...(standing.alsoKeys ?? [])];
   return stoodOn.some(
     (ref) =>

@@ -88,6 +88,8 @@ const table = {
   zone_lacks_material: state('This zone does not hold the material of the key.'),
   key_mismatch: state('The ciphertext belongs to another key.'),
   operation_ended: state('The operation has ended.'),
+  already_exists: state('There is one of this name.'),
+  namespace_suspended: state('The namespace is suspended.'),
   etag_mismatch: row(412, 'FAILED_PRECONDITION', 'The resource is at another revision.'),
   decryption_failed: row(422, 'INVALID_ARGUMENT', 'The ciphertext could not be decrypted.', {
     exposesDetail: false,

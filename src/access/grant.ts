@@ -59,6 +59,8 @@ export const OPERATIONS = [
   'keys.destroy',
   'rotations.read',
   'rotation-policies.change',
+  'namespaces.read',
+  'namespaces.change',
   'audit.read',
   'events.read',
 ] as const;

@@ -15,6 +15,8 @@
  * | `operations.cancel`                                  | yes   | yes      | yes  | no      | no      |
  * | `operations.oversee`                                 | yes   | yes      | no   | yes     | no      |
  * | what destroys (`keys.schedule-destruction`, `versions.schedule-destruction`, and `keys.destroy`, `versions.destroy`, which have no route) | yes | no | no | no | no |
+ * | `namespaces.read`                                    | yes   | yes      | no   | yes     | no      |
+ * | `namespaces.change`                                  | yes   | no       | no   | no      | no      |
  * | `audit.read`                                         | yes   | no       | no   | yes     | no      |
  * | `events.read`                                        | yes   | yes      | no   | yes     | no      |
  *
@@ -52,7 +54,7 @@ type Facts = {
   labels?: Pairs,
 };
 
-action identify, read, use, change, destroy, attend, oversee, inspect, follow;
+action identify, read, use, change, destroy, attend, oversee, inspect, follow, govern;
 
 action "whoami", "suites.read" in [identify]
   appliesTo { principal: User, resource: Namespace, context: Facts };
@@ -89,6 +91,10 @@ action "versions.schedule-destruction", "versions.destroy",
   appliesTo { principal: User, resource: Key, context: Facts };
 action "rotation-policies.change" in [change]
   appliesTo { principal: User, resource: Namespace, context: Facts };
+action "namespaces.read" in [oversee]
+  appliesTo { principal: User, resource: Namespace, context: Facts };
+action "namespaces.change" in [govern]
+  appliesTo { principal: User, resource: Namespace, context: Facts };
 action "audit.read" in [inspect]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "events.read" in [follow]
@@ -108,7 +114,7 @@ permit (
   principal in Role::"admin",
   action in [
     Action::"read", Action::"use", Action::"change", Action::"destroy", Action::"attend",
-    Action::"oversee", Action::"inspect"
+    Action::"oversee", Action::"inspect", Action::"govern"
   ],
   resource
 );

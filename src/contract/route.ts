@@ -143,6 +143,8 @@ const AUTHENTICATED: readonly ErrorCode[] = [
   'invalid_value',
   'not_acceptable',
   'conflict',
+  'namespace_suspended',
+  'integrity_failed',
   'audit_unavailable',
   'database_unavailable',
 ];

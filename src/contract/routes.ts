@@ -9,6 +9,7 @@ import * as kem from './kem.ts';
 import * as keys from './keys.ts';
 import * as lifecycle from './lifecycle.ts';
 import * as mac from './mac.ts';
+import * as namespaces from './namespaces.ts';
 import * as operations from './operations.ts';
 import * as parallel from './sign-parallel.ts';
 import * as published from './published.ts';
@@ -40,6 +41,7 @@ const RESOURCES = [
   certificates,
   operations,
   lifecycle,
+  namespaces,
   audit,
   events,
   published,

@@ -7,6 +7,7 @@ import type { Engine } from '../crypto/engine.ts';
 import type { Suite } from '../crypto/suite.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import type { ErrorCode } from '../errors.ts';
+import type { Governance } from '../governance/governance.ts';
 import type { KeyLifecycle } from '../keyring/lifecycle-operations.ts';
 import type { EventStore } from '../keyring/event-ports.ts';
 import type { NamespaceRotationPolicies } from '../keyring/namespace-policies.ts';
@@ -98,6 +99,7 @@ export interface HttpDependencies {
   >;
   readonly turns: ChangeOrder;
   readonly events: EventFeed;
+  readonly governance: Governance;
   readonly engine: Engine;
   readonly token: TokenFacts;
   /** 32 bytes from which page tokens are authenticated; the same in every instance. */
@@ -155,6 +157,3 @@ export const DEFAULT_LIMITS: HttpLimits = Object.freeze({
 
 /** The namespace of a request that names none. */
 export const DEFAULT_NAMESPACE = 'default';
-
-/** The namespaces that exist. */
-export const namespaceExists = (name: string): boolean => name === DEFAULT_NAMESPACE;

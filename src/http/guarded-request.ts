@@ -13,13 +13,14 @@ import { TwofoldError } from '../errors.ts';
 import { canonicalReference } from '../contract/scalars.ts';
 import { AnswerWriter } from './answer.ts';
 import { requestHash } from './canonical.ts';
-import { DEFAULT_NAMESPACE, namespaceExists } from './dependencies.ts';
+import { DEFAULT_NAMESPACE } from './dependencies.ts';
 import { readHeaders, readParams, readQuery } from './head.ts';
 import { AuditNotes } from './notes.ts';
 import { Streamed } from './route.ts';
 import type { Grant, Operation, Principal } from '../access/grant.ts';
 import type { BodyFacts, Resource } from '../access/ports.ts';
 import type { RouteContract } from '../contract/route.ts';
+import type { NamespaceStanding } from '../governance/namespaces.ts';
 import type { SecretBytes } from '../crypto/secret.ts';
 import type { HttpDependencies } from './dependencies.ts';
 import type { Exchange } from './exchange.ts';
@@ -138,7 +139,7 @@ export class GuardedRequest {
     const { namespace } = this.#resource;
     const standing = { epoch: epoch.current, namespace, keyId: null, keyName: null };
     const auditId = await audit
-      .record(this.#notes().draft(error.code), standing)
+      .record(this.#notes(await this.#standing()).draft(error.code), standing)
       .catch((cause: unknown) => {
         throw new TwofoldError('audit_unavailable', undefined, { cause });
       });
@@ -147,7 +148,7 @@ export class GuardedRequest {
 
   /** Runs once. Rejects with `StaleAnswer` to be run again, or with what may leave without an entry. */
   async #attempt(first: boolean): Promise<void> {
-    const notes = this.#notes();
+    const notes = this.#notes(await this.#standing());
     const outcome = await this.#outcome(notes, first);
     this.#keyId = notes.draft('ok').keyId;
     const auditId = outcome.reply?.recorded ?? (await this.#recordOrDrop(notes, outcome));
@@ -167,7 +168,12 @@ export class GuardedRequest {
     await exchange.send(writer.write(outcome.reply, type), auditId);
   }
 
-  #notes(): AuditNotes {
+  /** Of the namespace that the request names. */
+  #standing(): Promise<NamespaceStanding> {
+    return this.#deps.governance.namespaces.standing(this.#resource.namespace);
+  }
+
+  #notes(standing: NamespaceStanding): AuditNotes {
     const { route, exchange } = this.#arrival;
     return new AuditNotes({
       requestId: exchange.requestId,
@@ -175,6 +181,7 @@ export class GuardedRequest {
       principal: this.#principal,
       operation: route.contract.operation,
       epoch: this.#epoch,
+      namespaceKnown: standing !== 'absent',
       ...this.#resource,
     });
   }
@@ -221,7 +228,7 @@ export class GuardedRequest {
     let grant = this.#authorize(notes, this.#resource);
     const input = await this.#checked();
     for (const facts of route.facts(input.body)) grant = this.#refine(notes, grant, facts);
-    this.#checkExistence();
+    await this.#checkExistence();
     const started = performance.now();
     const reply = await route.handle(this.#call(grant, input, notes));
     if (notes.suite !== null) {
@@ -300,9 +307,11 @@ export class GuardedRequest {
     return this.#input;
   }
 
-  #checkExistence(): void {
-    if (namespaceExists(this.#resource.namespace)) return;
-    throw new TwofoldError(this.#resource.key === null ? 'not_found' : 'key_not_found');
+  async #checkExistence(): Promise<void> {
+    const { key } = this.#resource;
+    const standing = await this.#standing();
+    if (standing === 'absent') throw new TwofoldError(key === null ? 'not_found' : 'key_not_found');
+    if (standing === 'suspended') throw new TwofoldError('namespace_suspended');
   }
 
   #call(grant: AnyGrant, input: Checked, notes: AuditNotes): Call<GuardedContract> {

@@ -8,7 +8,7 @@ import { hash } from 'node:crypto';
 import { couldNameKey } from '../contract/scalars.ts';
 import { isUuid } from '../crypto/uuid.ts';
 import { canonicalContext } from '../crypto/context.ts';
-import { DEFAULT_NAMESPACE, namespaceExists } from './dependencies.ts';
+import { DEFAULT_NAMESPACE } from './dependencies.ts';
 import type { Decision, Operation, Principal } from '../access/grant.ts';
 import type { AuditDraft, AuditItem } from '../audit/ports.ts';
 import type { EpochStanding } from '../epoch.ts';
@@ -63,6 +63,8 @@ export interface NotedRequest {
   readonly principal: Principal;
   readonly operation: Operation;
   readonly namespace: string;
+  /** Whether there is such a namespace: an entry under another could be read by nobody. */
+  readonly namespaceKnown: boolean;
   /** As the path names it. */
   readonly key: string | null;
   /** Security epoch when the request began to read. */
@@ -86,10 +88,8 @@ export class AuditNotes {
   constructor(request: NotedRequest) {
     this.#request = request;
     this.#reference = request.key;
-    // An entry under a namespace that does not exist could be read by nobody.
-    const { namespace } = request;
-    if (!namespaceExists(namespace))
-      this.detail({ namespace: namespace.slice(0, LONGEST_NAMESPACE) });
+    const { namespace, namespaceKnown } = request;
+    if (!namespaceKnown) this.detail({ namespace: namespace.slice(0, LONGEST_NAMESPACE) });
   }
 
   decided(decision: Decision): void {
@@ -152,14 +152,14 @@ export class AuditNotes {
   }
 
   draft(outcome: string): AuditDraft {
-    const { requestId, source, principal, operation, namespace } = this.#request;
+    const { requestId, source, principal, operation, namespace, namespaceKnown } = this.#request;
     const key = this.#reference;
     const { issuer, subject, method, session } = principal;
     return {
       requestId,
       actor: { issuer, subject, method, session },
       operation,
-      namespace: namespaceExists(namespace) ? namespace : DEFAULT_NAMESPACE,
+      namespace: namespaceKnown ? namespace : DEFAULT_NAMESPACE,
       keyRef: key !== null && couldNameKey(key) ? key : null,
       keyId: this.#used?.keyId ?? this.#keyId ?? (key !== null && isUuid(key) ? key : null),
       keyVersion: this.#items.length > 0 ? null : (this.#used?.keyVersion ?? null),

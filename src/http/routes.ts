@@ -17,6 +17,7 @@ import { rewrapJobRoutes } from './rewrap-jobs.ts';
 import { keyPolicyRoutes } from './rotation.ts';
 import { parallelRoutes } from './sign-parallel.ts';
 import { signRoutes } from './sign.ts';
+import { namespaceRoutes } from './namespaces.ts';
 import { publicRoutes, systemRoutes } from './system.ts';
 import { versionUseRoutes } from './version-uses.ts';
 import { wrapRoutes } from './wrap.ts';
@@ -50,6 +51,7 @@ export function allRoutes(
     ...rewrapJobRoutes(deps, limits),
     ...operationRoutes(deps),
     ...lifecycleRoutes(deps),
+    ...namespaceRoutes(deps),
     ...auditRoutes(deps),
     ...eventRoutes(deps, streams),
     ...publishedRoutes(deps),

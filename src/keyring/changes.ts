@@ -77,6 +77,16 @@ interface Touched {
   readonly keyId: string | null;
   readonly keyName: string;
   readonly also: readonly string[];
+  /** What stands on it beside the keys named: all of its namespace, or all of the installation. */
+  readonly reach?: 'namespace' | 'installation';
+}
+
+/** As it is recorded for those who have to learn of it. */
+function scopeOf(namespace: string, { keyId, keyName, also, reach }: Touched) {
+  const touched = { keyId, keyName, also };
+  if (reach === undefined) return { scope: 'key', namespace, ...touched } as const;
+  const where = reach === 'installation' ? '' : namespace;
+  return { scope: 'access', namespace: where, ...touched } as const;
 }
 
 /** Changes of keys and of their versions. */
@@ -244,7 +254,7 @@ export class Changes<C> {
     const { change, writes } = plan;
     const { status, body } = run.render(change);
     const { namespace } = standing;
-    const scope = { scope: 'key', namespace, ...this.#subject.touched(change) } as const;
+    const scope = scopeOf(namespace, this.#subject.touched(change));
     const commit = async (entry: PreparedEntry): Promise<CommitOutcome> => {
       // The change waited for its turn: what was learnt meanwhile may have touched it.
       if (epoch.touches(standing)) return { stale: epoch.current };

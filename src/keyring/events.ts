@@ -95,6 +95,8 @@ const MEANINGS: Readonly<Record<Operation | LaterOperation, Meaning>> = {
   'operations.read': null,
   'operations.cancel': null,
   'operations.oversee': null,
+  'namespaces.read': null,
+  'namespaces.change': null,
   'audit.read': null,
   'events.read': null,
   'keys.create': 'key.created',

@@ -6,19 +6,18 @@
  */
 import type { CommitOutcome, PreparedEntry } from '../audit/ports.ts';
 import type { HsmMaterial } from '../hsm/port.ts';
+import type { Attested } from './attested.ts';
 import type { NewEvent } from './event-ports.ts';
 import type { Usage } from './lifecycle.ts';
 import type { Key, KeyVersion } from './model.ts';
 import type { SelectorPolicy } from './selector-policy.ts';
+import type { SetWrite } from './set-ports.ts';
 
-/** A row and the MAC by `root-mac` over its canonical form. */
-export interface Attested<T> {
-  readonly value: T;
-  readonly mac: Uint8Array;
-}
+export type { Attested } from './attested.ts';
 
 /** One row to write. Updates are compare-and-swap on `expected`, the revision that was read. */
 export type KeyWrite =
+  | SetWrite
   | { readonly kind: 'insert-key'; readonly row: Attested<Key> }
   | { readonly kind: 'update-key'; readonly row: Attested<Key>; readonly expected: number }
   | { readonly kind: 'insert-version'; readonly row: Attested<KeyVersion> }

@@ -1,4 +1,5 @@
 /** What the listeners need before the root is open. */
+import type { Governance } from '../governance/governance.ts';
 import type { EventFeed } from '../http/dependencies.ts';
 import type { Keyring } from '../keyring/keyring.ts';
 import type { KeyLifecycle } from '../keyring/lifecycle-operations.ts';
@@ -29,6 +30,7 @@ export interface LateParts {
   readonly published: Late<PublishedKeys>;
   readonly turns: Late<ChangeOrder>;
   readonly events: Late<EventFeed>;
+  readonly governance: Late<Governance>;
   readonly pageTokenKey: Buffer;
   keyring: Keyring | null;
 }
@@ -45,6 +47,7 @@ export const lateParts = (incarnation: Incarnation): LateParts => ({
   published: late(),
   turns: late(),
   events: late(),
+  governance: late(),
   pageTokenKey: Buffer.alloc(32),
   keyring: null,
 });

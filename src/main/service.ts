@@ -30,6 +30,7 @@ import type { Hsm } from '../hsm/port.ts';
 import { createHttpServer } from '../http/server.ts';
 import type { HttpAddresses, HttpServer } from '../http/server.ts';
 import type { HttpDependencies, Readiness } from '../http/dependencies.ts';
+import { openGovernance } from '../governance/governance.ts';
 import { openKeyring } from '../keyring/keyring.ts';
 import { removeOrphans } from '../keyring/orphans.ts';
 import { openRoot } from '../keyring/root.ts';
@@ -77,7 +78,6 @@ const HSM_POLL_MS = 200;
 const AUDIT_PROBE_MS = 1_000;
 /** How often rows that were found altered are read again: a repair ends the red without a restart. */
 const RECHECK_MS = 5_000;
-/** How often old records are removed: idempotency keys of a day ago, operations of long ago. */
 
 export class Service {
   readonly #config: Config;
@@ -303,6 +303,7 @@ export class Service {
       rotation: late.rotation.port,
       turns: late.turns.port,
       events: late.events.port,
+      governance: late.governance.port,
       pageTokenKey: late.pageTokenKey,
       engine: this.#engine,
       token,
@@ -428,6 +429,8 @@ export class Service {
     late.turns.set(keyring.turns);
     late.events.set({ ...store.events, installation: root.installation });
     const { mac } = root;
+    const governing = { store: keys, sets: store.sets, audit, epoch, refreshEpoch: refresh, mac };
+    late.governance.set(openGovernance({ ...governing, integrity: keyring.integrity, clock: now }));
     const ruling = { store, keys, audit, incarnation, mac, integrity: keyring.integrity };
     const policies = rotationPolicies(ruling);
     late.policies.set(policies);
@@ -489,6 +492,7 @@ interface HttpParts {
 const ADMIN_NOT_RENEWED = 'the admin token was not renewed';
 
 const nothing = (): void => undefined;
+const now = (): Date => new Date();
 
 const aborted = async (signal: AbortSignal): Promise<void> => {
   if (!signal.aborted) await once(signal, 'abort');

@@ -11,6 +11,7 @@ import { eventRow } from './event-rows.ts';
 import { keyRow } from './key-rows.ts';
 import { policyRow } from './policy-store.ts';
 import { byteaText, rowJson } from './rows.ts';
+import { memberRow } from './set-store.ts';
 import { versionRow } from './version-rows.ts';
 
 export const COMMIT_CHANGE = {
@@ -78,6 +79,18 @@ const writeJson = (write: KeyWrite): object => {
     case 'require-policy-set': {
       const { kind, namespace, revision } = write;
       return { kind, namespace, revision };
+    }
+    case 'insert-namespace':
+      return write;
+    case 'put-member':
+      return { kind: write.kind, row: rowJson(memberRow(write.row)) };
+    case 'put-seal': {
+      const { value, mac } = write.row;
+      return { kind: write.kind, row: rowJson({ ...value, mac }), expected: write.expected };
+    }
+    case 'require-seal': {
+      const { kind, set, namespace, revision } = write;
+      return { kind, set, namespace, revision };
     }
     case 'intend-removal':
       return { kind: write.kind, row: rowJson(intentRow(write.row)) };

@@ -158,11 +158,11 @@ export const rowJson = (row: object): Readonly<Record<string, unknown>> =>
 const columnJson = (value: unknown): unknown => {
   if (value instanceof Uint8Array) return byteaText(value);
   if (value instanceof Date) return value.toISOString();
-  if (typeof value === 'string') return storableText(value);
   if (typeof value === 'object' && value !== null) {
-    for (const text of Object.entries(value).flat()) storableText(text);
+    for (const part of Object.entries(value).flat() as unknown[]) columnJson(part);
+    return value;
   }
-  return value;
+  return storableText(value);
 };
 
 const storableText = (value: unknown): unknown => {

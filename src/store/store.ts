@@ -10,6 +10,7 @@ import type {
   RootStore,
   UseStore,
 } from '../keyring/ports.ts';
+import type { SetStore } from '../keyring/set-ports.ts';
 import type { PolicyRounds, ScheduleReads, SchedulerStore } from '../rotation/scheduler-ports.ts';
 import { createAuditStore } from './audit-store.ts';
 import { PrismaClient } from './generated/client.ts';
@@ -27,6 +28,7 @@ import { readGates } from './read-gate.ts';
 import { createRootStore } from './root-store.ts';
 import { createScheduleReads } from './schedule-reads.ts';
 import { createSchedulerStore } from './scheduler-store.ts';
+import { createSetStore } from './set-store.ts';
 import { createUseStore } from './use-store.ts';
 
 const DAY_MS = 86_400_000;
@@ -39,6 +41,7 @@ export interface Store {
   readonly scheduler: SchedulerStore & ScheduleReads;
   readonly uses: UseStore;
   readonly policies: PolicyStore & PolicyRounds;
+  readonly sets: SetStore;
   readonly audit: AuditStore;
   readonly operations: OperationStore;
   readonly events: EventStore;
@@ -72,6 +75,7 @@ export const openStore = (options: PoolOptions): Store => {
     scheduler: { ...createSchedulerStore(pool), ...createScheduleReads(pool) },
     uses: createUseStore(pool, gates),
     policies: createPolicyStore(pool, gates.lookups),
+    sets: createSetStore(pool, gates.lookups),
     audit: createAuditStore(pool, prisma, gates),
     operations: createOperationStore(pool, prisma, gates),
     expireOperations: () => expireOperations(prisma),

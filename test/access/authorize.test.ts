@@ -29,6 +29,8 @@ const KEYLESS: readonly Operation[] = [
   'operations.oversee',
   'rotations.read',
   'rotation-policies.change',
+  'namespaces.read',
+  'namespaces.change',
   'audit.read',
   'events.read',
 ];
@@ -100,6 +102,8 @@ const EXPECTED: Readonly<Record<Operation, string>> = {
   'keys.destroy': 'a----',
   'rotations.read': 'aour-',
   'rotation-policies.change': 'ao---',
+  'namespaces.read': 'ao-r-',
+  'namespaces.change': 'a----',
   'audit.read': 'a--r-',
   'events.read': 'ao-r-',
 };

@@ -30,6 +30,7 @@ describe('the schema', () => {
       'change',
       'destroy',
       'follow',
+      'govern',
       'identify',
       'inspect',
       'oversee',

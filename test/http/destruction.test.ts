@@ -69,15 +69,19 @@ async function startInstance(over = store): Promise<Instance> {
     suites: ANY_SUITE,
     destruction: AT_ONCE,
   });
-  const policies = new NamespaceRotationPolicies({
+  const changing = {
     store: over.keys,
-    policies: over.policies,
     audit,
     epoch,
     refreshEpoch: async () => epoch.advance(await over.audit.changesSince(epoch.current)),
     mac: root.mac,
     integrity: keyring.integrity,
     clock: () => new Date(),
+  };
+  const governing = { ...changing, sets: over.sets };
+  const policies = new NamespaceRotationPolicies({
+    ...changing,
+    policies: over.policies,
     policyLimits: POLICY_LIMITS,
   });
   const stop = async () => {
@@ -85,7 +89,8 @@ async function startInstance(over = store): Promise<Instance> {
     await audit.stop();
     await over.instances.close(id);
   };
-  return { id, hsm, keyring, policies, epoch, uses, audit, stop, ...requests(keyring, epoch) };
+  const facts = { id, hsm, keyring, policies, governing, epoch, uses, audit };
+  return { ...facts, stop, ...requests(keyring, epoch) };
 }
 
 const startService = async () =>

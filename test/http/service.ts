@@ -13,6 +13,7 @@ import type { AuditDraft } from '../../src/audit/ports.ts';
 import type { Engine } from '../../src/crypto/engine.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import type { HttpDependencies, RequestReport } from '../../src/http/dependencies.ts';
+import { openGovernance } from '../../src/governance/governance.ts';
 import { BEGINNING } from '../../src/keyring/event-ports.ts';
 import { usualCustody } from '../../src/keyring/material.ts';
 import type { DestructionRules } from '../../src/keyring/destruction.ts';
@@ -152,6 +153,7 @@ export async function openServiceOver<W extends Instance>(
     }),
     turns: keyring.turns,
     events: world.events ?? noEvents,
+    governance: openGovernance(world.governing),
     engine: given.engine ?? nativeEngine,
     token: {
       availability: ({ id }) =>

@@ -101,21 +101,26 @@ async function openStored(
     suites: ANY_SUITE,
     clock,
   });
-  const policies = new NamespaceRotationPolicies({
+  const changing = {
     store: store.keys,
-    policies: store.policies,
     audit,
     epoch,
     refreshEpoch: async () => epoch.advance(await store.audit.changesSince(epoch.current)),
     mac: root.mac,
     integrity: keyring.integrity,
-    clock: clock,
+    clock,
+  };
+  const policies = new NamespaceRotationPolicies({
+    ...changing,
+    policies: store.policies,
     policyLimits: POLICY_LIMITS,
   });
+  const governing = { ...changing, sets: store.sets };
   const stop = async () => {
     keyring.close();
     await audit.stop();
     await store.instances.close(id);
   };
-  return { id, hsm, keyring, policies, epoch, uses, audit, stop, ...requests(keyring, epoch) };
+  const facts = { id, hsm, keyring, policies, governing, epoch, uses, audit };
+  return { ...facts, stop, ...requests(keyring, epoch) };
 }

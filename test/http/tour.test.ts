@@ -351,6 +351,17 @@ describe('every route, as the contract says it', () => {
     expect(deleted.json).toMatchObject({ name: 'gold', deleted: true });
   });
 
+  it('makes namespaces and ends their use', async () => {
+    const path = '/v1/admin/namespaces';
+    const made = await go('createNamespace', path, { name: 'research', description: 'Models.' });
+    expect((await go('getNamespace', `${path}/research`)).json).toEqual(made.json);
+    const reason = { reason: 'moved away' };
+    await go('suspendNamespace', `${path}/research/suspend`, reason);
+    const resumed = await go('resumeNamespace', `${path}/research/resume`, reason);
+    const list = await go('listNamespaces', path);
+    expect(list.json['items']).toMatchObject([{ name: 'default' }, resumed.json]);
+  });
+
   it('reads keys, versions and public keys', async () => {
     const { json, headers } = await go('getKey', '/v1/keys/wrap');
     expect(headers.get('etag')).toBe(`"${String(json['revision'])}"`);

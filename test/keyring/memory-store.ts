@@ -23,9 +23,12 @@ import type {
   StoredKey,
   TokenIntent,
 } from '../../src/keyring/ports.ts';
+import type { SetWrite } from '../../src/keyring/set-ports.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import { OutcomeUnknown } from '../../src/outcome.ts';
 import { MemoryAuditStore } from '../audit/memory-store.ts';
+import { applySet, copyOfSets, isSetWrite, memorySets, noSets } from './memory-sets.ts';
+import type { SetRows } from './memory-sets.ts';
 import { MemoryUses } from './memory-uses.ts';
 import { MemoryOperationStore } from './memory-operations.ts';
 
@@ -48,6 +51,7 @@ export interface Rows {
   readonly events: StoredEvent[];
   readonly policies: Map<string, Attested<NamespacePolicy>>;
   readonly policySets: Map<string, Attested<PolicySetSeal>>;
+  readonly sets: SetRows;
 }
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
@@ -66,6 +70,7 @@ const copyOf = (rows: Rows): Rows => ({
   events: [...rows.events],
   policies: new Map(rows.policies),
   policySets: new Map(rows.policySets),
+  sets: copyOfSets(rows.sets),
 });
 
 export class MemoryStore
@@ -84,11 +89,13 @@ export class MemoryStore
     events: [],
     policies: new Map(),
     policySets: new Map(),
+    sets: noSets(),
   };
   readonly operations = new MemoryOperationStore(this);
   roots: RootGeneration[] = [];
   readonly counters = new Map<string, number>();
   readonly uses = new MemoryUses(this.counters);
+  readonly sets = memorySets(() => this.rows.sets);
   readonly dead = new Set<string>();
   readonly unread = new Set<number>();
   readonly calls: StoreCall[] = [];
@@ -293,7 +300,8 @@ export class MemoryStore
 function applyAll(rows: Rows, change: ChangeCommit): void {
   if (change.idempotency !== null) insertOnce(rows, change.idempotency);
   for (const write of change.writes) {
-    if (write.kind !== 'insert-event') apply(rows, write);
+    if (isSetWrite(write)) applySet(rows.sets, write);
+    else if (write.kind !== 'insert-event') apply(rows, write);
     else rows.events.push({ ...write.event, epoch: change.epoch + 1, at: new Date() });
   }
 }
@@ -305,7 +313,7 @@ export function insertOnce(rows: Rows, record: Attested<IdempotencyRecord>): voi
   rows.idempotency.set(slot, record);
 }
 
-function apply(rows: Rows, write: KeyWrite): void {
+function apply(rows: Rows, write: Exclude<KeyWrite, SetWrite>): void {
   switch (write.kind) {
     case 'insert-key':
       insertKey(rows, write.row);

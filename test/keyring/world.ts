@@ -14,6 +14,7 @@ import type { Hsm } from '../../src/hsm/port.ts';
 import { DEFAULT_DESTRUCTION_RULES } from '../../src/keyring/destruction.ts';
 import type { DestructionRules } from '../../src/keyring/destruction.ts';
 import type { EventFeed } from '../../src/http/dependencies.ts';
+import type { SealedSetParts } from '../../src/governance/sealed-set.ts';
 import { openKeyring } from '../../src/keyring/keyring.ts';
 import type { Keyring } from '../../src/keyring/keyring.ts';
 import type { Binding, ChangeRun, CreateKey } from '../../src/keyring/operations.ts';
@@ -96,6 +97,8 @@ export interface Instance {
   readonly hsm: Hsm;
   readonly keyring: Keyring;
   readonly policies: NamespaceRotationPolicies;
+  /** What stored sets are made of. */
+  readonly governing: SealedSetParts;
   readonly epoch: SecurityEpoch;
   readonly uses: UsageCounters;
   readonly audit: RunningAuditLog;
@@ -237,15 +240,12 @@ export async function openInstance({
     destruction,
     clock,
   });
+  const { integrity } = keyring;
+  const changing = { store: keys, audit, epoch, refreshEpoch, mac: root.mac, integrity, clock };
+  const governing = { ...changing, sets: store.sets };
   const policies = new NamespaceRotationPolicies({
-    store: keys,
+    ...changing,
     policies: store,
-    audit,
-    epoch,
-    refreshEpoch,
-    mac: root.mac,
-    integrity: keyring.integrity,
-    clock,
     policyLimits: POLICY_LIMITS,
   });
   return {
@@ -253,6 +253,7 @@ export async function openInstance({
     hsm,
     keyring,
     policies,
+    governing,
     epoch,
     uses,
     audit,

@@ -25,6 +25,7 @@ describe('P7: unknown input is refused', () => {
       .replace('{alias}', 'a')
       .replace('{name}', 'p')
       .replace('{suite}', 'A256GCM')
+      .replace('{namespace}', 'n')
       .replace('{id}', '1-1');
   /** Routes that take no request without If-Match. */
   const needsTag = ({ headers }: RouteContract) => !headers.safeParse({}).success;

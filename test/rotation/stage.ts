@@ -128,17 +128,21 @@ export async function openStage(start = Date.UTC(2026, 0, 1)): Promise<Stage> {
       suites: ANY_SUITE,
       clock: () => new Date(clock.now),
     });
-    const ruling = new NamespaceRotationPolicies({
+    const changing = {
       store: store.keys,
-      policies: store.policies,
       audit,
       epoch,
       refreshEpoch: async () => epoch.advance(await store.audit.changesSince(epoch.current)),
       mac: root.mac,
       integrity: keyring.integrity,
       clock: () => new Date(clock.now),
+    };
+    const ruling = new NamespaceRotationPolicies({
+      ...changing,
+      policies: store.policies,
       policyLimits: POLICY_LIMITS,
     });
+    const governing = { ...changing, sets: store.sets };
     const authorizer = new PolicyAuthorizer({ epoch });
     const scheduler: Actor['scheduler'] = (changes = {}) => {
       const scheduling = { ...store.scheduler, ...changes.store };
@@ -183,6 +187,7 @@ export async function openStage(start = Date.UTC(2026, 0, 1)): Promise<Stage> {
       audit,
       keyring,
       policies: ruling,
+      governing,
       ruling,
       scheduler,
       ...requests(keyring, epoch),

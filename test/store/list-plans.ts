@@ -181,6 +181,23 @@ export const LISTS: readonly List[] = [
     small: ['security_epoch', 'rotation_policy', 'rotation_policy_set'],
   },
   {
+    name: 'members of a sealed set',
+    routes: ['listNamespaces'],
+    run: ({ store, namespace }) => store.sets.set('policy', namespace, 0),
+    // The whole set is proven at once, so it is read whole.
+    small: ['security_epoch', 'set_member', 'set_seal'],
+  },
+  {
+    name: 'history of a sealed set',
+    routes: [],
+    run: async ({ store, namespace }) => {
+      const query = { kind: 'policy', namespace, name: null, pageSize: PAGE };
+      await store.sets.history({ ...query, before: null });
+      await store.sets.history({ ...query, before: { revision: 700, name: 'm7' } });
+      await store.sets.history({ ...query, name: 'm7', before: null });
+    },
+  },
+  {
     name: 'users of a version',
     routes: ['listVersionUsers'],
     run: ({ store, rareKey }) => store.uses.usersOf(rareKey, 1, { limit: PAGE, after: null }),

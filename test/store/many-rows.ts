@@ -149,3 +149,18 @@ export const loadEntries = async (
   );
   await owner.query('vacuum analyze public.entry');
 };
+
+/** Revisions of a set of kind `policy`, in which twenty members change by turns. */
+export const loadHistory = async (
+  owner: pg.Client,
+  namespace: string,
+  revisions: number,
+): Promise<void> => {
+  await owner.query(
+    `insert into public.set_history (kind, namespace, revision, name, at, author, value, mac)
+     select 'policy', $1, i, 'm' || i % 20, current_timestamp, '["i", "s"]', '{}', '\\x00'
+     from generate_series(1, $2::integer) i`,
+    [namespace, revisions],
+  );
+  await owner.query('vacuum analyze public.set_history');
+};

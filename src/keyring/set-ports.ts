@@ -1,0 +1,82 @@
+/**
+ * Sets of what governs access, as a change writes them and as their storage gives them back.
+ *
+ * A set is all members of one kind in one namespace. Its seal stands for all of them at once, so that a
+ * member which somebody inserted, deleted or put back in the database is found.
+ */
+import type { Attested } from './attested.ts';
+
+/** JSON without fractions: what its canonical form can say. */
+export type Json = string | number | boolean | null | readonly Json[] | JsonObject;
+export interface JsonObject {
+  readonly [name: string]: Json;
+}
+
+/** A member as it was written; `value` is null where that took it away. */
+export interface SetMember {
+  readonly kind: string;
+  readonly namespace: string;
+  readonly name: string;
+  /** That of the set which the change made. */
+  readonly revision: number;
+  readonly at: Date;
+  readonly by: { readonly issuer: string; readonly subject: string };
+  readonly value: JsonObject | null;
+}
+
+export interface SetSeal {
+  readonly kind: string;
+  readonly namespace: string;
+  /** Rises with each change of any member, and never falls. */
+  readonly revision: number;
+  /** SHA-256 over the canonical forms of all members, in the byte order of their names. */
+  readonly hash: Uint8Array;
+}
+
+export type SetWrite =
+  /** What rows of the namespace refer to. */
+  | { readonly kind: 'insert-namespace'; readonly name: string }
+  /** In force from now on, and in the history for ever. */
+  | { readonly kind: 'put-member'; readonly row: Attested<SetMember> }
+  /** The set as it is after the change; `expected` is its revision before, 0 when there was none. */
+  | { readonly kind: 'put-seal'; readonly row: Attested<SetSeal>; readonly expected: number }
+  /** The change takes effect only while the set is at this revision: `conflict`. */
+  | {
+      readonly kind: 'require-seal';
+      readonly set: string;
+      readonly namespace: string;
+      readonly revision: number;
+    };
+
+export interface StoredSet {
+  /** Null while the set never had a member. */
+  readonly seal: Attested<SetSeal> | null;
+  /** In byte order of their names. */
+  readonly members: readonly Attested<SetMember>[];
+}
+
+/** What of a set's history is asked for, newest first. */
+export interface HistoryQuery {
+  readonly kind: string;
+  readonly namespace: string;
+  /** Of this member alone; null: of all. */
+  readonly name: string | null;
+  /** Revisions before this one, and of this one the names before `beforeName`; null: from the newest. */
+  readonly before: { readonly revision: number; readonly name: string } | null;
+  readonly pageSize: number;
+}
+
+export interface SetStore {
+  /**
+   * One snapshot of a set, read as `KeyStore.find` reads; nothing is verified.
+   * Throws `integrity_failed` for rows that mean nothing, `database_unavailable`.
+   */
+  set(kind: string, namespace: string, epoch: number): Promise<StoredSet>;
+  history(query: HistoryQuery): Promise<readonly Attested<SetMember>[]>;
+  /** Every member as it stood at a revision, in byte order of their names. */
+  membersAt(
+    kind: string,
+    namespace: string,
+    revision: number,
+  ): Promise<readonly Attested<SetMember>[]>;
+}

@@ -1,0 +1,167 @@
+/** Sets of what governs access, and their history. */
+import type { Attested } from '../keyring/ports.ts';
+import type {
+  HistoryQuery,
+  JsonObject,
+  SetMember,
+  SetStore,
+  StoredSet,
+} from '../keyring/set-ports.ts';
+import { refuse } from './failures.ts';
+import type { set_history, set_seal } from './generated/client.ts';
+import { DatabaseBehind } from './outcome.ts';
+import type { GuardedPool } from './pool.ts';
+import type { ReadGate } from './read-gate.ts';
+import { RowReader, malformed } from './rows.ts';
+import { COMMITTED, committedRead } from './transaction.ts';
+
+/** The seal's columns on each row, and those of one member, null where there is none. */
+const SET = {
+  name: 'governing_set',
+  text: `select e.epoch, s.revision as seal_revision, s.hash, s.mac as seal_mac,
+      m.kind, m.namespace, m.name, m.revision, m.at, m.author, m.value, m.mac
+    from ${COMMITTED}, public.security_epoch e
+    left join public.set_seal s on s.kind = $1 and s.namespace = $2
+    left join public.set_member m on m.kind = $1 and m.namespace = $2
+    order by m.name`,
+};
+
+/** `$4` and `$5` are the place to go on from, `$3` the one member that is asked for. */
+export const HISTORY = {
+  name: 'set_history',
+  text: `select kind, namespace, revision, name, at, author, value, mac from public.set_history
+    where kind = $1 and namespace = $2 and (revision, name) < ($3, $4)
+    order by kind desc, namespace desc, revision desc, name desc limit $5`,
+};
+export const HISTORY_OF = {
+  name: 'set_history_of',
+  text: `select kind, namespace, revision, name, at, author, value, mac from public.set_history
+    where kind = $1 and namespace = $2 and name = $3 and revision < $4
+    order by kind desc, namespace desc, name desc, revision desc limit $5`,
+};
+
+const MEMBERS_AT = {
+  name: 'set_members_at',
+  text: `select * from (
+      select distinct on (name) kind, namespace, revision, name, at, author, value, mac
+      from public.set_history where kind = $1 and namespace = $2 and revision <= $3
+      order by name, revision desc
+    ) newest where value is not null order by name`,
+};
+
+/** Above every revision. */
+const NEWEST = 2_147_483_647;
+
+type SetRow = set_history & {
+  readonly epoch: string;
+  readonly seal_revision: number | null;
+  readonly hash: Uint8Array;
+  readonly seal_mac: Uint8Array;
+};
+
+export const createSetStore = (pool: GuardedPool, lookups: ReadGate): SetStore => {
+  const rowsOf = async (statement: { name: string; text: string }, values: readonly unknown[]) => {
+    const rows = await lookups.run(() =>
+      committedRead<set_history>(pool, statement, [...values]).catch(refuse),
+    );
+    return rows.map(memberFrom);
+  };
+  return {
+    set: async (kind, namespace, epoch) => {
+      const rows = await lookups.run(() =>
+        committedRead<SetRow>(pool, SET, [kind, namespace], ([first]) => {
+          if (Number(first?.epoch) < epoch) {
+            throw new DatabaseBehind('the read stands at an old epoch');
+          }
+        }).catch(refuse),
+      );
+      return storedSet(kind, namespace, rows);
+    },
+
+    history: ({ kind, namespace, name, before, pageSize }: HistoryQuery) =>
+      name === null
+        ? rowsOf(HISTORY, [
+            kind,
+            namespace,
+            before?.revision ?? NEWEST,
+            before?.name ?? '',
+            pageSize,
+          ])
+        : rowsOf(HISTORY_OF, [kind, namespace, name, before?.revision ?? NEWEST, pageSize]),
+
+    membersAt: (kind, namespace, revision) => rowsOf(MEMBERS_AT, [kind, namespace, revision]),
+  };
+};
+
+function storedSet(kind: string, namespace: string, rows: readonly SetRow[]): StoredSet {
+  const [first] = rows;
+  const members = rows
+    .filter(({ name }) => (name as string | null) !== null)
+    .map(({ kind, namespace, name, revision, at, author, value, mac }) =>
+      memberFrom({ kind, namespace, name, revision, at, author, value, mac }),
+    );
+  return { seal: sealOf(kind, namespace, first), members };
+}
+
+function sealOf(kind: string, namespace: string, row: SetRow | undefined) {
+  if (row === undefined || row.seal_revision === null) return null;
+  const columns: set_seal = {
+    kind,
+    namespace,
+    revision: row.seal_revision,
+    hash: Uint8Array.from(row.hash),
+    mac: Uint8Array.from(row.seal_mac),
+  };
+  const { mac, ...value } = columns;
+  return { value, mac };
+}
+
+function memberFrom(row: set_history): Attested<SetMember> {
+  const reader = new RowReader<set_history>('set_history', row);
+  const value: SetMember = {
+    kind: reader.text('kind'),
+    namespace: reader.text('namespace'),
+    name: reader.text('name'),
+    revision: reader.integer('revision'),
+    at: reader.time('at'),
+    by: authorFrom(reader.text('author')),
+    value: objectFrom(reader.json('value')),
+  };
+  const attested = { value, mac: reader.bytes('mac') };
+  reader.done();
+  return attested;
+}
+
+function authorFrom(text: string): SetMember['by'] {
+  const author = parsed(text);
+  if (!Array.isArray(author) || author.length !== 2) throw malformed('set_history.author');
+  const [issuer, subject] = author as readonly unknown[];
+  if (typeof issuer !== 'string' || typeof subject !== 'string')
+    throw malformed('set_history.author');
+  return { issuer, subject };
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw malformed('set_history.author');
+  }
+}
+
+function objectFrom(value: unknown): JsonObject | null {
+  if (value === null) return null;
+  if (typeof value !== 'object' || Array.isArray(value)) throw malformed('set_history.value');
+  return value as JsonObject;
+}
+
+export const memberRow = ({ value: member, mac }: Attested<SetMember>) => ({
+  kind: member.kind,
+  namespace: member.namespace,
+  name: member.name,
+  revision: member.revision,
+  at: member.at,
+  author: JSON.stringify([member.by.issuer, member.by.subject]),
+  value: member.value,
+  mac,
+});

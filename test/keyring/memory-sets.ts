@@ -1,0 +1,96 @@
+/** Sealed sets in memory, with the rules of their SQL: history appends, seals only go on. */
+import type { Attested, KeyWrite } from '../../src/keyring/ports.ts';
+import type { SetMember, SetSeal, SetStore, SetWrite } from '../../src/keyring/set-ports.ts';
+import { TwofoldError } from '../../src/errors.ts';
+
+export interface SetRows {
+  readonly seals: Map<string, Attested<SetSeal>>;
+  readonly members: Map<string, Attested<SetMember>>;
+  readonly history: Attested<SetMember>[];
+}
+
+const KINDS: readonly string[] = [
+  'insert-namespace',
+  'put-member',
+  'put-seal',
+  'require-seal',
+] satisfies readonly SetWrite['kind'][];
+
+export const isSetWrite = (write: KeyWrite): write is SetWrite => KINDS.includes(write.kind);
+
+export const noSets = (): SetRows => ({ seals: new Map(), members: new Map(), history: [] });
+
+export const copyOfSets = ({ seals, members, history }: SetRows): SetRows => ({
+  seals: new Map(seals),
+  members: new Map(members),
+  history: [...history],
+});
+
+const setSlot = (kind: string, namespace: string) => JSON.stringify([kind, namespace]);
+const slotOf = ({ kind, namespace, name }: SetMember) => JSON.stringify([kind, namespace, name]);
+const byName = (a: Attested<SetMember>, b: Attested<SetMember>) =>
+  Buffer.compare(Buffer.from(a.value.name), Buffer.from(b.value.name));
+
+export function applySet(rows: SetRows, write: SetWrite): void {
+  switch (write.kind) {
+    case 'insert-namespace':
+      return;
+    case 'put-member': {
+      const slot = slotOf(write.row.value);
+      rows.history.push(write.row);
+      if (write.row.value.value !== null) rows.members.set(slot, write.row);
+      else if (!rows.members.delete(slot)) throw new TwofoldError('conflict');
+      return;
+    }
+    case 'put-seal': {
+      const { kind, namespace } = write.row.value;
+      requireRevision(rows, kind, namespace, write.expected);
+      rows.seals.set(setSlot(kind, namespace), write.row);
+      return;
+    }
+    case 'require-seal':
+      requireRevision(rows, write.set, write.namespace, write.revision);
+  }
+}
+
+function requireRevision(rows: SetRows, kind: string, namespace: string, revision: number): void {
+  const standing = rows.seals.get(setSlot(kind, namespace))?.value.revision ?? 0;
+  if (standing !== revision) throw new TwofoldError('conflict');
+}
+
+export const memorySets = (rows: () => SetRows): SetStore => ({
+  set: (kind, namespace) => {
+    const { seals, members } = rows();
+    const own = [...members.values()].filter(
+      ({ value }) => value.kind === kind && value.namespace === namespace,
+    );
+    const seal = seals.get(setSlot(kind, namespace)) ?? null;
+    return Promise.resolve({ seal, members: own.sort(byName) });
+  },
+  history: ({ kind, namespace, name, before, pageSize }) =>
+    Promise.resolve(
+      rows()
+        .history.filter(({ value }) => value.kind === kind && value.namespace === namespace)
+        .filter(({ value }) => name === null || value.name === name)
+        .filter(
+          ({ value }) =>
+            before === null ||
+            value.revision < before.revision ||
+            (value.revision === before.revision && value.name < before.name),
+        )
+        .toSorted((a, b) => b.value.revision - a.value.revision || byName(b, a))
+        .slice(0, pageSize),
+    ),
+  membersAt: (kind, namespace, revision) => {
+    const newest = new Map<string, Attested<SetMember>>();
+    for (const row of rows().history) {
+      const { value } = row;
+      if (value.kind !== kind || value.namespace !== namespace || value.revision > revision)
+        continue;
+      newest.set(value.name, row);
+    }
+    return Promise.resolve(
+      [...newest.values()].filter(({ value }) => value.value !== null).sort(byName),
+    );
+  },
+});
