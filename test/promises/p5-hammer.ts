@@ -7,6 +7,8 @@ import type { TestService } from '../e2e/service.ts';
 export interface Question {
   readonly path: string;
   readonly body: object;
+  /** `default` unless told. */
+  readonly namespace?: string;
 }
 
 /** One request. `begun` and `ended` count events of this process: they are an order, not a time. */
@@ -91,9 +93,11 @@ export class Hammer {
     const begun = this.#order.next();
     const shot: Shot = { service: index, begun, ended: null, status: 0, json: {}, auditId: null };
     this.shots.push(shot);
-    const { path, body } = this.#question;
-    const { status, json, headers } = await service.request('POST', path, body);
-    const auditId = headers.get('twofold-audit-id');
+    const { path, body, namespace } = this.#question;
+    const options = namespace === undefined ? {} : { headers: { 'Twofold-Namespace': namespace } };
+    const answer = await service.request('POST', path, body, options);
+    const { status, json } = answer;
+    const auditId = answer.headers.get('twofold-audit-id');
     Object.assign(shot, { ended: this.#order.next(), status, json, auditId });
   }
 }

@@ -34,9 +34,11 @@ const servedBy =
 class Bench {
   readonly name = `drill-${randomUUID().slice(0, 13)}`;
   readonly #service: TestService;
+  readonly #headers: Record<string, string>;
 
-  constructor(service: TestService) {
+  constructor(service: TestService, namespace?: string) {
     this.#service = service;
+    this.#headers = namespace === undefined ? {} : { 'Twofold-Namespace': namespace };
   }
 
   get admin(): string {
@@ -66,7 +68,8 @@ class Bench {
   }
 
   async send(method: string, path: string, body: object) {
-    const answer = await this.#service.request(method, path, body);
+    const headers = this.#headers;
+    const answer = await this.#service.request(method, path, body, { headers });
     if (answer.status >= 300) throw new Error(answer.bytes.toString('utf8'));
     return answer;
   }
@@ -184,6 +187,28 @@ async function changePrimary(
   };
 }
 
+/** Every answer of the namespace stands on it, and on nothing else of its. */
+async function suspendNamespace(service: TestService): Promise<Kind> {
+  const namespace = `drill-${randomUUID().slice(0, 13)}`;
+  const namespaces = '/v1/admin/namespaces';
+  await new Bench(service).send('POST', namespaces, { name: namespace });
+  const bench = new Bench(service, namespace);
+  const id = await bench.key();
+  return {
+    ...none,
+    question: {
+      path: bench.use('unwrap'),
+      body: { ciphertext: await bench.ciphertext() },
+      namespace,
+    },
+    change: { method: 'POST', path: `${namespaces}/${namespace}/suspend`, body: { reason } },
+    isOld: served,
+    isNew: refused('namespace_suspended'),
+    oldEntry: ({ operation, keyId, outcome }) =>
+      operation === 'unwrap' && keyId === id && outcome === 'ok',
+  };
+}
+
 export const KINDS: Readonly<Record<string, (service: TestService) => Promise<Kind>>> = {
   'a key is suspended': suspendKey,
   'a key is resumed': resumeKey,
@@ -202,5 +227,6 @@ export const KINDS: Readonly<Record<string, (service: TestService) => Promise<Ki
   'an alias moves to another key': moveAlias,
   'an alias is taken away': takeAlias,
   'the primary is set back': (service) => changePrimary(service, { before: 2, after: 1 }),
+  'a namespace is suspended': suspendNamespace,
   'a key is rotated': (service) => changePrimary(service, { before: 1, after: 2 }),
 };
