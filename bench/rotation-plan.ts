@@ -7,8 +7,9 @@ import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 
 import { policyJson, newPolicy } from '../src/keyring/rotation-policy.ts';
-import { Forecaster } from '../src/rotation/forecast.ts';
+import { Forecaster, forecast } from '../src/rotation/forecast.ts';
 import type { Forecast, ForecastOptions } from '../src/rotation/forecast.ts';
+import { usesAsked } from '../src/rotation/next-rotation.ts';
 import type { LightKey } from '../src/rotation/ports.ts';
 import { ReadGate } from '../src/store/read-gate.ts';
 import { createRotationScan } from '../src/store/rotation-scan.ts';
@@ -36,6 +37,7 @@ export interface RotationPlanReport {
   readonly rssPeak: number;
 }
 
+const COSTS = new Map([[0x0101, { hsmMs: 1, cpuMs: 0.1 }]]);
 const options = (now: Date): ForecastOptions => ({
   now,
   days: DAYS,
@@ -43,7 +45,6 @@ const options = (now: Date): ForecastOptions => ({
     { name: 'prod', selector: { env: 'prod' }, priority: 0, policy: SELECTED },
     { name: 'all', selector: {}, priority: 0, policy: OWN },
   ],
-  costs: new Map([[0x0101, { hsmMs: 1, cpuMs: 0.1 }]]),
   budgets: { perMinute: 60, storageBytes: 1e9, hsmMsPerDay: 3_600_000 },
   lateAfterMs: 300_000,
   page: { size: 1_000, after: null },
@@ -98,10 +99,12 @@ async function fill(store: Store, ownerUrl: string, keys: number): Promise<void>
 }
 
 async function scanned(store: Store, at: Date): Promise<Forecast> {
-  const forecaster = new Forecaster(options(at));
-  const batches = createRotationScan(store.pool, new ReadGate(1)).keys('default');
-  for await (const batch of batches) for (const each of batch) forecaster.add(each);
-  return forecaster.result();
+  const batches = createRotationScan(store.pool, new ReadGate(1)).keys(
+    'default',
+    usesAsked([OWN, SELECTED]),
+  );
+  const { signal } = new AbortController();
+  return forecast(batches, options(at), { costs: () => Promise.resolve(COSTS), signal });
 }
 
 /** The fold over as many keys without a database: one object, of which nothing is kept. */
@@ -110,6 +113,7 @@ function folded(keys: number, at: Date): void {
   for (let i = 0; i < keys; i += 1) {
     const each: LightKey = {
       id: `00000000-0000-4000-8000-${String(i).padStart(12, '0')}`,
+      name: 'each',
       purpose: 'wrap',
       labels: i % 2 === 0 ? { env: 'prod' } : {},
       rotation: i % 10 === 0 ? OWN : null,
@@ -118,7 +122,7 @@ function folded(keys: number, at: Date): void {
     };
     forecaster.add(each);
   }
-  forecaster.result();
+  forecaster.result(COSTS);
 }
 
 export async function measureRotationPlan(keys: number): Promise<RotationPlanReport> {

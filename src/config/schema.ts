@@ -227,6 +227,14 @@ const rotation = z
       z.int().min(1).max(100_000).default(600),
       'Rotations that the scheduler makes in a minute, over all keys; more wait for the next.',
     ),
+    storageBytes: described(
+      z.int().min(1).default(10_737_418_240),
+      'What rotations may add to the database over the days of a rotation plan before it warns.',
+    ),
+    hsmSecondsPerDay: described(
+      z.int().min(1).max(86_400).default(3_600),
+      'How long rotations may occupy the HSM on one day before a rotation plan warns.',
+    ),
   })
   .prefault({});
 

@@ -14,6 +14,7 @@ import * as operations from './operations.ts';
 import * as parallel from './sign-parallel.ts';
 import * as published from './published.ts';
 import * as rotation from './rotation.ts';
+import * as rotationPlan from './rotation-plan.ts';
 import * as sign from './sign.ts';
 import { status } from './status.ts';
 import * as system from './system.ts';
@@ -38,6 +39,7 @@ const RESOURCES = [
   aliases,
   versionUses,
   rotation,
+  rotationPlan,
   certificates,
   operations,
   lifecycle,

@@ -19,6 +19,7 @@ import type {
   PublishedKeys,
 } from '../keyring/operations.ts';
 import type { LongOperations } from '../keyring/job-operations.ts';
+import type { RotationPlanning } from '../rotation/planning.ts';
 import type { RotationReading } from '../rotation/reading.ts';
 import type { SuiteTimes } from '../telemetry/suite-times.ts';
 import type { GateLimits } from './gate.ts';
@@ -93,6 +94,7 @@ export interface HttpDependencies {
   readonly lifecycle: KeyLifecycle;
   /** What a key's rotation stands on, and what was done. */
   readonly rotation: Pick<RotationReading, 'ofKey' | 'history'>;
+  readonly plans: Pick<RotationPlanning, 'plan'>;
   readonly policies: Pick<
     NamespaceRotationPolicies,
     'list' | 'get' | 'put' | 'delete' | 'pause' | 'resume'

@@ -307,6 +307,17 @@ export class GuardedRequest {
     return this.#input;
   }
 
+  /** A queued response does not hear of its connection's end; the connection itself does. */
+  #gone(): AbortSignal {
+    const { socket } = this.#arrival.exchange.request;
+    const controller = new AbortController();
+    const abort = () => controller.abort();
+    if (socket.destroyed) abort();
+    else socket.once('close', abort);
+    void this.#ended.promise.then(() => socket.off('close', abort));
+    return controller.signal;
+  }
+
   async #checkExistence(): Promise<void> {
     const { key } = this.#resource;
     const standing = await this.#standing();
@@ -326,6 +337,7 @@ export class GuardedRequest {
       body: input.body,
       requestId: exchange.requestId,
       ended: this.#ended.promise,
+      gone: () => this.#gone(),
       source: exchange.source,
       authorization: exchange.request.headers.authorization,
       requestHash: () => requestHash(exchange.request, input.body),

@@ -53,6 +53,8 @@ export interface Call<C extends GuardedContract> {
   readonly requestId: string;
   /** Resolves once the request has its outcome and will not run again. */
   readonly ended: Promise<unknown>;
+  /** Aborted once the connection is gone before the outcome: nobody waits for the answer. */
+  readonly gone: () => AbortSignal;
   readonly source: string;
   /** The header, for what outlives the request and asks again whether it still may. */
   readonly authorization: string | undefined;

@@ -15,6 +15,7 @@ import { namespacePolicyRoutes } from './namespace-policies.ts';
 import { publishedRoutes } from './published.ts';
 import { rewrapJobRoutes } from './rewrap-jobs.ts';
 import { keyPolicyRoutes } from './rotation.ts';
+import { rotationPlanRoutes } from './rotation-plan.ts';
 import { parallelRoutes } from './sign-parallel.ts';
 import { signRoutes } from './sign.ts';
 import { namespaceRoutes } from './namespaces.ts';
@@ -47,6 +48,7 @@ export function allRoutes(
     ...keyPolicyRoutes(deps),
     ...keyRotationRoutes(deps),
     ...namespacePolicyRoutes(deps),
+    ...rotationPlanRoutes(deps),
     ...certificateRoutes(deps),
     ...rewrapJobRoutes(deps, limits),
     ...operationRoutes(deps),

@@ -7,6 +7,7 @@ import { KeyAdministration } from './manage.ts';
 import type { KeyLifecycle } from './lifecycle-operations.ts';
 import { handleId, MaterialMaker } from './material.ts';
 import type { DestructionRules } from './destruction.ts';
+import type { GenerationMeasures } from './generation-times.ts';
 import type { NewVersionParts } from './new-version.ts';
 import type {
   ChangeOrder,
@@ -69,6 +70,8 @@ export interface Keyring {
   /** Flush of the uses that were counted, which the composition root asks for at last. */
   readonly ledger: Pick<UseLedger, 'flush' | 'stop' | 'size' | 'lost'>;
   readonly useReport: UseReport;
+  /** What making a version takes. */
+  readonly generation: GenerationMeasures;
   /** Rows that were found altered; for health. */
   readonly integrity: IntegrityWatch;
   /** Wipes what is unsealed; what is in use, as soon as it is not. */
@@ -119,6 +122,7 @@ export function openKeyring(parts: KeyringParts): Keyring {
     sizes: () => ({ keys: catalog.size, unsealed: halves.size }),
     ledger,
     useReport: report,
+    generation: maker,
     integrity: catalog.integrity,
     close: () => {
       ledger.close();

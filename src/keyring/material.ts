@@ -3,7 +3,7 @@
  * software and sealed at once; a suite of one half has just that. The halves are generated separately, from no common seed
  * (draft-irtf-cfrg-hybrid-kems permits it for HSMs), and never enter another suite.
  */
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 
 import { concatBytes, uint32 } from '../crypto/bytes.ts';
 import { SecretBytes, wipe } from '../crypto/secret.ts';
@@ -11,6 +11,8 @@ import type { Engine, SeedPair } from '../crypto/engine.ts';
 import type { HsmKeySpec } from '../crypto/hsm-key.ts';
 import type { Suite } from '../crypto/suite.ts';
 import { TwofoldError } from '../errors.ts';
+import { GenerationTimes } from './generation-times.ts';
+import type { GenerationMeasures, GenerationTime, MeasuredGeneration } from './generation-times.ts';
 import type { Hsm, HsmKey, HsmMaterial } from '../hsm/port.ts';
 import type { Material } from './model.ts';
 import type { KeyStore } from './ports.ts';
@@ -159,12 +161,20 @@ export interface MadeMaterial {
   readonly discard: () => Promise<void>;
 }
 
-export class MaterialMaker {
+/** What a token that cannot make a key now answers; whoever only wants to know how long it takes goes without. */
+const NOT_NOW = ['hsm_unavailable', 'hsm_busy', 'hsm_full', 'suite_unavailable_here'] as const;
+/** Of a suite that was not made here yet; one before them is not counted, since it includes self-tests. */
+const TRIALS = 3;
+
+export class MaterialMaker implements GenerationMeasures {
   readonly #hsm: Hsm;
   readonly #engine: Engine;
   readonly #root: Root;
   readonly #store: KeyStore;
   readonly #instance: string;
+  readonly #times = new GenerationTimes();
+  /** Of trials, which what was made for use displaces. */
+  readonly #trials = new GenerationTimes();
 
   constructor(parts: { hsm: Hsm; engine: Engine; root: Root; store: KeyStore; instance: string }) {
     this.#hsm = parts.hsm;
@@ -175,14 +185,53 @@ export class MaterialMaker {
   }
 
   async make(request: MaterialRequest): Promise<MadeMaterial> {
+    const { made, time } = await this.#make(request);
+    this.#times.record(request.suite.number, time);
+    return made;
+  }
+
+  async measured(suite: Suite): Promise<MeasuredGeneration | null> {
+    const { number } = suite;
+    const known = this.#times.of(number) ?? this.#trials.of(number);
+    if (known !== null || !this.#mayTry(suite)) return known;
+    try {
+      await this.#try(suite);
+      for (let trial = 0; trial < TRIALS; trial += 1) {
+        this.#trials.record(number, await this.#try(suite));
+      }
+    } catch (error) {
+      if (!NOT_NOW.some((code) => TwofoldError.is(error, code))) throw error;
+    }
+    return this.#trials.of(number);
+  }
+
+  #mayTry(suite: Suite): boolean {
+    const custody = usualCustody(this.#hsm, suite);
+    return suite.hsm?.kind !== 'rsa' && custody !== 'hsm-token';
+  }
+
+  /** Makes material that nobody keeps: nothing of it is stored, on the token or elsewhere. */
+  async #try(suite: Suite): Promise<GenerationTime> {
+    const custody = usualCustody(this.#hsm, suite);
+    const { made, time } = await this.#make({ suite, keyId: randomUUID(), version: 1, custody });
+    await made.discard();
+    return time;
+  }
+
+  async #make(
+    request: MaterialRequest,
+  ): Promise<{ readonly made: MadeMaterial; readonly time: GenerationTime }> {
     const { suite } = request;
     requireAvailable(this.#hsm, this.#engine, suite);
     const intent = request.custody === 'hsm-token' ? await this.#intend(request) : null;
+    const began = performance.now();
     const classical = await this.#classicalHalf(request, intent);
     const discard = () => this.#discard(classical?.hsm ?? null, intent);
     try {
-      const [pq, psk] = [await this.#pqHalf(request), await this.#psk(request)];
-      return { material: { classical, pq, psk }, objectId: intent, discard };
+      const [{ pq, cpuMs }, psk] = [await this.#pqHalf(request), await this.#psk(request)];
+      const hsmMs = performance.now() - began - cpuMs;
+      const made = { material: { classical, pq, psk }, objectId: intent, discard };
+      return { made, time: { hsmMs, cpuMs } };
     } catch (error) {
       await discard();
       throw error;
@@ -228,13 +277,19 @@ export class MaterialMaker {
     }
   }
 
-  async #pqHalf(request: MaterialRequest): Promise<Material['pq']> {
+  /** `cpuMs` is what its generation took, which the HSM has no part in. */
+  async #pqHalf(
+    request: MaterialRequest,
+  ): Promise<{ readonly pq: Material['pq']; readonly cpuMs: number }> {
     const { suite, keyId, version } = request;
+    const began = performance.now();
     const pair = await this.#generate(suite);
-    if (pair === null) return null;
+    const cpuMs = performance.now() - began;
+    if (pair === null) return { pq: null, cpuMs };
     try {
       const binding = { keyId, version, suite: suite.number, part: 'pq' } as const;
-      return { public: pair.publicKey, half: await this.#root.seal(pair.seed, binding) };
+      const half = await this.#root.seal(pair.seed, binding);
+      return { pq: { public: pair.publicKey, half }, cpuMs };
     } finally {
       wipe(pair.seed);
     }

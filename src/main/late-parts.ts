@@ -12,6 +12,7 @@ import type {
   PublishedKeys,
 } from '../keyring/operations.ts';
 import type { LongOperations } from '../keyring/job-operations.ts';
+import type { RotationPlanning } from '../rotation/planning.ts';
 import type { RotationReading } from '../rotation/reading.ts';
 import type { Incarnation } from './incarnation.ts';
 import { LateAudit } from './late-audit.ts';
@@ -27,6 +28,7 @@ export interface LateParts {
   readonly lifecycle: Late<KeyLifecycle>;
   readonly policies: Late<NamespaceRotationPolicies>;
   readonly rotation: Late<RotationReading>;
+  readonly plans: Late<RotationPlanning>;
   readonly published: Late<PublishedKeys>;
   readonly turns: Late<ChangeOrder>;
   readonly events: Late<EventFeed>;
@@ -44,6 +46,7 @@ export const lateParts = (incarnation: Incarnation): LateParts => ({
   lifecycle: late(),
   policies: late(),
   rotation: late(),
+  plans: late(),
   published: late(),
   turns: late(),
   events: late(),

@@ -11,6 +11,7 @@ import { POLICY_LIMITS } from '../keyring/rotation-policy.ts';
 import type { RowMac } from '../keyring/row-mac.ts';
 import { actBy } from '../rotation/acts.ts';
 import { Leader } from '../rotation/leader.ts';
+import { RotationPlanning } from '../rotation/planning.ts';
 import { RotationReading } from '../rotation/reading.ts';
 import { Scheduler } from '../rotation/scheduler.ts';
 import type {
@@ -71,6 +72,21 @@ export const rotationReading = (
   { scheduler: store }: Pick<Store, 'scheduler'>,
   policies: NamespaceRotationPolicies,
 ): RotationReading => new RotationReading({ read, store, policies, clock: () => new Date() });
+
+/** What will rotate, against the budgets of the configuration. */
+export const rotationPlanning = (
+  { rotation: { perMinute, storageBytes, hsmSecondsPerDay } }: Pick<Config, 'rotation'>,
+  { generation }: Pick<Keyring, 'generation'>,
+  { rotationScan: scan }: Pick<Store, 'rotationScan'>,
+  policies: NamespaceRotationPolicies,
+): RotationPlanning =>
+  new RotationPlanning({
+    scan,
+    policies,
+    generation,
+    budgets: { perMinute, storageBytes, hsmMsPerDay: hsmSecondsPerDay * 1_000 },
+    clock: () => new Date(),
+  });
 
 export function startScheduler(parts: SchedulingParts, unwinding: Unwinding): void {
   const { config, store, keyring, policies, rounds, incarnation, log } = parts;

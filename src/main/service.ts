@@ -66,7 +66,12 @@ import { statusReader, watchActivity } from './status.ts';
 import type { StartFacts } from './status.ts';
 import { destructionRulesOf } from './destruction-rules.ts';
 import { suitePolicyOf } from './suite-policy.ts';
-import { rotationPolicies, rotationReading, startScheduler } from './scheduling.ts';
+import {
+  rotationPlanning,
+  rotationPolicies,
+  rotationReading,
+  startScheduler,
+} from './scheduling.ts';
 import { selfTest, tokenFacts } from './token-facts.ts';
 import { Unwinding } from './unwinding.ts';
 import { VERSION } from './version.ts';
@@ -301,6 +306,7 @@ export class Service {
       lifecycle: late.lifecycle.port,
       policies: late.policies.port,
       rotation: late.rotation.port,
+      plans: late.plans.port,
       turns: late.turns.port,
       events: late.events.port,
       governance: late.governance.port,
@@ -435,6 +441,7 @@ export class Service {
     const policies = rotationPolicies(ruling);
     late.policies.set(policies);
     late.rotation.set(rotationReading(keyring, store, policies));
+    late.plans.set(rotationPlanning(this.#config, keyring, store, policies));
     late.audit.set(audit);
     startScheduler(
       {

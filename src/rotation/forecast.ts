@@ -5,8 +5,11 @@
  * Each key is rotated in thought whenever it is due, from its next rotation (the one that `due.ts`
  * names) to the end of the horizon. What is overdue counts at `now`. Rotations by use are those that
  * are due already, since nobody knows future use; suspended keys, paused policies and keys without an
- * active primary ask for none, and are counted as waiting. Intervals under a day count as an even rate.
+ * active primary ask for none, and are counted as waiting. Intervals under a day count as an even
+ * rate, and so do rotations of one key beyond some hundreds.
  */
+import { setImmediate as turn } from 'node:timers/promises';
+
 import { findSuiteByNumber } from '../crypto/suites.ts';
 import { parseDuration } from '../keyring/durations.ts';
 import type { RotationPolicy } from '../keyring/rotation-policy.ts';
@@ -21,8 +24,10 @@ import type { LightKey } from './ports.ts';
 import { versionBytes } from './version-size.ts';
 
 /** Longest horizon: its minutes are counted one by one. */
-export const MAX_DAYS = 1_100;
+export const MAX_DAYS = 3_650;
 export const MAX_PAGE = 1_000;
+/** How long keys are folded before others have their turn, ms. */
+const SLICE_MS = 8;
 
 /** What the generation of one version takes, as measured. */
 export interface SuiteCost {
@@ -39,13 +44,14 @@ export interface Budgets {
   readonly hsmMsPerDay: number | null;
 }
 
+/** By suite number; what is not there costs nothing and is named in `unmeasured`. */
+export type SuiteCosts = ReadonlyMap<number, SuiteCost>;
+
 export interface ForecastOptions {
   readonly now: Date;
   /** 1 to `MAX_DAYS`. */
   readonly days: number;
   readonly policies: readonly SelectorPolicy[];
-  /** By suite number; what is not there costs nothing and is named in `unmeasured`. */
-  readonly costs: ReadonlyMap<number, SuiteCost>;
   readonly budgets: Budgets;
   /** How long after its due time a rotation counts as late. */
   readonly lateAfterMs: number;
@@ -55,6 +61,7 @@ export interface ForecastOptions {
 
 /** The next rotation of one key. */
 export interface UpcomingRotation extends RotationCursor {
+  readonly name: string;
   readonly cause: RotationCause;
   /** Suite numbers. */
   readonly from: number;
@@ -69,6 +76,9 @@ export interface SuiteForecast {
   readonly hsmMs: number;
   readonly cpuMs: number;
 }
+
+/** What one rotation adds. */
+type Unit = Pick<SuiteForecast, 'bytes' | 'hsmMs' | 'cpuMs'>;
 
 /** 24 hours from `from` on; the first begins at `now`. */
 export interface ForecastDay extends Omit<SuiteForecast, 'suite'> {
@@ -160,17 +170,36 @@ export class Forecaster {
     }
   }
 
-  result(): Forecast {
-    const { costs, budgets } = this.#options;
-    const rows = [...this.#horizon.bySuite].sort(([a], [b]) => a - b);
-    const suites = rows.map(([suite, counts]) =>
-      this.#sized(
+  /** Numbers of the suites that rotations make versions of. */
+  get suites(): readonly number[] {
+    return [...this.#horizon.bySuite.keys()].sort((a, b) => a - b);
+  }
+
+  result(costs: SuiteCosts): Forecast {
+    const steps = this.results(costs);
+    for (;;) {
+      const step = steps.next();
+      if (step.done === true) return step.value;
+    }
+  }
+
+  /** The same in steps of a few milliseconds. */
+  *results(costs: SuiteCosts): Generator<undefined, Forecast> {
+    const { budgets } = this.#options;
+    const rows = this.suites.map((suite) => ({
+      suite,
+      byDay: this.#horizon.bySuite.get(suite) ?? new Float64Array(0),
+      unit: unitOf(suite, costs),
+    }));
+    const suites = rows.map(({ suite, byDay, unit }) =>
+      sized(
         suite,
-        counts.reduce((sum, count) => sum + count, 0),
+        byDay.reduce((sum, count) => sum + count, 0),
+        unit,
       ),
     );
     const days = this.#days(rows);
-    const { peak, overload } = this.#horizon.load(budgets.perMinute);
+    const { peak, overload } = yield* this.#horizon.load(budgets.perMinute);
     const { items, more } = this.#first;
     const last = items.at(-1);
     const { count, byUse, oldest } = this.#late;
@@ -204,12 +233,13 @@ export class Forecaster {
     };
   }
 
-  #planned(facts: RotationFacts, policy: RotationPolicy | null, planned: PlannedRotation): void {
+  #planned(facts: LightKey, policy: RotationPolicy | null, planned: PlannedRotation): void {
     const { dueAt, cause } = planned;
     const at = Math.max(dueAt, this.#now);
     const cursor = { dueAt, keyId: facts.id };
     this.#first.offer(cursor, () => ({
       ...cursor,
+      name: facts.name,
       cause,
       from: facts.primary?.suite ?? 0,
       to: suiteAt(facts, policy, at),
@@ -247,10 +277,10 @@ export class Forecaster {
     }
   }
 
-  #days(rows: readonly (readonly [number, Float64Array])[]): readonly ForecastDay[] {
+  #days(rows: readonly SuiteRow[]): readonly ForecastDay[] {
     return Array.from({ length: this.#options.days }, (_, day) => {
       const counts = rows
-        .map(([suite, byDay]) => this.#sized(suite, byDay[day] ?? 0))
+        .map(({ suite, byDay, unit }) => sized(suite, byDay[day] ?? 0, unit))
         .filter(({ rotations }) => rotations > 0);
       return {
         from: new Date(this.#now + day * DAY_MS),
@@ -259,18 +289,28 @@ export class Forecaster {
       };
     });
   }
+}
 
-  #sized(suite: number, count: number): SuiteForecast {
-    const { hsmMs, cpuMs } = this.#options.costs.get(suite) ?? NO_COST;
-    const rotations = Math.round(count);
-    return {
-      suite,
-      rotations,
-      bytes: rotations * versionBytes(findSuiteByNumber(suite)),
-      hsmMs: rotations * hsmMs,
-      cpuMs: rotations * cpuMs,
-    };
-  }
+interface SuiteRow {
+  readonly suite: number;
+  readonly byDay: Float64Array;
+  readonly unit: Unit;
+}
+
+function unitOf(suite: number, costs: SuiteCosts): Unit {
+  const { hsmMs, cpuMs } = costs.get(suite) ?? NO_COST;
+  return { bytes: versionBytes(findSuiteByNumber(suite)), hsmMs, cpuMs };
+}
+
+function sized(suite: number, count: number, unit: Unit): SuiteForecast {
+  const rotations = Math.round(count);
+  return {
+    suite,
+    rotations,
+    bytes: rotations * unit.bytes,
+    hsmMs: rotations * unit.hsmMs,
+    cpuMs: rotations * unit.cpuMs,
+  };
 }
 
 /** Whether the interval is as long wherever it begins. */
@@ -305,12 +345,38 @@ function budgetWarnings(days: readonly ForecastDay[], budgets: Budgets): Forecas
   ];
 }
 
-/** Folds batches as they come; the caller bounds how many forecasts run at a time. */
+export interface Folding {
+  /** What versions of the suites that will be made cost; asked once all keys are known. */
+  readonly costs: (suites: readonly number[]) => Promise<SuiteCosts>;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Folds batches as they come, a slice at a time; the caller bounds how many forecasts run at a time.
+ * Rejects with the signal's reason once that is aborted.
+ */
 export async function forecast(
   keys: AsyncIterable<readonly LightKey[]>,
   options: ForecastOptions,
+  { costs, signal }: Folding,
 ): Promise<Forecast> {
   const forecaster = new Forecaster(options);
-  for await (const batch of keys) for (const key of batch) forecaster.add(key);
-  return forecaster.result();
+  for await (const batch of keys) {
+    signal.throwIfAborted();
+    let since = performance.now();
+    for (const key of batch) {
+      forecaster.add(key);
+      if (performance.now() - since < SLICE_MS) continue;
+      await turn();
+      signal.throwIfAborted();
+      since = performance.now();
+    }
+  }
+  const steps = forecaster.results(await costs(forecaster.suites));
+  for (;;) {
+    signal.throwIfAborted();
+    const step = steps.next();
+    if (step.done === true) return step.value;
+    await turn();
+  }
 }

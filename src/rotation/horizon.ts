@@ -5,6 +5,10 @@
 export const DAY_MS = 86_400_000;
 const MINUTE_MS = 60_000;
 const MINUTES_A_DAY = DAY_MS / MINUTE_MS;
+/** Minutes that are looked at in one go, in a few milliseconds. */
+const STRIDE = 2 ** 18;
+/** Rotations of one key that are counted one by one where they come at even intervals. */
+const COUNTED = 400;
 
 export interface MinuteLoad {
   /** The most that fell due in one minute, and when. */
@@ -24,14 +28,13 @@ export class Horizon {
   readonly #days: number;
   readonly #bySuite = new Map<number, Float64Array>();
   readonly #minutes: Uint32Array;
-  /** Rotations a minute that begin (or end, negative) with a minute: of intervals under a day. */
-  readonly #rates: Float64Array;
+  /** Rotations a minute that begin (or end, negative) with a minute; null until an interval is under a day. */
+  #rates: Float64Array | null = null;
 
   constructor(start: number, days: number) {
     this.#start = start;
     this.#days = days;
     this.#minutes = new Uint32Array(days * MINUTES_A_DAY);
-    this.#rates = new Float64Array(days * MINUTES_A_DAY + 1);
   }
 
   /** The first moment after it. */
@@ -52,16 +55,20 @@ export class Horizon {
     this.#addToDay(this.#daysOf(suite), Math.floor(since / DAY_MS), 1);
   }
 
-  /** Rotations each `period` from `at` on, before the end of the horizon. */
+  /**
+   * Rotations each `period` from `at` on, before the end of the horizon; what comes after the first
+   * `COUNTED` as an even rate, since a forecast of years ahead is not right by the minute anyway.
+   */
   addEach(at: number, period: number, suite: number): void {
     const days = this.#daysOf(suite);
     const minutes = this.#minutes;
-    const length = this.#days * DAY_MS;
+    const length = Math.min(this.#days * DAY_MS, at - this.#start + COUNTED * period);
     for (let since = at - this.#start; since < length; since += period) {
       const minute = Math.floor(since / MINUTE_MS);
       minutes[minute] = (minutes[minute] ?? 0) + 1;
       this.#addToDay(days, Math.floor(since / DAY_MS), 1);
     }
+    this.spread(at + COUNTED * period, this.end, period, suite);
   }
 
   /** One rotation each `period` evenly over [from, until): for periods too short to count one by one. */
@@ -70,8 +77,9 @@ export class Horizon {
     if (end <= start) return;
     const rate = MINUTE_MS / period;
     const [first, last] = [Math.floor(start / MINUTE_MS), Math.floor(end / MINUTE_MS)];
-    this.#rates[first] = (this.#rates[first] ?? 0) + rate;
-    this.#rates[last] = (this.#rates[last] ?? 0) - rate;
+    const rates = (this.#rates ??= new Float64Array(this.#days * MINUTES_A_DAY + 1));
+    rates[first] = (rates[first] ?? 0) + rate;
+    rates[last] = (rates[last] ?? 0) - rate;
     const days = this.#daysOf(suite);
     for (let at = start; at < end; at = (Math.floor(at / DAY_MS) + 1) * DAY_MS) {
       const day = Math.floor(at / DAY_MS);
@@ -79,13 +87,18 @@ export class Horizon {
     }
   }
 
-  /** As a queue that does `perMinute` each minute, or all at once for null. */
-  load(perMinute: number | null): MinuteLoad {
+  /**
+   * As a queue that does `perMinute` each minute, or all at once for null. Stops now and then on its
+   * way, since ten years have five million minutes.
+   */
+  *load(perMinute: number | null): Generator<undefined, MinuteLoad> {
     let [rate, backlog, worst, worstMinute, peak, peakMinute] = [0, 0, 0, 0, 0, 0];
     let first: number | null = null;
-    for (const [minute, count] of this.#minutes.entries()) {
-      rate += this.#rates[minute] ?? 0;
-      const due = count + rate;
+    const [minutes, rates] = [this.#minutes, this.#rates];
+    for (let minute = 0; minute < minutes.length; minute += 1) {
+      if (minute % STRIDE === STRIDE - 1) yield;
+      if (rates !== null) rate += rates[minute] ?? 0;
+      const due = (minutes[minute] ?? 0) + rate;
       if (due > peak) [peak, peakMinute] = [due, minute];
       if (perMinute === null) continue;
       backlog = Math.max(0, backlog + due - perMinute);

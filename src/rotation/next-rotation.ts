@@ -5,12 +5,13 @@
  * `dueAt` is a function of stored facts (activation of the primary, policy, key id), never of the
  * clock, so that the same rotation has the same `dueAt` whoever computes it and however late.
  */
-import { findSuiteByNumber } from '../crypto/suites.ts';
+import { SUITES, findSuiteByNumber } from '../crypto/suites.ts';
 import { later, storedDuration } from '../keyring/durations.ts';
 import type { Purpose } from '../keyring/model.ts';
 import { upgradeRefusal } from '../keyring/rotation-policy.ts';
 import type { RotationPolicy } from '../keyring/rotation-policy.ts';
 import { jitterMs } from './jitter.ts';
+import type { UsesAsked } from './ports.ts';
 
 /** Where an AES-GCM key rotates by itself, halfway to the 2^32 of SP 800-38D section 8.3. */
 export const GCM_ROTATION = 2 ** 31;
@@ -49,6 +50,14 @@ function isGcm(suite: number): boolean {
   gcm.set(suite, is);
   return is;
 }
+
+/** Whose uses `nextRotation` may look at, where these are the policies of the namespace. */
+export const usesAsked = (policies: readonly Pick<RotationPolicy, 'maxUses'>[]): UsesAsked => ({
+  ofAll: policies.some(({ maxUses }) => maxUses !== null),
+  suites: Object.values(SUITES)
+    .map(({ number }) => number)
+    .filter(isGcm),
+});
 
 /** When a primary that was activated at `activatedAt` is due by its age; null without an interval. */
 export function intervalDueAt(

@@ -9,7 +9,7 @@ import { scheduledKey } from './scheduled-key.ts';
 import type { RunPosition, ScheduledRun, ScheduleReads, ScheduleRow } from './scheduler-ports.ts';
 
 /** How long something may be due before it counts as late. */
-const LATE_MS = 3_600_000;
+export const LATE_MS = 3_600_000;
 
 export interface KeyRotation {
   readonly view: KeyView;

@@ -11,6 +11,7 @@ import type {
   UseStore,
 } from '../keyring/ports.ts';
 import type { SetStore } from '../keyring/set-ports.ts';
+import type { RotationScan } from '../rotation/ports.ts';
 import type { PolicyRounds, ScheduleReads, SchedulerStore } from '../rotation/scheduler-ports.ts';
 import { createAuditStore } from './audit-store.ts';
 import { PrismaClient } from './generated/client.ts';
@@ -26,6 +27,7 @@ import { createPool } from './pool.ts';
 import type { GuardedPool, PoolOptions } from './pool.ts';
 import { readGates } from './read-gate.ts';
 import { createRootStore } from './root-store.ts';
+import { createRotationScan } from './rotation-scan.ts';
 import { createScheduleReads } from './schedule-reads.ts';
 import { createSchedulerStore } from './scheduler-store.ts';
 import { createSetStore } from './set-store.ts';
@@ -45,6 +47,7 @@ export interface Store {
   readonly audit: AuditStore;
   readonly operations: OperationStore;
   readonly events: EventStore;
+  readonly rotationScan: RotationScan;
   /** Tells of new epochs until closed; see `epoch-listener.ts`. */
   listen(onEpoch: (epoch: number) => void): EpochListener;
   /**
@@ -80,6 +83,7 @@ export const openStore = (options: PoolOptions): Store => {
     operations: createOperationStore(pool, prisma, gates),
     expireOperations: () => expireOperations(prisma),
     events: createEventStore(pool, gates),
+    rotationScan: createRotationScan(pool, gates.searches),
     listen: (onEpoch) => listenEpoch(options, onEpoch),
     tryPassword: () => tryPassword(options),
     serverVersion: async () => {

@@ -87,6 +87,9 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'audit',
     'telemetry',
     'type rotation/due.ts',
+    'type rotation/first-items.ts',
+    'type rotation/forecast.ts',
+    'type rotation/planning.ts',
     'type rotation/reading.ts',
     'type rotation/scheduler-ports.ts',
     /** What is shown or fed to an operation, never an operation itself. */

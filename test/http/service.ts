@@ -19,6 +19,9 @@ import { usualCustody } from '../../src/keyring/material.ts';
 import type { DestructionRules } from '../../src/keyring/destruction.ts';
 import { admits } from '../../src/keyring/suite-policy.ts';
 import type { SuitePolicy } from '../../src/keyring/suite-policy.ts';
+import type { Budgets } from '../../src/rotation/forecast.ts';
+import { RotationPlanning } from '../../src/rotation/planning.ts';
+import type { RotationScan } from '../../src/rotation/ports.ts';
 import { RotationReading } from '../../src/rotation/reading.ts';
 import type { ScheduleReads } from '../../src/rotation/scheduler-ports.ts';
 import { createHttpServer } from '../../src/http/server.ts';
@@ -35,6 +38,14 @@ const NOTHING_SCHEDULED: ScheduleReads = {
   notices: () => Promise.resolve([]),
   scheduleOf: () => Promise.resolve(null),
   runsOf: () => Promise.resolve([]),
+};
+
+const NO_BUDGETS: Budgets = { perMinute: null, storageBytes: null, hsmMsPerDay: null };
+/** A store in memory is not scanned. */
+const NOTHING_SCANNED: RotationScan = {
+  async *keys() {
+    yield await Promise.resolve([]);
+  },
 };
 
 export interface Service<W extends Instance = World> {
@@ -75,6 +86,10 @@ export interface ServiceOptions {
   readonly destruction?: DestructionRules;
   readonly clock?: () => Date;
   readonly backupHorizonMs?: number;
+  /** Keys for plans of rotations; none unless told. */
+  readonly scan?: RotationScan;
+  /** Of plans of rotations; none unless told. */
+  readonly budgets?: Budgets;
   readonly replace?: (deps: HttpDependencies) => Partial<HttpDependencies>;
   readonly options?: Partial<HttpServerOptions>;
   /** What `/openapi.yaml` answers. */
@@ -150,6 +165,13 @@ export async function openServiceOver<W extends Instance>(
       store: NOTHING_SCHEDULED,
       policies: world.policies,
       clock: () => new Date(),
+    }),
+    plans: new RotationPlanning({
+      scan: given.scan ?? NOTHING_SCANNED,
+      policies: world.policies,
+      generation: keyring.generation,
+      budgets: given.budgets ?? NO_BUDGETS,
+      clock: given.clock ?? (() => new Date()),
     }),
     turns: keyring.turns,
     events: world.events ?? noEvents,

@@ -51,7 +51,10 @@ export class Site {
     const uses = new UsageCounters(store.keys);
     const root = await openRoot(this.#hsm, store.roots, uses, null);
     const instance = await openStored(this.#hsm, store, root, uses, clock);
-    const service = await openServiceOver(instance, options);
+    const service = await openServiceOver(instance, {
+      scan: store.rotationScan,
+      ...options,
+    });
     this.#services.push(service);
     return service;
   }

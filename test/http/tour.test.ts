@@ -3,6 +3,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { ROUTES } from '../../src/contract/routes.ts';
 import type { RouteContract } from '../../src/contract/route.ts';
+import { findSuite } from '../../src/crypto/suites.ts';
+import type { LightKey, RotationScan } from '../../src/rotation/ports.ts';
+import { policy } from '../keyring/policies.ts';
 import { openService } from './service.ts';
 import { testChain } from './test-chain.ts';
 import type { Called, Service } from './service.ts';
@@ -56,6 +59,26 @@ function expectContract(id: string, answer: Called, status?: number): void {
   }
 }
 
+/** For the plan of rotations: a key that is due soon. */
+const ONE_KEY: RotationScan = {
+  async *keys() {
+    const key: LightKey = {
+      id: '7d3f1c52-8a35-4b0f-9c53-2f6f7a1e2b90',
+      name: 'model-weights',
+      purpose: 'wrap',
+      labels: {},
+      rotation: policy({ interval: 'P90D' }),
+      suspended: false,
+      primary: {
+        suite: findSuite('MLKEM768-P256').number,
+        activatedAt: Date.now() - 40 * 86_400_000,
+        uses: 0,
+      },
+    };
+    yield await Promise.resolve([key]);
+  },
+};
+
 interface GoOptions {
   readonly role?: string;
   readonly status?: number;
@@ -84,7 +107,10 @@ describe('every route, as the contract says it', () => {
   };
 
   beforeAll(async () => {
-    service = await openService();
+    service = await openService({
+      scan: ONE_KEY,
+      budgets: { perMinute: 600, storageBytes: 1_000, hsmMsPerDay: 3_600_000 },
+    });
     const suites = {
       wrap: 'MLKEM768-P256',
       box: 'A256GCM',
@@ -330,6 +356,11 @@ describe('every route, as the contract says it', () => {
       headers: { 'if-match': await etag() },
     });
     expect(deleted.json['rotation']).toBeNull();
+  });
+
+  it('forecasts what will rotate', async () => {
+    const { json } = await go('getRotationPlan', '/v1/admin/rotation-plan?days=90');
+    expect(json).toMatchObject({ total: { rotations: 1 }, warnings: [{ kind: 'storage' }] });
   });
 
   it('gives keys of a namespace policies by their labels', async () => {

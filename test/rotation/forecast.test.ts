@@ -6,7 +6,7 @@ import { paused } from '../../src/keyring/rotation-policy.ts';
 import type { RotationPolicy } from '../../src/keyring/rotation-policy.ts';
 import { dueActions, nextDue } from '../../src/rotation/due.ts';
 import { Forecaster } from '../../src/rotation/forecast.ts';
-import type { Forecast, ForecastOptions } from '../../src/rotation/forecast.ts';
+import type { Forecast, ForecastOptions, SuiteCosts } from '../../src/rotation/forecast.ts';
 import type { LightKey } from '../../src/rotation/ports.ts';
 import { versionBytes } from '../../src/rotation/version-size.ts';
 import { findSuiteByNumber } from '../../src/crypto/suites.ts';
@@ -20,7 +20,6 @@ const OPTIONS: ForecastOptions = {
   now: at(0),
   days: 100,
   policies: [],
-  costs: new Map(),
   budgets: { perMinute: null, storageBytes: null, hsmMsPerDay: null },
   lateAfterMs: 300_000,
   page: { size: 50, after: null },
@@ -31,6 +30,7 @@ const light = (over: Partial<LightKey> = {}, primary = {}): LightKey => {
   counter += 1;
   return {
     id: `00000000-0000-4000-8000-${String(counter).padStart(12, '0')}`,
+    name: `key-${String(counter)}`,
     purpose: 'wrap',
     labels: {},
     rotation: null,
@@ -39,10 +39,14 @@ const light = (over: Partial<LightKey> = {}, primary = {}): LightKey => {
     ...over,
   };
 };
-const forecastOf = (keys: readonly LightKey[], over: Partial<ForecastOptions> = {}): Forecast => {
+const forecastOf = (
+  keys: readonly LightKey[],
+  over: Partial<ForecastOptions> = {},
+  costs: SuiteCosts = new Map(),
+): Forecast => {
   const forecaster = new Forecaster({ ...OPTIONS, ...over });
   for (const each of keys) forecaster.add(each);
-  return forecaster.result();
+  return forecaster.result(costs);
 };
 const every = (interval: string) => policy({ interval });
 
@@ -113,7 +117,7 @@ describe('a forecast', () => {
       light({ rotation: every('P60D'), purpose: 'sign' }, { suite: suite('ML-DSA-65') }),
     ];
     const costs = new Map([[HYBRID, { hsmMs: 2, cpuMs: 0.5 }]]);
-    const { suites, total, unmeasured } = forecastOf(keys, { costs });
+    const { suites, total, unmeasured } = forecastOf(keys, {}, costs);
     const bytes = versionBytes(findSuiteByNumber(HYBRID));
     expect(suites[0]).toEqual({ suite: HYBRID, rotations: 1, bytes, hsmMs: 2, cpuMs: 0.5 });
     expect(total).toMatchObject({ rotations: 2, hsmMs: 2, cpuMs: 0.5 });
@@ -161,7 +165,7 @@ describe('a forecast', () => {
     );
     const budgets = { perMinute: 10, storageBytes: 1_000, hsmMsPerDay: 99 };
     const costs = new Map([[HYBRID, { hsmMs: 1, cpuMs: 1 }]]);
-    const { peakMinute, warnings } = forecastOf(keys, { budgets, costs, days: 30 });
+    const { peakMinute, warnings } = forecastOf(keys, { budgets, days: 30 }, costs);
     expect(peakMinute).toEqual({ at: at(0), rotations: 100 });
     const bytes = 100 * versionBytes(findSuiteByNumber(HYBRID));
     expect(warnings).toEqual([
@@ -170,7 +174,7 @@ describe('a forecast', () => {
       { kind: 'hsm-time', from: at(0), hsmMs: 100 },
     ]);
     const enough = { perMinute: 100, storageBytes: bytes, hsmMsPerDay: 100 };
-    expect(forecastOf(keys, { budgets: enough, costs, days: 30 }).warnings).toEqual([]);
+    expect(forecastOf(keys, { budgets: enough, days: 30 }, costs).warnings).toEqual([]);
   });
 
   it('gives the next rotations in pages, each key once', () => {
@@ -205,7 +209,7 @@ describe('a forecast', () => {
   it('refuses a horizon or a page out of bounds', () => {
     for (const over of [
       { days: 0 },
-      { days: 1_101 },
+      { days: 3_651 },
       { page: { size: 0, after: null } },
       { page: { size: 1_001, after: null } },
     ]) {

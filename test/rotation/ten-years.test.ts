@@ -8,11 +8,9 @@ import { findSuite, findSuiteByNumber } from '../../src/crypto/suites.ts';
 import type { KeyView } from '../../src/keyring/operations.ts';
 import { newPolicy } from '../../src/keyring/rotation-policy.ts';
 import type { PolicyTerms } from '../../src/keyring/rotation-policy.ts';
-import { forecast } from '../../src/rotation/forecast.ts';
-import type { Forecast } from '../../src/rotation/forecast.ts';
 import { jitterMs } from '../../src/rotation/jitter.ts';
-import { createRotationScan } from '../../src/store/rotation-scan.ts';
-import { readGates } from '../../src/store/read-gate.ts';
+import { RotationPlanning } from '../../src/rotation/planning.ts';
+import type { RotationPlan } from '../../src/rotation/planning.ts';
 import { aRun } from '../keyring/world.ts';
 import { withClient } from '../store/owner.ts';
 import { DAY, openStage, TERMS } from './stage.ts';
@@ -32,7 +30,7 @@ interface Run {
 }
 
 let stage: Stage;
-let told: Forecast;
+let told: RotationPlan;
 let runs: readonly Run[];
 let events: Readonly<Record<string, number>>;
 /** Ids by what the key is there for. */
@@ -107,16 +105,20 @@ async function live(): Promise<void> {
 beforeAll(async () => {
   stage = await openStage(START);
   await setUp();
-  const scan = createRotationScan(stage.store.pool, readGates(4).searches);
-  told = await forecast(scan.keys('default'), {
-    now: new Date(START),
-    days: FORECAST_DAYS,
-    policies: stage.policies,
-    costs: new Map(),
+  const { first, store, policies } = stage;
+  // What answers the route.
+  const planning = new RotationPlanning({
+    scan: store.rotationScan,
+    policies: { of: () => Promise.resolve({ policies }) },
+    generation: first.keyring.generation,
     budgets: { perMinute: null, storageBytes: null, hsmMsPerDay: null },
-    lateAfterMs: DAY,
-    page: { size: 100, after: null },
+    clock: () => new Date(stage.clock.now),
   });
+  told = await planning.plan(
+    first.grant('rotations.read', null),
+    { days: FORECAST_DAYS, page: { size: 100, after: null } },
+    new AbortController().signal,
+  );
   await live();
   runs = await asOwner<Run>('select * from public.scheduled_run order by done_at, action');
   const types = await asOwner<{ type: string; n: string }>(
@@ -230,5 +232,7 @@ describe('ten years', () => {
     const forecasted = told.suites.map(({ suite, rotations }) => [suite, rotations]);
     expect(new Map(forecasted as [number, number][])).toEqual(made);
     expect(told.total.rotations).toBeGreaterThan(20);
+    // Every suite was measured, by what was made of it or by a trial.
+    expect(told.suites.filter(({ measured }) => measured === null)).toEqual([]);
   });
 });

@@ -174,6 +174,19 @@ export const LISTS: readonly List[] = [
     },
   },
   {
+    name: 'keys for a plan of rotations',
+    routes: ['getRotationPlan'],
+    run: async ({ store, namespace }) => {
+      let batches = 0;
+      const uses = { ofAll: true, suites: [] };
+      for await (const keys of store.rotationScan.keys(namespace, uses)) {
+        if (keys.length > 0 && (batches += 1) === 2) break;
+      }
+    },
+    // Batches are larger than pages.
+    rowsBeside: 4_000,
+  },
+  {
     name: 'rotation policies',
     routes: ['listRotationPolicies'],
     run: ({ store, namespace }) => store.policies.policies(namespace, 0),

@@ -4,7 +4,7 @@ import pg from 'pg';
 import { SUITES } from '../../src/crypto/suites.ts';
 import { policyJson } from '../../src/keyring/rotation-policy.ts';
 import { handleId } from '../../src/keyring/material.ts';
-import type { LightKey } from '../../src/rotation/ports.ts';
+import type { LightKey, UsesAsked } from '../../src/rotation/ports.ts';
 import { rowBytes } from '../../src/rotation/version-size.ts';
 import { ReadGate } from '../../src/store/read-gate.ts';
 import { createRotationScan } from '../../src/store/rotation-scan.ts';
@@ -30,9 +30,14 @@ afterAll(async () => {
   await database.stop();
 });
 
-const scan = async (batch: number, namespace = 'default'): Promise<readonly LightKey[]> => {
+const ALL: UsesAsked = { ofAll: true, suites: [] };
+const scan = async (
+  batch: number,
+  namespace = 'default',
+  uses = ALL,
+): Promise<readonly LightKey[]> => {
   const found: LightKey[] = [];
-  const keys = createRotationScan(store.pool, new ReadGate(1), batch).keys(namespace);
+  const keys = createRotationScan(store.pool, new ReadGate(1), batch).keys(namespace, uses);
   for await (const some of keys) found.push(...some);
   return found;
 };
@@ -70,6 +75,7 @@ describe('the scan for a forecast', () => {
     const of = (id: string) => found.find((each) => each.id === id);
     expect(of(first.id)).toEqual({
       id: first.id,
+      name: first.name,
       purpose: 'wrap',
       labels: { shard: '0' },
       rotation: FULL,
@@ -79,6 +85,21 @@ describe('the scan for a forecast', () => {
     expect(of(second.id)).toMatchObject({ suspended: true, primary: { uses: 0 } });
     expect(of(third.id)).toMatchObject({ primary: null });
     expect(of(fourth.id)).toBeUndefined();
+  });
+
+  it('looks for uses where they are asked for: of a suite, and of policies that count them', async () => {
+    const [first, second] = rows;
+    if (!first || !second) throw new Error('no rows');
+    await store.keys.reserveUses(handleId(second.id, 1), 7);
+    const usesOf = async (uses: UsesAsked) => {
+      const found = await scan(1_000, 'default', uses);
+      return [first, second].map(({ id }) => found.find((each) => each.id === id)?.primary?.uses);
+    };
+    // The policy of the first counts them.
+    expect(await usesOf({ ofAll: false, suites: [] })).toEqual([320, 0]);
+    expect(await usesOf({ ofAll: false, suites: [0x0401] })).toEqual([320, 0]);
+    expect(await usesOf({ ofAll: false, suites: [0x0401, 0x0101] })).toEqual([320, 7]);
+    expect(await usesOf(ALL)).toEqual([320, 7]);
   });
 
   it('refuses a policy that nobody here can mean', async () => {

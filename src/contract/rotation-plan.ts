@@ -1,0 +1,142 @@
+/** The plan of rotations: what will rotate when, and what that takes. */
+import { z } from 'zod';
+
+import { PAGING } from './answer.ts';
+import { defineRoute } from './route.ts';
+import { suiteId, time, uuid } from './scalars.ts';
+
+/** Days of a plan whose query does not say. */
+export const DEFAULT_PLAN_DAYS = 90;
+const LONGEST_PLAN_DAYS = 3_650;
+
+const ms = (description: string) => z.number().meta({ description });
+const amounts = {
+  rotations: z.int(),
+  bytes: z.int().meta({ description: 'What the new versions add to the database, estimated.' }),
+  hsmMs: ms('Time of the HSM, from what one version took.'),
+  cpuMs: ms('The same of a processor: the post-quantum halves.'),
+} as const;
+
+const measured = z
+  .object({
+    versions: z
+      .int()
+      .meta({ description: 'Made by this process or tried by it; the times are their means.' }),
+    hsmMs: z.number(),
+    cpuMs: z.number(),
+  })
+  .nullable()
+  .meta({
+    description:
+      'What one version took. Null: none was made here, and none can be tried (RSA, or keys that ' +
+      'live on the token alone); its rotations count no time.',
+  });
+
+const planSuite = z
+  .object({
+    suite: suiteId,
+    ...amounts,
+    bytesPerVersion: z.int(),
+    measured,
+  })
+  .meta({ id: 'RotationPlanSuite' });
+
+const planDay = z
+  .object({
+    from: time,
+    ...amounts,
+    suites: z.array(z.object({ suite: suiteId, rotations: z.int() })),
+  })
+  .meta({ id: 'RotationPlanDay' });
+
+const warning = z
+  .object({
+    kind: z.enum(['per-minute', 'storage', 'hsm-time']).meta({
+      description:
+        '`per-minute`: more is due than `rotation.perMinute` allows, so that rotations are late; ' +
+        '`storage`: more than `rotation.storageBytes` is added; `hsm-time`: a day needs more of the ' +
+        'HSM than `rotation.hsmSecondsPerDay`.',
+    }),
+    from: time.meta({ description: 'The first minute, or day, in which the budget is broken.' }),
+    lateMinutes: z
+      .int()
+      .optional()
+      .meta({ description: 'By how much the last are late at worst.' }),
+    worstAt: time.optional(),
+    bytes: z.int().optional().meta({ description: 'Added by the end of that day.' }),
+    hsmMs: z.number().optional().meta({ description: 'Of that day.' }),
+  })
+  .meta({ id: 'RotationPlanWarning' });
+
+const item = z
+  .object({
+    key: z.string(),
+    keyId: uuid,
+    dueAt: time.meta({
+      description:
+        'It may be past. Of the causes `uses` and `gcm-limit`, which are due now, the activation of the primary.',
+    }),
+    cause: z.enum(['interval', 'uses', 'upgrade', 'gcm-limit']),
+    suite: suiteId,
+    newSuite: suiteId,
+    policyRevision: z.int(),
+  })
+  .meta({ id: 'PlannedRotation' });
+
+export const getRotationPlan = defineRoute({
+  plane: 'admin',
+  method: 'GET',
+  operation: 'rotations.read',
+  id: 'getRotationPlan',
+  path: '/v1/admin/rotation-plan',
+  summary: 'What will rotate over the next days, what that takes, and which budgets it breaks.',
+  query: z.strictObject({
+    days: z
+      .string()
+      .regex(/^[1-9][0-9]{0,3}$/, `must be 1 to ${String(LONGEST_PLAN_DAYS)}`)
+      .transform(Number)
+      .pipe(z.int().max(LONGEST_PLAN_DAYS))
+      .optional()
+      .meta({
+        description: `1 to ${String(LONGEST_PLAN_DAYS)}; ${String(DEFAULT_PLAN_DAYS)} when absent.`,
+        override: { type: 'integer' },
+      }),
+    ...PAGING,
+  }),
+  response: z
+    .object({
+      from: time,
+      until: time,
+      keys: z.int().meta({ description: 'Of the namespace, neither destroyed nor going to be.' }),
+      unplanned: z.int().meta({ description: 'Keys that nothing rotates.' }),
+      waiting: z
+        .object({ paused: z.int(), suspended: z.int(), withoutPrimary: z.int() })
+        .meta({ description: 'Keys that are not rotated while they are so.' }),
+      late: z.object({
+        count: z.int().meta({ description: 'Due for more than an hour.' }),
+        oldest: time.nullable(),
+        byUse: z.int().meta({ description: 'Due by their uses; since when is not known.' }),
+      }),
+      total: z.object(amounts),
+      suites: z.array(planSuite),
+      days: z
+        .array(planDay)
+        .meta({ description: '24 hours each; those without a rotation are left out.' }),
+      peakMinute: z.object({ at: time, rotations: z.int() }),
+      budgets: z.object({
+        perMinute: z.int().nullable(),
+        storageBytes: z.int().nullable(),
+        hsmMsPerDay: z.int().nullable(),
+      }),
+      warnings: z.array(warning),
+      items: z.array(item).meta({
+        description: 'The next rotation of each key, in the order in which they are due.',
+      }),
+      nextPageToken: z.string().nullable().meta({
+        description:
+          'Give it as `pageToken` with the same `days`; null at the end. Each page reads all keys.',
+      }),
+    })
+    .meta({ id: 'RotationPlan' }),
+  errors: ['not_found', 'integrity_failed'],
+});
