@@ -4,6 +4,7 @@
  * narrower than a real one, so that a million fit anywhere; memory is that of this process.
  */
 import { randomBytes } from 'node:crypto';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import pg from 'pg';
 
 import { policyJson, newPolicy } from '../src/keyring/rotation-policy.ts';
@@ -32,6 +33,8 @@ export interface RotationPlanReport {
   /** Scan and fold. */
   readonly wholeSeconds: number;
   readonly foldMicrosecondsPerKey: number;
+  /** Longest time for which nothing else in this process had its turn, ms. */
+  readonly longestPause: number;
   /** Peak of this process, before and after. */
   readonly rssBefore: number;
   readonly rssPeak: number;
@@ -92,7 +95,9 @@ async function fill(store: Store, ownerUrl: string, keys: number): Promise<void>
     await owner.query(
       `insert into public.usage_counter select ${id} || '/1', i from ${from} where i % 5 = 0`,
     );
-    await owner.query('analyze');
+    // As autovacuum leaves tables that are in use: else the scan would be the first to read rows that were
+    // loaded a moment ago, and write each page once for that.
+    await owner.query('vacuum (analyze)');
   } finally {
     await owner.end();
   }
@@ -138,9 +143,12 @@ export async function measureRotationPlan(keys: number): Promise<RotationPlanRep
     const at = new Date();
     const rssBefore = process.memoryUsage().rss;
     let result: Forecast | undefined;
+    const delay = monitorEventLoopDelay({ resolution: 1 });
+    delay.enable();
     const wholeSeconds = await seconds(async () => {
       result = await scanned(store, at);
     });
+    delay.disable();
     const rssPeak = process.resourceUsage().maxRSS * 1024;
     const fold = await seconds(() => {
       folded(keys, at);
@@ -153,6 +161,7 @@ export async function measureRotationPlan(keys: number): Promise<RotationPlanRep
       fillSeconds,
       wholeSeconds,
       foldMicrosecondsPerKey: (fold * 1e6) / keys,
+      longestPause: delay.max / 1e6,
       rssBefore,
       rssPeak,
     };
@@ -168,6 +177,7 @@ export const renderRotationPlan = (report: RotationPlanReport): string =>
     `peak minute                ${String(report.peakMinute)} rotations`,
     `scan and fold              ${report.wholeSeconds.toFixed(2)} s`,
     `fold alone                 ${report.foldMicrosecondsPerKey.toFixed(2)} µs a key`,
-    `RSS before, peak           ${(report.rssBefore / 1e6).toFixed(0)} MB, ${(report.rssPeak / 1e6).toFixed(0)} MB`,
+    `longest pause of others    ${report.longestPause.toFixed(1)} ms`,
+    `RSS before, peak, growth   ${[report.rssBefore, report.rssPeak, report.rssPeak - report.rssBefore].map((bytes) => (bytes / 1e6).toFixed(0)).join(', ')} MB`,
     `(filling the database      ${report.fillSeconds.toFixed(1)} s)`,
   ].join('\n');

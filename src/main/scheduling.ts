@@ -74,7 +74,7 @@ export const rotationReading = (
 ): RotationReading => new RotationReading({ read, store, policies, clock: () => new Date() });
 
 /** What will rotate, against the budgets of the configuration. */
-export const rotationPlanning = (
+export const rotationPlans = (
   { rotation: { perMinute, storageBytes, hsmSecondsPerDay } }: Pick<Config, 'rotation'>,
   { generation }: Pick<Keyring, 'generation'>,
   { rotationScan: scan }: Pick<Store, 'rotationScan'>,

@@ -66,12 +66,7 @@ import { statusReader, watchActivity } from './status.ts';
 import type { StartFacts } from './status.ts';
 import { destructionRulesOf } from './destruction-rules.ts';
 import { suitePolicyOf } from './suite-policy.ts';
-import {
-  rotationPlanning,
-  rotationPolicies,
-  rotationReading,
-  startScheduler,
-} from './scheduling.ts';
+import { rotationPlans, rotationPolicies, rotationReading, startScheduler } from './scheduling.ts';
 import { selfTest, tokenFacts } from './token-facts.ts';
 import { Unwinding } from './unwinding.ts';
 import { VERSION } from './version.ts';
@@ -441,7 +436,7 @@ export class Service {
     const policies = rotationPolicies(ruling);
     late.policies.set(policies);
     late.rotation.set(rotationReading(keyring, store, policies));
-    late.plans.set(rotationPlanning(this.#config, keyring, store, policies));
+    late.plans.set(rotationPlans(this.#config, keyring, store, policies));
     late.audit.set(audit);
     startScheduler(
       {

@@ -18,7 +18,7 @@ import type { GuardedPool } from './pool.ts';
 import type { ReadGate } from './read-gate.ts';
 import { read } from './transaction.ts';
 
-const BATCH = 2_000;
+const BATCH = 1_000;
 /** Texts of labels and policies that are remembered; most keys share theirs with others. */
 const REMEMBERED = 4_096;
 
