@@ -61,6 +61,8 @@ export const OPERATIONS = [
   'rotation-policies.change',
   'namespaces.read',
   'namespaces.change',
+  'rotations.order',
+  'rotations.carry-out',
   'audit.read',
   'events.read',
 ] as const;

@@ -89,7 +89,9 @@ action "versions.activate", "versions.deactivate", "versions.compromise", "versi
 action "versions.schedule-destruction", "versions.destroy",
   "keys.schedule-destruction", "keys.destroy" in [destroy]
   appliesTo { principal: User, resource: Key, context: Facts };
-action "rotation-policies.change" in [change]
+action "rotation-policies.change", "rotations.order" in [change]
+  appliesTo { principal: User, resource: Namespace, context: Facts };
+action "rotations.carry-out"
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "namespaces.read" in [oversee]
   appliesTo { principal: User, resource: Namespace, context: Facts };
@@ -146,7 +148,7 @@ permit (
   action in [
     Action::"keys.read", Action::"keys.rotate", Action::"keys.announce", Action::"keys.destroy",
     Action::"versions.activate", Action::"versions.deactivate", Action::"versions.destroy",
-    Action::"versions.retire"
+    Action::"versions.retire", Action::"rotations.carry-out", Action::"operations.oversee"
   ],
   resource
 );

@@ -9,7 +9,7 @@ import { PAGING, page } from './answer.ts';
 import { ECHOED_REF, REF } from './batch.ts';
 import { itemError } from './problem.ts';
 import { KEY_ERRORS, defineRoute, headers, keyParams } from './route.ts';
-import { keyReference, text, time, uuid } from './scalars.ts';
+import { keyReference, suiteId, text, time, uuid } from './scalars.ts';
 import { rewrapAnswer, rewrapItem } from './wrap.ts';
 
 const count = (description: string) => z.int().min(0).meta({ description });
@@ -18,8 +18,11 @@ const progress = z
   .object({
     offset: count('Items that are done; the offset of the next one.'),
     total: z.int().nullable().meta({ description: 'Items there will be; null where unknown.' }),
-    succeeded: count('Items that were moved.').optional(),
-    unchanged: count('Items that were where they shall go.').optional(),
+    succeeded: count('Items that were moved, keys that were rotated.').optional(),
+    unchanged: count(
+      'Items that were where they shall go, keys that no longer belonged.',
+    ).optional(),
+    matched: count('Of an order: keys that were found to belong to it so far.').optional(),
     failed: count('Items that failed; each had its error.').optional(),
   })
   .meta({ id: 'OperationProgress' });
@@ -27,7 +30,7 @@ const progress = z
 const state = z.enum(['running', 'succeeded', 'failed', 'cancelled', 'expired']).meta({
   description: '`expired`: it was running and silent until `expiresAt`.',
 });
-const kind = z.enum(['rewrap']);
+const kind = z.enum(['rewrap', 'rotation']);
 
 const operationMembers = {
   id: uuid,
@@ -39,7 +42,20 @@ const operationMembers = {
     .object({ key: z.string(), keyId: uuid })
     .nullable()
     .meta({ description: 'Of a rewrap: the key whose primary version the items go to.' }),
-  itemsPerSecond: z.int(),
+  rotation: z
+    .object({
+      labels: z
+        .record(z.string(), z.string())
+        .nullable()
+        .meta({ description: 'That the keys must all have; null: all keys of the namespace.' }),
+      suite: suiteId.nullable().meta({ description: "Null: that of each key's primary." }),
+    })
+    .nullable()
+    .meta({ description: 'Of an order of rotations: what was ordered.' }),
+  itemsPerSecond: z
+    .int()
+    .nullable()
+    .meta({ description: 'Null for an order, which the rotations a minute of the service bound.' }),
   note: z.string().nullable(),
   createdBy: z.object({ issuer: z.string(), subject: z.string() }),
   state,
@@ -53,11 +69,11 @@ const operationMembers = {
 } as const;
 
 export const operation = z.object(operationMembers).meta({ id: 'Operation' });
-const changed = z
+export const changedOperation = z
   .object({ ...operationMembers, dryRun: z.literal(true).optional() })
   .meta({ id: 'ChangedOperation' });
 
-const operationParams = z.strictObject({
+export const operationParams = z.strictObject({
   id: z.string().meta({ description: 'UUID of the operation.' }),
 });
 
@@ -91,7 +107,7 @@ export const createRewrapJob = defineRoute({
     .meta({ id: 'CreateRewrapJobRequest' }),
   status: 202,
   also: { 200: 'With `dryRun=true`: what would be made.' },
-  response: changed,
+  response: changedOperation,
   errors: [
     ...KEY_ERRORS,
     'quota_exceeded',
@@ -149,7 +165,7 @@ export const finishOperation = defineRoute({
   params: operationParams,
   query: dryRunQuery,
   body: z.strictObject({}).meta({ id: 'FinishOperationRequest' }),
-  response: changed,
+  response: changedOperation,
   errors: ENDING,
 });
 
@@ -165,7 +181,7 @@ export const cancelOperation = defineRoute({
   body: z
     .strictObject({ reason: text(512, 'Why; kept with the operation and in the audit log.') })
     .meta({ id: 'CancelOperationRequest' }),
-  response: changed,
+  response: changedOperation,
   errors: ENDING,
 });
 

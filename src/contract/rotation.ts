@@ -163,7 +163,7 @@ export const resumeRotationPolicy = defineRoute({
 // Policies of the namespace -------------------------------------------------------------------------
 
 const policyParams = z.strictObject({ name: keyName });
-const selector = z
+export const selector = z
   .record(labelName, labelValue)
   .refine(
     (value) => Object.keys(value).length <= MAX_LABELS,

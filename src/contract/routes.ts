@@ -15,6 +15,7 @@ import * as parallel from './sign-parallel.ts';
 import * as published from './published.ts';
 import * as rotation from './rotation.ts';
 import * as rotationPlan from './rotation-plan.ts';
+import * as rotationOrders from './rotation-orders.ts';
 import * as sign from './sign.ts';
 import { status } from './status.ts';
 import * as system from './system.ts';
@@ -40,6 +41,7 @@ const RESOURCES = [
   versionUses,
   rotation,
   rotationPlan,
+  rotationOrders,
   certificates,
   operations,
   lifecycle,
@@ -60,6 +62,7 @@ export const ASKED_BESIDES: readonly string[] = ['operations.oversee'];
 export const UNROUTED: readonly string[] = [
   'keys.announce',
   'keys.destroy',
+  'rotations.carry-out',
   'versions.destroy',
   'versions.retire',
 ];

@@ -20,6 +20,7 @@ import type {
 } from '../keyring/operations.ts';
 import type { LongOperations } from '../keyring/job-operations.ts';
 import type { RotationPlanning } from '../rotation/planning.ts';
+import type { RotationOrders } from '../keyring/rotation-orders.ts';
 import type { RotationReading } from '../rotation/reading.ts';
 import type { SuiteTimes } from '../telemetry/suite-times.ts';
 import type { GateLimits } from './gate.ts';
@@ -91,6 +92,7 @@ export interface HttpDependencies {
   readonly published: PublishedKeys;
   readonly manage: KeyManage;
   readonly operations: LongOperations;
+  readonly orders: Pick<RotationOrders, 'place' | 'failures'>;
   readonly lifecycle: KeyLifecycle;
   /** What a key's rotation stands on, and what was done. */
   readonly rotation: Pick<RotationReading, 'ofKey' | 'history'>;

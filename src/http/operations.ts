@@ -1,11 +1,22 @@
 /** Routes of operations, whatever their kind. */
 import { DEFAULT_PAGE_SIZE } from '../contract/answer.ts';
+import { REPLAYED_HEADER } from '../contract/admin-keys.ts';
 import * as contract from '../contract/operations.ts';
+import { findSuiteByNumber } from '../crypto/suites.ts';
 import { TwofoldError } from '../errors.ts';
+import { ORDER_KIND } from '../keyring/order-ports.ts';
 import { pageScope } from './keys.ts';
 import { PageTokens } from './page-token.ts';
-import { route } from './route.ts';
-import type { OperationStep, OperationView, Overseeing } from '../keyring/job-operations.ts';
+import { renderPublicJson } from './render.ts';
+import { Rerendered, route } from './route.ts';
+import type {
+  OperationRun,
+  OperationStep,
+  OperationView,
+  Overseeing,
+} from '../keyring/job-operations.ts';
+import type { ChangeDone, PreparedChange, Used } from '../keyring/operations.ts';
+import type { ChangeCall } from './admin-keys.ts';
 import type { HttpDependencies } from './dependencies.ts';
 import type { AuditNotes } from './notes.ts';
 import type { Call, GuardedContract, GuardedRoute } from './route.ts';
@@ -26,9 +37,24 @@ export function progressOf({ position, request, counts }: OperationView) {
   return { offset: position, total: typeof total === 'number' ? total : null, ...counts };
 }
 
+/** An order is done with all its keys; how many they are is known once it has looked at all. */
+function orderProgressOf({ position, counts }: OperationView) {
+  const { matched = 0, rotated = 0, skipped = 0, failed = 0, walked = 0 } = counts;
+  const total = walked === 1 ? matched : null;
+  return { offset: position, total, matched, succeeded: rotated, unchanged: skipped, failed };
+}
+
+function orderedOf({ labels, suite }: Request) {
+  return {
+    labels: typeof labels === 'string' ? (JSON.parse(labels) as Record<string, string>) : null,
+    suite: typeof suite === 'number' ? findSuiteByNumber(suite).id : null,
+  };
+}
+
 export function operationResource(view: OperationView) {
   const { id, kind, namespace, keyId, request, issuer, subject, state, reason } = view;
-  if (kind !== 'rewrap') throw new TwofoldError('integrity_failed');
+  if (kind !== 'rewrap' && kind !== ORDER_KIND) throw new TwofoldError('integrity_failed');
+  const isOrder = kind === ORDER_KIND;
   return {
     id,
     kind,
@@ -36,12 +62,13 @@ export function operationResource(view: OperationView) {
     key: textOr(request['keyName'], null),
     keyId,
     to: targetOf(request),
-    itemsPerSecond: view.rate,
+    rotation: isOrder ? orderedOf(request) : null,
+    itemsPerSecond: isOrder ? null : view.rate,
     note: textOr(request['note'], null),
     createdBy: { issuer, subject },
     state,
     reason,
-    progress: progressOf(view),
+    progress: isOrder ? orderProgressOf(view) : progressOf(view),
     createdAt: view.createdAt,
     updatedAt: view.updatedAt,
     expiresAt: view.expiresAt,
@@ -49,8 +76,53 @@ export function operationResource(view: OperationView) {
 }
 
 /** Whether others' operations are seen too; nobody is refused for not being allowed to. */
-const overseeing = ({ grantIf }: Pick<Call<GuardedContract>, 'grantIf'>): Overseeing =>
+export const overseeing = ({ grantIf }: Pick<Call<GuardedContract>, 'grantIf'>): Overseeing =>
   grantIf('operations.oversee');
+
+const locationOf = ({ id }: { readonly id: string }) => `/v1/admin/operations/${id}`;
+
+function headersOf(done: ChangeDone<unknown>): Readonly<Record<string, string>> {
+  if (done.status !== 202) return {};
+  const made = JSON.parse(done.body) as Pick<OperationView, 'id'>;
+  return { Location: locationOf(made), ...(done.replayed ? { [REPLAYED_HEADER]: 'true' } : {}) };
+}
+
+type Beginning = Omit<ChangeCall, 'headers'> & {
+  readonly headers: { readonly 'idempotency-key'?: string | undefined };
+};
+
+/** Makes an operation and answers it. */
+export async function answerOperation<C extends Pick<PreparedChange, 'detail'>>(
+  call: Beginning,
+  make: (run: OperationRun) => Promise<ChangeDone<C>>,
+) {
+  const { notes, query, headers } = call;
+  const { dryRun = false } = query;
+  const key = headers['idempotency-key'];
+  const done = await make({
+    dryRun,
+    requestId: call.requestId,
+    ended: call.ended,
+    source: call.source,
+    idempotency: key === undefined || dryRun ? null : { key, requestHash: call.requestHash() },
+    render: (view) => ({
+      status: dryRun ? 200 : 202,
+      body: renderPublicJson({ ...operationResource(view), ...(dryRun ? { dryRun } : {}) }),
+    }),
+  });
+  if (done.change !== null) {
+    if ('used' in done.change) notes.used(done.change.used as Used);
+    notes.detail(done.change.detail);
+  }
+  if (done.replayed) notes.detail({ replayed: true, replayedFrom: done.auditId });
+  else if (done.auditId === null) notes.detail({ dryRun: true });
+  return {
+    status: done.status,
+    body: new Rerendered(done.body),
+    headers: headersOf(done),
+    recorded: done.replayed ? null : done.auditId,
+  };
+}
 
 /** What the entry says of the operation. */
 export function noteOperation(notes: AuditNotes, { id, kind, keyId }: OperationView): void {

@@ -2,20 +2,18 @@
  * Routes of rewrap jobs. Every request of a job takes `rewrap` on its keys anew, has one audit entry
  * like a batch, and its progress commits together with that entry, before the answer leaves.
  */
-import { REPLAYED_HEADER } from '../contract/admin-keys.ts';
 import * as contract from '../contract/operations.ts';
 import { ERRORS, TwofoldError } from '../errors.ts';
 import { attempt, isFailed, settleRest } from '../settled.ts';
 import { runBatch } from './batch.ts';
 import { Lines } from './lines.ts';
-import { noteOperation, operationResource, progressOf } from './operations.ts';
-import { renderPublicJson } from './render.ts';
-import { Rerendered, route } from './route.ts';
+import { answerOperation, noteOperation, progressOf } from './operations.ts';
+import { route } from './route.ts';
 import { contextOf, factsOf, noteTarget, rewrapped, toUnwrap } from './wrap.ts';
 import type { Grant } from '../access/grant.ts';
 import type { ItemError } from '../contract/problem.ts';
-import type { ChangeDone, KeyUse } from '../keyring/operations.ts';
-import type { Moved, OperationView, RewrapJob } from '../keyring/job-operations.ts';
+import type { KeyUse } from '../keyring/operations.ts';
+import type { Moved, RewrapJob } from '../keyring/job-operations.ts';
 import type { Given } from './batch.ts';
 import type { HttpDependencies, OperationLimits } from './dependencies.ts';
 import type { Line } from './lines.ts';
@@ -87,21 +85,13 @@ function refuseFaults(results: readonly Result[]): void {
   }
 }
 
-const locationOf = ({ id }: { readonly id: string }) => `/v1/admin/operations/${id}`;
-
-function headersOf(done: ChangeDone): Readonly<Record<string, string>> {
-  if (done.status !== 202) return {};
-  const made = JSON.parse(done.body) as Pick<OperationView, 'id'>;
-  return { Location: locationOf(made), ...(done.replayed ? { [REPLAYED_HEADER]: 'true' } : {}) };
-}
-
 function createRoute(
   { operations }: Pick<HttpDependencies, 'operations'>,
   limits: OperationLimits,
 ): GuardedRoute {
   return route(contract.createRewrapJob, {
     handle: async (call) => {
-      const { grant, notes, query, headers, body } = call;
+      const { grant, body } = call;
       const { to = null, total = null, note = null } = body;
       const rate = body.itemsPerSecond ?? limits.rewrapItemsPerSecond;
       if (rate > limits.rewrapItemsPerSecond) {
@@ -109,35 +99,10 @@ function createRoute(
         throw new TwofoldError('invalid_value', `/itemsPerSecond is at most ${most} here.`);
       }
       const keys = keysOf(call, grant.key ?? '', to);
-      const { dryRun = false } = query;
-      const key = headers['idempotency-key'];
       const input = { total, rate, note, running: limits.runningOperations };
-      const done = await operations
-        .createRewrapJob(grant, keys, input, {
-          dryRun,
-          requestId: call.requestId,
-          ended: call.ended,
-          source: call.source,
-          idempotency:
-            key === undefined || dryRun ? null : { key, requestHash: call.requestHash() },
-          render: (view) => ({
-            status: dryRun ? 200 : 202,
-            body: renderPublicJson({ ...operationResource(view), ...(dryRun ? { dryRun } : {}) }),
-          }),
-        })
-        .catch(about(call, keys));
-      if (done.change !== null) {
-        notes.used(done.change.used);
-        notes.detail(done.change.detail);
-      }
-      if (done.replayed) notes.detail({ replayed: true, replayedFrom: done.auditId });
-      else if (done.auditId === null) notes.detail({ dryRun: true });
-      return {
-        status: done.status,
-        body: new Rerendered(done.body),
-        headers: headersOf(done),
-        recorded: done.replayed ? null : done.auditId,
-      };
+      return answerOperation(call, (run) =>
+        operations.createRewrapJob(grant, keys, input, run).catch(about(call, keys)),
+      );
     },
   });
 }

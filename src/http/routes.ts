@@ -16,6 +16,7 @@ import { publishedRoutes } from './published.ts';
 import { rewrapJobRoutes } from './rewrap-jobs.ts';
 import { keyPolicyRoutes } from './rotation.ts';
 import { rotationPlanRoutes } from './rotation-plan.ts';
+import { rotationOrderRoutes } from './rotation-orders.ts';
 import { parallelRoutes } from './sign-parallel.ts';
 import { signRoutes } from './sign.ts';
 import { namespaceRoutes } from './namespaces.ts';
@@ -51,6 +52,7 @@ export function allRoutes(
     ...rotationPlanRoutes(deps),
     ...certificateRoutes(deps),
     ...rewrapJobRoutes(deps, limits),
+    ...rotationOrderRoutes(deps, limits),
     ...operationRoutes(deps),
     ...lifecycleRoutes(deps),
     ...namespaceRoutes(deps),

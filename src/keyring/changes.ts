@@ -113,9 +113,10 @@ function principalHash(grant: Grant<Operation>): Uint8Array {
     .digest();
 }
 
-function draftOf(
+/** The entry of what the service did under the grant. */
+export function draftOf(
   grant: Grant<Operation>,
-  run: Pick<ChangeRun, 'requestId' | 'source'>,
+  run: Pick<ChangeRun, 'requestId' | 'source' | 'because'>,
   facts: ReturnType<ChangeSubject<unknown>['facts']>,
 ): AuditDraft {
   const { issuer, subject, method, session } = grant.principal;
@@ -125,6 +126,7 @@ function draftOf(
     operation: grant.operation,
     namespace: grant.namespace,
     ...facts,
+    detail: { ...facts.detail, ...run.because },
     keyRef: grant.key ?? facts.keyRef,
     outcome: 'ok',
     decision: { revision: grant.decision.revision, policies: grant.decision.policies },

@@ -89,6 +89,8 @@ const MEANINGS: Readonly<Record<Operation | LaterOperation, Meaning>> = {
   'verify-mac': null,
   'rotations.read': null,
   'rotation-policies.change': null,
+  'rotations.order': null,
+  'rotations.carry-out': null,
   'versions.uses': null,
   'rewrap-jobs.create': null,
   'rewrap-jobs.continue': null,

@@ -32,6 +32,7 @@ import { useReport } from './use-report.ts';
 import type { UseReport } from './use-report.ts';
 import type { OperationStore } from './ports.ts';
 import { RewrapJobs } from './rewrap-jobs.ts';
+import { RotationOrders } from './rotation-orders.ts';
 import type { UsageCounters } from './usage.ts';
 import { wrapOperations } from './wrapping.ts';
 
@@ -63,6 +64,7 @@ export interface Keyring {
   readonly published: PublishedKeys;
   readonly manage: KeyManage;
   readonly operations: LongOperations;
+  readonly orders: RotationOrders;
   readonly lifecycle: KeyLifecycle;
   readonly turns: ChangeOrder;
   /** Entries of the caches, for metrics. */
@@ -101,6 +103,7 @@ export function openKeyring(parts: KeyringParts): Keyring {
   const report = useReport(parts.versionUses, ledger);
   const useParts = { catalog, halves, uses, ledger, hsm, engine, now };
   const signing = signOperations(useParts);
+  const work = { ...parts, mac, integrity: catalog.integrity, clock };
   const manage = new KeyAdministration({
     ...parts,
     catalog,
@@ -117,7 +120,8 @@ export function openKeyring(parts: KeyringParts): Keyring {
     published: new Publication(store, catalog, epoch),
     manage,
     lifecycle: manage.lifecycle,
-    operations: new RewrapJobs({ ...parts, catalog, mac, integrity: catalog.integrity, clock }),
+    operations: new RewrapJobs({ ...work, catalog }),
+    orders: new RotationOrders(work),
     turns,
     sizes: () => ({ keys: catalog.size, unsealed: halves.size }),
     ledger,

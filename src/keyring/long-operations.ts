@@ -13,10 +13,11 @@ import type { AuditDraft, AuditId, CommitOutcome } from '../audit/ports.ts';
 import type { EpochStanding } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import { isUuid } from '../crypto/uuid.ts';
-import { Changes, OF_KEYS, plainPlan } from './changes.ts';
-import type { ChangeParts } from './changes.ts';
+import { Changes, plainPlan } from './changes.ts';
+import type { ChangeParts, ChangeSubject } from './changes.ts';
 import { inTurns } from './in-turns.ts';
 import type { ChangeDone, PreparedChange } from './operations.ts';
+import { ORDER_KIND } from './order-ports.ts';
 import type { OperationRun, OperationStep, OperationView, Overseeing } from './job-operations.ts';
 import type {
   OperationIdentity,
@@ -40,6 +41,9 @@ export interface OperationParts extends ChangeParts {
   readonly operations: OperationStore;
   readonly clock: () => Date;
 }
+
+/** The change that an operation begins with: its entry names the operation. */
+type Begun = Pick<PreparedChange, 'detail'>;
 
 /** What a kind says of a new operation. */
 export type NewOperation = Pick<OperationIdentity, 'kind' | 'keyId' | 'request' | 'rate'> &
@@ -68,7 +72,9 @@ export class OperationBook {
     if (stored === null) throw new TwofoldError('not_found');
     const own = isOwn(stored.identity.value, principal);
     if (!own && overseeing?.namespace !== namespace) throw new TwofoldError('not_found');
-    return this.#view(stored);
+    const [view] = await this.#told([this.#view(stored)]);
+    if (view === undefined) throw new TwofoldError('internal');
+    return view;
   }
 
   async list(
@@ -90,18 +96,18 @@ export class OperationBook {
     await inTurns(shown, VERIFIED_AT_ONCE, ({ identity }) =>
       verifyOperation(this.#parts.mac, identity),
     );
-    const items = shown.map((one) => this.#view(one));
+    const items = await this.#told(shown.map((one) => this.#view(one)));
     const last = stored.length > pageSize ? items.at(-1) : undefined;
     return { items, next: last === undefined ? null : placeText(last) };
   }
 
-  /** Makes one, with its idempotency record; `change` is what the entry says of the key it is about. */
-  async create(
+  /** Makes one, with its idempotency record; `change` is what the entry says of what it is about. */
+  async create<C extends Begun>(
     grant: Grant<Operation>,
     run: OperationRun,
-    running: number,
-    plan: () => Promise<{ readonly made: NewOperation; readonly change: PreparedChange }>,
-  ): Promise<ChangeDone> {
+    { subject, running }: { readonly subject: ChangeSubject<C>; readonly running: number },
+    plan: () => Promise<{ readonly made: NewOperation; readonly change: C }>,
+  ): Promise<ChangeDone<C>> {
     const { operations, store } = this.#parts;
     let planned: StoredOperation | undefined;
     const current = (): StoredOperation => {
@@ -119,7 +125,7 @@ export class OperationBook {
           },
         },
       },
-      OF_KEYS,
+      subject,
     );
     const render = () => run.render(this.#view(current()));
     return changes.run(grant, { ...run, ifMatch: null, render }, async () => {
@@ -175,6 +181,14 @@ export class OperationBook {
       if (value.id === id && value.namespace === namespace) return stored;
       throw new TwofoldError('integrity_failed', 'The record of an operation was altered.');
     });
+  }
+
+  /** With how far the scheduler is with those that it carries out. */
+  async #told(views: readonly OperationView[]): Promise<readonly OperationView[]> {
+    const ids = views.filter(({ kind }) => kind === ORDER_KIND).map(({ id }) => id);
+    if (ids.length === 0) return views;
+    const tallies = await this.#parts.operations.tallies(ids);
+    return views.map((view) => ({ ...view, ...tallies.get(view.id) }));
   }
 
   #view({ identity, progress }: StoredOperation): OperationView {

@@ -453,6 +453,8 @@ export interface ChangeRun<C = PreparedChange> {
   readonly render: (change: C) => { readonly status: number; readonly body: string };
   /** Rows that are written in the same transaction, whatever the change is: why it was made. */
   readonly alongside?: readonly KeyWrite[];
+  /** What its audit entry says beside the change: on whose order it was made. */
+  readonly because?: PreparedChange['detail'];
 }
 
 export interface ChangeDone<C = PreparedChange> {

@@ -9,6 +9,7 @@ import type { HsmMaterial } from '../hsm/port.ts';
 import type { Attested } from './attested.ts';
 import type { NewEvent } from './event-ports.ts';
 import type { Usage } from './lifecycle.ts';
+import type { OrderReads } from './order-ports.ts';
 import type { Key, KeyVersion } from './model.ts';
 import type { SelectorPolicy } from './selector-policy.ts';
 import type { SetWrite } from './set-ports.ts';
@@ -58,6 +59,15 @@ export type KeyWrite =
       readonly version: number | null;
       readonly doneAt: Date;
       readonly term: number;
+    }
+  /** Settles a key of an order, once; only while the order runs, which lives on until `expiresAt`: `conflict`. */
+  | {
+      readonly kind: 'rotate-by-order';
+      readonly operationId: string;
+      readonly keyId: string;
+      readonly version: number;
+      readonly at: Date;
+      readonly expiresAt: Date;
     }
   /** What followers are told; its place is the epoch that the change makes. */
   | { readonly kind: 'insert-event'; readonly event: NewEvent }
@@ -360,7 +370,7 @@ export interface InstanceStore {
 /** What an operation is; the same for ever, and what its MAC covers. */
 export interface OperationIdentity {
   readonly id: string;
-  /** `rewrap`, and whatever else takes longer than one request. */
+  /** `rewrap`, `rotation`, and whatever else takes longer than one request. */
   readonly kind: string;
   readonly namespace: string;
   /** The key that it is about; null for one that is about none or many. */
@@ -429,7 +439,7 @@ export interface OperationQuery {
 }
 
 /** Operations of every kind. Rows come back with their MAC unverified. */
-export interface OperationStore {
+export interface OperationStore extends OrderReads {
   /** Read in a transaction that commits, which no old primary can. */
   find(namespace: string, id: string): Promise<StoredOperation | null>;
   list(query: OperationQuery): Promise<readonly StoredOperation[]>;

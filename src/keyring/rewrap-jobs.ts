@@ -8,6 +8,7 @@
 import type { Grant } from '../access/grant.ts';
 import { TwofoldError } from '../errors.ts';
 import type { KeyCatalog } from './catalog.ts';
+import { OF_KEYS } from './changes.ts';
 import { OperationBook, endedError, isOwn } from './long-operations.ts';
 import type { OperationParts } from './long-operations.ts';
 import type { ChangeDone, KeyView } from './operations.ts';
@@ -76,7 +77,7 @@ export class RewrapJobs implements LongOperations {
     { total, rate, note, running }: RewrapJobInput,
     run: OperationRun,
   ): Promise<ChangeDone> {
-    return this.#book.create(grant, run, running, async () => {
+    return this.#book.create(grant, run, { subject: OF_KEYS, running }, async () => {
       const { from, to } = await this.#usableEnds(keys.from, keys.to);
       const { id: keyId } = from.key;
       const request = {

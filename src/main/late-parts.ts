@@ -13,6 +13,7 @@ import type {
 } from '../keyring/operations.ts';
 import type { LongOperations } from '../keyring/job-operations.ts';
 import type { RotationPlanning } from '../rotation/planning.ts';
+import type { RotationOrders } from '../keyring/rotation-orders.ts';
 import type { RotationReading } from '../rotation/reading.ts';
 import type { Incarnation } from './incarnation.ts';
 import { LateAudit } from './late-audit.ts';
@@ -25,6 +26,7 @@ export interface LateParts {
   readonly read: Late<KeyRead>;
   readonly manage: Late<KeyManage>;
   readonly operations: Late<LongOperations>;
+  readonly orders: Late<RotationOrders>;
   readonly lifecycle: Late<KeyLifecycle>;
   readonly policies: Late<NamespaceRotationPolicies>;
   readonly rotation: Late<RotationReading>;
@@ -43,6 +45,7 @@ export const lateParts = (incarnation: Incarnation): LateParts => ({
   read: late(),
   manage: late(),
   operations: late(),
+  orders: late(),
   lifecycle: late(),
   policies: late(),
   rotation: late(),

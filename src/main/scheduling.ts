@@ -12,6 +12,8 @@ import type { RowMac } from '../keyring/row-mac.ts';
 import { actBy } from '../rotation/acts.ts';
 import { Leader } from '../rotation/leader.ts';
 import { RotationPlanning } from '../rotation/planning.ts';
+import type { OrderStore } from '../rotation/order-ports.ts';
+import { OrderRunner } from '../rotation/orders.ts';
 import { RotationReading } from '../rotation/reading.ts';
 import { Scheduler } from '../rotation/scheduler.ts';
 import type {
@@ -34,7 +36,8 @@ const MARKED_KEYS = 2_000;
 export interface SchedulingParts {
   readonly config: Config;
   readonly store: SchedulerStore;
-  readonly keyring: Pick<Keyring, 'manage' | 'lifecycle' | 'read'>;
+  readonly orders: OrderStore;
+  readonly keyring: Pick<Keyring, 'manage' | 'lifecycle' | 'read' | 'orders'>;
   readonly policies: NamespacePolicies;
   readonly rounds: PolicyRounds;
   readonly incarnation: Incarnation;
@@ -92,24 +95,38 @@ export function startScheduler(parts: SchedulingParts, unwinding: Unwinding): vo
   const { config, store, keyring, policies, rounds, incarnation, log } = parts;
   const { id: instance, epoch } = incarnation;
   const leader = new Leader({ store, role: ROLE, holder: instance });
+  const authorizer = new PolicyAuthorizer({ epoch });
+  const clock = () => new Date();
+  const acting = { role: ROLE, instance, principal: SCHEDULER };
+  const orders = new OrderRunner(
+    {
+      store: parts.orders,
+      orders: keyring.orders,
+      authorizer,
+      read: keyring.read,
+      manage: keyring.manage,
+      clock,
+      onFailure: (id, err) => log.warn({ id, err }, 'what was ordered could not be done'),
+    },
+    acting,
+  );
   const scheduler = new Scheduler(
     {
       store,
       leader,
-      authorizer: new PolicyAuthorizer({ epoch }),
+      authorizer,
+      orders,
       read: keyring.read,
       policies,
       prepare: async () => {
         await rounds.markNext(MARKED_KEYS);
       },
       act: actBy(keyring.manage, keyring.lifecycle),
-      clock: () => new Date(),
+      clock,
       onFailure: (keyId, err) => log.warn({ keyId, err }, 'what is due of a key could not be done'),
     },
     {
-      role: ROLE,
-      instance,
-      principal: SCHEDULER,
+      ...acting,
       perMinute: config.rotation.perMinute,
       roundKeys: ROUND_KEYS,
     },

@@ -298,6 +298,7 @@ export class Service {
       published: late.published.port,
       manage: late.manage.port,
       operations: late.operations.port,
+      orders: late.orders.port,
       lifecycle: late.lifecycle.port,
       policies: late.policies.port,
       rotation: late.rotation.port,
@@ -426,6 +427,7 @@ export class Service {
     late.published.set(keyring.published);
     late.manage.set(keyring.manage);
     late.operations.set(keyring.operations);
+    late.orders.set(keyring.orders);
     late.lifecycle.set(keyring.lifecycle);
     late.turns.set(keyring.turns);
     late.events.set({ ...store.events, installation: root.installation });
@@ -442,6 +444,7 @@ export class Service {
       {
         config: this.#config,
         store: store.scheduler,
+        orders: store.orders,
         rounds: store.policies,
         keyring,
         policies,

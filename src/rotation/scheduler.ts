@@ -9,7 +9,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Grant, Operation, Principal } from '../access/grant.ts';
 import type { Authorizer } from '../access/ports.ts';
-import { StaleAnswer } from '../audit/ports.ts';
 import { TwofoldError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { ChangeRun, KeyRead, KeyView } from '../keyring/operations.ts';
@@ -17,13 +16,16 @@ import type { KeyWrite } from '../keyring/ports.ts';
 import type { RotationPolicy } from '../keyring/rotation-policy.ts';
 import { winningPolicy } from '../keyring/selector-policy.ts';
 import type { Act } from './acts.ts';
+import { Budget } from './budget.ts';
 import { dueActions, identityOf, nextDue } from './due.ts';
 import type { DueAction } from './due.ts';
 import type { Leader } from './leader.ts';
 import { GCM_ROTATION } from './next-rotation.ts';
+import type { OrderRunner } from './orders.ts';
 import { scheduledKey } from './scheduled-key.ts';
 import type { ScheduledKey } from './scheduled-key.ts';
 import type { Look, Looked, NamespacePolicies, SchedulerStore } from './scheduler-ports.ts';
+import { untilFresh } from './until-fresh.ts';
 
 /** Keys taken up at a time. */
 const PAGE = 100;
@@ -35,12 +37,9 @@ const LOOKS_A_TICK = 400;
 const ACTIONS_A_LOOK = 32;
 /** Longest time in a tick without a beat; far below what makes a leader silent. */
 const BEAT_MS = 2_000;
-/** How often an action is begun again that other changes overtook. */
-const ATTEMPTS = 5;
 /** Waits after failed looks double from the first to the second. */
 const FIRST_WAIT_MS = 5_000;
 const LONGEST_WAIT_MS = 3_600_000;
-const MINUTE_MS = 60_000;
 const DAY_MS = 86_400_000;
 
 export interface SchedulerOptions {
@@ -63,6 +62,8 @@ export interface SchedulerParts {
   readonly act: Act;
   /** Runs in each tick of the leader before it looks for what is due. */
   readonly prepare?: () => Promise<void>;
+  /** Carries out orders, with the budget that what is due has too. */
+  readonly orders?: Pick<OrderRunner, 'run'>;
   readonly clock: () => Date;
   /** Told of what could not be done, and of nothing else. */
   readonly onFailure: (keyId: string, error: unknown) => void;
@@ -74,6 +75,8 @@ export interface Ticked {
   readonly looks: number;
   readonly actions: number;
   readonly failures: number;
+  /** Keys of orders that were taken up. */
+  readonly ordered: number;
 }
 
 /** Nothing can be done now, of any key. */
@@ -112,10 +115,31 @@ export class Scheduler {
    */
   async tick(): Promise<Ticked> {
     const term = await this.#parts.leader.tick();
-    const done = { leads: term !== null, looks: 0, actions: 0, failures: 0 };
-    if (term === null) return done;
+    if (term === null) return { leads: false, looks: 0, actions: 0, failures: 0, ordered: 0 };
     await this.#goRound();
     await this.#parts.prepare?.();
+    // Neither orders nor policies keep the other from the budget: orders begin with half of what is left.
+    const half = Math.ceil(this.#budget.left(this.#parts.clock().getTime()) / 2);
+    const first = await this.#carryOut(term, half);
+    const done = await this.#lookAtDue(term);
+    if (!done.leads || this.#stopped) return { ...done, ordered: first };
+    return { ...done, ordered: first + (await this.#carryOut(term, Infinity)) };
+  }
+
+  async #carryOut(term: number, most: number): Promise<number> {
+    const { leader, orders } = this.#parts;
+    const taken = await orders?.run({
+      term,
+      most,
+      budget: this.#budget,
+      isStopped: () => this.#stopped,
+      leads: async () => (await leader.tick()) === term,
+    });
+    return taken ?? 0;
+  }
+
+  async #lookAtDue(term: number): Promise<Ticked> {
+    const done = { leads: true, looks: 0, actions: 0, failures: 0, ordered: 0 };
     const seen = new Set<string>();
     let beatAt = performance.now();
     for (;;) {
@@ -290,18 +314,6 @@ function requirePolicySet(
   return [{ kind: 'require-policy-set', namespace, revision: policySet }];
 }
 
-/** Begins again, from the grant, what an unrelated change overtook. */
-async function untilFresh<T>(work: () => Promise<T>): Promise<T> {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      return await work();
-    } catch (error) {
-      if (!(error instanceof StaleAnswer)) throw error;
-      if (attempt === ATTEMPTS) throw new TwofoldError('conflict', undefined, { cause: error });
-    }
-  }
-}
-
 /** Names an action whatever the revision of its key is. */
 const kindOf = (action: DueAction): string =>
   action.kind === 'notice' || action.kind === 'rotate' || action.kind === 'destroy-key'
@@ -314,31 +326,4 @@ function watched(key: ScheduledKey, policy: RotationPolicy | null): number | nul
   if (allowed === null) return null;
   // At a count that is there already nothing new is seen: the limit of AES-GCM has its own mark.
   return key.uses < allowed ? allowed : GCM_ROTATION;
-}
-
-/** So many a minute, and no more at once. */
-class Budget {
-  readonly #perMinute: number;
-  #tokens: number;
-  #at: number | null = null;
-
-  constructor(perMinute: number) {
-    this.#perMinute = perMinute;
-    this.#tokens = perMinute;
-  }
-
-  take(now: number): boolean {
-    const passed = this.#at === null ? 0 : Math.max(0, now - this.#at);
-    this.#tokens = Math.min(this.#perMinute, this.#tokens + (passed / MINUTE_MS) * this.#perMinute);
-    this.#at = now;
-    if (this.#tokens < 1) return false;
-    this.#tokens -= 1;
-    return true;
-  }
-
-  /** Until there will be one again; spread, so that those who wait do not all come at once. */
-  waitMs(now: number): number {
-    const one = MINUTE_MS / this.#perMinute;
-    return Math.ceil(one + (now % MINUTE_MS));
-  }
 }

@@ -64,6 +64,11 @@ const writeJson = (write: KeyWrite): object => {
     }
     case 'insert-run':
       return { kind: write.kind, row: rowJson(runRow(write)) };
+    case 'rotate-by-order': {
+      const { kind, operationId, keyId, version, at, expiresAt } = write;
+      const times = { at, expires_at: expiresAt };
+      return { kind, operation_id: operationId, key_id: keyId, version, ...rowJson(times) };
+    }
     case 'insert-event':
       return { kind: write.kind, row: eventRow(write.event) };
     case 'put-rotation-policy':

@@ -6,6 +6,7 @@ import { bufferOf, entryArrays } from './entry-columns.ts';
 import { refuse } from './failures.ts';
 import type { Prisma, PrismaClient } from './generated/client.ts';
 import { idempotencyJson } from './key-commit.ts';
+import { createOrderReads } from './order-store.ts';
 import { OPERATION_COLUMNS, operationFromRow, writeJson } from './operation-rows.ts';
 import type { OperationRow } from './operation-rows.ts';
 import type { GuardedPool } from './pool.ts';
@@ -51,10 +52,12 @@ const parametersOf = ({ epoch, write, entry, idempotency }: OperationCommit) => 
 export const createOperationStore = (
   pool: GuardedPool,
   prisma: PrismaClient,
-  { lookups, searches }: ReadGates,
+  gates: ReadGates,
 ): OperationStore => ({
+  ...createOrderReads(pool, gates),
+
   find: async (namespace, id) => {
-    const rows = await lookups.run(() =>
+    const rows = await gates.lookups.run(() =>
       committedRead<OperationRow>(pool, FIND, [namespace, id]).catch(refuse),
     );
     const [row] = rows;
@@ -62,7 +65,7 @@ export const createOperationStore = (
   },
 
   list: async (query) => {
-    const rows = await searches.run(() =>
+    const rows = await gates.searches.run(() =>
       read(() =>
         prisma.operation.findMany({
           where: filter(query),

@@ -12,6 +12,7 @@ import type {
 } from '../keyring/ports.ts';
 import type { SetStore } from '../keyring/set-ports.ts';
 import type { RotationScan } from '../rotation/ports.ts';
+import type { OrderStore } from '../rotation/order-ports.ts';
 import type { PolicyRounds, ScheduleReads, SchedulerStore } from '../rotation/scheduler-ports.ts';
 import { createAuditStore } from './audit-store.ts';
 import { PrismaClient } from './generated/client.ts';
@@ -22,6 +23,7 @@ import { createInstanceStore } from './instance-store.ts';
 import { createKeyStore } from './key-store.ts';
 import { Passwords } from './password.ts';
 import { createOperationStore, expireOperations } from './operation-store.ts';
+import { createOrderStore } from './order-store.ts';
 import { createPolicyStore } from './policy-store.ts';
 import { createPool } from './pool.ts';
 import type { GuardedPool, PoolOptions } from './pool.ts';
@@ -46,6 +48,7 @@ export interface Store {
   readonly sets: SetStore;
   readonly audit: AuditStore;
   readonly operations: OperationStore;
+  readonly orders: OrderStore;
   readonly events: EventStore;
   readonly rotationScan: RotationScan;
   /** Tells of new epochs until closed; see `epoch-listener.ts`. */
@@ -81,6 +84,7 @@ export const openStore = (options: PoolOptions): Store => {
     sets: createSetStore(pool, gates.lookups),
     audit: createAuditStore(pool, prisma, gates),
     operations: createOperationStore(pool, prisma, gates),
+    orders: createOrderStore(pool),
     expireOperations: () => expireOperations(prisma),
     events: createEventStore(pool, gates),
     rotationScan: createRotationScan(pool, gates.searches),

@@ -104,6 +104,8 @@ const EXPECTED: Readonly<Record<Operation, string>> = {
   'rotation-policies.change': 'ao---',
   'namespaces.read': 'ao-r-',
   'namespaces.change': 'a----',
+  'rotations.order': 'ao---',
+  'rotations.carry-out': '-----',
   'audit.read': 'a--r-',
   'events.read': 'ao-r-',
 };

@@ -55,6 +55,8 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'audit/ports.ts',
     'access/ports.ts',
     'rotation/scheduler-ports.ts',
+    'rotation/order-ports.ts',
+    'keyring/order-ports.ts',
     'rotation/ports.ts',
     'type hsm/port.ts',
   ],

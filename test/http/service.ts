@@ -158,6 +158,7 @@ export async function openServiceOver<W extends Instance>(
     published: keyring.published,
     manage: keyring.manage,
     operations: keyring.operations,
+    orders: keyring.orders,
     lifecycle: keyring.lifecycle,
     policies: world.policies,
     rotation: new RotationReading({

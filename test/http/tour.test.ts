@@ -393,6 +393,14 @@ describe('every route, as the contract says it', () => {
     expect(list.json['items']).toMatchObject([{ name: 'default' }, resumed.json]);
   });
 
+  it('orders rotations of many keys', async () => {
+    const order = { selector: { labels: { team: 'storage' } }, reason: 'a leaked backup' };
+    const { json } = await go('orderRotations', '/v1/admin/rotations', order, { status: 202 });
+    expect(json).toMatchObject({ kind: 'rotation', state: 'running' });
+    const failures = `/v1/admin/operations/${String(json['id'])}/failures`;
+    await go('listOrderFailures', failures);
+  });
+
   it('reads keys, versions and public keys', async () => {
     const { json, headers } = await go('getKey', '/v1/keys/wrap');
     expect(headers.get('etag')).toBe(`"${String(json['revision'])}"`);

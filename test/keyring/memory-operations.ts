@@ -1,6 +1,8 @@
 /** Operations in memory: asserts the rules of the port (compare-and-swap, quota, what only goes on). */
 import type { CommitOutcome } from '../../src/audit/ports.ts';
 import { TwofoldError } from '../../src/errors.ts';
+import type { Labels } from '../../src/keyring/model.ts';
+import type { OrderFailure, OrderTally } from '../../src/keyring/order-ports.ts';
 import type {
   OperationCommit,
   OperationQuery,
@@ -42,6 +44,25 @@ export class MemoryOperationStore implements OperationStore {
       })
       .toSorted((a, b) => (place(a.identity.value) < place(b.identity.value) ? 1 : -1))
       .slice(0, query.pageSize);
+  }
+
+  /** No scheduler carries out orders in memory. */
+  async tallies(): Promise<ReadonlyMap<string, OrderTally>> {
+    return new Map();
+  }
+
+  async orderFailures(): Promise<readonly OrderFailure[]> {
+    return [];
+  }
+
+  async countMatching(namespace: string, labels: Labels): Promise<number> {
+    const matching = [...this.#store.rows.keys.values()].filter(
+      ({ value: key }) =>
+        key.namespace === namespace &&
+        key.destroyedAt === null &&
+        Object.entries(labels).every(([name, value]) => key.labels[name] === value),
+    );
+    return matching.length;
   }
 
   async pace(id: string, items: number): Promise<number> {

@@ -353,6 +353,7 @@ function apply(rows: Rows, write: Exclude<KeyWrite, SetWrite>): void {
       return;
     case 'hold-leadership':
     case 'insert-run':
+    case 'rotate-by-order':
       throw new TypeError('the scheduler is tried on a real database');
     case 'intend-removal':
       rows.intents.set(hex(write.row.value.objectId), write.row);

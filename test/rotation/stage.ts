@@ -20,6 +20,9 @@ import type { SelectorPolicy } from '../../src/keyring/selector-policy.ts';
 import { UsageCounters } from '../../src/keyring/usage.ts';
 import { actBy } from '../../src/rotation/acts.ts';
 import type { Act } from '../../src/rotation/acts.ts';
+import { OrderRunner } from '../../src/rotation/orders.ts';
+import type { OrderStore } from '../../src/rotation/order-ports.ts';
+import type { KeyManage } from '../../src/keyring/operations.ts';
 import { Leader } from '../../src/rotation/leader.ts';
 import { Scheduler } from '../../src/rotation/scheduler.ts';
 import type { SchedulerStore } from '../../src/rotation/scheduler-ports.ts';
@@ -58,7 +61,15 @@ export interface SchedulerChanges {
   readonly silenceMs?: number;
   readonly store?: Partial<SchedulerStore>;
   readonly act?: (act: Act) => Act;
+  readonly orders?: Partial<OrderStore>;
+  /** In place of a rotation by order. */
+  readonly rotate?: typeof rotateBy;
 }
+
+const rotateBy = (
+  given: Parameters<KeyManage['rotate']>,
+  manage: KeyManage,
+): ReturnType<KeyManage['rotate']> => manage.rotate(...given);
 
 export interface Stage {
   readonly database: TestDatabase;
@@ -149,6 +160,19 @@ export async function openStage(start = Date.UTC(2026, 0, 1)): Promise<Stage> {
       const { silenceMs = 0 } = changes;
       const leader = new Leader({ store: scheduling, role: ROLE, holder: instance, silenceMs });
       const act = actBy(keyring.manage, keyring.lifecycle);
+      const acting = { role: ROLE, instance, principal: SCHEDULER };
+      const orders = new OrderRunner(
+        {
+          store: { ...store.orders, ...changes.orders },
+          orders: keyring.orders,
+          authorizer,
+          read: keyring.read,
+          manage: { rotate: (...given) => (changes.rotate ?? rotateBy)(given, keyring.manage) },
+          clock: () => new Date(clock.now),
+          onFailure: (keyId, error) => failures.push({ keyId, error }),
+        },
+        acting,
+      );
       const made = new Scheduler(
         {
           store: scheduling,
@@ -162,6 +186,7 @@ export async function openStage(start = Date.UTC(2026, 0, 1)): Promise<Stage> {
                 : { ...rankPolicies(policies), revision: 0 },
           },
           act: changes.act?.(act) ?? act,
+          orders,
           prepare: async () => {
             await store.policies.markNext(changes.marks ?? 100);
           },
@@ -169,9 +194,7 @@ export async function openStage(start = Date.UTC(2026, 0, 1)): Promise<Stage> {
           onFailure: (keyId, error) => failures.push({ keyId, error }),
         },
         {
-          role: ROLE,
-          instance,
-          principal: SCHEDULER,
+          ...acting,
           perMinute: changes.perMinute ?? 1_000_000,
           roundKeys: changes.roundKeys ?? 0,
         },

@@ -122,6 +122,7 @@ const suite = (major: 15 | 18): void => {
     sent = recordStatements(store);
     const namespace = 'many';
     const rareKey = randomUUID();
+    const order = randomUUID();
     const lane = await store.audit.openLane(await openInstance(store), 'use');
     const templates = [
       await template(SUITES[0]),
@@ -174,6 +175,21 @@ const suite = (major: 15 | 18): void => {
          from generate_series(1, 20000) i`,
         [rareKey],
       );
+      await owner.query(
+        `insert into public.operation (id, kind, namespace, request, issuer, subject, rate, created_at,
+           mac, state, position, counts, updated_at, expires_at, revision)
+         values ($1, 'rotation', $2, '{}', 'urn:i', 'user-7', 1, now(), '\\x00', 'running', 0, '{}',
+           now(), now() + interval '1 d', 1)`,
+        [order, namespace],
+      );
+      await owner.query('insert into public.rotation_order (operation_id) values ($1)', [order]);
+      await owner.query(
+        `insert into public.rotation_order_key (operation_id, key_id, state, next_at, code, at)
+         select $1, k.id, case when n % 100 = 0 then 'failed' when n % 3 = 0 then 'waiting' else 'rotated' end,
+           now() - n * interval '1 s', case when n % 100 = 0 then 'hsm_full' end, now()
+         from (select id, row_number() over () as n from public.key where namespace = $2) k`,
+        [order, namespace],
+      );
       await owner.query('vacuum analyze');
     });
     loaded = {
@@ -183,6 +199,7 @@ const suite = (major: 15 | 18): void => {
       entries: ENTRIES,
       lane,
       rareKey,
+      order,
       commonSuite: SUITES[0],
       rareSuite: SUITES[2],
     };

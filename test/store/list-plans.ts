@@ -15,6 +15,8 @@ export interface Loaded {
   readonly entries: number;
   readonly lane: number;
   readonly rareKey: string;
+  /** An order of all keys, most of which are rotated. */
+  readonly order: string;
   /** Suite of the last hundred keys. */
   readonly rareSuite: number;
   readonly commonSuite: number;
@@ -164,6 +166,24 @@ export const LISTS: readonly List[] = [
     },
     // A row for each migration; some hundreds of principals of a version are told apart.
     small: ['twofold_migration', 'version_use'],
+  },
+  {
+    name: 'keys that an order could not rotate',
+    routes: ['listOrderFailures'],
+    run: async ({ store, order }) => {
+      await store.operations.orderFailures(order, null, PAGE);
+      await store.operations.orderFailures(order, randomUUID(), PAGE);
+    },
+  },
+  {
+    name: 'keys of an order whose turn it is',
+    routes: [],
+    run: ({ store, order }) => store.orders.waiting(order, new Date(), PAGE),
+  },
+  {
+    name: 'orders that run',
+    routes: [],
+    run: ({ store }) => store.orders.running(new Date(), PAGE),
   },
   {
     name: 'rotations of a key',

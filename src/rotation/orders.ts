@@ -1,0 +1,244 @@
+/**
+ * Carries out orders of rotations (`keyring/rotation-orders.ts`) in the instance that leads.
+ *
+ * A key is settled in the transaction that makes its version (`rotate-by-order`), so each is rotated
+ * once for an order, whoever leads and whatever is killed; what is left to do stands in the database.
+ * A key that fails is tried again where that may help, stands beside the order with its reason, and
+ * stops no other.
+ */
+import { randomUUID } from 'node:crypto';
+import type { Grant, Operation, Principal } from '../access/grant.ts';
+import type { Authorizer } from '../access/ports.ts';
+import { StaleAnswer } from '../audit/ports.ts';
+import { ERRORS, TwofoldError } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
+import { SILENCE_MS } from '../keyring/long-operations.ts';
+import type { ChangeRun, KeyManage, KeyRead, KeyView } from '../keyring/operations.ts';
+import { belongs } from '../keyring/rotation-orders.ts';
+import type { RotationOrder, RotationOrders } from '../keyring/rotation-orders.ts';
+import type { Budget } from './budget.ts';
+import type { OrderStore, OrderedKey, Settled } from './order-ports.ts';
+import { untilFresh } from './until-fresh.ts';
+
+/** Orders that are carried out at a time, the oldest ones; more wait. */
+const ORDERS_AT_ONCE = 20;
+/** Keys of an order before the next order has its turn. */
+const KEYS_A_TURN = 10;
+/** Keys a tick that are looked at for a match. */
+const WALKED_KEYS = 2_000;
+/** Longest time in a run; the leader beats between runs, and what policies ask for has its turn. */
+const RUN_MS = 2_000;
+/** Attempts on a key whose failures may pass, over some three hours; others are not tried again. */
+const ATTEMPTS = 12;
+const FIRST_WAIT_MS = 5_000;
+const LONGEST_WAIT_MS = 3_600_000;
+
+export interface OrderRunnerOptions {
+  readonly role: string;
+  /** Instance id. */
+  readonly instance: string;
+  readonly principal: Principal;
+}
+
+export interface OrderRunnerParts {
+  readonly store: OrderStore;
+  readonly orders: Pick<RotationOrders, 'get' | 'finish'>;
+  readonly authorizer: Pick<Authorizer, 'authorize'>;
+  readonly read: Pick<KeyRead, 'fresh'>;
+  readonly manage: Pick<KeyManage, 'rotate'>;
+  readonly clock: () => Date;
+  /** Told of keys and orders that failed. */
+  readonly onFailure: (id: string, error: unknown) => void;
+}
+
+/** What a run may do. */
+export interface Allowance {
+  readonly term: number;
+  readonly budget: Budget;
+  /** Most keys. */
+  readonly most: number;
+  readonly isStopped: () => boolean;
+  /** Whether the term still stands. */
+  readonly leads: () => Promise<boolean>;
+}
+
+/** Nothing can be done now, of any key. */
+const UNREACHABLE: ReadonlySet<ErrorCode> = new Set(['database_unavailable', 'audit_unavailable']);
+
+export class OrderRunner {
+  readonly #parts: OrderRunnerParts;
+  readonly #options: OrderRunnerOptions;
+
+  constructor(parts: OrderRunnerParts, options: OrderRunnerOptions) {
+    this.#parts = parts;
+    this.#options = options;
+  }
+
+  /**
+   * Takes up the next keys of the orders that run, by turns. How many it took up.
+   * @throws TwofoldError database_unavailable
+   */
+  async run(allowance: Allowance): Promise<number> {
+    const until = performance.now() + RUN_MS;
+    let open = await this.#open();
+    let taken = 0;
+    for (;;) {
+      const before = taken;
+      for (const order of open) {
+        const { id } = order.view;
+        const keys = await this.#parts.store.waiting(id, this.#parts.clock(), KEYS_A_TURN);
+        for (const key of keys) {
+          const spent = taken >= allowance.most || performance.now() >= until;
+          if (spent || allowance.isStopped()) return taken;
+          if (!allowance.budget.take(this.#parts.clock().getTime())) return taken;
+          taken += 1;
+          const next = await this.#settle(order, key, allowance);
+          if (next === 'lost') return taken;
+          if (next === 'ended') {
+            open = open.filter((each) => each !== order);
+            break;
+          }
+        }
+      }
+      if (taken === before) return taken;
+    }
+  }
+
+  /** The orders that run, each looked at for further keys, and ended where nothing is left. */
+  async #open(): Promise<readonly RotationOrder[]> {
+    const { store, clock } = this.#parts;
+    const open: RotationOrder[] = [];
+    for (const { id, namespace } of await store.running(clock(), ORDERS_AT_ONCE)) {
+      try {
+        const order = await this.#advance(namespace, id);
+        if (order !== null) open.push(order);
+      } catch (error) {
+        if (error instanceof StaleAnswer) continue;
+        if (UNREACHABLE.has(TwofoldError.from(error).code)) throw error;
+        // An order that was altered is nobody's; the others go on.
+        this.#parts.onFailure(id, error);
+      }
+    }
+    return open;
+  }
+
+  async #advance(namespace: string, id: string): Promise<RotationOrder | null> {
+    const { orders, store, clock } = this.#parts;
+    const order = await this.#get(namespace, id);
+    if (order.view.state !== 'running') return null;
+    const { createdAt: placedAt, counts, position } = order.view;
+    if (counts['walked'] !== 1) {
+      await store.walk({ id, namespace, labels: order.labels, placedAt }, clock(), WALKED_KEYS);
+      return order;
+    }
+    if (position < (counts['matched'] ?? 0)) return order;
+    const run = { requestId: randomUUID(), source: this.#options.principal.subject };
+    await orders.finish(this.#grant('rotations.carry-out', namespace, null), order, run);
+    return null;
+  }
+
+  #get(namespace: string, id: string): Promise<RotationOrder> {
+    return this.#parts.orders.get(this.#grant('operations.oversee', namespace, null), id);
+  }
+
+  #grant<O extends Operation>(operation: O, namespace: string, key: string | null): Grant<O> {
+    const { principal } = this.#options;
+    return this.#parts.authorizer.authorize(principal, operation, { namespace, key });
+  }
+
+  /** `ended`: the order; `lost`: the term. */
+  async #settle(
+    order: RotationOrder,
+    key: OrderedKey,
+    allowance: Allowance,
+  ): Promise<'settled' | 'ended' | 'lost'> {
+    const { store, read, clock, onFailure } = this.#parts;
+    const { id, namespace } = order.view;
+    try {
+      const view = await read.fresh(this.#grant('keys.read', namespace, key.keyId));
+      if (belongs(order, view.key)) await this.#rotate(order, view, allowance.term);
+      else await store.settle(id, key.keyId, skippedAt(clock()));
+    } catch (error) {
+      const { code } = TwofoldError.from(error);
+      if (UNREACHABLE.has(code)) throw error;
+      if (code === 'conflict' || code === 'etag_mismatch') {
+        if (!(await allowance.leads())) return 'lost';
+        if ((await this.#get(namespace, id)).view.state !== 'running') return 'ended';
+      }
+      onFailure(key.keyId, error);
+      await store.settle(id, key.keyId, failedAt(clock(), code, key.attempts));
+    }
+    return 'settled';
+  }
+
+  async #rotate(order: RotationOrder, { key }: KeyView, term: number): Promise<void> {
+    const { role, instance, principal } = this.#options;
+    const { view, suite } = order;
+    const at = this.#parts.clock();
+    const version = key.latestVersion + 1;
+    const ended = Promise.withResolvers<undefined>();
+    const run: ChangeRun = {
+      dryRun: false,
+      requestId: randomUUID(),
+      ended: ended.promise,
+      source: principal.subject,
+      ifMatch: key.revision,
+      idempotency: null,
+      render: () => ({ status: 200, body: '' }),
+      because: {
+        orderId: view.id,
+        orderedBy: view.subject,
+        orderReason: view.request['note'] ?? null,
+      },
+      alongside: [
+        { kind: 'hold-leadership', role, term, holder: instance },
+        {
+          kind: 'rotate-by-order',
+          operationId: view.id,
+          keyId: key.id,
+          version,
+          at,
+          expiresAt: new Date(at.getTime() + SILENCE_MS),
+        },
+        {
+          kind: 'insert-run',
+          keyId: key.id,
+          policyRevision: 0,
+          action: `order/${view.id}`,
+          dueAt: view.createdAt,
+          cause: 'order',
+          version,
+          doneAt: at,
+          term,
+        },
+      ],
+    };
+    try {
+      await untilFresh(() =>
+        this.#parts.manage.rotate(
+          this.#grant('keys.rotate', key.namespace, key.id),
+          suite === null ? {} : { suite },
+          run,
+        ),
+      );
+    } finally {
+      ended.resolve(undefined);
+    }
+  }
+}
+
+const skippedAt = (at: Date): Settled => ({ state: 'skipped', code: null, at, nextAt: at });
+
+const mayPass = (code: ErrorCode): boolean => ERRORS[code].retryable || code === 'hsm_full';
+
+/** What may pass is tried again after a growing wait; the rest stays as it is. */
+function failedAt(at: Date, code: ErrorCode, attempts: number): Settled {
+  const again = (mayPass(code) || code === 'etag_mismatch') && attempts + 1 < ATTEMPTS;
+  const wait = Math.min(FIRST_WAIT_MS * 2 ** attempts, LONGEST_WAIT_MS);
+  return {
+    state: again ? 'waiting' : 'failed',
+    code,
+    at,
+    nextAt: new Date(again ? at.getTime() + wait : at),
+  };
+}
