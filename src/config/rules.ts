@@ -5,6 +5,7 @@ import { createSecureContext } from 'node:tls';
 import { assertPublic, assertUsable, readJwkSet } from '../access/jwk-set.ts';
 import { SUITES } from '../crypto/suites.ts';
 import { parseDuration } from '../duration.ts';
+import { lengthOf, parseDuration as parseCalendarDuration } from '../keyring/durations.ts';
 import { TwofoldError } from '../errors.ts';
 import { isLoopback } from './loopback.ts';
 import { PARTS } from './parts.ts';
@@ -98,6 +99,7 @@ const suiteProblems = ({ suites: { allow } }: Config): Problem[] => {
   return [{ where: 'suites.allow', message }];
 };
 
+const HOUR_MS = 3_600_000;
 const DAY_MS = 86_400_000;
 
 const destructionProblems = ({ destruction, mode }: Config): Problem[] => {
@@ -114,11 +116,18 @@ const destructionProblems = ({ destruction, mode }: Config): Problem[] => {
   return problems;
 };
 
+const rotationProblems = ({ rotation: { minInterval }, mode }: Config): Problem[] => {
+  const given = minInterval === undefined ? null : parseCalendarDuration(minInterval);
+  if (mode !== 'production' || given === null || lengthOf(given) >= HOUR_MS) return [];
+  return [{ where: 'rotation.minInterval', message: 'is at least PT1H in production' }];
+};
+
 /** Problems between settings, of the parts that are used. */
 export const ruleProblems = (config: Config, uses: readonly ConfigPart[] = PARTS): Problem[] => [
   ...productionProblems(config, uses),
   ...suiteProblems(config),
   ...destructionProblems(config),
+  ...rotationProblems(config),
   ...(uses.includes('listeners') ? listenerProblems(config) : []),
   ...(uses.includes('hsm') ? hsmProblems(config) : []),
   ...(uses.includes('issuers') ? issuerProblems(config) : []),

@@ -221,6 +221,8 @@ const destruction = z
   })
   .prefault({});
 
+const SHORTEST_INTERVAL_MS = 1_000;
+
 const rotation = z
   .strictObject({
     perMinute: described(
@@ -234,6 +236,16 @@ const rotation = z
     hsmSecondsPerDay: described(
       z.int().min(1).max(86_400).default(3_600),
       'How long rotations may occupy the HSM on one day before a rotation plan warns.',
+    ),
+    minInterval: described(
+      z
+        .string()
+        .refine((text) => {
+          const length = parseCalendarDuration(text);
+          return length !== null && lengthOf(length) >= SHORTEST_INTERVAL_MS;
+        }, 'must be an ISO 8601 duration of a second at least')
+        .optional(),
+      'Shortest `interval` and `retire.after` of a rotation policy: an ISO 8601 duration, PT1H at least in production. Default: PT1H in production, PT1M in dev.',
     ),
   })
   .prefault({});

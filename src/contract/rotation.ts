@@ -103,6 +103,12 @@ export const getRotation = defineRoute({
         .enum(['own', 'only', 'more-labels', 'higher-priority', 'name'])
         .nullable()
         .meta({ description: 'What set it apart from the candidate after it.' }),
+      paused: z
+        .object({ by: z.enum(['policy', 'namespace']), at: time, reason: z.string() })
+        .nullable()
+        .meta({
+          description: 'Why what the policy asks for waits; the limit of AES-GCM does not.',
+        }),
       candidates: z.array(candidate).meta({ description: 'In the order in which they win.' }),
       nextAt: time.nullable().meta({ description: 'When anything is due next; it may be past.' }),
       due: z.array(z.object({ action: z.string(), dueAt: time, version: z.int().nullable() })),
@@ -197,7 +203,7 @@ const changePolicy = {
     })
     .meta({ id: 'ChangedNamespacePolicy' }),
 } as const;
-const NAMESPACE_ERRORS = [
+export const NAMESPACE_ERRORS = [
   'not_found',
   'etag_mismatch',
   'read_only_grace',

@@ -9,6 +9,7 @@ import * as kem from './kem.ts';
 import * as keys from './keys.ts';
 import * as lifecycle from './lifecycle.ts';
 import * as mac from './mac.ts';
+import * as namespaceRotations from './namespace-rotations.ts';
 import * as namespaces from './namespaces.ts';
 import * as operations from './operations.ts';
 import * as parallel from './sign-parallel.ts';
@@ -42,6 +43,7 @@ const RESOURCES = [
   rotation,
   rotationPlan,
   rotationOrders,
+  namespaceRotations,
   certificates,
   operations,
   lifecycle,

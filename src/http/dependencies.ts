@@ -95,11 +95,11 @@ export interface HttpDependencies {
   readonly orders: Pick<RotationOrders, 'place' | 'failures'>;
   readonly lifecycle: KeyLifecycle;
   /** What a key's rotation stands on, and what was done. */
-  readonly rotation: Pick<RotationReading, 'ofKey' | 'history'>;
+  readonly rotation: Pick<RotationReading, 'ofKey' | 'history' | 'watched' | 'done'>;
   readonly plans: Pick<RotationPlanning, 'plan'>;
   readonly policies: Pick<
     NamespaceRotationPolicies,
-    'list' | 'get' | 'put' | 'delete' | 'pause' | 'resume'
+    'list' | 'get' | 'put' | 'delete' | 'pause' | 'resume' | 'pauseAll' | 'resumeAll'
   >;
   readonly turns: ChangeOrder;
   readonly events: EventFeed;

@@ -23,7 +23,7 @@ const dueResource = (action: DueAction) => ({
   version: 'version' in action ? action.version : null,
 });
 
-const runResource = (run: ScheduledRun) => ({
+export const runResource = (run: ScheduledRun) => ({
   action: run.action,
   cause: run.cause,
   policyRevision: run.policyRevision,
@@ -50,7 +50,7 @@ export function keyRotationRoutes({
   return [
     route(contract.getRotation, {
       handle: async ({ grant, notes }) => {
-        const { view, effective, nextAt, due, late, failure } = await rotation.ofKey(grant);
+        const { view, effective, paused, nextAt, due, late, failure } = await rotation.ofKey(grant);
         notes.keyId(view.key.id);
         const candidates = (effective?.candidates ?? []).map(candidateResource);
         return {
@@ -59,6 +59,7 @@ export function keyRotationRoutes({
             keyId: view.key.id,
             effective: candidates[0] ?? null,
             reason: effective?.reason ?? null,
+            paused,
             candidates,
             nextAt,
             due: due.map(dueResource),

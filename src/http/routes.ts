@@ -12,6 +12,7 @@ import { lifecycleRoutes } from './lifecycle.ts';
 import { macRoutes } from './mac.ts';
 import { operationRoutes } from './operations.ts';
 import { namespacePolicyRoutes } from './namespace-policies.ts';
+import { namespaceRotationRoutes } from './namespace-rotations.ts';
 import { publishedRoutes } from './published.ts';
 import { rewrapJobRoutes } from './rewrap-jobs.ts';
 import { keyPolicyRoutes } from './rotation.ts';
@@ -52,6 +53,7 @@ export function allRoutes(
     ...rotationPlanRoutes(deps),
     ...certificateRoutes(deps),
     ...rewrapJobRoutes(deps, limits),
+    ...namespaceRotationRoutes(deps),
     ...rotationOrderRoutes(deps, limits),
     ...operationRoutes(deps),
     ...lifecycleRoutes(deps),

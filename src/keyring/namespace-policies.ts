@@ -17,7 +17,7 @@ import { checkLabels, checkName, checkReason, sameLabels } from './names.ts';
 import type { ChangeDone, ChangeRun } from './operations.ts';
 import type { KeyWrite, NamespacePolicy, PolicyStore } from './ports.ts';
 import { newPolicy, paused, policyJson, resumed, sameRules } from './rotation-policy.ts';
-import type { PolicyLimits, PolicyTerms, RotationPolicy } from './rotation-policy.ts';
+import type { Pause, PolicyLimits, PolicyTerms, RotationPolicy } from './rotation-policy.ts';
 import { attestPolicy, attestPolicySet, hashOfPolicies, verifyPolicySet } from './row-mac.ts';
 import { rankPolicies } from './selector-policy.ts';
 import type { RankedPolicies } from './selector-policy.ts';
@@ -44,6 +44,14 @@ export interface PreparedPolicyChange {
   readonly detail: Readonly<Record<string, string | number | boolean | null>>;
 }
 
+/** The pause of the whole namespace as a change leaves it, at the revision of the set. */
+export interface PreparedPause extends Pick<PreparedPolicyChange, 'detail'> {
+  readonly paused: Pause | null;
+  readonly revision: number;
+}
+
+export type PauseRun = ChangeRun<PreparedPause>;
+export type PauseDone = ChangeDone<PreparedPause>;
 export type PolicyRun = ChangeRun<PreparedPolicyChange>;
 export type PolicyDone = ChangeDone<PreparedPolicyChange>;
 
@@ -62,21 +70,29 @@ export interface NamespacePolicyParts extends Omit<ChangeParts, 'integrity'> {
   readonly policyLimits: PolicyLimits;
 }
 
-const OF_POLICIES: ChangeSubject<PreparedPolicyChange> = {
+const OF_POLICIES = {
   touched: () => ({ keyId: null, keyName: TOUCHED, also: [] }),
-  facts: ({ detail }) => ({ keyRef: null, keyId: null, keyVersion: null, suite: null, detail }),
+  facts: ({ detail }: Pick<PreparedPolicyChange, 'detail'>) => ({
+    keyRef: null,
+    keyId: null,
+    keyVersion: null,
+    suite: null,
+    detail,
+  }),
   // Followers read of keys; the audit log has it.
   events: () => [],
-};
+} satisfies ChangeSubject<Pick<PreparedPolicyChange, 'detail'>>;
 
 export class NamespaceRotationPolicies {
   readonly #parts: NamespacePolicyParts;
   readonly #changes: Changes<PreparedPolicyChange>;
+  readonly #pauses: Changes<PreparedPause>;
   readonly #cache: PolicyCache;
 
   constructor(parts: NamespacePolicyParts) {
     this.#parts = parts;
-    this.#changes = new Changes(parts, OF_POLICIES);
+    this.#changes = new Changes<PreparedPolicyChange>(parts, OF_POLICIES);
+    this.#pauses = new Changes<PreparedPause>(parts, OF_POLICIES);
     this.#cache = new PolicyCache(parts.epoch);
   }
 
@@ -153,6 +169,51 @@ export class NamespaceRotationPolicies {
     );
   }
 
+  /** Pauses what policies ask for in the whole namespace; itself where it is paused already. */
+  pauseAll(
+    grant: Grant<'rotation-policies.change'>,
+    reason: string,
+    run: PauseRun,
+  ): Promise<PauseDone> {
+    checkReason(reason);
+    const pause = { at: this.#parts.clock(), reason };
+    const detail = { kind: 'pause-all', reason };
+    return this.#changePause(grant, detail, run, (before) => before ?? pause);
+  }
+
+  /** Ends the pause; what is overdue runs once. */
+  resumeAll(
+    grant: Grant<'rotation-policies.change'>,
+    reason: string,
+    run: PauseRun,
+  ): Promise<PauseDone> {
+    checkReason(reason);
+    return this.#changePause(grant, { kind: 'resume-all', reason }, run, () => null);
+  }
+
+  #changePause(
+    grant: Grant<'rotation-policies.change'>,
+    what: { readonly kind: string; readonly reason: string },
+    run: PauseRun,
+    next: (before: Pause | null) => Pause | null,
+  ): Promise<PauseDone> {
+    return this.#pauses.run(grant, run, async () => {
+      const { namespace } = grant;
+      const set = await this.#read(namespace);
+      if (run.ifMatch !== null && run.ifMatch !== set.revision) {
+        throw new TwofoldError('etag_mismatch');
+      }
+      const pause = next(set.paused);
+      const same = (pause === null) === (set.paused === null);
+      const revision = same ? set.revision : set.revision + 1;
+      const change = { paused: pause, revision, detail: { ...what, setRevision: revision } };
+      if (same) return plainPlan(change, []);
+      const seal = { namespace, revision, hash: hashOfPolicies(set.policies), paused: pause };
+      const row = await attestPolicySet(this.#parts.mac, seal);
+      return plainPlan(change, [{ kind: 'put-policy-set', row, expected: set.revision }]);
+    });
+  }
+
   #change(
     grant: Grant<'rotation-policies.change'>,
     what: { readonly name: string; readonly kind: string; readonly reason?: string },
@@ -189,7 +250,13 @@ export class NamespaceRotationPolicies {
         `A namespace has at most ${String(MAX_POLICIES)} rotation policies.`,
       );
     }
-    const seal = { namespace, revision: set.revision + 1, hash: hashOfPolicies(policies) };
+    const { paused: pause } = set;
+    const seal = {
+      namespace,
+      revision: set.revision + 1,
+      hash: hashOfPolicies(policies),
+      paused: pause,
+    };
     const name = after?.name ?? before?.name ?? '';
     const write: KeyWrite =
       after === null
@@ -209,7 +276,8 @@ export class NamespaceRotationPolicies {
       const stored = await store.policies(namespace, epoch.current);
       await verifyPolicySet(mac, namespace, stored);
       const policies = stored.policies.map(({ value }) => value);
-      return { ...rankPolicies(policies), policies, revision: stored.seal?.value.revision ?? 0 };
+      const { revision, paused: pause } = stored.seal?.value ?? { revision: 0, paused: null };
+      return { ...rankPolicies(policies, pause), policies, revision };
     });
   }
 }

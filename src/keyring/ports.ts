@@ -11,6 +11,7 @@ import type { NewEvent } from './event-ports.ts';
 import type { Usage } from './lifecycle.ts';
 import type { OrderReads } from './order-ports.ts';
 import type { Key, KeyVersion } from './model.ts';
+import type { Pause } from './rotation-policy.ts';
 import type { SelectorPolicy } from './selector-policy.ts';
 import type { SetWrite } from './set-ports.ts';
 
@@ -104,6 +105,8 @@ export interface PolicySetSeal {
   readonly revision: number;
   /** SHA-256 over the canonical forms of all, in the order of their names. */
   readonly hash: Uint8Array;
+  /** While set, what policies ask for waits, in the whole namespace. */
+  readonly paused: Pause | null;
 }
 
 export interface StoredPolicySet {

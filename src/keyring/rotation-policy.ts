@@ -254,7 +254,7 @@ export function policyJson(policy: RotationPolicy): PolicyJson {
     upgrade: upgrade && { suite: upgrade.suite, notBefore: upgrade.notBefore.toISOString() },
     retire: retire && { keepVersions: retire.keepVersions, after: retire.after },
     notice,
-    paused: policy.paused && { at: policy.paused.at.toISOString(), reason: policy.paused.reason },
+    paused: pauseJson(policy.paused),
     revision,
   };
 }
@@ -318,6 +318,12 @@ function pauseFrom(value: unknown): Pause {
     reason: taken(members['reason'], 'paused.reason', isReason),
   };
 }
+
+/** @throws TwofoldError integrity_failed */
+export const pauseFromJson = (json: unknown): Pause | null => perhaps(json, pauseFrom);
+
+export const pauseJson = (pause: Pause | null): PolicyJson['paused'] =>
+  pause && { at: pause.at.toISOString(), reason: pause.reason };
 
 const MEMBERS = [
   'interval',

@@ -24,6 +24,7 @@
  *
  *     key     = … | publish | aliases, destruction
  *     version = … | certificateChain | destruction
+ *     set     = … | paused
  *
  * A row has the lowest format that says all of it: a group whose columns are what they would have been
  * in every row before it (false, null, an empty list) is left out at the end. So each value has one
@@ -72,6 +73,7 @@ function canonical(columns: readonly CborValue[], format = FORMAT): Uint8Array {
 const BEFORE_LATER = {
   key: [[false], [[], null]],
   version: [[null], [null]],
+  'rotation-policy-set': [[null]],
 } as const satisfies Readonly<Record<string, readonly (readonly CborValue[])[]>>;
 
 function canonicalWithLater(
@@ -226,8 +228,10 @@ export function canonicalPolicy(row: NamespacePolicy): Uint8Array {
   return canonical(['rotation-policy', namespace, name, selector, priority, policyCbor(policy)]);
 }
 
-export function canonicalPolicySet({ namespace, revision, hash: of }: PolicySetSeal): Uint8Array {
-  return canonical(['rotation-policy-set', namespace, revision, of]);
+export function canonicalPolicySet(seal: PolicySetSeal): Uint8Array {
+  const { namespace, revision, hash: of, paused } = seal;
+  const columns = ['rotation-policy-set', namespace, revision, of];
+  return canonicalWithLater('rotation-policy-set', columns, [[suspended(paused)]]);
 }
 
 /** Of policies in byte order of their names. */

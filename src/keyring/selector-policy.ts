@@ -6,7 +6,7 @@
  * as a whole: members of several policies are never mixed.
  */
 import type { Labels } from './model.ts';
-import type { RotationPolicy } from './rotation-policy.ts';
+import type { Pause, RotationPolicy } from './rotation-policy.ts';
 
 export interface SelectorPolicy {
   /** Unique in the namespace. */
@@ -38,6 +38,8 @@ export interface EffectivePolicy {
 /** Policies of a namespace in the order in which they win, for `selectedPolicy` and its like. */
 export interface RankedPolicies {
   readonly ranked: readonly RankedPolicy[];
+  /** Of the whole namespace: what any policy asks for waits, a key's own too. */
+  readonly paused: Pause | null;
 }
 
 interface RankedPolicy extends SelectorPolicy {
@@ -50,23 +52,34 @@ const byRank = (a: RankedPolicy, b: RankedPolicy): number =>
   Buffer.compare(Buffer.from(a.name), Buffer.from(b.name));
 
 /** Once for many keys; the order is that of `effectivePolicy`. */
-export function rankPolicies(policies: readonly SelectorPolicy[]): RankedPolicies {
+export function rankPolicies(
+  policies: readonly SelectorPolicy[],
+  paused: Pause | null = null,
+): RankedPolicies {
   const ranked = policies.map((each) => ({ ...each, pairs: Object.entries(each.selector) }));
-  return { ranked: ranked.sort(byRank) };
+  return { ranked: ranked.sort(byRank), paused };
 }
 
 const selects = ({ pairs }: RankedPolicy, labels: Labels): boolean =>
   pairs.every(([name, value]) => Object.hasOwn(labels, name) && labels[name] === value);
 
-/** The winner alone, as fast as a plan over a million keys needs it; null when none applies. */
+/** The winner alone, as it acts, as fast as a plan over a million keys needs it; null when none applies. */
 export function winningPolicy(
   labels: Labels,
   own: RotationPolicy | null,
-  { ranked }: RankedPolicies,
+  { ranked, paused }: RankedPolicies,
 ): RotationPolicy | null {
-  if (own !== null) return own;
-  for (const each of ranked) if (selects(each, labels)) return each.policy;
-  return null;
+  const winner = own ?? ranked.find((each) => selects(each, labels))?.policy ?? null;
+  return inForce(winner, paused);
+}
+
+/** The policy as it acts while its namespace is paused, or is not. */
+export function inForce(
+  policy: RotationPolicy | null,
+  paused: Pause | null,
+): RotationPolicy | null {
+  if (policy === null || paused === null || policy.paused !== null) return policy;
+  return { ...policy, paused };
 }
 
 function reasonOf([first, second]: readonly Candidate[]): WinningReason {

@@ -7,7 +7,6 @@ import type { IntegrityWatch } from '../keyring/integrity.ts';
 import type { Keyring } from '../keyring/keyring.ts';
 import { NamespaceRotationPolicies } from '../keyring/namespace-policies.ts';
 import type { KeyStore } from '../keyring/ports.ts';
-import { POLICY_LIMITS } from '../keyring/rotation-policy.ts';
 import type { RowMac } from '../keyring/row-mac.ts';
 import { actBy } from '../rotation/acts.ts';
 import { Leader } from '../rotation/leader.ts';
@@ -23,6 +22,7 @@ import type {
 } from '../rotation/scheduler-ports.ts';
 import type { Store } from '../store/store.ts';
 import type { Log } from '../telemetry/logs.ts';
+import { policyLimitsOf } from './rotation-limits.ts';
 import type { Incarnation } from './incarnation.ts';
 import type { Unwinding } from './unwinding.ts';
 
@@ -45,6 +45,7 @@ export interface SchedulingParts {
 }
 
 export interface RulingParts {
+  readonly config: Config;
   readonly store: Pick<Store, 'policies'>;
   readonly keys: KeyStore;
   readonly audit: AuditLog;
@@ -65,7 +66,7 @@ export function rotationPolicies(parts: RulingParts): NamespaceRotationPolicies 
     mac,
     integrity,
     clock: () => new Date(),
-    policyLimits: POLICY_LIMITS,
+    policyLimits: policyLimitsOf(parts.config),
   });
 }
 

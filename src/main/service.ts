@@ -66,6 +66,7 @@ import { statusReader, watchActivity } from './status.ts';
 import type { StartFacts } from './status.ts';
 import { destructionRulesOf } from './destruction-rules.ts';
 import { suitePolicyOf } from './suite-policy.ts';
+import { policyLimitsOf } from './rotation-limits.ts';
 import { rotationPlans, rotationPolicies, rotationReading, startScheduler } from './scheduling.ts';
 import { selfTest, tokenFacts } from './token-facts.ts';
 import { Unwinding } from './unwinding.ts';
@@ -409,6 +410,7 @@ export class Service {
       onUsesTrouble: (err) => log.warn({ err }, 'uses of versions could not be written'),
       suites: suitePolicyOf(this.#config),
       destruction: destructionRulesOf(this.#config),
+      policyLimits: policyLimitsOf(this.#config),
     });
     // After the requests, before the instance's row is closed.
     this.#unwinding.add('sums of uses', () => keyring.ledger.stop());
@@ -434,7 +436,8 @@ export class Service {
     const { mac } = root;
     const governing = { store: keys, sets: store.sets, audit, epoch, refreshEpoch: refresh, mac };
     late.governance.set(openGovernance({ ...governing, integrity: keyring.integrity, clock: now }));
-    const ruling = { store, keys, audit, incarnation, mac, integrity: keyring.integrity };
+    const shared = { store, keys, audit, incarnation, mac, integrity: keyring.integrity };
+    const ruling = { config: this.#config, ...shared };
     const policies = rotationPolicies(ruling);
     late.policies.set(policies);
     late.rotation.set(rotationReading(keyring, store, policies));

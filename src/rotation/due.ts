@@ -121,6 +121,12 @@ export function nextDue(key: ScheduledKey, policy: RotationPolicy | null, now: D
   );
 }
 
+/** Since when the action has been due; null for a rotation by use, whose moment nobody recorded. */
+export const dueSince = (action: DueAction): Date | null =>
+  action.kind === 'rotate' && (action.cause === 'uses' || action.cause === 'gcm-limit')
+    ? null
+    : action.dueAt;
+
 /** Everything that the facts ask for, due or not, in the order of `dueActions`. */
 function planOf(key: ScheduledKey, policy: RotationPolicy | null, now: Date): readonly DueAction[] {
   if (key.destroyedAt !== null) return [];

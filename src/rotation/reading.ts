@@ -1,12 +1,21 @@
 /** What a key's rotation stands on and when it comes next, and what was done: for those who ask. */
 import type { Grant } from '../access/grant.ts';
 import type { KeyRead, KeyView } from '../keyring/operations.ts';
-import { effectivePolicy } from '../keyring/selector-policy.ts';
+import type { Pause } from '../keyring/rotation-policy.ts';
+import { effectivePolicy, inForce } from '../keyring/selector-policy.ts';
 import type { EffectivePolicy, SelectorPolicy } from '../keyring/selector-policy.ts';
-import { dueActions, nextDue } from './due.ts';
+import { dueActions, dueSince, nextDue } from './due.ts';
 import type { DueAction } from './due.ts';
 import { scheduledKey } from './scheduled-key.ts';
-import type { RunPosition, ScheduledRun, ScheduleReads, ScheduleRow } from './scheduler-ports.ts';
+import type {
+  NamedRun,
+  RunPosition,
+  ScheduledRun,
+  ScheduleReads,
+  ScheduleRow,
+  WatchedKey,
+  WatchQuery,
+} from './scheduler-ports.ts';
 
 /** How long something may be due before it counts as late. */
 export const LATE_MS = 3_600_000;
@@ -14,6 +23,8 @@ export const LATE_MS = 3_600_000;
 export interface KeyRotation {
   readonly view: KeyView;
   readonly effective: EffectivePolicy | null;
+  /** Why what the policy asks for waits; null where it does not. */
+  readonly paused: (Pause & { readonly by: 'policy' | 'namespace' }) | null;
   /** Of everything that is planned; it may lie in the past. Null: nothing is planned. */
   readonly nextAt: Date | null;
   /** What is due by now. */
@@ -28,7 +39,9 @@ export interface RotationReadParts {
   readonly read: Pick<KeyRead, 'get'>;
   readonly store: ScheduleReads;
   readonly policies: {
-    of(namespace: string): Promise<{ readonly policies: readonly SelectorPolicy[] }>;
+    of(
+      namespace: string,
+    ): Promise<{ readonly policies: readonly SelectorPolicy[]; readonly paused: Pause | null }>;
   };
   readonly clock: () => Date;
 }
@@ -49,16 +62,37 @@ export class RotationReading {
     const uses = primary === null ? 0 : await store.usesOf(id, primary);
     const key = scheduledKey(view.key, view.versions, { uses, noticed: await store.notices(id) });
     const now = clock();
-    const policy = effective?.policy ?? null;
+    const policy = inForce(effective?.policy ?? null, set.paused);
     const due = dueActions(key, policy, now);
     return {
       view,
       effective,
+      paused: pauseOf(effective, set.paused),
       nextAt: nextDue(key, policy, now),
       due,
-      late: due.some(({ dueAt }) => now.getTime() - dueAt.getTime() > LATE_MS),
+      late: due.some((action) => isLate(action, now)),
       failure: (await store.scheduleOf(id))?.failure ?? null,
     };
+  }
+
+  /** Keys of the namespace of which something failed or is late, the longest first. Nothing is verified. */
+  watched(
+    { namespace }: Grant<'rotations.read'>,
+    which: 'failing' | 'late',
+    page: Pick<WatchQuery, 'after' | 'limit'>,
+  ): Promise<readonly WatchedKey[]> {
+    const { store, clock } = this.#parts;
+    const query = { namespace, ...page };
+    if (which === 'failing') return store.failing(query);
+    return store.late({ ...query, until: new Date(clock().getTime() - LATE_MS) });
+  }
+
+  /** What was done to the keys of the namespace, newest first. Names are not verified. */
+  done(
+    { namespace }: Grant<'rotations.read'>,
+    page: Pick<WatchQuery, 'after' | 'limit'>,
+  ): Promise<readonly NamedRun[]> {
+    return this.#parts.store.done({ namespace, ...page });
   }
 
   /** What was done because it was due, oldest first. */
@@ -69,4 +103,19 @@ export class RotationReading {
     const view = await this.#parts.read.get(grant);
     return { view, runs: await this.#parts.store.runsOf(view.key.id, page.after, page.limit) };
   }
+}
+
+/** The namespace's pause is named first: to resume the policy would change nothing. */
+function pauseOf(
+  effective: EffectivePolicy | null,
+  namespace: Pause | null,
+): KeyRotation['paused'] {
+  if (namespace !== null) return { by: 'namespace', ...namespace };
+  const paused = effective?.policy.paused ?? null;
+  return paused && { by: 'policy', ...paused };
+}
+
+function isLate(action: DueAction, now: Date): boolean {
+  const since = dueSince(action);
+  return since !== null && now.getTime() - since.getTime() > LATE_MS;
 }

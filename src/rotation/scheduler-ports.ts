@@ -24,6 +24,8 @@ export interface Looked {
   readonly nextAt: Date | null;
   /** Protecting uses of the primary at which to look at once; null where none are counted. */
   readonly maxUses: number | null;
+  /** Since when what it left for the next look has been due; null where it left nothing. */
+  readonly dueAt: Date | null;
   /** Why it could not do what is due; null when it did. */
   readonly failure: { readonly code: string; readonly at: Date } | null;
 }
@@ -80,11 +82,48 @@ export interface RunPosition {
   readonly action: string;
 }
 
+/** A key of which something failed or is late. */
+export interface WatchedKey {
+  readonly keyId: string;
+  readonly keyName: string;
+  /** When it failed first in a row, or since when something of it is due. */
+  readonly since: Date;
+  readonly failure: ScheduleRow['failure'];
+  /** When it is looked at next; null for at once, or when something changes. */
+  readonly nextAt: Date | null;
+}
+
+/** A run beside the name of its key. */
+export interface NamedRun extends ScheduledRun {
+  readonly keyName: string;
+}
+
+/** Where a page of watched keys, or of runs of a namespace, goes on: after this one. */
+export interface WatchPosition {
+  readonly at: Date;
+  readonly keyId: string;
+  /** Of a run. */
+  readonly action: string;
+}
+
+/** @see ScheduleReads */
+export interface WatchQuery {
+  readonly namespace: string;
+  readonly after: WatchPosition | null;
+  readonly limit: number;
+}
+
 /** What is shown of the scheduler's work; nothing is decided on it. */
 export interface ScheduleReads extends Pick<SchedulerStore, 'notices' | 'usesOf'> {
   scheduleOf(keyId: string): Promise<ScheduleRow | null>;
   /** In the order in which they were done. */
   runsOf(keyId: string, after: RunPosition | null, limit: number): Promise<readonly ScheduledRun[]>;
+  /** Keys whose last look failed, those that fail the longest first. Names are not verified. */
+  failing(query: WatchQuery): Promise<readonly WatchedKey[]>;
+  /** Keys of which something has been due since before `until`, the latest first. */
+  late(query: WatchQuery & { readonly until: Date }): Promise<readonly WatchedKey[]>;
+  /** What was done to keys of the namespace, the newest first. */
+  done(query: WatchQuery): Promise<readonly NamedRun[]>;
 }
 
 /** The policies that a namespace gives to its keys, verified. */

@@ -17,7 +17,7 @@ import type { RotationPolicy } from '../keyring/rotation-policy.ts';
 import { winningPolicy } from '../keyring/selector-policy.ts';
 import type { Act } from './acts.ts';
 import { Budget } from './budget.ts';
-import { dueActions, identityOf, nextDue } from './due.ts';
+import { dueActions, dueSince, identityOf, nextDue } from './due.ts';
 import type { DueAction } from './due.ts';
 import type { Leader } from './leader.ts';
 import { GCM_ROTATION } from './next-rotation.ts';
@@ -192,7 +192,7 @@ export class Scheduler {
       const at = this.#parts.clock();
       const wait = Math.min(FIRST_WAIT_MS * 2 ** look.failures, LONGEST_WAIT_MS);
       const nextAt = new Date(at.getTime() + wait);
-      const found = { nextAt, maxUses: null, failure: { code, at } };
+      const found = { nextAt, maxUses: null, dueAt: null, failure: { code, at } };
       await this.#parts.store.looked(look, found);
       return { kind: 'done', found, actions: 0 };
     }
@@ -217,7 +217,9 @@ export class Scheduler {
       const action = dueActions(key, policy, now).find((each) => !failed.has(kindOf(each)));
       if (action === undefined || actions + failed.size >= ACTIONS_A_LOOK) {
         for (const error of failed.values()) if (error !== null) throw error;
+        const left = dueActions(key, policy, now);
         const found = {
+          dueAt: earliest(left.map(dueSince)),
           nextAt: waitUntil ?? nextDue(key, policy, now),
           maxUses: watched(key, policy),
         };
@@ -247,8 +249,8 @@ export class Scheduler {
     const { primary, labels, rotation } = view.key;
     const set = await policies.of(namespace);
     const policy = winningPolicy(labels, rotation, set);
-    // The key's revision stands for its own policy; one of the namespace has its set's.
-    const policySet = rotation === null ? set.revision : null;
+    // The set says too whether the namespace is paused, which holds for a key's own policy as well.
+    const policySet = set.revision;
     const uses = primary === null ? 0 : await store.usesOf(keyId, primary);
     const noticed = policy === null || policy.notice === null ? [] : await store.notices(keyId);
     return {
@@ -298,21 +300,27 @@ export class Scheduler {
   }
 }
 
-/** What an act stands on beside the key: the term, and the policies of the namespace if they count. */
+/** What an act stands on beside the key: the term, and the policies of the namespace. */
 interface Standing {
   readonly term: number;
-  readonly policySet: number | null;
+  readonly policySet: number;
 }
 
-/** An action that a policy of the namespace asked for is refused once these have changed. */
+/** An action that a policy asked for is refused once those of the namespace, or its pause, have changed. */
 function requirePolicySet(
   namespace: string,
   action: DueAction,
-  policySet: number | null,
+  policySet: number,
 ): readonly KeyWrite[] {
-  if (policySet === null || !('policyRevision' in action)) return [];
+  if (!('policyRevision' in action)) return [];
   return [{ kind: 'require-policy-set', namespace, revision: policySet }];
 }
+
+const earliest = (times: readonly (Date | null)[]): Date | null =>
+  times.reduce(
+    (first, time) => (first === null || (time !== null && time < first) ? time : first),
+    null,
+  );
 
 /** Names an action whatever the revision of its key is. */
 const kindOf = (action: DueAction): string =>

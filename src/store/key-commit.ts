@@ -6,6 +6,7 @@ import type {
   KeyWrite,
   TokenIntent,
 } from '../keyring/ports.ts';
+import { pauseJson } from '../keyring/rotation-policy.ts';
 import { bufferOf, entryArrays } from './entry-columns.ts';
 import { eventRow } from './event-rows.ts';
 import { keyRow } from './key-rows.ts';
@@ -79,7 +80,8 @@ const writeJson = (write: KeyWrite): object => {
     }
     case 'put-policy-set': {
       const { value, mac } = write.row;
-      return { kind: write.kind, row: rowJson({ ...value, mac }), expected: write.expected };
+      const row = rowJson({ ...value, paused: pauseJson(value.paused), mac });
+      return { kind: write.kind, row, expected: write.expected };
     }
     case 'require-policy-set': {
       const { kind, namespace, revision } = write;

@@ -1,6 +1,6 @@
 /** Policies of namespaces, and the scheduler's way through the keys that a changed policy concerns. */
 import type { Attested, NamespacePolicy, PolicyStore, StoredPolicySet } from '../keyring/ports.ts';
-import { policyFromJson, policyJson } from '../keyring/rotation-policy.ts';
+import { pauseFromJson, policyFromJson, policyJson } from '../keyring/rotation-policy.ts';
 import type { PolicyRounds } from '../rotation/scheduler-ports.ts';
 import { refuse } from './failures.ts';
 import type { rotation_policy, rotation_policy_set } from './generated/client.ts';
@@ -13,7 +13,7 @@ import { COMMITTED, commitStatement, committedRead } from './transaction.ts';
 /** The seal's columns on each row, and those of one policy, null where there is none. */
 const SET = {
   name: 'policy_set',
-  text: `select e.epoch, to_jsonb(s) is not null as sealed, s.revision, s.hash, s.mac as seal_mac,
+  text: `select e.epoch, to_jsonb(s) is not null as sealed, s.revision, s.hash, s.paused, s.mac as seal_mac,
       p.namespace, p.name, p.selector, p.priority, p.policy, p.mac
     from ${COMMITTED}, public.security_epoch e
     left join public.rotation_policy_set s on s.namespace = $1
@@ -84,7 +84,12 @@ function storedSet(namespace: string, rows: readonly Row[]): StoredPolicySet {
     seal:
       first?.sealed === true
         ? {
-            value: { namespace, revision: first.revision, hash: Uint8Array.from(first.hash) },
+            value: {
+              namespace,
+              revision: first.revision,
+              hash: Uint8Array.from(first.hash),
+              paused: pauseFromJson(first.paused),
+            },
             mac: Uint8Array.from(first.seal_mac),
           }
         : null,

@@ -1,7 +1,14 @@
 /** What the scheduler found and did, as it is shown. */
-import type { RunPosition, ScheduledRun, ScheduleReads } from '../rotation/scheduler-ports.ts';
+import type {
+  RunPosition,
+  ScheduledRun,
+  ScheduleReads,
+  ScheduleRow,
+  WatchedKey,
+} from '../rotation/scheduler-ports.ts';
 import { refuse } from './failures.ts';
 import type { GuardedPool } from './pool.ts';
+import type { ReadGates } from './read-gate.ts';
 import { read } from './transaction.ts';
 
 const SCHEDULE = `select failures, failure_code, failed_at from public.key_schedule where key_id = $1`;
@@ -9,6 +16,28 @@ const RUNS = `select key_id, policy_revision, action, due_at, cause, version, do
   from public.scheduled_run
   where key_id = $1 and ($2::timestamptz is null or (done_at, action) > ($2, $3::text collate "C"))
   order by done_at, action limit $4`;
+
+/** As the index over it says it. */
+const LATE_SINCE = 'least(s.due_at, case when isfinite(s.next_at) then s.next_at end)';
+const watched = (since: string, which: string) => `select s.key_id, k.name, ${since} as since,
+    s.failures, s.failure_code, s.failed_at, case when isfinite(s.next_at) then s.next_at end as next_at
+  from public.key_schedule s join public.key k on k.id = s.key_id and k.namespace = $1
+  where ${which} and ($2::timestamptz is null or (${since}, s.key_id) > ($2, $3::uuid))
+  order by ${since}, s.key_id limit $4`;
+const FAILING = watched('s.failing_since', 's.failures > 0');
+const LATE = watched(LATE_SINCE, `${LATE_SINCE} <= $5`);
+const DONE = `select r.key_id, k.name, r.policy_revision, r.action, r.due_at, r.cause, r.version,
+    r.done_at, r.term
+  from public.scheduled_run r join public.key k on k.id = r.key_id and k.namespace = $1
+  where $2::timestamptz is null or (r.done_at, r.key_id, r.action) < ($2, $3::uuid, $4::text collate "C")
+  order by r.done_at desc, r.key_id desc, r.action desc limit $5`;
+
+interface WatchedColumns extends ScheduleColumns {
+  readonly key_id: string;
+  readonly name: string;
+  readonly since: Date;
+  readonly next_at: Date | null;
+}
 
 interface ScheduleColumns {
   readonly failures: number;
@@ -38,20 +67,65 @@ const runOf = (row: RunColumns): ScheduledRun => ({
   term: Number(row.term),
 });
 
+const failureOf = ({
+  failures: count,
+  failure_code: code,
+  failed_at: at,
+}: ScheduleColumns): ScheduleRow['failure'] =>
+  code === null || at === null ? null : { code, at, count };
+
+const watchedOf = (row: WatchedColumns): WatchedKey => ({
+  keyId: row.key_id,
+  keyName: row.name,
+  since: row.since,
+  failure: failureOf(row),
+  nextAt: row.next_at,
+});
+
 export const createScheduleReads = (
   pool: GuardedPool,
-): Pick<ScheduleReads, 'scheduleOf' | 'runsOf'> => ({
+  { searches }: Pick<ReadGates, 'searches'>,
+): Omit<ScheduleReads, 'notices' | 'usesOf'> => ({
   scheduleOf: async (keyId) => {
     const { rows } = await read(() => pool.query<ScheduleColumns>(SCHEDULE, [keyId])).catch(refuse);
     const [row] = rows;
     if (row === undefined) return null;
-    const { failures: count, failure_code: code, failed_at: at } = row;
-    return { failure: code === null || at === null ? null : { code, at, count } };
+    return { failure: failureOf(row) };
   },
 
   runsOf: async (keyId: string, after: RunPosition | null, limit: number) => {
     const values = [keyId, after?.doneAt ?? null, after?.action ?? null, limit];
     const { rows } = await read(() => pool.query<RunColumns>(RUNS, values)).catch(refuse);
     return rows.map(runOf);
+  },
+
+  failing: async ({ namespace, after, limit }) => {
+    const values = [namespace, after?.at ?? null, after?.keyId ?? null, limit];
+    const { rows } = await searches.run(() =>
+      read(() => pool.query<WatchedColumns>(FAILING, values)).catch(refuse),
+    );
+    return rows.map(watchedOf);
+  },
+
+  late: async ({ namespace, after, limit, until }) => {
+    const values = [namespace, after?.at ?? null, after?.keyId ?? null, limit, until];
+    const { rows } = await searches.run(() =>
+      read(() => pool.query<WatchedColumns>(LATE, values)).catch(refuse),
+    );
+    return rows.map(watchedOf);
+  },
+
+  done: async ({ namespace, after, limit }) => {
+    const values = [
+      namespace,
+      after?.at ?? null,
+      after?.keyId ?? null,
+      after?.action ?? null,
+      limit,
+    ];
+    const { rows } = await searches.run(() =>
+      read(() => pool.query<RunColumns & { readonly name: string }>(DONE, values)).catch(refuse),
+    );
+    return rows.map((row) => ({ ...runOf(row), keyName: row.name }));
   },
 });

@@ -78,7 +78,7 @@ export const openStore = (options: PoolOptions): Store => {
     keys: createKeyStore(pool, prisma, gates),
     roots: createRootStore(pool, prisma),
     instances: createInstanceStore(pool),
-    scheduler: { ...createSchedulerStore(pool), ...createScheduleReads(pool) },
+    scheduler: { ...createSchedulerStore(pool), ...createScheduleReads(pool, gates) },
     uses: createUseStore(pool, gates),
     policies: createPolicyStore(pool, gates.lookups),
     sets: createSetStore(pool, gates.lookups),

@@ -78,6 +78,60 @@ describe('the policy of a key', () => {
   });
 });
 
+describe('the pause of the whole namespace', () => {
+  const reason = { reason: 'end of year' };
+
+  it('is shown by itself and beside each key, and ends', async () => {
+    const key = await make();
+    const dry = await send('POST', 'rotations/pause?dryRun=true', reason);
+    expect(dry.json).toMatchObject({ dryRun: true, paused: reason });
+    expect((await send('GET', 'rotations/pause')).json).toMatchObject({ paused: null });
+    const paused = await send('POST', 'rotations/pause', reason);
+    expect(code(paused)).toEqual([200, null]);
+    const read = await send('GET', 'rotations/pause', undefined, undefined, 'auditor');
+    expect(read.json).toEqual(paused.json);
+    expect(read.headers.get('etag')).toBe(paused.headers.get('etag'));
+    const { json } = await send('GET', `keys/${key}/rotation-policy`);
+    expect(json).toMatchObject({ paused: { by: 'namespace', ...reason }, nextAt: null });
+    expect(code(await send('POST', 'rotations/resume', reason, '"999"'))).toEqual([
+      412,
+      'etag_mismatch',
+    ]);
+    const resumed = await send('POST', 'rotations/resume', { reason: 'over' });
+    expect(resumed.json).toMatchObject({ paused: null });
+    expect((await send('GET', `keys/${key}/rotation-policy`)).json).toMatchObject({ paused: null });
+  });
+
+  it('is for those alone who may change policies, and needs a reason', async () => {
+    for (const role of ['user', 'auditor']) {
+      const refused = await send('POST', 'rotations/pause', reason, undefined, role);
+      expect(code(refused)).toEqual([403, 'forbidden']);
+    }
+    for (const body of [{}, { reason: '' }, { reason: 7 }]) {
+      expect(code(await send('POST', 'rotations/pause', body))).toEqual([400, 'invalid_value']);
+    }
+  });
+});
+
+describe('the list of what the scheduler did or could not do', () => {
+  it('takes a state that it knows, and a page', async () => {
+    for (const state of ['failing', 'late', 'done']) {
+      const found = await send('GET', `rotations?state=${state}`, undefined, undefined, 'auditor');
+      expect(found.json).toEqual({ items: [], nextPageToken: null });
+    }
+    for (const query of ['', '?state=lost', '?state=done&pageSize=0']) {
+      expect([query, code(await send('GET', `rotations${query}`))]).toEqual([
+        query,
+        [400, 'invalid_value'],
+      ]);
+    }
+    expect(code(await send('GET', 'rotations?state=done&more=1'))).toEqual([
+      400,
+      'unknown_parameter',
+    ]);
+  });
+});
+
 describe('a policy of the namespace', () => {
   const path = 'rotation-policies/gold';
   const terms = { selector: { tier: 'gold' }, interval: 'P90D' };

@@ -38,6 +38,9 @@ const NOTHING_SCHEDULED: ScheduleReads = {
   notices: () => Promise.resolve([]),
   scheduleOf: () => Promise.resolve(null),
   runsOf: () => Promise.resolve([]),
+  failing: () => Promise.resolve([]),
+  late: () => Promise.resolve([]),
+  done: () => Promise.resolve([]),
 };
 
 const NO_BUDGETS: Budgets = { perMinute: null, storageBytes: null, hsmMsPerDay: null };

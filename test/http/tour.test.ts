@@ -399,6 +399,13 @@ describe('every route, as the contract says it', () => {
     expect(json).toMatchObject({ kind: 'rotation', state: 'running' });
     const failures = `/v1/admin/operations/${String(json['id'])}/failures`;
     await go('listOrderFailures', failures);
+    const reason = { reason: 'end of year' };
+    const paused = await go('pauseRotations', '/v1/admin/rotations/pause', reason);
+    expect(paused.json).toMatchObject({ paused: reason });
+    const { json: pause } = await go('getRotationPause', '/v1/admin/rotations/pause');
+    expect(pause).toEqual(paused.json);
+    await go('resumeRotations', '/v1/admin/rotations/resume', reason);
+    await go('listNamespaceRotations', '/v1/admin/rotations?state=failing');
   });
 
   it('reads keys, versions and public keys', async () => {

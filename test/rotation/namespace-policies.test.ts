@@ -1,9 +1,11 @@
 /** Policies of a namespace on a real database: found when altered, in force at once, looked at by all. */
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import type { PolicyRun } from '../../src/keyring/namespace-policies.ts';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { TwofoldError } from '../../src/errors.ts';
+import type { PauseRun, PolicyRun } from '../../src/keyring/namespace-policies.ts';
 import type { PolicyTerms } from '../../src/keyring/rotation-policy.ts';
 import type { Labels } from '../../src/keyring/model.ts';
 import { RotationReading } from '../../src/rotation/reading.ts';
+import type { NamedRun, WatchedKey, WatchPosition } from '../../src/rotation/scheduler-ports.ts';
 import { aRun, codeOf } from '../keyring/world.ts';
 import { withClient } from '../store/owner.ts';
 import { DAY, openStage, TERMS } from './stage.ts';
@@ -204,6 +206,246 @@ describe('the scheduler', () => {
     asleep.resolve(undefined);
     await sleeping;
     expect(await primaryOf(id)).toBe(1);
+  });
+});
+
+describe('the pause of a whole namespace', () => {
+  const pauseRun = (ifMatch: number | null = null): PauseRun => ({
+    ...aRun(),
+    ifMatch,
+    render: ({ revision }) => ({ status: 200, body: String(revision) }),
+  });
+  const pause = (reason = 'end of year') => first.ruling.pauseAll(change(), reason, pauseRun());
+  const resume = () => first.ruling.resumeAll(change(), 'over', pauseRun());
+  const ownPolicy = async (id: string, terms: Partial<PolicyTerms>) =>
+    first.keyring.manage.changeRotation(
+      first.grant('keys.set-rotation', id),
+      { kind: 'set', terms: { ...TERMS, ...terms } },
+      aRun(),
+    );
+  const readingOf = (id: string) =>
+    new RotationReading({
+      read: first.keyring.read,
+      store: stage.store.scheduler,
+      policies: first.ruling,
+      clock: () => new Date(stage.clock.now),
+    }).ofKey(first.grant('keys.read', id));
+  afterEach(resume);
+
+  it('holds for keys with policies of their own and of the namespace, and ends for both', async () => {
+    const own = await first.create({ suite: 'HS256' });
+    await ownPolicy(own, { interval: 'P30D' });
+    const given = await first.create({ suite: 'HS256', labels: { tier: 'tin' } });
+    await put('tin', { interval: 'P30D' }, { selector: { tier: 'tin' } });
+    await pause();
+    stage.clock.now += 31 * DAY;
+    const { scheduler } = first.scheduler();
+    for (let tick = 0; tick < 3; tick += 1) await scheduler.tick();
+    expect([await primaryOf(own), await primaryOf(given)]).toEqual([1, 1]);
+    for (const id of [own, given]) {
+      expect(await readingOf(id)).toMatchObject({
+        paused: { by: 'namespace', reason: 'end of year' },
+        due: [],
+        nextAt: null,
+      });
+    }
+    await resume();
+    for (let tick = 0; tick < 3; tick += 1) await scheduler.tick();
+    expect([await primaryOf(own), await primaryOf(given)]).toEqual([2, 2]);
+    expect((await readingOf(own)).paused).toBeNull();
+  });
+
+  it('does not hold the limit of AES-GCM, nor what was set in advance', async () => {
+    const [full, ending] = [await first.create({ suite: 'A256GCM' }), await first.create()];
+    await pause();
+    await asOwner(
+      `insert into public.usage_counter (counter, used) values ($1, $2)
+        on conflict (counter) do update set used = excluded.used`,
+      [`${full}/1`, 2 ** 31],
+    );
+    const deactivateAt = new Date(stage.clock.now + DAY);
+    const grant = first.grant('versions.schedule', ending);
+    await first.keyring.lifecycle.scheduleVersion(grant, { version: 1, deactivateAt }, aRun());
+    stage.clock.now += DAY;
+    const { scheduler } = first.scheduler();
+    for (let tick = 0; tick < 3; tick += 1) await scheduler.tick();
+    expect(await primaryOf(full)).toBe(2);
+    const { versions } = await first.keyring.read.fresh(first.grant('keys.read', ending));
+    expect(versions[0]?.state).toBe('deactivated');
+  });
+
+  it('once answered lets nothing through that had begun, by a key’s own policy either', async () => {
+    const id = await first.create({ suite: 'HS256' });
+    await ownPolicy(id, { interval: 'P30D' });
+    stage.clock.now += 31 * DAY;
+    const [asleep, reached] = [
+      Promise.withResolvers<undefined>(),
+      Promise.withResolvers<undefined>(),
+    ];
+    const sleeper = first.scheduler({
+      act:
+        (act) =>
+        async (...given) => {
+          reached.resolve(undefined);
+          await asleep.promise;
+          return act(...given);
+        },
+    });
+    const sleeping = sleeper.scheduler.tick();
+    await reached.promise;
+    await pause();
+    asleep.resolve(undefined);
+    await sleeping;
+    expect(await primaryOf(id)).toBe(1);
+  });
+
+  it('outlives changes of policies, is kept as first given, and is made for a revision', async () => {
+    await pause('first');
+    const { revision } = await list();
+    await pause('second');
+    expect((await list()).revision).toBe(revision);
+    await put('a', { interval: 'P30D' });
+    await drop('a');
+    expect((await list()).paused).toMatchObject({ reason: 'first' });
+    const stale = first.ruling.resumeAll(change(), 'x', pauseRun(revision));
+    expect(await codeOf(stale)).toBe('etag_mismatch');
+  });
+
+  it('is known to another instance as soon as that has learnt the change', async () => {
+    const second = await stage.another();
+    expect((await second.ruling.of('default')).paused).toBeNull();
+    await pause();
+    await second.create();
+    expect((await second.ruling.of('default')).paused).toMatchObject({ reason: 'end of year' });
+  });
+
+  it('is found when it is taken away, or planted, in the database', async () => {
+    await pause();
+    const [row] = await asOwner<{ paused: unknown }>(
+      'select paused from public.rotation_policy_set',
+    );
+    const write = (paused: unknown) =>
+      asOwner('update public.rotation_policy_set set paused = $1, revision = revision', [paused]);
+    // The owner can turn off what only lets revisions rise.
+    const guard = 'rotation_policy_set_onward';
+    await asOwner(`alter table public.rotation_policy_set disable trigger ${guard}`);
+    await write(null);
+    expect(await codeOf(list())).toBe('integrity_failed');
+    await write({ at: '2020-01-01T00:00:00.000Z', reason: 'forged' });
+    expect(await codeOf(list())).toBe('integrity_failed');
+    await write(row?.paused);
+    await asOwner(`alter table public.rotation_policy_set enable trigger ${guard}`);
+    await first.keyring.integrity.recheck();
+    expect((await list()).paused).not.toBeNull();
+  });
+});
+
+describe('what is shown of a namespace', () => {
+  const reading = () =>
+    new RotationReading({
+      read: first.keyring.read,
+      store: stage.store.scheduler,
+      policies: first.ruling,
+      clock: () => new Date(stage.clock.now),
+    });
+  const grant = () => first.grant('rotations.read', null);
+  const all = { after: null, limit: 1_000 };
+  /** Every key was looked at for the policies that stand. */
+  const settled = async () => {
+    const { scheduler } = first.scheduler();
+    for (let tick = 0; tick < 4; tick += 1) await scheduler.tick();
+  };
+
+  it('is what fails, since when and why, and what is late', async () => {
+    await put('all', { interval: 'P30D' });
+    const ids = [await first.create({ suite: 'HS256' }), await first.create({ suite: 'HS256' })];
+    const [broken = '', waiting = ''] = ids;
+    await settled();
+    stage.clock.now += 31 * DAY;
+    const fails = first.scheduler({
+      act: (act) => (of, action, run) =>
+        (run.alongside ?? []).some((write) => 'keyId' in write && write.keyId === broken)
+          ? Promise.reject(new TwofoldError('hsm_full'))
+          : act(of, action, run),
+      perMinute: 1,
+    });
+    await asOwner(`update public.key_schedule set next_at = null where not key_id = any($1)`, [
+      ids,
+    ]);
+    // The failing one is taken up first, and has the one rotation of the minute.
+    await asOwner(`update public.key_schedule set next_at = '2020-01-01' where key_id = $1`, [
+      broken,
+    ]);
+    await asOwner(`update public.key_schedule set next_at = '2020-01-02' where key_id = $1`, [
+      waiting,
+    ]);
+    const began = stage.clock.now;
+    await fails.leader.tick();
+    await fails.scheduler.tick();
+    stage.clock.now += 3 * 3_600_000;
+    await asOwner(`update public.key_schedule set next_at = '2020-01-01' where key_id = $1`, [
+      broken,
+    ]);
+    await fails.scheduler.tick();
+    const failing = await reading().watched(grant(), 'failing', all);
+    expect(failing).toMatchObject([
+      { keyId: broken, since: new Date(began), failure: { code: 'hsm_full', count: 2 } },
+    ]);
+    const late = (await reading().watched(grant(), 'late', all)).map(({ keyId }) => keyId);
+    expect(late).toContain(broken);
+    await asOwner(`update public.key_schedule set next_at = '-infinity' where key_id = any($1)`, [
+      ids,
+    ]);
+    await settled();
+    expect(await reading().watched(grant(), 'failing', all)).toEqual([]);
+    const still = (await reading().watched(grant(), 'late', all)).map(({ keyId }) => keyId);
+    expect(still.filter((id) => ids.includes(id))).toEqual([]);
+    const [newest] = await reading().done(grant(), { after: null, limit: 1 });
+    expect(ids).toContain(newest?.keyId);
+  });
+
+  it('is late too while nobody looks, and is read page by page', async () => {
+    await put('all', { interval: 'P30D' });
+    const ids = await Promise.all([1, 2, 3].map(() => first.create({ suite: 'HS256' })));
+    await settled();
+    stage.clock.now += 40 * DAY;
+    const seen: string[] = [];
+    for (let after: WatchPosition | null = null; ;) {
+      const [next]: readonly WatchedKey[] = await reading().watched(grant(), 'late', {
+        after,
+        limit: 1,
+      });
+      if (next === undefined) break;
+      seen.push(next.keyId);
+      after = { at: next.since, keyId: next.keyId, action: '' };
+    }
+    expect(new Set(seen).size).toBe(seen.length);
+    expect(seen).toEqual(expect.arrayContaining(ids));
+    await settled();
+    const runs: string[] = [];
+    for (let after: WatchPosition | null = null; ;) {
+      const [next]: readonly NamedRun[] = await reading().done(grant(), { after, limit: 1 });
+      if (next === undefined) break;
+      runs.push(`${next.keyId}/${next.action}`);
+      after = { at: next.doneAt, keyId: next.keyId, action: next.action };
+    }
+    expect(new Set(runs).size).toBe(runs.length);
+    expect(runs).toEqual(expect.arrayContaining(ids.map((id) => `${id}/rotate/1/1`)));
+  });
+
+  it('is no rotation by use that has just come due', async () => {
+    const id = await first.create({ suite: 'HS256' });
+    await asOwner(
+      `insert into public.usage_counter (counter, used) values ($1, 64)
+        on conflict (counter) do update set used = 64`,
+      [`${id}/1`],
+    );
+    await put('all', { maxUses: 64 });
+    stage.clock.now += DAY;
+    expect(await reading().ofKey(first.grant('keys.read', id))).toMatchObject({
+      due: [{ cause: 'uses' }],
+      late: false,
+    });
   });
 });
 

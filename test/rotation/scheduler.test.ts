@@ -106,6 +106,25 @@ describe('a rotation that is due', () => {
     expect(await runsOf(id)).toEqual([{ action: 'rotate/1/1', cause: 'uses' }]);
   });
 
+  it('by use comes for signatures and MACs as for wraps', async () => {
+    const signer = await ruled({ maxUses: 65 }, 'MLDSA65-ECDSA-P256-SHA512');
+    const mac = await ruled({ maxUses: 65 }, 'HS256');
+    const { scheduler } = first.scheduler();
+    await scheduler.tick();
+    const message = Buffer.from('x');
+    const { use } = first.keyring;
+    const one = { message, signatureContext: new Uint8Array(0) };
+    for (let made = 0; made < 64; made += 1) await use.sign(first.grant('sign', signer), one);
+    await scheduler.tick();
+    expect(await runsOf(signer)).toEqual([]);
+    await use.sign(first.grant('sign', signer), one);
+    for (let made = 0; made < 65; made += 1) await use.mac(first.grant('mac', mac), { message });
+    expect(await scheduler.tick()).toMatchObject({ actions: 2 });
+    for (const id of [signer, mac]) {
+      expect(await runsOf(id)).toEqual([{ action: 'rotate/1/1', cause: 'uses' }]);
+    }
+  });
+
   it('at 2^31 AES-GCM uses comes whatever the policy says, or none', async () => {
     const [bare, paused] = [
       await first.create({ suite: 'A256GCM' }),
@@ -425,9 +444,9 @@ describe('what cannot be done', () => {
     const [poisoned = ''] = ids;
     const { scheduler } = first.scheduler({
       act: (act) => (grant, action, run) =>
-        run.ifMatch === null || (run.alongside?.[1] as { keyId?: string }).keyId !== poisoned
-          ? act(grant, action, run)
-          : Promise.reject(new TwofoldError('conflict')),
+        (run.alongside ?? []).some((write) => 'keyId' in write && write.keyId === poisoned)
+          ? Promise.reject(new TwofoldError('conflict'))
+          : act(grant, action, run),
     });
     await scheduler.tick();
     await scheduler.tick();

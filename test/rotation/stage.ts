@@ -183,7 +183,7 @@ export async function openStage(start = Date.UTC(2026, 0, 1)): Promise<Stage> {
             of: async (namespace) =>
               policies.length === 0
                 ? ruling.of(namespace)
-                : { ...rankPolicies(policies), revision: 0 },
+                : { ...rankPolicies(policies), revision: (await ruling.of(namespace)).revision },
           },
           act: changes.act?.(act) ?? act,
           orders,

@@ -171,7 +171,7 @@ const suite = (major: 15 | 18): void => {
       await owner.query(
         `insert into public.scheduled_run
            (key_id, policy_revision, action, due_at, done_at, term)
-         select $1, 1, 'rotate/' || i, now(), now() - i * interval '1 s', 1
+         select $1, 1, 'rotate/' || i, now(), now() - (i + 9) * interval '1 d', 1
          from generate_series(1, 20000) i`,
         [rareKey],
       );
@@ -189,6 +189,21 @@ const suite = (major: 15 | 18): void => {
            now() - n * interval '1 s', case when n % 100 = 0 then 'hsm_full' end, now()
          from (select id, row_number() over () as n from public.key where namespace = $2) k`,
         [order, namespace],
+      );
+      await owner.query(
+        `update public.key_schedule s set next_at = now() - n * interval '1 s',
+           failures = (n % 3 = 0)::integer, failure_code = case when n % 3 = 0 then 'hsm_full' end,
+           failed_at = case when n % 3 = 0 then now() end,
+           failing_since = case when n % 3 = 0 then now() - n * interval '1 s' end
+         from (select key_id, row_number() over () as n from public.key_schedule) k
+         where k.key_id = s.key_id`,
+      );
+      await owner.query(
+        `insert into public.scheduled_run
+           (key_id, policy_revision, action, due_at, done_at, term)
+         select id, 1, 'rotate/1/1', now(), now() - row_number() over () * interval '1 s', 1
+         from public.key where namespace = $1`,
+        [namespace],
       );
       await owner.query('vacuum analyze');
     });

@@ -153,6 +153,22 @@ const operationLists = (): readonly List[] => {
   ];
 };
 
+const watchLists = (): readonly List[] => {
+  const at = new Date(Date.now() - 3_600_000);
+  const after = { at, keyId: randomUUID(), action: 'rotate/1/1' };
+  const of = (name: 'failing' | 'done' | 'late'): List => ({
+    name: `rotations of a namespace: ${name}`,
+    routes: ['listNamespaceRotations'],
+    run: async ({ store: { scheduler }, namespace }) => {
+      const until = new Date();
+      for (const place of [null, after]) {
+        await scheduler[name]({ namespace, after: place, limit: PAGE, until });
+      }
+    },
+  });
+  return [of('failing'), of('late'), of('done')];
+};
+
 export const LISTS: readonly List[] = [
   ...keyLists(),
   ...entryLists(),
@@ -185,6 +201,7 @@ export const LISTS: readonly List[] = [
     routes: [],
     run: ({ store }) => store.orders.running(new Date(), PAGE),
   },
+  ...watchLists(),
   {
     name: 'rotations of a key',
     routes: ['listRotations'],
