@@ -11,15 +11,10 @@ import type { RowMac } from '../keyring/row-mac.ts';
 import { actBy } from '../rotation/acts.ts';
 import { Leader } from '../rotation/leader.ts';
 import { RotationPlanning } from '../rotation/planning.ts';
-import type { OrderStore } from '../rotation/order-ports.ts';
 import { OrderRunner } from '../rotation/orders.ts';
 import { RotationReading } from '../rotation/reading.ts';
 import { Scheduler } from '../rotation/scheduler.ts';
-import type {
-  NamespacePolicies,
-  PolicyRounds,
-  SchedulerStore,
-} from '../rotation/scheduler-ports.ts';
+import type { NamespacePolicies } from '../rotation/scheduler-ports.ts';
 import type { Store } from '../store/store.ts';
 import type { Log } from '../telemetry/logs.ts';
 import { policyLimitsOf } from './rotation-limits.ts';
@@ -35,11 +30,9 @@ const MARKED_KEYS = 2_000;
 
 export interface SchedulingParts {
   readonly config: Config;
-  readonly store: SchedulerStore;
-  readonly orders: OrderStore;
+  readonly store: Pick<Store, 'scheduler' | 'orders' | 'policies'>;
   readonly keyring: Pick<Keyring, 'manage' | 'lifecycle' | 'read' | 'orders'>;
   readonly policies: NamespacePolicies;
-  readonly rounds: PolicyRounds;
   readonly incarnation: Incarnation;
   readonly log: Log;
 }
@@ -93,7 +86,8 @@ export const rotationPlans = (
   });
 
 export function startScheduler(parts: SchedulingParts, unwinding: Unwinding): void {
-  const { config, store, keyring, policies, rounds, incarnation, log } = parts;
+  const { config, keyring, policies, incarnation, log } = parts;
+  const { scheduler: store, orders: ordered, policies: rounds } = parts.store;
   const { id: instance, epoch } = incarnation;
   const leader = new Leader({ store, role: ROLE, holder: instance });
   const authorizer = new PolicyAuthorizer({ epoch });
@@ -101,7 +95,7 @@ export function startScheduler(parts: SchedulingParts, unwinding: Unwinding): vo
   const acting = { role: ROLE, instance, principal: SCHEDULER };
   const orders = new OrderRunner(
     {
-      store: parts.orders,
+      store: ordered,
       orders: keyring.orders,
       authorizer,
       read: keyring.read,

@@ -436,8 +436,9 @@ export class Service {
     const { mac } = root;
     const governing = { store: keys, sets: store.sets, audit, epoch, refreshEpoch: refresh, mac };
     late.governance.set(openGovernance({ ...governing, integrity: keyring.integrity, clock: now }));
-    const shared = { store, keys, audit, incarnation, mac, integrity: keyring.integrity };
-    const ruling = { config: this.#config, ...shared };
+    const config = this.#config;
+    const { integrity } = keyring;
+    const ruling = { config, store, keys, audit, incarnation, mac, integrity };
     const policies = rotationPolicies(ruling);
     late.policies.set(policies);
     late.rotation.set(rotationReading(keyring, store, policies));
@@ -445,10 +446,8 @@ export class Service {
     late.audit.set(audit);
     startScheduler(
       {
-        config: this.#config,
-        store: store.scheduler,
-        orders: store.orders,
-        rounds: store.policies,
+        config,
+        store,
         keyring,
         policies,
         incarnation,
