@@ -54,7 +54,8 @@ type Facts = {
   labels?: Pairs,
 };
 
-action identify, read, use, change, destroy, attend, oversee, inspect, follow, govern;
+action identify, read, use, change, destroy, attend, oversee, inspect, follow, govern,
+  schedule;
 
 action "whoami", "suites.read" in [identify]
   appliesTo { principal: User, resource: Namespace, context: Facts };
@@ -91,7 +92,7 @@ action "versions.schedule-destruction", "versions.destroy",
   appliesTo { principal: User, resource: Key, context: Facts };
 action "rotation-policies.change", "rotations.order" in [change]
   appliesTo { principal: User, resource: Namespace, context: Facts };
-action "rotations.carry-out"
+action "rotations.carry-out" in [schedule]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "namespaces.read" in [oversee]
   appliesTo { principal: User, resource: Namespace, context: Facts };

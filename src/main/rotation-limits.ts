@@ -10,7 +10,9 @@ const DEVELOPMENT: PolicyLimits = Object.freeze({ minimumMs: 60_000 });
 export function policyLimitsOf({
   mode,
   rotation,
-}: Pick<Config, 'mode' | 'rotation'>): PolicyLimits {
+}: Pick<Config, 'mode'> & {
+  readonly rotation: Pick<Config['rotation'], 'minInterval'>;
+}): PolicyLimits {
   const given = rotation.minInterval === undefined ? null : parseDuration(rotation.minInterval);
   // A text that does not parse was refused with the configuration; should one come, the default holds.
   if (given !== null) return { minimumMs: lengthOf(given) };

@@ -21,7 +21,6 @@ import type { RunningAuditLog } from '../audit/log.ts';
 import type { Config } from '../config.ts';
 import { MONITORING_ROUTES, ROUTES } from '../contract/routes.ts';
 import { SENSITIVE_FIELDS } from '../contract/sensitive.ts';
-import { utf8 } from '../crypto/bytes.ts';
 import { createEngine } from '../crypto/combined-engine.ts';
 import { SUITES } from '../crypto/suites.ts';
 import type { SecurityEpoch } from '../epoch.ts';
@@ -30,7 +29,6 @@ import type { Hsm } from '../hsm/port.ts';
 import { createHttpServer } from '../http/server.ts';
 import type { HttpAddresses, HttpServer } from '../http/server.ts';
 import type { HttpDependencies, Readiness } from '../http/dependencies.ts';
-import { openGovernance } from '../governance/governance.ts';
 import { openKeyring } from '../keyring/keyring.ts';
 import { removeOrphans } from '../keyring/orphans.ts';
 import { openRoot } from '../keyring/root.ts';
@@ -44,6 +42,7 @@ import { createMetrics } from '../telemetry/metrics.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { SuiteTimes } from '../telemetry/suite-times.ts';
 import { requestObserver } from '../telemetry/observation.ts';
+import { arrive } from './arrival.ts';
 import { findDatabase, openStoreOf, prepareDatabase } from './database.ts';
 import { openDevice } from './device.ts';
 import type { Device } from './device.ts';
@@ -67,7 +66,6 @@ import type { StartFacts } from './status.ts';
 import { destructionRulesOf } from './destruction-rules.ts';
 import { suitePolicyOf } from './suite-policy.ts';
 import { policyLimitsOf } from './rotation-limits.ts';
-import { rotationPlans, rotationPolicies, rotationReading, startScheduler } from './scheduling.ts';
 import { selfTest, tokenFacts } from './token-facts.ts';
 import { Unwinding } from './unwinding.ts';
 import { VERSION } from './version.ts';
@@ -423,38 +421,10 @@ export class Service {
       clearInterval(recheck);
       return keyring.integrity.close();
     });
-    late.pageTokenKey.set(await root.mac(utf8(NAME.pageToken)));
-    late.use.set(keyring.use);
-    late.read.set(keyring.read);
-    late.published.set(keyring.published);
-    late.manage.set(keyring.manage);
-    late.operations.set(keyring.operations);
-    late.orders.set(keyring.orders);
-    late.lifecycle.set(keyring.lifecycle);
-    late.turns.set(keyring.turns);
-    late.events.set({ ...store.events, installation: root.installation });
-    const { mac } = root;
-    const governing = { store: keys, sets: store.sets, audit, epoch, refreshEpoch: refresh, mac };
-    late.governance.set(openGovernance({ ...governing, integrity: keyring.integrity, clock: now }));
     const config = this.#config;
-    const { integrity } = keyring;
-    const ruling = { config, store, keys, audit, incarnation, mac, integrity };
-    const policies = rotationPolicies(ruling);
-    late.policies.set(policies);
-    late.rotation.set(rotationReading(keyring, store, policies));
-    late.plans.set(rotationPlans(this.#config, keyring, store, policies));
-    late.audit.set(audit);
-    startScheduler(
-      {
-        config,
-        store,
-        keyring,
-        policies,
-        incarnation,
-        log: this.#logs.component('scheduler'),
-      },
-      this.#unwinding,
-    );
+    const scheduler = this.#logs.component('scheduler');
+    const parts = { config, store, keys, keyring, root, audit, incarnation, log: scheduler };
+    await arrive(parts, late, this.#unwinding);
   }
 
   #tokenFacts(device: Device): HttpDependencies['token'] {
@@ -499,7 +469,6 @@ interface HttpParts {
 const ADMIN_NOT_RENEWED = 'the admin token was not renewed';
 
 const nothing = (): void => undefined;
-const now = (): Date => new Date();
 
 const aborted = async (signal: AbortSignal): Promise<void> => {
   if (!signal.aborted) await once(signal, 'abort');

@@ -29,6 +29,8 @@ const KEYLESS: readonly Operation[] = [
   'operations.oversee',
   'rotations.read',
   'rotation-policies.change',
+  'rotations.order',
+  'rotations.carry-out',
   'namespaces.read',
   'namespaces.change',
   'audit.read',

@@ -35,6 +35,7 @@ describe('the schema', () => {
       'inspect',
       'oversee',
       'read',
+      'schedule',
       'use',
     ]);
     const operations = actions.filter(([, action]) => !isGroup(action));

@@ -8,6 +8,12 @@ import type { RouteContract } from '../../src/contract/route.ts';
 import { openService } from '../http/service.ts';
 import type { CallInit, Service } from '../http/service.ts';
 
+/** Of the query, what a route insists on, so that nothing else is wrong with it. */
+function requiredQuery({ id, query }: (typeof ROUTES)[number]): string {
+  if (id === 'listNamespaceRotations') return '?state=late';
+  return 'offset' in query.shape ? '?offset=0' : '';
+}
+
 describe('P7: unknown input is refused', () => {
   let service: Service;
   beforeAll(async () => {
@@ -58,7 +64,7 @@ describe('P7: unknown input is refused', () => {
       'Twofold-Audit-Id',
       'twofold-dry-run',
     ]) {
-      const required = 'offset' in route.query.shape ? '?offset=0' : '';
+      const required = requiredQuery(route);
       const code = await ask(route, required, { headers: { [name]: '1' } });
       expect([name, code]).toEqual([name, '400 unknown_parameter']);
     }

@@ -1,0 +1,58 @@
+/** What the listeners waited for arrives, once the root is open; what happens by itself begins. */
+import type { RunningAuditLog } from '../audit/log.ts';
+import type { Config } from '../config.ts';
+import { utf8 } from '../crypto/bytes.ts';
+import { openGovernance } from '../governance/governance.ts';
+import type { Keyring } from '../keyring/keyring.ts';
+import type { KeyStore } from '../keyring/ports.ts';
+import type { Root } from '../keyring/root.ts';
+import { NAME } from '../name.ts';
+import type { Store } from '../store/store.ts';
+import type { Log } from '../telemetry/logs.ts';
+import type { Incarnation } from './incarnation.ts';
+import type { LateParts } from './late-parts.ts';
+import { rotationPlans, rotationPolicies, rotationReading, startScheduler } from './scheduling.ts';
+import type { Unwinding } from './unwinding.ts';
+
+export interface ArrivalParts {
+  readonly config: Config;
+  readonly store: Store;
+  /** Fenced. */
+  readonly keys: KeyStore;
+  readonly keyring: Keyring;
+  readonly root: Root;
+  readonly audit: RunningAuditLog;
+  readonly incarnation: Incarnation;
+  /** Of the scheduler. */
+  readonly log: Log;
+}
+
+const now = (): Date => new Date();
+
+export async function arrive(
+  { config, store, keys, keyring, root, audit, incarnation, log }: ArrivalParts,
+  late: LateParts,
+  unwinding: Unwinding,
+): Promise<void> {
+  const { mac } = root;
+  const { epoch, refresh: refreshEpoch } = incarnation;
+  const { integrity } = keyring;
+  late.pageTokenKey.set(await mac(utf8(NAME.pageToken)));
+  late.use.set(keyring.use);
+  late.read.set(keyring.read);
+  late.published.set(keyring.published);
+  late.manage.set(keyring.manage);
+  late.operations.set(keyring.operations);
+  late.orders.set(keyring.orders);
+  late.lifecycle.set(keyring.lifecycle);
+  late.turns.set(keyring.turns);
+  late.events.set({ ...store.events, installation: root.installation });
+  const changing = { store: keys, audit, epoch, refreshEpoch, mac, integrity };
+  late.governance.set(openGovernance({ ...changing, sets: store.sets, clock: now }));
+  const policies = rotationPolicies({ config, store, keys, audit, incarnation, mac, integrity });
+  late.policies.set(policies);
+  late.rotation.set(rotationReading(keyring, store, policies));
+  late.plans.set(rotationPlans(config, keyring, store, policies));
+  late.audit.set(audit);
+  startScheduler({ config, store, keyring, policies, incarnation, log }, unwinding);
+}
