@@ -5,7 +5,8 @@
  * `npm run bench -- algorithms [--json FILE]`: single algorithms and hybrids, in software and in the token.
  * `npm run bench -- engines [--json FILE]`: what the engine adds to node:crypto.
  * `npm run bench -- rotation-plan [--keys N] [--json FILE]`: a forecast over a million keys, with its memory.
- * `npm run bench -- lists [--quick] [--json FILE]`: pages of lists among a million keys.
+ * `npm run bench -- lists [--quick] [--keys N] [--entries N] [--json FILE]`: pages of lists among a
+ *   million keys and two million audit entries.
  * `npm run bench -- rotation [--quick] [--json FILE]`: unwraps beside rotations of other keys.
  * `npm run bench -- compare A.json B.json`: what changed between two runs.
  */
@@ -57,7 +58,7 @@ const ROTATIONS = [10, 40];
 const ROTATED = 200;
 const CORES = cpus().length;
 /** Rows among which lists are measured. */
-const MANY = { keys: 1_000_000, entries: 2_000_000, requests: 60 };
+const MANY = { requests: 200 };
 const FEWER = { keys: 20_000, entries: 40_000, requests: 10 };
 
 interface Run {
@@ -307,6 +308,7 @@ const { values, positionals } = parseArgs({
     quick: { type: 'boolean', default: false },
     workers: { type: 'string', default: '1' },
     keys: { type: 'string', default: '1000000' },
+    entries: { type: 'string', default: '2000000' },
     json: { type: 'string' },
     html: { type: 'string' },
   },
@@ -339,7 +341,8 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
 } else if (command === 'lists') {
   const service = await startService(1);
   try {
-    const size = values.quick ? FEWER : MANY;
+    const { keys, entries } = values;
+    const size = values.quick ? FEWER : { ...MANY, keys: Number(keys), entries: Number(entries) };
     const report = await measureLists(service, size);
     if (values.json !== undefined) {
       const whole = { at: new Date().toISOString(), machine: machine(service), ...report };
@@ -373,7 +376,7 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   process.stdout.write(`${renderText(report)}\n`);
 } else {
   note(
-    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench algorithms [--json FILE] | bench engines [--json FILE] | bench lists [--quick] [--json FILE] | bench rotation [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench compare A.json B.json',
+    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench algorithms [--json FILE] | bench engines [--json FILE] | bench lists [--quick] [--keys N] [--entries N] [--json FILE] | bench rotation [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench compare A.json B.json',
   );
   process.exitCode = 2;
 }

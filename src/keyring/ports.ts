@@ -368,6 +368,11 @@ export interface InstanceStore {
   close(id: string): Promise<void>;
   /** Closes it unless it is live: then it is another process's, and is left alone. */
   closeDead(id: string): Promise<void>;
+  /**
+   * Removes at most `limit` instances that have not beaten since `before`, each with the number of its
+   * last flush of uses; none that has within a day. Answers how many.
+   */
+  expire(before: Date, limit: number): Promise<number>;
 }
 
 /** What an operation is; the same for ever, and what its MAC covers. */

@@ -1,11 +1,15 @@
-/** What is old enough goes: records of repeated requests, operations that have long ended, events. */
+/**
+ * What is old enough goes: records of repeated requests, operations that have long ended, events, and
+ * instances that have.
+ */
 import type { Config } from '../config.ts';
 import type { Store } from '../store/store.ts';
 import type { Log } from '../telemetry/logs.ts';
-import { EventExpiry } from './event-expiry.ts';
+import { EVERY_MS, StepwiseExpiry } from './stepwise-expiry.ts';
 import type { Unwinding } from './unwinding.ts';
 
-const EVERY_MS = 3_600_000;
+/** Since an instance's last beat: long enough to find out what became of it. */
+const INSTANCES_KEPT = 'P30D';
 
 export function expireOld(store: Store, config: Config, log: Log, unwinding: Unwinding): void {
   const timer = setInterval(() => {
@@ -14,8 +18,14 @@ export function expireOld(store: Store, config: Config, log: Log, unwinding: Unw
     }
   }, EVERY_MS).unref();
   unwinding.add('expiry of records', () => clearInterval(timer));
-  const events = new EventExpiry(store.events, config.events.retention, (err) => {
-    log.warn({ err }, 'old events were not removed');
-  });
-  unwinding.add('event expiry', () => events.stop());
+  const stepwise = [
+    { name: 'events', rows: store.events, retention: config.events.retention },
+    { name: 'instances', rows: store.instances, retention: INSTANCES_KEPT },
+  ];
+  for (const { name, rows, retention } of stepwise) {
+    const expiry = new StepwiseExpiry(rows, retention, (err) => {
+      log.warn({ err }, `old ${name} were not removed`);
+    });
+    unwinding.add(`expiry of ${name}`, () => expiry.stop());
+  }
 }

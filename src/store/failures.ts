@@ -1,6 +1,6 @@
 /**
- * What the database's refusals mean. SQLSTATEs of class TF are raised by the functions of the first
- * migration, which lists them; lost connections and unknown outcomes have been classified before
+ * What the database's refusals mean. SQLSTATEs of class TF are raised by the functions of the
+ * migrations; the first lists most of them; lost connections and unknown outcomes have been classified before
  * (`outcome.ts`).
  */
 import { TwofoldError } from '../errors.ts';
@@ -14,9 +14,11 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
   TF007: 'key_exists',
   TF008: 'name_retired',
   TF009: 'idempotency_in_progress',
+  TF010: 'database_unavailable',
   TF011: 'database_unavailable',
   TF012: 'database_unavailable',
   TF013: 'quota_exceeded',
+  TF014: 'version_not_usable',
   /** Unique violation: the version was made meanwhile. */
   '23505': 'conflict',
 };
@@ -27,8 +29,13 @@ const LANE_LOSSES: Readonly<Record<string, LaneLoss>> = {
   TF002: 'closed',
   TF003: 'gone',
 };
-/** The instance that writes is fenced or closed. */
-const INSTANCE_ENDED = 'TF012';
+/** The instance that writes has no row any more, or is fenced or closed. */
+const FENCED = 'This instance is fenced; another one may serve.';
+const DETAILS: Readonly<Record<string, string>> = {
+  TF010: FENCED,
+  TF012: FENCED,
+  TF014: 'Its destruction is not due by the clock of the database.',
+};
 
 /** Foreign key violation, here of the only kind that a request can cause. */
 const isUnknownNamespace = (error: unknown): boolean =>
@@ -59,8 +66,7 @@ const refusal = (error: unknown): Error => {
     return new TwofoldError('not_found', 'There is no such namespace.', { cause: error });
   }
   const code = Object.hasOwn(CODES, state) ? CODES[state] : undefined;
-  const detail =
-    state === INSTANCE_ENDED ? 'This instance is fenced; another one may serve.' : undefined;
+  const detail = Object.hasOwn(DETAILS, state) ? DETAILS[state] : undefined;
   return new TwofoldError(code ?? 'internal', detail, { cause: error });
 };
 

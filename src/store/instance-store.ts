@@ -71,4 +71,13 @@ export const createInstanceStore = (pool: GuardedPool): InstanceStore => ({
   closeDead: async (id) => {
     await commitStatement(pool, CLOSE_DEAD, [id]).catch(refuse);
   },
+
+  expire: async (before, limit) => {
+    const { rows } = await commitStatement<{ removed: number }>(
+      pool,
+      'select public.expire_instances($1,$2) as removed',
+      [before, limit],
+    ).catch(refuse);
+    return rows[0]?.removed ?? 0;
+  },
 });

@@ -13,13 +13,15 @@ import { RowReader } from './rows.ts';
 import { commitStatement, read } from './transaction.ts';
 
 /**
- * Rows in the order of the primary key, so that the flushes of two instances cannot wait for each
+ * Only of an instance that has a row, which stands until the sums do: once it is removed with the mark of
+ * its flushes, one that was under way would count again. Rows in the order of the primary key, so that the flushes of two instances cannot wait for each
  * other; grouped, since names that PostgreSQL cannot store may have become the same.
  */
 const ADD = {
   name: 'add_uses',
-  text: `with flush as (
-      insert into public.use_flush as f (instance, flushed) values ($1, $2)
+  text: `with kept as materialized (select public.require_kept_instance($1)),
+    flush as (
+      insert into public.use_flush as f (instance, flushed) select $1, $2 from kept
       on conflict (instance) do update set flushed = excluded.flushed
         where f.flushed < excluded.flushed
       returning 1

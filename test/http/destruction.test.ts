@@ -5,24 +5,16 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { StaleAnswer } from '../../src/audit/ports.ts';
-import { createAuditLog } from '../../src/audit/log.ts';
-import { nativeEngine } from '../../src/crypto/native-engine.ts';
-import { SUITES } from '../../src/crypto/suites.ts';
-import { SecurityEpoch } from '../../src/epoch.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import type { PooledHsm } from '../../src/hsm/pool.ts';
-import { openKeyring } from '../../src/keyring/keyring.ts';
 import { removeOrphans } from '../../src/keyring/orphans.ts';
-import { NamespaceRotationPolicies } from '../../src/keyring/namespace-policies.ts';
-import { openRoot } from '../../src/keyring/root.ts';
-import { POLICY_LIMITS } from '../../src/keyring/rotation-policy.ts';
 import type { Root } from '../../src/keyring/root.ts';
-import { UsageCounters } from '../../src/keyring/usage.ts';
 import { openStore } from '../../src/store/store.ts';
 import type { Store } from '../../src/store/store.ts';
 import { makeToken, ROOT } from '../hsm/token-fixture.ts';
 import type { TokenFixture } from '../hsm/token-fixture.ts';
-import { ANY_SUITE, aRun, codeOf, requests } from '../keyring/world.ts';
+import { openStoredInstance } from '../keyring/stored-instance.ts';
+import { aRun, codeOf } from '../keyring/world.ts';
 import type { Instance } from '../keyring/world.ts';
 import { startTestDatabase } from '../store/database.ts';
 import type { TestDatabase } from '../store/database.ts';
@@ -44,53 +36,9 @@ let one: Service<Instance>;
 let two: Service<Instance>;
 
 async function startInstance(over = store): Promise<Instance> {
-  const uses = new UsageCounters(over.keys);
-  root = await openRoot(hsm, over.roots, uses, null);
-  const id = randomUUID();
-  const suites = Object.values(SUITES).map(({ number }) => number);
-  await over.instances.open({ id, zone: 'z1', suites, envelopes: [1], graceMs: 0 });
-  const { epoch: current } = await over.instances.beat(id, 0);
-  const epoch = new SecurityEpoch(current);
-  const parts = { mac: root.mac, epoch, instance: id };
-  const audit = createAuditLog({ store: over.audit, zone: 'z1', ...parts });
-  await audit.start();
-  const keyring = openKeyring({
-    ...parts,
-    root,
-    uses,
-    audit,
-    hsm,
-    engine: nativeEngine,
-    store: over.keys,
-    instances: over.instances,
-    refreshEpoch: async () => epoch.advance(await over.audit.changesSince(epoch.current)),
-    versionUses: over.uses,
-    operations: over.operations,
-    suites: ANY_SUITE,
-    destruction: AT_ONCE,
-  });
-  const changing = {
-    store: over.keys,
-    audit,
-    epoch,
-    refreshEpoch: async () => epoch.advance(await over.audit.changesSince(epoch.current)),
-    mac: root.mac,
-    integrity: keyring.integrity,
-    clock: () => new Date(),
-  };
-  const governing = { ...changing, sets: over.sets };
-  const policies = new NamespaceRotationPolicies({
-    ...changing,
-    policies: over.policies,
-    policyLimits: POLICY_LIMITS,
-  });
-  const stop = async () => {
-    keyring.close();
-    await audit.stop();
-    await over.instances.close(id);
-  };
-  const facts = { id, hsm, keyring, policies, governing, epoch, uses, audit };
-  return { ...facts, stop, ...requests(keyring, epoch) };
+  const instance = await openStoredInstance(over, { hsm, destruction: AT_ONCE });
+  ({ root } = instance);
+  return instance;
 }
 
 const startService = async () =>

@@ -2,22 +2,13 @@
  * A keyring on a real database with a clock that tests set, and schedulers over it. The token is in
  * memory, so that ten years take seconds.
  */
-import { randomUUID } from 'node:crypto';
 import { PolicyAuthorizer } from '../../src/access/authorize.ts';
 import { SCHEDULER } from '../../src/access/system.ts';
-import { createAuditLog } from '../../src/audit/log.ts';
-import { nativeEngine } from '../../src/crypto/native-engine.ts';
-import { SUITES } from '../../src/crypto/suites.ts';
-import { SecurityEpoch } from '../../src/epoch.ts';
-import { openKeyring } from '../../src/keyring/keyring.ts';
 import type { Keyring } from '../../src/keyring/keyring.ts';
-import { NamespaceRotationPolicies } from '../../src/keyring/namespace-policies.ts';
-import { openRoot } from '../../src/keyring/root.ts';
-import { POLICY_LIMITS } from '../../src/keyring/rotation-policy.ts';
+import type { NamespaceRotationPolicies } from '../../src/keyring/namespace-policies.ts';
 import type { PolicyTerms } from '../../src/keyring/rotation-policy.ts';
 import { rankPolicies } from '../../src/keyring/selector-policy.ts';
 import type { SelectorPolicy } from '../../src/keyring/selector-policy.ts';
-import { UsageCounters } from '../../src/keyring/usage.ts';
 import { actBy } from '../../src/rotation/acts.ts';
 import type { Act } from '../../src/rotation/acts.ts';
 import { OrderRunner } from '../../src/rotation/orders.ts';
@@ -28,12 +19,14 @@ import { Scheduler } from '../../src/rotation/scheduler.ts';
 import type { SchedulerStore } from '../../src/rotation/scheduler-ports.ts';
 import { openStore } from '../../src/store/store.ts';
 import type { Store } from '../../src/store/store.ts';
-import { ANY_SUITE, INSTALLATION, requests } from '../keyring/world.ts';
+import { openStoredInstance } from '../keyring/stored-instance.ts';
+import { INSTALLATION } from '../keyring/world.ts';
 import type { Instance } from '../keyring/world.ts';
 import { watchedHsm } from '../keyring/watched-hsm.ts';
 import type { WatchedHsm } from '../keyring/watched-hsm.ts';
 import { startTestDatabase } from '../store/database.ts';
 import type { TestDatabase } from '../store/database.ts';
+import { setWallClock } from '../store/wall-clock.ts';
 
 export const ROLE = 'scheduler';
 
@@ -100,60 +93,26 @@ export async function openStage(start = Date.UTC(2026, 0, 1)): Promise<Stage> {
   const store = openStore({ url: database.appUrl });
   const clock: Clock = { now: start };
   const device = watchedHsm();
+  // Their clock decides, not the database's.
+  await setWallClock(database, Infinity);
   device.token.makeRoot({ generation: 1, installation: INSTALLATION });
   const policies: SelectorPolicy[] = [];
   const failures: { keyId: string; error: unknown }[] = [];
   const actors: Actor[] = [];
 
   const another = async (): Promise<Actor> => {
-    const uses = new UsageCounters(store.keys);
-    const root = await openRoot(watchedHsm(device.token).hsm, store.roots, uses, null);
     await device.hsm.useRoot({ generation: 1, installation: INSTALLATION });
-    const instance = randomUUID();
-    const suites = Object.values(SUITES).map(({ number }) => number);
-    await store.instances.open({ id: instance, zone: 'z1', suites, envelopes: [1], graceMs: 0 });
-    const { epoch: current } = await store.instances.beat(instance, 0);
-    const epoch = new SecurityEpoch(current);
-    const audit = createAuditLog({
-      store: store.audit,
-      mac: root.mac,
-      epoch,
-      instance,
-      zone: 'z1',
-    });
-    await audit.start();
-    const keyring = openKeyring({
-      store: store.keys,
-      versionUses: store.uses,
-      operations: store.operations,
-      // No heartbeat runs here: every instance counts as reading every suite.
-      instances: { allRead: () => Promise.resolve(true) },
-      hsm: device.hsm,
-      engine: nativeEngine,
-      root,
-      uses,
-      audit,
-      epoch,
-      refreshEpoch: async () => epoch.advance(await store.audit.changesSince(epoch.current)),
-      instance,
-      suites: ANY_SUITE,
-      clock: () => new Date(clock.now),
-    });
-    const changing = {
-      store: store.keys,
-      audit,
-      epoch,
-      refreshEpoch: async () => epoch.advance(await store.audit.changesSince(epoch.current)),
-      mac: root.mac,
-      integrity: keyring.integrity,
-      clock: () => new Date(clock.now),
-    };
-    const ruling = new NamespaceRotationPolicies({
-      ...changing,
-      policies: store.policies,
-      policyLimits: POLICY_LIMITS,
-    });
-    const governing = { ...changing, sets: store.sets };
+    const opened = await openStoredInstance(
+      store,
+      {
+        hsm: device.hsm,
+        clock: () => new Date(clock.now),
+        // No heartbeat runs here: every instance counts as reading every suite.
+        instances: { allRead: () => Promise.resolve(true) },
+      },
+      watchedHsm(device.token).hsm,
+    );
+    const { id: instance, epoch, keyring, policies: ruling } = opened;
     const authorizer = new PolicyAuthorizer({ epoch });
     const scheduler: Actor['scheduler'] = (changes = {}) => {
       const scheduling = { ...store.scheduler, ...changes.store };
@@ -201,25 +160,7 @@ export async function openStage(start = Date.UTC(2026, 0, 1)): Promise<Stage> {
       );
       return { scheduler: made, leader };
     };
-    const actor: Actor = {
-      instance,
-      id: instance,
-      hsm: device.hsm,
-      epoch,
-      uses,
-      audit,
-      keyring,
-      policies: ruling,
-      governing,
-      ruling,
-      scheduler,
-      ...requests(keyring, epoch),
-      stop: async () => {
-        keyring.close();
-        await audit.stop();
-        await store.instances.close(instance);
-      },
-    };
+    const actor: Actor = { ...opened, instance, ruling, scheduler };
     actors.push(actor);
     return actor;
   };

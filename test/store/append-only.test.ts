@@ -103,6 +103,7 @@ const BEYOND_THE_SERVER = [
   'delete from public.root_generation',
   'truncate public.root_generation',
   'delete from public.instance',
+  `create or replace function public.wall_clock() returns timestamptz language sql as 'select now()'`,
   'truncate public.idempotency',
   'truncate public.token_intent',
   "insert into public.namespace (name, mac) values ('mine', '\\x00')",

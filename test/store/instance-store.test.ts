@@ -54,6 +54,41 @@ onEachMajor('instance store', (test) => {
     expect(await instances().beat(randomUUID(), 0)).toEqual(none);
   });
 
+  it('that has long not beaten goes, whatever its end was, and no younger one does', async () => {
+    const DAY = 86_400_000;
+    const aged = async (days: number, more = '') => {
+      const id = await openInstance(test.store());
+      await set(id, `beat_at = clock_timestamp() - interval '${days} days'${more}`);
+      return id;
+    };
+    const old = [
+      await aged(31, ', closed = true'),
+      await aged(31, ', fenced = true'),
+      await aged(31),
+    ];
+    const young = [await aged(29, ', closed = true'), await aged(0)];
+    const standing = async () => {
+      const all = [...old, ...young];
+      const { rows } = await test
+        .store()
+        .pool.query<{ id: string }>('select id from public.instance where id = any ($1)', [all]);
+      return rows.map(({ id }) => id).toSorted();
+    };
+    const before = new Date(Date.now() - 30 * DAY);
+    expect(await instances().expire(before, 2)).toBe(2);
+    expect(await instances().expire(before, 2)).toBe(1);
+    expect(await instances().expire(before, 2)).toBe(0);
+    expect(await standing()).toEqual(young.toSorted());
+    // Nor does one go that has beaten within a day, whatever is asked for.
+    expect(await instances().expire(new Date(Date.now() + DAY), 100)).toBe(1);
+    expect(await standing()).toEqual([young[1]]);
+    const [gone = ''] = old;
+    expect((await instances().beat(gone, 0)).beat).toBeNull();
+    expect(await rejection(test.store().audit.openLane(gone, 'use'))).toMatchObject({
+      code: 'database_unavailable',
+    });
+  });
+
   it.each(['fenced', 'closed'])('takes nothing more from an instance that is %s', async (end) => {
     const { audit, keys } = test.store();
     const id = await openInstance(test.store());

@@ -69,6 +69,7 @@ describe('the scan for a forecast', () => {
     await alter('rotation = $2', first.id, policyJson(FULL));
     await alter("suspended_at = now(), suspension_reason = 'x'", second.id, null);
     await alter('primary_version = null', third.id, null);
+    await owner.query('alter table public.key disable trigger key_destroyed_when_due');
     await alter('destroyed_at = now()', fourth.id, null);
     const found = await scan(1_000);
     expect(found).toHaveLength(24);

@@ -7,12 +7,14 @@ import { useReport } from '../../src/keyring/use-report.ts';
 import { OutcomeUnknown } from '../../src/outcome.ts';
 import { openStore } from '../../src/store/store.ts';
 import type { Store } from '../../src/store/store.ts';
+import type { TestDatabase } from './database.ts';
 import { eventually } from './eventually.ts';
 import { onEachMajor, onEmbedded } from './majors.ts';
 import { withOwner } from './owner.ts';
 import { startRelay } from './relay.ts';
-import { rejection } from './samples.ts';
+import { openInstance, rejection } from './samples.ts';
 
+const DAY = 86_400_000;
 const at = (second: number) => new Date(Date.UTC(2026, 0, 1, 0, 0, second));
 const sum = (keyId: string, over: Partial<UseSum> = {}): UseSum => ({
   keyId,
@@ -25,31 +27,46 @@ const sum = (keyId: string, over: Partial<UseSum> = {}): UseSum => ({
   lastAt: at(1),
   ...over,
 });
-const batchOf = (
-  number: number,
-  sums: readonly UseSum[],
-  instance: string = randomUUID(),
-): UseBatch => ({
+const batchOf = (number: number, sums: readonly UseSum[], instance: string): UseBatch => ({
   instance,
   number,
   sums,
 });
+/** Lets these instances be old enough, and expects so many of all to go. */
+const removeOld = async (
+  database: TestDatabase,
+  instances: readonly string[],
+  store: Store,
+  expected = instances.length,
+) => {
+  const longAgo = "update public.instance set beat_at = now() - interval '40 days'";
+  await withOwner(database, (owner) => owner.query(`${longAgo} where id = any ($1)`, [instances]));
+  expect(await store.instances.expire(new Date(Date.now() - 30 * DAY), 100)).toBe(expected);
+};
 const ALL = { from: 1, until: 2 ** 31 - 1 };
 const totalOf = async (store: Store, keyId: string) =>
   (await store.uses.usesOf(keyId, ALL)).totals.reduce((all, { uses }) => all + uses, 0);
 
 onEachMajor('sums of uses', (test) => {
   it('add up, from the first time to the last, and a flush sent twice counts once', async () => {
-    const [{ uses }, keyId] = [test.store(), randomUUID()];
-    const first = batchOf(1, [
-      sum(keyId, { uses: 2, firstAt: at(5), lastAt: at(9) }),
-      sum(keyId, { usage: 'process', version: 3 }),
-    ]);
+    const [store, keyId] = [test.store(), randomUUID()];
+    const { uses } = store;
+    const first = batchOf(
+      1,
+      [
+        sum(keyId, { uses: 2, firstAt: at(5), lastAt: at(9) }),
+        sum(keyId, { usage: 'process', version: 3 }),
+      ],
+      await openInstance(store),
+    );
     await uses.addUses(first);
     await uses.addUses(first);
     await uses.addUses(batchOf(2, [sum(keyId, { uses: 3, lastAt: at(7) })], first.instance));
     await uses.addUses(first);
-    await uses.addUses(batchOf(1, [sum(keyId, { uses: 10, firstAt: at(8), lastAt: at(20) })]));
+    const other = await openInstance(store);
+    await uses.addUses(
+      batchOf(1, [sum(keyId, { uses: 10, firstAt: at(8), lastAt: at(20) })], other),
+    );
     const { countedSince, totals } = await uses.usesOf(keyId, ALL);
     expect(countedSince.getTime()).toBeLessThanOrEqual(Date.now());
     expect(totals).toEqual([
@@ -62,6 +79,31 @@ onEachMajor('sums of uses', (test) => {
     expect((await uses.usesOf(randomUUID(), ALL)).totals).toEqual([]);
   });
 
+  it('are taken from no instance whose row and marks are gone, so that a late repeat adds nothing', async () => {
+    const [store, keyId] = [test.store(), randomUUID()];
+    const instance = await openInstance(store);
+    const late = batchOf(1, [sum(keyId, { uses: 5 })], instance);
+    await store.uses.addUses(late);
+    await removeOld(test.database(), [instance], store);
+    expect(await rejection(store.uses.addUses(late))).toMatchObject({
+      code: 'database_unavailable',
+    });
+    expect(await totalOf(store, keyId)).toBe(5);
+  });
+
+  it('that are under way keep the row of their instance until they are there', async () => {
+    const [store, keyId] = [test.store(), randomUUID()];
+    const instance = await openInstance(store);
+    await withOwner(test.database(), async (writing) => {
+      await writing.query('begin');
+      await writing.query('select public.require_kept_instance($1)', [instance]);
+      await removeOld(test.database(), [instance], store, 0);
+      await writing.query('rollback');
+    });
+    await store.uses.addUses(batchOf(1, [sum(keyId)], instance));
+    expect(await totalOf(store, keyId)).toBe(1);
+  });
+
   it('take names that PostgreSQL cannot store, also where they become the same', async () => {
     const [{ uses }, keyId] = [test.store(), randomUUID()];
     const odd = ['a\0', 'a\ufffd', 'a\ud800', '"{},\\\'', '😀'.repeat(127)];
@@ -69,6 +111,7 @@ onEachMajor('sums of uses', (test) => {
       batchOf(
         1,
         odd.map((subject) => sum(keyId, { subject })),
+        await openInstance(test.store()),
       ),
     );
     const rows = await uses.usersOf(keyId, 1, { limit: 10, after: null });
@@ -84,8 +127,9 @@ onEachMajor('sums of uses', (test) => {
   it('of instances that flush the same rows at once are all there', async () => {
     const [store, keyId] = [test.store(), randomUUID()];
     const subjects = Array.from({ length: 40 }, (_, index) => `s${index}`);
-    const ledgers = [1, 2, 3].map(
-      () => new UseLedger(store.uses, { instance: randomUUID(), intervalMs: null }),
+    const instances = await Promise.all([1, 2, 3].map(() => openInstance(store)));
+    const ledgers = instances.map(
+      (instance) => new UseLedger(store.uses, { instance, intervalMs: null }),
     );
     for (let round = 0; round < 5; round += 1) {
       await Promise.all(
@@ -106,7 +150,8 @@ onEachMajor('sums of uses', (test) => {
     const sums = Array.from({ length: 23 }, (_, index) =>
       sum(keyId, { subject: `s${index}`, lastAt: at(1 + (index % 4)) }),
     );
-    await store.uses.addUses(batchOf(1, [...sums, sum(keyId, { version: 2 })]));
+    const instance = await openInstance(store);
+    await store.uses.addUses(batchOf(1, [...sums, sum(keyId, { version: 2 })], instance));
     const ledger = new UseLedger(store.uses, { instance: randomUUID(), intervalMs: null });
     const report = useReport(store.uses, ledger);
     const seen: { readonly subject: string | undefined; readonly lastAt: Date }[] = [];
@@ -186,8 +231,9 @@ onEmbedded('a database that goes away', (test) => {
     async (what) => {
       const keyId = randomUUID();
       const relay = await startRelay(test.database().port);
+      const instance = await openInstance(test.store());
       const far = openStore({ url: relay.url(test.database().appUrl) });
-      const ledger = new UseLedger(far.uses, { instance: randomUUID(), intervalMs: null });
+      const ledger = new UseLedger(far.uses, { instance, intervalMs: null });
       try {
         const count = () =>
           ledger.count({ keyId, version: 1 }, { issuer: 'urn:i', subject: 'a' }, 'protect', 5);

@@ -1,10 +1,10 @@
-/** Old events go in bounded steps until none is left, and a stop does not wait for the rest. */
+/** Old rows go in bounded steps until none is left, and a stop does not wait for the rest. */
 import { describe, expect, it } from '@jest/globals';
-import { EventExpiry } from '../../src/main/event-expiry.ts';
+import { StepwiseExpiry } from '../../src/main/stepwise-expiry.ts';
 
 const NOW = new Date('2026-03-31T12:00:00Z');
 
-describe('the expiry of events', () => {
+describe('the expiry of rows', () => {
   it('goes on by steps while there are more, and by the calendar', async () => {
     const asked: [string, number][] = [];
     const left = [10_000, 10_000, 17];
@@ -12,7 +12,7 @@ describe('the expiry of events', () => {
       asked.push([before.toISOString(), limit]);
       return Promise.resolve(left.shift() ?? 0);
     };
-    const expiry = new EventExpiry({ expire }, 'P1M', (error) => {
+    const expiry = new StepwiseExpiry({ expire }, 'P1M', (error) => {
       throw error;
     });
     await expiry.round(NOW);
@@ -28,7 +28,7 @@ describe('the expiry of events', () => {
       await promise;
       return 10_000;
     };
-    const expiry = new EventExpiry({ expire }, 'P90D', () => undefined);
+    const expiry = new StepwiseExpiry({ expire }, 'P90D', () => undefined);
     const round = expiry.round(NOW);
     const stopped = expiry.stop();
     resolve(undefined);
@@ -39,7 +39,7 @@ describe('the expiry of events', () => {
   it('reports what fails, and tries again the next time', async () => {
     const failures: unknown[] = [];
     const failing = new Error('away');
-    const expiry = new EventExpiry({ expire: () => Promise.reject(failing) }, 'P90D', (error) =>
+    const expiry = new StepwiseExpiry({ expire: () => Promise.reject(failing) }, 'P90D', (error) =>
       failures.push(error),
     );
     await expiry.round(NOW);

@@ -1,17 +1,21 @@
-/** Removes events that are older than the configuration keeps them, in steps that hold nothing up. */
+/** Removes what is older than it is kept for, in steps that hold nothing up. */
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { earlier, storedDuration } from '../keyring/durations.ts';
-import type { EventStore } from '../keyring/event-ports.ts';
 
-const EVERY_MS = 3_600_000;
-/** Events of one statement. */
+export const EVERY_MS = 3_600_000;
+/** Rows of one statement. */
 const STEP = 10_000;
 /** Between two steps, ms. */
 const PAUSE_MS = 100;
 
-export class EventExpiry {
-  readonly #events: Pick<EventStore, 'expire'>;
+/** A table from which at most `limit` rows of before a time can be removed; answers how many were. */
+export interface Expiring {
+  expire(before: Date, limit: number): Promise<number>;
+}
+
+export class StepwiseExpiry {
+  readonly #rows: Expiring;
   readonly #retention: string;
   readonly #onFailure: (error: unknown) => void;
   readonly #stopping = new AbortController();
@@ -19,12 +23,8 @@ export class EventExpiry {
   #running: Promise<void> = Promise.resolve();
 
   /** @param retention ISO 8601 */
-  constructor(
-    events: Pick<EventStore, 'expire'>,
-    retention: string,
-    onFailure: (error: unknown) => void,
-  ) {
-    this.#events = events;
+  constructor(rows: Expiring, retention: string, onFailure: (error: unknown) => void) {
+    this.#rows = rows;
     this.#retention = retention;
     this.#onFailure = onFailure;
     this.#timer = setInterval(() => {
@@ -37,7 +37,7 @@ export class EventExpiry {
     const before = new Date(earlier(now.getTime(), storedDuration(this.#retention)));
     const { signal } = this.#stopping;
     try {
-      while (!signal.aborted && (await this.#events.expire(before, STEP)) >= STEP) {
+      while (!signal.aborted && (await this.#rows.expire(before, STEP)) >= STEP) {
         await sleep(PAUSE_MS, undefined, { signal }).catch(() => undefined);
       }
     } catch (error) {

@@ -1,0 +1,68 @@
+/** A keyring over a real database, as a process has it: an instance with a row, an audit log, no heartbeat. */
+import { randomUUID } from 'node:crypto';
+import { createAuditLog } from '../../src/audit/log.ts';
+import { nativeEngine } from '../../src/crypto/native-engine.ts';
+import { SUITES } from '../../src/crypto/suites.ts';
+import { SecurityEpoch } from '../../src/epoch.ts';
+import { openKeyring } from '../../src/keyring/keyring.ts';
+import type { KeyringParts } from '../../src/keyring/keyring.ts';
+import { NamespaceRotationPolicies } from '../../src/keyring/namespace-policies.ts';
+import { openRoot } from '../../src/keyring/root.ts';
+import type { Root } from '../../src/keyring/root.ts';
+import { POLICY_LIMITS } from '../../src/keyring/rotation-policy.ts';
+import { UsageCounters } from '../../src/keyring/usage.ts';
+import type { Store } from '../../src/store/store.ts';
+import { ANY_SUITE, requests } from './world.ts';
+import type { Instance } from './world.ts';
+
+export interface StoredInstance extends Instance {
+  readonly root: Root;
+}
+
+type Given = Pick<KeyringParts, 'hsm'> &
+  Partial<Pick<KeyringParts, 'clock' | 'destruction' | 'instances'>>;
+
+/** @param rootHsm opens the root; `hsm` unless told */
+export async function openStoredInstance(
+  store: Store,
+  { hsm, clock = () => new Date(), ...given }: Given,
+  rootHsm = hsm,
+): Promise<StoredInstance> {
+  const uses = new UsageCounters(store.keys);
+  const root = await openRoot(rootHsm, store.roots, uses, null);
+  const id = randomUUID();
+  const suites = Object.values(SUITES).map(({ number }) => number);
+  await store.instances.open({ id, zone: 'z1', suites, envelopes: [1], graceMs: 0 });
+  const { epoch: current } = await store.instances.beat(id, 0);
+  const epoch = new SecurityEpoch(current);
+  const refreshEpoch = async () => epoch.advance(await store.audit.changesSince(epoch.current));
+  const parts = { mac: root.mac, epoch, instance: id };
+  const audit = createAuditLog({ store: store.audit, zone: 'z1', ...parts });
+  await audit.start();
+  const keyring = openKeyring({
+    store: store.keys,
+    versionUses: store.uses,
+    operations: store.operations,
+    instances: store.instances,
+    ...given,
+    ...{ hsm, clock, engine: nativeEngine, root, uses, audit, epoch, refreshEpoch },
+    instance: id,
+    suites: ANY_SUITE,
+  });
+  const { integrity } = keyring;
+  const changing = { store: store.keys, audit, epoch, refreshEpoch, clock, integrity };
+  const governing = { ...changing, mac: root.mac, sets: store.sets };
+  const policies = new NamespaceRotationPolicies({
+    ...changing,
+    mac: root.mac,
+    policies: store.policies,
+    policyLimits: POLICY_LIMITS,
+  });
+  const stop = async () => {
+    keyring.close();
+    await audit.stop();
+    await store.instances.close(id);
+  };
+  const parted = { id, root, hsm, keyring, policies, governing, epoch, uses, audit, stop };
+  return { ...parted, ...requests(keyring, epoch) };
+}

@@ -1,0 +1,103 @@
+/** No server's clock ends the waiting period of a destruction: the database's own has a say. */
+import { afterAll, beforeAll, expect, it } from '@jest/globals';
+import { aRun, codeOf } from '../keyring/world.ts';
+import { withClient } from '../store/owner.ts';
+import { rejection } from '../store/samples.ts';
+import { setWallClock } from '../store/wall-clock.ts';
+import { DAY, openStage } from './stage.ts';
+import type { Actor, Stage } from './stage.ts';
+
+const WANTED = { afterMs: 30 * DAY, reason: 'a drill' };
+
+let stage: Stage;
+let first: Actor;
+const start = Date.UTC(2026, 0, 1);
+beforeAll(async () => {
+  stage = await openStage(start);
+  first = stage.first;
+  await setWallClock(stage.database, start);
+}, 60_000);
+afterAll(() => stage.stop(), 60_000);
+
+const viewOf = (id: string) => first.keyring.read.fresh(first.grant('keys.read', id));
+const doomedKey = async (): Promise<string> => {
+  const id = await first.create();
+  const grant = first.grant('keys.schedule-destruction', id);
+  await first.keyring.lifecycle.scheduleDestruction(grant, WANTED, aRun({ ifMatch: 1 }));
+  return id;
+};
+/** Of version 1, which is no primary any more and deactivated. */
+const doomedVersion = async (): Promise<string> => {
+  const { manage, lifecycle } = first.keyring;
+  const id = await first.create();
+  await manage.rotate(first.grant('keys.rotate', id), {}, aRun());
+  const retired = { version: 1, reason: 'old' };
+  await manage.retireVersion(first.grant('versions.retire', id), retired, aRun());
+  const { revision } = (await viewOf(id)).key;
+  await lifecycle.scheduleVersionDestruction(
+    first.grant('versions.schedule-destruction', id),
+    { ...WANTED, version: 1 },
+    aRun({ ifMatch: revision }),
+  );
+  return id;
+};
+
+it('a leader whose clock is a month ahead destroys nothing, and says so', async () => {
+  const [key, version] = [await doomedKey(), await doomedVersion()];
+  const { scheduler } = first.scheduler();
+  await scheduler.tick();
+  stage.clock.now += 31 * DAY;
+  expect(await scheduler.tick()).toMatchObject({ leads: true, actions: 0, failures: 2 });
+  expect(stage.failures.map(({ error }) => error)).toMatchObject([
+    { code: 'version_not_usable' },
+    { code: 'version_not_usable' },
+  ]);
+  // Nor does any other way to the same act.
+  const { lifecycle } = first.keyring;
+  const act = lifecycle.destroyKey(first.grant('keys.destroy', key), aRun());
+  expect(await codeOf(act)).toBe('version_not_usable');
+  expect((await viewOf(key)).key).toMatchObject({ destroyedAt: null });
+  expect((await viewOf(version)).versions).toMatchObject([
+    { state: 'deactivated' },
+    { state: 'active' },
+  ]);
+
+  // A minute is what clocks may differ by.
+  await setWallClock(stage.database, start + 30 * DAY - 61_000);
+  stage.clock.now += DAY;
+  expect(await scheduler.tick()).toMatchObject({ actions: 0, failures: 2 });
+  await setWallClock(stage.database, start + 30 * DAY - 59_000);
+  stage.clock.now += DAY;
+  expect(await scheduler.tick()).toMatchObject({ actions: 2, failures: 0 });
+  expect((await viewOf(key)).key.destroyedAt).not.toBeNull();
+  expect((await viewOf(version)).versions).toMatchObject([
+    { state: 'destroyed' },
+    { state: 'active' },
+  ]);
+}, 60_000);
+
+it('the server’s role destroys nothing early by statements of its own, nor replaces the clock', async () => {
+  await setWallClock(stage.database, start);
+  const [key, version] = [await doomedKey(), await doomedVersion()];
+  const refused = async (sql: string, id: string) =>
+    rejection(withClient(stage.database.appUrl, (app) => app.query(sql, [id])));
+  for (const [sql, id] of [
+    ['update public.key set destroyed_at = now() where id = $1', key],
+    ['update public.key set destroyed_at = now(), destroy_at = now() where id = $1', key],
+    [`update public.key_version set state = 'destroyed' where key_id = $1`, key],
+    [
+      `update public.key_version set state = 'destroyed' where key_id = $1 and version = 1`,
+      version,
+    ],
+    [
+      `update public.key_version set state = 'destroyed' where key_id = $1 and version = 2`,
+      version,
+    ],
+  ] as const) {
+    expect([sql, await refused(sql, id)]).toMatchObject([sql, { code: 'TF014' }]);
+  }
+  const replace = `create or replace function public.wall_clock() returns timestamptz
+    language sql as $$ select timestamptz 'infinity' $$`;
+  const replacing = withClient(stage.database.appUrl, (app) => app.query(replace));
+  expect(await rejection(replacing)).toMatchObject({ code: '42501' });
+}, 60_000);
