@@ -103,8 +103,8 @@ async function appended(
 const INDEXES = [
   'entry_key_ref_idx',
   'entry_key_id_idx',
-  'entry_namespace_subject_at_lane_n_idx',
-  'entry_namespace_operation_at_lane_n_idx',
+  'entry_subject_idx',
+  'entry_operation_idx',
   'entry_failed_idx',
 ];
 

@@ -17,17 +17,45 @@ const FIRST = '0001-01-01T00:00:00.000Z';
 interface Filter {
   readonly column: 'key_id' | 'key_ref' | 'subject' | 'operation' | 'outcome';
   readonly value: string;
-  /** Whether an index begins with it. */
-  readonly indexed: boolean;
+  /** What an index begins with: the column, or a hash of it and the namespace. */
+  readonly index: 'column' | 'hash' | null;
 }
+
+/** Uses of keys are most entries: like successes they are looked for among the newest of all. */
+export const UNINDEXED_OPERATIONS: ReadonlySet<string> = new Set([
+  'wrap',
+  'unwrap',
+  'rewrap',
+  'data-keys.create',
+  'data-keys.create-wrapped',
+  'random',
+  'encapsulate',
+  'decapsulate',
+  'sign',
+  'verify',
+  'sign-parallel',
+  'mac',
+  'verify-mac',
+]);
+
+const operationIndex = (operation: string | null): Filter['index'] =>
+  operation === null || UNINDEXED_OPERATIONS.has(operation) ? null : 'column';
 
 const filtersOf = (query: AuditQuery): readonly Filter[] =>
   [
-    { column: 'key_id', value: query.keyId, indexed: true } as const,
-    { column: 'key_ref', value: query.keyRef, indexed: true } as const,
-    { column: 'subject', value: query.subject, indexed: true } as const,
-    { column: 'operation', value: query.operation, indexed: true } as const,
-    { column: 'outcome', value: query.outcome, indexed: query.outcome !== 'ok' } as const,
+    { column: 'key_id', value: query.keyId, index: 'column' } as const,
+    { column: 'key_ref', value: query.keyRef, index: 'hash' } as const,
+    { column: 'subject', value: query.subject, index: 'hash' } as const,
+    {
+      column: 'operation',
+      value: query.operation,
+      index: operationIndex(query.operation),
+    } as const,
+    {
+      column: 'outcome',
+      value: query.outcome,
+      index: query.outcome === 'ok' ? null : 'column',
+    } as const,
   ].flatMap((filter) =>
     filter.value === null ? [] : [{ ...filter, value: filterText(filter.value) }],
   );
@@ -54,6 +82,13 @@ const commonOf = (
   query.after?.n ?? Number.MAX_SAFE_INTEGER,
 ];
 
+/** A hash is compared here, and the text itself with the other filters. */
+const leadCondition = ({ column, index }: Filter, at: number): string =>
+  index === 'hash'
+    ? `and hashtextextended(e.${column}, hashtextextended(e.namespace, 0))
+        = hashtextextended($${at}::text, hashtextextended($1::text, 0))`
+    : `and e.${column} = $${at}`;
+
 /**
  * Entries of the page's order from the cursor on. Parameter 3 is no later than the cursor: there the
  * index begins, which would else pass over all that is newer. By the filter of parameter `at` where
@@ -62,7 +97,7 @@ const commonOf = (
 const candidates = (lead: Filter | null, at: number): string => `public.entry e
     where e.namespace = $1 and e.at >= $2::timestamptz and e.at < $3::timestamptz
       and (e.at, e.lane, e.n) < ($4::timestamptz, $5::integer, $6::bigint)
-      ${lead === null ? '' : `and e.${lead.column} = $${at}`}`;
+      ${lead === null ? '' : leadCondition(lead, at)}`;
 
 /** The filter with the fewest candidates, counted no further than a page looks. */
 const fewest = async (
@@ -70,7 +105,7 @@ const fewest = async (
   filters: readonly Filter[],
   common: readonly unknown[],
 ): Promise<Filter | null> => {
-  const leads = filters.filter(({ indexed }) => indexed);
+  const leads = filters.filter(({ index }) => index !== null);
   if (leads.length < 2) return leads[0] ?? null;
   const counts = leads.map(
     (lead, index) => `(select count(*)::integer from (

@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { ROUTES } from '../../src/contract/routes.ts';
+import { UNINDEXED_OPERATIONS } from '../../src/store/audit-list.ts';
 import { openStore } from '../../src/store/store.ts';
 import type { Store } from '../../src/store/store.ts';
 import { startTestDatabase } from './database.ts';
@@ -237,6 +238,15 @@ const suite = (major: 15 | 18): void => {
         expect([statement.text, faults]).toEqual([statement.text, []]);
       }
     });
+  });
+
+  it('has an index for the operations that lists think it has one for', async () => {
+    const { rows } = await store.pool.query<{ without: string }>(
+      `select pg_get_expr(indpred, indrelid) as without from pg_index
+       where indexrelid = 'public.entry_operation_idx'::regclass`,
+    );
+    const named = [...(rows[0]?.without ?? '').matchAll(/'([a-z.-]+)'/gu)].map(([, name]) => name);
+    expect(named.toSorted()).toEqual([...UNINDEXED_OPERATIONS].toSorted());
   });
 
   it('finds the faults that it looks for', async () => {

@@ -84,3 +84,22 @@ revoke execute on function public.wall_clock, public.require_wait_over,
 grant execute on function public.wall_clock, public.require_wait_over,
   public.refuse_early_key_destruction, public.refuse_early_version_destruction,
   public.require_kept_instance, public.expire_instances to twofold_app;
+
+-- Indexes of audit entries --------------------------------------------------------------------
+
+-- Every answer pays for them. By a hash of subject and of key name where that was the text itself, which
+-- is shorter and compared faster; of operations those alone that are no use of a key: uses are most
+-- entries, and are found among the newest. By a key's id without the namespace, which the key has one of.
+drop index public.entry_namespace_subject_at_lane_n_idx;
+drop index public.entry_namespace_operation_at_lane_n_idx;
+drop index public.entry_key_id_idx;
+drop index public.entry_key_ref_idx;
+create index entry_subject_idx on public.entry
+  (pg_catalog.hashtextextended(subject, pg_catalog.hashtextextended(namespace, 0)), at, lane, n);
+create index entry_key_ref_idx on public.entry
+  (pg_catalog.hashtextextended(key_ref, pg_catalog.hashtextextended(namespace, 0)), at, lane, n)
+  where key_ref is not null;
+create index entry_key_id_idx on public.entry (key_id, at, lane, n) where key_id is not null;
+create index entry_operation_idx on public.entry (namespace, operation, at, lane, n)
+  where operation <> all (array['wrap', 'unwrap', 'rewrap', 'data-keys.create',
+    'data-keys.create-wrapped', 'random', 'encapsulate', 'decapsulate', 'sign', 'verify', 'sign-parallel', 'mac', 'verify-mac']);

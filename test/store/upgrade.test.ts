@@ -1,0 +1,204 @@
+/**
+ * A database of the third migration, filled with what a server of that time wrote, comes to the newest
+ * schema: every row is read as it was, its MAC stands, and lists and changes of today work on it.
+ */
+import { createHash, createHmac, randomUUID } from 'node:crypto';
+import { cp, mkdir, mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import type { Key, KeyVersion } from '../../src/keyring/model.ts';
+import type { Attested, KeyWrite } from '../../src/keyring/ports.ts';
+import {
+  attestKey,
+  attestVersion,
+  canonicalKey,
+  canonicalVersion,
+  verifyStored,
+} from '../../src/keyring/row-mac.ts';
+import type { RowMac } from '../../src/keyring/row-mac.ts';
+import { startEmbedded } from '../../src/store/embedded.ts';
+import { MIGRATIONS, migrate } from '../../src/store/migrate.ts';
+import { openStore } from '../../src/store/store.ts';
+import type { Store } from '../../src/store/store.ts';
+import { KEY, VERSIONS } from '../keyring/samples.ts';
+import {
+  active,
+  auditQuery,
+  batch,
+  changer,
+  entry,
+  key,
+  keyQuery,
+  openInstance,
+} from './samples.ts';
+import type { Changer } from './samples.ts';
+import { withClient } from './owner.ts';
+
+const OLD = ['0001_initial', '0002_published_keys', '0003_certificate_chains'];
+const NAMES = ['ml-train', 'payments', 'shown'];
+const PEM = '-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n';
+
+/** As the golden MACs were made. */
+const mac: RowMac = async (data) =>
+  createHmac('sha256', Buffer.alloc(32, 0x2a)).update(data).digest();
+
+let folder: string;
+let server: Awaited<ReturnType<typeof startEmbedded>>;
+let store: Store;
+let writer: Changer;
+let lane: number;
+const golden = new Map<string, Uint8Array>();
+const written: { readonly key: Key; readonly versions: readonly KeyVersion[] }[] = [];
+
+/** With the MAC that the server of that time made, from the file that is never made anew. */
+const asThen = <T>(value: T, name: string): Attested<T> => ({
+  value,
+  mac: golden.get(name) ?? new Uint8Array(0),
+});
+
+const put = async (
+  row: Attested<Key>,
+  versions: readonly Attested<KeyVersion>[],
+  more: readonly KeyWrite[] = [],
+): Promise<void> => {
+  written.push({ key: row.value, versions: versions.map(({ value }) => value) });
+  // Formats 1 and 2 are those of that time.
+  const formats = [
+    canonicalKey(row.value),
+    ...versions.map((each) => canonicalVersion(each.value)),
+  ];
+  expect(Math.max(...formats.map(([format = 0]) => format))).toBeLessThanOrEqual(2);
+  await writer.commit([
+    { kind: 'insert-key', row },
+    ...versions.map((each) => ({ kind: 'insert-version', row: each }) as const),
+    ...more,
+  ]);
+};
+
+const fillAsThen = async (): Promise<void> => {
+  const second = { ...VERSIONS.active, version: 2, suite: 0x0103 } as KeyVersion;
+  await put(asThen(KEY, 'key'), [
+    asThen(VERSIONS.deactivated, 'deactivated'),
+    await attestVersion(mac, second),
+  ]);
+  const shown = key({ name: 'shown', publish: true, labels: { team: 'web' } });
+  const chain = Uint8Array.from(createHash('sha256').update(PEM).digest());
+  await put(
+    await attestKey(mac, shown),
+    [await attestVersion(mac, active(shown.id, { certificateChain: chain }))],
+    [{ kind: 'put-certificate-chain', keyId: shown.id, version: 1, pem: PEM }],
+  );
+  const train = key({ name: 'ml-train', primary: 2, latestVersion: 2, labels: { team: 'ml' } });
+  await put(await attestKey(mac, train), [
+    await attestVersion(mac, { ...VERSIONS.destroyed, keyId: train.id }),
+    await attestVersion(mac, active(train.id, { version: 2, suite: 0x0401 })),
+  ]);
+  await store.keys.reserveUses(`${train.id}/2`, 256);
+  lane = await store.audit.openLane(writer.instance, 'use');
+  const entries = ['wrap', 'unwrap', 'keys.read'].map((operation) =>
+    entry(undefined, { operation, keyId: train.id, keyRef: 'ml-train', subject: 'then' }),
+  );
+  const { epoch } = await store.instances.beat(writer.instance, 0);
+  await store.audit.append(batch(lane, 1, { epoch, entries }));
+};
+
+beforeAll(async () => {
+  const text = await readFile(new URL('../keyring/row-mac.golden.json', import.meta.url), 'utf8');
+  for (const [name, row] of Object.entries(JSON.parse(text) as Record<string, { mac: string }>)) {
+    golden.set(name, Uint8Array.from(Buffer.from(row.mac, 'hex')));
+  }
+  folder = await mkdtemp(join(tmpdir(), 'twofold-upgrade-'));
+  const old = join(folder, 'migrations');
+  for (const name of OLD) await cp(join(MIGRATIONS, name), join(old, name), { recursive: true });
+  const dataDir = join(folder, 'data');
+  await mkdir(dataDir);
+  server = await startEmbedded({ dataDir });
+  expect(await migrate({ url: server.ownerUrl, version: '0.0.1', dir: old })).toEqual(OLD);
+  store = openStore({ url: server.appUrl });
+  writer = await changer(store);
+  await fillAsThen();
+  const newer = await migrate({ url: server.ownerUrl, version: '0.0.2' });
+  const all = (await readdir(MIGRATIONS)).filter((name) => /^\d/u.test(name)).toSorted();
+  expect([...OLD, ...newer]).toEqual(all);
+}, 120_000);
+afterAll(async () => {
+  await store.close();
+  await server.stop();
+  await rm(folder, { recursive: true, force: true });
+}, 60_000);
+
+const namesOf = async (over: Parameters<typeof keyQuery>[0]) =>
+  (await store.keys.list(keyQuery(over))).keys.map((each) => each.key.value.name);
+
+describe('a database of the third migration', () => {
+  it('keeps every key and version as it was, with MACs that stand', async () => {
+    for (const { key: row, versions } of written) {
+      const found = await store.keys.find('default', { id: row.id }, 0);
+      if (found === null) throw new Error(`${row.name} is gone`);
+      expect(found.key.value).toEqual(row);
+      expect(found.versions.map(({ value }) => value)).toEqual(versions);
+      await verifyStored(mac, found);
+    }
+  });
+
+  it('lists its keys by every filter', async () => {
+    expect(await namesOf({})).toEqual(NAMES);
+    expect(await namesOf({ labels: { team: 'ml' } })).toEqual(['ml-train', 'payments']);
+    expect(await namesOf({ state: 'suspended' })).toEqual(['payments']);
+    expect(await namesOf({ state: 'enabled' })).toEqual(['ml-train', 'shown']);
+    expect(await namesOf({ suite: 0x0103 })).toEqual(['payments']);
+    expect(await namesOf({ namePrefix: 'ml' })).toEqual(['ml-train']);
+    expect((await store.keys.published(0, 10)).map(({ name }) => name)).toEqual(['shown']);
+  });
+
+  it('finds its audit entries by every filter, and appends to its lanes', async () => {
+    const [, , train] = written;
+    const of = async (over: Parameters<typeof auditQuery>[0]) =>
+      (await store.audit.entries(auditQuery(over))).entries.length;
+    expect(await of({})).toBe(6);
+    expect(await of({ subject: 'then' })).toBe(3);
+    expect(await of({ keyRef: 'ml-train' })).toBe(3);
+    expect(await of({ keyId: train?.key.id ?? null, operation: 'unwrap' })).toBe(1);
+    expect(await of({ operation: 'keys.create' })).toBe(3);
+    const { epoch } = await store.instances.beat(writer.instance, 0);
+    await store.audit.append(batch(lane, 4, { epoch }));
+    expect(await of({})).toBe(7);
+  });
+
+  it('has every key looked at by the scheduler, and counts uses from then on', async () => {
+    const due = await store.scheduler.due(new Date(0), 100);
+    const ids = written.map(({ key: { id } }) => id);
+    expect(due.map(({ keyId }) => keyId).toSorted()).toEqual(ids.toSorted());
+    expect((await store.scheduler.usesOf(written[2]?.key.id ?? '', 2)) > 0).toBe(true);
+    const instance = await openInstance(store);
+    const now = new Date();
+    const use = { keyId: randomUUID(), version: 1, usage: 'protect', uses: 2 } as const;
+    const sum = { ...use, issuer: 'urn:i', subject: 's', firstAt: now, lastAt: now };
+    await store.uses.addUses({ instance, number: 1, sums: [sum] });
+    expect((await store.uses.usesOf(use.keyId, { from: 1, until: 9 })).totals).toHaveLength(1);
+  });
+
+  it('takes a change with what came later, and the MACs of today', async () => {
+    const [before] = written;
+    if (before === undefined) throw new Error('nothing was written');
+    const changed: Key = { ...before.key, aliases: ['pay'], revision: before.key.revision + 1 };
+    const row = await attestKey(mac, changed);
+    await writer.commit([{ kind: 'update-key', row, expected: before.key.revision }]);
+    const found = await store.keys.find('default', { name: 'pay' }, 0);
+    expect(found?.key.value).toEqual(changed);
+    if (found !== null) await verifyStored(mac, found);
+  });
+
+  it('does not verify where a row was altered on the way', async () => {
+    const [, shown] = written;
+    if (shown === undefined) throw new Error('nothing was written');
+    const { id } = shown.key;
+    await withClient(server.ownerUrl, (owner) =>
+      owner.query('update public.key set min_usable_version = 0 where id = $1', [id]),
+    );
+    const found = await store.keys.find('default', { id }, 0);
+    if (found === null) throw new Error('it is gone');
+    await expect(verifyStored(mac, found)).rejects.toMatchObject({ code: 'integrity_failed' });
+  });
+});
