@@ -63,6 +63,12 @@ class CborWriter {
     return this.#buffer.slice(0, this.#length);
   }
 
+  /** Begins anew; answers the size of the buffer. */
+  reset(): number {
+    this.#length = 0;
+    return this.#buffer.length;
+  }
+
   item(value: CborValue): void {
     if (value === null) this.#byte(NULL);
     else if (typeof value === 'boolean') this.#byte(value ? TRUE : FALSE);
@@ -121,12 +127,30 @@ class CborWriter {
   }
 
   #text(value: string): void {
+    if (value.length <= SHORT && this.#ascii(value)) return;
     if (!value.isWellFormed()) throw new TypeError('the string holds a lone surrogate');
     const length = Buffer.byteLength(value);
     this.#head(TEXT, length);
     this.#room(length);
     ENCODER.encodeInto(value, this.#buffer.subarray(this.#length));
     this.#length += length;
+  }
+
+  /** A short text a byte at a time, which most are; false, and nothing written, for any other character. */
+  #ascii(value: string): boolean {
+    const begun = this.#length;
+    this.#head(TEXT, value.length);
+    this.#room(value.length);
+    for (let index = 0; index < value.length; index += 1) {
+      const code = value.charCodeAt(index);
+      if (code > 0x7f) {
+        this.#length = begun;
+        return false;
+      }
+      this.#buffer[this.#length + index] = code;
+    }
+    this.#length += value.length;
+    return true;
   }
 
   #raw(bytes: Uint8Array): void {
@@ -173,6 +197,8 @@ class CborWriter {
 }
 
 const ENCODER = new TextEncoder();
+/** Longer texts are encoded faster by the runtime. */
+const SHORT = 64;
 
 function entriesOf(
   value: ReadonlyMap<CborKey, CborValue> | { readonly [name: string]: CborValue },
@@ -185,11 +211,21 @@ function entriesOf(
   return Object.entries(value as { readonly [name: string]: CborValue });
 }
 
+/** Kept between encodings, each of which would else pay for a buffer; no larger one stays. */
+const LARGEST_KEPT = 65_536;
+let idle: CborWriter | null = null;
+
 /** @throws TypeError for a value outside the model above (a programming error) */
 export function encodeCbor(value: CborValue): Uint8Array {
-  const writer = new CborWriter();
-  writer.item(value);
-  return writer.bytes;
+  // Names of maps are encoded within an encoding.
+  const writer = idle ?? new CborWriter();
+  idle = null;
+  try {
+    writer.item(value);
+    return writer.bytes;
+  } finally {
+    if (writer.reset() <= LARGEST_KEPT) idle = writer;
+  }
 }
 
 const notCanonical = () => new TwofoldError('integrity_failed', 'The CBOR is not canonical.');

@@ -4,7 +4,7 @@
  * not become untrue; rows that have changed since have other bytes. MACs stand in the database in the
  * clear and are no secrets.
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 
 import type { RowMac } from './row-mac.ts';
 
@@ -14,7 +14,7 @@ import type { RowMac } from './row-mac.ts';
 export const rememberedMac = (mac: RowMac, limit: number): RowMac => {
   const known = new Map<string, Uint8Array>();
   return async (data) => {
-    const name = createHash('sha256').update(data).digest('latin1');
+    const name = hash('sha256', data, 'latin1');
     const found = known.get(name) ?? (await mac(data));
     known.delete(name);
     known.set(name, found);

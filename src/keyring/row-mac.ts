@@ -31,7 +31,7 @@
  * form, and the MACs of earlier rows stand. The destruction of a key is [at, requestedAt, reason], that
  * of a version [requestedAt, reason].
  */
-import { createHash } from 'node:crypto';
+import { hash as digestOf } from 'node:crypto';
 
 import { concatBytes, equalBytes } from '../crypto/bytes.ts';
 import { encodeCbor } from '../crypto/cbor.ts';
@@ -61,7 +61,7 @@ const MACS_AT_ONCE = 16;
 const NO_BYTES = new Uint8Array(0);
 
 const time = (date: Date | null): number | null => date?.getTime() ?? null;
-const hash = (bytes: Uint8Array): Uint8Array => createHash('sha256').update(bytes).digest();
+const hash = (bytes: Uint8Array): Uint8Array => digestOf('sha256', bytes, 'buffer');
 const suspended = (value: Suspension | null): CborValue =>
   value === null ? null : [value.at.getTime(), value.reason];
 
@@ -76,14 +76,20 @@ const BEFORE_LATER = {
   'rotation-policy-set': [[null]],
 } as const satisfies Readonly<Record<string, readonly (readonly CborValue[])[]>>;
 
+/** Of null, booleans, texts, numbers and lists of these; what is of another kind is not the same. */
+const same = (a: CborValue, b: CborValue): boolean =>
+  Array.isArray(a) && Array.isArray(b)
+    ? a.length === b.length &&
+      a.every((item: CborValue, index) => same(item, (b as readonly CborValue[])[index] ?? null))
+    : a === b;
+
 function canonicalWithLater(
   table: keyof typeof BEFORE_LATER,
   columns: readonly CborValue[],
   later: readonly (readonly CborValue[])[],
 ): Uint8Array {
   const before: readonly (readonly CborValue[])[] = BEFORE_LATER[table];
-  const says = (group: readonly CborValue[], index: number) =>
-    !equalBytes(encodeCbor(group), encodeCbor(before[index] ?? []));
+  const says = (group: readonly CborValue[], index: number) => !same(group, before[index] ?? []);
   const groups = later.slice(0, later.findLastIndex(says) + 1);
   return canonical([...columns, ...groups.flat()], FORMAT + groups.length);
 }
