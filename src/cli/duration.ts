@@ -1,4 +1,5 @@
 /** Durations as a person types them: `90s`, `15m`, `12h`, `1d`, or ISO 8601 (`PT1H30M`). */
+import { durationParts } from '../duration.ts';
 import { TwofoldError } from '../errors.ts';
 
 const UNITS = new Map([
@@ -7,7 +8,6 @@ const UNITS = new Map([
   ['h', 3_600],
   ['d', 86_400],
 ]);
-const ISO = /^P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?$/;
 
 /** Whole seconds, at least one. @throws TwofoldError invalid_value */
 export function parseDuration(text: string): number {
@@ -24,10 +24,7 @@ export function parseDuration(text: string): number {
 }
 
 function isoSeconds(text: string): number {
-  const match = ISO.exec(text);
-  if (match === null) return Number.NaN;
-  const [days = 0, hours = 0, minutes = 0, seconds = 0] = match
-    .slice(1)
-    .map((part: string | undefined) => Number(part ?? 0));
+  const { days = 0, hours = 0, minutes = 0, seconds = 0, ...others } = durationParts(text) ?? {};
+  if (Object.keys(others).length > 0) return Number.NaN;
   return (days * 24 + hours) * 3_600 + minutes * 60 + seconds;
 }

@@ -6,6 +6,7 @@
  * the standard's order, no fraction, no sign, no leading zero, no unit with zero. So a text that is
  * stored is a text that was given, and two equal texts are equal durations. At most 100 years.
  */
+import { durationParts } from '../duration.ts';
 import { TwofoldError } from '../errors.ts';
 
 /** Calendar months, then milliseconds; not both zero. */
@@ -19,11 +20,8 @@ const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
-const N = '([1-9]\\d{0,9})';
-const FORM = new RegExp(
-  `^P(?=.)(?:${N}Y)?(?:${N}M)?(?:${N}W)?(?:${N}D)?(?:T(?=\\d)(?:${N}H)?(?:${N}M)?(?:${N}S)?)?$`,
-  'u',
-);
+/** A number that is zero or begins with one. */
+const ZERO = /\D0/u;
 
 /** Where lengths are taken: the first of a leap year, so that a year and a month count as long. */
 const REFERENCE = Date.UTC(2000, 0, 1);
@@ -35,11 +33,10 @@ const REMEMBERED = 256;
 const known = new Map<string, Duration | null>();
 
 function parse(text: string): Duration | null {
-  const match = FORM.exec(text);
-  if (match === null) return null;
-  const [years = 0, months = 0, weeks = 0, days = 0, hours = 0, minutes = 0, seconds = 0] = match
-    .slice(1)
-    .map((part: string | undefined) => Number(part ?? 0));
+  const parts = ZERO.test(text) ? undefined : durationParts(text);
+  if (parts === undefined) return null;
+  const { years = 0, months = 0, weeks = 0, days = 0 } = parts;
+  const { hours = 0, minutes = 0, seconds = 0 } = parts;
   const duration = {
     months: years * 12 + months,
     ms: (weeks * 7 + days) * DAY + hours * HOUR + minutes * MINUTE + seconds * SECOND,

@@ -8,7 +8,10 @@ import { differences } from './change-facts.ts';
 import type { NewEvent } from './event-ports.ts';
 import type { PreparedChange } from './operations.ts';
 
-/** Types without the product's prefix, which the event's readers see it with. */
+/**
+ * Types without the product's prefix, which the event's readers see it with. The contract names them too,
+ * since neither imports the other; a test holds the two together.
+ */
 export const EVENT_TYPES = [
   'key.created',
   'key.updated',

@@ -19,6 +19,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
   keyring: [
     'errors',
     'name',
+    'duration',
     'epoch',
     'outcome',
     'settled',
@@ -126,7 +127,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'crypto/uuid.ts',
     'type crypto/suite.ts',
   ],
-  cli: ['errors', 'name', 'contract', 'config', 'client'],
+  cli: ['errors', 'name', 'duration', 'contract', 'config', 'client'],
   /** The form of key set files and the ids of suites, so that `config check` finds what a start would refuse. */
   config: [
     'errors',
