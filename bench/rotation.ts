@@ -1,7 +1,8 @@
 /**
  * What rotations in the background cost those who unwrap in the foreground, with other keys. Quiet and
- * busy slices take turns in one run, at the same arrivals: a figure is the median over slices, and the
- * ratio is to the quiet slices beside it.
+ * busy slices take turns in one run, many and short, at the same arrivals: a figure is the median over
+ * slices. A ratio is that of one busy slice to the mean of the quiet ones before and after it, which a
+ * machine that grows slower or faster meanwhile does not change; told are its median and quartiles.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -36,7 +37,17 @@ export interface RotationRow {
   /** Milliseconds. */
   readonly p50: number;
   readonly p99: number;
+  /** Of p99 to that of the quiet slices beside; null for what is quiet itself. */
+  readonly ratio: Spread | null;
 }
+
+export interface Spread {
+  readonly low: number;
+  readonly median: number;
+  readonly high: number;
+}
+
+type Slice = Omit<RotationRow, 'ratio'>;
 
 const NOTHING: Background = {
   name: 'none',
@@ -120,8 +131,19 @@ export function rotateRoute(
 
 const nameOf = (index: number): string => `background-${String(index)}`;
 
-const median = (values: readonly number[]): number =>
-  values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
+const quantile = (values: readonly number[], share: number): number =>
+  values.toSorted((a, b) => a - b)[Math.floor((values.length - 1) * share + 0.5)] ?? Number.NaN;
+
+const median = (values: readonly number[]): number => quantile(values, 0.5);
+
+/** Of each slice to the mean of the quiet ones before and after it; `quiet` has one more. */
+export function ratios(slices: readonly number[], quiet: readonly number[]): Spread {
+  const each = slices.map((value, index) => {
+    const [before = Number.NaN, after = before] = quiet.slice(index, index + 2);
+    return value / ((before + after) / 2);
+  });
+  return { low: quantile(each, 0.25), median: median(each), high: quantile(each, 0.75) };
+}
 
 export interface RotationOptions {
   /** Of one slice. */
@@ -155,56 +177,72 @@ export async function measureRotation(
   const request = post(`/v1/keys/${FOREGROUND}/unwrap`, token, wrapped.bytes);
   await closedLoop(target, request, { inFlight: CLOSED, seconds: seconds / 2 });
   const { perSecond } = await closedLoop(target, request, { inFlight: CLOSED, seconds });
-  const all = [NOTHING, ...backgrounds(service, target)];
-  const slices = new Map<Background, RotationRow[]>(all.map((each) => [each, []]));
-  for (let round = 0; round < rounds; round += 1) {
-    for (const [background, rows] of slices) {
-      const began = performance.now();
-      const work = await background.start();
-      const load = await openLoop(target, request, {
-        ...{ arrivalsPerSecond: perSecond * SHARE, seconds, connections: CONNECTIONS },
-      });
-      const done = await work.stop();
-      const rotations = (done * 1000) / (performance.now() - began);
-      if (!load.answers.every((bytes) => bytes.equals(plaintext))) {
-        throw new Error('an answer is wrong');
-      }
-      const { p50, p99 } = load;
-      rows.push({ background: background.name, rotations, perSecond: load.perSecond, p50, p99 });
+  const slice = async (background: Background): Promise<Slice> => {
+    const began = performance.now();
+    const work = await background.start();
+    const load = await openLoop(target, request, {
+      ...{ arrivalsPerSecond: perSecond * SHARE, seconds, connections: CONNECTIONS },
+    });
+    const done = await work.stop();
+    const rotations = (done * 1000) / (performance.now() - began);
+    if (!load.answers.every((bytes) => bytes.equals(plaintext))) {
+      throw new Error('an answer is wrong');
     }
+    const { p50, p99 } = load;
+    return { background: background.name, rotations, perSecond: load.perSecond, p50, p99 };
+  };
+  const rows: RotationRow[] = [];
+  const quiet: Slice[] = [];
+  for (const background of backgrounds(service, target)) {
+    const beside = [await slice(NOTHING)];
+    const busy: Slice[] = [];
+    for (let round = 0; round < rounds; round += 1) {
+      busy.push(await slice(background));
+      beside.push(await slice(NOTHING));
+    }
+    const p99s = (slices: readonly Slice[]) => slices.map(({ p99 }) => p99);
+    rows.push({ ...medians(busy), ratio: ratios(p99s(busy), p99s(beside)) });
+    quiet.push(...beside);
   }
-  return [...slices].map(([{ name }, rows]) => {
-    const of = (member: Exclude<keyof RotationRow, 'background'>) =>
-      median(rows.map((row) => row[member]));
-    return {
-      background: name,
-      rotations: of('rotations'),
-      perSecond: of('perSecond'),
-      p50: of('p50'),
-      p99: of('p99'),
-    };
-  });
+  return [{ ...medians(quiet), ratio: null }, ...rows];
+}
+
+function medians(slices: readonly Slice[]): Slice {
+  const [first] = slices;
+  if (first === undefined) throw new Error('no slice was measured');
+  const of = (member: Exclude<keyof Slice, 'background'>) =>
+    median(slices.map((each) => each[member]));
+  return {
+    background: first.background,
+    rotations: of('rotations'),
+    perSecond: of('perSecond'),
+    p50: of('p50'),
+    p99: of('p99'),
+  };
 }
 
 const line = (...cells: readonly string[]): string =>
   cells.map((cell, index) => (index === 0 ? cell.padEnd(22) : cell.padStart(13))).join('');
 
-/** As text; the ratios are to the row without a background, which comes first. */
+const told = ({ low, median: of, high }: Spread): string =>
+  `${of.toFixed(2)} (${low.toFixed(2)}-${high.toFixed(2)})${of <= MAX_RATIO ? '' : ' > 1.2'}`;
+
+/** As text; the row without a background comes first. Ratios with the half of the slices about them. */
 export function renderRotation(rows: readonly RotationRow[]): string {
   const [quiet] = rows;
   if (quiet === undefined) throw new Error('nothing was measured');
   return [
-    line('rotations', 'done/s', 'unwraps/s', 'p50, ms', 'p99, ms', 'p50 ratio', 'p99 ratio'),
-    ...rows.map(({ background, rotations, perSecond, p50, p99 }) =>
-      line(
-        background,
-        rotations.toFixed(1),
-        perSecond.toFixed(0),
-        p50.toFixed(2),
-        p99.toFixed(2),
-        (p50 / quiet.p50).toFixed(2),
-        `${(p99 / quiet.p99).toFixed(2)}${p99 / quiet.p99 <= MAX_RATIO ? '    ' : ' > 1.2'}`,
-      ),
+    line('rotations', 'done/s', 'unwraps/s', 'p50, ms', 'p99, ms', 'p50 ratio') + '  p99 ratio',
+    ...rows.map(
+      ({ background, rotations, perSecond, p50, p99, ratio }) =>
+        line(
+          background,
+          rotations.toFixed(1),
+          perSecond.toFixed(0),
+          p50.toFixed(2),
+          p99.toFixed(2),
+          (p50 / quiet.p50).toFixed(2),
+        ) + (ratio === null ? '' : `  ${told(ratio)}`),
     ),
   ].join('\n');
 }

@@ -1,4 +1,6 @@
 /** The scheduler in this process: it ticks while the service runs, and gives up its term at the stop. */
+import { setTimeout as sleep } from 'node:timers/promises';
+
 import { PolicyAuthorizer } from '../access/authorize.ts';
 import { SCHEDULER } from '../access/system.ts';
 import type { AuditLog } from '../audit/ports.ts';
@@ -118,6 +120,9 @@ export function startScheduler(parts: SchedulingParts, unwinding: Unwinding): vo
       },
       act: actBy(keyring.manage, keyring.lifecycle),
       clock,
+      rest: async (ms) => {
+        await sleep(ms);
+      },
       onFailure: (keyId, err) => log.warn({ keyId, err }, 'what is due of a key could not be done'),
     },
     {

@@ -1,20 +1,29 @@
-/** How many rotations may be made: so many a minute, and no more at once. */
+/** How many rotations may be made: so many a minute, evenly. What came together is no burst of work. */
 const MINUTE_MS = 60_000;
+/** Rotations that may follow each other at once are those of so long a time. */
+const BURST_MS = 2_000;
 
 export class Budget {
-  readonly #perMinute: number;
+  /** Milliseconds from one to the next. */
+  readonly apartMs: number;
+  /** What may be taken at once: what falls due between two ticks. */
+  readonly #most: number;
   #tokens: number;
   #at: number | null = null;
+  #reserved = 0;
 
   constructor(perMinute: number) {
-    this.#perMinute = perMinute;
-    this.#tokens = perMinute;
+    this.apartMs = MINUTE_MS / perMinute;
+    this.#most = Math.max(1, BURST_MS / this.apartMs);
+    this.#tokens = this.#most;
   }
 
   /** Rotations that may be made at `now`, ms. */
   left(now: number): number {
-    const passed = this.#at === null ? 0 : Math.max(0, now - this.#at);
-    this.#tokens = Math.min(this.#perMinute, this.#tokens + (passed / MINUTE_MS) * this.#perMinute);
+    const passed = this.#at === null ? 0 : now - this.#at;
+    // A clock that was set back makes nobody wait for the times that it had reached.
+    if (passed < 0) this.#reserved = now;
+    this.#tokens = Math.min(this.#most, this.#tokens + Math.max(0, passed) / this.apartMs);
     this.#at = now;
     return Math.floor(this.#tokens);
   }
@@ -25,9 +34,9 @@ export class Budget {
     return true;
   }
 
-  /** Until there will be one again; spread, so that those who wait do not all come at once. */
-  waitMs(now: number): number {
-    const one = MINUTE_MS / this.#perMinute;
-    return Math.ceil(one + (now % MINUTE_MS));
+  /** When there will be one for who finds none: those who wait come one after the other, and once. */
+  reserve(now: number): Date {
+    this.#reserved = Math.max(this.#reserved, now) + this.apartMs;
+    return new Date(Math.ceil(this.#reserved));
   }
 }

@@ -10,11 +10,9 @@ import { later, storedDuration } from '../keyring/durations.ts';
 import type { Purpose } from '../keyring/model.ts';
 import { upgradeRefusal } from '../keyring/rotation-policy.ts';
 import type { RotationPolicy } from '../keyring/rotation-policy.ts';
+import { GCM_ROTATION } from '../keyring/usage.ts';
 import { jitterMs } from './jitter.ts';
 import type { UsesAsked } from './ports.ts';
-
-/** Where an AES-GCM key rotates by itself, halfway to the 2^32 of SP 800-38D section 8.3. */
-export const GCM_ROTATION = 2 ** 31;
 
 export type RotationCause = 'interval' | 'uses' | 'upgrade' | 'gcm-limit';
 

@@ -14,13 +14,13 @@ import type { ErrorCode } from '../errors.ts';
 import type { ChangeRun, KeyRead, KeyView } from '../keyring/operations.ts';
 import type { KeyWrite } from '../keyring/ports.ts';
 import type { RotationPolicy } from '../keyring/rotation-policy.ts';
+import { GCM_ROTATION } from '../keyring/usage.ts';
 import { winningPolicy } from '../keyring/selector-policy.ts';
 import type { Act } from './acts.ts';
 import { Budget } from './budget.ts';
 import { dueActions, dueSince, identityOf, nextDue } from './due.ts';
 import type { DueAction } from './due.ts';
 import type { Leader } from './leader.ts';
-import { GCM_ROTATION } from './next-rotation.ts';
 import type { OrderRunner } from './orders.ts';
 import { scheduledKey } from './scheduled-key.ts';
 import type { ScheduledKey } from './scheduled-key.ts';
@@ -35,6 +35,8 @@ const CONFLICTS_KEPT = 10_000;
 const LOOKS_A_TICK = 400;
 /** Actions on one key in one look; more are left to the next. */
 const ACTIONS_A_LOOK = 32;
+/** Longest rest between two keys. */
+const REST_MS = 250;
 /** Longest time in a tick without a beat; far below what makes a leader silent. */
 const BEAT_MS = 2_000;
 /** Waits after failed looks double from the first to the second. */
@@ -65,6 +67,11 @@ export interface SchedulerParts {
   /** Carries out orders, with the budget that what is due has too. */
   readonly orders?: Pick<OrderRunner, 'run'>;
   readonly clock: () => Date;
+  /**
+   * Waits between two keys, so that what is due leaves the device, the database and this process to
+   * those who wait for answers for half of the time at least. None: no rest.
+   */
+  readonly rest?: (ms: number) => Promise<void>;
   /** Told of what could not be done, and of nothing else. */
   readonly onFailure: (keyId: string, error: unknown) => void;
 }
@@ -148,7 +155,9 @@ export class Scheduler {
       for (const look of looks) {
         if (this.#stopped) return done;
         seen.add(look.keyId);
+        const began = performance.now();
         const outcome = await this.#look(look, term);
+        await this.#rest(outcome, performance.now() - began);
         done.looks += 1;
         if (outcome.kind === 'again' || performance.now() - beatAt > BEAT_MS) {
           // A long tick beats too, and a leader whose term was taken finds it out before it goes on.
@@ -161,6 +170,13 @@ export class Scheduler {
       }
       if (looks.length === 0 || done.looks >= LOOKS_A_TICK) return done;
     }
+  }
+
+  /** As long as the look took, and after a rotation until the next one may be. */
+  async #rest(outcome: Outcome, tookMs: number): Promise<void> {
+    const acted = outcome.kind === 'done' && outcome.actions > 0;
+    const restMs = Math.max(tookMs, acted ? this.#budget.apartMs - tookMs : 0);
+    await this.#parts.rest?.(Math.min(restMs, REST_MS));
   }
 
   /** Once a day each key is looked at, whatever the list of times says of it. */
@@ -226,7 +242,7 @@ export class Scheduler {
         return { kind: 'done', found: { ...found, failure: null }, actions };
       }
       if (action.kind === 'rotate' && !this.#budget.take(now.getTime())) {
-        waitUntil = new Date(now.getTime() + this.#budget.waitMs(now.getTime()));
+        waitUntil = this.#budget.reserve(now.getTime());
         failed.set(kindOf(action), null);
         continue;
       }

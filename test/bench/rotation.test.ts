@@ -1,7 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from '@jest/globals';
 
-import { measureRotation, paced, renderRotation, rotateRoute } from '../../bench/rotation.ts';
+import {
+  measureRotation,
+  paced,
+  ratios,
+  renderRotation,
+  rotateRoute,
+} from '../../bench/rotation.ts';
 import { TestService } from '../e2e/service.ts';
 
 describe('a paced background', () => {
@@ -45,15 +51,28 @@ describe('unwraps beside rotations', () => {
   }, 90_000);
 
   it('are held against the quiet slices', () => {
-    const quiet = { background: 'none', rotations: 0, perSecond: 100, p50: 2, p99: 10 };
+    const quiet = {
+      ...{ background: 'none', rotations: 0, perSecond: 100, p50: 2, p99: 10 },
+      ratio: null,
+    };
     const busy = { ...quiet, background: 'busy', rotations: 10, p50: 3 };
+    const spread = { low: 0.9, median: 1.2, high: 1.4 };
     const [, none, within, over] = renderRotation([
       quiet,
-      { ...busy, p99: 12 },
-      { ...busy, p99: 12.5 },
+      { ...busy, ratio: spread },
+      { ...busy, ratio: { ...spread, median: 1.25 } },
     ]).split('\n');
     expect(none).not.toContain('>');
-    expect(within).toMatch(/1\.50 +1\.20 *$/u);
-    expect(over).toMatch(/1\.25 > 1\.2$/u);
+    expect(within).toMatch(/1\.50 +1\.20 \(0\.90-1\.40\)$/u);
+    expect(over).toMatch(/1\.25 \(0\.90-1\.40\) > 1\.2$/u);
+  });
+
+  it('are each held against the quiet slices before and after it', () => {
+    // The machine becomes twice as slow, and the background costs a fifth all the time.
+    const quiet = [10, 20, 30, 40, 50];
+    const busy = [18, 30, 42, 54];
+    const { low, median, high } = ratios(busy, quiet);
+    for (const ratio of [low, median, high]) expect(ratio).toBeCloseTo(1.2);
+    expect(ratios([10, 20, 30], [10, 10, 10, 10])).toEqual({ low: 2, median: 2, high: 3 });
   });
 });

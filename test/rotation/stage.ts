@@ -57,6 +57,7 @@ export interface SchedulerChanges {
   readonly orders?: Partial<OrderStore>;
   /** In place of a rotation by order. */
   readonly rotate?: typeof rotateBy;
+  readonly rest?: (ms: number) => Promise<void>;
 }
 
 const rotateBy = (
@@ -146,6 +147,7 @@ export async function openStage(start = Date.UTC(2026, 0, 1)): Promise<Stage> {
           },
           act: changes.act?.(act) ?? act,
           orders,
+          ...(changes.rest === undefined ? {} : { rest: changes.rest }),
           prepare: async () => {
             await store.policies.markNext(changes.marks ?? 100);
           },
