@@ -150,7 +150,10 @@ async function hostPart(suite: KemSuite): Promise<number> {
   const psk = { secret: SecretBytes.own(randomBytes(32)), id: randomBytes(20) };
   const call = async () => {
     const secret = await suite.kem.decapsulate(encapsulation, publicKey, halves);
-    keySchedule(suite.hpke, secret, info, psk).wipe();
+    const schedule = keySchedule(suite.hpke, secret, info, psk);
+    // What sealing and opening read; two stages derive it only now.
+    if (schedule.key.length === 0 || schedule.baseNonce.length === 0) throw new Error('no key');
+    schedule.wipe();
     secret.wipe();
   };
   const times: number[] = [];

@@ -22,10 +22,15 @@ export function uint32(value: number): Uint8Array {
   return Uint8Array.of(value >>> 24, (value >>> 16) & 0xff, (value >>> 8) & 0xff, value & 0xff);
 }
 
-/** `bytes` behind its length as u16; the caller knows that it is at most 65,535 bytes. */
-export function lengthPrefixed(bytes: Uint8Array): Uint8Array {
+/** The length of `bytes` as u16; the caller knows that it is at most 65,535. */
+export function lengthPrefix(bytes: Uint8Array): Uint8Array {
   if (bytes.length > 0xffff) throw new RangeError('a u16 length prefix holds at most 65535');
-  return concatBytes(uint16(bytes.length), bytes);
+  return uint16(bytes.length);
+}
+
+/** `bytes` behind its `lengthPrefix`. */
+export function lengthPrefixed(bytes: Uint8Array): Uint8Array {
+  return concatBytes(lengthPrefix(bytes), bytes);
 }
 
 /** Constant time in the content; the length is not secret. */

@@ -1,5 +1,5 @@
 /** How the secrets of two KEMs become one: who breaks one half learns nothing of the result. */
-import { concatBytes, lengthPrefixed, utf8 } from './bytes.ts';
+import { lengthPrefix, lengthPrefixed, utf8 } from './bytes.ts';
 import { hashParts } from './digest.ts';
 import { hkdf } from './hkdf.ts';
 import { SecretBytes, wipe } from './secret.ts';
@@ -58,14 +58,10 @@ export function ownCombiner(label: string): Combiner {
     const secrets = [input.pqSecret.reveal(), input.classicalSecret.reveal()];
     const key = kdf.extract(NO_SALT, secrets);
     try {
-      const info = concatBytes(
-        prefixedLabel,
-        lengthPrefixed(input.pqCiphertext),
-        lengthPrefixed(input.classicalCiphertext),
-        lengthPrefixed(input.pqPublicKey),
-        lengthPrefixed(input.classicalPublicKey),
-      );
-      return SecretBytes.own(kdf.expand(key, [info], OWN_SECRET_LENGTH));
+      const { pqCiphertext, classicalCiphertext, pqPublicKey, classicalPublicKey } = input;
+      const fields = [pqCiphertext, classicalCiphertext, pqPublicKey, classicalPublicKey];
+      const info = fields.flatMap((field) => [lengthPrefix(field), field]);
+      return SecretBytes.own(kdf.expand(key, [prefixedLabel, ...info], OWN_SECRET_LENGTH));
     } finally {
       wipe(key);
     }

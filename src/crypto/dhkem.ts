@@ -4,6 +4,8 @@ import { labeledExpand, labeledExtract } from './hpke.ts';
 import { SecretBytes, wipe } from './secret.ts';
 import type { TwoStageKdf } from './suite.ts';
 
+const PRK_LABEL = utf8('eae_prk');
+const SECRET_LABEL = utf8('shared_secret');
 const NOTHING = new Uint8Array(0);
 
 /**
@@ -17,11 +19,11 @@ export function extractAndExpand(
 ): (secret: SecretBytes, encapsulation: Uint8Array, publicKey: Uint8Array) => SecretBytes {
   const suiteId = concatBytes(utf8('KEM'), uint16(kemId));
   return (secret, encapsulation, publicKey) => {
-    const key = labeledExtract(kdf, suiteId, NOTHING, 'eae_prk', secret.reveal());
+    const key = labeledExtract(kdf, suiteId, NOTHING, PRK_LABEL, secret.reveal());
     try {
       const context = [encapsulation, publicKey];
       return SecretBytes.own(
-        labeledExpand(kdf, suiteId, key, 'shared_secret', context, kdf.hashLength),
+        labeledExpand(kdf, suiteId, key, SECRET_LABEL, context, kdf.hashLength),
       );
     } finally {
       wipe(key);

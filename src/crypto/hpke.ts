@@ -18,15 +18,25 @@
  *
  * suite_id = "HPKE" ‖ kem_id ‖ kdf_id ‖ aead_id; lp is a u16 length prefix.
  */
-import { concatBytes, lengthPrefixed, uint16, utf8 } from './bytes.ts';
+import { concatBytes, lengthPrefix, lengthPrefixed, uint16, utf8 } from './bytes.ts';
 import { hashParts } from './digest.ts';
 import { SecretBytes, wipe } from './secret.ts';
-import type { HpkeSuite, OneStageKdf, TwoStageKdf } from './suite.ts';
+import type { HpkeAead, HpkeSuite, OneStageKdf, TwoStageKdf } from './suite.ts';
 
 const PROTOCOL = utf8('HPKE');
 const VERSION_LABEL = utf8('HPKE-v1');
 const SECRET_LABEL = lengthPrefixed(utf8('secret'));
 const EXPORT_LABEL = lengthPrefixed(utf8('sec'));
+/** Labels of the two stages. */
+const LABELS = {
+  pskIdHash: utf8('psk_id_hash'),
+  infoHash: utf8('info_hash'),
+  secret: utf8('secret'),
+  key: utf8('key'),
+  baseNonce: utf8('base_nonce'),
+  exporter: utf8('exp'),
+  export: utf8('sec'),
+} as const;
 const MODE_BASE = 0;
 const MODE_PSK = 1;
 const NOTHING = new Uint8Array(0);
@@ -48,7 +58,7 @@ export interface PreSharedKey {
   readonly id: Uint8Array;
 }
 
-/** The result of the key schedule; whoever made it calls `wipe`. */
+/** The result of the key schedule; whoever made it calls `wipe`, and reads nothing afterwards. */
 export interface HpkeContext {
   readonly key: SecretBytes;
   readonly baseNonce: Uint8Array;
@@ -56,8 +66,15 @@ export interface HpkeContext {
   wipe(): void;
 }
 
-function suiteIdOf(suite: HpkeSuite): Uint8Array {
-  return concatBytes(PROTOCOL, uint16(suite.kem), uint16(suite.kdf), uint16(suite.aead));
+/** A suite of these parts, with its suite_id. */
+export function hpkeSuite(
+  kem: number,
+  schedule: OneStageKdf | TwoStageKdf,
+  cipher: HpkeAead,
+): HpkeSuite {
+  const [kdf, aead] = [schedule.id, cipher.id];
+  const id = concatBytes(PROTOCOL, uint16(kem), uint16(kdf), uint16(aead));
+  return { kem, kdf, aead, id, schedule, cipher };
 }
 
 /** `label` with its length prefix; `context` in parts. */
@@ -77,10 +94,10 @@ export function labeledExtract(
   kdf: TwoStageKdf,
   suiteId: Uint8Array,
   salt: Uint8Array,
-  label: string,
+  label: Uint8Array,
   keyMaterial: Uint8Array,
 ): Uint8Array {
-  return kdf.extract(salt, [VERSION_LABEL, suiteId, utf8(label), keyMaterial]);
+  return kdf.extract(salt, [VERSION_LABEL, suiteId, label, keyMaterial]);
 }
 
 /** RFC 9180 section 4; `info` in parts. */
@@ -88,14 +105,13 @@ export function labeledExpand(
   kdf: TwoStageKdf,
   suiteId: Uint8Array,
   key: Uint8Array,
-  label: string,
+  label: Uint8Array,
   info: readonly Uint8Array[],
   length: number,
 ): Uint8Array {
-  return kdf.expand(key, [uint16(length), VERSION_LABEL, suiteId, utf8(label), ...info], length);
+  return kdf.expand(key, [uint16(length), VERSION_LABEL, suiteId, label, ...info], length);
 }
 
-/** What both schedules turn into key ‖ base_nonce ‖ exporter_secret. */
 interface ScheduleInputs {
   readonly suite: HpkeSuite;
   readonly sharedSecret: Uint8Array;
@@ -105,40 +121,86 @@ interface ScheduleInputs {
   readonly pskId: Uint8Array;
 }
 
-function oneStage(kdf: OneStageKdf, inputs: ScheduleInputs): Uint8Array {
+function oneStage(kdf: OneStageKdf, inputs: ScheduleInputs): HpkeContext {
   const { suite, sharedSecret, info, mode, psk, pskId } = inputs;
-  return labeledDerive(
+  const { keyLength, nonceLength } = suite.cipher;
+  const secret = labeledDerive(
     kdf,
-    suiteIdOf(suite),
-    // The prefixes of `lengthPrefixed`, but without a copy of the secrets.
-    [uint16(psk.length), psk, uint16(sharedSecret.length), sharedSecret],
+    suite.id,
+    // As `lengthPrefixed`, but without a copy of the secrets.
+    [lengthPrefix(psk), psk, lengthPrefix(sharedSecret), sharedSecret],
     SECRET_LABEL,
-    [mode, lengthPrefixed(pskId), lengthPrefixed(info)],
-    suite.cipher.keyLength + suite.cipher.nonceLength + kdf.hashLength,
+    [mode, lengthPrefix(pskId), pskId, lengthPrefix(info), info],
+    keyLength + nonceLength + kdf.hashLength,
   );
+  const nonceEnd = keyLength + nonceLength;
+  const key = SecretBytes.own(secret.subarray(0, keyLength));
+  const exporterSecret = SecretBytes.own(secret.subarray(nonceEnd));
+  return {
+    key,
+    baseNonce: secret.subarray(keyLength, nonceEnd),
+    exporterSecret,
+    wipe: () => {
+      wipe(key, exporterSecret, secret);
+    },
+  };
 }
 
-function twoStages(kdf: TwoStageKdf, inputs: ScheduleInputs): Uint8Array {
-  const { suite, sharedSecret, info, mode, psk, pskId } = inputs;
-  const id = suiteIdOf(suite);
-  const context = [
-    mode,
-    labeledExtract(kdf, id, NOTHING, 'psk_id_hash', pskId),
-    labeledExtract(kdf, id, NOTHING, 'info_hash', info),
-  ];
-  const { keyLength, nonceLength } = suite.cipher;
-  const secret = labeledExtract(kdf, id, sharedSecret, 'secret', psk);
-  const expand = (label: string, length: number) =>
-    labeledExpand(kdf, id, secret, label, context, length);
-  const pieces = [
-    expand('key', keyLength),
-    expand('base_nonce', nonceLength),
-    expand('exp', kdf.hashLength),
-  ];
-  try {
-    return concatBytes(...pieces);
-  } finally {
-    wipe(secret, ...pieces);
+/** LabeledExtract("", "psk_id_hash", psk_id) of the last psk_id of each suite: mostly the next one's too. */
+const PSK_ID_HASHES = new WeakMap<
+  HpkeSuite,
+  { readonly pskId: Uint8Array; readonly hash: Uint8Array }
+>();
+
+function pskIdHash(kdf: TwoStageKdf, suite: HpkeSuite, pskId: Uint8Array): Uint8Array {
+  const last = PSK_ID_HASHES.get(suite);
+  // Public, as the psk_id itself is.
+  if (last !== undefined && Buffer.compare(last.pskId, pskId) === 0) return last.hash;
+  const hash = labeledExtract(kdf, suite.id, NOTHING, LABELS.pskIdHash, pskId);
+  PSK_ID_HASHES.set(suite, { pskId: Uint8Array.from(pskId), hash });
+  return hash;
+}
+
+/** Derives each part when it is first asked for: a wrap exports nothing, and an export seals nothing. */
+class TwoStageContext implements HpkeContext {
+  readonly #kdf: TwoStageKdf;
+  readonly #suite: HpkeSuite;
+  readonly #context: readonly Uint8Array[];
+  readonly #secret: SecretBytes;
+  #key: SecretBytes | undefined;
+  #baseNonce: Uint8Array | undefined;
+  #exporterSecret: SecretBytes | undefined;
+
+  constructor(kdf: TwoStageKdf, { suite, sharedSecret, info, mode, psk, pskId }: ScheduleInputs) {
+    this.#kdf = kdf;
+    this.#suite = suite;
+    const infoHash = labeledExtract(kdf, suite.id, NOTHING, LABELS.infoHash, info);
+    this.#context = [mode, pskIdHash(kdf, suite, pskId), infoHash];
+    this.#secret = SecretBytes.own(labeledExtract(kdf, suite.id, sharedSecret, LABELS.secret, psk));
+  }
+
+  get key(): SecretBytes {
+    this.#key ??= SecretBytes.own(this.#expand(LABELS.key, this.#suite.cipher.keyLength));
+    return this.#key;
+  }
+
+  get baseNonce(): Uint8Array {
+    this.#baseNonce ??= this.#expand(LABELS.baseNonce, this.#suite.cipher.nonceLength);
+    return this.#baseNonce;
+  }
+
+  get exporterSecret(): SecretBytes {
+    this.#exporterSecret ??= SecretBytes.own(this.#expand(LABELS.exporter, this.#kdf.hashLength));
+    return this.#exporterSecret;
+  }
+
+  wipe(): void {
+    wipe(this.#secret, this.#key, this.#baseNonce, this.#exporterSecret);
+  }
+
+  #expand(label: Uint8Array, length: number): Uint8Array {
+    const secret = this.#secret.reveal();
+    return labeledExpand(this.#kdf, this.#suite.id, secret, label, this.#context, length);
   }
 }
 
@@ -161,19 +223,8 @@ export function keySchedule(
     psk: pskBytes,
     pskId: psk?.id ?? NOTHING,
   };
-  const { schedule, cipher } = suite;
-  const secret = schedule.stages === 1 ? oneStage(schedule, inputs) : twoStages(schedule, inputs);
-  const nonceEnd = cipher.keyLength + cipher.nonceLength;
-  const key = SecretBytes.own(secret.subarray(0, cipher.keyLength));
-  const exporterSecret = SecretBytes.own(secret.subarray(nonceEnd));
-  return {
-    key,
-    baseNonce: secret.subarray(cipher.keyLength, nonceEnd),
-    exporterSecret,
-    wipe: () => {
-      wipe(key, exporterSecret, secret);
-    },
-  };
+  const { schedule } = suite;
+  return schedule.stages === 1 ? oneStage(schedule, inputs) : new TwoStageContext(schedule, inputs);
 }
 
 /** The first and only message of a context: sequence number 0, so the nonce is the base nonce. */
@@ -201,12 +252,11 @@ export function exportSecret(
   exporterContext: Uint8Array,
   length: number,
 ): SecretBytes {
-  const { schedule } = suite;
-  const id = suiteIdOf(suite);
+  const { schedule, id } = suite;
   const exporter = context.exporterSecret.reveal();
   return SecretBytes.own(
     schedule.stages === 1
       ? labeledDerive(schedule, id, [exporter], EXPORT_LABEL, [exporterContext], length)
-      : labeledExpand(schedule, id, exporter, 'sec', [exporterContext], length),
+      : labeledExpand(schedule, id, exporter, LABELS.export, [exporterContext], length),
   );
 }

@@ -9,7 +9,7 @@ import { CURVES } from './curve.ts';
 import { extractAndExpand } from './dhkem.ts';
 import { ML_KEM_LENGTHS, ML_KEM_SEED_LENGTH } from './engine.ts';
 import { hkdf } from './hkdf.ts';
-import { shake256 } from './hpke.ts';
+import { hpkeSuite, shake256 } from './hpke.ts';
 import { privateKeyLength } from './hsm-key.ts';
 import { diffieHellmanPart, mlKemPart, rsaOaepPart } from './kem-parts.ts';
 import { hybridKem, singleKem } from './kem.ts';
@@ -27,7 +27,6 @@ import type { KeyEncoding } from './key-encoding.ts';
 import type {
   Curve,
   Hash,
-  HpkeSuite,
   KemSuite,
   OneStageKdf,
   Part,
@@ -58,10 +57,6 @@ const RFC_9180: StandardReference = {
 };
 
 const LAMPS_ARC = '1.3.6.1.5.5.7.6';
-
-function hpkeSuite(kem: number, schedule: OneStageKdf | TwoStageKdf): HpkeSuite {
-  return { kem, kdf: schedule.id, aead: aes256Gcm.id, schedule, cipher: aes256Gcm };
-}
 
 function deriveKey(curve: Curve): Extract<HsmKeySpec, { use: 'derive' }> {
   return curve === 'X25519'
@@ -125,7 +120,7 @@ function hybrid(row: HybridRow): KemSuite {
     pq,
     hsm: deriveKey(curve),
     // SHAKE256 with the one-stage schedule, and AES-256-GCM, as in JOSE HPKE-8, -9 and -10.
-    hpke: hpkeSuite(row.hpkeKem, shake256),
+    hpke: hpkeSuite(row.hpkeKem, shake256, aes256Gcm),
     encoding: compositeEncoding({
       algorithm: id,
       oid: row.arc === null ? null : `${LAMPS_ARC}.${String(row.arc)}`,
@@ -166,7 +161,7 @@ function mlKem(row: MlKemRow): KemSuite {
     parts: [mlKemHalf(pq)],
     pq,
     hsm: null,
-    hpke: hpkeSuite(row.hpkeKem, row.kdf),
+    hpke: hpkeSuite(row.hpkeKem, row.kdf, aes256Gcm),
     encoding,
     kem: singleKem({ part: mlKemPart(pq), half: 'pq' }),
   };
@@ -195,7 +190,7 @@ function dhKem({ id, number, curve, hash, hpkeKem, standings }: DhKemRow): KemSu
     parts: [diffieHellmanHalf(curve)],
     pq: null,
     hsm: deriveKey(curve),
-    hpke: hpkeSuite(hpkeKem, kdf),
+    hpke: hpkeSuite(hpkeKem, kdf, aes256Gcm),
     encoding: curveEncoding(curve),
     kem: singleKem({
       part: diffieHellmanPart(curve),
@@ -233,7 +228,7 @@ function rsaOaep({ number, bits, hpkeKem }: RsaRow): KemSuite {
     ],
     pq: null,
     hsm: { kind: 'rsa', bits, use: 'decrypt', hash: 'SHA-256' },
-    hpke: hpkeSuite(hpkeKem, hkdf('SHA-256')),
+    hpke: hpkeSuite(hpkeKem, hkdf('SHA-256'), aes256Gcm),
     encoding: rsaEncoding(bits, 'OAEP', 'SHA-256'),
     kem: singleKem({ part, half: 'classical' }),
   };

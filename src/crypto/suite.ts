@@ -224,12 +224,17 @@ export interface HpkeAead {
   ): SecretBytes;
 }
 
-/** Code points (RFC 9180 section 7, draft-ietf-hpke-pq section 5) and what stands behind them. */
+/**
+ * Code points (RFC 9180 section 7, draft-ietf-hpke-pq section 5) and what stands behind them; made by
+ * `hpkeSuite`.
+ */
 export interface HpkeSuite {
   /** 0xff01 and above are ours and registered nowhere. */
   readonly kem: number;
   readonly kdf: number;
   readonly aead: number;
+  /** suite_id = "HPKE" ‖ kem ‖ kdf ‖ aead. */
+  readonly id: Uint8Array;
   readonly schedule: OneStageKdf | TwoStageKdf;
   readonly cipher: HpkeAead;
 }

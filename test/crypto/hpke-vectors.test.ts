@@ -2,7 +2,7 @@ import { describe, expect, it } from '@jest/globals';
 
 import { utf8 } from '../../src/crypto/bytes.ts';
 import { writeJwk } from '../../src/crypto/jwk.ts';
-import { exportSecret, keySchedule } from '../../src/crypto/hpke.ts';
+import { exportSecret, hpkeSuite, keySchedule } from '../../src/crypto/hpke.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { portableEngine } from '../../src/crypto/portable-engine.ts';
 import { SecretBytes } from '../../src/crypto/secret.ts';
@@ -76,8 +76,7 @@ interface Schedule {
 function scheduleOf(vector: HpkePqVector, sharedSecret: Uint8Array, aead: HpkeAead): Schedule {
   const schedule = ONE_STAGE_KDFS[vector.kdf_id] ?? TWO_STAGE_KDFS[vector.kdf_id];
   if (schedule === undefined) throw new Error('a vector of an unknown KDF');
-  const { kem_id: kem, kdf_id: kdf, aead_id } = vector;
-  const suite = { kem, kdf, aead: aead_id, schedule, cipher: aead };
+  const suite = hpkeSuite(vector.kem_id, schedule, aead);
   const context = keySchedule(suite, SecretBytes.own(sharedSecret), hex(vector.info));
   return {
     key: context.key.reveal(),
