@@ -33,6 +33,7 @@ import type { AeadKey, AeadSuite, KemHalves, KemSuite } from './suite.ts';
 
 const WRAP_INFO = utf8(NAME.wrapInfo);
 const KEM_INFO = utf8(NAME.kemInfo);
+const SHA_256_LENGTH = 32;
 const NOTHING = new Uint8Array(0);
 
 /** HPKE `info` of a wrap, or the associated data of a symmetric one. */
@@ -41,7 +42,12 @@ export function wrapInfo(header: EnvelopeHeader, context: WrapContext): Uint8Arr
 }
 
 function bindingInfo(header: Uint8Array, canonical: Uint8Array): Uint8Array {
-  return concatBytes(WRAP_INFO, header, hash('sha256', canonical, 'buffer'));
+  // Of the pool that small buffers share: it is public.
+  const info = Buffer.allocUnsafe(WRAP_INFO.length + header.length + SHA_256_LENGTH);
+  info.set(WRAP_INFO);
+  info.set(header, WRAP_INFO.length);
+  info.set(hash('sha256', canonical, 'buffer'), WRAP_INFO.length + header.length);
+  return info;
 }
 
 /** HPKE `info` of an encapsulation. */
