@@ -61,6 +61,7 @@ const table = {
   token_missing: row(401, 'UNAUTHENTICATED', 'The request carries no token.'),
   token_invalid: row(401, 'UNAUTHENTICATED', 'The token was not accepted.'),
   token_expired: row(401, 'UNAUTHENTICATED', 'The token has expired.'),
+  token_denied: row(401, 'UNAUTHENTICATED', 'The token, its subject or its issuer is denied.'),
   forbidden: row(403, 'PERMISSION_DENIED', 'The principal may not do this.'),
   self_approval: row(403, 'PERMISSION_DENIED', 'A request cannot be approved by its author.'),
   zone_denied: row(403, 'PERMISSION_DENIED', 'This zone may not do this.'),

@@ -11,18 +11,24 @@ import type { CryptoKey } from 'jose';
 import type { SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import { bearerToken, invalidToken, outlineToken } from './bearer.ts';
+import type { TokenOutline } from './bearer.ts';
 import { BoundedCache } from './bounded-cache.ts';
-import { principalOf } from './claims.ts';
+import { factsOf, principalOf } from './claims.ts';
+import { DeniedCredential } from './denied.ts';
 import type { Principal } from './grant.ts';
 import { Issuer } from './issuers.ts';
 import type { IssuerOptions, IssuerSettings } from './issuers.ts';
 import type { TokenAlgorithm } from './jwk-set.ts';
 import type { KeySet } from './key-set.ts';
-import type { Admit, Authenticator } from './ports.ts';
+import type { Admit, Authenticator, Credentials } from './ports.ts';
+import { NOTHING_STORED } from './trust.ts';
+import type { StoredTrust, TrustedIssuer } from './trust.ts';
 
 export interface AuthenticationOptions extends IssuerOptions {
   readonly issuers: readonly IssuerSettings[];
   readonly epoch: SecurityEpoch;
+  /** Further issuers, and what is denied; nothing unless given. */
+  readonly trust?: StoredTrust | undefined;
   /** Seconds that our clock and an issuer's may differ; at most 60. */
   readonly clockTolerance?: number | undefined;
   /** Verified tokens remembered. */
@@ -45,8 +51,17 @@ interface Verified {
   keys: KeySet;
 }
 
+/** A token as a request brings it. */
+interface Brought {
+  readonly token: string;
+  /** SHA-256 of it. */
+  readonly digest: Uint8Array;
+  readonly namespace: string;
+}
+
 export class TokenAuthenticator implements Authenticator {
   readonly #issuers: ReadonlyMap<string, Issuer>;
+  readonly #trust: StoredTrust;
   readonly #clockTolerance: number;
   readonly #concurrency: number;
   readonly #now: () => Date;
@@ -56,6 +71,7 @@ export class TokenAuthenticator implements Authenticator {
 
   private constructor(issuers: ReadonlyMap<string, Issuer>, options: AuthenticationOptions) {
     this.#issuers = issuers;
+    this.#trust = options.trust ?? NOTHING_STORED;
     this.#clockTolerance = options.clockTolerance ?? DEFAULTS.clockTolerance;
     this.#concurrency = options.concurrency ?? DEFAULTS.concurrency;
     this.#now = options.now ?? (() => new Date());
@@ -104,35 +120,42 @@ export class TokenAuthenticator implements Authenticator {
     await Promise.all([...this.#issuers.values()].map((issuer) => issuer.reload()));
   }
 
+  /** Settings of the issuers that were configured. */
+  get configured(): readonly IssuerSettings[] {
+    return [...this.#issuers.values()].map(({ settings }) => settings);
+  }
+
   async authenticate(
-    authorization: string | undefined,
+    { authorization, namespace }: Credentials,
     admit: Admit = (work) => work(),
   ): Promise<Principal> {
     const token = bearerToken(authorization);
     const digest = hash('sha256', token, 'buffer');
-    const id = digest.toString('base64url');
+    // What a token is worth in one namespace says nothing about another.
+    const id = `${digest.toString('base64url')} ${namespace}`;
     const known = this.#verified.get(id);
     if (known !== undefined) {
       if (isInForce(known, await known.issuer.keySet())) return this.#unexpired(id, known);
       this.#verified.delete(id);
     }
-    const { principal } = await admit(() => this.#verifyOnce(id, token, digest));
+    const { principal } = await admit(() => this.#verifyOnce(id, { token, digest, namespace }));
     return principal;
   }
 
-  #unexpired(id: string, { principal }: Verified): Principal {
-    const end = principal.expiresAt.getTime() + this.#clockTolerance * 1000;
+  #unexpired(id: string, { principal, issuer: { settings } }: Verified): Principal {
+    const tolerance = settings.clockTolerance ?? this.#clockTolerance;
+    const end = principal.expiresAt.getTime() + tolerance * 1000;
     if (this.#now().getTime() < end) return principal;
     this.#verified.delete(id);
     throw new TwofoldError('token_expired');
   }
 
   /** Requests that bring the same new token at once share one check. */
-  #verifyOnce(id: string, token: string, digest: Uint8Array): Promise<Verified> {
+  #verifyOnce(id: string, brought: Brought): Promise<Verified> {
     const pending = this.#pending;
     const running = pending.get(id);
     if (running !== undefined) return running;
-    const check = this.#verify(token, digest)
+    const check = this.#verify(brought)
       .then((verified) => {
         // After a change of access `pending` is another map: what began before is not remembered.
         if (pending === this.#pending) this.#verified.set(id, verified);
@@ -143,39 +166,56 @@ export class TokenAuthenticator implements Authenticator {
     return check;
   }
 
-  async #verify(token: string, digest: Uint8Array): Promise<Verified> {
-    const outline = outlineToken(token);
-    const issuer = this.#issuers.get(outline.issuer);
-    if (issuer === undefined) throw invalidToken('issuer');
+  async #verify(brought: Brought): Promise<Verified> {
+    const outline = outlineToken(brought.token);
+    const trusted = await this.#trusted(brought.namespace, outline);
+    const { issuer } = trusted;
     const { keyId } = outline;
     const [key, keys, algorithm] = await issuer.key(outline.algorithm, keyId);
     if (this.#checking >= this.#concurrency) {
       throw new TwofoldError('rate_limited', undefined, { retryAfter: 1 });
     }
     this.#checking += 1;
-    const now = this.#now();
     try {
-      const { payload } = await jwtVerify(token, key, {
-        algorithms: [outline.algorithm],
-        issuer: issuer.settings.issuer,
-        audience: issuer.settings.audience,
-        requiredClaims: ['exp', 'sub'],
-        clockTolerance: this.#clockTolerance,
-        currentDate: now,
-      });
-      const check = {
-        settings: issuer.settings,
-        digest,
-        now,
-        clockTolerance: this.#clockTolerance,
-      };
-      const principal = principalOf(payload, check);
+      const principal = await this.#principal(brought, trusted, key, algorithm);
       return { principal, issuer, key, algorithm, keyId, keys };
     } catch (error) {
       throw refusal(error);
     } finally {
       this.#checking -= 1;
     }
+  }
+
+  /** Those configured come first: what is stored never speaks for them. */
+  async #trusted(namespace: string, outline: TokenOutline): Promise<TrustedIssuer> {
+    const configured = this.#issuers.get(outline.issuer);
+    if (configured !== undefined) return { issuer: configured, namespace: null };
+    const stored = await this.#trust.issuer(namespace, outline.issuer);
+    if (stored === null) throw invalidToken('issuer');
+    return stored;
+  }
+
+  async #principal(
+    { token, digest, namespace }: Brought,
+    { issuer: { settings }, namespace: home }: TrustedIssuer,
+    key: CryptoKey,
+    algorithm: TokenAlgorithm,
+  ): Promise<Principal> {
+    const now = this.#now();
+    const clockTolerance = settings.clockTolerance ?? this.#clockTolerance;
+    const { payload } = await jwtVerify(token, key, {
+      algorithms: [algorithm],
+      issuer: settings.issuer,
+      audience: settings.audience,
+      requiredClaims: ['exp', 'sub'],
+      clockTolerance,
+      currentDate: now,
+    });
+    const principal = principalOf(payload, { settings, home, digest, now, clockTolerance });
+    if (await this.#trust.isDenied(namespace, factsOf(payload, principal))) {
+      throw new DeniedCredential(principal);
+    }
+    return principal;
   }
 
   #forget(): void {

@@ -8,9 +8,11 @@ import type { JWTPayload } from 'jose';
 import { invalidToken } from './bearer.ts';
 import type { Principal } from './grant.ts';
 import type { IssuerSettings } from './issuers.ts';
+import type { CredentialFacts } from './trust.ts';
 
 /** OpenID Connect Core section 2 bounds `sub` at 255 characters. */
 const MAX_SUBJECT = 255;
+const MAX_TOKEN_ID = 255;
 const MAX_ROLES = 256;
 const MAX_ROLE = 128;
 /** 9999-12-31T23:59:59Z, the last second that RFC 3339 can write. */
@@ -20,6 +22,8 @@ const CONTROL = /[\u0000-\u001f\u007f-\u009f]/u;
 
 export interface ClaimsCheck {
   readonly settings: IssuerSettings;
+  /** Of the issuer: see `Principal.namespace`. */
+  readonly home: string | null;
   /** SHA-256 of the token. */
   readonly digest: Uint8Array;
   readonly now: Date;
@@ -41,6 +45,23 @@ export function principalOf(claims: JWTPayload, check: ClaimsCheck): Principal {
     roles: rolesOf(Object.hasOwn(claims, rolesClaim) ? claims[rolesClaim] : undefined),
     session: Uint8Array.from(check.digest.subarray(0, 16)),
     expiresAt: expiryOf(claims, check),
+    namespace: check.home,
+  };
+}
+
+/**
+ * What denials ask of claims that are a principal's.
+ *
+ * @throws TwofoldError token_invalid
+ */
+export function factsOf({ jti, iat }: JWTPayload, principal: Principal): CredentialFacts {
+  if (jti !== undefined && !isText(jti, MAX_TOKEN_ID)) throw invalidToken('jti');
+  return {
+    issuer: principal.issuer,
+    subject: principal.subject,
+    tokenId: jti ?? null,
+    issuedAt: iat === undefined ? null : new Date(iat * 1000),
+    certificate: null,
   };
 }
 

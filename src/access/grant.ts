@@ -63,6 +63,8 @@ export const OPERATIONS = [
   'namespaces.change',
   'rotations.order',
   'rotations.carry-out',
+  'denials.read',
+  'denials.change',
   'audit.read',
   'events.read',
 ] as const;
@@ -75,9 +77,11 @@ export interface Principal {
   readonly method: 'jwt' | 'mtls' | 'system';
   /** Role names from the issuer's roles claim, sorted. */
   readonly roles: readonly string[];
-  /** First 16 bytes of SHA-256 of the token; null for the service's own. */
+  /** First 16 bytes of SHA-256 of the token or certificate; null for the service's own. */
   readonly session: Uint8Array | null;
   readonly expiresAt: Date;
+  /** Home of its issuer, outside which its credentials are worth nothing; null: they are good in all. */
+  readonly namespace: string | null;
 }
 
 export interface Decision {

@@ -32,6 +32,8 @@ export interface IssuerSettings {
   readonly rolesClaim: string;
   /** Longest `exp - iat` in seconds; with a limit, `iat` is required. */
   readonly maxLifetime?: number | undefined;
+  /** Seconds that its clock and ours may differ; the service's own tolerance unless told. */
+  readonly clockTolerance?: number | undefined;
 }
 
 export interface IssuerOptions {

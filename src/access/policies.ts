@@ -15,6 +15,8 @@
  * | `operations.cancel`                                  | yes   | yes      | yes  | no      | no      |
  * | `operations.oversee`                                 | yes   | yes      | no   | yes     | no      |
  * | what destroys (`keys.schedule-destruction`, `versions.schedule-destruction`, and `keys.destroy`, `versions.destroy`, which have no route) | yes | no | no | no | no |
+ * | `denials.read`                                      | yes   | yes      | no   | yes     | no      |
+ * | `denials.change`                                    | yes   | no       | no   | no      | no      |
  * | `namespaces.read`                                    | yes   | yes      | no   | yes     | no      |
  * | `namespaces.change`                                  | yes   | no       | no   | no      | no      |
  * | `audit.read`                                         | yes   | no       | no   | yes     | no      |
@@ -93,6 +95,10 @@ action "versions.schedule-destruction", "versions.destroy",
 action "rotation-policies.change", "rotations.order" in [change]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "rotations.carry-out" in [schedule]
+  appliesTo { principal: User, resource: Namespace, context: Facts };
+action "denials.read" in [oversee]
+  appliesTo { principal: User, resource: Namespace, context: Facts };
+action "denials.change" in [govern]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "namespaces.read" in [oversee]
   appliesTo { principal: User, resource: Namespace, context: Facts };

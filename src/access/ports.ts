@@ -15,16 +15,23 @@ export interface BodyFacts {
   readonly labels?: Readonly<Record<string, string>>;
 }
 
+/** What a request shows of who sends it, and where it wants to act. */
+export interface Credentials {
+  /** Value of the header. */
+  readonly authorization: string | undefined;
+  readonly namespace: string;
+}
+
 /** Runs work, or refuses to. */
 export type Admit = <T>(work: () => Promise<T>) => Promise<T>;
 
 export interface Authenticator {
   /**
-   * Verifies an `Authorization` header value. Throws `token_missing`, `token_invalid` or
-   * `token_expired`, and says no more than that to the caller. `admit` runs the check of a token that
-   * is not remembered as verified; what it throws is thrown on.
+   * Verifies an `Authorization` header value. Throws `token_missing`, `token_invalid`,
+   * `token_expired` or `token_denied` (a `DeniedCredential`), and says no more than that to the caller.
+   * `admit` runs the check of a token that is not remembered as verified; what it throws is thrown on.
    */
-  authenticate(authorization: string | undefined, admit?: Admit): Promise<Principal>;
+  authenticate(credentials: Credentials, admit?: Admit): Promise<Principal>;
 }
 
 export interface Authorizer {

@@ -13,4 +13,5 @@ export const SCHEDULER: Principal = Object.freeze({
   roles: [],
   session: null,
   expiresAt: new Date(8.64e15),
+  namespace: null,
 });

@@ -139,6 +139,7 @@ const AUTHENTICATED: readonly ErrorCode[] = [
   'token_missing',
   'token_invalid',
   'token_expired',
+  'token_denied',
   'forbidden',
   'invalid_value',
   'not_acceptable',

@@ -4,6 +4,7 @@ import * as aliases from './aliases.ts';
 import * as audit from './audit.ts';
 import * as certificates from './certificates.ts';
 import * as csr from './csr.ts';
+import * as denials from './denials.ts';
 import * as events from './events.ts';
 import * as kem from './kem.ts';
 import * as keys from './keys.ts';
@@ -48,6 +49,7 @@ const RESOURCES = [
   operations,
   lifecycle,
   namespaces,
+  denials,
   audit,
   events,
   published,

@@ -38,6 +38,10 @@ export function readTime(json: JsonObject, member: string): Date {
   return time;
 }
 
+export function readTimeOrNull(json: JsonObject, member: string): Date | null {
+  return get(json, member) === null ? null : readTime(json, member);
+}
+
 export function readTexts(json: JsonObject, member: string): readonly string[] {
   const value = get(json, member);
   if (!isList(value) || value.some((each) => typeof each !== 'string')) throw malformed(member);

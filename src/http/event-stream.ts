@@ -8,6 +8,7 @@
 import type { ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import type { Credentials } from '../access/ports.ts';
 import type { Grant, Principal } from '../access/grant.ts';
 import type { EventPlace, EventQuery } from '../keyring/event-ports.ts';
 import type { SecurityChange } from '../epoch.ts';
@@ -23,7 +24,7 @@ type Dependencies = Pick<HttpDependencies, 'events' | 'epoch' | 'authenticator' 
 export interface StreamRequest {
   readonly grant: Grant<'events.read'>;
   readonly principal: Principal;
-  readonly authorization: string | undefined;
+  readonly credentials: Credentials;
   readonly requestId: string;
   readonly after: EventPlace | null;
   readonly type: string | null;
@@ -221,7 +222,7 @@ class EventStream {
     while (this.#doubted) {
       this.#doubted = false;
       const { authenticator, authorizer } = this.#deps;
-      const principal = await authenticator.authenticate(this.#request.authorization);
+      const principal = await authenticator.authenticate(this.#request.credentials);
       const { namespace } = this.#request.grant;
       authorizer.authorize(principal, 'events.read', { namespace, key: null });
       this.#check();

@@ -27,11 +27,11 @@ export function eventRoutes(
       },
     }),
     route(contract.streamEvents, {
-      handle: async ({ grant, principal, query, headers, requestId, authorization }) => ({
+      handle: async ({ grant, principal, query, headers, requestId, credentials }) => ({
         body: await streams.open({
           grant,
           principal,
-          authorization,
+          credentials,
           requestId,
           after: headers['last-event-id'] ?? query.after ?? null,
           type: storedType(query.type),

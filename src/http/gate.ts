@@ -30,6 +30,7 @@ const REFUSALS: ReadonlySet<ErrorCode> = new Set([
   'token_missing',
   'token_invalid',
   'token_expired',
+  'token_denied',
 ]);
 /** Sources looked at to make room for a new one. */
 const LOOKED_AT = 8;

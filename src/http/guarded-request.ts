@@ -13,7 +13,7 @@ import { TwofoldError } from '../errors.ts';
 import { canonicalReference } from '../contract/scalars.ts';
 import { AnswerWriter } from './answer.ts';
 import { requestHash } from './canonical.ts';
-import { DEFAULT_NAMESPACE } from './dependencies.ts';
+import { credentialsOf, namespaceOf } from './credentials.ts';
 import { readHeaders, readParams, readQuery } from './head.ts';
 import { AuditNotes } from './notes.ts';
 import { Streamed } from './route.ts';
@@ -36,7 +36,6 @@ const IN_TURN = 4;
 const PAUSE_MS = 1;
 /** Codes that say whether something exists; only who may read learns that it does not. */
 const ABSENT: ReadonlySet<string> = new Set(['key_not_found', 'version_not_found', 'not_found']);
-const NAMESPACE_HEADER = 'twofold-namespace';
 
 /** What arrived. */
 export interface Arrival {
@@ -51,6 +50,8 @@ export interface Arrival {
 export interface Authenticated {
   readonly principal: Principal;
   readonly epoch: number;
+  /** Why the principal's credential is worth nothing; null where it is good. */
+  readonly refused: TwofoldError | null;
 }
 
 /** The checked input, read once however often the request runs. */
@@ -66,7 +67,8 @@ type AnyGrant = Grant<Operation>;
 export class GuardedRequest {
   readonly #deps: HttpDependencies;
   readonly #arrival: Arrival;
-  readonly #principal: Principal;
+  #principal: Principal;
+  readonly #refused: TwofoldError | null;
   readonly #resource: Resource;
   readonly #secrets: SecretBytes[] = [];
   readonly #ended = Promise.withResolvers<undefined>();
@@ -76,15 +78,16 @@ export class GuardedRequest {
   /** The key that the latest run found. */
   #keyId: string | null = null;
 
-  constructor(deps: HttpDependencies, arrival: Arrival, { principal, epoch }: Authenticated) {
+  constructor(deps: HttpDependencies, arrival: Arrival, authenticated: Authenticated) {
     this.#deps = deps;
     this.#arrival = arrival;
-    this.#principal = principal;
-    this.#epoch = epoch;
+    this.#principal = authenticated.principal;
+    this.#refused = authenticated.refused;
+    this.#epoch = authenticated.epoch;
     const key = arrival.params['key'];
     this.#resource = {
       // Checked with the other headers, after permission: an impossible name permits nothing.
-      namespace: arrival.head[NAMESPACE_HEADER] ?? DEFAULT_NAMESPACE,
+      namespace: namespaceOf(arrival.head),
       key: typeof key === 'string' ? canonicalReference(key) : null,
     };
   }
@@ -189,6 +192,7 @@ export class GuardedRequest {
   async #outcome(notes: AuditNotes, first: boolean): Promise<Outcome> {
     try {
       if (!first) await this.#authenticateAgain();
+      else if (this.#refused !== null) throw this.#refused;
       return { reply: await this.#reply(notes), error: null };
     } catch (error) {
       if (error instanceof StaleAnswer) throw error;
@@ -196,10 +200,17 @@ export class GuardedRequest {
     }
   }
 
-  /** What overtook the request may have been the end of its issuer. */
+  /**
+   * What overtook the request may have been the end of its issuer, or have made its principal another:
+   * then it begins once more, under that one's name.
+   */
   async #authenticateAgain(): Promise<void> {
-    const { authorization } = this.#arrival.exchange.request.headers;
-    await this.#deps.authenticator.authenticate(authorization);
+    const { exchange, head } = this.#arrival;
+    const { issuer, subject } = this.#principal;
+    const credentials = credentialsOf(exchange.request, head);
+    this.#principal = await this.#deps.authenticator.authenticate(credentials);
+    const same = this.#principal.issuer === issuer && this.#principal.subject === subject;
+    if (!same) throw new StaleAnswer();
   }
 
   /** A stream without an entry never begins. */
@@ -339,7 +350,7 @@ export class GuardedRequest {
       ended: this.#ended.promise,
       gone: () => this.#gone(),
       source: exchange.source,
-      authorization: exchange.request.headers.authorization,
+      credentials: credentialsOf(exchange.request, this.#arrival.head),
       requestHash: () => requestHash(exchange.request, input.body),
       notes,
       own: (secret) => {

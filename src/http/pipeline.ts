@@ -1,11 +1,14 @@
 /** The gate before every authenticated route: our headers, the source's standing, the token. */
 import { TwofoldError } from '../errors.ts';
+import { DeniedCredential } from '../access/denied.ts';
+import { credentialsOf } from './credentials.ts';
 import { UnauthenticatedGate } from './gate.ts';
 import { GuardedRequest } from './guarded-request.ts';
 import { declaredHeaders } from './head.ts';
 import { InputReader } from './input.ts';
 import type { HttpDependencies, HttpLimits } from './dependencies.ts';
 import type { Exchange } from './exchange.ts';
+import type { HeaderValues } from './head.ts';
 import type {
   Asked,
   GuardedRoute,
@@ -59,18 +62,30 @@ export class Pipeline {
     const epoch = this.#deps.epoch.current;
     try {
       const head = declaredHeaders(exchange.request);
-      const { authorization } = exchange.request.headers;
-      const principal = await this.#gate.pass(
-        exchange.source,
-        authorization !== undefined,
-        (admit) => this.#deps.authenticator.authenticate(authorization, admit),
-      );
       const request = { route, reader, exchange, params, head };
-      guarded = new GuardedRequest(this.#deps, request, { principal, epoch });
+      guarded = new GuardedRequest(this.#deps, request, {
+        ...(await this.#authenticate(exchange, head)),
+        epoch,
+      });
     } catch (error) {
       await this.refuse(exchange, error);
       return;
     }
     await guarded.serve();
+  }
+
+  /** Who was denied is known all the same, and has the refusal in the audit log under their name. */
+  async #authenticate({ source, request }: Exchange, head: HeaderValues) {
+    const credentials = credentialsOf(request, head);
+    const shown = credentials.authorization !== undefined;
+    try {
+      const principal = await this.#gate.pass(source, shown, (admit) =>
+        this.#deps.authenticator.authenticate(credentials, admit),
+      );
+      return { principal, refused: null };
+    } catch (error) {
+      if (!(error instanceof DeniedCredential)) throw error;
+      return { principal: error.principal, refused: error };
+    }
   }
 }

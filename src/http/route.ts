@@ -6,7 +6,7 @@
 import type { ServerResponse } from 'node:http';
 
 import type { Grant, Operation, Principal } from '../access/grant.ts';
-import type { BodyFacts } from '../access/ports.ts';
+import type { BodyFacts, Credentials } from '../access/ports.ts';
 import type { AuditDraft } from '../audit/ports.ts';
 import type { AnswerForm, RouteContract } from '../contract/route.ts';
 import type { SecretBytes } from '../crypto/secret.ts';
@@ -56,8 +56,8 @@ export interface Call<C extends GuardedContract> {
   /** Aborted once the connection is gone before the outcome: nobody waits for the answer. */
   readonly gone: () => AbortSignal;
   readonly source: string;
-  /** The header, for what outlives the request and asks again whether it still may. */
-  readonly authorization: string | undefined;
+  /** For what outlives the request and asks again whether it still may. */
+  readonly credentials: Credentials;
   /** SHA-256 over method, path and body, for `Idempotency-Key`. */
   readonly requestHash: () => Uint8Array;
   readonly notes: AuditNotes;

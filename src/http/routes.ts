@@ -4,6 +4,7 @@ import { aliasRoutes } from './aliases.ts';
 import { auditRoutes } from './audit.ts';
 import { certificateRoutes } from './certificates.ts';
 import { csrRoutes } from './csr.ts';
+import { denialRoutes } from './denials.ts';
 import { eventRoutes } from './events.ts';
 import { kemRoutes } from './kem.ts';
 import { keyRotationRoutes } from './key-rotation.ts';
@@ -58,6 +59,7 @@ export function allRoutes(
     ...operationRoutes(deps),
     ...lifecycleRoutes(deps),
     ...namespaceRoutes(deps),
+    ...denialRoutes(deps),
     ...auditRoutes(deps),
     ...eventRoutes(deps, streams),
     ...publishedRoutes(deps),

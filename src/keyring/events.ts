@@ -102,6 +102,8 @@ const MEANINGS: Readonly<Record<Operation | LaterOperation, Meaning>> = {
   'operations.oversee': null,
   'namespaces.read': null,
   'namespaces.change': null,
+  'denials.read': null,
+  'denials.change': null,
   'audit.read': null,
   'events.read': null,
   'keys.create': 'key.created',

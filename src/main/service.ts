@@ -11,11 +11,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { AdminToken } from '../access/admin-token.ts';
-import { TokenAuthenticator } from '../access/authenticate.ts';
 import { PolicyAuthorizer } from '../access/authorize.ts';
-import { DevelopmentIssuer } from '../access/development-issuer.ts';
-import type { IssuerSettings } from '../access/issuers.ts';
 import { createAuditLog } from '../audit/log.ts';
 import type { RunningAuditLog } from '../audit/log.ts';
 import type { Config } from '../config.ts';
@@ -23,7 +19,6 @@ import { MONITORING_ROUTES, ROUTES } from '../contract/routes.ts';
 import { SENSITIVE_FIELDS } from '../contract/sensitive.ts';
 import { createEngine } from '../crypto/combined-engine.ts';
 import { SUITES } from '../crypto/suites.ts';
-import type { SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import type { Hsm } from '../hsm/port.ts';
 import { createHttpServer } from '../http/server.ts';
@@ -43,6 +38,7 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import { SuiteTimes } from '../telemetry/suite-times.ts';
 import { requestObserver } from '../telemetry/observation.ts';
 import { arrive } from './arrival.ts';
+import { openAuthenticator } from './authentication.ts';
 import { findDatabase, openStoreOf, prepareDatabase } from './database.ts';
 import { openDevice } from './device.ts';
 import type { Device } from './device.ts';
@@ -59,7 +55,7 @@ import { lateParts } from './late-parts.ts';
 import type { LateParts } from './late-parts.ts';
 import { listenersOf, readIdentities, urlsOf } from './listeners.ts';
 import { whenReachable } from './patience.ts';
-import { Reloads, onceEach } from './reloads.ts';
+import { Reloads } from './reloads.ts';
 import type { OnWaiting, RunningService } from './running.ts';
 import { statusReader, watchActivity } from './status.ts';
 import type { StartFacts } from './status.ts';
@@ -263,7 +259,17 @@ export class Service {
   ): Promise<HttpServer> {
     const metrics = this.#metrics;
     const { epoch } = incarnation;
-    const authenticator = await this.#authenticator(epoch, reloads);
+    const authenticator = await openAuthenticator(
+      {
+        config: this.#config,
+        epoch,
+        reloads,
+        log: this.#logs.component('access'),
+        governance: late.governance.port,
+        first: (this.#membership?.worker ?? 1) === 1,
+      },
+      this.#unwinding,
+    );
     reloads.watchIssuers(authenticator, this.#unwinding);
     const authorizer = new PolicyAuthorizer({ epoch });
     const readiness = () => this.#readiness(device, incarnation, late);
@@ -325,40 +331,6 @@ export class Service {
       this.#unwinding.add('membership', end);
     }
     return http;
-  }
-
-  async #authenticator(epoch: SecurityEpoch, reloads: Reloads): Promise<TokenAuthenticator> {
-    const { mode, dataDir, issuers } = this.#config;
-    const log = this.#logs.component('access');
-    const configured: IssuerSettings[] = [...issuers];
-    let admin: AdminToken | undefined;
-    const onFailure = onceEach((issuer, err) => {
-      log.error({ issuer, err }, 'a key set could not be read');
-    });
-    if (mode === 'dev') {
-      const issuer = await DevelopmentIssuer.open({ folder: dataDir, create: true });
-      configured.push(issuer.settings);
-      if ((this.#membership?.worker ?? 1) === 1) admin = await this.#keepAdminToken(issuer);
-    }
-    return TokenAuthenticator.open({
-      issuers: configured,
-      epoch,
-      plainHttp: mode === 'dev',
-      onFailure,
-      onChange: (change) => {
-        reloads.keysChanged(change);
-        if (change.issuer !== NAME.developmentIssuer) return;
-        admin?.renew().catch((err: unknown) => log.error({ err }, ADMIN_NOT_RENEWED));
-      },
-    });
-  }
-
-  async #keepAdminToken(issuer: DevelopmentIssuer): Promise<AdminToken> {
-    const log = this.#logs.component('access');
-    const onFailure = (err: unknown) => log.error({ err }, ADMIN_NOT_RENEWED);
-    const admin = await AdminToken.start({ issuer, folder: this.#config.dataDir, onFailure });
-    this.#unwinding.add('admin token', () => admin.stop());
-    return admin;
   }
 
   async #untilReady({ hsm }: Device): Promise<void> {
@@ -465,8 +437,6 @@ interface HttpParts {
   readonly late: LateParts;
   readonly reloads: Reloads;
 }
-
-const ADMIN_NOT_RENEWED = 'the admin token was not renewed';
 
 const nothing = (): void => undefined;
 

@@ -5,7 +5,7 @@ import { TokenAuthenticator } from '../../src/access/authenticate.ts';
 import { TOKEN_ALGORITHMS } from '../../src/access/jwk-set.ts';
 import { SecurityEpoch } from '../../src/epoch.ts';
 import { AUDIENCE, NOW, at, authenticator, codeOf, craft } from './issuer-fixture.ts';
-import { goodClaims, makeKey, settings, sign } from './issuer-fixture.ts';
+import { goodClaims, makeKey, settings, shown, sign } from './issuer-fixture.ts';
 import type { TestKey } from './issuer-fixture.ts';
 
 const seconds = (time: Date): number => time.getTime() / 1000;
@@ -26,12 +26,12 @@ beforeAll(async () => {
   ]);
 });
 
-const answer = (token: string) => codeOf(accepting.authenticate(`Bearer ${token}`));
+const answer = (token: string) => codeOf(accepting.authenticate(shown(`Bearer ${token}`)));
 
 describe('a good token', () => {
   it('gives its principal', async () => {
     const token = await sign(mldsa, { roles: ['user', 'admin', 'user', 'unheard-of'] });
-    const principal = await accepting.authenticate(`Bearer ${token}`);
+    const principal = await accepting.authenticate(shown(`Bearer ${token}`));
     expect(principal).toMatchObject({
       issuer: 'https://issuer.example',
       subject: 'alice',
@@ -45,13 +45,15 @@ describe('a good token', () => {
   it.each(TOKEN_ALGORITHMS)('may be signed by %s', async (algorithm) => {
     const key = await makeKey(algorithm, 'k');
     const open = await authenticator([settings([key.jwk], [algorithm])]);
-    expect(await open.authenticate(`Bearer ${await sign(key)}`)).toMatchObject({ roles: ['user'] });
+    expect(await open.authenticate(shown(`Bearer ${await sign(key)}`))).toMatchObject({
+      roles: ['user'],
+    });
   });
 
   it('needs no kid where the set is one key', async () => {
     const open = await authenticator([settings([mldsa.jwk], ['ML-DSA-65'])]);
     const token = await sign(mldsa, {}, { kid: undefined });
-    expect(await open.authenticate(`Bearer ${token}`)).toMatchObject({ subject: 'alice' });
+    expect(await open.authenticate(shown(`Bearer ${token}`))).toMatchObject({ subject: 'alice' });
   });
 
   it.each<[string, Record<string, unknown>]>([
@@ -117,7 +119,7 @@ describe('claims', () => {
   it('of an issuer with a longest lifetime must show and keep it', async () => {
     const open = await authenticator([settings([ec.jwk], ['ES256'], { maxLifetime: 600 })]);
     const ask = async (claims: Record<string, unknown>) =>
-      codeOf(open.authenticate(`Bearer ${await sign(ec, claims)}`));
+      codeOf(open.authenticate(shown(`Bearer ${await sign(ec, claims)}`)));
     expect(await ask({})).toHaveProperty('accepted');
     expect(await ask({ exp: seconds(at(601)) })).toBe('token_invalid');
     expect(await ask({ iat: undefined })).toBe('token_invalid');
@@ -126,14 +128,14 @@ describe('claims', () => {
   it('give roles from the configured claim only', async () => {
     const open = await authenticator([settings([ec.jwk], ['ES256'], { rolesClaim: 'groups' })]);
     const token = await sign(ec, { roles: ['admin'], groups: ['auditor'] });
-    expect((await open.authenticate(`Bearer ${token}`)).roles).toEqual(['auditor']);
+    expect((await open.authenticate(shown(`Bearer ${token}`))).roles).toEqual(['auditor']);
   });
 
   it('never give roles by way of the prototype', async () => {
     const open = await authenticator([
       settings([ec.jwk], ['ES256'], { rolesClaim: 'constructor' }),
     ]);
-    expect((await open.authenticate(`Bearer ${await sign(ec)}`)).roles).toEqual([]);
+    expect((await open.authenticate(shown(`Bearer ${await sign(ec)}`))).roles).toEqual([]);
   });
 });
 
@@ -169,17 +171,21 @@ describe('signatures', () => {
 
   it('of another RSA scheme than the key names are refused', async () => {
     const open = await authenticator([settings([rsa.jwk], ['RS256', 'PS256'])]);
-    expect(await codeOf(open.authenticate(`Bearer ${await sign(rsa)}`))).toHaveProperty('accepted');
+    expect(await codeOf(open.authenticate(shown(`Bearer ${await sign(rsa)}`)))).toHaveProperty(
+      'accepted',
+    );
     const { privateKey } = await makeKey('PS256');
     const token = await new SignJWT(goodClaims())
       .setProtectedHeader({ alg: 'PS256', kid: 'rsa' })
       .sign(privateKey);
-    expect(await codeOf(open.authenticate(`Bearer ${token}`))).toBe('token_invalid');
+    expect(await codeOf(open.authenticate(shown(`Bearer ${token}`)))).toBe('token_invalid');
   });
 
   it('of an algorithm that the issuer does not list are refused', async () => {
     const open = await authenticator([settings([mldsa.jwk, ec.jwk], ['ML-DSA-65'])]);
-    expect(await codeOf(open.authenticate(`Bearer ${await sign(ec)}`))).toBe('token_invalid');
+    expect(await codeOf(open.authenticate(shown(`Bearer ${await sign(ec)}`)))).toBe(
+      'token_invalid',
+    );
   });
 
   it('need the kid of a key of the issuer where it has several', async () => {
@@ -194,7 +200,7 @@ describe('signatures', () => {
       settings([mldsa.jwk], ['ML-DSA-65'], { issuer: 'https://second.example' }),
     ]);
     const token = await sign(ec, { iss: 'https://second.example' });
-    expect(await codeOf(open.authenticate(`Bearer ${token}`))).toBe('token_invalid');
+    expect(await codeOf(open.authenticate(shown(`Bearer ${token}`)))).toBe('token_invalid');
   });
 
   it('cover every bit of the token', async () => {
@@ -210,7 +216,9 @@ describe('signatures', () => {
 describe('refusals', () => {
   it('say nothing to the caller, and nothing of the token to the log', async () => {
     const token = await sign(ec, { aud: 'marker-audience', sub: 'marker-subject' });
-    const error: unknown = await accepting.authenticate(`Bearer ${token}`).catch((e: unknown) => e);
+    const error: unknown = await accepting
+      .authenticate(shown(`Bearer ${token}`))
+      .catch((e: unknown) => e);
     expect(error).toHaveProperty('detail', undefined);
     const { cause } = error as { cause: Error };
     expect(`${String(cause)}${JSON.stringify(cause)}`).not.toMatch(/marker|eyJ/u);
@@ -219,8 +227,10 @@ describe('refusals', () => {
 
   it('are all there is without an issuer', async () => {
     const open = await authenticator([]);
-    expect(await codeOf(open.authenticate(`Bearer ${await sign(ec)}`))).toBe('token_invalid');
-    expect(await codeOf(open.authenticate(undefined))).toBe('token_missing');
+    expect(await codeOf(open.authenticate(shown(`Bearer ${await sign(ec)}`)))).toBe(
+      'token_invalid',
+    );
+    expect(await codeOf(open.authenticate(shown(undefined)))).toBe('token_missing');
   });
 
   it('stop a start with settings that contradict themselves', async () => {

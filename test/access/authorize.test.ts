@@ -14,6 +14,7 @@ const principal = (...roles: readonly string[]): Principal => ({
   roles,
   session: new Uint8Array(16),
   expiresAt: new Date(0),
+  namespace: null,
 });
 
 const KEYLESS: readonly Operation[] = [
@@ -33,6 +34,8 @@ const KEYLESS: readonly Operation[] = [
   'rotations.carry-out',
   'namespaces.read',
   'namespaces.change',
+  'denials.read',
+  'denials.change',
   'audit.read',
   'events.read',
 ];
@@ -108,6 +111,8 @@ const EXPECTED: Readonly<Record<Operation, string>> = {
   'namespaces.change': 'a----',
   'rotations.order': 'ao---',
   'rotations.carry-out': '-----',
+  'denials.read': 'ao-r-',
+  'denials.change': 'a----',
   'audit.read': 'a--r-',
   'events.read': 'ao-r-',
 };

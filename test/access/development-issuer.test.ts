@@ -7,7 +7,7 @@ import { decodeJwt, decodeProtectedHeader } from 'jose';
 import { ADMIN_HEADER_FILE, ADMIN_TOKEN_FILE, AdminToken } from '../../src/access/admin-token.ts';
 import { DevelopmentIssuer, SEED_FILE } from '../../src/access/development-issuer.ts';
 import { writePrivateFile } from '../../src/access/private-file.ts';
-import { NOW, at, authenticator, codeOf } from './issuer-fixture.ts';
+import { NOW, at, authenticator, codeOf, shown } from './issuer-fixture.ts';
 
 let folder: string;
 let clock: { now: Date };
@@ -44,9 +44,9 @@ describe('the development issuer', () => {
       exp: start + 3600,
     });
     const access = await authenticator([issuer.settings], { now });
-    expect(await access.authenticate(`Bearer ${token}`)).toMatchObject({ roles: ['user'] });
+    expect(await access.authenticate(shown(`Bearer ${token}`))).toMatchObject({ roles: ['user'] });
     clock.now = at(3610);
-    expect(await codeOf(access.authenticate(`Bearer ${token}`))).toBe('token_expired');
+    expect(await codeOf(access.authenticate(shown(`Bearer ${token}`)))).toBe('token_expired');
   });
 
   it('publishes a public key and nothing else', async () => {
@@ -79,16 +79,24 @@ describe('the development issuer', () => {
     const issuer = await open();
     const before = await issuer.issueToken({ roles: ['user'], ttlSeconds: 3600 });
     const access = await authenticator([issuer.settings], { now });
-    expect(await codeOf(access.authenticate(`Bearer ${before.token}`))).toHaveProperty('accepted');
+    expect(await codeOf(access.authenticate(shown(`Bearer ${before.token}`)))).toHaveProperty(
+      'accepted',
+    );
     writeFileSync(join(folder, SEED_FILE), Buffer.alloc(32, 7));
     await access.reload();
-    expect(await codeOf(access.authenticate(`Bearer ${before.token}`))).toBe('token_invalid');
+    expect(await codeOf(access.authenticate(shown(`Bearer ${before.token}`)))).toBe(
+      'token_invalid',
+    );
     const after = await issuer.issueToken({ roles: ['user'], ttlSeconds: 3600 });
-    expect(await codeOf(access.authenticate(`Bearer ${after.token}`))).toHaveProperty('accepted');
+    expect(await codeOf(access.authenticate(shown(`Bearer ${after.token}`)))).toHaveProperty(
+      'accepted',
+    );
     writeFileSync(join(folder, SEED_FILE), 'half');
     await access.reload();
     expect(access.failing).toEqual(['urn:twofold:development']);
-    expect(await codeOf(access.authenticate(`Bearer ${after.token}`))).toHaveProperty('accepted');
+    expect(await codeOf(access.authenticate(shown(`Bearer ${after.token}`)))).toHaveProperty(
+      'accepted',
+    );
   });
 
   it('is not made by a command beside the server', async () => {
@@ -132,7 +140,7 @@ describe('the administrator’s token', () => {
     expect(text(ADMIN_HEADER_FILE)).toBe(`Authorization: Bearer ${token}\n`);
     expect([modeOf(ADMIN_TOKEN_FILE), modeOf(ADMIN_HEADER_FILE)]).toEqual([0o600, 0o600]);
     const access = await authenticator([(await open()).settings], { now });
-    const principal = await access.authenticate(`Bearer ${token}`);
+    const principal = await access.authenticate(shown(`Bearer ${token}`));
     expect(principal).toMatchObject({ roles: ['admin'], expiresAt: at(43_200) });
     expect(readdirSync(folder).sort()).toEqual([ADMIN_HEADER_FILE, ADMIN_TOKEN_FILE, SEED_FILE]);
   });

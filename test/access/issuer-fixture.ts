@@ -3,6 +3,7 @@ import type { CryptoKey, JWK } from 'jose';
 import { TokenAuthenticator } from '../../src/access/authenticate.ts';
 import type { AuthenticationOptions } from '../../src/access/authenticate.ts';
 import type { IssuerSettings } from '../../src/access/issuers.ts';
+import type { Credentials } from '../../src/access/ports.ts';
 import type { TokenAlgorithm } from '../../src/access/jwk-set.ts';
 import { SecurityEpoch } from '../../src/epoch.ts';
 import { TwofoldError } from '../../src/errors.ts';
@@ -84,6 +85,12 @@ export const authenticator = (
     now: () => NOW,
     ...changes,
   });
+
+/** What a request shows that brings this header. */
+export const shown = (authorization: string | undefined, namespace = 'default'): Credentials => ({
+  authorization,
+  namespace,
+});
 
 /** The code with which a promise is refused, or what it resolved to. */
 export async function codeOf(promise: Promise<unknown>): Promise<unknown> {

@@ -10,7 +10,7 @@ import type { JWK } from 'jose';
 import type { KeySetChange } from '../../src/access/issuers.ts';
 import { MAX_KEY_SET_BYTES } from '../../src/access/jwk-set.ts';
 import { TwofoldError } from '../../src/errors.ts';
-import { ISSUER, authenticator, codeOf, makeKey, settings, sign } from './issuer-fixture.ts';
+import { ISSUER, authenticator, codeOf, makeKey, settings, shown, sign } from './issuer-fixture.ts';
 import type { TestKey } from './issuer-fixture.ts';
 
 let first: TestKey;
@@ -50,7 +50,7 @@ describe('keys from a file', () => {
   const open = async () => {
     const source = { jwks: undefined, jwksFile: path };
     const opened = await authenticator([settings([], ['ES256'], source)], options());
-    return async (key: TestKey) => codeOf(opened.authenticate(`Bearer ${await sign(key)}`));
+    return async (key: TestKey) => codeOf(opened.authenticate(shown(`Bearer ${await sign(key)}`)));
   };
 
   it('are read again when the file was replaced, also for tokens already verified', async () => {
@@ -68,9 +68,9 @@ describe('keys from a file', () => {
     const source = { jwks: undefined, jwksFile: path };
     const opened = await authenticator([settings([], ['ES256'], source)], options());
     const header = `Bearer ${await sign(first)}`;
-    const principal = await opened.authenticate(header);
+    const principal = await opened.authenticate(shown(header));
     clock.now += 1_000;
-    const asked = Array.from({ length: 1_000 }, () => opened.authenticate(header));
+    const asked = Array.from({ length: 1_000 }, () => opened.authenticate(shown(header)));
     expect(new Set(await Promise.all(asked))).toEqual(new Set([principal]));
   });
 
@@ -157,7 +157,7 @@ describe('keys from an address', () => {
   const open = async () => {
     const source = { jwks: undefined, jwksUrl: address };
     const opened = await authenticator([settings([], ['ES256'], source)], options());
-    return async (key: TestKey) => codeOf(opened.authenticate(`Bearer ${await sign(key)}`));
+    return async (key: TestKey) => codeOf(opened.authenticate(shown(`Bearer ${await sign(key)}`)));
   };
 
   it('are fetched at the start and kept', async () => {
@@ -213,12 +213,12 @@ describe('keys from an address', () => {
     const source = { jwks: undefined, jwksUrl: address };
     const opened = await authenticator([settings([], ['ES256'], source)], options());
     const header = `Bearer ${await sign(first)}`;
-    const error: unknown = await opened.authenticate(header).catch((e: unknown) => e);
+    const error: unknown = await opened.authenticate(shown(header)).catch((e: unknown) => e);
     expect(error).toBeInstanceOf(TwofoldError);
     expect(error).toMatchObject({ code: 'token_invalid', retryAfter: 5 });
     serve(jwks(first.jwk));
     clock.now += 5_000;
-    expect(await codeOf(opened.authenticate(header))).toHaveProperty('accepted');
+    expect(await codeOf(opened.authenticate(shown(header)))).toHaveProperty('accepted');
   });
 
   it.each<[string, () => void]>([
@@ -247,9 +247,9 @@ describe('keys from an address', () => {
     clock.now += 30_000;
     let answer: () => void = () => undefined;
     respond = (response) => (answer = () => void response.end(jwks(first.jwk)));
-    const codes = tokens.map((token) => codeOf(opened.authenticate(`Bearer ${token}`)));
+    const codes = tokens.map((token) => codeOf(opened.authenticate(shown(`Bearer ${token}`))));
     while (requests < 2) await new Promise((later) => setTimeout(later, 5));
-    expect(await codeOf(opened.authenticate(`Bearer ${await sign(first)}`))).toHaveProperty(
+    expect(await codeOf(opened.authenticate(shown(`Bearer ${await sign(first)}`)))).toHaveProperty(
       'accepted',
     );
     answer();
@@ -281,12 +281,12 @@ describe('a rotation of keys', () => {
     const changes: KeySetChange[] = [];
     const opened = await open(changes);
     const header = `Bearer ${await sign(first)}`;
-    expect(await codeOf(opened.authenticate(header))).toHaveProperty('accepted');
+    expect(await codeOf(opened.authenticate(shown(header)))).toHaveProperty('accepted');
     writeFileSync(path, jwks(second.jwk));
     await opened.reload();
-    expect(await codeOf(opened.authenticate(header))).toBe('token_invalid');
+    expect(await codeOf(opened.authenticate(shown(header)))).toBe('token_invalid');
     const other = `Bearer ${await sign(second)}`;
-    expect(await codeOf(opened.authenticate(other))).toHaveProperty('accepted');
+    expect(await codeOf(opened.authenticate(shown(other)))).toHaveProperty('accepted');
     const thumbprint = (key: TestKey) => calculateJwkThumbprint(key.jwk);
     const [added, removed] = [[await thumbprint(second)], [await thumbprint(first)]];
     expect(changes).toEqual([{ issuer: ISSUER, added, removed }]);
@@ -315,11 +315,11 @@ describe('a rotation of keys', () => {
     const headers: string[] = [];
     for (let n = 0; n < 20; n += 1) {
       headers.push(`Bearer ${await sign(first, { sub: String(n) })}`);
-      await opened.authenticate(headers.at(-1));
+      await opened.authenticate(shown(headers.at(-1)));
     }
     writeFileSync(path, jwks(second.jwk, first.jwk));
     clock.now += 1_000;
-    const asked = headers.map((header) => codeOf(opened.authenticate(header)));
+    const asked = headers.map((header) => codeOf(opened.authenticate(shown(header))));
     for (const answer of await Promise.all(asked)) expect(answer).toHaveProperty('accepted');
   });
 
@@ -327,10 +327,10 @@ describe('a rotation of keys', () => {
     writeFileSync(path, jwks(first.jwk));
     const opened = await open();
     const header = `Bearer ${await sign(first)}`;
-    await opened.authenticate(header);
+    await opened.authenticate(shown(header));
     writeFileSync(path, jwks({ ...second.jwk, kid: 'first' }));
     clock.now += 1_000;
-    expect(await codeOf(opened.authenticate(header))).toBe('token_invalid');
+    expect(await codeOf(opened.authenticate(shown(header)))).toBe('token_invalid');
   });
 
   it('written over in place twice within a tick of the clock is seen', async () => {
@@ -344,6 +344,6 @@ describe('a rotation of keys', () => {
       await opened.refresh();
     }
     const header = `Bearer ${await sign(third, {}, { kid: 'second' })}`;
-    expect(await codeOf(opened.authenticate(header))).toHaveProperty('accepted');
+    expect(await codeOf(opened.authenticate(shown(header)))).toHaveProperty('accepted');
   });
 });

@@ -2,7 +2,16 @@ import { beforeAll, describe, expect, it } from '@jest/globals';
 import { BoundedCache } from '../../src/access/bounded-cache.ts';
 import { SecurityEpoch } from '../../src/epoch.ts';
 import type { SecurityChange } from '../../src/epoch.ts';
-import { NOW, at, authenticator, codeOf, makeKey, settings, sign } from './issuer-fixture.ts';
+import {
+  NOW,
+  at,
+  authenticator,
+  codeOf,
+  makeKey,
+  settings,
+  shown,
+  sign,
+} from './issuer-fixture.ts';
 import type { TestKey } from './issuer-fixture.ts';
 
 let key: TestKey;
@@ -23,7 +32,12 @@ const open = async (changes: Parameters<typeof authenticator>[1] = {}) => {
   const epoch = new SecurityEpoch(1);
   const issuers = [settings([key.jwk], ['ML-DSA-65'])];
   const opened = await authenticator(issuers, { epoch, now: () => clock.now, ...changes });
-  return { clock, epoch, opened, ask: (token: string) => opened.authenticate(`Bearer ${token}`) };
+  return {
+    clock,
+    epoch,
+    opened,
+    ask: (token: string) => opened.authenticate(shown(`Bearer ${token}`)),
+  };
 };
 
 describe('a verified token', () => {

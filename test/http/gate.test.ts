@@ -135,15 +135,15 @@ it('a token that was verified before is answered while its source has no check t
   const service = await openService({
     replace: ({ authenticator }) => ({
       authenticator: {
-        authenticate: (authorization, admit = (work) => work()) =>
-          authorization === 'Bearer slow'
+        authenticate: (credentials, admit = (work) => work()) =>
+          credentials.authorization === 'Bearer slow'
             ? admit(
                 () =>
                   new Promise((_, reject) =>
                     under.push(() => reject(new TwofoldError('token_invalid'))),
                   ),
               )
-            : authenticator.authenticate(authorization, admit),
+            : authenticator.authenticate(credentials, admit),
       },
     }),
   });

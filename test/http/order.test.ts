@@ -225,8 +225,8 @@ describe('no audit, no answer', () => {
     const service = await openService({
       replace: ({ audit, authenticator, epoch }) => ({
         authenticator: {
-          authenticate: async (authorization) => {
-            const principal = await authenticator.authenticate(authorization);
+          authenticate: async (credentials) => {
+            const principal = await authenticator.authenticate(credentials);
             authentications += 1;
             if (!overtake) return principal;
             overtake = false;

@@ -14,6 +14,7 @@ import type { Engine } from '../../src/crypto/engine.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import type { HttpDependencies, RequestReport } from '../../src/http/dependencies.ts';
 import { openGovernance } from '../../src/governance/governance.ts';
+import { GovernedTrust } from '../../src/governance/trust.ts';
 import { BEGINNING } from '../../src/keyring/event-ports.ts';
 import { usualCustody } from '../../src/keyring/material.ts';
 import type { DestructionRules } from '../../src/keyring/destruction.ts';
@@ -146,10 +147,12 @@ export async function openServiceOver<W extends Instance>(
     [],
     [],
   ];
+  const governance = openGovernance(world.governing);
   const authenticator = await TokenAuthenticator.open({
     issuers: [issuer.settings],
     epoch,
     plainHttp: false,
+    trust: new GovernedTrust(governance),
   });
   const real: HttpDependencies = {
     authenticator,
@@ -179,7 +182,7 @@ export async function openServiceOver<W extends Instance>(
     }),
     turns: keyring.turns,
     events: world.events ?? noEvents,
-    governance: openGovernance(world.governing),
+    governance,
     engine: given.engine ?? nativeEngine,
     token: {
       availability: ({ id }) =>

@@ -408,6 +408,16 @@ describe('every route, as the contract says it', () => {
     await go('listNamespaceRotations', '/v1/admin/rotations?state=failing');
   });
 
+  it('denies credentials and takes denials back', async () => {
+    const path = '/v1/admin/denials';
+    const lost = { tokenId: '0b1f3c5e', reason: 'sent to the wrong address' };
+    const made = await go('createDenial', path, lost);
+    const one = `${path}/${String(made.json['id'])}`;
+    expect((await go('getDenial', one)).json).toEqual(made.json);
+    expect((await go('listDenials', path)).json['items']).toEqual([made.json]);
+    expect((await go('deleteDenial', one)).json).toMatchObject({ deleted: true });
+  });
+
   it('reads keys, versions and public keys', async () => {
     const { json, headers } = await go('getKey', '/v1/keys/wrap');
     expect(headers.get('etag')).toBe(`"${String(json['revision'])}"`);

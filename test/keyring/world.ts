@@ -39,6 +39,7 @@ export const PRINCIPAL = {
   roles: ['admin'],
   session: new Uint8Array(16),
   expiresAt: new Date('2100-01-01T00:00:00Z'),
+  namespace: null,
 } as const;
 
 export const NO_BINDING: Binding = { encryptionContext: {}, aad: new Uint8Array(0) };

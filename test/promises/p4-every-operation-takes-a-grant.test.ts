@@ -103,6 +103,7 @@ describe('a grant', () => {
     roles: ['admin'],
     session: new Uint8Array(16),
     expiresAt: new Date(0),
+    namespace: null,
   } as const;
   const access = new PolicyAuthorizer({ epoch: new SecurityEpoch(1) });
 

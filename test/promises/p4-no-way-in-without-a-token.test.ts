@@ -15,6 +15,7 @@ import { PolicyAuthorizer } from '../../src/access/authorize.ts';
 import { DevelopmentIssuer, SEED_FILE } from '../../src/access/development-issuer.ts';
 import type { IssuerSettings } from '../../src/access/issuers.ts';
 import { SecurityEpoch } from '../../src/epoch.ts';
+import { shown } from '../access/issuer-fixture.ts';
 
 let folder: string;
 let issuer: DevelopmentIssuer;
@@ -31,7 +32,7 @@ const open = (issuers: readonly IssuerSettings[], epoch = new SecurityEpoch(1)) 
   TokenAuthenticator.open({ issuers, epoch, plainHttp: true });
 const refused = async (access: TokenAuthenticator, value: string | undefined) => {
   const code = value === undefined ? 'token_missing' : 'token_invalid';
-  await expect(access.authenticate(value)).rejects.toMatchObject({ code });
+  await expect(access.authenticate(shown(value))).rejects.toMatchObject({ code });
 };
 
 describe('without authentication', () => {
@@ -64,6 +65,7 @@ describe('without authentication', () => {
       roles: [],
       session: new Uint8Array(16),
       expiresAt: new Date(0),
+      namespace: null,
     } as const;
     expect(() => access.authorize(nobody, 'unwrap', { namespace: 'default', key: 'k' })).toThrow(
       expect.objectContaining({ code: 'forbidden' }),
@@ -75,7 +77,7 @@ describe('a verified token', () => {
   it('does not outlive a change of access in the cache', async () => {
     const epoch = new SecurityEpoch(1);
     const access = await open([issuer.settings], epoch);
-    const first = await access.authenticate(header);
+    const first = await access.authenticate(shown(header));
     const change = {
       epoch: 2,
       scope: 'access',
@@ -85,17 +87,17 @@ describe('a verified token', () => {
     } as const;
     epoch.advance([change]);
     expect(access.cached).toBe(0);
-    expect(await access.authenticate(header)).not.toBe(first);
+    expect(await access.authenticate(shown(header))).not.toBe(first);
   });
 });
 
 describe('what a debugger or a log prints', () => {
   it('holds no token and no seed', async () => {
     const access = await open([issuer.settings]);
-    const principal = await access.authenticate(header);
+    const principal = await access.authenticate(shown(header));
     const [, , signature = ''] = header.split('.');
     const broken = `${header.slice(0, -8)}AAAAAAAA`;
-    const error: unknown = await access.authenticate(broken).catch((e: unknown) => e);
+    const error: unknown = await access.authenticate(shown(broken)).catch((e: unknown) => e);
     const seed = readFileSync(join(folder, SEED_FILE));
     const printed = [access, principal, error, issuer]
       .flatMap((value) => [inspect(value, { depth: 9, showHidden: true }), JSON.stringify(value)])

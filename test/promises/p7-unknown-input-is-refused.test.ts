@@ -32,6 +32,8 @@ describe('P7: unknown input is refused', () => {
       .replace('{name}', 'p')
       .replace('{suite}', 'A256GCM')
       .replace('{namespace}', 'n')
+      .replace('{denial}', '0'.repeat(32))
+      .replace('{denial}', '0'.repeat(32))
       .replace('{id}', '1-1');
   /** Routes that take no request without If-Match. */
   const needsTag = ({ headers }: RouteContract) => !headers.safeParse({}).success;
