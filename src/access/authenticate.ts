@@ -112,12 +112,12 @@ export class TokenAuthenticator implements Authenticator {
 
   /** Reads key sets again that are due, though no token asks for them: a key taken away ends in time. */
   async refresh(): Promise<void> {
-    await Promise.all([...this.#issuers.values()].map((issuer) => issuer.refresh()));
+    await Promise.all([...this.#issuers.values(), this.#trust].map((each) => each.refresh()));
   }
 
   /** Reads every key set again now. */
   async reload(): Promise<void> {
-    await Promise.all([...this.#issuers.values()].map((issuer) => issuer.reload()));
+    await Promise.all([...this.#issuers.values(), this.#trust].map((each) => each.reload()));
   }
 
   /** Settings of the issuers that were configured. */

@@ -79,6 +79,26 @@ export function invalidToken(reason: string, retryAfter?: number): TwofoldError 
   });
 }
 
+/** Levels of objects and arrays; nested claims of issuers have under ten. */
+const MAX_DEPTH = 32;
+const [QUOTE, BACKSLASH] = [0x22, 0x5c];
+const OPENING: readonly number[] = [0x5b, 0x7b];
+const CLOSING: readonly number[] = [0x5d, 0x7d];
+
+/** Whether JSON has more levels than any reader of claims should have to follow. */
+function isDeep(bytes: Uint8Array): boolean {
+  let [depth, inText] = [0, false];
+  for (let at = 0; at < bytes.length; at += 1) {
+    const byte = bytes[at] ?? 0;
+    if (inText && byte === BACKSLASH) at += 1;
+    else if (byte === QUOTE) inText = !inText;
+    else if (!inText && OPENING.includes(byte)) depth += 1;
+    else if (!inText && CLOSING.includes(byte)) depth -= 1;
+    if (depth > MAX_DEPTH) return true;
+  }
+  return false;
+}
+
 const isTokenType = (typ: unknown): boolean =>
   typ === undefined ||
   (typeof typ === 'string' && TOKEN_TYPES.has(typ.toLowerCase().replace(/^application\//u, '')));
@@ -88,6 +108,7 @@ const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 function jsonObject(part: string): Record<string, unknown> {
   const bytes = decodeBase64Url(part);
   if (bytes === undefined) throw invalidToken('part encoding');
+  if (isDeep(bytes)) throw invalidToken('part is nested too deeply');
   let value: unknown;
   try {
     value = JSON.parse(utf8.decode(bytes));

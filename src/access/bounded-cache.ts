@@ -28,6 +28,10 @@ export class BoundedCache<K, V> {
     if (oldest !== undefined) this.#entries.delete(oldest);
   }
 
+  values(): Iterable<V> {
+    return this.#entries.values();
+  }
+
   delete(key: K): void {
     this.#entries.delete(key);
   }

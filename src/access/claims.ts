@@ -8,6 +8,7 @@ import type { JWTPayload } from 'jose';
 import { invalidToken } from './bearer.ts';
 import type { Principal } from './grant.ts';
 import type { IssuerSettings } from './issuers.ts';
+import { mappedRoles } from './role-mapping.ts';
 import type { CredentialFacts } from './trust.ts';
 
 /** OpenID Connect Core section 2 bounds `sub` at 255 characters. */
@@ -37,12 +38,19 @@ export interface ClaimsCheck {
  * @throws TwofoldError token_invalid
  */
 export function principalOf(claims: JWTPayload, check: ClaimsCheck): Principal {
-  const { issuer, rolesClaim } = check.settings;
+  const { issuer, rolesClaim, roleMappings = [], kind } = check.settings;
+  const subject = subjectOf(claims.sub);
+  if (kind === 'kubernetes') checkServiceAccount(claims, subject);
+  const named = kind !== 'kubernetes' && Object.hasOwn(claims, rolesClaim);
+  const roles = [
+    ...rolesOf(named ? claims[rolesClaim] : undefined),
+    ...mappedRoles(roleMappings, subject),
+  ];
   return {
     issuer,
-    subject: subjectOf(claims.sub),
+    subject,
     method: 'jwt',
-    roles: rolesOf(Object.hasOwn(claims, rolesClaim) ? claims[rolesClaim] : undefined),
+    roles: [...new Set(roles)].sort(),
     session: Uint8Array.from(check.digest.subarray(0, 16)),
     expiresAt: expiryOf(claims, check),
     namespace: check.home,
@@ -70,6 +78,19 @@ function subjectOf(subject: unknown): string {
   return subject;
 }
 
+/** The claims of a bound service-account token (Kubernetes) name whom `sub` names. */
+function checkServiceAccount(claims: JWTPayload, subject: string): void {
+  const { namespace, serviceaccount } = membersOf(claims['kubernetes.io']);
+  const { name } = membersOf(serviceaccount);
+  const named = `system:serviceaccount:${String(namespace)}:${String(name)}`;
+  if (typeof namespace !== 'string' || typeof name !== 'string' || named !== subject) {
+    throw invalidToken('kubernetes.io');
+  }
+}
+
+const membersOf = (value: unknown): Readonly<Record<string, unknown>> =>
+  typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
+
 /** Absent means no role; a name that no policy knows is kept and grants nothing. */
 function rolesOf(claim: unknown): readonly string[] {
   if (claim === undefined) return [];
@@ -77,7 +98,7 @@ function rolesOf(claim: unknown): readonly string[] {
   const roles: readonly unknown[] = claim;
   const names = roles.filter((role) => isText(role, MAX_ROLE));
   if (names.length !== roles.length) throw invalidToken('roles');
-  return [...new Set(names)].sort();
+  return names;
 }
 
 function expiryOf(claims: JWTPayload, check: ClaimsCheck): Date {

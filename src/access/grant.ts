@@ -63,6 +63,8 @@ export const OPERATIONS = [
   'namespaces.change',
   'rotations.order',
   'rotations.carry-out',
+  'issuers.read',
+  'issuers.change',
   'denials.read',
   'denials.change',
   'audit.read',

@@ -14,8 +14,9 @@ import {
   urlReader,
 } from './key-source.ts';
 import type { KeyReader, RefreshRules } from './key-source.ts';
+import type { RoleMapping } from './role-mapping.ts';
 
-/** One issuer as configured; exactly one of `jwksFile`, `jwksUrl`, `jwks` and `readKeys`. */
+/** One issuer; exactly one of `jwksFile`, `jwksUrl`, `jwks`, `discovery` and `readKeys`. */
 export interface IssuerSettings {
   /** Compared with `iss` character by character. */
   readonly issuer: string;
@@ -25,6 +26,8 @@ export interface IssuerSettings {
   readonly jwksUrl?: string | undefined;
   /** A set in memory, which never changes. */
   readonly jwks?: { readonly keys: readonly object[] } | undefined;
+  /** Asks the issuer where its keys are. */
+  readonly discovery?: boolean | undefined;
   /** What reads the set, as often as a file; the development issuer's. */
   readonly readKeys?: KeyReader | undefined;
   readonly algorithms: readonly TokenAlgorithm[];
@@ -34,6 +37,16 @@ export interface IssuerSettings {
   readonly maxLifetime?: number | undefined;
   /** Seconds that its clock and ours may differ; the service's own tolerance unless told. */
   readonly clockTolerance?: number | undefined;
+  /** Thumbprints (RFC 7638) of the only keys that are taken, whatever its set says. */
+  readonly pinned?: readonly string[] | undefined;
+  /** PEM of the authorities of the certificate of where its keys are fetched. */
+  readonly ca?: string | undefined;
+  /** Hosts that may have internal addresses; any unless given. */
+  readonly internal?: readonly string[] | undefined;
+  /** `kubernetes`: of service accounts, whose claims name them; they have no roles but mapped ones. */
+  readonly kind?: 'oidc' | 'kubernetes' | undefined;
+  /** Roles beside those of the claim. */
+  readonly roleMappings?: readonly RoleMapping[] | undefined;
 }
 
 export interface IssuerOptions {
@@ -84,6 +97,7 @@ export class Issuer {
       read,
       rules,
       algorithms: settings.algorithms,
+      pinned: settings.pinned,
       monotonic: options.monotonic,
       onFailure: (error) => {
         failure = error;
@@ -92,7 +106,7 @@ export class Issuer {
       onChange: (now, before) => options.onChange?.(changeOf(settings.issuer, now, before)),
     });
     await source.refreshForUnknownKey();
-    if (source.current === undefined && settings.jwksUrl === undefined) {
+    if (source.current === undefined && !isFetched(settings)) {
       throw unusable(settings, failure);
     }
     return new Issuer(settings, source);
@@ -180,8 +194,10 @@ function find(
 }
 
 function checkSettings({ issuer, audience, algorithms, ...from }: IssuerSettings) {
-  const { jwks, jwksFile, jwksUrl, readKeys } = from;
-  const sources = [jwks, jwksFile, jwksUrl, readKeys].filter((source) => source !== undefined);
+  const { jwks, jwksFile, jwksUrl, readKeys, discovery } = from;
+  const sources = [jwks, jwksFile, jwksUrl, readKeys, discovery].filter(
+    (source) => source !== undefined,
+  );
   if (sources.length !== 1) throw new TypeError('an issuer has exactly one source of keys');
   if (issuer === '' || audience === '') throw new TypeError('an issuer needs `iss` and `aud`');
   const known: readonly string[] = TOKEN_ALGORITHMS;
@@ -190,10 +206,17 @@ function checkSettings({ issuer, audience, algorithms, ...from }: IssuerSettings
   }
 }
 
-function readerOf(settings: IssuerSettings, plainHttp: boolean): [KeyReader, RefreshRules] {
-  if (settings.jwksUrl !== undefined) return [urlReader(settings.jwksUrl, plainHttp), URL_RULES];
-  if (settings.jwksFile !== undefined) return [fileReader(settings.jwksFile), FILE_RULES];
-  if (settings.readKeys !== undefined) return [settings.readKeys, FILE_RULES];
+const isFetched = ({ jwksUrl, discovery }: IssuerSettings): boolean =>
+  jwksUrl !== undefined || discovery === true;
+
+/** How an issuer's set is read, and when again. @throws TypeError for an address not to fetch from */
+export function readerOf(settings: IssuerSettings, plainHttp: boolean): [KeyReader, RefreshRules] {
+  const { issuer, jwksUrl: address, jwksFile, readKeys, internal = null, ca } = settings;
+  if (isFetched(settings)) {
+    return [urlReader({ issuer, address, rules: { plainHttp, internal }, ca }), URL_RULES];
+  }
+  if (jwksFile !== undefined) return [fileReader(jwksFile), FILE_RULES];
+  if (readKeys !== undefined) return [readKeys, FILE_RULES];
   const bytes = new TextEncoder().encode(JSON.stringify(settings.jwks));
   return [() => Promise.resolve({ bytes, version: 'fixed' }), FIXED_RULES];
 }

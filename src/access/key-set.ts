@@ -18,6 +18,19 @@ interface SetKey {
   readonly keys: ReadonlyMap<TokenAlgorithm, CryptoKey>;
 }
 
+/** What an issuer takes of a set. */
+export interface TakenKeys {
+  readonly algorithms: readonly TokenAlgorithm[];
+  readonly pinned?: readonly string[] | undefined;
+}
+
+/** A key as people are told of it. */
+export interface KeyFacts {
+  readonly keyId: string | null;
+  readonly thumbprint: string;
+  readonly algorithms: readonly TokenAlgorithm[];
+}
+
 export class KeySet {
   readonly #keys: readonly SetKey[];
 
@@ -29,14 +42,14 @@ export class KeySet {
    * Reads a set and imports what it can use. Keys of unknown types, for other uses, with private
    * or symmetric members, or that do not import are left out, as the RFC asks.
    *
-   * @param allowed the issuer's algorithms
+   * @param taken the issuer's algorithms, and the thumbprints of the only keys that it may have
    * @param before the set that this one replaces: a key that is in both stays the same object
    * @throws TwofoldError invalid_value when it is no JWK Set, is too large, has two keys of one id,
    *   or none is usable
    */
   static async parse(
     bytes: Uint8Array,
-    allowed: readonly TokenAlgorithm[],
+    { algorithms: allowed, pinned }: TakenKeys,
     before?: KeySet,
   ): Promise<KeySet> {
     const jwks = readJwkSet(bytes);
@@ -45,12 +58,24 @@ export class KeySet {
     const imported = await Promise.all(
       jwks.map(async (jwk) => known.get(JSON.stringify(jwk)) ?? importKey(jwk, allowed)),
     );
-    const keys = imported.filter((key) => key !== undefined);
+    const usable = imported.filter((key) => key !== undefined);
+    const keys = usable.filter((key) => pinned?.includes(key.thumbprint) ?? true);
+    if (keys.length < usable.length && keys.length === 0) {
+      throw refusedKeySet('has none of the pinned keys');
+    }
     if (keys.length === 0) throw refusedKeySet('has no key that can verify a token');
     if (new Set(keys.map((key) => key.keyId)).size !== keys.length) {
       throw refusedKeySet('has two keys of the same kid, or several without one');
     }
     return new KeySet(keys);
+  }
+
+  get facts(): readonly KeyFacts[] {
+    return this.#keys.map(({ keyId, thumbprint, keys }) => ({
+      keyId: keyId ?? null,
+      thumbprint,
+      algorithms: [...keys.keys()],
+    }));
   }
 
   /** Thumbprints of its keys (RFC 7638, SHA-256, base64url): for logs, which tell keys apart by them. */

@@ -6,6 +6,9 @@
  */
 import { createHash } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
+import { TwofoldError } from '../errors.ts';
+import { checkAddress, fetchDocument } from './fetch-document.ts';
+import type { FetchRules, Fetched } from './fetch-document.ts';
 import { MAX_KEY_SET_BYTES, assertPublic, readJwkSet, refusedKeySet } from './jwk-set.ts';
 import type { TokenAlgorithm } from './jwk-set.ts';
 import { KeySet } from './key-set.ts';
@@ -44,6 +47,8 @@ export interface KeySourceOptions {
   readonly read: KeyReader;
   readonly rules: RefreshRules;
   readonly algorithms: readonly TokenAlgorithm[];
+  /** Thumbprints of the only keys that are taken; any unless given. */
+  readonly pinned?: readonly string[] | undefined;
   /** Told of every read that failed. */
   readonly onFailure?: ((error: unknown) => void) | undefined;
   /** Told of every set that takes the place of another. */
@@ -130,7 +135,7 @@ export class KeySource {
     const read = await this.#options.read(this.#version);
     if (read !== 'unchanged' && (this.#set === undefined || read.version !== this.#version)) {
       const before = this.#set;
-      this.#set = await KeySet.parse(read.bytes, this.#options.algorithms, before);
+      this.#set = await KeySet.parse(read.bytes, this.#options, before);
       this.#version = read.version;
       if (before !== undefined) this.#options.onChange?.(this.#set, before);
     }
@@ -161,38 +166,60 @@ export function fileReader(path: string): KeyReader {
   };
 }
 
+/** Where a set is fetched from; without an `address`, from where the issuer's discovery document says. */
+export interface PublishedKeys {
+  readonly issuer: string;
+  readonly address: string | undefined;
+  readonly rules: FetchRules;
+  readonly ca?: string | undefined;
+}
+
 /**
- * Fetches a set: one address, no redirects, 5 s, status 200, size capped while it arrives.
+ * Fetches a set, and its issuer's discovery document before where it has no address of its own
+ * (OpenID Connect Discovery 1.0, section 4): no redirects, 5 s in all, status 200, size capped.
  *
- * @throws TypeError for anything but https, unless `plainHttp` (development) allows http
+ * @throws TypeError for an address that is not one to fetch from
  */
-export function urlReader(address: string, plainHttp: boolean): KeyReader {
-  const { protocol } = new URL(address);
-  if (protocol !== 'https:' && !(plainHttp && protocol === 'http:')) {
-    throw new TypeError('the key set of an issuer is fetched by https only');
-  }
+export function urlReader({ issuer, address, rules, ca }: PublishedKeys): KeyReader {
+  checkAddress(address ?? issuer, rules);
   return async () => {
-    const response = await fetch(address, {
-      redirect: 'error',
-      signal: AbortSignal.timeout(FETCH_TIMEOUT),
-      headers: { accept: 'application/jwk-set+json, application/json' },
-    });
-    if (response.status !== 200 || response.body === null) {
-      await response.body?.cancel();
-      throw refusedKeySet(`was answered with ${String(response.status)}`);
-    }
-    const bytes = await readCapped(response.body);
+    const signal = AbortSignal.timeout(FETCH_TIMEOUT);
+    const shared = { rules, ca, signal };
+    const place = address ?? (await discover(issuer, shared));
+    const bytes = await fetchDocument({ what: 'key set', address: place, ...shared });
     return { bytes, version: versionOf(bytes) };
   };
 }
 
-async function readCapped(body: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
-  const chunks: Uint8Array[] = [];
-  let length = 0;
-  for await (const chunk of body) {
-    length += chunk.length;
-    if (length > MAX_KEY_SET_BYTES) throw refusedKeySet('is too large');
-    chunks.push(chunk);
+/** Where an issuer says that its keys are. */
+async function discover(
+  issuer: string,
+  shared: Pick<Fetched, 'rules' | 'ca' | 'signal'>,
+): Promise<string> {
+  const address = `${issuer.replace(/\/$/u, '')}${DISCOVERY_PATH}`;
+  const bytes = await fetchDocument({ what: 'discovery document', address, ...shared });
+  const refuse = (why: string) =>
+    new TwofoldError('invalid_value', `The discovery document ${why}.`);
+  const document = parseDocument(bytes);
+  if (document === undefined) throw refuse('is no JSON object');
+  if (document['issuer'] !== issuer) throw refuse('is of another issuer');
+  const place = document['jwks_uri'];
+  if (typeof place !== 'string') throw refuse('names no jwks_uri');
+  try {
+    return checkAddress(place, shared.rules).href;
+  } catch {
+    throw refuse('names a jwks_uri that is not fetched from');
   }
-  return Buffer.concat(chunks);
+}
+
+const DISCOVERY_PATH = '/.well-known/openid-configuration';
+
+function parseDocument(bytes: Uint8Array): Readonly<Record<string, unknown>> | undefined {
+  try {
+    const value: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
+    return value as Record<string, unknown>;
+  } catch {
+    return undefined;
+  }
 }

@@ -15,8 +15,8 @@
  * | `operations.cancel`                                  | yes   | yes      | yes  | no      | no      |
  * | `operations.oversee`                                 | yes   | yes      | no   | yes     | no      |
  * | what destroys (`keys.schedule-destruction`, `versions.schedule-destruction`, and `keys.destroy`, `versions.destroy`, which have no route) | yes | no | no | no | no |
- * | `denials.read`                                      | yes   | yes      | no   | yes     | no      |
- * | `denials.change`                                    | yes   | no       | no   | no      | no      |
+ * | `issuers.read`, `denials.read`                       | yes   | yes      | no   | yes     | no      |
+ * | `issuers.change`, `denials.change`                   | yes   | no       | no   | no      | no      |
  * | `namespaces.read`                                    | yes   | yes      | no   | yes     | no      |
  * | `namespaces.change`                                  | yes   | no       | no   | no      | no      |
  * | `audit.read`                                         | yes   | no       | no   | yes     | no      |
@@ -96,9 +96,9 @@ action "rotation-policies.change", "rotations.order" in [change]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "rotations.carry-out" in [schedule]
   appliesTo { principal: User, resource: Namespace, context: Facts };
-action "denials.read" in [oversee]
+action "issuers.read", "denials.read" in [oversee]
   appliesTo { principal: User, resource: Namespace, context: Facts };
-action "denials.change" in [govern]
+action "issuers.change", "denials.change" in [govern]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "namespaces.read" in [oversee]
   appliesTo { principal: User, resource: Namespace, context: Facts };

@@ -37,10 +37,16 @@ export interface StoredTrust {
    * @throws TwofoldError integrity_failed, database_unavailable
    */
   isDenied(namespace: string, facts: CredentialFacts): Promise<boolean>;
+  /** Reads key sets again that are in use and due. Never rejects. */
+  refresh(): Promise<void>;
+  /** Reads those in use again now. Never rejects. */
+  reload(): Promise<void>;
 }
 
 /** Nothing stored: for those that know issuers from elsewhere alone. */
 export const NOTHING_STORED: StoredTrust = Object.freeze({
   issuer: () => Promise.resolve(null),
   isDenied: () => Promise.resolve(false),
+  refresh: () => Promise.resolve(),
+  reload: () => Promise.resolve(),
 });

@@ -268,6 +268,16 @@ const events = z
   })
   .prefault({});
 
+const access = z
+  .strictObject({
+    internalIssuers: described(
+      z.array(z.string().min(1).max(253)).max(100).default([]),
+      'Host names of stored issuers that may have addresses which are not public. JSON in the environment.',
+      { flag: false },
+    ),
+  })
+  .prefault({});
+
 /** The whole configuration, before paths are made absolute. */
 export const configSchema = z.strictObject({
   mode: described(
@@ -293,6 +303,7 @@ export const configSchema = z.strictObject({
     'Token issuers: `issuer`, `audience`, `jwksFile` or `jwksUrl`, `algorithms`, `rolesClaim`, `maxLifetime` (longest `exp - iat`, s). JSON in the environment.',
     { flag: false },
   ),
+  access,
   zone: z
     .strictObject({
       name: described(

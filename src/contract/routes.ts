@@ -6,6 +6,7 @@ import * as certificates from './certificates.ts';
 import * as csr from './csr.ts';
 import * as denials from './denials.ts';
 import * as events from './events.ts';
+import * as issuers from './issuers.ts';
 import * as kem from './kem.ts';
 import * as keys from './keys.ts';
 import * as lifecycle from './lifecycle.ts';
@@ -50,6 +51,7 @@ const RESOURCES = [
   lifecycle,
   namespaces,
   denials,
+  issuers,
   audit,
   events,
   published,

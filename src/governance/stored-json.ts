@@ -24,6 +24,10 @@ export function readInteger(json: JsonObject, member: string): number {
   return value;
 }
 
+export function readIntegerOrNull(json: JsonObject, member: string): number | null {
+  return get(json, member) === null ? null : readInteger(json, member);
+}
+
 export function readBoolean(json: JsonObject, member: string): boolean {
   const value = get(json, member);
   if (typeof value !== 'boolean') throw malformed(member);

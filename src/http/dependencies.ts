@@ -1,4 +1,5 @@
 /** What the HTTP layer is composed of; `main.ts` gives it the real ones. */
+import type { IssuerSettings } from '../access/issuers.ts';
 import type { Authenticator, Authorizer } from '../access/ports.ts';
 import type { AuditLog } from '../audit/ports.ts';
 import type { RouteContract } from '../contract/route.ts';
@@ -82,6 +83,16 @@ export interface EventFeed extends Pick<EventStore, 'page'> {
   readonly installation: string;
 }
 
+/** What the configuration says of issuers. */
+export interface IssuerFacts {
+  /** Let in everywhere, and changed in the configuration alone. */
+  readonly configured: readonly IssuerSettings[];
+  /** Hosts of stored issuers that may have internal addresses. */
+  readonly internal: readonly string[];
+  /** Development only. */
+  readonly plainHttp: boolean;
+}
+
 export interface HttpDependencies {
   readonly authenticator: Authenticator;
   readonly authorizer: Authorizer;
@@ -104,6 +115,7 @@ export interface HttpDependencies {
   readonly turns: ChangeOrder;
   readonly events: EventFeed;
   readonly governance: Governance;
+  readonly issuers: IssuerFacts;
   readonly engine: Engine;
   readonly token: TokenFacts;
   /** 32 bytes from which page tokens are authenticated; the same in every instance. */

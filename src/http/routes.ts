@@ -6,6 +6,7 @@ import { certificateRoutes } from './certificates.ts';
 import { csrRoutes } from './csr.ts';
 import { denialRoutes } from './denials.ts';
 import { eventRoutes } from './events.ts';
+import { issuerRoutes } from './issuers.ts';
 import { kemRoutes } from './kem.ts';
 import { keyRotationRoutes } from './key-rotation.ts';
 import { keyRoutes } from './keys.ts';
@@ -60,6 +61,7 @@ export function allRoutes(
     ...lifecycleRoutes(deps),
     ...namespaceRoutes(deps),
     ...denialRoutes(deps),
+    ...issuerRoutes(deps),
     ...auditRoutes(deps),
     ...eventRoutes(deps, streams),
     ...publishedRoutes(deps),

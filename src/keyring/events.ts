@@ -102,6 +102,8 @@ const MEANINGS: Readonly<Record<Operation | LaterOperation, Meaning>> = {
   'operations.oversee': null,
   'namespaces.read': null,
   'namespaces.change': null,
+  'issuers.read': null,
+  'issuers.change': null,
   'denials.read': null,
   'denials.change': null,
   'audit.read': null,

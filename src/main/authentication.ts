@@ -7,6 +7,7 @@ import type { Config } from '../config.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import type { Governance } from '../governance/governance.ts';
 import { GovernedTrust } from '../governance/trust.ts';
+import type { HttpDependencies } from '../http/dependencies.ts';
 import { NAME } from '../name.ts';
 import type { Log } from '../telemetry/logs.ts';
 import { onceEach } from './reloads.ts';
@@ -49,7 +50,12 @@ export async function openAuthenticator(
   return TokenAuthenticator.open({
     issuers: configured,
     epoch,
-    trust: new GovernedTrust(governance),
+    trust: new GovernedTrust(governance, {
+      plainHttp: mode === 'dev',
+      internal: config.access.internalIssuers,
+      onFailure,
+      onChange: (change) => reloads.keysChanged(change),
+    }),
     plainHttp: mode === 'dev',
     onFailure,
     onChange: (change) => {
@@ -59,3 +65,12 @@ export async function openAuthenticator(
     },
   });
 }
+
+export const issuerFacts = (
+  { access, mode }: Config,
+  { configured }: TokenAuthenticator,
+): HttpDependencies['issuers'] => ({
+  configured,
+  internal: access.internalIssuers,
+  plainHttp: mode === 'dev',
+});

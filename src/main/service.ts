@@ -39,6 +39,7 @@ import { SuiteTimes } from '../telemetry/suite-times.ts';
 import { requestObserver } from '../telemetry/observation.ts';
 import { arrive } from './arrival.ts';
 import { openAuthenticator } from './authentication.ts';
+import { issuerFacts, openAuthenticator } from './authentication.ts';
 import { findDatabase, openStoreOf, prepareDatabase } from './database.ts';
 import { openDevice } from './device.ts';
 import type { Device } from './device.ts';
@@ -311,6 +312,7 @@ export class Service {
       turns: late.turns.port,
       events: late.events.port,
       governance: late.governance.port,
+      issuers: issuerFacts(this.#config, authenticator),
       pageTokenKey: late.pageTokenKey,
       engine: this.#engine,
       token,

@@ -6,7 +6,7 @@ import { makeKey } from './issuer-fixture.ts';
 import type { TestKey } from './issuer-fixture.ts';
 
 const parse = (keys: readonly unknown[], allowed = TOKEN_ALGORITHMS): Promise<KeySet> =>
-  KeySet.parse(new TextEncoder().encode(JSON.stringify({ keys })), allowed);
+  KeySet.parse(new TextEncoder().encode(JSON.stringify({ keys })), { algorithms: allowed });
 
 let ec: TestKey;
 let mldsa: TestKey;

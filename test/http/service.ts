@@ -15,6 +15,7 @@ import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import type { HttpDependencies, RequestReport } from '../../src/http/dependencies.ts';
 import { openGovernance } from '../../src/governance/governance.ts';
 import { GovernedTrust } from '../../src/governance/trust.ts';
+import type { TrustOptions } from '../../src/governance/trust.ts';
 import { BEGINNING } from '../../src/keyring/event-ports.ts';
 import { usualCustody } from '../../src/keyring/material.ts';
 import type { DestructionRules } from '../../src/keyring/destruction.ts';
@@ -94,6 +95,8 @@ export interface ServiceOptions {
   readonly scan?: RotationScan;
   /** Of plans of rotations; none unless told. */
   readonly budgets?: Budgets;
+  /** How stored issuers are fetched; over TLS, of `localhost` too, unless told. */
+  readonly issuing?: Partial<TrustOptions>;
   readonly replace?: (deps: HttpDependencies) => Partial<HttpDependencies>;
   readonly options?: Partial<HttpServerOptions>;
   /** What `/openapi.yaml` answers. */
@@ -147,12 +150,13 @@ export async function openServiceOver<W extends Instance>(
     [],
     [],
   ];
+  const issuing = { plainHttp: false, internal: ['localhost'], ...given.issuing };
   const governance = openGovernance(world.governing);
   const authenticator = await TokenAuthenticator.open({
     issuers: [issuer.settings],
     epoch,
     plainHttp: false,
-    trust: new GovernedTrust(governance),
+    trust: new GovernedTrust(governance, issuing),
   });
   const real: HttpDependencies = {
     authenticator,
@@ -183,6 +187,7 @@ export async function openServiceOver<W extends Instance>(
     turns: keyring.turns,
     events: world.events ?? noEvents,
     governance,
+    issuers: { configured: authenticator.configured, ...issuing },
     engine: given.engine ?? nativeEngine,
     token: {
       availability: ({ id }) =>

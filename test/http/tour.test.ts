@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
@@ -416,6 +417,21 @@ describe('every route, as the contract says it', () => {
     expect((await go('getDenial', one)).json).toEqual(made.json);
     expect((await go('listDenials', path)).json['items']).toEqual([made.json]);
     expect((await go('deleteDenial', one)).json).toMatchObject({ deleted: true });
+  });
+
+  it('lets issuers in', async () => {
+    const path = '/v1/admin/issuers/partner';
+    const { publicKey } = generateKeyPairSync('ed25519');
+    const made = await go('putIssuer', path, {
+      issuer: 'https://issuer.example',
+      audience: 'kms',
+      algorithms: ['EdDSA'],
+      jwks: { keys: [publicKey.export({ format: 'jwk' })] },
+    });
+    expect((await go('getIssuer', path)).json).toEqual(made.json);
+    const { items } = (await go('listIssuers', '/v1/admin/issuers')).json;
+    expect(items).toMatchObject([{ source: 'configuration' }, { name: 'partner' }]);
+    expect((await go('deleteIssuer', path)).json).toMatchObject({ deleted: true });
   });
 
   it('reads keys, versions and public keys', async () => {

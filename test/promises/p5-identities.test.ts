@@ -1,13 +1,19 @@
 /**
- * P5 for who is let in: once a denial has been answered by one instance, another one answers nothing more
- * to who is denied, neither what is asked afterwards nor what was under way.
+ * P5 for who is let in: once a denial, or the end of an issuer, has been answered by one instance, another
+ * one answers nothing more to who is concerned, neither what is asked afterwards nor what was under way.
  */
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { SignJWT } from 'jose';
 import { NAME } from '../../src/name.ts';
 import type { ServiceOptions, Service } from '../http/service.ts';
+import { makeKey } from '../access/issuer-fixture.ts';
+import type { TestKey } from '../access/issuer-fixture.ts';
 import { Site } from '../http/stored-service.ts';
 import type { Instance } from '../keyring/world.ts';
 
+const ISSUER = 'https://issuer.example';
+
+let key: TestKey;
 let site: Site;
 let first: Service<Instance>;
 let second: Service<Instance>;
@@ -27,7 +33,7 @@ const held: ServiceOptions = {
 };
 
 beforeAll(async () => {
-  site = await Site.open();
+  [site, key] = await Promise.all([Site.open(), makeKey('ES256', 'k')]);
   first = await site.service();
   second = await site.service(held);
   await first.call('admin', 'POST', '/v1/admin/keys', { json: { name: 'k', suite: 'A256GCM' } });
@@ -63,5 +69,73 @@ describe('P5: a denial', () => {
     };
     expect(await wrapAs(token)).toBe('token_denied');
     expect(answered).toBe(201);
+  });
+});
+
+describe('P5: an issuer', () => {
+  const path = '/v1/admin/issuers/idp';
+  /** Who was no issuer a moment ago is let in once the notice of the change has come. */
+  const admit = async () => {
+    const answer = await first.call('admin', 'PUT', path, {
+      json: {
+        issuer: ISSUER,
+        audience: 'kms',
+        algorithms: ['ES256'],
+        jwks: { keys: [key.jwk] },
+        roles: [{ subject: 'alice', roles: ['user'] }],
+        shared: true,
+      },
+    });
+    await second.world.governing.refreshEpoch();
+    return answer;
+  };
+  const remove = () => first.call('admin', 'DELETE', path);
+  const token = () =>
+    new SignJWT({})
+      .setProtectedHeader({ alg: 'ES256', kid: 'k' })
+      .setIssuer(ISSUER)
+      .setAudience('kms')
+      .setSubject('alice')
+      .setExpirationTime('10m')
+      .sign(key.privateKey);
+
+  it('is ended at once in another instance, which has verified its tokens', async () => {
+    const held = await token();
+    expect((await admit()).status).toBe(200);
+    expect(await wrapAs(held)).toBe(200);
+    expect((await remove()).status).toBe(200);
+    expect(await wrapAs(held)).toBe('token_invalid');
+  });
+
+  it('that is ended keeps back the answer that another instance has under way', async () => {
+    await admit();
+    const held = await token();
+    expect(await wrapAs(held)).toBe(200);
+    meanwhile = async () => {
+      meanwhile = () => Promise.resolve();
+      await remove();
+    };
+    expect(await wrapAs(held)).toBe('token_invalid');
+  });
+
+  it('whose roles change meanwhile has its answer under way decided anew', async () => {
+    const { json } = await admit();
+    const held = await token();
+    expect(await wrapAs(held)).toBe(200);
+    meanwhile = async () => {
+      meanwhile = () => Promise.resolve();
+      const init = {
+        headers: { 'if-match': `"${String(json['revision'])}"` },
+        json: {
+          issuer: ISSUER,
+          audience: 'kms',
+          algorithms: ['ES256'],
+          jwks: { keys: [key.jwk] },
+          shared: true,
+        },
+      };
+      expect((await first.call('admin', 'PUT', path, init)).status).toBe(200);
+    };
+    expect(await wrapAs(held)).toBe('forbidden');
   });
 });

@@ -1,0 +1,162 @@
+/** Issuers of tokens that a namespace lets in; those of the root that are shared are let in everywhere. */
+import { z } from 'zod';
+
+import { changeOf } from './admin-keys.ts';
+import { PAGING, page } from './answer.ts';
+import { defineRoute } from './route.ts';
+import { keyName, text, time } from './scalars.ts';
+import type { ErrorCode } from '../errors.ts';
+
+const MAX_PEM = 65_536;
+const MAX_MAPPINGS = 256;
+const MAX_ROLES = 64;
+
+const url = text(1024, 'URL.');
+const thumbprint = z.string().regex(/^[A-Za-z0-9_-]{43}$/, 'must be a SHA-256 thumbprint');
+const mapping = z.strictObject({
+  subject: text(255, 'A subject, or with `*` at its end all that begin so.'),
+  roles: z.array(text(128, 'Name of a role.')).min(1).max(MAX_ROLES),
+});
+/** Members of a key are those of its type, and unknown ones are ignored (RFC 7517). */
+const keySet = z.strictObject({
+  keys: z
+    .array(z.looseObject({ kty: z.string() }))
+    .min(1)
+    .max(100),
+});
+
+const given = {
+  issuer: url.meta({ description: 'The `iss` of its tokens, character by character.' }),
+  audience: text(1024, 'Must be, or be among, the `aud` of a token.'),
+  algorithms: z.array(z.string().max(16)).min(1).max(14).meta({
+    description: 'JOSE names of asymmetric algorithms.',
+  }),
+} as const;
+
+const issuer = {
+  name: z.string().nullable().meta({ description: 'Null for one of the configuration.' }),
+  source: z.enum(['stored', 'configuration']).meta({
+    description: '`configuration`: let in everywhere, and changed there alone.',
+  }),
+  kind: z.enum(['oidc', 'kubernetes']),
+  ...given,
+  rolesClaim: z.string(),
+  keys: z.enum(['discovery', 'url', 'inline', 'file']),
+  jwksUrl: z.string().nullable(),
+  jwks: z.object({ keys: z.array(z.looseObject({})) }).nullable(),
+  ca: z.string().nullable(),
+  pinned: z.array(z.string()),
+  maxLifetime: z.int().nullable(),
+  clockTolerance: z.int().nullable(),
+  roles: z.array(z.object({ subject: z.string(), roles: z.array(z.string()) })),
+  shared: z.boolean(),
+  updatedAt: time.nullable(),
+  updatedBy: z.object({ issuer: z.string(), subject: z.string() }).nullable(),
+  revision: z.int().meta({ description: 'For If-Match; 0 for one of the configuration.' }),
+} as const;
+export const issuerResource = z.object(issuer).meta({ id: 'Issuer' });
+
+const check = z
+  .object({
+    usable: z.boolean(),
+    problem: z.string().nullable().meta({ description: 'Why its keys cannot be used.' }),
+    keys: z.array(
+      z.object({
+        keyId: z.string().nullable(),
+        thumbprint: z.string(),
+        algorithms: z.array(z.string()),
+      }),
+    ),
+  })
+  .meta({ id: 'IssuerCheck', description: 'What a fetch that was just made would let in.' });
+const changed = z
+  .object({
+    ...issuer,
+    check: check.optional(),
+    deleted: z.literal(true).optional(),
+    dryRun: z.literal(true).optional(),
+  })
+  .meta({ id: 'ChangedIssuer' });
+
+const params = z.strictObject({ name: keyName.meta({ description: 'Name of the issuer here.' }) });
+const path = '/v1/admin/issuers/{name}';
+const change = { ...changeOf(params), operation: 'issuers.change', response: changed } as const;
+const ERRORS = [
+  'etag_mismatch',
+  'read_only_grace',
+  'integrity_failed',
+  'storage_full',
+] as const satisfies readonly ErrorCode[];
+
+export const listIssuers = defineRoute({
+  plane: 'admin',
+  operation: 'issuers.read',
+  method: 'GET',
+  id: 'listIssuers',
+  path: '/v1/admin/issuers',
+  summary: 'Issuers of the configuration, and those stored in the namespace by name.',
+  query: z.strictObject(PAGING),
+  response: page(issuerResource, 'IssuerList'),
+  errors: ['integrity_failed'],
+});
+
+export const getIssuer = defineRoute({
+  plane: 'admin',
+  operation: 'issuers.read',
+  method: 'GET',
+  id: 'getIssuer',
+  path,
+  summary: 'One stored issuer.',
+  params,
+  response: issuerResource,
+  errors: ['not_found', 'integrity_failed'],
+});
+
+export const putIssuer = defineRoute({
+  ...change,
+  method: 'PUT',
+  id: 'putIssuer',
+  path,
+  summary: 'Lets an issuer in at once, or changes how; a dry run fetches its keys and shows them.',
+  body: z
+    .strictObject({
+      kind: z.enum(['oidc', 'kubernetes']).optional().meta({
+        description: '`kubernetes`: of service-account tokens; without it `oidc`.',
+      }),
+      ...given,
+      rolesClaim: text(128, 'Claim that holds the roles; `roles` unless given.').optional(),
+      jwksUrl: url
+        .optional()
+        .meta({ description: 'Where its JWK Set is; without it and `jwks` by OpenID discovery.' }),
+      jwks: keySet.optional().meta({ description: 'Its JWK Set itself, public keys alone.' }),
+      ca: z.string().min(1).max(MAX_PEM).optional().meta({
+        description: 'PEM authorities of the certificate of where its keys are fetched.',
+      }),
+      pinned: z.array(thumbprint).min(1).max(100).optional().meta({
+        description: 'RFC 7638 thumbprints of the only keys that are taken, whatever the set says.',
+      }),
+      maxLifetime: z.int().min(1).max(31_536_000).optional().meta({
+        description: 'Longest `exp - iat` of a token, seconds.',
+      }),
+      clockTolerance: z.int().min(0).max(60).optional().meta({
+        description: 'How far its clock and ours may differ, seconds.',
+      }),
+      roles: z.array(mapping).max(MAX_MAPPINGS).optional().meta({
+        description: 'Roles by subject, beside those of the claim.',
+      }),
+      shared: z.boolean().optional().meta({
+        description: 'Of the root namespace: whether its tokens are good in every namespace.',
+      }),
+    })
+    .meta({ id: 'IssuerRequest' }),
+  errors: [...ERRORS, 'already_exists', 'precondition_required', 'quota_exceeded'],
+});
+
+export const deleteIssuer = defineRoute({
+  ...change,
+  method: 'DELETE',
+  id: 'deleteIssuer',
+  path,
+  summary: 'Ends every token of a stored issuer at once.',
+  errors: [...ERRORS, 'not_found', 'would_lock_out'],
+});
