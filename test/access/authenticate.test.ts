@@ -139,6 +139,30 @@ describe('claims', () => {
   });
 });
 
+describe('claims without measure', () => {
+  const nested = (levels: number): unknown =>
+    JSON.parse('['.repeat(levels) + ']'.repeat(levels)) as unknown;
+
+  it('are refused when they nest deeper than any reader follows, whatever they mean', async () => {
+    expect(await answer(await sign(ec, { other: nested(31) }))).toHaveProperty('accepted');
+    expect(await answer(await sign(ec, { other: nested(32) }))).toBe('token_invalid');
+    expect(await answer(await sign(ec, { other: nested(2_000) }))).toBe('token_invalid');
+    // Brackets in a text are no levels.
+    expect(await answer(await sign(ec, { other: `"${'[{'.repeat(50)}\\` }))).toHaveProperty(
+      'accepted',
+    );
+  });
+
+  it('are refused when the token is too long', async () => {
+    expect(await answer(await sign(ec, { other: 'x'.repeat(5_000) }))).toHaveProperty('accepted');
+    expect(await answer(await sign(ec, { other: 'x'.repeat(6_200) }))).toBe('token_invalid');
+  });
+
+  it.each([7, '', 'x'.repeat(256), 'a\nb', null])('are refused with jti %p', async (jti) => {
+    expect(await answer(await sign(ec, { jti }))).toBe('token_invalid');
+  });
+});
+
 describe('signatures', () => {
   it('of alg none are refused, with and without a signature', async () => {
     for (const alg of ['none', 'None', 'NONE', '']) {
