@@ -13,6 +13,8 @@ import { TwofoldError } from '../errors.ts';
 import { bearerToken, invalidToken, outlineToken } from './bearer.ts';
 import type { TokenOutline } from './bearer.ts';
 import { BoundedCache } from './bounded-cache.ts';
+import { CertificateAuthenticator } from './certificates.ts';
+import type { CertificateIssuerSettings } from './certificates.ts';
 import { factsOf, principalOf } from './claims.ts';
 import { DeniedCredential } from './denied.ts';
 import type { Principal } from './grant.ts';
@@ -29,6 +31,8 @@ export interface AuthenticationOptions extends IssuerOptions {
   readonly epoch: SecurityEpoch;
   /** Further issuers, and what is denied; nothing unless given. */
   readonly trust?: StoredTrust | undefined;
+  /** Whose client certificates are taken; nobody's unless given. */
+  readonly certificates?: readonly CertificateIssuerSettings[] | undefined;
   /** Seconds that our clock and an issuer's may differ; at most 60. */
   readonly clockTolerance?: number | undefined;
   /** Verified tokens remembered. */
@@ -62,6 +66,7 @@ interface Brought {
 export class TokenAuthenticator implements Authenticator {
   readonly #issuers: ReadonlyMap<string, Issuer>;
   readonly #trust: StoredTrust;
+  readonly #certificates: CertificateAuthenticator | null;
   readonly #clockTolerance: number;
   readonly #concurrency: number;
   readonly #now: () => Date;
@@ -72,6 +77,11 @@ export class TokenAuthenticator implements Authenticator {
   private constructor(issuers: ReadonlyMap<string, Issuer>, options: AuthenticationOptions) {
     this.#issuers = issuers;
     this.#trust = options.trust ?? NOTHING_STORED;
+    const { certificates = [], trust, now } = options;
+    this.#certificates =
+      certificates.length === 0
+        ? null
+        : new CertificateAuthenticator({ issuers: certificates, trust, now });
     this.#clockTolerance = options.clockTolerance ?? DEFAULTS.clockTolerance;
     this.#concurrency = options.concurrency ?? DEFAULTS.concurrency;
     this.#now = options.now ?? (() => new Date());
@@ -126,9 +136,14 @@ export class TokenAuthenticator implements Authenticator {
   }
 
   async authenticate(
-    { authorization, namespace }: Credentials,
+    { authorization, certificate, namespace }: Credentials,
     admit: Admit = (work) => work(),
   ): Promise<Principal> {
+    // Whoever brings a token acts under it: a certificate of the connection may be a proxy's.
+    if (authorization === undefined && certificate !== undefined && this.#certificates !== null) {
+      const certificates = this.#certificates;
+      return admit(() => certificates.authenticate(certificate, namespace));
+    }
     const token = bearerToken(authorization);
     const digest = hash('sha256', token, 'buffer');
     // What a token is worth in one namespace says nothing about another.

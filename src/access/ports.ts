@@ -1,4 +1,5 @@
 /** What the routes ask of access control. */
+import type { X509Certificate } from 'node:crypto';
 import type { Decision, Grant, Operation, Principal } from './grant.ts';
 
 /** What a request names before its body is read. */
@@ -19,6 +20,8 @@ export interface BodyFacts {
 export interface Credentials {
   /** Value of the header. */
   readonly authorization: string | undefined;
+  /** The client's, of a connection that asked for one; decides where there is no header. */
+  readonly certificate?: X509Certificate | undefined;
   readonly namespace: string;
 }
 
@@ -27,8 +30,8 @@ export type Admit = <T>(work: () => Promise<T>) => Promise<T>;
 
 export interface Authenticator {
   /**
-   * Verifies an `Authorization` header value. Throws `token_missing`, `token_invalid`,
-   * `token_expired` or `token_denied` (a `DeniedCredential`), and says no more than that to the caller.
+   * Verifies an `Authorization` header value, or a certificate where there is none. Throws
+   * `token_missing`, `token_invalid`, `token_expired`, `certificate_…` or `token_denied` (a `DeniedCredential`), and says no more than that to the caller.
    * `admit` runs the check of a token that is not remembered as verified; what it throws is thrown on.
    */
   authenticate(credentials: Credentials, admit?: Admit): Promise<Principal>;

@@ -207,11 +207,12 @@ export const fileProblems = (config: Config, uses: readonly ConfigPart[] = PARTS
 
 const absoluteTls = <T extends { readonly tls?: TlsFiles | undefined }>(section: T): T => {
   if (section.tls === undefined) return section;
-  const { certFile, keyFile, caFile } = section.tls;
+  const { certFile, keyFile, caFile, clientCertificates } = section.tls;
   const tls = {
     certFile: resolve(certFile),
     keyFile: resolve(keyFile),
     ...(caFile !== undefined && { caFile: resolve(caFile) }),
+    ...(clientCertificates !== undefined && { clientCertificates }),
   };
   return { ...section, tls };
 };
@@ -247,6 +248,13 @@ export const settlePaths = (config: Config, programDir: string, dataDirGiven: bo
       ...absolute(database, 'caFile'),
       ...absolute(database, 'passwordFile'),
       ...absolute(database, 'ownerPasswordFile'),
+    },
+    access: {
+      ...config.access,
+      certificates: config.access.certificates.map((each) => ({
+        ...each,
+        caFile: resolve(each.caFile),
+      })),
     },
     issuers: config.issuers.map((issuer) => ({
       ...issuer,

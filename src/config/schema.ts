@@ -31,6 +31,10 @@ const tls = z
     certFile: described(file, 'PEM certificate chain of the listener.'),
     keyFile: described(file, 'PEM private key; may not be open to others (mode 0640 at most).'),
     caFile: described(file.optional(), 'PEM authorities of client certificates (mTLS).'),
+    clientCertificates: described(
+      z.enum(['require', 'request']).optional(),
+      '`request`: clients may have a certificate, which `access.certificates` decides about; else, with `caFile`, they must have one of its authorities.',
+    ),
   })
   .optional();
 
@@ -268,8 +272,34 @@ const events = z
   })
   .prefault({});
 
+const certificateIssuer = z
+  .strictObject({
+    issuer: z.string().min(1).max(1024),
+    caFile: file,
+    subject: z.enum(['spiffe', 'dns', 'email']),
+    trustDomain: z.string().min(1).max(255).optional(),
+    roles: z
+      .array(
+        z.strictObject({
+          subject: z.string().min(1).max(255),
+          roles: z.array(z.string().min(1).max(128)).min(1).max(64),
+        }),
+      )
+      .max(256)
+      .default([]),
+  })
+  .refine(
+    ({ subject, trustDomain }) => (subject === 'spiffe') === (trustDomain !== undefined),
+    'takes trustDomain with the subject spiffe, and only then',
+  );
+
 const access = z
   .strictObject({
+    certificates: described(
+      z.array(certificateIssuer).max(16).default([]),
+      "Client certificates that are taken in a token's place, of listeners with `clientCertificates` `request`: `issuer` (of the principals), `caFile` (PEM of the authorities that sign them directly), `subject` (`spiffe`, `dns` or `email`: the kind of name, which must be there once), `trustDomain` (of `spiffe`), `roles` (`subject`, which may end in `*`, and `roles`). JSON in the environment.",
+      { flag: false },
+    ),
     internalIssuers: described(
       z.array(z.string().min(1).max(253)).max(100).default([]),
       'Host names of stored issuers that may have addresses which are not public. JSON in the environment.',

@@ -140,6 +140,8 @@ const AUTHENTICATED: readonly ErrorCode[] = [
   'token_invalid',
   'token_expired',
   'token_denied',
+  'certificate_invalid',
+  'certificate_expired',
   'forbidden',
   'invalid_value',
   'not_acceptable',

@@ -1,5 +1,6 @@
 /** What a request shows of who sends it. */
 import type { IncomingMessage } from 'node:http';
+import { TLSSocket } from 'node:tls';
 
 import { couldNameKey } from '../contract/scalars.ts';
 import { DEFAULT_NAMESPACE } from './dependencies.ts';
@@ -15,6 +16,11 @@ export const namespaceOf = (head: HeaderValues): string =>
 export function credentialsOf(request: IncomingMessage, head: HeaderValues): Credentials {
   const { authorization } = request.headers;
   const namespace = namespaceOf(head);
-  // What can be no name is no namespace, and is not remembered.
-  return { authorization, namespace: couldNameKey(namespace) ? namespace : '' };
+  const { socket } = request;
+  return {
+    authorization,
+    certificate: socket instanceof TLSSocket ? socket.getPeerX509Certificate() : undefined,
+    // What can be no name is no namespace, and is not remembered.
+    namespace: couldNameKey(namespace) ? namespace : '',
+  };
 }

@@ -31,6 +31,8 @@ const REFUSALS: ReadonlySet<ErrorCode> = new Set([
   'token_invalid',
   'token_expired',
   'token_denied',
+  'certificate_invalid',
+  'certificate_expired',
 ]);
 /** Sources looked at to make room for a new one. */
 const LOOKED_AT = 8;

@@ -11,6 +11,8 @@ export interface TlsOptions {
   readonly key: string | Buffer;
   /** Authorities of client certificates; without them none is asked for. */
   readonly ca?: string | Buffer;
+  /** Clients may have a certificate of whomever: who is believed is decided by who authenticates them. */
+  readonly clients?: 'request' | undefined;
 }
 
 /** Where to listen. */
@@ -88,8 +90,13 @@ const SERVER_OPTIONS = {
 } as const;
 
 /** All of it is given with every certificate: what `setSecureContext` is not told falls back to Node's own. */
-const contextOf = (tls: TlsOptions) =>
-  ({ ...tls, minVersion: 'TLSv1.3', ecdhCurve: GROUPS, honorCipherOrder: true }) as const;
+const contextOf = ({ cert, key, ca }: TlsOptions) =>
+  ({
+    ...{ cert, key, ...(ca === undefined ? {} : { ca }) },
+    minVersion: 'TLSv1.3',
+    ecdhCurve: GROUPS,
+    honorCipherOrder: true,
+  }) as const;
 
 function createServer({ tls }: ListenerOptions, handler: RequestListener): Server {
   if (tls === undefined) return createPlain(SERVER_OPTIONS, handler);
@@ -97,8 +104,8 @@ function createServer({ tls }: ListenerOptions, handler: RequestListener): Serve
     {
       ...SERVER_OPTIONS,
       ...contextOf(tls),
-      requestCert: tls.ca !== undefined,
-      rejectUnauthorized: true,
+      requestCert: tls.ca !== undefined || tls.clients === 'request',
+      rejectUnauthorized: tls.clients !== 'request',
       handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
     },
     handler,

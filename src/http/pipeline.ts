@@ -77,7 +77,7 @@ export class Pipeline {
   /** Who was denied is known all the same, and has the refusal in the audit log under their name. */
   async #authenticate({ source, request }: Exchange, head: HeaderValues) {
     const credentials = credentialsOf(request, head);
-    const shown = credentials.authorization !== undefined;
+    const shown = (credentials.authorization ?? credentials.certificate) !== undefined;
     try {
       const principal = await this.#gate.pass(source, shown, (admit) =>
         this.#deps.authenticator.authenticate(credentials, admit),

@@ -10,6 +10,7 @@ import { GovernedTrust } from '../governance/trust.ts';
 import type { HttpDependencies } from '../http/dependencies.ts';
 import { NAME } from '../name.ts';
 import type { Log } from '../telemetry/logs.ts';
+import { readCertificateIssuers } from './certificate-issuers.ts';
 import { onceEach } from './reloads.ts';
 import type { Reloads } from './reloads.ts';
 import type { Unwinding } from './unwinding.ts';
@@ -49,6 +50,7 @@ export async function openAuthenticator(
   }
   return TokenAuthenticator.open({
     issuers: configured,
+    certificates: readCertificateIssuers(config),
     epoch,
     trust: new GovernedTrust(governance, {
       plainHttp: mode === 'dev',

@@ -26,14 +26,19 @@ export function readTlsIdentity(files: TlsFiles): TlsIdentity {
   const cert = readPublic(files.certFile);
   const key = Buffer.from(readOwnerOnlyFile(files.keyFile, 0o007));
   const ca = files.caFile === undefined ? undefined : readPublic(files.caFile);
-  const options = { cert, key, ...(ca === undefined ? {} : { ca }) };
+  const options = {
+    cert,
+    key,
+    ...(ca === undefined ? {} : { ca }),
+    ...(files.clientCertificates === 'request' ? { clients: 'request' as const } : {}),
+  };
   const digest = createHash('sha256');
   for (const part of [cert, key, ca ?? Buffer.alloc(0)]) {
     digest.update(createHash('sha256').update(part).digest());
   }
   try {
     // Also tells a key that is another certificate's.
-    createSecureContext(options);
+    createSecureContext({ cert, key, ...(ca === undefined ? {} : { ca }) });
     const leaf = new X509Certificate(cert);
     return {
       options,

@@ -7,6 +7,7 @@ import { rm, mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { TokenAuthenticator } from '../../src/access/authenticate.ts';
+import type { CertificateIssuerSettings } from '../../src/access/certificates.ts';
 import { PolicyAuthorizer } from '../../src/access/authorize.ts';
 import { DevelopmentIssuer } from '../../src/access/development-issuer.ts';
 import type { AuditDraft } from '../../src/audit/ports.ts';
@@ -95,6 +96,7 @@ export interface ServiceOptions {
   readonly scan?: RotationScan;
   /** Of plans of rotations; none unless told. */
   readonly budgets?: Budgets;
+  readonly certificates?: readonly CertificateIssuerSettings[];
   /** How stored issuers are fetched; over TLS, of `localhost` too, unless told. */
   readonly issuing?: Partial<TrustOptions>;
   readonly replace?: (deps: HttpDependencies) => Partial<HttpDependencies>;
@@ -156,6 +158,7 @@ export async function openServiceOver<W extends Instance>(
     issuers: [issuer.settings],
     epoch,
     plainHttp: false,
+    certificates: given.certificates,
     trust: new GovernedTrust(governance, issuing),
   });
   const real: HttpDependencies = {

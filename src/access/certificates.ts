@@ -1,0 +1,166 @@
+/**
+ * Authentication by client certificate (mTLS). TLS has proven that the client has the private key; whose
+ * it is, and whether anybody vouches for that, is decided here, at each request.
+ *
+ * A certificate is taken when one of the issuer's pinned authorities signed it itself: intermediates that
+ * a client brings along are not looked at, so no path is built and none can be confused.
+ */
+import type { X509Certificate } from 'node:crypto';
+import { TwofoldError } from '../errors.ts';
+import { DeniedCredential } from './denied.ts';
+import type { Principal } from './grant.ts';
+import { mappedRoles } from './role-mapping.ts';
+import type { RoleMapping } from './role-mapping.ts';
+import { NOTHING_STORED } from './trust.ts';
+import type { StoredTrust } from './trust.ts';
+
+/** Where the subject stands: a name of the kind that must be in the certificate exactly once. */
+export type SubjectSource = 'spiffe' | 'dns' | 'email';
+
+export interface CertificateIssuerSettings {
+  /** What its principals have as their issuer. */
+  readonly issuer: string;
+  readonly authorities: readonly X509Certificate[];
+  readonly subject: SubjectSource;
+  /** Of SPIFFE ids, the only one that is taken. */
+  readonly trustDomain?: string | undefined;
+  readonly roleMappings: readonly RoleMapping[];
+}
+
+export interface CertificateOptions {
+  readonly issuers: readonly CertificateIssuerSettings[];
+  /** What is denied; nothing unless given. */
+  readonly trust?: StoredTrust | undefined;
+  readonly now?: (() => Date) | undefined;
+}
+
+/** id-kp-clientAuth (RFC 5280 section 4.2.1.12). */
+const CLIENT_AUTHENTICATION = '1.3.6.1.5.5.7.3.2';
+const MAX_SUBJECT = 255;
+/** A name as Node prints it; what it cannot print plainly it writes as a JSON string. */
+const NAME = /([A-Za-z ]+):("(?:[^"\\]|\\.)*"|[^",]*)(?:, |$)/uy;
+const LABEL: Readonly<Record<SubjectSource, string>> = {
+  spiffe: 'URI',
+  dns: 'DNS',
+  email: 'email',
+};
+/** SPIFFE-ID, section 2: a trust domain, and a path without empty, `.` and `..` segments. */
+const SPIFFE_ID = /^spiffe:\/\/([a-z0-9._-]{1,255})((?:\/(?!\.{1,2}(?:\/|$))[A-Za-z0-9._-]+)+)$/u;
+
+/** Why a certificate was refused. Its `code` is for the log, which shows codes only. */
+class RefusedCertificate extends Error {
+  override readonly name = 'RefusedCertificate';
+  readonly code: string;
+
+  constructor(reason: string) {
+    super(`certificate refused: ${reason}`);
+    this.code = reason.toUpperCase().replaceAll(/[^A-Z0-9]+/gu, '_');
+  }
+}
+
+const invalid = (reason: string): TwofoldError =>
+  new TwofoldError('certificate_invalid', undefined, { cause: new RefusedCertificate(reason) });
+
+export class CertificateAuthenticator {
+  readonly #issuers: readonly CertificateIssuerSettings[];
+  readonly #trust: StoredTrust;
+  readonly #now: () => Date;
+
+  constructor({ issuers, trust, now }: CertificateOptions) {
+    this.#issuers = issuers;
+    this.#trust = trust ?? NOTHING_STORED;
+    this.#now = now ?? (() => new Date());
+  }
+
+  /** @throws TwofoldError certificate_invalid, certificate_expired, token_denied */
+  async authenticate(certificate: X509Certificate, namespace: string): Promise<Principal> {
+    const now = this.#now();
+    const settings = this.#issuers.find(({ authorities }) =>
+      isSignedBy(certificate, authorities, now),
+    );
+    if (settings === undefined) throw invalid('authority');
+    checkUse(certificate, now);
+    const subject = subjectOf(certificate, settings);
+    const { issuer, roleMappings } = settings;
+    const fingerprint = certificate.fingerprint256.replaceAll(':', '').toLowerCase();
+    const principal: Principal = {
+      issuer,
+      subject,
+      method: 'mtls',
+      roles: [...new Set(mappedRoles(roleMappings, subject))].sort(),
+      session: Uint8Array.from(Buffer.from(fingerprint, 'hex').subarray(0, 16)),
+      expiresAt: certificate.validToDate,
+      namespace: null,
+    };
+    const serial = certificate.serialNumber.toLowerCase().replace(/^0+(?=.)/u, '');
+    const issuedAt = certificate.validFromDate;
+    const facts = {
+      issuer,
+      subject,
+      tokenId: null,
+      issuedAt,
+      certificate: { fingerprint, serial },
+    };
+    if (await this.#trust.isDenied(namespace, facts)) throw new DeniedCredential(principal);
+    return principal;
+  }
+}
+
+const isValidAt = ({ validFromDate, validToDate }: X509Certificate, now: Date): boolean =>
+  now >= validFromDate && now <= validToDate;
+
+const isSignedBy = (
+  certificate: X509Certificate,
+  authorities: readonly X509Certificate[],
+  now: Date,
+): boolean =>
+  authorities.some(
+    (authority) =>
+      authority.ca &&
+      isValidAt(authority, now) &&
+      certificate.checkIssued(authority) &&
+      certificate.verify(authority.publicKey),
+  );
+
+function checkUse(certificate: X509Certificate, now: Date): void {
+  if (now > certificate.validToDate) throw new TwofoldError('certificate_expired');
+  if (!isValidAt(certificate, now)) throw invalid('not yet valid');
+  if (certificate.ca) throw invalid('of an authority');
+  // Node calls the extended key usage so; undefined without one, which would permit everything.
+  const uses = certificate.keyUsage as readonly string[] | undefined;
+  if (uses?.includes(CLIENT_AUTHENTICATION) !== true) throw invalid('extended key usage');
+}
+
+function subjectOf(certificate: X509Certificate, settings: CertificateIssuerSettings): string {
+  const { subject: source, trustDomain } = settings;
+  const names = namesOf(certificate.subjectAltName ?? '');
+  const [name, ...others] = names.filter(({ label }) => label === LABEL[source]);
+  if (name === undefined) throw invalid('no such name');
+  if (others.length > 0) throw invalid('conflicting names');
+  const { value } = name;
+  if (value.length > MAX_SUBJECT || !/^[\x21-\x7e]+$/u.test(value)) throw invalid('name');
+  if (source !== 'spiffe') return value;
+  const domain = SPIFFE_ID.exec(value)?.[1];
+  if (domain === undefined) throw invalid('SPIFFE id');
+  if (domain !== trustDomain) throw invalid('trust domain');
+  return value;
+}
+
+interface AlternativeName {
+  readonly label: string;
+  readonly value: string;
+}
+
+/** All of it or nothing: a text that reads differently than it was meant names nobody. */
+function namesOf(text: string): readonly AlternativeName[] {
+  const names: AlternativeName[] = [];
+  NAME.lastIndex = 0;
+  for (let at = 0; at < text.length; at = NAME.lastIndex) {
+    const [, label, value] = NAME.exec(text) ?? [];
+    if (label === undefined || value === undefined) throw invalid('names');
+    // What Node had to quote is no name that a principal has.
+    if (value.startsWith('"')) throw invalid('quoted name');
+    names.push({ label, value });
+  }
+  return names;
+}

@@ -1,0 +1,190 @@
+/** Principals by client certificate: who vouches, for whom, for what, and until when. */
+import { request } from 'node:https';
+import { text } from 'node:stream/consumers';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { CertificateAuthenticator } from '../../src/access/certificates.ts';
+import type { CertificateIssuerSettings } from '../../src/access/certificates.ts';
+import { TestAuthority } from '../access/client-certificates.ts';
+import type { ClientCertificate } from '../access/client-certificates.ts';
+import { codeOf } from '../access/issuer-fixture.ts';
+import { makeCertificate } from '../config/certificate.ts';
+import { openService } from './service.ts';
+import type { Service } from './service.ts';
+
+const ISSUER = 'urn:example:mesh';
+const API = 'spiffe://example.org/ns/payments/sa/api';
+
+let authority: TestAuthority;
+let stranger: TestAuthority;
+let good: ClientCertificate;
+beforeAll(() => {
+  authority = new TestAuthority('mesh');
+  stranger = new TestAuthority('mesh');
+  good = authority.issue(`URI:${API}`);
+});
+afterAll(() => {
+  authority.remove();
+  stranger.remove();
+});
+
+const settings = (changes: Partial<CertificateIssuerSettings> = {}): CertificateIssuerSettings => ({
+  issuer: ISSUER,
+  authorities: [authority.certificate],
+  subject: 'spiffe',
+  trustDomain: 'example.org',
+  roleMappings: [{ subject: 'spiffe://example.org/ns/payments/*', roles: ['user'] }],
+  ...changes,
+});
+const DAY = 86_400_000;
+const check = (
+  { parsed }: ClientCertificate,
+  changes: Partial<CertificateIssuerSettings> = {},
+  now = new Date(),
+) => {
+  const opened = new CertificateAuthenticator({ issuers: [settings(changes)], now: () => now });
+  return codeOf(opened.authenticate(parsed, 'default'));
+};
+
+describe('a client certificate', () => {
+  it('gives its principal', async () => {
+    const fingerprint = good.parsed.fingerprint256.replaceAll(':', '').toLowerCase();
+    expect(await check(good)).toEqual({
+      accepted: {
+        issuer: ISSUER,
+        subject: API,
+        method: 'mtls',
+        roles: ['user'],
+        session: Uint8Array.from(Buffer.from(fingerprint.slice(0, 32), 'hex')),
+        expiresAt: good.parsed.validToDate,
+        namespace: null,
+      },
+    });
+  });
+
+  it('may name its subject as a host or a mail address', async () => {
+    const dns = authority.issue('DNS:api.example.org');
+    const accepted = { accepted: { subject: 'api.example.org', roles: [] } };
+    expect(await check(dns, { subject: 'dns' })).toMatchObject(accepted);
+    const mail = authority.issue('email:a@example.org');
+    expect(await check(mail, { subject: 'email' })).toMatchObject({
+      accepted: { subject: 'a@example.org' },
+    });
+  });
+
+  it('is refused past its end, before its beginning, and past the end of its authority', async () => {
+    expect(await check(good, {}, new Date(Date.now() - DAY))).toBe('certificate_invalid');
+    const { validToDate } = good.parsed;
+    expect(await check(good, {}, validToDate)).toHaveProperty('accepted');
+    const after = (milliseconds: number) => new Date(validToDate.getTime() + milliseconds);
+    expect(await check(good, {}, after(1_000))).toBe('certificate_expired');
+    // Nobody vouches any more.
+    expect(await check(good, {}, after(9 * DAY))).toBe('certificate_invalid');
+  });
+
+  it('of another authority is refused, of the same name or not', async () => {
+    const other = stranger.issue(`URI:${API}`);
+    expect(await check(other)).toBe('certificate_invalid');
+    expect(await check(other, { authorities: [] })).toBe('certificate_invalid');
+  });
+
+  it.each<[string, string, string | null, string]>([
+    ['two SPIFFE ids', `URI:${API},URI:spiffe://example.org/admin`, 'clientAuth', ''],
+    ['another URI beside', `URI:${API},URI:https://example.org/`, 'clientAuth', ''],
+    ['another trust domain', 'URI:spiffe://example.com/ns/payments/sa/api', 'clientAuth', ''],
+    ['a trust domain that only begins so', 'URI:spiffe://example.org.evil/a', 'clientAuth', ''],
+    ['no path', 'URI:spiffe://example.org', 'clientAuth', ''],
+    ['an empty path', 'URI:spiffe://example.org/', 'clientAuth', ''],
+    ['an empty segment', 'URI:spiffe://example.org//a', 'clientAuth', ''],
+    ['a segment that climbs', 'URI:spiffe://example.org/ns/payments/../admin', 'clientAuth', ''],
+    ['a query', `URI:${API}?admin`, 'clientAuth', ''],
+    ['no URI', 'DNS:api.example.org', 'clientAuth', ''],
+    ['a use as a server alone', `URI:${API}`, 'serverAuth', ''],
+    ['no stated use', `URI:${API}`, null, ''],
+    ['rights of an authority', `URI:${API}`, 'clientAuth', 'basicConstraints=CA:TRUE'],
+  ])('is refused with %s', async (_name, names, usage, more) => {
+    expect(await check(authority.issue(names, usage, more))).toBe('certificate_invalid');
+  });
+
+  it('is refused with two hosts, of which one would have to be guessed', async () => {
+    const two = authority.issue('DNS:a.example.org,DNS:b.example.org');
+    expect(await check(two, { subject: 'dns' })).toBe('certificate_invalid');
+  });
+});
+
+describe('a listener that asks for certificates', () => {
+  let service: Service;
+  const server = makeCertificate();
+  beforeAll(async () => {
+    const tls = { cert: server.certificate, key: server.key, clients: 'request' } as const;
+    service = await openService({
+      certificates: [settings()],
+      options: { http: { host: '127.0.0.1', port: 0, tls } },
+    });
+  });
+  afterAll(() => service.stop());
+
+  const ask = async (
+    client: ClientCertificate | null,
+    { token, method = 'GET', path = '/v1/whoami', body }: Sent = {},
+  ) => {
+    const { promise, resolve, reject } = Promise.withResolvers<Record<string, unknown>>();
+    const headers = {
+      ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+      ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+    };
+    const identity = client === null ? {} : { cert: client.cert, key: client.key };
+    const options = { method, headers, ca: server.certificate, agent: false, ...identity };
+    request(`https://127.0.0.1:${String(service.port)}${path}`, options, (response) => {
+      text(response).then((answer) => {
+        resolve({ status: response.statusCode, ...(JSON.parse(answer) as object) });
+      }, reject);
+    })
+      .on('error', reject)
+      .end(body === undefined ? undefined : JSON.stringify(body));
+    return promise;
+  };
+  interface Sent {
+    readonly token?: string;
+    readonly method?: string;
+    readonly path?: string;
+    readonly body?: object;
+  }
+
+  it('lets in who has one, or a token, and nobody else', async () => {
+    expect(await ask(good)).toMatchObject({ status: 200, issuer: ISSUER, subject: API });
+    expect(service.drafts.at(-1)).toMatchObject({ actor: { method: 'mtls', subject: API } });
+    expect(await ask(null)).toMatchObject({ status: 401, code: 'token_missing' });
+    const token = await service.token('auditor');
+    expect(await ask(null, { token })).toMatchObject({ status: 200, roles: ['auditor'] });
+    const other = stranger.issue(`URI:${API}`);
+    expect(await ask(other)).toMatchObject({ status: 401, code: 'certificate_invalid' });
+  });
+
+  it('goes by the token where there are both, good or bad', async () => {
+    const token = await service.token('auditor');
+    expect(await ask(good, { token })).toMatchObject({ status: 200, roles: ['auditor'] });
+    expect(await ask(good, { token: 'x' })).toMatchObject({ status: 401, code: 'token_invalid' });
+  });
+
+  it('lets nobody in whose certificate is denied, by fingerprint, serial or subject', async () => {
+    const token = await service.token('admin');
+    const path = '/v1/admin/denials';
+    const deny = (target: object) =>
+      ask(null, { token, method: 'POST', path, body: { reason: 'lost', ...target } });
+    for (const targetOf of [
+      ({ parsed }: ClientCertificate) => ({
+        certificate: parsed.fingerprint256.replaceAll(':', '').toLowerCase(),
+      }),
+      ({ parsed }: ClientCertificate) => ({
+        issuer: ISSUER,
+        serial: parsed.serialNumber.toLowerCase().replace(/^0+/u, ''),
+      }),
+      () => ({ issuer: ISSUER, subject: API }),
+    ]) {
+      const client = authority.issue(`URI:${API}`);
+      expect(await ask(client)).toMatchObject({ status: 200 });
+      expect(await deny(targetOf(client))).toMatchObject({ status: 201 });
+      expect(await ask(client)).toMatchObject({ status: 401, code: 'token_denied' });
+    }
+  });
+});
