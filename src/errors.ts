@@ -96,6 +96,11 @@ const table = {
   key_mismatch: state('The ciphertext belongs to another key.'),
   operation_ended: state('The operation has ended.'),
   already_exists: state('There is one of this name.'),
+  approval_pending: state('The request is not approved yet.'),
+  approval_expired: state('The approval has expired.'),
+  approval_ended: state('The approval was denied or withdrawn.'),
+  approval_used: state('The approval was executed before.'),
+  approval_mismatch: state('The approval is for another request.'),
   namespace_suspended: state('The namespace is suspended.'),
   etag_mismatch: row(412, 'FAILED_PRECONDITION', 'The resource is at another revision.'),
   decryption_failed: row(422, 'INVALID_ARGUMENT', 'The ciphertext could not be decrypted.', {

@@ -67,6 +67,11 @@ export const OPERATIONS = [
   'issuers.change',
   'denials.read',
   'denials.change',
+  'approvals.read',
+  'approvals.request',
+  'approvals.decide',
+  'approvals.withdraw',
+  'approvals.configure',
   'audit.read',
   'events.read',
 ] as const;

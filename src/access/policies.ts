@@ -19,6 +19,9 @@
  * | `issuers.change`, `denials.change`                   | yes   | no       | no   | no      | no      |
  * | `namespaces.read`                                    | yes   | yes      | no   | yes     | no      |
  * | `namespaces.change`                                  | yes   | no       | no   | no      | no      |
+ * | `approvals.read`                                     | yes   | yes      | no   | yes     | no      |
+ * | `approvals.decide`, `approvals.configure`            | yes   | no       | no   | no      | no      |
+ * | `approvals.withdraw`, and `approvals.request`, which has no route | yes | yes | yes | no      | no      |
  * | `audit.read`                                         | yes   | no       | no   | yes     | no      |
  * | `events.read`                                        | yes   | yes      | no   | yes     | no      |
  *
@@ -26,6 +29,9 @@
  * is a change like any other: who keeps the keys in use may stop what would end them.
  *
  * So whoever changes keys need not be able to use them, and whoever uses them cannot change them.
+ *
+ * To ask for an approval takes the permission of what it is for (`approval-request.ts`), so nothing
+ * asks for `approvals.request`; `approvals.withdraw` is about the principal's own.
  *
  * `operations.read` and `operations.cancel` are about the principal's own operations; with
  * `operations.oversee` they reach everybody's. A rewrap job moves data as its owner may anyway, so it
@@ -104,6 +110,14 @@ action "namespaces.read" in [oversee]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "namespaces.change" in [govern]
   appliesTo { principal: User, resource: Namespace, context: Facts };
+action "approvals.read" in [oversee]
+  appliesTo { principal: User, resource: Namespace, context: Facts };
+action "approvals.decide", "approvals.configure" in [govern]
+  appliesTo { principal: User, resource: Namespace, context: Facts };
+action "approvals.withdraw" in [attend]
+  appliesTo { principal: User, resource: Namespace, context: Facts };
+action "approvals.request" in [attend]
+  appliesTo { principal: User, resource: [Namespace, Key], context: Facts };
 action "audit.read" in [inspect]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "events.read" in [follow]

@@ -10,9 +10,11 @@ import type {
 import { ERRORS } from '../errors.ts';
 import { NAME } from '../name.ts';
 import { REPLAYED_HEADER } from './admin-keys.ts';
+import { approval } from './approvals.ts';
+import { APPROVAL_REQUIRED_HEADER } from './guards.ts';
 import { PROBLEM_MEDIA_TYPE, problem } from './problem.ts';
 import { MAX_AGE } from './published.ts';
-import { errorsOf, isAnonymous } from './route.ts';
+import { errorsOf, isAnonymous, takesApproval } from './route.ts';
 import { MONITORING_ROUTES, ROUTES } from './routes.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { RouteContract } from './route.ts';
@@ -115,11 +117,26 @@ function success(route: RouteContract, example: unknown) {
       ...(status304(route) ? CACHED : {}),
       ...(isAnonymous(route) ? {} : AUDITED),
       ...keyHeaders(route),
+      ...(takesApproval(route)
+        ? { [APPROVAL_REQUIRED_HEADER]: text('Of a dry run: rules that the request would meet.') }
+        : {}),
       ...memberHeaders(route),
     },
     content: {
       ...Object.fromEntries(route.gives.map((type) => [type, STRUCTURED.has(type) ? json : TEXT])),
       ...byteContent(route.bytes?.gives ?? []),
+    },
+  };
+}
+
+/** What a rule makes of a request that it guards. */
+function approvals(route: RouteContract): ZodOpenApiResponsesObject {
+  if (!takesApproval(route)) return {};
+  return {
+    202: {
+      description: 'A rule asks for approval: the request runs once it is repeated under it.',
+      headers: { ...ALWAYS, ...AUDITED, Location: text('Path of the approval.') },
+      content: { 'application/json': { schema: approval } },
     },
   };
 }
@@ -171,6 +188,7 @@ function operation(route: RouteContract, example: Example): ZodOpenApiOperationO
       [String(route.status)]: success(route, example.response),
       ...failed,
       ...alternatives(route, failed),
+      ...approvals(route),
     },
   };
 }

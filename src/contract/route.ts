@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 
+import { APPROVAL_HEADER, approvalHeader, isGuardable } from './guards.ts';
 import { keyReference, keyVersionText, namespaceName } from './scalars.ts';
 import type { ErrorCode } from '../errors.ts';
 
@@ -118,8 +119,10 @@ export const isAnonymous = ({ plane }: Pick<RouteContract, 'plane'>): boolean =>
 
 /** Completes a route; its exact types are kept, so that handlers see what the schemas say. */
 export function defineRoute<const D extends RouteDraft>(draft: D): Filled<D> {
-  const own = isAnonymous(draft) ? noHeaders : namespaceHeaders;
-  return Object.freeze({ ...ABSENT, headers: own, ...draft }) as unknown as Filled<D>;
+  const own: z.ZodObject = isAnonymous(draft) ? noHeaders : namespaceHeaders;
+  const read = draft.headers ?? own;
+  const headers = isGuardable(draft) ? read.extend({ [APPROVAL_HEADER]: approvalHeader }) : read;
+  return Object.freeze({ ...ABSENT, ...draft, headers }) as unknown as Filled<D>;
 }
 
 export const keyParams = z.strictObject({ key: keyReference });
@@ -173,6 +176,21 @@ export const KEY_ERRORS = [
   'integrity_failed',
 ] as const satisfies readonly ErrorCode[];
 
+/** Whether a rule can make the route wait for approval. */
+export const takesApproval = (route: Pick<RouteContract, 'headers'>): boolean =>
+  APPROVAL_HEADER in route.headers.shape;
+
+/** Codes of requests under an approval, and of those that ask for one. */
+const APPROVAL: readonly ErrorCode[] = [
+  'not_found',
+  'approval_pending',
+  'approval_expired',
+  'approval_ended',
+  'approval_used',
+  'approval_mismatch',
+  'quota_exceeded',
+];
+
 /** All codes that a route can answer, in the order of the table and without repetition. */
 export function errorsOf(route: RouteContract): readonly ErrorCode[] {
   return [
@@ -181,6 +199,7 @@ export function errorsOf(route: RouteContract): readonly ErrorCode[] {
       ...(isAnonymous(route) ? [] : AUTHENTICATED),
       ...(route.body === null ? [] : WITH_BODY),
       ...(isAnonymous(route) && route.gives.length > 1 ? (['not_acceptable'] as const) : []),
+      ...(takesApproval(route) ? APPROVAL : []),
       ...(route.limit === 'batch' ? (['batch_too_large'] as const) : []),
       ...route.errors,
     ]),

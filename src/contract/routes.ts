@@ -1,6 +1,7 @@
 /** The tables of routes: everything that the service answers, and nothing else. */
 import * as adminKeys from './admin-keys.ts';
 import * as aliases from './aliases.ts';
+import * as approvals from './approvals.ts';
 import * as audit from './audit.ts';
 import * as certificates from './certificates.ts';
 import * as csr from './csr.ts';
@@ -52,6 +53,7 @@ const RESOURCES = [
   namespaces,
   denials,
   issuers,
+  approvals,
   audit,
   events,
   published,
@@ -64,8 +66,9 @@ export const ROUTES: readonly RouteContract[] = Object.freeze(
 /** What handlers ask for beside the operation of their route. */
 export const ASKED_BESIDES: readonly string[] = ['operations.oversee'];
 
-/** What the scheduler does and no route asks for. */
+/** What no route asks for: what the scheduler does, and what comes with another permission. */
 export const UNROUTED: readonly string[] = [
+  'approvals.request',
   'keys.announce',
   'keys.destroy',
   'rotations.carry-out',

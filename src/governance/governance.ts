@@ -1,17 +1,20 @@
 /** Everything stored that governs access, opened over one database. */
 import { Denials } from './denials.ts';
 import { StoredIssuers } from './issuers.ts';
+import { Approvals } from './approvals.ts';
+import type { ApprovalParts } from './approvals.ts';
 import { Namespaces } from './namespaces.ts';
-import type { SealedSetParts } from './sealed-set.ts';
 
 export interface Governance {
   readonly denials: Denials;
   readonly issuers: StoredIssuers;
   readonly namespaces: Namespaces;
+  readonly approvals: Approvals;
 }
 
-export const openGovernance = (parts: SealedSetParts): Governance => ({
+export const openGovernance = (parts: ApprovalParts): Governance => ({
   denials: new Denials(parts),
   issuers: new StoredIssuers(parts),
   namespaces: new Namespaces(parts),
+  approvals: new Approvals(parts),
 });

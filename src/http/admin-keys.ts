@@ -10,7 +10,13 @@ import { entityTag, keyResource, versionResource } from './key-resource.ts';
 import { renderPublicJson } from './render.ts';
 import { Rerendered, route } from './route.ts';
 import { changeUsesResource } from './version-uses.ts';
-import type { ChangeDone, ChangeRun, KeyView, PreparedChange } from '../keyring/operations.ts';
+import type {
+  Backing,
+  ChangeDone,
+  ChangeRun,
+  KeyView,
+  PreparedChange,
+} from '../keyring/operations.ts';
 import type { HttpDependencies, TokenFacts } from './dependencies.ts';
 import type { AuditNotes } from './notes.ts';
 import type { GuardedRoute } from './route.ts';
@@ -21,6 +27,7 @@ export interface ChangeCall {
   readonly ended: Promise<unknown>;
   readonly source: string;
   readonly notes: AuditNotes;
+  readonly backing: Backing | null;
   readonly requestHash: () => Uint8Array;
   readonly query: { readonly dryRun?: boolean | undefined };
   readonly headers: Readonly<Record<string, string | undefined>>;
@@ -53,6 +60,7 @@ function runOf<C>(call: ChangeCall, show: (change: C) => object, status: number)
       status: dryRun ? 200 : status,
       body: renderPublicJson(show(change)),
     }),
+    ...(dryRun ? {} : call.backing),
   };
 }
 

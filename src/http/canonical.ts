@@ -13,8 +13,32 @@ function canonicalJson(value: unknown): string {
   return `{${members.join(',')}}`;
 }
 
+/** SHA-256 of the body with its members sorted. */
+export const bodyHash = (body: unknown): Uint8Array =>
+  createHash('sha256')
+    .update(canonicalJson(body ?? null))
+    .digest();
+
+/** SHA-256 over all that a request says: also its namespace, query and revision. */
+export function wholeRequestHash(
+  { method, url, headers }: IncomingMessage,
+  namespace: string,
+  body: unknown,
+): Uint8Array {
+  const target = JSON.stringify([namespace, method, url, headers['if-match'] ?? null]);
+  return createHash('sha256')
+    .update(target)
+    .update('\0')
+    .update(canonicalJson(body ?? null))
+    .digest();
+}
+
 /** SHA-256 over method, path and the body with its members sorted. */
 export function requestHash(request: IncomingMessage, body: unknown): Uint8Array {
   const target = JSON.stringify([request.method, request.url?.split('?', 1)[0]]);
-  return createHash('sha256').update(target).update('\0').update(canonicalJson(body)).digest();
+  return createHash('sha256')
+    .update(target)
+    .update('\0')
+    .update(canonicalJson(body ?? null))
+    .digest();
 }

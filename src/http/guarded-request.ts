@@ -12,6 +12,7 @@ import { StaleAnswer } from '../audit/ports.ts';
 import { TwofoldError } from '../errors.ts';
 import { canonicalReference } from '../contract/scalars.ts';
 import { AnswerWriter } from './answer.ts';
+import { ApprovalGate } from './approval-gate.ts';
 import { requestHash } from './canonical.ts';
 import { credentialsOf, namespaceOf } from './credentials.ts';
 import { readHeaders, readParams, readQuery } from './head.ts';
@@ -241,7 +242,12 @@ export class GuardedRequest {
     for (const facts of route.facts(input.body)) grant = this.#refine(notes, grant, facts);
     await this.#checkExistence();
     const started = performance.now();
-    const reply = await route.handle(this.#call(grant, input, notes));
+    const reply = await new ApprovalGate(this.#deps).handle({
+      route,
+      request: this.#arrival.exchange.request,
+      call: this.#call(grant, input, notes),
+      rehearsal: () => this.#call(grant, input, this.#notes('active')),
+    });
     if (notes.suite !== null) {
       this.#deps.times.record(notes.suite, grant.operation, performance.now() - started);
     }
@@ -353,6 +359,8 @@ export class GuardedRequest {
       credentials: credentialsOf(exchange.request, this.#arrival.head),
       requestHash: () => requestHash(exchange.request, input.body),
       notes,
+      approval: null,
+      backing: null,
       own: (secret) => {
         this.#secrets.push(secret);
         return secret;

@@ -12,6 +12,7 @@ import type { AnswerForm, RouteContract } from '../contract/route.ts';
 import type { SecretBytes } from '../crypto/secret.ts';
 import type { EpochStanding } from '../epoch.ts';
 import type { TwofoldError } from '../errors.ts';
+import type { Backing } from '../keyring/operations.ts';
 import type { z } from 'zod';
 import type { Line, Lines } from './lines.ts';
 import type { AuditNotes } from './notes.ts';
@@ -61,6 +62,10 @@ export interface Call<C extends GuardedContract> {
   /** SHA-256 over method, path and body, for `Idempotency-Key`. */
   readonly requestHash: () => Uint8Array;
   readonly notes: AuditNotes;
+  /** The approval under which the request runs. */
+  readonly approval: { readonly id: string } | null;
+  /** What a change stands on beside the grant, and spends. */
+  readonly backing: Backing | null;
   /** Gives a secret to the pipeline, which wipes it once the answer has been written. */
   readonly own: (secret: SecretBytes) => SecretBytes;
   /** Authorizes the same operation on another key of the namespace, with what policy reads. */

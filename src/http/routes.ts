@@ -1,6 +1,8 @@
 /** Every route of the service, joined to its handler. */
 import { adminKeyRoutes } from './admin-keys.ts';
 import { aliasRoutes } from './aliases.ts';
+import { approvalRuleRoutes } from './approval-rules.ts';
+import { approvalRoutes } from './approvals.ts';
 import { auditRoutes } from './audit.ts';
 import { certificateRoutes } from './certificates.ts';
 import { csrRoutes } from './csr.ts';
@@ -62,6 +64,8 @@ export function allRoutes(
     ...namespaceRoutes(deps),
     ...denialRoutes(deps),
     ...issuerRoutes(deps),
+    ...approvalRoutes(deps),
+    ...approvalRuleRoutes(deps),
     ...auditRoutes(deps),
     ...eventRoutes(deps, streams),
     ...publishedRoutes(deps),

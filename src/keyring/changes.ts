@@ -179,6 +179,7 @@ export class Changes<C> {
     if (replayed !== null) return replayed;
     let planned: Plan<C>;
     try {
+      run.admit?.();
       planned = await plan();
     } catch (error) {
       // The first attempt of this very request may have succeeded meanwhile, and made planning fail.

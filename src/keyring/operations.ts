@@ -453,9 +453,14 @@ export interface ChangeRun<C = PreparedChange> {
   readonly render: (change: C) => { readonly status: number; readonly body: string };
   /** Rows that are written in the same transaction, whatever the change is: why it was made. */
   readonly alongside?: readonly KeyWrite[];
-  /** What its audit entry says beside the change: on whose order it was made. */
+  /** What its audit entry says beside the change: on whose order or approval it was made. */
   readonly because?: PreparedChange['detail'];
+  /** Asked once it is known that the request was not done before; throws what stands in its way. */
+  readonly admit?: () => void;
 }
+
+/** What a change stands on beside its permission, and spends in its own transaction. */
+export type Backing = Required<Pick<ChangeRun, 'alongside' | 'admit' | 'because'>>;
 
 export interface ChangeDone<C = PreparedChange> {
   readonly change: C | null;

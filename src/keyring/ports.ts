@@ -6,6 +6,7 @@
  */
 import type { CommitOutcome, PreparedEntry } from '../audit/ports.ts';
 import type { HsmMaterial } from '../hsm/port.ts';
+import type { ApprovalWrite } from './approval-ports.ts';
 import type { Attested } from './attested.ts';
 import type { NewEvent } from './event-ports.ts';
 import type { Usage } from './lifecycle.ts';
@@ -20,6 +21,7 @@ export type { Attested } from './attested.ts';
 /** One row to write. Updates are compare-and-swap on `expected`, the revision that was read. */
 export type KeyWrite =
   | SetWrite
+  | ApprovalWrite
   | { readonly kind: 'insert-key'; readonly row: Attested<Key> }
   | { readonly kind: 'update-key'; readonly row: Attested<Key>; readonly expected: number }
   | { readonly kind: 'insert-version'; readonly row: Attested<KeyVersion> }

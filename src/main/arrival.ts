@@ -10,6 +10,7 @@ import { NAME } from '../name.ts';
 import type { Store } from '../store/store.ts';
 import type { Log } from '../telemetry/logs.ts';
 import type { Incarnation } from './incarnation.ts';
+import { governedRows } from './late-parts.ts';
 import type { LateParts } from './late-parts.ts';
 import { rotationPlans, rotationPolicies, rotationReading, startScheduler } from './scheduling.ts';
 import type { Unwinding } from './unwinding.ts';
@@ -48,7 +49,7 @@ export async function arrive(
   late.turns.set(keyring.turns);
   late.events.set({ ...store.events, installation: root.installation });
   const changing = { store: keys, audit, epoch, refreshEpoch, mac, integrity };
-  late.governance.set(openGovernance({ ...changing, sets: store.sets, clock: now }));
+  late.governance.set(openGovernance({ ...changing, ...governedRows(store), clock: now }));
   const policies = rotationPolicies({ config, store, keys, audit, incarnation, mac, integrity });
   late.policies.set(policies);
   late.rotation.set(rotationReading(keyring, store, policies));

@@ -7,6 +7,7 @@ import type {
   TokenIntent,
 } from '../keyring/ports.ts';
 import { pauseJson } from '../keyring/rotation-policy.ts';
+import { approvalRow } from './approval-rows.ts';
 import { bufferOf, entryArrays } from './entry-columns.ts';
 import { eventRow } from './event-rows.ts';
 import { keyRow } from './key-rows.ts';
@@ -99,6 +100,13 @@ const writeJson = (write: KeyWrite): object => {
       const { kind, set, namespace, revision } = write;
       return { kind, set, namespace, revision };
     }
+    case 'insert-approval': {
+      const { kind, bounds } = write;
+      const most = { of_namespace: bounds.ofNamespace, of_principal: bounds.ofPrincipal };
+      return { kind, row: rowJson(approvalRow(write.row)), ...most };
+    }
+    case 'update-approval':
+      return { kind: write.kind, row: rowJson(approvalRow(write.row)), expected: write.expected };
     case 'intend-removal':
       return { kind: write.kind, row: rowJson(intentRow(write.row)) };
     case 'complete-intent':

@@ -1,6 +1,7 @@
 /** One pool, Prisma over it, and the ports over both. */
 import { PrismaPg } from '@prisma/adapter-pg';
 import type { AuditStore } from '../audit/ports.ts';
+import type { ApprovalStore } from '../keyring/approval-ports.ts';
 import type { EventStore } from '../keyring/event-ports.ts';
 import type {
   InstanceStore,
@@ -14,6 +15,7 @@ import type { SetStore } from '../keyring/set-ports.ts';
 import type { RotationScan } from '../rotation/ports.ts';
 import type { OrderStore } from '../rotation/order-ports.ts';
 import type { PolicyRounds, ScheduleReads, SchedulerStore } from '../rotation/scheduler-ports.ts';
+import { createApprovalStore } from './approval-store.ts';
 import { createAuditStore } from './audit-store.ts';
 import { PrismaClient } from './generated/client.ts';
 import { listenEpoch } from './epoch-listener.ts';
@@ -46,6 +48,7 @@ export interface Store {
   readonly uses: UseStore;
   readonly policies: PolicyStore & PolicyRounds;
   readonly sets: SetStore;
+  readonly approvals: ApprovalStore;
   readonly audit: AuditStore;
   readonly operations: OperationStore;
   readonly orders: OrderStore;
@@ -82,6 +85,7 @@ export const openStore = (options: PoolOptions): Store => {
     uses: createUseStore(pool, gates),
     policies: createPolicyStore(pool, gates.lookups),
     sets: createSetStore(pool, gates.lookups),
+    approvals: createApprovalStore(pool, gates),
     audit: createAuditStore(pool, prisma, gates),
     operations: createOperationStore(pool, prisma, gates),
     orders: createOrderStore(pool),

@@ -38,6 +38,11 @@ const KEYLESS: readonly Operation[] = [
   'issuers.change',
   'denials.read',
   'denials.change',
+  'approvals.read',
+  'approvals.request',
+  'approvals.decide',
+  'approvals.withdraw',
+  'approvals.configure',
   'audit.read',
   'events.read',
 ];
@@ -117,6 +122,11 @@ const EXPECTED: Readonly<Record<Operation, string>> = {
   'issuers.change': 'a----',
   'denials.read': 'ao-r-',
   'denials.change': 'a----',
+  'approvals.read': 'ao-r-',
+  'approvals.request': 'aou--',
+  'approvals.decide': 'a----',
+  'approvals.withdraw': 'aou--',
+  'approvals.configure': 'a----',
   'audit.read': 'a--r-',
   'events.read': 'ao-r-',
 };

@@ -5,8 +5,9 @@
  */
 import { isDeepStrictEqual } from 'node:util';
 
+import { approval } from '../../src/contract/approvals.ts';
 import { PROBLEM_MEDIA_TYPE, problem } from '../../src/contract/problem.ts';
-import { errorsOf, isAnonymous } from '../../src/contract/route.ts';
+import { errorsOf, isAnonymous, takesApproval } from '../../src/contract/route.ts';
 import type { RouteContract } from '../../src/contract/route.ts';
 import { MONITORING_ROUTES, ROUTES } from '../../src/contract/routes.ts';
 import { ERRORS } from '../../src/errors.ts';
@@ -48,6 +49,8 @@ function faultOf(
   if (method === 'HEAD') return null;
   if (type === PROBLEM_MEDIA_TYPE) return problemFault(status, body, route);
   if (route === undefined) return 'not a problem document';
+  // A request that a rule guards is answered with its approval.
+  if (status === 202 && takesApproval(route)) return bodyFault(body, { response: approval });
   if (status !== route.status && !(status in route.also)) return 'the status is not listed';
   if (type === 'application/json') return bodyFault(body, route);
   if (route.lines) return linesFault(body, route);
@@ -68,7 +71,7 @@ function problemFault(status: number, body: Uint8Array, route: RouteContract | u
 /** Answers of the server in front of the routes. */
 const OUTSIDE: ReadonlySet<ErrorCode> = new Set(['route_not_found', 'method_not_allowed']);
 
-function bodyFault(body: Uint8Array, route: RouteContract): string | null {
+function bodyFault(body: Uint8Array, route: Pick<RouteContract, 'response'>): string | null {
   const value = jsonOf(body);
   const parsed = route.response.safeParse(value);
   if (!parsed.success) return `not the form of the answer: ${parsed.error.message}`;

@@ -364,6 +364,38 @@ describe('every route, as the contract says it', () => {
     expect(json).toMatchObject({ total: { rotations: 1 }, warnings: [{ kind: 'storage' }] });
   });
 
+  it('waits for the consent of others where a rule says so', async () => {
+    const rule = '/v1/admin/approval-rules/unprotect';
+    const guard = { guards: ['keys.unprotect'], needed: 1, expiresAfter: 'P2D' };
+    const { json, headers } = await go('putApprovalRule', rule, guard);
+    expect((await go('getApprovalRule', rule)).json).toEqual(json);
+    expect((await go('listApprovalRules', '/v1/admin/approval-rules')).json['items']).toEqual([
+      json,
+    ]);
+    const other = { authorization: `Bearer ${await service.token('admin', 3600, 'second')}` };
+    const ask = async (label: string) => {
+      const change = { deletionProtection: false, labels: { label } };
+      const asked = await service.call('admin', 'PATCH', '/v1/admin/keys/box', { json: change });
+      expect([asked.status, asked.json['state']]).toEqual([202, 'pending']);
+      return `/v1/admin/approvals/${String(asked.json['id'])}`;
+    };
+    const [first, second] = [await ask('a'), await ask('b')];
+    expect((await go('getApproval', first)).json).toMatchObject({ state: 'pending' });
+    await go('approveApproval', `${first}/approve`, undefined, { headers: other });
+    const listed = await go('listApprovals', '/v1/admin/approvals?state=approved');
+    expect(listed.json['items']).toMatchObject([{ needed: [{ needed: 1, approved: 1 }] }]);
+    const reason = { reason: 'not this one' };
+    await go('denyApproval', `${first}/deny`, reason, { headers: other });
+    await go('withdrawApproval', `${second}/withdraw`, reason);
+    const tag = { 'if-match': headers.get('etag') ?? '' };
+    const end = await service.call('admin', 'DELETE', rule, { headers: tag });
+    const id = String(end.json['id']);
+    await go('approveApproval', `/v1/admin/approvals/${id}/approve`, undefined, { headers: other });
+    const gone = { ...tag, 'twofold-approval': id };
+    const { json: deleted } = await go('deleteApprovalRule', rule, undefined, { headers: gone });
+    expect(deleted).toMatchObject({ deleted: true });
+  });
+
   it('gives keys of a namespace policies by their labels', async () => {
     const path = '/v1/admin/rotation-policies/gold';
     const terms = { selector: { tier: 'gold' }, priority: 10, interval: 'P90D' };

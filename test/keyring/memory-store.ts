@@ -23,10 +23,13 @@ import type {
   StoredKey,
   TokenIntent,
 } from '../../src/keyring/ports.ts';
+import type { ApprovalWrite } from '../../src/keyring/approval-ports.ts';
 import type { SetWrite } from '../../src/keyring/set-ports.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import { OutcomeUnknown } from '../../src/outcome.ts';
 import { MemoryAuditStore } from '../audit/memory-store.ts';
+import { applyApproval, isApprovalWrite, memoryApprovals } from './memory-approvals.ts';
+import type { ApprovalRows } from './memory-approvals.ts';
 import { applySet, copyOfSets, isSetWrite, memorySets, noSets } from './memory-sets.ts';
 import type { SetRows } from './memory-sets.ts';
 import { MemoryUses } from './memory-uses.ts';
@@ -52,6 +55,7 @@ export interface Rows {
   readonly policies: Map<string, Attested<NamespacePolicy>>;
   readonly policySets: Map<string, Attested<PolicySetSeal>>;
   readonly sets: SetRows;
+  readonly approvals: ApprovalRows;
 }
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
@@ -71,6 +75,7 @@ const copyOf = (rows: Rows): Rows => ({
   policies: new Map(rows.policies),
   policySets: new Map(rows.policySets),
   sets: copyOfSets(rows.sets),
+  approvals: new Map(rows.approvals),
 });
 
 export class MemoryStore
@@ -90,12 +95,14 @@ export class MemoryStore
     policies: new Map(),
     policySets: new Map(),
     sets: noSets(),
+    approvals: new Map(),
   };
   readonly operations = new MemoryOperationStore(this);
   roots: RootGeneration[] = [];
   readonly counters = new Map<string, number>();
   readonly uses = new MemoryUses(this.counters);
   readonly sets = memorySets(() => this.rows.sets);
+  readonly approvals = memoryApprovals(() => this.rows.approvals);
   readonly dead = new Set<string>();
   readonly unread = new Set<number>();
   readonly calls: StoreCall[] = [];
@@ -301,6 +308,7 @@ function applyAll(rows: Rows, change: ChangeCommit): void {
   if (change.idempotency !== null) insertOnce(rows, change.idempotency);
   for (const write of change.writes) {
     if (isSetWrite(write)) applySet(rows.sets, write);
+    else if (isApprovalWrite(write)) applyApproval(rows.approvals, write);
     else if (write.kind !== 'insert-event') apply(rows, write);
     else rows.events.push({ ...write.event, epoch: change.epoch + 1, at: new Date() });
   }
@@ -313,7 +321,7 @@ export function insertOnce(rows: Rows, record: Attested<IdempotencyRecord>): voi
   rows.idempotency.set(slot, record);
 }
 
-function apply(rows: Rows, write: Exclude<KeyWrite, SetWrite>): void {
+function apply(rows: Rows, write: Exclude<KeyWrite, SetWrite | ApprovalWrite>): void {
   switch (write.kind) {
     case 'insert-key':
       insertKey(rows, write.row);

@@ -51,7 +51,7 @@ export async function openStoredInstance(
   });
   const { integrity } = keyring;
   const changing = { store: store.keys, audit, epoch, refreshEpoch, clock, integrity };
-  const governing = { ...changing, mac: root.mac, sets: store.sets };
+  const governing = { ...changing, mac: root.mac, sets: store.sets, approvals: store.approvals };
   const policies = new NamespaceRotationPolicies({
     ...changing,
     mac: root.mac,

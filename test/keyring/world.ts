@@ -14,7 +14,7 @@ import type { Hsm } from '../../src/hsm/port.ts';
 import { DEFAULT_DESTRUCTION_RULES } from '../../src/keyring/destruction.ts';
 import type { DestructionRules } from '../../src/keyring/destruction.ts';
 import type { EventFeed } from '../../src/http/dependencies.ts';
-import type { SealedSetParts } from '../../src/governance/sealed-set.ts';
+import type { ApprovalParts } from '../../src/governance/approvals.ts';
 import { openKeyring } from '../../src/keyring/keyring.ts';
 import type { Keyring } from '../../src/keyring/keyring.ts';
 import type { Binding, ChangeRun, CreateKey } from '../../src/keyring/operations.ts';
@@ -99,7 +99,7 @@ export interface Instance {
   readonly keyring: Keyring;
   readonly policies: NamespaceRotationPolicies;
   /** What stored sets are made of. */
-  readonly governing: SealedSetParts;
+  readonly governing: ApprovalParts;
   readonly epoch: SecurityEpoch;
   readonly uses: UsageCounters;
   readonly audit: RunningAuditLog;
@@ -243,7 +243,7 @@ export async function openInstance({
   });
   const { integrity } = keyring;
   const changing = { store: keys, audit, epoch, refreshEpoch, mac: root.mac, integrity, clock };
-  const governing = { ...changing, sets: store.sets };
+  const governing = { ...changing, sets: store.sets, approvals: store.approvals };
   const policies = new NamespaceRotationPolicies({
     ...changing,
     policies: store,

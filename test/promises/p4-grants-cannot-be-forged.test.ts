@@ -115,14 +115,18 @@ describe('at run time', () => {
     expect(() => forged.operation).toThrow(TypeError);
   });
 
-  it('is made in one place of the source', () => {
+  it('is made where it is decided, and for asking where what is asked for was granted', () => {
     const src = join(root, 'src');
     const paths = readdirSync(src, { recursive: true, encoding: 'utf8' })
       .filter((path) => path.endsWith('.ts') && !path.startsWith('store/generated'))
       .filter((path) =>
         /\bmintGrant\b|\bGrant\s*\.\s*of\b/u.test(readFileSync(join(src, path), 'utf8')),
       );
-    expect(paths.sort()).toEqual(['access/authorize.ts', 'access/grant.ts']);
+    expect(paths.sort()).toEqual([
+      'access/approval-request.ts',
+      'access/authorize.ts',
+      'access/grant.ts',
+    ]);
   });
 
   it('a cast to a grant is nowhere in the source', () => {

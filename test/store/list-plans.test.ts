@@ -13,7 +13,7 @@ import { startTestDatabase } from './database.ts';
 import type { TestDatabase } from './database.ts';
 import { LISTS } from './list-plans.ts';
 import type { Loaded } from './list-plans.ts';
-import { loadEntries, loadHistory, loadKeys } from './many-rows.ts';
+import { loadApprovals, loadEntries, loadHistory, loadKeys } from './many-rows.ts';
 import { withClient, withOwner } from './owner.ts';
 import { hasPostgres15 } from './postgres-15.ts';
 import { active, attested, changer, key, openInstance } from './samples.ts';
@@ -138,6 +138,7 @@ const suite = (major: 15 | 18): void => {
       const until = new Date();
       await loadEntries(owner, { namespace, lane, entries: ENTRIES, until, rareKey });
       await loadHistory(owner, namespace, 20_000);
+      await loadApprovals(owner, namespace, 20_000);
       // The other tables have many rows too.
       await owner.query(
         `insert into public.idempotency (namespace, principal, key, request_hash, status, body, audit_id, mac)

@@ -169,7 +169,49 @@ const watchLists = (): readonly List[] => {
   return [of('failing'), of('late'), of('done')];
 };
 
+const approvalLists = (): readonly List[] => {
+  const of = (
+    name: string,
+    over: Partial<Parameters<Store['approvals']['list']>[0]> = {},
+  ): List => ({
+    name: `approvals ${name}`,
+    routes: ['listApprovals'],
+    run: (loaded) =>
+      loaded.store.approvals.list({
+        namespace: loaded.namespace,
+        state: null,
+        now: new Date(),
+        pageSize: PAGE,
+        after: null,
+        ...over,
+      }),
+  });
+  return [
+    of(''),
+    of('from deep inside', {
+      after: { createdAt: new Date(1_750_000_000_000), id: randomUUID() },
+    }),
+    of('that wait', { state: 'pending' }),
+    of('that are approved', { state: 'approved' }),
+    of('that expired', { state: 'expired' }),
+    of('that were executed', { state: 'executed' }),
+    of('that were denied, of none', { state: 'denied' }),
+    {
+      name: 'the open approval of a request',
+      routes: [],
+      run: ({ store, namespace }) =>
+        store.approvals.findOpen(
+          namespace,
+          { issuer: 'urn:i', subject: 's' },
+          bytes(32),
+          new Date(),
+        ),
+    },
+  ];
+};
+
 export const LISTS: readonly List[] = [
+  ...approvalLists(),
   ...keyLists(),
   ...entryLists(),
   ...operationLists(),
@@ -232,7 +274,7 @@ export const LISTS: readonly List[] = [
   },
   {
     name: 'members of a sealed set',
-    routes: ['listNamespaces', 'listDenials', 'listIssuers'],
+    routes: ['listNamespaces', 'listDenials', 'listIssuers', 'listApprovalRules'],
     run: ({ store, namespace }) => store.sets.set('policy', namespace, 0),
     // The whole set is proven at once, so it is read whole.
     small: ['security_epoch', 'set_member', 'set_seal'],

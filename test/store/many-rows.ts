@@ -167,3 +167,18 @@ export const loadHistory = async (
   );
   await owner.query('vacuum analyze public.set_history');
 };
+
+/** Approvals of five years: nine of ten were executed, the others expired, and the last wait. */
+export async function loadApprovals(owner: pg.Client, namespace: string, count: number) {
+  await owner.query(
+    `insert into public.approval (id, namespace, issuer, subject, operation, guards, method, path,
+       query, body_hash, request_hash, preview, created_at, expires_at, state, approvers, revision, mac)
+     select gen_random_uuid(), $1, 'urn:i', 'user-' || i % 50, 'keys.update', '{keys.unprotect}',
+       'PATCH', '/v1/admin/keys/k', '', '\\x00', sha256(i::text::bytea), '{}',
+       now() - ($2::integer - i) * interval '2 hours',
+       now() - ($2::integer - i) * interval '2 hours' + interval '7 days',
+       case when i % 10 = 0 or i > $2::integer - 80 then 'pending' else 'executed' end, '[]', 1, '\\x00'
+     from generate_series(1, $2::integer) i`,
+    [namespace, count],
+  );
+}

@@ -1,0 +1,79 @@
+/**
+ * What an approval rule can guard: operations, and parts of operations that have a name of their own.
+ *
+ * Some operations are those of later versions; a rule may name them from the beginning.
+ */
+import { z } from 'zod';
+
+export const GUARDS = [
+  'keys.schedule-destruction',
+  'versions.schedule-destruction',
+  'keys.unprotect',
+  'namespaces.change',
+  'namespaces.end',
+  'policies.change',
+  'issuers.change',
+  'denials.change',
+  'limits.change',
+  'approvals.configure',
+  'root.rotate',
+  'keys.export',
+] as const;
+export type Guard = (typeof GUARDS)[number];
+
+/** Names for several of them at once. */
+export const GUARD_GROUPS = {
+  destroy: ['keys.schedule-destruction', 'versions.schedule-destruction', 'keys.export'],
+  govern: [
+    'namespaces.change',
+    'policies.change',
+    'issuers.change',
+    'approvals.configure',
+    'root.rotate',
+  ],
+} as const satisfies Readonly<Record<string, readonly Guard[]>>;
+export type GuardGroup = keyof typeof GUARD_GROUPS;
+
+export const GUARD_NAMES = [...GUARDS, 'destroy', 'govern'] as const satisfies readonly (
+  Guard | GuardGroup
+)[];
+export type GuardName = (typeof GUARD_NAMES)[number];
+
+export const isGuardName = (name: string): name is GuardName =>
+  (GUARD_NAMES as readonly string[]).includes(name);
+
+const isGroup = (name: GuardName): name is GuardGroup => Object.hasOwn(GUARD_GROUPS, name);
+
+/** The single ones that names stand for. */
+export const guardsOf = (names: readonly GuardName[]): ReadonlySet<Guard> =>
+  new Set(names.flatMap((name): readonly Guard[] => (isGroup(name) ? GUARD_GROUPS[name] : [name])));
+
+/** Parts of operations: `keys.unprotect` of this one. */
+const PART_OF: readonly string[] = ['keys.update'];
+
+/** Whether a route of the operation can be guarded, and so reads `Twofold-Approval`. */
+export const isGuardable = ({
+  plane,
+  method,
+  operation,
+}: {
+  readonly plane: string;
+  readonly method: string;
+  readonly operation: string | null;
+}): boolean =>
+  plane === 'admin' &&
+  method !== 'GET' &&
+  operation !== null &&
+  ((GUARDS as readonly string[]).includes(operation) || PART_OF.includes(operation));
+
+/** Header of a request that was approved. */
+export const APPROVAL_HEADER = 'twofold-approval';
+
+/** Header of a dry run's answer: the rules whose approval the request itself would take. */
+export const APPROVAL_REQUIRED_HEADER = 'Twofold-Approval-Required';
+
+export const approvalHeader = z
+  .uuid()
+  .toLowerCase()
+  .optional()
+  .meta({ description: 'Id of the approval under which the very request is repeated.' });

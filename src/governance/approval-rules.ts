@@ -1,0 +1,227 @@
+/**
+ * Approval rules: which requests of a namespace take the consent of how many others.
+ *
+ * A rule can be weakened only under its own approval: whoever would have to consent to what it guards
+ * has to consent to its end.
+ */
+import type { Grant } from '../access/grant.ts';
+import { GUARD_NAMES, guardsOf, isGuardName } from '../contract/guards.ts';
+import type { Guard, GuardName } from '../contract/guards.ts';
+import { TwofoldError } from '../errors.ts';
+import type { Json, JsonObject } from '../keyring/set-ports.ts';
+import type { Approver } from '../keyring/approval-ports.ts';
+import { SealedSet, requireMatch } from './sealed-set.ts';
+import type { Member, SealedSetParts, SetDone, SetKind, SetRun, SetView } from './sealed-set.ts';
+import { readInteger, readText, readTexts } from './stored-json.ts';
+
+const DAY_MS = 86_400_000;
+/** How long a request waits unless the rule says otherwise, and at most. */
+export const DEFAULT_EXPIRY_MS = 7 * DAY_MS;
+export const MAX_EXPIRY_MS = 30 * DAY_MS;
+const HOUR_MS = 3_600_000;
+const MAX_RULES = 100;
+const MAX_NEEDED = 20;
+const MAX_APPROVERS = 100;
+
+/** A principal as rules name it. */
+export interface Named {
+  readonly issuer: string;
+  readonly subject: string;
+}
+
+export interface ApprovalRule {
+  readonly guards: readonly GuardName[];
+  /** Distinct principals beside the requester. */
+  readonly needed: number;
+  /** Those of any of the roles, and those that are named; null: whoever may decide on approvals. */
+  readonly approvers: {
+    readonly roles: readonly string[];
+    readonly principals: readonly Named[];
+  } | null;
+  /** How long a request waits. */
+  readonly expiryMs: number;
+}
+
+type ReadGrant = Grant<'approvals.read'>;
+type ConfigureGrant = Grant<'approvals.configure'>;
+
+const RULE: SetKind<ApprovalRule> = {
+  kind: 'approval-rule',
+  most: MAX_RULES,
+  reach: 'namespace',
+  toJson: ({ guards, needed, approvers, expiryMs }) => ({
+    guards,
+    needed,
+    approvers: approvers && {
+      roles: approvers.roles,
+      principals: approvers.principals.map(({ issuer, subject }) => ({ issuer, subject })),
+    },
+    expiryMs,
+  }),
+  fromJson: (json) => ({
+    guards: readTexts(json, 'guards').map(guardNameFrom),
+    needed: readInteger(json, 'needed'),
+    approvers: approversFrom(json['approvers']),
+    expiryMs: readInteger(json, 'expiryMs'),
+  }),
+};
+
+const malformed = () =>
+  new TwofoldError('integrity_failed', 'A stored approval rule is malformed.');
+
+function guardNameFrom(name: string): GuardName {
+  if (isGuardName(name)) return name;
+  throw malformed();
+}
+
+const isObject = (value: Json | undefined): value is JsonObject =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+function approversFrom(value: Json | undefined): ApprovalRule['approvers'] {
+  if (value === null) return null;
+  if (!isObject(value)) throw malformed();
+  const principals = value['principals'];
+  if (!Array.isArray(principals)) throw malformed();
+  return {
+    roles: readTexts(value, 'roles'),
+    principals: (principals as readonly Json[]).map((each) => {
+      if (!isObject(each)) throw malformed();
+      return { issuer: readText(each, 'issuer'), subject: readText(each, 'subject') };
+    }),
+  };
+}
+
+/** What a request asks approval for. */
+export interface Question {
+  readonly guards: readonly Guard[];
+  /** The rule that it would weaken. */
+  readonly rule: string | null;
+}
+
+const same = (a: Named, b: Named) => a.issuer === b.issuer && a.subject === b.subject;
+
+/** Whether the rule takes this one's consent. */
+export const isEligible = ({ approvers }: ApprovalRule, who: Omit<Approver, 'at' | 'method'>) =>
+  approvers === null ||
+  approvers.roles.some((role) => who.roles.includes(role)) ||
+  approvers.principals.some((named) => same(named, who));
+
+/**
+ * Whether `after` asks for less than `before` in any respect; null: the rule is gone. Another list of
+ * approvers counts as less whichever way it differs: a shorter one keeps out who would have refused,
+ * a longer one lets in who would not.
+ */
+export function isWeaker(before: ApprovalRule, after: ApprovalRule | null): boolean {
+  if (after === null) return true;
+  const guarded = guardsOf(after.guards);
+  const list = ({ approvers }: ApprovalRule) => JSON.stringify(approvers && sorted(approvers));
+  return (
+    after.needed < before.needed ||
+    after.expiryMs > before.expiryMs ||
+    [...guardsOf(before.guards)].some((guard) => !guarded.has(guard)) ||
+    list(after) !== list(before)
+  );
+}
+
+const sorted = ({ roles, principals }: NonNullable<ApprovalRule['approvers']>) => [
+  roles.toSorted(),
+  principals.map(({ issuer, subject }) => JSON.stringify([issuer, subject])).toSorted(),
+];
+
+/** @throws TwofoldError invalid_value */
+function checkRule({ guards, needed, approvers, expiryMs }: ApprovalRule): void {
+  const refuse = (detail: string) => new TwofoldError('invalid_value', detail);
+  if (guards.length === 0 || new Set(guards).size !== guards.length) {
+    throw refuse(`A rule guards some of ${GUARD_NAMES.join(', ')}, each once.`);
+  }
+  if (!(needed >= 1 && needed <= MAX_NEEDED)) {
+    throw refuse(`A rule needs 1 to ${String(MAX_NEEDED)} approvals.`);
+  }
+  if (!(expiryMs >= HOUR_MS && expiryMs <= MAX_EXPIRY_MS)) {
+    throw refuse('A request waits for an hour to 30 days.');
+  }
+  if (approvers === null) return;
+  const { roles, principals } = approvers;
+  if (roles.length + principals.length > MAX_APPROVERS) {
+    throw refuse(`A rule names at most ${String(MAX_APPROVERS)} approvers.`);
+  }
+  const distinct = new Set(
+    principals.map(({ issuer, subject }) => JSON.stringify([issuer, subject])),
+  );
+  if (distinct.size !== principals.length) throw refuse('A rule names each approver once.');
+  if (roles.length === 0 && distinct.size < needed) {
+    throw refuse('A rule names at least as many approvers as it needs approvals.');
+  }
+}
+
+export class ApprovalRules {
+  readonly #set: SealedSet<ApprovalRule>;
+
+  constructor(parts: SealedSetParts) {
+    this.#set = new SealedSet(parts, RULE);
+  }
+
+  /** Of the namespace of the grant, by name. */
+  list({ namespace }: ReadGrant): Promise<SetView<ApprovalRule>> {
+    return this.#set.of(namespace);
+  }
+
+  of(namespace: string): Promise<SetView<ApprovalRule>> {
+    return this.#set.of(namespace);
+  }
+
+  /** The rules in force that ask for approval, in byte order of their names. */
+  async requiredBy(namespace: string, { guards, rule }: Question) {
+    const { members } = await this.#set.of(namespace);
+    return [...members.values()].filter(({ name, value }) => {
+      const guarded = guardsOf(value.guards);
+      return name === rule || guards.some((guard) => guarded.has(guard));
+    });
+  }
+
+  /** Whether the rule in force would be weakened; not where there is none of that name. */
+  async wouldWeaken(namespace: string, name: string, after: ApprovalRule | null): Promise<boolean> {
+    const before = (await this.#set.of(namespace)).members.get(name);
+    return before !== undefined && isWeaker(before.value, after);
+  }
+
+  /** @throws TwofoldError invalid_value, precondition_required, etag_mismatch, quota_exceeded */
+  put(
+    grant: ConfigureGrant,
+    { name, rule }: { readonly name: string; readonly rule: ApprovalRule },
+    run: SetRun<ApprovalRule>,
+  ): Promise<SetDone<ApprovalRule>> {
+    checkRule(rule);
+    return this.#set.change(grant, run, ({ members }) => {
+      requireMatch(run, members.get(name) ?? null);
+      return { entries: new Map([[name, rule]]), detail: { name, kind: 'put' } };
+    });
+  }
+
+  /** @throws TwofoldError not_found, precondition_required, etag_mismatch */
+  delete(
+    grant: ConfigureGrant,
+    name: string,
+    run: SetRun<ApprovalRule>,
+  ): Promise<SetDone<ApprovalRule>> {
+    return this.#set.change(grant, run, ({ members }) => {
+      const before = members.get(name);
+      if (before === undefined) throw new TwofoldError('not_found');
+      requireMatch(run, before);
+      return { entries: new Map([[name, null]]), detail: { name, kind: 'delete' } };
+    });
+  }
+}
+
+export type StandingRule = Member<ApprovalRule>;
+
+/** How many of the approvers each rule takes, of those that it needs. */
+export const tallyOf = (rules: readonly StandingRule[], approvers: readonly Approver[]) =>
+  rules.map(({ name, value }) => ({
+    rule: name,
+    needed: value.needed,
+    approved: approvers.filter((each) => isEligible(value, each)).length,
+  }));
+
+export const isSatisfied = (tally: ReturnType<typeof tallyOf>): boolean =>
+  tally.every(({ needed, approved }) => approved >= needed);

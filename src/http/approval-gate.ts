@@ -1,0 +1,153 @@
+/**
+ * The gate in front of every handler of a route that a rule can guard: such a request asks for approval,
+ * runs under one, or, where no rule asks for any, runs.
+ */
+import * as contract from '../contract/approvals.ts';
+import { APPROVAL_HEADER, APPROVAL_REQUIRED_HEADER } from '../contract/guards.ts';
+import { takesApproval } from '../contract/route.ts';
+import { ruleOf } from './approval-rules.ts';
+import { answerApproval, approvalHeaders, approvalResource } from './approvals.ts';
+import { bodyHash, wholeRequestHash } from './canonical.ts';
+import { Rerendered } from './route.ts';
+import type { IncomingMessage } from 'node:http';
+import type { Guard } from '../contract/guards.ts';
+import type { RouteContract } from '../contract/route.ts';
+import type { Question, StandingRule } from '../governance/approval-rules.ts';
+import type { AskedFor } from '../governance/approvals.ts';
+import type { HttpDependencies } from './dependencies.ts';
+import type { Call, GuardedContract, GuardedRoute, Reply } from './route.ts';
+
+type AnyCall = Call<GuardedContract>;
+type Answer = Promise<Reply<RouteContract>>;
+
+/** A longer answer of a dry run is not kept. */
+const LONGEST_PREVIEW = 65_536;
+/** Routes that end a namespace. */
+const ENDINGS: ReadonlySet<string> = new Set(['suspendNamespace', 'deleteNamespace']);
+
+/** What arrives at the gate. */
+export interface AtGate {
+  readonly route: GuardedRoute;
+  readonly request: IncomingMessage;
+  readonly call: AnyCall;
+  /** The call once more, for a dry run that leaves no trace in the entry of the request. */
+  readonly rehearsal: () => AnyCall;
+}
+
+export class ApprovalGate {
+  readonly #deps: Pick<HttpDependencies, 'governance' | 'authorizer'>;
+
+  constructor(deps: Pick<HttpDependencies, 'governance' | 'authorizer'>) {
+    this.#deps = deps;
+  }
+
+  async handle(at: AtGate): Answer {
+    const { route, call } = at;
+    if (!takesApproval(route.contract)) return route.handle(call);
+    const { approvals } = this.#deps.governance;
+    const question = await this.#question(route.contract, call);
+    const rules = await approvals.rules.requiredBy(call.grant.namespace, question);
+    if (call.query['dryRun'] === true) return said(await route.handle(call), rules);
+    const id = approvalOf(call);
+    if (id !== undefined) return this.#execute(at, id, question);
+    return rules.length === 0 ? route.handle(call) : this.#ask(at, question);
+  }
+
+  async #execute({ route, request, call }: AtGate, id: string, question: Question): Answer {
+    const { authorizer, governance } = this.#deps;
+    const { namespace } = call.grant;
+    const requestHash = wholeRequestHash(request, namespace, call.body);
+    call.notes.detail({ approval: id });
+    const backing = await governance.approvals.redeem(
+      call.grant,
+      { id, requestHash, question },
+      (approver) => authorizer.may(approver, 'approvals.decide', { namespace, key: null }),
+    );
+    return route.handle({ ...call, approval: { id }, backing });
+  }
+
+  /** One request has one approval at a time, however often it is sent. */
+  async #ask(at: AtGate, question: Question): Answer {
+    const { call } = at;
+    const { approvals } = this.#deps.governance;
+    const asked = askedFor(at);
+    const open = await approvals.openOf(call.grant, asked);
+    if (open !== null) {
+      call.notes.detail({ approval: open.approval.id, executed: false });
+      const body = new Rerendered(JSON.stringify(approvalResource(open)));
+      return { status: 202, body, headers: approvalHeaders(open) };
+    }
+    const preview = await rehearse(at);
+    const plain = { ...call, query: {}, headers: {} };
+    return answerApproval(
+      plain,
+      (run) => approvals.request(call.grant, question, { ...asked, preview }, run),
+      202,
+    );
+  }
+
+  async #question(route: GuardedContract, { grant, params, body }: AnyCall): Promise<Question> {
+    const given = { params: params as Readonly<Record<string, unknown>>, body };
+    const rule = await this.#weakenedRule(route, grant.namespace, given);
+    return { guards: guardsOfCall(route, body), rule };
+  }
+
+  async #weakenedRule(
+    { id }: GuardedContract,
+    namespace: string,
+    {
+      params,
+      body,
+    }: { readonly params: Readonly<Record<string, unknown>>; readonly body: unknown },
+  ): Promise<string | null> {
+    const { rules } = this.#deps.governance.approvals;
+    const puts = id === contract.putApprovalRule.id;
+    if (!puts && id !== contract.deleteApprovalRule.id) return null;
+    const name = String(params['rule']);
+    const after = puts ? ruleOf(body as Parameters<typeof ruleOf>[0]) : null;
+    return (await rules.wouldWeaken(namespace, name, after)) ? name : null;
+  }
+}
+
+function approvalOf({ headers }: AnyCall): string | undefined {
+  return (headers as Readonly<Record<string, string | undefined>>)[APPROVAL_HEADER];
+}
+
+/** The names under which rules guard the request. */
+function guardsOfCall({ id, operation }: GuardedContract, body: unknown): readonly Guard[] {
+  if (operation === 'keys.update') return unprotects(body) ? ['keys.unprotect'] : [];
+  const own = operation as Guard;
+  return ENDINGS.has(id) ? [own, 'namespaces.end'] : [own];
+}
+
+const unprotects = (body: unknown): boolean =>
+  (body as { readonly deletionProtection?: boolean }).deletionProtection === false;
+
+function askedFor({ request, call }: AtGate): AskedFor {
+  const { grant, headers } = call;
+  const [path = '', query = ''] = (request.url ?? '').split(/\?(.*)/su, 2);
+  return {
+    operation: grant.operation,
+    method: request.method ?? '',
+    path,
+    query,
+    ifMatch: (headers as Readonly<Record<string, string | undefined>>)['if-match'] ?? null,
+    bodyHash: bodyHash(call.body),
+    requestHash: wholeRequestHash(request, grant.namespace, call.body),
+  };
+}
+
+/** What a dry run answers, as JSON. @throws TwofoldError what the request itself would be refused with */
+async function rehearse({ route, rehearsal }: AtGate): Promise<string> {
+  const call = rehearsal();
+  const { body } = await route.handle({ ...call, query: { ...call.query, dryRun: true } });
+  const json = body instanceof Rerendered ? body.json : JSON.stringify(body);
+  return Buffer.byteLength(json) > LONGEST_PREVIEW ? 'null' : json;
+}
+
+/** A dry run takes no approval; it says which rules the request itself would meet. */
+function said(reply: Reply<RouteContract>, rules: readonly StandingRule[]): Reply<RouteContract> {
+  if (rules.length === 0) return reply;
+  const names = rules.map(({ name }) => name).join(', ');
+  return { ...reply, headers: { ...reply.headers, [APPROVAL_REQUIRED_HEADER]: names } };
+}

@@ -1,0 +1,384 @@
+/** Approvals over HTTP: what waits for others, who may consent, and what the repeated request stands on. */
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { openService } from './service.ts';
+import type { CallInit, Called, Service } from './service.ts';
+
+let service: Service;
+let now = Date.now();
+beforeAll(async () => {
+  service = await openService({ clock: () => new Date(now) });
+});
+afterAll(() => service.stop());
+
+const RULES = '/v1/admin/approval-rules';
+const APPROVALS = '/v1/admin/approvals';
+const DAY_MS = 86_400_000;
+
+type Role = 'admin' | 'operator' | 'auditor' | 'user';
+/** A call by somebody of a name; within a namespace of the test's own. */
+let namespace = '';
+let count = 0;
+async function as(
+  subject: string,
+  method: string,
+  path: string,
+  init: CallInit = {},
+  role: Role = 'admin',
+) {
+  const token = await service.token(role, 3600, subject);
+  const headers = { authorization: `Bearer ${token}`, 'twofold-namespace': namespace };
+  return service.call(null, method, path, { ...init, headers: { ...headers, ...init.headers } });
+}
+const code = ({ json }: Called) => json['code'];
+const outcome = (answer: Called) => [answer.status, code(answer) ?? answer.json['state']];
+
+const rule = (name: string, json: object, headers = {}, by = 'founder') =>
+  as(by, 'PUT', `${RULES}/${name}`, { json, headers });
+const unprotect = (
+  by: string,
+  headers = {},
+  json: object = { deletionProtection: false },
+  query = '',
+) => as(by, 'PATCH', `/v1/admin/keys/k${query}`, { json, headers });
+const approve = (by: string, id: unknown, role: Role = 'admin') =>
+  as(by, 'POST', `${APPROVALS}/${String(id)}/approve`, {}, role);
+const end = (by: string, id: unknown, how: 'deny' | 'withdraw') =>
+  as(by, 'POST', `${APPROVALS}/${String(id)}/${how}`, { json: { reason: 'changed my mind' } });
+const under = (id: unknown) => ({ 'twofold-approval': String(id) });
+const isProtected = async () => (await as('alice', 'GET', '/v1/keys/k')).json['deletionProtection'];
+
+beforeEach(async () => {
+  count += 1;
+  namespace = 'default';
+  const name = `team-${String(count)}`;
+  await as('founder', 'POST', '/v1/admin/namespaces', { json: { name } });
+  namespace = name;
+  const json = { name: 'k', suite: 'A256GCM', deletionProtection: true };
+  await as('founder', 'POST', '/v1/admin/keys', { json });
+  const made = await rule('protection', { guards: ['keys.unprotect'], needed: 2 });
+  expect(made.status).toBe(200);
+});
+
+describe('a guarded request', () => {
+  it('is answered with its approval and does nothing', async () => {
+    const asked = await unprotect('alice');
+    expect(asked.status).toBe(202);
+    expect(asked.json).toMatchObject({
+      state: 'pending',
+      operation: 'keys.update',
+      guards: ['keys.unprotect'],
+      requester: { subject: 'alice' },
+      request: { method: 'PATCH', path: '/v1/admin/keys/k', query: '', ifMatch: null },
+      needed: [{ rule: 'protection', needed: 2, approved: 0 }],
+      approvals: [],
+      // What the request would do, as its dry run says it.
+      preview: {
+        dryRun: true,
+        changes: [{ field: 'deletionProtection', from: true, to: false }],
+      },
+    });
+    const week = new Date(now + 7 * DAY_MS).toISOString();
+    expect(asked.json['expiresAt']).toBe(week);
+    expect(asked.headers.get('location')).toBe(`${APPROVALS}/${String(asked.json['id'])}`);
+    expect(await isProtected()).toBe(true);
+    expect(service.drafts.map(({ operation }) => operation)).not.toContain('approvals.request');
+    const got = await as('alice', 'GET', `${APPROVALS}/${String(asked.json['id'])}`);
+    expect(got.json).toEqual(asked.json);
+  });
+
+  it('has one approval however often it is sent, with an idempotency key or without', async () => {
+    const first = await unprotect('alice');
+    expect((await unprotect('alice')).json['id']).toBe(first.json['id']);
+    expect((await unprotect('bob')).json['id']).not.toBe(first.json['id']);
+    expect((await unprotect('alice', { 'if-match': '"1"' })).json['id']).not.toBe(first.json['id']);
+  });
+
+  it('runs once it was approved, by the requester, and once', async () => {
+    const { id } = (await unprotect('alice')).json;
+    expect(outcome(await unprotect('alice', under(id)))).toEqual([409, 'approval_pending']);
+    expect(outcome(await approve('bob', id))).toEqual([200, 'pending']);
+    expect(outcome(await unprotect('alice', under(id)))).toEqual([409, 'approval_pending']);
+    expect(outcome(await approve('carol', id))).toEqual([200, 'approved']);
+    expect(await isProtected()).toBe(true);
+    const done = await unprotect('alice', under(id));
+    expect([done.status, done.json['deletionProtection']]).toEqual([200, false]);
+    const entry = await service.deps.audit.read(done.headers.get('twofold-audit-id') ?? '');
+    expect(entry?.draft).toMatchObject({ operation: 'keys.update', detail: { approval: id } });
+    const after = await as('alice', 'GET', `${APPROVALS}/${String(id)}`);
+    expect(after.json['state']).toBe('executed');
+    expect(outcome(await unprotect('alice', under(id)))).toEqual([409, 'approval_used']);
+    expect(outcome(await approve('dave', id))).toEqual([409, 'approval_used']);
+    expect(outcome(await end('bob', id, 'deny'))).toEqual([409, 'approval_used']);
+  });
+
+  it('is not what another request, principal or namespace makes of its approval', async () => {
+    const { id } = (await unprotect('alice')).json;
+    await approve('bob', id);
+    await approve('carol', id);
+    const mismatch = [409, 'approval_mismatch'];
+    const more = { deletionProtection: false, minUsableVersion: 1 };
+    expect(outcome(await unprotect('alice', under(id), more))).toEqual(mismatch);
+    expect(outcome(await unprotect('alice', { ...under(id), 'if-match': '"1"' }))).toEqual(
+      mismatch,
+    );
+    expect(outcome(await unprotect('alice', under(id), undefined, '?dryRun=false'))).toEqual(
+      mismatch,
+    );
+    expect(outcome(await unprotect('bob', under(id)))).toEqual(mismatch);
+    const own = namespace;
+    namespace = 'default';
+    await as('founder', 'POST', '/v1/admin/keys', { json: { name: 'k', suite: 'A256GCM' } });
+    expect(outcome(await unprotect('alice', under(id)))).toEqual([404, 'not_found']);
+    expect(outcome(await approve('dave', id))).toEqual([404, 'not_found']);
+    namespace = own;
+    expect(await isProtected()).toBe(true);
+  });
+
+  it('cannot be approved by who asked for it, nor twice by one', async () => {
+    const { id } = (await unprotect('alice')).json;
+    expect(outcome(await approve('alice', id))).toEqual([403, 'self_approval']);
+    expect(outcome(await end('alice', id, 'deny'))).toEqual([403, 'self_approval']);
+    for (let turn = 0; turn < 3; turn += 1) {
+      expect(outcome(await approve('bob', id))).toEqual([200, 'pending']);
+    }
+    for (const role of ['operator', 'auditor', 'user'] as const) {
+      expect(outcome(await approve('carol', id, role))).toEqual([403, 'forbidden']);
+    }
+    expect(outcome(await unprotect('alice', under(id)))).toEqual([409, 'approval_pending']);
+  });
+
+  it('ends with its time, its denial and its withdrawal', async () => {
+    const make = async (json: object) => {
+      const { id } = (await unprotect('alice', {}, json)).json;
+      await approve('bob', id);
+      await approve('carol', id);
+      return id;
+    };
+    const denied = { deletionProtection: false, minUsableVersion: 1 };
+    const first = await make(denied);
+    expect(outcome(await end('dave', first, 'deny'))).toEqual([200, 'denied']);
+    expect(outcome(await unprotect('alice', under(first), denied))).toEqual([
+      409,
+      'approval_ended',
+    ]);
+    const withdrawn = { deletionProtection: false, labels: { a: 'b' } };
+    const second = await make(withdrawn);
+    expect(outcome(await end('bob', second, 'withdraw'))).toEqual([403, 'forbidden']);
+    expect(outcome(await end('alice', second, 'withdraw'))).toEqual([200, 'withdrawn']);
+    expect(outcome(await unprotect('alice', under(second), withdrawn))).toEqual([
+      409,
+      'approval_ended',
+    ]);
+    const third = await make({ deletionProtection: false });
+    now += 7 * DAY_MS;
+    expect(outcome(await unprotect('alice', under(third)))).toEqual([409, 'approval_expired']);
+    expect(outcome(await approve('dave', third))).toEqual([409, 'approval_expired']);
+    const states = async (state: string) =>
+      (
+        (await as('alice', 'GET', `${APPROVALS}?state=${state}`)).json['items'] as { id: string }[]
+      ).map(({ id }) => id);
+    expect(await states('expired')).toEqual([third]);
+    expect(await states('denied')).toEqual([first]);
+    expect(await states('withdrawn')).toEqual([second]);
+    expect(await states('approved')).toEqual([]);
+    expect((await unprotect('alice')).json['id']).not.toBe(third);
+  });
+
+  it('stands on who may approve when it is executed', async () => {
+    const principals = ['bob', 'carol'].map((subject) => ({
+      issuer: 'urn:twofold:development',
+      subject,
+    }));
+    const json = { guards: ['keys.unprotect'], needed: 1, approvers: { principals } };
+    const made = await rule('named', json);
+    const { id } = (await unprotect('alice')).json;
+    expect(outcome(await approve('dave', id))).toEqual([200, 'pending']);
+    expect(outcome(await approve('bob', id))).toEqual([200, 'approved']);
+    // A rule that is stronger meanwhile is met too.
+    const tag = { 'if-match': made.headers.get('etag') ?? '' };
+    expect((await rule('named', { ...json, needed: 2 }, tag)).status).toBe(200);
+    expect(outcome(await unprotect('alice', under(id)))).toEqual([409, 'approval_pending']);
+    expect(outcome(await approve('carol', id))).toEqual([200, 'approved']);
+    expect((await unprotect('alice', under(id))).status).toBe(200);
+  });
+
+  it('is refused as the request itself would be', async () => {
+    const asked = await unprotect('alice', { 'if-match': '"77"' });
+    expect(outcome(asked)).toEqual([412, 'etag_mismatch']);
+    expect((await unprotect('alice', under('none'))).status).toBe(400);
+    const absent = await as('alice', 'PATCH', '/v1/admin/keys/absent', {
+      json: { deletionProtection: false },
+    });
+    expect(outcome(absent)).toEqual([404, 'key_not_found']);
+    expect((await as('alice', 'GET', APPROVALS)).json['items']).toEqual([]);
+    const list = await as('alice', 'GET', '/v1/keys', { headers: under(namespace) });
+    expect(code(list)).toBe('unknown_parameter');
+  });
+
+  it('says on a dry run which rules it would meet', async () => {
+    const tried = await unprotect('alice', {}, undefined, '?dryRun=true');
+    expect([tried.status, tried.json['dryRun']]).toEqual([200, true]);
+    expect(tried.headers.get('twofold-approval-required')).toBe('protection');
+    const plain = await unprotect('alice', {}, { labels: { a: 'b' } }, '?dryRun=true');
+    expect(plain.headers.get('twofold-approval-required')).toBeNull();
+    expect((await unprotect('alice', {}, { labels: { a: 'b' } })).status).toBe(200);
+  });
+
+  it('is answered from its record when it is repeated under its idempotency key', async () => {
+    await rule('all', { guards: ['namespaces.change'], needed: 1 });
+    namespace = 'default';
+    const made = await rule('all', { guards: ['namespaces.change'], needed: 1 });
+    const name = `made-${String(count)}`;
+    const make = (headers: object) =>
+      as('alice', 'POST', '/v1/admin/namespaces', {
+        json: { name },
+        headers: { 'idempotency-key': name, ...headers },
+      });
+    const { id } = (await make({})).json;
+    await approve('bob', id);
+    const first = await make(under(id));
+    const again = await make(under(id));
+    expect([first.status, again.status]).toEqual([201, 201]);
+    expect(again.json).toEqual(first.json);
+    expect(outcome(await make({ ...under(id), 'idempotency-key': 'other' }))).toEqual([
+      409,
+      'approval_used',
+    ]);
+    const tag = made.headers.get('etag') ?? '';
+    const drop = await as('alice', 'DELETE', `${RULES}/all`, { headers: { 'if-match': tag } });
+    expect(outcome(drop)).toEqual([202, 'pending']);
+    await approve('bob', drop.json['id']);
+    const gone = { 'if-match': tag, ...under(drop.json['id']) };
+    expect((await as('alice', 'DELETE', `${RULES}/all`, { headers: gone })).status).toBe(200);
+  });
+
+  it('guards what destroys by the name of the group', async () => {
+    await rule('destroying', { guards: ['destroy'], needed: 1 });
+    const wish = { json: { reason: 'old', after: 'P30D' } };
+    const key = await as('alice', 'POST', '/v1/admin/keys', {
+      json: { name: 'old', suite: 'A256GCM' },
+    });
+    const destroy = (headers: object) =>
+      as('alice', 'PUT', '/v1/admin/keys/old/destruction', {
+        ...wish,
+        headers: { 'if-match': key.headers.get('etag') ?? '', ...headers },
+      });
+    const asked = await destroy({});
+    expect(asked.status).toBe(202);
+    await approve('bob', asked.json['id']);
+    const done = await destroy(under(asked.json['id']));
+    expect([done.status, (done.json['destruction'] as object | null) !== null]).toEqual([
+      200,
+      true,
+    ]);
+    // What saves a key waits for nobody.
+    const saved = await as('alice', 'DELETE', '/v1/admin/keys/old/destruction', {
+      headers: { 'if-match': done.headers.get('etag') ?? '' },
+    });
+    expect(saved.status).toBe(200);
+  });
+});
+
+describe('the rules', () => {
+  it('cannot be weakened but under the approval that they ask for', async () => {
+    const { headers } = await as('alice', 'GET', `${RULES}/protection`);
+    const tag = { 'if-match': headers.get('etag') ?? '' };
+    const base = { guards: ['keys.unprotect'], needed: 2 };
+    const weaker = [
+      { ...base, needed: 1 },
+      { ...base, guards: ['keys.export'] },
+      { ...base, expiresAfter: 'P8D' },
+      { ...base, approvers: { roles: ['admin'] } },
+    ];
+    for (const json of weaker) {
+      const asked = await rule('protection', json, tag, 'alice');
+      expect([asked.status, asked.json['rule']]).toEqual([202, 'protection']);
+    }
+    const gone = await as('alice', 'DELETE', `${RULES}/protection`, { headers: tag });
+    expect([gone.status, gone.json['rule']]).toEqual([202, 'protection']);
+    const lower = await rule('protection', weaker[0] ?? {}, tag, 'alice');
+    const { id } = lower.json;
+    await approve('bob', id);
+    expect(
+      outcome(await rule('protection', weaker[0] ?? {}, { ...tag, ...under(id) }, 'alice')),
+    ).toEqual([409, 'approval_pending']);
+    await approve('carol', id);
+    const done = await rule('protection', weaker[0] ?? {}, { ...tag, ...under(id) }, 'alice');
+    expect([done.status, done.json['needed']]).toEqual([200, 1]);
+  });
+
+  it('can be made stronger by one', async () => {
+    const { headers } = await as('alice', 'GET', `${RULES}/protection`);
+    const stronger = { guards: ['keys.unprotect', 'destroy'], needed: 3, expiresAfter: 'P1D' };
+    const tag = { 'if-match': headers.get('etag') ?? '' };
+    const done = await rule('protection', stronger, tag, 'alice');
+    expect(done.json).toMatchObject({ ...stronger, name: 'protection' });
+    const list = await as('alice', 'GET', RULES, {}, 'auditor');
+    expect(list.json['items']).toEqual([done.json]);
+  });
+
+  it('guard their own configuration where they say so', async () => {
+    await rule('govern', { guards: ['govern'], needed: 1 });
+    const asked = await rule('another', { guards: ['keys.export'], needed: 1 }, {}, 'alice');
+    expect([asked.status, asked.json['rule']]).toEqual([202, null]);
+  });
+
+  it.each([
+    { guards: [], needed: 1 },
+    { guards: ['destroy', 'destroy'], needed: 1 },
+    { guards: ['whoami'], needed: 1 },
+    { guards: ['destroy'], needed: 0 },
+    { guards: ['destroy'], needed: 21 },
+    { guards: ['destroy'], needed: 1, expiresAfter: 'P31D' },
+    { guards: ['destroy'], needed: 1, expiresAfter: 'PT0H' },
+    { guards: ['destroy'], needed: 1, expiresAfter: 'soon' },
+    { guards: ['destroy'], needed: 1, approvers: { roles: [], principals: [] } },
+    { guards: ['destroy'], needed: 2, approvers: { principals: [{ issuer: 'i', subject: 's' }] } },
+  ])('are refused where they make no sense: %j', async (json) => {
+    expect(outcome(await rule('bad', json))).toEqual([400, 'invalid_value']);
+  });
+
+  it('are changed by who may, for the revision that was seen', async () => {
+    const json = { guards: ['destroy'], needed: 1 };
+    for (const role of ['operator', 'auditor', 'user'] as const) {
+      const tried = await as('eve', 'PUT', `${RULES}/new`, { json }, role);
+      expect(outcome(tried)).toEqual([403, 'forbidden']);
+    }
+    const stronger = { guards: ['keys.unprotect'], needed: 3 };
+    expect(outcome(await rule('protection', stronger))).toEqual([428, 'precondition_required']);
+    expect(outcome(await rule('protection', stronger, { 'if-match': '"9"' }))).toEqual([
+      412,
+      'etag_mismatch',
+    ]);
+    expect(code(await as('alice', 'GET', `${RULES}/absent`))).toBe('not_found');
+    expect(code(await as('alice', 'DELETE', `${RULES}/absent`))).toBe('not_found');
+  });
+});
+
+describe('approvals', () => {
+  it('are listed newest first, in pages', async () => {
+    const ids: unknown[] = [];
+    for (let n = 1; n <= 3; n += 1) {
+      now += 1000;
+      const json = { deletionProtection: false, labels: { n: String(n) } };
+      ids.unshift((await unprotect('alice', {}, json)).json['id']);
+    }
+    const listed: unknown[] = [];
+    let token = '';
+    do {
+      const page = await as('alice', 'GET', `${APPROVALS}?pageSize=2${token}`, {}, 'auditor');
+      listed.push(...(page.json['items'] as { id: string }[]).map(({ id }) => id));
+      const next = page.json['nextPageToken'] as string | null;
+      token = next === null ? '' : `&pageToken=${next}`;
+    } while (token !== '');
+    expect(listed).toEqual(ids);
+  });
+
+  it('are bounded for each principal', async () => {
+    const one = { deletionProtection: false };
+    const ask = (n: number) => unprotect('greedy', {}, { ...one, labels: { n: String(n) } });
+    for (let n = 0; n < 100; n += 1) expect((await ask(n)).status).toBe(202);
+    expect(outcome(await ask(100))).toEqual([429, 'quota_exceeded']);
+    expect((await unprotect('alice')).status).toBe(202);
+  });
+});
