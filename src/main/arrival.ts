@@ -2,7 +2,6 @@
 import type { RunningAuditLog } from '../audit/log.ts';
 import type { Config } from '../config.ts';
 import { utf8 } from '../crypto/bytes.ts';
-import { openGovernance } from '../governance/governance.ts';
 import type { Keyring } from '../keyring/keyring.ts';
 import type { KeyStore } from '../keyring/ports.ts';
 import type { Root } from '../keyring/root.ts';
@@ -10,7 +9,7 @@ import { NAME } from '../name.ts';
 import type { Store } from '../store/store.ts';
 import type { Log } from '../telemetry/logs.ts';
 import type { Incarnation } from './incarnation.ts';
-import { governedRows } from './late-parts.ts';
+import { governanceOf } from './governing.ts';
 import type { LateParts } from './late-parts.ts';
 import { rotationPlans, rotationPolicies, rotationReading, startScheduler } from './scheduling.ts';
 import type { Unwinding } from './unwinding.ts';
@@ -28,15 +27,12 @@ export interface ArrivalParts {
   readonly log: Log;
 }
 
-const now = (): Date => new Date();
-
 export async function arrive(
   { config, store, keys, keyring, root, audit, incarnation, log }: ArrivalParts,
   late: LateParts,
   unwinding: Unwinding,
 ): Promise<void> {
   const { mac } = root;
-  const { epoch, refresh: refreshEpoch } = incarnation;
   const { integrity } = keyring;
   late.pageTokenKey.set(await mac(utf8(NAME.pageToken)));
   late.use.set(keyring.use);
@@ -48,9 +44,9 @@ export async function arrive(
   late.lifecycle.set(keyring.lifecycle);
   late.turns.set(keyring.turns);
   late.events.set({ ...store.events, installation: root.installation });
-  const changing = { store: keys, audit, epoch, refreshEpoch, mac, integrity };
-  late.governance.set(openGovernance({ ...changing, ...governedRows(store), clock: now }));
-  const policies = rotationPolicies({ config, store, keys, audit, incarnation, mac, integrity });
+  const ruling = { config, store, keys, audit, incarnation, mac, integrity };
+  late.governance.set(governanceOf(ruling));
+  const policies = rotationPolicies(ruling);
   late.policies.set(policies);
   late.rotation.set(rotationReading(keyring, store, policies));
   late.plans.set(rotationPlans(config, keyring, store, policies));

@@ -17,7 +17,6 @@ import type { RotationOrders } from '../keyring/rotation-orders.ts';
 import type { RotationReading } from '../rotation/reading.ts';
 import type { Incarnation } from './incarnation.ts';
 import { LateAudit } from './late-audit.ts';
-import type { Store } from '../store/store.ts';
 import { late } from './late.ts';
 import type { Late } from './late.ts';
 
@@ -57,10 +56,4 @@ export const lateParts = (incarnation: Incarnation): LateParts => ({
   governance: late(),
   pageTokenKey: Buffer.alloc(32),
   keyring: null,
-});
-
-/** Rows of a store that govern access. */
-export const governedRows = ({ sets, approvals }: Pick<Store, 'sets' | 'approvals'>) => ({
-  sets,
-  approvals,
 });
