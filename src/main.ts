@@ -4,6 +4,8 @@
  *
  *     twofold serve [--dev] [--port N] [--workers N] …       run the service
  *     twofold token --role ROLE [--ttl 1h] [--header]        a token of the development issuer
+ *     twofold bootstrap --pin-file FILE --reason TEXT         a token that writes the first issuer and policies
+ *     twofold break-glass --pin-file FILE --reason TEXT …     a token for when the policies permit nobody
  *     twofold config check                                   check the configuration and print it
  *     twofold doctor secrets [--log FILE]                    look for secrets where none may be
  *     twofold conformance --module FILE …                    what a PKCS#11 module can do
@@ -27,6 +29,7 @@ import { complaintLines } from './main/complaint.ts';
 import { conformanceCommand } from './main/conformance-command.ts';
 import { doctorCommand } from './main/doctor-command.ts';
 import { hsmCommand } from './main/hsm-command.ts';
+import { localTokenCommand } from './main/local-token-command.ts';
 import { migrateCommand } from './main/migrate-command.ts';
 import { serveCommand } from './main/serve-command.ts';
 import { tokenCommand } from './main/token-command.ts';
@@ -39,7 +42,7 @@ for (const stream of [process.stdout, process.stderr]) stream.on('error', () => 
 const print = (line: string) => void process.stdout.write(`${line}\n`);
 const complain = (line: string) => void process.stderr.write(`${line}\n`);
 
-const USAGE = `usage: twofold serve | token | config check | doctor secrets | conformance | migrate | hsm make-root | hsm init-token | version
+const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | conformance | migrate | hsm make-root | hsm init-token | version
 Settings are flags, TWOFOLD_* variables or a file; see deploy/configuration.md.`;
 
 function configCommand(flags: ReadonlyMap<string, string>, argv: readonly string[]): number {
@@ -67,7 +70,16 @@ function localConfig(sources: ConfigSources & { flags: ReadonlyMap<string, strin
 }
 
 /** Commands that unseal, log in or sign hold secrets in this process, as the service does. */
-const HARDENED: readonly string[] = ['serve', 'worker', 'doctor', 'hsm', 'migrate', 'token'];
+const HARDENED: readonly string[] = [
+  'serve',
+  'worker',
+  'doctor',
+  'hsm',
+  'migrate',
+  'token',
+  'bootstrap',
+  'break-glass',
+];
 
 async function run(argv: readonly string[]): Promise<number> {
   const [command = '', ...others] = argv;
@@ -81,6 +93,12 @@ async function run(argv: readonly string[]): Promise<number> {
     case 'token':
       await tokenCommand(localConfig({ flags }), rest, print);
       return 0;
+    case 'bootstrap':
+    case 'break-glass': {
+      const local = localConfig({ flags, uses: ['database', 'hsm'] });
+      await localTokenCommand(local, command, rest, print);
+      return 0;
+    }
     case 'config':
       return configCommand(flags, rest);
     case 'doctor':

@@ -72,6 +72,9 @@ export const OPERATIONS = [
   'approvals.decide',
   'approvals.withdraw',
   'approvals.configure',
+  'local-tokens.read',
+  'bootstrap.open',
+  'break-glass.open',
   'audit.read',
   'events.read',
 ] as const;
@@ -81,7 +84,7 @@ export type Operation = (typeof OPERATIONS)[number];
 export interface Principal {
   readonly issuer: string;
   readonly subject: string;
-  readonly method: 'jwt' | 'mtls' | 'system';
+  readonly method: 'jwt' | 'mtls' | 'system' | 'bootstrap' | 'break-glass';
   /** Role names from the issuer's roles claim, sorted. */
   readonly roles: readonly string[];
   /** First 16 bytes of SHA-256 of the token or certificate; null for the service's own. */

@@ -19,8 +19,8 @@
  * | `issuers.change`, `denials.change`                   | yes   | no       | no   | no      | no      |
  * | `namespaces.read`                                    | yes   | yes      | no   | yes     | no      |
  * | `namespaces.change`                                  | yes   | no       | no   | no      | no      |
- * | `approvals.read`                                     | yes   | yes      | no   | yes     | no      |
- * | `approvals.decide`, `approvals.configure`            | yes   | no       | no   | no      | no      |
+ * | `approvals.read`, `local-tokens.read`                | yes   | yes      | no   | yes     | no      |
+ * | `approvals.decide`, `approvals.configure`, and `bootstrap.open`, `break-glass.open`, which have no route | yes   | no       | no   | no      | no      |
  * | `approvals.withdraw`, and `approvals.request`, which has no route | yes | yes | yes | no      | no      |
  * | `audit.read`                                         | yes   | no       | no   | yes     | no      |
  * | `events.read`                                        | yes   | yes      | no   | yes     | no      |
@@ -29,6 +29,9 @@
  * is a change like any other: who keeps the keys in use may stop what would end them.
  *
  * So whoever changes keys need not be able to use them, and whoever uses them cannot change them.
+ *
+ * `bootstrap.open` and `break-glass.open` are commands on the machine (`local-access.ts`), which no policy
+ * permits or forbids.
  *
  * To ask for an approval takes the permission of what it is for (`approval-request.ts`), so nothing
  * asks for `approvals.request`; `approvals.withdraw` is about the principal's own.
@@ -110,9 +113,9 @@ action "namespaces.read" in [oversee]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "namespaces.change" in [govern]
   appliesTo { principal: User, resource: Namespace, context: Facts };
-action "approvals.read" in [oversee]
+action "approvals.read", "local-tokens.read" in [oversee]
   appliesTo { principal: User, resource: Namespace, context: Facts };
-action "approvals.decide", "approvals.configure" in [govern]
+action "approvals.decide", "approvals.configure", "bootstrap.open", "break-glass.open" in [govern]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "approvals.withdraw" in [attend]
   appliesTo { principal: User, resource: Namespace, context: Facts };

@@ -89,7 +89,7 @@ const nullable =
   (value) =>
     value === null ? null : read(value);
 
-const METHODS: readonly Actor['method'][] = ['jwt', 'mtls', 'system'];
+const METHODS: readonly Actor['method'][] = ['jwt', 'mtls', 'system', 'bootstrap', 'break-glass'];
 
 const actor: Read<Actor> = (value) => {
   const [issuer, subject, method, session] = exactList(value, 4);

@@ -7,7 +7,7 @@ import type { EpochStanding, SecurityChange } from '../epoch.ts';
 export interface Actor {
   readonly issuer: string;
   readonly subject: string;
-  readonly method: 'jwt' | 'mtls' | 'system';
+  readonly method: 'jwt' | 'mtls' | 'system' | 'bootstrap' | 'break-glass';
   /** Hash (first 16 bytes of SHA-256) of the presented token, to tie entries of one session; else null. */
   readonly session: Uint8Array | null;
 }

@@ -19,7 +19,7 @@ export const auditEntry = z
     actor: z.object({
       issuer: z.string(),
       subject: z.string(),
-      method: z.enum(['jwt', 'mtls', 'system']),
+      method: z.enum(['jwt', 'mtls', 'system', 'bootstrap', 'break-glass']),
       session: base64('First 16 bytes of SHA-256 of the token.').nullable(),
     }),
     key: z.object({

@@ -33,6 +33,8 @@ export const EVENT_TYPES = [
   'version.destruction-cancelled',
   'version.destroyed',
   'version.certificates-changed',
+  'access.bootstrap-opened',
+  'access.break-glass-opened',
 ] as const;
 
 /** As far as numbers are exact, and within the columns. */
@@ -59,7 +61,7 @@ export const cloudEvent = z
       .meta({ description: '`<epoch>-<n>`: rises in the order of commits.', examples: ['42-1'] }),
     source: z.string().meta({ description: 'The installation.' }),
     type: eventType,
-    subject: z.string().meta({ description: 'Name of the key.' }),
+    subject: z.string().meta({ description: 'Name of the key; of `access.…` the kind of token.' }),
     time,
     datacontenttype: z.literal('application/json'),
     data: z.record(z.string(), z.unknown()).meta({
@@ -68,7 +70,7 @@ export const cloudEvent = z
         'its value before and after. Of labels only the names.',
     }),
     [NAME.eventNamespace]: z.string().meta({ description: 'Namespace of the key.' }),
-    keyid: uuid.meta({ description: 'UUID of the key.' }),
+    keyid: uuid.meta({ description: 'UUID of the key, or of the token that was opened.' }),
     auditid: z.string().meta({ description: 'The audit entry of the change.' }),
   })
   .meta({ id: 'CloudEvent' });

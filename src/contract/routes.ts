@@ -11,6 +11,7 @@ import * as issuers from './issuers.ts';
 import * as kem from './kem.ts';
 import * as keys from './keys.ts';
 import * as lifecycle from './lifecycle.ts';
+import * as localTokens from './local-tokens.ts';
 import * as mac from './mac.ts';
 import * as namespaceRotations from './namespace-rotations.ts';
 import * as namespaces from './namespaces.ts';
@@ -54,6 +55,7 @@ const RESOURCES = [
   denials,
   issuers,
   approvals,
+  localTokens,
   audit,
   events,
   published,
@@ -66,9 +68,11 @@ export const ROUTES: readonly RouteContract[] = Object.freeze(
 /** What handlers ask for beside the operation of their route. */
 export const ASKED_BESIDES: readonly string[] = ['operations.oversee'];
 
-/** What no route asks for: what the scheduler does, and what comes with another permission. */
+/** What no route asks for: what the scheduler does, what comes with another permission, and commands. */
 export const UNROUTED: readonly string[] = [
   'approvals.request',
+  'bootstrap.open',
+  'break-glass.open',
   'keys.announce',
   'keys.destroy',
   'rotations.carry-out',

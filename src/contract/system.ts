@@ -67,7 +67,7 @@ export const whoami = defineRoute({
     .object({
       issuer: z.string(),
       subject: z.string(),
-      method: z.enum(['jwt', 'mtls', 'system']),
+      method: z.enum(['jwt', 'mtls', 'system', 'bootstrap', 'break-glass']),
       roles: z.array(z.string()),
       expiresAt: time,
       namespace: z.string(),

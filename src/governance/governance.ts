@@ -3,6 +3,7 @@ import { Denials } from './denials.ts';
 import { StoredIssuers } from './issuers.ts';
 import { Approvals } from './approvals.ts';
 import type { ApprovalParts } from './approvals.ts';
+import { LocalTokens } from './local-tokens.ts';
 import { Namespaces } from './namespaces.ts';
 
 export interface Governance {
@@ -10,6 +11,7 @@ export interface Governance {
   readonly issuers: StoredIssuers;
   readonly namespaces: Namespaces;
   readonly approvals: Approvals;
+  readonly localTokens: LocalTokens;
 }
 
 export const openGovernance = (parts: ApprovalParts): Governance => ({
@@ -17,4 +19,5 @@ export const openGovernance = (parts: ApprovalParts): Governance => ({
   issuers: new StoredIssuers(parts),
   namespaces: new Namespaces(parts),
   approvals: new Approvals(parts),
+  localTokens: new LocalTokens(parts),
 });

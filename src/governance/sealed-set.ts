@@ -16,6 +16,7 @@ import type { SecurityChange, SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import { Changes, plainPlan } from '../keyring/changes.ts';
 import type { ChangeParts, ChangeSubject, Plan } from '../keyring/changes.ts';
+import type { ChangeEvent } from '../keyring/events.ts';
 import type { ChangeDone, ChangeRun } from '../keyring/operations.ts';
 import type { KeyWrite } from '../keyring/ports.ts';
 import type { HistoryQuery, JsonObject, SetMember, SetStore } from '../keyring/set-ports.ts';
@@ -32,6 +33,8 @@ export interface SetKind<T> {
   readonly most: number;
   /** Whose answers stand on a change of the set. */
   readonly reach: 'namespace' | 'installation';
+  /** What followers are told of a change; nothing unless told. */
+  readonly events?: (change: PreparedSetChange<T>) => readonly ChangeEvent[];
   readonly toJson: (value: T) => JsonObject;
   /** @throws TwofoldError integrity_failed for what it never wrote */
   readonly fromJson: (json: JsonObject, name: string) => T;
@@ -281,12 +284,12 @@ class ViewCache<T> {
   }
 }
 
-function subjectOf<T>({ kind, reach }: SetKind<T>): ChangeSubject<PreparedSetChange<T>> {
+function subjectOf<T>({ kind, reach, events }: SetKind<T>): ChangeSubject<PreparedSetChange<T>> {
   return {
     // No key can have this name.
     touched: () => ({ keyId: null, keyName: `${kind}/`, also: [], reach }),
     facts: ({ detail }) => ({ keyRef: null, keyId: null, keyVersion: null, suite: null, detail }),
-    events: () => [],
+    events: (_operation, change) => events?.(change) ?? [],
   };
 }
 

@@ -2,6 +2,7 @@
  * The gate in front of every handler of a route that a rule can guard: such a request asks for approval,
  * runs under one, or, where no rule asks for any, runs.
  */
+import { asksNobody } from '../access/local-access.ts';
 import * as contract from '../contract/approvals.ts';
 import { APPROVAL_HEADER, APPROVAL_REQUIRED_HEADER } from '../contract/guards.ts';
 import { takesApproval } from '../contract/route.ts';
@@ -45,6 +46,7 @@ export class ApprovalGate {
     const { route, call } = at;
     if (!takesApproval(route.contract)) return route.handle(call);
     const { approvals } = this.#deps.governance;
+    if (asksNobody(call.principal)) return this.#alone(route, call);
     const question = await this.#question(route.contract, call);
     const rules = await approvals.rules.requiredBy(call.grant.namespace, question);
     if (call.query['dryRun'] === true) return said(await route.handle(call), rules);
@@ -64,6 +66,19 @@ export class ApprovalGate {
       (approver) => authorizer.may(approver, 'approvals.decide', { namespace, key: null }),
     );
     return route.handle({ ...call, approval: { id }, backing });
+  }
+
+  /** A bootstrap token ends with the policies that it writes. */
+  async #alone(route: GuardedRoute, call: AnyCall): Answer {
+    const { localTokens } = this.#deps.governance;
+    const { method, subject } = call.principal;
+    const ends =
+      method === 'bootstrap' && route.contract.operation === ('policies.change' as string);
+    if (!ends || call.query['dryRun'] === true) return route.handle(call);
+    const id = subject.slice('bootstrap/'.length);
+    const alongside = await localTokens.spend(call.grant, id);
+    const backing = { alongside, admit: () => undefined, because: { bootstrap: id } };
+    return route.handle({ ...call, backing });
   }
 
   /** One request has one approval at a time, however often it is sent. */

@@ -13,6 +13,7 @@ import { kemRoutes } from './kem.ts';
 import { keyRotationRoutes } from './key-rotation.ts';
 import { keyRoutes } from './keys.ts';
 import { lifecycleRoutes } from './lifecycle.ts';
+import { localTokenRoutes } from './local-tokens.ts';
 import { macRoutes } from './mac.ts';
 import { operationRoutes } from './operations.ts';
 import { namespacePolicyRoutes } from './namespace-policies.ts';
@@ -66,6 +67,7 @@ export function allRoutes(
     ...issuerRoutes(deps),
     ...approvalRoutes(deps),
     ...approvalRuleRoutes(deps),
+    ...localTokenRoutes(deps),
     ...auditRoutes(deps),
     ...eventRoutes(deps, streams),
     ...publishedRoutes(deps),

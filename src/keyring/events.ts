@@ -38,6 +38,8 @@ export const EVENT_TYPES = [
   'version.destruction-cancelled',
   'version.destroyed',
   'version.certificates-changed',
+  'access.bootstrap-opened',
+  'access.break-glass-opened',
 ] as const;
 
 export type EventType = (typeof EVENT_TYPES)[number];
@@ -111,6 +113,9 @@ const MEANINGS: Readonly<Record<Operation | LaterOperation, Meaning>> = {
   'approvals.decide': null,
   'approvals.withdraw': null,
   'approvals.configure': null,
+  'local-tokens.read': null,
+  'bootstrap.open': null,
+  'break-glass.open': null,
   'audit.read': null,
   'events.read': null,
   'keys.create': 'key.created',

@@ -89,13 +89,16 @@ export async function tokenPlace(
   };
 }
 
+/** `pinFile`: another than the configured one, for who has to show that he knows the PIN. */
 export async function openDevice(
   config: Config,
   log: HsmLog,
   unwinding: Unwinding,
   mayMake: boolean,
+  pinFile?: string,
 ): Promise<Device> {
-  const place = await tokenPlace(config, log, mayMake);
+  const found = await tokenPlace(config, log, mayMake);
+  const place = pinFile === undefined ? found : { ...found, pinFile };
   const { module, moduleParameters, workers, queueLimit, deadlineMs } = config.hsm;
   const hsm = await createHsm({
     module: place.module,

@@ -32,7 +32,7 @@ interface Urls {
 }
 
 /** The database of the configuration; the embedded one is joined when it runs, else started. */
-async function databaseUrls(config: Config, unwinding: Unwinding): Promise<Urls> {
+export async function databaseUrls(config: Config, unwinding: Unwinding): Promise<Urls> {
   const { url, ownerUrl } = config.database;
   if (url !== undefined) return { app: url, owner: ownerUrl ?? url };
   if (!hasEmbedded(config.dataDir)) {

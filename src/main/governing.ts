@@ -1,7 +1,11 @@
 /** What is stored about access, over the stores of the service. */
+import { LocalAccess } from '../access/local-access.ts';
+import type { SecurityEpoch } from '../epoch.ts';
 import { openGovernance } from '../governance/governance.ts';
 import type { Governance } from '../governance/governance.ts';
 import type { Store } from '../store/store.ts';
+import type { ReadinessCheck } from '../http/dependencies.ts';
+import type { LateParts } from './late-parts.ts';
 import type { RulingParts } from './scheduling.ts';
 
 export interface GoverningParts extends Omit<RulingParts, 'store' | 'config'> {
@@ -21,4 +25,14 @@ export const governanceOf = (parts: GoverningParts): Governance => {
     integrity,
     clock: () => new Date(),
   });
+};
+
+/** Of tokens that were made on the machine; known once the root is open. */
+export const localAccess = ({ governance }: LateParts, epoch: SecurityEpoch): LocalAccess =>
+  new LocalAccess({ find: (kind, token) => governance.port.localTokens.find(kind, token) }, epoch);
+
+/** Broken glass is seen by everybody, and keeps nobody from serving. */
+export const accessCheck = ({ governance }: LateParts): ReadinessCheck => {
+  const broken = governance.current?.localTokens.isGlassBroken() ?? false;
+  return { name: 'access', ready: true, state: broken ? 'break-glass' : 'ok' };
 };

@@ -50,7 +50,7 @@ import {
 } from './fenced-store.ts';
 import { measuredHsm, registerFigures } from './figures.ts';
 import { Incarnation } from './incarnation.ts';
-import { governanceOf } from './governing.ts';
+import { accessCheck, localAccess } from './governing.ts';
 import { lateParts } from './late-parts.ts';
 import type { LateParts } from './late-parts.ts';
 import { listenersOf, readIdentities, urlsOf } from './listeners.ts';
@@ -272,6 +272,7 @@ export class Service {
     );
     reloads.watchIssuers(authenticator, this.#unwinding);
     const authorizer = new PolicyAuthorizer({ epoch });
+    const local = localAccess(late, epoch);
     const readiness = () => this.#readiness(device, incarnation, late);
     registerFigures(metrics, {
       hsm: device.hsm,
@@ -294,8 +295,8 @@ export class Service {
       activity,
     });
     const deps: HttpDependencies = {
-      authenticator,
-      authorizer,
+      authenticator: local.authenticator(authenticator),
+      authorizer: local.authorizer(authorizer),
       epoch,
       audit: late.audit,
       use: late.use.port,
@@ -426,6 +427,7 @@ export class Service {
       { name: 'audit', ready: audit, state: audit ? 'ok' : 'not-durable' },
       { name: 'integrity', ready: whole, state: whole ? 'ok' : 'rows-altered' },
       { name: 'secrets', ready: true, state: secrets },
+      accessCheck(late),
       { name: 'service', ready: this.#state === 'complete', state: this.#state },
     ];
     return { ready: checks.every((check) => check.ready), checks };

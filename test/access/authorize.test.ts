@@ -43,6 +43,9 @@ const KEYLESS: readonly Operation[] = [
   'approvals.decide',
   'approvals.withdraw',
   'approvals.configure',
+  'local-tokens.read',
+  'bootstrap.open',
+  'break-glass.open',
   'audit.read',
   'events.read',
 ];
@@ -127,6 +130,9 @@ const EXPECTED: Readonly<Record<Operation, string>> = {
   'approvals.decide': 'a----',
   'approvals.withdraw': 'aou--',
   'approvals.configure': 'a----',
+  'local-tokens.read': 'ao-r-',
+  'bootstrap.open': 'a----',
+  'break-glass.open': 'a----',
   'audit.read': 'a--r-',
   'events.read': 'ao-r-',
 };

@@ -76,6 +76,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'type keyring/ports.ts',
     'type keyring/set-ports.ts',
     'type keyring/approval-ports.ts',
+    'type keyring/events.ts',
     'contract/guards.ts',
     'access',
   ],

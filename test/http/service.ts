@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { TokenAuthenticator } from '../../src/access/authenticate.ts';
 import type { CertificateIssuerSettings } from '../../src/access/certificates.ts';
 import { PolicyAuthorizer } from '../../src/access/authorize.ts';
+import { LocalAccess } from '../../src/access/local-access.ts';
 import { DevelopmentIssuer } from '../../src/access/development-issuer.ts';
 import type { AuditDraft } from '../../src/audit/ports.ts';
 import type { Engine } from '../../src/crypto/engine.ts';
@@ -161,9 +162,10 @@ export async function openServiceOver<W extends Instance>(
     certificates: given.certificates,
     trust: new GovernedTrust(governance, issuing),
   });
+  const local = new LocalAccess(governance.localTokens, epoch);
   const real: HttpDependencies = {
-    authenticator,
-    authorizer: new PolicyAuthorizer({ epoch }),
+    authenticator: local.authenticator(authenticator),
+    authorizer: local.authorizer(new PolicyAuthorizer({ epoch })),
     audit: watchAudit(world, drafts, anonymous),
     epoch,
     use: keyring.use,

@@ -385,6 +385,8 @@ describe('every route, as the contract says it', () => {
     const listed = await go('listApprovals', '/v1/admin/approvals?state=approved');
     expect(listed.json['items']).toMatchObject([{ needed: [{ needed: 1, approved: 1 }] }]);
     const reason = { reason: 'not this one' };
+    const local = await go('listLocalTokens', '/v1/admin/local-tokens');
+    expect(local.json['items']).toEqual([]);
     await go('denyApproval', `${first}/deny`, reason, { headers: other });
     await go('withdrawApproval', `${second}/withdraw`, reason);
     const tag = { 'if-match': headers.get('etag') ?? '' };

@@ -126,6 +126,7 @@ describe('at run time', () => {
       'access/approval-request.ts',
       'access/authorize.ts',
       'access/grant.ts',
+      'access/local-access.ts',
     ]);
   });
 
