@@ -274,8 +274,13 @@ export const LISTS: readonly List[] = [
   },
   {
     name: 'members of a sealed set',
-    routes: ['listNamespaces', 'listDenials', 'listIssuers', 'listApprovalRules'],
-    routes: ['listNamespaces', 'listApprovalRules', 'listLocalTokens'],
+    routes: [
+      'listNamespaces',
+      'listDenials',
+      'listIssuers',
+      'listApprovalRules',
+      'listLocalTokens',
+    ],
     run: ({ store, namespace }) => store.sets.set('policy', namespace, 0),
     // The whole set is proven at once, so it is read whole.
     small: ['security_epoch', 'set_member', 'set_seal'],
