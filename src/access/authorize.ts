@@ -4,67 +4,108 @@
  * Permission comes before existence: a refusal names the operation and is the same whether or not
  * the key exists.
  */
-import type { Context, EntityJson, TypeAndId } from '@cedar-policy/cedar-wasm/nodejs';
+import type { CedarValueJson, EntityJson, TypeAndId } from '@cedar-policy/cedar-wasm/nodejs';
 import type { SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import { BoundedCache } from './bounded-cache.ts';
 import { mintGrant } from './grant.ts';
 import type { Decision, Grant, Operation, Principal } from './grant.ts';
-import { BUILT_IN_POLICIES, SCHEMA } from './policies.ts';
+import { BUILT_IN_POLICIES, SCHEMA, SYSTEM_POLICIES } from './policies.ts';
 import { PolicySet } from './policy-set.ts';
-import type { Authorizer, BodyFacts, Resource } from './ports.ts';
+import type { Question } from './policy-set.ts';
+import type { Authorizer, BodyFacts, Explained, Resource } from './ports.ts';
 
 export interface AuthorizationOptions {
-  readonly epoch: SecurityEpoch;
+  readonly epoch: Pick<SecurityEpoch, 'current' | 'onChange'>;
   /** Decisions remembered. */
   readonly capacity?: number | undefined;
-  /** Another set than the built-in one; for tests, and for stored policies to come. */
+  /** Another set than the built-in one. */
   readonly policies?: PolicySet | undefined;
+  readonly clock?: (() => Date) | undefined;
 }
 
-const DEFAULT_CAPACITY = 20_000;
+/** What decisions are made with; several authorizers can share it. */
+export interface Deciding {
+  readonly policies: PolicySet;
+  /** The epoch at which the set was in force: of grants. */
+  readonly epoch: () => number;
+  readonly decisions: BoundedCache<string, Decision>;
+  readonly clock: () => Date;
+}
+
+export const DECISIONS_REMEMBERED = 20_000;
 /** Characters of a remembered question. */
 const LONGEST_REMEMBERED = 1_024;
 
-/** The built-in set; throws `policy_invalid` if this build's policies do not fit its schema. */
+/** The roles as one set; throws `policy_invalid` if this build's policies do not fit its schema. */
 export const builtInPolicies = (): PolicySet => PolicySet.load(SCHEMA, BUILT_IN_POLICIES);
 
-export class PolicyAuthorizer implements Authorizer {
-  readonly #policies: PolicySet;
-  readonly #epoch: SecurityEpoch;
-  readonly #decisions: BoundedCache<string, Decision>;
-  readonly #names = new WeakMap<Principal, string>();
+/** What decides about the service itself. */
+export const systemPolicies = (): PolicySet => PolicySet.load(SCHEMA, SYSTEM_POLICIES);
 
-  constructor(options: AuthorizationOptions) {
-    this.#policies = options.policies ?? builtInPolicies();
-    this.#epoch = options.epoch;
-    this.#decisions = new BoundedCache(options.capacity ?? DEFAULT_CAPACITY);
-    options.epoch.onChange(({ scope }) => {
-      if (scope === 'access') this.#decisions.clear();
+const names = new WeakMap<Principal, string>();
+
+/** Decides by one set of policies. */
+export class PolicyAuthorizer implements Authorizer {
+  readonly #with: Deciding;
+
+  constructor(parts: Deciding) {
+    this.#with = parts;
+  }
+
+  /** By a set that stays as it is. */
+  static of(options: AuthorizationOptions): PolicyAuthorizer {
+    const { epoch, capacity, policies = builtInPolicies(), clock = () => new Date() } = options;
+    const decisions = new BoundedCache<string, Decision>(capacity ?? DECISIONS_REMEMBERED);
+    epoch.onChange(({ scope }) => {
+      if (scope === 'access') decisions.clear();
     });
+    return new PolicyAuthorizer({ policies, epoch: () => epoch.current, decisions, clock });
   }
 
   /** Decisions remembered at the moment. */
   get cached(): number {
-    return this.#decisions.size;
+    return this.#with.decisions.size;
   }
 
   /** The policy set in force. */
   get revision(): string {
-    return this.#policies.revision;
+    return this.#with.policies.revision;
   }
 
-  authorize<O extends Operation>(principal: Principal, operation: O, resource: Resource): Grant<O> {
-    return this.#grant(principal, operation, resource, undefined);
+  get readsKeys(): boolean {
+    return this.#with.policies.readsResource;
+  }
+
+  authorize<O extends Operation>(
+    principal: Principal,
+    operation: O,
+    resource: Resource,
+    body?: BodyFacts,
+  ): Grant<O> {
+    // Read before deciding: a change in between makes the grant old, never the decision new.
+    const epoch = this.#with.epoch();
+    const decision = this.decide(principal, operation, resource, body);
+    if (!decision.allowed) {
+      throw new TwofoldError('forbidden', `This principal may not do ${operation} here.`);
+    }
+    const { namespace, key, ...circumstances } = resource;
+    return mintGrant({ operation, namespace, key, principal, decision, epoch, circumstances });
   }
 
   refine<O extends Operation>(grant: Grant<O>, body: BodyFacts): Grant<O> {
-    const { principal, operation, namespace, key } = grant;
-    return this.#grant(principal, operation, { namespace, key }, body);
+    const { principal, operation, namespace, key, circumstances } = grant;
+    return this.authorize(principal, operation, { namespace, key, ...circumstances }, body);
   }
 
   may(principal: Principal, operation: Operation, resource: Resource): boolean {
     return this.decide(principal, operation, resource).allowed;
+  }
+
+  awaitsBody(principal: Principal, operation: Operation, resource: Resource): boolean {
+    const { policies } = this.#with;
+    if (!policies.readsContext) return false;
+    return policies.awaitsBody(this.#question(principal, operation, resource, undefined));
   }
 
   decide(
@@ -73,42 +114,63 @@ export class PolicyAuthorizer implements Authorizer {
     resource: Resource,
     body?: BodyFacts,
   ): Decision {
-    const facts = this.#policies.readsContext ? body : undefined;
-    const { namespace, key } = resource;
-    const tail = JSON.stringify([operation, namespace, key, facts && canonicalFacts(facts)]);
-    const id = `${this.#nameOf(principal)}${tail}`;
-    const known = this.#decisions.get(id);
+    const { decisions, policies } = this.#with;
+    const id = this.#remembered(principal, operation, resource, body);
+    const known = decisions.get(id);
     if (known !== undefined) return known;
-    const decision = this.#policies.decide(question(principal, operation, resource, facts));
+    const facts = policies.readsContext ? body : undefined;
+    const { allowed, revision, ...explained } = policies.explain(
+      this.#question(principal, operation, resource, facts),
+    );
+    const decision = { allowed, revision, policies: explained.policies };
     // Long ones come of paths that name nothing; they are not worth their memory.
-    if (id.length <= LONGEST_REMEMBERED) this.#decisions.set(id, decision);
+    if (explained.lasting && id.length <= LONGEST_REMEMBERED) decisions.set(id, decision);
     return decision;
   }
 
-  #grant<O extends Operation>(
+  explain(
     principal: Principal,
-    operation: O,
+    operation: Operation,
     resource: Resource,
-    body: BodyFacts | undefined,
-  ): Grant<O> {
-    // Read before deciding: a change in between makes the grant old, never the decision new.
-    const epoch = this.#epoch.current;
-    const decision = this.decide(principal, operation, resource, body);
-    if (!decision.allowed) {
-      throw new TwofoldError('forbidden', `This principal may not do ${operation} here.`);
-    }
-    const { namespace, key } = resource;
-    return mintGrant({ operation, namespace, key, principal, decision, epoch });
+    body?: BodyFacts,
+  ): Explained {
+    return this.#with.policies.explain(this.#question(principal, operation, resource, body));
   }
 
-  #nameOf(principal: Principal): string {
-    const known = this.#names.get(principal);
-    if (known !== undefined) return known;
-    const { issuer, subject, method, roles } = principal;
-    const name = JSON.stringify([issuer, subject, method, roles]);
-    this.#names.set(principal, name);
-    return name;
+  /** Equal for questions that have the same answer, whatever the time. */
+  #remembered(
+    principal: Principal,
+    operation: Operation,
+    { namespace, key, resolved, tlsGroup }: Resource,
+    body: BodyFacts | undefined,
+  ): string {
+    const { policies } = this.#with;
+    const { revision, readsContext, readsResource } = policies;
+    const who = nameOf(principal);
+    const about = readsResource ? (resolved ?? null) : null;
+    const named = about === null ? key : null;
+    const asked = about === null ? null : `${about.id} ${String(about.revision)}`;
+    const facts = readsContext ? [tlsGroup ?? null, body && canonicalFacts(body)] : null;
+    return `${revision}${who}${JSON.stringify([operation, namespace, named, asked, facts])}`;
   }
+
+  #question(
+    principal: Principal,
+    operation: Operation,
+    resource: Resource,
+    facts: BodyFacts | undefined,
+  ): Question {
+    return question(principal, operation, resource, facts, this.#with.clock());
+  }
+}
+
+function nameOf(principal: Principal): string {
+  const known = names.get(principal);
+  if (known !== undefined) return known;
+  const { issuer, subject, method, roles, acr, amr } = principal;
+  const name = JSON.stringify([issuer, subject, method, roles, acr, amr]);
+  names.set(principal, name);
+  return name;
 }
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/iu;
@@ -118,32 +180,65 @@ function question(
   operation: Operation,
   resource: Resource,
   facts: BodyFacts | undefined,
-) {
+  now: Date,
+): Question {
   const { issuer, subject, method, roles } = principal;
   const user = { type: 'User', id: JSON.stringify([issuer, subject]) };
   const parents = roles.map((id) => ({ type: 'Role', id }));
-  const target = resourceEntity(resource);
+  const { target, labels } = resourceEntity(resource);
   const { context, pairs } = contextOf(facts);
   return {
     principal: user,
     action: operation,
     resource: target.uid,
-    context,
-    entities: [{ uid: user, attrs: { issuer, subject, method }, parents }, target, ...pairs],
+    context: { ...context, ...circumstancesOf(principal, resource, now) },
+    entities: [
+      { uid: user, attrs: { issuer, subject, method }, parents },
+      target,
+      ...labels,
+      ...pairs,
+    ],
   };
 }
 
 type Entity = EntityJson & { uid: TypeAndId };
 
-function resourceEntity({ namespace, key }: Resource): Entity {
-  const home = { type: 'Namespace', id: namespace };
-  if (key === null) return { uid: home, attrs: {}, parents: [] };
-  const attrs = UUID.test(key) ? { id: key.toLowerCase() } : { name: key };
-  return { uid: { type: 'Key', id: JSON.stringify([namespace, key]) }, attrs, parents: [home] };
+function circumstancesOf(
+  { method, acr, amr }: Principal,
+  { tlsGroup }: Resource,
+  now: Date,
+): Record<string, CedarValueJson> {
+  const how = { method, amr: [...amr], ...(acr === null ? {} : { acr }) };
+  const time = { __extn: { fn: 'datetime', arg: now.toISOString() } };
+  return { time, authentication: how, ...(typeof tlsGroup === 'string' ? { tlsGroup } : {}) };
 }
 
-function contextOf(facts: BodyFacts | undefined): { context: Context; pairs: EntityJson[] } {
-  const context: Context = {};
+const LABELS = { type: 'Pairs', id: 'labels of the key' };
+
+function resourceEntity({ namespace, key, resolved }: Resource): {
+  readonly target: Entity;
+  readonly labels: readonly Entity[];
+} {
+  const home = { type: 'Namespace', id: namespace };
+  if (key === null) return { target: { uid: home, attrs: {}, parents: [] }, labels: [] };
+  const uid = { type: 'Key', id: resolved?.name ?? key };
+  const { aliases = [], labels = {} } = resolved ?? {};
+  const attrs = {
+    ...(resolved ? { id: resolved.id, name: resolved.name } : referenceOf(key)),
+    aliases: [...aliases],
+    labels: { __entity: LABELS },
+  };
+  return {
+    target: { uid, attrs, parents: [home] },
+    labels: [{ uid: LABELS, attrs: {}, parents: [], tags: { ...labels } }],
+  };
+}
+
+const referenceOf = (key: string): Record<string, CedarValueJson> =>
+  UUID.test(key) ? { id: key.toLowerCase() } : { name: key };
+
+function contextOf(facts: BodyFacts | undefined) {
+  const context: Record<string, CedarValueJson> = {};
   const pairs: EntityJson[] = [];
   const add = (name: string, tags: Readonly<Record<string, string>>) => {
     const uid = { type: 'Pairs', id: name };
@@ -151,6 +246,7 @@ function contextOf(facts: BodyFacts | undefined): { context: Context; pairs: Ent
     context[name] = { __entity: uid };
   };
   if (facts?.suite !== undefined) context['suite'] = facts.suite;
+  if (facts?.origin !== undefined) context['origin'] = facts.origin;
   if (facts?.labels !== undefined) add('labels', facts.labels);
   if (facts?.encryptionContext !== undefined) {
     add('encryptionContext', facts.encryptionContext);
@@ -160,8 +256,8 @@ function contextOf(facts: BodyFacts | undefined): { context: Context; pairs: Ent
 }
 
 /** Equal for equal facts, whatever the order of their members. */
-function canonicalFacts({ suite, labels, encryptionContext }: BodyFacts): readonly unknown[] {
-  return [suite ?? null, sortedPairs(labels), sortedPairs(encryptionContext)];
+function canonicalFacts({ suite, origin, labels, encryptionContext }: BodyFacts) {
+  return [suite ?? null, origin ?? null, sortedPairs(labels), sortedPairs(encryptionContext)];
 }
 
 const sortedPairs = (record: Readonly<Record<string, string>> | undefined) =>

@@ -87,6 +87,8 @@ export class CertificateAuthenticator {
       issuer,
       subject,
       method: 'mtls',
+      acr: null,
+      amr: [],
       roles: [...new Set(mappedRoles(roleMappings, subject))].sort(),
       session: Uint8Array.from(Buffer.from(fingerprint, 'hex').subarray(0, 16)),
       expiresAt: certificate.validToDate,

@@ -43,7 +43,7 @@ export function principalOf(claims: JWTPayload, check: ClaimsCheck): Principal {
   if (kind === 'kubernetes') checkServiceAccount(claims, subject);
   const named = kind !== 'kubernetes' && Object.hasOwn(claims, rolesClaim);
   const roles = [
-    ...rolesOf(named ? claims[rolesClaim] : undefined),
+    ...namesOf(named ? claims[rolesClaim] : undefined, 'roles'),
     ...mappedRoles(roleMappings, subject),
   ];
   return {
@@ -51,6 +51,8 @@ export function principalOf(claims: JWTPayload, check: ClaimsCheck): Principal {
     subject,
     method: 'jwt',
     roles: [...new Set(roles)].sort(),
+    acr: acrOf(claims['acr']),
+    amr: namesOf(claims['amr'], 'amr'),
     session: Uint8Array.from(check.digest.subarray(0, 16)),
     expiresAt: expiryOf(claims, check),
     namespace: check.home,
@@ -91,14 +93,20 @@ function checkServiceAccount(claims: JWTPayload, subject: string): void {
 const membersOf = (value: unknown): Readonly<Record<string, unknown>> =>
   typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
 
-/** Absent means no role; a name that no policy knows is kept and grants nothing. */
-function rolesOf(claim: unknown): readonly string[] {
+/** Absent means none; a name that no policy knows is kept and grants nothing. */
+function namesOf(claim: unknown, member: string): readonly string[] {
   if (claim === undefined) return [];
-  if (!Array.isArray(claim) || claim.length > MAX_ROLES) throw invalidToken('roles');
-  const roles: readonly unknown[] = claim;
-  const names = roles.filter((role) => isText(role, MAX_ROLE));
-  if (names.length !== roles.length) throw invalidToken('roles');
-  return names;
+  if (!Array.isArray(claim) || claim.length > MAX_ROLES) throw invalidToken(member);
+  const given: readonly unknown[] = claim;
+  const names = given.filter((name) => isText(name, MAX_ROLE));
+  if (names.length !== given.length) throw invalidToken(member);
+  return [...new Set(names)].sort();
+}
+
+function acrOf(claim: unknown): string | null {
+  if (claim === undefined) return null;
+  if (!isText(claim, MAX_SUBJECT)) throw invalidToken('acr');
+  return claim;
 }
 
 function expiryOf(claims: JWTPayload, check: ClaimsCheck): Date {

@@ -59,6 +59,9 @@ export const OPERATIONS = [
   'keys.destroy',
   'rotations.read',
   'rotation-policies.change',
+  'policies.read',
+  'policies.change',
+  'access.ask',
   'namespaces.read',
   'namespaces.change',
   'rotations.order',
@@ -88,10 +91,33 @@ export interface Principal {
   /** Role names from the issuer's roles claim, sorted. */
   readonly roles: readonly string[];
   /** First 16 bytes of SHA-256 of the token or certificate; null for the service's own. */
+  /** Authentication context class (OpenID Connect Core section 2); null where the token says none. */
+  readonly acr: string | null;
+  /** Authentication methods (RFC 8176), sorted. */
+  readonly amr: readonly string[];
+  /** First 16 bytes of SHA-256 of the token; null for the service's own. */
   readonly session: Uint8Array | null;
   readonly expiresAt: Date;
   /** Home of its issuer, outside which its credentials are worth nothing; null: they are good in all. */
   readonly namespace: string | null;
+}
+
+/** A key as it is stored, whatever the request called it. */
+export interface ResolvedKey {
+  readonly id: string;
+  readonly name: string;
+  readonly aliases: readonly string[];
+  readonly labels: Readonly<Record<string, string>>;
+  /** Rises with each change of these. */
+  readonly revision: number;
+}
+
+/** What is known of a request beside what it names, before its body is read. */
+export interface Circumstances {
+  /** Null or absent: there is no such key, or no policy asks for more than the reference. */
+  readonly resolved?: ResolvedKey | null | undefined;
+  /** Key agreement of the connection; null or absent where it is not known. */
+  readonly tlsGroup?: string | null | undefined;
 }
 
 export interface Decision {
@@ -111,6 +137,7 @@ export interface GrantFacts<O extends Operation> {
   readonly decision: Decision;
   /** Security epoch under which it was decided. */
   readonly epoch: number;
+  readonly circumstances?: Circumstances;
 }
 
 export class Grant<O extends Operation> {
@@ -143,6 +170,10 @@ export class Grant<O extends Operation> {
   }
   get epoch(): number {
     return this.#facts.epoch;
+  }
+  /** For `access/` alone: what the decision stood on besides. */
+  get circumstances(): Circumstances {
+    return this.#facts.circumstances ?? {};
   }
 }
 

@@ -9,7 +9,14 @@ import { NAME } from '../name.ts';
 import { bearerToken, invalidToken } from './bearer.ts';
 import { mintGrant } from './grant.ts';
 import type { Decision, Grant, Operation, Principal } from './grant.ts';
-import type { Admit, Authenticator, Authorizer, BodyFacts, Resource } from './ports.ts';
+import type {
+  Admit,
+  Authenticator,
+  Authorizer,
+  BodyFacts,
+  Resource,
+  AccessControl,
+} from './ports.ts';
 
 export type LocalKind = 'bootstrap' | 'break-glass';
 
@@ -108,6 +115,11 @@ export class LocalAccess {
     };
   }
 
+  /** In every namespace, beside what others decide there. */
+  access(others: AccessControl): AccessControl {
+    return { in: async (namespace) => this.authorizer(await others.in(namespace)) };
+  }
+
   /** Principals of others are the other's. */
   authorizer(others: Authorizer): Authorizer {
     const decide: Authorizer['decide'] = (principal, operation, resource, body) =>
@@ -122,12 +134,20 @@ export class LocalAccess {
         isLocal(principal.method)
           ? decide(principal, operation, resource).allowed
           : others.may(principal, operation, resource),
-      authorize: (principal, operation, resource) =>
+      authorize: (principal, operation, resource, body) =>
         isLocal(principal.method)
           ? grant(principal, operation, resource)
-          : others.authorize(principal, operation, resource),
+          : others.authorize(principal, operation, resource, body),
       refine: <O extends Operation>(granted: Grant<O>, body: BodyFacts): Grant<O> =>
         isLocal(granted.principal.method) ? granted : others.refine(granted, body),
+      awaitsBody: (principal, operation, resource) =>
+        !isLocal(principal.method) && others.awaitsBody(principal, operation, resource),
+      explain: (principal, operation, resource, body) => {
+        if (!isLocal(principal.method)) return others.explain(principal, operation, resource, body);
+        const decision = decide(principal, operation, resource);
+        return { ...decision, permits: decision.policies, forbids: [], errors: [], lasting: false };
+      },
+      readsKeys: others.readsKeys,
     };
   }
 
@@ -143,6 +163,8 @@ export class LocalAccess {
       method: kind,
       namespace: null,
       roles: [],
+      acr: null,
+      amr: [],
       session: null,
       expiresAt: standing.expiresAt,
     });
@@ -195,6 +217,8 @@ export function operatorGrant<O extends 'bootstrap.open' | 'break-glass.open'>(
     method: 'system',
     namespace: null,
     roles: [],
+    acr: null,
+    amr: [],
     session: null,
     expiresAt: new Date(8.64e15),
   };

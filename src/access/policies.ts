@@ -1,7 +1,7 @@
 /**
- * The schema and the built-in, read-only policy set, in Cedar.
+ * The schema, and the roles in Cedar: as templates that stored policies link, and as a set.
  *
- * What the roles may do; whatever is not in this table is denied:
+ * What the roles may do where their policies are stored; whatever is not in this table is denied:
  *
  * | operation                                            | admin | operator | user | auditor | no role |
  * | ---------------------------------------------------- | ----- | -------- | ---- | ------- | ------- |
@@ -17,6 +17,9 @@
  * | what destroys (`keys.schedule-destruction`, `versions.schedule-destruction`, and `keys.destroy`, `versions.destroy`, which have no route) | yes | no | no | no | no |
  * | `issuers.read`, `denials.read`                       | yes   | yes      | no   | yes     | no      |
  * | `issuers.change`, `denials.change`                   | yes   | no       | no   | no      | no      |
+ * | `access.ask` (may I, and why)                        | yes   | yes      | yes  | yes     | yes     |
+ * | `policies.read`                                      | yes   | yes      | no   | yes     | no      |
+ * | `policies.change`                                    | yes   | no       | no   | no      | no      |
  * | `namespaces.read`                                    | yes   | yes      | no   | yes     | no      |
  * | `namespaces.change`                                  | yes   | no       | no   | no      | no      |
  * | `approvals.read`, `local-tokens.read`                | yes   | yes      | no   | yes     | no      |
@@ -47,21 +50,28 @@ import { NAME } from '../name.ts';
  * Entity types, actions and context.
  *
  * - `User` is in the `Role`s of its token.
- * - A `Key` has `name` or `id`, whichever the request used, and lies in its `Namespace`. A policy that
- *   must hold for a key however it is named has to be about both.
- * - The body's facts are absent while a permission is decided before the body is read.
+ * - A `Key` is the key that the request means, however it names it: by name, id or alias. It is called
+ *   `Key::"<name>"`, has name, id, aliases and labels, and lies in its `Namespace`. Of a key that is not
+ *   there only the reference is known: its name, or its id.
+ * - The body's facts are absent while a permission is decided before the body is read. What a permit
+ *   needs of them is decided after it.
+ * - `tlsGroup` is absent where it is not known; `authentication.acr` where the token does not say.
  */
 export const SCHEMA = `
 entity Role;
 entity User in [Role] { issuer: String, subject: String, method: String };
 entity Namespace;
-entity Key in [Namespace] { name?: String, id?: String };
+entity Key in [Namespace] { name?: String, id?: String, aliases: Set<String>, labels: Pairs };
 entity Pairs tags String;
 
 type Facts = {
+  time: datetime,
+  tlsGroup?: String,
+  authentication: { method: String, acr?: String, amr: Set<String> },
   encryptionContext?: Pairs,
   encryptionContextNames?: Set<String>,
   suite?: String,
+  origin?: String,
   labels?: Pairs,
 };
 
@@ -109,6 +119,12 @@ action "issuers.read", "denials.read" in [oversee]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "issuers.change", "denials.change" in [govern]
   appliesTo { principal: User, resource: Namespace, context: Facts };
+action "policies.read" in [oversee]
+  appliesTo { principal: User, resource: Namespace, context: Facts };
+action "policies.change" in [govern]
+  appliesTo { principal: User, resource: Namespace, context: Facts };
+action "access.ask" in [identify]
+  appliesTo { principal: User, resource: Namespace, context: Facts };
 action "namespaces.read" in [oversee]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "namespaces.change" in [govern]
@@ -127,13 +143,74 @@ action "events.read" in [follow]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 `;
 
-/** The entity of the scheduler, the service's own principal (`access/system.ts`). */
-const SYSTEM_SCHEDULER = JSON.stringify([NAME.systemIssuer, 'scheduler']);
+/** Entities of the service's own principals (`access/system.ts`). */
+const own = (subject: string): string =>
+  `User::${JSON.stringify(JSON.stringify([NAME.systemIssuer, subject]))}`;
 
-/** Each policy has an \`@id\`, which audit entries name. */
+/**
+ * What decides about the service itself, in every namespace, and about nobody else. What the scheduler
+ * does was permitted when the rotation policy was set that asks for it.
+ */
+export const SYSTEM_POLICIES = `
+@id("scheduler-does-what-was-set")
+permit (
+  principal == ${own('scheduler')},
+  action in [
+    Action::"keys.read", Action::"keys.rotate", Action::"keys.announce", Action::"keys.destroy",
+    Action::"versions.activate", Action::"versions.deactivate", Action::"versions.destroy",
+    Action::"versions.retire", Action::"rotations.carry-out", Action::"operations.oversee"
+  ],
+  resource
+);
+
+@id("service-writes-initial-policies")
+permit (
+  principal == ${own('service')},
+  action == Action::"policies.change",
+  resource
+);
+`;
+
+/** Roles that a stored policy can give to a role or user (`?principal`) in a namespace or on a key. */
+export const TEMPLATES = {
+  admin: `permit (
+  principal in ?principal,
+  action in [
+    Action::"read", Action::"use", Action::"change", Action::"destroy", Action::"attend",
+    Action::"oversee", Action::"inspect", Action::"follow", Action::"govern"
+  ],
+  resource in ?resource
+);`,
+  operator: `permit (
+  principal in ?principal,
+  action in [
+    Action::"read", Action::"change", Action::"attend", Action::"oversee", Action::"follow",
+    Action::"versions.uses"
+  ],
+  resource in ?resource
+);`,
+  user: `permit (
+  principal in ?principal,
+  action in [Action::"read", Action::"use", Action::"attend"],
+  resource in ?resource
+);`,
+  auditor: `permit (
+  principal in ?principal,
+  action in [Action::"read", Action::"oversee", Action::"inspect", Action::"follow"],
+  resource in ?resource
+);`,
+} as const;
+
+export type TemplateName = keyof typeof TEMPLATES;
+export const TEMPLATE_NAMES = Object.keys(TEMPLATES) as readonly TemplateName[];
+
+/** Lets everyone with a token ask who they are and what they may. */
+export const EVERYONE_IDENTIFIES = 'permit (principal, action in Action::"identify", resource);';
+
+/** The roles as one set. Each policy has an \`@id\`, which audit entries name. */
 export const BUILT_IN_POLICIES = `
 @id("everyone-identifies")
-permit (principal, action in Action::"identify", resource);
+${EVERYONE_IDENTIFIES}
 
 @id("admin-does-everything")
 permit (
@@ -163,17 +240,6 @@ permit (
 permit (
   principal in Role::"user",
   action in [Action::"read", Action::"use", Action::"attend"],
-  resource
-);
-
-@id("scheduler-does-what-was-set")
-permit (
-  principal == User::${JSON.stringify(SYSTEM_SCHEDULER)},
-  action in [
-    Action::"keys.read", Action::"keys.rotate", Action::"keys.announce", Action::"keys.destroy",
-    Action::"versions.activate", Action::"versions.deactivate", Action::"versions.destroy",
-    Action::"versions.retire", Action::"rotations.carry-out", Action::"operations.oversee"
-  ],
   resource
 );
 

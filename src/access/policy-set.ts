@@ -1,136 +1,220 @@
 /**
- * A Cedar policy set, validated and ready to decide.
+ * A Cedar policy set, ready to decide.
  *
  * Default is deny, and an error while a policy is evaluated denies too: Cedar skips a policy that
  * fails, which for a `forbid` would permit.
+ *
+ * The cost of a decision does not grow with the set: scopes are matched here, by action and principal,
+ * and Cedar is asked about the policies that are left and have conditions. `test/access/scopes.test.ts`
+ * compares that with Cedar's own decision over the whole set.
  */
 import { createHash } from 'node:crypto';
+import type { EntityJson } from '@cedar-policy/cedar-wasm/nodejs';
+import { evaluate } from './cedar-sets.ts';
+import type { Question } from './cedar-sets.ts';
+import { readSchema } from './cedar-schema.ts';
+import type { Action, CedarSchema } from './cedar-schema.ts';
 import {
-  policySetTextToParts,
-  policyToJson,
-  preparsePolicySet,
-  preparseSchema,
-  statefulIsAuthorized,
-  validate,
-} from '@cedar-policy/cedar-wasm/nodejs';
-import type {
-  AuthorizationAnswer,
-  Context,
-  DetailedError,
-  EntityJson,
-  PolicyJson,
-  TypeAndId,
-} from '@cedar-policy/cedar-wasm/nodejs';
-import { TwofoldError } from '../errors.ts';
+  compilePolicy,
+  covers,
+  coversAction,
+  policyTexts,
+  uidKey,
+  validatePolicy,
+} from './compiled-policy.ts';
+import type { CompiledPolicy, ScopedEntity } from './compiled-policy.ts';
 import type { Decision } from './grant.ts';
+import type { Explained } from './ports.ts';
+import { policyRefused } from './policy-error.ts';
 
-/** One question, in Cedar's terms. */
-export interface Question {
-  readonly principal: TypeAndId;
-  readonly action: string;
-  readonly resource: TypeAndId;
-  readonly context: Context;
-  readonly entities: EntityJson[];
+export type { Question } from './cedar-sets.ts';
+
+/** A policy of the set by its id, which audit entries name. */
+export interface NamedPolicy {
+  readonly id: string;
+  readonly compiled: CompiledPolicy;
+}
+
+/** What of the context comes with the body. */
+const BODY_MEMBERS = new Set([
+  '*',
+  'suite',
+  'origin',
+  'labels',
+  'encryptionContext',
+  'encryptionContextNames',
+]);
+
+interface ByPrincipal {
+  readonly action: Action;
+  /** Policies about one user or one role, by its uid. */
+  readonly named: ReadonlyMap<string, readonly NamedPolicy[]>;
+  readonly others: readonly NamedPolicy[];
 }
 
 export class PolicySet {
-  /** The first 32 hex digits of SHA-256 over schema and policies. */
+  /** In audit entries. */
   readonly revision: string;
-  /** Whether any policy looks at the context; where none does, body facts cannot change a decision. */
+  /** Whether any policy looks at what the context has beside the time. */
   readonly readsContext: boolean;
+  /** Whether any policy looks at more of a key than its namespace. */
+  readonly readsResource: boolean;
+  readonly policies: readonly NamedPolicy[];
+  readonly #schema: CedarSchema;
+  readonly #actions = new Map<string, ByPrincipal>();
 
-  private constructor(revision: string, readsContext: boolean) {
+  /** Of policies that were validated before. */
+  constructor(schema: CedarSchema, revision: string, policies: readonly NamedPolicy[]) {
+    this.#schema = schema;
     this.revision = revision;
-    this.readsContext = readsContext;
+    this.policies = policies;
+    this.readsContext = policies.some(({ compiled: { reads } }) =>
+      [...reads].some((member) => member !== 'time'),
+    );
+    this.readsResource = policies.some(({ compiled }) => compiled.readsResource);
   }
 
   /**
    * Parses and validates strictly against the schema; validation warnings refuse it as well.
    *
    * @param policies static policies in Cedar's text form, each with a unique `@id`
-   * @throws TwofoldError policy_invalid, with what Cedar says
+   * @throws PolicyInvalid with what Cedar says
    */
   static load(schema: string, policies: string): PolicySet {
-    const parts = partsOf(policies);
-    const byId: Record<string, string> = Object.fromEntries(
-      parts.map(({ id, text }) => [id, text]),
-    );
-    if (Object.keys(byId).length !== parts.length) throw invalid('two policies have the same @id');
-    checkValid(schema, byId);
-    const revision = revisionOf(schema, policies);
-    // Cedar keeps parsed sets by name; named by content, loading one again changes nothing.
-    succeed(preparseSchema(revision, schema));
-    succeed(preparsePolicySet(revision, { staticPolicies: byId }));
-    return new PolicySet(
-      revision,
-      parts.some(({ json }) => JSON.stringify(json).includes('{"Var":"context"}')),
-    );
+    const read = readSchema(schema);
+    const named = policyTexts(policies).map((text) => {
+      const compiled = compilePolicy(text);
+      const id = compiled.annotatedId;
+      if (id === null || !/^[a-z0-9][a-z0-9._-]{0,127}$/u.test(id)) {
+        throw policyRefused(
+          'a policy needs an @id of lower-case letters, digits, ".", "_" and "-"',
+        );
+      }
+      validatePolicy(read, text, id);
+      return { id, compiled };
+    });
+    if (new Set(named.map(({ id }) => id)).size !== named.length) {
+      throw policyRefused('two policies have the same @id');
+    }
+    return new PolicySet(read, revisionOf(schema, policies), named);
   }
 
   decide(question: Question): Decision {
-    const answer = this.#ask(question);
-    if (answer.type === 'failure') return this.#denied([]);
-    const { decision, diagnostics } = answer.response;
-    const policies = diagnostics.reason.toSorted();
-    if (decision !== 'allow' || diagnostics.errors.length > 0) return this.#denied(policies);
-    return { allowed: true, revision: this.revision, policies };
+    const { allowed, revision, policies } = this.explain(question);
+    return { allowed, revision, policies };
   }
 
-  #ask(question: Question): AuthorizationAnswer {
-    try {
-      return statefulIsAuthorized({
-        principal: question.principal,
-        action: { type: 'Action', id: question.action },
-        resource: question.resource,
-        context: question.context,
-        entities: question.entities,
-        preparsedSchemaName: this.revision,
-        preparsedPolicySetId: this.revision,
-        validateRequest: true,
-      });
-    } catch (error) {
-      // Thrown for text that is no well-formed Unicode; a trap in Cedar itself is a fault of ours.
-      if (error instanceof Error && error.name === 'RuntimeError') throw error;
-      return { type: 'failure', errors: [], warnings: [] };
-    }
+  /** Whether, if the body says so, a permit may hold whose scope matches. */
+  awaitsBody(question: Question): boolean {
+    return this.#candidates(question).some(
+      ({ compiled: { effect, reads } }) =>
+        effect === 'permit' && [...reads].some((member) => BODY_MEMBERS.has(member)),
+    );
   }
 
-  #denied(policies: readonly string[]): Decision {
-    return { allowed: false, revision: this.revision, policies };
+  explain(question: Question): Explained {
+    const candidates = this.#candidates(question);
+    const conditional = candidates.filter(({ compiled }) => compiled.conditional);
+    const plain = candidates.filter(({ compiled }) => !compiled.conditional);
+    const of = (effect: 'permit' | 'forbid') =>
+      plain.filter(({ compiled }) => compiled.effect === effect).map(({ id }) => id);
+    const asked = this.#evaluate(conditional, question);
+    const permits = [...of('permit'), ...asked.permits].sort();
+    const forbids = [...of('forbid'), ...asked.forbids].sort();
+    const failed = asked.errors === null ? conditional.map(({ id }) => id) : asked.errors;
+    const errors = [...failed].sort();
+    const allowed = permits.length > 0 && forbids.length === 0 && errors.length === 0;
+    const lasting = conditional.every(
+      ({ compiled: { reads } }) => !reads.has('time') && !reads.has('*'),
+    );
+    const against = forbids.length > 0 ? forbids : errors;
+    const policies = allowed ? permits : against;
+    return {
+      allowed,
+      revision: this.revision,
+      policies,
+      permits,
+      forbids,
+      errors,
+      lasting,
+    };
+  }
+
+  /** Of permits that conditions hold for, none is named where a forbid holds. */
+  #evaluate(policies: readonly NamedPolicy[], question: Question) {
+    if (policies.length === 0) return { permits: [], forbids: [], errors: [] };
+    const { action } = this.#of(question.action);
+    const groups = [...action.names].filter((name) => name !== action.id);
+    const entities: EntityJson[] = [
+      ...question.entities,
+      {
+        uid: { type: 'Action', id: action.id },
+        attrs: {},
+        parents: groups.map((id) => ({ type: 'Action', id })),
+      },
+    ];
+    const texts = () => Object.fromEntries(policies.map(({ id, compiled }) => [id, compiled.text]));
+    const key = `${this.revision}\n${policies.map(({ id }) => id).join('\n')}`;
+    return evaluate(key, texts, { ...question, entities });
+  }
+
+  /** Policies whose scope matches; none where the action does not apply to such a resource. */
+  #candidates(question: Question): readonly NamedPolicy[] {
+    const { action, named, others } = this.#of(question.action);
+    const { principal, resource } = question;
+    if (!action.principalTypes.has(principal.type)) return [];
+    if (!action.resourceTypes.has(resource.type) || !isText(question)) return [];
+    const [who, what] = [scoped(question, principal), scoped(question, resource)];
+    const mine = [uidKey(who.type, who.id), ...who.parents].flatMap((uid) => named.get(uid) ?? []);
+    const unique = new Set([...mine, ...others]);
+    return [...unique].filter(
+      ({ compiled }) => covers(compiled.principal, who) && covers(compiled.resource, what),
+    );
+  }
+
+  #of(id: string): ByPrincipal {
+    const known = this.#actions.get(id);
+    if (known !== undefined) return known;
+    const action = this.#schema.actions.get(id) ?? NO_ACTION;
+    const made = byPrincipal(action, this.policies);
+    if (action !== NO_ACTION) this.#actions.set(id, made);
+    return made;
   }
 }
 
-interface Part {
-  readonly id: string;
-  readonly text: string;
-  readonly json: PolicyJson;
+const NO_ACTION: Action = {
+  id: '',
+  principalTypes: new Set(),
+  resourceTypes: new Set(),
+  names: new Set(),
+};
+
+function byPrincipal(action: Action, policies: readonly NamedPolicy[]): ByPrincipal {
+  const named = new Map<string, NamedPolicy[]>();
+  const others: NamedPolicy[] = [];
+  for (const policy of policies) {
+    if (!coversAction(policy.compiled, action.names)) continue;
+    const { principal } = policy.compiled;
+    const uid =
+      principal.op === 'is' ? principal.in : principal.op === 'All' ? null : principal.uid;
+    if (uid === null) others.push(policy);
+    else if (named.get(uid)?.push(policy) === undefined) named.set(uid, [policy]);
+  }
+  return { action, named, others };
 }
 
-function partsOf(policies: string): readonly Part[] {
-  const parts = policySetTextToParts(policies);
-  if (parts.type === 'failure') throw invalid(messages(parts.errors));
-  if (parts.policy_templates.length > 0) throw invalid('templates are not taken');
-  return parts.policies.map((text) => {
-    const parsed = policyToJson(text);
-    if (parsed.type === 'failure') throw invalid(messages(parsed.errors));
-    const id = parsed.json.annotations?.['id'];
-    if (id === undefined || !/^[a-z0-9][a-z0-9._-]{0,127}$/u.test(id)) {
-      throw invalid('a policy needs an @id of lower-case letters, digits, ".", "_" and "-"');
-    }
-    return { id, text, json: parsed.json };
-  });
-}
+/** Cedar takes well-formed Unicode only; what is none matches nothing. */
+const isText = ({ principal, resource, entities }: Question): boolean =>
+  principal.id.isWellFormed() &&
+  resource.id.isWellFormed() &&
+  entities.every(({ parents }) => parents.every((uid) => !('id' in uid) || uid.id.isWellFormed()));
 
-function checkValid(schema: string, staticPolicies: Record<string, string>): void {
-  const answer = validate({
-    validationSettings: { mode: 'strict' },
-    schema,
-    policies: { staticPolicies },
-  });
-  if (answer.type === 'failure') throw invalid(messages(answer.errors));
-  const findings = [...answer.validationErrors, ...answer.validationWarnings];
-  const found = [...findings.map(({ error }) => error), ...answer.otherWarnings];
-  if (found.length > 0) throw invalid(messages(found));
+function scoped({ entities }: Question, { type, id }: { type: string; id: string }): ScopedEntity {
+  const entity = entities.find(({ uid }) => 'id' in uid && uid.type === type && uid.id === id);
+  const parents = (entity?.parents ?? []).map((uid) =>
+    'id' in uid ? uidKey(uid.type, uid.id) : uidKey(uid.__entity.type, uid.__entity.id),
+  );
+  return { type, id, parents };
 }
 
 /** Both lengths are hashed, so no two pairs have the same input. */
@@ -138,12 +222,3 @@ function revisionOf(schema: string, policies: string): string {
   const input = JSON.stringify([schema, policies]);
   return createHash('sha256').update(input).digest('hex').slice(0, 32);
 }
-
-function succeed(answer: { type: string; errors?: readonly DetailedError[] }): void {
-  if (answer.type !== 'success') throw invalid(messages(answer.errors ?? []));
-}
-
-const invalid = (detail: string): TwofoldError => new TwofoldError('policy_invalid', detail);
-
-const messages = (errors: readonly DetailedError[]): string =>
-  errors.map(({ message }) => message).join('; ');

@@ -1,9 +1,20 @@
 /** What the routes ask of access control. */
 import type { X509Certificate } from 'node:crypto';
-import type { Decision, Grant, Operation, Principal } from './grant.ts';
+import type { Circumstances, Decision, Grant, Operation, Principal } from './grant.ts';
 
-/** What a request names before its body is read. */
-export interface Resource {
+/** A decision and what led to it. */
+export interface Explained extends Decision {
+  /** Policies whose scope and conditions hold, sorted; where a forbid holds, maybe not every permit. */
+  readonly permits: readonly string[];
+  readonly forbids: readonly string[];
+  /** Policies that could not be evaluated. */
+  readonly errors: readonly string[];
+  /** Whether the decision holds until policies or facts change, whatever the time. */
+  readonly lasting: boolean;
+}
+
+/** What a request names before its body is read, and what is known of that by then. */
+export interface Resource extends Circumstances {
   readonly namespace: string;
   /** Name or UUID as in the path; null where the operation has no key. */
   readonly key: string | null;
@@ -13,6 +24,8 @@ export interface Resource {
 export interface BodyFacts {
   readonly encryptionContext?: Readonly<Record<string, string>>;
   readonly suite?: string;
+  /** Who can have made the ciphertext that is to be opened. */
+  readonly origin?: 'anyone' | 'service';
   readonly labels?: Readonly<Record<string, string>>;
 }
 
@@ -37,9 +50,15 @@ export interface Authenticator {
   authenticate(credentials: Credentials, admit?: Admit): Promise<Principal>;
 }
 
+/** Decisions by one set of policies as it stood at one moment. */
 export interface Authorizer {
-  /** Permission on operation and resource, before the body is read; throws `forbidden`. */
-  authorize<O extends Operation>(principal: Principal, operation: O, resource: Resource): Grant<O>;
+  /** Permission on operation and resource, and on what policy reads of the body; throws `forbidden`. */
+  authorize<O extends Operation>(
+    principal: Principal,
+    operation: O,
+    resource: Resource,
+    body?: BodyFacts,
+  ): Grant<O>;
   /** Permission once more with what policy reads of the body; throws `forbidden`. */
   refine<O extends Operation>(grant: Grant<O>, body: BodyFacts): Grant<O>;
   /** Whether, without throwing; for lists and `key_not_found` (only who may read learns of absence). */
@@ -51,4 +70,23 @@ export interface Authorizer {
     resource: Resource,
     body?: BodyFacts,
   ): Decision;
+  /** Whether what is denied now may be permitted for what the body says. */
+  awaitsBody(principal: Principal, operation: Operation, resource: Resource): boolean;
+  /** The decision with what led to it; never one that was remembered. */
+  explain(
+    principal: Principal,
+    operation: Operation,
+    resource: Resource,
+    body?: BodyFacts,
+  ): Explained;
+  /** Whether decisions depend on which key a request means; if not, it need not be looked up. */
+  readonly readsKeys: boolean;
+}
+
+export interface AccessControl {
+  /**
+   * What decides in a namespace now, for the whole of one request.
+   * Throws `integrity_failed` where its policies were altered, `database_unavailable`.
+   */
+  in(namespace: string): Promise<Authorizer>;
 }

@@ -5,13 +5,21 @@
 import { NAME } from '../name.ts';
 import type { Principal } from './grant.ts';
 
+const own = (subject: string): Principal =>
+  Object.freeze({
+    issuer: NAME.systemIssuer,
+    subject,
+    method: 'system',
+    roles: [],
+    acr: null,
+    amr: [],
+    namespace: null,
+    session: null,
+    expiresAt: new Date(8.64e15),
+  });
+
 /** Does what was set in advance and what policies ask for. */
-export const SCHEDULER: Principal = Object.freeze({
-  issuer: NAME.systemIssuer,
-  subject: 'scheduler',
-  method: 'system',
-  roles: [],
-  session: null,
-  expiresAt: new Date(8.64e15),
-  namespace: null,
-});
+export const SCHEDULER: Principal = own('scheduler');
+
+/** Writes what a new installation begins with. */
+export const SERVICE: Principal = own('service');

@@ -295,6 +295,10 @@ const certificateIssuer = z
 
 const access = z
   .strictObject({
+    initialPolicies: described(
+      z.enum(['none', 'roles']).optional(),
+      'Policies that a namespace begins with: `roles` for those of admin, operator, user and auditor, `none` for nobody. Default: `roles` in dev, else `none`.',
+    ),
     certificates: described(
       z.array(certificateIssuer).max(16).default([]),
       "Client certificates that are taken in a token's place, of listeners with `clientCertificates` `request`: `issuer` (of the principals), `caFile` (PEM of the authorities that sign them directly), `subject` (`spiffe`, `dns` or `email`: the kind of name, which must be there once), `trustDomain` (of `spiffe`), `roles` (`subject`, which may end in `*`, and `roles`). JSON in the environment.",

@@ -16,6 +16,7 @@ import * as mac from './mac.ts';
 import * as namespaceRotations from './namespace-rotations.ts';
 import * as namespaces from './namespaces.ts';
 import * as operations from './operations.ts';
+import * as policies from './policies.ts';
 import * as parallel from './sign-parallel.ts';
 import * as published from './published.ts';
 import * as rotation from './rotation.ts';
@@ -56,6 +57,7 @@ const RESOURCES = [
   issuers,
   approvals,
   localTokens,
+  policies,
   audit,
   events,
   published,

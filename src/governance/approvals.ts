@@ -98,6 +98,9 @@ const principalOf = ({ issuer, subject, method, roles }: Approver): Principal =>
   method: method === 'mtls' ? 'mtls' : 'jwt',
   roles,
   namespace: null,
+  // What was said of the approver's authentication is not kept: conditions on it hold for nobody here.
+  acr: null,
+  amr: [],
   session: null,
   expiresAt: new Date(8.64e15),
 });

@@ -4,6 +4,7 @@ import { StoredIssuers } from './issuers.ts';
 import { Approvals } from './approvals.ts';
 import type { ApprovalParts } from './approvals.ts';
 import { LocalTokens } from './local-tokens.ts';
+import { Policies } from './policies.ts';
 import { Namespaces } from './namespaces.ts';
 
 export interface Governance {
@@ -12,12 +13,23 @@ export interface Governance {
   readonly namespaces: Namespaces;
   readonly approvals: Approvals;
   readonly localTokens: LocalTokens;
+  readonly policies: Policies;
 }
 
-export const openGovernance = (parts: ApprovalParts): Governance => ({
-  denials: new Denials(parts),
-  issuers: new StoredIssuers(parts),
-  namespaces: new Namespaces(parts),
-  approvals: new Approvals(parts),
-  localTokens: new LocalTokens(parts),
-});
+/** What a new namespace begins with: nothing, so that nobody may do anything, or the roles. */
+export type InitialPolicies = 'none' | 'roles';
+
+export function openGovernance(
+  parts: ApprovalParts,
+  initial: InitialPolicies = 'none',
+): Governance {
+  const policies = new Policies(parts);
+  return {
+    policies,
+    denials: new Denials(parts),
+    issuers: new StoredIssuers(parts),
+    namespaces: new Namespaces(parts, initial === 'roles' ? policies : null),
+    approvals: new Approvals(parts),
+    localTokens: new LocalTokens(parts),
+  };
+}

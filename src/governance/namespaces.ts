@@ -8,6 +8,7 @@
 import type { Grant } from '../access/grant.ts';
 import { TwofoldError } from '../errors.ts';
 import { checkReason } from '../keyring/names.ts';
+import type { KeyWrite } from '../keyring/ports.ts';
 import type { JsonObject } from '../keyring/set-ports.ts';
 import { SealedSet, requireMatch } from './sealed-set.ts';
 import type { Member, SealedSetParts, SetDone, SetKind, SetRun, SetView } from './sealed-set.ts';
@@ -26,6 +27,11 @@ export interface Namespace {
 }
 
 export type NamespaceStanding = 'active' | 'suspended' | 'absent';
+
+/** What a new namespace begins with. */
+interface InitialWrites {
+  readonly initial: (grant: NamespaceGrant, namespace: string) => Promise<readonly KeyWrite[]>;
+}
 
 type NamespaceGrant = Grant<'namespaces.change'>;
 type ReadGrant = Grant<'namespaces.read'> | NamespaceGrant;
@@ -55,8 +61,11 @@ function suspensionFrom(json: JsonObject): Namespace['suspension'] {
 export class Namespaces {
   readonly #set: SealedSet<Namespace>;
   readonly #clock: () => Date;
+  readonly #initial: InitialWrites | null;
 
-  constructor(parts: SealedSetParts) {
+  /** `initial` writes what a new namespace begins with; null: nothing. */
+  constructor(parts: SealedSetParts, initial: InitialWrites | null = null) {
+    this.#initial = initial;
     this.#set = new SealedSet(parts, NAMESPACE);
     this.#clock = parts.clock;
   }
@@ -85,7 +94,7 @@ export class Namespaces {
       throw new TwofoldError('invalid_value', 'A description has at most 256 characters.');
     }
     requireRoot(grant);
-    return this.#set.change(grant, run, ({ members }) => {
+    return this.#set.change(grant, run, async ({ members }) => {
       if (name === ROOT_NAMESPACE || members.has(name)) {
         throw new TwofoldError('already_exists', 'There is a namespace of this name.');
       }
@@ -93,7 +102,10 @@ export class Namespaces {
       return {
         entries: new Map([[name, value]]),
         detail: { name, kind: 'create' },
-        writes: [{ kind: 'insert-namespace', name }],
+        writes: [
+          { kind: 'insert-namespace', name },
+          ...((await this.#initial?.initial(grant, name)) ?? []),
+        ],
       };
     });
   }

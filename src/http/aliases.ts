@@ -8,8 +8,9 @@ import type { GuardedRoute } from './route.ts';
 export function aliasRoutes({ manage }: Pick<HttpDependencies, 'manage'>): readonly GuardedRoute[] {
   return [
     route(contract.putAlias, {
-      handle: (call) => {
+      handle: async (call) => {
         const { from } = call.body;
+        if (from !== undefined) await call.resolve(from);
         const input = {
           alias: call.params.alias,
           from: from === undefined ? null : call.grantOn(from, {}),

@@ -36,9 +36,9 @@ export interface AtGate {
 }
 
 export class ApprovalGate {
-  readonly #deps: Pick<HttpDependencies, 'governance' | 'authorizer'>;
+  readonly #deps: Pick<HttpDependencies, 'governance' | 'access'>;
 
-  constructor(deps: Pick<HttpDependencies, 'governance' | 'authorizer'>) {
+  constructor(deps: Pick<HttpDependencies, 'governance' | 'access'>) {
     this.#deps = deps;
   }
 
@@ -56,8 +56,9 @@ export class ApprovalGate {
   }
 
   async #execute({ route, request, call }: AtGate, id: string, question: Question): Answer {
-    const { authorizer, governance } = this.#deps;
+    const { access, governance } = this.#deps;
     const { namespace } = call.grant;
+    const authorizer = await access.in(namespace);
     const requestHash = wholeRequestHash(request, namespace, call.body);
     call.notes.detail({ approval: id });
     const backing = await governance.approvals.redeem(
@@ -72,8 +73,7 @@ export class ApprovalGate {
   async #alone(route: GuardedRoute, call: AnyCall): Answer {
     const { localTokens } = this.#deps.governance;
     const { method, subject } = call.principal;
-    const ends =
-      method === 'bootstrap' && route.contract.operation === ('policies.change' as string);
+    const ends = method === 'bootstrap' && route.contract.operation === 'policies.change';
     if (!ends || call.query['dryRun'] === true) return route.handle(call);
     const id = subject.slice('bootstrap/'.length);
     const alongside = await localTokens.spend(call.grant, id);

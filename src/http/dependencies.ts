@@ -1,6 +1,6 @@
 /** What the HTTP layer is composed of; `main.ts` gives it the real ones. */
 import type { IssuerSettings } from '../access/issuers.ts';
-import type { Authenticator, Authorizer } from '../access/ports.ts';
+import type { AccessControl, Authenticator } from '../access/ports.ts';
 import type { AuditLog } from '../audit/ports.ts';
 import type { RouteContract } from '../contract/route.ts';
 import type { Status } from '../contract/status.ts';
@@ -9,6 +9,7 @@ import type { Suite } from '../crypto/suite.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { Governance } from '../governance/governance.ts';
+import type { KeyReferences } from '../keyring/references.ts';
 import type { KeyLifecycle } from '../keyring/lifecycle-operations.ts';
 import type { EventStore } from '../keyring/event-ports.ts';
 import type { NamespaceRotationPolicies } from '../keyring/namespace-policies.ts';
@@ -95,7 +96,8 @@ export interface IssuerFacts {
 
 export interface HttpDependencies {
   readonly authenticator: Authenticator;
-  readonly authorizer: Authorizer;
+  readonly access: AccessControl;
+  readonly keys: KeyReferences;
   readonly audit: AuditLog;
   readonly epoch: SecurityEpoch;
   readonly use: KeyUse;

@@ -18,7 +18,7 @@ import { problemOf } from './problem.ts';
 import { Streamed } from './route.ts';
 import type { HttpDependencies, StreamLimits } from './dependencies.ts';
 
-type Dependencies = Pick<HttpDependencies, 'events' | 'epoch' | 'authenticator' | 'authorizer'>;
+type Dependencies = Pick<HttpDependencies, 'events' | 'epoch' | 'authenticator' | 'access'>;
 
 /** What a stream is asked for. */
 export interface StreamRequest {
@@ -221,9 +221,10 @@ class EventStream {
     this.#check();
     while (this.#doubted) {
       this.#doubted = false;
-      const { authenticator, authorizer } = this.#deps;
+      const { authenticator, access } = this.#deps;
       const principal = await authenticator.authenticate(this.#request.credentials);
       const { namespace } = this.#request.grant;
+      const authorizer = await access.in(namespace);
       authorizer.authorize(principal, 'events.read', { namespace, key: null });
       this.#check();
     }

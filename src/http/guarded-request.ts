@@ -17,6 +17,7 @@ import { requestHash } from './canonical.ts';
 import { credentialsOf, namespaceOf } from './credentials.ts';
 import { readHeaders, readParams, readQuery } from './head.ts';
 import { AuditNotes } from './notes.ts';
+import { RequestAccess } from './request-access.ts';
 import { Streamed } from './route.ts';
 import type { Grant, Operation, Principal } from '../access/grant.ts';
 import type { BodyFacts, Resource } from '../access/ports.ts';
@@ -76,6 +77,8 @@ export class GuardedRequest {
   /** When this run began to read, which its authentication was part of. */
   #epoch: number;
   #input: Checked | undefined;
+  /** What decides in this run. */
+  #access: RequestAccess | undefined;
   /** The key that the latest run found. */
   #keyId: string | null = null;
 
@@ -197,7 +200,7 @@ export class GuardedRequest {
       return { reply: await this.#reply(notes), error: null };
     } catch (error) {
       if (error instanceof StaleAnswer) throw error;
-      return { reply: null, error: this.#visible(TwofoldError.from(error), this.#resource) };
+      return { reply: null, error: this.#visible(TwofoldError.from(error), this.#resource.key) };
     }
   }
 
@@ -237,16 +240,17 @@ export class GuardedRequest {
 
   async #reply(notes: AuditNotes): Promise<Reply<RouteContract>> {
     const { route } = this.#arrival;
-    let grant = this.#authorize(notes, this.#resource);
+    const access = await this.#open();
+    const early = this.#authorize(notes, access);
     const input = await this.#checked();
-    for (const facts of route.facts(input.body)) grant = this.#refine(notes, grant, facts);
+    const grant = this.#refine(notes, access, early, route.facts(input.body));
     await this.#checkExistence();
     const started = performance.now();
     const reply = await new ApprovalGate(this.#deps).handle({
       route,
       request: this.#arrival.exchange.request,
-      call: this.#call(grant, input, notes),
-      rehearsal: () => this.#call(grant, input, this.#notes('active')),
+      call: this.#call(access, grant, input, notes),
+      rehearsal: () => this.#call(access, grant, input, this.#notes('active')),
     });
     if (notes.suite !== null) {
       this.#deps.times.record(notes.suite, grant.operation, performance.now() - started);
@@ -254,59 +258,66 @@ export class GuardedRequest {
     return reply;
   }
 
-  #authorize(notes: AuditNotes, resource: Resource): AnyGrant {
+  async #open(): Promise<RequestAccess> {
     const { operation } = this.#arrival.route.contract;
-    try {
-      const grant = this.#deps.authorizer.authorize(this.#principal, operation, resource);
-      notes.decided(grant.decision);
-      return grant;
-    } catch (error) {
-      notes.decided(this.#deps.authorizer.decide(this.#principal, operation, resource));
-      throw error;
-    }
+    this.#access = undefined;
+    const asked = { principal: this.#principal, operation, resource: this.#resource };
+    this.#access = await RequestAccess.open(this.#deps, asked);
+    return this.#access;
   }
 
-  #refine(notes: AuditNotes, grant: AnyGrant, facts: BodyFacts): AnyGrant {
-    const { authorizer } = this.#deps;
-    try {
-      const refined = authorizer.refine(grant, facts);
-      notes.decided(refined.decision);
-      return refined;
-    } catch (error) {
-      notes.decided(authorizer.decide(this.#principal, grant.operation, this.#resource, facts));
-      throw error;
+  /** Null where what the body says may permit it. */
+  #authorize(notes: AuditNotes, access: RequestAccess): AnyGrant | null {
+    const decision = access.decide();
+    notes.decided(decision);
+    if (!decision.allowed && this.#arrival.route.hasFacts && access.awaitsBody()) return null;
+    return access.authorize();
+  }
+
+  #refine(
+    notes: AuditNotes,
+    access: RequestAccess,
+    early: AnyGrant | null,
+    facts: readonly BodyFacts[],
+  ): AnyGrant {
+    let grant = early;
+    for (const each of facts) {
+      try {
+        grant = grant === null ? access.authorize(each) : access.refine(grant, each);
+        notes.decided(grant.decision);
+      } catch (error) {
+        notes.decided(access.decide(each));
+        throw error;
+      }
     }
+    return grant ?? access.authorize();
   }
 
   /** The second key of an operation is asked for like the first, with the same facts. */
   #grantOn<O extends Operation>(
     notes: AuditNotes,
+    access: RequestAccess,
     operation: O,
-    resource: Resource,
+    key: string,
     facts: BodyFacts,
   ): Grant<O> {
-    const { authorizer } = this.#deps;
     try {
-      const grant = authorizer.authorize(this.#principal, operation, resource);
-      const refined = authorizer.refine(grant, facts);
-      notes.alsoDecided(refined.decision);
-      return refined;
+      const grant = access.grantOn(operation, key, facts);
+      notes.alsoDecided(grant.decision);
+      return grant;
     } catch (error) {
-      notes.denied(authorizer.decide(this.#principal, operation, resource, facts));
+      notes.denied(access.decideOn(operation, key, facts));
       throw error;
     }
   }
 
   #grantIf<O extends Operation>(
     notes: AuditNotes,
+    access: RequestAccess,
     operation: O,
-    namespace: string,
   ): Grant<O> | null {
-    const { authorizer } = this.#deps;
-    const resource = { namespace, key: null };
-    if (!authorizer.may(this.#principal, operation, resource)) return null;
-    const grant = authorizer.authorize(this.#principal, operation, resource);
-    notes.alsoDecided(grant.decision);
+    const grant = access.grantIf(operation);
+    if (grant !== null) notes.alsoDecided(grant.decision);
     return grant;
   }
 
@@ -342,9 +353,13 @@ export class GuardedRequest {
     if (standing === 'suspended') throw new TwofoldError('namespace_suspended');
   }
 
-  #call(grant: AnyGrant, input: Checked, notes: AuditNotes): Call<GuardedContract> {
+  #call(
+    access: RequestAccess,
+    grant: AnyGrant,
+    input: Checked,
+    notes: AuditNotes,
+  ): Call<GuardedContract> {
     const { exchange } = this.#arrival;
-    const { namespace } = this.#resource;
     return {
       grant,
       principal: this.#principal,
@@ -365,22 +380,18 @@ export class GuardedRequest {
         this.#secrets.push(secret);
         return secret;
       },
-      grantOn: (key, facts) => this.#grantOn(notes, grant.operation, { namespace, key }, facts),
-      grantFor: (operation, key, facts = {}) =>
-        this.#grantOn(notes, operation, { namespace, key }, facts),
-      grantIf: (operation) => this.#grantIf(notes, operation, namespace),
-      visible: (error, key = this.#resource.key) =>
-        this.#visible(TwofoldError.from(error), { namespace, key }),
+      grantOn: (key, facts) => this.#grantOn(notes, access, grant.operation, key, facts),
+      grantFor: (operation, key, facts = {}) => this.#grantOn(notes, access, operation, key, facts),
+      resolve: (...keys) => access.resolve(keys),
+      grantIf: (operation) => this.#grantIf(notes, access, operation),
+      visible: (error, key = this.#resource.key) => this.#visible(TwofoldError.from(error), key),
     };
   }
 
   /** Hides absence from those who may not read: they are told what a present key would tell them. */
-  #visible(error: TwofoldError, about: Resource): TwofoldError {
+  #visible(error: TwofoldError, key: string | null): TwofoldError {
     if (!ABSENT.has(error.code)) return error;
-    const { operation } = this.#arrival.route.contract;
-    const reading: Operation = about.key === null ? operation : 'keys.read';
-    const may = this.#deps.authorizer.may(this.#principal, reading, about);
-    return may ? error : new TwofoldError('forbidden');
+    return this.#access?.mayRead(key) === true ? error : new TwofoldError('forbidden');
   }
 
   #wipeSecrets(): void {

@@ -25,7 +25,7 @@ interface Keys {
   readonly to: Grant<'rewrap'> | null;
 }
 
-type Asking = Pick<Call<GuardedContract>, 'grantFor' | 'notes' | 'visible'>;
+type Asking = Pick<Call<GuardedContract>, 'grantFor' | 'notes' | 'resolve' | 'visible'>;
 /** What a result of a batch shows of its outcome. */
 type Result = { readonly error: ItemError } | { readonly changed: boolean };
 
@@ -34,7 +34,12 @@ const NO_BINDING: Sealed = { ciphertext: new Uint8Array(0) };
 const lineContext = ({ item }: Line<Sealed>) => contextOf(isFailed(item) ? NO_BINDING : item);
 
 /** The grants on both keys, asked for now. */
-function keysOf({ grantFor, notes }: Asking, key: string, to: string | null): Keys {
+async function keysOf(
+  { grantFor, notes, resolve }: Asking,
+  key: string,
+  to: string | null,
+): Promise<Keys> {
+  await resolve(key, ...(to === null ? [] : [to]));
   const from = grantFor('rewrap', key);
   if (to === null || to === key) return { from, to: null };
   noteTarget(notes, key, to);
@@ -98,7 +103,7 @@ function createRoute(
         const most = String(limits.rewrapItemsPerSecond);
         throw new TwofoldError('invalid_value', `/itemsPerSecond is at most ${most} here.`);
       }
-      const keys = keysOf(call, grant.key ?? '', to);
+      const keys = await keysOf(call, grant.key ?? '', to);
       const input = { total, rate, note, running: limits.runningOperations };
       return answerOperation(call, (run) =>
         operations.createRewrapJob(grant, keys, input, run).catch(about(call, keys)),
@@ -115,7 +120,7 @@ function itemsRoute({ operations, use }: Pick<HttpDependencies, 'operations' | '
       const next = { id: params.id, offset, items: lines.length };
       const job = await operations.openRewrapJob(grant, next);
       noteJob(call, job, offset);
-      const keys = keysOf(call, job.key, job.to);
+      const keys = await keysOf(call, job.key, job.to);
       await operations.admitRewrap(keys.from, keys.to, job, lines.length).catch(about(call, keys));
       const visible = (error: unknown) => call.visible(error, (keys.to ?? keys.from).key);
       const { body } = await runBatch({

@@ -76,6 +76,8 @@ export interface Call<C extends GuardedContract> {
     key: string,
     facts?: BodyFacts,
   ) => Grant<O>;
+  /** Looks up keys that are to be authorized beside the path's; to be awaited before that. */
+  readonly resolve: (...keys: readonly string[]) => Promise<void>;
   /** Another operation on the namespace, if it is permitted. */
   readonly grantIf: <O extends Operation>(operation: O) => Grant<O> | null;
   /** The error as the principal may see it: absence of a key (the path's) is told to its readers. */
@@ -156,6 +158,8 @@ export class Document {
 export interface GuardedRoute {
   readonly contract: GuardedContract;
   readonly facts: (body: unknown) => readonly BodyFacts[];
+  /** Whether policy can read anything of the body. */
+  readonly hasFacts: boolean;
   readonly handle: (call: Call<GuardedContract>) => Promise<Reply<RouteContract>>;
 }
 
@@ -184,7 +188,8 @@ export function route<const C extends GuardedContract>(
   // The pipeline parses with the schemas of this very contract, so the types hold at run time.
   const erased = handler as unknown as Handler<GuardedContract>;
   const facts = erased.facts ?? (() => []);
-  return seal({ contract, facts, handle: erased.handle });
+  const hasFacts = erased.facts !== undefined;
+  return seal({ contract, facts, hasFacts, handle: erased.handle });
 }
 
 export function publicRoute<const C extends PublicContract>(

@@ -26,6 +26,7 @@ import { rotationOrderRoutes } from './rotation-orders.ts';
 import { parallelRoutes } from './sign-parallel.ts';
 import { signRoutes } from './sign.ts';
 import { namespaceRoutes } from './namespaces.ts';
+import { policyRoutes } from './policies.ts';
 import { publicRoutes, systemRoutes } from './system.ts';
 import { versionUseRoutes } from './version-uses.ts';
 import { wrapRoutes } from './wrap.ts';
@@ -68,6 +69,7 @@ export function allRoutes(
     ...approvalRoutes(deps),
     ...approvalRuleRoutes(deps),
     ...localTokenRoutes(deps),
+    ...policyRoutes(deps),
     ...auditRoutes(deps),
     ...eventRoutes(deps, streams),
     ...publishedRoutes(deps),

@@ -73,12 +73,13 @@ const shown = (used: Used) => ({
 export function parallelRoutes({ use }: Pick<HttpDependencies, 'use'>): readonly GuardedRoute[] {
   return [
     route(contract.signParallel, {
-      handle: async ({ grantFor, body, notes, visible }) => {
+      handle: async ({ grantFor, body, notes, visible, resolve }) => {
         const { keys, message } = body;
         notes.named(keys[0]?.key ?? '');
         for (const { key } of keys) notes.alsoKey(key);
         const named = keys.map(({ key }) => key).filter(couldNameKey);
         notes.detail({ keys: JSON.stringify(named) });
+        await resolve(...keys.map(({ key }) => key));
         const signings = keys.map(({ key, keyVersion }) => ({
           grant: grantFor('sign', key),
           keyVersion,

@@ -231,12 +231,13 @@ export function noteTarget(notes: AuditNotes, key: string | null, to: string | u
 }
 
 /** What an answer stands on is this key and one other at most. */
-function noteTargets(notes: AuditNotes, key: string | null, items: readonly RewrapInput[]): void {
-  const others = new Set(items.map(({ to }) => to).filter((to) => to !== undefined && to !== key));
+function noteTargets(notes: AuditNotes, key: string | null, items: readonly RewrapInput[]) {
+  const others = new Set(items.flatMap(({ to }) => (to === undefined || to === key ? [] : [to])));
   if (others.size > 1) {
     throw new TwofoldError('invalid_value', 'The items of a batch go to one key.');
   }
   for (const to of others) noteTarget(notes, key, to);
+  return others;
 }
 
 function wrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
@@ -305,8 +306,9 @@ function rewrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
   return [
     route(contract.rewrap, {
       facts: singleFacts,
-      handle: async ({ grant, grantOn, visible, body, notes }) => {
+      handle: async ({ grant, grantOn, visible, body, notes, resolve }) => {
         noteTarget(notes, grant.key, body.to);
+        if (body.to !== undefined) await resolve(body.to);
         const rewrap = () => wrapping.rewrap(grant, body, { grantOn, visible }, notedBy(notes));
         const { answer, into } = await noted(notes, body, rewrap);
         notes.detail({ toKeyId: into.keyId, toVersion: into.keyVersion });
@@ -315,10 +317,11 @@ function rewrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
     }),
     route(contract.rewrapBatch, {
       facts: batchFacts,
-      handle: (call) => {
+      handle: async (call) => {
         const { grant, grantOn } = call;
         const target = { grantOn, visible: call.visible };
-        noteTargets(call.notes, grant.key, call.body.items);
+        const [to] = noteTargets(call.notes, grant.key, call.body.items);
+        if (to !== undefined) await call.resolve(to);
         const run = (items: readonly Given<RewrapInput>[]) =>
           wrapping.rewrapMany(grant, items, target);
         return runBatch({ call, contextOf, run });

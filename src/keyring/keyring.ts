@@ -20,6 +20,8 @@ import type {
 import type { LongOperations } from './job-operations.ts';
 import type { UseStore } from './ports.ts';
 import { exchangeOperations } from './exchange.ts';
+import { keyReferences } from './references.ts';
+import type { KeyReferences } from './references.ts';
 import { Publication } from './published.ts';
 import { KeyReading } from './read.ts';
 import { POLICY_LIMITS } from './rotation-policy.ts';
@@ -67,6 +69,7 @@ export interface Keyring {
   readonly orders: RotationOrders;
   readonly lifecycle: KeyLifecycle;
   readonly turns: ChangeOrder;
+  readonly references: KeyReferences;
   /** Entries of the caches, for metrics. */
   readonly sizes: () => { readonly keys: number; readonly unsealed: number };
   /** Flush of the uses that were counted, which the composition root asks for at last. */
@@ -123,6 +126,7 @@ export function openKeyring(parts: KeyringParts): Keyring {
     operations: new RewrapJobs({ ...work, catalog }),
     orders: new RotationOrders(work),
     turns,
+    references: keyReferences(catalog),
     sizes: () => ({ keys: catalog.size, unsealed: halves.size }),
     ledger,
     useReport: report,

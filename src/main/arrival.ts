@@ -8,8 +8,8 @@ import type { Root } from '../keyring/root.ts';
 import { NAME } from '../name.ts';
 import type { Store } from '../store/store.ts';
 import type { Log } from '../telemetry/logs.ts';
+import { openGoverned } from './access.ts';
 import type { Incarnation } from './incarnation.ts';
-import { governanceOf } from './governing.ts';
 import type { LateParts } from './late-parts.ts';
 import { rotationPlans, rotationPolicies, rotationReading, startScheduler } from './scheduling.ts';
 import type { Unwinding } from './unwinding.ts';
@@ -37,6 +37,7 @@ export async function arrive(
   late.pageTokenKey.set(await mac(utf8(NAME.pageToken)));
   late.use.set(keyring.use);
   late.read.set(keyring.read);
+  late.references.set(keyring.references);
   late.published.set(keyring.published);
   late.manage.set(keyring.manage);
   late.operations.set(keyring.operations);
@@ -45,7 +46,7 @@ export async function arrive(
   late.turns.set(keyring.turns);
   late.events.set({ ...store.events, installation: root.installation });
   const ruling = { config, store, keys, audit, incarnation, mac, integrity };
-  late.governance.set(governanceOf(ruling));
+  late.governance.set(await openGoverned(ruling, config));
   const policies = rotationPolicies(ruling);
   late.policies.set(policies);
   late.rotation.set(rotationReading(keyring, store, policies));

@@ -1,5 +1,5 @@
 /** Which figures of which parts go into the metrics. No label holds a key's name. */
-import type { PolicyAuthorizer } from '../access/authorize.ts';
+import type { StoredAccess } from '../governance/access-control.ts';
 import type { TokenAuthenticator } from '../access/authenticate.ts';
 import type { RunningAuditLog } from '../audit/log.ts';
 import type { Hsm } from '../hsm/port.ts';
@@ -33,7 +33,7 @@ export function measuredHsm(hsm: PooledHsm, metrics: Metrics): Hsm {
 export interface FiguresOf {
   readonly hsm: PooledHsm;
   readonly authenticator: TokenAuthenticator;
-  readonly authorizer: PolicyAuthorizer;
+  readonly access: Pick<StoredAccess, 'cached'>;
   readonly readiness: () => Readiness;
   /** Null until the root is open. */
   readonly audit: () => RunningAuditLog | null;
@@ -54,8 +54,8 @@ export function registerFigures(metrics: Metrics, parts: FiguresOf): void {
   );
   metrics.gauge('cache_entries', 'Entries of the caches.', () => {
     const { keys = 0, unsealed = 0 } = parts.keyring()?.sizes() ?? {};
-    const { authenticator, authorizer } = parts;
-    return { keys, unsealed, tokens: authenticator.cached, decisions: authorizer.cached };
+    const { authenticator, access } = parts;
+    return { keys, unsealed, tokens: authenticator.cached, decisions: access.cached };
   });
   const lostUses = () => parts.keyring()?.ledger.lost ?? 0;
   metrics.gauge('version_uses_lost', 'Uses of versions that are in no sum.', lostUses);

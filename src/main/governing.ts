@@ -2,7 +2,7 @@
 import { LocalAccess } from '../access/local-access.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import { openGovernance } from '../governance/governance.ts';
-import type { Governance } from '../governance/governance.ts';
+import type { Governance, InitialPolicies } from '../governance/governance.ts';
 import type { Store } from '../store/store.ts';
 import type { ReadinessCheck } from '../http/dependencies.ts';
 import type { LateParts } from './late-parts.ts';
@@ -12,9 +12,9 @@ export interface GoverningParts extends Omit<RulingParts, 'store' | 'config'> {
   readonly store: Pick<Store, 'sets' | 'approvals'>;
 }
 
-export const governanceOf = (parts: GoverningParts): Governance => {
+export const governanceOf = (parts: GoverningParts, initial: InitialPolicies): Governance => {
   const { store, keys, audit, incarnation, mac, integrity } = parts;
-  return openGovernance({
+  const rows = {
     store: keys,
     sets: store.sets,
     approvals: store.approvals,
@@ -24,7 +24,8 @@ export const governanceOf = (parts: GoverningParts): Governance => {
     mac,
     integrity,
     clock: () => new Date(),
-  });
+  };
+  return openGovernance(rows, initial);
 };
 
 /** Of tokens that were made on the machine; known once the root is open. */

@@ -15,6 +15,7 @@ import type { LongOperations } from '../keyring/job-operations.ts';
 import type { RotationPlanning } from '../rotation/planning.ts';
 import type { RotationOrders } from '../keyring/rotation-orders.ts';
 import type { RotationReading } from '../rotation/reading.ts';
+import type { KeyReferences } from '../keyring/references.ts';
 import type { Incarnation } from './incarnation.ts';
 import { LateAudit } from './late-audit.ts';
 import { late } from './late.ts';
@@ -24,6 +25,7 @@ export interface LateParts {
   readonly audit: LateAudit;
   readonly use: Late<KeyUse>;
   readonly read: Late<KeyRead>;
+  readonly references: Late<KeyReferences>;
   readonly manage: Late<KeyManage>;
   readonly operations: Late<LongOperations>;
   readonly orders: Late<RotationOrders>;
@@ -43,6 +45,7 @@ export const lateParts = (incarnation: Incarnation): LateParts => ({
   audit: new LateAudit(() => incarnation.end !== null),
   use: late(),
   read: late(),
+  references: late(),
   manage: late(),
   operations: late(),
   orders: late(),

@@ -1,7 +1,7 @@
 /** The scheduler in this process: it ticks while the service runs, and gives up its term at the stop. */
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { PolicyAuthorizer } from '../access/authorize.ts';
+import { PolicyAuthorizer, systemPolicies } from '../access/authorize.ts';
 import { SCHEDULER } from '../access/system.ts';
 import type { AuditLog } from '../audit/ports.ts';
 import type { Config } from '../config.ts';
@@ -92,7 +92,7 @@ export function startScheduler(parts: SchedulingParts, unwinding: Unwinding): vo
   const { scheduler: store, orders: ordered, policies: rounds } = parts.store;
   const { id: instance, epoch } = incarnation;
   const leader = new Leader({ store, role: ROLE, holder: instance });
-  const authorizer = new PolicyAuthorizer({ epoch });
+  const authorizer = PolicyAuthorizer.of({ epoch, policies: systemPolicies() });
   const clock = () => new Date();
   const acting = { role: ROLE, instance, principal: SCHEDULER };
   const orders = new OrderRunner(

@@ -11,7 +11,6 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { PolicyAuthorizer } from '../access/authorize.ts';
 import { createAuditLog } from '../audit/log.ts';
 import type { RunningAuditLog } from '../audit/log.ts';
 import type { Config } from '../config.ts';
@@ -39,6 +38,7 @@ import { requestObserver } from '../telemetry/observation.ts';
 import { arrive } from './arrival.ts';
 import { issuerFacts, openAuthenticator } from './authentication.ts';
 import { findDatabase, openStoreOf, prepareDatabase } from './database.ts';
+import { openAccess } from './access.ts';
 import { openDevice } from './device.ts';
 import type { Device } from './device.ts';
 import { expireOld } from './expiry.ts';
@@ -271,13 +271,13 @@ export class Service {
       this.#unwinding,
     );
     reloads.watchIssuers(authenticator, this.#unwinding);
-    const authorizer = new PolicyAuthorizer({ epoch });
     const local = localAccess(late, epoch);
+    const access = openAccess(late, epoch);
     const readiness = () => this.#readiness(device, incarnation, late);
     registerFigures(metrics, {
       hsm: device.hsm,
       authenticator,
-      authorizer,
+      access,
       readiness,
       audit: () => late.audit.current,
       keyring: () => late.keyring,
@@ -296,7 +296,8 @@ export class Service {
     });
     const deps: HttpDependencies = {
       authenticator: local.authenticator(authenticator),
-      authorizer: local.authorizer(authorizer),
+      access: local.access(access),
+      keys: late.references.port,
       epoch,
       audit: late.audit,
       use: late.use.port,
@@ -402,8 +403,12 @@ export class Service {
   }
 
   #tokenFacts(device: Device): HttpDependencies['token'] {
-    const rules = destructionRulesOf(this.#config);
-    return tokenFacts(device, this.#engine, suitePolicyOf(this.#config), rules);
+    return tokenFacts(
+      device,
+      this.#engine,
+      suitePolicyOf(this.#config),
+      destructionRulesOf(this.#config),
+    );
   }
 
   async #removeOrphans(store: Store, hsm: Hsm, root: Root, audit: RunningAuditLog): Promise<void> {

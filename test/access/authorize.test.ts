@@ -12,6 +12,8 @@ const principal = (...roles: readonly string[]): Principal => ({
   subject: 'alice',
   method: 'jwt',
   roles,
+  acr: null,
+  amr: [],
   session: new Uint8Array(16),
   expiresAt: new Date(0),
   namespace: null,
@@ -32,6 +34,9 @@ const KEYLESS: readonly Operation[] = [
   'rotation-policies.change',
   'rotations.order',
   'rotations.carry-out',
+  'policies.read',
+  'policies.change',
+  'access.ask',
   'namespaces.read',
   'namespaces.change',
   'issuers.read',
@@ -55,7 +60,7 @@ const resourceOf = (operation: Operation, key = 'k') => ({
 });
 
 const policies = builtInPolicies();
-const authorizer = (epoch = new SecurityEpoch(1)) => new PolicyAuthorizer({ epoch, policies });
+const authorizer = (epoch = new SecurityEpoch(1)) => PolicyAuthorizer.of({ epoch, policies });
 const errorOf = (act: () => unknown): unknown => {
   try {
     return { accepted: act() };
@@ -117,6 +122,9 @@ const EXPECTED: Readonly<Record<Operation, string>> = {
   'keys.destroy': 'a----',
   'rotations.read': 'aour-',
   'rotation-policies.change': 'ao---',
+  'policies.read': 'ao-r-',
+  'policies.change': 'a----',
+  'access.ask': 'aourn',
   'namespaces.read': 'ao-r-',
   'namespaces.change': 'a----',
   'rotations.order': 'ao---',
@@ -167,7 +175,7 @@ describe('the built-in policies', () => {
 
   it('give nothing more to someone without any role', () => {
     const may = OPERATIONS.filter((name) => authorizer().may(principal(), name, resourceOf(name)));
-    expect(may).toEqual(['whoami', 'suites.read']);
+    expect(may).toEqual(['whoami', 'suites.read', 'access.ask']);
   });
 
   it('add up for someone with two roles', () => {
@@ -208,7 +216,7 @@ describe('a decision', () => {
 
   it('is remembered until access changes, in bounded number', () => {
     const epoch = new SecurityEpoch(1);
-    const access = new PolicyAuthorizer({ epoch, policies, capacity: 3 });
+    const access = PolicyAuthorizer.of({ epoch, policies, capacity: 3 });
     const user = principal('user');
     const ask = (key: string) => access.decide(user, 'wrap', { namespace: 'default', key });
     const first = ask('a');
@@ -231,7 +239,7 @@ describe('a decision', () => {
       `@id("one") permit (principal, action == Action::"sign", resource in Namespace::"a")
        when { principal.subject == "alice" && resource has name && resource.name == "b" };`,
     );
-    const access = new PolicyAuthorizer({ epoch: new SecurityEpoch(1), policies: set });
+    const access = PolicyAuthorizer.of({ epoch: new SecurityEpoch(1), policies: set });
     const alice = principal();
     expect(access.may(alice, 'sign', { namespace: 'a', key: 'b' })).toBe(true);
     expect(access.may({ ...alice, subject: 'bob' }, 'sign', { namespace: 'a', key: 'b' })).toBe(
@@ -282,7 +290,7 @@ describe('what policy reads of a body', () => {
      @id("names") forbid (principal, action, resource)
      when { context has encryptionContextNames && context.encryptionContextNames.contains("bad") };`,
   );
-  const access = new PolicyAuthorizer({ epoch: new SecurityEpoch(1), policies: tenant });
+  const access = PolicyAuthorizer.of({ epoch: new SecurityEpoch(1), policies: tenant });
   const user = principal('user', 'operator');
 
   it('decides once more, and a grant that was given falls', () => {

@@ -116,6 +116,7 @@ const settings = (databaseUrls: Record<string, string>, data: string): Record<st
   TWOFOLD_PKCS11_MODULE: softHsmModule(),
   TWOFOLD_HSM_TOKEN_LABEL: LABEL,
   TWOFOLD_HSM_PIN_FILE: file('user.pin'),
+  TWOFOLD_ACCESS_INITIAL_POLICIES: 'roles',
   TWOFOLD_ISSUERS: JSON.stringify([
     { issuer: ISSUER, audience: 'kms', jwksFile: file('jwks.json'), algorithms: ['ES256'] },
   ]),

@@ -113,6 +113,7 @@ async function startService(): Promise<void> {
     TWOFOLD_PKCS11_MODULE: softHsmModule(),
     TWOFOLD_HSM_TOKEN_LABEL: LABEL,
     TWOFOLD_HSM_PIN_FILE: file('user.pin'),
+    TWOFOLD_ACCESS_INITIAL_POLICIES: 'roles',
     TWOFOLD_ISSUERS: JSON.stringify([
       { issuer: ISSUER, audience: 'kms', jwksFile: file('jwks.json'), algorithms: ['ES256'] },
     ]),

@@ -231,8 +231,7 @@ describe('keys that are fetched', () => {
     const token = await tokenOf(issuer, {}, other);
     // Read at the last token: an unknown key makes it be read again once in a while.
     expect(await ask(token)).toBe('token_invalid');
-    const trust = service.deps.authenticator as unknown as { reload(): Promise<void> };
-    await trust.reload();
+    await service.authenticator.reload();
     expect([await ask(token), await ask(await tokenOf(issuer))]).toEqual([200, 'token_invalid']);
     await service.call('admin', 'DELETE', `${PATH}/found`);
   });

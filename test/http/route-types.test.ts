@@ -65,7 +65,7 @@ describe('an app does not start', () => {
   const handle = async () => ({ body });
 
   it('with a route that was not made by route()', () => {
-    const forged = { contract: wrap, facts: () => [], handle };
+    const forged = { contract: wrap, hasFacts: false, facts: () => [], handle };
     expect(() => createApp([forged], ['use'], parts)).toThrow('is not sound');
     expect(() => createApp([route(wrap, { handle })], ['use'], parts)).not.toThrow();
   });

@@ -11,6 +11,7 @@ import type { CertificateIssuerSettings } from '../../src/access/certificates.ts
 import { PolicyAuthorizer } from '../../src/access/authorize.ts';
 import { LocalAccess } from '../../src/access/local-access.ts';
 import { DevelopmentIssuer } from '../../src/access/development-issuer.ts';
+import type { Authorizer } from '../../src/access/ports.ts';
 import type { AuditDraft } from '../../src/audit/ports.ts';
 import type { Engine } from '../../src/crypto/engine.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
@@ -58,6 +59,8 @@ const NOTHING_SCANNED: RotationScan = {
 export interface Service<W extends Instance = World> {
   readonly world: W;
   readonly deps: HttpDependencies;
+  /** Of tokens and certificates, beside what was made on the machine. */
+  readonly authenticator: TokenAuthenticator;
   readonly server: HttpServer;
   readonly url: string;
   readonly port: number;
@@ -100,11 +103,36 @@ export interface ServiceOptions {
   readonly certificates?: readonly CertificateIssuerSettings[];
   /** How stored issuers are fetched; over TLS, of `localhost` too, unless told. */
   readonly issuing?: Partial<TrustOptions>;
-  readonly replace?: (deps: HttpDependencies) => Partial<HttpDependencies>;
+  readonly replace?: (deps: HttpDependencies & Deciding) => Partial<HttpDependencies & Deciding>;
   readonly options?: Partial<HttpServerOptions>;
   /** What `/openapi.yaml` answers. */
   readonly document?: string;
 }
+
+/** Of the authorizer, what tests replace. */
+interface Deciding {
+  readonly authorizer: Pick<Authorizer, 'authorize' | 'refine' | 'may' | 'decide'>;
+}
+
+const accessBy = (authorizer: Deciding['authorizer']): HttpDependencies['access'] => ({
+  in: () =>
+    Promise.resolve(
+      authorizer instanceof PolicyAuthorizer
+        ? authorizer
+        : {
+            readsKeys: false,
+            awaitsBody: () => false,
+            explain: (...asked) => ({
+              ...authorizer.decide(...asked),
+              permits: [],
+              forbids: [],
+              errors: [],
+              lasting: true,
+            }),
+            ...authorizer,
+          },
+    ),
+});
 
 const noEvents: HttpDependencies['events'] = {
   page: () => Promise.resolve({ items: [], next: BEGINNING, more: false }),
@@ -163,9 +191,11 @@ export async function openServiceOver<W extends Instance>(
     trust: new GovernedTrust(governance, issuing),
   });
   const local = new LocalAccess(governance.localTokens, epoch);
+  const authorizer = PolicyAuthorizer.of({ epoch });
   const real: HttpDependencies = {
     authenticator: local.authenticator(authenticator),
-    authorizer: local.authorizer(new PolicyAuthorizer({ epoch })),
+    access: local.access(accessBy(authorizer)),
+    keys: keyring.references,
     audit: watchAudit(world, drafts, anonymous),
     epoch,
     use: keyring.use,
@@ -211,7 +241,9 @@ export async function openServiceOver<W extends Instance>(
     report: (report) => reports.push(report),
     times: new SuiteTimes(),
   };
-  const deps = { ...real, ...given.replace?.(real) };
+  const { authorizer: deciding, ...replaced } = given.replace?.({ ...real, authorizer }) ?? {};
+  const access = deciding === undefined ? {} : { access: local.access(accessBy(deciding)) };
+  const deps = { ...real, ...access, ...replaced };
   const server = createHttpServer(
     deps,
     { http: { host: '127.0.0.1', port: 0 }, drainMs: 1000, ...given.options },
@@ -236,6 +268,7 @@ export async function openServiceOver<W extends Instance>(
   return {
     world,
     deps,
+    authenticator,
     server,
     url,
     port: http.port,

@@ -468,6 +468,33 @@ describe('every route, as the contract says it', () => {
     expect((await go('deleteIssuer', path)).json).toMatchObject({ deleted: true });
   });
 
+  it('keeps policies, and asks what they permit', async () => {
+    const path = '/v1/admin/policies';
+    await go('getPolicySchema', '/v1/policy-schema');
+    const template = { name: 'admin', principal: { role: 'admin' } };
+    await go('putPolicy', `${path}/role-admin`, { description: 'Administrators.', template });
+    const { headers } = await go('getPolicy', `${path}/role-admin`);
+    await go('putPolicy', `${path}/no-random`, {
+      cedar: 'forbid (principal in Role::"guest", action == Action::"random", resource);',
+    });
+    const list = await go('listPolicies', path);
+    expect(list.json['items']).toMatchObject([{ name: 'no-random' }, { name: 'role-admin' }]);
+    const { headers: one } = await go('getPolicy', `${path}/no-random`);
+    await go('deletePolicy', `${path}/no-random`, undefined, {
+      headers: { 'if-match': one.get('etag') ?? '' },
+    });
+    const revisions = '/v1/admin/policy-revisions';
+    const history = await go('listPolicyRevisions', revisions);
+    expect(history.json['items']).toHaveLength(3);
+    await go('diffPolicies', `${revisions}/1/diff/2`);
+    const back = await go('rollBackPolicies', `${revisions}/2/roll-back`, undefined, {
+      headers: { 'if-match': '"3"' },
+    });
+    expect(back.json).toMatchObject({ setRevision: 4, changes: [{ name: 'no-random' }] });
+    expect(headers.get('etag')).toBe('"1"');
+    await go('askAccess', '/v1/authorize', { operation: 'keys.read', key: 'wrap' });
+  });
+
   it('reads keys, versions and public keys', async () => {
     const { json, headers } = await go('getKey', '/v1/keys/wrap');
     expect(headers.get('etag')).toBe(`"${String(json['revision'])}"`);

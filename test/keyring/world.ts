@@ -37,6 +37,8 @@ export const PRINCIPAL = {
   subject: 'alice',
   method: 'jwt',
   roles: ['admin'],
+  acr: null,
+  amr: [],
   session: new Uint8Array(16),
   expiresAt: new Date('2100-01-01T00:00:00Z'),
   namespace: null,

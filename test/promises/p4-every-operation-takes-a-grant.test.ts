@@ -101,11 +101,13 @@ describe('a grant', () => {
     subject: 'alice',
     method: 'jwt',
     roles: ['admin'],
+    acr: null,
+    amr: [],
     session: new Uint8Array(16),
     expiresAt: new Date(0),
     namespace: null,
   } as const;
-  const access = new PolicyAuthorizer({ epoch: new SecurityEpoch(1) });
+  const access = PolicyAuthorizer.of({ epoch: new SecurityEpoch(1) });
 
   it.each(['wrap', 'unwrap', 'keys.rotate', 'versions.suspend'] as const)(
     'for %s names it and its key, before and after the body was read',

@@ -57,12 +57,14 @@ describe('without authentication', () => {
   });
 
   it('a principal without roles gets no key', () => {
-    const access = new PolicyAuthorizer({ epoch: new SecurityEpoch(1) });
+    const access = PolicyAuthorizer.of({ epoch: new SecurityEpoch(1) });
     const nobody = {
       issuer: '',
       subject: '',
       method: 'jwt',
       roles: [],
+      acr: null,
+      amr: [],
       session: new Uint8Array(16),
       expiresAt: new Date(0),
       namespace: null,

@@ -35,7 +35,8 @@ describe('P7: unknown input is refused', () => {
       .replace('{denial}', '0'.repeat(32))
       .replace('{rule}', 'r')
       .replace('{approval}', '8c2a4a0e-5f0f-4c5e-9d5d-1d2f6a3b4c5d')
-      .replace('{id}', '1-1');
+      .replace('{id}', '1-1')
+      .replace(/\{(?:revision|from|to)\}/gu, '0');
   /** Routes that take no request without If-Match. */
   const needsTag = ({ headers }: RouteContract) => !headers.safeParse({}).success;
   const ask = async (route: RouteContract, query: string, given: CallInit = {}) => {

@@ -114,7 +114,7 @@ export async function openStage(start = Date.UTC(2026, 0, 1)): Promise<Stage> {
       watchedHsm(device.token).hsm,
     );
     const { id: instance, epoch, keyring, policies: ruling } = opened;
-    const authorizer = new PolicyAuthorizer({ epoch });
+    const authorizer = PolicyAuthorizer.of({ epoch });
     const scheduler: Actor['scheduler'] = (changes = {}) => {
       const scheduling = { ...store.scheduler, ...changes.store };
       const { silenceMs = 0 } = changes;

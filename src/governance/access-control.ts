@@ -1,0 +1,79 @@
+/** Decisions in each namespace by the policies that are stored for it, and by nothing else. */
+import { createHash } from 'node:crypto';
+
+import { DECISIONS_REMEMBERED, PolicyAuthorizer } from '../access/authorize.ts';
+import { BoundedCache } from '../access/bounded-cache.ts';
+import { readSchema } from '../access/cedar-schema.ts';
+import type { Decision } from '../access/grant.ts';
+import { PolicySet } from '../access/policy-set.ts';
+import { SCHEMA } from '../access/policies.ts';
+import type { AccessControl } from '../access/ports.ts';
+import type { SecurityEpoch } from '../epoch.ts';
+import type { Policies } from './policies.ts';
+import type { SetView } from './sealed-set.ts';
+import { cedarText, compileStored } from './stored-policy.ts';
+import type { StoredPolicy } from './stored-policy.ts';
+
+interface AccessParts {
+  readonly policies: Pick<Policies, 'inForce'>;
+  readonly epoch: SecurityEpoch;
+  readonly clock: () => Date;
+}
+
+export class StoredAccess implements AccessControl {
+  readonly #parts: AccessParts;
+  /** By view, which is another one after each change. */
+  readonly #sets = new WeakMap<SetView<StoredPolicy>, PolicySet>();
+  readonly #decisions = new BoundedCache<string, Decision>(DECISIONS_REMEMBERED);
+
+  constructor(parts: AccessParts) {
+    this.#parts = parts;
+  }
+
+  /** Decisions remembered at the moment. */
+  get cached(): number {
+    return this.#decisions.size;
+  }
+
+  async in(namespace: string): Promise<PolicyAuthorizer> {
+    const { policies, epoch, clock } = this.#parts;
+    // Before the policies: what is learnt from now on makes the grants old.
+    const { current } = epoch;
+    const view = await policies.inForce(namespace);
+    return new PolicyAuthorizer({
+      policies: this.#setOf(namespace, view),
+      epoch: () => current,
+      decisions: this.#decisions,
+      clock,
+    });
+  }
+
+  #setOf(namespace: string, view: SetView<StoredPolicy>): PolicySet {
+    const known = this.#sets.get(view);
+    if (known !== undefined) return known;
+    const made = policySetOf(namespace, view);
+    this.#sets.set(view, made);
+    return made;
+  }
+}
+
+/** The policies of a namespace, ready to decide; they were validated when they were stored. */
+export function policySetOf(
+  namespace: string,
+  {
+    revision,
+    members,
+  }: Pick<SetView<StoredPolicy>, 'revision'> & {
+    readonly members: ReadonlyMap<string, { readonly value: StoredPolicy }>;
+  },
+): PolicySet {
+  const stored = [...members].map(([id, { value }]) => ({ id, value }));
+  const texts = stored.map(({ id, value }) => [id, cedarText(namespace, value.source)]);
+  const said = JSON.stringify([SCHEMA, namespace, revision, texts]);
+  const digest = createHash('sha256').update(said).digest('hex').slice(0, 32);
+  const policies = stored.map(({ id, value }) => ({
+    id,
+    compiled: compileStored(namespace, value),
+  }));
+  return new PolicySet(readSchema(SCHEMA), `${String(revision)}-${digest}`, policies);
+}

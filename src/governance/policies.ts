@@ -1,0 +1,234 @@
+/**
+ * The Cedar policies of each namespace, as a set under one seal.
+ *
+ * A policy is validated strictly before it is stored, and the set as a whole after each change has to
+ * leave somebody who can change it again. Nothing but these policies permits anything in a namespace.
+ */
+import { readSchema } from '../access/cedar-schema.ts';
+import { covers, coversAction, validatePolicy } from '../access/compiled-policy.ts';
+import type { CompiledPolicy } from '../access/compiled-policy.ts';
+import { policyRefused } from '../access/policy-error.ts';
+import { EVERYONE_IDENTIFIES, SCHEMA, TEMPLATE_NAMES } from '../access/policies.ts';
+import type { Grant } from '../access/grant.ts';
+import { TwofoldError } from '../errors.ts';
+import type { KeyWrite } from '../keyring/ports.ts';
+import { SealedSet, requireMatch } from './sealed-set.ts';
+import type {
+  PastMember,
+  SealedSetParts,
+  SetDone,
+  SetEdit,
+  SetKind,
+  SetRun,
+  SetView,
+} from './sealed-set.ts';
+import { cedarText, compileStored, policyFromStored, policyToStored } from './stored-policy.ts';
+import type { StoredPolicy } from './stored-policy.ts';
+
+export const POLICY_LIMITS = {
+  /** Policies of one namespace. */
+  policies: 2_000,
+  /** Characters of one policy. */
+  text: 8_192,
+  /** Characters of all policies of a namespace. */
+  total: 1_048_576,
+} as const;
+
+type ChangeGrant = Grant<'policies.change'>;
+type ReadGrant = Grant<'policies.read'> | ChangeGrant;
+type View = SetView<StoredPolicy>;
+
+const KIND: SetKind<StoredPolicy> = {
+  kind: 'policy',
+  most: POLICY_LIMITS.policies,
+  reach: 'namespace',
+  toJson: policyToStored,
+  fromJson: policyFromStored,
+};
+
+/** How a change is made beside what it changes. */
+export interface PolicyChanging {
+  /** Others have agreed that nobody may be left who could change policies. */
+  readonly confirmed: boolean;
+}
+
+export class Policies {
+  readonly #set: SealedSet<StoredPolicy>;
+
+  constructor(parts: SealedSetParts) {
+    this.#set = new SealedSet(parts, KIND);
+  }
+
+  /** What is in force, for decisions. @throws TwofoldError integrity_failed */
+  inForce(namespace: string): Promise<View> {
+    return this.#set.of(namespace);
+  }
+
+  list({ namespace }: ReadGrant): Promise<View> {
+    return this.#set.of(namespace);
+  }
+
+  /** What each revision changed, newest first. */
+  history(
+    { namespace }: ReadGrant,
+    query: {
+      readonly name: string | null;
+      readonly before: { readonly revision: number; readonly name: string } | null;
+      readonly pageSize: number;
+    },
+  ): Promise<readonly PastMember<StoredPolicy>[]> {
+    return this.#set.history({ ...query, namespace });
+  }
+
+  /** The set as it stood. @throws TwofoldError not_found */
+  async at({ namespace }: ReadGrant, revision: number): Promise<View> {
+    const { revision: newest } = await this.#set.of(namespace);
+    if (revision > newest) throw new TwofoldError('not_found', 'There is no such revision yet.');
+    return this.#set.at(namespace, revision);
+  }
+
+  /** @throws PolicyInvalid; TwofoldError would_lock_out, quota_exceeded, precondition_required, etag_mismatch */
+  put(
+    grant: ChangeGrant,
+    { name, policy }: { readonly name: string; readonly policy: StoredPolicy },
+    run: SetRun<StoredPolicy>,
+    changing: PolicyChanging,
+  ): Promise<SetDone<StoredPolicy>> {
+    return this.#set.change(grant, run, (view) => {
+      requireMatch(run, view.members.get(name) ?? null);
+      validate(grant.namespace, name, policy);
+      const entries = new Map([[name, policy]]);
+      return this.#checked(grant, view, entries, { name, kind: 'put' }, changing);
+    });
+  }
+
+  /** @throws TwofoldError not_found, would_lock_out, precondition_required, etag_mismatch */
+  delete(
+    grant: ChangeGrant,
+    name: string,
+    run: SetRun<StoredPolicy>,
+    changing: PolicyChanging,
+  ): Promise<SetDone<StoredPolicy>> {
+    return this.#set.change(grant, run, (view) => {
+      const before = view.members.get(name);
+      if (before === undefined) throw new TwofoldError('not_found', 'There is no such policy.');
+      requireMatch(run, before);
+      const entries = new Map([[name, null]]);
+      return this.#checked(grant, view, entries, { name, kind: 'delete' }, changing);
+    });
+  }
+
+  /**
+   * Makes the set what it was at a revision; `run.ifMatch` names the revision that it is at.
+   * @throws TwofoldError not_found, would_lock_out, precondition_required, etag_mismatch
+   */
+  rollBack(
+    grant: ChangeGrant,
+    revision: number,
+    run: SetRun<StoredPolicy>,
+    changing: PolicyChanging,
+  ): Promise<SetDone<StoredPolicy>> {
+    return this.#set.change(grant, run, async (view) => {
+      if (run.ifMatch === null) throw new TwofoldError('precondition_required');
+      if (run.ifMatch !== view.revision) throw new TwofoldError('etag_mismatch');
+      if (revision > view.revision) {
+        throw new TwofoldError('not_found', 'There is no such revision yet.');
+      }
+      const { members } = await this.#set.at(grant.namespace, revision);
+      const names = new Set([...view.members.keys(), ...members.keys()]);
+      const entries = new Map(
+        [...names].map((name) => [name, members.get(name)?.value ?? null] as const),
+      );
+      return this.#checked(grant, view, entries, { kind: 'roll-back', to: revision }, changing);
+    });
+  }
+
+  /** Writes the roles into a namespace that has no policies yet, with the change that makes it. */
+  initial(
+    grant: Grant<'namespaces.change'> | ChangeGrant,
+    namespace: string,
+  ): Promise<readonly KeyWrite[]> {
+    const nothing = { revision: 0, members: new Map() };
+    return this.#set.writes(grant, namespace, nothing, INITIAL);
+  }
+
+  /** Writes the roles where there never was a policy. */
+  begin(grant: ChangeGrant, run: SetRun<StoredPolicy>): Promise<SetDone<StoredPolicy>> {
+    return this.#set.change(grant, run, ({ revision }) => ({
+      entries: revision === 0 ? INITIAL : new Map(),
+      detail: { kind: 'initial' },
+    }));
+  }
+
+  #checked(
+    { namespace }: ChangeGrant,
+    view: View,
+    entries: SetEdit<StoredPolicy>['entries'],
+    detail: SetEdit<StoredPolicy>['detail'],
+    { confirmed }: PolicyChanging,
+  ): SetEdit<StoredPolicy> {
+    const after = new Map([...view.members].map(([name, { value }]) => [name, value]));
+    for (const [name, value] of entries) {
+      if (value === null) after.delete(name);
+      else after.set(name, value);
+    }
+    const policies = [...after.values()];
+    const total = policies.reduce((sum, policy) => sum + lengthOf(policy), 0);
+    if (total > POLICY_LIMITS.total) {
+      throw new TwofoldError('quota_exceeded', 'The policies of a namespace are at most 1 MiB.');
+    }
+    const compiled = policies.map((policy) => compileStored(namespace, policy));
+    if (!confirmed && locksOut(namespace, compiled)) {
+      throw new TwofoldError('would_lock_out', 'Nobody could change policies any more.');
+    }
+    return { entries, detail: confirmed ? { ...detail, confirmed } : detail };
+  }
+}
+
+const role = (name: (typeof TEMPLATE_NAMES)[number]): StoredPolicy => ({
+  description: `What the role ${name} may do.`,
+  source: { kind: 'template', template: name, principal: { role: name }, key: null },
+});
+
+const INITIAL: ReadonlyMap<string, StoredPolicy> = new Map([
+  [
+    'everyone-identifies',
+    {
+      description: 'Everyone with a token may ask who they are and what they may do.',
+      source: { kind: 'cedar', text: EVERYONE_IDENTIFIES },
+    },
+  ],
+  ...TEMPLATE_NAMES.map((name) => [`role-${name}`, role(name)] as const),
+]);
+
+const lengthOf = ({ source }: StoredPolicy): number =>
+  source.kind === 'cedar' ? source.text.length : 0;
+
+/** @throws PolicyInvalid */
+function validate(namespace: string, name: string, policy: StoredPolicy): void {
+  const text = cedarText(namespace, policy.source);
+  if (text.length > POLICY_LIMITS.text) throw policyRefused('the text is too long');
+  const { annotatedId } = compileStored(namespace, policy);
+  if (annotatedId !== null && annotatedId !== name) {
+    throw policyRefused('its @id is not the name under which it is stored');
+  }
+  validatePolicy(readSchema(SCHEMA), text, name);
+}
+
+/**
+ * Whether nobody could change policies: no permit whose scope covers that, or a forbid without any
+ * condition. What conditions come to is not foreseen.
+ */
+function locksOut(namespace: string, policies: readonly CompiledPolicy[]): boolean {
+  const { names = new Set<string>() } = readSchema(SCHEMA).actions.get('policies.change') ?? {};
+  const home = { type: 'Namespace', id: namespace, parents: [] };
+  const about = policies.filter(
+    (policy) => coversAction(policy, names) && covers(policy.resource, home),
+  );
+  const all = (policy: CompiledPolicy) =>
+    !policy.conditional &&
+    (policy.principal.op === 'All' ||
+      (policy.principal.op === 'is' && policy.principal.in === null));
+  if (about.some((policy) => policy.effect === 'forbid' && all(policy))) return true;
+  return !about.some(({ effect }) => effect === 'permit');
+}

@@ -1,0 +1,135 @@
+/** Matching scopes here and asking Cedar about the rest decides as Cedar does over the whole set. */
+import { isAuthorized } from '@cedar-policy/cedar-wasm/nodejs';
+import { describe, expect, it } from '@jest/globals';
+import { readSchema } from '../../src/access/cedar-schema.ts';
+import { BUILT_IN_POLICIES, SCHEMA } from '../../src/access/policies.ts';
+import { PolicySet } from '../../src/access/policy-set.ts';
+
+const PRINCIPALS = [
+  'principal',
+  'principal == User::"u1"',
+  'principal == User::"u2"',
+  'principal in Role::"a"',
+  'principal in User::"u1"',
+  'principal is User',
+  'principal is User in Role::"b"',
+];
+const ACTIONS = [
+  'action',
+  'action == Action::"wrap"',
+  'action in Action::"use"',
+  'action in [Action::"read", Action::"wrap"]',
+];
+const RESOURCES = [
+  'resource',
+  'resource == Key::"k"',
+  'resource in Namespace::"n"',
+  'resource == Namespace::"n"',
+  'resource is Key',
+  'resource is Key in Namespace::"m"',
+];
+const CONDITIONS = [
+  '',
+  ' when { principal.subject == "s1" }',
+  ' when { context has suite && context.suite == "x" }',
+  ' unless { resource is Key && resource.labels.hasTag("t") }',
+];
+
+/** Deterministic, so that a failure can be looked at. */
+function picker(seed: number) {
+  let state = seed;
+  return <T>(from: readonly T[]): T => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return from[(state >>> 8) % from.length] as T;
+  };
+}
+
+const schema = readSchema(SCHEMA);
+const load = (texts: readonly string[]) => PolicySet.load(SCHEMA, texts.join('\n'));
+
+function questionBy(pick: ReturnType<typeof picker>) {
+  const name = pick(['u1', 'u2']);
+  const user = { type: 'User', id: name };
+  const home = { type: 'Namespace', id: pick(['n', 'm']) };
+  const key = { type: 'Key', id: pick(['k', 'other']) };
+  const labels = { type: 'Pairs', id: 'l' };
+  const parents = pick([['a'], ['b'], ['a', 'b'], []]).map((id) => ({ type: 'Role', id }));
+  const action = pick(['wrap', 'unwrap', 'keys.read', 'keys.list', 'audit.read']);
+  const resource = pick([key, home]);
+  const attrs = { issuer: 'i', subject: name === 'u1' ? 's1' : 's2', method: 'jwt' };
+  const keyAttrs = { name: key.id, aliases: [], labels: { __entity: labels } };
+  return {
+    principal: user,
+    action,
+    resource,
+    context: {
+      time: { __extn: { fn: 'datetime', arg: '2026-01-01' } },
+      authentication: { method: 'jwt', amr: [] },
+      ...pick([{}, { suite: 'x' }, { suite: 'y' }]),
+    },
+    entities: [
+      { uid: user, attrs, parents },
+      { uid: home, attrs: {}, parents: [] },
+      { uid: key, attrs: keyAttrs, parents: [home] },
+      { uid: labels, attrs: {}, parents: [], tags: pick([{}, { t: '1' }]) },
+    ],
+  };
+}
+
+describe('a decision by scopes', () => {
+  it('is Cedar’s own over the whole set', () => {
+    const pick = picker(7);
+    const seen = new Map<string, number>();
+    for (let round = 0; round < 12; round += 1) {
+      const texts = Array.from({ length: 12 }, (_, n) => {
+        const [p, a, r, c] = [pick(PRINCIPALS), pick(ACTIONS), pick(RESOURCES), pick(CONDITIONS)];
+        return `@id("p${String(n)}") ${pick(['permit', 'permit', 'forbid'])} (${p}, ${a}, ${r})${c};`;
+      }).filter((text) => {
+        try {
+          return load([text]).policies.length > 0;
+        } catch {
+          // A policy that can never apply is refused; it is no case.
+          return false;
+        }
+      });
+      const set = load(texts);
+      const staticPolicies = Object.fromEntries(
+        set.policies.map(({ id, compiled }) => [id, compiled.text]),
+      );
+      for (let n = 0; n < 60; n += 1) {
+        const asked = questionBy(pick);
+        const answer = isAuthorized({
+          ...asked,
+          action: { type: 'Action', id: asked.action },
+          schema: schema.text,
+          validateRequest: true,
+          policies: { staticPolicies },
+        });
+        const ours = set.decide(asked);
+        const theirs =
+          answer.type === 'success'
+            ? { ...answer.response, reason: answer.response.diagnostics.reason.toSorted() }
+            : { decision: 'deny', reason: [] };
+        expect([texts, asked, ours.allowed]).toEqual([texts, asked, theirs.decision === 'allow']);
+        expect([texts, asked, ours.policies]).toEqual([texts, asked, theirs.reason]);
+        const kind = `${theirs.decision} ${theirs.reason.length > 0 ? 'for a policy' : 'for none'}`;
+        seen.set(kind, (seen.get(kind) ?? 0) + 1);
+      }
+    }
+    expect([...seen.keys()].sort()).toEqual([
+      'allow for a policy',
+      'deny for a policy',
+      'deny for none',
+    ]);
+  });
+
+  it('does not outlast the time that a policy reads', () => {
+    const home = { type: 'Namespace', id: 'n' };
+    const question = { ...questionBy(picker(1)), action: 'whoami', resource: home };
+    const timed = load([
+      '@id("t") permit (principal, action, resource) when { context.time > datetime("2025-01-01") };',
+    ]);
+    expect(timed.explain(question).lasting).toBe(false);
+    expect(PolicySet.load(SCHEMA, BUILT_IN_POLICIES).explain(question).lasting).toBe(true);
+  });
+});

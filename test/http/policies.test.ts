@@ -1,0 +1,205 @@
+/** Stored policies decide: at once, about the key that is meant, and about nothing that is not permitted. */
+import { afterEach, describe, expect, it } from '@jest/globals';
+import { StoredAccess } from '../../src/governance/access-control.ts';
+import { writeInitialPolicies } from '../../src/main/access.ts';
+import { openService } from './service.ts';
+import type { Service } from './service.ts';
+
+let service: Service | undefined;
+afterEach(async () => {
+  await service?.stop();
+  service = undefined;
+});
+
+async function open(initial = true): Promise<Service> {
+  service = await openService({
+    replace: ({ governance, epoch }) => ({
+      access: new StoredAccess({
+        policies: governance.policies,
+        epoch,
+        clock: () => new Date(),
+      }),
+    }),
+  });
+  if (initial) await writeInitialPolicies(service.deps.governance, service.deps.epoch);
+  return service;
+}
+
+/** Without what would need its object. */
+interface Calls {
+  readonly call: (...given: Parameters<Service['call']>) => ReturnType<Service['call']>;
+}
+const callsOf = (of: Service): Calls => ({ call: (...given) => of.call(...given) });
+
+const PATH = '/v1/admin/policies';
+const put = (
+  { call }: Calls,
+  name: string,
+  json: object,
+  { tag, query = '' }: { readonly tag?: string; readonly query?: string } = {},
+) =>
+  call('admin', 'PUT', `${PATH}/${name}${query}`, {
+    json,
+    headers: tag === undefined ? {} : { 'if-match': tag },
+  });
+const tagOf = async ({ call }: Calls, name = '') => {
+  const { headers } = await call('admin', 'GET', `${PATH}${name}`);
+  return headers.get('etag') ?? '';
+};
+const code = ({ json }: { readonly json: Record<string, unknown> }) => json['code'];
+
+describe('policies', () => {
+  it('are all that permits: where there is none, nobody may do anything', async () => {
+    const { call } = callsOf(await open(false));
+    for (const role of ['admin', 'operator', 'user', 'auditor']) {
+      for (const path of ['/v1/whoami', '/v1/keys', PATH]) {
+        expect([role, path, code(await call(role, 'GET', path))]).toEqual([
+          role,
+          path,
+          'forbidden',
+        ]);
+      }
+    }
+  });
+
+  it('hold from the moment that their change is answered', async () => {
+    const site = await open();
+    const { call } = callsOf(site);
+    expect((await call('user', 'POST', '/v1/random', { json: { bytes: 8 } })).status).toBe(200);
+    const cedar = 'forbid (principal in Role::"user", action == Action::"random", resource);';
+    const made = await put(site, 'no-random', { cedar });
+    expect([made.status, made.json['setRevision']]).toEqual([200, 2]);
+    const refused = await call('user', 'POST', '/v1/random', { json: { bytes: 8 } });
+    expect(code(refused)).toBe('forbidden');
+    expect(site.drafts.at(-1)?.decision).toMatchObject({ policies: ['no-random'] });
+    const gone = await call('admin', 'DELETE', `${PATH}/no-random`, {
+      headers: { 'if-match': await tagOf(site, '/no-random') },
+    });
+    expect(gone.status).toBe(200);
+    expect((await call('user', 'POST', '/v1/random', { json: { bytes: 8 } })).status).toBe(200);
+  });
+
+  it('hold for a key however it is named: by name, id or alias', async () => {
+    const site = await open();
+    const { call } = callsOf(site);
+    const json = { name: 'payments', suite: 'A256GCM', labels: { team: 'pay' } };
+    const { json: made } = await call('admin', 'POST', '/v1/admin/keys', { json });
+    await call('admin', 'PUT', '/v1/admin/keys/payments/aliases/pay', { json: {} });
+    const names = ['payments', String(made['id']), String(made['id']).toUpperCase(), 'pay'];
+    const outcomes = () =>
+      Promise.all(
+        names.map(async (name) => (await call('user', 'GET', `/v1/keys/${name}`)).status),
+      );
+    expect(await outcomes()).toEqual([200, 200, 200, 200]);
+    const conditions = [
+      'resource == Key::"payments"',
+      'resource has name && resource.name == "payments"',
+      `resource has id && resource.id == "${String(made['id'])}"`,
+      'resource.aliases.contains("pay")',
+      'resource.labels.hasTag("team") && resource.labels.getTag("team") == "pay"',
+    ];
+    for (const condition of conditions) {
+      const tag = await tagOf(site, '/guard');
+      const cedar = `forbid (principal in Role::"user", action == Action::"keys.read", resource)
+        when { ${condition} };`;
+      expect((await put(site, 'guard', { cedar }, tag === '' ? {} : { tag })).status).toBe(200);
+      expect([condition, await outcomes()]).toEqual([condition, [403, 403, 403, 403]]);
+    }
+    const changed = await call('admin', 'PATCH', '/v1/admin/keys/payments', {
+      body: '{"labels":{"team":null}}',
+      headers: { 'content-type': 'application/merge-patch+json' },
+    });
+    expect(changed.status).toBe(200);
+    expect(await outcomes()).toEqual([200, 200, 200, 200]);
+  });
+
+  it('can make a permit depend on what the body says', async () => {
+    const site = await open();
+    const { call } = callsOf(site);
+    await call('admin', 'POST', '/v1/admin/keys', { json: { name: 'k', suite: 'A256GCM' } });
+    await put(site, 'own-tenant', {
+      cedar: `permit (principal in Role::"tenant", action == Action::"wrap", resource)
+        when { context has encryptionContext && context.encryptionContext.hasTag("tenant")
+          && context.encryptionContext.getTag("tenant") == "a" };`,
+    });
+    const wrap = (encryptionContext?: object) =>
+      call('tenant', 'POST', '/v1/keys/k/wrap', {
+        json: { plaintext: 'AAAA', ...(encryptionContext && { encryptionContext }) },
+      });
+    expect((await wrap({ tenant: 'a' })).status).toBe(200);
+    expect([code(await wrap({ tenant: 'b' })), code(await wrap())]).toEqual([
+      'forbidden',
+      'forbidden',
+    ]);
+  });
+
+  it('are refused with the place of what is wrong, and leave nothing', async () => {
+    const site = await open();
+    const bad = await put(site, 'bad', {
+      cedar: 'permit (principal, action == Action::"wrap",\n  resource) when { context.tim };',
+    });
+    expect([bad.status, code(bad)]).toEqual([422, 'policy_invalid']);
+    expect(bad.json['errors']).toMatchObject([{ path: '/cedar', code: 'policy_invalid' }]);
+    expect(JSON.stringify(bad.json['errors'])).toContain('line 2, column 20');
+    for (const cedar of [
+      'permit (principal, action resource);',
+      'permit (principal == ?principal, action, resource);',
+      'permit (principal, action, resource); permit (principal, action, resource);',
+      '@id("other") permit (principal, action, resource);',
+      '',
+    ]) {
+      expect([cedar, code(await put(site, 'bad', { cedar }))]).toEqual([cedar, 'policy_invalid']);
+    }
+    expect(code(await put(site, 'bad', { cedar: 'x'.repeat(10_000_000) }))).toBe('body_too_large');
+    expect(await tagOf(site)).toBe('"1"');
+  });
+
+  it('cannot lock everybody out', async () => {
+    const site = await open();
+    const { call } = callsOf(site);
+    const all = await put(site, 'none', { cedar: 'forbid (principal, action, resource);' });
+    expect([all.status, code(all)]).toEqual([422, 'would_lock_out']);
+    const gone = await call('admin', 'DELETE', `${PATH}/role-admin`, {
+      headers: { 'if-match': await tagOf(site, '/role-admin') },
+    });
+    expect(code(gone)).toBe('would_lock_out');
+  });
+
+  it('go back to what they were, as a whole, for who has seen what they are', async () => {
+    const site = await open();
+    const { call } = callsOf(site);
+    await put(site, 'a', { template: { name: 'user', principal: { role: 'ops' } } });
+    await put(site, 'b', { cedar: 'forbid (principal in Role::"x", action, resource);' });
+    const back = (headers: Record<string, string>, query = '') =>
+      call('admin', 'POST', `/v1/admin/policy-revisions/1/roll-back${query}`, { headers });
+    expect(code(await back({}))).toBe('precondition_required');
+    expect(code(await back({ 'if-match': '"2"' }))).toBe('etag_mismatch');
+    const tried = await back({ 'if-match': '"3"' }, '?dryRun=true');
+    expect(tried.json).toMatchObject({ dryRun: true, changes: [{ name: 'a' }, { name: 'b' }] });
+    const { json: diff } = await call('auditor', 'GET', '/v1/admin/policy-revisions/1/diff/3');
+    expect(diff['changes']).toMatchObject([
+      { name: 'a', before: null },
+      { name: 'b', before: null },
+    ]);
+    expect((await back({ 'if-match': '"3"' })).json['setRevision']).toBe(4);
+    expect(code(await call('admin', 'GET', `${PATH}/a`))).toBe('not_found');
+    const { json: list } = await call('admin', 'GET', '/v1/admin/policy-revisions?name=a');
+    expect(list['items']).toMatchObject([{ revision: 4, cedar: null }, { revision: 2 }]);
+  });
+
+  it('are explained to who asks, by what decides', async () => {
+    const { call } = callsOf(await open());
+    const ask = async (role: string, json: object) =>
+      (await call(role, 'POST', '/v1/authorize', { json })).json;
+    expect(await ask('user', { operation: 'wrap', key: 'k' })).toMatchObject({
+      allowed: true,
+      policies: ['role-user'],
+    });
+    expect(await ask('user', { operation: 'audit.read' })).toMatchObject({ allowed: false });
+    const principal = { issuer: 'i', subject: 's', roles: ['auditor'] };
+    const about = { operation: 'audit.read', principal };
+    expect(await ask('user', about)).toMatchObject({ code: 'forbidden' });
+    expect(await ask('admin', about)).toMatchObject({ allowed: true, policies: ['role-auditor'] });
+    expect(await ask('user', { operation: 'fly' })).toMatchObject({ code: 'invalid_value' });
+  });
+});
