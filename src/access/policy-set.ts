@@ -104,11 +104,17 @@ export class PolicySet {
     return { allowed, revision, policies };
   }
 
-  /** Whether, if the body says so, a permit may hold whose scope matches. */
+  /** Whether, if the body says so, another permit may hold, or a forbid no longer. */
   awaitsBody(question: Question): boolean {
-    return this.#candidates(question).some(
-      ({ compiled: { effect, reads } }) =>
-        effect === 'permit' && [...reads].some((member) => BODY_MEMBERS.has(member)),
+    const candidates = this.#candidates(question);
+    const forbidden = candidates.some(
+      ({ compiled: { effect, conditional } }) => effect === 'forbid' && !conditional,
+    );
+    return (
+      !forbidden &&
+      candidates.some(({ compiled: { reads } }) =>
+        [...reads].some((member) => BODY_MEMBERS.has(member)),
+      )
     );
   }
 

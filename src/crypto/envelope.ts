@@ -159,6 +159,14 @@ export function parseEnvelope(bytes: Uint8Array): Envelope {
   return new EnvelopeParser().parse(bytes);
 }
 
+/**
+ * What the second byte says, for who decides before anything is parsed; null where it is no mode. An
+ * envelope that is opened has this mode: the mode is in the header, which is bound.
+ */
+export function statedMode(bytes: Uint8Array): EnvelopeMode | null {
+  return MODES.get(bytes[1] ?? -1) ?? null;
+}
+
 /** `parseEnvelope` for many envelopes: most have the header of the one before them. */
 export class EnvelopeParser {
   #bytes: Uint8Array = new Uint8Array(0);

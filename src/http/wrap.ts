@@ -1,5 +1,6 @@
 /** Routes that wrap, unwrap, rewrap and make data keys. */
 import * as contract from '../contract/wrap.ts';
+import { statedMode } from '../crypto/envelope.ts';
 import { SecretBytes } from '../crypto/secret.ts';
 import { TwofoldError } from '../errors.ts';
 import { attempt, isFailed, settleRest } from '../settled.ts';
@@ -63,12 +64,26 @@ const bindingOf = ({ encryptionContext = NO_CONTEXT, aad }: Bound): Binding => (
   encryptionContext,
   aad: orEmpty(aad),
 });
-export const factsOf = ({ encryptionContext }: Bound): BodyFacts =>
-  encryptionContext === undefined ? {} : { encryptionContext };
+/** Of what is to be wrapped, or opened: then also who can have made it. */
+export const factsOf = (input: Bound & { readonly ciphertext?: Uint8Array }): BodyFacts => ({
+  ...(input.encryptionContext === undefined ? {} : { encryptionContext: input.encryptionContext }),
+  ...originOf(input.ciphertext),
+});
 const singleFacts = (body: Bound) => [factsOf(body)];
-/** Items without a context stand on the grant of the request. */
-const batchFacts = ({ items }: { readonly items: readonly Bound[] }) =>
-  items.filter(({ encryptionContext }) => encryptionContext !== undefined).map(factsOf);
+/** What several items say alike, or do not say, is asked once. */
+function batchFacts({ items }: { readonly items: readonly Bound[] }): readonly BodyFacts[] {
+  const bare = new Map<string | undefined, BodyFacts>();
+  const facts = items.map(factsOf);
+  for (const each of facts) if (each.encryptionContext === undefined) bare.set(each.origin, each);
+  const bound = facts.filter(({ encryptionContext }) => encryptionContext !== undefined);
+  return [...bound, ...bare.values()];
+}
+
+function originOf(ciphertext: Uint8Array | undefined): Pick<BodyFacts, 'origin'> {
+  const mode = ciphertext === undefined ? null : statedMode(ciphertext);
+  if (mode === null) return {};
+  return { origin: mode === 'base' ? 'anyone' : 'service' };
+}
 export const contextOf = ({ encryptionContext, aad }: Bound) => ({ encryptionContext, aad });
 
 class Wrapping {

@@ -131,6 +131,51 @@ describe('policies', () => {
       'forbidden',
       'forbidden',
     ]);
+    const batch = async (...contexts: (object | undefined)[]) =>
+      (
+        await call('tenant', 'POST', '/v1/keys/k/wrap/batch', {
+          json: {
+            items: contexts.map((encryptionContext) => ({
+              plaintext: 'AAAA',
+              ...(encryptionContext && { encryptionContext }),
+            })),
+          },
+        })
+      ).status;
+    expect(await batch({ tenant: 'a' }, { tenant: 'a' })).toBe(200);
+    // An item that says nothing does not stand on what another says.
+    expect([await batch({ tenant: 'a' }, undefined), await batch(undefined)]).toEqual([403, 403]);
+    expect(await batch({ tenant: 'a' }, { tenant: 'b' })).toBe(403);
+  });
+
+  it('can demand that the service made what is opened, of single ones and of batches', async () => {
+    const site = await open();
+    const { call } = callsOf(site);
+    await call('admin', 'POST', '/v1/admin/keys', { json: { name: 'k', suite: 'MLKEM768-P256' } });
+    const wrapped = await call('user', 'POST', '/v1/keys/k/wrap', { json: { plaintext: 'AAAA' } });
+    const ciphertext = String(wrapped.json['ciphertext']);
+    // The same header, as who has the public key alone would write it.
+    const bytes = Buffer.from(ciphertext.slice(4), 'base64url');
+    bytes[1] = 0;
+    const anyones = `tf1.${bytes.toString('base64url')}`;
+    const path = '/v1/keys/k/unwrap';
+    const open1 = (text: string) => call('user', 'POST', path, { json: { ciphertext: text } });
+    expect(code(await open1(anyones))).toBe('decryption_failed');
+    const cedar = `forbid (principal, action in [Action::"unwrap", Action::"rewrap"], resource)
+      unless { context has origin && context.origin == "service" };`;
+    await put(site, 'ours-alone', { cedar });
+    expect((await open1(ciphertext)).status).toBe(200);
+    expect(code(await open1(anyones))).toBe('forbidden');
+    const batch = (...texts: string[]) => ({
+      json: { items: texts.map((text) => ({ ciphertext: text })) },
+    });
+    const ours = await call('user', 'POST', `${path}/batch`, batch(ciphertext, ciphertext));
+    expect(ours.status).toBe(200);
+    const mixed = await call('user', 'POST', `${path}/batch`, batch(ciphertext, anyones));
+    expect(code(mixed)).toBe('forbidden');
+    expect(
+      code(await call('user', 'POST', '/v1/keys/k/rewrap', { json: { ciphertext: anyones } })),
+    ).toBe('forbidden');
   });
 
   it('are refused with the place of what is wrong, and leave nothing', async () => {
