@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { beforeAll, describe, expect, it } from '@jest/globals';
-import type { Destroyed, Key } from '../../src/keyring/model.ts';
+import type { Deactivated, Destroyed, Key } from '../../src/keyring/model.ts';
 import type { IdempotencyRecord, KeyWrite } from '../../src/keyring/ports.ts';
 import { onEachMajor } from './majors.ts';
 import type { TestStore } from './majors.ts';
@@ -10,10 +10,13 @@ import {
   attested,
   bytes,
   changer,
+  destroy,
+  due,
   entry,
   insert,
   key,
   keyQuery,
+  material,
   openInstance,
   rejection,
 } from './samples.ts';
@@ -110,12 +113,11 @@ const commits = (test: TestStore): void => {
   });
 
   it('keeps names unique for ever, per namespace', async () => {
-    const row = key();
+    const row = key({ destruction: due });
     await changes.commit(insert(row));
     const again = rejection(changes.commit(insert(key({ name: row.name }))));
     expect(await again).toEqual(withCode('key_exists'));
-    const destroyed: Key = { ...row, destroyedAt: new Date(), primary: null, revision: 2 };
-    await changes.commit([{ kind: 'update-key', row: attested(destroyed), expected: 1 }]);
+    await changes.commit(destroy(row));
     const retired = rejection(changes.commit(insert(key({ name: row.name }))));
     expect(await retired).toEqual(withCode('name_retired'));
     await withOwner(test.database(), (owner) =>
@@ -145,7 +147,7 @@ const commits = (test: TestStore): void => {
     });
 
     it('share the name space of names, both ways, and are free once dropped', async () => {
-      const [one, other] = [key(), key()];
+      const [one, other] = [key(), key({ destruction: due })];
       const alias = fresh();
       await changes.commit([...insert(one), ...insert(other)]);
       await changes.commit([withAliases(one, [alias])]);
@@ -155,8 +157,7 @@ const commits = (test: TestStore): void => {
       expect(await attempt([withAliases(other, [one.name])])).toEqual(taken);
       expect(await attempt([withAliases(other, [other.name])])).toEqual(taken);
       expect(await attempt(insert(key({ name: alias })))).toEqual(taken);
-      const gone: Key = { ...other, destroyedAt: new Date(), primary: null, revision: 2 };
-      await changes.commit([{ kind: 'update-key', row: attested(gone), expected: 1 }]);
+      await changes.commit(destroy(other));
       const second = { ...one, revision: 2 };
       const retired = attempt([withAliases(second, [alias, other.name])]);
       expect(await retired).toEqual(withCode('name_retired'));
@@ -240,12 +241,24 @@ const commits = (test: TestStore): void => {
 
   it('destroys a version: its material leaves the row', async () => {
     const row = key();
-    await changes.commit(insert(row));
+    const { createdAt } = row;
+    const ended: Deactivated = {
+      ...{ keyId: row.id, version: 1, suite: 0x0101, createdAt, certificateChain: null },
+      ...{ revision: 1, material: material(), activatedAt: createdAt },
+      state: 'deactivated',
+      deactivatedAt: new Date(),
+      reason: 'replaced',
+      destruction: due,
+    };
+    await changes.commit([
+      { kind: 'insert-key', row: attested(row) },
+      { kind: 'insert-version', row: attested(ended) },
+    ]);
     const gone: Destroyed = {
       keyId: row.id,
       version: 1,
       suite: 0x0101,
-      createdAt: row.createdAt,
+      createdAt,
       certificateChain: null,
       revision: 2,
       state: 'destroyed',
@@ -478,14 +491,15 @@ const lists = (test: TestStore): void => {
     const turned = { ...row, revision: 2, labels: { at: 'b', kept: 'k' }, suspension };
     await changes.commit([{ kind: 'update-key', row: attested(turned), expected: 1 }]);
     expect(await foundBy()).toEqual(['b', 'kept', 'both', 'suite', 'suspended']);
-    const ended = { ...turned, revision: 3, labels: {}, destroyedAt: new Date() };
+    const awaiting = { ...turned, revision: 3, labels: {}, destruction: due };
+    await changes.commit([{ kind: 'update-key', row: attested(awaiting), expected: 2 }]);
     const gone: Destroyed = {
       ...{ keyId: row.id, version: 1, suite: 0x0301, createdAt: version.createdAt },
       ...{ certificateChain: null, revision: 2, destroyedAt: new Date() },
       ...{ state: 'destroyed', compromisedAt: null, reason: 'r' },
     };
     await changes.commit([
-      { kind: 'update-key', row: attested(ended), expected: 2 },
+      ...destroy(awaiting),
       { kind: 'update-version', row: attested(gone), expected: 1 },
     ]);
     expect(await foundBy()).toEqual(['destroyed']);

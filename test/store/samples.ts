@@ -1,7 +1,7 @@
 /** Domain values for the store's tests; MACs are random, since the store does not check them. */
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import type { AppendBatch, AppendEntry, AuditQuery, PreparedEntry } from '../../src/audit/ports.ts';
-import type { Active, Key, Material } from '../../src/keyring/model.ts';
+import type { Active, Destruction, Key, Material } from '../../src/keyring/model.ts';
 import type { Attested, ChangeCommit, KeyQuery, KeyWrite } from '../../src/keyring/ports.ts';
 import type { Store } from '../../src/store/store.ts';
 
@@ -68,6 +68,13 @@ export const key = (over: Partial<Key> = {}): Key => ({
   revision: 1,
   ...over,
 });
+
+/** A destruction whose wait is over by any clock. */
+export const due: Destruction = {
+  at: new Date('2026-01-08T00:00:00.000Z'),
+  requestedAt: new Date('2026-01-01T00:00:00.000Z'),
+  reason: 'asked for',
+};
 
 export const material = (): Material => ({
   classical: {
@@ -166,6 +173,13 @@ export const insert = (row: Key): KeyWrite[] => [
   { kind: 'insert-key', row: attested(row) },
   { kind: 'insert-version', row: attested(active(row.id)) },
 ];
+
+/** Destroys a key of which nothing but the row is to go, whose destruction is due. */
+export const destroy = (row: Key): KeyWrite[] => {
+  const { revision: expected } = row;
+  const gone = { ...row, destruction: null, destroyedAt: new Date(), primary: null };
+  return [{ kind: 'update-key', row: attested({ ...gone, revision: expected + 1 }), expected }];
+};
 
 /** The rejection of a promise, which must not resolve. */
 export const rejection = async (promise: Promise<unknown>): Promise<unknown> => {
