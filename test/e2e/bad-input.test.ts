@@ -237,8 +237,9 @@ describe('a name', () => {
     await refused('route_not_found', 'GET', '/v1/keys/..%2f..%2fhealthz/x/y/z');
     await refused('key_not_found', 'GET', `/v1/keys/${randomUUID()}`);
     const elsewhere = { headers: { 'Twofold-Namespace': 'elsewhere' } };
-    await refused('key_not_found', 'GET', '/v1/keys/wrapper', undefined, elsewhere);
-    await refused('key_not_found', 'GET', `/v1/keys/${keyId}`, undefined, elsewhere);
+    // Where there is no namespace there is no policy, and nobody may do anything.
+    await refused('forbidden', 'GET', '/v1/keys/wrapper', undefined, elsewhere);
+    await refused('forbidden', 'GET', `/v1/keys/${keyId}`, undefined, elsewhere);
   });
 });
 

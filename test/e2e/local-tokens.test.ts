@@ -88,11 +88,29 @@ describe('twofold break-glass', () => {
 });
 
 describe('twofold bootstrap', () => {
-  it('makes a token that may write policies and issuers, and nothing else', async () => {
+  it('is refused where policies are stored', () => {
     const { status, out } = twofold('bootstrap', '--pin-file', pinFile, ...REASON);
-    expect(status).toBe(0);
+    expect([status, out]).toEqual([1, '']);
+  }, 60_000);
+
+  it('opens an installation in which nobody may do anything, once', async () => {
+    await service.destroy();
+    const environment = { TWOFOLD_ACCESS_INITIAL_POLICIES: 'none' };
+    service = await TestService.start({ first: true, environment });
+    const asAdmin = () => service.request('GET', '/v1/keys');
+    expect((await asAdmin()).json.code).toBe('forbidden');
+    const pin = join(service.dataDir, 'hsm', 'user.pin');
+    const { status, out, err } = twofold('bootstrap', '--pin-file', pin, ...REASON);
+    expect([status, err]).toEqual([0, '']);
     const token = out.trim();
     expect(token).toMatch(/^twofold-bootstrap\.[\w-]{43}$/);
     expect((await ask(token, 'GET', '/v1/keys')).json['code']).toBe('forbidden');
-  }, 60_000);
+    const template = { name: 'admin', principal: { role: 'admin' } };
+    const path = '/v1/admin/policies/admins';
+    expect((await ask(token, 'PUT', path, { template })).status).toBe(200);
+    expect((await asAdmin()).status).toBe(200);
+    const again = await ask(token, 'PUT', '/v1/admin/policies/more', { template });
+    expect([again.status, again.json['code']]).toEqual([401, 'token_invalid']);
+    expect(twofold('bootstrap', '--pin-file', pin, ...REASON).status).toBe(1);
+  }, 120_000);
 });

@@ -189,7 +189,7 @@ describe('a row edited under a running service', () => {
     const unwrap = (headers: Record<string, string>) =>
       service.request('POST', `/v1/keys/moved/unwrap`, { ciphertext: fresh }, { headers });
     expect((await unwrap({})).json.code).toBe('key_not_found');
-    expect((await unwrap({ 'Twofold-Namespace': 'slipped-in' })).json.code).toBe('key_not_found');
+    expect((await unwrap({ 'Twofold-Namespace': 'slipped-in' })).json.code).toBe('forbidden');
     await putBack();
     expect((await unwrap({})).json).toMatchObject({ plaintext: 'AAAA' });
   }, 60_000);
@@ -267,7 +267,12 @@ describe('a name of a destroyed key', () => {
         )),
       ];
       await asOwner(async (client) => {
-        for (const [table, row] of rows) await update(client, table, { ...row });
+        // Without the wait, which the database would hold even us to.
+        for (const [table, row] of rows) {
+          await client.query(`alter table public.${table} disable trigger user`);
+          await update(client, table, { ...row });
+          await client.query(`alter table public.${table} enable trigger user`);
+        }
       });
     } finally {
       await hsm.close();
