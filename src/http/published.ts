@@ -14,7 +14,7 @@ import type { KeyView } from '../keyring/operations.ts';
 import type { HttpDependencies } from './dependencies.ts';
 import type { PublicReply, PublicRoute } from './route.ts';
 
-type Dependencies = Pick<HttpDependencies, 'published' | 'engine' | 'readiness'>;
+type Dependencies = Pick<HttpDependencies, 'published' | 'engine' | 'readiness' | 'governance'>;
 
 interface Kept {
   readonly document: Document;
@@ -65,6 +65,8 @@ class PublishedAnswers {
 
   async reply(wanted: Wanted, ifNoneMatch: string | undefined): Promise<PublicReply> {
     this.#requireDatabase();
+    const { namespaces } = this.#deps.governance;
+    if ((await namespaces.standing(wanted.namespace)) !== 'active') throw absent();
     const { document, etag } = await this.#current(wanted);
     const headers = { 'Cache-Control': `public, max-age=${String(MAX_AGE)}`, ETag: etag };
     if (!matches(ifNoneMatch, etag)) return { status: 200, headers, body: document };

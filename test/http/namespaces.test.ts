@@ -116,6 +116,20 @@ describe('what is in a namespace', () => {
     expect((await wrap()).status).toBe(200);
   });
 
+  it('is published no more while it is suspended', async () => {
+    await make('shown');
+    const json = { name: 'k', suite: 'ECDSA-P256-SHA256', publish: true };
+    expect((await within('shown', 'POST', '/v1/admin/keys', json)).status).toBe(201);
+    const jwks = () => service.call(null, 'GET', '/public/shown/k/jwks.json');
+    expect((await jwks()).status).toBe(200);
+    const at = (what: string) =>
+      service.call('admin', 'POST', `${PATH}/shown/${what}`, { json: { reason: 'r' } });
+    await at('suspend');
+    expect([(await jwks()).status, code(await jwks())]).toEqual([404, 'key_not_found']);
+    await at('resume');
+    expect((await jwks()).status).toBe(200);
+  });
+
   it('cannot be the root that is suspended, nor one that is not there', async () => {
     const at = (name: string) =>
       service.call('admin', 'POST', `${PATH}/${name}/suspend`, { json: { reason: 'r' } });
