@@ -53,7 +53,7 @@ async function longAgo<T>(work: () => Promise<T>): Promise<T> {
 beforeAll(async () => {
   service = await openService({
     replace: ({ epoch }) => ({
-      authorizer: new PolicyAuthorizer({ epoch, policies: PolicySet.load(SCHEMA, POLICIES) }),
+      authorizer: PolicyAuthorizer.of({ epoch, policies: PolicySet.load(SCHEMA, POLICIES) }),
     }),
   });
   expired = await longAgo(() => service.token('here', 1));
