@@ -103,6 +103,8 @@ export class Scheduler {
   readonly #conflicts = new Map<string, number>();
   #round: { readonly began: number; readonly after: string | null; readonly over: boolean } | null =
     null;
+  /** Of rotations that cannot be halved, orders begin with every other one: 1 when it is their turn. */
+  #turn = 0;
   #stopped = false;
 
   constructor(parts: SchedulerParts, options: SchedulerOptions) {
@@ -125,12 +127,18 @@ export class Scheduler {
     if (term === null) return { leads: false, looks: 0, actions: 0, failures: 0, ordered: 0 };
     await this.#goRound();
     await this.#parts.prepare?.();
-    // Neither orders nor policies keep the other from the budget: orders begin with half of what is left.
-    const half = Math.ceil(this.#budget.left(this.#parts.clock().getTime()) / 2);
-    const first = await this.#carryOut(term, half);
+    const first = await this.#carryOut(term, this.#halfOfBudget());
     const done = await this.#lookAtDue(term);
     if (!done.leads || this.#stopped) return { ...done, ordered: first };
     return { ...done, ordered: first + (await this.#carryOut(term, Infinity)) };
+  }
+
+  /** Neither orders nor policies keep the other from the budget: orders begin with half of what is left. */
+  #halfOfBudget(): number {
+    const left = this.#budget.left(this.#parts.clock().getTime());
+    const half = Math.floor((left + this.#turn) / 2);
+    if (left % 2 === 1) this.#turn = 1 - this.#turn;
+    return half;
   }
 
   async #carryOut(term: number, most: number): Promise<number> {
