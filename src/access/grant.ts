@@ -78,6 +78,9 @@ export const OPERATIONS = [
   'local-tokens.read',
   'bootstrap.open',
   'break-glass.open',
+  'grants.read',
+  'grants.create',
+  'grants.retire',
   'audit.read',
   'events.read',
 ] as const;

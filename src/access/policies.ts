@@ -25,6 +25,8 @@
  * | `approvals.read`, `local-tokens.read`                | yes   | yes      | no   | yes     | no      |
  * | `approvals.decide`, `approvals.configure`, and `bootstrap.open`, `break-glass.open`, which have no route | yes   | no       | no   | no      | no      |
  * | `approvals.withdraw`, and `approvals.request`, which has no route | yes | yes | yes | no      | no      |
+ * | `grants.read`                                        | yes   | yes      | no   | yes     | no      |
+ * | `grants.create`, `grants.retire`                     | yes   | no       | no   | no      | no      |
  * | `audit.read`                                         | yes   | no       | no   | yes     | no      |
  * | `events.read`                                        | yes   | yes      | no   | yes     | no      |
  *
@@ -137,6 +139,10 @@ action "approvals.withdraw" in [attend]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "approvals.request" in [attend]
   appliesTo { principal: User, resource: [Namespace, Key], context: Facts };
+action "grants.read" in [oversee]
+  appliesTo { principal: User, resource: Key, context: Facts };
+action "grants.create", "grants.retire" in [govern]
+  appliesTo { principal: User, resource: Key, context: Facts };
 action "audit.read" in [inspect]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "events.read" in [follow]

@@ -9,6 +9,7 @@ import * as denials from './denials.ts';
 import * as events from './events.ts';
 import * as issuers from './issuers.ts';
 import * as kem from './kem.ts';
+import * as keyGrants from './key-grants.ts';
 import * as keys from './keys.ts';
 import * as lifecycle from './lifecycle.ts';
 import * as localTokens from './local-tokens.ts';
@@ -58,6 +59,7 @@ const RESOURCES = [
   approvals,
   localTokens,
   policies,
+  keyGrants,
   audit,
   events,
   published,

@@ -5,6 +5,9 @@ import { Approvals } from './approvals.ts';
 import type { ApprovalParts } from './approvals.ts';
 import { LocalTokens } from './local-tokens.ts';
 import { Policies } from './policies.ts';
+import { Delegation } from '../access/delegation.ts';
+import { KeyGrants } from './key-grants.ts';
+import type { FindKey } from './key-grants.ts';
 import { Namespaces } from './namespaces.ts';
 
 export interface Governance {
@@ -14,16 +17,24 @@ export interface Governance {
   readonly approvals: Approvals;
   readonly localTokens: LocalTokens;
   readonly policies: Policies;
+  readonly grants: KeyGrants;
+  /** What is asked where no policy permits. */
+  readonly delegation: Delegation;
 }
 
 /** What a new namespace begins with: nothing, so that nobody may do anything, or the roles. */
 export type InitialPolicies = 'none' | 'roles';
 
+export interface GovernanceParts extends ApprovalParts {
+  readonly findKey: FindKey;
+}
+
 export function openGovernance(
-  parts: ApprovalParts,
+  parts: GovernanceParts,
   initial: InitialPolicies = 'none',
 ): Governance {
   const policies = new Policies(parts);
+  const grants = new KeyGrants(parts);
   return {
     policies,
     denials: new Denials(parts),
@@ -31,5 +42,7 @@ export function openGovernance(
     namespaces: new Namespaces(parts, initial === 'roles' ? policies : null),
     approvals: new Approvals(parts),
     localTokens: new LocalTokens(parts),
+    grants,
+    delegation: new Delegation(grants, parts.epoch, parts.clock),
   };
 }

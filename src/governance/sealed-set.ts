@@ -32,12 +32,19 @@ export interface SetKind<T> {
   /** Members of one namespace. */
   readonly most: number;
   /** Whose answers stand on a change of the set. */
-  readonly reach: 'namespace' | 'installation';
+  readonly reach: 'namespace' | 'installation' | OneKey;
   /** What followers are told of a change; nothing unless told. */
   readonly events?: (change: PreparedSetChange<T>) => readonly ChangeEvent[];
   readonly toJson: (value: T) => JsonObject;
   /** @throws TwofoldError integrity_failed for what it never wrote */
   readonly fromJson: (json: JsonObject, name: string) => T;
+}
+
+/** A key with all names by which requests know it. */
+export interface OneKey {
+  readonly keyId: string;
+  readonly keyName: string;
+  readonly also: readonly string[];
 }
 
 /** A member in force. */
@@ -98,23 +105,23 @@ export class SealedSet<T> {
   readonly #parts: SealedSetParts;
   readonly #kind: SetKind<T>;
   readonly #changes: Changes<PreparedSetChange<T>>;
-  readonly #cache: ViewCache<T>;
+  #cache: ViewCache<T> | undefined;
 
   constructor(parts: SealedSetParts, kind: SetKind<T>) {
     this.#parts = parts;
     this.#kind = kind;
     this.#changes = new Changes(parts, subjectOf(kind));
-    this.#cache = new ViewCache(parts.epoch);
   }
 
   /** As this instance knows it; a change of another one is learnt with the epoch. */
   of(namespace: string): Promise<SetView<T>> {
+    this.#cache ??= new ViewCache(this.#parts.epoch);
     return this.#cache.get(namespace, () => this.read(namespace));
   }
 
   /** What `of` would answer at once; undefined where it would have to read. */
   known(namespace: string): SetView<T> | undefined {
-    return this.#cache.known(namespace);
+    return this.#cache?.known(namespace);
   }
 
   /** @throws TwofoldError integrity_failed, database_unavailable */
@@ -286,9 +293,13 @@ class ViewCache<T> {
 
 function subjectOf<T>({ kind, reach, events }: SetKind<T>): ChangeSubject<PreparedSetChange<T>> {
   return {
-    // No key can have this name.
-    touched: () => ({ keyId: null, keyName: `${kind}/`, also: [], reach }),
-    facts: ({ detail }) => ({ keyRef: null, keyId: null, keyVersion: null, suite: null, detail }),
+    // No key can have the name that is given for none.
+    touched: () =>
+      typeof reach === 'object' ? reach : { keyId: null, keyName: `${kind}/`, also: [], reach },
+    facts: ({ detail }) => {
+      const keyId = typeof reach === 'object' ? reach.keyId : null;
+      return { keyRef: null, keyId, keyVersion: null, suite: null, detail };
+    },
     events: (_operation, change) => events?.(change) ?? [],
   };
 }

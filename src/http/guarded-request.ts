@@ -11,6 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { StaleAnswer } from '../audit/ports.ts';
 import { TwofoldError } from '../errors.ts';
 import { canonicalReference } from '../contract/scalars.ts';
+import { isDelegated } from '../access/delegation.ts';
 import { AnswerWriter } from './answer.ts';
 import { ApprovalGate } from './approval-gate.ts';
 import { requestHash } from './canonical.ts';
@@ -19,7 +20,7 @@ import { readHeaders, readParams, readQuery } from './head.ts';
 import { AuditNotes } from './notes.ts';
 import { RequestAccess } from './request-access.ts';
 import { Streamed } from './route.ts';
-import type { Grant, Operation, Principal } from '../access/grant.ts';
+import type { Decision, Grant, Operation, Principal } from '../access/grant.ts';
 import type { BodyFacts, Resource } from '../access/ports.ts';
 import type { RouteContract } from '../contract/route.ts';
 import type { NamespaceStanding } from '../governance/namespaces.ts';
@@ -241,9 +242,9 @@ export class GuardedRequest {
   async #reply(notes: AuditNotes): Promise<Reply<RouteContract>> {
     const { route } = this.#arrival;
     const access = await this.#open();
-    const early = this.#authorize(notes, access);
+    const early = await this.#authorize(notes, access);
     const input = await this.#checked();
-    const grant = this.#refine(notes, access, early, route.facts(input.body));
+    const grant = await this.#refine(notes, access, early, factsOf(route, input.body, early));
     await this.#checkExistence();
     const started = performance.now();
     const reply = await new ApprovalGate(this.#deps).handle({
@@ -267,28 +268,43 @@ export class GuardedRequest {
   }
 
   /** Null where what the body says may permit it. */
-  #authorize(notes: AuditNotes, access: RequestAccess): AnyGrant | null {
+  async #authorize(notes: AuditNotes, access: RequestAccess): Promise<AnyGrant | null> {
     const decision = access.decide();
     notes.decided(decision);
-    if (!decision.allowed && this.#arrival.route.hasFacts && access.awaitsBody()) return null;
-    return access.authorize();
+    if (decision.allowed) return access.authorize();
+    if (this.#arrival.route.hasFacts && access.awaitsBody()) return null;
+    return this.#delegated(notes, decision, () => access.authorize());
   }
 
-  #refine(
+  /** What was lent, if the denial leaves room for it; else the denial. */
+  async #delegated(
+    notes: AuditNotes,
+    denial: Decision,
+    denied: () => AnyGrant,
+    facts?: BodyFacts,
+  ): Promise<AnyGrant> {
+    notes.decided(denial);
+    const { operation } = this.#arrival.route.contract;
+    const asked = { principal: this.#principal, operation, resource: this.#resource, denial };
+    const lent = await this.#deps.governance.delegation.permit(asked, facts);
+    if (lent === null) return denied();
+    notes.decided(lent.decision);
+    return lent;
+  }
+
+  async #refine(
     notes: AuditNotes,
     access: RequestAccess,
     early: AnyGrant | null,
     facts: readonly BodyFacts[],
-  ): AnyGrant {
+  ): Promise<AnyGrant> {
     let grant = early;
     for (const each of facts) {
-      try {
-        grant = grant === null ? access.authorize(each) : access.refine(grant, each);
-        notes.decided(grant.decision);
-      } catch (error) {
-        notes.decided(access.decide(each));
-        throw error;
-      }
+      const decision = access.decide(each);
+      grant = decision.allowed
+        ? access.authorize(each)
+        : await this.#delegated(notes, decision, () => access.authorize(each), each);
+      notes.decided(grant.decision);
     }
     return grant ?? access.authorize();
   }
@@ -397,4 +413,10 @@ export class GuardedRequest {
   #wipeSecrets(): void {
     for (const secret of this.#secrets.splice(0)) secret.wipe();
   }
+}
+
+/** Of a body without facts a grant that was lent is asked too: it may be for named contexts alone. */
+function factsOf(route: GuardedRoute, body: unknown, grant: AnyGrant | null): readonly BodyFacts[] {
+  const facts = route.facts(body);
+  return facts.length === 0 && grant !== null && isDelegated(grant) ? [{}] : facts;
 }

@@ -25,6 +25,7 @@ import { rotationPlanRoutes } from './rotation-plan.ts';
 import { rotationOrderRoutes } from './rotation-orders.ts';
 import { parallelRoutes } from './sign-parallel.ts';
 import { signRoutes } from './sign.ts';
+import { keyGrantRoutes } from './key-grants.ts';
 import { namespaceRoutes } from './namespaces.ts';
 import { policyRoutes } from './policies.ts';
 import { publicRoutes, systemRoutes } from './system.ts';
@@ -70,6 +71,7 @@ export function allRoutes(
     ...approvalRuleRoutes(deps),
     ...localTokenRoutes(deps),
     ...policyRoutes(deps),
+    ...keyGrantRoutes(deps),
     ...auditRoutes(deps),
     ...eventRoutes(deps, streams),
     ...publishedRoutes(deps),

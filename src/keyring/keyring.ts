@@ -70,6 +70,8 @@ export interface Keyring {
   readonly lifecycle: KeyLifecycle;
   readonly turns: ChangeOrder;
   readonly references: KeyReferences;
+  /** The key that a name, an alias or an id leads to, verified; for what decides before a grant exists. */
+  readonly find: (namespace: string, ref: string) => Promise<KeyView | null>;
   /** Entries of the caches, for metrics. */
   readonly sizes: () => { readonly keys: number; readonly unsealed: number };
   /** Flush of the uses that were counted, which the composition root asks for at last. */
@@ -127,6 +129,7 @@ export function openKeyring(parts: KeyringParts): Keyring {
     orders: new RotationOrders(work),
     turns,
     references: keyReferences(catalog),
+    find: (namespace, ref) => catalog.find(namespace, ref),
     sizes: () => ({ keys: catalog.size, unsealed: halves.size }),
     ledger,
     useReport: report,

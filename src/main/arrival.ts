@@ -46,7 +46,7 @@ export async function arrive(
   late.turns.set(keyring.turns);
   late.events.set({ ...store.events, installation: root.installation });
   const ruling = { config, store, keys, audit, incarnation, mac, integrity };
-  late.governance.set(await openGoverned(ruling, config));
+  late.governance.set(await openGoverned({ ...ruling, findKey: keyring.find }, config));
   const policies = rotationPolicies(ruling);
   late.policies.set(policies);
   late.rotation.set(rotationReading(keyring, store, policies));

@@ -2,6 +2,7 @@
 import { LocalAccess } from '../access/local-access.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import { openGovernance } from '../governance/governance.ts';
+import type { FindKey } from '../governance/key-grants.ts';
 import type { Governance, InitialPolicies } from '../governance/governance.ts';
 import type { Store } from '../store/store.ts';
 import type { ReadinessCheck } from '../http/dependencies.ts';
@@ -10,10 +11,11 @@ import type { RulingParts } from './scheduling.ts';
 
 export interface GoverningParts extends Omit<RulingParts, 'store' | 'config'> {
   readonly store: Pick<Store, 'sets' | 'approvals'>;
+  readonly findKey: FindKey;
 }
 
 export const governanceOf = (parts: GoverningParts, initial: InitialPolicies): Governance => {
-  const { store, keys, audit, incarnation, mac, integrity } = parts;
+  const { store, keys, audit, incarnation, mac, integrity, findKey } = parts;
   const rows = {
     store: keys,
     sets: store.sets,
@@ -24,6 +26,7 @@ export const governanceOf = (parts: GoverningParts, initial: InitialPolicies): G
     mac,
     integrity,
     clock: () => new Date(),
+    findKey,
   };
   return openGovernance(rows, initial);
 };

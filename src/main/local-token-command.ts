@@ -151,6 +151,8 @@ async function openBeside(
     mac: root.mac,
     integrity: new IntegrityWatch(),
     clock: () => new Date(),
+    // No key is used by this command.
+    findKey: () => Promise.resolve(null),
   });
   return { governance, epoch };
 }

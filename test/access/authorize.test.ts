@@ -141,6 +141,9 @@ const EXPECTED: Readonly<Record<Operation, string>> = {
   'local-tokens.read': 'ao-r-',
   'bootstrap.open': 'a----',
   'break-glass.open': 'a----',
+  'grants.read': 'ao-r-',
+  'grants.create': 'a----',
+  'grants.retire': 'a----',
   'audit.read': 'a--r-',
   'events.read': 'ao-r-',
 };

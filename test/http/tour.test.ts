@@ -495,6 +495,26 @@ describe('every route, as the contract says it', () => {
     await go('askAccess', '/v1/authorize', { operation: 'keys.read', key: 'wrap' });
   });
 
+  it('lends uses of a key, and ends that', async () => {
+    const path = '/v1/admin/keys/wrap/grants';
+    const body = {
+      grantee: { issuer: 'https://issuer.example', subject: 'trainer' },
+      operations: ['wrap', 'unwrap'],
+      encryptionContext: { kind: 'includes', pairs: { run: '17' } },
+      expiresAt: new Date(Date.now() + 86_400_000).toISOString(),
+      name: 'training run 17',
+    };
+    const made = await go('createGrant', path, body);
+    const id = String(made.json['id']);
+    const shown = { ...made.json };
+    delete shown['ended'];
+    expect((await go('getGrant', `${path}/${id}`)).json).toEqual(shown);
+    expect((await go('listGrants', path)).json['items']).toEqual([shown]);
+    await go('retireGrant', `${path}/${id}/retire`);
+    const again = await go('createGrant', path, body);
+    await go('revokeGrant', `${path}/${String(again.json['id'])}`);
+  });
+
   it('reads keys, versions and public keys', async () => {
     const { json, headers } = await go('getKey', '/v1/keys/wrap');
     expect(headers.get('etag')).toBe(`"${String(json['revision'])}"`);

@@ -51,7 +51,13 @@ export async function openStoredInstance(
   });
   const { integrity } = keyring;
   const changing = { store: store.keys, audit, epoch, refreshEpoch, clock, integrity };
-  const governing = { ...changing, mac: root.mac, sets: store.sets, approvals: store.approvals };
+  const governing = {
+    ...changing,
+    mac: root.mac,
+    sets: store.sets,
+    approvals: store.approvals,
+    findKey: keyring.find,
+  };
   const policies = new NamespaceRotationPolicies({
     ...changing,
     mac: root.mac,

@@ -14,7 +14,7 @@ import type { Hsm } from '../../src/hsm/port.ts';
 import { DEFAULT_DESTRUCTION_RULES } from '../../src/keyring/destruction.ts';
 import type { DestructionRules } from '../../src/keyring/destruction.ts';
 import type { EventFeed } from '../../src/http/dependencies.ts';
-import type { ApprovalParts } from '../../src/governance/approvals.ts';
+import type { GovernanceParts } from '../../src/governance/governance.ts';
 import { openKeyring } from '../../src/keyring/keyring.ts';
 import type { Keyring } from '../../src/keyring/keyring.ts';
 import type { Binding, ChangeRun, CreateKey } from '../../src/keyring/operations.ts';
@@ -101,7 +101,7 @@ export interface Instance {
   readonly keyring: Keyring;
   readonly policies: NamespaceRotationPolicies;
   /** What stored sets are made of. */
-  readonly governing: ApprovalParts;
+  readonly governing: GovernanceParts;
   readonly epoch: SecurityEpoch;
   readonly uses: UsageCounters;
   readonly audit: RunningAuditLog;
@@ -245,7 +245,12 @@ export async function openInstance({
   });
   const { integrity } = keyring;
   const changing = { store: keys, audit, epoch, refreshEpoch, mac: root.mac, integrity, clock };
-  const governing = { ...changing, sets: store.sets, approvals: store.approvals };
+  const governing = {
+    ...changing,
+    sets: store.sets,
+    approvals: store.approvals,
+    findKey: keyring.find,
+  };
   const policies = new NamespaceRotationPolicies({
     ...changing,
     policies: store,

@@ -115,7 +115,7 @@ describe('at run time', () => {
     expect(() => forged.operation).toThrow(TypeError);
   });
 
-  it('is made where it is decided, and for asking where what is asked for was granted', () => {
+  it('is made where it is decided, by policies or by what was lent, and for asking where what is asked for was granted', () => {
     const src = join(root, 'src');
     const paths = readdirSync(src, { recursive: true, encoding: 'utf8' })
       .filter((path) => path.endsWith('.ts') && !path.startsWith('store/generated'))
@@ -125,6 +125,7 @@ describe('at run time', () => {
     expect(paths.sort()).toEqual([
       'access/approval-request.ts',
       'access/authorize.ts',
+      'access/delegation.ts',
       'access/grant.ts',
       'access/local-access.ts',
     ]);

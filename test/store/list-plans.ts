@@ -280,6 +280,8 @@ export const LISTS: readonly List[] = [
       'listIssuers',
       'listApprovalRules',
       'listLocalTokens',
+      'listPolicies',
+      'listGrants',
     ],
     run: ({ store, namespace }) => store.sets.set('policy', namespace, 0),
     // The whole set is proven at once, so it is read whole.
@@ -287,7 +289,7 @@ export const LISTS: readonly List[] = [
   },
   {
     name: 'history of a sealed set',
-    routes: [],
+    routes: ['listPolicyRevisions'],
     run: async ({ store, namespace }) => {
       const query = { kind: 'policy', namespace, name: null, pageSize: PAGE };
       await store.sets.history({ ...query, before: null });
