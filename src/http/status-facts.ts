@@ -10,6 +10,7 @@ const CHECKS: Readonly<Record<string, string>> = {
   audit: 'Audit log',
   integrity: 'Stored rows',
   secrets: 'Secrets',
+  access: 'Access',
   service: 'Service',
 };
 

@@ -91,6 +91,7 @@ const program = findChromium();
           'Audit log ok',
           'Stored rows ok',
           'Secrets ok',
+          'Access ok',
           'Service complete',
         ],
         scripts: 0,
