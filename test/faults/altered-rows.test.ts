@@ -191,6 +191,7 @@ describe('a row edited under a running service', () => {
     expect((await unwrap({})).json.code).toBe('key_not_found');
     expect((await unwrap({ 'Twofold-Namespace': 'slipped-in' })).json.code).toBe('forbidden');
     await putBack();
+    await asOwner((client) => client.query(`delete from namespace where name = 'slipped-in'`));
     expect((await unwrap({})).json).toMatchObject({ plaintext: 'AAAA' });
   }, 60_000);
 });
@@ -235,7 +236,7 @@ describe('a name of a destroyed key', () => {
     expect(await health()).toEqual(GREEN);
   }, 60_000);
 
-  /** No route destroys yet: the rows that a destruction leaves, attested by the token's root-mac. */
+  /** No route destroys without a wait: the rows that a destruction leaves, attested by the token's root-mac. */
   async function destroyByHand(id: string): Promise<void> {
     const urls = findEmbedded(service.dataDir);
     const store = openStore({ url: urls?.appUrl ?? '' });
@@ -256,9 +257,13 @@ describe('a name of a destroyed key', () => {
       );
       expect(versions).toHaveLength(2);
       if (stored === null) return;
-      const key = { ...stored.key.value, primary: null, destroyedAt: at };
+      const { value } = stored.key;
+      // The database destroys nothing whose destruction was not due.
+      const awaiting = { ...value, destruction, revision: value.revision + 1 };
+      const gone = { ...value, primary: null, destroyedAt: at, revision: value.revision + 2 };
       const rows = [
-        ['key', keyRow(await attestKey(root.mac, { ...key, revision: key.revision + 1 }))] as const,
+        ['key', keyRow(await attestKey(root.mac, awaiting))] as const,
+        ['key', keyRow(await attestKey(root.mac, gone))] as const,
         ...(await Promise.all(
           versions.map(
             async (version) =>
