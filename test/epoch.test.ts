@@ -30,9 +30,21 @@ describe('what a change touches', () => {
     [true, 'a name that was free before', { keyId: other }, { keyId: null, keyName: 'payments' }],
     [
       true,
-      'everybody, when access changed',
-      { scope: 'access', keyId: null, keyName: null },
+      'everybody, when access changed everywhere',
+      { scope: 'access', namespace: '', keyId: null, keyName: null },
       { namespace: 'b', keyId: null },
+    ],
+    [
+      true,
+      'all of a namespace whose access changed',
+      { scope: 'access', keyId: null, keyName: null },
+      { keyId: null },
+    ],
+    [
+      false,
+      'no other namespace than the one whose access changed',
+      { scope: 'access', keyId: null, keyName: null },
+      { namespace: 'b' },
     ],
     [false, 'no other key', {}, { keyId: other, keyName: 'other' }],
     [false, 'no key of another namespace', {}, { namespace: 'b', keyName: 'payments' }],
