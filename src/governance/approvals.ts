@@ -60,7 +60,7 @@ export type ApprovalRun = ChangeRun<PreparedApproval>;
 export type ApprovalDone = ChangeDone<PreparedApproval>;
 
 /** What executing stands on: in which standing an approver is now. */
-export type StillMay = (approver: Principal) => boolean;
+export type StillMay = (approver: Principal, at: Date) => Promise<boolean>;
 
 const SUBJECT: ChangeSubject<PreparedApproval> = {
   touched: ({ kind, view: { approval } }) => ({
@@ -257,7 +257,10 @@ export class Approvals {
       throw new TwofoldError('approval_mismatch');
     }
     const rules = await this.rules.requiredBy(namespace, question);
-    const approvers = before.approvers.filter((each) => stillMay(principalOf(each)));
+    const standing = await Promise.all(
+      before.approvers.map((each) => stillMay(principalOf(each), each.at)),
+    );
+    const approvers = before.approvers.filter((_, index) => standing[index] === true);
     const satisfied = before.state === 'approved' && isSatisfied(tallyOf(rules, approvers));
     const write = await this.#write(before, {
       ...before,

@@ -15,6 +15,8 @@ import type { Guard } from '../contract/guards.ts';
 import type { RouteContract } from '../contract/route.ts';
 import type { Question, StandingRule } from '../governance/approval-rules.ts';
 import type { AskedFor } from '../governance/approvals.ts';
+import type { Principal } from '../access/grant.ts';
+import type { CredentialFacts } from '../access/trust.ts';
 import type { HttpDependencies } from './dependencies.ts';
 import type { Call, GuardedContract, GuardedRoute, Reply } from './route.ts';
 
@@ -35,10 +37,12 @@ export interface AtGate {
   readonly rehearsal: () => AnyCall;
 }
 
-export class ApprovalGate {
-  readonly #deps: Pick<HttpDependencies, 'governance' | 'access'>;
+type GateDependencies = Pick<HttpDependencies, 'governance' | 'access' | 'keys'>;
 
-  constructor(deps: Pick<HttpDependencies, 'governance' | 'access'>) {
+export class ApprovalGate {
+  readonly #deps: GateDependencies;
+
+  constructor(deps: GateDependencies) {
     this.#deps = deps;
   }
 
@@ -59,14 +63,21 @@ export class ApprovalGate {
     const { access, governance } = this.#deps;
     const { namespace } = call.grant;
     const authorizer = await access.in(namespace);
-    const requestHash = wholeRequestHash(request, namespace, call.body);
+    const requestHash = wholeRequestHash(request, await this.#about(call), call.body);
     call.notes.detail({ approval: id });
     const backing = await governance.approvals.redeem(
       call.grant,
       { id, requestHash, question },
-      (approver) => authorizer.may(approver, 'approvals.decide', { namespace, key: null }),
+      async (approver, at) =>
+        authorizer.may(approver, 'approvals.decide', { namespace, key: null }) &&
+        !(await governance.denials.denies(namespace, consentOf(approver, at))),
     );
     return route.handle({ ...call, approval: { id }, backing });
+  }
+
+  async #about({ grant: { namespace, key } }: AnyCall): Promise<About> {
+    if (key === null) return { namespace, keyId: null };
+    return { namespace, keyId: (await this.#deps.keys.resolve(namespace, key))?.id ?? null };
   }
 
   /** A bootstrap token ends with the policies that it writes. */
@@ -85,7 +96,7 @@ export class ApprovalGate {
   async #ask(at: AtGate, question: Question): Answer {
     const { call } = at;
     const { approvals } = this.#deps.governance;
-    const asked = askedFor(at);
+    const asked = askedFor(at, await this.#about(call));
     const open = await approvals.openOf(call.grant, asked);
     if (open !== null) {
       call.notes.detail({ approval: open.approval.id, executed: false });
@@ -138,7 +149,18 @@ function guardsOfCall({ id, operation }: GuardedContract, body: unknown): readon
 const unprotects = (body: unknown): boolean =>
   (body as { readonly deletionProtection?: boolean }).deletionProtection === false;
 
-function askedFor({ request, call }: AtGate): AskedFor {
+type About = Parameters<typeof wholeRequestHash>[1];
+
+/** What a denial can name of a consent: who gave it, and when. */
+const consentOf = ({ issuer, subject }: Principal, at: Date): CredentialFacts => ({
+  issuer,
+  subject,
+  tokenId: null,
+  issuedAt: at,
+  certificate: null,
+});
+
+function askedFor({ request, call }: AtGate, about: About): AskedFor {
   const { grant, headers } = call;
   const [path = '', query = ''] = (request.url ?? '').split(/\?(.*)/su, 2);
   return {
@@ -148,7 +170,7 @@ function askedFor({ request, call }: AtGate): AskedFor {
     query,
     ifMatch: (headers as Readonly<Record<string, string | undefined>>)['if-match'] ?? null,
     bodyHash: bodyHash(call.body),
-    requestHash: wholeRequestHash(request, grant.namespace, call.body),
+    requestHash: wholeRequestHash(request, about, call.body),
   };
 }
 

@@ -19,13 +19,17 @@ export const bodyHash = (body: unknown): Uint8Array =>
     .update(canonicalJson(body ?? null))
     .digest();
 
-/** SHA-256 over all that a request says: also its namespace, query and revision. */
+/**
+ * SHA-256 over all that a request says, also its namespace, query and revision, and over the id of the
+ * key that its path means: a name that means another key later makes another request.
+ */
 export function wholeRequestHash(
   { method, url, headers }: IncomingMessage,
-  namespace: string,
+  about: { readonly namespace: string; readonly keyId: string | null },
   body: unknown,
 ): Uint8Array {
-  const target = JSON.stringify([namespace, method, url, headers['if-match'] ?? null]);
+  const { namespace, keyId } = about;
+  const target = JSON.stringify([namespace, method, url, headers['if-match'] ?? null, keyId]);
   return createHash('sha256')
     .update(target)
     .update('\0')

@@ -206,9 +206,10 @@ function askingRoutes({ access, keys }: Dependencies): readonly GuardedRoute[] {
         const asker = principalOf(principal, body);
         const key = body.key === undefined ? null : canonicalReference(body.key);
         const about: Resource = { namespace, key };
-        // Its labels explain the decision to those alone who may read it.
-        const mayRead = key === null || authorizer.may(principal, 'keys.read', about);
-        const resolved = key === null || !mayRead ? null : await keys.resolve(namespace, key);
+        const meant = key === null ? null : await keys.resolve(namespace, key);
+        // What it is explains the decision to those alone who may read that very key.
+        const mayRead = authorizer.may(principal, 'keys.read', { ...about, resolved: meant });
+        const resolved = mayRead ? meant : null;
         const context = body.context === undefined ? [] : [facts(body.context)];
         const told = authorizer.explain(asker, operation, { ...about, resolved }, ...context);
         const { allowed, revision, policies, permits, forbids, errors } = told;

@@ -202,6 +202,37 @@ describe('a guarded request', () => {
     expect((await unprotect('alice', under(id))).status).toBe(200);
   });
 
+  it('is for the key that its name meant, wherever the name goes', async () => {
+    const json = { name: 'junk', suite: 'A256GCM', deletionProtection: true };
+    await as('alice', 'POST', '/v1/admin/keys', { json });
+    expect((await as('alice', 'PUT', '/v1/admin/keys/junk/aliases/x', { json: {} })).status).toBe(
+      200,
+    );
+    const ask = (headers = {}) =>
+      as('alice', 'PATCH', '/v1/admin/keys/x', { json: { deletionProtection: false }, headers });
+    const { id } = (await ask()).json;
+    await approve('bob', id);
+    expect(outcome(await approve('carol', id))).toEqual([200, 'approved']);
+    const moved = await as('alice', 'PUT', '/v1/admin/keys/k/aliases/x', {
+      json: { from: 'junk' },
+    });
+    expect(moved.status).toBe(200);
+    expect(outcome(await ask(under(id)))).toEqual([409, 'approval_mismatch']);
+    expect((await ask()).json['id']).not.toBe(id);
+    expect(await isProtected()).toBe(true);
+  });
+
+  it('does not count who is denied by then', async () => {
+    const { id } = (await unprotect('alice')).json;
+    await approve('bob', id);
+    await approve('mallory', id);
+    const issuer = String((await as('bob', 'GET', '/v1/whoami')).json['issuer']);
+    const json = { issuer, subject: 'mallory', reason: 'stolen' };
+    expect((await as('bob', 'POST', '/v1/admin/denials', { json })).status).toBe(201);
+    expect(outcome(await unprotect('alice', under(id)))).toEqual([409, 'approval_pending']);
+    expect(await isProtected()).toBe(true);
+  });
+
   it('is refused as the request itself would be', async () => {
     const asked = await unprotect('alice', { 'if-match': '"77"' });
     expect(outcome(asked)).toEqual([412, 'etag_mismatch']);

@@ -232,6 +232,22 @@ describe('policies', () => {
     expect(list['items']).toMatchObject([{ revision: 4, cedar: null }, { revision: 2 }]);
   });
 
+  it('are not explained by a key that its asker may not read', async () => {
+    const site = await open();
+    const { call } = callsOf(site);
+    const json = { name: 'k', suite: 'A256GCM', labels: { secret: 'yes' } };
+    await call('admin', 'POST', '/v1/admin/keys', { json });
+    await put(site, 'hidden', {
+      cedar: `forbid (principal, action == Action::"keys.read", resource)
+        when { resource has labels && resource.labels.hasTag("secret") };`,
+    });
+    const ask = async (key: string) => {
+      const asked = { operation: 'keys.read', key };
+      return (await call('user', 'POST', '/v1/authorize', { json: asked })).json;
+    };
+    expect(await ask('k')).toEqual(await ask('absent'));
+  });
+
   it('are explained to who asks, by what decides', async () => {
     const { call } = callsOf(await open());
     const ask = async (role: string, json: object) =>
