@@ -67,6 +67,8 @@ export class TokenAuthenticator implements Authenticator {
   readonly #issuers: ReadonlyMap<string, Issuer>;
   readonly #trust: StoredTrust;
   readonly #certificates: CertificateAuthenticator | null;
+  /** Of those configured, for tokens and for certificates. */
+  readonly names: readonly string[];
   readonly #clockTolerance: number;
   readonly #concurrency: number;
   readonly #now: () => Date;
@@ -78,6 +80,7 @@ export class TokenAuthenticator implements Authenticator {
     this.#issuers = issuers;
     this.#trust = options.trust ?? NOTHING_STORED;
     const { certificates = [], trust, now } = options;
+    this.names = [...issuers.keys(), ...certificates.map(({ issuer }) => issuer)];
     this.#certificates =
       certificates.length === 0
         ? null

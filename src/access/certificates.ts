@@ -141,6 +141,8 @@ function subjectOf(certificate: X509Certificate, settings: CertificateIssuerSett
   if (others.length > 0) throw invalid('conflicting names');
   const { value } = name;
   if (value.length > MAX_SUBJECT || !/^[\x21-\x7e]+$/u.test(value)) throw invalid('name');
+  // Upper case names the same host (RFC 4343).
+  if (source === 'dns') return value.toLowerCase();
   if (source !== 'spiffe') return value;
   const domain = SPIFFE_ID.exec(value)?.[1];
   if (domain === undefined) throw invalid('SPIFFE id');

@@ -5,6 +5,7 @@
  * They stand as sealed members of the root namespace, by their hash alone, so that only who can make a
  * MAC under `root-mac` makes one, and every instance knows of it and of its end at once (promise P5).
  */
+import { TwofoldError } from '../errors.ts';
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 
 import type { Grant, Operation } from '../access/grant.ts';
@@ -168,12 +169,12 @@ export class LocalTokens {
     return { kind, id: member.name, namespace, expiresAt };
   }
 
-  /** Ends a bootstrap token, in the transaction of what it was for. */
+  /** Ends a bootstrap token, in the transaction of what it was for. @throws TwofoldError token_invalid */
   async spend(grant: Grant<Operation>, id: string): Promise<readonly KeyWrite[]> {
     const set = this.#sets.bootstrap;
     const view = await set.read(ROOT_NAMESPACE);
     const member = view.members.get(id);
-    if (member === undefined) return [];
+    if (member === undefined) throw new TwofoldError('token_invalid');
     const entries = new Map([[id, { ...member.value, usedAt: this.#parts.clock() }]]);
     return set.writes(grant, ROOT_NAMESPACE, view, entries);
   }

@@ -88,6 +88,8 @@ export interface EventFeed extends Pick<EventStore, 'page'> {
 export interface IssuerFacts {
   /** Let in everywhere, and changed in the configuration alone. */
   readonly configured: readonly IssuerSettings[];
+  /** Of these and of client certificates: no stored issuer speaks under one of them. */
+  readonly names: readonly string[];
   /** Hosts of stored issuers that may have internal addresses. */
   readonly internal: readonly string[];
   /** Development only. */

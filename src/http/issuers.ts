@@ -117,7 +117,7 @@ function readingRoutes(deps: Dependencies): readonly GuardedRoute[] {
 
 /** @throws TwofoldError already_exists, invalid_value */
 async function checkValue(value: StoredIssuer, facts: IssuerFacts): Promise<IssuerSettings> {
-  if (facts.configured.some(({ issuer }) => issuer === value.issuer)) throw taken();
+  if (facts.names.includes(value.issuer)) throw taken();
   const settings = settingsOf(value, facts.internal);
   await checkSettings(settings, facts.plainHttp);
   return settings;

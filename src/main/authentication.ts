@@ -70,9 +70,10 @@ export async function openAuthenticator(
 
 export const issuerFacts = (
   { access, mode }: Config,
-  { configured }: TokenAuthenticator,
+  { configured, names }: TokenAuthenticator,
 ): HttpDependencies['issuers'] => ({
   configured,
+  names,
   internal: access.internalIssuers,
   plainHttp: mode === 'dev',
 });

@@ -1,4 +1,5 @@
 /** Principals by client certificate: who vouches, for whom, for what, and until when. */
+import { generateKeyPairSync } from 'node:crypto';
 import { request } from 'node:https';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
@@ -11,7 +12,7 @@ import { makeCertificate } from '../config/certificate.ts';
 import { openService } from './service.ts';
 import type { Service } from './service.ts';
 
-const ISSUER = 'urn:example:mesh';
+const ISSUER = 'https://mesh.example';
 const API = 'spiffe://example.org/ns/payments/sa/api';
 
 let authority: TestAuthority;
@@ -54,6 +55,8 @@ describe('a client certificate', () => {
         subject: API,
         method: 'mtls',
         roles: ['user'],
+        acr: null,
+        amr: [],
         session: Uint8Array.from(Buffer.from(fingerprint.slice(0, 32), 'hex')),
         expiresAt: good.parsed.validToDate,
         namespace: null,
@@ -65,6 +68,9 @@ describe('a client certificate', () => {
     const dns = authority.issue('DNS:api.example.org');
     const accepted = { accepted: { subject: 'api.example.org', roles: [] } };
     expect(await check(dns, { subject: 'dns' })).toMatchObject(accepted);
+    // A denial of the subject would else be got round by case.
+    const upper = authority.issue('DNS:API.Example.org');
+    expect(await check(upper, { subject: 'dns' })).toMatchObject(accepted);
     const mail = authority.issue('email:a@example.org');
     expect(await check(mail, { subject: 'email' })).toMatchObject({
       accepted: { subject: 'a@example.org' },
@@ -164,6 +170,16 @@ describe('a listener that asks for certificates', () => {
     const token = await service.token('auditor');
     expect(await ask(good, { token })).toMatchObject({ status: 200, roles: ['auditor'] });
     expect(await ask(good, { token: 'x' })).toMatchObject({ status: 401, code: 'token_invalid' });
+  });
+
+  it('shares the name of its issuer with no stored one', async () => {
+    const token = await service.token('admin');
+    const { publicKey } = generateKeyPairSync('ed25519');
+    const jwk = { ...publicKey.export({ format: 'jwk' }), kid: '1', alg: 'EdDSA', use: 'sig' };
+    const body = { issuer: ISSUER, audience: 'a', algorithms: ['EdDSA'], jwks: { keys: [jwk] } };
+    const path = '/v1/admin/issuers/mine';
+    const taken = await ask(null, { token, method: 'PUT', path, body });
+    expect(taken).toMatchObject({ status: 409, code: 'already_exists' });
   });
 
   it('lets nobody in whose certificate is denied, by fingerprint, serial or subject', async () => {

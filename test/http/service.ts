@@ -222,7 +222,7 @@ export async function openServiceOver<W extends Instance>(
     turns: keyring.turns,
     events: world.events ?? noEvents,
     governance,
-    issuers: { configured: authenticator.configured, ...issuing },
+    issuers: { configured: authenticator.configured, names: authenticator.names, ...issuing },
     engine: given.engine ?? nativeEngine,
     token: {
       availability: ({ id }) =>
