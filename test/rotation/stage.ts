@@ -2,7 +2,7 @@
  * A keyring on a real database with a clock that tests set, and schedulers over it. The token is in
  * memory, so that ten years take seconds.
  */
-import { PolicyAuthorizer } from '../../src/access/authorize.ts';
+import { PolicyAuthorizer, systemPolicies } from '../../src/access/authorize.ts';
 import { SCHEDULER } from '../../src/access/system.ts';
 import type { Keyring } from '../../src/keyring/keyring.ts';
 import type { NamespaceRotationPolicies } from '../../src/keyring/namespace-policies.ts';
@@ -114,7 +114,7 @@ export async function openStage(start = Date.UTC(2026, 0, 1)): Promise<Stage> {
       watchedHsm(device.token).hsm,
     );
     const { id: instance, epoch, keyring, policies: ruling } = opened;
-    const authorizer = PolicyAuthorizer.of({ epoch });
+    const authorizer = PolicyAuthorizer.of({ epoch, policies: systemPolicies() });
     const scheduler: Actor['scheduler'] = (changes = {}) => {
       const scheduling = { ...store.scheduler, ...changes.store };
       const { silenceMs = 0 } = changes;
