@@ -284,6 +284,8 @@ export class GuardedRequest {
     facts?: BodyFacts,
   ): Promise<AnyGrant> {
     notes.decided(denial);
+    // Where there is no namespace nothing can have been lent.
+    if ((await this.#standing()) === 'absent') return denied();
     const { operation } = this.#arrival.route.contract;
     const asked = { principal: this.#principal, operation, resource: this.#resource, denial };
     const lent = await this.#deps.governance.delegation.permit(asked, facts);
