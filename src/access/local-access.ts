@@ -39,8 +39,8 @@ export interface LocalTokenBook {
   find(kind: LocalKind, token: string): Promise<LocalStanding | null>;
 }
 
-/** What each may do; some operations are those of other parts of administration. */
-const PERMITTED: Readonly<Record<LocalKind, ReadonlySet<string>>> = {
+/** What each may do. */
+const PERMITTED: Readonly<Record<LocalKind, ReadonlySet<Operation>>> = {
   bootstrap: new Set(['policies.change', 'issuers.change']),
   // To see, to repair access, and to stop what goes wrong: no key is used, changed or destroyed.
   'break-glass': new Set([
@@ -69,8 +69,6 @@ const PERMITTED: Readonly<Record<LocalKind, ReadonlySet<string>>> = {
     'issuers.change',
     'denials.read',
     'denials.change',
-    'limits.read',
-    'limits.change',
     'grants.read',
     'grants.retire',
     'approvals.read',

@@ -9,6 +9,7 @@ import { PolicySet } from '../access/policy-set.ts';
 import { SCHEMA } from '../access/policies.ts';
 import type { AccessControl } from '../access/ports.ts';
 import type { SecurityEpoch } from '../epoch.ts';
+import type { Namespaces } from './namespaces.ts';
 import type { Policies } from './policies.ts';
 import type { SetView } from './sealed-set.ts';
 import { cedarText, compileStored } from './stored-policy.ts';
@@ -16,9 +17,13 @@ import type { StoredPolicy } from './stored-policy.ts';
 
 interface AccessParts {
   readonly policies: Pick<Policies, 'inForce'>;
+  readonly namespaces: Pick<Namespaces, 'standing'>;
   readonly epoch: SecurityEpoch;
   readonly clock: () => Date;
 }
+
+/** Of a namespace that is not there. */
+const NO_POLICIES: SetView<StoredPolicy> = { revision: 0, members: new Map() };
 
 export class StoredAccess implements AccessControl {
   readonly #parts: AccessParts;
@@ -36,10 +41,12 @@ export class StoredAccess implements AccessControl {
   }
 
   async in(namespace: string): Promise<PolicyAuthorizer> {
-    const { policies, epoch, clock } = this.#parts;
+    const { policies, namespaces, epoch, clock } = this.#parts;
     // Before the policies: what is learnt from now on makes the grants old.
     const { current } = epoch;
-    const view = await policies.inForce(namespace);
+    // Names of nothing come from whoever asks: none of them is read for, or remembered.
+    const absent = (await namespaces.standing(namespace)) === 'absent';
+    const view = absent ? NO_POLICIES : await policies.inForce(namespace);
     return new PolicyAuthorizer({
       policies: this.#setOf(namespace, view),
       epoch: () => current,

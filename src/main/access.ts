@@ -23,6 +23,7 @@ const initialPoliciesOf = ({ mode, access }: Config): InitialPolicies =>
 export const openAccess = (late: LateParts, epoch: SecurityEpoch): StoredAccess =>
   new StoredAccess({
     policies: { inForce: (namespace) => late.governance.port.policies.inForce(namespace) },
+    namespaces: { standing: (name) => late.governance.port.namespaces.standing(name) },
     epoch,
     clock: () => new Date(),
   });

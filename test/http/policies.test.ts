@@ -16,6 +16,7 @@ async function open(initial = true): Promise<Service> {
     replace: ({ governance, epoch }) => ({
       access: new StoredAccess({
         policies: governance.policies,
+        namespaces: governance.namespaces,
         epoch,
         clock: () => new Date(),
       }),
@@ -60,6 +61,25 @@ describe('policies', () => {
         ]);
       }
     }
+  });
+
+  it('are not looked for under names of no namespace', async () => {
+    const site = await open();
+    const asked: string[] = [];
+    const access = new StoredAccess({
+      policies: {
+        inForce: (namespace) => {
+          asked.push(namespace);
+          return site.deps.governance.policies.inForce(namespace);
+        },
+      },
+      namespaces: site.deps.governance.namespaces,
+      epoch: site.deps.epoch,
+      clock: () => new Date(),
+    });
+    await access.in('default');
+    for (const name of ['nowhere', 'x'.repeat(5_000), '']) await access.in(name);
+    expect(asked).toEqual(['default']);
   });
 
   it('hold from the moment that their change is answered', async () => {

@@ -13,8 +13,8 @@ afterAll(() => site.close());
 
 const service = () =>
   site.service({
-    replace: ({ governance: { policies }, epoch }) => ({
-      access: new StoredAccess({ policies, epoch, clock: () => new Date() }),
+    replace: ({ governance, epoch }) => ({
+      access: new StoredAccess({ ...governance, epoch, clock: () => new Date() }),
     }),
   });
 
