@@ -55,14 +55,15 @@ const reason = z
   .strictObject({ reason: text(512, 'Why; kept with the state and in the audit log.') })
   .meta({ id: 'ReasonRequest' });
 
-export const CHANGE_ERRORS = [
-  'key_not_found',
-  'conflict',
+/** Of every change that is stored. */
+export const STORED_ERRORS = [
   'etag_mismatch',
   'read_only_grace',
   'integrity_failed',
   'storage_full',
 ] as const satisfies readonly ErrorCode[];
+
+export const CHANGE_ERRORS = ['key_not_found', 'conflict', ...STORED_ERRORS] as const;
 
 export const MATERIAL_ERRORS = [
   'unknown_suite',

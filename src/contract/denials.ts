@@ -1,11 +1,10 @@
 /** Denied tokens, subjects, issuers and certificates of a namespace; those of the root hold in all. */
 import { z } from 'zod';
 
-import { changeOf } from './admin-keys.ts';
+import { STORED_ERRORS, changeOf } from './admin-keys.ts';
 import { PAGING, page } from './answer.ts';
 import { defineRoute } from './route.ts';
 import { comingTime, text, time } from './scalars.ts';
-import type { ErrorCode } from '../errors.ts';
 
 const MAX_NAME = 255;
 
@@ -57,12 +56,6 @@ const params = z.strictObject({
 });
 const path = '/v1/admin/denials/{denial}';
 const change = { ...changeOf(params), operation: 'denials.change', response: changed } as const;
-const ERRORS = [
-  'etag_mismatch',
-  'read_only_grace',
-  'integrity_failed',
-  'storage_full',
-] as const satisfies readonly ErrorCode[];
 
 export const listDenials = defineRoute({
   plane: 'admin',
@@ -109,7 +102,7 @@ export const createDenial = defineRoute({
     .meta({ id: 'DenialRequest' }),
   status: 201,
   also: { 200: 'With `dryRun=true`: what would be denied.' },
-  errors: [...ERRORS, 'would_lock_out', 'quota_exceeded'],
+  errors: [...STORED_ERRORS, 'would_lock_out', 'quota_exceeded'],
 });
 
 export const deleteDenial = defineRoute({
@@ -118,5 +111,5 @@ export const deleteDenial = defineRoute({
   id: 'deleteDenial',
   path,
   summary: 'Takes a denial back.',
-  errors: [...ERRORS, 'not_found'],
+  errors: [...STORED_ERRORS, 'not_found'],
 });

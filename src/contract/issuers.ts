@@ -1,11 +1,10 @@
 /** Issuers of tokens that a namespace lets in; those of the root that are shared are let in everywhere. */
 import { z } from 'zod';
 
-import { changeOf } from './admin-keys.ts';
+import { STORED_ERRORS, changeOf } from './admin-keys.ts';
 import { PAGING, page } from './answer.ts';
 import { defineRoute } from './route.ts';
 import { keyName, text, time } from './scalars.ts';
-import type { ErrorCode } from '../errors.ts';
 
 const MAX_PEM = 65_536;
 const MAX_MAPPINGS = 256;
@@ -81,12 +80,6 @@ const changed = z
 const params = z.strictObject({ name: keyName.meta({ description: 'Name of the issuer here.' }) });
 const path = '/v1/admin/issuers/{name}';
 const change = { ...changeOf(params), operation: 'issuers.change', response: changed } as const;
-const ERRORS = [
-  'etag_mismatch',
-  'read_only_grace',
-  'integrity_failed',
-  'storage_full',
-] as const satisfies readonly ErrorCode[];
 
 export const listIssuers = defineRoute({
   plane: 'admin',
@@ -149,7 +142,7 @@ export const putIssuer = defineRoute({
       }),
     })
     .meta({ id: 'IssuerRequest' }),
-  errors: [...ERRORS, 'already_exists', 'precondition_required', 'quota_exceeded'],
+  errors: [...STORED_ERRORS, 'already_exists', 'precondition_required', 'quota_exceeded'],
 });
 
 export const deleteIssuer = defineRoute({
@@ -158,5 +151,5 @@ export const deleteIssuer = defineRoute({
   id: 'deleteIssuer',
   path,
   summary: 'Ends every token of a stored issuer at once.',
-  errors: [...ERRORS, 'not_found', 'would_lock_out'],
+  errors: [...STORED_ERRORS, 'not_found', 'would_lock_out'],
 });

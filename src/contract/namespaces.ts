@@ -1,11 +1,10 @@
 /** Namespaces of the installation; asked for in the root namespace. */
 import { z } from 'zod';
 
-import { changeOf, idempotencyKey } from './admin-keys.ts';
+import { STORED_ERRORS, changeOf, idempotencyKey } from './admin-keys.ts';
 import { PAGING, page } from './answer.ts';
 import { defineRoute, headers } from './route.ts';
 import { namespaceName, text, time } from './scalars.ts';
-import type { ErrorCode } from '../errors.ts';
 
 const suspension = z.object({ at: time, reason: z.string() }).nullable();
 const changedBy = z.object({ issuer: z.string(), subject: z.string() });
@@ -32,13 +31,7 @@ const change = {
     .object({ ...namespace, dryRun: z.literal(true).optional() })
     .meta({ id: 'ChangedNamespace' }),
 } as const;
-const ERRORS = [
-  'not_found',
-  'etag_mismatch',
-  'read_only_grace',
-  'integrity_failed',
-  'storage_full',
-] as const satisfies readonly ErrorCode[];
+const ERRORS = ['not_found', ...STORED_ERRORS] as const;
 const reason = z
   .strictObject({ reason: text(256, 'Why; kept with the namespace and in the audit log.') })
   .meta({ id: 'NamespaceReasonRequest' });

@@ -1,13 +1,12 @@
 /** Rotation policies of keys and of namespaces: what rotates by itself, and when. */
 import { z } from 'zod';
 
-import { CHANGE_ERRORS, changeOf, requiredIfMatch } from './admin-keys.ts';
+import { STORED_ERRORS, CHANGE_ERRORS, changeOf, requiredIfMatch } from './admin-keys.ts';
 import { MAX_LABELS, PAGING, labelName, labelValue, page } from './answer.ts';
 import { keyResource } from './keys.ts';
 import { duration, rotationPolicy } from './rotation-policy.ts';
 import { defineRoute, headers, keyParams } from './route.ts';
 import { keyName, suiteId, text, time, uuid } from './scalars.ts';
-import type { ErrorCode } from '../errors.ts';
 
 const given = duration.max(64);
 const notBefore = time
@@ -203,13 +202,7 @@ const changePolicy = {
     })
     .meta({ id: 'ChangedNamespacePolicy' }),
 } as const;
-export const NAMESPACE_ERRORS = [
-  'not_found',
-  'etag_mismatch',
-  'read_only_grace',
-  'integrity_failed',
-  'storage_full',
-] as const satisfies readonly ErrorCode[];
+export const NAMESPACE_ERRORS = ['not_found', ...STORED_ERRORS] as const;
 
 export const listRotationPolicies = defineRoute({
   ...readPolicies,

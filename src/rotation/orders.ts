@@ -18,6 +18,7 @@ import { belongs } from '../keyring/rotation-orders.ts';
 import type { RotationOrder, RotationOrders } from '../keyring/rotation-orders.ts';
 import type { Budget } from './budget.ts';
 import type { OrderStore, OrderedKey, Settled } from './order-ports.ts';
+import { UNREACHABLE, waitAfter } from './retry.ts';
 import { untilFresh } from './until-fresh.ts';
 
 /** Orders that are carried out at a time, the oldest ones; more wait. */
@@ -30,8 +31,6 @@ const WALKED_KEYS = 2_000;
 const RUN_MS = 2_000;
 /** Attempts on a key whose failures may pass, over some three hours; others are not tried again. */
 const ATTEMPTS = 12;
-const FIRST_WAIT_MS = 5_000;
-const LONGEST_WAIT_MS = 3_600_000;
 
 export interface OrderRunnerOptions {
   readonly role: string;
@@ -61,9 +60,6 @@ export interface Allowance {
   /** Whether the term still stands. */
   readonly leads: () => Promise<boolean>;
 }
-
-/** Nothing can be done now, of any key. */
-const UNREACHABLE: ReadonlySet<ErrorCode> = new Set(['database_unavailable', 'audit_unavailable']);
 
 export class OrderRunner {
   readonly #parts: OrderRunnerParts;
@@ -234,7 +230,7 @@ const mayPass = (code: ErrorCode): boolean => ERRORS[code].retryable || code ===
 /** What may pass is tried again after a growing wait; the rest stays as it is. */
 function failedAt(at: Date, code: ErrorCode, attempts: number): Settled {
   const again = (mayPass(code) || code === 'etag_mismatch') && attempts + 1 < ATTEMPTS;
-  const wait = Math.min(FIRST_WAIT_MS * 2 ** attempts, LONGEST_WAIT_MS);
+  const wait = waitAfter(attempts);
   return {
     state: again ? 'waiting' : 'failed',
     code,

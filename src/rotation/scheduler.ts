@@ -22,6 +22,7 @@ import { dueActions, dueSince, identityOf, nextDue } from './due.ts';
 import type { DueAction } from './due.ts';
 import type { Leader } from './leader.ts';
 import type { OrderRunner } from './orders.ts';
+import { UNREACHABLE, waitAfter } from './retry.ts';
 import { scheduledKey } from './scheduled-key.ts';
 import type { ScheduledKey } from './scheduled-key.ts';
 import type { Look, Looked, NamespacePolicies, SchedulerStore } from './scheduler-ports.ts';
@@ -39,9 +40,6 @@ const ACTIONS_A_LOOK = 32;
 const REST_MS = 250;
 /** Longest time in a tick without a beat; far below what makes a leader silent. */
 const BEAT_MS = 2_000;
-/** Waits after failed looks double from the first to the second. */
-const FIRST_WAIT_MS = 5_000;
-const LONGEST_WAIT_MS = 3_600_000;
 const DAY_MS = 86_400_000;
 
 export interface SchedulerOptions {
@@ -86,8 +84,6 @@ export interface Ticked {
   readonly ordered: number;
 }
 
-/** Nothing can be done now, of any key. */
-const UNREACHABLE: ReadonlySet<ErrorCode> = new Set(['database_unavailable', 'audit_unavailable']);
 /** What was read of the key may not stand any more, either. */
 const ENDS_A_LOOK: ReadonlySet<ErrorCode> = new Set([...UNREACHABLE, 'conflict', 'etag_mismatch']);
 
@@ -214,8 +210,7 @@ export class Scheduler {
       }
       this.#parts.onFailure(look.keyId, error);
       const at = this.#parts.clock();
-      const wait = Math.min(FIRST_WAIT_MS * 2 ** look.failures, LONGEST_WAIT_MS);
-      const nextAt = new Date(at.getTime() + wait);
+      const nextAt = new Date(at.getTime() + waitAfter(look.failures));
       const found = { nextAt, maxUses: null, dueAt: null, failure: { code, at } };
       await this.#parts.store.looked(look, found);
       return { kind: 'done', found, actions: 0 };

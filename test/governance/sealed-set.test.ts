@@ -7,7 +7,7 @@ import { readInteger } from '../../src/governance/stored-json.ts';
 import { aRun, codeOf } from '../keyring/world.ts';
 import { openStage } from '../rotation/stage.ts';
 import type { Actor, Stage } from '../rotation/stage.ts';
-import { withClient } from '../store/owner.ts';
+import { rowsAsOwner } from '../store/owner.ts';
 
 interface Sample {
   readonly n: number;
@@ -33,10 +33,7 @@ afterAll(() => stage.stop(), 60_000);
 beforeEach(() => first.governing.refreshEpoch());
 
 const asOwner = <T = unknown>(sql: string, values: unknown[] = []): Promise<T[]> =>
-  withClient(
-    stage.database.ownerUrl,
-    async (client) => (await client.query(sql, values)).rows as T[],
-  );
+  rowsAsOwner<T>(stage.database, sql, values);
 const run = (changes: Partial<SetRun<Sample>> = {}): SetRun<Sample> => ({
   ...aRun(),
   render: ({ revision }) => ({ status: 200, body: String(revision) }),

@@ -7,7 +7,7 @@ import type { Labels } from '../../src/keyring/model.ts';
 import { RotationReading } from '../../src/rotation/reading.ts';
 import type { NamedRun, WatchedKey, WatchPosition } from '../../src/rotation/scheduler-ports.ts';
 import { aRun, codeOf } from '../keyring/world.ts';
-import { withClient } from '../store/owner.ts';
+import { rowsAsOwner } from '../store/owner.ts';
 import { DAY, openStage, TERMS } from './stage.ts';
 import type { Actor, Stage } from './stage.ts';
 
@@ -20,10 +20,7 @@ beforeAll(async () => {
 afterAll(() => stage.stop(), 60_000);
 
 const asOwner = <T = unknown>(sql: string, values: unknown[] = []): Promise<T[]> =>
-  withClient(
-    stage.database.ownerUrl,
-    async (client) => (await client.query(sql, values)).rows as T[],
-  );
+  rowsAsOwner<T>(stage.database, sql, values);
 /** Each test begins without policies, and with nobody who leads. */
 beforeEach(async () => {
   for (const { name } of (await list()).policies) await drop(name);

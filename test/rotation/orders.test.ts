@@ -5,7 +5,7 @@ import { TwofoldError } from '../../src/errors.ts';
 import type { KeyView } from '../../src/keyring/operations.ts';
 import type { OrderInput } from '../../src/keyring/rotation-orders.ts';
 import { aRun, codeOf } from '../keyring/world.ts';
-import { withClient } from '../store/owner.ts';
+import { rowsAsOwner } from '../store/owner.ts';
 import { DAY, openStage, ROLE, TERMS } from './stage.ts';
 import type { Actor, SchedulerChanges, Stage } from './stage.ts';
 
@@ -18,10 +18,7 @@ beforeAll(async () => {
 afterAll(() => stage.stop(), 60_000);
 
 const asOwner = <T = unknown>(sql: string, values: unknown[] = []): Promise<T[]> =>
-  withClient(
-    stage.database.ownerUrl,
-    async (client) => (await client.query(sql, values)).rows as T[],
-  );
+  rowsAsOwner<T>(stage.database, sql, values);
 /** Every test begins with no order that runs, no key that is due, and nobody who leads. */
 beforeEach(async () => {
   stage.failures.length = 0;

@@ -6,7 +6,7 @@ import { newPolicy } from '../../src/keyring/rotation-policy.ts';
 import type { PolicyTerms } from '../../src/keyring/rotation-policy.ts';
 import type { KeyView } from '../../src/keyring/operations.ts';
 import { aRun, codeOf } from '../keyring/world.ts';
-import { withClient } from '../store/owner.ts';
+import { rowsAsOwner } from '../store/owner.ts';
 import { DAY, openStage, ROLE, TERMS } from './stage.ts';
 import type { Actor, Stage } from './stage.ts';
 
@@ -21,10 +21,7 @@ beforeAll(async () => {
 afterAll(() => stage.stop(), 60_000);
 
 const asOwner = <T = unknown>(sql: string, values: unknown[] = []): Promise<T[]> =>
-  withClient(
-    stage.database.ownerUrl,
-    async (client) => (await client.query(sql, values)).rows as T[],
-  );
+  rowsAsOwner<T>(stage.database, sql, values);
 /** Every test begins with no key and nobody who leads. */
 beforeEach(async () => {
   stage.policies.length = 0;

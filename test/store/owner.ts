@@ -19,3 +19,11 @@ export const withOwner = <T>(
   database: TestDatabase,
   use: (client: pg.Client) => Promise<T>,
 ): Promise<T> => withClient(database.ownerUrl, use);
+
+/** What one statement of the owner answers. */
+export const rowsAsOwner = <T>(
+  database: TestDatabase,
+  sql: string,
+  values: readonly unknown[] = [],
+): Promise<T[]> =>
+  withOwner(database, async (client) => (await client.query(sql, [...values])).rows as T[]);
