@@ -133,3 +133,28 @@ describe('a decision by scopes', () => {
     expect(PolicySet.load(SCHEMA, BUILT_IN_POLICIES).explain(question).lasting).toBe(true);
   });
 });
+
+describe('a denial before the body', () => {
+  const asked = {
+    principal: { type: 'User', id: 'u1' },
+    action: 'wrap',
+    resource: { type: 'Key', id: 'k' },
+    context: {},
+    entities: [],
+  };
+  const permit =
+    '@id("p") permit (principal, action, resource) when { context has suite && context.suite == "x" };';
+  const waits = (policies: string) => PolicySet.load(SCHEMA, policies).awaitsBody(asked);
+
+  it('waits for what the body could still say, and for nothing where it could say nothing', () => {
+    expect(waits(permit)).toBe(true);
+    const unless = permit
+      .replace('permit', 'forbid')
+      .replace(' when', ' unless')
+      .replace('"p"', '"f"');
+    expect(waits(`${unless}${permit}`)).toBe(true);
+    expect(waits('@id("a") permit (principal == User::"u2", action, resource);')).toBe(false);
+    // What is forbidden whatever is said is refused before a byte of it is read.
+    expect(waits(`${permit} @id("f") forbid (principal, action, resource);`)).toBe(false);
+  });
+});

@@ -154,16 +154,20 @@ describe('an order', () => {
     const { id } = await place({ labels });
     const { scheduler } = first.scheduler({ perMinute: 1 });
     await scheduler.tick();
-    await asOwner(
-      `insert into public.rotation_order_key (operation_id, key_id, next_at) values ($1, $2, now() - interval '99 y')`,
-      [id, stranger],
-    );
+    stage.clock.now += 1;
+    const late = await first.create({ suite: 'HS256', labels });
+    for (const forged of [stranger, late]) {
+      await asOwner(
+        `insert into public.rotation_order_key (operation_id, key_id, next_at) values ($1, $2, now() - interval '99 y')`,
+        [id, forged],
+      );
+    }
     const left = (await versionsOf(ids)).indexOf(1);
     const changed = ids[left] ?? '';
     const grant = first.grant('keys.update', changed);
     await first.keyring.manage.update(grant, { labels: { tier: null } }, aRun());
-    expect((await carryOut(id)).counts).toMatchObject({ rotated: 1, skipped: 2, failed: 0 });
-    expect(await versionsOf([changed, stranger])).toEqual([1, 1]);
+    expect((await carryOut(id)).counts).toMatchObject({ rotated: 1, skipped: 3, failed: 0 });
+    expect(await versionsOf([changed, stranger, late])).toEqual([1, 1, 1]);
   });
 
   it('as a dry run says how many keys it is of, and orders nothing', async () => {
