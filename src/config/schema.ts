@@ -230,7 +230,7 @@ const SHORTEST_INTERVAL_MS = 1_000;
 const rotation = z
   .strictObject({
     perMinute: described(
-      z.int().min(1).max(100_000).default(600),
+      z.int().min(1).max(100_000).default(120),
       'Rotations that the scheduler makes in a minute, over all keys; more wait for the next.',
     ),
     storageBytes: described(
