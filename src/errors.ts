@@ -83,7 +83,7 @@ const table = {
   conflict: row(409, 'FAILED_PRECONDITION', 'The resource changed meanwhile.', { retryable: true }),
   origin_would_rise: state('The rewrap would make an anyone-ciphertext look service-made.'),
   key_exists: state('A key of this name exists.'),
-  name_retired: state('The name belonged to a destroyed key and is never reused.'),
+  name_retired: state('The name belonged to what was removed and is never reused.'),
   wrong_purpose: state('The key does not serve this purpose.'),
   suite_unavailable_here: state('The suite cannot be served here.'),
   version_not_usable: state('The version cannot be used for this operation.'),
@@ -102,6 +102,7 @@ const table = {
   approval_used: state('The approval was executed before.'),
   approval_mismatch: state('The approval is for another request.'),
   namespace_suspended: state('The namespace is suspended.'),
+  namespace_not_empty: state('The namespace has keys that are not destroyed.'),
   etag_mismatch: row(412, 'FAILED_PRECONDITION', 'The resource is at another revision.'),
   decryption_failed: row(422, 'INVALID_ARGUMENT', 'The ciphertext could not be decrypted.', {
     exposesDetail: false,

@@ -28,7 +28,14 @@ const change = {
   ...changeOf(params),
   operation: 'namespaces.change',
   response: z
-    .object({ ...namespace, dryRun: z.literal(true).optional() })
+    .object({
+      ...namespace,
+      deleted: z.literal(true).optional(),
+      removed: z.record(z.string(), z.int()).optional().meta({
+        description: 'Of a removal: how many members of which sets went with it.',
+      }),
+      dryRun: z.literal(true).optional(),
+    })
     .meta({ id: 'ChangedNamespace' }),
 } as const;
 const ERRORS = ['not_found', ...STORED_ERRORS] as const;
@@ -77,6 +84,7 @@ export const createNamespace = defineRoute({
   errors: [
     ...ERRORS,
     'already_exists',
+    'name_retired',
     'quota_exceeded',
     'idempotency_mismatch',
     'idempotency_in_progress',
@@ -101,4 +109,13 @@ export const resumeNamespace = defineRoute({
   summary: 'Ends the suspension of a namespace.',
   body: reason,
   errors: ERRORS,
+});
+
+export const deleteNamespace = defineRoute({
+  ...change,
+  method: 'DELETE',
+  id: 'deleteNamespace',
+  path,
+  summary: 'Ends a namespace without keys that live, and all access to it, for ever.',
+  errors: [...ERRORS, 'namespace_not_empty'],
 });

@@ -20,6 +20,7 @@ import type { Grant } from '../access/grant.ts';
 import type { SecurityChange, SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import type { KeyView } from '../keyring/operations.ts';
+import { KEY_SET_PREFIX } from '../keyring/set-ports.ts';
 import type { Json, JsonObject } from '../keyring/set-ports.ts';
 import { SealedSet } from './sealed-set.ts';
 import type { Member, SealedSetParts, SetDone, SetKind, SetRun, SetView } from './sealed-set.ts';
@@ -56,7 +57,7 @@ type RetireGrant = Grant<'grants.retire'>;
 
 function kindOf({ key }: KeyView): SetKind<KeyGrant> {
   return {
-    kind: `grant/${key.id}`,
+    kind: `${KEY_SET_PREFIX}${key.id}`,
     most: MAX_GRANTS,
     reach: { keyId: key.id, keyName: key.name, also: key.aliases },
     toJson: ({ grantee, operations, encryptionContext, expiresAt, label }) => ({

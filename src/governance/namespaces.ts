@@ -2,14 +2,16 @@
  * Namespaces: who they are and whether they are in use.
  *
  * They are members of one set in the root namespace, `default`, which is not among them: it is there from
- * the beginning, and cannot be suspended. Who may change them is said by the root namespace's policies.
- * A namespace's name is for ever, as the names of its keys are.
+ * the beginning, and cannot be suspended or removed. Who may change them is said by the root namespace's
+ * policies. A namespace's name is for ever, as the names of its keys are: the name of one that was removed
+ * never stands for another.
  */
 import type { Grant } from '../access/grant.ts';
 import { TwofoldError } from '../errors.ts';
 import { checkReason } from '../keyring/names.ts';
 import type { KeyWrite } from '../keyring/ports.ts';
 import type { JsonObject } from '../keyring/set-ports.ts';
+import { emptySets } from './emptied-sets.ts';
 import { SealedSet, requireMatch } from './sealed-set.ts';
 import type { Member, SealedSetParts, SetDone, SetKind, SetRun, SetView } from './sealed-set.ts';
 import { readText, readTextOrNull, readTime } from './stored-json.ts';
@@ -58,13 +60,18 @@ function suspensionFrom(json: JsonObject): Namespace['suspension'] {
   return reason === null ? null : { at: readTime(json, 'suspendedAt'), reason };
 }
 
+/** In the detail of a removal, before the kinds of what went with the namespace. */
+export const REMOVED_PREFIX = 'removed/';
+
 export class Namespaces {
+  readonly #parts: SealedSetParts;
   readonly #set: SealedSet<Namespace>;
   readonly #clock: () => Date;
   readonly #initial: InitialWrites | null;
 
   /** `initial` writes what a new namespace begins with; null: nothing. */
   constructor(parts: SealedSetParts, initial: InitialWrites | null = null) {
+    this.#parts = parts;
     this.#initial = initial;
     this.#set = new SealedSet(parts, NAMESPACE);
     this.#clock = parts.clock;
@@ -84,7 +91,7 @@ export class Namespaces {
     return member.value.suspension === null ? 'active' : 'suspended';
   }
 
-  /** @throws TwofoldError already_exists, invalid_value, quota_exceeded */
+  /** @throws TwofoldError already_exists, name_retired, invalid_value, quota_exceeded */
   create(
     grant: NamespaceGrant,
     { name, description }: { readonly name: string; readonly description: string },
@@ -98,6 +105,7 @@ export class Namespaces {
       if (name === ROOT_NAMESPACE || members.has(name)) {
         throw new TwofoldError('already_exists', 'There is a namespace of this name.');
       }
+      if (await this.#wasThere(name)) throw new TwofoldError('name_retired');
       const value = { description, createdAt: this.#clock(), suspension: null };
       return {
         entries: new Map([[name, value]]),
@@ -132,6 +140,35 @@ export class Namespaces {
       ...value,
       suspension: null,
     }));
+  }
+
+  /**
+   * Ends it, with all that governs access in it; its history and its entries stay in the database.
+   * @throws TwofoldError namespace_not_empty while it has a key that is not destroyed, not_found,
+   *   etag_mismatch
+   */
+  remove(grant: NamespaceGrant, name: string, run: SetRun<Namespace>): Promise<SetDone<Namespace>> {
+    requireRoot(grant);
+    return this.#set.change(grant, run, async ({ members }) => {
+      const before = existing(members.get(name));
+      if (run.ifMatch !== null) requireMatch(run, before);
+      if (await this.#parts.store.hasLivingKeys(name)) {
+        throw new TwofoldError('namespace_not_empty');
+      }
+      const { writes, counts } = await emptySets(this.#parts, grant, name);
+      const removed = [...counts].map(([kind, count]) => [REMOVED_PREFIX + kind, count] as const);
+      return {
+        entries: new Map([[name, null]]),
+        detail: { name, kind: 'remove', ...Object.fromEntries(removed) },
+        writes: [...writes, { kind: 'require-empty-namespace', name }],
+      };
+    });
+  }
+
+  /** Whether there ever was one of this name. */
+  async #wasThere(name: string): Promise<boolean> {
+    const query = { namespace: ROOT_NAMESPACE, name, before: null, pageSize: 1 };
+    return (await this.#set.history(query)).length > 0;
   }
 
   #all(): Promise<SetView<Namespace>> {

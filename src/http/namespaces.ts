@@ -1,7 +1,7 @@
 /** Routes of namespaces. */
 import * as contract from '../contract/namespaces.ts';
 import { TwofoldError } from '../errors.ts';
-import { ROOT_NAMESPACE } from '../governance/namespaces.ts';
+import { REMOVED_PREFIX, ROOT_NAMESPACE } from '../governance/namespaces.ts';
 import { answerSet, memberTag, pageOfMembers } from './governed.ts';
 import { PageTokens } from './page-token.ts';
 import { route } from './route.ts';
@@ -35,14 +35,22 @@ function resource({ name, revision, at, by, value }: Member<Namespace>) {
   };
 }
 
-/** The namespace as it is after the change; where nothing changed, as it was. */
+/** The namespace as it is after the change; where nothing changed or it is gone, as it was. */
 const shownOf =
   (unchanged: () => Member<Namespace> | undefined) =>
-  ({ changes: [change] }: PreparedSetChange<Namespace>): object => {
-    const member = change?.after ?? unchanged();
+  ({ changes: [change], detail }: PreparedSetChange<Namespace>): object => {
+    const member = change?.after ?? change?.before ?? unchanged();
     if (member === undefined) throw new TwofoldError('not_found');
-    return resource(member);
+    return { ...resource(member), ...(change?.after === null ? endOf(detail) : {}) };
   };
+
+/** What went with it, by kind. */
+function endOf(detail: PreparedSetChange<Namespace>['detail']) {
+  const removed = Object.entries(detail)
+    .filter(([name]) => name.startsWith(REMOVED_PREFIX))
+    .map(([name, count]) => [name.slice(REMOVED_PREFIX.length), count]);
+  return { deleted: true, removed: Object.fromEntries(removed) as Record<string, number> };
+}
 
 type Dependencies = Pick<HttpDependencies, 'governance' | 'pageTokenKey'>;
 
@@ -100,6 +108,14 @@ function changingRoutes({ governance }: Dependencies): readonly GuardedRoute[] {
         const input = { name: call.params.namespace, reason: call.body.reason };
         const show = shownOf(() => members.get(input.name));
         return answerSet(call, show, (run) => governance.namespaces.resume(call.grant, input, run));
+      },
+    }),
+    route(contract.deleteNamespace, {
+      handle: (call) => {
+        const show = shownOf(() => undefined);
+        return answerSet(call, show, (run) =>
+          governance.namespaces.remove(call.grant, call.params.namespace, run),
+        );
       },
     }),
   ];

@@ -223,6 +223,8 @@ export interface KeyStore {
     epoch: number,
   ): Promise<StoredKey | null>;
   list(query: KeyQuery): Promise<KeyPage>;
+  /** Whether the namespace has a key that is not destroyed; the rows are not verified. */
+  hasLivingKeys(namespace: string): Promise<boolean>;
   /** The stored PEM, unverified: its SHA-256 stands in the version's row. */
   certificateChain(keyId: string, version: number): Promise<string | null>;
   /**

@@ -33,9 +33,17 @@ export interface SetSeal {
   readonly hash: Uint8Array;
 }
 
+/** Kinds of sets that belong to one key begin so. */
+export const KEY_SET_PREFIX = 'grant/';
+
 export type SetWrite =
   /** What rows of the namespace refer to. */
   | { readonly kind: 'insert-namespace'; readonly name: string }
+  /**
+   * The change takes effect only where the namespace has no key that is not destroyed
+   * (`namespace_not_empty`), and no member of a set but those of destroyed keys (`conflict`).
+   */
+  | { readonly kind: 'require-empty-namespace'; readonly name: string }
   /** In force from now on, and in the history for ever. */
   | { readonly kind: 'put-member'; readonly row: Attested<SetMember> }
   /** The set as it is after the change; `expected` is its revision before, 0 when there was none. */
@@ -72,6 +80,8 @@ export interface SetStore {
    * Throws `integrity_failed` for rows that mean nothing, `database_unavailable`.
    */
   set(kind: string, namespace: string, epoch: number): Promise<StoredSet>;
+  /** Kinds of which the namespace has members, in byte order, but for those of single keys. */
+  kinds(namespace: string): Promise<readonly string[]>;
   history(query: HistoryQuery): Promise<readonly Attested<SetMember>[]>;
   /** Every member as it stood at a revision, in byte order of their names. */
   membersAt(

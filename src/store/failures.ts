@@ -19,6 +19,7 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
   TF012: 'database_unavailable',
   TF013: 'quota_exceeded',
   TF014: 'version_not_usable',
+  TF020: 'namespace_not_empty',
   /** Unique violation: the version was made meanwhile. */
   '23505': 'conflict',
 };

@@ -89,6 +89,7 @@ const writeJson = (write: KeyWrite): object => {
       return { kind, namespace, revision };
     }
     case 'insert-namespace':
+    case 'require-empty-namespace':
       return write;
     case 'put-member':
       return { kind: write.kind, row: rowJson(memberRow(write.row)) };

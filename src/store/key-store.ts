@@ -61,6 +61,13 @@ const PUBLISHED = {
       order by namespace, name limit $1) k on true`,
 };
 
+/** By the index of those that are not destroyed. */
+const LIVING = {
+  name: 'living_keys',
+  text: `select 1 from public.key where namespace = $1 and destroyed_at is null
+    order by id limit 1`,
+};
+
 const RESERVE = {
   name: 'reserve_uses',
   text: `insert into public.usage_counter as c (counter, used) values ($1, $2)
@@ -103,6 +110,13 @@ export const createKeyStore = (
       committedRead<unknown[]>(pool, statement, [namespace, value], notBefore(epoch)).catch(refuse),
     );
     return storedKey(rows.map((row) => row.slice(1)));
+  },
+
+  hasLivingKeys: async (namespace) => {
+    const rows = await lookups.run(() =>
+      read(() => pool.query({ ...LIVING, values: [namespace] })).catch(refuse),
+    );
+    return rows.rows.length > 0;
   },
 
   certificateChain: async (keyId, version) => {

@@ -28,9 +28,9 @@ const FAILING = watched('s.failing_since', 's.failures > 0');
 const LATE = watched(LATE_SINCE, `${LATE_SINCE} <= $5`);
 const DONE = `select r.key_id, k.name, r.policy_revision, r.action, r.due_at, r.cause, r.version,
     r.done_at, r.term
-  from public.scheduled_run r join public.key k on k.id = r.key_id and k.namespace = $1
-  where $2::timestamptz is null or (r.done_at, r.key_id, r.action) < ($2, $3::uuid, $4::text collate "C")
-  order by r.done_at desc, r.key_id desc, r.action desc limit $5`;
+  from public.scheduled_run r join public.key k on k.id = r.key_id
+  where r.namespace = $1 and k.namespace = $1 and ($2::timestamptz is null or (r.done_at, r.key_id, r.action) < ($2, $3::uuid, $4::text collate "C"))
+  order by r.namespace desc, r.done_at desc, r.key_id desc, r.action desc limit $5`;
 
 interface WatchedColumns extends ScheduleColumns {
   readonly key_id: string;

@@ -1,4 +1,5 @@
 /** Sets of what governs access, and their history. */
+import { KEY_SET_PREFIX } from '../keyring/set-ports.ts';
 import type { Attested } from '../keyring/ports.ts';
 import type {
   HistoryQuery,
@@ -40,6 +41,21 @@ export const HISTORY_OF = {
     order by kind desc, namespace desc, name desc, revision desc limit $5`,
 };
 
+/** One look-up for each kind that there is, however many members it has. */
+export const KINDS = {
+  name: 'set_kinds',
+  text: `with recursive kinds(kind) as (
+      (select kind from public.set_member where namespace = $1 order by kind limit 1)
+      union all
+      select (
+        select m.kind from public.set_member m where m.namespace = $1 and m.kind > case
+          when starts_with(kinds.kind, $2) then $3 else kinds.kind end
+        order by m.kind limit 1
+      ) from kinds where kinds.kind is not null
+    )
+    select kind from kinds where kind is not null and not starts_with(kind, $2) order by kind`,
+};
+
 const MEMBERS_AT = {
   name: 'set_members_at',
   text: `select * from (
@@ -48,6 +64,9 @@ const MEMBERS_AT = {
       order by name, revision desc
     ) newest where value is not null order by name`,
 };
+
+/** After every kind that begins with `KEY_SET_PREFIX`, which ends in `/`, and before all others. */
+const PAST_KEY_SETS = KEY_SET_PREFIX.replace(/\/$/u, '0');
 
 /** Above every revision. */
 const NEWEST = 2_147_483_647;
@@ -76,6 +95,14 @@ export const createSetStore = (pool: GuardedPool, lookups: ReadGate): SetStore =
         }).catch(refuse),
       );
       return storedSet(kind, namespace, rows);
+    },
+
+    kinds: async (namespace) => {
+      const values = [namespace, KEY_SET_PREFIX, PAST_KEY_SETS];
+      const rows = await lookups.run(() =>
+        committedRead<{ readonly kind: string }>(pool, KINDS, values).catch(refuse),
+      );
+      return rows.map(({ kind }) => kind);
     },
 
     history: ({ kind, namespace, name, before, pageSize }: HistoryQuery) =>

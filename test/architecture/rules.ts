@@ -74,7 +74,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'type keyring/row-mac.ts',
     'type keyring/operations.ts',
     'type keyring/ports.ts',
-    'type keyring/set-ports.ts',
+    'keyring/set-ports.ts',
     'type keyring/approval-ports.ts',
     'type keyring/events.ts',
     'contract/guards.ts',

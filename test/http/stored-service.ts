@@ -37,7 +37,12 @@ export class Site {
   ): Promise<Service<Instance>> {
     const store = openStore({ url: this.database.appUrl });
     this.#stores.push(store);
-    const instance = await openStoredInstance(store, { hsm: this.#hsm, clock });
+    const { destruction } = options;
+    const instance = await openStoredInstance(store, {
+      hsm: this.#hsm,
+      clock,
+      ...(destruction === undefined ? {} : { destruction }),
+    });
     const service = await openServiceOver(instance, { scan: store.rotationScan, ...options });
     this.#services.push(service);
     return service;

@@ -426,6 +426,8 @@ describe('every route, as the contract says it', () => {
     const resumed = await go('resumeNamespace', `${path}/research/resume`, reason);
     const list = await go('listNamespaces', path);
     expect(list.json['items']).toMatchObject([{ name: 'default' }, resumed.json]);
+    const removed = await go('deleteNamespace', `${path}/research`);
+    expect(removed.json).toMatchObject({ name: 'research', deleted: true, removed: {} });
   });
 
   it('orders rotations of many keys', async () => {

@@ -1,4 +1,5 @@
 /** Sealed sets in memory, with the rules of their SQL: history appends, seals only go on. */
+import { KEY_SET_PREFIX } from '../../src/keyring/set-ports.ts';
 import type { Attested, KeyWrite } from '../../src/keyring/ports.ts';
 import type { SetMember, SetSeal, SetStore, SetWrite } from '../../src/keyring/set-ports.ts';
 import { TwofoldError } from '../../src/errors.ts';
@@ -11,6 +12,7 @@ export interface SetRows {
 
 const KINDS: readonly string[] = [
   'insert-namespace',
+  'require-empty-namespace',
   'put-member',
   'put-seal',
   'require-seal',
@@ -35,6 +37,9 @@ export function applySet(rows: SetRows, write: SetWrite): void {
   switch (write.kind) {
     case 'insert-namespace':
       return;
+    case 'require-empty-namespace':
+      if (kindsOf(rows, write.name).length > 0) throw new TwofoldError('conflict');
+      return;
     case 'put-member': {
       const slot = slotOf(write.row.value);
       rows.history.push(write.row);
@@ -53,6 +58,12 @@ export function applySet(rows: SetRows, write: SetWrite): void {
   }
 }
 
+function kindsOf({ members }: SetRows, namespace: string): readonly string[] {
+  const own = [...members.values()].filter(({ value }) => value.namespace === namespace);
+  const kinds = new Set(own.map(({ value }) => value.kind));
+  return [...kinds].filter((kind) => !kind.startsWith(KEY_SET_PREFIX)).sort();
+}
+
 function requireRevision(rows: SetRows, kind: string, namespace: string, revision: number): void {
   const standing = rows.seals.get(setSlot(kind, namespace))?.value.revision ?? 0;
   if (standing !== revision) throw new TwofoldError('conflict');
@@ -67,6 +78,7 @@ export const memorySets = (rows: () => SetRows): SetStore => ({
     const seal = seals.get(setSlot(kind, namespace)) ?? null;
     return Promise.resolve({ seal, members: own.sort(byName) });
   },
+  kinds: (namespace) => Promise.resolve(kindsOf(rows(), namespace)),
   history: ({ kind, namespace, name, before, pageSize }) =>
     Promise.resolve(
       rows()

@@ -150,6 +150,10 @@ export class MemoryStore
     return { key, versions: versions.filter(({ value }) => value.version === key.value.primary) };
   }
 
+  hasLivingKeys(namespace: string): Promise<boolean> {
+    return this.#do('hasLivingKeys', () => hasLivingKeys(this.rows, namespace));
+  }
+
   policies(namespace: string) {
     return this.#do('policies', () => ({
       seal: this.rows.policySets.get(namespace) ?? null,
@@ -304,9 +308,17 @@ export class MemoryStore
   }
 }
 
+const hasLivingKeys = ({ keys }: Rows, namespace: string): boolean =>
+  [...keys.values()].some(
+    ({ value }) => value.namespace === namespace && value.destroyedAt === null,
+  );
+
 function applyAll(rows: Rows, change: ChangeCommit): void {
   if (change.idempotency !== null) insertOnce(rows, change.idempotency);
   for (const write of change.writes) {
+    if (write.kind === 'require-empty-namespace' && hasLivingKeys(rows, write.name)) {
+      throw new TwofoldError('namespace_not_empty');
+    }
     if (isSetWrite(write)) applySet(rows.sets, write);
     else if (isApprovalWrite(write)) applyApproval(rows.approvals, write);
     else if (write.kind !== 'insert-event') apply(rows, write);

@@ -171,9 +171,10 @@ const suite = (major: 15 | 18): void => {
          select gen_random_uuid() || '/1', i from generate_series(1, 20000) i`,
       );
       await owner.query(
+        // Newer than all of the namespace.
         `insert into public.scheduled_run
-           (key_id, policy_revision, action, due_at, done_at, term)
-         select $1, 1, 'rotate/' || i, now(), now() - (i + 9) * interval '1 d', 1
+           (key_id, policy_revision, action, due_at, done_at, term, namespace)
+         select $1, 1, 'rotate/' || i, now(), now() + i * interval '1 s', 1, 'another'
          from generate_series(1, 20000) i`,
         [rareKey],
       );
@@ -202,8 +203,8 @@ const suite = (major: 15 | 18): void => {
       );
       await owner.query(
         `insert into public.scheduled_run
-           (key_id, policy_revision, action, due_at, done_at, term)
-         select id, 1, 'rotate/1/1', now(), now() - row_number() over () * interval '1 s', 1
+           (key_id, policy_revision, action, due_at, done_at, term, namespace)
+         select id, 1, 'rotate/1/1', now(), now() - row_number() over () * interval '1 s', 1, $1
          from public.key where namespace = $1`,
         [namespace],
       );

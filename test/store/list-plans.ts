@@ -288,6 +288,15 @@ export const LISTS: readonly List[] = [
     small: ['security_epoch', 'set_member', 'set_seal'],
   },
   {
+    name: 'kinds of sets of a namespace, and whether it has keys that live',
+    routes: [],
+    run: async ({ store, namespace }) => {
+      await store.sets.kinds(namespace);
+      await store.keys.hasLivingKeys(namespace);
+    },
+    small: ['security_epoch'],
+  },
+  {
     name: 'history of a sealed set',
     routes: ['listPolicyRevisions'],
     run: async ({ store, namespace }) => {

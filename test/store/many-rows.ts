@@ -165,7 +165,14 @@ export const loadHistory = async (
      from generate_series(1, $2::integer) i`,
     [namespace, revisions],
   );
-  await owner.query('vacuum analyze public.set_history');
+  await owner.query(
+    `insert into public.set_member (kind, namespace, name, revision, at, author, value, mac)
+     select case when i % 2 = 0 then 'denial' else 'grant/' || gen_random_uuid() end, $1, 'm' || i, 1,
+       current_timestamp, '["i", "s"]', '{}', '\\x00'
+     from generate_series(1, 20000) i`,
+    [namespace],
+  );
+  await owner.query('vacuum analyze public.set_history, public.set_member');
 };
 
 /** Approvals of five years: nine of ten were executed, the others expired, and the last wait. */
