@@ -1,7 +1,9 @@
 /**
  * What an approval rule can guard: operations, and parts of operations that have a name of their own.
  *
- * Some operations are those of later versions; a rule may name them from the beginning.
+ * Some operations are those of later versions; a rule may name them from the beginning. What stops a use at
+ * once is not among them: a key or version is suspended, and what was not denied is denied, by one alone.
+ * `denials.change` guards the end of a denial, and its being said anew.
  */
 import { z } from 'zod';
 
@@ -9,6 +11,12 @@ export const GUARDS = [
   'keys.schedule-destruction',
   'versions.schedule-destruction',
   'keys.unprotect',
+  'keys.update',
+  'keys.set-primary',
+  'keys.set-rotation',
+  'keys.put-alias',
+  'keys.delete-alias',
+  'rotation-policies.change',
   'namespaces.change',
   'namespaces.end',
   'policies.change',
@@ -28,6 +36,7 @@ export const GUARD_GROUPS = {
     'namespaces.change',
     'policies.change',
     'issuers.change',
+    'denials.change',
     'approvals.configure',
     'root.rotate',
   ],
@@ -48,9 +57,6 @@ const isGroup = (name: GuardName): name is GuardGroup => Object.hasOwn(GUARD_GRO
 export const guardsOf = (names: readonly GuardName[]): ReadonlySet<Guard> =>
   new Set(names.flatMap((name): readonly Guard[] => (isGroup(name) ? GUARD_GROUPS[name] : [name])));
 
-/** Parts of operations: `keys.unprotect` of this one. */
-const PART_OF: readonly string[] = ['keys.update'];
-
 /** Whether a route of the operation can be guarded, and so reads `Twofold-Approval`. */
 export const isGuardable = ({
   plane,
@@ -64,7 +70,7 @@ export const isGuardable = ({
   plane === 'admin' &&
   method !== 'GET' &&
   operation !== null &&
-  ((GUARDS as readonly string[]).includes(operation) || PART_OF.includes(operation));
+  (GUARDS as readonly string[]).includes(operation);
 
 /** Header of a request that was approved. */
 export const APPROVAL_HEADER = 'twofold-approval';

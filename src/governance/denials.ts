@@ -102,6 +102,10 @@ export class Denials {
 
   /** Of the grant's namespace, those that have ended among them. */
   list({ namespace }: Grant<'denials.read'> | ChangeGrant): Promise<SetView<Denial>> {
+    return this.of(namespace);
+  }
+
+  of(namespace: string): Promise<SetView<Denial>> {
     return this.#sets.in(namespace).of(namespace);
   }
 

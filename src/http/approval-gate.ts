@@ -4,6 +4,9 @@
  */
 import { asksNobody } from '../access/local-access.ts';
 import * as contract from '../contract/approvals.ts';
+import { createDenial } from '../contract/denials.ts';
+import { denialName } from '../governance/denials.ts';
+import { targetOf } from './denials.ts';
 import { APPROVAL_HEADER, APPROVAL_REQUIRED_HEADER } from '../contract/guards.ts';
 import { takesApproval } from '../contract/route.ts';
 import { ruleOf } from './approval-rules.ts';
@@ -115,7 +118,16 @@ export class ApprovalGate {
   async #question(route: GuardedContract, { grant, params, body }: AnyCall): Promise<Question> {
     const given = { params: params as Readonly<Record<string, unknown>>, body };
     const rule = await this.#weakenedRule(route, grant.namespace, given);
+    if (await this.#deniesAnew(route, grant, body)) return { guards: [], rule };
     return { guards: guardsOfCall(route, body), rule };
+  }
+
+  /** Whether it denies what is not denied: that waits for nobody. */
+  async #deniesAnew({ id }: GuardedContract, grant: AnyCall['grant'], body: unknown) {
+    if (id !== createDenial.id) return false;
+    const { denials } = this.#deps.governance;
+    const { members } = await denials.of(grant.namespace);
+    return !members.has(denialName(targetOf(body as Parameters<typeof targetOf>[0])));
   }
 
   async #weakenedRule(
@@ -141,7 +153,7 @@ function approvalOf({ headers }: AnyCall): string | undefined {
 
 /** The names under which rules guard the request. */
 function guardsOfCall({ id, operation }: GuardedContract, body: unknown): readonly Guard[] {
-  if (operation === 'keys.update') return unprotects(body) ? ['keys.unprotect'] : [];
+  if (operation === 'keys.update' && unprotects(body)) return ['keys.update', 'keys.unprotect'];
   const own = operation as Guard;
   return ENDINGS.has(id) ? [own, 'namespaces.end'] : [own];
 }

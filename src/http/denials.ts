@@ -13,7 +13,7 @@ import type { Call, GuardedRoute } from './route.ts';
 type Body = Call<typeof contract.createDenial>['body'];
 
 /** @throws TwofoldError invalid_value unless exactly one thing is named */
-function targetOf({ tokenId, issuer, subject, certificate, serial }: Body): DenialTarget {
+export function targetOf({ tokenId, issuer, subject, certificate, serial }: Body): DenialTarget {
   const named = [tokenId, issuer, certificate].filter((value) => value !== undefined).length;
   const within = [subject, serial].filter((value) => value !== undefined).length;
   if (named !== 1 || within > (issuer === undefined ? 0 : 1)) {

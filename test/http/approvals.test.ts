@@ -66,7 +66,7 @@ describe('a guarded request', () => {
     expect(asked.json).toMatchObject({
       state: 'pending',
       operation: 'keys.update',
-      guards: ['keys.unprotect'],
+      guards: ['keys.update', 'keys.unprotect'],
       requester: { subject: 'alice' },
       request: { method: 'PATCH', path: '/v1/admin/keys/k', query: '', ifMatch: null },
       needed: [{ rule: 'protection', needed: 2, approved: 0 }],

@@ -3,6 +3,7 @@
  * right code, and the denial is audited. A route that is added is asked without an edit here.
  */
 import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { decodeJwt } from 'jose';
 import { PolicyAuthorizer } from '../../src/access/authorize.ts';
 import { SCHEMA } from '../../src/access/policies.ts';
 import { PolicySet } from '../../src/access/policy-set.ts';
@@ -39,6 +40,7 @@ const TIMERS = [
 
 let service: Service;
 let expired: string;
+let denied: string;
 
 /** Runs with a calendar of an hour ago; timers are those of today. */
 async function longAgo<T>(work: () => Promise<T>): Promise<T> {
@@ -61,6 +63,10 @@ beforeAll(async () => {
     const made = await service.call('here', 'POST', '/v1/admin/keys', { json: { name, suite } });
     expect(made.status).toBe(201);
   }
+  denied = await service.token('here', 600, 'of-a-denied-token');
+  const denial = { tokenId: decodeJwt(denied).jti, reason: 'lost' };
+  const made = await service.call('here', 'POST', '/v1/admin/denials', { json: denial });
+  expect(made.status).toBe(201);
   const json = { name: 'elsewhere' };
   await service.call('here', 'POST', '/v1/admin/namespaces', { json });
 }, 60_000);
@@ -95,6 +101,16 @@ describe.each(GUARDED.map((route) => [route.id, route] as const))('%s', (_id, ro
   it('is denied to a token of nobody that is known', async () => {
     const headers = { authorization: `Bearer ${expired.slice(0, -4)}AAAA` };
     expect(seen(await ask(route, null, headers))).toEqual([401, 'token_invalid']);
+  });
+
+  it('is denied to a token whose id is denied, under the name of who brought it', async () => {
+    const before = service.drafts.length;
+    const answer = await ask(route, null, { authorization: `Bearer ${denied}` });
+    expect(seen(answer)).toEqual([401, 'token_denied']);
+    expect(answer.headers.get('twofold-audit-id')).not.toBeNull();
+    expect(service.drafts.slice(before)).toMatchObject([
+      { operation, outcome: 'token_denied', actor: { subject: 'of-a-denied-token' } },
+    ]);
   });
 
   it('is denied to who has another role', () => expectDenied(ask(route, 'nobody')));
