@@ -91,6 +91,11 @@ export class Namespaces {
     return member.value.suspension === null ? 'active' : 'suspended';
   }
 
+  /** Whether anything may be done in it. */
+  async isInUse(name: string): Promise<boolean> {
+    return (await this.standing(name)) === 'active';
+  }
+
   /** @throws TwofoldError already_exists, name_retired, invalid_value, quota_exceeded */
   create(
     grant: NamespaceGrant,

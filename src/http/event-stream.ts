@@ -18,7 +18,10 @@ import { problemOf } from './problem.ts';
 import { Streamed } from './route.ts';
 import type { HttpDependencies, StreamLimits } from './dependencies.ts';
 
-type Dependencies = Pick<HttpDependencies, 'events' | 'epoch' | 'authenticator' | 'access'>;
+type Dependencies = Pick<
+  HttpDependencies,
+  'events' | 'epoch' | 'authenticator' | 'access' | 'governance'
+>;
 
 /** What a stream is asked for. */
 export interface StreamRequest {
@@ -221,11 +224,14 @@ class EventStream {
     this.#check();
     while (this.#doubted) {
       this.#doubted = false;
-      const { authenticator, access } = this.#deps;
+      const { authenticator, access, governance } = this.#deps;
       const principal = await authenticator.authenticate(this.#request.credentials);
       const { namespace } = this.#request.grant;
       const authorizer = await access.in(namespace);
       authorizer.authorize(principal, 'events.read', { namespace, key: null });
+      const standing = await governance.namespaces.standing(namespace);
+      if (standing === 'absent') throw new TwofoldError('not_found');
+      if (standing === 'suspended') throw new TwofoldError('namespace_suspended');
       this.#check();
     }
   }

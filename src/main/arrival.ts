@@ -46,11 +46,13 @@ export async function arrive(
   late.turns.set(keyring.turns);
   late.events.set({ ...store.events, installation: root.installation });
   const ruling = { config, store, keys, audit, incarnation, mac, integrity };
-  late.governance.set(await openGoverned({ ...ruling, findKey: keyring.find }, config));
+  const governance = await openGoverned({ ...ruling, findKey: keyring.find }, config);
+  late.governance.set(governance);
   const policies = rotationPolicies(ruling);
   late.policies.set(policies);
   late.rotation.set(rotationReading(keyring, store, policies));
   late.plans.set(rotationPlans(config, keyring, store, policies));
   late.audit.set(audit);
-  startScheduler({ config, store, keyring, policies, incarnation, log }, unwinding);
+  const { namespaces } = governance;
+  startScheduler({ config, store, keyring, policies, namespaces, incarnation, log }, unwinding);
 }

@@ -16,7 +16,7 @@ import { RotationPlanning } from '../rotation/planning.ts';
 import { OrderRunner } from '../rotation/orders.ts';
 import { RotationReading } from '../rotation/reading.ts';
 import { Scheduler } from '../rotation/scheduler.ts';
-import type { NamespacePolicies } from '../rotation/scheduler-ports.ts';
+import type { NamespacePolicies, NamespacesInUse } from '../rotation/scheduler-ports.ts';
 import type { Store } from '../store/store.ts';
 import type { Log } from '../telemetry/logs.ts';
 import { policyLimitsOf } from './rotation-limits.ts';
@@ -35,6 +35,7 @@ export interface SchedulingParts {
   readonly store: Pick<Store, 'scheduler' | 'orders' | 'policies'>;
   readonly keyring: Pick<Keyring, 'manage' | 'lifecycle' | 'read' | 'orders'>;
   readonly policies: NamespacePolicies;
+  readonly namespaces: NamespacesInUse;
   readonly incarnation: Incarnation;
   readonly log: Log;
 }
@@ -88,7 +89,7 @@ export const rotationPlans = (
   });
 
 export function startScheduler(parts: SchedulingParts, unwinding: Unwinding): void {
-  const { config, keyring, policies, incarnation, log } = parts;
+  const { config, keyring, policies, namespaces, incarnation, log } = parts;
   const { scheduler: store, orders: ordered, policies: rounds } = parts.store;
   const { id: instance, epoch } = incarnation;
   const leader = new Leader({ store, role: ROLE, holder: instance });
@@ -102,6 +103,7 @@ export function startScheduler(parts: SchedulingParts, unwinding: Unwinding): vo
       authorizer,
       read: keyring.read,
       manage: keyring.manage,
+      namespaces,
       clock,
       onFailure: (id, err) => log.warn({ id, err }, 'what was ordered could not be done'),
     },
@@ -115,6 +117,7 @@ export function startScheduler(parts: SchedulingParts, unwinding: Unwinding): vo
       orders,
       read: keyring.read,
       policies,
+      namespaces,
       prepare: async () => {
         await rounds.markNext(MARKED_KEYS);
       },

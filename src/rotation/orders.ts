@@ -18,11 +18,15 @@ import { belongs } from '../keyring/rotation-orders.ts';
 import type { RotationOrder, RotationOrders } from '../keyring/rotation-orders.ts';
 import type { Budget } from './budget.ts';
 import type { OrderStore, OrderedKey, Settled } from './order-ports.ts';
+import { actInUse } from './in-use.ts';
+import type { NamespacesInUse } from './scheduler-ports.ts';
 import { UNREACHABLE, waitAfter } from './retry.ts';
 import { untilFresh } from './until-fresh.ts';
 
 /** Orders that are carried out at a time, the oldest ones; more wait. */
 const ORDERS_AT_ONCE = 20;
+/** Orders that are found running, so that those of suspended namespaces are in nobody's way. */
+const ORDERS_FOUND = 1_000;
 /** Keys of an order before the next order has its turn. */
 const KEYS_A_TURN = 10;
 /** Keys a tick that are looked at for a match. */
@@ -45,6 +49,7 @@ export interface OrderRunnerParts {
   readonly authorizer: Pick<Authorizer, 'authorize'>;
   readonly read: Pick<KeyRead, 'fresh'>;
   readonly manage: Pick<KeyManage, 'rotate'>;
+  readonly namespaces: NamespacesInUse;
   readonly clock: () => Date;
   /** Told of keys and orders that failed. */
   readonly onFailure: (id: string, error: unknown) => void;
@@ -102,9 +107,13 @@ export class OrderRunner {
 
   /** The orders that run, each looked at for further keys, and ended where nothing is left. */
   async #open(): Promise<readonly RotationOrder[]> {
-    const { store, clock } = this.#parts;
+    const { store, clock, namespaces } = this.#parts;
     const open: RotationOrder[] = [];
-    for (const { id, namespace } of await store.running(clock(), ORDERS_AT_ONCE)) {
+    let looked = 0;
+    for (const { id, namespace } of await store.running(clock(), ORDERS_FOUND)) {
+      if (looked === ORDERS_AT_ONCE) break;
+      if (!(await namespaces.isInUse(namespace))) continue;
+      looked += 1;
       try {
         const order = await this.#advance(namespace, id);
         if (order !== null) open.push(order);
@@ -142,7 +151,7 @@ export class OrderRunner {
     return this.#parts.authorizer.authorize(principal, operation, { namespace, key });
   }
 
-  /** `ended`: the order; `lost`: the term. */
+  /** `ended`: the order, or for now, since its namespace is suspended; `lost`: the term. */
   async #settle(
     order: RotationOrder,
     key: OrderedKey,
@@ -157,6 +166,7 @@ export class OrderRunner {
     } catch (error) {
       const { code } = TwofoldError.from(error);
       if (UNREACHABLE.has(code)) throw error;
+      if (code === 'namespace_suspended') return 'ended';
       if (code === 'conflict' || code === 'etag_mismatch') {
         if (!(await allowance.leads())) return 'lost';
         if ((await this.#get(namespace, id)).view.state !== 'running') return 'ended';
@@ -210,11 +220,11 @@ export class OrderRunner {
       ],
     };
     try {
+      const { manage, namespaces } = this.#parts;
+      const grant = () => this.#grant('keys.rotate', key.namespace, key.id);
       await untilFresh(() =>
-        this.#parts.manage.rotate(
-          this.#grant('keys.rotate', key.namespace, key.id),
-          suite === null ? {} : { suite },
-          run,
+        actInUse(namespaces, key.namespace, grant, () =>
+          manage.rotate(grant(), suite === null ? {} : { suite }, run),
         ),
       );
     } finally {

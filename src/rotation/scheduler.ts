@@ -25,7 +25,14 @@ import type { OrderRunner } from './orders.ts';
 import { UNREACHABLE, waitAfter } from './retry.ts';
 import { scheduledKey } from './scheduled-key.ts';
 import type { ScheduledKey } from './scheduled-key.ts';
-import type { Look, Looked, NamespacePolicies, SchedulerStore } from './scheduler-ports.ts';
+import { actInUse } from './in-use.ts';
+import type {
+  Look,
+  Looked,
+  NamespacePolicies,
+  NamespacesInUse,
+  SchedulerStore,
+} from './scheduler-ports.ts';
 import { untilFresh } from './until-fresh.ts';
 
 /** Keys taken up at a time. */
@@ -59,6 +66,7 @@ export interface SchedulerParts {
   readonly authorizer: Pick<Authorizer, 'authorize'>;
   readonly read: Pick<KeyRead, 'fresh'>;
   readonly policies: NamespacePolicies;
+  readonly namespaces: NamespacesInUse;
   readonly act: Act;
   /** Runs in each tick of the leader before it looks for what is due. */
   readonly prepare?: () => Promise<void>;
@@ -84,8 +92,16 @@ export interface Ticked {
   readonly ordered: number;
 }
 
+/** When a key of a suspended namespace is looked at again: so long a resumed one may wait. */
+const HELD_MS = 600_000;
+
 /** What was read of the key may not stand any more, either. */
-const ENDS_A_LOOK: ReadonlySet<ErrorCode> = new Set([...UNREACHABLE, 'conflict', 'etag_mismatch']);
+const ENDS_A_LOOK: ReadonlySet<ErrorCode> = new Set([
+  ...UNREACHABLE,
+  'conflict',
+  'etag_mismatch',
+  'namespace_suspended',
+]);
 
 type Outcome =
   | { readonly kind: 'done'; readonly found: Looked; readonly actions: number }
@@ -198,12 +214,15 @@ export class Scheduler {
 
   async #look(look: Look, term: number): Promise<Outcome> {
     try {
-      const outcome = await this.#do(look, term);
+      const held = !(await this.#parts.namespaces.isInUse(look.namespace));
+      const outcome = held ? this.#held() : await this.#do(look, term);
       if (outcome.kind === 'done') await this.#parts.store.looked(look, outcome.found);
       return outcome;
     } catch (error) {
       const { code } = TwofoldError.from(error);
       if (UNREACHABLE.has(code)) throw error;
+      // Suspended meanwhile: the next look finds it held.
+      if (code === 'namespace_suspended') return { kind: 'again' };
       // Somebody else changed the key meanwhile, or leads by now: the next look sees what stands.
       if ((code === 'conflict' || code === 'etag_mismatch') && this.#overtaken(look)) {
         return { kind: 'again' };
@@ -215,6 +234,16 @@ export class Scheduler {
       await this.#parts.store.looked(look, found);
       return { kind: 'done', found, actions: 0 };
     }
+  }
+
+  /** Of a key whose namespace is suspended: it is looked at again, and nothing of it is a failure. */
+  #held(): Outcome {
+    const nextAt = new Date(this.#parts.clock().getTime() + HELD_MS);
+    return {
+      kind: 'done',
+      found: { nextAt, maxUses: null, dueAt: null, failure: null },
+      actions: 0,
+    };
   }
 
   /** Whether nothing but another change explains it: twice without one, it is a failure like any other. */
@@ -312,7 +341,15 @@ export class Scheduler {
       ],
     };
     try {
-      await untilFresh(() => act(grant, action, run));
+      const { namespaces } = this.#parts;
+      await untilFresh(() =>
+        actInUse(
+          namespaces,
+          key.namespace,
+          () => grant('keys.read'),
+          () => act(grant, action, run),
+        ),
+      );
     } finally {
       ended.resolve(undefined);
     }

@@ -166,6 +166,26 @@ describe('the stream of events', () => {
     expect(reader.received.at(-1)).toMatchObject({ event: 'problem', json: { code: 'forbidden' } });
   });
 
+  it.each([
+    ['suspended', 'POST', '/suspend', 'namespace_suspended'],
+    ['removed', 'DELETE', '', 'not_found'],
+  ])('ends when its namespace is %s, before it sends more', async (_, method, end, why) => {
+    const path = '/v1/admin/namespaces';
+    await service.call('admin', 'POST', path, { json: { name: 'team' } });
+    const [own, other] = [await follow('', { 'twofold-namespace': 'team' }), await follow()];
+    const json = method === 'POST' ? { json: { reason: 'r' } } : {};
+    expect((await service.call('admin', method, `${path}/team${end}`, json)).status).toBe(200);
+    await own.until(({ received }) => received.length === 1);
+    expect(own.received).toMatchObject([{ event: 'problem', json: { code: why } }]);
+    await create('a');
+    await other.until(({ events }) => events.length === 1);
+    expect(other.ended).toBe(false);
+    const again = await service.call('operator', 'GET', STREAM, {
+      headers: { 'twofold-namespace': 'team' },
+    });
+    expect(again.json['code']).toBe(why);
+  });
+
   it('is bounded in number, by principal and in all, and places come free', async () => {
     await start({ streamsPerPrincipal: 1 });
     const one = await follow();

@@ -4,6 +4,8 @@
  */
 import { PolicyAuthorizer, systemPolicies } from '../../src/access/authorize.ts';
 import { SCHEDULER } from '../../src/access/system.ts';
+import { openGovernance } from '../../src/governance/governance.ts';
+import type { Namespaces } from '../../src/governance/namespaces.ts';
 import type { Keyring } from '../../src/keyring/keyring.ts';
 import type { NamespaceRotationPolicies } from '../../src/keyring/namespace-policies.ts';
 import type { PolicyTerms } from '../../src/keyring/rotation-policy.ts';
@@ -41,6 +43,7 @@ export interface Actor extends Instance {
   readonly keyring: Keyring;
   /** In the database. */
   readonly ruling: NamespaceRotationPolicies;
+  readonly namespaces: Namespaces;
   scheduler(options?: SchedulerChanges): { scheduler: Scheduler; leader: Leader };
   stop(): Promise<void>;
 }
@@ -115,6 +118,7 @@ export async function openStage(start = Date.UTC(2026, 0, 1)): Promise<Stage> {
     );
     const { id: instance, epoch, keyring, policies: ruling } = opened;
     const authorizer = PolicyAuthorizer.of({ epoch, policies: systemPolicies() });
+    const namespaces = openGovernance(opened.governing).namespaces;
     const scheduler: Actor['scheduler'] = (changes = {}) => {
       const scheduling = { ...store.scheduler, ...changes.store };
       const { silenceMs = 0 } = changes;
@@ -127,6 +131,7 @@ export async function openStage(start = Date.UTC(2026, 0, 1)): Promise<Stage> {
           orders: keyring.orders,
           authorizer,
           read: keyring.read,
+          namespaces,
           manage: { rotate: (...given) => (changes.rotate ?? rotateBy)(given, keyring.manage) },
           clock: () => new Date(clock.now),
           onFailure: (keyId, error) => failures.push({ keyId, error }),
@@ -145,6 +150,7 @@ export async function openStage(start = Date.UTC(2026, 0, 1)): Promise<Stage> {
                 ? ruling.of(namespace)
                 : { ...rankPolicies(policies), revision: (await ruling.of(namespace)).revision },
           },
+          namespaces,
           act: changes.act?.(act) ?? act,
           orders,
           ...(changes.rest === undefined ? {} : { rest: changes.rest }),
@@ -162,7 +168,7 @@ export async function openStage(start = Date.UTC(2026, 0, 1)): Promise<Stage> {
       );
       return { scheduler: made, leader };
     };
-    const actor: Actor = { ...opened, instance, ruling, scheduler };
+    const actor: Actor = { ...opened, instance, ruling, namespaces, scheduler };
     actors.push(actor);
     return actor;
   };
