@@ -5,6 +5,7 @@ import { checkAddress } from './fetch-document.ts';
 import { readerOf } from './issuers.ts';
 import type { IssuerSettings } from './issuers.ts';
 import { TOKEN_ALGORITHMS, assertPublic, readJwkSet } from './jwk-set.ts';
+import { checkMappings } from './role-mapping.ts';
 import { KeySet } from './key-set.ts';
 import type { KeyFacts } from './key-set.ts';
 
@@ -28,6 +29,7 @@ export async function checkSettings(settings: IssuerSettings, plainHttp: boolean
   if (!algorithms.every((name) => known.includes(name))) {
     throw refuse(`algorithms are of: ${known.join(', ')}.`);
   }
+  checkMappings(settings.roleMappings ?? []);
   for (const [member, address] of Object.entries({ issuer, jwksUrl })) {
     if (address === undefined) continue;
     try {

@@ -301,7 +301,7 @@ const access = z
     ),
     certificates: described(
       z.array(certificateIssuer).max(16).default([]),
-      "Client certificates that are taken in a token's place, of listeners with `clientCertificates` `request`: `issuer` (of the principals), `caFile` (PEM of the authorities that sign them directly), `subject` (`spiffe`, `dns` or `email`: the kind of name, which must be there once), `trustDomain` (of `spiffe`), `roles` (`subject`, which may end in `*`, and `roles`). JSON in the environment.",
+      "Client certificates that are taken in a token's place, of listeners with `clientCertificates` `request`: `issuer` (of the principals), `caFile` (PEM of the authorities that sign them directly), `subject` (`spiffe`, `dns` or `email`: the kind of name, which must be there once), `trustDomain` (of `spiffe`), `roles` (`subject`, which may end in `*` after one of `/ : @ . #`, and `roles`). JSON in the environment.",
       { flag: false },
     ),
     internalIssuers: described(

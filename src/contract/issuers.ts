@@ -13,7 +13,10 @@ const MAX_ROLES = 64;
 const url = text(1024, 'URL.');
 const thumbprint = z.string().regex(/^[A-Za-z0-9_-]{43}$/, 'must be a SHA-256 thumbprint');
 const mapping = z.strictObject({
-  subject: text(255, 'A subject, or with `*` at its end all that begin so.'),
+  subject: text(
+    255,
+    'A subject, or all that begin so: with `*` at its end, after one of `/ : @ . #`.',
+  ),
   roles: z.array(text(128, 'Name of a role.')).min(1).max(MAX_ROLES),
 });
 /** Members of a key are those of its type, and unknown ones are ignored (RFC 7517). */

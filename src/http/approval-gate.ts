@@ -40,7 +40,7 @@ export interface AtGate {
   readonly rehearsal: () => AnyCall;
 }
 
-type GateDependencies = Pick<HttpDependencies, 'governance' | 'access' | 'keys'>;
+type GateDependencies = Pick<HttpDependencies, 'governance' | 'access' | 'keys' | 'issuers'>;
 
 export class ApprovalGate {
   readonly #deps: GateDependencies;
@@ -73,9 +73,18 @@ export class ApprovalGate {
       { id, requestHash, question },
       async (approver, at) =>
         authorizer.may(approver, 'approvals.decide', { namespace, key: null }) &&
+        (await this.#standsBehind(namespace, approver, at)) &&
         !(await governance.denials.denies(namespace, consentOf(approver, at))),
     );
     return route.handle({ ...call, approval: { id }, backing });
+  }
+
+  /** Whether the approver's issuer is one still, and says of its principals what it said then. */
+  async #standsBehind(namespace: string, { issuer }: Principal, at: Date): Promise<boolean> {
+    const { governance, issuers } = this.#deps;
+    if (issuers.names.includes(issuer)) return true;
+    const found = await governance.issuers.find(namespace, issuer);
+    return found !== null && found.member.at.getTime() <= at.getTime();
   }
 
   async #about({ grant: { namespace, key } }: AnyCall): Promise<About> {

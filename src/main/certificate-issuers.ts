@@ -3,6 +3,7 @@ import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 
 import type { CertificateIssuerSettings } from '../access/certificates.ts';
+import { checkMappings } from '../access/role-mapping.ts';
 import type { Config } from '../config.ts';
 import { TwofoldError } from '../errors.ts';
 
@@ -10,13 +11,16 @@ const BLOCK = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/gu;
 
 /** @throws TwofoldError invalid_value for a file that holds no authorities */
 export const readCertificateIssuers = ({ access }: Config): readonly CertificateIssuerSettings[] =>
-  access.certificates.map(({ issuer, caFile, subject, trustDomain, roles }) => ({
-    issuer,
-    authorities: readAuthorities(caFile),
-    subject,
-    trustDomain,
-    roleMappings: roles,
-  }));
+  access.certificates.map(({ issuer, caFile, subject, trustDomain, roles }) => {
+    checkMappings(roles);
+    return {
+      issuer,
+      authorities: readAuthorities(caFile),
+      subject,
+      trustDomain,
+      roleMappings: roles,
+    };
+  });
 
 function readAuthorities(path: string): readonly X509Certificate[] {
   const refuse = (cause?: unknown) =>

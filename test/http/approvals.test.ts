@@ -1,5 +1,7 @@
 /** Approvals over HTTP: what waits for others, who may consent, and what the repeated request stands on. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { SignJWT } from 'jose';
+import { makeKey } from '../access/issuer-fixture.ts';
 import { openService } from './service.ts';
 import type { CallInit, Called, Service } from './service.ts';
 
@@ -229,6 +231,49 @@ describe('a guarded request', () => {
     const issuer = String((await as('bob', 'GET', '/v1/whoami')).json['issuer']);
     const json = { issuer, subject: 'mallory', reason: 'stolen' };
     expect((await as('bob', 'POST', '/v1/admin/denials', { json })).status).toBe(201);
+    expect(outcome(await unprotect('alice', under(id)))).toEqual([409, 'approval_pending']);
+    expect(await isProtected()).toBe(true);
+  });
+
+  it.each(['gone', 'changed'])('does not count whose issuer is %s by then', async (how) => {
+    const key = await makeKey('ES256', 'k');
+    const issuer = `https://${how}.example`;
+    const settings = { issuer, audience: 'kms', algorithms: ['ES256'], jwks: { keys: [key.jwk] } };
+    const path = '/v1/admin/issuers/partner';
+    const made = await as('founder', 'PUT', path, { json: settings });
+    expect(made.status).toBe(200);
+    // A moment later by the clock of the service, which does not run by itself here.
+    now += 1_000;
+    const token = await new SignJWT({ roles: ['admin'] })
+      .setProtectedHeader({ alg: 'ES256', kid: 'k' })
+      .setIssuer(issuer)
+      .setAudience('kms')
+      .setSubject('partner')
+      .setExpirationTime('10m')
+      .sign(key.privateKey);
+    const consent = async (id: unknown) => {
+      const headers = { authorization: `Bearer ${token}`, 'twofold-namespace': namespace };
+      return service.call(null, 'POST', `${APPROVALS}/${String(id)}/approve`, { headers });
+    };
+    // While the issuer is as it was, the consent counts.
+    const { id: counted } = (await unprotect('alice')).json;
+    await approve('bob', counted);
+    expect(outcome(await consent(counted))).toEqual([200, 'approved']);
+    expect((await unprotect('alice', under(counted))).status).toBe(200);
+    await as('alice', 'PATCH', '/v1/admin/keys/k', { json: { deletionProtection: true } });
+    const { id } = (await unprotect('alice')).json;
+    await approve('bob', id);
+    expect(outcome(await consent(id))).toEqual([200, 'approved']);
+    now += 1_000;
+    const tag = { 'if-match': made.headers.get('etag') ?? '' };
+    const ended =
+      how === 'gone'
+        ? await as('founder', 'DELETE', path)
+        : await as('founder', 'PUT', path, {
+            json: { ...settings, maxLifetime: 600 },
+            headers: tag,
+          });
+    expect(ended.status).toBe(200);
     expect(outcome(await unprotect('alice', under(id)))).toEqual([409, 'approval_pending']);
     expect(await isProtected()).toBe(true);
   });

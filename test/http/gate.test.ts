@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { describe, expect, it } from '@jest/globals';
+import { LOCAL_TOKEN_PREFIXES } from '../../src/access/local-access.ts';
 import type { Admit } from '../../src/access/ports.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import { UnauthenticatedGate } from '../../src/http/gate.ts';
@@ -163,4 +164,46 @@ it('a token that was verified before is answered while its source has no check t
   } finally {
     await service.stop();
   }
+});
+
+describe('a token of the form of those made on the machine', () => {
+  it('costs a look at the database, of which a source that was refused has four at once', async () => {
+    const service = await openService({ options: { limits: { unauthenticatedPerMinute: 3 } } });
+    const { promise: held, resolve: release } = Promise.withResolvers<undefined>();
+    try {
+      let sent = 0;
+      const guess = async () => {
+        sent += 1;
+        const token = `${LOCAL_TOKEN_PREFIXES['break-glass']}${String(sent).padStart(43, 'A')}`;
+        const headers = { authorization: `Bearer ${token}` };
+        return (await service.call(null, 'GET', '/v1/whoami', { headers })).json['code'];
+      };
+      for (let index = 0; index < 3; index += 1) expect(await guess()).toBe('token_invalid');
+      const { sets } = service.world.governing;
+      const read = sets.set.bind(sets);
+      let reads = 0;
+      sets.set = async (kind, ...of) => {
+        if (kind === 'break-glass') {
+          reads += 1;
+          await held;
+        }
+        return read(kind, ...of);
+      };
+      const refused = Promise.withResolvers<undefined>();
+      let over = 0;
+      const guesses = Array.from({ length: 12 }, async () => {
+        const code = await guess();
+        if (code === 'rate_limited' && (over += 1) === 8) refused.resolve(undefined);
+        return code;
+      });
+      await refused.promise;
+      expect(reads).toBeLessThanOrEqual(4);
+      release(undefined);
+      const codes = await Promise.all(guesses);
+      expect(codes.filter((code) => code === 'token_invalid')).toHaveLength(4);
+    } finally {
+      release(undefined);
+      await service.stop();
+    }
+  });
 });

@@ -190,6 +190,15 @@ describe('settings that cannot be', () => {
     ['an empty set', { issuer, jwks: { keys: [] } }],
     ['a symmetric key', { issuer, jwks: { keys: [{ kty: 'oct', k: 'AAAA' }] } }],
     ['a clock too far off', { issuer, clockTolerance: 61 }],
+    [
+      'roles of a beginning that ends in a name',
+      { issuer, roles: [{ subject: 'prod*', roles: ['admin'] }] },
+    ],
+    [
+      'roles of a beginning and an end',
+      { issuer, roles: [{ subject: 'a/*/b', roles: ['admin'] }] },
+    ],
+    ['roles of two stars', { issuer, roles: [{ subject: 'a/**', roles: ['admin'] }] }],
   ])('are refused: %s', async (_name, json) => {
     expect(code(await put('bad', json))).toBe('invalid_value');
   });
