@@ -21,8 +21,10 @@ import type { GuardedRoute } from './route.ts';
 
 type Dependencies = Pick<HttpDependencies, 'governance' | 'pageTokenKey' | 'access' | 'keys'>;
 
-/** A part Q gives: changes whose approval confirms that nobody may be left. */
-const UNCONFIRMED = { confirmed: false };
+/** An approval confirms that nobody may be left who changes policies. */
+const confirmedBy = ({ approval }: { readonly approval: { readonly id: string } | null }) => ({
+  confirmed: approval !== null,
+});
 
 const templateOf = (source: PolicySource) =>
   source.kind === 'cedar'
@@ -151,7 +153,7 @@ function changingRoutes({ governance }: Dependencies): readonly GuardedRoute[] {
         const input = { name: call.params.name, policy: policyOf(call.body) };
         return placed(() =>
           answerSet(call, shown(call.grant.namespace), (run) =>
-            governance.policies.put(call.grant, input, run, UNCONFIRMED),
+            governance.policies.put(call.grant, input, run, confirmedBy(call)),
           ),
         );
       },
@@ -159,13 +161,13 @@ function changingRoutes({ governance }: Dependencies): readonly GuardedRoute[] {
     route(contract.deletePolicy, {
       handle: (call) =>
         answerSet(call, shown(call.grant.namespace), (run) =>
-          governance.policies.delete(call.grant, call.params.name, run, UNCONFIRMED),
+          governance.policies.delete(call.grant, call.params.name, run, confirmedBy(call)),
         ),
     }),
     route(contract.rollBackPolicies, {
       handle: (call) =>
         answerSet(call, shown(call.grant.namespace), (run) =>
-          governance.policies.rollBack(call.grant, call.params.revision, run, UNCONFIRMED),
+          governance.policies.rollBack(call.grant, call.params.revision, run, confirmedBy(call)),
         ),
     }),
   ];

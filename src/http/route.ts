@@ -62,7 +62,7 @@ export interface Call<C extends GuardedContract> {
   /** SHA-256 over method, path and body, for `Idempotency-Key`. */
   readonly requestHash: () => Uint8Array;
   readonly notes: AuditNotes;
-  /** The approval under which the request runs. */
+  /** The approval under which the request runs; on a dry run, under which it would. */
   readonly approval: { readonly id: string } | null;
   /** What a change stands on beside the grant, and spends. */
   readonly backing: Backing | null;

@@ -3,7 +3,7 @@ import { afterEach, describe, expect, it } from '@jest/globals';
 import { StoredAccess } from '../../src/governance/access-control.ts';
 import { writeInitialPolicies } from '../../src/main/access.ts';
 import { openService } from './service.ts';
-import type { Service } from './service.ts';
+import type { CallInit, Service } from './service.ts';
 
 let service: Service | undefined;
 afterEach(async () => {
@@ -228,6 +228,29 @@ describe('policies', () => {
       headers: { 'if-match': await tagOf(site, '/role-admin') },
     });
     expect(code(gone)).toBe('would_lock_out');
+  });
+
+  it('lock everybody out where others have approved that very change', async () => {
+    const { call } = callsOf(await open());
+    const as = async (subject: string, method: string, path: string, init: CallInit = {}) => {
+      const authorization = `Bearer ${(await service?.token('admin', 600, subject)) ?? ''}`;
+      return call(null, method, path, { ...init, headers: { authorization, ...init.headers } });
+    };
+    const rule = { json: { guards: ['policies.change'], needed: 1 } };
+    expect((await as('alice', 'PUT', '/v1/admin/approval-rules/two', rule)).status).toBe(200);
+    const lock = { json: { cedar: 'forbid (principal, action, resource);' } };
+    const tried = await as('alice', 'PUT', `${PATH}/none?dryRun=true`, lock);
+    expect([tried.status, tried.headers.get('twofold-approval-required')]).toEqual([200, 'two']);
+    const asked = await as('alice', 'PUT', `${PATH}/none`, lock);
+    expect(asked.status).toBe(202);
+    const id = String(asked.json['id']);
+    expect((await as('bob', 'POST', `/v1/admin/approvals/${id}/approve`)).status).toBe(200);
+    const headers = { 'twofold-approval': id };
+    const done = await as('alice', 'PUT', `${PATH}/none`, { ...lock, headers });
+    expect(done.status).toBe(200);
+    const entry = await service?.deps.audit.read(done.headers.get('twofold-audit-id') ?? '');
+    expect(entry?.draft.detail).toMatchObject({ confirmed: true, approval: id });
+    expect(code(await as('alice', 'GET', PATH))).toBe('forbidden');
   });
 
   it('go back to what they were, as a whole, for who has seen what they are', async () => {
