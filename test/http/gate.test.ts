@@ -207,3 +207,25 @@ describe('a token of the form of those made on the machine', () => {
     }
   });
 });
+
+describe('what is remembered of a token', () => {
+  it('is one thing for all namespaces that can be none, and bounded for those that could', async () => {
+    const service = await openService();
+    try {
+      const { authenticator } = service;
+      const ask = async (namespace: string) => {
+        const headers = { 'twofold-namespace': namespace };
+        return (await service.call('user', 'GET', '/v1/keys/k', { headers })).status;
+      };
+      await ask('default');
+      const before = authenticator.cached;
+      for (let index = 0; index < 20; index += 1) await ask(`No Name ${String(index)}`);
+      await ask('x'.repeat(5_000));
+      expect(authenticator.cached).toBe(before + 1);
+      for (let index = 0; index < 20; index += 1) await ask(`nowhere-${String(index)}`);
+      expect(authenticator.cached).toBeLessThanOrEqual(before + 21);
+    } finally {
+      await service.stop();
+    }
+  });
+});
