@@ -205,22 +205,36 @@ function seen({ status, headers, json, text }: Called, values: Values) {
   return { status, names, body };
 }
 
+/** The request with what it needs to be one; within one's own key it leaves no trace. */
+function asked(
+  namespace: string,
+  route: (typeof ROUTES)[number],
+  style: (typeof STYLES)[number],
+  values: Values,
+): Promise<Called> {
+  const { id, method, path, body, query, headers } = route;
+  const json = bodies[id] ?? examples[id]?.request;
+  const lines = body !== null && route.json[0] === 'application/x-ndjson';
+  const dry = style === 'own' && 'dryRun' in query.shape ? '?dryRun=true' : '';
+  return as(
+    namespace,
+    method,
+    pathOf(path, style, values) + (lines ? '?offset=0' : dry + (QUERY[id] ?? '')),
+    {
+      ...(body === null || json === undefined
+        ? {}
+        : { body: JSON.stringify(json) + (lines ? '\n' : '') }),
+      headers: {
+        ...('if-match' in headers.shape ? { 'if-match': '"1"' } : {}),
+        ...(body === null ? {} : { 'content-type': route.json[0] ?? 'application/json' }),
+      },
+    },
+  );
+}
+
 describe.each(CASES)('%s by %s', (id, style, route) => {
   it('answers of another namespace’s what it answers of nothing', async () => {
-    const json = bodies[id] ?? examples[id]?.request;
-    const lines = route.body !== null && route.json[0] === 'application/x-ndjson';
-    const type = { 'content-type': route.json[0] ?? 'application/json' };
-    const match = 'if-match' in route.headers.shape ? { 'if-match': '"1"' } : {};
-    // What is done within one's own key is not to be there when it is asked about the other.
-    const dry = style === 'own' && 'dryRun' in route.query.shape ? '?dryRun=true' : '';
-    const query = lines ? '?offset=0' : dry;
-    const ask = (values: Values) =>
-      as('team-a', route.method, pathOf(route.path, style, values) + query, {
-        ...(route.body === null || json === undefined
-          ? {}
-          : { body: JSON.stringify(json) + (lines ? '\n' : '') }),
-        headers: { ...match, ...(route.body === null ? {} : type) },
-      });
+    const ask = (values: Values) => asked('team-a', route, style, values);
     const first = service.drafts.length;
     const nothing = seen(await ask(nobodys), nobodys);
     const another = seen(await ask(theirs), theirs);
@@ -311,5 +325,20 @@ describe('what another namespace has', () => {
       seen(await service.call(null, 'GET', `/public/team-a/${key}/jwks.json`), { key });
     expect((await service.call(null, 'GET', '/public/team-b/sig-bbb/jwks.json')).status).toBe(200);
     expect(await get('sig-bbb')).toEqual(await get('sig-xxx'));
+  });
+});
+
+describe('a suspended namespace', () => {
+  it('answers every request alike, whatever is there', async () => {
+    const held = '/v1/admin/namespaces/team-b';
+    await post('default', `${held}/suspend`, { reason: 'a drill' });
+    for (const route of ROUTES.filter((each) => !isAnonymous(each))) {
+      for (const values of [theirs, nobodys]) {
+        const { status, json } = await asked('team-b', route, 'key', values);
+        expect([route.id, status, json['code']]).toEqual([route.id, 409, 'namespace_suspended']);
+      }
+    }
+    await post('default', `${held}/resume`, { reason: 'it is over' });
+    expect((await as('team-b', 'GET', '/v1/keys/key-bbb')).status).toBe(200);
   });
 });
