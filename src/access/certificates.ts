@@ -25,6 +25,8 @@ export interface CertificateIssuerSettings {
   /** Of SPIFFE ids, the only one that is taken. */
   readonly trustDomain?: string | undefined;
   readonly roleMappings: readonly RoleMapping[];
+  /** The only namespace in which its certificates are worth something; none: all of them. */
+  readonly namespace?: string | undefined;
 }
 
 export interface CertificateOptions {
@@ -75,7 +77,10 @@ export class CertificateAuthenticator {
   /** @throws TwofoldError certificate_invalid, certificate_expired, token_denied */
   async authenticate(certificate: X509Certificate, namespace: string): Promise<Principal> {
     const now = this.#now();
-    const settings = this.#issuers.find(({ authorities }) =>
+    // The namespace's own come first: they may map what the same authority signs in another way.
+    const own = this.#issuers.filter((each) => each.namespace === namespace);
+    const shared = this.#issuers.filter((each) => each.namespace === undefined);
+    const settings = [...own, ...shared].find(({ authorities }) =>
       isSignedBy(certificate, authorities, now),
     );
     if (settings === undefined) throw invalid('authority');
@@ -92,7 +97,7 @@ export class CertificateAuthenticator {
       roles: [...new Set(mappedRoles(roleMappings, subject))].sort(),
       session: Uint8Array.from(Buffer.from(fingerprint, 'hex').subarray(0, 16)),
       expiresAt: certificate.validToDate,
-      namespace: null,
+      namespace: settings.namespace ?? null,
     };
     const serial = certificate.serialNumber.toLowerCase().replace(/^0+(?=.)/u, '');
     const issuedAt = certificate.validFromDate;

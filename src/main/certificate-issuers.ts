@@ -11,13 +11,14 @@ const BLOCK = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/gu;
 
 /** @throws TwofoldError invalid_value for a file that holds no authorities */
 export const readCertificateIssuers = ({ access }: Config): readonly CertificateIssuerSettings[] =>
-  access.certificates.map(({ issuer, caFile, subject, trustDomain, roles }) => {
+  access.certificates.map(({ issuer, caFile, subject, trustDomain, namespace, roles }) => {
     checkMappings(roles);
     return {
       issuer,
       authorities: readAuthorities(caFile),
       subject,
       trustDomain,
+      namespace,
       roleMappings: roles,
     };
   });

@@ -64,6 +64,20 @@ describe('a client certificate', () => {
     });
   });
 
+  it('of a namespace’s own issuer is worth nothing in another, and there comes before the shared', async () => {
+    const team = settings({ issuer: 'urn:mesh:team', namespace: 'team', roleMappings: [] });
+    const at = (namespace: string, issuers: readonly CertificateIssuerSettings[]) =>
+      codeOf(new CertificateAuthenticator({ issuers }).authenticate(good.parsed, namespace));
+    const home = { accepted: { issuer: 'urn:mesh:team', namespace: 'team', roles: [] } };
+    expect(await at('team', [team])).toMatchObject(home);
+    for (const other of ['default', 'team-b', 'absent', '']) {
+      expect([other, await at(other, [team])]).toEqual([other, 'certificate_invalid']);
+    }
+    const both = [settings(), team];
+    expect(await at('team', both)).toMatchObject(home);
+    expect(await at('default', both)).toMatchObject({ accepted: { issuer: ISSUER } });
+  });
+
   it('may name its subject as a host or a mail address', async () => {
     const dns = authority.issue('DNS:api.example.org');
     const accepted = { accepted: { subject: 'api.example.org', roles: [] } };
