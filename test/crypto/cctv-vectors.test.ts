@@ -1,5 +1,5 @@
 /**
- * C2SP's CCTV: edge cases and accumulated runs. Not in the extract; the keys that are not reduced
+ * C2SP's CCTV: edge cases and accumulated runs. Not in the extract, as most of it states no licence; the keys that are not reduced
  * are in `engine.test.ts`.
  */
 import { createHash } from 'node:crypto';
@@ -14,7 +14,8 @@ import { ml_kem1024, ml_kem512, ml_kem768 } from '@noble/post-quantum/ml-kem.js'
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { portableEngine } from '../../src/crypto/portable-engine.ts';
 import { SecretBytes } from '../../src/crypto/secret.ts';
-import { FOLDER, hasPublishedFolder, report } from '../vectors/published.ts';
+import { FOLDER, hasPublishedFolder, report, vectorsOf } from '../vectors/published.ts';
+import { expectMessages } from './cctv-messages.ts';
 import { hex, toHex } from './software-halves.ts';
 import type { MlDsaParameterSet, MlKemParameterSet } from '../../src/crypto/engine.ts';
 
@@ -58,6 +59,30 @@ describeIf.each(Object.keys(KEMS) as MlKemParameterSet[])('CCTV %s', (set) => {
     }
   });
 });
+
+describe('CCTV ML-KEM, intermediate values', () => {
+  it('lead to the ciphertext and secret, for a draft key that the engines encapsulate to', async () => {
+    let count = 0;
+    for (const { set, ek, dk, m, c, K } of vectorsOf('ml-kem-intermediate')) {
+      const { cipherText, sharedSecret } = KEMS[set].encapsulate(hex(ek), hex(m));
+      expect([set, toHex(cipherText), toHex(sharedSecret)]).toEqual([set, c, K]);
+      expect(toHex(KEMS[set].decapsulate(hex(c), hex(dk)))).toBe(K);
+      for (const { mlKem } of [nativeEngine, portableEngine]) {
+        mlKem.checkPublicKey(set, hex(ek));
+        const fresh = await mlKem.encapsulate(set, hex(ek));
+        const secret = KEMS[set].decapsulate(fresh.ciphertext, hex(dk));
+        expect(toHex(secret)).toBe(toHex(fresh.sharedSecret.reveal()));
+      }
+      count += 1;
+    }
+    report(`CCTV ML-KEM intermediate: ${count}`);
+    expect(count).toBe(hasPublishedFolder() ? 3 : 0);
+  });
+});
+
+// Chosen for the rejections that signing them deterministically meets: a loop that ends too early shows.
+it('CCTV ML-DSA, messages with every kind of rejection: native, and a part by the library', () =>
+  expectMessages(40));
 
 /** The result of 100 iterations, of `accumulated/README.md`. */
 const ACCUMULATED: readonly (readonly [MlDsaParameterSet, string])[] = [

@@ -71,12 +71,23 @@ for path in sys.argv[1:]:
         print('unknown')
 `;
 
+const named = process.env['CRYPTOGRAPHY_PYTHON'];
+/** Debian's `python3-cryptography` is for the second, whatever else comes first in PATH. */
+const PYTHONS = named === undefined ? ['python3', '/usr/bin/python3'] : [named];
+
+/** The first Python that has the package. */
+function findPython(): string | undefined {
+  const imports = (python: string) =>
+    spawnSync(python, ['-c', 'import cryptography'], { encoding: 'utf8' }).status === 0;
+  return PYTHONS.find(imports);
+}
+
 describe('pyca/cryptography', () => {
-  const python = process.env['CRYPTOGRAPHY_PYTHON'];
+  const python = findPython();
 
   it('reads both keys of a pair as a pair', () => {
     if (python === undefined) {
-      report('cryptography: NOT run, CRYPTOGRAPHY_PYTHON names no Python that has it');
+      report(`cryptography: NOT run, no Python has it: ${PYTHONS.join(', ')}`);
       return;
     }
     const paths = keys.map(({ path }) => path);

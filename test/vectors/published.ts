@@ -230,7 +230,48 @@ export interface RsaOaepVector {
   readonly result: 'valid' | 'invalid';
 }
 
+/** An edge case of Ed25519's points (C2SP's CCTV); key and signature are hex, the message is text. */
+export interface Ed25519PointVector {
+  readonly number: number;
+  readonly key: string;
+  readonly sig: string;
+  readonly msg: string;
+  readonly flags: readonly string[];
+}
+
+/** PQClean's one record of each file; the attached signature taken apart, whole and in its form. */
+export interface FalconPqcleanVector {
+  readonly set: FalconParameterSet;
+  readonly padded: boolean;
+  readonly seed: string;
+  readonly pk: string;
+  readonly message: string;
+  /** Header ‖ nonce ‖ s2, with its padding. */
+  readonly signature: string;
+}
+
+/** Of the draft of FIPS 203 (CCTV's intermediate values): no seed of ours gives this key. */
+export interface MlKemIntermediateVector {
+  readonly set: MlKemParameterSet;
+  readonly ek: string;
+  readonly dk: string;
+  readonly m: string;
+  readonly c: string;
+  readonly K: string;
+}
+
+/** A message that the key of the zero seed signs, of CCTV's targets; ASCII. */
+export interface MlDsaMessageVector {
+  readonly set: MlDsaParameterSet;
+  readonly alternate: boolean;
+  readonly message: string;
+}
+
 export interface VectorSets {
+  readonly 'ed25519-points': Ed25519PointVector;
+  readonly 'falcon-pqclean': FalconPqcleanVector;
+  readonly 'ml-kem-intermediate': MlKemIntermediateVector;
+  readonly 'ml-dsa-messages': MlDsaMessageVector;
   readonly 'hpke-pq': HpkePqVector;
   readonly 'hpke-rfc9180': Rfc9180Vector;
   readonly xwing: XWingVector;
@@ -259,6 +300,10 @@ export type VectorSet = keyof VectorSets;
 
 /** Published counts, of the suites that this service has. */
 export const TOTALS: Readonly<Record<VectorSet, number>> = {
+  'ed25519-points': 914,
+  'falcon-pqclean': 4,
+  'ml-kem-intermediate': 3,
+  'ml-dsa-messages': 898,
   'hpke-pq': 13,
   'hpke-rfc9180': 128,
   xwing: 3,
@@ -530,6 +575,51 @@ function readFalcon(folder: string): unknown[] {
   });
 }
 
+/** PQClean's `sm`: padded, the signature ‖ message; else as of round 3. */
+function readPqclean(folder: string): unknown[] {
+  return [512, 1024].flatMap((degree) =>
+    [false, true].map((padded) => {
+      const name = `falcon${padded ? '-padded' : ''}-${String(degree)}`;
+      const text = readFileSync(join(folder, `falcon/pqclean/nistkat_out_${name}_clean`), 'utf8');
+      const entries = new Map(
+        text.split('\n').map((line) => line.split(' = ') as [string, string]),
+      );
+      const field = (key: string) => (entries.get(key) ?? '').trim().toLowerCase();
+      const [signed, message] = [field('sm'), field('msg')];
+      const end = 84 + message.length;
+      return {
+        set: `Falcon-${String(degree)}`,
+        padded,
+        seed: field('seed'),
+        pk: field('pk'),
+        message,
+        signature: padded
+          ? signed.slice(0, signed.length - message.length)
+          : `${degree === 512 ? '39' : '3a'}${signed.slice(4, 84)}${signed.slice(end + 2)}`,
+      };
+    }),
+  );
+}
+
+/** The lines `name = hex` of a file of C2SP's CCTV. */
+function readMlKemIntermediate(folder: string): unknown[] {
+  return ['ML-KEM-512', 'ML-KEM-768', 'ML-KEM-1024'].map((set) => {
+    const text = readFileSync(join(folder, 'cctv/ML-KEM/intermediate', `${set}.txt`), 'utf8');
+    const lines = text.split('\n').map((line) => line.split(' = ') as [string, string]);
+    return { set, ...pick(Object.fromEntries(lines), ['ek', 'dk', 'm', 'c', 'K']) };
+  });
+}
+
+function readMlDsaMessages(folder: string): unknown[] {
+  return ['ML-DSA-44', 'ML-DSA-65', 'ML-DSA-87'].flatMap((set) =>
+    [false, true].flatMap((alternate) => {
+      const file = `cctv/ML-DSA/benchmark/${set}${alternate ? '.alt' : ''}.json`;
+      const messages = readJson(folder, file) as string[];
+      return messages.map((message) => ({ set, alternate, message }));
+    }),
+  );
+}
+
 interface WycheproofOaep {
   readonly testGroups: readonly {
     readonly privateKeyPkcs8: string;
@@ -617,6 +707,13 @@ const READERS: Readonly<Record<VectorSet, (folder: string) => unknown[]>> = {
   'slh-dsa-keygen': readSlhDsaKeys,
   'slh-dsa-sigver': readSlhDsaVerifications,
   falcon: readFalcon,
+  'ed25519-points': (folder) =>
+    (readJson(folder, 'cctv/ed25519/ed25519vectors.json.gz') as Ed25519PointVector[]).map(
+      ({ flags, ...vector }) => ({ ...vector, flags: (flags as readonly string[] | null) ?? [] }),
+    ),
+  'falcon-pqclean': readPqclean,
+  'ml-kem-intermediate': readMlKemIntermediate,
+  'ml-dsa-messages': readMlDsaMessages,
   'rsa-oaep': readRsaOaep,
 };
 
