@@ -162,7 +162,7 @@ export class Service {
   }
 
   async #start(onWaiting: OnWaiting): Promise<RunningService> {
-    const selfTests = await selfTest(this.#engine);
+    const selfTests = await this.#selfTest();
     this.#unwinding.check();
     const store = await this.#openDatabase();
     this.#unwinding.check();
@@ -203,6 +203,15 @@ export class Service {
       selfTests: selfTests.length,
       instance: incarnation.id,
     };
+  }
+
+  async #selfTest(): Promise<readonly string[]> {
+    const begun = performance.now();
+    const passed = await selfTest(this.#engine);
+    const milliseconds = Math.round(performance.now() - begun);
+    const log = this.#logs.component('service');
+    log.info({ passed: passed.length, milliseconds }, 'the known answers passed');
+    return passed;
   }
 
   async #openDatabase(): Promise<Store> {

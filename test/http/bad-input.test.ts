@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { SIGNATURE_LENGTHS } from '../../src/crypto/engine.ts';
 import { ERRORS } from '../../src/errors.ts';
 import type { ErrorCode } from '../../src/errors.ts';
 import { openService } from './service.ts';
@@ -184,6 +185,51 @@ describe('bad input', () => {
         const json = { message, signature: given };
         const answer = await service.call('user', 'POST', `/v1/keys/${key}/verify`, { json });
         expect(answer.json).toMatchObject({ valid });
+      }
+    });
+
+    it('bytes after it, halves of another, and other encodings of its numbers are not valid', async () => {
+      const sign = async (text: string) => {
+        const json = { message: b64(text) };
+        const answer = await service.call('user', 'POST', '/v1/keys/s/sign', { json });
+        return Buffer.from(answer.json['signature'] as string, 'base64');
+      };
+      const split = SIGNATURE_LENGTHS['ML-DSA-65'].signature;
+      // r and s as INTEGERs: a signature whose r begins with a zero byte, which its sign needs. The HSM of
+      // these tests signs a message always alike.
+      let message = 'm';
+      let mine = await sign(message);
+      while (mine[split + 4] !== 0) {
+        message += 'm';
+        mine = await sign(message);
+      }
+      const other = await sign('n');
+      const [pq, der] = [mine.subarray(0, split), mine.subarray(split)];
+      const [body, rLength] = [der.subarray(2), der[3] ?? 0];
+      const negative = [...body.subarray(0, 1), rLength - 1, ...body.subarray(3)];
+      const padded = [...body.subarray(0, 1), rLength + 1, 0, ...body.subarray(2)];
+      const cases: readonly (readonly [string, boolean, Uint8Array])[] = [
+        ['itself', true, mine],
+        ['a byte after it', false, Buffer.of(...mine, 0)],
+        ['a byte too few', false, mine.subarray(0, -1)],
+        ['a byte between the halves', false, Buffer.of(...pq, 0, ...der)],
+        ['the other’s classical half', false, Buffer.of(...pq, ...other.subarray(split))],
+        ['the other’s ML-DSA half', false, Buffer.of(...other.subarray(0, split), ...der)],
+        ['the halves in the other order', false, Buffer.of(...der, ...pq)],
+        ['ML-DSA alone', false, pq],
+        ['ECDSA alone', false, der],
+        ['a long length', false, Buffer.of(...pq, 0x30, 0x81, body.length, ...body)],
+        ['an indefinite length', false, Buffer.of(...pq, 0x30, 0x80, ...body, 0, 0)],
+        ['a negative r', false, Buffer.of(...pq, 0x30, negative.length, ...negative)],
+        ['a zero too many', false, Buffer.of(...pq, 0x30, padded.length, ...padded)],
+      ];
+      for (const [what, valid, signature] of cases) {
+        const json = {
+          message: b64(message),
+          signature: Buffer.from(signature).toString('base64'),
+        };
+        const answer = await service.call('user', 'POST', '/v1/keys/s/verify', { json });
+        expect([what, answer.status, answer.json['valid']]).toEqual([what, 200, valid]);
       }
     });
 
