@@ -44,7 +44,6 @@ const LONGEST = [
   'hsm/ceremony',
   'hsm/rsa',
   'crypto/composite-signature',
-  'crypto/slh-dsa-vectors',
   'promises/p5-two-processes',
   'store/embedded',
   'browser/status-page',

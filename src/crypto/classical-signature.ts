@@ -15,6 +15,7 @@ import { DIGEST_LENGTHS, digestBytes, nodeHash } from './digests.ts';
 import { decodeEcdsaSignature, encodeEcdsaSignature } from './ecdsa.ts';
 import { NAMED_CURVES } from './key-encoding.ts';
 import {
+  importPoint,
   isPoint,
   isServiceRsaKey,
   readRsaPublicKey,
@@ -77,13 +78,7 @@ export function ecdsaScheme(curve: SigningCurve, hash: Hash): ClassicalScheme {
   const { length } = NAMED_CURVES[curve];
 
   function importKey(publicKey: Uint8Array): KeyObject {
-    if (!isPoint(curve, publicKey)) refuseKey();
-    return createPublicKey({
-      key: Buffer.from(publicKey),
-      format: 'raw-public',
-      asymmetricKeyType: 'ec',
-      namedCurve: curve,
-    });
+    return importPoint(curve, publicKey) ?? refuseKey();
   }
 
   return {

@@ -59,9 +59,14 @@ export function ownCombiner(label: string): Combiner {
     const key = kdf.extract(NO_SALT, secrets);
     try {
       const { pqCiphertext, classicalCiphertext, pqPublicKey, classicalPublicKey } = input;
-      const fields = [pqCiphertext, classicalCiphertext, pqPublicKey, classicalPublicKey];
-      const info = fields.flatMap((field) => [lengthPrefix(field), field]);
-      return SecretBytes.own(kdf.expand(key, [prefixedLabel, ...info], OWN_SECRET_LENGTH));
+      const info = [
+        prefixedLabel,
+        ...[lengthPrefix(pqCiphertext), pqCiphertext],
+        ...[lengthPrefix(classicalCiphertext), classicalCiphertext],
+        ...[lengthPrefix(pqPublicKey), pqPublicKey],
+        ...[lengthPrefix(classicalPublicKey), classicalPublicKey],
+      ];
+      return SecretBytes.own(kdf.expand(key, info, OWN_SECRET_LENGTH));
     } finally {
       wipe(key);
     }

@@ -1,11 +1,9 @@
 /** ExtractAndExpand of DHKEM (RFC 9180 section 4.1): the KEM's secret from a raw ECDH. */
 import { concatBytes, uint16, utf8 } from './bytes.ts';
-import { labeledExpand, labeledExtract } from './hpke.ts';
+import { expandLabel, extractLabel } from './hpke.ts';
 import { SecretBytes, wipe } from './secret.ts';
 import type { TwoStageKdf } from './suite.ts';
 
-const PRK_LABEL = utf8('eae_prk');
-const SECRET_LABEL = utf8('shared_secret');
 const NOTHING = new Uint8Array(0);
 
 /**
@@ -18,13 +16,13 @@ export function extractAndExpand(
   kdf: TwoStageKdf,
 ): (secret: SecretBytes, encapsulation: Uint8Array, publicKey: Uint8Array) => SecretBytes {
   const suiteId = concatBytes(utf8('KEM'), uint16(kemId));
+  const prkLabel = extractLabel(suiteId, 'eae_prk');
+  const secretLabel = expandLabel(suiteId, 'shared_secret', kdf.hashLength);
   return (secret, encapsulation, publicKey) => {
-    const key = labeledExtract(kdf, suiteId, NOTHING, PRK_LABEL, secret.reveal());
+    const key = kdf.extract(NOTHING, [prkLabel, secret.reveal()]);
     try {
-      const context = [encapsulation, publicKey];
-      return SecretBytes.own(
-        labeledExpand(kdf, suiteId, key, SECRET_LABEL, context, kdf.hashLength),
-      );
+      const info = [secretLabel, encapsulation, publicKey];
+      return SecretBytes.own(kdf.expand(key, info, kdf.hashLength));
     } finally {
       wipe(key);
     }

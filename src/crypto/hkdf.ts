@@ -10,55 +10,53 @@ const KDF_IDS = { 'SHA-256': 0x0001, 'SHA-384': 0x0002, 'SHA-512': 0x0003 } as c
 const BLOCK_LENGTHS = { 'SHA-256': 64, 'SHA-384': 128, 'SHA-512': 128 } as const;
 const [INNER_PAD, OUTER_PAD] = [0x36, 0x5c];
 
-/** Longer messages (the fields of a combiner) get a buffer of their own. */
-const SHORT_MESSAGE = 512;
-
-const NOTHING = new Uint8Array(0);
-
-type Hmac = (key: Uint8Array, parts: readonly Uint8Array[]) => Uint8Array;
+/** Longer messages get a buffer of their own; the fields of a combiner fit. */
+const SHORT_MESSAGE = 4_096;
 
 /**
- * HMAC (FIPS 198-1) of two one-shot hashes, at two thirds of the price of `createHmac`, whose objects
- * the collector has to finalize. The inputs of both are put together in place and wiped afterwards.
+ * The caller owns and wipes what both functions give.
+ *
+ * An HMAC (FIPS 198-1) is two one-shot hashes here, at two thirds of the price of `createHmac`, whose
+ * objects the collector has to finalize. What the inner one takes is put together in a frame that is
+ * used again, and wiped after each use:
+ *
+ *     key ^ ipad ‖ T(i-1) ‖ message ‖ i         block, hash length, any, one byte
+ *
+ * Where there is no T (extract, and the first block of expand) the padded key stands at the end of the
+ * two fields, right before the message, so that a message is laid out once for all blocks.
  */
-function hmacOf(hash: Hash): Hmac {
-  const [name, length, blockLength] = [nodeHash(hash), DIGEST_LENGTHS[hash], BLOCK_LENGTHS[hash]];
-  const innerPad = new Uint8Array(blockLength).fill(INNER_PAD);
-  const outerPad = new Uint8Array(blockLength).fill(OUTER_PAD);
-  const short = new Uint8Array(blockLength + SHORT_MESSAGE);
-  const outer = new Uint8Array(blockLength + length);
+export function hkdf(hash: Hash): TwoStageKdf {
+  const [name, hashLength, blockLength] = [
+    nodeHash(hash),
+    DIGEST_LENGTHS[hash],
+    BLOCK_LENGTHS[hash],
+  ];
+  const start = blockLength + hashLength;
+  const short = new Uint8Array(start + SHORT_MESSAGE);
+  const outer = new Uint8Array(start);
 
-  function innerDigest(key: Uint8Array, parts: readonly Uint8Array[]): Uint8Array {
-    let end = blockLength;
+  /** A frame with `parts` in it and one byte to spare, and where they end. */
+  function frameOf(parts: readonly Uint8Array[]): {
+    readonly frame: Uint8Array;
+    readonly end: number;
+  } {
+    let end = start;
     for (const part of parts) end += part.length;
-    const inner = end <= short.length ? short.subarray(0, end) : new Uint8Array(end);
-    try {
-      setKey(inner, innerPad, key);
-      let offset = blockLength;
-      for (const part of parts) {
-        inner.set(part, offset);
-        offset += part.length;
-      }
-      return oneShot(name, inner, 'buffer');
-    } finally {
-      inner.fill(0);
+    const frame = end < short.length ? short : new Uint8Array(end + 1);
+    let offset = start;
+    for (const part of parts) {
+      frame.set(part, offset);
+      offset += part.length;
     }
+    return { frame, end };
   }
 
-  function hmacOfLong(key: Uint8Array, parts: readonly Uint8Array[]): Uint8Array {
-    const hashed = oneShot(name, key, 'buffer');
+  /** HMAC of `frame` up to `end`, before whose message the padded key goes to `at`. */
+  function hmac(key: Uint8Array, frame: Uint8Array, at: number, end: number): Uint8Array {
+    setKey(frame, at, key, INNER_PAD, blockLength);
+    const inner = oneShot(name, frame.subarray(at, end), 'buffer');
     try {
-      return hmac(hashed, parts);
-    } finally {
-      wipe(hashed);
-    }
-  }
-
-  function hmac(key: Uint8Array, parts: readonly Uint8Array[]): Uint8Array {
-    if (key.length > blockLength) return hmacOfLong(key, parts);
-    const inner = innerDigest(key, parts);
-    try {
-      setKey(outer, outerPad, key);
+      setKey(outer, 0, key, OUTER_PAD, blockLength);
       outer.set(inner, blockLength);
       return oneShot(name, outer, 'buffer');
     } finally {
@@ -66,37 +64,64 @@ function hmacOf(hash: Hash): Hmac {
     }
   }
 
-  return hmac;
-}
+  /** What HMAC takes in place of a key that is longer than a block. */
+  function withKey<T>(key: Uint8Array, use: (key: Uint8Array) => T): T {
+    if (key.length <= blockLength) return use(key);
+    const hashed = oneShot(name, key, 'buffer');
+    try {
+      return use(hashed);
+    } finally {
+      wipe(hashed);
+    }
+  }
 
-/** The key's block, padded with zeros to the length of `pad`, XOR `pad`. */
-function setKey(to: Uint8Array, pad: Uint8Array, key: Uint8Array): void {
-  to.set(pad);
-  for (let at = 0; at < key.length; at += 1) to[at] = (key[at] ?? 0) ^ (pad[at] ?? 0);
-}
+  function extract(salt: Uint8Array, parts: readonly Uint8Array[]): Uint8Array {
+    const { frame, end } = frameOf(parts);
+    try {
+      return hmac(salt, frame, hashLength, end);
+    } finally {
+      frame.fill(0, 0, end);
+    }
+  }
 
-/** The caller owns and wipes what both functions give. */
-export function hkdf(hash: Hash): TwoStageKdf {
-  const hashLength = DIGEST_LENGTHS[hash];
-  const hmac = hmacOf(hash);
+  function expand(key: Uint8Array, info: readonly Uint8Array[], length: number): Uint8Array {
+    const output = new Uint8Array(length);
+    const { frame, end } = frameOf(info);
+    try {
+      for (let i = 1, at = 0; at < length; i += 1, at += hashLength) {
+        frame[end] = i;
+        const block = hmac(key, frame, i === 1 ? hashLength : 0, end + 1);
+        // As T(i-1) of the next one, behind the place where its key goes.
+        frame.set(block, blockLength);
+        output.set(at + hashLength > length ? block.subarray(0, length - at) : block, at);
+        wipe(block);
+      }
+      return output;
+    } finally {
+      frame.fill(0, 0, end + 1);
+    }
+  }
+
   return {
     stages: 2,
     id: KDF_IDS[hash],
     hashLength,
-    extract: hmac,
-
+    extract: (salt, parts) => withKey(salt, (key) => extract(key, parts)),
     expand(key, info, length) {
       if (length > 255 * hashLength) throw new RangeError('HKDF gives at most 255 blocks');
-      const output = new Uint8Array(length);
-      let last: Uint8Array = NOTHING;
-      for (let i = 1, at = 0; at < length; i += 1, at += hashLength) {
-        const block = hmac(key, [last, ...info, Uint8Array.of(i)]);
-        output.set(at + hashLength > length ? block.subarray(0, length - at) : block, at);
-        wipe(last);
-        last = block;
-      }
-      wipe(last);
-      return output;
+      return withKey(key, (short) => expand(short, info, length));
     },
   };
+}
+
+/** The key's block from `at` on: its bytes and zeros, XOR `pad`. */
+function setKey(
+  to: Uint8Array,
+  at: number,
+  key: Uint8Array,
+  pad: number,
+  blockLength: number,
+): void {
+  for (let index = 0; index < key.length; index += 1) to[at + index] = (key[index] ?? 0) ^ pad;
+  to.fill(pad, at + key.length, at + blockLength);
 }

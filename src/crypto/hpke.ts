@@ -23,20 +23,12 @@ import { hashParts } from './digest.ts';
 import { SecretBytes, wipe } from './secret.ts';
 import type { HpkeAead, HpkeSuite, OneStageKdf, TwoStageKdf } from './suite.ts';
 
+type OneStage = Extract<HpkeSuite['schedule'], { stages: 1 }>;
+type TwoStage = Extract<HpkeSuite['schedule'], { stages: 2 }>;
+
 const PROTOCOL = utf8('HPKE');
 const VERSION_LABEL = utf8('HPKE-v1');
-const SECRET_LABEL = lengthPrefixed(utf8('secret'));
-const EXPORT_LABEL = lengthPrefixed(utf8('sec'));
-/** Labels of the two stages. */
-const LABELS = {
-  pskIdHash: utf8('psk_id_hash'),
-  infoHash: utf8('info_hash'),
-  secret: utf8('secret'),
-  key: utf8('key'),
-  baseNonce: utf8('base_nonce'),
-  exporter: utf8('exp'),
-  export: utf8('sec'),
-} as const;
+const EXPORT = 'sec';
 const MODE_BASE = 0;
 const MODE_PSK = 1;
 const NOTHING = new Uint8Array(0);
@@ -66,50 +58,51 @@ export interface HpkeContext {
   wipe(): void;
 }
 
-/** A suite of these parts, with its suite_id. */
+/** "HPKE-v1" ‖ suite_id ‖ label: what LabeledExtract puts before its input (RFC 9180 section 4). */
+export function extractLabel(suiteId: Uint8Array, label: string): Uint8Array {
+  return concatBytes(VERSION_LABEL, suiteId, utf8(label));
+}
+
+/** L ‖ "HPKE-v1" ‖ suite_id ‖ label: what LabeledExpand puts before its info, for L bytes. */
+export function expandLabel(suiteId: Uint8Array, label: string, length: number): Uint8Array {
+  return concatBytes(uint16(length), extractLabel(suiteId, label));
+}
+
+/** "HPKE-v1" ‖ suite_id ‖ lp(label) ‖ L: what LabeledDerive puts between its ikm and its context. */
+function deriveLabel(suiteId: Uint8Array, label: string, length: number): Uint8Array {
+  return concatBytes(VERSION_LABEL, suiteId, lengthPrefixed(utf8(label)), uint16(length));
+}
+
+/** A suite of these parts, with its suite_id and with the labels that all its schedules have. */
 export function hpkeSuite(
   kem: number,
-  schedule: OneStageKdf | TwoStageKdf,
+  kdf: OneStageKdf | TwoStageKdf,
   cipher: HpkeAead,
 ): HpkeSuite {
-  const [kdf, aead] = [schedule.id, cipher.id];
-  const id = concatBytes(PROTOCOL, uint16(kem), uint16(kdf), uint16(aead));
-  return { kem, kdf, aead, id, schedule, cipher };
+  const id = concatBytes(PROTOCOL, uint16(kem), uint16(kdf.id), uint16(cipher.id));
+  return { kem, kdf: kdf.id, aead: cipher.id, id, schedule: scheduleOf(kdf, cipher, id), cipher };
 }
 
-/** `label` with its length prefix; `context` in parts. */
-function labeledDerive(
-  { xof }: OneStageKdf,
-  suiteId: Uint8Array,
-  keyMaterial: readonly Uint8Array[],
-  label: Uint8Array,
-  context: readonly Uint8Array[],
-  length: number,
-): Uint8Array {
-  return xof([...keyMaterial, VERSION_LABEL, suiteId, label, uint16(length), ...context], length);
-}
-
-/** RFC 9180 section 4; also of a KEM, whose suite_id is "KEM" ‖ kem_id. */
-export function labeledExtract(
-  kdf: TwoStageKdf,
-  suiteId: Uint8Array,
-  salt: Uint8Array,
-  label: Uint8Array,
-  keyMaterial: Uint8Array,
-): Uint8Array {
-  return kdf.extract(salt, [VERSION_LABEL, suiteId, label, keyMaterial]);
-}
-
-/** RFC 9180 section 4; `info` in parts. */
-export function labeledExpand(
-  kdf: TwoStageKdf,
-  suiteId: Uint8Array,
-  key: Uint8Array,
-  label: Uint8Array,
-  info: readonly Uint8Array[],
-  length: number,
-): Uint8Array {
-  return kdf.expand(key, [uint16(length), VERSION_LABEL, suiteId, label, ...info], length);
+function scheduleOf(
+  kdf: OneStageKdf | TwoStageKdf,
+  { keyLength, nonceLength }: HpkeAead,
+  id: Uint8Array,
+): HpkeSuite['schedule'] {
+  if (kdf.stages === 1) {
+    const secret = deriveLabel(id, 'secret', keyLength + nonceLength + kdf.hashLength);
+    return { ...kdf, labels: { secret } };
+  }
+  return {
+    ...kdf,
+    labels: {
+      pskIdHash: extractLabel(id, 'psk_id_hash'),
+      infoHash: extractLabel(id, 'info_hash'),
+      secret: extractLabel(id, 'secret'),
+      key: expandLabel(id, 'key', keyLength),
+      baseNonce: expandLabel(id, 'base_nonce', nonceLength),
+      exporter: expandLabel(id, 'exp', kdf.hashLength),
+    },
+  };
 }
 
 interface ScheduleInputs {
@@ -121,17 +114,17 @@ interface ScheduleInputs {
   readonly pskId: Uint8Array;
 }
 
-function oneStage(kdf: OneStageKdf, inputs: ScheduleInputs): HpkeContext {
+function oneStage({ xof, labels, hashLength }: OneStage, inputs: ScheduleInputs): HpkeContext {
   const { suite, sharedSecret, info, mode, psk, pskId } = inputs;
   const { keyLength, nonceLength } = suite.cipher;
-  const secret = labeledDerive(
-    kdf,
-    suite.id,
-    // As `lengthPrefixed`, but without a copy of the secrets.
-    [lengthPrefix(psk), psk, lengthPrefix(sharedSecret), sharedSecret],
-    SECRET_LABEL,
-    [mode, lengthPrefix(pskId), pskId, lengthPrefix(info), info],
-    keyLength + nonceLength + kdf.hashLength,
+  const secret = xof(
+    [
+      // As `lengthPrefixed`, but without a copy of the secrets.
+      ...[lengthPrefix(psk), psk, lengthPrefix(sharedSecret), sharedSecret],
+      labels.secret,
+      ...[mode, lengthPrefix(pskId), pskId, lengthPrefix(info), info],
+    ],
+    keyLength + nonceLength + hashLength,
   );
   const nonceEnd = keyLength + nonceLength;
   const key = SecretBytes.own(secret.subarray(0, keyLength));
@@ -152,18 +145,18 @@ const PSK_ID_HASHES = new WeakMap<
   { readonly pskId: Uint8Array; readonly hash: Uint8Array }
 >();
 
-function pskIdHash(kdf: TwoStageKdf, suite: HpkeSuite, pskId: Uint8Array): Uint8Array {
+function pskIdHash(suite: HpkeSuite, { extract, labels }: TwoStage, pskId: Uint8Array): Uint8Array {
   const last = PSK_ID_HASHES.get(suite);
   // Public, as the psk_id itself is.
   if (last !== undefined && Buffer.compare(last.pskId, pskId) === 0) return last.hash;
-  const hash = labeledExtract(kdf, suite.id, NOTHING, LABELS.pskIdHash, pskId);
+  const hash = extract(NOTHING, [labels.pskIdHash, pskId]);
   PSK_ID_HASHES.set(suite, { pskId: Uint8Array.from(pskId), hash });
   return hash;
 }
 
 /** Derives each part when it is first asked for: a wrap exports nothing, and an export seals nothing. */
 class TwoStageContext implements HpkeContext {
-  readonly #kdf: TwoStageKdf;
+  readonly #stages: TwoStage;
   readonly #suite: HpkeSuite;
   readonly #context: readonly Uint8Array[];
   readonly #secret: SecretBytes;
@@ -171,26 +164,27 @@ class TwoStageContext implements HpkeContext {
   #baseNonce: Uint8Array | undefined;
   #exporterSecret: SecretBytes | undefined;
 
-  constructor(kdf: TwoStageKdf, { suite, sharedSecret, info, mode, psk, pskId }: ScheduleInputs) {
-    this.#kdf = kdf;
+  constructor(stages: TwoStage, { suite, sharedSecret, info, mode, psk, pskId }: ScheduleInputs) {
+    const { extract, labels } = stages;
+    this.#stages = stages;
     this.#suite = suite;
-    const infoHash = labeledExtract(kdf, suite.id, NOTHING, LABELS.infoHash, info);
-    this.#context = [mode, pskIdHash(kdf, suite, pskId), infoHash];
-    this.#secret = SecretBytes.own(labeledExtract(kdf, suite.id, sharedSecret, LABELS.secret, psk));
+    const infoHash = extract(NOTHING, [labels.infoHash, info]);
+    this.#context = [mode, pskIdHash(suite, stages, pskId), infoHash];
+    this.#secret = SecretBytes.own(extract(sharedSecret, [labels.secret, psk]));
   }
 
   get key(): SecretBytes {
-    this.#key ??= SecretBytes.own(this.#expand(LABELS.key, this.#suite.cipher.keyLength));
+    this.#key ??= SecretBytes.own(this.#expand('key', this.#suite.cipher.keyLength));
     return this.#key;
   }
 
   get baseNonce(): Uint8Array {
-    this.#baseNonce ??= this.#expand(LABELS.baseNonce, this.#suite.cipher.nonceLength);
+    this.#baseNonce ??= this.#expand('baseNonce', this.#suite.cipher.nonceLength);
     return this.#baseNonce;
   }
 
   get exporterSecret(): SecretBytes {
-    this.#exporterSecret ??= SecretBytes.own(this.#expand(LABELS.exporter, this.#kdf.hashLength));
+    this.#exporterSecret ??= SecretBytes.own(this.#expand('exporter', this.#stages.hashLength));
     return this.#exporterSecret;
   }
 
@@ -198,9 +192,9 @@ class TwoStageContext implements HpkeContext {
     wipe(this.#secret, this.#key, this.#baseNonce, this.#exporterSecret);
   }
 
-  #expand(label: Uint8Array, length: number): Uint8Array {
-    const secret = this.#secret.reveal();
-    return labeledExpand(this.#kdf, this.#suite.id, secret, label, this.#context, length);
+  #expand(part: 'key' | 'baseNonce' | 'exporter', length: number): Uint8Array {
+    const { expand, labels } = this.#stages;
+    return expand(this.#secret.reveal(), [labels[part], ...this.#context], length);
   }
 }
 
@@ -247,16 +241,15 @@ export function openOnce(
 
 /** Context.Export (RFC 9180 section 5.3); the caller owns the result. */
 export function exportSecret(
-  suite: HpkeSuite,
+  { schedule, id }: HpkeSuite,
   context: HpkeContext,
   exporterContext: Uint8Array,
   length: number,
 ): SecretBytes {
-  const { schedule, id } = suite;
   const exporter = context.exporterSecret.reveal();
   return SecretBytes.own(
     schedule.stages === 1
-      ? labeledDerive(schedule, id, [exporter], EXPORT_LABEL, [exporterContext], length)
-      : labeledExpand(schedule, id, exporter, LABELS.export, [exporterContext], length),
+      ? schedule.xof([exporter, deriveLabel(id, EXPORT, length), exporterContext], length)
+      : schedule.expand(exporter, [expandLabel(id, EXPORT, length), exporterContext], length),
   );
 }

@@ -3,6 +3,7 @@
  * the right form may be used (FIPS 203 section 7.2, weak RSA moduli) is its engine's to check.
  */
 import { createPublicKey } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 
 import { TwofoldError } from '../errors.ts';
 import { equalBytes } from './bytes.ts';
@@ -50,18 +51,22 @@ function isAcceptable(curve: OkpCurve, bytes: Uint8Array): boolean {
 
 /** Full length, uncompressed, coordinates below p, on the curve. */
 export function isPoint(curve: NamedCurve, point: Uint8Array): boolean {
-  if (point.length !== 1 + 2 * NAMED_CURVES[curve].length || point[0] !== 0x04) return false;
+  return importPoint(curve, point) !== undefined;
+}
+
+/** The key of such a point; undefined for what is none. OpenSSL's import is the check. */
+export function importPoint(curve: NamedCurve, point: Uint8Array): KeyObject | undefined {
+  if (point.length !== 1 + 2 * NAMED_CURVES[curve].length || point[0] !== 0x04) return undefined;
   try {
-    createPublicKey({
+    return createPublicKey({
       key: Buffer.from(point),
       format: 'raw-public',
       asymmetricKeyType: 'ec',
       namedCurve: curve,
     });
-    return true;
   } catch {
     // Off the curve, or a coordinate that is not below p.
-    return false;
+    return undefined;
   }
 }
 

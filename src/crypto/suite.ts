@@ -204,6 +204,19 @@ export interface TwoStageKdf {
   readonly expand: (key: Uint8Array, info: readonly Uint8Array[], length: number) => Uint8Array;
 }
 
+/** What stands before the input of each derivation of a suite, made once: version, suite_id, label, length. */
+export interface OneStageLabels {
+  readonly secret: Uint8Array;
+}
+export interface TwoStageLabels {
+  readonly pskIdHash: Uint8Array;
+  readonly infoHash: Uint8Array;
+  readonly secret: Uint8Array;
+  readonly key: Uint8Array;
+  readonly baseNonce: Uint8Array;
+  readonly exporter: Uint8Array;
+}
+
 /** An AEAD of HPKE with its key in the host; the tag is appended to the ciphertext. */
 export interface HpkeAead {
   readonly id: number;
@@ -235,7 +248,9 @@ export interface HpkeSuite {
   readonly aead: number;
   /** suite_id = "HPKE" ‖ kem ‖ kdf ‖ aead. */
   readonly id: Uint8Array;
-  readonly schedule: OneStageKdf | TwoStageKdf;
+  readonly schedule:
+    | (OneStageKdf & { readonly labels: OneStageLabels })
+    | (TwoStageKdf & { readonly labels: TwoStageLabels });
   readonly cipher: HpkeAead;
 }
 
