@@ -119,7 +119,7 @@ export interface ResolvedKey {
 export interface Circumstances {
   /** Null or absent: there is no such key, or no policy asks for more than the reference. */
   readonly resolved?: ResolvedKey | null | undefined;
-  /** Key agreement of the connection; null or absent where it is not known. */
+  /** Group of the connection's key agreement, as IANA names it; null or absent where it is not known. */
   readonly tlsGroup?: string | null | undefined;
 }
 

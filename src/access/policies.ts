@@ -57,7 +57,7 @@ import { NAME } from '../name.ts';
  *   there only the reference is known: its name, or its id.
  * - The body's facts are absent while a permission is decided before the body is read. What a permit
  *   needs of them is decided after it.
- * - `tlsGroup` is absent where it is not known; `authentication.acr` where the token does not say.
+ * - `tlsGroup` (IANA's name) is absent over plain HTTP; `authentication.acr` where the token does not say.
  */
 export const SCHEMA = `
 entity Role;

@@ -20,6 +20,7 @@ import { readHeaders, readParams, readQuery } from './head.ts';
 import { AuditNotes } from './notes.ts';
 import { RequestAccess } from './request-access.ts';
 import { Streamed } from './route.ts';
+import { tlsGroupOf } from './tls-group.ts';
 import type { Decision, Grant, Operation, Principal } from '../access/grant.ts';
 import type { BodyFacts, Resource } from '../access/ports.ts';
 import type { RouteContract } from '../contract/route.ts';
@@ -94,6 +95,7 @@ export class GuardedRequest {
       // Checked with the other headers, after permission: an impossible name permits nothing.
       namespace: namespaceOf(arrival.head),
       key: typeof key === 'string' ? canonicalReference(key) : null,
+      tlsGroup: tlsGroupOf(arrival.exchange.request.socket),
     };
   }
 
