@@ -3,7 +3,7 @@
  * only so many names, and the one that was used longest ago is given to what is parsed next.
  */
 import { preparsePolicySet, statefulIsAuthorized } from '@cedar-policy/cedar-wasm/nodejs';
-import type { Context, EntityJson, TypeAndId } from '@cedar-policy/cedar-wasm/nodejs';
+import type { Context, EntityJson, PolicyJson, TypeAndId } from '@cedar-policy/cedar-wasm/nodejs';
 import { policyInvalid } from './policy-error.ts';
 
 /** One question, in Cedar's terms. */
@@ -30,7 +30,7 @@ class ParsedSets {
   readonly #names = new Map<string, string>();
 
   /** The name of a set of policies by their ids; `key` stands for what they say. */
-  nameOf(key: string, policies: () => Record<string, string>): string {
+  nameOf(key: string, policies: () => Record<string, PolicyJson>): string {
     const known = this.#names.get(key);
     if (known !== undefined) {
       this.#names.delete(key);
@@ -61,7 +61,7 @@ const sets = new ParsedSets();
  */
 export function evaluate(
   key: string,
-  policies: () => Record<string, string>,
+  policies: () => Record<string, PolicyJson>,
   question: Question,
 ): Evaluation {
   const nothing = { permits: [], forbids: [] };

@@ -23,15 +23,23 @@ export interface CompiledPolicy {
   readonly actions: ReadonlySet<string> | null;
   readonly resource: Constraint;
   readonly conditional: boolean;
+  /** Its `when` and `unless` clauses, in Cedar's JSON form. */
+  readonly conditions: PolicyJson['conditions'];
   /** Members of the context that its conditions may read. */
   readonly reads: ReadonlySet<string>;
   /** Whether it tells keys apart. */
   readonly readsResource: boolean;
+  /** Entities that its conditions begin at, by variable; null: any, where they name entities themselves. */
+  readonly entities: ReadonlySet<EntityVariable> | null;
 }
+
+export type EntityVariable = 'principal' | 'action' | 'resource';
 
 /** Parsed policies that are remembered, so that a change of one costs no parsing of the others. */
 const REMEMBERED = 4_096;
 const parsed = new BoundedCache<string, CompiledPolicy>(REMEMBERED);
+
+const VARIABLES: readonly EntityVariable[] = ['principal', 'action', 'resource'];
 
 /** As `==` compares entities. */
 export const uidKey = (type: string, id: string): string => `${type}\n${id}`;
@@ -73,8 +81,13 @@ function compile(text: string): CompiledPolicy {
     actions: actionsOf(json.action),
     resource,
     conditional: json.conditions.length > 0,
+    conditions: json.conditions,
     reads: readsOf(json.conditions),
     readsResource: conditions.includes('{"Var":"resource"}') || namesKey(resource),
+    // Read off the text as a whole: a string that looks like it only makes the question longer.
+    entities: conditions.includes('"__entity"')
+      ? null
+      : new Set(VARIABLES.filter((name) => conditions.includes(`{"Var":"${name}"}`))),
   };
 }
 

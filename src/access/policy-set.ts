@@ -9,9 +9,9 @@
  * compares that with Cedar's own decision over the whole set.
  */
 import { createHash } from 'node:crypto';
-import type { EntityJson } from '@cedar-policy/cedar-wasm/nodejs';
 import { evaluate } from './cedar-sets.ts';
 import type { Question } from './cedar-sets.ts';
+import { conditionsOf, relevant } from './relevant.ts';
 import { readSchema } from './cedar-schema.ts';
 import type { Action, CedarSchema } from './cedar-schema.ts';
 import {
@@ -151,17 +151,28 @@ export class PolicySet {
     if (policies.length === 0) return { permits: [], forbids: [], errors: [] };
     const { action } = this.#of(question.action);
     const groups = [...action.names].filter((name) => name !== action.id);
-    const entities: EntityJson[] = [
-      ...question.entities,
-      {
-        uid: { type: 'Action', id: action.id },
-        attrs: {},
-        parents: groups.map((id) => ({ type: 'Action', id })),
-      },
-    ];
-    const texts = () => Object.fromEntries(policies.map(({ id, compiled }) => [id, compiled.text]));
+    const whole: Question = {
+      ...question,
+      entities: [
+        ...question.entities,
+        {
+          uid: { type: 'Action', id: action.id },
+          attrs: {},
+          parents: groups.map((id) => ({ type: 'Action', id })),
+        },
+      ],
+    };
+    const texts = () =>
+      Object.fromEntries(policies.map(({ id, compiled }) => [id, conditionsOf(compiled)]));
     const key = `${this.revision}\n${policies.map(({ id }) => id).join('\n')}`;
-    return evaluate(key, texts, { ...question, entities });
+    return evaluate(
+      key,
+      texts,
+      relevant(
+        whole,
+        policies.map(({ compiled }) => compiled),
+      ),
+    );
   }
 
   /** Policies whose scope matches; none where the action does not apply to such a resource. */

@@ -1,8 +1,9 @@
 /** Matching scopes here and asking Cedar about the rest decides as Cedar does over the whole set. */
-import { isAuthorized } from '@cedar-policy/cedar-wasm/nodejs';
+import { preparsePolicySet, statefulIsAuthorized } from '@cedar-policy/cedar-wasm/nodejs';
 import { describe, expect, it } from '@jest/globals';
 import { readSchema } from '../../src/access/cedar-schema.ts';
-import { BUILT_IN_POLICIES, SCHEMA } from '../../src/access/policies.ts';
+import { linkTemplate } from '../../src/access/link.ts';
+import { BUILT_IN_POLICIES, SCHEMA, TEMPLATE_NAMES } from '../../src/access/policies.ts';
 import { PolicySet } from '../../src/access/policy-set.ts';
 
 const PRINCIPALS = [
@@ -33,7 +34,23 @@ const CONDITIONS = [
   ' when { principal.subject == "s1" }',
   ' when { context has suite && context.suite == "x" }',
   ' unless { resource is Key && resource.labels.hasTag("t") }',
+  ' when { principal in Role::"a" }',
+  ' unless { resource in Namespace::"n" }',
+  ' when { User::"u1" in Role::"a" }',
+  ' when { action in Action::"use" } unless { principal.subject == "s1" }',
+  ' when { context has labels && context.labels.hasTag("t") }',
+  ' unless { context has labels && context.labels.hasTag("t") && context.labels.getTag("t") == "1" }',
+  ' when { context.authentication.amr.contains("otp") }',
+  ' when { context has labels && resource is Key && resource.labels == context.labels }',
+  ' unless { [principal].contains(User::"u2") }',
 ];
+/** What slots of templates are filled with. */
+const LINKS = TEMPLATE_NAMES.flatMap((name) =>
+  [
+    { type: 'Namespace', id: 'n' },
+    { type: 'Key', id: 'k' },
+  ].map((what) => linkTemplate(name, { type: 'Role', id: 'a' }, what)),
+);
 
 /** Deterministic, so that a failure can be looked at. */
 function picker(seed: number) {
@@ -44,7 +61,7 @@ function picker(seed: number) {
   };
 }
 
-const schema = readSchema(SCHEMA);
+readSchema(SCHEMA);
 const load = (texts: readonly string[]) => PolicySet.load(SCHEMA, texts.join('\n'));
 
 function questionBy(pick: ReturnType<typeof picker>) {
@@ -53,6 +70,7 @@ function questionBy(pick: ReturnType<typeof picker>) {
   const home = { type: 'Namespace', id: pick(['n', 'm']) };
   const key = { type: 'Key', id: pick(['k', 'other']) };
   const labels = { type: 'Pairs', id: 'l' };
+  const other = { type: 'Pairs', id: 'o' };
   const parents = pick([['a'], ['b'], ['a', 'b'], []]).map((id) => ({ type: 'Role', id }));
   const action = pick(['wrap', 'unwrap', 'keys.read', 'keys.list', 'audit.read']);
   const resource = pick([key, home]);
@@ -64,14 +82,16 @@ function questionBy(pick: ReturnType<typeof picker>) {
     resource,
     context: {
       time: { __extn: { fn: 'datetime', arg: '2026-01-01' } },
-      authentication: { method: 'jwt', amr: [] },
+      authentication: { method: 'jwt', amr: pick([[], ['otp']]) },
       ...pick([{}, { suite: 'x' }, { suite: 'y' }]),
+      ...pick([{}, { labels: { __entity: labels } }, { labels: { __entity: other } }]),
     },
     entities: [
       { uid: user, attrs, parents },
       { uid: home, attrs: {}, parents: [] },
       { uid: key, attrs: keyAttrs, parents: [home] },
       { uid: labels, attrs: {}, parents: [], tags: pick([{}, { t: '1' }]) },
+      { uid: other, attrs: {}, parents: [], tags: pick([{}, { t: '1' }, { t: '2' }]) },
     ],
   };
 }
@@ -80,8 +100,9 @@ describe('a decision by scopes', () => {
   it('is Cedar’s own over the whole set', () => {
     const pick = picker(7);
     const seen = new Map<string, number>();
-    for (let round = 0; round < 12; round += 1) {
+    for (let round = 0; round < 20; round += 1) {
       const texts = Array.from({ length: 12 }, (_, n) => {
+        if (n === 0) return `@id("p0") ${pick(LINKS)}`;
         const [p, a, r, c] = [pick(PRINCIPALS), pick(ACTIONS), pick(RESOURCES), pick(CONDITIONS)];
         return `@id("p${String(n)}") ${pick(['permit', 'permit', 'forbid'])} (${p}, ${a}, ${r})${c};`;
       }).filter((text) => {
@@ -96,14 +117,16 @@ describe('a decision by scopes', () => {
       const staticPolicies = Object.fromEntries(
         set.policies.map(({ id, compiled }) => [id, compiled.text]),
       );
+      expect(preparsePolicySet(`whole ${String(round)}`, { staticPolicies }).type).toBe('success');
       for (let n = 0; n < 60; n += 1) {
         const asked = questionBy(pick);
-        const answer = isAuthorized({
+        const answer = statefulIsAuthorized({
           ...asked,
           action: { type: 'Action', id: asked.action },
-          schema: schema.text,
+          // As `readSchema` named it.
+          preparsedSchemaName: 'schema',
           validateRequest: true,
-          policies: { staticPolicies },
+          preparsedPolicySetId: `whole ${String(round)}`,
         });
         const ours = set.decide(asked);
         const theirs =
