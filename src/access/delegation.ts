@@ -69,9 +69,12 @@ const PREFIX = 'grant/';
 /** No policy's id holds a slash. */
 export const policyOfGrant = (id: string): string => `${PREFIX}${id}`;
 
+/** Of the ids of policies that decided. */
+export const isDelegatedPolicy = (id: string): boolean => id.startsWith(PREFIX);
+
 /** Whether it stands on what was lent, and on no policy. */
 export const isDelegated = ({ decision }: Pick<Grant<Operation>, 'decision'>): boolean =>
-  decision.policies.some((policy) => policy.startsWith(PREFIX));
+  decision.policies.some(isDelegatedPolicy);
 
 const same = (a: Party, b: Party) => a.issuer === b.issuer && a.subject === b.subject;
 

@@ -61,7 +61,7 @@ const isInYears = (time: Date): boolean => {
   return year >= 1 && year <= 9999;
 };
 
-const moment = (description: string) =>
+export const moment = (description: string) =>
   z.iso
     .datetime({ offset: true, message: 'must be an RFC 3339 time' })
     .transform((value) => new Date(value))

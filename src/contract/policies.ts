@@ -15,7 +15,7 @@ const principal = z
   .union([z.strictObject({ role: subject }), z.strictObject({ issuer: subject, subject })])
   .meta({ id: 'PolicyPrincipal', description: 'A role, or one user.' });
 
-const terms = {
+export const policyTerms = {
   description: text(256, 'What it is for.').optional(),
   cedar: z
     .string()
@@ -159,7 +159,7 @@ export const putPolicy = defineRoute({
   path: '/v1/admin/policies/{name}',
   summary: 'Makes a policy; with If-Match, changes the one of that name.',
   body: z
-    .strictObject(terms)
+    .strictObject(policyTerms)
     .refine(
       ({ cedar, template }) => (cedar === undefined) !== (template === undefined),
       'has either cedar or template',

@@ -18,6 +18,7 @@ import * as namespaceRotations from './namespace-rotations.ts';
 import * as namespaces from './namespaces.ts';
 import * as operations from './operations.ts';
 import * as policies from './policies.ts';
+import * as policyReplays from './policy-replays.ts';
 import * as parallel from './sign-parallel.ts';
 import * as published from './published.ts';
 import * as rotation from './rotation.ts';
@@ -59,6 +60,7 @@ const RESOURCES = [
   approvals,
   localTokens,
   policies,
+  policyReplays,
   keyGrants,
   audit,
   events,

@@ -37,6 +37,7 @@ export const POLICY_LIMITS = {
 type ChangeGrant = Grant<'policies.change'>;
 type ReadGrant = Grant<'policies.read'> | ChangeGrant;
 type View = SetView<StoredPolicy>;
+type CompiledPolicies = ReadonlyMap<string, CompiledPolicy>;
 
 const KIND: SetKind<StoredPolicy> = {
   kind: 'policy',
@@ -141,6 +142,29 @@ export class Policies {
       );
       return this.#checked(grant, view, entries, { kind: 'roll-back', to: revision }, changing);
     });
+  }
+
+  /**
+   * What would be in force after changes, null to take a policy away; nothing is written.
+   * @throws PolicyInvalid; TwofoldError not_found
+   */
+  async tried(
+    { namespace }: Grant<'policies.read'>,
+    changes: ReadonlyMap<string, StoredPolicy | null>,
+  ): Promise<{ readonly revision: number; readonly policies: CompiledPolicies }> {
+    const { revision, members } = await this.#set.of(namespace);
+    const after = new Map(
+      [...members].map(([name, { value }]) => [name, compileStored(namespace, value)]),
+    );
+    for (const [name, policy] of changes) {
+      if (policy !== null) {
+        validate(namespace, name, policy);
+        after.set(name, compileStored(namespace, policy));
+      } else if (!after.delete(name)) {
+        throw new TwofoldError('not_found', 'There is no such policy.');
+      }
+    }
+    return { revision, policies: after };
   }
 
   /** Writes the roles into a namespace that has no policies yet, with the change that makes it. */

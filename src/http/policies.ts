@@ -72,7 +72,7 @@ function differences(namespace: string, from: SetView<StoredPolicy>, to: SetView
 }
 
 /** Complaints about the text stand with its place in it. */
-async function placed<T>(run: () => Promise<T>): Promise<T> {
+export async function placed<T>(run: () => Promise<T>): Promise<T> {
   try {
     return await run();
   } catch (error) {
@@ -140,7 +140,7 @@ function readingRoutes({ governance, pageTokenKey }: Dependencies): readonly Gua
 
 type Terms = NonNullable<(typeof contract.putPolicy)['body']['_zod']['output']>;
 
-function policyOf({ description = '', cedar, template }: Terms): StoredPolicy {
+export function policyOf({ description = '', cedar, template }: Terms): StoredPolicy {
   if (template === undefined) return { description, source: { kind: 'cedar', text: cedar ?? '' } };
   const { name, principal, key = null } = template;
   return { description, source: { kind: 'template', template: name, principal, key } };

@@ -28,6 +28,7 @@ import { signRoutes } from './sign.ts';
 import { keyGrantRoutes } from './key-grants.ts';
 import { namespaceRoutes } from './namespaces.ts';
 import { policyRoutes } from './policies.ts';
+import { policyReplayRoutes } from './policy-replays.ts';
 import { publicRoutes, systemRoutes } from './system.ts';
 import { versionUseRoutes } from './version-uses.ts';
 import { wrapRoutes } from './wrap.ts';
@@ -71,6 +72,7 @@ export function allRoutes(
     ...approvalRuleRoutes(deps),
     ...localTokenRoutes(deps),
     ...policyRoutes(deps),
+    ...policyReplayRoutes(deps),
     ...keyGrantRoutes(deps),
     ...auditRoutes(deps),
     ...eventRoutes(deps, streams),

@@ -495,6 +495,7 @@ describe('every route, as the contract says it', () => {
     expect(back.json).toMatchObject({ setRevision: 4, changes: [{ name: 'no-random' }] });
     expect(headers.get('etag')).toBe('"1"');
     await go('askAccess', '/v1/authorize', { operation: 'keys.read', key: 'wrap' });
+    await go('replayPolicies', '/v1/audit/policy-replays', { changes: [{ name: 'role-admin' }] });
   });
 
   it('lends uses of a key, and ends that', async () => {
