@@ -59,6 +59,10 @@ const changed = z
   .object({
     setRevision: z.int(),
     changes: z.array(difference),
+    locksOut: z
+      .literal(true)
+      .optional()
+      .meta({ description: 'Nobody could change policies after it; it takes an approval.' }),
     dryRun: z.literal(true).optional(),
   })
   .meta({ id: 'ChangedPolicies' });
@@ -138,7 +142,7 @@ export const rollBackPolicies = defineRoute({
   params: z.strictObject({ revision }),
   headers: headers({ 'if-match': requiredIfMatch }),
   query: dryRunQuery,
-  errors: ERRORS,
+  errors: [...ERRORS, 'policy_invalid'],
 });
 
 export const getPolicy = defineRoute({

@@ -121,7 +121,7 @@ export class Policies {
 
   /**
    * Makes the set what it was at a revision; `run.ifMatch` names the revision that it is at.
-   * @throws TwofoldError not_found, would_lock_out, precondition_required, etag_mismatch
+   * @throws PolicyInvalid; TwofoldError not_found, would_lock_out, precondition_required, etag_mismatch
    */
   rollBack(
     grant: ChangeGrant,
@@ -136,6 +136,12 @@ export class Policies {
         throw new TwofoldError('not_found', 'There is no such revision yet.');
       }
       const { members } = await this.#set.at(grant.namespace, revision);
+      // What comes back is held to what is stored today: the schema may have changed since.
+      for (const [name, { value }] of members) {
+        if (!isSame(grant.namespace, value, view.members.get(name)?.value)) {
+          validate(grant.namespace, name, value);
+        }
+      }
       const names = new Set([...view.members.keys(), ...members.keys()]);
       const entries = new Map(
         [...names].map((name) => [name, members.get(name)?.value ?? null] as const),
@@ -202,10 +208,11 @@ export class Policies {
       throw new TwofoldError('quota_exceeded', 'The policies of a namespace are at most 1 MiB.');
     }
     const compiled = policies.map((policy) => compileStored(namespace, policy));
-    if (!confirmed && locksOut(namespace, compiled)) {
+    if (!locksOut(namespace, compiled)) return { entries, detail };
+    if (!confirmed) {
       throw new TwofoldError('would_lock_out', 'Nobody could change policies any more.');
     }
-    return { entries, detail: confirmed ? { ...detail, confirmed } : detail };
+    return { entries, detail: { ...detail, locksOut: true } };
   }
 }
 
@@ -224,6 +231,9 @@ const INITIAL: ReadonlyMap<string, StoredPolicy> = new Map([
   ],
   ...TEMPLATE_NAMES.map((name) => [`role-${name}`, role(name)] as const),
 ]);
+
+const isSame = (namespace: string, a: StoredPolicy, b: StoredPolicy | undefined): boolean =>
+  b !== undefined && cedarText(namespace, a.source) === cedarText(namespace, b.source);
 
 const lengthOf = ({ source }: StoredPolicy): number =>
   source.kind === 'cedar' ? source.text.length : 0;

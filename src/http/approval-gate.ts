@@ -78,7 +78,7 @@ export class ApprovalGate {
         (await this.#standsBehind(namespace, approver, at)) &&
         !(await governance.denials.denies(namespace, consentOf(approver, at))),
     );
-    return route.handle({ ...call, approval: { id }, backing });
+    return route.handle({ ...call, approval: { id }, confirmed: true, backing });
   }
 
   /** Whether the approver's issuer is one still, and says of its principals what it said then. */
@@ -198,7 +198,7 @@ function askedFor({ request, call }: AtGate, about: About): AskedFor {
 }
 
 /** What is tried as it would run under its approval. */
-const asApproved = (call: AnyCall): AnyCall => ({ ...call, approval: { id: 'asked for' } });
+const asApproved = (call: AnyCall): AnyCall => ({ ...call, confirmed: true });
 
 /** What a dry run answers, as JSON. @throws TwofoldError what the request itself would be refused with */
 async function rehearse({ route, rehearsal }: AtGate): Promise<string> {

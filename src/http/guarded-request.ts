@@ -395,6 +395,7 @@ export class GuardedRequest {
       requestHash: () => requestHash(exchange.request, input.body),
       notes,
       approval: null,
+      confirmed: false,
       backing: null,
       own: (secret) => {
         this.#secrets.push(secret);

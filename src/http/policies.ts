@@ -21,11 +21,6 @@ import type { GuardedRoute } from './route.ts';
 
 type Dependencies = Pick<HttpDependencies, 'governance' | 'pageTokenKey' | 'access' | 'keys'>;
 
-/** An approval confirms that nobody may be left who changes policies. */
-const confirmedBy = ({ approval }: { readonly approval: { readonly id: string } | null }) => ({
-  confirmed: approval !== null,
-});
-
 const templateOf = (source: PolicySource) =>
   source.kind === 'cedar'
     ? null
@@ -59,8 +54,9 @@ const difference = (namespace: string, name: string, before: Side, after: Side) 
 
 const shown =
   (namespace: string) =>
-  ({ revision, changes }: PreparedSetChange<StoredPolicy>) => ({
+  ({ revision, changes, detail }: PreparedSetChange<StoredPolicy>) => ({
     setRevision: revision,
+    ...(detail['locksOut'] === true ? { locksOut: true } : {}),
     changes: changes.map(({ name, before, after }) => difference(namespace, name, before, after)),
   });
 
@@ -153,7 +149,7 @@ function changingRoutes({ governance }: Dependencies): readonly GuardedRoute[] {
         const input = { name: call.params.name, policy: policyOf(call.body) };
         return placed(() =>
           answerSet(call, shown(call.grant.namespace), (run) =>
-            governance.policies.put(call.grant, input, run, confirmedBy(call)),
+            governance.policies.put(call.grant, input, run, call),
           ),
         );
       },
@@ -161,13 +157,15 @@ function changingRoutes({ governance }: Dependencies): readonly GuardedRoute[] {
     route(contract.deletePolicy, {
       handle: (call) =>
         answerSet(call, shown(call.grant.namespace), (run) =>
-          governance.policies.delete(call.grant, call.params.name, run, confirmedBy(call)),
+          governance.policies.delete(call.grant, call.params.name, run, call),
         ),
     }),
     route(contract.rollBackPolicies, {
       handle: (call) =>
-        answerSet(call, shown(call.grant.namespace), (run) =>
-          governance.policies.rollBack(call.grant, call.params.revision, run, confirmedBy(call)),
+        placed(() =>
+          answerSet(call, shown(call.grant.namespace), (run) =>
+            governance.policies.rollBack(call.grant, call.params.revision, run, call),
+          ),
         ),
     }),
   ];

@@ -62,8 +62,10 @@ export interface Call<C extends GuardedContract> {
   /** SHA-256 over method, path and body, for `Idempotency-Key`. */
   readonly requestHash: () => Uint8Array;
   readonly notes: AuditNotes;
-  /** The approval under which the request runs; on a dry run, under which it would. */
+  /** The approval under which the request runs. */
   readonly approval: { readonly id: string } | null;
+  /** Others have agreed, or it is what they are shown before they do. */
+  readonly confirmed: boolean;
   /** What a change stands on beside the grant, and spends. */
   readonly backing: Backing | null;
   /** Gives a secret to the pipeline, which wipes it once the answer has been written. */

@@ -1,9 +1,19 @@
 /** Matching scopes here and asking Cedar about the rest decides as Cedar does over the whole set. */
 import { preparsePolicySet, statefulIsAuthorized } from '@cedar-policy/cedar-wasm/nodejs';
 import { describe, expect, it } from '@jest/globals';
+import { PolicyAuthorizer } from '../../src/access/authorize.ts';
+import { OPERATIONS } from '../../src/access/grant.ts';
+import type { Operation } from '../../src/access/grant.ts';
+import { SERVICE } from '../../src/access/system.ts';
+import { SecurityEpoch } from '../../src/epoch.ts';
 import { readSchema } from '../../src/access/cedar-schema.ts';
 import { linkTemplate } from '../../src/access/link.ts';
-import { BUILT_IN_POLICIES, SCHEMA, TEMPLATE_NAMES } from '../../src/access/policies.ts';
+import {
+  BUILT_IN_POLICIES,
+  EVERYONE_IDENTIFIES,
+  SCHEMA,
+  TEMPLATE_NAMES,
+} from '../../src/access/policies.ts';
 import { PolicySet } from '../../src/access/policy-set.ts';
 
 const PRINCIPALS = [
@@ -179,5 +189,44 @@ describe('a denial before the body', () => {
     expect(waits('@id("a") permit (principal == User::"u2", action, resource);')).toBe(false);
     // What is forbidden whatever is said is refused before a byte of it is read.
     expect(waits(`${permit} @id("f") forbid (principal, action, resource);`)).toBe(false);
+  });
+});
+
+describe('the templates', () => {
+  const ask = (
+    set: PolicySet,
+    operation: Operation,
+    roles: readonly string[],
+    key: string | null,
+  ) =>
+    PolicyAuthorizer.of({ epoch: new SecurityEpoch(1), policies: set }).may(
+      { ...SERVICE, issuer: 'i', subject: 's', method: 'jwt', roles },
+      operation,
+      { namespace: 'n', key },
+    );
+
+  it('linked to the roles decide as the built-in roles do, about every operation', () => {
+    const links = TEMPLATE_NAMES.map(
+      (name) =>
+        `@id("${name}") ${linkTemplate(name, { type: 'Role', id: name }, { type: 'Namespace', id: 'n' })}`,
+    );
+    const linked = load([`@id("everyone") ${EVERYONE_IDENTIFIES}`, ...links]);
+    const built = PolicySet.load(SCHEMA, BUILT_IN_POLICIES);
+    // Every set of roles: a permit of one never depends on another.
+    const some = Array.from({ length: 2 ** TEMPLATE_NAMES.length }, (_, bits) =>
+      TEMPLATE_NAMES.filter((_name, n) => ((bits >> n) & 1) === 1).toSorted(),
+    );
+    const seen = new Set<boolean>();
+    for (const operation of OPERATIONS) {
+      for (const roles of some) {
+        for (const key of ['k', null]) {
+          const expected = ask(built, operation, roles, key);
+          seen.add(expected);
+          const found = ask(linked, operation, roles, key);
+          expect([operation, roles, key, found]).toEqual([operation, roles, key, expected]);
+        }
+      }
+    }
+    expect(seen.size).toBe(2);
   });
 });

@@ -3,6 +3,11 @@ import { afterEach, describe, expect, it } from '@jest/globals';
 import { StoredAccess } from '../../src/governance/access-control.ts';
 import { writeInitialPolicies } from '../../src/main/access.ts';
 import { openService } from './service.ts';
+import type { SetRun } from '../../src/governance/sealed-set.ts';
+import { SealedSet } from '../../src/governance/sealed-set.ts';
+import { policyFromStored, policyToStored } from '../../src/governance/stored-policy.ts';
+import type { StoredPolicy } from '../../src/governance/stored-policy.ts';
+import { aRun, requests } from '../keyring/world.ts';
 import type { CallInit, Service } from './service.ts';
 
 let service: Service | undefined;
@@ -230,27 +235,75 @@ describe('policies', () => {
     expect(code(gone)).toBe('would_lock_out');
   });
 
-  it('lock everybody out where others have approved that very change', async () => {
-    const { call } = callsOf(await open());
-    const as = async (subject: string, method: string, path: string, init: CallInit = {}) => {
-      const authorization = `Bearer ${(await service?.token('admin', 600, subject)) ?? ''}`;
-      return call(null, method, path, { ...init, headers: { authorization, ...init.headers } });
+  it('lock everybody out only by an approval, which shows that they would', async () => {
+    const site = await open();
+    const as = async (subject: string, method: string, path: string, more: CallInit = {}) => {
+      const authorization = `Bearer ${await site.token('admin', 3600, subject)}`;
+      return site.call(null, method, path, {
+        ...more,
+        headers: { ...more.headers, authorization },
+      });
     };
-    const rule = { json: { guards: ['policies.change'], needed: 1 } };
-    expect((await as('alice', 'PUT', '/v1/admin/approval-rules/two', rule)).status).toBe(200);
-    const lock = { json: { cedar: 'forbid (principal, action, resource);' } };
-    const tried = await as('alice', 'PUT', `${PATH}/none?dryRun=true`, lock);
-    expect([tried.status, tried.headers.get('twofold-approval-required')]).toEqual([200, 'two']);
-    const asked = await as('alice', 'PUT', `${PATH}/none`, lock);
-    expect(asked.status).toBe(202);
+    const all = { cedar: 'forbid (principal, action, resource);' };
+    const rule = { guards: ['policies.change'], needed: 1 };
+    await as('alice', 'PUT', '/v1/admin/approval-rules/policies', { json: rule });
+    const path = `${PATH}/all`;
+    const tried = await as('alice', 'PUT', `${path}?dryRun=true`, { json: all });
+    expect([tried.status, tried.headers.get('twofold-approval-required')]).toEqual([
+      200,
+      'policies',
+    ]);
+    expect(tried.json).toMatchObject({ locksOut: true });
+    const asked = await as('alice', 'PUT', path, { json: all });
+    expect([asked.status, asked.json['preview']]).toMatchObject([202, { locksOut: true }]);
     const id = String(asked.json['id']);
-    expect((await as('bob', 'POST', `/v1/admin/approvals/${id}/approve`)).status).toBe(200);
     const headers = { 'twofold-approval': id };
-    const done = await as('alice', 'PUT', `${PATH}/none`, { ...lock, headers });
-    expect(done.status).toBe(200);
-    const entry = await service?.deps.audit.read(done.headers.get('twofold-audit-id') ?? '');
-    expect(entry?.draft.detail).toMatchObject({ confirmed: true, approval: id });
+    expect(code(await as('alice', 'PUT', path, { json: all, headers }))).toBe('approval_pending');
+    expect((await as('bob', 'POST', `/v1/admin/approvals/${id}/approve`)).status).toBe(200);
+    const done = await as('alice', 'PUT', path, { json: all, headers });
+    expect([done.status, done.json]).toMatchObject([200, { locksOut: true, setRevision: 2 }]);
+    const entry = await site.deps.audit.read(done.headers.get('twofold-audit-id') ?? '');
+    expect(entry?.draft.detail).toMatchObject({ locksOut: true, approval: id });
     expect(code(await as('alice', 'GET', PATH))).toBe('forbidden');
+  });
+
+  it('are held to the rule against a lock-out, and to the schema, when they go back', async () => {
+    const site = await open();
+    const { world, deps } = site;
+    const { policies } = deps.governance;
+    const { grant } = requests(world.keyring, deps.epoch);
+    const change = () => grant('policies.change', null);
+    const run = (ifMatch: number | null = null): SetRun<StoredPolicy> => ({
+      ...aRun(),
+      ifMatch,
+      render: () => ({ status: 200, body: '' }),
+    });
+    // As an earlier version of the schema would have let it in.
+    const asStored = new SealedSet<StoredPolicy>(world.governing, {
+      kind: 'policy',
+      most: 10,
+      reach: 'namespace',
+      toJson: policyToStored,
+      fromJson: policyFromStored,
+    });
+    const cedar = (text: string): StoredPolicy => ({
+      description: '',
+      source: { kind: 'cedar', text },
+    });
+    const store = (entries: readonly (readonly [string, StoredPolicy | null])[]) =>
+      asStored.change(change(), run(), () => ({ entries: new Map(entries), detail: {} }));
+    await store([['old', cedar('forbid (principal, action == Action::"fly", resource);')]]);
+    await store([['old', null]]);
+    await store([['all', cedar('forbid (principal, action, resource);')]]);
+    await store([['all', null]]);
+    const back = (to: number, from: number, confirmed: boolean) =>
+      policies.rollBack(change(), to, run(from), { confirmed });
+    await expect(back(2, 5, true)).rejects.toMatchObject({ code: 'policy_invalid' });
+    await expect(back(4, 5, false)).rejects.toMatchObject({ code: 'would_lock_out' });
+    expect((await back(3, 5, false)).change).toMatchObject({ changes: [] });
+    expect((await back(4, 5, true)).change).toMatchObject({
+      detail: { kind: 'roll-back', to: 4, locksOut: true },
+    });
   });
 
   it('go back to what they were, as a whole, for who has seen what they are', async () => {
