@@ -4,6 +4,7 @@
  * figures do not. The load generator shares the machine with the service.
  * `npm run bench -- algorithms [--json FILE]`: single algorithms and hybrids, in software and in the token.
  * `npm run bench -- engines [--json FILE]`: what the engine adds to node:crypto.
+ * `npm run bench -- access [--json FILE]`: access decisions among many policies, and a change of one.
  * `npm run bench -- rotation-plan [--keys N] [--json FILE]`: a forecast over a million keys, with its memory.
  * `npm run bench -- lists [--quick] [--keys N] [--entries N] [--json FILE]`: pages of lists among a
  *   million keys and two million audit entries.
@@ -20,6 +21,7 @@ import { makeCertificate } from '../test/config/certificate.ts';
 import { TestService } from '../test/e2e/service.ts';
 import type { ServiceOptions } from '../test/e2e/service.ts';
 import { startWorkers } from '../test/e2e/worker-service.ts';
+import { measureAccess, renderAccess } from './access.ts';
 import { measureAlgorithms, renderAlgorithms } from './algorithms.ts';
 import { boundsOf } from './bounds.ts';
 import type { Target } from './client.ts';
@@ -334,6 +336,10 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   const report = await measureEngines();
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
   process.stdout.write(`${renderEngines(report)}\n`);
+} else if (command === 'access') {
+  const report = measureAccess();
+  if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
+  process.stdout.write(`${renderAccess(report)}\n`);
 } else if (command === 'rotation-plan') {
   const report = await measureRotationPlan(Number(values.keys));
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
@@ -378,7 +384,7 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   process.stdout.write(`${renderText(report)}\n`);
 } else {
   note(
-    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench algorithms [--json FILE] | bench engines [--json FILE] | bench lists [--quick] [--keys N] [--entries N] [--json FILE] | bench rotation [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench compare A.json B.json',
+    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench access [--json FILE] | bench algorithms [--json FILE] | bench engines [--json FILE] | bench lists [--quick] [--keys N] [--entries N] [--json FILE] | bench rotation [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench compare A.json B.json',
   );
   process.exitCode = 2;
 }

@@ -13,6 +13,8 @@ export interface Action {
 
 export interface CedarSchema {
   readonly text: string;
+  /** The same, which Cedar reads faster. */
+  readonly json: SchemaJson<string>;
   readonly actions: ReadonlyMap<string, Action>;
 }
 
@@ -31,7 +33,7 @@ export function readSchema(text: string): CedarSchema {
   if (parsed.type === 'failure') throw policyInvalid(parsed.errors, text);
   const actions = answer.json['']?.actions ?? {};
   const entries = Object.keys(actions).map((id) => [id, actionOf(actions, id)] as const);
-  const schema = { text, actions: new Map(entries) };
+  const schema = { text, json: answer.json, actions: new Map(entries) };
   read.set(text, schema);
   return schema;
 }

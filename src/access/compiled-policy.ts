@@ -152,7 +152,7 @@ function contextMember(access: unknown): string | null {
  * Strict; what Cedar merely warns of is refused as well.
  * @throws PolicyInvalid
  */
-export function validatePolicy({ text: schema }: CedarSchema, text: string, id: string): void {
+export function validatePolicy({ json: schema }: CedarSchema, text: string, id: string): void {
   const answer = validate({
     validationSettings: { mode: 'strict' },
     schema,
