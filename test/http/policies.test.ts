@@ -306,6 +306,28 @@ describe('policies', () => {
     });
   });
 
+  it('are at most 1 MiB in a namespace', async () => {
+    const site = await open();
+    const { grant } = requests(site.world.keyring, site.deps.epoch);
+    const asStored = new SealedSet<StoredPolicy>(site.world.governing, {
+      kind: 'policy',
+      most: 200,
+      reach: 'namespace',
+      toJson: policyToStored,
+      fromJson: policyFromStored,
+    });
+    const text = `forbid (principal in Role::"x", action, resource); //`.padEnd(8_130, 'x');
+    const large = { description: '', source: { kind: 'cedar', text } } as const;
+    const most = Array.from({ length: 128 }, (_, n) => [`p${String(n)}`, large] as const);
+    const run = { ...aRun(), render: () => ({ status: 200, body: '' }) };
+    await asStored.change(grant('policies.change', null), run, () => ({
+      entries: new Map(most),
+      detail: {},
+    }));
+    expect(code(await put(site, 'one-more', { cedar: text }))).toBe('quota_exceeded');
+    expect((await put(site, 'small', { cedar: text.trimEnd().slice(0, 60) })).status).toBe(200);
+  });
+
   it('go back to what they were, as a whole, for who has seen what they are', async () => {
     const site = await open();
     const { call } = callsOf(site);
