@@ -20,8 +20,6 @@ export interface AuditLogOptions {
   /** UUID of this incarnation. */
   readonly instance: string;
   readonly zone: string;
-  /** What the entry `system.start` says of the service: its version, its configuration's hash. */
-  readonly startFacts?: AuditDraft['detail'];
   /** Milliseconds since the Unix epoch; `Date.now` by default. Deadlines do not use it. */
   readonly clock?: () => number;
   /** How long a request waits for its entry; 3,000 ms. */
@@ -225,7 +223,7 @@ class LanedAuditLog implements RunningAuditLog {
       this.#ownEntry(replaces === null ? operation : 'lane.open', {
         kind,
         replaces,
-        ...(kind === 'use' ? { changeLane: this.#change.lane, ...this.#options.startFacts } : {}),
+        ...(kind === 'use' ? { changeLane: this.#change.lane } : {}),
       });
   }
 
