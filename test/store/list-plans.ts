@@ -80,9 +80,10 @@ const keyLists = (): readonly List[] => {
 };
 
 const entryLists = (): readonly List[] => {
+  // A replay of decisions reads the same pages, in one namespace and since a time.
   const of = (name: string, over: (loaded: Loaded) => Parameters<typeof auditQuery>[0]): List => ({
     name: `entries ${name}`,
-    routes: ['listAuditEntries'],
+    routes: ['listAuditEntries', 'replayPolicies'],
     run: (loaded) =>
       loaded.store.audit.entries(
         auditQuery({ namespace: loaded.namespace, pageSize: PAGE, ...over(loaded) }),
