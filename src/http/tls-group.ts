@@ -39,7 +39,7 @@ export function tlsGroupOf(socket: Socket): string | null {
   if (session === undefined) return null;
   try {
     const group = namedGroup(session);
-    const name = group === null ? null : (NAMES.get(group) ?? null);
+    const name = group === null ? null : (NAMES.get(group) ?? numbered(group));
     known.set(socket, name);
     return name;
   } finally {
@@ -47,6 +47,9 @@ export function tlsGroupOf(socket: Socket): string | null {
     session.fill(0);
   }
 }
+
+/** A group without a name here is not taken for none: a policy that asks for a group then sees one. */
+const numbered = (group: number): string => `0x${group.toString(16).padStart(4, '0')}`;
 
 /** @param session DER of an `SSL_SESSION_ASN1` */
 export function namedGroup(session: Uint8Array): number | null {
