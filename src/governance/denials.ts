@@ -102,11 +102,15 @@ export class Denials {
 
   /** Of the grant's namespace, those that have ended among them. */
   list({ namespace }: Grant<'denials.read'> | ChangeGrant): Promise<SetView<Denial>> {
-    return this.of(namespace);
+    return this.#sets.in(namespace).of(namespace);
   }
 
-  of(namespace: string): Promise<SetView<Denial>> {
-    return this.#sets.in(namespace).of(namespace);
+  /** Whether the namespace's own set has a denial of the target that has not ended. */
+  async isDenied(namespace: string, target: DenialTarget): Promise<boolean> {
+    const { members } = await this.#sets.in(namespace).of(namespace);
+    const denial = members.get(denialName(target))?.value;
+    if (denial === undefined) return false;
+    return denial.expiresAt === null || this.#clock() < denial.expiresAt;
   }
 
   /**

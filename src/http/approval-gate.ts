@@ -5,7 +5,6 @@
 import { asksNobody } from '../access/local-access.ts';
 import * as contract from '../contract/approvals.ts';
 import { createDenial } from '../contract/denials.ts';
-import { denialName } from '../governance/denials.ts';
 import { targetOf } from './denials.ts';
 import { APPROVAL_HEADER, APPROVAL_REQUIRED_HEADER } from '../contract/guards.ts';
 import { takesApproval } from '../contract/route.ts';
@@ -136,9 +135,8 @@ export class ApprovalGate {
   /** Whether it denies what is not denied: that waits for nobody. */
   async #deniesAnew({ id }: GuardedContract, grant: AnyCall['grant'], body: unknown) {
     if (id !== createDenial.id) return false;
-    const { denials } = this.#deps.governance;
-    const { members } = await denials.of(grant.namespace);
-    return !members.has(denialName(targetOf(body as Parameters<typeof targetOf>[0])));
+    const target = targetOf(body as Parameters<typeof targetOf>[0]);
+    return !(await this.#deps.governance.denials.isDenied(grant.namespace, target));
   }
 
   async #weakenedRule(

@@ -235,6 +235,19 @@ describe('a guarded request', () => {
     expect(await isProtected()).toBe(true);
   });
 
+  it('is no denial of what was denied and has ended', async () => {
+    await rule('denying', { guards: ['denials.change'], needed: 1 });
+    const deny = async () => {
+      const expiresAt = new Date(now + 5_000).toISOString();
+      const json = { tokenId: 'stolen', reason: 'again', expiresAt };
+      return (await as('bob', 'POST', '/v1/admin/denials', { json })).status;
+    };
+    expect(await deny()).toBe(201);
+    expect(await deny()).toBe(202);
+    now += 5_000;
+    expect(await deny()).toBe(201);
+  });
+
   it.each(['gone', 'changed'])('does not count whose issuer is %s by then', async (how) => {
     const key = await makeKey('ES256', 'k');
     const issuer = `https://${how}.example`;
