@@ -24,6 +24,7 @@ import { promisify } from 'node:util';
 import type { AsymmetricKeyType, KeyObject } from 'node:crypto';
 
 import { TwofoldError } from '../errors.ts';
+import { concatBytes } from './bytes.ts';
 import { ML_KEM_LENGTHS, SIGNATURE_LENGTHS } from './engine.ts';
 import { Expansion } from './expansion.ts';
 import { Gate } from './gate.ts';
@@ -180,6 +181,14 @@ const isSlhDsa = (set: SignatureParameterSet) => set.startsWith('SLH-DSA');
 const noMu = () =>
   new TwofoldError('suite_unavailable_here', 'Node.js signs no external mu of ML-DSA.');
 
+/** From SK.seed ‖ SK.prf ‖ PK.seed ‖ PK.root. */
+const slhDsaPrivateKey = (set: SignatureParameterSet, secretKey: Uint8Array): KeyObject =>
+  createPrivateKey({
+    key: view(secretKey),
+    format: 'raw-private',
+    asymmetricKeyType: keyType(set),
+  });
+
 /** SLH-DSA from a seed: PK.root comes from `pool`, signatures wait for their turn. */
 class SlhDsa {
   readonly #pool: PortablePool;
@@ -200,11 +209,32 @@ class SlhDsa {
   }
 
   importSeed(set: SignatureParameterSet, seed: SecretBytes): SigningKey {
-    const expansion = new Expansion(
-      seed,
-      (copy) => this.#privateKey(set, copy),
-      () => undefined,
-    );
+    return this.#signingKey(set, seed, (copy) => this.#expanded(set, copy));
+  }
+
+  /**
+   * For the test of a new pair: PK.root as the public key states it, which saves its computation.
+   * Verification recomputes the root from the signature, so one that the seed does not give fails.
+   */
+  importPair(set: SignatureParameterSet, { seed, publicKey }: SeedPair): SigningKey {
+    const root = publicKey.subarray(publicKey.length / 2);
+    // eslint-disable-next-line @typescript-eslint/require-await -- errors must be rejections
+    return this.#signingKey(set, seed, async (copy) => {
+      const secretKey = concatBytes(copy.reveal(), root);
+      try {
+        return slhDsaPrivateKey(set, secretKey);
+      } finally {
+        wipe(secretKey);
+      }
+    });
+  }
+
+  #signingKey(
+    set: SignatureParameterSet,
+    seed: SecretBytes,
+    privateKeyOf: (seed: SecretBytes) => Promise<KeyObject>,
+  ): SigningKey {
+    const expansion = new Expansion(seed, privateKeyOf, () => undefined);
     return {
       parameterSet: set,
       sign: async (message, context) => {
@@ -219,14 +249,10 @@ class SlhDsa {
     };
   }
 
-  async #privateKey(set: SignatureParameterSet, seed: SecretBytes): Promise<KeyObject> {
+  async #expanded(set: SignatureParameterSet, seed: SecretBytes): Promise<KeyObject> {
     const { secretKey } = await this.#expand(set, seed);
     try {
-      return createPrivateKey({
-        key: view(secretKey),
-        format: 'raw-private',
-        asymmetricKeyType: keyType(set),
-      });
+      return slhDsaPrivateKey(set, secretKey);
     } finally {
       wipe(secretKey);
     }
@@ -284,8 +310,10 @@ function nativeSignatures(pool: PortablePool): Signatures {
   const signatures: Signatures = {
     async generate(set) {
       requireNative(set);
-      const pair = isSlhDsa(set) ? slhDsa.generate(set) : generateFromSeed(set);
-      return consistentPair(signatures, set, await pair);
+      if (!isSlhDsa(set)) return consistentPair(signatures, set, await generateFromSeed(set));
+      const pair = await slhDsa.generate(set);
+      const importSeed = () => slhDsa.importPair(set, pair);
+      return consistentPair({ importSeed, verify: verifySignature }, set, pair);
     },
     async publicKey(set, seed) {
       requireNative(set);

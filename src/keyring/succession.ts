@@ -21,8 +21,13 @@ export function requireServes(suite: Suite, purpose: Purpose): void {
 
 /** @throws TwofoldError wrong_purpose */
 export function requirePublishable(suite: Suite, publish: boolean): void {
-  if (!publish || 'encoding' in suite) return;
-  throw new TwofoldError('wrong_purpose', 'The key is symmetric and has no public key to publish.');
+  if (!publish) return;
+  if (!('encoding' in suite)) {
+    throw new TwofoldError('wrong_purpose', 'The key is symmetric: no public key to publish.');
+  }
+  const { jwk, spki, unavailable } = suite.encoding;
+  // Its set would be empty, and verifiers would take that for a key that was withdrawn.
+  if (jwk === null && spki === null) throw new TwofoldError('wrong_purpose', unavailable.spki);
 }
 
 /** A rotation within a suite keeps the custody that was chosen; another suite takes its default. */

@@ -259,8 +259,8 @@ describe('publication', () => {
     expect(JSON.parse(shown.text)).toMatchObject({ keys: [{ kty: 'AKP', alg: 'HPKE-8' }] });
   });
 
-  it('is refused to keys without a public key, however they come by it', async () => {
-    for (const suite of ['A256GCM', 'HS256']) {
+  it('is refused to keys without a public key in a form of a standard, however they come by it', async () => {
+    for (const suite of ['A256GCM', 'HS256', 'Falcon-512']) {
       const made = await admin('POST', '', { name: 'no', suite, publish: true });
       expect(made.json['code']).toBe('wrong_purpose');
     }
