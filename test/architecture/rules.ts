@@ -140,6 +140,8 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'name',
     'duration',
     'access/jwk-set.ts',
+    /** The form of names and keys of logs. */
+    'audit/notes.ts',
     'crypto/suites.ts',
     'keyring/durations.ts',
   ],
