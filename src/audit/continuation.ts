@@ -1,9 +1,10 @@
 /** Whether a log goes on from a checkpoint that was seen before. */
 import { hash } from 'node:crypto';
-import { consistencyProof, isConsistent } from './consistency.ts';
+import { consistencyProof, verifyConsistency } from './tree/proofs.ts';
 import { checkpointText } from './checkpoint-text.ts';
 import type { LogHead, LogReader } from './log-ports.ts';
 import type { Checkpoint } from './notes.ts';
+import type { ReadTile } from './tree/edge.ts';
 import { TwofoldError } from '../errors.ts';
 
 /** SHA-256, in hex, of name, size and root as they are signed: by this, a checkpoint is named. */
@@ -18,10 +19,11 @@ export const contradictionOf = async (
 ): Promise<string | null> => {
   if (seen.origin !== origin) return `the log of this database is ${origin}`;
   if (head.size < seen.size) return `the log has ${String(head.size)} entries`;
-  const proof = await consistencyProof(reader, seen.size, head.size).catch((error: unknown) => {
+  const read: ReadTile = (...tile) => reader.tile(...tile);
+  const proof = await consistencyProof(seen.size, head.size, read).catch((error: unknown) => {
     if (TwofoldError.is(error, 'integrity_failed')) return null;
     throw error;
   });
-  if (proof !== null && isConsistent(seen, head, proof)) return null;
+  if (proof !== null && verifyConsistency(seen, head, proof)) return null;
   return `the log of ${String(head.size)} entries is not a continuation of it`;
 };

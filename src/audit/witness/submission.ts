@@ -3,7 +3,7 @@
  * its size is believed as far as it costs us nothing: a proof from there is made, or none can be.
  */
 import type { Signatures } from '../../crypto/engine.ts';
-import { consistencyProof } from '../consistency.ts';
+import { consistencyProof } from '../tree/proofs.ts';
 import type { LogReader } from '../log-ports.ts';
 import { parseNote, signersOf } from '../notes.ts';
 import type { CheckpointNote, NoteKey } from '../notes.ts';
@@ -54,7 +54,7 @@ export class WitnessClient {
     const { size } = note.checkpoint;
     for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
       if (this.#size > size) return this.#ahead();
-      const proof = await consistencyProof(reader, this.#size, size);
+      const proof = await consistencyProof(this.#size, size, (...tile) => reader.tile(...tile));
       const body = addCheckpointBody(this.#size, proof, text);
       const answer = await post(`${url.replace(/\/$/u, '')}/add-checkpoint`, body);
       if (answer.status === 200) return this.#accept(note, answer.body);

@@ -6,7 +6,7 @@ import type { Signatures } from '../../crypto/engine.ts';
 import { equalBytes } from '../../crypto/bytes.ts';
 import { TwofoldError } from '../../errors.ts';
 import { checkpointHash } from '../continuation.ts';
-import { isConsistent } from '../consistency.ts';
+import { verifyConsistency } from '../tree/proofs.ts';
 import { signersOf } from '../notes.ts';
 import type { Checkpoint, CheckpointNote, NoteKey } from '../notes.ts';
 import { parseAddCheckpoint } from './protocol.ts';
@@ -102,7 +102,7 @@ export class Witness {
       return { status: 200, lines: await cosigner.cosign(note) };
     }
     if (checkpoint.size === state.size) return { status: 409, size: state.size };
-    if (!isConsistent(state, checkpoint, proof)) return { status: 422 };
+    if (!verifyConsistency(state, checkpoint, proof)) return { status: 422 };
     if (!(await states.advance(state, checkpoint))) return null;
     return { status: 200, lines: await cosigner.cosign(note) };
   }
