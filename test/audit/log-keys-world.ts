@@ -1,0 +1,123 @@
+/** Keys of a log on a real token and a real database, as several processes of several zones have them. */
+import { randomUUID, verify, createPublicKey } from 'node:crypto';
+import { openCheckpointKeys } from '../../src/audit/checkpoint-keys.ts';
+import type { CheckpointKeyParts, CheckpointKeys } from '../../src/audit/checkpoint-keys.ts';
+import { cosignedBytes } from '../../src/audit/checkpoint-text.ts';
+import { nativeEngine } from '../../src/crypto/native-engine.ts';
+import type { Hsm } from '../../src/hsm/port.ts';
+import { logSeals, logTokenIntents } from '../../src/keyring/log-keys.ts';
+import { openRoot } from '../../src/keyring/root.ts';
+import type { Root } from '../../src/keyring/root.ts';
+import { UsageCounters } from '../../src/keyring/usage.ts';
+import { openStore } from '../../src/store/store.ts';
+import type { Store } from '../../src/store/store.ts';
+import { makeToken } from '../hsm/token-fixture.ts';
+import { startTestDatabase } from '../store/database.ts';
+
+/** An entry of the log's own, as it was recorded. */
+export interface Recorded {
+  readonly id: string;
+  readonly operation: string;
+  readonly detail: Readonly<Record<string, string>>;
+}
+
+export interface LogKeysWorld {
+  readonly store: Store;
+  readonly hsm: Hsm;
+  readonly root: Root;
+  readonly ownerUrl: string;
+  readonly recorded: Recorded[];
+  /** Ids of entries that are in the tree. */
+  readonly inTree: Set<string>;
+  /** A process: an instance with a row of its own. */
+  open(change?: Partial<CheckpointKeyParts>): Promise<Process>;
+  stop(): Promise<void>;
+}
+
+export interface Process {
+  readonly instance: string;
+  readonly keys: CheckpointKeys;
+  /** Moves its monotonic clock on. */
+  pass(milliseconds: number): void;
+}
+
+export async function openLogKeysWorld(): Promise<LogKeysWorld> {
+  const [fixture, database] = await Promise.all([makeToken(), startTestDatabase()]);
+  const hsm = await fixture.open();
+  const store = openStore({ url: database.appUrl });
+  const root = await openRoot(hsm, store.roots, new UsageCounters(store.keys), null);
+  const recorded: Recorded[] = [];
+  const inTree = new Set<string>();
+  const record = (operation: string, detail: Recorded['detail']) => {
+    const id = `9-${String(recorded.length + 1)}`;
+    recorded.push({ id, operation, detail });
+    return Promise.resolve(id);
+  };
+  const open = async (change: Partial<CheckpointKeyParts> = {}): Promise<Process> => {
+    const instance = randomUUID();
+    const zone = change.zone ?? 'z1';
+    await store.instances.open({ id: instance, zone, suites: [], envelopes: [1], graceMs: 0 });
+    await store.instances.beat(instance, 0);
+    let now = 0;
+    const clock = () => new Date();
+    const used = change.hsm ?? hsm;
+    const keys = await openCheckpointKeys({
+      ...{ hsm: used, engine: nativeEngine, seals: logSeals(root), store: store.logKeys, zone },
+      intents: logTokenIntents({ hsm: used, root, store: store.keys, instance, clock }),
+      ...{ origin: undefined, record, sequenced: (id) => Promise.resolve(inTree.has(id)) },
+      monotonic: () => now,
+      ...change,
+    });
+    return { instance, keys, pass: (milliseconds) => (now += milliseconds) };
+  };
+  const stop = async () => {
+    await store.close();
+    await hsm.close();
+    await database.stop();
+    fixture.remove();
+  };
+  return { store, hsm, root, ownerUrl: database.ownerUrl, recorded, inTree, open, stop };
+}
+
+/** Key id in hex, type, and public key. */
+export function partsOf(vkey: string) {
+  const [name = '', id = '', ...rest] = vkey.split('+');
+  const bytes = Buffer.from(rest.join('+'), 'base64');
+  return { name, id, type: bytes[0], publicKey: Uint8Array.from(bytes.subarray(1)) };
+}
+
+export function verifyEd25519(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array) {
+  const x = Buffer.from(publicKey).toString('base64url');
+  const key = createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x }, format: 'jwk' });
+  return verify(null, message, key, signature);
+}
+
+/** Ids, in hex, of those of `vkeys` that verify a line of the note; throws for any line that does not. */
+export async function verifiedBy(note: string, vkeys: readonly string[]): Promise<string[]> {
+  const [text = '', lines = ''] = note.split('\n\n');
+  const [origin = '', size = '', root = ''] = text.split('\n');
+  const found: string[] = [];
+  for (const line of lines.split('\n').filter((each) => each !== '')) {
+    const [, name, base64 = ''] = /^— (\S+) (\S+)$/u.exec(line) ?? [];
+    const bytes = Buffer.from(base64, 'base64');
+    const id = bytes.subarray(0, 4).toString('hex');
+    const key = vkeys.map(partsOf).find((each) => each.name === name && each.id === id);
+    if (key === undefined) throw new Error(`no key of id ${id}`);
+    const signature = bytes.subarray(4);
+    const checkpoint = { origin, size: Number(size), root: Buffer.from(root, 'base64') };
+    const seconds = key.type === 6 ? Number(signature.readBigUInt64BE()) : 0;
+    const valid =
+      key.type === 6
+        ? await nativeEngine.signatures.verify(
+            'ML-DSA-44',
+            key.publicKey,
+            cosignedBytes(key.name, seconds, checkpoint),
+            signature.subarray(8),
+            new Uint8Array(0),
+          )
+        : verifyEd25519(key.publicKey, Buffer.from(`${text}\n`), signature);
+    if (!valid) throw new Error(`the line of ${id} does not verify`);
+    found.push(id);
+  }
+  return found;
+}
