@@ -14,12 +14,13 @@ import type { CheckpointSigner } from './log-ports.ts';
 import { TwofoldError } from '../errors.ts';
 import type { Engine } from '../crypto/engine.ts';
 import type { Hsm } from '../hsm/port.ts';
-import { vkeyOf } from './checkpoint-text.ts';
 import { makePair } from './key-making.ts';
 import type { MadePair } from './key-making.ts';
 import type { LogKey, LogKeyStore, LogKeyUpdate, LogSeals, LogTokenIntents } from './key-ports.ts';
 import { attestLogKey, attestLogName, verifyLogKeys } from './key-rows.ts';
 import { recordKeySet } from './key-set-log.ts';
+import { vkeyOf } from './log-vkeys.ts';
+import { formatVkey } from './tree/vkey.ts';
 import type { RecordOwn } from './key-set-log.ts';
 import { SigningPair } from './signing-pair.ts';
 
@@ -117,7 +118,7 @@ class ZoneKeys implements CheckpointKeys {
 
   get vkeys(): readonly string[] {
     const lasting = this.#keys.filter(({ state }) => state !== 'retired');
-    return lasting.map(({ kind, publicKey }) => vkeyOf(this.#origin, kind, publicKey));
+    return lasting.map((key) => formatVkey(vkeyOf(this.#origin, key)));
   }
 
   get ready(): boolean {
@@ -152,7 +153,7 @@ class ZoneKeys implements CheckpointKeys {
     await this.#read();
     return this.#keys.map(({ material, ...key }) => ({
       ...key,
-      vkey: vkeyOf(this.#origin, key.kind, key.publicKey),
+      vkey: formatVkey(vkeyOf(this.#origin, key)),
       custody: material?.custody ?? null,
     }));
   }

@@ -1,15 +1,15 @@
 /** Whether a log goes on from a checkpoint that was seen before. */
 import { hash } from 'node:crypto';
 import { consistencyProof, verifyConsistency } from './tree/proofs.ts';
-import { checkpointText } from './checkpoint-text.ts';
 import type { LogHead, LogReader } from './log-ports.ts';
 import type { Checkpoint } from './notes.ts';
+import { formatCheckpoint } from './tree/checkpoint.ts';
 import type { ReadTile } from './tree/edge.ts';
 import { TwofoldError } from '../errors.ts';
 
 /** SHA-256, in hex, of name, size and root as they are signed: by this, a checkpoint is named. */
-export const checkpointHash = ({ origin, size, root }: Checkpoint): string =>
-  hash('sha256', checkpointText(origin, size, root));
+export const checkpointHash = (checkpoint: Checkpoint): string =>
+  hash('sha256', formatCheckpoint(checkpoint));
 
 /** Null where the log goes on from `seen`; else what is wrong, in words. */
 export const contradictionOf = async (

@@ -10,9 +10,10 @@
  * told of it another way. An entry may be there twice: of two instances that announce at once, both may.
  */
 import type { AuditId } from './ports.ts';
-import { noteKeyId, vkeyOf } from './checkpoint-text.ts';
 import type { LogKey } from './key-ports.ts';
+import { vkeyOf } from './log-vkeys.ts';
 import type { SigningPair } from './signing-pair.ts';
+import { formatVkey } from './tree/vkey.ts';
 
 const LABEL = 'twofold audit key-set v1';
 
@@ -34,14 +35,12 @@ export const recordKeySet = async (
   change: KeySetChange,
   { key, by }: { readonly key: LogKey; readonly by: SigningPair | null },
 ): Promise<AuditId> => {
-  const { kind, zone, publicKey } = key;
-  const vkey = vkeyOf(origin, kind, publicKey);
-  const signer = by?.ed25519;
-  const id = signer === undefined ? null : noteKeyId(origin, signer.kind, signer.publicKey);
+  const { kind, zone } = key;
+  const vkey = formatVkey(vkeyOf(origin, key));
   const signature = await by?.signEd25519(keySetStatement(origin, change, vkey));
   return record(`audit.key.${change}`, {
     vkey,
-    by: id === null ? '' : Buffer.from(id).toString('hex'),
+    by: by === null ? '' : vkeyOf(origin, by.ed25519).keyId,
     signature: signature === undefined ? '' : Buffer.from(signature).toString('base64'),
     zone,
     kind,

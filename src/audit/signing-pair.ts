@@ -5,15 +5,12 @@ import type { SigningKey, Signatures } from '../crypto/engine.ts';
 import { wipe } from '../crypto/secret.ts';
 import { TwofoldError } from '../errors.ts';
 import type { Hsm } from '../hsm/port.ts';
-import {
-  checkpointText,
-  cosignedBytes,
-  noteKeyId,
-  signatureLine,
-  timedSignature,
-} from './checkpoint-text.ts';
 import { ED25519, ed25519Key } from './key-making.ts';
 import type { LogKey, LogSeals } from './key-ports.ts';
+import { vkeyOf } from './log-vkeys.ts';
+import { formatCheckpoint } from './tree/checkpoint.ts';
+import { formatNote } from './tree/note.ts';
+import { signText } from './tree/signatures.ts';
 
 const NO_CONTEXT = new Uint8Array(0);
 
@@ -105,16 +102,13 @@ export class SigningPair {
 
   /** The signed note of a checkpoint: a line of each key, the name of both is the origin. */
   async note(origin: string, size: number, root: Uint8Array): Promise<string> {
-    const text = checkpointText(origin, size, root);
+    const text = formatCheckpoint({ origin, size, root });
     const seconds = Math.floor(this.#parts.clock().getTime() / 1000);
-    const [classical, pq] = await Promise.all([
-      this.signEd25519(Buffer.from(text, 'utf8')),
-      this.#cosign(cosignedBytes(origin, seconds, { origin, size, root })),
+    const signatures = await Promise.all([
+      signText(text, vkeyOf(origin, this.ed25519), 0, (message) => this.signEd25519(message)),
+      signText(text, vkeyOf(origin, this.mlDsa), seconds, (message) => this.#cosign(message)),
     ]);
-    const line = (key: LogKey, signature: Uint8Array) =>
-      signatureLine(origin, noteKeyId(origin, key.kind, key.publicKey), signature);
-    const lines = [line(this.ed25519, classical), line(this.mlDsa, timedSignature(seconds, pq))];
-    return `${text}\n${lines.join('')}`;
+    return formatNote({ text, signatures });
   }
 
   async #cosign(message: Uint8Array): Promise<Uint8Array> {

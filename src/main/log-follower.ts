@@ -3,10 +3,9 @@
  * one that it verified, remembers it outside the database, and hands it on. What does not continue is a
  * roll-back or a fork: it is said loudly and for good, and nothing newer is remembered or handed on.
  */
-import type { Signatures } from '../crypto/engine.ts';
 import { contradictionOf } from '../audit/continuation.ts';
 import type { LogHead, LogReader } from '../audit/log-ports.ts';
-import { parseNote, parseVkey, signersOf } from '../audit/notes.ts';
+import { SIGNATURE_TYPE, parseNote, parseVkey, signersOf } from '../audit/notes.ts';
 import type { CheckpointNote } from '../audit/notes.ts';
 import { equalBytes } from '../crypto/bytes.ts';
 import { TwofoldError } from '../errors.ts';
@@ -21,7 +20,6 @@ export interface FollowerParts {
     /** Of every key that there ever was, read now. */
     readonly list: () => Promise<readonly { readonly vkey: string }[]>;
   };
-  readonly engine: { readonly signatures: Pick<Signatures, 'verify'> };
   readonly folder: string;
   readonly worker: number;
   /** Gets each verified checkpoint, newest last; never awaited. */
@@ -118,20 +116,20 @@ export class LogFollower {
   }
 
   async #verified(text: string, { size, root }: LogHead): Promise<CheckpointNote> {
-    const { keys, engine } = this.#parts;
+    const { keys } = this.#parts;
     const note = parseNote(text);
     const states = note?.checkpoint;
     const isHead =
       states?.origin === keys.origin && states.size === size && equalBytes(states.root, root);
     if (note === null || !isHead) throw contradiction('The newest checkpoint is not of its tree.');
     const listed = (await keys.list()).map(({ vkey }) => parseVkey(vkey));
-    const signers = await signersOf(
-      engine.signatures,
+    const signers = signersOf(
       note,
       listed.filter((key) => key !== null),
     );
     const types = signers.map(({ key }) => key.type);
-    if (types.includes(0x01) && types.includes(0x06)) return note;
+    const { ed25519, mlDsa44Cosignature } = SIGNATURE_TYPE;
+    if (types.includes(ed25519) && types.includes(mlDsa44Cosignature)) return note;
     throw contradiction('The newest checkpoint is not signed by keys of this log.');
   }
 }

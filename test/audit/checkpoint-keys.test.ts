@@ -48,12 +48,12 @@ describe('the first pair of a log', () => {
     const first = await world.open({ origin: 'log.example/audit' });
     const note = await noteOf(first);
     expect(note).toMatch(/^log\.example\/audit\n7\n[A-Za-z0-9+/]{43}=\n\n— log\.example\/audit /u);
-    expect(await verifiedBy(note, first.keys.vkeys)).toEqual(idsOf(first));
+    expect(verifiedBy(note, first.keys.vkeys)).toEqual(idsOf(first));
     expect(first.keys.vkeys.map((vkey) => partsOf(vkey).type)).toEqual([1, 6]);
     first.keys.close();
     const again = await world.open();
     expect(again.keys.origin).toBe('log.example/audit');
-    expect(await verifiedBy(await noteOf(again), first.keys.vkeys)).toEqual(idsOf(first));
+    expect(verifiedBy(await noteOf(again), first.keys.vkeys)).toEqual(idsOf(first));
     expect(await tokenStates(again)).toEqual([
       'ed25519 active hsm-token',
       'ml-dsa-44 active sealed',
@@ -67,7 +67,7 @@ describe('the first pair of a log', () => {
     if (first === undefined) throw new Error('nobody began');
     for (const each of processes) {
       expect(each.keys.vkeys).toEqual(first.keys.vkeys);
-      await verifiedBy(await noteOf(each), first.keys.vkeys);
+      verifiedBy(await noteOf(each), first.keys.vkeys);
     }
     expect(first.keys.vkeys).toHaveLength(2);
     expect(await tokenObjects()).toHaveLength(1);
@@ -96,7 +96,7 @@ describe('the first pair of a log', () => {
       forget: (id) => hsm.forget(id),
     };
     const process = await world.open({ hsm: without });
-    expect(await verifiedBy(await noteOf(process), process.keys.vkeys)).toHaveLength(2);
+    expect(verifiedBy(await noteOf(process), process.keys.vkeys)).toHaveLength(2);
     expect(await tokenStates(process)).toEqual([
       'ed25519 active sealed',
       'ml-dsa-44 active sealed',
@@ -118,7 +118,7 @@ describe('the first pair of a log', () => {
     expect(orphans).toEqual({ removed: 1, refused: 0 });
     expect(await tokenObjects()).toHaveLength(0);
     const process = await world.open();
-    expect(await verifiedBy(await noteOf(process), process.keys.vkeys)).toHaveLength(2);
+    expect(verifiedBy(await noteOf(process), process.keys.vkeys)).toHaveLength(2);
   });
 });
 
@@ -150,7 +150,7 @@ describe('a later key', () => {
     const [first = ''] = process.keys.vkeys;
     const before = idsOf(process);
     await rotate(process);
-    expect(await verifiedBy(await noteOf(process), process.keys.vkeys)).toEqual(before);
+    expect(verifiedBy(await noteOf(process), process.keys.vkeys)).toEqual(before);
     await process.keys.tend();
     expect(world.recorded.map(({ operation }) => operation)).toEqual(
       Array.from({ length: 2 }, () => 'audit.key.add'),
@@ -163,10 +163,10 @@ describe('a later key', () => {
       expect(verifyEd25519(publicKey, statement, Buffer.from(signature, 'base64'))).toBe(true);
     }
     await process.keys.tend();
-    expect(await verifiedBy(await noteOf(process), process.keys.vkeys)).toEqual(before);
+    expect(verifiedBy(await noteOf(process), process.keys.vkeys)).toEqual(before);
     allInTree();
     await process.keys.tend();
-    const after = await verifiedBy(await noteOf(process), process.keys.vkeys);
+    const after = verifiedBy(await noteOf(process), process.keys.vkeys);
     expect(after.some((id) => before.includes(id))).toBe(false);
     expect(world.recorded.map(({ detail }) => partsOf(detail['vkey'] ?? '').id)).toEqual(after);
   });
@@ -179,9 +179,9 @@ describe('a later key', () => {
     allInTree();
     await process.keys.tend();
     // What it read stands for ten seconds, and no longer.
-    expect(await verifiedBy(await noteOf(other), other.keys.vkeys)).toEqual(before);
+    expect(verifiedBy(await noteOf(other), other.keys.vkeys)).toEqual(before);
     other.pass(10_001);
-    expect(await verifiedBy(await noteOf(other), process.keys.vkeys)).not.toEqual(before);
+    expect(verifiedBy(await noteOf(other), process.keys.vkeys)).not.toEqual(before);
     process.pass(59_000);
     await process.keys.tend();
     expect(world.recorded).toHaveLength(2);
@@ -217,8 +217,8 @@ describe('a later key', () => {
     allInTree();
     await second.keys.tend();
     expect(second.keys.ready).toBe(true);
-    expect(await verifiedBy(await noteOf(second), second.keys.vkeys)).toHaveLength(2);
-    expect(await verifiedBy(await noteOf(first), second.keys.vkeys)).toEqual(before);
+    expect(verifiedBy(await noteOf(second), second.keys.vkeys)).toHaveLength(2);
+    expect(verifiedBy(await noteOf(first), second.keys.vkeys)).toEqual(before);
   });
 
   it('is announced and activated once, whoever tends at the same time', async () => {
@@ -255,6 +255,6 @@ describe('a later key', () => {
       ['', ''],
       ['', ''],
     ]);
-    expect(await verifiedBy(await noteOf(again), again.keys.vkeys)).toHaveLength(2);
+    expect(verifiedBy(await noteOf(again), again.keys.vkeys)).toHaveLength(2);
   });
 });

@@ -2,7 +2,9 @@
 import { randomUUID, verify, createPublicKey } from 'node:crypto';
 import { openCheckpointKeys } from '../../src/audit/checkpoint-keys.ts';
 import type { CheckpointKeyParts, CheckpointKeys } from '../../src/audit/checkpoint-keys.ts';
-import { cosignedBytes } from '../../src/audit/checkpoint-text.ts';
+import { parseNote } from '../../src/audit/tree/note.ts';
+import { verifyNote } from '../../src/audit/tree/signatures.ts';
+import { parseVkey } from '../../src/audit/tree/vkey.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import type { Hsm } from '../../src/hsm/port.ts';
 import { logSeals, logTokenIntents } from '../../src/keyring/log-keys.ts';
@@ -93,31 +95,10 @@ export function verifyEd25519(publicKey: Uint8Array, message: Uint8Array, signat
 }
 
 /** Ids, in hex, of those of `vkeys` that verify a line of the note; throws for any line that does not. */
-export async function verifiedBy(note: string, vkeys: readonly string[]): Promise<string[]> {
-  const [text = '', lines = ''] = note.split('\n\n');
-  const [origin = '', size = '', root = ''] = text.split('\n');
-  const found: string[] = [];
-  for (const line of lines.split('\n').filter((each) => each !== '')) {
-    const [, name, base64 = ''] = /^— (\S+) (\S+)$/u.exec(line) ?? [];
-    const bytes = Buffer.from(base64, 'base64');
-    const id = bytes.subarray(0, 4).toString('hex');
-    const key = vkeys.map(partsOf).find((each) => each.name === name && each.id === id);
-    if (key === undefined) throw new Error(`no key of id ${id}`);
-    const signature = bytes.subarray(4);
-    const checkpoint = { origin, size: Number(size), root: Buffer.from(root, 'base64') };
-    const seconds = key.type === 6 ? Number(signature.readBigUInt64BE()) : 0;
-    const valid =
-      key.type === 6
-        ? await nativeEngine.signatures.verify(
-            'ML-DSA-44',
-            key.publicKey,
-            cosignedBytes(key.name, seconds, checkpoint),
-            signature.subarray(8),
-            new Uint8Array(0),
-          )
-        : verifyEd25519(key.publicKey, Buffer.from(`${text}\n`), signature);
-    if (!valid) throw new Error(`the line of ${id} does not verify`);
-    found.push(id);
-  }
-  return found;
+export function verifiedBy(note: string, vkeys: readonly string[]): string[] {
+  const keys = vkeys.map(parseVkey);
+  const parsed = parseNote(note);
+  const { verified } = verifyNote(parsed, keys);
+  if (verified.length !== parsed.signatures.length) throw new Error('a line does not verify');
+  return verified.map(({ vkey }) => vkey.keyId);
 }

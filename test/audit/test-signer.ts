@@ -1,13 +1,9 @@
 /** A log's pair of keys in memory, to sign checkpoints of trees in memory with. */
 import { generateKeyPairSync, sign } from 'node:crypto';
-import {
-  checkpointText,
-  cosignedBytes,
-  keyIdOf,
-  signatureLine,
-  timedSignature,
-  vkeyOfType,
-} from '../../src/audit/checkpoint-text.ts';
+import { formatCheckpoint } from '../../src/audit/tree/checkpoint.ts';
+import { formatNote } from '../../src/audit/tree/note.ts';
+import { signText } from '../../src/audit/tree/signatures.ts';
+import { SIGNATURE_TYPE, formatVkey, makeVkey } from '../../src/audit/tree/vkey.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import type { MemoryLog } from './memory-log.ts';
 
@@ -28,20 +24,19 @@ export async function testSigner(origin = 'log.example/test'): Promise<TestSigne
   const { signatures } = nativeEngine;
   const pq = await signatures.generate('ML-DSA-44');
   const mlDsa = signatures.importSeed('ML-DSA-44', pq.seed);
+  const classical = makeVkey(origin, SIGNATURE_TYPE.ed25519, publicKey);
+  const cosigning = makeVkey(origin, SIGNATURE_TYPE.mlDsa44Cosignature, pq.publicKey);
   const signNote = async (size: number, root: Uint8Array) => {
-    const text = checkpointText(origin, size, root);
-    const classical = sign(null, Buffer.from(text), ed25519.privateKey);
-    const message = cosignedBytes(origin, SECONDS, { origin, size, root });
-    const cosignature = timedSignature(SECONDS, await mlDsa.sign(message, new Uint8Array(0)));
-    const lines = [
-      signatureLine(origin, keyIdOf(origin, 0x01, publicKey), classical),
-      signatureLine(origin, keyIdOf(origin, 0x06, pq.publicKey), cosignature),
+    const text = formatCheckpoint({ origin, size, root });
+    const signatures = [
+      await signText(text, classical, 0, (message) => sign(null, message, ed25519.privateKey)),
+      await signText(text, cosigning, SECONDS, (message) => mlDsa.sign(message, new Uint8Array(0))),
     ];
-    return `${text}\n${lines.join('')}`;
+    return formatNote({ text, signatures });
   };
   return {
     origin,
-    vkeys: [vkeyOfType(origin, 0x01, publicKey), vkeyOfType(origin, 0x06, pq.publicKey)],
+    vkeys: [formatVkey(classical), formatVkey(cosigning)],
     sign: signNote,
     publish: async (log, size = log.leaves.length) => {
       log.note = await signNote(size, log.root(size));

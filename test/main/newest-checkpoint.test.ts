@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { checkpointHash } from '../../src/audit/continuation.ts';
 import { parseNote } from '../../src/audit/notes.ts';
-import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import { LogFollower } from '../../src/main/log-follower.ts';
 import { checkNotRolledBack, remember } from '../../src/main/newest-checkpoint.ts';
@@ -144,7 +143,7 @@ describe('a follower', () => {
     verified.length = 0;
     faults.length = 0;
     const follower = new LogFollower({
-      ...{ reader, folder, worker: 3, engine: nativeEngine, pollMs: 3_600_000 },
+      ...{ reader, folder, worker: 3, pollMs: 3_600_000 },
       keys: {
         origin: signer.origin,
         list: () => Promise.resolve(signer.vkeys.map((vkey) => ({ vkey }))),

@@ -12,23 +12,17 @@ import { equalBytes } from '../../crypto/bytes.ts';
 import { SecretBytes, wipe } from '../../crypto/secret.ts';
 import { TwofoldError } from '../../errors.ts';
 import type { Hsm } from '../../hsm/port.ts';
-import {
-  cosignedBytes,
-  keyIdOf,
-  signatureLine,
-  timedSignature,
-  vkeyOfType,
-} from '../checkpoint-text.ts';
 import { ed25519Key } from '../key-making.ts';
 import type { LogSeals, SealedSeed } from '../key-ports.ts';
 import type { CheckpointNote } from '../notes.ts';
+import { formatSignature } from '../tree/note.ts';
+import { signText } from '../tree/signatures.ts';
+import { SIGNATURE_TYPE, formatVkey, makeVkey } from '../tree/vkey.ts';
 import type { Cosigner } from './witness.ts';
 
 const FILE = 'keys.json';
 const SEED_LENGTH = 32;
 const NO_CONTEXT = new Uint8Array(0);
-const ED25519 = 0x04;
-const ML_DSA_44 = 0x06;
 
 export interface CosignerParts {
   readonly folder: string;
@@ -75,23 +69,18 @@ const cosignerOf = (
   stored: StoredKeys,
   opened: { readonly ed25519: KeyObject; readonly mlDsa: SigningKey },
 ): Cosigner => {
-  const classical = keyIdOf(name, ED25519, stored.ed25519.publicKey);
-  const pq = keyIdOf(name, ML_DSA_44, stored.mlDsa.publicKey);
+  const { ed25519Cosignature, mlDsa44Cosignature } = SIGNATURE_TYPE;
+  const classical = makeVkey(name, ed25519Cosignature, stored.ed25519.publicKey);
+  const pq = makeVkey(name, mlDsa44Cosignature, stored.mlDsa.publicKey);
   return {
-    vkeys: [
-      vkeyOfType(name, ED25519, stored.ed25519.publicKey),
-      vkeyOfType(name, ML_DSA_44, stored.mlDsa.publicKey),
-    ],
-    cosign: async ({ text, checkpoint }: CheckpointNote) => {
+    vkeys: [formatVkey(classical), formatVkey(pq)],
+    cosign: async ({ note: { text } }: CheckpointNote) => {
       const seconds = Math.floor(clock().getTime() / 1000);
-      const head = `cosignature/v1\ntime ${String(seconds)}\n`;
-      const ed25519 = sign(null, Buffer.from(`${head}${text}`, 'utf8'), opened.ed25519);
-      const message = cosignedBytes(name, seconds, checkpoint);
-      const mlDsa = await opened.mlDsa.sign(message, NO_CONTEXT);
-      return [
-        signatureLine(name, classical, timedSignature(seconds, ed25519)),
-        signatureLine(name, pq, timedSignature(seconds, mlDsa)),
-      ].join('');
+      const signatures = await Promise.all([
+        signText(text, classical, seconds, (message) => sign(null, message, opened.ed25519)),
+        signText(text, pq, seconds, (message) => opened.mlDsa.sign(message, NO_CONTEXT)),
+      ]);
+      return signatures.map(formatSignature).join('');
     },
   };
 };

@@ -12,7 +12,8 @@ import { link, mkdir, open, readFile, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TwofoldError } from '../../errors.ts';
 import type { Checkpoint } from '../notes.ts';
-import { checkpointText } from '../checkpoint-text.ts';
+import { formatCheckpoint, parseCheckpoint } from '../tree/checkpoint.ts';
+import { EMPTY_ROOT } from '../tree/hashes.ts';
 
 export interface WitnessedState {
   /** 0 before anything was cosigned. */
@@ -24,7 +25,7 @@ export interface WitnessedState {
 const NOTHING: WitnessedState = {
   number: 0,
   size: 0,
-  root: createHash('sha256').digest(),
+  root: EMPTY_ROOT,
 };
 /** Digits of a number: it stays in order as a name. */
 const DIGITS = 15;
@@ -64,12 +65,12 @@ export class WitnessStates {
    * Takes the place of `former`, durably; false where something else has taken it already.
    * @throws what the file system throws: then it may or may not be in force, and nothing was cosigned
    */
-  async advance(former: WitnessedState, { origin, size, root }: Checkpoint): Promise<boolean> {
-    const name = this.#name(origin, former.number + 1);
+  async advance(former: WitnessedState, checkpoint: Checkpoint): Promise<boolean> {
+    const name = this.#name(checkpoint.origin, former.number + 1);
     const file = join(this.#folder, name);
     const temporary = `${file}.${randomUUID()}.new`;
     try {
-      await writeDurably(temporary, checkpointText(origin, size, root));
+      await writeDurably(temporary, formatCheckpoint(checkpoint));
       await link(temporary, file);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
@@ -78,7 +79,7 @@ export class WitnessStates {
       await rm(temporary, { force: true });
     }
     await syncFolder(this.#folder);
-    const names = await this.#names(origin);
+    const names = await this.#names(checkpoint.origin);
     if (names.at(-1) !== name) {
       await rm(file, { force: true });
       return false;
@@ -105,13 +106,12 @@ export class WitnessStates {
 }
 
 const stateFrom = (name: string, text: string, origin: string): WitnessedState => {
-  const [of, size = '', root = ''] = text.split('\n');
-  const state = {
-    number: Number(name.split('.')[1]),
-    size: Number(size),
-    root: Uint8Array.from(Buffer.from(root, 'base64')),
-  };
-  if (of === origin && text === checkpointText(origin, state.size, state.root)) return state;
+  try {
+    const { origin: of, size, root } = parseCheckpoint(text);
+    if (of === origin) return { number: Number(name.split('.')[1]), size, root };
+  } catch (error) {
+    if (!TwofoldError.is(error)) throw error;
+  }
   throw new TwofoldError('integrity_failed', `The witness's file ${name} was altered.`);
 };
 

@@ -2,11 +2,10 @@
  * Asks a witness to cosign the newest checkpoint (C2SP tlog-witness 1.0.0). What the witness says of
  * its size is believed as far as it costs us nothing: a proof from there is made, or none can be.
  */
-import type { Signatures } from '../../crypto/engine.ts';
 import { consistencyProof } from '../tree/proofs.ts';
 import type { LogReader } from '../log-ports.ts';
 import { parseNote, signersOf } from '../notes.ts';
-import type { CheckpointNote, NoteKey } from '../notes.ts';
+import type { CheckpointNote, Vkey } from '../notes.ts';
 import { TwofoldError } from '../../errors.ts';
 import { addCheckpointBody, parseSizeAnswer } from './protocol.ts';
 
@@ -19,9 +18,8 @@ export type Post = (
 export interface WitnessClientParts {
   /** Its submission prefix; `/add-checkpoint` follows. */
   readonly url: string;
-  readonly keys: readonly NoteKey[];
+  readonly keys: readonly Vkey[];
   readonly reader: Pick<LogReader, 'tile'>;
-  readonly engine: { readonly signatures: Pick<Signatures, 'verify'> };
   readonly post: Post;
 }
 
@@ -77,14 +75,13 @@ export class WitnessClient {
   }
 
   /** Only lines that verify are kept: anybody may answer for a witness. */
-  async #accept(note: CheckpointNote, lines: string): Promise<Submission> {
-    const { keys, engine } = this.#parts;
+  #accept({ note, checkpoint }: CheckpointNote, lines: string): Submission {
     const cosigned = parseNote(`${note.text}\n${lines}`);
-    const signers = cosigned === null ? [] : await signersOf(engine.signatures, cosigned, keys);
+    const signers = cosigned === null ? [] : signersOf(cosigned, this.#parts.keys);
     if (signers.length === 0) {
       throw new TwofoldError('invalid_value', 'No line of the witness verifies by its vkeys.');
     }
-    this.#size = note.checkpoint.size;
+    this.#size = checkpoint.size;
     return { outcome: 'cosigned', lines: signers.map(({ line }) => line) };
   }
 }
