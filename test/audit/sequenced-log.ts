@@ -108,14 +108,17 @@ export interface TestSequencer {
 
 export function testSequencer(
   store: Store,
-  over: Partial<SequencerOptions> & { readonly port?: SequencerStore } = {},
+  over: Partial<SequencerOptions> & {
+    readonly port?: SequencerStore;
+    readonly silenceMs?: number;
+  } = {},
 ): TestSequencer {
+  const { port, silenceMs = 0, ...options } = over;
   const holder = randomUUID();
-  const leader = new Leader({ store: store.scheduler, role: 'sequencer', holder, silenceMs: 0 });
+  const leader = new Leader({ store: store.scheduler, role: 'sequencer', holder, silenceMs });
   const published: LogHead[] = [];
   const faults: LaneFault[] = [];
   const mended: number[] = [];
-  const { port, ...options } = over;
   const sequencer = new Sequencer({
     store: port ?? store.sequencer,
     leader,
