@@ -8,6 +8,7 @@ import { TILE_WIDTH } from '../audit/tree/tiles.ts';
 import { refuse } from './failures.ts';
 import type { GuardedPool } from './pool.ts';
 import type { ReadGates } from './read-gate.ts';
+import { TileCache } from './tile-cache.ts';
 import { COMMITTED, committedRead, read } from './transaction.ts';
 
 const MOST_ENTRIES = 4_096;
@@ -63,6 +64,7 @@ const CHECKPOINTS = {
 };
 
 export const createLogStore = (pool: GuardedPool, { lookups, searches }: ReadGates): LogReader => {
+  const cache = new TileCache();
   const rowsOf = async <Row extends object>(
     statement: { readonly name: string; readonly text: string },
     values: readonly unknown[],
@@ -106,9 +108,13 @@ export const createLogStore = (pool: GuardedPool, { lookups, searches }: ReadGat
     },
 
     tile: async (level, index, width) => {
+      const kept = cache.get(level, index);
+      if (kept !== null) return kept.slice(0, width * HASH_BYTES);
       const [row] = await rowsOf<{ hashes: Buffer }>(TILE, [level, index, width * HASH_BYTES]);
-      if (row !== undefined) return Uint8Array.from(row.hashes);
-      return level === 0 ? leaves(index, width) : null;
+      if (row === undefined) return level === 0 ? leaves(index, width) : null;
+      const hashes = Uint8Array.from(row.hashes);
+      if (level > 0 && width === TILE_WIDTH) cache.set(level, index, hashes.slice());
+      return hashes;
     },
 
     checkpoints: async (size, limit) => {
