@@ -18,6 +18,7 @@ import type { RotationReading } from '../rotation/reading.ts';
 import type { KeyReferences } from '../keyring/references.ts';
 import type { Incarnation } from './incarnation.ts';
 import { LateAudit } from './late-audit.ts';
+import type { SequencedLog } from './sequenced-log.ts';
 import { late } from './late.ts';
 import type { Late } from './late.ts';
 
@@ -39,6 +40,7 @@ export interface LateParts {
   readonly governance: Late<Governance>;
   readonly pageTokenKey: Buffer;
   keyring: Keyring | null;
+  log: SequencedLog | null;
 }
 
 export const lateParts = (incarnation: Incarnation): LateParts => ({
@@ -59,4 +61,5 @@ export const lateParts = (incarnation: Incarnation): LateParts => ({
   governance: late(),
   pageTokenKey: Buffer.alloc(32),
   keyring: null,
+  log: null,
 });

@@ -1,7 +1,9 @@
 /** One pool, Prisma over it, and the ports over both. */
 import { PrismaPg } from '@prisma/adapter-pg';
+import type { LogReader } from '../audit/log-ports.ts';
 import type { LogKeyStore } from '../audit/key-ports.ts';
 import type { AuditStore } from '../audit/ports.ts';
+import type { SequencerStore } from '../audit/sequencer-ports.ts';
 import type { ApprovalStore } from '../keyring/approval-ports.ts';
 import type { EventStore } from '../keyring/event-ports.ts';
 import type {
@@ -24,6 +26,7 @@ import type { EpochListener } from './epoch-listener.ts';
 import { createEventStore } from './event-store.ts';
 import { createInstanceStore } from './instance-store.ts';
 import { createKeyStore } from './key-store.ts';
+import { createLogStore } from './log-store.ts';
 import { Passwords } from './password.ts';
 import { createLogKeyStore } from './log-key-store.ts';
 import { createOperationStore, expireOperations } from './operation-store.ts';
@@ -36,6 +39,7 @@ import { createRootStore } from './root-store.ts';
 import { createRotationScan } from './rotation-scan.ts';
 import { createScheduleReads } from './schedule-reads.ts';
 import { createSchedulerStore } from './scheduler-store.ts';
+import { createSequencerStore } from './sequencer-store.ts';
 import { createSetStore } from './set-store.ts';
 import { createUseStore } from './use-store.ts';
 
@@ -52,6 +56,9 @@ export interface Store {
   readonly sets: SetStore;
   readonly approvals: ApprovalStore;
   readonly audit: AuditStore;
+  readonly sequencer: SequencerStore;
+  /** The sequenced log. */
+  readonly log: LogReader;
   readonly logKeys: LogKeyStore;
   readonly operations: OperationStore;
   readonly orders: OrderStore;
@@ -90,6 +97,8 @@ export const openStore = (options: PoolOptions): Store => {
     sets: createSetStore(pool, gates.lookups),
     approvals: createApprovalStore(pool, gates),
     audit: createAuditStore(pool, prisma, gates),
+    sequencer: createSequencerStore(pool),
+    log: createLogStore(pool, gates),
     logKeys: createLogKeyStore(pool),
     operations: createOperationStore(pool, prisma, gates),
     orders: createOrderStore(pool),
