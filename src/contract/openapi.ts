@@ -123,7 +123,7 @@ function success(route: RouteContract, example: unknown) {
       ...memberHeaders(route),
     },
     content: {
-      ...Object.fromEntries(route.gives.map((type) => [type, STRUCTURED.has(type) ? json : TEXT])),
+      ...Object.fromEntries(route.gives.map((type) => [type, formOf(type, json)])),
       ...byteContent(route.bytes?.gives ?? []),
     },
   };
