@@ -147,11 +147,11 @@ export interface PublicReply {
 }
 
 /** A whole answer of a media type of its own; nothing in it is secret. */
-export class Document<T extends string | Buffer = string | Buffer> {
-  readonly mediaType: AnswerForm;
-  readonly text: T;
+export class Document {
+  readonly mediaType: string;
+  readonly text: string | Buffer;
 
-  constructor(mediaType: AnswerForm, text: T) {
+  constructor(mediaType: string, text: string | Buffer) {
     this.mediaType = mediaType;
     this.text = text;
   }

@@ -1,5 +1,6 @@
 /** One pool, Prisma over it, and the ports over both. */
 import { PrismaPg } from '@prisma/adapter-pg';
+import type { LaneReader } from '../audit/log-ports.ts';
 import type { AuditStore } from '../audit/ports.ts';
 import type { ApprovalStore } from '../keyring/approval-ports.ts';
 import type { EventStore } from '../keyring/event-ports.ts';
@@ -23,6 +24,7 @@ import type { EpochListener } from './epoch-listener.ts';
 import { createEventStore } from './event-store.ts';
 import { createInstanceStore } from './instance-store.ts';
 import { createKeyStore } from './key-store.ts';
+import { createLaneReader } from './lane-list.ts';
 import { Passwords } from './password.ts';
 import { createOperationStore, expireOperations } from './operation-store.ts';
 import { createOrderStore } from './order-store.ts';
@@ -50,6 +52,7 @@ export interface Store {
   readonly sets: SetStore;
   readonly approvals: ApprovalStore;
   readonly audit: AuditStore;
+  readonly lanes: LaneReader;
   readonly operations: OperationStore;
   readonly orders: OrderStore;
   readonly events: EventStore;
@@ -87,6 +90,7 @@ export const openStore = (options: PoolOptions): Store => {
     sets: createSetStore(pool, gates.lookups),
     approvals: createApprovalStore(pool, gates),
     audit: createAuditStore(pool, prisma, gates),
+    lanes: createLaneReader(pool, gates),
     operations: createOperationStore(pool, prisma, gates),
     orders: createOrderStore(pool),
     expireOperations: () => expireOperations(prisma),
