@@ -72,8 +72,7 @@ export async function listEntries(
 }
 
 /** @throws TwofoldError `integrity_failed` when the stored bytes are not the entry of their place */
-export const recordFrom = (stored: StoredEntry): AuditRecord =>
-  recordOf(verified(stored), stored);
+export const recordFrom = (stored: StoredEntry): AuditRecord => recordOf(verified(stored), stored);
 
 /** Decodes, and checks the leaf and that the entry was written for this place. */
 function verified(stored: StoredEntry): Entry {

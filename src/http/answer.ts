@@ -21,7 +21,11 @@ export class AnswerWriter {
     const headers = { 'Content-Type': type, ...reply.headers };
     if (reply.body instanceof Document) {
       const { mediaType, text } = reply.body;
-      return { status, headers: { ...headers, 'Content-Type': mediaType }, body: { bytes: text, secret: false } };
+      return {
+        status,
+        headers: { ...headers, 'Content-Type': mediaType },
+        body: { bytes: text, secret: false },
+      };
     }
     if (reply.body instanceof Rerendered) {
       return { status, headers, body: { bytes: reply.body.json, secret: false } };

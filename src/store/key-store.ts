@@ -137,7 +137,9 @@ export const createKeyStore = (
 
   places: async (after, limit) => {
     const { rows } = await lookups.run(() =>
-      read(() => pool.query<KeyPlace>({ ...PLACES, values: [after ?? NO_ID, limit] })).catch(refuse),
+      read(() => pool.query<KeyPlace>({ ...PLACES, values: [after ?? NO_ID, limit] })).catch(
+        refuse,
+      ),
     );
     return rows;
   },
