@@ -68,12 +68,9 @@ export const getLogTile = defineRoute({
   summary: 'A tile of the log (C2SP tlog-tiles): hashes of a level, or entries.',
   // Which forms there are is one with what is looked up: `audit/tree/tiles.ts` says it.
   params: z.strictObject({
-    level: z
-      .string()
-      .max(7)
-      .meta({
-        description: '0 to 6: hashes of 32 bytes. `entries`: each after its length (uint16).',
-      }),
+    level: z.string().max(7).meta({
+      description: '0 to 6: hashes of 32 bytes. `entries`: each after its length (uint16).',
+    }),
     tile: z.string().max(40).meta({
       description: '`x001/x234/067` for 1234067; `.p/<width>` after it for one that is not full.',
     }),

@@ -375,9 +375,18 @@ export interface Heartbeat {
   readonly fenced: boolean;
 }
 
+/** What an instance announces of its lanes: those it writes now, and how many entries were acknowledged. */
+export interface LaneCounts {
+  readonly useLane: number | null;
+  readonly useCount: number | null;
+  readonly changeLane: number | null;
+  readonly changeCount: number | null;
+}
+
 export interface InstanceStore {
   open(instance: InstanceRow): Promise<void>;
-  beat(id: string, epochSeen: number): Promise<Heartbeat>;
+  /** `lanes`: what is announced of them; nothing is unless given. */
+  beat(id: string, epochSeen: number, lanes?: LaneCounts): Promise<Heartbeat>;
   /** Whether every live (neither closed nor fenced, beating) instance reads the suite and envelope version. */
   allRead(suite: number, envelope: number): Promise<boolean>;
   close(id: string): Promise<void>;

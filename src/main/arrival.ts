@@ -46,6 +46,7 @@ export async function arrive(
   late.turns.set(keyring.turns);
   late.keyStates.set(keyring.states);
   late.lanes.set(store.lanes);
+  late.log.set(store.log);
   late.events.set({ ...store.events, installation: root.installation });
   const ruling = { config, store, keys, audit, incarnation, mac, integrity };
   const governance = await openGoverned({ ...ruling, findKey: keyring.find }, config);

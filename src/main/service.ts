@@ -51,6 +51,7 @@ import {
 import { measuredHsm, registerFigures } from './figures.ts';
 import { Incarnation } from './incarnation.ts';
 import { accessCheck, localAccess } from './governing.ts';
+import { laneCounts } from './sequencing.ts';
 import { lateParts } from './late-parts.ts';
 import type { LateParts } from './late-parts.ts';
 import { listenersOf, readIdentities, urlsOf } from './listeners.ts';
@@ -372,6 +373,7 @@ export class Service {
     const zone = this.#config.zone.name;
     const audit = createAuditLog({ store: entries, mac: root.mac, epoch, instance, zone });
     await audit.start();
+    incarnation.announce(() => laneCounts(audit));
     this.#unwinding.add('audit lanes', async () => {
       // Once fenced, no last entry can be written.
       const { closed } = await audit.stop(incarnation.end === null ? undefined : 0);
