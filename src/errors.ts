@@ -127,6 +127,11 @@ const table = {
   integrity_failed: row(500, 'INTERNAL', 'A stored record failed its integrity check.', {
     exposesDetail: false,
   }),
+  log_rolled_back: row(
+    500,
+    'INTERNAL',
+    'The audit log does not go on from a checkpoint that was seen.',
+  ),
   internal: row(500, 'INTERNAL', 'An internal error.', { exposesDetail: false }),
 } as const satisfies Record<string, ErrorRow>;
 

@@ -20,6 +20,7 @@ import type { KeyStates } from '../keyring/key-states.ts';
 import type { KeyReferences } from '../keyring/references.ts';
 import type { Incarnation } from './incarnation.ts';
 import { LateAudit } from './late-audit.ts';
+import type { SequencedLog } from './sequenced-log.ts';
 import { late } from './late.ts';
 import type { Late } from './late.ts';
 
@@ -38,12 +39,13 @@ export interface LateParts {
   readonly published: Late<PublishedKeys>;
   readonly turns: Late<ChangeOrder>;
   readonly events: Late<EventFeed>;
-  readonly log: Late<LogReader>;
+  readonly logReader: Late<LogReader>;
   readonly lanes: Late<LaneReader>;
   readonly keyStates: Late<KeyStates>;
   readonly governance: Late<Governance>;
   readonly pageTokenKey: Buffer;
   keyring: Keyring | null;
+  log: SequencedLog | null;
 }
 
 export const lateParts = (incarnation: Incarnation): LateParts => ({
@@ -61,10 +63,11 @@ export const lateParts = (incarnation: Incarnation): LateParts => ({
   published: late(),
   turns: late(),
   events: late(),
-  log: late(),
+  logReader: late(),
   lanes: late(),
   keyStates: late(),
   governance: late(),
   pageTokenKey: Buffer.alloc(32),
   keyring: null,
+  log: null,
 });

@@ -291,6 +291,7 @@ export class Service {
       readiness,
       audit: () => late.audit.current,
       keyring: () => late.keyring,
+      log: () => late.log?.facts() ?? null,
       reloads,
     });
     const token = this.#tokenFacts(device);
@@ -301,6 +302,7 @@ export class Service {
       incarnation,
       readiness,
       audit: () => late.audit.current,
+      log: () => late.log,
       token,
       activity,
     });
@@ -310,7 +312,7 @@ export class Service {
       keys: late.references.port,
       epoch,
       audit: late.audit,
-      log: late.log.port,
+      log: late.logReader.port,
       lanes: late.lanes.port,
       keyStates: late.keyStates.port,
       use: late.use.port,
@@ -411,8 +413,9 @@ export class Service {
       return keyring.integrity.close();
     });
     const config = this.#config;
-    const scheduler = this.#logs.component('scheduler');
-    const parts = { config, store, keys, keyring, root, audit, incarnation, log: scheduler };
+    const engine = this.#engine;
+    const logs = this.#logs;
+    const parts = { config, store, keys, keyring, root, audit, incarnation, hsm, engine, logs };
     await arrive(parts, late, this.#unwinding);
   }
 
@@ -444,6 +447,7 @@ export class Service {
       { name: 'hsm', ready, state },
       { name: 'database', ready: incarnation.alive, state: incarnation.state },
       { name: 'audit', ready: audit, state: audit ? 'ok' : 'not-durable' },
+      { name: 'log', ready: true, state: late.log?.state() ?? 'starting' },
       { name: 'integrity', ready: whole, state: whole ? 'ok' : 'rows-altered' },
       { name: 'secrets', ready: true, state: secrets },
       accessCheck(late),

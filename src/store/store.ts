@@ -1,6 +1,7 @@
 /** One pool, Prisma over it, and the ports over both. */
 import { PrismaPg } from '@prisma/adapter-pg';
 import type { LaneReader, LogReader } from '../audit/log-ports.ts';
+import type { LogKeyStore } from '../audit/key-ports.ts';
 import type { AuditStore } from '../audit/ports.ts';
 import type { SequencerStore } from '../audit/sequencer-ports.ts';
 import type { ApprovalStore } from '../keyring/approval-ports.ts';
@@ -28,6 +29,7 @@ import { createKeyStore } from './key-store.ts';
 import { createLaneReader } from './lane-list.ts';
 import { createLogStore } from './log-store.ts';
 import { Passwords } from './password.ts';
+import { createLogKeyStore } from './log-key-store.ts';
 import { createOperationStore, expireOperations } from './operation-store.ts';
 import { createOrderStore } from './order-store.ts';
 import { createPolicyStore } from './policy-store.ts';
@@ -59,6 +61,7 @@ export interface Store {
   readonly sequencer: SequencerStore;
   /** The sequenced log. */
   readonly log: LogReader;
+  readonly logKeys: LogKeyStore;
   readonly operations: OperationStore;
   readonly orders: OrderStore;
   readonly events: EventStore;
@@ -99,6 +102,7 @@ export const openStore = (options: PoolOptions): Store => {
     lanes: createLaneReader(pool, gates),
     sequencer: createSequencerStore(pool),
     log: createLogStore(pool, gates),
+    logKeys: createLogKeyStore(pool),
     operations: createOperationStore(pool, prisma, gates),
     orders: createOrderStore(pool),
     expireOperations: () => expireOperations(prisma),

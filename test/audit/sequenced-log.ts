@@ -3,6 +3,7 @@
  * the sequencer but the bytes: it reads the tables as their owner, and hashes by a recursion of its own.
  */
 import { createHash, generateKeyPairSync, randomUUID, sign, verify } from 'node:crypto';
+import type pg from 'pg';
 import { ownUnplaced, seal, startOf } from '../../src/audit/batch.ts';
 import type { Position } from '../../src/audit/batch.ts';
 import type { CheckpointSigner, LogHead } from '../../src/audit/log-ports.ts';
@@ -174,51 +175,54 @@ export interface WholeLog {
 
 /** Everything as the tables have it, or an error that says what is wrong with it. */
 export const wholeLog = (database: TestDatabase): Promise<WholeLog> =>
-  withOwner(database, async (client) => {
-    const runs = await client.query<
-      Record<'first' | 'from_n' | 'count', string> & { lane: number }
-    >('select first, lane, from_n, count from public.log_run order by first');
-    const leaves = await client.query<{ lane: number; n: string; leaf: Buffer; body: Buffer }>(
-      'select lane, n, leaf, body from public.entry',
-    );
-    const leafOf = new Map(
-      leaves.rows.map(({ lane, n, body }) => [`${lane}-${n}`, sha(Buffer.from([0]), body)]),
-    );
-    const entries: Placed[] = [];
-    for (const { first, lane, from_n: from, count } of runs.rows) {
-      if (Number(first) !== entries.length) throw new Error(`gap or overlap at index ${first}`);
-      for (let at = 0; at < Number(count); at += 1) {
-        const id = `${lane}-${Number(from) + at}`;
-        const leaf = leafOf.get(id);
-        if (leaf === undefined) throw new Error(`entry ${id} has an index and is not there`);
-        entries.push({ index: entries.length, id, leaf });
-      }
+  withOwner(database, wholeLogBy);
+
+export async function wholeLogBy(client: pg.Client): Promise<WholeLog> {
+  await client.query('begin isolation level repeatable read');
+  const runs = await client.query<Record<'first' | 'from_n' | 'count', string> & { lane: number }>(
+    'select first, lane, from_n, count from public.log_run order by first',
+  );
+  const leaves = await client.query<{ lane: number; n: string; leaf: Buffer; body: Buffer }>(
+    'select lane, n, leaf, body from public.entry',
+  );
+  const leafOf = new Map(
+    leaves.rows.map(({ lane, n, body }) => [`${lane}-${n}`, sha(Buffer.from([0]), body)]),
+  );
+  const entries: Placed[] = [];
+  for (const { first, lane, from_n: from, count } of runs.rows) {
+    if (Number(first) !== entries.length) throw new Error(`gap or overlap at index ${first}`);
+    for (let at = 0; at < Number(count); at += 1) {
+      const id = `${lane}-${Number(from) + at}`;
+      const leaf = leafOf.get(id);
+      if (leaf === undefined) throw new Error(`entry ${id} has an index and is not there`);
+      entries.push({ index: entries.length, id, leaf });
     }
-    if (new Set(entries.map(({ id }) => id)).size !== entries.length) throw new Error('twice');
-    const head = await client.query<{ size: string; root: Buffer; note: string | null }>(
-      'select size, root, note from public.log_head',
-    );
-    const checkpoints = await client.query<{ size: string; note: string }>(
-      'select size, note from public.log_checkpoint order by size',
-    );
-    const { size = '0', root = Buffer.alloc(0), note = null } = head.rows[0] ?? {};
-    if (Number(size) !== entries.length) throw new Error('the head has another size');
-    const roots = rootsOf(
-      entries.map(({ leaf }) => leaf),
-      [...checkpoints.rows.map((row) => Number(row.size)), entries.length],
-    );
-    if (!root.equals(roots.get(entries.length) ?? Buffer.alloc(0))) throw new Error('wrong root');
-    for (const row of checkpoints.rows) requireNote(row.note, Number(row.size), roots);
-    if ((checkpoints.rows.at(-1)?.note ?? null) !== note)
-      throw new Error('another last checkpoint');
-    const listed = checkpoints.rows.map((row) => ({ size: Number(row.size), note: row.note }));
-    return { size: entries.length, root, entries, checkpoints: listed };
-  });
+  }
+  if (new Set(entries.map(({ id }) => id)).size !== entries.length) throw new Error('twice');
+  const head = await client.query<{ size: string; root: Buffer; note: string | null }>(
+    'select size, root, note from public.log_head',
+  );
+  const checkpoints = await client.query<{ size: string; note: string }>(
+    'select size, note from public.log_checkpoint order by size',
+  );
+  await client.query('commit');
+  const { size = '0', root = Buffer.alloc(0), note = null } = head.rows[0] ?? {};
+  if (Number(size) !== entries.length) throw new Error('the head has another size');
+  const roots = rootsOf(
+    entries.map(({ leaf }) => leaf),
+    [...checkpoints.rows.map((row) => Number(row.size)), entries.length],
+  );
+  if (!root.equals(roots.get(entries.length) ?? Buffer.alloc(0))) throw new Error('wrong root');
+  for (const row of checkpoints.rows) requireNote(row.note, Number(row.size), roots);
+  if ((checkpoints.rows.at(-1)?.note ?? null) !== note) throw new Error('another last checkpoint');
+  const listed = checkpoints.rows.map((row) => ({ size: Number(row.size), note: row.note }));
+  return { size: entries.length, root, entries, checkpoints: listed };
+}
 
 function requireNote(note: string, size: number, roots: ReadonlyMap<number, Buffer>): void {
   const [text = '', signature = ''] = note.split('\n\n');
   const root = roots.get(size)?.toString('base64');
-  if (text !== `${ORIGIN}\n${size}\n${root}`)
+  if (text.slice(text.indexOf('\n')) !== `\n${size}\n${root}`)
     throw new Error(`checkpoint ${size} says another root`);
   if (!signature.startsWith(`— ${ORIGIN} `)) return;
   const bytes = Buffer.from(signature.trim().split(' ')[2] ?? '', 'base64');

@@ -26,7 +26,7 @@ import { POLICY_LIMITS } from '../../src/keyring/rotation-policy.ts';
 import type { Root } from '../../src/keyring/root.ts';
 import type { SuitePolicy } from '../../src/keyring/suite-policy.ts';
 import { UsageCounters } from '../../src/keyring/usage.ts';
-import { MemoryLog, memoryLanes } from '../audit/memory-log.ts';
+import { MemoryLog, memoryLanes } from '../http/log-in-memory.ts';
 import { softwareMac } from '../audit/memory-store.ts';
 import { memoryEvents } from './memory-events.ts';
 import { MemoryStore } from './memory-store.ts';

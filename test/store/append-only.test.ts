@@ -71,6 +71,11 @@ const FIXED = [
     (column) => ['operation', column],
   ),
   ['security_epoch', 'one'],
+  ...['id', 'zone', 'kind', 'public_key', 'pinned', 'created_at'].map((column) => [
+    'log_key',
+    column,
+  ]),
+  ...['one', 'origin', 'mac'].map((column) => ['log_name', column]),
 ].map(([table, column]) => `update public.${table} set ${column} = ${column}`);
 
 /** 42501 insufficient_privilege, whatever the owner's triggers say. */

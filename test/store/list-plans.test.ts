@@ -215,6 +215,10 @@ const suite = (major: 15 | 18): void => {
          select i, 'note' from generate_series(1, 20000) i`,
       );
       await owner.query(
+        `insert into public.log_tile (level, index, hashes)
+         select 0, i, decode(repeat('00', 8192), 'hex') from generate_series(100, 2000) i`,
+      );
+      await owner.query(
         `insert into public.scheduled_run
            (key_id, policy_revision, action, due_at, done_at, term, namespace)
          select id, 1, 'rotate/1/1', now(), now() - row_number() over () * interval '1 s', 1, $1

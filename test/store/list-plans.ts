@@ -242,10 +242,12 @@ export const LISTS: readonly List[] = [
   {
     name: 'what the log consists of',
     routes: [],
-    run: async ({ store }) => {
+    run: async ({ store, lane }) => {
       await store.log.entries(12_345, 12_345 + PAGE);
       await store.log.checkpoints(12_345, PAGE);
-      await store.log.tile(0, 40, 256);
+      await store.log.tile(0, 40, 100);
+      await store.log.tile(0, 140, 256);
+      await store.log.indexOf(lane, 12_345);
     },
     rowsBeside: 256,
   },
