@@ -2,7 +2,14 @@
  * Lanes, sequencers and a check of the whole log over a real database. The check shares nothing with
  * the sequencer but the bytes: it reads the tables as their owner, and hashes by a recursion of its own.
  */
-import { createHash, generateKeyPairSync, randomUUID, sign, verify } from 'node:crypto';
+import {
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  randomUUID,
+  sign,
+  verify,
+} from 'node:crypto';
 import type pg from 'pg';
 import { ownUnplaced, seal, startOf } from '../../src/audit/batch.ts';
 import type { Position } from '../../src/audit/batch.ts';
@@ -19,9 +26,15 @@ import { withOwner } from '../store/owner.ts';
 import { softwareMac } from './memory-store.ts';
 
 const ORIGIN = 'log.example/test';
-const { publicKey, privateKey } = generateKeyPairSync('ed25519');
+/** The same in every process of a test: PKCS #8 of an Ed25519 seed (RFC 8410). */
+const privateKey = createPrivateKey({
+  key: Buffer.concat([Buffer.from('302e020100300506032b657004220420', 'hex'), Buffer.alloc(32, 7)]),
+  format: 'der',
+  type: 'pkcs8',
+});
+const publicKey = createPublicKey(privateKey);
 
-/** Signs with an Ed25519 key of this process. */
+/** Signs with an Ed25519 key of the tests. */
 export const softwareSigner: CheckpointSigner = {
   sign: async (size, root) => {
     const text = `${ORIGIN}\n${size}\n${Buffer.from(root).toString('base64')}\n`;
@@ -229,7 +242,6 @@ function requireNote(note: string, size: number, roots: ReadonlyMap<number, Buff
     throw new Error(`checkpoint ${size} says another root`);
   if (!signature.startsWith(`— ${ORIGIN} `)) return;
   const bytes = Buffer.from(signature.trim().split(' ')[2] ?? '', 'base64');
-  // Of this process; others' keys are others'.
   if (!verify(null, Buffer.from(`${text}\n`), publicKey, bytes)) throw new Error('signature');
 }
 
