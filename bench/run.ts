@@ -9,6 +9,9 @@
  * `npm run bench -- lists [--quick] [--keys N] [--entries N] [--json FILE]`: pages of lists among a
  *   million keys and two million audit entries.
  * `npm run bench -- rotation [--quick] [--json FILE]`: unwraps beside rotations of other keys.
+ * `npm run bench -- sequencer [--quick] [--rate N] [--json FILE]`: audit entries sequenced beside two appenders, bytes an entry,
+ *   and proofs in a log of ten million.
+ * `npm run bench -- audit-cost [--quick] [--json FILE]`: throughput with the audit log, without its sequencer, without appends.
  * `npm run bench -- compare A.json B.json`: what changed between two runs.
  */
 import { execFile } from 'node:child_process';
@@ -22,6 +25,7 @@ import { TestService } from '../test/e2e/service.ts';
 import type { ServiceOptions } from '../test/e2e/service.ts';
 import { startWorkers } from '../test/e2e/worker-service.ts';
 import { measureAccess, renderAccess } from './access.ts';
+import { measureAuditCost, renderAuditCost } from './audit-cost.ts';
 import { measureAlgorithms, renderAlgorithms } from './algorithms.ts';
 import { boundsOf } from './bounds.ts';
 import type { Target } from './client.ts';
@@ -40,6 +44,7 @@ import { benchReport, rawRate, renderText } from './report.ts';
 import type { BenchReport, Bound, Measurement, RawLimit } from './report.ts';
 import { measureRotationPlan, renderRotationPlan } from './rotation-plan.ts';
 import { measureRotation, renderRotation, rotateRoute } from './rotation.ts';
+import { measureSequencer, renderSequencer } from './sequencer.ts';
 
 const IN_FLIGHT = [1, 16, 64];
 /** Arrivals as shares of what the closed loop reached at 16 in flight. */
@@ -311,6 +316,7 @@ const { values, positionals } = parseArgs({
     keys: { type: 'string', default: '1000000' },
     entries: { type: 'string', default: '2000000' },
     requests: { type: 'string', default: '200' },
+    rate: { type: 'string', default: '20000' },
     json: { type: 'string' },
     html: { type: 'string' },
   },
@@ -377,6 +383,20 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   } finally {
     await service.destroy();
   }
+} else if (command === 'sequencer') {
+  const { quick, rate } = values;
+  const report = await measureSequencer({
+    ...{ rate: Number(rate), seconds: quick ? 5 : 30, proofs: !quick },
+  });
+  if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
+  process.stdout.write(`${renderSequencer(report)}\n`);
+} else if (command === 'audit-cost') {
+  const rows = await measureAuditCost({
+    ...(values.quick ? { rounds: 3, seconds: 1 } : { rounds: 9, seconds: 2 }),
+    inFlight: values.quick ? [16] : [16, 64],
+  });
+  if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(rows, null, 1)}\n`);
+  process.stdout.write(`${renderAuditCost(rows)}\n`);
 } else if (command === undefined) {
   const report = await bench(values.quick ? 0.1 : 1, Number(values.workers));
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
@@ -384,7 +404,7 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   process.stdout.write(`${renderText(report)}\n`);
 } else {
   note(
-    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench access [--json FILE] | bench algorithms [--json FILE] | bench engines [--json FILE] | bench lists [--quick] [--keys N] [--entries N] [--json FILE] | bench rotation [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench compare A.json B.json',
+    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench access [--json FILE] | bench algorithms [--json FILE] | bench engines [--json FILE] | bench lists [--quick] [--keys N] [--entries N] [--json FILE] | bench rotation [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench sequencer [--quick] [--rate N] [--json FILE] | bench audit-cost [--quick] [--json FILE] | bench compare A.json B.json',
   );
   process.exitCode = 2;
 }

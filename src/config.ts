@@ -116,6 +116,15 @@ export const takeConfigFlags = (argv: readonly string[]): TakenFlags => takeFlag
 /** The reference page in Markdown; `scripts/generate` writes and checks it. */
 export const describeConfig = (): string => configReference();
 
+/** Whoever has a presigned URL may write there: what signs it stands in its query. */
+const presentTarget = (target: Config['audit']['publishTo'][number]): object => {
+  if (target.url === undefined) return target;
+  const url = new URL(target.url);
+  if (url.search !== '') url.search = '?***';
+  if (url.password !== '') url.password = '***';
+  return { ...target, url: url.toString() };
+};
+
 /** Printed by `config check`: the configuration without the passwords in its URLs. */
 export const presentConfig = (config: Config): unknown => {
   const hide = (text: string | undefined): string | undefined => {
@@ -125,7 +134,8 @@ export const presentConfig = (config: Config): unknown => {
     return url.toString();
   };
   const { url, ownerUrl, ...database } = config.database;
-  return { ...config, database: { ...database, url: hide(url), ownerUrl: hide(ownerUrl) } };
+  const audit = { ...config.audit, publishTo: config.audit.publishTo.map(presentTarget) };
+  return { ...config, audit, database: { ...database, url: hide(url), ownerUrl: hide(ownerUrl) } };
 };
 
 /** Reads a PIN, token or key file that nobody but its owner may read; see `config/secret-file.ts`. */

@@ -94,6 +94,9 @@ const table = {
   }),
   zone_lacks_material: state('This zone does not hold the material of the key.'),
   key_mismatch: state('The ciphertext belongs to another key.'),
+  not_integrated_yet: row(409, 'FAILED_PRECONDITION', 'The entry is not in the log yet.', {
+    retryable: true,
+  }),
   operation_ended: state('The operation has ended.'),
   already_exists: state('There is one of this name.'),
   approval_pending: state('The request is not approved yet.'),
@@ -124,6 +127,11 @@ const table = {
   integrity_failed: row(500, 'INTERNAL', 'A stored record failed its integrity check.', {
     exposesDetail: false,
   }),
+  log_rolled_back: row(
+    500,
+    'INTERNAL',
+    'The audit log does not go on from a checkpoint that was seen.',
+  ),
   internal: row(500, 'INTERNAL', 'An internal error.', { exposesDetail: false }),
 } as const satisfies Record<string, ErrorRow>;
 

@@ -49,6 +49,11 @@ export class ChangeLane {
     return this.#position?.lane ?? null;
   }
 
+  /** Entries of the lane that it writes now that are durable. */
+  get acknowledged(): number | null {
+    return this.#position === null ? null : this.#position.next - 1;
+  }
+
   /** Whether no change waits or runs. */
   get idle(): boolean {
     return this.#turns === 0;

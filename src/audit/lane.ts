@@ -65,6 +65,11 @@ export class UseLane {
     return this.#position?.lane ?? null;
   }
 
+  /** Entries of the lane that it writes now that are durable. */
+  get acknowledged(): number | null {
+    return this.#position === null ? null : this.#position.next - 1;
+  }
+
   get waiting(): number {
     return this.#queue.length;
   }

@@ -39,8 +39,10 @@ export interface AuditHealth {
   readonly waiting: number;
   /** Attempts that failed since the last success. */
   readonly failures: number;
-  /** Entries made durable by this instance; for its heartbeat. */
+  /** Entries made durable by this instance, over all its lanes. */
   readonly durable: { readonly use: number; readonly change: number };
+  /** Entries of the two lanes that are durable, for the heartbeat; null while there is no lane. */
+  readonly acknowledged: { readonly use: number | null; readonly change: number | null };
 }
 
 export interface RunningAuditLog extends AuditLog {
@@ -137,6 +139,7 @@ class LanedAuditLog implements RunningAuditLog {
       waiting: this.#use.waiting,
       failures,
       durable: { use: this.#use.durable, change: this.#change.durable },
+      acknowledged: { use: this.#use.acknowledged, change: this.#change.acknowledged },
     };
   }
 

@@ -26,7 +26,10 @@ const overlap = (one: Config['http'], other: Config['http']): boolean => {
 
 const listenerProblems = (config: Config): Problem[] => {
   const problems: Problem[] = [];
-  const sections = { http: config.http, admin: config.admin, metrics: config.metrics };
+  const sections = {
+    ...{ http: config.http, admin: config.admin, metrics: config.metrics },
+    'audit.witness': config.audit.witness,
+  };
   for (const [where, section] of Object.entries(sections)) {
     if (section === undefined || section.tls !== undefined) continue;
     if (!isLoopback(section.host)) {
@@ -122,12 +125,25 @@ const rotationProblems = ({ rotation: { minInterval }, mode }: Config): Problem[
   return [{ where: 'rotation.minInterval', message: 'is at least PT1H in production' }];
 };
 
+const auditProblems = ({ audit, mode }: Config): Problem[] => {
+  const urls = [
+    ...audit.publishTo.map(({ url }, index) => [`audit.publishTo.${index}.url`, url] as const),
+    ...audit.witnesses.map(({ url }, index) => [`audit.witnesses.${index}.url`, url] as const),
+  ];
+  return urls.flatMap(([where, text]) => {
+    const url = text === undefined ? undefined : new URL(text);
+    const plain = url?.protocol === 'http:' && !(mode === 'dev' && isLoopback(url.hostname));
+    return plain ? [{ where, message: 'must be https' }] : [];
+  });
+};
+
 /** Problems between settings, of the parts that are used. */
 export const ruleProblems = (config: Config, uses: readonly ConfigPart[] = PARTS): Problem[] => [
   ...productionProblems(config, uses),
   ...suiteProblems(config),
   ...destructionProblems(config),
   ...rotationProblems(config),
+  ...auditProblems(config),
   ...(uses.includes('listeners') ? listenerProblems(config) : []),
   ...(uses.includes('hsm') ? hsmProblems(config) : []),
   ...(uses.includes('issuers') ? issuerProblems(config) : []),
@@ -197,9 +213,17 @@ export const fileProblems = (config: Config, uses: readonly ConfigPart[] = PARTS
     owner: () => (uses.includes('database') ? [] : missingFile('database.caFile', database.caFile)),
     issuers: () => issuers.flatMap(keySetProblems),
     listeners: () => [
+      ...config.audit.publishTo.flatMap(({ tokenFile }, index) =>
+        tokenFile === undefined
+          ? []
+          : attempt(`audit.publishTo.${index}.tokenFile`, () =>
+              readSecretFile(tokenFile, 0o007).fill(0),
+            ),
+      ),
       ...tlsProblems('http.tls', config.http.tls),
       ...tlsProblems('admin.tls', config.admin?.tls),
       ...tlsProblems('metrics.tls', config.metrics.tls),
+      ...tlsProblems('audit.witness.tls', config.audit.witness?.tls),
     ],
   };
   return uses.flatMap((part) => of[part]());
@@ -248,6 +272,15 @@ export const settlePaths = (config: Config, programDir: string, dataDirGiven: bo
       ...absolute(database, 'caFile'),
       ...absolute(database, 'passwordFile'),
       ...absolute(database, 'ownerPasswordFile'),
+    },
+    audit: {
+      ...config.audit,
+      ...(config.audit.witness && { witness: absoluteTls(config.audit.witness) }),
+      publishTo: config.audit.publishTo.map((target) => ({
+        ...target,
+        ...absolute(target, 'folder'),
+        ...absolute(target, 'tokenFile'),
+      })),
     },
     access: {
       ...config.access,

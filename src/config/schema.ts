@@ -11,6 +11,7 @@ import { z } from 'zod';
 import { TOKEN_ALGORITHMS } from '../access/jwk-set.ts';
 import { parseDuration } from '../duration.ts';
 import { lengthOf, parseDuration as parseCalendarDuration } from '../keyring/durations.ts';
+import { auditSchema } from './audit.ts';
 import { parseUntil } from './until.ts';
 
 /** What a leaf says about itself beside its type. */
@@ -355,6 +356,7 @@ export const configSchema = z.strictObject({
     })
     .prefault({}),
   limits,
+  audit: auditSchema({ host, port: port(8373), tls }),
   events,
   suites,
   destruction,

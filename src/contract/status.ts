@@ -45,6 +45,16 @@ const audit = z.object({
   changes: lane,
   waiting: count.meta({ description: 'Entries that wait to be durable.' }),
   failures: count.meta({ description: 'Failed appends since the last success.' }),
+  log: z
+    .object({
+      state: z.string().meta({ description: 'One stable word.' }),
+      entries: count,
+      unsequenced: count.meta({ description: 'Durable entries that have no index in it yet.' }),
+      lanesAtFault: count.meta({
+        description: 'Lanes that are not sequenced, as known to the process that leads; else 0.',
+      }),
+    })
+    .meta({ description: 'The sequenced log, as this process knows it.' }),
 });
 
 const worker = z.object({

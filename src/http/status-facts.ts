@@ -8,6 +8,7 @@ const CHECKS: Readonly<Record<string, string>> = {
   hsm: 'HSM',
   database: 'Database',
   audit: 'Audit log',
+  log: 'Sequenced log',
   integrity: 'Stored rows',
   secrets: 'Secrets',
   access: 'Access',
@@ -148,7 +149,7 @@ function databaseFacts({ database: { kind, version, tls, state } }: Status): Mar
 }
 
 function auditFacts({ audit, workers }: Status): Markup {
-  const { uses, changes, waiting, failures, state } = audit;
+  const { uses, changes, waiting, failures, state, log } = audit;
   const lane = ({ number, durable }: Status['audit']['uses']) => {
     if (workers !== undefined) return `a lane each, ${numberText(durable)} since start`;
     return number === null ? 'none open' : `lane ${number}, ${numberText(durable)} since start`;
@@ -161,6 +162,8 @@ function auditFacts({ audit, workers }: Status): Markup {
       ['Waiting', numberText(waiting)],
       ['Failed in a row', numberText(failures)],
       ['State', word(state, state === 'ok')],
+      ['Sequenced', `${numberText(log.entries)}, ${numberText(log.unsequenced)} wait`],
+      ['Log', word(log.state, log.state === 'ok')],
     ])}
   </section>`;
 }

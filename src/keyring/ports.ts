@@ -211,6 +211,12 @@ export interface TokenIntent {
   readonly createdAt: Date;
 }
 
+/** Where a key is to be found. */
+export interface KeyPlace {
+  readonly id: string;
+  readonly namespace: string;
+}
+
 export interface KeyStore {
   /**
    * By name or alias, or by UUID; one consistent snapshot of key and versions, read at `epoch` or a later
@@ -223,6 +229,11 @@ export interface KeyStore {
     epoch: number,
   ): Promise<StoredKey | null>;
   list(query: KeyQuery): Promise<KeyPage>;
+  /**
+   * Keys of every namespace in the order of their ids, from the first after `after` (null: the first).
+   * Nothing is verified: it says where to look, and no more.
+   */
+  places(after: string | null, limit: number): Promise<readonly KeyPlace[]>;
   /** Whether the namespace has a key that is not destroyed; the rows are not verified. */
   hasLivingKeys(namespace: string): Promise<boolean>;
   /** The stored PEM, unverified: its SHA-256 stands in the version's row. */
@@ -364,9 +375,18 @@ export interface Heartbeat {
   readonly fenced: boolean;
 }
 
+/** What an instance announces of its lanes: those it writes now, and how many entries were acknowledged. */
+export interface LaneCounts {
+  readonly useLane: number | null;
+  readonly useCount: number | null;
+  readonly changeLane: number | null;
+  readonly changeCount: number | null;
+}
+
 export interface InstanceStore {
   open(instance: InstanceRow): Promise<void>;
-  beat(id: string, epochSeen: number): Promise<Heartbeat>;
+  /** `lanes`: what is announced of them; nothing is unless given. */
+  beat(id: string, epochSeen: number, lanes?: LaneCounts): Promise<Heartbeat>;
   /** Whether every live (neither closed nor fenced, beating) instance reads the suite and envelope version. */
   allRead(suite: number, envelope: number): Promise<boolean>;
   close(id: string): Promise<void>;

@@ -28,9 +28,10 @@ const TAG_LENGTH = 16;
 export interface SealBinding {
   readonly keyId: string;
   readonly version: number;
-  /** Suite number. */
+  /** Suite number; 0 for what is of no suite. */
   readonly suite: number;
-  readonly part: 'pq' | 'psk';
+  /** `log`: the seed of a key that signs checkpoints, version 0. */
+  readonly part: 'pq' | 'psk' | 'log';
 }
 
 function sealAad(binding: SealBinding): Uint8Array {

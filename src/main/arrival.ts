@@ -2,16 +2,19 @@
 import type { RunningAuditLog } from '../audit/log.ts';
 import type { Config } from '../config.ts';
 import { utf8 } from '../crypto/bytes.ts';
+import type { Engine } from '../crypto/engine.ts';
+import type { Hsm } from '../hsm/port.ts';
 import type { Keyring } from '../keyring/keyring.ts';
 import type { KeyStore } from '../keyring/ports.ts';
 import type { Root } from '../keyring/root.ts';
 import { NAME } from '../name.ts';
 import type { Store } from '../store/store.ts';
-import type { Log } from '../telemetry/logs.ts';
+import type { Logs } from '../telemetry/logs.ts';
 import { openGoverned } from './access.ts';
 import type { Incarnation } from './incarnation.ts';
 import type { LateParts } from './late-parts.ts';
 import { rotationPlans, rotationPolicies, rotationReading, startScheduler } from './scheduling.ts';
+import { openSequencedLog } from './sequenced-log.ts';
 import type { Unwinding } from './unwinding.ts';
 
 export interface ArrivalParts {
@@ -23,15 +26,17 @@ export interface ArrivalParts {
   readonly root: Root;
   readonly audit: RunningAuditLog;
   readonly incarnation: Incarnation;
-  /** Of the scheduler. */
-  readonly log: Log;
+  readonly hsm: Hsm;
+  readonly engine: Engine;
+  readonly logs: Pick<Logs, 'component'>;
 }
 
 export async function arrive(
-  { config, store, keys, keyring, root, audit, incarnation, log }: ArrivalParts,
+  parts: ArrivalParts,
   late: LateParts,
   unwinding: Unwinding,
 ): Promise<void> {
+  const { config, store, keys, keyring, root, audit, incarnation, logs } = parts;
   const { mac } = root;
   const { integrity } = keyring;
   late.pageTokenKey.set(await mac(utf8(NAME.pageToken)));
@@ -44,6 +49,9 @@ export async function arrive(
   late.orders.set(keyring.orders);
   late.lifecycle.set(keyring.lifecycle);
   late.turns.set(keyring.turns);
+  late.keyStates.set(keyring.states);
+  late.lanes.set(store.lanes);
+  late.logReader.set(store.log);
   late.events.set({ ...store.events, installation: root.installation });
   const ruling = { config, store, keys, audit, incarnation, mac, integrity };
   const governance = await openGoverned({ ...ruling, findKey: keyring.find }, config);
@@ -53,6 +61,11 @@ export async function arrive(
   late.rotation.set(rotationReading(keyring, store, policies));
   late.plans.set(rotationPlans(config, keyring, store, policies));
   late.audit.set(audit);
+  late.log = await openSequencedLog(
+    { ...parts, publish: () => undefined, log: logs.component('sequencer') },
+    unwinding,
+  );
   const { namespaces } = governance;
+  const log = logs.component('scheduler');
   startScheduler({ config, store, keyring, policies, namespaces, incarnation, log }, unwinding);
 }

@@ -9,6 +9,7 @@ import type { Keyring } from '../keyring/keyring.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { observed } from '../telemetry/observation.ts';
 import type { Reloads } from './reloads.ts';
+import type { SequencingFacts } from './sequencing.ts';
 
 const HSM_CALLS = [
   'generate',
@@ -38,6 +39,7 @@ export interface FiguresOf {
   /** Null until the root is open. */
   readonly audit: () => RunningAuditLog | null;
   readonly keyring: () => Pick<Keyring, 'sizes' | 'ledger'> | null;
+  readonly log: () => SequencingFacts | null;
   readonly reloads: Pick<Reloads, 'expiries' | 'refusals'>;
 }
 
@@ -64,6 +66,7 @@ export function registerFigures(metrics: Metrics, parts: FiguresOf): void {
   });
   const failures = () => parts.audit()?.health().failures ?? 0;
   metrics.gauge('audit_failures', 'Failed appends since the last success.', failures, 'max');
+  logFigures(metrics, parts.log);
   const ready = () => {
     const { checks } = parts.readiness();
     return Object.fromEntries(checks.map(({ name, ready }) => [name, ready ? 1 : 0]));
@@ -82,4 +85,45 @@ export function registerFigures(metrics: Metrics, parts: FiguresOf): void {
     'max',
   );
   metrics.gauge('ready', 'Whether a part works, 1 or 0.', ready, 'each');
+}
+
+/** Each process shows what it knows of the one log; of faults only the one that leads knows. */
+function logFigures(metrics: Metrics, facts: FiguresOf['log']): void {
+  const gauge = (name: string, help: string, read: (facts: SequencingFacts) => number) => {
+    metrics.gauge(
+      name,
+      help,
+      () => {
+        const now = facts();
+        return now === null ? 0 : read(now);
+      },
+      'max',
+    );
+  };
+  gauge('audit_log_entries', 'Entries of the sequenced audit log.', ({ size }) => size);
+  gauge(
+    'audit_log_unsequenced_entries',
+    'Durable audit entries that have no index in the log yet.',
+    ({ unsequenced }) => unsequenced,
+  );
+  gauge(
+    'audit_log_checkpoint_age_seconds',
+    'Time since the newest checkpoint of the audit log; it only says something while entries wait.',
+    ({ checkpointAgeMs }) => (checkpointAgeMs ?? 0) / 1_000,
+  );
+  gauge(
+    'audit_log_lanes_at_fault',
+    'Lanes of audit entries that are not sequenced, because something is wrong with them.',
+    ({ faults }) => faults.length,
+  );
+  gauge(
+    'audit_log_sequencer',
+    'Whether this process sequences the audit log, 1 or 0.',
+    ({ state }) => (state === 'leading' ? 1 : 0),
+  );
+  gauge(
+    'audit_log_halted',
+    'Whether the sequencer stopped because the log in the database was altered, 1 or 0.',
+    ({ state }) => (state === 'halted' ? 1 : 0),
+  );
 }

@@ -13,7 +13,7 @@ import { isUuid } from '../crypto/uuid.ts';
 import { SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import type { AuditStore } from '../audit/ports.ts';
-import type { Heartbeat, InstanceStore } from '../keyring/ports.ts';
+import type { Heartbeat, InstanceStore, LaneCounts } from '../keyring/ports.ts';
 import { whenReachable } from './patience.ts';
 import type { Unwinding } from './unwinding.ts';
 
@@ -53,6 +53,7 @@ export class Incarnation {
   /** Heartbeats that the database has acknowledged. */
   #beats: number;
   #end: End | null = null;
+  #lanes: () => LaneCounts | undefined = () => undefined;
 
   private constructor(options: IncarnationOptions, id: string, first: Heartbeat) {
     this.#options = options;
@@ -90,6 +91,11 @@ export class Incarnation {
     incarnation.#schedule();
     unwinding.add('heartbeat', () => incarnation.#stop());
     return incarnation;
+  }
+
+  /** Its heartbeats say from now on what `lanes` answers. */
+  announce(lanes: () => LaneCounts): void {
+    this.#lanes = lanes;
   }
 
   /** Reads what other instances changed. */
@@ -132,7 +138,7 @@ export class Incarnation {
     try {
       const began = performance.now();
       const known = { epoch: this.epoch.current, beat: this.#beats };
-      const found = await this.#options.instances.beat(this.id, known.epoch);
+      const found = await this.#options.instances.beat(this.id, known.epoch, this.#lanes());
       this.#end = endOf(found, known);
       if (this.#end !== null) {
         this.#options.onEnd(this.#end);

@@ -11,7 +11,7 @@ import { NamespaceRotationPolicies } from '../keyring/namespace-policies.ts';
 import type { KeyStore } from '../keyring/ports.ts';
 import type { RowMac } from '../keyring/row-mac.ts';
 import { actBy } from '../rotation/acts.ts';
-import { Leader } from '../rotation/leader.ts';
+import { Leader } from '../leader.ts';
 import { RotationPlanning } from '../rotation/planning.ts';
 import { OrderRunner } from '../rotation/orders.ts';
 import { RotationReading } from '../rotation/reading.ts';

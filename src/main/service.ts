@@ -51,6 +51,7 @@ import {
 import { measuredHsm, registerFigures } from './figures.ts';
 import { Incarnation } from './incarnation.ts';
 import { accessCheck, localAccess } from './governing.ts';
+import { laneCounts } from './sequencing.ts';
 import { lateParts } from './late-parts.ts';
 import type { LateParts } from './late-parts.ts';
 import { listenersOf, readIdentities, urlsOf } from './listeners.ts';
@@ -290,6 +291,7 @@ export class Service {
       readiness,
       audit: () => late.audit.current,
       keyring: () => late.keyring,
+      log: () => late.log?.facts() ?? null,
       reloads,
     });
     const token = this.#tokenFacts(device);
@@ -300,6 +302,7 @@ export class Service {
       incarnation,
       readiness,
       audit: () => late.audit.current,
+      log: () => late.log,
       token,
       activity,
     });
@@ -309,6 +312,9 @@ export class Service {
       keys: late.references.port,
       epoch,
       audit: late.audit,
+      log: late.logReader.port,
+      lanes: late.lanes.port,
+      keyStates: late.keyStates.port,
       use: late.use.port,
       read: late.read.port,
       published: late.published.port,
@@ -369,6 +375,7 @@ export class Service {
     const zone = this.#config.zone.name;
     const audit = createAuditLog({ store: entries, mac: root.mac, epoch, instance, zone });
     await audit.start();
+    incarnation.announce(() => laneCounts(audit));
     this.#unwinding.add('audit lanes', async () => {
       // Once fenced, no last entry can be written.
       const { closed } = await audit.stop(incarnation.end === null ? undefined : 0);
@@ -406,8 +413,9 @@ export class Service {
       return keyring.integrity.close();
     });
     const config = this.#config;
-    const scheduler = this.#logs.component('scheduler');
-    const parts = { config, store, keys, keyring, root, audit, incarnation, log: scheduler };
+    const engine = this.#engine;
+    const logs = this.#logs;
+    const parts = { config, store, keys, keyring, root, audit, incarnation, hsm, engine, logs };
     await arrive(parts, late, this.#unwinding);
   }
 
@@ -439,6 +447,7 @@ export class Service {
       { name: 'hsm', ready, state },
       { name: 'database', ready: incarnation.alive, state: incarnation.state },
       { name: 'audit', ready: audit, state: audit ? 'ok' : 'not-durable' },
+      { name: 'log', ready: true, state: late.log?.state() ?? 'starting' },
       { name: 'integrity', ready: whole, state: whole ? 'ok' : 'rows-altered' },
       { name: 'secrets', ready: true, state: secrets },
       accessCheck(late),

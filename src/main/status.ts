@@ -10,6 +10,7 @@ import type { Readiness, TokenFacts } from '../http/dependencies.ts';
 import { NAME } from '../name.ts';
 import { Activity, STEPS, STEP_SECONDS } from '../telemetry/activity.ts';
 import type { Incarnation } from './incarnation.ts';
+import type { SequencedLog } from './sequenced-log.ts';
 import type { Unwinding } from './unwinding.ts';
 import { VERSION } from './version.ts';
 
@@ -27,6 +28,8 @@ export interface StatusParts {
   readonly readiness: () => Readiness;
   /** Null until the root is open. */
   readonly audit: () => RunningAuditLog | null;
+  /** Null until the root is open. */
+  readonly log: () => SequencedLog | null;
   readonly token: TokenFacts;
   readonly activity: Activity<RequestGroup>;
 }
@@ -64,7 +67,7 @@ export function statusReader(config: Config, facts: StartFacts, parts: StatusPar
       readiness: { ready, checks: [...checks] },
       hsm: hsmOf(parts.hsm, config),
       database: databaseOf(config, facts, parts.incarnation),
-      audit: auditOf(parts.audit()?.health()),
+      audit: auditOf(parts.audit()?.health(), parts.log()),
       suites: Object.values(SUITES).map((suite) => ({
         id: suite.id,
         available: parts.token.availability(suite).available,
@@ -99,7 +102,11 @@ const databaseOf = (
   state,
 });
 
-function auditOf(health: ReturnType<RunningAuditLog['health']> | undefined): Status['audit'] {
+function auditOf(
+  health: ReturnType<RunningAuditLog['health']> | undefined,
+  log: SequencedLog | null,
+): Status['audit'] {
+  const facts = log?.facts();
   const lane = (number: number | null | undefined, durable: number | undefined) => ({
     number: number ?? null,
     durable: durable ?? 0,
@@ -110,5 +117,11 @@ function auditOf(health: ReturnType<RunningAuditLog['health']> | undefined): Sta
     changes: lane(health?.changeLane, health?.durable.change),
     waiting: health?.waiting ?? 0,
     failures: health?.failures ?? 0,
+    log: {
+      state: log?.state() ?? 'starting',
+      entries: facts?.size ?? 0,
+      unsequenced: facts?.unsequenced ?? 0,
+      lanesAtFault: facts?.faults.length ?? 0,
+    },
   };
 }

@@ -1,13 +1,6 @@
 /** What the scheduler asks of others. Implemented by `store/` on PostgreSQL. */
 import type { RankedPolicies } from '../keyring/selector-policy.ts';
-
-/** A leadership as it stands. */
-export interface Leadership {
-  readonly term: number;
-  /** Instance id; null when it was given up. */
-  readonly holder: string | null;
-  readonly beat: number;
-}
+import type { LeaderStore } from '../leader.ts';
 
 /** A key to look at; `marks` is what its row said when it was taken up. */
 export interface Look {
@@ -44,15 +37,7 @@ export interface ScheduledRun {
   readonly term: number;
 }
 
-export interface SchedulerStore {
-  leadership(role: string): Promise<Leadership>;
-  /**
-   * Takes the term after `seen` if it still stands as seen, or gives up one's own (`holder` null).
-   * Null: somebody was faster. Durable when it resolves.
-   */
-  takeLeadership(role: string, seen: Leadership, holder: string | null): Promise<Leadership | null>;
-  /** One beat of one's own term; false: leader no more. */
-  beat(role: string, term: number, holder: string): Promise<boolean>;
+export interface SchedulerStore extends LeaderStore {
   /** Keys whose time has come, the earliest first, beside as many that something asked to look at. */
   due(now: Date, limit: number): Promise<readonly Look[]>;
   /** Writes what a look found, unless a change has asked for another look since it began. */

@@ -20,7 +20,7 @@ import type { Act } from './acts.ts';
 import { Budget } from './budget.ts';
 import { dueActions, dueSince, identityOf, nextDue } from './due.ts';
 import type { DueAction } from './due.ts';
-import type { Leader } from './leader.ts';
+import type { Leader } from '../leader.ts';
 import type { OrderRunner } from './orders.ts';
 import { UNREACHABLE, waitAfter } from './retry.ts';
 import { scheduledKey } from './scheduled-key.ts';

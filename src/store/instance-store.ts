@@ -22,7 +22,8 @@ const BEAT = {
   name: 'beat',
   text: `with beaten as (
       update public.instance
-      set beat = beat + 1, beat_at = clock_timestamp(), epoch_seen = greatest(epoch_seen, $2)
+      set beat = beat + 1, beat_at = clock_timestamp(), epoch_seen = greatest(epoch_seen, $2),
+        use_lane = $3, use_count = $4, change_lane = $5, change_count = $6
       where id = $1 and not closed
       returning beat, fenced
     )
@@ -46,8 +47,15 @@ export const createInstanceStore = (pool: GuardedPool): InstanceStore => ({
     await commitStatement(pool, OPEN, [id, zone, suites, envelopes, graceMs]).catch(refuse);
   },
 
-  beat: async (id, epochSeen) => {
-    const { rows } = await commitStatement<BeatRow>(pool, BEAT, [id, epochSeen]).catch(refuse);
+  beat: async (id, epochSeen, lanes) => {
+    const { rows } = await commitStatement<BeatRow>(pool, BEAT, [
+      id,
+      epochSeen,
+      lanes?.useLane ?? null,
+      lanes?.useCount ?? null,
+      lanes?.changeLane ?? null,
+      lanes?.changeCount ?? null,
+    ]).catch(refuse);
     const [row] = rows;
     const beat = row?.beat ?? null;
     return {

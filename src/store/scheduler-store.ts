@@ -1,37 +1,9 @@
-/** Leadership, the list of keys to look at, and what was done because it was due. */
-import type { Leadership, Look, SchedulerStore } from '../rotation/scheduler-ports.ts';
+/** The list of keys to look at, and what was done because it was due. */
+import type { Look, SchedulerStore } from '../rotation/scheduler-ports.ts';
 import { refuse } from './failures.ts';
+import { createLeaderStore } from './leader-store.ts';
 import type { GuardedPool } from './pool.ts';
-import { COMMITTED, commitStatement, committedRead, read } from './transaction.ts';
-
-interface LeadershipRow {
-  readonly term: string | null;
-  readonly holder: string | null;
-  readonly beat: string | null;
-}
-
-const NOBODY: Leadership = { term: 0, holder: null, beat: 0 };
-
-const leadershipOf = (row: LeadershipRow | undefined): Leadership =>
-  row === undefined || row.term === null
-    ? NOBODY
-    : { term: Number(row.term), holder: row.holder, beat: Number(row.beat) };
-
-const LEADERSHIP = `select l.term, l.holder, l.beat
-  from ${COMMITTED} left join public.leadership l on l.role = $1`;
-
-/** The first to lead inserts; all others take the term after the one they saw, as they saw it. */
-const TAKE = `insert into public.leadership as l (role, term, holder, beat)
-  values ($1, $2::bigint + 1, $4::uuid, $3)
-  on conflict (role) do update set term = l.term + 1, holder = excluded.holder
-    where l.term = $2 and l.beat = $3
-  returning term, holder, beat`;
-
-const BEAT = {
-  name: 'leader_beat',
-  text: `update public.leadership set beat = beat + 1
-    where role = $1 and term = $2 and holder = $3`,
-};
+import { commitStatement, read } from './transaction.ts';
 
 /** Half of what is due by the clock, half of what was marked: many marks hold up nothing that is due. */
 const DUE = {
@@ -72,25 +44,7 @@ const NOTICES = `select action from public.scheduled_run where key_id = $1 and a
 const USES = 'select used from public.usage_counter where counter = $1';
 
 export const createSchedulerStore = (pool: GuardedPool): SchedulerStore => ({
-  leadership: async (role) => {
-    const rows = await committedRead<LeadershipRow>(pool, LEADERSHIP, [role]).catch(refuse);
-    return leadershipOf(rows[0]);
-  },
-
-  takeLeadership: async (role, seen, holder) => {
-    const { rows } = await commitStatement<LeadershipRow>(pool, TAKE, [
-      role,
-      seen.term,
-      seen.beat,
-      holder,
-    ]).catch(refuse);
-    return rows[0] === undefined ? null : leadershipOf(rows[0]);
-  },
-
-  beat: async (role, term, holder) => {
-    const { rowCount } = await commitStatement(pool, BEAT, [role, term, holder]).catch(refuse);
-    return rowCount === 1;
-  },
+  ...createLeaderStore(pool),
 
   due: async (now, limit) => {
     const { rows } = await read(() => pool.query<DueRow>({ ...DUE, values: [now, limit] })).catch(

@@ -1,6 +1,9 @@
 /** One pool, Prisma over it, and the ports over both. */
 import { PrismaPg } from '@prisma/adapter-pg';
+import type { LaneReader, LogReader } from '../audit/log-ports.ts';
+import type { LogKeyStore } from '../audit/key-ports.ts';
 import type { AuditStore } from '../audit/ports.ts';
+import type { SequencerStore } from '../audit/sequencer-ports.ts';
 import type { ApprovalStore } from '../keyring/approval-ports.ts';
 import type { EventStore } from '../keyring/event-ports.ts';
 import type {
@@ -23,7 +26,10 @@ import type { EpochListener } from './epoch-listener.ts';
 import { createEventStore } from './event-store.ts';
 import { createInstanceStore } from './instance-store.ts';
 import { createKeyStore } from './key-store.ts';
+import { createLaneReader } from './lane-list.ts';
+import { createLogStore } from './log-store.ts';
 import { Passwords } from './password.ts';
+import { createLogKeyStore } from './log-key-store.ts';
 import { createOperationStore, expireOperations } from './operation-store.ts';
 import { createOrderStore } from './order-store.ts';
 import { createPolicyStore } from './policy-store.ts';
@@ -34,6 +40,7 @@ import { createRootStore } from './root-store.ts';
 import { createRotationScan } from './rotation-scan.ts';
 import { createScheduleReads } from './schedule-reads.ts';
 import { createSchedulerStore } from './scheduler-store.ts';
+import { createSequencerStore } from './sequencer-store.ts';
 import { createSetStore } from './set-store.ts';
 import { createUseStore } from './use-store.ts';
 
@@ -50,6 +57,11 @@ export interface Store {
   readonly sets: SetStore;
   readonly approvals: ApprovalStore;
   readonly audit: AuditStore;
+  readonly lanes: LaneReader;
+  readonly sequencer: SequencerStore;
+  /** The sequenced log. */
+  readonly log: LogReader;
+  readonly logKeys: LogKeyStore;
   readonly operations: OperationStore;
   readonly orders: OrderStore;
   readonly events: EventStore;
@@ -87,6 +99,10 @@ export const openStore = (options: PoolOptions): Store => {
     sets: createSetStore(pool, gates.lookups),
     approvals: createApprovalStore(pool, gates),
     audit: createAuditStore(pool, prisma, gates),
+    lanes: createLaneReader(pool, gates),
+    sequencer: createSequencerStore(pool),
+    log: createLogStore(pool, gates),
+    logKeys: createLogKeyStore(pool),
     operations: createOperationStore(pool, prisma, gates),
     orders: createOrderStore(pool),
     expireOperations: () => expireOperations(prisma),

@@ -61,6 +61,7 @@ export const sampleStatus = (changes: Partial<Status> = {}): Status => ({
     changes: { number: 8, durable: 6 },
     waiting: 0,
     failures: 0,
+    log: { state: 'ok', entries: 12_400, unsequenced: 3, lanesAtFault: 0 },
   },
   selfTests: ['SHA3-256', 'ML-KEM-768'],
   suites: Object.keys(SUITES).map((id) => ({ id, available: id !== 'MLKEM768-X25519' })),

@@ -16,7 +16,7 @@ import type { Act } from '../../src/rotation/acts.ts';
 import { OrderRunner } from '../../src/rotation/orders.ts';
 import type { OrderStore } from '../../src/rotation/order-ports.ts';
 import type { KeyManage } from '../../src/keyring/operations.ts';
-import { Leader } from '../../src/rotation/leader.ts';
+import { Leader } from '../../src/leader.ts';
 import { Scheduler } from '../../src/rotation/scheduler.ts';
 import type { SchedulerStore } from '../../src/rotation/scheduler-ports.ts';
 import { openStore } from '../../src/store/store.ts';

@@ -42,6 +42,12 @@ export function wholeStatus(
       changes: lane(({ audit }) => audit.changes),
       waiting: sum(({ audit }) => audit.waiting),
       failures: most(({ audit }) => audit.failures),
+      log: {
+        state: worst(({ audit: { log } }) => log).state,
+        entries: most(({ audit: { log } }) => log.entries),
+        unsequenced: most(({ audit: { log } }) => log.unsequenced),
+        lanesAtFault: most(({ audit: { log } }) => log.lanesAtFault),
+      },
     },
     history: wholeHistory(all.map(({ history }) => history)),
     workers: [...workers],

@@ -5,13 +5,31 @@
  * next term after term and beat stood still for a while on its own monotonic clock: no two clocks are
  * compared, and a leader that was paused finds its term gone at its next effect.
  */
-import type { Leadership, SchedulerStore } from './scheduler-ports.ts';
+/** A leadership as it stands. */
+export interface Leadership {
+  readonly term: number;
+  /** Instance id; null when it was given up. */
+  readonly holder: string | null;
+  readonly beat: number;
+}
+
+/** Implemented by `store/leader-store.ts`. */
+export interface LeaderStore {
+  leadership(role: string): Promise<Leadership>;
+  /**
+   * Takes the term after `seen` if it still stands as seen, or gives up one's own (`holder` null).
+   * Null: somebody was faster. Durable when it resolves.
+   */
+  takeLeadership(role: string, seen: Leadership, holder: string | null): Promise<Leadership | null>;
+  /** One beat of one's own term; false: leader no more. */
+  beat(role: string, term: number, holder: string): Promise<boolean>;
+}
 
 /** How long a leader may be silent. */
 export const SILENCE_MS = 10_000;
 
 export interface LeaderOptions {
-  readonly store: Pick<SchedulerStore, 'leadership' | 'takeLeadership' | 'beat'>;
+  readonly store: LeaderStore;
   readonly role: string;
   /** Instance id. */
   readonly holder: string;

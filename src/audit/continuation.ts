@@ -1,0 +1,29 @@
+/** Whether a log goes on from a checkpoint that was seen before. */
+import { hash } from 'node:crypto';
+import { consistencyProof, verifyConsistency } from './tree/proofs.ts';
+import type { LogHead, LogReader } from './log-ports.ts';
+import type { Checkpoint } from './notes.ts';
+import { formatCheckpoint } from './tree/checkpoint.ts';
+import type { ReadTile } from './tree/edge.ts';
+import { TwofoldError } from '../errors.ts';
+
+/** SHA-256, in hex, of name, size and root as they are signed: by this, a checkpoint is named. */
+export const checkpointHash = (checkpoint: Checkpoint): string =>
+  hash('sha256', formatCheckpoint(checkpoint));
+
+/** Null where the log goes on from `seen`; else what is wrong, in words. */
+export const contradictionOf = async (
+  reader: Pick<LogReader, 'tile'>,
+  { origin, head }: { readonly origin: string; readonly head: Pick<LogHead, 'size' | 'root'> },
+  seen: Checkpoint,
+): Promise<string | null> => {
+  if (seen.origin !== origin) return `the log of this database is ${origin}`;
+  if (head.size < seen.size) return `the log has ${String(head.size)} entries`;
+  const read: ReadTile = (...tile) => reader.tile(...tile);
+  const proof = await consistencyProof(seen.size, head.size, read).catch((error: unknown) => {
+    if (TwofoldError.is(error, 'integrity_failed')) return null;
+    throw error;
+  });
+  if (proof !== null && verifyConsistency(seen, head, proof)) return null;
+  return `the log of ${String(head.size)} entries is not a continuation of it`;
+};

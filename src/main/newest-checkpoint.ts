@@ -1,0 +1,134 @@
+/**
+ * The newest checkpoint that this folder's processes have seen, kept outside the database: by it, a
+ * database that was rolled back is known at the next start. Each worker has a file of its own:
+ * `checkpoint`, `checkpoint-2` and so on, a signed note each.
+ */
+import { open, readFile, readdir, rename } from 'node:fs/promises';
+import { join } from 'node:path';
+import { checkpointHash, contradictionOf } from '../audit/continuation.ts';
+import type { LogReader } from '../audit/log-ports.ts';
+import { parseNote } from '../audit/notes.ts';
+import type { CheckpointNote } from '../audit/notes.ts';
+import { TwofoldError } from '../errors.ts';
+
+const FILES = /^checkpoint(?:-\d+)?$/u;
+const fileOf = (worker: number): string => (worker === 1 ? 'checkpoint' : `checkpoint-${worker}`);
+
+/** Durable, in one step: a reader finds the former content or this. */
+export const replaceFile = async (folder: string, name: string, content: string): Promise<void> => {
+  const file = join(folder, name);
+  const handle = await open(`${file}.new`, 'w', 0o600);
+  try {
+    await handle.writeFile(content, 'utf8');
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  await rename(`${file}.new`, file);
+  const directory = await open(folder, 'r');
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+};
+
+/** Where a checkpoint was seen before. */
+export interface Seen {
+  /** The file, or another name of the place. */
+  readonly place: string;
+  readonly note: CheckpointNote;
+}
+
+/** What the processes of a folder have seen. @throws TwofoldError integrity_failed for a file that is none of ours */
+export const rememberedIn = async (folder: string): Promise<readonly Seen[]> => {
+  const names = (await readdir(folder)).filter((name) => FILES.test(name)).toSorted();
+  const seen: Seen[] = [];
+  for (const name of names) {
+    const place = join(folder, name);
+    const note = parseNote(await readFile(place, 'utf8'));
+    if (note === null) {
+      throw new TwofoldError('integrity_failed', `${place} is no checkpoint of a log.`);
+    }
+    seen.push({ place, note });
+  }
+  return seen;
+};
+
+export const remember = (folder: string, worker: number, note: string): Promise<void> =>
+  replaceFile(folder, fileOf(worker), note);
+
+/** An operator's word that a database which lost entries is the one to go on with. */
+export interface AcceptedRollback {
+  /** `checkpointHash` of what is given up. */
+  readonly checkpoint: string;
+  readonly reason: string;
+}
+
+export interface RollbackCheck {
+  readonly folder: string;
+  readonly origin: string;
+  readonly reader: Pick<LogReader, 'head' | 'tile'>;
+  /** Copies outside the folder that are to be trusted. */
+  readonly published: readonly Seen[];
+  readonly accepted: AcceptedRollback | undefined;
+}
+
+/** Checkpoints that the log does not go on from, given up by an operator. */
+export interface GivenUp {
+  readonly checkpoints: readonly Seen[];
+  /**
+   * To be called once entries can be written, and before anything is served: says in the log what was
+   * given up, and only then puts the files aside.
+   */
+  settle(
+    record: (
+      operation: string,
+      detail: Readonly<Record<string, string | number>>,
+    ) => Promise<unknown>,
+  ): Promise<void>;
+}
+
+/**
+ * To be called before anything is written to the database.
+ * @throws TwofoldError log_rolled_back when the log does not go on from a checkpoint that was seen
+ */
+export const checkNotRolledBack = async (check: RollbackCheck): Promise<GivenUp> => {
+  const { folder, origin, reader, published, accepted } = check;
+  const head = await reader.head();
+  const checkpoints: Seen[] = [];
+  for (const seen of [...(await rememberedIn(folder)), ...published]) {
+    const { checkpoint } = seen.note;
+    const wrong = await contradictionOf(reader, { origin, head }, checkpoint);
+    if (wrong === null) continue;
+    if (accepted?.checkpoint !== checkpointHash(checkpoint)) throw rolledBack(seen, wrong);
+    checkpoints.push(seen);
+  }
+  return {
+    checkpoints,
+    settle: async (record) => {
+      for (const { place, note } of checkpoints) {
+        const { size, root } = note.checkpoint;
+        await record('audit.rollback.accept', {
+          ...{ checkpoint: checkpointHash(note.checkpoint), size, place },
+          root: Buffer.from(root).toString('base64'),
+          ...{ atSize: head.size, atRoot: Buffer.from(head.root).toString('base64') },
+          reason: accepted?.reason ?? '',
+        });
+        if (place.startsWith(`${folder}/`))
+          await rename(place, `${place}.given-up-${String(size)}`);
+      }
+    },
+  };
+};
+
+const rolledBack = ({ place, note: { checkpoint } }: Seen, wrong: string): TwofoldError => {
+  const { origin, size } = checkpoint;
+  return new TwofoldError(
+    'log_rolled_back',
+    `A checkpoint of ${origin} with ${String(size)} entries was seen before (${place}), but ${wrong}. ` +
+      'The database was rolled back, or is another one. Restore the newest state; where that is lost ' +
+      'for good, see "After a roll-back" in deploy/witnesses.md: the checkpoint to give up is ' +
+      `${checkpointHash(checkpoint)}.`,
+  );
+};

@@ -1,0 +1,136 @@
+/**
+ * What readers of the sequenced log see. Plain reads but for the head: a checkpoint is signed and an entry
+ * has its leaf in the tree, so that what an old primary answers is true too, only perhaps not the newest.
+ */
+import type { LogHead, LogReader, SequencedEntry, StoredCheckpoint } from '../audit/log-ports.ts';
+import { HASH_BYTES } from '../audit/tree/hashes.ts';
+import { TILE_WIDTH } from '../audit/tree/tiles.ts';
+import { refuse } from './failures.ts';
+import type { GuardedPool } from './pool.ts';
+import type { ReadGates } from './read-gate.ts';
+import { TileCache } from './tile-cache.ts';
+import { COMMITTED, committedRead, read } from './transaction.ts';
+
+const MOST_ENTRIES = 4_096;
+const MOST_CHECKPOINTS = 1_000;
+
+const HEAD = {
+  name: 'log_head',
+  text: `select h.size, h.root, h.note from ${COMMITTED} cross join public.log_head h`,
+};
+
+interface HeadRow {
+  readonly size: string;
+  readonly root: Buffer;
+  readonly note: string | null;
+}
+
+/**
+ * Runs from the one that holds $1 on; a run's first index is its key. A lateral query with a limit is
+ * answered by the index of its condition, whatever the planner thinks of the tables' sizes.
+ */
+const INDEXED = `public.log_run r cross join lateral (
+    select e.n, e.leaf, e.body, r.first + e.n - r.from_n as index from public.entry e
+    where e.lane = r.lane and e.n >= r.from_n + greatest(0, $1::bigint - r.first)
+      and e.n < r.from_n + least(r.count, $2::bigint - r.first)
+    order by e.n limit ${MOST_ENTRIES}) x
+  where r.first < $2 and r.first >= coalesce(
+    (select o.first from public.log_run o where o.first <= $1 order by o.first desc limit 1), 0)
+  order by x.index`;
+const ENTRIES = {
+  name: 'log_entries',
+  text: `select x.index, r.lane, x.n, x.leaf, x.body from ${INDEXED}`,
+};
+const LEAVES = { name: 'log_leaves', text: `select x.leaf from ${INDEXED}` };
+
+type EntryRow = Record<'index' | 'n', string> & {
+  readonly lane: number;
+  readonly leaf: Buffer;
+  readonly body: Buffer;
+};
+
+const INDEX_OF = {
+  name: 'log_index_of',
+  text: `select r.first + $2::bigint - r.from_n as index from (
+      select * from public.log_run where lane = $1 and from_n <= $2 order by from_n desc limit 1) r
+    where $2 < r.from_n + r.count`,
+};
+
+const TILE = {
+  name: 'log_tile',
+  text: `select substring(hashes from 1 for $3) as hashes from public.log_tile
+    where level = $1 and index = $2 and octet_length(hashes) >= $3`,
+};
+
+const CHECKPOINTS = {
+  name: 'log_checkpoints',
+  text: `select size, note, at from public.log_checkpoint where size >= $1 order by size limit $2`,
+};
+
+export const createLogStore = (pool: GuardedPool, { lookups, searches }: ReadGates): LogReader => {
+  const cache = new TileCache();
+  const rowsOf = async <Row extends object>(
+    statement: { readonly name: string; readonly text: string },
+    values: readonly unknown[],
+    gate = lookups,
+  ): Promise<readonly Row[]> =>
+    gate.run(async () => {
+      const found = () => pool.query<Row>({ ...statement, values: [...values] });
+      const { rows } = await read(found).catch(refuse);
+      return rows;
+    });
+
+  /** The leaves of a tile of level 0: of a full one in a row, else those of the entries. */
+  const leaves = async (index: number, width: number): Promise<Uint8Array | null> => {
+    const first = index * TILE_WIDTH;
+    const rows = await rowsOf<{ leaf: Buffer }>(LEAVES, [first, first + width]);
+    return rows.length === width ? joined(rows.map(({ leaf }) => leaf)) : null;
+  };
+
+  return {
+    head: async (): Promise<LogHead> => {
+      const [row] = await committedRead<HeadRow>(pool, HEAD, []).catch(refuse);
+      if (row === undefined) return refuse(new Error('the log has no head'));
+      return { size: Number(row.size), root: Uint8Array.from(row.root), note: row.note };
+    },
+
+    entries: async (from, until) => {
+      const end = Math.min(until, from + MOST_ENTRIES);
+      const rows = await rowsOf<EntryRow>(ENTRIES, [from, end], searches);
+      return rows.map((row): SequencedEntry => ({
+        index: Number(row.index),
+        lane: row.lane,
+        n: Number(row.n),
+        leaf: Uint8Array.from(row.leaf),
+        body: Uint8Array.from(row.body),
+      }));
+    },
+
+    indexOf: async (lane, n) => {
+      const [row] = await rowsOf<{ index: string }>(INDEX_OF, [lane, n]);
+      return row === undefined ? null : Number(row.index);
+    },
+
+    tile: async (level, index, width) => {
+      const kept = cache.get(level, index);
+      if (kept !== null) return kept.slice(0, width * HASH_BYTES);
+      const [row] = await rowsOf<{ hashes: Buffer }>(TILE, [level, index, width * HASH_BYTES]);
+      if (row === undefined) return level === 0 ? leaves(index, width) : null;
+      const hashes = Uint8Array.from(row.hashes);
+      if (level > 0 && width === TILE_WIDTH) cache.set(level, index, hashes.slice());
+      return hashes;
+    },
+
+    checkpoints: async (size, limit) => {
+      const most = Math.min(limit, MOST_CHECKPOINTS);
+      const rows = await rowsOf<{ size: string; note: string; at: Date }>(CHECKPOINTS, [
+        size,
+        most,
+      ]);
+      return rows.map((row): StoredCheckpoint => ({ ...row, size: Number(row.size) }));
+    },
+  };
+};
+
+const joined = (hashes: readonly Uint8Array[]): Uint8Array =>
+  Uint8Array.from(Buffer.concat(hashes));

@@ -1,0 +1,224 @@
+/** A database that was rolled back is refused at the start, and only a word about that very state lets it go on. */
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { checkpointHash } from '../../src/audit/continuation.ts';
+import { parseNote } from '../../src/audit/notes.ts';
+import { TwofoldError } from '../../src/errors.ts';
+import { LogFollower } from '../../src/main/log-follower.ts';
+import { checkNotRolledBack, remember } from '../../src/main/newest-checkpoint.ts';
+import type { RollbackCheck } from '../../src/main/newest-checkpoint.ts';
+import { MemoryLog } from '../audit/memory-log.ts';
+import { testSigner } from '../audit/test-signer.ts';
+import type { TestSigner } from '../audit/test-signer.ts';
+
+let signer: TestSigner;
+let other: TestSigner;
+let folder: string;
+let log: MemoryLog;
+
+beforeAll(async () => {
+  signer = await testSigner();
+  other = await testSigner();
+});
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'twofold-newest-'));
+  log = new MemoryLog();
+  log.grow(300);
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+const faultOf = (promise: Promise<unknown>) =>
+  promise.then(
+    () => ({ code: 'ok', detail: '' }),
+    (error: unknown) => {
+      if (!TwofoldError.is(error)) throw error;
+      return { code: error.code, detail: error.detail ?? '' };
+    },
+  );
+const check = (reader: MemoryLog, change: Partial<RollbackCheck> = {}) =>
+  checkNotRolledBack({
+    ...{ folder, origin: signer.origin, reader, published: [], accepted: undefined },
+    ...change,
+  });
+const hashOf = (note: string) => {
+  const parsed = parseNote(note);
+  if (parsed === null) throw new Error('no note');
+  return checkpointHash(parsed.checkpoint);
+};
+
+describe('a start', () => {
+  it('takes a log that stands at, or has gone on from, what was seen', async () => {
+    expect(await faultOf(check(log))).toMatchObject({ code: 'ok' });
+    await remember(folder, 1, await signer.publish(log, 123));
+    await remember(folder, 2, await signer.publish(log, 300));
+    expect(await faultOf(check(log))).toMatchObject({ code: 'ok' });
+    log.grow(1000);
+    expect(await faultOf(check(log))).toMatchObject({ code: 'ok' });
+  });
+
+  it.each([
+    ['an older state', () => log.upTo(299)],
+    ['nothing', () => new MemoryLog()],
+    ['a fork of the same size', () => fork(300)],
+    ['a longer fork', () => fork(900)],
+    ['a fork of the first entry', () => fork(900, 0)],
+  ])('refuses %s, and says what was seen', async (_, made) => {
+    await remember(folder, 1, await signer.publish(log));
+    const { code, detail } = await faultOf(check(made()));
+    expect(code).toBe('log_rolled_back');
+    expect(detail).toContain('with 300 entries was seen before');
+    expect(detail).toContain(hashOf(log.note ?? ''));
+  });
+
+  const fork = (size: number, from = 299) => {
+    const forked = log.upTo(from);
+    forked.grow(size - from, 'other');
+    return forked;
+  };
+
+  it('refuses what any worker saw, what was published, and the log of another name', async () => {
+    await remember(folder, 1, await signer.publish(log, 200));
+    await remember(folder, 7, await signer.publish(log, 290));
+    expect(await faultOf(check(log.upTo(280)))).toMatchObject({ code: 'log_rolled_back' });
+    const note = parseNote(await signer.publish(log, 295));
+    if (note === null) throw new Error('no note');
+    const published = [{ place: 'elsewhere', note }];
+    expect(await faultOf(check(log.upTo(292), { published }))).toMatchObject({
+      code: 'log_rolled_back',
+    });
+    const renamed = await faultOf(check(log, { origin: 'log.example/other' }));
+    expect(renamed).toMatchObject({ code: 'log_rolled_back' });
+  });
+
+  it('refuses a file that is no checkpoint', async () => {
+    writeFileSync(join(folder, 'checkpoint'), 'x');
+    expect(await faultOf(check(log))).toMatchObject({ code: 'integrity_failed' });
+  });
+});
+
+describe('a roll-back that is accepted', () => {
+  const recorded: object[] = [];
+  const record = (operation: string, detail: object) => {
+    recorded.push({ operation, ...detail });
+    return Promise.resolve();
+  };
+
+  it('is said in the log before the file goes aside, and is no word about anything else', async () => {
+    const note = await signer.publish(log);
+    await remember(folder, 1, note);
+    const restored = log.upTo(250);
+    const wrong = { checkpoint: '0'.repeat(64), reason: 'r' };
+    expect(await faultOf(check(restored, { accepted: wrong }))).toMatchObject({
+      code: 'log_rolled_back',
+    });
+    const accepted = { checkpoint: hashOf(note), reason: 'the disk was lost' };
+    const given = await check(restored, { accepted });
+    const failing = given.settle(() => Promise.reject(new TwofoldError('audit_unavailable')));
+    expect(await faultOf(failing)).toMatchObject({ code: 'audit_unavailable' });
+    expect(readdirSync(folder)).toEqual(['checkpoint']);
+    await given.settle(record);
+    expect(recorded).toMatchObject([
+      {
+        ...{ operation: 'audit.rollback.accept', size: 300, atSize: 250 },
+        ...{ checkpoint: hashOf(note), reason: 'the disk was lost' },
+      },
+    ]);
+    expect(readdirSync(folder)).toEqual(['checkpoint.given-up-300']);
+    // It goes on from there, and a second loss is another matter.
+    restored.grow(100, 'again');
+    await remember(folder, 1, await signer.publish(restored));
+    expect((await check(restored, { accepted })).checkpoints).toEqual([]);
+    expect(await faultOf(check(restored.upTo(260), { accepted }))).toMatchObject({
+      code: 'log_rolled_back',
+    });
+  });
+});
+
+describe('a follower', () => {
+  const verified: string[] = [];
+  const faults: string[] = [];
+  const follow = async (reader: Pick<MemoryLog, 'head' | 'tile'> = log) => {
+    verified.length = 0;
+    faults.length = 0;
+    const follower = new LogFollower({
+      ...{ reader, folder, worker: 3, pollMs: 3_600_000 },
+      keys: {
+        origin: signer.origin,
+        list: () => Promise.resolve(signer.vkeys.map((vkey) => ({ vkey }))),
+      },
+      onVerified: (_, text) => verified.push(text),
+      onTrouble: (error) => faults.push(TwofoldError.is(error) ? error.code : String(error)),
+      onContradiction: ({ detail }) => faults.push(detail ?? ''),
+    });
+    await follower.start();
+    return follower;
+  };
+  const remembered = () => readFileSync(join(folder, 'checkpoint-3'), 'utf8');
+
+  it('remembers what it has verified, once each, and hands it on', async () => {
+    const follower = await follow();
+    await follower.look();
+    expect([follower.newest, verified, faults]).toEqual([null, [], []]);
+    const first = await signer.publish(log);
+    await follower.look();
+    await follower.look();
+    expect(verified).toEqual([first]);
+    log.grow(5);
+    const second = await signer.publish(log);
+    await follower.look();
+    expect(verified).toEqual([first, second]);
+    expect(remembered()).toBe(second);
+    expect(follower.newest).toBe(second);
+    await follower.stop();
+  });
+
+  it.each([
+    ['a roll-back', async () => signer.publish(log.upTo(200)).then(() => log.leaves.splice(200))],
+    ['a fork', async () => signer.publish(log).then(() => log.leaves.splice(3, 1, log.root(7)))],
+  ])('says %s for good, and remembers nothing newer', async (_, change) => {
+    const follower = await follow();
+    const note = await signer.publish(log);
+    await follower.look();
+    await change();
+    await signer.publish(log);
+    await follower.look();
+    expect(follower.state).toBe('rolled-back');
+    expect(faults).toHaveLength(1);
+    log.grow(500);
+    await signer.publish(log);
+    await follower.look();
+    expect(faults).toHaveLength(1);
+    expect(remembered()).toBe(note);
+    await follower.stop();
+  });
+
+  it('takes no note of other keys, of one key alone, or of another tree', async () => {
+    const forged = await other.publish(log);
+    const genuine = await signer.sign(300, log.root());
+    const alone = genuine.split('\n').toSpliced(-2, 1).join('\n');
+    const elsewhere = await signer.sign(300, log.root(299));
+    for (const note of [forged, alone, elsewhere, 'x', `${genuine}x`]) {
+      log.note = note;
+      const follower = await follow();
+      await follower.look();
+      expect([follower.state, verified]).toEqual(['rolled-back', []]);
+      await follower.stop();
+    }
+  });
+
+  it('goes on after a database that was away', async () => {
+    let away = true;
+    const head = () =>
+      away ? Promise.reject(new TwofoldError('database_unavailable')) : log.head();
+    const follower = await follow({ head, tile: log.tile });
+    const note = await signer.publish(log);
+    await follower.look();
+    expect(faults).toEqual(['database_unavailable']);
+    away = false;
+    await follower.look();
+    expect(verified).toEqual([note]);
+    await follower.stop();
+  });
+});
