@@ -38,7 +38,10 @@ export interface Log {
   readonly drafts: readonly Draft[];
   readonly bodies: readonly Uint8Array[];
   readonly leaves: readonly Uint8Array[];
+  /** Of the sizes, signed by the log's own keys. */
   readonly notes: readonly string[];
+  /** The last of them, with the witnesses' lines. */
+  readonly newest: string;
   readonly sizes: readonly number[];
   readonly state: readonly ReturnType<ModelKey['row']>[];
   /** Rows as they were once half of the changes were made: genuine, and old. */
@@ -110,10 +113,10 @@ export async function makeLog(
   const notes = await Promise.all(
     sizes.map((count) => {
       const pair = count <= retired ? first : second;
-      const by = [...signersOf(pair), ...(count === drafts.length ? witnesses : [])];
-      return noteOf(count, rootOf(leaves.slice(0, count)), by);
+      return noteOf(count, rootOf(leaves.slice(0, count)), signersOf(pair));
     }),
   );
+  const newest = await noteOf(drafts.length, rootOf(leaves), [...signersOf(second), ...witnesses]);
   const rows = lanes.counts().map(([lane, n]) => ({
     lane,
     kind: lane % 2 === 1 ? 'use' : 'change',
@@ -127,6 +130,7 @@ export async function makeLog(
     bodies,
     leaves,
     notes,
+    newest,
     sizes,
     state,
     oldState,
@@ -146,13 +150,13 @@ export const trustFile = (log: Pick<Log, 'first'>): string =>
 
 /** Writes it as an export; `bodies` and `leaves` may be others than those that its notes are of. */
 export function writeExport(folder: string, log: Omit<Log, 'drafts' | 'oldState'>, from = 0): void {
-  const { bodies, leaves, notes, state, lanes } = log;
+  const { bodies, leaves, notes, newest, state, lanes } = log;
   const writer = new TileWriter(folder);
   bodies.forEach((body, at) => {
     writer.append(body, leaves[at] ?? new Uint8Array(32));
   });
   writer.end();
-  put(folder, 'checkpoint', notes.at(-1) ?? '');
+  put(folder, 'checkpoint', newest);
   put(folder, 'checkpoints', notes.join('--\n'));
   put(folder, 'state.ndjson', jsonLines(state));
   put(folder, 'lanes.ndjson', jsonLines(lanes));

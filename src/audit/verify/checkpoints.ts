@@ -11,7 +11,8 @@ import type { ExportFolder } from './folder.ts';
 import type { Problems } from './problems.ts';
 
 export const CHECKPOINTS_FILE = 'checkpoints';
-const SEPARATOR = '--\n';
+/** With the line feeds before it, which is that of the note, and after it. */
+const SEPARATOR = '\n--\n';
 
 /** Where a checkpoint was read. */
 export interface FoundCheckpoint extends SignedCheckpoint {
@@ -28,11 +29,10 @@ export function* listedCheckpoints(
   let number = 0;
   let last = 0;
   try {
-    for (const text of folder.pieces(CHECKPOINTS_FILE, `\n${SEPARATOR}`, '\n')) {
+    for (const text of folder.pieces(CHECKPOINTS_FILE, SEPARATOR)) {
       number += 1;
       const where = `${CHECKPOINTS_FILE}, number ${number}`;
-      // The separator takes the line feed of the note before it.
-      const checkpoint = parseFound(text.endsWith('\n') ? text : `${text}\n`, where, problems);
+      const checkpoint = parseFound(`${text}\n`, where, problems);
       if (checkpoint === null) continue;
       if (checkpoint.size < last) {
         problems.add('checkpoint_order', null, where, `size ${checkpoint.size} after ${last}`);

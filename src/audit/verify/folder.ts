@@ -60,14 +60,15 @@ export class ExportFolder {
   }
 
   /**
-   * Pieces of a file of text between separators, without them; nothing when it is not there.
-   * @throws MalformedFile for a piece over 16 MiB, or text that does not end with `end`
+   * Pieces of a file of text that separators follow, the last one too; nothing when it is not there.
+   * @param separator ends with a line feed, which alone follows the last piece
+   * @throws MalformedFile for a piece over 16 MiB, or text that does not end with a line feed
    */
-  *pieces(name: string, separator: string, end: string): Generator<string> {
+  *pieces(name: string, separator: string): Generator<string> {
     const file = this.#open(name);
     if (file === null) return;
     try {
-      yield* split(file, separator, end);
+      yield* split(file, separator);
     } finally {
       closeSync(file);
     }
@@ -95,7 +96,7 @@ export class ExportFolder {
   }
 }
 
-function* split(file: number, separator: string, end: string): Generator<string> {
+function* split(file: number, separator: string): Generator<string> {
   const stream = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
   const chunk = new Uint8Array(CHUNK);
   let rest = '';
@@ -108,8 +109,12 @@ function* split(file: number, separator: string, end: string): Generator<string>
     if (rest.length > MAX_PIECE) throw new MalformedFile('a piece of it is too long');
     if (length === 0) break;
   }
-  if (!rest.endsWith(end)) throw new MalformedFile('its end is missing');
-  if (rest !== '') yield rest;
+  if (separator === '\n') {
+    if (rest !== '') throw new MalformedFile('its last line does not end');
+  } else if (rest !== '') {
+    if (!rest.endsWith('\n')) throw new MalformedFile('its last line does not end');
+    yield rest.slice(0, -1);
+  }
 }
 
 function parseBundle(bytes: Uint8Array, width: number): Bundle {

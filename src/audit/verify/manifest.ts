@@ -22,7 +22,8 @@ export interface Manifest {
 export function readManifest(folder: ExportFolder): Manifest | null {
   const text = folder.text(MANIFEST_FILE);
   if (text === null) return null;
-  const row = parseRow(text.endsWith('\n') ? text.slice(0, -1) : text);
+  if (!text.endsWith('\n')) throw new MalformedFile('its line does not end');
+  const row = parseRow(text.slice(0, -1));
   requireMembers(row, ['format', 'origin', 'from', 'until', 'stateFrom', 'at']);
   if (row['format'] !== FORMAT) throw new MalformedFile('it is of another format');
   if (!TIME.test(requireText(row, 'at'))) throw new MalformedFile('at is no time');

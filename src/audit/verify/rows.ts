@@ -164,7 +164,7 @@ function eachRow(
 ): void {
   let line = 0;
   try {
-    for (const text of folder.pieces(name, '\n', '')) {
+    for (const text of folder.pieces(name, '\n')) {
       line += 1;
       if (text === '') throw new MalformedFile('an empty line');
       check(parseRow(text));
