@@ -259,6 +259,8 @@ const unwrittenDraft = (draft: AuditDraft, leaf: Uint8Array): AuditDraft => ({
   outcome: 'database_unavailable',
   contextKeys: [],
   contextValues: null,
+  aad: null,
+  loggedContext: {},
   items: [],
   detail: { unwritten: Buffer.from(leaf).toString('hex') },
 });

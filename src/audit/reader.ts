@@ -4,6 +4,7 @@ import { indexText } from './batch.ts';
 import { leafHash } from './entry.ts';
 import type { Entry } from './entry.ts';
 import { decodeEntry } from './entry-decoder.ts';
+import type { DecodedEntry } from './entry-decoder.ts';
 import type {
   AuditCursor,
   AuditId,
@@ -72,7 +73,7 @@ export async function listEntries(
 }
 
 /** Decodes, and checks the leaf and that the entry was written for this place. */
-function verified(stored: StoredEntry): Entry {
+function verified(stored: StoredEntry): DecodedEntry {
   const entry = decodeEntry(stored.body);
   const sound =
     Buffer.compare(leafHash(stored.body), stored.leaf) === 0 &&
@@ -82,10 +83,11 @@ function verified(stored: StoredEntry): Entry {
   return entry;
 }
 
-function recordOf(entry: Entry, stored: StoredEntry): AuditRecord {
-  const { lane, n, at, zone, previous, epoch, instance, ...draft } = entry;
+function recordOf(entry: DecodedEntry, stored: StoredEntry): AuditRecord {
+  const { version, lane, n, at, zone, previous, epoch, instance, ...draft } = entry;
   const { leaf, body } = stored;
-  return { id: `${lane}-${n}`, lane, n, at, zone, instance, epoch, previous, leaf, body, draft };
+  const place = { id: `${lane}-${n}`, lane, n, at, zone, instance, epoch, previous };
+  return { ...place, version, leaf, body, draft };
 }
 
 const asIndexed = (query: AuditQuery): AuditQuery => ({

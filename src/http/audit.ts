@@ -9,9 +9,10 @@ import type { AuditCursor, AuditRecord } from '../audit/ports.ts';
 import type { HttpDependencies } from './dependencies.ts';
 import type { GuardedRoute } from './route.ts';
 
-function entryResource({ id, at, zone, leaf, body, draft }: AuditRecord) {
+export function entryResource({ id, version, at, zone, leaf, body, draft }: AuditRecord) {
   return {
     id,
+    version,
     at,
     zone,
     requestId: draft.requestId,
@@ -26,9 +27,17 @@ function entryResource({ id, at, zone, leaf, body, draft }: AuditRecord) {
       suite: draft.suite,
     },
     decision: draft.decision,
+    grantId: draft.grantId,
+    approvalId: draft.approvalId,
     source: draft.source,
+    tlsGroup: draft.tlsGroup,
+    engine: draft.engine,
+    origin: draft.origin,
+    durationUs: draft.durationUs,
     contextKeys: draft.contextKeys,
+    contextValues: draft.loggedContext,
     contextHmac: draft.contextHmac,
+    aadHmac: draft.aadHmac,
     items: draft.items,
     detail: draft.detail,
     leafHash: leaf,

@@ -18,6 +18,7 @@ import { requestHash } from './canonical.ts';
 import { credentialsOf, namespaceOf } from './credentials.ts';
 import { readHeaders, readParams, readQuery } from './head.ts';
 import { AuditNotes } from './notes.ts';
+import { engineOf } from './suite-resource.ts';
 import { RequestAccess } from './request-access.ts';
 import { Streamed } from './route.ts';
 import { tlsGroupOf } from './tls-group.ts';
@@ -192,6 +193,8 @@ export class GuardedRequest {
       operation: route.contract.operation,
       epoch: this.#epoch,
       namespaceKnown: standing !== 'absent',
+      started: exchange.started,
+      engineOf: (suite) => engineOf(this.#deps.engine, suite),
       ...this.#resource,
     });
   }

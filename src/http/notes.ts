@@ -8,9 +8,11 @@ import { hash } from 'node:crypto';
 import { couldNameKey } from '../contract/scalars.ts';
 import { isUuid } from '../crypto/uuid.ts';
 import { canonicalContext } from '../crypto/context.ts';
+import { grantIdOf } from '../access/delegation.ts';
 import { DEFAULT_NAMESPACE } from './dependencies.ts';
 import type { Decision, Operation, Principal } from '../access/grant.ts';
-import type { AuditDraft, AuditItem } from '../audit/ports.ts';
+import { actorOf } from '../audit/ports.ts';
+import type { AuditDraft, AuditEngine, AuditItem, RequestFacts } from '../audit/ports.ts';
 import type { EpochStanding } from '../epoch.ts';
 import type { Selecting, Used } from '../keyring/operations.ts';
 
@@ -69,6 +71,12 @@ export interface NotedRequest {
   readonly key: string | null;
   /** Security epoch when the request began to read. */
   readonly epoch: number;
+  /** Of the connection's key agreement. */
+  readonly tlsGroup?: string | null | undefined;
+  /** Monotonic time (`performance.now`) of its head. */
+  readonly started: number;
+  /** Who computes a suite here. */
+  readonly engineOf: (suite: string) => AuditEngine | null;
 }
 
 export class AuditNotes {
@@ -84,6 +92,8 @@ export class AuditNotes {
   #names: readonly string[] = [];
   #items: readonly AuditItem[] = [];
   #detail: Detail = {};
+  #approval: string | null = null;
+  #origin: AuditDraft['origin'] = null;
 
   constructor(request: NotedRequest) {
     this.#request = request;
@@ -147,6 +157,23 @@ export class AuditNotes {
     this.#names = contextNames;
   }
 
+  /** The approval that it is carried out under. */
+  approved(id: string): void {
+    this.#approval = id;
+    this.detail({ approval: id });
+  }
+
+  /** Of what was opened. */
+  origin(origin: 'anyone' | 'service'): void {
+    this.#origin = origin;
+  }
+
+  /** What entries of changes say too, which the keyring writes. */
+  request(): RequestFacts {
+    const { tlsGroup = null, started } = this.#request;
+    return { tlsGroup, durationUs: Math.max(0, Math.round((performance.now() - started) * 1e3)) };
+  }
+
   detail(detail: Detail): void {
     this.#detail = { ...this.#detail, ...detail };
   }
@@ -154,10 +181,11 @@ export class AuditNotes {
   draft(outcome: string): AuditDraft {
     const { requestId, source, principal, operation, namespace, namespaceKnown } = this.#request;
     const key = this.#reference;
-    const { issuer, subject, method, session } = principal;
+    const decision = this.#decisionOf(outcome);
     return {
+      ...this.request(),
       requestId,
-      actor: { issuer, subject, method, session },
+      actor: actorOf(principal),
       operation,
       namespace: namespaceKnown ? namespace : DEFAULT_NAMESPACE,
       keyRef: key !== null && couldNameKey(key) ? key : null,
@@ -165,10 +193,14 @@ export class AuditNotes {
       keyVersion: this.#items.length > 0 ? null : (this.#used?.keyVersion ?? null),
       suite: this.#used?.suiteNumber ?? null,
       outcome,
-      decision: this.#decisionOf(outcome),
+      decision,
+      grantId: decision === null ? null : grantIdOf(decision),
+      approvalId: this.#approval,
+      engine: this.#used === null ? null : this.#request.engineOf(this.#used.suite),
+      origin: this.#origin,
       source,
       contextKeys: this.#names.toSorted(),
-      contextValues: this.#contextValues(),
+      ...this.#values(),
       items: this.#items,
       detail: this.#detail,
     };
@@ -193,10 +225,15 @@ export class AuditNotes {
     return { ...this.#decision, policies: [...policies].toSorted() };
   }
 
-  #contextValues(): Uint8Array | null {
-    const { encryptionContext, aad } = this.#context ?? {};
-    if (encryptionContext === undefined && aad === undefined) return null;
-    return contextBytes({ encryptionContext, aad });
+  /** What is not there is not MACed. */
+  #values(): Pick<AuditDraft, 'contextValues' | 'aad' | 'loggedContext'> {
+    const { encryptionContext = {}, aad } = this.#context ?? {};
+    const named = Object.keys(encryptionContext).length > 0;
+    return {
+      contextValues: named ? contextBytes({ encryptionContext }) : null,
+      aad: aad === undefined ? null : contextBytes({ aad }),
+      loggedContext: {},
+    };
   }
 }
 

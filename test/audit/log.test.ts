@@ -530,7 +530,11 @@ describe('reading', () => {
     const draft = draftOf({ items, detail: { reason: 'test' } });
     const id = await log.record(draft, standingOf(1));
     const record = await log.read(id);
-    expect({ ...record?.draft, contextValues: null }).toEqual({ ...draft, contextHmac: null });
+    expect({ ...record?.draft, contextValues: null, aad: null }).toEqual({
+      ...draft,
+      contextHmac: null,
+      aadHmac: null,
+    });
     expect(record).toMatchObject({ id, zone: 'zone-a', instance: INSTANCE, epoch: 1 });
   });
 
