@@ -80,15 +80,13 @@ export async function unplaced(
   origin: Origin,
   mac: MacFunction,
 ): Promise<Unplaced> {
-  const [contextHmac, aadHmac] = await Promise.all(
-    [draft.contextValues, draft.aad].map((values) => contextMac(mac, values)),
-  );
-  return encoded({
-    ...draft,
-    ...origin,
-    contextHmac: contextHmac ?? null,
-    aadHmac: aadHmac ?? null,
-  });
+  const hashed = (values: Uint8Array | null) =>
+    values === null ? Promise.resolve(null) : valueMac(mac, values);
+  const [contextHmac, aadHmac] = await Promise.all([
+    hashed(draft.contextValues),
+    hashed(draft.aad),
+  ]);
+  return encoded({ ...draft, ...origin, contextHmac, aadHmac });
 }
 
 /** The same for an entry of the log's own, which no request caused. */
@@ -130,8 +128,8 @@ const encoded = (facts: Facts): Unplaced => ({
   index: indexOf(facts),
 });
 
-async function contextMac(mac: MacFunction, values: Uint8Array | null): Promise<Uint8Array | null> {
-  if (values === null) return null;
+/** @throws TwofoldError `audit_unavailable` */
+export async function valueMac(mac: MacFunction, values: Uint8Array): Promise<Uint8Array> {
   try {
     return await mac(contextMacInput(values));
   } catch (error) {

@@ -122,6 +122,12 @@ export interface AuditLog {
    */
   record(draft: AuditDraft, standing: EpochStanding): Promise<AuditId>;
   /**
+   * `record` for reading this log, which makes one entry for a session of reading
+   * (`reading-sessions.ts`) and answers its id to later reads of it. Those leave as the others do: only
+   * where the database confirms, in a transaction that commits, that the epoch still is what they stood on.
+   */
+  reading(draft: AuditDraft, standing: EpochStanding): Promise<AuditId>;
+  /**
    * Runs a change: `commit` gets the prepared entry and writes effect and entry in one transaction
    * (`KeyStore.commit`). Resolves once both are durable. One change at a time per instance.
    *
@@ -141,6 +147,11 @@ export interface AuditLog {
   }>;
   /** Counts a request that never authenticated; durable within a second. */
   countAnonymous(source: string, outcome: string): void;
+  /**
+   * The HMAC under the audit key as which entries have canonical values (`contextValues`, `aad`).
+   * @throws TwofoldError `audit_unavailable` when the HSM makes none
+   */
+  hash(values: Uint8Array): Promise<Uint8Array>;
   /** Looks up and pages through entries (decoded). */
   read(id: AuditId): Promise<AuditRecord | null>;
   list(query: AuditQuery): Promise<{
@@ -166,6 +177,16 @@ export interface AuditQuery {
   readonly outcome: string | null;
   readonly from: Date | null;
   readonly until: Date | null;
+  /** What only the entry's bytes tell, and no column; absent: whatever it is. */
+  readonly within?: Within | undefined;
+}
+
+/** Looked for among the entries that the other filters find, so many a page and no more. */
+export interface Within {
+  readonly contextHmac?: Uint8Array | undefined;
+  readonly aadHmac?: Uint8Array | undefined;
+  /** Values in clear. */
+  readonly context?: Readonly<Record<string, string>> | undefined;
 }
 
 /** A stored entry as readers get it. */
@@ -209,6 +230,12 @@ export interface AuditStore {
    * `TwofoldError` (`database_unavailable`, `storage_full`) when it was certainly not applied.
    */
   append(batch: AppendBatch): Promise<CommitOutcome>;
+  /**
+   * Whether the epoch is still `epoch`, under the barrier that appends hold, in a transaction that
+   * commits a record of its own. Writes nothing else, so that it can be repeated. Refused for an
+   * instance that was closed.
+   */
+  confirm(epoch: number, instance: string): Promise<CommitOutcome>;
   /**
    * Leaf at (lane, n), or null; this is how an unknown outcome is settled. Only a commit is
    * exclusive: the read stands in a transaction that writes a WAL record of its own

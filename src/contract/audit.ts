@@ -3,7 +3,7 @@ import { z } from 'zod';
 
 import { PAGING, page } from './answer.ts';
 import { defineRoute } from './route.ts';
-import { base64, time } from './scalars.ts';
+import { base64, publicBytes, time } from './scalars.ts';
 
 const plain = z.union([z.string(), z.number(), z.boolean(), z.null()]);
 
@@ -112,6 +112,8 @@ export const moment = (description: string) =>
     .optional()
     .meta({ description, override: { type: 'string', format: 'date-time' } });
 
+const hmac = (description: string) => publicBytes({ min: 32, max: 32, description }).optional();
+
 export const listAuditEntries = defineRoute({
   method: 'GET',
   plane: 'use',
@@ -128,9 +130,21 @@ export const listAuditEntries = defineRoute({
     outcome: short,
     from: moment('Entries at this time or later.'),
     until: moment('Entries before this time.'),
+    contextHmac: hmac('As `POST /v1/audit/hash` gives it.'),
+    aadHmac: hmac('As `POST /v1/audit/hash` gives it.'),
+    context: z
+      .record(z.string().min(1).max(256), z.string().max(4096))
+      .optional()
+      .meta({
+        description:
+          'As `context.<name>=<value>`, of names that the namespace declares loggable. Like the ' +
+          'HMACs looked for among the entries that the other filters find, 1024 a page: a page may be ' +
+          'short of entries, or empty, before the end.',
+        'x-prefix': 'context.',
+      }),
   }),
   response: page(auditEntry, 'AuditPage'),
-  errors: ['not_found'],
+  errors: ['not_found', 'invalid_base64'],
 });
 
 export const getAuditEntry = defineRoute({

@@ -75,6 +75,8 @@ export interface NotedRequest {
   readonly tlsGroup?: string | null | undefined;
   /** Monotonic time (`performance.now`) of its head. */
   readonly started: number;
+  /** Names of the encryption context whose values the entry has in clear. */
+  readonly loggable: readonly string[];
   /** Who computes a suite here. */
   readonly engineOf: (suite: string) => AuditEngine | null;
 }
@@ -91,6 +93,8 @@ export class AuditNotes {
   #context: NotedContext | null = null;
   #names: readonly string[] = [];
   #items: readonly AuditItem[] = [];
+  /** Pairs that the contexts of all items have. */
+  #shared: Readonly<Record<string, string>> = {};
   #detail: Detail = {};
   #approval: string | null = null;
   #origin: AuditDraft['origin'] = null;
@@ -151,10 +155,15 @@ export class AuditNotes {
     this.#names = Object.keys(context.encryptionContext ?? {});
   }
 
-  /** Items of a batch and the names of all their contexts; values are in each item's hash. */
-  items(items: readonly AuditItem[], contextNames: readonly string[]): void {
+  /** Items of a batch, the names of all their contexts and the pairs that all have; values are in each item's hash. */
+  items(
+    items: readonly AuditItem[],
+    contextNames: readonly string[],
+    shared: Readonly<Record<string, string>> = {},
+  ): void {
     this.#items = items;
     this.#names = contextNames;
+    this.#shared = shared;
   }
 
   /** The approval that it is carried out under. */
@@ -232,8 +241,15 @@ export class AuditNotes {
     return {
       contextValues: named ? contextBytes({ encryptionContext }) : null,
       aad: aad === undefined ? null : contextBytes({ aad }),
-      loggedContext: {},
+      loggedContext: this.logged({ ...this.#shared, ...encryptionContext }),
     };
+  }
+
+  /** Of these, what the entry says in clear. */
+  logged(pairs: Readonly<Record<string, string>>): AuditDraft['loggedContext'] {
+    const { loggable } = this.#request;
+    const logged = loggable.filter((name) => Object.hasOwn(pairs, name));
+    return Object.fromEntries(logged.map((name) => [name, pairs[name] ?? '']));
   }
 }
 

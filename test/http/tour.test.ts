@@ -617,6 +617,18 @@ describe('every route, as the contract says it', () => {
     expect(one).toEqual(entry);
   });
 
+  it('declares what entries say in clear, and looks for the rest', async () => {
+    const path = '/v1/admin/audit/loggable-context';
+    const before = await go('getLoggableContext', path);
+    expect(before.json).toMatchObject({ names: [], revision: 0 });
+    const declared = await go('putLoggableContext', path, { names: ['tenant'] });
+    expect(declared.json).toMatchObject({ names: ['tenant'], revision: 1 });
+    const asked = { encryptionContext: { tenant: 'a' }, aad: 'AAEC' };
+    const { json } = await go('hashAuditValues', '/v1/audit/hash', asked);
+    const hash = Buffer.from(String(json['contextHmac']), 'base64');
+    expect(hash).toHaveLength(32);
+  });
+
   it('tells what happened to keys', async () => {
     const { json } = await go('listEvents', '/v1/admin/events?pageSize=1', undefined, {
       role: 'auditor',
