@@ -23,6 +23,8 @@ export interface AuditLogOptions {
   /** UUID of this incarnation. */
   readonly instance: string;
   readonly zone: string;
+  /** What `system.start` says besides. */
+  readonly started?: AuditDraft['detail'];
   /** Milliseconds since the Unix epoch; `Date.now` by default. Deadlines do not use it. */
   readonly clock?: () => number;
   /** How long a request waits for its entry; 3,000 ms. */
@@ -258,6 +260,7 @@ class LanedAuditLog implements RunningAuditLog {
         kind,
         replaces,
         ...(kind === 'use' ? { changeLane: this.#change.lane } : {}),
+        ...(operation === 'system.start' && replaces === null ? this.#options.started : {}),
       });
   }
 
