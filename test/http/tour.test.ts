@@ -80,6 +80,8 @@ const ONE_KEY: RotationScan = {
   },
 };
 
+const AUDIT_ID = /^[1-9]\d*-[1-9]\d*$/u;
+
 interface GoOptions {
   readonly role?: string;
   readonly status?: number;
@@ -102,6 +104,9 @@ describe('every route, as the contract says it', () => {
       ...(headers === undefined ? {} : { headers }),
     });
     expectContract(id, answer, status);
+    // Whoever is told something is told where that is on record: of every route but the anonymous ones.
+    const entry = answer.headers.get('twofold-audit-id');
+    expect([id, entry]).toEqual([id, plane === 'public' ? null : expect.stringMatching(AUDIT_ID)]);
     seen.add(id);
     record(id, json, answer);
     return answer;
