@@ -82,6 +82,8 @@ export const OPERATIONS = [
   'grants.create',
   'grants.retire',
   'audit.read',
+  'audit.hash',
+  'audit.configure',
   'events.read',
 ] as const;
 

@@ -58,6 +58,8 @@ const PERMITTED: Readonly<Record<LocalKind, ReadonlySet<Operation>>> = {
     'operations.oversee',
     'operations.cancel',
     'audit.read',
+    'audit.hash',
+    'audit.configure',
     'events.read',
     'local-tokens.read',
     'access.ask',

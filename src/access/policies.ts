@@ -27,7 +27,8 @@
  * | `approvals.withdraw`, and `approvals.request`, which has no route | yes | yes | yes | no      | no      |
  * | `grants.read`                                        | yes   | yes      | no   | yes     | no      |
  * | `grants.create`, `grants.retire`                     | yes   | no       | no   | no      | no      |
- * | `audit.read`                                         | yes   | no       | no   | yes     | no      |
+ * | `audit.read`, `audit.hash`                           | yes   | no       | no   | yes     | no      |
+ * | `audit.configure`                                    | yes   | no       | no   | no      | no      |
  * | `events.read`                                        | yes   | yes      | no   | yes     | no      |
  *
  * To destroy is a group of its own, `destroy`, so that a policy can single it out; to cancel a destruction
@@ -143,7 +144,9 @@ action "grants.read" in [oversee]
   appliesTo { principal: User, resource: Key, context: Facts };
 action "grants.create", "grants.retire" in [govern]
   appliesTo { principal: User, resource: Key, context: Facts };
-action "audit.read" in [inspect]
+action "audit.read", "audit.hash" in [inspect]
+  appliesTo { principal: User, resource: Namespace, context: Facts };
+action "audit.configure" in [govern]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "events.read" in [follow]
   appliesTo { principal: User, resource: Namespace, context: Facts };

@@ -3,6 +3,7 @@ import * as adminKeys from './admin-keys.ts';
 import * as aliases from './aliases.ts';
 import * as approvals from './approvals.ts';
 import * as audit from './audit.ts';
+import * as auditValues from './audit-values.ts';
 import * as certificates from './certificates.ts';
 import * as csr from './csr.ts';
 import * as denials from './denials.ts';
@@ -63,6 +64,7 @@ const RESOURCES = [
   policyReplays,
   keyGrants,
   audit,
+  auditValues,
   events,
   published,
 ] as const;

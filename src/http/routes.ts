@@ -4,6 +4,7 @@ import { aliasRoutes } from './aliases.ts';
 import { approvalRuleRoutes } from './approval-rules.ts';
 import { approvalRoutes } from './approvals.ts';
 import { auditRoutes } from './audit.ts';
+import { auditValueRoutes } from './audit-values.ts';
 import { certificateRoutes } from './certificates.ts';
 import { csrRoutes } from './csr.ts';
 import { denialRoutes } from './denials.ts';
@@ -75,6 +76,7 @@ export function allRoutes(
     ...policyReplayRoutes(deps),
     ...keyGrantRoutes(deps),
     ...auditRoutes(deps),
+    ...auditValueRoutes(deps),
     ...eventRoutes(deps, streams),
     ...publishedRoutes(deps),
     ...publicRoutes(deps, document),

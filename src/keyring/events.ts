@@ -123,6 +123,8 @@ const MEANINGS: Readonly<Record<Operation | LaterOperation, Meaning>> = {
   'grants.create': null,
   'grants.retire': null,
   'audit.read': null,
+  'audit.hash': null,
+  'audit.configure': null,
   'events.read': null,
   'keys.create': 'key.created',
   'keys.update': 'key.updated',

@@ -10,6 +10,7 @@ import type { Store } from '../store/store.ts';
 import type { Log } from '../telemetry/logs.ts';
 import { openGoverned } from './access.ts';
 import type { Incarnation } from './incarnation.ts';
+import type { OwnEvents } from './own-events.ts';
 import type { LateParts } from './late-parts.ts';
 import { rotationPlans, rotationPolicies, rotationReading, startScheduler } from './scheduling.ts';
 import type { Unwinding } from './unwinding.ts';
@@ -23,12 +24,13 @@ export interface ArrivalParts {
   readonly root: Root;
   readonly audit: RunningAuditLog;
   readonly incarnation: Incarnation;
+  readonly events: OwnEvents;
   /** Of the scheduler. */
   readonly log: Log;
 }
 
 export async function arrive(
-  { config, store, keys, keyring, root, audit, incarnation, log }: ArrivalParts,
+  { config, store, keys, keyring, root, audit, incarnation, events, log }: ArrivalParts,
   late: LateParts,
   unwinding: Unwinding,
 ): Promise<void> {
@@ -54,5 +56,8 @@ export async function arrive(
   late.plans.set(rotationPlans(config, keyring, store, policies));
   late.audit.set(audit);
   const { namespaces } = governance;
-  startScheduler({ config, store, keyring, policies, namespaces, incarnation, log }, unwinding);
+  startScheduler(
+    { config, store, keyring, policies, namespaces, incarnation, events, log },
+    unwinding,
+  );
 }

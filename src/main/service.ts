@@ -14,6 +14,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { createAuditLog } from '../audit/log.ts';
 import type { RunningAuditLog } from '../audit/log.ts';
 import type { Config } from '../config.ts';
+import { configurationHash } from '../config/fingerprint.ts';
 import { MONITORING_ROUTES, ROUTES } from '../contract/routes.ts';
 import { SENSITIVE_FIELDS } from '../contract/sensitive.ts';
 import { createEngine } from '../crypto/combined-engine.ts';
@@ -54,6 +55,7 @@ import { accessCheck, localAccess } from './governing.ts';
 import { lateParts } from './late-parts.ts';
 import type { LateParts } from './late-parts.ts';
 import { listenersOf, readIdentities, urlsOf } from './listeners.ts';
+import { openOwnEvents } from './own-events.ts';
 import { whenReachable } from './patience.ts';
 import { Reloads } from './reloads.ts';
 import type { OnWaiting, RunningService } from './running.ts';
@@ -367,13 +369,15 @@ export class Service {
     const root = await openRoot(hsm, store.roots, uses, mayMake ? ceremony : null);
     this.#unwinding.check();
     const zone = this.#config.zone.name;
-    const audit = createAuditLog({ store: entries, mac: root.mac, epoch, instance, zone });
+    const started = { configuration: configurationHash(this.#config) };
+    const audit = createAuditLog({ store: entries, mac: root.mac, epoch, instance, zone, started });
     await audit.start();
     this.#unwinding.add('audit lanes', async () => {
       // Once fenced, no last entry can be written.
       const { closed } = await audit.stop(incarnation.end === null ? undefined : 0);
       if (!closed) throw new TwofoldError('audit_unavailable', 'The last entries are not durable.');
     });
+    const events = openOwnEvents(pool, audit, this.#logs.component('audit'), this.#unwinding);
     await this.#removeOrphans(store, hsm, root, audit);
     const log = this.#logs.component('keyring');
     const keyring = openKeyring({
@@ -407,7 +411,17 @@ export class Service {
     });
     const config = this.#config;
     const scheduler = this.#logs.component('scheduler');
-    const parts = { config, store, keys, keyring, root, audit, incarnation, log: scheduler };
+    const parts = {
+      config,
+      store,
+      keys,
+      keyring,
+      root,
+      audit,
+      incarnation,
+      events,
+      log: scheduler,
+    };
     await arrive(parts, late, this.#unwinding);
   }
 

@@ -52,6 +52,8 @@ const KEYLESS: readonly Operation[] = [
   'bootstrap.open',
   'break-glass.open',
   'audit.read',
+  'audit.hash',
+  'audit.configure',
   'events.read',
 ];
 const resourceOf = (operation: Operation, key = 'k') => ({
@@ -145,6 +147,8 @@ const EXPECTED: Readonly<Record<Operation, string>> = {
   'grants.create': 'a----',
   'grants.retire': 'a----',
   'audit.read': 'a--r-',
+  'audit.hash': 'a--r-',
+  'audit.configure': 'a----',
   'events.read': 'ao-r-',
 };
 
