@@ -1,10 +1,34 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import { encodeEntry, encodeFacts } from '../../../src/audit/entry.ts';
+import { leafHash } from '../../../src/audit/tree/hashes.ts';
 import { EntryView, MalformedEntry } from '../../../src/audit/verify/entry-view.ts';
 import { encodeCbor } from '../../../src/crypto/cbor.ts';
-import { draftOf, INSTANCE } from '../drafts.ts';
 import { entryBytes } from '../synthetic.ts';
+
+interface Vector {
+  readonly name: string;
+  readonly version: number;
+  readonly hex: string;
+  readonly leaf: string;
+  readonly place: { lane: number; n: number; epoch: number; previous: { hex: string } };
+  readonly facts: {
+    readonly instance: string;
+    readonly operation: string;
+    readonly outcome: string;
+    readonly keyId: string | null;
+    readonly keyVersion: number | null;
+    readonly detail: Readonly<Record<string, unknown>>;
+  };
+}
+
+const VECTORS = (
+  JSON.parse(
+    readFileSync(join(import.meta.dirname, '../../vectors/audit-entries.json'), 'utf8'),
+  ) as { entries: Vector[] }
+).entries;
+const unhex = (hex: string): Uint8Array => new Uint8Array(Buffer.from(hex, 'hex'));
 
 const PLACE = { n: 17, previous: new Uint8Array(32).fill(0xaa), epoch: 9 };
 const KEY = '00112233445566778899aabbccddeeff';
@@ -34,20 +58,17 @@ describe('the view of an entry', () => {
     expect(Buffer.from(view.previous).toString('hex')).toBe('aa'.repeat(32));
   });
 
-  it('reads what the service writes', () => {
-    const facts = encodeFacts({
-      ...draftOf(),
-      at: new Date(1_790_000_000_123),
-      zone: 'zone-a',
-      instance: INSTANCE,
-      contextHmac: new Uint8Array(32),
-      items: [{ keyVersion: 2, outcome: 'ok', hash: new Uint8Array(16) }],
-      detail: { keyRevision: 3 },
-    });
-    const view = read(encodeEntry({ lane: 4, ...PLACE }, facts));
-    expect(view).toMatchObject({ lane: 4, n: 17, epoch: 9 });
-    expect(view.instance).toBe(INSTANCE.replaceAll('-', ''));
-    expect(view.detail().get('keyRevision')).toBe(3);
+  it.each(VECTORS)('reads $name of version $version, as it is published', (vector) => {
+    const bytes = unhex(vector.hex);
+    const view = read(bytes);
+    const { lane, n, epoch, previous } = vector.place;
+    const { instance, operation, outcome, keyId, keyVersion, detail } = vector.facts;
+    expect(view).toMatchObject({ lane, n, epoch, keyVersion, operation, outcome });
+    expect(Buffer.from(view.previous).toString('hex')).toBe(previous.hex);
+    expect(view.instance).toBe(instance.replaceAll('-', ''));
+    expect(view.keyId).toBe(keyId?.replaceAll('-', '') ?? null);
+    expect(Object.fromEntries(view.detail())).toEqual(detail);
+    expect(Buffer.from(leafHash(bytes)).toString('hex')).toBe(vector.leaf);
   });
 
   it('says nothing of what failed', () => {
