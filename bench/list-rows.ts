@@ -2,6 +2,7 @@
  * Makes the rows that measured pages read what the service believes: MACs of its root over keys and
  * versions, entries in their canonical bytes. All other rows were made by SQL alone.
  */
+import { NO_CIRCUMSTANCES } from '../src/audit/ports.ts';
 import type pg from 'pg';
 
 import { NO_PREVIOUS, encodeEntry, encodeFacts, leafHash } from '../src/audit/entry.ts';
@@ -55,7 +56,16 @@ export function bodyOf(columns: Columns): Uint8Array {
   const facts = encodeFacts({
     ...{ at, namespace, operation, outcome, zone: 'local', instance: INSTANCE },
     ...{ requestId: INSTANCE, keyRef: columns.key_ref, keyId: columns.key_id },
-    actor: { issuer: 'urn:bench', subject, method: 'jwt', session: new Uint8Array(16) },
+    actor: {
+      issuer: 'urn:bench',
+      subject,
+      method: 'jwt',
+      session: new Uint8Array(16),
+      ...{ acr: null, amr: ['pwd'], roles: ['user'] },
+    },
+    ...NO_CIRCUMSTANCES,
+    aadHmac: null,
+    loggedContext: {},
     ...{ keyVersion: 1, suite: 0x0101, source: '127.0.0.1', contextKeys: [], contextHmac: null },
     decision: { revision: '00'.repeat(16), policies: ['role.user'] },
     ...{ items: [], detail: {} },

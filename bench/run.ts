@@ -42,6 +42,7 @@ import type { Operation } from './operations.ts';
 import { openSslLimits, serverLimits, tokenLimits } from './raw-limits.ts';
 import { benchReport, rawRate, renderText } from './report.ts';
 import type { BenchReport, Bound, Measurement, RawLimit } from './report.ts';
+import { measureAuditVerify, renderAuditVerify } from './audit-verify.ts';
 import { measureRotationPlan, renderRotationPlan } from './rotation-plan.ts';
 import { measureRotation, renderRotation, rotateRoute } from './rotation.ts';
 import { measureSequencer, renderSequencer } from './sequencer.ts';
@@ -346,6 +347,10 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   const report = measureAccess();
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
   process.stdout.write(`${renderAccess(report)}\n`);
+} else if (command === 'audit-verify') {
+  const report = await measureAuditVerify(values.quick ? 100_000 : 1_000_000);
+  if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
+  process.stdout.write(`${renderAuditVerify(report)}\n`);
 } else if (command === 'rotation-plan') {
   const report = await measureRotationPlan(Number(values.keys));
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
@@ -404,7 +409,7 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   process.stdout.write(`${renderText(report)}\n`);
 } else {
   note(
-    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench access [--json FILE] | bench algorithms [--json FILE] | bench engines [--json FILE] | bench lists [--quick] [--keys N] [--entries N] [--json FILE] | bench rotation [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench sequencer [--quick] [--rate N] [--json FILE] | bench audit-cost [--quick] [--json FILE] | bench compare A.json B.json',
+    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench access [--json FILE] | bench algorithms [--json FILE] | bench audit-verify [--quick] [--json FILE] | bench engines [--json FILE] | bench lists [--quick] [--keys N] [--entries N] [--json FILE] | bench rotation [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench sequencer [--quick] [--rate N] [--json FILE] | bench audit-cost [--quick] [--json FILE] | bench compare A.json B.json',
   );
   process.exitCode = 2;
 }

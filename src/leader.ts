@@ -36,6 +36,8 @@ export interface LeaderOptions {
   readonly silenceMs?: number;
   /** Milliseconds that only rise. */
   readonly monotonic?: () => number;
+  /** Told of each term that it took, and of each that it found lost or gave up. */
+  readonly onTurn?: (turn: 'taken' | 'lost', term: number) => void;
 }
 
 export class Leader {
@@ -44,7 +46,12 @@ export class Leader {
   #seen: { readonly leadership: Leadership; readonly since: number } | null = null;
 
   constructor(options: LeaderOptions) {
-    this.#options = { silenceMs: SILENCE_MS, monotonic: () => performance.now(), ...options };
+    this.#options = {
+      silenceMs: SILENCE_MS,
+      monotonic: () => performance.now(),
+      onTurn: () => undefined,
+      ...options,
+    };
   }
 
   /** The term that it leads in; null while somebody else leads. */
@@ -57,13 +64,15 @@ export class Leader {
     const { store, role, holder } = this.#options;
     if (this.#term !== null) {
       if (await store.beat(role, this.#term, holder)) return this.#term;
-      this.#term = null;
+      this.lose();
     }
     const leadership = await store.leadership(role);
     if (!this.#isVacant(leadership)) return null;
     const taken = await store.takeLeadership(role, leadership, holder);
     this.#seen = null;
-    this.#term = taken?.term ?? null;
+    if (taken === null) return null;
+    this.#term = taken.term;
+    this.#options.onTurn('taken', taken.term);
     return this.#term;
   }
 
@@ -79,7 +88,9 @@ export class Leader {
 
   /** It found out elsewhere that its term is over. */
   lose(): void {
+    const term = this.#term;
     this.#term = null;
+    if (term !== null) this.#options.onTurn('lost', term);
   }
 
   /** Gives the term up, so that nobody waits for it. */
@@ -87,7 +98,7 @@ export class Leader {
     const { store, role, holder } = this.#options;
     if (this.#term === null) return;
     const term = this.#term;
-    this.#term = null;
+    this.lose();
     const standing = await store.leadership(role);
     if (standing.term !== term || standing.holder !== holder) return;
     await store.takeLeadership(role, standing, null);

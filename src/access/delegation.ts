@@ -69,6 +69,12 @@ const PREFIX = 'grant/';
 /** No policy's id holds a slash. */
 export const policyOfGrant = (id: string): string => `${PREFIX}${id}`;
 
+/** The grant behind a decision; null where policies permitted it. */
+export function grantIdOf({ policies }: Pick<Decision, 'policies'>): string | null {
+  const found = policies.find((id) => id.startsWith(PREFIX));
+  return found === undefined ? null : found.slice(PREFIX.length);
+}
+
 /** Of the ids of policies that decided. */
 export const isDelegatedPolicy = (id: string): boolean => id.startsWith(PREFIX);
 

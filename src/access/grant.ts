@@ -83,6 +83,8 @@ export const OPERATIONS = [
   'grants.retire',
   'audit.read',
   'audit.log',
+  'audit.hash',
+  'audit.configure',
   'events.read',
 ] as const;
 

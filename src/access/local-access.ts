@@ -59,6 +59,8 @@ const PERMITTED: Readonly<Record<LocalKind, ReadonlySet<Operation>>> = {
     'operations.cancel',
     'audit.read',
     'audit.log',
+    'audit.hash',
+    'audit.configure',
     'events.read',
     'local-tokens.read',
     'access.ask',

@@ -27,8 +27,9 @@
  * | `approvals.withdraw`, and `approvals.request`, which has no route | yes | yes | yes | no      | no      |
  * | `grants.read`                                        | yes   | yes      | no   | yes     | no      |
  * | `grants.create`, `grants.retire`                     | yes   | no       | no   | no      | no      |
- * | `audit.read`                                         | yes   | no       | no   | yes     | no      |
+ * | `audit.read`, `audit.hash`                           | yes   | no       | no   | yes     | no      |
  * | `audit.log` (the whole log, in the root namespace)   | yes   | no       | no   | yes     | no      |
+ * | `audit.configure`                                    | yes   | no       | no   | no      | no      |
  * | `events.read`                                        | yes   | yes      | no   | yes     | no      |
  *
  * To destroy is a group of its own, `destroy`, so that a policy can single it out; to cancel a destruction
@@ -144,7 +145,9 @@ action "grants.read" in [oversee]
   appliesTo { principal: User, resource: Key, context: Facts };
 action "grants.create", "grants.retire" in [govern]
   appliesTo { principal: User, resource: Key, context: Facts };
-action "audit.read", "audit.log" in [inspect]
+action "audit.read", "audit.log", "audit.hash" in [inspect]
+  appliesTo { principal: User, resource: Namespace, context: Facts };
+action "audit.configure" in [govern]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "events.read" in [follow]
   appliesTo { principal: User, resource: Namespace, context: Facts };

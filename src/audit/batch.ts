@@ -9,7 +9,8 @@ import {
 } from './entry.ts';
 import { TwofoldError } from '../errors.ts';
 import type { Facts } from './entry.ts';
-import type { AppendBatch, AppendEntry, AuditDraft } from './ports.ts';
+import { NO_CIRCUMSTANCES } from './ports.ts';
+import type { Actor, AppendBatch, AppendEntry, AuditDraft } from './ports.ts';
 
 /** Full-length HMAC-SHA-256 by `root-mac` (`Hsm.mac`). */
 export type MacFunction = (data: Uint8Array) => Promise<Uint8Array>;
@@ -79,9 +80,13 @@ export async function unplaced(
   origin: Origin,
   mac: MacFunction,
 ): Promise<Unplaced> {
-  const { contextValues } = draft;
-  const contextHmac = contextValues === null ? null : await contextMac(mac, contextValues);
-  return encoded({ ...draft, ...origin, contextHmac });
+  const hashed = (values: Uint8Array | null) =>
+    values === null ? Promise.resolve(null) : valueMac(mac, values);
+  const [contextHmac, aadHmac] = await Promise.all([
+    hashed(draft.contextValues),
+    hashed(draft.aad),
+  ]);
+  return encoded({ ...draft, ...origin, contextHmac, aadHmac });
 }
 
 /** The same for an entry of the log's own, which no request caused. */
@@ -95,7 +100,8 @@ export function ownUnplaced(
     operation,
     detail,
     requestId: '',
-    actor: { issuer: '', subject: 'system', method: 'system', session: null },
+    actor: OWN,
+    ...NO_CIRCUMSTANCES,
     namespace: 'default',
     keyRef: null,
     keyId: null,
@@ -106,16 +112,24 @@ export function ownUnplaced(
     source: '',
     contextKeys: [],
     contextHmac: null,
+    aadHmac: null,
+    loggedContext: {},
     items: [],
   });
 }
+
+const OWN: Actor = {
+  ...{ issuer: '', subject: 'system', method: 'system', session: null },
+  ...{ acr: null, amr: [], roles: [] },
+};
 
 const encoded = (facts: Facts): Unplaced => ({
   facts: encodeFacts(facts),
   index: indexOf(facts),
 });
 
-async function contextMac(mac: MacFunction, values: Uint8Array): Promise<Uint8Array> {
+/** @throws TwofoldError `audit_unavailable` */
+export async function valueMac(mac: MacFunction, values: Uint8Array): Promise<Uint8Array> {
   try {
     return await mac(contextMacInput(values));
   } catch (error) {

@@ -6,18 +6,26 @@ import { decodeCbor } from '../crypto/cbor.ts';
 import type { CborDecoded } from '../crypto/cbor.ts';
 import { uuidText } from '../crypto/uuid.ts';
 import { TwofoldError } from '../errors.ts';
-import { ENTRY_VERSION, LEAF_BYTES, MAX_ENTRY_BYTES, MEMBERS } from './entry.ts';
+import { LEAF_BYTES, MAX_ENTRY_BYTES, MEMBERS_OF } from './entry.ts';
 import type { Entry } from './entry.ts';
-import type { Actor, AuditItem } from './ports.ts';
+import { NO_CIRCUMSTANCES } from './ports.ts';
+import type { Actor, AuditEngine, AuditItem } from './ports.ts';
+
+/** An entry and the version of its bytes; of version 1, members that it has not are empty or null. */
+export type DecodedEntry = Entry & { readonly version: number };
 
 /** @throws TwofoldError `integrity_failed` for anything that is not an entry of a known version */
-export function decodeEntry(body: Uint8Array): Entry {
+export function decodeEntry(body: Uint8Array): DecodedEntry {
   if (body.length > MAX_ENTRY_BYTES) throw broken('size');
   const members = list(decodeCbor(body));
-  if (members[0] !== ENTRY_VERSION) throw broken('version');
-  if (members.length !== MEMBERS) throw broken('member count');
+  const [version] = members;
+  if (version !== 1 && version !== 2) throw broken('version');
+  if (members.length !== MEMBERS_OF[version]) throw broken('member count');
   const at = (position: number): CborDecoded => members[position] ?? null;
+  const since2 = version === 1 ? OF_VERSION_1 : sinceVersion2(at);
   return {
+    version,
+    ...since2.facts,
     lane: unsigned(at(1)),
     n: unsigned(at(2)),
     previous: bytes(LEAF_BYTES)(at(3)),
@@ -26,7 +34,7 @@ export function decodeEntry(body: Uint8Array): Entry {
     zone: text(at(6)),
     instance: uuid(at(7)),
     requestId: text(at(8)),
-    actor: actor(at(9)),
+    actor: { ...actor(at(9)), ...since2.actor },
     operation: text(at(10)),
     namespace: text(at(11)),
     keyRef: nullable(text)(at(12)),
@@ -40,6 +48,36 @@ export function decodeEntry(body: Uint8Array): Entry {
     contextHmac: nullable(bytes(32))(at(20)),
     items: list(at(21)).map(item),
     detail: detail(at(22)),
+  };
+}
+
+type Since2 = 'acr' | 'amr' | 'roles';
+
+const OF_VERSION_1 = {
+  actor: { acr: null, amr: [], roles: null },
+  facts: { ...NO_CIRCUMSTANCES, loggedContext: {}, aadHmac: null },
+} as const;
+
+/** Positions 23 to 32. */
+function sinceVersion2(at: (position: number) => CborDecoded) {
+  const [acr = null, amr = null] = exactList(at(23), 2);
+  const of: Pick<Actor, Since2> = {
+    acr: nullable(text)(acr),
+    amr: list(amr).map(text),
+    roles: nullable(texts)(at(24)),
+  };
+  return {
+    actor: of,
+    facts: {
+      tlsGroup: nullable(text)(at(25)),
+      grantId: nullable(uuid)(at(26)),
+      approvalId: nullable(uuid)(at(27)),
+      engine: nullable(oneOf<AuditEngine>('engine', ENGINES))(at(28)),
+      origin: nullable(oneOf('origin', ORIGINS))(at(29)),
+      durationUs: nullable(unsigned)(at(30)),
+      loggedContext: textMap(at(31)),
+      aadHmac: nullable(bytes(32))(at(32)),
+    },
   };
 }
 
@@ -89,16 +127,27 @@ const nullable =
   (value) =>
     value === null ? null : read(value);
 
+const texts: Read<readonly string[]> = (value) => list(value).map(text);
+
+const ENGINES = ['native', 'portable', 'token'] as const;
+const ORIGINS = ['anyone', 'service'] as const;
+
+const oneOf =
+  <T extends string>(what: string, known: readonly T[]): Read<T> =>
+  (value) => {
+    const found = known.find((each) => each === value);
+    if (found === undefined) throw broken(what);
+    return found;
+  };
+
 const METHODS: readonly Actor['method'][] = ['jwt', 'mtls', 'system', 'bootstrap', 'break-glass'];
 
-const actor: Read<Actor> = (value) => {
+const actor: Read<Omit<Actor, Since2>> = (value) => {
   const [issuer, subject, method, session] = exactList(value, 4);
-  const known = METHODS.find((candidate) => candidate === method);
-  if (known === undefined) throw broken('method');
   return {
     issuer: text(issuer ?? null),
     subject: text(subject ?? null),
-    method: known,
+    method: oneOf('method', METHODS)(method ?? null),
     session: nullable(bytes(16))(session ?? null),
   };
 };
@@ -120,6 +169,11 @@ const item: Read<AuditItem> = (value) => {
 const detail: Read<Entry['detail']> = (value) => {
   if (!(value instanceof Map)) throw broken('map');
   return Object.fromEntries([...value].map(([name, fact]) => [text(asText(name)), plain(fact)]));
+};
+
+const textMap: Read<Entry['loggedContext']> = (value) => {
+  if (!(value instanceof Map)) throw broken('map');
+  return Object.fromEntries([...value].map(([name, fact]) => [asText(name), text(fact)]));
 };
 
 const asText = (name: string | number | bigint): string => {

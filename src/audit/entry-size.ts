@@ -10,8 +10,11 @@ const HASH = 34;
 const LONGEST_OUTCOME = Math.max(...Object.keys(ERRORS).map((code) => code.length));
 /** Array header, key version as u32, outcome, hash of 16 bytes. */
 const ITEM = 1 + 5 + (2 + LONGEST_OUTCOME) + 17;
+/** Ids of grant and approval as UUIDs, and the longest of `native`, `portable`, `token` and of the origins. */
+const SINCE_VERSION_2 = 2 * 17 + (1 + 'portable'.length) + (1 + 'service'.length) + INTEGER;
 /** Array headers, the fixed-width members, and the outcome at its longest. */
-const FIXED = PLACE_BYTES + 8 * HEADER + 4 * INTEGER + 3 * HASH + 2 + LONGEST_OUTCOME;
+const FIXED =
+  PLACE_BYTES + 12 * HEADER + 4 * INTEGER + 4 * HASH + 2 + LONGEST_OUTCOME + SINCE_VERSION_2;
 
 /** What is known of a draft before the work; the zone counts as part of it. */
 export type KnownBefore = Pick<
@@ -24,7 +27,9 @@ export type KnownBefore = Pick<
   | 'decision'
   | 'source'
   | 'contextKeys'
+  | 'loggedContext'
   | 'detail'
+  | 'tlsGroup'
 >;
 
 /**
@@ -49,6 +54,11 @@ export function entryBytesAtMost(
     draft.decision?.revision ?? '',
     ...(draft.decision?.policies ?? []),
     ...draft.contextKeys,
+    ...Object.entries(draft.loggedContext).flat(),
+    draft.tlsGroup ?? '',
+    draft.actor.acr ?? '',
+    ...draft.actor.amr,
+    ...(draft.actor.roles ?? []),
     ...Object.entries(draft.detail).flatMap(([name, fact]) => [name, String(fact)]),
   ];
   const length = texts.reduce((sum, text) => sum + Buffer.byteLength(text) + HEADER, 0);

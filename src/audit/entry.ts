@@ -1,12 +1,13 @@
 /**
- * The canonical bytes of an audit entry, version 1. They never change: what an entry needs beyond
- * them takes a new version, and this one stays readable.
+ * The canonical bytes of an audit entry, version 2. The bytes of a version never change: what an entry
+ * needs beyond them takes a new version, and the versions before stay readable.
  *
- * Deterministic CBOR (RFC 8949 section 4.2.1): one array of exactly 23 members.
+ * Deterministic CBOR (RFC 8949 section 4.2.1): one array of exactly 33 members. Version 1 is positions 0
+ * to 22 of this table, 23 members, but for position 20.
  *
  * | position | member            | CBOR type                                                            |
  * | -------- | ----------------- | -------------------------------------------------------------------- |
- * | 0        | version           | unsigned, 1                                                          |
+ * | 0        | version           | unsigned, 2                                                          |
  * | 1        | lane              | unsigned                                                             |
  * | 2        | n                 | unsigned, from 1 without gaps in its lane                            |
  * | 3        | previous          | bytes 32: leaf of (lane, n - 1); 32 zero bytes for n = 1             |
@@ -26,12 +27,22 @@
  * | 17       | decision          | null or array 2: revision text, array of policy id text              |
  * | 18       | source            | text: address as seen by the listener                                |
  * | 19       | context keys      | array of text                                                        |
- * | 20       | context HMAC      | bytes 32 or null: see `contextMacInput`                              |
+ * | 20       | context HMAC      | bytes 32 or null: of the encryption context without aad (version 1: of both together); see `contextMacInput` |
  * | 21       | items             | array of array 3: key version unsigned or null, outcome text, hash bytes 16 |
  * | 22       | detail            | map of text to text, integer, true, false or null                    |
+ * | 23       | strength          | array 2: authentication context class (`acr`) text or null, array of authentication methods (`amr`, RFC 8176) text, sorted |
+ * | 24       | roles             | array of text, sorted: the principal's when it was decided; null: not known |
+ * | 25       | TLS group         | text or null: of the connection's key agreement, as IANA names it    |
+ * | 26       | grant id          | bytes 16 (UUID) or null: what was lent, if that permitted it         |
+ * | 27       | approval id       | bytes 16 (UUID) or null: the approval that it was carried out under  |
+ * | 28       | engine            | text or null: `native` or `portable`, which computed the post-quantum half; `token`: the suite has none |
+ * | 29       | origin            | text or null: `anyone` or `service`, of what was opened              |
+ * | 30       | duration          | unsigned or null: microseconds from the request's head to the making of this entry; what it takes to make it durable and to send the answer comes on top |
+ * | 31       | context values    | map of text to text: those of the context whose names the namespace declares loggable |
+ * | 32       | aad HMAC          | bytes 32 or null                                                     |
  *
- * method is `jwt`, `mtls` or `system`. Lone surrogates in text are written as U+FFFD.
- * leaf = SHA-256(0x00 ‖ entry) (RFC 6962 section 2.1).
+ * method is `jwt`, `mtls`, `system`, `bootstrap` or `break-glass`. Lone surrogates in text are written as
+ * U+FFFD. leaf = SHA-256(0x00 ‖ entry) (RFC 6962 section 2.1).
  */
 import { hash } from 'node:crypto';
 import { concatBytes } from '../crypto/bytes.ts';
@@ -42,7 +53,7 @@ import { TwofoldError } from '../errors.ts';
 import { NAME } from '../name.ts';
 import type { AuditDraft } from './ports.ts';
 
-export const ENTRY_VERSION = 1;
+export const ENTRY_VERSION = 2;
 export const MAX_ENTRY_BYTES = 65_535;
 export const LEAF_BYTES = 32;
 
@@ -57,31 +68,36 @@ export interface Place {
   readonly epoch: number;
 }
 
-/** What does not depend on the place: positions 5 to 22. */
-export interface Facts extends Omit<AuditDraft, 'contextValues'> {
+/** What does not depend on the place: positions 5 to 32. */
+export interface Facts extends Omit<AuditDraft, 'contextValues' | 'aad'> {
   readonly at: Date;
   readonly zone: string;
   /** UUID. */
   readonly instance: string;
   readonly contextHmac: Uint8Array | null;
+  readonly aadHmac: Uint8Array | null;
 }
 
 export type Entry = Place & Facts;
 
-export const MEMBERS = 23;
+/** Members of an entry of each version. */
+export const MEMBERS_OF: Readonly<Record<number, number>> = { 1: 23, 2: 33 };
+const MEMBERS = 33;
 const PLACE_MEMBERS = 5;
-/** Major type 4 (array) with a length below 24 is one byte: 0x80 + length. */
-const ARRAY_HEADER = 0x80;
+/** Major type 4 (array) with a length of 24 to 255: 0x98, then the length. */
+const ARRAY_HEADER = Uint8Array.of(0x98, MEMBERS);
+/** Length of the header of the array of facts, which has 24 members or more too. */
+const FACTS_HEADER = 2;
 
 /**
- * Positions 5 to 22, encoded once when the entry is made; its place may change until it is appended.
+ * Positions 5 to 32, encoded once when the entry is made; its place may change until it is appended.
  * The encoding of an array is its header followed by those of its members, so these bytes are joined
  * to those of the place as they are.
  * @throws TwofoldError `internal` when the entry would be over 65,535 bytes, or holds a value that
  *   has no canonical form (a fraction, an id that is no UUID)
  */
 export function encodeFacts(facts: Facts): Uint8Array {
-  const encoded = asInternal(() => encodeCbor(factMembers(facts))).subarray(1);
+  const encoded = asInternal(() => encodeCbor(factMembers(facts))).subarray(FACTS_HEADER);
   if (encoded.length > MAX_ENTRY_BYTES - PLACE_BYTES) {
     throw new TwofoldError('internal', 'The audit entry is too large.');
   }
@@ -91,7 +107,7 @@ export function encodeFacts(facts: Facts): Uint8Array {
 /** The entry's bytes. */
 export function encodeEntry(place: Place, facts: Uint8Array): Uint8Array {
   const members = [ENTRY_VERSION, place.lane, place.n, place.previous, place.epoch];
-  return concatBytes(Uint8Array.of(ARRAY_HEADER + MEMBERS), encodeCbor(members).subarray(1), facts);
+  return concatBytes(ARRAY_HEADER, encodeCbor(members).subarray(1), facts);
 }
 
 /** RFC 6962 leaf hash. */
@@ -99,7 +115,11 @@ export function leafHash(entry: Uint8Array): Uint8Array {
   return hash('sha256', concatBytes(LEAF_PREFIX, entry), 'buffer');
 }
 
-/** What the audit key MACs for position 20: format version u8 (1) ‖ CBOR [label, values]. */
+/**
+ * What the audit key MACs for positions 20 and 32: format version u8 (1) ‖ CBOR [label, values], where
+ * values is the canonical context (crypto/context.ts) of the encryption context alone, or of the aad
+ * alone.
+ */
 export function contextMacInput(values: Uint8Array): Uint8Array {
   return concatBytes(Uint8Array.of(1), encodeCbor([NAME.auditValue, values]));
 }
@@ -119,7 +139,7 @@ export function batchMacInput(batch: {
 }
 
 const LEAF_PREFIX = Uint8Array.of(0);
-/** Upper bound of array header, version, lane, n, previous and epoch: 3 + 3 x 9 + 34. */
+/** Upper bound of array header, version, lane, n, previous and epoch: 2 + 1 + 3 x 9 + 34. */
 export const PLACE_BYTES = 64;
 
 function factMembers(facts: Facts): CborValue[] {
@@ -142,9 +162,26 @@ function factMembers(facts: Facts): CborValue[] {
     facts.contextHmac === null ? null : exactly(32, facts.contextHmac),
     facts.items.map((item) => [item.keyVersion, text(item.outcome), exactly(16, item.hash)]),
     detail(facts.detail),
+    ...factsSinceVersion2(facts),
   ];
   if (members.length !== MEMBERS - PLACE_MEMBERS) throw new TypeError('members miscounted');
   return members;
+}
+
+function factsSinceVersion2(facts: Facts): CborValue[] {
+  const { acr, amr, roles } = facts.actor;
+  return [
+    [acr === null ? null : text(acr), amr.map(text)],
+    roles === null ? null : roles.map(text),
+    facts.tlsGroup === null ? null : text(facts.tlsGroup),
+    facts.grantId === null ? null : requireUuid(facts.grantId),
+    facts.approvalId === null ? null : requireUuid(facts.approvalId),
+    facts.engine,
+    facts.origin,
+    facts.durationUs,
+    detail(facts.loggedContext),
+    facts.aadHmac === null ? null : exactly(32, facts.aadHmac),
+  ];
 }
 
 const text = (value: string): string => value.toWellFormed();

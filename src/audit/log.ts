@@ -5,11 +5,14 @@
 import { TwofoldError } from '../errors.ts';
 import type { EpochStanding, SecurityEpoch } from '../epoch.ts';
 import { AnonymousCounts } from './anonymous.ts';
-import { ownUnplaced, unplaced } from './batch.ts';
+import { ownUnplaced, unplaced, valueMac } from './batch.ts';
 import type { MacFunction, Origin, Unplaced } from './batch.ts';
+import { catchUp } from './catch-up.ts';
 import { ChangeLane } from './change-lane.ts';
 import { UseLane } from './lane.ts';
+import { StaleAnswer } from './ports.ts';
 import type { AuditDraft, AuditId, AuditLog, AuditStore } from './ports.ts';
+import { ReadingSessions } from './reading-sessions.ts';
 import { listEntries, readEntry } from './reader.ts';
 
 export interface AuditLogOptions {
@@ -20,6 +23,8 @@ export interface AuditLogOptions {
   /** UUID of this incarnation. */
   readonly instance: string;
   readonly zone: string;
+  /** What `system.start` says besides. */
+  readonly started?: AuditDraft['detail'];
   /** Milliseconds since the Unix epoch; `Date.now` by default. Deadlines do not use it. */
   readonly clock?: () => number;
   /** How long a request waits for its entry; 3,000 ms. */
@@ -84,6 +89,7 @@ class LanedAuditLog implements RunningAuditLog {
   readonly #use: UseLane;
   readonly #change: ChangeLane;
   readonly #counts = new AnonymousCounts();
+  readonly #readings = new ReadingSessions();
   #countsSince: number | null = null;
   #countsTimer: NodeJS.Timeout | null = null;
   /** An entry of counts is not durable yet. */
@@ -167,6 +173,32 @@ class LanedAuditLog implements RunningAuditLog {
     return this.#use.append(entry, standing, this.#deadlineMs);
   }
 
+  async reading(draft: AuditDraft, standing: EpochStanding): Promise<AuditId> {
+    const known = this.#readings.find(draft);
+    if (known !== null) {
+      await this.#confirm(standing);
+      return known;
+    }
+    const id = await this.record(draft, standing);
+    this.#readings.begin(draft, id);
+    return id;
+  }
+
+  /** Repeated while only others' changes raise the epoch; within the deadline of an entry. */
+  async #confirm(standing: EpochStanding): Promise<void> {
+    const { store, epoch, instance } = this.#options;
+    const until = performance.now() + this.#deadlineMs;
+    do {
+      this.#assertAccepting();
+      if (epoch.touches(standing)) throw new StaleAnswer();
+      const asked = epoch.current;
+      const outcome = await store.confirm(asked, instance).catch(asUnavailable);
+      if ('epoch' in outcome) return;
+      await catchUp(this.#options).catch(asUnavailable);
+    } while (performance.now() < until);
+    throw new TwofoldError('audit_unavailable');
+  }
+
   async change(
     draft: AuditDraft,
     commit: Parameters<AuditLog['change']>[1],
@@ -184,6 +216,10 @@ class LanedAuditLog implements RunningAuditLog {
     this.#countsSince ??= this.#now();
     if (this.#countsSent) return;
     this.#countsTimer ??= setTimeout(() => this.#sendCounts(), this.#options.countsAfterMs ?? 500);
+  }
+
+  hash(values: Uint8Array): Promise<Uint8Array> {
+    return valueMac(this.#options.mac, values);
   }
 
   read(id: AuditId): ReturnType<AuditLog['read']> {
@@ -227,6 +263,7 @@ class LanedAuditLog implements RunningAuditLog {
         kind,
         replaces,
         ...(kind === 'use' ? { changeLane: this.#change.lane } : {}),
+        ...(operation === 'system.start' && replaces === null ? this.#options.started : {}),
       });
   }
 
@@ -252,6 +289,10 @@ class LanedAuditLog implements RunningAuditLog {
   }
 }
 
+const asUnavailable = (cause: unknown): never => {
+  throw new TwofoldError('audit_unavailable', undefined, { cause });
+};
+
 /** The lane is open, its last attempt worked, and none is without an answer for long. */
 const isWell = (lane: UseLane | ChangeLane): boolean =>
   lane.lane !== null && lane.failures === 0 && lane.unansweredMs < UNANSWERED_MS;
@@ -262,6 +303,8 @@ const unwrittenDraft = (draft: AuditDraft, leaf: Uint8Array): AuditDraft => ({
   outcome: 'database_unavailable',
   contextKeys: [],
   contextValues: null,
+  aad: null,
+  loggedContext: {},
   items: [],
   detail: { unwritten: Buffer.from(leaf).toString('hex') },
 });

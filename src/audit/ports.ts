@@ -10,7 +10,21 @@ export interface Actor {
   readonly method: 'jwt' | 'mtls' | 'system' | 'bootstrap' | 'break-glass';
   /** Hash (first 16 bytes of SHA-256) of the presented token, to tie entries of one session; else null. */
   readonly session: Uint8Array | null;
+  /** Authentication context class; null where the token says none. */
+  readonly acr: string | null;
+  /** Authentication methods (RFC 8176), sorted. */
+  readonly amr: readonly string[];
+  /** Roles when it was decided, sorted; null: not known, as of entries of version 1. */
+  readonly roles: readonly string[] | null;
 }
+
+/** Of a principal, what entries say. */
+export function actorOf({ issuer, subject, method, session, acr, amr, roles }: Actor): Actor {
+  return { issuer, subject, method, session, acr, amr, roles };
+}
+
+/** Who computed the post-quantum half; `token`: there is none, and the HSM or its host's OpenSSL did all. */
+export type AuditEngine = 'native' | 'portable' | 'token';
 
 /** One item of a batch request, in request order. */
 export interface AuditItem {
@@ -40,14 +54,41 @@ export interface AuditDraft {
   readonly decision: { readonly revision: string; readonly policies: readonly string[] } | null;
   /** Source address as seen by the listener. */
   readonly source: string;
-  /** Names of the encryption context; their values only as an HMAC under the audit key. */
+  /** Names of the encryption context. */
   readonly contextKeys: readonly string[];
-  /** Canonical bytes that are recorded as an HMAC under the audit key (context values, aad); never in clear. */
+  /** Canonical encryption context without aad, recorded as an HMAC under the audit key, not in clear. */
   readonly contextValues: Uint8Array | null;
+  /** The same of the aad alone. */
+  readonly aad: Uint8Array | null;
+  /** Values of the encryption context whose names the namespace declares loggable. */
+  readonly loggedContext: Readonly<Record<string, string>>;
   readonly items: readonly AuditItem[];
   /** Non-secret facts of a change: states, labels, reasons. Plain JSON values. */
   readonly detail: Readonly<Record<string, string | number | boolean | null>>;
+  /** Group of the connection's key agreement; null where it has none, or it is not known. */
+  readonly tlsGroup: string | null;
+  /** UUID of what was lent, where that permitted it. */
+  readonly grantId: string | null;
+  /** UUID of the approval that it was carried out under. */
+  readonly approvalId: string | null;
+  readonly engine: AuditEngine | null;
+  /** Of what was opened: who can have made it. */
+  readonly origin: 'anyone' | 'service' | null;
+  /** Microseconds from the request's head to the making of the entry. */
+  readonly durationUs: number | null;
 }
+
+/** What a request says of itself beside what it did. */
+export type RequestFacts = Pick<AuditDraft, 'tlsGroup' | 'durationUs'>;
+/** Of what no request caused, or what no suite, grant or approval is behind. */
+export const NO_CIRCUMSTANCES = {
+  tlsGroup: null,
+  grantId: null,
+  approvalId: null,
+  engine: null,
+  origin: null,
+  durationUs: null,
+} as const satisfies Partial<AuditDraft>;
 
 /** The epoch after the commit; `stale`: the database's epoch is another one and nothing was written. */
 export type CommitOutcome = { readonly epoch: number } | { readonly stale: number };
@@ -81,6 +122,12 @@ export interface AuditLog {
    */
   record(draft: AuditDraft, standing: EpochStanding): Promise<AuditId>;
   /**
+   * `record` for reading this log, which makes one entry for a session of reading
+   * (`reading-sessions.ts`) and answers its id to later reads of it. Those leave as the others do: only
+   * where the database confirms, in a transaction that commits, that the epoch still is what they stood on.
+   */
+  reading(draft: AuditDraft, standing: EpochStanding): Promise<AuditId>;
+  /**
    * Runs a change: `commit` gets the prepared entry and writes effect and entry in one transaction
    * (`KeyStore.commit`). Resolves once both are durable. One change at a time per instance.
    *
@@ -100,6 +147,11 @@ export interface AuditLog {
   }>;
   /** Counts a request that never authenticated; durable within a second. */
   countAnonymous(source: string, outcome: string): void;
+  /**
+   * The HMAC under the audit key as which entries have canonical values (`contextValues`, `aad`).
+   * @throws TwofoldError `audit_unavailable` when the HSM makes none
+   */
+  hash(values: Uint8Array): Promise<Uint8Array>;
   /** Looks up and pages through entries (decoded). */
   read(id: AuditId): Promise<AuditRecord | null>;
   list(query: AuditQuery): Promise<{
@@ -125,6 +177,16 @@ export interface AuditQuery {
   readonly outcome: string | null;
   readonly from: Date | null;
   readonly until: Date | null;
+  /** What only the entry's bytes tell, and no column; absent: whatever it is. */
+  readonly within?: Within | undefined;
+}
+
+/** Looked for among the entries that the other filters find, so many a page and no more. */
+export interface Within {
+  readonly contextHmac?: Uint8Array | undefined;
+  readonly aadHmac?: Uint8Array | undefined;
+  /** Values in clear. */
+  readonly context?: Readonly<Record<string, string>> | undefined;
 }
 
 /** A stored entry as readers get it. */
@@ -135,7 +197,13 @@ export interface AuditRecord {
   readonly at: Date;
   readonly leaf: Uint8Array;
   readonly body: Uint8Array;
-  readonly draft: Omit<AuditDraft, 'contextValues'> & { readonly contextHmac: Uint8Array | null };
+  /** Of version 1, members that it has not are empty or null. */
+  readonly draft: Omit<AuditDraft, 'contextValues' | 'aad'> & {
+    readonly contextHmac: Uint8Array | null;
+    readonly aadHmac: Uint8Array | null;
+  };
+  /** Of the entry's bytes. */
+  readonly version: number;
   readonly zone: string;
   /** UUID of the instance that wrote it. */
   readonly instance: string;
@@ -162,6 +230,12 @@ export interface AuditStore {
    * `TwofoldError` (`database_unavailable`, `storage_full`) when it was certainly not applied.
    */
   append(batch: AppendBatch): Promise<CommitOutcome>;
+  /**
+   * Whether the epoch is still `epoch`, under the barrier that appends hold, in a transaction that
+   * commits a record of its own. Writes nothing else, so that it can be repeated. Refused for an
+   * instance that was closed.
+   */
+  confirm(epoch: number, instance: string): Promise<CommitOutcome>;
   /**
    * Leaf at (lane, n), or null; this is how an unknown outcome is settled. Only a commit is
    * exclusive: the read stands in a transaction that writes a WAL record of its own

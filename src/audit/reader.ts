@@ -4,6 +4,7 @@ import { indexText } from './batch.ts';
 import { leafHash } from './entry.ts';
 import type { Entry } from './entry.ts';
 import { decodeEntry } from './entry-decoder.ts';
+import type { DecodedEntry } from './entry-decoder.ts';
 import type {
   AuditCursor,
   AuditId,
@@ -11,6 +12,7 @@ import type {
   AuditRecord,
   AuditStore,
   StoredEntry,
+  Within,
 } from './ports.ts';
 
 /** Lanes are numbered by a 32-bit column. */
@@ -37,6 +39,8 @@ export async function readEntry(
 
 /** Entries are up to 64 KiB long, so what a page holds is bounded by their bytes too. */
 const PAGE_BYTES = 4 * 1024 * 1024;
+/** Entries that a page looks at for what no column tells. */
+const LOOKED_AT = 1024;
 /** Rows that are read at once: never much more than a page may hold. */
 const CHUNK = 64;
 
@@ -53,19 +57,20 @@ export async function listEntries(
   const indexedQuery = asIndexed(query);
   const items: AuditRecord[] = [];
   let after = query.after;
-  let rest = query.pageSize;
+  let rest = query.within === undefined ? query.pageSize : LOOKED_AT;
   let bytes = 0;
   while (rest > 0 && bytes < PAGE_BYTES) {
     const pageSize = Math.min(rest, CHUNK);
     const page = await store.entries({ ...indexedQuery, after, pageSize });
     for (const stored of page.entries) {
-      if (bytes >= PAGE_BYTES) return { items, next: after };
+      if (bytes >= PAGE_BYTES || items.length >= query.pageSize) return { items, next: after };
       const entry = verified(stored);
       if (matches(entry, query)) items.push(recordOf(entry, stored));
       after = { lane: stored.lane, n: stored.n };
       bytes += stored.body.length;
     }
     if (page.next === null || page.entries.length < pageSize) return { items, next: page.next };
+    if (items.length >= query.pageSize) break;
     rest -= pageSize;
   }
   return { items, next: after };
@@ -75,7 +80,7 @@ export async function listEntries(
 export const recordFrom = (stored: StoredEntry): AuditRecord => recordOf(verified(stored), stored);
 
 /** Decodes, and checks the leaf and that the entry was written for this place. */
-function verified(stored: StoredEntry): Entry {
+function verified(stored: StoredEntry): DecodedEntry {
   const entry = decodeEntry(stored.body);
   const sound =
     Buffer.compare(leafHash(stored.body), stored.leaf) === 0 &&
@@ -85,10 +90,11 @@ function verified(stored: StoredEntry): Entry {
   return entry;
 }
 
-function recordOf(entry: Entry, stored: StoredEntry): AuditRecord {
-  const { lane, n, at, zone, previous, epoch, instance, ...draft } = entry;
+function recordOf(entry: DecodedEntry, stored: StoredEntry): AuditRecord {
+  const { version, lane, n, at, zone, previous, epoch, instance, ...draft } = entry;
   const { leaf, body } = stored;
-  return { id: `${lane}-${n}`, lane, n, at, zone, instance, epoch, previous, leaf, body, draft };
+  const place = { id: `${lane}-${n}`, lane, n, at, zone, instance, epoch, previous };
+  return { ...place, version, leaf, body, draft };
 }
 
 const asIndexed = (query: AuditQuery): AuditQuery => ({
@@ -113,6 +119,20 @@ function matches(entry: Entry, query: AuditQuery): boolean {
     same(query.subject, entry.actor.subject) &&
     same(query.outcome, entry.outcome) &&
     (query.from === null || entry.at >= query.from) &&
-    (query.until === null || entry.at < query.until)
+    (query.until === null || entry.at < query.until) &&
+    (query.within === undefined || isWithin(entry, query.within))
+  );
+}
+
+function isWithin(entry: Entry, { contextHmac, aadHmac, context = {} }: Within): boolean {
+  const same = (wanted: Uint8Array | undefined, actual: Uint8Array | null): boolean =>
+    wanted === undefined || (actual !== null && Buffer.compare(wanted, actual) === 0);
+  const { loggedContext } = entry;
+  return (
+    same(contextHmac, entry.contextHmac) &&
+    same(aadHmac, entry.aadHmac) &&
+    Object.entries(context).every(
+      ([name, value]) => Object.hasOwn(loggedContext, name) && loggedContext[name] === value,
+    )
   );
 }

@@ -3,13 +3,17 @@ import { z } from 'zod';
 
 import { PAGING, page } from './answer.ts';
 import { defineRoute } from './route.ts';
-import { base64, time } from './scalars.ts';
+import { base64, publicBytes, time } from './scalars.ts';
 
 const plain = z.union([z.string(), z.number(), z.boolean(), z.null()]);
 
 export const auditEntry = z
   .object({
     id: z.string().meta({ description: '`<lane>-<n>`.', examples: ['1-42'] }),
+    version: z.int().meta({
+      description: 'Of its bytes. Members that version 1 has not are empty or null.',
+      examples: [2],
+    }),
     at: time,
     zone: z.string(),
     requestId: z.string(),
@@ -21,6 +25,15 @@ export const auditEntry = z
       subject: z.string(),
       method: z.enum(['jwt', 'mtls', 'system', 'bootstrap', 'break-glass']),
       session: base64('First 16 bytes of SHA-256 of the token.').nullable(),
+      acr: z
+        .string()
+        .nullable()
+        .meta({ description: 'Authentication context class, as the token says it.' }),
+      amr: z.array(z.string()).meta({ description: 'Authentication methods (RFC 8176).' }),
+      roles: z
+        .array(z.string())
+        .nullable()
+        .meta({ description: 'When it was decided; null: not known.' }),
     }),
     key: z.object({
       reference: z.string().nullable().meta({ description: 'As the request named it.' }),
@@ -32,9 +45,39 @@ export const auditEntry = z
       .object({ revision: z.string(), policies: z.array(z.string()) })
       .nullable()
       .meta({ description: 'The policies that decided.' }),
+    grantId: z.string().nullable().meta({ description: 'What was lent, if that permitted it.' }),
+    approvalId: z
+      .string()
+      .nullable()
+      .meta({ description: 'The approval that it was carried out under.' }),
     source: z.string(),
+    tlsGroup: z
+      .string()
+      .nullable()
+      .meta({ description: 'Of the key agreement of the connection, as IANA names it.' }),
+    engine: z.enum(['native', 'portable', 'token']).nullable().meta({
+      description: 'Who computed the post-quantum half; `token`: the suite has none.',
+    }),
+    origin: z
+      .enum(['anyone', 'service'])
+      .nullable()
+      .meta({ description: 'Of what was opened: who can have made it.' }),
+    durationUs: z
+      .int()
+      .nullable()
+      .meta({
+        description:
+          'Microseconds from the head of the request to the making of this entry, which was durable ' +
+          'before the answer left.',
+      }),
     contextKeys: z.array(z.string()),
-    contextHmac: base64('HMAC of the context values.').nullable(),
+    contextValues: z.record(z.string(), z.string()).meta({
+      description: 'Of the names that the namespace declares loggable.',
+    }),
+    contextHmac: base64(
+      'HMAC of the encryption context; of version 1, of encryption context and aad.',
+    ).nullable(),
+    aadHmac: base64('HMAC of the aad.').nullable(),
     items: z
       .array(
         z.object({
@@ -69,6 +112,8 @@ export const moment = (description: string) =>
     .optional()
     .meta({ description, override: { type: 'string', format: 'date-time' } });
 
+const hmac = (description: string) => publicBytes({ min: 32, max: 32, description }).optional();
+
 export const listAuditEntries = defineRoute({
   method: 'GET',
   plane: 'use',
@@ -85,9 +130,21 @@ export const listAuditEntries = defineRoute({
     outcome: short,
     from: moment('Entries at this time or later.'),
     until: moment('Entries before this time.'),
+    contextHmac: hmac('As `POST /v1/audit/hash` gives it.'),
+    aadHmac: hmac('As `POST /v1/audit/hash` gives it.'),
+    context: z
+      .record(z.string().min(1).max(256), z.string().max(4096))
+      .optional()
+      .meta({
+        description:
+          'As `context.<name>=<value>`, of names that the namespace declares loggable. Like the ' +
+          'HMACs looked for among the entries that the other filters find, 1024 a page: a page may be ' +
+          'short of entries, or empty, before the end.',
+        'x-prefix': 'context.',
+      }),
   }),
   response: page(auditEntry, 'AuditPage'),
-  errors: ['not_found'],
+  errors: ['not_found', 'invalid_base64'],
 });
 
 export const getAuditEntry = defineRoute({

@@ -24,6 +24,7 @@ export const GUARDS = [
   'denials.change',
   'limits.change',
   'approvals.configure',
+  'audit.configure',
   'root.rotate',
   'keys.export',
 ] as const;
@@ -38,6 +39,7 @@ export const GUARD_GROUPS = {
     'issuers.change',
     'denials.change',
     'approvals.configure',
+    'audit.configure',
     'root.rotate',
   ],
 } as const satisfies Readonly<Record<string, readonly Guard[]>>;

@@ -3,6 +3,7 @@ import * as adminKeys from './admin-keys.ts';
 import * as aliases from './aliases.ts';
 import * as approvals from './approvals.ts';
 import * as audit from './audit.ts';
+import * as auditValues from './audit-values.ts';
 import * as certificates from './certificates.ts';
 import * as csr from './csr.ts';
 import * as denials from './denials.ts';
@@ -65,6 +66,7 @@ const RESOURCES = [
   keyGrants,
   audit,
   log,
+  auditValues,
   events,
   published,
 ] as const;

@@ -1,6 +1,7 @@
 /** Everything stored that governs access, opened over one database. */
 import { Denials } from './denials.ts';
 import { StoredIssuers } from './issuers.ts';
+import { LoggableContext } from './loggable-context.ts';
 import { Approvals } from './approvals.ts';
 import type { ApprovalParts } from './approvals.ts';
 import { LocalTokens } from './local-tokens.ts';
@@ -16,6 +17,8 @@ export interface Governance {
   readonly namespaces: Namespaces;
   readonly approvals: Approvals;
   readonly localTokens: LocalTokens;
+  /** What audit entries may say in clear. */
+  readonly loggable: LoggableContext;
   readonly policies: Policies;
   readonly grants: KeyGrants;
   /** What is asked where no policy permits. */
@@ -42,6 +45,7 @@ export function openGovernance(
     namespaces: new Namespaces(parts, initial === 'roles' ? policies : null),
     approvals: new Approvals(parts),
     localTokens: new LocalTokens(parts),
+    loggable: new LoggableContext(parts),
     grants,
     delegation: new Delegation(grants, parts.epoch, parts.clock),
   };

@@ -3,8 +3,8 @@
  *
  * Of policies that are in both sets the record tells which held, so nothing of the request has to be
  * known for them, also where their conditions read what no entry has. Of the others the scope is matched,
- * and conditions only where they read nothing but who the principal is; roles are known where a policy
- * that held, or did not, tells them. What is left is unknown, and an outcome that depends on it is
+ * and conditions only where they read nothing but who the principal is; roles stand in entries of version 2,
+ * and of version 1 are known where a policy that held, or did not, tells them. What is left is unknown, and an outcome that depends on it is
  * `undetermined`.
  */
 import { evaluate } from '../access/cedar-sets.ts';
@@ -19,6 +19,8 @@ export interface RecordedDecision {
   readonly issuer: string;
   readonly subject: string;
   readonly method: string;
+  /** Null: the entry does not say them. */
+  readonly roles: readonly string[] | null;
   readonly operation: string;
   readonly namespace: string;
   /** Name of the key; undefined where it is not known which; null of an operation without one. */
@@ -109,7 +111,7 @@ class Past {
     const action = readSchema(SCHEMA).actions.get(record.operation);
     this.names = action?.names ?? new Set();
     this.#types = action?.resourceTypes ?? new Set();
-    for (const [id, policy] of then) this.#learn(id, policy);
+    if (record.roles === null) for (const [id, policy] of then) this.#learn(id, policy);
   }
 
   held(id: string, policy: CompiledPolicy): Truth {
@@ -154,7 +156,10 @@ class Past {
     const user = { type: 'User', id: JSON.stringify([issuer, subject]), parents: [] };
     if (covers(constraint, user)) return true;
     const role = roleOf(constraint);
-    return role === null ? false : (this.#roles.get(role) ?? null);
+    if (role === null) return false;
+    const { roles } = this.#record;
+    if (roles !== null) return roles.some((name) => uidKey('Role', name) === role);
+    return this.#roles.get(role) ?? null;
   }
 
   #learn(id: string, policy: CompiledPolicy): void {
@@ -169,9 +174,11 @@ class Past {
   /** Only of who it is: all of that stands in the record. */
   #conditions(policy: CompiledPolicy): Truth {
     const { entities, reads } = policy;
-    if (reads.size > 0 || entities === null || entities.has('resource')) return null;
-    if (entities.has('action') || mayFail(policy.conditions)) return null;
-    const { issuer, subject, method, operation } = this.#record;
+    const { issuer, subject, method, roles, operation } = this.#record;
+    if (reads.size > 0 || mayFail(policy.conditions)) return null;
+    if (entities === null ? roles === null || !asksForRoles(policy) : !isOfPrincipal(entities)) {
+      return null;
+    }
     const uid = { type: 'User', id: JSON.stringify([issuer, subject]) };
     if (![issuer, subject].every((text) => text.isWellFormed())) return null;
     const key = `replay\n${policy.text}`;
@@ -180,10 +187,25 @@ class Past {
       action: operation,
       resource: { type: 'Namespace', id: this.#record.namespace },
       context: {},
-      entities: [{ uid, attrs: { issuer, subject, method }, parents: [] }],
+      entities: [{ uid, attrs: { issuer, subject, method }, parents: parentsOf(roles) }],
     });
     return errors === null || errors.length > 0 ? null : permits.length + forbids.length > 0;
   }
+}
+
+const parentsOf = (roles: readonly string[] | null) =>
+  (roles ?? []).map((id) => ({ type: 'Role', id }));
+
+const isOfPrincipal = (entities: ReadonlySet<string>): boolean =>
+  !entities.has('resource') && !entities.has('action');
+
+/** Whether its conditions name roles and no other entity, and are about nothing but the principal. */
+function asksForRoles({ conditions }: CompiledPolicy): boolean {
+  // Quotes of texts are escaped in JSON, so that none looks like a member.
+  const json = JSON.stringify(conditions);
+  const all = (pattern: RegExp, wanted: string) =>
+    [...json.matchAll(pattern)].every(([, found]) => found === wanted);
+  return all(/"Var":"(\w+)"/gu, 'principal') && all(/"__entity":\{"type":"([^"]*)"/gu, 'Role');
 }
 
 const both = (a: Truth, b: Truth): Truth => {

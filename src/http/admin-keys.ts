@@ -54,6 +54,7 @@ function runOf<C>(call: ChangeCall, show: (change: C) => object, status: number)
     requestId: call.requestId,
     ended: call.ended,
     source: call.source,
+    request: () => call.notes.request(),
     ifMatch: revisionOf(call.headers['if-match']),
     idempotency: key === undefined || dryRun ? null : { key, requestHash: call.requestHash() },
     render: (change) => ({

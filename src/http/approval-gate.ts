@@ -68,7 +68,7 @@ export class ApprovalGate {
     const { namespace } = call.grant;
     const authorizer = await access.in(namespace);
     const requestHash = wholeRequestHash(request, await this.#about(call), call.body);
-    call.notes.detail({ approval: id });
+    call.notes.approved(id);
     const backing = await governance.approvals.redeem(
       call.grant,
       { id, requestHash, question },

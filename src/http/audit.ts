@@ -1,17 +1,20 @@
 /** Routes that read the audit log. */
+import type { z } from 'zod';
+
 import { DEFAULT_PAGE_SIZE } from '../contract/answer.ts';
 import * as contract from '../contract/audit.ts';
 import { TwofoldError } from '../errors.ts';
 import { pageScope } from './keys.ts';
 import { PageTokens } from './page-token.ts';
 import { route } from './route.ts';
-import type { AuditCursor, AuditRecord } from '../audit/ports.ts';
+import type { AuditCursor, AuditRecord, Within } from '../audit/ports.ts';
 import type { HttpDependencies } from './dependencies.ts';
 import type { GuardedRoute } from './route.ts';
 
-export function entryResource({ id, at, zone, leaf, body, draft }: AuditRecord) {
+export function entryResource({ id, version, at, zone, leaf, body, draft }: AuditRecord) {
   return {
     id,
+    version,
     at,
     zone,
     requestId: draft.requestId,
@@ -26,9 +29,17 @@ export function entryResource({ id, at, zone, leaf, body, draft }: AuditRecord) 
       suite: draft.suite,
     },
     decision: draft.decision,
+    grantId: draft.grantId,
+    approvalId: draft.approvalId,
     source: draft.source,
+    tlsGroup: draft.tlsGroup,
+    engine: draft.engine,
+    origin: draft.origin,
+    durationUs: draft.durationUs,
     contextKeys: draft.contextKeys,
+    contextValues: draft.loggedContext,
     contextHmac: draft.contextHmac,
+    aadHmac: draft.aadHmac,
     items: draft.items,
     detail: draft.detail,
     leafHash: leaf,
@@ -46,10 +57,19 @@ function cursorOf(text: string | null): AuditCursor | null {
   return { lane: lane ?? 0, n: n ?? 0 };
 }
 
+type Query = z.output<typeof contract.listAuditEntries.query>;
+
+function withinOf({ contextHmac, aadHmac, context }: Query): Within | undefined {
+  const asked = [contextHmac, aadHmac, context].some((each) => each !== undefined);
+  return asked ? { contextHmac, aadHmac, context } : undefined;
+}
+
 export function auditRoutes(
   deps: Pick<HttpDependencies, 'audit' | 'pageTokenKey'>,
 ): readonly GuardedRoute[] {
   const tokens = new PageTokens(deps.pageTokenKey);
+  const record: HttpDependencies['audit']['record'] = (draft, standing) =>
+    deps.audit.reading(draft, standing);
   return [
     route(contract.listAuditEntries, {
       handle: async ({ grant, query }) => {
@@ -65,16 +85,17 @@ export function auditRoutes(
           outcome: query.outcome ?? null,
           from: query.from ?? null,
           until: query.until ?? null,
+          within: withinOf(query),
         });
         const nextPageToken = tokens.seal(scope, cursorText(next));
-        return { body: { items: items.map(entryResource), nextPageToken } };
+        return { body: { items: items.map(entryResource), nextPageToken }, record };
       },
     }),
     route(contract.getAuditEntry, {
       handle: async ({ grant, params }) => {
-        const record = await deps.audit.read(params.id);
-        if (record?.draft.namespace !== grant.namespace) throw new TwofoldError('not_found');
-        return { body: entryResource(record) };
+        const found = await deps.audit.read(params.id);
+        if (found?.draft.namespace !== grant.namespace) throw new TwofoldError('not_found');
+        return { body: entryResource(found), record };
       },
     }),
   ];

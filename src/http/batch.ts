@@ -103,6 +103,15 @@ function contextNames<I extends Item, A>({ call, contextOf }: Batch<I, A>): read
   return [...new Set(names)];
 }
 
+/** Pairs that the contexts of all items have. */
+function sharedPairs<I extends Item, A>({ call, contextOf }: Batch<I, A>): Record<string, string> {
+  const [first, ...rest] = call.body.items.map((item) => contextOf(item).encryptionContext ?? {});
+  const pairs = Object.entries(first ?? {});
+  return Object.fromEntries(
+    pairs.filter(([name, value]) => rest.every((other) => other[name] === value)),
+  );
+}
+
 /** The error that every item has and that is not about items; undefined otherwise. */
 function sharedError(results: readonly Settled<object>[]): TwofoldError | undefined {
   const [first] = results;
@@ -132,9 +141,12 @@ export async function runBatch<I extends Item, A extends object>(batch: Batch<I,
   const { items } = call.body;
   const { notes } = call;
   const names = contextNames(batch);
+  const shared = sharedPairs(batch);
   // Noted only once they fit: the entry of the refusal has to fit as well.
-  assertEntryFits({ ...notes.draft('ok'), contextKeys: names }, items.length, { room: ROOM });
-  notes.items([], names);
+  const loggedContext = notes.logged(shared);
+  const known = { ...notes.draft('ok'), contextKeys: names, loggedContext };
+  assertEntryFits(known, items.length, { room: ROOM });
+  notes.items([], names, shared);
   const hasher = new ItemHasher();
   const hashes = items.map((item) => hasher.hash(item.ref, contextOf(item)));
   const selected: SelectedVersions = new Map();
@@ -148,10 +160,11 @@ export async function runBatch<I extends Item, A extends object>(batch: Batch<I,
       hash: hashes[index] ?? new Uint8Array(16),
     })),
     names,
+    shared,
   );
   noteVerdicts(notes, results);
-  const shared = sharedError(results);
-  if (shared !== undefined) throw shared;
+  const failure = sharedError(results);
+  if (failure !== undefined) throw failure;
   const answers = results.map((result, index) => {
     const ref = items[index]?.ref ?? null;
     if (isFailed(result)) return { ref, error: itemErrorOf(result) };

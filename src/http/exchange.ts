@@ -47,7 +47,8 @@ export class Exchange {
   readonly source: string;
   readonly #contract: RouteContract | null;
   readonly #surroundings: Surroundings;
-  readonly #started = performance.now();
+  /** Monotonic time of its head. */
+  readonly started = performance.now();
   /** While the answer is made nothing goes over the connection, however long that takes. */
   readonly #resumeStallClock: () => void;
 
@@ -161,7 +162,7 @@ export class Exchange {
       plane: this.#contract?.plane ?? null,
       method: this.request.method ?? '',
       source: this.source,
-      milliseconds: performance.now() - this.#started,
+      milliseconds: performance.now() - this.started,
       ...outcome,
     });
   }

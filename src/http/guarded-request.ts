@@ -18,6 +18,7 @@ import { requestHash } from './canonical.ts';
 import { credentialsOf, namespaceOf } from './credentials.ts';
 import { readHeaders, readParams, readQuery } from './head.ts';
 import { AuditNotes } from './notes.ts';
+import { engineOf } from './suite-resource.ts';
 import { RequestAccess } from './request-access.ts';
 import { Streamed } from './route.ts';
 import { tlsGroupOf } from './tls-group.ts';
@@ -83,6 +84,8 @@ export class GuardedRequest {
   #access: RequestAccess | undefined;
   /** The key that the latest run found. */
   #keyId: string | null = null;
+  /** What its entry may say in clear; as of the latest run. */
+  #loggable: readonly string[] = [];
 
   constructor(deps: HttpDependencies, arrival: Arrival, authenticated: Authenticated) {
     this.#deps = deps;
@@ -158,6 +161,7 @@ export class GuardedRequest {
 
   /** Runs once. Rejects with `StaleAnswer` to be run again, or with what may leave without an entry. */
   async #attempt(first: boolean): Promise<void> {
+    this.#loggable = await this.#deps.governance.loggable.of(this.#resource.namespace);
     const notes = this.#notes(await this.#standing());
     const outcome = await this.#outcome(notes, first);
     this.#keyId = notes.draft('ok').keyId;
@@ -192,6 +196,9 @@ export class GuardedRequest {
       operation: route.contract.operation,
       epoch: this.#epoch,
       namespaceKnown: standing !== 'absent',
+      started: exchange.started,
+      loggable: this.#loggable,
+      engineOf: (suite) => engineOf(this.#deps.engine, suite),
       ...this.#resource,
     });
   }

@@ -67,7 +67,8 @@ export function readHeaders(route: RouteContract, values: HeaderValues): object 
   );
 }
 
-const LABEL = 'label.';
+/** Parameters that are many under one beginning, by the member of the contract that they become. */
+const FAMILIES: Readonly<Record<string, string>> = { labels: 'label.', context: 'context.' };
 const BAD_ESCAPE = /%(?![0-9a-fA-F]{2})/;
 
 function decode(text: string): string {
@@ -78,26 +79,28 @@ function decode(text: string): string {
   }
 }
 
-/** `a=1&label.x=y` as `{ a: '1', labels: { x: 'y' } }`; `label.` only where the route filters by it. */
-function queryObject(text: string, takesLabels: boolean): Record<string, unknown> {
+const empty = () => Object.create(null) as Record<string, unknown>;
+
+/** `a=1&label.x=y` as `{ a: '1', labels: { x: 'y' } }`; of the families that the route filters by. */
+function queryObject(text: string, families: readonly string[]): Record<string, unknown> {
   if (BAD_ESCAPE.test(text)) {
     throw new TwofoldError('malformed_request', 'The query has a broken percent-encoding.');
   }
-  const values = Object.create(null) as Record<string, unknown>;
-  const labels = Object.create(null) as Record<string, unknown>;
+  const values = empty();
+  const members: Record<string, Record<string, unknown>> = {};
   for (const pair of text.split('&')) {
     const split = pair.indexOf('=');
     const name = decode(split < 0 ? pair : pair.slice(0, split));
-    const isLabel = takesLabels && name.startsWith(LABEL);
-    const target = isLabel ? labels : values;
-    const key = isLabel ? name.slice(LABEL.length) : name;
+    const family = families.find((each) => name.startsWith(FAMILIES[each] ?? each));
+    const target = family === undefined ? values : (members[family] ??= empty());
+    const key = family === undefined ? name : name.slice(FAMILIES[family]?.length);
     // Schemas drop this name from records in silence.
     if (key === '__proto__') throw new TwofoldError('unknown_parameter', 'No parameter has it.');
     // `labels` is the contract's name for what `label.` collects, and no parameter.
-    const taken = key in target || (takesLabels && !isLabel && key === 'labels');
+    const taken = key in target || (family === undefined && families.includes(key));
     if (taken) throw new TwofoldError('unknown_parameter', 'A parameter comes twice.');
     target[key] = split < 0 ? '' : decode(pair.slice(split + 1));
-    if (isLabel) values['labels'] = labels;
+    if (family !== undefined) values[family] = target;
   }
   return values;
 }
@@ -105,12 +108,12 @@ function queryObject(text: string, takesLabels: boolean): Record<string, unknown
 /** Parses the query by the route's schema; the common empty query costs nothing. */
 export function readQuery(route: RouteContract, url: string): object {
   const mark = url.indexOf('?');
-  const takesLabels = 'labels' in (route.query.shape as object);
-  const values = mark < 0 ? {} : queryObject(url.slice(mark + 1), takesLabels);
+  const families = Object.keys(FAMILIES).filter((each) => each in (route.query.shape as object));
+  const values = mark < 0 ? {} : queryObject(url.slice(mark + 1), families);
   const parsed = route.query.safeParse(values);
   if (parsed.success) return parsed.data;
   throw refusal(parsed.error, route.query, 'unknown_parameter', ([name]) =>
-    name === undefined ? 'The query' : `?${name === 'labels' ? 'label.' : String(name)}`,
+    name === undefined ? 'The query' : `?${FAMILIES[String(name)] ?? String(name)}`,
   );
 }
 

@@ -8,9 +8,11 @@ import { hash } from 'node:crypto';
 import { couldNameKey } from '../contract/scalars.ts';
 import { isUuid } from '../crypto/uuid.ts';
 import { canonicalContext } from '../crypto/context.ts';
+import { grantIdOf } from '../access/delegation.ts';
 import { DEFAULT_NAMESPACE } from './dependencies.ts';
 import type { Decision, Operation, Principal } from '../access/grant.ts';
-import type { AuditDraft, AuditItem } from '../audit/ports.ts';
+import { actorOf } from '../audit/ports.ts';
+import type { AuditDraft, AuditEngine, AuditItem, RequestFacts } from '../audit/ports.ts';
 import type { EpochStanding } from '../epoch.ts';
 import type { Selecting, Used } from '../keyring/operations.ts';
 
@@ -69,6 +71,14 @@ export interface NotedRequest {
   readonly key: string | null;
   /** Security epoch when the request began to read. */
   readonly epoch: number;
+  /** Of the connection's key agreement. */
+  readonly tlsGroup?: string | null | undefined;
+  /** Monotonic time (`performance.now`) of its head. */
+  readonly started: number;
+  /** Names of the encryption context whose values the entry has in clear. */
+  readonly loggable: readonly string[];
+  /** Who computes a suite here. */
+  readonly engineOf: (suite: string) => AuditEngine | null;
 }
 
 export class AuditNotes {
@@ -83,7 +93,11 @@ export class AuditNotes {
   #context: NotedContext | null = null;
   #names: readonly string[] = [];
   #items: readonly AuditItem[] = [];
+  /** Pairs that the contexts of all items have. */
+  #shared: Readonly<Record<string, string>> = {};
   #detail: Detail = {};
+  #approval: string | null = null;
+  #origin: AuditDraft['origin'] = null;
 
   constructor(request: NotedRequest) {
     this.#request = request;
@@ -141,10 +155,32 @@ export class AuditNotes {
     this.#names = Object.keys(context.encryptionContext ?? {});
   }
 
-  /** Items of a batch and the names of all their contexts; values are in each item's hash. */
-  items(items: readonly AuditItem[], contextNames: readonly string[]): void {
+  /** Items of a batch, the names of all their contexts and the pairs that all have; values are in each item's hash. */
+  items(
+    items: readonly AuditItem[],
+    contextNames: readonly string[],
+    shared: Readonly<Record<string, string>> = {},
+  ): void {
     this.#items = items;
     this.#names = contextNames;
+    this.#shared = shared;
+  }
+
+  /** The approval that it is carried out under. */
+  approved(id: string): void {
+    this.#approval = id;
+    this.detail({ approval: id });
+  }
+
+  /** Of what was opened. */
+  origin(origin: 'anyone' | 'service'): void {
+    this.#origin = origin;
+  }
+
+  /** What entries of changes say too, which the keyring writes. */
+  request(): RequestFacts {
+    const { tlsGroup = null, started } = this.#request;
+    return { tlsGroup, durationUs: Math.max(0, Math.round((performance.now() - started) * 1e3)) };
   }
 
   detail(detail: Detail): void {
@@ -154,10 +190,11 @@ export class AuditNotes {
   draft(outcome: string): AuditDraft {
     const { requestId, source, principal, operation, namespace, namespaceKnown } = this.#request;
     const key = this.#reference;
-    const { issuer, subject, method, session } = principal;
+    const decision = this.#decisionOf(outcome);
     return {
+      ...this.request(),
       requestId,
-      actor: { issuer, subject, method, session },
+      actor: actorOf(principal),
       operation,
       namespace: namespaceKnown ? namespace : DEFAULT_NAMESPACE,
       keyRef: key !== null && couldNameKey(key) ? key : null,
@@ -165,10 +202,14 @@ export class AuditNotes {
       keyVersion: this.#items.length > 0 ? null : (this.#used?.keyVersion ?? null),
       suite: this.#used?.suiteNumber ?? null,
       outcome,
-      decision: this.#decisionOf(outcome),
+      decision,
+      grantId: decision === null ? null : grantIdOf(decision),
+      approvalId: this.#approval,
+      engine: this.#used === null ? null : this.#request.engineOf(this.#used.suite),
+      origin: this.#origin,
       source,
       contextKeys: this.#names.toSorted(),
-      contextValues: this.#contextValues(),
+      ...this.#values(),
       items: this.#items,
       detail: this.#detail,
     };
@@ -193,10 +234,22 @@ export class AuditNotes {
     return { ...this.#decision, policies: [...policies].toSorted() };
   }
 
-  #contextValues(): Uint8Array | null {
-    const { encryptionContext, aad } = this.#context ?? {};
-    if (encryptionContext === undefined && aad === undefined) return null;
-    return contextBytes({ encryptionContext, aad });
+  /** What is not there is not MACed. */
+  #values(): Pick<AuditDraft, 'contextValues' | 'aad' | 'loggedContext'> {
+    const { encryptionContext = {}, aad } = this.#context ?? {};
+    const named = Object.keys(encryptionContext).length > 0;
+    return {
+      contextValues: named ? contextBytes({ encryptionContext }) : null,
+      aad: aad === undefined ? null : contextBytes({ aad }),
+      loggedContext: this.logged({ ...this.#shared, ...encryptionContext }),
+    };
+  }
+
+  /** Of these, what the entry says in clear. */
+  logged(pairs: Readonly<Record<string, string>>): AuditDraft['loggedContext'] {
+    const { loggable } = this.#request;
+    const logged = loggable.filter((name) => Object.hasOwn(pairs, name));
+    return Object.fromEntries(logged.map((name) => [name, pairs[name] ?? '']));
   }
 }
 

@@ -93,7 +93,7 @@ const isByPolicies = ({ draft: { actor, decision } }: AuditRecord): boolean =>
 function groupKey({ draft }: AuditRecord): string {
   const { actor, operation, keyRef, keyId, decision, outcome, items } = draft;
   return JSON.stringify([
-    ...[actor.issuer, actor.subject, actor.method, operation, keyRef, keyId],
+    ...[actor.issuer, actor.subject, actor.method, actor.roles, operation, keyRef, keyId],
     ...[decision?.revision, decision?.policies, outcome === 'forbidden', items.length > 0],
   ]);
 }
@@ -152,7 +152,7 @@ class Replay {
     const then = await this.#past.at(decision?.revision ?? '');
     if (then !== null && !touches(operation, then, now)) return null;
     const recorded = {
-      ...{ issuer: actor.issuer, subject: actor.subject, method: actor.method },
+      ...{ issuer: actor.issuer, subject: actor.subject, method: actor.method, roles: actor.roles },
       ...{ operation, namespace: draft.namespace, policies: decision?.policies ?? [] },
       ...{ refused: draft.outcome === 'forbidden', batch: draft.items.length > 0 },
       key: await this.#nameOf(newest, [...(then?.values() ?? []), ...now.values()]),

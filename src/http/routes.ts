@@ -4,6 +4,7 @@ import { aliasRoutes } from './aliases.ts';
 import { approvalRuleRoutes } from './approval-rules.ts';
 import { approvalRoutes } from './approvals.ts';
 import { auditRoutes } from './audit.ts';
+import { auditValueRoutes } from './audit-values.ts';
 import { certificateRoutes } from './certificates.ts';
 import { csrRoutes } from './csr.ts';
 import { denialRoutes } from './denials.ts';
@@ -77,6 +78,7 @@ export function allRoutes(
     ...keyGrantRoutes(deps),
     ...auditRoutes(deps),
     ...logRoutes(deps, streams),
+    ...auditValueRoutes(deps),
     ...eventRoutes(deps, streams),
     ...publishedRoutes(deps),
     ...publicRoutes(deps, document),

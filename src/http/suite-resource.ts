@@ -1,6 +1,7 @@
 /** A row of the table of suites as `/v1/suites` shows it, with what this zone makes of it. */
 import { HEADER_LENGTH, TAG_LENGTH } from '../crypto/envelope.ts';
-import type { Engine } from '../crypto/engine.ts';
+import type { Engine, Implementation } from '../crypto/engine.ts';
+import { findSuite } from '../crypto/suites.ts';
 import { purposesOf } from '../crypto/suite.ts';
 import type { Suite } from '../crypto/suite.ts';
 import type { SuiteTimes } from '../telemetry/suite-times.ts';
@@ -42,6 +43,15 @@ function sizesOf(suite: Suite) {
     signatureMax: suite.kind === 'signature' ? suite.signer.lengths.signatureMax : null,
     mac: suite.kind === 'mac' ? suite.mac.macLength : null,
   };
+}
+
+/** Who computes a suite's post-quantum half; `token` where it has none. */
+export function engineOf(
+  engine: Pick<Engine, 'implementationOf'>,
+  id: string,
+): Implementation | 'token' | null {
+  const { pq } = findSuite(id);
+  return pq === null ? 'token' : engine.implementationOf(pq);
 }
 
 /** Node signs no external mu, so that it may be another engine than the suite's. */

@@ -17,8 +17,10 @@ import type {
   Binding,
   KeyUse,
   Opened,
+  Origin,
   Rewrapped,
   Selecting,
+  Used,
   Wrapped,
 } from '../keyring/operations.ts';
 import type { Given } from './batch.ts';
@@ -225,11 +227,12 @@ const reachable = (error: TwofoldError, target: Grant<'rewrap'> | null, { visibl
 
 const opened = ({ used, plaintext, origin }: Opened, own: Own) => ({
   used,
+  origin,
   answer: { plaintext: own(plaintext), origin, ...usedMembers(used) },
 });
 
 /** Notes a single operation: its context before, what it used after. */
-async function noted<R extends { readonly used: Parameters<AuditNotes['used']>[0] }>(
+async function noted<R extends { readonly used: Used; readonly origin?: Origin }>(
   notes: AuditNotes,
   body: Bound,
   run: () => Promise<R> | R,
@@ -237,6 +240,7 @@ async function noted<R extends { readonly used: Parameters<AuditNotes['used']>[0
   notes.context(contextOf(body));
   const result = await run();
   notes.used(result.used);
+  if (result.origin !== undefined) notes.origin(result.origin);
   return result;
 }
 

@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 
 import type { Grant, Operation } from '../access/grant.ts';
-import { StaleAnswer } from '../audit/ports.ts';
+import { NO_CIRCUMSTANCES, StaleAnswer, actorOf } from '../audit/ports.ts';
 import type { AuditDraft, AuditLog, CommitOutcome, PreparedEntry } from '../audit/ports.ts';
 import type { EpochStanding, SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
@@ -116,13 +116,16 @@ function principalHash(grant: Grant<Operation>): Uint8Array {
 /** The entry of what the service did under the grant. */
 export function draftOf(
   grant: Grant<Operation>,
-  run: Pick<ChangeRun, 'requestId' | 'source' | 'because'>,
+  run: Pick<ChangeRun, 'requestId' | 'source' | 'because' | 'request'>,
   facts: ReturnType<ChangeSubject<unknown>['facts']>,
 ): AuditDraft {
-  const { issuer, subject, method, session } = grant.principal;
+  const approval = run.because?.['approval'];
   return {
+    ...NO_CIRCUMSTANCES,
+    ...run.request?.(),
+    approvalId: typeof approval === 'string' ? approval : null,
     requestId: run.requestId,
-    actor: { issuer, subject, method, session },
+    actor: actorOf(grant.principal),
     operation: grant.operation,
     namespace: grant.namespace,
     ...facts,
@@ -133,6 +136,8 @@ export function draftOf(
     source: run.source,
     contextKeys: [],
     contextValues: null,
+    aad: null,
+    loggedContext: {},
     items: [],
   };
 }

@@ -124,6 +124,8 @@ const MEANINGS: Readonly<Record<Operation | LaterOperation, Meaning>> = {
   'grants.retire': null,
   'audit.read': null,
   'audit.log': null,
+  'audit.hash': null,
+  'audit.configure': null,
   'events.read': null,
   'keys.create': 'key.created',
   'keys.update': 'key.updated',

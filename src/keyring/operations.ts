@@ -6,6 +6,7 @@
  * plus those named at each operation. Secret results are the caller's to wipe.
  */
 import type { Grant } from '../access/grant.ts';
+import type { RequestFacts } from '../audit/ports.ts';
 import type { CertificateChain } from '../crypto/certificate-chain.ts';
 import type { RequestContent } from '../crypto/csr.ts';
 import type { FlattenedJws } from '../crypto/jws.ts';
@@ -448,6 +449,8 @@ export interface ChangeRun<C = PreparedChange> {
   /** Resolves once the request will not run again; its turn among changes of the key lasts until then. */
   readonly ended: Promise<unknown>;
   readonly source: string;
+  /** What the entry says of the request beside it; absent of what no request caused. */
+  readonly request?: () => RequestFacts;
   readonly ifMatch: number | null;
   readonly idempotency: { readonly key: string; readonly requestHash: Uint8Array } | null;
   readonly render: (change: C) => { readonly status: number; readonly body: string };

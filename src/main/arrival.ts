@@ -12,6 +12,7 @@ import type { Store } from '../store/store.ts';
 import type { Logs } from '../telemetry/logs.ts';
 import { openGoverned } from './access.ts';
 import type { Incarnation } from './incarnation.ts';
+import type { OwnEvents } from './own-events.ts';
 import type { LateParts } from './late-parts.ts';
 import { rotationPlans, rotationPolicies, rotationReading, startScheduler } from './scheduling.ts';
 import { openSequencedLog } from './sequenced-log.ts';
@@ -28,6 +29,7 @@ export interface ArrivalParts {
   readonly incarnation: Incarnation;
   readonly hsm: Hsm;
   readonly engine: Engine;
+  readonly events: OwnEvents;
   readonly logs: Pick<Logs, 'component'>;
 }
 
@@ -36,7 +38,7 @@ export async function arrive(
   late: LateParts,
   unwinding: Unwinding,
 ): Promise<void> {
-  const { config, store, keys, keyring, root, audit, incarnation, logs } = parts;
+  const { config, store, keys, keyring, root, audit, incarnation, events, logs } = parts;
   const { mac } = root;
   const { integrity } = keyring;
   late.pageTokenKey.set(await mac(utf8(NAME.pageToken)));
@@ -67,5 +69,8 @@ export async function arrive(
   );
   const { namespaces } = governance;
   const log = logs.component('scheduler');
-  startScheduler({ config, store, keyring, policies, namespaces, incarnation, log }, unwinding);
+  startScheduler(
+    { config, store, keyring, policies, namespaces, incarnation, events, log },
+    unwinding,
+  );
 }

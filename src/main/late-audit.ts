@@ -34,6 +34,8 @@ export class LateAudit implements AuditLog {
   change: AuditLog['change'] = async (draft, commit) => this.#opened().change(draft, commit);
   read: AuditLog['read'] = async (id) => this.#opened().read(id);
   list: AuditLog['list'] = async (query) => this.#opened().list(query);
+  hash: AuditLog['hash'] = async (values) => this.#opened().hash(values);
+  reading: AuditLog['reading'] = async (draft, standing) => this.#opened().reading(draft, standing);
 
   countAnonymous(source: string, outcome: string): void {
     if (this.#log !== undefined) this.#log.countAnonymous(source, outcome);

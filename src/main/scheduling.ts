@@ -21,6 +21,7 @@ import type { Store } from '../store/store.ts';
 import type { Log } from '../telemetry/logs.ts';
 import { policyLimitsOf } from './rotation-limits.ts';
 import type { Incarnation } from './incarnation.ts';
+import type { OwnEvents } from './own-events.ts';
 import type { Unwinding } from './unwinding.ts';
 
 const ROLE = 'scheduler';
@@ -37,6 +38,7 @@ export interface SchedulingParts {
   readonly policies: NamespacePolicies;
   readonly namespaces: NamespacesInUse;
   readonly incarnation: Incarnation;
+  readonly events: Pick<OwnEvents, 'note'>;
   readonly log: Log;
 }
 
@@ -92,7 +94,12 @@ export function startScheduler(parts: SchedulingParts, unwinding: Unwinding): vo
   const { config, keyring, policies, namespaces, incarnation, log } = parts;
   const { scheduler: store, orders: ordered, policies: rounds } = parts.store;
   const { id: instance, epoch } = incarnation;
-  const leader = new Leader({ store, role: ROLE, holder: instance });
+  const leader = new Leader({
+    store,
+    role: ROLE,
+    holder: instance,
+    onTurn: (turn, term) => parts.events.note(`leader.${turn}`, { role: ROLE, term }),
+  });
   const authorizer = PolicyAuthorizer.of({ epoch, policies: systemPolicies() });
   const clock = () => new Date();
   const acting = { role: ROLE, instance, principal: SCHEDULER };

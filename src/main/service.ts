@@ -14,6 +14,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { createAuditLog } from '../audit/log.ts';
 import type { RunningAuditLog } from '../audit/log.ts';
 import type { Config } from '../config.ts';
+import { configurationHash } from '../config/fingerprint.ts';
 import { MONITORING_ROUTES, ROUTES } from '../contract/routes.ts';
 import { SENSITIVE_FIELDS } from '../contract/sensitive.ts';
 import { createEngine } from '../crypto/combined-engine.ts';
@@ -55,6 +56,7 @@ import { laneCounts } from './sequencing.ts';
 import { lateParts } from './late-parts.ts';
 import type { LateParts } from './late-parts.ts';
 import { listenersOf, readIdentities, urlsOf } from './listeners.ts';
+import { openOwnEvents } from './own-events.ts';
 import { whenReachable } from './patience.ts';
 import { Reloads } from './reloads.ts';
 import type { OnWaiting, RunningService } from './running.ts';
@@ -373,7 +375,8 @@ export class Service {
     const root = await openRoot(hsm, store.roots, uses, mayMake ? ceremony : null);
     this.#unwinding.check();
     const zone = this.#config.zone.name;
-    const audit = createAuditLog({ store: entries, mac: root.mac, epoch, instance, zone });
+    const started = { configuration: configurationHash(this.#config) };
+    const audit = createAuditLog({ store: entries, mac: root.mac, epoch, instance, zone, started });
     await audit.start();
     incarnation.announce(() => laneCounts(audit));
     this.#unwinding.add('audit lanes', async () => {
@@ -381,6 +384,7 @@ export class Service {
       const { closed } = await audit.stop(incarnation.end === null ? undefined : 0);
       if (!closed) throw new TwofoldError('audit_unavailable', 'The last entries are not durable.');
     });
+    const events = openOwnEvents(pool, audit, this.#logs.component('audit'), this.#unwinding);
     await this.#removeOrphans(store, hsm, root, audit);
     const log = this.#logs.component('keyring');
     const keyring = openKeyring({
@@ -415,7 +419,8 @@ export class Service {
     const config = this.#config;
     const engine = this.#engine;
     const logs = this.#logs;
-    const parts = { config, store, keys, keyring, root, audit, incarnation, hsm, engine, logs };
+    const own = { root, audit, incarnation, events };
+    const parts = { config, store, keys, keyring, hsm, engine, logs, ...own };
     await arrive(parts, late, this.#unwinding);
   }
 

@@ -18,6 +18,11 @@ const APPEND: Statement = {
   text: 'select public.append($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13) as epoch',
 };
 
+const CONFIRM: Statement = {
+  name: 'confirm_epoch',
+  text: 'select public.confirm_epoch($1,$2) as epoch',
+};
+
 const LEAF_AT: Statement = {
   name: 'leaf_at',
   text: `select (select leaf from public.entry where lane = $1 and n = $2) as leaf
@@ -69,6 +74,13 @@ export const createAuditStore = (
       // The first sending of the same batch may have committed while this one waited for it.
       return append(pool, batch).catch(refuse);
     }
+  },
+
+  confirm: async (epoch, instance) => {
+    const rows = await committedRead<{ epoch: string }>(pool, CONFIRM, [epoch, instance]).catch(
+      refuse,
+    );
+    return commitOutcome(rows);
   },
 
   leafAt: async (lane, n) => {

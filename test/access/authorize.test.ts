@@ -53,6 +53,8 @@ const KEYLESS: readonly Operation[] = [
   'break-glass.open',
   'audit.read',
   'audit.log',
+  'audit.hash',
+  'audit.configure',
   'events.read',
 ];
 const resourceOf = (operation: Operation, key = 'k') => ({
@@ -147,6 +149,8 @@ const EXPECTED: Readonly<Record<Operation, string>> = {
   'grants.retire': 'a----',
   'audit.read': 'a--r-',
   'audit.log': 'a--r-',
+  'audit.hash': 'a--r-',
+  'audit.configure': 'a----',
   'events.read': 'ao-r-',
 };
 

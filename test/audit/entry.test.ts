@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import {
@@ -27,11 +28,37 @@ const factsOf = (changes: Partial<Facts> = {}): Facts => {
     zone: 'zone-a',
     instance: INSTANCE,
     contextHmac: new Uint8Array(32).fill(0xcc),
+    aadHmac: null,
     items: [{ keyVersion: 2, outcome: 'decryption_failed', hash: new Uint8Array(16).fill(0xdd) }],
     detail: { state: 'suspended', count: 3, flag: true, nothing: null },
     ...changes,
   };
 };
+interface Vectors {
+  readonly entries: readonly {
+    readonly name: string;
+    readonly version: number;
+    readonly place: object;
+    readonly facts: object;
+    readonly hex: string;
+    readonly leaf: string;
+  }[];
+}
+/** `{"hex":"…"}` stands for bytes, `at` for a time. */
+const VECTORS = JSON.parse(
+  readFileSync(new URL('../vectors/audit-entries.json', import.meta.url), 'utf8'),
+) as Vectors;
+function revived(value: unknown, name = ''): unknown {
+  if (name === 'at') return new Date(value as string);
+  if (typeof value !== 'object' || value === null) return value;
+  if (Array.isArray(value)) return value.map((each) => revived(each));
+  const pairs = Object.entries(value);
+  const [[only, text] = []] = pairs;
+  if (pairs.length === 1 && only === 'hex')
+    return Uint8Array.from(Buffer.from(String(text), 'hex'));
+  return Object.fromEntries(pairs.map(([key, each]) => [key, revived(each, key)]));
+}
+
 const place: Place = { lane: 4, n: 17, previous: new Uint8Array(32).fill(0xaa), epoch: 9 };
 
 const arbitraryFacts: fc.Arbitrary<Facts> = fc.record({
@@ -44,6 +71,9 @@ const arbitraryFacts: fc.Arbitrary<Facts> = fc.record({
     subject: fc.string({ unit: 'grapheme' }),
     method: fc.constantFrom('jwt', 'mtls', 'system'),
     session: fc.option(fc.uint8Array({ minLength: 16, maxLength: 16 })),
+    acr: fc.option(fc.string()),
+    amr: fc.array(fc.string()),
+    roles: fc.option(fc.array(fc.string({ unit: 'grapheme' }))),
   }),
   operation: fc.string(),
   namespace: fc.string(),
@@ -67,6 +97,14 @@ const arbitraryFacts: fc.Arbitrary<Facts> = fc.record({
     fc.string(),
     fc.oneof(fc.string(), fc.boolean(), fc.maxSafeInteger(), fc.constant(null)),
   ),
+  tlsGroup: fc.option(fc.string()),
+  grantId: fc.option(fc.uuid()),
+  approvalId: fc.option(fc.uuid()),
+  engine: fc.option(fc.constantFrom('native', 'portable', 'token')),
+  origin: fc.option(fc.constantFrom('anyone', 'service')),
+  durationUs: fc.option(fc.nat()),
+  loggedContext: fc.dictionary(fc.string(), fc.string({ unit: 'grapheme' })),
+  aadHmac: fc.option(fc.uint8Array({ minLength: 32, maxLength: 32 })),
 });
 const arbitraryPlace = fc.record({
   lane: fc.nat(),
@@ -76,20 +114,23 @@ const arbitraryPlace = fc.record({
 });
 
 describe('entry bytes', () => {
-  it('never change (golden)', () => {
-    const entry = encodeEntry(place, encodeFacts(factsOf()));
-    expect(hex(entry)).toBe(
-      '970104115820aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa091b000001a0c4506c7b667a6f6e652d61500b8f4c0e6a5f4d439d0e0f4c6f5f9a11657265712d31847275726e3a6578616d706c653a69737375657265616c696365636a7774500707070707070707070707070707070764777261706764656661756c74687061796d656e7473507d3f1c528a354b0f9c532f6f7a1e2b9003190101626f6b826a6275696c742d696e2d318169726f6c652d75736572693139322e302e322e37816674656e616e745820cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc8183027164656372797074696f6e5f6661696c656450dddddddddddddddddddddddddddddddda464666c6167f565636f756e74036573746174656973757370656e646564676e6f7468696e67f6',
-    );
-    expect(hex(leafHash(entry))).toBe(
-      '383e45c8167c7fc9b74d8a0f77c7518f603861d3b7b98044469105888174a443',
-    );
-    const bare = factsOf({ keyRef: null, keyId: null, keyVersion: null, suite: null });
-    const least = { ...bare, decision: null, contextHmac: null, items: [], detail: {} };
-    const first = { lane: 1, n: 1, previous: NO_PREVIOUS, epoch: 1 };
-    expect(hex(encodeEntry(first, encodeFacts(least)))).toBe(
-      '9701010158200000000000000000000000000000000000000000000000000000000000000000011b000001a0c4506c7b667a6f6e652d61500b8f4c0e6a5f4d439d0e0f4c6f5f9a11657265712d31847275726e3a6578616d706c653a69737375657265616c696365636a7774500707070707070707070707070707070764777261706764656661756c74f6f6f6f6626f6bf6693139322e302e322e37816674656e616e74f680a0',
-    );
+  it.each(VECTORS.entries.filter(({ version }) => version === 2))(
+    'never change ($name)',
+    ({ place: where, facts, hex: bytes, leaf }) => {
+      const entry = encodeEntry(revived(where) as Place, encodeFacts(revived(facts) as Facts));
+      expect(hex(entry)).toBe(bytes);
+      expect(hex(leafHash(entry))).toBe(leaf);
+    },
+  );
+
+  it.each(VECTORS.entries)('of version $version are read ($name)', (vector) => {
+    const bytes = Buffer.from(vector.hex, 'hex');
+    expect(decodeEntry(bytes)).toEqual({
+      version: vector.version,
+      ...(revived(vector.place) as Place),
+      ...(revived(vector.facts) as Facts),
+    });
+    expect(hex(leafHash(bytes))).toBe(vector.leaf);
   });
 
   it('what is MACed never changes (golden)', () => {
@@ -107,7 +148,7 @@ describe('entry bytes', () => {
       fc.property(arbitraryPlace, arbitraryFacts, (where, facts) => {
         const entry = encodeEntry(where, encodeFacts(facts));
         const members = decodeCbor(entry);
-        expect(Array.isArray(members) && members.length).toBe(23);
+        expect(Array.isArray(members) && members.length).toBe(33);
         expect(hex(encodeCbor(members as CborValue))).toBe(hex(entry));
       }),
     );
@@ -121,6 +162,11 @@ describe('entry bytes', () => {
         expect(hex(encodeEntry(entry, encodeFacts(entry)))).toBe(hex(encodeEntry(where, bytes)));
         expect(entry.at).toEqual(facts.at);
         expect({ ...entry.detail }).toEqual({ ...facts.detail });
+        expect({ ...entry.loggedContext }).toEqual({ ...facts.loggedContext });
+        const { acr, amr, roles } = facts.actor;
+        expect(entry.actor).toMatchObject({ acr, amr, roles });
+        const { tlsGroup, grantId, approvalId, engine, origin, durationUs } = facts;
+        expect(entry).toMatchObject({ tlsGroup, grantId, approvalId, engine, origin, durationUs });
         expect(entry.actor.subject).toBe(facts.actor.subject);
         expect(entry.keyId).toBe(facts.keyId);
         expect(entry.items.length).toBe(facts.items.length);
@@ -147,6 +193,9 @@ describe('entry bytes', () => {
     ['a UUID in capitals', { keyId: '7D3F1C52-8A35-4B0F-9C53-2F6F7A1E2B90' }],
     ['a short item hash', { items: [{ keyVersion: 1, outcome: 'ok', hash: new Uint8Array(15) }] }],
     ['a short HMAC', { contextHmac: new Uint8Array(31) }],
+    ['a short HMAC of the aad', { aadHmac: new Uint8Array(31) }],
+    ['a grant that is no UUID', { grantId: 'grant' }],
+    ['half a microsecond', { durationUs: 0.5 }],
     ['too much', { detail: { reason: 'x'.repeat(MAX_ENTRY_BYTES) } }],
   ])('refuse %s', (_name, changes) => {
     expect(() => encodeFacts(factsOf(changes))).toThrow(
@@ -172,7 +221,8 @@ describe('reading entries', () => {
     encodeCbor(members().with(position, value) as CborValue);
 
   it.each([
-    ['another version', withMember(0, 2)],
+    ['another version', withMember(0, 3)],
+    ['version 1 with what it has not', withMember(0, 1)],
     ['a member more', encodeCbor([...members(), null] as CborValue)],
     ['a member less', encodeCbor(members().slice(0, -1) as CborValue)],
     ['a map', encodeCbor({ version: 1 })],
@@ -189,6 +239,14 @@ describe('reading entries', () => {
     ['a detail that is no map', withMember(22, [])],
     ['a detail with integer keys', withMember(22, new Map([[1, 'a']]))],
     ['a nested detail', withMember(22, { a: ['b'] })],
+    ['a strength of one', withMember(23, ['acr'])],
+    ['a role that is no text', withMember(24, [1])],
+    ['a grant that is no UUID', withMember(26, 'grant')],
+    ['an unknown engine', withMember(28, 'quantum')],
+    ['an unknown origin', withMember(29, 'nobody')],
+    ['a negative duration', withMember(30, -1)],
+    ['a number in clear', withMember(31, new Map([['a', 1]]))],
+    ['a short HMAC of the aad', withMember(32, new Uint8Array(31))],
   ])('refuses %s', (_name, bytes) => {
     expect(() => decodeEntry(bytes)).toThrow(expect.objectContaining({ code: 'integrity_failed' }));
   });

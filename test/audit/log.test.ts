@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { contextMacInput } from '../../src/audit/entry.ts';
+import { READING_MS, ReadingSessions } from '../../src/audit/reading-sessions.ts';
 import { decodeEntry } from '../../src/audit/entry-decoder.ts';
 import { createAuditLog } from '../../src/audit/log.ts';
 import type { AuditLogOptions, RunningAuditLog } from '../../src/audit/log.ts';
@@ -530,7 +531,11 @@ describe('reading', () => {
     const draft = draftOf({ items, detail: { reason: 'test' } });
     const id = await log.record(draft, standingOf(1));
     const record = await log.read(id);
-    expect({ ...record?.draft, contextValues: null }).toEqual({ ...draft, contextHmac: null });
+    expect({ ...record?.draft, contextValues: null, aad: null }).toEqual({
+      ...draft,
+      contextHmac: null,
+      aadHmac: null,
+    });
     expect(record).toMatchObject({ id, zone: 'zone-a', instance: INSTANCE, epoch: 1 });
   });
 
@@ -723,5 +728,59 @@ describe('start and stop', () => {
     expect(await log.stop(150)).toEqual({ closed: false });
     expect(elapsed()).toBeLessThan(1500);
     expect([...store.lanes.values()].map(({ closed }) => closed)).toEqual([false, false]);
+  });
+});
+
+describe('a session of reading', () => {
+  const read = (changes = {}) => draftOf({ operation: 'audit.read', ...changes });
+
+  it('makes one entry, and its later reads leave none', async () => {
+    const id = await log.reading(read(), standingOf(1));
+    const before = store.all().length;
+    expect(await log.reading(read({ requestId: 'later' }), standingOf(1))).toBe(id);
+    expect(store.all()).toHaveLength(before);
+    const others = [
+      { namespace: 'team' },
+      { source: '192.0.2.8' },
+      { operation: 'audit.hash' },
+      { decision: null },
+      { actor: { ...draftOf().actor, session: new Uint8Array(16) } },
+      { actor: { ...draftOf().actor, roles: [] } },
+    ];
+    const ids = await Promise.all(others.map((each) => log.reading(read(each), standingOf(1))));
+    expect(new Set([id, ...ids]).size).toBe(others.length + 1);
+  });
+
+  it('leaves no answer under an epoch that has ended, also where it would make no entry', async () => {
+    await log.reading(read(), standingOf(1));
+    store.change(thisKey);
+    expect(epoch.current).toBe(1);
+    await expect(log.reading(read(), standingOf(1))).rejects.toBeInstanceOf(StaleAnswer);
+    expect(epoch.current).toBe(2);
+    store.change(otherKey);
+    await log.reading(read(), standingOf(2));
+  });
+
+  it('leaves no answer where the database does not confirm it', async () => {
+    await log.reading(read(), standingOf(1));
+    store.plan = (call) => (call === 'confirm' ? 'refused' : 'none');
+    await expect(log.reading(read(), standingOf(1))).rejects.toMatchObject({
+      code: 'audit_unavailable',
+    });
+  });
+
+  it('ends after a quarter of an hour, and is one of so many', () => {
+    let now = 0;
+    const sessions = new ReadingSessions(() => now);
+    sessions.begin(read(), '1-1');
+    now = READING_MS - 1;
+    expect(sessions.find(read())).toBe('1-1');
+    now = READING_MS;
+    expect(sessions.find(read())).toBeNull();
+    sessions.begin(read(), '1-2');
+    for (let n = 0; n < 1_024; n += 1)
+      sessions.begin(read({ source: String(n) }), `2-${String(n)}`);
+    expect(sessions.find(read())).toBeNull();
+    expect(sessions.find(read({ source: '1023' }))).toBe('2-1023');
   });
 });

@@ -38,7 +38,8 @@ export type Fault =
   /** What the lane held last is not there any more; not applied. */
   | 'gone';
 
-export type Call = 'append' | 'commit' | 'leafAt' | 'changesSince' | 'openLane' | 'closeLane';
+export type Call =
+  'append' | 'commit' | 'confirm' | 'leafAt' | 'changesSince' | 'openLane' | 'closeLane';
 export type FaultPlan = (call: Call, batch: AppendBatch | null) => Fault;
 
 export const softwareMac = async (data: Uint8Array): Promise<Uint8Array> =>
@@ -131,6 +132,11 @@ export class MemoryAuditStore implements AuditStore {
   async leafAt(lane: number, n: number): Promise<Uint8Array | null> {
     await this.#fail('leafAt');
     return this.lane(lane).entries[n - 1]?.entry.leaf ?? null;
+  }
+
+  async confirm(epoch: number): Promise<CommitOutcome> {
+    await this.#fail('confirm');
+    return this.epoch === epoch ? { epoch } : { stale: this.epoch };
   }
 
   async changesSince(epoch: number): Promise<readonly SecurityChange[]> {

@@ -67,6 +67,7 @@ describe('a replay', () => {
           ...{ issuer: 'i', subject, method: 'jwt', operation, namespace: 'n', batch: false },
           ...{ key: pick([key, key, key === null ? null : undefined]) },
           ...{ policies: decided.policies, refused: !decided.allowed },
+          roles: pick([roles, null]),
         };
         const sets = [then, now].map(
           ({ policies }) => new Map(policies.map(({ id, compiled }) => [id, compiled])),
@@ -85,5 +86,22 @@ describe('a replay', () => {
       }
     }
     expect([...seen.keys()].toSorted()).toEqual(['allowed', 'denied', 'undetermined']);
+  });
+
+  it('knows roles where the entry says them', () => {
+    const load = (text: string) =>
+      new Map(PolicySet.load(SCHEMA, text).policies.map(({ id, compiled }) => [id, compiled]));
+    const permit = (rest: string) => `@id("p") permit (principal, action, resource)${rest};`;
+    const then = load(permit(''));
+    const record = {
+      ...{ issuer: 'i', subject: 'u1', method: 'jwt', operation: 'wrap', namespace: 'n' },
+      ...{ batch: false, key: 'k', policies: ['p'], refused: false },
+    } as const;
+    const scoped = load('@id("p") permit (principal in Role::"a", action, resource);');
+    const tried = (now: typeof then) =>
+      [['a'], ['b'], null].map((roles) => replay({ ...record, roles }, then, now));
+    expect(tried(scoped)).toEqual(['allowed', 'denied', 'undetermined']);
+    const conditional = load(permit(' unless { principal in Role::"a" }'));
+    expect(tried(conditional)).toEqual(['denied', 'allowed', 'undetermined']);
   });
 });

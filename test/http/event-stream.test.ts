@@ -80,6 +80,8 @@ describe('the stream of events', () => {
           countAnonymous: () => undefined,
           read: (id) => audit.read(id),
           list: (query) => audit.list(query),
+          hash: (values) => audit.hash(values),
+          reading: (draft, standing) => audit.reading(draft, standing),
         },
       }),
     });

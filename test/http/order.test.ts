@@ -154,6 +154,8 @@ describe('no audit, no answer', () => {
           countAnonymous: () => undefined,
           read: (id) => audit.read(id),
           list: (query) => audit.list(query),
+          hash: (values) => audit.hash(values),
+          reading: (draft, standing) => audit.reading(draft, standing),
           record,
         },
       }),
@@ -240,6 +242,8 @@ describe('no audit, no answer', () => {
           countAnonymous: () => undefined,
           read: (id) => audit.read(id),
           list: (query) => audit.list(query),
+          hash: (values) => audit.hash(values),
+          reading: (draft, standing) => audit.reading(draft, standing),
           record: async (_draft, standing) => {
             standings.push(standing.epoch);
             if (epoch.touches(standing)) throw new StaleAnswer();
@@ -268,6 +272,8 @@ describe('no audit, no answer', () => {
           countAnonymous: () => undefined,
           read: (id) => audit.read(id),
           list: (query) => audit.list(query),
+          hash: (values) => audit.hash(values),
+          reading: (draft, standing) => audit.reading(draft, standing),
           record: (draft, standing) => {
             if (draft.operation === 'wrap' && !revoked) {
               revoked = true;

@@ -114,7 +114,7 @@ describe('a replay', () => {
     expect(await wraps([{ name: 'role-auditor' }])).toEqual([]);
   });
 
-  it('says so where it cannot be known: of roles, of the body, of arithmetic that may fail', async () => {
+  it('knows roles, and says so where it cannot be known: of the body, of arithmetic that may fail', async () => {
     const outcomes = async (cedar: string) =>
       (await wraps([{ name: 'new', cedar }])).map(({ principal, after }) => [
         (principal as { subject: string }).subject,
@@ -122,10 +122,9 @@ describe('a replay', () => {
       ]);
     const undetermined = [['oscar', 'undetermined']];
     const scope = 'action == Action::"wrap", resource';
-    expect(await outcomes(`permit (principal in Role::"operator", ${scope});`)).toEqual(
-      undetermined,
-    );
-    // That the role has not is told by its policy, which did not hold.
+    expect(await outcomes(`permit (principal in Role::"operator", ${scope});`)).toEqual([
+      ['oscar', 'allowed'],
+    ]);
     expect(await outcomes(`permit (principal in Role::"user", ${scope});`)).toEqual([]);
     const body = ' when { context has encryptionContext && context.encryptionContext.hasTag("t") }';
     expect(await outcomes(`permit (principal, ${scope})${body};`)).toEqual(undetermined);
@@ -179,10 +178,10 @@ describe('a replay', () => {
     expect((await replay([], {}, 'log')).json['code']).toBe('forbidden');
     const done = await replay([]);
     // Entries of requests that ask for two permissions do not say which policy gave which.
-    expect(done.json['items']).toMatchObject([
-      { operation: 'audit.read', before: 'undetermined', after: 'undetermined' },
-      { operation: 'audit.read', before: 'undetermined', after: 'undetermined' },
-    ]);
+    const items = done.json['items'] as Record<string, unknown>[];
+    expect(
+      new Set(items.map(({ operation, before, after }) => [operation, before, after].join(' '))),
+    ).toEqual(new Set(['audit.read undetermined undetermined']));
     const entry = await service.deps.audit.read(idOf(done));
     expect(entry?.draft).toMatchObject({
       operation: 'audit.read',

@@ -154,6 +154,11 @@ function watchAudit(world: Instance, drafts: AuditDraft[], anonymous: Service['a
     },
     read: (id) => audit.read(id),
     list: (query) => audit.list(query),
+    hash: (values) => audit.hash(values),
+    reading: (draft, standing) => {
+      drafts.push(draft);
+      return audit.reading(draft, standing);
+    },
   } satisfies HttpDependencies['audit'];
 }
 

@@ -80,6 +80,8 @@ const ONE_KEY: RotationScan = {
   },
 };
 
+const AUDIT_ID = /^[1-9]\d*-[1-9]\d*$/u;
+
 interface GoOptions {
   readonly role?: string;
   readonly status?: number;
@@ -102,6 +104,9 @@ describe('every route, as the contract says it', () => {
       ...(headers === undefined ? {} : { headers }),
     });
     expectContract(id, answer, status);
+    // Whoever is told something is told where that is on record: of every route but the anonymous ones.
+    const entry = answer.headers.get('twofold-audit-id');
+    expect([id, entry]).toEqual([id, plane === 'public' ? null : expect.stringMatching(AUDIT_ID)]);
     seen.add(id);
     record(id, json, answer);
     return answer;
@@ -653,6 +658,18 @@ describe('every route, as the contract says it', () => {
     expect(stream.headers.get('content-type')).toBe('text/event-stream');
     stop.abort();
     seen.add('streamAuditEntries');
+  });
+
+  it('declares what entries say in clear, and looks for the rest', async () => {
+    const path = '/v1/admin/audit/loggable-context';
+    const before = await go('getLoggableContext', path);
+    expect(before.json).toMatchObject({ names: [], revision: 0 });
+    const declared = await go('putLoggableContext', path, { names: ['tenant'] });
+    expect(declared.json).toMatchObject({ names: ['tenant'], revision: 1 });
+    const asked = { encryptionContext: { tenant: 'a' }, aad: 'AAEC' };
+    const { json } = await go('hashAuditValues', '/v1/audit/hash', asked);
+    const hash = Buffer.from(String(json['contextHmac']), 'base64');
+    expect(hash).toHaveLength(32);
   });
 
   it('tells what happened to keys', async () => {

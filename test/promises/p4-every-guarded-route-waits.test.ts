@@ -83,6 +83,7 @@ const REQUESTS: Readonly<Record<string, (other: string) => Request>> = {
   deleteIssuer: () => ({}),
   putApprovalRule: () => ({ json: { guards: ['root.rotate'], needed: 1 }, params: { rule: 'n' } }),
   deleteApprovalRule: () => ({ tag: '/v1/admin/approval-rules/x' }),
+  putLoggableContext: () => ({ json: { names: ['tenant'] } }),
   putPolicy: () => ({ json: { cedar }, params: { name: 'new' } }),
   deletePolicy: () => ({ tag: '/v1/admin/policies/x' }),
   rollBackPolicies: () => ({ params: { revision: '1' }, tag: '/v1/admin/policies' }),

@@ -1,5 +1,6 @@
 /** Orders of rotations on a real database: once for each key, whoever leads and whatever fails. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { NO_CIRCUMSTANCES } from '../../src/audit/ports.ts';
 import { findSuite } from '../../src/crypto/suites.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import type { KeyView } from '../../src/keyring/operations.ts';
@@ -64,7 +65,16 @@ const cancel = async (id: string) => {
   const step = await first.keyring.operations.cancel(grant, oversee(), { id, reason: 'enough' });
   const draft = {
     requestId: id,
-    actor: { issuer: 'i', subject: 's', method: 'jwt', session: null },
+    actor: {
+      issuer: 'i',
+      subject: 's',
+      method: 'jwt',
+      session: null,
+      ...{ acr: null, amr: [], roles: [] },
+    },
+    ...NO_CIRCUMSTANCES,
+    aad: null,
+    loggedContext: {},
     operation: 'operations.cancel',
     namespace: 'default',
     keyRef: null,

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { LaneLost } from '../../src/outcome.ts';
 import { withOwner } from './owner.ts';
@@ -65,6 +66,29 @@ const appends = (test: TestStore): void => {
     expect(await audit().append(next(1))).toEqual({ stale: now });
     expect(await audit().append({ ...next(1), epoch: now + 1 })).toEqual({ stale: now });
     expect(await audit().leafAt(lane, 1)).toBeNull();
+  });
+
+  it('confirms the epoch as appends hold it, writing nothing, for an instance that is open', async () => {
+    const instance = await openInstance(test.store());
+    expect(await audit().confirm(epoch, instance)).toEqual({ epoch });
+    const now = await (await changer(test.store())).commit([]);
+    expect(await audit().confirm(epoch, instance)).toEqual({ stale: now });
+    expect(await audit().confirm(now, instance)).toEqual({ epoch: now });
+    await expect(audit().confirm(now, randomUUID())).rejects.toBeDefined();
+    // A change under way holds it up, until the change has ended one way or the other.
+    const order: string[] = [];
+    await withOwner(test.database(), async (owner) => {
+      await owner.query('begin');
+      await owner.query('select public.take_barrier()');
+      const confirmed = audit()
+        .confirm(now, instance)
+        .then(() => order.push('confirmed'));
+      await sleep(200);
+      order.push('change');
+      await owner.query('rollback');
+      await confirmed;
+    });
+    expect(order).toEqual(['change', 'confirmed']);
   });
 
   it('compares epochs before leaves and closing', async () => {

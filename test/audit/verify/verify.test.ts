@@ -1,0 +1,360 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { leafHash } from '../../../src/audit/tree/hashes.ts';
+import { formatVkey, SIGNATURE_TYPE } from '../../../src/audit/tree/vkey.ts';
+import { verifyExport } from '../../../src/audit/verify/verify.ts';
+import type { VerifyOptions, VerifyReport } from '../../../src/audit/verify/verify.ts';
+import { makeLog, rootOf, trustOf, writeExport } from '../synthetic-log.ts';
+import type { Log } from '../synthetic-log.ts';
+import { Lanes, makePair, makeSigner, noteOf, ORIGIN, put, signersOf } from '../synthetic.ts';
+import type { Draft } from '../synthetic.ts';
+
+const root = mkdtempSync(join(tmpdir(), 'audit-verify-'));
+let log: Log;
+let folders = 0;
+
+beforeAll(async () => {
+  log = await makeLog();
+});
+afterAll(() => {
+  rmSync(root, { recursive: true });
+});
+
+const newFolder = (): string => join(root, String((folders += 1)));
+
+function verified(
+  change: Partial<Log> = {},
+  options: Partial<VerifyOptions> = {},
+  touch: (folder: string) => void = () => undefined,
+): Promise<VerifyReport> {
+  const folder = newFolder();
+  writeExport(folder, { ...log, ...change });
+  touch(folder);
+  return verifyExport(folder, { trust: trustOf(log), ...options });
+}
+
+/** The log of these drafts, each checkpoint signed by the pairs that `by` gives for its size. */
+async function logOf(
+  drafts: readonly Draft[],
+  epochs: (at: number) => number = (at) => Math.floor(at / 50),
+): Promise<Partial<Log>> {
+  const lanes = new Lanes();
+  const placed = drafts.map((draft, at) => lanes.place(draft, epochs(at)));
+  const leaves = placed.map(({ leaf }) => leaf);
+  const retired = drafts.findIndex(({ operation }) => operation === 'audit.key.retire');
+  const sizes = [...log.sizes.slice(0, -1), drafts.length];
+  const notes = await Promise.all(
+    sizes.map((size) => {
+      const pair = retired < 0 || size <= retired ? log.first : log.second;
+      return noteOf(size, rootOf(leaves.slice(0, size)), signersOf(pair));
+    }),
+  );
+  const bodies = placed.map(({ body }) => body);
+  return { bodies, leaves, notes, newest: notes.at(-1) ?? '' };
+}
+
+const codesOf = ({ problems }: VerifyReport) => [...new Set(problems.map(({ code }) => code))];
+
+describe('an export that nobody touched', () => {
+  it('verifies', async () => {
+    const report = await verified();
+    expect(report.problems).toEqual([]);
+    expect(report).toMatchObject({
+      verified: true,
+      from: 0,
+      until: log.bodies.length,
+      lanes: 4,
+      checkpoints: log.notes.length,
+      keySetChanges: 4,
+      unchecked: [],
+      claim: { against: 'database-writer' },
+    });
+    expect(report.keyChanges).toBeGreaterThan(40);
+  });
+
+  it('verifies from a later index, and says what it lacks', async () => {
+    for (const from of [256, 512]) {
+      const report = await verified(
+        // The pair that signs since entry 120 has to be pinned: its entry is not in the export.
+        { notes: log.notes.filter((_, at) => (log.sizes[at] ?? 0) >= from) },
+        { trust: [...trustOf(log), ...signersOf(log.second).map(({ vkey }) => vkey)] },
+        (folder) => {
+          const file = join(folder, 'export.json');
+          const text = readFileSync(file, 'utf8').replace('"from":0', `"from":${from}`);
+          writeFileSync(file, text);
+          rmSync(join(folder, 'tile/entries/000'));
+          rmSync(join(folder, 'tile/0/000'));
+          if (from === 512) rmSync(join(folder, 'tile/entries/001'));
+        },
+      );
+      expect(report.problems).toEqual([]);
+      expect(report).toMatchObject({ verified: true, from });
+      expect(report.unchecked.join()).toContain(`entries before ${from}`);
+    }
+  });
+
+  it('verifies when rows were read while the log went on', async () => {
+    const stateFrom = Math.floor(log.bodies.length / 2) - 3;
+    const setStateFrom = (folder: string) => {
+      const file = join(folder, 'export.json');
+      const text = readFileSync(file, 'utf8').replace(
+        /"stateFrom":\d+/,
+        `"stateFrom":${stateFrom}`,
+      );
+      writeFileSync(file, text);
+    };
+    const now = await verified({}, {}, setStateFrom);
+    expect(now.problems).toEqual([]);
+    const then = await verified({ state: log.oldState }, {}, setStateFrom);
+    expect(then.problems).toEqual([]);
+    const oldest = log.oldState.map((row) => ({ ...row, revision: 1 }));
+    expect(codesOf(await verified({ state: oldest }, {}, setStateFrom))).toContain(
+      'state_outdated',
+    );
+  });
+
+  it('of which nothing is known is refused, or has no key to trust', async () => {
+    await expect(verifyExport(root, { trust: trustOf(log) })).rejects.toMatchObject({
+      code: 'invalid_value',
+    });
+    const stranger = makeSigner(SIGNATURE_TYPE.ed25519, 'other.example/log');
+    const report = await verified({}, { trust: [stranger.vkey] });
+    expect(codesOf(report)).toEqual(['checkpoint_unsigned']);
+    expect(report.claim.against).toBe('nobody');
+  });
+
+  it('keeps no more problems than it was told, and counts all', async () => {
+    const report = await verified({ state: [] }, { limit: 3 });
+    expect(report.problems).toHaveLength(3);
+    expect(report.problemCount).toBe(log.state.length);
+  });
+});
+
+describe('entries', () => {
+  it('that were edited are named by index, with why', async () => {
+    const bodies = log.bodies.map((body) => Uint8Array.from(body));
+    const body = bodies[300];
+    if (body?.[60] === undefined) throw new Error('no entry');
+    body[60] ^= 1;
+    const report = await verified({ bodies });
+    expect(report.first).toMatchObject({
+      code: 'entry_altered',
+      index: 300,
+      where: 'tile/entries/001',
+    });
+  });
+
+  it('that were edited with their tiles are named by the checkpoint before', async () => {
+    const drafts = [...log.drafts];
+    const at = drafts.findIndex(({ operation }, index) => index > 300 && operation === 'unwrap');
+    const forged = drafts.with(at, { lane: 1, operation: 'sign' });
+    const { bodies = [], leaves = [] } = await logOf(forged);
+    const report = await verified({ bodies, leaves });
+    expect(report.first).toMatchObject({ code: 'root_mismatch', index: 300 });
+  });
+
+  it('in the last, partial tile are named too', async () => {
+    const bodies = log.bodies.map((body) => Uint8Array.from(body));
+    const body = bodies.at(-1);
+    if (body?.[60] === undefined) throw new Error('no entry');
+    body[60] ^= 1;
+    const report = await verified({ bodies });
+    expect(report.first).toMatchObject({ code: 'entry_altered', index: log.bodies.length - 1 });
+  });
+
+  it('of another version, or with bytes behind them, are malformed', async () => {
+    const longer = log.bodies.with(
+      9,
+      Buffer.concat([log.bodies[9] ?? Uint8Array.of(), Uint8Array.of(0)]),
+    );
+    const other = Uint8Array.from(log.bodies[9] ?? []);
+    other[other[0] === 0x98 ? 2 : 1] = 3;
+    for (const bodies of [longer, log.bodies.with(9, other)]) {
+      const report = await verified({ bodies, leaves: bodies.map(leafHash) });
+      expect(report.problems).toContainEqual(
+        expect.objectContaining({ code: 'entry_malformed', index: 9 }),
+      );
+    }
+  });
+});
+
+describe('lanes', () => {
+  it('break where an entry stands after the last, begins late or lets the epoch fall', async () => {
+    const after = [...log.drafts, { lane: 3, operation: 'unwrap' }];
+    const report = await verified(await logOf(after), { rows: false });
+    expect(report.problems).toEqual([
+      expect.objectContaining({ code: 'lane_broken', index: log.drafts.length, where: 'lane 3' }),
+    ]);
+    const falling = await verified(await logOf(log.drafts, (at) => (at === 200 ? 1 : 2)));
+    expect(codesOf(falling)).toEqual(['epoch_fell']);
+    expect(falling.first?.index).toBe(200);
+  });
+
+  it('are missed by their rows when entries were taken away', async () => {
+    const next = Number(log.lanes[0]?.['next']) + 1;
+    const report = await verified({ lanes: log.lanes.with(0, { ...log.lanes[0], next }) });
+    expect(codesOf(report)).toEqual(['lane_incomplete']);
+    const unknown = await verified({ lanes: [...log.lanes, { ...log.lanes[0], lane: 77 }] });
+    expect(codesOf(unknown)).toEqual(['lane_incomplete']);
+  });
+});
+
+describe('keys of the log', () => {
+  const addition = () => log.drafts.findIndex(({ operation }) => operation === 'audit.key.add');
+
+  it('that nobody trusted vouches for are found, and pinned ones are taken', async () => {
+    const drafts = log.drafts.map((draft) =>
+      draft.operation === 'audit.key.add'
+        ? { ...draft, detail: { ...draft.detail, by: '', signature: '' } }
+        : draft,
+    );
+    const forged = await logOf(drafts);
+    const report = await verified(forged);
+    expect(codesOf(report)).toContain('key_set_untrusted');
+    expect(report.first?.index).toBe(addition());
+    const pinned = [...trustOf(log), ...signersOf(log.second).map(({ vkey }) => vkey)];
+    expect((await verified(forged, { trust: pinned })).problems).toEqual([]);
+  });
+
+  it('sign no checkpoint before they are added, and none after they are retired', async () => {
+    const { leaves } = log;
+    const at = log.sizes.indexOf(100);
+    const early = await noteOf(100, rootOf(leaves.slice(0, 100)), signersOf(log.second));
+    const before = await verified({ notes: log.notes.with(at, early) });
+    expect(codesOf(before)).toEqual(['checkpoint_unsigned']);
+    expect(before.first?.index).toBe(99);
+    const late = await noteOf(leaves.length, rootOf(leaves), signersOf(log.first));
+    const after = await verified({ notes: log.notes.with(-1, late), newest: late });
+    expect(codesOf(after)).toEqual(['checkpoint_unsigned']);
+  });
+
+  it('have to sign with both', async () => {
+    const { leaves } = log;
+    for (const signer of signersOf(log.second)) {
+      const note = await noteOf(leaves.length, rootOf(leaves), [signer]);
+      const report = await verified({ notes: log.notes.with(-1, note), newest: note });
+      expect(codesOf(report)).toEqual(['checkpoint_unsigned']);
+    }
+  });
+
+  it('are those of this origin', async () => {
+    const pair = makePair();
+    const { leaves } = log;
+    const other = await noteOf(leaves.length, rootOf(leaves), signersOf(pair), 'log.example/other');
+    const report = await verified({ newest: other });
+    expect(report.verified).toBe(false);
+    expect(codesOf(report)).toEqual(['file_malformed']);
+    const forged = makeSigner(SIGNATURE_TYPE.ed25519);
+    const wrong = { ...forged, vkey: log.second.ed25519.vkey };
+    const note = await noteOf(leaves.length, rootOf(leaves), [wrong, log.second.mlDsa44]);
+    expect(codesOf(await verified({ newest: note }))).toEqual(['checkpoint_forged']);
+    expect(ORIGIN).toBe(log.second.ed25519.vkey.name);
+  });
+});
+
+describe('the claim', () => {
+  const witnesses = ['one', 'two'].map((name) =>
+    makeSigner(SIGNATURE_TYPE.mlDsa44Cosignature, `witness.example/${name}`),
+  );
+  const vkeys = witnesses.map(({ vkey }) => vkey);
+
+  it('is against a holder of the PIN only with enough witnesses', async () => {
+    const { leaves } = log;
+    const [one] = witnesses;
+    if (one === undefined) throw new Error('no witness');
+    const newest = await noteOf(leaves.length, rootOf(leaves), [...signersOf(log.second), one]);
+    const enough = await verified({ newest }, { witnesses: { vkeys, threshold: 1 } });
+    expect(enough.claim).toEqual({
+      against: 'pin-holder',
+      witnesses: ['witness.example/one'],
+      threshold: 1,
+    });
+    const few = await verified({ newest }, { witnesses: { vkeys, threshold: 2 } });
+    expect(codesOf(few)).toEqual(['witnesses_missing']);
+    expect(few.claim.against).toBe('nobody');
+    expect((await verified({ newest })).claim.against).toBe('database-writer');
+  });
+
+  it('does not take one witness with two keys for two', async () => {
+    const { leaves } = log;
+    const twice = [
+      makeSigner(SIGNATURE_TYPE.mlDsa44Cosignature, 'witness.example/one'),
+      makeSigner(SIGNATURE_TYPE.ed25519Cosignature, 'witness.example/one'),
+    ];
+    const newest = await noteOf(leaves.length, rootOf(leaves), [
+      ...signersOf(log.second),
+      ...twice,
+    ]);
+    const options = { witnesses: { vkeys: twice.map(({ vkey }) => vkey), threshold: 2 } };
+    expect(codesOf(await verified({ newest }, options))).toEqual(['witnesses_missing']);
+  });
+});
+
+describe('what was seen before', () => {
+  it('is in the log, or the log was rolled back or rewritten', async () => {
+    const seen = [log.notes[2] ?? '', log.newest];
+    expect((await verified({}, { seen })).problems).toEqual([]);
+    const size = log.leaves.length + 5;
+    const ahead = await noteOf(size, leafHash(Uint8Array.of(1)), signersOf(log.second));
+    const back = await verified({}, { seen: [ahead] });
+    expect(back.first).toMatchObject({ code: 'rolled_back', index: log.leaves.length });
+    const another = await noteOf(150, leafHash(Uint8Array.of(1)), signersOf(log.first));
+    const rewritten = await verified({}, { seen: [another] });
+    expect(rewritten.first).toMatchObject({ code: 'history_rewritten', index: 100 });
+    expect(codesOf(await verified({}, { seen: ['nonsense'] }))).toEqual(['checkpoint_malformed']);
+  });
+});
+
+describe('rows', () => {
+  it('are looked at unless told', async () => {
+    const without = (folder: string) => {
+      rmSync(join(folder, 'state.ndjson'));
+      rmSync(join(folder, 'lanes.ndjson'));
+    };
+    expect(codesOf(await verified({}, {}, without))).toEqual(['file_missing']);
+    const report = await verified({}, { rows: false }, without);
+    expect(report).toMatchObject({ verified: true });
+    expect(report.unchecked.join()).toContain('state.ndjson');
+  });
+
+  it.each([
+    ['no JSON', 'nonsense\n'],
+    ['an unknown member', '{"keyId":"x","more":1}\n'],
+    ['another form', '{ "keyId": "x" }\n'],
+    ['an empty line', '\n'],
+    ['no last line feed', '{"keyId":"x"}'],
+    ['bytes that are no UTF-8', Buffer.from([0xff, 0x0a])],
+  ])('with %s are malformed', async (_what, content) => {
+    const report = await verified({}, {}, (folder) => {
+      put(folder, 'state.ndjson', content);
+    });
+    expect(codesOf(report)).toContain('file_malformed');
+  });
+
+  it('break where the log contradicts itself', async () => {
+    const at = log.drafts.findIndex(({ detail }) =>
+      String(detail?.['changed']).includes('"state":['),
+    );
+    const draft = log.drafts[at];
+    const changed = String(draft?.detail?.['changed']).replace(
+      /"state":\["[^"]+"/,
+      '"state":["destroyed"',
+    );
+    if (draft === undefined) throw new Error('no change');
+    const drafts = log.drafts.with(at, { ...draft, detail: { ...draft.detail, changed } });
+    const report = await verified(await logOf(drafts));
+    expect(report.problems).toContainEqual(
+      expect.objectContaining({ code: 'transition_broken', index: at }),
+    );
+    const twice = log.drafts.with(at + 1, { ...draft, lane: log.drafts[at + 1]?.lane ?? 1 });
+    expect(codesOf(await verified(await logOf(twice)))).toContain('transition_broken');
+  });
+});
+
+it('names no key but by its verifier key', async () => {
+  const report = await verified({}, { trust: signersOf(log.second).map(({ vkey }) => vkey) });
+  expect(codesOf(report)).toContain('checkpoint_unsigned');
+  expect(JSON.stringify(report)).not.toContain(formatVkey(log.first.mlDsa44.vkey));
+});

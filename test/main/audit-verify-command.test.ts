@@ -1,0 +1,122 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { formatVkey, SIGNATURE_TYPE } from '../../src/audit/tree/vkey.ts';
+import { auditVerifyCommand } from '../../src/main/audit-verify-command.ts';
+import { makeLog, trustFile, writeExport } from '../audit/synthetic-log.ts';
+import type { Log } from '../audit/synthetic-log.ts';
+import { makeSigner } from '../audit/synthetic.ts';
+
+const root = mkdtempSync(join(tmpdir(), 'audit-verify-command-'));
+const folder = join(root, 'export');
+const trust = join(root, 'trust');
+const witnesses = join(root, 'witnesses');
+const witness = makeSigner(SIGNATURE_TYPE.mlDsa44Cosignature, 'witness.example/one');
+let log: Log;
+
+beforeAll(async () => {
+  log = await makeLog(600, 3, [witness]);
+  writeExport(folder, log);
+  writeFileSync(trust, trustFile(log));
+  writeFileSync(witnesses, `${formatVkey(witness.vkey)}\n`);
+});
+afterAll(() => {
+  rmSync(root, { recursive: true });
+});
+
+async function run(...argv: string[]) {
+  const [printed, complained]: [string[], string[]] = [[], []];
+  const code = await auditVerifyCommand(
+    argv,
+    (line) => printed.push(line),
+    (line) => complained.push(line),
+  );
+  return { code, printed: printed.join('\n'), complained: complained.join('\n') };
+}
+
+describe('twofold audit verify', () => {
+  it('ends with 0 and says against whom it holds', async () => {
+    const plain = await run(folder, '--trust', trust);
+    expect(plain).toMatchObject({ code: 0, complained: '' });
+    expect(plain.printed).toContain('not against a holder of the HSM PIN');
+    const witnessed = await run(
+      ...[folder, '--trust', trust, '--witnesses', witnesses, '--threshold', '1'],
+    );
+    expect(witnessed.code).toBe(0);
+    expect(witnessed.printed).toContain('signed by witness.example/one');
+  });
+
+  it('ends with 1 and names the first bad index', async () => {
+    const altered = join(root, 'altered');
+    const bodies = log.bodies.map((body) => Uint8Array.from(body));
+    const body = bodies[77];
+    if (body?.[60] === undefined) throw new Error('no entry');
+    body[60] ^= 1;
+    writeExport(altered, { ...log, bodies });
+    const plain = await run(altered, '--trust', trust);
+    expect(plain.code).toBe(1);
+    expect(plain.printed).toContain('index 77: entry_altered: tile/entries/000');
+    expect(plain.printed).toContain('NOT VERIFIED: the first bad index is 77');
+    const json = await run(altered, '--trust', trust, '--json');
+    expect(json.code).toBe(1);
+    expect(JSON.parse(json.printed)).toMatchObject({
+      verified: false,
+      first: { code: 'entry_altered', index: 77 },
+      claim: { against: 'nobody' },
+    });
+  });
+
+  it('holds the export against what was seen', async () => {
+    const seen = join(root, 'seen');
+    writeFileSync(seen, log.newest);
+    expect((await run(folder, '--trust', trust, '--seen', seen)).code).toBe(0);
+    const old = join(root, 'old');
+    const size = 513;
+    const at = log.sizes.indexOf(size);
+    writeExport(old, {
+      ...log,
+      bodies: log.bodies.slice(0, size),
+      leaves: log.leaves.slice(0, size),
+      notes: log.notes.slice(0, at + 1),
+      newest: log.notes[at] ?? '',
+    });
+    expect((await run(old, '--trust', trust, '--log-only')).code).toBe(0);
+    const back = await run(old, '--trust', trust, '--log-only', '--seen', seen);
+    expect(back.code).toBe(1);
+    expect(back.printed).toContain('index 513: rolled_back');
+  });
+
+  it.each([
+    [[]],
+    [['FOLDER']],
+    [['FOLDER', 'another', '--trust', 'TRUST']],
+    [['FOLDER', '--trust', 'TRUST', '--unknown']],
+    [['FOLDER', '--trust', 'TRUST', '--witnesses', 'WITNESSES']],
+    [['FOLDER', '--trust', 'TRUST', '--threshold', '1']],
+    [['FOLDER', '--trust', 'TRUST', '--witnesses', 'WITNESSES', '--threshold', '2']],
+    [['FOLDER', '--trust', 'TRUST', '--witnesses', 'WITNESSES', '--threshold', '0']],
+    [['FOLDER', '--trust', 'FOLDER/export.json']],
+    [['FOLDER', '--trust', 'FOLDER/nothing']],
+    [['FOLDER/tile', '--trust', 'TRUST']],
+    [['FOLDER', '--trust', 'TRUST', '--seen', 'FOLDER/nothing']],
+  ])('ends with 2 for %j', async (argv: string[]) => {
+    const places = { FOLDER: folder, TRUST: trust, WITNESSES: witnesses };
+    const given = argv.map((each) =>
+      each.replace(/^(FOLDER|TRUST|WITNESSES)/, (name) => places[name as keyof typeof places]),
+    );
+    const { code, printed, complained } = await run(...given);
+    expect([code, printed]).toEqual([2, '']);
+    expect(complained).toContain('The command is: twofold audit verify');
+  });
+
+  it('is a command of the program', () => {
+    const launch = resolve(import.meta.dirname, '../../scripts/launch');
+    const argv = [launch, 'audit', 'verify', folder, '--trust', trust, '--json'];
+    const { status, stdout } = spawnSync('sh', argv, { encoding: 'utf8' });
+    expect(status).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ verified: true, until: 600 });
+    expect(spawnSync('sh', [launch, 'audit', 'nonsense']).status).toBe(2);
+  });
+});
