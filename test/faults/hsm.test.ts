@@ -138,6 +138,12 @@ describe('a PIN', () => {
 
 describe('a token', () => {
   let service: TestService;
+  /** Newest first. */
+  const own = async (operation: string): Promise<Record<string, unknown>[]> => {
+    const path = `/v1/audit/entries?operation=${operation}`;
+    const { json } = await service.request('GET', path);
+    return (json['items'] as { detail: Record<string, unknown> }[]).map(({ detail }) => detail);
+  };
   beforeAll(async () => {
     service = await TestService.start({ dataDir: copyOfPattern() });
     await expectUnwraps(service);
@@ -169,7 +175,23 @@ describe('a token', () => {
     for (const { status: code } of load.refusals) expect(code).toBe(503);
     await load.expectKept(findEmbedded(service.dataDir)?.ownerUrl ?? '');
     await expectUnwraps(service);
+    // Gone while nothing could be recorded, and on record once something could.
+    const seen = async () => (await own('hsm.state')).map(({ state }) => state);
+    await eventually(async () => (await seen())[0] === 'ok');
+    const [, lost] = await own('hsm.state');
+    expect(['session-lost', 'token-absent']).toContain(lost?.['state']);
+    expect(lost?.['happenedAt']).toMatch(/^\d{4}-.*Z$/u);
   }, 180_000);
+
+  it('has a service that says in its log under what it started, and that it leads', async () => {
+    const [started] = await own('system.start');
+    expect(started).toMatchObject({ configuration: expect.stringMatching(/^[0-9a-f]{64}$/u) });
+    await eventually(async () => (await own('leader.taken')).length > 0, 30_000);
+    expect((await own('leader.taken'))[0]).toMatchObject({
+      role: 'scheduler',
+      term: expect.any(Number),
+    });
+  }, 60_000);
 });
 
 const mount = (folder: string) =>
