@@ -1,55 +1,15 @@
-/** How the service is reached: address, token, certificates. Nothing secret is an argument. */
-import { readFileSync } from 'node:fs';
-
-import { ClientError } from '../../src/client/client-error.ts';
+/** How the service is reached, as by the commands of `twofold` itself. */
 import { HttpKeyService } from '../../src/client/http-key-service.ts';
-import { isLoopback } from '../../src/config/loopback.ts';
-import { readSecretFile } from '../../src/config/secret-file.ts';
+import { connectionOptions } from '../../src/cli/connection.ts';
 import type { ParsedFlags } from '../../src/cli/arguments.ts';
 
-export const CONNECTION_FLAGS = { url: 'value', authorization: 'value', ca: 'value' } as const;
-
-const DEFAULT_URL = 'http://127.0.0.1:8370';
-/** Written by a development start. */
-const DEFAULT_AUTHORIZATION = '.twofold/admin.header';
-const HEADER = /^Authorization: (Bearer [A-Za-z0-9._-]+)$/u;
-
-/** The header's value from a file of the form that `curl -H @file` takes, mode 0600. */
-function readAuthorization(path: string): string {
-  const [, value] = HEADER.exec(Buffer.from(readSecretFile(path)).toString('latin1')) ?? [];
-  if (value !== undefined) return value;
-  const form = 'Authorization: Bearer …';
-  throw new ClientError('invalid_value', `${path} does not consist of a line "${form}".`);
-}
-
-function readCertificates(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (cause) {
-    throw new ClientError('file_failed', `${path} cannot be read.`, cause);
-  }
-}
+export { CONNECTION_FLAGS } from '../../src/cli/connection.ts';
 
 /**
  * @throws ClientError invalid_value, file_failed
  * @throws TwofoldError invalid_value for a token file that others may read
  */
-export function connect({ values }: ParsedFlags, signal: AbortSignal) {
-  const one = (flag: string) => values.get(flag)?.[0];
-  const [text, ca] = [one('url') ?? DEFAULT_URL, one('ca')];
-  const path = one('authorization') ?? DEFAULT_AUTHORIZATION;
-  if (!URL.canParse(text)) throw new ClientError('invalid_value', '--url is not a URL.');
-  const url = new URL(text);
-  if (url.protocol === 'http:' && !isLoopback(url.hostname)) {
-    const detail =
-      'Token and data keys would go in the clear: use https, or http on this host alone.';
-    throw new ClientError('invalid_value', detail);
-  }
-  const service = new HttpKeyService({
-    url,
-    authorization: () => readAuthorization(path),
-    ...(ca === undefined ? {} : { ca: readCertificates(ca) }),
-    signal,
-  });
+export function connect(flags: ParsedFlags, signal: AbortSignal) {
+  const service = new HttpKeyService(connectionOptions(flags, signal));
   return { service, close: () => service.close() };
 }

@@ -6,7 +6,7 @@
 import { z } from 'zod';
 
 import { PAGING, page } from './answer.ts';
-import { auditEntry } from './audit.ts';
+import { auditEntry, moment } from './audit.ts';
 import { defineRoute, headers } from './route.ts';
 import { base64, time } from './scalars.ts';
 
@@ -200,7 +200,16 @@ export const streamAuditEntries = defineRoute({
   path: '/v1/audit/stream',
   summary: 'Sends entries of the namespace as the log takes them (server-sent events).',
   query: z.strictObject({
-    from: index('From this index on; what comes from now on when absent.').optional(),
+    from: index('From this index on.').optional(),
+    since: moment('Entries of this time or later; without it and `from`, what comes from now on.'),
+    follow: z
+      .enum(['true', 'false'])
+      .transform((value) => value === 'true')
+      .optional()
+      .meta({
+        description: '`false`: end with what the log holds now. `true` when absent.',
+        override: { type: 'string', enum: ['true', 'false'] },
+      }),
     operation: short,
     key: short.meta({ description: 'The key as requests named it.' }),
     keyId: z.guid('must be a UUID').toLowerCase().optional(),

@@ -52,6 +52,7 @@ export class KeyEventFeed implements Feed {
       })),
       place: placeText(page.next),
       more: page.more,
+      end: false,
     };
   }
 

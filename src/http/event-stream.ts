@@ -170,7 +170,8 @@ class EventStream {
     if (everyMs !== null) this.#timers.push(setInterval(() => this.#stir(), everyMs).unref());
     try {
       await this.#write(`retry: ${String(RECONNECT_MS)}\n\n`);
-      for (;;) await this.#turn();
+      while (await this.#turn());
+      response.end();
     } catch (error) {
       this.#close(error instanceof Ended ? this.#end.signal.reason : error);
     } finally {
@@ -178,7 +179,8 @@ class EventStream {
     }
   }
 
-  async #turn(): Promise<void> {
+  /** Whether more is to come. */
+  async #turn(): Promise<boolean> {
     await this.#settleDoubt();
     this.#news = false;
     const page = await this.#page();
@@ -189,7 +191,9 @@ class EventStream {
       await this.#write(`id: ${id}\ndata: ${data}\n\n`);
     }
     this.#place = page.place;
+    if (page.end) return false;
     if (!page.more) await this.#newsOrEnd();
+    return true;
   }
 
   async #page() {

@@ -15,6 +15,8 @@ export interface FeedPage {
   readonly place: string | null;
   /** Whether to read on at once. */
   readonly more: boolean;
+  /** Whether nothing will follow: the stream ends. */
+  readonly end: boolean;
 }
 
 /** Of one stream; it keeps its place. */

@@ -16,6 +16,8 @@ import type { Feed, FeedItem, FeedPage } from './feed.ts';
 const PAGE = 64;
 /** Checkpoints come every 2 s. */
 const EVERY_MS = 500;
+/** How far entries of several writers may stand out of the order of time. */
+const SLACK = 4096;
 
 /** Exact matches; null: any. */
 export interface EntryFilter {
@@ -26,41 +28,58 @@ export interface EntryFilter {
   readonly outcome: string | null;
 }
 
-const isWanted = (filter: EntryFilter, { draft }: AuditRecord): boolean => {
+const fits = (filter: EntryFilter, { draft }: AuditRecord): boolean => {
   const facts: EntryFilter = { ...draft, subject: draft.actor.subject };
   const names = ['operation', 'keyRef', 'keyId', 'subject', 'outcome'] as const;
   return names.every((name) => filter[name] === null || filter[name] === facts[name]);
 };
 
+/** Where a feed begins, and whether it goes on once it has given what there was then. */
+export interface EntryPlace {
+  /** Null: with the first entry of `since`, or else with what comes. */
+  readonly from: number | null;
+  readonly since: Date | null;
+  readonly follow: boolean;
+}
+
+type Dependencies = Pick<HttpDependencies, 'log' | 'epoch'>;
+
 export class EntryFeed implements Feed {
   readonly operation = 'audit.read';
   readonly everyMs = EVERY_MS;
-  readonly #deps: Pick<HttpDependencies, 'log' | 'epoch'>;
+  readonly #deps: Dependencies;
   readonly #namespace: string;
+  readonly #place: EntryPlace;
   readonly #filter: EntryFilter;
-  /** The next index to look at; null: the end of the log as it is found. */
-  #from: number | null;
+  /** The next index to look at. */
+  #from = 0;
+  /** Size of the log when it began. */
+  #size = 0;
 
   constructor(
-    deps: Pick<HttpDependencies, 'log' | 'epoch'>,
+    deps: Dependencies,
     grant: Grant<'audit.read'>,
-    from: number | null,
+    place: EntryPlace,
     filter: EntryFilter,
   ) {
     this.#deps = deps;
     this.#namespace = grant.namespace;
-    this.#from = from;
+    this.#place = place;
     this.#filter = filter;
   }
 
   async check(): Promise<void> {
     const { size } = await this.#deps.log.head();
-    this.#from ??= size;
+    const { from, since } = this.#place;
+    this.#size = size;
+    if (from !== null) this.#from = from;
+    else this.#from = since === null ? size : await this.#firstSince(since, size);
   }
 
   async next(): Promise<FeedPage> {
-    const from = this.#from ?? 0;
-    const { size } = await this.#deps.log.head();
+    const from = this.#from;
+    const { size: now } = await this.#deps.log.head();
+    const size = this.#place.follow ? now : Math.min(now, this.#size);
     const until = Math.min(size, from + PAGE);
     const entries = from < until ? await this.#deps.log.entries(from, until) : [];
     const items: FeedItem[] = [];
@@ -69,12 +88,30 @@ export class EntryFeed implements Feed {
       const record = recordFrom(entry);
       if (record.epoch > this.#deps.epoch.current) break;
       this.#from = entry.index + 1;
-      const isOurs = record.draft.namespace === this.#namespace;
-      if (isOurs && isWanted(this.#filter, record)) items.push(itemOf(entry, record));
+      if (this.#isWanted(record)) items.push(itemOf(entry, record));
     }
-    const looked = this.#from ?? 0;
-    const place = looked === 0 ? null : String(looked - 1);
-    return { items, place, more: looked === until && until < size };
+    const place = this.#from === 0 ? null : String(this.#from - 1);
+    const end = !this.#place.follow && this.#from >= this.#size;
+    return { items, place, more: this.#from === until && until < size, end };
+  }
+
+  #isWanted(record: AuditRecord): boolean {
+    const { since } = this.#place;
+    const isOurs = record.draft.namespace === this.#namespace;
+    return isOurs && (since === null || record.at >= since) && fits(this.#filter, record);
+  }
+
+  /** The log is in the order of time but for moments: some entries before are looked at too. */
+  async #firstSince(since: Date, size: number): Promise<number> {
+    let [low, high] = [0, size];
+    while (low < high) {
+      const middle = Math.floor((low + high) / 2);
+      const [entry] = await this.#deps.log.entries(middle, middle + 1);
+      if (entry === undefined) throw new TwofoldError('integrity_failed');
+      if (recordFrom(entry).at < since) low = middle + 1;
+      else high = middle;
+    }
+    return Math.max(0, low - SLACK);
   }
 }
 

@@ -155,8 +155,12 @@ function streamRoute(deps: Dependencies, streams: EventStreams): GuardedRoute {
   return route(contract.streamAuditEntries, {
     handle: async ({ grant, principal, query, headers, requestId, credentials }) => {
       const last = headers['last-event-id'];
-      const from = last === undefined ? (query.from ?? null) : last + 1;
-      const feed = new EntryFeed(deps, grant, from, {
+      const place = {
+        from: last === undefined ? (query.from ?? null) : last + 1,
+        since: query.since ?? null,
+        follow: query.follow !== false,
+      };
+      const feed = new EntryFeed(deps, grant, place, {
         operation: query.operation ?? null,
         keyRef: query.key ?? null,
         keyId: query.keyId ?? null,

@@ -1,9 +1,11 @@
 /** What a command that failed says on standard error: never a foreign message, which may quote a file. */
+import { ClientError } from '../client/client-error.ts';
 import { TwofoldError } from '../errors.ts';
 
 /** Our own errors speak for themselves; of any other only its name and code are shown. */
 export function complaintLines(error: unknown): string[] {
-  if (!TwofoldError.is(error)) return [`twofold: an unexpected error: ${nameOf(error)} (internal)`];
+  if (!TwofoldError.is(error) && !ClientError.is(error))
+    return [`twofold: an unexpected error: ${nameOf(error)} (internal)`];
   const { cause } = error;
   return [
     `twofold: ${error.message} (${error.code})`,

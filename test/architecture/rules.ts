@@ -128,6 +128,9 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'errors',
     'name',
     'contract',
+    /** Forms of what an export of the log consists of. */
+    'audit/tree/checkpoint.ts',
+    'audit/tree/tiles.ts',
     /** What sealed files and signatures that are verified offline are made of. */
     'crypto/base64.ts',
     'crypto/bytes.ts',

@@ -9,7 +9,7 @@ import { afterEach, describe, expect, it } from '@jest/globals';
 import { HttpKeyService } from '../../src/client/http-key-service.ts';
 import { makeCertificate } from '../config/certificate.ts';
 import { codeOf } from './sealed-files.ts';
-import type { HttpKeyServiceOptions } from '../../src/client/http-key-service.ts';
+import type { HttpConnectionOptions } from '../../src/client/http-connection.ts';
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => void;
 const servers: Server[] = [];
@@ -21,7 +21,7 @@ afterEach(() => {
 });
 
 /** A service of its own that answers as the handler does. */
-async function against(handler: Handler, options: Partial<HttpKeyServiceOptions> = {}) {
+async function against(handler: Handler, options: Partial<HttpConnectionOptions> = {}) {
   const server = createServer(handler);
   servers.push(server);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -60,7 +60,7 @@ describe('a request', () => {
 });
 
 describe('an answer', () => {
-  const unwrap = async (handler: Handler, options: Partial<HttpKeyServiceOptions> = {}) => {
+  const unwrap = async (handler: Handler, options: Partial<HttpConnectionOptions> = {}) => {
     const service = await against(handler, options);
     try {
       return await codeOf(service.unwrap('k', envelope, binding));

@@ -304,11 +304,29 @@ describe('the stream of entries', () => {
     expect(reader.events[0]?.json['id']).toBe(id);
   });
 
+  it('ends with what there is, when told to, and finds a time', async () => {
+    await create('a');
+    await create('b');
+    const all = await follow('?from=0&follow=false&operation=keys.create');
+    await all.until(({ ended }) => ended);
+    expect(operations(all)).toEqual(['keys.create', 'keys.create']);
+    expect(all.received).toHaveLength(2);
+    const [first] = all.events;
+    const since = encodeURIComponent(String(first?.json['at']));
+    const later = await follow(`?since=${since}&follow=false&operation=keys.create`);
+    await later.until(({ ended }) => ended);
+    expect(later.received.map(({ id }) => id)).toEqual(all.received.map(({ id }) => id));
+    const none = await follow('?since=2999-01-01T00:00:00Z&follow=false');
+    await none.until(({ ended }) => ended);
+    expect(none.received).toEqual([]);
+  });
+
   it('waits for an entry of an epoch that is not known here yet', async () => {
     await create('a');
     await create('b');
     const grant = service.world.grant('audit.read', null);
     const known = new SecurityEpoch(1);
+    const place = { from: 0, since: null, follow: true };
     const filter = {
       operation: 'keys.create',
       keyRef: null,
@@ -316,7 +334,7 @@ describe('the stream of entries', () => {
       subject: null,
       outcome: null,
     };
-    const feed = new EntryFeed({ log: log(), epoch: known }, grant, 0, filter);
+    const feed = new EntryFeed({ log: log(), epoch: known }, grant, place, filter);
     const names = async () =>
       (await feed.next()).items.map(({ data }) => (JSON.parse(data) as LogEntry).key.reference);
     expect(await names()).toEqual(['a']);

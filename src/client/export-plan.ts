@@ -1,0 +1,175 @@
+/** What an export is to be, settled before its files come. */
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { parseSignedCheckpoint } from '../audit/tree/checkpoint.ts';
+import { TILE_WIDTH } from '../audit/tree/tiles.ts';
+import type { AuditLogClient } from './audit-log.ts';
+import { ClientError, parsedAs } from './client-error.ts';
+import type { ExportTarget } from './export-folder.ts';
+
+const FORMAT = 1;
+/** Checkpoints come at least every 2 s: what was durable before is in the log then. */
+const SETTLING_MS = 2_500;
+const ASK_AGAIN_MS = 250;
+const INTEGRATION_MS = 60_000;
+
+/** Entries `from` to before `until`, and rows as they were when the log had `stateFrom` or more entries. */
+export interface ExportPlan {
+  readonly format: 1;
+  readonly origin: string;
+  readonly from: number;
+  readonly until: number;
+  readonly stateFrom: number;
+  readonly at: string;
+  /** The checkpoint of `until` entries. */
+  readonly note: string;
+}
+
+/** An index, or a time by the clocks of those who wrote the entries. */
+export type Place = number | Date;
+
+export interface ExportOptions {
+  readonly from: Place | null;
+  /** Null: up to the newest checkpoint, with the rows as they are now. */
+  readonly until: Place | null;
+  readonly onProgress?: ((done: number, of: number) => void) | undefined;
+}
+
+/** `export.json`: the plan but for the note, which has a file of its own. */
+export const planned = ({ note: _note, ...manifest }: ExportPlan): string =>
+  `${JSON.stringify(manifest)}\n`;
+
+/**
+ * A plan that the folder has; null when it has none. Of a complete export the note is left empty.
+ * @throws ClientError invalid_value for what is no plan of ours
+ */
+export async function readPlan(target: ExportTarget, name: string): Promise<ExportPlan | null> {
+  const text = await target.text(name);
+  if (text === null) return null;
+  const { format, origin, from, until, stateFrom, at, note = '' } = parsedPlan(text, name);
+  const isPlan =
+    format === FORMAT &&
+    typeof origin === 'string' &&
+    typeof at === 'string' &&
+    typeof note === 'string' &&
+    isSize(from) &&
+    isSize(until) &&
+    isSize(stateFrom);
+  if (isPlan) return { format, origin, from, until, stateFrom, at, note };
+  throw new ClientError('invalid_value', `${name} of the folder is not of an export.`);
+}
+
+const isSize = (value: unknown): value is number =>
+  typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+
+function parsedPlan(text: string, name: string): Readonly<Record<string, unknown>> {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === 'object' && value !== null) return value as Record<string, unknown>;
+  } catch {
+    // Said below.
+  }
+  throw new ClientError('invalid_value', `${name} of the folder is not of an export.`);
+}
+
+interface Head {
+  readonly origin: string;
+  readonly size: number;
+  readonly note: string;
+}
+
+async function headOf(log: AuditLogClient): Promise<Head> {
+  const note = await log.checkpoint();
+  return { ...parsedAs('unexpected_answer', () => parseSignedCheckpoint(note)), note };
+}
+
+/**
+ * @param rows fetches the rows that go with an export up to the newest checkpoint
+ * @throws ClientError conflict, not_found
+ */
+export async function newPlan(
+  log: AuditLogClient,
+  options: ExportOptions,
+  before: ExportPlan | null,
+  rows: () => Promise<void>,
+): Promise<ExportPlan> {
+  const first = await headOf(log);
+  checkGrown(first, before);
+  if (options.until === null) await rows();
+  const last = await settled(log);
+  const newest = options.until === null ? last : await checkpointAt(log, options.until, last);
+  checkGrown(newest, before);
+  const from = before?.from ?? (await startAt(log, options.from, newest.size));
+  const { origin, size: until, note } = newest;
+  const stateFrom = Math.min(first.size, until);
+  return { format: FORMAT, origin, from, until, stateFrom, at: new Date().toISOString(), note };
+}
+
+function checkGrown({ origin, size }: Head, before: ExportPlan | null): void {
+  if (before === null) return;
+  if (origin !== before.origin) {
+    throw new ClientError('conflict', `The folder holds an export of ${before.origin}.`);
+  }
+  if (size >= before.until) return;
+  const detail = `The log has ${size} entries, and the folder ${before.until} of it.`;
+  throw new ClientError('conflict', detail);
+}
+
+/** A checkpoint that has whatever was durable before. */
+async function settled(log: AuditLogClient): Promise<Head> {
+  const id = await log.mark();
+  await sleep(SETTLING_MS);
+  const until = performance.now() + INTEGRATION_MS;
+  while (id !== null && !(await isIntegrated(log, id))) {
+    if (performance.now() > until) {
+      throw new ClientError('not_integrated_yet', 'The log does not go on: see the status page.');
+    }
+    await sleep(ASK_AGAIN_MS);
+  }
+  return headOf(log);
+}
+
+async function isIntegrated(log: AuditLogClient, id: string): Promise<boolean> {
+  try {
+    await log.proof(id);
+    return true;
+  } catch (error) {
+    if (ClientError.is(error, 'not_integrated_yet')) return false;
+    throw error;
+  }
+}
+
+/** The smallest checkpoint that has all before the place. */
+async function checkpointAt(log: AuditLogClient, place: Place, last: Head): Promise<Head> {
+  const size = await indexAt(log, place, last.size);
+  for await (const [found] of log.checkpoints(Math.max(1, size))) {
+    if (found === undefined) break;
+    return {
+      ...parsedAs('unexpected_answer', () => parseSignedCheckpoint(found.note)),
+      note: found.note,
+    };
+  }
+  throw new ClientError(
+    'not_found',
+    'The log does not reach the place where the export is to end.',
+  );
+}
+
+async function startAt(log: AuditLogClient, place: Place | null, size: number): Promise<number> {
+  const index = place === null ? 0 : await indexAt(log, place, size);
+  if (index < size || index === 0) return index - (index % TILE_WIDTH);
+  throw new ClientError('not_found', 'The log has no entry where the export is to begin.');
+}
+
+/** Of a time, the first entry of that time or later; the log is in the order of time but for moments. */
+async function indexAt(log: AuditLogClient, place: Place, size: number): Promise<number> {
+  if (typeof place === 'number') return place;
+  let [low, high] = [0, size];
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2);
+    const at = await log.timeAt(middle);
+    if (at !== null && at < place) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}

@@ -1,0 +1,196 @@
+/**
+ * One service over HTTP or HTTPS: requests that are sent until they are answered for good, and answers of
+ * bounded length.
+ */
+import { Agent as HttpAgent, request as httpRequest } from 'node:http';
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ClientRequest, IncomingMessage, RequestOptions } from 'node:http';
+
+import { problem } from '../contract/problem.ts';
+import { concatBytes } from '../crypto/bytes.ts';
+import { ERRORS } from '../errors.ts';
+import { ClientError, throwIfAborted } from './client-error.ts';
+
+export interface HttpConnectionOptions {
+  /** `http:` or `https:`; a path in it is kept as a prefix. */
+  readonly url: URL;
+  /** The `Authorization` header of each request, asked for anew each time: tokens end. */
+  readonly authorization: () => string;
+  /** Certificates in PEM that the service's must descend from; the system's own unless given. */
+  readonly ca?: string;
+  readonly signal?: AbortSignal;
+  /** How often a request that may succeed later is sent; 4 unless given. */
+  readonly attempts?: number;
+}
+
+export const JSON_TYPE = 'application/json';
+const TIMEOUT_MS = 30_000;
+/** Longest answer that is read unless a call says otherwise, bytes. */
+const MAX_ANSWER = 1_048_576;
+const FIRST_PAUSE_MS = 250;
+
+export interface Call {
+  readonly method: 'GET' | 'POST';
+  readonly path: string;
+  readonly accept: string;
+  readonly contentType?: string;
+  readonly body?: Uint8Array;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Longest answer, bytes; 1 MiB unless given. */
+  readonly most?: number;
+}
+
+export interface Answer {
+  /** The caller wipes it where it may hold a secret. */
+  readonly body: Uint8Array;
+  readonly header: (name: string) => string | undefined;
+}
+
+export const unexpected = (detail: string, cause?: unknown) =>
+  new ClientError('unexpected_answer', detail, cause);
+
+/** All of a body in one buffer; the pieces it came in are overwritten. */
+async function readBody(answer: IncomingMessage, most: number): Promise<Uint8Array> {
+  const pieces: Buffer[] = [];
+  let length = 0;
+  try {
+    for await (const piece of answer as AsyncIterable<Buffer>) {
+      pieces.push(piece);
+      length += piece.length;
+      if (length > most) throw unexpected(`The answer is longer than ${most} bytes.`);
+    }
+    // Not by Buffer.concat, whose pool would keep a copy of the data key.
+    return concatBytes(...pieces);
+  } finally {
+    for (const piece of pieces) piece.fill(0);
+  }
+}
+
+export function jsonOf(body: Uint8Array): unknown {
+  try {
+    return JSON.parse(Buffer.from(body).toString('utf8'));
+  } catch (error) {
+    throw unexpected('The answer is not JSON.', error);
+  }
+}
+
+/** The service's refusal, under its own code. */
+function refusal(status: number, body: Uint8Array): ClientError {
+  const parsed = problem.safeParse(jsonOf(body));
+  if (!parsed.success) return unexpected(`The service answered ${status} without a code.`);
+  const { code, detail, title, requestId } = parsed.data;
+  return new ClientError(code, `${detail ?? title} (request ${requestId})`);
+}
+
+/** Whether the same request may be answered otherwise later. */
+export function mayComeLater(error: unknown): boolean {
+  if (!ClientError.is(error)) return false;
+  if (error.code === 'service_unreachable') return true;
+  return error.code in ERRORS && ERRORS[error.code as keyof typeof ERRORS].retryable;
+}
+
+export class HttpConnection {
+  readonly #options: HttpConnectionOptions;
+  readonly #agent: HttpAgent;
+  readonly #request: (url: URL, options: RequestOptions) => ClientRequest;
+
+  /** @throws ClientError invalid_value for a URL of another scheme */
+  constructor(options: HttpConnectionOptions) {
+    const { url, ca } = options;
+    if (url.protocol !== 'http:' && url.protocol !== 'https:') {
+      throw new ClientError('invalid_value', 'The URL of the service is http: or https:.');
+    }
+    const tls = url.protocol === 'https:';
+    this.#options = options;
+    this.#request = tls ? httpsRequest : httpRequest;
+    this.#agent = tls
+      ? new HttpsAgent({
+          keepAlive: true,
+          minVersion: 'TLSv1.3',
+          ...(ca === undefined ? {} : { ca }),
+        })
+      : new HttpAgent({ keepAlive: true });
+  }
+
+  /** Closes idle connections, which would keep the process alive. */
+  close(): void {
+    this.#agent.destroy();
+  }
+
+  /** Sends until it is answered for good: no call does harm when it is done twice. */
+  async send(call: Call): Promise<Answer> {
+    const { attempts = 4, signal } = this.#options;
+    for (let attempt = 1; ; attempt += 1) {
+      throwIfAborted(signal);
+      try {
+        return await this.#attempt(call);
+      } catch (error) {
+        throwIfAborted(signal);
+        if (attempt >= attempts || !mayComeLater(error)) throw error;
+      }
+      // An abort ends the pause; the next turn throws.
+      await sleep(FIRST_PAUSE_MS * 2 ** (attempt - 1), undefined, { signal }).catch(
+        () => undefined,
+      );
+    }
+  }
+
+  /** Sends once, for an answer that goes on: the caller reads it, or destroys it. */
+  async open(call: Call): Promise<IncomingMessage> {
+    const answer = await this.#exchange(call);
+    if (answer.statusCode === 200) return answer;
+    throw refusal(answer.statusCode ?? 0, await this.#read(answer, MAX_ANSWER));
+  }
+
+  async #attempt(call: Call): Promise<Answer> {
+    const answer = await this.#exchange(call);
+    const body = await this.#read(answer, call.most ?? MAX_ANSWER);
+    if (answer.statusCode !== 200) throw refusal(answer.statusCode ?? 0, body);
+    const header = (name: string) => {
+      const value = answer.headers[name.toLowerCase()];
+      return typeof value === 'string' ? value : undefined;
+    };
+    return { body, header };
+  }
+
+  #read(answer: IncomingMessage, most: number): Promise<Uint8Array> {
+    return readBody(answer, most).catch((error: unknown) => {
+      throw ClientError.is(error)
+        ? error
+        : new ClientError('service_unreachable', undefined, error);
+    });
+  }
+
+  #exchange({ method, path, accept, contentType, body, headers }: Call): Promise<IncomingMessage> {
+    const { url, authorization, signal } = this.#options;
+    const options: RequestOptions = {
+      method,
+      agent: this.#agent,
+      timeout: TIMEOUT_MS,
+      ...(signal === undefined ? {} : { signal }),
+      headers: {
+        Accept: accept,
+        Authorization: authorization(),
+        ...(contentType === undefined ? {} : { 'Content-Type': contentType }),
+        ...(body === undefined ? {} : { 'Content-Length': body.length }),
+        ...headers,
+      },
+    };
+    return new Promise((resolve, reject) => {
+      const request = this.#request(new URL(url.pathname.replace(/\/$/u, '') + path, url), options);
+      const unreachable = (cause: unknown) => {
+        reject(new ClientError('service_unreachable', unreachableAt(url, cause), cause));
+      };
+      request.once('response', resolve);
+      request.on('error', unreachable);
+      request.once('timeout', () => request.destroy(new Error('no answer within 30 s')));
+      request.end(body);
+    });
+  }
+}
+
+function unreachableAt(url: URL, cause: unknown): string {
+  const { code } = cause as NodeJS.ErrnoException;
+  return `The service does not answer at ${url.origin}${code === undefined ? '' : `: ${code}`}.`;
+}

@@ -1,0 +1,214 @@
+/** `twofold audit …`: what auditors do with the log of a service, as its clients. */
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { parseFlags, requireNothingMore } from '../cli/arguments.ts';
+import type { Flags, ParsedFlags } from '../cli/arguments.ts';
+import { CONNECTION_FLAGS, connectionOptions } from '../cli/connection.ts';
+import { AuditLogClient } from '../client/audit-log.ts';
+import { tailEntries } from '../client/audit-tail.ts';
+import { ExportTarget } from '../client/export-folder.ts';
+import type { Place } from '../client/export-plan.ts';
+import { HttpConnection } from '../client/http-connection.ts';
+import { exportLog } from '../client/log-export.ts';
+import { TwofoldError } from '../errors.ts';
+import { auditProveCommand } from './audit-prove-command.ts';
+import { auditVerifyCommand } from './audit-verify-command.ts';
+
+interface Output {
+  readonly print: (line: string) => void;
+  readonly complain: (line: string) => void;
+}
+
+const USAGE = `usage: twofold audit COMMAND …
+  export --out FOLDER [--from PLACE] [--until PLACE]     the log and its proofs, to be verified anywhere; goes on where it was
+  verify FOLDER --trust FILE …                           whether an export is what was logged
+  verify --live --trust FILE …                           the same of what the service holds now
+  prove ID --trust FILE                                  that an entry is in the log
+  tail [--follow] [--from INDEX] [--since TIME] [--actor SUBJECT] [--key NAME] [--key-id UUID] [--operation NAME] [--outcome CODE] [--namespace NAME]
+A PLACE is an index or a time (RFC 3339).
+All but verify FOLDER: [--url http://127.0.0.1:8370] [--authorization .twofold/admin.header] [--ca FILE]`;
+
+const refuse = (why: string) => new TwofoldError('invalid_value', why);
+
+/** Aborts when the process is told to stop. */
+function stopSignal(): AbortSignal {
+  const controller = new AbortController();
+  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(name, () => controller.abort());
+  }
+  return controller.signal;
+}
+
+/** Runs with a client of the service that the flags name, and closes it. */
+export async function withLog<T>(
+  flags: ParsedFlags,
+  signal: AbortSignal,
+  work: (log: AuditLogClient) => Promise<T>,
+): Promise<T> {
+  const connection = new HttpConnection(connectionOptions(flags, signal));
+  try {
+    return await work(new AuditLogClient(connection));
+  } finally {
+    connection.close();
+  }
+}
+
+const one = ({ values }: ParsedFlags, name: string): string | undefined => values.get(name)?.[0];
+
+/** @throws TwofoldError invalid_value */
+function placeOf(flags: ParsedFlags, name: string): Place | null {
+  const text = one(flags, name);
+  if (text === undefined) return null;
+  if (/^(?:0|[1-9]\d{0,14})$/u.test(text)) return Number(text);
+  return timeOf(text, name);
+}
+
+const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)$/u;
+
+function timeOf(text: string, name: string): Date {
+  const time = new Date(text);
+  if (TIME.test(text) && !Number.isNaN(time.getTime())) return time;
+  throw refuse(`--${name} is an index of the log, or a time like 2026-11-29T12:00:00Z.`);
+}
+
+const EXPORT_FLAGS = {
+  ...CONNECTION_FLAGS,
+  out: 'value',
+  from: 'value',
+  until: 'value',
+} as const satisfies Flags;
+
+const PROGRESS_MS = 2_000;
+
+async function exportCommand(argv: readonly string[], { print, complain }: Output) {
+  const flags = parseFlags(argv, EXPORT_FLAGS);
+  requireNothingMore(flags);
+  const out = one(flags, 'out');
+  if (out === undefined) throw refuse('--out FOLDER is missing.');
+  const places = { from: placeOf(flags, 'from'), until: placeOf(flags, 'until') };
+  const plan = await exportTo(out, flags, { ...places, complain });
+  print(`${out}: entries ${plan.from} to ${plan.until - 1} of ${plan.origin}`);
+  if (places.until !== null) complain('Without rows of keys and lanes: verify it with --log-only.');
+  return 0;
+}
+
+interface ExportWanted {
+  readonly from: Place | null;
+  readonly until: Place | null;
+  readonly complain: (line: string) => void;
+}
+
+async function exportTo(out: string, flags: ParsedFlags, { from, until, complain }: ExportWanted) {
+  let told = performance.now();
+  const onProgress = (done: number, of: number): void => {
+    if (performance.now() - told < PROGRESS_MS) return;
+    told = performance.now();
+    complain(`${done} of ${of} entries`);
+  };
+  return withLog(flags, stopSignal(), (log) =>
+    exportLog(log, new ExportTarget(out), { from, until, onProgress }),
+  );
+}
+
+/** Of the service itself: what it gives is exported to a folder of its own, and verified there. */
+async function verifyLive(argv: readonly string[], { print, complain }: Output): Promise<number> {
+  const own = Object.keys(CONNECTION_FLAGS);
+  const connection: string[] = [];
+  const rest: string[] = [];
+  for (let index = 0; index < argv.length; index += 1) {
+    const argument = argv[index] ?? '';
+    const [, name = '', inline] = /^--([a-z-]+)(=.*)?$/su.exec(argument) ?? [];
+    if (name === 'live') continue;
+    if (!own.includes(name)) rest.push(argument);
+    else connection.push(argument, ...(inline === undefined ? [argv[++index] ?? ''] : []));
+  }
+  const folder = mkdtempSync(join(tmpdir(), 'twofold-audit-'));
+  try {
+    const flags = parseFlags(connection, CONNECTION_FLAGS);
+    await exportTo(folder, flags, { from: null, until: null, complain });
+    return await auditVerifyCommand([folder, ...rest], print, complain);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+const TAIL_FLAGS = {
+  ...CONNECTION_FLAGS,
+  follow: 'switch',
+  from: 'value',
+  since: 'value',
+  actor: 'value',
+  key: 'value',
+  'key-id': 'value',
+  operation: 'value',
+  outcome: 'value',
+  namespace: 'value',
+} as const satisfies Flags;
+
+/** Flag -> parameter of the stream. */
+const TAIL_PARAMETERS = {
+  from: 'from',
+  since: 'since',
+  actor: 'subject',
+  key: 'key',
+  'key-id': 'keyId',
+  operation: 'operation',
+  outcome: 'outcome',
+} as const;
+
+/** Lines that nobody takes yet hold up the reading of more. */
+async function writeLine(line: string): Promise<void> {
+  if (!process.stdout.write(`${line}\n`)) await once(process.stdout, 'drain');
+}
+
+async function tailCommand(argv: readonly string[], { complain }: Output): Promise<number> {
+  const flags = parseFlags(argv, TAIL_FLAGS);
+  requireNothingMore(flags);
+  const follow = flags.values.has('follow');
+  const query = new URLSearchParams({ follow: String(follow) });
+  for (const [flag, parameter] of Object.entries(TAIL_PARAMETERS)) {
+    const value = one(flags, flag);
+    if (value !== undefined) query.set(parameter, value);
+  }
+  // Without a place there would be nothing to give before what comes.
+  if (!follow && !query.has('from') && !query.has('since')) query.set('from', '0');
+  const signal = stopSignal();
+  const onInterruption = ({ message }: Error): void => complain(`${message} Connecting anew.`);
+  const namespace = one(flags, 'namespace');
+  await withLog(flags, signal, async (log) => {
+    try {
+      const lines = tailEntries(log, { query, follow, signal, onInterruption, namespace });
+      for await (const line of lines) await writeLine(line);
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    }
+  });
+  return 0;
+}
+
+/** @returns the exit code; of `verify` 0 verified, 1 something was found, 2 not understood */
+export async function auditCommand(
+  [command = '', ...argv]: readonly string[],
+  output: Output,
+): Promise<number> {
+  switch (command) {
+    case 'export':
+      return exportCommand(argv, output);
+    case 'verify':
+      return argv.includes('--live')
+        ? verifyLive(argv, output)
+        : auditVerifyCommand(argv, output.print, output.complain);
+    case 'prove':
+      return auditProveCommand(argv, output.print, (flags, work) =>
+        withLog(flags, stopSignal(), work),
+      );
+    case 'tail':
+      return tailCommand(argv, output);
+    default:
+      output.complain(USAGE);
+      return 2;
+  }
+}

@@ -1,0 +1,92 @@
+/**
+ * `twofold audit prove ID`: that an entry is in the log whose keys are pinned. What the service says is
+ * checked here: the checkpoint's signatures, the entry's hash, and its way to the root.
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+
+import { leafHash } from '../audit/tree/hashes.ts';
+import { parseSignedCheckpoint } from '../audit/tree/checkpoint.ts';
+import { verifyInclusion } from '../audit/tree/proofs.ts';
+import { verifyNote } from '../audit/tree/signatures.ts';
+import { parseTlogProof } from '../audit/tree/tlog-proof.ts';
+import { parseVkeys, SIGNATURE_TYPE } from '../audit/tree/vkey.ts';
+import type { Vkey } from '../audit/tree/vkey.ts';
+import { parseFlags } from '../cli/arguments.ts';
+import type { Flags, ParsedFlags } from '../cli/arguments.ts';
+import { CONNECTION_FLAGS } from '../cli/connection.ts';
+import type { AuditLogClient } from '../client/audit-log.ts';
+import { TwofoldError } from '../errors.ts';
+
+const FLAGS = {
+  ...CONNECTION_FLAGS,
+  trust: 'value',
+  out: 'value',
+  namespace: 'value',
+} as const satisfies Flags;
+
+type WithLog = <T>(flags: ParsedFlags, work: (log: AuditLogClient) => Promise<T>) => Promise<T>;
+
+const refuse = (why: string) => new TwofoldError('invalid_value', why);
+
+function readTrusted(file: string): readonly Vkey[] {
+  try {
+    return parseVkeys(readFileSync(file, 'utf8'));
+  } catch (error) {
+    if (TwofoldError.is(error)) throw error;
+    throw refuse(`${file} cannot be read.`);
+  }
+}
+
+/**
+ * Null where the proof shows it; else why it does not.
+ * @param body the entry's canonical bytes
+ */
+export function proofProblem(
+  text: string,
+  body: Uint8Array,
+  trusted: readonly Vkey[],
+): string | null {
+  const { index, hashes, checkpoint } = parseTlogProof(text);
+  const { origin, size, root, note } = parseSignedCheckpoint(checkpoint);
+  const own = trusted.filter(({ name }) => name === origin);
+  const { verified, failed } = verifyNote(note, own);
+  if (failed.length > 0) return 'a signature of its checkpoint does not verify';
+  for (const type of [SIGNATURE_TYPE.ed25519, SIGNATURE_TYPE.mlDsa44Cosignature]) {
+    const isWanted = type === SIGNATURE_TYPE.ed25519 || own.some((vkey) => vkey.type === type);
+    const isThere = verified.some(({ vkey }) => vkey.type === type);
+    if (isWanted && !isThere) return 'its checkpoint is not signed by the keys that are trusted';
+  }
+  const isIn = verifyInclusion({ index, leaf: leafHash(body), size, root }, hashes);
+  return isIn ? null : 'its hashes do not lead from the entry to the root';
+}
+
+/** @returns 0 where the entry is in the log, 1 where that is not shown */
+export async function auditProveCommand(
+  argv: readonly string[],
+  print: (line: string) => void,
+  withLog: WithLog,
+): Promise<number> {
+  const flags = parseFlags(argv, FLAGS);
+  const [id, ...more] = flags.positional;
+  const [trust] = flags.values.get('trust') ?? [];
+  const [out] = flags.values.get('out') ?? [];
+  const [namespace] = flags.values.get('namespace') ?? [];
+  if (id === undefined || more.length > 0 || trust === undefined) {
+    throw refuse('The command is: twofold audit prove ID --trust FILE [--out FILE]');
+  }
+  const trusted = readTrusted(trust);
+  const { proof, body } = await withLog(flags, async (log) => ({
+    proof: await log.proof(id, namespace),
+    body: Buffer.from((await log.entry(id, namespace)).body, 'base64'),
+  }));
+  const why = proofProblem(proof, body, trusted);
+  const { index, checkpoint } = parseTlogProof(proof);
+  if (why !== null) {
+    print(`${id} IS NOT SHOWN to be in the log: ${why}.`);
+    return 1;
+  }
+  if (out !== undefined) writeFileSync(out, proof, { flag: 'wx', mode: 0o644 });
+  const { origin, size } = parseSignedCheckpoint(checkpoint);
+  print(`${id} is entry ${index} of ${origin}, in its checkpoint of ${size} entries.`);
+  return 0;
+}
