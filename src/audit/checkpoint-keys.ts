@@ -181,7 +181,7 @@ class ZoneKeys implements CheckpointKeys {
 
   #originOf({ origin }: Read): string {
     const { origin: configured, seals } = this.#parts;
-    const found = origin ?? configured ?? `twofold.invalid/${seals.installation}`;
+    const found = origin ?? configured ?? usualName(seals.installation);
     if (configured !== undefined && configured !== found) {
       throw new TwofoldError(
         'invalid_value',
@@ -349,6 +349,29 @@ class ZoneKeys implements CheckpointKeys {
     await this.#read();
   }
 }
+
+/** Of a log whose operator names none: the same for the life of the installation. */
+const usualName = (installation: string): string => `twofold.invalid/${installation}`;
+
+/**
+ * The name that the log has or would get, and the vkeys of every key that it ever had.
+ * @throws TwofoldError integrity_failed
+ */
+export const logNameAndKeys = async (
+  store: Pick<LogKeyStore, 'read'>,
+  {
+    mac,
+    installation,
+    configured,
+  }: Pick<LogSeals, 'mac' | 'installation'> & {
+    readonly configured: string | undefined;
+  },
+): Promise<{ readonly origin: string; readonly vkeys: readonly string[] }> => {
+  const stored = await store.read();
+  await verifyLogKeys(mac, stored);
+  const origin = stored.name?.value.origin ?? configured ?? usualName(installation);
+  return { origin, vkeys: stored.keys.map(({ value }) => formatVkey(vkeyOf(origin, value))) };
+};
 
 /** Says at once whether the key is on this token. */
 const usablePair = async (...given: Parameters<typeof SigningPair.open>): Promise<SigningPair> => {

@@ -13,6 +13,8 @@ import type { Logs } from '../telemetry/logs.ts';
 import { openGoverned } from './access.ts';
 import type { Incarnation } from './incarnation.ts';
 import type { LateParts } from './late-parts.ts';
+import { openLogOutside } from './log-outside.ts';
+import { openLogWitness } from './log-witness.ts';
 import { rotationPlans, rotationPolicies, rotationReading, startScheduler } from './scheduling.ts';
 import { openSequencedLog } from './sequenced-log.ts';
 import type { Unwinding } from './unwinding.ts';
@@ -28,6 +30,8 @@ export interface ArrivalParts {
   readonly incarnation: Incarnation;
   readonly hsm: Hsm;
   readonly engine: Engine;
+  /** From 1. */
+  readonly worker: number;
   readonly logs: Pick<Logs, 'component'>;
 }
 
@@ -62,9 +66,21 @@ export async function arrive(
   late.plans.set(rotationPlans(config, keyring, store, policies));
   late.audit.set(audit);
   late.log = await openSequencedLog(
-    { ...parts, publish: () => undefined, log: logs.component('sequencer') },
+    { ...parts, publish: () => late.outside?.look(), log: logs.component('sequencer') },
     unwinding,
   );
+  const { keys: logKeys } = late.log;
+  const outside = {
+    config,
+    store,
+    keys: logKeys,
+    worker: parts.worker,
+    log: logs.component('log'),
+  };
+  late.outside = await openLogOutside(outside, unwinding);
+  if (parts.worker === 1) {
+    late.witness = await openLogWitness({ ...parts, log: logs.component('witness') }, unwinding);
+  }
   const { namespaces } = governance;
   const log = logs.component('scheduler');
   startScheduler({ config, store, keyring, policies, namespaces, incarnation, log }, unwinding);

@@ -20,6 +20,7 @@ import type { KeyStates } from '../keyring/key-states.ts';
 import type { KeyReferences } from '../keyring/references.ts';
 import type { Incarnation } from './incarnation.ts';
 import { LateAudit } from './late-audit.ts';
+import type { LogOutside } from './log-outside.ts';
 import type { SequencedLog } from './sequenced-log.ts';
 import { late } from './late.ts';
 import type { Late } from './late.ts';
@@ -46,6 +47,9 @@ export interface LateParts {
   readonly pageTokenKey: Buffer;
   keyring: Keyring | null;
   log: SequencedLog | null;
+  outside: LogOutside | null;
+  /** Vkeys of this process as a witness. */
+  witness: readonly string[];
 }
 
 export const lateParts = (incarnation: Incarnation): LateParts => ({
@@ -70,4 +74,6 @@ export const lateParts = (incarnation: Incarnation): LateParts => ({
   pageTokenKey: Buffer.alloc(32),
   keyring: null,
   log: null,
+  outside: null,
+  witness: [],
 });
