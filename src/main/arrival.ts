@@ -3,6 +3,7 @@ import type { RunningAuditLog } from '../audit/log.ts';
 import type { Config } from '../config.ts';
 import { utf8 } from '../crypto/bytes.ts';
 import type { Engine } from '../crypto/engine.ts';
+import { LogKeys } from '../governance/log-keys.ts';
 import type { Hsm } from '../hsm/port.ts';
 import type { Keyring } from '../keyring/keyring.ts';
 import type { KeyStore } from '../keyring/ports.ts';
@@ -70,6 +71,9 @@ export async function arrive(
     unwinding,
   );
   const { keys: logKeys } = late.log;
+  const { epoch, refresh: refreshEpoch } = incarnation;
+  const changing = { store: keys, audit, epoch, refreshEpoch, mac, integrity };
+  late.logKeys.set(new LogKeys(changing, logKeys));
   const outside = {
     config,
     store,

@@ -1,5 +1,6 @@
 /** What the listeners need before the root is open. */
 import type { LaneReader, LogReader } from '../audit/log-ports.ts';
+import type { LogKeys } from '../governance/log-keys.ts';
 import type { Governance } from '../governance/governance.ts';
 import type { EventFeed } from '../http/dependencies.ts';
 import type { Keyring } from '../keyring/keyring.ts';
@@ -47,6 +48,7 @@ export interface LateParts {
   readonly pageTokenKey: Buffer;
   keyring: Keyring | null;
   log: SequencedLog | null;
+  readonly logKeys: Late<LogKeys>;
   outside: LogOutside | null;
   /** Vkeys of this process as a witness. */
   witness: readonly string[];
@@ -74,6 +76,7 @@ export const lateParts = (incarnation: Incarnation): LateParts => ({
   pageTokenKey: Buffer.alloc(32),
   keyring: null,
   log: null,
+  logKeys: late(),
   outside: null,
   witness: [],
 });

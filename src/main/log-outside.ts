@@ -13,6 +13,7 @@ import type { CheckpointNote, Vkey } from '../audit/notes.ts';
 import { WitnessClient } from '../audit/witness/submission.ts';
 import type { Config } from '../config.ts';
 import { TwofoldError } from '../errors.ts';
+import type { OutsideLog } from '../http/dependencies.ts';
 import type { Root } from '../keyring/root.ts';
 import type { Store } from '../store/store.ts';
 import type { Log } from '../telemetry/logs.ts';
@@ -214,3 +215,12 @@ async function submit(
 /** What witnesses say stands after the lines of the log itself. */
 export const withLines = (text: string, lines: readonly Cosignature[]): string =>
   [text, ...new Set(lines.map(({ line }) => line))].join('');
+
+/** For listeners, which are there before it. */
+export const outsideLog = (
+  { audit }: Pick<Config, 'audit'>,
+  late: { readonly outside: LogOutside | null; readonly witness: readonly string[] },
+): OutsideLog => ({
+  publicCheckpoint: () => (audit.publicCheckpoint ? (late.outside?.newest() ?? null) : null),
+  witness: () => late.witness,
+});

@@ -54,7 +54,7 @@ import { accessCheck, localAccess } from './governing.ts';
 import { logCheck } from './sequenced-log.ts';
 import { laneCounts } from './sequencing.ts';
 import { lateParts } from './late-parts.ts';
-import { checkLogOutside } from './log-outside.ts';
+import { checkLogOutside, outsideLog } from './log-outside.ts';
 import type { LateParts } from './late-parts.ts';
 import { listenersOf, readIdentities, urlsOf } from './listeners.ts';
 import { whenReachable } from './patience.ts';
@@ -315,6 +315,8 @@ export class Service {
       epoch,
       audit: late.audit,
       log: late.logReader.port,
+      logKeys: late.logKeys.port,
+      outsideLog: outsideLog(this.#config, late),
       lanes: late.lanes.port,
       keyStates: late.keyStates.port,
       use: late.use.port,

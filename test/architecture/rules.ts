@@ -90,6 +90,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'type keyring/events.ts',
     'contract/guards.ts',
     'access',
+    'type audit/key-ports.ts',
   ],
   telemetry: ['errors', 'name'],
   http: [
