@@ -85,6 +85,7 @@ export const OPERATIONS = [
   'audit.log',
   'audit.hash',
   'audit.configure',
+  'audit.keys.rotate',
   'events.read',
 ] as const;
 

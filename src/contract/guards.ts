@@ -26,6 +26,7 @@ export const GUARDS = [
   'approvals.configure',
   'audit.configure',
   'root.rotate',
+  'audit.keys.rotate',
   'keys.export',
 ] as const;
 export type Guard = (typeof GUARDS)[number];
@@ -41,6 +42,7 @@ export const GUARD_GROUPS = {
     'approvals.configure',
     'audit.configure',
     'root.rotate',
+    'audit.keys.rotate',
   ],
 } as const satisfies Readonly<Record<string, readonly Guard[]>>;
 export type GuardGroup = keyof typeof GUARD_GROUPS;

@@ -15,6 +15,7 @@ import * as keys from './keys.ts';
 import * as lifecycle from './lifecycle.ts';
 import * as log from './log.ts';
 import * as localTokens from './local-tokens.ts';
+import * as logKeys from './log-keys.ts';
 import * as mac from './mac.ts';
 import * as namespaceRotations from './namespace-rotations.ts';
 import * as namespaces from './namespaces.ts';
@@ -67,6 +68,7 @@ const RESOURCES = [
   audit,
   log,
   auditValues,
+  logKeys,
   events,
   published,
 ] as const;
@@ -95,6 +97,7 @@ export const ANONYMOUS_PATHS: readonly string[] = [
   '/healthz',
   '/readyz',
   '/openapi.yaml',
+  '/public/log/checkpoint',
   '/public/{namespace}/{key}/jwks.json',
   '/public/{namespace}/{key}/key.pem',
 ];

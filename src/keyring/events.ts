@@ -126,6 +126,7 @@ const MEANINGS: Readonly<Record<Operation | LaterOperation, Meaning>> = {
   'audit.log': null,
   'audit.hash': null,
   'audit.configure': null,
+  'audit.keys.rotate': null,
   'events.read': null,
   'keys.create': 'key.created',
   'keys.update': 'key.updated',

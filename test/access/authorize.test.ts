@@ -55,6 +55,7 @@ const KEYLESS: readonly Operation[] = [
   'audit.log',
   'audit.hash',
   'audit.configure',
+  'audit.keys.rotate',
   'events.read',
 ];
 const resourceOf = (operation: Operation, key = 'k') => ({
@@ -151,6 +152,7 @@ const EXPECTED: Readonly<Record<Operation, string>> = {
   'audit.log': 'a--r-',
   'audit.hash': 'a--r-',
   'audit.configure': 'a----',
+  'audit.keys.rotate': 'a----',
   'events.read': 'ao-r-',
 };
 
