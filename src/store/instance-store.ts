@@ -5,6 +5,7 @@ import type { InstanceStore } from '../keyring/ports.ts';
 import { refuse } from './failures.ts';
 import type { GuardedPool } from './pool.ts';
 import { COMMITTED, commitStatement, read } from './transaction.ts';
+import type { Statement } from './transaction.ts';
 
 /** An instance whose last beat is older counts as dead, though it may still come back. */
 export const LIVE_SECONDS = 15;
@@ -18,18 +19,23 @@ const OPEN = `insert into public.instance (id, zone, suites, envelopes, grace_ms
   on conflict (id) do nothing`;
 
 /** Always a row, and a commit also where nothing is updated: no old primary says that a row is gone. */
-const BEAT = {
-  name: 'beat',
+const beatStatement = (name: string, announced: string): Statement => ({
+  name,
   text: `with beaten as (
       update public.instance
-      set beat = beat + 1, beat_at = clock_timestamp(), epoch_seen = greatest(epoch_seen, $2),
-        use_lane = $3, use_count = $4, change_lane = $5, change_count = $6
+      set beat = beat + 1, beat_at = clock_timestamp(), epoch_seen = greatest(epoch_seen, $2)${announced}
       where id = $1 and not closed
       returning beat, fenced
     )
     select e.epoch, b.beat, coalesce(b.fenced, false) as fenced
     from ${COMMITTED} cross join public.security_epoch e left join beaten b on true`,
-};
+});
+
+const BEAT = beatStatement('beat', '');
+const ANNOUNCING_BEAT = beatStatement(
+  'beat_announcing',
+  ', use_lane = $3, use_count = $4, change_lane = $5, change_count = $6',
+);
 
 interface BeatRow {
   readonly epoch: string;
@@ -48,14 +54,15 @@ export const createInstanceStore = (pool: GuardedPool): InstanceStore => ({
   },
 
   beat: async (id, epochSeen, lanes) => {
-    const { rows } = await commitStatement<BeatRow>(pool, BEAT, [
-      id,
-      epochSeen,
-      lanes?.useLane ?? null,
-      lanes?.useCount ?? null,
-      lanes?.changeLane ?? null,
-      lanes?.changeCount ?? null,
-    ]).catch(refuse);
+    const announced =
+      lanes === undefined
+        ? []
+        : [lanes.useLane, lanes.useCount, lanes.changeLane, lanes.changeCount];
+    const { rows } = await commitStatement<BeatRow>(
+      pool,
+      lanes === undefined ? BEAT : ANNOUNCING_BEAT,
+      [id, epochSeen, ...announced],
+    ).catch(refuse);
     const [row] = rows;
     const beat = row?.beat ?? null;
     return {

@@ -99,7 +99,7 @@ create table public.log_checkpoint (
   size bigint not null,
   -- The whole signed note.
   note text not null,
-  at timestamptz(3) not null default clock_timestamp(),
+  at timestamptz(3) not null default current_timestamp,
   constraint log_checkpoint_pkey primary key (size)
 );
 create index log_checkpoint_at_idx on public.log_checkpoint (at);
