@@ -44,8 +44,10 @@ async function planMove(
   move: { readonly alias: string; readonly aliases: readonly string[]; readonly holder: KeyView },
 ): Promise<Plan> {
   const { alias, aliases, holder } = move;
-  const detail = { alias, from: holder.key.name, fromKeyId: holder.key.id };
   const gives = await planDeleteAlias(mac, holder, alias);
+  // The entry is of the key that takes it, and has to account for both rows.
+  const fromRevision = gives.change.after.key.revision;
+  const detail = { alias, from: holder.key.name, fromKeyId: holder.key.id, fromRevision };
   const takes = await planKeyChange(mac, view, { aliases }, detail);
   const also = [holder.key.id, holder.key.name, ...holder.key.aliases];
   return plainPlan({ ...takes.change, also }, [...gives.writes, ...takes.writes]);

@@ -104,6 +104,24 @@ export class ModelKey {
     );
   }
 
+  /** Takes an alias that the other key had: one entry for two rows. */
+  takeAlias(lane: number, from: ModelKey): Draft {
+    from.#revision += 1;
+    const detail = {
+      alias: 'a',
+      from: from.#name,
+      fromKeyId: uuid(from.keyId),
+      fromRevision: from.#revision,
+    };
+    return this.#changed(
+      lane,
+      'keys.put-alias',
+      this.#standing(),
+      { aliases: [[], ['a']] },
+      detail,
+    );
+  }
+
   #rotate(lane: number, more: Record<string, unknown> = {}): Draft {
     const made = { version: this.#latest + 1, revision: 1, state: 'active' };
     const changed = {

@@ -84,8 +84,12 @@ export function draftsOf(size: number, seed: number, first: SignerPair, second: 
       keys.push(made);
       drafts.push(made.create(laneOf(CHANGE_LANES)));
     } else if (random(6) === 0 && !key.destroyed) {
-      const draft = random(25) === 0 ? key.destroy(2) : key.change(laneOf(CHANGE_LANES), random(6));
-      drafts.push(draft);
+      const other = keys.find((each) => each !== key && !each.destroyed);
+      const lane = laneOf(CHANGE_LANES);
+      if (random(25) === 0) drafts.push(key.destroy(2));
+      else if (random(8) === 0 && other?.namespace === key.namespace) {
+        drafts.push(key.takeAlias(lane, other));
+      } else drafts.push(key.change(lane, random(6)));
     } else {
       drafts.push(use(laneOf(USE_LANES), key, random(3) === 0 ? 1 : 2));
     }

@@ -18,25 +18,60 @@ export interface KeyChange {
   readonly ofVersion: boolean;
 }
 
-/** Null for an entry that changed no row; undefined for one that says so in no known form. */
-export function keyChange(
+/** A change and the key that it is of, 32 hexadecimal digits. */
+export interface OfKey {
+  readonly keyId: string;
+  readonly change: KeyChange;
+}
+
+/** Changes of rows that the entry accounts for; null for one that says so in no known form. */
+export function keyChanges(
+  index: number,
+  entry: { readonly operation: string; readonly keyId: string; readonly keyVersion: number | null },
+  detail: Detail,
+): readonly OfKey[] | null {
+  if (!detail.has('keyRevision')) return [];
+  const { operation, keyId, keyVersion } = entry;
+  const change = keyChange(index, operation, keyVersion, detail);
+  if (change === null) return null;
+  const from = detail.get('fromKeyId');
+  if (from === undefined) return [{ keyId, change }];
+  // An alias that moved: the key that had it is at a new revision too.
+  const revision = detail.get('fromRevision');
+  if (typeof from !== 'string' || !UUID.test(from) || !isCount(revision)) return null;
+  return [
+    { keyId, change },
+    { keyId: from.replaceAll('-', ''), change: { ...NO_FIELDS, index, revision } },
+  ];
+}
+
+const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+const NO_FIELDS = {
+  version: null,
+  versionRevision: null,
+  created: null,
+  made: null,
+  fields: {},
+  ofVersion: false,
+} as const;
+
+function keyChange(
   index: number,
   operation: string,
   version: number | null,
   detail: Detail,
-): KeyChange | null | undefined {
+): KeyChange | null {
   const revision = detail.get('keyRevision');
-  if (revision === undefined) return null;
   const versionRevision = detail.get('versionRevision') ?? null;
-  if (!isCount(revision) || !(versionRevision === null || isCount(versionRevision)))
-    return undefined;
+  if (!isCount(revision) || !(versionRevision === null || isCount(versionRevision))) return null;
   const changed = detail.get('changed');
   const name = detail.get('name');
   const created = changed === undefined && typeof name === 'string' ? name : null;
   const fields = changed === undefined ? {} : parseFields(changed);
-  if (fields === null || (changed === undefined && created === null)) return undefined;
+  if (fields === null || (changed === undefined && created === null)) return null;
   const made = madeVersion(created !== null || 'latestVersion' in fields, detail);
-  if (made === undefined) return undefined;
+  if (made === undefined) return null;
   const ofVersion = operation.startsWith('versions.');
   return { index, revision, version, versionRevision, created, made, fields, ofVersion };
 }

@@ -21,7 +21,7 @@ import type { FoundCheckpoint } from './checkpoints.ts';
 import { EntryView, MalformedEntry } from './entry-view.ts';
 import { ExportFolder } from './folder.ts';
 import type { Bundle } from './folder.ts';
-import { keyChange } from './key-changes.ts';
+import { keyChanges } from './key-changes.ts';
 import { ADD, KeySet, RETIRE } from './key-set.ts';
 import { KeyStates } from './key-states.ts';
 import { Lanes } from './lanes.ts';
@@ -285,10 +285,9 @@ class Verification {
       return;
     }
     const { operation, keyVersion, namespace } = entry;
-    const change = keyChange(index, operation, keyVersion, detail);
-    if (change === undefined)
-      throw new MalformedEntry('what it says of a change has no known form');
-    if (change !== null) this.states.take(keyId, namespace, change, before);
+    const changes = keyChanges(index, { operation, keyId, keyVersion }, detail);
+    if (changes === null) throw new MalformedEntry('what it says of a change has no known form');
+    for (const { keyId: id, change } of changes) this.states.take(id, namespace, change, before);
   }
 
   #ownEntry(
