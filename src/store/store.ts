@@ -1,6 +1,7 @@
 /** One pool, Prisma over it, and the ports over both. */
 import { PrismaPg } from '@prisma/adapter-pg';
 import type { LogReader } from '../audit/log-ports.ts';
+import type { SinkPositions } from '../audit/sinks/ports.ts';
 import type { LogKeyStore } from '../audit/key-ports.ts';
 import type { AuditStore } from '../audit/ports.ts';
 import type { SequencerStore } from '../audit/sequencer-ports.ts';
@@ -39,6 +40,7 @@ import { createRootStore } from './root-store.ts';
 import { createRotationScan } from './rotation-scan.ts';
 import { createScheduleReads } from './schedule-reads.ts';
 import { createSchedulerStore } from './scheduler-store.ts';
+import { createSinkStore } from './sink-store.ts';
 import { createSequencerStore } from './sequencer-store.ts';
 import { createSetStore } from './set-store.ts';
 import { createUseStore } from './use-store.ts';
@@ -60,6 +62,7 @@ export interface Store {
   /** The sequenced log. */
   readonly log: LogReader;
   readonly logKeys: LogKeyStore;
+  readonly sinks: SinkPositions;
   readonly operations: OperationStore;
   readonly orders: OrderStore;
   readonly events: EventStore;
@@ -100,6 +103,7 @@ export const openStore = (options: PoolOptions): Store => {
     sequencer: createSequencerStore(pool),
     log: createLogStore(pool, gates),
     logKeys: createLogKeyStore(pool),
+    sinks: createSinkStore(pool),
     operations: createOperationStore(pool, prisma, gates),
     orders: createOrderStore(pool),
     expireOperations: () => expireOperations(prisma),
