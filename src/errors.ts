@@ -94,6 +94,9 @@ const table = {
   }),
   zone_lacks_material: state('This zone does not hold the material of the key.'),
   key_mismatch: state('The ciphertext belongs to another key.'),
+  not_integrated_yet: row(409, 'FAILED_PRECONDITION', 'The entry is not in the log yet.', {
+    retryable: true,
+  }),
   operation_ended: state('The operation has ended.'),
   already_exists: state('There is one of this name.'),
   approval_pending: state('The request is not approved yet.'),

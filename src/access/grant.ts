@@ -82,6 +82,7 @@ export const OPERATIONS = [
   'grants.create',
   'grants.retire',
   'audit.read',
+  'audit.log',
   'events.read',
 ] as const;
 

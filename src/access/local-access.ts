@@ -58,6 +58,7 @@ const PERMITTED: Readonly<Record<LocalKind, ReadonlySet<Operation>>> = {
     'operations.oversee',
     'operations.cancel',
     'audit.read',
+    'audit.log',
     'events.read',
     'local-tokens.read',
     'access.ask',

@@ -28,6 +28,7 @@
  * | `grants.read`                                        | yes   | yes      | no   | yes     | no      |
  * | `grants.create`, `grants.retire`                     | yes   | no       | no   | no      | no      |
  * | `audit.read`                                         | yes   | no       | no   | yes     | no      |
+ * | `audit.log` (the whole log, in the root namespace)   | yes   | no       | no   | yes     | no      |
  * | `events.read`                                        | yes   | yes      | no   | yes     | no      |
  *
  * To destroy is a group of its own, `destroy`, so that a policy can single it out; to cancel a destruction
@@ -143,7 +144,7 @@ action "grants.read" in [oversee]
   appliesTo { principal: User, resource: Key, context: Facts };
 action "grants.create", "grants.retire" in [govern]
   appliesTo { principal: User, resource: Key, context: Facts };
-action "audit.read" in [inspect]
+action "audit.read", "audit.log" in [inspect]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "events.read" in [follow]
   appliesTo { principal: User, resource: Namespace, context: Facts };

@@ -64,3 +64,19 @@ export interface CheckpointSigner {
    */
   sign(size: number, root: Uint8Array): Promise<string>;
 }
+
+/** A lane as it is stored. */
+export interface LaneState {
+  readonly lane: number;
+  readonly kind: 'use' | 'change';
+  /** UUID of the incarnation that writes it. */
+  readonly instance: string;
+  readonly closed: boolean;
+  /** The sequencer's cursor: the next entry that it takes. */
+  readonly next: number;
+}
+
+/** Lanes by number, from the first after `after`. Implemented by src/store/lane-list.ts. */
+export interface LaneReader {
+  lanes(after: number, limit: number): Promise<readonly LaneState[]>;
+}

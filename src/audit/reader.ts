@@ -32,7 +32,7 @@ export async function readEntry(
   const place = parseAuditId(id);
   if (place === null) return null;
   const stored = await store.entry(place.lane, place.n);
-  return stored === null ? null : recordOf(verified(stored), stored);
+  return stored === null ? null : recordFrom(stored);
 }
 
 /** Entries are up to 64 KiB long, so what a page holds is bounded by their bytes too. */
@@ -70,6 +70,9 @@ export async function listEntries(
   }
   return { items, next: after };
 }
+
+/** @throws TwofoldError `integrity_failed` when the stored bytes are not the entry of their place */
+export const recordFrom = (stored: StoredEntry): AuditRecord => recordOf(verified(stored), stored);
 
 /** Decodes, and checks the leaf and that the entry was written for this place. */
 function verified(stored: StoredEntry): Entry {

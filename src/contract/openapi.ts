@@ -108,6 +108,11 @@ function memberHeaders(route: RouteContract) {
 const DESCRIPTIONS = { 200: 'Done.', 201: 'Made.', 202: 'Begun.' } as const;
 const STRUCTURED: ReadonlySet<string> = new Set(['application/json', 'application/x-ndjson']);
 
+function contentOf<T>(type: string, json: T) {
+  if (STRUCTURED.has(type)) return json;
+  return type === 'application/octet-stream' ? BINARY : TEXT;
+}
+
 function success(route: RouteContract, example: unknown) {
   const json = { schema: route.response, ...(example === undefined ? {} : { example }) };
   return {
@@ -123,7 +128,7 @@ function success(route: RouteContract, example: unknown) {
       ...memberHeaders(route),
     },
     content: {
-      ...Object.fromEntries(route.gives.map((type) => [type, STRUCTURED.has(type) ? json : TEXT])),
+      ...Object.fromEntries(route.gives.map((type) => [type, contentOf(type, json)])),
       ...byteContent(route.bytes?.gives ?? []),
     },
   };

@@ -40,6 +40,8 @@ export type ByteMediaType = 'application/octet-stream' | 'text/plain';
 /** Forms of a whole answer, beside the bytes of a `ByteForm`. */
 export type AnswerForm =
   | 'application/json'
+  | 'application/octet-stream'
+  | 'text/plain'
   | 'application/jwk-set+json'
   | 'application/x-pem-file'
   | 'application/x-ndjson'
@@ -58,6 +60,8 @@ export interface RouteContract {
   readonly operation: string | null;
   readonly summary: string;
   readonly params: z.ZodObject;
+  /** The parameter at the path's end that takes all its further segments, with their slashes; null: none. */
+  readonly spans: string | null;
   readonly query: z.ZodObject;
   /** Named in lower case; of these, `twofold-…`, `idempotency-key`, `if-match` and `last-event-id` are read. */
   readonly headers: z.ZodObject;
@@ -83,6 +87,7 @@ export interface RouteContract {
 
 const ABSENT = {
   params: z.strictObject({}),
+  spans: null,
   query: z.strictObject({}),
   body: null,
   json: ['application/json'],

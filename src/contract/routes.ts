@@ -12,6 +12,7 @@ import * as kem from './kem.ts';
 import * as keyGrants from './key-grants.ts';
 import * as keys from './keys.ts';
 import * as lifecycle from './lifecycle.ts';
+import * as log from './log.ts';
 import * as localTokens from './local-tokens.ts';
 import * as mac from './mac.ts';
 import * as namespaceRotations from './namespace-rotations.ts';
@@ -63,6 +64,7 @@ const RESOURCES = [
   policyReplays,
   keyGrants,
   audit,
+  log,
   events,
   published,
 ] as const;

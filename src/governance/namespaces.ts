@@ -6,7 +6,7 @@
  * policies. A namespace's name is for ever, as the names of its keys are: the name of one that was removed
  * never stands for another.
  */
-import type { Grant } from '../access/grant.ts';
+import type { Grant, Operation } from '../access/grant.ts';
 import { TwofoldError } from '../errors.ts';
 import { checkReason } from '../keyring/names.ts';
 import type { KeyWrite } from '../keyring/ports.ts';
@@ -197,9 +197,9 @@ export class Namespaces {
 }
 
 /** What another namespace's policies permit is nothing that they could give. */
-function requireRoot({ namespace }: ReadGrant): void {
+export function requireRoot({ namespace }: Pick<Grant<Operation>, 'namespace'>): void {
   if (namespace === ROOT_NAMESPACE) return;
-  throw new TwofoldError('forbidden', `Namespaces are asked for in ${ROOT_NAMESPACE}.`);
+  throw new TwofoldError('forbidden', `This is asked for in ${ROOT_NAMESPACE}.`);
 }
 
 function existing(member: Member<Namespace> | undefined): Member<Namespace> {

@@ -2,7 +2,7 @@
 import { Lines } from './lines.ts';
 import { renderBytes, renderHeader, renderJson, renderPublicJson } from './render.ts';
 import { JSON_TYPE } from './negotiate.ts';
-import { Rerendered } from './route.ts';
+import { Document, Rerendered } from './route.ts';
 import type { RouteContract } from '../contract/route.ts';
 import type { Answer } from './exchange.ts';
 import type { AnswerType } from './negotiate.ts';
@@ -19,6 +19,14 @@ export class AnswerWriter {
     const status = reply.status ?? this.#contract.status;
     const form = type === JSON_TYPE ? null : this.#contract.bytes;
     const headers = { 'Content-Type': type, ...reply.headers };
+    if (reply.body instanceof Document) {
+      const { mediaType, text } = reply.body;
+      return {
+        status,
+        headers: { ...headers, 'Content-Type': mediaType },
+        body: { bytes: text, secret: false },
+      };
+    }
     if (reply.body instanceof Rerendered) {
       return { status, headers, body: { bytes: reply.body.json, secret: false } };
     }

@@ -62,6 +62,18 @@ function formOf({ contract }: PublicRoute, accept: string | undefined): AnswerFo
   return only !== undefined && others.length === 0 ? only : preferredOf(contract.gives, accept);
 }
 
+const expressPath = (path: string, spans: string | null): string =>
+  path.replaceAll(/\{(\w+)\}/g, (_all, name: string) => (name === spans ? `*${name}` : `:${name}`));
+
+/** Express gives what spans segments as their list; one that hides a slash is made to fit nothing. */
+const spanned = (params: Readonly<Record<string, string | string[]>>): PathParams =>
+  Object.fromEntries(
+    Object.entries(params).map(([name, value]) => {
+      if (!Array.isArray(value)) return [name, value];
+      return [name, value.map((part) => (part.includes('/') ? '' : part)).join('/')];
+    }),
+  );
+
 class AppBuilder {
   readonly #parts: AppParts;
   readonly #router: Router;
@@ -91,7 +103,8 @@ class AppBuilder {
   }
 
   #mount(path: string, group: readonly AnyRoute[]): void {
-    const mounted = this.#router.route(path.replaceAll(/\{(\w+)\}/g, ':$1'));
+    const spans = group[0]?.contract.spans ?? null;
+    const mounted = this.#router.route(expressPath(path, spans));
     for (const route of group) {
       checkRoute(route, isMade(route));
       mounted[EXPRESS_METHODS[route.contract.method]](this.#handle(route));
@@ -112,7 +125,7 @@ class AppBuilder {
         await pipeline.refuse(exchange, new TwofoldError('shutting_down'));
         return;
       }
-      await serve(exchange, request.params);
+      await serve(exchange, spanned(request.params));
     };
   }
 

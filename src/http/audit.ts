@@ -9,7 +9,7 @@ import type { AuditCursor, AuditRecord } from '../audit/ports.ts';
 import type { HttpDependencies } from './dependencies.ts';
 import type { GuardedRoute } from './route.ts';
 
-function entryResource({ id, at, zone, leaf, body, draft }: AuditRecord) {
+export function entryResource({ id, at, zone, leaf, body, draft }: AuditRecord) {
   return {
     id,
     at,

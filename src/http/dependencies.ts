@@ -1,6 +1,7 @@
 /** What the HTTP layer is composed of; `main.ts` gives it the real ones. */
 import type { IssuerSettings } from '../access/issuers.ts';
 import type { AccessControl, Authenticator } from '../access/ports.ts';
+import type { LaneReader, LogReader } from '../audit/log-ports.ts';
 import type { AuditLog } from '../audit/ports.ts';
 import type { RouteContract } from '../contract/route.ts';
 import type { Status } from '../contract/status.ts';
@@ -9,6 +10,7 @@ import type { Suite } from '../crypto/suite.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { Governance } from '../governance/governance.ts';
+import type { KeyStates } from '../keyring/key-states.ts';
 import type { KeyReferences } from '../keyring/references.ts';
 import type { KeyLifecycle } from '../keyring/lifecycle-operations.ts';
 import type { EventStore } from '../keyring/event-ports.ts';
@@ -101,6 +103,10 @@ export interface HttpDependencies {
   readonly access: AccessControl;
   readonly keys: KeyReferences;
   readonly audit: AuditLog;
+  /** The sequenced log. */
+  readonly log: LogReader;
+  readonly lanes: LaneReader;
+  readonly keyStates: KeyStates;
   readonly epoch: SecurityEpoch;
   readonly use: KeyUse;
   readonly read: KeyRead;

@@ -1,41 +1,33 @@
 /**
- * Events as server-sent events: each stream reads the table at the pace of its reader and keeps
+ * Feeds as server-sent events: each stream reads its feed at the pace of its reader and keeps
  * nothing but its place, one page, and what the connection's own buffer holds. New epochs wake it.
  *
- * What it sends are events of epochs that this process knows, so every change of access before an
- * event has been taken in when it is sent: a stream whose right is in doubt asks again first.
+ * What a feed gives is of epochs that this process knows, so every change of access before it has
+ * been taken in when it is sent: a stream whose right is in doubt asks again first.
  */
 import type { ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import type { Credentials } from '../access/ports.ts';
-import type { Grant, Principal } from '../access/grant.ts';
-import type { EventPlace, EventQuery } from '../keyring/event-ports.ts';
+import type { Grant, Operation, Principal } from '../access/grant.ts';
 import type { SecurityChange } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
-import { eventResource, placeText } from './event-resource.ts';
 import { problemOf } from './problem.ts';
 import { Streamed } from './route.ts';
 import type { HttpDependencies, StreamLimits } from './dependencies.ts';
+import type { Feed } from './feed.ts';
 
-type Dependencies = Pick<
-  HttpDependencies,
-  'events' | 'epoch' | 'authenticator' | 'access' | 'governance'
->;
+type Dependencies = Pick<HttpDependencies, 'epoch' | 'authenticator' | 'access' | 'governance'>;
 
 /** What a stream is asked for. */
 export interface StreamRequest {
-  readonly grant: Grant<'events.read'>;
+  readonly grant: Grant<Operation>;
   readonly principal: Principal;
   readonly credentials: Credentials;
   readonly requestId: string;
-  readonly after: EventPlace | null;
-  readonly type: string | null;
-  readonly keyId: string | null;
+  readonly feed: Feed;
 }
 
-/** Events that are read at once. */
-const PAGE = 64;
 /** After which a client is to come again, ms. */
 const RECONNECT_MS = 2_000;
 /** Pause while the database is away. */
@@ -66,7 +58,7 @@ export class EventStreams {
 
   /**
    * Takes a place among the streams; what it gives begins once the audit entry stands, or is dropped.
-   * @throws TwofoldError quota_exceeded, rate_limited, shutting_down; and as `EventStore.page`
+   * @throws TwofoldError quota_exceeded, rate_limited, shutting_down; and as `Feed.check`
    */
   async open(request: StreamRequest): Promise<Streamed> {
     this.#admit(request);
@@ -121,9 +113,10 @@ class EventStream {
   readonly #end = new AbortController();
   readonly #timers: NodeJS.Timeout[] = [];
   #response: ServerResponse | null = null;
-  #after: EventPlace | null;
+  /** How far nothing is left to send. */
+  #place: string | null = null;
   /** What the reader was told last. */
-  #told: EventPlace | null = null;
+  #told: string | null = null;
   /** Whether access may have changed since it was looked at. */
   #doubted = false;
   #news = false;
@@ -134,7 +127,6 @@ class EventStream {
     this.#limits = limits;
     this.#request = request;
     this.#onEnd = onEnd;
-    this.#after = request.after;
     this.owner = ownerOf(request.principal);
   }
 
@@ -144,9 +136,9 @@ class EventStream {
     setImmediate(() => this.#stir());
   }
 
-  /** Whether the place can be served at all. @throws TwofoldError as `EventStore.page` */
+  /** Whether the place can be served at all. @throws TwofoldError as `Feed.check` */
   async check(): Promise<void> {
-    await this.#deps.events.page({ ...this.#query(), pageSize: 1, until: null });
+    await this.#request.feed.check();
   }
 
   /** It never began, or is over. */
@@ -174,6 +166,8 @@ class EventStream {
       ).unref(),
       setInterval(() => this.#beat(), this.#limits.heartbeatMs).unref(),
     );
+    const { everyMs } = this.#request.feed;
+    if (everyMs !== null) this.#timers.push(setInterval(() => this.#stir(), everyMs).unref());
     try {
       await this.#write(`retry: ${String(RECONNECT_MS)}\n\n`);
       for (;;) await this.#turn();
@@ -188,22 +182,20 @@ class EventStream {
     await this.#settleDoubt();
     this.#news = false;
     const page = await this.#page();
-    for (const event of page.items) {
+    for (const { id, data } of page.items) {
       // Between its reading and its sending the right to it may have gone.
       await this.#settleDoubt();
-      const id = placeText(event);
-      const data = JSON.stringify(eventResource(event, this.#deps.events.installation));
-      this.#after = this.#told = { epoch: event.epoch, n: event.n };
+      this.#place = this.#told = id;
       await this.#write(`id: ${id}\ndata: ${data}\n\n`);
     }
-    this.#after = page.next;
+    this.#place = page.place;
     if (!page.more) await this.#newsOrEnd();
   }
 
   async #page() {
     for (;;) {
       try {
-        return await this.#deps.events.page(this.#query());
+        return await this.#request.feed.next();
       } catch (error) {
         if (!TwofoldError.is(error, 'database_unavailable')) throw error;
         this.#check();
@@ -211,13 +203,6 @@ class EventStream {
         this.#check();
       }
     }
-  }
-
-  #query(): EventQuery {
-    const { grant, type, keyId } = this.#request;
-    const { namespace } = grant;
-    const until = this.#deps.epoch.current;
-    return { namespace, after: this.#after, until, type, keyId, pageSize: PAGE };
   }
 
   async #settleDoubt(): Promise<void> {
@@ -228,7 +213,7 @@ class EventStream {
       const principal = await authenticator.authenticate(this.#request.credentials);
       const { namespace } = this.#request.grant;
       const authorizer = await access.in(namespace);
-      authorizer.authorize(principal, 'events.read', { namespace, key: null });
+      authorizer.authorize(principal, this.#request.feed.operation, { namespace, key: null });
       const standing = await governance.namespaces.standing(namespace);
       if (standing === 'absent') throw new TwofoldError('not_found');
       if (standing === 'suspended') throw new TwofoldError('namespace_suspended');
@@ -281,10 +266,9 @@ class EventStream {
     this.#stir();
     const response = this.#response;
     if (response === null || response.writableNeedDrain || this.#end.signal.aborted) return;
-    const place = this.#after;
-    const isNew =
-      place !== null && (this.#told === null || placeText(place) !== placeText(this.#told));
-    response.write(isNew ? `: alive\nid: ${placeText(place)}\n\n` : ': alive\n\n');
+    const place = this.#place;
+    const isNew = place !== null && place !== this.#told;
+    response.write(isNew ? `: alive\nid: ${place}\n\n` : ': alive\n\n');
     this.#told = place;
   }
 

@@ -2,13 +2,14 @@
 import { DEFAULT_PAGE_SIZE } from '../contract/answer.ts';
 import * as contract from '../contract/events.ts';
 import { eventResource, placeText, storedType } from './event-resource.ts';
+import { KeyEventFeed } from './event-feed.ts';
 import { route } from './route.ts';
 import type { HttpDependencies } from './dependencies.ts';
 import type { EventStreams } from './event-stream.ts';
 import type { GuardedRoute } from './route.ts';
 
 export function eventRoutes(
-  { events }: Pick<HttpDependencies, 'events'>,
+  { events, epoch }: Pick<HttpDependencies, 'events' | 'epoch'>,
   streams: EventStreams,
 ): readonly GuardedRoute[] {
   return [
@@ -33,9 +34,11 @@ export function eventRoutes(
           principal,
           credentials,
           requestId,
-          after: headers['last-event-id'] ?? query.after ?? null,
-          type: storedType(query.type),
-          keyId: query.keyId ?? null,
+          feed: new KeyEventFeed({ events, epoch }, grant, {
+            after: headers['last-event-id'] ?? query.after ?? null,
+            type: storedType(query.type),
+            keyId: query.keyId ?? null,
+          }),
         }),
       }),
     }),

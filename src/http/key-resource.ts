@@ -10,7 +10,7 @@ import type { Key, KeyVersion, Material } from '../keyring/model.ts';
 import type { KeySummary, KeyView } from '../keyring/operations.ts';
 import type { TokenFacts } from './dependencies.ts';
 
-function stateOf(key: Key): (typeof KEY_STATES)[number] {
+export function stateOf(key: Key): (typeof KEY_STATES)[number] {
   if (key.destroyedAt !== null) return 'destroyed';
   if (key.destruction !== null) return 'pending-destruction';
   return key.suspension === null ? 'enabled' : 'suspended';

@@ -1,13 +1,10 @@
 /** Media types: what a body is, and what the answer shall be (RFC 9110 sections 8.3 and 12.5.1). */
 import { TwofoldError } from '../errors.ts';
-import type { ByteMediaType, RouteContract } from '../contract/route.ts';
+import type { AnswerForm, ByteMediaType, RouteContract } from '../contract/route.ts';
 
 export const JSON_TYPE = 'application/json';
 export const LINES_TYPE = 'application/x-ndjson';
-/** Server-sent events: an answer that goes on. */
-export const EVENT_STREAM_TYPE = 'text/event-stream';
-export type AnswerType =
-  typeof JSON_TYPE | typeof LINES_TYPE | typeof EVENT_STREAM_TYPE | ByteMediaType;
+export type AnswerType = AnswerForm;
 
 /** What a request body is to be read as. */
 export type BodyType = 'json' | ByteMediaType;
@@ -31,7 +28,7 @@ export function bodyTypeOf(route: RouteContract, contentType: string | undefined
 /** What the route can answer, first what fits the form of the request best. */
 function candidates(route: RouteContract, body: BodyType): readonly AnswerType[] {
   if (route.lines) return [LINES_TYPE];
-  if (route.gives.includes(EVENT_STREAM_TYPE)) return [EVENT_STREAM_TYPE];
+  if (!route.gives.includes(JSON_TYPE)) return route.gives;
   const gives = route.bytes?.gives ?? [];
   if (body === 'json') return [JSON_TYPE, ...gives];
   const own = gives.filter((type) => type === body);

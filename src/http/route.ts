@@ -91,7 +91,7 @@ export interface Call<C extends GuardedContract> {
  * makes the entry durable together with what the answer says was done.
  */
 export interface Reply<C extends RouteContract> {
-  readonly body: AnswerBody<C> | Streamed;
+  readonly body: AnswerBody<C> | Streamed | Document;
   readonly status?: number;
   readonly headers?: Readonly<Record<string, string>>;
   readonly recorded?: string | null;
@@ -146,12 +146,12 @@ export interface PublicReply {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-/** Text of a media type of its own. */
+/** A whole answer of a media type of its own; nothing in it is secret. */
 export class Document {
   readonly mediaType: string;
-  readonly text: string;
+  readonly text: string | Buffer;
 
-  constructor(mediaType: string, text: string) {
+  constructor(mediaType: string, text: string | Buffer) {
     this.mediaType = mediaType;
     this.text = text;
   }

@@ -13,6 +13,7 @@ import { kemRoutes } from './kem.ts';
 import { keyRotationRoutes } from './key-rotation.ts';
 import { keyRoutes } from './keys.ts';
 import { lifecycleRoutes } from './lifecycle.ts';
+import { logRoutes } from './log.ts';
 import { localTokenRoutes } from './local-tokens.ts';
 import { macRoutes } from './mac.ts';
 import { operationRoutes } from './operations.ts';
@@ -75,6 +76,7 @@ export function allRoutes(
     ...policyReplayRoutes(deps),
     ...keyGrantRoutes(deps),
     ...auditRoutes(deps),
+    ...logRoutes(deps, streams),
     ...eventRoutes(deps, streams),
     ...publishedRoutes(deps),
     ...publicRoutes(deps, document),

@@ -123,6 +123,7 @@ const MEANINGS: Readonly<Record<Operation | LaterOperation, Meaning>> = {
   'grants.create': null,
   'grants.retire': null,
   'audit.read': null,
+  'audit.log': null,
   'events.read': null,
   'keys.create': 'key.created',
   'keys.update': 'key.updated',

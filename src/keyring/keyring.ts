@@ -20,6 +20,8 @@ import type {
 import type { LongOperations } from './job-operations.ts';
 import type { UseStore } from './ports.ts';
 import { exchangeOperations } from './exchange.ts';
+import { keyStates } from './key-states.ts';
+import type { KeyStates } from './key-states.ts';
 import { keyReferences } from './references.ts';
 import type { KeyReferences } from './references.ts';
 import { Publication } from './published.ts';
@@ -69,6 +71,7 @@ export interface Keyring {
   readonly orders: RotationOrders;
   readonly lifecycle: KeyLifecycle;
   readonly turns: ChangeOrder;
+  readonly states: KeyStates;
   readonly references: KeyReferences;
   /** The key that a name, an alias or an id leads to, verified; for what decides before a grant exists. */
   readonly find: (namespace: string, ref: string) => Promise<KeyView | null>;
@@ -128,6 +131,7 @@ export function openKeyring(parts: KeyringParts): Keyring {
     operations: new RewrapJobs({ ...work, catalog }),
     orders: new RotationOrders(work),
     turns,
+    states: keyStates({ store, catalog }),
     references: keyReferences(catalog),
     find: (namespace, ref) => catalog.find(namespace, ref),
     sizes: () => ({ keys: catalog.size, unsealed: halves.size }),

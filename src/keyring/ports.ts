@@ -211,6 +211,12 @@ export interface TokenIntent {
   readonly createdAt: Date;
 }
 
+/** Where a key is to be found. */
+export interface KeyPlace {
+  readonly id: string;
+  readonly namespace: string;
+}
+
 export interface KeyStore {
   /**
    * By name or alias, or by UUID; one consistent snapshot of key and versions, read at `epoch` or a later
@@ -223,6 +229,11 @@ export interface KeyStore {
     epoch: number,
   ): Promise<StoredKey | null>;
   list(query: KeyQuery): Promise<KeyPage>;
+  /**
+   * Keys of every namespace in the order of their ids, from the first after `after` (null: the first).
+   * Nothing is verified: it says where to look, and no more.
+   */
+  places(after: string | null, limit: number): Promise<readonly KeyPlace[]>;
   /** Whether the namespace has a key that is not destroyed; the rows are not verified. */
   hasLivingKeys(namespace: string): Promise<boolean>;
   /** The stored PEM, unverified: its SHA-256 stands in the version's row. */

@@ -49,6 +49,9 @@ export async function arrive(
   late.orders.set(keyring.orders);
   late.lifecycle.set(keyring.lifecycle);
   late.turns.set(keyring.turns);
+  late.keyStates.set(keyring.states);
+  late.lanes.set(store.lanes);
+  late.logReader.set(store.log);
   late.events.set({ ...store.events, installation: root.installation });
   const ruling = { config, store, keys, audit, incarnation, mac, integrity };
   const governance = await openGoverned({ ...ruling, findKey: keyring.find }, config);

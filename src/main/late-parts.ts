@@ -1,4 +1,5 @@
 /** What the listeners need before the root is open. */
+import type { LaneReader, LogReader } from '../audit/log-ports.ts';
 import type { Governance } from '../governance/governance.ts';
 import type { EventFeed } from '../http/dependencies.ts';
 import type { Keyring } from '../keyring/keyring.ts';
@@ -15,6 +16,7 @@ import type { LongOperations } from '../keyring/job-operations.ts';
 import type { RotationPlanning } from '../rotation/planning.ts';
 import type { RotationOrders } from '../keyring/rotation-orders.ts';
 import type { RotationReading } from '../rotation/reading.ts';
+import type { KeyStates } from '../keyring/key-states.ts';
 import type { KeyReferences } from '../keyring/references.ts';
 import type { Incarnation } from './incarnation.ts';
 import { LateAudit } from './late-audit.ts';
@@ -37,6 +39,9 @@ export interface LateParts {
   readonly published: Late<PublishedKeys>;
   readonly turns: Late<ChangeOrder>;
   readonly events: Late<EventFeed>;
+  readonly logReader: Late<LogReader>;
+  readonly lanes: Late<LaneReader>;
+  readonly keyStates: Late<KeyStates>;
   readonly governance: Late<Governance>;
   readonly pageTokenKey: Buffer;
   keyring: Keyring | null;
@@ -58,6 +63,9 @@ export const lateParts = (incarnation: Incarnation): LateParts => ({
   published: late(),
   turns: late(),
   events: late(),
+  logReader: late(),
+  lanes: late(),
+  keyStates: late(),
   governance: late(),
   pageTokenKey: Buffer.alloc(32),
   keyring: null,

@@ -7,6 +7,7 @@ import type {
   Attested,
   IdempotencyRecord,
   KeyName,
+  KeyPlace,
   KeyStore,
   StoredKey,
   TokenIntent,
@@ -59,6 +60,13 @@ const PUBLISHED = {
       select id, namespace, name from public.key
       where publish and suspended_at is null and destroyed_at is null
       order by namespace, name limit $1) k on true`,
+};
+
+/** Below every id of a key. */
+const NO_ID = '00000000-0000-0000-0000-000000000000';
+const PLACES = {
+  name: 'key_places',
+  text: 'select id, namespace from public.key where id > $1 order by id limit $2',
 };
 
 /** By the index of those that are not destroyed. */
@@ -125,6 +133,15 @@ export const createKeyStore = (
       read(() => prisma.certificate_chain.findUnique({ where: { key_id_version } })).catch(refuse),
     );
     return row?.pem ?? null;
+  },
+
+  places: async (after, limit) => {
+    const { rows } = await lookups.run(() =>
+      read(() => pool.query<KeyPlace>({ ...PLACES, values: [after ?? NO_ID, limit] })).catch(
+        refuse,
+      ),
+    );
+    return rows;
   },
 
   published: async (epoch, limit) => {

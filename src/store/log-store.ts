@@ -24,11 +24,15 @@ interface HeadRow {
   readonly note: string | null;
 }
 
-/** Runs from the one that holds $1 on; a run's first index is its key. */
+/**
+ * Runs from the one that holds $1 on; a run's first index is its key. A lateral query with a limit is
+ * answered by the index of its condition, whatever the planner thinks of the tables' sizes.
+ */
 const INDEXED = `public.log_run r cross join lateral (
     select e.n, e.leaf, e.body, r.first + e.n - r.from_n as index from public.entry e
     where e.lane = r.lane and e.n >= r.from_n + greatest(0, $1::bigint - r.first)
-      and e.n < r.from_n + least(r.count, $2::bigint - r.first)) x
+      and e.n < r.from_n + least(r.count, $2::bigint - r.first)
+    order by e.n limit ${MOST_ENTRIES}) x
   where r.first < $2 and r.first >= coalesce(
     (select o.first from public.log_run o where o.first <= $1 order by o.first desc limit 1), 0)
   order by x.index`;

@@ -2,6 +2,7 @@
 import { PrismaPg } from '@prisma/adapter-pg';
 import type { LogReader } from '../audit/log-ports.ts';
 import type { SinkPositions } from '../audit/sinks/ports.ts';
+import type { LaneReader, LogReader } from '../audit/log-ports.ts';
 import type { LogKeyStore } from '../audit/key-ports.ts';
 import type { AuditStore } from '../audit/ports.ts';
 import type { SequencerStore } from '../audit/sequencer-ports.ts';
@@ -27,6 +28,7 @@ import type { EpochListener } from './epoch-listener.ts';
 import { createEventStore } from './event-store.ts';
 import { createInstanceStore } from './instance-store.ts';
 import { createKeyStore } from './key-store.ts';
+import { createLaneReader } from './lane-list.ts';
 import { createLogStore } from './log-store.ts';
 import { Passwords } from './password.ts';
 import { createLogKeyStore } from './log-key-store.ts';
@@ -58,6 +60,7 @@ export interface Store {
   readonly sets: SetStore;
   readonly approvals: ApprovalStore;
   readonly audit: AuditStore;
+  readonly lanes: LaneReader;
   readonly sequencer: SequencerStore;
   /** The sequenced log. */
   readonly log: LogReader;
@@ -100,6 +103,7 @@ export const openStore = (options: PoolOptions): Store => {
     sets: createSetStore(pool, gates.lookups),
     approvals: createApprovalStore(pool, gates),
     audit: createAuditStore(pool, prisma, gates),
+    lanes: createLaneReader(pool, gates),
     sequencer: createSequencerStore(pool),
     log: createLogStore(pool, gates),
     logKeys: createLogKeyStore(pool),

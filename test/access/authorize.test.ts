@@ -52,6 +52,7 @@ const KEYLESS: readonly Operation[] = [
   'bootstrap.open',
   'break-glass.open',
   'audit.read',
+  'audit.log',
   'events.read',
 ];
 const resourceOf = (operation: Operation, key = 'k') => ({
@@ -145,6 +146,7 @@ const EXPECTED: Readonly<Record<Operation, string>> = {
   'grants.create': 'a----',
   'grants.retire': 'a----',
   'audit.read': 'a--r-',
+  'audit.log': 'a--r-',
   'events.read': 'ao-r-',
 };
 

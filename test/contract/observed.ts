@@ -24,7 +24,9 @@ export interface Observed {
 
 const PATTERNS = [...ROUTES, ...MONITORING_ROUTES].map((route) => ({
   route,
-  pattern: new RegExp(`^${route.path.replaceAll('.', '\\.').replaceAll(/\{\w+\}/g, '[^/]+')}$`),
+  pattern: new RegExp(
+    `^${route.path.replaceAll('.', '\\.').replaceAll(/\{(\w+)\}/g, (_all, name) => (name === route.spans ? '.+' : '[^/]+'))}$`,
+  ),
 }));
 
 /** @throws Error that names what the contract does not list */

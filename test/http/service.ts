@@ -33,6 +33,7 @@ import { createHttpServer } from '../../src/http/server.ts';
 import type { HttpServer, HttpServerOptions } from '../../src/http/server.ts';
 import { SuiteTimes } from '../../src/telemetry/suite-times.ts';
 import { assertListed } from '../contract/observed.ts';
+import { EMPTY_LOG, NO_LANES } from './log-in-memory.ts';
 import { sampleStatus } from './sample-status.ts';
 import { ANY_SUITE, INSTALLATION, openWorld } from '../keyring/world.ts';
 import type { Instance, World } from '../keyring/world.ts';
@@ -197,6 +198,9 @@ export async function openServiceOver<W extends Instance>(
     access: local.access(accessBy(authorizer)),
     keys: keyring.references,
     audit: watchAudit(world, drafts, anonymous),
+    log: world.log ?? EMPTY_LOG,
+    lanes: world.lanes ?? NO_LANES,
+    keyStates: keyring.states,
     epoch,
     use: keyring.use,
     read: keyring.read,

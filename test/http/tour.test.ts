@@ -617,6 +617,44 @@ describe('every route, as the contract says it', () => {
     expect(one).toEqual(entry);
   });
 
+  it('reads the log as a whole', async () => {
+    const raw = async (id: string, path: string, type: string) => {
+      const answer = await service.call('auditor', 'GET', path);
+      expect([answer.status, answer.headers.get('content-type')]).toEqual([200, type]);
+      expect(answer.headers.get('cache-control')).toBe('no-store');
+      expect(answer.headers.get('twofold-audit-id')).not.toBeNull();
+      seen.add(id);
+      return answer;
+    };
+    const note = await raw('getCheckpoint', '/v1/audit/checkpoint', 'text/plain');
+    expect(note.text).toMatch(/^example\.com\/log\n[1-9]\d*\n/);
+    await go('listCheckpoints', '/v1/audit/checkpoints?pageSize=1');
+    const octets = 'application/octet-stream';
+    const tile = await raw('getLogTile', '/v1/audit/tile/0/000.p/5', octets);
+    expect(tile.bytes).toHaveLength(160);
+    const { json } = await go('listLogEntries', '/v1/audit/log?from=4&pageSize=1');
+    const [entry] = json['items'] as Record<string, unknown>[];
+    expect(entry).toMatchObject({
+      index: 4,
+      leafHash: tile.bytes.subarray(128).toString('base64'),
+    });
+    const proof = `/v1/audit/entries/${note.headers.get('twofold-audit-id') ?? ''}/proof`;
+    expect((await raw('getEntryProof', proof, 'text/plain')).text).toMatch(
+      /^c2sp\.org\/tlog-proof@v1\nindex [1-9]\d*\n/,
+    );
+    await go('getConsistencyProof', '/v1/audit/consistency?from=3&to=7');
+    await go('listKeyStates', '/v1/audit/key-states?pageSize=1');
+    await go('listLanes', '/v1/audit/lanes?pageSize=1');
+    const stop = new AbortController();
+    const stream = await fetch(`${service.url}/v1/audit/stream?from=0`, {
+      headers: { authorization: `Bearer ${await service.token('auditor')}` },
+      signal: stop.signal,
+    });
+    expect(stream.headers.get('content-type')).toBe('text/event-stream');
+    stop.abort();
+    seen.add('streamAuditEntries');
+  });
+
   it('tells what happened to keys', async () => {
     const { json } = await go('listEvents', '/v1/admin/events?pageSize=1', undefined, {
       role: 'auditor',

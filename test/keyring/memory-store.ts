@@ -167,6 +167,16 @@ export class MemoryStore
     return this.#do('certificateChain', () => this.rows.chains.get(`${keyId}/${version}`) ?? null);
   }
 
+  places(after: string | null, limit: number) {
+    return this.#do('places', () =>
+      [...this.rows.keys.values()]
+        .map(({ value: { id, namespace } }) => ({ id, namespace }))
+        .filter(({ id }) => after === null || id > after)
+        .toSorted((a, b) => (a.id < b.id ? -1 : 1))
+        .slice(0, limit),
+    );
+  }
+
   published(epoch: number, limit: number) {
     return this.#do('published', () => {
       if (this.audit.epoch < epoch) throw new TwofoldError('database_unavailable');

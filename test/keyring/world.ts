@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { mintGrant } from '../../src/access/grant.ts';
 import type { Grant, Operation } from '../../src/access/grant.ts';
 import { createAuditLog } from '../../src/audit/log.ts';
+import type { LaneReader, LogReader } from '../../src/audit/log-ports.ts';
 import type { RunningAuditLog } from '../../src/audit/log.ts';
 import type { Engine } from '../../src/crypto/engine.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
@@ -25,6 +26,7 @@ import { POLICY_LIMITS } from '../../src/keyring/rotation-policy.ts';
 import type { Root } from '../../src/keyring/root.ts';
 import type { SuitePolicy } from '../../src/keyring/suite-policy.ts';
 import { UsageCounters } from '../../src/keyring/usage.ts';
+import { MemoryLog, memoryLanes } from '../http/log-in-memory.ts';
 import { softwareMac } from '../audit/memory-store.ts';
 import { memoryEvents } from './memory-events.ts';
 import { MemoryStore } from './memory-store.ts';
@@ -107,6 +109,9 @@ export interface Instance {
   readonly audit: RunningAuditLog;
   /** None unless told. */
   readonly events?: EventFeed;
+  /** Of the sequenced log; empty unless told. */
+  readonly log?: LogReader;
+  readonly lanes?: LaneReader;
   grant<O extends Operation>(operation: O, key: string | null, namespace?: string): Grant<O>;
   /** Creates a key and answers its id. */
   create(input?: Partial<KeyWanted>): Promise<string>;
@@ -266,6 +271,8 @@ export async function openInstance({
     uses,
     audit,
     events: memoryEvents(store),
+    log: new MemoryLog(() => store.audit.all()),
+    lanes: memoryLanes(store.audit),
     ...requests(keyring, epoch),
     stop: stopOf(keyring, audit),
   };

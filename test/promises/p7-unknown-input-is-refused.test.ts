@@ -11,6 +11,7 @@ import type { CallInit, Service } from '../http/service.ts';
 /** Of the query, what a route insists on, so that nothing else is wrong with it. */
 function requiredQuery({ id, query }: (typeof ROUTES)[number]): string {
   if (id === 'listNamespaceRotations') return '?state=late';
+  if (id === 'getConsistencyProof') return '?from=0&to=0';
   return 'offset' in query.shape ? '?offset=0' : '';
 }
 

@@ -21,6 +21,22 @@ const CHANGES = [
   ['security_change', 'update public.security_change set scope = scope'],
   ['security_change', 'delete from public.security_change'],
   ['security_change', 'truncate public.security_change'],
+  ['log_head', 'update public.log_head set size = size - 1'],
+  ['log_head', 'update public.log_head set note = note'],
+  ['log_head', 'delete from public.log_head'],
+  ['log_head', 'truncate public.log_head'],
+  ['log_run', 'update public.log_run set lane = lane'],
+  ['log_run', 'delete from public.log_run'],
+  ['log_run', 'truncate public.log_run'],
+  ['log_tile', 'update public.log_tile set hashes = hashes'],
+  ['log_tile', `update public.log_tile set hashes = sha256('a') || hashes where level = 1`],
+  ['log_tile', 'delete from public.log_tile'],
+  ['log_tile', 'truncate public.log_tile'],
+  ['log_checkpoint', 'update public.log_checkpoint set note = note'],
+  ['log_checkpoint', 'delete from public.log_checkpoint'],
+  ['log_checkpoint', 'truncate public.log_checkpoint'],
+  ['lane', 'update public.lane set next = next - 1 where closed'],
+  ['lane', 'update public.lane set drained = true where not closed'],
 ] as const;
 
 /** Allowed by the server's privileges, and refused by triggers to everybody. */
@@ -39,7 +55,6 @@ const BACKWARDS = [
   ['a last use moved back', `update public.version_use set last_at = last_at - interval '1 s'`],
   ['a flush numbered again', 'update public.use_flush set flushed = flushed'],
   ['a lane opened again', 'update public.lane set closed = false where closed'],
-  ['a cursor moved back', 'update public.lane set next = next - 1 where closed'],
   ['an instance opened again', 'update public.instance set closed = false where closed'],
   ['an ended operation begun again', `update public.operation set state = 'running'`],
   ['an operation set back', 'update public.operation set position = position - 1'],
@@ -102,6 +117,12 @@ const BEYOND_THE_SERVER = [
   'delete from public.use_flush',
   'update public.lane set id = default',
   'delete from public.lane',
+  'update public.lane set next = next + 1',
+  'update public.lane set drained = true where closed',
+  'insert into public.log_run values (0, 1, 1, 1)',
+  "insert into public.log_tile values (1, 0, sha256(''))",
+  "insert into public.log_checkpoint values (1, 'note')",
+  "insert into public.log_head (one, size, root) values (true, 0, sha256(''))",
   "insert into public.lane (instance, kind) values (gen_random_uuid(), 'use')",
   'delete from public.security_epoch',
   'truncate public.security_epoch',
@@ -184,6 +205,11 @@ onEachMajor('append-only tables', (test: TestStore) => {
       await app.query(`insert into public.operation values
         (gen_random_uuid(), 'rewrap', 'default', null, '{}', 'i', 's', 1, now(), '\\x00',
           'cancelled', 'r', 5, '{}', now(), now(), 2)`);
+    });
+    await withClient(test.database().ownerUrl, async (owner) => {
+      await owner.query('insert into public.log_run values (0, $1, 1, 1)', [lane]);
+      await owner.query(`insert into public.log_tile values (1, 0, sha256(''))`);
+      await owner.query(`insert into public.log_checkpoint values (1, 'note')`);
     });
     const ended = await openInstance(store);
     await store.audit.closeLane(await store.audit.openLane(ended, 'use'));

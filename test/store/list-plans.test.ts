@@ -202,6 +202,23 @@ const suite = (major: 15 | 18): void => {
          where k.key_id = s.key_id`,
       );
       await owner.query(
+        `insert into public.lane (instance, kind) select gen_random_uuid(), 'use'
+         from generate_series(1, 20000)`,
+      );
+      await owner.query(
+        `insert into public.log_run (first, lane, from_n, count)
+         select i, $1, i + 1, 1 from generate_series(0, $2 - 1) i`,
+        [lane, ENTRIES],
+      );
+      await owner.query(
+        `insert into public.log_checkpoint (size, note)
+         select i, 'note' from generate_series(1, 20000) i`,
+      );
+      await owner.query(
+        `insert into public.log_tile (level, index, hashes)
+         select 0, i, decode(repeat('00', 8192), 'hex') from generate_series(100, 2000) i`,
+      );
+      await owner.query(
         `insert into public.scheduled_run
            (key_id, policy_revision, action, due_at, done_at, term, namespace)
          select id, 1, 'rotate/1/1', now(), now() - row_number() over () * interval '1 s', 1, $1

@@ -227,6 +227,31 @@ export const LISTS: readonly List[] = [
     small: ['twofold_migration', 'version_use'],
   },
   {
+    name: 'keys of every namespace by id',
+    routes: ['listKeyStates'],
+    run: async ({ store }) => {
+      await store.keys.places(null, PAGE);
+      await store.keys.places(randomUUID(), PAGE);
+    },
+  },
+  {
+    name: 'lanes',
+    routes: ['listLanes'],
+    run: ({ store }) => store.lanes.lanes(700, PAGE),
+  },
+  {
+    name: 'what the log consists of',
+    routes: [],
+    run: async ({ store, lane }) => {
+      await store.log.entries(12_345, 12_345 + PAGE);
+      await store.log.checkpoints(12_345, PAGE);
+      await store.log.tile(0, 40, 100);
+      await store.log.tile(0, 140, 256);
+      await store.log.indexOf(lane, 12_345);
+    },
+    rowsBeside: 256,
+  },
+  {
     name: 'keys that an order could not rotate',
     routes: ['listOrderFailures'],
     run: async ({ store, order }) => {

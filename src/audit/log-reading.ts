@@ -1,0 +1,116 @@
+/** What readers are given of the sequenced log: checkpoints, tiles, entries and proofs, never ahead of its head. */
+import { TwofoldError } from '../errors.ts';
+import type { LogHead, LogReader, SequencedEntry, StoredCheckpoint } from './log-ports.ts';
+import type { AuditCursor } from './ports.ts';
+import { consistencyProof, inclusionProof, verifyInclusion } from './tree/proofs.ts';
+import { TILE_WIDTH } from './tree/tiles.ts';
+import type { BundleId, TileId } from './tree/tiles.ts';
+import { formatTlogProof } from './tree/tlog-proof.ts';
+
+/** An entry waits this long for its checkpoint at most, seconds, while all is well. */
+const INTEGRATION_S = 2;
+/** Longest entry of a bundle: its length is a uint16. */
+const MAX_ENTRY = 0xffff;
+
+/** An entry, where it is in its lane, and its leaf hash (32 bytes). */
+interface Placed extends AuditCursor {
+  readonly leaf: Uint8Array;
+}
+
+export class LogReading {
+  readonly #reader: LogReader;
+
+  constructor(reader: LogReader) {
+    this.#reader = reader;
+  }
+
+  head(): Promise<LogHead> {
+    return this.#reader.head();
+  }
+
+  /** The newest checkpoint. @throws TwofoldError not_found while there is none */
+  async checkpoint(): Promise<string> {
+    return (await this.#headWithNote()).note;
+  }
+
+  /** From the first of at least `size`, the smallest first. */
+  checkpoints(size: number, limit: number): Promise<readonly StoredCheckpoint[]> {
+    return this.#reader.checkpoints(size, limit);
+  }
+
+  /** Entries by index, as `LogReader.entries`: their bytes as they are stored, which prove nothing. */
+  entries(from: number, until: number): Promise<readonly SequencedEntry[]> {
+    return this.#reader.entries(from, until);
+  }
+
+  /**
+   * A tile as C2SP tlog-tiles has it. Bundles hold what is stored, also where that was altered: what
+   * is wrong with it is for the verifier to find.
+   * @throws TwofoldError not_found where the tree has no such tile yet; integrity_failed where a row is
+   *   missing or longer than any entry
+   */
+  async tile(tile: TileId | BundleId): Promise<Buffer> {
+    const { level, index, width } = tile;
+    if (level === 'entries') return this.#bundle(index, width);
+    const hashes = await this.#reader.tile(level, index, width);
+    if (hashes === null) throw new TwofoldError('not_found', 'The log has no such tile yet.');
+    return Buffer.from(hashes.buffer, hashes.byteOffset, hashes.byteLength);
+  }
+
+  /**
+   * The proof that an entry is in the tree of the newest checkpoint (C2SP tlog-proof, text).
+   * @throws TwofoldError not_integrated_yet; integrity_failed when its leaf is not in the tree
+   */
+  async proof({ lane, n, leaf }: Placed): Promise<string> {
+    const index = await this.#reader.indexOf(lane, n);
+    const { size, root, note } = await this.#reader.head();
+    if (index === null || index >= size || note === null) {
+      throw new TwofoldError('not_integrated_yet', undefined, { retryAfter: INTEGRATION_S });
+    }
+    const hashes = await inclusionProof(index, size, (...tile) => this.#reader.tile(...tile));
+    if (!verifyInclusion({ index, leaf, size, root }, hashes)) {
+      throw new TwofoldError('integrity_failed');
+    }
+    return formatTlogProof({ index, hashes, checkpoint: note, extra: null });
+  }
+
+  /**
+   * Hashes that show that the tree of `from` entries is the beginning of that of `to`.
+   * @throws TwofoldError invalid_value, not_found where the log is not that long yet
+   */
+  async consistency(from: number, to: number): Promise<readonly Uint8Array[]> {
+    if (from > to) throw new TwofoldError('invalid_value', '?from is at most ?to.');
+    const { size } = await this.#reader.head();
+    if (to > size) throw new TwofoldError('not_found', 'The log has no tree of this size yet.');
+    return consistencyProof(from, to, (...tile) => this.#reader.tile(...tile));
+  }
+
+  async #headWithNote() {
+    const { note } = await this.#reader.head();
+    if (note === null) throw new TwofoldError('not_found', 'The log has no checkpoint yet.');
+    return { note };
+  }
+
+  async #bundle(index: number, width: number): Promise<Buffer> {
+    const from = index * TILE_WIDTH;
+    const until = from + width;
+    const { size } = await this.#reader.head();
+    if (until > size) throw new TwofoldError('not_found', 'The log has no such tile yet.');
+    const entries = await this.#reader.entries(from, until);
+    const isWhole =
+      entries.length === width && entries.every((entry, at) => entry.index === from + at);
+    if (!isWhole) throw new TwofoldError('integrity_failed');
+    return bundleOf(entries);
+  }
+}
+
+/** Each entry after its length. */
+function bundleOf(entries: readonly SequencedEntry[]): Buffer {
+  const parts = entries.flatMap(({ body }) => {
+    if (body.length > MAX_ENTRY) throw new TwofoldError('integrity_failed');
+    const length = Buffer.alloc(2);
+    length.writeUInt16BE(body.length);
+    return [length, body];
+  });
+  return Buffer.concat(parts);
+}

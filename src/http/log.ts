@@ -1,0 +1,179 @@
+/** Routes of the log as a whole, which the root namespace's policies alone can open, and of its proofs. */
+import { LogReading } from '../audit/log-reading.ts';
+import { recordFrom } from '../audit/reader.ts';
+import { parseTilePath } from '../audit/tree/tiles.ts';
+import { DEFAULT_PAGE_SIZE } from '../contract/answer.ts';
+import * as contract from '../contract/log.ts';
+import { TwofoldError } from '../errors.ts';
+import { requireRoot } from '../governance/namespaces.ts';
+import { entryResource } from './audit.ts';
+import { stateOf } from './key-resource.ts';
+import { pageScope } from './keys.ts';
+import { EntryFeed } from './log-feed.ts';
+import { PageTokens } from './page-token.ts';
+import { Document, route } from './route.ts';
+import type { SequencedEntry } from '../audit/log-ports.ts';
+import type { KeyView } from '../keyring/operations.ts';
+import type { HttpDependencies } from './dependencies.ts';
+import type { EventStreams } from './event-stream.ts';
+import type { GuardedRoute } from './route.ts';
+
+type Dependencies = Pick<
+  HttpDependencies,
+  'audit' | 'log' | 'lanes' | 'keyStates' | 'pageTokenKey' | 'epoch'
+>;
+
+/** Entries are up to 64 KiB long: a page ends after the one that takes it over this. */
+const PAGE_BYTES = 4 * 1024 * 1024;
+/** Read at a time. */
+const CHUNK = 64;
+
+const textDocument = (text: string) => ({ body: new Document('text/plain', text) });
+
+export const logEntryResource = (entry: SequencedEntry) => ({
+  index: entry.index,
+  ...entryResource(recordFrom(entry)),
+});
+
+function treeRoutes(log: LogReading): readonly GuardedRoute[] {
+  return [
+    route(contract.getCheckpoint, {
+      handle: async ({ grant }) => {
+        requireRoot(grant);
+        return textDocument(await log.checkpoint());
+      },
+    }),
+    route(contract.listCheckpoints, {
+      handle: async ({ grant, query }) => {
+        requireRoot(grant);
+        const pageSize = query.pageSize ?? DEFAULT_PAGE_SIZE;
+        // One more tells whether another page exists.
+        const found = await log.checkpoints(query.size ?? 0, pageSize + 1);
+        return { body: { items: found.slice(0, pageSize), next: found[pageSize]?.size ?? null } };
+      },
+    }),
+    route(contract.getLogTile, {
+      handle: async ({ grant, params }) => {
+        requireRoot(grant);
+        const tile = parseTilePath(`tile/${params.level}/${params.tile}`);
+        return { body: new Document('application/octet-stream', await log.tile(tile)) };
+      },
+    }),
+    route(contract.getConsistencyProof, {
+      handle: async ({ grant, query: { from, to } }) => {
+        requireRoot(grant);
+        return { body: { from, to, proof: await log.consistency(from, to) } };
+      },
+    }),
+  ];
+}
+
+/** Entries from `from` on: at most `pageSize`, and none after the one that takes them over 4 MiB. */
+async function pageOfLog(log: LogReading, from: number, pageSize: number) {
+  const { size } = await log.head();
+  const until = Math.min(size, from + pageSize);
+  const items: ReturnType<typeof logEntryResource>[] = [];
+  let at = from;
+  for (let bytes = 0; at < until && bytes < PAGE_BYTES;) {
+    const chunk = await log.entries(at, Math.min(until, at + CHUNK));
+    for (const entry of chunk) {
+      // A row that is missing is no place to go on silently.
+      if (entry.index !== at) throw new TwofoldError('integrity_failed');
+      if (bytes >= PAGE_BYTES) break;
+      items.push(logEntryResource(entry));
+      bytes += entry.body.length;
+      at += 1;
+    }
+    if (chunk.length === 0) throw new TwofoldError('integrity_failed');
+  }
+  return { items, next: at < size ? at : null };
+}
+
+function entryRoutes({ audit }: Dependencies, log: LogReading): readonly GuardedRoute[] {
+  return [
+    route(contract.listLogEntries, {
+      handle: async ({ grant, query }) => {
+        requireRoot(grant);
+        const pageSize = query.pageSize ?? DEFAULT_PAGE_SIZE;
+        return { body: await pageOfLog(log, query.from ?? 0, pageSize) };
+      },
+    }),
+    route(contract.getEntryProof, {
+      handle: async ({ grant, params }) => {
+        const record = await audit.read(params.id);
+        if (record?.draft.namespace !== grant.namespace) throw new TwofoldError('not_found');
+        return textDocument(await log.proof(record));
+      },
+    }),
+  ];
+}
+
+const stateResource = ({ key, versions }: KeyView) => ({
+  keyId: key.id,
+  namespace: key.namespace,
+  name: key.name,
+  revision: key.revision,
+  state: stateOf(key),
+  primary: key.primary,
+  minUsableVersion: key.minUsableVersion,
+  latestVersion: key.latestVersion,
+  versions: versions.map(({ version, revision, state }) => ({ version, revision, state })),
+});
+
+function stateRoutes({ keyStates, lanes, pageTokenKey }: Dependencies): readonly GuardedRoute[] {
+  const tokens = new PageTokens(pageTokenKey);
+  return [
+    route(contract.listKeyStates, {
+      handle: async ({ grant, query }) => {
+        requireRoot(grant);
+        const scope = pageScope(contract.listKeyStates.id, grant, query);
+        const after = tokens.open(scope, query.pageToken);
+        const pageSize = query.pageSize ?? DEFAULT_PAGE_SIZE;
+        const { items, next } = await keyStates.page(grant, after, pageSize);
+        return {
+          body: { items: items.map(stateResource), nextPageToken: tokens.seal(scope, next) },
+        };
+      },
+    }),
+    route(contract.listLanes, {
+      handle: async ({ grant, query }) => {
+        requireRoot(grant);
+        const scope = pageScope(contract.listLanes.id, grant, query);
+        const after = Number(tokens.open(scope, query.pageToken) ?? 0);
+        const pageSize = query.pageSize ?? DEFAULT_PAGE_SIZE;
+        const found = await lanes.lanes(after, pageSize + 1);
+        const items = found.slice(0, pageSize);
+        const last = found.length > items.length ? (items.at(-1)?.lane ?? null) : null;
+        const nextPageToken = tokens.seal(scope, last === null ? null : String(last));
+        return { body: { items, nextPageToken } };
+      },
+    }),
+  ];
+}
+
+function streamRoute(deps: Dependencies, streams: EventStreams): GuardedRoute {
+  return route(contract.streamAuditEntries, {
+    handle: async ({ grant, principal, query, headers, requestId, credentials }) => {
+      const last = headers['last-event-id'];
+      const from = last === undefined ? (query.from ?? null) : last + 1;
+      const feed = new EntryFeed(deps, grant, from, {
+        operation: query.operation ?? null,
+        keyRef: query.key ?? null,
+        keyId: query.keyId ?? null,
+        subject: query.subject ?? null,
+        outcome: query.outcome ?? null,
+      });
+      return { body: await streams.open({ grant, principal, credentials, requestId, feed }) };
+    },
+  });
+}
+
+export function logRoutes(deps: Dependencies, streams: EventStreams): readonly GuardedRoute[] {
+  const log = new LogReading(deps.log);
+  return [
+    ...treeRoutes(log),
+    ...entryRoutes(deps, log),
+    ...stateRoutes(deps),
+    streamRoute(deps, streams),
+  ];
+}

@@ -1,0 +1,338 @@
+/** The log as a whole over HTTP: in the forms of C2SP, strictly, and only in the root namespace. */
+import { createHash } from 'node:crypto';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { parseSignedCheckpoint } from '../../src/audit/tree/checkpoint.ts';
+import { leafHash } from '../../src/audit/tree/hashes.ts';
+import { parseNote } from '../../src/audit/tree/note.ts';
+import { verifyConsistency, verifyInclusion } from '../../src/audit/tree/proofs.ts';
+import { verifyNote } from '../../src/audit/tree/signatures.ts';
+import { parseTlogProof } from '../../src/audit/tree/tlog-proof.ts';
+import type { logEntry } from '../../src/contract/log.ts';
+import { SecurityEpoch } from '../../src/epoch.ts';
+import { EntryFeed } from '../../src/http/log-feed.ts';
+import { LOG_VKEY } from './log-in-memory.ts';
+import type { MemoryLog } from './log-in-memory.ts';
+import type { z } from 'zod';
+import { EventReader } from './event-reader.ts';
+import { openService } from './service.ts';
+import type { Called, Service } from './service.ts';
+
+type LogEntry = z.output<typeof logEntry>;
+
+let service: Service;
+beforeEach(async () => {
+  service = await openService();
+});
+afterEach(() => service.stop());
+
+const get = (path: string, role = 'auditor', headers = {}) =>
+  service.call(role, 'GET', `/v1/audit${path}`, { headers });
+const codeOf = ({ status, json }: Called) => [status, json['code']];
+const log = () => service.world.log as MemoryLog;
+const create = (name: string, headers = {}) =>
+  service.call('admin', 'POST', '/v1/admin/keys', { json: { name, suite: 'HS256' }, headers });
+/** Enough for full tiles. */
+async function fill(entries: number): Promise<void> {
+  const token = await service.token('user');
+  const headers = { authorization: `Bearer ${token}` };
+  const one = () => fetch(`${service.url}/v1/whoami`, { headers }).then((answer) => answer.text());
+  while ((await log().head()).size < entries) {
+    await Promise.all(Array.from({ length: 32 }, one));
+  }
+}
+
+describe('checkpoints', () => {
+  it('are signed notes, whatever the client says that it accepts of text', async () => {
+    await create('a');
+    const { text } = await get('/checkpoint', 'auditor', { accept: '*/*' });
+    expect(verifyNote(parseNote(text), [LOG_VKEY]).verified).toHaveLength(1);
+    expect(codeOf(await get('/checkpoint', 'auditor', { accept: 'application/json' }))).toEqual([
+      406,
+      'not_acceptable',
+    ]);
+  });
+
+  it('are listed by size, each once, over pages', async () => {
+    for (const name of ['a', 'b', 'c']) {
+      await create(name);
+      await get('/checkpoint');
+    }
+    const all = (await get('/checkpoints')).json['items'] as { size: number; note: string }[];
+    expect(all.length).toBeGreaterThanOrEqual(3);
+    const sizes = all.map(({ size }) => size);
+    expect(sizes).toEqual(sizes.toSorted((a, b) => a - b));
+    expect(all.map(({ note }) => parseSignedCheckpoint(note).size)).toEqual(sizes);
+    const first = (await get('/checkpoints?pageSize=1')).json;
+    expect(first).toMatchObject({ items: [{ size: sizes[0] }], next: sizes[1] });
+    const rest = (await get(`/checkpoints?size=${String(sizes[1])}&pageSize=1`)).json;
+    expect(rest['items']).toMatchObject([{ size: sizes[1] }]);
+  });
+
+  it('are not found while there is none', async () => {
+    log().taking = false;
+    expect(codeOf(await get('/checkpoint'))).toEqual([404, 'not_found']);
+  });
+});
+
+describe('tiles', () => {
+  beforeEach(() => fill(257));
+
+  it('have the hashes and entries of the log', async () => {
+    const hashes = await get('/tile/0/000');
+    expect(hashes.headers.get('content-type')).toBe('application/octet-stream');
+    const { sequenced } = log();
+    expect(hashes.bytes).toEqual(Buffer.concat(sequenced.slice(0, 256).map(({ leaf }) => leaf)));
+    const bundle = (await get('/tile/entries/000')).bytes;
+    const bodies: Buffer[] = [];
+    for (let at = 0; at < bundle.length;) {
+      const length = bundle.readUInt16BE(at);
+      bodies.push(bundle.subarray(at + 2, at + 2 + length));
+      at += 2 + length;
+    }
+    expect(Buffer.concat(bodies.map(leafHash))).toEqual(hashes.bytes);
+    expect((await get('/tile/0/001.p/1')).bytes).toEqual(Buffer.from(sequenced[256]?.leaf ?? []));
+    expect((await get('/tile/1/000.p/1')).bytes).toHaveLength(32);
+  });
+
+  it.each([
+    '0/0',
+    '0/00',
+    '0/0000',
+    '0/x000/000',
+    '0/X001/000',
+    '0/000/',
+    '0//000',
+    '0/000.p/0',
+    '0/000.p/256',
+    '0/000.p/01',
+    '0/000.p/',
+    '0/000.p',
+    '0/000.P/1',
+    '0/000/.p/1',
+    '00/000',
+    '7/000',
+    '-1/000',
+    'Entries/000',
+    '0/x001%2F000',
+    '0/..%2F000',
+    '0/%30%30%30%30',
+    '0/x999/x999/x999/x999/x999/999',
+  ])('of the name %s do not exist', async (name) => {
+    const { status } = await get(`/tile/${name}`);
+    expect([400, 404]).toContain(status);
+  });
+
+  it('that are not there yet are not found', async () => {
+    for (const name of ['0/002.p/1', '0/001', '1/001.p/1', 'entries/x001/000', 'entries/001']) {
+      expect([name, ...codeOf(await get(`/tile/${name}`))]).toEqual([name, 404, 'not_found']);
+    }
+  });
+
+  it('with an entry that is gone are refused, those with another body are not', async () => {
+    const { sequenced } = log();
+    const [first] = sequenced.splice(3, 1);
+    expect(codeOf(await get('/tile/entries/000.p/5'))).toEqual([500, 'integrity_failed']);
+    if (first !== undefined) sequenced.splice(3, 0, { ...first, body: Buffer.from('other') });
+    expect((await get('/tile/entries/000.p/5')).bytes.includes('other')).toBe(true);
+    expect(codeOf(await get('/log?from=3'))).toEqual([500, 'integrity_failed']);
+  });
+});
+
+describe('entries by index', () => {
+  it('come in order, with a place to go on', async () => {
+    await fill(20);
+    const first = (await get('/log?pageSize=7')).json;
+    const items = first['items'] as { index: number; id: string; body: string }[];
+    expect(items.map(({ index }) => index)).toEqual([0, 1, 2, 3, 4, 5, 6]);
+    expect(first['next']).toBe(7);
+    expect(items.map(({ body }) => body)).toEqual(
+      log()
+        .sequenced.slice(0, 7)
+        .map(({ body }) => Buffer.from(body).toString('base64')),
+    );
+    const beyond = (await get('/log?from=100000')).json;
+    expect(beyond).toEqual({ items: [], next: null });
+  });
+
+  it.each(['-1', '01', '1e3', '1.0', '+1', '', '9'.repeat(16)])(
+    'refuse the index "%s"',
+    async (i) => {
+      expect(codeOf(await get(`/log?from=${i}`))).toEqual([400, 'invalid_value']);
+    },
+  );
+});
+
+describe('proofs', () => {
+  it('show that an entry is in the tree of the checkpoint', async () => {
+    const { headers } = await create('a');
+    await fill(300);
+    const id = headers.get('twofold-audit-id') ?? '';
+    const { text } = await get(`/entries/${id}/proof`);
+    const proof = parseTlogProof(text);
+    const { size, root } = parseSignedCheckpoint(proof.checkpoint);
+    const { leafHash: leaf } = (await get(`/entries/${id}`)).json;
+    const claim = { index: proof.index, leaf: Buffer.from(String(leaf), 'base64'), size, root };
+    expect(verifyInclusion(claim, proof.hashes)).toBe(true);
+    expect(verifyInclusion({ ...claim, index: proof.index + 1 }, proof.hashes)).toBe(false);
+  });
+
+  it('are for later while the entry is in no tree', async () => {
+    log().taking = false;
+    const { headers } = await create('a');
+    const answer = await get(`/entries/${headers.get('twofold-audit-id') ?? ''}/proof`);
+    expect(codeOf(answer)).toEqual([409, 'not_integrated_yet']);
+    expect(answer.headers.get('retry-after')).toBe('2');
+  });
+
+  it('are given in the namespace of the entry alone', async () => {
+    const { headers } = await create('a');
+    const path = `/entries/${headers.get('twofold-audit-id') ?? ''}/proof`;
+    await service.call('admin', 'POST', '/v1/admin/namespaces', { json: { name: 'team' } });
+    const elsewhere = await get(path, 'auditor', { 'twofold-namespace': 'team' });
+    const nowhere = await get('/entries/999-1/proof', 'auditor', { 'twofold-namespace': 'team' });
+    expect(codeOf(elsewhere)).toEqual(codeOf(nowhere));
+    expect(codeOf(await get(path, 'user'))).toEqual([403, 'forbidden']);
+  });
+
+  it('are not given for an entry whose leaf the tree has not', async () => {
+    const { headers } = await create('a');
+    const id = headers.get('twofold-audit-id') ?? '';
+    const [lane, n] = id.split('-').map(Number);
+    await log().head();
+    const own = log().sequenced.find((entry) => entry.lane === lane && entry.n === n);
+    const other = log().sequenced.find((entry) => entry !== own);
+    if (own === undefined || other === undefined) throw new Error('no entries');
+    const indexOf = (l: number, m: number) =>
+      Promise.resolve(l === lane && m === n ? other.index : null);
+    log().indexOf = indexOf;
+    expect(codeOf(await get(`/entries/${id}/proof`))).toEqual([500, 'integrity_failed']);
+  });
+
+  it('show that the log has only grown', async () => {
+    await fill(40);
+    const items = (await get('/checkpoints')).json['items'] as { note: string }[];
+    const [older, newer] = [items[0], items.at(-1)].map((item) =>
+      parseSignedCheckpoint(item?.note ?? ''),
+    );
+    if (older === undefined || newer === undefined) throw new Error('no checkpoints');
+    const { json } = await get(`/consistency?from=${older.size}&to=${newer.size}`);
+    const proof = (json['proof'] as string[]).map((hash) => Buffer.from(hash, 'base64'));
+    expect(verifyConsistency(older, newer, proof)).toBe(true);
+    expect(codeOf(await get('/consistency?from=2&to=1'))).toEqual([400, 'invalid_value']);
+    expect(codeOf(await get('/consistency?from=1&to=100000'))).toEqual([404, 'not_found']);
+  });
+});
+
+describe('what a verifier compares the log with', () => {
+  it('are keys of every namespace, with the states of their versions', async () => {
+    await service.call('admin', 'POST', '/v1/admin/namespaces', { json: { name: 'team' } });
+    await create('mine');
+    const { json } = await create('theirs', { 'twofold-namespace': 'team' });
+    const items = (await get('/key-states')).json['items'] as Record<string, unknown>[];
+    expect(items.map((item) => [item['namespace'], item['name']]).toSorted()).toEqual([
+      ['default', 'mine'],
+      ['team', 'theirs'],
+    ]);
+    expect(items.find(({ keyId }) => keyId === json['id'])).toMatchObject({
+      revision: 1,
+      state: 'enabled',
+      versions: [{ version: 1, revision: 1, state: 'active' }],
+    });
+    const first = (await get('/key-states?pageSize=1')).json;
+    const token = String(first['nextPageToken']);
+    const second = (await get(`/key-states?pageSize=1&pageToken=${token}`)).json;
+    expect([first, second].flatMap((page) => page['items'] as object[])).toEqual(items);
+    expect(second['nextPageToken']).toBeNull();
+  });
+
+  it('are lanes with their cursors', async () => {
+    const { lanes } = service.world.store.audit;
+    const items = (await get('/lanes')).json['items'] as Record<string, unknown>[];
+    expect(items.map(({ lane }) => lane)).toEqual([...lanes.keys()]);
+    expect(items[0]).toMatchObject({ kind: 'change', closed: false, instance: service.world.id });
+  });
+
+  it('is refused where a row was altered', async () => {
+    const { json } = await create('mine');
+    const { keys } = service.world.store.rows;
+    const stored = keys.get(String(json['id']));
+    if (stored === undefined) throw new Error('no key');
+    keys.set(String(json['id']), { ...stored, value: { ...stored.value, publish: true } });
+    expect(codeOf(await get('/key-states'))).toEqual([500, 'integrity_failed']);
+  });
+});
+
+describe('the stream of entries', () => {
+  const readers: EventReader[] = [];
+  afterEach(() => {
+    for (const reader of readers.splice(0)) reader.close();
+  });
+  const follow = async (query: string, headers = {}) => {
+    const url = `${service.url}/v1/audit/stream${query}`;
+    const reader = await EventReader.open(url, await service.token('auditor'), headers);
+    readers.push(reader);
+    return reader;
+  };
+  const operations = (reader: EventReader) => reader.events.map(({ json }) => json['operation']);
+
+  it('shows the namespace alone, in order, by index', async () => {
+    await service.call('admin', 'POST', '/v1/admin/namespaces', { json: { name: 'team' } });
+    await create('a');
+    await create('theirs', { 'twofold-namespace': 'team' });
+    const reader = await follow('?from=0&operation=keys.create');
+    await reader.until(({ events }) => events.length === 1);
+    await create('b');
+    await reader.until(({ events }) => events.length === 2);
+    expect(operations(reader)).toEqual(['keys.create', 'keys.create']);
+    expect(reader.events.map(({ json }) => json['namespace'])).toEqual(['default', 'default']);
+    const indexes = reader.events.map(({ json }) => Number(json['index']));
+    expect(reader.events.map(({ id }) => Number(id))).toEqual(indexes);
+    const again = await follow('?from=0&operation=keys.create', {
+      'last-event-id': String(indexes[0]),
+    });
+    await again.until(({ events }) => events.length === 1);
+    expect(again.events[0]?.json['index']).toBe(indexes[1]);
+  });
+
+  it('begins now where no place is named, and is one entry itself', async () => {
+    await create('a');
+    const reader = await follow('');
+    await create('b');
+    await reader.until(({ events }) => events.length === 2);
+    expect(operations(reader)).toEqual(['audit.read', 'keys.create']);
+    const id = String(reader.response.headers['twofold-audit-id']);
+    expect(reader.events[0]?.json['id']).toBe(id);
+  });
+
+  it('waits for an entry of an epoch that is not known here yet', async () => {
+    await create('a');
+    await create('b');
+    const grant = service.world.grant('audit.read', null);
+    const known = new SecurityEpoch(1);
+    const filter = {
+      operation: 'keys.create',
+      keyRef: null,
+      keyId: null,
+      subject: null,
+      outcome: null,
+    };
+    const feed = new EntryFeed({ log: log(), epoch: known }, grant, 0, filter);
+    const names = async () =>
+      (await feed.next()).items.map(({ data }) => (JSON.parse(data) as LogEntry).key.reference);
+    expect(await names()).toEqual(['a']);
+    expect(await names()).toEqual([]);
+    known.advance([{ epoch: 2, scope: 'key', namespace: '', keyId: null, keyName: null }]);
+    expect(await names()).toEqual(['b']);
+  });
+});
+
+it('gives digests that others compute alike', async () => {
+  await create('a');
+  const [entry] = (await get('/log?pageSize=1')).json['items'] as {
+    body: string;
+    leafHash: string;
+  }[];
+  const body = Buffer.from(entry?.body ?? '', 'base64');
+  const digest = createHash('sha256').update(Buffer.of(0)).update(body).digest('base64');
+  expect(entry?.leafHash).toBe(digest);
+});
