@@ -15,6 +15,7 @@ import type { Incarnation } from './incarnation.ts';
 import type { LateParts } from './late-parts.ts';
 import { rotationPlans, rotationPolicies, rotationReading, startScheduler } from './scheduling.ts';
 import { openSequencedLog } from './sequenced-log.ts';
+import { Sinks } from './sinks.ts';
 import type { Unwinding } from './unwinding.ts';
 
 export interface ArrivalParts {
@@ -28,6 +29,8 @@ export interface ArrivalParts {
   readonly incarnation: Incarnation;
   readonly hsm: Hsm;
   readonly engine: Engine;
+  /** From 1. */
+  readonly worker: number;
   readonly logs: Pick<Logs, 'component'>;
 }
 
@@ -65,6 +68,13 @@ export async function arrive(
     { ...parts, publish: () => undefined, log: logs.component('sequencer') },
     unwinding,
   );
+  const sinks = new Sinks({
+    settings: config.audit.sinks,
+    ...{ store, audit, incarnation, first: parts.worker === 1 },
+    log: logs.component('sinks'),
+  });
+  late.sinks = sinks;
+  sinks.start(unwinding);
   const { namespaces } = governance;
   const log = logs.component('scheduler');
   startScheduler({ config, store, keyring, policies, namespaces, incarnation, log }, unwinding);

@@ -21,6 +21,7 @@ import type { KeyReferences } from '../keyring/references.ts';
 import type { Incarnation } from './incarnation.ts';
 import { LateAudit } from './late-audit.ts';
 import type { SequencedLog } from './sequenced-log.ts';
+import type { Sinks } from './sinks.ts';
 import { late } from './late.ts';
 import type { Late } from './late.ts';
 
@@ -46,6 +47,7 @@ export interface LateParts {
   readonly pageTokenKey: Buffer;
   keyring: Keyring | null;
   log: SequencedLog | null;
+  sinks: Sinks | null;
 }
 
 export const lateParts = (incarnation: Incarnation): LateParts => ({
@@ -70,4 +72,5 @@ export const lateParts = (incarnation: Incarnation): LateParts => ({
   pageTokenKey: Buffer.alloc(32),
   keyring: null,
   log: null,
+  sinks: null,
 });

@@ -292,6 +292,7 @@ export class Service {
       audit: () => late.audit.current,
       keyring: () => late.keyring,
       log: () => late.log?.facts() ?? null,
+      sinks: () => late.sinks?.facts() ?? [],
       reloads,
     });
     const token = this.#tokenFacts(device);
@@ -415,8 +416,9 @@ export class Service {
     const config = this.#config;
     const engine = this.#engine;
     const logs = this.#logs;
+    const worker = this.#membership?.worker ?? 1;
     const parts = { config, store, keys, keyring, root, audit, incarnation, hsm, engine, logs };
-    await arrive(parts, late, this.#unwinding);
+    await arrive({ ...parts, worker }, late, this.#unwinding);
   }
 
   #tokenFacts(device: Device): HttpDependencies['token'] {

@@ -1,6 +1,5 @@
 /** One pool, Prisma over it, and the ports over both. */
 import { PrismaPg } from '@prisma/adapter-pg';
-import type { LogReader } from '../audit/log-ports.ts';
 import type { SinkPositions } from '../audit/sinks/ports.ts';
 import type { LaneReader, LogReader } from '../audit/log-ports.ts';
 import type { LogKeyStore } from '../audit/key-ports.ts';

@@ -71,6 +71,7 @@ export const framed = (message: string): string =>
 export class SyslogSink implements Sink {
   readonly #target: SyslogTarget;
   readonly #host = hostname();
+  #socket: TLSSocket | null = null;
 
   constructor(target: SyslogTarget) {
     this.#target = target;
@@ -80,6 +81,7 @@ export class SyslogSink implements Sink {
     const { facility, timeoutMs = 30_000 } = this.#target;
     const frames = records.map((record) => framed(syslogMessage(record, this.#host, facility)));
     const socket = this.#connect();
+    this.#socket = socket;
     const timer = setTimeout(() => {
       socket.destroy(new Error('the receiver did not take the messages in time'));
     }, timeoutMs);
@@ -88,12 +90,13 @@ export class SyslogSink implements Sink {
     } finally {
       clearTimeout(timer);
       socket.destroy();
+      this.#socket = null;
     }
   }
 
   // eslint-disable-next-line @typescript-eslint/require-await -- the port's form
   async close(): Promise<void> {
-    // Each delivery has closed its own connection.
+    this.#socket?.destroy();
   }
 
   #connect(): TLSSocket {
