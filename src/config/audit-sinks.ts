@@ -25,7 +25,10 @@ export const sinkSchema = z.discriminatedUnion('type', [
     type: z.literal('file'),
     name,
     path,
-    rotateBytes: z.int().min(MEBIBYTE).default(128 * MEBIBYTE),
+    rotateBytes: z
+      .int()
+      .min(MEBIBYTE)
+      .default(128 * MEBIBYTE),
     keep: z.int().min(1).max(1_000).default(16),
   }),
   z

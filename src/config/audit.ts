@@ -74,11 +74,11 @@ export const auditSchema = <
         { flag: false },
       ),
       sinks: described(
-      z.array(sinkSchema).max(16).default([]),
-      'Where entries are copied to (docs/audit-sinks.md): a list of `type` (`file`, `syslog`, `http`, `otlp`), `name` and what the type needs. JSON in the environment.',
-      { flag: false },
-    ),
-    witnesses: described(
+        z.array(sinkSchema).max(16).default([]),
+        'Where entries are copied to (docs/audit-sinks.md): a list of `type` (`file`, `syslog`, `http`, `otlp`), `name` and what the type needs. JSON in the environment.',
+        { flag: false },
+      ),
+      witnesses: described(
         z.array(witness).max(16).default([]),
         'Witnesses that cosign checkpoints: `url` (to which `/add-checkpoint` is appended) and `vkeys`. JSON in the environment.',
         { flag: false },

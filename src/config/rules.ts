@@ -131,8 +131,7 @@ const auditProblems = ({ audit, mode }: Config): Problem[] => {
     ...publishTo.map(({ url }, index) => [`audit.publishTo.${index}.url`, url] as const),
     ...witnesses.map(({ url }, index) => [`audit.witnesses.${index}.url`, url] as const),
     ...sinks.map(
-      (sink, index) =>
-        [`audit.sinks.${index}.url`, 'url' in sink ? sink.url : undefined] as const,
+      (sink, index) => [`audit.sinks.${index}.url`, 'url' in sink ? sink.url : undefined] as const,
     ),
   ];
   const plain = urls.flatMap(([where, text]) => {

@@ -107,10 +107,8 @@ function sinkFigures(metrics: Metrics, facts: FiguresOf['sinks']): void {
     'Age of the oldest entry that was read for a sink and not delivered.',
     ({ behindMs }) => behindMs / 1_000,
   );
-  gauge(
-    'audit_sink_failing',
-    'Whether the last delivery to a sink failed, 1 or 0.',
-    ({ state }) => (state === 'failing' ? 1 : 0),
+  gauge('audit_sink_failing', 'Whether the last delivery to a sink failed, 1 or 0.', ({ state }) =>
+    state === 'failing' ? 1 : 0,
   );
 }
 

@@ -138,9 +138,7 @@ export class Sinks {
     this.#leader = new Leader({ store: store.scheduler, role: ROLE, holder: incarnation.id });
     const files = settings.filter(({ type }) => type === 'file');
     this.#own = first ? files.map((each) => this.#served(each)) : [];
-    this.#shared = settings
-      .filter(({ type }) => type !== 'file')
-      .map((each) => this.#served(each));
+    this.#shared = settings.filter(({ type }) => type !== 'file').map((each) => this.#served(each));
   }
 
   facts(): readonly SinkFacts[] {

@@ -84,7 +84,9 @@ export function rejectedRecords(body: Uint8Array): number {
     // Collectors answer an empty body, or one of protobuf, when all went well.
     return 0;
   }
-  const { partialSuccess } = (answer ?? {}) as { partialSuccess?: { rejectedLogRecords?: unknown } };
+  const { partialSuccess } = (answer ?? {}) as {
+    partialSuccess?: { rejectedLogRecords?: unknown };
+  };
   return Number(partialSuccess?.rejectedLogRecords ?? 0);
 }
 

@@ -38,9 +38,14 @@ const MAX_MESSAGE_ID = 32;
 const printable = (text: string, most: number): string =>
   text.replaceAll(/[^!-~]/gu, '?').slice(0, most) || '-';
 
-/** A PARAM-VALUE (section 6.3.3): three characters are escaped; it may hold any other. */
-const parameter = (name: string, value: string): string =>
-  `${name}="${value.toWellFormed().replaceAll(/["\\\]]/gu, String.raw`\$&`)}"`;
+/**
+ * A PARAM-VALUE (section 6.3.3): three characters are escaped. Control characters become `?`, as the
+ * section lets us: receivers write lines, and one value must not look like two of them.
+ */
+const parameter = (name: string, value: string): string => {
+  const visible = value.toWellFormed().replaceAll(/[\p{Cc}\u2028\u2029]/gu, '?');
+  return `${name}="${visible.replaceAll(/["\\\]]/gu, String.raw`\$&`)}"`;
+};
 
 /** One message without its octet count. */
 export function syslogMessage(record: SinkRecord, host: string, facility = LOG_AUDIT): string {
