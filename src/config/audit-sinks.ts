@@ -48,7 +48,7 @@ export const sinkSchema = z.discriminatedUnion('type', [
       ({ certificateFile, keyFile }) => (certificateFile === undefined) === (keyFile === undefined),
       'takes certificateFile and keyFile together',
     ),
-  z.strictObject({ type: z.literal('http'), ...post }),
+  z.strictObject({ type: z.literal('http'), ...post, hmacKeyFile: path.optional() }),
   z.strictObject({ type: z.literal('otlp'), ...post }),
 ]);
 

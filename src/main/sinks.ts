@@ -197,7 +197,10 @@ export class Sinks {
     const token = tokenFile === undefined ? undefined : () => secretText(tokenFile, 0o077);
     const target = { url, ca, token };
     const identity = { version: VERSION, instance: this.#parts.incarnation.id };
-    return settings.type === 'http' ? new HttpSink(target) : new OtlpSink(target, identity);
+    if (settings.type === 'otlp') return new OtlpSink(target, identity);
+    const { hmacKeyFile } = settings;
+    const hmacKey = hmacKeyFile === undefined ? undefined : () => secretText(hmacKeyFile, 0o077);
+    return new HttpSink({ ...target, hmacKey });
   }
 
   /** An entry that tells of it makes no further one when it is passed over itself. */

@@ -2,9 +2,12 @@
  * Newline-delimited JSON by POST. `Twofold-Audit-First` and `-Last` are the indexes of the first and the
  * last line, by which a receiver can tell what it has already.
  *
+ * With a key, `Twofold-Audit-Signature` is `sha256=` and HMAC-SHA-256 of the body in lower-case hex.
+ *
  * 2xx takes the records. 400, 413, 415 and 422 say that these will never be taken; anything else
  * (authorization too, which somebody can mend) is tried again.
  */
+import { createHmac } from 'node:crypto';
 import { NAME } from '../../name.ts';
 import { RecordRefused } from './ports.ts';
 import type { Sink, SinkRecord } from './ports.ts';
@@ -20,11 +23,18 @@ export function requireTaken(status: number): void {
   throw REFUSED.has(status) ? new RecordRefused(message) : new Error(message);
 }
 
+export interface HttpTarget extends PostTarget {
+  /** Key of the signature, read anew for each request; no signature unless given. */
+  readonly hmacKey?: (() => string) | undefined;
+}
+
 export class HttpSink implements Sink {
   readonly #poster: Poster;
+  readonly #hmacKey: HttpTarget['hmacKey'];
 
-  constructor(target: PostTarget) {
+  constructor(target: HttpTarget) {
     this.#poster = new Poster(target);
+    this.#hmacKey = target.hmacKey;
   }
 
   async deliver(records: readonly SinkRecord[]): Promise<void> {
@@ -36,8 +46,15 @@ export class HttpSink implements Sink {
       'Content-Type': 'application/x-ndjson',
       [`${NAME.header}Audit-First`]: String(first.index),
       [`${NAME.header}Audit-Last`]: String(last.index),
+      ...this.#signature(body),
     });
     requireTaken(status);
+  }
+
+  #signature(body: string): Readonly<Record<string, string>> {
+    if (this.#hmacKey === undefined) return {};
+    const mac = createHmac('sha256', this.#hmacKey()).update(body).digest('hex');
+    return { [`${NAME.header}Audit-Signature`]: `sha256=${mac}` };
   }
 
   // eslint-disable-next-line @typescript-eslint/require-await -- the port's form

@@ -1,5 +1,6 @@
 /** The sinks over real sockets and files: what is delivered, and what happens when the receiver fails. */
 import { execFileSync } from 'node:child_process';
+import { createHmac } from 'node:crypto';
 import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -145,6 +146,19 @@ describe('HTTP', () => {
       ['Bearer one', '5', '7'],
       ['Bearer two', '8', '8'],
     ]);
+  });
+
+  it('signs what it sends where it has a key', async () => {
+    let isSigned = false;
+    const url = await httpServer((body, { headers }, response) => {
+      const mac = createHmac('sha256', 'secret').update(body).digest('hex');
+      isSigned = headers['twofold-audit-signature'] === `sha256=${mac}`;
+      response.end();
+    });
+    const sink = new HttpSink({ url, hmacKey: () => 'secret' });
+    ends.push(() => sink.close());
+    await sink.deliver(samples(2));
+    expect(isSigned).toBe(true);
   });
 
   it('passes over the entries that alone are refused, and says which', async () => {
