@@ -38,6 +38,7 @@ import type { Operation } from './operations.ts';
 import { openSslLimits, serverLimits, tokenLimits } from './raw-limits.ts';
 import { benchReport, rawRate, renderText } from './report.ts';
 import type { BenchReport, Bound, Measurement, RawLimit } from './report.ts';
+import { measureAuditVerify, renderAuditVerify } from './audit-verify.ts';
 import { measureRotationPlan, renderRotationPlan } from './rotation-plan.ts';
 import { measureRotation, renderRotation, rotateRoute } from './rotation.ts';
 
@@ -340,6 +341,10 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   const report = measureAccess();
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
   process.stdout.write(`${renderAccess(report)}\n`);
+} else if (command === 'audit-verify') {
+  const report = await measureAuditVerify(values.quick ? 100_000 : 1_000_000);
+  if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
+  process.stdout.write(`${renderAuditVerify(report)}\n`);
 } else if (command === 'rotation-plan') {
   const report = await measureRotationPlan(Number(values.keys));
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
@@ -384,7 +389,7 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   process.stdout.write(`${renderText(report)}\n`);
 } else {
   note(
-    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench access [--json FILE] | bench algorithms [--json FILE] | bench engines [--json FILE] | bench lists [--quick] [--keys N] [--entries N] [--json FILE] | bench rotation [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench compare A.json B.json',
+    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench access [--json FILE] | bench algorithms [--json FILE] | bench audit-verify [--quick] [--json FILE] | bench engines [--json FILE] | bench lists [--quick] [--keys N] [--entries N] [--json FILE] | bench rotation [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench compare A.json B.json',
   );
   process.exitCode = 2;
 }

@@ -12,6 +12,7 @@
  *     twofold migrate                                        bring the database to this version's schema
  *     twofold hsm make-root --so-pin-file FILE               make the root on a configured token
  *     twofold hsm init-token --so-pin-file FILE              initialise a token of SoftHSM, and of nothing else
+ *     twofold audit verify FOLDER --trust FILE …             whether an export of the audit log is what was logged
  *     twofold version
  */
 import { assertHardened } from './launch-guard.ts';
@@ -25,6 +26,7 @@ import {
 } from './config.ts';
 import type { Config, ConfigSources } from './config.ts';
 import { TwofoldError } from './errors.ts';
+import { auditVerifyCommand } from './main/audit-verify-command.ts';
 import { complaintLines } from './main/complaint.ts';
 import { conformanceCommand } from './main/conformance-command.ts';
 import { doctorCommand } from './main/doctor-command.ts';
@@ -42,7 +44,7 @@ for (const stream of [process.stdout, process.stderr]) stream.on('error', () => 
 const print = (line: string) => void process.stdout.write(`${line}\n`);
 const complain = (line: string) => void process.stderr.write(`${line}\n`);
 
-const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | conformance | migrate | hsm make-root | hsm init-token | version
+const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | conformance | migrate | hsm make-root | hsm init-token | audit verify | version
 Settings are flags, TWOFOLD_* variables or a file; see deploy/configuration.md.`;
 
 function configCommand(flags: ReadonlyMap<string, string>, argv: readonly string[]): number {
@@ -67,6 +69,12 @@ function localConfig(sources: ConfigSources & { flags: ReadonlyMap<string, strin
     flags: new Map([...sources.flags, ['mode', 'dev']]),
   });
   return development.ok ? development.config : loadConfig(sources);
+}
+
+async function auditCommand([command = '', ...argv]: readonly string[]): Promise<number> {
+  if (command === 'verify') return auditVerifyCommand(argv, print, complain);
+  complain(USAGE);
+  return 2;
 }
 
 /** Commands that unseal, log in or sign hold secrets in this process, as the service does. */
@@ -109,6 +117,8 @@ async function run(argv: readonly string[]): Promise<number> {
       return hsmCommand(loadConfig({ flags, uses: ['hsm'] }), rest, print);
     case 'migrate':
       return migrateCommand(loadConfig({ flags, uses: ['owner'] }), rest, print);
+    case 'audit':
+      return auditCommand(others);
     case 'version':
       print(VERSION);
       return 0;

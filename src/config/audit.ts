@@ -104,9 +104,13 @@ export const auditSchema = <
         .optional(),
       acceptRollback: z
         .strictObject({
-          checkpoint: described(
-            z.string().regex(/^[0-9a-f]{64}$/u, 'must be 64 hex digits'),
-            'SHA-256 of the checkpoint that a restored database does not reach, as the refusal to start names it.',
+          checkpoints: described(
+            z
+              .array(z.string().regex(/^[0-9a-f]{64}$/u, 'must be 64 hex digits'))
+              .min(1)
+              .max(64),
+            'Checkpoints that a restored database does not reach and that are given up: SHA-256 of each, as the refusal to start names it. JSON in the environment.',
+            { flag: false },
           ),
           reason: described(z.string().min(1).max(256), 'Why; the log says so.'),
         })

@@ -13,13 +13,14 @@ import { OtlpSink } from '../audit/sinks/otlp-sink.ts';
 import type { Sink, SinkPosition, SinkRecord } from '../audit/sinks/ports.ts';
 import { SinkRunner } from '../audit/sinks/runner.ts';
 import { SyslogSink } from '../audit/sinks/syslog-sink.ts';
+import type { Config } from '../config.ts';
 import type { SinkSettings } from '../config/audit-sinks.ts';
 import { readSecretFile } from '../config/secret-file.ts';
 import { entryResource } from '../http/audit.ts';
 import { renderPublicJson } from '../http/render.ts';
 import { Leader } from '../leader.ts';
 import type { Store } from '../store/store.ts';
-import type { Log } from '../telemetry/logs.ts';
+import type { Log, Logs } from '../telemetry/logs.ts';
 import type { Incarnation } from './incarnation.ts';
 import type { Unwinding } from './unwinding.ts';
 import { VERSION } from './version.ts';
@@ -260,3 +261,18 @@ const secretText = (file: string, closed: 0o077 | 0o007): string => {
     bytes.fill(0);
   }
 };
+
+/** The sinks of the configuration, at work until unwound. */
+export function openSinks(
+  parts: Omit<SinksParts, 'settings' | 'log'> & {
+    readonly config: Pick<Config, 'audit'>;
+    readonly logs: Pick<Logs, 'component'>;
+  },
+  unwinding: Unwinding,
+): Sinks {
+  const { config, store, audit, incarnation, first, logs } = parts;
+  const log = logs.component('sinks');
+  const sinks = new Sinks({ settings: config.audit.sinks, store, audit, incarnation, first, log });
+  sinks.start(unwinding);
+  return sinks;
+}

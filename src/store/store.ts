@@ -2,6 +2,7 @@
 import { PrismaPg } from '@prisma/adapter-pg';
 import type { SinkPositions } from '../audit/sinks/ports.ts';
 import type { LaneReader, LogReader } from '../audit/log-ports.ts';
+import type { CosignatureStore } from '../audit/cosignature-ports.ts';
 import type { LogKeyStore } from '../audit/key-ports.ts';
 import type { AuditStore } from '../audit/ports.ts';
 import type { SequencerStore } from '../audit/sequencer-ports.ts';
@@ -30,6 +31,7 @@ import { createKeyStore } from './key-store.ts';
 import { createLaneReader } from './lane-list.ts';
 import { createLogStore } from './log-store.ts';
 import { Passwords } from './password.ts';
+import { createCosignatureStore } from './cosignature-store.ts';
 import { createLogKeyStore } from './log-key-store.ts';
 import { createOperationStore, expireOperations } from './operation-store.ts';
 import { createOrderStore } from './order-store.ts';
@@ -65,6 +67,7 @@ export interface Store {
   readonly log: LogReader;
   readonly logKeys: LogKeyStore;
   readonly sinks: SinkPositions;
+  readonly cosignatures: CosignatureStore;
   readonly operations: OperationStore;
   readonly orders: OrderStore;
   readonly events: EventStore;
@@ -107,6 +110,7 @@ export const openStore = (options: PoolOptions): Store => {
     log: createLogStore(pool, gates),
     logKeys: createLogKeyStore(pool),
     sinks: createSinkStore(pool),
+    cosignatures: createCosignatureStore(pool),
     operations: createOperationStore(pool, prisma, gates),
     orders: createOrderStore(pool),
     expireOperations: () => expireOperations(prisma),

@@ -65,6 +65,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'type audit/sequencer-ports.ts',
     'type audit/sinks/ports.ts',
     'leader',
+    'type audit/cosignature-ports.ts',
     'type audit/key-ports.ts',
     'access/ports.ts',
     'rotation/scheduler-ports.ts',
@@ -90,6 +91,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'type keyring/events.ts',
     'contract/guards.ts',
     'access',
+    'type audit/key-ports.ts',
   ],
   telemetry: ['errors', 'name'],
   http: [

@@ -5,7 +5,7 @@ import { openStore } from '../../src/store/store.ts';
 import type { Store } from '../../src/store/store.ts';
 import { startTestDatabase } from '../store/database.ts';
 import type { TestDatabase } from '../store/database.ts';
-import { rowsAsOwner } from '../store/owner.ts';
+import { rowsAsOwner, withOwner } from '../store/owner.ts';
 import { editedAsOwner, TestLane, testSequencer, wholeLog } from './sequenced-log.ts';
 
 let database: TestDatabase;
@@ -101,5 +101,261 @@ describe('the sequencer', () => {
     const [row] = await rowsAsOwner(database, 'select drained from public.lane');
     expect(row).toEqual({ drained: true });
     expect(await store.sequencer.lanes(false)).toEqual([]);
+  });
+});
+
+/** An entry of each lane is altered before it gets an index; its neighbour goes on. */
+const ALTERED: readonly (readonly [string, string, number])[] = [
+  ['missing', 'delete from public.entry where lane = $1 and n = 5', 5],
+  ['leaf', `update public.entry set body = body || '\\x00' where lane = $1 and n = 5`, 5],
+  [
+    'place',
+    `update public.entry set (leaf, body) = (select leaf, body from public.entry where lane = $1 and n = 6)
+      where lane = $1 and n = 5`,
+    5,
+  ],
+  [
+    'chain',
+    `update public.entry set body = overlay(body placing '\\x00' from 10 for 1),
+      leaf = sha256('\\x00'::bytea || overlay(body placing '\\x00' from 10 for 1))
+      where lane = $1 and n = 5`,
+    5,
+  ],
+  ['batch-hmac', `update public.entry set batch_hmac = sha256('a') where lane = $1 and n = 4`, 4],
+  ['batch-hmac', 'update public.entry set batch_hmac = null where lane = $1 and n = 1', 1],
+  ['batch-hmac', 'update public.entry set batch_hmac = null where lane = $1 and n = 4', 1],
+];
+
+describe('a lane that was altered', () => {
+  it.each(ALTERED)('is at fault (%s: %s), and the others are not', async (reason, sql, n) => {
+    const [altered, other] = [await TestLane.open(store), await TestLane.open(store)];
+    await altered.append(3);
+    await altered.append(6);
+    await other.append(4);
+    await edited(sql, [altered.lane]);
+    const made = testSequencer(store);
+    await made.drain();
+    expect(made.faults).toEqual([{ lane: altered.lane, n, reason }]);
+    expect(made.sequencer.faults).toEqual(made.faults);
+    await other.append(2);
+    await made.drain();
+    const { entries } = await wholeLog(database);
+    expect(entries.filter(({ id }) => id.startsWith(`${other.lane}-`))).toHaveLength(6);
+    expect(entries.some(({ id }) => id === `${altered.lane}-${n}`)).toBe(false);
+  });
+
+  it('is taken again once it was mended', async () => {
+    const lane = await TestLane.open(store);
+    await lane.append(5);
+    await edited(`create table if not exists public.kept as table public.entry`);
+    await edited('delete from public.entry where n = 3');
+    let now = 0;
+    const made = testSequencer(store, { monotonic: () => now });
+    await made.drain();
+    expect(made.faults).toEqual([{ lane: lane.lane, n: 3, reason: 'missing' }]);
+    await edited('insert into public.entry select * from public.kept where n = 3');
+    await edited('drop table public.kept');
+    await made.drain();
+    expect((await wholeLog(database)).size).toBe(0);
+    now = 31_000;
+    await made.drain();
+    expect((await wholeLog(database)).size).toBe(5);
+    expect(made.mended).toEqual([lane.lane]);
+    expect(made.sequencer.faults).toEqual([]);
+  });
+
+  it('is at fault after its entries were given indexes, too', async () => {
+    const [gone, moved] = [await TestLane.open(store), await TestLane.open(store)];
+    await gone.append(5);
+    await moved.append(256);
+    await testSequencer(store).drain();
+    await edited('delete from public.entry where lane = $1 and n = 5', [gone.lane]);
+    await moved.append(5);
+    await edited('update public.lane set next = next + 2 where id = $1', [moved.lane]);
+    const made = testSequencer(store);
+    await made.drain();
+    expect(made.faults).toEqual([
+      { lane: gone.lane, n: 5, reason: 'vanished' },
+      { lane: moved.lane, n: 257, reason: 'cursor' },
+    ]);
+  });
+
+  it('is missed by what its instance announces, and by its last entry', async () => {
+    const [cut, closed, odd] = [
+      await TestLane.open(store),
+      await TestLane.open(store),
+      await TestLane.open(store),
+    ];
+    for (const lane of [cut, closed, odd]) await lane.append(5);
+    const announced = (use: TestLane, useCount: number): Promise<unknown> =>
+      store.instances.beat(use.instance, 1, {
+        ...{ useLane: use.lane, useCount, changeLane: null, changeCount: null },
+      });
+    await announced(cut, 5);
+    await closed.close();
+    await edited('delete from public.entry where lane = $1 and n = 5', [cut.lane]);
+    await edited('delete from public.entry where lane = $1 and n = 6', [closed.lane]);
+    await announced(odd, -1);
+    const made = testSequencer(store);
+    await made.drain();
+    await made.sequencer.step();
+    expect(made.faults.toSorted((a, b) => a.lane - b.lane)).toEqual([
+      { lane: cut.lane, n: 5, reason: 'missing' },
+      { lane: closed.lane, n: 5, reason: 'unfinished' },
+      { lane: odd.lane, n: 1, reason: 'announcement' },
+    ]);
+  });
+});
+
+/** What an attacker does to the log itself; the sequencer signs nothing on top of it. */
+const FORKED: readonly (readonly [string, string])[] = [
+  ['a head with another root', `update public.log_head set root = sha256('a')`],
+  ['a smaller head', 'update public.log_head set size = size - 1'],
+  ['another note', `update public.log_head set note = replace(note, 'log.example', 'log.other')`],
+  ['a checkpoint taken away', 'delete from public.log_checkpoint where size > 300'],
+  [
+    'a tile altered',
+    `update public.log_tile set hashes = sha256('a') || substring(hashes from 33) where level = 1`,
+  ],
+  ['a tile taken away', 'delete from public.log_tile where level = 1'],
+  [
+    'a leaf behind the last tile altered',
+    `update public.entry set leaf = sha256('a') where n = 400`,
+  ],
+  ['a run taken away', 'delete from public.log_run where first > 0'],
+];
+
+describe('a log that was altered', () => {
+  it.each(FORKED)('halts the sequencer: %s', async (_, sql) => {
+    const lane = await TestLane.open(store);
+    await lane.append(256);
+    await testSequencer(store).drain();
+    await lane.append(250);
+    await testSequencer(store).drain();
+    await edited(sql);
+    await lane.append(10);
+    const made = testSequencer(store);
+    await made.drain();
+    expect(made.sequencer.halted).not.toBeNull();
+    expect(made.published).toEqual([]);
+    const [{ size } = { size: '' }] = await rowsAsOwner<{ size: string }>(
+      database,
+      'select max(size) as size from public.log_checkpoint',
+    );
+    expect(Number(size)).toBeLessThanOrEqual(506);
+  });
+
+  it('halts the one that runs, when it is rolled back beneath it', async () => {
+    const lane = await TestLane.open(store);
+    await lane.append(10);
+    const made = testSequencer(store);
+    await made.drain();
+    const rows = await rowsAsOwner<{ note: string }>(database, 'select note from public.log_head');
+    const [before] = rows;
+    const { root } = await store.log.head();
+    await lane.append(10);
+    await made.drain();
+    await edited('delete from public.log_run where first = 10');
+    await edited('delete from public.log_checkpoint where size = 20');
+    await edited('update public.log_head set size = 10, note = $1, root = $2', [
+      before?.note,
+      Buffer.from(root),
+    ]);
+    await edited('update public.lane set next = 11');
+    await lane.append(1);
+    // It stages on top of what it knows: the head is another, and then it reads it.
+    await made.sequencer.step().catch(() => undefined);
+    await made.sequencer.step();
+    expect(made.sequencer.halted).toContain('not a continuation');
+  });
+});
+
+describe('nothing of the database delays or misleads it', () => {
+  it('takes entries while a transaction that writes stays open', async () => {
+    await withOwner(database, async (client) => {
+      await client.query('begin');
+      await client.query('insert into public.usage_counter values ($1, 1)', ['open']);
+      await client.query('select pg_current_xact_id()');
+      const lane = await TestLane.open(store);
+      await lane.append(3);
+      await testSequencer(store).drain();
+      expect((await wholeLog(database)).size).toBe(3);
+      await client.query('rollback');
+    });
+  });
+
+  it('does not pass over a batch that commits after one that was begun later', async () => {
+    const [early, late] = [await TestLane.open(store), await TestLane.open(store)];
+    await withOwner(database, async (client) => {
+      const { batch, after } = await early.sealed(4);
+      await client.query('begin');
+      await client.query(
+        `insert into public.entry (lane, n, leaf, body, batch_hmac, at, namespace, operation, subject, outcome)
+          select $1, o, l, b, case when o = 1 then $4::bytea end, now(), 'default', 'test', 'system', 'ok'
+          from unnest($2::bytea[], $3::bytea[]) with ordinality u(l, b, o)`,
+        [
+          early.lane,
+          batch.entries.map(({ leaf }) => Buffer.from(leaf)),
+          batch.entries.map(({ body }) => Buffer.from(body)),
+          Buffer.from(batch.hmac),
+        ],
+      );
+      await late.append(4);
+      const made = testSequencer(store);
+      await made.drain();
+      expect((await wholeLog(database)).size).toBe(4);
+      await client.query('commit');
+      after();
+      await made.drain();
+      const { entries } = await wholeLog(database);
+      expect(entries.map(({ id }) => id)).toEqual([...late.acknowledged, ...early.acknowledged]);
+    });
+  });
+
+  it('takes a batch once that its writer gave up on, and sent again', async () => {
+    const lane = await TestLane.open(store);
+    const { batch, after } = await lane.sealed(5);
+    const made = testSequencer(store);
+    await store.audit.append(batch);
+    await made.drain();
+    expect(await store.audit.append(batch)).toHaveProperty('epoch');
+    after();
+    await lane.append(1);
+    await made.drain();
+    expect((await wholeLog(database)).entries.map(({ id }) => id)).toEqual(lane.acknowledged);
+  });
+
+  it('keeps the order of a lane when the clock of its instance goes back', async () => {
+    const lane = await TestLane.open(store);
+    await lane.append(2, new Date('2026-11-29T10:00:00Z'));
+    await lane.append(2, new Date('2026-11-28T10:00:00Z'));
+    await testSequencer(store).drain();
+    expect((await wholeLog(database)).entries.map(({ id }) => id)).toEqual(lane.acknowledged);
+  });
+
+  it('commits nothing of a sequencer that was deposed between reading and writing', async () => {
+    const lane = await TestLane.open(store);
+    await lane.append(5);
+    const rival = testSequencer(store);
+    let paused = false;
+    const slow = testSequencer(store, {
+      port: {
+        ...store.sequencer,
+        sequence: async (stage) => {
+          if (!paused) {
+            paused = true;
+            await rival.drain();
+          }
+          return store.sequencer.sequence(stage);
+        },
+      },
+    });
+    await slow.leader.tick();
+    expect(await slow.sequencer.step()).toEqual({ kind: 'following' });
+    expect(slow.published.map(({ size }) => size)).toEqual([0]);
+    expect((await wholeLog(database)).checkpoints.map(({ size }) => size)).toEqual([5]);
+    await lane.append(5);
+    await slow.drain();
+    expect((await wholeLog(database)).checkpoints.map(({ size }) => size)).toEqual([5, 10]);
   });
 });

@@ -188,9 +188,14 @@ describe('add-checkpoint', () => {
     await add(0, 500);
     const root = log.root(500);
     const hash = checkpointHash({ origin: signer.origin, size: 500, root });
-    expect(await witness.giveUp('0'.repeat(64))).toBeNull();
-    expect(await witness.giveUp(hash)).toBe(signer.origin);
-    expect(await witness.giveUp(hash)).toBeNull();
+    const said: string[] = [];
+    const say = (origin: string) => Promise.resolve(void said.push(origin));
+    expect(await witness.giveUp('0'.repeat(64), say)).toBeNull();
+    await expect(witness.giveUp(hash, () => Promise.reject(new Error('away')))).rejects.toThrow();
+    expect(await add(0, 400)).toEqual({ status: 409, body: '500\n' });
+    expect(await witness.giveUp(hash, say)).toBe(signer.origin);
+    expect(await witness.giveUp(hash, say)).toBeNull();
+    expect(said).toEqual([signer.origin]);
     expect((await add(0, 400)).status).toBe(200);
   });
 });

@@ -61,6 +61,14 @@ export class Edge {
     return new Edge(size, levels);
   }
 
+  /** The last tile of each level that is not full, from level 0 up. */
+  partialTiles(): readonly Tile[] {
+    return this.#levels.flatMap((hashes, level) => {
+      const index = Math.floor(hashesAt(level, this.size) / TILE_WIDTH);
+      return hashes.length === 0 ? [] : [tileOf(level, index, hashes)];
+    });
+  }
+
   root(): Uint8Array {
     return foldSubtrees(this.#levels.flatMap(subtrees).reverse());
   }

@@ -1,0 +1,43 @@
+/** A report as a person reads it. */
+import type { Claim, VerifyReport } from './verify.ts';
+
+export function reportLines(report: VerifyReport): readonly string[] {
+  const { verified, origin, from, until, first, problems, problemCount, unchecked } = report;
+  const { lanes, checkpoints, keySetChanges, keyChanges } = report;
+  const counted = `${checkpoints} checkpoints, ${lanes} lanes, ${keyChanges} changes of keys, ${keySetChanges} of the key set`;
+  const where = origin === '' ? 'nothing could be read' : `${origin}: entries ${from} to ${until}`;
+  const rest = problemCount - problems.length;
+  return [
+    `${where} (${counted})`,
+    ...problems.map(
+      ({ code, index, where: place, why }) =>
+        `${index === null ? 'no index' : `index ${index}`}: ${code}: ${place}: ${why}`,
+    ),
+    ...(rest > 0 ? [`and ${rest} more`] : []),
+    ...unchecked.map((what) => `not looked at: ${what}`),
+    ...(verified
+      ? [`verified, ${claimText(report.claim)}`]
+      : [`NOT VERIFIED${firstBad(first?.index)}`]),
+  ];
+}
+
+const firstBad = (index: number | null | undefined): string =>
+  index === null || index === undefined ? '' : `: the first bad index is ${index}`;
+
+/** What is claimed, and what is not. */
+export function claimText({ against, witnesses, threshold }: Claim): string {
+  switch (against) {
+    case 'nobody':
+      return 'nothing is claimed';
+    case 'database-writer':
+      return (
+        'against whoever can write to the database, but not against a holder of the HSM PIN, who can sign ' +
+        'another history: that takes witnesses outside (--witnesses, --threshold)'
+      );
+    case 'pin-holder':
+      return (
+        'against whoever can write to the database, and against a holder of the HSM PIN as long as fewer ' +
+        `than ${threshold} of the witnesses are with him; signed by ${witnesses.join(', ')}`
+      );
+  }
+}

@@ -1,0 +1,103 @@
+/**
+ * `twofold audit verify FOLDER --trust FILE`: whether an export of the audit log is what was logged.
+ * Works offline, reads no configuration and asks no service. Ends with 0 when it is verified, 1 when
+ * something was found, 2 when the command was not understood.
+ */
+import { readFileSync } from 'node:fs';
+
+import { parseDecimal } from '../audit/tree/checkpoint.ts';
+import { parseVkeys } from '../audit/tree/vkey.ts';
+import type { Vkey } from '../audit/tree/vkey.ts';
+import { claimText, reportLines } from '../audit/verify/report-lines.ts';
+import { verifyExport } from '../audit/verify/verify.ts';
+import type { VerifyOptions } from '../audit/verify/verify.ts';
+import { parseFlags } from '../cli/arguments.ts';
+import type { ParsedFlags } from '../cli/arguments.ts';
+import { TwofoldError } from '../errors.ts';
+
+const FLAGS = {
+  trust: 'value',
+  witnesses: 'value',
+  threshold: 'value',
+  seen: 'list',
+  'log-only': 'switch',
+  json: 'switch',
+} as const;
+
+const USAGE =
+  'The command is: twofold audit verify FOLDER --trust FILE [--witnesses FILE --threshold K] ' +
+  '[--seen FILE]… [--log-only] [--json]';
+
+const refuse = (why: string) => new TwofoldError('invalid_value', why);
+
+/** @returns the exit code: 0 verified, 1 something was found, 2 not understood */
+export async function auditVerifyCommand(
+  argv: readonly string[],
+  print: (line: string) => void,
+  complain: (line: string) => void,
+): Promise<number> {
+  try {
+    const { folder, options, json } = parseArguments(argv);
+    const report = await verifyExport(folder, options);
+    if (json) {
+      print(JSON.stringify({ ...report, claims: claimText(report.claim) }, null, 2));
+    } else {
+      reportLines(report).forEach(print);
+    }
+    return report.verified ? 0 : 1;
+  } catch (error) {
+    if (!TwofoldError.is(error)) throw error;
+    complain(`twofold: ${error.message} (${error.code})`);
+    complain(USAGE);
+    return 2;
+  }
+}
+
+function parseArguments(argv: readonly string[]) {
+  const flags = parseFlags(argv, FLAGS);
+  const [folder, ...more] = flags.positional;
+  if (folder === undefined || more.length > 0) throw refuse('One folder is to be named.');
+  const trust = value(flags, 'trust');
+  if (trust === undefined)
+    throw refuse('--trust is missing: a file of the verifier keys of the log.');
+  const witnesses = witnessesOf(flags);
+  const options: VerifyOptions = {
+    trust: keysOf(trust),
+    seen: (flags.values.get('seen') ?? []).map(readText),
+    rows: !flags.values.has('log-only'),
+    ...(witnesses === undefined ? {} : { witnesses }),
+  };
+  return { folder, options, json: flags.values.has('json') };
+}
+
+function witnessesOf(flags: ParsedFlags): VerifyOptions['witnesses'] {
+  const [file, text] = [value(flags, 'witnesses'), value(flags, 'threshold')];
+  if (file === undefined && text === undefined) return undefined;
+  if (file === undefined || text === undefined) {
+    throw refuse('--witnesses and --threshold are given together.');
+  }
+  const vkeys = keysOf(file);
+  const threshold = parseDecimal(text) ?? 0;
+  const names = new Set(vkeys.map(({ name }) => name));
+  if (threshold < 1 || threshold > names.size) {
+    throw refuse(`--threshold is a number from 1 to ${names.size}, the number of witnesses.`);
+  }
+  return { vkeys, threshold };
+}
+
+const value = ({ values }: ParsedFlags, name: string): string | undefined => values.get(name)?.[0];
+
+function keysOf(file: string): readonly Vkey[] {
+  const vkeys = parseVkeys(readText(file));
+  if (vkeys.length === 0) throw refuse(`${file} names no verifier key.`);
+  return vkeys;
+}
+
+function readText(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw refuse(`${file} cannot be read: ${code ?? 'unknown error'}.`);
+  }
+}
