@@ -1,6 +1,7 @@
 /** The part of the schema about the audit log: its name, where its checkpoints go, and who witnesses it. */
 import { z } from 'zod';
 import { isNoteName, parseVkey } from '../audit/notes.ts';
+import { sinkSchema } from './audit-sinks.ts';
 
 const described = <T extends z.ZodType>(schema: T, description: string, meta: object = {}): T =>
   schema.meta({ description, ...meta });
@@ -70,6 +71,11 @@ export const auditSchema = <
       publishTo: described(
         z.array(target).max(8).default([]),
         'Where new checkpoints are copied to: `folder`, or `url` with `method` (`PUT`, the default, for an object, or `POST`) and `tokenFile` (bearer token, mode 0640 at most). JSON in the environment.',
+        { flag: false },
+      ),
+      sinks: described(
+        z.array(sinkSchema).max(16).default([]),
+        'Where entries are copied to (docs/audit-sinks.md): a list of `type` (`file`, `syslog`, `http`, `otlp`), `name` and what the type needs. JSON in the environment.',
         { flag: false },
       ),
       witnesses: described(

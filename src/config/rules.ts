@@ -126,15 +126,25 @@ const rotationProblems = ({ rotation: { minInterval }, mode }: Config): Problem[
 };
 
 const auditProblems = ({ audit, mode }: Config): Problem[] => {
+  const { publishTo, witnesses, sinks } = audit;
   const urls = [
-    ...audit.publishTo.map(({ url }, index) => [`audit.publishTo.${index}.url`, url] as const),
-    ...audit.witnesses.map(({ url }, index) => [`audit.witnesses.${index}.url`, url] as const),
+    ...publishTo.map(({ url }, index) => [`audit.publishTo.${index}.url`, url] as const),
+    ...witnesses.map(({ url }, index) => [`audit.witnesses.${index}.url`, url] as const),
+    ...sinks.map(
+      (sink, index) => [`audit.sinks.${index}.url`, 'url' in sink ? sink.url : undefined] as const,
+    ),
   ];
-  return urls.flatMap(([where, text]) => {
+  const plain = urls.flatMap(([where, text]) => {
     const url = text === undefined ? undefined : new URL(text);
-    const plain = url?.protocol === 'http:' && !(mode === 'dev' && isLoopback(url.hostname));
-    return plain ? [{ where, message: 'must be https' }] : [];
+    const isPlain = url?.protocol === 'http:' && !(mode === 'dev' && isLoopback(url.hostname));
+    return isPlain ? [{ where, message: 'must be https' }] : [];
   });
+  const twice = sinks.flatMap(({ name }, index) =>
+    sinks.findIndex((other) => other.name === name) < index
+      ? [{ where: `audit.sinks.${index}.name`, message: 'is listed twice' }]
+      : [],
+  );
+  return [...plain, ...twice];
 };
 
 /** Problems between settings, of the parts that are used. */

@@ -19,6 +19,7 @@ import { openLogOutside } from './log-outside.ts';
 import { openLogWitness } from './log-witness.ts';
 import { rotationPlans, rotationPolicies, rotationReading, startScheduler } from './scheduling.ts';
 import { openSequencedLog } from './sequenced-log.ts';
+import { openSinks } from './sinks.ts';
 import type { Unwinding } from './unwinding.ts';
 
 export interface ArrivalParts {
@@ -72,6 +73,7 @@ export async function arrive(
     { ...parts, publish: () => late.outside?.look(), log: logs.component('sequencer') },
     unwinding,
   );
+  late.sinks = openSinks({ ...parts, first: parts.worker === 1 }, unwinding);
   const { keys: logKeys } = late.log;
   const { epoch, refresh: refreshEpoch } = incarnation;
   const changing = { store: keys, audit, epoch, refreshEpoch, mac, integrity };

@@ -10,6 +10,7 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import { observed } from '../telemetry/observation.ts';
 import type { Reloads } from './reloads.ts';
 import type { SequencingFacts } from './sequencing.ts';
+import type { SinkFacts } from './sinks.ts';
 
 const HSM_CALLS = [
   'generate',
@@ -40,6 +41,7 @@ export interface FiguresOf {
   readonly audit: () => RunningAuditLog | null;
   readonly keyring: () => Pick<Keyring, 'sizes' | 'ledger'> | null;
   readonly log: () => SequencingFacts | null;
+  readonly sinks: () => readonly SinkFacts[];
   readonly reloads: Pick<Reloads, 'expiries' | 'refusals'>;
 }
 
@@ -67,6 +69,7 @@ export function registerFigures(metrics: Metrics, parts: FiguresOf): void {
   const failures = () => parts.audit()?.health().failures ?? 0;
   metrics.gauge('audit_failures', 'Failed appends since the last success.', failures, 'max');
   logFigures(metrics, parts.log);
+  sinkFigures(metrics, parts.sinks);
   const ready = () => {
     const { checks } = parts.readiness();
     return Object.fromEntries(checks.map(({ name, ready }) => [name, ready ? 1 : 0]));
@@ -85,6 +88,28 @@ export function registerFigures(metrics: Metrics, parts: FiguresOf): void {
     'max',
   );
   metrics.gauge('ready', 'Whether a part works, 1 or 0.', ready, 'each');
+}
+
+/** Of each sink, by the name that the configuration gives it, in the process that serves it. */
+function sinkFigures(metrics: Metrics, facts: FiguresOf['sinks']): void {
+  const gauge = (name: string, help: string, read: (facts: SinkFacts) => number) => {
+    const served = () => facts().filter(({ state }) => state !== 'waiting');
+    const values = () => Object.fromEntries(served().map((each) => [each.name, read(each)]));
+    metrics.gauge(name, help, values, 'max');
+  };
+  gauge(
+    'audit_sink_behind_entries',
+    'Entries of the audit log that a sink has not got.',
+    ({ behind }) => behind ?? 0,
+  );
+  gauge(
+    'audit_sink_behind_seconds',
+    'Age of the oldest entry that was read for a sink and not delivered.',
+    ({ behindMs }) => behindMs / 1_000,
+  );
+  gauge('audit_sink_failing', 'Whether the last delivery to a sink failed, 1 or 0.', ({ state }) =>
+    state === 'failing' ? 1 : 0,
+  );
 }
 
 /** Each process shows what it knows of the one log; of faults only the one that leads knows. */

@@ -23,6 +23,7 @@ import type { Incarnation } from './incarnation.ts';
 import { LateAudit } from './late-audit.ts';
 import type { LogOutside } from './log-outside.ts';
 import type { SequencedLog } from './sequenced-log.ts';
+import type { Sinks } from './sinks.ts';
 import { late } from './late.ts';
 import type { Late } from './late.ts';
 
@@ -48,6 +49,7 @@ export interface LateParts {
   readonly pageTokenKey: Buffer;
   keyring: Keyring | null;
   log: SequencedLog | null;
+  sinks: Sinks | null;
   readonly logKeys: Late<LogKeys>;
   outside: LogOutside | null;
   /** Vkeys of this process as a witness. */
@@ -76,6 +78,7 @@ export const lateParts = (incarnation: Incarnation): LateParts => ({
   pageTokenKey: Buffer.alloc(32),
   keyring: null,
   log: null,
+  sinks: null,
   logKeys: late(),
   outside: null,
   witness: [],

@@ -296,6 +296,7 @@ export class Service {
       audit: () => late.audit.current,
       keyring: () => late.keyring,
       log: () => late.log?.facts() ?? null,
+      sinks: () => late.sinks?.facts() ?? [],
       reloads,
     });
     const token = this.#tokenFacts(device);

@@ -1,5 +1,6 @@
 /** One pool, Prisma over it, and the ports over both. */
 import { PrismaPg } from '@prisma/adapter-pg';
+import type { SinkPositions } from '../audit/sinks/ports.ts';
 import type { LaneReader, LogReader } from '../audit/log-ports.ts';
 import type { CosignatureStore } from '../audit/cosignature-ports.ts';
 import type { LogKeyStore } from '../audit/key-ports.ts';
@@ -42,6 +43,7 @@ import { createRootStore } from './root-store.ts';
 import { createRotationScan } from './rotation-scan.ts';
 import { createScheduleReads } from './schedule-reads.ts';
 import { createSchedulerStore } from './scheduler-store.ts';
+import { createSinkStore } from './sink-store.ts';
 import { createSequencerStore } from './sequencer-store.ts';
 import { createSetStore } from './set-store.ts';
 import { createUseStore } from './use-store.ts';
@@ -64,6 +66,7 @@ export interface Store {
   /** The sequenced log. */
   readonly log: LogReader;
   readonly logKeys: LogKeyStore;
+  readonly sinks: SinkPositions;
   readonly cosignatures: CosignatureStore;
   readonly operations: OperationStore;
   readonly orders: OrderStore;
@@ -106,6 +109,7 @@ export const openStore = (options: PoolOptions): Store => {
     sequencer: createSequencerStore(pool),
     log: createLogStore(pool, gates),
     logKeys: createLogKeyStore(pool),
+    sinks: createSinkStore(pool),
     cosignatures: createCosignatureStore(pool),
     operations: createOperationStore(pool, prisma, gates),
     orders: createOrderStore(pool),

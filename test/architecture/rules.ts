@@ -63,6 +63,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'type audit/tree/edge.ts',
     'type audit/log-ports.ts',
     'type audit/sequencer-ports.ts',
+    'type audit/sinks/ports.ts',
     'leader',
     'type audit/cosignature-ports.ts',
     'type audit/key-ports.ts',

@@ -1,0 +1,141 @@
+/**
+ * Copies the log to one sink: in the order of its indexes, at least once, from where it stopped. It
+ * reads a bounded part at a time and holds nothing while the receiver is away: the log itself is the
+ * spool.
+ *
+ * A record that the receiver will never take must not hold up those behind it, and one that takes
+ * nothing at all must not be mistaken for that: a record is passed over only when it was refused alone
+ * and the next one alone was taken. What was passed over is told, and stays in the log.
+ */
+import type { LogReader, SequencedEntry } from '../log-ports.ts';
+import { RecordRefused } from './ports.ts';
+import type { Sink, SinkPosition, SinkRecord } from './ports.ts';
+
+export interface SinkRunnerOptions {
+  readonly log: Pick<LogReader, 'entries'>;
+  readonly sink: Sink;
+  readonly position: SinkPosition;
+  /** @throws for an entry that is not sound; the sink then waits */
+  readonly record: (entry: SequencedEntry) => SinkRecord;
+  /** Where a sink begins that has no position. */
+  readonly from: 'start' | 'now';
+  /** Told of each record that was passed over, after the position behind it is durable. */
+  readonly onPassed: (record: SinkRecord) => void;
+  /** Records of one delivery at most; 512. */
+  readonly most?: number;
+  /** Characters of JSON in one delivery, if it is more than one record; 1,048,576. */
+  readonly mostCharacters?: number;
+}
+
+export interface SinkProgress {
+  /** Index of the next entry; null while it is not known. */
+  readonly next: number | null;
+  /** Time of the oldest entry that was read and not delivered. */
+  readonly oldest: Date | null;
+}
+
+export class SinkRunner {
+  readonly #options: Required<SinkRunnerOptions>;
+  /** Undefined: to be read. Null: it stands nowhere yet. */
+  #stored: number | null | undefined;
+  #next: number | null = null;
+  #oldest: Date | null = null;
+
+  constructor(options: SinkRunnerOptions) {
+    this.#options = { most: 512, mostCharacters: 1_048_576, ...options };
+  }
+
+  get progress(): SinkProgress {
+    return { next: this.#next, oldest: this.#oldest };
+  }
+
+  /**
+   * Delivers some of the entries before `size`. Whether there are more. Call it one at a time.
+   *
+   * @throws whatever the log, the sink or the position throw: then the next step begins from the position
+   */
+  async step(size: number): Promise<boolean> {
+    const next = await this.#begin(size);
+    if (next >= size) {
+      this.#oldest = null;
+      return false;
+    }
+    const records = await this.#read(next, size);
+    const [first] = records;
+    if (first === undefined) throw new Error('entries of the log are not there');
+    this.#oldest = first.at;
+    try {
+      await this.#deliver(records);
+    } catch (error) {
+      this.#stored = undefined;
+      throw error;
+    }
+    return (this.#next ?? next) < size;
+  }
+
+  /** Where it goes on. A sink without a position gets one, so that `now` is decided once. */
+  async #begin(size: number): Promise<number> {
+    if (this.#stored === undefined) {
+      this.#stored = await this.#options.position.next();
+      this.#next = this.#stored;
+    }
+    if (this.#stored === null) await this.#advance(this.#options.from === 'now' ? size : 0);
+    return this.#stored ?? 0;
+  }
+
+  async #read(from: number, size: number): Promise<readonly SinkRecord[]> {
+    const { log, most, mostCharacters, record } = this.#options;
+    const entries = await log.entries(from, Math.min(size, from + most));
+    const records: SinkRecord[] = [];
+    let characters = 0;
+    for (const [position, entry] of entries.entries()) {
+      if (entry.index !== from + position) throw new Error('an entry of the log is not there');
+      const made = record(entry);
+      characters += made.json.length;
+      if (records.length > 0 && characters > mostCharacters) break;
+      records.push(made);
+    }
+    return records;
+  }
+
+  /** Halves what is refused until one record is left. */
+  async #deliver(records: readonly SinkRecord[]): Promise<void> {
+    const last = records.at(-1);
+    if (last === undefined) return;
+    try {
+      await this.#options.sink.deliver(records);
+    } catch (error) {
+      if (!(error instanceof RecordRefused)) throw error;
+      if (records.length === 1) {
+        await this.#pass(last, error);
+        return;
+      }
+      const middle = Math.ceil(records.length / 2);
+      await this.#deliver(records.slice(0, middle));
+      // It may have gone further than the half: the record after one that was passed over is taken with it.
+      const next = this.#next ?? 0;
+      await this.#deliver(records.slice(middle).filter(({ index }) => index >= next));
+      return;
+    }
+    await this.#advance(last.index + 1);
+  }
+
+  /** @throws the refusal, unless the record after it is taken */
+  async #pass(refused: SinkRecord, refusal: RecordRefused): Promise<void> {
+    const { log, sink, record, onPassed } = this.#options;
+    const [after] = await log.entries(refused.index + 1, refused.index + 2);
+    if (after === undefined) throw refusal;
+    await sink.deliver([record(after)]);
+    await this.#advance(after.index + 1);
+    onPassed(refused);
+  }
+
+  async #advance(to: number): Promise<void> {
+    const from = this.#stored ?? null;
+    if (!(await this.#options.position.advance(from, to))) {
+      throw new Error('another instance goes on with this sink');
+    }
+    this.#stored = to;
+    this.#next = to;
+  }
+}

@@ -1,0 +1,278 @@
+/**
+ * The sinks of the audit log in this process. Files are written by the first worker of every instance,
+ * each its own; the receivers of a network are served by whoever leads the role `sinks`. Nothing that a
+ * caller waits for waits for a sink.
+ */
+import { readFileSync } from 'node:fs';
+import type { SequencedEntry } from '../audit/log-ports.ts';
+import type { AuditDraft } from '../audit/ports.ts';
+import { recordFrom } from '../audit/reader.ts';
+import { FileSink } from '../audit/sinks/file-sink.ts';
+import { HttpSink } from '../audit/sinks/http-sink.ts';
+import { OtlpSink } from '../audit/sinks/otlp-sink.ts';
+import type { Sink, SinkPosition, SinkRecord } from '../audit/sinks/ports.ts';
+import { SinkRunner } from '../audit/sinks/runner.ts';
+import { SyslogSink } from '../audit/sinks/syslog-sink.ts';
+import type { Config } from '../config.ts';
+import type { SinkSettings } from '../config/audit-sinks.ts';
+import { readSecretFile } from '../config/secret-file.ts';
+import { entryResource } from '../http/audit.ts';
+import { renderPublicJson } from '../http/render.ts';
+import { Leader } from '../leader.ts';
+import type { Store } from '../store/store.ts';
+import type { Log, Logs } from '../telemetry/logs.ts';
+import type { Incarnation } from './incarnation.ts';
+import type { Unwinding } from './unwinding.ts';
+import { VERSION } from './version.ts';
+
+const ROLE = 'sinks';
+const TICK_MS = 1_000;
+const LONGEST_PAUSE_MS = 30_000;
+/** What is passed over is told by an entry of this kind, which itself is passed over without another. */
+const PASSED = 'audit.sink.pass';
+
+export interface SinksParts {
+  readonly settings: readonly SinkSettings[];
+  readonly store: Pick<Store, 'log' | 'sinks' | 'scheduler'>;
+  readonly audit: {
+    recordOwn(operation: string, detail: AuditDraft['detail']): Promise<unknown>;
+  };
+  readonly incarnation: Pick<Incarnation, 'id' | 'end'>;
+  /** Whether this process is the first worker of its instance. */
+  readonly first: boolean;
+  readonly log: Log;
+}
+
+export interface SinkFacts {
+  readonly name: string;
+  /** `waiting`: another instance serves it. */
+  readonly state: 'serving' | 'failing' | 'waiting';
+  /** Entries of the log that were not delivered; null while that is not known here. */
+  readonly behind: number | null;
+  /** Age of the oldest of those that were read, in milliseconds. */
+  readonly behindMs: number;
+}
+
+/** The entry as the API shows it, with its index. @throws TwofoldError integrity_failed */
+export function sinkRecord(entry: SequencedEntry): SinkRecord {
+  const { index } = entry;
+  const record = recordFrom(entry);
+  const { id, at } = record;
+  const { operation, outcome, namespace } = record.draft;
+  const json = renderPublicJson({ index, ...entryResource(record) });
+  return { index, id, at, operation, outcome, namespace, json };
+}
+
+class ServedSink {
+  readonly name: string;
+  readonly #runner: SinkRunner;
+  readonly #sink: Sink;
+  readonly #log: Log;
+  #failures = 0;
+  #pausedUntil = 0;
+  #working: Promise<void> | null = null;
+
+  constructor(name: string, sink: Sink, runner: SinkRunner, log: Log) {
+    this.name = name;
+    this.#sink = sink;
+    this.#runner = runner;
+    this.#log = log;
+  }
+
+  /** Works in the background until it has caught up with `size`, or failed, or `goesOn` says no. */
+  serve(size: number, goesOn: () => boolean): void {
+    if (performance.now() < this.#pausedUntil) return;
+    this.#working ??= this.#work(size, goesOn).finally(() => {
+      this.#working = null;
+    });
+  }
+
+  async #work(size: number, goesOn: () => boolean): Promise<void> {
+    try {
+      while (goesOn() && (await this.#runner.step(size))) this.#worked();
+      this.#worked();
+    } catch (err) {
+      if (this.#failures === 0) {
+        this.#log.warn({ sink: this.name, err }, 'a sink could not be served; trying on');
+      }
+      this.#failures += 1;
+      const pause = Math.min(LONGEST_PAUSE_MS, TICK_MS * 2 ** Math.min(this.#failures, 10));
+      this.#pausedUntil = performance.now() + pause * (0.5 + Math.random() / 2);
+    }
+  }
+
+  #worked(): void {
+    if (this.#failures > 0) this.#log.info({ sink: this.name }, 'a sink is served again');
+    this.#failures = 0;
+  }
+
+  facts(size: number, serving: boolean): SinkFacts {
+    const { next, oldest } = this.#runner.progress;
+    const state = this.#failures > 0 ? 'failing' : 'serving';
+    return {
+      name: this.name,
+      state: serving ? state : 'waiting',
+      behind: next === null ? null : Math.max(0, size - next),
+      behindMs: oldest === null ? 0 : Math.max(0, Date.now() - oldest.getTime()),
+    };
+  }
+
+  async stop(): Promise<void> {
+    await this.#sink.close();
+    await this.#working;
+  }
+}
+
+export class Sinks {
+  readonly #parts: SinksParts;
+  readonly #leader: Leader;
+  readonly #own: readonly ServedSink[];
+  readonly #shared: readonly ServedSink[];
+  #size = 0;
+  #ended = false;
+  #timer: NodeJS.Timeout | undefined;
+  #ticking: Promise<void> = Promise.resolve();
+
+  constructor(parts: SinksParts) {
+    const { settings, store, incarnation, first } = parts;
+    this.#parts = parts;
+    this.#leader = new Leader({ store: store.scheduler, role: ROLE, holder: incarnation.id });
+    const files = settings.filter(({ type }) => type === 'file');
+    this.#own = first ? files.map((each) => this.#served(each)) : [];
+    this.#shared = settings.filter(({ type }) => type !== 'file').map((each) => this.#served(each));
+  }
+
+  facts(): readonly SinkFacts[] {
+    const leads = this.#leader.term !== null;
+    return [
+      ...this.#own.map((sink) => sink.facts(this.#size, true)),
+      ...this.#shared.map((sink) => sink.facts(this.#size, leads)),
+    ];
+  }
+
+  /** Ticks until unwound. */
+  start(unwinding: Unwinding): void {
+    if (this.#own.length + this.#shared.length === 0) return;
+    this.#next();
+    unwinding.add('sinks of the audit log', () => this.#stop());
+  }
+
+  #served(settings: SinkSettings): ServedSink {
+    const { store, log } = this.#parts;
+    const { sink, position } = this.#open(settings);
+    const runner = new SinkRunner({
+      log: store.log,
+      sink,
+      position,
+      record: sinkRecord,
+      from: settings.type === 'file' ? 'start' : settings.from,
+      onPassed: (record) => this.#passed(settings.name, record),
+    });
+    return new ServedSink(settings.name, sink, runner, log);
+  }
+
+  #open(settings: SinkSettings): { readonly sink: Sink; readonly position: SinkPosition } {
+    if (settings.type === 'file') {
+      const sink = new FileSink(settings);
+      return { sink, position: sink };
+    }
+    const position = this.#parts.store.sinks.position(settings.name);
+    return { sink: this.#networked(settings), position };
+  }
+
+  #networked(settings: Exclude<SinkSettings, { type: 'file' }>): Sink {
+    const ca = reading(settings.caFile);
+    if (settings.type === 'syslog') {
+      const { certificateFile, keyFile } = settings;
+      const identity = () => ({
+        cert: readFileSync(certificateFile ?? '', 'utf8'),
+        key: secretText(keyFile ?? '', 0o007),
+      });
+      return new SyslogSink({
+        ...{ host: settings.host, port: settings.port, facility: settings.facility },
+        ...{ serverName: settings.serverName, ca },
+        identity: certificateFile === undefined ? undefined : identity,
+      });
+    }
+    const { url, tokenFile } = settings;
+    const token = tokenFile === undefined ? undefined : () => secretText(tokenFile, 0o077);
+    const target = { url, ca, token };
+    const identity = { version: VERSION, instance: this.#parts.incarnation.id };
+    if (settings.type === 'otlp') return new OtlpSink(target, identity);
+    const { hmacKeyFile } = settings;
+    const hmacKey = hmacKeyFile === undefined ? undefined : () => secretText(hmacKeyFile, 0o077);
+    return new HttpSink({ ...target, hmacKey });
+  }
+
+  /** An entry that tells of it makes no further one when it is passed over itself. */
+  #passed(sink: string, { id, index, operation }: SinkRecord): void {
+    const { audit, log } = this.#parts;
+    log.error({ sink, id, index }, 'a sink refused an entry, which was passed over');
+    if (operation === PASSED) return;
+    audit.recordOwn(PASSED, { sink, entry: id, index }).catch((err: unknown) => {
+      log.warn({ err, sink, id }, 'that an entry was passed over could not be recorded');
+    });
+  }
+
+  #next(): void {
+    this.#ticking = this.#tick().then(() => {
+      if (!this.#ended) this.#timer = setTimeout(() => this.#next(), TICK_MS).unref();
+    });
+  }
+
+  async #tick(): Promise<void> {
+    const { incarnation, store, log } = this.#parts;
+    if (incarnation.end !== null) return;
+    try {
+      if (this.#shared.length > 0) await this.#leader.tick();
+      const { size } = await store.log.head();
+      this.#size = size;
+    } catch (err) {
+      log.warn({ err }, 'the sinks do not learn how long the log is; trying on');
+      return;
+    }
+    const runs = () => !this.#ended && this.#parts.incarnation.end === null;
+    for (const sink of this.#own) sink.serve(this.#size, runs);
+    if (this.#leader.term === null) return;
+    for (const sink of this.#shared) {
+      sink.serve(this.#size, () => runs() && this.#leader.term !== null);
+    }
+  }
+
+  async #stop(): Promise<void> {
+    this.#ended = true;
+    clearTimeout(this.#timer);
+    await this.#ticking;
+    clearTimeout(this.#timer);
+    await Promise.all([...this.#own, ...this.#shared].map((sink) => sink.stop()));
+    await this.#leader.resign();
+  }
+}
+
+/** Read anew each time, so that a renewed file is used at once. */
+const reading = (file: string | undefined): (() => string) | undefined =>
+  file === undefined ? undefined : () => readFileSync(file, 'utf8');
+
+const secretText = (file: string, closed: 0o077 | 0o007): string => {
+  const bytes = readSecretFile(file, closed);
+  try {
+    return Buffer.from(bytes).toString();
+  } finally {
+    bytes.fill(0);
+  }
+};
+
+/** The sinks of the configuration, at work until unwound. */
+export function openSinks(
+  parts: Omit<SinksParts, 'settings' | 'log'> & {
+    readonly config: Pick<Config, 'audit'>;
+    readonly logs: Pick<Logs, 'component'>;
+  },
+  unwinding: Unwinding,
+): Sinks {
+  const { config, store, audit, incarnation, first, logs } = parts;
+  const log = logs.component('sinks');
+  const sinks = new Sinks({ settings: config.audit.sinks, store, audit, incarnation, first, log });
+  sinks.start(unwinding);
+  return sinks;
+}
