@@ -16,6 +16,7 @@ import { decodeEcdsaSignature, encodeEcdsaSignature } from './ecdsa.ts';
 import { NAMED_CURVES } from './key-encoding.ts';
 import {
   importPoint,
+  isEdwardsPublicKey,
   isPoint,
   isServiceRsaKey,
   readRsaPublicKey,
@@ -112,7 +113,7 @@ export const ed25519Scheme: ClassicalScheme = {
   lengths: ED25519,
   hash: null,
   checkPublicKey: (publicKey) => {
-    if (publicKey.length !== ED25519.publicKey) refuseKey();
+    if (!isEdwardsPublicKey('Ed25519', publicKey)) refuseKey();
   },
   encode: (signed) => requireLength(signed, ED25519.signatureMax),
   verify: async (publicKey, message, signature) => {

@@ -5,6 +5,9 @@
 import { createPublicKey } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 
+import { ed25519 } from '@noble/curves/ed25519.js';
+import { ed448 } from '@noble/curves/ed448.js';
+
 import { TwofoldError } from '../errors.ts';
 import { equalBytes } from './bytes.ts';
 import { derSequence, derUnsigned, readDer } from './der.ts';
@@ -24,7 +27,7 @@ function refuse(algorithm: string): never {
 
 /**
  * @throws TwofoldError invalid_value unless `publicKey` has the raw form of the algorithm: exact
- * lengths, a point on its curve, X25519 not of low order, RSA of the row's size in shortest DER
+ * lengths, a point on its curve, not of low order, RSA of the row's size in shortest DER
  */
 export function checkRawPublicKey(encoding: KeyEncoding, publicKey: Uint8Array): void {
   if (!hasForm(encoding.publicKey, publicKey)) refuse(encoding.algorithm);
@@ -46,7 +49,23 @@ function hasForm(form: PublicKeyForm, bytes: Uint8Array): boolean {
 }
 
 function isAcceptable(curve: OkpCurve, bytes: Uint8Array): boolean {
-  return curve !== 'X25519' || isX25519PublicKey(bytes);
+  if (curve === 'X448') return true;
+  return curve === 'X25519' ? isX25519PublicKey(bytes) : isEdwardsPublicKey(curve, bytes);
+}
+
+const EDWARDS = { Ed25519: ed25519.Point, Ed448: ed448.Point } as const;
+
+/**
+ * The one encoding of a point (RFC 8032 sections 5.1.3 and 5.2.3) that is not of small order: under
+ * such a key one signature is good for many messages. OpenSSL imports any bytes of the length.
+ */
+export function isEdwardsPublicKey(curve: keyof typeof EDWARDS, bytes: Uint8Array): boolean {
+  try {
+    return !EDWARDS[curve].fromBytes(bytes).isSmallOrder();
+  } catch {
+    // A coordinate that is not below p, or no point of the curve.
+    return false;
+  }
 }
 
 /** Full length, uncompressed, coordinates below p, on the curve. */

@@ -88,7 +88,7 @@ export const NOT_OFFERED: readonly NotOffered[] = Object.freeze([
     name: 'LAMPS composites with brainpool curves, Ed448 or X448',
     ids: /brainpool|ed448|x448/iu,
     reason:
-      'No token that was tried here makes such keys, so their classical half could not live in an HSM.',
+      'Tokens can make such keys (SoftHSM does), but few HSMs and verifiers know these curves, and P-256, P-384, P-521 and Ed25519 serve the same strengths.',
   },
   {
     name: 'Composite ML-KEM with RSA or P-521',

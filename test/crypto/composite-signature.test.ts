@@ -121,7 +121,7 @@ describe.each(ENGINES)('composite signature vectors, $name engine', (engine: Eng
 });
 
 describe('composites of the draft that are not offered', () => {
-  it('are the three whose classical half no token makes', () => {
+  it('are the three with a brainpool curve or Ed448', () => {
     const names = vectorsOf('composite-sigs-not-offered').map(({ suite }) => suite);
     expect(names).toEqual([
       'MLDSA65-ECDSA-brainpoolP256r1-SHA512',

@@ -172,6 +172,12 @@ describe.each(COMPOSITES)('halves of $id', (suite) => {
     expect(await verify(classical)).toBe(false);
     expect(await verify(pq, classical, Uint8Array.of(0))).toBe(false);
   });
+
+  // Both halves sign the same M' and nothing ties one signature to the other: SECURITY.md says so.
+  it('of two signatures of one message by one key are exchangeable, and a signature is no identifier', async () => {
+    const [first, second] = [await sign('a'), await sign('a')];
+    expect(await verify(first.subarray(0, split), second.subarray(split))).toBe(true);
+  });
 });
 
 const ALL_X25519 = KEM_ROWS.filter(({ hsm }) => hsm?.kind === 'x25519');

@@ -137,6 +137,34 @@ describe('strictness', () => {
     expect(() => writeSpki(generated('X25519').encoding, low)).toThrow(invalid);
   });
 
+  it.each([
+    // Orders 1, 2, 4 and 8, and what RFC 8032 section 5.1.3 calls no encoding.
+    ['Ed25519', 'the neutral point', `01${'00'.repeat(31)}`],
+    ['Ed25519', 'a point of order 2', `ec${'ff'.repeat(30)}7f`],
+    ['Ed25519', 'a point of order 4', '00'.repeat(32)],
+    [
+      'Ed25519',
+      'a point of order 8',
+      '26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05',
+    ],
+    ['Ed25519', 'a coordinate that is p + 1', `ee${'ff'.repeat(30)}7f`],
+    ['Ed25519', 'a zero that is negative', `01${'00'.repeat(30)}80`],
+    ['Ed25519', 'a coordinate of no point', `02${'00'.repeat(31)}`],
+    ['Ed448', 'the neutral point', `01${'00'.repeat(56)}`],
+    ['Ed448', 'a coordinate above p', `${'ff'.repeat(56)}00`],
+  ])('refuses as a key of %s %s, alone and in a composite', (curve, _, hex) => {
+    const bytes = Uint8Array.from(Buffer.from(hex, 'hex'));
+    const { encoding } = generated(curve);
+    const jwk = { kty: 'OKP', crv: curve, x: Buffer.from(bytes).toString('base64url') };
+    expect(() => writeSpki(encoding, bytes)).toThrow(invalid);
+    expect(() => parseJwk(encoding, jwk)).toThrow(invalid);
+    for (const composite of COMPOSITES.filter(({ algorithm }) => algorithm.includes(curve))) {
+      const whole = somePublicKey(composite);
+      whole.set(bytes, whole.length - bytes.length);
+      expect(() => writeSpki(composite, whole)).toThrow(invalid);
+    }
+  });
+
   it('refuses RSA keys of another size, of even numbers and of exponent 1', () => {
     const row = generated('RSA2048-PSS-SHA-256');
     const jwk = writeJwk(row.encoding, row.raw(row.generate().publicKey));
