@@ -194,8 +194,12 @@ function actor(value: Facts['actor']): CborValue {
 const decision = (value: Facts['decision']): CborValue =>
   value === null ? null : [text(value.revision), value.policies.map(text)];
 
+const NO_PAIRS: CborValue = new Map();
+
 function detail(value: Facts['detail']): CborValue {
-  const pairs = Object.entries(value).map(([name, fact]): [string, CborValue] => [
+  const facts = Object.entries(value);
+  if (facts.length === 0) return NO_PAIRS;
+  const pairs = facts.map(([name, fact]): [string, CborValue] => [
     text(name),
     typeof fact === 'string' ? text(fact) : fact,
   ]);
