@@ -70,7 +70,9 @@ export class SinkRunner {
       this.#stored = undefined;
       throw error;
     }
-    return (this.#next ?? next) < size;
+    const isBehind = (this.#next ?? next) < size;
+    if (!isBehind) this.#oldest = null;
+    return isBehind;
   }
 
   /** Where it goes on. A sink without a position gets one, so that `now` is decided once. */
