@@ -112,12 +112,12 @@ export const createLogStore = (pool: GuardedPool, { lookups, searches }: ReadGat
     },
 
     tile: async (level, index, width) => {
-      const kept = cache.get(level, index);
-      if (kept !== null) return kept.slice(0, width * HASH_BYTES);
+      const kept = cache.get(level, index, width * HASH_BYTES);
+      if (kept !== null) return kept;
       const [row] = await rowsOf<{ hashes: Buffer }>(TILE, [level, index, width * HASH_BYTES]);
       if (row === undefined) return level === 0 ? leaves(index, width) : null;
       const hashes = Uint8Array.from(row.hashes);
-      if (level > 0 && width === TILE_WIDTH) cache.set(level, index, hashes.slice());
+      if (level > 0) cache.set(level, index, hashes);
       return hashes;
     },
 
