@@ -83,6 +83,7 @@ export const OPERATIONS = [
   'grants.retire',
   'audit.read',
   'audit.log',
+  'audit.keys.rotate',
   'events.read',
 ] as const;
 

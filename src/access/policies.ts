@@ -29,6 +29,7 @@
  * | `grants.create`, `grants.retire`                     | yes   | no       | no   | no      | no      |
  * | `audit.read`                                         | yes   | no       | no   | yes     | no      |
  * | `audit.log` (the whole log, in the root namespace)   | yes   | no       | no   | yes     | no      |
+ * | `audit.keys.rotate` (in the root namespace)           | yes   | no       | no   | no      | no      |
  * | `events.read`                                        | yes   | yes      | no   | yes     | no      |
  *
  * To destroy is a group of its own, `destroy`, so that a policy can single it out; to cancel a destruction
@@ -130,7 +131,7 @@ action "access.ask" in [identify]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "namespaces.read" in [oversee]
   appliesTo { principal: User, resource: Namespace, context: Facts };
-action "namespaces.change" in [govern]
+action "namespaces.change", "audit.keys.rotate" in [govern]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "approvals.read", "local-tokens.read" in [oversee]
   appliesTo { principal: User, resource: Namespace, context: Facts };

@@ -15,8 +15,16 @@ import { TwofoldError } from '../errors.ts';
 import type { Engine } from '../crypto/engine.ts';
 import type { Hsm } from '../hsm/port.ts';
 import { makePair } from './key-making.ts';
-import type { MadePair } from './key-making.ts';
-import type { LogKey, LogKeyStore, LogKeyUpdate, LogSeals, LogTokenIntents } from './key-ports.ts';
+import type {
+  ListedLogKey,
+  LogKey,
+  LogKeySet,
+  LogKeyStore,
+  LogKeyUpdate,
+  LogSeals,
+  LogTokenIntents,
+  NewPair,
+} from './key-ports.ts';
 import { attestLogKey, attestLogName, verifyLogKeys } from './key-rows.ts';
 import { recordKeySet } from './key-set-log.ts';
 import { vkeyOf } from './log-vkeys.ts';
@@ -49,37 +57,14 @@ const RETIRE_AFTER_MS = 60_000;
 /** How often a first start that others overtake looks again. */
 const ATTEMPTS = 5;
 
-/** As `GET /v1/audit/keys` shows it. */
-export interface ListedLogKey extends Omit<LogKey, 'material'> {
-  readonly vkey: string;
-  /** Where the private half is; null once it is gone. */
-  readonly custody: 'hsm-token' | 'sealed' | null;
-}
-
-/** A pair to insert in a change of its own. */
-export interface NewPair {
-  readonly keys: MadePair['keys'];
-  readonly pair: Parameters<LogKeyStore['make']>[1];
-  readonly discard: () => Promise<void>;
-}
-
-export interface CheckpointKeys {
-  readonly origin: string;
+export interface CheckpointKeys extends LogKeySet {
   readonly signer: CheckpointSigner;
   /** Vkeys of all keys that are trusted or will be, as last read. */
   readonly vkeys: readonly string[];
   /** Whether this zone has keys that may sign, and this process can use them, as last read. */
   readonly ready: boolean;
-  /** All keys that there ever were, by time of making; read now. */
-  list(): Promise<readonly ListedLogKey[]>;
   /** Takes every step that is due: announces, activates, retires. Call it every few seconds, one call at a time. */
   tend(): Promise<void>;
-  /**
-   * The pair that follows this zone's. `lost`: no key that was trusted can announce it, so that it
-   * signs as soon as it is there, and everyone who verifies has to pin it.
-   * @throws TwofoldError conflict when one waits already
-   */
-  next(lost: boolean): Promise<NewPair>;
   close(): void;
 }
 
@@ -151,11 +136,7 @@ class ZoneKeys implements CheckpointKeys {
 
   async list(): Promise<readonly ListedLogKey[]> {
     await this.#read();
-    return this.#keys.map(({ material, ...key }) => ({
-      ...key,
-      vkey: formatVkey(vkeyOf(this.#origin, key)),
-      custody: material?.custody ?? null,
-    }));
+    return this.#keys.map((key) => this.#listed(key));
   }
 
   async next(lost: boolean): Promise<NewPair> {
@@ -181,7 +162,7 @@ class ZoneKeys implements CheckpointKeys {
 
   #originOf({ origin }: Read): string {
     const { origin: configured, seals } = this.#parts;
-    const found = origin ?? configured ?? `twofold.invalid/${seals.installation}`;
+    const found = origin ?? configured ?? usualName(seals.installation);
     if (configured !== undefined && configured !== found) {
       throw new TwofoldError(
         'invalid_value',
@@ -212,7 +193,12 @@ class ZoneKeys implements CheckpointKeys {
     const making = { hsm, signatures: engine.signatures, seals, intents, zone, clock: this.#clock };
     const { keys, objectId, discard } = await makePair(making, state, pinned);
     const rows = await Promise.all(keys.map((key) => attestLogKey(seals.mac, key)));
-    return { keys, pair: { rows, objectId }, discard };
+    return { keys: keys.map((key) => this.#listed(key)), pair: { rows, objectId }, discard };
+  }
+
+  #listed({ material, ...key }: LogKey): ListedLogKey {
+    const vkey = formatVkey(vkeyOf(this.#origin, key));
+    return { ...key, vkey, custody: material?.custody ?? null };
   }
 
   /** @throws TwofoldError integrity_failed, database_unavailable */
@@ -349,6 +335,29 @@ class ZoneKeys implements CheckpointKeys {
     await this.#read();
   }
 }
+
+/** Of a log whose operator names none: the same for the life of the installation. */
+const usualName = (installation: string): string => `twofold.invalid/${installation}`;
+
+/**
+ * The name that the log has or would get, and the vkeys of every key that it ever had.
+ * @throws TwofoldError integrity_failed
+ */
+export const logNameAndKeys = async (
+  store: Pick<LogKeyStore, 'read'>,
+  {
+    mac,
+    installation,
+    configured,
+  }: Pick<LogSeals, 'mac' | 'installation'> & {
+    readonly configured: string | undefined;
+  },
+): Promise<{ readonly origin: string; readonly vkeys: readonly string[] }> => {
+  const stored = await store.read();
+  await verifyLogKeys(mac, stored);
+  const origin = stored.name?.value.origin ?? configured ?? usualName(installation);
+  return { origin, vkeys: stored.keys.map(({ value }) => formatVkey(vkeyOf(origin, value))) };
+};
 
 /** Says at once whether the key is on this token. */
 const usablePair = async (...given: Parameters<typeof SigningPair.open>): Promise<SigningPair> => {

@@ -110,3 +110,32 @@ export interface LogTokenIntents {
   toRemove(object: LogTokenKey): Promise<TokenRemoval>;
   drop(objectId: Uint8Array): Promise<void>;
 }
+
+/** As `GET /v1/audit/keys` shows it. */
+export interface ListedLogKey extends Omit<LogKey, 'material'> {
+  readonly vkey: string;
+  /** Where the private half is; null once it is gone. */
+  readonly custody: 'hsm-token' | 'sealed' | null;
+}
+
+/** A pair to insert in a change of its own. */
+export interface NewPair {
+  readonly keys: readonly ListedLogKey[];
+  readonly pair: NewLogKeys;
+  /** Never rejects. */
+  readonly discard: () => Promise<void>;
+}
+
+/** The log's keys as administrators see them. */
+export interface LogKeySet {
+  /** The name of the log, which all its keys have. */
+  readonly origin: string;
+  /** All keys that there ever were, by time of making; read now. */
+  list(): Promise<readonly ListedLogKey[]>;
+  /**
+   * The pair that follows this zone's. `lost`: no key that was trusted can announce it, so that it
+   * signs as soon as it is there, and everyone who verifies has to pin it.
+   * @throws TwofoldError conflict when one waits already
+   */
+  next(lost: boolean): Promise<NewPair>;
+}

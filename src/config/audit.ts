@@ -47,47 +47,67 @@ const witnessed = z
     'lists no Ed25519 key of the log',
   );
 
-export const auditSchema = z
-  .strictObject({
-    origin: described(
-      noteName.optional(),
-      "Name of the audit log, as a URL without its schema; for the log's life. Default: the one it has, for a new log `twofold.invalid/` and the id of the installation.",
-    ),
-    publicCheckpoint: described(
-      z.boolean().default(false),
-      'Whether anybody may read the newest checkpoint, at `/public/log/checkpoint`, without a token.',
-    ),
-    publishTo: described(
-      z.array(target).max(8).default([]),
-      'Where new checkpoints are copied to: `folder`, or `url` with `method` (`PUT`, the default, for an object, or `POST`) and `tokenFile` (bearer token, mode 0640 at most). JSON in the environment.',
-      { flag: false },
-    ),
-    witnesses: described(
-      z.array(witness).max(16).default([]),
-      'Witnesses that cosign checkpoints: `url` (to which `/add-checkpoint` is appended) and `vkeys`. JSON in the environment.',
-      { flag: false },
-    ),
-    witness: z
-      .strictObject({
-        name: described(
-          noteName,
-          'Makes this instance a witness of other logs, at `/public/witness/add-checkpoint`, under this name: a URL without its schema.',
-        ),
-        logs: described(
-          z.array(witnessed).min(1).max(64),
-          'Logs that it witnesses: `vkeys`, all keys of one log. JSON in the environment.',
-          { flag: false },
-        ),
-      })
-      .optional(),
-    acceptRollback: z
-      .strictObject({
-        checkpoint: described(
-          z.string().regex(/^[0-9a-f]{64}$/u, 'must be 64 hex digits'),
-          'SHA-256 of the checkpoint that a restored database does not reach, as the refusal to start names it.',
-        ),
-        reason: described(z.string().min(1).max(256), 'Why; the log says so.'),
-      })
-      .optional(),
-  })
-  .prefault({});
+/** @param listener the settings of a listener, as the others have them */
+export const auditSchema = <
+  H extends z.ZodType,
+  P extends z.ZodType,
+  T extends z.ZodType,
+>(listener: {
+  readonly host: H;
+  readonly port: P;
+  readonly tls: T;
+}) =>
+  z
+    .strictObject({
+      origin: described(
+        noteName.optional(),
+        "Name of the audit log, as a URL without its schema; for the log's life. Default: the one it has, for a new log `twofold.invalid/` and the id of the installation.",
+      ),
+      publicCheckpoint: described(
+        z.boolean().default(false),
+        'Whether anybody may read the newest checkpoint, at `/public/log/checkpoint`, without a token.',
+      ),
+      publishTo: described(
+        z.array(target).max(8).default([]),
+        'Where new checkpoints are copied to: `folder`, or `url` with `method` (`PUT`, the default, for an object, or `POST`) and `tokenFile` (bearer token, mode 0640 at most). JSON in the environment.',
+        { flag: false },
+      ),
+      witnesses: described(
+        z.array(witness).max(16).default([]),
+        'Witnesses that cosign checkpoints: `url` (to which `/add-checkpoint` is appended) and `vkeys`. JSON in the environment.',
+        { flag: false },
+      ),
+      witness: z
+        .strictObject({
+          name: described(
+            noteName,
+            'Makes this instance a witness of other logs, under this name: a URL without its schema.',
+          ),
+          logs: described(
+            z.array(witnessed).min(1).max(64),
+            'Logs that it witnesses: `vkeys`, all keys of one log. JSON in the environment.',
+            { flag: false },
+          ),
+          host: described(
+            listener.host,
+            'Address of the listener that takes `POST /add-checkpoint`.',
+          ),
+          port: described(listener.port, 'Its port; 0 takes a free one.'),
+          tls: listener.tls,
+        })
+        .optional(),
+      acceptRollback: z
+        .strictObject({
+          checkpoints: described(
+            z
+              .array(z.string().regex(/^[0-9a-f]{64}$/u, 'must be 64 hex digits'))
+              .min(1)
+              .max(64),
+            'Checkpoints that a restored database does not reach and that are given up: SHA-256 of each, as the refusal to start names it. JSON in the environment.',
+            { flag: false },
+          ),
+          reason: described(z.string().min(1).max(256), 'Why; the log says so.'),
+        })
+        .optional(),
+    })
+    .prefault({});

@@ -26,7 +26,10 @@ const overlap = (one: Config['http'], other: Config['http']): boolean => {
 
 const listenerProblems = (config: Config): Problem[] => {
   const problems: Problem[] = [];
-  const sections = { http: config.http, admin: config.admin, metrics: config.metrics };
+  const sections = {
+    ...{ http: config.http, admin: config.admin, metrics: config.metrics },
+    'audit.witness': config.audit.witness,
+  };
   for (const [where, section] of Object.entries(sections)) {
     if (section === undefined || section.tls !== undefined) continue;
     if (!isLoopback(section.host)) {
@@ -220,6 +223,7 @@ export const fileProblems = (config: Config, uses: readonly ConfigPart[] = PARTS
       ...tlsProblems('http.tls', config.http.tls),
       ...tlsProblems('admin.tls', config.admin?.tls),
       ...tlsProblems('metrics.tls', config.metrics.tls),
+      ...tlsProblems('audit.witness.tls', config.audit.witness?.tls),
     ],
   };
   return uses.flatMap((part) => of[part]());
@@ -271,6 +275,7 @@ export const settlePaths = (config: Config, programDir: string, dataDirGiven: bo
     },
     audit: {
       ...config.audit,
+      ...(config.audit.witness && { witness: absoluteTls(config.audit.witness) }),
       publishTo: config.audit.publishTo.map((target) => ({
         ...target,
         ...absolute(target, 'folder'),

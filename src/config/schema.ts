@@ -356,7 +356,7 @@ export const configSchema = z.strictObject({
     })
     .prefault({}),
   limits,
-  audit: auditSchema,
+  audit: auditSchema({ host, port: port(8373), tls }),
   events,
   suites,
   destruction,

@@ -25,6 +25,7 @@ export const GUARDS = [
   'limits.change',
   'approvals.configure',
   'root.rotate',
+  'audit.keys.rotate',
   'keys.export',
 ] as const;
 export type Guard = (typeof GUARDS)[number];
@@ -39,6 +40,7 @@ export const GUARD_GROUPS = {
     'denials.change',
     'approvals.configure',
     'root.rotate',
+    'audit.keys.rotate',
   ],
 } as const satisfies Readonly<Record<string, readonly Guard[]>>;
 export type GuardGroup = keyof typeof GUARD_GROUPS;

@@ -14,6 +14,7 @@ import * as keys from './keys.ts';
 import * as lifecycle from './lifecycle.ts';
 import * as log from './log.ts';
 import * as localTokens from './local-tokens.ts';
+import * as logKeys from './log-keys.ts';
 import * as mac from './mac.ts';
 import * as namespaceRotations from './namespace-rotations.ts';
 import * as namespaces from './namespaces.ts';
@@ -65,6 +66,7 @@ const RESOURCES = [
   keyGrants,
   audit,
   log,
+  logKeys,
   events,
   published,
 ] as const;
@@ -93,6 +95,7 @@ export const ANONYMOUS_PATHS: readonly string[] = [
   '/healthz',
   '/readyz',
   '/openapi.yaml',
+  '/public/log/checkpoint',
   '/public/{namespace}/{key}/jwks.json',
   '/public/{namespace}/{key}/key.pem',
 ];

@@ -9,6 +9,7 @@ import type { Engine } from '../crypto/engine.ts';
 import type { Suite } from '../crypto/suite.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import type { ErrorCode } from '../errors.ts';
+import type { LogKeys } from '../governance/log-keys.ts';
 import type { Governance } from '../governance/governance.ts';
 import type { KeyStates } from '../keyring/key-states.ts';
 import type { KeyReferences } from '../keyring/references.ts';
@@ -98,6 +99,14 @@ export interface IssuerFacts {
   readonly plainHttp: boolean;
 }
 
+/** What of the log is for those outside. */
+export interface OutsideLog {
+  /** The newest checkpoint for anybody; null before the first, and where it is not for anybody. */
+  publicCheckpoint(): string | null;
+  /** Vkeys of this process as a witness. */
+  witness(): readonly string[];
+}
+
 export interface HttpDependencies {
   readonly authenticator: Authenticator;
   readonly access: AccessControl;
@@ -107,6 +116,9 @@ export interface HttpDependencies {
   readonly log: LogReader;
   readonly lanes: LaneReader;
   readonly keyStates: KeyStates;
+  /** Keys that sign checkpoints. */
+  readonly logKeys: Pick<LogKeys, 'list' | 'rotate'>;
+  readonly outsideLog: OutsideLog;
   readonly epoch: SecurityEpoch;
   readonly use: KeyUse;
   readonly read: KeyRead;

@@ -13,6 +13,7 @@ import { kemRoutes } from './kem.ts';
 import { keyRotationRoutes } from './key-rotation.ts';
 import { keyRoutes } from './keys.ts';
 import { lifecycleRoutes } from './lifecycle.ts';
+import { logKeyRoutes } from './log-keys.ts';
 import { logRoutes } from './log.ts';
 import { localTokenRoutes } from './local-tokens.ts';
 import { macRoutes } from './mac.ts';
@@ -77,6 +78,7 @@ export function allRoutes(
     ...keyGrantRoutes(deps),
     ...auditRoutes(deps),
     ...logRoutes(deps, streams),
+    ...logKeyRoutes(deps),
     ...eventRoutes(deps, streams),
     ...publishedRoutes(deps),
     ...publicRoutes(deps, document),

@@ -124,6 +124,7 @@ const MEANINGS: Readonly<Record<Operation | LaterOperation, Meaning>> = {
   'grants.retire': null,
   'audit.read': null,
   'audit.log': null,
+  'audit.keys.rotate': null,
   'events.read': null,
   'keys.create': 'key.created',
   'keys.update': 'key.updated',

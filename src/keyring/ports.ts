@@ -4,6 +4,7 @@
  * Rows come back with their MAC unverified: the keyring checks it (`keyring/row-mac.ts`) before
  * anything is decided on them.
  */
+import type { NewLogKeys } from '../audit/key-ports.ts';
 import type { CommitOutcome, PreparedEntry } from '../audit/ports.ts';
 import type { HsmMaterial } from '../hsm/port.ts';
 import type { ApprovalWrite } from './approval-ports.ts';
@@ -92,6 +93,8 @@ export type KeyWrite =
       readonly namespace: string;
       readonly revision: number;
     }
+  /** A pair that signs checkpoints, with the outcome of its token object's intent: `conflict`. */
+  | { readonly kind: 'insert-log-keys'; readonly pair: NewLogKeys }
   /** The outcome of a token-object intent: the object now belongs to a version. */
   | { readonly kind: 'complete-intent'; readonly objectId: Uint8Array };
 

@@ -3,6 +3,7 @@ import type { RunningAuditLog } from '../audit/log.ts';
 import type { Config } from '../config.ts';
 import { utf8 } from '../crypto/bytes.ts';
 import type { Engine } from '../crypto/engine.ts';
+import { LogKeys } from '../governance/log-keys.ts';
 import type { Hsm } from '../hsm/port.ts';
 import type { Keyring } from '../keyring/keyring.ts';
 import type { KeyStore } from '../keyring/ports.ts';
@@ -13,6 +14,8 @@ import type { Logs } from '../telemetry/logs.ts';
 import { openGoverned } from './access.ts';
 import type { Incarnation } from './incarnation.ts';
 import type { LateParts } from './late-parts.ts';
+import { openLogOutside } from './log-outside.ts';
+import { openLogWitness } from './log-witness.ts';
 import { rotationPlans, rotationPolicies, rotationReading, startScheduler } from './scheduling.ts';
 import { openSequencedLog } from './sequenced-log.ts';
 import type { Unwinding } from './unwinding.ts';
@@ -28,6 +31,8 @@ export interface ArrivalParts {
   readonly incarnation: Incarnation;
   readonly hsm: Hsm;
   readonly engine: Engine;
+  /** From 1. */
+  readonly worker: number;
   readonly logs: Pick<Logs, 'component'>;
 }
 
@@ -62,9 +67,24 @@ export async function arrive(
   late.plans.set(rotationPlans(config, keyring, store, policies));
   late.audit.set(audit);
   late.log = await openSequencedLog(
-    { ...parts, publish: () => undefined, log: logs.component('sequencer') },
+    { ...parts, publish: () => late.outside?.look(), log: logs.component('sequencer') },
     unwinding,
   );
+  const { keys: logKeys } = late.log;
+  const { epoch, refresh: refreshEpoch } = incarnation;
+  const changing = { store: keys, audit, epoch, refreshEpoch, mac, integrity };
+  late.logKeys.set(new LogKeys(changing, logKeys));
+  const outside = {
+    config,
+    store,
+    keys: logKeys,
+    worker: parts.worker,
+    log: logs.component('log'),
+  };
+  late.outside = await openLogOutside(outside, unwinding);
+  if (parts.worker === 1) {
+    late.witness = await openLogWitness({ ...parts, log: logs.component('witness') }, unwinding);
+  }
   const { namespaces } = governance;
   const log = logs.component('scheduler');
   startScheduler({ config, store, keyring, policies, namespaces, incarnation, log }, unwinding);

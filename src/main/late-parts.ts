@@ -1,5 +1,6 @@
 /** What the listeners need before the root is open. */
 import type { LaneReader, LogReader } from '../audit/log-ports.ts';
+import type { LogKeys } from '../governance/log-keys.ts';
 import type { Governance } from '../governance/governance.ts';
 import type { EventFeed } from '../http/dependencies.ts';
 import type { Keyring } from '../keyring/keyring.ts';
@@ -20,6 +21,7 @@ import type { KeyStates } from '../keyring/key-states.ts';
 import type { KeyReferences } from '../keyring/references.ts';
 import type { Incarnation } from './incarnation.ts';
 import { LateAudit } from './late-audit.ts';
+import type { LogOutside } from './log-outside.ts';
 import type { SequencedLog } from './sequenced-log.ts';
 import { late } from './late.ts';
 import type { Late } from './late.ts';
@@ -46,6 +48,10 @@ export interface LateParts {
   readonly pageTokenKey: Buffer;
   keyring: Keyring | null;
   log: SequencedLog | null;
+  readonly logKeys: Late<LogKeys>;
+  outside: LogOutside | null;
+  /** Vkeys of this process as a witness. */
+  witness: readonly string[];
 }
 
 export const lateParts = (incarnation: Incarnation): LateParts => ({
@@ -70,4 +76,7 @@ export const lateParts = (incarnation: Incarnation): LateParts => ({
   pageTokenKey: Buffer.alloc(32),
   keyring: null,
   log: null,
+  logKeys: late(),
+  outside: null,
+  witness: [],
 });

@@ -4,9 +4,9 @@
  * `checkpoint`, `checkpoint-2` and so on, a signed note each.
  */
 import { open, readFile, readdir, rename } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { checkpointHash, contradictionOf } from '../audit/continuation.ts';
-import type { LogReader } from '../audit/log-ports.ts';
+import type { LogHead, LogReader } from '../audit/log-ports.ts';
 import { parseNote } from '../audit/notes.ts';
 import type { CheckpointNote } from '../audit/notes.ts';
 import { TwofoldError } from '../errors.ts';
@@ -60,8 +60,8 @@ export const remember = (folder: string, worker: number, note: string): Promise<
 
 /** An operator's word that a database which lost entries is the one to go on with. */
 export interface AcceptedRollback {
-  /** `checkpointHash` of what is given up. */
-  readonly checkpoint: string;
+  /** `checkpointHash` of what is given up: of each folder its newest. */
+  readonly checkpoints: readonly string[];
   readonly reason: string;
 }
 
@@ -74,6 +74,11 @@ export interface RollbackCheck {
   readonly accepted: AcceptedRollback | undefined;
 }
 
+type RecordGivenUp = (
+  operation: string,
+  detail: Readonly<Record<string, string | number>>,
+) => Promise<unknown>;
+
 /** Checkpoints that the log does not go on from, given up by an operator. */
 export interface GivenUp {
   readonly checkpoints: readonly Seen[];
@@ -81,45 +86,69 @@ export interface GivenUp {
    * To be called once entries can be written, and before anything is served: says in the log what was
    * given up, and only then puts the files aside.
    */
-  settle(
-    record: (
-      operation: string,
-      detail: Readonly<Record<string, string | number>>,
-    ) => Promise<unknown>,
-  ): Promise<void>;
+  settle(record: RecordGivenUp): Promise<void>;
 }
+
+/** The newest is what an operator gives up; the older ones of that history go with it. */
+const contradictions = async (check: RollbackCheck, head: LogHead): Promise<readonly Wrong[]> => {
+  const { folder, origin, reader, published } = check;
+  const found: Wrong[] = [];
+  for (const seen of [...(await rememberedIn(folder)), ...published]) {
+    const wrong = await contradictionOf(reader, { origin, head }, seen.note.checkpoint);
+    if (wrong !== null) found.push({ seen, wrong });
+  }
+  return found.toSorted((a, b) => sizeOf(b.seen) - sizeOf(a.seen));
+};
+
+interface Wrong {
+  readonly seen: Seen;
+  readonly wrong: string;
+}
+
+const sizeOf = ({ note }: Seen): number => note.checkpoint.size;
 
 /**
  * To be called before anything is written to the database.
  * @throws TwofoldError log_rolled_back when the log does not go on from a checkpoint that was seen
  */
 export const checkNotRolledBack = async (check: RollbackCheck): Promise<GivenUp> => {
-  const { folder, origin, reader, published, accepted } = check;
+  const { reader, accepted, folder } = check;
   const head = await reader.head();
-  const checkpoints: Seen[] = [];
-  for (const seen of [...(await rememberedIn(folder)), ...published]) {
-    const { checkpoint } = seen.note;
-    const wrong = await contradictionOf(reader, { origin, head }, checkpoint);
-    if (wrong === null) continue;
-    if (accepted?.checkpoint !== checkpointHash(checkpoint)) throw rolledBack(seen, wrong);
-    checkpoints.push(seen);
+  const found = await contradictions(check, head);
+  const [newest] = found;
+  for (const { seen, wrong } of found) {
+    const isNewest = newest !== undefined && sizeOf(seen) === sizeOf(newest.seen);
+    const hash = checkpointHash(seen.note.checkpoint);
+    if (isNewest && accepted?.checkpoints.includes(hash) !== true) throw rolledBack(seen, wrong);
   }
   return {
-    checkpoints,
+    checkpoints: found.map(({ seen }) => seen),
     settle: async (record) => {
-      for (const { place, note } of checkpoints) {
-        const { size, root } = note.checkpoint;
-        await record('audit.rollback.accept', {
-          ...{ checkpoint: checkpointHash(note.checkpoint), size, place },
-          root: Buffer.from(root).toString('base64'),
-          ...{ atSize: head.size, atRoot: Buffer.from(head.root).toString('base64') },
-          reason: accepted?.reason ?? '',
-        });
-        if (place.startsWith(`${folder}/`))
-          await rename(place, `${place}.given-up-${String(size)}`);
-      }
+      for (const { seen } of found)
+        await giveUp(folder, seen, head, accepted?.reason ?? '', record);
     },
   };
+};
+
+const giveUp = async (
+  folder: string,
+  { place, note: { checkpoint } }: Seen,
+  head: LogHead,
+  reason: string,
+  record: RecordGivenUp,
+): Promise<void> => {
+  const { size, root } = checkpoint;
+  await record('audit.rollback.accept', {
+    ...{ checkpoint: checkpointHash(checkpoint), size, place, reason },
+    ...{ root: Buffer.from(root).toString('base64'), atSize: head.size },
+    atRoot: Buffer.from(head.root).toString('base64'),
+  });
+  // A copy elsewhere is the operator's; another worker may have put ours aside.
+  const aside = `${place}.given-up-${String(size)}`;
+  if (dirname(place) !== folder) return;
+  await rename(place, aside).catch((error: unknown) => {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  });
 };
 
 const rolledBack = ({ place, note: { checkpoint } }: Seen, wrong: string): TwofoldError => {

@@ -8,6 +8,7 @@ import type { Config } from '../config.ts';
 import { logSeals, logTokenIntents } from '../keyring/log-keys.ts';
 import type { KeyStore } from '../keyring/ports.ts';
 import type { Root } from '../keyring/root.ts';
+import type { ReadinessCheck } from '../http/dependencies.ts';
 import type { Store } from '../store/store.ts';
 import type { Log } from '../telemetry/logs.ts';
 import type { Incarnation } from './incarnation.ts';
@@ -109,4 +110,17 @@ const stateOf = ({ state, faults, unsequenced, checkpointAgeMs }: SequencingFact
   if (state === 'halted' || state === 'failing') return state;
   if (faults.length > 0) return 'lane-at-fault';
   return unsequenced > 0 && (checkpointAgeMs ?? 0) > LATE_MS ? 'behind' : 'ok';
+};
+
+/** Nobody's use waits for the log, but an instance that saw it rolled back serves nothing more. */
+export const logCheck = ({
+  log,
+  outside,
+}: {
+  readonly log: Pick<SequencedLog, 'state'> | null;
+  readonly outside: { readonly state: string } | null;
+}): ReadinessCheck => {
+  const rolledBack = outside?.state === 'rolled-back';
+  const state = rolledBack ? 'rolled-back' : (log?.state() ?? 'starting');
+  return { name: 'log', ready: !rolledBack, state };
 };

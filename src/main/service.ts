@@ -51,8 +51,10 @@ import {
 import { measuredHsm, registerFigures } from './figures.ts';
 import { Incarnation } from './incarnation.ts';
 import { accessCheck, localAccess } from './governing.ts';
+import { logCheck } from './sequenced-log.ts';
 import { laneCounts } from './sequencing.ts';
 import { lateParts } from './late-parts.ts';
+import { checkLogOutside, outsideLog } from './log-outside.ts';
 import type { LateParts } from './late-parts.ts';
 import { listenersOf, readIdentities, urlsOf } from './listeners.ts';
 import { whenReachable } from './patience.ts';
@@ -313,6 +315,8 @@ export class Service {
       epoch,
       audit: late.audit,
       log: late.logReader.port,
+      logKeys: late.logKeys.port,
+      outsideLog: outsideLog(this.#config, late),
       lanes: late.lanes.port,
       keyStates: late.keyStates.port,
       use: late.use.port,
@@ -373,6 +377,9 @@ export class Service {
     const root = await openRoot(hsm, store.roots, uses, mayMake ? ceremony : null);
     this.#unwinding.check();
     const zone = this.#config.zone.name;
+    const checking = this.#logs.component('log');
+    const givenUp = await checkLogOutside({ config: this.#config, store, root, log: checking });
+    this.#unwinding.check();
     const audit = createAuditLog({ store: entries, mac: root.mac, epoch, instance, zone });
     await audit.start();
     incarnation.announce(() => laneCounts(audit));
@@ -381,6 +388,7 @@ export class Service {
       const { closed } = await audit.stop(incarnation.end === null ? undefined : 0);
       if (!closed) throw new TwofoldError('audit_unavailable', 'The last entries are not durable.');
     });
+    await givenUp.settle((...entry) => audit.recordOwn(...entry));
     await this.#removeOrphans(store, hsm, root, audit);
     const log = this.#logs.component('keyring');
     const keyring = openKeyring({
@@ -415,7 +423,9 @@ export class Service {
     const config = this.#config;
     const engine = this.#engine;
     const logs = this.#logs;
-    const parts = { config, store, keys, keyring, root, audit, incarnation, hsm, engine, logs };
+    const worker = this.#membership?.worker ?? 1;
+    const core = { config, store, keys, keyring, root, audit, incarnation };
+    const parts = { ...core, hsm, engine, logs, worker };
     await arrive(parts, late, this.#unwinding);
   }
 
@@ -447,7 +457,7 @@ export class Service {
       { name: 'hsm', ready, state },
       { name: 'database', ready: incarnation.alive, state: incarnation.state },
       { name: 'audit', ready: audit, state: audit ? 'ok' : 'not-durable' },
-      { name: 'log', ready: true, state: late.log?.state() ?? 'starting' },
+      logCheck(late),
       { name: 'integrity', ready: whole, state: whole ? 'ok' : 'rows-altered' },
       { name: 'secrets', ready: true, state: secrets },
       accessCheck(late),

@@ -11,6 +11,7 @@ import { approvalRow } from './approval-rows.ts';
 import { bufferOf, entryArrays } from './entry-columns.ts';
 import { eventRow } from './event-rows.ts';
 import { keyRow } from './key-rows.ts';
+import { logKeysJson } from './log-key-store.ts';
 import { policyRow } from './policy-store.ts';
 import { byteaText, rowJson } from './rows.ts';
 import { memberRow } from './set-store.ts';
@@ -110,6 +111,8 @@ const writeJson = (write: KeyWrite): object => {
       return { kind: write.kind, row: rowJson(approvalRow(write.row)), expected: write.expected };
     case 'intend-removal':
       return { kind: write.kind, row: rowJson(intentRow(write.row)) };
+    case 'insert-log-keys':
+      return { kind: write.kind, ...logKeysJson(write.pair) };
     case 'complete-intent':
       return { kind: write.kind, object_id: byteaText(write.objectId) };
   }

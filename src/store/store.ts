@@ -1,6 +1,7 @@
 /** One pool, Prisma over it, and the ports over both. */
 import { PrismaPg } from '@prisma/adapter-pg';
 import type { LaneReader, LogReader } from '../audit/log-ports.ts';
+import type { CosignatureStore } from '../audit/cosignature-ports.ts';
 import type { LogKeyStore } from '../audit/key-ports.ts';
 import type { AuditStore } from '../audit/ports.ts';
 import type { SequencerStore } from '../audit/sequencer-ports.ts';
@@ -29,6 +30,7 @@ import { createKeyStore } from './key-store.ts';
 import { createLaneReader } from './lane-list.ts';
 import { createLogStore } from './log-store.ts';
 import { Passwords } from './password.ts';
+import { createCosignatureStore } from './cosignature-store.ts';
 import { createLogKeyStore } from './log-key-store.ts';
 import { createOperationStore, expireOperations } from './operation-store.ts';
 import { createOrderStore } from './order-store.ts';
@@ -62,6 +64,7 @@ export interface Store {
   /** The sequenced log. */
   readonly log: LogReader;
   readonly logKeys: LogKeyStore;
+  readonly cosignatures: CosignatureStore;
   readonly operations: OperationStore;
   readonly orders: OrderStore;
   readonly events: EventStore;
@@ -103,6 +106,7 @@ export const openStore = (options: PoolOptions): Store => {
     sequencer: createSequencerStore(pool),
     log: createLogStore(pool, gates),
     logKeys: createLogKeyStore(pool),
+    cosignatures: createCosignatureStore(pool),
     operations: createOperationStore(pool, prisma, gates),
     orders: createOrderStore(pool),
     expireOperations: () => expireOperations(prisma),

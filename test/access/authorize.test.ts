@@ -53,6 +53,7 @@ const KEYLESS: readonly Operation[] = [
   'break-glass.open',
   'audit.read',
   'audit.log',
+  'audit.keys.rotate',
   'events.read',
 ];
 const resourceOf = (operation: Operation, key = 'k') => ({
@@ -147,6 +148,7 @@ const EXPECTED: Readonly<Record<Operation, string>> = {
   'grants.retire': 'a----',
   'audit.read': 'a--r-',
   'audit.log': 'a--r-',
+  'audit.keys.rotate': 'a----',
   'events.read': 'ao-r-',
 };
 

@@ -64,6 +64,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'type audit/log-ports.ts',
     'type audit/sequencer-ports.ts',
     'leader',
+    'type audit/cosignature-ports.ts',
     'type audit/key-ports.ts',
     'access/ports.ts',
     'rotation/scheduler-ports.ts',
@@ -89,6 +90,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'type keyring/events.ts',
     'contract/guards.ts',
     'access',
+    'type audit/key-ports.ts',
   ],
   telemetry: ['errors', 'name'],
   http: [

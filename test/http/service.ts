@@ -17,6 +17,8 @@ import type { Engine } from '../../src/crypto/engine.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import type { HttpDependencies, RequestReport } from '../../src/http/dependencies.ts';
 import { openGovernance } from '../../src/governance/governance.ts';
+import { LogKeys } from '../../src/governance/log-keys.ts';
+import { logKeysInMemory } from './log-keys-in-memory.ts';
 import { GovernedTrust } from '../../src/governance/trust.ts';
 import type { TrustOptions } from '../../src/governance/trust.ts';
 import { BEGINNING } from '../../src/keyring/event-ports.ts';
@@ -90,6 +92,8 @@ export interface Called {
 }
 
 export interface ServiceOptions {
+  /** What anybody may read of the log. */
+  readonly publicCheckpoint?: string;
   readonly lacks?: readonly string[];
   /** The native one unless told. */
   readonly engine?: Engine;
@@ -199,6 +203,8 @@ export async function openServiceOver<W extends Instance>(
     keys: keyring.references,
     audit: watchAudit(world, drafts, anonymous),
     log: world.log ?? EMPTY_LOG,
+    logKeys: new LogKeys(world.governing, logKeysInMemory()),
+    outsideLog: { publicCheckpoint: () => given.publicCheckpoint ?? null, witness: () => [] },
     lanes: world.lanes ?? NO_LANES,
     keyStates: keyring.states,
     epoch,

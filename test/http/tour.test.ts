@@ -110,6 +110,7 @@ describe('every route, as the contract says it', () => {
   beforeAll(async () => {
     service = await openService({
       scan: ONE_KEY,
+      publicCheckpoint: 'shown to anybody\n',
       budgets: { perMinute: 600, storageBytes: 1_000, hsmMsPerDay: 3_600_000 },
     });
     const suites = {
@@ -629,6 +630,14 @@ describe('every route, as the contract says it', () => {
     const note = await raw('getCheckpoint', '/v1/audit/checkpoint', 'text/plain');
     expect(note.text).toMatch(/^example\.com\/log\n[1-9]\d*\n/);
     await go('listCheckpoints', '/v1/audit/checkpoints?pageSize=1');
+    const { json: signers } = await go('listLogKeys', '/v1/audit/keys');
+    expect(signers).toMatchObject({ keys: [{ state: 'active' }, { state: 'active' }] });
+    const rotate = '/v1/admin/audit/checkpoint-keys/rotate';
+    const rotated = await go('rotateLogKeys', rotate, { reason: 'The year is over.' });
+    expect(rotated.json).toMatchObject({ keys: [{ state: 'pending' }, { state: 'pending' }] });
+    const open = await service.call(null, 'GET', '/public/log/checkpoint');
+    expect(open.text).toBe('shown to anybody\n');
+    seen.add('publicCheckpoint');
     const octets = 'application/octet-stream';
     const tile = await raw('getLogTile', '/v1/audit/tile/0/000.p/5', octets);
     expect(tile.bytes).toHaveLength(160);

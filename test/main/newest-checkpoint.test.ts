@@ -108,24 +108,27 @@ describe('a roll-back that is accepted', () => {
   it('is said in the log before the file goes aside, and is no word about anything else', async () => {
     const note = await signer.publish(log);
     await remember(folder, 1, note);
+    // Another worker saw less of what is lost; the newest stands for it.
+    await remember(folder, 2, await signer.publish(log, 270));
     const restored = log.upTo(250);
-    const wrong = { checkpoint: '0'.repeat(64), reason: 'r' };
+    const wrong = { checkpoints: ['0'.repeat(64)], reason: 'r' };
     expect(await faultOf(check(restored, { accepted: wrong }))).toMatchObject({
       code: 'log_rolled_back',
     });
-    const accepted = { checkpoint: hashOf(note), reason: 'the disk was lost' };
+    const accepted = { checkpoints: ['0'.repeat(64), hashOf(note)], reason: 'the disk was lost' };
     const given = await check(restored, { accepted });
     const failing = given.settle(() => Promise.reject(new TwofoldError('audit_unavailable')));
     expect(await faultOf(failing)).toMatchObject({ code: 'audit_unavailable' });
-    expect(readdirSync(folder)).toEqual(['checkpoint']);
+    expect(readdirSync(folder)).toEqual(['checkpoint', 'checkpoint-2']);
     await given.settle(record);
     expect(recorded).toMatchObject([
       {
         ...{ operation: 'audit.rollback.accept', size: 300, atSize: 250 },
         ...{ checkpoint: hashOf(note), reason: 'the disk was lost' },
       },
+      { operation: 'audit.rollback.accept', size: 270, atSize: 250 },
     ]);
-    expect(readdirSync(folder)).toEqual(['checkpoint.given-up-300']);
+    expect(readdirSync(folder)).toEqual(['checkpoint-2.given-up-270', 'checkpoint.given-up-300']);
     // It goes on from there, and a second loss is another matter.
     restored.grow(100, 'again');
     await remember(folder, 1, await signer.publish(restored));

@@ -85,6 +85,7 @@ const REQUESTS: Readonly<Record<string, (other: string) => Request>> = {
   deleteApprovalRule: () => ({ tag: '/v1/admin/approval-rules/x' }),
   putPolicy: () => ({ json: { cedar }, params: { name: 'new' } }),
   deletePolicy: () => ({ tag: '/v1/admin/policies/x' }),
+  rotateLogKeys: () => ({ json: reason }),
   rollBackPolicies: () => ({ params: { revision: '1' }, tag: '/v1/admin/policies' }),
 };
 
@@ -152,7 +153,7 @@ async function furnish(): Promise<string> {
 
 /** What namespaces are changed under is the root. */
 const placeOf = (path: string, other: string) =>
-  path.startsWith('/v1/admin/namespaces') ? 'default' : other;
+  /^\/v1\/admin\/(?:namespaces|audit)/u.test(path) ? 'default' : other;
 
 describe('what a rule can guard', () => {
   it('are operations that routes have, but for those of later versions', () => {

@@ -113,3 +113,14 @@ grant execute on function public.write_insert_log_keys, public.make_log_keys,
 grant select, insert on public.log_name, public.log_key to twofold_app;
 grant update (state, custody, token_serial, installation, object_id, generation, sealed, announced,
   activated_at, retired_at, revision, mac) on public.log_key to twofold_app;
+
+-- Lines of witnesses under checkpoints. Without a row MAC: each is a signature, and is verified.
+create table public.log_cosignature (
+  size bigint not null,
+  name text collate "C" not null,
+  key_id text collate "C" not null,
+  line text not null,
+  at timestamptz(3) not null default current_timestamp,
+  constraint log_cosignature_pkey primary key (size, name, key_id)
+);
+grant select, insert, delete on public.log_cosignature to twofold_app;

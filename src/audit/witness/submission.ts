@@ -3,6 +3,7 @@
  * its size is believed as far as it costs us nothing: a proof from there is made, or none can be.
  */
 import { consistencyProof } from '../tree/proofs.ts';
+import type { Cosignature } from '../cosignature-ports.ts';
 import type { LogReader } from '../log-ports.ts';
 import { parseNote, signersOf } from '../notes.ts';
 import type { CheckpointNote, Vkey } from '../notes.ts';
@@ -28,7 +29,7 @@ const ATTEMPTS = 3;
 
 /** What a witness refuses for good shows a fork, a roll-back, or a configuration that is wrong. */
 export type Submission =
-  | { readonly outcome: 'cosigned'; readonly lines: readonly string[] }
+  | { readonly outcome: 'cosigned'; readonly lines: readonly Cosignature[] }
   /** It has cosigned a longer log than ours. */
   | { readonly outcome: 'ahead'; readonly size: number }
   | { readonly outcome: 'refused'; readonly status: number };
@@ -44,6 +45,11 @@ export class WitnessClient {
 
   get url(): string {
     return this.#parts.url;
+  }
+
+  /** Whether the line is by one of its keys, as it says itself. */
+  isBy({ name, keyId }: Cosignature): boolean {
+    return this.#parts.keys.some((key) => key.name === name && key.keyId === keyId);
   }
 
   /** @throws TwofoldError or Error for what may be tried again */
@@ -82,7 +88,10 @@ export class WitnessClient {
       throw new TwofoldError('invalid_value', 'No line of the witness verifies by its vkeys.');
     }
     this.#size = checkpoint.size;
-    return { outcome: 'cosigned', lines: signers.map(({ line }) => line) };
+    return {
+      outcome: 'cosigned',
+      lines: signers.map(({ key, line }) => ({ name: key.name, keyId: key.keyId, line })),
+    };
   }
 }
 

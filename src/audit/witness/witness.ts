@@ -53,12 +53,14 @@ export class Witness {
   /**
    * Gives up a checkpoint that was cosigned, and by it all that this witness knows of its log.
    * @param hash see `checkpointHash`; of what is no longer in force nothing happens
+   * @param say resolves once the log of this instance says so; before that nothing is given up
    */
-  async giveUp(hash: string): Promise<string | null> {
+  async giveUp(hash: string, say: (origin: string) => Promise<void>): Promise<string | null> {
     const { logs, states } = this.#parts;
     for (const { origin } of logs) {
       const { size, root } = await states.of(origin);
       if (size === 0 || checkpointHash({ origin, size, root }) !== hash) continue;
+      await say(origin);
       await states.forget(origin);
       return origin;
     }

@@ -1,0 +1,226 @@
+/**
+ * What of the log lies outside the database: the newest checkpoint in the data folder, copies that are
+ * published, and witnesses. By these a database that was rolled back is found; nothing that a caller
+ * waits for waits for any of it.
+ */
+import { createHash } from 'node:crypto';
+import type { CheckpointKeys } from '../audit/checkpoint-keys.ts';
+import { logNameAndKeys } from '../audit/checkpoint-keys.ts';
+import type { Cosignature, CosignatureStore } from '../audit/cosignature-ports.ts';
+import type { LogReader } from '../audit/log-ports.ts';
+import { SIGNATURE_TYPE, parseNote, parseVkey, signersOf } from '../audit/notes.ts';
+import type { CheckpointNote, Vkey } from '../audit/notes.ts';
+import { WitnessClient } from '../audit/witness/submission.ts';
+import type { Config } from '../config.ts';
+import { TwofoldError } from '../errors.ts';
+import type { OutsideLog } from '../http/dependencies.ts';
+import type { Root } from '../keyring/root.ts';
+import type { Store } from '../store/store.ts';
+import type { Log } from '../telemetry/logs.ts';
+import { LogFollower } from './log-follower.ts';
+import { LogOutlet } from './log-outlet.ts';
+import { exchange, nameOf, publish, publishedCopies } from './log-places.ts';
+import { checkNotRolledBack } from './newest-checkpoint.ts';
+import type { GivenUp, Seen } from './newest-checkpoint.ts';
+import type { Unwinding } from './unwinding.ts';
+
+interface CheckParts {
+  readonly config: Pick<Config, 'audit' | 'dataDir'>;
+  readonly store: Pick<Store, 'log' | 'logKeys'>;
+  readonly root: Pick<Root, 'mac' | 'installation'>;
+  readonly log: Log;
+}
+
+const keysOf = (vkeys: readonly string[]): readonly Vkey[] =>
+  vkeys.map(parseVkey).filter((key) => key !== null);
+
+const clientsOf = (
+  { witnesses }: Config['audit'],
+  reader: Pick<LogReader, 'tile'>,
+): readonly WitnessClient[] =>
+  witnesses.map(
+    ({ url, vkeys }) =>
+      new WitnessClient({
+        ...{ url, keys: keysOf(vkeys), reader },
+        post: (to, body) => exchange(to, 'POST', body),
+      }),
+  );
+
+/**
+ * To be called once the root is open, and before anything is written.
+ * @throws TwofoldError log_rolled_back, integrity_failed
+ */
+export async function checkLogOutside(parts: CheckParts): Promise<GivenUp> {
+  const { config, store, root, log } = parts;
+  const { audit } = config;
+  const { origin, vkeys } = await logNameAndKeys(store.logKeys, {
+    ...root,
+    configured: audit.origin,
+  });
+  const published = await publishedCopies(audit.publishTo);
+  const given = await checkNotRolledBack({
+    ...{ folder: config.dataDir, origin, reader: store.log, accepted: audit.acceptRollback },
+    published: published.filter((seen) => isOurs(seen, origin, vkeys, log)),
+  });
+  await askWitnesses(parts);
+  return given;
+}
+
+/** A copy that nobody of this log signed is no reason not to start. */
+const isOurs = ({ place, note }: Seen, origin: string, vkeys: readonly string[], log: Log) => {
+  const types = signersOf(note, keysOf(vkeys)).map(({ key }) => key.type);
+  const ours = note.checkpoint.origin === origin && types.includes(SIGNATURE_TYPE.ed25519);
+  if (!ours) log.warn({ place }, 'a published checkpoint is not of this log, and was left aside');
+  return ours;
+};
+
+/** By what an operator gives up that a witness stands further: there is no checkpoint to name. */
+const witnessHash = (url: string, size: number): string =>
+  createHash('sha256')
+    .update(`${url}\n${String(size)}\n`)
+    .digest('hex');
+
+/** Those that do not answer keep nobody from starting. */
+async function askWitnesses({ config, store, log }: CheckParts): Promise<void> {
+  const { note: text } = await store.log.head();
+  const note = text === null ? null : parseNote(text);
+  if (text === null || note === null) return;
+  const asked = clientsOf(config.audit, store.log).map(async (client) => {
+    const found = await client.submit(note, text);
+    return found.outcome === 'ahead' ? { url: client.url, size: found.size } : null;
+  });
+  for (const answer of await Promise.allSettled(asked)) {
+    if (answer.status === 'rejected') {
+      log.warn({ err: answer.reason as unknown }, 'a witness did not say how far it saw the log');
+    } else if (answer.value !== null) {
+      // Others may have gone on since: then the log has too.
+      const { size } = await store.log.head();
+      if (size < answer.value.size) requireAccepted(config, size, answer.value);
+    }
+  }
+}
+
+const requireAccepted = (
+  { audit }: CheckParts['config'],
+  has: number,
+  { url, size }: { readonly url: string; readonly size: number },
+): void => {
+  const hash = witnessHash(url, size);
+  if (audit.acceptRollback?.checkpoints.includes(hash) === true) return;
+  throw new TwofoldError(
+    'log_rolled_back',
+    `The witness ${url} has cosigned ${String(size)} entries of this log, but the log has ` +
+      `${String(has)}. The database was rolled back. Restore the newest state; where that ` +
+      `is lost for good, see "After a roll-back" in deploy/witnesses.md: what to give up is ${hash}.`,
+  );
+};
+
+export interface OutsideParts {
+  readonly config: Pick<Config, 'audit' | 'dataDir'>;
+  readonly store: Pick<Store, 'log' | 'cosignatures'>;
+  readonly keys: CheckpointKeys;
+  readonly worker: number;
+  readonly log: Log;
+}
+
+export interface LogOutside {
+  /** Looks at the log now; for whoever committed. */
+  look(): void;
+  readonly state: LogFollower['state'];
+  /** The newest note that was verified here, with what witnesses said of it; null before the first. */
+  newest(): string | null;
+}
+
+/** How long a cosigned checkpoint is shown in place of a newer one. */
+const COSIGNED_MS = 300_000;
+
+/** Follows, publishes and submits until unwound. */
+export async function openLogOutside(
+  { config, store, keys, worker, log }: OutsideParts,
+  unwinding: Unwinding,
+): Promise<LogOutside> {
+  const trouble = (what: object, message: string) => (err: unknown) =>
+    log.warn({ ...what, err }, message);
+  let cosigned: { readonly text: string; readonly at: number } | null = null;
+  const outlets: LogOutlet<Verified>[] = [
+    ...config.audit.publishTo.map(
+      (target) =>
+        new LogOutlet<Verified>(
+          ({ note, text }) => publish(target, note, text),
+          trouble({ place: nameOf(target) }, 'a checkpoint could not be published; trying on'),
+        ),
+    ),
+    ...clientsOf(config.audit, store.log).map(
+      (client) =>
+        new LogOutlet<Verified>(
+          async (verified) => {
+            const text = await submit(client, verified, store.cosignatures, log);
+            if (text !== null) cosigned = { text, at: performance.now() };
+          },
+          trouble({ witness: client.url }, 'a checkpoint could not be witnessed; trying on'),
+        ),
+    ),
+  ];
+  const follower = new LogFollower({
+    ...{ reader: store.log, keys, folder: config.dataDir, worker },
+    onVerified: (note, text) => outlets.forEach((outlet) => outlet.offer({ note, text })),
+    onTrouble: trouble({}, 'the log could not be followed; trying on'),
+    onContradiction: (err) => log.fatal({ err }, 'the log was rolled back, or forked'),
+  });
+  await follower.start();
+  unwinding.add('follower of the log', async () => {
+    await follower.stop();
+    await Promise.all(outlets.map((outlet) => outlet.stop()));
+  });
+  return {
+    look: () => void follower.look(),
+    get state() {
+      return follower.state;
+    },
+    newest: () =>
+      cosigned !== null && performance.now() - cosigned.at < COSIGNED_MS
+        ? cosigned.text
+        : follower.newest,
+  };
+}
+
+interface Verified {
+  readonly note: CheckpointNote;
+  readonly text: string;
+}
+
+/** The note with the lines of the witness; null where another process has them, or it gives none. */
+async function submit(
+  client: WitnessClient,
+  { note, text }: Verified,
+  cosignatures: CosignatureStore,
+  log: Log,
+): Promise<string | null> {
+  const { size } = note.checkpoint;
+  const known = await cosignatures.of(size);
+  const lines = known.filter((line) => client.isBy(line));
+  if (lines.length > 0) return withLines(text, known);
+  const found = await client.submit(note, text);
+  if (found.outcome === 'cosigned') {
+    await cosignatures.add(size, found.lines);
+    return withLines(text, [...known, ...found.lines]);
+  }
+  const witness = client.url;
+  if (found.outcome === 'refused') log.error({ witness, ...found }, 'a witness refuses the log');
+  // Another process of this log may have gone on meanwhile: that is no fault.
+  else log.info({ witness, size, stands: found.size }, 'a witness stands further');
+  return null;
+}
+
+/** What witnesses say stands after the lines of the log itself. */
+export const withLines = (text: string, lines: readonly Cosignature[]): string =>
+  [text, ...new Set(lines.map(({ line }) => line))].join('');
+
+/** For listeners, which are there before it. */
+export const outsideLog = (
+  { audit }: Pick<Config, 'audit'>,
+  late: { readonly outside: LogOutside | null; readonly witness: readonly string[] },
+): OutsideLog => ({
+  publicCheckpoint: () => (audit.publicCheckpoint ? (late.outside?.newest() ?? null) : null),
+  witness: () => late.witness,
+});
