@@ -32,6 +32,8 @@ export interface ExportOptions {
   readonly from: Place | null;
   /** Null: up to the newest checkpoint, with the rows as they are now. */
   readonly until: Place | null;
+  /** How long the log is waited for after the rows were read, ms; 2,500 unless given. */
+  readonly settlingMs?: number;
   readonly onProgress?: ((done: number, of: number) => void) | undefined;
 }
 
@@ -96,7 +98,8 @@ export async function newPlan(
   const first = await headOf(log);
   checkGrown(first, before);
   if (options.until === null) await rows();
-  const last = await settled(log);
+  const { settlingMs = SETTLING_MS } = options;
+  const last = settlingMs === 0 ? await headOf(log) : await settled(log, settlingMs);
   const newest = options.until === null ? last : await checkpointAt(log, options.until, last);
   checkGrown(newest, before);
   const from = before?.from ?? (await startAt(log, options.from, newest.size));
@@ -116,9 +119,9 @@ function checkGrown({ origin, size }: Head, before: ExportPlan | null): void {
 }
 
 /** A checkpoint that has whatever was durable before. */
-async function settled(log: AuditLogClient): Promise<Head> {
+async function settled(log: AuditLogClient, settlingMs: number): Promise<Head> {
   const id = await log.mark();
-  await sleep(SETTLING_MS);
+  await sleep(settlingMs);
   const until = performance.now() + INTEGRATION_MS;
   while (id !== null && !(await isIntegrated(log, id))) {
     if (performance.now() > until) {

@@ -102,8 +102,10 @@ interface ExportWanted {
 }
 
 async function exportTo(out: string, flags: ParsedFlags, { from, until, complain }: ExportWanted) {
-  let told = performance.now();
+  let told = Number.POSITIVE_INFINITY;
   const onProgress = (done: number, of: number): void => {
+    // The first is no news.
+    if (told === Number.POSITIVE_INFINITY) told = performance.now();
     if (performance.now() - told < PROGRESS_MS) return;
     told = performance.now();
     complain(`${done} of ${of} entries`);
