@@ -47,7 +47,7 @@ for (const stream of [process.stdout, process.stderr]) stream.on('error', () => 
 const print = (line: string) => void process.stdout.write(`${line}\n`);
 const complain = (line: string) => void process.stderr.write(`${line}\n`);
 
-const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | conformance | migrate | hsm make-root | hsm init-token | audit export | audit verify | audit prove | audit tail | version
+const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | conformance | migrate | hsm make-root | hsm init-token | audit export | audit verify | audit keys | audit prove | audit tail | version
 Settings are flags, TWOFOLD_* variables or a file; see deploy/configuration.md.`;
 
 function configCommand(flags: ReadonlyMap<string, string>, argv: readonly string[]): number {

@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http';
 
 import { getAuditEntry } from '../contract/audit.ts';
 import { listCheckpoints, listKeyStates, listLanes, listLogEntries } from '../contract/log.ts';
+import { listLogKeys } from '../contract/log-keys.ts';
 import type { keyState, lane } from '../contract/log.ts';
 import { NAME } from '../name.ts';
 import { JSON_TYPE, jsonOf, unexpected } from './http-connection.ts';
@@ -73,6 +74,11 @@ export class AuditLogClient {
   entry(id: string, namespace?: string): Promise<{ readonly body: string }> {
     const path = `entries/${encodeURIComponent(id)}`;
     return this.#json(path, getAuditEntry.response, namespace);
+  }
+
+  /** Verifier keys of the log (C2SP signed-note), as the service says them. */
+  keys(): Promise<Read<typeof listLogKeys.response>> {
+    return this.#json('keys', listLogKeys.response);
   }
 
   /** Keys and versions of every namespace, page by page. */

@@ -38,8 +38,9 @@ export interface ExportOptions {
 }
 
 /** `export.json`: the plan but for the note, which has a file of its own. */
-export const planned = ({ note: _note, ...manifest }: ExportPlan): string =>
-  `${JSON.stringify(manifest)}\n`;
+export function planned({ format, origin, from, until, stateFrom, at }: ExportPlan): string {
+  return `${JSON.stringify({ format, origin, from, until, stateFrom, at })}\n`;
+}
 
 /**
  * A plan that the folder has; null when it has none. Of a complete export the note is left empty.

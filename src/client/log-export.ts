@@ -164,7 +164,10 @@ class Export {
   }
 
   async #fetchAll(tiles: readonly (TileId | BundleId)[]): Promise<void> {
-    await Promise.all(tiles.map((tile) => this.#fetch(tile)));
+    // One that fails leaves none of the others at work.
+    const settled = await Promise.allSettled(tiles.map((tile) => this.#fetch(tile)));
+    const failed = settled.find(({ status }) => status === 'rejected');
+    if (failed?.status === 'rejected') throw failed.reason;
   }
 
   async #fetch(tile: TileId | BundleId): Promise<void> {

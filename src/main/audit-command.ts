@@ -26,6 +26,7 @@ const USAGE = `usage: twofold audit COMMAND …
   export --out FOLDER [--from PLACE] [--until PLACE]     the log and its proofs, to be verified anywhere; goes on where it was
   verify FOLDER --trust FILE …                           whether an export is what was logged
   verify --live --trust FILE …                           the same of what the service holds now
+  keys                                                   the keys that sign it, to be pinned
   prove ID --trust FILE                                  that an entry is in the log
   tail [--follow] [--from INDEX] [--since TIME] [--actor SUBJECT] [--key NAME] [--key-id UUID] [--operation NAME] [--outcome CODE] [--namespace NAME]
 A PLACE is an index or a time (RFC 3339).
@@ -137,6 +138,16 @@ async function verifyLive(argv: readonly string[], { print, complain }: Output):
   }
 }
 
+/** For a file to pin, once they were compared with what others know of them. */
+async function keysCommand(argv: readonly string[], { print }: Output): Promise<number> {
+  const flags = parseFlags(argv, CONNECTION_FLAGS);
+  requireNothingMore(flags);
+  const { origin, keys } = await withLog(flags, stopSignal(), (log) => log.keys());
+  print(`# keys of ${origin}`);
+  for (const { vkey, kind, zone, state } of keys) print(`# ${kind}, ${zone}, ${state}\n${vkey}`);
+  return 0;
+}
+
 const TAIL_FLAGS = {
   ...CONNECTION_FLAGS,
   follow: 'switch',
@@ -207,6 +218,8 @@ export async function auditCommand(
       return auditProveCommand(argv, output.print, (flags, work) =>
         withLog(flags, stopSignal(), work),
       );
+    case 'keys':
+      return keysCommand(argv, output);
     case 'tail':
       return tailCommand(argv, output);
     default:

@@ -130,7 +130,8 @@ describe('an export', () => {
     expect(made).toMatchObject({ status: 0, err: '' });
     const { status, out } = audit('verify', path('first'), '--trust', path('trust'));
     expect({ status, out }).toMatchObject({ status: 0 });
-    const { until, stateFrom } = JSON.parse(readFileSync(path('first/export.json'), 'utf8'));
+    const manifest = readFileSync(path('first/export.json'), 'utf8');
+    const { until = 0, stateFrom = 0 } = JSON.parse(manifest) as Record<string, number>;
     expect(until).toBeGreaterThan(stateFrom);
     expect(readFileSync(path('first/state.ndjson'), 'utf8').trim().split('\n')).toHaveLength(3);
   });
