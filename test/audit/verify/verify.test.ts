@@ -192,6 +192,33 @@ describe('lanes', () => {
     expect(falling.first?.index).toBe(200);
   });
 
+  it('break where entries are missing or chained to others, whoever signed the tree', async () => {
+    const at = log.drafts.findIndex(
+      ({ operation }, index) => index > 450 && operation === 'unwrap',
+    );
+    const resigned = async (bodies: readonly Uint8Array[]) => {
+      const leaves = bodies.map(leafHash);
+      const sizes = [...log.sizes.slice(0, -1), bodies.length];
+      const notes = await Promise.all(
+        sizes.map((size, each) => {
+          const pair = signersOf((log.sizes[each] ?? 0) <= 402 ? log.first : log.second);
+          return noteOf(size, rootOf(leaves.slice(0, size)), pair);
+        }),
+      );
+      return { bodies, leaves, notes, newest: notes.at(-1) ?? '' };
+    };
+    const gap = await verified(await resigned(log.bodies.toSpliced(at, 1)), { rows: false });
+    expect(gap.problems.find(({ code }) => code === 'lane_broken')?.why).toMatch(
+      /stands there after/,
+    );
+    const body = Uint8Array.from(log.bodies[at] ?? []);
+    body[60] = (body[60] ?? 0) ^ 1;
+    const chained = await verified(await resigned(log.bodies.with(at, body)), { rows: false });
+    expect(chained.problems.find(({ code }) => code === 'lane_broken')?.why).toMatch(
+      /another entry/,
+    );
+  });
+
   it('are missed by their rows when entries were taken away', async () => {
     const next = Number(log.lanes[0]?.['next']) + 1;
     const report = await verified({ lanes: log.lanes.with(0, { ...log.lanes[0], next }) });
@@ -331,6 +358,17 @@ describe('rows', () => {
       put(folder, 'state.ndjson', content);
     });
     expect(codesOf(report)).toContain('file_malformed');
+  });
+
+  it('are ahead of the log, or behind it', async () => {
+    const [row] = log.state;
+    if (row === undefined) throw new Error('no row');
+    const ahead = await verified({
+      state: log.state.with(0, { ...row, revision: row.revision + 1 }),
+    });
+    expect(codesOf(ahead)).toEqual(['state_unlogged']);
+    const behind = await verified({ lanes: log.lanes.with(0, { ...log.lanes[0], next: 2 }) });
+    expect(codesOf(behind)).toEqual(['lane_incomplete']);
   });
 
   it('break where the log contradicts itself', async () => {
