@@ -12,6 +12,7 @@ import * as kem from './kem.ts';
 import * as keyGrants from './key-grants.ts';
 import * as keys from './keys.ts';
 import * as lifecycle from './lifecycle.ts';
+import * as limits from './limits.ts';
 import * as localTokens from './local-tokens.ts';
 import * as mac from './mac.ts';
 import * as namespaceRotations from './namespace-rotations.ts';
@@ -56,6 +57,7 @@ const RESOURCES = [
   lifecycle,
   namespaces,
   denials,
+  limits,
   issuers,
   approvals,
   localTokens,

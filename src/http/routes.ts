@@ -13,6 +13,7 @@ import { kemRoutes } from './kem.ts';
 import { keyRotationRoutes } from './key-rotation.ts';
 import { keyRoutes } from './keys.ts';
 import { lifecycleRoutes } from './lifecycle.ts';
+import { limitRoutes } from './limits.ts';
 import { localTokenRoutes } from './local-tokens.ts';
 import { macRoutes } from './mac.ts';
 import { operationRoutes } from './operations.ts';
@@ -67,6 +68,7 @@ export function allRoutes(
     ...lifecycleRoutes(deps),
     ...namespaceRoutes(deps),
     ...denialRoutes(deps),
+    ...limitRoutes(deps),
     ...issuerRoutes(deps),
     ...approvalRoutes(deps),
     ...approvalRuleRoutes(deps),

@@ -53,6 +53,7 @@ import { Incarnation } from './incarnation.ts';
 import { accessCheck, localAccess } from './governing.ts';
 import { lateParts } from './late-parts.ts';
 import type { LateParts } from './late-parts.ts';
+import { openLimits } from './limiting.ts';
 import { listenersOf, readIdentities, urlsOf } from './listeners.ts';
 import { whenReachable } from './patience.ts';
 import { Reloads } from './reloads.ts';
@@ -88,6 +89,7 @@ export class Service {
   #startOver: Promise<void> = Promise.resolve();
   #stopped: Promise<void> | undefined;
   #reloads: Reloads | undefined;
+  #limits: HttpDependencies['limits'] | undefined;
 
   /**
    * Once `hastened` aborts, a stop waits for nothing that it need not wait for. Of several workers each
@@ -178,7 +180,7 @@ export class Service {
     reloads.watchPin(device.pinFile);
     const database = await whenReachable(() => store.serverVersion(), this.#unwinding);
     const facts = { selfTests, database };
-    const http = await this.#openHttp({ device, incarnation, late, reloads }, facts);
+    const http = await this.#openHttp({ store, device, incarnation, late, reloads }, facts);
     let listening: Promise<HttpAddresses> | undefined;
     const listen = () => (listening ??= http.listen());
     if (!device.hsm.status().ready) {
@@ -263,11 +265,14 @@ export class Service {
   }
 
   async #openHttp(
-    { device, incarnation, late, reloads }: HttpParts,
+    { store, device, incarnation, late, reloads }: HttpParts,
     facts: StartFacts,
   ): Promise<HttpServer> {
     const metrics = this.#metrics;
     const { epoch } = incarnation;
+    const log = this.#logs.component('limits');
+    const limiting = { config: this.#config, store, late, epoch, metrics, log };
+    const limits = (this.#limits = openLimits(limiting, this.#unwinding));
     const authenticator = await openAuthenticator(
       {
         config: this.#config,
@@ -323,6 +328,7 @@ export class Service {
       events: late.events.port,
       governance: late.governance.port,
       issuers: issuerFacts(this.#config, authenticator),
+      limits,
       pageTokenKey: late.pageTokenKey,
       engine: this.#engine,
       token,
@@ -374,6 +380,7 @@ export class Service {
       const { closed } = await audit.stop(incarnation.end === null ? undefined : 0);
       if (!closed) throw new TwofoldError('audit_unavailable', 'The last entries are not durable.');
     });
+    this.#unwinding.add('counts of refusals', () => this.#limits?.refusals.stop());
     await this.#removeOrphans(store, hsm, root, audit);
     const log = this.#logs.component('keyring');
     const keyring = openKeyring({
@@ -393,6 +400,7 @@ export class Service {
       suites: suitePolicyOf(this.#config),
       destruction: destructionRulesOf(this.#config),
       policyLimits: policyLimitsOf(this.#config),
+      quotas: async (name) => (await late.governance.port.limits.inForce(name)).quotas,
     });
     // After the requests, before the instance's row is closed.
     this.#unwinding.add('sums of uses', () => keyring.ledger.stop());
@@ -449,6 +457,7 @@ export class Service {
 }
 
 interface HttpParts {
+  readonly store: Store;
   readonly device: Device;
   readonly incarnation: Incarnation;
   readonly late: LateParts;

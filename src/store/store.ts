@@ -25,6 +25,8 @@ import { createInstanceStore } from './instance-store.ts';
 import { createKeyStore } from './key-store.ts';
 import { Passwords } from './password.ts';
 import { createOperationStore, expireOperations } from './operation-store.ts';
+import { createLimitStore } from './limit-store.ts';
+import type { LimitStore } from './limit-store.ts';
 import { createOrderStore } from './order-store.ts';
 import { createPolicyStore } from './policy-store.ts';
 import { createPool } from './pool.ts';
@@ -48,6 +50,7 @@ export interface Store {
   readonly uses: UseStore;
   readonly policies: PolicyStore & PolicyRounds;
   readonly sets: SetStore;
+  readonly limits: LimitStore;
   readonly approvals: ApprovalStore;
   readonly audit: AuditStore;
   readonly operations: OperationStore;
@@ -85,6 +88,7 @@ export const openStore = (options: PoolOptions): Store => {
     uses: createUseStore(pool, gates),
     policies: createPolicyStore(pool, gates.lookups),
     sets: createSetStore(pool, gates.lookups),
+    limits: createLimitStore(pool),
     approvals: createApprovalStore(pool, gates),
     audit: createAuditStore(pool, prisma, gates),
     operations: createOperationStore(pool, prisma, gates),

@@ -14,6 +14,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
   outcome: ['errors'],
   settled: ['errors'],
   crypto: ['errors', 'name'],
+  limits: ['errors'],
   contract: ['errors', 'name', 'duration'],
   hsm: ['errors', 'name', 'settled', 'crypto'],
   keyring: [
@@ -60,6 +61,8 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'rotation/order-ports.ts',
     'keyring/order-ports.ts',
     'rotation/ports.ts',
+    'limits/ports.ts',
+    'limits/usage-ports.ts',
     'type hsm/port.ts',
   ],
   governance: [
@@ -93,6 +96,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'access',
     'audit',
     'telemetry',
+    'limits',
     'type rotation/due.ts',
     'type rotation/first-items.ts',
     'type rotation/forecast.ts',
