@@ -20,7 +20,7 @@ export interface Limit {
 /** Ten seconds' worth, unless told. */
 const BURST_SECONDS = 10;
 /** A lease is this part of the burst: what one instance may hold of it. */
-const LEASES = 20;
+const LEASES = 10;
 
 export const rateOf = (perMinute: number, burst?: number): Rate => ({
   perMinute,
