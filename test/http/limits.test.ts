@@ -1,6 +1,7 @@
 /** Limits and quotas through two real instances on one database. */
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { TwofoldError } from '../../src/errors.ts';
+import type { Instance } from '../keyring/world.ts';
 import { setWallClock } from '../store/wall-clock.ts';
 import type { Called, Service } from './service.ts';
 import { Site } from './stored-service.ts';
@@ -9,8 +10,8 @@ const PATH = '/v1/admin/limits';
 const START = Date.UTC(2030, 0, 1);
 
 let site: Site;
-let first: Service;
-let second: Service;
+let first: Service<Instance>;
+let second: Service<Instance>;
 let broken = false;
 beforeAll(async () => {
   site = await Site.open();
@@ -42,7 +43,7 @@ const newNamespace = async (name: string) => {
 };
 const put = (namespace: string, json: object, headers = {}, query = '') =>
   first.call('admin', 'PUT', PATH + query, { json, headers: { ...at(namespace), ...headers } });
-const random = (service: Service, namespace: string, role = 'user') =>
+const random = (service: Service<Instance>, namespace: string, role = 'user') =>
   service.call(role, 'POST', '/v1/random', { json: { bytes: 8 }, headers: at(namespace) });
 const passedOf = async (answers: readonly Promise<Called>[]) =>
   (await Promise.all(answers)).filter(({ status }) => status === 200).length;
@@ -195,7 +196,7 @@ it('tells callers their own limits', async () => {
 });
 
 describe('quotas of a namespace', () => {
-  const create = (service: Service, namespace: string, name: string) =>
+  const create = (service: Service<Instance>, namespace: string, name: string) =>
     service.call('admin', 'POST', '/v1/admin/keys', {
       json: { name, suite: 'HS256' },
       headers: at(namespace),
