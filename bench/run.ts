@@ -5,6 +5,7 @@
  * `npm run bench -- algorithms [--json FILE]`: single algorithms and hybrids, in software and in the token.
  * `npm run bench -- engines [--json FILE]`: what the engine adds to node:crypto.
  * `npm run bench -- access [--json FILE]`: access decisions among many policies, and a change of one.
+ * `npm run bench -- limits [--json FILE]`: what counting a request against its limits costs.
  * `npm run bench -- rotation-plan [--keys N] [--json FILE]`: a forecast over a million keys, with its memory.
  * `npm run bench -- lists [--quick] [--keys N] [--entries N] [--json FILE]`: pages of lists among a
  *   million keys and two million audit entries.
@@ -33,6 +34,7 @@ import { measureEngines, renderEngines } from './engines.ts';
 import { compareReports, renderChanges } from './compare.ts';
 import { ServiceProcesses } from './cpu.ts';
 import { renderHtml } from './html.ts';
+import { measureLimits, renderLimits } from './limits.ts';
 import { measureLists, renderLists } from './lists.ts';
 import { closedLoop, openLoop } from './load.ts';
 import type { Load } from './load.ts';
@@ -355,6 +357,12 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   const report = await measureRotationPlan(Number(values.keys));
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
   process.stdout.write(`${renderRotationPlan(report)}\n`);
+} else if (command === 'limits') {
+  const costs = await measureLimits();
+  if (values.json !== undefined) {
+    writeFileSync(values.json, `${JSON.stringify(costs, null, 1)}\n`);
+  }
+  process.stdout.write(renderLimits(costs));
 } else if (command === 'lists') {
   const service = await startService(1);
   try {
@@ -409,7 +417,7 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   process.stdout.write(`${renderText(report)}\n`);
 } else {
   note(
-    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench access [--json FILE] | bench algorithms [--json FILE] | bench audit-verify [--quick] [--json FILE] | bench engines [--json FILE] | bench lists [--quick] [--keys N] [--entries N] [--json FILE] | bench rotation [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench sequencer [--quick] [--rate N] [--json FILE] | bench audit-cost [--quick] [--json FILE] | bench compare A.json B.json',
+    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench access [--json FILE] | bench algorithms [--json FILE] | bench audit-verify [--quick] [--json FILE] | bench engines [--json FILE] | bench limits [--json FILE] | bench lists [--quick] [--keys N] [--entries N] [--json FILE] | bench rotation [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench sequencer [--quick] [--rate N] [--json FILE] | bench audit-cost [--quick] [--json FILE] | bench compare A.json B.json',
   );
   process.exitCode = 2;
 }

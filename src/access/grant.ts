@@ -70,6 +70,8 @@ export const OPERATIONS = [
   'issuers.change',
   'denials.read',
   'denials.change',
+  'limits.read',
+  'limits.change',
   'approvals.read',
   'approvals.request',
   'approvals.decide',

@@ -15,8 +15,8 @@
  * | `operations.cancel`                                  | yes   | yes      | yes  | no      | no      |
  * | `operations.oversee`                                 | yes   | yes      | no   | yes     | no      |
  * | what destroys (`keys.schedule-destruction`, `versions.schedule-destruction`, and `keys.destroy`, `versions.destroy`, which have no route) | yes | no | no | no | no |
- * | `issuers.read`, `denials.read`                       | yes   | yes      | no   | yes     | no      |
- * | `issuers.change`, `denials.change`                   | yes   | no       | no   | no      | no      |
+ * | `issuers.read`, `denials.read`, `limits.read`        | yes   | yes      | no   | yes     | no      |
+ * | `issuers.change`, `denials.change`, `limits.change`  | yes   | no       | no   | no      | no      |
  * | `access.ask` (may I, and why)                        | yes   | yes      | yes  | yes     | yes     |
  * | `policies.read`                                      | yes   | yes      | no   | yes     | no      |
  * | `policies.change`                                    | yes   | no       | no   | no      | no      |
@@ -120,9 +120,9 @@ action "rotation-policies.change", "rotations.order" in [change]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "rotations.carry-out" in [schedule]
   appliesTo { principal: User, resource: Namespace, context: Facts };
-action "issuers.read", "denials.read" in [oversee]
+action "issuers.read", "denials.read", "limits.read" in [oversee]
   appliesTo { principal: User, resource: Namespace, context: Facts };
-action "issuers.change", "denials.change" in [govern]
+action "issuers.change", "denials.change", "limits.change" in [govern]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "policies.read" in [oversee]
   appliesTo { principal: User, resource: Namespace, context: Facts };

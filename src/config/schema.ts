@@ -149,6 +149,12 @@ const hsm = z
   })
   .prefault({});
 
+const perMinute = (what: string) =>
+  described(
+    z.int().min(0).max(100_000_000).default(0),
+    `Most ${what} in a minute, over all instances; each item of a batch counts. Ten seconds' worth may come at once. 0: no limit of the configuration.`,
+  );
+
 const limits = z
   .strictObject({
     bodyBytes: described(z.int().min(1024).max(8_388_608).default(1_048_576), 'Largest body.'),
@@ -166,6 +172,10 @@ const limits = z
       z.int().min(1).max(1_000_000).default(10_000),
       'Sources that a worker counts one by one; further ones share a counter.',
     ),
+    principalPerMinute: perMinute('uses of keys by one principal, over all namespaces'),
+    adminPerMinute: perMinute('requests under `/v1/admin` of one principal, over all namespaces'),
+    namespacePerMinute: perMinute('uses of keys of one namespace'),
+    keyPerMinute: perMinute('uses of one key'),
     rewrapItemsPerSecond: described(
       z.int().min(1).max(100_000).default(2000),
       'Most items a second of one rewrap job, over all instances.',

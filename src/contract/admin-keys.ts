@@ -73,6 +73,7 @@ export const MATERIAL_ERRORS = [
   'hsm_unavailable',
   'hsm_busy',
   'hsm_full',
+  'quota_exceeded',
   'storage_full',
 ] as const satisfies readonly ErrorCode[];
 

@@ -3,7 +3,7 @@
  *
  * Some operations are those of later versions; a rule may name them from the beginning. What stops a use at
  * once is not among them: a key or version is suspended, and what was not denied is denied, by one alone.
- * `denials.change` guards the end of a denial, and its being said anew.
+ * `denials.change` guards the end of a denial, and its being said anew; `limits.change` what lets more through.
  */
 import { z } from 'zod';
 

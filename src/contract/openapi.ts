@@ -83,6 +83,18 @@ const AUDITED = {
   },
 } as const;
 
+/** Where a limit holds. */
+const LIMITED = {
+  RateLimit: {
+    description: 'What is left of each rate limit that holds (RFC 9651: `r`, and `t` seconds).',
+    schema: { type: 'string' },
+  },
+  'RateLimit-Policy': {
+    description: 'The rate limits that hold (RFC 9651: `q` at once, full again after `w` seconds).',
+    schema: { type: 'string' },
+  },
+} as const;
+
 const text = (description: string) => ({ description, schema: { type: 'string' } as const });
 
 /** Headers of answers about keys and their changes. */
@@ -120,7 +132,7 @@ function success(route: RouteContract, example: unknown) {
     headers: {
       ...ALWAYS,
       ...(status304(route) ? CACHED : {}),
-      ...(isAnonymous(route) ? {} : AUDITED),
+      ...(isAnonymous(route) ? {} : { ...AUDITED, ...LIMITED }),
       ...keyHeaders(route),
       ...(takesApproval(route)
         ? { [APPROVAL_REQUIRED_HEADER]: text('Of a dry run: rules that the request would meet.') }

@@ -14,6 +14,7 @@ import * as keyGrants from './key-grants.ts';
 import * as keys from './keys.ts';
 import * as lifecycle from './lifecycle.ts';
 import * as log from './log.ts';
+import * as limits from './limits.ts';
 import * as localTokens from './local-tokens.ts';
 import * as logKeys from './log-keys.ts';
 import * as mac from './mac.ts';
@@ -59,6 +60,7 @@ const RESOURCES = [
   lifecycle,
   namespaces,
   denials,
+  limits,
   issuers,
   approvals,
   localTokens,

@@ -4,6 +4,7 @@ import { StoredIssuers } from './issuers.ts';
 import { LoggableContext } from './loggable-context.ts';
 import { Approvals } from './approvals.ts';
 import type { ApprovalParts } from './approvals.ts';
+import { NamespaceLimitSets } from './limits.ts';
 import { LocalTokens } from './local-tokens.ts';
 import { Policies } from './policies.ts';
 import { Delegation } from '../access/delegation.ts';
@@ -14,6 +15,7 @@ import { Namespaces } from './namespaces.ts';
 export interface Governance {
   readonly denials: Denials;
   readonly issuers: StoredIssuers;
+  readonly limits: NamespaceLimitSets;
   readonly namespaces: Namespaces;
   readonly approvals: Approvals;
   readonly localTokens: LocalTokens;
@@ -42,6 +44,7 @@ export function openGovernance(
     policies,
     denials: new Denials(parts),
     issuers: new StoredIssuers(parts),
+    limits: new NamespaceLimitSets(parts),
     namespaces: new Namespaces(parts, initial === 'roles' ? policies : null),
     approvals: new Approvals(parts),
     localTokens: new LocalTokens(parts),

@@ -5,7 +5,9 @@
 import { asksNobody } from '../access/local-access.ts';
 import * as contract from '../contract/approvals.ts';
 import { createDenial } from '../contract/denials.ts';
+import { putLimits } from '../contract/limits.ts';
 import { targetOf } from './denials.ts';
+import { limitsOfBody } from './limits.ts';
 import { APPROVAL_HEADER, APPROVAL_REQUIRED_HEADER } from '../contract/guards.ts';
 import { takesApproval } from '../contract/route.ts';
 import { ruleOf } from './approval-rules.ts';
@@ -129,6 +131,7 @@ export class ApprovalGate {
     const given = { params: params as Readonly<Record<string, unknown>>, body };
     const rule = await this.#weakenedRule(route, grant.namespace, given);
     if (await this.#deniesAnew(route, grant, body)) return { guards: [], rule };
+    if (await this.#tightensLimits(route, grant, body)) return { guards: [], rule };
     return { guards: guardsOfCall(route, body), rule };
   }
 
@@ -137,6 +140,13 @@ export class ApprovalGate {
     if (id !== createDenial.id) return false;
     const target = targetOf(body as Parameters<typeof targetOf>[0]);
     return !(await this.#deps.governance.denials.isDenied(grant.namespace, target));
+  }
+
+  /** Whether no limit lets through more than before: that waits for nobody. */
+  async #tightensLimits({ id }: GuardedContract, grant: AnyCall['grant'], body: unknown) {
+    if (id !== putLimits.id) return false;
+    const after = limitsOfBody(body as Parameters<typeof limitsOfBody>[0]);
+    return !(await this.#deps.governance.limits.wouldLoosen(grant.namespace, after));
   }
 
   async #weakenedRule(

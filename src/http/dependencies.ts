@@ -28,8 +28,11 @@ import type { RotationPlanning } from '../rotation/planning.ts';
 import type { RotationOrders } from '../keyring/rotation-orders.ts';
 import type { RotationReading } from '../rotation/reading.ts';
 import type { SuiteTimes } from '../telemetry/suite-times.ts';
+import type { UsageStore } from '../limits/usage-ports.ts';
 import type { GateLimits } from './gate.ts';
 import type { InputLimits } from './input.ts';
+import type { LimitGate } from './limit-gate.ts';
+import type { LimitRefusals } from './limit-refusals.ts';
 import type { ConnectionLimits } from './listener.ts';
 
 /** Whether a suite can be served by the token of this zone. */
@@ -138,6 +141,11 @@ export interface HttpDependencies {
   readonly events: EventFeed;
   readonly governance: Governance;
   readonly issuers: IssuerFacts;
+  readonly limits: {
+    readonly gate: LimitGate;
+    readonly refusals: LimitRefusals;
+    readonly usage: UsageStore;
+  };
   readonly engine: Engine;
   readonly token: TokenFacts;
   /** 32 bytes from which page tokens are authenticated; the same in every instance. */

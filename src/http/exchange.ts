@@ -81,7 +81,7 @@ export class Exchange {
    * connection over which nothing goes runs again: the stream's signs of life are what resets it, and a
    * reader that takes none of them is cut. The connection ends with the stream.
    */
-  stream(streamed: Streamed, auditId: string | null): void {
+  stream(streamed: Streamed, auditId: string | null, headers: Headers = {}): void {
     this.#resumeStallClock();
     this.response.writeHead(200, {
       'Content-Type': streamed.mediaType,
@@ -89,6 +89,7 @@ export class Exchange {
       'X-Content-Type-Options': 'nosniff',
       [REQUEST_ID_HEADER]: this.requestId,
       Connection: 'close',
+      ...headers,
       ...this.#auditHeader(auditId),
     });
     this.#done({ ...STARTED, status: 200, auditId });

@@ -9,7 +9,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { StaleAnswer } from '../audit/ports.ts';
-import { TwofoldError } from '../errors.ts';
+import { ERRORS, TwofoldError } from '../errors.ts';
 import { canonicalReference } from '../contract/scalars.ts';
 import { isDelegated } from '../access/delegation.ts';
 import { AnswerWriter } from './answer.ts';
@@ -17,6 +17,7 @@ import { ApprovalGate } from './approval-gate.ts';
 import { requestHash } from './canonical.ts';
 import { credentialsOf, namespaceOf } from './credentials.ts';
 import { readHeaders, readParams, readQuery } from './head.ts';
+import { RateRefused, itemsOf, limitHeaders } from './limit-gate.ts';
 import { AuditNotes } from './notes.ts';
 import { engineOf } from './suite-resource.ts';
 import { RequestAccess } from './request-access.ts';
@@ -27,6 +28,7 @@ import type { BodyFacts, Resource } from '../access/ports.ts';
 import type { RouteContract } from '../contract/route.ts';
 import type { NamespaceStanding } from '../governance/namespaces.ts';
 import type { SecretBytes } from '../crypto/secret.ts';
+import type { Charge } from '../limits/limiter.ts';
 import type { HttpDependencies } from './dependencies.ts';
 import type { Exchange } from './exchange.ts';
 import type { HeaderValues } from './head.ts';
@@ -82,6 +84,8 @@ export class GuardedRequest {
   #input: Checked | undefined;
   /** What decides in this run. */
   #access: RequestAccess | undefined;
+  /** What it was counted against. */
+  #charge: Charge | null = null;
   /** The key that the latest run found. */
   #keyId: string | null = null;
   /** What its entry may say in clear; as of the latest run. */
@@ -108,6 +112,7 @@ export class GuardedRequest {
     try {
       await this.#run();
     } catch (error) {
+      this.#refund();
       await exchange.fail(error, null);
     } finally {
       this.#input?.wipe();
@@ -165,21 +170,33 @@ export class GuardedRequest {
     const notes = this.#notes(await this.#standing());
     const outcome = await this.#outcome(notes, first);
     this.#keyId = notes.draft('ok').keyId;
-    const auditId = outcome.reply?.recorded ?? (await this.#recordOrDrop(notes, outcome));
+    const auditId = this.#isCounted(notes, outcome)
+      ? null
+      : (outcome.reply?.recorded ?? (await this.#recordOrDrop(notes, outcome)));
     // It will not run again; a client that reads its answer slowly holds up nobody's turn.
     this.#ended.resolve(undefined);
     const { exchange } = this.#arrival;
+    const headers = this.#limitHeaders(outcome.error);
     if (outcome.error !== null) {
-      await exchange.fail(outcome.error, auditId);
+      if (ERRORS[outcome.error.code].status >= 500) this.#refund();
+      await exchange.fail(outcome.error, auditId, headers);
       return;
     }
     if (outcome.reply.body instanceof Streamed) {
-      exchange.stream(outcome.reply.body, auditId);
+      exchange.stream(outcome.reply.body, auditId, headers);
       return;
     }
     const writer = new AnswerWriter(this.#arrival.route.contract);
     const type = this.#input?.answerType ?? 'application/json';
-    await exchange.send(writer.write(outcome.reply, type), auditId);
+    const answer = writer.write(outcome.reply, type);
+    await exchange.send({ ...answer, headers: { ...answer.headers, ...headers } }, auditId);
+  }
+
+  /** Of many refusals for one limit the first has an entry, the others are counted. */
+  #isCounted(notes: AuditNotes, { error }: Outcome): boolean {
+    if (!(error instanceof RateRefused)) return false;
+    notes.detail({ limit: error.limit.name });
+    return this.#deps.limits.refusals.counted(notes.draft(error.code), error.limit.name);
   }
 
   /** Of the namespace that the request names. */
@@ -255,6 +272,7 @@ export class GuardedRequest {
     const input = await this.#checked();
     const grant = await this.#refine(notes, access, early, factsOf(route, input.body, early));
     await this.#checkExistence();
+    await this.#count(input);
     const started = performance.now();
     const reply = await new ApprovalGate(this.#deps).handle({
       route,
@@ -266,6 +284,27 @@ export class GuardedRequest {
       this.#deps.times.record(notes.suite, grant.operation, performance.now() - started);
     }
     return reply;
+  }
+
+  /** Once, however often the request runs. */
+  async #count({ body }: Checked): Promise<void> {
+    if (this.#charge !== null) return;
+    const { operation, plane } = this.#arrival.route.contract;
+    const { namespace, key } = this.#resource;
+    const asked = { principal: this.#principal, namespace, key, plane };
+    this.#charge = await this.#deps.limits.gate.count(asked, operation, itemsOf(body));
+  }
+
+  /** What failed for us did no work for the caller. */
+  #refund(): void {
+    if (this.#charge !== null) this.#deps.limits.gate.refund(this.#charge);
+    this.#charge = null;
+  }
+
+  #limitHeaders(error: TwofoldError | null): Readonly<Record<string, string>> {
+    const refused = error instanceof RateRefused ? [error.limit] : [];
+    const { gate } = this.#deps.limits;
+    return limitHeaders(this.#charge?.limits ?? refused, (limit) => gate.remaining(limit));
   }
 
   async #open(): Promise<RequestAccess> {

@@ -16,6 +16,7 @@ import { keyRoutes } from './keys.ts';
 import { lifecycleRoutes } from './lifecycle.ts';
 import { logKeyRoutes } from './log-keys.ts';
 import { logRoutes } from './log.ts';
+import { limitRoutes } from './limits.ts';
 import { localTokenRoutes } from './local-tokens.ts';
 import { macRoutes } from './mac.ts';
 import { operationRoutes } from './operations.ts';
@@ -70,6 +71,7 @@ export function allRoutes(
     ...lifecycleRoutes(deps),
     ...namespaceRoutes(deps),
     ...denialRoutes(deps),
+    ...limitRoutes(deps),
     ...issuerRoutes(deps),
     ...approvalRoutes(deps),
     ...approvalRuleRoutes(deps),

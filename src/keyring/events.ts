@@ -111,6 +111,8 @@ const MEANINGS: Readonly<Record<Operation | LaterOperation, Meaning>> = {
   'issuers.change': null,
   'denials.read': null,
   'denials.change': null,
+  'limits.read': null,
+  'limits.change': null,
   'approvals.read': null,
   'approvals.request': null,
   'approvals.decide': null,

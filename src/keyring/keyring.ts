@@ -43,7 +43,7 @@ import { wrapOperations } from './wrapping.ts';
 export interface KeyringParts
   extends
     Omit<ChangeParts, 'mac' | 'integrity'>,
-    Pick<NewVersionParts, 'hsm' | 'engine' | 'instances' | 'suites'> {
+    Pick<NewVersionParts, 'hsm' | 'engine' | 'instances' | 'suites' | 'quotas'> {
   readonly operations: OperationStore;
   readonly root: Root;
   /** The counters that the root was opened with. */

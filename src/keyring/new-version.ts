@@ -28,6 +28,14 @@ export interface NewVersionParts {
   /** Which suites the operator admits. */
   readonly suites: SuitePolicy;
   readonly clock: () => Date;
+  /** Most living keys and versions of a namespace; nothing is limited unless told. */
+  readonly quotas?: ((namespace: string) => Promise<NamespaceQuotas>) | undefined;
+}
+
+/** Null: any number. */
+export interface NamespaceQuotas {
+  readonly keys: number | null;
+  readonly versions: number | null;
 }
 
 export interface NewVersion {
@@ -97,7 +105,10 @@ export async function planNewVersion(
   const made = await parts.maker.make(request);
   try {
     const version = newVersion(wanted, made, parts.clock());
-    const writes = await writesOf(parts.mac, wanted, version, made);
+    const writes = [
+      ...(await writesOf(parts.mac, wanted, version, made)),
+      ...(await quotaWrites(parts, key.namespace, before === null)),
+    ];
     const after = { key, versions: [...versions, version] };
     return { change: { ...facts, after }, writes, discard: made.discard };
   } catch (error) {
@@ -121,6 +132,17 @@ async function writesOf(
     ...(changed === undefined ? [] : [await changedWrite(mac, changed)]),
     ...(objectId === null ? [] : [{ kind: 'complete-intent', objectId } as const]),
   ];
+}
+
+/** Counted with what the change itself adds, where no other change comes between. */
+async function quotaWrites(
+  { quotas }: NewVersionParts,
+  namespace: string,
+  isNew: boolean,
+): Promise<readonly KeyWrite[]> {
+  const { keys, versions } = (await quotas?.(namespace)) ?? { keys: null, versions: null };
+  if (keys === null && versions === null) return [];
+  return [{ kind: 'require-quota', namespace, keys: isNew ? keys : null, versions }];
 }
 
 async function changedWrite(mac: RowMac, changed: KeyVersion): Promise<KeyWrite> {

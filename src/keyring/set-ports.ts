@@ -38,6 +38,13 @@ export const KEY_SET_PREFIX = 'grant/';
 
 export type SetWrite =
   /** What rows of the namespace refer to. */
+  /** Refuses with `quota_exceeded` what leaves more than so many; null: any number. */
+  | {
+      readonly kind: 'require-quota';
+      readonly namespace: string;
+      readonly keys: number | null;
+      readonly versions: number | null;
+    }
   | { readonly kind: 'insert-namespace'; readonly name: string }
   /**
    * The change takes effect only where the namespace has no key that is not destroyed

@@ -11,6 +11,9 @@ import type { Unwinding } from './unwinding.ts';
 /** Since an instance's last beat: long enough to find out what became of it. */
 const INSTANCES_KEPT = 'P30D';
 
+/** Full ones say nothing. */
+const BUCKETS_KEPT = 'PT1H';
+
 export function expireOld(store: Store, config: Config, log: Log, unwinding: Unwinding): void {
   const timer = setInterval(() => {
     for (const expired of [store.expireIdempotency(), store.expireOperations()]) {
@@ -20,6 +23,7 @@ export function expireOld(store: Store, config: Config, log: Log, unwinding: Unw
   unwinding.add('expiry of records', () => clearInterval(timer));
   const stepwise = [
     { name: 'events', rows: store.events, retention: config.events.retention },
+    { name: 'buckets of limits', rows: store.limits, retention: BUCKETS_KEPT },
     { name: 'instances', rows: store.instances, retention: INSTANCES_KEPT },
   ];
   for (const { name, rows, retention } of stepwise) {

@@ -57,6 +57,7 @@ import { laneCounts } from './sequencing.ts';
 import { lateParts } from './late-parts.ts';
 import { checkLogOutside, outsideLog } from './log-outside.ts';
 import type { LateParts } from './late-parts.ts';
+import { openLimits } from './limiting.ts';
 import { listenersOf, readIdentities, urlsOf } from './listeners.ts';
 import { openOwnEvents } from './own-events.ts';
 import { whenReachable } from './patience.ts';
@@ -93,6 +94,7 @@ export class Service {
   #startOver: Promise<void> = Promise.resolve();
   #stopped: Promise<void> | undefined;
   #reloads: Reloads | undefined;
+  #limits: HttpDependencies['limits'] | undefined;
 
   /**
    * Once `hastened` aborts, a stop waits for nothing that it need not wait for. Of several workers each
@@ -183,7 +185,7 @@ export class Service {
     reloads.watchPin(device.pinFile);
     const database = await whenReachable(() => store.serverVersion(), this.#unwinding);
     const facts = { selfTests, database };
-    const http = await this.#openHttp({ device, incarnation, late, reloads }, facts);
+    const http = await this.#openHttp({ store, device, incarnation, late, reloads }, facts);
     let listening: Promise<HttpAddresses> | undefined;
     const listen = () => (listening ??= http.listen());
     if (!device.hsm.status().ready) {
@@ -268,11 +270,14 @@ export class Service {
   }
 
   async #openHttp(
-    { device, incarnation, late, reloads }: HttpParts,
+    { store, device, incarnation, late, reloads }: HttpParts,
     facts: StartFacts,
   ): Promise<HttpServer> {
     const metrics = this.#metrics;
     const { epoch } = incarnation;
+    const log = this.#logs.component('limits');
+    const limiting = { config: this.#config, store, late, epoch, metrics, log };
+    const limits = (this.#limits = openLimits(limiting, this.#unwinding));
     const authenticator = await openAuthenticator(
       {
         config: this.#config,
@@ -336,6 +341,7 @@ export class Service {
       events: late.events.port,
       governance: late.governance.port,
       issuers: issuerFacts(this.#config, authenticator),
+      limits,
       pageTokenKey: late.pageTokenKey,
       engine: this.#engine,
       token,
@@ -394,6 +400,7 @@ export class Service {
     });
     const events = openOwnEvents(pool, audit, this.#logs.component('audit'), this.#unwinding);
     await givenUp.settle((...entry) => audit.recordOwn(...entry));
+    this.#unwinding.add('counts of refusals', () => this.#limits?.refusals.stop());
     await this.#removeOrphans(store, hsm, root, audit);
     const log = this.#logs.component('keyring');
     const keyring = openKeyring({
@@ -413,6 +420,7 @@ export class Service {
       suites: suitePolicyOf(this.#config),
       destruction: destructionRulesOf(this.#config),
       policyLimits: policyLimitsOf(this.#config),
+      quotas: async (name) => (await late.governance.port.limits.inForce(name)).quotas,
     });
     // After the requests, before the instance's row is closed.
     this.#unwinding.add('sums of uses', () => keyring.ledger.stop());
@@ -473,6 +481,7 @@ export class Service {
 }
 
 interface HttpParts {
+  readonly store: Store;
   readonly device: Device;
   readonly incarnation: Incarnation;
   readonly late: LateParts;

@@ -20,6 +20,7 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
   TF013: 'quota_exceeded',
   TF014: 'version_not_usable',
   TF020: 'namespace_not_empty',
+  TF026: 'quota_exceeded',
   /** Unique violation: the version was made meanwhile. */
   '23505': 'conflict',
 };
@@ -36,6 +37,7 @@ const DETAILS: Readonly<Record<string, string>> = {
   TF010: FENCED,
   TF012: FENCED,
   TF014: 'Its destruction is not due by the clock of the database.',
+  TF026: 'The namespace has as many keys or versions as its quota permits.',
 };
 
 /** Foreign key violation, here of the only kind that a request can cause. */

@@ -89,6 +89,7 @@ const writeJson = (write: KeyWrite): object => {
       const { kind, namespace, revision } = write;
       return { kind, namespace, revision };
     }
+    case 'require-quota':
     case 'insert-namespace':
     case 'require-empty-namespace':
       return write;

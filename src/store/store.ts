@@ -34,6 +34,8 @@ import { Passwords } from './password.ts';
 import { createCosignatureStore } from './cosignature-store.ts';
 import { createLogKeyStore } from './log-key-store.ts';
 import { createOperationStore, expireOperations } from './operation-store.ts';
+import { createLimitStore } from './limit-store.ts';
+import type { LimitStore } from './limit-store.ts';
 import { createOrderStore } from './order-store.ts';
 import { createPolicyStore } from './policy-store.ts';
 import { createPool } from './pool.ts';
@@ -59,6 +61,7 @@ export interface Store {
   readonly uses: UseStore;
   readonly policies: PolicyStore & PolicyRounds;
   readonly sets: SetStore;
+  readonly limits: LimitStore;
   readonly approvals: ApprovalStore;
   readonly audit: AuditStore;
   readonly lanes: LaneReader;
@@ -103,6 +106,7 @@ export const openStore = (options: PoolOptions): Store => {
     uses: createUseStore(pool, gates),
     policies: createPolicyStore(pool, gates.lookups),
     sets: createSetStore(pool, gates.lookups),
+    limits: createLimitStore(pool),
     approvals: createApprovalStore(pool, gates),
     audit: createAuditStore(pool, prisma, gates),
     lanes: createLaneReader(pool, gates),

@@ -15,6 +15,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
   outcome: ['errors'],
   settled: ['errors'],
   crypto: ['errors', 'name'],
+  limits: ['errors'],
   contract: ['errors', 'name', 'duration'],
   hsm: ['errors', 'name', 'settled', 'crypto'],
   keyring: [
@@ -72,6 +73,8 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'rotation/order-ports.ts',
     'keyring/order-ports.ts',
     'rotation/ports.ts',
+    'limits/ports.ts',
+    'limits/usage-ports.ts',
     'type hsm/port.ts',
   ],
   governance: [
@@ -106,6 +109,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'access',
     'audit',
     'telemetry',
+    'limits',
     'type rotation/due.ts',
     'type rotation/first-items.ts',
     'type rotation/forecast.ts',

@@ -159,6 +159,7 @@ describe('openapi.yaml', () => {
       'encapsulate',
       'finishOperation',
       'putAlias',
+      'putLimits',
       'putRotationPolicy',
       'rotateKey',
       'updateKey',

@@ -12,6 +12,12 @@ import { PolicyAuthorizer } from '../../src/access/authorize.ts';
 import { LocalAccess } from '../../src/access/local-access.ts';
 import { DevelopmentIssuer } from '../../src/access/development-issuer.ts';
 import type { Authorizer } from '../../src/access/ports.ts';
+import { LimitGate } from '../../src/http/limit-gate.ts';
+import { LimitRefusals } from '../../src/http/limit-refusals.ts';
+import { Limiter } from '../../src/limits/limiter.ts';
+import type { LeaseStore } from '../../src/limits/ports.ts';
+import type { UsageStore } from '../../src/limits/usage-ports.ts';
+import type { RateSettings } from '../../src/http/limit-gate.ts';
 import type { AuditDraft } from '../../src/audit/ports.ts';
 import type { Engine } from '../../src/crypto/engine.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
@@ -110,6 +116,13 @@ export interface ServiceOptions {
   readonly issuing?: Partial<TrustOptions>;
   readonly replace?: (deps: HttpDependencies & Deciding) => Partial<HttpDependencies & Deciding>;
   readonly options?: Partial<HttpServerOptions>;
+  /** Of limits of the configuration; none unless told. */
+  readonly rates?: Partial<RateSettings>;
+  /** Where allowance comes from; as much as is asked for unless told. */
+  readonly leases?: LeaseStore;
+  readonly usage?: UsageStore;
+  /** Clock of limits. */
+  readonly now?: () => number;
   /** What `/openapi.yaml` answers. */
   readonly document?: string;
 }
@@ -138,6 +151,19 @@ const accessBy = (authorizer: Deciding['authorizer']): HttpDependencies['access'
           },
     ),
 });
+
+const NO_RATES: RateSettings = {
+  principalPerMinute: 0,
+  adminPerMinute: 0,
+  namespacePerMinute: 0,
+  keyPerMinute: 0,
+};
+
+/** Each bucket is always full. */
+const NO_LEASES: LeaseStore = {
+  lease: (requests) =>
+    Promise.resolve(requests.map(({ wanted, burst }) => ({ granted: wanted, available: burst }))),
+};
 
 const noEvents: HttpDependencies['events'] = {
   page: () => Promise.resolve({ items: [], next: BEGINNING, more: false }),
@@ -202,11 +228,12 @@ export async function openServiceOver<W extends Instance>(
   });
   const local = new LocalAccess(governance.localTokens, epoch);
   const authorizer = PolicyAuthorizer.of({ epoch });
+  const audit = watchAudit(world, drafts, anonymous);
   const real: HttpDependencies = {
     authenticator: local.authenticator(authenticator),
     access: local.access(accessBy(authorizer)),
     keys: keyring.references,
-    audit: watchAudit(world, drafts, anonymous),
+    audit,
     log: world.log ?? EMPTY_LOG,
     logKeys: new LogKeys(world.governing, logKeysInMemory()),
     outsideLog: { publicCheckpoint: () => given.publicCheckpoint ?? null, witness: () => [] },
@@ -237,6 +264,16 @@ export async function openServiceOver<W extends Instance>(
     turns: keyring.turns,
     events: world.events ?? noEvents,
     governance,
+    limits: {
+      gate: new LimitGate({
+        limiter: new Limiter({ store: given.leases ?? NO_LEASES, now: given.now }),
+        governance,
+        keys: keyring.references,
+        settings: { ...NO_RATES, ...given.rates },
+      }),
+      refusals: new LimitRefusals({ audit, epoch, onTrouble: () => undefined }),
+      usage: given.usage ?? { usageOf: () => Promise.resolve({ keys: 0, versions: 0 }) },
+    },
     issuers: { configured: authenticator.configured, names: authenticator.names, ...issuing },
     engine: given.engine ?? nativeEngine,
     token: {

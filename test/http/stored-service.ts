@@ -43,7 +43,12 @@ export class Site {
       clock,
       ...(destruction === undefined ? {} : { destruction }),
     });
-    const service = await openServiceOver(instance, { scan: store.rotationScan, ...options });
+    const service = await openServiceOver(instance, {
+      scan: store.rotationScan,
+      leases: store.limits,
+      usage: store.limits,
+      ...options,
+    });
     this.#services.push(service);
     return service;
   }

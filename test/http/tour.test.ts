@@ -461,6 +461,14 @@ describe('every route, as the contract says it', () => {
     expect((await go('deleteDenial', one)).json).toMatchObject({ deleted: true });
   });
 
+  it('limits a namespace', async () => {
+    await go('ownLimits', '/v1/limits');
+    const path = '/v1/admin/limits';
+    const limits = { principal: { use: { perMinute: 6_000 } }, quotas: { keys: 1_000 } };
+    const made = await go('putLimits', path, limits);
+    expect((await go('getLimits', path)).json).toMatchObject(made.json);
+  });
+
   it('lets issuers in', async () => {
     const path = '/v1/admin/issuers/partner';
     const { publicKey } = generateKeyPairSync('ed25519');

@@ -4,6 +4,7 @@ import { createAuditLog } from '../../src/audit/log.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { SUITES } from '../../src/crypto/suites.ts';
 import { SecurityEpoch } from '../../src/epoch.ts';
+import { NamespaceLimitSets } from '../../src/governance/limits.ts';
 import { openKeyring } from '../../src/keyring/keyring.ts';
 import type { KeyringParts } from '../../src/keyring/keyring.ts';
 import { NamespaceRotationPolicies } from '../../src/keyring/namespace-policies.ts';
@@ -48,6 +49,7 @@ export async function openStoredInstance(
     ...{ hsm, clock, engine: nativeEngine, root, uses, audit, epoch, refreshEpoch },
     instance: id,
     suites: ANY_SUITE,
+    quotas: async (name) => (await limits.inForce(name)).quotas,
   });
   const { integrity } = keyring;
   const changing = { store: store.keys, audit, epoch, refreshEpoch, clock, integrity };
@@ -58,6 +60,7 @@ export async function openStoredInstance(
     approvals: store.approvals,
     findKey: keyring.find,
   };
+  const limits = new NamespaceLimitSets(governing);
   const policies = new NamespaceRotationPolicies({
     ...changing,
     mac: root.mac,

@@ -22,7 +22,7 @@ const PARTS: Readonly<Record<string, readonly Guard[]>> = {
   deleteNamespace: ['namespaces.end'],
 };
 /** Operations of which no route is there yet. */
-const LATER: readonly Guard[] = ['limits.change', 'root.rotate', 'keys.export'];
+const LATER: readonly Guard[] = ['root.rotate', 'keys.export'];
 
 const CASES = GUARDED.flatMap(({ id, operation }) => {
   const own = [operation as Guard, ...(PARTS[id] ?? [])];
@@ -81,6 +81,7 @@ const REQUESTS: Readonly<Record<string, (other: string) => Request>> = {
   deleteDenial: () => ({ params: { denial: denied } }),
   putIssuer: () => ({ json: { ...issuer(), issuer: 'https://b.example' }, params: { name: 'n' } }),
   deleteIssuer: () => ({}),
+  putLimits: () => ({ json: {}, tag: '/v1/admin/limits' }),
   putApprovalRule: () => ({ json: { guards: ['root.rotate'], needed: 1 }, params: { rule: 'n' } }),
   deleteApprovalRule: () => ({ tag: '/v1/admin/approval-rules/x' }),
   putLoggableContext: () => ({ json: { names: ['tenant'] } }),
@@ -131,6 +132,7 @@ async function furnish(): Promise<string> {
   await root('POST', `/v1/admin/namespaces/${other}-held/suspend`, reason);
   await here('POST', '/v1/admin/keys', { name: 'k', suite: 'A256GCM', deletionProtection: true });
   await here('POST', '/v1/admin/keys', { name: 'open', suite: 'A256GCM' });
+  await here('PUT', '/v1/admin/limits', { quotas: { keys: 100 } });
   await here('POST', '/v1/admin/keys/k/rotate', {});
   await here('POST', '/v1/admin/keys/open/rotate', {});
   await here('POST', '/v1/admin/keys/open/versions/1/deactivate', reason);
@@ -146,7 +148,7 @@ async function furnish(): Promise<string> {
   await here('PUT', '/v1/admin/policies/x', { cedar });
   await here('PUT', '/v1/admin/policies/y', { cedar });
   await here('PUT', '/v1/admin/issuers/x', issuer());
-  await here('PUT', '/v1/admin/approval-rules/x', { guards: ['limits.change'], needed: 1 });
+  await here('PUT', '/v1/admin/approval-rules/x', { guards: ['keys.export'], needed: 1 });
   const denial = await here('POST', '/v1/admin/denials', { tokenId: 'known', reason: 'r' });
   denied = String(denial.json['id']);
   return other;

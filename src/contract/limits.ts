@@ -1,0 +1,104 @@
+/** Rate limits and quotas: what holds for who asks, and what a namespace sets. */
+import { z } from 'zod';
+
+import { STORED_ERRORS, changeOf } from './admin-keys.ts';
+import { defineRoute } from './route.ts';
+import { keyName, time } from './scalars.ts';
+
+const MOST = 100_000_000;
+
+const rate = z
+  .strictObject({
+    perMinute: z
+      .int()
+      .min(1)
+      .max(MOST)
+      .meta({ description: 'Requests in a minute; each item of a batch counts.' }),
+    burst: z.int().min(1).max(MOST).optional().meta({
+      description: "How many may come at once; ten seconds' worth unless told.",
+    }),
+  })
+  .meta({ id: 'Rate' });
+
+const classes = z
+  .strictObject({
+    use: rate.optional().meta({ description: 'Uses of keys, and reads of them.' }),
+    admin: rate.optional().meta({ description: 'Requests under `/v1/admin`.' }),
+  })
+  .meta({ id: 'RateClasses' });
+
+const count = z.int().min(0).max(MOST);
+
+const limits = {
+  principal: classes.optional().meta({ description: 'Of each principal in the namespace.' }),
+  namespace: classes.optional().meta({ description: 'Of all principals together.' }),
+  key: classes.optional().meta({ description: 'Of each key.' }),
+  keys: z
+    .record(keyName, rate)
+    .optional()
+    .meta({ description: 'Uses of single keys by name, in place of `key.use`; 200 at most.' }),
+  quotas: z
+    .strictObject({
+      keys: count.optional().meta({ description: 'Keys that are not destroyed.' }),
+      versions: count.optional().meta({ description: 'Versions that are not destroyed.' }),
+    })
+    .optional(),
+} as const;
+
+const usage = z.object({ keys: z.int(), versions: z.int() }).meta({
+  description: 'Of the namespace: what is not destroyed.',
+});
+
+const resource = {
+  ...limits,
+  updatedAt: time.nullable(),
+  updatedBy: z.object({ issuer: z.string(), subject: z.string() }).nullable(),
+  revision: z.int().meta({ description: 'For If-Match; 0 where nothing was set.' }),
+} as const;
+
+export const getLimits = defineRoute({
+  plane: 'admin',
+  operation: 'limits.read',
+  method: 'GET',
+  id: 'getLimits',
+  path: '/v1/admin/limits',
+  summary: 'Limits and quotas that the namespace has set, and how much of the quotas is used.',
+  response: z.object({ ...resource, used: usage }).meta({ id: 'NamespaceLimits' }),
+  errors: ['integrity_failed'],
+});
+
+export const putLimits = defineRoute({
+  ...changeOf(z.strictObject({})),
+  operation: 'limits.change',
+  method: 'PUT',
+  id: 'putLimits',
+  path: '/v1/admin/limits',
+  summary: 'Sets the limits and quotas of the namespace, in place of all that were set before.',
+  body: z.strictObject(limits).meta({ id: 'LimitsRequest' }),
+  response: z
+    .object({ ...resource, dryRun: z.literal(true).optional() })
+    .meta({ id: 'ChangedLimits' }),
+  errors: [...STORED_ERRORS, 'precondition_required'],
+});
+
+export const ownLimits = defineRoute({
+  plane: 'use',
+  operation: 'whoami',
+  method: 'GET',
+  id: 'ownLimits',
+  path: '/v1/limits',
+  summary: 'Rate limits that hold for the caller here, and about what is left of them.',
+  response: z
+    .object({
+      items: z.array(
+        z.object({
+          name: z.string(),
+          perMinute: z.int(),
+          burst: z.int(),
+          remaining: z.int().meta({ description: 'As far as this instance knows.' }),
+        }),
+      ),
+    })
+    .meta({ id: 'OwnLimits' }),
+  errors: [],
+});

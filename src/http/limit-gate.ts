@@ -1,0 +1,191 @@
+/**
+ * What a request counts against, once it is authorized: limits of the configuration, and those of its
+ * namespace. Nothing here waits for the database but the first look at a namespace's limits.
+ */
+import { TwofoldError } from '../errors.ts';
+import { rateOf } from '../limits/rate.ts';
+import type { Operation, Principal } from '../access/grant.ts';
+import type { NamespaceLimitSets, RateClass, SetRate } from '../governance/limits.ts';
+import type { KeyReferences } from '../keyring/references.ts';
+import type { Charge, Limiter } from '../limits/limiter.ts';
+import type { Limit, Rate } from '../limits/rate.ts';
+
+/** Of the configuration; 0: none. */
+export interface RateSettings {
+  readonly principalPerMinute: number;
+  readonly adminPerMinute: number;
+  readonly namespacePerMinute: number;
+  readonly keyPerMinute: number;
+}
+
+export interface LimitGateParts {
+  readonly limiter: Limiter;
+  readonly governance: { readonly limits: Pick<NamespaceLimitSets, 'inForce'> };
+  readonly keys: Pick<KeyReferences, 'resolve'>;
+  readonly settings: RateSettings;
+}
+
+/** What is asked. */
+export interface Limited {
+  readonly principal: Principal;
+  readonly namespace: string;
+  /** As the request names it. */
+  readonly key: string | null;
+  readonly plane: RateClass;
+}
+
+/** What stops a harm, or says who is limited, is never refused for a limit. */
+const UNLIMITED: ReadonlySet<Operation> = new Set<Operation>([
+  'keys.suspend',
+  'versions.suspend',
+  'versions.compromise',
+  'keys.cancel-destruction',
+  'versions.cancel-destruction',
+  'denials.change',
+  'limits.read',
+  'limits.change',
+  'approvals.decide',
+]);
+
+/** Refused for a limit: its entries are counted where they are many. */
+export class RateRefused extends TwofoldError {
+  readonly limit: Limit;
+
+  constructor(limit: Limit, retryAfterMs: number) {
+    const retryAfter = Math.max(1, Math.ceil(retryAfterMs / 1_000));
+    super('rate_limited', `The limit ${limit.name} is used up.`, { retryAfter });
+    this.limit = limit;
+  }
+}
+
+export class LimitGate {
+  readonly #parts: LimitGateParts;
+  readonly #configured: Readonly<Record<keyof RateSettings, Rate | null>>;
+
+  constructor(parts: LimitGateParts) {
+    this.#parts = parts;
+    const { principalPerMinute, adminPerMinute, namespacePerMinute, keyPerMinute } = parts.settings;
+    const rate = (perMinute: number) => (perMinute === 0 ? null : rateOf(perMinute));
+    this.#configured = {
+      principalPerMinute: rate(principalPerMinute),
+      adminPerMinute: rate(adminPerMinute),
+      namespacePerMinute: rate(namespacePerMinute),
+      keyPerMinute: rate(keyPerMinute),
+    };
+  }
+
+  /**
+   * Counts an authorized request of so many items; null where nothing limits it.
+   * @throws RateRefused, TwofoldError integrity_failed, database_unavailable
+   */
+  async count(asked: Limited, operation: Operation, cost: number): Promise<Charge | null> {
+    if (UNLIMITED.has(operation)) return null;
+    const limits = await this.limitsOf(asked);
+    if (limits.length === 0) return null;
+    const charge = this.#parts.limiter.charge(limits, cost);
+    if (charge.refused !== null) throw new RateRefused(charge.refused, charge.retryAfter);
+    return charge;
+  }
+
+  refund(charge: Charge): void {
+    this.#parts.limiter.refund(charge);
+  }
+
+  remaining(limit: Limit): number {
+    return this.#parts.limiter.remaining(limit);
+  }
+
+  /** All that hold, the one that is likeliest to refuse in no particular place. */
+  async limitsOf(asked: Limited): Promise<readonly Limit[]> {
+    const { principal, namespace, plane } = asked;
+    const { issuer, subject } = principal;
+    const who = `${String(issuer.length)}:${issuer}${subject}`;
+    const found = this.#ofConfiguration(asked, who);
+    const { rates, keys } = await this.#parts.governance.limits.inForce(namespace);
+    if (rates.size > 0) {
+      add(
+        found,
+        `principal.${plane}`,
+        `n/${namespace}/p/${plane}/${who}`,
+        rates.get(`principal.${plane}`),
+      );
+      add(
+        found,
+        `namespace.${plane}`,
+        `n/${namespace}/n/${plane}`,
+        rates.get(`namespace.${plane}`),
+      );
+    }
+    if (asked.key !== null) await this.#addKey(found, asked, asked.key, { rates, keys });
+    return found;
+  }
+
+  #ofConfiguration({ namespace, plane }: Limited, who: string): Limit[] {
+    const { principalPerMinute, adminPerMinute, namespacePerMinute } = this.#configured;
+    const found: Limit[] = [];
+    const own = plane === 'use' ? principalPerMinute : adminPerMinute;
+    if (own !== null) {
+      found.push({ name: `service.principal.${plane}`, bucket: `c/p/${plane}/${who}`, rate: own });
+    }
+    if (plane === 'use' && namespacePerMinute !== null) {
+      const bucket = `c/n/${namespace}`;
+      found.push({ name: 'service.namespace.use', bucket, rate: namespacePerMinute });
+    }
+    return found;
+  }
+
+  /** By the key's id, whatever the request calls it; what is no key has no limit. */
+  async #addKey(
+    found: Limit[],
+    { namespace, plane }: Limited,
+    reference: string,
+    { rates, keys }: Pick<Awaited<ReturnType<NamespaceLimitSets['inForce']>>, 'rates' | 'keys'>,
+  ): Promise<void> {
+    const configured = plane === 'use' ? this.#configured.keyPerMinute : null;
+    const ofAll = rates.get(`key.${plane}`);
+    if (configured === null && ofAll === undefined && keys.size === 0) return;
+    const key = await this.#parts.keys.resolve(namespace, reference);
+    if (key === null) return;
+    const own = plane === 'use' ? keys.get(key.name) : undefined;
+    if (configured !== null) {
+      found.push({ name: 'service.key.use', bucket: `c/k/${key.id}`, rate: configured });
+    }
+    add(found, `key.${plane}`, `n/k/${plane}/${key.id}`, own ?? ofAll);
+  }
+}
+
+function add(found: Limit[], name: string, bucket: string, rate: SetRate | undefined): void {
+  if (rate === undefined) return;
+  found.push({ name, bucket, rate: rateOf(rate.perMinute, rate.burst ?? undefined) });
+}
+
+/** How many items a body brings; each counts. */
+export function itemsOf(body: unknown): number {
+  if (Array.isArray(body)) return Math.max(1, body.length);
+  const items: unknown =
+    typeof body === 'object' && body !== null ? Reflect.get(body, 'items') : undefined;
+  return Array.isArray(items) ? Math.max(1, items.length) : 1;
+}
+
+/**
+ * `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers), as lists of RFC 9651 strings
+ * with parameters: `q` may come at once and is full again after `w` seconds; `r` is left, and all of it
+ * is back in `t` seconds unless more is used.
+ */
+export function limitHeaders(
+  limits: readonly Limit[],
+  remaining: (limit: Limit) => number,
+): Readonly<Record<string, string>> {
+  if (limits.length === 0) return {};
+  const seconds = (count: number, { perMinute }: Rate) => Math.ceil((count * 60) / perMinute);
+  const policies = limits.map(({ name, rate }) => {
+    const window = Math.max(1, seconds(rate.burst, rate));
+    return `"${name}";q=${String(rate.burst)};w=${String(window)}`;
+  });
+  const states = limits.map((limit) => {
+    const left = remaining(limit);
+    const reset = seconds(limit.rate.burst - left, limit.rate);
+    return `"${limit.name}";r=${String(left)};t=${String(reset)}`;
+  });
+  return { 'RateLimit-Policy': policies.join(', '), RateLimit: states.join(', ') };
+}

@@ -1,0 +1,96 @@
+/** Routes of limits and quotas. */
+import * as contract from '../contract/limits.ts';
+import { CLASSES, SCOPES } from '../governance/limits.ts';
+import { answerSet, memberTag } from './governed.ts';
+import { route } from './route.ts';
+import type { NamespaceLimits, SetRate } from '../governance/limits.ts';
+import type { Member, PreparedSetChange } from '../governance/sealed-set.ts';
+import type { HttpDependencies } from './dependencies.ts';
+import type { Call, GuardedRoute } from './route.ts';
+
+type Body = Call<typeof contract.putLimits>['body'];
+type RateBody = NonNullable<Body['keys']>[string];
+
+const setRate = ({ perMinute, burst }: RateBody): SetRate => ({ perMinute, burst: burst ?? null });
+
+export function limitsOfBody(body: Body): NamespaceLimits {
+  const rates = SCOPES.flatMap((scope) =>
+    CLASSES.flatMap((each) => {
+      const rate = body[scope]?.[each];
+      return rate === undefined ? [] : [[`${scope}.${each}`, setRate(rate)] as const];
+    }),
+  );
+  const keys = Object.entries(body.keys ?? {}).map(
+    ([name, rate]) => [name, setRate(rate)] as const,
+  );
+  const { keys: most, versions } = body.quotas ?? {};
+  return {
+    rates: new Map(rates),
+    keys: new Map(keys),
+    quotas: { keys: most ?? null, versions: versions ?? null },
+  };
+}
+
+const shownRate = ({ perMinute, burst }: SetRate) =>
+  burst === null ? { perMinute } : { perMinute, burst };
+
+function resource(member: Member<NamespaceLimits> | null) {
+  if (member === null) return { updatedAt: null, updatedBy: null, revision: 0 };
+  const { value, at, by, revision } = member;
+  const scopes = SCOPES.flatMap((scope) => {
+    const classes = CLASSES.flatMap((each) => {
+      const rate = value.rates.get(`${scope}.${each}`);
+      return rate === undefined ? [] : [[each, shownRate(rate)] as const];
+    });
+    return classes.length === 0 ? [] : [[scope, Object.fromEntries(classes)] as const];
+  });
+  const keys = [...value.keys].map(([name, rate]) => [name, shownRate(rate)] as const);
+  const quotas = Object.entries(value.quotas).filter(([, most]) => most !== null);
+  return {
+    ...Object.fromEntries(scopes),
+    ...(keys.length === 0 ? {} : { keys: Object.fromEntries(keys) }),
+    ...(quotas.length === 0 ? {} : { quotas: Object.fromEntries(quotas) }),
+    updatedAt: at.toISOString(),
+    updatedBy: by,
+    revision,
+  };
+}
+
+type Dependencies = Pick<HttpDependencies, 'governance' | 'limits'>;
+
+export function limitRoutes({ governance, limits }: Dependencies): readonly GuardedRoute[] {
+  return [
+    route(contract.getLimits, {
+      handle: async ({ grant }) => {
+        const member = await governance.limits.get(grant);
+        const used = await limits.usage.usageOf(grant.namespace);
+        const headers = member === null ? {} : memberTag(member);
+        return { body: { ...resource(member), used }, headers };
+      },
+    }),
+    route(contract.putLimits, {
+      handle: async (call) => {
+        const before = await governance.limits.get(call.grant);
+        const show = ({ changes: [change] }: PreparedSetChange<NamespaceLimits>) =>
+          resource(change?.after ?? before);
+        const wanted = limitsOfBody(call.body);
+        return answerSet(call, show, (run) => governance.limits.put(call.grant, wanted, run));
+      },
+    }),
+    route(contract.ownLimits, {
+      handle: async ({ grant, principal }) => {
+        const { namespace } = grant;
+        const held = await Promise.all(
+          CLASSES.map((plane) => limits.gate.limitsOf({ principal, namespace, key: null, plane })),
+        );
+        const items = held.flat().map((limit) => ({
+          name: limit.name,
+          perMinute: limit.rate.perMinute,
+          burst: limit.rate.burst,
+          remaining: limits.gate.remaining(limit),
+        }));
+        return { body: { items } };
+      },
+    }),
+  ];
+}

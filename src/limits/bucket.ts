@@ -1,0 +1,118 @@
+/** What one instance holds of one bucket. */
+import { hash } from 'node:crypto';
+
+import type { Lease, LeaseRequest } from './ports.ts';
+import { leaseOf, perSecond } from './rate.ts';
+import type { Rate } from './rate.ts';
+
+/** Between two requests for allowance of an empty bucket at least, ms. */
+const SHORTEST_WAIT_MS = 20;
+/** After the database failed, ms. */
+const AFTER_FAILURE_MS = 1_000;
+
+export class Bucket {
+  readonly id: Uint8Array;
+  #rate: Rate;
+  /** Allowance here; negative: let through before it was leased, and to be charged. */
+  #held = 0;
+  /** While it was known to be empty when last heard of, until then (ms of the limiter's clock). */
+  #emptyUntil = 0;
+  #notBefore = 0;
+  #used = false;
+  #available: number;
+  #heardAt: number;
+  /** Of the request under way. */
+  #asked: LeaseRequest | null = null;
+
+  constructor(text: string, rate: Rate, now: number) {
+    this.id = hash('sha256', text, 'buffer');
+    this.#rate = rate;
+    this.#available = rate.burst;
+    this.#heardAt = now;
+  }
+
+  get rate(): Rate {
+    return this.#rate;
+  }
+
+  get held(): number {
+    return this.#held;
+  }
+
+  get asking(): boolean {
+    return this.#asked !== null;
+  }
+
+  /** The rate in force: what was spent stays spent, and what is held beyond a lease goes back. */
+  follow(rate: Rate): void {
+    if (rate.perMinute === this.#rate.perMinute && rate.burst === this.#rate.burst) return;
+    this.#available += rate.burst - this.#rate.burst;
+    this.#rate = rate;
+    this.#emptyUntil = 0;
+  }
+
+  /** Until it is heard of, one lease is let through on credit. */
+  admits(now: number): boolean {
+    return now < this.#emptyUntil ? this.#held >= 1 : this.#held > -leaseOf(this.#rate);
+  }
+
+  /** Negative: what was taken comes back. */
+  take(cost: number): void {
+    this.#held -= cost;
+    this.#used = true;
+  }
+
+  /** Whether it was used since the last time that this was asked. */
+  rest(): boolean {
+    const used = this.#used;
+    this.#used = false;
+    return used;
+  }
+
+  needs(now: number): boolean {
+    if (this.#asked !== null || now < this.#notBefore || now < this.#emptyUntil) return false;
+    const lease = leaseOf(this.#rate);
+    return this.#held < lease / 2 || this.#held > lease;
+  }
+
+  /** @param leaving nothing is wanted, what is held goes back */
+  ask(leaving = false): LeaseRequest {
+    const lease = leaving ? 0 : leaseOf(this.#rate);
+    const beyond = Math.max(0, this.#held - lease);
+    const owed = this.#held < 0 ? -this.#held : -beyond;
+    const wanted = Math.max(0, lease - Math.max(0, this.#held));
+    const { burst } = this.#rate;
+    this.#held -= beyond;
+    this.#asked = { id: this.id, owed, wanted, perSecond: perSecond(this.#rate), burst };
+    return this.#asked;
+  }
+
+  heard({ granted, available }: Lease, now: number): void {
+    this.#held += granted + Math.max(0, this.#asked?.owed ?? 0);
+    this.#asked = null;
+    this.#available = available;
+    this.#heardAt = now;
+    if (available >= 1) return;
+    const enough = Math.max(1, leaseOf(this.#rate) / 4);
+    const wait = ((enough - available) / perSecond(this.#rate)) * 1_000;
+    this.#emptyUntil = now + Math.max(SHORTEST_WAIT_MS, wait);
+  }
+
+  /** What was to be given back is lost, which errs on the side of the limit. */
+  failed(now: number): void {
+    this.#asked = null;
+    this.#notBefore = now + AFTER_FAILURE_MS;
+  }
+
+  /** Until it is worth asking again, ms. */
+  wait(now: number): number {
+    return Math.max(0, this.#emptyUntil - now, this.#notBefore - now);
+  }
+
+  /** About what is left over all instances, as far as this one knows. */
+  remaining(now: number): number {
+    const grown = this.#available + (perSecond(this.#rate) * (now - this.#heardAt)) / 1_000;
+    const known = Math.min(this.#rate.burst, grown) + this.#held;
+    return Math.max(0, Math.min(this.#rate.burst, Math.floor(known)));
+  }
+}

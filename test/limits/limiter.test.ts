@@ -1,0 +1,231 @@
+/** Limits over several instances, on a clock of the test's: never more than is stated, and not much less. */
+import { describe, expect, it } from '@jest/globals';
+import fc from 'fast-check';
+import { Limiter } from '../../src/limits/limiter.ts';
+import { leaseOf, rateOf } from '../../src/limits/rate.ts';
+import type { Limit, Rate } from '../../src/limits/rate.ts';
+import { ModelBuckets } from './model.ts';
+
+interface Step {
+  readonly instance: number;
+  readonly cost: number;
+  readonly pause: number;
+  readonly settle: boolean;
+  readonly times: number;
+  readonly end: number;
+}
+
+const limitOf = (rate: Rate, bucket = 'b'): Limit => ({ name: 'principal.use', bucket, rate });
+
+class World {
+  now = 1_000;
+  readonly store = new ModelBuckets(() => this.now);
+  readonly instances: Limiter[];
+
+  constructor(count = 1, most?: number) {
+    this.instances = Array.from({ length: count }, () => this.start(most));
+  }
+
+  start(most?: number): Limiter {
+    return new Limiter({
+      store: this.store,
+      now: () => this.now,
+      ...(most === undefined ? {} : { most }),
+    });
+  }
+
+  get one(): Limiter {
+    const [first] = this.instances;
+    if (first === undefined) throw new Error('no instance');
+    return first;
+  }
+}
+
+/** How many of so many requests get through, each after what the one before asked for has come. */
+async function through(limiter: Limiter, limit: Limit, count: number, cost = 1): Promise<number> {
+  let passed = 0;
+  for (let asked = 0; asked < count; asked += 1) {
+    if (limiter.charge([limit], cost).refused === null) passed += cost;
+    await limiter.settled();
+  }
+  return passed;
+}
+
+/** Beyond burst and rate, of each instance. */
+const tolerance = (rate: Rate, cost = 1) => 2 * leaseOf(rate) + cost - 1;
+
+describe('a limit over several instances', () => {
+  it('lets through no more than is stated in any span, whatever comes when and to whom', async () => {
+    const step = fc.record({
+      instance: fc.nat(2),
+      cost: fc.integer({ min: 1, max: 7 }),
+      pause: fc.oneof(fc.constant(0), fc.integer({ min: 0, max: 3_000 })),
+      settle: fc.boolean(),
+      times: fc.integer({ min: 1, max: 20 }),
+      end: fc.integer({ min: 0, max: 40 }),
+    });
+    const rates = fc.record({
+      perMinute: fc.integer({ min: 1, max: 6_000 }),
+      burst: fc.integer({ min: 1, max: 200 }),
+    });
+    const check = async (rate: Rate, steps: readonly Step[]) => {
+      const world = new World(3);
+      const limit = limitOf(rate);
+      const passed: { at: number; cost: number }[] = [];
+      let ended = 0;
+      for (const { instance, cost, pause, settle, times, end } of steps) {
+        world.now += pause;
+        // Killed: what it holds is lost, and what it owes.
+        if (end === 0) {
+          world.instances[instance] = world.start();
+          ended += 1;
+        }
+        for (let time = 0; time < times; time += 1) {
+          const done = world.instances[instance]?.charge([limit], cost);
+          if (done?.refused === null) passed.push({ at: world.now, cost });
+          if (settle) await world.instances[instance]?.settled();
+        }
+      }
+      const most = (3 + ended) * tolerance(rate, 7);
+      for (const [first, { at: begin }] of passed.entries()) {
+        let sum = 0;
+        for (const { at, cost } of passed.slice(first)) {
+          sum += cost;
+          const filled = (rate.perMinute / 60) * ((at - begin) / 1_000);
+          expect(sum).toBeLessThanOrEqual(rate.burst + filled + most + 1e-6);
+        }
+      }
+    };
+    await fc.assert(fc.asyncProperty(rates, fc.array(step, { maxLength: 60 }), check), {
+      numRuns: 150,
+    });
+  });
+
+  it('gives who keeps asking all of the rate', async () => {
+    const world = new World(2);
+    const rate = rateOf(600, 100);
+    const [a, b] = world.instances as [Limiter, Limiter];
+    let passed = 0;
+    for (let tick = 0; tick < 6_000; tick += 1) {
+      world.now += 10;
+      passed += await through(tick % 2 === 0 ? a : b, limitOf(rate), 1);
+    }
+    expect(passed).toBeGreaterThanOrEqual(600);
+    expect(passed).toBeLessThanOrEqual(700 + 2 * tolerance(rate));
+  });
+
+  it('counts each item of a batch, and lets a batch larger than the burst pass on credit', async () => {
+    const world = new World();
+    const limit = limitOf(rateOf(60, 10));
+    expect(await through(world.one, limit, 1, 1_000)).toBe(1_000);
+    expect(await through(world.one, limit, 50)).toBe(0);
+    world.now += 900_000;
+    expect(await through(world.one, limit, 50)).toBe(0);
+    world.now += 120_000;
+    // The first after the wait learns how it stands.
+    expect(await through(world.one, limit, 50)).toBeGreaterThan(5);
+  });
+});
+
+describe('what was spent stays spent', () => {
+  const rate = rateOf(60, 100);
+  const limit = limitOf(rate);
+
+  it('when an instance starts anew', async () => {
+    const world = new World();
+    await through(world.one, limit, 500);
+    const again = await through(world.start(), limit, 500);
+    expect(again).toBeLessThanOrEqual(tolerance(rate));
+  });
+
+  it('when it is forgotten for others', async () => {
+    const world = new World(1, 4);
+    await through(world.one, limit, 500);
+    for (let other = 0; other < 100; other += 1) {
+      await through(world.one, limitOf(rate, `other-${String(other)}`), 1);
+      expect(world.one.size).toBeLessThanOrEqual(4 + 1);
+    }
+    expect(await through(world.one, limit, 500)).toBeLessThanOrEqual(tolerance(rate));
+  });
+
+  it('when the limit changes', async () => {
+    const world = new World();
+    await through(world.one, limit, 500);
+    const lower = limitOf(rateOf(60, 50));
+    expect(await through(world.one, lower, 500)).toBeLessThanOrEqual(tolerance(lower.rate));
+    const higher = limitOf(rateOf(60, 110));
+    expect(await through(world.one, higher, 500)).toBeLessThanOrEqual(10 + tolerance(higher.rate));
+  });
+
+  it('unless it is given back, or the request did nothing', async () => {
+    const world = new World();
+    await through(world.one, limit, 10);
+    await world.one.close();
+    const probe = world.start();
+    expect(await through(probe, limit, 500)).toBeGreaterThanOrEqual(90);
+    const other = limitOf(rate, 'refunded');
+    for (let time = 0; time < 500; time += 1) {
+      const charge = probe.charge([other], 1);
+      expect(charge.refused).toBeNull();
+      probe.refund(charge);
+      await probe.settled();
+    }
+  });
+});
+
+describe('a database that does not answer', () => {
+  it('holds nobody up, and lets one lease through on credit', async () => {
+    const world = new World();
+    world.store.held = true;
+    const limit = limitOf(rateOf(600, 100));
+    let passed = 0;
+    let refusal;
+    for (let asked = 0; asked < 50; asked += 1) {
+      const charge = world.one.charge([limit], 1);
+      if (charge.refused === null) passed += 1;
+      else refusal = charge;
+    }
+    expect(passed).toBe(leaseOf(limit.rate));
+    expect(refusal?.refused).toBe(limit);
+    world.store.held = false;
+    await Promise.resolve();
+    world.store.answer();
+    await world.one.settled();
+    // Held back while it was asked: the credit is charged, and there is allowance again.
+    expect(await through(world.one, limit, 10)).toBe(10);
+  });
+
+  it('is asked again after a second, not with each request', async () => {
+    const world = new World();
+    world.store.down = true;
+    const limit = limitOf(rateOf(600, 100));
+    await through(world.one, limit, 200);
+    expect(world.store.calls).toBe(1);
+    expect(world.one.figures.failures).toBe(1);
+    world.store.down = false;
+    world.now += 1_001;
+    await through(world.one, limit, 1);
+    expect(await through(world.one, limit, 50)).toBe(50);
+  });
+
+  it('is asked no more of an empty bucket than it fills', async () => {
+    const world = new World();
+    const limit = limitOf(rateOf(60, 10));
+    await through(world.one, limit, 1_000);
+    const { calls } = world.store;
+    await through(world.one, limit, 10_000);
+    expect(world.store.calls - calls).toBeLessThanOrEqual(1);
+  });
+});
+
+it('refuses for one limit without counting against the others', async () => {
+  const world = new World();
+  const narrow = limitOf(rateOf(60, 10), 'narrow');
+  const wide = limitOf(rateOf(60, 100), 'wide');
+  await through(world.one, narrow, 100);
+  for (let asked = 0; asked < 500; asked += 1) {
+    expect(world.one.charge([wide, narrow], 1).refused).toBe(narrow);
+    await world.one.settled();
+  }
+  expect(world.one.remaining(wide)).toBe(100);
+});
