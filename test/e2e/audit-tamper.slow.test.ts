@@ -273,7 +273,12 @@ async function replace(
     await one(`delete from public.${table} t using ${record} where ${same}`, row);
   }
   for (const row of to) {
-    const columns = Object.keys(row).filter((name) => !key.includes(name));
+    // What else the service has written into the row meanwhile stays.
+    const other = from.find((each) => named(each) === named(row)) ?? {};
+    const columns = Object.keys(row).filter(
+      (name) => JSON.stringify(row[name]) !== JSON.stringify(other[name]),
+    );
+    if (columns.length === 0) continue;
     const set = columns.map((name) => `${name} = o.${name}`).join(', ');
     const sql =
       before?.has(named(row)) === true
