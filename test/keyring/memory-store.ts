@@ -409,6 +409,8 @@ function apply(rows: Rows, write: Exclude<KeyWrite, SetWrite | ApprovalWrite>): 
     case 'insert-run':
     case 'require-policy-set':
       throw new TypeError('no scheduler runs here');
+    case 'insert-log-keys':
+      throw new TypeError('no log is signed here');
     case 'complete-intent':
       if (!rows.intents.delete(hex(write.objectId))) throw new TwofoldError('conflict');
   }
