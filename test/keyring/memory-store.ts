@@ -410,7 +410,8 @@ function apply(rows: Rows, write: Exclude<KeyWrite, SetWrite | ApprovalWrite>): 
     case 'require-policy-set':
       throw new TypeError('no scheduler runs here');
     case 'insert-log-keys':
-      throw new TypeError('no log is signed here');
+      // Kept by the test that has keys of a log: nothing here reads them.
+      return;
     case 'complete-intent':
       if (!rows.intents.delete(hex(write.objectId))) throw new TwofoldError('conflict');
   }
