@@ -30,17 +30,20 @@ const CHUNK = 64;
 
 const textDocument = (text: string) => ({ body: new Document('text/plain', text) });
 
+/** Reading the log is part of a session (`audit/reading-sessions.ts`): else a copy of it would lengthen it. */
+type RecordReading = HttpDependencies['audit']['record'];
+
 export const logEntryResource = (entry: SequencedEntry) => ({
   index: entry.index,
   ...entryResource(recordFrom(entry)),
 });
 
-function treeRoutes(log: LogReading): readonly GuardedRoute[] {
+function treeRoutes(log: LogReading, record: RecordReading): readonly GuardedRoute[] {
   return [
     route(contract.getCheckpoint, {
       handle: async ({ grant }) => {
         requireRoot(grant);
-        return textDocument(await log.checkpoint());
+        return { ...textDocument(await log.checkpoint()), record };
       },
     }),
     route(contract.listCheckpoints, {
@@ -49,20 +52,21 @@ function treeRoutes(log: LogReading): readonly GuardedRoute[] {
         const pageSize = query.pageSize ?? DEFAULT_PAGE_SIZE;
         // One more tells whether another page exists.
         const found = await log.checkpoints(query.size ?? 0, pageSize + 1);
-        return { body: { items: found.slice(0, pageSize), next: found[pageSize]?.size ?? null } };
+        const next = found[pageSize]?.size ?? null;
+        return { body: { items: found.slice(0, pageSize), next }, record };
       },
     }),
     route(contract.getLogTile, {
       handle: async ({ grant, params }) => {
         requireRoot(grant);
         const tile = parseTilePath(`tile/${params.level}/${params.tile}`);
-        return { body: new Document('application/octet-stream', await log.tile(tile)) };
+        return { body: new Document('application/octet-stream', await log.tile(tile)), record };
       },
     }),
     route(contract.getConsistencyProof, {
       handle: async ({ grant, query: { from, to } }) => {
         requireRoot(grant);
-        return { body: { from, to, proof: await log.consistency(from, to) } };
+        return { body: { from, to, proof: await log.consistency(from, to) }, record };
       },
     }),
   ];
@@ -89,20 +93,24 @@ async function pageOfLog(log: LogReading, from: number, pageSize: number) {
   return { items, next: at < size ? at : null };
 }
 
-function entryRoutes({ audit }: Dependencies, log: LogReading): readonly GuardedRoute[] {
+function entryRoutes(
+  { audit }: Dependencies,
+  log: LogReading,
+  record: RecordReading,
+): readonly GuardedRoute[] {
   return [
     route(contract.listLogEntries, {
       handle: async ({ grant, query }) => {
         requireRoot(grant);
         const pageSize = query.pageSize ?? DEFAULT_PAGE_SIZE;
-        return { body: await pageOfLog(log, query.from ?? 0, pageSize) };
+        return { body: await pageOfLog(log, query.from ?? 0, pageSize), record };
       },
     }),
     route(contract.getEntryProof, {
       handle: async ({ grant, params }) => {
-        const record = await audit.read(params.id);
-        if (record?.draft.namespace !== grant.namespace) throw new TwofoldError('not_found');
-        return textDocument(await log.proof(record));
+        const found = await audit.read(params.id);
+        if (found?.draft.namespace !== grant.namespace) throw new TwofoldError('not_found');
+        return { ...textDocument(await log.proof(found)), record };
       },
     }),
   ];
@@ -120,6 +128,7 @@ const stateResource = ({ key, versions }: KeyView) => ({
   versions: versions.map(({ version, revision, state }) => ({ version, revision, state })),
 });
 
+/** Each with an entry of its own: an export takes the entry's index for the age of what it shows. */
 function stateRoutes({ keyStates, lanes, pageTokenKey }: Dependencies): readonly GuardedRoute[] {
   const tokens = new PageTokens(pageTokenKey);
   return [
@@ -174,9 +183,10 @@ function streamRoute(deps: Dependencies, streams: EventStreams): GuardedRoute {
 
 export function logRoutes(deps: Dependencies, streams: EventStreams): readonly GuardedRoute[] {
   const log = new LogReading(deps.log);
+  const record: RecordReading = (draft, standing) => deps.audit.reading(draft, standing);
   return [
-    ...treeRoutes(log),
-    ...entryRoutes(deps, log),
+    ...treeRoutes(log, record),
+    ...entryRoutes(deps, log, record),
     ...stateRoutes(deps),
     streamRoute(deps, streams),
   ];

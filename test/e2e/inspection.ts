@@ -89,7 +89,8 @@ export const strayTokenObjects = async (client: pg.Client, hsm: PooledHsm): Prom
   const objects = await hsm.tokenKeys(generation?.installation ?? '');
   const { rows } = await client.query<{ id: string }>(
     `select encode(classical_object_id, 'hex') as id from public.key_version
-      where classical_object_id is not null`,
+      where classical_object_id is not null
+      union all select encode(object_id, 'hex') from public.log_key where object_id is not null`,
   );
   const onToken = objects.map(({ objectId }) => Buffer.from(objectId).toString('hex')).toSorted();
   const named = rows.map(({ id }) => id).toSorted();
