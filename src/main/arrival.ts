@@ -15,6 +15,7 @@ import { openGoverned } from './access.ts';
 import type { Incarnation } from './incarnation.ts';
 import type { OwnEvents } from './own-events.ts';
 import type { LateParts } from './late-parts.ts';
+import { cosignedLog } from './cosigned-log.ts';
 import { openLogOutside } from './log-outside.ts';
 import { openLogWitness } from './log-witness.ts';
 import { rotationPlans, rotationPolicies, rotationReading, startScheduler } from './scheduling.ts';
@@ -59,7 +60,7 @@ export async function arrive(
   late.turns.set(keyring.turns);
   late.keyStates.set(keyring.states);
   late.lanes.set(store.lanes);
-  late.logReader.set(store.log);
+  late.logReader.set(cosignedLog(store.log, store.cosignatures));
   late.events.set({ ...store.events, installation: root.installation });
   const ruling = { config, store, keys, audit, incarnation, mac, integrity };
   const governance = await openGoverned({ ...ruling, findKey: keyring.find }, config);
