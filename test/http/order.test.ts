@@ -59,8 +59,8 @@ describe('the order of checks', () => {
     for (const { method, path, plane } of ROUTES) {
       const place = path.replaceAll(/\{\w+\}/g, '1');
       const { status, json, headers } = await service.call(null, method, place);
-      // A name that no published key has.
-      const open = path.includes('{') ? 404 : 200;
+      // A name that no published key has, and what is shown only where that is configured.
+      const open = path.includes('{') || path === '/public/log/checkpoint' ? 404 : 200;
       if (plane === 'public') expect({ path, status }).toEqual({ path, status: open });
       else {
         expect({ path, code: json['code'] }).toEqual({ path, code: 'token_missing' });

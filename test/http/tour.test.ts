@@ -665,7 +665,13 @@ describe('every route, as the contract says it', () => {
       /^c2sp\.org\/tlog-proof@v1\nindex [1-9]\d*\n/,
     );
     await go('getConsistencyProof', '/v1/audit/consistency?from=3&to=7');
-    await go('listKeyStates', '/v1/audit/key-states?pageSize=1');
+    const states = await go('listKeyStates', '/v1/audit/key-states?pageSize=1');
+    // Keys come in the order of their random ids, and have one version or several.
+    const items = (states.json['items'] as { versions: unknown[] }[]).map((item) => ({
+      ...item,
+      versions: item.versions.slice(0, 1),
+    }));
+    examples['listKeyStates'] = { response: shortened({ ...states.json, items }) };
     await go('listLanes', '/v1/audit/lanes?pageSize=1');
     const stop = new AbortController();
     const stream = await fetch(`${service.url}/v1/audit/stream?from=0`, {
