@@ -96,6 +96,7 @@ describe('a class of advisories', () => {
       '/healthz',
       '/readyz',
       '/openapi.yaml',
+      '/public/log/checkpoint',
       '/public/{namespace}/{key}/jwks.json',
       '/public/{namespace}/{key}/key.pem',
     ]);
