@@ -37,7 +37,6 @@ export interface SetSeal {
 export const KEY_SET_PREFIX = 'grant/';
 
 export type SetWrite =
-  /** What rows of the namespace refer to. */
   /** Refuses with `quota_exceeded` what leaves more than so many; null: any number. */
   | {
       readonly kind: 'require-quota';
@@ -45,6 +44,7 @@ export type SetWrite =
       readonly keys: number | null;
       readonly versions: number | null;
     }
+  /** What rows of the namespace refer to. */
   | { readonly kind: 'insert-namespace'; readonly name: string }
   /**
    * The change takes effect only where the namespace has no key that is not destroyed

@@ -36,6 +36,8 @@ const byName = (a: Attested<SetMember>, b: Attested<SetMember>) =>
 export function applySet(rows: SetRows, write: SetWrite): void {
   switch (write.kind) {
     case 'insert-namespace':
+    case 'require-quota':
+      // What the database alone counts.
       return;
     case 'require-empty-namespace':
       if (kindsOf(rows, write.name).length > 0) throw new TwofoldError('conflict');
