@@ -89,6 +89,7 @@ const program = findChromium();
           'HSM ok',
           'Database ok',
           'Audit log ok',
+          'Sequenced log ok',
           'Stored rows ok',
           'Secrets ok',
           'Access ok',
