@@ -157,6 +157,18 @@ it('have what is used while a receiver refuses, which the metrics show', async (
   );
   expect(shown).toMatchObject({ 'here.failing': 0, 'here.behind_seconds': 0, 'lake.failing': 1 });
   expect(shown['lake.behind_seconds']).toBeGreaterThan(0);
+  const page = /^status +(\S+)$/mu.exec(first.output)?.[1] ?? '';
+  const status: unknown = await (
+    await fetch(page, { headers: { accept: 'application/json' } })
+  ).json();
+  expect(status).toMatchObject({
+    audit: {
+      sinks: [
+        { name: 'here', state: 'serving' },
+        { name: 'lake', state: 'failing', behind: expect.any(Number) },
+      ],
+    },
+  });
   expect(receiver.refused).toBeGreaterThan(0);
   expect(receiver.deliveries).toEqual([]);
   expect(statSync(fileOf('first')).mode & 0o777).toBe(0o600);
