@@ -117,7 +117,8 @@ export const takeConfigFlags = (argv: readonly string[]): TakenFlags => takeFlag
 export const describeConfig = (): string => configReference();
 
 /** Whoever has a presigned URL may write there: what signs it stands in its query. */
-const presentTarget = (target: Config['audit']['publishTo'][number]): object => {
+/** A password and what is asked for (a presigned URL's signature, a collector's key) are secrets. */
+const presentTarget = (target: { readonly url?: string | undefined }): object => {
   if (target.url === undefined) return target;
   const url = new URL(target.url);
   if (url.search !== '') url.search = '?***';
@@ -134,7 +135,11 @@ export const presentConfig = (config: Config): unknown => {
     return url.toString();
   };
   const { url, ownerUrl, ...database } = config.database;
-  const audit = { ...config.audit, publishTo: config.audit.publishTo.map(presentTarget) };
+  const audit = {
+    ...config.audit,
+    publishTo: config.audit.publishTo.map(presentTarget),
+    sinks: config.audit.sinks.map((sink) => ('url' in sink ? presentTarget(sink) : sink)),
+  };
   return { ...config, audit, database: { ...database, url: hide(url), ownerUrl: hide(ownerUrl) } };
 };
 

@@ -7,6 +7,7 @@ import { SUITES } from '../crypto/suites.ts';
 import { parseDuration } from '../duration.ts';
 import { lengthOf, parseDuration as parseCalendarDuration } from '../keyring/durations.ts';
 import { TwofoldError } from '../errors.ts';
+import type { SinkSettings } from './audit-sinks.ts';
 import { isLoopback } from './loopback.ts';
 import { PARTS } from './parts.ts';
 import type { ConfigPart } from './parts.ts';
@@ -144,7 +145,13 @@ const auditProblems = ({ audit, mode }: Config): Problem[] => {
       ? [{ where: `audit.sinks.${index}.name`, message: 'is listed twice' }]
       : [],
   );
-  return [...plain, ...twice];
+  const paths = sinks.map((sink) => (sink.type === 'file' ? resolve(sink.path) : null));
+  const shared = paths.flatMap((path, index) =>
+    path !== null && paths.indexOf(path) < index
+      ? [{ where: `audit.sinks.${index}.path`, message: 'is listed twice' }]
+      : [],
+  );
+  return [...plain, ...twice, ...shared];
 };
 
 /** Problems between settings, of the parts that are used. */
@@ -230,6 +237,7 @@ export const fileProblems = (config: Config, uses: readonly ConfigPart[] = PARTS
               readSecretFile(tokenFile, 0o007).fill(0),
             ),
       ),
+      ...config.audit.sinks.flatMap((sink, index) => sinkProblems(`audit.sinks.${index}`, sink)),
       ...tlsProblems('http.tls', config.http.tls),
       ...tlsProblems('admin.tls', config.admin?.tls),
       ...tlsProblems('metrics.tls', config.metrics.tls),
@@ -237,6 +245,32 @@ export const fileProblems = (config: Config, uses: readonly ConfigPart[] = PARTS
     ],
   };
   return uses.flatMap((part) => of[part]());
+};
+
+/** Files that a sink reads at each delivery, and would else be missed only then. */
+const sinkProblems = (where: string, sink: SinkSettings): Problem[] => {
+  if (sink.type === 'file') return [];
+  const secret = (name: string, file: string | undefined, closed: 0o077 | 0o007): Problem[] =>
+    file === undefined
+      ? []
+      : attempt(`${where}.${name}`, () => readSecretFile(file, closed).fill(0));
+  const own =
+    sink.type === 'syslog'
+      ? [
+          ...missingFile(`${where}.certificateFile`, sink.certificateFile),
+          ...secret('keyFile', sink.keyFile, 0o007),
+        ]
+      : secret('tokenFile', sink.tokenFile, 0o077);
+  const signing = sink.type === 'http' ? secret('hmacKeyFile', sink.hmacKeyFile, 0o077) : [];
+  return [...missingFile(`${where}.caFile`, sink.caFile), ...own, ...signing];
+};
+
+const SINK_FILES = ['path', 'caFile', 'tokenFile', 'hmacKeyFile', 'certificateFile', 'keyFile'];
+
+const absoluteSink = (sink: SinkSettings): SinkSettings => {
+  const files = Object.entries(sink).filter(([name]) => SINK_FILES.includes(name));
+  const settled = files.map(([name, path]) => [name, resolve(String(path))] as const);
+  return { ...sink, ...Object.fromEntries(settled) };
 };
 
 const absoluteTls = <T extends { readonly tls?: TlsFiles | undefined }>(section: T): T => {
@@ -291,6 +325,7 @@ export const settlePaths = (config: Config, programDir: string, dataDirGiven: bo
         ...absolute(target, 'folder'),
         ...absolute(target, 'tokenFile'),
       })),
+      sinks: config.audit.sinks.map(absoluteSink),
     },
     access: {
       ...config.access,

@@ -55,6 +55,19 @@ const audit = z.object({
       }),
     })
     .meta({ description: 'The sequenced log, as this process knows it.' }),
+  sinks: z
+    .array(
+      z.object({
+        name: z.string(),
+        state: z.enum(['serving', 'failing', 'waiting']).meta({
+          description: '`failing`: the last delivery failed; `waiting`: another process serves it.',
+        }),
+        behind: count.nullable().meta({
+          description: 'Entries of the log that it has not got; null where that is not known here.',
+        }),
+      }),
+    )
+    .meta({ description: 'Where entries are copied to, by the names of the configuration.' }),
 });
 
 const worker = z.object({

@@ -149,7 +149,7 @@ function databaseFacts({ database: { kind, version, tls, state } }: Status): Mar
 }
 
 function auditFacts({ audit, workers }: Status): Markup {
-  const { uses, changes, waiting, failures, state, log } = audit;
+  const { uses, changes, waiting, failures, state, log, sinks } = audit;
   const lane = ({ number, durable }: Status['audit']['uses']) => {
     if (workers !== undefined) return `a lane each, ${numberText(durable)} since start`;
     return number === null ? 'none open' : `lane ${number}, ${numberText(durable)} since start`;
@@ -164,9 +164,18 @@ function auditFacts({ audit, workers }: Status): Markup {
       ['State', word(state, state === 'ok')],
       ['Sequenced', `${numberText(log.entries)}, ${numberText(log.unsequenced)} wait`],
       ['Log', word(log.state, log.state === 'ok')],
+      ...sinks.map(sinkRow),
     ])}
   </section>`;
 }
+
+const sinkRow = ({ name, state, behind }: Status['audit']['sinks'][number]) =>
+  [
+    `Sink ${name}`,
+    html`${word(state, state !== 'failing')}${
+      behind === null ? NOTHING : html`<small>${numberText(behind)} entries behind</small>`
+    }`,
+  ] as const;
 
 /** Nothing where one process serves alone. */
 function workerFacts({ workers }: Status): Markup {

@@ -92,15 +92,23 @@ export function registerFigures(metrics: Metrics, parts: FiguresOf): void {
 
 /** Of each sink, by the name that the configuration gives it, in the process that serves it. */
 function sinkFigures(metrics: Metrics, facts: FiguresOf['sinks']): void {
-  const gauge = (name: string, help: string, read: (facts: SinkFacts) => number) => {
-    const served = () => facts().filter(({ state }) => state !== 'waiting');
-    const values = () => Object.fromEntries(served().map((each) => [each.name, read(each)]));
+  const gauge = (name: string, help: string, read: (facts: SinkFacts) => number | null) => {
+    const values = () => {
+      const served = facts().filter(({ state }) => state !== 'waiting');
+      return Object.fromEntries(
+        served.flatMap((each) => {
+          const value = read(each);
+          return value === null ? [] : [[each.name, value]];
+        }),
+      ) as Record<string, number>;
+    };
     metrics.gauge(name, help, values, 'max');
   };
   gauge(
     'audit_sink_behind_entries',
     'Entries of the audit log that a sink has not got.',
-    ({ behind }) => behind ?? 0,
+    // Where its place is not known yet, 0 would say that it has everything.
+    ({ behind }) => behind,
   );
   gauge(
     'audit_sink_behind_seconds',

@@ -313,6 +313,7 @@ export class Service {
       readiness,
       audit: () => late.audit.current,
       log: () => late.log,
+      sinks: () => late.sinks?.facts() ?? [],
       token,
       activity,
     });

@@ -11,6 +11,7 @@ import { NAME } from '../name.ts';
 import { Activity, STEPS, STEP_SECONDS } from '../telemetry/activity.ts';
 import type { Incarnation } from './incarnation.ts';
 import type { SequencedLog } from './sequenced-log.ts';
+import type { SinkFacts } from './sinks.ts';
 import type { Unwinding } from './unwinding.ts';
 import { VERSION } from './version.ts';
 
@@ -30,6 +31,7 @@ export interface StatusParts {
   readonly audit: () => RunningAuditLog | null;
   /** Null until the root is open. */
   readonly log: () => SequencedLog | null;
+  readonly sinks: () => readonly SinkFacts[];
   readonly token: TokenFacts;
   readonly activity: Activity<RequestGroup>;
 }
@@ -67,7 +69,7 @@ export function statusReader(config: Config, facts: StartFacts, parts: StatusPar
       readiness: { ready, checks: [...checks] },
       hsm: hsmOf(parts.hsm, config),
       database: databaseOf(config, facts, parts.incarnation),
-      audit: auditOf(parts.audit()?.health(), parts.log()),
+      audit: auditOf(parts.audit()?.health(), parts.log(), parts.sinks()),
       suites: Object.values(SUITES).map((suite) => ({
         id: suite.id,
         available: parts.token.availability(suite).available,
@@ -105,6 +107,7 @@ const databaseOf = (
 function auditOf(
   health: ReturnType<RunningAuditLog['health']> | undefined,
   log: SequencedLog | null,
+  sinks: readonly SinkFacts[],
 ): Status['audit'] {
   const facts = log?.facts();
   const lane = (number: number | null | undefined, durable: number | undefined) => ({
@@ -123,5 +126,9 @@ function auditOf(
       unsequenced: facts?.unsequenced ?? 0,
       lanesAtFault: facts?.faults.length ?? 0,
     },
+    sinks: sinks.map(({ name, state, behind }) => ({
+      ...{ name, state },
+      behind: state === 'waiting' ? null : behind,
+    })),
   };
 }

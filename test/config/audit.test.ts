@@ -1,4 +1,5 @@
 /** What the settings of the audit log take, and what they refuse. */
+import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
 import { checkConfig, presentConfig } from '../../src/config.ts';
 import { formatVkey, makeVkey } from '../../src/audit/tree/vkey.ts';
@@ -74,5 +75,109 @@ describe('audit.acceptRollback', () => {
       expect(accept(wrong, 'r')).toHaveLength(1);
     }
     expect(accept(['a'.repeat(64)])).toHaveLength(1);
+  });
+});
+
+describe('audit.sinks', () => {
+  const sinks = (value: unknown, environment: Record<string, string> = {}) =>
+    check({ ...environment, TWOFOLD_AUDIT_SINKS: json(value) });
+  const file = { type: 'file', name: 'here', path: '/f' };
+  const http = { type: 'http', name: 'lake', url: 'https://h.example/in' };
+  const otlp = { type: 'otlp', name: 'otel', url: 'https://h.example/v1/logs' };
+  const syslog = { type: 'syslog', name: 'siem', host: 'h.example' };
+
+  it('are of four types, with what is not told', () => {
+    const from = 'start';
+    expect(sinks([file, http, otlp, syslog])).toMatchObject({
+      sinks: [
+        { ...file, rotateBytes: 134_217_728, keep: 16 },
+        { ...http, from },
+        { ...otlp, from },
+        { ...syslog, from, port: 6_514, facility: 13 },
+      ],
+    });
+    expect(check({})).toMatchObject({ sinks: [] });
+  });
+
+  it.each([
+    ['another type', { ...file, type: 'kafka' }],
+    ['no type', { name: 'here', path: '/f' }],
+    ['a key that no sink has', { ...file, more: 1 }],
+    ['a key of another type', { ...file, url: 'https://h.example/' }],
+    ['where to begin, for a file', { ...file, from: 'now' }],
+    ['a signature that otlp has not', { ...otlp, hmacKeyFile: '/k' }],
+    ['no path', { type: 'file', name: 'here' }],
+    ['a file that turns too soon', { ...file, rotateBytes: 1_048_575 }],
+    ['no full file that stays', { ...file, keep: 0 }],
+    ['a name in capitals', { ...file, name: 'Here' }],
+    ['a long name', { ...file, name: 'a'.repeat(33) }],
+    ['another beginning', { ...http, from: 'yesterday' }],
+    ['a file as URL', { ...http, url: 'file:///f' }],
+    ['a certificate without its key', { ...syslog, certificateFile: '/c' }],
+    ['a port that is none', { ...syslog, port: 65_536 }],
+    ['a facility that is none', { ...syslog, facility: 24 }],
+  ])('refuse %s', (_, sink) => {
+    const [place, ...others] = sinks([sink]) as string[];
+    expect(place).toMatch(/^audit\.sinks\.0/u);
+    expect(others).toEqual([]);
+  });
+
+  it('have each a name of its own, whatever their types', () => {
+    expect(sinks([file, http, { ...syslog, name: 'here' }])).toEqual(['audit.sinks.2.name']);
+  });
+
+  it('have each a file of its own', () => {
+    expect(sinks([file, http, { ...file, name: 'other', path: '/./f' }])).toEqual([
+      'audit.sinks.2.path',
+    ]);
+  });
+
+  it('have their files where the working folder was', () => {
+    const checked = sinks([{ ...file, path: 'f' }]);
+    expect(checked).toMatchObject({ sinks: [{ path: join(process.cwd(), 'f') }] });
+  });
+
+  it('name files that are not there, before anything is sent', () => {
+    const caFile = '/none/ca.pem';
+    const wrong = [
+      { ...http, caFile, tokenFile: '/none/token', hmacKeyFile: '/none/key' },
+      { ...syslog, caFile, certificateFile: '/none/own.pem', keyFile: '/none/own.key' },
+    ];
+    expect((sinks(wrong) as string[]).toSorted()).toEqual([
+      'audit.sinks.0.caFile',
+      'audit.sinks.0.hmacKeyFile',
+      'audit.sinks.0.tokenFile',
+      'audit.sinks.1.caFile',
+      'audit.sinks.1.certificateFile',
+      'audit.sinks.1.keyFile',
+    ]);
+  });
+
+  it('are at most 16', () => {
+    const many = Array.from({ length: 17 }, (_, at) => ({
+      ...file,
+      ...{ name: `f${at}`, path: `/f${at}` },
+    }));
+    expect(sinks(many.slice(1))).toMatchObject({ sinks: { length: 16 } });
+    expect(sinks(many)).toHaveLength(1);
+  });
+
+  it('take http for a loopback address in development, and nowhere else', () => {
+    const local = { ...http, url: 'http://127.0.0.1:8080/in' };
+    const away = { ...otlp, url: 'http://h.example/v1/logs' };
+    expect(sinks([local])).toMatchObject({ sinks: [local] });
+    expect(sinks([local, away])).toEqual(['audit.sinks.1.url']);
+    expect(sinks([local, away], { TWOFOLD_MODE: 'production' })).toEqual(
+      expect.arrayContaining(['audit.sinks.0.url', 'audit.sinks.1.url']),
+    );
+  });
+
+  it('show no secret of a URL', () => {
+    const secret = { ...http, url: 'https://user:secret@h.example/in?token=secret' };
+    const checked = checkConfig({
+      environment: { TWOFOLD_MODE: 'dev', TWOFOLD_AUDIT_SINKS: json([secret]) },
+    });
+    expect(checked.ok).toBe(true);
+    if (checked.ok) expect(json(presentConfig(checked.config))).not.toContain('secret');
   });
 });

@@ -10,7 +10,10 @@ import { findEmbedded } from '../../src/store/embedded.ts';
 import { TestService } from './service.ts';
 
 /** A service with a data folder of its own; stop it before the first one, whose database it uses. */
-export async function startBeside(first: TestService): Promise<TestService> {
+export async function startBeside(
+  first: TestService,
+  environment: Readonly<Record<string, string>> = {},
+): Promise<TestService> {
   const dataDir = mkdtempSync(join(tmpdir(), 'twofold-e2e-'));
   copyFileSync(join(first.dataDir, SEED_FILE), join(dataDir, SEED_FILE));
   const hsm = join(first.dataDir, 'hsm');
@@ -22,6 +25,7 @@ export async function startBeside(first: TestService): Promise<TestService> {
       TWOFOLD_HSM_TOKEN_LABEL: `${NAME.tokenLabel}-development`,
       TWOFOLD_HSM_PIN_FILE: join(hsm, 'user.pin'),
       SOFTHSM2_CONF: join(hsm, 'softhsm2.conf'),
+      ...environment,
     },
   });
 }

@@ -62,6 +62,10 @@ export const sampleStatus = (changes: Partial<Status> = {}): Status => ({
     waiting: 0,
     failures: 0,
     log: { state: 'ok', entries: 12_400, unsequenced: 3, lanesAtFault: 0 },
+    sinks: [
+      { name: 'here', state: 'serving', behind: 0 },
+      { name: 'lake', state: 'waiting', behind: null },
+    ],
   },
   selfTests: ['SHA3-256', 'ML-KEM-768'],
   suites: Object.keys(SUITES).map((id) => ({ id, available: id !== 'MLKEM768-X25519' })),

@@ -24,12 +24,13 @@ const worker = (number: number) => ({
 });
 
 describe('the status of several workers', () => {
+  const sinksOfTwo = [{ name: 'lake', state: 'failing' as const, behind: 12 }];
   const one = sampleStatus({ history: history([1, 2, null, 3]) });
   const two = sampleStatus({
     uptimeSeconds: 5,
     history: history([null, 10]),
     hsm: { ...one.hsm, state: 'token-absent', queued: 5 },
-    audit: { ...one.audit, state: 'not-durable', failures: 9, waiting: 2 },
+    audit: { ...one.audit, state: 'not-durable', failures: 9, waiting: 2, sinks: sinksOfTwo },
   });
   const readiness = { ...one.readiness, workers: { ready: 1, of: 2 } };
   const whole = wholeStatus(one, [one, two], readiness, [worker(1), worker(2)]);
@@ -52,6 +53,7 @@ describe('the status of several workers', () => {
         state: 'not-durable',
         uses: { number: null, durable: 2 * one.audit.uses.durable },
         failures: 9,
+        sinks: [{ name: 'here', state: 'serving', behind: 0 }, ...sinksOfTwo],
       },
     });
     expect(whole.workers?.map(({ worker: number }) => number)).toEqual([1, 2]);

@@ -48,6 +48,7 @@ export function wholeStatus(
         unsequenced: most(({ audit: { log } }) => log.unsequenced),
         lanesAtFault: most(({ audit: { log } }) => log.lanesAtFault),
       },
+      sinks: wholeSinks(all.flatMap(({ audit }) => audit.sinks)),
     },
     history: wholeHistory(all.map(({ history }) => history)),
     workers: [...workers],
@@ -92,4 +93,13 @@ function joined(all: readonly Series[], join: (one: number, other: number) => nu
         null,
       ),
   );
+}
+
+/** Each once, as the worker that serves it knows it; where none does, it waits. */
+function wholeSinks(all: Status['audit']['sinks']): Status['audit']['sinks'] {
+  const byName = new Map<string, Status['audit']['sinks'][number]>();
+  for (const sink of all) {
+    if (sink.state !== 'waiting' || !byName.has(sink.name)) byName.set(sink.name, sink);
+  }
+  return [...byName.values()];
 }
