@@ -2,6 +2,7 @@
 import { TwofoldError } from '../errors.ts';
 import type { LogHead, LogReader, SequencedEntry, StoredCheckpoint } from './log-ports.ts';
 import type { AuditCursor } from './ports.ts';
+import { HASH_BYTES } from './tree/hashes.ts';
 import { consistencyProof, inclusionProof, verifyInclusion } from './tree/proofs.ts';
 import { TILE_WIDTH } from './tree/tiles.ts';
 import type { BundleId, TileId } from './tree/tiles.ts';
@@ -11,6 +12,7 @@ import { formatTlogProof } from './tree/tlog-proof.ts';
 const INTEGRATION_S = 2;
 /** Longest entry of a bundle: its length is a uint16. */
 const MAX_ENTRY = 0xffff;
+const NO_ENTRY = new Uint8Array(0);
 
 /** An entry, where it is in its lane, and its leaf hash (32 bytes). */
 interface Placed extends AuditCursor {
@@ -44,17 +46,19 @@ export class LogReading {
   }
 
   /**
-   * A tile as C2SP tlog-tiles has it. Bundles hold what is stored, also where that was altered: what
-   * is wrong with it is for the verifier to find.
-   * @throws TwofoldError not_found where the tree has no such tile yet; integrity_failed where a row is
-   *   missing or longer than any entry
+   * A tile as C2SP tlog-tiles has it. It holds what is stored, also where that was altered: what is wrong
+   * with it is for the verifier to find. Of an entry whose row is missing, or longer than any entry, a
+   * bundle has an empty one, so that an export names it and goes on to the others.
+   * @throws TwofoldError not_found where the tree has no such tile yet
    */
   async tile(tile: TileId | BundleId): Promise<Buffer> {
     const { level, index, width } = tile;
-    if (level === 'entries') return this.#bundle(index, width);
+    if (level === 'entries') return bundleOf(await this.#stored(index, width));
     const hashes = await this.#reader.tile(level, index, width);
-    if (hashes === null) throw new TwofoldError('not_found', 'The log has no such tile yet.');
-    return Buffer.from(hashes.buffer, hashes.byteOffset, hashes.byteLength);
+    if (hashes !== null) return Buffer.from(hashes.buffer, hashes.byteOffset, hashes.byteLength);
+    if (level > 0) throw noTile();
+    const rows = await this.#stored(index, width);
+    return Buffer.concat(rows.map((row) => row?.leaf ?? new Uint8Array(HASH_BYTES)));
   }
 
   /**
@@ -91,23 +95,24 @@ export class LogReading {
     return { note };
   }
 
-  async #bundle(index: number, width: number): Promise<Buffer> {
+  /** The entries of a tile of level 0; undefined where the row of one is missing. */
+  async #stored(index: number, width: number): Promise<readonly (SequencedEntry | undefined)[]> {
     const from = index * TILE_WIDTH;
     const until = from + width;
     const { size } = await this.#reader.head();
-    if (until > size) throw new TwofoldError('not_found', 'The log has no such tile yet.');
-    const entries = await this.#reader.entries(from, until);
-    const isWhole =
-      entries.length === width && entries.every((entry, at) => entry.index === from + at);
-    if (!isWhole) throw new TwofoldError('integrity_failed');
-    return bundleOf(entries);
+    if (until > size) throw noTile();
+    const found = await this.#reader.entries(from, until);
+    const byIndex = new Map(found.map((entry) => [entry.index, entry]));
+    return Array.from({ length: width }, (_, at) => byIndex.get(from + at));
   }
 }
 
-/** Each entry after its length. */
-function bundleOf(entries: readonly SequencedEntry[]): Buffer {
-  const parts = entries.flatMap(({ body }) => {
-    if (body.length > MAX_ENTRY) throw new TwofoldError('integrity_failed');
+const noTile = () => new TwofoldError('not_found', 'The log has no such tile yet.');
+
+/** Each entry after its length; an empty one for what cannot be one. */
+function bundleOf(entries: readonly (SequencedEntry | undefined)[]): Buffer {
+  const parts = entries.flatMap((entry) => {
+    const body = entry === undefined || entry.body.length > MAX_ENTRY ? NO_ENTRY : entry.body;
     const length = Buffer.alloc(2);
     length.writeUInt16BE(body.length);
     return [length, body];

@@ -128,13 +128,30 @@ describe('tiles', () => {
     }
   });
 
-  it('with an entry that is gone are refused, those with another body are not', async () => {
+  it('have an empty entry for one that is gone or too long, and what stands there for one that was altered', async () => {
     const { sequenced } = log();
-    const [first] = sequenced.splice(3, 1);
-    expect(codeOf(await get('/tile/entries/000.p/5'))).toEqual([500, 'integrity_failed']);
-    if (first !== undefined) sequenced.splice(3, 0, { ...first, body: Buffer.from('other') });
+    const whole = (await get('/tile/entries/000.p/5')).bytes;
+    const [gone] = sequenced.splice(3, 1);
+    const without = (await get('/tile/entries/000.p/5')).bytes;
+    if (gone === undefined) throw new Error('there was one');
+    expect(without).toHaveLength(whole.length - gone.body.length);
+    expect(codeOf(await get('/log?from=3'))).toEqual([500, 'integrity_failed']);
+    sequenced.splice(3, 0, { ...gone, body: Buffer.alloc(0x10000) });
+    expect((await get('/tile/entries/000.p/5')).bytes).toEqual(without);
+    sequenced.splice(3, 1, { ...gone, body: Buffer.from('other') });
     expect((await get('/tile/entries/000.p/5')).bytes.includes('other')).toBe(true);
     expect(codeOf(await get('/log?from=3'))).toEqual([500, 'integrity_failed']);
+  });
+
+  it('of hashes that are taken from rows have zeros for a row that is gone', async () => {
+    const tile = (await get('/tile/0/000.p/5')).bytes;
+    const { sequenced } = log();
+    log().tile = async () => null;
+    sequenced.splice(3, 1);
+    const expected = Buffer.from(tile);
+    expected.fill(0, 96, 128);
+    expect((await get('/tile/0/000.p/5')).bytes).toEqual(expected);
+    expect(codeOf(await get('/tile/0/002.p/1'))).toEqual([404, 'not_found']);
   });
 });
 
