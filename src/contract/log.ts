@@ -152,7 +152,10 @@ export const keyState = z
     namespace: z.string(),
     name: z.string(),
     revision: z.int(),
-    state: z.string(),
+    state: z.string().meta({
+      description:
+        'As of the key; `altered` where its MACs do not attest its rows: then no other value is one.',
+    }),
     primary: z.int().nullable(),
     minUsableVersion: z.int(),
     latestVersion: z.int(),

@@ -13,6 +13,7 @@ import { EntryFeed } from './log-feed.ts';
 import { PageTokens } from './page-token.ts';
 import { Document, route } from './route.ts';
 import type { SequencedEntry } from '../audit/log-ports.ts';
+import type { AlteredKey } from '../keyring/key-states.ts';
 import type { KeyView } from '../keyring/operations.ts';
 import type { HttpDependencies } from './dependencies.ts';
 import type { EventStreams } from './event-stream.ts';
@@ -116,17 +117,30 @@ function entryRoutes(
   ];
 }
 
-const stateResource = ({ key, versions }: KeyView) => ({
-  keyId: key.id,
-  namespace: key.namespace,
-  name: key.name,
-  revision: key.revision,
-  state: stateOf(key),
-  primary: key.primary,
-  minUsableVersion: key.minUsableVersion,
-  latestVersion: key.latestVersion,
-  versions: versions.map(({ version, revision, state }) => ({ version, revision, state })),
-});
+/** As `audit/verify/rows.ts` knows it. */
+const ALTERED = {
+  ...{ name: '', revision: 0, state: 'altered', primary: null },
+  ...{ minUsableVersion: 0, latestVersion: 0, versions: [] },
+};
+
+const stateResource = (found: KeyView | AlteredKey) => {
+  if ('altered' in found) {
+    const { id: keyId, namespace } = found.altered;
+    return { keyId, namespace, ...ALTERED };
+  }
+  const { key, versions } = found;
+  return {
+    keyId: key.id,
+    namespace: key.namespace,
+    name: key.name,
+    revision: key.revision,
+    state: stateOf(key),
+    primary: key.primary,
+    minUsableVersion: key.minUsableVersion,
+    latestVersion: key.latestVersion,
+    versions: versions.map(({ version, revision, state }) => ({ version, revision, state })),
+  };
+};
 
 /** Each with an entry of its own: an export takes the entry's index for the age of what it shows. */
 function stateRoutes({ keyStates, lanes, pageTokenKey }: Dependencies): readonly GuardedRoute[] {

@@ -9,17 +9,21 @@ import type { KeyPlace, KeyStore } from './ports.ts';
 /** Verified at a time, so that a long page leaves the HSM's queue to others. */
 const KEYS_AT_ONCE = 4;
 
+/** A key with a row that its MAC does not attest: nothing of it is believed but where it stands. */
+export interface AlteredKey {
+  readonly altered: KeyPlace;
+}
+
 export interface KeyStates {
   /**
    * A page in the order of the keys' ids, each key read from the database for it, its MACs verified.
    * `next` is the `after` of the next page; null at the end.
-   * @throws TwofoldError integrity_failed
    */
   page(
     grant: Grant<'audit.log'>,
     after: string | null,
     pageSize: number,
-  ): Promise<{ readonly items: readonly KeyView[]; readonly next: string | null }>;
+  ): Promise<{ readonly items: readonly (KeyView | AlteredKey)[]; readonly next: string | null }>;
 }
 
 interface Parts {
@@ -29,11 +33,13 @@ interface Parts {
 
 export const keyStates = ({ store, catalog }: Parts): KeyStates => {
   /** Null where it was removed meanwhile. */
-  const view = async ({ namespace, id }: KeyPlace): Promise<KeyView | null> => {
+  const view = async (place: KeyPlace): Promise<KeyView | AlteredKey | null> => {
     try {
-      return await catalog.fresh(namespace, id);
+      return await catalog.fresh(place.namespace, place.id);
     } catch (error) {
       if (TwofoldError.is(error, 'key_not_found')) return null;
+      // Whoever compares is told which key it is, and goes on to the others.
+      if (TwofoldError.is(error, 'integrity_failed')) return { altered: place };
       throw error;
     }
   };

@@ -11,6 +11,9 @@ export const LANES_FILE = 'lanes.ndjson';
 
 type Row = Readonly<Record<string, unknown>>;
 
+/** What a service says of a key whose rows do not verify, in place of its state. */
+const ALTERED = 'altered';
+
 const KEY_MEMBERS: readonly string[] = [
   ...['keyId', 'namespace', 'name', 'revision', 'state', 'primary', 'minUsableVersion'],
   ...['latestVersion', 'versions'],
@@ -48,8 +51,13 @@ function checkKey(
   whole: boolean,
 ): void {
   const where = `key ${uuid(keyId)}`;
-  const revision = requireCount(row, 'revision');
   const key = keys.keys.get(keyId);
+  if (row['state'] === ALTERED) {
+    const why = 'its rows were altered: the service says that their MACs do not attest them';
+    problems.add('state_altered', key?.index ?? null, where, why);
+    return;
+  }
+  const revision = requireCount(row, 'revision');
   if (key === undefined) {
     if (whole) problems.add('state_unlogged', null, where, 'the log knows nothing of it');
     return;

@@ -360,6 +360,21 @@ describe('rows', () => {
     expect(codesOf(report)).toContain('file_malformed');
   });
 
+  it('that the service could not verify are named, and the others are looked at', async () => {
+    const [row, other] = log.state;
+    if (row === undefined || other === undefined) throw new Error('no rows');
+    const altered = {
+      ...{ ...row, name: '', revision: 0, state: 'altered', primary: null },
+      ...{ minUsableVersion: 0, latestVersion: 0, versions: [] },
+    };
+    const outdated = { ...other, revision: other.revision + 1 };
+    const state = log.state.with(0, altered).with(1, outdated);
+    const report = await verified({ state });
+    expect(codesOf(report)).toEqual(['state_altered', 'state_unlogged']);
+    expect(report.problems[0]).toMatchObject({ where: `key ${row.keyId}` });
+    expect(report.problems[0]?.index).toEqual(expect.any(Number));
+  });
+
   it('are ahead of the log, or behind it', async () => {
     const [row] = log.state;
     if (row === undefined) throw new Error('no row');
