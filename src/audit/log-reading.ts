@@ -95,14 +95,18 @@ export class LogReading {
     return { note };
   }
 
-  /** The entries of a tile of level 0; undefined where the row of one is missing. */
+  /** The entries of a tile of level 0; undefined where the row of one is missing, or not the only one. */
   async #stored(index: number, width: number): Promise<readonly (SequencedEntry | undefined)[]> {
     const from = index * TILE_WIDTH;
     const until = from + width;
     const { size } = await this.#reader.head();
     if (until > size) throw noTile();
     const found = await this.#reader.entries(from, until);
-    const byIndex = new Map(found.map((entry) => [entry.index, entry]));
+    const byIndex = new Map<number, SequencedEntry | undefined>();
+    for (const entry of found) {
+      // Of two rows that claim one index neither is it: a run was altered.
+      byIndex.set(entry.index, byIndex.has(entry.index) ? undefined : entry);
+    }
     return Array.from({ length: width }, (_, at) => byIndex.get(from + at));
   }
 }

@@ -95,6 +95,11 @@ interface Change {
   readonly rows: number;
   readonly where?: string;
   readonly change: (rows: readonly Row[]) => readonly Row[];
+  /**
+   * Whether it can be without effect: what is exported is what was signed, so nothing is there to find. At
+   * least one of these has to be found, too.
+   */
+  readonly effectless?: boolean;
 }
 
 const old = new Map<string, Row>();
@@ -167,8 +172,8 @@ const CHANGES: readonly Change[] = [
     table: 'log_run',
     key: ['first'],
     rows: 1,
-    // Otherwise there is no entry that it could take in, and nothing that is shown is another.
-    where: 'exists (select from public.entry e where e.lane = t.lane and e.n = t.from_n + t.count)',
+    // Where the lane ends there, or goes on there.
+    effectless: true,
     change: each((row) => ({ ...row, count: Number(row['count']) + 1 })),
   },
   { name: 'a run is deleted', table: 'log_run', key: ['first'], rows: 1, change: () => [] },
@@ -215,6 +220,8 @@ const CHANGES: readonly Change[] = [
     rows: 1,
     where: 'size = (select size from public.log_head)',
     change: () => [],
+    // Where another came meanwhile: that one between others is gone, nothing shows.
+    effectless: true,
   },
   {
     name: 'a key is put back as it was',
@@ -299,6 +306,7 @@ it(`${MUTATIONS} changes are found`, async () => {
       await replace(owner, change, rows, changed);
       const codes = await found();
       await replace(owner, change, changed, rows);
+      if (codes.length === 0 && change.effectless === true) return;
       if (codes.length === 0) missed.push(`${change.name}: ${JSON.stringify(rows).slice(0, 300)}`);
       else
         seen.set(
@@ -310,5 +318,7 @@ it(`${MUTATIONS} changes are found`, async () => {
   if (process.env['SHOW_FOUND'] === '1')
     process.stdout.write(`${JSON.stringify([...seen], null, 1)}\n`);
   expect(missed).toEqual([]);
+  const kinds = new Set([...seen.keys()].map((each) => each.split(':')[0]));
+  expect(CHANGES.filter(({ name }) => !kinds.has(name)).map(({ name }) => name)).toEqual([]);
   expect(await found()).toEqual([]);
 }, 600_000);
