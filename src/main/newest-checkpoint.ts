@@ -156,7 +156,7 @@ const rolledBack = ({ place, note: { checkpoint } }: Seen, wrong: string): Twofo
   return new TwofoldError(
     'log_rolled_back',
     `A checkpoint of ${origin} with ${String(size)} entries was seen before (${place}), but ${wrong}. ` +
-      'The database was rolled back, or is another one. Restore the newest state; where that is lost ' +
+      'The database was rolled back or altered, or is another one. Restore the newest state; where that is lost ' +
       'for good, see "After a roll-back" in deploy/witnesses.md: the checkpoint to give up is ' +
       `${checkpointHash(checkpoint)}.`,
   );
