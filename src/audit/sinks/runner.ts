@@ -135,6 +135,8 @@ export class SinkRunner {
   async #advance(to: number): Promise<void> {
     const from = this.#stored ?? null;
     if (!(await this.#options.position.advance(from, to))) {
+      // Read anew by the next step, also where there was none yet.
+      this.#stored = undefined;
       throw new Error('another instance goes on with this sink');
     }
     this.#stored = to;

@@ -200,6 +200,22 @@ describe('a position', () => {
     await runner.step(100);
     expect(position.at).toBe(66);
   });
+
+  it('that another has begun meanwhile ends the first step, and not the sink', async () => {
+    const url = await httpServer((_body, _request, response) => response.end());
+    const position = new MemoryPosition();
+    const { runner } = runnerOf(new HttpSink({ url }), 100, {
+      next: async () => {
+        const at = await position.next();
+        position.at ??= 50;
+        return at;
+      },
+      advance: (from, to) => position.advance(from, to),
+    });
+    await expect(runner.step(100)).rejects.toThrow('another instance goes on');
+    await runner.step(100);
+    expect(position.at).toBe(66);
+  });
 });
 
 describe('OpenTelemetry', () => {
