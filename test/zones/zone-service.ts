@@ -78,8 +78,12 @@ export class Site {
       },
       { softhsmConf: confOf(folder, 1) },
     );
-    await site.#command(['migrate']);
-    await site.#command(['hsm', 'make-root', '--so-pin-file', join(folder, 'so.pin')]);
+    const owner = {
+      ...site.environment(1),
+      TWOFOLD_DATABASE_OWNER_URL: cluster.ownerUrl,
+    };
+    await site.#command(['migrate'], owner);
+    await site.#command(['hsm', 'make-root', '--so-pin-file', join(folder, 'so.pin')], owner);
     for (const zone of [2, 3] as const) {
       cpSync(tokensFolder(folder, 1), tokensFolder(folder, zone), { recursive: true });
     }
@@ -133,12 +137,26 @@ export class Site {
     renameSync(`${file}.new`, file);
   }
 
-  async #command(args: readonly string[]): Promise<void> {
-    const ownerUrl = { TWOFOLD_DATABASE_OWNER_URL: this.cluster.ownerUrl };
-    await promisify(execFile)('/bin/sh', [join(project, 'scripts/twofold'), ...args], {
-      cwd: this.folder,
-      env: { ...this.environment(1), ...ownerUrl },
-    });
+  async #command(
+    args: readonly string[],
+    environment: Readonly<Record<string, string>>,
+  ): Promise<string> {
+    const { stdout } = await promisify(execFile)(
+      '/bin/sh',
+      [join(project, 'scripts/twofold'), ...args],
+      { cwd: this.folder, env: { ...COMMAND_ENVIRONMENT, HOME: this.folder, ...environment } },
+    );
+    return stdout;
+  }
+
+  /** `twofold audit …` against a zone's service; what it printed. */
+  async audit(zone: Zone, ...args: readonly string[]): Promise<string> {
+    const authorization = join(this.folder, 'auditor.header');
+    const line = `Authorization: Bearer ${await this.token()}\n`;
+    writeFileSync(authorization, line, { mode: 0o600 });
+    const { url } = await this.address(zone);
+    const connection = ['--url', url, '--ca', join(this.folder, 'ca.pem')];
+    return this.#command(['audit', ...args, ...connection, '--authorization', authorization], {});
   }
 
   async address(zone: Zone): Promise<ZoneAddress> {
