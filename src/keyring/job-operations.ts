@@ -10,7 +10,7 @@ export type OperationView = OperationIdentity &
   Omit<OperationProgress, 'state'> & { readonly state: OperationProgress['state'] | 'expired' };
 
 /** With it operations of others are seen too; null confines a principal to its own. */
-export type Overseeing = Grant<'operations.oversee'> | null;
+export type Overseeing = Grant<'operations.oversee' | 'root.read'> | null;
 
 /** A step that was worked out and is not taken yet. */
 export interface OperationStep {

@@ -6,7 +6,7 @@
  */
 import type { NewLogKeys } from '../audit/key-ports.ts';
 import type { CommitOutcome, PreparedEntry } from '../audit/ports.ts';
-import type { HsmMaterial } from '../hsm/port.ts';
+import type { HsmMaterial, WrappedMaterial } from '../hsm/port.ts';
 import type { ApprovalWrite } from './approval-ports.ts';
 import type { Attested } from './attested.ts';
 import type { NewEvent } from './event-ports.ts';
@@ -23,6 +23,14 @@ export type { Attested } from './attested.ts';
 export type KeyWrite =
   | SetWrite
   | ApprovalWrite
+  /** The generation is in force from then on, and the one before it retiring; `conflict` where it cannot be. */
+  | {
+      readonly kind: 'begin-root-rotation';
+      readonly generation: number;
+      readonly operation: StoredOperation;
+    }
+  /** Nothing is under the generation any more; `conflict` where something is. */
+  | { readonly kind: 'retire-root-generation'; readonly generation: number }
   | { readonly kind: 'insert-key'; readonly row: Attested<Key> }
   | { readonly kind: 'update-key'; readonly row: Attested<Key>; readonly expected: number }
   | { readonly kind: 'insert-version'; readonly row: Attested<KeyVersion> }
@@ -343,18 +351,25 @@ export interface UseStore {
 export interface RootGeneration {
   readonly generation: number;
   readonly installation: string;
-  readonly state: 'intended' | 'complete';
+  /**
+   * `intended`: its ceremony began; `complete`: on the token, with its keys and its canary; `in-force`: new
+   * material is made under it; `retiring`: a later one is in force; `retired`: nothing is under it.
+   */
+  readonly state: 'intended' | 'complete' | 'in-force' | 'retiring' | 'retired';
   readonly seal: HsmMaterial | null;
   readonly mac: HsmMaterial | null;
   /** iv ‖ ciphertext ‖ tag of a known text under `root-seal`. */
   readonly canary: Uint8Array | null;
+  /** `mac` wrapped under a later generation, so that the audit log's MACs can be checked for ever. */
+  readonly kept: Attested<WrappedMaterial> | null;
 }
 
 export interface RootStore {
+  /** In the order of their numbers. */
   generations(): Promise<readonly RootGeneration[]>;
   /** First-wins: returns the row that exists afterwards. */
   intend(generation: number, installation: string): Promise<RootGeneration>;
-  /** First-wins: material of the winner is what exists afterwards. */
+  /** First-wins: material of the winner is what exists afterwards; `state` is what it is to be. */
   complete(root: RootGeneration): Promise<RootGeneration>;
   /** Whether any key row exists: then a missing root is never replaced. */
   hasKeys(): Promise<boolean>;
@@ -390,6 +405,8 @@ export interface InstanceStore {
   open(instance: InstanceRow): Promise<void>;
   /** `lanes`: what is announced of them; nothing is unless given. */
   beat(id: string, epochSeen: number, lanes?: LaneCounts): Promise<Heartbeat>;
+  /** The generations of the root that it has opened. */
+  announceGenerations(id: string, generations: readonly number[]): Promise<void>;
   /** Whether every live (neither closed nor fenced, beating) instance reads the suite and envelope version. */
   allRead(suite: number, envelope: number): Promise<boolean>;
   close(id: string): Promise<void>;

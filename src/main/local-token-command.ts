@@ -19,7 +19,7 @@ import { openGovernance } from '../governance/governance.ts';
 import type { Governance } from '../governance/governance.ts';
 import { ROOT_NAMESPACE } from '../governance/namespaces.ts';
 import { IntegrityWatch } from '../keyring/integrity.ts';
-import { openRoot } from '../keyring/root.ts';
+import { openRoot } from '../keyring/root-opening.ts';
 import { UsageCounters } from '../keyring/usage.ts';
 import { openStore } from '../store/store.ts';
 import { openDevice } from './device.ts';
@@ -136,7 +136,7 @@ async function openBeside(
   unwinding.add('instance', () => store.instances.close(instance));
   const epoch = new SecurityEpoch((await store.instances.beat(instance, 0)).epoch);
   const refreshEpoch = async () => epoch.advance(await store.audit.changesSince(epoch.current));
-  const audit = createAuditLog({ store: store.audit, mac: root.mac, epoch, instance, zone });
+  const audit = createAuditLog({ store: store.audit, mac: root.auditMac, epoch, instance, zone });
   await audit.start();
   unwinding.add('audit lanes', async () => {
     await audit.stop();
