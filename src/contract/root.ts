@@ -60,7 +60,8 @@ export const rotateRoot = defineRoute({
       reason: text(512, 'Why; kept with the rotation and in the audit log.'),
     })
     .meta({ id: 'RotateRootRequest' }),
-  status: 202,
+  // 202 would say that it waits for an approval.
+  status: 201,
   also: { 200: 'With `dryRun=true`: what would begin, and for how many rows.' },
   response: changedOperation,
   errors: [

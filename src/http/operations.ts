@@ -103,11 +103,17 @@ export const overseeing = ({ grantIf }: Pick<Call<GuardedContract>, 'grantIf'>):
 
 const locationOf = ({ id }: { readonly id: string }) => `/v1/admin/operations/${id}`;
 
+/** How a new operation is answered. */
+interface Answering {
+  readonly status: 201 | 202;
+  readonly location: (made: Pick<OperationView, 'id'>) => string;
+}
+
 function headersOf(
   done: ChangeDone<unknown>,
-  location: (made: Pick<OperationView, 'id'>) => string,
+  { status, location }: Answering,
 ): Readonly<Record<string, string>> {
-  if (done.status !== 202) return {};
+  if (done.status !== status) return {};
   const made = JSON.parse(done.body) as Pick<OperationView, 'id'>;
   return { Location: location(made), ...(done.replayed ? { [REPLAYED_HEADER]: 'true' } : {}) };
 }
@@ -120,7 +126,7 @@ type Beginning = Omit<ChangeCall, 'headers'> & {
 export async function answerOperation<C extends Pick<PreparedChange, 'detail'>>(
   call: Beginning,
   make: (run: OperationRun) => Promise<ChangeDone<C>>,
-  location = locationOf,
+  answering: Answering = { status: 202, location: locationOf },
 ) {
   const { notes, query, headers } = call;
   const { dryRun = false } = query;
@@ -132,9 +138,10 @@ export async function answerOperation<C extends Pick<PreparedChange, 'detail'>>(
     source: call.source,
     idempotency: key === undefined || dryRun ? null : { key, requestHash: call.requestHash() },
     render: (view) => ({
-      status: dryRun ? 200 : 202,
+      status: dryRun ? 200 : answering.status,
       body: renderPublicJson({ ...operationResource(view), ...(dryRun ? { dryRun } : {}) }),
     }),
+    ...(dryRun ? {} : call.backing),
   });
   if (done.change !== null) {
     if ('used' in done.change) notes.used(done.change.used as Used);
@@ -145,7 +152,7 @@ export async function answerOperation<C extends Pick<PreparedChange, 'detail'>>(
   return {
     status: done.status,
     body: new Rerendered(done.body),
-    headers: headersOf(done, location),
+    headers: headersOf(done, answering),
     recorded: done.replayed ? null : done.auditId,
   };
 }

@@ -34,7 +34,7 @@ export function rootRoutes({
         return answerOperation(
           call,
           (run) => rootRotations.begin(call.grant, { generation, reason }, run),
-          ({ id }) => `${contract.rotateRoot.path}/${id}`,
+          { status: 201, location: ({ id }) => `${contract.rotateRoot.path}/${id}` },
         );
       },
     }),

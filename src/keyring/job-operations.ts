@@ -47,7 +47,7 @@ export interface Moved {
   readonly outcomes: readonly ('succeeded' | 'unchanged' | 'failed')[];
 }
 
-export type OperationRun = Omit<ChangeRun, 'ifMatch' | 'render' | 'alongside' | 'because'> & {
+export type OperationRun = Omit<ChangeRun, 'ifMatch' | 'render'> & {
   readonly render: (view: OperationView) => { readonly status: number; readonly body: string };
 };
 

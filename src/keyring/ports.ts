@@ -6,7 +6,6 @@
  */
 import type { NewLogKeys } from '../audit/key-ports.ts';
 import type { CommitOutcome, PreparedEntry } from '../audit/ports.ts';
-import type { HsmMaterial, WrappedMaterial } from '../hsm/port.ts';
 import type { ApprovalWrite } from './approval-ports.ts';
 import type { Attested } from './attested.ts';
 import type { NewEvent } from './event-ports.ts';
@@ -18,6 +17,7 @@ import type { SelectorPolicy } from './selector-policy.ts';
 import type { SetWrite } from './set-ports.ts';
 
 export type { Attested } from './attested.ts';
+export type { RootGeneration, RootStore } from './root-store-port.ts';
 
 /** One row to write. Updates are compare-and-swap on `expected`, the revision that was read. */
 export type KeyWrite =
@@ -345,34 +345,6 @@ export interface UseStore {
   ): Promise<readonly (UseSum & { readonly id: string })[]>;
   /** The counters of a key's versions. `prefix` is the beginning of their names, before the number. */
   countersOf(prefix: string): Promise<readonly UseCounter[]>;
-}
-
-/** A root generation as stored; `seal` and `mac` are keys wrapped under its `root-wrap`. */
-export interface RootGeneration {
-  readonly generation: number;
-  readonly installation: string;
-  /**
-   * `intended`: its ceremony began; `complete`: on the token, with its keys and its canary; `in-force`: new
-   * material is made under it; `retiring`: a later one is in force; `retired`: nothing is under it.
-   */
-  readonly state: 'intended' | 'complete' | 'in-force' | 'retiring' | 'retired';
-  readonly seal: HsmMaterial | null;
-  readonly mac: HsmMaterial | null;
-  /** iv ‖ ciphertext ‖ tag of a known text under `root-seal`. */
-  readonly canary: Uint8Array | null;
-  /** `mac` wrapped under a later generation, so that the audit log's MACs can be checked for ever. */
-  readonly kept: Attested<WrappedMaterial> | null;
-}
-
-export interface RootStore {
-  /** In the order of their numbers. */
-  generations(): Promise<readonly RootGeneration[]>;
-  /** First-wins: returns the row that exists afterwards. */
-  intend(generation: number, installation: string): Promise<RootGeneration>;
-  /** First-wins: material of the winner is what exists afterwards; `state` is what it is to be. */
-  complete(root: RootGeneration): Promise<RootGeneration>;
-  /** Whether any key row exists: then a missing root is never replaced. */
-  hasKeys(): Promise<boolean>;
 }
 
 export interface InstanceRow {

@@ -38,9 +38,8 @@ interface Table {
   readonly columns: readonly string[];
   /** Columns of generations beside that of the MAC. */
   readonly generations?: readonly string[];
-  // Each reads the columns that stand beside it.
-  // eslint-disable-next-line @typescript-eslint/no-explicit-any
-  readonly from: (row: any) => { readonly value: unknown; readonly mac: Uint8Array };
+  /** Reads a row that has the columns. */
+  readonly from: (row: never) => { readonly value: unknown; readonly mac: Uint8Array };
 }
 
 const SET_COLUMNS = ['kind', 'namespace', 'revision', 'name', 'at', 'author', 'value', 'mac'];
@@ -274,7 +273,7 @@ const withoutPlace = (row: object): object =>
 /** Null for a row that none of ours could be. */
 function readable(table: RootTable, row: object): RootRow | null {
   try {
-    return { table, ...TABLES[table].from(row) } as RootRow;
+    return { table, ...TABLES[table].from(row as never) } as RootRow;
   } catch (error) {
     if (TwofoldError.is(error, 'integrity_failed')) return null;
     throw error;

@@ -5,16 +5,15 @@ import { SecretBytes } from '../../src/crypto/secret.ts';
 import { SCHEDULER } from '../../src/access/system.ts';
 import { GOVERNED_FORMS } from '../../src/main/root-rotation.ts';
 import { RootRotation } from '../../src/keyring/root-rotation.ts';
-import { completeRoot, followRoot, openRoot } from '../../src/keyring/root-opening.ts';
+import { openRoot } from '../../src/keyring/root-opening.ts';
 import { generationOf } from '../../src/keyring/root-mac.ts';
-import { rootChange } from '../../src/keyring/root-ports.ts';
-import type { Root } from '../../src/keyring/root.ts';
 import { verifyStored } from '../../src/keyring/row-mac.ts';
 import { UsageCounters } from '../../src/keyring/usage.ts';
 import { generationsOf } from './memory-root-rotations.ts';
+import { placeGeneration } from './place-generation.ts';
 import { watchedHsm } from './watched-hsm.ts';
 import { INSTALLATION, aRun, codeOf, openWorld } from './world.ts';
-import type { Instance, World } from './world.ts';
+import type { World } from './world.ts';
 
 const DATA = Buffer.from('data');
 
@@ -24,23 +23,7 @@ beforeEach(async () => {
 });
 afterEach(() => world.stop());
 
-/** What the ceremony does: the object, its row, its keys, and that every instance opens it. */
-async function place(generation: number): Promise<void> {
-  const { device, store } = world;
-  const row = await store.intend(generation, INSTALLATION);
-  device.token.makeRoot({ generation, installation: INSTALLATION });
-  // A process of its own: the service's selects the new root when the rotation begins.
-  await completeRoot(watchedHsm(device.token).hsm, store, row, 'complete');
-  await followRoot(world.hsm, store, world.root, () => false);
-}
-
-/** As `main/root-rotation.ts` does it. */
-function obeyChanges(instance: Instance, root: Root): void {
-  instance.epoch.onChange(({ keyName }) => {
-    const change = rootChange(keyName);
-    if (change?.act === 'in-force') root.enforce(change.generation);
-  });
-}
+const place = (generation: number) => placeGeneration(world, generation);
 
 const begin = (reason = 'yearly', dryRun = false) =>
   world.rootRotations.begin(
@@ -84,7 +67,6 @@ function worker(altered: string[] = []): RootRotation {
 }
 
 const rotate = async () => {
-  obeyChanges(world, world.root);
   await begin();
   await worker().run(() => Promise.resolve(true));
 };
@@ -138,7 +120,6 @@ describe('a rotation', () => {
 
   it('puts what is made after its beginning under the new generation', async () => {
     await place(2);
-    obeyChanges(world, world.root);
     await begin();
     const id = await world.create();
     const made = [...world.store.rows.versions.values()].filter(({ value }) => value.keyId === id);
@@ -158,7 +139,6 @@ describe('a rotation', () => {
     await place(2);
     await begin('try', true);
     expect(world.store.roots.map(({ state }) => state)).toEqual(['in-force', 'complete']);
-    obeyChanges(world, world.root);
     const both = await Promise.allSettled([begin('first'), begin('second')]);
     expect(both.map(({ status }) => status).toSorted()).toEqual(['fulfilled', 'rejected']);
     expect(await codeOf(begin('third'))).toBe('conflict');
@@ -198,7 +178,6 @@ describe('a rotation', () => {
       [...world.store.rows.versions].find(([, { value }]) => value.keyId === id) ?? [];
     if (slot === undefined || row === undefined) throw new TypeError('no version');
     world.store.rows.versions.set(slot, { ...row, value: { ...row.value, suite: 0x0102 } });
-    obeyChanges(world, world.root);
     await begin();
     const altered: string[] = [];
     await worker(altered).run(() => Promise.resolve(true));
@@ -211,7 +190,6 @@ describe('a rotation', () => {
     const id = await world.create();
     const wrapped = await world.wrap(id, 'text');
     await place(2);
-    obeyChanges(world, world.root);
     await begin();
     let once = true;
     world.device.meanwhile = async (call) => {
@@ -234,7 +212,6 @@ describe('a rotation that is cut off', () => {
     const ids = [await world.create(), await world.create({ suite: 'A256GCM' })];
     const wrapped = await Promise.all(ids.map((id) => world.wrap(id, id)));
     await place(2);
-    obeyChanges(world, world.root);
     await begin();
     const { device, store } = world;
     let calls = 0;

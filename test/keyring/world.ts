@@ -23,6 +23,7 @@ import type { Binding, ChangeRun, CreateKey } from '../../src/keyring/operations
 import type { KeyStore } from '../../src/keyring/ports.ts';
 import { NamespaceRotationPolicies } from '../../src/keyring/namespace-policies.ts';
 import { openRoot } from '../../src/keyring/root-opening.ts';
+import { rootChange } from '../../src/keyring/root-ports.ts';
 import { POLICY_LIMITS } from '../../src/keyring/rotation-policy.ts';
 import type { Root } from '../../src/keyring/root.ts';
 import type { SuitePolicy } from '../../src/keyring/suite-policy.ts';
@@ -231,6 +232,10 @@ export async function openInstance({
     changeDeadlineMs: 2000,
   });
   await audit.start();
+  epoch.onChange(({ keyName }) => {
+    const change = rootChange(keyName);
+    if (change?.act === 'in-force') root.enforce(change.generation);
+  });
   const refreshEpoch = async () => epoch.advance(await store.audit.changesSince(epoch.current));
   const keys: KeyStore = store;
   const keyring = openKeyring({

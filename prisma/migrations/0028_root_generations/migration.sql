@@ -171,8 +171,10 @@ begin
 end $$;
 
 -- One batch: rows as they were read (by the MAC that each had) take their new MACs and material. A row
--- that moved meanwhile refuses the whole batch, which is then read and made anew.
-create function public.remake_root_rows(p_rows jsonb) returns void language plpgsql as $$
+-- that moved meanwhile refuses the whole batch, which is then read and made anew. Runs as the owner,
+-- because the server may not update these columns: this is all it can make happen to them.
+create function public.remake_root_rows(p_rows jsonb) returns void language plpgsql
+security definer set search_path = pg_catalog, pg_temp as $$
 declare
   r jsonb;
   old_mac bytea;
@@ -264,6 +266,3 @@ grant execute on function public.mac_generation, public.root_references,
   public.write_begin_root_rotation, public.write_retire_root_generation, public.remake_root_rows,
   public.commit_root_batch to twofold_app;
 grant update (generations) on public.instance to twofold_app;
-grant update (kept_generation, kept_blob, kept_mac) on public.root_generation to twofold_app;
-grant update (mac) on public.operation, public.idempotency, public.token_intent,
-  public.log_name, public.set_history to twofold_app;
