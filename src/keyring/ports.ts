@@ -29,6 +29,11 @@ export type KeyWrite =
       readonly generation: number;
       readonly operation: StoredOperation;
     }
+  /** Nothing is left to move; `conflict` where the operation moved. */
+  | {
+      readonly kind: 'end-root-rotation';
+      readonly write: Extract<OperationWrite, { readonly kind: 'advance' }>;
+    }
   /** Nothing is under the generation any more; `conflict` where something is. */
   | { readonly kind: 'retire-root-generation'; readonly generation: number }
   | { readonly kind: 'insert-key'; readonly row: Attested<Key> }

@@ -20,12 +20,16 @@ export const ROOT_ROTATION = 'root-rotation';
 
 /**
  * Under what name the security changes are that concern generations: no key can have it. From the first
- * on, the generation is in force; from the second on, nothing is under it.
+ * on, the generation is in force; from the second on, nothing is under it; with the third, everything is
+ * under it.
  */
 export const enforcedName = (generation: number): string => `root/in-force/${String(generation)}`;
 export const retiredName = (generation: number): string => `root/retired/${String(generation)}`;
-export const isRetirement = (keyName: string | null): boolean =>
-  keyName?.startsWith('root/retired/') === true;
+export const movedName = (generation: number): string => `root/moved/${String(generation)}`;
+
+/** Whether rows that were read before say of their halves what is no longer so. */
+export const outdatesRows = (keyName: string | null): boolean =>
+  /^root\/(?:moved|retired)\//u.test(keyName ?? '');
 
 /** What a security change says of the root; null for one that is not of it. */
 export function rootChange(

@@ -13,12 +13,13 @@ import { randomUUID } from 'node:crypto';
 import type { Grant } from '../access/grant.ts';
 import type { LogKey } from '../audit/key-ports.ts';
 import { StaleAnswer } from '../audit/ports.ts';
-import type { CommitOutcome } from '../audit/ports.ts';
+import type { AuditDraft, CommitOutcome } from '../audit/ports.ts';
 import { equalBytes } from '../crypto/bytes.ts';
 import { wipe } from '../crypto/secret.ts';
 import { findSuiteByNumber } from '../crypto/suites.ts';
 import { TwofoldError } from '../errors.ts';
-import { draftOf } from './changes.ts';
+import { Changes, draftOf, plainPlan } from './changes.ts';
+import type { ChangeSubject } from './changes.ts';
 import { inTurns } from './in-turns.ts';
 import type { OperationView } from './job-operations.ts';
 import { OperationBook, SILENCE_MS } from './long-operations.ts';
@@ -27,7 +28,7 @@ import type { KeyVersion, Material, SealedHalf } from './model.ts';
 import type { OperationProgress, RootStore } from './ports.ts';
 import type { Root, SealBinding } from './root.ts';
 import { generationOf } from './root-mac.ts';
-import { ROOT_ROTATION, ROOT_TABLES } from './root-ports.ts';
+import { ROOT_ROTATION, ROOT_TABLES, movedName } from './root-ports.ts';
 import type { RemadeRow, RootRotationStore, RootRow, RootTable } from './root-ports.ts';
 import * as rows from './row-mac.ts';
 
@@ -133,7 +134,7 @@ export class RootRotation {
         const made = await inTurns(page.rows, AT_ONCE, (row) => this.#remade(row, generation));
         const remade = made.filter((row) => row !== null);
         view = altered(view, made.length - remade.length);
-        const written = remade.length === 0 ? view : await this.#commit(view, remade, {});
+        const written = remade.length === 0 ? view : await this.#commit(view, remade);
         if (written === null) {
           // A row moved meanwhile: the same page is read again, as everything else that moved.
           view = await this.#again(view);
@@ -168,11 +169,15 @@ export class RootRotation {
       const mac = await root.mac(rows.canonicalKept(row.generation, value));
       const old = kept?.mac ?? null;
       const remade = { table: 'kept', generation: row.generation, value, mac, old } as const;
-      view = (await this.#commit(view, [remade], {})) ?? (await this.#again(view));
+      view = (await this.#commit(view, [remade])) ?? (await this.#again(view));
     }
     return view;
   }
 
+  /**
+   * A change of the whole installation: what was read before is read anew, and shown under the generation
+   * under which it is.
+   */
   async #end(generation: number, view: OperationView): Promise<void> {
     const left = (await this.#parts.rotations.references()).filter(
       (each) => each.generation !== generation,
@@ -183,7 +188,14 @@ export class RootRotation {
       many === 0
         ? null
         : `${String(many)} references to older generations are left: rows that were altered.`;
-    await this.#commit(view, [], { state, reason });
+    const { write } = this.#step(view, [], { state, reason });
+    const detail = this.#detail(view, 0, state);
+    await new Changes(this.#parts, OF_END).run(
+      this.#grants.carryOut(),
+      { ...RUN(), ...NO_REQUEST },
+      () =>
+        Promise.resolve(plainPlan({ generation, detail }, [{ kind: 'end-root-rotation', write }])),
+    );
   }
 
   /** The row under the generation in force; null, and nothing is made of it, when it was altered. */
@@ -280,36 +292,12 @@ export class RootRotation {
   }
 
   /** The operation after the batch; null when a row of it moved, and nothing was written. */
-  async #commit(
-    view: OperationView,
-    batch: readonly RemadeRow[],
-    next: Partial<Pick<OperationProgress, 'state' | 'reason'>>,
-  ): Promise<OperationView | null> {
-    const { audit, rotations, refreshEpoch, clock } = this.#parts;
-    const now = clock();
-    const position = view.position + batch.length;
-    const counts = counted(view, batch);
-    const { state, reason, revision } = view;
-    const progress: OperationProgress = {
-      state: state === 'expired' ? 'running' : state,
-      reason,
-      ...next,
-      position,
-      counts: { ...counts },
-      updatedAt: now,
-      expiresAt: new Date(now.getTime() + SILENCE_MS),
-      revision: revision + 1,
-    };
-    const write = { kind: 'advance', id: view.id, progress, expected: revision } as const;
+  async #commit(view: OperationView, batch: readonly RemadeRow[]): Promise<OperationView | null> {
+    const { audit, rotations, refreshEpoch } = this.#parts;
+    const { write, progress } = this.#step(view, batch, {});
     const draft = draftOf(this.#grants.carryOut(), RUN(), {
       ...{ keyRef: null, keyId: null, keyVersion: null, suite: null },
-      detail: {
-        operationId: view.id,
-        generation: Number(view.request['generation']),
-        rows: batch.length,
-        state: progress.state,
-        ...counts,
-      },
+      detail: this.#detail({ ...view, ...progress }, batch.length, progress.state),
     });
     for (let overtaken = 0; overtaken < OVERTAKEN_LIMIT; overtaken += 1) {
       try {
@@ -326,7 +314,60 @@ export class RootRotation {
     }
     throw new TwofoldError('database_unavailable', 'Changes kept overtaking the rotation.');
   }
+
+  #step(
+    view: OperationView,
+    batch: readonly RemadeRow[],
+    next: Partial<Pick<OperationProgress, 'state' | 'reason'>>,
+  ) {
+    const now = this.#parts.clock();
+    const { state, reason, revision } = view;
+    const progress: OperationProgress = {
+      state: state === 'expired' ? 'running' : state,
+      reason,
+      ...next,
+      position: view.position + batch.length,
+      counts: { ...counted(view, batch) },
+      updatedAt: now,
+      expiresAt: new Date(now.getTime() + SILENCE_MS),
+      revision: revision + 1,
+    };
+    const write = { kind: 'advance', id: view.id, progress, expected: revision } as const;
+    return { write, progress };
+  }
+
+  #detail({ id, request, counts }: OperationView, rowsMoved: number, state: string) {
+    const generation = Number(request['generation']);
+    return { operationId: id, generation, rows: rowsMoved, state, ...counts };
+  }
 }
+
+interface Ended {
+  readonly generation: number;
+  readonly detail: AuditDraft['detail'];
+}
+
+const OF_END: ChangeSubject<Ended> = {
+  touched: ({ generation }) => ({
+    keyId: null,
+    keyName: movedName(generation),
+    also: [],
+    reach: 'installation',
+  }),
+  facts: ({ detail }) => ({
+    ...{ keyRef: null, keyId: null, keyVersion: null, suite: null },
+    detail,
+  }),
+  events: () => [],
+};
+
+const NO_REQUEST = {
+  dryRun: false,
+  ended: Promise.resolve(),
+  ifMatch: null,
+  idempotency: null,
+  render: () => ({ status: 200, body: '{}' }),
+} as const;
 
 const RUN = () => ({ requestId: randomUUID(), source: 'root-rotation' });
 

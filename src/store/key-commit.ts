@@ -55,6 +55,8 @@ const writeJson = (write: KeyWrite): object => {
       const inserted = operationJson({ kind: 'insert', operation, running: ANY_NUMBER });
       return { kind, generation, operation: inserted, live_seconds: LIVE_SECONDS };
     }
+    case 'end-root-rotation':
+      return { kind: write.kind, operation: operationJson(write.write) };
     case 'retire-root-generation':
       return { kind: write.kind, generation: write.generation };
     case 'insert-key':

@@ -222,6 +222,11 @@ export class MemoryStore
   #checkRoot({ writes }: ChangeCommit): void {
     for (const write of writes) {
       if (write.kind === 'retire-root-generation') throw new TypeError('not in memory');
+      if (write.kind === 'end-root-rotation') {
+        const { id, expected } = write.write;
+        const standing = this.operations.rows.get(id)?.progress;
+        if (standing?.revision !== expected) throw new TwofoldError('conflict');
+      }
       if (write.kind !== 'begin-root-rotation') continue;
       const state = this.roots.find((row) => row.generation === write.generation)?.state;
       const runs = [...this.operations.rows.values()].some(
@@ -236,6 +241,11 @@ export class MemoryStore
 
   #applyRoot({ writes }: ChangeCommit): void {
     for (const write of writes) {
+      if (write.kind === 'end-root-rotation') {
+        const { id, progress } = write.write;
+        const standing = this.operations.rows.get(id);
+        if (standing !== undefined) this.operations.rows.set(id, { ...standing, progress });
+      }
       if (write.kind !== 'begin-root-rotation') continue;
       const { generation, operation } = write;
       this.roots = this.roots.map((row) => {
@@ -374,8 +384,7 @@ function applyAll(rows: Rows, change: ChangeCommit): void {
     }
     if (isSetWrite(write)) applySet(rows.sets, write);
     else if (isApprovalWrite(write)) applyApproval(rows.approvals, write);
-    else if (write.kind === 'begin-root-rotation' || write.kind === 'retire-root-generation')
-      continue;
+    else if (isRootWrite(write)) continue;
     else if (write.kind !== 'insert-event') apply(rows, write);
     else rows.events.push({ ...write.event, epoch: change.epoch + 1, at: new Date() });
   }
@@ -390,8 +399,11 @@ export function insertOnce(rows: Rows, record: Attested<IdempotencyRecord>): voi
 
 type RootWrite = Extract<
   KeyWrite,
-  { readonly kind: 'begin-root-rotation' | 'retire-root-generation' }
+  { readonly kind: 'begin-root-rotation' | 'end-root-rotation' | 'retire-root-generation' }
 >;
+
+const isRootWrite = (write: KeyWrite): write is RootWrite =>
+  /^(?:begin|end)-root-rotation$|^retire-root-generation$/u.test(write.kind);
 
 function apply(rows: Rows, write: Exclude<KeyWrite, SetWrite | ApprovalWrite | RootWrite>): void {
   switch (write.kind) {

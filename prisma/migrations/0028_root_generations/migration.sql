@@ -156,6 +156,12 @@ begin
   perform public.write_operation_row(p_write -> 'operation');
 end $$;
 
+-- Everything is under the generation in force, and every instance drops what it had read before.
+create function public.write_end_root_rotation(p_write jsonb) returns void language plpgsql as $$
+begin
+  perform public.write_operation_row(p_write -> 'operation');
+end $$;
+
 -- A generation is retired: nothing refers to it, and its MACs of the audit log were taken over.
 create function public.write_retire_root_generation(p_write jsonb) returns void
 language plpgsql as $$
@@ -260,9 +266,9 @@ begin
 end $$;
 
 revoke execute on function public.mac_generation, public.root_references,
-  public.write_begin_root_rotation, public.write_retire_root_generation, public.remake_root_rows,
-  public.commit_root_batch from public;
+  public.write_begin_root_rotation, public.write_end_root_rotation,
+  public.write_retire_root_generation, public.remake_root_rows, public.commit_root_batch from public;
 grant execute on function public.mac_generation, public.root_references,
-  public.write_begin_root_rotation, public.write_retire_root_generation, public.remake_root_rows,
-  public.commit_root_batch to twofold_app;
+  public.write_begin_root_rotation, public.write_end_root_rotation,
+  public.write_retire_root_generation, public.remake_root_rows, public.commit_root_batch to twofold_app;
 grant update (generations) on public.instance to twofold_app;
