@@ -15,7 +15,7 @@ import { findSuite } from '../src/crypto/suites.ts';
 import { pageScope } from '../src/http/keys.ts';
 import { PageTokens } from '../src/http/page-token.ts';
 import type { KeyQuery } from '../src/keyring/ports.ts';
-import { openRoot } from '../src/keyring/root.ts';
+import { openRoot } from '../src/keyring/root-opening.ts';
 import { UsageCounters } from '../src/keyring/usage.ts';
 import { NAME } from '../src/name.ts';
 import { findEmbedded } from '../src/store/embedded.ts';

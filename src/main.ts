@@ -11,6 +11,9 @@
  *     twofold conformance --module FILE …                    what a PKCS#11 module can do
  *     twofold migrate                                        bring the database to this version's schema
  *     twofold hsm make-root --so-pin-file FILE               make the root on a configured token
+ *     twofold hsm generations                                the generations of the root, and what is under each
+ *     twofold hsm generation add --so-pin-file FILE          place another generation, for a rotation of the root
+ *     twofold hsm generation retire N                        destroy one that nothing is under any more
  *     twofold hsm init-token --so-pin-file FILE              initialise a token of SoftHSM, and of nothing else
  *     twofold audit export --out FOLDER …                     the audit log and its proofs, to be verified anywhere
  *     twofold audit verify FOLDER --trust FILE …             whether an export of the audit log is what was logged
@@ -33,6 +36,7 @@ import { auditCommand } from './main/audit-command.ts';
 import { complaintLines } from './main/complaint.ts';
 import { conformanceCommand } from './main/conformance-command.ts';
 import { doctorCommand } from './main/doctor-command.ts';
+import { generationCommand } from './main/generation-command.ts';
 import { hsmCommand } from './main/hsm-command.ts';
 import { localTokenCommand } from './main/local-token-command.ts';
 import { migrateCommand } from './main/migrate-command.ts';
@@ -47,7 +51,7 @@ for (const stream of [process.stdout, process.stderr]) stream.on('error', () => 
 const print = (line: string) => void process.stdout.write(`${line}\n`);
 const complain = (line: string) => void process.stderr.write(`${line}\n`);
 
-const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | conformance | migrate | hsm make-root | hsm init-token | audit export | audit verify | audit keys | audit prove | audit tail | version
+const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | conformance | migrate | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | audit export | audit verify | audit keys | audit prove | audit tail | version
 Settings are flags, TWOFOLD_* variables or a file; see deploy/configuration.md.`;
 
 function configCommand(flags: ReadonlyMap<string, string>, argv: readonly string[]): number {
@@ -111,6 +115,10 @@ async function run(argv: readonly string[]): Promise<number> {
     case 'conformance':
       return conformanceCommand(others, print);
     case 'hsm':
+      if (rest[0] === 'generation' || rest[0] === 'generations') {
+        await generationCommand(localConfig({ flags, uses: ['database', 'hsm'] }), rest, print);
+        return 0;
+      }
       return hsmCommand(loadConfig({ flags, uses: ['hsm'] }), rest, print);
     case 'migrate':
       return migrateCommand(loadConfig({ flags, uses: ['owner'] }), rest, print);

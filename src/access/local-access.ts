@@ -200,7 +200,7 @@ export class LocalAccess {
 }
 
 /** For the command on the machine alone: whoever logged in to the token and used its root. */
-export function operatorGrant<O extends 'bootstrap.open' | 'break-glass.open'>(
+export function operatorGrant<O extends 'bootstrap.open' | 'break-glass.open' | 'root.retire'>(
   operation: O,
   {
     operator,

@@ -118,7 +118,7 @@ action "versions.schedule-destruction", "versions.destroy",
   appliesTo { principal: User, resource: Key, context: Facts };
 action "rotation-policies.change", "rotations.order" in [change]
   appliesTo { principal: User, resource: Namespace, context: Facts };
-action "rotations.carry-out" in [schedule]
+action "rotations.carry-out", "root.carry-out" in [schedule]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "issuers.read", "denials.read", "limits.read" in [oversee]
   appliesTo { principal: User, resource: Namespace, context: Facts };
@@ -130,9 +130,9 @@ action "policies.change" in [govern]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "access.ask" in [identify]
   appliesTo { principal: User, resource: Namespace, context: Facts };
-action "namespaces.read" in [oversee]
+action "namespaces.read", "root.read" in [oversee]
   appliesTo { principal: User, resource: Namespace, context: Facts };
-action "namespaces.change", "audit.keys.rotate" in [govern]
+action "namespaces.change", "audit.keys.rotate", "root.rotate", "root.retire" in [govern]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "approvals.read", "local-tokens.read" in [oversee]
   appliesTo { principal: User, resource: Namespace, context: Facts };
@@ -169,7 +169,8 @@ permit (
   action in [
     Action::"keys.read", Action::"keys.rotate", Action::"keys.announce", Action::"keys.destroy",
     Action::"versions.activate", Action::"versions.deactivate", Action::"versions.destroy",
-    Action::"versions.retire", Action::"rotations.carry-out", Action::"operations.oversee"
+    Action::"versions.retire", Action::"rotations.carry-out", Action::"root.carry-out",
+    Action::"operations.oversee"
   ],
   resource
 );

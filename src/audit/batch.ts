@@ -12,8 +12,11 @@ import type { Facts } from './entry.ts';
 import { NO_CIRCUMSTANCES } from './ports.ts';
 import type { Actor, AppendBatch, AppendEntry, AuditDraft } from './ports.ts';
 
-/** Full-length HMAC-SHA-256 by `root-mac` (`Hsm.mac`). */
-export type MacFunction = (data: Uint8Array) => Promise<Uint8Array>;
+/**
+ * Full-length HMAC-SHA-256 by `root-mac` (`Hsm.mac`); with `like`, a MAC as it is stated, under the
+ * generation of the root that made that one.
+ */
+export type MacFunction = (data: Uint8Array, like?: Uint8Array) => Promise<Uint8Array>;
 
 /** Where the next entry of a lane goes. */
 export interface Position {

@@ -141,7 +141,7 @@ export class LaneIntake {
   async #isRight(mac: MacFunction, { first, hmac, leaves }: Batch): Promise<boolean> {
     const last = leaves.at(-1) ?? NO_PREVIOUS;
     const input = batchMacInput({ lane: this.lane, first, count: leaves.length, last });
-    return equalBytes(await mac(input), hmac);
+    return equalBytes(await mac(input, hmac), hmac);
   }
 }
 

@@ -95,7 +95,7 @@ export type TokenRemoval = WithMac<{
 /** The root, as it seals seeds. */
 export interface LogSeals {
   readonly installation: string;
-  readonly mac: (data: Uint8Array) => Promise<Uint8Array>;
+  readonly mac: (data: Uint8Array, like?: Uint8Array) => Promise<Uint8Array>;
   /** `seed` stays the caller's to wipe. */
   seal(seed: SecretBytes, keyId: string): Promise<SealedSeed>;
   /** The caller wipes. @throws TwofoldError integrity_failed, zone_lacks_material */

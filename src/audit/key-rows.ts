@@ -16,7 +16,7 @@ import { TwofoldError } from '../errors.ts';
 import { NAME } from '../name.ts';
 import type { LogKey, LogName, StoredLogKeys, WithMac } from './key-ports.ts';
 
-type Mac = (data: Uint8Array) => Promise<Uint8Array>;
+type Mac = (data: Uint8Array, like?: Uint8Array) => Promise<Uint8Array>;
 
 const FORMAT = 1;
 const hash = (bytes: Uint8Array): Uint8Array => digestOf('sha256', bytes, 'buffer');
@@ -73,7 +73,7 @@ export const verifyLogKeys = async (mac: Mac, { name, keys }: StoredLogKeys): Pr
     return;
   }
   const whole = async (input: Uint8Array, stated: Uint8Array) =>
-    equalBytes(await mac(input), stated);
+    equalBytes(await mac(input, stated), stated);
   if (!(await whole(canonicalLogName(name.value), name.mac))) throw fault;
   for (const key of keys) {
     if (!(await whole(canonicalLogKey(key.value), key.mac))) throw fault;

@@ -19,6 +19,8 @@ export interface AuditLogOptions {
   readonly store: AuditStore;
   /** `Hsm.mac` with the audit key (`root-mac`). */
   readonly mac: MacFunction;
+  /** The same of one key for ever, so that values can be looked for in entries of any age; `mac` unless given. */
+  readonly values?: MacFunction;
   readonly epoch: SecurityEpoch;
   /** UUID of this incarnation. */
   readonly instance: string;
@@ -219,7 +221,7 @@ class LanedAuditLog implements RunningAuditLog {
   }
 
   hash(values: Uint8Array): Promise<Uint8Array> {
-    return valueMac(this.#options.mac, values);
+    return valueMac(this.#options.values ?? this.#options.mac, values);
   }
 
   read(id: AuditId): ReturnType<AuditLog['read']> {
@@ -268,7 +270,7 @@ class LanedAuditLog implements RunningAuditLog {
   }
 
   #entry(draft: AuditDraft): Promise<Unplaced> {
-    return unplaced(draft, this.#origin(), this.#options.mac);
+    return unplaced(draft, this.#origin(), this.#options.values ?? this.#options.mac);
   }
 
   #ownEntry(operation: string, detail: AuditDraft['detail']): Unplaced {

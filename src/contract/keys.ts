@@ -50,7 +50,7 @@ const copies = z
       .meta({
         description:
           'The newest root generation under which its material is wrapped: a copy can be opened as ' +
-          'long as that exists. Null for what is destroyed (its audit entry says it), and on one token.',
+          'long as that exists, and one from before a rotation of the root as long as its own does. Null for what is destroyed (its audit entry says it), and on one token.',
       }),
   })
   .optional()
@@ -107,6 +107,10 @@ const half = z.object({
     description: 'What the PIN of the token alone could do to the half, as the root stands here.',
   }),
   tokenSerial: z.string().nullable().meta({ description: 'The token of an `hsm-token` half.' }),
+  rootGeneration: z
+    .int()
+    .nullable()
+    .meta({ description: 'Of the root under which it is wrapped or sealed; null on one token.' }),
 });
 
 export const versionResource = z

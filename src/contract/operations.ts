@@ -30,7 +30,7 @@ const progress = z
 const state = z.enum(['running', 'succeeded', 'failed', 'cancelled', 'expired']).meta({
   description: '`expired`: it was running and silent until `expiresAt`.',
 });
-const kind = z.enum(['rewrap', 'rotation']);
+const kind = z.enum(['rewrap', 'rotation', 'root-rotation']);
 
 const operationMembers = {
   id: uuid,
@@ -52,6 +52,14 @@ const operationMembers = {
     })
     .nullable()
     .meta({ description: 'Of an order of rotations: what was ordered.' }),
+  root: z
+    .object({
+      generation: z.int().meta({ description: 'That everything goes to.' }),
+      versions: count('Versions that have been moved.'),
+      halves: count('Halves and secrets of versions that have been moved.'),
+    })
+    .nullable()
+    .meta({ description: 'Of a rotation of the root.' }),
   itemsPerSecond: z
     .int()
     .nullable()

@@ -25,6 +25,7 @@ import * as policies from './policies.ts';
 import * as policyReplays from './policy-replays.ts';
 import * as parallel from './sign-parallel.ts';
 import * as published from './published.ts';
+import * as root from './root.ts';
 import * as rotation from './rotation.ts';
 import * as rotationPlan from './rotation-plan.ts';
 import * as rotationOrders from './rotation-orders.ts';
@@ -54,6 +55,7 @@ const RESOURCES = [
   rotation,
   rotationPlan,
   rotationOrders,
+  root,
   namespaceRotations,
   certificates,
   operations,
@@ -90,6 +92,8 @@ export const UNROUTED: readonly string[] = [
   'keys.announce',
   'keys.destroy',
   'rotations.carry-out',
+  'root.carry-out',
+  'root.retire',
   'versions.destroy',
   'versions.retire',
 ];

@@ -63,6 +63,6 @@ export async function verifyApproval(
   mac: RowMac,
   { value, mac: stated }: Attested<Approval>,
 ): Promise<void> {
-  if (equalBytes(await mac(canonicalApproval(value)), stated)) return;
+  if (equalBytes(await mac(canonicalApproval(value), stated), stated)) return;
   throw new TwofoldError('integrity_failed', `The approval ${value.id} was altered.`);
 }

@@ -83,7 +83,7 @@ export async function verifySet(
   );
   const of = orAltered(kind, namespace, () => hashOfMembers(values));
   const whole = owned && equalBytes(seal.value.hash, of);
-  const genuine = equalBytes(await mac(canonicalSeal(seal.value)), seal.mac);
+  const genuine = equalBytes(await mac(canonicalSeal(seal.value), seal.mac), seal.mac);
   if (!whole || !genuine) throw altered(kind, namespace);
 }
 
@@ -100,6 +100,6 @@ export async function verifyHistory(
   await inTurns(rows, MACS_AT_ONCE, async ({ value, mac: stated }) => {
     const owned = value.kind === kind && value.namespace === namespace;
     const form = orAltered(kind, namespace, () => canonicalMember(value));
-    if (!owned || !equalBytes(await mac(form), stated)) throw altered(kind, namespace);
+    if (!owned || !equalBytes(await mac(form, stated), stated)) throw altered(kind, namespace);
   });
 }

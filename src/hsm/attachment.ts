@@ -151,6 +151,19 @@ export class Attachment {
     }
   }
 
+  /** What the attacks on a root come to that is not selected. */
+  async tryRoot(root: RootOnToken): Promise<HsmStatus['custody']> {
+    const [first] = this.#threads;
+    if (this.#state !== 'ok' || first === undefined) {
+      throw new TwofoldError('hsm_unavailable', this.#detail);
+    }
+    try {
+      return custodyOf(await this.#calls.wait(first.call({ op: 'try-root', root })));
+    } catch (error) {
+      throw error instanceof CallFailure ? error.toError() : error;
+    }
+  }
+
   /**
    * Tells every worker. One that ends has forgotten anyway, and one that hangs will read this before
    * any later call, so nobody has to wait for it.

@@ -109,6 +109,32 @@ export async function makeRoot(cryptoki: Cryptoki, request: MakeRoot): Promise<R
   return { made: true, root: request.root, custody };
 }
 
+export interface DestroyRoot {
+  readonly tokenSelector: TokenSelector;
+  readonly user: PinFile;
+  readonly root: RootOnToken;
+}
+
+export interface RootDestroyed {
+  /** False when it was not on the token any more. */
+  readonly destroyed: boolean;
+  readonly root: RootOnToken;
+}
+
+/** Idempotent. The caller has proved that nothing is wrapped under the root. */
+export async function destroyRoot(
+  cryptoki: Cryptoki,
+  { tokenSelector, user, root }: DestroyRoot,
+): Promise<RootDestroyed> {
+  const slot = selectSlot(cryptoki, tokenSelector);
+  const session = cryptoki.C_OpenSession(slot.handle, CKF.RW_SESSION | CKF.SERIAL_SESSION);
+  await login(cryptoki, session, CKU.USER, user);
+  const template = attributes({ class: CKO.SECRET_KEY, token: true, id: rootId(root) });
+  const found = findObjects(cryptoki, session, template);
+  for (const handle of found) cryptoki.C_DestroyObject(session, handle);
+  return { destroyed: found.length > 0, root };
+}
+
 /** A PIN that the token refused before is not offered; the mark is durable before it is. */
 async function login(
   cryptoki: Cryptoki,

@@ -11,8 +11,8 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { NAME } from '../name.ts';
-import { makeRoot } from './ceremony-root.ts';
-import type { RootMade } from './ceremony-root.ts';
+import { destroyRoot, makeRoot } from './ceremony-root.ts';
+import type { RootDestroyed, RootMade } from './ceremony-root.ts';
 import { ensurePin, pinOf } from './ceremony-pin.ts';
 import type { Cryptoki } from './cryptoki.ts';
 import { ensureSoftToken, initialiseToken } from './ceremony-token.ts';
@@ -47,9 +47,18 @@ export type CeremonyRequest =
       readonly root: RootOnToken;
       readonly unlessAny: boolean;
       readonly allowExtractable: boolean;
+    }
+  | {
+      readonly action: 'destroy-root';
+      readonly module: string;
+      readonly moduleParameters: string | undefined;
+      readonly tokenSelector: TokenSelector;
+      readonly pinFile: string;
+      readonly stateDir: string;
+      readonly root: RootOnToken;
     };
 
-export type CeremonyResult = RootMade | TokenInitialised | TokenFound;
+export type CeremonyResult = RootMade | RootDestroyed | TokenInitialised | TokenFound;
 
 export type CeremonyAnswer =
   | { readonly ok: true; readonly result: CeremonyResult }
@@ -79,18 +88,27 @@ async function lock(name: string): Promise<() => void> {
   }
 }
 
+type OfRoot = Extract<CeremonyRequest, { readonly root: RootOnToken }>;
+
+const isOfRoot = (request: CeremonyRequest): request is OfRoot =>
+  request.action === 'make-root' || request.action === 'destroy-root';
+
 async function perform(cryptoki: Cryptoki, request: CeremonyRequest): Promise<CeremonyResult> {
-  if (request.action !== 'make-root') {
+  if (!isOfRoot(request)) {
     const { label, pinFile, soPinFile } = request;
     const ours = request.action === 'init-token';
     const text = ours ? ensurePin : pinOf;
     const [pin, soPin] = [await text(pinFile), await text(soPinFile)];
     return (ours ? initialiseToken : ensureSoftToken)(cryptoki, label, pin, soPin);
   }
-  const { module, tokenSelector, root, soPinFile, unlessAny, allowExtractable, stateDir } = request;
+  const { module, tokenSelector, root, stateDir } = request;
   const pinFile = (path: string, role: PinRole) =>
     new PinFile(path, stateDir, pinScope(module, tokenSelector), role);
   const user = pinFile(request.pinFile, 'user');
+  if (request.action === 'destroy-root') {
+    return destroyRoot(cryptoki, { tokenSelector, user, root });
+  }
+  const { soPinFile, unlessAny, allowExtractable } = request;
   const officer = soPinFile === undefined ? undefined : pinFile(soPinFile, 'so');
   const policy = { unlessAny, allowExtractable };
   return makeRoot(cryptoki, { module, tokenSelector, user, officer, root, ...policy });
@@ -101,7 +119,7 @@ async function run(request: CeremonyRequest): Promise<CeremonyAnswer> {
   let unlock: (() => void) | undefined;
   try {
     unlock = await lock(lockName(request));
-    const parameters = request.action === 'make-root' ? request.moduleParameters : undefined;
+    const parameters = isOfRoot(request) ? request.moduleParameters : undefined;
     cryptoki = loadAlone(request.module, parameters);
     return { ok: true, result: await withoutNewFolder(request, cryptoki) };
   } catch (error) {
@@ -117,7 +135,7 @@ async function withoutNewFolder(
   request: CeremonyRequest,
   cryptoki: Cryptoki,
 ): Promise<CeremonyResult> {
-  const folder = request.action === 'make-root' ? request.stateDir : undefined;
+  const folder = isOfRoot(request) ? request.stateDir : undefined;
   const isNew = folder !== undefined && !existsSync(folder);
   try {
     return await perform(cryptoki, request);

@@ -137,15 +137,19 @@ export class Keys {
   }
 
   /** Into the keeper session: the object lives as long as that is open. */
-  #unwrap(spec: HsmKeySpec, material: WrappedMaterial): Handle {
+  #unwrap(
+    spec: HsmKeySpec,
+    material: WrappedMaterial,
+    kind: 'unwrapped' | 'to-be-rewrapped' = 'unwrapped',
+  ): Handle {
     const root = this.#rootOf(material.generation);
     try {
-      return this.#unwrapOnce(spec, material, root);
+      return this.#unwrapOnce(spec, material, root, kind);
     } catch (error) {
       this.#requireAmbiguous(error, root);
     }
     try {
-      return this.#unwrapOnce(spec, material, root);
+      return this.#unwrapOnce(spec, material, root, kind);
     } catch (error) {
       const failure = failureOf(error, 'unwrap');
       if (!tellsNothing(error)) throw new TokenFailure(failure);
@@ -154,14 +158,19 @@ export class Keys {
     }
   }
 
-  #unwrapOnce(spec: HsmKeySpec, material: WrappedMaterial, root: Root): Handle {
+  #unwrapOnce(
+    spec: HsmKeySpec,
+    material: WrappedMaterial,
+    root: Root,
+    kind: 'unwrapped' | 'to-be-rewrapped',
+  ): Handle {
     const { cryptoki, keeper } = this.#connection;
     const handle = cryptoki.C_UnwrapKey(
       keeper,
       { mechanism: wrapMechanism(this.#connection) },
       root.handle,
       Buffer.from(material.blob),
-      privateTemplate(spec, { kind: 'unwrapped', trusted: root.trusted }),
+      privateTemplate(spec, { kind, trusted: root.trusted }),
     );
     this.#connection.objects += 1;
     return handle;
@@ -198,6 +207,12 @@ export class Keys {
     } finally {
       this.#connection.destroy(made.handle);
     }
+  }
+
+  #selected(): number {
+    const generation = this.#root?.generation;
+    if (generation !== undefined) return generation;
+    throw new TwofoldError('zone_lacks_material', 'no root generation was selected');
   }
 
   #rootOf(generation: number): Root {
@@ -248,10 +263,7 @@ export class Keys {
 
   /** The stored blob is unwrapped and used before it is returned: what was made is what comes back. */
   #makeWrapped(spec: HsmKeySpec): WrappedMaterial {
-    const generation = this.#root?.generation;
-    if (generation === undefined) {
-      throw new TwofoldError('zone_lacks_material', 'no root generation was selected');
-    }
+    const generation = this.#selected();
     const root = this.#rootOf(generation);
     const made = this.#make(spec, { kind: 'to-be-wrapped', trusted: root.trusted });
     try {
@@ -267,6 +279,29 @@ export class Keys {
       return material;
     } finally {
       this.#connection.destroy(made.handle);
+    }
+  }
+
+  /**
+   * The only call that unwraps a key extractable: for the time of it, and for a trusted root alone. What
+   * leaves opens again as the same key.
+   */
+  rewrap(spec: HsmKeySpec, material: WrappedMaterial): WrappedMaterial {
+    const generation = this.#selected();
+    const { check } = material;
+    const handle = this.#unwrap(spec, material, 'to-be-rewrapped');
+    try {
+      const blob = this.#wrap(this.#rootOf(generation).handle, handle);
+      const rewrapped = { custody: 'hsm-wrapped', generation, blob, check } as const;
+      const copy = this.#unwrap(spec, rewrapped);
+      try {
+        requireCheck(this.#connection, spec, copy, check);
+      } finally {
+        this.#connection.destroy(copy);
+      }
+      return rewrapped;
+    } finally {
+      this.#connection.destroy(handle);
     }
   }
 

@@ -11,7 +11,7 @@ import { openOaep } from './oaep-call.ts';
 import { probe } from './probe.ts';
 import type { Operation, OperationName, OperationOf, Results, WorkerOptions } from './protocol.ts';
 import { inspectRoot } from './root-attacks.ts';
-import { listRoots } from './roots.ts';
+import { findRoot, listRoots } from './roots.ts';
 import { TOKEN_KEY_LABEL } from './templates.ts';
 
 type Handlers = {
@@ -25,6 +25,8 @@ const STEPS: Readonly<Record<OperationName, Step>> = {
   'self-test': 'produce',
   roots: 'produce',
   'use-root': 'produce',
+  'try-root': 'produce',
+  rewrap: 'make',
   generate: 'make',
   'destroy-token-key': 'produce',
   'token-keys': 'produce',
@@ -77,6 +79,8 @@ export class Operations {
       const handle = this.#liveKeys().useRoot(root);
       return inspect ? inspectRoot(this.#live(), handle) : undefined;
     },
+    'try-root': ({ root }) => inspectRoot(this.#live(), findRoot(this.#live(), root)),
+    rewrap: ({ spec, material }) => this.#liveKeys().rewrap(spec, material),
     generate: (request) => this.#liveKeys().generate(request),
     'destroy-token-key': ({ material }) => {
       this.#liveKeys().destroyTokenKey(material);

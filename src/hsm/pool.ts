@@ -26,7 +26,7 @@ import { exportSofthsmConf, LoadedModule } from './module.ts';
 import { PinFile } from './pin.ts';
 import type { GenerateOptions, Hsm, HsmKey, HsmKeySpec, HsmMaterial, HsmStatus } from './port.ts';
 import type { Encrypted, MacOptions, ToDecrypt, ToEncrypt } from './port.ts';
-import type { RootOnToken, TokenMaterial } from './port.ts';
+import type { RootOnToken, TokenMaterial, WrappedMaterial } from './port.ts';
 import type { Operation, OperationName, OperationOf, Results } from './protocol.ts';
 import type { TokenSelector, WorkerOptions } from './protocol.ts';
 import { JobQueue } from './queue.ts';
@@ -151,6 +151,15 @@ class HsmPool implements PooledHsm {
 
   useRoot(root: RootOnToken): Promise<void> {
     return this.#attachment.useRoot(root);
+  }
+
+  tryRoot(root: RootOnToken): Promise<HsmStatus['custody']> {
+    return this.#attachment.tryRoot(root);
+  }
+
+  async rewrap(spec: HsmKeySpec, material: WrappedMaterial): Promise<WrappedMaterial> {
+    const request = { op: 'rewrap', spec, material: exactMaterial(material) } as const;
+    return this.#submit(request, this.#patienceFor(spec));
   }
 
   async generate(spec: HsmKeySpec, options: GenerateOptions): Promise<HsmMaterial> {

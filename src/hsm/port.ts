@@ -41,7 +41,10 @@ export interface TokenMaterial {
 
 export type HsmMaterial = WrappedMaterial | TokenMaterial;
 
-/** A key to operate with. `id` names it in handle caches: the same id always means the same bytes. */
+/**
+ * A key to operate with. `id` names it in handle caches: the same id always means the same key, whichever
+ * root wraps it.
+ */
 export interface HsmKey {
   readonly id: string;
   readonly spec: HsmKeySpec;
@@ -138,6 +141,16 @@ export interface Hsm {
   roots(): Promise<readonly RootOnToken[]>;
   /** Selects the generation that wraps new keys and unwraps old ones; fails when it is not on the token. */
   useRoot(root: RootOnToken): Promise<void>;
+  /**
+   * Tries what another root allows, as `useRoot` does, and selects nothing: old keys of every generation
+   * on the token open without being selected.
+   */
+  tryRoot(root: RootOnToken): Promise<HsmStatus['custody']>;
+  /**
+   * The same key under the selected root: unwrapped and wrapped again inside the token, and what was
+   * wrapped is unwrapped and compared with the check value before it is answered.
+   */
+  rewrap(spec: HsmKeySpec, material: WrappedMaterial): Promise<WrappedMaterial>;
   /** Makes a key (and, for pairs, checks the pair by use). */
   generate(spec: HsmKeySpec, options: GenerateOptions): Promise<HsmMaterial>;
   /** Removes a token object of our own; a missing object is no error. */

@@ -10,7 +10,7 @@
 import type { ChannelMemory } from './channel.ts';
 import type { Failure } from './failures.ts';
 import type { HsmCapability, HsmKey, HsmKeySpec, HsmMaterial, HsmStatus } from './port.ts';
-import type { RootAttack, RootOnToken, TokenMaterial } from './port.ts';
+import type { RootAttack, RootOnToken, TokenMaterial, WrappedMaterial } from './port.ts';
 
 export interface TokenSelector {
   /** CK_SLOT_ID. */
@@ -74,6 +74,8 @@ export type Operation =
   | { readonly op: 'self-test' }
   | { readonly op: 'roots' }
   | { readonly op: 'use-root'; readonly root: RootOnToken; readonly inspect: boolean }
+  | { readonly op: 'try-root'; readonly root: RootOnToken }
+  | { readonly op: 'rewrap'; readonly spec: HsmKeySpec; readonly material: WrappedMaterial }
   | {
       readonly op: 'generate';
       readonly spec: HsmKeySpec;
@@ -100,6 +102,8 @@ export interface Results {
   'self-test': ProbeReport;
   roots: readonly RootOnToken[];
   'use-root': RootReport | undefined;
+  'try-root': RootReport;
+  rewrap: WrappedMaterial;
   generate: HsmMaterial;
   'destroy-token-key': undefined;
   'token-keys': readonly TokenMaterial[];

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { ERRORS, TwofoldError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { CeremonyAnswer, CeremonyRequest } from './ceremony.ts';
-import type { RootMade } from './ceremony-root.ts';
+import type { RootDestroyed, RootMade } from './ceremony-root.ts';
 import type { TokenFound, TokenInitialised } from './ceremony-token.ts';
 import type { RootOnToken } from './port.ts';
 import type { TokenSelector } from './protocol.ts';
@@ -60,6 +60,21 @@ export async function runRootCeremony(
     allowExtractable: options.allowExtractable ?? false,
   } as const;
   return (await runCeremony(request, processOf(options))) as RootMade;
+}
+
+/** Destroys the root of one generation, or finds it gone. Needs no PIN of the security officer. */
+export async function runRootDestruction(
+  options: Omit<RootCeremony, 'soPinFile' | 'unlessAny' | 'allowExtractable'> &
+    Partial<CeremonyProcess>,
+): Promise<RootDestroyed> {
+  const { module, tokenSelector, pinFile, stateDir } = options;
+  const { installation, generation, moduleParameters } = options;
+  const root: RootOnToken = { installation, generation };
+  const request = {
+    action: 'destroy-root',
+    ...{ module, moduleParameters, tokenSelector, pinFile, stateDir, root },
+  } as const;
+  return (await runCeremony(request, processOf(options))) as RootDestroyed;
 }
 
 export interface TokenCeremony {

@@ -50,6 +50,8 @@ export type Residence =
   | { readonly kind: 'session' }
   | { readonly kind: 'to-be-wrapped'; readonly trusted: boolean }
   | { readonly kind: 'unwrapped'; readonly trusted: boolean }
+  /** On its way from one root to the next; gone in the same call. */
+  | { readonly kind: 'to-be-rewrapped'; readonly trusted: boolean }
   | { readonly kind: 'token'; readonly objectId: Uint8Array; readonly label: string };
 
 export function attributes(template: ITemplate): Attribute[] {
@@ -61,20 +63,23 @@ export function privateTemplate(spec: HsmKeySpec, residence: Residence): Attribu
   const { sign, derive, ...none } = NO_USE;
   return attributes({
     // A generation mechanism implies class and type; X25519 has two types across tokens.
-    ...(residence.kind === 'unwrapped' ? { class: objectClass(spec), keyType: keyType(spec) } : {}),
+    ...(isUnwrapped(residence) ? { class: objectClass(spec), keyType: keyType(spec) } : {}),
     token: residence.kind === 'token',
     private: true,
     sensitive: true,
-    extractable: residence.kind === 'to-be-wrapped',
+    extractable: residence.kind === 'to-be-wrapped' || residence.kind === 'to-be-rewrapped',
     // Left out where it would be false, as it then is by the standard: some tokens do not know it.
     ...(wrapsWithTrusted(residence) ? { wrapWithTrusted: true } : {}),
     ...(residence.kind === 'token'
       ? { label: residence.label, id: Buffer.from(residence.objectId) }
       : {}),
     ...(isPair(spec) ? pairUse(spec) : { ...none, sign, derive, ...secretUse(spec) }),
-    ...(!isPair(spec) && residence.kind !== 'unwrapped' ? { valueLen: secretBytes(spec) } : {}),
+    ...(!isPair(spec) && !isUnwrapped(residence) ? { valueLen: secretBytes(spec) } : {}),
   });
 }
+
+const isUnwrapped = ({ kind }: Residence): boolean =>
+  kind === 'unwrapped' || kind === 'to-be-rewrapped';
 
 function wrapsWithTrusted(residence: Residence): boolean {
   if (residence.kind === 'session') return false;

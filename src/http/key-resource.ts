@@ -6,7 +6,7 @@ import { copiesOf } from './copies.ts';
 import { halfName } from './suite-resource.ts';
 import { destructionOf } from '../keyring/lifecycle.ts';
 import type { Suite } from '../crypto/suite.ts';
-import type { Key, KeyVersion, Material } from '../keyring/model.ts';
+import type { Key, KeyVersion, Material, SealedHalf } from '../keyring/model.ts';
 import type { KeySummary, KeyView } from '../keyring/operations.ts';
 import type { TokenFacts } from './dependencies.ts';
 
@@ -73,10 +73,11 @@ function hsmHalf(material: NonNullable<Material['classical']>, suite: Suite, tok
     origin: 'hsm' as const,
     extractable: EXTRACTABLE[token.custody()],
     tokenSerial: hsm.custody === 'hsm-token' ? hsm.tokenSerial : null,
+    rootGeneration: hsm.custody === 'hsm-wrapped' ? hsm.generation : null,
   };
 }
 
-function sealedHalf(suite: Suite) {
+function sealedHalf(suite: Suite, { generation }: SealedHalf) {
   const part = suite.parts.find(({ half }) => half === 'pq');
   return {
     half: halfName('pq'),
@@ -86,6 +87,7 @@ function sealedHalf(suite: Suite) {
     // Its seal opens with the HSM alone; the PIN alone gives no more than any use of the service.
     extractable: 'no' as const,
     tokenSerial: null,
+    rootGeneration: generation,
   };
 }
 
@@ -94,7 +96,7 @@ function halvesOf(version: KeyVersion, token: TokenFacts) {
   const suite = findSuiteByNumber(version.suite);
   const { classical, pq } = version.material;
   return [
-    ...(pq === null ? [] : [sealedHalf(suite)]),
+    ...(pq === null ? [] : [sealedHalf(suite, pq.half)]),
     ...(classical === null ? [] : [hsmHalf(classical, suite, token)]),
   ];
 }

@@ -5,6 +5,7 @@ import * as contract from '../contract/operations.ts';
 import { findSuiteByNumber } from '../crypto/suites.ts';
 import { TwofoldError } from '../errors.ts';
 import { ORDER_KIND } from '../keyring/order-ports.ts';
+import { ROOT_ROTATION } from '../keyring/root-ports.ts';
 import { pageScope } from './keys.ts';
 import { PageTokens } from './page-token.ts';
 import { renderPublicJson } from './render.ts';
@@ -44,6 +45,23 @@ function orderProgressOf({ position, counts }: OperationView) {
   return { offset: position, total, matched, succeeded: rotated, unchanged: skipped, failed };
 }
 
+/** What is told of a rotation of the root alone. */
+function rootOf({ request, counts }: OperationView) {
+  const { versions = 0, halves = 0 } = counts;
+  return { generation: Number(request['generation']), versions, halves };
+}
+
+/** Of a rotation of the root: rows, of which `failed` were altered and stay as they are. */
+function rootProgressOf({ position, counts }: OperationView) {
+  const { total = 0, altered = 0 } = counts;
+  return { offset: position, total, failed: altered };
+}
+
+function progressOfKind(view: OperationView) {
+  if (view.kind === ORDER_KIND) return orderProgressOf(view);
+  return view.kind === ROOT_ROTATION ? rootProgressOf(view) : progressOf(view);
+}
+
 function orderedOf({ labels, suite }: Request) {
   return {
     labels: typeof labels === 'string' ? (JSON.parse(labels) as Record<string, string>) : null,
@@ -53,8 +71,11 @@ function orderedOf({ labels, suite }: Request) {
 
 export function operationResource(view: OperationView) {
   const { id, kind, namespace, keyId, request, issuer, subject, state, reason } = view;
-  if (kind !== 'rewrap' && kind !== ORDER_KIND) throw new TwofoldError('integrity_failed');
+  if (kind !== 'rewrap' && kind !== ORDER_KIND && kind !== ROOT_ROTATION) {
+    throw new TwofoldError('integrity_failed');
+  }
   const isOrder = kind === ORDER_KIND;
+  const isOfRoot = kind === ROOT_ROTATION;
   return {
     id,
     kind,
@@ -63,12 +84,13 @@ export function operationResource(view: OperationView) {
     keyId,
     to: targetOf(request),
     rotation: isOrder ? orderedOf(request) : null,
-    itemsPerSecond: isOrder ? null : view.rate,
+    root: isOfRoot ? rootOf(view) : null,
+    itemsPerSecond: isOrder || isOfRoot ? null : view.rate,
     note: textOr(request['note'], null),
     createdBy: { issuer, subject },
     state,
     reason,
-    progress: isOrder ? orderProgressOf(view) : progressOf(view),
+    progress: progressOfKind(view),
     createdAt: view.createdAt,
     updatedAt: view.updatedAt,
     expiresAt: view.expiresAt,
@@ -81,10 +103,19 @@ export const overseeing = ({ grantIf }: Pick<Call<GuardedContract>, 'grantIf'>):
 
 const locationOf = ({ id }: { readonly id: string }) => `/v1/admin/operations/${id}`;
 
-function headersOf(done: ChangeDone<unknown>): Readonly<Record<string, string>> {
-  if (done.status !== 202) return {};
+/** How a new operation is answered. */
+interface Answering {
+  readonly status: 201 | 202;
+  readonly location: (made: Pick<OperationView, 'id'>) => string;
+}
+
+function headersOf(
+  done: ChangeDone<unknown>,
+  { status, location }: Answering,
+): Readonly<Record<string, string>> {
+  if (done.status !== status) return {};
   const made = JSON.parse(done.body) as Pick<OperationView, 'id'>;
-  return { Location: locationOf(made), ...(done.replayed ? { [REPLAYED_HEADER]: 'true' } : {}) };
+  return { Location: location(made), ...(done.replayed ? { [REPLAYED_HEADER]: 'true' } : {}) };
 }
 
 type Beginning = Omit<ChangeCall, 'headers'> & {
@@ -95,6 +126,7 @@ type Beginning = Omit<ChangeCall, 'headers'> & {
 export async function answerOperation<C extends Pick<PreparedChange, 'detail'>>(
   call: Beginning,
   make: (run: OperationRun) => Promise<ChangeDone<C>>,
+  answering: Answering = { status: 202, location: locationOf },
 ) {
   const { notes, query, headers } = call;
   const { dryRun = false } = query;
@@ -106,9 +138,10 @@ export async function answerOperation<C extends Pick<PreparedChange, 'detail'>>(
     source: call.source,
     idempotency: key === undefined || dryRun ? null : { key, requestHash: call.requestHash() },
     render: (view) => ({
-      status: dryRun ? 200 : 202,
+      status: dryRun ? 200 : answering.status,
       body: renderPublicJson({ ...operationResource(view), ...(dryRun ? { dryRun } : {}) }),
     }),
+    ...(dryRun ? {} : call.backing),
   });
   if (done.change !== null) {
     if ('used' in done.change) notes.used(done.change.used as Used);
@@ -119,7 +152,7 @@ export async function answerOperation<C extends Pick<PreparedChange, 'detail'>>(
   return {
     status: done.status,
     body: new Rerendered(done.body),
-    headers: headersOf(done),
+    headers: headersOf(done, answering),
     recorded: done.replayed ? null : done.auditId,
   };
 }

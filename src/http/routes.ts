@@ -23,6 +23,7 @@ import { operationRoutes } from './operations.ts';
 import { namespacePolicyRoutes } from './namespace-policies.ts';
 import { namespaceRotationRoutes } from './namespace-rotations.ts';
 import { publishedRoutes } from './published.ts';
+import { rootRoutes } from './root.ts';
 import { rewrapJobRoutes } from './rewrap-jobs.ts';
 import { keyPolicyRoutes } from './rotation.ts';
 import { rotationPlanRoutes } from './rotation-plan.ts';
@@ -67,6 +68,7 @@ export function allRoutes(
     ...rewrapJobRoutes(deps, limits),
     ...namespaceRotationRoutes(deps),
     ...rotationOrderRoutes(deps, limits),
+    ...rootRoutes(deps),
     ...operationRoutes(deps),
     ...lifecycleRoutes(deps),
     ...namespaceRoutes(deps),

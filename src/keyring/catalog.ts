@@ -13,6 +13,7 @@ import type { KeyVersion } from './model.ts';
 import { isName } from './names.ts';
 import type { KeyStore, ListedKey } from './ports.ts';
 import { rememberedMac } from './remembered-mac.ts';
+import { outdatesRows } from './root-ports.ts';
 import { verifyListed, verifyStored } from './row-mac.ts';
 import type { RowMac } from './row-mac.ts';
 
@@ -150,8 +151,10 @@ export class KeyCatalog {
   }
 
   #drop({ scope, namespace, keyId, keyName, also = [] }: SecurityChange): void {
-    if (scope !== 'key') return;
-    const any = keyId === null && keyName === null;
+    // What was read before may be wrapped under a generation of the root that is left now.
+    const outdated = scope === 'access' && outdatesRows(keyName);
+    if (scope !== 'key' && !outdated) return;
+    const any = outdated || (keyId === null && keyName === null);
     const slots = any
       ? [...this.#views.keys(), ...this.#reading.keys()]
       : [keyId, keyName, ...also].flatMap((ref) => (ref === null ? [] : [`${namespace}\n${ref}`]));

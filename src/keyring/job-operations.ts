@@ -10,7 +10,7 @@ export type OperationView = OperationIdentity &
   Omit<OperationProgress, 'state'> & { readonly state: OperationProgress['state'] | 'expired' };
 
 /** With it operations of others are seen too; null confines a principal to its own. */
-export type Overseeing = Grant<'operations.oversee'> | null;
+export type Overseeing = Grant<'operations.oversee' | 'root.read'> | null;
 
 /** A step that was worked out and is not taken yet. */
 export interface OperationStep {
@@ -47,7 +47,7 @@ export interface Moved {
   readonly outcomes: readonly ('succeeded' | 'unchanged' | 'failed')[];
 }
 
-export type OperationRun = Omit<ChangeRun, 'ifMatch' | 'render' | 'alongside' | 'because'> & {
+export type OperationRun = Omit<ChangeRun, 'ifMatch' | 'render'> & {
   readonly render: (view: OperationView) => { readonly status: number; readonly body: string };
 };
 

@@ -136,6 +136,15 @@ export class OperationBook {
     });
   }
 
+  /** A new one, for who writes it in a change of his own. */
+  async prepare(
+    grant: Grant<Operation>,
+    made: NewOperation,
+  ): Promise<{ readonly stored: StoredOperation; readonly view: OperationView }> {
+    const stored = await this.#stored(grant, made);
+    return { stored, view: this.#view(stored) };
+  }
+
   /** The step from what was read to what comes next. @throws TwofoldError operation_ended */
   step(from: OperationView, next: NextProgress): OperationStep {
     if (from.state !== 'running') throw endedError(from);

@@ -243,6 +243,7 @@ export class MaterialMaker implements GenerationMeasures {
     intent: Uint8Array | null,
   ): Promise<Material['classical']> {
     if (suite.hsm === null || custody === null) return null;
+    await this.#root.whenSelected();
     const hsm = await this.#hsm.generate(suite.hsm, {
       custody,
       ...(intent === null ? {} : { objectId: intent }),

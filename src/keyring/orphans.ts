@@ -33,7 +33,7 @@ export async function removeOrphans(parts: OrphanParts): Promise<RemovedOrphans>
   const intents = await store.abandonIntents(installation, serial);
   const counts = { removed: 0, refused: 0 };
   for (const intent of intents) {
-    const genuine = equalBytes(await mac(canonicalIntent(intent.value)), intent.mac);
+    const genuine = equalBytes(await mac(canonicalIntent(intent.value), intent.mac), intent.mac);
     if (genuine) await removeOrphan(parts, intent);
     counts[genuine ? 'removed' : 'refused'] += 1;
   }

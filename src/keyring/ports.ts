@@ -6,7 +6,6 @@
  */
 import type { NewLogKeys } from '../audit/key-ports.ts';
 import type { CommitOutcome, PreparedEntry } from '../audit/ports.ts';
-import type { HsmMaterial } from '../hsm/port.ts';
 import type { ApprovalWrite } from './approval-ports.ts';
 import type { Attested } from './attested.ts';
 import type { NewEvent } from './event-ports.ts';
@@ -18,11 +17,25 @@ import type { SelectorPolicy } from './selector-policy.ts';
 import type { SetWrite } from './set-ports.ts';
 
 export type { Attested } from './attested.ts';
+export type { RootGeneration, RootStore } from './root-store-port.ts';
 
 /** One row to write. Updates are compare-and-swap on `expected`, the revision that was read. */
 export type KeyWrite =
   | SetWrite
   | ApprovalWrite
+  /** The generation is in force from then on, and the one before it retiring; `conflict` where it cannot be. */
+  | {
+      readonly kind: 'begin-root-rotation';
+      readonly generation: number;
+      readonly operation: StoredOperation;
+    }
+  /** Nothing is left to move; `conflict` where the operation moved. */
+  | {
+      readonly kind: 'end-root-rotation';
+      readonly write: Extract<OperationWrite, { readonly kind: 'advance' }>;
+    }
+  /** Nothing is under the generation any more; `conflict` where something is. */
+  | { readonly kind: 'retire-root-generation'; readonly generation: number }
   | { readonly kind: 'insert-key'; readonly row: Attested<Key> }
   | { readonly kind: 'update-key'; readonly row: Attested<Key>; readonly expected: number }
   | { readonly kind: 'insert-version'; readonly row: Attested<KeyVersion> }
@@ -339,27 +352,6 @@ export interface UseStore {
   countersOf(prefix: string): Promise<readonly UseCounter[]>;
 }
 
-/** A root generation as stored; `seal` and `mac` are keys wrapped under its `root-wrap`. */
-export interface RootGeneration {
-  readonly generation: number;
-  readonly installation: string;
-  readonly state: 'intended' | 'complete';
-  readonly seal: HsmMaterial | null;
-  readonly mac: HsmMaterial | null;
-  /** iv ‖ ciphertext ‖ tag of a known text under `root-seal`. */
-  readonly canary: Uint8Array | null;
-}
-
-export interface RootStore {
-  generations(): Promise<readonly RootGeneration[]>;
-  /** First-wins: returns the row that exists afterwards. */
-  intend(generation: number, installation: string): Promise<RootGeneration>;
-  /** First-wins: material of the winner is what exists afterwards. */
-  complete(root: RootGeneration): Promise<RootGeneration>;
-  /** Whether any key row exists: then a missing root is never replaced. */
-  hasKeys(): Promise<boolean>;
-}
-
 export interface InstanceRow {
   readonly id: string;
   readonly zone: string;
@@ -390,6 +382,8 @@ export interface InstanceStore {
   open(instance: InstanceRow): Promise<void>;
   /** `lanes`: what is announced of them; nothing is unless given. */
   beat(id: string, epochSeen: number, lanes?: LaneCounts): Promise<Heartbeat>;
+  /** The generations of the root that it has opened. */
+  announceGenerations(id: string, generations: readonly number[]): Promise<void>;
   /** Whether every live (neither closed nor fenced, beating) instance reads the suite and envelope version. */
   allRead(suite: number, envelope: number): Promise<boolean>;
   close(id: string): Promise<void>;

@@ -6,16 +6,24 @@
  */
 import { hash } from 'node:crypto';
 
+import { HMAC_BYTES } from './root-mac.ts';
 import type { RowMac } from './row-mac.ts';
+
+/** The generation that a MAC states, if it does. */
+const prefixOf = (like: Uint8Array | undefined): string =>
+  like === undefined || like.length <= HMAC_BYTES
+    ? ''
+    : Buffer.from(like.subarray(0, -HMAC_BYTES)).toString('hex');
 
 /**
  * @param limit MACs kept, some 250 bytes each; the least recently used go first
  */
 export const rememberedMac = (mac: RowMac, limit: number): RowMac => {
   const known = new Map<string, Uint8Array>();
-  return async (data) => {
-    const name = hash('sha256', data, 'latin1');
-    const found = known.get(name) ?? (await mac(data));
+  return async (data, like) => {
+    // What is remembered is true of one generation of the root; of another, it is asked for anew.
+    const name = hash('sha256', data, 'latin1') + String(like?.length ?? 0) + prefixOf(like);
+    const found = known.get(name) ?? (await mac(data, like));
     known.delete(name);
     known.set(name, found);
     const [oldest] = known.keys();

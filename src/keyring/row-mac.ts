@@ -17,6 +17,7 @@
  *                  createdAt]
  *     policy  = [label, "rotation-policy", namespace, name, selector{}, priority, policy]
  *     set     = [label, "rotation-policy-set", namespace, revision, hash]
+ *     kept    = [label, "root-kept", generation, under, blob, check]
  *
  * Times are integer milliseconds since the epoch; a suspension is [at, reason].
  *
@@ -37,11 +38,12 @@ import { concatBytes, equalBytes } from '../crypto/bytes.ts';
 import { encodeCbor } from '../crypto/cbor.ts';
 import type { CborValue } from '../crypto/cbor.ts';
 import { TwofoldError } from '../errors.ts';
-import type { HsmMaterial } from '../hsm/port.ts';
+import type { HsmMaterial, WrappedMaterial } from '../hsm/port.ts';
 import { NAME } from '../name.ts';
 import { inTurns } from './in-turns.ts';
 import { destructionOf } from './lifecycle.ts';
 import type { Key, KeyVersion, Material, SealedHalf, Suspension } from './model.ts';
+import type { RootMac } from './root-mac.ts';
 import { policyCbor } from './rotation-policy.ts';
 import type {
   Attested,
@@ -186,6 +188,10 @@ export function canonicalVersion(version: KeyVersion): Uint8Array {
   return canonicalWithLater('version', columns, [[certificateChain], [scheduled]]);
 }
 
+/** `root-mac` of an old generation, wrapped under a later one for the audit log alone. */
+export const canonicalKept = (generation: number, kept: WrappedMaterial): Uint8Array =>
+  canonical(['root-kept', generation, kept.generation, hash(kept.blob), hash(kept.check)]);
+
 /** All but `abandoned`, which is set in the database, and whose worth the MAC decides. */
 export function canonicalIntent(intent: TokenIntent): Uint8Array {
   return canonical([
@@ -245,7 +251,7 @@ export const hashOfPolicies = (policies: readonly NamespacePolicy[]): Uint8Array
   hash(encodeCbor(policies.map((policy) => hash(canonicalPolicy(policy)))));
 
 /** HMAC-SHA-256 under `root-mac`, in the HSM. */
-export type RowMac = (data: Uint8Array) => Promise<Uint8Array>;
+export type RowMac = RootMac;
 
 export async function attestKey(mac: RowMac, value: Key): Promise<Attested<Key>> {
   return { value, mac: await mac(canonicalKey(value)) };
@@ -281,7 +287,7 @@ export async function verifyOperation(
   mac: RowMac,
   stored: Attested<OperationIdentity>,
 ): Promise<void> {
-  if (equalBytes(await mac(canonicalOperation(stored.value)), stored.mac)) return;
+  if (equalBytes(await mac(canonicalOperation(stored.value), stored.mac), stored.mac)) return;
   throw new TwofoldError('integrity_failed', 'The record of an operation was altered.');
 }
 
@@ -290,7 +296,7 @@ export async function verifyIdempotency(
   mac: RowMac,
   stored: Attested<IdempotencyRecord>,
 ): Promise<void> {
-  if (equalBytes(await mac(canonicalIdempotency(stored.value)), stored.mac)) return;
+  if (equalBytes(await mac(canonicalIdempotency(stored.value), stored.mac), stored.mac)) return;
   throw new TwofoldError('integrity_failed', 'The record of an idempotency key was altered.');
 }
 
@@ -341,12 +347,23 @@ export async function verifyListed(
   await verifyRows(mac, listed);
 }
 
+/** Whether each MAC is the one of its row, under whichever generation made it. */
+async function areGenuine(
+  mac: RowMac,
+  rows: readonly Uint8Array[],
+  stated: readonly Uint8Array[],
+): Promise<boolean> {
+  const pairs = rows.map((row, index) => ({ row, said: stated[index] ?? NO_BYTES }));
+  const genuine = await inTurns(pairs, MACS_AT_ONCE, async ({ row, said }) =>
+    equalBytes(await mac(row, said), said),
+  );
+  return genuine.every((each) => each);
+}
+
 async function verifyRows(mac: RowMac, stored: StoredKey | ListedKey): Promise<void> {
   const { key, versions } = stored;
   const stated = [key.mac, ...versions.map((version) => version.mac)];
-  const expected = await inTurns(canonicalRows(stored), MACS_AT_ONCE, mac);
-  const whole = expected.every((bytes, index) => equalBytes(bytes, stated[index] ?? NO_BYTES));
-  if (!whole) throw altered(key.value.id);
+  if (!(await areGenuine(mac, canonicalRows(stored), stated))) throw altered(key.value.id);
 }
 
 export async function attestPolicy(
@@ -385,6 +402,5 @@ export async function verifyPolicySet(
   if (!owned || !equalBytes(seal.value.hash, hashOfPolicies(values))) throw fault;
   const stated = [seal.mac, ...policies.map((row) => row.mac)];
   const inputs = [canonicalPolicySet(seal.value), ...values.map(canonicalPolicy)];
-  const expected = await inTurns(inputs, MACS_AT_ONCE, mac);
-  if (!expected.every((bytes, index) => equalBytes(bytes, stated[index] ?? NO_BYTES))) throw fault;
+  if (!(await areGenuine(mac, inputs, stated))) throw fault;
 }

@@ -6,7 +6,7 @@ import type { Engine } from '../crypto/engine.ts';
 import { LogKeys } from '../governance/log-keys.ts';
 import type { Hsm } from '../hsm/port.ts';
 import type { Keyring } from '../keyring/keyring.ts';
-import type { KeyStore } from '../keyring/ports.ts';
+import type { KeyStore, OperationStore } from '../keyring/ports.ts';
 import type { Root } from '../keyring/root.ts';
 import { NAME } from '../name.ts';
 import type { Store } from '../store/store.ts';
@@ -18,6 +18,7 @@ import type { LateParts } from './late-parts.ts';
 import { cosignedLog } from './cosigned-log.ts';
 import { openLogOutside } from './log-outside.ts';
 import { openLogWitness } from './log-witness.ts';
+import { keepRoot, rootRotations } from './root-rotation.ts';
 import { rotationPlans, rotationPolicies, rotationReading, startScheduler } from './scheduling.ts';
 import { openSequencedLog } from './sequenced-log.ts';
 import { openSinks } from './sinks.ts';
@@ -28,6 +29,7 @@ export interface ArrivalParts {
   readonly store: Store;
   /** Fenced. */
   readonly keys: KeyStore;
+  readonly operations: OperationStore;
   readonly keyring: Keyring;
   readonly root: Root;
   readonly audit: RunningAuditLog;
@@ -48,7 +50,7 @@ export async function arrive(
   const { config, store, keys, keyring, root, audit, incarnation, events, logs } = parts;
   const { mac } = root;
   const { integrity } = keyring;
-  late.pageTokenKey.set(await mac(utf8(NAME.pageToken)));
+  late.pageTokenKey.set(await root.valueMac(utf8(NAME.pageToken)));
   late.use.set(keyring.use);
   late.read.set(keyring.read);
   late.references.set(keyring.references);
@@ -90,6 +92,9 @@ export async function arrive(
   if (parts.worker === 1) {
     late.witness = await openLogWitness({ ...parts, log: logs.component('witness') }, unwinding);
   }
+  const keeping = { ...parts, log: logs.component('root') };
+  late.rootRotations.set(rootRotations(keeping));
+  await keepRoot(keeping, unwinding);
   const { namespaces } = governance;
   const log = logs.component('scheduler');
   startScheduler(

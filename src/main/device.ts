@@ -7,7 +7,7 @@ import { ensureDevelopmentToken, hasDevelopmentToken } from '../hsm/development-
 import { createHsm } from '../hsm/pool.ts';
 import type { PooledHsm } from '../hsm/pool.ts';
 import { runRootCeremony } from '../hsm/run-ceremony.ts';
-import type { Ceremony } from '../keyring/root.ts';
+import type { Ceremony } from '../keyring/root-opening.ts';
 import type { Unwinding } from './unwinding.ts';
 
 /** Where a token is, and how to make its root; null where only the operator may. */

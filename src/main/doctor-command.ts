@@ -15,7 +15,7 @@ import { wipe } from '../crypto/secret.ts';
 import { lockDataFolder } from '../data-folder.ts';
 import { TwofoldError } from '../errors.ts';
 import { allSoftwareSecrets } from '../keyring/inventory.ts';
-import { openRoot } from '../keyring/root.ts';
+import { openRoot } from '../keyring/root-opening.ts';
 import { UsageCounters } from '../keyring/usage.ts';
 import { findEmbedded, hasEmbedded, startEmbedded } from '../store/embedded.ts';
 import { openStore } from '../store/store.ts';

@@ -14,6 +14,7 @@ import type { SinkFacts } from './sinks.ts';
 
 const HSM_CALLS = [
   'generate',
+  'rewrap',
   'ecdh',
   'sign',
   'decryptOaep',

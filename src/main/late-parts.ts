@@ -1,6 +1,7 @@
 /** What the listeners need before the root is open. */
 import type { LaneReader, LogReader } from '../audit/log-ports.ts';
 import type { LogKeys } from '../governance/log-keys.ts';
+import type { RootRotations } from '../governance/root-rotations.ts';
 import type { Governance } from '../governance/governance.ts';
 import type { EventFeed } from '../http/dependencies.ts';
 import type { Keyring } from '../keyring/keyring.ts';
@@ -35,6 +36,7 @@ export interface LateParts {
   readonly manage: Late<KeyManage>;
   readonly operations: Late<LongOperations>;
   readonly orders: Late<RotationOrders>;
+  readonly rootRotations: Late<RootRotations>;
   readonly lifecycle: Late<KeyLifecycle>;
   readonly policies: Late<NamespaceRotationPolicies>;
   readonly rotation: Late<RotationReading>;
@@ -64,6 +66,7 @@ export const lateParts = (incarnation: Incarnation): LateParts => ({
   manage: late(),
   operations: late(),
   orders: late(),
+  rootRotations: late(),
   lifecycle: late(),
   policies: late(),
   rotation: late(),

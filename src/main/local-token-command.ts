@@ -4,28 +4,21 @@
  * MACs without which no server takes the token, and the entry in the audit log.
  */
 import { randomUUID } from 'node:crypto';
-import { userInfo } from 'node:os';
 
 import { operatorGrant } from '../access/local-access.ts';
 import type { LocalKind } from '../access/local-access.ts';
-import { createAuditLog } from '../audit/log.ts';
 import { parseFlags, requireNothingMore } from '../cli/arguments.ts';
 import type { Config } from '../config.ts';
-import { ENVELOPE_VERSION } from '../crypto/envelope.ts';
-import { SUITES } from '../crypto/suites.ts';
-import { SecurityEpoch } from '../epoch.ts';
+import type { SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import { openGovernance } from '../governance/governance.ts';
 import type { Governance } from '../governance/governance.ts';
 import { ROOT_NAMESPACE } from '../governance/namespaces.ts';
 import { IntegrityWatch } from '../keyring/integrity.ts';
-import { openRoot } from '../keyring/root.ts';
+import { openRoot } from '../keyring/root-opening.ts';
 import { UsageCounters } from '../keyring/usage.ts';
-import { openStore } from '../store/store.ts';
-import { openDevice } from './device.ts';
-import { databaseUrls } from './doctor-command.ts';
-import { SILENT } from './silent-log.ts';
-import { Unwinding } from './unwinding.ts';
+import { besides, deviceBeside, instanceBeside, operator, storeBeside } from './beside.ts';
+import type { Unwinding } from './unwinding.ts';
 
 const FLAGS = {
   'pin-file': 'value',
@@ -39,12 +32,6 @@ interface Wanted {
   readonly pinFile: string;
   readonly reason: string;
   readonly namespace: string;
-}
-
-/** What the machine says of who runs the command. */
-function operator(): string {
-  const { username, uid } = userInfo();
-  return `${username}(${String(uid)})`;
 }
 
 /** @throws TwofoldError invalid_value */
@@ -75,15 +62,8 @@ export async function localTokenCommand(
   const parsed = parseFlags(argv, FLAGS);
   requireNothingMore(parsed);
   const wanted = wantedOf(kind, parsed.values);
-  const unwinding = new Unwinding((step, error) => {
-    process.emitWarning(`${step} could not be closed: ${String(error)}`);
-  });
-  try {
-    const token = await makeToken(config, wanted, unwinding);
-    print(parsed.values.has('header') ? `Authorization: Bearer ${token}` : token);
-  } finally {
-    await unwinding.unwind();
-  }
+  const token = await besides((unwinding) => makeToken(config, wanted, unwinding));
+  print(parsed.values.has('header') ? `Authorization: Bearer ${token}` : token);
 }
 
 async function makeToken(config: Config, wanted: Wanted, unwinding: Unwinding): Promise<string> {
@@ -119,28 +99,10 @@ async function openBeside(
   { pinFile }: Wanted,
   unwinding: Unwinding,
 ): Promise<{ readonly governance: Governance; readonly epoch: SecurityEpoch }> {
-  const { tls, caFile } = config.database;
-  const { app } = await databaseUrls(config, unwinding);
-  const store = openStore({ url: app, tls, caFile, max: 3 });
-  unwinding.add('database pool', () => store.close());
-  const { hsm } = await openDevice(config, SILENT, unwinding, false, pinFile);
-  // The first attempt is over, and there is no other.
-  const { ready, state, detail } = hsm.status();
-  if (!ready) throw new TwofoldError('hsm_unavailable', `${state}: ${detail}`);
+  const store = await storeBeside(config, unwinding);
+  const { hsm } = await deviceBeside(config, unwinding, pinFile);
   const root = await openRoot(hsm, store.roots, new UsageCounters(store.keys), null);
-  const instance = randomUUID();
-  const suites = Object.values(SUITES).map(({ number }) => number);
-  const zone = config.zone.name;
-  const row = { id: instance, zone, suites, envelopes: [ENVELOPE_VERSION], graceMs: 0 };
-  await store.instances.open(row);
-  unwinding.add('instance', () => store.instances.close(instance));
-  const epoch = new SecurityEpoch((await store.instances.beat(instance, 0)).epoch);
-  const refreshEpoch = async () => epoch.advance(await store.audit.changesSince(epoch.current));
-  const audit = createAuditLog({ store: store.audit, mac: root.mac, epoch, instance, zone });
-  await audit.start();
-  unwinding.add('audit lanes', async () => {
-    await audit.stop();
-  });
+  const { epoch, refreshEpoch, audit } = await instanceBeside(config, store, root, unwinding);
   const governance = openGovernance({
     store: store.keys,
     sets: store.sets,

@@ -66,7 +66,7 @@ export async function openSequencedLog(
   unwinding.add('keys of the log', () => keys.close());
   tend(keys, parts, unwinding);
   const { publish } = parts;
-  const { mac } = root;
+  const mac = root.auditMac;
   const { signer } = keys;
   const sequencing = new Sequencing({ store, audit, incarnation, mac, signer, publish, log });
   sequencing.start(unwinding);

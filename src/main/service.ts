@@ -26,7 +26,7 @@ import type { HttpAddresses, HttpServer } from '../http/server.ts';
 import type { HttpDependencies, Readiness } from '../http/dependencies.ts';
 import { openKeyring } from '../keyring/keyring.ts';
 import { removeOrphans } from '../keyring/orphans.ts';
-import { openRoot } from '../keyring/root.ts';
+import { openRoot } from '../keyring/root-opening.ts';
 import type { Root } from '../keyring/root.ts';
 import { UsageCounters } from '../keyring/usage.ts';
 import type { Store } from '../store/store.ts';
@@ -236,7 +236,7 @@ export class Service {
   /** A database that holds a root belongs to the token of that root: no other is made beside it. */
   async #openDevice(store: Store): Promise<Device> {
     const generations = await whenReachable(() => store.roots.generations(), this.#unwinding);
-    const rooted = generations.some(({ state }) => state === 'complete');
+    const rooted = generations.some(({ state }) => state !== 'intended');
     const first = this.#membership?.first ?? true;
     const log = this.#logs.component('hsm');
     return openDevice(this.#config, log, this.#unwinding, first && !rooted);
@@ -334,6 +334,7 @@ export class Service {
       manage: late.manage.port,
       operations: late.operations.port,
       orders: late.orders.port,
+      rootRotations: late.rootRotations.port,
       lifecycle: late.lifecycle.port,
       policies: late.policies.port,
       rotation: late.rotation.port,
@@ -391,7 +392,8 @@ export class Service {
     const givenUp = await checkLogOutside({ config: this.#config, store, root, log: checking });
     this.#unwinding.check();
     const started = { configuration: configurationHash(this.#config) };
-    const audit = createAuditLog({ store: entries, mac: root.mac, epoch, instance, zone, started });
+    const macs = { mac: root.auditMac, values: root.valueMac };
+    const audit = createAuditLog({ store: entries, ...macs, epoch, instance, zone, started });
     await audit.start();
     incarnation.announce(() => laneCounts(audit));
     this.#unwinding.add('audit lanes', async () => {
@@ -404,13 +406,14 @@ export class Service {
     this.#unwinding.add('counts of refusals', () => this.#limits?.refusals.stop());
     await this.#removeOrphans(store, hsm, root, audit);
     const log = this.#logs.component('keyring');
+    const operations = fencedOperationStore(store.operations, assertOpen);
     const keyring = openKeyring({
       hsm,
       engine: this.#engine,
       root,
       uses,
       store: keys,
-      operations: fencedOperationStore(store.operations, assertOpen),
+      operations,
       instances: store.instances,
       audit,
       epoch,
@@ -439,7 +442,7 @@ export class Service {
     const logs = this.#logs;
     const worker = this.#membership?.worker ?? 1;
     const own = { root, audit, incarnation, events };
-    const parts = { config, store, keys, keyring, hsm, engine, logs, worker, ...own };
+    const parts = { config, store, keys, operations, keyring, hsm, engine, logs, worker, ...own };
     await arrive(parts, late, this.#unwinding);
   }
 

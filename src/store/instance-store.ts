@@ -45,6 +45,9 @@ interface BeatRow {
 
 const CLOSE_DEAD = `update public.instance set closed = true where id = $1 and not (${IS_LIVE})`;
 
+const ANNOUNCE = `update public.instance set generations = $2
+  where id = $1 and not closed and generations <> $2::integer[]`;
+
 const UNREADABLE = `select 1 from public.instance
   where ${IS_LIVE} and not ($1 = any (suites) and $2 = any (envelopes)) limit 1`;
 
@@ -70,6 +73,10 @@ export const createInstanceStore = (pool: GuardedPool): InstanceStore => ({
       beat: beat === null ? null : Number(beat),
       fenced: row?.fenced ?? false,
     };
+  },
+
+  announceGenerations: async (id, generations) => {
+    await commitStatement(pool, ANNOUNCE, [id, generations]).catch(refuse);
   },
 
   allRead: async (suite, envelope) => {

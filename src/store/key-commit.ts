@@ -12,6 +12,8 @@ import { bufferOf, entryArrays } from './entry-columns.ts';
 import { eventRow } from './event-rows.ts';
 import { keyRow } from './key-rows.ts';
 import { logKeysJson } from './log-key-store.ts';
+import { LIVE_SECONDS } from './instance-store.ts';
+import { writeJson as operationJson } from './operation-rows.ts';
 import { policyRow } from './policy-store.ts';
 import { byteaText, rowJson } from './rows.ts';
 import { memberRow } from './set-store.ts';
@@ -35,6 +37,9 @@ export const commitParameters = (change: ChangeCommit): readonly unknown[] => [
   ...entryArrays([change.entry]).map(([only]) => only),
 ];
 
+/** One rotation of the root runs at a time, whatever else its author runs. */
+const ANY_NUMBER = 2_147_483_647;
+
 const scopeJson = ({ scope }: ChangeCommit) => ({
   scope: scope.scope,
   namespace: scope.namespace,
@@ -45,6 +50,15 @@ const scopeJson = ({ scope }: ChangeCommit) => ({
 
 const writeJson = (write: KeyWrite): object => {
   switch (write.kind) {
+    case 'begin-root-rotation': {
+      const { kind, generation, operation } = write;
+      const inserted = operationJson({ kind: 'insert', operation, running: ANY_NUMBER });
+      return { kind, generation, operation: inserted, live_seconds: LIVE_SECONDS };
+    }
+    case 'end-root-rotation':
+      return { kind: write.kind, operation: operationJson(write.write) };
+    case 'retire-root-generation':
+      return { kind: write.kind, generation: write.generation };
     case 'insert-key':
       return { kind: write.kind, row: rowJson(keyRow(write.row)) };
     case 'update-key':

@@ -15,7 +15,7 @@ import type {
 import { commitOutcome } from './audit-store.ts';
 import { bufferOf } from './entry-columns.ts';
 import { refuse } from './failures.ts';
-import type { PrismaClient, token_intent } from './generated/client.ts';
+import type { PrismaClient, idempotency, token_intent } from './generated/client.ts';
 import { IS_LIVE } from './instance-store.ts';
 import { COMMIT_CHANGE, commitParameters } from './key-commit.ts';
 import { listKeys } from './key-list.ts';
@@ -174,17 +174,7 @@ export const createKeyStore = (
         refuse,
       ),
     );
-    if (row === null) return null;
-    const value: IdempotencyRecord = {
-      namespace,
-      principal,
-      key,
-      requestHash: Uint8Array.from(row.request_hash),
-      status: row.status,
-      body: row.body,
-      auditId: row.audit_id,
-    };
-    return { value, mac: Uint8Array.from(row.mac) };
+    return row === null ? null : idempotencyFromRow(row);
   },
 
   reserveUses: async (counter, block) => {
@@ -231,7 +221,20 @@ export const createKeyStore = (
   },
 });
 
-const intentFromRow = (row: Omit<token_intent, 'abandoned'>): Attested<TokenIntent> => ({
+export const idempotencyFromRow = (row: idempotency): Attested<IdempotencyRecord> => ({
+  value: {
+    namespace: row.namespace,
+    principal: Uint8Array.from(row.principal),
+    key: row.key,
+    requestHash: Uint8Array.from(row.request_hash),
+    status: row.status,
+    body: row.body,
+    auditId: row.audit_id,
+  },
+  mac: Uint8Array.from(row.mac),
+});
+
+export const intentFromRow = (row: Omit<token_intent, 'abandoned'>): Attested<TokenIntent> => ({
   value: {
     objectId: Uint8Array.from(row.object_id),
     installation: row.installation,

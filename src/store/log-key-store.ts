@@ -36,7 +36,9 @@ export const createLogKeyStore = (pool: GuardedPool): LogKeyStore => ({
   read: async () => {
     const rows = await committedRead<Row>(pool, READ, []).catch(refuse);
     const [first] = rows;
-    const keys = rows.filter(({ id }) => (id as string | null) !== null).map(keyFrom);
+    const keys = rows
+      .filter(({ id }) => (id as string | null) !== null)
+      .map((row) => logKeyFromRow(keyRowOf(row)));
     return { name: first === undefined ? null : nameFrom(first), keys };
   },
 
@@ -63,9 +65,16 @@ const nameRow = ({ value, mac }: WithMac<LogName>) =>
   rowJson({ origin: value.origin, created_at: value.createdAt, mac });
 
 const nameFrom = ({ origin, name_created_at, name_mac }: Row): WithMac<LogName> | null =>
-  origin === null
-    ? null
-    : { value: { origin, createdAt: name_created_at }, mac: Uint8Array.from(name_mac) };
+  origin === null ? null : logNameFromRow({ origin, created_at: name_created_at, mac: name_mac });
+
+export const logNameFromRow = (row: {
+  readonly origin: string;
+  readonly created_at: Date;
+  readonly mac: Uint8Array;
+}): WithMac<LogName> => ({
+  value: { origin: row.origin, createdAt: row.created_at },
+  mac: Uint8Array.from(row.mac),
+});
 
 /** The columns of the key alone. */
 const keyRowOf = (row: Row): log_key =>
@@ -73,8 +82,9 @@ const keyRowOf = (row: Row): log_key =>
     Object.entries(row).filter(([column]) => !OF_NAME.includes(column)),
   ) as log_key;
 
-const keyFrom = (row: Row): WithMac<LogKey> => {
-  const columns = new RowReader<log_key>('log_key', keyRowOf(row));
+/** @throws TwofoldError integrity_failed */
+export const logKeyFromRow = (row: log_key): WithMac<LogKey> => {
+  const columns = new RowReader<log_key>('log_key', row);
   const value = {
     id: columns.text('id'),
     zone: columns.text('zone'),

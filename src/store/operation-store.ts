@@ -35,7 +35,8 @@ const SHOWN = Object.fromEntries(OPERATION_COLUMNS.map((name) => [name, true])) 
   true
 >;
 
-const parametersOf = ({ epoch, write, entry, idempotency }: OperationCommit) => {
+/** As `commit_operation` takes them. */
+export const operationParameters = ({ epoch, write, entry, idempotency }: OperationCommit) => {
   // The entry's bytes state the epoch; committed under another one they would be untrue.
   if (entry.epoch !== epoch) throw new TwofoldError('internal');
   return [
@@ -84,7 +85,7 @@ export const createOperationStore = (
   },
 
   commit: async (step) => {
-    const parameters = parametersOf(step);
+    const parameters = operationParameters(step);
     const { rows } = await commitStatement<{ epoch: string }>(pool, COMMIT, parameters).catch(
       refuse,
     );

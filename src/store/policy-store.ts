@@ -1,5 +1,11 @@
 /** Policies of namespaces, and the scheduler's way through the keys that a changed policy concerns. */
-import type { Attested, NamespacePolicy, PolicyStore, StoredPolicySet } from '../keyring/ports.ts';
+import type {
+  Attested,
+  NamespacePolicy,
+  PolicySetSeal,
+  PolicyStore,
+  StoredPolicySet,
+} from '../keyring/ports.ts';
 import { pauseFromJson, policyFromJson, policyJson } from '../keyring/rotation-policy.ts';
 import type { PolicyRounds } from '../rotation/scheduler-ports.ts';
 import { refuse } from './failures.ts';
@@ -83,22 +89,33 @@ function storedSet(namespace: string, rows: readonly Row[]): StoredPolicySet {
   return {
     seal:
       first?.sealed === true
-        ? {
-            value: {
-              namespace,
-              revision: first.revision,
-              hash: Uint8Array.from(first.hash),
-              paused: pauseFromJson(first.paused),
-            },
-            mac: Uint8Array.from(first.seal_mac),
-          }
+        ? policySealFromRow({ ...first, namespace, mac: first.seal_mac })
         : null,
-    policies: rows.filter(({ name }) => (name as string | null) !== null).map(policyFrom),
+    policies: rows
+      .filter(({ name }) => (name as string | null) !== null)
+      .map(({ namespace: of, name, selector, priority, policy, mac }) =>
+        policyFromRow({ namespace: of, name, selector, priority, policy, mac }),
+      ),
   };
 }
 
-function policyFrom({ namespace, name, selector, priority, policy, mac }: Row) {
-  const row: rotation_policy = { namespace, name, selector, priority, policy, mac };
+export const policySealFromRow = (
+  row: Pick<rotation_policy_set, 'namespace' | 'revision' | 'paused'> & {
+    readonly hash: Uint8Array;
+    readonly mac: Uint8Array;
+  },
+): Attested<PolicySetSeal> => ({
+  value: {
+    namespace: row.namespace,
+    revision: row.revision,
+    hash: Uint8Array.from(row.hash),
+    paused: pauseFromJson(row.paused),
+  },
+  mac: Uint8Array.from(row.mac),
+});
+
+/** @throws TwofoldError integrity_failed */
+export function policyFromRow(row: rotation_policy): Attested<NamespacePolicy> {
   const reader = new RowReader<rotation_policy>('rotation_policy', row);
   const value: NamespacePolicy = {
     namespace: reader.text('namespace'),

@@ -14,7 +14,7 @@ import { commitStatement, read } from './transaction.ts';
 const INTEND = `insert into public.root_generation (generation, installation, state)
   values ($1, $2, 'intended') on conflict do nothing`;
 
-const COMPLETE = `update public.root_generation set state = 'complete',
+const COMPLETE = `update public.root_generation set state = $8,
     seal_blob = $3, seal_check = $4, mac_blob = $5, mac_check = $6, canary = $7
   where generation = $1 and installation = $2 and state = 'intended'`;
 
@@ -40,6 +40,7 @@ export const createRootStore = (pool: GuardedPool, prisma: PrismaClient): RootSt
       ...wrapped(root, seal),
       ...wrapped(root, mac),
       bufferOf(canary),
+      root.state,
     ]).catch(refuse);
     return winner(prisma, root.generation);
   },
@@ -67,13 +68,39 @@ const fromRow = (row: root_generation): RootGeneration => {
   const root = {
     generation,
     installation: columns.text('installation'),
-    state: columns.one('state', ['intended', 'complete']),
+    state: columns.one('state', STATES),
     seal: material(generation, columns.maybeBytes('seal_blob'), columns.maybeBytes('seal_check')),
     mac: material(generation, columns.maybeBytes('mac_blob'), columns.maybeBytes('mac_check')),
     canary: columns.maybeBytes('canary'),
+    kept: keptFrom(columns, row.mac_check),
   };
   columns.done();
   return root;
+};
+
+const STATES = [
+  'intended',
+  'complete',
+  'in-force',
+  'retiring',
+  'retired',
+] as const satisfies readonly RootGeneration['state'][];
+
+/** It has the check value of the key that it is. */
+const keptFrom = (
+  columns: RowReader<root_generation>,
+  check: Uint8Array | null,
+): RootGeneration['kept'] => {
+  if (!columns.any(['kept_generation']) || check === null) return null;
+  const generation = columns.integer('kept_generation');
+  const blob = columns.bytes('kept_blob');
+  const value = {
+    custody: 'hsm-wrapped',
+    generation,
+    blob,
+    check: Uint8Array.from(check),
+  } as const;
+  return { value, mac: columns.bytes('kept_mac') };
 };
 
 const material = (

@@ -5,6 +5,7 @@ import type {
   HistoryQuery,
   JsonObject,
   SetMember,
+  SetSeal,
   SetStore,
   StoredSet,
 } from '../keyring/set-ports.ts';
@@ -83,7 +84,7 @@ export const createSetStore = (pool: GuardedPool, lookups: ReadGate): SetStore =
     const rows = await lookups.run(() =>
       committedRead<set_history>(pool, statement, [...values]).catch(refuse),
     );
-    return rows.map(memberFrom);
+    return rows.map(memberFromRow);
   };
   return {
     set: async (kind, namespace, epoch) => {
@@ -125,25 +126,27 @@ function storedSet(kind: string, namespace: string, rows: readonly SetRow[]): St
   const members = rows
     .filter(({ name }) => (name as string | null) !== null)
     .map(({ kind, namespace, name, revision, at, author, value, mac }) =>
-      memberFrom({ kind, namespace, name, revision, at, author, value, mac }),
+      memberFromRow({ kind, namespace, name, revision, at, author, value, mac }),
     );
   return { seal: sealOf(kind, namespace, first), members };
 }
 
 function sealOf(kind: string, namespace: string, row: SetRow | undefined) {
   if (row === undefined || row.seal_revision === null) return null;
-  const columns: set_seal = {
-    kind,
-    namespace,
-    revision: row.seal_revision,
-    hash: Uint8Array.from(row.hash),
-    mac: Uint8Array.from(row.seal_mac),
-  };
-  const { mac, ...value } = columns;
-  return { value, mac };
+  const { seal_revision: revision, hash, seal_mac: mac } = row;
+  return setSealFromRow({ kind, namespace, revision, hash, mac });
 }
 
-function memberFrom(row: set_history): Attested<SetMember> {
+/** A copy: pg's buffers are views of what came over the socket. */
+export const setSealFromRow = ({ mac, ...row }: Columns<set_seal>): Attested<SetSeal> => ({
+  value: { ...row, hash: Uint8Array.from(row.hash) },
+  mac: Uint8Array.from(mac),
+});
+
+type Columns<R> = { readonly [C in keyof R]: R[C] extends Uint8Array ? Uint8Array : R[C] };
+
+/** Of `set_member` and `set_history`, whose columns are the same. @throws TwofoldError integrity_failed */
+export function memberFromRow(row: set_history): Attested<SetMember> {
   const reader = new RowReader<set_history>('set_history', row);
   const value: SetMember = {
     kind: reader.text('kind'),

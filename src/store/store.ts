@@ -16,6 +16,7 @@ import type {
   RootStore,
   UseStore,
 } from '../keyring/ports.ts';
+import type { RootRotationStore } from '../keyring/root-ports.ts';
 import type { SetStore } from '../keyring/set-ports.ts';
 import type { RotationScan } from '../rotation/ports.ts';
 import type { OrderStore } from '../rotation/order-ports.ts';
@@ -41,6 +42,7 @@ import { createPolicyStore } from './policy-store.ts';
 import { createPool } from './pool.ts';
 import type { GuardedPool, PoolOptions } from './pool.ts';
 import { readGates } from './read-gate.ts';
+import { createRootRotationStore } from './root-rotation-store.ts';
 import { createRootStore } from './root-store.ts';
 import { createRotationScan } from './rotation-scan.ts';
 import { createScheduleReads } from './schedule-reads.ts';
@@ -56,6 +58,7 @@ export interface Store {
   readonly pool: GuardedPool;
   readonly keys: KeyStore;
   readonly roots: RootStore;
+  readonly rootRotations: RootRotationStore;
   readonly instances: InstanceStore;
   readonly scheduler: SchedulerStore & ScheduleReads;
   readonly uses: UseStore;
@@ -101,6 +104,7 @@ export const openStore = (options: PoolOptions): Store => {
     pool,
     keys: createKeyStore(pool, prisma, gates),
     roots: createRootStore(pool, prisma),
+    rootRotations: createRootRotationStore(pool, gates.searches),
     instances: createInstanceStore(pool),
     scheduler: { ...createSchedulerStore(pool), ...createScheduleReads(pool, gates) },
     uses: createUseStore(pool, gates),

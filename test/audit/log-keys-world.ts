@@ -8,7 +8,7 @@ import { parseVkey } from '../../src/audit/tree/vkey.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import type { Hsm } from '../../src/hsm/port.ts';
 import { logSeals, logTokenIntents } from '../../src/keyring/log-keys.ts';
-import { openRoot } from '../../src/keyring/root.ts';
+import { openRoot } from '../../src/keyring/root-opening.ts';
 import type { Root } from '../../src/keyring/root.ts';
 import { UsageCounters } from '../../src/keyring/usage.ts';
 import { openStore } from '../../src/store/store.ts';

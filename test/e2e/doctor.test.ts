@@ -13,7 +13,7 @@ import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
 import type { Finding } from '../../src/cli/secret-search.ts';
 import type { DoctorReport } from '../../src/main/doctor-command.ts';
 import { allSoftwareSecrets } from '../../src/keyring/inventory.ts';
-import { openRoot } from '../../src/keyring/root.ts';
+import { openRoot } from '../../src/keyring/root-opening.ts';
 import { UsageCounters } from '../../src/keyring/usage.ts';
 import { findEmbedded } from '../../src/store/embedded.ts';
 import { openStore } from '../../src/store/store.ts';

@@ -80,7 +80,7 @@ export const strayTokenObjects = async (client: pg.Client, hsm: PooledHsm): Prom
     'select installation, state from public.root_generation',
   );
   const [generation] = generations;
-  if (generations.length !== 1 || generation?.state !== 'complete') {
+  if (generations.length !== 1 || generation?.state !== 'in-force') {
     wrong.push(`root rows: ${JSON.stringify(generations)}`);
   }
   if (roots.length !== 1 || roots[0]?.installation !== generation?.installation) {

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type pg from 'pg';
 
 import { UsageCounters } from '../../src/keyring/usage.ts';
-import { openRoot } from '../../src/keyring/root.ts';
+import { openRoot } from '../../src/keyring/root-opening.ts';
 import { transition } from '../../src/keyring/lifecycle.ts';
 import type { VersionEvent } from '../../src/keyring/lifecycle.ts';
 import type { KeyVersion } from '../../src/keyring/model.ts';

@@ -48,6 +48,7 @@ import type {
   ToDecrypt,
   ToEncrypt,
   TokenMaterial,
+  WrappedMaterial,
 } from '../../src/hsm/port.ts';
 import type { Sealed } from '../../src/hsm/protocol.ts';
 import { nodeHash } from '../../src/crypto/digests.ts';
@@ -122,7 +123,7 @@ export class SoftwareHsm implements Hsm {
   /** How often each call was made. */
   readonly calls = new Map<Call, number>();
   readonly #faults: { fault: Fault; left: number }[] = [];
-  /** The same id always means the same bytes: the port's rule, asserted. */
+  /** The same id always means the same key: the port's rule, asserted. */
   readonly #ids = new Map<string, string>();
   readonly #lacks: ReadonlySet<string>;
   #root: RootOnToken | undefined;
@@ -178,6 +179,23 @@ export class SoftwareHsm implements Hsm {
     return this.#call('useRoot', () => {
       this.#rootKey(root);
       this.#root = root;
+    });
+  }
+
+  tryRoot(root: RootOnToken): Promise<HsmStatus['custody']> {
+    return this.#call('tryRoot', () => {
+      this.#rootKey(root);
+      return 'non-extractable' as const;
+    });
+  }
+
+  rewrap(spec: HsmKeySpec, material: WrappedMaterial): Promise<WrappedMaterial> {
+    return this.#call('rewrap', () => {
+      const secret = this.#unwrap({ id: '', spec, material });
+      if (!checkOf(spec, secret).equals(material.check)) {
+        throw new TwofoldError('integrity_failed');
+      }
+      return this.#wrap(spec, { secret, check: material.check });
     });
   }
 
@@ -328,7 +346,7 @@ export class SoftwareHsm implements Hsm {
     return material;
   }
 
-  #wrap(spec: HsmKeySpec, made: MadeKey): HsmMaterial {
+  #wrap(spec: HsmKeySpec, made: MadeKey): WrappedMaterial {
     if (spec.kind === 'x25519' || spec.kind === 'ed25519') {
       throw new TwofoldError('suite_unavailable_here', 'not wrappable');
     }
@@ -367,7 +385,8 @@ export class SoftwareHsm implements Hsm {
 
   #assertSameBytes(key: HsmKey): void {
     const { material } = key;
-    const bytes = material.custody === 'hsm-wrapped' ? material.blob : material.objectId;
+    // A key that is wrapped anew is the same key: its check value says so.
+    const bytes = material.custody === 'hsm-wrapped' ? new Uint8Array() : material.objectId;
     const seen = `${hex(bytes)}/${hex(material.check)}`;
     const before = this.#ids.get(key.id);
     if (before !== undefined && before !== seen) throw new Error(`id ${key.id} means two keys`);

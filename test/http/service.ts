@@ -246,6 +246,7 @@ export async function openServiceOver<W extends Instance>(
     manage: keyring.manage,
     operations: keyring.operations,
     orders: keyring.orders,
+    rootRotations: world.rootRotations,
     lifecycle: keyring.lifecycle,
     policies: world.policies,
     rotation: new RotationReading({

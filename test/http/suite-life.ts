@@ -15,7 +15,7 @@ import type {
 import { encapsulateKey, sealEnvelope } from '../../src/crypto/wrap.ts';
 import type { PooledHsm } from '../../src/hsm/pool.ts';
 import { unavailability } from '../../src/keyring/material.ts';
-import { openRoot } from '../../src/keyring/root.ts';
+import { openRoot } from '../../src/keyring/root-opening.ts';
 import { UsageCounters } from '../../src/keyring/usage.ts';
 import { makeToken } from '../hsm/token-fixture.ts';
 import type { TokenFixture } from '../hsm/token-fixture.ts';

@@ -7,6 +7,7 @@ import type { RouteContract } from '../../src/contract/route.ts';
 import { findSuite } from '../../src/crypto/suites.ts';
 import type { LightKey, RotationScan } from '../../src/rotation/ports.ts';
 import { policy } from '../keyring/policies.ts';
+import { placeGeneration } from '../keyring/place-generation.ts';
 import { openService } from './service.ts';
 import { testChain } from './test-chain.ts';
 import type { Called, Service } from './service.ts';
@@ -449,6 +450,20 @@ describe('every route, as the contract says it', () => {
     expect(pause).toEqual(paused.json);
     await go('resumeRotations', '/v1/admin/rotations/resume', reason);
     await go('listNamespaceRotations', '/v1/admin/rotations?state=failing');
+  });
+
+  it('rotates the root', async () => {
+    await placeGeneration(service.world, 2);
+    const path = '/v1/admin/root/rotations';
+    const reason = { reason: 'every five years' };
+    const { json, headers } = await go('rotateRoot', path, reason, { status: 201 });
+    const one = `${path}/${String(json['id'])}`;
+    expect(headers.get('location')).toBe(one);
+    expect(json).toMatchObject({ kind: 'root-rotation', root: { generation: 2 } });
+    expect((await go('getRootRotation', one)).json).toEqual(json);
+    expect((await go('listRootRotations', path)).json['items']).toEqual([json]);
+    const root = await go('getRoot', '/v1/admin/root');
+    expect(root.json).toMatchObject({ inForce: 2, generations: [{ state: 'retiring' }, {}] });
   });
 
   it('denies credentials and takes denials back', async () => {

@@ -33,6 +33,7 @@ import type { ApprovalRows } from './memory-approvals.ts';
 import { applySet, copyOfSets, isSetWrite, memorySets, noSets } from './memory-sets.ts';
 import type { SetRows } from './memory-sets.ts';
 import { MemoryUses } from './memory-uses.ts';
+import { MemoryRootRotations } from './memory-root-rotations.ts';
 import { MemoryOperationStore } from './memory-operations.ts';
 
 export type StoreCall =
@@ -98,6 +99,7 @@ export class MemoryStore
     approvals: new Map(),
   };
   readonly operations = new MemoryOperationStore(this);
+  readonly rotations = new MemoryRootRotations(this);
   roots: RootGeneration[] = [];
   readonly counters = new Map<string, number>();
   readonly uses = new MemoryUses(this.counters);
@@ -194,7 +196,10 @@ export class MemoryStore
     if (fault === 'before') throw new TwofoldError('database_unavailable');
     if (fault === 'lost-before') throw new OutcomeUnknown();
     // What the rules refuse is refused before anything is written.
-    if (change.epoch === this.audit.epoch) applyAll(copyOf(this.rows), change);
+    if (change.epoch === this.audit.epoch) {
+      applyAll(copyOf(this.rows), change);
+      this.#checkRoot(change);
+    }
     const leaf = hex(change.entry.leaf);
     this.#sent.set(leaf, change);
     const outcome = await this.audit.commit(change.entry, change.epoch, change.scope);
@@ -209,6 +214,45 @@ export class MemoryStore
       if (!this.audit.effects.includes(leaf)) continue;
       this.#sent.delete(leaf);
       applyAll(this.rows, change);
+      this.#applyRoot(change);
+    }
+  }
+
+  /** One rotation of the root at a time, to a generation that is complete or in force. */
+  #checkRoot({ writes }: ChangeCommit): void {
+    for (const write of writes) {
+      if (write.kind === 'retire-root-generation') throw new TypeError('not in memory');
+      if (write.kind === 'end-root-rotation') {
+        const { id, expected } = write.write;
+        const standing = this.operations.rows.get(id)?.progress;
+        if (standing?.revision !== expected) throw new TwofoldError('conflict');
+      }
+      if (write.kind !== 'begin-root-rotation') continue;
+      const state = this.roots.find((row) => row.generation === write.generation)?.state;
+      const runs = [...this.operations.rows.values()].some(
+        ({ identity, progress }) =>
+          identity.value.kind === 'root-rotation' && progress.state === 'running',
+      );
+      if (runs || (state !== 'complete' && state !== 'in-force')) {
+        throw new TwofoldError('conflict');
+      }
+    }
+  }
+
+  #applyRoot({ writes }: ChangeCommit): void {
+    for (const write of writes) {
+      if (write.kind === 'end-root-rotation') {
+        const { id, progress } = write.write;
+        const standing = this.operations.rows.get(id);
+        if (standing !== undefined) this.operations.rows.set(id, { ...standing, progress });
+      }
+      if (write.kind !== 'begin-root-rotation') continue;
+      const { generation, operation } = write;
+      this.roots = this.roots.map((row) => {
+        if (row.generation === generation) return { ...row, state: 'in-force' };
+        return row.state === 'in-force' ? { ...row, state: 'retiring' } : row;
+      });
+      this.operations.rows.set(operation.identity.value.id, operation);
     }
   }
 
@@ -266,14 +310,23 @@ export class MemoryStore
   }
 
   generations(): Promise<readonly RootGeneration[]> {
-    return this.#do('generations', () => [...this.roots]);
+    return this.#do('generations', () =>
+      this.roots.toSorted((a, b) => a.generation - b.generation),
+    );
   }
 
   intend(generation: number, installation: string): Promise<RootGeneration> {
     return this.#do('intend', () => {
       const existing = this.roots.find((row) => row.generation === generation);
       if (existing !== undefined) return existing;
-      const row = { generation, installation, seal: null, mac: null, canary: null } as const;
+      const row = {
+        generation,
+        installation,
+        seal: null,
+        mac: null,
+        canary: null,
+        kept: null,
+      } as const;
       this.roots.push({ ...row, state: 'intended' });
       return { ...row, state: 'intended' };
     });
@@ -284,7 +337,7 @@ export class MemoryStore
       const index = this.roots.findIndex((row) => row.generation === root.generation);
       const row = this.roots[index];
       if (row === undefined) throw new TypeError('the generation was never intended');
-      if (row.state === 'complete' || row.installation !== root.installation) return row;
+      if (row.state !== 'intended' || row.installation !== root.installation) return row;
       this.roots[index] = root;
       return root;
     });
@@ -331,6 +384,7 @@ function applyAll(rows: Rows, change: ChangeCommit): void {
     }
     if (isSetWrite(write)) applySet(rows.sets, write);
     else if (isApprovalWrite(write)) applyApproval(rows.approvals, write);
+    else if (isRootWrite(write)) continue;
     else if (write.kind !== 'insert-event') apply(rows, write);
     else rows.events.push({ ...write.event, epoch: change.epoch + 1, at: new Date() });
   }
@@ -343,7 +397,15 @@ export function insertOnce(rows: Rows, record: Attested<IdempotencyRecord>): voi
   rows.idempotency.set(slot, record);
 }
 
-function apply(rows: Rows, write: Exclude<KeyWrite, SetWrite | ApprovalWrite>): void {
+type RootWrite = Extract<
+  KeyWrite,
+  { readonly kind: 'begin-root-rotation' | 'end-root-rotation' | 'retire-root-generation' }
+>;
+
+const isRootWrite = (write: KeyWrite): write is RootWrite =>
+  /^(?:begin|end)-root-rotation$|^retire-root-generation$/u.test(write.kind);
+
+function apply(rows: Rows, write: Exclude<KeyWrite, SetWrite | ApprovalWrite | RootWrite>): void {
   switch (write.kind) {
     case 'insert-key':
       insertKey(rows, write.row);

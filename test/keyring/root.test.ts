@@ -4,8 +4,9 @@ import { SecretBytes } from '../../src/crypto/secret.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import type { HsmMaterial, RootOnToken } from '../../src/hsm/port.ts';
 import type { RootGeneration } from '../../src/keyring/ports.ts';
-import { openRoot } from '../../src/keyring/root.ts';
-import type { Ceremony, Root } from '../../src/keyring/root.ts';
+import { openRoot } from '../../src/keyring/root-opening.ts';
+import type { Ceremony } from '../../src/keyring/root-opening.ts';
+import type { Root } from '../../src/keyring/root.ts';
 import { UsageCounters } from '../../src/keyring/usage.ts';
 import { MemoryStore } from './memory-store.ts';
 import { attestKey } from '../../src/keyring/row-mac.ts';
@@ -94,7 +95,7 @@ describe('every combination of rows, token and ceremony', () => {
     const root = await start(made, !given);
     expect(made.ceremonies).toHaveLength(ceremonies);
     const [row] = made.store.roots;
-    expect(row).toMatchObject({ state: 'complete', installation: root.installation });
+    expect(row).toMatchObject({ state: 'in-force', installation: root.installation });
     const again = await start(restarted(made), true);
     expect(await again.mac(DATA)).toEqual(await root.mac(DATA));
   }

@@ -7,7 +7,7 @@ import type { PooledHsm } from '../../src/hsm/pool.ts';
 import { tokenObjectId } from '../../src/keyring/material.ts';
 import { removeOrphans } from '../../src/keyring/orphans.ts';
 import { attestIntent } from '../../src/keyring/row-mac.ts';
-import { openRoot } from '../../src/keyring/root.ts';
+import { openRoot } from '../../src/keyring/root-opening.ts';
 import type { Root } from '../../src/keyring/root.ts';
 import { UsageCounters } from '../../src/keyring/usage.ts';
 import { makeToken, ROOT } from '../hsm/token-fixture.ts';

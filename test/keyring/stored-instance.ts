@@ -5,10 +5,11 @@ import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { SUITES } from '../../src/crypto/suites.ts';
 import { SecurityEpoch } from '../../src/epoch.ts';
 import { NamespaceLimitSets } from '../../src/governance/limits.ts';
+import { RootRotations } from '../../src/governance/root-rotations.ts';
 import { openKeyring } from '../../src/keyring/keyring.ts';
 import type { KeyringParts } from '../../src/keyring/keyring.ts';
 import { NamespaceRotationPolicies } from '../../src/keyring/namespace-policies.ts';
-import { openRoot } from '../../src/keyring/root.ts';
+import { openRoot } from '../../src/keyring/root-opening.ts';
 import type { Root } from '../../src/keyring/root.ts';
 import { POLICY_LIMITS } from '../../src/keyring/rotation-policy.ts';
 import { UsageCounters } from '../../src/keyring/usage.ts';
@@ -37,7 +38,7 @@ export async function openStoredInstance(
   const { epoch: current } = await store.instances.beat(id, 0);
   const epoch = new SecurityEpoch(current);
   const refreshEpoch = async () => epoch.advance(await store.audit.changesSince(epoch.current));
-  const parts = { mac: root.mac, epoch, instance: id };
+  const parts = { mac: root.auditMac, values: root.valueMac, epoch, instance: id };
   const audit = createAuditLog({ store: store.audit, zone: 'z1', ...parts });
   await audit.start();
   const keyring = openKeyring({
@@ -72,6 +73,26 @@ export async function openStoredInstance(
     await audit.stop();
     await store.instances.close(id);
   };
-  const parted = { id, root, hsm, keyring, policies, governing, epoch, uses, audit, stop };
+  const rootRotations = new RootRotations({
+    ...changing,
+    mac: root.mac,
+    operations: store.operations,
+    root,
+    roots: store.roots,
+    rotations: store.rootRotations,
+  });
+  const parted = {
+    id,
+    rootRotations,
+    root,
+    hsm,
+    keyring,
+    policies,
+    governing,
+    epoch,
+    uses,
+    audit,
+    stop,
+  };
   return { ...parted, ...requests(keyring, epoch) };
 }

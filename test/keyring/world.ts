@@ -16,12 +16,14 @@ import { DEFAULT_DESTRUCTION_RULES } from '../../src/keyring/destruction.ts';
 import type { DestructionRules } from '../../src/keyring/destruction.ts';
 import type { EventFeed } from '../../src/http/dependencies.ts';
 import type { GovernanceParts } from '../../src/governance/governance.ts';
+import { RootRotations } from '../../src/governance/root-rotations.ts';
 import { openKeyring } from '../../src/keyring/keyring.ts';
 import type { Keyring } from '../../src/keyring/keyring.ts';
 import type { Binding, ChangeRun, CreateKey } from '../../src/keyring/operations.ts';
 import type { KeyStore } from '../../src/keyring/ports.ts';
 import { NamespaceRotationPolicies } from '../../src/keyring/namespace-policies.ts';
-import { openRoot } from '../../src/keyring/root.ts';
+import { openRoot } from '../../src/keyring/root-opening.ts';
+import { rootChange } from '../../src/keyring/root-ports.ts';
 import { POLICY_LIMITS } from '../../src/keyring/rotation-policy.ts';
 import type { Root } from '../../src/keyring/root.ts';
 import type { SuitePolicy } from '../../src/keyring/suite-policy.ts';
@@ -107,6 +109,7 @@ export interface Instance {
   readonly epoch: SecurityEpoch;
   readonly uses: UsageCounters;
   readonly audit: RunningAuditLog;
+  readonly rootRotations: RootRotations;
   /** None unless told. */
   readonly events?: EventFeed;
   /** Of the sequenced log; empty unless told. */
@@ -229,6 +232,10 @@ export async function openInstance({
     changeDeadlineMs: 2000,
   });
   await audit.start();
+  epoch.onChange(({ keyName }) => {
+    const change = rootChange(keyName);
+    if (change?.act === 'in-force') root.enforce(change.generation);
+  });
   const refreshEpoch = async () => epoch.advance(await store.audit.changesSince(epoch.current));
   const keys: KeyStore = store;
   const keyring = openKeyring({
@@ -270,6 +277,13 @@ export async function openInstance({
     epoch,
     uses,
     audit,
+    rootRotations: new RootRotations({
+      ...changing,
+      operations: store.operations,
+      root,
+      roots: store,
+      rotations: store.rotations,
+    }),
     events: memoryEvents(store),
     log: new MemoryLog(() => store.audit.all()),
     lanes: memoryLanes(store.audit),
