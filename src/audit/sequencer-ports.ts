@@ -87,6 +87,11 @@ export interface SequencerStore {
   lanes(certain: boolean): Promise<readonly LaneView[]>;
   /** The entries of these ranges that are there, in the order of the ranges. `certain` as above. */
   intake(ranges: readonly LaneRange[], certain: boolean): Promise<readonly LaneEntry[]>;
+  /**
+   * Whether exactly these entries stand there: SHA-256 of HMAC ‖ leaves of each batch is `digest`, and
+   * each leaf is the hash of its body. An old primary may answer.
+   */
+  holds(range: LaneRange, digest: Uint8Array): Promise<boolean>;
   /** Answered by no old primary. */
   edge(): Promise<StoredEdge>;
   /**

@@ -81,6 +81,19 @@ const entryOf = ([lane, n, leaf, body, batchHmac]: IntakeRow): LaneEntry => ({
   batchHmac,
 });
 
+/** In the order of the primary key; of no entry all is null. */
+const HOLDS = {
+  name: 'sequencer_holds',
+  text: `select bool_and(e.leaf = sha256('\\x00'::bytea || e.body)) as hashed,
+      sha256(string_agg(coalesce(e.batch_hmac, '') || e.leaf, ''::bytea order by e.n)) as digest
+    from public.entry e where e.lane = $1 and e.n >= $2 and e.n < $3`,
+};
+
+interface HoldsRow {
+  readonly hashed: boolean | null;
+  readonly digest: Buffer | null;
+}
+
 /** One snapshot; the leaves behind the last full tile are found through the runs. */
 const EDGE = {
   name: 'sequencer_edge',
@@ -186,6 +199,11 @@ export const createSequencerStore = (pool: GuardedPool): SequencerStore => ({
       ? await committedRead(pool, CERTAIN_INTAKE, values).catch(refuse)
       : await plain(pool, PLAIN_INTAKE, values);
     return (rows as readonly IntakeRow[]).map(entryOf);
+  },
+
+  holds: async ({ lane, from, until }, digest) => {
+    const [row] = await plain<HoldsRow>(pool, HOLDS, [lane, from, until]);
+    return row?.hashed === true && row.digest !== null && row.digest.equals(digest);
   },
 
   edge: async () => {
