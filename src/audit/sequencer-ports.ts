@@ -103,3 +103,12 @@ export interface SequencerStore {
   drain(lanes: readonly number[]): Promise<void>;
   progress(): Promise<LogProgress>;
 }
+
+/** Implemented by `store/sequencer-store.ts`. */
+export interface CheckpointThinning {
+  /**
+   * Removes at most `limit` checkpoints of before `before`, and none of the last two days, that is the last of
+   * its hour, or that a witness has cosigned; answers how many.
+   */
+  expire(before: Date, limit: number): Promise<number>;
+}

@@ -1,5 +1,6 @@
 /** What the sequencer reads and writes; see migration 0022. */
 import type {
+  CheckpointThinning,
   LaneEntry,
   LaneRange,
   LaneView,
@@ -232,6 +233,18 @@ export const createSequencerStore = (pool: GuardedPool): SequencerStore => ({
       unsequenced: Number(row?.unsequenced ?? 0),
       checkpointAgeMs: typeof row?.age === 'string' ? Number(row.age) : null,
     };
+  },
+});
+
+/** Thins checkpoints by the rule of migration 0032. */
+export const createCheckpointThinning = (pool: GuardedPool): CheckpointThinning => ({
+  expire: async (before, limit) => {
+    const { rows } = await commitStatement<{ removed: number }>(
+      pool,
+      'select public.thin_checkpoints($1,$2) as removed',
+      [before, limit],
+    ).catch(refuse);
+    return rows[0]?.removed ?? 0;
   },
 });
 
