@@ -31,6 +31,7 @@ import {
   takeConfigFlags,
 } from './config.ts';
 import type { Config, ConfigSources } from './config.ts';
+import { configurationHash } from './config/fingerprint.ts';
 import { TwofoldError } from './errors.ts';
 import { auditCommand } from './main/audit-command.ts';
 import { complaintLines } from './main/complaint.ts';
@@ -61,6 +62,8 @@ function configCommand(flags: ReadonlyMap<string, string>, argv: readonly string
   const check = checkConfig({ flags });
   if (check.ok) {
     print(JSON.stringify(presentConfig(check.config), null, 2));
+    // As `system.start` has it in the audit log.
+    complain(`hash of the configuration: ${configurationHash(check.config)}`);
     return 0;
   }
   for (const problem of check.problems) complain(problemLine(problem));

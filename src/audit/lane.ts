@@ -13,6 +13,7 @@ import { Backoff } from './backoff.ts';
 import { seal, startOf } from './batch.ts';
 import type { MacFunction, Position, Sealed, Unplaced } from './batch.ts';
 import { catchUpOrPause } from './catch-up.ts';
+import type { OwnBatches } from './own-batches.ts';
 import { Pending, late } from './pending.ts';
 import { StaleAnswer } from './ports.ts';
 import type { AuditId, AuditStore } from './ports.ts';
@@ -23,6 +24,8 @@ export interface LaneDependencies {
   readonly mac: MacFunction;
   readonly epoch: SecurityEpoch;
   readonly instance: string;
+  /** What was written is noted here, for a sequencer in this process. */
+  readonly own?: OwnBatches | undefined;
   /** First entry of a lane; `replaces` is the lane that was lost, if any. */
   readonly opening: (replaces: number | null) => Unplaced;
 }
@@ -199,6 +202,7 @@ export class UseLane {
   #written({ sealed, waiting }: Flight): void {
     const { lane, first } = sealed.batch;
     this.#position = sealed.after;
+    this.#deps.own?.written(sealed.batch);
     this.#unsettled = false;
     this.#durable += waiting.length;
     this.#backoff.reset();

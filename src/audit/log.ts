@@ -10,6 +10,7 @@ import type { MacFunction, Origin, Unplaced } from './batch.ts';
 import { catchUp } from './catch-up.ts';
 import { ChangeLane } from './change-lane.ts';
 import { UseLane } from './lane.ts';
+import { OwnBatches } from './own-batches.ts';
 import { StaleAnswer } from './ports.ts';
 import type { AuditDraft, AuditId, AuditLog, AuditStore } from './ports.ts';
 import { ReadingSessions } from './reading-sessions.ts';
@@ -53,6 +54,8 @@ export interface AuditHealth {
 }
 
 export interface RunningAuditLog extends AuditLog {
+  /** What it wrote last of uses, for a sequencer in the same process. */
+  readonly own: OwnBatches;
   /**
    * Opens both lanes; the entry `system.start` is durable when it resolves.
    * @throws TwofoldError `audit_unavailable` or `database_unavailable`
@@ -86,6 +89,7 @@ export function createAuditLog(options: AuditLogOptions): RunningAuditLog {
 const UNANSWERED_MS = 1000;
 
 class LanedAuditLog implements RunningAuditLog {
+  readonly own = new OwnBatches();
   readonly #options: AuditLogOptions;
   readonly #deadlineMs: number;
   readonly #use: UseLane;
@@ -105,7 +109,8 @@ class LanedAuditLog implements RunningAuditLog {
     const { store, mac, epoch, instance } = options;
     const deps = { store, mac, epoch, instance };
     this.#change = new ChangeLane({ ...deps, opening: this.#opening('change', 'lane.open') });
-    this.#use = new UseLane({ ...deps, opening: this.#opening('use', 'system.start') });
+    const { own } = this;
+    this.#use = new UseLane({ ...deps, own, opening: this.#opening('use', 'system.start') });
   }
 
   async start(): Promise<void> {

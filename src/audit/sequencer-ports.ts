@@ -87,6 +87,11 @@ export interface SequencerStore {
   lanes(certain: boolean): Promise<readonly LaneView[]>;
   /** The entries of these ranges that are there, in the order of the ranges. `certain` as above. */
   intake(ranges: readonly LaneRange[], certain: boolean): Promise<readonly LaneEntry[]>;
+  /**
+   * Whether exactly these entries stand there: SHA-256 of HMAC ‖ leaves of each batch is `digest`, and
+   * each leaf is the hash of its body. An old primary may answer.
+   */
+  holds(range: LaneRange, digest: Uint8Array): Promise<boolean>;
   /** Answered by no old primary. */
   edge(): Promise<StoredEdge>;
   /**
@@ -97,4 +102,13 @@ export interface SequencerStore {
   /** Marks those that are closed and have nothing without an index. */
   drain(lanes: readonly number[]): Promise<void>;
   progress(): Promise<LogProgress>;
+}
+
+/** Implemented by `store/sequencer-store.ts`. */
+export interface CheckpointThinning {
+  /**
+   * Removes at most `limit` checkpoints of before `before`, and none of the last two days, that is the last of
+   * its hour, or that a witness has cosigned; answers how many.
+   */
+  expire(before: Date, limit: number): Promise<number>;
 }

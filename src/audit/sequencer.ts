@@ -15,6 +15,7 @@ import { viewFault } from './intake.ts';
 import type { LaneFault } from './intake.ts';
 import { LaneFaults } from './lane-faults.ts';
 import type { CheckpointSigner, LogHead } from './log-ports.ts';
+import { OwnBatches } from './own-batches.ts';
 import { recoveredEdge } from './recovery.ts';
 import { waitingOf } from './shares.ts';
 import type { LaneView, SequencerStore } from './sequencer-ports.ts';
@@ -30,6 +31,8 @@ export interface SequencerOptions {
   /** `Hsm.mac` with the audit key (`root-mac`). */
   readonly mac: MacFunction;
   readonly signer: CheckpointSigner;
+  /** What this process has written itself; none unless given. */
+  readonly own?: OwnBatches;
   /** Told of each head once its commit was acknowledged, or was found to be. */
   readonly publish: (head: LogHead) => void;
   /** Told once of each fault that is found. */
@@ -72,7 +75,8 @@ export class Sequencer {
 
   constructor(options: SequencerOptions) {
     const defaults = { intervalMs: 1_000, full: 8_192, most: 32_768 };
-    this.#options = { monotonic: () => performance.now(), ...defaults, ...options };
+    const own = new OwnBatches();
+    this.#options = { monotonic: () => performance.now(), own, ...defaults, ...options };
     this.#faults = new LaneFaults(this.#options);
   }
 

@@ -4,6 +4,7 @@ import type { MacFunction } from './batch.ts';
 import { decodeEntry } from './entry-decoder.ts';
 import { LaneIntake, viewFault } from './intake.ts';
 import type { LaneFault } from './intake.ts';
+import type { OwnBatches } from './own-batches.ts';
 import { LEAST_SHARE, pieces, shares, waitingOf } from './shares.ts';
 import type { LaneRange, LaneView, Run, SequencerStore } from './sequencer-ports.ts';
 
@@ -17,39 +18,66 @@ export interface Taken {
 }
 
 export interface IntakeParts {
-  readonly store: Pick<SequencerStore, 'lanes' | 'intake'>;
+  readonly store: Pick<SequencerStore, 'lanes' | 'intake' | 'holds'>;
   readonly mac: MacFunction;
+  readonly own: OwnBatches;
 }
 
-/** Takes at most `most` entries of the lanes, in the order of the lanes. */
+/**
+ * Takes at most `most` entries of the lanes, in the order of the lanes. `certain`: as they stand where no
+ * old primary can answer, and read, whoever wrote them.
+ */
 export async function takeFrom(
-  { store, mac }: IntakeParts,
+  parts: IntakeParts,
   lanes: readonly LaneView[],
   most: number,
   certain: boolean,
 ): Promise<Taken> {
   const ranges = shares(lanes, most);
+  const own = certain ? new Map<number, readonly Uint8Array[]>() : await ownLeaves(parts, ranges);
+  const others = ranges.filter(({ lane }) => !own.has(lane));
+  const intakes = await readIntakes(parts, others, certain);
   const views = new Map(lanes.map((view) => [view.lane, view]));
+  const taken = { runs: [] as Run[], leaves: [] as Uint8Array[], faults: [] as LaneFault[] };
+  for (const { lane, from, until } of ranges) {
+    const intake = intakes.get(lane);
+    intake?.end(until, until - 1 === views.get(lane)?.last);
+    const verified = await intake?.verified(parts.mac);
+    const leaves = own.get(lane) ?? verified?.leaves ?? [];
+    if (leaves.length > 0) taken.runs.push({ lane, from, count: leaves.length });
+    for (const leaf of leaves) taken.leaves.push(leaf);
+    if (verified !== undefined && verified.fault !== null) taken.faults.push(verified.fault);
+  }
+  return taken;
+}
+
+/** Of lanes that this process writes, where the database holds what it wrote. */
+async function ownLeaves(
+  { store, own }: IntakeParts,
+  ranges: readonly LaneRange[],
+): Promise<ReadonlyMap<number, readonly Uint8Array[]>> {
+  const held = new Map<number, readonly Uint8Array[]>();
+  for (const range of ranges) {
+    const known = own.take(range);
+    // What does not hold is read, so that what is wrong with it is found.
+    if (known === null || !(await store.holds(known.range, known.digest))) continue;
+    held.set(range.lane, known.leaves);
+  }
+  return held;
+}
+
+async function readIntakes(
+  { store }: IntakeParts,
+  ranges: readonly LaneRange[],
+  certain: boolean,
+): Promise<ReadonlyMap<number, LaneIntake>> {
   const intakes = new Map(
     ranges.map(({ lane, from }) => [lane, new LaneIntake({ lane, next: from })]),
   );
   for (const piece of pieces(ranges.map(withTheOneBefore), PIECE)) {
     for (const entry of await store.intake(piece, certain)) intakes.get(entry.lane)?.take(entry);
   }
-  const runs: Run[] = [];
-  const leaves: Uint8Array[] = [];
-  const faults: LaneFault[] = [];
-  for (const { lane, from, until } of ranges) {
-    const intake = intakes.get(lane);
-    if (intake === undefined) continue;
-    intake.end(until, until - 1 === views.get(lane)?.last);
-    const verified = await intake.verified(mac);
-    const count = verified.leaves.length;
-    if (count > 0) runs.push({ lane, from, count });
-    for (const leaf of verified.leaves) leaves.push(leaf);
-    if (verified.fault !== null) faults.push(verified.fault);
-  }
-  return { runs, leaves, faults };
+  return intakes;
 }
 
 const withTheOneBefore = ({ lane, from, until }: LaneRange): LaneRange => ({

@@ -1,6 +1,6 @@
 /**
- * What is old enough goes: records of repeated requests, operations that have long ended, events, and
- * instances that have.
+ * What is old enough goes: records of repeated requests, operations that have long ended, events,
+ * checkpoints of the log but the last of each hour, and instances that have ended.
  */
 import type { Config } from '../config.ts';
 import type { Store } from '../store/store.ts';
@@ -10,6 +10,9 @@ import type { Unwinding } from './unwinding.ts';
 
 /** Since an instance's last beat: long enough to find out what became of it. */
 const INSTANCES_KEPT = 'P30D';
+
+/** All of them; of older ones the last of each hour stays. */
+const CHECKPOINTS_KEPT = 'P2D';
 
 /** Full ones say nothing. */
 const BUCKETS_KEPT = 'PT1H';
@@ -24,6 +27,7 @@ export function expireOld(store: Store, config: Config, log: Log, unwinding: Unw
   const stepwise = [
     { name: 'events', rows: store.events, retention: config.events.retention },
     { name: 'buckets of limits', rows: store.limits, retention: BUCKETS_KEPT },
+    { name: 'checkpoints', rows: store.checkpoints, retention: CHECKPOINTS_KEPT },
     { name: 'instances', rows: store.instances, retention: INSTANCES_KEPT },
   ];
   for (const { name, rows, retention } of stepwise) {

@@ -25,7 +25,7 @@ const SILENCE_MS = 5_000;
 
 export interface SequencingParts {
   readonly store: Pick<Store, 'sequencer' | 'scheduler'>;
-  readonly audit: Pick<RunningAuditLog, 'recordOwn'>;
+  readonly audit: Pick<RunningAuditLog, 'recordOwn' | 'own'>;
   readonly incarnation: Pick<Incarnation, 'id' | 'end'>;
   readonly mac: MacFunction;
   readonly signer: CheckpointSigner;
@@ -77,6 +77,7 @@ export class Sequencing {
       store: store.sequencer,
       leader: this.#leader,
       holder,
+      own: parts.audit.own,
       mac,
       signer,
       publish: (head) => this.#publish(head),

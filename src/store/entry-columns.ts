@@ -1,20 +1,34 @@
-/** Audit entries as the arrays that `append` and `commit_change` take. */
+/** Audit entries as `append` takes them, and one as `commit_change` and `commit_operation` do. */
 import type { AppendEntry } from '../audit/ports.ts';
+import { byteaArray, textArray, timestampArray, uuidArray } from './binary-arrays.ts';
 
 /** Leaves, bodies, times, namespaces, operations, key ids, key refs, subjects, outcomes. */
-export const entryArrays = (entries: readonly AppendEntry[]): readonly unknown[][] => [
-  entries.map(({ leaf }) => bufferOf(leaf)),
-  entries.map(({ body }) => bufferOf(body)),
-  entries.map(({ index }) => index.at.toISOString()),
-  entries.map(({ index }) => filterText(index.namespace)),
-  entries.map(({ index }) => filterText(index.operation)),
-  entries.map(({ index }) => index.keyId),
-  entries.map(({ index }) => (index.keyRef === null ? null : filterText(index.keyRef))),
-  entries.map(({ index }) => filterText(index.subject)),
-  entries.map(({ index }) => filterText(index.outcome)),
+export const entryArrays = (entries: readonly AppendEntry[]): readonly Buffer[] => [
+  byteaArray(entries.map(({ leaf }) => leaf)),
+  byteaArray(entries.map(({ body }) => body)),
+  timestampArray(entries.map(({ index }) => index.at)),
+  textArray(entries.map(({ index }) => filterText(index.namespace))),
+  textArray(entries.map(({ index }) => filterText(index.operation))),
+  uuidArray(entries.map(({ index }) => index.keyId)),
+  textArray(entries.map(({ index }) => (index.keyRef === null ? null : filterText(index.keyRef)))),
+  textArray(entries.map(({ index }) => filterText(index.subject))),
+  textArray(entries.map(({ index }) => filterText(index.outcome))),
 ];
 
-/** A view: pg serialises `Buffer`s inside arrays, and nothing else, as bytea. */
+/** The same of one entry, each by itself. */
+export const entryValues = ({ leaf, body, index }: AppendEntry): readonly unknown[] => [
+  bufferOf(leaf),
+  bufferOf(body),
+  index.at.toISOString(),
+  filterText(index.namespace),
+  filterText(index.operation),
+  index.keyId,
+  index.keyRef === null ? null : filterText(index.keyRef),
+  filterText(index.subject),
+  filterText(index.outcome),
+];
+
+/** A view: pg sends `Buffer`s as bytea, and other bytes as a copy. */
 export const bufferOf = (bytes: Uint8Array): Buffer =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 

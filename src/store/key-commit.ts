@@ -8,7 +8,7 @@ import type {
 } from '../keyring/ports.ts';
 import { pauseJson } from '../keyring/rotation-policy.ts';
 import { approvalRow } from './approval-rows.ts';
-import { bufferOf, entryArrays } from './entry-columns.ts';
+import { bufferOf, entryValues } from './entry-columns.ts';
 import { eventRow } from './event-rows.ts';
 import { keyRow } from './key-rows.ts';
 import { logKeysJson } from './log-key-store.ts';
@@ -34,7 +34,7 @@ export const commitParameters = (change: ChangeCommit): readonly unknown[] => [
   change.entry.lane,
   change.entry.n,
   bufferOf(change.entry.hmac),
-  ...entryArrays([change.entry]).map(([only]) => only),
+  ...entryValues(change.entry),
 ];
 
 /** One rotation of the root runs at a time, whatever else its author runs. */

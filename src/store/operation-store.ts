@@ -2,7 +2,7 @@
 import { TwofoldError } from '../errors.ts';
 import type { OperationCommit, OperationQuery, OperationStore } from '../keyring/ports.ts';
 import { commitOutcome } from './audit-store.ts';
-import { bufferOf, entryArrays } from './entry-columns.ts';
+import { bufferOf, entryValues } from './entry-columns.ts';
 import { refuse } from './failures.ts';
 import type { Prisma, PrismaClient } from './generated/client.ts';
 import { idempotencyJson } from './key-commit.ts';
@@ -46,7 +46,7 @@ export const operationParameters = ({ epoch, write, entry, idempotency }: Operat
     entry.lane,
     entry.n,
     bufferOf(entry.hmac),
-    ...entryArrays([entry]).map(([only]) => only),
+    ...entryValues(entry),
   ];
 };
 

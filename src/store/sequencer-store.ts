@@ -1,5 +1,6 @@
 /** What the sequencer reads and writes; see migration 0022. */
 import type {
+  CheckpointThinning,
   LaneEntry,
   LaneRange,
   LaneView,
@@ -80,6 +81,19 @@ const entryOf = ([lane, n, leaf, body, batchHmac]: IntakeRow): LaneEntry => ({
   body,
   batchHmac,
 });
+
+/** In the order of the primary key; of no entry all is null. */
+const HOLDS = {
+  name: 'sequencer_holds',
+  text: `select bool_and(e.leaf = sha256('\\x00'::bytea || e.body)) as hashed,
+      sha256(string_agg(coalesce(e.batch_hmac, '') || e.leaf, ''::bytea order by e.n)) as digest
+    from public.entry e where e.lane = $1 and e.n >= $2 and e.n < $3`,
+};
+
+interface HoldsRow {
+  readonly hashed: boolean | null;
+  readonly digest: Buffer | null;
+}
 
 /** One snapshot; the leaves behind the last full tile are found through the runs. */
 const EDGE = {
@@ -188,6 +202,11 @@ export const createSequencerStore = (pool: GuardedPool): SequencerStore => ({
     return (rows as readonly IntakeRow[]).map(entryOf);
   },
 
+  holds: async ({ lane, from, until }, digest) => {
+    const [row] = await plain<HoldsRow>(pool, HOLDS, [lane, from, until]);
+    return row?.hashed === true && row.digest !== null && row.digest.equals(digest);
+  },
+
   edge: async () => {
     const [row] = await committedRead<EdgeRow & object>(pool, EDGE, []).catch(refuse);
     if (row === undefined) return refuse(new Error('the log has no head'));
@@ -214,6 +233,18 @@ export const createSequencerStore = (pool: GuardedPool): SequencerStore => ({
       unsequenced: Number(row?.unsequenced ?? 0),
       checkpointAgeMs: typeof row?.age === 'string' ? Number(row.age) : null,
     };
+  },
+});
+
+/** Thins checkpoints by the rule of migration 0032. */
+export const createCheckpointThinning = (pool: GuardedPool): CheckpointThinning => ({
+  expire: async (before, limit) => {
+    const { rows } = await commitStatement<{ removed: number }>(
+      pool,
+      'select public.thin_checkpoints($1,$2) as removed',
+      [before, limit],
+    ).catch(refuse);
+    return rows[0]?.removed ?? 0;
   },
 });
 

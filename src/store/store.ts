@@ -5,7 +5,7 @@ import type { LaneReader, LogReader } from '../audit/log-ports.ts';
 import type { CosignatureStore } from '../audit/cosignature-ports.ts';
 import type { LogKeyStore } from '../audit/key-ports.ts';
 import type { AuditStore } from '../audit/ports.ts';
-import type { SequencerStore } from '../audit/sequencer-ports.ts';
+import type { CheckpointThinning, SequencerStore } from '../audit/sequencer-ports.ts';
 import type { ApprovalStore } from '../keyring/approval-ports.ts';
 import type { EventStore } from '../keyring/event-ports.ts';
 import type {
@@ -48,7 +48,7 @@ import { createRotationScan } from './rotation-scan.ts';
 import { createScheduleReads } from './schedule-reads.ts';
 import { createSchedulerStore } from './scheduler-store.ts';
 import { createSinkStore } from './sink-store.ts';
-import { createSequencerStore } from './sequencer-store.ts';
+import { createCheckpointThinning, createSequencerStore } from './sequencer-store.ts';
 import { createSetStore } from './set-store.ts';
 import { createUseStore } from './use-store.ts';
 
@@ -69,6 +69,7 @@ export interface Store {
   readonly audit: AuditStore;
   readonly lanes: LaneReader;
   readonly sequencer: SequencerStore;
+  readonly checkpoints: CheckpointThinning;
   /** The sequenced log. */
   readonly log: LogReader;
   readonly logKeys: LogKeyStore;
@@ -115,6 +116,7 @@ export const openStore = (options: PoolOptions): Store => {
     audit: createAuditStore(pool, prisma, gates),
     lanes: createLaneReader(pool, gates),
     sequencer: createSequencerStore(pool),
+    checkpoints: createCheckpointThinning(pool),
     log: createLogStore(pool, gates),
     logKeys: createLogKeyStore(pool),
     sinks: createSinkStore(pool),

@@ -2,10 +2,12 @@
  * The sequencer's store in memory. It asserts the rules of `sequence`, and fails both ways: failed and
  * not applied, failed but applied (at once, or later, when nobody waits for it any more).
  */
+import { createHash } from 'node:crypto';
 import { ownUnplaced, seal, startOf } from '../../src/audit/batch.ts';
 import type { Position } from '../../src/audit/batch.ts';
 import type {
   LaneEntry,
+  LaneRange,
   LaneView,
   LogProgress,
   SequencerStore,
@@ -19,10 +21,12 @@ import { hashesAt } from '../../src/audit/tree/tiles.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import type { Leadership, LeaderStore } from '../../src/leader.ts';
 import { OutcomeUnknown } from '../../src/outcome.ts';
+import { OwnBatches } from '../../src/audit/own-batches.ts';
+import { leafOf } from './memory-log.ts';
 import { softwareMac } from './memory-store.ts';
 
 export type LogFault = 'none' | 'refused' | 'lost-before' | 'lost-after' | 'lost-late';
-export type LogCall = 'lanes' | 'intake' | 'edge' | 'sequence' | 'drain' | 'lead';
+export type LogCall = 'lanes' | 'intake' | 'holds' | 'edge' | 'sequence' | 'drain' | 'lead';
 
 const INSTANCE = '0b8f4c0e-6a5f-4d43-9d0e-0f4c6f5f9a11';
 
@@ -55,6 +59,8 @@ export class FaultyLog implements SequencerStore, LeaderStore {
   readonly log: Indexed[] = [];
   readonly checkpoints: { readonly size: number; readonly root: Uint8Array; note: string }[] = [];
   readonly appended: string[] = [];
+  /** What the writers of the lanes know; a sequencer that is given it is in their process. */
+  readonly own = new OwnBatches();
 
   openLane(): number {
     const lane = this.#lanes.size + 1;
@@ -74,6 +80,7 @@ export class FaultyLog implements SequencerStore, LeaderStore {
       held.entries.push({ lane, n, leaf, body, batchHmac: at === 0 ? batch.hmac : null });
       this.appended.push(`${lane}-${n}`);
     }
+    this.own.written(batch);
     held.announced = after.next - 1;
   }
 
@@ -105,6 +112,16 @@ export class FaultyLog implements SequencerStore, LeaderStore {
         this.lane(lane).entries.filter(({ n }) => n >= from && n < until),
       ),
     );
+  }
+
+  holds({ lane, from, until }: LaneRange, digest: Uint8Array): Promise<boolean> {
+    return this.#call('holds', () => {
+      const held = this.lane(lane).entries.filter(({ n }) => n >= from && n < until);
+      const hash = createHash('sha256');
+      for (const { leaf, batchHmac } of held) hash.update(batchHmac ?? '').update(leaf);
+      const hashed = held.every(({ leaf, body }) => Buffer.compare(leafOf(body), leaf) === 0);
+      return held.length > 0 && hashed && hash.digest().equals(digest);
+    });
   }
 
   edge(): Promise<StoredEdge> {

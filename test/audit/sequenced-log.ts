@@ -14,6 +14,7 @@ import type pg from 'pg';
 import { ownUnplaced, seal, startOf } from '../../src/audit/batch.ts';
 import type { Position } from '../../src/audit/batch.ts';
 import type { CheckpointSigner, LogHead } from '../../src/audit/log-ports.ts';
+import { OwnBatches } from '../../src/audit/own-batches.ts';
 import type { AppendBatch } from '../../src/audit/ports.ts';
 import type { LaneFault } from '../../src/audit/intake.ts';
 import type { SequencerStore } from '../../src/audit/sequencer-ports.ts';
@@ -51,6 +52,8 @@ export class TestLane {
   #position: Position;
   /** Ids of entries whose append was acknowledged. */
   readonly acknowledged: string[] = [];
+  /** What the writer knows of what it wrote. */
+  readonly own = new OwnBatches();
 
   private constructor(store: Store, lane: number, instance: string) {
     this.#store = store;
@@ -81,6 +84,7 @@ export class TestLane {
       batch,
       after: () => {
         this.#position = after;
+        this.own.written(batch);
         for (let n = batch.first; n < after.next; n += 1)
           this.acknowledged.push(`${this.lane}-${n}`);
       },

@@ -1,5 +1,6 @@
 /** The sequencer over a real database: what it takes, in which order, and what it refuses to go on with. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import type { SequencerStore } from '../../src/audit/sequencer-ports.ts';
 import { Edge } from '../../src/audit/tree/edge.ts';
 import { openStore } from '../../src/store/store.ts';
 import type { Store } from '../../src/store/store.ts';
@@ -126,14 +127,52 @@ const ALTERED: readonly (readonly [string, string, number])[] = [
   ['batch-hmac', 'update public.entry set batch_hmac = null where lane = $1 and n = 4', 1],
 ];
 
+/** Whether the sequencer is in the process that wrote the lane. */
+const ALTERED_BY_WHOM = [true, false].flatMap((own) =>
+  ALTERED.map((row) => [own, ...row] as const),
+);
+
+describe('a lane that this process writes', () => {
+  it('is not read back, where the database holds what was written', async () => {
+    const [mine, other] = [await TestLane.open(store), await TestLane.open(store)];
+    const read: number[] = [];
+    const port: SequencerStore = {
+      ...store.sequencer,
+      intake: async (ranges, certain) => {
+        read.push(...ranges.map(({ lane }) => lane));
+        return store.sequencer.intake(ranges, certain);
+      },
+    };
+    const made = testSequencer(store, { own: mine.own, port });
+    for (const count of [1, 300, 7]) {
+      await mine.append(count);
+      await other.append(2);
+      await made.drain();
+    }
+    expect((await wholeLog(database)).size).toBe(314);
+    expect(new Set(read)).toEqual(new Set([other.lane]));
+  });
+
+  it('is read where another sequencer, which is in no process that writes, goes on', async () => {
+    const lane = await TestLane.open(store);
+    await lane.append(3);
+    await testSequencer(store, { own: lane.own, most: 2 }).drain();
+    await lane.append(40);
+    await testSequencer(store).drain();
+    await lane.append(2);
+    await testSequencer(store, { own: lane.own }).drain();
+    expect((await wholeLog(database)).size).toBe(45);
+  });
+});
+
 describe('a lane that was altered', () => {
-  it.each(ALTERED)('is at fault (%s: %s), and the others are not', async (reason, sql, n) => {
+  it.each(ALTERED_BY_WHOM)('is at fault (own: %s, %s: %s)', async (own, reason, sql, n) => {
     const [altered, other] = [await TestLane.open(store), await TestLane.open(store)];
     await altered.append(3);
     await altered.append(6);
     await other.append(4);
     await edited(sql, [altered.lane]);
-    const made = testSequencer(store);
+    const made = testSequencer(store, own ? { own: altered.own } : {});
     await made.drain();
     expect(made.faults).toEqual([{ lane: altered.lane, n, reason }]);
     expect(made.sequencer.faults).toEqual(made.faults);

@@ -73,6 +73,7 @@ describe('other commands', () => {
     const good = twofold('config', 'check', '--dev');
     expect(good.status).toBe(0);
     expect(JSON.parse(good.out)).toMatchObject({ mode: 'dev', dataDir });
+    expect(good.err).toMatch(/^hash of the configuration: [0-9a-f]{64}$/m);
     const bad = twofold('config', 'check', '--mode', 'production');
     expect(bad.status).toBe(1);
     expect(bad.err.trim().split('\n').length).toBeGreaterThan(2);
