@@ -2,8 +2,9 @@
  * What the KMS v2 service asks of Twofold. It is implemented twice: inside the server over the keyring,
  * and in the agent over REST.
  *
- * Every method ends by its signal at the latest, with a `TwofoldError`; `ERRORS` says what that is in
- * gRPC. Nothing of a call that was given up is kept.
+ * Failures are `TwofoldError`s; `ERRORS` says what they are in gRPC, and which may pass by themselves. Once
+ * its signal aborts nobody waits for a call any more: it ends if it can, and a secret that it still gives
+ * is wiped by whoever made the call.
  */
 import type { SecretBytes } from '../crypto/secret.ts';
 

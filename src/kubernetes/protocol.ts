@@ -78,10 +78,16 @@ const MESSAGES = {
   },
 };
 
+const method = (name: string) => ({
+  requestType: `${name}Request`,
+  responseType: `${name}Response`,
+  comment: '',
+});
+
 const METHODS = {
-  Status: { requestType: 'StatusRequest', responseType: 'StatusResponse' },
-  Decrypt: { requestType: 'DecryptRequest', responseType: 'DecryptResponse' },
-  Encrypt: { requestType: 'EncryptRequest', responseType: 'EncryptResponse' },
+  Status: method('Status'),
+  Decrypt: method('Decrypt'),
+  Encrypt: method('Encrypt'),
 };
 
 const SERVICE_NAME = 'v2.KeyManagementService';

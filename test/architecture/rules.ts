@@ -175,6 +175,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'name',
     'duration',
     'access/jwk-set.ts',
+    'crypto/suite.ts',
     /** The form of names and keys of logs. */
     'audit/notes.ts',
     'crypto/suites.ts',
