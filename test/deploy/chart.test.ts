@@ -33,6 +33,8 @@ describe('the values', () => {
       'database',
       'hsm',
       'zone',
+      // A provider's socket belongs on control-plane nodes, where this chart's pods are not.
+      'kms',
       'stop',
     ];
     const taken = Object.keys(chartSchema.properties?.['configuration']?.properties ?? {});
