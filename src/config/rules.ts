@@ -3,6 +3,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { isAbsolute, join, resolve } from 'node:path';
 import { createSecureContext } from 'node:tls';
 import { assertPublic, assertUsable, readJwkSet } from '../access/jwk-set.ts';
+import { isHybridKem } from '../crypto/suite.ts';
 import { SUITES } from '../crypto/suites.ts';
 import { parseDuration } from '../duration.ts';
 import { lengthOf, parseDuration as parseCalendarDuration } from '../keyring/durations.ts';
@@ -154,6 +155,34 @@ const auditProblems = ({ audit, mode }: Config): Problem[] => {
   return [...plain, ...twice, ...shared];
 };
 
+/** The suites whose wraps nobody but the service can make. */
+const providerTakes = (id: string): boolean => {
+  const suite = SUITES[id];
+  return suite !== undefined && (suite.kind === 'aead' || isHybridKem(suite));
+};
+
+const kmsProblems = ({ kms, mode }: Config): Problem[] => {
+  const { socket, key, suite, cluster, group } = kms;
+  const problems: Problem[] = [];
+  if (!providerTakes(suite)) {
+    problems.push({ where: 'kms.suite', message: 'must be A256GCM or a hybrid KEM' });
+  }
+  if (socket === undefined) {
+    const alone = Object.entries({ key, cluster, group }).filter(
+      ([, value]) => value !== undefined,
+    );
+    const message = 'says something of a provider that has no kms.socket';
+    return [...problems, ...alone.map(([name]) => ({ where: `kms.${name}`, message }))];
+  }
+  if (key === undefined) problems.push({ where: 'kms.key', message: 'is needed with kms.socket' });
+  if (cluster === undefined && mode === 'production') {
+    const message =
+      'is needed with kms.socket in production: values of one cluster open in no other';
+    problems.push({ where: 'kms.cluster', message });
+  }
+  return problems;
+};
+
 /** Problems between settings, of the parts that are used. */
 export const ruleProblems = (config: Config, uses: readonly ConfigPart[] = PARTS): Problem[] => [
   ...productionProblems(config, uses),
@@ -161,6 +190,7 @@ export const ruleProblems = (config: Config, uses: readonly ConfigPart[] = PARTS
   ...destructionProblems(config),
   ...rotationProblems(config),
   ...auditProblems(config),
+  ...kmsProblems(config),
   ...(uses.includes('listeners') ? listenerProblems(config) : []),
   ...(uses.includes('hsm') ? hsmProblems(config) : []),
   ...(uses.includes('issuers') ? issuerProblems(config) : []),
@@ -317,6 +347,7 @@ export const settlePaths = (config: Config, programDir: string, dataDirGiven: bo
       ...absolute(database, 'passwordFile'),
       ...absolute(database, 'ownerPasswordFile'),
     },
+    kms: { ...config.kms, ...absolute(config.kms, 'socket') },
     audit: {
       ...config.audit,
       ...(config.audit.witness && { witness: absoluteTls(config.audit.witness) }),

@@ -11,6 +11,7 @@ import type { Root } from '../keyring/root.ts';
 import { NAME } from '../name.ts';
 import type { Store } from '../store/store.ts';
 import type { Logs } from '../telemetry/logs.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
 import { openGoverned } from './access.ts';
 import type { Incarnation } from './incarnation.ts';
 import type { OwnEvents } from './own-events.ts';
@@ -21,6 +22,7 @@ import { openLogWitness } from './log-witness.ts';
 import { rotationPlans, rotationPolicies, rotationReading, startScheduler } from './scheduling.ts';
 import { openSequencedLog } from './sequenced-log.ts';
 import { openSinks } from './sinks.ts';
+import { startProvider } from './kubernetes.ts';
 import type { Unwinding } from './unwinding.ts';
 
 export interface ArrivalParts {
@@ -37,6 +39,7 @@ export interface ArrivalParts {
   readonly events: OwnEvents;
   /** From 1. */
   readonly worker: number;
+  readonly metrics: Pick<Metrics, 'kubernetes'>;
   readonly logs: Pick<Logs, 'component'>;
 }
 
@@ -90,6 +93,8 @@ export async function arrive(
   if (parts.worker === 1) {
     late.witness = await openLogWitness({ ...parts, log: logs.component('witness') }, unwinding);
   }
+  const provider = { config, keyring, audit, epoch, engine: parts.engine, metrics: parts.metrics };
+  await startProvider({ ...provider, log: logs.component('kubernetes') }, unwinding);
   const { namespaces } = governance;
   const log = logs.component('scheduler');
   startScheduler(
