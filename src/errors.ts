@@ -122,6 +122,7 @@ const table = {
   database_unavailable: unavailable('The database does not answer.'),
   audit_unavailable: unavailable('The audit entry could not be made durable.'),
   read_only_grace: unavailable('Only cached reads are served at the moment.'),
+  service_unreachable: unavailable('The service does not answer.'),
   shutting_down: unavailable('The service is stopping.'),
   deadline_exceeded: row(503, 'DEADLINE_EXCEEDED', 'The answer was not there in time.', {
     retryable: true,

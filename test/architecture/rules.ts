@@ -167,6 +167,8 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'crypto/suites.ts',
     'crypto/uuid.ts',
     'type crypto/suite.ts',
+    /** What the agent's provider asks. */
+    'type kubernetes/ports.ts',
   ],
   cli: ['errors', 'name', 'duration', 'contract', 'config', 'client'],
   /** The form of key set files and the ids of suites, so that `config check` finds what a start would refuse. */
@@ -203,6 +205,7 @@ export const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   jose: ['access'],
   '@grpc/grpc-js': ['kubernetes'],
   '@grpc/proto-loader': ['kubernetes'],
+  yaml: ['kubernetes'],
   pino: ['telemetry'],
   'prom-client': ['telemetry'],
   '@opentelemetry/api': ['telemetry'],
