@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describeConfig } from '../src/config.ts';
+import { chartReference } from './chart-reference.ts';
 
 const root = join(import.meta.dirname, '..');
 const OPENAPI = 'src/http/openapi-file.ts';
@@ -20,6 +21,7 @@ const openapi = (): string => {
 const files: readonly (readonly [string, () => string])[] = [
   ['openapi.yaml', openapi],
   ['deploy/configuration.md', describeConfig],
+  ['deploy/helm/twofold/values.md', chartReference],
 ];
 
 const [mode] = process.argv.slice(2);

@@ -14,6 +14,7 @@ export type GrpcStatus =
   | 'FAILED_PRECONDITION'
   | 'RESOURCE_EXHAUSTED'
   | 'UNAVAILABLE'
+  | 'DEADLINE_EXCEEDED'
   | 'INTERNAL'
   | 'UNIMPLEMENTED';
 
@@ -121,7 +122,11 @@ const table = {
   database_unavailable: unavailable('The database does not answer.'),
   audit_unavailable: unavailable('The audit entry could not be made durable.'),
   read_only_grace: unavailable('Only cached reads are served at the moment.'),
+  service_unreachable: unavailable('The service does not answer.'),
   shutting_down: unavailable('The service is stopping.'),
+  deadline_exceeded: row(503, 'DEADLINE_EXCEEDED', 'The answer was not there in time.', {
+    retryable: true,
+  }),
   hsm_full: row(503, 'RESOURCE_EXHAUSTED', 'The token has no room left.'),
   storage_full: row(503, 'RESOURCE_EXHAUSTED', 'A disk is full.', { retryable: true }),
   integrity_failed: row(500, 'INTERNAL', 'A stored record failed its integrity check.', {

@@ -19,6 +19,7 @@
  *     twofold audit verify FOLDER --trust FILE …             whether an export of the audit log is what was logged
  *     twofold audit prove ID --trust FILE …                   that an entry is in the log
  *     twofold audit tail [--follow] …                         entries as JSON lines
+ *     twofold kms-plugin serve --socket PATH …                the Kubernetes provider on a control-plane node
  *     twofold version
  */
 import { assertHardened } from './launch-guard.ts';
@@ -39,6 +40,7 @@ import { conformanceCommand } from './main/conformance-command.ts';
 import { doctorCommand } from './main/doctor-command.ts';
 import { generationCommand } from './main/generation-command.ts';
 import { hsmCommand } from './main/hsm-command.ts';
+import { kmsPluginCommand } from './main/kms-plugin-command.ts';
 import { localTokenCommand } from './main/local-token-command.ts';
 import { migrateCommand } from './main/migrate-command.ts';
 import { serveCommand } from './main/serve-command.ts';
@@ -52,7 +54,7 @@ for (const stream of [process.stdout, process.stderr]) stream.on('error', () => 
 const print = (line: string) => void process.stdout.write(`${line}\n`);
 const complain = (line: string) => void process.stderr.write(`${line}\n`);
 
-const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | conformance | migrate | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | audit export | audit verify | audit keys | audit prove | audit tail | version
+const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | conformance | migrate | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | audit export | audit verify | audit keys | audit prove | audit tail | kms-plugin | version
 Settings are flags, TWOFOLD_* variables or a file; see deploy/configuration.md.`;
 
 function configCommand(flags: ReadonlyMap<string, string>, argv: readonly string[]): number {
@@ -91,6 +93,7 @@ const HARDENED: readonly string[] = [
   'token',
   'bootstrap',
   'break-glass',
+  'kms-plugin',
 ];
 
 async function run(argv: readonly string[]): Promise<number> {
@@ -127,6 +130,8 @@ async function run(argv: readonly string[]): Promise<number> {
       return migrateCommand(loadConfig({ flags, uses: ['owner'] }), rest, print);
     case 'audit':
       return auditCommand(others, { print, complain });
+    case 'kms-plugin':
+      return kmsPluginCommand(others, { print, complain });
     case 'version':
       print(VERSION);
       return 0;

@@ -52,6 +52,10 @@ export const NAME = {
   eventType: 'kms.twofold.',
   /** Attribute of events that holds the namespace. */
   eventNamespace: 'twofoldnamespace',
+  /** Prefix of the key_id of a Kubernetes KMS v2 provider; the digit is its version. */
+  kubernetesKeyId: 'tfk1.',
+  /** Annotation of KMS v2 values that holds header and encapsulation; a domain name that nobody can own. */
+  kubernetesAnnotation: 'enc.kms.twofold.internal',
   /** URI prefix of RFC 9457 problem types; the code follows. */
   problemType: 'urn:twofold:problem:',
 } as const;

@@ -181,6 +181,20 @@ permit (
   action == Action::"policies.change",
   resource
 );
+
+@id("provider-wraps-for-kubernetes")
+permit (
+  principal == ${own('kubernetes')},
+  action in [Action::"keys.read", Action::"wrap", Action::"unwrap"],
+  resource
+);
+
+@id("provider-makes-its-key-for-development")
+permit (
+  principal == ${own('kubernetes')},
+  action == Action::"keys.create",
+  resource
+);
 `;
 
 /** Roles that a stored policy can give to a role or user (`?principal`) in a namespace or on a key. */

@@ -23,3 +23,6 @@ export const SCHEDULER: Principal = own('scheduler');
 
 /** Writes what a new installation begins with. */
 export const SERVICE: Principal = own('service');
+
+/** Wraps and unwraps for a Kubernetes API server, with the key that the configuration names. */
+export const KUBERNETES: Principal = own('kubernetes');

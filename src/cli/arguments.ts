@@ -46,3 +46,7 @@ export function requireNothingMore({ positional }: ParsedFlags): void {
   const [first] = positional;
   if (first !== undefined) throw refuse(`${first} is not an argument of this command.`);
 }
+
+/** The value of a flag that is given once at most. */
+export const one = ({ values }: ParsedFlags, name: string): string | undefined =>
+  values.get(name)?.[0];

@@ -12,11 +12,24 @@ import { concatBytes } from '../crypto/bytes.ts';
 import { ERRORS } from '../errors.ts';
 import { ClientError, throwIfAborted } from './client-error.ts';
 
+/** What the client's side of TLS consists of, PEM. */
+export interface TlsIdentity {
+  /** Certificates that the service's must descend from; the system's own unless given. */
+  readonly ca?: string;
+  readonly cert?: string;
+  readonly key?: string;
+}
+
 export interface HttpConnectionOptions {
   /** `http:` or `https:`; a path in it is kept as a prefix. */
   readonly url: URL;
-  /** The `Authorization` header of each request, asked for anew each time: tokens end. */
-  readonly authorization: () => string;
+  /**
+   * The `Authorization` header of each request, asked for anew each time: tokens end. Null sends none: a
+   * client certificate says who asks.
+   */
+  readonly authorization: () => string | null;
+  /** Asked for anew each time; another object than last time makes new connections. */
+  readonly identity?: () => TlsIdentity;
   /** Certificates in PEM that the service's must descend from; the system's own unless given. */
   readonly ca?: string;
   readonly signal?: AbortSignal;
@@ -39,6 +52,8 @@ export interface Call {
   readonly headers?: Readonly<Record<string, string>>;
   /** Longest answer, bytes; 1 MiB unless given. */
   readonly most?: number;
+  /** Of this call alone. */
+  readonly signal?: AbortSignal;
 }
 
 export interface Answer {
@@ -92,7 +107,8 @@ export function mayComeLater(error: unknown): boolean {
 
 export class HttpConnection {
   readonly #options: HttpConnectionOptions;
-  readonly #agent: HttpAgent;
+  #agent: HttpAgent;
+  #identity: TlsIdentity;
   readonly #request: (url: URL, options: RequestOptions) => ClientRequest;
 
   /** @throws ClientError invalid_value for a URL of another scheme */
@@ -104,13 +120,8 @@ export class HttpConnection {
     const tls = url.protocol === 'https:';
     this.#options = options;
     this.#request = tls ? httpsRequest : httpRequest;
-    this.#agent = tls
-      ? new HttpsAgent({
-          keepAlive: true,
-          minVersion: 'TLSv1.3',
-          ...(ca === undefined ? {} : { ca }),
-        })
-      : new HttpAgent({ keepAlive: true });
+    this.#identity = ca === undefined ? {} : { ca };
+    this.#agent = tls ? tlsAgent(this.#identity) : new HttpAgent({ keepAlive: true });
   }
 
   /** Closes idle connections, which would keep the process alive. */
@@ -134,6 +145,16 @@ export class HttpConnection {
         () => undefined,
       );
     }
+  }
+
+  /** Where requests go, for people. */
+  get origin(): string {
+    return this.#options.url.origin;
+  }
+
+  /** Sends once. */
+  once(call: Call): Promise<Answer> {
+    return this.#attempt(call);
   }
 
   /** Sends once, for an answer that goes on: the caller reads it, or destroys it. */
@@ -162,16 +183,30 @@ export class HttpConnection {
     });
   }
 
-  #exchange({ method, path, accept, contentType, body, headers }: Call): Promise<IncomingMessage> {
-    const { url, authorization, signal } = this.#options;
+  /** Requests under way end on the connections that they have. */
+  #currentAgent(): HttpAgent {
+    const { identity, url } = this.#options;
+    const now = identity?.() ?? this.#identity;
+    if (now === this.#identity || url.protocol === 'http:') return this.#agent;
+    retire(this.#agent);
+    this.#identity = now;
+    this.#agent = tlsAgent(now);
+    return this.#agent;
+  }
+
+  #exchange(call: Call): Promise<IncomingMessage> {
+    const { method, path, accept, contentType, body, headers } = call;
+    const { url, authorization } = this.#options;
+    const signal = call.signal ?? this.#options.signal;
+    const allowed = authorization();
     const options: RequestOptions = {
       method,
-      agent: this.#agent,
+      agent: this.#currentAgent(),
       timeout: TIMEOUT_MS,
       ...(signal === undefined ? {} : { signal }),
       headers: {
         Accept: accept,
-        Authorization: authorization(),
+        ...(allowed === null ? {} : { Authorization: allowed }),
         ...(contentType === undefined ? {} : { 'Content-Type': contentType }),
         ...(body === undefined ? {} : { 'Content-Length': body.length }),
         ...headers,
@@ -187,6 +222,18 @@ export class HttpConnection {
       request.once('timeout', () => request.destroy(new Error('no answer within 30 s')));
       request.end(body);
     });
+  }
+}
+
+function tlsAgent(identity: TlsIdentity): HttpsAgent {
+  return new HttpsAgent({ keepAlive: true, minVersion: 'TLSv1.3', ...identity });
+}
+
+/** Its connections end as soon as nobody uses them. */
+function retire(agent: HttpAgent): void {
+  agent.maxFreeSockets = 0;
+  for (const sockets of Object.values(agent.freeSockets)) {
+    for (const socket of sockets ?? []) socket.destroy();
   }
 }
 

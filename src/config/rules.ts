@@ -8,6 +8,7 @@ import { parseDuration } from '../duration.ts';
 import { lengthOf, parseDuration as parseCalendarDuration } from '../keyring/durations.ts';
 import { TwofoldError } from '../errors.ts';
 import type { SinkSettings } from './audit-sinks.ts';
+import { providerSuite } from './kms.ts';
 import { isLoopback } from './loopback.ts';
 import { PARTS } from './parts.ts';
 import type { ConfigPart } from './parts.ts';
@@ -154,6 +155,28 @@ const auditProblems = ({ audit, mode }: Config): Problem[] => {
   return [...plain, ...twice, ...shared];
 };
 
+const kmsProblems = ({ kms, mode }: Config): Problem[] => {
+  const { socket, key, suite, cluster, group } = kms;
+  const problems: Problem[] = [];
+  if (providerSuite(suite) === null) {
+    problems.push({ where: 'kms.suite', message: 'must be A256GCM or a hybrid KEM' });
+  }
+  if (socket === undefined) {
+    const alone = Object.entries({ key, cluster, group }).filter(
+      ([, value]) => value !== undefined,
+    );
+    const message = 'says something of a provider that has no kms.socket';
+    return [...problems, ...alone.map(([name]) => ({ where: `kms.${name}`, message }))];
+  }
+  if (key === undefined) problems.push({ where: 'kms.key', message: 'is needed with kms.socket' });
+  if (cluster === undefined && mode === 'production') {
+    const message =
+      'is needed with kms.socket in production: values of one cluster open in no other';
+    problems.push({ where: 'kms.cluster', message });
+  }
+  return problems;
+};
+
 /** Problems between settings, of the parts that are used. */
 export const ruleProblems = (config: Config, uses: readonly ConfigPart[] = PARTS): Problem[] => [
   ...productionProblems(config, uses),
@@ -161,6 +184,7 @@ export const ruleProblems = (config: Config, uses: readonly ConfigPart[] = PARTS
   ...destructionProblems(config),
   ...rotationProblems(config),
   ...auditProblems(config),
+  ...kmsProblems(config),
   ...(uses.includes('listeners') ? listenerProblems(config) : []),
   ...(uses.includes('hsm') ? hsmProblems(config) : []),
   ...(uses.includes('issuers') ? issuerProblems(config) : []),
@@ -317,6 +341,7 @@ export const settlePaths = (config: Config, programDir: string, dataDirGiven: bo
       ...absolute(database, 'passwordFile'),
       ...absolute(database, 'ownerPasswordFile'),
     },
+    kms: { ...config.kms, ...absolute(config.kms, 'socket') },
     audit: {
       ...config.audit,
       ...(config.audit.witness && { witness: absoluteTls(config.audit.witness) }),

@@ -12,6 +12,7 @@ import { TOKEN_ALGORITHMS } from '../access/jwk-set.ts';
 import { parseDuration } from '../duration.ts';
 import { lengthOf, parseDuration as parseCalendarDuration } from '../keyring/durations.ts';
 import { auditSchema } from './audit.ts';
+import { kmsSchema } from './kms.ts';
 import { parseUntil } from './until.ts';
 
 /** What a leaf says about itself beside its type. */
@@ -366,6 +367,7 @@ export const configSchema = z.strictObject({
     })
     .prefault({}),
   limits,
+  kms: kmsSchema,
   audit: auditSchema({ host, port: port(8373), tls }),
   events,
   suites,

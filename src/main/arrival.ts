@@ -11,6 +11,7 @@ import type { Root } from '../keyring/root.ts';
 import { NAME } from '../name.ts';
 import type { Store } from '../store/store.ts';
 import type { Logs } from '../telemetry/logs.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
 import { openGoverned } from './access.ts';
 import type { Incarnation } from './incarnation.ts';
 import type { OwnEvents } from './own-events.ts';
@@ -22,6 +23,7 @@ import { keepRoot, rootRotations } from './root-rotation.ts';
 import { rotationPlans, rotationPolicies, rotationReading, startScheduler } from './scheduling.ts';
 import { openSequencedLog } from './sequenced-log.ts';
 import { openSinks } from './sinks.ts';
+import { startProvider } from './kubernetes.ts';
 import type { Unwinding } from './unwinding.ts';
 
 export interface ArrivalParts {
@@ -39,6 +41,7 @@ export interface ArrivalParts {
   readonly events: OwnEvents;
   /** From 1. */
   readonly worker: number;
+  readonly metrics: Pick<Metrics, 'kubernetes'>;
   readonly logs: Pick<Logs, 'component'>;
 }
 
@@ -95,6 +98,8 @@ export async function arrive(
   const keeping = { ...parts, log: logs.component('root') };
   late.rootRotations.set(rootRotations(keeping));
   await keepRoot(keeping, unwinding);
+  const provider = { config, keyring, audit, epoch, engine: parts.engine, metrics: parts.metrics };
+  await startProvider({ ...provider, log: logs.component('kubernetes') }, unwinding);
   const { namespaces } = governance;
   const log = logs.component('scheduler');
   startScheduler(

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { parseFlags, requireNothingMore } from '../cli/arguments.ts';
+import { one, parseFlags, requireNothingMore } from '../cli/arguments.ts';
 import type { Flags, ParsedFlags } from '../cli/arguments.ts';
 import { CONNECTION_FLAGS, connectionOptions } from '../cli/connection.ts';
 import { AuditLogClient } from '../client/audit-log.ts';
@@ -56,8 +56,6 @@ export async function withLog<T>(
     connection.close();
   }
 }
-
-const one = ({ values }: ParsedFlags, name: string): string | undefined => values.get(name)?.[0];
 
 /** @throws TwofoldError invalid_value */
 function placeOf(flags: ParsedFlags, name: string): Place | null {

@@ -441,7 +441,7 @@ export class Service {
     const engine = this.#engine;
     const logs = this.#logs;
     const worker = this.#membership?.worker ?? 1;
-    const own = { root, audit, incarnation, events };
+    const own = { root, audit, incarnation, events, metrics: this.#metrics };
     const parts = { config, store, keys, operations, keyring, hsm, engine, logs, worker, ...own };
     await arrive(parts, late, this.#unwinding);
   }

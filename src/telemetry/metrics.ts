@@ -32,6 +32,12 @@ export interface Metrics {
   request(figures: RequestFigures): void;
   /** One call to the HSM; `outcome` is `ok` or an error code. */
   hsm(operation: string, outcome: string, milliseconds: number): void;
+  /** One call of the Kubernetes provider; `code` is gRPC's name of its status. */
+  kubernetes(call: {
+    readonly method: string;
+    readonly code: string;
+    readonly milliseconds: number;
+  }): void;
   /** One append of a batch of audit entries. */
   auditAppend(entries: number, outcome: string, milliseconds: number): void;
   /**
@@ -96,6 +102,7 @@ export function createMetrics({ version, routes, worker }: MetricsOptions): Metr
   return {
     request: requestRecorder(registry, new Set(routes)),
     hsm: callRecorder(registry),
+    kubernetes: providerRecorder(registry),
     auditAppend: appendRecorder(registry),
     gauge,
     renderMetrics: async () => {
@@ -140,6 +147,15 @@ function callRecorder(registry: Registry): Metrics['hsm'] {
   const seconds = histogram(registry, 'hsm_call_seconds', 'Time of an HSM call.', SECONDS, labels);
   return (operation, outcome, milliseconds) => {
     seconds.observe({ operation, outcome: outcomeLabel(outcome) }, milliseconds / 1000);
+  };
+}
+
+function providerRecorder(registry: Registry): Metrics['kubernetes'] {
+  const help = 'Time to answer a call of the Kubernetes provider.';
+  const labels = ['method', 'code'];
+  const seconds = histogram(registry, 'kubernetes_call_seconds', help, SECONDS, labels);
+  return ({ method, code, milliseconds }) => {
+    seconds.observe({ method, code }, milliseconds / 1000);
   };
 }
 

@@ -135,7 +135,24 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'type crypto/engine.ts',
     'type crypto/key-encoding.ts',
   ],
-  kubernetes: ['errors', 'name', 'epoch', 'keyring', 'access', 'audit', 'telemetry'],
+  kubernetes: [
+    'errors',
+    'name',
+    'epoch',
+    'keyring',
+    'access',
+    'audit',
+    'telemetry',
+    /** The form of envelopes, which KMS v2 stores in parts. */
+    'crypto/base64.ts',
+    'crypto/bytes.ts',
+    'crypto/context.ts',
+    'crypto/envelope.ts',
+    'crypto/secret.ts',
+    'crypto/suite.ts',
+    'crypto/suites.ts',
+    'crypto/uuid.ts',
+  ],
   client: [
     'errors',
     'name',
@@ -155,6 +172,8 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'crypto/suites.ts',
     'crypto/uuid.ts',
     'type crypto/suite.ts',
+    /** What the agent's provider asks. */
+    'type kubernetes/ports.ts',
   ],
   cli: ['errors', 'name', 'duration', 'contract', 'config', 'client'],
   /** The form of key set files and the ids of suites, so that `config check` finds what a start would refuse. */
@@ -163,6 +182,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'name',
     'duration',
     'access/jwk-set.ts',
+    'crypto/suite.ts',
     /** The form of names and keys of logs. */
     'audit/notes.ts',
     'crypto/suites.ts',
@@ -189,6 +209,8 @@ export const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   '@cedar-policy/cedar-wasm': ['access'],
   jose: ['access'],
   '@grpc/grpc-js': ['kubernetes'],
+  '@grpc/proto-loader': ['kubernetes'],
+  yaml: ['kubernetes'],
   pino: ['telemetry'],
   'prom-client': ['telemetry'],
   '@opentelemetry/api': ['telemetry'],

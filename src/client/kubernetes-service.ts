@@ -1,0 +1,182 @@
+/**
+ * What the Kubernetes KMS v2 provider asks of Twofold, over REST and several endpoints of it: for the agent
+ * on a control-plane node.
+ *
+ * What was opened is not remembered here: only the service knows whether a permission still stands.
+ */
+import { origin as originSchema } from '../contract/answer.ts';
+import { keyResource } from '../contract/keys.ts';
+import { encodeBase64 } from '../crypto/base64.ts';
+import { parseEnvelope } from '../crypto/envelope.ts';
+import { SecretBytes, wipe } from '../crypto/secret.ts';
+import { ERRORS, TwofoldError } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
+import type {
+  KeyService,
+  ProviderState,
+  UnwrapRequest,
+  Unwrapped,
+  ValueContext,
+  WrapRequest,
+} from '../kubernetes/ports.ts';
+import { NAME } from '../name.ts';
+import { ClientError } from './client-error.ts';
+import { hedged } from './hedge.ts';
+import type { HedgeTimes } from './hedge.ts';
+import { JSON_TYPE, jsonOf, unexpected } from './http-connection.ts';
+import type { Answer, Call, HttpConnection } from './http-connection.ts';
+
+const OCTETS = 'application/octet-stream';
+const NO_AAD = encodeBase64(new Uint8Array(0));
+/** An envelope or an opened seed; a description of a key has a few kilobytes. */
+const LONGEST_ANSWER = 65_536;
+/** How long an endpoint that was silent or failed is asked last. */
+const SLOW_MS = 10_000;
+
+/** An API server waits 3 s, and the provider 2.5 s: what failed is told before that. */
+const TIMES: HedgeTimes = { hedgeMs: 400, budgetMs: 2_400, leastMs: 300, pauseMs: 250 };
+
+/** Of an endpoint that is behind the others, or cannot do what others can. */
+const ELSEWHERE: ReadonlySet<ErrorCode> = new Set([
+  'version_not_found',
+  'zone_denied',
+  'zone_lacks_material',
+  'suite_unavailable_here',
+]);
+
+export interface KubernetesServiceOptions {
+  /** The nearest one first; at least one. Their own retries are not used. */
+  readonly endpoints: readonly HttpConnection[];
+  readonly namespace: string;
+  /** Name or UUID. */
+  readonly key: string;
+  readonly times?: Partial<HedgeTimes>;
+}
+
+/** An endpoint, and until when it is asked last. */
+interface Endpoint {
+  readonly connection: HttpConnection;
+  slowUntil: number;
+}
+
+export class KubernetesOverHttp implements KeyService {
+  readonly #endpoints: readonly Endpoint[];
+  readonly #headers: Readonly<Record<string, string>>;
+  readonly #path: string;
+  readonly #times: HedgeTimes;
+
+  constructor({ endpoints, namespace, key, times }: KubernetesServiceOptions) {
+    this.#endpoints = endpoints.map((connection) => ({ connection, slowUntil: -Infinity }));
+    this.#headers = { [`${NAME.header}Namespace`]: namespace };
+    this.#path = `/v1/keys/${encodeURIComponent(key)}`;
+    this.#times = { ...TIMES, ...times };
+  }
+
+  /** Closes idle connections. */
+  close(): void {
+    for (const { connection } of this.#endpoints) connection.close();
+  }
+
+  async state(signal: AbortSignal): Promise<ProviderState> {
+    const call: Call = { method: 'GET', path: this.#path, accept: JSON_TYPE };
+    const { body } = await this.#ask(call, signal);
+    const parsed = keyResource.safeParse(told(() => jsonOf(body)));
+    if (!parsed.success) throw failureOf(unexpected('The answer is no key.'));
+    const { id, name, primary } = parsed.data;
+    if (primary === null) throw new TwofoldError('version_not_usable', 'No version is active.');
+    return { keyId: id, keyName: name, announced: primary, versions: [] };
+  }
+
+  async wrap(request: WrapRequest, signal: AbortSignal): Promise<Uint8Array> {
+    const { plaintext, keyVersion, context } = request;
+    const headers = {
+      ...bindingHeaders(context),
+      [`${NAME.header}Key-Version`]: String(keyVersion),
+    };
+    const { body } = await this.#post('wrap', plaintext.reveal(), headers, signal);
+    if (told(() => parseEnvelope(body)).keyVersion === keyVersion) return body;
+    throw failureOf(unexpected('The service wrapped with another version.'));
+  }
+
+  async unwrap({ envelope, context }: UnwrapRequest, signal: AbortSignal): Promise<Unwrapped> {
+    const headers = bindingHeaders(context);
+    const { body, header } = await this.#post('unwrap', envelope, headers, signal);
+    const plaintext = SecretBytes.own(body);
+    const origin = originSchema.safeParse(header(`${NAME.header}Origin`));
+    if (origin.success) return { plaintext, origin: origin.data };
+    plaintext.wipe();
+    throw failureOf(unexpected('The answer does not say who can have made the ciphertext.'));
+  }
+
+  #post(
+    operation: 'wrap' | 'unwrap',
+    body: Uint8Array,
+    headers: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    const path = `${this.#path}/${operation}`;
+    const form = { accept: OCTETS, contentType: OCTETS };
+    return this.#ask({ method: 'POST', path, ...form, body, headers }, signal);
+  }
+
+  async #ask(call: Call, signal: AbortSignal): Promise<Answer> {
+    const headers = { ...this.#headers, ...call.headers };
+    const full = { ...call, headers, most: LONGEST_ANSWER };
+    const { value, silent } = await hedged<Endpoint, Answer>(
+      {
+        places: this.#order(),
+        attempt: ({ connection }, ending) => attempt(connection, { ...full, signal: ending }),
+        passes: (error) =>
+          TwofoldError.is(error) && (ERRORS[error.code].retryable || ELSEWHERE.has(error.code)),
+        drop: ({ body }) => wipe(body),
+        late: (error) => error ?? new TwofoldError('deadline_exceeded', this.#nobody()),
+        times: this.#times,
+      },
+      signal,
+    );
+    for (const endpoint of silent) endpoint.slowUntil = performance.now() + SLOW_MS;
+    return value;
+  }
+
+  /** As they are given, those last that were silent or failed a moment ago. */
+  #order(): readonly Endpoint[] {
+    const now = performance.now();
+    const slow = ({ slowUntil }: Endpoint) => (slowUntil > now ? 1 : 0);
+    return this.#endpoints.toSorted((a, b) => slow(a) - slow(b));
+  }
+
+  #nobody(): string {
+    const places = this.#endpoints.map(({ connection }) => connection.origin);
+    return `Nobody answered in time at ${places.join(', ')}.`;
+  }
+}
+
+async function attempt(connection: HttpConnection, call: Call): Promise<Answer> {
+  try {
+    return await connection.once(call);
+  } catch (error) {
+    throw failureOf(error);
+  }
+}
+
+const bindingHeaders = (context: ValueContext): Record<string, string> => ({
+  [`${NAME.header}Aad`]: NO_AAD,
+  [`${NAME.header}Encryption-Context`]: Buffer.from(JSON.stringify(context)).toString('base64'),
+});
+
+/** A client's failure as the provider tells it: the service's own codes stay. */
+function failureOf(error: unknown): TwofoldError {
+  if (!ClientError.is(error)) return TwofoldError.from(error);
+  const { code, message } = error;
+  if (code in ERRORS) return new TwofoldError(code as ErrorCode, message, { cause: error });
+  return new TwofoldError('service_unreachable', message, { cause: error });
+}
+
+function told<T>(parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    if (ClientError.is(error)) throw failureOf(error);
+    throw failureOf(unexpected('The answer is not what was asked for.', error));
+  }
+}

@@ -1,0 +1,160 @@
+/**
+ * The KMS v2 service: Status, Encrypt and Decrypt by the protocol's rules, over a `KeyService`.
+ *
+ * Nothing that breaks a limit of the protocol is answered, nothing but what the service made is opened,
+ * and no call takes longer than its deadline.
+ */
+import { SecretBytes, wipe } from '../crypto/secret.ts';
+import { TwofoldError } from '../errors.ts';
+import { within } from './deadline.ts';
+import type { KeyService, ValueContext } from './ports.ts';
+import type {
+  DecryptRequest,
+  DecryptResponse,
+  EncryptRequest,
+  EncryptResponse,
+  StatusResponse,
+} from './protocol.ts';
+import { ProviderStatus } from './provider-status.ts';
+import { MAX_KEY_ID, joinEnvelope, keyIdOf, parseKeyId, splitEnvelope } from './stored-value.ts';
+import type { JoinedEnvelope } from './stored-value.ts';
+
+/** Below the 3 s that an API server waits. */
+export const DEADLINE_MS = 2_500;
+export const STATUS_PERIOD_MS = 10_000;
+/** As long as a fail-over of the database may take. */
+export const STATUS_GRACE_MS = 30_000;
+
+/** The longest plaintext that can come back within the protocol's limit on ciphertexts. */
+const MAX_PLAINTEXT = 1_024;
+const LONGEST_UID = 256;
+
+export interface KeyManagementOptions {
+  readonly service: KeyService;
+  /** `name` of the provider in the EncryptionConfiguration. */
+  readonly provider: string;
+  readonly cluster: string;
+  /** The key's own name. */
+  readonly key: string;
+  readonly deadlineMs?: number;
+  readonly statusPeriodMs?: number;
+  readonly statusGraceMs?: number;
+  /** Monotonic, ms. */
+  readonly now?: () => number;
+}
+
+/** How long the caller waits yet, ms; `Infinity` where it does not say. */
+export interface Patience {
+  readonly milliseconds: number;
+}
+
+/** What binds every value of a provider to it: a value of another cluster or version does not open. */
+export const valueContext = (
+  { provider, cluster, key }: Pick<KeyManagementOptions, 'provider' | 'cluster' | 'key'>,
+  version: number,
+): ValueContext => ({
+  'kubernetes/provider': provider,
+  'kubernetes/cluster': cluster,
+  'kubernetes/key': key,
+  'kubernetes/version': String(version),
+});
+
+const invalid = (detail: string) => new TwofoldError('invalid_value', detail);
+
+function checkUid(uid: string): void {
+  if (uid === '') throw invalid('The uid is empty.');
+  if (Buffer.byteLength(uid) > LONGEST_UID) throw invalid('The uid is longer than 256 bytes.');
+}
+
+export class KeyManagement {
+  readonly #options: KeyManagementOptions;
+  readonly #status: ProviderStatus;
+
+  constructor(options: KeyManagementOptions) {
+    this.#options = options;
+    this.#status = new ProviderStatus({
+      service: options.service,
+      key: options.key,
+      contextOf: (version) => valueContext(options, version),
+      periodMs: options.statusPeriodMs ?? STATUS_PERIOD_MS,
+      graceMs: options.statusGraceMs ?? STATUS_GRACE_MS,
+      deadlineMs: this.#deadline({ milliseconds: Infinity }),
+      now: options.now ?? (() => performance.now()),
+    });
+  }
+
+  /** @throws TwofoldError what the service fails with, before it ever answered */
+  async status(): Promise<StatusResponse> {
+    const { keyId, healthz } = await this.#status.tell();
+    return { version: 'v2', healthz, keyId };
+  }
+
+  /**
+   * Under the version that Status announced.
+   * @param request its plaintext is wiped
+   * @throws TwofoldError invalid_value for an empty uid or a plaintext that has no room; the service's
+   */
+  async encrypt(request: EncryptRequest, patience: Patience): Promise<EncryptResponse> {
+    using plaintext = SecretBytes.own(request.plaintext);
+    checkUid(request.uid);
+    if (plaintext.length > MAX_PLAINTEXT) throw invalid('The plaintext is longer than 1024 bytes.');
+    const { envelope, keyId } = await within(this.#deadline(patience), async (signal) => {
+      const { state, keyId } = await this.#status.standing();
+      const { announced: keyVersion } = state;
+      const context = valueContext(this.#options, keyVersion);
+      const call = { plaintext, keyVersion, context, uid: request.uid };
+      return { envelope: await this.#options.service.wrap(call, signal), keyId };
+    });
+    return { ...splitEnvelope(envelope), keyId };
+  }
+
+  /**
+   * @returns a plaintext that is the caller's to wipe
+   * @throws TwofoldError invalid_value, invalid_envelope, unknown_suite, unsupported_envelope_version,
+   *   key_mismatch, version_not_usable, decryption_failed; the service's
+   */
+  async decrypt(request: DecryptRequest, patience: Patience): Promise<DecryptResponse> {
+    checkUid(request.uid);
+    const { bytes, envelope } = this.#envelopeOf(request);
+    this.#checkVersion(envelope);
+    const context = valueContext(this.#options, envelope.keyVersion);
+    const call = { envelope: bytes, context, uid: request.uid };
+    const { plaintext, origin } = await within(
+      this.#deadline(patience),
+      (signal) => this.#options.service.unwrap(call, signal),
+      (late) => wipe(late.plaintext),
+    );
+    using opened = plaintext;
+    if (origin !== 'service') throw new TwofoldError('decryption_failed');
+    return { plaintext: Uint8Array.from(opened.reveal()) };
+  }
+
+  #envelopeOf({ ciphertext, annotations, keyId }: DecryptRequest): JoinedEnvelope {
+    if (Buffer.byteLength(keyId) > MAX_KEY_ID) throw invalid('The key_id is too long.');
+    const { keyVersion, ...named } = parseKeyId(keyId);
+    const joined = joinEnvelope({ ciphertext, annotations });
+    const { envelope } = joined;
+    if (keyIdOf(envelope) === keyIdOf({ ...named, keyVersion })) return joined;
+    throw invalid('The key_id is not that of the ciphertext.');
+  }
+
+  /** As far as it is known: a value can be opened before the service has told where it stands. */
+  #checkVersion({ keyId, keyVersion }: JoinedEnvelope['envelope']): void {
+    const known = this.#status.known?.state;
+    if (known === undefined) return;
+    if (known.keyId !== keyId) throw new TwofoldError('key_mismatch');
+    const retired = known.versions.some(
+      ({ version, state }) => version === keyVersion && state === 'retired',
+    );
+    if (retired) {
+      throw new TwofoldError(
+        'version_not_usable',
+        `Version ${String(keyVersion)} was retired for this provider.`,
+      );
+    }
+  }
+
+  #deadline({ milliseconds }: Patience): number {
+    return Math.min(milliseconds, this.#options.deadlineMs ?? DEADLINE_MS);
+  }
+}

@@ -1,0 +1,236 @@
+/**
+ * The service inside the server: over the keyring, with the provider as the principal.
+ *
+ * Each call is authorized by the policies about the service itself (P4) and has its audit entry, without
+ * which nothing leaves (P3); one that a change overtook runs again (P5).
+ */
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import type { Grant, Operation } from '../access/grant.ts';
+import type { Authorizer } from '../access/ports.ts';
+import { KUBERNETES } from '../access/system.ts';
+import { NO_CIRCUMSTANCES, StaleAnswer, actorOf } from '../audit/ports.ts';
+import type { AuditDraft, AuditEngine, AuditLog } from '../audit/ports.ts';
+import { canonicalContext } from '../crypto/context.ts';
+import { wipe } from '../crypto/secret.ts';
+import { isHybridKem } from '../crypto/suite.ts';
+import type { Suite } from '../crypto/suite.ts';
+import { findSuiteByNumber } from '../crypto/suites.ts';
+import type { EpochStanding, SecurityEpoch } from '../epoch.ts';
+import { TwofoldError } from '../errors.ts';
+import { versionOf } from '../keyring/catalog.ts';
+import type { KeyRead, KeyUse, KeyView, Used } from '../keyring/operations.ts';
+import { OpenedSeeds } from './opened-seeds.ts';
+import type { KeyService, ProviderState, Unwrapped, ValueContext } from './ports.ts';
+import { nameOf } from './single-flight.ts';
+
+/** How often a call runs before changes that keep overtaking it make it fail. */
+const ATTEMPTS = 40;
+const PAUSE_MS = 1;
+const NO_AAD = new Uint8Array(0);
+/** What a `uid` may be to stand in an entry. */
+const UID = /^[\x21-\x7e]{1,64}$/u;
+
+export interface KeyringServiceParts {
+  readonly use: Pick<KeyUse, 'wrap' | 'unwrap'>;
+  readonly read: Pick<KeyRead, 'fresh'>;
+  readonly audit: Pick<AuditLog, 'record'>;
+  /** By the policies about the service itself. */
+  readonly authorizer: Pick<Authorizer, 'authorize'>;
+  readonly epoch: SecurityEpoch;
+  readonly namespace: string;
+  /** The key's own name. */
+  readonly key: string;
+  /** Which version is announced, by the view of the key as it stands. */
+  readonly announced: (view: KeyView) => Promise<Pick<ProviderState, 'announced' | 'versions'>>;
+  readonly engineOf: (suite: string) => AuditEngine | null;
+}
+
+/** What one call is, for its audit entry. */
+interface Asked {
+  readonly operation: 'wrap' | 'unwrap';
+  readonly context: ValueContext;
+  readonly uid: string | null;
+  readonly started: number;
+}
+
+/** What one run of it came to know. */
+interface Noted {
+  keyId: string | null;
+  used: Used | null;
+  origin: AuditDraft['origin'];
+}
+
+export class KeyringService implements KeyService {
+  readonly #parts: KeyringServiceParts;
+  readonly #seeds: OpenedSeeds;
+
+  constructor(parts: KeyringServiceParts) {
+    this.#parts = parts;
+    this.#seeds = new OpenedSeeds(parts.epoch);
+  }
+
+  /** Seeds remembered at the moment. */
+  get cached(): number {
+    return this.#seeds.size;
+  }
+
+  /** Wipes what is remembered. */
+  close(): void {
+    this.#seeds.clear();
+  }
+
+  async state(): Promise<ProviderState> {
+    const view = await this.#parts.read.fresh(this.#grant('keys.read'));
+    const { announced, versions } = await this.#parts.announced(view);
+    requireSuite(findSuiteByNumber(versionOf(view, announced).suite));
+    return { keyId: view.key.id, keyName: view.key.name, announced, versions };
+  }
+
+  async wrap({
+    plaintext,
+    keyVersion,
+    context,
+    uid,
+  }: Parameters<KeyService['wrap']>[0]): Promise<Uint8Array> {
+    const asked: Asked = { operation: 'wrap', context, uid, started: performance.now() };
+    return this.#recorded(asked, async (noted) => {
+      const binding = { encryptionContext: context, aad: NO_AAD };
+      const input = { plaintext, binding, keyVersion, ...notedBy(noted) };
+      const { ciphertext } = await this.#parts.use.wrap(this.#grant('wrap', context), input);
+      return ciphertext;
+    });
+  }
+
+  async unwrap(request: Parameters<KeyService['unwrap']>[0]): Promise<Unwrapped> {
+    const { envelope, context, uid } = request;
+    const asked: Asked = { operation: 'unwrap', context, uid, started: performance.now() };
+    const name = nameOf(request);
+    return this.#recorded(
+      asked,
+      async (noted, standing) => {
+        const grant = this.#grant('unwrap', context);
+        const binding = { encryptionContext: context, aad: NO_AAD };
+        const input = { ciphertext: envelope, binding, ...notedBy(noted) };
+        const { plaintext, origin, used } = await this.#seeds.open(name, standing, () =>
+          this.#parts.use.unwrap(grant, input),
+        );
+        noted.used = used;
+        noted.origin = origin;
+        return { plaintext, origin };
+      },
+      ({ plaintext }) => wipe(plaintext),
+    );
+  }
+
+  #grant<O extends Operation>(operation: O, encryptionContext?: ValueContext): Grant<O> {
+    const { authorizer, namespace, key } = this.#parts;
+    const facts = encryptionContext === undefined ? undefined : { encryptionContext };
+    return authorizer.authorize(KUBERNETES, operation, { namespace, key }, facts);
+  }
+
+  /** Runs it until no change overtakes it; what is given and not answered is dropped. */
+  async #recorded<T>(
+    asked: Asked,
+    run: (noted: Noted, standing: EpochStanding) => Promise<T>,
+    drop: (unanswered: T) => void = () => undefined,
+  ): Promise<T> {
+    for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
+      try {
+        return await this.#attempt(asked, run, drop);
+      } catch (error) {
+        if (!(error instanceof StaleAnswer)) throw error;
+        await sleep(Math.random() * PAUSE_MS * attempt);
+      }
+    }
+    throw new TwofoldError('conflict', 'Changes kept overtaking the request.');
+  }
+
+  async #attempt<T>(
+    asked: Asked,
+    run: (noted: Noted, standing: EpochStanding) => Promise<T>,
+    drop: (unanswered: T) => void,
+  ): Promise<T> {
+    const { namespace, key, epoch } = this.#parts;
+    const standing = { epoch: epoch.current, namespace, keyId: null, keyName: key };
+    const noted: Noted = { keyId: null, used: null, origin: null };
+    let given: T;
+    try {
+      given = await run(noted, standing);
+    } catch (error) {
+      if (error instanceof StaleAnswer) throw error;
+      const failure = TwofoldError.from(error);
+      await this.#record(asked, noted, failure.code, standing);
+      throw failure;
+    }
+    try {
+      await this.#record(asked, noted, 'ok', standing);
+      return given;
+    } catch (error) {
+      drop(given);
+      throw error;
+    }
+  }
+
+  /** @throws StaleAnswer, TwofoldError audit_unavailable */
+  async #record(
+    asked: Asked,
+    noted: Noted,
+    outcome: string,
+    standing: EpochStanding,
+  ): Promise<void> {
+    try {
+      await this.#parts.audit.record(this.#draft(asked, noted, outcome), standing);
+    } catch (error) {
+      if (error instanceof StaleAnswer || TwofoldError.is(error, 'audit_unavailable')) throw error;
+      throw new TwofoldError('audit_unavailable', undefined, { cause: error });
+    }
+  }
+
+  #draft(asked: Asked, { keyId, used, origin }: Noted, outcome: string): AuditDraft {
+    const { operation, context, uid, started } = asked;
+    const { namespace, key, engineOf } = this.#parts;
+    const { decision } = this.#grant(operation, context);
+    const named = uid !== null && UID.test(uid);
+    return {
+      ...NO_CIRCUMSTANCES,
+      requestId: randomUUID(),
+      actor: actorOf(KUBERNETES),
+      operation,
+      namespace,
+      keyRef: key,
+      keyId: used?.keyId ?? keyId,
+      keyVersion: used?.keyVersion ?? null,
+      suite: used?.suiteNumber ?? null,
+      outcome,
+      decision,
+      engine: used === null ? null : engineOf(used.suite),
+      origin,
+      source: 'kubernetes',
+      contextKeys: Object.keys(context).toSorted(),
+      contextValues: canonicalContext({ encryptionContext: context }),
+      aad: null,
+      loggedContext: {},
+      items: [],
+      durationUs: Math.max(0, Math.round((performance.now() - started) * 1e3)),
+      // Names of the configuration, which are no secret: whose values these are.
+      detail: { ...context, ...(named && { uid }), ...(uid === null && { probe: true }) },
+    };
+  }
+}
+
+const notedBy = (noted: Noted) => ({
+  onKey: (id: string) => {
+    noted.keyId = id;
+  },
+  onSelected: (used: Used) => {
+    noted.used = used;
+  },
+});
+
+/** A256GCM, or a KEM of both halves: for each, what the service wraps no one else can have made. */
+function requireSuite(suite: Suite): void {
+  if (suite.kind === 'aead' || isHybridKem(suite)) return;
+  throw new TwofoldError('wrong_purpose', `A provider takes no key of suite ${suite.id}.`);
+}

@@ -1,0 +1,68 @@
+/**
+ * What the KMS v2 service asks of Twofold. It is implemented twice: inside the server over the keyring,
+ * and in the agent over REST.
+ *
+ * Failures are `TwofoldError`s; `ERRORS` says what they are in gRPC, and which may pass by themselves. Once
+ * its signal aborts nobody waits for a call any more: it ends if it can, and a secret that it still gives
+ * is wiped by whoever made the call.
+ */
+import type { SecretBytes } from '../crypto/secret.ts';
+
+/**
+ * Of a version, for one provider: `pending` until every instance has confirmed that it decrypts with it,
+ * `active` from its announcement on, `retired` once the operator has proved that nothing stored names it.
+ */
+export type ProviderVersionState = 'pending' | 'active' | 'retired';
+
+export interface ProviderVersion {
+  readonly version: number;
+  readonly state: ProviderVersionState;
+}
+
+/** Where a provider stands. */
+export interface ProviderState {
+  /** UUID of the key. */
+  readonly keyId: string;
+  /** The key's own name, however the configuration refers to it. */
+  readonly keyName: string;
+  /** The version of Status and of each Encrypt; it only rises. */
+  readonly announced: number;
+  /** Of every version that is not destroyed. */
+  readonly versions: readonly ProviderVersion[];
+}
+
+/** What every value is bound to, as the wrap's encryption context. */
+export type ValueContext = Readonly<Record<string, string>>;
+
+export interface WrapRequest {
+  /** Stays the caller's to wipe. */
+  readonly plaintext: SecretBytes;
+  readonly keyVersion: number;
+  readonly context: ValueContext;
+  /** The API server's name for the call (`uid`), for the audit entry; null for the provider's own. */
+  readonly uid: string | null;
+}
+
+export interface UnwrapRequest {
+  /** A whole envelope, its bytes. */
+  readonly envelope: Uint8Array;
+  readonly context: ValueContext;
+  readonly uid: string | null;
+}
+
+export interface Unwrapped {
+  /** Owned by the caller, who wipes it. */
+  readonly plaintext: SecretBytes;
+  /** Of `anyone` nothing is answered. */
+  readonly origin: 'anyone' | 'service';
+}
+
+export interface KeyService {
+  /** A question to the service, never a remembered answer. */
+  state(signal: AbortSignal): Promise<ProviderState>;
+
+  /** An envelope's bytes, of the named version and origin `service`. */
+  wrap(request: WrapRequest, signal: AbortSignal): Promise<Uint8Array>;
+
+  unwrap(request: UnwrapRequest, signal: AbortSignal): Promise<Unwrapped>;
+}

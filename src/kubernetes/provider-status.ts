@@ -1,0 +1,171 @@
+/**
+ * Where the provider stands, as Status tells it and Encrypt goes by.
+ *
+ * The service is asked at most once in a period, by a whole round trip: its state, a wrap and an unwrap.
+ * A failure that passes by itself is told only when it has lasted for the grace, so that a fail-over of
+ * the database does not take every API server out of service; any other is told at once.
+ */
+import { randomBytes } from 'node:crypto';
+
+import { SecretBytes } from '../crypto/secret.ts';
+import { ERRORS, TwofoldError } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
+import { within } from './deadline.ts';
+import type { KeyService, ProviderState, ValueContext } from './ports.ts';
+import { keyIdOf } from './stored-value.ts';
+
+const PROBE_LENGTH = 32;
+
+export interface StatusOptions {
+  readonly service: KeyService;
+  /** The key's own name. */
+  readonly key: string;
+  readonly contextOf: (version: number) => ValueContext;
+  /** Shortest time between two round trips, ms. */
+  readonly periodMs: number;
+  /** How long a failure that passes by itself is not told, ms. */
+  readonly graceMs: number;
+  readonly deadlineMs: number;
+  /** Monotonic, ms. */
+  readonly now: () => number;
+}
+
+/** A provider as it was when the service last told. */
+export interface Standing {
+  readonly state: ProviderState;
+  /** The key_id of the announced version. */
+  readonly keyId: string;
+}
+
+export interface Told extends Standing {
+  /** `ok`, or what is wrong and what to do. */
+  readonly healthz: string;
+}
+
+/** What a person can do about it, by code; every other failure says what it is. */
+const ADVICE: Partial<Readonly<Record<ErrorCode, string>>> = {
+  key_not_found: 'Make the key, or correct --kms-key.',
+  wrong_purpose: 'Name a key whose suite is A256GCM or a hybrid KEM.',
+  version_not_usable:
+    'Resume the key, or its announced version, if it was not meant to be suspended.',
+  forbidden: 'Permit this provider to wrap and unwrap with the key.',
+  hsm_unavailable: 'Look at the HSM: `twofold doctor` on the service says what it answers.',
+  database_unavailable: "Look at the service's database.",
+  audit_unavailable: 'Nothing is answered without its audit entry: look at the database.',
+  token_expired: "Renew the agent's token.",
+  certificate_expired: "Renew the agent's certificate.",
+};
+
+const UNKNOWN = 'internal: see the log of the provider';
+
+/** In words: code, what happened, what to do. */
+export function causeOf(error: unknown): string {
+  const { code, detail } = TwofoldError.from(error);
+  const { exposesDetail, title } = ERRORS[code];
+  if (code === 'internal') return UNKNOWN;
+  const said = exposesDetail ? (detail ?? title) : title;
+  return [`${code}: ${said}`, ADVICE[code] ?? ''].join(' ').trim();
+}
+
+export class ProviderStatus {
+  readonly #options: StatusOptions;
+  #standing: Standing | null = null;
+  /** When the service last answered well; of its monotonic clock. */
+  #goodAt = -Infinity;
+  #askedAt = -Infinity;
+  #failure: unknown = null;
+  #asking: Promise<void> | null = null;
+
+  constructor(options: StatusOptions) {
+    this.#options = options;
+  }
+
+  /** What is known without asking; null before the first answer. */
+  get known(): Standing | null {
+    return this.#standing;
+  }
+
+  /**
+   * @throws TwofoldError what the service failed with, while nothing is known at all
+   */
+  async tell(): Promise<Told> {
+    await this.#fresh();
+    if (this.#standing === null) throw TwofoldError.from(this.#failure);
+    return { ...this.#standing, healthz: this.#healthz() };
+  }
+
+  /** For Encrypt: as Status last told. @throws as `tell` */
+  async standing(): Promise<Standing> {
+    if (this.#standing === null) await this.#fresh();
+    if (this.#standing === null) throw TwofoldError.from(this.#failure);
+    return this.#standing;
+  }
+
+  #healthz(): string {
+    if (this.#failure === null) return 'ok';
+    const passing = ERRORS[TwofoldError.from(this.#failure).code].retryable;
+    const lasted = this.#options.now() - this.#goodAt;
+    return passing && lasted < this.#options.graceMs ? 'ok' : causeOf(this.#failure);
+  }
+
+  async #fresh(): Promise<void> {
+    const { now, periodMs } = this.#options;
+    if (this.#asking === null && now() - this.#askedAt < periodMs) return;
+    this.#asking ??= this.#ask().finally(() => {
+      this.#asking = null;
+    });
+    await this.#asking;
+  }
+
+  async #ask(): Promise<void> {
+    const { now, deadlineMs } = this.#options;
+    this.#askedAt = now();
+    try {
+      const state = await within(deadlineMs, (signal) => this.#roundTrip(signal));
+      this.#take(state);
+      this.#failure = null;
+      this.#goodAt = now();
+    } catch (error) {
+      this.#failure = error;
+    }
+  }
+
+  /** What was announced stays: a key_id that was left never comes back. */
+  #take(state: ProviderState): void {
+    const before = this.#standing?.state;
+    if (before !== undefined && before.keyId !== state.keyId) {
+      throw new TwofoldError('integrity_failed', 'The service answers for another key.');
+    }
+    if (before !== undefined && before.announced > state.announced) {
+      throw new TwofoldError(
+        'log_rolled_back',
+        `Version ${String(before.announced)} was announced, and the service says ${String(state.announced)}. ` +
+          'Its database was set back: restore it.',
+      );
+    }
+    const { keyId, announced: keyVersion } = state;
+    this.#standing = { state, keyId: keyIdOf({ keyId, keyVersion }) };
+  }
+
+  async #roundTrip(signal: AbortSignal): Promise<ProviderState> {
+    const { service, key, contextOf } = this.#options;
+    const state = await service.state(signal);
+    if (state.keyName !== key) {
+      throw new TwofoldError(
+        'invalid_value',
+        `The key's own name is ${state.keyName}: name it by that.`,
+      );
+    }
+    const context = contextOf(state.announced);
+    using probe = SecretBytes.own(randomBytes(PROBE_LENGTH));
+    const call = { plaintext: probe, keyVersion: state.announced, context, uid: null };
+    const envelope = await service.wrap(call, signal);
+    const { plaintext, origin } = await service.unwrap({ envelope, context, uid: null }, signal);
+    using opened = plaintext;
+    const same = Buffer.compare(opened.reveal(), probe.reveal()) === 0;
+    if (!same || origin !== 'service') {
+      throw new TwofoldError('integrity_failed', 'A round trip gave back something else.');
+    }
+    return state;
+  }
+}

@@ -1,0 +1,133 @@
+/**
+ * The provider on a control-plane node: the same service at the same socket as inside the server, and behind
+ * it the service over REST. It starts whether or not the service is there: Status says why nothing is served.
+ */
+import { createServer } from 'node:http';
+import type { Server } from 'node:http';
+import { once } from 'node:events';
+
+import { HttpConnection } from '../../client/http-connection.ts';
+import { KubernetesOverHttp } from '../../client/kubernetes-service.ts';
+import { KeyManagement } from '../../kubernetes/key-management.ts';
+import { KmsServer } from '../../kubernetes/server.ts';
+import { sharingUnwraps } from '../../kubernetes/single-flight.ts';
+import type { Log } from '../../telemetry/logs.ts';
+import { createMetrics } from '../../telemetry/metrics.ts';
+import type { Metrics } from '../../telemetry/metrics.ts';
+import { Unwinding } from '../unwinding.ts';
+import { VERSION } from '../version.ts';
+import { HostFiles } from './host-files.ts';
+import type { HostPaths } from './host-files.ts';
+
+export interface Provider {
+  /** The nearest first. */
+  readonly servers: readonly URL[];
+  readonly files: HostPaths;
+  readonly namespace: string;
+  readonly key: string;
+  readonly cluster: string;
+  /** `name` in the EncryptionConfiguration. */
+  readonly provider: string;
+}
+
+export interface AgentOptions extends Provider {
+  readonly socket: string;
+  /** Number of the group that may connect too. */
+  readonly group: number | null;
+  /** Of 127.0.0.1, for metrics and liveness; null: none. */
+  readonly metricsPort: number | null;
+  readonly log: Log;
+  /** Monotonic, ms. */
+  readonly now?: () => number;
+}
+
+export interface Agent {
+  /** Where metrics are, if anywhere. */
+  readonly metricsPort: number | null;
+  /** Resolves when the socket is served, for which another process may have to end first. */
+  readonly served: Promise<void>;
+  /** Reads the files of the host now. */
+  reload(): Promise<void>;
+  /** Answers what is under way, then ends. */
+  stop(): Promise<void>;
+}
+
+/** The service behind `provider`, by the files as they stand. */
+export function serviceOf(provider: Provider, files: HostFiles): KubernetesOverHttp {
+  const endpoints = provider.servers.map(
+    (url) =>
+      new HttpConnection({
+        url,
+        authorization: () => files.authorization(),
+        identity: () => files.identity(),
+      }),
+  );
+  const { namespace, key } = provider;
+  return new KubernetesOverHttp({ endpoints, namespace, key });
+}
+
+/** @throws TwofoldError, or what listening on the port fails with; the socket's failures are of `served` */
+export async function startAgent(options: AgentOptions): Promise<Agent> {
+  const { log, cluster, provider, key, socket } = options;
+  const unwinding = new Unwinding((step, err) => log.error({ err, step }, 'could not be closed'));
+  try {
+    const metrics = createMetrics({ version: VERSION, routes: [] });
+    unwinding.add('metrics', () => metrics.close());
+    const files = await HostFiles.open(options.files, log);
+    unwinding.add('files', () => files.close());
+    const service = serviceOf(options, files);
+    unwinding.add('connections', () => service.close());
+    const metricsPort = await serveFigures(options.metricsPort, metrics, unwinding);
+    const management = new KeyManagement({
+      service: sharingUnwraps(service),
+      provider,
+      cluster,
+      key,
+      ...(options.now === undefined ? {} : { now: options.now }),
+    });
+    const server = new KmsServer({
+      management,
+      path: socket,
+      group: options.group,
+      observe: (figures) => metrics.kubernetes(figures),
+      onTrouble: (err) => log.error({ err }, 'a call failed'),
+      onWaiting: () => log.info({ path: socket }, 'another process serves the socket: waiting'),
+    });
+    unwinding.add('socket', () => server.stop());
+    return {
+      metricsPort,
+      served: server.serve(),
+      reload: () => files.reload(),
+      stop: () => unwinding.unwind(),
+    };
+  } catch (error) {
+    await unwinding.unwind();
+    throw error;
+  }
+}
+
+/** `/metrics`, and `/livez`, which says that the event loop turns. */
+async function serveFigures(
+  port: number | null,
+  metrics: Metrics,
+  unwinding: Unwinding,
+): Promise<number | null> {
+  if (port === null) return null;
+  const server: Server = createServer((request, response) => {
+    if (request.url === '/livez') response.end('ok\n');
+    else if (request.url !== '/metrics') response.writeHead(404).end();
+    else {
+      void metrics.renderMetrics().then(({ contentType, body }) => {
+        response.writeHead(200, { 'Content-Type': contentType }).end(body);
+      });
+    }
+  });
+  server.listen(port, '127.0.0.1');
+  await once(server, 'listening');
+  unwinding.add('figures', () => {
+    server.close();
+    server.closeAllConnections();
+  });
+  const address = server.address();
+  return typeof address === 'object' && address !== null ? address.port : port;
+}
