@@ -14,11 +14,13 @@ import type { ErrorCode } from '../errors.ts';
 import type {
   KeyService,
   ProviderState,
+  ProviderVersion,
   UnwrapRequest,
   Unwrapped,
   ValueContext,
   WrapRequest,
 } from '../kubernetes/ports.ts';
+import { parseRecord, providerLabel } from '../kubernetes/provider-record.ts';
 import { NAME } from '../name.ts';
 import { ClientError } from './client-error.ts';
 import { hedged } from './hedge.ts';
@@ -50,6 +52,8 @@ export interface KubernetesServiceOptions {
   readonly namespace: string;
   /** Name or UUID. */
   readonly key: string;
+  /** Whose record on the key says which version is announced; the primary one while there is none. */
+  readonly cluster: string;
   readonly times?: Partial<HedgeTimes>;
 }
 
@@ -63,12 +67,14 @@ export class KubernetesOverHttp implements KeyService {
   readonly #endpoints: readonly Endpoint[];
   readonly #headers: Readonly<Record<string, string>>;
   readonly #path: string;
+  readonly #cluster: string;
   readonly #times: HedgeTimes;
 
-  constructor({ endpoints, namespace, key, times }: KubernetesServiceOptions) {
+  constructor({ endpoints, namespace, key, cluster, times }: KubernetesServiceOptions) {
     this.#endpoints = endpoints.map((connection) => ({ connection, slowUntil: -Infinity }));
     this.#headers = { [`${NAME.header}Namespace`]: namespace };
     this.#path = `/v1/keys/${encodeURIComponent(key)}`;
+    this.#cluster = cluster;
     this.#times = { ...TIMES, ...times };
   }
 
@@ -82,9 +88,15 @@ export class KubernetesOverHttp implements KeyService {
     const { body } = await this.#ask(call, signal);
     const parsed = keyResource.safeParse(told(() => jsonOf(body)));
     if (!parsed.success) throw failureOf(unexpected('The answer is no key.'));
-    const { id, name, primary } = parsed.data;
-    if (primary === null) throw new TwofoldError('version_not_usable', 'No version is active.');
-    return { keyId: id, keyName: name, announced: primary, versions: [] };
+    const { id, name, primary, labels, latestVersion } = parsed.data;
+    const label = labels[providerLabel(this.#cluster)];
+    const announced = label === undefined ? primary : parseRecord(label).announced;
+    if (announced === null) throw new TwofoldError('version_not_usable', 'No version is active.');
+    const retired = label === undefined ? 0 : parseRecord(label).retired;
+    const versions = Array.from({ length: latestVersion }, (_, at) =>
+      standing(at + 1, announced, retired),
+    );
+    return { keyId: id, keyName: name, announced, versions };
   }
 
   async wrap(request: WrapRequest, signal: AbortSignal): Promise<Uint8Array> {
@@ -149,6 +161,11 @@ export class KubernetesOverHttp implements KeyService {
     const places = this.#endpoints.map(({ connection }) => connection.origin);
     return `Nobody answered in time at ${places.join(', ')}.`;
   }
+}
+
+function standing(version: number, announced: number, retired: number): ProviderVersion {
+  if (version <= retired) return { version, state: 'retired' };
+  return { version, state: version <= announced ? 'active' : 'pending' };
 }
 
 async function attempt(connection: HttpConnection, call: Call): Promise<Answer> {

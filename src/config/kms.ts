@@ -1,5 +1,8 @@
 /** The part of the schema about the Kubernetes KMS v2 provider inside the server. */
 import { z } from 'zod';
+import { isHybridKem } from '../crypto/suite.ts';
+import type { Suite } from '../crypto/suite.ts';
+import { SUITES } from '../crypto/suites.ts';
 
 const described = <T extends z.ZodType>(schema: T, description: string): T =>
   schema.meta({ description });
@@ -27,7 +30,7 @@ export const kmsSchema = z
       'Suite of the key that dev makes: `A256GCM` or a hybrid KEM.',
     ),
     cluster: described(
-      label.optional(),
+      label.max(50).optional(),
       'Id of the cluster, which every value is bound to; dev has `development` unless told.',
     ),
     provider: described(
@@ -41,3 +44,9 @@ export const kmsSchema = z
     ),
   })
   .prefault({});
+
+/** The suite of that id, if what it wraps can have been made by the service alone; else null. */
+export function providerSuite(id: string): Suite | null {
+  const suite = SUITES[id];
+  return suite !== undefined && (suite.kind === 'aead' || isHybridKem(suite)) ? suite : null;
+}

@@ -3,12 +3,12 @@ import { readFileSync, statSync } from 'node:fs';
 import { isAbsolute, join, resolve } from 'node:path';
 import { createSecureContext } from 'node:tls';
 import { assertPublic, assertUsable, readJwkSet } from '../access/jwk-set.ts';
-import { isHybridKem } from '../crypto/suite.ts';
 import { SUITES } from '../crypto/suites.ts';
 import { parseDuration } from '../duration.ts';
 import { lengthOf, parseDuration as parseCalendarDuration } from '../keyring/durations.ts';
 import { TwofoldError } from '../errors.ts';
 import type { SinkSettings } from './audit-sinks.ts';
+import { providerSuite } from './kms.ts';
 import { isLoopback } from './loopback.ts';
 import { PARTS } from './parts.ts';
 import type { ConfigPart } from './parts.ts';
@@ -155,16 +155,10 @@ const auditProblems = ({ audit, mode }: Config): Problem[] => {
   return [...plain, ...twice, ...shared];
 };
 
-/** The suites whose wraps nobody but the service can make. */
-const providerTakes = (id: string): boolean => {
-  const suite = SUITES[id];
-  return suite !== undefined && (suite.kind === 'aead' || isHybridKem(suite));
-};
-
 const kmsProblems = ({ kms, mode }: Config): Problem[] => {
   const { socket, key, suite, cluster, group } = kms;
   const problems: Problem[] = [];
-  if (!providerTakes(suite)) {
+  if (providerSuite(suite) === null) {
     problems.push({ where: 'kms.suite', message: 'must be A256GCM or a hybrid KEM' });
   }
   if (socket === undefined) {

@@ -6,7 +6,7 @@
  * is remembered only saves the HSM's work.
  */
 import { SecretBytes } from '../crypto/secret.ts';
-import type { EpochStanding, SecurityChange, SecurityEpoch } from '../epoch.ts';
+import type { EpochStanding, SecurityEpoch } from '../epoch.ts';
 import type { Opened } from '../keyring/operations.ts';
 
 /** Seeds have 32 bytes; a cluster has some tens of them. */
@@ -27,7 +27,8 @@ export class OpenedSeeds {
   constructor(epoch: SecurityEpoch, now: () => number = () => performance.now()) {
     this.#epoch = epoch;
     this.#now = now;
-    epoch.onChange((change) => this.#learn(change));
+    // Of access too: whoever lost a permission finds nothing that was opened under it.
+    epoch.onChange(() => this.clear());
   }
 
   get size(): number {
@@ -82,11 +83,6 @@ export class OpenedSeeds {
     const seed = this.#seeds.get(name);
     this.#seeds.delete(name);
     if (seed !== undefined) wipeLater(seed);
-  }
-
-  /** Of access too: whoever lost a permission finds nothing that was opened under it. */
-  #learn(_change: SecurityChange): void {
-    this.clear();
   }
 }
 

@@ -7,8 +7,8 @@ import { KUBERNETES } from '../access/system.ts';
 import { StaleAnswer } from '../audit/ports.ts';
 import type { RunningAuditLog } from '../audit/log.ts';
 import type { Config } from '../config.ts';
+import { providerSuite } from '../config/kms.ts';
 import type { Engine } from '../crypto/engine.ts';
-import { findSuite } from '../crypto/suites.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import { engineOf } from '../http/suite-resource.ts';
@@ -79,7 +79,8 @@ export async function startProvider(parts: ProviderParts, unwinding: Unwinding):
     group: group === undefined ? null : groupNumber(group),
     observe: (figures) => metrics.kubernetes(figures),
     onTrouble: (err) => log.error({ err }, 'the Kubernetes provider failed'),
-    onWaiting: () => log.info({ socket }, 'another process serves the socket: this one takes it over from it'),
+    onWaiting: () =>
+      log.info({ socket }, 'another process serves the socket: this one takes it over from it'),
   });
   unwinding.add('provider socket', () => server.stop());
   server.serve().then(
@@ -104,7 +105,9 @@ async function makeKey(
       const grant = authorizer.authorize(KUBERNETES, 'keys.create', { namespace, key: null });
       const read = authorizer.authorize(KUBERNETES, 'keys.read', about);
       if (await isThere(keyring, read)) return;
-      const key = { name, suite: findSuite(suite), labels: {}, deletionProtection: true };
+      const made = providerSuite(suite);
+      if (made === null) throw new TwofoldError('unknown_suite');
+      const key = { name, suite: made, labels: {}, deletionProtection: true };
       await keyring.manage.create(grant, key, {
         dryRun: false,
         requestId: randomUUID(),

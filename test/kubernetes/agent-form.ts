@@ -43,10 +43,10 @@ export function handOn(world: World, id: string) {
       await keyring.manage.setPrimary(world.grant('keys.set-primary', 'secrets'), input, aRun());
     },
     suspend: async () => {
-      await keyring.lifecycle.suspend(world.grant('keys.suspend', id), { reason: 'a test' }, aRun());
+      await keyring.manage.suspend(world.grant('keys.suspend', id), { reason: 'a test' }, aRun());
     },
     resume: async () => {
-      await keyring.lifecycle.resume(world.grant('keys.resume', id), { reason: 'a test' }, aRun());
+      await keyring.manage.resume(world.grant('keys.resume', id), { reason: 'a test' }, aRun());
     },
   };
 }
@@ -61,6 +61,19 @@ export async function openAgentForm(
   const folder = mkdtempSync(join(tmpdir(), 'kms-agent-'));
   const tokenFile = join(folder, 'token');
   writeFileSync(tokenFile, `${await service.token('admin')}\n`, { mode: 0o600 });
+  /** As the service's announcer would. */
+  const announce = async (version: number) => {
+    const labels = { 'kubernetes/c1': `provider=twofold announced=${String(version)}` };
+    const { headers } = await service.call('admin', 'GET', '/v1/keys/secrets');
+    const { status, text } = await service.call('admin', 'PATCH', '/v1/admin/keys/secrets', {
+      json: { labels },
+      headers: { 'If-Match': headers.get('etag') ?? '' },
+    });
+    if (status !== 200) throw new Error(text);
+  };
+  await announce(1);
+  let announced = 1;
+  const hand = handOn(world, id);
   let past = 0;
   const socket = join(folder, 'kms.sock');
   const options: AgentOptions = {
@@ -93,7 +106,12 @@ export async function openAgentForm(
     get agent() {
       return agent;
     },
-    ...handOn(world, id),
+    ...hand,
+    rotate: async () => {
+      await hand.rotate();
+      announced += 1;
+      await announce(announced);
+    },
     replace: async () => {
       await agent.stop();
       agent = await start();

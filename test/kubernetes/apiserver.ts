@@ -15,8 +15,8 @@ import {
   randomUUID,
 } from 'node:crypto';
 import { join } from 'node:path';
-import { Client, credentials, loadPackageDefinition } from '@grpc/grpc-js';
-import type { ServiceError } from '@grpc/grpc-js';
+import { credentials, loadPackageDefinition } from '@grpc/grpc-js';
+import type { ServiceError, Client } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 
 export const CALL_MS = 3_000;

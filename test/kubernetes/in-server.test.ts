@@ -62,18 +62,10 @@ async function openForm(suite: string): Promise<Form> {
       await keyring.manage.setPrimary(world.grant('keys.set-primary', 'secrets'), input, aRun());
     },
     suspend: async () => {
-      await keyring.lifecycle.suspendKey(
-        world.grant('keys.suspend', id),
-        { reason: 'a test' },
-        aRun(),
-      );
+      await keyring.manage.suspend(world.grant('keys.suspend', id), { reason: 'a test' }, aRun());
     },
     resume: async () => {
-      await keyring.lifecycle.resumeKey(
-        world.grant('keys.resume', id),
-        { reason: 'a test' },
-        aRun(),
-      );
+      await keyring.manage.resume(world.grant('keys.resume', id), { reason: 'a test' }, aRun());
     },
     replace: async () => {
       await server.stop();
