@@ -1,5 +1,7 @@
 /** `twofold kms-plugin …`: the Kubernetes KMS v2 provider on a control-plane node, and its operator's tools. */
+import { printConfiguration } from './kms-plugin/configuration.ts';
 import { servePlugin } from './kms-plugin/serve.ts';
+import { verifyRotation } from './kms-plugin/verify-rotation.ts';
 
 interface Output {
   readonly print: (line: string) => void;
@@ -8,6 +10,10 @@ interface Output {
 
 const USAGE = `usage: twofold kms-plugin COMMAND …
   serve --socket PATH [--group NAME] [--metrics-port PORT] SERVICE     the provider, until it is told to stop
+  config --socket PATH [--provider twofold] [--resource secrets …] [--before FILE] [--read-only]
+                                                                       an EncryptionConfiguration
+  verify-rotation (--snapshot FILE | --dump FILE) [--key-id ID]        which keys the values of etcd are under
+    [--retire --key NAME --cluster ID [--url URL] [--authorization FILE] [--ca FILE]]
 SERVICE: --server URL [--server URL …] --key NAME --cluster ID [--provider twofold] [--namespace default]
   [--ca FILE] (--token-file FILE | --cert FILE --cert-key FILE)`;
 
@@ -22,6 +28,10 @@ export async function kmsPluginCommand(
   switch (command) {
     case 'serve':
       return servePlugin(rest, print);
+    case 'config':
+      return printConfiguration(rest, print);
+    case 'verify-rotation':
+      return verifyRotation(rest, print);
     default:
       complain(USAGE);
       return 2;

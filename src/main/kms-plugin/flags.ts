@@ -40,7 +40,8 @@ export function label(text: string, flag: string): string {
 export function providerOf(flags: ParsedFlags): Provider {
   const servers = (flags.values.get('server') ?? []).map(serverOf);
   if (servers.length === 0) throw refuse('--server URL is missing.');
-  if (servers.length > MOST_SERVERS) throw refuse(`--server is given more than ${MOST_SERVERS} times.`);
+  if (servers.length > MOST_SERVERS)
+    throw refuse(`--server is given more than ${MOST_SERVERS} times.`);
   if (new Set(servers.map(({ href }) => href)).size < servers.length) {
     throw refuse('A --server is given twice.');
   }
