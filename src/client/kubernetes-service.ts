@@ -11,6 +11,8 @@ import { parseEnvelope } from '../crypto/envelope.ts';
 import { SecretBytes, wipe } from '../crypto/secret.ts';
 import { ERRORS, TwofoldError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
+import { parseRecord, providerLabel } from '../keyring/provider-record.ts';
+import type { ProviderRecord } from '../keyring/provider-record.ts';
 import type {
   KeyService,
   ProviderState,
@@ -20,7 +22,6 @@ import type {
   ValueContext,
   WrapRequest,
 } from '../kubernetes/ports.ts';
-import { parseRecord, providerLabel } from '../kubernetes/provider-record.ts';
 import { NAME } from '../name.ts';
 import { ClientError } from './client-error.ts';
 import { hedged } from './hedge.ts';
@@ -52,8 +53,10 @@ export interface KubernetesServiceOptions {
   readonly namespace: string;
   /** Name or UUID. */
   readonly key: string;
-  /** Whose record on the key says which version is announced; the primary one while there is none. */
+  /** Whose record at the key says which version is announced. */
   readonly cluster: string;
+  /** The name of the provider in that record. */
+  readonly provider: string;
   readonly times?: Partial<HedgeTimes>;
 }
 
@@ -67,14 +70,15 @@ export class KubernetesOverHttp implements KeyService {
   readonly #endpoints: readonly Endpoint[];
   readonly #headers: Readonly<Record<string, string>>;
   readonly #path: string;
-  readonly #cluster: string;
+  readonly #options: KubernetesServiceOptions;
   readonly #times: HedgeTimes;
 
-  constructor({ endpoints, namespace, key, cluster, times }: KubernetesServiceOptions) {
+  constructor(options: KubernetesServiceOptions) {
+    const { endpoints, namespace, key, times } = options;
+    this.#options = options;
     this.#endpoints = endpoints.map((connection) => ({ connection, slowUntil: -Infinity }));
     this.#headers = { [`${NAME.header}Namespace`]: namespace };
     this.#path = `/v1/keys/${encodeURIComponent(key)}`;
-    this.#cluster = cluster;
     this.#times = { ...TIMES, ...times };
   }
 
@@ -88,15 +92,30 @@ export class KubernetesOverHttp implements KeyService {
     const { body } = await this.#ask(call, signal);
     const parsed = keyResource.safeParse(told(() => jsonOf(body)));
     if (!parsed.success) throw failureOf(unexpected('The answer is no key.'));
-    const { id, name, primary, labels, latestVersion } = parsed.data;
-    const label = labels[providerLabel(this.#cluster)];
-    const announced = label === undefined ? primary : parseRecord(label).announced;
-    if (announced === null) throw new TwofoldError('version_not_usable', 'No version is active.');
-    const retired = label === undefined ? 0 : parseRecord(label).retired;
+    const { id, name, labels, latestVersion } = parsed.data;
+    const { announced, retired } = this.#recordIn(labels);
     const versions = Array.from({ length: latestVersion }, (_, at) =>
       standing(at + 1, announced, retired),
     );
     return { keyId: id, keyName: name, announced, versions };
+  }
+
+  /** What is announced is the service's to say: without a record nothing is. */
+  #recordIn(labels: Readonly<Record<string, string>>): ProviderRecord {
+    const { cluster, provider } = this.#options;
+    const text = labels[providerLabel(cluster)];
+    if (text === undefined) {
+      throw new TwofoldError(
+        'not_found',
+        `The key has no provider of cluster ${cluster}: twofold kms-plugin register makes one.`,
+      );
+    }
+    const record = parseRecord(text);
+    if (record.provider === provider) return record;
+    throw new TwofoldError(
+      'invalid_value',
+      `The provider of cluster ${cluster} is called ${record.provider}.`,
+    );
   }
 
   async wrap(request: WrapRequest, signal: AbortSignal): Promise<Uint8Array> {

@@ -8,26 +8,21 @@ import { pipeline } from 'node:stream/promises';
 
 import { one, parseFlags, requireNothingMore } from '../../cli/arguments.ts';
 import type { Flags, ParsedFlags } from '../../cli/arguments.ts';
-import { CONNECTION_FLAGS, connectionOptions } from '../../cli/connection.ts';
-import { HttpConnection } from '../../client/http-connection.ts';
-import { ProviderRecords } from '../../client/provider-records.ts';
 import { TwofoldError } from '../../errors.ts';
 import type { KeyReference } from '../../crypto/envelope.ts';
 import { readDump } from '../../kubernetes/etcd-dump.ts';
 import { EtcdSnapshot } from '../../kubernetes/etcd-snapshot.ts';
 import { countStoredKeys, namingUpTo, referenceOf } from '../../kubernetes/stored-keys.ts';
 import type { StoredKeys, StoredUnder } from '../../kubernetes/stored-keys.ts';
-import { label, needed, refuse } from './flags.ts';
+import { refuse } from './flags.ts';
+import { RECORD_FLAGS, withRecords } from './records.ts';
 
 const FLAGS = {
-  ...CONNECTION_FLAGS,
+  ...RECORD_FLAGS,
   snapshot: 'value',
   dump: 'value',
   'key-id': 'value',
   retire: 'switch',
-  key: 'value',
-  cluster: 'value',
-  namespace: 'value',
   json: 'switch',
 } as const satisfies Flags;
 
@@ -144,17 +139,7 @@ async function retire(
   proof: string,
   print: (line: string) => void,
 ): Promise<void> {
-  const connection = new HttpConnection(connectionOptions(flags, new AbortController().signal));
-  try {
-    const records = new ProviderRecords(connection, {
-      namespace: one(flags, 'namespace') ?? 'default',
-      key: needed(flags, 'key', 'NAME'),
-      cluster: label(needed(flags, 'cluster', 'ID'), 'cluster'),
-    });
-    await records.retire(reference, proof);
-  } finally {
-    connection.close();
-  }
+  await withRecords(flags, (records) => records.retire(reference, proof));
   print(
     `versions up to ${String(reference.keyVersion)} are retired: they decrypt no more for this cluster`,
   );
