@@ -6,6 +6,9 @@ import { randomBytes, randomUUID } from 'node:crypto';
 
 import type { Answer, TestService } from './service.ts';
 
+/** What the load works on: a service, or one of several over the same keys. */
+export type Loaded = Pick<TestService, 'request' | 'running'>;
+
 interface LoadKey {
   readonly name: string;
   readonly signs: boolean;
@@ -46,6 +49,7 @@ const MAY_FAIL = new Set([503]);
 export class Ledger {
   readonly #random: () => number;
   readonly #maxTokenObjects: number;
+  readonly #maxKeys: number;
   readonly #keys = new Map<string, LoadKey>();
   readonly #wraps: Wrap[] = [];
   readonly #signatures: Signature[] = [];
@@ -59,8 +63,9 @@ export class Ledger {
   /** Answers that were neither success nor allowed. */
   readonly surprises: string[] = [];
 
-  constructor(random: () => number, maxTokenObjects: number) {
+  constructor(random: () => number, maxTokenObjects: number, maxKeys = Number.MAX_SAFE_INTEGER) {
     this.#random = random;
+    this.#maxKeys = maxKeys;
     this.#maxTokenObjects = maxTokenObjects;
   }
 
@@ -77,7 +82,7 @@ export class Ledger {
   }
 
   /** Works until the service is gone; `isOver` ends it before. */
-  async load(service: TestService, workers: number, isOver: () => boolean): Promise<void> {
+  async load(service: Loaded, workers: number, isOver: () => boolean): Promise<void> {
     const work = async (): Promise<void> => {
       while (!isOver()) {
         try {
@@ -95,10 +100,12 @@ export class Ledger {
     return from[Math.floor(this.#random() * from.length)];
   }
 
-  #act(service: TestService): Promise<void> {
+  #act(service: Loaded): Promise<void> {
     const dice = this.#random();
     const key = this.#pick([...this.#keys.values()]);
-    if (key === undefined || dice < 0.2) return this.#create(service);
+    if (key === undefined || (dice < 0.2 && this.#keys.size < this.#maxKeys)) {
+      return this.#create(service);
+    }
     if (dice < 0.35 && !key.rotating) return this.#rotate(service, key);
     return key.signs ? this.#sign(service, key) : this.#wrap(service, key);
   }
@@ -112,7 +119,7 @@ export class Ledger {
     return this.#pick(dice < 0.55 ? SIGN_SUITES : WRAP_SUITES) ?? '';
   }
 
-  async #create(service: TestService): Promise<void> {
+  async #create(service: Loaded): Promise<void> {
     const suite = this.#suite();
     const name = `load-${randomUUID().slice(0, 13)}`;
     const signs = SIGN_SUITES.includes(suite);
@@ -121,7 +128,7 @@ export class Ledger {
     });
   }
 
-  async #rotate(service: TestService, key: LoadKey): Promise<void> {
+  async #rotate(service: Loaded, key: LoadKey): Promise<void> {
     const toToken =
       !key.signs && this.#random() < 0.3 && this.#tokenObjects < this.#maxTokenObjects;
     if (toToken) this.#tokenObjects += 1;
@@ -134,7 +141,7 @@ export class Ledger {
   }
 
   async #change(
-    service: TestService,
+    service: Loaded,
     path: string,
     body: unknown,
     kept: (answer: Answer) => void,
@@ -145,7 +152,7 @@ export class Ledger {
     if (answered) this.#unanswered = this.#unanswered.filter((one) => one !== change);
   }
 
-  async #send(service: TestService, change: Unanswered): Promise<boolean> {
+  async #send(service: Loaded, change: Unanswered): Promise<boolean> {
     const headers = { 'Idempotency-Key': change.idempotencyKey };
     const answer = await service.request('POST', change.path, change.body, { headers });
     if (this.#acknowledged(answer)) {
@@ -155,14 +162,14 @@ export class Ledger {
     return !MAY_FAIL.has(answer.status);
   }
 
-  async #wrap(service: TestService, { name }: LoadKey): Promise<void> {
+  async #wrap(service: Loaded, { name }: LoadKey): Promise<void> {
     const plaintext = randomBytes(32).toString('base64');
     const answer = await service.request('POST', `/v1/keys/${name}/wrap`, { plaintext });
     if (!this.#acknowledged(answer)) return;
     this.#wraps.push({ key: name, plaintext, ciphertext: String(answer.json['ciphertext']) });
   }
 
-  async #sign(service: TestService, { name }: LoadKey): Promise<void> {
+  async #sign(service: Loaded, { name }: LoadKey): Promise<void> {
     const message = randomBytes(64).toString('base64');
     const answer = await service.request('POST', `/v1/keys/${name}/sign`, { message });
     if (!this.#acknowledged(answer)) return;
@@ -190,7 +197,7 @@ export class Ledger {
   }
 
   /** Sends again what a killed service did not answer: each takes effect once, before or now. */
-  async finish(service: TestService): Promise<number> {
+  async finish(service: Loaded): Promise<number> {
     const open = this.#unanswered;
     this.#unanswered = [];
     for (const change of open) {
@@ -202,7 +209,7 @@ export class Ledger {
   }
 
   /** What of the acknowledged does not work; what is new since the last call, and `sample` older ones. */
-  async lost(service: TestService, sample = Number.MAX_SAFE_INTEGER): Promise<string[]> {
+  async lost(service: Loaded, sample = Number.MAX_SAFE_INTEGER): Promise<string[]> {
     const { wraps, signatures } = this.#checked;
     this.#checked = { wraps: this.#wraps.length, signatures: this.#signatures.length };
     const found = await inTurns(8, [
@@ -213,7 +220,7 @@ export class Ledger {
   }
 
   /** Which keys, acknowledged or not, are not usable or lack an acknowledged version. */
-  async broken(service: TestService): Promise<string[]> {
+  async broken(service: Loaded): Promise<string[]> {
     const wrong: string[] = [];
     const seen = new Map<string, number>();
     let token: unknown;
@@ -252,20 +259,20 @@ const inTurns = async <T>(width: number, tasks: readonly (() => Promise<T>)[]): 
   return results;
 };
 
-async function lostWrap(service: TestService, { key, plaintext, ciphertext }: Wrap) {
+async function lostWrap(service: Loaded, { key, plaintext, ciphertext }: Wrap) {
   const answer = await service.request('POST', `/v1/keys/${key}/unwrap`, { ciphertext });
   const kept = answer.status === 200 && answer.json['plaintext'] === plaintext;
   return kept ? [] : [`wrap of ${key}: ${answer.status} ${answer.bytes.toString('utf8')}`];
 }
 
-async function lostSignature(service: TestService, { key, ...body }: Signature) {
+async function lostSignature(service: Loaded, { key, ...body }: Signature) {
   const answer = await service.request('POST', `/v1/keys/${key}/verify`, body);
   const kept = answer.status === 200 && answer.json['valid'] === true;
   return kept ? [] : [`signature of ${key}: ${answer.status} ${answer.bytes.toString('utf8')}`];
 }
 
 /** A wrap and an unwrap, or a signature that verifies. */
-async function unusable(service: TestService, name: string): Promise<string[]> {
+async function unusable(service: Loaded, name: string): Promise<string[]> {
   const { json: key } = await service.request('GET', `/v1/keys/${name}`);
   const plaintext = randomBytes(16).toString('base64');
   const [use, check, input] =

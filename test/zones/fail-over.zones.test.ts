@@ -1,0 +1,232 @@
+/**
+ * P6 on a replicated database: whatever one zone loses, what was acknowledged is there afterwards, the
+ * other zones go on, and every refusal meanwhile is a documented one.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+
+import { Ledger } from '../e2e/ledger.ts';
+import { makeCertificates } from './certificates.ts';
+import { seeded } from './chaos/seeded.ts';
+import { addressOf, Cluster, PROXY_ADDRESS, ZONES } from './cluster.ts';
+import type { Zone } from './cluster.ts';
+import { makeRoles, Site, ZoneService } from './zone-service.ts';
+
+const SEED = Number(process.env['ZONES_SEED'] ?? '1');
+const WORKERS = 4;
+/** How long a fault lasts; longer than the 8 s after which Patroni takes a leader for lost. */
+const FAULT_MS = 20_000;
+const CALM_MS = 3_000;
+/** From the fault on, until the other zones write again. */
+const LONGEST_PAUSE_MS = 16_000;
+
+let folder: string;
+let cluster: Cluster;
+let site: Site;
+let services: Map<Zone, ZoneService>;
+const ledger = new Ledger(seeded(SEED), 0);
+
+const service = (zone: Zone): ZoneService => {
+  const found = services.get(zone);
+  if (found === undefined) throw new Error('no such zone');
+  return found;
+};
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'twofold-zones-'));
+  const addresses = ['127.0.0.1', PROXY_ADDRESS, ...ZONES.map(addressOf)];
+  makeCertificates(folder, ['server', 'twofold'], addresses);
+  cluster = await Cluster.up(folder);
+  makeRoles(cluster);
+  site = await Site.make(cluster);
+  services = new Map(ZONES.map((zone) => [zone, new ZoneService(site, zone)]));
+  for (const zone of ZONES) await service(zone).start();
+}, 180_000);
+
+afterAll(async () => {
+  for (const zone of ZONES) await service(zone).stop();
+  await cluster.down();
+  rmSync(folder, { recursive: true, force: true });
+}, 60_000);
+
+/** Longest time between two acknowledgements of the zones, ms. */
+class Pauses {
+  #last = performance.now();
+  longest = 0;
+
+  mark(): void {
+    const now = performance.now();
+    this.longest = Math.max(this.longest, now - this.#last);
+    this.#last = now;
+  }
+}
+
+interface Fault {
+  readonly make: (zone: Zone) => void;
+  readonly mend: (zone: Zone) => Promise<void> | void;
+  /** Whether the zone's Twofold is gone, and has to be started again. */
+  readonly losesService: boolean;
+}
+
+/** Load on all zones, the fault in the midst of it, and what is known to have been acknowledged. */
+async function under({ make, mend, losesService }: Fault, zone: Zone): Promise<number> {
+  let over = false;
+  const pauses = new Pauses();
+  const loads = ZONES.map((one) => {
+    const target = service(one);
+    const marked = {
+      get running() {
+        return target.running;
+      },
+      request: async (...args: Parameters<ZoneService['request']>) => {
+        const answer = await target.request(...args);
+        if (one !== zone && answer.status < 300) pauses.mark();
+        return answer;
+      },
+    };
+    return ledger.load(marked, WORKERS, () => over);
+  });
+  await sleep(CALM_MS);
+  make(zone);
+  await sleep(FAULT_MS);
+  await mend(zone);
+  if (losesService) await service(zone).start();
+  await cluster.healthy();
+  await sleep(CALM_MS);
+  over = true;
+  await Promise.all(loads);
+  pauses.mark();
+  return pauses.longest;
+}
+
+const report = (fault: string, pause: number) =>
+  process.stdout.write(
+    `${fault}: the others paused for ${pause.toFixed(0)} ms at most; acknowledged so far: ` +
+      `${JSON.stringify(ledger.counts)}\n`,
+  );
+
+/** Asks again until it holds, as a client does while a fail-over lasts. */
+async function eventually(holds: () => Promise<void>): Promise<void> {
+  const until = performance.now() + 40_000;
+  for (;;) {
+    try {
+      await holds();
+      return;
+    } catch (error) {
+      if (performance.now() > until) throw error;
+      await sleep(200);
+    }
+  }
+}
+
+/** Every zone is asked, since each has caches of its own. */
+async function expectKept(): Promise<void> {
+  await ledger.finish(service(1));
+  expect(ledger.surprises).toEqual([]);
+  for (const zone of ZONES) {
+    expect({ zone, lost: await ledger.lost(service(zone)) }).toEqual({ zone, lost: [] });
+  }
+  expect(await ledger.broken(service(2))).toEqual([]);
+}
+
+const REFUSED = { status: 503 };
+
+describe('three zones', () => {
+  it.each<[string, Fault]>([
+    [
+      'is killed',
+      {
+        make: (zone) => cluster.signal(zone, 'SIGKILL'),
+        mend: (zone) => cluster.restore(zone),
+        losesService: true,
+      },
+    ],
+    [
+      'is cut from everything',
+      {
+        make: (zone) => cluster.cut(zone),
+        mend: (zone) => cluster.heal(zone),
+        losesService: false,
+      },
+    ],
+    [
+      'stands still',
+      {
+        make: (zone) => cluster.signal(zone, 'SIGSTOP'),
+        mend: (zone) => cluster.signal(zone, 'SIGCONT'),
+        losesService: false,
+      },
+    ],
+  ])(
+    'go on and lose nothing when the zone of the primary %s',
+    async (what, fault) => {
+      const pause = await under(fault, await cluster.leader());
+      report(`primary's zone ${what}`, pause);
+      await expectKept();
+      expect(pause).toBeLessThan(LONGEST_PAUSE_MS);
+    },
+    180_000,
+  );
+
+  it('go on and lose nothing when the zone of the synchronous standby is killed', async () => {
+    const fault: Fault = {
+      make: (zone) => cluster.signal(zone, 'SIGKILL'),
+      mend: (zone) => cluster.restore(zone),
+      losesService: true,
+    };
+    const pause = await under(fault, await cluster.synchronousStandby());
+    report("standby's zone is killed", pause);
+    await expectKept();
+    expect(pause).toBeLessThan(LONGEST_PAUSE_MS);
+  }, 180_000);
+
+  it('let no answer out of a primary that nobody stopped and another has replaced', async () => {
+    const stale = await cluster.leader();
+    // Without a proxy in between, nobody ends its sessions: reads there go on succeeding.
+    await service(stale).stop();
+    const late = new ZoneService(site, stale, cluster.directUrl(stale));
+    services.set(stale, late);
+    await late.start();
+    const name = 'to-be-suspended';
+    await expect(
+      late.request('POST', '/v1/admin/keys', { name, suite: 'MLKEM768-P256' }),
+    ).resolves.toMatchObject({ status: 201 });
+    const plaintext = Buffer.from('a data key').toString('base64');
+    const wrapped = await late.request('POST', `/v1/keys/${name}/wrap`, { plaintext });
+    const { ciphertext } = wrapped.json;
+
+    cluster.signalPart(stale, 'patroni', 'SIGSTOP');
+    try {
+      const other = service(ZONES.find((zone) => zone !== stale) ?? stale);
+      // Before that, the suspension would go through the old primary, and be nothing to test.
+      await eventually(async () => {
+        expect(await cluster.leaderSeenFrom(other.zone)).not.toBe(stale);
+      });
+      await eventually(async () => {
+        const answer = await other.request('POST', `/v1/admin/keys/${name}/suspend`, {
+          reason: 'a test',
+        });
+        expect(answer.status).toBe(200);
+      });
+      const asked = Array.from({ length: 8 }, () =>
+        late.request('POST', `/v1/keys/${name}/unwrap`, { ciphertext }),
+      );
+      for (const answer of await Promise.all(asked)) expect(answer).toMatchObject(REFUSED);
+    } finally {
+      cluster.signalPart(stale, 'patroni', 'SIGCONT');
+    }
+    await cluster.healthy();
+    await late.stop();
+    const back = new ZoneService(site, stale);
+    services.set(stale, back);
+    await back.start();
+    const answer = await back.request('POST', `/v1/keys/${name}/unwrap`, { ciphertext });
+    expect([answer.status, answer.json.code]).toEqual([409, 'version_not_usable']);
+    await back.request('POST', `/v1/admin/keys/${name}/resume`, { reason: 'a test' });
+    await expectKept();
+  }, 180_000);
+});
