@@ -158,7 +158,7 @@ class HsmPool implements PooledHsm {
   }
 
   async rewrap(items: readonly ToRewrap[]): Promise<readonly Settled<WrappedMaterial>[]> {
-    const settled = await settleEach(rewrapChunks(items), CHUNKS_AT_ONCE, async (chunk) => {
+    const settled = await settleEach(rewrapChunks(items), 1, async (chunk) => {
       const exactly = chunk.map(({ spec, material }) => ({
         spec,
         material: exactMaterial(material),
@@ -309,8 +309,8 @@ class HsmPool implements PooledHsm {
 /** Calls of one batch that wait or run at a time: others come in between. */
 const CHUNKS_AT_ONCE = 4;
 
-/** Keys that are quick to unwrap go together, so that one call is as long as one of another kind. */
-const REWRAPPED_TOGETHER = 6;
+/** Keys that are quick to unwrap go together; one call at a time, so that the other workers are the requests'. */
+const REWRAPPED_TOGETHER = 2;
 
 function rewrapChunks(items: readonly ToRewrap[]): readonly (readonly [ToRewrap, ...ToRewrap[]])[] {
   const chunks: [ToRewrap, ...ToRewrap[]][] = [];

@@ -34,7 +34,7 @@ import type { RemadeRow, RootRotationStore, RootRow, RootTable } from './root-po
 import * as rows from './row-mac.ts';
 
 /** Rows whose keys are at the HSM at once: the queue is everybody's. */
-const AT_ONCE = 4;
+const AT_ONCE = 2;
 const OVERTAKEN_LIMIT = 20;
 
 /** What it counts. `altered` rows stay as they are, and keep the old generation from retiring. */
