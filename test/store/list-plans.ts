@@ -49,6 +49,10 @@ const keyLists = (): readonly List[] => {
   });
   return [
     of('', () => ({})),
+    {
+      ...of('that rotate the root', () => ({ kind: 'root-rotation' })),
+      routes: ['listRootRotations'],
+    },
     of('from deep inside', ({ keys }) => ({ afterName: nameOfKey(keys - 700) })),
     of('by prefix', () => ({ namePrefix: 'svc-0003.' })),
     of('by a prefix of none', () => ({ namePrefix: 'zzz' })),
