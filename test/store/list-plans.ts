@@ -49,10 +49,6 @@ const keyLists = (): readonly List[] => {
   });
   return [
     of('', () => ({})),
-    {
-      ...of('that rotate the root', () => ({ kind: 'root-rotation' })),
-      routes: ['listRootRotations'],
-    },
     of('from deep inside', ({ keys }) => ({ afterName: nameOfKey(keys - 700) })),
     of('by prefix', () => ({ namePrefix: 'svc-0003.' })),
     of('by a prefix of none', () => ({ namePrefix: 'zzz' })),
@@ -150,6 +146,10 @@ const operationLists = (): readonly List[] => {
   });
   return [
     of('', () => ({})),
+    {
+      ...of('that rotate the root', () => ({ kind: 'root-rotation' })),
+      routes: ['listRootRotations'],
+    },
     of('from deep inside', () => ({
       after: { createdAt: new Date(1_750_000_000_000), id: randomUUID() },
     })),
