@@ -10,6 +10,7 @@
  * `npm run bench -- lists [--quick] [--keys N] [--entries N] [--json FILE]`: pages of lists among a
  *   million keys and two million audit entries.
  * `npm run bench -- rotation [--quick] [--json FILE]`: unwraps beside rotations of other keys.
+ * `npm run bench -- root-rotation [--quick] [--json FILE]`: unwraps beside a rotation of the root, and its speed.
  * `npm run bench -- sequencer [--quick] [--rate N] [--json FILE]`: audit entries sequenced beside two appenders, bytes an entry,
  *   and proofs in a log of ten million.
  * `npm run bench -- audit-cost [--quick] [--json FILE]`: throughput with the audit log, without its sequencer, without appends.
@@ -47,6 +48,7 @@ import type { BenchReport, Bound, Measurement, RawLimit } from './report.ts';
 import { measureAuditVerify, renderAuditVerify } from './audit-verify.ts';
 import { measureRotationPlan, renderRotationPlan } from './rotation-plan.ts';
 import { measureRotation, renderRotation, rotateRoute } from './rotation.ts';
+import { measureRootRotation, renderRootRotation } from './root-rotation.ts';
 import { measureSequencer, renderSequencer } from './sequencer.ts';
 
 const IN_FLIGHT = [1, 16, 64];
@@ -393,6 +395,19 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
       writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
     }
     process.stdout.write(`${JSON.stringify(report.machine)}\n${renderRotation(rows)}\n`);
+  } finally {
+    await service.destroy();
+  }
+} else if (command === 'root-rotation') {
+  const service = await startService(Number(values.workers));
+  try {
+    const size = values.quick ? { keys: 300, seconds: 1 } : { keys: 3_000, seconds: 6 };
+    const report = await measureRootRotation(service, size);
+    const whole = { at: new Date().toISOString(), machine: machine(service), ...report };
+    if (values.json !== undefined) {
+      writeFileSync(values.json, `${JSON.stringify(whole, null, 1)}\n`);
+    }
+    process.stdout.write(`${JSON.stringify(whole.machine)}\n${renderRootRotation(report)}\n`);
   } finally {
     await service.destroy();
   }

@@ -253,6 +253,10 @@ const rotation = z
       z.int().min(1).max(86_400).default(3_600),
       'How long rotations may occupy the HSM on one day before a rotation plan warns.',
     ),
+    rootRowsPerSecond: described(
+      z.int().min(1).max(100_000).default(350),
+      'Rows that a rotation of the root makes anew in a second at most; requests come first.',
+    ),
     minInterval: described(
       z
         .string()

@@ -11,7 +11,7 @@ import { uuidBytes, uuidText } from './inputs.ts';
 import { findObjects, readAttribute, takeBytes } from './objects.ts';
 import { pairMechanism, requirePublicKey } from './pairs.ts';
 import type { HsmKey, HsmKeySpec, HsmMaterial, RootOnToken } from './port.ts';
-import type { TokenMaterial, WrappedMaterial } from './port.ts';
+import type { ToRewrap, TokenMaterial, WrappedMaterial } from './port.ts';
 import type { OperationOf, PostedKey } from './protocol.ts';
 import { findRoot, isTrusted, wrapMechanism } from './roots.ts';
 import { attributes, isPair, objectClass, privateTemplate, publicTemplate } from './templates.ts';
@@ -286,7 +286,7 @@ export class Keys {
    * The only call that unwraps a key extractable: for the time of it, and for a trusted root alone. What
    * leaves opens again as the same key.
    */
-  rewrap(spec: HsmKeySpec, material: WrappedMaterial): WrappedMaterial {
+  rewrap({ spec, material }: ToRewrap): WrappedMaterial {
     const generation = this.#selected();
     const { check } = material;
     const handle = this.#unwrap(spec, material, 'to-be-rewrapped');

@@ -80,7 +80,7 @@ export class Operations {
       return inspect ? inspectRoot(this.#live(), handle) : undefined;
     },
     'try-root': ({ root }) => inspectRoot(this.#live(), findRoot(this.#live(), root)),
-    rewrap: ({ spec, material }) => this.#liveKeys().rewrap(spec, material),
+    rewrap: ({ items }) => items.map((item) => this.#liveKeys().rewrap(item)),
     generate: (request) => this.#liveKeys().generate(request),
     'destroy-token-key': ({ material }) => {
       this.#liveKeys().destroyTokenKey(material);

@@ -26,7 +26,7 @@ import { exportSofthsmConf, LoadedModule } from './module.ts';
 import { PinFile } from './pin.ts';
 import type { GenerateOptions, Hsm, HsmKey, HsmKeySpec, HsmMaterial, HsmStatus } from './port.ts';
 import type { Encrypted, MacOptions, ToDecrypt, ToEncrypt } from './port.ts';
-import type { RootOnToken, TokenMaterial, WrappedMaterial } from './port.ts';
+import type { RootOnToken, ToRewrap, TokenMaterial, WrappedMaterial } from './port.ts';
 import type { Operation, OperationName, OperationOf, Results } from './protocol.ts';
 import type { TokenSelector, WorkerOptions } from './protocol.ts';
 import { JobQueue } from './queue.ts';
@@ -157,9 +157,29 @@ class HsmPool implements PooledHsm {
     return this.#attachment.tryRoot(root);
   }
 
-  async rewrap(spec: HsmKeySpec, material: WrappedMaterial): Promise<WrappedMaterial> {
-    const request = { op: 'rewrap', spec, material: exactMaterial(material) } as const;
-    return this.#submit(request, this.#patienceFor(spec));
+  async rewrap(items: readonly ToRewrap[]): Promise<readonly Settled<WrappedMaterial>[]> {
+    const settled = await settleEach(rewrapChunks(items), 1, async (chunk) => {
+      const exactly = chunk.map(({ spec, material }) => ({
+        spec,
+        material: exactMaterial(material),
+      }));
+      const [{ spec }] = chunk;
+      const together = { op: 'rewrap', items: exactly } as const;
+      try {
+        return await this.#submit(together, this.#patienceFor(spec));
+      } catch (error) {
+        if (chunk.length === 1) throw error;
+        // Which of them it was is seen one by one.
+        return settleEach(exactly, 1, async (item) => {
+          const [only] = await this.#submit({ op: 'rewrap', items: [item] });
+          if (only === undefined) throw new TwofoldError('internal');
+          return only;
+        });
+      }
+    });
+    return settled.flatMap((each, index) =>
+      isFailed(each) ? (rewrapChunks(items)[index] ?? []).map(() => each) : each,
+    );
   }
 
   async generate(spec: HsmKeySpec, options: GenerateOptions): Promise<HsmMaterial> {
@@ -288,6 +308,23 @@ class HsmPool implements PooledHsm {
 
 /** Calls of one batch that wait or run at a time: others come in between. */
 const CHUNKS_AT_ONCE = 4;
+
+/** Keys that are quick to unwrap go together; one call at a time, so that the other workers are the requests'. */
+const REWRAPPED_TOGETHER = 2;
+
+function rewrapChunks(items: readonly ToRewrap[]): readonly (readonly [ToRewrap, ...ToRewrap[]])[] {
+  const chunks: [ToRewrap, ...ToRewrap[]][] = [];
+  for (const item of items) {
+    const last = chunks.at(-1);
+    const joins = last !== undefined && last.length < REWRAPPED_TOGETHER;
+    if (joins && isQuick(item) && isQuick(last[0])) last.push(item);
+    else chunks.push([item]);
+  }
+  return chunks;
+}
+
+const isQuick = ({ spec }: ToRewrap): boolean =>
+  spec.kind === 'aes' || spec.kind === 'hmac' || (spec.kind === 'ec' && spec.curve === 'P-256');
 
 /** Chunk by chunk; what a chunk fails with is the outcome of each of its items. */
 async function inChunks<T, R>(

@@ -125,6 +125,12 @@ export interface ToEncrypt {
   readonly aad: Uint8Array;
 }
 
+/** One item of `rewrap`. */
+export interface ToRewrap {
+  readonly spec: HsmKeySpec;
+  readonly material: WrappedMaterial;
+}
+
 /** AES-GCM output; the tag is the end of `ciphertext`. */
 export interface Encrypted {
   readonly iv: Uint8Array;
@@ -147,10 +153,11 @@ export interface Hsm {
    */
   tryRoot(root: RootOnToken): Promise<HsmStatus['custody']>;
   /**
-   * The same key under the selected root: unwrapped and wrapped again inside the token, and what was
-   * wrapped is unwrapped and compared with the check value before it is answered.
+   * The same keys under the selected root: unwrapped and wrapped again inside the token, and what was
+   * wrapped is unwrapped and compared with the check value before it is answered. Each has its own
+   * outcome, in the order of the items. Never rejects.
    */
-  rewrap(spec: HsmKeySpec, material: WrappedMaterial): Promise<WrappedMaterial>;
+  rewrap(items: readonly ToRewrap[]): Promise<readonly Settled<WrappedMaterial>[]>;
   /** Makes a key (and, for pairs, checks the pair by use). */
   generate(spec: HsmKeySpec, options: GenerateOptions): Promise<HsmMaterial>;
   /** Removes a token object of our own; a missing object is no error. */

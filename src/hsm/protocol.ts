@@ -10,7 +10,7 @@
 import type { ChannelMemory } from './channel.ts';
 import type { Failure } from './failures.ts';
 import type { HsmCapability, HsmKey, HsmKeySpec, HsmMaterial, HsmStatus } from './port.ts';
-import type { RootAttack, RootOnToken, TokenMaterial, WrappedMaterial } from './port.ts';
+import type { RootAttack, RootOnToken, TokenMaterial, ToRewrap, WrappedMaterial } from './port.ts';
 
 export interface TokenSelector {
   /** CK_SLOT_ID. */
@@ -75,7 +75,7 @@ export type Operation =
   | { readonly op: 'roots' }
   | { readonly op: 'use-root'; readonly root: RootOnToken; readonly inspect: boolean }
   | { readonly op: 'try-root'; readonly root: RootOnToken }
-  | { readonly op: 'rewrap'; readonly spec: HsmKeySpec; readonly material: WrappedMaterial }
+  | { readonly op: 'rewrap'; readonly items: readonly ToRewrap[] }
   | {
       readonly op: 'generate';
       readonly spec: HsmKeySpec;
@@ -103,7 +103,7 @@ export interface Results {
   roots: readonly RootOnToken[];
   'use-root': RootReport | undefined;
   'try-root': RootReport;
-  rewrap: WrappedMaterial;
+  rewrap: readonly WrappedMaterial[];
   generate: HsmMaterial;
   'destroy-token-key': undefined;
   'token-keys': readonly TokenMaterial[];

@@ -172,7 +172,7 @@ const unknownOnToken = ({ generation, installation }: RootOnToken) =>
   stop(
     `The token holds root generation ${String(generation)} of installation ${installation}, of ` +
       'which the database knows nothing. Restore the database from a backup that has it, or, if ' +
-      'nothing was ever made under it, destroy it with `twofold hsm generation discard`.',
+      'nothing was ever made under it, take it up with `twofold hsm generation add`.',
   );
 
 async function begin(

@@ -12,28 +12,27 @@ import { randomUUID } from 'node:crypto';
 
 import type { Grant } from '../access/grant.ts';
 import type { LogKey } from '../audit/key-ports.ts';
+
 import { StaleAnswer } from '../audit/ports.ts';
 import type { AuditDraft, CommitOutcome } from '../audit/ports.ts';
 import { equalBytes } from '../crypto/bytes.ts';
-import { wipe } from '../crypto/secret.ts';
-import { findSuiteByNumber } from '../crypto/suites.ts';
 import { TwofoldError } from '../errors.ts';
+import { attempt, isFailed } from '../settled.ts';
 import { Changes, draftOf, plainPlan } from './changes.ts';
 import type { ChangeSubject } from './changes.ts';
 import { inTurns } from './in-turns.ts';
 import type { OperationView } from './job-operations.ts';
 import { OperationBook, SILENCE_MS } from './long-operations.ts';
 import type { OperationParts } from './long-operations.ts';
-import type { KeyVersion, Material, SealedHalf } from './model.ts';
+import type { KeyVersion } from './model.ts';
 import type { OperationProgress, RootStore } from './ports.ts';
-import type { Root, SealBinding } from './root.ts';
+import type { Root } from './root.ts';
+import { partsOf, taken, withParts } from './root-halves.ts';
 import { generationOf } from './root-mac.ts';
 import { ROOT_ROTATION, ROOT_TABLES, movedName } from './root-ports.ts';
 import type { RemadeRow, RootRotationStore, RootRow, RootTable } from './root-ports.ts';
 import * as rows from './row-mac.ts';
 
-/** Rows of one transaction. */
-const BATCH = 32;
 /** Rows whose keys are at the HSM at once: the queue is everybody's. */
 const AT_ONCE = 2;
 const OVERTAKEN_LIMIT = 20;
@@ -52,6 +51,8 @@ export interface RootRotationParts extends OperationParts {
   readonly rotations: RootRotationStore;
   /** Canonical forms of what `governance/` and `audit/` write. */
   readonly forms: GovernedForms;
+  /** Rows of one transaction at most. */
+  readonly batch: number;
   /** Waits between batches, so that requests come first. Resolves at once when the service stops. */
   readonly rest: (worked: { readonly rows: number; readonly ms: number }) => Promise<void>;
   /** Told of rows that were altered, and of batches that failed. */
@@ -121,19 +122,18 @@ export class RootRotation {
     from: OperationView,
     mayGoOn: () => Promise<boolean>,
   ): Promise<{ readonly how: Walked; readonly view: OperationView }> {
-    const { rotations, root } = this.#parts;
+    const { rotations, root, batch } = this.#parts;
     const wanted = { generation, first: root.first };
     let view = from;
     let after: string | null = null;
     for (;;) {
       if (!(await mayGoOn())) return { how: 'stopped', view };
       const began = performance.now();
-      const page = await rotations.page(table, wanted, after, BATCH);
+      const page = await rotations.page(table, wanted, after, batch);
       if (page.malformed > 0) view = altered(view, page.malformed);
       if (page.rows.length > 0) {
-        const made = await inTurns(page.rows, AT_ONCE, (row) => this.#remade(row, generation));
-        const remade = made.filter((row) => row !== null);
-        view = altered(view, made.length - remade.length);
+        const remade = await this.#remade(page.rows, generation);
+        view = altered(view, page.rows.length - remade.length);
         const written = remade.length === 0 ? view : await this.#commit(view, remade);
         if (written === null) {
           // A row moved meanwhile: the same page is read again, as everything else that moved.
@@ -198,66 +198,53 @@ export class RootRotation {
     );
   }
 
-  /** The row under the generation in force; null, and nothing is made of it, when it was altered. */
-  async #remade(row: RootRow, generation: number): Promise<RemadeRow | null> {
-    const { root } = this.#parts;
-    const old = row.mac;
-    try {
-      const input = this.#formOf(row);
-      if (!equalBytes(await root.mac(input, old), old)) {
-        throw new TwofoldError('integrity_failed', `A row of ${row.table} was altered.`);
+  /** The rows under the generation in force; of one that was altered nothing is made. */
+  async #remade(page: readonly RootRow[], generation: number): Promise<readonly RemadeRow[]> {
+    const { root, onFailure } = this.#parts;
+    const genuine = await inTurns(page, AT_ONCE, async (row) => {
+      const { mac } = row;
+      const input = attempt(() => this.#formOf(row));
+      if (!isFailed(input) && equalBytes(await root.mac(input, mac), mac)) return true;
+      onFailure(row.table, new TwofoldError('integrity_failed', 'A row was altered.'));
+      return false;
+    });
+    const moved = await this.#moved(
+      page.filter((_, index) => genuine[index]),
+      generation,
+    );
+    return inTurns(moved, AT_ONCE, async ({ row, old }) => ({
+      ...row,
+      mac: await root.mac(this.#formOf(row)),
+      old,
+    }));
+  }
+
+  /** With their material under the generation: all that is wrapped, and all that is sealed, together. */
+  async #moved(
+    genuine: readonly RootRow[],
+    generation: number,
+  ): Promise<readonly { readonly row: RootRow; readonly old: Uint8Array }[]> {
+    const { root, onFailure } = this.#parts;
+    const parts = genuine.map((row) => partsOf(row, generation));
+    const [wrapped, sealed] = await Promise.all([
+      root.rewrap(parts.flatMap(({ wraps }) => wraps)),
+      root.reseal(parts.flatMap(({ seals }) => seals)),
+    ]);
+    const [nextWrapped, nextSealed] = [wrapped.values(), sealed.values()];
+    return genuine.flatMap((row, index) => {
+      const { wraps = [], seals = [] } = parts[index] ?? {};
+      const [hsm, halves] = [
+        wraps.map(() => taken(nextWrapped)),
+        seals.map(() => taken(nextSealed)),
+      ];
+      const failure = [...hsm, ...halves].find(isFailed);
+      if (failure === undefined) {
+        return [{ row: withParts(row, generation, hsm, halves), old: row.mac }];
       }
-      const value = await this.#withMaterial(row, generation);
-      const next = { ...row, value } as RootRow;
-      return { ...next, mac: await root.mac(this.#formOf(next)), old };
-    } catch (error) {
-      if (!TwofoldError.is(error, 'integrity_failed')) throw error;
-      this.#parts.onFailure(row.table, error);
-      return null;
-    }
-  }
-
-  async #withMaterial(row: RootRow, generation: number): Promise<RootRow['value']> {
-    if (row.table === 'version') return this.#version(row.value, generation);
-    if (row.table === 'log-key') return this.#logKey(row.value, generation);
-    return row.value;
-  }
-
-  async #version(version: KeyVersion, generation: number): Promise<KeyVersion> {
-    if (!('material' in version)) return version;
-    const { classical, pq, psk } = version.material;
-    const suite = findSuiteByNumber(version.suite);
-    const { keyId } = version;
-    const about = { keyId, version: version.version, suite: suite.number };
-    const material: Material = {
-      classical:
-        classical?.hsm.custody === 'hsm-wrapped' &&
-        classical.hsm.generation !== generation &&
-        suite.hsm !== null
-          ? { ...classical, hsm: await this.#parts.root.rewrap(suite.hsm, classical.hsm) }
-          : classical,
-      pq: pq && { ...pq, half: await this.#sealed(pq.half, { ...about, part: 'pq' }, generation) },
-      psk: psk && (await this.#sealed(psk, { ...about, part: 'psk' }, generation)),
-    };
-    return { ...version, material };
-  }
-
-  async #logKey(key: LogKey, generation: number): Promise<LogKey> {
-    if (key.material?.custody !== 'sealed') return key;
-    const binding = { keyId: key.id, version: 0, suite: 0, part: 'log' } as const;
-    return { ...key, material: await this.#sealed(key.material, binding, generation) };
-  }
-
-  /** The half is in the clear in this process for the moment between the two. */
-  async #sealed(half: SealedHalf, binding: SealBinding, generation: number): Promise<SealedHalf> {
-    if (half.generation === generation) return half;
-    const { root } = this.#parts;
-    const plain = await root.unseal(half, binding);
-    try {
-      return await root.seal(plain, binding);
-    } finally {
-      wipe(plain);
-    }
+      if (failure.code !== 'integrity_failed') throw failure;
+      onFailure(row.table, failure);
+      return [];
+    });
   }
 
   #formOf(row: RootRow): Uint8Array {

@@ -7,12 +7,17 @@
  * MACed under them serves meanwhile. How generations are found and opened: `root-opening.ts`.
  */
 import { concatBytes, utf8 } from '../crypto/bytes.ts';
+import { wipe } from '../crypto/secret.ts';
 import type { SecretBytes } from '../crypto/secret.ts';
 import { TwofoldError } from '../errors.ts';
-import type { Hsm, HsmKey, HsmKeySpec, HsmMaterial, WrappedMaterial } from '../hsm/port.ts';
+import type { Encrypted, Hsm, HsmKey, HsmKeySpec, HsmMaterial } from '../hsm/port.ts';
+import type { ToRewrap, WrappedMaterial } from '../hsm/port.ts';
 import { NAME } from '../name.ts';
 import type { SealedHalf } from './model.ts';
 import { generationOf, stated } from './root-mac.ts';
+import { isFailed, settleRest } from '../settled.ts';
+import type { Settled } from '../settled.ts';
+import { gcmExhausted } from './usage.ts';
 import type { UsageCounters } from './usage.ts';
 
 export const SEAL_SPEC: HsmKeySpec = { kind: 'aes', bits: 256 };
@@ -186,8 +191,7 @@ export class Root {
     await this.#uses.countGcm(seal.id);
     const aad = sealAad(binding);
     const { iv, ciphertext } = await this.#hsm.encrypt(seal, plaintext.reveal(), aad);
-    const sealed = concatBytes(Uint8Array.of(SEAL_VERSION), iv, ciphertext);
-    return { custody: 'sealed', generation, sealed };
+    return sealedHalf(generation, { iv, ciphertext });
   }
 
   /**
@@ -204,22 +208,69 @@ export class Root {
     try {
       return await this.#hsm.decrypt(seal, { iv, ciphertext }, sealAad(binding));
     } catch (error) {
-      if (!TwofoldError.is(error, 'decryption_failed')) throw error;
-      throw new TwofoldError('integrity_failed', 'A sealed half does not open.', { cause: error });
+      throw doesNotOpen(error);
     }
   }
 
-  /** The same key under the generation in force, inside the token. */
-  async rewrap(spec: HsmKeySpec, material: WrappedMaterial): Promise<WrappedMaterial> {
+  /** The same keys under the generation in force, inside the token; each has its own outcome. */
+  async rewrap(items: readonly ToRewrap[]): Promise<readonly Settled<WrappedMaterial>[]> {
+    if (items.length === 0) return [];
     await this.whenSelected();
-    return this.#hsm.rewrap(spec, material);
+    return this.#hsm.rewrap(items);
+  }
+
+  /** The same halves under the generation in force, in few calls; each has its own outcome. */
+  async reseal(items: readonly ToReseal[]): Promise<readonly Settled<SealedHalf>[]> {
+    if (items.length === 0) return [];
+    const generation = this.#inForce;
+    const { seal } = this.#keysOf(generation);
+    const opened = await this.#openedOf(items);
+    try {
+      if ((await this.#uses.permitGcm(seal.id, items.length)) < items.length) throw gcmExhausted();
+      return await settleRest(opened, async (rest) => {
+        const plain = rest.map(({ secret, binding }) => ({
+          plaintext: secret.reveal(),
+          aad: sealAad(binding),
+        }));
+        const sealed = await this.#hsm.encryptMany(seal, plain);
+        return sealed.map((each) => (isFailed(each) ? each : sealedHalf(generation, each)));
+      });
+    } finally {
+      wipe(...opened.map((each) => (isFailed(each) ? undefined : each.secret)));
+    }
+  }
+
+  /** By generation: the halves of one are opened together. */
+  async #openedOf(items: readonly ToReseal[]): Promise<readonly Settled<OpenedHalf>[]> {
+    const opened: Settled<OpenedHalf>[] = [];
+    const generations = new Set(items.map(({ half }) => half.generation));
+    for (const generation of generations) {
+      const { seal } = this.#keysOf(generation);
+      const places = [...items.entries()].filter(([, { half }]) => half.generation === generation);
+      const sealed = places.map(([, { half, binding }]) => ({
+        iv: half.sealed.subarray(1, 1 + IV_LENGTH),
+        ciphertext: half.sealed.subarray(1 + IV_LENGTH),
+        aad: sealAad(binding),
+      }));
+      const settled = await this.#hsm.decryptMany(seal, sealed);
+      for (const [index, [place, { half, binding }]] of places.entries()) {
+        const secret = settled[index] ?? new TwofoldError('internal');
+        if (isFailed(secret)) opened[place] = doesNotOpen(secret);
+        else if (half.sealed[0] === SEAL_VERSION) opened[place] = { secret, binding };
+        else opened[place] = new TwofoldError('integrity_failed', 'A sealed half is malformed.');
+      }
+    }
+    return opened;
   }
 
   /** `root-mac` of another generation, wrapped under the one in force. */
   async takeOver(generation: number): Promise<WrappedMaterial> {
     const { material } = this.#open.get(generation)?.mac ?? this.#kept.get(generation) ?? {};
     if (material?.custody !== 'hsm-wrapped') throw notOpen(generation);
-    return this.rewrap(MAC_SPEC, material);
+    const [taken] = await this.rewrap([{ spec: MAC_SPEC, material }]);
+    if (taken === undefined) throw new TwofoldError('internal');
+    if (isFailed(taken)) throw taken;
+    return taken;
   }
 
   #keysOf(generation: number): Keys {
@@ -232,6 +283,29 @@ export class Root {
     return stated(await this.#hsm.mac(key, data, { urgent: true }), generation, this.#first);
   }
 }
+
+/** One item of `reseal`. */
+export interface ToReseal {
+  readonly half: SealedHalf;
+  readonly binding: SealBinding;
+}
+
+interface OpenedHalf {
+  readonly secret: SecretBytes;
+  readonly binding: SealBinding;
+}
+
+const sealedHalf = (generation: number, { iv, ciphertext }: Encrypted): SealedHalf => ({
+  custody: 'sealed',
+  generation,
+  sealed: concatBytes(Uint8Array.of(SEAL_VERSION), iv, ciphertext),
+});
+
+/** A half is ours, so one that does not open was altered or put in another's place. */
+const doesNotOpen = (error: unknown): TwofoldError =>
+  TwofoldError.is(error, 'decryption_failed')
+    ? new TwofoldError('integrity_failed', 'A sealed half does not open.', { cause: error })
+    : TwofoldError.from(error);
 
 const notOpen = (generation: number) =>
   new TwofoldError('zone_lacks_material', `Root generation ${String(generation)} is not open.`);

@@ -8,6 +8,7 @@ import { PolicyAuthorizer, systemPolicies } from '../access/authorize.ts';
 import { SCHEDULER } from '../access/system.ts';
 import { canonicalLogKey, canonicalLogName } from '../audit/key-rows.ts';
 import type { RunningAuditLog } from '../audit/log.ts';
+import type { Config } from '../config.ts';
 import { canonicalApproval } from '../governance/approval-mac.ts';
 import { ROOT_NAMESPACE } from '../governance/namespaces.ts';
 import { RootRotations } from '../governance/root-rotations.ts';
@@ -34,12 +35,15 @@ const TICK_MS = 1_000;
 const FOLLOW_MS = 3_000;
 /** After a retirement is known, for what had read its rows before. */
 const SHUT_AFTER_MS = 5_000;
-/** Rows a second that a rotation makes anew at most, over all instances. */
-const ROWS_PER_SECOND = 500;
 /** Of the time that a batch took, what is left to requests before the next one. */
-const REST_SHARE = 0.5;
+const REST_SHARE = 0.25;
+/** A leader that is silent for so long has ended; a batch takes a fraction of it. */
+const SILENCE_MS = 5_000;
+/** Rows of a batch at most, and batches a second at least where fewer rows are to be moved. */
+const BATCH = { rows: 32, perSecond: 10 } as const;
 
 export interface RootKeeping {
+  readonly config: Pick<Config, 'rotation'>;
   readonly store: Pick<Store, 'roots' | 'rootRotations' | 'scheduler' | 'instances'>;
   /** Fenced. */
   readonly keys: KeyStore;
@@ -143,11 +147,13 @@ async function followGenerations(parts: RootKeeping, unwinding: Unwinding): Prom
 
 function startRotating(parts: RootKeeping, unwinding: Unwinding): void {
   const { store, incarnation, events, log } = parts;
+  const { rootRowsPerSecond: most } = parts.config.rotation;
   const { id: instance, epoch } = incarnation;
   const leader = new Leader({
     store: store.scheduler,
     role: ROLE,
     holder: instance,
+    silenceMs: SILENCE_MS,
     onTurn: (turn, term) => events.note(`leader.${turn}`, { role: ROLE, term }),
   });
   const authorizer = PolicyAuthorizer.of({ epoch, policies: systemPolicies() });
@@ -163,7 +169,8 @@ function startRotating(parts: RootKeeping, unwinding: Unwinding): void {
       roots: store.roots,
       rotations: store.rootRotations,
       forms: GOVERNED_FORMS,
-      rest: ({ rows, ms }) => rest(restAfter(rows, ms)),
+      batch: Math.min(BATCH.rows, Math.ceil(most / BATCH.perSecond)),
+      rest: ({ rows, ms }) => rest(Math.max(ms * REST_SHARE, (rows / most) * 1_000 - ms)),
       onFailure: (what, err) => log.error({ what, err }, 'a row was altered; it stays as it is'),
     },
     {
@@ -201,7 +208,3 @@ function startRotating(parts: RootKeeping, unwinding: Unwinding): void {
     await leader.resign();
   });
 }
-
-/** Requests come first: a share of the time is theirs, and the rate is bounded. */
-const restAfter = (rows: number, ms: number): number =>
-  Math.max(ms * REST_SHARE, (rows / ROWS_PER_SECOND) * 1_000 - ms);

@@ -159,9 +159,9 @@ const placeOf = ({ key }: Table): string =>
 const columnsOfKey = ({ key }: Table): string => key.map(([column]) => `t.${column}`).join(', ');
 
 /** Condition on the primary key, with its values from the parameter `from` on. */
-const bound = ({ key }: Table, comparison: '>' | '<=', from: number): string => {
+const bound = ({ key }: Table, from: number): string => {
   const values = key.map(([, type], index) => `$${String(from + index)}::text::${type}`);
-  return `(${key.map(([column]) => `t.${column}`).join(', ')}) ${comparison} (${values.join(', ')})`;
+  return `(${key.map(([column]) => `t.${column}`).join(', ')}) > (${values.join(', ')})`;
 };
 
 type Place = readonly string[];
@@ -188,7 +188,7 @@ export const createRootRotationStore = (
 
   /** The last place of the window after `after`; null when the window reaches the end. */
   const windowEnd = async (table: Table, after: Place | null): Promise<Place | null> => {
-    const where = after === null ? '' : `where ${bound(table, '>', 1)}`;
+    const where = after === null ? '' : `where ${bound(table, 1)}`;
     const rows = await query<{ readonly place: Place }>(
       `select ${placeOf(table)} as place from public.${table.name} t ${where}
        order by ${columnsOfKey(table)} offset ${String(WINDOW - 1)} limit 1`,
@@ -201,29 +201,23 @@ export const createRootRotationStore = (
     page: async (of, { generation, first }, after, limit): Promise<RootPage> => {
       const table = TABLES[of];
       const from = parsedPlace(after);
-      const end = await windowEnd(table, from);
-      const values: unknown[] = [generation, first, limit];
-      const conditions = [`(${needs(table)})`];
-      for (const [place, comparison] of [
-        [from, '>'],
-        [end, '<='],
-      ] as const) {
-        if (place === null) continue;
-        conditions.push(bound(table, comparison, values.length + 1));
-        values.push(...place);
-      }
+      const values: unknown[] = [generation, first, limit, ...(from ?? [])];
+      const window = `select * from public.${table.name} t
+        ${from === null ? '' : `where ${bound(table, 4)}`}
+        order by ${columnsOfKey(table)} limit ${String(WINDOW)}`;
       const columns = table.columns.map((column) => `t.${column}`).join(', ');
       const found = await query<{ readonly root_place: Place }>(
-        `select ${placeOf(table)} as root_place, ${columns} from public.${table.name} t
-         where ${conditions.join(' and ')} order by ${columnsOfKey(table)} limit $3`,
+        `select ${placeOf(table)} as root_place, ${columns} from (${window}) t
+         where ${needs(table)} order by ${columnsOfKey(table)} limit $3`,
         values,
       );
-      const last = found.length < limit ? end : (found.at(-1)?.root_place ?? null);
+      const full = found.length === limit;
+      const last = full ? found.at(-1)?.root_place : await windowEnd(table, from);
       const rows = found.map((row) => readable(of, withoutPlace(row)));
       return {
         rows: rows.filter((row) => row !== null),
         malformed: rows.filter((row) => row === null).length,
-        next: last === null ? null : JSON.stringify(last),
+        next: last === null || last === undefined ? null : JSON.stringify(last),
       };
     },
 

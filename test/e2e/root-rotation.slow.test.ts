@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -14,6 +15,13 @@ import { TestService } from './service.ts';
 const KILLS = Number(process.env['TWOFOLD_ROOT_KILLS'] ?? 1);
 const SEED = Number(process.env['TWOFOLD_ROOT_SEED'] ?? 1);
 const KEYS = 40;
+
+/** So that there is something left to move at each kill. */
+const SLOWLY = { TWOFOLD_ROTATION_ROOT_ROWS_PER_SECOND: '40' };
+
+const project = join(import.meta.dirname, '../..');
+const RUNBOOK = readFileSync(join(project, 'deploy/root-rotation.md'), 'utf8');
+const STEPS = [...RUNBOOK.matchAll(/^ *```sh\n([^`]+)```$/gmu)].map(([, step = '']) => step);
 
 const command = join(import.meta.dirname, '../../scripts/twofold');
 let service: TestService;
@@ -62,6 +70,28 @@ async function killedThenDone(...argv: string[]): Promise<Record<string, unknown
   return done(...argv);
 }
 
+/** The commands of a step of the runbook as they stand there, but for what is another here. */
+async function runbook(step: number, [from, to]: readonly [string, string] = ['', '']) {
+  const text = STEPS[step - 1] ?? '';
+  expect(text).toContain(from);
+  const child = spawn('/bin/sh', ['-ec', text.replace(from, to)], {
+    cwd: project,
+    env: {
+      ...COMMAND_ENVIRONMENT,
+      TWOFOLD_DATA: service.dataDir,
+      KMS: service.url,
+      TOKEN: await service.token('admin'),
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const [out, err]: [Buffer[], Buffer[]] = [[], []];
+  child.stdout.on('data', (chunk: Buffer) => out.push(chunk));
+  child.stderr.on('data', (chunk: Buffer) => err.push(chunk));
+  const [status] = (await once(child, 'close')) as [number | null];
+  expect([step, status, Buffer.concat(err).toString()]).toEqual([step, 0, '']);
+  return Buffer.concat(out).toString();
+}
+
 const PLAINTEXT = Buffer.from('a data key').toString('base64');
 const wrap = async (key: string) => {
   const { json } = await service.request('POST', `/v1/keys/${key}/wrap`, {
@@ -76,6 +106,17 @@ const unwrapped = async (key: string, ciphertext: string) => {
 
 const rotation = async (id: string) =>
   (await service.request('GET', `/v1/admin/root/rotations/${id}`)).json;
+
+async function untilMoved(id: string, rows: number): Promise<void> {
+  for (;;) {
+    const { state: standing, progress } = (await rotation(id)) as {
+      readonly state?: string;
+      readonly progress?: { readonly offset: number };
+    };
+    if (standing !== 'running' || (progress?.offset ?? 0) >= rows) return;
+    await sleep(20);
+  }
+}
 
 async function untilOver(id: string): Promise<Record<string, unknown>> {
   for (;;) {
@@ -196,7 +237,7 @@ describe('the root is replaced', () => {
       expect([key, await unwrapped(key, ciphertext)]).toEqual([key, PLAINTEXT]);
     }
     await service.stop();
-    service = await TestService.start({ dataDir: service.dataDir });
+    service = await TestService.start({ dataDir: service.dataDir, environment: SLOWLY });
     for (const key of ['k0', 'k1']) {
       expect(await unwrapped(key, ciphertexts.get(key) ?? '')).toBe(PLAINTEXT);
     }
@@ -204,21 +245,29 @@ describe('the root is replaced', () => {
     expect([found.status, found.out]).toEqual([0, expect.stringContaining(': 0 found')]);
   }, 120_000);
 
-  it('again, and a kill at any moment of it loses nothing', async () => {
-    await done('hsm', 'generation', 'add');
-    const id = String((await begin()).json['id']);
+  it('again, by the runbook, and a kill at any moment of it loses nothing', async () => {
+    await runbook(1, [' --so-pin-file /media/safe/so.pin', '']);
+    expect(await runbook(2)).toContain('"generation":3');
+    let begun = '';
+    // Instances open a new generation within seconds.
+    while (!begun.includes('root-rotation')) {
+      begun = await runbook(3);
+      await sleep(500);
+    }
+    const { id, progress } = JSON.parse(begun) as { id: string; progress: { total: number } };
     for (let kill = 0; kill < KILLS; kill += 1) {
-      await sleep(random() * 400);
+      await untilMoved(id, (progress.total * (kill + random())) / (KILLS + 1));
+      await sleep(random() * 100);
       await service.kill();
-      service = await TestService.start({ dataDir: service.dataDir });
+      service = await TestService.start({ dataDir: service.dataDir, environment: SLOWLY });
       const key = `k${String(Math.floor(random() * KEYS))}`;
       expect([key, await unwrapped(key, ciphertexts.get(key) ?? '')]).toEqual([key, PLAINTEXT]);
     }
     expect(await untilOver(id)).toMatchObject({ state: 'succeeded' });
+    expect(await runbook(4)).toContain('"state":"succeeded"');
     for (const [key, ciphertext] of ciphertexts) {
       expect([key, await unwrapped(key, ciphertext)]).toEqual([key, PLAINTEXT]);
     }
-    const retired = await done('hsm', 'generation', 'retire', '2');
-    expect(retired).toMatchObject({ generation: 2, destroyed: true });
+    expect(await runbook(5, ['retire 1', 'retire 2'])).toContain('"destroyed":true');
   }, 600_000);
 });

@@ -47,6 +47,7 @@ import type {
   RootOnToken,
   ToDecrypt,
   ToEncrypt,
+  ToRewrap,
   TokenMaterial,
   WrappedMaterial,
 } from '../../src/hsm/port.ts';
@@ -189,14 +190,18 @@ export class SoftwareHsm implements Hsm {
     });
   }
 
-  rewrap(spec: HsmKeySpec, material: WrappedMaterial): Promise<WrappedMaterial> {
-    return this.#call('rewrap', () => {
+  rewrap(items: readonly ToRewrap[]): Promise<readonly Settled<WrappedMaterial>[]> {
+    const one = ({ spec, material }: ToRewrap) => {
       const secret = this.#unwrap({ id: '', spec, material });
       if (!checkOf(spec, secret).equals(material.check)) {
         throw new TwofoldError('integrity_failed');
       }
       return this.#wrap(spec, { secret, check: material.check });
-    });
+    };
+    // What fails before it begins fails every item: the call itself never rejects.
+    return this.#call('rewrap', () => items.map((item) => attempt(() => one(item)))).catch(
+      (error: unknown) => items.map(() => TwofoldError.from(error)),
+    );
   }
 
   generate(spec: HsmKeySpec, options: GenerateOptions): Promise<HsmMaterial> {

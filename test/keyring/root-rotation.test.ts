@@ -56,6 +56,7 @@ function worker(altered: string[] = []): RootRotation {
       roots: world.store,
       rotations: world.store.rotations,
       forms: GOVERNED_FORMS,
+      batch: 32,
       rest: () => Promise.resolve(),
       onFailure: (what) => altered.push(what),
     },

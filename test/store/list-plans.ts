@@ -146,6 +146,10 @@ const operationLists = (): readonly List[] => {
   });
   return [
     of('', () => ({})),
+    {
+      ...of('that rotate the root', () => ({ kind: 'root-rotation' })),
+      routes: ['listRootRotations'],
+    },
     of('from deep inside', () => ({
       after: { createdAt: new Date(1_750_000_000_000), id: randomUUID() },
     })),

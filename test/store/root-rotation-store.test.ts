@@ -75,6 +75,7 @@ const work = () =>
       roots: store.roots,
       rotations: store.rootRotations,
       forms: GOVERNED_FORMS,
+      batch: 32,
       rest: () => Promise.resolve(),
       onFailure: (what, error) => {
         throw new Error(what, { cause: error });

@@ -54,6 +54,10 @@ $$;
 create unique index operation_root_rotation on public.operation (kind)
   where kind = 'root-rotation' and state = 'running';
 
+-- Few among many operations.
+create index operation_root_rotations on public.operation (namespace, created_at, id)
+  where kind = 'root-rotation';
+
 -- Making a MAC anew changes nothing else: revisions rise whenever something else does.
 drop trigger rotation_policy_set_onward on public.rotation_policy_set;
 create trigger rotation_policy_set_onward before update on public.rotation_policy_set

@@ -1,0 +1,131 @@
+/**
+ * What a rotation of the root costs those who unwrap meanwhile, and how fast it moves versions. The
+ * foreground is a closed loop, so that whatever the rotation takes is missing from it.
+ */
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+
+import { COMMAND_ENVIRONMENT } from '../test/command-environment.ts';
+import type { TestService } from '../test/e2e/service.ts';
+import { Client, post } from './client.ts';
+import type { Target } from './client.ts';
+import { closedLoop } from './load.ts';
+
+const FOREGROUND = 'foreground';
+const SUITE = 'MLKEM768-P256';
+const IN_FLIGHT = 16;
+/** Keys are made by so many at once. */
+const MAKERS = 8;
+const COMMAND = join(import.meta.dirname, '../scripts/twofold');
+/** What the foreground may lose, and how fast versions are to be moved. */
+const BOUNDS = { loss: 0.2, versions: 300 } as const;
+
+export interface RootRotationReport {
+  readonly versions: number;
+  /** Versions a second, from the beginning of the rotation until all had moved. */
+  readonly perSecond: number;
+  /** Foreground unwraps a second, before, during and after. */
+  readonly quiet: number;
+  readonly busy: number;
+  readonly after: number;
+  /** Milliseconds. */
+  readonly p99: { readonly quiet: number; readonly busy: number };
+}
+
+interface Progress {
+  readonly state: string;
+  readonly root: { readonly versions: number };
+}
+
+/** Makes its keys and measures. @throws Error when an unwrap or the rotation fails */
+export async function measureRootRotation(
+  service: TestService,
+  { keys, seconds }: { readonly keys: number; readonly seconds: number },
+): Promise<RootRotationReport> {
+  const target: Target = { url: new URL(service.url) };
+  await makeKeys(service, target, keys);
+  const plaintext = Buffer.alloc(32, 7);
+  const wrapped = await service.request('POST', `/v1/keys/${FOREGROUND}/wrap`, plaintext, {
+    headers: { Accept: 'application/octet-stream' },
+  });
+  const token = await service.token('user');
+  const request = post(`/v1/keys/${FOREGROUND}/unwrap`, token, wrapped.bytes);
+  const loop = (of: number) => closedLoop(target, request, { inFlight: IN_FLIGHT, seconds: of });
+  await promisify(execFile)(COMMAND, ['hsm', 'generation', 'add', '--data', service.dataDir], {
+    env: { ...COMMAND_ENVIRONMENT },
+  });
+  await loop(seconds);
+  const quiet = await loop(seconds);
+  const id = await begin(service);
+  const began = performance.now();
+  const moved = untilMoved(service, id, keys + 1).then(() => performance.now() - began);
+  const busy = await loop(seconds);
+  const milliseconds = await moved;
+  await untilOver(service, id);
+  const after = await loop(seconds);
+  return {
+    versions: keys + 1,
+    perSecond: ((keys + 1) * 1_000) / milliseconds,
+    quiet: quiet.perSecond,
+    busy: busy.perSecond,
+    after: after.perSecond,
+    p99: { quiet: quiet.p99, busy: busy.p99 },
+  };
+}
+
+async function makeKeys(service: TestService, target: Target, keys: number): Promise<void> {
+  const token = await service.token('admin');
+  const names = [FOREGROUND, ...Array.from({ length: keys }, (_, n) => `moved-${String(n)}`)];
+  const make = async (): Promise<void> => {
+    const client = await Client.open(target);
+    for (let name = names.shift(); name !== undefined; name = names.shift()) {
+      const body = Buffer.from(JSON.stringify({ name, suite: SUITE }));
+      const { status } = await client.send(post('/v1/admin/keys', token, body, 'application/json'));
+      if (status !== 201) throw new Error(`a key was answered ${String(status)}`);
+    }
+    client.close();
+  };
+  await Promise.all(Array.from({ length: MAKERS }, make));
+}
+
+async function begin(service: TestService): Promise<string> {
+  for (;;) {
+    const path = '/v1/admin/root/rotations';
+    const { status, json } = await service.request('POST', path, { reason: 'measured' });
+    if (status === 201) return String(json['id']);
+    // Instances open a new generation within seconds.
+    if (status !== 409) throw new Error(`the rotation was answered ${String(status)}`);
+    await sleep(500);
+  }
+}
+
+const progress = async (service: TestService, id: string): Promise<Progress> =>
+  (await service.request('GET', `/v1/admin/root/rotations/${id}`)).json as unknown as Progress;
+
+async function untilMoved(service: TestService, id: string, versions: number): Promise<void> {
+  while ((await progress(service, id)).root.versions < versions) await sleep(100);
+}
+
+async function untilOver(service: TestService, id: string): Promise<void> {
+  for (;;) {
+    const { state } = await progress(service, id);
+    if (state === 'succeeded') return;
+    if (state !== 'running') throw new Error(`the rotation ${state}`);
+    await sleep(100);
+  }
+}
+
+export function renderRootRotation(report: RootRotationReport): string {
+  const { versions, perSecond, quiet, busy, after, p99 } = report;
+  const loss = 1 - busy / ((quiet + after) / 2);
+  const over = (is: boolean) => (is ? '' : '  missed');
+  return [
+    `root rotation: ${String(versions)} versions`,
+    `  versions/s            ${perSecond.toFixed(0)}${over(perSecond >= BOUNDS.versions)}`,
+    `  unwraps/s             ${quiet.toFixed(0)} before, ${busy.toFixed(0)} meanwhile, ${after.toFixed(0)} after`,
+    `  lost                  ${(loss * 100).toFixed(0)} %${over(loss <= BOUNDS.loss)}`,
+    `  p99, ms               ${p99.quiet.toFixed(1)} before, ${p99.busy.toFixed(1)} meanwhile`,
+  ].join('\n');
+}
