@@ -102,7 +102,7 @@ class Race<P, T> {
     this.#running.delete(place);
     if (this.#ending.signal.aborted) return;
     if (!this.#hedging.passes(error)) {
-      this.#result.reject(error as Error);
+      this.#result.reject(error);
       return;
     }
     this.#error = error;
@@ -111,7 +111,7 @@ class Race<P, T> {
     const pause = this.#untried() ? 0 : pauseMs;
     if (this.#left() - pause >= leastMs) this.#beginIn(pause);
     // No other attempt comes: what is under way may still answer.
-    else if (this.#running.size === 0) this.#result.reject(this.#hedging.late(error) as Error);
+    else if (this.#running.size === 0) this.#result.reject(this.#hedging.late(error));
   }
 
   #beginIn(milliseconds: number): void {

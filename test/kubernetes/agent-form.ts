@@ -23,7 +23,7 @@ export const SILENT_LOG = {
 
 export interface AgentForm extends Form {
   readonly world: World;
-  readonly service: Service<World>;
+  readonly service: Service;
   readonly folder: string;
   readonly tokenFile: string;
   readonly agent: Agent;

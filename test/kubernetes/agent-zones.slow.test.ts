@@ -158,11 +158,11 @@ test('a zone is killed and replaced while Secrets are read and written', async (
   const server = await startServer();
   const before = server.keyId;
   const failures: unknown[] = [];
-  let working = true;
+  const ending = new AbortController();
   const client = new PluginClient(socket);
   const sealed = await client.encrypt(Buffer.alloc(32, 5));
   const work = (async () => {
-    while (working) {
+    while (!ending.signal.aborted) {
       await client.decrypt(sealed).catch((error: unknown) => failures.push(error));
       await client.encrypt(Buffer.alloc(32, 5)).catch((error: unknown) => failures.push(error));
     }
@@ -172,7 +172,7 @@ test('a zone is killed and replaced while Secrets are read and written', async (
   const killed = second;
   second = await startBeside(first, { TWOFOLD_PORT: port });
   rmSync(killed.dataDir, { recursive: true });
-  working = false;
+  ending.abort();
   await work;
   client.close();
   expect(failures).toEqual([]);

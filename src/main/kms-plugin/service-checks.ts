@@ -97,7 +97,7 @@ async function permitted(
     (error: unknown) => error,
   );
   if (TwofoldError.is(refusal, 'forbidden')) return 'wraps and unwraps for this cluster alone';
-  if (refusal !== null) throw refusal;
+  if (refusal !== null) throw TwofoldError.from(refusal);
   throw new TwofoldError(
     'invalid_value',
     'this identity may seal for other clusters too: bind it by a policy (docs/kubernetes.md).',

@@ -1,9 +1,9 @@
 /** What goes wrong around an agent: endpoints, tokens, certificates, the socket, and its end. */
 import { createServer } from 'node:http';
-import type { Server } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { connect } from 'node:net';
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { randomBytes } from 'node:crypto';
@@ -15,7 +15,6 @@ import { TestAuthority } from '../access/client-certificates.ts';
 import { makeCertificate } from '../config/certificate.ts';
 import { openServiceOver } from '../http/service.ts';
 import type { Service } from '../http/service.ts';
-import type { World } from '../keyring/world.ts';
 import { openAgentForm } from './agent-form.ts';
 import type { AgentForm } from './agent-form.ts';
 import { PluginClient } from './apiserver.ts';
@@ -67,6 +66,36 @@ async function endpoint(act: (server: Server) => void): Promise<URL> {
   servers.push(server);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   return new URL(`http://127.0.0.1:${String((server.address() as AddressInfo).port)}`);
+}
+
+/** What the service of the form answers, or a refusal in its place. */
+async function forward(
+  request: IncomingMessage,
+  response: ServerResponse,
+  refusal: 'token_expired' | null,
+): Promise<void> {
+  if (refusal !== null) {
+    const body = { type: 'x', title: 'The token has expired.', code: refusal, requestId: 'r' };
+    response.writeHead(401).end(JSON.stringify({ ...body, status: 401 }));
+    return;
+  }
+  const pieces: Buffer[] = [];
+  for await (const piece of request as AsyncIterable<Buffer>) pieces.push(piece);
+  const own = ['host', 'connection', 'content-length', 'transfer-encoding'];
+  const headers = Object.entries(request.headers as Record<string, string>).filter(
+    ([name]) => !own.includes(name),
+  );
+  const answer = await fetch(new URL(request.url ?? '/', form.service.url), {
+    method: request.method ?? 'GET',
+    headers,
+    ...(request.method === 'POST' ? { body: Buffer.concat(pieces) } : {}),
+  });
+  const kept = ['twofold-origin', 'content-type'].flatMap((name) => {
+    const value = answer.headers.get(name);
+    return value === null ? [] : [[name, value] as const];
+  });
+  const body = Buffer.from(await answer.arrayBuffer());
+  response.writeHead(answer.status, Object.fromEntries(kept)).end(body);
 }
 
 const failureOf = (failing: Promise<unknown>) =>
@@ -143,7 +172,12 @@ describe('endpoints', () => {
     await new Promise<void>((resolve) => reserved.listen(0, '127.0.0.1', resolve));
     const { port } = reserved.address() as AddressInfo;
     await new Promise((resolve) => reserved.close(resolve));
-    const { client } = await another({ servers: [new URL(`http://127.0.0.1:${String(port)}`)] });
+    const token = join(form.folder, 'later');
+    writeFileSync(token, await form.service.token('admin'), { mode: 0o600 });
+    const { client, agent } = await another({
+      servers: [new URL(`http://127.0.0.1:${String(port)}`)],
+      files: { token },
+    });
     const failure = await failureOf(client.status());
     expect(failure).toMatchObject({ code: UNAVAILABLE });
     expect(failure.details).toContain(`127.0.0.1:${String(port)}: ECONNREFUSED`);
@@ -151,17 +185,13 @@ describe('endpoints', () => {
       options: { http: { host: '127.0.0.1', port } },
     });
     try {
-      // Its own issuer: the token is of that one.
-      writeFileSync(form.tokenFile, await later.token('admin'), { mode: 0o600 });
-      await form.agent.reload();
-      form.expire();
-      await sleep(1_200);
-      await client.status().catch(() => undefined);
+      // It has an issuer of its own.
+      writeFileSync(token, await later.token('admin'), { mode: 0o600 });
+      await agent.reload();
       form.expire();
       expect((await client.status()).healthz).toBe('ok');
     } finally {
-      await later.server.close?.();
-      writeFileSync(form.tokenFile, await form.service.token('admin'), { mode: 0o600 });
+      await later.server.close();
     }
   }, 15_000);
 });
@@ -174,16 +204,24 @@ describe('who the agent is', () => {
   };
 
   test('a token that expired is named, and the next one is taken without a restart', async () => {
-    const token = await tokenIn('short', await form.service.token('admin', 1));
-    const { client, agent } = await another({ files: { token } });
+    // The service takes a token a little past its end; here its end is at once.
+    let expired = false;
+    const service = await endpoint((server) =>
+      server.on('request', (request, response) => {
+        void forward(request, response, expired ? 'token_expired' : null);
+      }),
+    );
+    const token = await tokenIn('short', await form.service.token('admin'));
+    const { client, agent } = await another({ servers: [service], files: { token } });
     expect((await client.status()).healthz).toBe('ok');
-    await sleep(2_100);
+    expired = true;
     form.expire();
     const { healthz } = await client.status();
     expect(healthz).toMatch(/^token_expired: .*Renew the agent's token\./u);
     expect((await failureOf(client.encrypt(randomBytes(32)))).code).toBe(UNAUTHENTICATED);
     writeFileSync(token, await form.service.token('admin'), { mode: 0o600 });
     await agent.reload();
+    expired = false;
     form.expire();
     expect((await client.status()).healthz).toBe('ok');
   }, 10_000);
@@ -199,7 +237,6 @@ describe('who the agent is', () => {
     expect([code, details]).toEqual([UNAUTHENTICATED, expect.stringContaining(token)]);
     const right = await form.service.token('admin');
     writeFileSync(`${token}.new`, right, { mode: 0o600 });
-    const { renameSync } = await import('node:fs');
     renameSync(`${token}.new`, token);
     await agent.reload();
     form.expire();
@@ -241,7 +278,7 @@ describe('another cluster', () => {
 
 describe('over TLS', () => {
   let authority: TestAuthority;
-  let service: Service<World>;
+  let service: Service;
   let files: AgentOptions['files'];
   const identity = makeCertificate();
   const NODE = 'spiffe://example.org/cluster/c1/kms';
@@ -276,7 +313,10 @@ describe('over TLS', () => {
       certificate: certificateOf(`URI:${NODE}`),
     };
   });
-  afterAll(() => authority.remove());
+  afterAll(async () => {
+    authority.remove();
+    await service.server.close();
+  });
 
   const at = () => [new URL(`https://127.0.0.1:${String(service.port)}`)];
 
@@ -328,14 +368,7 @@ describe('the socket', () => {
     const gate = new Promise<void>((resolve) => (release = resolve));
     const slow = await endpoint((server) =>
       server.on('request', (request, response) => {
-        void gate.then(async () => {
-          const answer = await fetch(new URL(request.url ?? '/', form.service.url), {
-            method: request.method ?? 'GET',
-            headers: { authorization: request.headers.authorization ?? '' },
-          });
-          const body = Buffer.from(await answer.arrayBuffer());
-          response.writeHead(answer.status, { 'Content-Type': 'application/json' }).end(body);
-        });
+        void gate.then(() => forward(request, response, null));
       }),
     );
     const { agent, socket, client } = await another({ servers: [slow] });
