@@ -42,7 +42,7 @@ export class PluginClient {
   }
 
   /** @throws TwofoldError service_unreachable, with the plugin's words */
-  #call<Q, R>(name: 'Status' | 'Encrypt' | 'Decrypt', request: Q): Promise<R> {
+  #call<R>(name: 'Status' | 'Encrypt' | 'Decrypt', request: object): Promise<R> {
     const method = KEY_MANAGEMENT_SERVICE[name];
     if (method === undefined) throw new TypeError(`${name} is no method`);
     const { path, requestSerialize, responseDeserialize } = method;
@@ -52,7 +52,7 @@ export class PluginClient {
         else reject(new TwofoldError('service_unreachable', error?.details, { cause: error }));
       };
       const options = { deadline: Date.now() + CALL_MS };
-      this.#client.makeUnaryRequest<Q, R>(
+      this.#client.makeUnaryRequest<object, R>(
         path,
         requestSerialize,
         (bytes) => responseDeserialize(bytes) as R,

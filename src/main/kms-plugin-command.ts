@@ -1,5 +1,6 @@
 /** `twofold kms-plugin …`: the Kubernetes KMS v2 provider on a control-plane node, and its operator's tools. */
 import { printConfiguration } from './kms-plugin/configuration.ts';
+import { doctorPlugin } from './kms-plugin/doctor.ts';
 import { registerProvider } from './kms-plugin/records.ts';
 import { servePlugin } from './kms-plugin/serve.ts';
 import { verifyRotation } from './kms-plugin/verify-rotation.ts';
@@ -16,6 +17,7 @@ const USAGE = `usage: twofold kms-plugin COMMAND …
                                                                        an EncryptionConfiguration
   verify-rotation (--snapshot FILE | --dump FILE) [--key-id ID]        which keys the values of etcd are under
     [--retire --key NAME --cluster ID OPERATOR]
+  doctor [--socket PATH] [--config FILE] [--value FILE] [SERVICE]      what is wrong, seen from a control-plane node
 SERVICE: --server URL [--server URL …] --key NAME --cluster ID [--provider twofold] [--namespace default]
   [--ca FILE] (--token-file FILE | --cert FILE --cert-key FILE)
 OPERATOR: [--url http://127.0.0.1:8370] [--authorization .twofold/admin.header] [--ca FILE] [--namespace default]`;
@@ -33,6 +35,8 @@ export async function kmsPluginCommand(
       return servePlugin(rest, print);
     case 'config':
       return printConfiguration(rest, print);
+    case 'doctor':
+      return doctorPlugin(rest, print);
     case 'register':
       return registerProvider(rest, print);
     case 'verify-rotation':
