@@ -49,6 +49,7 @@ const MAY_FAIL = new Set([503]);
 export class Ledger {
   readonly #random: () => number;
   readonly #maxTokenObjects: number;
+  readonly #maxKeys: number;
   readonly #keys = new Map<string, LoadKey>();
   readonly #wraps: Wrap[] = [];
   readonly #signatures: Signature[] = [];
@@ -62,8 +63,9 @@ export class Ledger {
   /** Answers that were neither success nor allowed. */
   readonly surprises: string[] = [];
 
-  constructor(random: () => number, maxTokenObjects: number) {
+  constructor(random: () => number, maxTokenObjects: number, maxKeys = Number.MAX_SAFE_INTEGER) {
     this.#random = random;
+    this.#maxKeys = maxKeys;
     this.#maxTokenObjects = maxTokenObjects;
   }
 
@@ -101,7 +103,9 @@ export class Ledger {
   #act(service: Loaded): Promise<void> {
     const dice = this.#random();
     const key = this.#pick([...this.#keys.values()]);
-    if (key === undefined || dice < 0.2) return this.#create(service);
+    if (key === undefined || (dice < 0.2 && this.#keys.size < this.#maxKeys)) {
+      return this.#create(service);
+    }
     if (dice < 0.35 && !key.rotating) return this.#rotate(service, key);
     return key.signs ? this.#sign(service, key) : this.#wrap(service, key);
   }

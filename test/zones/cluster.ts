@@ -7,6 +7,7 @@
  */
 import { execFileSync, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { chownSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -227,6 +228,13 @@ export class Cluster {
     if (child?.pid !== undefined) send(child.pid, signal);
   }
 
+  /** A signal for the zone's postmaster and its backends. */
+  signalPostgres(zone: Zone, signal: 'SIGSTOP' | 'SIGCONT'): void {
+    const isPostgres = (pid: number) =>
+      readFileSync(`/proc/${String(pid)}/comm`, 'utf8').trim() === 'postgres';
+    for (const pid of this.#pids(zone).filter(isPostgres)) send(pid, signal);
+  }
+
   /** SIGKILL of the zone's postmaster alone. */
   killPostgres(zone: Zone): void {
     const file = join(this.folder, `pg${String(zone)}/postmaster.pid`);
@@ -261,9 +269,16 @@ export class Cluster {
     this.start(zone, 'patroni');
   }
 
-  down(): void {
+  /** Ends everything, and takes the network away. */
+  async down(): Promise<void> {
     for (const zone of ZONES) this.signal(zone, 'SIGKILL');
-    this.#children.get('haproxy')?.kill('SIGKILL');
+    for (const child of this.#children.values()) {
+      const exited = once(child, 'exit');
+      child.kill('SIGKILL');
+      if (child.exitCode === null && child.signalCode === null) await exited;
+    }
+    for (const zone of ZONES) ip('netns', 'del', namespaceOf(zone));
+    ip('link', 'del', 'tfbr');
   }
 
   #spawn(zone: Zone | null, part: string, command: readonly string[]): void {

@@ -11,6 +11,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 
 import { Ledger } from '../e2e/ledger.ts';
 import { makeCertificates } from './certificates.ts';
+import { seeded } from './chaos/seeded.ts';
 import { addressOf, Cluster, PROXY_ADDRESS, ZONES } from './cluster.ts';
 import type { Zone } from './cluster.ts';
 import { makeRoles, Site, ZoneService } from './zone-service.ts';
@@ -22,17 +23,6 @@ const FAULT_MS = 20_000;
 const CALM_MS = 3_000;
 /** From the fault on, until the other zones write again. */
 const LONGEST_PAUSE_MS = 16_000;
-
-/** mulberry32: the same seed makes the same load. */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 let folder: string;
 let cluster: Cluster;
@@ -59,7 +49,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   for (const zone of ZONES) await service(zone).stop();
-  cluster.down();
+  await cluster.down();
   rmSync(folder, { recursive: true, force: true });
 }, 60_000);
 

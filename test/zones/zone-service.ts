@@ -2,8 +2,7 @@
 import { execFile, execFileSync, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { Agent, request } from 'node:https';
+import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -18,16 +17,19 @@ import type { Answer } from '../e2e/service.ts';
 import { softHsmModule } from '../hsm/token-fixture.ts';
 import { addressOf, namespaceOf, ZONES } from './cluster.ts';
 import type { Cluster, Zone } from './cluster.ts';
+import { ZoneClient } from './zone-client.ts';
+import type { ZoneAddress } from './zone-client.ts';
 
 const project = join(import.meta.dirname, '../..');
 const ISSUER = 'https://issuer.example';
 const LABEL = 'zones-token';
 const PORT = 8370;
+/** Debian's package `faketime`. */
+const FAKETIME = '/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1';
 const READY_MS = 60_000;
-/** Longer than any answer of the service, so that what it did not answer is known to be a break. */
-const ANSWER_MS = 15_000;
 
-const tokensOf = (folder: string, zone: Zone) => join(folder, `tokens${String(zone)}`);
+const tokensFolder = (folder: string, zone: Zone) => join(folder, `tokens${String(zone)}`);
+const clockFile = (folder: string, zone: Zone) => join(folder, `clock${String(zone)}`);
 const confOf = (folder: string, zone: Zone) => join(folder, `softhsm${String(zone)}.conf`);
 
 /** What all zones have in common: an issuer of tokens, and one root on the token of each zone. */
@@ -57,10 +59,11 @@ export class Site {
     })) {
       writeFileSync(join(folder, name), `${pin}\n`, { mode: 0o600 });
     }
-    mkdirSync(tokensOf(folder, 1), { mode: 0o700 });
+    mkdirSync(tokensFolder(folder, 1), { mode: 0o700 });
     for (const zone of ZONES) {
+      site.setClock(zone, 0);
       const lines = [
-        `directories.tokendir = ${tokensOf(folder, zone)}`,
+        `directories.tokendir = ${tokensFolder(folder, zone)}`,
         ...['objectstore.backend = file', 'log.level = ERROR', 'slots.removable = false', ''],
       ];
       writeFileSync(confOf(folder, zone), lines.join('\n'));
@@ -75,10 +78,14 @@ export class Site {
       },
       { softhsmConf: confOf(folder, 1) },
     );
-    await site.#command(['migrate']);
-    await site.#command(['hsm', 'make-root', '--so-pin-file', join(folder, 'so.pin')]);
+    const owner = {
+      ...site.environment(1),
+      TWOFOLD_DATABASE_OWNER_URL: cluster.ownerUrl,
+    };
+    await site.#command(['migrate'], owner);
+    await site.#command(['hsm', 'make-root', '--so-pin-file', join(folder, 'so.pin')], owner);
     for (const zone of [2, 3] as const) {
-      cpSync(tokensOf(folder, 1), tokensOf(folder, zone), { recursive: true });
+      cpSync(tokensFolder(folder, 1), tokensFolder(folder, zone), { recursive: true });
     }
     return site;
   }
@@ -107,15 +114,57 @@ export class Site {
       DATABASE_URL: databaseUrl,
       TWOFOLD_DATABASE_TLS: 'verify-full',
       TWOFOLD_DATABASE_CA_FILE: file('ca.pem'),
+      ...(existsSync(FAKETIME)
+        ? {
+            LD_PRELOAD: FAKETIME,
+            FAKETIME_TIMESTAMP_FILE: clockFile(this.folder, zone),
+            FAKETIME_NO_CACHE: '1',
+            FAKETIME_DONT_FAKE_MONOTONIC: '1',
+          }
+        : {}),
     };
   }
 
-  async #command(args: readonly string[]): Promise<void> {
-    const ownerUrl = { TWOFOLD_DATABASE_OWNER_URL: this.cluster.ownerUrl };
-    await promisify(execFile)('/bin/sh', [join(project, 'scripts/twofold'), ...args], {
-      cwd: this.folder,
-      env: { ...this.environment(1), ...ownerUrl },
-    });
+  /** Where the files of the zone's token lie. */
+  tokensOf(zone: Zone): string {
+    return tokensFolder(this.folder, zone);
+  }
+
+  /** Moves the wall clock of the zone's Twofold, now and later, by so many seconds. */
+  setClock(zone: Zone, seconds: number): void {
+    const file = clockFile(this.folder, zone);
+    writeFileSync(`${file}.new`, `${seconds < 0 ? '' : '+'}${String(seconds)}\n`);
+    renameSync(`${file}.new`, file);
+  }
+
+  async #command(
+    args: readonly string[],
+    environment: Readonly<Record<string, string>>,
+  ): Promise<string> {
+    const { stdout } = await promisify(execFile)(
+      '/bin/sh',
+      [join(project, 'scripts/twofold'), ...args],
+      { cwd: this.folder, env: { ...COMMAND_ENVIRONMENT, HOME: this.folder, ...environment } },
+    );
+    return stdout;
+  }
+
+  /** `twofold audit …` against a zone's service; what it printed. */
+  async audit(zone: Zone, ...args: readonly string[]): Promise<string> {
+    const authorization = join(this.folder, 'auditor.header');
+    const line = `Authorization: Bearer ${await this.token()}\n`;
+    writeFileSync(authorization, line, { mode: 0o600 });
+    const { url } = await this.address(zone);
+    const connection = ['--url', url, '--ca', join(this.folder, 'ca.pem')];
+    return this.#command(['audit', ...args, ...connection, '--authorization', authorization], {});
+  }
+
+  async address(zone: Zone): Promise<ZoneAddress> {
+    return {
+      url: `https://${addressOf(zone)}:${String(PORT)}`,
+      token: await this.token(),
+      ca: readFileSync(join(this.folder, 'ca.pem'), 'utf8'),
+    };
   }
 
   /** A token of an administrator and user, made once. */
@@ -137,7 +186,7 @@ export class ZoneService {
   readonly zone: Zone;
   readonly #databaseUrl: string | undefined;
   readonly #site: Site;
-  readonly #agent: Agent;
+  #client: ZoneClient | null = null;
   #child: ChildProcess | null = null;
   #output = '';
 
@@ -145,8 +194,6 @@ export class ZoneService {
     this.zone = zone;
     this.#databaseUrl = databaseUrl;
     this.#site = site;
-    const ca = readFileSync(join(site.folder, 'ca.pem'));
-    this.#agent = new Agent({ keepAlive: true, ca });
   }
 
   get running(): boolean {
@@ -181,51 +228,29 @@ export class ZoneService {
   async stop(): Promise<void> {
     const child = this.#child;
     if (child !== null && this.running) {
+      const exited = once(child, 'exit');
       child.kill('SIGTERM');
-      await once(child, 'exit');
+      await exited;
     }
-    this.#agent.destroy();
+    this.#client?.close();
+    this.#client = null;
   }
 
-  async request(
-    method: string,
-    path: string,
-    body?: unknown,
-    options: { readonly headers?: Record<string, string> } = {},
-  ): Promise<Answer> {
-    const message = request(new URL(path, `https://${addressOf(this.zone)}:${String(PORT)}`), {
-      method,
-      agent: this.#agent,
-      signal: AbortSignal.timeout(ANSWER_MS),
-      headers: {
-        authorization: `Bearer ${await this.#site.token()}`,
-        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
-        ...options.headers,
-      },
-    });
-    message.end(body === undefined ? undefined : JSON.stringify(body));
-    const [response] = (await once(message, 'response')) as [
-      AsyncIterable<Buffer> & {
-        readonly statusCode: number;
-        readonly headersDistinct: Record<string, string[]>;
-      },
-    ];
-    const chunks: Buffer[] = [];
-    for await (const chunk of response) chunks.push(chunk);
-    const bytes = Buffer.concat(chunks);
-    const headers = new Headers(
-      Object.entries(response.headersDistinct).flatMap(([name, values]) =>
-        values.map((value): [string, string] => [name, value]),
-      ),
-    );
-    return {
-      status: response.statusCode,
-      headers,
-      bytes,
-      get json() {
-        return JSON.parse(bytes.toString('utf8')) as Answer['json'];
-      },
-    };
+  signal(signal: 'SIGSTOP' | 'SIGCONT'): void {
+    this.#child?.kill(signal);
+  }
+
+  /** kill -9 of the service alone. */
+  async kill(): Promise<void> {
+    const child = this.#child;
+    if (child === null || !this.running) return;
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+  }
+
+  async request(...args: Parameters<ZoneClient['request']>): Promise<Answer> {
+    this.#client ??= new ZoneClient(await this.#site.address(this.zone));
+    return this.#client.request(...args);
   }
 }
 
