@@ -188,6 +188,13 @@ permit (
   resource
 );
 
+@id("provider-announces-its-versions")
+permit (
+  principal == ${own('kubernetes')},
+  action == Action::"keys.update",
+  resource
+);
+
 @id("provider-makes-its-key-for-development")
 permit (
   principal == ${own('kubernetes')},

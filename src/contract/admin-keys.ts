@@ -151,7 +151,7 @@ export const updateKey = defineRoute({
       }),
     })
     .meta({ id: 'UpdateKeyRequest' }),
-  errors: [...CHANGE_ERRORS, 'wrong_purpose'],
+  errors: [...CHANGE_ERRORS, 'wrong_purpose', 'deletion_protected'],
 });
 
 export const rotateKey = defineRoute({

@@ -13,6 +13,7 @@ import { checkReason } from './names.ts';
 import type { DestructionTime, ReasonedDestruction } from './lifecycle-operations.ts';
 import type { KeyView } from './operations.ts';
 import type { KeyWrite } from './ports.ts';
+import { requireNotHeld } from './provider-record.ts';
 import { attestKey, attestVersion } from './row-mac.ts';
 import type { RowMac } from './row-mac.ts';
 import {
@@ -59,8 +60,10 @@ function destructionAt(
   return { at: time, requestedAt: now, reason };
 }
 
-function requireUnprotected({ key }: KeyView): void {
+/** `version`: null, the whole key. @throws TwofoldError deletion_protected */
+function requireUnprotected({ key }: KeyView, version: number | null): void {
   if (key.deletionProtection) throw new TwofoldError('deletion_protected');
+  requireNotHeld(key, version);
 }
 
 const same = (standing: Destruction | null, { at, reason }: Destruction): boolean =>
@@ -96,7 +99,7 @@ export function planVersionDestruction(
 ): Promise<Plan> | Plan {
   const version = versionOf(view, number);
   const destruction = destructionAt(parts, wanted);
-  requireUnprotected(view);
+  requireUnprotected(view, number);
   if (view.key.primary === number) throw new TwofoldError('primary_protected');
   const detail = describe(parts, destruction, [version]);
   if (same(destructionOf(version), destruction)) return planNothing(view, detail, version);
@@ -132,7 +135,7 @@ export function planKeyDestruction(
   wanted: ReasonedDestruction,
 ): Promise<Plan> | Plan {
   const destruction = destructionAt(parts, wanted);
-  requireUnprotected(view);
+  requireUnprotected(view, null);
   const detail = describe(parts, destruction, view.versions);
   if (same(view.key.destruction, destruction)) return planNothing(view, detail);
   return planKeyChange(parts.mac, view, { destruction }, detail);
@@ -160,7 +163,7 @@ export async function planDestroyedVersion(
   if (version.state === 'destroyed') return planNothing(view, {}, version);
   const now = parts.clock();
   const changed = transition(version, { kind: 'destroy', at: now });
-  requireUnprotected(view);
+  requireUnprotected(view, number);
   const removal = await parts.removals.of([version]);
   const detail = destroyedDetail(parts, now, [version], [changed], removal.objects);
   const { writes } = removal;
@@ -172,7 +175,7 @@ export async function planDestroyedVersion(
 export async function planDestroyedKey(parts: DestructionParts, view: KeyView): Promise<Plan> {
   const now = parts.clock();
   const after = destroyKey(view.key, view.versions, now);
-  requireUnprotected(view);
+  requireUnprotected(view, null);
   const removal = await parts.removals.of(view.versions);
   const detail = destroyedDetail(parts, now, view.versions, after.versions, removal.objects);
   const used = usedOf(after.key, standing(after));

@@ -20,6 +20,7 @@ import type { Key } from './model.ts';
 import { checkName, checkReason, mergeLabels, sameLabels } from './names.ts';
 import { planNewVersion, writableCustody } from './new-version.ts';
 import type { NewVersionParts } from './new-version.ts';
+import { checkRecords, recordsOf, requireNotHeld } from './provider-record.ts';
 import type {
   Announcement,
   ChangeDone,
@@ -87,6 +88,9 @@ export class KeyAdministration implements KeyManage {
     return this.#changes.run(grant, run, async () => {
       checkName(input.name);
       const labels = mergeLabels({}, input.labels);
+      if (recordsOf(labels).size > 0) {
+        throw new TwofoldError('invalid_value', 'A new key has no Kubernetes provider yet.');
+      }
       const { suite } = input;
       const purpose = input.purpose ?? suite.class;
       requireServes(suite, purpose);
@@ -127,6 +131,10 @@ export class KeyAdministration implements KeyManage {
       const publish = input.publish ?? view.key.publish;
       const minUsableVersion = input.minUsableVersion ?? view.key.minUsableVersion;
       checkWindow(view.key, minUsableVersion);
+      checkRecords(view.key.labels, { ...view.key, labels }, input.announcing);
+      if (minUsableVersion > view.key.minUsableVersion) {
+        requireNotHeld({ labels }, minUsableVersion - 1);
+      }
       requirePublishable(findSuiteByNumber(standing(view).suite), input.publish ?? false);
       const same =
         deletionProtection === view.key.deletionProtection &&

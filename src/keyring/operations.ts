@@ -297,6 +297,8 @@ export interface UpdateKey {
   readonly publish?: boolean;
   /** At most the primary version: `invalid_value` otherwise. */
   readonly minUsableVersion?: number;
+  /** Whether the records of Kubernetes providers may announce a later version: the service itself. */
+  readonly announcing?: boolean;
 }
 
 /** What will be done to a key or version, and when. */

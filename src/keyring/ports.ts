@@ -392,6 +392,8 @@ export interface InstanceStore {
   beat(id: string, epochSeen: number, lanes?: LaneCounts): Promise<Heartbeat>;
   /** Whether every live (neither closed nor fenced, beating) instance reads the suite and envelope version. */
   allRead(suite: number, envelope: number): Promise<boolean>;
+  /** The epoch now, and the least that a live instance has confirmed; the same where none lives. */
+  confirmed(): Promise<{ readonly epoch: number; readonly least: number }>;
   close(id: string): Promise<void>;
   /** Closes it unless it is live: then it is another process's, and is left alone. */
   closeDead(id: string): Promise<void>;

@@ -10,6 +10,7 @@ import { requireUsable } from './lifecycle.ts';
 import type { Key } from './model.ts';
 import { checkReason } from './names.ts';
 import type { KeyView, SetPrimary } from './operations.ts';
+import { requireNotHeld } from './provider-record.ts';
 import type { RowMac } from './row-mac.ts';
 import { planKeyChange, planNothing, planVersionChange, standing } from './row-plans.ts';
 
@@ -62,6 +63,7 @@ export async function planRetire(
   if (view.key.primary === null || number >= view.key.primary) {
     throw new TwofoldError('primary_protected');
   }
+  requireNotHeld(view.key, number);
   const minUsableVersion = Math.max(view.key.minUsableVersion, number + 1);
   const key = { ...view.key, minUsableVersion };
   const detail = { reason, minUsableVersion };

@@ -21,8 +21,17 @@ import type { EpochStanding, SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import { versionOf } from '../keyring/catalog.ts';
 import type { KeyRead, KeyUse, KeyView, Used } from '../keyring/operations.ts';
+import { recordsOf } from '../keyring/provider-record.ts';
+import type { ProviderRecord } from '../keyring/provider-record.ts';
+import type { Announcer } from './announcer.ts';
 import { OpenedSeeds } from './opened-seeds.ts';
-import type { KeyService, ProviderState, Unwrapped, ValueContext } from './ports.ts';
+import type {
+  KeyService,
+  ProviderState,
+  ProviderVersionState,
+  Unwrapped,
+  ValueContext,
+} from './ports.ts';
 import { nameOf } from './single-flight.ts';
 
 /** How often a call runs before changes that keep overtaking it make it fail. */
@@ -42,8 +51,9 @@ export interface KeyringServiceParts {
   readonly namespace: string;
   /** The key's own name. */
   readonly key: string;
-  /** Which version is announced, by the view of the key as it stands. */
-  readonly announced: (view: KeyView) => Promise<Pick<ProviderState, 'announced' | 'versions'>>;
+  readonly cluster: string;
+  readonly provider: string;
+  readonly announcer: Pick<Announcer, 'consider' | 'register'>;
   readonly engineOf: (suite: string) => AuditEngine | null;
 }
 
@@ -83,9 +93,9 @@ export class KeyringService implements KeyService {
 
   async state(): Promise<ProviderState> {
     const view = await this.#parts.read.fresh(this.#grant('keys.read'));
-    const { announced, versions } = await this.#parts.announced(view);
-    requireSuite(findSuiteByNumber(versionOf(view, announced).suite));
-    return { keyId: view.key.id, keyName: view.key.name, announced, versions };
+    const record = await this.#recordOf(view);
+    requireSuite(findSuiteByNumber(versionOf(view, record.announced).suite));
+    return providerState(view, record);
   }
 
   async wrap({
@@ -122,6 +132,20 @@ export class KeyringService implements KeyService {
       },
       ({ plaintext }) => wipe(plaintext),
     );
+  }
+
+  async #recordOf(view: KeyView): Promise<ProviderRecord> {
+    const { announcer, cluster, provider } = this.#parts;
+    const record = recordsOf(view.key.labels).get(cluster);
+    if (record === undefined) return announcer.register(view, cluster, provider);
+    if (record.provider !== provider) {
+      throw new TwofoldError(
+        'invalid_value',
+        `The provider of cluster ${cluster} is called ${record.provider}.`,
+      );
+    }
+    announcer.consider(view);
+    return record;
   }
 
   #grant<O extends Operation>(operation: O, encryptionContext?: ValueContext): Grant<O> {
@@ -218,6 +242,22 @@ export class KeyringService implements KeyService {
       detail: { ...context, ...(named && { uid }), ...(uid === null && { probe: true }) },
     };
   }
+}
+
+/** What a record says of the versions of its key. */
+export function providerState(
+  { key, versions }: KeyView,
+  { announced, retired }: ProviderRecord,
+): ProviderState {
+  const states = versions
+    .filter(({ state }) => state !== 'destroyed')
+    .map(({ version }) => ({ version, state: stateOf(version, announced, retired) }));
+  return { keyId: key.id, keyName: key.name, announced, versions: states };
+}
+
+function stateOf(version: number, announced: number, retired: number): ProviderVersionState {
+  if (version > announced) return 'pending';
+  return version <= retired ? 'retired' : 'active';
 }
 
 const notedBy = (noted: Noted) => ({

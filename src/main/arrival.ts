@@ -22,7 +22,7 @@ import { openLogWitness } from './log-witness.ts';
 import { rotationPlans, rotationPolicies, rotationReading, startScheduler } from './scheduling.ts';
 import { openSequencedLog } from './sequenced-log.ts';
 import { openSinks } from './sinks.ts';
-import { startProvider } from './kubernetes.ts';
+import { consideredBy, startAnnouncer, startProvider } from './kubernetes.ts';
 import type { Unwinding } from './unwinding.ts';
 
 export interface ArrivalParts {
@@ -52,8 +52,17 @@ export async function arrive(
   const { mac } = root;
   const { integrity } = keyring;
   late.pageTokenKey.set(await mac(utf8(NAME.pageToken)));
+  const announcer = startAnnouncer(
+    {
+      keyring,
+      instances: store.instances,
+      epoch: incarnation.epoch,
+      log: logs.component('kubernetes'),
+    },
+    unwinding,
+  );
   late.use.set(keyring.use);
-  late.read.set(keyring.read);
+  late.read.set(consideredBy(announcer, keyring.read));
   late.references.set(keyring.references);
   late.published.set(keyring.published);
   late.manage.set(keyring.manage);
@@ -94,7 +103,7 @@ export async function arrive(
     late.witness = await openLogWitness({ ...parts, log: logs.component('witness') }, unwinding);
   }
   const provider = { config, keyring, audit, epoch, engine: parts.engine, metrics: parts.metrics };
-  await startProvider({ ...provider, log: logs.component('kubernetes') }, unwinding);
+  await startProvider({ ...provider, announcer, log: logs.component('kubernetes') }, unwinding);
   const { namespaces } = governance;
   const log = logs.component('scheduler');
   startScheduler(

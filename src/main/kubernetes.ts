@@ -13,6 +13,9 @@ import type { SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import { engineOf } from '../http/suite-resource.ts';
 import type { Keyring } from '../keyring/keyring.ts';
+import type { KeyRead } from '../keyring/operations.ts';
+import type { InstanceStore } from '../keyring/ports.ts';
+import { Announcer } from '../kubernetes/announcer.ts';
 import { KeyManagement } from '../kubernetes/key-management.ts';
 import { KeyringService } from '../kubernetes/keyring-service.ts';
 import { KmsServer } from '../kubernetes/server.ts';
@@ -22,6 +25,8 @@ import type { Unwinding } from './unwinding.ts';
 
 /** Several processes that start at once make the key once. */
 const ATTEMPTS = 5;
+/** How often a look is taken at what waits for its announcement. */
+const ANNOUNCE_MS = 1_000;
 const DEVELOPMENT_CLUSTER = 'development';
 
 export interface ProviderParts {
@@ -30,6 +35,7 @@ export interface ProviderParts {
   readonly audit: Pick<RunningAuditLog, 'record'>;
   readonly epoch: SecurityEpoch;
   readonly engine: Engine;
+  readonly announcer: Announcer;
   readonly metrics: Pick<Metrics, 'kubernetes'>;
   readonly log: ReturnType<Logs['component']>;
 }
@@ -54,6 +60,7 @@ export async function startProvider(parts: ProviderParts, unwinding: Unwinding):
   const { config, epoch, keyring, audit, engine, metrics, log } = parts;
   const { socket, key, namespace, group, provider } = config.kms;
   if (socket === undefined || key === undefined) return;
+  const cluster = config.kms.cluster ?? DEVELOPMENT_CLUSTER;
   const authorizer = PolicyAuthorizer.of({ epoch, policies: systemPolicies() });
   if (config.mode === 'dev') await makeKey(parts, authorizer, key);
   const service = new KeyringService({
@@ -64,15 +71,12 @@ export async function startProvider(parts: ProviderParts, unwinding: Unwinding):
     epoch,
     namespace,
     key,
-    announced: ({ key: { primary }, versions }) => {
-      if (primary === null) throw new TwofoldError('version_not_usable', 'No version is active.');
-      const active = versions.map(({ version }) => ({ version, state: 'active' as const }));
-      return Promise.resolve({ announced: primary, versions: active });
-    },
+    cluster,
+    provider,
+    announcer: parts.announcer,
     engineOf: (suite) => engineOf(engine, suite),
   });
   unwinding.add('provider', () => service.close());
-  const cluster = config.kms.cluster ?? DEVELOPMENT_CLUSTER;
   const server = new KmsServer({
     management: new KeyManagement({ service, provider, cluster, key }),
     path: socket,
@@ -91,6 +95,52 @@ export async function startProvider(parts: ProviderParts, unwinding: Unwinding):
     },
   );
 }
+
+/** Announces what was confirmed; told of keys by whoever reads them. Goes on until unwound. */
+export function startAnnouncer(
+  {
+    keyring,
+    instances,
+    epoch,
+    log,
+  }: Pick<ProviderParts, 'keyring' | 'epoch' | 'log'> & {
+    readonly instances: Pick<InstanceStore, 'confirmed'>;
+  },
+  unwinding: Unwinding,
+): Announcer {
+  const announcer = new Announcer({
+    read: keyring.read,
+    manage: keyring.manage,
+    instances,
+    authorizer: PolicyAuthorizer.of({ epoch, policies: systemPolicies() }),
+    onTrouble: (err) => log.warn({ err }, 'a version could not be announced yet'),
+  });
+  let ticking: Promise<void> | null = null;
+  const timer = setInterval(() => {
+    ticking ??= announcer.tick().finally(() => {
+      ticking = null;
+    });
+  }, ANNOUNCE_MS).unref();
+  unwinding.add('announcer', async () => {
+    clearInterval(timer);
+    await ticking;
+  });
+  return announcer;
+}
+
+/** Reading that tells the announcer of keys that are read. */
+export const consideredBy = (announcer: Announcer, read: KeyRead): KeyRead => ({
+  get: async (grant) => {
+    const view = await read.get(grant);
+    announcer.consider(view);
+    return view;
+  },
+  fresh: (grant) => read.fresh(grant),
+  certificateChain: (...asked) => read.certificateChain(...asked),
+  uses: (...asked) => read.uses(...asked),
+  users: (...asked) => read.users(...asked),
+  list: (...asked) => read.list(...asked),
+});
 
 /** What a development service begins with. */
 async function makeKey(

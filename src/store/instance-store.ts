@@ -48,6 +48,10 @@ const CLOSE_DEAD = `update public.instance set closed = true where id = $1 and n
 const UNREADABLE = `select 1 from public.instance
   where ${IS_LIVE} and not ($1 = any (suites) and $2 = any (envelopes)) limit 1`;
 
+const CONFIRMED = `select e.epoch,
+    coalesce((select min(epoch_seen) from public.instance where ${IS_LIVE}), e.epoch) as least
+  from public.security_epoch e`;
+
 export const createInstanceStore = (pool: GuardedPool): InstanceStore => ({
   open: async ({ id, zone, suites, envelopes, graceMs }) => {
     await commitStatement(pool, OPEN, [id, zone, suites, envelopes, graceMs]).catch(refuse);
@@ -75,6 +79,14 @@ export const createInstanceStore = (pool: GuardedPool): InstanceStore => ({
   allRead: async (suite, envelope) => {
     const { rowCount } = await read(() => pool.query(UNREADABLE, [suite, envelope])).catch(refuse);
     return rowCount === 0;
+  },
+
+  confirmed: async () => {
+    const { rows } = await read(() =>
+      pool.query<{ epoch: string; least: string }>(CONFIRMED),
+    ).catch(refuse);
+    const [row] = rows;
+    return { epoch: Number(row?.epoch), least: Number(row?.least) };
   },
 
   close: async (id) => {

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { PolicyAuthorizer, systemPolicies } from '../../src/access/authorize.ts';
+import { Announcer } from '../../src/kubernetes/announcer.ts';
 import { KeyManagement } from '../../src/kubernetes/key-management.ts';
 import { KeyringService } from '../../src/kubernetes/keyring-service.ts';
 import { KmsServer } from '../../src/kubernetes/server.ts';
@@ -18,21 +19,31 @@ async function openForm(suite: string): Promise<Form> {
   const socket = join(folder, 'kms.sock');
   const { epoch, keyring, audit } = world;
   let past = 0;
-  const announcedSoFar = { version: 0 };
+  const authorizer = PolicyAuthorizer.of({ epoch, policies: systemPolicies() });
+  const announcer = new Announcer({
+    read: keyring.read,
+    manage: keyring.manage,
+    instances: {
+      confirmed: () => Promise.resolve({ epoch: epoch.current, least: epoch.current }),
+    },
+    authorizer,
+    onTrouble: (error) => {
+      throw error;
+    },
+  });
+  const ticking = setInterval(() => void announcer.tick(), 20);
   const open = async (): Promise<KmsServer> => {
     const service = new KeyringService({
       use: keyring.use,
       read: keyring.read,
       audit,
-      authorizer: PolicyAuthorizer.of({ epoch, policies: systemPolicies() }),
+      authorizer,
+      announcer,
+      cluster: 'c1',
+      provider: 'twofold',
       epoch,
       namespace: 'default',
       key: 'secrets',
-      announced: ({ key, versions }) => {
-        announcedSoFar.version = Math.max(announcedSoFar.version, key.primary ?? 0);
-        const active = versions.map(({ version }) => ({ version, state: 'active' as const }));
-        return Promise.resolve({ announced: announcedSoFar.version, versions: active });
-      },
       engineOf: () => 'native',
     });
     const server = new KmsServer({
@@ -75,6 +86,7 @@ async function openForm(suite: string): Promise<Form> {
       past += 11_000;
     },
     close: async () => {
+      clearInterval(ticking);
       await server.stop();
       await world.stop();
       rmSync(folder, { recursive: true });

@@ -75,6 +75,28 @@ test('metrics count calls by method and code', async () => {
   );
 });
 
+test('a rotation is announced when every instance has confirmed it, and the key is held', async () => {
+  const { json } = await service.request('GET', '/v1/keys/secrets');
+  const labels = { 'kubernetes/development': 'provider=twofold announced=1' };
+  expect(json).toMatchObject({ labels });
+  const [server] = servers;
+  const before = server?.keyId;
+  expect((await service.request('POST', '/v1/admin/keys/secrets/rotate', {})).status).toBe(200);
+  const after = { 'kubernetes/development': 'provider=twofold announced=2' };
+  await eventually(async () => {
+    const { json: read } = await service.request('GET', '/v1/keys/secrets');
+    return JSON.stringify(read['labels']) === JSON.stringify(after);
+  });
+  await eventually(async () => {
+    await server?.poll();
+    return server?.keyId !== before;
+  }, 15_000);
+  expect(server?.health).toBeNull();
+  server?.put('/registry/secrets/default/b', Buffer.from('another'));
+  const closed = await service.request('PATCH', '/v1/admin/keys/secrets', { minUsableVersion: 2 });
+  expect([closed.status, closed.json.code]).toEqual([409, 'deletion_protected']);
+}, 30_000);
+
 test('SIGTERM lets the calls under way end, and a restart opens what is stored', async () => {
   const [server] = servers;
   const stored = etcd.get('/registry/secrets/default/a');
