@@ -44,7 +44,7 @@ const MAX_ANSWER = 1_048_576;
 const FIRST_PAUSE_MS = 250;
 
 export interface Call {
-  readonly method: 'GET' | 'POST';
+  readonly method: 'GET' | 'POST' | 'PATCH';
   readonly path: string;
   readonly accept: string;
   readonly contentType?: string;

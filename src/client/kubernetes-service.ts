@@ -11,9 +11,12 @@ import { parseEnvelope } from '../crypto/envelope.ts';
 import { SecretBytes, wipe } from '../crypto/secret.ts';
 import { ERRORS, TwofoldError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
+import { parseRecord, providerLabel } from '../keyring/provider-record.ts';
+import type { ProviderRecord } from '../keyring/provider-record.ts';
 import type {
   KeyService,
   ProviderState,
+  ProviderVersion,
   UnwrapRequest,
   Unwrapped,
   ValueContext,
@@ -50,6 +53,10 @@ export interface KubernetesServiceOptions {
   readonly namespace: string;
   /** Name or UUID. */
   readonly key: string;
+  /** Whose record at the key says which version is announced. */
+  readonly cluster: string;
+  /** The name of the provider in that record. */
+  readonly provider: string;
   readonly times?: Partial<HedgeTimes>;
 }
 
@@ -63,9 +70,12 @@ export class KubernetesOverHttp implements KeyService {
   readonly #endpoints: readonly Endpoint[];
   readonly #headers: Readonly<Record<string, string>>;
   readonly #path: string;
+  readonly #options: KubernetesServiceOptions;
   readonly #times: HedgeTimes;
 
-  constructor({ endpoints, namespace, key, times }: KubernetesServiceOptions) {
+  constructor(options: KubernetesServiceOptions) {
+    const { endpoints, namespace, key, times } = options;
+    this.#options = options;
     this.#endpoints = endpoints.map((connection) => ({ connection, slowUntil: -Infinity }));
     this.#headers = { [`${NAME.header}Namespace`]: namespace };
     this.#path = `/v1/keys/${encodeURIComponent(key)}`;
@@ -82,9 +92,30 @@ export class KubernetesOverHttp implements KeyService {
     const { body } = await this.#ask(call, signal);
     const parsed = keyResource.safeParse(told(() => jsonOf(body)));
     if (!parsed.success) throw failureOf(unexpected('The answer is no key.'));
-    const { id, name, primary } = parsed.data;
-    if (primary === null) throw new TwofoldError('version_not_usable', 'No version is active.');
-    return { keyId: id, keyName: name, announced: primary, versions: [] };
+    const { id, name, labels, latestVersion } = parsed.data;
+    const { announced, retired } = this.#recordIn(labels);
+    const versions = Array.from({ length: latestVersion }, (_, at) =>
+      standing(at + 1, announced, retired),
+    );
+    return { keyId: id, keyName: name, announced, versions };
+  }
+
+  /** What is announced is the service's to say: without a record nothing is. */
+  #recordIn(labels: Readonly<Record<string, string>>): ProviderRecord {
+    const { cluster, provider } = this.#options;
+    const text = labels[providerLabel(cluster)];
+    if (text === undefined) {
+      throw new TwofoldError(
+        'not_found',
+        `The key has no provider of cluster ${cluster}: twofold kms-plugin register makes one.`,
+      );
+    }
+    const record = parseRecord(text);
+    if (record.provider === provider) return record;
+    throw new TwofoldError(
+      'invalid_value',
+      `The provider of cluster ${cluster} is called ${record.provider}.`,
+    );
   }
 
   async wrap(request: WrapRequest, signal: AbortSignal): Promise<Uint8Array> {
@@ -149,6 +180,11 @@ export class KubernetesOverHttp implements KeyService {
     const places = this.#endpoints.map(({ connection }) => connection.origin);
     return `Nobody answered in time at ${places.join(', ')}.`;
   }
+}
+
+function standing(version: number, announced: number, retired: number): ProviderVersion {
+  if (version <= retired) return { version, state: 'retired' };
+  return { version, state: version <= announced ? 'active' : 'pending' };
 }
 
 async function attempt(connection: HttpConnection, call: Call): Promise<Answer> {

@@ -1,5 +1,9 @@
 /** `twofold kms-plugin …`: the Kubernetes KMS v2 provider on a control-plane node, and its operator's tools. */
+import { printConfiguration } from './kms-plugin/configuration.ts';
+import { doctorPlugin } from './kms-plugin/doctor.ts';
+import { registerProvider } from './kms-plugin/records.ts';
 import { servePlugin } from './kms-plugin/serve.ts';
+import { verifyRotation } from './kms-plugin/verify-rotation.ts';
 
 interface Output {
   readonly print: (line: string) => void;
@@ -8,8 +12,15 @@ interface Output {
 
 const USAGE = `usage: twofold kms-plugin COMMAND …
   serve --socket PATH [--group NAME] [--metrics-port PORT] SERVICE     the provider, until it is told to stop
+  register --key NAME --cluster ID [--provider twofold] OPERATOR       makes the provider known to its key
+  config --socket PATH [--provider twofold] [--resource secrets …] [--before FILE] [--read-only]
+                                                                       an EncryptionConfiguration
+  verify-rotation (--snapshot FILE | --dump FILE) [--key-id ID]        which keys the values of etcd are under
+    [--retire --key NAME --cluster ID OPERATOR]
+  doctor [--socket PATH] [--config FILE] [--value FILE] [SERVICE]      what is wrong, seen from a control-plane node
 SERVICE: --server URL [--server URL …] --key NAME --cluster ID [--provider twofold] [--namespace default]
-  [--ca FILE] (--token-file FILE | --cert FILE --cert-key FILE)`;
+  [--ca FILE] (--token-file FILE | --cert FILE --cert-key FILE)
+OPERATOR: [--url http://127.0.0.1:8370] [--authorization .twofold/admin.header] [--ca FILE] [--namespace default]`;
 
 /** @returns the exit code */
 export async function kmsPluginCommand(
@@ -22,6 +33,14 @@ export async function kmsPluginCommand(
   switch (command) {
     case 'serve':
       return servePlugin(rest, print);
+    case 'config':
+      return printConfiguration(rest, print);
+    case 'doctor':
+      return doctorPlugin(rest, print);
+    case 'register':
+      return registerProvider(rest, print);
+    case 'verify-rotation':
+      return verifyRotation(rest, print);
     default:
       complain(USAGE);
       return 2;

@@ -169,6 +169,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'type crypto/suite.ts',
     /** What the agent's provider asks. */
     'type kubernetes/ports.ts',
+    'keyring/provider-record.ts',
   ],
   cli: ['errors', 'name', 'duration', 'contract', 'config', 'client'],
   /** The form of key set files and the ids of suites, so that `config check` finds what a start would refuse. */

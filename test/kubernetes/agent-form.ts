@@ -43,10 +43,10 @@ export function handOn(world: World, id: string) {
       await keyring.manage.setPrimary(world.grant('keys.set-primary', 'secrets'), input, aRun());
     },
     suspend: async () => {
-      await keyring.lifecycle.suspend(world.grant('keys.suspend', id), { reason: 'a test' }, aRun());
+      await keyring.manage.suspend(world.grant('keys.suspend', id), { reason: 'a test' }, aRun());
     },
     resume: async () => {
-      await keyring.lifecycle.resume(world.grant('keys.resume', id), { reason: 'a test' }, aRun());
+      await keyring.manage.resume(world.grant('keys.resume', id), { reason: 'a test' }, aRun());
     },
   };
 }
@@ -61,6 +61,15 @@ export async function openAgentForm(
   const folder = mkdtempSync(join(tmpdir(), 'kms-agent-'));
   const tokenFile = join(folder, 'token');
   writeFileSync(tokenFile, `${await service.token('admin')}\n`, { mode: 0o600 });
+  /** As the service does once every instance has confirmed the version. */
+  const announce = async (version: number) => {
+    const labels = { 'kubernetes/c1': `provider=twofold announced=${String(version)}` };
+    const grant = world.grant('keys.update', 'secrets');
+    await world.keyring.manage.update(grant, { labels, announcing: true }, aRun());
+  };
+  await announce(1);
+  let announced = 1;
+  const hand = handOn(world, id);
   let past = 0;
   const socket = join(folder, 'kms.sock');
   const options: AgentOptions = {
@@ -93,7 +102,12 @@ export async function openAgentForm(
     get agent() {
       return agent;
     },
-    ...handOn(world, id),
+    ...hand,
+    rotate: async () => {
+      await hand.rotate();
+      announced += 1;
+      await announce(announced);
+    },
     replace: async () => {
       await agent.stop();
       agent = await start();

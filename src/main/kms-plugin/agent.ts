@@ -62,8 +62,8 @@ export function serviceOf(provider: Provider, files: HostFiles): KubernetesOverH
         identity: () => files.identity(),
       }),
   );
-  const { namespace, key } = provider;
-  return new KubernetesOverHttp({ endpoints, namespace, key });
+  const { namespace, key, cluster, provider: name } = provider;
+  return new KubernetesOverHttp({ endpoints, namespace, key, cluster, provider: name });
 }
 
 /** @throws TwofoldError, or what listening on the port fails with; the socket's failures are of `served` */

@@ -19,6 +19,7 @@ export const PROVIDER_FLAGS = {
 
 const LABEL = /^[a-zA-Z0-9](?:[-_.a-zA-Z0-9]{0,61}[a-zA-Z0-9])?$/u;
 const MOST_SERVERS = 8;
+const LONGEST_CLUSTER = 50;
 export const DEFAULT_PROVIDER = 'twofold';
 
 export const refuse = (detail: string): TwofoldError => new TwofoldError('invalid_value', detail);
@@ -36,11 +37,19 @@ export function label(text: string, flag: string): string {
   throw refuse(`--${flag} is 1 to 63 letters, digits, "-", "_" or ".".`);
 }
 
+/** At most 50 characters: the record of the provider is a label of the key. */
+export function clusterOf(flags: ParsedFlags): string {
+  const cluster = label(needed(flags, 'cluster', 'ID'), 'cluster');
+  if (cluster.length > LONGEST_CLUSTER) throw refuse('--cluster has up to 50 characters.');
+  return cluster;
+}
+
 /** @throws TwofoldError invalid_value */
 export function providerOf(flags: ParsedFlags): Provider {
   const servers = (flags.values.get('server') ?? []).map(serverOf);
   if (servers.length === 0) throw refuse('--server URL is missing.');
-  if (servers.length > MOST_SERVERS) throw refuse(`--server is given more than ${MOST_SERVERS} times.`);
+  if (servers.length > MOST_SERVERS)
+    throw refuse(`--server is given more than ${MOST_SERVERS} times.`);
   if (new Set(servers.map(({ href }) => href)).size < servers.length) {
     throw refuse('A --server is given twice.');
   }
@@ -50,7 +59,7 @@ export function providerOf(flags: ParsedFlags): Provider {
     files: { ...callerOf(flags), ...(ca === undefined ? {} : { ca }) },
     namespace: one(flags, 'namespace') ?? 'default',
     key: needed(flags, 'key', 'NAME'),
-    cluster: label(needed(flags, 'cluster', 'ID'), 'cluster'),
+    cluster: clusterOf(flags),
     provider: label(one(flags, 'provider') ?? DEFAULT_PROVIDER, 'provider'),
   };
 }

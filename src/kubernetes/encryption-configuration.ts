@@ -1,0 +1,233 @@
+/**
+ * EncryptionConfiguration of Kubernetes (`apiserver.config.k8s.io/v1`): read strictly, and written for this
+ * provider with the one that the values in etcd are under now.
+ *
+ * The first provider of an entry writes; all of them read.
+ */
+import { parse, stringify } from 'yaml';
+
+import { TwofoldError } from '../errors.ts';
+
+const API_VERSION = 'apiserver.config.k8s.io/v1';
+const KIND = 'EncryptionConfiguration';
+/** Bytes: a configuration has one or two kilobytes. */
+const MAX_CONFIGURATION = 262_144;
+/** Times that an alias may be followed; of a configuration that a person wrote, none is. */
+const MAX_ALIASES = 16;
+
+/** Providers that hold their keys in the file itself. */
+const LOCAL = ['aescbc', 'aesgcm', 'secretbox'] as const;
+type Local = (typeof LOCAL)[number];
+
+export type Provider =
+  | { readonly kind: 'identity' }
+  | { readonly kind: Local; readonly keys: readonly string[] }
+  | {
+      readonly kind: 'kms';
+      readonly apiVersion: 'v1' | 'v2';
+      readonly name: string;
+      readonly endpoint: string;
+      /** Of a call, ms; 3 s where the file does not say. */
+      readonly timeoutMs: number;
+    };
+
+export interface Entry {
+  readonly resources: readonly string[];
+  readonly providers: readonly Provider[];
+}
+
+export interface EncryptionConfiguration {
+  readonly entries: readonly Entry[];
+}
+
+type Members = Readonly<Record<string, unknown>>;
+
+const refuse = (where: string, why: string) =>
+  new TwofoldError('invalid_value', `EncryptionConfiguration: ${where} ${why}.`);
+
+function members(value: unknown, where: string, known: readonly string[]): Members {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw refuse(where, 'is not a mapping');
+  }
+  const unknown = Object.keys(value).find((name) => !known.includes(name));
+  if (unknown !== undefined) throw refuse(`${where}.${unknown}`, 'is not a field of it');
+  return value as Members;
+}
+
+function list(value: unknown, where: string): readonly unknown[] {
+  if (Array.isArray(value) && value.length > 0) return value as unknown[];
+  throw refuse(where, 'is not a list of one at least');
+}
+
+function text(value: unknown, where: string): string {
+  if (typeof value === 'string' && value !== '') return value;
+  throw refuse(where, 'is not a text');
+}
+
+/** Keys themselves are not looked at, and are never in an answer. */
+function localProvider(kind: Local, value: unknown, where: string): Provider {
+  const { keys } = members(value, where, ['keys']);
+  const names = list(keys, `${where}.keys`).map((key, at) => {
+    const place = `${where}.keys[${at}]`;
+    const { name, secret } = members(key, place, ['name', 'secret']);
+    text(secret, `${place}.secret`);
+    return text(name, `${place}.name`);
+  });
+  return { kind, keys: names };
+}
+
+const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
+
+/** A duration of Go, like `3s` or `1m30s`. */
+function duration(value: unknown, where: string): number {
+  if (value === undefined) return 3_000;
+  const written = text(value, where);
+  const parts = [...written.matchAll(/(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h)/gu)];
+  const total = parts.reduce(
+    (sum, [, count, unit]) => sum + Number(count) * (UNITS[unit ?? ''] ?? 0),
+    0,
+  );
+  if (parts.map(([part]) => part).join('') === written && total > 0) return total;
+  throw refuse(where, 'is not a duration like 3s');
+}
+
+function kmsProvider(value: unknown, where: string): Provider {
+  const known = ['apiVersion', 'name', 'endpoint', 'timeout', 'cachesize'];
+  const found = members(value, where, known);
+  const apiVersion = found['apiVersion'] ?? 'v1';
+  if (apiVersion !== 'v1' && apiVersion !== 'v2') throw refuse(`${where}.apiVersion`, 'is not v2');
+  if (apiVersion === 'v2' && found['cachesize'] !== undefined) {
+    throw refuse(`${where}.cachesize`, 'is not a field of v2');
+  }
+  const name = text(found['name'], `${where}.name`);
+  if (name.includes(':')) throw refuse(`${where}.name`, 'has a ":"');
+  const endpoint = text(found['endpoint'], `${where}.endpoint`);
+  if (!/^unix:\/\/.?\/|^unix:\/\/@/u.test(endpoint))
+    throw refuse(`${where}.endpoint`, 'is not unix:///…');
+  return {
+    kind: 'kms',
+    apiVersion,
+    name,
+    endpoint,
+    timeoutMs: duration(found['timeout'], `${where}.timeout`),
+  };
+}
+
+function provider(value: unknown, where: string): Provider {
+  const found = members(value, where, ['identity', 'kms', ...LOCAL]);
+  const [kind, ...others] = Object.keys(found);
+  if (kind === undefined || others.length > 0) throw refuse(where, 'is not one provider');
+  if (kind === 'kms') return kmsProvider(found[kind], `${where}.kms`);
+  if (kind !== 'identity') return localProvider(kind as Local, found[kind], `${where}.${kind}`);
+  members(found[kind] ?? {}, `${where}.identity`, []);
+  return { kind };
+}
+
+/**
+ * @throws TwofoldError invalid_value for what an API server would refuse, and for what it would understand
+ *   otherwise; never quotes a key
+ */
+export function parseEncryptionConfiguration(source: string): EncryptionConfiguration {
+  if (Buffer.byteLength(source) > MAX_CONFIGURATION) throw refuse('the file', 'is too large');
+  let parsed: unknown;
+  try {
+    parsed = parse(source, { maxAliasCount: MAX_ALIASES, uniqueKeys: true, prettyErrors: false });
+  } catch {
+    // The parser's words may quote a line with a key.
+    throw refuse('the file', 'is not one document of YAML');
+  }
+  const file = members(parsed, 'the file', ['apiVersion', 'kind', 'metadata', 'resources']);
+  if (file['apiVersion'] !== API_VERSION) throw refuse('apiVersion', `is not ${API_VERSION}`);
+  if (file['kind'] !== KIND) throw refuse('kind', `is not ${KIND}`);
+  const entries = list(file['resources'], 'resources').map((entry, at) => {
+    const where = `resources[${at}]`;
+    const { resources, providers } = members(entry, where, ['resources', 'providers']);
+    return {
+      resources: list(resources, `${where}.resources`).map((name, n) =>
+        text(name, `${where}.resources[${n}]`),
+      ),
+      providers: list(providers, `${where}.providers`).map((each, n) =>
+        provider(each, `${where}.providers[${n}]`),
+      ),
+    };
+  });
+  return { entries };
+}
+
+/** `name[.group]` of a key of etcd like `/registry/secrets/default/a`; null of any other. */
+export function resourceOf(etcdKey: string): string | null {
+  const [, resource] = /^\/[^/]+\/([^/]+)\/./u.exec(etcdKey) ?? [];
+  return resource ?? null;
+}
+
+/** The entry that an API server goes by for a resource: the first that names it. */
+export function entryFor(
+  { entries }: EncryptionConfiguration,
+  resource: string,
+): Entry | undefined {
+  const every = resource.includes('.')
+    ? ['*.*', `*.${resource.slice(resource.indexOf('.') + 1)}`]
+    : ['*.*', '*.'];
+  return entries.find(({ resources }) =>
+    resources.some((name) => name === resource || every.includes(name)),
+  );
+}
+
+export interface Wanted {
+  readonly name: string;
+  readonly socket: string;
+  readonly resources: readonly string[];
+  /** An earlier configuration, whose providers go on reading: what they wrote is in etcd. */
+  readonly before: string | null;
+  /** The new provider only reads as yet: for the first step where there are several API servers. */
+  readonly readOnly: boolean;
+}
+
+/** What was there before, its keys included: so that the result is a file like it, for the same eyes. */
+function rawEntries(before: string): readonly { resources: string[]; providers: unknown[] }[] {
+  const { resources } = parse(before) as {
+    resources: { resources: string[]; providers: unknown[] }[];
+  };
+  return resources;
+}
+
+/**
+ * A configuration with this provider first (or second, `readOnly`) for the resources, and the former
+ * providers behind it; `identity` where there is no former one, for values that are in the clear.
+ *
+ * @throws TwofoldError invalid_value as `parseEncryptionConfiguration`; for a former entry that names one of
+ *   the resources beside others
+ */
+export function writeEncryptionConfiguration(wanted: Wanted): string {
+  const { name, socket, resources, before, readOnly } = wanted;
+  const ours = {
+    kms: { apiVersion: 'v2', name, endpoint: `unix://${socket}`, timeout: '3s' },
+  };
+  if (before !== null) parseEncryptionConfiguration(before);
+  const former = before === null ? [] : rawEntries(before);
+  const sharing = former.find((entry) => entry.resources.some((each) => resources.includes(each)));
+  if (
+    sharing !== undefined &&
+    sharing.resources.toSorted().join() !== resources.toSorted().join()
+  ) {
+    throw refuse('an entry', `is for ${sharing.resources.join(', ')} together: name all of them`);
+  }
+  const behind = withoutSame(sharing?.providers ?? [{ identity: {} }], name);
+  const [first, ...rest] = behind;
+  const providers = readOnly ? [first, ours, ...rest] : [ours, ...behind];
+  const entry = { resources, providers };
+  const entries =
+    sharing === undefined
+      ? [...former, entry]
+      : former.map((each) => (each === sharing ? entry : each));
+  const written = stringify(
+    { apiVersion: API_VERSION, kind: KIND, resources: entries },
+    { lineWidth: 0, aliasDuplicateObjects: false },
+  );
+  parseEncryptionConfiguration(written);
+  return written;
+}
+
+/** A second run changes the place of the provider, not their number. */
+const withoutSame = (providers: readonly unknown[], name: string): readonly unknown[] =>
+  providers.filter((each) => (each as { kms?: { name?: string } }).kms?.name !== name);

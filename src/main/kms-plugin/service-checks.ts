@@ -1,0 +1,105 @@
+/** What stands behind a provider, seen from its host: each endpoint, its clock, the key, and what may be done with it. */
+import { randomBytes } from 'node:crypto';
+
+import { HttpConnection } from '../../client/http-connection.ts';
+import { KubernetesOverHttp } from '../../client/kubernetes-service.ts';
+import { SecretBytes } from '../../crypto/secret.ts';
+import { TwofoldError } from '../../errors.ts';
+import { valueContext } from '../../kubernetes/key-management.ts';
+import type { ProviderState } from '../../kubernetes/ports.ts';
+import { SILENT } from '../silent-log.ts';
+import type { Provider } from './agent.ts';
+import type { Look } from './doctor.ts';
+import { HostFiles } from './host-files.ts';
+
+const CALL_MS = 5_000;
+/** A token or certificate of minutes is refused, or taken for too long, by more. */
+const MOST_SKEW_MS = 30_000;
+
+const soon = () => AbortSignal.timeout(CALL_MS);
+
+export async function lookAtService(provider: Provider, look: Look): Promise<void> {
+  const files = await HostFiles.open(provider.files, SILENT);
+  try {
+    await look('identity', () => {
+      const token = files.authorization();
+      files.identity();
+      return token === null ? 'a client certificate and its key' : 'a token';
+    });
+    for (const url of provider.servers) await lookAt(url, provider, files, look);
+  } finally {
+    await files.close();
+  }
+}
+
+async function lookAt(url: URL, provider: Provider, files: HostFiles, look: Look): Promise<void> {
+  const connection = new HttpConnection({
+    url,
+    authorization: () => files.authorization(),
+    identity: () => files.identity(),
+  });
+  const service = new KubernetesOverHttp({ ...provider, endpoints: [connection] });
+  const at = (what: string) => `${what} at ${url.origin}`;
+  try {
+    await look(at('clock'), () => clockOf(connection));
+    let state: ProviderState | null = null;
+    await look(at('key'), async () => {
+      state = await service.state(soon());
+      return describe(state);
+    });
+    const known = state as ProviderState | null;
+    if (known !== null) await look(at('policy'), () => permitted(service, provider, known));
+  } finally {
+    service.close();
+  }
+}
+
+function describe({ keyId, keyName, announced, versions }: ProviderState): string {
+  const states = versions.map(({ version, state }) => `${version} ${state}`);
+  return `${keyName} (${keyId}), version ${announced} is announced; ${states.join(', ')}`;
+}
+
+async function clockOf(connection: HttpConnection): Promise<string> {
+  const call = {
+    method: 'GET',
+    path: '/v1/whoami',
+    accept: 'application/json',
+    signal: soon(),
+  } as const;
+  const { header } = await connection.once(call);
+  const theirs = Date.parse(header('date') ?? '');
+  if (Number.isNaN(theirs)) return 'the service does not say its time';
+  const skew = Date.now() - theirs;
+  if (Math.abs(skew) > MOST_SKEW_MS) {
+    throw new TwofoldError(
+      'invalid_value',
+      `this host is ${Math.round(Math.abs(skew) / 1_000)} s ${skew > 0 ? 'ahead of' : 'behind'} the service: set its clock.`,
+    );
+  }
+  return `within ${MOST_SKEW_MS / 1_000} s of the service`;
+}
+
+/** Both operations with this cluster's context, and neither with another's. */
+async function permitted(
+  service: KubernetesOverHttp,
+  provider: Provider,
+  { announced, keyName }: ProviderState,
+): Promise<string> {
+  const context = valueContext({ ...provider, key: keyName }, announced);
+  using plaintext = SecretBytes.own(randomBytes(32));
+  const call = { plaintext, keyVersion: announced, context, uid: null };
+  const envelope = await service.wrap(call, soon());
+  const { plaintext: opened } = await service.unwrap({ envelope, context, uid: null }, soon());
+  opened.wipe();
+  const other = { ...context, 'kubernetes/cluster': `not-${provider.cluster}` };
+  const refusal = await service.wrap({ ...call, context: other }, soon()).then(
+    () => null,
+    (error: unknown) => error,
+  );
+  if (TwofoldError.is(refusal, 'forbidden')) return 'wraps and unwraps for this cluster alone';
+  if (refusal !== null) throw refusal;
+  throw new TwofoldError(
+    'invalid_value',
+    'this identity may seal for other clusters too: bind it by a policy (docs/kubernetes.md).',
+  );
+}

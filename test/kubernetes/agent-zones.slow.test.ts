@@ -1,0 +1,241 @@
+/**
+ * The agent as an operator runs it, before two service processes that stand for two zones: one hangs, one is
+ * killed and replaced while an API server works, and rotations go on; then the operator's tools, against what was
+ * stored.
+ */
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+
+import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
+import { startBeside } from '../e2e/beside.ts';
+import { TestService } from '../e2e/service.ts';
+import { eventually } from '../store/eventually.ts';
+import { ApiServer, PluginClient } from './apiserver.ts';
+import type { Etcd, StoredObject } from './apiserver.ts';
+import { encryptedObject, etcdValue } from './stored-objects.ts';
+
+const ROOT = join(import.meta.dirname, '../..');
+const LAUNCH = join(ROOT, 'scripts/launch');
+const KEY = 'secrets';
+
+let folder: string;
+let socket: string;
+let first: TestService;
+let second: TestService;
+let agent: Program;
+const etcd: Etcd = new Map<string, StoredObject>();
+const servers: ApiServer[] = [];
+
+/** A command of the product, as its own process. */
+class Program {
+  output = '';
+  readonly child: ChildProcess;
+
+  constructor(...argv: readonly string[]) {
+    this.child = spawn('/bin/sh', [LAUNCH, 'kms-plugin', ...argv], {
+      env: { ...COMMAND_ENVIRONMENT, HOME: folder },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    for (const stream of [this.child.stdout, this.child.stderr]) {
+      stream?.on('data', (chunk: Buffer) => (this.output += chunk.toString('utf8')));
+    }
+  }
+
+  async until(text: string): Promise<void> {
+    await eventually(() => {
+      if (this.child.exitCode !== null) throw new Error(this.output);
+      return Promise.resolve(this.output.includes(text));
+    }, 20_000);
+  }
+
+  async ended(): Promise<number | null> {
+    if (this.child.exitCode === null && this.child.signalCode === null)
+      await once(this.child, 'exit');
+    return this.child.exitCode;
+  }
+
+  stop(): Promise<number | null> {
+    this.child.kill('SIGTERM');
+    return this.ended();
+  }
+}
+
+async function ran(...argv: readonly string[]) {
+  const program = new Program(...argv);
+  return { code: await program.ended(), output: program.output };
+}
+
+const tokenFile = () => join(folder, 'token');
+const operator = () => ['--url', second.url, '--authorization', join(folder, 'admin.header')];
+const about = ['--key', KEY, '--cluster', 'c1'];
+const startAgent = async () => {
+  const own = ['--socket', socket, '--token-file', tokenFile(), '--metrics-port', '0'];
+  const zones = ['--server', first.url, '--server', second.url];
+  const program = new Program('serve', ...own, ...zones, ...about);
+  await program.until('serving ');
+  return program;
+};
+
+const startServer = async (): Promise<ApiServer> => {
+  const server = new ApiServer(socket, etcd);
+  servers.push(server);
+  await server.start();
+  return server;
+};
+const readable = async (server: ApiServer) => {
+  await server.poll();
+  return server.health === null;
+};
+
+/** What `etcdctl get /registry/ --prefix -w json` would print. */
+function dump(): string {
+  const kvs = [...etcd].map(([name, stored]) => ({
+    key: Buffer.from(name).toString('base64'),
+    mod_revision: 1,
+    value: etcdValue(encryptedObject(stored)).toString('base64'),
+  }));
+  const path = join(folder, 'dump.json');
+  writeFileSync(path, `${JSON.stringify({ header: { revision: 1 }, kvs, count: kvs.length })}\n`);
+  return path;
+}
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'kms-zones-'));
+  socket = join(folder, 'kms.sock');
+  first = await TestService.start();
+  second = await startBeside(first);
+  const made = await first.request('POST', '/v1/admin/keys', { name: KEY, suite: 'MLKEM768-P256' });
+  if (made.status !== 201) throw new Error(made.bytes.toString());
+  writeFileSync(tokenFile(), await first.token('user'), { mode: 0o600 });
+  const header = `Authorization: Bearer ${await first.token('admin')}\n`;
+  writeFileSync(join(folder, 'admin.header'), header, { mode: 0o600 });
+}, 120_000);
+
+afterAll(async () => {
+  for (const server of servers) server.stop();
+  await agent.stop();
+  await second.destroy();
+  await first.destroy();
+  rmSync(folder, { recursive: true });
+}, 60_000);
+
+test('nothing is sealed before the provider is registered', async () => {
+  agent = await startAgent();
+  const client = new PluginClient(socket);
+  await expect(client.status()).rejects.toThrow(/kms-plugin register/u);
+  client.close();
+  const { code, output } = await ran('register', ...about, ...operator());
+  expect([code, output]).toEqual([0, expect.stringContaining('begins with version 1')]);
+  expect((await ran('register', ...about, ...operator())).code).toBe(1);
+}, 60_000);
+
+test('a zone that hangs does not hold an API server up', async () => {
+  let server: ApiServer | undefined;
+  await eventually(async () => {
+    server = await startServer().catch(() => undefined);
+    return server !== undefined;
+  }, 15_000);
+  for (let n = 0; n < 20; n += 1)
+    server?.put(`/registry/secrets/default/s${n}`, Buffer.from(`${n}`));
+  first.child.kill('SIGSTOP');
+  try {
+    const began = performance.now();
+    const fresh = await startServer();
+    // Each call waits for the first zone once, at most.
+    expect(performance.now() - began).toBeLessThan(3_000);
+    expect((await fresh.get('/registry/secrets/default/s7')).toString()).toBe('7');
+  } finally {
+    first.child.kill('SIGCONT');
+  }
+}, 60_000);
+
+test('a zone is killed and replaced while Secrets are read and written', async () => {
+  const server = await startServer();
+  const before = server.keyId;
+  const failures: unknown[] = [];
+  let working = true;
+  const client = new PluginClient(socket);
+  const sealed = await client.encrypt(Buffer.alloc(32, 5));
+  const work = (async () => {
+    while (working) {
+      await client.decrypt(sealed).catch((error: unknown) => failures.push(error));
+      await client.encrypt(Buffer.alloc(32, 5)).catch((error: unknown) => failures.push(error));
+    }
+  })();
+  const { port } = new URL(second.url);
+  await second.kill();
+  const killed = second;
+  second = await startBeside(first, { TWOFOLD_PORT: port });
+  rmSync(killed.dataDir, { recursive: true });
+  working = false;
+  await work;
+  client.close();
+  expect(failures).toEqual([]);
+  await server.poll();
+  expect([server.health, server.keyId]).toEqual([null, before]);
+}, 90_000);
+
+test('a rotation is announced once both zones have it, and its old version is retired by proof alone', async () => {
+  const server = await startServer();
+  const before = server.keyId ?? '';
+  const rotated = await first.request('POST', `/v1/admin/keys/${KEY}/rotate`, {});
+  expect(rotated.status).toBe(200);
+  await eventually(async () => (await readable(server)) && server.keyId !== before, 45_000);
+  const retire = (key: string) =>
+    ran('verify-rotation', '--dump', dump(), '--key-id', key, '--retire', ...about, ...operator());
+  const early = await retire(before);
+  expect([early.code, early.output]).toEqual([
+    1,
+    expect.stringContaining('REMAINS version 1: 20 values'),
+  ]);
+  await server.migrate();
+  const done = await retire(before);
+  expect([done.code, done.output]).toEqual([0, expect.stringContaining('are retired')]);
+  expect((await retire(server.keyId ?? '')).code).toBe(1);
+}, 90_000);
+
+test('the doctor finds nothing wrong, and says what a value is under', async () => {
+  const stored = etcd.get('/registry/secrets/default/s1');
+  if (stored === undefined) throw new Error('no value');
+  const value = join(folder, 'value');
+  writeFileSync(value, Buffer.concat([etcdValue(encryptedObject(stored)), Buffer.from('\n')]));
+  const config = join(folder, 'enc.yaml');
+  writeFileSync(config, (await ran('config', '--socket', socket)).output, { mode: 0o600 });
+  const asked = ['--socket', socket, '--config', config, '--value', value, ...about];
+  const zones = ['--server', first.url, '--server', second.url, '--token-file', tokenFile()];
+  const { code, output } = await ran('doctor', ...asked, ...zones);
+  for (const what of ['socket', 'status', 'round trip', 'identity', 'configuration', 'value']) {
+    expect(output).toMatch(new RegExp(`^ok +${what}: `, 'mu'));
+  }
+  expect(output).toMatch(/^ok +clock at /mu);
+  expect(output).toMatch(/^ok +key at .*version 2 is announced; 1 retired, 2 active/mu);
+  expect(output).toMatch(
+    /value: sealed by kms v2 provider twofold, key_id tfk1\.\S+ \(version 2 of key /u,
+  );
+  // The role `user` is bound to no cluster.
+  expect(output).toMatch(/^WRONG policy at .*bind it by a policy/mu);
+  expect(code).toBe(1);
+}, 60_000);
+
+test('another agent waits for the socket, and has it as soon as the first has answered what was asked', async () => {
+  const successor = startAgent();
+  const client = new PluginClient(socket);
+  const { keyId } = await client.status();
+  const asked = Array.from({ length: 20 }, () => client.encrypt(Buffer.alloc(32, 6)));
+  await Promise.race(asked);
+  expect(await agent.stop()).toBe(0);
+  for (const each of asked) expect((await each).keyId).toBe(keyId);
+  agent = await successor;
+  await eventually(() =>
+    client.status().then(
+      (status) => status.keyId === keyId,
+      () => false,
+    ),
+  );
+  client.close();
+}, 60_000);

@@ -1,0 +1,174 @@
+/** EncryptionConfiguration: read strictly, and written so that what is in etcd stays readable. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it } from '@jest/globals';
+
+import {
+  entryFor,
+  parseEncryptionConfiguration,
+  resourceOf,
+  writeEncryptionConfiguration,
+} from '../../src/kubernetes/encryption-configuration.ts';
+import { kmsPluginCommand } from '../../src/main/kms-plugin-command.ts';
+
+const SECRET = 'c2VjcmV0IGlzIHNlY3VyZSwgb3IgaXMgaXQ/Cg==';
+const AESCBC = `apiVersion: apiserver.config.k8s.io/v1
+kind: EncryptionConfiguration
+resources:
+  - resources: [secrets]
+    providers:
+      - aescbc:
+          keys:
+            - name: key1
+              secret: ${SECRET}
+      - identity: {}
+`;
+const wanted = {
+  name: 'twofold',
+  socket: '/run/twofold-kms/kms.sock',
+  resources: ['secrets'],
+  before: null,
+  readOnly: false,
+};
+const kinds = (text: string) =>
+  parseEncryptionConfiguration(text).entries.map(({ resources, providers }) => [
+    resources.join(),
+    ...providers.map(({ kind }) => kind),
+  ]);
+
+describe('a written configuration', () => {
+  it('has the provider first, and reads what is in the clear', () => {
+    const text = writeEncryptionConfiguration(wanted);
+    expect(parseEncryptionConfiguration(text).entries).toEqual([
+      {
+        resources: ['secrets'],
+        providers: [
+          {
+            kind: 'kms',
+            apiVersion: 'v2',
+            name: 'twofold',
+            endpoint: 'unix:///run/twofold-kms/kms.sock',
+            timeoutMs: 3_000,
+          },
+          { kind: 'identity' },
+        ],
+      },
+    ]);
+  });
+
+  it('keeps the former providers behind it with their keys, and is the same when made twice', () => {
+    const once = writeEncryptionConfiguration({ ...wanted, before: AESCBC });
+    expect(kinds(once)).toEqual([['secrets', 'kms', 'aescbc', 'identity']]);
+    expect(once).toContain(SECRET);
+    expect(writeEncryptionConfiguration({ ...wanted, before: once })).toBe(once);
+  });
+
+  it('only reads with the provider at first, where there are several API servers', () => {
+    const first = writeEncryptionConfiguration({ ...wanted, before: AESCBC, readOnly: true });
+    expect(kinds(first)).toEqual([['secrets', 'aescbc', 'kms', 'identity']]);
+    const then = writeEncryptionConfiguration({ ...wanted, before: first });
+    expect(kinds(then)).toEqual([['secrets', 'kms', 'aescbc', 'identity']]);
+  });
+
+  it('leaves entries of other resources, and splits none', () => {
+    const other = AESCBC.replace('[secrets]', '[configmaps]');
+    const text = writeEncryptionConfiguration({ ...wanted, before: other });
+    expect(kinds(text)).toEqual([
+      ['configmaps', 'aescbc', 'identity'],
+      ['secrets', 'kms', 'identity'],
+    ]);
+    const both = AESCBC.replace('[secrets]', '[secrets, configmaps]');
+    expect(() => writeEncryptionConfiguration({ ...wanted, before: both })).toThrow(
+      /secrets, configmaps together/u,
+    );
+  });
+});
+
+describe('a configuration that is read', () => {
+  it.each<[string, string]>([
+    ['nothing', ''],
+    ['a text', 'hello'],
+    ['two documents', `${AESCBC}---\n${AESCBC}`],
+    ['another kind', AESCBC.replace('EncryptionConfiguration', 'EncryptionConfig')],
+    ['another version', AESCBC.replace('/v1', '/v1beta1')],
+    ['an unknown field', AESCBC.replace('kind:', 'knid: x\nkind:')],
+    ['a field twice', AESCBC.replace('kind:', 'kind: x\nkind:')],
+    ['no entry', AESCBC.replace(/resources:\n[^]*/u, 'resources: []\n')],
+    ['two providers in one', AESCBC.replace('      - identity', '        identity')],
+    ['an unknown provider', AESCBC.replace('aescbc', 'rot13')],
+    ['a key without its secret', AESCBC.replace(/\n +secret: .*/u, '')],
+    [
+      'a provider of v3',
+      `${AESCBC}      - kms: {apiVersion: v3, name: a, endpoint: 'unix:///a'}\n`,
+    ],
+    [
+      'a provider over TCP',
+      `${AESCBC}      - kms: {apiVersion: v2, name: a, endpoint: 'tcp://a'}\n`,
+    ],
+    [
+      'a cache of v2',
+      `${AESCBC}      - kms: {apiVersion: v2, name: a, endpoint: 'unix:///a', cachesize: 5}\n`,
+    ],
+    [
+      'a strange time',
+      `${AESCBC}      - kms: {apiVersion: v2, name: a, endpoint: 'unix:///a', timeout: 3 s}\n`,
+    ],
+    ['many aliases', `a: &a [x]\nb: [${'*a,'.repeat(100)}]\n${AESCBC}`],
+    ['a large file', `${AESCBC}#${'x'.repeat(300_000)}`],
+  ])('with %s is refused, and no key is in what is said', (_name, text) => {
+    let said = '';
+    try {
+      parseEncryptionConfiguration(text);
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'invalid_value' });
+      said = String(error);
+    }
+    expect(said).not.toBe('');
+    expect(said).not.toContain(SECRET);
+  });
+
+  it('says which entry is for a resource, as an API server would', () => {
+    const star = `${AESCBC}  - resources: ['*.*']\n    providers: [identity: {}]\n`;
+    const parsed = parseEncryptionConfiguration(star);
+    expect(entryFor(parsed, 'secrets')).toBe(parsed.entries[0]);
+    expect(entryFor(parsed, 'configmaps')).toBe(parsed.entries[1]);
+    expect(entryFor(parseEncryptionConfiguration(AESCBC), 'configmaps')).toBeUndefined();
+    expect(resourceOf('/registry/secrets/default/a')).toBe('secrets');
+    expect(resourceOf('compact_rev_key')).toBeNull();
+  });
+});
+
+describe('kms-plugin config', () => {
+  const run = async (...argv: string[]) => {
+    const lines: string[] = [];
+    const print = (line: string) => void lines.push(line);
+    await kmsPluginCommand(['config', ...argv], { print, complain: print });
+    return lines.join('\n');
+  };
+
+  it('prints it, from an earlier file that only its owner reads', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'kms-config-'));
+    try {
+      const before = join(folder, 'enc.yaml');
+      writeFileSync(before, AESCBC, { mode: 0o600 });
+      const text = await run('--socket', '/run/kms.sock', '--before', before, '--read-only');
+      expect(kinds(text)).toEqual([['secrets', 'aescbc', 'kms', 'identity']]);
+      writeFileSync(join(folder, 'open.yaml'), AESCBC, { mode: 0o644 });
+      await expect(
+        run('--socket', '/run/kms.sock', '--before', join(folder, 'open.yaml')),
+      ).rejects.toMatchObject({ code: 'invalid_value' });
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  it.each([
+    [[]],
+    [['--socket', 'kms.sock']],
+    [['--socket', '/a', '--provider', 'a:b']],
+    [['--socket', '/a', '--resource', 'Secrets']],
+  ])('refuses %j', async (argv) => {
+    await expect(run(...argv)).rejects.toMatchObject({ code: 'invalid_value' });
+  });
+});
