@@ -41,9 +41,11 @@ export class ApiServer {
   readonly #token = randomBytes(16).toString('hex');
   #program: Program | undefined;
   #port = 0;
+  #encryption: string;
 
   constructor(options: ApiServerOptions) {
     this.#options = options;
+    this.#encryption = options.encryption;
   }
 
   get output(): string {
@@ -52,10 +54,10 @@ export class ApiServer {
 
   /** Starts it and, unless told otherwise, waits until it is ready. */
   async start(ready = true, milliseconds = 90_000): Promise<void> {
-    const { path, folder, etcd, encryption } = this.#options;
+    const { path, folder, etcd } = this.#options;
     mkdirSync(folder, { recursive: true });
     const at = (name: string) => join(folder, name);
-    writeFileSync(at('encryption.yaml'), encryption, { mode: 0o600 });
+    writeFileSync(at('encryption.yaml'), this.#encryption, { mode: 0o600 });
     writeFileSync(at('tokens.csv'), `${this.#token},admin,1,system:masters\n`, { mode: 0o600 });
     const { key, publicKey } = keysOf(folder);
     this.#port = await freePort();
@@ -90,6 +92,13 @@ export class ApiServer {
   get program(): Program {
     if (this.#program === undefined) throw new Error('the API server was not started');
     return this.#program;
+  }
+
+  /** Started anew with another EncryptionConfiguration, as operators change it. */
+  async restartWith(encryption: string): Promise<void> {
+    await this.stop();
+    this.#encryption = encryption;
+    await this.start();
   }
 
   /** As an orderly restart does, or a power cut. */

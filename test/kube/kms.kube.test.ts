@@ -11,7 +11,7 @@ import { ApiServer } from './api-server.ts';
 import { fieldOf, formatStored, keyIdOf, parseStored, withField } from './encrypted-object.ts';
 import { Etcd } from './etcd.ts';
 import { untilHolds } from './program.ts';
-import { InServer } from './provider.ts';
+import { Beside, InServer } from './provider.ts';
 import type { Provider } from './provider.ts';
 import { WITHOUT, kubeTools } from './tools.ts';
 import type { KubeTools } from './tools.ts';
@@ -205,11 +205,18 @@ const suite = ({ etcd: etcdPath, apiServer }: KubeTools, form: Form) => {
   );
 };
 
-const FORMS: readonly Form[] = ['A256GCM', 'MLKEM768-P256'].map((name) => ({
-  name: 'inside the service',
-  suite: name,
-  make: (folder, chosen) => new InServer(folder, chosen),
-}));
+const FORMS: readonly Form[] = ['A256GCM', 'MLKEM768-P256'].flatMap((chosen) => [
+  {
+    name: 'inside the service',
+    suite: chosen,
+    make: (folder: string, id: string) => new InServer(folder, id),
+  },
+  {
+    name: 'of the agent',
+    suite: chosen,
+    make: (folder: string, id: string) => new Beside(folder, id),
+  },
+]);
 
 if (tools === undefined) {
   it('a real kube-apiserver', () => console.warn(WITHOUT));

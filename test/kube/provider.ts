@@ -1,12 +1,14 @@
 /** A KMS v2 provider as its operator runs it: started, killed and brought back at the same socket. */
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { PROJECT } from '../deploy/image.ts';
 import { TestService } from '../e2e/service.ts';
+import { Program, freePort } from './program.ts';
 
 export interface Provider {
   readonly socket: string;
   start(): Promise<void>;
-  /** kill -9 of what serves the socket. */
+  /** kill -9 of the service; an agent lives on. */
   kill(): Promise<void>;
   /** A new version of the key; the one that is announced until then stays usable. */
   rotate(): Promise<void>;
@@ -14,6 +16,11 @@ export interface Provider {
 }
 
 export const KEY = 'cluster';
+
+const done = async (service: TestService, path: string, body: object): Promise<void> => {
+  const answer = await service.request('POST', path, body);
+  if (answer.status >= 300) throw new Error(`${path}: ${answer.bytes.toString('utf8')}`);
+};
 
 /** `twofold serve --dev --kms-socket …`: the provider inside the service. */
 export class InServer implements Provider {
@@ -44,14 +51,64 @@ export class InServer implements Provider {
 
   kill = (): Promise<void> => this.service.kill();
 
+  rotate = (): Promise<void> => done(this.service, `/v1/admin/keys/${KEY}/rotate`, {});
+
+  async destroy(): Promise<void> {
+    await this.#service?.destroy();
+  }
+}
+
+/** `twofold kms-plugin`: the provider beside the API server, over REST, by a token file. */
+export class Beside implements Provider {
+  readonly socket: string;
+  readonly #folder: string;
+  readonly #suite: string;
+  #agent: Program | undefined;
+  #service: TestService | undefined;
+  #port = 0;
+
+  constructor(folder: string, suite: string) {
+    this.#folder = join(folder, 'agent');
+    mkdirSync(this.#folder, { mode: 0o700 });
+    this.socket = join(this.#folder, 'kms.sock');
+    this.#suite = suite;
+  }
+
+  async start(): Promise<void> {
+    this.#port = this.#port === 0 ? await freePort() : this.#port;
+    const before = this.#service;
+    const environment = { TWOFOLD_PORT: String(this.#port) };
+    const service = await TestService.start(
+      before === undefined ? { environment } : { environment, dataDir: before.dataDir },
+    );
+    this.#service = service;
+    if (before !== undefined) return;
+    await done(service, '/v1/admin/keys', { name: KEY, suite: this.#suite });
+    await this.#startAgent(service);
+  }
+
+  async #startAgent(service: TestService): Promise<void> {
+    const token = join(this.#folder, 'token');
+    writeFileSync(token, await service.token('user'), { mode: 0o600 });
+    const own = ['--socket', this.socket, '--token-file', token, '--metrics-port', '0'];
+    const about = ['--server', service.url, '--key', KEY, '--cluster', 'cluster-a'];
+    const launch = join(PROJECT, 'scripts/launch');
+    const agent = new Program('/bin/sh', [launch, 'kms-plugin', 'serve', ...own, ...about]);
+    this.#agent = agent;
+    await agent.until('serves', () => Promise.resolve(agent.output.includes('serving ')), 30_000);
+  }
+
+  async kill(): Promise<void> {
+    await this.#service?.kill();
+  }
+
   async rotate(): Promise<void> {
-    const answer = await this.service.request('POST', `/v1/admin/keys/${KEY}/rotate`, {});
-    if (answer.status !== 201 && answer.status !== 200) {
-      throw new Error(`rotate: ${answer.status} ${answer.bytes.toString('utf8')}`);
-    }
+    if (this.#service === undefined) throw new Error('the service was not started');
+    await done(this.#service, `/v1/admin/keys/${KEY}/rotate`, {});
   }
 
   async destroy(): Promise<void> {
+    await this.#agent?.stop();
     await this.#service?.destroy();
   }
 }
