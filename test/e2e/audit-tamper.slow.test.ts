@@ -22,7 +22,7 @@ import { exportLog } from '../../src/client/log-export.ts';
 import { withDatabaseOf } from './inspection.ts';
 import { TestService } from './service.ts';
 
-const MUTATIONS = 300;
+const MUTATIONS = Number(process.env['TWOFOLD_TAMPERINGS'] ?? 300);
 
 let service: TestService;
 let folder: string;
@@ -321,4 +321,4 @@ it(`${MUTATIONS} changes are found`, async () => {
   const kinds = new Set([...seen.keys()].map((each) => each.split(':')[0]));
   expect(CHANGES.filter(({ name }) => !kinds.has(name)).map(({ name }) => name)).toEqual([]);
   expect(await found()).toEqual([]);
-}, 600_000);
+}, Math.max(600_000, MUTATIONS * 1_000));
