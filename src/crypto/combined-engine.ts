@@ -55,6 +55,29 @@ interface Chosen {
 const isMlKem = (set: ParameterSet): set is MlKemParameterSet =>
   !Object.hasOwn(SIGNATURE_LENGTHS, set);
 
+/**
+ * The quicker set of the same functions and category as a small SLH-DSA set, which differs in the shape
+ * of its trees alone (FIPS 205 table 2): `SLH-DSA-SHA2-128f` of `SLH-DSA-SHA2-128s`.
+ */
+function quickerSibling(set: SignatureParameterSet): SignatureParameterSet | undefined {
+  if (!set.startsWith('SLH-DSA-') || !set.endsWith('s')) return undefined;
+  return `${set.slice(0, -1)}f` as SignatureParameterSet;
+}
+
+/** A signature, what it is over, and the key under which it has to verify. */
+interface Signed {
+  readonly publicKey: Uint8Array;
+  readonly message: Uint8Array;
+  readonly signature: Uint8Array;
+  readonly context: Uint8Array;
+}
+
+const verifiedBy = (
+  { signatures }: Engine,
+  set: SignatureParameterSet,
+  { publicKey, message, signature, context }: Signed,
+) => signatures.verify(set, publicKey, message, signature, context);
+
 const muTestOf = (set: SignatureParameterSet) => `${set} over an external mu, portable`;
 
 class Choice {
@@ -100,11 +123,61 @@ class Choice {
 
   implementationOf(set: ParameterSet): Implementation | null {
     const { by } = this.of(set);
-    return this.#tests.failed(`${set}, ${by}`) ? null : by;
+    const name = `${set}, ${by}`;
+    const failed = [name, `${name}, signing`, `${name}, verifying`].some((one) =>
+      this.#tests.failed(one),
+    );
+    return failed ? null : by;
   }
 
-  #test(set: ParameterSet, engine: Engine): Promise<boolean> {
+  /** Whether the set stands on its sibling's test and no result of its own is proven yet. */
+  isUnproven(set: SignatureParameterSet, use: 'signing' | 'verifying'): boolean {
+    return this.#testedBySibling(set) && !this.#tests.passed(`${set}, ${this.of(set).by}, ${use}`);
+  }
+
+  /**
+   * The first signature of a set leaves only once both implementations have verified it, over its own
+   * message and no other.
+   * @throws TwofoldError suite_unavailable_here
+   */
+  async proveSignature(set: SignatureParameterSet, signed: Signed): Promise<void> {
+    const { by, engine } = this.of(set);
+    const other = { ...signed, message: Uint8Array.of(...signed.message, 0) };
+    const test = async () =>
+      (await verifiedBy(engine, set, signed)) &&
+      !(await verifiedBy(engine, set, other)) &&
+      (await verifiedBy(this.#parts.portable, set, signed));
+    await this.#tests.require(`${set}, ${by}, signing`, test);
+  }
+
+  /**
+   * Until both implementations have found one signature valid, each outcome leaves only if they agree.
+   * @throws TwofoldError suite_unavailable_here
+   */
+  async proveVerification(
+    set: SignatureParameterSet,
+    signed: Signed,
+    valid: boolean,
+  ): Promise<void> {
+    const { by } = this.of(set);
+    const agreed = (await verifiedBy(this.#parts.portable, set, signed)) === valid;
+    if (!valid && agreed) return;
+    await this.#tests.require(`${set}, ${by}, verifying`, () => Promise.resolve(agreed));
+  }
+
+  #testedBySibling(set: SignatureParameterSet): boolean {
+    const sibling = quickerSibling(set);
+    return sibling !== undefined && this.of(sibling).by === this.of(set).by;
+  }
+
+  /** A small set of SLH-DSA would take seconds: its sibling is tested, and its own first results. */
+  async #test(set: ParameterSet, engine: Engine): Promise<boolean> {
     if (isMlKem(set)) return testMlKem(engine.mlKem, mlKemAnswer(set));
+    const sibling = quickerSibling(set);
+    if (sibling !== undefined && this.#testedBySibling(set)) {
+      await this.checked(sibling);
+      return true;
+    }
     const { portable } = this.#parts;
     const answer = signatureAnswer(set);
     const needsWitness = answer.known === null && engine !== portable;
@@ -167,7 +240,12 @@ class CombinedKey implements SigningKey {
     const set = this.parameterSet;
     checkContext(set, context);
     if (this.#choice.ready(set) === undefined) await this.#choice.checked(set);
-    return this.#key.sign(message, context);
+    const signature = await this.#key.sign(message, context);
+    if (this.#key.publicKey !== undefined && this.#choice.isUnproven(set, 'signing')) {
+      const publicKey = await this.#key.publicKey();
+      await this.#choice.proveSignature(set, { publicKey, message, signature, context });
+    }
+    return signature;
   }
 
   async signMu(mu: Uint8Array): Promise<Uint8Array> {
@@ -189,7 +267,11 @@ function combinedSignatures(choice: Choice, portable: Engine): Signatures {
     importSeed: (set, seed) => new CombinedKey(choice, portable.signatures, set, seed),
     async verify(set, publicKey, message, signature, context) {
       const { signatures } = choice.ready(set) ?? (await choice.checked(set));
-      return signatures.verify(set, publicKey, message, signature, context);
+      const valid = await signatures.verify(set, publicKey, message, signature, context);
+      if (choice.isUnproven(set, 'verifying')) {
+        await choice.proveVerification(set, { publicKey, message, signature, context }, valid);
+      }
+      return valid;
     },
     async verifyMu(set, publicKey, mu, signature) {
       const { signatures } = await choice.checkedForMu(set);

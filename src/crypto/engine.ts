@@ -87,6 +87,8 @@ export interface SigningKey {
    * @throws TwofoldError invalid_value for another length or another algorithm, and as `sign`
    */
   signMu(mu: Uint8Array): Promise<Uint8Array>;
+  /** SLH-DSA only: the public key, of which signing needs PK.root too; it is computed once for both. */
+  readonly publicKey?: () => Promise<Uint8Array>;
   release(): void;
 }
 

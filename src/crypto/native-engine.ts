@@ -243,6 +243,10 @@ class SlhDsa {
         return this.#turns.run(() => signWith(key, message, context));
       },
       signMu: (mu) => refuseMu(set, mu),
+      publicKey: async () => {
+        const key = createPublicKey(await expansion.get());
+        return Uint8Array.from(key.export({ format: 'raw-public' }));
+      },
       release: () => {
         expansion.release();
       },

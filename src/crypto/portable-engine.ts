@@ -105,6 +105,15 @@ function importSigningKey(
       const secret = copyForJob(await expansion.get());
       return pool.run({ kind: 'sign', set, secret, message, context });
     },
+    // FIPS 205 section 9.1: a private key ends in its public key, which is half of it.
+    ...(set.startsWith('SLH-DSA')
+      ? {
+          publicKey: async () => {
+            const secret = (await expansion.get()).reveal();
+            return secret.slice(secret.length / 2);
+          },
+        }
+      : {}),
     async signMu(mu) {
       checkMu(set, mu);
       const secret = copyForJob(await expansion.get());

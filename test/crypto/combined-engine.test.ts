@@ -191,6 +191,21 @@ describe('a set whose self-test fails', () => {
     },
   );
 
+  it('of a small set of SLH-DSA stands on the test of its quicker sibling', async () => {
+    const asked: SignatureParameterSet[] = [];
+    const native = withSignatures(nativeEngine, {
+      publicKey: (set) => {
+        asked.push(set);
+        return publicKeyOfOthers();
+      },
+    });
+    const engine = open({ native });
+    const generated = engine.signatures.generate('SLH-DSA-SHA2-192s');
+    await expect(generated).rejects.toMatchObject(unavailable);
+    expect(asked).toEqual(['SLH-DSA-SHA2-192f']);
+    expect(engine.implementationOf('SLH-DSA-SHA2-192s')).toBeNull();
+  });
+
   it('is tried again when the test did not come to its end', async () => {
     const { TwofoldError } = await import('../../src/errors.ts');
     const honest = nativeEngine.signatures;
@@ -333,5 +348,56 @@ describe('a gate', () => {
     await Promise.all(accepted);
     await expect(gate.run(() => Promise.reject(new Error('work')))).rejects.toThrow('work');
     await expect(gate.run(() => Promise.resolve(1))).resolves.toBe(1);
+  });
+});
+
+describe('the first results of a small set of SLH-DSA', () => {
+  const set = 'SLH-DSA-SHA2-128s';
+  const honest = nativeEngine.signatures;
+  /** Honest for every other set, so that the sibling's test passes. */
+  const lying = (change: Partial<Signatures>) =>
+    open({ native: withSignatures(nativeEngine, change) });
+
+  it('leave as they are where both implementations agree', async () => {
+    const { signatures } = open();
+    const { seed, publicKey } = await signatures.generate(set);
+    const key = signatures.importSeed(set, seed);
+    const signature = await key.sign(MESSAGE, CONTEXT);
+    await expect(signatures.verify(set, publicKey, MESSAGE, signature, NONE)).resolves.toBe(false);
+    await expect(signatures.verify(set, publicKey, MESSAGE, signature, CONTEXT)).resolves.toBe(
+      true,
+    );
+    key.release();
+  });
+
+  it('do not leave when the signature is of something else', async () => {
+    const engine = lying({
+      importSeed: (of, seed) => {
+        const key = honest.importSeed(of, seed);
+        return of === set ? { ...key, sign: (message) => key.sign(message, NONE) } : key;
+      },
+    });
+    const { seed } = await engine.signatures.generate(set);
+    const key = engine.signatures.importSeed(set, seed);
+    await expect(key.sign(MESSAGE, CONTEXT)).rejects.toMatchObject(unavailable);
+    // Nor a later one that would be right.
+    await expect(key.sign(MESSAGE, NONE)).rejects.toMatchObject(unavailable);
+    expect(engine.implementationOf(set)).toBeNull();
+    key.release();
+  });
+
+  it.each([true, false])('do not leave when every signature is called %s', async (answer) => {
+    const { seed, publicKey } = await honest.generate(set);
+    const key = honest.importSeed(set, seed);
+    const signature = await key.sign(MESSAGE, NONE);
+    key.release();
+    const engine = lying({
+      verify: (of, ...rest) => (of === set ? Promise.resolve(answer) : honest.verify(of, ...rest)),
+    });
+    const message = answer ? CONTEXT : MESSAGE;
+    const verified = () => engine.signatures.verify(set, publicKey, message, signature, NONE);
+    await expect(verified()).rejects.toMatchObject(unavailable);
+    await expect(verified()).rejects.toMatchObject(unavailable);
+    expect(engine.implementationOf(set)).toBeNull();
   });
 });
