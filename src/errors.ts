@@ -76,6 +76,7 @@ const table = {
   key_not_found: missing('There is no such key.'),
   version_not_found: missing('The key has no such version.'),
   not_found: missing('There is no such resource.'),
+  entry_archived: row(410, 'FAILED_PRECONDITION', 'The entry is in the archive of the log.'),
   events_expired: row(410, 'FAILED_PRECONDITION', 'Events that were not read yet were removed.'),
   method_not_allowed: row(405, 'UNIMPLEMENTED', 'The route does not take this method.'),
   not_acceptable: row(406, 'INVALID_ARGUMENT', 'None of the accepted media types is offered.'),

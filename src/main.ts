@@ -17,6 +17,7 @@
  *     twofold hsm init-token --so-pin-file FILE              initialise a token of SoftHSM, and of nothing else
  *     twofold audit export --out FOLDER …                     the audit log and its proofs, to be verified anywhere
  *     twofold audit verify FOLDER --trust FILE …             whether an export of the audit log is what was logged
+ *     twofold audit archive FOLDER --trust FILE --before …    removes the rows that an export has
  *     twofold audit prove ID --trust FILE …                   that an entry is in the log
  *     twofold audit tail [--follow] …                         entries as JSON lines
  *     twofold kms-plugin serve --socket PATH …                the Kubernetes provider on a control-plane node
@@ -34,6 +35,7 @@ import {
 import type { Config, ConfigSources } from './config.ts';
 import { configurationHash } from './config/fingerprint.ts';
 import { TwofoldError } from './errors.ts';
+import { auditArchiveCommand } from './main/audit-archive-command.ts';
 import { auditCommand } from './main/audit-command.ts';
 import { complaintLines } from './main/complaint.ts';
 import { conformanceCommand } from './main/conformance-command.ts';
@@ -54,7 +56,7 @@ for (const stream of [process.stdout, process.stderr]) stream.on('error', () => 
 const print = (line: string) => void process.stdout.write(`${line}\n`);
 const complain = (line: string) => void process.stderr.write(`${line}\n`);
 
-const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | conformance | migrate | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | audit export | audit verify | audit keys | audit prove | audit tail | kms-plugin | version
+const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | conformance | migrate | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | audit archive | audit export | audit verify | audit keys | audit prove | audit tail | kms-plugin | version
 Settings are flags, TWOFOLD_* variables or a file; see deploy/configuration.md.`;
 
 function configCommand(flags: ReadonlyMap<string, string>, argv: readonly string[]): number {
@@ -129,7 +131,13 @@ async function run(argv: readonly string[]): Promise<number> {
     case 'migrate':
       return migrateCommand(loadConfig({ flags, uses: ['owner'] }), rest, print);
     case 'audit':
-      return auditCommand(others, { print, complain });
+      if (rest[0] !== 'archive') return auditCommand(others, { print, complain });
+      // It connects as the owner of the tables.
+      assertHardened(process.execArgv, nodeOptions());
+      return auditArchiveCommand(localConfig({ flags, uses: ['owner'] }), rest.slice(1), {
+        print,
+        complain,
+      });
     case 'kms-plugin':
       return kmsPluginCommand(others, { print, complain });
     case 'version':

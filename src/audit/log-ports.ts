@@ -2,6 +2,7 @@
  * What the parts of the sequenced log ask of one another: the readers of its
  * store, and whoever signs its checkpoints.
  */
+import type { Archived } from './archive-ports.ts';
 
 /** The newest committed state of the log. */
 export interface LogHead {
@@ -40,6 +41,8 @@ export interface LogReader {
   /**
    * Entries from `from` (inclusive) to `until` (exclusive), in index order, at
    * most 4,096 a call; fewer where the log ends.
+   *
+   * @throws TwofoldError `entry_archived` where rows are in cold storage
    */
   entries(from: number, until: number): Promise<readonly SequencedEntry[]>;
   /** The index of a lane's entry; null while it is not sequenced. */
@@ -49,6 +52,8 @@ export interface LogReader {
    * (C2SP tlog-tiles); null when the tree has no such tile yet.
    */
   tile(level: number, index: number, width: number): Promise<Uint8Array | null>;
+  /** How far entries are in cold storage. */
+  archived(): Promise<Archived>;
   /** Checkpoints by size, ascending, from the first of at least `size`. */
   checkpoints(size: number, limit: number): Promise<readonly StoredCheckpoint[]>;
 }

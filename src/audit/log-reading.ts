@@ -2,7 +2,7 @@
 import { TwofoldError } from '../errors.ts';
 import type { LogHead, LogReader, SequencedEntry, StoredCheckpoint } from './log-ports.ts';
 import type { AuditCursor } from './ports.ts';
-import { HASH_BYTES } from './tree/hashes.ts';
+import { HASH_BYTES, hashAt } from './tree/hashes.ts';
 import { consistencyProof, inclusionProof, verifyInclusion } from './tree/proofs.ts';
 import { TILE_WIDTH } from './tree/tiles.ts';
 import type { BundleId, TileId } from './tree/tiles.ts';
@@ -76,6 +76,29 @@ export class LogReading {
       throw new TwofoldError('integrity_failed');
     }
     return formatTlogProof({ index, hashes, checkpoint: note, extra: null });
+  }
+
+  /**
+   * Of an entry whose row is not there: where it is.
+   * @throws TwofoldError entry_archived
+   */
+  async requireStored({ lane, n }: AuditCursor): Promise<void> {
+    const index = await this.#reader.indexOf(lane, n);
+    const { until, place } = await this.#reader.archived();
+    if (index === null || index >= until) return;
+    const detail = `Entries before ${until} are in the archive of the log: ${place}.`;
+    throw new TwofoldError('entry_archived', detail);
+  }
+
+  /** The leaf of an entry as the tree has it, also where its row is in cold storage; null before it has an index. */
+  async leafAt({ lane, n }: AuditCursor): Promise<Uint8Array | null> {
+    const index = await this.#reader.indexOf(lane, n);
+    const { size } = await this.#reader.head();
+    if (index === null || index >= size) return null;
+    const tile = Math.floor(index / TILE_WIDTH);
+    const width = Math.min(TILE_WIDTH, size - tile * TILE_WIDTH);
+    const hashes = await this.#reader.tile(0, tile, width);
+    return hashes === null ? null : hashAt(hashes, index % TILE_WIDTH);
   }
 
   /**

@@ -6,6 +6,7 @@ import { listCheckpoints, listKeyStates, listLanes, listLogEntries } from '../co
 import { listLogKeys } from '../contract/log-keys.ts';
 import type { keyState, lane } from '../contract/log.ts';
 import { NAME } from '../name.ts';
+import { ClientError } from './client-error.ts';
 import { JSON_TYPE, jsonOf, unexpected } from './http-connection.ts';
 import type { HttpConnection } from './http-connection.ts';
 
@@ -59,9 +60,15 @@ export class AuditLogClient {
 
   /** When the entry of an index was made; null where the log ends before. */
   async timeAt(index: number): Promise<Date | null> {
-    const [entry] = (await this.#json(`log?pageSize=1&from=${index}`, listLogEntries.response))
-      .items;
-    return entry === undefined ? null : new Date(entry.at);
+    try {
+      const path = `log?pageSize=1&from=${index}`;
+      const [entry] = (await this.#json(path, listLogEntries.response)).items;
+      return entry === undefined ? null : new Date(entry.at);
+    } catch (error) {
+      // Older than all that the service still has.
+      if (ClientError.is(error, 'entry_archived')) return new Date(0);
+      throw error;
+    }
   }
 
   /** Proof of inclusion (C2SP tlog-proof, text). */

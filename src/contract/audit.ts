@@ -156,5 +156,5 @@ export const getAuditEntry = defineRoute({
   summary: 'One audit entry.',
   params: z.strictObject({ id: z.string().meta({ description: '`<lane>-<n>`.' }) }),
   response: auditEntry,
-  errors: ['not_found'],
+  errors: ['not_found', 'entry_archived'],
 });

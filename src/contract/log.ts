@@ -21,7 +21,7 @@ const index = (description: string) =>
     .meta({ description, override: { type: 'string' } });
 
 const read = { method: 'GET', plane: 'use', operation: 'audit.log' } as const;
-const ERRORS = ['not_found'] as const;
+const ERRORS = ['not_found', 'entry_archived'] as const;
 
 export const getCheckpoint = defineRoute({
   ...read,
@@ -137,7 +137,7 @@ export const getEntryProof = defineRoute({
   params: z.strictObject({ id: z.string().meta({ description: '`<lane>-<n>`.' }) }),
   gives: ['text/plain'],
   response: z.string(),
-  errors: ['not_found', 'not_integrated_yet'],
+  errors: ['not_found', 'not_integrated_yet', 'entry_archived'],
 });
 
 const versionState = z.object({

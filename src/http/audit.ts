@@ -1,6 +1,8 @@
 /** Routes that read the audit log. */
 import type { z } from 'zod';
 
+import { LogReading } from '../audit/log-reading.ts';
+import { parseAuditId } from '../audit/reader.ts';
 import { DEFAULT_PAGE_SIZE } from '../contract/answer.ts';
 import * as contract from '../contract/audit.ts';
 import { TwofoldError } from '../errors.ts';
@@ -64,10 +66,17 @@ function withinOf({ contextHmac, aadHmac, context }: Query): Within | undefined 
   return asked ? { contextHmac, aadHmac, context } : undefined;
 }
 
+/** @throws TwofoldError entry_archived for the id of an entry whose row is in cold storage */
+export async function requireStored(log: LogReading, id: string): Promise<void> {
+  const place = parseAuditId(id);
+  if (place !== null) await log.requireStored(place);
+}
+
 export function auditRoutes(
-  deps: Pick<HttpDependencies, 'audit' | 'pageTokenKey'>,
+  deps: Pick<HttpDependencies, 'audit' | 'log' | 'pageTokenKey'>,
 ): readonly GuardedRoute[] {
   const tokens = new PageTokens(deps.pageTokenKey);
+  const log = new LogReading(deps.log);
   const record: HttpDependencies['audit']['record'] = (draft, standing) =>
     deps.audit.reading(draft, standing);
   return [
@@ -94,6 +103,7 @@ export function auditRoutes(
     route(contract.getAuditEntry, {
       handle: async ({ grant, params }) => {
         const found = await deps.audit.read(params.id);
+        if (found === null) await requireStored(log, params.id);
         if (found?.draft.namespace !== grant.namespace) throw new TwofoldError('not_found');
         return { body: entryResource(found), record };
       },

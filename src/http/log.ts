@@ -1,6 +1,6 @@
 /** Routes of the log as a whole, which the root namespace's policies alone can open, and of its proofs. */
 import { LogReading } from '../audit/log-reading.ts';
-import { recordFrom } from '../audit/reader.ts';
+import { parseAuditId, recordFrom } from '../audit/reader.ts';
 import { parseTilePath } from '../audit/tree/tiles.ts';
 import { DEFAULT_PAGE_SIZE } from '../contract/answer.ts';
 import * as contract from '../contract/log.ts';
@@ -15,6 +15,7 @@ import { Document, route } from './route.ts';
 import type { SequencedEntry } from '../audit/log-ports.ts';
 import type { AlteredKey } from '../keyring/key-states.ts';
 import type { KeyView } from '../keyring/operations.ts';
+import { DEFAULT_NAMESPACE } from './dependencies.ts';
 import type { HttpDependencies } from './dependencies.ts';
 import type { EventStreams } from './event-stream.ts';
 import type { GuardedRoute } from './route.ts';
@@ -110,11 +111,29 @@ function entryRoutes(
     route(contract.getEntryProof, {
       handle: async ({ grant, params }) => {
         const found = await audit.read(params.id);
+        const archived = found === null ? await archivedPlace(log, grant, params.id) : null;
+        if (archived !== null) return { ...textDocument(await log.proof(archived)), record };
         if (found?.draft.namespace !== grant.namespace) throw new TwofoldError('not_found');
         return { ...textDocument(await log.proof(found)), record };
       },
     }),
   ];
+}
+
+/**
+ * An entry in cold storage, proved by the leaf that the tree has; null for what never was. Of which namespace it is
+ * nobody knows here, so it is told in the root namespace, as the log is; elsewhere only where it is.
+ */
+async function archivedPlace(
+  log: LogReading,
+  grant: Parameters<typeof requireRoot>[0],
+  id: string,
+) {
+  const place = parseAuditId(id);
+  const leaf = place === null ? null : await log.leafAt(place);
+  if (place === null || leaf === null) return null;
+  if (grant.namespace !== DEFAULT_NAMESPACE) await log.requireStored(place);
+  return { ...place, leaf };
 }
 
 /** As `audit/verify/rows.ts` knows it. */

@@ -14,6 +14,7 @@ import type { Place } from '../client/export-plan.ts';
 import { HttpConnection } from '../client/http-connection.ts';
 import { exportLog } from '../client/log-export.ts';
 import { TwofoldError } from '../errors.ts';
+import { placeIn } from './audit-places.ts';
 import { auditProveCommand } from './audit-prove-command.ts';
 import { auditVerifyCommand } from './audit-verify-command.ts';
 
@@ -28,9 +29,10 @@ const USAGE = `usage: twofold audit COMMAND …
   verify --live --trust FILE …                           the same of what the service holds now
   keys                                                   the keys that sign it, to be pinned
   prove ID --trust FILE                                  that an entry is in the log
+  archive FOLDER --trust FILE --before PLACE             on the service's host: its rows go, which that export has
   tail [--follow] [--from INDEX] [--since TIME] [--actor SUBJECT] [--key NAME] [--key-id UUID] [--operation NAME] [--outcome CODE] [--namespace NAME]
 A PLACE is an index or a time (RFC 3339).
-All but verify FOLDER: [--url http://127.0.0.1:8370] [--authorization .twofold/admin.header] [--ca FILE]`;
+All but verify FOLDER and archive: [--url http://127.0.0.1:8370] [--authorization .twofold/admin.header] [--ca FILE]`;
 
 const refuse = (why: string) => new TwofoldError('invalid_value', why);
 
@@ -60,17 +62,7 @@ export async function withLog<T>(
 /** @throws TwofoldError invalid_value */
 function placeOf(flags: ParsedFlags, name: string): Place | null {
   const text = one(flags, name);
-  if (text === undefined) return null;
-  if (/^(?:0|[1-9]\d{0,14})$/u.test(text)) return Number(text);
-  return timeOf(text, name);
-}
-
-const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)$/u;
-
-function timeOf(text: string, name: string): Date {
-  const time = new Date(text);
-  if (TIME.test(text) && !Number.isNaN(time.getTime())) return time;
-  throw refuse(`--${name} is an index of the log, or a time like 2026-11-29T12:00:00Z.`);
+  return text === undefined ? null : placeIn(text, name);
 }
 
 const EXPORT_FLAGS = {

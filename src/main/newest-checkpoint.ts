@@ -5,6 +5,7 @@
  */
 import { open, readFile, readdir, rename } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { alteredPlace } from '../audit/altered-place.ts';
 import { checkpointHash, contradictionOf } from '../audit/continuation.ts';
 import type { LogHead, LogReader } from '../audit/log-ports.ts';
 import { parseNote } from '../audit/notes.ts';
@@ -68,7 +69,7 @@ export interface AcceptedRollback {
 export interface RollbackCheck {
   readonly folder: string;
   readonly origin: string;
-  readonly reader: Pick<LogReader, 'head' | 'tile'>;
+  readonly reader: Pick<LogReader, 'head' | 'tile' | 'entries'>;
   /** Copies outside the folder that are to be trusted. */
   readonly published: readonly Seen[];
   readonly accepted: AcceptedRollback | undefined;
@@ -119,7 +120,9 @@ export const checkNotRolledBack = async (check: RollbackCheck): Promise<GivenUp>
   for (const { seen, wrong } of found) {
     const isNewest = newest !== undefined && sizeOf(seen) === sizeOf(newest.seen);
     const hash = checkpointHash(seen.note.checkpoint);
-    if (isNewest && accepted?.checkpoints.includes(hash) !== true) throw rolledBack(seen, wrong);
+    if (!isNewest || accepted?.checkpoints.includes(hash) === true) continue;
+    const place = await alteredPlace(reader, head.size);
+    throw rolledBack(seen, place === null ? wrong : `${wrong}; ${place}`);
   }
   return {
     checkpoints: found.map(({ seen }) => seen),

@@ -2,9 +2,11 @@
  * What readers of the sequenced log see. Plain reads but for the head: a checkpoint is signed and an entry
  * has its leaf in the tree, so that what an old primary answers is true too, only perhaps not the newest.
  */
+import type { Archived } from '../audit/archive-ports.ts';
 import type { LogHead, LogReader, SequencedEntry, StoredCheckpoint } from '../audit/log-ports.ts';
 import { HASH_BYTES } from '../audit/tree/hashes.ts';
 import { TILE_WIDTH } from '../audit/tree/tiles.ts';
+import { TwofoldError } from '../errors.ts';
 import { refuse } from './failures.ts';
 import type { GuardedPool } from './pool.ts';
 import type { ReadGates } from './read-gate.ts';
@@ -62,6 +64,11 @@ const TILE = {
     where level = $1 and index = $2 and octet_length(hashes) >= $3`,
 };
 
+const ARCHIVED = {
+  name: 'log_archived',
+  text: 'select until, removed, place from public.log_archive',
+};
+
 const CHECKPOINTS = {
   name: 'log_checkpoints',
   text: `select size, note, at from public.log_checkpoint where size >= $1 order by size limit $2`,
@@ -87,7 +94,21 @@ export const createLogStore = (pool: GuardedPool, { lookups, searches }: ReadGat
     return rows.length === width ? joined(rows.map(({ leaf }) => leaf)) : null;
   };
 
+  const archived = async (): Promise<Archived> => {
+    const [row] = await rowsOf<Record<'until' | 'removed' | 'place', string>>(ARCHIVED, []);
+    if (row === undefined) return refuse(new Error('the log has no row of its archive'));
+    return { until: Number(row.until), removed: Number(row.removed), place: row.place };
+  };
+
+  /** Rows that are not there may be in cold storage. */
+  const requireStored = async (from: number): Promise<void> => {
+    const { until, removed, place } = await archived();
+    if (from < removed) throw new TwofoldError('entry_archived', archivedDetail(until, place));
+  };
+
   return {
+    archived,
+
     head: async (): Promise<LogHead> => {
       const [row] = await committedRead<HeadRow>(pool, HEAD, []).catch(refuse);
       if (row === undefined) return refuse(new Error('the log has no head'));
@@ -97,6 +118,7 @@ export const createLogStore = (pool: GuardedPool, { lookups, searches }: ReadGat
     entries: async (from, until) => {
       const end = Math.min(until, from + MOST_ENTRIES);
       const rows = await rowsOf<EntryRow>(ENTRIES, [from, end], searches);
+      if (rows.length < end - from) await requireStored(from);
       return rows.map((row): SequencedEntry => ({
         index: Number(row.index),
         lane: row.lane,
@@ -131,6 +153,9 @@ export const createLogStore = (pool: GuardedPool, { lookups, searches }: ReadGat
     },
   };
 };
+
+const archivedDetail = (until: number, place: string): string =>
+  `Entries before ${String(until)} are in the archive of the log: ${place}.`;
 
 const joined = (hashes: readonly Uint8Array[]): Uint8Array =>
   Uint8Array.from(Buffer.concat(hashes));

@@ -63,6 +63,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'audit/tree/tiles.ts',
     'type audit/tree/edge.ts',
     'type audit/log-ports.ts',
+    'type audit/archive-ports.ts',
     'type audit/sequencer-ports.ts',
     'type audit/sinks/ports.ts',
     'leader',

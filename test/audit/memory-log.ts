@@ -22,11 +22,14 @@ export const treeHash = (leaves: readonly Uint8Array[]): Uint8Array => {
 
 export class MemoryLog implements LogReader {
   readonly leaves: Uint8Array[] = [];
+  readonly bodies: Uint8Array[] = [];
   note: string | null = null;
 
   grow(count: number, salt = ''): void {
     for (let i = 0; i < count; i += 1) {
-      this.leaves.push(leafOf(Buffer.from(`${salt}${String(this.leaves.length)}`)));
+      const body = Buffer.from(`${salt}${String(this.leaves.length)}`);
+      this.bodies.push(body);
+      this.leaves.push(leafOf(body));
     }
   }
 
@@ -34,12 +37,15 @@ export class MemoryLog implements LogReader {
   upTo(size: number): MemoryLog {
     const log = new MemoryLog();
     log.leaves.push(...this.leaves.slice(0, size));
+    log.bodies.push(...this.bodies.slice(0, size));
     return log;
   }
 
   root(size = this.leaves.length): Uint8Array {
     return treeHash(this.leaves.slice(0, size));
   }
+
+  archived = () => Promise.resolve({ until: 0, removed: 0, place: '' });
 
   head = () => Promise.resolve({ size: this.leaves.length, root: this.root(), note: this.note });
 
@@ -53,7 +59,14 @@ export class MemoryLog implements LogReader {
     return Promise.resolve(Uint8Array.from(Buffer.concat(hashes)));
   };
 
-  entries = () => Promise.reject(new Error('not asked for here'));
+  /** As if one lane had them all. */
+  entries = (from: number, until: number) =>
+    Promise.resolve(
+      this.bodies.slice(from, until).map((body, at) => ({
+        ...{ index: from + at, lane: 1, n: from + at + 1, body },
+        leaf: this.leaves[from + at] ?? new Uint8Array(32),
+      })),
+    );
   indexOf = () => Promise.reject(new Error('not asked for here'));
   checkpoints = () => Promise.reject(new Error('not asked for here'));
 }

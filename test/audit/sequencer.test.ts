@@ -1,13 +1,21 @@
 /** The sequencer over a real database: what it takes, in which order, and what it refuses to go on with. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import type { CheckpointSigner } from '../../src/audit/log-ports.ts';
 import type { SequencerStore } from '../../src/audit/sequencer-ports.ts';
 import { Edge } from '../../src/audit/tree/edge.ts';
+import { TwofoldError } from '../../src/errors.ts';
 import { openStore } from '../../src/store/store.ts';
 import type { Store } from '../../src/store/store.ts';
 import { startTestDatabase } from '../store/database.ts';
 import type { TestDatabase } from '../store/database.ts';
 import { rowsAsOwner, withOwner } from '../store/owner.ts';
-import { editedAsOwner, TestLane, testSequencer, wholeLog } from './sequenced-log.ts';
+import {
+  editedAsOwner,
+  softwareSigner,
+  TestLane,
+  testSequencer,
+  wholeLog,
+} from './sequenced-log.ts';
 
 let database: TestDatabase;
 let store: Store;
@@ -306,6 +314,29 @@ describe('a log that was altered', () => {
     await made.sequencer.step().catch(() => undefined);
     await made.sequencer.step();
     expect(made.sequencer.halted).toContain('not a continuation');
+  });
+});
+
+describe('an HSM that is away', () => {
+  it('holds up the log and no writer, and the log resumes', async () => {
+    const lane = await TestLane.open(store);
+    let away = true;
+    const signer: CheckpointSigner = {
+      sign: (size, root) =>
+        away
+          ? Promise.reject(new TwofoldError('hsm_unavailable'))
+          : softwareSigner.sign(size, root),
+    };
+    const made = testSequencer(store, { signer });
+    for (let round = 0; round < 3; round += 1) {
+      await lane.append(90);
+      await expect(made.drain()).rejects.toMatchObject({ code: 'hsm_unavailable' });
+    }
+    expect((await store.log.head()).size + lane.acknowledged.length).toBe(270);
+    away = false;
+    await made.drain();
+    expect((await wholeLog(database)).size).toBe(270);
+    expect(made.faults).toEqual([]);
   });
 });
 

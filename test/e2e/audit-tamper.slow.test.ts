@@ -22,7 +22,7 @@ import { exportLog } from '../../src/client/log-export.ts';
 import { withDatabaseOf } from './inspection.ts';
 import { TestService } from './service.ts';
 
-const MUTATIONS = 300;
+const MUTATIONS = Number(process.env['TWOFOLD_TAMPERINGS'] ?? 300);
 
 let service: TestService;
 let folder: string;
@@ -293,32 +293,37 @@ async function replace(
   await owner.query('commit');
 }
 
-it(`${MUTATIONS} changes are found`, async () => {
-  const missed: string[] = [];
-  const seen = new Map<string, number>();
-  for (let at = 0; at < MUTATIONS; at += 1) {
-    const change = CHANGES[at % CHANGES.length];
-    if (change === undefined) break;
-    await asOwner(async (owner) => {
-      const rows = await rowsOf(owner, change.table, change.where ?? 'true', change.rows);
-      const changed = change.change(rows);
-      if (JSON.stringify(rows) === JSON.stringify(changed)) return;
-      await replace(owner, change, rows, changed);
-      const codes = await found();
-      await replace(owner, change, changed, rows);
-      if (codes.length === 0 && change.effectless === true) return;
-      if (codes.length === 0) missed.push(`${change.name}: ${JSON.stringify(rows).slice(0, 300)}`);
-      else
-        seen.set(
-          `${change.name}: ${String(codes[0])}`,
-          (seen.get(`${change.name}: ${String(codes[0])}`) ?? 0) + 1,
-        );
-    });
-  }
-  if (process.env['SHOW_FOUND'] === '1')
-    process.stdout.write(`${JSON.stringify([...seen], null, 1)}\n`);
-  expect(missed).toEqual([]);
-  const kinds = new Set([...seen.keys()].map((each) => each.split(':')[0]));
-  expect(CHANGES.filter(({ name }) => !kinds.has(name)).map(({ name }) => name)).toEqual([]);
-  expect(await found()).toEqual([]);
-}, 600_000);
+it(
+  `${MUTATIONS} changes are found`,
+  async () => {
+    const missed: string[] = [];
+    const seen = new Map<string, number>();
+    for (let at = 0; at < MUTATIONS; at += 1) {
+      const change = CHANGES[at % CHANGES.length];
+      if (change === undefined) break;
+      await asOwner(async (owner) => {
+        const rows = await rowsOf(owner, change.table, change.where ?? 'true', change.rows);
+        const changed = change.change(rows);
+        if (JSON.stringify(rows) === JSON.stringify(changed)) return;
+        await replace(owner, change, rows, changed);
+        const codes = await found();
+        await replace(owner, change, changed, rows);
+        if (codes.length === 0 && change.effectless === true) return;
+        if (codes.length === 0)
+          missed.push(`${change.name}: ${JSON.stringify(rows).slice(0, 300)}`);
+        else
+          seen.set(
+            `${change.name}: ${String(codes[0])}`,
+            (seen.get(`${change.name}: ${String(codes[0])}`) ?? 0) + 1,
+          );
+      });
+    }
+    if (process.env['SHOW_FOUND'] === '1')
+      process.stdout.write(`${JSON.stringify([...seen], null, 1)}\n`);
+    expect(missed).toEqual([]);
+    const kinds = new Set([...seen.keys()].map((each) => each.split(':')[0]));
+    expect(CHANGES.filter(({ name }) => !kinds.has(name)).map(({ name }) => name)).toEqual([]);
+    expect(await found()).toEqual([]);
+  },
+  Math.max(600_000, MUTATIONS * 1_000),
+);

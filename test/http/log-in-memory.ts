@@ -17,6 +17,7 @@ export const EMPTY_LOG: LogReader = {
   entries: async () => [],
   indexOf: async () => null,
   tile: async () => null,
+  archived: async () => ({ until: 0, removed: 0, place: '' }),
   checkpoints: async () => [],
 };
 
@@ -60,6 +61,13 @@ export class MemoryLog implements LogReader {
 
   constructor(all: () => readonly StoredEntry[]) {
     this.#all = all;
+  }
+
+  /** As if rows of entries were in cold storage. */
+  cold = { until: 0, removed: 0, place: '' };
+
+  async archived() {
+    return this.cold;
   }
 
   async head() {

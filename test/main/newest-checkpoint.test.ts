@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { checkpointHash } from '../../src/audit/continuation.ts';
+import type { LogReader } from '../../src/audit/log-ports.ts';
 import { parseNote } from '../../src/audit/notes.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import { LogFollower } from '../../src/main/log-follower.ts';
@@ -37,7 +38,7 @@ const faultOf = (promise: Promise<unknown>) =>
       return { code: error.code, detail: error.detail ?? '' };
     },
   );
-const check = (reader: MemoryLog, change: Partial<RollbackCheck> = {}) =>
+const check = (reader: RollbackCheck['reader'], change: Partial<RollbackCheck> = {}) =>
   checkNotRolledBack({
     ...{ folder, origin: signer.origin, reader, published: [], accepted: undefined },
     ...change,
@@ -223,5 +224,39 @@ describe('a follower', () => {
     await follower.look();
     expect(verified).toEqual([note]);
     await follower.stop();
+  });
+});
+
+describe('what is told of an altered log', () => {
+  const altered = (tile: LogReader['tile']): RollbackCheck['reader'] => {
+    const copy = log.upTo(700);
+    return { head: copy.head, entries: copy.entries, tile };
+  };
+  const flipped = (hashes: Uint8Array | null): Uint8Array | null =>
+    hashes === null ? null : Uint8Array.from(hashes, (byte, at) => (at === 40 ? byte ^ 1 : byte));
+
+  it('names the tile, or the entry, that is not that of the tree', async () => {
+    log.grow(400);
+    await remember(folder, 1, await signer.publish(log, 690));
+    const tile = altered(async (level, index, width) => {
+      const hashes = await log.tile(level, index, width);
+      return level === 0 && index === 1 ? flipped(hashes) : hashes;
+    });
+    // Proofs are made of the level above: of that tile they read nothing.
+    expect(await faultOf(check(tile))).toMatchObject({ code: 'ok' });
+    const above = altered(async (level, index, width) => {
+      const hashes = await log.tile(level, index, width);
+      return level === 1 ? flipped(hashes) : hashes;
+    });
+    expect((await faultOf(check(above))).detail).toContain(
+      'tile/0/001 is not that of which tile/1/000.p/2 has the root, entries 256 to 511',
+    );
+    const leaf = log.upTo(700);
+    const other = new MemoryLog();
+    other.grow(700, 'x');
+    leaf.leaves[600] = other.leaves[600] ?? new Uint8Array(32);
+    expect((await faultOf(check(leaf))).detail).toContain(
+      'entry 1-601, index 600, is not its leaf',
+    );
   });
 });

@@ -83,6 +83,8 @@ export interface CheckpointParts {
   readonly origin: string;
   readonly problems: Problems;
   readonly trusted: () => readonly Vkey[];
+  /** Sizes after which the tree was told to be another than was signed: later checkpoints only say so again. */
+  readonly told: Set<number>;
 }
 
 /**
@@ -92,7 +94,7 @@ export interface CheckpointParts {
  * @returns whether it has the tree's root
  */
 export function checkAgainst(
-  { origin, problems, trusted }: CheckpointParts,
+  { origin, problems, trusted, told }: CheckpointParts,
   checkpoint: FoundCheckpoint,
   root: Uint8Array,
   good: number,
@@ -104,6 +106,10 @@ export function checkAgainst(
     problems.add(forged, size === 0 ? null : size - 1, where, why.text);
   }
   if (equalBytes(root, checkpoint.root)) return true;
+  if (!checkpoint.seen) {
+    if (told.has(good)) return false;
+    told.add(good);
+  }
   const range = `the entries from ${good} to ${size} do not have the root that it has`;
   problems.add(
     checkpoint.seen ? 'history_rewritten' : 'root_mismatch',

@@ -146,6 +146,7 @@ class Verification {
   readonly #entry = new EntryView();
   readonly #tree: TreeCheck;
   readonly #pending: Iterator<FoundCheckpoint>;
+  readonly #told = new Set<number>();
   #next: FoundCheckpoint | null;
   /** Size of the last checkpoint that had the tree's root. */
   #good: number;
@@ -255,6 +256,7 @@ class Verification {
       origin: this.newest.origin,
       problems: this.#problems,
       trusted: () => this.keySet.trusted,
+      told: this.#told,
     };
     let good = this.#good;
     for (; this.#next?.size === size; this.#next = this.#advance()) {
@@ -308,6 +310,7 @@ class Verification {
       origin: newest.origin,
       problems: this.#problems,
       trusted: () => this.keySet.trusted,
+      told: this.#told,
     };
     checkAgainst(parts, newest, this.#tree.root(), this.#good);
     if (this.#lastListed?.note.text !== newest.note.text) {

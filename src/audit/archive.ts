@@ -1,0 +1,82 @@
+/**
+ * Moves entries to cold storage: their rows go once a complete, verified export has their bundles. Runs,
+ * tiles and checkpoints stay, so proofs and the growth of the log need none of it.
+ *
+ * The export is written, durable and verified before this begins. Then one row says up to where it is the
+ * archive, and only then rows are removed, in steps that each commit with how far they came. So a kill at any
+ * point leaves every entry in the archive, in the database, or in both, and the same command goes on.
+ */
+import { equalBytes } from '../crypto/bytes.ts';
+import { TwofoldError } from '../errors.ts';
+import type { ArchiveStore, Archived } from './archive-ports.ts';
+import type { LogReader } from './log-ports.ts';
+import { treeRoot } from './tree/proofs.ts';
+import { TILE_WIDTH } from './tree/tiles.ts';
+
+/** Rows of one commit: some 100 ms. */
+const STEP = 40 * TILE_WIDTH;
+
+/** What the export says of itself, and its verifier found to be so. */
+export interface VerifiedExport {
+  readonly from: number;
+  readonly until: number;
+  /** Root of the tree of `until` entries, 32 bytes. */
+  readonly root: Uint8Array;
+}
+
+export interface ArchiveRequest {
+  readonly export: VerifiedExport;
+  /** Where the archive is, for whoever asks for an entry of it. */
+  readonly place: string;
+  /** Entries before this index, or older than this time by the checkpoints, are wanted there. */
+  readonly before: number | Date;
+  /** Told after each step how far the rows were removed. */
+  readonly onProgress?: ((removed: number, until: number) => void) | undefined;
+}
+
+export interface ArchiveParts {
+  readonly store: ArchiveStore;
+  readonly log: Pick<LogReader, 'tile' | 'archived'>;
+}
+
+/**
+ * How far the log can go to the archive: whole bundles that the export has, that are old enough and that every
+ * sink has had.
+ * @throws TwofoldError conflict where the export is not of this log, or has not what is in the archive already
+ */
+export async function archivable(
+  { store, log }: ArchiveParts,
+  { export: made, before }: ArchiveRequest,
+): Promise<number> {
+  const { size, slowestSink } = await store.facts();
+  const { until } = await log.archived();
+  if (made.until > size) {
+    throw new TwofoldError('conflict', `The export has ${made.until} entries, the log ${size}.`);
+  }
+  if (made.from > 0) {
+    throw new TwofoldError('conflict', 'An archive begins with the first entry of the log.');
+  }
+  if (!equalBytes(await treeRoot(made.until, log.tile.bind(log)), made.root)) {
+    throw new TwofoldError('conflict', 'The export is of another log.');
+  }
+  const old = typeof before === 'number' ? before : await store.sizeAt(before);
+  const most = Math.min(made.until, old, slowestSink ?? Infinity);
+  const wanted = most - (most % TILE_WIDTH);
+  if (made.until < until) {
+    throw new TwofoldError('conflict', `Entries before ${until} are in another archive.`);
+  }
+  return Math.max(wanted, until);
+}
+
+/** Removes the rows; goes on where one before it was interrupted. @throws as `archivable` */
+export async function archive(parts: ArchiveParts, request: ArchiveRequest): Promise<Archived> {
+  const { store, log } = parts;
+  const until = await archivable(parts, request);
+  await store.mark(until, request.place);
+  let { removed } = await log.archived();
+  while (removed < until) {
+    removed = await store.remove(Math.min(until, removed + STEP));
+    request.onProgress?.(removed, until);
+  }
+  return log.archived();
+}

@@ -1,0 +1,76 @@
+/** Cold storage of the log, as the owner of the tables; see migration 0035. */
+import type { ArchiveStore } from '../audit/archive-ports.ts';
+import type { LogReader } from '../audit/log-ports.ts';
+import { refuse } from './failures.ts';
+import { createLogStore } from './log-store.ts';
+import { createPool } from './pool.ts';
+import type { PoolOptions } from './pool.ts';
+import { readGates } from './read-gate.ts';
+import { commitStatement, committedRead, COMMITTED } from './transaction.ts';
+
+const FACTS = {
+  name: 'archive_facts',
+  text: `select h.size, (select min(next) from public.audit_sink) as sink
+    from ${COMMITTED} cross join public.log_head h`,
+};
+
+const SIZE_AT = `select coalesce(max(size), 0) as size from public.log_checkpoint where at < $1`;
+
+const MARK = `update public.log_archive set until = $1, place = $2
+  where until <= $1 and (until, place) is distinct from ($1::bigint, $2::text)`;
+
+/** Runs from the one that holds the first row on; `removed` moves in the same statement. */
+const REMOVE = `with step as (
+    update public.log_archive set removed = greatest(removed, least(until, $1))
+    from (select removed as before from public.log_archive for update) o
+    returning o.before, log_archive.removed as after
+  ), gone as (
+    delete from public.entry e using step s, public.log_run r, public.lane l
+    where r.first < s.after and r.first >= coalesce(
+        (select o.first from public.log_run o where o.first <= s.before order by o.first desc limit 1), 0)
+      and e.lane = r.lane and l.id = r.lane
+      and e.n >= r.from_n + greatest(0, s.before - r.first)
+      and e.n < r.from_n + least(r.count, s.after - r.first)
+      and (l.drained or e.n < l.next - 1)
+  )
+  select after from step`;
+
+const STEP_MS = 60_000;
+
+export interface OwnedArchive {
+  readonly store: ArchiveStore;
+  readonly log: LogReader;
+  close(): Promise<void>;
+}
+
+/** Opens no connection yet. The URL is the owner's. */
+export function openArchiveStore(
+  options: Pick<PoolOptions, 'url' | 'tls' | 'caFile'>,
+): OwnedArchive {
+  const pool = createPool({ ...options, max: 2, statementDeadlineMs: STEP_MS });
+  const store: ArchiveStore = {
+    facts: async () => {
+      const [row] = await committedRead<{ size: string; sink: string | null }>(
+        pool,
+        FACTS,
+        [],
+      ).catch(refuse);
+      const sink = row?.sink ?? null;
+      return { size: Number(row?.size ?? 0), slowestSink: sink === null ? null : Number(sink) };
+    },
+    sizeAt: async (before) => {
+      const { rows } = await pool.query<{ size: string }>(SIZE_AT, [before]).catch(refuse);
+      return Number(rows[0]?.size ?? 0);
+    },
+    mark: async (until, place) => {
+      await commitStatement(pool, MARK, [until, place]).catch(refuse);
+    },
+    remove: async (to) => {
+      const { rows } = await commitStatement<{ after: string }>(pool, REMOVE, [to], {
+        deadlineMs: STEP_MS,
+      }).catch(refuse);
+      return Number(rows[0]?.after ?? 0);
+    },
+  };
+  return { store, log: createLogStore(pool, readGates(2)), close: () => pool.end() };
+}

@@ -1,0 +1,191 @@
+/** Cold storage over a real database: what goes, what stays, and what goes on. */
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { archivable, archive } from '../../src/audit/archive.ts';
+import type { ArchiveRequest } from '../../src/audit/archive.ts';
+import { LogReading } from '../../src/audit/log-reading.ts';
+import { parseTlogProof } from '../../src/audit/tree/tlog-proof.ts';
+import { verifyInclusion } from '../../src/audit/tree/proofs.ts';
+import { openArchiveStore } from '../../src/store/archive-store.ts';
+import type { OwnedArchive } from '../../src/store/archive-store.ts';
+import { openStore } from '../../src/store/store.ts';
+import type { Store } from '../../src/store/store.ts';
+import { startTestDatabase } from '../store/database.ts';
+import type { TestDatabase } from '../store/database.ts';
+import { rowsAsOwner, withOwner } from '../store/owner.ts';
+import { TestLane, testSequencer, wholeLog } from './sequenced-log.ts';
+import type { WholeLog } from './sequenced-log.ts';
+
+const PLACE = 'the shelf';
+let database: TestDatabase;
+let store: Store;
+let owned: OwnedArchive;
+let lanes: TestLane[];
+/** Before anything went. */
+let whole: WholeLog;
+let request: ArchiveRequest;
+
+beforeAll(async () => {
+  database = await startTestDatabase();
+  store = openStore({ url: database.appUrl });
+  owned = openArchiveStore({ url: database.ownerUrl });
+  lanes = [await TestLane.open(store), await TestLane.open(store), await TestLane.open(store)];
+  const [busy, rare, closed] = lanes as [TestLane, TestLane, TestLane];
+  await rare.append(1);
+  for (let batch = 0; batch < 5; batch += 1) await busy.append(200);
+  await closed.append(9);
+  await closed.close();
+  await testSequencer(store).drain();
+  await busy.append(700);
+  await testSequencer(store).drain();
+  whole = await wholeLog(database);
+  const made = { from: 0, until: whole.size, root: whole.root };
+  request = { export: made, place: PLACE, before: 1_300 };
+}, 60_000);
+afterAll(async () => {
+  await owned.close();
+  await store.close();
+  await database.stop();
+});
+
+const rows = async (): Promise<string[]> => {
+  const sql = 'select lane || $1 || n as id from public.entry order by lane, n';
+  return (await rowsAsOwner<{ id: string }>(database, sql, ['-'])).map(({ id }) => id);
+};
+const placeOf = (id = ''): { lane: number; n: number } => {
+  const [lane = 0, n = 0] = id.split('-').map(Number);
+  return { lane, n };
+};
+
+describe('what is no archive of this log', () => {
+  it.each<[string, (made: ArchiveRequest['export']) => ArchiveRequest['export']]>([
+    ['an export of another log', (made) => ({ ...made, root: new Uint8Array(32) })],
+    ['one of a longer log', (made) => ({ ...made, until: made.until + 1 })],
+    ['one that begins later', (made) => ({ ...made, from: 256 })],
+  ])('%s is refused, and nothing goes', async (_, change) => {
+    const other = { ...request, export: change(request.export) };
+    await expect(archive(owned, other)).rejects.toMatchObject({ code: 'conflict' });
+    expect(await owned.log.archived()).toEqual({ until: 0, removed: 0, place: '' });
+    expect(await rows()).toHaveLength(whole.size);
+  });
+});
+
+describe('how far it goes', () => {
+  it('is whole bundles, as old as wanted, that every sink has had', async () => {
+    expect(await archivable(owned, request)).toBe(1_280);
+    expect(await archivable(owned, { ...request, before: new Date(0) })).toBe(0);
+    const tomorrow = new Date(Date.now() + 86_400_000);
+    expect(await archivable(owned, { ...request, before: tomorrow })).toBe(1_536);
+    await withOwner(database, (client) =>
+      client.query(`insert into public.audit_sink (name, next) values ('slow', 600)`),
+    );
+    expect(await archivable(owned, request)).toBe(512);
+    await withOwner(database, (client) => client.query('delete from public.audit_sink'));
+  });
+});
+
+describe('rows that are not in an archive', () => {
+  it('nobody removes', async () => {
+    const sql = 'delete from public.entry where n = 1';
+    await expect(withOwner(database, (client) => client.query(sql))).rejects.toMatchObject({
+      code: 'TF004',
+    });
+    await expect(store.pool.query(sql)).rejects.toMatchObject({ code: '42501' });
+    await expect(
+      store.pool.query('update public.log_archive set until = 256'),
+    ).rejects.toMatchObject({ code: '42501' });
+  });
+});
+
+describe('moving entries to the archive', () => {
+  it('goes on where it was interrupted, at each of its steps', async () => {
+    const steps: string[] = [];
+    const failing = (at: number, applied: boolean): OwnedArchive => {
+      let calls = 0;
+      const step = async <T>(name: string, work: () => Promise<T>): Promise<T> => {
+        const fails = calls++ === at;
+        if (fails && !applied) throw new Error(`before ${name}`);
+        const result = await work();
+        steps.push(name);
+        if (fails) throw new Error(`after ${name}`);
+        return result;
+      };
+      const inner = owned.store;
+      return {
+        ...owned,
+        store: {
+          ...inner,
+          mark: (until, place) => step('mark', () => inner.mark(until, place)),
+          // Small steps, so that there are several.
+          remove: (to) =>
+            step('remove', async () => {
+              const { removed } = await owned.log.archived();
+              return inner.remove(Math.min(to, removed + 512));
+            }),
+        },
+      };
+    };
+    for (const [at, applied] of [
+      [0, false],
+      [0, true],
+      [1, false],
+      [1, true],
+      [2, true],
+    ] as const) {
+      await expect(archive(failing(at, applied), request)).rejects.toThrow(/before|after/);
+      const { until, removed } = await owned.log.archived();
+      expect(until).toBe(at === 0 && !applied ? 0 : 1_280);
+      // Every row that is not said to be removed is there.
+      const there = new Set(await rows());
+      for (const { index, id } of whole.entries) if (index >= removed) expect(there).toContain(id);
+    }
+    expect(await archive(owned, request)).toEqual({ until: 1_280, removed: 1_280, place: PLACE });
+    expect(steps).toContain('remove');
+    const gone = whole.entries.filter(({ index }) => index < 1_280).map(({ id }) => id);
+    const there = await rows();
+    // The one entry of the lane that is open and rarely written stays: the next append looks at it.
+    expect(gone.filter((id) => there.includes(id))).toEqual([`${lanes[1]?.lane ?? 0}-1`]);
+    expect(await archive(owned, request)).toEqual({ until: 1_280, removed: 1_280, place: PLACE });
+  });
+
+  it('leaves proofs of what went as they were', async () => {
+    const reading = new LogReading(store.log);
+    for (const at of [0, 255, 256, 900, 1_279, 1_280, whole.size - 1]) {
+      const entry = whole.entries[at];
+      const place = placeOf(entry?.id);
+      const leaf = await reading.leafAt(place);
+      expect(Buffer.from(leaf ?? [])).toEqual(entry?.leaf);
+      if (leaf === null) continue;
+      const { index, hashes } = parseTlogProof(await reading.proof({ ...place, leaf }));
+      expect(index).toBe(at);
+      const claim = { index: at, leaf, size: whole.size, root: whole.root };
+      expect(verifyInclusion(claim, hashes)).toBe(true);
+    }
+    expect(await reading.consistency(300, whole.size)).not.toHaveLength(0);
+  });
+
+  it('says where they are', async () => {
+    const reading = new LogReading(store.log);
+    const told = { code: 'entry_archived', message: expect.stringContaining(PLACE) as unknown };
+    await expect(reading.tile({ level: 'entries', index: 4, width: 256 })).rejects.toMatchObject(
+      told,
+    );
+    await expect(reading.requireStored(placeOf(whole.entries[700]?.id))).rejects.toMatchObject(
+      told,
+    );
+    await expect(store.log.entries(1_000, 1_010)).rejects.toMatchObject(told);
+    await reading.requireStored(placeOf(whole.entries[1_280]?.id));
+    expect(await reading.tile({ level: 'entries', index: 5, width: 256 })).toBeInstanceOf(Buffer);
+    expect(await store.log.entries(1_280, 1_300)).toHaveLength(20);
+  });
+
+  it('holds up neither writers nor the sequencer, of this process or another', async () => {
+    const [busy, rare] = lanes as [TestLane, TestLane];
+    await rare.append(3);
+    await busy.append(2);
+    const made = testSequencer(store);
+    await made.drain();
+    expect([made.faults, made.sequencer.halted]).toEqual([[], null]);
+    expect((await store.log.head()).size).toBe(whole.size + 5);
+    expect(await store.log.entries(whole.size, whole.size + 5)).toHaveLength(5);
+  });
+});
