@@ -24,6 +24,8 @@ import { PinFile, pinScope } from './pin.ts';
 import { PIN_LOCK } from './pin-turn.ts';
 import type { PinRole } from './pin.ts';
 import type { RootOnToken } from './port.ts';
+import { performTransport } from './perform-transport.ts';
+import type { EscrowText, TransportRequest } from './perform-transport.ts';
 import type { TokenSelector } from './protocol.ts';
 
 export type CeremonyRequest =
@@ -47,9 +49,10 @@ export type CeremonyRequest =
       readonly root: RootOnToken;
       readonly unlessAny: boolean;
       readonly allowExtractable: boolean;
-    };
+    }
+  | TransportRequest;
 
-export type CeremonyResult = RootMade | TokenInitialised | TokenFound;
+export type CeremonyResult = RootMade | TokenInitialised | TokenFound | EscrowText;
 
 export type CeremonyAnswer =
   | { readonly ok: true; readonly result: CeremonyResult }
@@ -80,6 +83,9 @@ async function lock(name: string): Promise<() => void> {
 }
 
 async function perform(cryptoki: Cryptoki, request: CeremonyRequest): Promise<CeremonyResult> {
+  if (request.action === 'escrow-root' || request.action === 'place-root') {
+    return performTransport(cryptoki, request);
+  }
   if (request.action !== 'make-root') {
     const { label, pinFile, soPinFile } = request;
     const ours = request.action === 'init-token';
@@ -101,7 +107,7 @@ async function run(request: CeremonyRequest): Promise<CeremonyAnswer> {
   let unlock: (() => void) | undefined;
   try {
     unlock = await lock(lockName(request));
-    const parameters = request.action === 'make-root' ? request.moduleParameters : undefined;
+    const parameters = 'moduleParameters' in request ? request.moduleParameters : undefined;
     cryptoki = loadAlone(request.module, parameters);
     return { ok: true, result: await withoutNewFolder(request, cryptoki) };
   } catch (error) {
@@ -117,7 +123,7 @@ async function withoutNewFolder(
   request: CeremonyRequest,
   cryptoki: Cryptoki,
 ): Promise<CeremonyResult> {
-  const folder = request.action === 'make-root' ? request.stateDir : undefined;
+  const folder = 'stateDir' in request ? request.stateDir : undefined;
   const isNew = folder !== undefined && !existsSync(folder);
   try {
     return await perform(cryptoki, request);

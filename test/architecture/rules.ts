@@ -17,7 +17,9 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
   crypto: ['errors', 'name'],
   limits: ['errors'],
   contract: ['errors', 'name', 'duration'],
-  hsm: ['errors', 'name', 'settled', 'crypto'],
+  /** The recovery key and its shares. */
+  recovery: ['errors', 'name', 'crypto'],
+  hsm: ['errors', 'name', 'settled', 'crypto', 'recovery'],
   keyring: [
     'errors',
     'name',
