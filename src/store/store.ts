@@ -31,6 +31,8 @@ import { createKeyStore } from './key-store.ts';
 import { createLaneReader } from './lane-list.ts';
 import { createLogStore } from './log-store.ts';
 import { Passwords } from './password.ts';
+import { createBackupStore } from './backup-store.ts';
+import type { BackupStore } from './backup-store.ts';
 import { createCosignatureStore } from './cosignature-store.ts';
 import { createLogKeyStore } from './log-key-store.ts';
 import { createOperationStore, expireOperations } from './operation-store.ts';
@@ -70,6 +72,7 @@ export interface Store {
   readonly log: LogReader;
   readonly logKeys: LogKeyStore;
   readonly sinks: SinkPositions;
+  readonly backups: BackupStore;
   readonly cosignatures: CosignatureStore;
   readonly operations: OperationStore;
   readonly orders: OrderStore;
@@ -114,6 +117,7 @@ export const openStore = (options: PoolOptions): Store => {
     log: createLogStore(pool, gates),
     logKeys: createLogKeyStore(pool),
     sinks: createSinkStore(pool),
+    backups: createBackupStore(pool, gates),
     cosignatures: createCosignatureStore(pool),
     operations: createOperationStore(pool, prisma, gates),
     orders: createOrderStore(pool),
