@@ -51,7 +51,8 @@ async function* chunks(content: Content): AsyncGenerator<{
 
 /** @throws TwofoldError integrity_failed for content that is not what was written */
 export async function verifyChunks(content: Content): Promise<void> {
-  for await (const chunk of chunks(content)) void chunk;
+  const reading = chunks(content);
+  while ((await reading.next()).done !== true);
 }
 
 /**

@@ -124,7 +124,7 @@ function factsOf(
   } as const;
 }
 
-interface Written extends Pick<Manifest, 'tables' | 'probes' | 'content'> {}
+type Written = Pick<Manifest, 'tables' | 'probes' | 'content'>;
 
 async function writeContent(
   parts: TakeParts,

@@ -15,9 +15,11 @@ import { openGoverned } from './access.ts';
 import type { Incarnation } from './incarnation.ts';
 import type { OwnEvents } from './own-events.ts';
 import type { LateParts } from './late-parts.ts';
+import { openBackups } from './backups.ts';
 import { cosignedLog } from './cosigned-log.ts';
 import { openLogOutside } from './log-outside.ts';
 import { openLogWitness } from './log-witness.ts';
+import { announceRestoration } from './restoration.ts';
 import { rotationPlans, rotationPolicies, rotationReading, startScheduler } from './scheduling.ts';
 import { openSequencedLog } from './sequenced-log.ts';
 import { openSinks } from './sinks.ts';
@@ -48,6 +50,8 @@ export async function arrive(
   const { config, store, keys, keyring, root, audit, incarnation, events, logs } = parts;
   const { mac } = root;
   const { integrity } = keyring;
+  // Before anything is served.
+  await announceRestoration(store, audit);
   late.pageTokenKey.set(await mac(utf8(NAME.pageToken)));
   late.use.set(keyring.use);
   late.read.set(keyring.read);
@@ -90,6 +94,8 @@ export async function arrive(
   if (parts.worker === 1) {
     late.witness = await openLogWitness({ ...parts, log: logs.component('witness') }, unwinding);
   }
+  const first = parts.worker === 1;
+  late.backups = openBackups({ ...parts, first, log: logs.component('backup') }, unwinding);
   const { namespaces } = governance;
   const log = logs.component('scheduler');
   startScheduler(

@@ -31,6 +31,8 @@ import { createKeyStore } from './key-store.ts';
 import { createLaneReader } from './lane-list.ts';
 import { createLogStore } from './log-store.ts';
 import { Passwords } from './password.ts';
+import type { EntriesKept, Snapshot } from '../backup/ports.ts';
+import { openSnapshot } from './backup-snapshot.ts';
 import { createBackupStore } from './backup-store.ts';
 import type { BackupStore } from './backup-store.ts';
 import { createCosignatureStore } from './cosignature-store.ts';
@@ -73,6 +75,8 @@ export interface Store {
   readonly logKeys: LogKeyStore;
   readonly sinks: SinkPositions;
   readonly backups: BackupStore;
+  /** One consistent state of everything, on a connection of its own. @throws TwofoldError conflict */
+  openSnapshot(entries: EntriesKept): Promise<Snapshot>;
   readonly cosignatures: CosignatureStore;
   readonly operations: OperationStore;
   readonly orders: OrderStore;
@@ -118,6 +122,7 @@ export const openStore = (options: PoolOptions): Store => {
     logKeys: createLogKeyStore(pool),
     sinks: createSinkStore(pool),
     backups: createBackupStore(pool, gates),
+    openSnapshot: (entries) => openSnapshot(options, entries),
     cosignatures: createCosignatureStore(pool),
     operations: createOperationStore(pool, prisma, gates),
     orders: createOrderStore(pool),

@@ -64,7 +64,6 @@ const take = (into: string, by = signer, key = publicKey) =>
       signer: by,
       open: (entries) => openSnapshot({ url: databases.first.appUrl }, entries),
       installation: ROOT.installation,
-      // eslint-disable-next-line @typescript-eslint/require-await -- nothing is probed here
       probes: async function* () {
         yield* [];
       },
