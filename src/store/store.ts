@@ -76,7 +76,7 @@ export interface Store {
   readonly sinks: SinkPositions;
   readonly backups: BackupStore;
   /** One consistent state of everything, on a connection of its own. @throws TwofoldError conflict */
-  openSnapshot(entries: EntriesKept): Promise<Snapshot>;
+  readonly openSnapshot: (entries: EntriesKept) => Promise<Snapshot>;
   readonly cosignatures: CosignatureStore;
   readonly operations: OperationStore;
   readonly orders: OrderStore;

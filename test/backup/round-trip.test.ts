@@ -221,7 +221,10 @@ describe('a restore', () => {
     const hsm: PooledHsm = await tokens.second.open();
     const service = await openStoredInstance(store, { hsm });
     for (const { id, suite, ciphertext } of wrapped) {
-      expect(await service.unwrap(id, ciphertext)).toBe(suite);
+      const opened = service.unwrap(id, ciphertext);
+      // X25519 lives on the token alone: it is lost with it, and said to be.
+      if (suite.endsWith('X25519')) expect(await codeOf(opened)).toBe('zone_lacks_material');
+      else expect(await opened).toBe(suite);
     }
     await service.stop();
     await hsm.close();
