@@ -14,6 +14,7 @@
  * `npm run bench -- sequencer [--quick] [--rate N] [--json FILE]`: audit entries sequenced beside two appenders, bytes an entry,
  *   and proofs in a log of ten million.
  * `npm run bench -- audit-cost [--quick] [--json FILE]`: throughput with the audit log, without its sequencer, without appends.
+ * `npm run bench -- backup [--keys N] [--json FILE]`: a backup of many keys, its time and memory.
  * `npm run bench -- compare A.json B.json`: what changed between two runs.
  */
 import { execFile } from 'node:child_process';
@@ -33,6 +34,7 @@ import { boundsOf } from './bounds.ts';
 import type { Target } from './client.ts';
 import { measureEngines, renderEngines } from './engines.ts';
 import { compareReports, renderChanges } from './compare.ts';
+import { measureBackup, renderBackup } from './backup.ts';
 import { ServiceProcesses } from './cpu.ts';
 import { renderHtml } from './html.ts';
 import { measureLimits, renderLimits } from './limits.ts';
@@ -359,6 +361,10 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   const report = await measureRotationPlan(Number(values.keys));
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
   process.stdout.write(`${renderRotationPlan(report)}\n`);
+} else if (command === 'backup') {
+  const report = await measureBackup(Number(values.keys));
+  if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
+  process.stdout.write(renderBackup(report));
 } else if (command === 'limits') {
   const costs = await measureLimits();
   if (values.json !== undefined) {
@@ -432,7 +438,7 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   process.stdout.write(`${renderText(report)}\n`);
 } else {
   note(
-    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench access [--json FILE] | bench algorithms [--json FILE] | bench audit-verify [--quick] [--json FILE] | bench engines [--json FILE] | bench limits [--json FILE] | bench lists [--quick] [--keys N] [--entries N] [--json FILE] | bench rotation [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench sequencer [--quick] [--rate N] [--json FILE] | bench audit-cost [--quick] [--json FILE] | bench compare A.json B.json',
+    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench access [--json FILE] | bench algorithms [--json FILE] | bench audit-verify [--quick] [--json FILE] | bench engines [--json FILE] | bench limits [--json FILE] | bench lists [--quick] [--keys N] [--entries N] [--json FILE] | bench rotation [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench sequencer [--quick] [--rate N] [--json FILE] | bench audit-cost [--quick] [--json FILE] | bench backup [--keys N] [--json FILE] | bench compare A.json B.json',
   );
   process.exitCode = 2;
 }

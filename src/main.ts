@@ -15,6 +15,9 @@
  *     twofold hsm generation add --so-pin-file FILE          place another generation, for a rotation of the root
  *     twofold hsm generation retire N                        destroy one that nothing is under any more
  *     twofold hsm init-token --so-pin-file FILE              initialise a token of SoftHSM, and of nothing else
+ *     twofold hsm escrow --recovery FILE --so-pin-file FILE  wrap the root for the recovery key, so that backups can carry it
+ *     twofold recovery create | check                        the recovery key of backups, and its shares
+ *     twofold backup create | list | verify | restore        backups of the whole installation
  *     twofold audit export --out FOLDER …                     the audit log and its proofs, to be verified anywhere
  *     twofold audit verify FOLDER --trust FILE …             whether an export of the audit log is what was logged
  *     twofold audit archive FOLDER --trust FILE --before …    removes the rows that an export has
@@ -37,14 +40,17 @@ import { configurationHash } from './config/fingerprint.ts';
 import { TwofoldError } from './errors.ts';
 import { auditArchiveCommand } from './main/audit-archive-command.ts';
 import { auditCommand } from './main/audit-command.ts';
+import { backupCommand, offlineBackupCommand } from './main/backup-command.ts';
 import { complaintLines } from './main/complaint.ts';
 import { conformanceCommand } from './main/conformance-command.ts';
 import { doctorCommand } from './main/doctor-command.ts';
+import { escrowCommand } from './main/escrow-command.ts';
 import { generationCommand } from './main/generation-command.ts';
 import { hsmCommand } from './main/hsm-command.ts';
 import { kmsPluginCommand } from './main/kms-plugin-command.ts';
 import { localTokenCommand } from './main/local-token-command.ts';
 import { migrateCommand } from './main/migrate-command.ts';
+import { recoveryCommand } from './main/recovery-command.ts';
 import { serveCommand } from './main/serve-command.ts';
 import { tokenCommand } from './main/token-command.ts';
 import { VERSION } from './main/version.ts';
@@ -56,7 +62,7 @@ for (const stream of [process.stdout, process.stderr]) stream.on('error', () => 
 const print = (line: string) => void process.stdout.write(`${line}\n`);
 const complain = (line: string) => void process.stderr.write(`${line}\n`);
 
-const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | conformance | migrate | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | audit archive | audit export | audit verify | audit keys | audit prove | audit tail | kms-plugin | version
+const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | conformance | migrate | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | hsm escrow | recovery create | recovery check | backup create | backup list | backup verify | backup restore | audit archive | audit export | audit verify | audit keys | audit prove | audit tail | kms-plugin | version
 Settings are flags, TWOFOLD_* variables or a file; see deploy/configuration.md.`;
 
 function configCommand(flags: ReadonlyMap<string, string>, argv: readonly string[]): number {
@@ -96,6 +102,8 @@ const HARDENED: readonly string[] = [
   'bootstrap',
   'break-glass',
   'kms-plugin',
+  'recovery',
+  'backup',
 ];
 
 async function run(argv: readonly string[]): Promise<number> {
@@ -122,9 +130,22 @@ async function run(argv: readonly string[]): Promise<number> {
       return doctorCommand(localConfig({ flags, uses: ['database', 'owner', 'hsm'] }), rest, print);
     case 'conformance':
       return conformanceCommand(others, print);
+    case 'recovery':
+      return recoveryCommand(others, print, complain);
+    case 'backup': {
+      const done = await offlineBackupCommand(others, print);
+      if (done !== null) return done;
+      const local = localConfig({ flags, uses: ['database', 'owner', 'hsm'] });
+      return backupCommand(local, rest, { print, complain });
+    }
     case 'hsm':
       if (rest[0] === 'generation' || rest[0] === 'generations') {
         await generationCommand(localConfig({ flags, uses: ['database', 'hsm'] }), rest, print);
+        return 0;
+      }
+      if (rest[0] === 'escrow') {
+        const local = localConfig({ flags, uses: ['database', 'hsm'] });
+        await escrowCommand(local, rest.slice(1), print);
         return 0;
       }
       return hsmCommand(loadConfig({ flags, uses: ['hsm'] }), rest, print);

@@ -33,6 +33,20 @@ export const NAME = {
   sealedFileContent: 'twofold/sealed-file-content/1',
   /** Format of a sealed file's manifest, and the context of its signature. */
   sealedFileManifest: 'twofold/sealed-file-manifest/1',
+  /** Domain of what each share of a recovery key is known by. */
+  share: 'twofold/share/1',
+  /** Domain of the checksum of a share's text. */
+  shareText: 'twofold/share-text/1',
+  /** HKDF `info` of the key that a root travels under, and first part of its transcript. */
+  rootTransport: 'twofold/root-transport/1',
+  /** First bytes of a backup's content; its version byte follows. */
+  backup: 'TWOFOLDBACKUP',
+  /** HPKE `info` prefix of a backup's keys. */
+  backupKeys: 'twofold/backup-keys/1',
+  /** Domain of the hash over a backup's chunks. */
+  backupContent: 'twofold/backup-content/1',
+  /** Domain of what is signed of a backup. */
+  backupManifest: 'twofold/backup-manifest/1',
   /** Prefix of our own HTTP headers. */
   header: 'Twofold-',
   /** Prefix of the environment variables that configure the service. */

@@ -111,6 +111,14 @@ export class SigningPair {
     return formatNote({ text, signatures });
   }
 
+  /** Both signatures of a statement that begins with a label of its own, as no note does. */
+  async statement(
+    message: Uint8Array,
+  ): Promise<{ readonly ed25519: Uint8Array; readonly mlDsa: Uint8Array }> {
+    const [ed25519, mlDsa] = await Promise.all([this.signEd25519(message), this.#cosign(message)]);
+    return { ed25519, mlDsa };
+  }
+
   async #cosign(message: Uint8Array): Promise<Uint8Array> {
     const signature = await this.#mlDsa.sign(message, NO_CONTEXT);
     const { signatures } = this.#parts;

@@ -63,6 +63,19 @@ const productionProblems = (config: Config, uses: readonly ConfigPart[]): Proble
     .map(([, where]) => ({ where, message: 'is needed in production (or start with --dev)' }));
 };
 
+const backupProblems = ({ backup }: Config): Problem[] => {
+  const { folder, recoveryKeyFile, every } = backup;
+  const problems: Problem[] = [];
+  if ((folder === undefined) !== (recoveryKeyFile === undefined)) {
+    const message = 'takes recoveryKeyFile too, and neither is of use without the other';
+    problems.push({ where: 'backup.folder', message });
+  }
+  if (every !== undefined && folder === undefined) {
+    problems.push({ where: 'backup.every', message: 'needs backup.folder' });
+  }
+  return problems;
+};
+
 const hsmProblems = ({ hsm }: Config): Problem[] => {
   const problems: Problem[] = [];
   if (hsm.slot !== undefined && hsm.tokenLabel !== undefined) {
@@ -182,6 +195,7 @@ export const ruleProblems = (config: Config, uses: readonly ConfigPart[] = PARTS
   ...productionProblems(config, uses),
   ...suiteProblems(config),
   ...destructionProblems(config),
+  ...backupProblems(config),
   ...rotationProblems(config),
   ...auditProblems(config),
   ...kmsProblems(config),
@@ -351,6 +365,11 @@ export const settlePaths = (config: Config, programDir: string, dataDirGiven: bo
         ...absolute(target, 'tokenFile'),
       })),
       sinks: config.audit.sinks.map(absoluteSink),
+    },
+    backup: {
+      ...config.backup,
+      ...absolute(config.backup, 'folder'),
+      ...absolute(config.backup, 'recoveryKeyFile'),
     },
     access: {
       ...config.access,

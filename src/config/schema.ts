@@ -12,6 +12,7 @@ import { TOKEN_ALGORITHMS } from '../access/jwk-set.ts';
 import { parseDuration } from '../duration.ts';
 import { lengthOf, parseDuration as parseCalendarDuration } from '../keyring/durations.ts';
 import { auditSchema } from './audit.ts';
+import { backupSchema } from './backup.ts';
 import { kmsSchema } from './kms.ts';
 import { parseUntil } from './until.ts';
 
@@ -377,6 +378,7 @@ export const configSchema = z.strictObject({
   suites,
   destruction,
   rotation,
+  backup: backupSchema,
   log: z
     .strictObject({
       level: described(

@@ -44,11 +44,15 @@ export interface RootMade {
 }
 
 /** Attributes that a trusted root carries; `hsm.md` in the notes of the design has the reasons. */
-function trustedTemplate(wrapMechanism: number): NestedAttribute[] {
+export function trustedTemplate(
+  wrapMechanism: number,
+  how: 'generated' | 'unwrapped' = 'generated',
+): NestedAttribute[] {
   return [
     number(CKA.CLASS, CKO.SECRET_KEY),
     number(CKA.KEY_TYPE, CKK.AES),
-    number(CKA.VALUE_LEN, 32),
+    // What is unwrapped has its length with it.
+    ...(how === 'generated' ? [number(CKA.VALUE_LEN, 32)] : []),
     flag(CKA.TOKEN, false),
     flag(CKA.PRIVATE, false),
     flag(CKA.TRUSTED, true),
@@ -136,7 +140,7 @@ export async function destroyRoot(
 }
 
 /** A PIN that the token refused before is not offered; the mark is durable before it is. */
-async function login(
+export async function login(
   cryptoki: Cryptoki,
   session: Handle,
   user: number,
@@ -243,7 +247,7 @@ function makePlain(cryptoki: Cryptoki, session: Handle, request: MakeRoot): Hand
   ]);
 }
 
-function nameOf(root: RootOnToken) {
+export function nameOf(root: RootOnToken) {
   return [
     { type: CKA.LABEL, value: `${ROOT_LABEL}${root.generation}` },
     { type: CKA.ID, value: rootId(root) },
@@ -251,7 +255,7 @@ function nameOf(root: RootOnToken) {
 }
 
 /** Read back, not assumed; the server tries the attacks themselves when it selects the root. */
-function custodyOf(cryptoki: Cryptoki, session: Handle, root: Handle): RootMade['custody'] {
+export function custodyOf(cryptoki: Cryptoki, session: Handle, root: Handle): RootMade['custody'] {
   const trusted = readFlag(cryptoki, session, root, CKA.TRUSTED) === true;
   const fixed = readFlag(cryptoki, session, root, CKA.MODIFIABLE) === false;
   return trusted && fixed ? 'non-extractable' : 'extractableByPinHolder';

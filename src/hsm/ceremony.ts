@@ -24,6 +24,8 @@ import { PinFile, pinScope } from './pin.ts';
 import { PIN_LOCK } from './pin-turn.ts';
 import type { PinRole } from './pin.ts';
 import type { RootOnToken } from './port.ts';
+import { performTransport } from './perform-transport.ts';
+import type { EscrowText, TransportRequest } from './perform-transport.ts';
 import type { TokenSelector } from './protocol.ts';
 
 export type CeremonyRequest =
@@ -56,9 +58,10 @@ export type CeremonyRequest =
       readonly pinFile: string;
       readonly stateDir: string;
       readonly root: RootOnToken;
-    };
+    }
+  | TransportRequest;
 
-export type CeremonyResult = RootMade | RootDestroyed | TokenInitialised | TokenFound;
+export type CeremonyResult = RootMade | RootDestroyed | TokenInitialised | TokenFound | EscrowText;
 
 export type CeremonyAnswer =
   | { readonly ok: true; readonly result: CeremonyResult }
@@ -94,6 +97,9 @@ const isOfRoot = (request: CeremonyRequest): request is OfRoot =>
   request.action === 'make-root' || request.action === 'destroy-root';
 
 async function perform(cryptoki: Cryptoki, request: CeremonyRequest): Promise<CeremonyResult> {
+  if (request.action === 'escrow-root' || request.action === 'place-root') {
+    return performTransport(cryptoki, request);
+  }
   if (!isOfRoot(request)) {
     const { label, pinFile, soPinFile } = request;
     const ours = request.action === 'init-token';
@@ -119,7 +125,7 @@ async function run(request: CeremonyRequest): Promise<CeremonyAnswer> {
   let unlock: (() => void) | undefined;
   try {
     unlock = await lock(lockName(request));
-    const parameters = isOfRoot(request) ? request.moduleParameters : undefined;
+    const parameters = 'moduleParameters' in request ? request.moduleParameters : undefined;
     cryptoki = loadAlone(request.module, parameters);
     return { ok: true, result: await withoutNewFolder(request, cryptoki) };
   } catch (error) {
@@ -135,7 +141,7 @@ async function withoutNewFolder(
   request: CeremonyRequest,
   cryptoki: Cryptoki,
 ): Promise<CeremonyResult> {
-  const folder = isOfRoot(request) ? request.stateDir : undefined;
+  const folder = 'stateDir' in request ? request.stateDir : undefined;
   const isNew = folder !== undefined && !existsSync(folder);
   try {
     return await perform(cryptoki, request);

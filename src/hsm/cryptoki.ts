@@ -92,6 +92,7 @@ export const CKM = {
   EDDSA: 0x1057,
   AES_KEY_GEN: 0x1080,
   AES_GCM: 0x1087,
+  AES_CBC_ENCRYPT_DATA: 0x1105,
   AES_KEY_WRAP_PAD: 0x210a,
   AES_KEY_WRAP_KWP: 0x210b,
 } as const;
@@ -160,7 +161,7 @@ export const CKR = {
  * Type numbers of parameter structs in pkcs11js (`CK_PARAMS_*`); not PKCS #11 values. Of its two for GCM only
  * `AES_GCM_v240` sets ulIvBits; the other leaves what the heap held there, which strict tokens refuse.
  */
-export const CK_PARAMS = { RSA_OAEP: 4, RSA_PSS: 5, EC_DH: 6, AES_GCM: 7 } as const;
+export const CK_PARAMS = { AES_CBC: 1, RSA_OAEP: 4, RSA_PSS: 5, EC_DH: 6, AES_GCM: 7 } as const;
 
 /** The return value of a failed call, or `undefined` when the error did not come from the token. */
 export function returnValueOf(error: unknown): number | undefined {

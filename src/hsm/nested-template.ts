@@ -32,7 +32,7 @@ export function generateAesKey(
   session: Handle,
   template: readonly NestedAttribute[],
 ): Handle {
-  const generate = generationOf(module);
+  const generate = functionOf(module, GENERATE_KEY, GENERATION);
   const mechanism = Buffer.alloc(MECHANISM_BYTES);
   mechanism.writeBigUInt64LE(BigInt(CKM.AES_KEY_GEN));
   const layout = new Layout();
@@ -46,23 +46,50 @@ export function generateAesKey(
   return handle;
 }
 
+/** C_UnwrapKey without a parameter of the mechanism; fails as `generateAesKey` does. */
+export function unwrapKey(
+  module: string,
+  session: Handle,
+  { mechanism: number, key }: { readonly mechanism: number; readonly key: Handle },
+  wrapped: Uint8Array,
+  template: readonly NestedAttribute[],
+): Handle {
+  const unwrap = functionOf(module, UNWRAP_KEY, UNWRAPPING);
+  const mechanism = Buffer.alloc(MECHANISM_BYTES);
+  mechanism.writeBigUInt64LE(BigInt(number));
+  const layout = new Layout();
+  const attributes = layout.array(template);
+  const handle = Buffer.alloc(8);
+  const blob = Buffer.from(wrapped);
+  const given = [readUlong(session), mechanism, readUlong(key), blob, blob.length] as const;
+  const value = Number(unwrap(...given, attributes, template.length, handle));
+  layout.release();
+  if (value !== 0) throw Object.assign(new Error(`C_UnwrapKey: CKR:${value}`), { code: value });
+  return handle;
+}
+
+const UNWRAPPING = koffi.proto(
+  'ulong UnwrapKey(ulong session, void *mechanism, ulong key, void *wrapped, ulong length, ' +
+    'void *template, ulong count, void *handle)',
+);
 const GENERATION = koffi.proto(
   'ulong GenerateKey(ulong session, void *mechanism, void *template, ulong count, void *handle)',
 );
 
-/** Place of C_GenerateKey in a CK_FUNCTION_LIST, of pointers behind its version (pkcs11f.h). */
+/** Places in a CK_FUNCTION_LIST, of pointers behind its version (pkcs11f.h). */
 const GENERATE_KEY = 58;
+const UNWRAP_KEY = 61;
 const POINTER_BYTES = 8;
 
 /** By the module's function list: the only function that it must export is the one that gives it. */
-function generationOf(module: string) {
+function functionOf(module: string, place: number, prototype: typeof GENERATION) {
   const functionList = koffi.load(module).func('ulong C_GetFunctionList(_Out_ void **list)');
   const out: unknown[] = [null];
   const value = Number(functionList(out));
   if (value !== 0)
     throw Object.assign(new Error(`C_GetFunctionList: CKR:${value}`), { code: value });
-  const pointer: unknown = koffi.decode(out[0], (1 + GENERATE_KEY) * POINTER_BYTES, 'void *');
-  return koffi.decode(pointer, GENERATION) as (...given: readonly unknown[]) => unknown;
+  const pointer: unknown = koffi.decode(out[0], (1 + place) * POINTER_BYTES, 'void *');
+  return koffi.decode(pointer, prototype) as (...given: readonly unknown[]) => unknown;
 }
 
 /** Owns the buffers that pointers in the arrays lead to until the call has returned. */

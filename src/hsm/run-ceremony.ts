@@ -8,6 +8,9 @@ import type { ErrorCode } from '../errors.ts';
 import type { CeremonyAnswer, CeremonyRequest } from './ceremony.ts';
 import type { RootDestroyed, RootMade } from './ceremony-root.ts';
 import type { TokenFound, TokenInitialised } from './ceremony-token.ts';
+import type { EscrowedRoot } from './ceremony-transport.ts';
+import { escrowOf, escrowText } from './escrow-text.ts';
+import type { EscrowText } from './escrow-text.ts';
 import type { RootOnToken } from './port.ts';
 import type { TokenSelector } from './protocol.ts';
 
@@ -75,6 +78,37 @@ export async function runRootDestruction(
     ...{ module, moduleParameters, tokenSelector, pinFile, stateDir, root },
   } as const;
   return (await runCeremony(request, processOf(options))) as RootDestroyed;
+}
+
+type Travelling = Pick<
+  RootCeremony,
+  'module' | 'moduleParameters' | 'tokenSelector' | 'pinFile' | 'stateDir'
+> & { readonly soPinFile: string } & Partial<CeremonyProcess>;
+
+function travelling(options: Travelling) {
+  const { module, moduleParameters, tokenSelector, pinFile, soPinFile, stateDir } = options;
+  return { module, moduleParameters, tokenSelector, pinFile, soPinFile, stateDir } as const;
+}
+
+/** A root wrapped for the recovery key; the root itself is readable at no point. */
+export async function runEscrowCeremony(
+  options: Travelling & { readonly root: RootOnToken; readonly publicKey: Uint8Array },
+): Promise<EscrowedRoot> {
+  const publicKey = Buffer.from(options.publicKey).toString('base64');
+  const request = { action: 'escrow-root', ...travelling(options), root: options.root, publicKey };
+  return escrowOf(
+    (await runCeremony(request as CeremonyRequest, processOf(options))) as EscrowText,
+  );
+}
+
+/** The root of an escrow onto this token; `shareFiles` are read by the ceremony process alone. */
+export async function runPlacementCeremony(
+  options: Travelling & { readonly escrow: EscrowedRoot; readonly shareFiles: readonly string[] },
+): Promise<RootMade> {
+  const { shareFiles } = options;
+  const escrow = escrowText(options.escrow);
+  const request = { action: 'place-root', ...travelling(options), escrow, shareFiles };
+  return (await runCeremony(request as CeremonyRequest, processOf(options))) as RootMade;
 }
 
 export interface TokenCeremony {

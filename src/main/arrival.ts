@@ -16,10 +16,12 @@ import { openGoverned } from './access.ts';
 import type { Incarnation } from './incarnation.ts';
 import type { OwnEvents } from './own-events.ts';
 import type { LateParts } from './late-parts.ts';
+import { openBackups } from './backups.ts';
 import { cosignedLog } from './cosigned-log.ts';
 import { openLogOutside } from './log-outside.ts';
 import { openLogWitness } from './log-witness.ts';
 import { keepRoot, rootRotations } from './root-rotation.ts';
+import { announceRestoration } from './restoration.ts';
 import { rotationPlans, rotationPolicies, rotationReading, startScheduler } from './scheduling.ts';
 import { openSequencedLog } from './sequenced-log.ts';
 import { openSinks } from './sinks.ts';
@@ -53,6 +55,8 @@ export async function arrive(
   const { config, store, keys, keyring, root, audit, incarnation, events, logs } = parts;
   const { mac } = root;
   const { integrity } = keyring;
+  // Before anything is served.
+  await announceRestoration(store, audit);
   late.pageTokenKey.set(await root.valueMac(utf8(NAME.pageToken)));
   const announcer = startAnnouncer(
     {
@@ -109,6 +113,8 @@ export async function arrive(
   await keepRoot(keeping, unwinding);
   const provider = { config, keyring, audit, epoch, engine: parts.engine, metrics: parts.metrics };
   await startProvider({ ...provider, announcer, log: logs.component('kubernetes') }, unwinding);
+  const first = parts.worker === 1;
+  late.backups = openBackups({ ...parts, first, log: logs.component('backup') }, unwinding);
   const { namespaces } = governance;
   const log = logs.component('scheduler');
   startScheduler(

@@ -9,6 +9,7 @@ import type { PoolOptions } from '../store/pool.ts';
 import { openStore } from '../store/store.ts';
 import type { Store } from '../store/store.ts';
 import { whenReachable } from './patience.ts';
+import { requireRestored } from './restoration.ts';
 import type { Unwinding } from './unwinding.ts';
 
 export interface DatabaseLog {
@@ -107,5 +108,6 @@ export async function openStoreOf(
   if (urls.owner === undefined) {
     await whenReachable(() => assertMigrated(store.pool), unwinding, onWait(log));
   }
+  await whenReachable(() => requireRestored(store), unwinding, onWait(log));
   return store;
 }

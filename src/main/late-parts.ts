@@ -20,6 +20,7 @@ import type { RotationOrders } from '../keyring/rotation-orders.ts';
 import type { RotationReading } from '../rotation/reading.ts';
 import type { KeyStates } from '../keyring/key-states.ts';
 import type { KeyReferences } from '../keyring/references.ts';
+import type { Backups } from './backups.ts';
 import type { Incarnation } from './incarnation.ts';
 import { LateAudit } from './late-audit.ts';
 import type { LogOutside } from './log-outside.ts';
@@ -52,6 +53,7 @@ export interface LateParts {
   keyring: Keyring | null;
   log: SequencedLog | null;
   sinks: Sinks | null;
+  backups: Backups | null;
   readonly logKeys: Late<LogKeys>;
   outside: LogOutside | null;
   /** Vkeys of this process as a witness. */
@@ -82,6 +84,7 @@ export const lateParts = (incarnation: Incarnation): LateParts => ({
   keyring: null,
   log: null,
   sinks: null,
+  backups: null,
   logKeys: late(),
   outside: null,
   witness: [],

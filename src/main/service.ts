@@ -40,6 +40,7 @@ import { arrive } from './arrival.ts';
 import { issuerFacts, openAuthenticator } from './authentication.ts';
 import { findDatabase, openStoreOf, prepareDatabase } from './database.ts';
 import { openAccess } from './access.ts';
+import { backupCheck } from './backups.ts';
 import { openDevice } from './device.ts';
 import type { Device } from './device.ts';
 import { expireOld } from './expiry.ts';
@@ -475,6 +476,7 @@ export class Service {
       { name: 'database', ready: incarnation.alive, state: incarnation.state },
       { name: 'audit', ready: audit, state: audit ? 'ok' : 'not-durable' },
       logCheck(late),
+      backupCheck(late),
       { name: 'integrity', ready: whole, state: whole ? 'ok' : 'rows-altered' },
       { name: 'secrets', ready: true, state: secrets },
       accessCheck(late),

@@ -32,6 +32,10 @@ import { createKeyStore } from './key-store.ts';
 import { createLaneReader } from './lane-list.ts';
 import { createLogStore } from './log-store.ts';
 import { Passwords } from './password.ts';
+import type { EntriesKept, Snapshot } from '../backup/ports.ts';
+import { openSnapshot } from './backup-snapshot.ts';
+import { createBackupStore } from './backup-store.ts';
+import type { BackupStore } from './backup-store.ts';
 import { createCosignatureStore } from './cosignature-store.ts';
 import { createLogKeyStore } from './log-key-store.ts';
 import { createOperationStore, expireOperations } from './operation-store.ts';
@@ -74,6 +78,9 @@ export interface Store {
   readonly log: LogReader;
   readonly logKeys: LogKeyStore;
   readonly sinks: SinkPositions;
+  readonly backups: BackupStore;
+  /** One consistent state of everything, on a connection of its own. @throws TwofoldError conflict */
+  readonly openSnapshot: (entries: EntriesKept) => Promise<Snapshot>;
   readonly cosignatures: CosignatureStore;
   readonly operations: OperationStore;
   readonly orders: OrderStore;
@@ -120,6 +127,8 @@ export const openStore = (options: PoolOptions): Store => {
     log: createLogStore(pool, gates),
     logKeys: createLogKeyStore(pool),
     sinks: createSinkStore(pool),
+    backups: createBackupStore(pool, gates),
+    openSnapshot: (entries) => openSnapshot(options, entries),
     cosignatures: createCosignatureStore(pool),
     operations: createOperationStore(pool, prisma, gates),
     orders: createOrderStore(pool),

@@ -17,7 +17,20 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
   crypto: ['errors', 'name'],
   limits: ['errors'],
   contract: ['errors', 'name', 'duration'],
-  hsm: ['errors', 'name', 'settled', 'crypto'],
+  /** The recovery key and its shares. */
+  recovery: ['errors', 'name', 'crypto'],
+  hsm: ['errors', 'name', 'settled', 'crypto', 'recovery'],
+  backup: [
+    'errors',
+    'name',
+    'crypto',
+    'recovery',
+    'audit/tree/vkey.ts',
+    /** Chunks are those of sealed files. */
+    'client/chunk-cipher.ts',
+    'client/chunk-layout.ts',
+    'client/client-error.ts',
+  ],
   keyring: [
     'errors',
     'name',
@@ -77,6 +90,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'rotation/ports.ts',
     'limits/ports.ts',
     'limits/usage-ports.ts',
+    'type backup/ports.ts',
     'type hsm/port.ts',
   ],
   governance: [

@@ -1,0 +1,83 @@
+/** The two ceremonies by which a root travels, from their requests. In the ceremony process. */
+import { readFileSync } from 'node:fs';
+
+import { nativeEngine } from '../crypto/native-engine.ts';
+import { wipe } from '../crypto/secret.ts';
+import { recoveryKeyOf } from '../recovery/key.ts';
+import { seedOf } from '../recovery/shares.ts';
+import type { RootMade } from './ceremony-root.ts';
+import { escrowRoot, placeRoot } from './ceremony-transport.ts';
+import type { Transport } from './ceremony-transport.ts';
+import type { Cryptoki } from './cryptoki.ts';
+import { escrowOf, escrowText } from './escrow-text.ts';
+import type { EscrowText } from './escrow-text.ts';
+import { PinFile, pinScope } from './pin.ts';
+import type { PinRole } from './pin.ts';
+import type { RootOnToken } from './port.ts';
+import type { TokenSelector } from './protocol.ts';
+
+export type { EscrowText } from './escrow-text.ts';
+
+interface Place {
+  readonly module: string;
+  readonly moduleParameters: string | undefined;
+  readonly tokenSelector: TokenSelector;
+  readonly pinFile: string;
+  readonly soPinFile: string;
+  /** Where the marks of refused PINs lie. */
+  readonly stateDir: string;
+}
+
+export type TransportRequest = Place &
+  (
+    | {
+        readonly action: 'escrow-root';
+        readonly root: RootOnToken;
+        /** Base64. */
+        readonly publicKey: string;
+      }
+    | {
+        readonly action: 'place-root';
+        readonly escrow: EscrowText;
+        readonly shareFiles: readonly string[];
+      }
+  );
+
+export async function performTransport(
+  cryptoki: Cryptoki,
+  request: TransportRequest,
+): Promise<EscrowText | RootMade> {
+  const { module, tokenSelector, stateDir } = request;
+  const pin = (path: string, role: PinRole) =>
+    new PinFile(path, stateDir, pinScope(module, tokenSelector), role);
+  const transport: Transport = {
+    ...{ module, tokenSelector, engine: nativeEngine },
+    user: pin(request.pinFile, 'user'),
+    officer: pin(request.soPinFile, 'so'),
+  };
+  if (request.action === 'escrow-root') {
+    const publicKey = Uint8Array.from(Buffer.from(request.publicKey, 'base64'));
+    return escrowText(await escrowRoot(cryptoki, { ...transport, root: request.root, publicKey }));
+  }
+  return place(cryptoki, transport, request);
+}
+
+/** The seed is in this process for as long as the ceremony takes, and nowhere else. */
+async function place(
+  cryptoki: Cryptoki,
+  transport: Transport,
+  request: TransportRequest & { readonly action: 'place-root' },
+): Promise<RootMade> {
+  const given = request.shareFiles.map((name) => ({ name, text: readFileSync(name, 'utf8') }));
+  const seed = seedOf(given);
+  try {
+    const key = recoveryKeyOf(transport.engine, seed);
+    try {
+      return await placeRoot(cryptoki, { ...transport, escrow: escrowOf(request.escrow), key });
+    } finally {
+      key.wipe();
+    }
+  } finally {
+    wipe(seed);
+  }
+}

@@ -1,0 +1,198 @@
+/** `twofold backup …`: takes, lists, verifies and restores backups. What it prints is JSON, a line each. */
+import { existsSync, readFileSync } from 'node:fs';
+
+import { parseVkeys } from '../audit/tree/vkey.ts';
+import type { Vkey } from '../audit/tree/vkey.ts';
+import { backupsIn } from '../backup/folder.ts';
+import type { Manifest } from '../backup/manifest.ts';
+import { openBackup, verifyContent } from '../backup/verify.ts';
+import { parseFlags, requireNothingMore } from '../cli/arguments.ts';
+import type { ParsedFlags } from '../cli/arguments.ts';
+import type { Config } from '../config.ts';
+import { nativeEngine } from '../crypto/native-engine.ts';
+import { wipe } from '../crypto/secret.ts';
+import { TwofoldError } from '../errors.ts';
+import { openRoot } from '../keyring/root-opening.ts';
+import { UsageCounters } from '../keyring/usage.ts';
+import { seedOf } from '../recovery/shares.ts';
+import { openStore } from '../store/store.ts';
+import { openDevice } from './device.ts';
+import { databaseUrls } from './doctor-command.ts';
+import { readShares } from './recovery-command.ts';
+import { restoreBackup } from './restore-command.ts';
+import { SILENT } from './silent-log.ts';
+import { takeOne } from './taking-backups.ts';
+import { Unwinding } from './unwinding.ts';
+
+const CREATE_FLAGS = { entries: 'value' } as const;
+const VERIFY_FLAGS = { trust: 'value', share: 'list' } as const;
+const RESTORE_FLAGS = {
+  trust: 'value',
+  share: 'list',
+  'so-pin-file': 'value',
+  older: 'switch',
+} as const;
+
+export const BACKUP_USAGE = `usage: twofold backup COMMAND …
+  create [--entries tail|all]                            takes a backup into the configured folder
+  list FOLDER                                            the backups of a folder, oldest first
+  verify FOLDER [--trust FILE] [--share FILE]…           whether one is whole: in full with enough shares
+  restore FOLDER --share FILE… --so-pin-file FILE [--trust FILE] [--older]
+                                                         into an empty database and onto a token`;
+
+const refuse = (why: string) => new TwofoldError('invalid_value', why);
+
+/** Those that need no configuration. @returns null for the others */
+export async function offlineBackupCommand(
+  argv: readonly string[],
+  print: (line: string) => void,
+): Promise<number | null> {
+  const [command, ...others] = argv;
+  if (command === 'list') await list(others, print);
+  else if (command === 'verify') await verify(others, print);
+  else return null;
+  return 0;
+}
+
+export async function backupCommand(
+  config: Config,
+  argv: readonly string[],
+  { print, complain }: { print: (line: string) => void; complain: (line: string) => void },
+): Promise<number> {
+  const [command, ...others] = argv;
+  if (command === 'create') return create(config, others, print);
+  if (command !== 'restore') {
+    complain(BACKUP_USAGE);
+    return 2;
+  }
+  const parsed = parseFlags(others, RESTORE_FLAGS);
+  const soPinFile = parsed.values.get('so-pin-file')?.[0];
+  const shareFiles = parsed.values.get('share') ?? [];
+  if (soPinFile === undefined || shareFiles.length === 0) {
+    throw refuse('--share FILE, as often as it takes, and --so-pin-file FILE are needed.');
+  }
+  const path = folderOf(parsed);
+  if (!parsed.values.has('older')) await requireNewest(path);
+  const wanted = { path, soPinFile, shareFiles, trust: trustOf(parsed) };
+  const result = await withUnwinding((unwinding) =>
+    restoreBackup(config, wanted, unwinding, (line) => complain(line)),
+  );
+  print(JSON.stringify(result, null, 2));
+  return 0;
+}
+
+async function withUnwinding<T>(work: (unwinding: Unwinding) => Promise<T>): Promise<T> {
+  const unwinding = new Unwinding((step, error) => {
+    process.emitWarning(`${step} could not be closed: ${String(error)}`);
+  });
+  try {
+    return await work(unwinding);
+  } finally {
+    await unwinding.unwind();
+  }
+}
+
+function folderOf({ positional }: ParsedFlags): string {
+  const [folder, ...more] = positional;
+  if (folder === undefined || more.length > 0) throw refuse('One folder is to be named.');
+  return folder.replace(/\/+$/u, '');
+}
+
+function trustOf({ values }: ParsedFlags): readonly Vkey[] | null {
+  const file = values.get('trust')?.[0];
+  if (file === undefined) return null;
+  if (!existsSync(file)) throw refuse(`${file} is not there.`);
+  return parseVkeys(readFileSync(file, 'utf8'));
+}
+
+const shown = ({ id, takenAt, installation, generations, entries, log, tables }: Manifest) => ({
+  id,
+  takenAt,
+  installation,
+  generations,
+  entries,
+  log: { origin: log.origin, size: log.size, root: log.root },
+  keys: tables.find(({ name }) => name === 'key')?.rows ?? 0,
+  rows: tables.reduce((sum, { rows }) => sum + rows, 0),
+});
+
+async function manifestOf(path: string): Promise<Manifest> {
+  const backup = await openBackup(nativeEngine, path, null);
+  await backup.close();
+  return backup.manifest;
+}
+
+async function list(argv: readonly string[], print: (line: string) => void): Promise<void> {
+  for (const path of await backupsIn(folderOf(parseFlags(argv, {})))) {
+    const line = await manifestOf(path).then(shown, (error: unknown) => {
+      if (!TwofoldError.is(error)) throw error;
+      return { problem: error.message, code: error.code };
+    });
+    print(JSON.stringify({ path, ...line }));
+  }
+}
+
+async function verify(argv: readonly string[], print: (line: string) => void): Promise<void> {
+  const parsed = parseFlags(argv, VERIFY_FLAGS);
+  const files = parsed.values.get('share') ?? [];
+  const backup = await openBackup(nativeEngine, folderOf(parsed), trustOf(parsed));
+  const seed = files.length === 0 ? null : seedOf(readShares(files));
+  try {
+    await verifyContent(nativeEngine, backup, seed);
+  } finally {
+    wipe(seed ?? undefined);
+    await backup.close();
+  }
+  const { vouched, manifest } = backup;
+  const signedBy = `${vouched.ed25519.name}+${vouched.ed25519.keyId}`;
+  const verified = seed === null ? 'signatures and content, unopened' : 'everything';
+  const trusted = parsed.values.has('trust');
+  print(JSON.stringify({ verified, signedBy, trusted, ...shown(manifest) }, null, 2));
+}
+
+/** An older one is restored only by who says so: what came between would be lost for nothing. */
+async function requireNewest(path: string): Promise<void> {
+  const at = path.lastIndexOf('/');
+  const folder = at <= 0 ? '.' : path.slice(0, at);
+  const { id, takenAt, installation } = await manifestOf(path);
+  for (const other of (await backupsIn(folder)).toReversed()) {
+    const found = await manifestOf(other).catch(() => null);
+    const newer =
+      found !== null &&
+      found.id !== id &&
+      found.installation === installation &&
+      found.takenAt > takenAt;
+    if (!newer) continue;
+    throw new TwofoldError(
+      'conflict',
+      `${other} is newer (${found.takenAt}, this one ${takenAt}): restore that, or say --older.`,
+    );
+  }
+}
+
+async function create(
+  config: Config,
+  argv: readonly string[],
+  print: (line: string) => void,
+): Promise<number> {
+  const parsed = parseFlags(argv, CREATE_FLAGS);
+  requireNothingMore(parsed);
+  const entries = parsed.values.get('entries')?.[0] ?? config.backup.entries;
+  if (entries !== 'tail' && entries !== 'all') throw refuse('--entries is tail or all.');
+  const taken = await withUnwinding(async (unwinding) => {
+    const { tls, caFile } = config.database;
+    const { app } = await databaseUrls(config, unwinding);
+    const store = openStore({ url: app, tls, caFile, max: 3 });
+    unwinding.add('database pool', () => store.close());
+    const { hsm } = await openDevice(config, SILENT, unwinding, false);
+    const { ready, state, detail } = hsm.status();
+    if (!ready) throw new TwofoldError('hsm_unavailable', `${state}: ${detail}`);
+    const uses = new UsageCounters(store.keys);
+    const root = await openRoot(hsm, store.roots, uses, null);
+    const parts = { config, store, hsm, root, uses, engine: nativeEngine };
+    const taking = { ...parts, openSnapshot: store.openSnapshot };
+    return takeOne(taking, { requestedBy: null, entries });
+  });
+  print(JSON.stringify({ path: taken.path, ...shown(taken.manifest) }));
+  return 0;
+}

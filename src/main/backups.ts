@@ -1,0 +1,135 @@
+/** Backups that the service takes by itself, and how old the newest one is. */
+import { TwofoldError } from '../errors.ts';
+import type { ReadinessCheck } from '../http/dependencies.ts';
+import { lengthOf, parseDuration } from '../keyring/durations.ts';
+import { UsageCounters } from '../keyring/usage.ts';
+import type { KeyStore } from '../keyring/ports.ts';
+import type { Log } from '../telemetry/logs.ts';
+import type { OwnEvents } from './own-events.ts';
+import { takeOne } from './taking-backups.ts';
+import type { TakingParts } from './taking-backups.ts';
+import type { Unwinding } from './unwinding.ts';
+
+/** How often it is looked whether one is due. */
+const LOOK_MS = 15_000;
+
+export interface BackupsParts extends Omit<TakingParts, 'uses' | 'openSnapshot'> {
+  /** Fenced. */
+  readonly keys: KeyStore;
+  readonly events: Pick<OwnEvents, 'note'>;
+  readonly log: Log;
+  /** Of several processes of a folder, one takes them. */
+  readonly first: boolean;
+}
+
+export interface Backups {
+  /** Age of the newest whole backup, ms; null where there is none; as last looked. */
+  readonly ageMs: number | null;
+  /** `off` where no folder is configured, `ok`, `none`, `too-old`. */
+  readonly state: 'off' | 'ok' | 'none' | 'too-old';
+}
+
+const msOf = (text: string | undefined): number | null => {
+  const length = text === undefined ? null : parseDuration(text);
+  return length === null ? null : lengthOf(length);
+};
+
+class Schedule implements Backups {
+  readonly #parts: BackupsParts;
+  readonly #uses: UsageCounters;
+  readonly #stopping = new AbortController();
+  readonly #everyMs: number | null;
+  readonly #maxAgeMs: number;
+  #newest: Date | null = null;
+  #looked = false;
+  #told: Backups['state'] = 'ok';
+  #timer: NodeJS.Timeout | undefined;
+  #turn: Promise<void> = Promise.resolve();
+
+  constructor(parts: BackupsParts) {
+    const { every, maxAge } = parts.config.backup;
+    this.#parts = parts;
+    this.#uses = new UsageCounters(parts.keys);
+    this.#everyMs = parts.first ? msOf(every) : null;
+    this.#maxAgeMs = msOf(maxAge) ?? Number.POSITIVE_INFINITY;
+  }
+
+  get ageMs(): number | null {
+    return this.#newest === null ? null : Date.now() - this.#newest.getTime();
+  }
+
+  get state(): Backups['state'] {
+    if (this.#parts.config.backup.folder === undefined) return 'off';
+    const age = this.ageMs;
+    if (age === null) return this.#looked ? 'none' : 'ok';
+    return age > this.#maxAgeMs ? 'too-old' : 'ok';
+  }
+
+  start(): void {
+    this.#turn = this.#look().finally(() => {
+      if (this.#stopping.signal.aborted) return;
+      this.#timer = setTimeout(() => this.start(), LOOK_MS).unref();
+    });
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    clearTimeout(this.#timer);
+    await this.#turn;
+    clearTimeout(this.#timer);
+  }
+
+  async #look(): Promise<void> {
+    const { store, log, events } = this.#parts;
+    try {
+      this.#newest = (await store.backups.newest())?.createdAt ?? null;
+      this.#looked = true;
+      const age = this.ageMs ?? Number.POSITIVE_INFINITY;
+      if (this.#everyMs !== null && age >= this.#everyMs) await this.#take();
+    } catch (err) {
+      // Another instance takes one: its row is found at the next look.
+      if (TwofoldError.is(err, 'conflict') || TwofoldError.is(err, 'shutting_down')) return;
+      log.error({ err }, 'a backup could not be taken; trying on');
+      events.note('backup.failed', { problem: TwofoldError.from(err).code });
+    } finally {
+      this.#tell();
+    }
+  }
+
+  async #take(): Promise<void> {
+    const { store, log, events } = this.#parts;
+    const { signal } = this.#stopping;
+    const parts = { ...this.#parts, uses: this.#uses, openSnapshot: store.openSnapshot };
+    const { path, manifest } = await takeOne(parts, { requestedBy: null, signal });
+    this.#newest = new Date(manifest.takenAt);
+    log.info({ path, bytes: manifest.content.length }, 'a backup was taken');
+    const { id, log: at } = manifest;
+    events.note('backup.taken', { backup: id, atSize: at.size, atRoot: at.root });
+  }
+
+  /** Once for each time that it becomes too old. */
+  #tell(): void {
+    const { state } = this;
+    if (state === this.#told) return;
+    this.#told = state;
+    if (state === 'ok' || state === 'off') return;
+    this.#parts.log.error({ state, ageMs: this.ageMs }, 'the newest backup is too old');
+    this.#parts.events.note('backup.overdue', { state, ageMs: this.ageMs });
+  }
+}
+
+/** Looks every few seconds until unwound; where no folder is configured it does nothing. */
+export function openBackups(parts: BackupsParts, unwinding: Unwinding): Backups {
+  const schedule = new Schedule(parts);
+  if (parts.config.backup.folder === undefined) return schedule;
+  schedule.start();
+  unwinding.add('backups', () => schedule.stop());
+  return schedule;
+}
+
+/** No request waits for a backup, so that an old one is said and keeps nobody from being served. */
+export const backupCheck = ({ backups }: { readonly backups: Backups | null }): ReadinessCheck => ({
+  name: 'backup',
+  ready: true,
+  state: backups?.state ?? 'off',
+});

@@ -1,0 +1,165 @@
+/** A backup onto a token and into a database that are both new. */
+import { loadBackup } from '../backup/restore.ts';
+import { bytesOf, macOf } from '../backup/manifest.ts';
+import type { ManifestEscrow } from '../backup/manifest.ts';
+import { keysBySeed, openBackup } from '../backup/verify.ts';
+import type { OpenBackup } from '../backup/verify.ts';
+import type { Vkey } from '../audit/tree/vkey.ts';
+import type { Config } from '../config.ts';
+import { equalBytes } from '../crypto/bytes.ts';
+import { nativeEngine } from '../crypto/native-engine.ts';
+import { wipe } from '../crypto/secret.ts';
+import type { SecretBytes } from '../crypto/secret.ts';
+import { lockDataFolder } from '../data-folder.ts';
+import { TwofoldError } from '../errors.ts';
+import type { EscrowedRoot } from '../hsm/ceremony-transport.ts';
+import { runPlacementCeremony } from '../hsm/run-ceremony.ts';
+import { checkRestored } from '../keyring/probes.ts';
+import type { RestoredFacts } from '../keyring/probes.ts';
+import { openRoot } from '../keyring/root-opening.ts';
+import { UsageCounters } from '../keyring/usage.ts';
+import { seedOf } from '../recovery/shares.ts';
+import { openLoader } from '../store/backup-load.ts';
+import { migrate } from '../store/migrate.ts';
+import { hasEmbedded, startEmbedded } from '../store/embedded.ts';
+import { openStore } from '../store/store.ts';
+import { openDevice, tokenPlace } from './device.ts';
+import { databaseUrls } from './doctor-command.ts';
+import { ceremonyPlace } from './escrow-command.ts';
+import { readShares } from './recovery-command.ts';
+import { SILENT } from './silent-log.ts';
+import { PROBED_KEYS } from './taking-backups.ts';
+import type { Unwinding } from './unwinding.ts';
+import { VERSION } from './version.ts';
+
+export interface RestoreWanted {
+  readonly path: string;
+  readonly soPinFile: string;
+  readonly shareFiles: readonly string[];
+  readonly trust: readonly Vkey[] | null;
+}
+
+export interface Restored extends RestoredFacts {
+  readonly backup: string;
+  readonly takenAt: string;
+  readonly generations: readonly number[];
+  /** The log goes on from here, and names it in its first entry. */
+  readonly log: { readonly origin: string | null; readonly size: number; readonly root: string };
+  /** Keys of the log that cannot travel; the zone makes others (deploy/token-lost.md). */
+  readonly logKeysLeft: readonly string[];
+}
+
+/**
+ * In this order, of which each step can be repeated after a kill: shares, signatures, token, rows (all or
+ * none), proof. No service starts on the database before the last.
+ *
+ * @throws TwofoldError invalid_value for shares, integrity_failed, key_mismatch, forbidden, conflict
+ */
+export async function restoreBackup(
+  config: Config,
+  { path, soPinFile, shareFiles, trust }: RestoreWanted,
+  unwinding: Unwinding,
+  tell: (line: string) => void,
+): Promise<Restored> {
+  const seed = seedOf(readShares(shareFiles));
+  unwinding.add('seed', () => {
+    wipe(seed);
+  });
+  const backup = await openBackup(nativeEngine, path, trust);
+  unwinding.add('backup', () => backup.close());
+  await requireOpens(backup, seed);
+  const urls = await restoreUrls(config, unwinding);
+  const { tls, caFile } = config.database;
+  const owner = { url: urls.owner, tls, caFile };
+  await migrate({ ...owner, version: VERSION });
+  // A token of development is made here, where the service would make it.
+  await tokenPlace(config, SILENT, true);
+  await placeRoots(config, backup, { soPinFile, shareFiles, tell });
+  const loader = openLoader(owner);
+  unwinding.add('owner connection', () => loader.close());
+  tell('reading the rows');
+  const { probes } = await loadBackup(nativeEngine, backup, seed, loader, (rows) =>
+    tell(`${String(rows)} rows`),
+  );
+  wipe(seed);
+  tell('checking what was restored');
+  const store = openStore({ url: urls.app, tls, caFile, max: 8 });
+  unwinding.add('database pool', () => store.close());
+  const { hsm } = await openDevice(config, SILENT, unwinding, false);
+  const { ready, state, detail } = hsm.status();
+  if (!ready) throw new TwofoldError('hsm_unavailable', `${state}: ${detail}`);
+  const uses = new UsageCounters(store.keys);
+  const root = await openRoot(hsm, store.roots, uses, null);
+  // By the generation that made it, which a rotation may have replaced since.
+  await requireOwn(backup, (data) => root.mac(data, backup.vouched.mac));
+  const parts = { store: store.keys, hsm, engine: nativeEngine, root, uses };
+  const facts = await checkRestored(parts, probes, PROBED_KEYS);
+  await loader.verified();
+  const { id, takenAt, generations, log } = backup.manifest;
+  const stored = await store.logKeys.read();
+  const left = stored.keys.filter(({ value }) => value.material?.custody === 'hsm-token');
+  return {
+    ...{ backup: id, takenAt, generations },
+    log: { origin: log.origin, size: log.size, root: log.root },
+    ...facts,
+    logKeysLeft: left.map(({ value }) => `${value.zone} ${value.kind} ${value.id}`),
+  };
+}
+
+/** In development the database is made here, where the service would make it. */
+async function restoreUrls(config: Config, unwinding: Unwinding) {
+  if (config.database.url !== undefined || hasEmbedded(config.dataDir)) {
+    return databaseUrls(config, unwinding);
+  }
+  const folder = await lockDataFolder(config.dataDir);
+  unwinding.add('data folder', () => folder.release());
+  const started = await startEmbedded({ dataDir: config.dataDir });
+  unwinding.add('embedded database', () => started.stop());
+  return { app: started.appUrl, owner: started.ownerUrl };
+}
+
+/** Before a token or a database is touched. */
+async function requireOpens(backup: OpenBackup, seed: SecretBytes): Promise<void> {
+  const keys = await keysBySeed(nativeEngine, backup, seed);
+  keys.wipe();
+}
+
+const escrowOf = (text: ManifestEscrow): EscrowedRoot => ({
+  root: { generation: text.generation, installation: text.installation },
+  publicKey: bytesOf(text.publicKey),
+  point: bytesOf(text.point),
+  ciphertext: bytesOf(text.ciphertext),
+  wrapped: bytesOf(text.wrapped),
+  transcript: bytesOf(text.transcript),
+});
+
+async function placeRoots(
+  config: Config,
+  { manifest }: OpenBackup,
+  how: {
+    readonly soPinFile: string;
+    readonly shareFiles: readonly string[];
+    readonly tell: (line: string) => void;
+  },
+): Promise<void> {
+  const place = await ceremonyPlace(config, how.soPinFile);
+  for (const generation of manifest.generations) {
+    const escrow = manifest.escrows.find((each) => each.generation === generation);
+    if (escrow === undefined) {
+      const detail = `The backup has no root of generation ${String(generation)}.`;
+      throw new TwofoldError('integrity_failed', detail);
+    }
+    const { shareFiles, tell } = how;
+    const { made } = await runPlacementCeremony({ ...place, escrow: escrowOf(escrow), shareFiles });
+    tell(`root generation ${String(generation)} ${made ? 'was placed' : 'is there'}`);
+  }
+}
+
+/** By what only the installation itself can make. */
+async function requireOwn(
+  { manifestBytes, vouched }: OpenBackup,
+  mac: (data: Uint8Array) => Promise<Uint8Array>,
+): Promise<void> {
+  if (equalBytes(await macOf(mac, manifestBytes), vouched.mac)) return;
+  throw new TwofoldError('integrity_failed', 'The backup was not made by the root that it holds.');
+}

@@ -1,0 +1,117 @@
+/** A backup of the installation behind a store and a token: in the service, and beside it. */
+import { randomUUID } from 'node:crypto';
+
+import { signStatement } from '../audit/statement-signer.ts';
+import { nameOf } from '../backup/folder.ts';
+import type { BackupSigner } from '../backup/manifest.ts';
+import { takeBackup } from '../backup/take.ts';
+import type { Taken } from '../backup/take.ts';
+import type { BackupRow, EntriesKept, Snapshot } from '../backup/ports.ts';
+import type { Config } from '../config.ts';
+import type { Engine } from '../crypto/engine.ts';
+import { TwofoldError } from '../errors.ts';
+import type { Hsm } from '../hsm/port.ts';
+import { logSeals } from '../keyring/log-keys.ts';
+import { makeProbes } from '../keyring/probes.ts';
+import type { Root } from '../keyring/root.ts';
+import type { UsageCounters } from '../keyring/usage.ts';
+import type { Store } from '../store/store.ts';
+import { readRecoveryKey } from './escrow-command.ts';
+import { VERSION } from './version.ts';
+
+/** Keys of which a backup carries a ciphertext. */
+export const PROBED_KEYS = 64;
+
+export interface TakingParts {
+  readonly config: Config;
+  readonly store: Store;
+  readonly hsm: Hsm;
+  readonly root: Root;
+  readonly engine: Engine;
+  readonly uses: UsageCounters;
+  /** A connection of its own for the snapshot. */
+  readonly openSnapshot: (entries: EntriesKept) => Promise<Snapshot>;
+}
+
+export interface TakingWanted {
+  readonly id?: string;
+  readonly requestedBy: BackupRow['requestedBy'];
+  readonly entries?: EntriesKept;
+  readonly signal?: AbortSignal;
+}
+
+const signerOf = ({ config, store, hsm, root, engine }: TakingParts): BackupSigner => ({
+  mac: (message) => root.mac(message),
+  sign: (message) =>
+    signStatement(
+      {
+        hsm,
+        signatures: engine.signatures,
+        seals: logSeals(root),
+        clock: () => new Date(),
+        store: store.logKeys,
+        zone: config.zone.name,
+      },
+      message,
+    ),
+});
+
+/** @throws TwofoldError invalid_value where no folder is configured */
+export function backupPlace({ backup: { folder, recoveryKeyFile } }: Config) {
+  if (folder === undefined || recoveryKeyFile === undefined) {
+    throw new TwofoldError(
+      'invalid_value',
+      'backup.folder and backup.recoveryKeyFile are not set.',
+    );
+  }
+  return { folder, publicKey: readRecoveryKey(recoveryKeyFile) };
+}
+
+/** Takes one and keeps a row of it. @throws as `takeBackup` */
+export async function takeOne(parts: TakingParts, wanted: TakingWanted): Promise<Taken> {
+  const { config, store, root, engine } = parts;
+  const place = backupPlace(config);
+  const { id = randomUUID(), requestedBy, entries = config.backup.entries } = wanted;
+  let began: Promise<void> | undefined;
+  const begin = ({ facts }: Pick<Snapshot, 'facts'>): Promise<void> => {
+    const row = { id, requestedBy, createdAt: facts.takenAt, entries };
+    return store.backups
+      .begin({ ...row, place: nameOf(id, facts.takenAt) })
+      .then(() => store.backups.giveUpOthers(id));
+  };
+  const taking = {
+    engine,
+    signer: signerOf(parts),
+    open: parts.openSnapshot,
+    installation: root.installation,
+    probes: () => makeProbes({ ...parts, store: store.keys }, PROBED_KEYS),
+    version: VERSION,
+  };
+  try {
+    const taken = await takeBackup(taking, {
+      ...{ id, entries, ...place },
+      ...(wanted.signal === undefined ? {} : { signal: wanted.signal }),
+      onSnapshot: (snapshot) => {
+        began = begin(snapshot);
+        // Its failure is seen where it is waited for.
+        began.catch(() => undefined);
+      },
+    });
+    await began;
+    await store.backups.end(id, { state: 'complete', ...sumsOf(taken) });
+    return taken;
+  } catch (error) {
+    const problem = TwofoldError.from(error).code;
+    // A row that cannot be ended now is given up by the next backup.
+    await began
+      ?.then(() => store.backups.end(id, { state: 'failed', problem }))
+      .catch(() => undefined);
+    throw error;
+  }
+}
+
+function sumsOf({ manifest: { tables, content, log } }: Taken) {
+  const rows = tables.reduce((sum, table) => sum + table.rows, 0);
+  const keys = tables.find(({ name }) => name === 'key')?.rows ?? 0;
+  return { bytes: content.length, rows, keys, logSize: log.size };
+}

@@ -1,0 +1,170 @@
+/** Rows about backups: escrowed roots, what was taken, and whether this database was restored. */
+import { createHash } from 'node:crypto';
+import type { BackupRow, EntriesKept, Restoration, StoredEscrow } from '../backup/ports.ts';
+import { restorationOf } from './backup-load.ts';
+import { bufferOf } from './entry-columns.ts';
+import { refuse } from './failures.ts';
+import type { GuardedPool } from './pool.ts';
+import type { ReadGates } from './read-gate.ts';
+import { COMMITTED, commitStatement, committedRead, read } from './transaction.ts';
+
+const ADD_ESCROW = `insert into public.root_escrow
+    (generation, recovery_key, installation, public_key, point, ciphertext, wrapped, transcript)
+  values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict do nothing`;
+
+const ESCROWED = `select generation from public.root_escrow where recovery_key = $1 order by generation`;
+
+const BEGIN = `insert into public.backup (id, state, issuer, subject, created_at, place, entries)
+  values ($1, 'running', $2, $3, $4, $5, $6)`;
+
+/** Whoever holds the lock of backups is alone: what still runs was killed. */
+const GIVE_UP = `update public.backup set state = 'failed', ended_at = clock_timestamp(), problem = 'interrupted'
+  where state = 'running' and id <> $1`;
+
+const END = `update public.backup set state = $2, ended_at = clock_timestamp(), bytes = $3, row_count = $4,
+    keys = $5, log_size = $6, problem = $7 where id = $1 and state = 'running'`;
+
+const COLUMNS = `b.id, b.state, b.issuer, b.subject, b.created_at, b.ended_at, b.place, b.entries, b.bytes,
+  b.row_count, b.keys, b.log_size, b.problem`;
+
+const LIST = {
+  name: 'backup_list',
+  text: `select ${COLUMNS} from public.backup b
+    where ($1::timestamptz is null or (b.created_at, b.id) < ($1, $2::uuid))
+    order by b.created_at desc, b.id desc limit $3`,
+};
+const FIND = {
+  name: 'backup_find',
+  text: `select ${COLUMNS} from public.backup b where b.id = $1`,
+};
+const NEWEST = {
+  name: 'backup_newest',
+  text: `select ${COLUMNS} from ${COMMITTED} cross join lateral (
+    select * from public.backup where state = 'complete' order by created_at desc, id desc limit 1) b`,
+};
+
+interface Row {
+  readonly id: string;
+  readonly state: BackupRow['state'];
+  readonly issuer: string | null;
+  readonly subject: string | null;
+  readonly created_at: Date;
+  readonly ended_at: Date | null;
+  readonly place: string;
+  readonly entries: EntriesKept;
+  readonly bytes: string | null;
+  readonly row_count: string | null;
+  readonly keys: string | null;
+  readonly log_size: string | null;
+  readonly problem: string | null;
+}
+
+const count = (text: string | null): number | null => (text === null ? null : Number(text));
+
+const rowOf = (row: Row): BackupRow => ({
+  id: row.id,
+  state: row.state,
+  requestedBy:
+    row.issuer === null || row.subject === null
+      ? null
+      : { issuer: row.issuer, subject: row.subject },
+  createdAt: row.created_at,
+  endedAt: row.ended_at,
+  place: row.place,
+  entries: row.entries,
+  bytes: count(row.bytes),
+  rows: count(row.row_count),
+  keys: count(row.keys),
+  logSize: count(row.log_size),
+  problem: row.problem,
+});
+
+export interface BackupCursor {
+  readonly createdAt: Date;
+  readonly id: string;
+}
+
+export type BackupEnd =
+  | (Pick<BackupRow, 'bytes' | 'rows' | 'keys' | 'logSize'> & { readonly state: 'complete' })
+  | { readonly state: 'failed'; readonly problem: string };
+
+export interface BackupStore {
+  /** First wins: the same generation wrapped twice opens either way. */
+  addEscrow(escrow: StoredEscrow): Promise<void>;
+  /** Generations that are wrapped for this recovery key. */
+  escrowed(publicKey: Uint8Array): Promise<readonly number[]>;
+  begin(
+    row: Pick<BackupRow, 'id' | 'requestedBy' | 'createdAt' | 'place' | 'entries'>,
+  ): Promise<void>;
+  /** Those that a killed process left; only for who holds a snapshot. */
+  giveUpOthers(id: string): Promise<void>;
+  end(id: string, end: BackupEnd): Promise<void>;
+  find(id: string): Promise<BackupRow | null>;
+  /** Newest first. */
+  list(after: BackupCursor | null, limit: number): Promise<readonly BackupRow[]>;
+  newest(): Promise<BackupRow | null>;
+  restoration(): Promise<Restoration | null>;
+  /** The log says that it was restored. */
+  announced(): Promise<void>;
+}
+
+const fingerprint = (publicKey: Uint8Array): Buffer =>
+  createHash('sha256').update(publicKey).digest();
+
+export const createBackupStore = (pool: GuardedPool, { lookups }: ReadGates): BackupStore => {
+  const rows = async (
+    statement: { readonly name: string; readonly text: string },
+    values: readonly unknown[],
+  ): Promise<readonly BackupRow[]> =>
+    lookups.run(async () => {
+      const found = await read(() => pool.query<Row>({ ...statement, values: [...values] })).catch(
+        refuse,
+      );
+      return found.rows.map(rowOf);
+    });
+  const write = async (statement: string, values: readonly unknown[]): Promise<void> => {
+    await commitStatement(pool, statement, values).catch(refuse);
+  };
+
+  return {
+    addEscrow: ({ generation, installation, publicKey, ...sent }) => {
+      const bytes = [publicKey, sent.point, sent.ciphertext, sent.wrapped, sent.transcript];
+      const values = [generation, fingerprint(publicKey), installation, ...bytes.map(bufferOf)];
+      return write(ADD_ESCROW, values);
+    },
+    escrowed: async (publicKey) => {
+      const found = await read(() =>
+        pool.query<{ generation: number }>(ESCROWED, [fingerprint(publicKey)]),
+      ).catch(refuse);
+      return found.rows.map(({ generation }) => generation);
+    },
+    begin: ({ id, requestedBy, createdAt, place, entries }) => {
+      const { issuer = null, subject = null } = requestedBy ?? {};
+      return write(BEGIN, [id, issuer, subject, createdAt, place, entries]);
+    },
+    giveUpOthers: (id) => write(GIVE_UP, [id]),
+    end: (id, end) =>
+      write(
+        END,
+        end.state === 'complete'
+          ? [id, end.state, end.bytes, end.rows, end.keys, end.logSize, null]
+          : [id, end.state, null, null, null, null, end.problem],
+      ),
+    find: async (id) => (await rows(FIND, [id]))[0] ?? null,
+    list: (after, limit) => rows(LIST, [after?.createdAt ?? null, after?.id ?? null, limit]),
+    newest: async () => {
+      const [row] = await committedRead<Row & Record<string, unknown>>(pool, NEWEST, []).catch(
+        refuse,
+      );
+      return row === undefined ? null : rowOf(row);
+    },
+    restoration: () =>
+      read(() =>
+        restorationOf({
+          query: (statement, values = []) => pool.query(statement as string, [...values]),
+        }),
+      ),
+    announced: () =>
+      write(`update public.restoration set state = 'announced' where state = 'verified'`, []),
+  };
+};

@@ -1,0 +1,92 @@
+/** Which tables a backup holds, and in which order they can be written again. */
+import { TwofoldError } from '../errors.ts';
+import type { EntriesKept } from '../backup/ports.ts';
+import type { Sql } from './transaction.ts';
+
+/** What belongs to processes, to a token or to moments that are over. Everything else is kept. */
+export const LEFT: ReadonlySet<string> = new Set([
+  'twofold_migration',
+  /** Of this database alone. */
+  'backup',
+  'restoration',
+  /** Processes that are gone, what they led, and what they answered within minutes. */
+  'instance',
+  'leadership',
+  'idempotency',
+  'use_flush',
+  'limit_bucket',
+  /** What instances read of each other's changes. */
+  'security_change',
+  /** Objects of the token that is left behind. */
+  'token_intent',
+]);
+
+/** Leaves behind the last full tile of the log stand in `entry` alone, and the tree goes on from them. */
+const TAIL = `select e.* from public.log_head h
+  join public.log_run r on r.first + r.count > h.size / 256 * 256
+  join public.entry e on e.lane = r.lane and e.n >= r.from_n and e.n < r.from_n + r.count
+    and r.first + e.n - r.from_n >= h.size / 256 * 256`;
+
+/** Rows in another form than they stand; a table that is not named here is kept as it is. */
+const SELECTED: Readonly<Record<EntriesKept, Readonly<Record<string, string>>>> = {
+  tail: {
+    entry: TAIL,
+    lane: `select l.* from public.lane l where false`,
+    log_checkpoint: `select c.* from public.log_checkpoint c join public.log_head h using (size)`,
+    log_cosignature: `select c.* from public.log_cosignature c join public.log_head h using (size)`,
+  },
+  // Their instances are gone: what no index has yet is sequenced after a restore, and nothing is added.
+  all: {
+    lane: `select l.id, l.instance, l.kind, l.next, true as closed, l.opened_at, l.drained
+      from public.lane l`,
+  },
+};
+
+export const selectionOf = (table: string, entries: EntriesKept): string =>
+  SELECTED[entries][table] ?? `select t.* from public.${quoted(table)} t`;
+
+export const quoted = (name: string): string => {
+  if (!/^[a-z_][a-z0-9_]*$/u.test(name)) {
+    throw new TwofoldError('integrity_failed', 'A table or column has a name that is not ours.');
+  }
+  return `"${name}"`;
+};
+
+const TABLES = `select c.oid::text as oid, c.relname as name,
+    (select json_agg(a.attname order by a.attnum) from pg_attribute a
+      where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) as columns,
+    (select coalesce(json_agg(distinct f.confrelid::text), '[]') from pg_constraint f
+      where f.conrelid = c.oid and f.contype = 'f' and f.confrelid <> c.oid) as needs
+  from pg_class c
+  where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition
+  order by c.relname`;
+
+interface TableRow {
+  readonly oid: string;
+  readonly name: string;
+  readonly columns: readonly string[];
+  readonly needs: readonly string[];
+}
+
+export interface Table {
+  readonly name: string;
+  readonly columns: readonly string[];
+}
+
+/** Every table that is kept, those that others refer to first. */
+export const keptTables = async (sql: Sql): Promise<readonly Table[]> => {
+  const { rows } = await sql.query<TableRow & Record<string, unknown>>(TABLES);
+  const waiting = rows.filter(({ name }) => !LEFT.has(name));
+  const kept = new Set(waiting.map(({ oid }) => oid));
+  const ordered: TableRow[] = [];
+  while (waiting.length > 0) {
+    const done = new Set(ordered.map(({ oid }) => oid));
+    const at = waiting.findIndex(({ needs }) =>
+      needs.every((each) => done.has(each) || !kept.has(each)),
+    );
+    const [next] = waiting.splice(Math.max(at, 0), 1);
+    if (at < 0 || next === undefined) throw new Error('tables refer to each other in a ring');
+    ordered.push(next);
+  }
+  return ordered.map(({ name, columns }) => ({ name, columns }));
+};

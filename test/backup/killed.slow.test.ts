@@ -1,0 +1,122 @@
+/**
+ * A backup that is killed or that the disk has no room for: nothing of it is ever taken for one, and the next
+ * one is whole. A restore that is killed: an empty database, or all rows.
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+
+import { backupsIn } from '../../src/backup/folder.ts';
+import { openBackup, verifyContent } from '../../src/backup/verify.ts';
+import { nativeEngine } from '../../src/crypto/native-engine.ts';
+import type { SecretBytes } from '../../src/crypto/secret.ts';
+import { encodePublicKey, newSeed, recoveryKeyOf } from '../../src/recovery/key.ts';
+import { startTestDatabase } from '../store/database.ts';
+import type { TestDatabase } from '../store/database.ts';
+import { rowsAsOwner } from '../store/owner.ts';
+
+const CHILD = join(import.meta.dirname, 'killed-child.ts');
+const ROUNDS = Number(process.env['BACKUP_KILLS'] ?? 12);
+const ROWS = 60_000;
+
+let database: TestDatabase;
+let folder: string;
+let seed: SecretBytes;
+const backups = () => join(folder, 'backups');
+
+beforeAll(async () => {
+  database = await startTestDatabase();
+  folder = mkdtempSync(join(tmpdir(), 'twofold-killed-'));
+  seed = newSeed();
+  const key = recoveryKeyOf(nativeEngine, seed);
+  writeFileSync(join(folder, 'recovery.pem'), encodePublicKey(key.publicKey));
+  await rowsAsOwner(
+    database,
+    `insert into public.usage_counter select md5(i::text) || '/1', i from generate_series(1, $1::integer) i`,
+    [ROWS],
+  );
+}, 60_000);
+
+afterAll(async () => {
+  await database.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const start = () =>
+  spawn(process.execPath, [CHILD, database.appUrl, backups(), join(folder, 'recovery.pem')], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+
+/** Milliseconds from its first word to its end. */
+async function wholeRun(): Promise<number> {
+  const child = start();
+  const closed = once(child, 'close');
+  await once(child.stdout, 'data');
+  const begun = performance.now();
+  const [code] = (await closed) as [number];
+  expect(code).toBe(0);
+  return performance.now() - begun;
+}
+
+async function verifyAll(): Promise<number> {
+  const paths = await backupsIn(backups());
+  for (const path of paths) {
+    const backup = await openBackup(nativeEngine, path, null);
+    await verifyContent(nativeEngine, backup, seed);
+    expect(backup.manifest.tables.find(({ name }) => name === 'usage_counter')?.rows).toBe(ROWS);
+    await backup.close();
+  }
+  return paths.length;
+}
+
+describe('a backup', () => {
+  it('that is killed at any point is none, and the next is whole', async () => {
+    const took = await wholeRun();
+    for (let round = 0; round < ROUNDS; round += 1) {
+      const child = start();
+      const closed = once(child, 'close');
+      await once(child.stdout, 'data');
+      await sleep((took * 1.1 * (round + 0.5)) / ROUNDS);
+      child.kill('SIGKILL');
+      await closed;
+      // Everything that has a name is whole.
+      await verifyAll();
+      await unlocked();
+    }
+    await wholeRun();
+    await verifyAll();
+    expect(readdirSync(backups()).filter((name) => name.startsWith('.'))).toEqual([]);
+  }, 120_000);
+
+  /** The database notices a client that was killed when it next writes to it. */
+  async function unlocked(): Promise<void> {
+    for (;;) {
+      const held = await rowsAsOwner(
+        database,
+        `select 1 from pg_locks where locktype = 'advisory' and objid = 7413`,
+      );
+      if (held.length === 0) return;
+      await sleep(20);
+    }
+  }
+
+  it('that the disk has no room for says so, and leaves nothing', async () => {
+    const before = readdirSync(backups());
+    const command = `ulimit -f 2000; exec "$@"`;
+    const args = [CHILD, database.appUrl, backups(), join(folder, 'recovery.pem')];
+    const { status, stderr } = spawnSync(
+      '/bin/sh',
+      ['-c', `trap '' XFSZ; ${command}`, 'sh', process.execPath, ...args],
+      { encoding: 'utf8' },
+    );
+    expect(status).not.toBe(0);
+    expect(stderr).toContain('storage_full');
+    expect(readdirSync(backups())).toEqual(before);
+    await unlocked();
+  }, 30_000);
+});

@@ -1,0 +1,55 @@
+/** A start in a database that came out of a backup. */
+import { describe, expect, it } from '@jest/globals';
+
+import type { Restoration } from '../../src/backup/ports.ts';
+import { announceRestoration, requireRestored } from '../../src/main/restoration.ts';
+import type { Store } from '../../src/store/store.ts';
+import { codeOf } from '../keyring/world.ts';
+
+const of = (state: Restoration['state'] | null) => {
+  const told: string[] = [];
+  const restoration: Restoration | null =
+    state === null
+      ? null
+      : {
+          backup: '01234567-89ab-4def-8123-456789abcdef',
+          state,
+          takenAt: new Date('2026-11-29T12:00:00Z'),
+          restoredAt: new Date('2026-11-29T13:00:00Z'),
+          logSize: 300,
+          logRoot: new Uint8Array(32),
+        };
+  const backups = {
+    restoration: () => Promise.resolve(restoration),
+    announced: () => Promise.resolve(void told.push('announced')),
+  };
+  const audit = {
+    recordOwn: (operation: string, detail: object) => {
+      told.push(`${operation} ${JSON.stringify(detail)}`);
+      return Promise.resolve('1-1');
+    },
+  };
+  return { store: { backups } as unknown as Pick<Store, 'backups'>, audit, told };
+};
+
+describe('a start', () => {
+  it('is refused where a restore is not over, and nowhere else', async () => {
+    expect(await codeOf(requireRestored(of('loaded').store))).toBe('conflict');
+    for (const state of [null, 'verified', 'announced'] as const) {
+      await requireRestored(of(state).store);
+    }
+  });
+
+  it('says once in the log from where it goes on, before that is noted', async () => {
+    const { store, audit, told } = of('verified');
+    await announceRestoration(store, audit);
+    expect(told[0]).toContain('audit.restored');
+    expect(told[0]).toContain('"atSize":300');
+    expect(told[1]).toBe('announced');
+    for (const state of [null, 'announced'] as const) {
+      const other = of(state);
+      await announceRestoration(other.store, other.audit);
+      expect(other.told).toEqual([]);
+    }
+  });
+});

@@ -1,0 +1,100 @@
+/** Every table is either in a backup or left out for a reason; what is loaded is what was read. */
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+
+import { LEFT, keptTables } from '../../src/store/backup-tables.ts';
+import { openLoader } from '../../src/store/backup-load.ts';
+import { openSnapshot } from '../../src/store/backup-snapshot.ts';
+import { codeOf } from '../keyring/world.ts';
+import { startTestDatabase } from './database.ts';
+import type { TestDatabase } from './database.ts';
+import { rowsAsOwner, withOwner } from './owner.ts';
+
+let database: TestDatabase;
+beforeAll(async () => {
+  database = await startTestDatabase();
+}, 60_000);
+afterAll(() => database.stop());
+
+const RESTORATION = {
+  backup: '01234567-89ab-4def-8123-456789abcdef',
+  takenAt: new Date('2026-11-29T12:00:00Z'),
+  logSize: 0,
+  logRoot: new Uint8Array(32),
+  migrations: ['0001_initial'],
+  lastLane: 2000,
+};
+
+describe('the tables of a backup', () => {
+  it('are all but those that are left out by name, which all exist', async () => {
+    const rows = await rowsAsOwner<{ name: string }>(
+      database,
+      `select c.relname as name from pg_class c where c.relnamespace = 'public'::regnamespace
+        and c.relkind in ('r', 'p') and not c.relispartition`,
+    );
+    const names = rows.map(({ name }) => name);
+    const kept = await withOwner(database, (client) =>
+      keptTables({
+        query: (statement, values = []) => client.query(statement as string, [...values]),
+      }),
+    );
+    expect([...kept.map(({ name }) => name), ...LEFT].toSorted()).toEqual(names.toSorted());
+    const order = kept.map(({ name }) => name);
+    expect(order.indexOf('namespace')).toBeLessThan(order.indexOf('key'));
+    expect(order.indexOf('key')).toBeLessThan(order.indexOf('key_version'));
+  });
+
+  it('are read by one at a time, by the role of the server', async () => {
+    const options = { url: database.appUrl };
+    const snapshot = await openSnapshot(options, 'all');
+    expect(await codeOf(openSnapshot(options, 'tail'))).toBe('conflict');
+    for (const table of snapshot.tables) {
+      for await (const lines of snapshot.rows(table)) {
+        expect(lines.every((line) => line.startsWith('{') && !line.includes('\n'))).toBe(true);
+      }
+    }
+    await snapshot.close();
+    await (await openSnapshot(options, 'tail')).close();
+  });
+});
+
+describe('loading', () => {
+  it('that fails leaves nothing; a newer backup and a used database are refused', async () => {
+    const loader = openLoader({ url: database.ownerUrl });
+    const newer = { ...RESTORATION, migrations: ['9999_later'] };
+    expect(await codeOf(loader.load(newer, () => Promise.resolve()))).toBe('conflict');
+    await expect(
+      loader.load(RESTORATION, async (target) => {
+        await target.table({ name: 'namespace', columns: ['name'] });
+        await target.row('{"name":"default"}');
+        await target.table({ name: 'usage_counter', columns: ['counter', 'used'] });
+        throw new TypeError('killed');
+      }),
+    ).rejects.toThrow();
+    expect(await loader.restoration()).toBeNull();
+    await rowsAsOwner(database, `insert into public.usage_counter values ('a/1', 1)`);
+    expect(await codeOf(loader.load(RESTORATION, () => Promise.resolve()))).toBe('conflict');
+    await rowsAsOwner(database, 'delete from public.usage_counter');
+    await loader.close();
+  });
+
+  it('keeps triggers, moves identities on, and is over once', async () => {
+    const loader = openLoader({ url: database.ownerUrl });
+    await loader.load(RESTORATION, async (target) => {
+      await target.table({ name: 'security_epoch', columns: ['one', 'epoch'] });
+      await target.row('{"one":true,"epoch":7}');
+      await target.table({ name: 'log_head', columns: ['one', 'size', 'root', 'note'] });
+      await target.row(`{"one":true,"size":0,"root":"\\\\x${'00'.repeat(32)}","note":null}`);
+    });
+    expect(await loader.restoration()).toMatchObject({ state: 'loaded', logSize: 0 });
+    const [row] = await rowsAsOwner<{ epoch: string; lane: string }>(
+      database,
+      `select epoch, nextval(pg_get_serial_sequence('public.lane', 'id')) as lane from public.security_epoch`,
+    );
+    expect(row).toEqual({ epoch: '7', lane: '2001' });
+    await expect(rowsAsOwner(database, 'delete from public.log_head')).rejects.toThrow();
+    await loader.verified();
+    expect(await loader.restoration()).toMatchObject({ state: 'verified' });
+    expect(await codeOf(loader.load(RESTORATION, () => Promise.resolve()))).toBe('conflict');
+    await loader.close();
+  });
+});
