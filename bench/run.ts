@@ -5,6 +5,7 @@
  * `npm run bench -- algorithms [--json FILE]`: single algorithms and hybrids, in software and in the token.
  * `npm run bench -- engines [--json FILE]`: what the engine adds to node:crypto.
  * `npm run bench -- access [--json FILE]`: access decisions among many policies, and a change of one.
+ * `npm run bench -- kubernetes [--quick] [--json FILE]`: the Kubernetes provider through its socket.
  * `npm run bench -- limits [--json FILE]`: what counting a request against its limits costs.
  * `npm run bench -- rotation-plan [--keys N] [--json FILE]`: a forecast over a million keys, with its memory.
  * `npm run bench -- lists [--quick] [--keys N] [--entries N] [--json FILE]`: pages of lists among a
@@ -37,6 +38,7 @@ import { compareReports, renderChanges } from './compare.ts';
 import { measureBackup, renderBackup } from './backup.ts';
 import { ServiceProcesses } from './cpu.ts';
 import { renderHtml } from './html.ts';
+import { measureKubernetes, renderKubernetes } from './kubernetes.ts';
 import { measureLimits, renderLimits } from './limits.ts';
 import { measureLists, renderLists } from './lists.ts';
 import { closedLoop, openLoop } from './load.ts';
@@ -353,6 +355,10 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   const report = measureAccess();
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
   process.stdout.write(`${renderAccess(report)}\n`);
+} else if (command === 'kubernetes') {
+  const report = await measureKubernetes(values.quick);
+  if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
+  process.stdout.write(`${renderKubernetes(report)}\n`);
 } else if (command === 'audit-verify') {
   const report = await measureAuditVerify(values.quick ? 100_000 : 1_000_000);
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
@@ -438,7 +444,7 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   process.stdout.write(`${renderText(report)}\n`);
 } else {
   note(
-    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench access [--json FILE] | bench algorithms [--json FILE] | bench audit-verify [--quick] [--json FILE] | bench engines [--json FILE] | bench limits [--json FILE] | bench lists [--quick] [--keys N] [--entries N] [--json FILE] | bench rotation [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench sequencer [--quick] [--rate N] [--json FILE] | bench audit-cost [--quick] [--json FILE] | bench backup [--keys N] [--json FILE] | bench compare A.json B.json',
+    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench access [--json FILE] | bench algorithms [--json FILE] | bench audit-verify [--quick] [--json FILE] | bench engines [--json FILE] | bench kubernetes [--quick] [--json FILE] | bench limits [--json FILE] | bench lists [--quick] [--keys N] [--entries N] [--json FILE] | bench rotation [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench root-rotation [--quick] [--json FILE] | bench sequencer [--quick] [--rate N] [--json FILE] | bench audit-cost [--quick] [--json FILE] | bench backup [--keys N] [--json FILE] | bench compare A.json B.json',
   );
   process.exitCode = 2;
 }

@@ -1,45 +1,73 @@
 /**
  * Connections to the socket, bounded: one that sends nothing is ended, and of too many the one goes that
  * has been silent for longest, so that junk never keeps an API server out.
+ *
+ * HTTP/2 reads from the connection beneath its stream, so that no event tells of bytes: they are counted.
  */
 import type { Socket } from 'node:net';
 
 /** API servers have one or two each. */
 const MAX_CONNECTIONS = 64;
-/** For the first bytes. HTTP/2 begins with 24 that are always the same. */
-const PREFACE_MS = 5_000;
-/** API servers ask for Status once a minute. */
-const IDLE_MS = 300_000;
+/** HTTP/2 begins with so many bytes that are always the same. */
+const PREFACE = 24;
+
+export interface ConnectionTimes {
+  /** For the first bytes, ms. */
+  readonly prefaceMs: number;
+  /** API servers ask for Status once a minute. */
+  readonly idleMs: number;
+  readonly lookMs: number;
+}
+
+const TIMES: ConnectionTimes = { prefaceMs: 5_000, idleMs: 300_000, lookMs: 1_000 };
+
+interface Heard {
+  readonly since: number;
+  bytes: number;
+  /** When bytes were last seen. */
+  at: number;
+}
 
 export class Connections {
-  /** Longest silent first. */
-  readonly #open = new Set<Socket>();
+  readonly #times: ConnectionTimes;
+  readonly #open = new Map<Socket, Heard>();
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(times: ConnectionTimes = TIMES) {
+    this.#times = times;
+    this.#timer = setInterval(() => this.#look(), times.lookMs).unref();
+  }
 
   get size(): number {
     return this.#open.size;
   }
 
   add(socket: Socket): void {
-    this.#open.add(socket);
-    const preface = setTimeout(() => socket.destroy(), PREFACE_MS).unref();
-    socket.once('data', () => clearTimeout(preface));
-    socket.on('data', () => this.#heard(socket));
-    socket.setTimeout(IDLE_MS, () => socket.destroy());
+    const now = performance.now();
+    this.#open.set(socket, { since: now, bytes: 0, at: now });
     socket.on('error', () => socket.destroy());
-    socket.once('close', () => {
-      clearTimeout(preface);
-      this.#open.delete(socket);
-    });
-    const [silent] = this.#open;
-    if (this.#open.size > MAX_CONNECTIONS) silent?.destroy();
+    socket.once('close', () => this.#open.delete(socket));
+    if (this.#open.size <= MAX_CONNECTIONS) return;
+    this.#look();
+    const [silent] = [...this.#open].toSorted(([, a], [, b]) => a.at - b.at);
+    silent?.[0].destroy();
   }
 
-  #heard(socket: Socket): void {
-    if (!this.#open.delete(socket)) return;
-    this.#open.add(socket);
+  /** Ends all of them. */
+  close(): void {
+    clearInterval(this.#timer);
+    for (const socket of this.#open.keys()) socket.destroy();
   }
 
-  destroy(): void {
-    for (const socket of this.#open) socket.destroy();
+  #look(): void {
+    const now = performance.now();
+    for (const [socket, heard] of this.#open) {
+      if (socket.bytesRead > heard.bytes) {
+        heard.bytes = socket.bytesRead;
+        heard.at = now;
+      }
+      const begun = heard.bytes >= PREFACE || now - heard.since < this.#times.prefaceMs;
+      if (!begun || now - heard.at >= this.#times.idleMs) socket.destroy();
+    }
   }
 }

@@ -9,6 +9,7 @@ import { wipe } from '../crypto/secret.ts';
 import { ERRORS, TwofoldError } from '../errors.ts';
 import type { GrpcStatus } from '../errors.ts';
 import { Connections } from './connections.ts';
+import type { ConnectionTimes } from './connections.ts';
 import type { KeyManagement, Patience } from './key-management.ts';
 import { KEY_MANAGEMENT_SERVICE } from './protocol.ts';
 import type { KeyManagementHandlers } from './protocol.ts';
@@ -30,6 +31,7 @@ export interface KmsServerOptions extends Omit<SocketOptions, 'onWaiting'> {
   /** Failures of the server itself, for the log. */
   readonly onTrouble: (error: unknown) => void;
   readonly onWaiting?: () => void;
+  readonly connections?: ConnectionTimes;
 }
 
 /** The largest request: 1,024 bytes of ciphertext and key_id, 32,768 of annotations, and their frame. */
@@ -62,7 +64,7 @@ export class KmsServer {
   readonly #grpc: Server;
   readonly #injector: ConnectionInjector;
   readonly #listener: NetServer;
-  readonly #connections = new Connections();
+  readonly #connections: Connections;
   readonly #stopping = new AbortController();
   #calls = 0;
   #socket: ServedSocket | null = null;
@@ -70,6 +72,7 @@ export class KmsServer {
 
   constructor(options: KmsServerOptions) {
     this.#options = options;
+    this.#connections = new Connections(options.connections);
     this.#grpc = new Server({
       'grpc.max_receive_message_length': LARGEST_REQUEST,
       'grpc.max_concurrent_streams': MOST_CALLS,
@@ -130,7 +133,7 @@ export class KmsServer {
     this.#injector.drain(DRAIN_MS);
     await this.#drained();
     this.#grpc.forceShutdown();
-    this.#connections.destroy();
+    this.#connections.close();
     this.#socket?.close();
     this.#socket = null;
   }
