@@ -27,7 +27,7 @@ export const backupSchema = z
     }),
     maxAge: duration(MINUTE_MS, 'a minute').default('P2D').meta({
       description:
-        'Age of the newest backup from which the service says that it is too old: `/readyz` shows it (and stays ready), and a metric does. With `backup.folder`.',
+        'Age of the newest backup from which the service says that it is too old: `/readyz` shows it (and stays ready), and the log has an entry. With `backup.folder`.',
     }),
     entries: z.enum(['tail', 'all']).default('tail').meta({
       description:

@@ -9,6 +9,7 @@ const CHECKS: Readonly<Record<string, string>> = {
   database: 'Database',
   audit: 'Audit log',
   log: 'Sequenced log',
+  backup: 'Backups',
   integrity: 'Stored rows',
   secrets: 'Secrets',
   access: 'Access',

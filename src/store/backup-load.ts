@@ -23,6 +23,7 @@ const SEEDED: ReadonlySet<string> = new Set([
   'security_epoch',
   'log_head',
   'event_horizon',
+  'log_archive',
 ]);
 
 export interface LoadTarget {

@@ -30,7 +30,8 @@ const FACTS = `select transaction_timestamp() as at,
     h.size, h.root, h.note,
     (select origin from public.log_name) as origin,
     (select coalesce(json_agg(json_build_object('generation', generation, 'installation', installation)
-      order by generation), '[]') from public.root_generation where state = 'complete') as generations
+      order by generation), '[]') from public.root_generation
+      where state in ('complete', 'in-force', 'retiring')) as generations
   from public.log_head h`;
 
 interface FactsRow {

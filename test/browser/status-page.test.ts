@@ -90,6 +90,7 @@ const program = findChromium();
           'Database ok',
           'Audit log ok',
           'Sequenced log ok',
+          'Backups off',
           'Stored rows ok',
           'Secrets ok',
           'Access ok',
