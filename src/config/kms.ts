@@ -4,6 +4,10 @@ import { isHybridKem } from '../crypto/suite.ts';
 import type { Suite } from '../crypto/suite.ts';
 import { SUITES } from '../crypto/suites.ts';
 
+/** The suite that wraps with a key of the HSM alone. */
+const PLAIN_SUITE =
+  Object.values(SUITES).find(({ kind }) => kind === 'aead')?.id ?? 'there is none';
+
 const described = <T extends z.ZodType>(schema: T, description: string): T =>
   schema.meta({ description });
 
@@ -23,11 +27,11 @@ export const kmsSchema = z
     ),
     key: described(
       z.string().min(1).max(128).optional(),
-      "Name of the provider's key, whose suite is `A256GCM` or a hybrid KEM. Dev makes it where it is not there.",
+      "Name of the provider's key, whose suite is A256GCM or a hybrid KEM. Dev makes it where it is not there.",
     ),
     suite: described(
-      z.string().min(1).default('A256GCM'),
-      'Suite of the key that dev makes: `A256GCM` or a hybrid KEM.',
+      z.string().min(1).default(PLAIN_SUITE),
+      'Suite of the key that dev makes: A256GCM or a hybrid KEM.',
     ),
     cluster: described(
       label.max(50).optional(),

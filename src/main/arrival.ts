@@ -28,6 +28,9 @@ import { openSinks } from './sinks.ts';
 import { consideredBy, startAnnouncer, startProvider } from './kubernetes.ts';
 import type { Unwinding } from './unwinding.ts';
 
+/** How often lanes whose last attempt failed are tried while nobody uses them. */
+const AUDIT_PROBE_MS = 1_000;
+
 export interface ArrivalParts {
   readonly config: Config;
   readonly store: Store;
@@ -115,6 +118,8 @@ export async function arrive(
   await startProvider({ ...provider, announcer, log: logs.component('kubernetes') }, unwinding);
   const first = parts.worker === 1;
   late.backups = openBackups({ ...parts, first, log: logs.component('backup') }, unwinding);
+  const probe = setInterval(() => void audit.probe(), AUDIT_PROBE_MS).unref();
+  unwinding.add('audit probe', () => clearInterval(probe));
   const { namespaces } = governance;
   const log = logs.component('scheduler');
   startScheduler(

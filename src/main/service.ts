@@ -76,8 +76,6 @@ import type { Membership } from './workers/membership.ts';
 
 /** How often a token that is away is looked at while the service waits for it. */
 const HSM_POLL_MS = 200;
-/** How often lanes whose last attempt failed are tried while nobody uses them. */
-const AUDIT_PROBE_MS = 1_000;
 /** How often rows that were found altered are read again: a repair ends the red without a restart. */
 const RECHECK_MS = 5_000;
 
@@ -431,8 +429,6 @@ export class Service {
     this.#unwinding.add('sums of uses', () => keyring.ledger.stop());
     this.#unwinding.add('keyring', () => keyring.close());
     late.keyring = keyring;
-    const probe = setInterval(() => void audit.probe(), AUDIT_PROBE_MS).unref();
-    this.#unwinding.add('audit probe', () => clearInterval(probe));
     const recheck = setInterval(() => void keyring.integrity.recheck(), RECHECK_MS).unref();
     this.#unwinding.add('integrity recheck', () => {
       clearInterval(recheck);

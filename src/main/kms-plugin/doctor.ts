@@ -19,6 +19,7 @@ import { referenceOf } from '../../kubernetes/stored-keys.ts';
 import { configurationFile } from './configuration.ts';
 import { PROVIDER_FLAGS, DEFAULT_PROVIDER, providerOf } from './flags.ts';
 import { lookAtService } from './service-checks.ts';
+import type { Look } from './service-checks.ts';
 
 const FLAGS = {
   ...PROVIDER_FLAGS,
@@ -32,9 +33,6 @@ export interface Finding {
   readonly well: boolean;
   readonly said: string;
 }
-
-/** Adds one line for what `work` says or fails with. */
-export type Look = (what: string, work: () => Promise<string> | string) => Promise<void>;
 
 const wrong = (why: string) => new TwofoldError('invalid_value', why);
 

@@ -9,8 +9,10 @@ import { valueContext } from '../../kubernetes/key-management.ts';
 import type { ProviderState } from '../../kubernetes/ports.ts';
 import { SILENT } from '../silent-log.ts';
 import type { Provider } from './agent.ts';
-import type { Look } from './doctor.ts';
 import { HostFiles } from './host-files.ts';
+
+/** Adds one line for what `work` says or fails with. */
+export type Look = (what: string, work: () => Promise<string> | string) => Promise<void>;
 
 const CALL_MS = 5_000;
 /** A token or certificate of minutes is refused, or taken for too long, by more. */
