@@ -7,6 +7,7 @@ import type { Config } from '../config.ts';
 import { nativeEngine } from '../crypto/native-engine.ts';
 import { TwofoldError } from '../errors.ts';
 import { runEscrowCeremony } from '../hsm/run-ceremony.ts';
+import { isLive } from '../keyring/root-opening.ts';
 import { decodePublicKey, fingerprintText } from '../recovery/key.ts';
 import { openStore } from '../store/store.ts';
 import { tokenPlace } from './device.ts';
@@ -45,7 +46,7 @@ export async function ceremonyPlace(config: Config, soPinFile: string) {
 }
 
 /**
- * Every generation that is not wrapped for this key yet, one ceremony each: run again after a kill, it goes
+ * Every generation in use that is not wrapped for this key yet, one ceremony each: run again after a kill, it goes
  * on with the next.
  */
 export async function escrowCommand(
@@ -73,7 +74,8 @@ export async function escrowCommand(
     const there = await store.backups.escrowed(publicKey);
     const escrowed: number[] = [];
     for (const { generation, installation, state } of await store.roots.generations()) {
-      if (state === 'intended' || there.includes(generation)) continue;
+      // One that was retired has gone from the token, and nothing is under it.
+      if (!isLive({ state }) || there.includes(generation)) continue;
       const root = { generation, installation };
       const escrow = await runEscrowCeremony({ ...place, root, publicKey });
       await store.backups.addEscrow({ ...escrow, generation, installation });

@@ -1,4 +1,5 @@
 /** The socket and its server, with a service that does what a test wants. */
+import { once } from 'node:events';
 import {
   chmodSync,
   existsSync,
@@ -183,6 +184,36 @@ test('connections that send nothing, or junk, are ended and keep nobody out', as
   // Long after the time in which it had to begin.
   await sleep(500);
   expect((await plugin.status()).healthz).toBe('ok');
+});
+
+test('a connection that began in time is kept, and is not one after another', async () => {
+  const server = makeServer({}, { connections: { prefaceMs: 150, idleMs: 60_000, lookMs: 20 } });
+  await server.serve();
+  // A client that is thrown out comes back without a word: they are counted on the way.
+  const relayed = join(folder, 'relayed.sock');
+  const [accepted, closed]: [Socket[], Socket[]] = [[], []];
+  const relay = createServer((from) => {
+    accepted.push(from);
+    const to = connect(path);
+    from.on('error', () => undefined).once('close', () => to.destroy());
+    to.on('error', () => undefined).once('close', () => {
+      closed.push(from);
+      from.destroy();
+    });
+    from.pipe(to).pipe(from);
+  }).listen(relayed);
+  await once(relay, 'listening');
+  const plugin = new PluginClient(relayed);
+  undo.push(() => {
+    plugin.close();
+    relay.close();
+  });
+  for (let asked = 0; asked < 3; asked += 1) {
+    expect((await plugin.status()).healthz).toBe('ok');
+    // Looked at several times, and long after the time in which it had to begin.
+    await sleep(300);
+  }
+  expect([accepted.length, closed.length, server.connections]).toEqual([1, 0, 1]);
 });
 
 test('of too many connections those go that were silent longest', async () => {
