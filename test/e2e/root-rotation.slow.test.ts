@@ -14,7 +14,8 @@ import { TestService } from './service.ts';
 /** Kills of the service in the middle of a rotation, and of the commands; 25 in the full run. */
 const KILLS = Number(process.env['TWOFOLD_ROOT_KILLS'] ?? 1);
 const SEED = Number(process.env['TWOFOLD_ROOT_SEED'] ?? 1);
-const KEYS = 40;
+/** 40 in the full run. */
+const KEYS = Number(process.env['TWOFOLD_ROOT_KEYS'] ?? 20);
 
 /** So that there is something left to move at each kill. */
 const SLOWLY = { TWOFOLD_ROTATION_ROOT_ROWS_PER_SECOND: '40' };
