@@ -13,6 +13,7 @@ import { TwofoldError } from '../errors.ts';
 import type { Hsm } from '../hsm/port.ts';
 import { logSeals } from '../keyring/log-keys.ts';
 import { makeProbes } from '../keyring/probes.ts';
+import { generationOf } from '../keyring/root-mac.ts';
 import type { Root } from '../keyring/root.ts';
 import type { UsageCounters } from '../keyring/usage.ts';
 import type { Store } from '../store/store.ts';
@@ -40,8 +41,24 @@ export interface TakingWanted {
   readonly signal?: AbortSignal;
 }
 
-const signerOf = ({ config, store, hsm, root, engine }: TakingParts): BackupSigner => ({
-  mac: (message) => root.mac(message),
+/**
+ * @param facts of the snapshot, once it is there
+ * @throws TwofoldError conflict from `mac` when a rotation of the root began after the snapshot: what
+ *   vouches would be under a generation that the backup does not hold
+ */
+const signerOf = (
+  { config, store, hsm, root, engine }: TakingParts,
+  facts: () => Snapshot['facts'] | undefined,
+): BackupSigner => ({
+  mac: async (message) => {
+    const mac = await root.mac(message);
+    const by = generationOf(mac, root.first);
+    if (facts()?.generations.some(({ generation }) => generation === by) !== true) {
+      const detail = 'A rotation of the root began meanwhile: take the backup again.';
+      throw new TwofoldError('conflict', detail);
+    }
+    return mac;
+  },
   sign: (message) =>
     signStatement(
       {
@@ -73,6 +90,7 @@ export async function takeOne(parts: TakingParts, wanted: TakingWanted): Promise
   const place = backupPlace(config);
   const { id = randomUUID(), requestedBy, entries = config.backup.entries } = wanted;
   let began: Promise<void> | undefined;
+  let facts: Snapshot['facts'] | undefined;
   const begin = ({ facts }: Pick<Snapshot, 'facts'>): Promise<void> => {
     const row = { id, requestedBy, createdAt: facts.takenAt, entries };
     return store.backups
@@ -81,7 +99,7 @@ export async function takeOne(parts: TakingParts, wanted: TakingWanted): Promise
   };
   const taking = {
     engine,
-    signer: signerOf(parts),
+    signer: signerOf(parts, () => facts),
     open: parts.openSnapshot,
     installation: root.installation,
     probes: () => makeProbes({ ...parts, store: store.keys }, PROBED_KEYS),
@@ -92,6 +110,7 @@ export async function takeOne(parts: TakingParts, wanted: TakingWanted): Promise
       ...{ id, entries, ...place },
       ...(wanted.signal === undefined ? {} : { signal: wanted.signal }),
       onSnapshot: (snapshot) => {
+        ({ facts } = snapshot);
         began = begin(snapshot);
         // Its failure is seen where it is waited for.
         began.catch(() => undefined);
