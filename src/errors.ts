@@ -112,6 +112,20 @@ const table = {
   decryption_failed: row(422, 'INVALID_ARGUMENT', 'The ciphertext could not be decrypted.', {
     exposesDetail: false,
   }),
+  import_parameters_invalid: row(
+    422,
+    'INVALID_ARGUMENT',
+    'The import parameters are not of this service, namespace and suite.',
+  ),
+  import_parameters_expired: state('The import parameters have expired.'),
+  import_parameters_used: state('The import parameters were used before.'),
+  import_invalid: row(
+    422,
+    'INVALID_ARGUMENT',
+    'What was to be imported does not open, or is not a key of the suite.',
+  ),
+  import_mismatch: row(422, 'INVALID_ARGUMENT', 'The private key is not that of the public key.'),
+  import_not_offered: state('Keys of this suite are not imported here.'),
   idempotency_mismatch: row(422, 'INVALID_ARGUMENT', 'The idempotency key named other content.'),
   policy_invalid: row(422, 'INVALID_ARGUMENT', 'The policy does not validate.'),
   would_lock_out: row(422, 'FAILED_PRECONDITION', 'The change would lock its author out.'),

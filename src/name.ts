@@ -25,6 +25,10 @@ export const NAME = {
   pageToken: 'twofold/page-token/1',
   /** Domain of the canary that proves a root generation. */
   canary: 'twofold/canary/1',
+  /** HPKE `info` prefix of a key that is imported. */
+  importInfo: 'twofold/import/1',
+  /** Domain of the data from which the wrapping key of an import is derived in the token. */
+  importWrapping: 'twofold/import-wrapping/1',
   /** First bytes of a sealed file; its version byte follows. */
   sealedFile: 'TWOFOLD',
   /** HKDF `info` of a sealed file's content key and key commitment. */

@@ -27,6 +27,8 @@ export const OPERATIONS = [
   'mac',
   'verify-mac',
   'keys.create',
+  'keys.import-parameters',
+  'keys.import',
   'keys.update',
   'keys.rotate',
   'keys.set-primary',

@@ -97,7 +97,7 @@ action "wrap", "unwrap", "rewrap", "data-keys.create", "data-keys.create-wrapped
   appliesTo { principal: User, resource: Key, context: Facts };
 action "keys.set-rotation", "keys.announce", "versions.retire" in [change]
   appliesTo { principal: User, resource: Key, context: Facts };
-action "keys.create" in [change]
+action "keys.create", "keys.import-parameters", "keys.import" in [change]
   appliesTo { principal: User, resource: [Namespace, Key], context: Facts };
 action "keys.update", "keys.rotate", "keys.suspend", "keys.resume",
   "keys.set-primary", "keys.put-alias", "keys.delete-alias",

@@ -34,6 +34,9 @@ export const custody = z.enum(['hsm-wrapped', 'hsm-token', 'sealed']).meta({
     'token. `sealed`: in software, sealed under a key of the HSM.',
 });
 
+const keyOrigin = z.enum(['generated', 'imported']).meta({
+  description: '`imported`: the key itself came from outside; of a key that of its first version.',
+});
 const suspension = z.object({ at: time, reason: z.string() }).nullable();
 const destruction = z
   .object({ at: time, requestedAt: time, reason: z.string() })
@@ -88,6 +91,7 @@ export const keyResource = z
       description: 'The key’s own policy; null leaves it to those of the namespace.',
     }),
     deletionProtection: z.boolean(),
+    origin: keyOrigin,
     publish: z.boolean().meta({ description: 'Whether its public keys are shown at `/public/…`.' }),
     createdAt: time,
     destruction,
@@ -102,7 +106,7 @@ const half = z.object({
   half: z.enum(['classical', 'post-quantum', 'symmetric']),
   algorithm: z.string(),
   custody,
-  origin: z.enum(['hsm', 'software']).meta({ description: 'Where the half was made.' }),
+  origin: z.enum(['hsm', 'software', 'imported']).meta({ description: 'Where the half was made.' }),
   extractable: z.enum(['no', 'extractableByPinHolder', 'unknown']).meta({
     description: 'What the PIN of the token alone could do to the half, as the root stands here.',
   }),
@@ -122,6 +126,7 @@ export const versionResource = z
     state: z.enum(VERSION_STATES),
     primary: z.boolean(),
     usable: z.boolean().meta({ description: 'Not closed by `minUsableVersion`.' }),
+    origin: keyOrigin,
     halves: z.array(half).meta({ description: 'Empty once destroyed.' }),
     createdAt: time,
     activateAt: time.nullable(),
@@ -143,7 +148,7 @@ export const versionResource = z
   })
   .meta({ id: 'KeyVersion' });
 
-const hpkeIds = z.object({ kem: z.int(), kdf: z.int(), aead: z.int() }).meta({
+export const hpkeIds = z.object({ kem: z.int(), kdf: z.int(), aead: z.int() }).meta({
   description: 'HPKE code points (RFC 9180 section 7, draft-ietf-hpke-pq); mode base.',
 });
 

@@ -7,11 +7,12 @@ import type { Handle } from './cryptoki.ts';
 import { failureOf, namesStaleHandle, tellsNothing, TokenFailure } from './failures.ts';
 import { HandleCache } from './handle-cache.ts';
 import type { KnownKey } from './handle-cache.ts';
+import { deriveUnwrapping, refusal, requireKind, unwrapForeign } from './foreign-keys.ts';
 import { uuidBytes, uuidText } from './inputs.ts';
 import { findObjects, readAttribute, takeBytes } from './objects.ts';
 import { pairMechanism, requirePublicKey } from './pairs.ts';
 import type { HsmKey, HsmKeySpec, HsmMaterial, RootOnToken } from './port.ts';
-import type { ToRewrap, TokenMaterial, WrappedMaterial } from './port.ts';
+import type { ToRewrap, TokenMaterial, WrappedImport, WrappedMaterial } from './port.ts';
 import type { OperationOf, PostedKey } from './protocol.ts';
 import { findRoot, isTrusted, wrapMechanism } from './roots.ts';
 import { attributes, isPair, objectClass, privateTemplate, publicTemplate } from './templates.ts';
@@ -89,6 +90,36 @@ export class Keys {
     return request.custody === 'hsm-token'
       ? this.#makeTokenKey(request.spec, request.objectId ?? new Uint8Array())
       : this.#makeWrapped(request.spec);
+  }
+
+  importKey(spec: HsmKeySpec, wrapped: WrappedImport): WrappedMaterial {
+    const root = this.#newest();
+    const imported = this.#unwrapForeign(spec, wrapped, root.trusted);
+    try {
+      requireKind(this.#connection, spec, imported, wrapped);
+      return this.#wrapped(spec, imported, root, wrapped.publicKey ?? undefined);
+    } catch (error) {
+      throw refusal(error, () => this.#wrapAndUnwrap(root));
+    } finally {
+      this.#connection.destroy(imported);
+    }
+  }
+
+  #unwrapForeign(spec: HsmKeySpec, wrapped: WrappedImport, trusted: boolean): Handle {
+    const importing = this.#resolve(wrapped.key);
+    try {
+      const unwrapping = deriveUnwrapping(this.#connection, importing, wrapped);
+      try {
+        return unwrapForeign(this.#connection, unwrapping, wrapped.blob, {
+          template: privateTemplate(spec, { kind: 'imported', trusted }),
+          control: () => this.#wrapAndUnwrap(this.#newest()),
+        });
+      } finally {
+        this.#connection.destroy(unwrapping);
+      }
+    } finally {
+      this.forget(wrapped.key.id);
+    }
   }
 
   destroyTokenKey(material: TokenMaterial): void {
@@ -261,25 +292,40 @@ export class Keys {
     }
   }
 
-  /** The stored blob is unwrapped and used before it is returned: what was made is what comes back. */
   #makeWrapped(spec: HsmKeySpec): WrappedMaterial {
-    const generation = this.#selected();
-    const root = this.#rootOf(generation);
+    const root = this.#newest();
     const made = this.#make(spec, { kind: 'to-be-wrapped', trusted: root.trusted });
     try {
-      const check = made.point ?? secretCheck(this.#connection, spec, made.handle);
-      const blob = this.#wrap(root.handle, made.handle);
-      const material = { custody: 'hsm-wrapped', generation, blob, check } as const;
-      const copy = this.#unwrap(spec, material);
-      try {
-        requireCheck(this.#connection, spec, copy, check);
-      } finally {
-        this.#connection.destroy(copy);
-      }
-      return material;
+      return this.#wrapped(spec, made.handle, root, made.point);
     } finally {
       this.#connection.destroy(made.handle);
     }
+  }
+
+  /** The root that wraps new keys. */
+  #newest(): Root & { readonly generation: number } {
+    const generation = this.#selected();
+    return { ...this.#rootOf(generation), generation };
+  }
+
+  /** The stored blob is unwrapped and used before it is returned: what was made is what comes back. */
+  #wrapped(
+    spec: HsmKeySpec,
+    handle: Handle,
+    root: Root & { readonly generation: number },
+    point: Uint8Array | undefined,
+  ): WrappedMaterial {
+    const check = point ?? secretCheck(this.#connection, spec, handle);
+    const blob = this.#wrap(root.handle, handle);
+    const { generation } = root;
+    const material = { custody: 'hsm-wrapped', generation, blob, check } as const;
+    const copy = this.#unwrap(spec, material);
+    try {
+      requireCheck(this.#connection, spec, copy, check);
+    } finally {
+      this.#connection.destroy(copy);
+    }
+    return material;
   }
 
   /**

@@ -28,6 +28,7 @@ const STEPS: Readonly<Record<OperationName, Step>> = {
   'try-root': 'produce',
   rewrap: 'make',
   generate: 'make',
+  'import-key': 'make',
   'destroy-token-key': 'produce',
   'token-keys': 'produce',
   ecdh: 'produce',
@@ -82,6 +83,7 @@ export class Operations {
     'try-root': ({ root }) => inspectRoot(this.#live(), findRoot(this.#live(), root)),
     rewrap: ({ items }) => items.map((item) => this.#liveKeys().rewrap(item)),
     generate: (request) => this.#liveKeys().generate(request),
+    'import-key': ({ spec, wrapped }) => this.#liveKeys().importKey(spec, wrapped),
     'destroy-token-key': ({ material }) => {
       this.#liveKeys().destroyTokenKey(material);
       return undefined;

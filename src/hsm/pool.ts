@@ -26,7 +26,8 @@ import { exportSofthsmConf, LoadedModule } from './module.ts';
 import { PinFile } from './pin.ts';
 import type { GenerateOptions, Hsm, HsmKey, HsmKeySpec, HsmMaterial, HsmStatus } from './port.ts';
 import type { Encrypted, MacOptions, ToDecrypt, ToEncrypt } from './port.ts';
-import type { RootOnToken, ToRewrap, TokenMaterial, WrappedMaterial } from './port.ts';
+import type { RootOnToken, ToRewrap, TokenMaterial } from './port.ts';
+import type { WrappedImport, WrappedMaterial } from './port.ts';
 import type { Operation, OperationName, OperationOf, Results } from './protocol.ts';
 import type { TokenSelector, WorkerOptions } from './protocol.ts';
 import { JobQueue } from './queue.ts';
@@ -194,6 +195,19 @@ class HsmPool implements PooledHsm {
     } catch (error) {
       throw await this.#explainFullDisk(error);
     }
+  }
+
+  async importKey(spec: HsmKeySpec, wrapped: WrappedImport): Promise<WrappedMaterial> {
+    requirePeer(wrapped.key, wrapped.peer);
+    const { key, publicKey } = wrapped;
+    const copied = {
+      key: { ...key, material: exactMaterial(key.material) },
+      peer: exact(wrapped.peer),
+      derivation: exact(wrapped.derivation),
+      blob: exact(wrapped.blob),
+      publicKey: publicKey === null ? null : exact(publicKey),
+    };
+    return this.#submit({ op: 'import-key', spec, wrapped: copied });
   }
 
   #patienceFor(spec: HsmKeySpec): { readonly deadlineMs?: number; readonly lengthy?: boolean } {

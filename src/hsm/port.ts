@@ -114,6 +114,20 @@ export interface GenerateOptions {
   readonly objectId?: Uint8Array;
 }
 
+/** A key that arrives from outside; see docs/import.md for the construction. */
+export interface WrappedImport {
+  /** The importing key: deriving, on P-256, with a `WrappedMaterial`. */
+  readonly key: HsmKey;
+  /** The importer's ephemeral public key, an uncompressed point. */
+  readonly peer: Uint8Array;
+  /** 32 bytes: what is encrypted under the shared secret to become the wrapping key. */
+  readonly derivation: Uint8Array;
+  /** CKM_AES_KEY_WRAP_PAD under the wrapping key: PKCS #8 of a private key, or the secret itself. */
+  readonly blob: Uint8Array;
+  /** The raw public key, with which the private one is compared by use; null for secrets. */
+  readonly publicKey: Uint8Array | null;
+}
+
 export interface MacOptions {
   /** Goes ahead of what waits: many answers wait for the MAC of one audit batch. */
   readonly urgent?: boolean;
@@ -160,6 +174,14 @@ export interface Hsm {
   rewrap(items: readonly ToRewrap[]): Promise<readonly Settled<WrappedMaterial>[]>;
   /** Makes a key (and, for pairs, checks the pair by use). */
   generate(spec: HsmKeySpec, options: GenerateOptions): Promise<HsmMaterial>;
+  /**
+   * Unwraps a foreign key inside the token and wraps it under the root, as `generate` would have made it:
+   * the host sees neither the key nor what it was wrapped under.
+   *
+   * @throws TwofoldError import_invalid for what does not open or is of another kind, import_mismatch
+   *   for a private key that is not that of the public one
+   */
+  importKey(spec: HsmKeySpec, wrapped: WrappedImport): Promise<WrappedMaterial>;
   /** Removes a token object of our own; a missing object is no error. */
   destroyTokenKey(material: TokenMaterial): Promise<void>;
   /** Token objects of this installation, for the removal of orphans at start (roots excluded). */

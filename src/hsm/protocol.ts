@@ -10,7 +10,8 @@
 import type { ChannelMemory } from './channel.ts';
 import type { Failure } from './failures.ts';
 import type { HsmCapability, HsmKey, HsmKeySpec, HsmMaterial, HsmStatus } from './port.ts';
-import type { RootAttack, RootOnToken, TokenMaterial, ToRewrap, WrappedMaterial } from './port.ts';
+import type { RootAttack, RootOnToken, TokenMaterial, ToRewrap } from './port.ts';
+import type { WrappedImport, WrappedMaterial } from './port.ts';
 
 export interface TokenSelector {
   /** CK_SLOT_ID. */
@@ -82,6 +83,7 @@ export type Operation =
       readonly custody: 'hsm-wrapped' | 'hsm-token';
       readonly objectId: Uint8Array | undefined;
     }
+  | { readonly op: 'import-key'; readonly spec: HsmKeySpec; readonly wrapped: WrappedImport }
   | { readonly op: 'destroy-token-key'; readonly material: TokenMaterial }
   | { readonly op: 'token-keys'; readonly installation: string }
   | { readonly op: 'ecdh'; readonly key: PostedKey; readonly peer: Uint8Array }
@@ -105,6 +107,7 @@ export interface Results {
   'try-root': RootReport;
   rewrap: readonly WrappedMaterial[];
   generate: HsmMaterial;
+  'import-key': WrappedMaterial;
   'destroy-token-key': undefined;
   'token-keys': readonly TokenMaterial[];
   ecdh: Uint8Array;

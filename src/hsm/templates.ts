@@ -49,6 +49,8 @@ export type Residence =
   /** Never leaves the token and goes with its session: trials. */
   | { readonly kind: 'session' }
   | { readonly kind: 'to-be-wrapped'; readonly trusted: boolean }
+  /** Came from outside and is wrapped by the root at once. */
+  | { readonly kind: 'imported'; readonly trusted: boolean }
   | { readonly kind: 'unwrapped'; readonly trusted: boolean }
   /** On its way from one root to the next; gone in the same call. */
   | { readonly kind: 'to-be-rewrapped'; readonly trusted: boolean }
@@ -67,7 +69,10 @@ export function privateTemplate(spec: HsmKeySpec, residence: Residence): Attribu
     token: residence.kind === 'token',
     private: true,
     sensitive: true,
-    extractable: residence.kind === 'to-be-wrapped' || residence.kind === 'to-be-rewrapped',
+    extractable:
+      residence.kind === 'to-be-wrapped' ||
+      residence.kind === 'to-be-rewrapped' ||
+      residence.kind === 'imported',
     // Left out where it would be false, as it then is by the standard: some tokens do not know it.
     ...(wrapsWithTrusted(residence) ? { wrapWithTrusted: true } : {}),
     ...(residence.kind === 'token'
@@ -78,8 +83,9 @@ export function privateTemplate(spec: HsmKeySpec, residence: Residence): Attribu
   });
 }
 
+/** C_UnwrapKey is told class and type, and has the length from what it opens. */
 const isUnwrapped = ({ kind }: Residence): boolean =>
-  kind === 'unwrapped' || kind === 'to-be-rewrapped';
+  kind === 'unwrapped' || kind === 'to-be-rewrapped' || kind === 'imported';
 
 function wrapsWithTrusted(residence: Residence): boolean {
   if (residence.kind === 'session') return false;
@@ -117,6 +123,21 @@ export function sharedSecretTemplate(bytes: number): Attribute[] {
     sensitive: false,
     extractable: true,
     valueLen: bytes,
+  });
+}
+
+/** Both steps by which an importer's wrapping key comes to be in the token: never readable. */
+export function transportTemplate(use: 'derive' | 'unwrap'): Attribute[] {
+  return attributes({
+    ...NO_USE,
+    [use]: true,
+    class: ObjectClass.SECRET_KEY,
+    keyType: KeyType.AES,
+    token: false,
+    private: true,
+    sensitive: true,
+    extractable: false,
+    valueLen: 32,
   });
 }
 

@@ -13,6 +13,7 @@ import type { RootRotations } from '../governance/root-rotations.ts';
 import type { LogKeys } from '../governance/log-keys.ts';
 import type { Governance } from '../governance/governance.ts';
 import type { KeyStates } from '../keyring/key-states.ts';
+import type { KeyImports } from '../keyring/imports.ts';
 import type { KeyReferences } from '../keyring/references.ts';
 import type { KeyLifecycle } from '../keyring/lifecycle-operations.ts';
 import type { EventStore } from '../keyring/event-ports.ts';
@@ -128,6 +129,7 @@ export interface HttpDependencies {
   readonly read: KeyRead;
   readonly published: PublishedKeys;
   readonly manage: KeyManage;
+  readonly imports: KeyImports;
   readonly operations: LongOperations;
   readonly rootRotations: Pick<RootRotations, 'begin' | 'facts' | 'get' | 'list'>;
   readonly orders: Pick<RotationOrders, 'place' | 'failures'>;

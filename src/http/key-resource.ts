@@ -46,6 +46,7 @@ export function summaryResource({ key, primary }: KeySummary) {
     labels: key.labels,
     rotation: key.rotation && policyResource(key.rotation),
     deletionProtection: key.deletionProtection,
+    origin: key.origin,
     publish: key.publish,
     createdAt: key.createdAt,
     destruction: key.destruction,
@@ -57,33 +58,42 @@ export function summaryResource({ key, primary }: KeySummary) {
 /** The entity tag of a key: one for each revision. */
 export const entityTag = (key: Pick<Key, 'revision'>): string => `"${key.revision}"`;
 
+interface Halves {
+  readonly suite: Suite;
+  readonly origin: KeyVersion['origin'];
+}
+
 const EXTRACTABLE = {
   'non-extractable': 'no',
   extractableByPinHolder: 'extractableByPinHolder',
   unknown: 'unknown',
 } as const;
 
-function hsmHalf(material: NonNullable<Material['classical']>, suite: Suite, token: TokenFacts) {
+function hsmHalf(
+  material: NonNullable<Material['classical']>,
+  { suite, origin }: Halves,
+  token: TokenFacts,
+) {
   const { hsm } = material;
   const part = suite.parts.find(({ half }) => half === 'classical');
   return {
     half: part === undefined ? ('symmetric' as const) : halfName(part.half),
     algorithm: part?.algorithm ?? suite.id,
     custody: hsm.custody,
-    origin: 'hsm' as const,
+    origin: origin === 'imported' ? origin : ('hsm' as const),
     extractable: EXTRACTABLE[token.custody()],
     tokenSerial: hsm.custody === 'hsm-token' ? hsm.tokenSerial : null,
     rootGeneration: hsm.custody === 'hsm-wrapped' ? hsm.generation : null,
   };
 }
 
-function sealedHalf(suite: Suite, { generation }: SealedHalf) {
+function sealedHalf({ suite, origin }: Halves, { generation }: SealedHalf) {
   const part = suite.parts.find(({ half }) => half === 'pq');
   return {
     half: halfName('pq'),
     algorithm: part?.algorithm ?? suite.id,
     custody: 'sealed' as const,
-    origin: 'software' as const,
+    origin: origin === 'imported' ? origin : ('software' as const),
     // Its seal opens with the HSM alone; the PIN alone gives no more than any use of the service.
     extractable: 'no' as const,
     tokenSerial: null,
@@ -94,10 +104,11 @@ function sealedHalf(suite: Suite, { generation }: SealedHalf) {
 function halvesOf(version: KeyVersion, token: TokenFacts) {
   if (version.state === 'destroyed') return [];
   const suite = findSuiteByNumber(version.suite);
-  const { classical, pq } = version.material;
+  const { origin, material } = version;
+  const { classical, pq } = material;
   return [
-    ...(pq === null ? [] : [sealedHalf(suite, pq.half)]),
-    ...(classical === null ? [] : [hsmHalf(classical, suite, token)]),
+    ...(pq === null ? [] : [sealedHalf({ suite, origin }, pq.half)]),
+    ...(classical === null ? [] : [hsmHalf(classical, { suite, origin }, token)]),
   ];
 }
 
@@ -156,6 +167,7 @@ export function versionResource(key: Key, version: KeyVersion, token: TokenFacts
     state: version.state,
     primary: version.version === key.primary,
     usable: version.version >= key.minUsableVersion,
+    origin: version.origin,
     halves: halvesOf(version, token),
     createdAt: version.createdAt,
     ...stateFields(version),

@@ -9,6 +9,7 @@ import { certificateRoutes } from './certificates.ts';
 import { csrRoutes } from './csr.ts';
 import { denialRoutes } from './denials.ts';
 import { eventRoutes } from './events.ts';
+import { importRoutes } from './imports.ts';
 import { issuerRoutes } from './issuers.ts';
 import { kemRoutes } from './kem.ts';
 import { keyRotationRoutes } from './key-rotation.ts';
@@ -58,6 +59,7 @@ export function allRoutes(
     ...keyRoutes(deps),
     ...systemRoutes(deps),
     ...adminKeyRoutes(deps),
+    ...importRoutes(deps),
     ...aliasRoutes(deps),
     ...versionUseRoutes(deps),
     ...keyPolicyRoutes(deps),

@@ -135,6 +135,8 @@ const MEANINGS: Readonly<Record<Operation | LaterOperation, Meaning>> = {
   'audit.keys.rotate': null,
   'events.read': null,
   'keys.create': 'key.created',
+  'keys.import-parameters': null,
+  'keys.import': 'key.created',
   'keys.update': 'key.updated',
   'keys.rotate': 'key.rotated',
   'keys.set-primary': 'key.primary-changed',

@@ -3,6 +3,8 @@ import type { Root } from './root.ts';
 import { KeyCatalog } from './catalog.ts';
 import type { ChangeParts } from './changes.ts';
 import type { IntegrityWatch } from './integrity.ts';
+import { ImportAdministration } from './imports.ts';
+import type { KeyImports } from './imports.ts';
 import { KeyAdministration } from './manage.ts';
 import type { KeyLifecycle } from './lifecycle-operations.ts';
 import { handleId, MaterialMaker } from './material.ts';
@@ -67,6 +69,7 @@ export interface Keyring {
   readonly read: KeyRead;
   readonly published: PublishedKeys;
   readonly manage: KeyManage;
+  readonly imports: KeyImports;
   readonly operations: LongOperations;
   readonly orders: RotationOrders;
   readonly lifecycle: KeyLifecycle;
@@ -127,6 +130,7 @@ export function openKeyring(parts: KeyringParts): Keyring {
     read: new KeyReading({ store, catalog, engine, report }),
     published: new Publication(store, catalog, epoch),
     manage,
+    imports: new ImportAdministration({ ...work, catalog }),
     lifecycle: manage.lifecycle,
     operations: new RewrapJobs({ ...work, catalog }),
     orders: new RotationOrders(work),

@@ -67,6 +67,7 @@ const coreOf = (version: KeyVersion) => ({
   keyId: version.keyId,
   version: version.version,
   suite: version.suite,
+  origin: version.origin,
   createdAt: version.createdAt,
   certificateChain: version.certificateChain,
   revision: version.revision + 1,

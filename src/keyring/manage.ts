@@ -108,6 +108,7 @@ export class KeyAdministration implements KeyManage {
         labels,
         rotation: null,
         deletionProtection: input.deletionProtection,
+        origin: 'generated',
         publish: input.publish ?? false,
         primary: activateAt === undefined ? 1 : null,
         minUsableVersion: 1,

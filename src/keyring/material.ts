@@ -228,7 +228,7 @@ export class MaterialMaker implements GenerationMeasures {
     const classical = await this.#classicalHalf(request, intent);
     const discard = () => this.#discard(classical?.hsm ?? null, intent);
     try {
-      const [{ pq, cpuMs }, psk] = [await this.#pqHalf(request), await this.#psk(request)];
+      const [{ pq, cpuMs }, psk] = [await this.#pqHalf(request), await this.#newPsk(request)];
       const hsmMs = performance.now() - began - cpuMs;
       const made = { material: { classical, pq, psk }, objectId: intent, discard };
       return { made, time: { hsmMs, cpuMs } };
@@ -296,19 +296,27 @@ export class MaterialMaker implements GenerationMeasures {
     }
   }
 
+  #newPsk(request: MaterialRequest): Promise<Material['psk']> {
+    return makePsk({ hsm: this.#hsm, root: this.#root }, request);
+  }
+
   async #generate(suite: Suite): Promise<SeedPair | null> {
     if (suite.kind === 'kem' && suite.pq !== null) return this.#engine.mlKem.generate(suite.pq);
     if (suite.kind !== 'signature' || suite.pq === null) return null;
     return this.#engine.signatures.generate(suite.pq);
   }
+}
 
-  async #psk({ suite, keyId, version }: MaterialRequest): Promise<Material['psk']> {
-    if (suite.kind !== 'kem') return null;
-    const psk = SecretBytes.own(await this.#hsm.random(PSK_LENGTH));
-    try {
-      return await this.#root.seal(psk, { keyId, version, suite: suite.number, part: 'psk' });
-    } finally {
-      wipe(psk);
-    }
+/** The secret that `psk` mode binds, for wrap suites with an asymmetric half. */
+export async function makePsk(
+  { hsm, root }: { readonly hsm: Pick<Hsm, 'random'>; readonly root: Pick<Root, 'seal'> },
+  { suite, keyId, version }: MaterialRequest,
+): Promise<Material['psk']> {
+  if (suite.kind !== 'kem') return null;
+  const psk = SecretBytes.own(await hsm.random(PSK_LENGTH));
+  try {
+    return await root.seal(psk, { keyId, version, suite: suite.number, part: 'psk' });
+  } finally {
+    wipe(psk);
   }
 }

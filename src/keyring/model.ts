@@ -10,6 +10,9 @@ import type { RotationPolicy } from './rotation-policy.ts';
 export type Purpose = 'wrap' | 'kem' | 'sign' | 'mac';
 export type Labels = Readonly<Record<string, string>>;
 
+/** Whether its private or secret key was made here or came from outside; for ever. */
+export type Origin = 'generated' | 'imported';
+
 export interface Suspension {
   readonly at: Date;
   readonly reason: string;
@@ -35,6 +38,8 @@ export interface Key {
   /** The key's own policy; null leaves it to those of the namespace. */
   readonly rotation: RotationPolicy | null;
   readonly deletionProtection: boolean;
+  /** Of its first version, by which the key came to be. */
+  readonly origin: Origin;
   /** Its public keys are shown without a token. */
   readonly publish: boolean;
   /** The version that protects; null before the first activation and after `compromise` of it. */
@@ -72,6 +77,7 @@ interface VersionCore {
   readonly version: number;
   /** Suite number: one construction of one document revision for ever. */
   readonly suite: number;
+  readonly origin: Origin;
   readonly createdAt: Date;
   /** SHA-256 of the PEM of the stored certificate chain; null without one. */
   readonly certificateChain: Uint8Array | null;

@@ -11,7 +11,7 @@ import { plainPlan } from './changes.ts';
 import type { Plan } from './changes.ts';
 import { custodyFor, requireAvailable } from './material.ts';
 import type { Custody, MadeMaterial, MaterialMaker } from './material.ts';
-import type { Active, Key, KeyVersion, PreActive } from './model.ts';
+import type { Active, Key, KeyVersion, Origin, PreActive } from './model.ts';
 import type { KeyView } from './operations.ts';
 import type { InstanceStore, KeyWrite } from './ports.ts';
 import { attestKey, attestVersion } from './row-mac.ts';
@@ -20,7 +20,7 @@ import { requireAdmitted } from './suite-policy.ts';
 import type { SuitePolicy } from './suite-policy.ts';
 
 export interface NewVersionParts {
-  readonly maker: MaterialMaker;
+  readonly maker: Pick<MaterialMaker, 'make'>;
   readonly hsm: Hsm;
   readonly engine: Engine;
   readonly mac: RowMac;
@@ -48,6 +48,8 @@ export interface NewVersion {
   readonly custody: Custody | null;
   /** When it activates by itself; at once unless told. */
   readonly activateAt?: Date;
+  /** `generated` unless told. */
+  readonly origin?: Origin;
   /** Another version as the same change leaves it. */
   readonly changed?: KeyVersion;
 }
@@ -58,7 +60,7 @@ export interface NewVersion {
  *   live instance cannot serve it
  */
 export async function writableCustody(
-  { hsm, engine, instances, suites, clock }: NewVersionParts,
+  { hsm, engine, instances, suites, clock }: Omit<NewVersionParts, 'maker'>,
   suite: Suite,
   wanted: Custody | undefined,
 ): Promise<Custody | null> {
@@ -79,7 +81,7 @@ export async function planNewVersion(
   wanted: NewVersion,
   dryRun: boolean,
 ): Promise<Plan> {
-  const { before, key, suite, custody, activateAt, changed } = wanted;
+  const { before, key, suite, custody, activateAt, changed, origin } = wanted;
   const facts = {
     before,
     used: {
@@ -93,6 +95,7 @@ export async function planNewVersion(
       suite: suite.id,
       custody: custody ?? 'sealed',
       version: key.latestVersion,
+      ...(origin === undefined ? {} : { origin }),
       ...(activateAt === undefined ? {} : { activateAt: activateAt.toISOString() }),
     },
     changes: true,
@@ -151,7 +154,7 @@ async function changedWrite(mac: RowMac, changed: KeyVersion): Promise<KeyWrite>
 }
 
 function newVersion(
-  { key, suite, activateAt }: NewVersion,
+  { key, suite, activateAt, origin = 'generated' }: NewVersion,
   { material }: MadeMaterial,
   now: Date,
 ): Active | PreActive {
@@ -159,6 +162,7 @@ function newVersion(
     keyId: key.id,
     version: key.latestVersion,
     suite: suite.number,
+    origin,
     createdAt: now,
     certificateChain: null,
     revision: 1,

@@ -44,6 +44,8 @@ export type KeyWrite =
       readonly row: Attested<KeyVersion>;
       readonly expected: number;
     }
+  /** Import parameters, once only: `import_parameters_used`. */
+  | { readonly kind: 'use-import'; readonly id: string; readonly expiresAt: Date }
   /** The text whose SHA-256 the version's row has; an existing one is replaced. */
   | {
       readonly kind: 'put-certificate-chain';

@@ -33,8 +33,11 @@ export interface SealBinding {
   readonly version: number;
   /** Suite number; 0 for what is of no suite. */
   readonly suite: number;
-  /** `log`: the seed of a key that signs checkpoints, version 0. */
-  readonly part: 'pq' | 'psk' | 'log';
+  /**
+   * `log`: the seed of a key that signs checkpoints, version 0. `import`: import parameters, by their id
+   * and version 0.
+   */
+  readonly part: 'pq' | 'psk' | 'log' | 'import';
 }
 
 function sealAad(binding: SealBinding): Uint8Array {

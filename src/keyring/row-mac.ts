@@ -23,12 +23,12 @@
  *
  * Columns that came later stand at the end, in groups that came together; format n + 1 has the first n:
  *
- *     key     = … | publish | aliases, destruction
- *     version = … | certificateChain | destruction
+ *     key     = … | publish | aliases, destruction | origin
+ *     version = … | certificateChain | destruction | origin
  *     set     = … | paused
  *
  * A row has the lowest format that says all of it: a group whose columns are what they would have been
- * in every row before it (false, null, an empty list) is left out at the end. So each value has one
+ * in every row before it (false, null, an empty list, `generated`) is left out at the end. So each value has one
  * form, and the MACs of earlier rows stand. The destruction of a key is [at, requestedAt, reason], that
  * of a version [requestedAt, reason].
  */
@@ -73,8 +73,8 @@ function canonical(columns: readonly CborValue[], format = FORMAT): Uint8Array {
 
 /** What the columns of each later group were in every row before them. */
 const BEFORE_LATER = {
-  key: [[false], [[], null]],
-  version: [[null], [null]],
+  key: [[false], [[], null], ['generated']],
+  version: [[null], [null], ['generated']],
   'rotation-policy-set': [[null]],
 } as const satisfies Readonly<Record<string, readonly (readonly CborValue[])[]>>;
 
@@ -120,7 +120,7 @@ export function canonicalKey(key: Key): Uint8Array {
     destruction.requestedAt.getTime(),
     destruction.reason,
   ];
-  return canonicalWithLater('key', columns, [[publish], [aliases, scheduled]]);
+  return canonicalWithLater('key', columns, [[publish], [aliases, scheduled], [key.origin]]);
 }
 
 function canonicalHsm(material: HsmMaterial): CborValue {
@@ -185,7 +185,11 @@ export function canonicalVersion(version: KeyVersion): Uint8Array {
   const { certificateChain } = version;
   const destruction = destructionOf(version);
   const scheduled = destruction && [destruction.requestedAt.getTime(), destruction.reason];
-  return canonicalWithLater('version', columns, [[certificateChain], [scheduled]]);
+  return canonicalWithLater('version', columns, [
+    [certificateChain],
+    [scheduled],
+    [version.origin],
+  ]);
 }
 
 /** `root-mac` of an old generation, wrapped under a later one for the audit log alone. */

@@ -75,6 +75,7 @@ export async function arrive(
   late.references.set(keyring.references);
   late.published.set(keyring.published);
   late.manage.set(keyring.manage);
+  late.imports.set(keyring.imports);
   late.operations.set(keyring.operations);
   late.orders.set(keyring.orders);
   late.lifecycle.set(keyring.lifecycle);

@@ -4,6 +4,7 @@ import type { LogKeys } from '../governance/log-keys.ts';
 import type { RootRotations } from '../governance/root-rotations.ts';
 import type { Governance } from '../governance/governance.ts';
 import type { EventFeed } from '../http/dependencies.ts';
+import type { KeyImports } from '../keyring/imports.ts';
 import type { Keyring } from '../keyring/keyring.ts';
 import type { KeyLifecycle } from '../keyring/lifecycle-operations.ts';
 import type { NamespaceRotationPolicies } from '../keyring/namespace-policies.ts';
@@ -35,6 +36,7 @@ export interface LateParts {
   readonly read: Late<KeyRead>;
   readonly references: Late<KeyReferences>;
   readonly manage: Late<KeyManage>;
+  readonly imports: Late<KeyImports>;
   readonly operations: Late<LongOperations>;
   readonly orders: Late<RotationOrders>;
   readonly rootRotations: Late<RootRotations>;
@@ -66,6 +68,7 @@ export const lateParts = (incarnation: Incarnation): LateParts => ({
   read: late(),
   references: late(),
   manage: late(),
+  imports: late(),
   operations: late(),
   orders: late(),
   rootRotations: late(),

@@ -331,6 +331,7 @@ export class Service {
       read: late.read.port,
       published: late.published.port,
       manage: late.manage.port,
+      imports: late.imports.port,
       operations: late.operations.port,
       orders: late.orders.port,
       rootRotations: late.rootRotations.port,

@@ -21,6 +21,7 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
   TF014: 'version_not_usable',
   TF020: 'namespace_not_empty',
   TF026: 'quota_exceeded',
+  TF029: 'import_parameters_used',
   /** Unique violation: the version was made meanwhile. */
   '23505': 'conflict',
 };

@@ -67,6 +67,10 @@ const writeJson = (write: KeyWrite): object => {
       return { kind: write.kind, row: rowJson(versionRow(write.row)) };
     case 'update-version':
       return { kind: write.kind, row: rowJson(versionRow(write.row)), expected: write.expected };
+    case 'use-import': {
+      const { kind, id, expiresAt } = write;
+      return { kind, id, ...rowJson({ expires_at: expiresAt }) };
+    }
     case 'put-certificate-chain': {
       const { kind, keyId, version, pem } = write;
       return { kind, key_id: keyId, version, pem };

@@ -35,8 +35,10 @@ export const KEY_COLUMNS = [
   'destroy_at',
   'destruction_requested_at',
   'destruction_reason',
+  'origin',
 ] as const satisfies readonly (keyof KeyRow)[];
 
+export const ORIGINS = ['generated', 'imported'] as const satisfies readonly Key['origin'][];
 const PURPOSES = ['wrap', 'kem', 'sign', 'mac'] as const satisfies readonly Key['purpose'][];
 
 export const keyRow = ({ value: key, mac }: Attested<Key>): KeyRow => ({
@@ -61,6 +63,7 @@ export const keyRow = ({ value: key, mac }: Attested<Key>): KeyRow => ({
   destroy_at: key.destruction?.at ?? null,
   destruction_requested_at: key.destruction?.requestedAt ?? null,
   destruction_reason: key.destruction?.reason ?? null,
+  origin: key.origin,
 });
 
 /** @throws TwofoldError integrity_failed */
@@ -75,6 +78,7 @@ export const keyFromRow = (row: KeyRow): Attested<Key> => {
     labels: columns.strings('labels'),
     rotation: rotation(columns),
     deletionProtection: columns.boolean('deletion_protection'),
+    origin: columns.one('origin', ORIGINS),
     publish: columns.boolean('publish'),
     primary: columns.maybeInteger('primary_version'),
     minUsableVersion: columns.integer('min_usable_version'),

@@ -5,7 +5,7 @@
 import type { Attested } from '../keyring/ports.ts';
 import type { Destruction, KeyVersion, VersionState } from '../keyring/model.ts';
 import type { key_versionModel } from './generated/models/key_version.ts';
-import { destruction } from './key-rows.ts';
+import { ORIGINS, destruction } from './key-rows.ts';
 import type { Column } from './key-rows.ts';
 import { NO_MATERIAL, materialColumns, materialFromRow } from './material-columns.ts';
 import { RowReader } from './rows.ts';
@@ -50,6 +50,7 @@ export const VERSION_COLUMNS: readonly (keyof VersionRow)[] = [
   ...(Object.keys(NO_MATERIAL) as (keyof typeof NO_MATERIAL)[]),
   'mac',
   'certificate_chain',
+  'origin',
 ];
 
 export const versionRow = ({ value: version, mac }: Attested<KeyVersion>): VersionRow => ({
@@ -64,6 +65,7 @@ export const versionRow = ({ value: version, mac }: Attested<KeyVersion>): Versi
   ...(version.state === 'destroyed' ? NO_MATERIAL : materialColumns(version.material)),
   mac,
   certificate_chain: version.certificateChain,
+  origin: version.origin,
 });
 
 const history = (version: KeyVersion): Partial<History> => {
@@ -125,6 +127,7 @@ const versionOf = (columns: RowReader<VersionRow>): KeyVersion => {
     keyId: columns.text('key_id'),
     version: columns.integer('version'),
     suite: columns.integer('suite'),
+    origin: columns.one('origin', ORIGINS),
     createdAt: columns.time('created_at'),
     certificateChain: columns.maybeBytes('certificate_chain'),
     revision: columns.integer('revision'),

@@ -19,6 +19,7 @@ import {
   randomBytes,
   sign,
 } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 import { p256, p384, p521 } from '@noble/curves/nist.js';
 import { SecretBytes } from '../../src/crypto/secret.ts';
 import { TwofoldError } from '../../src/errors.ts';
@@ -49,6 +50,7 @@ import type {
   ToEncrypt,
   ToRewrap,
   TokenMaterial,
+  WrappedImport,
   WrappedMaterial,
 } from '../../src/hsm/port.ts';
 import type { Sealed } from '../../src/hsm/protocol.ts';
@@ -212,6 +214,21 @@ export class SoftwareHsm implements Hsm {
       return options.custody === 'hsm-token'
         ? this.#store(made, options.objectId ?? new Uint8Array())
         : this.#wrap(spec, made);
+    });
+  }
+
+  importKey(spec: HsmKeySpec, wrapped: WrappedImport): Promise<WrappedMaterial> {
+    return this.#call('importKey', () => {
+      requirePeer(wrapped.key, wrapped.peer);
+      const shared = this.#with(wrapped.key, (secret) =>
+        derive(wrapped.key.spec, secret, wrapped.peer),
+      );
+      const secret = foreignSecret(spec, openForeign(shared, wrapped));
+      const check = checkOf(spec, secret);
+      if (wrapped.publicKey !== null && !check.equals(wrapped.publicKey)) {
+        throw new TwofoldError('import_mismatch');
+      }
+      return this.#wrap(spec, { secret, check: Uint8Array.from(check) });
     });
   }
 
@@ -451,6 +468,45 @@ function newSecret(spec: HsmKeySpec): Buffer {
       return randomBytes(spec.bits / 8);
     case 'hmac':
       return randomBytes(spec.bytes);
+  }
+}
+
+/** The wrapped key, opened in the host: there is no token here to do it. */
+function openForeign(shared: Uint8Array, { derivation, blob }: WrappedImport): Buffer {
+  const cbc = createCipheriv('aes-256-cbc', shared, Buffer.alloc(16)).setAutoPadding(false);
+  const key = Buffer.concat([cbc.update(derivation), cbc.final()]);
+  try {
+    const iv = Buffer.from('a65959a6', 'hex');
+    const unwrap = createDecipheriv('id-aes256-wrap-pad', key, iv);
+    return Buffer.concat([unwrap.update(blob), unwrap.final()]);
+  } catch {
+    throw new TwofoldError('import_invalid');
+  }
+}
+
+function foreignSecret(spec: HsmKeySpec, opened: Buffer): Buffer {
+  if (spec.kind === 'aes' || spec.kind === 'hmac') {
+    const wanted = spec.kind === 'aes' ? spec.bits / 8 : spec.bytes;
+    if (opened.length !== wanted) throw new TwofoldError('import_invalid');
+    return opened;
+  }
+  const key = privateKeyOf(opened);
+  if (spec.kind === 'rsa') {
+    if (key?.asymmetricKeyType === 'rsa') return key.export(PKCS8);
+  } else if (spec.kind === 'ec') {
+    const { name, size } = CURVES[spec.curve];
+    if (key?.asymmetricKeyDetails?.namedCurve === name) {
+      return Buffer.from(key.export({ format: 'jwk' }).d ?? '', 'base64url').subarray(-size);
+    }
+  }
+  throw new TwofoldError('import_invalid');
+}
+
+function privateKeyOf(pkcs8: Buffer): KeyObject | undefined {
+  try {
+    return createPrivateKey({ key: pkcs8, ...PKCS8 });
+  } catch {
+    return undefined;
   }
 }
 

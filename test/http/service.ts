@@ -244,6 +244,7 @@ export async function openServiceOver<W extends Instance>(
     read: keyring.read,
     published: keyring.published,
     manage: keyring.manage,
+    imports: keyring.imports,
     operations: keyring.operations,
     orders: keyring.orders,
     rootRotations: world.rootRotations,

@@ -4,6 +4,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { ROUTES } from '../../src/contract/routes.ts';
 import type { RouteContract } from '../../src/contract/route.ts';
+import { sealImport, wrapForHsm } from '../../src/crypto/import-envelope.ts';
+import { nativeEngine } from '../../src/crypto/native-engine.ts';
+import { SecretBytes } from '../../src/crypto/secret.ts';
 import { findSuite } from '../../src/crypto/suites.ts';
 import type { LightKey, RotationScan } from '../../src/rotation/ports.ts';
 import { policy } from '../keyring/policies.ts';
@@ -228,6 +231,26 @@ describe('every route, as the contract says it', () => {
       message: b64('a message'),
     });
     expect(signed['keys']).toMatchObject([{ key: 'sign' }, { key: 'sign2' }]);
+  });
+
+  it('a key comes in from outside', async () => {
+    const path = '/v1/admin/imports/parameters?suite=A256GCM';
+    const { json: given } = await go('importParameters', path);
+    const suite = findSuite('A256GCM');
+    const binding = { id: String(given['id']), namespace: 'default', suite, publicKey: null };
+    const importing = Buffer.from(String(given['importingKey']), 'base64');
+    const key = SecretBytes.copyOf(Buffer.alloc(32, 7));
+    const content = SecretBytes.own(wrapForHsm(binding, importing, key));
+    const { publicKey } = given['envelope'] as { readonly publicKey: string };
+    const target = Buffer.from(publicKey, 'base64');
+    const envelope = await sealImport(nativeEngine, target, binding, content);
+    const { json } = await go('importKey', '/v1/admin/imports', {
+      name: 'imported',
+      suite: suite.id,
+      parameters: given['parameters'],
+      envelope: Buffer.from(envelope).toString('base64'),
+    });
+    expect(json).toMatchObject({ name: 'imported', origin: 'imported' });
   });
 
   it('batches answer in order with refs and per-item errors', async () => {

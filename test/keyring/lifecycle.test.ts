@@ -57,7 +57,16 @@ const FIELDS: Readonly<Record<VersionState, readonly string[]>> = {
   compromised: ['material', 'activatedAt', 'compromisedAt', 'reason', 'destruction'],
   destroyed: ['destroyedAt', 'compromisedAt', 'reason'],
 };
-const CORE = ['keyId', 'version', 'suite', 'createdAt', 'certificateChain', 'revision', 'state'];
+const CORE = [
+  'keyId',
+  'version',
+  'suite',
+  'origin',
+  'createdAt',
+  'certificateChain',
+  'revision',
+  'state',
+];
 
 const attempt = (version: KeyVersion, event: VersionEvent): KeyVersion | null => {
   try {
@@ -116,7 +125,7 @@ describe('every sequence of events', () => {
             [...CORE, ...FIELDS[after.state]].toSorted(),
           );
           expect(after.revision).toBe(version.revision + 1);
-          for (const field of ['keyId', 'version', 'suite', 'createdAt'] as const) {
+          for (const field of ['keyId', 'version', 'suite', 'origin', 'createdAt'] as const) {
             expect(after[field]).toBe(version[field]);
           }
           if ('material' in after) expect(after.material).toBe(MATERIAL);

@@ -57,6 +57,7 @@ export interface Rows {
   readonly policySets: Map<string, Attested<PolicySetSeal>>;
   readonly sets: SetRows;
   readonly approvals: ApprovalRows;
+  readonly usedImports: Set<string>;
 }
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
@@ -77,6 +78,7 @@ const copyOf = (rows: Rows): Rows => ({
   policySets: new Map(rows.policySets),
   sets: copyOfSets(rows.sets),
   approvals: new Map(rows.approvals),
+  usedImports: new Set(rows.usedImports),
 });
 
 export class MemoryStore
@@ -97,6 +99,7 @@ export class MemoryStore
     policySets: new Map(),
     sets: noSets(),
     approvals: new Map(),
+    usedImports: new Set(),
   };
   readonly operations = new MemoryOperationStore(this);
   readonly rotations = new MemoryRootRotations(this);
@@ -471,6 +474,10 @@ function apply(rows: Rows, write: Exclude<KeyWrite, SetWrite | ApprovalWrite | R
     case 'insert-run':
     case 'require-policy-set':
       throw new TypeError('no scheduler runs here');
+    case 'use-import':
+      if (rows.usedImports.has(write.id)) throw new TwofoldError('import_parameters_used');
+      rows.usedImports.add(write.id);
+      return;
     case 'insert-log-keys':
       // Kept by the test that has keys of a log: nothing here reads them.
       return;

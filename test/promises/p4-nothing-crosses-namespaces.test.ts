@@ -111,14 +111,16 @@ const LISTS = ROUTES.filter(
 const QUERY: Readonly<Record<string, string>> = {
   listNamespaceRotations: '?state=done',
   getConsistencyProof: '?from=0&to=0',
+  importParameters: '?suite=A256GCM',
 };
-/** Of the installation, or a stream. */
+/** Of the installation, a stream, or made anew each time and kept nowhere. */
 const ELSEWHERE = new Set([
   'listNamespaces',
   'listSuites',
   'getPolicySchema',
   'streamEvents',
   'streamAuditEntries',
+  'importParameters',
 ]);
 
 const ofRootAlone = (operation: string | null) =>
@@ -159,6 +161,7 @@ beforeAll(async () => {
   const signature = Buffer.alloc(64, 1).toString('base64');
   const items = (json: object) => ({ items: [json] });
   bodies = {
+    importKey: { name: 'in', suite: 'A256GCM', parameters: 'AAAA', envelope: 'AAAA' },
     ...bodies,
     unwrap: { ciphertext },
     unwrapBatch: items({ ciphertext }),

@@ -12,6 +12,7 @@ import type { CallInit, Service } from '../http/service.ts';
 function requiredQuery({ id, query }: (typeof ROUTES)[number]): string {
   if (id === 'listNamespaceRotations') return '?state=late';
   if (id === 'getConsistencyProof') return '?from=0&to=0';
+  if (id === 'importParameters') return '?suite=A256GCM';
   return 'offset' in query.shape ? '?offset=0' : '';
 }
 

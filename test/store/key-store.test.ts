@@ -244,7 +244,7 @@ const commits = (test: TestStore): void => {
     const { createdAt } = row;
     const ended: Deactivated = {
       ...{ keyId: row.id, version: 1, suite: 0x0101, createdAt, certificateChain: null },
-      ...{ revision: 1, material: material(), activatedAt: createdAt },
+      ...{ revision: 1, material: material(), activatedAt: createdAt, origin: 'generated' },
       state: 'deactivated',
       deactivatedAt: new Date(),
       reason: 'replaced',
@@ -258,6 +258,7 @@ const commits = (test: TestStore): void => {
       keyId: row.id,
       version: 1,
       suite: 0x0101,
+      origin: 'generated',
       createdAt,
       certificateChain: null,
       revision: 2,
@@ -495,7 +496,7 @@ const lists = (test: TestStore): void => {
     await changes.commit([{ kind: 'update-key', row: attested(awaiting), expected: 2 }]);
     const gone: Destroyed = {
       ...{ keyId: row.id, version: 1, suite: 0x0301, createdAt: version.createdAt },
-      ...{ certificateChain: null, revision: 2, destroyedAt: new Date() },
+      ...{ certificateChain: null, revision: 2, destroyedAt: new Date(), origin: 'generated' },
       ...{ state: 'destroyed', compromisedAt: null, reason: 'r' },
     };
     await changes.commit([
