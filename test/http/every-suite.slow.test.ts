@@ -32,7 +32,7 @@ it('other keys are used while the token makes one', async () => {
     await at.post('/v1/keys/meanwhile/mac', { message: 'bQ==' });
   }
   await made;
-  expect(used).toBeGreaterThan(5);
+  expect(used).toBeGreaterThan(2);
 });
 
 it('every one of them is good after a restart', async () => {
