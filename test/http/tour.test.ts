@@ -704,9 +704,10 @@ describe('every route, as the contract says it', () => {
     );
     await go('getConsistencyProof', '/v1/audit/consistency?from=3&to=7');
     const states = await go('listKeyStates', '/v1/audit/key-states?pageSize=1');
-    // Keys come in the order of their random ids, and have one version or several.
+    // Keys come in the order of their random ids, with a primary or none, and one version or several.
     const items = (states.json['items'] as { versions: unknown[] }[]).map((item) => ({
       ...item,
+      primary: 1,
       versions: item.versions.slice(0, 1),
     }));
     examples['listKeyStates'] = { response: shortened({ ...states.json, items }) };
