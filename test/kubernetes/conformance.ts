@@ -224,8 +224,9 @@ export function providesForApiServers(
           return { ...value, ...changed };
         });
         const codes = new Set<unknown>();
-        for (let at = 0; at < altered.length; at += 50) {
-          const some = altered.slice(at, at + 50);
+        // Ten at once, as after a restart; client, agent and service share one process here.
+        for (let at = 0; at < altered.length; at += 10) {
+          const some = altered.slice(at, at + 10);
           const [right, ...wrong] = await Promise.all([
             plugin.decrypt(value),
             ...some.map((each) => codeOf(plugin.decrypt(each))),
