@@ -8,11 +8,12 @@ import { softwareSigner } from '../test/backup/signer.ts';
 const [, , url = '', folder = ''] = process.argv;
 const seed = newSeed();
 const { publicKey } = recoveryKeyOf(nativeEngine, seed);
-const signer = await softwareSigner(() => Promise.resolve(new Uint8Array(32)));
+const lastingMac = () => Promise.resolve(new Uint8Array(32));
+const signer = await softwareSigner(lastingMac);
 const begun = performance.now();
 const { manifest } = await takeBackup(
   {
-    ...{ engine: nativeEngine, signer, version: 'bench' },
+    ...{ engine: nativeEngine, signer, lastingMac, version: 'bench' },
     open: (entries) => openSnapshot({ url }, entries),
     installation: '01234567-89ab-4def-8123-456789abcdef',
     // Rows by SQL alone have no MACs, and what is probed is verified.

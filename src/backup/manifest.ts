@@ -135,8 +135,54 @@ const MEMBERS: Readonly<Record<keyof Manifest, 'string' | 'number' | 'object'>> 
   content: 'object',
 };
 
+type Member = 'string' | 'number' | 'text or null';
+type Members = Readonly<Record<string, Member>>;
+
+const isOf = (value: unknown, member: Member): boolean =>
+  member === 'text or null'
+    ? value === null || typeof value === 'string'
+    : typeof value === (member === 'number' ? 'number' : 'string');
+
+const hasMembers = (value: unknown, members: Members): boolean =>
+  typeof value === 'object' &&
+  value !== null &&
+  Object.keys(value).length === Object.keys(members).length &&
+  Object.entries(members).every(([name, member]) =>
+    isOf((value as Record<string, unknown>)[name], member),
+  );
+
+const isList = (value: unknown, fits: (each: unknown) => boolean): boolean =>
+  Array.isArray(value) && value.every(fits);
+
+const LOG: Members = {
+  origin: 'text or null',
+  size: 'number',
+  root: 'string',
+  note: 'text or null',
+};
+const TABLE: Members = { name: 'string', rows: 'number' };
+const CONTENT: Members = { length: 'number', hash: 'string', keyCommitment: 'string' };
+const ESCROW: Members = {
+  generation: 'number',
+  installation: 'string',
+  publicKey: 'string',
+  point: 'string',
+  ciphertext: 'string',
+  wrapped: 'string',
+  transcript: 'string',
+};
+
+/** What is within members, since anybody can sign a manifest with keys of their own. */
+const holdsWhole = (value: Readonly<Record<string, unknown>>): boolean =>
+  hasMembers(value['log'], LOG) &&
+  hasMembers(value['content'], CONTENT) &&
+  isList(value['tables'], (each) => hasMembers(each, TABLE)) &&
+  isList(value['escrows'], (each) => hasMembers(each, ESCROW)) &&
+  isList(value['generations'], (each) => isOf(each, 'number')) &&
+  isList(value['migrations'], (each) => isOf(each, 'string'));
+
 /**
- * Strict in its members; what they hold is trusted once the signatures are verified.
+ * Strict in its members and in theirs.
  * @throws TwofoldError integrity_failed
  */
 export function parseManifest(bytes: Uint8Array): Manifest {
@@ -149,7 +195,7 @@ export function parseManifest(bytes: Uint8Array): Manifest {
   const known = Object.keys(MEMBERS).every(
     (name) => typeof value[name] === MEMBERS[name as keyof Manifest] && value[name] !== null,
   );
-  if (!known || names.length !== Object.keys(MEMBERS).length) {
+  if (!known || names.length !== Object.keys(MEMBERS).length || !holdsWhole(value)) {
     throw refuse('The manifest is not what a backup has.');
   }
   return value as unknown as Manifest;

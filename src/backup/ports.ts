@@ -1,4 +1,5 @@
 /** What a backup asks of the database, and what it is about. */
+import { TwofoldError } from '../errors.ts';
 
 /** Audit entries in a backup: all, or those behind the last full tile, which the tree goes on from. */
 export type EntriesKept = 'tail' | 'all';
@@ -22,6 +23,13 @@ export interface SnapshotFacts {
   readonly escrows: readonly StoredEscrow[];
 }
 
+/** Another process takes one; nothing is wrong with this one. */
+export class AnotherBackup extends TwofoldError {
+  constructor() {
+    super('conflict', 'Another backup is being taken.');
+  }
+}
+
 /** A root wrapped for a recovery key: `hsm/ceremony-transport.ts` says of what. */
 export interface StoredEscrow {
   readonly generation: number;
@@ -31,6 +39,8 @@ export interface StoredEscrow {
   readonly ciphertext: Uint8Array;
   readonly wrapped: Uint8Array;
   readonly transcript: Uint8Array;
+  /** By `root-mac` (`escrow-mac.ts`); null in rows from before there were any. */
+  readonly mac: Uint8Array | null;
 }
 
 /** One consistent state of the database; held until closed. */

@@ -5,6 +5,8 @@ import type { Engine } from '../crypto/engine.ts';
 import { TwofoldError } from '../errors.ts';
 import { fingerprintOf } from '../recovery/key.ts';
 import { ChunkWriter } from './chunk-writer.ts';
+import { isAttested } from './escrow-mac.ts';
+import type { LastingMac } from './escrow-mac.ts';
 import { readLines } from './chunk-reader.ts';
 import { newContent } from './content.ts';
 import type { ContentKeys } from './content.ts';
@@ -17,6 +19,8 @@ import type { EntriesKept, Snapshot, StoredEscrow } from './ports.ts';
 export interface TakeParts {
   readonly engine: Engine;
   readonly signer: BackupSigner;
+  /** Finds wrapped roots that are not ours. */
+  readonly lastingMac: LastingMac;
   readonly open: (entries: EntriesKept) => Promise<Snapshot>;
   readonly installation: string;
   /** Ciphertexts of old, as lines of JSON, for a restore to open. */
@@ -45,7 +49,7 @@ const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base6
 
 /**
  * @throws TwofoldError conflict while another is being taken, or where a generation of the root was not
- *   wrapped for this recovery key (`hsm escrow`); storage_full; shutting_down once aborted; nothing is left
+ *   wrapped for this recovery key, or what says so was altered (`hsm escrow`); storage_full; shutting_down once aborted; nothing is left
  *   then that looks like a backup
  */
 export async function takeBackup(parts: TakeParts, wanted: Wanted): Promise<Taken> {
@@ -53,7 +57,7 @@ export async function takeBackup(parts: TakeParts, wanted: Wanted): Promise<Take
   const snapshot = await parts.open(entries);
   let target: NewFolder | undefined;
   try {
-    const escrows = escrowsFor(snapshot, publicKey);
+    const escrows = await escrowsFor(snapshot, publicKey, parts.lastingMac);
     await removePartial(folder);
     wanted.onSnapshot?.(snapshot);
     const id = wanted.id ?? randomUUID();
@@ -79,11 +83,16 @@ export async function takeBackup(parts: TakeParts, wanted: Wanted): Promise<Take
 }
 
 /** A backup whose root nobody can place on another token would be none. */
-function escrowsFor(
+async function escrowsFor(
   { facts: { generations, escrows } }: Snapshot,
   publicKey: Uint8Array,
-): readonly ManifestEscrow[] {
-  const ours = escrows.filter((each) => Buffer.compare(each.publicKey, publicKey) === 0);
+  lastingMac: LastingMac,
+): Promise<readonly ManifestEscrow[]> {
+  const ours: StoredEscrow[] = [];
+  for (const each of escrows) {
+    const isFor = Buffer.compare(each.publicKey, publicKey) === 0;
+    if (isFor && (await isAttested(each, lastingMac))) ours.push(each);
+  }
   const missing = generations.filter(
     ({ generation, installation }) =>
       !ours.some((each) => each.generation === generation && each.installation === installation),
@@ -92,8 +101,8 @@ function escrowsFor(
   if (first !== undefined) {
     throw new TwofoldError(
       'conflict',
-      `Root generation ${String(first.generation)} is not wrapped for the recovery key: ` +
-        'run "twofold hsm escrow" first.',
+      `Root generation ${String(first.generation)} is not wrapped for the recovery key, or the row ` +
+        'that says so was altered: run "twofold hsm escrow" first.',
     );
   }
   return ours.map(escrowText);

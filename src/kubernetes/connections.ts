@@ -1,6 +1,7 @@
 /**
  * Connections to the socket, bounded: one that sends nothing is ended, and of too many the one goes that
- * has been silent for longest, so that junk never keeps an API server out.
+ * has been silent for longest, those first that have not begun to speak HTTP/2, so that junk never keeps
+ * an API server out.
  *
  * HTTP/2 reads from the connection beneath its stream, so that no event tells of bytes: they are counted.
  */
@@ -49,7 +50,8 @@ export class Connections {
     socket.once('close', () => this.#open.delete(socket));
     if (this.#open.size <= MAX_CONNECTIONS) return;
     this.#look();
-    const [silent] = [...this.#open].toSorted(([, a], [, b]) => a.at - b.at);
+    const begun = ({ bytes }: Heard) => Number(bytes >= PREFACE);
+    const [silent] = [...this.#open].toSorted(([, a], [, b]) => begun(a) - begun(b) || a.at - b.at);
     silent?.[0].destroy();
   }
 

@@ -15,12 +15,9 @@ import { TwofoldError } from '../errors.ts';
 import { openRoot } from '../keyring/root-opening.ts';
 import { UsageCounters } from '../keyring/usage.ts';
 import { seedOf } from '../recovery/shares.ts';
-import { openStore } from '../store/store.ts';
-import { openDevice } from './device.ts';
-import { databaseUrls } from './doctor-command.ts';
+import { besides, deviceBeside, instanceBeside, operator, storeBeside } from './beside.ts';
 import { readShares } from './recovery-command.ts';
 import { restoreBackup } from './restore-command.ts';
-import { SILENT } from './silent-log.ts';
 import { takeOne } from './taking-backups.ts';
 import { Unwinding } from './unwinding.ts';
 
@@ -179,19 +176,19 @@ async function create(
   requireNothingMore(parsed);
   const entries = parsed.values.get('entries')?.[0] ?? config.backup.entries;
   if (entries !== 'tail' && entries !== 'all') throw refuse('--entries is tail or all.');
-  const taken = await withUnwinding(async (unwinding) => {
-    const { tls, caFile } = config.database;
-    const { app } = await databaseUrls(config, unwinding);
-    const store = openStore({ url: app, tls, caFile, max: 3 });
-    unwinding.add('database pool', () => store.close());
-    const { hsm } = await openDevice(config, SILENT, unwinding, false);
-    const { ready, state, detail } = hsm.status();
-    if (!ready) throw new TwofoldError('hsm_unavailable', `${state}: ${detail}`);
+  const taken = await besides(async (unwinding) => {
+    const store = await storeBeside(config, unwinding);
+    const { hsm } = await deviceBeside(config, unwinding);
     const uses = new UsageCounters(store.keys);
     const root = await openRoot(hsm, store.roots, uses, null);
     const parts = { config, store, hsm, root, uses, engine: nativeEngine };
     const taking = { ...parts, openSnapshot: store.openSnapshot };
-    return takeOne(taking, { requestedBy: null, entries });
+    const done = await takeOne(taking, { requestedBy: null, entries });
+    const { audit } = await instanceBeside(config, store, root, unwinding);
+    const { id, log } = done.manifest;
+    const at = { atSize: log.size, atRoot: log.root };
+    await audit.recordOwn('backup.taken', { backup: id, ...at, operator: operator() });
+    return done;
   });
   print(JSON.stringify({ path: taken.path, ...shown(taken.manifest) }));
   return 0;

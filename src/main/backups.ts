@@ -1,4 +1,5 @@
 /** Backups that the service takes by itself, and how old the newest one is. */
+import { AnotherBackup } from '../backup/ports.ts';
 import { TwofoldError } from '../errors.ts';
 import type { ReadinessCheck } from '../http/dependencies.ts';
 import { lengthOf, parseDuration } from '../keyring/durations.ts';
@@ -25,8 +26,8 @@ export interface BackupsParts extends Omit<TakingParts, 'uses' | 'openSnapshot'>
 export interface Backups {
   /** Age of the newest whole backup, ms; null where there is none; as last looked. */
   readonly ageMs: number | null;
-  /** `off` where no folder is configured, `ok`, `none`, `too-old`. */
-  readonly state: 'off' | 'ok' | 'none' | 'too-old';
+  /** `off` where no folder is configured; `failing`: the last that was tried could not be taken. */
+  readonly state: 'off' | 'ok' | 'none' | 'too-old' | 'failing';
 }
 
 const msOf = (text: string | undefined): number | null => {
@@ -42,6 +43,8 @@ class Schedule implements Backups {
   readonly #maxAgeMs: number;
   #newest: Date | null = null;
   #looked = false;
+  /** Code of what keeps one from being taken; null where nothing does. */
+  #problem: string | null = null;
   #told: Backups['state'] = 'ok';
   #timer: NodeJS.Timeout | undefined;
   #turn: Promise<void> = Promise.resolve();
@@ -62,7 +65,8 @@ class Schedule implements Backups {
     if (this.#parts.config.backup.folder === undefined) return 'off';
     const age = this.ageMs;
     if (age === null) return this.#looked ? 'none' : 'ok';
-    return age > this.#maxAgeMs ? 'too-old' : 'ok';
+    if (age > this.#maxAgeMs) return 'too-old';
+    return this.#problem === null ? 'ok' : 'failing';
   }
 
   start(): void {
@@ -86,11 +90,15 @@ class Schedule implements Backups {
       this.#looked = true;
       const age = this.ageMs ?? Number.POSITIVE_INFINITY;
       if (this.#everyMs !== null && age >= this.#everyMs) await this.#take();
+      this.#problem = null;
     } catch (err) {
       // Another instance takes one: its row is found at the next look.
-      if (TwofoldError.is(err, 'conflict') || TwofoldError.is(err, 'shutting_down')) return;
+      if (err instanceof AnotherBackup || TwofoldError.is(err, 'shutting_down')) return;
       log.error({ err }, 'a backup could not be taken; trying on');
-      events.note('backup.failed', { problem: TwofoldError.from(err).code });
+      // Tried on every few seconds: an entry for each would fill the log.
+      const problem = TwofoldError.from(err).code;
+      if (problem !== this.#problem) events.note('backup.failed', { problem });
+      this.#problem = problem;
     } finally {
       this.#tell();
     }
@@ -112,7 +120,7 @@ class Schedule implements Backups {
     const { state } = this;
     if (state === this.#told) return;
     this.#told = state;
-    if (state === 'ok' || state === 'off') return;
+    if (state !== 'none' && state !== 'too-old') return;
     this.#parts.log.error({ state, ageMs: this.ageMs }, 'the newest backup is too old');
     this.#parts.events.note('backup.overdue', { state, ageMs: this.ageMs });
   }

@@ -100,6 +100,7 @@ export async function takeOne(parts: TakingParts, wanted: TakingWanted): Promise
   const taking = {
     engine,
     signer: signerOf(parts, () => facts),
+    lastingMac: root.auditMac,
     open: parts.openSnapshot,
     installation: root.installation,
     probes: () => makeProbes({ ...parts, store: store.keys }, PROBED_KEYS),

@@ -10,6 +10,7 @@ import type {
   SnapshotFacts,
   StoredEscrow,
 } from '../backup/ports.ts';
+import { AnotherBackup } from '../backup/ports.ts';
 import { TwofoldError } from '../errors.ts';
 import { keptTables, quoted, selectionOf } from './backup-tables.ts';
 import { classify, storeError } from './outcome.ts';
@@ -45,7 +46,7 @@ interface FactsRow {
   readonly generations: SnapshotFacts['generations'];
 }
 
-const ESCROWS = `select generation, installation, public_key, point, ciphertext, wrapped, transcript
+const ESCROWS = `select generation, installation, public_key, point, ciphertext, wrapped, transcript, mac
   from public.root_escrow order by generation, recovery_key`;
 
 export type EscrowRow = Record<
@@ -54,6 +55,7 @@ export type EscrowRow = Record<
 > & {
   readonly generation: number;
   readonly installation: string;
+  readonly mac: Buffer | null;
 };
 
 const plain = (bytes: Buffer): Uint8Array => Uint8Array.from(bytes);
@@ -66,6 +68,7 @@ export const escrowFrom = (row: EscrowRow): StoredEscrow => ({
   ciphertext: plain(row.ciphertext),
   wrapped: plain(row.wrapped),
   transcript: plain(row.transcript),
+  mac: row.mac === null ? null : plain(row.mac),
 });
 
 /**
@@ -79,7 +82,12 @@ export const openSnapshot = async (
   const pool = createPool({ ...options, max: 1, statementDeadlineMs: STATEMENT_MS });
   let client: pg.PoolClient | undefined;
   const close = async () => {
-    client?.release(true);
+    // A connection that is given back in order tells nobody of its loss.
+    const over = await client?.query('rollback').then(
+      () => true,
+      () => false,
+    );
+    client?.release(over !== true);
     client = undefined;
     await pool.end();
   };
@@ -96,7 +104,7 @@ export const openSnapshot = async (
       `select pg_try_advisory_xact_lock(${String(LOCK)}) as held`,
     );
     if (rows[0]?.held !== true) {
-      throw new TwofoldError('conflict', 'Another backup is being taken.');
+      throw new AnotherBackup();
     }
     const facts = await factsOf(sql);
     const tables = await keptTables(sql);

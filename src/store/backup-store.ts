@@ -2,6 +2,8 @@
 import { createHash } from 'node:crypto';
 import type { BackupRow, EntriesKept, Restoration, StoredEscrow } from '../backup/ports.ts';
 import { restorationOf } from './backup-load.ts';
+import { escrowFrom } from './backup-snapshot.ts';
+import type { EscrowRow } from './backup-snapshot.ts';
 import { bufferOf } from './entry-columns.ts';
 import { refuse } from './failures.ts';
 import type { GuardedPool } from './pool.ts';
@@ -9,10 +11,14 @@ import type { ReadGates } from './read-gate.ts';
 import { COMMITTED, commitStatement, committedRead, read } from './transaction.ts';
 
 const ADD_ESCROW = `insert into public.root_escrow
-    (generation, recovery_key, installation, public_key, point, ciphertext, wrapped, transcript)
-  values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict do nothing`;
+    (generation, recovery_key, installation, public_key, point, ciphertext, wrapped, transcript, mac)
+  values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (generation, recovery_key) do update
+    set installation = excluded.installation, public_key = excluded.public_key, point = excluded.point,
+      ciphertext = excluded.ciphertext, wrapped = excluded.wrapped, transcript = excluded.transcript,
+      mac = excluded.mac, created_at = current_timestamp`;
 
-const ESCROWED = `select generation from public.root_escrow where recovery_key = $1 order by generation`;
+const ESCROWED = `select generation, installation, public_key, point, ciphertext, wrapped, transcript, mac
+  from public.root_escrow where recovery_key = $1 order by generation`;
 
 const BEGIN = `insert into public.backup (id, state, issuer, subject, created_at, place, entries)
   values ($1, 'running', $2, $3, $4, $5, $6)`;
@@ -89,10 +95,10 @@ export type BackupEnd =
   | { readonly state: 'failed'; readonly problem: string };
 
 export interface BackupStore {
-  /** First wins: the same generation wrapped twice opens either way. */
+  /** In the place of one that was there. */
   addEscrow(escrow: StoredEscrow): Promise<void>;
-  /** Generations that are wrapped for this recovery key. */
-  escrowed(publicKey: Uint8Array): Promise<readonly number[]>;
+  /** What is said to be wrapped for this recovery key, as it stands. */
+  escrowed(publicKey: Uint8Array): Promise<readonly StoredEscrow[]>;
   begin(
     row: Pick<BackupRow, 'id' | 'requestedBy' | 'createdAt' | 'place' | 'entries'>,
   ): Promise<void>;
@@ -127,16 +133,17 @@ export const createBackupStore = (pool: GuardedPool, { lookups }: ReadGates): Ba
   };
 
   return {
-    addEscrow: ({ generation, installation, publicKey, ...sent }) => {
+    addEscrow: ({ generation, installation, publicKey, mac, ...sent }) => {
       const bytes = [publicKey, sent.point, sent.ciphertext, sent.wrapped, sent.transcript];
-      const values = [generation, fingerprint(publicKey), installation, ...bytes.map(bufferOf)];
+      const blobs = [...bytes.map(bufferOf), mac === null ? null : bufferOf(mac)];
+      const values = [generation, fingerprint(publicKey), installation, ...blobs];
       return write(ADD_ESCROW, values);
     },
     escrowed: async (publicKey) => {
       const found = await read(() =>
-        pool.query<{ generation: number }>(ESCROWED, [fingerprint(publicKey)]),
+        pool.query<EscrowRow>(ESCROWED, [fingerprint(publicKey)]),
       ).catch(refuse);
-      return found.rows.map(({ generation }) => generation);
+      return found.rows.map(escrowFrom);
     },
     begin: ({ id, requestedBy, createdAt, place, entries }) => {
       const { issuer = null, subject = null } = requestedBy ?? {};

@@ -90,7 +90,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'rotation/ports.ts',
     'limits/ports.ts',
     'limits/usage-ports.ts',
-    'type backup/ports.ts',
+    'backup/ports.ts',
     'type hsm/port.ts',
   ],
   governance: [

@@ -8,11 +8,12 @@ import { openSnapshot } from '../../src/store/backup-snapshot.ts';
 import { softwareSigner } from './signer.ts';
 
 const [, , url = '', folder = '', file = ''] = process.argv;
-const signer = await softwareSigner(() => Promise.resolve(new Uint8Array(32)));
+const lastingMac = () => Promise.resolve(new Uint8Array(32));
+const signer = await softwareSigner(lastingMac);
 process.stdout.write('begun\n');
 const { path } = await takeBackup(
   {
-    ...{ engine: nativeEngine, signer, version: '0.0.0-test' },
+    ...{ engine: nativeEngine, signer, lastingMac, version: '0.0.0-test' },
     open: (entries) => openSnapshot({ url }, entries),
     installation: '01234567-89ab-4def-8123-456789abcdef',
     probes: async function* () {

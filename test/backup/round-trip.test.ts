@@ -15,8 +15,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 
+import { attested } from '../../src/backup/escrow-mac.ts';
+import type { LastingMac } from '../../src/backup/escrow-mac.ts';
 import { backupsIn } from '../../src/backup/folder.ts';
+import { FORMAT, parseManifest } from '../../src/backup/manifest.ts';
 import type { BackupSigner } from '../../src/backup/manifest.ts';
+import type { StoredEscrow } from '../../src/backup/ports.ts';
 import { loadBackup } from '../../src/backup/restore.ts';
 import { takeBackup } from '../../src/backup/take.ts';
 import type { Taken } from '../../src/backup/take.ts';
@@ -46,8 +50,20 @@ let tokens: { readonly first: TokenFixture; readonly second: TokenFixture };
 let publicKey: Uint8Array;
 let shareFiles: readonly string[];
 let signer: BackupSigner;
+let lastingMac: LastingMac;
 let taken: Taken;
 let wrapped: { readonly id: string; readonly suite: string; readonly ciphertext: Uint8Array }[];
+
+/** What somebody who writes the database might leave of a wrapped root. */
+const ALTERED: readonly ((escrow: StoredEscrow) => Partial<StoredEscrow>)[] = [
+  () => ({ mac: null }),
+  () => ({ mac: new Uint8Array(32) }),
+  ({ wrapped }) => ({ wrapped: wrapped.map((byte, at) => (at === 7 ? byte ^ 1 : byte)) }),
+  ({ point }) => ({ point: point.map((byte, at) => (at === 9 ? byte ^ 1 : byte)) }),
+  ({ transcript }) => ({ transcript: transcript.toReversed() }),
+];
+let beforeEscrow: string;
+const withAltered: string[] = [];
 
 const place = ({ token }: TokenFixture) => ({
   ...token,
@@ -62,6 +78,7 @@ const take = (into: string, by = signer, key = publicKey) =>
     {
       engine: nativeEngine,
       signer: by,
+      lastingMac,
       open: (entries) => openSnapshot({ url: databases.first.appUrl }, entries),
       installation: ROOT.installation,
       probes: async function* () {
@@ -93,9 +110,19 @@ beforeAll(async () => {
   }
   for (const suite of SIGN_SUITES) await service.create({ suite });
   signer = await softwareSigner(service.root.mac);
-  const escrow = await runEscrowCeremony({ ...place(tokens.first), root: ROOT, publicKey });
-  expect(await codeOf(take(join(folder, 'backups')))).toBe('conflict');
-  await store.backups.addEscrow({ ...escrow, ...escrow.root });
+  lastingMac = service.root.auditMac;
+  const { root, ...sent } = await runEscrowCeremony({
+    ...place(tokens.first),
+    ...{ root: ROOT, publicKey },
+  });
+  const escrow = await attested({ ...root, ...sent }, lastingMac);
+  const taking = () => codeOf(take(join(folder, 'backups')));
+  beforeEscrow = await taking();
+  for (const change of ALTERED) {
+    await store.backups.addEscrow({ ...escrow, ...change(escrow) });
+    withAltered.push(await taking());
+  }
+  await store.backups.addEscrow(escrow);
   taken = await take(join(folder, 'backups'));
   await service.stop();
   await hsm.close();
@@ -146,6 +173,32 @@ describe('a backup', () => {
       WRAP_SUITES.length + SIGN_SUITES.length,
     );
     expect(tables.map(({ name }) => name)).not.toContain('instance');
+  });
+
+  it('is not taken without the root, nor with a wrapped root that is not the one that was stored', () => {
+    expect(beforeEscrow).toBe('conflict');
+    expect(withAltered).toEqual(ALTERED.map(() => 'conflict'));
+  });
+
+  it('has a manifest whose members are of their kind, whoever signed it', async () => {
+    const text = readFileSync(join(taken.path, 'manifest.json'), 'utf8');
+    const whole = JSON.parse(text) as Record<string, unknown>;
+    const parsed = (change: object) =>
+      codeOf(
+        Promise.resolve().then(() =>
+          parseManifest(Buffer.from(JSON.stringify({ ...whole, ...change }))),
+        ),
+      );
+    expect(whole['format']).toBe(FORMAT);
+    expect(await parsed({})).toBe('no error');
+    const wrong: readonly object[] = [
+      ...[{ tables: {} }, { tables: [null] }, { tables: [{ name: 1, rows: 1 }] }],
+      ...[{ escrows: [{}] }, { escrows: 'x' }, { generations: ['1'] }, { migrations: [1] }],
+      ...[{ content: {} }, { content: [] }, { log: { size: 1 } }, { probes: '1' }, { more: 1 }],
+    ];
+    for (const change of wrong) {
+      expect([change, await parsed(change)]).toEqual([change, 'integrity_failed']);
+    }
   });
 
   it('that is damaged, truncated or mixed is told apart', async () => {

@@ -386,6 +386,16 @@ describe('the first results of a small set of SLH-DSA', () => {
     key.release();
   });
 
+  it('do not leave when what should verify them would verify anything', async () => {
+    const engine = lying({
+      verify: (of, ...rest) => (of === set ? Promise.resolve(true) : honest.verify(of, ...rest)),
+    });
+    const { seed } = await engine.signatures.generate(set);
+    const key = engine.signatures.importSeed(set, seed);
+    await expect(key.sign(MESSAGE, NONE)).rejects.toMatchObject(unavailable);
+    key.release();
+  });
+
   it.each([true, false])('do not leave when every signature is called %s', async (answer) => {
     const { seed, publicKey } = await honest.generate(set);
     const key = honest.importSeed(set, seed);

@@ -58,6 +58,7 @@ function run(kind: string, dataDir: string, more: Record<string, string> = {}) {
       RECOVERY: shares,
       BACKUPS: join(folder, 'backups'),
       SO_PIN: join(dataDir, 'hsm/ceremony/so.pin'),
+      TRUST: join(folder, 'trust'),
       SHARE_1: join(shares, 'share-2.txt'),
       SHARE_2: join(shares, 'share-5.txt'),
       SHARE_3: join(shares, 'share-1.txt'),
@@ -91,7 +92,12 @@ describe('a lost token', () => {
       suite: 'MLKEM768-X25519',
       custody: 'hsm-token',
     });
-    const output = passed(run('prepare', first.dataDir));
+    const authorization = join(first.dataDir, 'admin.header');
+    const output = passed(
+      run('prepare', first.dataDir, { URL: first.url, AUTHORIZATION: authorization }),
+    );
+    const { json } = await first.request('GET', '/v1/audit/entries?operation=root.escrow');
+    expect((json['items'] as unknown[]).length).toBe(1);
     expect(output).toContain('These make the recovery key.');
     expect(output).toContain('"verified": "signatures and content, unopened"');
     expect(readdirSync(join(folder, 'backups'))).toHaveLength(1);

@@ -186,10 +186,8 @@ test('connections that send nothing, or junk, are ended and keep nobody out', as
   expect((await plugin.status()).healthz).toBe('ok');
 });
 
-test('a connection that began in time is kept, and is not one after another', async () => {
-  const server = makeServer({}, { connections: { prefaceMs: 150, idleMs: 60_000, lookMs: 20 } });
-  await server.serve();
-  // A client that is thrown out comes back without a word: they are counted on the way.
+/** A client that is thrown out comes back without a word, so its connections are counted on the way. */
+async function counted() {
   const relayed = join(folder, 'relayed.sock');
   const [accepted, closed]: [Socket[], Socket[]] = [[], []];
   const relay = createServer((from) => {
@@ -208,12 +206,38 @@ test('a connection that began in time is kept, and is not one after another', as
     plugin.close();
     relay.close();
   });
+  return { plugin, counts: () => [accepted.length, closed.length] };
+}
+
+test('a connection that began in time is kept, and is not one after another', async () => {
+  const server = makeServer({}, { connections: { prefaceMs: 150, idleMs: 60_000, lookMs: 20 } });
+  await server.serve();
+  const { plugin, counts } = await counted();
   for (let asked = 0; asked < 3; asked += 1) {
     expect((await plugin.status()).healthz).toBe('ok');
     // Looked at several times, and long after the time in which it had to begin.
     await sleep(300);
   }
-  expect([accepted.length, closed.length, server.connections]).toEqual([1, 0, 1]);
+  expect([...counts(), server.connections]).toEqual([1, 0, 1]);
+});
+
+test('junk does not take the place of a connection that is silent between two questions', async () => {
+  const server = makeServer(
+    {},
+    { connections: { prefaceMs: 60_000, idleMs: 60_000, lookMs: 60_000 } },
+  );
+  await server.serve();
+  const { plugin, counts } = await counted();
+  await plugin.status();
+  const junk = Array.from({ length: 300 }, () =>
+    connect(path)
+      .on('error', () => undefined)
+      .resume(),
+  );
+  await eventually(() => Promise.resolve(junk.filter(({ closed }) => closed).length >= 200));
+  expect((await plugin.status()).healthz).toBe('ok');
+  expect(counts()).toEqual([1, 0]);
+  for (const socket of junk) socket.destroy();
 });
 
 test('of too many connections those go that were silent longest', async () => {

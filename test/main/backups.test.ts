@@ -1,0 +1,89 @@
+/** The schedule of backups, over parts that fail as the real ones do. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
+
+import { AnotherBackup } from '../../src/backup/ports.ts';
+import { nativeEngine } from '../../src/crypto/native-engine.ts';
+import { TwofoldError } from '../../src/errors.ts';
+import { openBackups } from '../../src/main/backups.ts';
+import type { Backups, BackupsParts } from '../../src/main/backups.ts';
+import { Unwinding } from '../../src/main/unwinding.ts';
+import { encodePublicKey, newSeed, recoveryKeyOf } from '../../src/recovery/key.ts';
+
+const LOOK_MS = 15_000;
+
+let folder: string;
+let unwinding: Unwinding;
+let noted: [string, unknown][];
+let failure: Error | null;
+let newest: Date | null;
+
+beforeEach(() => {
+  jest.useFakeTimers({ doNotFake: ['nextTick', 'queueMicrotask', 'performance'] });
+  folder = mkdtempSync(join(tmpdir(), 'twofold-schedule-'));
+  const { publicKey } = recoveryKeyOf(nativeEngine, newSeed());
+  writeFileSync(join(folder, 'recovery.pem'), encodePublicKey(publicKey));
+  unwinding = new Unwinding(() => undefined);
+  noted = [];
+  failure = null;
+  newest = new Date(Date.now() - 3_600_000);
+});
+afterEach(async () => {
+  await unwinding.unwind();
+  jest.useRealTimers();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+function schedule(): Backups {
+  const silent = () => undefined;
+  const parts = {
+    config: {
+      backup: {
+        folder,
+        recoveryKeyFile: join(folder, 'recovery.pem'),
+        ...{ every: 'PT1M', maxAge: 'P2D', entries: 'tail' },
+      },
+    },
+    store: {
+      backups: { newest: () => Promise.resolve(newest === null ? null : { createdAt: newest }) },
+      openSnapshot: () => Promise.reject(failure ?? new Error('nothing is to be taken')),
+    },
+    root: { auditMac: silent, mac: silent, first: 1 },
+    engine: nativeEngine,
+    events: { note: (name: string, detail: unknown) => noted.push([name, detail]) },
+    log: { info: silent, error: silent, warn: silent },
+    first: true,
+  };
+  return openBackups(parts as unknown as BackupsParts, unwinding);
+}
+
+const looks = async (times: number) => {
+  for (let look = 0; look < times; look += 1) await jest.advanceTimersByTimeAsync(LOOK_MS);
+};
+
+describe('a backup that cannot be taken', () => {
+  it('is told once for each cause and shows, also where an operator has to do something first', async () => {
+    failure = new TwofoldError('conflict', 'Root generation 2 is not wrapped.');
+    const backups = schedule();
+    await looks(4);
+    expect(noted).toEqual([['backup.failed', { problem: 'conflict' }]]);
+    expect(backups.state).toBe('failing');
+    failure = new TwofoldError('storage_full');
+    await looks(3);
+    expect(noted.slice(1)).toEqual([['backup.failed', { problem: 'storage_full' }]]);
+    // Another instance took one.
+    newest = new Date();
+    await looks(1);
+    expect(backups.state).toBe('ok');
+  });
+
+  it('because another instance takes one is no failure', async () => {
+    failure = new AnotherBackup();
+    const backups = schedule();
+    await looks(3);
+    expect([noted, backups.state]).toEqual([[], 'ok']);
+  });
+});
