@@ -53,6 +53,19 @@ export class CircuitOpen extends Error {
 const NOT_APPLIED = new Set(['25006', '57P03', '53300', '40001', '40P01', '55P03', '57014']);
 
 /**
+ * A standby, or a primary that was made one: what would write a WAL record there has no SQLSTATE of its
+ * own, and a message that is not translated.
+ */
+const IN_RECOVERY = /^cannot (?:make new WAL entries|assign transaction ?ids) during recovery$/iu;
+
+const isInRecovery = (error: unknown, state: string): boolean =>
+  state === 'XX000' &&
+  chain(error).some((link) => {
+    const message = field(link, 'message');
+    return typeof message === 'string' && IN_RECOVERY.test(message);
+  });
+
+/**
  * Wrong password, or a role that may not log in. Only a connect is refused so, also where a pool makes
  * it beneath a read; a password that is being changed is right a moment later.
  */
@@ -173,6 +186,7 @@ export const classify = (error: unknown, phase: Phase = 'commit'): Outcome => {
   const state = sqlState(error);
   if (state !== undefined) {
     if (LOGIN_REFUSED.has(state)) return 'not_applied';
+    if (isInRecovery(error, state)) return 'not_applied';
     if (phase === 'commit' && mayHaveCommitted(error, state)) return 'unknown';
     if (NOT_APPLIED.has(state)) return 'not_applied';
     if (SESSION_ENDED.test(state)) return afterSending;

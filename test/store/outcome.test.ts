@@ -41,6 +41,14 @@ describe('classify', () => {
       'not_applied',
     ],
     ['read-only', coded('25006'), 'commit', 'not_applied'],
+    [
+      'in recovery',
+      Object.assign(severe('XX000', 'ERROR'), {
+        message: 'cannot make new WAL entries during recovery',
+      }),
+      'commit',
+      'not_applied',
+    ],
     ['starting up', coded('57P03'), 'commit', 'not_applied'],
     ['too many clients', coded('53300'), 'connect', 'not_applied'],
     ['serialization', coded('40001'), 'commit', 'not_applied'],

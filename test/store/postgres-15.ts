@@ -61,17 +61,18 @@ export const startPostgres15 = async (folder: string) => {
     chownSync(data, user.uid, user.uid);
   }
   const env = { PATH: `${BIN}:/usr/bin:/bin`, LC_ALL: 'C.UTF-8' };
-  const flags = ['-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C.UTF-8', '-N'];
-  await run(join(BIN, 'initdb'), ['-D', data, ...flags], { ...user, env, cwd: folder });
+  const initial = ['-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C.UTF-8', '-N'];
+  await run(join(BIN, 'initdb'), ['-D', data, ...initial], { ...user, env, cwd: folder });
   writeFileSync(join(data, 'postgresql.auto.conf'), '');
   const port = await freePort();
   const settings = ['listen_addresses=127.0.0.1', 'unix_socket_directories=', `port=${port}`];
-  const server = spawn(
-    join(BIN, 'postgres'),
-    ['-D', data, ...settings.flatMap((setting) => ['-c', setting])],
-    { ...user, env, cwd: folder, stdio: 'ignore' },
-  );
-  const exit = once(server, 'exit');
+  const started = () => {
+    const flags = settings.flatMap((setting) => ['-c', setting]);
+    const options = { ...user, env, cwd: folder, stdio: 'ignore' } as const;
+    return spawn(join(BIN, 'postgres'), ['-D', data, ...flags], options);
+  };
+  let server = started();
+  let exit = once(server, 'exit');
   const url = (role: string, database: string) =>
     `postgresql://${role}:none@127.0.0.1:${port}/${database}`;
   const admin = await connected(url('postgres', 'postgres'));
@@ -83,6 +84,15 @@ export const startPostgres15 = async (folder: string) => {
     appUrl: url('twofold_app', 'twofold'),
     port,
     pid: () => server.pid ?? 0,
+    /** It comes back as a standby of nobody: it answers reads, and is in recovery for good. */
+    demote: async () => {
+      server.kill('SIGINT');
+      await exit;
+      writeFileSync(join(data, 'standby.signal'), '');
+      server = started();
+      exit = once(server, 'exit');
+      await (await connected(url('postgres', 'postgres'))).end();
+    },
     stop: async () => {
       server.kill('SIGINT');
       await exit;
