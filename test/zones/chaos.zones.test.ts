@@ -6,8 +6,7 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -19,10 +18,10 @@ import type { Scene } from './chaos/faults.ts';
 import { chaosReport } from './chaos/report.ts';
 import type { Struck } from './chaos/report.ts';
 import { seeded } from './chaos/seeded.ts';
-import { makeCertificates } from './certificates.ts';
-import { addressOf, Cluster, PROXY_ADDRESS, ZONES } from './cluster.ts';
-import type { Zone } from './cluster.ts';
-import { makeRoles, Site, ZoneService } from './zone-service.ts';
+import { ZONES } from './cluster.ts';
+import type { Cluster, Zone } from './cluster.ts';
+import type { Site } from './zone-service.ts';
+import { Zones } from './zones.ts';
 
 const SECONDS = Number(process.env['CHAOS_SECONDS'] ?? '150');
 const SEED = Number(process.env['CHAOS_SEED'] ?? String(Math.floor(Math.random() * 2 ** 31)));
@@ -31,31 +30,18 @@ const REPORT = process.env['CHAOS_REPORT'];
 const FAULT_MS = { least: 4_000, most: SECONDS > 300 ? 30_000 : 14_000 };
 const JUDGING_MS = 300_000;
 
-let folder: string;
+let zones: Zones;
 let cluster: Cluster;
 let site: Site;
-let services: Map<Zone, ZoneService>;
-
-const service = (zone: Zone): ZoneService => {
-  const found = services.get(zone);
-  if (found === undefined) throw new Error('no such zone');
-  return found;
-};
+const service = (zone: Zone) => zones.service(zone);
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'twofold-chaos-'));
-  makeCertificates(folder, ['server', 'twofold'], [PROXY_ADDRESS, ...ZONES.map(addressOf)]);
-  cluster = await Cluster.up(folder);
-  makeRoles(cluster);
-  site = await Site.make(cluster);
-  services = new Map(ZONES.map((zone) => [zone, new ZoneService(site, zone)]));
-  for (const zone of ZONES) await service(zone).start();
+  zones = await Zones.up();
+  ({ cluster, site } = zones);
 }, 180_000);
 
 afterAll(async () => {
-  for (const zone of ZONES) await service(zone).stop();
-  await cluster.down();
-  rmSync(folder, { recursive: true, force: true });
+  await zones.down();
 }, 60_000);
 
 class Checker {
@@ -99,7 +85,7 @@ async function strike(scene: Scene): Promise<Struck> {
 
 /** The keys of the log, in a file; there are none before the first checkpoint. */
 async function pinnedKeys(): Promise<string> {
-  const file = join(folder, 'trust');
+  const file = join(zones.folder, 'trust');
   const until = performance.now() + 20_000;
   for (;;) {
     const keys = await site.audit(1, 'keys').catch(String);
@@ -110,13 +96,24 @@ async function pinnedKeys(): Promise<string> {
   }
 }
 
+/** What the logs of the zones say of requests that ended in a fault. */
+function saidOf(faults: readonly string[]): readonly string[] {
+  const ids = faults.flatMap((fault) => /"requestId":"([0-9a-f-]+)"/u.exec(fault)?.[1] ?? []);
+  return ZONES.flatMap((zone) =>
+    service(zone)
+      .output.split('\n')
+      .filter((line) => ids.some((id) => line.includes(id)))
+      .map((line) => `zone ${String(zone)}: ${line}`),
+  );
+}
+
 it(
   'keeps what it acknowledged, whatever breaks',
   async () => {
     process.stdout.write(`chaos: seed ${String(SEED)}, ${String(SECONDS)} s\n`);
     const trust = await pinnedKeys();
-    const zones = await Promise.all(ZONES.map((zone) => site.address(zone)));
-    const checker = new Checker({ seed: SEED, workers: 3, zones });
+    const addresses = await Promise.all(ZONES.map((zone) => site.address(zone)));
+    const checker = new Checker({ seed: SEED, workers: 3, zones: addresses });
     const scene: Scene = { cluster, site, service, random: seeded(SEED) };
     const struck: Struck[] = [];
     const until = performance.now() + SECONDS * 1_000;
@@ -127,7 +124,7 @@ it(
     }
     const verdict = await checker.verdict();
     const report = chaosReport({ seed: SEED, seconds: SECONDS, struck, verdict });
-    process.stdout.write(`${report}\n`);
+    process.stdout.write(`${report}\n${saidOf(verdict.faults).join('\n')}\n`);
     if (REPORT !== undefined) writeFileSync(REPORT, report);
     expect(verdict.faults.slice(0, 20)).toEqual([]);
     expect(

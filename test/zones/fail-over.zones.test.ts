@@ -2,19 +2,16 @@
  * P6 on a replicated database: whatever one zone loses, what was acknowledged is there afterwards, the
  * other zones go on, and every refusal meanwhile is a documented one.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 
 import { Ledger } from '../e2e/ledger.ts';
-import { makeCertificates } from './certificates.ts';
 import { seeded } from './chaos/seeded.ts';
-import { addressOf, Cluster, PROXY_ADDRESS, ZONES } from './cluster.ts';
-import type { Zone } from './cluster.ts';
-import { makeRoles, Site, ZoneService } from './zone-service.ts';
+import { ZONES } from './cluster.ts';
+import type { Cluster, Zone } from './cluster.ts';
+import type { ZoneService } from './zone-service.ts';
+import { Zones } from './zones.ts';
 
 const SEED = Number(process.env['ZONES_SEED'] ?? '1');
 const WORKERS = 4;
@@ -24,33 +21,18 @@ const CALM_MS = 3_000;
 /** From the fault on, until the other zones write again. */
 const LONGEST_PAUSE_MS = 16_000;
 
-let folder: string;
+let zones: Zones;
 let cluster: Cluster;
-let site: Site;
-let services: Map<Zone, ZoneService>;
 const ledger = new Ledger(seeded(SEED), 0);
-
-const service = (zone: Zone): ZoneService => {
-  const found = services.get(zone);
-  if (found === undefined) throw new Error('no such zone');
-  return found;
-};
+const service = (zone: Zone): ZoneService => zones.service(zone);
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'twofold-zones-'));
-  const addresses = ['127.0.0.1', PROXY_ADDRESS, ...ZONES.map(addressOf)];
-  makeCertificates(folder, ['server', 'twofold'], addresses);
-  cluster = await Cluster.up(folder);
-  makeRoles(cluster);
-  site = await Site.make(cluster);
-  services = new Map(ZONES.map((zone) => [zone, new ZoneService(site, zone)]));
-  for (const zone of ZONES) await service(zone).start();
+  zones = await Zones.up();
+  ({ cluster } = zones);
 }, 180_000);
 
 afterAll(async () => {
-  for (const zone of ZONES) await service(zone).stop();
-  await cluster.down();
-  rmSync(folder, { recursive: true, force: true });
+  await zones.down();
 }, 60_000);
 
 /** Longest time between two acknowledgements of the zones, ms. */
@@ -188,9 +170,7 @@ describe('three zones', () => {
     const stale = await cluster.leader();
     // Without a proxy in between, nobody ends its sessions: reads there go on succeeding.
     await service(stale).stop();
-    const late = new ZoneService(site, stale, cluster.directUrl(stale));
-    services.set(stale, late);
-    await late.start();
+    const late = await zones.replace(stale, cluster.directUrl(stale));
     const name = 'to-be-suspended';
     await expect(
       late.request('POST', '/v1/admin/keys', { name, suite: 'MLKEM768-P256' }),
@@ -221,9 +201,7 @@ describe('three zones', () => {
     }
     await cluster.healthy();
     await late.stop();
-    const back = new ZoneService(site, stale);
-    services.set(stale, back);
-    await back.start();
+    const back = await zones.replace(stale);
     const answer = await back.request('POST', `/v1/keys/${name}/unwrap`, { ciphertext });
     expect([answer.status, answer.json.code]).toEqual([409, 'version_not_usable']);
     await back.request('POST', `/v1/admin/keys/${name}/resume`, { reason: 'a test' });

@@ -200,12 +200,13 @@ export class ZoneService {
     return this.#child !== null && this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
+  /** All that was printed, by every start. */
   get output(): string {
     return this.#output;
   }
 
   async start(): Promise<void> {
-    this.#output = '';
+    const before = this.#output.length;
     const command = ['netns', 'exec', namespaceOf(this.zone), '/bin/sh'];
     const child = spawn('ip', [...command, join(project, 'scripts/launch'), 'serve'], {
       cwd: this.#site.folder,
@@ -217,7 +218,7 @@ export class ZoneService {
       stream.on('data', (chunk: Buffer) => (this.#output += chunk.toString('utf8')));
     }
     const until = performance.now() + READY_MS;
-    while (!this.#output.includes('is ready at')) {
+    while (!this.#output.includes('is ready at', before)) {
       if (!this.running || performance.now() > until) {
         throw new Error(`zone ${String(this.zone)} is not ready:\n${this.#output}`);
       }
