@@ -50,8 +50,13 @@ export class Connections {
     socket.once('close', () => this.#open.delete(socket));
     if (this.#open.size <= MAX_CONNECTIONS) return;
     this.#look();
+    const living = [...this.#open].filter(([other]) => !other.destroyed);
+    if (living.length <= MAX_CONNECTIONS) return;
     const begun = ({ bytes }: Heard) => Number(bytes >= PREFACE);
-    const [silent] = [...this.#open].toSorted(([, a], [, b]) => begun(a) - begun(b) || a.at - b.at);
+    // The one that has just come had no time to speak: where all others have begun, one of them goes.
+    const [silent] = living
+      .filter(([other]) => other !== socket)
+      .toSorted(([, a], [, b]) => begun(a) - begun(b) || a.at - b.at);
     silent?.[0].destroy();
   }
 

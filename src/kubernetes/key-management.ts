@@ -22,6 +22,8 @@ import type { JoinedEnvelope } from './stored-value.ts';
 /** Below the 3 s that an API server waits. */
 export const DEADLINE_MS = 2_500;
 export const STATUS_PERIOD_MS = 10_000;
+/** A failed call may take 2.5 s, and an API server that is asked about its readiness asks every 3 s. */
+const FAILED_PERIOD_MS = 2_000;
 /** As long as a fail-over of the database may take. */
 export const STATUS_GRACE_MS = 30_000;
 
@@ -77,6 +79,7 @@ export class KeyManagement {
       key: options.key,
       contextOf: (version) => valueContext(options, version),
       periodMs: options.statusPeriodMs ?? STATUS_PERIOD_MS,
+      failedPeriodMs: Math.min(FAILED_PERIOD_MS, options.statusPeriodMs ?? STATUS_PERIOD_MS),
       graceMs: options.statusGraceMs ?? STATUS_GRACE_MS,
       deadlineMs: this.#deadline({ milliseconds: Infinity }),
       now: options.now ?? (() => performance.now()),

@@ -23,6 +23,8 @@ export interface StatusOptions {
   readonly contextOf: (version: number) => ValueContext;
   /** Shortest time between two round trips, ms. */
   readonly periodMs: number;
+  /** The same after a round trip that failed, ms: what an operator mends is seen soon. */
+  readonly failedPeriodMs: number;
   /** How long a failure that passes by itself is not told, ms. */
   readonly graceMs: number;
   readonly deadlineMs: number;
@@ -109,8 +111,9 @@ export class ProviderStatus {
   }
 
   async #fresh(): Promise<void> {
-    const { now, periodMs } = this.#options;
-    if (this.#asking === null && now() - this.#askedAt < periodMs) return;
+    const { now, periodMs, failedPeriodMs } = this.#options;
+    const period = this.#failure === null ? periodMs : failedPeriodMs;
+    if (this.#asking === null && now() - this.#askedAt < period) return;
     this.#asking ??= this.#ask().finally(() => {
       this.#asking = null;
     });

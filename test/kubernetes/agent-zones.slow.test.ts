@@ -84,8 +84,13 @@ const startAgent = async () => {
 const startServer = async (): Promise<ApiServer> => {
   const server = new ApiServer(socket, etcd);
   servers.push(server);
-  await server.start();
-  return server;
+  try {
+    await server.start();
+    return server;
+  } catch (error) {
+    server.stop();
+    throw error;
+  }
 };
 const readable = async (server: ApiServer) => {
   await server.poll();

@@ -253,6 +253,19 @@ test('of too many connections those go that were silent longest', async () => {
   for (const socket of silent) socket.destroy();
 });
 
+test('one that comes when all places are taken by those that spoke has a place', async () => {
+  const server = makeServer(
+    {},
+    { connections: { prefaceMs: 60_000, idleMs: 60_000, lookMs: 60_000 } },
+  );
+  await server.serve();
+  const taken = Array.from({ length: 64 }, () => client());
+  await Promise.all(taken.map((plugin) => plugin.status()));
+  expect(server.connections).toBe(64);
+  for (let n = 0; n < 5; n += 1) expect((await client().status()).healthz).toBe('ok');
+  expect(server.connections).toBeLessThanOrEqual(64);
+});
+
 test('a request that is larger than any can be is refused, and the connection serves on', async () => {
   await makeServer().serve();
   const plugin = client();

@@ -20,6 +20,8 @@ import { eventually } from '../store/eventually.ts';
 import { seeded } from '../store/embedded-harness.ts';
 
 const ROUNDS = 4;
+/** Longer than a heartbeat stands for the database, by which `/readyz` goes. */
+const LONG_MS = 5_000;
 const random = seeded(testSeed());
 const auditIds: string[] = [];
 
@@ -81,7 +83,7 @@ describe('P6: the database is lost and comes back', () => {
       const readiness = watchReadiness(() => over);
       await sleep(100 + random() * 500);
       const long = round % 2 === 1;
-      await keepDatabaseAway(long ? 3_000 : 0);
+      await keepDatabaseAway(long ? LONG_MS : 0);
       await eventually(ready, 60_000);
       await sleep(200);
       over = true;
