@@ -16,6 +16,7 @@
  *     twofold hsm generation retire N                        destroy one that nothing is under any more
  *     twofold hsm init-token --so-pin-file FILE              initialise a token of SoftHSM, and of nothing else
  *     twofold hsm escrow --recovery FILE --so-pin-file FILE  wrap the root for the recovery key, so that backups can carry it
+ *     twofold import FILE --name NAME --suite SUITE           a private key of elsewhere becomes a key of the service
  *     twofold recovery create | check                        the recovery key of backups, and its shares
  *     twofold backup create | list | verify | restore        backups of the whole installation
  *     twofold audit export --out FOLDER …                     the audit log and its proofs, to be verified anywhere
@@ -47,6 +48,7 @@ import { doctorCommand } from './main/doctor-command.ts';
 import { escrowCommand } from './main/escrow-command.ts';
 import { generationCommand } from './main/generation-command.ts';
 import { hsmCommand } from './main/hsm-command.ts';
+import { importCommand } from './main/import-command.ts';
 import { kmsPluginCommand } from './main/kms-plugin-command.ts';
 import { localTokenCommand } from './main/local-token-command.ts';
 import { migrateCommand } from './main/migrate-command.ts';
@@ -62,7 +64,7 @@ for (const stream of [process.stdout, process.stderr]) stream.on('error', () => 
 const print = (line: string) => void process.stdout.write(`${line}\n`);
 const complain = (line: string) => void process.stderr.write(`${line}\n`);
 
-const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | conformance | migrate | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | hsm escrow | recovery create | recovery check | backup create | backup list | backup verify | backup restore | audit archive | audit export | audit verify | audit keys | audit prove | audit tail | kms-plugin | version
+const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | conformance | migrate | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | hsm escrow | import | recovery create | recovery check | backup create | backup list | backup verify | backup restore | audit archive | audit export | audit verify | audit keys | audit prove | audit tail | kms-plugin | version
 Settings are flags, TWOFOLD_* variables or a file; see deploy/configuration.md.`;
 
 function configCommand(flags: ReadonlyMap<string, string>, argv: readonly string[]): number {
@@ -102,6 +104,7 @@ const HARDENED: readonly string[] = [
   'bootstrap',
   'break-glass',
   'kms-plugin',
+  'import',
   'recovery',
   'backup',
 ];
@@ -130,6 +133,8 @@ async function run(argv: readonly string[]): Promise<number> {
       return doctorCommand(localConfig({ flags, uses: ['database', 'owner', 'hsm'] }), rest, print);
     case 'conformance':
       return conformanceCommand(others, print);
+    case 'import':
+      return importCommand(others, { print, complain });
     case 'recovery':
       return recoveryCommand(others, print, complain);
     case 'backup': {

@@ -42,6 +42,7 @@ const TIMEOUT_MS = 30_000;
 /** Longest answer that is read unless a call says otherwise, bytes. */
 const MAX_ANSWER = 1_048_576;
 const FIRST_PAUSE_MS = 250;
+const DONE: readonly number[] = [200];
 
 export interface Call {
   readonly method: 'GET' | 'POST' | 'PATCH';
@@ -52,11 +53,14 @@ export interface Call {
   readonly headers?: Readonly<Record<string, string>>;
   /** Longest answer, bytes; 1 MiB unless given. */
   readonly most?: number;
+  /** What it is answered with when it is done; 200 unless given. */
+  readonly statuses?: readonly number[];
   /** Of this call alone. */
   readonly signal?: AbortSignal;
 }
 
 export interface Answer {
+  readonly status: number;
   /** The caller wipes it where it may hold a secret. */
   readonly body: Uint8Array;
   readonly header: (name: string) => string | undefined;
@@ -167,12 +171,13 @@ export class HttpConnection {
   async #attempt(call: Call): Promise<Answer> {
     const answer = await this.#exchange(call);
     const body = await this.#read(answer, call.most ?? MAX_ANSWER);
-    if (answer.statusCode !== 200) throw refusal(answer.statusCode ?? 0, body);
+    const status = answer.statusCode ?? 0;
+    if (!(call.statuses ?? DONE).includes(status)) throw refusal(status, body);
     const header = (name: string) => {
       const value = answer.headers[name.toLowerCase()];
       return typeof value === 'string' ? value : undefined;
     };
-    return { body, header };
+    return { status, body, header };
   }
 
   #read(answer: IncomingMessage, most: number): Promise<Uint8Array> {

@@ -16,6 +16,7 @@ export const GUARDS = [
   'keys.set-rotation',
   'keys.put-alias',
   'keys.delete-alias',
+  'keys.import',
   'rotation-policies.change',
   'namespaces.change',
   'namespaces.end',
