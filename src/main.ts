@@ -39,6 +39,7 @@ import {
 import type { Config, ConfigSources } from './config.ts';
 import { configurationHash } from './config/fingerprint.ts';
 import { TwofoldError } from './errors.ts';
+import { Output } from './cli/output.ts';
 import { auditArchiveCommand } from './main/audit-archive-command.ts';
 import { auditCommand } from './main/audit-command.ts';
 import { backupCommand, offlineBackupCommand } from './main/backup-command.ts';
@@ -59,9 +60,12 @@ import { VERSION } from './main/version.ts';
 import { workerCommand } from './main/workers/worker-command.ts';
 
 // A closed terminal or pipe is no reason to cut a stop short: what nobody reads is dropped.
-for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
+process.stderr.on('error', () => undefined);
+const output = new Output(process.stdout);
 
-const print = (line: string) => void process.stdout.write(`${line}\n`);
+const print = (line: string) => {
+  output.print(line);
+};
 const complain = (line: string) => void process.stderr.write(`${line}\n`);
 
 const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | conformance | migrate | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | hsm escrow | import | recovery create | recovery check | backup create | backup list | backup verify | backup restore | audit archive | audit export | audit verify | audit keys | audit prove | audit tail | kms-plugin | version
@@ -157,7 +161,10 @@ async function run(argv: readonly string[]): Promise<number> {
     case 'migrate':
       return migrateCommand(loadConfig({ flags, uses: ['owner'] }), rest, print);
     case 'audit':
-      if (rest[0] !== 'archive') return auditCommand(others, { print, complain });
+      if (rest[0] !== 'archive') {
+        const write = (text: string) => output.write(text);
+        return auditCommand(others, { print, complain, write });
+      }
       // It connects as the owner of the tables.
       assertHardened(process.execArgv, nodeOptions());
       return auditArchiveCommand(localConfig({ flags, uses: ['owner'] }), rest.slice(1), {
@@ -175,9 +182,26 @@ async function run(argv: readonly string[]): Promise<number> {
   }
 }
 
-try {
-  process.exitCode = await run(process.argv.slice(2));
-} catch (error) {
-  for (const line of complaintLines(error)) complain(line);
-  process.exitCode = 1;
+/** These go on, and stop in order, when nobody reads what they say. */
+const goesOn = ([command = '', first = '']: readonly string[]): boolean =>
+  command === 'serve' ||
+  command === 'worker' ||
+  (command === 'kms-plugin' && (first === 'serve' || first.startsWith('--')));
+
+async function exitCodeOf(argv: readonly string[]): Promise<number> {
+  try {
+    return await run(argv);
+  } catch (error) {
+    if (output.isLoss(error)) return 0;
+    for (const line of complaintLines(error)) complain(line);
+    return 1;
+  }
 }
+
+const argv = process.argv.slice(2);
+const code = await exitCodeOf(argv);
+process.exitCode = goesOn(argv)
+  ? code
+  : await output.exitCode(code, (line) => {
+      complain(`twofold: ${line}`);
+    });
