@@ -8,6 +8,7 @@
  *     twofold break-glass --pin-file FILE --reason TEXT …     a token for when the policies permit nobody
  *     twofold config check                                   check the configuration and print it
  *     twofold doctor secrets [--log FILE]                    look for secrets where none may be
+ *     twofold doctor database                                whether what is acknowledged is on a standby too
  *     twofold conformance --module FILE …                    what a PKCS#11 module can do
  *     twofold migrate                                        bring the database to this version's schema
  *     twofold hsm make-root --so-pin-file FILE               make the root on a configured token
@@ -45,6 +46,7 @@ import { auditCommand } from './main/audit-command.ts';
 import { backupCommand, offlineBackupCommand } from './main/backup-command.ts';
 import { complaintLines } from './main/complaint.ts';
 import { conformanceCommand } from './main/conformance-command.ts';
+import { doctorDatabaseCommand } from './main/doctor-database.ts';
 import { doctorCommand } from './main/doctor-command.ts';
 import { escrowCommand } from './main/escrow-command.ts';
 import { generationCommand } from './main/generation-command.ts';
@@ -68,7 +70,7 @@ const print = (line: string) => {
 };
 const complain = (line: string) => void process.stderr.write(`${line}\n`);
 
-const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | conformance | migrate | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | hsm escrow | import | recovery create | recovery check | backup create | backup list | backup verify | backup restore | audit archive | audit export | audit verify | audit keys | audit prove | audit tail | kms-plugin | version
+const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | doctor database | conformance | migrate | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | hsm escrow | import | recovery create | recovery check | backup create | backup list | backup verify | backup restore | audit archive | audit export | audit verify | audit keys | audit prove | audit tail | kms-plugin | version
 Settings are flags, TWOFOLD_* variables or a file; see deploy/configuration.md.`;
 
 function configCommand(flags: ReadonlyMap<string, string>, argv: readonly string[]): number {
@@ -134,6 +136,10 @@ async function run(argv: readonly string[]): Promise<number> {
     case 'config':
       return configCommand(flags, rest);
     case 'doctor':
+      if (rest[0] === 'database') {
+        const local = localConfig({ flags, uses: ['database'] });
+        return doctorDatabaseCommand(local, rest.slice(1), print);
+      }
       return doctorCommand(localConfig({ flags, uses: ['database', 'owner', 'hsm'] }), rest, print);
     case 'conformance':
       return conformanceCommand(others, print);
