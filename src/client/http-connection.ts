@@ -54,9 +54,13 @@ export interface Call {
   readonly most?: number;
   /** Of this call alone. */
   readonly signal?: AbortSignal;
+  /** Whether 202 is an answer too: that others are asked first. */
+  readonly mayWait?: boolean;
 }
 
 export interface Answer {
+  /** 200, or 202 for a call that `mayWait`. */
+  readonly status: number;
   /** The caller wipes it where it may hold a secret. */
   readonly body: Uint8Array;
   readonly header: (name: string) => string | undefined;
@@ -167,12 +171,13 @@ export class HttpConnection {
   async #attempt(call: Call): Promise<Answer> {
     const answer = await this.#exchange(call);
     const body = await this.#read(answer, call.most ?? MAX_ANSWER);
-    if (answer.statusCode !== 200) throw refusal(answer.statusCode ?? 0, body);
+    const status = answer.statusCode ?? 0;
+    if (status !== 200 && !(status === 202 && call.mayWait === true)) throw refusal(status, body);
     const header = (name: string) => {
       const value = answer.headers[name.toLowerCase()];
       return typeof value === 'string' ? value : undefined;
     };
-    return { body, header };
+    return { status, body, header };
   }
 
   #read(answer: IncomingMessage, most: number): Promise<Uint8Array> {
