@@ -1,6 +1,5 @@
 /** The record of a Kubernetes provider at its key, changed by its operator. */
-import { z } from 'zod';
-
+import { approval } from '../contract/approvals.ts';
 import { keyResource } from '../contract/keys.ts';
 import type { KeyReference } from '../crypto/envelope.ts';
 import { formatRecord, hasEnded, parseRecord, providerLabel } from '../keyring/provider-record.ts';
@@ -27,8 +26,6 @@ interface Found {
   readonly primary: number | null;
   readonly etag: string;
 }
-
-const waiting = z.looseObject({ id: z.uuid() });
 
 const refuse = (why: string) => new ClientError('invalid_value', why);
 
@@ -126,7 +123,7 @@ export class ProviderRecords {
   }
 
   async #write({ etag }: Found, record: ProviderRecord): Promise<Changed> {
-    const { namespace, key, cluster, approval } = this.#place;
+    const { namespace, key, cluster, approval: given } = this.#place;
     const labels = { [providerLabel(cluster)]: formatRecord(record) };
     const { status, body } = await this.#connection.send({
       method: 'PATCH',
@@ -137,12 +134,12 @@ export class ProviderRecords {
       headers: {
         [`${NAME.header}Namespace`]: namespace,
         'If-Match': etag,
-        ...(approval === null ? {} : { [`${NAME.header}Approval`]: approval }),
+        ...(given === null ? {} : { [`${NAME.header}Approval`]: given }),
       },
       mayWait: true,
     });
     if (status === 200) return { waitsFor: null };
-    const asked = waiting.safeParse(jsonOf(body));
+    const asked = approval.safeParse(jsonOf(body));
     if (!asked.success) throw unexpected('The answer is no request for an approval.');
     return { waitsFor: asked.data.id };
   }

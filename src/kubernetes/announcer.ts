@@ -73,7 +73,7 @@ export class Announcer {
         await this.#look(pending);
       } catch (error) {
         if (TwofoldError.is(error, 'key_not_found')) this.#pending.delete(pending.id);
-        else if (!(error instanceof StaleAnswer)) this.#parts.onTrouble(error);
+        else if (!wasOvertaken(error)) this.#parts.onTrouble(error);
       }
     }
   }
@@ -125,6 +125,10 @@ export class Announcer {
     return this.#parts.authorizer.authorize(KUBERNETES, operation, { namespace, key });
   }
 }
+
+/** By another change of the key, such as another instance's announcement: the next look sees it. */
+const wasOvertaken = (error: unknown): boolean =>
+  error instanceof StaleAnswer || TwofoldError.is(error, 'etag_mismatch');
 
 /** A change that no request asked for. */
 const ownRun = (revision: number): ChangeRun => ({
