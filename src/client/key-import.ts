@@ -14,7 +14,7 @@ import { nativeEngine } from '../crypto/native-engine.ts';
 import { parsePrivateKey, wipePrivateKey } from '../crypto/private-key.ts';
 import { SecretBytes, wipe } from '../crypto/secret.ts';
 import { parseSpki } from '../crypto/spki.ts';
-import { SUITES } from '../crypto/suites.ts';
+import { findSuite, SUITES } from '../crypto/suites.ts';
 import type { Suite } from '../crypto/suite.ts';
 import { NAME } from '../name.ts';
 import { TwofoldError } from '../errors.ts';
@@ -31,6 +31,9 @@ export interface ImportMaterial {
   /** Raw; null for a secret key. */
   readonly publicKey: Uint8Array | null;
 }
+
+/** The row of a suite, before anything secret is read. @throws TwofoldError unknown_suite */
+export const suiteOf = (id: string): Suite => findSuite(id);
 
 const unfit = (what: string) => new ClientError('key_unfit', what);
 const isUnfit = (error: unknown) => TwofoldError.is(error, 'invalid_value');

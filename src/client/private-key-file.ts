@@ -26,7 +26,7 @@ export interface KeyFileOptions {
 }
 
 const PRIVATE_BLOCK =
-  /-----BEGIN ((?:(?:ENCRYPTED|EC|RSA) )?PRIVATE KEY)-----[^-]*-----END \1-----/gu;
+  /-----BEGIN ((?:(?:ENCRYPTED|EC|RSA) )?PRIVATE KEY)-----[\s\S]*?-----END \1-----/gu;
 const DSA_BLOCK = /-----BEGIN (?:DSA|OPENSSH|ANY) PRIVATE KEY-----/u;
 /** Members that are compared with what was read of them. */
 const JWK_MEMBERS = ['crv', 'x', 'y', 'n', 'e', 'd', 'p', 'q', 'dp', 'dq', 'qi', 'pub', 'priv'];
@@ -43,15 +43,10 @@ export async function readPrivateKey(
 ): Promise<ForeignKey> {
   if (file.length > MAX_DER_LENGTH) throw refuse(`It has over ${String(MAX_DER_LENGTH)} bytes.`);
   if (raw) return { kind: 'bytes', bytes: SecretBytes.copyOf(file) };
-  try {
-    const text = viewOf(file).toString('latin1');
-    if (/^\s*\{/u.test(text)) return readJwk(text);
-    if (text.includes('-----BEGIN ')) return await readPem(text, passphrase);
-    if (file[0] === TAG.sequence) return await readDerFile(file, passphrase);
-  } catch (error) {
-    if (TwofoldError.is(error, 'invalid_value')) throw refuse(error.message, error);
-    throw error;
-  }
+  const text = viewOf(file).toString('latin1');
+  if (/^\s*\{/u.test(text)) return readJwk(text);
+  if (text.includes('-----BEGIN ')) return readPem(text, passphrase);
+  if (file[0] === TAG.sequence) return readDerFile(file, passphrase);
   throw refuse('It is neither PEM, DER nor JWK. (--raw takes bytes as they are.)');
 }
 
@@ -72,14 +67,25 @@ async function readPem(text: string, passphrase: Passphrase): Promise<ForeignKey
   return { kind: 'pair', key: await open({ key, format: 'pem' }, encrypted ? passphrase : null) };
 }
 
+/** What `read` makes of DER; what is none is no private key. */
+function fromDer<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (TwofoldError.is(error, 'invalid_value')) throw refuse(error.message, error);
+    throw error;
+  }
+}
+
 /** What stands first in each of the structures tells them apart. */
 async function readDerFile(file: Uint8Array, passphrase: Passphrase): Promise<ForeignKey> {
-  const reader = new DerReader(file, 'The file').enter();
-  const first = reader.element();
+  const [first, second] = fromDer(() => {
+    const reader = new DerReader(file, 'The file').enter();
+    return [reader.element(), reader.peek()];
+  });
   if (first.tag === TAG.sequence) return pair(file, 'pkcs8', passphrase);
   if (first.tag !== TAG.integer) throw refuse('It is DER of something else than a private key.');
   if (first.content.length === 1 && first.content[0] === 3) return readPfx(file, passphrase);
-  const second = reader.peek();
   if (second === TAG.sequence) return pair(file, 'pkcs8', null);
   if (second === TAG.octetString) return pair(file, 'sec1', null);
   if (second === TAG.integer) return pair(file, 'pkcs1', null);
@@ -89,7 +95,7 @@ async function readDerFile(file: Uint8Array, passphrase: Passphrase): Promise<Fo
 async function readPfx(file: Uint8Array, passphrase: Passphrase): Promise<ForeignKey> {
   const words = await passphrase();
   try {
-    const { der, encrypted } = readPkcs12(file, words);
+    const { der, encrypted } = fromDer(() => readPkcs12(file, words));
     return await pair(der, 'pkcs8', encrypted ? () => Promise.resolve(Buffer.from(words)) : null);
   } finally {
     wipe(words);

@@ -11,14 +11,13 @@ import { CONNECTION_FLAGS, connectionOptions } from '../cli/connection.ts';
 import { readPassphrase } from '../cli/passphrase.ts';
 import { ClientError, fileFailure } from '../client/client-error.ts';
 import { HttpConnection } from '../client/http-connection.ts';
-import { materialFor, prepareImport, sendImport } from '../client/key-import.ts';
+import { materialFor, prepareImport, sendImport, suiteOf } from '../client/key-import.ts';
 import type { ImportAs, ImportRequest } from '../client/key-import.ts';
 import { readPrivateKey } from '../client/private-key-file.ts';
 import type { ForeignKey } from '../client/private-key-file.ts';
 import { purpose } from '../contract/keys.ts';
 import { MAX_DER_LENGTH } from '../crypto/der.ts';
 import { wipe } from '../crypto/secret.ts';
-import { findSuite } from '../crypto/suites.ts';
 import { TwofoldError } from '../errors.ts';
 
 interface Output {
@@ -133,7 +132,7 @@ function wantedOf(flags: ParsedFlags) {
     ...(flags.values.has('deletion-protection') ? { deletionProtection: true } : {}),
     ...(flags.values.has('publish') ? { publish: true } : {}),
   };
-  return { file, suite: findSuite(suite), namespace: one(flags, 'namespace') ?? 'default', as };
+  return { file, suite: suiteOf(suite), namespace: one(flags, 'namespace') ?? 'default', as };
 }
 
 function labelsOf(texts: readonly string[]): Readonly<Record<string, string>> | null {
