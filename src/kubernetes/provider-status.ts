@@ -56,6 +56,7 @@ const ADVICE: Partial<Readonly<Record<ErrorCode, string>>> = {
   audit_unavailable: 'Nothing is answered without its audit entry: look at the database.',
   token_expired: "Renew the agent's token.",
   certificate_expired: "Renew the agent's certificate.",
+  integrity_failed: 'Restart no API server, and look into the log of the service.',
 };
 
 const UNKNOWN = 'internal: see the log of the provider';
@@ -137,7 +138,10 @@ export class ProviderStatus {
   #take(state: ProviderState): void {
     const before = this.#standing?.state;
     if (before !== undefined && before.keyId !== state.keyId) {
-      throw new TwofoldError('integrity_failed', 'The service answers for another key.');
+      throw new TwofoldError(
+        'invalid_value',
+        `The service answers for another key, ${state.keyId}: this provider began with ${before.keyId}.`,
+      );
     }
     if (before !== undefined && before.announced > state.announced) {
       throw new TwofoldError(
