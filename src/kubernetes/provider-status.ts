@@ -53,6 +53,8 @@ const ADVICE: Partial<Readonly<Record<ErrorCode, string>>> = {
   forbidden: 'Permit this provider to wrap and unwrap with the key.',
   hsm_unavailable: 'Look at the HSM: `twofold doctor` on the service says what it answers.',
   database_unavailable: "Look at the service's database.",
+  deadline_exceeded:
+    'Look at `/readyz` of the service: it says what it waits for, such as the HSM or the database.',
   audit_unavailable: 'Nothing is answered without its audit entry: look at the database.',
   token_expired: "Renew the agent's token.",
   certificate_expired: "Renew the agent's certificate.",
