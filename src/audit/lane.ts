@@ -166,7 +166,7 @@ export class UseLane {
     } finally {
       this.abort();
       await this.#running;
-      await this.#spooling?.closed();
+      await this.#spooling?.close();
     }
   }
 

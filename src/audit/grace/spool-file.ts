@@ -60,6 +60,8 @@ export interface Spool {
   remove(): Promise<void>;
   /** The database will never have all of it: it stays, under another name, for people to look at. */
   setAside(): Promise<void>;
+  /** It stays as it is, for the next start. */
+  close(): Promise<void>;
 }
 
 export class SpoolFile implements Spool {
@@ -122,6 +124,10 @@ export class SpoolFile implements Spool {
     await this.#file.close();
     await rm(this.#path, { force: true });
     await syncFolder(this.#folder);
+  }
+
+  async close(): Promise<void> {
+    await this.#file.close();
   }
 
   async setAside(): Promise<void> {
@@ -188,7 +194,8 @@ function recordsOf(bytes: Buffer): Pick<SpoolContent, 'batches' | 'end'> {
     const left = bytes.length - at;
     const length = left < 4 ? Number.POSITIVE_INFINITY : bytes.readUInt32BE(at);
     const end = at + 4 + length + CHECK_BYTES;
-    if (length > MOST_RECORD_BYTES && left >= 4) return { batches, end: tornOr(bytes, at) };
+    if (left >= 4 && (length === 0 || length > MOST_RECORD_BYTES))
+      return { batches, end: tornOr(bytes, at) };
     if (end > bytes.length) return { batches, end: 'torn' };
     const payload = bytes.subarray(at + 4, at + 4 + length);
     const sound = equalBytes(checkOf(payload), bytes.subarray(at + 4 + length, end));

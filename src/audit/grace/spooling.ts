@@ -127,8 +127,9 @@ export class Spooling {
     this.#over.resolve(undefined);
   }
 
-  /** Resolves once files that were ended are closed. */
-  async closed(): Promise<void> {
+  /** After `abort`, and once nothing is taken any more: closes what is left open. */
+  async close(): Promise<void> {
+    this.#end((spool) => spool.close());
     await this.#closing;
   }
 
