@@ -371,8 +371,8 @@ export const configSchema = z.strictObject({
         { flag: false },
       ),
       graceMs: described(
-        z.literal(0).default(0),
-        'Answers without a database, ms; only 0 for now.',
+        z.int().min(0).max(120_000).default(0),
+        'How long unwraps and verifications are answered from cache while the database takes no commit, ms; 0: not at all. Every instance on the database has to be of a version that knows it; then 30000 is a good value.',
       ),
     })
     .prefault({}),

@@ -169,7 +169,7 @@ export class GuardedRequest {
   async #attempt(first: boolean): Promise<void> {
     this.#loggable = await this.#deps.governance.loggable.of(this.#resource.namespace);
     const notes = this.#notes(await this.#standing());
-    const outcome = await this.#outcome(notes, first);
+    const outcome = await this.#outcomeOr(this.#unworthy(), notes, first);
     this.#keyId = notes.draft('ok').keyId;
     const auditId = this.#isCounted(notes, outcome)
       ? null
@@ -190,7 +190,31 @@ export class GuardedRequest {
     const writer = new AnswerWriter(this.#arrival.route.contract);
     const type = this.#input?.answerType ?? 'application/json';
     const answer = writer.write(outcome.reply, type);
+    if (auditId !== null) this.#assertLeaving(auditId, notes);
     await exchange.send({ ...answer, headers: { ...answer.headers, ...headers } }, auditId);
+  }
+
+  /** Why it is not worth beginning; thrown where no entry could say so. */
+  #unworthy(): TwofoldError | null {
+    const refusal = this.#deps.audit.refusal(this.#arrival.route.contract.operation);
+    if (refusal !== null && refusal.code === 'audit_unavailable') throw refusal;
+    return refusal;
+  }
+
+  async #outcomeOr(
+    refusal: TwofoldError | null,
+    notes: AuditNotes,
+    first: boolean,
+  ): Promise<Outcome> {
+    return refusal === null ? this.#outcome(notes, first) : { reply: null, error: refusal };
+  }
+
+  /** Nothing is awaited from here until the answer is on its connection. */
+  #assertLeaving(auditId: string, notes: AuditNotes): void {
+    const durable = this.#deps.audit.leaving(auditId, notes.standing()) === 'durable';
+    // One that waits for those before it on the connection would leave at any time.
+    if (durable || this.#arrival.exchange.response.socket !== null) return;
+    throw new TwofoldError('audit_unavailable');
   }
 
   /** Of many refusals for one limit the first has an entry, the others are counted. */

@@ -11,9 +11,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { createAuditLog } from '../audit/log.ts';
 import type { Config } from '../config.ts';
-import { configurationHash } from '../config/fingerprint.ts';
 import { MONITORING_ROUTES, ROUTES } from '../contract/routes.ts';
 import { SENSITIVE_FIELDS } from '../contract/sensitive.ts';
 import { createEngine } from '../crypto/combined-engine.ts';
@@ -33,6 +31,7 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import { SuiteTimes } from '../telemetry/suite-times.ts';
 import { requestObserver } from '../telemetry/observation.ts';
 import { arrive } from './arrival.ts';
+import { openAuditLanes } from './audit-lanes.ts';
 import { issuerFacts, openAuthenticator } from './authentication.ts';
 import { findDatabase, openStoreOf, prepareDatabase } from './database.ts';
 import { openAccess } from './access.ts';
@@ -50,7 +49,6 @@ import { measuredHsm, registerFigures } from './figures.ts';
 import { Incarnation } from './incarnation.ts';
 import { accessCheck, localAccess } from './governing.ts';
 import { logCheck } from './sequenced-log.ts';
-import { laneCounts } from './sequencing.ts';
 import { lateParts } from './late-parts.ts';
 import { checkLogOutside, outsideLog } from './log-outside.ts';
 import type { LateParts } from './late-parts.ts';
@@ -245,9 +243,10 @@ export class Service {
   }
 
   /** Learns changes of other instances at once; what a lost notice costs is a heartbeat's delay. */
-  #followEpoch(store: Store, { epoch, refresh }: Incarnation): void {
+  #followEpoch(store: Store, { epoch, refresh, lease }: Incarnation): void {
     const log = this.#logs.component('instance');
     const listener = store.listen((seen) => {
+      lease.saw(seen);
       if (seen <= epoch.current) return;
       refresh().catch((err: unknown) => log.warn({ err }, 'changes could not be read'));
     });
@@ -262,6 +261,7 @@ export class Service {
         changes: store.audit,
         dataDir: this.#config.dataDir,
         zone: this.#config.zone.name,
+        graceMs: this.#config.zone.graceMs,
         worker: this.#membership?.worker,
         first: this.#membership?.first,
         onTrouble: (err) => log.warn({ err }, 'a heartbeat failed'),
@@ -397,16 +397,14 @@ export class Service {
     const checking = this.#logs.component('log');
     const givenUp = await checkLogOutside({ config: this.#config, store, root, log: checking });
     this.#unwinding.check();
-    const started = { configuration: configurationHash(this.#config) };
-    const macs = { mac: root.auditMac, values: root.valueMac };
-    const audit = createAuditLog({ store: entries, ...macs, epoch, instance, zone, started });
-    await audit.start();
-    incarnation.announce(() => laneCounts(audit));
-    this.#unwinding.add('audit lanes', async () => {
-      // Once fenced, no last entry can be written.
-      const { closed } = await audit.stop(incarnation.end === null ? undefined : 0);
-      if (!closed) throw new TwofoldError('audit_unavailable', 'The last entries are not durable.');
-    });
+    const { audit, confirmations } = await openAuditLanes(
+      {
+        ...{ config: this.#config, store, entries, root, incarnation },
+        ...{ worker: this.#membership?.worker ?? 1, first: mayMake },
+        log: this.#logs.component('audit'),
+      },
+      this.#unwinding,
+    );
     const events = openOwnEvents(pool, audit, this.#logs.component('audit'), this.#unwinding);
     await givenUp.settle((...entry) => audit.recordOwn(...entry));
     this.#unwinding.add('counts of refusals', () => this.#limits?.refusals.stop());
@@ -445,7 +443,7 @@ export class Service {
     const engine = this.#engine;
     const logs = this.#logs;
     const worker = this.#membership?.worker ?? 1;
-    const own = { root, audit, incarnation, events, metrics: this.#metrics };
+    const own = { root, audit, confirmations, incarnation, events, metrics: this.#metrics };
     const parts = { config, store, keys, operations, keyring, hsm, engine, logs, worker, ...own };
     await arrive(parts, late, this.#unwinding);
   }
@@ -461,7 +459,7 @@ export class Service {
 
   #readiness({ hsm }: Device, incarnation: Incarnation, late: LateParts): Readiness {
     const { ready, state } = hsm.status();
-    const audit = late.audit.current?.health().ok ?? false;
+    const { ok: audit = false, spooled = 0 } = late.audit.current?.health() ?? {};
     const whole = (late.keyring?.integrity.altered ?? 0) === 0;
     // What is refused is said, and not waited for: the former goes on.
     const secrets = (this.#reloads?.refused.length ?? 0) === 0 ? 'ok' : 'refused';
@@ -469,7 +467,7 @@ export class Service {
       { name: 'hsm', ready, state },
       { name: 'database', ready: incarnation.alive, state: incarnation.state },
       ...(this.#replication === undefined ? [] : [this.#replication.check]),
-      { name: 'audit', ready: audit, state: audit ? 'ok' : 'not-durable' },
+      { name: 'audit', ready: audit, state: !audit ? 'not-durable' : spooled > 0 ? 'spool' : 'ok' },
       logCheck(late),
       backupCheck(late),
       { name: 'integrity', ready: whole, state: whole ? 'ok' : 'rows-altered' },
