@@ -136,7 +136,7 @@ export class ProviderRecords {
         'If-Match': etag,
         ...(given === null ? {} : { [`${NAME.header}Approval`]: given }),
       },
-      mayWait: true,
+      statuses: [200, 202],
     });
     if (status === 200) return { waitsFor: null };
     const asked = approval.safeParse(jsonOf(body));

@@ -43,7 +43,7 @@ const NO_AAD = new Uint8Array(0);
 export interface KeyringServiceParts {
   readonly use: Pick<KeyUse, 'wrap' | 'unwrap'>;
   readonly read: Pick<KeyRead, 'fresh'>;
-  readonly audit: Pick<AuditLog, 'record'>;
+  readonly audit: Pick<AuditLog, 'record' | 'refusal' | 'leaving'>;
   /** By the policies about the service itself. */
   readonly authorizer: Pick<Authorizer, 'authorize'>;
   readonly epoch: SecurityEpoch;
@@ -170,7 +170,9 @@ export class KeyringService implements KeyService {
     run: (noted: Noted, standing: EpochStanding) => Promise<T>,
     drop: (unanswered: T) => void,
   ): Promise<T> {
-    const { namespace, key, epoch } = this.#parts;
+    const { namespace, key, epoch, audit } = this.#parts;
+    const refusal = audit.refusal(asked.operation);
+    if (refusal !== null) throw refusal;
     const standing = { epoch: epoch.current, namespace, keyId: null, keyName: key };
     const noted: Noted = { keyId: null, used: null, origin: null };
     let given: T;
@@ -183,7 +185,8 @@ export class KeyringService implements KeyService {
       throw failure;
     }
     try {
-      await this.#record(asked, noted, 'ok', standing);
+      const id = await this.#record(asked, noted, 'ok', standing);
+      audit.leaving(id, standing);
       return given;
     } catch (error) {
       drop(given);
@@ -197,9 +200,9 @@ export class KeyringService implements KeyService {
     noted: Noted,
     outcome: string,
     standing: EpochStanding,
-  ): Promise<void> {
+  ): Promise<string> {
     try {
-      await this.#parts.audit.record(this.#draft(asked, noted, outcome), standing);
+      return await this.#parts.audit.record(this.#draft(asked, noted, outcome), standing);
     } catch (error) {
       if (error instanceof StaleAnswer || TwofoldError.is(error, 'audit_unavailable')) throw error;
       throw new TwofoldError('audit_unavailable', undefined, { cause: error });

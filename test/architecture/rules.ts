@@ -77,6 +77,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'type audit/tree/edge.ts',
     'type audit/log-ports.ts',
     'type audit/archive-ports.ts',
+    'type audit/grace/ports.ts',
     'type audit/sequencer-ports.ts',
     'type audit/sinks/ports.ts',
     'leader',
@@ -187,6 +188,10 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'crypto/suites.ts',
     'crypto/uuid.ts',
     'type crypto/suite.ts',
+    /** What is made of a key before it is imported. */
+    'crypto/der.ts',
+    'crypto/import-envelope.ts',
+    'crypto/private-key.ts',
     /** What the agent's provider asks. */
     'type kubernetes/ports.ts',
     'keyring/provider-record.ts',
