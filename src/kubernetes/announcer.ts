@@ -78,12 +78,20 @@ export class Announcer {
     }
   }
 
-  /** Makes the record of a provider that has none: it begins with the primary version. */
+  /**
+   * Makes the record of a provider that has none: it begins with the primary version.
+   * @throws TwofoldError version_not_usable, conflict where another instance does the same now
+   */
   async register(view: KeyView, cluster: string, provider: string): Promise<ProviderRecord> {
     const { primary, namespace, id } = view.key;
     if (primary === null) throw new TwofoldError('version_not_usable', 'No version is active.');
     const record = { provider, announced: primary, retired: 0, proof: null };
-    await this.#write(namespace, id, { [providerLabel(cluster)]: formatRecord(record) }, view);
+    try {
+      await this.#write(namespace, id, { [providerLabel(cluster)]: formatRecord(record) }, view);
+    } catch (error) {
+      if (!wasOvertaken(error)) throw error;
+      throw new TwofoldError('conflict', 'Another change of the key came first: ask again.');
+    }
     return record;
   }
 

@@ -101,3 +101,15 @@ test('what cannot be read now is said, and looked at again', async () => {
   // It is looked at again.
   expect([troubles.length, lost.pending]).toEqual([1, 1]);
 });
+
+test('two instances that register a provider at once make one record, and neither fails for good', async () => {
+  const view = await read();
+  const both = await Promise.allSettled(
+    ['c2', 'c2'].map((cluster) => announcer.register(view, cluster, 'twofold')),
+  );
+  const failed = both.flatMap((each) =>
+    each.status === 'rejected' ? [each.reason as unknown] : [],
+  );
+  expect(failed).toMatchObject([{ code: 'conflict' }]);
+  expect((await read()).key.labels['kubernetes/c2']).toBe('provider=twofold announced=1');
+});
