@@ -60,7 +60,7 @@ export class Unwraps {
         .request('POST', `/v1/keys/${this.#key}/unwrap`, { ciphertext: this.#ciphertext })
         .catch(() => ({
           status: 0,
-          json: { code: 'cut' } as Record<string, unknown>,
+          json: { code: 'cut' },
           headers: new Headers(),
         }));
       if (status === 200 && json['plaintext'] !== PLAINTEXT) throw new Error('another plaintext');
