@@ -268,7 +268,7 @@ export interface KeyStore {
    * the entry's (lane, n) is taken by another leaf or its lane is closed (nothing was written); or
    * `OutcomeUnknown` (both src/outcome.ts), which the audit log resolves by (lane, n).
    */
-  commit(change: ChangeCommit): Promise<{ readonly epoch: number } | { readonly stale: number }>;
+  commit(change: ChangeCommit): Promise<CommitOutcome>;
   findIdempotent(
     namespace: string,
     principal: Uint8Array,

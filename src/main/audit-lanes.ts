@@ -55,6 +55,7 @@ export async function openAuditLanes(
   const confirmations = new Confirmations({
     store: store.grace,
     instance,
+    onEpoch: (seen) => lease.saw(seen),
     onFenced: (ids) => log.warn({ ids }, 'instances that nobody could reach were fenced'),
   });
   unwinding.add('waits of changes', () => confirmations.stop());

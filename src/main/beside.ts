@@ -64,6 +64,8 @@ export async function deviceBeside(
   return device;
 }
 
+const nothing = (): void => undefined;
+
 export interface InstanceBeside {
   readonly instance: string;
   readonly epoch: SecurityEpoch;
@@ -89,7 +91,7 @@ export async function instanceBeside(
   const refreshEpoch = async () => epoch.advance(await store.audit.changesSince(epoch.current));
   const macs = { mac: root.auditMac, values: root.valueMac };
   const { settle: confirmed } = new Confirmations({
-    ...{ store: store.grace, instance, onFenced: () => undefined },
+    ...{ store: store.grace, instance, onEpoch: nothing, onFenced: nothing },
   });
   const audit = createAuditLog({ store: store.audit, ...macs, epoch, instance, zone, confirmed });
   await audit.start();

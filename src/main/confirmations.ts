@@ -20,6 +20,8 @@ export interface ConfirmationParts {
   readonly store: Pick<GraceStore, 'holders' | 'fence'>;
   /** This one. */
   readonly instance: string;
+  /** Told of the security epoch that was found: without its changes this instance answers nothing either. */
+  readonly onEpoch: (epoch: number) => void;
   readonly onFenced: (ids: readonly string[]) => void;
 }
 
@@ -84,6 +86,7 @@ export class Confirmations {
 
   async #look(wait: ChangeWait): Promise<boolean> {
     const holders = await this.#holders();
+    this.#parts.onEpoch(holders.epoch);
     const verdict = wait.look(performance.now(), holders);
     if (verdict.kind === 'fence') {
       await this.#parts.store.fence(verdict.epoch, verdict.ids);

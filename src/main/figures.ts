@@ -1,6 +1,7 @@
 /** Which figures of which parts go into the metrics. No label holds a key's name. */
 import type { StoredAccess } from '../governance/access-control.ts';
 import type { TokenAuthenticator } from '../access/authenticate.ts';
+import type { Lease } from '../audit/grace/lease.ts';
 import type { RunningAuditLog } from '../audit/log.ts';
 import type { Hsm } from '../hsm/port.ts';
 import type { PooledHsm } from '../hsm/pool.ts';
@@ -40,6 +41,7 @@ export interface FiguresOf {
   readonly readiness: () => Readiness;
   /** Null until the root is open. */
   readonly audit: () => RunningAuditLog | null;
+  readonly lease: Pick<Lease, 'mode'>;
   readonly keyring: () => Pick<Keyring, 'sizes' | 'ledger'> | null;
   readonly log: () => SequencingFacts | null;
   readonly sinks: () => readonly SinkFacts[];
@@ -69,6 +71,7 @@ export function registerFigures(metrics: Metrics, parts: FiguresOf): void {
   });
   const failures = () => parts.audit()?.health().failures ?? 0;
   metrics.gauge('audit_failures', 'Failed appends since the last success.', failures, 'max');
+  graceFigures(metrics, parts);
   logFigures(metrics, parts.log);
   sinkFigures(metrics, parts.sinks);
   const ready = () => {
@@ -89,6 +92,25 @@ export function registerFigures(metrics: Metrics, parts: FiguresOf): void {
     'max',
   );
   metrics.gauge('ready', 'Whether a part works, 1 or 0.', ready, 'each');
+}
+
+/** While no commit comes back. */
+function graceFigures(metrics: Metrics, { lease, audit }: FiguresOf): void {
+  const mode = () => {
+    const now = lease.mode(performance.now());
+    return { grace: now === 'grace' ? 1 : 0, over: now === 'over' ? 1 : 0 };
+  };
+  metrics.gauge(
+    'grace_mode',
+    'Whether answers leave from cache without a commit (`grace`), or no more do (`over`), 1 or 0.',
+    mode,
+    'max',
+  );
+  metrics.gauge(
+    'audit_spooled_entries',
+    'Entries of answers that the database has not got yet.',
+    () => audit()?.health().spooled ?? 0,
+  );
 }
 
 /** Of each sink, by the name that the configuration gives it, in the process that serves it. */

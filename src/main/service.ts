@@ -300,6 +300,7 @@ export class Service {
       access,
       readiness,
       audit: () => late.audit.current,
+      lease: incarnation.lease,
       keyring: () => late.keyring,
       log: () => late.log?.facts() ?? null,
       sinks: () => late.sinks?.facts() ?? [],

@@ -167,7 +167,7 @@ describe('refusals name the setting', () => {
     ['hexadecimal number', dev({ TWOFOLD_PORT: '0x50' }), 'TWOFOLD_PORT'],
     ['port out of range', dev({ TWOFOLD_PORT: '65536' }), 'TWOFOLD_PORT'],
     ['unknown mode', { TWOFOLD_MODE: 'test' }, 'TWOFOLD_MODE'],
-    ['grace', dev({ TWOFOLD_ZONE_GRACE_MS: '1' }), 'TWOFOLD_ZONE_GRACE_MS'],
+    ['grace', dev({ TWOFOLD_ZONE_GRACE_MS: '120001' }), 'TWOFOLD_ZONE_GRACE_MS'],
     ['host name', dev({ TWOFOLD_HTTP_HOST: 'example.org' }), 'TWOFOLD_HTTP_HOST'],
     ['all addresses without TLS', dev({ TWOFOLD_HTTP_HOST: '0.0.0.0' }), 'http.host'],
     ['IPv6 without TLS', dev({ TWOFOLD_HTTP_HOST: '::' }), 'http.host'],

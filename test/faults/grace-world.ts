@@ -9,7 +9,7 @@ import { decodeEntry } from '../../src/audit/entry-decoder.ts';
 import { NO_PREVIOUS, leafHash } from '../../src/audit/entry.ts';
 import { SIGNATURE_TYPE, formatVkey, makeVkey } from '../../src/audit/tree/vkey.ts';
 import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
-import type { TestService } from '../e2e/service.ts';
+import type { Answer, TestService } from '../e2e/service.ts';
 import { withClient } from '../store/owner.ts';
 
 export const PLAINTEXT = Buffer.from('a data key').toString('base64');
@@ -27,6 +27,12 @@ export const processesOf = (postmaster: number): number[] => {
       }
     });
   return [postmaster, ...children.map(Number)];
+};
+
+const CUT: Pick<Answer, 'status' | 'json' | 'headers'> = {
+  status: 0,
+  json: { code: 'cut' },
+  headers: new Headers(),
 };
 
 export interface Unwrapped {
@@ -58,11 +64,7 @@ export class Unwraps {
       const begun = performance.now();
       const { status, json, headers } = await this.#service
         .request('POST', `/v1/keys/${this.#key}/unwrap`, { ciphertext: this.#ciphertext })
-        .catch(() => ({
-          status: 0,
-          json: { code: 'cut' } as Record<string, unknown>,
-          headers: new Headers(),
-        }));
+        .catch(() => CUT);
       if (status === 200 && json['plaintext'] !== PLAINTEXT) throw new Error('another plaintext');
       const outcome = status === 200 ? '200' : `${String(status)} ${String(json['code'])}`;
       const auditId = headers.get('twofold-audit-id') ?? '';

@@ -12,6 +12,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/glob
 import { MARGIN_MS } from '../../src/audit/grace/waiting.ts';
 import { startBeside } from '../e2e/beside.ts';
 import { TestService } from '../e2e/service.ts';
+import { metric } from '../e2e/worker-service.ts';
 import { startTestDatabase } from '../store/database.ts';
 import type { TestDatabase } from '../store/database.ts';
 import { eventually } from '../store/eventually.ts';
@@ -21,7 +22,7 @@ import type { Relay } from '../store/relay.ts';
 import { healthOf, untilReady } from './load.ts';
 import { PLAINTEXT, Unwraps, faultsOf, processesOf, verifiedLive } from './grace-world.ts';
 
-const GRACE_MS = 4_000;
+const GRACE_MS = 3_000;
 
 let database: TestDatabase;
 let relay: Relay;
@@ -87,8 +88,11 @@ describe('a database that hangs', () => {
     }
     const health = await healthOf(service);
     expect(health).toMatchObject({ status: 200, states: { database: 'grace', audit: 'spool' } });
+    expect(await metric(service, 'twofold_grace_mode', /"grace"/u)).toBe(1);
+    expect(await metric(service, 'twofold_audit_spooled_entries')).toBeGreaterThan(20);
     await sleep(at + GRACE_MS + 1_000 - performance.now());
     expect((await healthOf(service)).status).toBe(503);
+    expect(await metric(service, 'twofold_grace_mode', /"over"/u)).toBe(1);
     thaw();
     await untilReady(service);
     await eventually(async () => spoolOf(service).length === 0, 20_000);

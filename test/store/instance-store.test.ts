@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import { expect, it } from '@jest/globals';
+import { describe, expect, it } from '@jest/globals';
+import type { GraceStore } from '../../src/audit/grace/ports.ts';
 import { OutcomeUnknown } from '../../src/outcome.ts';
 import { LIVE_SECONDS } from '../../src/store/instance-store.ts';
 import { onEachMajor } from './majors.ts';
 import { withOwner } from './owner.ts';
-import { batch, changer, insert, key, openInstance, rejection } from './samples.ts';
+import { batch, changer, entry, insert, key, openInstance, rejection } from './samples.ts';
 
 onEachMajor('instance store', (test) => {
   const instances = () => test.store().instances;
@@ -132,6 +133,137 @@ onEachMajor('instance store', (test) => {
     expect(await audit.leafAt(changes.lane, 1)).toBeNull();
     // What had been written before is answered as what it is.
     expect(await audit.append(sent)).toEqual({ epoch });
+  });
+
+  describe('with a grace', () => {
+    const openHolder = async (graceMs = 30_000) => {
+      const id = randomUUID();
+      await instances().open({ id, zone: 'g', suites: [1], envelopes: [1], graceMs });
+      return id;
+    };
+    const end = (id: string) => instances().close(id);
+    const holders = async () => {
+      const { epoch, holders: all } = await test.store().grace.holders();
+      return { epoch, ids: all.map(({ id }) => id).toSorted() };
+    };
+    const fence = (epoch: number, ids: readonly string[]) => test.store().grace.fence(epoch, ids);
+    const replay = (what: Parameters<GraceStore['replay']>[0]) => test.store().grace.replay(what);
+    const isFenced = async (id: string) => (await instances().beat(id, 0)).fenced;
+
+    it('a change knows whether it has to wait, and for whom', async () => {
+      const changes = await changer(test.store());
+      const held = async () => test.store().keys.commit(await changes.change([]));
+      expect(await held()).toMatchObject({ held: false });
+      const id = await openHolder();
+      const again = await changer(test.store());
+      const outcome = await test.store().keys.commit(await again.change([]));
+      if ('stale' in outcome) throw new Error('stale');
+      expect(outcome.held).toBe(true);
+      expect(await holders()).toEqual({ epoch: outcome.epoch, ids: [id] });
+      expect(await test.store().instances.confirmed()).toMatchObject({ epoch: outcome.epoch });
+      // However silent it is, it counts, for no clock of the database says what it may do.
+      await set(id, `beat_at = now() - interval '1 hour'`);
+      await withOwner(test.database(), (owner) =>
+        owner.query('update public.instance set closed = true where id <> $1', [id]),
+      );
+      expect((await test.store().instances.confirmed()).least).toBe(outcome.epoch - 1);
+      await instances().closeDead(id);
+      expect((await holders()).ids).toEqual([id]);
+      await instances().beat(id, outcome.epoch);
+      expect((await holders()).ids).toEqual([]);
+      await end(id);
+    });
+
+    it('fences who has not told the epoch, and nobody else', async () => {
+      const [silent, told, without] = [await openHolder(), await openHolder(), await open([1])];
+      const epoch = await (await changer(test.store())).commit([]);
+      await instances().beat(told, epoch);
+      await fence(epoch, [silent, told, without]);
+      expect([await isFenced(silent), await isFenced(told), await isFenced(without)]).toEqual([
+        ...[true, false, false],
+      ]);
+      expect((await holders()).ids).not.toContain(silent);
+      // Nor for an epoch that is still to come.
+      await fence(epoch + 1, [told]);
+      expect(await isFenced(told)).toBe(false);
+      for (const id of [silent, told, without]) await end(id);
+    });
+
+    it('a heartbeat and a fence that meet: one of them is first', async () => {
+      for (let round = 0; round < 20; round += 1) {
+        const id = await openHolder();
+        const epoch = await (await changer(test.store())).commit([]);
+        const [beat] = await Promise.all([instances().beat(id, epoch), fence(epoch, [id])]);
+        expect(beat.fenced).toBe(await isFenced(id));
+        await end(id);
+      }
+    });
+
+    it('stays until it is known to have ended, however old it is', async () => {
+      const id = await openHolder();
+      await set(id, `beat_at = now() - interval '40 days'`);
+      await instances().expire(new Date(), 100);
+      expect((await instances().beat(id, 0)).beat).not.toBeNull();
+      await set(id, `beat_at = now() - interval '40 days', fenced = true`);
+      await instances().expire(new Date(), 100);
+      expect((await instances().beat(id, 0)).beat).toBeNull();
+    });
+
+    it('replays entries once, after a fence too, and only where they belong', async () => {
+      const id = await openHolder();
+      const { audit } = test.store();
+      const lane = await audit.openLane(id, 'use');
+      const { epoch } = await instances().beat(id, 0);
+      const first = batch(lane, 1, { epoch });
+      await audit.append(first);
+      const spooled = [
+        batch(lane, 2, { epoch, entries: [entry(), entry()] }),
+        batch(lane, 4, { epoch }),
+      ];
+      const later = await (await changer(test.store())).commit([]);
+      await fence(later, [id]);
+      expect(await replay({ instance: id, lane, batches: [first, ...spooled.slice(0, 1)] })).toBe(
+        later,
+      );
+      for (let round = 0; round < 2; round += 1) {
+        expect(await replay({ instance: id, lane, batches: spooled })).toBe(later);
+      }
+      const { rows } = await test
+        .store()
+        .pool.query<{ n: string; marked: boolean }>(
+          'select n, batch_hmac is not null as marked from public.entry where lane = $1 order by n',
+          [lane],
+        );
+      expect(rows.map(({ n, marked }) => [Number(n), marked])).toEqual([
+        [1, true],
+        [2, true],
+        [3, false],
+        [4, true],
+      ]);
+      const lost = async (batches: Parameters<typeof replay>[0]['batches'], instance = id) =>
+        rejection(replay({ instance, lane, batches }));
+      expect(await lost([batch(lane, 4, { epoch })])).toMatchObject({ reason: 'conflict' });
+      expect(await lost([batch(lane, 9, { epoch })])).toMatchObject({ reason: 'gone' });
+      expect(await lost([batch(lane, 5, { epoch })], randomUUID())).toMatchObject({
+        reason: 'gone',
+      });
+      await audit.closeLane(lane);
+      expect(await lost([batch(lane, 5, { epoch })])).toMatchObject({ reason: 'closed' });
+      expect(await replay({ instance: id, lane, batches: spooled })).toBe(later);
+    });
+
+    it('a replay and a late append of the same entries: each stands once', async () => {
+      const id = await openHolder();
+      const { audit } = test.store();
+      const lane = await audit.openLane(id, 'use');
+      for (let n = 1; n <= 20; n += 1) {
+        const { epoch } = await instances().beat(id, 0);
+        const sent = batch(lane, n, { epoch });
+        const both = [audit.append(sent), replay({ instance: id, lane, batches: [sent] })];
+        expect(await Promise.all(both)).toEqual([{ epoch }, epoch]);
+      }
+      await end(id);
+    });
   });
 
   it('lets a suite be written once every live instance reads it', async () => {

@@ -36,6 +36,8 @@ const confOf = (folder: string, zone: Zone) => join(folder, `softhsm${String(zon
 export class Site {
   readonly cluster: Cluster;
   readonly #issuer: TestKey;
+  /** Further settings of every zone's service, from its next start on. */
+  settings: Readonly<Record<string, string>> = {};
   #token: Promise<string> | null = null;
 
   private constructor(cluster: Cluster, issuer: TestKey) {
@@ -125,6 +127,7 @@ export class Site {
             FAKETIME_DONT_FAKE_MONOTONIC: '1',
           }
         : {}),
+      ...this.settings,
     };
   }
 

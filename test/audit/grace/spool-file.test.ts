@@ -1,6 +1,7 @@
 /** The spool's file: what survives a crash at any byte, a full disk, and somebody who alters it. */
+import { spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdtemp, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -126,6 +127,33 @@ describe('a file', () => {
     await file.close();
     expect(await readSpool(path)).toMatchObject({ end: 'whole', batches: { length: 1 } });
   });
+
+  const onFullDisk = spawnSync('mount', ['--version']).status === 0 && process.getuid?.() === 0;
+  (onFullDisk ? it : it.skip)(
+    'on a full disk keeps what it has, and goes on once there is room',
+    async () => {
+      const disk = join(folder, 'disk');
+      await mkdir(disk);
+      const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', disk]);
+      if (mounted.status !== 0) return;
+      try {
+        const file = await SpoolFile.create(disk, 'w1-a', { instance, lane: LANE });
+        const [small, large, after] = await batchesFrom(begin, [2, 250, 1]);
+        if (small === undefined || large === undefined || after === undefined) throw new Error();
+        await file.write(small.batch);
+        await writeFile(join(disk, 'filler'), Buffer.alloc(40_000));
+        await expect(file.write(large.batch)).rejects.toMatchObject({ code: 'ENOSPC' });
+        const read = () => readSpool(join(disk, 'w1-a.spool'));
+        expect(await read()).toMatchObject({ end: 'whole', batches: { length: 1 } });
+        await rm(join(disk, 'filler'));
+        await file.write(large.batch);
+        expect(await read()).toMatchObject({ end: 'whole', batches: { length: 2 } });
+        await file.close();
+      } finally {
+        spawnSync('umount', [disk]);
+      }
+    },
+  );
 
   it('is never made over another one', async () => {
     await spooled();
