@@ -17,6 +17,7 @@
  *     twofold hsm init-token --so-pin-file FILE              initialise a token of SoftHSM, and of nothing else
  *     twofold hsm escrow --recovery FILE --so-pin-file FILE  wrap the root for the recovery key, so that backups can carry it
  *     twofold import FILE --name NAME --suite SUITE           a private key of elsewhere becomes a key of the service
+ *     twofold export recipient | open                        the recipient's side of a key that leaves
  *     twofold recovery create | check                        the recovery key of backups, and its shares
  *     twofold backup create | list | verify | restore        backups of the whole installation
  *     twofold audit export --out FOLDER …                     the audit log and its proofs, to be verified anywhere
@@ -46,6 +47,7 @@ import { complaintLines } from './main/complaint.ts';
 import { conformanceCommand } from './main/conformance-command.ts';
 import { doctorCommand } from './main/doctor-command.ts';
 import { escrowCommand } from './main/escrow-command.ts';
+import { exportCommand } from './main/export-command.ts';
 import { generationCommand } from './main/generation-command.ts';
 import { hsmCommand } from './main/hsm-command.ts';
 import { importCommand } from './main/import-command.ts';
@@ -64,7 +66,7 @@ for (const stream of [process.stdout, process.stderr]) stream.on('error', () => 
 const print = (line: string) => void process.stdout.write(`${line}\n`);
 const complain = (line: string) => void process.stderr.write(`${line}\n`);
 
-const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | conformance | migrate | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | hsm escrow | import | recovery create | recovery check | backup create | backup list | backup verify | backup restore | audit archive | audit export | audit verify | audit keys | audit prove | audit tail | kms-plugin | version
+const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | conformance | migrate | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | hsm escrow | import | export recipient | export open | recovery create | recovery check | backup create | backup list | backup verify | backup restore | audit archive | audit export | audit verify | audit keys | audit prove | audit tail | kms-plugin | version
 Settings are flags, TWOFOLD_* variables or a file; see deploy/configuration.md.`;
 
 function configCommand(flags: ReadonlyMap<string, string>, argv: readonly string[]): number {
@@ -105,6 +107,7 @@ const HARDENED: readonly string[] = [
   'break-glass',
   'kms-plugin',
   'import',
+  'export',
   'recovery',
   'backup',
 ];
@@ -133,6 +136,8 @@ async function run(argv: readonly string[]): Promise<number> {
       return doctorCommand(localConfig({ flags, uses: ['database', 'owner', 'hsm'] }), rest, print);
     case 'conformance':
       return conformanceCommand(others, print);
+    case 'export':
+      return exportCommand(others, { print, complain });
     case 'import':
       return importCommand(others, { print, complain });
     case 'recovery':

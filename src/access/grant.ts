@@ -29,6 +29,7 @@ export const OPERATIONS = [
   'keys.create',
   'keys.import-parameters',
   'keys.import',
+  'keys.export',
   'keys.update',
   'keys.rotate',
   'keys.set-primary',
