@@ -141,7 +141,7 @@ export async function valueMac(mac: MacFunction, values: Uint8Array): Promise<Ui
 }
 
 /** Columns that filters use; they prove nothing, so they may be shortened. */
-function indexOf(facts: Facts): AppendEntry['index'] {
+export function indexOf(facts: Facts): AppendEntry['index'] {
   return {
     at: facts.at,
     namespace: indexText(facts.namespace),

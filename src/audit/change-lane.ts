@@ -20,7 +20,8 @@ export interface ChangeRequest {
 }
 
 interface ChangeResult {
-  readonly result: { readonly epoch: number };
+  /** `held` absent: nobody knows. */
+  readonly result: { readonly epoch: number; readonly held?: boolean };
   readonly auditId: AuditId;
 }
 

@@ -5,7 +5,12 @@
  * same bytes are sent again and nothing else: a second content at the same (lane, n) would collide
  * with a late commit of the first. Once it is certain that nothing was written (refused, stale, lane
  * lost), its entries go back to the head of the queue and are placed anew, in the same order.
+ *
+ * With a grace, a batch that is late goes into the spool in the same bytes, and what follows goes behind
+ * it until all of that is in the database (`grace/spooling.ts`).
  */
+import { setTimeout as sleep } from 'node:timers/promises';
+
 import type { EpochStanding, SecurityEpoch } from '../epoch.ts';
 import { ERRORS, TwofoldError } from '../errors.ts';
 import { LaneLost, OutcomeUnknown } from '../outcome.ts';
@@ -13,10 +18,12 @@ import { Backoff } from './backoff.ts';
 import { seal, startOf } from './batch.ts';
 import type { MacFunction, Position, Sealed, Unplaced } from './batch.ts';
 import { catchUpOrPause } from './catch-up.ts';
+import { Spooling, release } from './grace/spooling.ts';
+import type { Spooled, SpoolingParts } from './grace/spooling.ts';
 import type { OwnBatches } from './own-batches.ts';
 import { Pending, late } from './pending.ts';
 import { StaleAnswer } from './ports.ts';
-import type { AuditId, AuditStore } from './ports.ts';
+import type { AuditId, AuditStore, CommitOutcome } from './ports.ts';
 import { WaitingQueue } from './waiting.ts';
 
 export interface LaneDependencies {
@@ -28,18 +35,27 @@ export interface LaneDependencies {
   readonly own?: OwnBatches | undefined;
   /** First entry of a lane; `replaces` is the lane that was lost, if any. */
   readonly opening: (replaces: number | null) => Unplaced;
+  /** Absent: no answer leaves without a commit. */
+  readonly grace?: GraceParts | undefined;
 }
+
+export type GraceParts = Pick<SpoolingParts, 'lease' | 'store' | 'open' | 'onTrouble'>;
 
 /** So many refusals of content without a success between them, and the lane itself is at fault. */
 const LANE_AT_FAULT = 3;
+/** How long a batch is held back for a spool that is nearly empty. */
+const SOON_MS = 100;
 
 interface Flight {
   readonly sealed: Sealed;
   readonly waiting: readonly Pending[];
 }
 
-/** What became of one attempt to write. `sent` is unknown: the same bytes must be sent again. */
-type Fate = 'written' | 'not-written' | 'sent';
+/**
+ * What became of one attempt to write. `sent` is unknown: the same bytes must be sent again. `spooled`:
+ * that is done elsewhere.
+ */
+type Fate = 'written' | 'not-written' | 'sent' | 'spooled';
 
 export class UseLane {
   readonly #deps: LaneDependencies;
@@ -54,9 +70,19 @@ export class UseLane {
   #unsettled = false;
   /** Monotonic time at which the append in flight was sent. */
   #sentAt: number | null = null;
+  /** Monotonic time before the batch in flight was first sent. */
+  #firstSentAt = 0;
+  readonly #spooling: Spooling | null;
 
   constructor(deps: LaneDependencies) {
     this.#deps = deps;
+    const { store: changes, epoch, instance, grace } = deps;
+    const returned = (spooled: Spooled, at: number): void => this.#returned(spooled, at);
+    const lost = (lane: number): void => this.#spoolLost(lane);
+    this.#spooling =
+      grace === undefined
+        ? null
+        : new Spooling({ ...grace, changes, epoch, instance }, { returned, lost });
   }
 
   /** Entries made durable by this instance, over all its use lanes. */
@@ -70,7 +96,19 @@ export class UseLane {
 
   /** Entries of the lane that it writes now that are durable. */
   get acknowledged(): number | null {
-    return this.#position === null ? null : this.#position.next - 1;
+    return this.#position === null ? null : this.#position.next - 1 - this.spooled;
+  }
+
+  /** Entries that are in the spool and not in the database. */
+  get spooled(): number {
+    return this.#spooling?.entries ?? 0;
+  }
+
+  /** Whether an entry of this lane is in the spool and not in the database. */
+  isSpooled(id: AuditId): boolean {
+    if (this.spooled === 0) return false;
+    const [lane, n] = id.split('-');
+    return Number(lane) === this.lane && Number(n) > (this.acknowledged ?? 0);
   }
 
   get waiting(): number {
@@ -108,9 +146,10 @@ export class UseLane {
     entry: Unplaced,
     standing: EpochStanding | null,
     deadlineMs: number | null,
+    spoolable = false,
   ): Promise<AuditId> {
     if (deadlineMs !== null && this.#queue.full) return Promise.reject(late());
-    const pending = new Pending(entry, standing, deadlineMs);
+    const pending = new Pending(entry, standing, deadlineMs, spoolable);
     this.#queue.push(pending);
     this.#running ??= this.#run();
     return pending.durable;
@@ -125,14 +164,16 @@ export class UseLane {
     } catch {
       return false;
     } finally {
-      this.#backoff.abort();
+      this.abort();
       await this.#running;
+      await this.#spooling?.close();
     }
   }
 
   /** Ends every repetition; what waits is left to its deadline. */
   abort(): void {
     this.#backoff.abort();
+    this.#spooling?.abort();
   }
 
   async #run(): Promise<void> {
@@ -146,8 +187,15 @@ export class UseLane {
   }
 
   async #flush(): Promise<void> {
+    if (this.#spooling?.active === true) await this.#spoolTurn(this.#spooling);
     const flight = await this.#prepare();
     if (flight === null) return;
+    if (this.#spooling !== null) {
+      if (this.#spooling.active && (await this.#spool(this.#spooling, flight))) return;
+      // What could not be spooled follows what is: its bytes stand, and it waits.
+      await this.#spooling.over();
+      this.#firstSentAt = performance.now();
+    }
     let fate = await this.#send(flight);
     while (fate === 'sent' && !this.#backoff.aborted) {
       await this.#backoff.pause();
@@ -188,15 +236,64 @@ export class UseLane {
   async #send(flight: Flight): Promise<Fate> {
     this.#sentAt = performance.now();
     try {
-      const outcome = await this.#deps.store.append(flight.sealed.batch);
+      const outcome = await this.#outcome(flight);
       this.#sentAt = null;
+      if (outcome === 'spooled') return outcome;
       if ('stale' in outcome) return await this.#catchUp(flight, outcome.stale);
+      this.#deps.grace?.lease.appended(this.#firstSentAt, flight.sealed.batch.epoch);
       this.#written(flight);
       return 'written';
     } catch (error) {
       this.#sentAt = null;
       return await this.#failed(flight, error);
     }
+  }
+
+  async #outcome(flight: Flight): Promise<CommitOutcome | 'spooled'> {
+    const spooling = this.#spooling;
+    this.#deps.grace?.lease.sent('append', performance.now());
+    const answer = this.#deps.store.append(flight.sealed.batch);
+    if (spooling === null) return answer;
+    const outcome = await spooling.orLate(answer);
+    if (outcome !== 'late') return outcome;
+    if (!(await this.#spool(spooling, flight))) return answer;
+    // Whatever it comes to, the replay finds it.
+    answer.catch(() => undefined);
+    return 'spooled';
+  }
+
+  /** Holds the next batch back while it would be answered no sooner from the spool, or not at all. */
+  async #spoolTurn(spooling: Spooling): Promise<void> {
+    const covered = this.#deps.grace?.lease.covers(performance.now()) === true;
+    if (!covered) await spooling.over();
+    else if (spooling.nearlyOver) await Promise.race([spooling.over(), sleep(SOON_MS)]);
+  }
+
+  /** False when it is not durable there; then nothing was answered, and the bytes stand. */
+  async #spool(spooling: Spooling, flight: Flight): Promise<boolean> {
+    const { grace, epoch } = this.#deps;
+    if (grace === undefined || !(await spooling.take(flight))) return false;
+    this.#position = flight.sealed.after;
+    this.#unsettled = false;
+    release(flight, { lease: grace.lease, epoch }, () => new StaleAnswer());
+    return true;
+  }
+
+  /** What waits for the database still may leave if nothing had changed when it got there. */
+  #returned({ sealed, waiting }: Spooled, epoch: number): void {
+    const { lane, first, epoch: under } = sealed.batch;
+    this.#deps.own?.written(sealed.batch);
+    this.#durable += waiting.length;
+    waiting.forEach((pending, index) => {
+      if (epoch === under || pending.standing === null) pending.resolve(`${lane}-${first + index}`);
+      else pending.reject(new StaleAnswer());
+    });
+  }
+
+  #spoolLost(lane: number): void {
+    this.#lost = lane;
+    this.#position = null;
+    this.#unsettled = false;
   }
 
   #written({ sealed, waiting }: Flight): void {

@@ -10,6 +10,8 @@ import type { MacFunction, Origin, Unplaced } from './batch.ts';
 import { catchUp } from './catch-up.ts';
 import { ChangeLane } from './change-lane.ts';
 import { UseLane } from './lane.ts';
+import type { GraceParts } from './lane.ts';
+import { late } from './pending.ts';
 import { OwnBatches } from './own-batches.ts';
 import { StaleAnswer } from './ports.ts';
 import type { AuditDraft, AuditId, AuditLog, AuditStore } from './ports.ts';
@@ -36,6 +38,13 @@ export interface AuditLogOptions {
   readonly changeDeadlineMs?: number;
   /** Counts of unauthenticated requests are sent this long after the first; 500 ms. */
   readonly countsAfterMs?: number;
+  /** Absent: no answer leaves without a commit. */
+  readonly grace?: GraceParts | undefined;
+  /**
+   * Resolves once no instance can answer any more without having heard of what is committed by now; asked
+   * after changes that may have to wait for one.
+   */
+  readonly confirmed?: (() => Promise<void>) | undefined;
 }
 
 export interface AuditHealth {
@@ -49,6 +58,8 @@ export interface AuditHealth {
   readonly failures: number;
   /** Entries made durable by this instance, over all its lanes. */
   readonly durable: { readonly use: number; readonly change: number };
+  /** Entries in the spool that are not in the database yet. */
+  readonly spooled: number;
   /** Entries of the two lanes that are durable, for the heartbeat; null while there is no lane. */
   readonly acknowledged: { readonly use: number | null; readonly change: number | null };
 }
@@ -110,7 +121,8 @@ class LanedAuditLog implements RunningAuditLog {
     const deps = { store, mac, epoch, instance };
     this.#change = new ChangeLane({ ...deps, opening: this.#opening('change', 'lane.open') });
     const { own } = this;
-    this.#use = new UseLane({ ...deps, own, opening: this.#opening('use', 'system.start') });
+    const { grace } = options;
+    this.#use = new UseLane({ ...deps, own, grace, opening: this.#opening('use', 'system.start') });
   }
 
   async start(): Promise<void> {
@@ -146,12 +158,13 @@ class LanedAuditLog implements RunningAuditLog {
     const failures = this.#use.failures + this.#change.failures;
     const lanes = [this.#use, this.#change];
     return {
-      ok: this.#accepting && lanes.every(isWell),
+      ok: this.#accepting && lanes.every(isWell) && !this.#isOver,
       useLane: this.#use.lane,
       changeLane: this.#change.lane,
       waiting: this.#use.waiting,
       failures,
       durable: { use: this.#use.durable, change: this.#change.durable },
+      spooled: this.#use.spooled,
       acknowledged: { use: this.#use.acknowledged, change: this.#change.acknowledged },
     };
   }
@@ -177,7 +190,29 @@ class LanedAuditLog implements RunningAuditLog {
   async record(draft: AuditDraft, standing: EpochStanding): Promise<AuditId> {
     this.#assertAccepting();
     const entry = await this.#entry(draft);
-    return this.#use.append(entry, standing, this.#deadlineMs);
+    return this.#use.append(entry, standing, this.#deadlineMs, isSpoolable(draft));
+  }
+
+  refusal(operation: string): TwofoldError | null {
+    const mode = this.#options.grace?.lease.mode(performance.now()) ?? 'off';
+    if (mode === 'grace' && !SPOOLABLE.has(operation)) {
+      return new TwofoldError('read_only_grace', undefined, { retryAfter: 1 });
+    }
+    return this.#isOver ? late() : null;
+  }
+
+  /** Nothing leaves before the spool is in the database. */
+  get #isOver(): boolean {
+    const mode = this.#options.grace?.lease.mode(performance.now()) ?? 'off';
+    return mode === 'over' && this.#use.spooled > 0;
+  }
+
+  leaving(entry: AuditId, standing: EpochStanding): 'durable' | 'spooled' {
+    const { grace, epoch } = this.#options;
+    if (grace === undefined || !this.#use.isSpooled(entry)) return 'durable';
+    if (!grace.lease.covers(performance.now())) throw late();
+    if (epoch.touches(standing)) throw new StaleAnswer();
+    return 'spooled';
   }
 
   async reading(draft: AuditDraft, standing: EpochStanding): Promise<AuditId> {
@@ -214,7 +249,13 @@ class LanedAuditLog implements RunningAuditLog {
     const entry = await this.#entry(draft);
     const unwritten = (leaf: Uint8Array): Promise<Unplaced> =>
       this.#entry(unwrittenDraft(draft, leaf));
-    return this.#change.change({ entry, unwritten, commit }, this.#changeDeadlineMs);
+    const done = await this.#change.change({ entry, unwritten, commit }, this.#changeDeadlineMs);
+    if (done.result.held !== false) await this.confirmed();
+    return done;
+  }
+
+  async confirmed(): Promise<void> {
+    await this.#options.confirmed?.();
   }
 
   countAnonymous(source: string, outcome: string): void {
@@ -295,6 +336,12 @@ class LanedAuditLog implements RunningAuditLog {
     if (!this.#accepting) throw new TwofoldError('shutting_down');
   }
 }
+
+/** What may be answered from cache while no commit comes back. */
+const SPOOLABLE: ReadonlySet<string> = new Set(['unwrap', 'verify']);
+
+const isSpoolable = ({ operation, outcome }: AuditDraft): boolean =>
+  SPOOLABLE.has(operation) || outcome === 'read_only_grace';
 
 const asUnavailable = (cause: unknown): never => {
   throw new TwofoldError('audit_unavailable', undefined, { cause });

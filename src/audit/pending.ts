@@ -13,6 +13,8 @@ export class Pending {
   readonly entry: Unplaced;
   /** Null for the log's own entries, which no change touches. */
   readonly standing: EpochStanding | null;
+  /** Whether what it is the entry of may leave once that is in the spool alone. */
+  readonly spoolable: boolean;
   readonly durable: Promise<AuditId>;
   readonly #resolve: (id: AuditId) => void;
   readonly #reject: (error: Error) => void;
@@ -20,10 +22,16 @@ export class Pending {
   #settled = false;
 
   /** `deadlineMs` null: waits for as long as it takes. */
-  constructor(entry: Unplaced, standing: EpochStanding | null, deadlineMs: number | null) {
+  constructor(
+    entry: Unplaced,
+    standing: EpochStanding | null,
+    deadlineMs: number | null,
+    spoolable = false,
+  ) {
     const { promise, resolve, reject } = Promise.withResolvers<AuditId>();
     this.entry = entry;
     this.standing = standing;
+    this.spoolable = spoolable;
     this.durable = promise;
     // Nobody may wait for an entry of the log's own; its failure is no failure of the process.
     promise.catch(() => undefined);

@@ -2,6 +2,7 @@
  * What other folders give to the audit log, and what it gives back (promise P3: no audit, no answer).
  */
 import type { EpochStanding, SecurityChange } from '../epoch.ts';
+import type { TwofoldError } from '../errors.ts';
 
 /** Who acted. `method` is how the principal authenticated. */
 export interface Actor {
@@ -91,7 +92,13 @@ export const NO_CIRCUMSTANCES = {
 } as const satisfies Partial<AuditDraft>;
 
 /** The epoch after the commit; `stale`: the database's epoch is another one and nothing was written. */
-export type CommitOutcome = { readonly epoch: number } | { readonly stale: number };
+export type CommitOutcome =
+  | {
+      readonly epoch: number;
+      /** Of a change: whether an instance may answer from cache for a while without having heard of it. */
+      readonly held?: boolean;
+    }
+  | { readonly stale: number };
 
 /** `<lane>-<n>`. */
 export type AuditId = string;
@@ -145,6 +152,25 @@ export interface AuditLog {
     readonly result: { readonly epoch: number };
     readonly auditId: AuditId;
   }>;
+  /**
+   * Before an operation: why it is not worth beginning while no commit comes back, or null.
+   * `read_only_grace`: only what may be answered from cache is; `audit_unavailable`: nothing is, and no
+   * entry can say so.
+   */
+  refusal(operation: string): TwofoldError | null;
+  /**
+   * In the same breath in which an answer leaves: one whose entry is in the spool alone may leave only as
+   * long as the grace lasts and nothing that it stood on has changed (`grace/lease.ts`).
+   * `spooled`: it has to leave at once, and wait in no queue.
+   * @throws StaleAnswer, TwofoldError `audit_unavailable`; then nothing but that error may leave
+   */
+  leaving(entry: AuditId, standing: EpochStanding): 'durable' | 'spooled';
+  /**
+   * Resolves once whatever is committed by now is known to every instance that may still answer, as `change`
+   * does: for a change that was made before, and is asked for again.
+   * @throws TwofoldError `audit_unavailable`
+   */
+  confirmed(): Promise<void>;
   /** Counts a request that never authenticated; durable within a second. */
   countAnonymous(source: string, outcome: string): void;
   /**

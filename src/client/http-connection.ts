@@ -35,10 +35,14 @@ export interface HttpConnectionOptions {
   readonly signal?: AbortSignal;
   /** How often a request that may succeed later is sent; 4 unless given. */
   readonly attempts?: number;
+  /** Longest time from a call to the end of its answer, attempts and pauses included, ms; 120,000 unless given. */
+  readonly deadlineMs?: number;
 }
 
 export const JSON_TYPE = 'application/json';
+/** Longest silence. */
 const TIMEOUT_MS = 30_000;
+const DEADLINE_MS = 120_000;
 /** Longest answer that is read unless a call says otherwise, bytes. */
 const MAX_ANSWER = 1_048_576;
 const FIRST_PAUSE_MS = 250;
@@ -136,19 +140,29 @@ export class HttpConnection {
   /** Sends until it is answered for good: no call does harm when it is done twice. */
   async send(call: Call): Promise<Answer> {
     const { attempts = 4, signal } = this.#options;
+    const bounded = this.#bounded(call);
     for (let attempt = 1; ; attempt += 1) {
       throwIfAborted(signal);
       try {
-        return await this.#attempt(call);
+        return await this.#attempt(bounded);
       } catch (error) {
+        if (attempt < attempts && mayComeLater(error)) {
+          // Whatever ends the time ends the pause.
+          const pause = FIRST_PAUSE_MS * 2 ** (attempt - 1);
+          await sleep(pause, undefined, { signal: bounded.signal }).catch(() => undefined);
+          if (!bounded.signal.aborted) continue;
+        }
         throwIfAborted(signal);
-        if (attempt >= attempts || !mayComeLater(error)) throw error;
+        throw error;
       }
-      // An abort ends the pause; the next turn throws.
-      await sleep(FIRST_PAUSE_MS * 2 ** (attempt - 1), undefined, { signal }).catch(
-        () => undefined,
-      );
     }
+  }
+
+  /** A service that sends a byte now and then is never silent, and holds nobody up for ever. */
+  #bounded(call: Call): Call & { readonly signal: AbortSignal } {
+    const { deadlineMs = DEADLINE_MS, signal } = this.#options;
+    const given = [call.signal, signal].filter((each) => each !== undefined);
+    return { ...call, signal: AbortSignal.any([...given, AbortSignal.timeout(deadlineMs)]) };
   }
 
   /** Where requests go, for people. */
@@ -158,7 +172,7 @@ export class HttpConnection {
 
   /** Sends once. */
   once(call: Call): Promise<Answer> {
-    return this.#attempt(call);
+    return this.#attempt(this.#bounded(call));
   }
 
   /** Sends once, for an answer that goes on: the caller reads it, or destroys it. */
@@ -244,5 +258,7 @@ function retire(agent: HttpAgent): void {
 
 function unreachableAt(url: URL, cause: unknown): string {
   const { code } = cause as NodeJS.ErrnoException;
-  return `The service does not answer at ${url.origin}${code === undefined ? '' : `: ${code}`}.`;
+  // Of an interruption the caller knows; otherwise the time is over.
+  const why = code === 'ABORT_ERR' ? 'not in time' : code;
+  return `The service does not answer at ${url.origin}${why === undefined ? '' : `: ${why}`}.`;
 }

@@ -40,6 +40,7 @@ export const GUARD_GROUPS = {
     'policies.change',
     'issuers.change',
     'denials.change',
+    'limits.change',
     'approvals.configure',
     'audit.configure',
     'root.rotate',

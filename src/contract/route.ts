@@ -157,6 +157,7 @@ const AUTHENTICATED: readonly ErrorCode[] = [
   'namespace_suspended',
   'integrity_failed',
   'audit_unavailable',
+  'read_only_grace',
   'database_unavailable',
 ];
 

@@ -216,6 +216,8 @@ export class Changes<C> {
     if (!Buffer.from(requestHash).equals(found.requestHash)) {
       throw new TwofoldError('idempotency_mismatch');
     }
+    // It may have been written and never acknowledged, because an instance had not heard of it.
+    await this.#parts.audit.confirmed();
     const { status, body, auditId } = found;
     return { change: null, status, body, auditId, replayed: true };
   }

@@ -14,7 +14,7 @@ import { StaleAnswer } from '../audit/ports.ts';
 import { TwofoldError } from '../errors.ts';
 import type { ChangeRun, KeyManage, KeyRead, KeyView } from '../keyring/operations.ts';
 import type { InstanceStore } from '../keyring/ports.ts';
-import { formatRecord, providerLabel, recordsOf } from '../keyring/provider-record.ts';
+import { formatRecord, hasEnded, providerLabel, recordsOf } from '../keyring/provider-record.ts';
 import type { ProviderRecord } from '../keyring/provider-record.ts';
 
 /** Keys with a version to announce that are remembered. */
@@ -36,11 +36,14 @@ interface Pending {
   readonly awaited: { readonly version: number; readonly epoch: number } | null;
 }
 
+const isBehind = (record: ProviderRecord, primary: number): boolean =>
+  !hasEnded(record) && record.announced < primary;
+
 /** Whether one of the key's providers has not announced its primary version yet. */
 export function awaitsAnnouncement({ key }: KeyView): boolean {
   const { primary } = key;
   if (primary === null) return false;
-  return [...recordsOf(key.labels).values()].some(({ announced }) => announced < primary);
+  return [...recordsOf(key.labels).values()].some((record) => isBehind(record, primary));
 }
 
 export class Announcer {
@@ -70,7 +73,7 @@ export class Announcer {
         await this.#look(pending);
       } catch (error) {
         if (TwofoldError.is(error, 'key_not_found')) this.#pending.delete(pending.id);
-        else if (!(error instanceof StaleAnswer)) this.#parts.onTrouble(error);
+        else if (!wasOvertaken(error)) this.#parts.onTrouble(error);
       }
     }
   }
@@ -98,7 +101,7 @@ export class Announcer {
       if (least < epoch) return;
     } else if (least < awaited.epoch) return;
     const labels = [...recordsOf(view.key.labels)]
-      .filter(([, { announced }]) => announced < primary)
+      .filter(([, record]) => isBehind(record, primary))
       .map(([cluster, record]) => {
         const announced = formatRecord({ ...record, announced: primary });
         return [providerLabel(cluster), announced] as const;
@@ -122,6 +125,10 @@ export class Announcer {
     return this.#parts.authorizer.authorize(KUBERNETES, operation, { namespace, key });
   }
 }
+
+/** By another change of the key, such as another instance's announcement: the next look sees it. */
+const wasOvertaken = (error: unknown): boolean =>
+  error instanceof StaleAnswer || TwofoldError.is(error, 'etag_mismatch');
 
 /** A change that no request asked for. */
 const ownRun = (revision: number): ChangeRun => ({

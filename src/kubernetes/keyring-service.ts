@@ -17,11 +17,12 @@ import { wipe } from '../crypto/secret.ts';
 import { isHybridKem } from '../crypto/suite.ts';
 import type { Suite } from '../crypto/suite.ts';
 import { findSuiteByNumber } from '../crypto/suites.ts';
+import { isUuid } from '../crypto/uuid.ts';
 import type { EpochStanding, SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import { versionOf } from '../keyring/catalog.ts';
 import type { KeyRead, KeyUse, KeyView, Used } from '../keyring/operations.ts';
-import { recordsOf } from '../keyring/provider-record.ts';
+import { recordsOf, requireServing } from '../keyring/provider-record.ts';
 import type { ProviderRecord } from '../keyring/provider-record.ts';
 import type { Announcer } from './announcer.ts';
 import { OpenedSeeds } from './opened-seeds.ts';
@@ -38,13 +39,11 @@ import { nameOf } from './single-flight.ts';
 const ATTEMPTS = 40;
 const PAUSE_MS = 1;
 const NO_AAD = new Uint8Array(0);
-/** What a `uid` may be to stand in an entry. */
-const UID = /^[\x21-\x7e]{1,64}$/u;
 
 export interface KeyringServiceParts {
   readonly use: Pick<KeyUse, 'wrap' | 'unwrap'>;
   readonly read: Pick<KeyRead, 'fresh'>;
-  readonly audit: Pick<AuditLog, 'record'>;
+  readonly audit: Pick<AuditLog, 'record' | 'refusal' | 'leaving'>;
   /** By the policies about the service itself. */
   readonly authorizer: Pick<Authorizer, 'authorize'>;
   readonly epoch: SecurityEpoch;
@@ -138,12 +137,7 @@ export class KeyringService implements KeyService {
     const { announcer, cluster, provider } = this.#parts;
     const record = recordsOf(view.key.labels).get(cluster);
     if (record === undefined) return announcer.register(view, cluster, provider);
-    if (record.provider !== provider) {
-      throw new TwofoldError(
-        'invalid_value',
-        `The provider of cluster ${cluster} is called ${record.provider}.`,
-      );
-    }
+    requireServing(record, { cluster, provider });
     announcer.consider(view);
     return record;
   }
@@ -176,7 +170,9 @@ export class KeyringService implements KeyService {
     run: (noted: Noted, standing: EpochStanding) => Promise<T>,
     drop: (unanswered: T) => void,
   ): Promise<T> {
-    const { namespace, key, epoch } = this.#parts;
+    const { namespace, key, epoch, audit } = this.#parts;
+    const refusal = audit.refusal(asked.operation);
+    if (refusal !== null) throw refusal;
     const standing = { epoch: epoch.current, namespace, keyId: null, keyName: key };
     const noted: Noted = { keyId: null, used: null, origin: null };
     let given: T;
@@ -189,7 +185,8 @@ export class KeyringService implements KeyService {
       throw failure;
     }
     try {
-      await this.#record(asked, noted, 'ok', standing);
+      const id = await this.#record(asked, noted, 'ok', standing);
+      audit.leaving(id, standing);
       return given;
     } catch (error) {
       drop(given);
@@ -203,9 +200,9 @@ export class KeyringService implements KeyService {
     noted: Noted,
     outcome: string,
     standing: EpochStanding,
-  ): Promise<void> {
+  ): Promise<string> {
     try {
-      await this.#parts.audit.record(this.#draft(asked, noted, outcome), standing);
+      return await this.#parts.audit.record(this.#draft(asked, noted, outcome), standing);
     } catch (error) {
       if (error instanceof StaleAnswer || TwofoldError.is(error, 'audit_unavailable')) throw error;
       throw new TwofoldError('audit_unavailable', undefined, { cause: error });
@@ -216,7 +213,8 @@ export class KeyringService implements KeyService {
     const { operation, context, uid, started } = asked;
     const { namespace, key, engineOf } = this.#parts;
     const { decision } = this.#grant(operation, context);
-    const named = uid !== null && UID.test(uid);
+    // As API servers make it: anything else could hold what no entry may.
+    const named = uid !== null && isUuid(uid);
     return {
       ...NO_CIRCUMSTANCES,
       requestId: randomUUID(),

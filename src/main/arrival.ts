@@ -17,6 +17,8 @@ import type { Incarnation } from './incarnation.ts';
 import type { OwnEvents } from './own-events.ts';
 import type { LateParts } from './late-parts.ts';
 import { openBackups } from './backups.ts';
+import { pursuedInstances } from './confirmations.ts';
+import type { Confirmations } from './confirmations.ts';
 import { cosignedLog } from './cosigned-log.ts';
 import { openLogOutside } from './log-outside.ts';
 import { openLogWitness } from './log-witness.ts';
@@ -40,6 +42,7 @@ export interface ArrivalParts {
   readonly keyring: Keyring;
   readonly root: Root;
   readonly audit: RunningAuditLog;
+  readonly confirmations: Confirmations;
   readonly incarnation: Incarnation;
   readonly hsm: Hsm;
   readonly engine: Engine;
@@ -64,7 +67,7 @@ export async function arrive(
   const announcer = startAnnouncer(
     {
       keyring,
-      instances: store.instances,
+      instances: pursuedInstances(store.instances, parts.confirmations),
       epoch: incarnation.epoch,
       log: logs.component('kubernetes'),
     },

@@ -15,6 +15,7 @@ import { TwofoldError } from '../errors.ts';
 import type { Root } from '../keyring/root.ts';
 import { openStore } from '../store/store.ts';
 import type { Store } from '../store/store.ts';
+import { Confirmations } from './confirmations.ts';
 import { openDevice } from './device.ts';
 import type { Device } from './device.ts';
 import { databaseUrls } from './doctor-command.ts';
@@ -87,7 +88,10 @@ export async function instanceBeside(
   const epoch = new SecurityEpoch((await store.instances.beat(instance, 0)).epoch);
   const refreshEpoch = async () => epoch.advance(await store.audit.changesSince(epoch.current));
   const macs = { mac: root.auditMac, values: root.valueMac };
-  const audit = createAuditLog({ store: store.audit, ...macs, epoch, instance, zone });
+  const { settle: confirmed } = new Confirmations({
+    ...{ store: store.grace, instance, onFenced: () => undefined },
+  });
+  const audit = createAuditLog({ store: store.audit, ...macs, epoch, instance, zone, confirmed });
   await audit.start();
   unwinding.add('audit lanes', async () => {
     await audit.stop();

@@ -11,6 +11,7 @@ import { ENVELOPE_VERSION } from '../crypto/envelope.ts';
 import { SUITES } from '../crypto/suites.ts';
 import { isUuid } from '../crypto/uuid.ts';
 import { SecurityEpoch } from '../epoch.ts';
+import { Lease } from '../audit/grace/lease.ts';
 import { TwofoldError } from '../errors.ts';
 import type { AuditStore } from '../audit/ports.ts';
 import type { Heartbeat, InstanceStore, LaneCounts } from '../keyring/ports.ts';
@@ -20,6 +21,8 @@ import type { Unwinding } from './unwinding.ts';
 const BEAT_MS = 1_000;
 /** Older than this, a heartbeat says nothing about the database any more. */
 const STALE_BEAT_MS = 4_000;
+/** With a grace, how soon after a heartbeat that failed the next one goes. */
+const SOON_MS = 250;
 
 export interface IncarnationOptions {
   readonly instances: InstanceStore;
@@ -27,6 +30,8 @@ export interface IncarnationOptions {
   /** The locked data folder. */
   readonly dataDir: string;
   readonly zone: string;
+  /** How long this instance may answer from cache while no commit comes back; 0 unless given. */
+  readonly graceMs?: number | undefined;
   /** From 1, where several processes share the folder and the lock on it; 1 unless given. */
   readonly worker?: number | undefined;
   /** Whether no other worker runs yet, so that all that left an id in the folder are dead; true unless told. */
@@ -46,9 +51,13 @@ export type End = 'fenced' | 'closed' | 'set-back';
 export class Incarnation {
   readonly id: string;
   readonly epoch: SecurityEpoch;
+  /** The right to answer without a commit. */
+  readonly lease: Lease;
   readonly #options: IncarnationOptions;
   #timer: NodeJS.Timeout | undefined;
   #beating: Promise<void> = Promise.resolve();
+  /** Whether a change was learnt that the heartbeat under way does not tell. */
+  #hurried = false;
   #lastBeat = performance.now();
   /** Heartbeats that the database has acknowledged. */
   #beats: number;
@@ -60,11 +69,15 @@ export class Incarnation {
     this.id = id;
     this.epoch = new SecurityEpoch(first.epoch);
     this.#beats = first.beat ?? 0;
+    const { graceMs = 0 } = options;
+    this.lease = new Lease({ graceMs, known: () => this.epoch.current });
+    // Whoever made the change waits for this instance to confirm it.
+    if (this.lease.enabled) this.epoch.onChange(() => this.#hurry());
   }
 
   /** Closes the predecessor's row, opens one of its own, and beats until unwound. */
   static async open(options: IncarnationOptions, unwinding: Unwinding): Promise<Incarnation> {
-    const { instances, dataDir, zone, worker = 1, first = true } = options;
+    const { instances, dataDir, zone, worker = 1, first = true, graceMs = 0 } = options;
     const id = randomUUID();
     const file = join(dataDir, fileOf(worker));
     const place = await placeOf(dataDir);
@@ -83,7 +96,7 @@ export class Incarnation {
     await writeFile(`${file}.new`, `${id}\n${place}\n`, { mode: 0o600, flush: true });
     await rename(`${file}.new`, file);
     const suites = Object.values(SUITES).map(({ number }) => number);
-    const row = { id, zone, suites, envelopes: [ENVELOPE_VERSION], graceMs: 0 };
+    const row = { id, zone, suites, envelopes: [ENVELOPE_VERSION], graceMs };
     await whenReachable(() => instances.open(row), unwinding);
     unwinding.add('instance row', () => instances.close(id));
     const beat = await whenReachable(() => instances.beat(id, 0), unwinding);
@@ -103,14 +116,19 @@ export class Incarnation {
     this.epoch.advance(await this.#options.changes.changesSince(this.epoch.current));
   };
 
-  /** Whether the database has answered lately and this incarnation has not ended. */
+  /** Whether the database has answered lately, or need not have, and this incarnation has not ended. */
   get alive(): boolean {
-    return this.#end === null && performance.now() - this.#lastBeat < STALE_BEAT_MS;
+    const lately = performance.now() - this.#lastBeat < STALE_BEAT_MS;
+    return this.#end === null && (lately || this.#inGrace);
   }
 
   /** One stable word for `/readyz`. */
   get state(): string {
-    return this.#end ?? (this.alive ? 'ok' : 'unreachable');
+    return this.#end ?? (this.#inGrace ? 'grace' : this.alive ? 'ok' : 'unreachable');
+  }
+
+  get #inGrace(): boolean {
+    return this.lease.mode(performance.now()) === 'grace';
   }
 
   /** Null while it may write; for good once it is not. */
@@ -127,35 +145,52 @@ export class Incarnation {
     );
   };
 
-  #schedule(): void {
+  #schedule(afterMs = BEAT_MS): void {
     if (this.#end !== null) return;
     this.#timer = setTimeout(() => {
-      this.#beating = this.#beat().finally(() => this.#schedule());
-    }, BEAT_MS).unref();
+      this.#timer = undefined;
+      this.#hurried = false;
+      this.#beating = this.#beat().then((afterMs) => this.#schedule(this.#hurried ? 0 : afterMs));
+    }, afterMs).unref();
   }
 
-  async #beat(): Promise<void> {
+  /** The next heartbeat goes at once, or right after the one under way. */
+  #hurry(): void {
+    this.#hurried = true;
+    if (this.#timer === undefined) return;
+    clearTimeout(this.#timer);
+    this.#schedule(0);
+  }
+
+  /** Resolves with how long to wait for the next one. */
+  async #beat(): Promise<number> {
     try {
       const began = performance.now();
+      this.lease.sent('heartbeat', began);
       const known = { epoch: this.epoch.current, beat: this.#beats };
       const found = await this.#options.instances.beat(this.id, known.epoch, this.#lanes());
       this.#end = endOf(found, known);
       if (this.#end !== null) {
+        this.lease.forfeit();
         this.#options.onEnd(this.#end);
-        return;
+        return BEAT_MS;
       }
+      this.lease.beaten(began, known.epoch, found.epoch);
       this.#lastBeat = began;
       this.#beats = found.beat ?? 0;
       if (found.epoch > this.epoch.current) await this.refresh();
     } catch (error) {
       this.#options.onTrouble(error);
+      if (this.lease.enabled) return SOON_MS;
     }
+    return BEAT_MS;
   }
 
   async #stop(): Promise<void> {
     clearTimeout(this.#timer);
     await this.#beating;
     clearTimeout(this.#timer);
+    this.lease.forfeit();
   }
 }
 

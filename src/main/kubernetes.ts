@@ -32,7 +32,7 @@ const DEVELOPMENT_CLUSTER = 'development';
 export interface ProviderParts {
   readonly config: Config;
   readonly keyring: Pick<Keyring, 'use' | 'read' | 'manage'>;
-  readonly audit: Pick<RunningAuditLog, 'record'>;
+  readonly audit: Pick<RunningAuditLog, 'record' | 'refusal' | 'leaving'>;
   readonly epoch: SecurityEpoch;
   readonly engine: Engine;
   readonly announcer: Announcer;

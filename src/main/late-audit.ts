@@ -37,6 +37,16 @@ export class LateAudit implements AuditLog {
   hash: AuditLog['hash'] = async (values) => this.#opened().hash(values);
   reading: AuditLog['reading'] = async (draft, standing) => this.#opened().reading(draft, standing);
 
+  refusal(operation: string): TwofoldError | null {
+    return this.#log?.refusal(operation) ?? null;
+  }
+
+  confirmed: AuditLog['confirmed'] = async () => this.#opened().confirmed();
+
+  leaving(...entry: Parameters<AuditLog['leaving']>): 'durable' | 'spooled' {
+    return this.#opened().leaving(...entry);
+  }
+
   countAnonymous(source: string, outcome: string): void {
     if (this.#log !== undefined) this.#log.countAnonymous(source, outcome);
     else if (this.#counts.length < MAX_COUNTS) this.#counts.push([source, outcome]);

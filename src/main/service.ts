@@ -11,23 +11,16 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { createAuditLog } from '../audit/log.ts';
-import type { RunningAuditLog } from '../audit/log.ts';
 import type { Config } from '../config.ts';
-import { configurationHash } from '../config/fingerprint.ts';
 import { MONITORING_ROUTES, ROUTES } from '../contract/routes.ts';
 import { SENSITIVE_FIELDS } from '../contract/sensitive.ts';
 import { createEngine } from '../crypto/combined-engine.ts';
 import { SUITES } from '../crypto/suites.ts';
-import { TwofoldError } from '../errors.ts';
-import type { Hsm } from '../hsm/port.ts';
 import { createHttpServer } from '../http/server.ts';
 import type { HttpAddresses, HttpServer } from '../http/server.ts';
 import type { HttpDependencies, Readiness } from '../http/dependencies.ts';
 import { openKeyring } from '../keyring/keyring.ts';
-import { removeOrphans } from '../keyring/orphans.ts';
 import { openRoot } from '../keyring/root-opening.ts';
-import type { Root } from '../keyring/root.ts';
 import { UsageCounters } from '../keyring/usage.ts';
 import type { Store } from '../store/store.ts';
 import { createLogs } from '../telemetry/logs.ts';
@@ -37,6 +30,7 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import { SuiteTimes } from '../telemetry/suite-times.ts';
 import { requestObserver } from '../telemetry/observation.ts';
 import { arrive } from './arrival.ts';
+import { openAuditLanes } from './audit-lanes.ts';
 import { issuerFacts, openAuthenticator } from './authentication.ts';
 import { findDatabase, openStoreOf, prepareDatabase } from './database.ts';
 import { openAccess } from './access.ts';
@@ -54,15 +48,17 @@ import { measuredHsm, registerFigures } from './figures.ts';
 import { Incarnation } from './incarnation.ts';
 import { accessCheck, localAccess } from './governing.ts';
 import { logCheck } from './sequenced-log.ts';
-import { laneCounts } from './sequencing.ts';
 import { lateParts } from './late-parts.ts';
 import { checkLogOutside, outsideLog } from './log-outside.ts';
 import type { LateParts } from './late-parts.ts';
 import { openLimits } from './limiting.ts';
 import { listenersOf, readIdentities, urlsOf } from './listeners.ts';
+import { removeOwnOrphans } from './orphans.ts';
 import { openOwnEvents } from './own-events.ts';
 import { whenReachable } from './patience.ts';
 import { Reloads } from './reloads.ts';
+import { watchReplication } from './replication.ts';
+import type { ReplicationWatch } from './replication.ts';
 import type { OnWaiting, RunningService } from './running.ts';
 import { statusReader, watchActivity } from './status.ts';
 import type { StartFacts } from './status.ts';
@@ -70,6 +66,7 @@ import { destructionRulesOf } from './destruction-rules.ts';
 import { suitePolicyOf } from './suite-policy.ts';
 import { policyLimitsOf } from './rotation-limits.ts';
 import { selfTest, tokenFacts } from './token-facts.ts';
+import { namingZones } from './token-zones.ts';
 import { Unwinding } from './unwinding.ts';
 import { VERSION } from './version.ts';
 import type { Membership } from './workers/membership.ts';
@@ -94,6 +91,7 @@ export class Service {
   #stopped: Promise<void> | undefined;
   #reloads: Reloads | undefined;
   #limits: HttpDependencies['limits'] | undefined;
+  #replication: ReplicationWatch | undefined;
 
   /**
    * Once `hastened` aborts, a stop waits for nothing that it need not wait for. Of several workers each
@@ -227,9 +225,11 @@ export class Service {
         ? await prepareDatabase(this.#config, VERSION, log, this.#unwinding)
         : findDatabase(this.#config);
     this.#unwinding.check();
-    return openStoreOf(this.#config, urls, log, this.#unwinding, () => {
+    const store = await openStoreOf(this.#config, urls, log, this.#unwinding, () => {
       this.#reloads?.changed({ what: 'database.password' }, 'the database took the new password');
     });
+    this.#replication = await watchReplication(this.#config, store, log, this.#unwinding);
+    return store;
   }
 
   /** A database that holds a root belongs to the token of that root: no other is made beside it. */
@@ -242,9 +242,10 @@ export class Service {
   }
 
   /** Learns changes of other instances at once; what a lost notice costs is a heartbeat's delay. */
-  #followEpoch(store: Store, { epoch, refresh }: Incarnation): void {
+  #followEpoch(store: Store, { epoch, refresh, lease }: Incarnation): void {
     const log = this.#logs.component('instance');
     const listener = store.listen((seen) => {
+      lease.saw(seen);
       if (seen <= epoch.current) return;
       refresh().catch((err: unknown) => log.warn({ err }, 'changes could not be read'));
     });
@@ -259,6 +260,7 @@ export class Service {
         changes: store.audit,
         dataDir: this.#config.dataDir,
         zone: this.#config.zone.name,
+        graceMs: this.#config.zone.graceMs,
         worker: this.#membership?.worker,
         first: this.#membership?.first,
         onTrouble: (err) => log.warn({ err }, 'a heartbeat failed'),
@@ -379,32 +381,33 @@ export class Service {
     incarnation: Incarnation,
     late: LateParts,
   ): Promise<void> {
-    const hsm = measuredHsm(pool, this.#metrics);
     const { epoch, refresh, id: instance, assertOpen } = incarnation;
+    const zone = this.#config.zone.name;
+    const { instances } = store;
+    const hsm = namingZones(measuredHsm(pool, this.#metrics), { zone, instances });
+    const { serial } = pool.status().token ?? {};
+    if (serial !== undefined) await instances.announceToken(instance, serial);
     const keys = fencedKeyStore(store.keys, assertOpen);
     const entries = fencedAuditStore(store.audit, assertOpen);
     const uses = new UsageCounters(keys);
     const mayMake = this.#membership?.first ?? true;
     const root = await openRoot(hsm, store.roots, uses, mayMake ? ceremony : null);
     this.#unwinding.check();
-    const zone = this.#config.zone.name;
     const checking = this.#logs.component('log');
     const givenUp = await checkLogOutside({ config: this.#config, store, root, log: checking });
     this.#unwinding.check();
-    const started = { configuration: configurationHash(this.#config) };
-    const macs = { mac: root.auditMac, values: root.valueMac };
-    const audit = createAuditLog({ store: entries, ...macs, epoch, instance, zone, started });
-    await audit.start();
-    incarnation.announce(() => laneCounts(audit));
-    this.#unwinding.add('audit lanes', async () => {
-      // Once fenced, no last entry can be written.
-      const { closed } = await audit.stop(incarnation.end === null ? undefined : 0);
-      if (!closed) throw new TwofoldError('audit_unavailable', 'The last entries are not durable.');
-    });
+    const { audit, confirmations } = await openAuditLanes(
+      {
+        ...{ config: this.#config, store, entries, root, incarnation },
+        ...{ worker: this.#membership?.worker ?? 1, first: mayMake },
+        log: this.#logs.component('audit'),
+      },
+      this.#unwinding,
+    );
     const events = openOwnEvents(pool, audit, this.#logs.component('audit'), this.#unwinding);
     await givenUp.settle((...entry) => audit.recordOwn(...entry));
     this.#unwinding.add('counts of refusals', () => this.#limits?.refusals.stop());
-    await this.#removeOrphans(store, hsm, root, audit);
+    await removeOwnOrphans(store, hsm, root, audit, this.#logs.component('hsm'));
     const log = this.#logs.component('keyring');
     const operations = fencedOperationStore(store.operations, assertOpen);
     const keyring = openKeyring({
@@ -414,7 +417,7 @@ export class Service {
       uses,
       store: keys,
       operations,
-      instances: store.instances,
+      instances,
       audit,
       epoch,
       refreshEpoch: refresh,
@@ -439,7 +442,7 @@ export class Service {
     const engine = this.#engine;
     const logs = this.#logs;
     const worker = this.#membership?.worker ?? 1;
-    const own = { root, audit, incarnation, events, metrics: this.#metrics };
+    const own = { root, audit, confirmations, incarnation, events, metrics: this.#metrics };
     const parts = { config, store, keys, operations, keyring, hsm, engine, logs, worker, ...own };
     await arrive(parts, late, this.#unwinding);
   }
@@ -453,25 +456,17 @@ export class Service {
     );
   }
 
-  async #removeOrphans(store: Store, hsm: Hsm, root: Root, audit: RunningAuditLog): Promise<void> {
-    const { mac, installation } = root;
-    const record: RunningAuditLog['recordOwn'] = (...entry) => audit.recordOwn(...entry);
-    const orphans = await removeOrphans({ hsm, store: store.keys, mac, installation, record });
-    const log = this.#logs.component('hsm');
-    if (orphans.removed > 0) log.warn(orphans, 'orphans were removed');
-    if (orphans.refused > 0) log.error(orphans, 'intents of token objects were altered or planted');
-  }
-
   #readiness({ hsm }: Device, incarnation: Incarnation, late: LateParts): Readiness {
     const { ready, state } = hsm.status();
-    const audit = late.audit.current?.health().ok ?? false;
+    const { ok: audit = false, spooled = 0 } = late.audit.current?.health() ?? {};
     const whole = (late.keyring?.integrity.altered ?? 0) === 0;
     // What is refused is said, and not waited for: the former goes on.
     const secrets = (this.#reloads?.refused.length ?? 0) === 0 ? 'ok' : 'refused';
     const checks = [
       { name: 'hsm', ready, state },
       { name: 'database', ready: incarnation.alive, state: incarnation.state },
-      { name: 'audit', ready: audit, state: audit ? 'ok' : 'not-durable' },
+      ...(this.#replication === undefined ? [] : [this.#replication.check]),
+      { name: 'audit', ready: audit, state: !audit ? 'not-durable' : spooled > 0 ? 'spool' : 'ok' },
       logCheck(late),
       backupCheck(late),
       { name: 'integrity', ready: whole, state: whole ? 'ok' : 'rows-altered' },

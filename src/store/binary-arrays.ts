@@ -13,7 +13,8 @@ const NULL_LENGTH = -1;
 const EPOCH_MS = 946_684_800_000;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
-export const byteaArray = (values: readonly Uint8Array[]): Buffer => binaryArray(OID.bytea, values);
+export const byteaArray = (values: readonly (Uint8Array | null)[]): Buffer =>
+  binaryArray(OID.bytea, values);
 
 export const textArray = (values: readonly (string | null)[]): Buffer =>
   binaryArray(OID.text, values.map(repeated((value) => Buffer.from(value))));

@@ -31,6 +31,7 @@ const LANE_LOSSES: Readonly<Record<string, LaneLoss>> = {
   TF001: 'gone',
   TF002: 'closed',
   TF003: 'gone',
+  TF040: 'conflict',
 };
 /** The instance that writes has no row any more, or is fenced or closed. */
 const FENCED = 'This instance is fenced; another one may serve.';

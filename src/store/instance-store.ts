@@ -18,6 +18,9 @@ const OPEN = `insert into public.instance (id, zone, suites, envelopes, grace_ms
   values ($1, $2, $3, $4, $5, (select epoch from public.security_epoch))
   on conflict (id) do nothing`;
 
+/** Under the barrier of changes, so that each finds it or is before it. */
+const OPEN_GRACE = 'select public.open_grace_instance($1, $2, $3, $4, $5)';
+
 /** Always a row, and a commit also where nothing is updated: no old primary says that a row is gone. */
 const beatStatement = (name: string, announced: string): Statement => ({
   name,
@@ -43,21 +46,32 @@ interface BeatRow {
   readonly fenced: boolean;
 }
 
-const CLOSE_DEAD = `update public.instance set closed = true where id = $1 and not (${IS_LIVE})`;
+/** One with a grace may be silent and answer: it is fenced by the change that has waited for it. */
+const CLOSE_DEAD = `update public.instance set closed = true
+  where id = $1 and grace_ms = 0 and not (${IS_LIVE})`;
 
 const ANNOUNCE = `update public.instance set generations = $2
   where id = $1 and not closed and generations <> $2::integer[]`;
 
+const ANNOUNCE_TOKEN = `update public.instance set token_serial = $2
+  where id = $1 and not closed and token_serial is distinct from $2`;
+
+const ZONES_WITH_TOKEN = `select distinct zone from public.instance
+  where ${IS_LIVE} and token_serial = $1 order by zone`;
+
 const UNREADABLE = `select 1 from public.instance
   where ${IS_LIVE} and not ($1 = any (suites) and $2 = any (envelopes)) limit 1`;
 
+/** One with a grace counts however silent it is: it may answer, until it is fenced. */
 const CONFIRMED = `select e.epoch,
-    coalesce((select min(epoch_seen) from public.instance where ${IS_LIVE}), e.epoch) as least
+    coalesce((select min(epoch_seen) from public.instance
+      where not closed and not fenced and (grace_ms > 0 or ${IS_LIVE})), e.epoch) as least
   from public.security_epoch e`;
 
 export const createInstanceStore = (pool: GuardedPool): InstanceStore => ({
   open: async ({ id, zone, suites, envelopes, graceMs }) => {
-    await commitStatement(pool, OPEN, [id, zone, suites, envelopes, graceMs]).catch(refuse);
+    const statement = graceMs === 0 ? OPEN : OPEN_GRACE;
+    await commitStatement(pool, statement, [id, zone, suites, envelopes, graceMs]).catch(refuse);
   },
 
   beat: async (id, epochSeen, lanes) => {
@@ -81,6 +95,16 @@ export const createInstanceStore = (pool: GuardedPool): InstanceStore => ({
 
   announceGenerations: async (id, generations) => {
     await commitStatement(pool, ANNOUNCE, [id, generations]).catch(refuse);
+  },
+
+  announceToken: async (id, serial) => {
+    await commitStatement(pool, ANNOUNCE_TOKEN, [id, serial]).catch(refuse);
+  },
+
+  zonesWithToken: async (serial) => {
+    const query = () => pool.query<{ zone: string }>(ZONES_WITH_TOKEN, [serial]);
+    const { rows } = await read(query).catch(refuse);
+    return rows.map(({ zone }) => zone);
   },
 
   allRead: async (suite, envelope) => {

@@ -21,8 +21,9 @@ import { versionRow } from './version-rows.ts';
 
 export const COMMIT_CHANGE = {
   name: 'commit_change',
-  text: `select public.commit_change(
-    $1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16) as epoch`,
+  text: `with change as materialized (select public.commit_change(
+      $1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16) as epoch)
+    select epoch, public.grace_held(epoch) as held from change`,
 };
 
 /** @throws TwofoldError invalid_value for text that cannot be stored. */

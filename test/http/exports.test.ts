@@ -64,7 +64,7 @@ const MESSAGE = Buffer.from('signed outside');
 const b64 = (bytes: Uint8Array) => Buffer.from(bytes).toString('base64');
 
 describe('an export', () => {
-  it('is refused where no rule asks for approval, also of who asks nobody', async () => {
+  it('is refused where no rule asks for approval', async () => {
     expect(await make('early', 'ML-DSA-44')).toBe(201);
     const refused = await exported('early', bodyFor(recipient));
     expect([refused.status, code(refused)]).toEqual([409, 'approval_rule_missing']);

@@ -152,6 +152,9 @@ describe('no audit, no answer', () => {
         audit: {
           change: (draft, commit) => audit.change(draft, commit),
           countAnonymous: () => undefined,
+          refusal: () => null,
+          confirmed: () => Promise.resolve(),
+          leaving: () => 'durable',
           read: (id) => audit.read(id),
           list: (query) => audit.list(query),
           hash: (values) => audit.hash(values),
@@ -240,6 +243,9 @@ describe('no audit, no answer', () => {
         audit: {
           change: (draft, commit) => audit.change(draft, commit),
           countAnonymous: () => undefined,
+          refusal: () => null,
+          confirmed: () => Promise.resolve(),
+          leaving: () => 'durable',
           read: (id) => audit.read(id),
           list: (query) => audit.list(query),
           hash: (values) => audit.hash(values),
@@ -270,6 +276,9 @@ describe('no audit, no answer', () => {
         audit: {
           change: (draft, commit) => audit.change(draft, commit),
           countAnonymous: () => undefined,
+          refusal: () => null,
+          confirmed: () => Promise.resolve(),
+          leaving: () => 'durable',
           read: (id) => audit.read(id),
           list: (query) => audit.list(query),
           hash: (values) => audit.hash(values),

@@ -140,6 +140,7 @@ const accessBy = (authorizer: Deciding['authorizer']): HttpDependencies['access'
         : {
             readsKeys: false,
             awaitsBody: () => false,
+            limitsOf: () => [],
             explain: (...asked) => ({
               ...authorizer.decide(...asked),
               permits: [],
@@ -178,6 +179,9 @@ function watchAudit(world: Instance, drafts: AuditDraft[], anonymous: Service['a
       return audit.record(draft, standing);
     },
     change: (draft, commit) => audit.change(draft, commit),
+    refusal: () => null,
+    confirmed: () => Promise.resolve(),
+    leaving: () => 'durable',
     countAnonymous: (source, outcome) => {
       anonymous.push({ source, outcome });
       audit.countAnonymous(source, outcome);

@@ -1,0 +1,111 @@
+/**
+ * The audit log of this process: first what earlier ones left in their spools, then lanes of its own, and
+ * with a grace a spool and what changes wait for.
+ */
+import { join } from 'node:path';
+
+import { SpoolFile } from '../audit/grace/spool-file.ts';
+import { returnSpools } from '../audit/grace/returning.ts';
+import type { Returned } from '../audit/grace/returning.ts';
+import { createAuditLog } from '../audit/log.ts';
+import type { RunningAuditLog } from '../audit/log.ts';
+import type { AuditStore } from '../audit/ports.ts';
+import type { Config } from '../config.ts';
+import { configurationHash } from '../config/fingerprint.ts';
+import { TwofoldError } from '../errors.ts';
+import type { Root } from '../keyring/root.ts';
+import type { Store } from '../store/store.ts';
+import type { Log } from '../telemetry/logs.ts';
+import { Confirmations } from './confirmations.ts';
+import type { Incarnation } from './incarnation.ts';
+import { whenReachable } from './patience.ts';
+import { laneCounts } from './sequencing.ts';
+import type { Unwinding } from './unwinding.ts';
+
+const FOLDER = 'spool';
+
+export interface AuditLaneParts {
+  readonly config: Config;
+  readonly store: Pick<Store, 'grace'>;
+  /** Fenced. */
+  readonly entries: AuditStore;
+  readonly root: Root;
+  readonly incarnation: Incarnation;
+  /** From 1. */
+  readonly worker: number;
+  /** Whether no other worker runs yet: whoever wrote in the folder is dead. */
+  readonly first: boolean;
+  readonly log: Log;
+}
+
+export interface AuditLanes {
+  readonly audit: RunningAuditLog;
+  readonly confirmations: Confirmations;
+}
+
+/** Both lanes are open, and `system.start` is durable, when it resolves. */
+export async function openAuditLanes(
+  parts: AuditLaneParts,
+  unwinding: Unwinding,
+): Promise<AuditLanes> {
+  const { config, store, entries, root, incarnation, log } = parts;
+  const { epoch, id: instance, lease } = incarnation;
+  const returned = await whenReachable(() => returnLeft(parts), unwinding);
+  unwinding.check();
+  const confirmations = new Confirmations({
+    store: store.grace,
+    instance,
+    onFenced: (ids) => log.warn({ ids }, 'instances that nobody could reach were fenced'),
+  });
+  unwinding.add('waits of changes', () => confirmations.stop());
+  const audit = createAuditLog({
+    store: entries,
+    ...{ mac: root.auditMac, values: root.valueMac },
+    epoch,
+    instance,
+    zone: config.zone.name,
+    started: { configuration: configurationHash(config) },
+    confirmed: confirmations.settle,
+    grace: lease.enabled ? { lease, store: store.grace, ...spooling(parts) } : undefined,
+  });
+  await audit.start();
+  incarnation.announce(() => laneCounts(audit));
+  unwinding.add('audit lanes', async () => {
+    // Once fenced, no last entry can be written.
+    const { closed } = await audit.stop(incarnation.end === null ? undefined : 0);
+    if (!closed) throw new TwofoldError('audit_unavailable', 'The last entries are not durable.');
+  });
+  for (const one of returned) await tell(one, audit, log);
+  return { audit, confirmations };
+}
+
+/** A name is used once: another outage of the same lane has another file. */
+function spooling({ config, incarnation, worker, log }: AuditLaneParts) {
+  const folder = join(config.dataDir, FOLDER);
+  const instance = incarnation.id;
+  let files = 0;
+  return {
+    open: (lane: number) => {
+      files += 1;
+      const name = `w${String(worker)}-${instance}-${String(lane)}-${String(files)}`;
+      return SpoolFile.create(folder, name, { instance, lane });
+    },
+    onTrouble: (err: unknown) => log.error({ err }, 'the audit spool failed'),
+  };
+}
+
+/** Of this worker's predecessors; where no other runs, of all. */
+const returnLeft = ({ config, store, root, worker, first }: AuditLaneParts) =>
+  returnSpools({
+    store: store.grace,
+    mac: root.auditMac,
+    folder: join(config.dataDir, FOLDER),
+    prefix: first ? 'w' : `w${String(worker)}-`,
+  });
+
+async function tell(one: Returned, audit: RunningAuditLog, log: Log): Promise<void> {
+  if (one.state === 'returned')
+    log.info(one, 'entries of the last process came back from its spool');
+  else log.error(one, 'entries of the last process are lost: its spool is kept beside');
+  await audit.recordOwn('audit.spool', { ...one });
+}

@@ -1,0 +1,197 @@
+/**
+ * The grace with real processes: while PostgreSQL hangs or is gone unwraps go on for so long and no longer,
+ * their entries come back once each, also those of a process that was killed; and a change is acknowledged
+ * only when an instance that cannot be reached can answer no more (promise P5).
+ */
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
+
+import { MARGIN_MS } from '../../src/audit/grace/waiting.ts';
+import { startBeside } from '../e2e/beside.ts';
+import { TestService } from '../e2e/service.ts';
+import { startTestDatabase } from '../store/database.ts';
+import type { TestDatabase } from '../store/database.ts';
+import { eventually } from '../store/eventually.ts';
+import { withClient } from '../store/owner.ts';
+import { startRelay } from '../store/relay.ts';
+import type { Relay } from '../store/relay.ts';
+import { healthOf, untilReady } from './load.ts';
+import { PLAINTEXT, Unwraps, faultsOf, processesOf, verifiedLive } from './grace-world.ts';
+
+const GRACE_MS = 4_000;
+
+let database: TestDatabase;
+let relay: Relay;
+let service: TestService;
+let frozen: readonly number[] = [];
+const environment = () => ({
+  DATABASE_URL: database.appUrl,
+  TWOFOLD_DATABASE_OWNER_URL: database.ownerUrl,
+  TWOFOLD_ZONE_GRACE_MS: String(GRACE_MS),
+});
+const freeze = () => {
+  frozen = processesOf(database.pid());
+  for (const pid of frozen) process.kill(pid, 'SIGSTOP');
+};
+const thaw = () => {
+  for (const pid of frozen) process.kill(pid, 'SIGCONT');
+  frozen = [];
+};
+
+async function wrappedBy(name: string): Promise<string> {
+  const made = { name, suite: 'MLKEM768-P256' };
+  expect((await service.request('POST', '/v1/admin/keys', made)).status).toBe(201);
+  const { json } = await service.request('POST', `/v1/keys/${name}/wrap`, { plaintext: PLAINTEXT });
+  return String(json['ciphertext']);
+}
+
+const spoolOf = ({ dataDir }: TestService): string[] => {
+  try {
+    return readdirSync(join(dataDir, 'spool'));
+  } catch {
+    return [];
+  }
+};
+
+beforeAll(async () => {
+  database = await startTestDatabase();
+  relay = await startRelay(database.port);
+  service = await TestService.start({ environment: environment() });
+}, 120_000);
+afterEach(() => thaw());
+afterAll(async () => {
+  await service.destroy();
+  await relay.close();
+  await database.stop();
+}, 60_000);
+
+describe('a database that hangs', () => {
+  it('leaves unwraps under way for the grace and not longer, and has every entry afterwards', async () => {
+    const ciphertext = await wrappedBy('hung');
+    const unwraps = new Unwraps(service, 'hung', ciphertext);
+    await eventually(async () => unwraps.answered.length > 20, 20_000);
+    freeze();
+    const at = performance.now();
+    await sleep(1_200);
+    const refused = await Promise.all([
+      service.request('POST', '/v1/keys/hung/wrap', { plaintext: PLAINTEXT }),
+      service.request('POST', '/v1/admin/keys', { name: 'more', suite: 'A256GCM' }),
+      service.request('POST', '/v1/admin/keys/hung/suspend', { reason: 'x' }),
+    ]);
+    for (const { status, json, headers } of refused) {
+      expect([status, json.code]).toEqual([503, 'read_only_grace']);
+      expect(headers.get('retry-after')).toBe('1');
+    }
+    const health = await healthOf(service);
+    expect(health).toMatchObject({ status: 200, states: { database: 'grace', audit: 'spool' } });
+    await sleep(at + GRACE_MS + 1_000 - performance.now());
+    expect((await healthOf(service)).status).toBe(503);
+    thaw();
+    await untilReady(service);
+    await eventually(async () => spoolOf(service).length === 0, 20_000);
+    await sleep(300);
+    await unwraps.stop();
+
+    expect(unwraps.pause(at, at + GRACE_MS - 1_200)).toBeLessThan(1_000);
+    const inGrace = unwraps.answered.filter(({ ended }) => ended > at + 700);
+    const late = inGrace.filter(({ ended }) => ended > at + GRACE_MS + 100);
+    expect(inGrace.length - late.length).toBeGreaterThan(50);
+    // Those after the end are those after the return.
+    expect(unwraps.pause(at + GRACE_MS, at + GRACE_MS + 1_000)).toBeGreaterThan(900);
+    expect(await faultsOf(database.ownerUrl, unwraps.answered)).toEqual([]);
+    expect(await verifiedLive(service, database.ownerUrl)).toBe('verified');
+  }, 120_000);
+});
+
+describe('a process that is killed in the grace', () => {
+  it('leaves its entries to the next one', async () => {
+    const ciphertext = await wrappedBy('killed');
+    const unwraps = new Unwraps(service, 'killed', ciphertext);
+    await eventually(async () => unwraps.answered.length > 20, 20_000);
+    freeze();
+    await sleep(2_000);
+    await service.kill();
+    await unwraps.stop();
+    expect(spoolOf(service)).toHaveLength(1);
+    thaw();
+    const { dataDir } = service;
+    service = await TestService.start({ dataDir, environment: environment() });
+    await untilReady(service);
+    expect(spoolOf(service)).toEqual([]);
+    expect(await faultsOf(database.ownerUrl, unwraps.answered)).toEqual([]);
+    expect(await verifiedLive(service, database.ownerUrl)).toBe('verified');
+  }, 120_000);
+});
+
+describe('an instance that nobody can reach', () => {
+  it('answers nothing more when a suspension is acknowledged, and brings its entries back', async () => {
+    const ciphertext = await wrappedBy('cut');
+    const other = await startBeside(service, {
+      ...environment(),
+      DATABASE_URL: relay.url(database.appUrl),
+    });
+    try {
+      const unwraps = new Unwraps(other, 'cut', ciphertext);
+      await eventually(async () => unwraps.answered.length > 20, 20_000);
+      relay.muteAnswers();
+      const at = performance.now();
+      await sleep(1_500);
+      const { status } = await service.request('POST', '/v1/admin/keys/cut/suspend', {
+        reason: 'x',
+      });
+      const acknowledged = performance.now();
+      expect(status).toBe(200);
+      expect(acknowledged - at).toBeGreaterThan(GRACE_MS);
+      expect(acknowledged - at).toBeLessThan(GRACE_MS + MARGIN_MS + 3_500);
+      // Whoever suspends another key waits for nobody any more.
+      const began = performance.now();
+      await wrappedBy('other');
+      expect(performance.now() - began).toBeLessThan(2_000);
+      await sleep(500);
+      relay.unmute();
+      await eventually(async () => (await healthOf(other)).states['database'] === 'fenced', 30_000);
+      await eventually(async () => spoolOf(other).length === 0, 30_000);
+      await unwraps.stop();
+      const after = unwraps.answered.filter(({ ended }) => ended > acknowledged);
+      expect(after).toEqual([]);
+      expect(unwraps.answered.filter(({ ended }) => ended > at + 700).length).toBeGreaterThan(20);
+      expect(await faultsOf(database.ownerUrl, unwraps.answered)).toEqual([]);
+    } finally {
+      await other.kill();
+      await other.destroy();
+    }
+    expect(await verifiedLive(service, database.ownerUrl)).toBe('verified');
+  }, 120_000);
+
+  it('that is killed is fenced by the next change, after its grace', async () => {
+    const other = await startBeside(service, environment());
+    await other.kill();
+    const began = performance.now();
+    await wrappedBy('after-a-kill');
+    expect(performance.now() - began).toBeGreaterThan(GRACE_MS);
+    const { rows } = await withClient(database.ownerUrl, (client) =>
+      client.query('select 1 from instance where fenced'),
+    );
+    expect(rows.length).toBeGreaterThan(0);
+    await other.destroy();
+  }, 120_000);
+
+  it('confirms a change within a moment while it can be reached', async () => {
+    const other = await startBeside(service, environment());
+    await wrappedBy('confirmed');
+    const times: number[] = [];
+    for (let round = 0; round < 10; round += 1) {
+      const began = performance.now();
+      const path = `/v1/admin/keys/confirmed/${round % 2 === 0 ? 'suspend' : 'resume'}`;
+      expect((await service.request('POST', path, { reason: 'x' })).status).toBe(200);
+      times.push(performance.now() - began);
+    }
+    const median = times.toSorted((a, b) => a - b)[5] ?? Infinity;
+    process.stderr.write(`a change waits ${median.toFixed(1)} ms with one other instance\n`);
+    expect(median).toBeLessThan(300);
+    await other.destroy();
+  }, 120_000);
+});
