@@ -18,6 +18,7 @@
  *     twofold hsm init-token --so-pin-file FILE              initialise a token of SoftHSM, and of nothing else
  *     twofold hsm escrow --recovery FILE --so-pin-file FILE  wrap the root for the recovery key, so that backups can carry it
  *     twofold import FILE --name NAME --suite SUITE           a private key of elsewhere becomes a key of the service
+ *     twofold export recipient | open                        the recipient's side of a key that leaves
  *     twofold recovery create | check                        the recovery key of backups, and its shares
  *     twofold backup create | list | verify | restore        backups of the whole installation
  *     twofold audit export --out FOLDER …                     the audit log and its proofs, to be verified anywhere
@@ -49,6 +50,7 @@ import { conformanceCommand } from './main/conformance-command.ts';
 import { doctorDatabaseCommand } from './main/doctor-database.ts';
 import { doctorCommand } from './main/doctor-command.ts';
 import { escrowCommand } from './main/escrow-command.ts';
+import { exportCommand } from './main/export-command.ts';
 import { generationCommand } from './main/generation-command.ts';
 import { hsmCommand } from './main/hsm-command.ts';
 import { importCommand } from './main/import-command.ts';
@@ -70,7 +72,7 @@ const print = (line: string) => {
 };
 const complain = (line: string) => void process.stderr.write(`${line}\n`);
 
-const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | doctor database | conformance | migrate | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | hsm escrow | import | recovery create | recovery check | backup create | backup list | backup verify | backup restore | audit archive | audit export | audit verify | audit keys | audit prove | audit tail | kms-plugin | version
+const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | doctor database | conformance | migrate | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | hsm escrow | import | export recipient | export open | recovery create | recovery check | backup create | backup list | backup verify | backup restore | audit archive | audit export | audit verify | audit keys | audit prove | audit tail | kms-plugin | version
 Settings are flags, TWOFOLD_* variables or a file; see deploy/configuration.md.`;
 
 function configCommand(flags: ReadonlyMap<string, string>, argv: readonly string[]): number {
@@ -111,6 +113,7 @@ const HARDENED: readonly string[] = [
   'break-glass',
   'kms-plugin',
   'import',
+  'export',
   'recovery',
   'backup',
 ];
@@ -143,6 +146,8 @@ async function run(argv: readonly string[]): Promise<number> {
       return doctorCommand(localConfig({ flags, uses: ['database', 'owner', 'hsm'] }), rest, print);
     case 'conformance':
       return conformanceCommand(others, print);
+    case 'export':
+      return exportCommand(others, { print, complain });
     case 'import':
       return importCommand(others, { print, complain });
     case 'recovery':

@@ -29,6 +29,8 @@ export const NAME = {
   importInfo: 'twofold/import/1',
   /** Domain of the data from which the wrapping key of an import is derived in the token. */
   importWrapping: 'twofold/import-wrapping/1',
+  /** HPKE `info` prefix of a key that is exported. */
+  exportInfo: 'twofold/export/1',
   /** First bytes of a sealed file; its version byte follows. */
   sealedFile: 'TWOFOLD',
   /** HKDF `info` of a sealed file's content key and key commitment. */

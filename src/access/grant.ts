@@ -31,6 +31,7 @@ export const OPERATIONS = [
   'keys.create',
   'keys.import-parameters',
   'keys.import',
+  'keys.export',
   'keys.update',
   'keys.rotate',
   'keys.set-primary',

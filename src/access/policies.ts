@@ -113,7 +113,7 @@ action "operations.oversee" in [oversee]
 action "versions.activate", "versions.deactivate", "versions.compromise", "versions.schedule",
   "versions.cancel-destruction", "keys.cancel-destruction" in [change]
   appliesTo { principal: User, resource: Key, context: Facts };
-action "versions.schedule-destruction", "versions.destroy",
+action "versions.schedule-destruction", "versions.destroy", "keys.export",
   "keys.schedule-destruction", "keys.destroy" in [destroy]
   appliesTo { principal: User, resource: Key, context: Facts };
 action "rotation-policies.change", "rotations.order" in [change]

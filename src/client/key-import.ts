@@ -102,7 +102,7 @@ async function seedMaterial(suite: Keyed, key: KeyObject): Promise<ImportMateria
 }
 
 /** The private key of SLH-DSA begins with what FIPS 205 makes it of. */
-function seedOf(suite: Keyed, key: KeyObject): SecretBytes {
+export function seedOf(suite: Keyed, key: KeyObject): SecretBytes {
   const format = key.asymmetricKeyType?.startsWith('slh') === true ? 'raw-private' : 'raw-seed';
   let bytes: Buffer;
   try {
@@ -117,7 +117,7 @@ function seedOf(suite: Keyed, key: KeyObject): SecretBytes {
   }
 }
 
-async function publicKeyOf(suite: Suite, seed: SecretBytes): Promise<Uint8Array> {
+export async function publicKeyOf(suite: Suite, seed: SecretBytes): Promise<Uint8Array> {
   const { mlKem, signatures } = nativeEngine;
   if (suite.kind === 'kem' && suite.pq !== null) return mlKem.publicKey(suite.pq, seed);
   if (suite.kind === 'signature' && suite.pq !== null) {

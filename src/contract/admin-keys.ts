@@ -116,6 +116,10 @@ export const createKey = defineRoute({
         description: 'Naming `hsm-token` accepts that the key lives and dies with one token.',
       }),
       activateAt: activateAt.optional(),
+      exportable: z.boolean().optional().meta({
+        description:
+          'Whether its versions may be exported; suites without a half in the HSM alone.',
+      }),
     })
     .meta({ id: 'CreateKeyRequest' }),
   status: 201,
@@ -128,6 +132,7 @@ export const createKey = defineRoute({
     'key_exists',
     'name_retired',
     'wrong_purpose',
+    'export_not_offered',
     'not_found',
     'read_only_grace',
   ],

@@ -13,6 +13,7 @@ export const EVENT_TYPES = [
   'key.rotated',
   'key.primary-changed',
   'key.alias-changed',
+  'key.exported',
   'key.suspended',
   'key.resumed',
   'key.rotation-policy-changed',

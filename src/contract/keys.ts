@@ -92,6 +92,18 @@ export const keyResource = z
     }),
     deletionProtection: z.boolean(),
     origin: keyOrigin,
+    exportable: z.boolean().meta({ description: 'Whether its versions may be exported.' }),
+    exports: z
+      .array(
+        z.object({
+          version: keyVersion,
+          at: time,
+          recipient: z.object({ suite: suiteId, fingerprint: z.string() }),
+          by: z.object({ issuer: z.string(), subject: z.string() }),
+          approval: uuid,
+        }),
+      )
+      .meta({ description: 'What has left, to whom, by whom and under which approval; for ever.' }),
     publish: z.boolean().meta({ description: 'Whether its public keys are shown at `/public/…`.' }),
     createdAt: time,
     destruction,

@@ -8,6 +8,7 @@ import * as certificates from './certificates.ts';
 import * as csr from './csr.ts';
 import * as denials from './denials.ts';
 import * as events from './events.ts';
+import * as exports from './exports.ts';
 import * as imports from './imports.ts';
 import * as issuers from './issuers.ts';
 import * as kem from './kem.ts';
@@ -51,6 +52,7 @@ const RESOURCES = [
   parallel,
   mac,
   adminKeys,
+  exports,
   imports,
   aliases,
   versionUses,

@@ -17,8 +17,8 @@ import { createCipheriv, createECDH, hash } from 'node:crypto';
 import { TwofoldError } from '../errors.ts';
 import { NAME } from '../name.ts';
 import { concatBytes, lengthPrefixed, uint16, utf8 } from './bytes.ts';
-import { keySchedule, openOnce, sealOnce } from './hpke.ts';
 import { wipe } from './secret.ts';
+import { openWith, sealTo } from './single-shot.ts';
 import { isHybridKem } from './suite.ts';
 import { findSuiteByNumber } from './suites.ts';
 import { uuidBytes } from './uuid.ts';
@@ -104,25 +104,13 @@ export function wrapForHsm(
 }
 
 /** enc ‖ ciphertext. `content` stays the caller's to wipe. */
-export async function sealImport(
+export const sealImport = (
   engine: Engine,
   publicKey: Uint8Array,
   binding: ImportBinding,
   content: SecretBytes,
-): Promise<Uint8Array> {
-  const { kem, hpke } = IMPORT_ENVELOPE;
-  const { sharedSecret, encapsulation } = await kem.encapsulate(engine, publicKey);
-  try {
-    const context = keySchedule(hpke, sharedSecret, infoOf(binding));
-    try {
-      return concatBytes(encapsulation, sealOnce(hpke, context, content));
-    } finally {
-      context.wipe();
-    }
-  } finally {
-    wipe(sharedSecret);
-  }
-}
+): Promise<Uint8Array> =>
+  sealTo(engine, IMPORT_ENVELOPE, publicKey, { info: infoOf(binding), content });
 
 /** @throws TwofoldError import_invalid for what does not open; what a half rejected with */
 export async function openImport(
@@ -131,21 +119,9 @@ export async function openImport(
   binding: ImportBinding,
   envelope: Uint8Array,
 ): Promise<SecretBytes> {
-  const { kem, hpke } = IMPORT_ENVELOPE;
-  const { encapsulation: length } = kem.lengths;
   try {
-    const encapsulation = envelope.subarray(0, length);
-    const sharedSecret = await kem.decapsulate(encapsulation, publicKey, halves);
-    try {
-      const context = keySchedule(hpke, sharedSecret, infoOf(binding));
-      try {
-        return openOnce(hpke, context, envelope.subarray(length));
-      } finally {
-        context.wipe();
-      }
-    } finally {
-      wipe(sharedSecret);
-    }
+    const info = infoOf(binding);
+    return await openWith(IMPORT_ENVELOPE, publicKey, halves, { info, envelope });
   } catch (error) {
     if (!TwofoldError.is(error, 'decryption_failed')) throw error;
     throw new TwofoldError('import_invalid', 'The envelope does not open.');

@@ -6,7 +6,7 @@ import { copiesOf } from './copies.ts';
 import { halfName } from './suite-resource.ts';
 import { destructionOf } from '../keyring/lifecycle.ts';
 import type { Suite } from '../crypto/suite.ts';
-import type { Key, KeyVersion, Material, SealedHalf } from '../keyring/model.ts';
+import type { Key, KeyExport, KeyVersion, Material, SealedHalf } from '../keyring/model.ts';
 import type { KeySummary, KeyView } from '../keyring/operations.ts';
 import type { TokenFacts } from './dependencies.ts';
 
@@ -47,6 +47,8 @@ export function summaryResource({ key, primary }: KeySummary) {
     rotation: key.rotation && policyResource(key.rotation),
     deletionProtection: key.deletionProtection,
     origin: key.origin,
+    exportable: key.exportable,
+    exports: key.exports.map(exportResource),
     publish: key.publish,
     createdAt: key.createdAt,
     destruction: key.destruction,
@@ -54,6 +56,17 @@ export function summaryResource({ key, primary }: KeySummary) {
     revision: key.revision,
   };
 }
+
+const exportResource = ({ version, at, suite, recipient, by, approval }: KeyExport) => ({
+  version,
+  at,
+  recipient: {
+    suite: findSuiteByNumber(suite).id,
+    fingerprint: Buffer.from(recipient).toString('hex'),
+  },
+  by,
+  approval,
+});
 
 /** The entity tag of a key: one for each revision. */
 export const entityTag = (key: Pick<Key, 'revision'>): string => `"${key.revision}"`;

@@ -9,6 +9,7 @@ import { certificateRoutes } from './certificates.ts';
 import { csrRoutes } from './csr.ts';
 import { denialRoutes } from './denials.ts';
 import { eventRoutes } from './events.ts';
+import { exportRoutes } from './exports.ts';
 import { importRoutes } from './imports.ts';
 import { issuerRoutes } from './issuers.ts';
 import { kemRoutes } from './kem.ts';
@@ -60,6 +61,7 @@ export function allRoutes(
     ...systemRoutes(deps),
     ...adminKeyRoutes(deps),
     ...importRoutes(deps),
+    ...exportRoutes(deps),
     ...aliasRoutes(deps),
     ...versionUseRoutes(deps),
     ...keyPolicyRoutes(deps),

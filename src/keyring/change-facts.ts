@@ -14,6 +14,7 @@ const KEY_FIELDS = {
   deletionProtection: (key: Key) => key.deletionProtection,
   publish: (key: Key) => key.publish,
   aliases: (key: Key) => key.aliases,
+  exports: (key: Key) => key.exports.length,
   rotation: (key: Key) => key.rotation && policyJson(key.rotation),
   primary: (key: Key) => key.primary,
   minUsableVersion: (key: Key) => key.minUsableVersion,
@@ -49,12 +50,20 @@ export function differences(
   };
 }
 
-const createdFacts = ({ name, purpose, labels, deletionProtection, publish }: Key): Facts => ({
+const createdFacts = ({
+  name,
+  purpose,
+  labels,
+  deletionProtection,
+  publish,
+  exportable,
+}: Key): Facts => ({
   name,
   purpose,
   labelNames: JSON.stringify(Object.keys(labels).sort()),
   deletionProtection,
   publish,
+  ...(exportable ? { exportable } : {}),
 });
 
 function changedFields(before: Key, after: Key): Readonly<Record<string, readonly unknown[]>> {

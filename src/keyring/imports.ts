@@ -241,6 +241,8 @@ function keyOf(
     rotation: null,
     deletionProtection: input.deletionProtection,
     origin: 'imported',
+    exportable: false,
+    exports: [],
     publish: input.publish,
     primary: 1,
     minUsableVersion: 1,

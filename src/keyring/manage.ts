@@ -14,6 +14,7 @@ import { Changes, OF_KEYS } from './changes.ts';
 import type { ChangeParts, Plan } from './changes.ts';
 import { DEFAULT_DESTRUCTION_RULES } from './destruction.ts';
 import type { DestructionRules } from './destruction.ts';
+import { planExport, requireExportable } from './exports.ts';
 import { checkAhead } from './lead-time.ts';
 import { LifecycleAdministration } from './manage-lifecycle.ts';
 import type { Key } from './model.ts';
@@ -26,6 +27,7 @@ import type {
   ChangeDone,
   ChangeRun,
   CreateKey,
+  ExportKey,
   ChangeOrder,
   KeyManage,
   KeyView,
@@ -38,6 +40,7 @@ import type {
 } from './operations.ts';
 import { planPolicyChange } from './rotation-changes.ts';
 import type { PolicyLimits } from './rotation-policy.ts';
+import type { Root } from './root.ts';
 import { planKeyChange, planNothing, planVersionChange, standing } from './row-plans.ts';
 import { planSuccessor, requirePublishable, requireServes } from './succession.ts';
 import { usesAbout } from './use-report.ts';
@@ -47,6 +50,7 @@ import { checkWindow, planRetire, planSetPrimary } from './windows.ts';
 export interface ManageParts extends Omit<ChangeParts, 'integrity'>, NewVersionParts {
   readonly engine: Engine;
   readonly catalog: KeyCatalog;
+  readonly root: Pick<Root, 'unseal'>;
   readonly turns: ChangeOrder;
   readonly policyLimits: PolicyLimits;
   readonly report: UseReport;
@@ -95,6 +99,7 @@ export class KeyAdministration implements KeyManage {
       const purpose = input.purpose ?? suite.class;
       requireServes(suite, purpose);
       requirePublishable(suite, input.publish ?? false);
+      if (input.exportable === true) requireExportable(suite);
       const { activateAt } = input;
       if (activateAt !== undefined) checkAhead('activateAt', activateAt, this.#parts.clock());
       const custody = await writableCustody(this.#parts, suite, input.custody);
@@ -109,6 +114,8 @@ export class KeyAdministration implements KeyManage {
         rotation: null,
         deletionProtection: input.deletionProtection,
         origin: 'generated',
+        exportable: input.exportable ?? false,
+        exports: [],
         publish: input.publish ?? false,
         primary: activateAt === undefined ? 1 : null,
         minUsableVersion: 1,
@@ -123,6 +130,10 @@ export class KeyAdministration implements KeyManage {
       const wanted = { before: null, key, suite, custody, ...given };
       return planNewVersion(this.#parts, wanted, run.dryRun);
     });
+  }
+
+  export(grant: Grant<'keys.export'>, input: ExportKey, run: ChangeRun): Promise<ChangeDone> {
+    return this.#onKey(grant, run, (view) => planExport(this.#parts, grant, view, { input, run }));
   }
 
   update(grant: Grant<'keys.update'>, input: UpdateKey, run: ChangeRun): Promise<ChangeDone> {

@@ -26,6 +26,19 @@ export interface Destruction {
   readonly reason: string;
 }
 
+/** That a version of the key left, sealed to a recipient. */
+export interface KeyExport {
+  readonly version: number;
+  readonly at: Date;
+  /** Number of the recipient's suite. */
+  readonly suite: number;
+  /** SHA-256 of the recipient's raw public key. */
+  readonly recipient: Uint8Array;
+  readonly by: { readonly issuer: string; readonly subject: string };
+  /** UUID of the approval that it stood on. */
+  readonly approval: string;
+}
+
 export interface Key {
   /** UUID, lower case. */
   readonly id: string;
@@ -40,6 +53,10 @@ export interface Key {
   readonly deletionProtection: boolean;
   /** Of its first version, by which the key came to be. */
   readonly origin: Origin;
+  /** Whether its versions may be exported; said at its creation, for ever. */
+  readonly exportable: boolean;
+  /** What has left, in the order of time; for ever. */
+  readonly exports: readonly KeyExport[];
   /** Its public keys are shown without a token. */
   readonly publish: boolean;
   /** The version that protects; null before the first activation and after `compromise` of it. */

@@ -10,6 +10,7 @@ import type { RequestFacts } from '../audit/ports.ts';
 import type { CertificateChain } from '../crypto/certificate-chain.ts';
 import type { RequestContent } from '../crypto/csr.ts';
 import type { FlattenedJws } from '../crypto/jws.ts';
+import type { ExportedKey, ExportRecipient } from '../crypto/export-envelope.ts';
 import type { SecretBytes } from '../crypto/secret.ts';
 import type { Suite } from '../crypto/suite.ts';
 import type { Settled } from '../settled.ts';
@@ -281,6 +282,13 @@ export interface CreateKey {
   readonly custody?: 'hsm-wrapped' | 'hsm-token';
   /** When its version activates by itself; at once unless told. */
   readonly activateAt?: Date;
+  /** Whether its versions may leave, sealed and approved; false unless told. */
+  readonly exportable?: boolean;
+}
+
+export interface ExportKey {
+  readonly version: number;
+  readonly recipient: ExportRecipient;
 }
 
 export interface RotateKey {
@@ -329,6 +337,8 @@ export interface PreparedChange {
   readonly detail: Readonly<Record<string, string | number | boolean | null>>;
   /** Of a dry run: how much what it is about was used. */
   readonly uses?: UsesAbout;
+  /** Of an export. */
+  readonly exported?: ExportedKey;
   /** Names and ids of other keys that the change touches: of the one that loses an alias. */
   readonly also?: readonly string[];
   /**
@@ -362,6 +372,12 @@ export type PolicyChange =
   | { readonly kind: 'resume'; readonly reason: string };
 
 export interface KeyManage {
+  /**
+   * Seals the seed of a version to the recipient. Stands on an approval always.
+   * @throws TwofoldError key_not_exportable, export_not_offered for suites with a half in the HSM,
+   *   approval_rule_missing, version_not_found, version_not_usable, quota_exceeded, invalid_value
+   */
+  export(grant: Grant<'keys.export'>, input: ExportKey, run: ChangeRun): Promise<ChangeDone>;
   create(grant: Grant<'keys.create'>, input: CreateKey, run: ChangeRun): Promise<ChangeDone>;
   update(grant: Grant<'keys.update'>, input: UpdateKey, run: ChangeRun): Promise<ChangeDone>;
   rotate(grant: Grant<'keys.rotate'>, input: RotateKey, run: ChangeRun): Promise<ChangeDone>;

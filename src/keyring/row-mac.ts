@@ -23,14 +23,14 @@
  *
  * Columns that came later stand at the end, in groups that came together; format n + 1 has the first n:
  *
- *     key     = … | publish | aliases, destruction | origin
+ *     key     = … | publish | aliases, destruction | origin | exportable, exports
  *     version = … | certificateChain | destruction | origin
  *     set     = … | paused
  *
  * A row has the lowest format that says all of it: a group whose columns are what they would have been
  * in every row before it (false, null, an empty list, `generated`) is left out at the end. So each value has one
  * form, and the MACs of earlier rows stand. The destruction of a key is [at, requestedAt, reason], that
- * of a version [requestedAt, reason].
+ * of a version [requestedAt, reason]; an export [version, at, suite, recipient, issuer, subject, approval].
  */
 import { hash as digestOf } from 'node:crypto';
 
@@ -73,7 +73,7 @@ function canonical(columns: readonly CborValue[], format = FORMAT): Uint8Array {
 
 /** What the columns of each later group were in every row before them. */
 const BEFORE_LATER = {
-  key: [[false], [[], null], ['generated']],
+  key: [[false], [[], null], ['generated'], [false, []]],
   version: [[null], [null], ['generated']],
   'rotation-policy-set': [[null]],
 } as const satisfies Readonly<Record<string, readonly (readonly CborValue[])[]>>;
@@ -120,7 +120,16 @@ export function canonicalKey(key: Key): Uint8Array {
     destruction.requestedAt.getTime(),
     destruction.reason,
   ];
-  return canonicalWithLater('key', columns, [[publish], [aliases, scheduled], [key.origin]]);
+  const exports = key.exports.map(({ version, at, suite, recipient, by, approval }) => [
+    ...[version, at.getTime(), suite, recipient],
+    ...[by.issuer, by.subject, approval],
+  ]);
+  return canonicalWithLater('key', columns, [
+    [publish],
+    [aliases, scheduled],
+    [key.origin],
+    [key.exportable, exports],
+  ]);
 }
 
 function canonicalHsm(material: HsmMaterial): CborValue {

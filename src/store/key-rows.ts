@@ -1,10 +1,10 @@
 /** Rows of `key`. */
 import type { Attested } from '../keyring/ports.ts';
-import type { Destruction, Key, Suspension } from '../keyring/model.ts';
+import type { Destruction, Key, KeyExport, Suspension } from '../keyring/model.ts';
 import { policyFromJson, policyJson } from '../keyring/rotation-policy.ts';
 import type { RotationPolicy } from '../keyring/rotation-policy.ts';
 import type { keyModel } from './generated/models/key.ts';
-import { RowReader } from './rows.ts';
+import { RowReader, malformed } from './rows.ts';
 
 /** A row of `key`, column by column. */
 export type KeyRow = { readonly [C in keyof keyModel]: Column<keyModel[C]> };
@@ -36,6 +36,8 @@ export const KEY_COLUMNS = [
   'destruction_requested_at',
   'destruction_reason',
   'origin',
+  'exportable',
+  'exports',
 ] as const satisfies readonly (keyof KeyRow)[];
 
 export const ORIGINS = ['generated', 'imported'] as const satisfies readonly Key['origin'][];
@@ -64,6 +66,8 @@ export const keyRow = ({ value: key, mac }: Attested<Key>): KeyRow => ({
   destruction_requested_at: key.destruction?.requestedAt ?? null,
   destruction_reason: key.destruction?.reason ?? null,
   origin: key.origin,
+  exportable: key.exportable,
+  exports: exportsJson(key.exports),
 });
 
 /** @throws TwofoldError integrity_failed */
@@ -79,6 +83,8 @@ export const keyFromRow = (row: KeyRow): Attested<Key> => {
     rotation: rotation(columns),
     deletionProtection: columns.boolean('deletion_protection'),
     origin: columns.one('origin', ORIGINS),
+    exportable: columns.boolean('exportable'),
+    exports: exportsFrom(columns.json('exports')),
     publish: columns.boolean('publish'),
     primary: columns.maybeInteger('primary_version'),
     minUsableVersion: columns.integer('min_usable_version'),
@@ -93,6 +99,40 @@ export const keyFromRow = (row: KeyRow): Attested<Key> => {
   columns.done();
   return { value, mac };
 };
+
+const exportsJson = (exports: readonly KeyExport[]): KeyRow['exports'] =>
+  exports.map(({ version, at, suite, recipient, by, approval }) => ({
+    version,
+    at: at.toISOString(),
+    suite,
+    recipient: Buffer.from(recipient).toString('hex'),
+    issuer: by.issuer,
+    subject: by.subject,
+    approval,
+  }));
+
+/** What else may be wrong with them the row's MAC tells. */
+const exportsFrom = (json: unknown): readonly KeyExport[] => {
+  if (!Array.isArray(json)) throw malformed('key.exports');
+  return json.map((each: unknown) => {
+    const row = { ...(each as Readonly<Record<string, unknown>> | null) };
+    const { version, suite } = row;
+    const text = (name: string): string => {
+      const value = row[name];
+      if (typeof value !== 'string') throw malformed(`key.exports.${name}`);
+      return value;
+    };
+    const at = new Date(text('at'));
+    if (!isWhole(version) || !isWhole(suite) || Number.isNaN(at.getTime())) {
+      throw malformed('key.exports');
+    }
+    const recipient = Uint8Array.from(Buffer.from(text('recipient'), 'hex'));
+    const by = { issuer: text('issuer'), subject: text('subject') };
+    return { version, at, suite, recipient, by, approval: text('approval') };
+  });
+};
+
+const isWhole = (value: unknown): value is number => Number.isSafeInteger(value);
 
 const rotation = (columns: RowReader<KeyRow>): RotationPolicy | null => {
   const json = columns.json('rotation');

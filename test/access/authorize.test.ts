@@ -104,6 +104,7 @@ const EXPECTED: Readonly<Record<Operation, string>> = {
   'keys.create': 'ao---',
   'keys.import-parameters': 'ao---',
   'keys.import': 'ao---',
+  'keys.export': 'a----',
   'keys.update': 'ao---',
   'keys.rotate': 'ao---',
   'keys.set-primary': 'ao---',

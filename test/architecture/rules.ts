@@ -187,11 +187,13 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'crypto/spki.ts',
     'crypto/suites.ts',
     'crypto/uuid.ts',
-    'type crypto/suite.ts',
     /** What is made of a key before it is imported. */
     'crypto/der.ts',
     'crypto/import-envelope.ts',
     'crypto/private-key.ts',
+    'crypto/export-envelope.ts',
+    'crypto/pem.ts',
+    'crypto/suite.ts',
     /** What the agent's provider asks. */
     'type kubernetes/ports.ts',
     'keyring/provider-record.ts',

@@ -3,8 +3,8 @@
  * through SoftHSM and serve; and what is refused leaves nothing behind.
  */
 import { execFile, spawn } from 'node:child_process';
-import { createHmac, createPrivateKey, createPublicKey } from 'node:crypto';
-import { randomBytes, verify } from 'node:crypto';
+import { createHmac, createPrivateKey, createPublicKey, generateKeyPairSync } from 'node:crypto';
+import { randomBytes, sign, verify } from 'node:crypto';
 import { once } from 'node:events';
 import { join } from 'node:path';
 
@@ -50,14 +50,27 @@ interface Ended {
   readonly err: string;
 }
 
-const twofold = (...argv: string[]): Promise<Ended> =>
+const run = (...argv: string[]): Promise<Ended> =>
   new Promise((resolve) => {
     const env = { ...COMMAND_ENVIRONMENT, HOME: keys.folder };
-    const all = ['import', ...argv, '--url', service.url, '--authorization', at('header')];
-    const child = execFile(command, all, { cwd: keys.folder, env }, (_error, out, err) => {
+    const child = execFile(command, argv, { cwd: keys.folder, env }, (_error, out, err) => {
       resolve({ status: child.exitCode, out, err });
     });
   });
+
+const twofold = (...argv: string[]): Promise<Ended> =>
+  run('import', ...argv, '--url', service.url, '--authorization', at('header'));
+
+async function approve(id: string): Promise<void> {
+  const issuer = await DevelopmentIssuer.open({ folder: service.dataDir, create: false });
+  const other = { roles: ['admin'], ttlSeconds: 600, subject: 'somebody-else' };
+  const { token } = await issuer.issueToken(other);
+  const given = await service.request('POST', `/v1/admin/approvals/${id}/approve`, undefined, {
+    role: null,
+    headers: { authorization: `Bearer ${token}` },
+  });
+  expect(given.status).toBe(200);
+}
 
 /** As the command does it, in this process. */
 async function importFile(file: string, name: string, suite: string, raw = false): Promise<void> {
@@ -226,17 +239,62 @@ describe('the command', () => {
     const [, kept = '', id = ''] = /--resume (\S+) --approval (\S+)/u.exec(asked.err) ?? [];
     const early = await twofold('--resume', kept, '--approval', id);
     expect(early.err).toContain('(approval_pending)');
-    const issuer = await DevelopmentIssuer.open({ folder: service.dataDir, create: false });
-    const other = { roles: ['admin'], ttlSeconds: 600, subject: 'somebody-else' };
-    const { token } = await issuer.issueToken(other);
-    const given = await service.request('POST', `/v1/admin/approvals/${id}/approve`, undefined, {
-      role: null,
-      headers: { authorization: `Bearer ${token}` },
-    });
-    expect(given.status).toBe(200);
+    await approve(id);
     const done = await twofold('--resume', kept, '--approval', id);
     expect([done.status, done.err]).toEqual([0, '']);
     await signsAs('approved', keys.publicPem('c.pem'));
     expect((await twofold('--resume', kept, '--approval', id)).err).toContain('(approval_used)');
+  }, 60_000);
+});
+
+describe('twofold export', () => {
+  it('opens what its recipient was sent, and the key signs outside as it did inside', async () => {
+    keys.ec('P-384', 'curve.pem');
+    const mlKem = generateKeyPairSync('ml-kem-1024').privateKey;
+    keys.write('ml-kem.pem', mlKem.export({ format: 'pem', type: 'pkcs8' }));
+    const halves = ['--ml-kem', at('ml-kem.pem'), '--classical', at('curve.pem')];
+    const described = await run('export', 'recipient', ...halves);
+    expect([described.status, described.err]).toEqual([0, '']);
+    const { suite, publicKey } = JSON.parse(described.out) as Record<string, string>;
+    expect(suite).toBe('MLKEM1024-P384');
+
+    const rule = { guards: ['keys.export'], needed: 1 };
+    await service.request('PUT', '/v1/admin/approval-rules/exports', rule);
+    const key = { name: 'leaving', suite: 'ML-DSA-65', exportable: true };
+    expect((await service.request('POST', '/v1/admin/keys', key)).status).toBe(201);
+    const path = '/v1/admin/keys/leaving/export';
+    const body = { version: 1, recipient: { suite, publicKey } };
+    const asked = await service.request('POST', path, body);
+    expect(asked.status).toBe(202);
+    const id = String(asked.json['id']);
+    await approve(id);
+    const headers = { 'twofold-approval': id };
+    const answer = await service.request('POST', path, body, { headers });
+    expect([answer.status, answer.json.code]).toEqual([200, undefined]);
+    keys.write('answer.json', answer.bytes);
+
+    const wrong = await run(
+      'export',
+      'open',
+      'answer.json',
+      ...halves.toSpliced(3, 1, at('p256.pem')),
+      '--out',
+      'x',
+    );
+    expect([wrong.status, wrong.out]).toEqual([1, '']);
+    expect(wrong.err).toContain('(key_unfit)');
+    const opened = await run('export', 'open', 'answer.json', ...halves, '--out', 'left.pem');
+    expect([opened.status, opened.err]).toEqual([0, '']);
+    const signature = b64(sign(null, MESSAGE, createPrivateKey(keys.text('left.pem'))));
+    const message = b64(MESSAGE);
+    const verified = await service.request('POST', '/v1/keys/leaving/verify', {
+      message,
+      signature,
+    });
+    expect(verified.json['valid']).toBe(true);
+    const { json } = await service.request('GET', '/v1/keys/leaving');
+    expect(json['exports']).toMatchObject([{ version: 1, approval: id, recipient: { suite } }]);
+    const again = await run('export', 'open', 'answer.json', ...halves, '--out', 'left.pem');
+    expect(again.err).toContain('(file_failed)');
   }, 60_000);
 });

@@ -11,6 +11,7 @@ import { sealImport, wrapForHsm } from '../../src/crypto/import-envelope.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { SecretBytes } from '../../src/crypto/secret.ts';
 import { findSuite } from '../../src/crypto/suites.ts';
+import { FAULTS } from '../hsm/software-hsm.ts';
 import { openService } from './service.ts';
 import type { Called, Service } from './service.ts';
 
@@ -263,6 +264,28 @@ describe('what is refused', () => {
     const path = '/v1/admin/imports/parameters?suite=A256GCM';
     expect((await service.call('user', 'GET', path)).status).toBe(403);
   });
+
+  it.each([
+    ['importKey', 'before', 'sessionLost'],
+    ['importKey', 'after', 'sessionLost'],
+    ['importKey', 'before', 'deviceMemory'],
+    ['ecdh', 'before', 'sessionLost'],
+    ['ecdh', 'before', 'busy'],
+  ] as const)(
+    'an import during which the HSM fails (%s, %s, %s) makes nothing, and can be sent again',
+    async (call, when, fault) => {
+      const key = p256();
+      const given = await parametersOf(key.suite);
+      const envelope = await sealed(given, key);
+      const name = `away-${call.toLowerCase()}-${when}-${fault.toLowerCase()}`;
+      service.world.device.hsm.inject({ call, when, error: FAULTS[fault] });
+      const refused = await post(body(name, given, key, envelope));
+      expect([refused.status, refused.json['code']]).toEqual([503, FAULTS[fault].code]);
+      expect(service.drafts.at(-1)).toMatchObject({ outcome: FAULTS[fault].code });
+      await absent(name);
+      expect((await post(body(name, given, key, envelope))).status).toBe(201);
+    },
+  );
 
   it('a dry run opens no envelope and uses nothing up', async () => {
     const key = p256();

@@ -1,4 +1,4 @@
-import { generateKeyPairSync } from 'node:crypto';
+import { createECDH, generateKeyPairSync } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
@@ -426,6 +426,24 @@ describe('every route, as the contract says it', () => {
     const gone = { ...tag, 'twofold-approval': id };
     const { json: deleted } = await go('deleteApprovalRule', rule, undefined, { headers: gone });
     expect(deleted).toMatchObject({ deleted: true });
+  });
+
+  it('a key leaves, sealed to its recipient and approved', async () => {
+    const rule = { guards: ['keys.export'], needed: 1 };
+    await go('putApprovalRule', '/v1/admin/approval-rules/exports', rule);
+    const key = { name: 'leaving', suite: 'ML-DSA-65', exportable: true };
+    await go('createKey', '/v1/admin/keys', key);
+    const pq = await nativeEngine.mlKem.generate('ML-KEM-768');
+    const publicKey = Buffer.concat([pq.publicKey, createECDH('prime256v1').generateKeys()]);
+    const recipient = { suite: 'MLKEM768-P256', publicKey: publicKey.toString('base64') };
+    const body = { version: 1, recipient };
+    const path = '/v1/admin/keys/leaving/export';
+    const asked = await service.call('admin', 'POST', path, { json: body });
+    const id = String(asked.json['id']);
+    const other = { authorization: `Bearer ${await service.token('admin', 3600, 'second')}` };
+    await go('approveApproval', `/v1/admin/approvals/${id}/approve`, undefined, { headers: other });
+    const { json } = await go('exportKey', path, body, { headers: { 'twofold-approval': id } });
+    expect(json).toMatchObject({ key: 'leaving', recipient: { suite: 'MLKEM768-P256' } });
   });
 
   it('gives keys of a namespace policies by their labels', async () => {

@@ -20,6 +20,7 @@ import {
 import {
   at,
   DESTRUCTION,
+  EXPORTED_KEY,
   KEY,
   KEY_ID,
   LATER_KEY,
@@ -95,6 +96,13 @@ describe('golden bytes, which no later version may change', () => {
       ['pay', 'payments.eu'],
       [due.getTime(), requestedAt.getTime(), reason],
     ]);
+  });
+
+  it('of a key that has left, in the format after those', async () => {
+    const { mac: attested } = await attestKey(mac, EXPORTED_KEY);
+    const found = { canonical: hex(canonicalKey(EXPORTED_KEY)), mac: hex(attested) };
+    expect(found).toEqual(GOLDEN['exported key']);
+    expect(found.canonical.slice(0, 2)).toBe('05');
   });
 
   it('of a version with a certificate chain, likewise', async () => {
@@ -218,6 +226,7 @@ describe('every column', () => {
   it.each([
     ['of format 1', KEY],
     ['with later columns', LATER_KEY],
+    ['that has left', EXPORTED_KEY],
   ])('of a key %s changes its canonical bytes', (_name, key) => {
     const original = hex(canonicalKey(key));
     const all = [...mutants(key)];

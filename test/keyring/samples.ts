@@ -43,6 +43,8 @@ export const KEY: Key = {
   rotation: null,
   deletionProtection: true,
   origin: 'generated',
+  exportable: false,
+  exports: [],
   publish: false,
   primary: 2,
   minUsableVersion: 1,
@@ -70,6 +72,23 @@ export const LATER_KEY: Key = {
   publish: true,
   aliases: ['pay', 'payments.eu'],
   destruction: DESTRUCTION,
+};
+
+/** A key of which a version has left. */
+export const EXPORTED_KEY: Key = {
+  ...LATER_KEY,
+  origin: 'imported',
+  exportable: true,
+  exports: [
+    {
+      version: 1,
+      at: at(5),
+      suite: 0x0101,
+      recipient: fill(32, 9),
+      by: { issuer: 'https://issuer.example', subject: 'alice' },
+      approval: '8c2a4a0e-5f0f-4c5e-9d5d-1d2f6a3b4c5d',
+    },
+  ],
 };
 
 /** A version of each state, every optional time set. */

@@ -161,6 +161,7 @@ beforeAll(async () => {
   const signature = Buffer.alloc(64, 1).toString('base64');
   const items = (json: object) => ({ items: [json] });
   bodies = {
+    exportKey: { version: 1, recipient: { suite: 'MLKEM768-P256', publicKey: 'AAAA' } },
     importKey: { name: 'in', suite: 'A256GCM', parameters: 'AAAA', envelope: 'AAAA' },
     ...bodies,
     unwrap: { ciphertext },

@@ -1,6 +1,6 @@
 /** Every key and version that the domain's types allow, for property tests. */
 import fc from 'fast-check';
-import type { Key, KeyVersion, Material, SealedHalf } from '../../src/keyring/model.ts';
+import type { Key, KeyExport, KeyVersion, Material, SealedHalf } from '../../src/keyring/model.ts';
 
 const octets = (maxLength: number) => fc.uint8Array({ minLength: 1, maxLength });
 const when = fc
@@ -102,7 +102,16 @@ export const anyVersion: fc.Arbitrary<KeyVersion> = fc.oneof(
   }),
 );
 
-export const anyKey: fc.Arbitrary<Key> = fc.record({
+const keyExport: fc.Arbitrary<KeyExport> = fc.record({
+  version: ordinal,
+  at: when,
+  suite: ordinal,
+  recipient: fc.uint8Array({ minLength: 32, maxLength: 32 }),
+  by: fc.record({ issuer: text, subject: text }),
+  approval: fc.uuid(),
+});
+
+const keyRecord: fc.Arbitrary<Key> = fc.record({
   id: fc.uuid(),
   namespace: fc.constant('default'),
   name: text,
@@ -112,6 +121,8 @@ export const anyKey: fc.Arbitrary<Key> = fc.record({
   rotation: fc.constant(null),
   deletionProtection: fc.boolean(),
   origin: fc.constantFrom('generated', 'imported'),
+  exportable: fc.boolean(),
+  exports: fc.array(keyExport, { maxLength: 2 }),
   publish: fc.boolean(),
   primary: perhaps(ordinal),
   minUsableVersion: counted,
@@ -122,3 +133,8 @@ export const anyKey: fc.Arbitrary<Key> = fc.record({
   createdAt: when,
   revision: counted,
 });
+
+/** What cannot leave has not left. */
+export const anyKey: fc.Arbitrary<Key> = keyRecord.map((key) =>
+  key.exportable ? key : { ...key, exports: [] },
+);

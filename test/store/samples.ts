@@ -58,6 +58,8 @@ export const key = (over: Partial<Key> = {}): Key => ({
   rotation: null,
   deletionProtection: false,
   origin: 'generated',
+  exportable: false,
+  exports: [],
   publish: false,
   primary: 1,
   minUsableVersion: 1,
