@@ -3,7 +3,8 @@
  *
  * Some operations are those of later versions; a rule may name them from the beginning. What stops a use at
  * once is not among them: a key or version is suspended, and what was not denied is denied, by one alone.
- * `denials.change` guards the end of a denial, and its being said anew; `limits.change` what lets more through.
+ * `denials.change` guards the end of a denial, and its being said anew; `limits.change` what lets more through;
+ * `grants.create` what lends a key to others, which a rule about policies alone would leave to one.
  */
 import { z } from 'zod';
 
@@ -24,6 +25,7 @@ export const GUARDS = [
   'issuers.change',
   'denials.change',
   'limits.change',
+  'grants.create',
   'approvals.configure',
   'audit.configure',
   'root.rotate',

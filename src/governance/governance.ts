@@ -7,6 +7,8 @@ import type { ApprovalParts } from './approvals.ts';
 import { NamespaceLimitSets } from './limits.ts';
 import { LocalTokens } from './local-tokens.ts';
 import { Policies } from './policies.ts';
+import { VALIDATION_HERE } from '../access/policy-validation.ts';
+import type { PolicyValidation } from '../access/policy-validation.ts';
 import { Delegation } from '../access/delegation.ts';
 import { KeyGrants } from './key-grants.ts';
 import type { FindKey } from './key-grants.ts';
@@ -32,13 +34,15 @@ export type InitialPolicies = 'none' | 'roles';
 
 export interface GovernanceParts extends ApprovalParts {
   readonly findKey: FindKey;
+  /** In a thread of its own, unless nothing else waits for this one. */
+  readonly validation?: PolicyValidation;
 }
 
 export function openGovernance(
   parts: GovernanceParts,
   initial: InitialPolicies = 'none',
 ): Governance {
-  const policies = new Policies(parts);
+  const policies = new Policies(parts, parts.validation ?? VALIDATION_HERE);
   const grants = new KeyGrants(parts);
   return {
     policies,

@@ -5,9 +5,10 @@
  * leave somebody who can change it again. Nothing but these policies permits anything in a namespace.
  */
 import { readSchema } from '../access/cedar-schema.ts';
-import { covers, coversAction, validatePolicy } from '../access/compiled-policy.ts';
+import { covers, coversAction } from '../access/compiled-policy.ts';
 import type { CompiledPolicy } from '../access/compiled-policy.ts';
 import { policyRefused } from '../access/policy-error.ts';
+import type { PolicyValidation } from '../access/policy-validation.ts';
 import { EVERYONE_IDENTIFIES, SCHEMA, TEMPLATE_NAMES } from '../access/policies.ts';
 import type { Grant } from '../access/grant.ts';
 import { TwofoldError } from '../errors.ts';
@@ -55,9 +56,11 @@ export interface PolicyChanging {
 
 export class Policies {
   readonly #set: SealedSet<StoredPolicy>;
+  readonly #validation: PolicyValidation;
 
-  constructor(parts: SealedSetParts) {
+  constructor(parts: SealedSetParts, validation: PolicyValidation) {
     this.#set = new SealedSet(parts, KIND);
+    this.#validation = validation;
   }
 
   /** What is in force, for decisions. @throws TwofoldError integrity_failed */
@@ -95,9 +98,9 @@ export class Policies {
     run: SetRun<StoredPolicy>,
     changing: PolicyChanging,
   ): Promise<SetDone<StoredPolicy>> {
-    return this.#set.change(grant, run, (view) => {
+    return this.#set.change(grant, run, async (view) => {
       requireMatch(run, view.members.get(name) ?? null);
-      validate(grant.namespace, name, policy);
+      await this.#validate(grant.namespace, name, policy);
       const entries = new Map([[name, policy]]);
       return this.#checked(grant, view, entries, { name, kind: 'put' }, changing);
     });
@@ -139,7 +142,7 @@ export class Policies {
       // What comes back is held to what is stored today: the schema may have changed since.
       for (const [name, { value }] of members) {
         if (!isSame(grant.namespace, value, view.members.get(name)?.value)) {
-          validate(grant.namespace, name, value);
+          await this.#validate(grant.namespace, name, value);
         }
       }
       const names = new Set([...view.members.keys(), ...members.keys()]);
@@ -164,7 +167,7 @@ export class Policies {
     );
     for (const [name, policy] of changes) {
       if (policy !== null) {
-        validate(namespace, name, policy);
+        await this.#validate(namespace, name, policy);
         after.set(name, compileStored(namespace, policy));
       } else if (!after.delete(name)) {
         throw new TwofoldError('not_found', 'There is no such policy.');
@@ -188,6 +191,17 @@ export class Policies {
       entries: revision === 0 ? INITIAL : new Map(),
       detail: { kind: 'initial' },
     }));
+  }
+
+  /** @throws PolicyInvalid; TwofoldError rate_limited */
+  async #validate(namespace: string, name: string, policy: StoredPolicy): Promise<void> {
+    const text = cedarText(namespace, policy.source);
+    if (text.length > POLICY_LIMITS.text) throw policyRefused('the text is too long');
+    const { annotatedId } = compileStored(namespace, policy);
+    if (annotatedId !== null && annotatedId !== name) {
+      throw policyRefused('its @id is not the name under which it is stored');
+    }
+    await this.#validation.validate(text, name);
   }
 
   #checked(
@@ -237,17 +251,6 @@ const isSame = (namespace: string, a: StoredPolicy, b: StoredPolicy | undefined)
 
 const lengthOf = ({ source }: StoredPolicy): number =>
   source.kind === 'cedar' ? source.text.length : 0;
-
-/** @throws PolicyInvalid */
-function validate(namespace: string, name: string, policy: StoredPolicy): void {
-  const text = cedarText(namespace, policy.source);
-  if (text.length > POLICY_LIMITS.text) throw policyRefused('the text is too long');
-  const { annotatedId } = compileStored(namespace, policy);
-  if (annotatedId !== null && annotatedId !== name) {
-    throw policyRefused('its @id is not the name under which it is stored');
-  }
-  validatePolicy(readSchema(SCHEMA), text, name);
-}
 
 /**
  * Whether nobody could change policies: no permit whose scope covers that, or a forbid without any

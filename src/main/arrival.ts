@@ -12,6 +12,7 @@ import { NAME } from '../name.ts';
 import type { Store } from '../store/store.ts';
 import type { Logs } from '../telemetry/logs.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { ValidationThread } from '../access/validation-thread.ts';
 import { openGoverned } from './access.ts';
 import type { Incarnation } from './incarnation.ts';
 import type { OwnEvents } from './own-events.ts';
@@ -88,7 +89,9 @@ export async function arrive(
   late.logReader.set(cosignedLog(store.log, store.cosignatures));
   late.events.set({ ...store.events, installation: root.installation });
   const ruling = { config, store, keys, audit, incarnation, mac, integrity };
-  const governance = await openGoverned({ ...ruling, findKey: keyring.find }, config);
+  const validation = new ValidationThread();
+  unwinding.add('validation of policies', () => validation.close());
+  const governance = await openGoverned({ ...ruling, findKey: keyring.find, validation }, config);
   late.governance.set(governance);
   const policies = rotationPolicies(ruling);
   late.policies.set(policies);

@@ -1,5 +1,6 @@
 /** What is stored about access, over the stores of the service. */
 import { LocalAccess } from '../access/local-access.ts';
+import type { PolicyValidation } from '../access/policy-validation.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import { openGovernance } from '../governance/governance.ts';
 import type { FindKey } from '../governance/key-grants.ts';
@@ -12,10 +13,11 @@ import type { RulingParts } from './scheduling.ts';
 export interface GoverningParts extends Omit<RulingParts, 'store' | 'config'> {
   readonly store: Pick<Store, 'sets' | 'approvals'>;
   readonly findKey: FindKey;
+  readonly validation: PolicyValidation;
 }
 
 export const governanceOf = (parts: GoverningParts, initial: InitialPolicies): Governance => {
-  const { store, keys, audit, incarnation, mac, integrity, findKey } = parts;
+  const { store, keys, audit, incarnation, mac, integrity, findKey, validation } = parts;
   const rows = {
     store: keys,
     sets: store.sets,
@@ -27,6 +29,7 @@ export const governanceOf = (parts: GoverningParts, initial: InitialPolicies): G
     integrity,
     clock: () => new Date(),
     findKey,
+    validation,
   };
   return openGovernance(rows, initial);
 };

@@ -87,6 +87,13 @@ const REQUESTS: Readonly<Record<string, (other: string) => Request | Promise<Req
   deleteDenial: () => ({ params: { denial: denied } }),
   putIssuer: () => ({ json: { ...issuer(), issuer: 'https://b.example' }, params: { name: 'n' } }),
   deleteIssuer: () => ({}),
+  createGrant: () => ({
+    json: {
+      grantee: { issuer: 'https://issuer.example', subject: 'guest' },
+      operations: ['wrap'],
+      expiresAt: tomorrow(),
+    },
+  }),
   putLimits: () => ({ json: {}, tag: '/v1/admin/limits' }),
   putApprovalRule: () => ({ json: { guards: ['root.rotate'], needed: 1 }, params: { rule: 'n' } }),
   deleteApprovalRule: () => ({ tag: '/v1/admin/approval-rules/x' }),
