@@ -326,6 +326,7 @@ const { values, positionals } = parseArgs({
     entries: { type: 'string', default: '2000000' },
     requests: { type: 'string', default: '200' },
     rate: { type: 'string', default: '20000' },
+    only: { type: 'string' },
     json: { type: 'string' },
     html: { type: 'string' },
   },
@@ -384,7 +385,7 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
     const size = values.quick
       ? FEWER
       : { keys: Number(keys), entries: Number(entries), requests: Number(requests) };
-    const report = await measureLists(service, size);
+    const report = await measureLists(service, { ...size, only: values.only ?? null });
     if (values.json !== undefined) {
       const whole = { at: new Date().toISOString(), machine: machine(service), ...report };
       writeFileSync(values.json, `${JSON.stringify(whole, null, 1)}\n`);
@@ -444,7 +445,7 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   process.stdout.write(`${renderText(report)}\n`);
 } else {
   note(
-    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench access [--json FILE] | bench algorithms [--json FILE] | bench audit-verify [--quick] [--json FILE] | bench engines [--json FILE] | bench kubernetes [--quick] [--json FILE] | bench limits [--json FILE] | bench lists [--quick] [--keys N] [--entries N] [--json FILE] | bench rotation [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench root-rotation [--quick] [--json FILE] | bench sequencer [--quick] [--rate N] [--json FILE] | bench audit-cost [--quick] [--json FILE] | bench backup [--keys N] [--json FILE] | bench compare A.json B.json',
+    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench access [--json FILE] | bench algorithms [--json FILE] | bench audit-verify [--quick] [--json FILE] | bench engines [--json FILE] | bench kubernetes [--quick] [--json FILE] | bench limits [--json FILE] | bench lists [--quick] [--keys N] [--entries N] [--only FORM] [--json FILE] | bench rotation [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench root-rotation [--quick] [--json FILE] | bench sequencer [--quick] [--rate N] [--json FILE] | bench audit-cost [--quick] [--json FILE] | bench backup [--keys N] [--json FILE] | bench compare A.json B.json',
   );
   process.exitCode = 2;
 }

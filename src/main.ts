@@ -8,6 +8,7 @@
  *     twofold break-glass --pin-file FILE --reason TEXT …     a token for when the policies permit nobody
  *     twofold config check                                   check the configuration and print it
  *     twofold doctor secrets [--log FILE]                    look for secrets where none may be
+ *     twofold doctor database                                whether what is acknowledged is on a standby too
  *     twofold conformance --module FILE …                    what a PKCS#11 module can do
  *     twofold migrate                                        bring the database to this version's schema
  *     twofold hsm make-root --so-pin-file FILE               make the root on a configured token
@@ -16,6 +17,7 @@
  *     twofold hsm generation retire N                        destroy one that nothing is under any more
  *     twofold hsm init-token --so-pin-file FILE              initialise a token of SoftHSM, and of nothing else
  *     twofold hsm escrow --recovery FILE --so-pin-file FILE  wrap the root for the recovery key, so that backups can carry it
+ *     twofold import FILE --name NAME --suite SUITE           a private key of elsewhere becomes a key of the service
  *     twofold recovery create | check                        the recovery key of backups, and its shares
  *     twofold backup create | list | verify | restore        backups of the whole installation
  *     twofold audit export --out FOLDER …                     the audit log and its proofs, to be verified anywhere
@@ -38,15 +40,18 @@ import {
 import type { Config, ConfigSources } from './config.ts';
 import { configurationHash } from './config/fingerprint.ts';
 import { TwofoldError } from './errors.ts';
+import { Output } from './cli/output.ts';
 import { auditArchiveCommand } from './main/audit-archive-command.ts';
 import { auditCommand } from './main/audit-command.ts';
 import { backupCommand, offlineBackupCommand } from './main/backup-command.ts';
 import { complaintLines } from './main/complaint.ts';
 import { conformanceCommand } from './main/conformance-command.ts';
+import { doctorDatabaseCommand } from './main/doctor-database.ts';
 import { doctorCommand } from './main/doctor-command.ts';
 import { escrowCommand } from './main/escrow-command.ts';
 import { generationCommand } from './main/generation-command.ts';
 import { hsmCommand } from './main/hsm-command.ts';
+import { importCommand } from './main/import-command.ts';
 import { kmsPluginCommand } from './main/kms-plugin-command.ts';
 import { localTokenCommand } from './main/local-token-command.ts';
 import { migrateCommand } from './main/migrate-command.ts';
@@ -57,12 +62,15 @@ import { VERSION } from './main/version.ts';
 import { workerCommand } from './main/workers/worker-command.ts';
 
 // A closed terminal or pipe is no reason to cut a stop short: what nobody reads is dropped.
-for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
+process.stderr.on('error', () => undefined);
+const output = new Output(process.stdout);
 
-const print = (line: string) => void process.stdout.write(`${line}\n`);
+const print = (line: string) => {
+  output.print(line);
+};
 const complain = (line: string) => void process.stderr.write(`${line}\n`);
 
-const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | conformance | migrate | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | hsm escrow | recovery create | recovery check | backup create | backup list | backup verify | backup restore | audit archive | audit export | audit verify | audit keys | audit prove | audit tail | kms-plugin | version
+const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | doctor database | conformance | migrate | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | hsm escrow | import | recovery create | recovery check | backup create | backup list | backup verify | backup restore | audit archive | audit export | audit verify | audit keys | audit prove | audit tail | kms-plugin | version
 Settings are flags, TWOFOLD_* variables or a file; see deploy/configuration.md.`;
 
 function configCommand(flags: ReadonlyMap<string, string>, argv: readonly string[]): number {
@@ -102,6 +110,7 @@ const HARDENED: readonly string[] = [
   'bootstrap',
   'break-glass',
   'kms-plugin',
+  'import',
   'recovery',
   'backup',
 ];
@@ -127,9 +136,15 @@ async function run(argv: readonly string[]): Promise<number> {
     case 'config':
       return configCommand(flags, rest);
     case 'doctor':
+      if (rest[0] === 'database') {
+        const local = localConfig({ flags, uses: ['database'] });
+        return doctorDatabaseCommand(local, rest.slice(1), print);
+      }
       return doctorCommand(localConfig({ flags, uses: ['database', 'owner', 'hsm'] }), rest, print);
     case 'conformance':
       return conformanceCommand(others, print);
+    case 'import':
+      return importCommand(others, { print, complain });
     case 'recovery':
       return recoveryCommand(others, print, complain);
     case 'backup': {
@@ -152,7 +167,10 @@ async function run(argv: readonly string[]): Promise<number> {
     case 'migrate':
       return migrateCommand(loadConfig({ flags, uses: ['owner'] }), rest, print);
     case 'audit':
-      if (rest[0] !== 'archive') return auditCommand(others, { print, complain });
+      if (rest[0] !== 'archive') {
+        const write = (text: string) => output.write(text);
+        return auditCommand(others, { print, complain, write });
+      }
       // It connects as the owner of the tables.
       assertHardened(process.execArgv, nodeOptions());
       return auditArchiveCommand(localConfig({ flags, uses: ['owner'] }), rest.slice(1), {
@@ -170,9 +188,26 @@ async function run(argv: readonly string[]): Promise<number> {
   }
 }
 
-try {
-  process.exitCode = await run(process.argv.slice(2));
-} catch (error) {
-  for (const line of complaintLines(error)) complain(line);
-  process.exitCode = 1;
+/** These go on, and stop in order, when nobody reads what they say. */
+const goesOn = ([command = '', first = '']: readonly string[]): boolean =>
+  command === 'serve' ||
+  command === 'worker' ||
+  (command === 'kms-plugin' && (first === 'serve' || first.startsWith('--')));
+
+async function exitCodeOf(argv: readonly string[]): Promise<number> {
+  try {
+    return await run(argv);
+  } catch (error) {
+    if (output.isLoss(error)) return 0;
+    for (const line of complaintLines(error)) complain(line);
+    return 1;
+  }
 }
+
+const argv = process.argv.slice(2);
+const code = await exitCodeOf(argv);
+process.exitCode = goesOn(argv)
+  ? code
+  : await output.exitCode(code, (line) => {
+      complain(`twofold: ${line}`);
+    });

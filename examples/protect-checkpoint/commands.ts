@@ -1,9 +1,16 @@
 /** The commands of `protect-checkpoint`. */
-import { closeSync, constants, fstatSync, openSync, readFileSync, writeFileSync } from 'node:fs';
-import { once } from 'node:events';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 
 import { parseFlags } from '../../src/cli/arguments.ts';
-import { ClientError } from '../../src/client/client-error.ts';
+import { ClientError, throwIfAborted } from '../../src/client/client-error.ts';
 import { restoreFile } from '../../src/client/restore.ts';
 import { rewrapFile } from '../../src/client/rewrap.ts';
 import { MANIFEST_SUFFIX, sealFile } from '../../src/client/seal.ts';
@@ -27,6 +34,8 @@ verify, restore and read: [--manifest FILE], FILE.manifest unless given`;
 interface Invocation {
   readonly argv: readonly string[];
   readonly print: (line: string) => void;
+  /** Resolves once standard output has the bytes; rejects once it takes nothing more. */
+  readonly write: (bytes: Uint8Array) => Promise<void>;
   /** Aborts when the process was told to stop. */
   readonly signal: AbortSignal;
 }
@@ -164,6 +173,26 @@ const seal: Command = async ({ argv, print, signal }) => {
   }
 };
 
+/** A file that was not there, whole or not at all. */
+function writeNew(path: string, text: string): void {
+  const failed = (what: string, cause: unknown) =>
+    new ClientError('file_failed', `${path} ${what}.`, cause);
+  let file: number;
+  try {
+    file = openSync(path, 'wx');
+  } catch (cause) {
+    throw failed('exists, or cannot be made', cause);
+  }
+  try {
+    writeFileSync(file, text, { flush: true });
+  } catch (cause) {
+    rmSync(path, { force: true });
+    throw failed('could not be written, and is not there', cause);
+  } finally {
+    closeSync(file);
+  }
+}
+
 const signer: Command = async ({ argv, print, signal }) => {
   const given = new Arguments(argv, { ...CONNECTION_FLAGS, out: 'value' });
   const out = given.required('out');
@@ -171,11 +200,7 @@ const signer: Command = async ({ argv, print, signal }) => {
   try {
     const fetched = parseSigner(await service.publicKey(given.subject));
     const text = `${JSON.stringify(describeSigner(fetched), null, 2)}\n`;
-    try {
-      writeFileSync(out, text, { flag: 'wx' });
-    } catch (cause) {
-      throw new ClientError('file_failed', `${out} exists, or cannot be written.`, cause);
-    }
+    writeNew(out, text);
     print(`signer    ${bySigner(fetched)}`);
     print(`pinned    ${out}; compare its fingerprint by another way before you trust it:`);
     print(fingerprint(fetched));
@@ -223,7 +248,7 @@ const restore: Command = async ({ argv, print, signal }) => {
   }
 };
 
-const read: Command = async ({ argv, signal }) => {
+const read: Command = async ({ argv, write, signal }) => {
   const flags = { ...CONNECTION_FLAGS, ...PINNED, offset: 'value', length: 'value' } as const;
   const given = new Arguments(argv, flags);
   const { service, close } = given.connect(signal);
@@ -231,7 +256,8 @@ const read: Command = async ({ argv, signal }) => {
   try {
     await file.unlock(service);
     for (const piece of file.read(given.number('offset'), given.number('length'))) {
-      if (!process.stdout.write(piece)) await once(process.stdout, 'drain', { signal });
+      throwIfAborted(signal);
+      await write(piece);
     }
   } finally {
     file.close();

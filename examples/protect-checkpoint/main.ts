@@ -3,6 +3,7 @@
  * command line of `src/client`; docs/sealed-files.md specifies the bytes.
  */
 import { TwofoldError } from '../../src/errors.ts';
+import { Output } from '../../src/cli/output.ts';
 import { ClientError } from '../../src/client/client-error.ts';
 import { commands, USAGE } from './commands.ts';
 
@@ -14,7 +15,10 @@ const shown = (line: string): string =>
     const point = character.codePointAt(0) ?? 0;
     return `\\u{${point.toString(16)}}`;
   });
-const print = (line: string) => void process.stdout.write(`${shown(line)}\n`);
+const output = new Output(process.stdout);
+const print = (line: string) => {
+  output.print(shown(line));
+};
 const complain = (line: string) => void process.stderr.write(`${shown(line)}\n`);
 
 /** What a file system or network says names a call and an address; of anything else only its name. */
@@ -34,16 +38,28 @@ for (const [signal, code] of Object.entries(SIGNALS)) {
   });
 }
 
+type Run = (typeof commands)[string];
+
+async function exitCodeOf(command: Run, argv: readonly string[]): Promise<number> {
+  const write = (bytes: Uint8Array) => output.write(bytes);
+  try {
+    await command({ argv, print, write, signal: interruption.signal });
+    return 0;
+  } catch (error) {
+    if (output.isLoss(error)) return 0;
+    complain(`protect-checkpoint: ${complaint(error)}`);
+    return ClientError.is(error, 'interrupted') ? (signalled ?? 1) : 1;
+  }
+}
+
 const [name = '', ...argv] = process.argv.slice(2);
 const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
 if (command === undefined) {
   complain(USAGE);
   process.exitCode = 2;
 } else {
-  try {
-    await command({ argv, print, signal: interruption.signal });
-  } catch (error) {
-    complain(`protect-checkpoint: ${complaint(error)}`);
-    process.exitCode = ClientError.is(error, 'interrupted') ? (signalled ?? 1) : 1;
-  }
+  const code = await exitCodeOf(command, argv);
+  process.exitCode = await output.exitCode(code, (line) => {
+    complain(`protect-checkpoint: ${line}`);
+  });
 }

@@ -10,6 +10,8 @@ import { TwofoldError } from '../errors.ts';
 import { BoundedCache } from './bounded-cache.ts';
 import { mintGrant } from './grant.ts';
 import type { Decision, Grant, Operation, Principal } from './grant.ts';
+import { uidKey } from './compiled-policy.ts';
+import type { PolicyLimit } from './policy-limit.ts';
 import { BUILT_IN_POLICIES, SCHEMA, SYSTEM_POLICIES } from './policies.ts';
 import { PolicySet } from './policy-set.ts';
 import type { Question } from './policy-set.ts';
@@ -122,10 +124,23 @@ export class PolicyAuthorizer implements Authorizer {
     const { allowed, revision, ...explained } = policies.explain(
       this.#question(principal, operation, resource, facts),
     );
-    const decision = { allowed, revision, policies: explained.policies };
+    const { limits } = explained;
+    const decision = {
+      allowed,
+      revision,
+      policies: explained.policies,
+      ...(limits === undefined ? {} : { limits }),
+    };
     // Long ones come of paths that name nothing; they are not worth their memory.
     if (explained.lasting && id.length <= LONGEST_REMEMBERED) decisions.set(id, decision);
     return decision;
+  }
+
+  limitsOf(principal: Principal): readonly PolicyLimit[] {
+    const { issuer, subject, roles } = principal;
+    const id = userId(issuer, subject);
+    const parents = roles.map((name) => uidKey('Role', name));
+    return this.#with.policies.limitsOf({ type: 'User', id, parents });
   }
 
   explain(
@@ -173,6 +188,8 @@ function nameOf(principal: Principal): string {
   return name;
 }
 
+const userId = (issuer: string, subject: string): string => JSON.stringify([issuer, subject]);
+
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/iu;
 
 function question(
@@ -183,7 +200,7 @@ function question(
   now: Date,
 ): Question {
   const { issuer, subject, method, roles } = principal;
-  const user = { type: 'User', id: JSON.stringify([issuer, subject]) };
+  const user = { type: 'User', id: userId(issuer, subject) };
   const parents = roles.map((id) => ({ type: 'Role', id }));
   const { target, labels } = resourceEntity(resource);
   const { context, pairs } = contextOf(facts);

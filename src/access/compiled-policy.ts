@@ -8,6 +8,8 @@ import type { EntityUidJson, PolicyJson } from '@cedar-policy/cedar-wasm/nodejs'
 import { BoundedCache } from './bounded-cache.ts';
 import type { CedarSchema } from './cedar-schema.ts';
 import { policyInvalid, policyRefused } from './policy-error.ts';
+import { checkAnnotations, rateOfText } from './policy-limit.ts';
+import type { PolicyRate } from './policy-limit.ts';
 
 export type Constraint =
   | { readonly op: 'All' }
@@ -17,6 +19,9 @@ export type Constraint =
 export interface CompiledPolicy {
   readonly text: string;
   readonly annotatedId: string | null;
+  /** Of each principal that it admits, by its `@limit`; null: it sets none. */
+  readonly limit: PolicyRate | null;
+  readonly annotations: Readonly<Record<string, string | null>>;
   readonly effect: 'permit' | 'forbid';
   readonly principal: Constraint;
   /** Actions and groups of them; null: every action. */
@@ -71,11 +76,15 @@ function compile(text: string): CompiledPolicy {
   const answer = policyToJson(text);
   if (answer.type === 'failure') throw policyInvalid(answer.errors, text);
   const { json } = answer;
+  const { annotations = {} } = json;
   const conditions = JSON.stringify(json.conditions);
   const resource = constraintOf(json.resource);
   return {
     text,
-    annotatedId: json.annotations?.['id'] ?? null,
+    annotatedId: annotations['id'] ?? null,
+    // One that was stored before it meant anything says nothing; what is stored anew is checked.
+    limit: json.effect === 'permit' ? rateOfText(annotations['limit'] ?? '') : null,
+    annotations,
     effect: json.effect,
     principal: constraintOf(json.principal),
     actions: actionsOf(json.action),
@@ -149,7 +158,7 @@ function contextMember(access: unknown): string | null {
 }
 
 /**
- * Strict; what Cedar merely warns of is refused as well.
+ * Strict; what Cedar merely warns of is refused as well, and annotations that mean nothing here.
  * @throws PolicyInvalid
  */
 export function validatePolicy({ json: schema }: CedarSchema, text: string, id: string): void {
@@ -159,6 +168,8 @@ export function validatePolicy({ json: schema }: CedarSchema, text: string, id: 
     policies: { staticPolicies: { [id]: text } },
   });
   if (answer.type === 'failure') throw policyInvalid(answer.errors, text);
+  const { effect, annotations } = compilePolicy(text);
+  checkAnnotations(text, effect, annotations);
   const found = [
     ...[...answer.validationErrors, ...answer.validationWarnings].map(({ error }) => error),
     ...answer.otherWarnings,

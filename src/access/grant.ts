@@ -6,6 +6,8 @@
  * everyone else to it, and the private field holds the type checker to it.
  */
 
+import type { PolicyLimit } from './policy-limit.ts';
+
 /** Every operation that a policy can name; also the Cedar action ids and the audit entry's names. */
 export const OPERATIONS = [
   'whoami',
@@ -141,6 +143,8 @@ export interface Decision {
   readonly revision: string;
   /** Ids of the policies that decided, sorted. */
   readonly policies: readonly string[];
+  /** Rates that those set which permitted; absent where there are none. */
+  readonly limits?: readonly PolicyLimit[];
 }
 
 export interface GrantFacts<O extends Operation> {

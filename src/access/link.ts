@@ -5,11 +5,15 @@ import { policyInvalid } from './policy-error.ts';
 import { TEMPLATES } from './policies.ts';
 import type { TemplateName } from './policies.ts';
 
-/** @throws PolicyInvalid for what Cedar cannot write, such as a name that is no well-formed text */
+/**
+ * @param limit its `@limit` (`policy-limit.ts`); null: none
+ * @throws PolicyInvalid for what Cedar cannot write, such as a name that is no well-formed text
+ */
 export function linkTemplate(
   template: TemplateName,
   principal: TypeAndId,
   resource: TypeAndId,
+  limit: string | null = null,
 ): string {
   const text = TEMPLATES[template];
   const answer = templateToJson(text);
@@ -18,6 +22,7 @@ export function linkTemplate(
     ...answer.json,
     principal: { op: 'in', entity: principal },
     resource: { op: 'in', entity: resource },
+    ...(limit === null ? {} : { annotations: { limit } }),
   });
   if (made.type === 'failure') throw policyInvalid(made.errors, text);
   return made.text;

@@ -143,6 +143,7 @@ export class LocalAccess {
         isLocal(granted.principal.method) ? granted : others.refine(granted, body),
       awaitsBody: (principal, operation, resource) =>
         !isLocal(principal.method) && others.awaitsBody(principal, operation, resource),
+      limitsOf: (principal) => (isLocal(principal.method) ? [] : others.limitsOf(principal)),
       explain: (principal, operation, resource, body) => {
         if (!isLocal(principal.method)) return others.explain(principal, operation, resource, body);
         const decision = decide(principal, operation, resource);

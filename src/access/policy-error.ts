@@ -37,7 +37,7 @@ function complaintOf({ message, help, sourceLocations }: DetailedError, text: st
 }
 
 /** Cedar counts bytes of UTF-8. */
-function positionOf(text: string, offset: number): { line: number; column: number } {
+export function positionOf(text: string, offset: number): { line: number; column: number } {
   const before = Buffer.from(text).subarray(0, offset).toString();
   const lines = before.split('\n');
   return { line: lines.length, column: Array.from(lines.at(-1) ?? '').length + 1 };

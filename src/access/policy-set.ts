@@ -24,6 +24,7 @@ import {
 } from './compiled-policy.ts';
 import type { CompiledPolicy, ScopedEntity } from './compiled-policy.ts';
 import type { Decision } from './grant.ts';
+import type { PolicyLimit } from './policy-limit.ts';
 import type { Explained } from './ports.ts';
 import { policyRefused } from './policy-error.ts';
 
@@ -60,6 +61,8 @@ export class PolicySet {
   /** Whether any policy looks at more of a key than its namespace. */
   readonly readsResource: boolean;
   readonly policies: readonly NamedPolicy[];
+  /** By policy. */
+  readonly #limits: ReadonlyMap<string, PolicyLimit>;
   readonly #schema: CedarSchema;
   readonly #actions = new Map<string, ByPrincipal>();
 
@@ -68,6 +71,7 @@ export class PolicySet {
     this.#schema = schema;
     this.revision = revision;
     this.policies = policies;
+    this.#limits = limitsOf(policies);
     this.readsContext = policies.some(({ compiled: { reads } }) =>
       [...reads].some((member) => member !== 'time'),
     );
@@ -100,8 +104,8 @@ export class PolicySet {
   }
 
   decide(question: Question): Decision {
-    const { allowed, revision, policies } = this.explain(question);
-    return { allowed, revision, policies };
+    const { allowed, revision, policies, limits } = this.explain(question);
+    return { allowed, revision, policies, ...(limits === undefined ? {} : { limits }) };
   }
 
   /** Whether, if the body says so, another permit may hold, or a forbid no longer. */
@@ -143,7 +147,22 @@ export class PolicySet {
       forbids,
       errors,
       lasting,
+      ...(allowed ? this.#limited(permits) : {}),
     };
+  }
+
+  /** Limits of policies about a principal, wherever and whatever it asks; what conditions come to is open. */
+  limitsOf(user: ScopedEntity): readonly PolicyLimit[] {
+    return this.policies.flatMap(({ id, compiled }) => {
+      const limit = this.#limits.get(id);
+      return limit !== undefined && covers(compiled.principal, user) ? [limit] : [];
+    });
+  }
+
+  #limited(permits: readonly string[]): { readonly limits?: readonly PolicyLimit[] } {
+    if (this.#limits.size === 0) return {};
+    const limits = permits.flatMap((id) => this.#limits.get(id) ?? []);
+    return limits.length === 0 ? {} : { limits };
   }
 
   /** Of permits that conditions hold for, none is named where a forbid holds. */
@@ -205,6 +224,14 @@ const NO_ACTION: Action = {
   resourceTypes: new Set(),
   names: new Set(),
 };
+
+function limitsOf(policies: readonly NamedPolicy[]): ReadonlyMap<string, PolicyLimit> {
+  return new Map(
+    policies.flatMap(({ id, compiled: { limit } }) =>
+      limit === null ? [] : [[id, { policy: id, ...limit }] as const],
+    ),
+  );
+}
 
 function byPrincipal(action: Action, policies: readonly NamedPolicy[]): ByPrincipal {
   const named = new Map<string, NamedPolicy[]>();

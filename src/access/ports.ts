@@ -1,5 +1,6 @@
 /** What the routes ask of access control. */
 import type { X509Certificate } from 'node:crypto';
+import type { PolicyLimit } from './policy-limit.ts';
 import type { Circumstances, Decision, Grant, Operation, Principal } from './grant.ts';
 
 /** A decision and what led to it. */
@@ -79,6 +80,8 @@ export interface Authorizer {
     resource: Resource,
     body?: BodyFacts,
   ): Explained;
+  /** What policies that can admit the principal set as rates, whether or not their conditions hold. */
+  limitsOf(principal: Principal): readonly PolicyLimit[];
   /** Whether decisions depend on which key a request means; if not, it need not be looked up. */
   readonly readsKeys: boolean;
 }

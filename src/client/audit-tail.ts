@@ -8,6 +8,8 @@ import { mayComeLater, unexpected } from './http-connection.ts';
 import { serverEvents } from './server-events.ts';
 
 const PAUSE_MS = 1_000;
+/** Connections in a row that bring nothing, after which one that does not follow gives up. */
+const ATTEMPTS = 5;
 
 export interface TailOptions {
   /** Parameters of `/v1/audit/stream`. */
@@ -18,26 +20,31 @@ export interface TailOptions {
   readonly namespace?: string | undefined;
   /** Told why it connects anew. */
   readonly onInterruption: (error: ClientError) => void;
+  /** Between two connections, ms; 1,000 unless given. */
+  readonly pauseMs?: number;
 }
 
 /**
- * Each entry's JSON on one line, each once, in the order of the log. Ends when everything has come, unless
- * it follows: then it connects anew from where it was for as long as that may help.
+ * Each entry's JSON on one line, each once, in the order of the log. Connects anew from where it was while
+ * that may help: when it follows for as long as it takes, else until five connections in a row brought nothing.
  * @throws ClientError
  */
 export async function* tailEntries(
   log: AuditLogClient,
-  { query, follow, signal, onInterruption, namespace }: TailOptions,
+  { query, follow, signal, onInterruption, namespace, pauseMs = PAUSE_MS }: TailOptions,
 ): AsyncGenerator<string> {
   let lastId: string | null = null;
+  let inVain = 0;
   for (;;) {
     throwIfAborted(signal);
+    inVain += 1;
     try {
       const answer = await log.stream(query, { lastId, namespace });
       signal.addEventListener('abort', () => answer.destroy(), { once: true });
       for await (const { id, event, data } of serverEvents(answer as AsyncIterable<Buffer>)) {
         if (event === 'problem') throw problemOf(data ?? '');
         if (data !== null) yield data;
+        inVain = 0;
         lastId = id === '' ? lastId : id;
       }
       if (!follow) return;
@@ -45,10 +52,10 @@ export async function* tailEntries(
     } catch (error) {
       throwIfAborted(signal);
       const failure = asFailure(error);
-      if (!mayComeLater(failure)) throw failure;
+      if (!mayComeLater(failure) || (!follow && inVain >= ATTEMPTS)) throw failure;
       onInterruption(failure);
     }
-    await sleep(PAUSE_MS, undefined, { signal }).catch(() => undefined);
+    await sleep(pauseMs, undefined, { signal }).catch(() => undefined);
   }
 }
 

@@ -35,13 +35,18 @@ export interface HttpConnectionOptions {
   readonly signal?: AbortSignal;
   /** How often a request that may succeed later is sent; 4 unless given. */
   readonly attempts?: number;
+  /** Longest time from a call to the end of its answer, attempts and pauses included, ms; 120,000 unless given. */
+  readonly deadlineMs?: number;
 }
 
 export const JSON_TYPE = 'application/json';
+/** Longest silence. */
 const TIMEOUT_MS = 30_000;
+const DEADLINE_MS = 120_000;
 /** Longest answer that is read unless a call says otherwise, bytes. */
 const MAX_ANSWER = 1_048_576;
 const FIRST_PAUSE_MS = 250;
+const DONE: readonly number[] = [200];
 
 export interface Call {
   readonly method: 'GET' | 'POST' | 'PATCH';
@@ -52,11 +57,14 @@ export interface Call {
   readonly headers?: Readonly<Record<string, string>>;
   /** Longest answer, bytes; 1 MiB unless given. */
   readonly most?: number;
+  /** What it is answered with when it is done; 200 unless given. */
+  readonly statuses?: readonly number[];
   /** Of this call alone. */
   readonly signal?: AbortSignal;
 }
 
 export interface Answer {
+  readonly status: number;
   /** The caller wipes it where it may hold a secret. */
   readonly body: Uint8Array;
   readonly header: (name: string) => string | undefined;
@@ -132,19 +140,29 @@ export class HttpConnection {
   /** Sends until it is answered for good: no call does harm when it is done twice. */
   async send(call: Call): Promise<Answer> {
     const { attempts = 4, signal } = this.#options;
+    const bounded = this.#bounded(call);
     for (let attempt = 1; ; attempt += 1) {
       throwIfAborted(signal);
       try {
-        return await this.#attempt(call);
+        return await this.#attempt(bounded);
       } catch (error) {
+        if (attempt < attempts && mayComeLater(error)) {
+          // Whatever ends the time ends the pause.
+          const pause = FIRST_PAUSE_MS * 2 ** (attempt - 1);
+          await sleep(pause, undefined, { signal: bounded.signal }).catch(() => undefined);
+          if (!bounded.signal.aborted) continue;
+        }
         throwIfAborted(signal);
-        if (attempt >= attempts || !mayComeLater(error)) throw error;
+        throw error;
       }
-      // An abort ends the pause; the next turn throws.
-      await sleep(FIRST_PAUSE_MS * 2 ** (attempt - 1), undefined, { signal }).catch(
-        () => undefined,
-      );
     }
+  }
+
+  /** A service that sends a byte now and then is never silent, and holds nobody up for ever. */
+  #bounded(call: Call): Call & { readonly signal: AbortSignal } {
+    const { deadlineMs = DEADLINE_MS, signal } = this.#options;
+    const given = [call.signal, signal].filter((each) => each !== undefined);
+    return { ...call, signal: AbortSignal.any([...given, AbortSignal.timeout(deadlineMs)]) };
   }
 
   /** Where requests go, for people. */
@@ -154,7 +172,7 @@ export class HttpConnection {
 
   /** Sends once. */
   once(call: Call): Promise<Answer> {
-    return this.#attempt(call);
+    return this.#attempt(this.#bounded(call));
   }
 
   /** Sends once, for an answer that goes on: the caller reads it, or destroys it. */
@@ -167,12 +185,13 @@ export class HttpConnection {
   async #attempt(call: Call): Promise<Answer> {
     const answer = await this.#exchange(call);
     const body = await this.#read(answer, call.most ?? MAX_ANSWER);
-    if (answer.statusCode !== 200) throw refusal(answer.statusCode ?? 0, body);
+    const status = answer.statusCode ?? 0;
+    if (!(call.statuses ?? DONE).includes(status)) throw refusal(status, body);
     const header = (name: string) => {
       const value = answer.headers[name.toLowerCase()];
       return typeof value === 'string' ? value : undefined;
     };
-    return { body, header };
+    return { status, body, header };
   }
 
   #read(answer: IncomingMessage, most: number): Promise<Uint8Array> {
@@ -239,5 +258,7 @@ function retire(agent: HttpAgent): void {
 
 function unreachableAt(url: URL, cause: unknown): string {
   const { code } = cause as NodeJS.ErrnoException;
-  return `The service does not answer at ${url.origin}${code === undefined ? '' : `: ${code}`}.`;
+  // Of an interruption the caller knows; otherwise the time is over.
+  const why = code === 'ABORT_ERR' ? 'not in time' : code;
+  return `The service does not answer at ${url.origin}${why === undefined ? '' : `: ${why}`}.`;
 }

@@ -9,9 +9,10 @@ import { keyResource } from '../contract/keys.ts';
 import { encodeBase64 } from '../crypto/base64.ts';
 import { parseEnvelope } from '../crypto/envelope.ts';
 import { SecretBytes, wipe } from '../crypto/secret.ts';
+import { isUuid } from '../crypto/uuid.ts';
 import { ERRORS, TwofoldError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
-import { parseRecord, providerLabel } from '../keyring/provider-record.ts';
+import { parseRecord, providerLabel, requireServing } from '../keyring/provider-record.ts';
 import type { ProviderRecord } from '../keyring/provider-record.ts';
 import type {
   KeyService,
@@ -19,7 +20,6 @@ import type {
   ProviderVersion,
   UnwrapRequest,
   Unwrapped,
-  ValueContext,
   WrapRequest,
 } from '../kubernetes/ports.ts';
 import { NAME } from '../name.ts';
@@ -110,18 +110,13 @@ export class KubernetesOverHttp implements KeyService {
         `The key has no provider of cluster ${cluster}: twofold kms-plugin register makes one.`,
       );
     }
-    const record = parseRecord(text);
-    if (record.provider === provider) return record;
-    throw new TwofoldError(
-      'invalid_value',
-      `The provider of cluster ${cluster} is called ${record.provider}.`,
-    );
+    return requireServing(parseRecord(text), { cluster, provider });
   }
 
   async wrap(request: WrapRequest, signal: AbortSignal): Promise<Uint8Array> {
-    const { plaintext, keyVersion, context } = request;
+    const { plaintext, keyVersion } = request;
     const headers = {
-      ...bindingHeaders(context),
+      ...headersOf(request),
       [`${NAME.header}Key-Version`]: String(keyVersion),
     };
     const { body } = await this.#post('wrap', plaintext.reveal(), headers, signal);
@@ -129,9 +124,9 @@ export class KubernetesOverHttp implements KeyService {
     throw failureOf(unexpected('The service wrapped with another version.'));
   }
 
-  async unwrap({ envelope, context }: UnwrapRequest, signal: AbortSignal): Promise<Unwrapped> {
-    const headers = bindingHeaders(context);
-    const { body, header } = await this.#post('unwrap', envelope, headers, signal);
+  async unwrap(request: UnwrapRequest, signal: AbortSignal): Promise<Unwrapped> {
+    const headers = headersOf(request);
+    const { body, header } = await this.#post('unwrap', request.envelope, headers, signal);
     const plaintext = SecretBytes.own(body);
     const origin = originSchema.safeParse(header(`${NAME.header}Origin`));
     if (origin.success) return { plaintext, origin: origin.data };
@@ -195,9 +190,14 @@ async function attempt(connection: HttpConnection, call: Call): Promise<Answer> 
   }
 }
 
-const bindingHeaders = (context: ValueContext): Record<string, string> => ({
+/** What a value is bound to, and the call that it is for: only a UUID, which API servers make, has no secret in it. */
+const headersOf = ({
+  context,
+  uid,
+}: Pick<WrapRequest, 'context' | 'uid'>): Record<string, string> => ({
   [`${NAME.header}Aad`]: NO_AAD,
   [`${NAME.header}Encryption-Context`]: Buffer.from(JSON.stringify(context)).toString('base64'),
+  ...(uid !== null && isUuid(uid) && { [`${NAME.header}Kubernetes-Uid`]: uid }),
 });
 
 /** A client's failure as the provider tells it: the service's own codes stay. */

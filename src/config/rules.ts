@@ -190,6 +190,11 @@ const kmsProblems = ({ kms, mode }: Config): Problem[] => {
   return problems;
 };
 
+const zoneProblems = ({ zone: { name, others } }: Config): Problem[] => {
+  const twice = new Set([name, ...others]).size <= others.length;
+  return twice ? [{ where: 'zone.others', message: 'lists a zone twice, or this one' }] : [];
+};
+
 /** Problems between settings, of the parts that are used. */
 export const ruleProblems = (config: Config, uses: readonly ConfigPart[] = PARTS): Problem[] => [
   ...productionProblems(config, uses),
@@ -199,6 +204,7 @@ export const ruleProblems = (config: Config, uses: readonly ConfigPart[] = PARTS
   ...rotationProblems(config),
   ...auditProblems(config),
   ...kmsProblems(config),
+  ...zoneProblems(config),
   ...(uses.includes('listeners') ? listenerProblems(config) : []),
   ...(uses.includes('hsm') ? hsmProblems(config) : []),
   ...(uses.includes('issuers') ? issuerProblems(config) : []),

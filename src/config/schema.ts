@@ -122,6 +122,10 @@ const database = z
       "PEM authorities of the database's certificate; for `verify-ca` and `verify-full`.",
     ),
     poolSize: described(z.int().min(2).max(200).default(10), 'Connections of one worker at most.'),
+    replication: described(
+      z.enum(['required', 'reported']).optional(),
+      '`required`: no start, and not ready, where a commit would wait for no standby; `reported`: that is only said. Default: `required` with `zone.others`, else `reported`.',
+    ),
   })
   .prefault({});
 
@@ -330,6 +334,8 @@ const access = z
   })
   .prefault({});
 
+const zoneName = z.string().regex(/^[a-z0-9](?:[a-z0-9-]{0,62})$/u);
+
 /** The whole configuration, before paths are made absolute. */
 export const configSchema = z.strictObject({
   mode: described(
@@ -358,12 +364,11 @@ export const configSchema = z.strictObject({
   access,
   zone: z
     .strictObject({
-      name: described(
-        z
-          .string()
-          .regex(/^[a-z0-9](?:[a-z0-9-]{0,62})$/u)
-          .default('local'),
-        'Name of this zone.',
+      name: described(zoneName.default('local'), 'Name of this zone.'),
+      others: described(
+        z.array(zoneName).max(64).default([]),
+        'Names of the other zones that serve from the same database, each with an HSM of its own. JSON in the environment.',
+        { flag: false },
       ),
       graceMs: described(
         z.int().min(0).max(120_000).default(0),

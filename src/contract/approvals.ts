@@ -128,8 +128,8 @@ const ruleId = z.strictObject({ rule: ruleName });
 
 const guards = z.array(z.enum(GUARD_NAMES)).meta({
   description:
-    'Operations, or parts of them: `keys.unprotect` is to take deletion protection off, ' +
-    '`namespaces.end` to suspend a namespace. `destroy` and `govern` are several at once.',
+    'Operations, or parts of them: `keys.unprotect` is to take deletion protection off, or to retire ' +
+    'versions in the record of a Kubernetes provider, `namespaces.end` to suspend a namespace. `destroy` and `govern` are several at once.',
 });
 
 const ruleMembers = {

@@ -81,23 +81,37 @@ export const putLimits = defineRoute({
   errors: [...STORED_ERRORS, 'precondition_required'],
 });
 
+const quota = z
+  .object({ limit: z.int().nullable().meta({ description: 'Null: any number.' }), used: z.int() })
+  .meta({ id: 'QuotaUse' });
+
 export const ownLimits = defineRoute({
   plane: 'use',
   operation: 'whoami',
   method: 'GET',
   id: 'ownLimits',
   path: '/v1/limits',
-  summary: 'Rate limits that hold for the caller here, and about what is left of them.',
+  summary: 'Rate limits that hold for the caller here, quotas, and about what is left of them.',
   response: z
     .object({
-      items: z.array(
-        z.object({
-          name: z.string(),
-          perMinute: z.int(),
-          burst: z.int(),
-          remaining: z.int().meta({ description: 'As far as this instance knows.' }),
+      items: z
+        .array(
+          z.object({
+            name: z.string(),
+            perMinute: z.int(),
+            burst: z.int(),
+            remaining: z.int().meta({ description: 'As far as this instance knows.' }),
+          }),
+        )
+        .meta({
+          description:
+            '`service.…` are of the configuration, `principal.…`, `namespace.…` of the namespace, and ' +
+            '`policy.<name>` of a policy that can admit the caller, where its conditions hold.',
         }),
-      ),
+      quotas: z
+        .object({ keys: quota, versions: quota })
+        .nullable()
+        .meta({ description: 'Of the namespace; null for who may not list its keys.' }),
     })
     .meta({ id: 'OwnLimits' }),
   errors: [],

@@ -15,18 +15,35 @@ const principal = z
   .union([z.strictObject({ role: subject }), z.strictObject({ issuer: subject, subject })])
   .meta({ id: 'PolicyPrincipal', description: 'A role, or one user.' });
 
+const limit = z
+  .string()
+  .regex(
+    /^[1-9][0-9]{0,8}\/(?:s|min)(?: burst [1-9][0-9]{0,8})?$/,
+    'must be like 100/s or 600/min burst 50',
+  )
+  .meta({
+    description:
+      'Rate of each principal that the policy admits, like `100/s` or `600/min burst 50`; ' +
+      'what `@limit` says in Cedar.',
+  });
+
 export const policyTerms = {
   description: text(256, 'What it is for.').optional(),
   cedar: z
     .string()
     .max(MAX_TEXT)
     .optional()
-    .meta({ description: 'One policy in Cedar, without slots. Or else `template`.' }),
+    .meta({
+      description:
+        'One policy in Cedar, without slots. Or else `template`. Annotations: `@id` (its name), ' +
+        '`@description`, and on a permit `@limit`.',
+    }),
   template: z
     .strictObject({
       name: z.enum(TEMPLATES),
       principal,
       key: keyName.optional().meta({ description: 'The one key that it is about.' }),
+      limit: limit.optional(),
     })
     .optional(),
 } as const;
@@ -36,7 +53,12 @@ const policy = {
   description: z.string(),
   cedar: z.string().meta({ description: 'As it is decided by.' }),
   template: z
-    .object({ name: z.enum(TEMPLATES), principal: z.unknown(), key: z.string().nullable() })
+    .object({
+      name: z.enum(TEMPLATES),
+      principal: z.unknown(),
+      key: z.string().nullable(),
+      limit: z.string().nullable(),
+    })
     .nullable(),
   updatedAt: time,
   updatedBy: z.object({ issuer: z.string(), subject: z.string() }),

@@ -35,6 +35,19 @@ const BINDING_INPUTS = {
   'twofold-aad': 'aad',
 } as const;
 
+/** Of the call of a Kubernetes API server that the request is for. */
+export const UID_HEADER = 'twofold-kubernetes-uid';
+const UID = {
+  [UID_HEADER]: z
+    .uuid()
+    .optional()
+    .meta({
+      description:
+        "The `uid` of a KMS v2 call, a UUID as API servers make it: the request's audit entry has it as " +
+        '`detail.uid`, in the clear.',
+    }),
+} as const;
+
 const OCTETS = ['application/octet-stream'] as const;
 const OCTETS_OR_TEXT = ['application/octet-stream', 'text/plain'] as const;
 const REFRESH_HEADER = { refreshAfter: `${NAME.header}Refresh-After` } as const;
@@ -89,7 +102,7 @@ export const wrap = defineRoute({
   path: '/v1/keys/{key}/wrap',
   operation: 'wrap',
   summary: 'Wraps a plaintext to the primary or a named version.',
-  headers: headers({ ...BINDING_HEADERS, 'twofold-key-version': headerText }),
+  headers: headers({ ...BINDING_HEADERS, ...UID, 'twofold-key-version': headerText }),
   body: wrapBody.meta({ id: 'WrapRequest' }),
   bytes: {
     member: 'plaintext',
@@ -121,7 +134,7 @@ export const unwrap = defineRoute({
   path: '/v1/keys/{key}/unwrap',
   operation: 'unwrap',
   summary: 'Opens a ciphertext of this key, of any usable version.',
-  headers: headers(BINDING_HEADERS),
+  headers: headers({ ...BINDING_HEADERS, ...UID }),
   body: unwrapBody.meta({ id: 'UnwrapRequest' }),
   bytes: {
     member: 'ciphertext',

@@ -218,7 +218,7 @@ export class Policies {
 
 const role = (name: (typeof TEMPLATE_NAMES)[number]): StoredPolicy => ({
   description: `What the role ${name} may do.`,
-  source: { kind: 'template', template: name, principal: { role: name }, key: null },
+  source: { kind: 'template', template: name, principal: { role: name }, key: null, limit: null },
 });
 
 const INITIAL: ReadonlyMap<string, StoredPolicy> = new Map([

@@ -23,6 +23,8 @@ export type PolicySource =
       readonly principal: LinkedPrincipal;
       /** Name of the one key that it is about; null: the namespace and all that is in it. */
       readonly key: string | null;
+      /** Of each principal that it admits, in the form of `@limit`; null: none. */
+      readonly limit: string | null;
     };
 
 export interface StoredPolicy {
@@ -32,9 +34,11 @@ export interface StoredPolicy {
 
 export function policyToStored({ description, source }: StoredPolicy): JsonObject {
   if (source.kind === 'cedar') return { description, cedar: source.text };
-  const { template, principal, key } = source;
+  const { template, principal, key, limit } = source;
   const who = 'role' in principal ? [principal.role] : [principal.issuer, principal.subject];
-  return { description, template, principal: who, key };
+  // Written where there is one alone, so that what was stored before keeps its form.
+  const limited = limit === null ? {} : { limit };
+  return { description, template, principal: who, key, ...limited };
 }
 
 export function policyFromStored(json: JsonObject): StoredPolicy {
@@ -46,7 +50,8 @@ export function policyFromStored(json: JsonObject): StoredPolicy {
   if (template === undefined) throw malformed('template');
   const principal = principalFrom(json['principal']);
   const key = readTextOrNull(json, 'key');
-  return { description, source: { kind: 'template', template, principal, key } };
+  const limit = Object.hasOwn(json, 'limit') ? readText(json, 'limit') : null;
+  return { description, source: { kind: 'template', template, principal, key, limit } };
 }
 
 function principalFrom(value: JsonObject[string] | undefined): LinkedPrincipal {
@@ -63,13 +68,13 @@ const malformed = (member: string) =>
 /** The policy in Cedar's text form: of a link, the template with its slots filled. */
 export function cedarText(namespace: string, source: PolicySource): string {
   if (source.kind === 'cedar') return source.text;
-  const { template, principal, key } = source;
+  const { template, principal, key, limit } = source;
   const who =
     'role' in principal
       ? { type: 'Role', id: principal.role }
       : { type: 'User', id: JSON.stringify([principal.issuer, principal.subject]) };
   const what = key === null ? { type: 'Namespace', id: namespace } : { type: 'Key', id: key };
-  return linkTemplate(template, who, what);
+  return linkTemplate(template, who, what, limit);
 }
 
 export const compileStored = (namespace: string, { source }: StoredPolicy): CompiledPolicy =>

@@ -12,6 +12,7 @@ import { APPROVAL_HEADER, APPROVAL_REQUIRED_HEADER } from '../contract/guards.ts
 import { takesApproval } from '../contract/route.ts';
 import { ruleOf } from './approval-rules.ts';
 import { answerApproval, approvalHeaders, approvalResource } from './approvals.ts';
+import { unprotectsByLabels } from '../keyring/provider-record.ts';
 import { bodyHash, wholeRequestHash } from './canonical.ts';
 import { Rerendered } from './route.ts';
 import type { IncomingMessage } from 'node:http';
@@ -177,8 +178,14 @@ function guardsOfCall({ id, operation }: GuardedContract, body: unknown): readon
   return ENDINGS.has(id) ? [own, 'namespaces.end'] : [own];
 }
 
-const unprotects = (body: unknown): boolean =>
-  (body as { readonly deletionProtection?: boolean }).deletionProtection === false;
+/** Of a key, or of versions that a Kubernetes provider has retired. */
+function unprotects(body: unknown): boolean {
+  const { deletionProtection, labels = {} } = body as {
+    readonly deletionProtection?: boolean;
+    readonly labels?: Readonly<Record<string, string | null>>;
+  };
+  return deletionProtection === false || unprotectsByLabels(labels);
+}
 
 type About = Parameters<typeof wholeRequestHash>[1];
 

@@ -17,10 +17,11 @@ import { ApprovalGate } from './approval-gate.ts';
 import { requestHash } from './canonical.ts';
 import { credentialsOf, namespaceOf } from './credentials.ts';
 import { readHeaders, readParams, readQuery } from './head.ts';
-import { RateRefused, itemsOf, limitHeaders } from './limit-gate.ts';
+import { RateRefused, itemsOf } from './limit-gate.ts';
 import { AuditNotes } from './notes.ts';
 import { engineOf } from './suite-resource.ts';
 import { RequestAccess } from './request-access.ts';
+import { RequestLimits } from './request-limits.ts';
 import { Streamed } from './route.ts';
 import { tlsGroupOf } from './tls-group.ts';
 import type { Decision, Grant, Operation, Principal } from '../access/grant.ts';
@@ -28,11 +29,11 @@ import type { BodyFacts, Resource } from '../access/ports.ts';
 import type { RouteContract } from '../contract/route.ts';
 import type { NamespaceStanding } from '../governance/namespaces.ts';
 import type { SecretBytes } from '../crypto/secret.ts';
-import type { Charge } from '../limits/limiter.ts';
 import type { HttpDependencies } from './dependencies.ts';
 import type { Exchange } from './exchange.ts';
 import type { HeaderValues } from './head.ts';
 import type { Input, InputReader } from './input.ts';
+import type { Limited } from './limit-gate.ts';
 import type { Call, GuardedContract, GuardedRoute, PathParams, Reply } from './route.ts';
 
 /** How often a request runs before changes that keep overtaking it make it fail. */
@@ -84,8 +85,7 @@ export class GuardedRequest {
   #input: Checked | undefined;
   /** What decides in this run. */
   #access: RequestAccess | undefined;
-  /** What it was counted against. */
-  #charge: Charge | null = null;
+  readonly #counts: RequestLimits;
   /** The key that the latest run found. */
   #keyId: string | null = null;
   /** What its entry may say in clear; as of the latest run. */
@@ -97,6 +97,7 @@ export class GuardedRequest {
     this.#principal = authenticated.principal;
     this.#refused = authenticated.refused;
     this.#epoch = authenticated.epoch;
+    this.#counts = new RequestLimits(deps.limits.gate, arrival.route.contract.operation);
     const key = arrival.params['key'];
     this.#resource = {
       // Checked with the other headers, after permission: an impossible name permits nothing.
@@ -112,7 +113,7 @@ export class GuardedRequest {
     try {
       await this.#run();
     } catch (error) {
-      this.#refund();
+      this.#counts.refund();
       await exchange.fail(error, null);
     } finally {
       this.#input?.wipe();
@@ -176,9 +177,9 @@ export class GuardedRequest {
     // It will not run again; a client that reads its answer slowly holds up nobody's turn.
     this.#ended.resolve(undefined);
     const { exchange } = this.#arrival;
-    const headers = this.#limitHeaders(outcome.error);
+    const headers = this.#counts.headers(outcome.error);
     if (outcome.error !== null) {
-      if (ERRORS[outcome.error.code].status >= 500) this.#refund();
+      if (ERRORS[outcome.error.code].status >= 500) this.#counts.refund();
       await exchange.fail(outcome.error, auditId, headers);
       return;
     }
@@ -296,7 +297,7 @@ export class GuardedRequest {
     const input = await this.#checked();
     const grant = await this.#refine(notes, access, early, factsOf(route, input.body, early));
     await this.#checkExistence();
-    await this.#count(input);
+    await this.#counts.count(this.#limited(), itemsOf(input.body));
     const started = performance.now();
     const reply = await new ApprovalGate(this.#deps).handle({
       route,
@@ -310,25 +311,10 @@ export class GuardedRequest {
     return reply;
   }
 
-  /** Once, however often the request runs. */
-  async #count({ body }: Checked): Promise<void> {
-    if (this.#charge !== null) return;
-    const { operation, plane } = this.#arrival.route.contract;
+  #limited(): Limited {
     const { namespace, key } = this.#resource;
-    const asked = { principal: this.#principal, namespace, key, plane };
-    this.#charge = await this.#deps.limits.gate.count(asked, operation, itemsOf(body));
-  }
-
-  /** What failed for us did no work for the caller. */
-  #refund(): void {
-    if (this.#charge !== null) this.#deps.limits.gate.refund(this.#charge);
-    this.#charge = null;
-  }
-
-  #limitHeaders(error: TwofoldError | null): Readonly<Record<string, string>> {
-    const refused = error instanceof RateRefused ? [error.limit] : [];
-    const { gate } = this.#deps.limits;
-    return limitHeaders(this.#charge?.limits ?? refused, (limit) => gate.remaining(limit));
+    const { plane } = this.#arrival.route.contract;
+    return { principal: this.#principal, namespace, key, plane };
   }
 
   async #open(): Promise<RequestAccess> {
@@ -379,8 +365,11 @@ export class GuardedRequest {
         ? access.authorize(each)
         : await this.#delegated(notes, decision, () => access.authorize(each), each);
       notes.decided(grant.decision);
+      this.#counts.admitted(this.#limited(), grant.decision);
     }
-    return grant ?? access.authorize();
+    const whole = grant ?? access.authorize();
+    if (facts.length === 0) this.#counts.admitted(this.#limited(), whole.decision);
+    return whole;
   }
 
   /** The second key of an operation is asked for like the first, with the same facts. */
@@ -391,14 +380,16 @@ export class GuardedRequest {
     key: string,
     facts: BodyFacts,
   ): Grant<O> {
+    let grant: Grant<O>;
     try {
-      const grant = access.grantOn(operation, key, facts);
-      notes.alsoDecided(grant.decision);
-      return grant;
+      grant = access.grantOn(operation, key, facts);
     } catch (error) {
       notes.denied(access.decideOn(operation, key, facts));
       throw error;
     }
+    notes.alsoDecided(grant.decision);
+    this.#counts.admitted(this.#limited(), grant.decision);
+    return grant;
   }
 
   #grantIf<O extends Operation>(

@@ -1,10 +1,11 @@
 /**
- * What a request counts against, once it is authorized: limits of the configuration, and those of its
- * namespace. Nothing here waits for the database but the first look at a namespace's limits.
+ * What a request counts against, once it is authorized: limits of the configuration, those of its
+ * namespace, and those of the policies that permitted it. Nothing here waits for the database but the first look at a namespace's limits.
  */
 import { TwofoldError } from '../errors.ts';
 import { rateOf } from '../limits/rate.ts';
 import type { Operation, Principal } from '../access/grant.ts';
+import type { PolicyLimit } from '../access/policy-limit.ts';
 import type { NamespaceLimitSets, RateClass, SetRate } from '../governance/limits.ts';
 import type { KeyReferences } from '../keyring/references.ts';
 import type { Charge, Limiter } from '../limits/limiter.ts';
@@ -78,9 +79,27 @@ export class LimitGate {
    * Counts an authorized request of so many items; null where nothing limits it.
    * @throws RateRefused, TwofoldError integrity_failed, database_unavailable
    */
-  async count(asked: Limited, operation: Operation, cost: number): Promise<Charge | null> {
+  async count(
+    asked: Limited,
+    operation: Operation,
+    cost: number,
+    policies: readonly PolicyLimit[],
+  ): Promise<Charge | null> {
     if (UNLIMITED.has(operation)) return null;
-    const limits = await this.limitsOf(asked);
+    return this.#charge(await this.limitsOf(asked, policies), cost);
+  }
+
+  /** Against limits of policies alone. @throws RateRefused */
+  countPolicies(
+    asked: Limited,
+    operation: Operation,
+    policies: readonly PolicyLimit[],
+    cost: number,
+  ): Charge | null {
+    return UNLIMITED.has(operation) ? null : this.#charge(ofPolicies(asked, policies), cost);
+  }
+
+  #charge(limits: readonly Limit[], cost: number): Charge | null {
     if (limits.length === 0) return null;
     const charge = this.#parts.limiter.charge(limits, cost);
     if (charge.refused !== null) throw new RateRefused(charge.refused, charge.retryAfter);
@@ -96,10 +115,9 @@ export class LimitGate {
   }
 
   /** All that hold, the one that is likeliest to refuse in no particular place. */
-  async limitsOf(asked: Limited): Promise<readonly Limit[]> {
-    const { principal, namespace, plane } = asked;
-    const { issuer, subject } = principal;
-    const who = `${String(issuer.length)}:${issuer}${subject}`;
+  async limitsOf(asked: Limited, policies: readonly PolicyLimit[] = []): Promise<readonly Limit[]> {
+    const { namespace, plane } = asked;
+    const who = whoOf(asked);
     const found = this.#ofConfiguration(asked, who);
     const { rates, keys } = await this.#parts.governance.limits.inForce(namespace);
     if (rates.size > 0) {
@@ -117,7 +135,7 @@ export class LimitGate {
       );
     }
     if (asked.key !== null) await this.#addKey(found, asked, asked.key, { rates, keys });
-    return found;
+    return policies.length === 0 ? found : [...found, ...ofPolicies(asked, policies)];
   }
 
   #ofConfiguration({ namespace, plane }: Limited, who: string): Limit[] {
@@ -154,6 +172,18 @@ export class LimitGate {
   }
 }
 
+/** The same text for nobody else. */
+const whoOf = ({ principal: { issuer, subject } }: Limited): string =>
+  `${String(issuer.length)}:${issuer}${subject}`;
+
+/** Of each principal, over all that the policy admits it to. */
+export const ofPolicies = (asked: Limited, policies: readonly PolicyLimit[]): readonly Limit[] =>
+  policies.map(({ policy, perMinute, burst }) => ({
+    name: `policy.${policy}`,
+    bucket: `n/${asked.namespace}/y/${policy}/${whoOf(asked)}`,
+    rate: rateOf(perMinute, burst ?? undefined),
+  }));
+
 function add(found: Limit[], name: string, bucket: string, rate: SetRate | undefined): void {
   if (rate === undefined) return;
   found.push({ name, bucket, rate: rateOf(rate.perMinute, rate.burst ?? undefined) });
@@ -167,16 +197,20 @@ export function itemsOf(body: unknown): number {
   return Array.isArray(items) ? Math.max(1, items.length) : 1;
 }
 
+/** Limits that headers name; a request that more policies admit than that is counted against all of them. */
+const SHOWN = 16;
+
 /**
  * `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers), as lists of RFC 9651 strings
  * with parameters: `q` may come at once and is full again after `w` seconds; `r` is left, and all of it
  * is back in `t` seconds unless more is used.
  */
 export function limitHeaders(
-  limits: readonly Limit[],
+  all: readonly Limit[],
   remaining: (limit: Limit) => number,
 ): Readonly<Record<string, string>> {
-  if (limits.length === 0) return {};
+  if (all.length === 0) return {};
+  const limits = all.slice(0, SHOWN);
   const seconds = (count: number, { perMinute }: Rate) => Math.ceil((count * 60) / perMinute);
   const policies = limits.map(({ name, rate }) => {
     const window = Math.max(1, seconds(rate.burst, rate));

@@ -2,6 +2,7 @@
 import * as contract from '../contract/limits.ts';
 import { CLASSES, SCOPES } from '../governance/limits.ts';
 import { answerSet, memberTag } from './governed.ts';
+import { ofPolicies } from './limit-gate.ts';
 import { route } from './route.ts';
 import type { NamespaceLimits, SetRate } from '../governance/limits.ts';
 import type { Member, PreparedSetChange } from '../governance/sealed-set.ts';
@@ -56,9 +57,15 @@ function resource(member: Member<NamespaceLimits> | null) {
   };
 }
 
-type Dependencies = Pick<HttpDependencies, 'governance' | 'limits'>;
+type Dependencies = Pick<HttpDependencies, 'governance' | 'limits' | 'access'>;
 
-export function limitRoutes({ governance, limits }: Dependencies): readonly GuardedRoute[] {
+export function limitRoutes({ governance, limits, access }: Dependencies): readonly GuardedRoute[] {
+  const quotasOf = async (namespace: string) => {
+    const { quotas } = await governance.limits.inForce(namespace);
+    const used = await limits.usage.usageOf(namespace);
+    const of = (name: 'keys' | 'versions') => ({ limit: quotas[name], used: used[name] });
+    return { keys: of('keys'), versions: of('versions') };
+  };
   return [
     route(contract.getLimits, {
       handle: async ({ grant }) => {
@@ -78,18 +85,22 @@ export function limitRoutes({ governance, limits }: Dependencies): readonly Guar
       },
     }),
     route(contract.ownLimits, {
-      handle: async ({ grant, principal }) => {
+      handle: async ({ grant, principal, grantIf }) => {
         const { namespace } = grant;
+        const policies = (await access.in(namespace)).limitsOf(principal);
         const held = await Promise.all(
           CLASSES.map((plane) => limits.gate.limitsOf({ principal, namespace, key: null, plane })),
         );
-        const items = held.flat().map((limit) => ({
+        const asked = { principal, namespace, key: null, plane: 'use' } as const;
+        const items = [...held.flat(), ...ofPolicies(asked, policies)].map((limit) => ({
           name: limit.name,
           perMinute: limit.rate.perMinute,
           burst: limit.rate.burst,
           remaining: limits.gate.remaining(limit),
         }));
-        return { body: { items } };
+        const maySee = grantIf('keys.list') ?? grantIf('limits.read');
+        const quotas = maySee === null ? null : await quotasOf(namespace);
+        return { body: { items, quotas } };
       },
     }),
   ];

@@ -24,7 +24,12 @@ type Dependencies = Pick<HttpDependencies, 'governance' | 'pageTokenKey' | 'acce
 const templateOf = (source: PolicySource) =>
   source.kind === 'cedar'
     ? null
-    : { name: source.template, principal: source.principal, key: source.key };
+    : {
+        name: source.template,
+        principal: source.principal,
+        key: source.key,
+        limit: source.limit,
+      };
 
 const resource = (namespace: string) => (member: Member<StoredPolicy>) => ({
   ...pastResource(namespace)(member),
@@ -138,8 +143,8 @@ type Terms = NonNullable<(typeof contract.putPolicy)['body']['_zod']['output']>;
 
 export function policyOf({ description = '', cedar, template }: Terms): StoredPolicy {
   if (template === undefined) return { description, source: { kind: 'cedar', text: cedar ?? '' } };
-  const { name, principal, key = null } = template;
-  return { description, source: { kind: 'template', template: name, principal, key } };
+  const { name, principal, key = null, limit = null } = template;
+  return { description, source: { kind: 'template', template: name, principal, key, limit } };
 }
 
 function changingRoutes({ governance }: Dependencies): readonly GuardedRoute[] {

@@ -7,6 +7,7 @@ import { numberText } from './status-plot.ts';
 const CHECKS: Readonly<Record<string, string>> = {
   hsm: 'HSM',
   database: 'Database',
+  replication: 'Replication',
   audit: 'Audit log',
   log: 'Sequenced log',
   backup: 'Backups',

@@ -259,11 +259,17 @@ function noteTargets(notes: AuditNotes, key: string | null, items: readonly Rewr
   return others;
 }
 
+/** A line of an API server's log finds its entry by it. */
+function noteUid(notes: AuditNotes, uid: string | undefined): void {
+  if (uid !== undefined) notes.detail({ uid });
+}
+
 function wrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
   return [
     route(contract.wrap, {
       facts: singleFacts,
-      handle: async ({ grant, body, notes }) => {
+      handle: async ({ grant, body, notes, headers }) => {
+        noteUid(notes, headers[contract.UID_HEADER]);
         const { answer } = await noted(notes, body, () =>
           wrapping.wrap(grant, body, notedBy(notes)),
         );
@@ -303,7 +309,8 @@ function unwrapRoutesOf(wrapping: Wrapping): readonly GuardedRoute[] {
   return [
     route(contract.unwrap, {
       facts: singleFacts,
-      handle: async ({ grant, body, notes, own }) => {
+      handle: async ({ grant, body, notes, own, headers }) => {
+        noteUid(notes, headers[contract.UID_HEADER]);
         const { answer } = await noted(notes, body, () =>
           wrapping.unwrap(grant, body, own, notedBy(notes)),
         );

@@ -2,13 +2,15 @@
 import { destructionOf } from './lifecycle.ts';
 import type { Key, KeyVersion } from './model.ts';
 import type { KeyView, PreparedChange } from './operations.ts';
+import { recordsOf } from './provider-record.ts';
 import { policyJson } from './rotation-policy.ts';
 
 type Facts = PreparedChange['detail'];
 
-/** Values of labels are a caller's and may be private: only their names are written. */
+/** Values of labels are a caller's and may be private: only their names are written, and the records among them. */
 const KEY_FIELDS = {
   labels: ({ labels }: Key) => Object.keys(labels).sort(),
+  providers: ({ labels }: Key) => Object.fromEntries(recordsOf(labels)),
   deletionProtection: (key: Key) => key.deletionProtection,
   publish: (key: Key) => key.publish,
   aliases: (key: Key) => key.aliases,

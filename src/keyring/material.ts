@@ -115,12 +115,17 @@ export function usualCustody(hsm: Hsm, suite: Suite): Custody | null {
 /**
  * Where the classical half of a new version lives; null where the suite has none. X25519 and Ed25519
  * keys cannot be wrapped by the tokens we know, and some tokens wrap no private key at all; those live
- * on the token only where the request says so.
+ * on the token only where the request says so, or where `named` is false and there is no other way.
  *
  * @throws TwofoldError suite_unavailable_here with the reason; invalid_value for a custody that is
  *   asked for a suite without a half in the HSM
  */
-export function custodyFor(hsm: Hsm, suite: Suite, wanted: Custody | undefined): Custody | null {
+export function custodyFor(
+  hsm: Hsm,
+  suite: Suite,
+  wanted: Custody | undefined,
+  named = false,
+): Custody | null {
   if (suite.hsm === null) {
     if (wanted === undefined) return null;
     throw new TwofoldError('invalid_value', 'The suite has no half in the HSM; name no custody.');
@@ -131,6 +136,12 @@ export function custodyFor(hsm: Hsm, suite: Suite, wanted: Custody | undefined):
     throw new TwofoldError(
       'suite_unavailable_here',
       'The classical half of this suite cannot be wrapped; its custody is hsm-token.',
+    );
+  }
+  if (named && wanted === undefined && onTokenOnly) {
+    throw new TwofoldError(
+      'suite_unavailable_here',
+      'The classical half of this suite lives and dies with the token of one zone; name the custody hsm-token.',
     );
   }
   const custody = wanted ?? (onTokenOnly ? 'hsm-token' : 'hsm-wrapped');

@@ -72,7 +72,7 @@ export async function writableCustody(
       'A live instance does not read this suite yet.',
     );
   }
-  return custodyFor(hsm, suite, wanted);
+  return custodyFor(hsm, suite, wanted, suites.tokenKeysNamed);
 }
 
 /** A dry run makes no material, and its `after` shows no new version. */

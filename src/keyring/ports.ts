@@ -386,6 +386,10 @@ export interface InstanceStore {
   beat(id: string, epochSeen: number, lanes?: LaneCounts): Promise<Heartbeat>;
   /** The generations of the root that it has opened. */
   announceGenerations(id: string, generations: readonly number[]): Promise<void>;
+  /** The token that it uses, by its serial. */
+  announceToken(id: string, serial: string): Promise<void>;
+  /** Names of the zones with a live instance on the token of this serial, in order. */
+  zonesWithToken(serial: string): Promise<readonly string[]>;
   /** Whether every live (neither closed nor fenced, beating) instance reads the suite and envelope version. */
   allRead(suite: number, envelope: number): Promise<boolean>;
   /** The epoch now, and the least that a live instance has confirmed; the same where none lives. */

@@ -8,6 +8,10 @@
  * `verify-rotation` found no value of them. Both numbers only rise: a key_id that was left never comes
  * back. A key with a record is under deletion protection, and a version may not go before it is retired:
  * one Secret that cannot be opened keeps a restarted API server from ever becoming ready.
+ *
+ * A record is never taken away. One whose announced version is retired too has *ended*: it holds nothing,
+ * seals nothing, and remembers what the provider must not come back to. A provider that begins anew does
+ * so with a version that was never announced.
  */
 import { TwofoldError } from '../errors.ts';
 import type { Key, Labels } from './model.ts';
@@ -47,9 +51,42 @@ export function parseRecord(text: string): ProviderRecord {
     retired: Number(retired ?? 0),
     proof: proof ?? null,
   };
-  if (record.retired < record.announced) return record;
-  throw refused('Only versions before the announced one can be retired.');
+  if (record.retired <= record.announced) return record;
+  throw refused('Only versions that were announced can be retired.');
 }
+
+/** Whether it holds nothing any more, and seals nothing. */
+export const hasEnded = ({ announced, retired }: ProviderRecord): boolean => retired === announced;
+
+/**
+ * The record of a provider that seals and opens.
+ * @throws TwofoldError invalid_value for a provider of another name, not_found for one that ended
+ */
+export function requireServing(
+  record: ProviderRecord,
+  { cluster, provider }: { readonly cluster: string; readonly provider: string },
+): ProviderRecord {
+  if (record.provider !== provider) {
+    throw new TwofoldError(
+      'invalid_value',
+      `The provider of cluster ${cluster} is called ${record.provider}.`,
+    );
+  }
+  if (!hasEnded(record)) return record;
+  throw new TwofoldError(
+    'not_found',
+    `The provider of cluster ${cluster} has ended: rotate the key, and twofold kms-plugin register begins it anew.`,
+  );
+}
+
+/**
+ * Whether a change of labels (null takes one away) says of versions that nothing is under them: what takes
+ * their protection off, for which a rule may ask others.
+ */
+export const unprotectsByLabels = (changes: Readonly<Record<string, string | null>>): boolean =>
+  Object.entries(changes).some(
+    ([name, text]) => name.startsWith(PROVIDER_LABEL) && text?.includes(' retired=') === true,
+  );
 
 /** Of each cluster that has one, by its name. A label from before there were records is none. */
 export function recordsOf(labels: Labels): ReadonlyMap<string, ProviderRecord> {
@@ -59,6 +96,9 @@ export function recordsOf(labels: Labels): ReadonlyMap<string, ProviderRecord> {
   return new Map(records);
 }
 
+const sameRetired = (before: ProviderRecord, after: ProviderRecord): boolean =>
+  after.retired === before.retired && after.proof === before.proof;
+
 /** @throws TwofoldError invalid_value */
 function checkChange(before: ProviderRecord, after: ProviderRecord, announcing: boolean): void {
   if (after.provider !== before.provider) throw refused('A provider keeps its name.');
@@ -66,32 +106,64 @@ function checkChange(before: ProviderRecord, after: ProviderRecord, announcing: 
     throw refused('A version is announced by the service, and never taken back.');
   }
   if (after.retired < before.retired) throw refused('What is retired stays retired.');
-  if (after.retired === before.retired && after.proof !== before.proof) {
+  if (announcing ? !sameRetired(before, after) : !proves(before, after)) {
     throw refused('The proof belongs to what it retired.');
   }
 }
 
+const proves = (before: ProviderRecord, after: ProviderRecord): boolean =>
+  after.retired > before.retired || sameRetired(before, after);
+
+/** @throws TwofoldError invalid_value */
+function checkBeginning(
+  former: ProviderRecord | undefined,
+  record: ProviderRecord,
+  primary: number | null,
+): void {
+  if (former !== undefined && former.provider !== record.provider) {
+    throw refused('A provider keeps its name.');
+  }
+  const told = former ?? { ...record, announced: 0, retired: 0, proof: null };
+  if (record.announced === primary && primary > told.announced && sameRetired(told, record)) return;
+  throw refused(
+    former === undefined
+      ? 'A new provider begins with the primary version, and with nothing retired.'
+      : 'A provider that ended begins anew with a primary version that was never announced, and keeps what it retired.',
+  );
+}
+
+/** @throws TwofoldError deletion_protected, where a record is not there any more */
+function requireKept(before: Labels, after: Labels): void {
+  for (const cluster of recordsOf(before).keys()) {
+    if (providerLabel(cluster) in after) continue;
+    throw new TwofoldError(
+      'deletion_protected',
+      `The record of the Kubernetes cluster ${cluster} stays: twofold kms-plugin unregister ends it.`,
+    );
+  }
+}
+
 /**
- * What a change of labels may do to the records: make one, retire versions with a proof, end one.
+ * What a change of labels may do to the records: make one, retire versions with a proof, end one by the
+ * proof of its announced version, begin one that ended anew.
  * To announce is the service's own, once every instance has confirmed the version.
- * @throws TwofoldError invalid_value
+ * @throws TwofoldError invalid_value, deletion_protected
  */
 export function checkRecords(
   before: Labels,
   key: Pick<Key, 'labels' | 'latestVersion' | 'primary'>,
   announcing = false,
 ): void {
+  requireKept(before, key.labels);
   const known = recordsOf(before);
   for (const [name, text] of Object.entries(key.labels)) {
-    if (name.startsWith(PROVIDER_LABEL) && before[name] !== text) parseRecord(text);
-  }
-  for (const [cluster, record] of recordsOf(key.labels)) {
+    if (!name.startsWith(PROVIDER_LABEL) || before[name] === text) continue;
+    const record = parseRecord(text);
+    const cluster = name.slice(PROVIDER_LABEL.length);
+    if (!CLUSTER.test(cluster)) throw refused('The id of a cluster has up to 50 characters.');
     const former = known.get(cluster);
-    if (former !== undefined) checkChange(former, record, announcing);
-    else if (!CLUSTER.test(cluster)) throw refused('The id of a cluster has up to 50 characters.');
-    else if (record.retired > 0 || record.announced !== key.primary) {
-      throw refused('A new provider begins with the primary version, and with nothing retired.');
-    }
+    if (former === undefined || hasEnded(former)) checkBeginning(former, record, key.primary);
+    else checkChange(former, record, announcing);
     if (record.announced > key.latestVersion)
       throw refused('There is no such version to announce.');
   }
@@ -102,13 +174,13 @@ export function checkRecords(
  * @throws TwofoldError deletion_protected
  */
 export function requireNotHeld({ labels }: Pick<Key, 'labels'>, version: number | null): void {
-  for (const [cluster, { retired }] of recordsOf(labels)) {
-    if (version !== null && version <= retired) continue;
+  for (const [cluster, record] of recordsOf(labels)) {
+    if (hasEnded(record) || (version !== null && version <= record.retired)) continue;
     throw new TwofoldError(
       'deletion_protected',
       `Secrets of the Kubernetes cluster ${cluster} may be under it: ` +
         (version === null
-          ? `end its record first (label ${providerLabel(cluster)}).`
+          ? 'end its record first (twofold kms-plugin unregister).'
           : `retire version ${String(version)} with the proof of verify-rotation first.`),
     );
   }

@@ -16,6 +16,11 @@ export interface SuitePolicy {
   readonly classicalUntil: Date | 'never' | null;
   /** Whether experimental suites are offered. */
   readonly experimental: boolean;
+  /**
+   * Whether a key that lives and dies with one token is made only where the request names that custody:
+   * where there is more than one zone.
+   */
+  readonly tokenKeysNamed: boolean;
 }
 
 /** The standing that a profile asks for; null: none. */

@@ -15,7 +15,7 @@ import { StaleAnswer } from '../audit/ports.ts';
 import { TwofoldError } from '../errors.ts';
 import type { ChangeRun, KeyManage, KeyRead, KeyView } from '../keyring/operations.ts';
 import type { InstanceStore } from '../keyring/ports.ts';
-import { formatRecord, providerLabel, recordsOf } from '../keyring/provider-record.ts';
+import { formatRecord, hasEnded, providerLabel, recordsOf } from '../keyring/provider-record.ts';
 import type { ProviderRecord } from '../keyring/provider-record.ts';
 
 /** Keys with a version to announce that are remembered. */
@@ -37,11 +37,14 @@ interface Pending {
   readonly awaited: { readonly version: number; readonly epoch: number } | null;
 }
 
+const isBehind = (record: ProviderRecord, primary: number): boolean =>
+  !hasEnded(record) && record.announced < primary;
+
 /** Whether one of the key's providers has not announced its primary version yet. */
 export function awaitsAnnouncement({ key }: KeyView): boolean {
   const { primary } = key;
   if (primary === null) return false;
-  return [...recordsOf(key.labels).values()].some(({ announced }) => announced < primary);
+  return [...recordsOf(key.labels).values()].some((record) => isBehind(record, primary));
 }
 
 export class Announcer {
@@ -71,17 +74,25 @@ export class Announcer {
         await this.#look(pending);
       } catch (error) {
         if (TwofoldError.is(error, 'key_not_found')) this.#pending.delete(pending.id);
-        else if (!(error instanceof StaleAnswer)) this.#parts.onTrouble(error);
+        else if (!wasOvertaken(error)) this.#parts.onTrouble(error);
       }
     }
   }
 
-  /** Makes the record of a provider that has none: it begins with the primary version. */
+  /**
+   * Makes the record of a provider that has none: it begins with the primary version.
+   * @throws TwofoldError version_not_usable, conflict where another instance does the same now
+   */
   async register(view: KeyView, cluster: string, provider: string): Promise<ProviderRecord> {
     const { primary, namespace, id } = view.key;
     if (primary === null) throw new TwofoldError('version_not_usable', 'No version is active.');
     const record = { provider, announced: primary, retired: 0, proof: null };
-    await this.#write(namespace, id, { [providerLabel(cluster)]: formatRecord(record) }, view);
+    try {
+      await this.#write(namespace, id, { [providerLabel(cluster)]: formatRecord(record) }, view);
+    } catch (error) {
+      if (!wasOvertaken(error)) throw error;
+      throw new TwofoldError('conflict', 'Another change of the key came first: ask again.');
+    }
     return record;
   }
 
@@ -99,7 +110,7 @@ export class Announcer {
       if (least < epoch) return;
     } else if (least < awaited.epoch) return;
     const labels = [...recordsOf(view.key.labels)]
-      .filter(([, { announced }]) => announced < primary)
+      .filter(([, record]) => isBehind(record, primary))
       .map(([cluster, record]) => {
         const announced = formatRecord({ ...record, announced: primary });
         return [providerLabel(cluster), announced] as const;
@@ -123,6 +134,10 @@ export class Announcer {
     return this.#parts.authorizer.authorize(KUBERNETES, operation, { namespace, key });
   }
 }
+
+/** By another change of the key, such as another instance's announcement: the next look sees it. */
+const wasOvertaken = (error: unknown): boolean =>
+  error instanceof StaleAnswer || TwofoldError.is(error, 'etag_mismatch');
 
 /** A change that no request asked for. */
 const ownRun = (revision: number): ChangeRun => ({

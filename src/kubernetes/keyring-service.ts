@@ -17,11 +17,12 @@ import { wipe } from '../crypto/secret.ts';
 import { isHybridKem } from '../crypto/suite.ts';
 import type { Suite } from '../crypto/suite.ts';
 import { findSuiteByNumber } from '../crypto/suites.ts';
+import { isUuid } from '../crypto/uuid.ts';
 import type { EpochStanding, SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import { versionOf } from '../keyring/catalog.ts';
 import type { KeyRead, KeyUse, KeyView, Used } from '../keyring/operations.ts';
-import { recordsOf } from '../keyring/provider-record.ts';
+import { recordsOf, requireServing } from '../keyring/provider-record.ts';
 import type { ProviderRecord } from '../keyring/provider-record.ts';
 import type { Announcer } from './announcer.ts';
 import { OpenedSeeds } from './opened-seeds.ts';
@@ -38,8 +39,6 @@ import { nameOf } from './single-flight.ts';
 const ATTEMPTS = 40;
 const PAUSE_MS = 1;
 const NO_AAD = new Uint8Array(0);
-/** What a `uid` may be to stand in an entry. */
-const UID = /^[\x21-\x7e]{1,64}$/u;
 
 export interface KeyringServiceParts {
   readonly use: Pick<KeyUse, 'wrap' | 'unwrap'>;
@@ -138,12 +137,7 @@ export class KeyringService implements KeyService {
     const { announcer, cluster, provider } = this.#parts;
     const record = recordsOf(view.key.labels).get(cluster);
     if (record === undefined) return announcer.register(view, cluster, provider);
-    if (record.provider !== provider) {
-      throw new TwofoldError(
-        'invalid_value',
-        `The provider of cluster ${cluster} is called ${record.provider}.`,
-      );
-    }
+    requireServing(record, { cluster, provider });
     announcer.consider(view);
     return record;
   }
@@ -219,7 +213,8 @@ export class KeyringService implements KeyService {
     const { operation, context, uid, started } = asked;
     const { namespace, key, engineOf } = this.#parts;
     const { decision } = this.#grant(operation, context);
-    const named = uid !== null && UID.test(uid);
+    // As API servers make it: anything else could hold what no entry may.
+    const named = uid !== null && isUuid(uid);
     return {
       ...NO_CIRCUMSTANCES,
       requestId: randomUUID(),

@@ -53,9 +53,12 @@ const ADVICE: Partial<Readonly<Record<ErrorCode, string>>> = {
   forbidden: 'Permit this provider to wrap and unwrap with the key.',
   hsm_unavailable: 'Look at the HSM: `twofold doctor` on the service says what it answers.',
   database_unavailable: "Look at the service's database.",
+  deadline_exceeded:
+    'Look at `/readyz` of the service: it says what it waits for, such as the HSM or the database.',
   audit_unavailable: 'Nothing is answered without its audit entry: look at the database.',
   token_expired: "Renew the agent's token.",
   certificate_expired: "Renew the agent's certificate.",
+  integrity_failed: 'Restart no API server, and look into the log of the service.',
 };
 
 const UNKNOWN = 'internal: see the log of the provider';
@@ -137,7 +140,10 @@ export class ProviderStatus {
   #take(state: ProviderState): void {
     const before = this.#standing?.state;
     if (before !== undefined && before.keyId !== state.keyId) {
-      throw new TwofoldError('integrity_failed', 'The service answers for another key.');
+      throw new TwofoldError(
+        'invalid_value',
+        `The service answers for another key, ${state.keyId}: this provider began with ${before.keyId}.`,
+      );
     }
     if (before !== undefined && before.announced > state.announced) {
       throw new TwofoldError(

@@ -1,5 +1,4 @@
 /** `twofold audit …`: what auditors do with the log of a service, as its clients. */
-import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -21,6 +20,8 @@ import { auditVerifyCommand } from './audit-verify-command.ts';
 interface Output {
   readonly print: (line: string) => void;
   readonly complain: (line: string) => void;
+  /** Rejects once standard output takes nothing more. */
+  readonly write: (text: string) => Promise<void>;
 }
 
 const USAGE = `usage: twofold audit COMMAND …
@@ -162,12 +163,7 @@ const TAIL_PARAMETERS = {
   outcome: 'outcome',
 } as const;
 
-/** Lines that nobody takes yet hold up the reading of more. */
-async function writeLine(line: string): Promise<void> {
-  if (!process.stdout.write(`${line}\n`)) await once(process.stdout, 'drain');
-}
-
-async function tailCommand(argv: readonly string[], { complain }: Output): Promise<number> {
+async function tailCommand(argv: readonly string[], { complain, write }: Output): Promise<number> {
   const flags = parseFlags(argv, TAIL_FLAGS);
   requireNothingMore(flags);
   const follow = flags.values.has('follow');
@@ -184,7 +180,8 @@ async function tailCommand(argv: readonly string[], { complain }: Output): Promi
   await withLog(flags, signal, async (log) => {
     try {
       const lines = tailEntries(log, { query, follow, signal, onInterruption, namespace });
-      for await (const line of lines) await writeLine(line);
+      // Lines that nobody takes yet hold up the reading of more, and those that nobody will take end it.
+      for await (const line of lines) await write(`${line}\n`);
     } catch (error) {
       if (!signal.aborted) throw error;
     }

@@ -3,6 +3,7 @@ import { printConfiguration } from './kms-plugin/configuration.ts';
 import { doctorPlugin } from './kms-plugin/doctor.ts';
 import { registerProvider } from './kms-plugin/records.ts';
 import { servePlugin } from './kms-plugin/serve.ts';
+import { unregisterProvider } from './kms-plugin/unregister.ts';
 import { verifyRotation } from './kms-plugin/verify-rotation.ts';
 
 interface Output {
@@ -13,6 +14,8 @@ interface Output {
 const USAGE = `usage: twofold kms-plugin COMMAND …
   serve --socket PATH [--group NAME] [--metrics-port PORT] SERVICE     the provider, until it is told to stop
   register --key NAME --cluster ID [--provider twofold] OPERATOR       makes the provider known to its key
+  unregister (--snapshot FILE | --dump FILE) --key NAME --cluster ID OPERATOR
+                                                                       ends it, once nothing in etcd is under its key
   config --socket PATH [--provider twofold] [--resource secrets …] [--before FILE] [--read-only]
                                                                        an EncryptionConfiguration
   verify-rotation (--snapshot FILE | --dump FILE) [--key-id ID]        which keys the values of etcd are under
@@ -20,7 +23,8 @@ const USAGE = `usage: twofold kms-plugin COMMAND …
   doctor [--socket PATH] [--config FILE] [--value FILE] [SERVICE]      what is wrong, seen from a control-plane node
 SERVICE: --server URL [--server URL …] --key NAME --cluster ID [--provider twofold] [--namespace default]
   [--ca FILE] (--token-file FILE | --cert FILE --cert-key FILE)
-OPERATOR: [--url http://127.0.0.1:8370] [--authorization .twofold/admin.header] [--ca FILE] [--namespace default]`;
+OPERATOR: [--url http://127.0.0.1:8370] [--authorization .twofold/admin.header] [--ca FILE] [--namespace default]
+  [--approval ID]`;
 
 /** @returns the exit code */
 export async function kmsPluginCommand(
@@ -39,6 +43,8 @@ export async function kmsPluginCommand(
       return doctorPlugin(rest, print);
     case 'register':
       return registerProvider(rest, print);
+    case 'unregister':
+      return unregisterProvider(rest, print);
     case 'verify-rotation':
       return verifyRotation(rest, print);
     default:

@@ -11,20 +11,16 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import type { RunningAuditLog } from '../audit/log.ts';
 import type { Config } from '../config.ts';
 import { MONITORING_ROUTES, ROUTES } from '../contract/routes.ts';
 import { SENSITIVE_FIELDS } from '../contract/sensitive.ts';
 import { createEngine } from '../crypto/combined-engine.ts';
 import { SUITES } from '../crypto/suites.ts';
-import type { Hsm } from '../hsm/port.ts';
 import { createHttpServer } from '../http/server.ts';
 import type { HttpAddresses, HttpServer } from '../http/server.ts';
 import type { HttpDependencies, Readiness } from '../http/dependencies.ts';
 import { openKeyring } from '../keyring/keyring.ts';
-import { removeOrphans } from '../keyring/orphans.ts';
 import { openRoot } from '../keyring/root-opening.ts';
-import type { Root } from '../keyring/root.ts';
 import { UsageCounters } from '../keyring/usage.ts';
 import type { Store } from '../store/store.ts';
 import { createLogs } from '../telemetry/logs.ts';
@@ -57,9 +53,12 @@ import { checkLogOutside, outsideLog } from './log-outside.ts';
 import type { LateParts } from './late-parts.ts';
 import { openLimits } from './limiting.ts';
 import { listenersOf, readIdentities, urlsOf } from './listeners.ts';
+import { removeOwnOrphans } from './orphans.ts';
 import { openOwnEvents } from './own-events.ts';
 import { whenReachable } from './patience.ts';
 import { Reloads } from './reloads.ts';
+import { watchReplication } from './replication.ts';
+import type { ReplicationWatch } from './replication.ts';
 import type { OnWaiting, RunningService } from './running.ts';
 import { statusReader, watchActivity } from './status.ts';
 import type { StartFacts } from './status.ts';
@@ -67,6 +66,7 @@ import { destructionRulesOf } from './destruction-rules.ts';
 import { suitePolicyOf } from './suite-policy.ts';
 import { policyLimitsOf } from './rotation-limits.ts';
 import { selfTest, tokenFacts } from './token-facts.ts';
+import { namingZones } from './token-zones.ts';
 import { Unwinding } from './unwinding.ts';
 import { VERSION } from './version.ts';
 import type { Membership } from './workers/membership.ts';
@@ -91,6 +91,7 @@ export class Service {
   #stopped: Promise<void> | undefined;
   #reloads: Reloads | undefined;
   #limits: HttpDependencies['limits'] | undefined;
+  #replication: ReplicationWatch | undefined;
 
   /**
    * Once `hastened` aborts, a stop waits for nothing that it need not wait for. Of several workers each
@@ -224,9 +225,11 @@ export class Service {
         ? await prepareDatabase(this.#config, VERSION, log, this.#unwinding)
         : findDatabase(this.#config);
     this.#unwinding.check();
-    return openStoreOf(this.#config, urls, log, this.#unwinding, () => {
+    const store = await openStoreOf(this.#config, urls, log, this.#unwinding, () => {
       this.#reloads?.changed({ what: 'database.password' }, 'the database took the new password');
     });
+    this.#replication = await watchReplication(this.#config, store, log, this.#unwinding);
+    return store;
   }
 
   /** A database that holds a root belongs to the token of that root: no other is made beside it. */
@@ -379,8 +382,12 @@ export class Service {
     incarnation: Incarnation,
     late: LateParts,
   ): Promise<void> {
-    const hsm = measuredHsm(pool, this.#metrics);
     const { epoch, refresh, id: instance, assertOpen } = incarnation;
+    const zone = this.#config.zone.name;
+    const { instances } = store;
+    const hsm = namingZones(measuredHsm(pool, this.#metrics), { zone, instances });
+    const { serial } = pool.status().token ?? {};
+    if (serial !== undefined) await instances.announceToken(instance, serial);
     const keys = fencedKeyStore(store.keys, assertOpen);
     const entries = fencedAuditStore(store.audit, assertOpen);
     const uses = new UsageCounters(keys);
@@ -401,7 +408,7 @@ export class Service {
     const events = openOwnEvents(pool, audit, this.#logs.component('audit'), this.#unwinding);
     await givenUp.settle((...entry) => audit.recordOwn(...entry));
     this.#unwinding.add('counts of refusals', () => this.#limits?.refusals.stop());
-    await this.#removeOrphans(store, hsm, root, audit);
+    await removeOwnOrphans(store, hsm, root, audit, this.#logs.component('hsm'));
     const log = this.#logs.component('keyring');
     const operations = fencedOperationStore(store.operations, assertOpen);
     const keyring = openKeyring({
@@ -411,7 +418,7 @@ export class Service {
       uses,
       store: keys,
       operations,
-      instances: store.instances,
+      instances,
       audit,
       epoch,
       refreshEpoch: refresh,
@@ -450,15 +457,6 @@ export class Service {
     );
   }
 
-  async #removeOrphans(store: Store, hsm: Hsm, root: Root, audit: RunningAuditLog): Promise<void> {
-    const { mac, installation } = root;
-    const record: RunningAuditLog['recordOwn'] = (...entry) => audit.recordOwn(...entry);
-    const orphans = await removeOrphans({ hsm, store: store.keys, mac, installation, record });
-    const log = this.#logs.component('hsm');
-    if (orphans.removed > 0) log.warn(orphans, 'orphans were removed');
-    if (orphans.refused > 0) log.error(orphans, 'intents of token objects were altered or planted');
-  }
-
   #readiness({ hsm }: Device, incarnation: Incarnation, late: LateParts): Readiness {
     const { ready, state } = hsm.status();
     const { ok: audit = false, spooled = 0 } = late.audit.current?.health() ?? {};
@@ -468,6 +466,7 @@ export class Service {
     const checks = [
       { name: 'hsm', ready, state },
       { name: 'database', ready: incarnation.alive, state: incarnation.state },
+      ...(this.#replication === undefined ? [] : [this.#replication.check]),
       { name: 'audit', ready: audit, state: !audit ? 'not-durable' : spooled > 0 ? 'spool' : 'ok' },
       logCheck(late),
       backupCheck(late),

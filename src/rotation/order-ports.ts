@@ -26,12 +26,20 @@ export interface Wanted {
   readonly placedAt: Date;
 }
 
+export interface RunningOrder {
+  readonly id: string;
+  readonly namespace: string;
+  /** When it was placed. */
+  readonly at: Date;
+}
+
 export interface OrderStore {
-  /** Orders that run, the oldest first. Nothing is verified. */
+  /** Orders that run, the oldest first, after one of them. Nothing is verified. */
   running(
     now: Date,
     limit: number,
-  ): Promise<readonly { readonly id: string; readonly namespace: string }[]>;
+    after: Pick<RunningOrder, 'at' | 'id'> | null,
+  ): Promise<readonly RunningOrder[]>;
   /** Looks at the next `limit` keys of the namespace and notes those that match; goes on after a crash. */
   walk(order: Wanted, now: Date, limit: number): Promise<void>;
   /** Keys whose turn it is, `limit` at most. */

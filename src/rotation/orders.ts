@@ -17,7 +17,7 @@ import type { ChangeRun, KeyManage, KeyRead, KeyView } from '../keyring/operatio
 import { belongs } from '../keyring/rotation-orders.ts';
 import type { RotationOrder, RotationOrders } from '../keyring/rotation-orders.ts';
 import type { Budget } from './budget.ts';
-import type { OrderStore, OrderedKey, Settled } from './order-ports.ts';
+import type { OrderStore, OrderedKey, RunningOrder, Settled } from './order-ports.ts';
 import { actInUse } from './in-use.ts';
 import type { NamespacesInUse } from './scheduler-ports.ts';
 import { UNREACHABLE, waitAfter } from './retry.ts';
@@ -25,7 +25,7 @@ import { untilFresh } from './until-fresh.ts';
 
 /** Orders that are carried out at a time, the oldest ones; more wait. */
 const ORDERS_AT_ONCE = 20;
-/** Orders that are found running, so that those of suspended namespaces are in nobody's way. */
+/** Orders that are found at a time; those of suspended namespaces are passed over, however many they are. */
 const ORDERS_FOUND = 1_000;
 /** Keys of an order before the next order has its turn. */
 const KEYS_A_TURN = 10;
@@ -107,13 +107,8 @@ export class OrderRunner {
 
   /** The orders that run, each looked at for further keys, and ended where nothing is left. */
   async #open(): Promise<readonly RotationOrder[]> {
-    const { store, clock, namespaces } = this.#parts;
     const open: RotationOrder[] = [];
-    let looked = 0;
-    for (const { id, namespace } of await store.running(clock(), ORDERS_FOUND)) {
-      if (looked === ORDERS_AT_ONCE) break;
-      if (!(await namespaces.isInUse(namespace))) continue;
-      looked += 1;
+    for (const { id, namespace } of await this.#inUse()) {
       try {
         const order = await this.#advance(namespace, id);
         if (order !== null) open.push(order);
@@ -125,6 +120,23 @@ export class OrderRunner {
       }
     }
     return open;
+  }
+
+  /** The oldest orders of namespaces that are in use. */
+  async #inUse(): Promise<readonly RunningOrder[]> {
+    const { store, clock, namespaces } = this.#parts;
+    const found: RunningOrder[] = [];
+    let page: readonly RunningOrder[];
+    let after: RunningOrder | null = null;
+    do {
+      page = await store.running(clock(), ORDERS_FOUND, after);
+      for (const order of page) {
+        if (await namespaces.isInUse(order.namespace)) found.push(order);
+        if (found.length === ORDERS_AT_ONCE) return found;
+      }
+      after = page.at(-1) ?? null;
+    } while (page.length === ORDERS_FOUND);
+    return found;
   }
 
   async #advance(namespace: string, id: string): Promise<RotationOrder | null> {

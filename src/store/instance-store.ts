@@ -53,6 +53,12 @@ const CLOSE_DEAD = `update public.instance set closed = true
 const ANNOUNCE = `update public.instance set generations = $2
   where id = $1 and not closed and generations <> $2::integer[]`;
 
+const ANNOUNCE_TOKEN = `update public.instance set token_serial = $2
+  where id = $1 and not closed and token_serial is distinct from $2`;
+
+const ZONES_WITH_TOKEN = `select distinct zone from public.instance
+  where ${IS_LIVE} and token_serial = $1 order by zone`;
+
 const UNREADABLE = `select 1 from public.instance
   where ${IS_LIVE} and not ($1 = any (suites) and $2 = any (envelopes)) limit 1`;
 
@@ -89,6 +95,16 @@ export const createInstanceStore = (pool: GuardedPool): InstanceStore => ({
 
   announceGenerations: async (id, generations) => {
     await commitStatement(pool, ANNOUNCE, [id, generations]).catch(refuse);
+  },
+
+  announceToken: async (id, serial) => {
+    await commitStatement(pool, ANNOUNCE_TOKEN, [id, serial]).catch(refuse);
+  },
+
+  zonesWithToken: async (serial) => {
+    const query = () => pool.query<{ zone: string }>(ZONES_WITH_TOKEN, [serial]);
+    const { rows } = await read(query).catch(refuse);
+    return rows.map(({ zone }) => zone);
   },
 
   allRead: async (suite, envelope) => {

@@ -1,6 +1,6 @@
 /** Orders of rotations: which keys belong to one, and how far the scheduler is with them. */
 import type { OrderReads, OrderTally } from '../keyring/order-ports.ts';
-import type { OrderStore, OrderedKey } from '../rotation/order-ports.ts';
+import type { OrderStore, OrderedKey, RunningOrder } from '../rotation/order-ports.ts';
 import { refuse } from './failures.ts';
 import type { GuardedPool } from './pool.ts';
 import type { ReadGates } from './read-gate.ts';
@@ -25,8 +25,9 @@ const COUNT = `select count(*)::integer as matching from public.key
 
 const RUNNING = {
   name: 'orders_running',
-  text: `select id, namespace from public.operation
+  text: `select id, namespace, created_at as at from public.operation
     where kind = 'rotation' and state = 'running' and expires_at > $1
+      and ($3::timestamptz is null or (created_at, id) > ($3, $4::uuid))
     order by created_at, id limit $2`,
 };
 
@@ -124,11 +125,11 @@ export const createOrderReads = (
 });
 
 export const createOrderStore = (pool: GuardedPool): OrderStore => ({
-  running: async (now, limit) => {
-    const values = [now, limit];
-    const { rows } = await read(() =>
-      pool.query<{ id: string; namespace: string }>({ ...RUNNING, values }),
-    ).catch(refuse);
+  running: async (now, limit, after) => {
+    const values = [now, limit, after?.at ?? null, after?.id ?? null];
+    const { rows } = await read(() => pool.query<RunningOrder>({ ...RUNNING, values })).catch(
+      refuse,
+    );
     return rows;
   },
 

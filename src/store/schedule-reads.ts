@@ -22,7 +22,7 @@ const LATE_SINCE = 'least(s.due_at, case when isfinite(s.next_at) then s.next_at
 const watched = (since: string, which: string) => `select s.key_id, k.name, ${since} as since,
     s.failures, s.failure_code, s.failed_at, case when isfinite(s.next_at) then s.next_at end as next_at
   from public.key_schedule s join public.key k on k.id = s.key_id and k.namespace = $1
-  where ${which} and ($2::timestamptz is null or (${since}, s.key_id) > ($2, $3::uuid))
+  where s.namespace = $1 and ${which} and ($2::timestamptz is null or (${since}, s.key_id) > ($2, $3::uuid))
   order by ${since}, s.key_id limit $4`;
 const FAILING = watched('s.failing_since', 's.failures > 0');
 const LATE = watched(LATE_SINCE, `${LATE_SINCE} <= $5`);

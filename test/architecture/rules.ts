@@ -188,6 +188,10 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'crypto/suites.ts',
     'crypto/uuid.ts',
     'type crypto/suite.ts',
+    /** What is made of a key before it is imported. */
+    'crypto/der.ts',
+    'crypto/import-envelope.ts',
+    'crypto/private-key.ts',
     /** What the agent's provider asks. */
     'type kubernetes/ports.ts',
     'keyring/provider-record.ts',

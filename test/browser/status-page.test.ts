@@ -88,6 +88,7 @@ const program = findChromium();
         checks: [
           'HSM ok',
           'Database ok',
+          'Replication asynchronous',
           'Audit log ok',
           'Sequenced log ok',
           'Backups off',

@@ -123,6 +123,22 @@ describe('an answer', () => {
     expect(await unwrap(handler, { attempts: 1 })).toBe('service_unreachable');
   });
 
+  it('that never ends is given up in time, attempts included', async () => {
+    let requests = 0;
+    const trickle: Handler = (request, response) => {
+      requests += 1;
+      response.writeHead(200, { 'Content-Length': 1_000 });
+      const drip = setInterval(() => response.write('x'), 20);
+      request.socket.once('close', () => clearInterval(drip));
+    };
+    const began = performance.now();
+    expect(await unwrap(trickle, { deadlineMs: 300 })).toBe('service_unreachable');
+    expect(await unwrap(() => undefined, { deadlineMs: 300 })).toBe('service_unreachable');
+    expect(await unwrap(problem('hsm_busy', 503), { deadlineMs: 300 })).toBe('hsm_busy');
+    expect(performance.now() - began).toBeLessThan(3_000);
+    expect(requests).toBe(1);
+  });
+
   it('to a data key without a ciphertext that is one is not understood', async () => {
     for (const ciphertext of [undefined, 'tf2.AAAA', 'tf1.====']) {
       const headers = ciphertext === undefined ? {} : { 'Twofold-Ciphertext': ciphertext };

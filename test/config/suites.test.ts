@@ -16,7 +16,10 @@ describe('suites', () => {
       allow: [],
       classicalUntil: null,
       experimental: false,
+      tokenKeysNamed: false,
     });
+    const several = policy({ TWOFOLD_ZONE_OTHERS: '["b"]' });
+    expect(several).toMatchObject({ tokenKeysNamed: true });
   });
 
   it('takes all four from the environment', () => {
@@ -32,6 +35,7 @@ describe('suites', () => {
       allow: ['ML-KEM-768', 'ML-DSA-65'],
       classicalUntil: new Date('2027-07-01T00:00:00Z'),
       experimental: true,
+      tokenKeysNamed: false,
     });
   });
 

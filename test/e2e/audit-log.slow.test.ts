@@ -218,6 +218,16 @@ describe('an entry', () => {
     child.kill('SIGTERM');
     expect(await once(child, 'exit')).toEqual([0, null]);
   });
+
+  it('is followed no longer than somebody reads', async () => {
+    const child = start('tail', '--follow', '--from', '0');
+    child.stdout.once('data', () => child.stdout.destroy());
+    const ended = once(child, 'exit');
+    await create('unread');
+    await Promise.race([ended, sleep(3_000)]);
+    await create('unread-too');
+    expect(await ended).toEqual([141, null]);
+  });
 });
 
 describe('an owner of the database who', () => {

@@ -1,6 +1,7 @@
 /** The commands beside `serve`, as a shell calls them. */
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -19,12 +20,13 @@ beforeAll(async () => {
 
 afterAll(() => rmSync(dataDir, { recursive: true, force: true }));
 
+const place = () => ({
+  cwd: dataDir,
+  env: { ...COMMAND_ENVIRONMENT, HOME: dataDir, TWOFOLD_DATA: dataDir },
+});
+
 function twofold(...argv: string[]) {
-  const run = spawnSync(command, argv, {
-    encoding: 'utf8',
-    cwd: dataDir,
-    env: { ...COMMAND_ENVIRONMENT, HOME: dataDir, TWOFOLD_DATA: dataDir },
-  });
+  const run = spawnSync(command, argv, { ...place(), encoding: 'utf8' });
   return { status: run.status, out: run.stdout, err: run.stderr };
 }
 
@@ -83,5 +85,31 @@ describe('other commands', () => {
     expect(twofold('serv').status).toBe(2);
     expect(twofold().status).toBe(2);
     expect(twofold('version').out).toMatch(/^\d+\.\d+\.\d+\n$/);
+  });
+});
+
+describe('what a command prints', () => {
+  it.each([
+    ['a token', ['token', '--role', 'user']],
+    ['many lines', ['config', 'check', '--dev']],
+  ])('onto a full disk is a failure: %s', (_name, argv) => {
+    const full = openSync('/dev/full', 'w');
+    try {
+      const stdio = ['ignore', full, 'pipe'] as const;
+      const run = spawnSync(command, argv, { ...place(), encoding: 'utf8', stdio: [...stdio] });
+      expect(run.status).toBe(1);
+      expect(run.stderr).toContain('standard output could not be written: ENOSPC (storage_full)');
+    } finally {
+      closeSync(full);
+    }
+  });
+
+  it('and nobody reads ends it as a shell expects, without a word', async () => {
+    const stdio = ['ignore', 'pipe', 'pipe'] as const;
+    const child = spawn(command, ['token', '--role', 'user'], { ...place(), stdio: [...stdio] });
+    let err = '';
+    child.stderr.on('data', (piece: Buffer) => (err += piece.toString('utf8')));
+    child.stdout.destroy();
+    expect([await once(child, 'close'), err]).toEqual([[141, null], '']);
   });
 });

@@ -9,7 +9,7 @@ describe('kill -9', () => {
   it('under load loses nothing that was acknowledged and leaves nothing behind', async () => {
     const rounds = await KillRounds.open(seed);
     try {
-      const { wrong, summary } = await rounds.run(6);
+      const { wrong, summary } = await rounds.run(3);
       process.stdout.write(`${summary}\n`);
       expect(wrong).toEqual([]);
     } finally {

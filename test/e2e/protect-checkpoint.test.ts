@@ -3,7 +3,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { randomBytes } from 'node:crypto';
 import { createWriteStream, existsSync, mkdtempSync, readFileSync, readdirSync } from 'node:fs';
-import { copyFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { closeSync, copyFileSync, openSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -294,6 +294,44 @@ describe('a large checkpoint', () => {
     expect(run('seal', 'large.bin', ...SEAL).status).toBe(0);
     expect(left()).toEqual({ sealed: true, manifest: true, temporaries: [] });
   }, 180_000);
+});
+
+describe('where there is no room, or no reader', () => {
+  /** A limit on files stands for a full disk: 1 KiB. */
+  const limited = (...argv: string[]) =>
+    spawnSync('bash', ['-c', 'ulimit -f 1; exec "$@"', 'bash', command, ...argv, ...connection], {
+      cwd: folder,
+      env: { ...environment, NODE_COMPILE_CACHE: '' },
+      encoding: 'utf8',
+    });
+
+  it('a signer is pinned whole or not at all', () => {
+    const refused = limited('signer', 'sign', '--out', 'pinned.json');
+    expect([refused.status, refused.stderr]).toEqual([1, expect.stringContaining('(file_failed)')]);
+    expect(existsSync(path('pinned.json'))).toBe(false);
+    expect(run('signer', 'sign', '--out', 'pinned.json').status).toBe(0);
+    expect(readFileSync(path('pinned.json'))).toEqual(readFileSync(path('signer.json')));
+  });
+
+  it('a range is no success that did not reach its file or pipe', async () => {
+    expect(run('seal', 'model.bin', ...SEAL).status).toBe(0);
+    const range = ['--offset', '0', '--length', String(SIZE)];
+    const read = ['read', 'model.bin.sealed', ...SIGNER, ...range, ...connection];
+    const full = openSync('/dev/full', 'w');
+    const place = { cwd: folder, env: environment };
+    const lost = spawnSync(command, read, {
+      ...place,
+      encoding: 'utf8',
+      stdio: ['ignore', full, 'pipe'],
+    });
+    closeSync(full);
+    expect([lost.status, lost.stderr]).toEqual([1, expect.stringContaining('(storage_full)')]);
+    const child = spawn(command, read, { ...place, stdio: ['ignore', 'pipe', 'pipe'] });
+    let err = '';
+    child.stderr.on('data', (piece: Buffer) => (err += piece.toString('utf8')));
+    child.stdout.once('data', () => child.stdout.destroy());
+    expect([await once(child, 'close'), err]).toEqual([[141, null], '']);
+  });
 });
 
 describe('what comes from elsewhere', () => {

@@ -88,6 +88,20 @@ describe('a guarded request', () => {
     expect(got.json).toEqual(asked.json);
   });
 
+  it('is also what says that nothing is stored under versions of a Kubernetes provider', async () => {
+    const record = (text: string, headers = {}) =>
+      unprotect('alice', headers, { labels: { 'kubernetes/c1': `provider=twofold ${text}` } });
+    expect((await record('announced=1')).status).toBe(200);
+    const end = `announced=1 retired=1 proof=${'A'.repeat(43)}`;
+    const asked = await record(end);
+    expect(outcome(asked)).toEqual([202, 'pending']);
+    expect(asked.json['guards']).toEqual(['keys.update', 'keys.unprotect']);
+    const gone = { labels: { 'kubernetes/c1': null } };
+    expect(outcome(await unprotect('alice', {}, gone))).toEqual([409, 'deletion_protected']);
+    for (const by of ['bob', 'carol']) await approve(by, asked.json['id']);
+    expect((await record(end, under(asked.json['id']))).status).toBe(200);
+  });
+
   it('has one approval however often it is sent, with an idempotency key or without', async () => {
     const first = await unprotect('alice');
     expect((await unprotect('alice')).json['id']).toBe(first.json['id']);

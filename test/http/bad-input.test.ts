@@ -325,6 +325,15 @@ describe('bad input', () => {
       refused('batch_too_large', 'POST', '/v1/keys/k/wrap/batch', {
         json: { items: Array.from({ length: 1001 }, () => 7) },
       }));
+    it.each<[ErrorCode, string, object]>([
+      ['invalid_base64', 'wrap', { plaintext: 'AAE' }],
+      ['invalid_base64', 'wrap', { plaintext: '', aad: '!' }],
+      ['invalid_value', 'wrap', {}],
+    ])('a malformed item, %s of %s: the request as a whole', async (code, operation, item) => {
+      const json = { items: [{ plaintext: 'AAAA' }, item, { plaintext: 'AAAA' }] };
+      const { detail } = await refused(code, 'POST', `/v1/keys/k/${operation}/batch`, { json });
+      expect(detail).toContain('/items/1/');
+    });
     it('no items', () =>
       refused('invalid_value', 'POST', '/v1/keys/k/wrap/batch', { json: { items: [] } }));
     it('more context names than an audit entry holds', () => {

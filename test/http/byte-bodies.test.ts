@@ -126,6 +126,9 @@ describe('byte bodies', () => {
     ['invalid_base64', { 'twofold-aad': 'x' }],
     ['invalid_value', { 'twofold-key-version': '01' }],
     ['invalid_value', { 'twofold-key-version': '4294967296' }],
+    ['invalid_value', { 'twofold-kubernetes-uid': '' }],
+    ['invalid_value', { 'twofold-kubernetes-uid': 'a password' }],
+    ['invalid_value', { 'twofold-kubernetes-uid': '7d3f1c52-8a35-4b0f-9c53-2f6f7a1e2b90 ' + 'x' }],
     ['unknown_parameter', { 'twofold-to': 'k' }],
     ['not_acceptable', { accept: 'image/png' }],
     [
@@ -136,6 +139,19 @@ describe('byte bodies', () => {
   ])('answer %s to %j', async (code, headers) => {
     const answer = await send('/v1/keys/k/wrap', Buffer.from('x'), headers);
     expect(answer.json).toMatchObject({ code });
+  });
+
+  it('the uid of an API server is in the entry of its call', async () => {
+    const uid = '7d3f1c52-8a35-4b0f-9c53-2f6f7a1e2b90';
+    const named = { 'twofold-kubernetes-uid': uid };
+    const wrapped = await send('/v1/keys/k/wrap', Buffer.from('x'), named);
+    await send('/v1/keys/k/unwrap', wrapped.bytes, named);
+    await send('/v1/keys/k/unwrap', wrapped.bytes);
+    expect(service.drafts.slice(-3).map(({ operation, detail }) => [operation, detail])).toEqual([
+      ['wrap', { uid }],
+      ['unwrap', { uid }],
+      ['unwrap', {}],
+    ]);
   });
 
   it('member headers beside JSON are refused, not dropped', async () => {

@@ -1,6 +1,7 @@
 /** Limits and quotas through two real instances on one database. */
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { TwofoldError } from '../../src/errors.ts';
+import { StoredAccess } from '../../src/governance/access-control.ts';
 import type { Instance } from '../keyring/world.ts';
 import { setWallClock } from '../store/wall-clock.ts';
 import type { Called, Service } from './service.ts';
@@ -45,6 +46,17 @@ const put = (namespace: string, json: object, headers = {}, query = '') =>
   first.call('admin', 'PUT', PATH + query, { json, headers: { ...at(namespace), ...headers } });
 const random = (service: Service<Instance>, namespace: string, role = 'user') =>
   service.call(role, 'POST', '/v1/random', { json: { bytes: 8 }, headers: at(namespace) });
+/** Until so many passed, however late allowance comes, and some more; the buckets do not fill. */
+async function askedUntil(enough: number, ask: (asked: number) => Promise<Called>) {
+  const answers: Called[] = [];
+  let passed = 0;
+  for (let more = 12; more > 0 && answers.length < 1_000; more -= passed < enough ? 0 : 1) {
+    const answer = await ask(answers.length);
+    if (answer.status === 200) passed += 1;
+    answers.push(answer);
+  }
+  return answers;
+}
 const passedOf = async (answers: readonly Promise<Called>[]) =>
   (await Promise.all(answers)).filter(({ status }) => status === 200).length;
 
@@ -112,8 +124,7 @@ describe('limits of a namespace', () => {
         headers,
       });
     const names = ['k', String(made.json['id'])];
-    const answers: Called[] = [];
-    for (let asked = 0; asked < 16; asked += 1) answers.push(await mac(names[asked % 2] ?? 'k'));
+    const answers = await askedUntil(5, (asked) => mac(names[asked % 2] ?? 'k'));
     const passed = answers.filter(({ status }) => status === 200).length;
     expect(passed).toBeGreaterThanOrEqual(5);
     expect(passed).toBeLessThanOrEqual(5 + 2);
@@ -180,6 +191,183 @@ it('audits the first refusal in full and the rest as a count', async () => {
   expect(first.drafts.at(-1)).toMatchObject({ outcome: 'rate_limited' });
 });
 
+describe('limits that policies set', () => {
+  let deciding: readonly Service<Instance>[] = [];
+  beforeAll(async () => {
+    const open = () =>
+      site.service({
+        now: () => 0,
+        replace: ({ governance, epoch }) => ({
+          access: new StoredAccess({
+            policies: governance.policies,
+            namespaces: governance.namespaces,
+            epoch,
+            clock: () => new Date(),
+          }),
+        }),
+      });
+    deciding = [await open(), await open()];
+  }, 60_000);
+
+  /** With the roles `admin` and `user`. */
+  const newHome = async (name: string) => {
+    await newNamespace(name);
+    for (const role of ['admin', 'user']) {
+      const template = { name: role, principal: { role } };
+      expect((await putPolicy(name, role, { template })).status).toBe(200);
+    }
+    const cedar = 'permit (principal, action in Action::"identify", resource);';
+    expect((await putPolicy(name, 'identify', { cedar })).status).toBe(200);
+    return name;
+  };
+  const putPolicy = (namespace: string, name: string, json: object) =>
+    first.call('admin', 'PUT', `/v1/admin/policies/${name}`, { json, headers: at(namespace) });
+  const ask = (index: number, namespace: string, role = 'user') =>
+    random(deciding[index % 2] ?? first, namespace, role);
+
+  it('hold for each principal whom they admit, over all instances, whatever else permits', async () => {
+    const name = await newHome('policy-rates');
+    const cedar =
+      '@limit("60/min burst 20") permit (principal in Role::"user", action in Action::"use", resource);';
+    expect((await putPolicy(name, 'slow-users', { cedar })).status).toBe(200);
+    const answers = await askedUntil(20, (asked) => ask(asked, name));
+    const passed = answers.filter(({ status }) => status === 200).length;
+    expect(passed).toBeGreaterThanOrEqual(20);
+    // Two leases of two of each instance.
+    expect(passed).toBeLessThanOrEqual(20 + 2 * 2 * 2);
+    expect(answers[0]?.headers.get('ratelimit-policy')).toBe('"policy.slow-users";q=20;w=20');
+    expect(answers[0]?.headers.get('ratelimit')).toMatch(/^"policy\.slow-users";r=19;t=1$/);
+    const last = answers.at(-1);
+    expect([last?.status, last && code(last)]).toEqual([429, 'rate_limited']);
+    expect(last?.headers.get('ratelimit')).toMatch(/^"policy\.slow-users";r=0;/);
+    // Another of those whom it admits has as much, and whom only others admit is not limited by it.
+    const other = (await deciding[0]?.token('user', 3_600, 'other')) ?? '';
+    const authorization = { authorization: `Bearer ${other}` };
+    const headers = { ...at(name), ...authorization };
+    const one = await deciding[0]?.call(null, 'POST', '/v1/random', {
+      json: { bytes: 8 },
+      headers,
+    });
+    expect([one?.status, one?.headers.get('ratelimit')]).toEqual([
+      200,
+      expect.stringMatching(/^"policy\.slow-users";r=19;/),
+    ]);
+    expect((await ask(0, name, 'admin')).headers.get('ratelimit')).toBeNull();
+    const own = await deciding[0]?.call('user', 'GET', '/v1/limits', { headers: at(name) });
+    expect(own?.json['items']).toEqual([
+      { name: 'policy.slow-users', perMinute: 60, burst: 20, remaining: 0 },
+    ]);
+  });
+
+  it('count for what of the body makes the policy permit, and with each item of a batch', async () => {
+    const name = await newHome('policy-facts');
+    const headers = at(name);
+    await first.call('admin', 'POST', '/v1/admin/keys', {
+      json: { name: 'k', suite: 'A256GCM' },
+      headers,
+    });
+    const condition =
+      'context has encryptionContext && context.encryptionContext.hasTag("tenant") && ' +
+      'context.encryptionContext.getTag("tenant") == "slow"';
+    const cedar = `@limit("60/min burst 50") permit (principal, action, resource) when { ${condition} };`;
+    await putPolicy(name, 'slow-tenant', { cedar });
+    const wrap = (tenant: string) =>
+      deciding[0]?.call('user', 'POST', '/v1/keys/k/wrap', {
+        json: { plaintext: 'AA==', encryptionContext: { tenant } },
+        headers,
+      });
+    expect((await wrap('quick'))?.headers.get('ratelimit')).toBeNull();
+    expect((await wrap('slow'))?.headers.get('ratelimit')).toMatch(/^"policy\.slow-tenant";r=49;/);
+    const items = ['slow', 'quick', 'slow'].map((tenant) => ({
+      plaintext: 'AA==',
+      encryptionContext: { tenant },
+    }));
+    const batch = await deciding[0]?.call('user', 'POST', '/v1/keys/k/wrap/batch', {
+      json: { items },
+      headers,
+    });
+    expect([batch?.status, batch?.headers.get('ratelimit')]).toEqual([
+      200,
+      expect.stringMatching(/^"policy\.slow-tenant";r=46;/),
+    ]);
+  });
+
+  it('count for the second key of a request, too', async () => {
+    const name = await newHome('policy-second');
+    const headers = at(name);
+    for (const key of ['a', 'b']) {
+      const json = { name: key, suite: 'A256GCM' };
+      await first.call('admin', 'POST', '/v1/admin/keys', { json, headers });
+    }
+    const cedar = '@limit("60/min burst 3") permit (principal, action, resource == Key::"b");';
+    await putPolicy(name, 'slow-b', { cedar });
+    const wrapped = await deciding[0]?.call('user', 'POST', '/v1/keys/a/wrap', {
+      json: { plaintext: 'AA==' },
+      headers,
+    });
+    const { ciphertext } = wrapped?.json ?? {};
+    const rewrap = () =>
+      deciding[0]?.call('user', 'POST', '/v1/keys/a/rewrap', {
+        json: { ciphertext, to: 'b' },
+        headers,
+      });
+    const answers = [];
+    for (let asked = 0; asked < 12; asked += 1) answers.push(await rewrap());
+    expect(answers[0]?.headers.get('ratelimit')).toMatch(/^"policy\.slow-b";r=2;/);
+    const last = answers.at(-1);
+    expect([last?.status, last?.json['code']]).toEqual([429, 'rate_limited']);
+  });
+
+  it('are set with a template too', async () => {
+    const name = await newHome('policy-template');
+    const template = { name: 'user', principal: { role: 'guest' }, limit: '1/s burst 7' };
+    const made = await putPolicy(name, 'guests', { template });
+    expect(made.status).toBe(200);
+    const shown = await first.call('admin', 'GET', '/v1/admin/policies/guests', {
+      headers: at(name),
+    });
+    expect(shown.json).toMatchObject({
+      cedar: expect.stringContaining('@limit("1/s burst 7")') as unknown,
+      template: { limit: '1/s burst 7' },
+    });
+    expect((await ask(0, name, 'guest')).headers.get('ratelimit-policy')).toBe(
+      '"policy.guests";q=7;w=7',
+    );
+  });
+
+  const permit = 'permit (principal, action, resource);';
+  it.each([
+    [`@limit("100") ${permit}`, 1, 1],
+    [`// é\n  @limit("0/s") ${permit}`, 2, 3],
+    [`@description("ü; @limit") @limit("5/h") ${permit}`, 1, 27],
+    [`@limit("100000001/min") ${permit}`, 1, 1],
+    [`@limit("2000000/s") ${permit}`, 1, 1],
+    [`@limit("1/s burst 0") ${permit}`, 1, 1],
+    [`@limit("1/s burst 100000001") ${permit}`, 1, 1],
+    [`@limit(" 1/s") ${permit}`, 1, 1],
+    [`@limit ${permit}`, 1, 1],
+    [`@limits("1/s") ${permit}`, 1, 1],
+    ['@limit("1/s") forbid (principal, action, resource) when { context has suite };', 1, 1],
+    [`@limit("1/s") @limit("2/s") ${permit}`, 1, 15],
+  ])('are refused with their place: %s', async (cedar, line, column) => {
+    const refused = await putPolicy('default', 'bad', { cedar });
+    expect([refused.status, code(refused)]).toEqual([422, 'policy_invalid']);
+    const [complaint] = refused.json['errors'] as readonly { message: string }[];
+    expect(complaint?.message).toMatch(
+      new RegExp(`^line ${String(line)}, column ${String(column)}: .*limit`, 'u'),
+    );
+  });
+
+  it.each(['1', '0/s', '1/h', '1/s burst 0', '1 /s'])(
+    'of templates are refused: %s',
+    async (limit) => {
+      const template = { name: 'user', principal: { role: 'guest' }, limit };
+      const refused = await putPolicy('default', 'bad', { template });
+      expect([refused.status, code(refused)]).toEqual([400, 'invalid_value']);
+    },
+  );
+});
+
 it('tells callers their own limits', async () => {
   const name = await newNamespace('own');
   await put(name, {
@@ -192,7 +380,11 @@ it('tells callers their own limits', async () => {
       { name: 'principal.use', perMinute: 600, burst: 100, remaining: 99 },
       { name: 'namespace.admin', perMinute: 60, burst: 10, remaining: 10 },
     ],
+    quotas: { keys: { limit: null, used: 0 }, versions: { limit: null, used: 0 } },
   });
+  // Who may not list keys does not learn how many there are.
+  const none = await first.call('nobody', 'GET', '/v1/limits', { headers: at(name) });
+  expect([none.status, none.json['quotas']]).toEqual([200, null]);
 });
 
 describe('quotas of a namespace', () => {
@@ -230,15 +422,18 @@ describe('quotas of a namespace', () => {
   });
 });
 
-it('waits for approval of what loosens, and for nobody where it tightens', async () => {
-  const name = await newNamespace('guarded');
-  const headers = at(name);
-  const rule = { guards: ['limits.change'], needed: 1 };
-  await first.call('admin', 'PUT', '/v1/admin/approval-rules/limits', { json: rule, headers });
-  const set = await put(name, { principal: { use: { perMinute: 600 } } });
-  expect(set.status).toBe(200);
-  const etag = { 'if-match': set.headers.get('etag') ?? '' };
-  expect((await put(name, { principal: { use: { perMinute: 6_000 } } }, etag)).status).toBe(202);
-  expect((await put(name, {}, etag)).status).toBe(202);
-  expect((await put(name, { principal: { use: { perMinute: 60 } } }, etag)).status).toBe(200);
-});
+it.each(['limits.change', 'govern'])(
+  'waits for approval (%s) of what loosens, and for nobody where it tightens',
+  async (guard) => {
+    const name = await newNamespace(`guarded-by-${guard}`);
+    const headers = at(name);
+    const rule = { guards: [guard], needed: 1 };
+    await first.call('admin', 'PUT', '/v1/admin/approval-rules/limits', { json: rule, headers });
+    const set = await put(name, { principal: { use: { perMinute: 600 } } });
+    expect(set.status).toBe(200);
+    const etag = { 'if-match': set.headers.get('etag') ?? '' };
+    expect((await put(name, { principal: { use: { perMinute: 6_000 } } }, etag)).status).toBe(202);
+    expect((await put(name, {}, etag)).status).toBe(202);
+    expect((await put(name, { principal: { use: { perMinute: 60 } } }, etag)).status).toBe(200);
+  },
+);

@@ -140,6 +140,7 @@ const accessBy = (authorizer: Deciding['authorizer']): HttpDependencies['access'
         : {
             readsKeys: false,
             awaitsBody: () => false,
+            limitsOf: () => [],
             explain: (...asked) => ({
               ...authorizer.decide(...asked),
               permits: [],

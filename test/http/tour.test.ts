@@ -618,6 +618,23 @@ describe('every route, as the contract says it', () => {
     expect(resumed.json).toMatchObject({ state: 'active', version: 1 });
   });
 
+  it('keeps the record of a Kubernetes provider at its key', async () => {
+    const { json: key } = await go('getKey', '/v1/keys/wrap');
+    const record = `provider=twofold announced=${String(key['primary'])}`;
+    const label = 'kubernetes/cluster-a';
+    const made = await go('updateKey', '/v1/admin/keys/wrap', { labels: { [label]: record } });
+    expect(made.json['labels']).toMatchObject({ [label]: record });
+    const json = { labels: { [label]: null } };
+    const away = await service.call('admin', 'PATCH', '/v1/admin/keys/wrap', { json });
+    expect([away.status, away.json['code']]).toEqual([409, 'deletion_protected']);
+    // By the proof that nothing is stored under it: it stays, and holds nothing.
+    const ended = `${record} retired=${String(key['primary'])} proof=${'A'.repeat(43)}`;
+    const { json: after } = await go('updateKey', '/v1/admin/keys/wrap', {
+      labels: { [label]: ended },
+    });
+    expect(after['labels']).toMatchObject({ [label]: ended });
+  });
+
   it('moves ciphertexts by a job', async () => {
     const { json: wrapped } = await go('wrap', '/v1/keys/wrap/wrap', {
       plaintext: b64('old'),

@@ -54,4 +54,16 @@ describe('the facts of a change', () => {
       },
     });
   });
+
+  it('say what became of the record of a Kubernetes provider, by whose proof', async () => {
+    const proof = 'A'.repeat(43);
+    const record = { provider: 'twofold', announced: 2, retired: 0, proof: null };
+    const patch = (text: string) => detailOf('PATCH', '', { labels: { 'kubernetes/c1': text } });
+    expect(await patch('provider=twofold announced=2')).toMatchObject({
+      changed: { providers: [{}, { c1: record }] },
+    });
+    expect(await patch(`provider=twofold announced=2 retired=1 proof=${proof}`)).toMatchObject({
+      changed: { providers: [{ c1: record }, { c1: { ...record, retired: 1, proof } }] },
+    });
+  });
 });

@@ -46,7 +46,7 @@ const destroyed = async (world: World, version: number) =>
   );
 
 test('a record is read as it was written, and nothing else is one', () => {
-  for (const text of [record(1), record(7), record(7, 6, PROOF)]) {
+  for (const text of [record(1), record(7), record(7, 6, PROOF), record(7, 7, PROOF)]) {
     expect(formatRecord(parseRecord(text))).toBe(text);
   }
   const others = [
@@ -59,7 +59,7 @@ test('a record is read as it was written, and nothing else is one', () => {
   for (const text of [
     ...others,
     'provider=a announced=2 retired=1',
-    record(2, 2, PROOF),
+    record(2, 3, PROOF),
     `${record(1)} `,
   ]) {
     expect(() => parseRecord(text)).toThrow();
@@ -94,7 +94,9 @@ test('only the service announces, and nobody takes it back', async () => {
 test('what is retired stays so, by a proof of its own', async () => {
   const world = await withRecord(3);
   await update(world, { [LABEL]: record(3) }, true);
-  expect(await codeOf(update(world, { [LABEL]: record(3, 3, PROOF) }))).toBe('invalid_value');
+  expect(await codeOf(update(world, { [LABEL]: record(3, 4, PROOF) }))).toBe('invalid_value');
+  // Not with an announcement.
+  expect(await codeOf(update(world, { [LABEL]: record(3, 2, PROOF) }, true))).toBe('invalid_value');
   await update(world, { [LABEL]: record(3, 2, PROOF) });
   expect(await codeOf(update(world, { [LABEL]: record(3, 1, PROOF) }))).toBe('invalid_value');
   expect(await codeOf(update(world, { [LABEL]: record(3) }))).toBe('invalid_value');
@@ -133,8 +135,41 @@ test('a key of a provider, and a version that is not retired, are under deletion
   await deactivate(world, 1);
   expect(await codeOf(destroyed(world, 1))).toBe('no error');
   expect(await codeOf(key())).toBe('deletion_protected');
-  await update(world, { [LABEL]: null });
+  expect(await codeOf(update(world, { [LABEL]: null }))).toBe('deletion_protected');
+  await update(world, { [LABEL]: record(3, 3, PROOF) });
   expect(await codeOf(key())).toBe('no error');
+  await world.stop();
+});
+
+test('a record outlives its provider: nothing that was announced or retired comes back', async () => {
+  const world = await withRecord(3);
+  await update(world, { [LABEL]: record(3) }, true);
+  const { key } = await world.keyring.read.fresh(world.grant('keys.read', 'k'));
+  for (const change of [{ [LABEL]: null }, { [LABEL]: null, other: 'x' }]) {
+    for (const announcing of [false, true]) {
+      expect(await codeOf(update(world, change, announcing))).toBe('deletion_protected');
+    }
+  }
+  await update(world, { [LABEL]: record(3, 3, PROOF) });
+  expect(await codeOf(update(world, { [LABEL]: null }))).toBe('deletion_protected');
+  // An earlier version, put back as the primary one, is no new beginning.
+  const back = { version: 2, reason: 'a test', acceptQuantumVulnerable: false };
+  await world.keyring.manage.setPrimary(world.grant('keys.set-primary', 'k'), back, aRun());
+  const other = formatRecord({ provider: 'other', announced: 4, retired: 3, proof: PROOF });
+  const refused = [record(2), record(3), record(3, 2, PROOF), record(4), record(4, 2, PROOF)];
+  for (const text of [...refused, other]) {
+    for (const announcing of [false, true]) {
+      expect(await codeOf(update(world, { [LABEL]: text }, announcing))).toBe('invalid_value');
+    }
+  }
+  await rotate(world);
+  for (const text of [...refused, other, record(4, 3, 'B'.repeat(43))]) {
+    expect(await codeOf(update(world, { [LABEL]: text }))).toBe('invalid_value');
+  }
+  await update(world, { [LABEL]: record(4, 3, PROOF) });
+  expect(await codeOf(destroyed(world, 4))).toBe('deletion_protected');
+  const after = await world.keyring.read.fresh(world.grant('keys.read', 'k'));
+  expect(after.key.labels).toEqual({ ...key.labels, [LABEL]: record(4, 3, PROOF) });
   await world.stop();
 });
 

@@ -60,6 +60,7 @@ describe('admits', () => {
       allow: fc.subarray(ALL.map(({ id }) => id)),
       classicalUntil: fc.constantFrom(null, 'never' as const, before(1), NOW, before(-1)),
       experimental: fc.boolean(),
+      tokenKeysNamed: fc.boolean(),
     });
     fc.assert(
       fc.property(policy, suite, (given, row) => {
@@ -120,5 +121,17 @@ describe('a keyring with a policy', () => {
     expect(await world.unwrap(key, await world.wrap(key, 'still'))).toBe('still');
     await rotate(key, 'ML-KEM-1024');
     expect(await world.unwrap(key, ciphertext)).toBe('old');
+  });
+
+  it('makes a key of one token only by its name, where there are several zones', async () => {
+    await open({ suites: { ...ANY_SUITE, tokenKeysNamed: true } });
+    const suite = 'MLKEM768-X25519';
+    const unnamed = world.create({ suite });
+    await expect(unnamed).rejects.toEqual(refused('name the custody hsm-token'));
+    const key = await world.create({ suite, custody: 'hsm-token' });
+    // What was chosen for the key holds for its later versions, and is not chosen by another suite.
+    await rotate(key);
+    const other = await world.create({ suite: 'MLKEM768-P256' });
+    await expect(rotate(other, suite)).rejects.toEqual(refused('name the custody hsm-token'));
   });
 });

@@ -137,6 +137,7 @@ export const ANY_SUITE: SuitePolicy = {
   allow: [],
   classicalUntil: null,
   experimental: true,
+  tokenKeysNamed: false,
 };
 
 export interface WorldOptions {

@@ -2,16 +2,14 @@
  * A real kube-apiserver and etcd over the KMS v2 provider: what etcd holds, restarts, rotation without a
  * restart, the provider away and back, and altered values.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { ApiServer } from './api-server.ts';
+import type { ApiServer } from './api-server.ts';
+import { Cluster, ENDS_MS, STARTS_MS } from './cluster.ts';
 import { fieldOf, formatStored, keyIdOf, parseStored, withField } from './encrypted-object.ts';
-import { Etcd } from './etcd.ts';
+import type { Etcd } from './etcd.ts';
 import { untilHolds } from './program.ts';
-import { Beside, InServer } from './provider.ts';
+import { AgentBeside, InServer } from './provider.ts';
 import type { Provider } from './provider.ts';
 import { WITHOUT, kubeTools } from './tools.ts';
 import type { KubeTools } from './tools.ts';
@@ -38,27 +36,20 @@ export interface Form {
   readonly make: (folder: string, suite: string) => Provider;
 }
 
-const suite = ({ etcd: etcdPath, apiServer }: KubeTools, form: Form) => {
-  let folder: string;
+const suite = (programs: KubeTools, form: Form) => {
+  let cluster: Cluster<Provider>;
   let etcd: Etcd;
   let kube: ApiServer;
   let provider: Provider;
 
   beforeAll(async () => {
-    folder = mkdtempSync(join(tmpdir(), 'twofold-kube-'));
-    provider = form.make(folder, form.suite);
-    await provider.start();
-    etcd = await Etcd.start(etcdPath, folder);
-    const encryption = encryptionOf(provider.socket);
-    kube = new ApiServer({ path: apiServer, folder: join(folder, 'kube'), etcd, encryption });
-    await kube.start();
-  }, 180_000);
-  afterAll(async () => {
-    await kube.stop('SIGKILL');
-    await etcd.stop();
-    await provider.destroy();
-    rmSync(folder, { recursive: true, force: true });
-  }, 60_000);
+    cluster = await Cluster.start(programs, {
+      beside: (folder) => form.make(folder, form.suite),
+      encryption: ({ socket }) => encryptionOf(socket),
+    });
+    ({ etcd, kube, beside: provider } = cluster);
+  }, STARTS_MS);
+  afterAll(() => cluster.destroy(), ENDS_MS);
 
   const raw = (name: string): Promise<Buffer> => etcd.get(etcdKey(name));
   const names = ['one', 'two', 'three'];
@@ -214,7 +205,7 @@ const FORMS: readonly Form[] = ['A256GCM', 'MLKEM768-P256'].flatMap((chosen) => 
   {
     name: 'of the agent',
     suite: chosen,
-    make: (folder: string, id: string) => new Beside(folder, id),
+    make: (folder: string, id: string) => new AgentBeside(folder, id),
   },
 ]);
 

@@ -4,8 +4,7 @@
  * with a token that the API server issued.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { makeCertificate } from '../config/certificate.ts';
@@ -15,8 +14,10 @@ import { readManifests } from '../deploy/manifests.ts';
 import type { Manifest } from '../deploy/manifests.ts';
 import { podsOf } from '../deploy/pods.ts';
 import { TestService } from '../e2e/service.ts';
-import { ApiServer, ISSUER } from './api-server.ts';
-import { Etcd } from './etcd.ts';
+import { ISSUER } from './api-server.ts';
+import type { ApiServer } from './api-server.ts';
+import { Cluster, ENDS_MS, STARTS_MS, alone } from './cluster.ts';
+import type { Beside } from './cluster.ts';
 import { WITHOUT, kubeTools } from './tools.ts';
 import type { KubeTools } from './tools.ts';
 
@@ -31,17 +32,15 @@ resources: [{ resources: [secrets], providers: [{ identity: {} }] }]
 const kubernetesManifests = (name: string): Manifest[] =>
   readManifests(readFileSync(join(PROJECT, 'deploy/kubernetes', name), 'utf8'));
 
-const suite = ({ etcd: etcdPath, apiServer }: KubeTools) => {
+const suite = (programs: KubeTools) => {
+  let cluster: Cluster<Beside>;
   let folder: string;
-  let etcd: Etcd;
   let kube: ApiServer;
   const at = (name: string) => join(folder, name);
 
   beforeAll(async () => {
-    folder = mkdtempSync(join(tmpdir(), 'twofold-kube-'));
-    etcd = await Etcd.start(etcdPath, folder);
-    kube = new ApiServer({ path: apiServer, folder: at('kube'), etcd, encryption: PLAIN });
-    await kube.start();
+    cluster = await Cluster.start(programs, { beside: alone, encryption: () => PLAIN });
+    ({ folder, kube } = cluster);
     for (const name of ['kms', 'inference']) {
       const labels = { 'pod-security.kubernetes.io/enforce': 'restricted' };
       const namespace = { apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels } };
@@ -49,12 +48,8 @@ const suite = ({ etcd: etcdPath, apiServer }: KubeTools) => {
         status: 201,
       });
     }
-  }, 120_000);
-  afterAll(async () => {
-    await kube.stop('SIGKILL');
-    await etcd.stop();
-    rmSync(folder, { recursive: true, force: true });
-  }, 60_000);
+  }, STARTS_MS);
+  afterAll(() => cluster.destroy(), ENDS_MS);
 
   interface Resources {
     readonly resources: readonly {

@@ -2,14 +2,14 @@
  * From what a cluster had before to Twofold, on a real kube-apiserver: unsealed Secrets and those of a key in
  * a file, written anew under the provider, and read when nothing else is configured any more.
  */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { parse, stringify } from 'yaml';
 import { PROJECT } from '../deploy/image.ts';
-import { ApiServer } from './api-server.ts';
-import { Etcd } from './etcd.ts';
+import type { ApiServer } from './api-server.ts';
+import { Cluster, ENDS_MS, STARTS_MS } from './cluster.ts';
+import type { Etcd } from './etcd.ts';
 import { InServer } from './provider.ts';
 import { WITHOUT, kubeTools } from './tools.ts';
 import type { KubeTools } from './tools.ts';
@@ -39,27 +39,20 @@ const FORMER: readonly (readonly [string, Providers[number], string])[] = [
   ]),
 ];
 
-const suite = ({ etcd: etcdPath, apiServer }: KubeTools) => {
-  let folder: string;
+const suite = (programs: KubeTools) => {
+  let cluster: Cluster<InServer>;
   let etcd: Etcd;
   let provider: InServer;
   let kube: ApiServer;
 
   beforeAll(async () => {
-    folder = mkdtempSync(join(tmpdir(), 'twofold-kube-'));
-    provider = new InServer(folder, 'A256GCM');
-    await provider.start();
-    etcd = await Etcd.start(etcdPath, folder);
-    const encryption = configured(() => [{ identity: {} }]);
-    kube = new ApiServer({ path: apiServer, folder: join(folder, 'kube'), etcd, encryption });
-    await kube.start();
-  }, 120_000);
-  afterAll(async () => {
-    await kube.stop('SIGKILL');
-    await etcd.stop();
-    await provider.destroy();
-    rmSync(folder, { recursive: true, force: true });
-  }, 60_000);
+    cluster = await Cluster.start(programs, {
+      beside: (folder) => new InServer(folder, 'A256GCM'),
+      encryption: () => configured(() => [{ identity: {} }]),
+    });
+    ({ etcd, kube, beside: provider } = cluster);
+  }, STARTS_MS);
+  afterAll(() => cluster.destroy(), ENDS_MS);
 
   const head = async (name: string, length: number): Promise<string> =>
     (await etcd.get(`/registry/secrets/default/${name}`)).subarray(0, length).toString('latin1');

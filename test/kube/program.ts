@@ -29,7 +29,7 @@ export class Program {
       env: { PATH: process.env['PATH'], HOME: '/nonexistent' },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    this.#ended = once(this.#child, 'exit');
+    this.#ended = once(this.#child, 'close');
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       stream?.on('data', (chunk: Buffer) => {
         this.#output = `${this.#output}${chunk.toString('utf8')}`.slice(-200_000);
@@ -55,6 +55,11 @@ export class Program {
     await untilHolds(`${this.#name} ${what}`, holds, milliseconds, () => {
       if (!this.running) throw new Error(`${this.#name} has ended:\n${this.#output.slice(-4_000)}`);
     });
+  }
+
+  /** Resolves when it has ended by itself. */
+  async ended(): Promise<void> {
+    await this.#ended;
   }
 
   async stop(signal: NodeJS.Signals = 'SIGTERM', milliseconds = 20_000): Promise<void> {

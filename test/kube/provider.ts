@@ -3,16 +3,15 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PROJECT } from '../deploy/image.ts';
 import { TestService } from '../e2e/service.ts';
+import type { Beside } from './cluster.ts';
 import { Program, freePort } from './program.ts';
 
-export interface Provider {
+export interface Provider extends Beside {
   readonly socket: string;
-  start(): Promise<void>;
   /** kill -9 of the service; an agent lives on. */
   kill(): Promise<void>;
   /** A new version of the key; the one that is announced until then stays usable. */
   rotate(): Promise<void>;
-  destroy(): Promise<void>;
 }
 
 export const KEY = 'cluster';
@@ -21,6 +20,9 @@ const done = async (service: TestService, path: string, body: object): Promise<v
   const answer = await service.request('POST', path, body);
   if (answer.status >= 300) throw new Error(`${path}: ${answer.bytes.toString('utf8')}`);
 };
+
+const twofold = (...argv: readonly string[]): Program =>
+  new Program('/bin/sh', [join(PROJECT, 'scripts/launch'), ...argv]);
 
 /** `twofold serve --dev --kms-socket …`: the provider inside the service. */
 export class InServer implements Provider {
@@ -59,7 +61,7 @@ export class InServer implements Provider {
 }
 
 /** `twofold kms-plugin`: the provider beside the API server, over REST, by a token file. */
-export class Beside implements Provider {
+export class AgentBeside implements Provider {
   readonly socket: string;
   readonly #folder: string;
   readonly #suite: string;
@@ -91,11 +93,22 @@ export class Beside implements Provider {
     const token = join(this.#folder, 'token');
     writeFileSync(token, await service.token('user'), { mode: 0o600 });
     const own = ['--socket', this.socket, '--token-file', token, '--metrics-port', '0'];
-    const about = ['--server', service.url, '--key', KEY, '--cluster', 'cluster-a'];
-    const launch = join(PROJECT, 'scripts/launch');
-    const agent = new Program('/bin/sh', [launch, 'kms-plugin', 'serve', ...own, ...about]);
+    const about = ['--key', KEY, '--cluster', 'cluster-a'];
+    await this.#register(service, about);
+    const agent = twofold('kms-plugin', 'serve', ...own, '--server', service.url, ...about);
     this.#agent = agent;
-    await agent.until('serves', () => Promise.resolve(agent.output.includes('serving ')), 30_000);
+    await agent.until('serves', () => Promise.resolve(agent.output.includes('serving ')), 60_000);
+  }
+
+  /** The operator's step, without which no agent seals anything. */
+  async #register(service: TestService, about: readonly string[]): Promise<void> {
+    const header = join(this.#folder, 'admin.header');
+    const text = `Authorization: Bearer ${await service.token('admin')}\n`;
+    writeFileSync(header, text, { mode: 0o600 });
+    const own = ['--url', service.url, '--authorization', header];
+    const register = twofold('kms-plugin', 'register', ...about, ...own);
+    await register.ended();
+    if (!register.output.includes('begins with version 1')) throw new Error(register.output);
   }
 
   async kill(): Promise<void> {

@@ -6,7 +6,7 @@ import { connect } from 'node:net';
 import { existsSync, mkdirSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 
 import { startAgent } from '../../src/main/kms-plugin/agent.ts';
@@ -258,6 +258,17 @@ describe('who the agent is', () => {
     expect(code).toBe(PERMISSION_DENIED);
     expect(details).toContain('forbidden');
   });
+});
+
+test('the uid of a call is in the entry of the service, and nothing but a UUID', async () => {
+  const client = clientOf(form.socket);
+  const [sealed, opened] = [randomUUID(), randomUUID()];
+  const value = await client.encrypt(randomBytes(32), sealed);
+  await client.decrypt(value, opened);
+  const uids = () => form.service.drafts.slice(-2).map(({ detail }) => detail['uid']);
+  expect(uids()).toEqual([sealed, opened]);
+  await client.decrypt(value, 'what could be a password');
+  expect(uids()).toEqual([opened, undefined]);
 });
 
 describe('another cluster', () => {

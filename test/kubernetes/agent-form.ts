@@ -9,6 +9,9 @@ import { openServiceOver } from '../http/service.ts';
 import type { Service } from '../http/service.ts';
 import { aRun, openWorld } from '../keyring/world.ts';
 import type { World } from '../keyring/world.ts';
+import { PluginClient } from './apiserver.ts';
+import type { Encrypted } from './apiserver.ts';
+import { ELSEWHERE } from './conformance.ts';
 import type { Form } from './conformance.ts';
 
 export const silent = () => undefined;
@@ -92,6 +95,27 @@ export async function openAgentForm(
     return agent;
   };
   let agent = await start();
+  /** By an agent of another cluster, at a socket of its own. */
+  const sealedFor = async (
+    [cluster, provider]: readonly [string, string],
+    seed: Uint8Array,
+  ): Promise<Encrypted> => {
+    const { primary } = (await world.keyring.read.fresh(world.grant('keys.read', 'secrets'))).key;
+    const record = `provider=${provider} announced=${String(primary)}`;
+    const grant = world.grant('keys.update', 'secrets');
+    const labels = { [`kubernetes/${cluster}`]: record };
+    await world.keyring.manage.update(grant, { labels }, aRun());
+    const its = { cluster, provider, socket: join(folder, `${cluster}.sock`) };
+    const other = await startAgent({ ...options, ...its });
+    const client = new PluginClient(its.socket);
+    try {
+      await other.served;
+      return await client.encrypt(seed);
+    } finally {
+      client.close();
+      await other.stop();
+    }
+  };
   return {
     world,
     service,
@@ -111,6 +135,11 @@ export async function openAgentForm(
     replace: async () => {
       await agent.stop();
       agent = await start();
+    },
+    sealedElsewhere: async (seed) => {
+      const values: Encrypted[] = [];
+      for (const elsewhere of ELSEWHERE) values.push(await sealedFor(elsewhere, seed));
+      return values;
     },
     expire: () => {
       past += 11_000;

@@ -1,72 +1,33 @@
 /**
  * The agent as an operator runs it, before two service processes that stand for two zones: one
  * hangs, and a rotation goes on; then the operator's tools, against what was
- * stored.
+ * stored; and the end of a provider.
  */
-import { spawn } from 'node:child_process';
-import type { ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 
-import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
 import { startBeside } from '../e2e/beside.ts';
 import { TestService } from '../e2e/service.ts';
 import { eventually } from '../store/eventually.ts';
 import { ApiServer, PluginClient } from './apiserver.ts';
 import type { Etcd, StoredObject } from './apiserver.ts';
+import { KmsPlugin } from './kms-plugin.ts';
 import { encryptedObject, etcdValue } from './stored-objects.ts';
 
-const ROOT = join(import.meta.dirname, '../..');
-const LAUNCH = join(ROOT, 'scripts/launch');
 const KEY = 'secrets';
 
 let folder: string;
 let socket: string;
 let first: TestService;
 let second: TestService;
-let agent: Program;
+let agent: KmsPlugin;
 const etcd: Etcd = new Map<string, StoredObject>();
 const servers: ApiServer[] = [];
 
-/** A command of the product, as its own process. */
-class Program {
-  output = '';
-  readonly child: ChildProcess;
-
-  constructor(...argv: readonly string[]) {
-    this.child = spawn('/bin/sh', [LAUNCH, 'kms-plugin', ...argv], {
-      env: { ...COMMAND_ENVIRONMENT, HOME: folder },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    for (const stream of [this.child.stdout, this.child.stderr]) {
-      stream?.on('data', (chunk: Buffer) => (this.output += chunk.toString('utf8')));
-    }
-  }
-
-  async until(text: string): Promise<void> {
-    await eventually(() => {
-      if (this.child.exitCode !== null) throw new Error(this.output);
-      return Promise.resolve(this.output.includes(text));
-    }, 20_000);
-  }
-
-  async ended(): Promise<number | null> {
-    if (this.child.exitCode === null && this.child.signalCode === null)
-      await once(this.child, 'exit');
-    return this.child.exitCode;
-  }
-
-  stop(): Promise<number | null> {
-    this.child.kill('SIGTERM');
-    return this.ended();
-  }
-}
-
 async function ran(...argv: readonly string[]) {
-  const program = new Program(...argv);
+  const program = new KmsPlugin(folder, argv);
   return { code: await program.ended(), output: program.output };
 }
 
@@ -76,7 +37,7 @@ const about = ['--key', KEY, '--cluster', 'c1'];
 const startAgent = async () => {
   const own = ['--socket', socket, '--token-file', tokenFile(), '--metrics-port', '0'];
   const zones = ['--server', first.url, '--server', second.url];
-  const program = new Program('serve', ...own, ...zones, ...about);
+  const program = new KmsPlugin(folder, ['serve', ...own, ...zones, ...about]);
   await program.until('serving ');
   return program;
 };
@@ -217,4 +178,43 @@ test('another agent waits for the socket, and has it as soon as the first has an
     ),
   );
   client.close();
+}, 60_000);
+
+test('a provider ends once nothing in etcd is under its key, and begins anew with another version', async () => {
+  const file = (name: string) => ['--dump', name, ...about, ...operator()];
+  const early = await ran('unregister', ...file(dump()));
+  expect([early.code, early.output]).toEqual([
+    1,
+    expect.stringContaining('REMAINS version 2: 20 values'),
+  ]);
+  etcd.clear();
+  expect((await ran('unregister', ...file(dump()))).output).toContain('REMAINS nothing at all');
+  etcd.set('/registry/secrets/default/other', {
+    ...{ ciphertext: Buffer.alloc(48, 1), annotations: {}, data: Buffer.alloc(64, 1) },
+    keyId: 'of-another-plugin',
+  });
+  const done = await ran('unregister', ...file(dump()));
+  expect([done.code, done.output]).toEqual([0, expect.stringContaining('has ended')]);
+  const client = new PluginClient(socket);
+  await eventually(async () => {
+    const told = await client.status().catch((error: unknown) => error as Error);
+    return 'healthz' in told && told.healthz.includes('has ended');
+  }, 20_000);
+  const again = ['register', ...about, ...operator()] as const;
+  expect((await ran(...again)).output).toContain('rotate the key first');
+  await first.request('POST', `/v1/admin/keys/${KEY}/rotate`, {});
+  expect((await ran(...again)).output).toContain('begins with version 3');
+  await eventually(async () => (await client.status()).healthz === 'ok', 20_000);
+  client.close();
+}, 90_000);
+
+test('where a rule asks others before protection goes, a retirement waits for them', async () => {
+  const rule = { guards: ['keys.unprotect'], needed: 1 };
+  const made = await first.request('PUT', '/v1/admin/approval-rules/protection', rule);
+  expect(made.status).toBe(200);
+  const end = ['unregister', '--dump', dump(), ...about, ...operator()];
+  const asked = await ran(...end);
+  const [, id = ''] = /add --approval (\S+)/u.exec(asked.output) ?? [];
+  expect([asked.code, id]).toEqual([1, expect.stringMatching(/^[-0-9a-f]{36}$/u)]);
+  expect((await ran(...end, '--approval', id)).output).toContain('approval_pending');
 }, 60_000);

@@ -72,6 +72,21 @@ export class PluginClient {
     return plaintext;
   }
 
+  /** A message as bytes, of which the answer's bytes come back. */
+  raw(method: 'Status' | 'Encrypt' | 'Decrypt', message: Uint8Array): Promise<Buffer> {
+    const asIs = (bytes: Buffer) => bytes;
+    const path = `/v2.KeyManagementService/${method}`;
+    const options = { deadline: Date.now() + CALL_MS };
+    return new Promise((resolve, reject) => {
+      const answered = (error: ServiceError | null, answer?: Buffer) => {
+        if (error === null && answer !== undefined) resolve(answer);
+        else reject(error ?? new Error('no answer'));
+      };
+      const bytes = Buffer.from(message);
+      this.#client.makeUnaryRequest(path, asIs, asIs, bytes, options, answered);
+    });
+  }
+
   #call<T>(method: string, request: object): Promise<T> {
     const call = (this.#client as unknown as Record<string, Call>)[method];
     return new Promise((resolve, reject) => {

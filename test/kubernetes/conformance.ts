@@ -2,12 +2,13 @@
  * What any form of the provider has to do for an API server, in that order in which one asks. Run against
  * the form inside the server and against the agent.
  */
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 
 import { NAME } from '../../src/name.ts';
 import { ApiServer, PluginClient } from './apiserver.ts';
 import type { Encrypted, Etcd, StoredObject } from './apiserver.ts';
+import { field, integer } from './stored-objects.ts';
 
 /** A provider that runs, and the operator's hand on its key. */
 export interface Form {
@@ -20,10 +21,18 @@ export interface Form {
   resume(): Promise<void>;
   /** Ends the provider without a word and starts another in its place. */
   replace(): Promise<void>;
+  /** The same seed under the same key, by a provider of another cluster and by one of another name. */
+  sealedElsewhere(seed: Uint8Array): Promise<readonly Encrypted[]>;
   /** Status is asked of the service anew at the next call, as after its period. */
   expire(): void;
   close(): Promise<void>;
 }
+
+/** Another cluster, and a provider of another name in yet another one. */
+export const ELSEWHERE = [
+  ['c2', 'twofold'],
+  ['c3', 'other'],
+] as const;
 
 export interface FormOptions {
   readonly suite: string;
@@ -160,6 +169,40 @@ export function providesForApiServers(
       const value = await plugin.encrypt(seed);
       const opened = await Promise.all(Array.from({ length: 10 }, () => plugin.decrypt(value)));
       for (const each of opened) expect(Buffer.compare(each, seed)).toBe(0);
+    });
+
+    test('fields of a newer API server are passed over; those of an older one may be missing', async () => {
+      const newer = Buffer.concat([
+        integer(100, 7),
+        field(101, Buffer.from('what nobody knows yet')),
+        // Of 64 and of 32 bits.
+        Buffer.from([0xb1, 0x06, 1, 2, 3, 4, 5, 6, 7, 8, 0xbd, 0x06, 1, 2, 3, 4]),
+      ]);
+      expect((await plugin.raw('Status', newer)).toString('latin1')).toContain('ok');
+      const seed = randomBytes(32);
+      const uid = field(2, Buffer.from(randomUUID()));
+      const asked = Buffer.concat([newer, field(1, seed), uid]);
+      expect((await plugin.raw('Encrypt', asked)).length).toBeGreaterThan(64);
+      const value = await plugin.encrypt(seed);
+      const annotations = Object.entries(value.annotations).map(([name, bytes]) =>
+        field(4, Buffer.concat([field(1, Buffer.from(name)), field(2, bytes)])),
+      );
+      const parts = [field(1, value.ciphertext), uid, field(3, Buffer.from(value.keyId))];
+      const opened = await plugin.raw('Decrypt', Buffer.concat([...parts, ...annotations, newer]));
+      expect(opened).toEqual(field(1, seed));
+      const without = Buffer.concat([...parts.slice(0, 2), ...annotations]);
+      expect(await codeOf(plugin.raw('Decrypt', without))).toBe(INVALID_ARGUMENT);
+      const torn = Buffer.concat([...parts, Buffer.from([0x0a, 0xff])]);
+      // gRPC's own: INTERNAL for a message that cannot be read.
+      expect(await codeOf(plugin.raw('Decrypt', torn))).toBe(13);
+    });
+
+    test('a value of another cluster or provider is not opened', async () => {
+      const foreign = await form.sealedElsewhere(randomBytes(32));
+      expect(foreign.length).toBeGreaterThan(0);
+      for (const each of foreign) {
+        expect(await codeOf(plugin.decrypt(each))).toBe(INVALID_ARGUMENT);
+      }
     });
 
     describe('what is refused', () => {

@@ -9,7 +9,8 @@ import { KeyManagement } from '../../src/kubernetes/key-management.ts';
 import { KeyringService } from '../../src/kubernetes/keyring-service.ts';
 import { KmsServer } from '../../src/kubernetes/server.ts';
 import { aRun, openWorld } from '../keyring/world.ts';
-import { providesForApiServers } from './conformance.ts';
+import type { Encrypted } from './apiserver.ts';
+import { ELSEWHERE, providesForApiServers } from './conformance.ts';
 import type { Form } from './conformance.ts';
 
 async function openForm(suite: string): Promise<Form> {
@@ -32,28 +33,24 @@ async function openForm(suite: string): Promise<Form> {
     },
   });
   const ticking = setInterval(() => void announcer.tick(), 20);
-  const open = async (): Promise<KmsServer> => {
+  const manage = (cluster: string, provider: string): KeyManagement => {
+    const about = { cluster, provider, key: 'secrets' };
     const service = new KeyringService({
       use: keyring.use,
       read: keyring.read,
       audit,
       authorizer,
       announcer,
-      cluster: 'c1',
-      provider: 'twofold',
+      ...about,
       epoch,
       namespace: 'default',
-      key: 'secrets',
       engineOf: () => 'native',
     });
+    return new KeyManagement({ service, ...about, now: () => performance.now() + past });
+  };
+  const open = async (): Promise<KmsServer> => {
     const server = new KmsServer({
-      management: new KeyManagement({
-        service,
-        provider: 'twofold',
-        cluster: 'c1',
-        key: 'secrets',
-        now: () => performance.now() + past,
-      }),
+      management: manage('c1', 'twofold'),
       path: socket,
       group: null,
       observe: () => undefined,
@@ -81,6 +78,15 @@ async function openForm(suite: string): Promise<Form> {
     replace: async () => {
       await server.stop();
       server = await open();
+    },
+    sealedElsewhere: async (seed) => {
+      const values: Encrypted[] = [];
+      for (const [cluster, provider] of ELSEWHERE) {
+        const request = { plaintext: Uint8Array.from(seed), uid: 'elsewhere' };
+        const patience = { milliseconds: Infinity };
+        values.push(await manage(cluster, provider).encrypt(request, patience));
+      }
+      return values;
     },
     expire: () => {
       past += 11_000;

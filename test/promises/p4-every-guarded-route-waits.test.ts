@@ -3,11 +3,16 @@
  * each group that guards it, does nothing meanwhile, runs once under the approval, and spends it. A route that is
  * guarded and has no request here fails; so does one whose handler passes the gate by.
  */
+import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { GUARD_GROUPS, GUARDS, guardsOf } from '../../src/contract/guards.ts';
 import type { Guard, GuardName } from '../../src/contract/guards.ts';
 import { takesApproval } from '../../src/contract/route.ts';
 import { ROUTES } from '../../src/contract/routes.ts';
+import { sealImport, wrapForHsm } from '../../src/crypto/import-envelope.ts';
+import { nativeEngine } from '../../src/crypto/native-engine.ts';
+import { SecretBytes } from '../../src/crypto/secret.ts';
+import { findSuite } from '../../src/crypto/suites.ts';
 import { makeKey } from '../access/issuer-fixture.ts';
 import type { TestKey } from '../access/issuer-fixture.ts';
 import { placeGeneration } from '../keyring/place-generation.ts';
@@ -54,7 +59,8 @@ const issuer = () => ({
 });
 
 /** By route, what succeeds in a namespace that `furnish` has filled. */
-const REQUESTS: Readonly<Record<string, (other: string) => Request>> = {
+const REQUESTS: Readonly<Record<string, (other: string) => Request | Promise<Request>>> = {
+  importKey: async (other) => ({ json: await sealedKey(other) }),
   updateKey: () => ({ json: { deletionProtection: false } }),
   setPrimary: () => ({ json: { version: 1, ...reason }, tag: KEY }),
   putAlias: () => ({ json: {}, params: { alias: 'new' } }),
@@ -98,6 +104,23 @@ const REQUESTS: Readonly<Record<string, (other: string) => Request>> = {
   },
   rollBackPolicies: () => ({ params: { revision: '1' }, tag: '/v1/admin/policies' }),
 };
+
+/** A secret key, sealed to parameters of the namespace. */
+async function sealedKey(namespace: string): Promise<object> {
+  const suite = findSuite('A256GCM');
+  const path = `/v1/admin/imports/parameters?suite=${suite.id}`;
+  const { json } = await as('founder', namespace, 'GET', path);
+  const given = json as { id: string; parameters: string; importingKey: string };
+  const { publicKey } = json['envelope'] as { publicKey: string };
+  const binding = { id: given.id, namespace, suite, publicKey: null };
+  const importing = Buffer.from(given.importingKey, 'base64');
+  const secret = SecretBytes.own(Uint8Array.from(randomBytes(32)));
+  const content = SecretBytes.own(wrapForHsm(binding, importing, secret));
+  const target = Buffer.from(publicKey, 'base64');
+  const envelope = Buffer.from(await sealImport(nativeEngine, target, binding, content));
+  const { parameters } = given;
+  return { name: 'brought', suite: suite.id, parameters, envelope: envelope.toString('base64') };
+}
 
 /** One runs at a time, and here nobody carries it out. */
 function cancelRotations(): void {
@@ -206,7 +229,7 @@ describe.each(CASES)('%s under %s', (id, guard) => {
 
   it('waits, runs once it was approved, and spends the approval', async () => {
     const other = id === 'deleteNamespace' ? await bare() : await furnish();
-    const request = REQUESTS[id]?.(other);
+    const request = await REQUESTS[id]?.(other);
     if (request === undefined) throw new Error(`no request for ${id}`);
     const { json, tag, params = {} } = request;
     const place = placeOf(route.path, other);

@@ -131,4 +131,23 @@ describe('an order in a suspended namespace', () => {
       [],
     ]);
   });
+
+  it('is in the way of no other, however many there are', async () => {
+    await suspend();
+    await rowsAsOwner(
+      stage.database,
+      `insert into public.operation (id, kind, namespace, request, issuer, subject, rate, created_at,
+         mac, state, position, counts, updated_at, expires_at, revision)
+       select gen_random_uuid(), 'rotation', $1, '{}', 'i', 's', 1, '2001-01-01', '\\x00', 'running', 0,
+         '{}', '2001-01-01', '2100-01-01', 1 from generate_series(1, 2001)`,
+      [namespace],
+    );
+    namespace = 'in-use';
+    await first.namespaces.create(root(), { name: namespace, description: '' }, setRun());
+    await makeKey('k');
+    const id = await place();
+    const { scheduler } = first.scheduler();
+    for (let tick = 0; tick < 3; tick += 1) await scheduler.tick();
+    expect([await stateOf(id), await versionsOf('k')]).toEqual(['succeeded', 2]);
+  });
 });

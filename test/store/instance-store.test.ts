@@ -45,6 +45,28 @@ onEachMajor('instance store', (test) => {
     expect(rows).toEqual([{ beat: '2', epoch_seen: '40' }]);
   });
 
+  it('tells what every live instance has confirmed; closed, fenced and silent ones do not count', async () => {
+    await withOwner(test.database(), (owner) =>
+      owner.query('update public.instance set closed = true where not closed'),
+    );
+    const { epoch } = await instances().confirmed();
+    expect(await instances().confirmed()).toEqual({ epoch, least: epoch });
+    await instances().beat(await open([1]), epoch);
+    for (const gone of [
+      'closed = true',
+      'fenced = true',
+      `beat_at = clock_timestamp() - interval '${String(LIVE_SECONDS + 1)} seconds'`,
+      `epoch_seen = ${String(epoch)}`,
+    ]) {
+      const behind = await open([1]);
+      // One begins with the epoch that it opens under.
+      await set(behind, `epoch_seen = ${String(epoch - 1)}`);
+      expect(await instances().confirmed()).toEqual({ epoch, least: epoch - 1 });
+      await set(behind, gone);
+      expect(await instances().confirmed()).toEqual({ epoch, least: epoch });
+    }
+  });
+
   it('finds no row of an instance that is closed or was never opened', async () => {
     const id = await openInstance(test.store());
     const { epoch } = await instances().beat(id, 0);
@@ -246,7 +268,7 @@ onEachMajor('instance store', (test) => {
 
   it('lets a suite be written once every live instance reads it', async () => {
     await withOwner(test.database(), (owner) =>
-      owner.query('update public.instance set closed = true'),
+      owner.query('update public.instance set closed = true where not closed'),
     );
     await open([7, 8], [1, 2]);
     expect(await instances().allRead(7, 2)).toBe(true);

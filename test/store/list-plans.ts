@@ -161,17 +161,21 @@ const operationLists = (): readonly List[] => {
 const watchLists = (): readonly List[] => {
   const at = new Date(Date.now() - 3_600_000);
   const after = { at, keyId: randomUUID(), action: 'rotate/1/1' };
-  const of = (name: 'failing' | 'done' | 'late'): List => ({
-    name: `rotations of a namespace: ${name}`,
+  const of = (name: 'failing' | 'done' | 'late', empty = false): List => ({
+    name: `rotations of a namespace${empty ? ' without any' : ''}: ${name}`,
     routes: ['listNamespaceRotations'],
-    run: async ({ store: { scheduler }, namespace }) => {
+    run: async ({ store: { scheduler }, ...loaded }) => {
       const until = new Date();
+      const namespace = empty ? 'no-rotations' : loaded.namespace;
       for (const place of [null, after]) {
         await scheduler[name]({ namespace, after: place, limit: PAGE, until });
       }
     },
   });
-  return [of('failing'), of('late'), of('done')];
+  return [
+    ...[of('failing'), of('late'), of('done')],
+    ...[of('failing', true), of('late', true), of('done', true)],
+  ];
 };
 
 const approvalLists = (): readonly List[] => {
@@ -271,7 +275,13 @@ export const LISTS: readonly List[] = [
   {
     name: 'orders that run',
     routes: [],
-    run: ({ store }) => store.orders.running(new Date(), PAGE),
+    run: async ({ store }) => {
+      await store.orders.running(new Date(), PAGE, null);
+      await store.orders.running(new Date(), PAGE, {
+        at: new Date(1_750_000_000_000),
+        id: randomUUID(),
+      });
+    },
   },
   ...watchLists(),
   {

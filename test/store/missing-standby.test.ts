@@ -4,6 +4,7 @@ import { OutcomeUnknown } from '../../src/outcome.ts';
 import { onMajor15 } from './majors.ts';
 import { withClient } from './owner.ts';
 import { batch, openInstance, rejection } from './samples.ts';
+import { readReplication } from '../../src/store/replication.ts';
 import { eventually } from './eventually.ts';
 
 onMajor15('a missing standby', (test) => {
@@ -29,6 +30,18 @@ onMajor15('a missing standby', (test) => {
     ({ epoch } = await test.store().instances.beat(instance, 0));
   });
   afterEach(() => administer(''));
+
+  it('is waited for or not, as PostgreSQL shows the role of the server', async () => {
+    const shown = { primary: true, synchronousCommit: 'on', fsync: true };
+    const { pool } = test.store();
+    expect(await readReplication(pool)).toMatchObject({ ...shown, standbyNames: '' });
+    await administer('ANY 1 (z2, z3)');
+    expect(await readReplication(pool)).toEqual({
+      ...{ ...shown, standbyNames: 'ANY 1 (z2, z3)' },
+      // Who waits for whom is not for its eyes.
+      synchronousStandbys: null,
+    });
+  });
 
   it('leaves an append unknown, and does not tell its leaf before a standby has it', async () => {
     const { audit } = test.store();

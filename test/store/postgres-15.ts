@@ -9,7 +9,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import pg from 'pg';
 
-const BIN = '/usr/lib/postgresql/15/bin';
+/** `POSTGRES_BIN` names the programs of another version, which then stands for it. */
+const BIN = process.env['POSTGRES_BIN'] ?? '/usr/lib/postgresql/15/bin';
 const run = promisify(execFile);
 
 /** The uid of the account that Debian's package makes; PostgreSQL refuses to run as root. */

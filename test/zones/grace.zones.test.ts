@@ -128,7 +128,7 @@ it('unwraps never pause for longer than a second while the primary is replaced',
     );
     expect(longestPause).toBeLessThan(1_000);
   }
-  await cluster.restore(lost);
+  cluster.restore(lost);
   await service(lost).start();
   await cluster.healthy();
 }, 240_000);

@@ -100,6 +100,9 @@ export class Site {
       HOME: this.folder,
       TWOFOLD_DATA: file(`data${String(zone)}`),
       TWOFOLD_ZONE_NAME: `zone-${String(zone)}`,
+      TWOFOLD_ZONE_OTHERS: JSON.stringify(
+        ZONES.filter((one) => one !== zone).map((one) => `zone-${String(one)}`),
+      ),
       TWOFOLD_HTTP_HOST: addressOf(zone),
       TWOFOLD_PORT: String(PORT),
       TWOFOLD_METRICS_PORT: '0',

@@ -7,6 +7,7 @@ import { SecretBytes } from '../../crypto/secret.ts';
 import { TwofoldError } from '../../errors.ts';
 import { valueContext } from '../../kubernetes/key-management.ts';
 import type { ProviderState } from '../../kubernetes/ports.ts';
+import { NAME } from '../../name.ts';
 import { SILENT } from '../silent-log.ts';
 import type { Provider } from './agent.ts';
 import { HostFiles } from './host-files.ts';
@@ -43,7 +44,7 @@ async function lookAt(url: URL, provider: Provider, files: HostFiles, look: Look
   const service = new KubernetesOverHttp({ ...provider, endpoints: [connection] });
   const at = (what: string) => `${what} at ${url.origin}`;
   try {
-    await look(at('clock'), () => clockOf(connection));
+    await look(at('clock'), () => clockOf(connection, provider));
     let state: ProviderState | null = null;
     await look(at('key'), async () => {
       state = await service.state(soon());
@@ -61,14 +62,15 @@ function describe({ keyId, keyName, announced, versions }: ProviderState): strin
   return `${keyName} (${keyId}), version ${announced} is announced; ${states.join(', ')}`;
 }
 
-async function clockOf(connection: HttpConnection): Promise<string> {
-  const call = {
+/** By an answer about the key: the policy of an agent need not permit it anything else. */
+async function clockOf(connection: HttpConnection, { key, namespace }: Provider): Promise<string> {
+  const { header } = await connection.once({
     method: 'GET',
-    path: '/v1/whoami',
+    path: `/v1/keys/${encodeURIComponent(key)}`,
     accept: 'application/json',
+    headers: { [`${NAME.header}Namespace`]: namespace },
     signal: soon(),
-  } as const;
-  const { header } = await connection.once(call);
+  });
   const theirs = Date.parse(header('date') ?? '');
   if (Number.isNaN(theirs)) return 'the service does not say its time';
   const skew = Date.now() - theirs;

@@ -15,7 +15,7 @@ import { EtcdSnapshot } from '../../kubernetes/etcd-snapshot.ts';
 import { countStoredKeys, namingUpTo, referenceOf } from '../../kubernetes/stored-keys.ts';
 import type { StoredKeys, StoredUnder } from '../../kubernetes/stored-keys.ts';
 import { refuse } from './flags.ts';
-import { RECORD_FLAGS, withRecords } from './records.ts';
+import { RECORD_FLAGS, tell, withRecords } from './records.ts';
 
 const FLAGS = {
   ...RECORD_FLAGS,
@@ -90,7 +90,7 @@ function target(flags: ParsedFlags): KeyReference | null {
 }
 
 /** What stands in the way of retiring, in words. */
-function hindrances(stored: StoredKeys, reference: KeyReference): string[] {
+export function hindrances(stored: StoredKeys, reference: KeyReference): string[] {
   const named = namingUpTo(stored, reference).map(
     ({ reference: its, current, earlier, examples }) => {
       const rest =
@@ -102,6 +102,13 @@ function hindrances(stored: StoredKeys, reference: KeyReference): string[] {
   );
   return [...named, ...stored.unreadable.map(({ key, why }) => `${key} cannot be read: ${why}`)];
 }
+
+/** What a snapshot of another cluster, or a part of one, does not have. */
+const hasLater = ({ under }: StoredKeys, { keyId, keyVersion }: KeyReference): boolean =>
+  under.some(
+    ({ reference, current }) =>
+      reference?.keyId === keyId && reference.keyVersion > keyVersion && current > 0,
+  );
 
 /** @returns the exit code: 1 where something stands in the way of retiring */
 export async function verifyRotation(
@@ -117,6 +124,9 @@ export async function verifyRotation(
   const { stored, proof } = await verifyFile(flags);
   const against =
     reference === null ? stored.unreadable.map(({ key }) => key) : hindrances(stored, reference);
+  if (retires && reference !== null && !hasLater(stored, reference)) {
+    against.push('no value is under a later version of this key: is this the etcd of the cluster?');
+  }
   if (flags.values.has('json')) print(JSON.stringify({ ...stored, proof, remaining: against }));
   else {
     for (const each of stored.under) print(lineOf(each));
@@ -129,8 +139,7 @@ export async function verifyRotation(
     }
   }
   if (against.length > 0) return 1;
-  if (retires && reference !== null) await retire(flags, reference, proof, print);
-  return 0;
+  return retires && reference !== null ? retire(flags, reference, proof, print) : 0;
 }
 
 async function retire(
@@ -138,9 +147,12 @@ async function retire(
   reference: KeyReference,
   proof: string,
   print: (line: string) => void,
-): Promise<void> {
-  await withRecords(flags, (records) => records.retire(reference, proof));
-  print(
-    `versions up to ${String(reference.keyVersion)} are retired: they decrypt no more for this cluster`,
+): Promise<number> {
+  const changed = await withRecords(flags, (records) => records.retire(reference, proof));
+  const upTo = String(reference.keyVersion);
+  return tell(
+    changed,
+    print,
+    `versions up to ${upTo} are retired: they decrypt no more for this cluster`,
   );
 }

@@ -1,0 +1,47 @@
+/** Where keys live that one token alone has: a zone that lacks one names the zones that can. */
+import { TwofoldError } from '../errors.ts';
+import type { Hsm, HsmKey } from '../hsm/port.ts';
+import type { InstanceStore } from '../keyring/ports.ts';
+
+export interface TokenZones {
+  /** Of this process. */
+  readonly zone: string;
+  readonly instances: Pick<InstanceStore, 'zonesWithToken'>;
+}
+
+const CALLS = ['ecdh', 'sign', 'decryptOaep', 'encrypt', 'decrypt', 'mac'] as const;
+
+/** The same HSM; where it lacks a token key, the error says in which zones the key can be used. */
+export function namingZones(hsm: Hsm, zones: TokenZones): Hsm {
+  const calls: readonly string[] = CALLS;
+  return new Proxy(hsm, {
+    get: (target, name) => {
+      const member: unknown = Reflect.get(target, name, target);
+      if (typeof member !== 'function') return member;
+      const call = (...args: unknown[]): unknown => Reflect.apply(member, target, args);
+      if (typeof name !== 'string' || !calls.includes(name)) return call;
+      return async (...args: unknown[]): Promise<unknown> => {
+        try {
+          return await call(...args);
+        } catch (error) {
+          throw await named(error, args[0] as HsmKey, zones);
+        }
+      };
+    },
+  });
+}
+
+async function named(error: unknown, { material }: HsmKey, zones: TokenZones): Promise<unknown> {
+  if (!TwofoldError.is(error, 'zone_lacks_material')) return error;
+  if (material.custody !== 'hsm-token') return error;
+  const serial = material.tokenSerial;
+  const found = await zones.instances.zonesWithToken(serial).catch(() => null);
+  const can =
+    found === null
+      ? 'Which zones have it is not known while the database is away.'
+      : found.length === 0
+        ? 'No zone that runs has it.'
+        : `It can be used in: ${found.join(', ')}.`;
+  const detail = `The key lives on the token ${serial}, which zone ${zones.zone} has not. ${can}`;
+  return new TwofoldError('zone_lacks_material', detail, { cause: error });
+}

@@ -1,0 +1,76 @@
+/** How long a tail goes on where its connections fail. */
+import { createServer } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+import { afterEach, describe, expect, it } from '@jest/globals';
+
+import { AuditLogClient } from '../../src/client/audit-log.ts';
+import { tailEntries } from '../../src/client/audit-tail.ts';
+import { HttpConnection } from '../../src/client/http-connection.ts';
+
+type Act = (request: IncomingMessage, response: ServerResponse) => void;
+const eventText = (id: number) => `id: ${String(id)}\ndata: {"index":${String(id)}}\n\n`;
+const unreachable: Act = (request) => request.socket.destroy();
+const cutAfter =
+  (...ids: number[]): Act =>
+  (request, response) =>
+    response.write(ids.map(eventText).join(''), () => request.socket.destroy());
+const whole =
+  (id: number): Act =>
+  (_request, response) =>
+    response.end(eventText(id));
+
+let server: Server | undefined;
+afterEach(() => {
+  server?.close();
+  server?.closeAllConnections();
+});
+
+/** A log of which each connection does as it is told, and the last one over and over. */
+async function tail(acts: readonly Act[], follow: boolean) {
+  const controller = new AbortController();
+  const from: (string | undefined)[] = [];
+  const listening = createServer((request, response) => {
+    const act = acts[Math.min(from.length, acts.length - 1)] ?? unreachable;
+    from.push(request.headers['last-event-id']?.toString());
+    act(request, response);
+  });
+  server = listening;
+  await new Promise<void>((resolve) => listening.listen(0, '127.0.0.1', resolve));
+  const { port } = listening.address() as AddressInfo;
+  const url = new URL(`http://127.0.0.1:${String(port)}`);
+  const lines: string[] = [];
+  const tailed = (async () => {
+    const log = new AuditLogClient(new HttpConnection({ url, authorization: () => null }));
+    const onInterruption = () => {
+      if (from.length === 20) controller.abort();
+    };
+    const { signal } = controller;
+    const options = { query: new URLSearchParams(), follow, signal, onInterruption, pauseMs: 1 };
+    for await (const line of tailEntries(log, options)) lines.push(line);
+  })();
+  return { from, lines, tailed };
+}
+
+describe('a tail', () => {
+  it('of what there is gives up after five connections that brought nothing', async () => {
+    const { from, tailed } = await tail([unreachable], false);
+    await expect(tailed).rejects.toMatchObject({ code: 'service_unreachable' });
+    expect(from).toHaveLength(5);
+  });
+
+  it('goes on from where it was as long as something comes', async () => {
+    const vain = [unreachable, unreachable, unreachable, unreachable];
+    const { from, lines, tailed } = await tail([...vain, cutAfter(0, 1), ...vain, whole(2)], false);
+    await tailed;
+    expect(lines).toEqual([0, 1, 2].map((index) => JSON.stringify({ index })));
+    expect(from).toEqual([...Array<undefined>(5).fill(undefined), ...Array<string>(5).fill('1')]);
+  });
+
+  it('that follows waits for its service', async () => {
+    const { from, tailed } = await tail([unreachable], true);
+    await expect(tailed).rejects.toMatchObject({ code: 'interrupted' });
+    expect(from).toHaveLength(20);
+  });
+});

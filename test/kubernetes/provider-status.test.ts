@@ -1,0 +1,166 @@
+/** Status over a service that does what a test wants: how often it is asked, and what is told of its failures. */
+import { beforeEach, describe, expect, test } from '@jest/globals';
+
+import { SecretBytes } from '../../src/crypto/secret.ts';
+import { TwofoldError } from '../../src/errors.ts';
+import type { ErrorCode } from '../../src/errors.ts';
+import { KeyManagement } from '../../src/kubernetes/key-management.ts';
+import type { KeyService, ProviderState } from '../../src/kubernetes/ports.ts';
+
+const KEY = '00112233-4455-6677-8899-aabbccddeeff';
+const OTHER = '10112233-4455-6677-8899-aabbccddeeff';
+const wrapped = new Map<string, Uint8Array>();
+
+let now = 0;
+let asked = 0;
+let failure: ErrorCode | null = null;
+let announced = 1;
+let keyId = KEY;
+let lies = false;
+
+const state = (): ProviderState => ({
+  keyId,
+  keyName: 'secrets',
+  announced,
+  versions: [{ version: announced, state: 'active' }],
+});
+const service: KeyService = {
+  state: () => {
+    asked += 1;
+    return failure === null ? Promise.resolve(state()) : Promise.reject(new TwofoldError(failure));
+  },
+  wrap: ({ plaintext }) => {
+    const envelope = Uint8Array.of(wrapped.size);
+    wrapped.set(envelope.join(), Uint8Array.from(plaintext.reveal()));
+    return Promise.resolve(envelope);
+  },
+  unwrap: ({ envelope }) => {
+    const plaintext = SecretBytes.copyOf(wrapped.get(envelope.join()) ?? new Uint8Array(0));
+    if (lies) plaintext.reveal().fill(0);
+    return Promise.resolve({ plaintext, origin: 'service' });
+  },
+};
+const managed = (changed: Partial<KeyService> = {}, deadlineMs = 2_500) =>
+  new KeyManagement({
+    ...{ service: { ...service, ...changed }, provider: 'twofold', cluster: 'c1', key: 'secrets' },
+    ...{ deadlineMs, now: () => now },
+  });
+const healthOf = async (of: KeyManagement) => (await of.status()).healthz;
+
+beforeEach(() => {
+  [now, asked, failure, announced, keyId, lies] = [0, 0, null, 1, KEY, false];
+  wrapped.clear();
+});
+
+describe('how often the service is asked', () => {
+  test('once in ten seconds, however many ask, and by one round trip for all that ask at once', async () => {
+    const management = managed();
+    await Promise.all(Array.from({ length: 50 }, () => management.status()));
+    expect([asked, wrapped.size]).toEqual([1, 1]);
+    now = 9_999;
+    await management.status();
+    expect(asked).toBe(1);
+    now = 10_000;
+    await Promise.all(Array.from({ length: 50 }, () => management.status()));
+    expect([asked, wrapped.size]).toEqual([2, 2]);
+  });
+
+  test('after a failure again in two seconds, so that what was mended is seen within one period', async () => {
+    const management = managed();
+    failure = 'forbidden';
+    await expect(management.status()).rejects.toThrow(TwofoldError);
+    now = 1_999;
+    await expect(management.status()).rejects.toThrow(TwofoldError);
+    expect(asked).toBe(1);
+    failure = null;
+    now = 2_000;
+    expect(await healthOf(management)).toBe('ok');
+  });
+});
+
+describe('what is told of a failure', () => {
+  test('that passes by itself, only when it has lasted as long as a fail-over may', async () => {
+    const management = managed();
+    await management.status();
+    failure = 'hsm_unavailable';
+    now = 10_000;
+    const { keyId: before } = await management.status();
+    for (now = 12_000; now < 30_000; now += 2_000) expect(await healthOf(management)).toBe('ok');
+    now = 30_000;
+    const told = await management.status();
+    expect(told.healthz).toMatch(/^hsm_unavailable: .*twofold doctor/u);
+    expect(told.keyId).toBe(before);
+    failure = null;
+    now = 32_000;
+    expect(await healthOf(management)).toBe('ok');
+  });
+
+  test.each<[ErrorCode, RegExp]>([
+    ['forbidden', /Permit this provider/u],
+    ['key_not_found', /Make the key/u],
+    ['version_not_usable', /Resume the key/u],
+    ['token_expired', /Renew the agent's token/u],
+    ['internal', /^internal: see the log of the provider$/u],
+  ])('that does not, at once, with what to do: %s', async (code, advice) => {
+    const management = managed();
+    await management.status();
+    failure = code;
+    now = 10_000;
+    const healthz = await healthOf(management);
+    expect(healthz.startsWith(`${code}: `)).toBe(true);
+    expect(healthz).toMatch(advice);
+  });
+
+  test('a service that hangs is told in time, and not waited for', async () => {
+    const management = managed({ state: () => new Promise(() => undefined) }, 50);
+    const began = performance.now();
+    await expect(management.status()).rejects.toMatchObject({ code: 'deadline_exceeded' });
+    expect(performance.now() - began).toBeLessThan(1_000);
+  });
+
+  test('a round trip that gives back something else is no good service', async () => {
+    const management = managed();
+    await management.status();
+    lies = true;
+    now = 10_000;
+    expect(await healthOf(management)).toMatch(/^integrity_failed: .*Restart no API server/u);
+  });
+});
+
+describe('what was announced', () => {
+  const turn = async (management: KeyManagement) => {
+    now += 10_000;
+    return management.status();
+  };
+
+  test('rises, by a key_id that was never there before', async () => {
+    const management = managed();
+    const seen = new Set([(await management.status()).keyId]);
+    for (announced = 2; announced < 10; announced += 1) seen.add((await turn(management)).keyId);
+    expect(seen.size).toBe(9);
+  });
+
+  test('is never left for an earlier version: a database that was set back is named', async () => {
+    const management = managed();
+    announced = 3;
+    const { keyId: before } = await management.status();
+    announced = 2;
+    const told = await turn(management);
+    expect(told.keyId).toBe(before);
+    expect(told.healthz).toMatch(/^log_rolled_back: Version 3 was announced/u);
+    const sealed = management.encrypt(
+      { plaintext: new Uint8Array(32), uid: 'u' },
+      { milliseconds: Infinity },
+    );
+    // What is sealed meanwhile is under what was announced, if at all.
+    expect(await sealed.then(({ keyId: of }) => of).catch(() => before)).toBe(before);
+  });
+
+  test('nor for a version of another key', async () => {
+    const management = managed();
+    const { keyId: before } = await management.status();
+    keyId = OTHER;
+    const told = await turn(management);
+    expect([told.keyId, told.healthz]).toEqual([before, expect.stringMatching(/another key/u)]);
+  });
+});

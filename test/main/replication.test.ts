@@ -1,0 +1,88 @@
+/** What the service makes of the replication that PostgreSQL shows. */
+import { expect, it } from '@jest/globals';
+import { checkConfig } from '../../src/config.ts';
+import type { Config } from '../../src/config.ts';
+import { complaintOf, isRequired, ReplicationWatch, stateOf } from '../../src/main/replication.ts';
+import type { Replication } from '../../src/store/replication.ts';
+import type { Log } from '../../src/telemetry/logs.ts';
+
+const STRICT: Replication = {
+  primary: true,
+  synchronousCommit: 'on',
+  standbyNames: '"z2"',
+  fsync: true,
+  synchronousStandbys: null,
+};
+const ALONE: Replication = { ...STRICT, standbyNames: '' };
+const STANDBY: Replication = { ...ALONE, primary: false };
+
+const config = (more: Record<string, string> = {}): Config => {
+  const check = checkConfig({ environment: { TWOFOLD_MODE: 'dev', ...more }, flags: new Map() });
+  if (!check.ok) throw new Error(JSON.stringify(check.problems));
+  return check.config;
+};
+const ZONES = { TWOFOLD_ZONE_OTHERS: '["b","c"]' };
+
+function watched(of: Config) {
+  const lines: string[] = [];
+  const line = (level: string) => (_: object, text: string) => void lines.push(`${level}: ${text}`);
+  const log = { info: line('info'), warn: line('warn'), error: line('error') } as unknown as Log;
+  return { watch: new ReplicationWatch(of, log), lines };
+}
+
+it('is synchronous where a commit waits for a standby’s disk, under any manager’s words', () => {
+  for (const standbyNames of ['*', 'ANY 1 ("z2","z3")', 'FIRST 1 (z2)']) {
+    expect(stateOf({ ...STRICT, standbyNames })).toBe('synchronous');
+    expect(stateOf({ ...STRICT, standbyNames, synchronousCommit: 'remote_apply' })).toBe(
+      'synchronous',
+    );
+    for (const synchronousCommit of ['off', 'local', 'remote_write']) {
+      expect(stateOf({ ...STRICT, standbyNames, synchronousCommit })).toBe('asynchronous');
+    }
+  }
+  expect(stateOf(ALONE)).toBe('asynchronous');
+  expect(stateOf({ ...STRICT, fsync: false })).toBe('not-durable');
+  expect(stateOf(STANDBY)).toBe('unread');
+});
+
+it('is required where there are other zones, or where the configuration says so', () => {
+  expect(isRequired(config())).toBe(false);
+  expect(isRequired(config(ZONES))).toBe(true);
+  expect(isRequired(config({ ...ZONES, TWOFOLD_DATABASE_REPLICATION: 'reported' }))).toBe(false);
+  expect(isRequired(config({ TWOFOLD_DATABASE_REPLICATION: 'required' }))).toBe(true);
+  for (const others of ['["local"]', '["b","b"]']) {
+    expect(() => config({ TWOFOLD_ZONE_OTHERS: others })).toThrow('zone.others');
+  }
+});
+
+it('refuses a start that would acknowledge what one zone alone has', () => {
+  for (const seen of [ALONE, { ...STRICT, fsync: false }]) {
+    const { watch } = watched(config(ZONES));
+    expect(() => watch.begin(seen)).toThrow(complaintOf(seen) ?? 'none');
+    const single = watched(config());
+    single.watch.begin(seen);
+    expect(single.watch.check.ready).toBe(true);
+    expect(single.lines).toEqual(['info: commits wait for no standby']);
+    const reported = watched(config({ ...ZONES, TWOFOLD_DATABASE_REPLICATION: 'reported' }));
+    reported.watch.begin(seen);
+    expect(reported.watch.check.ready).toBe(true);
+    expect(reported.lines).toEqual([`warn: ${complaintOf(seen)}`]);
+  }
+});
+
+it('says once what changes, and is not ready meanwhile where it is required', () => {
+  const { watch, lines } = watched(config(ZONES));
+  watch.begin(STANDBY);
+  expect(watch.check).toEqual({ name: 'replication', ready: false, state: 'unread' });
+  const steps = [STRICT, STRICT, STANDBY, ALONE, ALONE, STANDBY, STRICT];
+  const seen = steps.map((step) => {
+    watch.see(step);
+    return watch.check.ready;
+  });
+  expect(seen).toEqual([true, true, true, false, false, false, true]);
+  expect(lines).toEqual([
+    'info: commits wait for a standby',
+    `error: ${complaintOf(ALONE)}`,
+    'info: commits wait for a standby',
+  ]);
+});
