@@ -4,6 +4,7 @@
  *
  * An instance that is not live (closed, fenced, or silent for longer than its heartbeats may be) confirms by
  * what it has to do before it can answer anything: its audit entries commit under the newest epoch only.
+ * One that may answer without a commit for a while counts however silent it is, until it is fenced.
  */
 import { randomUUID } from 'node:crypto';
 

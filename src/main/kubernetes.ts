@@ -16,7 +16,7 @@ import type { Keyring } from '../keyring/keyring.ts';
 import type { KeyRead } from '../keyring/operations.ts';
 import type { InstanceStore } from '../keyring/ports.ts';
 import { Announcer } from '../kubernetes/announcer.ts';
-import { KeyManagement } from '../kubernetes/key-management.ts';
+import { KeyManagement, STATUS_GRACE_MS } from '../kubernetes/key-management.ts';
 import { KeyringService } from '../kubernetes/keyring-service.ts';
 import { KmsServer } from '../kubernetes/server.ts';
 import type { Logs } from '../telemetry/logs.ts';
@@ -78,7 +78,7 @@ export async function startProvider(parts: ProviderParts, unwinding: Unwinding):
   });
   unwinding.add('provider', () => service.close());
   const server = new KmsServer({
-    management: new KeyManagement({ service, provider, cluster, key }),
+    management: new KeyManagement({ service, provider, cluster, key, ...patience(config) }),
     path: socket,
     group: group === undefined ? null : groupNumber(group),
     observe: (figures) => metrics.kubernetes(figures),
@@ -97,6 +97,10 @@ export async function startProvider(parts: ProviderParts, unwinding: Unwinding):
 }
 
 /** Announces what was confirmed; told of keys by whoever reads them. Goes on until unwound. */
+/** As long as decrypts are answered without a commit, Status says that nothing is wrong. */
+const patience = ({ zone: { graceMs } }: Pick<Config, 'zone'>) =>
+  graceMs > STATUS_GRACE_MS ? { statusGraceMs: graceMs } : {};
+
 export function startAnnouncer(
   {
     keyring,
