@@ -10,6 +10,7 @@ const seed = newSeed();
 const { publicKey } = recoveryKeyOf(nativeEngine, seed);
 const lastingMac = () => Promise.resolve(new Uint8Array(32));
 const signer = await softwareSigner(lastingMac);
+const before = process.resourceUsage().maxRSS;
 const begun = performance.now();
 const { manifest } = await takeBackup(
   {
@@ -25,5 +26,9 @@ const { manifest } = await takeBackup(
 );
 const seconds = (performance.now() - begun) / 1000;
 const rows = manifest.tables.reduce((sum, table) => sum + table.rows, 0);
-const megabytes = Math.round(process.resourceUsage().maxRSS / 1024);
-process.stdout.write(JSON.stringify({ seconds, rows, bytes: manifest.content.length, megabytes }));
+const [megabytes, baseline] = [process.resourceUsage().maxRSS, before].map((kibibytes) =>
+  Math.round((kibibytes * 1024) / 1e6),
+);
+process.stdout.write(
+  JSON.stringify({ seconds, rows, bytes: manifest.content.length, megabytes, baseline }),
+);

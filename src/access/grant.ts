@@ -75,6 +75,8 @@ export const OPERATIONS = [
   'root.rotate',
   'root.carry-out',
   'root.retire',
+  'backups.read',
+  'backups.take',
   'issuers.read',
   'issuers.change',
   'denials.read',

@@ -31,6 +31,8 @@
  * | `audit.log` (the whole log, in the root namespace)   | yes   | no       | no   | yes     | no      |
  * | `audit.configure`                                    | yes   | no       | no   | no      | no      |
  * | `audit.keys.rotate` (in the root namespace)           | yes   | no       | no   | no      | no      |
+ * | `backups.read` (in the root namespace)               | yes   | yes      | no   | yes     | no      |
+ * | `backups.take` (in the root namespace)               | yes   | no       | no   | no      | no      |
  * | `events.read`                                        | yes   | yes      | no   | yes     | no      |
  *
  * To destroy is a group of its own, `destroy`, so that a policy can single it out; to cancel a destruction
@@ -130,9 +132,9 @@ action "policies.change" in [govern]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "access.ask" in [identify]
   appliesTo { principal: User, resource: Namespace, context: Facts };
-action "namespaces.read", "root.read" in [oversee]
+action "namespaces.read", "root.read", "backups.read" in [oversee]
   appliesTo { principal: User, resource: Namespace, context: Facts };
-action "namespaces.change", "audit.keys.rotate", "root.rotate", "root.retire" in [govern]
+action "namespaces.change", "audit.keys.rotate", "root.rotate", "root.retire", "backups.take" in [govern]
   appliesTo { principal: User, resource: Namespace, context: Facts };
 action "approvals.read", "local-tokens.read" in [oversee]
   appliesTo { principal: User, resource: Namespace, context: Facts };

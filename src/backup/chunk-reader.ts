@@ -1,4 +1,7 @@
-/** Encrypted chunks of a file, verified, and into lines of text where there are keys. */
+/**
+ * Encrypted chunks of a file, verified, and into lines of text where there are keys. Memory of a chunk is
+ * given back with it and does not wait for a collection, so that a backup of any size is read in that of a few.
+ */
 import type { FileHandle } from 'node:fs/promises';
 
 import { chunkHash, openChunk } from '../client/chunk-cipher.ts';
@@ -6,6 +9,7 @@ import { CHUNK_TAG_LENGTH } from '../client/chunk-layout.ts';
 import { ClientError } from '../client/client-error.ts';
 import { equalBytes } from '../crypto/bytes.ts';
 import { TwofoldError } from '../errors.ts';
+import { giveBack } from './give-back.ts';
 import { CHUNK_SIZE, HEADER_LENGTH, chunksOf, contentHash } from './content.ts';
 import type { ContentKeys } from './content.ts';
 
@@ -19,17 +23,17 @@ export interface Content {
 
 const damaged = (what: string) => new TwofoldError('integrity_failed', `The content is ${what}.`);
 
-async function chunkAt(file: FileHandle, position: number, length: number): Promise<Buffer> {
-  const buffer = Buffer.alloc(length);
+/** Fills all of it. */
+async function readAt(file: FileHandle, position: number, into: Buffer): Promise<void> {
   let at = 0;
-  while (at < length) {
-    const { bytesRead } = await file.read(buffer, at, length - at, position + at);
+  while (at < into.length) {
+    const { bytesRead } = await file.read(into, at, into.length - at, position + at);
     if (bytesRead === 0) throw damaged('cut short');
     at += bytesRead;
   }
-  return buffer;
 }
 
+/** The bytes are there until the next chunk is asked for: one buffer serves all. */
 async function* chunks(content: Content): AsyncGenerator<{
   readonly index: number;
   readonly last: boolean;
@@ -39,9 +43,11 @@ async function* chunks(content: Content): AsyncGenerator<{
   const { chunks: count, last } = chunksOf(length);
   const full = CHUNK_SIZE + CHUNK_TAG_LENGTH;
   const hash = contentHash(header);
+  const buffer = Buffer.alloc(full);
   for (let index = 0; index < count; index += 1) {
     const isLast = index === count - 1;
-    const bytes = await chunkAt(file, HEADER_LENGTH + index * full, isLast ? last : full);
+    const bytes = buffer.subarray(0, isLast ? last : full);
+    await readAt(file, HEADER_LENGTH + index * full, bytes);
     hash.update(chunkHash(bytes));
     // Before anything is made of the last one, all of it has been seen to be whole.
     if (isLast && !equalBytes(hash.digest(), content.hash)) throw damaged('not what was written');
@@ -66,14 +72,31 @@ export async function* readLines(
 ): AsyncGenerator<readonly string[]> {
   const decoder = new TextDecoder('utf-8', { fatal: true });
   let rest = '';
-  for await (const { index, last, bytes } of chunks(content)) {
-    const plaintext = opened(keys, { index, last }, bytes);
+  for await (const { last, plaintext } of openChunks(content, keys)) {
     const lines = (rest + decoder.decode(plaintext, { stream: !last })).split('\n');
-    plaintext.fill(0);
     rest = lines.pop() ?? '';
     if (lines.length > 0) yield lines;
   }
   if (rest !== '') throw damaged('cut short');
+}
+
+/**
+ * Plaintext of each chunk, which is there until the next is asked for.
+ * @throws TwofoldError integrity_failed
+ */
+export async function* openChunks(
+  content: Content,
+  keys: ContentKeys,
+): AsyncGenerator<{ readonly last: boolean; readonly plaintext: Uint8Array }> {
+  for await (const { index, last, bytes } of chunks(content)) {
+    const plaintext = opened(keys, { index, last }, bytes);
+    try {
+      yield { last, plaintext };
+    } finally {
+      plaintext.fill(0);
+      giveBack(plaintext);
+    }
+  }
 }
 
 function opened(

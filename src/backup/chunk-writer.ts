@@ -1,15 +1,17 @@
-/** Text into encrypted chunks, appended to a file; holds two chunks at most. */
+/** Text into encrypted chunks, appended to a file; holds two chunks at most, however long the text is. */
 import type { FileHandle } from 'node:fs/promises';
 
 import { chunkHash, sealChunk } from '../client/chunk-cipher.ts';
 import { CHUNK_SIZE, contentHash } from './content.ts';
 import type { ContentKeys } from './content.ts';
+import { giveBack } from './give-back.ts';
 
 export class ChunkWriter {
   readonly #file: FileHandle;
   readonly #keys: ContentKeys;
   readonly #hash: ReturnType<typeof contentHash>;
   readonly #buffer = Buffer.alloc(CHUNK_SIZE);
+  readonly #encoder = new TextEncoder();
   #filled = 0;
   #index = 0;
   #length: number;
@@ -30,7 +32,18 @@ export class ChunkWriter {
     return new ChunkWriter(file, header, keys);
   }
 
-  async write(text: string): Promise<void> {
+  /** A line: its mark, and text without a line break. */
+  async line(mark: string, text: string): Promise<void> {
+    // In parts: joined they would be a copy that waits for a collection.
+    for (const part of [mark, text, '\n']) {
+      const { read, written } = this.#encoder.encodeInto(part, this.#buffer.subarray(this.#filled));
+      this.#filled += written;
+      if (read < part.length) await this.#writeOver(part.slice(read));
+    }
+  }
+
+  /** What begins in a chunk with no room for it. */
+  async #writeOver(text: string): Promise<void> {
     const bytes = Buffer.from(text, 'utf8');
     let at = 0;
     while (at < bytes.length) {
@@ -61,6 +74,7 @@ export class ChunkWriter {
         at += bytesWritten;
       }
       this.#length += part.length;
+      giveBack(part);
     }
     this.#index += 1;
     this.#filled = 0;

@@ -14,6 +14,8 @@ export const FILES = {
   content: 'content',
 } as const;
 const PARTIAL = '.partial-';
+/** Begins the name of a copy that is not whole, which the next run goes on with. */
+export const COPYING = '.copying-';
 const FOLDER_MODE = 0o700;
 const FILE_MODE = 0o600;
 const MAX_TEXT = 8 * 1_048_576;
@@ -36,7 +38,7 @@ async function filed<T>(what: string, work: () => Promise<T>): Promise<T> {
   }
 }
 
-async function syncFolder(path: string): Promise<void> {
+export async function syncFolder(path: string): Promise<void> {
   const folder = await open(path, 'r');
   try {
     await folder.sync();
@@ -59,6 +61,17 @@ export async function removePartial(folder: string): Promise<readonly string[]> 
     for (const name of left) await rm(join(folder, name), { recursive: true, force: true });
     return left;
   });
+}
+
+/** Durable; new. */
+export async function putFile(path: string, bytes: Uint8Array | string): Promise<void> {
+  const file = await open(path, 'wx', FILE_MODE);
+  try {
+    await file.writeFile(bytes);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
 }
 
 export class NewFolder {
@@ -86,15 +99,7 @@ export class NewFolder {
   }
 
   async put(name: string, bytes: Uint8Array | string): Promise<void> {
-    await filed('The backup cannot be written', async () => {
-      const file = await open(join(this.#temporary, name), 'wx', FILE_MODE);
-      try {
-        await file.writeFile(bytes);
-        await file.sync();
-      } finally {
-        await file.close();
-      }
-    });
+    await filed('The backup cannot be written', () => putFile(join(this.#temporary, name), bytes));
   }
 
   /** @returns its path */
@@ -123,7 +128,8 @@ export interface OpenedFolder {
 
 /** @throws TwofoldError not_found, integrity_failed for a folder that is no whole backup */
 export async function openFolder(path: string): Promise<OpenedFolder> {
-  if (path.split('/').at(-1)?.startsWith(PARTIAL) === true) {
+  const name = path.split('/').at(-1) ?? '';
+  if ([PARTIAL, COPYING].some((beginning) => name.startsWith(beginning))) {
     throw new TwofoldError('integrity_failed', `${path} is a backup that was never finished.`);
   }
   const missing = (name: string, error: unknown): never => {

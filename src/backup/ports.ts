@@ -62,6 +62,9 @@ export interface Restoration {
   readonly logRoot: Uint8Array;
 }
 
+/** Where a list of them goes on. */
+export type BackupPlace = Pick<BackupRow, 'createdAt' | 'id'>;
+
 export interface BackupRow {
   readonly id: string;
   readonly state: 'running' | 'complete' | 'failed';

@@ -7,9 +7,10 @@ import { fingerprintOf } from '../recovery/key.ts';
 import { ChunkWriter } from './chunk-writer.ts';
 import { isAttested } from './escrow-mac.ts';
 import type { LastingMac } from './escrow-mac.ts';
-import { readLines } from './chunk-reader.ts';
+import type { Content } from './chunk-reader.ts';
 import { newContent } from './content.ts';
 import type { ContentKeys } from './content.ts';
+import { countLines } from './counting.ts';
 import { FILES, NewFolder, fileFailure, nameOf, removePartial } from './folder.ts';
 import { END, PROBE, ROW, TABLE } from './lines.ts';
 import { FORMAT, formatManifest, signManifest } from './manifest.ts';
@@ -82,6 +83,23 @@ export async function takeBackup(parts: TakeParts, wanted: Wanted): Promise<Take
   }
 }
 
+/**
+ * What a backup would be of, had one been taken now.
+ * @throws TwofoldError conflict as `takeBackup`
+ */
+export async function lookForBackup(
+  parts: Pick<TakeParts, 'open' | 'lastingMac'>,
+  { publicKey, entries }: Pick<Wanted, 'publicKey' | 'entries'>,
+): Promise<Snapshot['facts']> {
+  const snapshot = await parts.open(entries);
+  try {
+    await escrowsFor(snapshot, publicKey, parts.lastingMac);
+    return snapshot.facts;
+  } finally {
+    await snapshot.close();
+  }
+}
+
 /** A backup whose root nobody can place on another token would be none. */
 async function escrowsFor(
   { facts: { generations, escrows } }: Snapshot,
@@ -147,7 +165,7 @@ async function writeContent(
     const tables = await writeTables(writer, snapshot, signal);
     const probes = await writeProbes(writer, parts, signal);
     const rows = tables.reduce((sum, table) => sum + table.rows, 0);
-    await writer.write(`${END}${JSON.stringify({ rows, probes })}\n`);
+    await writer.line(END, JSON.stringify({ rows, probes }));
     const { length, hash } = await writer.end();
     await file.sync();
     const written = { tables, probes };
@@ -169,11 +187,11 @@ async function writeTables(writer: ChunkWriter, snapshot: Snapshot, signal?: Abo
   const tables: { readonly name: string; readonly rows: number }[] = [];
   for (const table of snapshot.tables) {
     const { name, columns } = table;
-    await writer.write(`${TABLE}${JSON.stringify({ name, columns })}\n`);
+    await writer.line(TABLE, JSON.stringify({ name, columns }));
     let count = 0;
     for await (const lines of snapshot.rows(table)) {
       if (signal?.aborted === true) throw stopped();
-      for (const line of lines) await writer.write(`${ROW}${line}\n`);
+      for (const line of lines) await writer.line(ROW, line);
       count += lines.length;
     }
     tables.push({ name, rows: count });
@@ -185,7 +203,7 @@ async function writeProbes(writer: ChunkWriter, { probes }: TakeParts, signal?: 
   let count = 0;
   for await (const probe of probes()) {
     if (signal?.aborted === true) throw stopped();
-    await writer.write(`${PROBE}${probe}\n`);
+    await writer.line(PROBE, probe);
     count += 1;
   }
   return count;
@@ -193,12 +211,12 @@ async function writeProbes(writer: ChunkWriter, { probes }: TakeParts, signal?: 
 
 /** What was written is read from the file and opened again, while the key is still there. */
 async function readBack(
-  content: Parameters<typeof readLines>[0],
+  content: Content,
   keys: ContentKeys,
   { tables, probes }: Pick<Manifest, 'tables' | 'probes'>,
   signal?: AbortSignal,
 ): Promise<void> {
-  const counts = await countLines(readLines(content, keys), signal);
+  const counts = await countLines(content, keys, signal);
   const asWritten =
     counts.probes === probes &&
     counts.tables.length === tables.length &&
@@ -207,34 +225,4 @@ async function readBack(
       return counted?.name === name && counted.rows === rows;
     });
   if (!asWritten) throw new TwofoldError('integrity_failed', 'The backup is not what was written.');
-}
-
-export interface Counted {
-  readonly tables: readonly { readonly name: string; readonly rows: number }[];
-  readonly probes: number;
-}
-
-/** @throws TwofoldError integrity_failed for lines that no backup has, or without their end */
-export async function countLines(
-  pages: AsyncIterable<readonly string[]>,
-  signal?: AbortSignal,
-): Promise<Counted> {
-  const tables: { name: string; rows: number }[] = [];
-  let [probes, ended] = [0, false];
-  const wrong = () => new TwofoldError('integrity_failed', 'The content is of another form.');
-  for await (const lines of pages) {
-    if (signal?.aborted === true) throw stopped();
-    for (const line of lines) {
-      const current = tables.at(-1);
-      if (ended) throw wrong();
-      if (line.startsWith(ROW) && current !== undefined) current.rows += 1;
-      else if (line.startsWith(PROBE)) probes += 1;
-      else if (line.startsWith(TABLE)) {
-        tables.push({ name: (JSON.parse(line.slice(1)) as { name: string }).name, rows: 0 });
-      } else if (line.startsWith(END)) ended = true;
-      else throw wrong();
-    }
-  }
-  if (!ended) throw wrong();
-  return { tables, probes };
 }

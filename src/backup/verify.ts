@@ -6,15 +6,15 @@ import { TwofoldError } from '../errors.ts';
 import { formatVkey } from '../audit/tree/vkey.ts';
 import type { Vkey } from '../audit/tree/vkey.ts';
 import { fingerprintOf, recoveryKeyOf } from '../recovery/key.ts';
-import { readLines, verifyChunks } from './chunk-reader.ts';
+import { verifyChunks } from './chunk-reader.ts';
 import type { Content } from './chunk-reader.ts';
 import { HEADER_LENGTH, openContent, requireHeader } from './content.ts';
 import type { ContentKeys } from './content.ts';
+import { countLines } from './counting.ts';
 import { openFolder } from './folder.ts';
 import type { OpenedFolder } from './folder.ts';
 import { bytesOf, parseManifest, verifySignatures } from './manifest.ts';
 import type { Manifest, Vouched } from './manifest.ts';
-import { countLines } from './take.ts';
 
 /** A backup whose manifest is signed and whose content is as long as it should be. */
 export interface OpenBackup {
@@ -22,6 +22,7 @@ export interface OpenBackup {
   readonly manifest: Manifest;
   /** As they stand, for what vouches for them. */
   readonly manifestBytes: Uint8Array;
+  readonly signatures: string;
   readonly vouched: Vouched;
   readonly content: Content;
   close(): Promise<void>;
@@ -69,7 +70,8 @@ async function opened(
     header: Uint8Array.from(header),
     hash: bytesOf(manifest.content.hash),
   };
-  return { path, manifest, manifestBytes, vouched, content, close: () => file.close() };
+  const texts = { manifestBytes, signatures };
+  return { path, manifest, ...texts, vouched, content, close: () => file.close() };
 }
 
 /** Both signatures, of keys of one log: a quantum computer forges one of them. */
@@ -117,7 +119,7 @@ export async function verifyContent(
   if (seed === null) return verifyChunks(content);
   const keys = await keysBySeed(engine, backup, seed);
   try {
-    const counted = await countLines(readLines(content, keys));
+    const counted = await countLines(content, keys);
     const { tables, probes } = manifest;
     if (JSON.stringify(counted) !== JSON.stringify({ tables, probes })) {
       throw new TwofoldError('integrity_failed', 'The content is not what the manifest says.');

@@ -3,6 +3,7 @@ import * as adminKeys from './admin-keys.ts';
 import * as aliases from './aliases.ts';
 import * as approvals from './approvals.ts';
 import * as audit from './audit.ts';
+import * as backups from './backups.ts';
 import * as auditValues from './audit-values.ts';
 import * as certificates from './certificates.ts';
 import * as csr from './csr.ts';
@@ -60,6 +61,7 @@ const RESOURCES = [
   rotationPlan,
   rotationOrders,
   root,
+  backups,
   namespaceRotations,
   certificates,
   operations,

@@ -8,14 +8,15 @@
  */
 import type { Grant } from '../access/grant.ts';
 import { Changes, plainPlan } from '../keyring/changes.ts';
-import type { ChangeSubject } from '../keyring/changes.ts';
 import type { OperationRun, OperationView } from '../keyring/job-operations.ts';
 import { OperationBook } from '../keyring/long-operations.ts';
 import type { OperationParts } from '../keyring/long-operations.ts';
 import { checkReason } from '../keyring/names.ts';
-import type { ChangeDone, PreparedChange } from '../keyring/operations.ts';
+import type { ChangeDone } from '../keyring/operations.ts';
 import type { OperationQuery, RootGeneration, RootStore } from '../keyring/ports.ts';
 import type { Root } from '../keyring/root.ts';
+import { changeOfRoot } from '../keyring/root-change.ts';
+import type { RootChange } from '../keyring/root-change.ts';
 import { ROOT_ROTATION, enforcedName } from '../keyring/root-ports.ts';
 import type { RootHolder, RootReference, RootRotationStore } from '../keyring/root-ports.ts';
 import { TwofoldError } from '../errors.ts';
@@ -48,26 +49,12 @@ export interface BeginRotation {
   readonly reason: string;
 }
 
-type Begun = Pick<PreparedChange, 'detail'> & { readonly generation: number };
-
-const SUBJECT: ChangeSubject<Begun> = {
-  touched: ({ generation }) => ({
-    keyId: null,
-    keyName: enforcedName(generation),
-    also: [],
-    reach: 'installation',
-  }),
-  facts: ({ detail }) => ({
-    ...{ keyRef: null, keyId: null, keyVersion: null, suite: null },
-    detail,
-  }),
-  events: () => [],
-};
+const SUBJECT = changeOfRoot(enforcedName);
 
 export class RootRotations {
   readonly #parts: RootRotationsParts;
   readonly #book: OperationBook;
-  readonly #changes: Changes<Begun>;
+  readonly #changes: Changes<RootChange>;
 
   constructor(parts: RootRotationsParts) {
     this.#parts = parts;
@@ -113,7 +100,7 @@ export class RootRotations {
     grant: Grant<'root.rotate'>,
     wanted: BeginRotation,
     run: OperationRun,
-  ): Promise<ChangeDone<Begun>> {
+  ): Promise<ChangeDone<RootChange>> {
     requireRoot(grant);
     let planned: Awaited<ReturnType<OperationBook['prepare']>> | undefined;
     const render = () => {

@@ -9,6 +9,7 @@ import type { Engine } from '../crypto/engine.ts';
 import type { Suite } from '../crypto/suite.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import type { ErrorCode } from '../errors.ts';
+import type { Backups } from '../governance/backups.ts';
 import type { RootRotations } from '../governance/root-rotations.ts';
 import type { LogKeys } from '../governance/log-keys.ts';
 import type { Governance } from '../governance/governance.ts';
@@ -132,6 +133,7 @@ export interface HttpDependencies {
   readonly imports: KeyImports;
   readonly operations: LongOperations;
   readonly rootRotations: Pick<RootRotations, 'begin' | 'facts' | 'get' | 'list'>;
+  readonly backups: Pick<Backups, 'take' | 'list' | 'get'>;
   readonly orders: Pick<RotationOrders, 'place' | 'failures'>;
   readonly lifecycle: KeyLifecycle;
   /** What a key's rotation stands on, and what was done. */

@@ -4,6 +4,7 @@ import { aliasRoutes } from './aliases.ts';
 import { approvalRuleRoutes } from './approval-rules.ts';
 import { approvalRoutes } from './approvals.ts';
 import { auditRoutes } from './audit.ts';
+import { backupRoutes } from './backups.ts';
 import { auditValueRoutes } from './audit-values.ts';
 import { certificateRoutes } from './certificates.ts';
 import { csrRoutes } from './csr.ts';
@@ -73,6 +74,7 @@ export function allRoutes(
     ...namespaceRotationRoutes(deps),
     ...rotationOrderRoutes(deps, limits),
     ...rootRoutes(deps),
+    ...backupRoutes(deps),
     ...operationRoutes(deps),
     ...lifecycleRoutes(deps),
     ...namespaceRoutes(deps),

@@ -101,6 +101,8 @@ const MEANINGS: Readonly<Record<Operation | LaterOperation, Meaning>> = {
   'root.rotate': null,
   'root.carry-out': null,
   'root.retire': null,
+  'backups.read': null,
+  'backups.take': null,
   'versions.uses': null,
   'rewrap-jobs.create': null,
   'rewrap-jobs.continue': null,

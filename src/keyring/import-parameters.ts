@@ -30,7 +30,7 @@ import type { Hsm, HsmKey, HsmMaterial, WrappedImport, WrappedMaterial } from '.
 import type { Root } from './root.ts';
 
 const FORMAT = 1;
-const LIFETIME_MS = 3_600_000;
+export const IMPORT_LIFETIME_MS = 3_600_000;
 const ID_BYTES = 16;
 const PREFIX_BYTES = 1 + ID_BYTES + 2 + 4;
 const IMPORTING: HsmKeySpec = { kind: 'ec', curve: 'P-256', use: 'derive' };
@@ -90,7 +90,7 @@ export async function makeParameters(
   const id = randomUUID();
   const envelopeKey = await newKey(parts, IMPORT_ENVELOPE.hsm);
   const importing = suite.hsm === null ? null : await newKey(parts, IMPORTING);
-  const expiresAt = new Date(now.getTime() + LIFETIME_MS);
+  const expiresAt = new Date(now.getTime() + IMPORT_LIFETIME_MS);
   const pair = await engine.mlKem.generate(IMPORT_ENVELOPE.pq);
   const expiry = Buffer.alloc(8);
   expiry.writeBigUInt64BE(BigInt(expiresAt.getTime()));

@@ -116,6 +116,15 @@ export interface RootHolder {
   readonly epochSeen: number;
 }
 
+/** What else a retirement asks (`hsm generation retire`). */
+export interface RootRetirementReads {
+  /**
+   * When import parameters were last given out under a generation that a later one has replaced, within the
+   * milliseconds before now; null where none were. They lie with who asked for them, so nothing refers to it.
+   */
+  importsGivenAt(generation: number, withinMs: number): Promise<Date | null>;
+}
+
 export interface RootRotationStore {
   /**
    * Rows of a table of which something is under another generation than `generation`, from the place

@@ -8,18 +8,15 @@
  * batches, and the next leader finds what is left by looking for it. No row says anything new, so no
  * epoch rises and nothing that was read before becomes wrong while the older generation is open.
  */
-import { randomUUID } from 'node:crypto';
-
 import type { Grant } from '../access/grant.ts';
 import type { LogKey } from '../audit/key-ports.ts';
 
 import { StaleAnswer } from '../audit/ports.ts';
-import type { AuditDraft, CommitOutcome } from '../audit/ports.ts';
+import type { CommitOutcome } from '../audit/ports.ts';
 import { equalBytes } from '../crypto/bytes.ts';
 import { TwofoldError } from '../errors.ts';
 import { attempt, isFailed } from '../settled.ts';
 import { Changes, draftOf, plainPlan } from './changes.ts';
-import type { ChangeSubject } from './changes.ts';
 import { inTurns } from './in-turns.ts';
 import type { OperationView } from './job-operations.ts';
 import { OperationBook, SILENCE_MS } from './long-operations.ts';
@@ -27,6 +24,7 @@ import type { OperationParts } from './long-operations.ts';
 import type { KeyVersion } from './model.ts';
 import type { OperationProgress, RootStore } from './ports.ts';
 import type { Root } from './root.ts';
+import { changeOfRoot, unasked } from './root-change.ts';
 import { partsOf, taken, withParts } from './root-halves.ts';
 import { generationOf } from './root-mac.ts';
 import { ROOT_ROTATION, ROOT_TABLES, movedName } from './root-ports.ts';
@@ -188,13 +186,13 @@ export class RootRotation {
       many === 0
         ? null
         : `${String(many)} references to older generations are left: rows that were altered.`;
-    const { write } = this.#step(view, [], { state, reason });
+    // Rows that expired meanwhile were counted and not moved.
+    const total = many === 0 ? view.position : (view.counts['total'] ?? 0);
+    const ending = { ...view, counts: { ...view.counts, total } };
+    const { write } = this.#step(ending, [], { state, reason });
     const detail = this.#detail(view, 0, state);
-    await new Changes(this.#parts, OF_END).run(
-      this.#grants.carryOut(),
-      { ...RUN(), ...NO_REQUEST },
-      () =>
-        Promise.resolve(plainPlan({ generation, detail }, [{ kind: 'end-root-rotation', write }])),
+    await new Changes(this.#parts, OF_END).run(this.#grants.carryOut(), unasked(SOURCE), () =>
+      Promise.resolve(plainPlan({ generation, detail }, [{ kind: 'end-root-rotation', write }])),
     );
   }
 
@@ -282,7 +280,7 @@ export class RootRotation {
   async #commit(view: OperationView, batch: readonly RemadeRow[]): Promise<OperationView | null> {
     const { audit, rotations, refreshEpoch } = this.#parts;
     const { write, progress } = this.#step(view, batch, {});
-    const draft = draftOf(this.#grants.carryOut(), RUN(), {
+    const draft = draftOf(this.#grants.carryOut(), unasked(SOURCE), {
       ...{ keyRef: null, keyId: null, keyVersion: null, suite: null },
       detail: this.#detail({ ...view, ...progress }, batch.length, progress.state),
     });
@@ -329,34 +327,8 @@ export class RootRotation {
   }
 }
 
-interface Ended {
-  readonly generation: number;
-  readonly detail: AuditDraft['detail'];
-}
-
-const OF_END: ChangeSubject<Ended> = {
-  touched: ({ generation }) => ({
-    keyId: null,
-    keyName: movedName(generation),
-    also: [],
-    reach: 'installation',
-  }),
-  facts: ({ detail }) => ({
-    ...{ keyRef: null, keyId: null, keyVersion: null, suite: null },
-    detail,
-  }),
-  events: () => [],
-};
-
-const NO_REQUEST = {
-  dryRun: false,
-  ended: Promise.resolve(),
-  ifMatch: null,
-  idempotency: null,
-  render: () => ({ status: 200, body: '{}' }),
-} as const;
-
-const RUN = () => ({ requestId: randomUUID(), source: 'root-rotation' });
+const OF_END = changeOfRoot(movedName);
+const SOURCE = 'root-rotation';
 
 const altered = (view: OperationView, rows: number): OperationView => ({
   ...view,
@@ -368,7 +340,8 @@ function counted(view: OperationView, batch: readonly RemadeRow[]): Counts {
   const halves = versions.reduce((sum, { value }) => sum + halvesOf(value as KeyVersion), 0);
   const { total = 0, versions: before = 0, halves: halvesBefore = 0 } = view.counts;
   return {
-    total,
+    // Rows that came under the old generation as it ended are moved beside those that were counted.
+    total: Math.max(total, view.position + batch.length),
     versions: before + versions.length,
     halves: halvesBefore + halves,
     altered: view.counts['altered'] ?? 0,

@@ -17,6 +17,7 @@ import { openGoverned } from './access.ts';
 import type { Incarnation } from './incarnation.ts';
 import type { OwnEvents } from './own-events.ts';
 import type { LateParts } from './late-parts.ts';
+import { Backups } from '../governance/backups.ts';
 import { openBackups } from './backups.ts';
 import { pursuedInstances } from './confirmations.ts';
 import type { Confirmations } from './confirmations.ts';
@@ -124,7 +125,15 @@ export async function arrive(
   const provider = { config, keyring, audit, epoch, engine: parts.engine, metrics: parts.metrics };
   await startProvider({ ...provider, announcer, log: logs.component('kubernetes') }, unwinding);
   const first = parts.worker === 1;
-  late.backups = openBackups({ ...parts, first, log: logs.component('backup') }, unwinding);
+  const backups = openBackups({ ...parts, first, log: logs.component('backup') }, unwinding);
+  late.backups = backups;
+  late.askedBackups.set(
+    new Backups({
+      rows: store.backups,
+      begin: (wanted) => backups.begin(wanted),
+      clock: () => new Date(),
+    }),
+  );
   const probe = setInterval(() => void audit.probe(), AUDIT_PROBE_MS).unref();
   unwinding.add('audit probe', () => clearInterval(probe));
   const { namespaces } = governance;

@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 
 import { parseVkeys } from '../audit/tree/vkey.ts';
 import type { Vkey } from '../audit/tree/vkey.ts';
+import { copyBackup } from '../backup/copy.ts';
 import { backupsIn } from '../backup/folder.ts';
 import type { Manifest } from '../backup/manifest.ts';
 import { openBackup, verifyContent } from '../backup/verify.ts';
@@ -23,6 +24,7 @@ import { Unwinding } from './unwinding.ts';
 
 const CREATE_FLAGS = { entries: 'value' } as const;
 const VERIFY_FLAGS = { trust: 'value', share: 'list' } as const;
+const COPY_FLAGS = { trust: 'value', to: 'value' } as const;
 const RESTORE_FLAGS = {
   trust: 'value',
   share: 'list',
@@ -34,6 +36,7 @@ export const BACKUP_USAGE = `usage: twofold backup COMMAND …
   create [--entries tail|all]                            takes a backup into the configured folder
   list FOLDER                                            the backups of a folder, oldest first
   verify FOLDER [--trust FILE] [--share FILE]…           whether one is whole: in full with enough shares
+  copy FOLDER --to FOLDER [--trust FILE]                 into another folder; goes on where it was cut off
   restore FOLDER --share FILE… --so-pin-file FILE [--trust FILE] [--older]
                                                          into an empty database and onto a token`;
 
@@ -47,6 +50,7 @@ export async function offlineBackupCommand(
   const [command, ...others] = argv;
   if (command === 'list') await list(others, print);
   else if (command === 'verify') await verify(others, print);
+  else if (command === 'copy') await copy(others, print);
   else return null;
   return 0;
 }
@@ -145,6 +149,18 @@ async function verify(argv: readonly string[], print: (line: string) => void): P
   const verified = seed === null ? 'signatures and content, unopened' : 'everything';
   const trusted = parsed.values.has('trust');
   print(JSON.stringify({ verified, signedBy, trusted, ...shown(manifest) }, null, 2));
+}
+
+async function copy(argv: readonly string[], print: (line: string) => void): Promise<void> {
+  const parsed = parseFlags(argv, COPY_FLAGS);
+  const to = parsed.values.get('to')?.[0];
+  if (to === undefined) throw refuse('--to FOLDER is missing.');
+  const backup = await openBackup(nativeEngine, folderOf(parsed), trustOf(parsed));
+  try {
+    print(JSON.stringify(await copyBackup(backup, to)));
+  } finally {
+    await backup.close();
+  }
 }
 
 /** An older one is restored only by who says so: what came between would be lost for nothing. */

@@ -1,14 +1,16 @@
-/** Backups that the service takes by itself, and how old the newest one is. */
+/** Backups that the service takes, by itself and when it is asked to, and how old the newest one is. */
 import { AnotherBackup } from '../backup/ports.ts';
+import type { BackupRow } from '../backup/ports.ts';
 import { TwofoldError } from '../errors.ts';
+import type { BackupBegun, BackupsParts as AskedParts } from '../governance/backups.ts';
 import type { ReadinessCheck } from '../http/dependencies.ts';
 import { lengthOf, parseDuration } from '../keyring/durations.ts';
 import { UsageCounters } from '../keyring/usage.ts';
 import type { KeyStore } from '../keyring/ports.ts';
 import type { Log } from '../telemetry/logs.ts';
 import type { OwnEvents } from './own-events.ts';
-import { takeOne } from './taking-backups.ts';
-import type { TakingParts } from './taking-backups.ts';
+import { lookForOne, takeOne } from './taking-backups.ts';
+import type { TakingParts, TakingWanted } from './taking-backups.ts';
 import type { Unwinding } from './unwinding.ts';
 
 /** How often it is looked whether one is due. */
@@ -23,7 +25,9 @@ export interface BackupsParts extends Omit<TakingParts, 'uses' | 'openSnapshot'>
   readonly first: boolean;
 }
 
-export interface Backups {
+export interface Backups extends Pick<AskedParts, 'begin'> {
+  /** That could not be taken since this process began. */
+  readonly failures: number;
   /** Age of the newest whole backup, ms; null where there is none; as last looked. */
   readonly ageMs: number | null;
   /** `off` where no folder is configured; `failing`: the last that was tried could not be taken. */
@@ -34,6 +38,10 @@ const msOf = (text: string | undefined): number | null => {
   const length = text === undefined ? null : parseDuration(text);
   return length === null ? null : lengthOf(length);
 };
+
+/** Another instance takes one, whose row is found at the next look; or nobody wants it any more. */
+const isNothing = (error: unknown): boolean =>
+  error instanceof AnotherBackup || TwofoldError.is(error, 'shutting_down');
 
 class Schedule implements Backups {
   readonly #parts: BackupsParts;
@@ -46,6 +54,9 @@ class Schedule implements Backups {
   /** Code of what keeps one from being taken; null where nothing does. */
   #problem: string | null = null;
   #told: Backups['state'] = 'ok';
+  #failures = 0;
+  /** Those that were asked for and go on. */
+  readonly #asked = new Set<Promise<void>>();
   #timer: NodeJS.Timeout | undefined;
   #turn: Promise<void> = Promise.resolve();
 
@@ -55,6 +66,10 @@ class Schedule implements Backups {
     this.#uses = new UsageCounters(parts.keys);
     this.#everyMs = parts.first ? msOf(every) : null;
     this.#maxAgeMs = msOf(maxAge) ?? Number.POSITIVE_INFINITY;
+  }
+
+  get failures(): number {
+    return this.#failures;
   }
 
   get ageMs(): number | null {
@@ -80,35 +95,70 @@ class Schedule implements Backups {
     this.#stopping.abort();
     clearTimeout(this.#timer);
     await this.#turn;
+    await Promise.all(this.#asked);
     clearTimeout(this.#timer);
   }
 
+  async begin(asked: Parameters<Backups['begin']>[0]): Promise<BackupBegun> {
+    const { requestedBy, dryRun } = asked;
+    if (this.#parts.config.backup.folder === undefined) {
+      throw new TwofoldError('conflict', 'No folder for backups is configured (backup.folder).');
+    }
+    const entries = asked.entries ?? undefined;
+    if (dryRun) {
+      const row = await lookForOne(this.#taking(), { requestedBy, entries });
+      return { row, giveUp: () => undefined };
+    }
+    const giving = new AbortController();
+    const signal = AbortSignal.any([this.#stopping.signal, giving.signal]);
+    const begun = Promise.withResolvers<BackupRow>();
+    const { resolve: onBegun, reject } = begun;
+    const wanted = { requestedBy, entries, signal, onBegun };
+    const taking = this.#take(wanted)
+      .catch((error: unknown) => {
+        reject(error);
+        if (!isNothing(error)) this.#failed(error);
+      })
+      .finally(() => this.#asked.delete(taking));
+    this.#asked.add(taking);
+    return { row: await begun.promise, giveUp: () => giving.abort() };
+  }
+
   async #look(): Promise<void> {
-    const { store, log, events } = this.#parts;
+    const { store } = this.#parts;
     try {
       this.#newest = (await store.backups.newest())?.createdAt ?? null;
       this.#looked = true;
       const age = this.ageMs ?? Number.POSITIVE_INFINITY;
-      if (this.#everyMs !== null && age >= this.#everyMs) await this.#take();
+      if (this.#everyMs !== null && age >= this.#everyMs) {
+        await this.#take({ requestedBy: null, signal: this.#stopping.signal });
+      }
       this.#problem = null;
-    } catch (err) {
-      // Another instance takes one: its row is found at the next look.
-      if (err instanceof AnotherBackup || TwofoldError.is(err, 'shutting_down')) return;
-      log.error({ err }, 'a backup could not be taken; trying on');
-      // Tried on every few seconds: an entry for each would fill the log.
-      const problem = TwofoldError.from(err).code;
-      if (problem !== this.#problem) events.note('backup.failed', { problem });
-      this.#problem = problem;
+    } catch (error) {
+      if (!isNothing(error)) this.#failed(error);
     } finally {
       this.#tell();
     }
   }
 
-  async #take(): Promise<void> {
-    const { store, log, events } = this.#parts;
-    const { signal } = this.#stopping;
-    const parts = { ...this.#parts, uses: this.#uses, openSnapshot: store.openSnapshot };
-    const { path, manifest } = await takeOne(parts, { requestedBy: null, signal });
+  #taking(): TakingParts {
+    const { openSnapshot } = this.#parts.store;
+    return { ...this.#parts, uses: this.#uses, openSnapshot };
+  }
+
+  #failed(err: unknown): void {
+    const { log, events } = this.#parts;
+    log.error({ err }, 'a backup could not be taken; trying on');
+    this.#failures += 1;
+    // Tried on every few seconds: an entry for each would fill the log.
+    const problem = TwofoldError.from(err).code;
+    if (problem !== this.#problem) events.note('backup.failed', { problem });
+    this.#problem = problem;
+  }
+
+  async #take(wanted: TakingWanted): Promise<void> {
+    const { log, events } = this.#parts;
+    const { path, manifest } = await takeOne(this.#taking(), wanted);
     this.#newest = new Date(manifest.takenAt);
     log.info({ path, bytes: manifest.content.length }, 'a backup was taken');
     const { id, log: at } = manifest;
@@ -126,7 +176,7 @@ class Schedule implements Backups {
   }
 }
 
-/** Looks every few seconds until unwound; where no folder is configured it does nothing. */
+/** Looks every few seconds until unwound; where no folder is configured it takes none. */
 export function openBackups(parts: BackupsParts, unwinding: Unwinding): Backups {
   const schedule = new Schedule(parts);
   if (parts.config.backup.folder === undefined) return schedule;

@@ -9,6 +9,7 @@ import type { Readiness } from '../http/dependencies.ts';
 import type { Keyring } from '../keyring/keyring.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { observed } from '../telemetry/observation.ts';
+import type { Backups } from './backups.ts';
 import type { Reloads } from './reloads.ts';
 import type { SequencingFacts } from './sequencing.ts';
 import type { SinkFacts } from './sinks.ts';
@@ -34,6 +35,8 @@ export function measuredHsm(hsm: PooledHsm, metrics: Metrics): Hsm {
   });
 }
 
+type BackupFigures = Pick<Backups, 'ageMs' | 'failures' | 'state'>;
+
 export interface FiguresOf {
   readonly hsm: PooledHsm;
   readonly authenticator: TokenAuthenticator;
@@ -46,6 +49,7 @@ export interface FiguresOf {
   readonly log: () => SequencingFacts | null;
   readonly sinks: () => readonly SinkFacts[];
   readonly reloads: Pick<Reloads, 'expiries' | 'refusals'>;
+  readonly backups: () => BackupFigures | null;
 }
 
 export function registerFigures(metrics: Metrics, parts: FiguresOf): void {
@@ -73,6 +77,7 @@ export function registerFigures(metrics: Metrics, parts: FiguresOf): void {
   metrics.gauge('audit_failures', 'Failed appends since the last success.', failures, 'max');
   graceFigures(metrics, parts);
   logFigures(metrics, parts.log);
+  backupFigures(metrics, parts.backups);
   sinkFigures(metrics, parts.sinks);
   const ready = () => {
     const { checks } = parts.readiness();
@@ -110,6 +115,25 @@ function graceFigures(metrics: Metrics, { lease, audit }: FiguresOf): void {
     'audit_spooled_entries',
     'Entries of answers that the database has not got yet.',
     () => audit()?.health().spooled ?? 0,
+  );
+}
+
+/** None where no folder is configured: 0 would say that all is well. */
+function backupFigures(metrics: Metrics, backups: FiguresOf['backups']): void {
+  const only = (read: (of: BackupFigures) => Record<string, number>) => () => {
+    const of = backups();
+    return of === null || of.state === 'off' ? {} : read(of);
+  };
+  metrics.gauge(
+    'backup_age_seconds',
+    'Age of the newest backup that was verified; none before the first.',
+    only(({ ageMs }) => (ageMs === null ? {} : { newest: ageMs / 1_000 })),
+    'max',
+  );
+  metrics.gauge(
+    'backup_failures',
+    'Backups that could not be taken since this process began.',
+    only(({ failures }) => ({ all: failures })),
   );
 }
 

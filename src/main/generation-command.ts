@@ -19,6 +19,7 @@ import { ROOT_NAMESPACE } from '../governance/namespaces.ts';
 import { commitRetirement } from '../governance/root-retirement.ts';
 import type { RootOnToken } from '../hsm/port.ts';
 import { runRootCeremony, runRootDestruction } from '../hsm/run-ceremony.ts';
+import { IMPORT_LIFETIME_MS } from '../keyring/import-parameters.ts';
 import { IntegrityWatch } from '../keyring/integrity.ts';
 import type { RootGeneration } from '../keyring/ports.ts';
 import { completeRoot, openRoot } from '../keyring/root-opening.ts';
@@ -31,6 +32,7 @@ import { SILENT } from './silent-log.ts';
 import type { Unwinding } from './unwinding.ts';
 
 const ADD_FLAGS = { 'so-pin-file': 'value', 'allow-extractable': 'switch' } as const;
+const RETIRE_FLAGS = { 'strand-imports': 'switch' } as const;
 /** How long instances are waited for that have a generation open. */
 const SHUT_PATIENCE_MS = 60_000;
 const LOOK_MS = 500;
@@ -63,8 +65,12 @@ export async function generationCommand(
     return;
   }
   if (action === 'retire') {
-    const generation = numberOf(others);
-    print(JSON.stringify(await besides((unwinding) => retired(config, generation, unwinding))));
+    const parsed = parseFlags(others, RETIRE_FLAGS);
+    const retiring = {
+      generation: numberOf(parsed.positional),
+      strandImports: parsed.values.has('strand-imports'),
+    };
+    print(JSON.stringify(await besides((unwinding) => retired(config, retiring, unwinding))));
     return;
   }
   throw refused(
@@ -72,8 +78,7 @@ export async function generationCommand(
   );
 }
 
-function numberOf(argv: readonly string[]): number {
-  const [text = '', more] = parseFlags(argv, {}).positional;
+function numberOf([text = '', more]: readonly string[]): number {
   if (more !== undefined) throw refused(`${more} is not an argument of this command.`);
   if (!/^[1-9]\d{0,8}$/u.test(text)) throw refused('retire takes the number of a generation.');
   return Number(text);
@@ -169,11 +174,22 @@ function ceremonyOf(config: Config, token: Awaited<ReturnType<typeof tokenPlace>
   };
 }
 
-async function retired(config: Config, generation: number, unwinding: Unwinding): Promise<object> {
+interface Retiring {
+  readonly generation: number;
+  /** Whether import parameters that can still be used are given up. */
+  readonly strandImports: boolean;
+}
+
+async function retired(
+  config: Config,
+  { generation, strandImports }: Retiring,
+  unwinding: Unwinding,
+): Promise<object> {
   const store = await storeBeside(config, unwinding);
   const row = (await store.roots.generations()).find((each) => each.generation === generation);
   if (row === undefined) throw new TwofoldError('not_found', 'There is no such generation.');
   await requireUnreferenced(store, row);
+  if (!strandImports) await requireNoImports(store, row);
   const { hsm } = await deviceBeside(config, unwinding);
   const root = await openRoot(hsm, store.roots, new UsageCounters(store.keys), null);
   const beside = await instanceBeside(config, store, root, unwinding);
@@ -206,6 +222,18 @@ async function requireUnreferenced(store: Store, { generation, state }: RootGene
   if (left.length === 0) return;
   const named = left.map(({ what, rows }) => `${String(rows)} ${what}`).join(', ');
   throw conflict(`Generation ${String(generation)} still has something under it: ${named}.`);
+}
+
+/** What keys are being sealed to at this moment would open nothing afterwards. */
+async function requireNoImports(store: Store, { generation, state }: RootGeneration) {
+  if (state !== 'retiring') return;
+  const given = await store.rootRotations.importsGivenAt(generation, IMPORT_LIFETIME_MS);
+  if (given === null) return;
+  const until = new Date(given.getTime() + IMPORT_LIFETIME_MS).toISOString();
+  throw conflict(
+    `Import parameters under generation ${String(generation)} can be used until ${until}: ` +
+      'run the command then, or say --strand-imports.',
+  );
 }
 
 /** @throws TwofoldError conflict where an instance has it open for longer than it should take */

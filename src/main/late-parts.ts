@@ -1,6 +1,7 @@
 /** What the listeners need before the root is open. */
 import type { LaneReader, LogReader } from '../audit/log-ports.ts';
 import type { LogKeys } from '../governance/log-keys.ts';
+import type { Backups as AskedBackups } from '../governance/backups.ts';
 import type { RootRotations } from '../governance/root-rotations.ts';
 import type { Governance } from '../governance/governance.ts';
 import type { EventFeed } from '../http/dependencies.ts';
@@ -56,6 +57,7 @@ export interface LateParts {
   log: SequencedLog | null;
   sinks: Sinks | null;
   backups: Backups | null;
+  readonly askedBackups: Late<AskedBackups>;
   readonly logKeys: Late<LogKeys>;
   outside: LogOutside | null;
   /** Vkeys of this process as a witness. */
@@ -88,6 +90,7 @@ export const lateParts = (incarnation: Incarnation): LateParts => ({
   log: null,
   sinks: null,
   backups: null,
+  askedBackups: late(),
   logKeys: late(),
   outside: null,
   witness: [],

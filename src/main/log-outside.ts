@@ -20,15 +20,15 @@ import type { Log } from '../telemetry/logs.ts';
 import { LogFollower } from './log-follower.ts';
 import { LogOutlet } from './log-outlet.ts';
 import { exchange, nameOf, publish, publishedCopies } from './log-places.ts';
-import { checkNotRolledBack } from './newest-checkpoint.ts';
-import type { GivenUp, Seen } from './newest-checkpoint.ts';
+import { checkNotRolledBack, seenBeyond } from './newest-checkpoint.ts';
+import type { GivenUp, Seen, SeenBeyond } from './newest-checkpoint.ts';
 import type { Unwinding } from './unwinding.ts';
 
 interface CheckParts {
   readonly config: Pick<Config, 'audit' | 'dataDir'>;
   readonly store: Pick<Store, 'log' | 'logKeys'>;
   readonly root: Pick<Root, 'mac' | 'installation'>;
-  readonly log: Log;
+  readonly log: Pick<Log, 'warn'>;
 }
 
 const keysOf = (vkeys: readonly string[]): readonly Vkey[] =>
@@ -51,23 +51,55 @@ const clientsOf = (
  * @throws TwofoldError log_rolled_back, integrity_failed
  */
 export async function checkLogOutside(parts: CheckParts): Promise<GivenUp> {
-  const { config, store, root, log } = parts;
+  const { config, store } = parts;
+  const given = await checkNotRolledBack({
+    ...(await placesOf(parts)),
+    accepted: config.audit.acceptRollback,
+  });
+  for (const ahead of await witnessesAhead(parts)) {
+    // Others may have gone on since: then the log has too.
+    const { size } = await store.log.head();
+    if (size < ahead.size) requireAccepted(config, size, ahead);
+  }
+  return given;
+}
+
+/**
+ * What `checkLogOutside` would refuse of a log that was restored, and by which names it is given up.
+ * @throws TwofoldError integrity_failed
+ */
+export async function logBeyond(parts: CheckParts): Promise<readonly SeenBeyond[]> {
+  const seen = await seenBeyond(await placesOf(parts));
+  const [newest] = seen;
+  const ahead = await witnessesAhead(parts);
+  return [
+    // Older ones of that history go with it.
+    ...seen.filter(({ size }) => size === newest?.size),
+    ...ahead.map(({ url, size }) => ({ place: url, size, checkpoint: witnessHash(url, size) })),
+  ];
+}
+
+/** What is outside the database and not asked over a network. */
+async function placesOf({ config, store, root, log }: CheckParts) {
   const { audit } = config;
   const { origin, vkeys } = await logNameAndKeys(store.logKeys, {
     ...root,
     configured: audit.origin,
   });
   const published = await publishedCopies(audit.publishTo);
-  const given = await checkNotRolledBack({
-    ...{ folder: config.dataDir, origin, reader: store.log, accepted: audit.acceptRollback },
+  return {
+    ...{ folder: config.dataDir, origin, reader: store.log },
     published: published.filter((seen) => isOurs(seen, origin, vkeys, log)),
-  });
-  await askWitnesses(parts);
-  return given;
+  };
 }
 
 /** A copy that nobody of this log signed is no reason not to start. */
-const isOurs = ({ place, note }: Seen, origin: string, vkeys: readonly string[], log: Log) => {
+const isOurs = (
+  { place, note }: Seen,
+  origin: string,
+  vkeys: readonly string[],
+  log: CheckParts['log'],
+) => {
   const types = signersOf(note, keysOf(vkeys)).map(({ key }) => key.type);
   const ours = note.checkpoint.origin === origin && types.includes(SIGNATURE_TYPE.ed25519);
   if (!ours) log.warn({ place }, 'a published checkpoint is not of this log, and was left aside');
@@ -81,23 +113,24 @@ const witnessHash = (url: string, size: number): string =>
     .digest('hex');
 
 /** Those that do not answer keep nobody from starting. */
-async function askWitnesses({ config, store, log }: CheckParts): Promise<void> {
+async function witnessesAhead({
+  config,
+  store,
+  log,
+}: CheckParts): Promise<readonly { readonly url: string; readonly size: number }[]> {
   const { note: text } = await store.log.head();
   const note = text === null ? null : parseNote(text);
-  if (text === null || note === null) return;
+  if (text === null || note === null) return [];
   const asked = clientsOf(config.audit, store.log).map(async (client) => {
     const found = await client.submit(note, text);
-    return found.outcome === 'ahead' ? { url: client.url, size: found.size } : null;
+    return found.outcome === 'ahead' ? [{ url: client.url, size: found.size }] : [];
   });
-  for (const answer of await Promise.allSettled(asked)) {
-    if (answer.status === 'rejected') {
-      log.warn({ err: answer.reason as unknown }, 'a witness did not say how far it saw the log');
-    } else if (answer.value !== null) {
-      // Others may have gone on since: then the log has too.
-      const { size } = await store.log.head();
-      if (size < answer.value.size) requireAccepted(config, size, answer.value);
-    }
-  }
+  const answers = await Promise.allSettled(asked);
+  return answers.flatMap((answer) => {
+    if (answer.status === 'fulfilled') return answer.value;
+    log.warn({ err: answer.reason as unknown }, 'a witness did not say how far it saw the log');
+    return [];
+  });
 }
 
 const requireAccepted = (

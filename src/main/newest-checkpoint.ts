@@ -91,7 +91,10 @@ export interface GivenUp {
 }
 
 /** The newest is what an operator gives up; the older ones of that history go with it. */
-const contradictions = async (check: RollbackCheck, head: LogHead): Promise<readonly Wrong[]> => {
+const contradictions = async (
+  check: Omit<RollbackCheck, 'accepted'>,
+  head: LogHead,
+): Promise<readonly Wrong[]> => {
   const { folder, origin, reader, published } = check;
   const found: Wrong[] = [];
   for (const seen of [...(await rememberedIn(folder)), ...published]) {
@@ -107,6 +110,27 @@ interface Wrong {
 }
 
 const sizeOf = ({ note }: Seen): number => note.checkpoint.size;
+
+/** What was seen of a log that it does not go on from. */
+export interface SeenBeyond {
+  readonly place: string;
+  /** Entries. */
+  readonly size: number;
+  /** By what an operator gives it up. */
+  readonly checkpoint: string;
+}
+
+/** What a start would refuse, newest first; for who has restored an older state and knows it. */
+export const seenBeyond = async (
+  check: Omit<RollbackCheck, 'accepted'>,
+): Promise<readonly SeenBeyond[]> => {
+  const found = await contradictions(check, await check.reader.head());
+  return found.map(({ seen: { place, note } }) => ({
+    place,
+    size: note.checkpoint.size,
+    checkpoint: checkpointHash(note.checkpoint),
+  }));
+};
 
 /**
  * To be called before anything is written to the database.

@@ -1,6 +1,16 @@
 /** `twofold recovery …`: the ceremony of the recovery key's holders. Needs no service, database or token. */
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
 
 import { parseFlags, requireNothingMore } from '../cli/arguments.ts';
 import { nativeEngine } from '../crypto/native-engine.ts';
@@ -80,20 +90,31 @@ function create(argv: readonly string[], print: (line: string) => void): number 
   }
 }
 
-/** All of them or none: half a set of shares is nobody's key. */
+/**
+ * All of them or none, also where it is killed: half a set of shares is nobody's key. They get the folder's
+ * name once all are there.
+ */
 function writeNew(folder: string, files: readonly (readonly [string, string])[]): void {
+  const path = folder.replace(/\/+$/u, '');
+  const unfinished = `${path}.unfinished`;
+  if (existsSync(path)) throw refuse(`${path} is there already: it must be a new folder.`);
   try {
-    mkdirSync(folder, { mode: 0o700 });
+    // Of one that was killed: nobody was told of its key.
+    rmSync(unfinished, { recursive: true, force: true });
+    mkdirSync(unfinished, { mode: 0o700 });
   } catch (error) {
     const { code = 'unknown error' } = error as NodeJS.ErrnoException;
-    throw refuse(`${folder} cannot be made: ${code}. It must not be there yet.`);
+    throw refuse(`${path} cannot be made: ${code}.`);
   }
   try {
     for (const [name, text] of files) {
-      writeFileSync(join(folder, name), text, { flag: 'wx', mode: 0o600, flush: true });
+      writeFileSync(join(unfinished, name), text, { flag: 'wx', mode: 0o600, flush: true });
     }
+    syncFolder(unfinished);
+    renameSync(unfinished, path);
+    syncFolder(dirname(path));
   } catch (error) {
-    rmSync(folder, { recursive: true, force: true });
+    rmSync(unfinished, { recursive: true, force: true });
     const { code = 'unknown error' } = error as NodeJS.ErrnoException;
     const full = ['ENOSPC', 'EDQUOT', 'EFBIG'].includes(code);
     throw new TwofoldError(
@@ -101,6 +122,15 @@ function writeNew(folder: string, files: readonly (readonly [string, string])[])
       `The shares could not be written (${code}); nothing of them is left.`,
       { cause: error },
     );
+  }
+}
+
+function syncFolder(path: string): void {
+  const folder = openSync(path, 'r');
+  try {
+    fsyncSync(folder);
+  } finally {
+    closeSync(folder);
   }
 }
 

@@ -26,6 +26,8 @@ import { openStore } from '../store/store.ts';
 import { openDevice, tokenPlace } from './device.ts';
 import { databaseUrls } from './doctor-command.ts';
 import { ceremonyPlace } from './escrow-command.ts';
+import { logBeyond } from './log-outside.ts';
+import type { SeenBeyond } from './newest-checkpoint.ts';
 import { readShares } from './recovery-command.ts';
 import { SILENT } from './silent-log.ts';
 import { PROBED_KEYS } from './taking-backups.ts';
@@ -45,6 +47,11 @@ export interface Restored extends RestoredFacts {
   readonly generations: readonly number[];
   /** The log goes on from here, and names it in its first entry. */
   readonly log: { readonly origin: string | null; readonly size: number; readonly root: string };
+  /**
+   * What data folder, published copies and witnesses have of the log that the backup has not. It is lost, and
+   * no start goes on without it until it is given up by these names (`audit.acceptRollback.checkpoints`).
+   */
+  readonly seenBeyond: readonly SeenBeyond[];
   /** Keys of the log that cannot travel; the zone makes others (deploy/token-lost.md). */
   readonly logKeysLeft: readonly string[];
 }
@@ -96,14 +103,37 @@ export async function restoreBackup(
   const facts = await checkRestored(parts, probes, PROBED_KEYS);
   await loader.verified();
   const { id, takenAt, generations, log } = backup.manifest;
+  const beyond = await logBeyond({ config, store, root, log: SILENT });
+  tellBeyond(beyond, log.size, tell);
   const stored = await store.logKeys.read();
   const left = stored.keys.filter(({ value }) => value.material?.custody === 'hsm-token');
   return {
     ...{ backup: id, takenAt, generations },
     log: { origin: log.origin, size: log.size, root: log.root },
     ...facts,
+    seenBeyond: beyond,
     logKeysLeft: left.map(({ value }) => `${value.zone} ${value.kind} ${value.id}`),
   };
+}
+
+/** A start that refuses is no surprise then; to give up what was lost stays the operator's own word. */
+function tellBeyond(
+  beyond: readonly SeenBeyond[],
+  size: number,
+  tell: (line: string) => void,
+): void {
+  if (beyond.length === 0) return;
+  for (const seen of beyond) {
+    tell(
+      `${seen.place} has seen ${String(seen.size)} entries of the log, the backup has ${String(size)}`,
+    );
+  }
+  tell(
+    'What came after the backup is lost. Where no newer state is left anywhere, start once with',
+  );
+  const names = JSON.stringify(beyond.map(({ checkpoint }) => checkpoint));
+  tell(`TWOFOLD_AUDIT_ACCEPT_ROLLBACK_CHECKPOINTS='${names}'`);
+  tell('and TWOFOLD_AUDIT_ACCEPT_ROLLBACK_REASON, which the log then says (deploy/witnesses.md)');
 }
 
 /** In development the database is made here, where the service would make it. */

@@ -304,7 +304,7 @@ export class Service {
       keyring: () => late.keyring,
       log: () => late.log?.facts() ?? null,
       sinks: () => late.sinks?.facts() ?? [],
-      reloads,
+      ...{ reloads, backups: () => late.backups },
     });
     const token = this.#tokenFacts(device);
     const activity = watchActivity(device.hsm, this.#unwinding);
@@ -338,6 +338,7 @@ export class Service {
       operations: late.operations.port,
       orders: late.orders.port,
       rootRotations: late.rootRotations.port,
+      backups: late.askedBackups.port,
       lifecycle: late.lifecycle.port,
       policies: late.policies.port,
       rotation: late.rotation.port,

@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { signStatement } from '../audit/statement-signer.ts';
 import { nameOf } from '../backup/folder.ts';
 import type { BackupSigner } from '../backup/manifest.ts';
-import { takeBackup } from '../backup/take.ts';
+import { lookForBackup, takeBackup } from '../backup/take.ts';
 import type { Taken } from '../backup/take.ts';
 import type { BackupRow, EntriesKept, Snapshot } from '../backup/ports.ts';
 import type { Config } from '../config.ts';
@@ -37,8 +37,10 @@ export interface TakingParts {
 export interface TakingWanted {
   readonly id?: string;
   readonly requestedBy: BackupRow['requestedBy'];
-  readonly entries?: EntriesKept;
+  readonly entries?: EntriesKept | undefined;
   readonly signal?: AbortSignal;
+  /** Told once its row is there. */
+  readonly onBegun?: (row: BackupRow) => void;
 }
 
 /**
@@ -84,6 +86,24 @@ export function backupPlace({ backup: { folder, recoveryKeyFile } }: Config) {
   return { folder, publicKey: readRecoveryKey(recoveryKeyFile) };
 }
 
+/** The row of one that could be begun now, and is not. @throws as `takeBackup` */
+export async function lookForOne(
+  { config, root, openSnapshot }: TakingParts,
+  { requestedBy, entries = config.backup.entries }: TakingWanted,
+): Promise<BackupRow> {
+  const { publicKey } = backupPlace(config);
+  const looking = { open: openSnapshot, lastingMac: root.auditMac };
+  const { takenAt } = await lookForBackup(looking, { publicKey, entries });
+  const id = randomUUID();
+  const named = { id, createdAt: takenAt, place: nameOf(id, takenAt) };
+  return { ...named, requestedBy, entries, ...NOTHING_YET };
+}
+
+const NOTHING_YET = {
+  state: 'running',
+  ...{ endedAt: null, bytes: null, rows: null, keys: null, logSize: null, problem: null },
+} as const;
+
 /** Takes one and keeps a row of it. @throws as `takeBackup` */
 export async function takeOne(parts: TakingParts, wanted: TakingWanted): Promise<Taken> {
   const { config, store, root, engine } = parts;
@@ -91,11 +111,11 @@ export async function takeOne(parts: TakingParts, wanted: TakingWanted): Promise
   const { id = randomUUID(), requestedBy, entries = config.backup.entries } = wanted;
   let began: Promise<void> | undefined;
   let facts: Snapshot['facts'] | undefined;
-  const begin = ({ facts }: Pick<Snapshot, 'facts'>): Promise<void> => {
-    const row = { id, requestedBy, createdAt: facts.takenAt, entries };
-    return store.backups
-      .begin({ ...row, place: nameOf(id, facts.takenAt) })
-      .then(() => store.backups.giveUpOthers(id));
+  const begin = async ({ facts: { takenAt } }: Pick<Snapshot, 'facts'>): Promise<void> => {
+    const row = { id, requestedBy, createdAt: takenAt, entries, place: nameOf(id, takenAt) };
+    await store.backups.begin(row);
+    await store.backups.giveUpOthers(id);
+    wanted.onBegun?.({ ...row, ...NOTHING_YET });
   };
   const taking = {
     engine,

@@ -18,8 +18,11 @@ import { createPool } from './pool.ts';
 import type { PoolOptions } from './pool.ts';
 import type { Sql } from './transaction.ts';
 
-/** Rows at a time; the largest row is some 100 kB. */
-const PAGE = 500;
+/**
+ * Rows at a time: few at first, then as many as make some 100 kB by the length of those before. The largest
+ * row is some 100 kB itself; a page of the largest after one of the smallest, which is the worst, is 50 MB.
+ */
+const PAGE = { first: 20, most: 500, characters: 100_000 } as const;
 /** Of one statement: a page, or the opening of a cursor. */
 const STATEMENT_MS = 60_000;
 /** Advisory lock of whoever takes a backup, held with the snapshot: one at a time. */
@@ -135,6 +138,12 @@ const factsOf = async (sql: Sql): Promise<SnapshotFacts> => {
   };
 };
 
+const nextPage = (rows: readonly { readonly line: string }[]): number => {
+  const characters = rows.reduce((sum, { line }) => sum + line.length, 0);
+  const fitting = Math.floor((PAGE.characters * rows.length) / characters);
+  return Math.min(Math.max(fitting, 1), PAGE.most);
+};
+
 async function* rowsOf(
   sql: Sql,
   { name, columns }: KeptTable,
@@ -145,10 +154,14 @@ async function* rowsOf(
     from (select ${listed} from (${selectionOf(name, entries)}) s) r`;
   try {
     await sql.query(`declare backup_rows no scroll cursor for ${select}`);
+    let wanted: number = PAGE.first;
     for (;;) {
-      const { rows } = await sql.query<{ line: string }>(`fetch ${String(PAGE)} from backup_rows`);
+      const { rows } = await sql.query<{ line: string }>(
+        `fetch ${String(wanted)} from backup_rows`,
+      );
       if (rows.length > 0) yield rows.map(({ line }) => line);
-      if (rows.length < PAGE) break;
+      if (rows.length < wanted) break;
+      wanted = nextPage(rows);
     }
     await sql.query('close backup_rows');
   } catch (error) {

@@ -1,6 +1,12 @@
 /** Rows about backups: escrowed roots, what was taken, and whether this database was restored. */
 import { createHash } from 'node:crypto';
-import type { BackupRow, EntriesKept, Restoration, StoredEscrow } from '../backup/ports.ts';
+import type {
+  BackupPlace,
+  BackupRow,
+  EntriesKept,
+  Restoration,
+  StoredEscrow,
+} from '../backup/ports.ts';
 import { restorationOf } from './backup-load.ts';
 import { escrowFrom } from './backup-snapshot.ts';
 import type { EscrowRow } from './backup-snapshot.ts';
@@ -85,11 +91,6 @@ const rowOf = (row: Row): BackupRow => ({
   problem: row.problem,
 });
 
-export interface BackupCursor {
-  readonly createdAt: Date;
-  readonly id: string;
-}
-
 export type BackupEnd =
   | (Pick<BackupRow, 'bytes' | 'rows' | 'keys' | 'logSize'> & { readonly state: 'complete' })
   | { readonly state: 'failed'; readonly problem: string };
@@ -107,7 +108,7 @@ export interface BackupStore {
   end(id: string, end: BackupEnd): Promise<void>;
   find(id: string): Promise<BackupRow | null>;
   /** Newest first. */
-  list(after: BackupCursor | null, limit: number): Promise<readonly BackupRow[]>;
+  list(after: BackupPlace | null, limit: number): Promise<readonly BackupRow[]>;
   newest(): Promise<BackupRow | null>;
   restoration(): Promise<Restoration | null>;
   /** The log says that it was restored. */

@@ -4,6 +4,7 @@ import type {
   RootHolder,
   RootPage,
   RootReference,
+  RootRetirementReads,
   RootRotationStore,
   RootRow,
   RootTable,
@@ -29,6 +30,21 @@ import { VERSION_COLUMNS, versionFromRow } from './version-rows.ts';
 
 /** Rows that one page looks at, however few of them it finds. */
 const WINDOW = 2_000;
+
+/**
+ * The newest entry that parameters were asked for, up to a minute after the generation was replaced: an
+ * answer that was under way then may have been made before.
+ */
+const IMPORTS_GIVEN = `select max(e.at) as at from public.namespace n
+  cross join lateral (
+    select e.at from public.entry e
+    where e.namespace = n.name and e.operation = 'keys.import-parameters' and e.outcome = 'ok'
+      and e.at > clock_timestamp() - $2::bigint * interval '1 ms'
+      and e.at < coalesce((
+        select min(o.created_at) from public.operation o
+        where o.kind = $3 and (o.request ->> 'generation')::integer > $1
+      ), clock_timestamp()) + interval '1 minute'
+    order by e.at desc limit 1) e`;
 
 /** How the rows of a table are found, read and named in a batch. */
 interface Table {
@@ -178,7 +194,7 @@ const COMMIT = {
 export const createRootRotationStore = (
   pool: GuardedPool,
   searches: ReadGate,
-): RootRotationStore => {
+): RootRotationStore & RootRetirementReads => {
   const query = async <R extends object>(text: string, values: readonly unknown[]) => {
     const { rows } = await searches.run(() =>
       read(() => pool.query<R>(text, [...values])).catch(refuse),
@@ -250,6 +266,15 @@ export const createRootRotationStore = (
         [],
       );
       return rows.map(({ epoch_seen, ...rest }) => ({ ...rest, epochSeen: Number(epoch_seen) }));
+    },
+
+    importsGivenAt: async (generation, withinMs) => {
+      const rows = await query<{ readonly at: Date | null }>(IMPORTS_GIVEN, [
+        generation,
+        withinMs,
+        ROOT_ROTATION,
+      ]);
+      return rows[0]?.at ?? null;
     },
 
     running: async () => {

@@ -17,7 +17,7 @@ import type {
   RootStore,
   UseStore,
 } from '../keyring/ports.ts';
-import type { RootRotationStore } from '../keyring/root-ports.ts';
+import type { RootRetirementReads, RootRotationStore } from '../keyring/root-ports.ts';
 import type { SetStore } from '../keyring/set-ports.ts';
 import type { RotationScan } from '../rotation/ports.ts';
 import type { OrderStore } from '../rotation/order-ports.ts';
@@ -64,7 +64,7 @@ export interface Store {
   readonly pool: GuardedPool;
   readonly keys: KeyStore;
   readonly roots: RootStore;
-  readonly rootRotations: RootRotationStore;
+  readonly rootRotations: RootRotationStore & RootRetirementReads;
   readonly instances: InstanceStore;
   readonly scheduler: SchedulerStore & ScheduleReads;
   readonly uses: UseStore;

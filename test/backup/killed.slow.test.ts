@@ -4,13 +4,14 @@
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 
+import { copyBackup } from '../../src/backup/copy.ts';
 import { backupsIn } from '../../src/backup/folder.ts';
 import { openBackup, verifyContent } from '../../src/backup/verify.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
@@ -104,6 +105,41 @@ describe('a backup', () => {
       await sleep(20);
     }
   }
+
+  it('whose copy is cut off goes on where it was, and is whole or not there', async () => {
+    const [path = ''] = await backupsIn(backups());
+    const to = join(folder, 'elsewhere');
+    const name = basename(path);
+    const copying = join(to, `.copying-${name}`);
+    const copy = async () => {
+      const backup = await openBackup(nativeEngine, path, null);
+      try {
+        return await copyBackup(backup, to);
+      } finally {
+        await backup.close();
+      }
+    };
+    // What a kill left: the beginning, with a part that never reached the disk.
+    mkdirSync(copying, { recursive: true });
+    const content = readFileSync(join(path, 'content'));
+    const begun = Buffer.from(content.subarray(0, 3_000_000));
+    begun.fill(0, 2_200_000);
+    writeFileSync(join(copying, 'content'), begun);
+    writeFileSync(join(copying, 'manifest.json'), 'half');
+    const verifying = openBackup(nativeEngine, copying, null);
+    await expect(verifying).rejects.toThrow(/never finished/u);
+    expect(await copy()).toEqual({
+      path: join(to, name),
+      found: 2 * 1_048_576,
+      bytes: content.length,
+    });
+    expect(readdirSync(to)).toEqual([name]);
+    expect(readFileSync(join(to, name, 'content')).equals(content)).toBe(true);
+    const copied = await openBackup(nativeEngine, join(to, name), null);
+    await verifyContent(nativeEngine, copied, seed);
+    await copied.close();
+    await expect(copy()).rejects.toThrow(/is there already/u);
+  }, 30_000);
 
   it('that the disk has no room for says so, and leaves nothing', async () => {
     const before = readdirSync(backups());

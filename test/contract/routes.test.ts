@@ -162,6 +162,7 @@ describe('openapi.yaml', () => {
       'putLimits',
       'putRotationPolicy',
       'rotateKey',
+      'takeBackup',
       'updateKey',
     ]);
     const answer = (path: string, method: string, status: string) =>

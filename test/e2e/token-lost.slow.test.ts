@@ -2,10 +2,22 @@
  * The commands of deploy/token-lost.md, as they stand there: a used service loses its token and its database,
  * and another one on a new token opens everything that the first one made.
  */
-import { spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 
@@ -21,6 +33,19 @@ const commands = (kind: string): string =>
   [...page.matchAll(new RegExp(`^\`\`\`sh ${kind}\n([\\s\\S]*?)^\`\`\`$`, 'gmu'))]
     .map(([, text]) => text)
     .join('\n');
+
+/** Kills of each of restore and the making of a recovery key; more in the full run. */
+const KILLS = Number(process.env['TWOFOLD_RESTORE_KILLS'] ?? 2);
+/** Milliseconds that each takes here, beyond a doubt. */
+const LASTS = { recovery: 700, restore: 6_000 } as const;
+
+const SEED = Number(process.env['TWOFOLD_RESTORE_SEED'] ?? 1);
+let state = SEED;
+/** The same for the same seed: a linear congruential generator (Numerical Recipes). */
+const random = (): number => {
+  state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+  return state / 2 ** 32;
+};
 
 let folder: string;
 let first: TestService;
@@ -45,27 +70,43 @@ const post = async (service: TestService, path: string, body: unknown) => {
   return json;
 };
 
-function run(kind: string, dataDir: string, more: Record<string, string> = {}) {
+function environmentOf(dataDir: string) {
   const shares = join(folder, 'recovery');
+  return {
+    ...COMMAND_ENVIRONMENT,
+    PATH: `${join(root, 'scripts')}:${process.env['PATH'] ?? ''}`,
+    TWOFOLD_DATA: dataDir,
+    TWOFOLD_BACKUP_FOLDER: join(folder, 'backups'),
+    TWOFOLD_BACKUP_RECOVERY_KEY_FILE: join(shares, 'recovery.pem'),
+    RECOVERY: shares,
+    BACKUPS: join(folder, 'backups'),
+    SO_PIN: join(dataDir, 'hsm/ceremony/so.pin'),
+    TRUST: join(folder, 'trust'),
+    SHARE_1: join(shares, 'share-2.txt'),
+    SHARE_2: join(shares, 'share-5.txt'),
+    SHARE_3: join(shares, 'share-1.txt'),
+  };
+}
+
+function run(kind: string, dataDir: string, more: Record<string, string> = {}) {
   const { status, stdout, stderr } = spawnSync('/bin/sh', ['-eu', '-c', commands(kind)], {
     encoding: 'utf8',
-    env: {
-      ...COMMAND_ENVIRONMENT,
-      PATH: `${join(root, 'scripts')}:${process.env['PATH'] ?? ''}`,
-      TWOFOLD_DATA: dataDir,
-      TWOFOLD_BACKUP_FOLDER: join(folder, 'backups'),
-      TWOFOLD_BACKUP_RECOVERY_KEY_FILE: join(shares, 'recovery.pem'),
-      RECOVERY: shares,
-      BACKUPS: join(folder, 'backups'),
-      SO_PIN: join(dataDir, 'hsm/ceremony/so.pin'),
-      TRUST: join(folder, 'trust'),
-      SHARE_1: join(shares, 'share-2.txt'),
-      SHARE_2: join(shares, 'share-5.txt'),
-      SHARE_3: join(shares, 'share-1.txt'),
-      ...more,
-    },
+    env: { ...environmentOf(dataDir), ...more },
   });
   return { status, stdout, stderr };
+}
+
+/** The command with its whole process group, killed after some time of its own. */
+async function killed(after: number, argv: readonly string[], dataDir: string): Promise<void> {
+  const child = spawn(join(root, 'scripts/twofold'), argv, {
+    detached: true,
+    env: environmentOf(dataDir),
+    stdio: 'ignore',
+  });
+  const closed = once(child, 'close');
+  await Promise.race([closed, sleep(after)]);
+  if (child.exitCode === null) process.kill(-(child.pid ?? 0), 'SIGKILL');
+  await closed;
 }
 
 const passed = ({ status, stdout, stderr }: ReturnType<typeof run>): string => {
@@ -93,6 +134,16 @@ describe('a lost token', () => {
       custody: 'hsm-token',
     });
     const authorization = join(first.dataDir, 'admin.header');
+    const shares = ['--shares', '3', '--threshold', '2'];
+    for (let kill = 0; kill < KILLS; kill += 1) {
+      const out = join(folder, `cut-off-${String(kill)}`);
+      const after = (LASTS.recovery * (kill + 0.5)) / KILLS;
+      await killed(after, ['recovery', 'create', ...shares, '--out', out], first.dataDir);
+      // A set is whole or not there.
+      const made = existsSync(out) ? readdirSync(out).toSorted() : null;
+      const whole = ['recovery.pem', 'share-1.txt', 'share-2.txt', 'share-3.txt'];
+      expect([null, whole]).toContainEqual(made);
+    }
     const output = passed(
       run('prepare', first.dataDir, { URL: first.url, AUTHORIZATION: authorization }),
     );
@@ -107,6 +158,16 @@ describe('a lost token', () => {
     await first.stop();
     const dataDir = join(folder, 'second');
     mkdirSync(dataDir, { mode: 0o700 });
+    const backup = readdirSync(join(folder, 'backups'))[0] ?? '';
+    const { SO_PIN, SHARE_1, SHARE_2, SHARE_3 } = environmentOf(dataDir);
+    const argv = ['backup', 'restore', join(folder, 'backups', backup), '--so-pin-file', SO_PIN];
+    const given = [SHARE_1, SHARE_2, SHARE_3].flatMap((share) => ['--share', share]);
+    for (let kill = 0; kill < KILLS; kill += 1) {
+      const after = (LASTS.restore * (kill + random())) / KILLS;
+      await killed(after, [...argv, ...given], dataDir);
+    }
+    // The folder of the lost installation had seen more of the log than the backup has.
+    copyFileSync(join(first.dataDir, 'checkpoint'), join(dataDir, 'checkpoint'));
     const output = passed(run('restore', dataDir));
     const result = JSON.parse(output.slice(output.lastIndexOf('{\n  "backup"'))) as Record<
       string,
@@ -116,8 +177,26 @@ describe('a lost token', () => {
     expect(result['left']).toEqual(['default/on-token version 1']);
     expect(result['probes']).toBe(4);
     expect((result['logKeysLeft'] as string[]).length).toBe(1);
+    const beyond = result['seenBeyond'] as { place: string; size: number; checkpoint: string }[];
+    const { log } = result as { log: { size: number } };
+    expect(beyond).toEqual([
+      {
+        place: join(dataDir, 'checkpoint'),
+        size: beyond[0]?.size,
+        checkpoint: expect.stringMatching(/^[0-9a-f]{64}$/u) as unknown,
+      },
+    ]);
+    expect(beyond[0]?.size).toBeGreaterThan(log.size);
 
-    second = await TestService.start({ dataDir });
+    // It is said, and given up by nobody but the operator.
+    const refused = await TestService.start({ dataDir, ready: false });
+    await refused.untilOutput(/rolled back/u);
+    while (refused.running) await sleep(20);
+    const environment = {
+      TWOFOLD_AUDIT_ACCEPT_ROLLBACK_CHECKPOINTS: JSON.stringify([beyond[0]?.checkpoint]),
+      TWOFOLD_AUDIT_ACCEPT_ROLLBACK_REASON: 'the token was lost',
+    };
+    second = await TestService.start({ dataDir, environment });
     for (const { suite, answer } of made) {
       const key = `/v1/keys/${suite.toLowerCase()}`;
       const { keyVersion } = answer;

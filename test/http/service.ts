@@ -23,6 +23,7 @@ import type { Engine } from '../../src/crypto/engine.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import type { HttpDependencies, RequestReport } from '../../src/http/dependencies.ts';
 import { openGovernance } from '../../src/governance/governance.ts';
+import { Backups } from '../../src/governance/backups.ts';
 import { LogKeys } from '../../src/governance/log-keys.ts';
 import { logKeysInMemory } from './log-keys-in-memory.ts';
 import { GovernedTrust } from '../../src/governance/trust.ts';
@@ -42,6 +43,7 @@ import type { HttpServer, HttpServerOptions } from '../../src/http/server.ts';
 import { SuiteTimes } from '../../src/telemetry/suite-times.ts';
 import { assertListed } from '../contract/observed.ts';
 import { EMPTY_LOG, NO_LANES } from './log-in-memory.ts';
+import { MemoryBackups } from './memory-backups.ts';
 import { sampleStatus } from './sample-status.ts';
 import { ANY_SUITE, INSTALLATION, openWorld } from '../keyring/world.ts';
 import type { Instance, World } from '../keyring/world.ts';
@@ -252,6 +254,7 @@ export async function openServiceOver<W extends Instance>(
     operations: keyring.operations,
     orders: keyring.orders,
     rootRotations: world.rootRotations,
+    backups: new Backups(new MemoryBackups()),
     lifecycle: keyring.lifecycle,
     policies: world.policies,
     rotation: new RotationReading({

@@ -507,6 +507,19 @@ describe('every route, as the contract says it', () => {
     expect(root.json).toMatchObject({ inForce: 2, generations: [{ state: 'retiring' }, {}] });
   });
 
+  it('takes a backup', async () => {
+    const path = '/v1/admin/backups';
+    const looked = await go('takeBackup', `${path}?dryRun=true`, {}, { status: 200 });
+    expect(looked.json).toMatchObject({ dryRun: true, entries: 'tail' });
+    const { json, headers } = await go('takeBackup', path, { entries: 'tail' }, { status: 201 });
+    const one = `${path}/${String(json['id'])}`;
+    expect(headers.get('location')).toBe(one);
+    expect(json).toMatchObject({ state: 'running', verified: false });
+    const found = await go('getBackup', one);
+    expect(found.json).toMatchObject({ state: 'succeeded', verified: true, keys: 10_000 });
+    expect((await go('listBackups', path)).json['items']).toMatchObject([{ id: json['id'] }]);
+  });
+
   it('denies credentials and takes denials back', async () => {
     const path = '/v1/admin/denials';
     const lost = { tokenId: '0b1f3c5e', reason: 'sent to the wrong address' };

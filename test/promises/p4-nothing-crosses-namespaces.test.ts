@@ -22,6 +22,7 @@ const NOWHERE = '00000000-0000-4000-8000-000000000000';
 /** What `id` is of, by how the path begins. */
 const IDS = [
   ['/v1/admin/root/rotations', 'operation'],
+  ['/v1/admin/backups', 'operation'],
   ['/v1/admin/operations/', 'operation'],
   ['/v1/admin/keys/{key}/grants/', 'grant'],
   ['/v1/audit/', 'entry'],
@@ -124,7 +125,7 @@ const ELSEWHERE = new Set([
 ]);
 
 const ofRootAlone = (operation: string | null) =>
-  operation === 'audit.log' || operation === 'root.read';
+  operation === 'audit.log' || operation === 'root.read' || operation === 'backups.read';
 
 const TIME = /[0-9-]{10}T[0-9:.]{12}Z/gu;
 

@@ -337,6 +337,16 @@ export const LISTS: readonly List[] = [
     small: ['security_epoch'],
   },
   {
+    name: 'backups',
+    routes: ['listBackups'],
+    run: async ({ store }) => {
+      await store.backups.list(null, PAGE);
+      await store.backups.list({ createdAt: new Date(), id: randomUUID() }, PAGE);
+    },
+    // A row for each that was taken: some a day.
+    small: ['backup'],
+  },
+  {
     name: 'history of a sealed set',
     routes: ['listPolicyRevisions'],
     run: async ({ store, namespace }) => {
