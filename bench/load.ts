@@ -16,6 +16,8 @@ export interface Load {
   readonly p99: number;
   readonly p999: number;
   readonly seconds: number;
+  /** Of each answer, milliseconds, ascending. */
+  readonly times: Float64Array;
   /** Bodies, for whoever checks them; every one was a 200. */
   readonly answers: readonly Buffer[];
 }
@@ -142,6 +144,7 @@ class Recording {
       p99: at(0.99),
       p999: at(0.999),
       seconds,
+      times,
       answers: this.#answers,
     };
   }

@@ -3,6 +3,9 @@
  * busy slices take turns in one run, many and short, at the same arrivals: a figure is the median over
  * slices. A ratio is that of one busy slice to the mean of the quiet ones before and after it, which a
  * machine that grows slower or faster meanwhile does not change; told are its median and quartiles.
+ * The p99 of one short slice rests on few answers, so there is another: that of all answers of busy
+ * slices to that of all answers of quiet ones, with the middle nine tenths of what the rounds, drawn
+ * again and again, would have made of it.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -20,6 +23,11 @@ const SHARE = 0.5;
 const CLOSED = 16;
 const CONNECTIONS = 128;
 const MAX_RATIO = 1.2;
+/** Groups of keys, each ordered in its turn. */
+const SLOTS = 20;
+
+/** How often rounds are drawn. */
+const DRAWS = 1_000;
 
 /** Work that goes on beside the foreground until it is told to stop. */
 export interface Background {
@@ -39,6 +47,8 @@ export interface RotationRow {
   readonly p99: number;
   /** Of p99 to that of the quiet slices beside; null for what is quiet itself. */
   readonly ratio: Spread | null;
+  /** Of the p99 of all answers to that of all quiet ones; null likewise. */
+  readonly pooled: Spread | null;
 }
 
 export interface Spread {
@@ -47,7 +57,7 @@ export interface Spread {
   readonly high: number;
 }
 
-type Slice = Omit<RotationRow, 'ratio'>;
+type Slice = Omit<RotationRow, 'ratio' | 'pooled'> & { readonly times: Float64Array };
 
 const NOTHING: Background = {
   name: 'none',
@@ -129,6 +139,38 @@ export function rotateRoute(
   };
 }
 
+/**
+ * By orders, which the scheduler carries out as it does what is due: one key after another, with its
+ * rests, and no more a minute than it may.
+ */
+export function rotateByOrder(service: TestService): Background {
+  let slot = 0;
+  const ask = async (method: string, path: string, body?: object) => {
+    const { status, json, bytes } = await service.request(method, path, body);
+    // An order of few keys may be done before it is cancelled.
+    if (status >= 300 && json.code !== 'operation_ended') {
+      throw new Error(`${path}: ${String(status)} ${bytes.toString('utf8')}`);
+    }
+    return json;
+  };
+  return {
+    name: 'by the scheduler',
+    start: async () => {
+      slot = (slot + 1) % SLOTS;
+      const selector = { labels: { slot: String(slot) } };
+      const { id } = await ask('POST', '/v1/admin/rotations', { selector, reason: 'measured' });
+      const path = `/v1/admin/operations/${String(id)}`;
+      return {
+        stop: async () => {
+          await ask('POST', `${path}/cancel`, { reason: 'the slice is over' });
+          const { progress } = await ask('GET', path);
+          return (progress as { readonly succeeded?: number }).succeeded ?? 0;
+        },
+      };
+    },
+  };
+}
+
 const nameOf = (index: number): string => `background-${String(index)}`;
 
 const quantile = (values: readonly number[], share: number): number =>
@@ -143,6 +185,36 @@ export function ratios(slices: readonly number[], quiet: readonly number[]): Spr
     return value / ((before + after) / 2);
   });
   return { low: quantile(each, 0.25), median: median(each), high: quantile(each, 0.75) };
+}
+
+const p99Of = (slices: readonly Float64Array[]): number => {
+  const all = new Float64Array(slices.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const slice of slices) {
+    all.set(slice, at);
+    at += slice.length;
+  }
+  all.sort();
+  return all[Math.floor((all.length - 1) * 0.99)] ?? Number.NaN;
+};
+
+/**
+ * Of the p99 of all busy answers to that of all quiet ones. A round is a busy slice with the quiet ones
+ * beside it (`quiet` has one more), drawn together, so that what the machine did to both counts for both.
+ */
+export function pooledRatio(
+  busy: readonly Float64Array[],
+  quiet: readonly Float64Array[],
+  random: () => number = Math.random,
+): Spread {
+  const rounds = busy.map((times, index) => ({ times, beside: quiet.slice(index, index + 2) }));
+  const ratioOf = (drawn: typeof rounds): number =>
+    p99Of(drawn.map(({ times }) => times)) / p99Of(drawn.flatMap(({ beside }) => beside));
+  const draw = () => rounds[Math.floor(random() * rounds.length)];
+  const drawn = Array.from({ length: DRAWS }, () =>
+    ratioOf(rounds.map(draw).filter((round) => round !== undefined)),
+  );
+  return { low: quantile(drawn, 0.05), median: ratioOf(rounds), high: quantile(drawn, 0.95) };
 }
 
 export interface RotationOptions {
@@ -166,7 +238,8 @@ export async function measureRotation(
   const target: Target = { url: new URL(service.url) };
   const keys = Array.from({ length: count }, (_, index) => nameOf(index));
   for (const name of [FOREGROUND, ...keys]) {
-    const made = await service.request('POST', '/v1/admin/keys', { name, suite: SUITE });
+    const labels = name === FOREGROUND ? {} : { slot: String(keys.indexOf(name) % SLOTS) };
+    const made = await service.request('POST', '/v1/admin/keys', { name, suite: SUITE, labels });
     if (made.status !== 201) throw new Error(made.bytes.toString('utf8'));
   }
   const plaintext = Buffer.alloc(32, 7);
@@ -188,8 +261,8 @@ export async function measureRotation(
     if (!load.answers.every((bytes) => bytes.equals(plaintext))) {
       throw new Error('an answer is wrong');
     }
-    const { p50, p99 } = load;
-    return { background: background.name, rotations, perSecond: load.perSecond, p50, p99 };
+    const { p50, p99, times } = load;
+    return { background: background.name, rotations, perSecond: load.perSecond, p50, p99, times };
   };
   const rows: RotationRow[] = [];
   const quiet: Slice[] = [];
@@ -201,16 +274,20 @@ export async function measureRotation(
       beside.push(await slice(NOTHING));
     }
     const p99s = (slices: readonly Slice[]) => slices.map(({ p99 }) => p99);
-    rows.push({ ...medians(busy), ratio: ratios(p99s(busy), p99s(beside)) });
+    const pooled = pooledRatio(
+      busy.map(({ times }) => times),
+      beside.map(({ times }) => times),
+    );
+    rows.push({ ...medians(busy), ratio: ratios(p99s(busy), p99s(beside)), pooled });
     quiet.push(...beside);
   }
-  return [{ ...medians(quiet), ratio: null }, ...rows];
+  return [{ ...medians(quiet), ratio: null, pooled: null }, ...rows];
 }
 
-function medians(slices: readonly Slice[]): Slice {
+function medians(slices: readonly Slice[]): Omit<Slice, 'times'> {
   const [first] = slices;
   if (first === undefined) throw new Error('no slice was measured');
-  const of = (member: Exclude<keyof Slice, 'background'>) =>
+  const of = (member: Exclude<keyof Slice, 'background' | 'times'>) =>
     median(slices.map((each) => each[member]));
   return {
     background: first.background,
@@ -227,14 +304,15 @@ const line = (...cells: readonly string[]): string =>
 const told = ({ low, median: of, high }: Spread): string =>
   `${of.toFixed(2)} (${low.toFixed(2)}-${high.toFixed(2)})${of <= MAX_RATIO ? '' : ' > 1.2'}`;
 
-/** As text; the row without a background comes first. Ratios with the half of the slices about them. */
+/** As text; the row without a background comes first. Ratios with how far they spread. */
 export function renderRotation(rows: readonly RotationRow[]): string {
   const [quiet] = rows;
   if (quiet === undefined) throw new Error('nothing was measured');
   return [
-    line('rotations', 'done/s', 'unwraps/s', 'p50, ms', 'p99, ms', 'p50 ratio') + '  p99 ratio',
+    line('rotations', 'done/s', 'unwraps/s', 'p50, ms', 'p99, ms', 'p50 ratio') +
+      '  p99 ratio             of all answers',
     ...rows.map(
-      ({ background, rotations, perSecond, p50, p99, ratio }) =>
+      ({ background, rotations, perSecond, p50, p99, ratio, pooled }) =>
         line(
           background,
           rotations.toFixed(1),
@@ -242,7 +320,8 @@ export function renderRotation(rows: readonly RotationRow[]): string {
           p50.toFixed(2),
           p99.toFixed(2),
           (p50 / quiet.p50).toFixed(2),
-        ) + (ratio === null ? '' : `  ${told(ratio)}`),
+        ) +
+        [ratio, pooled].map((each) => (each === null ? '' : `  ${told(each)}`.padEnd(23))).join(''),
     ),
   ].join('\n');
 }

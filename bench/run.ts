@@ -51,7 +51,7 @@ import { benchReport, rawRate, renderText } from './report.ts';
 import type { BenchReport, Bound, Measurement, RawLimit } from './report.ts';
 import { measureAuditVerify, renderAuditVerify } from './audit-verify.ts';
 import { measureRotationPlan, renderRotationPlan } from './rotation-plan.ts';
-import { measureRotation, renderRotation, rotateRoute } from './rotation.ts';
+import { measureRotation, renderRotation, rotateByOrder, rotateRoute } from './rotation.ts';
 import { measureRootRotation, renderRootRotation } from './root-rotation.ts';
 import { measureSequencer, renderSequencer } from './sequencer.ts';
 
@@ -400,8 +400,10 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
     const rows = await measureRotation(service, {
       ...(values.quick ? { seconds: 1, rounds: 3 } : { seconds: 2, rounds: 15 }),
       keys: ROTATED,
-      backgrounds: (...of) =>
-        ROTATIONS.map((perSecond) => rotateRoute(...of, { keys: ROTATED, perSecond })),
+      backgrounds: (...of) => [
+        rotateByOrder(of[0]),
+        ...ROTATIONS.map((perSecond) => rotateRoute(...of, { keys: ROTATED, perSecond })),
+      ],
     });
     const report = { at: new Date().toISOString(), machine: machine(service), rows };
     if (values.json !== undefined) {

@@ -4,6 +4,7 @@ import type { OrderStore, OrderedKey, RunningOrder } from '../rotation/order-por
 import { refuse } from './failures.ts';
 import type { GuardedPool } from './pool.ts';
 import type { ReadGates } from './read-gate.ts';
+import { NO_KEY } from './rows.ts';
 import { commitStatement, read } from './transaction.ts';
 
 const TALLIES = {
@@ -42,13 +43,13 @@ const WALK = {
   text: `with work as (
       select after_id from public.rotation_order where operation_id = $1 and not walked for update
     ), chosen as (
-      select k.id, k.labels, k.created_at, k.destroyed_at from work w
-      join public.key k on k.namespace = $2 and (w.after_id is null or k.id > w.after_id)
-      order by k.id limit $6
+      select k.* from work w cross join lateral (
+        select id, labels, created_at from public.key where namespace = $2 and destroyed_at is null
+          and id > coalesce(w.after_id, '${NO_KEY}') order by id limit $6) k
     ), added as (
       insert into public.rotation_order_key (operation_id, key_id, next_at)
       select $1, id, $5 from chosen
-      where destroyed_at is null and labels @> $3::jsonb and created_at <= $4
+      where labels @> $3::jsonb and created_at <= $4
       on conflict do nothing returning key_id
     )
     update public.rotation_order r set

@@ -13,7 +13,7 @@ import type { rotation_policy, rotation_policy_set } from './generated/client.ts
 import { DatabaseBehind } from './outcome.ts';
 import type { GuardedPool } from './pool.ts';
 import type { ReadGate } from './read-gate.ts';
-import { RowReader } from './rows.ts';
+import { NO_KEY, RowReader } from './rows.ts';
 import { COMMITTED, commitStatement, committedRead } from './transaction.ts';
 
 /** The seal's columns on each row, and those of one policy, null where there is none. */
@@ -35,6 +35,7 @@ type Row = Omit<rotation_policy_set, 'namespace' | 'mac'> &
   };
 
 /** Each call asks for looks at the next keys of one namespace whose policies have changed. */
+/** Lateral: without work no key is looked at, and with it those of an index alone, however many keys there are. */
 const MARK_NEXT = {
   name: 'policy_round',
   text: `with work as (
@@ -44,9 +45,9 @@ const MARK_NEXT = {
       where r.namespace is null or r.revision <> s.revision or not r.done
       order by s.namespace limit 1
     ), chosen as (
-      select k.id from work w join public.key k on k.namespace = w.namespace
-      where k.destroyed_at is null and (w.after_id is null or k.id > w.after_id)
-      order by k.id limit $1
+      select k.id from work w cross join lateral (
+        select id from public.key where namespace = w.namespace and destroyed_at is null
+          and id > coalesce(w.after_id, '${NO_KEY}') order by id limit $1) k
     ), marked as (
       insert into public.key_schedule as s (key_id, next_at) select id, '-infinity' from chosen
       on conflict (key_id) do update set next_at = '-infinity', marks = s.marks + 1

@@ -6,6 +6,9 @@
  */
 import { TwofoldError } from '../errors.ts';
 
+/** Before the id of every key: a walk over keys begins after it, so that one condition is an index's own. */
+export const NO_KEY = '00000000-0000-0000-0000-000000000000';
+
 type Row = Readonly<Record<string, unknown>>;
 
 /** Names of columns whose values may have the type `T`. */

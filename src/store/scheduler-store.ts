@@ -3,6 +3,7 @@ import type { Look, SchedulerStore } from '../rotation/scheduler-ports.ts';
 import { refuse } from './failures.ts';
 import { createLeaderStore } from './leader-store.ts';
 import type { GuardedPool } from './pool.ts';
+import { NO_KEY } from './rows.ts';
 import { commitStatement, read } from './transaction.ts';
 
 /** Half of what is due by the clock, half of what was marked: many marks hold up nothing that is due. */
@@ -32,7 +33,7 @@ const MARK_AFTER = {
   name: 'mark_after',
   text: `with chosen as (
       select id from public.key
-      where destroyed_at is null and ($1::uuid is null or id > $1) order by id limit $2
+      where destroyed_at is null and id > coalesce($1::uuid, '${NO_KEY}') order by id limit $2
     ), marked as (
       insert into public.key_schedule as s (key_id, next_at) select id, '-infinity' from chosen
       on conflict (key_id) do update set next_at = '-infinity', marks = s.marks + 1

@@ -80,3 +80,30 @@ describe('while others change the key without a pause', () => {
     expect(changes).toBeGreaterThan(100);
   });
 });
+
+/** Changes of different kinds under one tag: whichever comes first, the others were decided on what is past. */
+describe('changes sent at once under the same tag', () => {
+  it('one takes place, and the others are told that the key is at another revision', async () => {
+    await service.request('POST', '/v1/admin/keys', { name: 'raced', suite: 'HS256' });
+    const path = '/v1/admin/keys/raced';
+    for (let round = 0; round < 5; round += 1) {
+      // Whatever won the round before: a suspended key could not be rotated.
+      const { json: before } = await service.request('POST', `${path}/resume`, { reason: 'next' });
+      const headers = { 'If-Match': `"${String(before['revision'])}"` };
+      const labels = (n: number) =>
+        service.request('PATCH', path, { labels: { by: `${round}-${n}` } }, { headers });
+      const outcomes = await Promise.all([
+        ...[1, 2, 3].map(labels),
+        service.request('POST', `${path}/rotate`, {}, { headers }),
+        service.request('PUT', `${path}/rotation-policy`, { maxUses: 100 + round }, { headers }),
+        service.request('POST', `${path}/suspend`, { reason: `round ${round}` }, { headers }),
+      ]);
+      const won = outcomes.filter(({ status }) => status === 200);
+      const refused = outcomes.filter(({ status }) => status !== 200);
+      expect(won.map(({ json }) => json['revision'])).toEqual([Number(before['revision']) + 1]);
+      expect(refused.map(({ status, json }) => [status, json.code])).toEqual(
+        Array.from({ length: 5 }, () => [412, 'etag_mismatch']),
+      );
+    }
+  });
+});

@@ -293,6 +293,17 @@ export const LISTS: readonly List[] = [
     },
   },
   {
+    name: 'steps of the rounds that look at every key',
+    routes: [],
+    run: async ({ store }) => {
+      await store.scheduler.markAfter(null, PAGE);
+      await store.scheduler.markAfter('f0000000-0000-4000-8000-000000000000', PAGE);
+      await store.policies.markNext(PAGE);
+    },
+    // Each namespace has one row, of which the first with work is taken.
+    small: ['rotation_policy_set', 'rotation_policy_round'],
+  },
+  {
     name: 'keys for a plan of rotations',
     routes: ['getRotationPlan'],
     run: async ({ store, namespace }) => {
