@@ -10,7 +10,6 @@ import { StaleAnswer } from '../../../src/audit/ports.ts';
 import type { AppendBatch, CommitOutcome } from '../../../src/audit/ports.ts';
 import { SecurityEpoch } from '../../../src/epoch.ts';
 import { TwofoldError } from '../../../src/errors.ts';
-import { LaneLost } from '../../../src/outcome.ts';
 import { INSTANCE, draftOf, otherKey, standingOf, thisKey } from '../drafts.ts';
 import { MemoryAuditStore, softwareMac } from '../memory-store.ts';
 
@@ -37,7 +36,6 @@ class GoingStore extends MemoryAuditStore {
 
   replay = async (replay: Replay): Promise<number> => {
     if (this.away) throw new TwofoldError('database_unavailable');
-    if (this.lost) throw new LaneLost('gone');
     this.replays.push(replay);
     const { entries, batches } = this.lane(replay.lane);
     for (const { first, entries: all, hmac, epoch } of replay.batches) {
@@ -48,7 +46,6 @@ class GoingStore extends MemoryAuditStore {
     }
     return this.epoch;
   };
-  lost = false;
 }
 
 class MemorySpool implements Spool {
@@ -166,17 +163,6 @@ it('lets nothing out once the lease is over, nor under what has changed', async 
   expect(log.health().ok).toBe(false);
 }, 10_000);
 
-it('runs a request again that waited while the epoch rose', async () => {
-  store.goAway();
-  const wrap = use('wrap');
-  await use();
-  store.epoch = 2;
-  store.changes.push({ ...otherKey, epoch: 2 });
-  store.comeBack();
-  expect(await wrap).toBeInstanceOf(StaleAnswer);
-  expect(epoch.current).toBe(2);
-}, 10_000);
-
 it('without a lease, or without room, waits for the database as ever', async () => {
   full = true;
   store.goAway();
@@ -186,21 +172,4 @@ it('without a lease, or without room, waits for the database as ever', async () 
   full = false;
   expect(await use()).toMatch(/^\d+-\d+$/u);
   expect(await store.verify()).toEqual([]);
-}, 10_000);
-
-it('sets a spool aside whose lane is lost, and goes on in another', async () => {
-  store.goAway();
-  const id = String(await use());
-  store.lost = true;
-  store.comeBack();
-  const next = String(await use());
-  expect(next.split('-')[0]).not.toBe(id.split('-')[0]);
-  expect(spools.map(({ state }) => state)).toEqual(['aside']);
-}, 10_000);
-
-it('leaves the spool to the next start', async () => {
-  store.goAway();
-  await use();
-  expect(await log.stop(300)).toEqual({ closed: false });
-  expect(spools.map(({ state, batches }) => [state, batches.length])).toEqual([['closed', 1]]);
 }, 10_000);
