@@ -17,6 +17,9 @@
  *     twofold hsm generation retire N                        destroy one that nothing is under any more
  *     twofold hsm init-token --so-pin-file FILE              initialise a token of SoftHSM, and of nothing else
  *     twofold hsm escrow --recovery FILE --so-pin-file FILE  wrap the root for the recovery key, so that backups can carry it
+ *     twofold hsm join offer | answer | accept               the root onto the token of a zone that joins
+ *     twofold hsm check                                      as `conformance`
+ *     twofold hsm verify                                     whether every generation is on the token, and opens
  *     twofold import FILE --name NAME --suite SUITE           a private key of elsewhere becomes a key of the service
  *     twofold export recipient | open                        the recipient's side of a key that leaves
  *     twofold recovery create | check                        the recovery key of backups, and its shares
@@ -54,6 +57,7 @@ import { exportCommand } from './main/export-command.ts';
 import { generationCommand } from './main/generation-command.ts';
 import { hsmCommand } from './main/hsm-command.ts';
 import { importCommand } from './main/import-command.ts';
+import { joinCommand } from './main/join-command.ts';
 import { kmsPluginCommand } from './main/kms-plugin-command.ts';
 import { localTokenCommand } from './main/local-token-command.ts';
 import { migrateCommand } from './main/migrate-command.ts';
@@ -61,6 +65,7 @@ import { recoveryCommand } from './main/recovery-command.ts';
 import { serveCommand } from './main/serve-command.ts';
 import { tokenCommand } from './main/token-command.ts';
 import { VERSION } from './main/version.ts';
+import { verifyCommand } from './main/verify-command.ts';
 import { workerCommand } from './main/workers/worker-command.ts';
 
 // A closed terminal or pipe is no reason to cut a stop short: what nobody reads is dropped.
@@ -72,7 +77,7 @@ const print = (line: string) => {
 };
 const complain = (line: string) => void process.stderr.write(`${line}\n`);
 
-const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | doctor database | conformance | migrate | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | hsm escrow | import | export recipient | export open | recovery create | recovery check | backup create | backup list | backup verify | backup restore | audit archive | audit export | audit verify | audit keys | audit prove | audit tail | kms-plugin | version
+const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | doctor database | conformance | migrate | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | hsm escrow | hsm join offer | hsm join answer | hsm join accept | hsm check | hsm verify | import | export recipient | export open | recovery create | recovery check | backup create | backup list | backup verify | backup restore | audit archive | audit export | audit verify | audit keys | audit prove | audit tail | kms-plugin | version
 Settings are flags, TWOFOLD_* variables or a file; see deploy/configuration.md.`;
 
 function configCommand(flags: ReadonlyMap<string, string>, argv: readonly string[]): number {
@@ -167,6 +172,17 @@ async function run(argv: readonly string[]): Promise<number> {
         const local = localConfig({ flags, uses: ['database', 'hsm'] });
         await escrowCommand(local, rest.slice(1), print);
         return 0;
+      }
+      if (rest[0] === 'check') return conformanceCommand(others.slice(1), print);
+      if (rest[0] === 'join') {
+        // An offer needs the token alone.
+        const uses = rest[1] === 'offer' ? (['hsm'] as const) : (['database', 'hsm'] as const);
+        await joinCommand(localConfig({ flags, uses }), rest.slice(1), print);
+        return 0;
+      }
+      if (rest[0] === 'verify') {
+        const local = localConfig({ flags, uses: ['database', 'hsm'] });
+        return verifyCommand(local, rest.slice(1), print);
       }
       return hsmCommand(loadConfig({ flags, uses: ['hsm'] }), rest, print);
     case 'migrate':

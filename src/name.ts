@@ -45,6 +45,7 @@ export const NAME = {
   shareText: 'twofold/share-text/1',
   /** HKDF `info` of the key that a root travels under, and first part of its transcript. */
   rootTransport: 'twofold/root-transport/1',
+  join: 'twofold/join/1',
   escrow: 'twofold/escrow/1',
   /** First bytes of a backup's content; its version byte follows. */
   backup: 'TWOFOLDBACKUP',

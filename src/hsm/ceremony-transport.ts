@@ -85,7 +85,7 @@ function diversifier(secret: SecretBytes, transcript: Uint8Array): SecretBytes {
 }
 
 /** What a token is doing here: one session, and what is to be destroyed whatever happens. */
-class Bench {
+export class Bench {
   readonly cryptoki: Cryptoki;
   readonly session: Handle;
   readonly wrapMechanism: number;
@@ -167,11 +167,18 @@ function transportKey(use: { derive?: true; wrap?: true; unwrap?: true }): Attri
   });
 }
 
-function ephemeral(bench: Bench): { readonly privateKey: Handle; readonly point: Uint8Array } {
+/**
+ * A P-384 pair that never leaves the token; `kept`: the private key is a token object of these attributes,
+ * for the process that goes on with it, and not destroyed here.
+ */
+export function ephemeral(
+  bench: Bench,
+  kept?: Attribute[],
+): { readonly privateKey: Handle; readonly point: Uint8Array } {
   const { cryptoki, session } = bench;
   const open = attributes({ token: false, private: false, paramsEC: P384 });
   const secret = attributes({
-    token: false,
+    token: kept !== undefined,
     private: true,
     sensitive: true,
     extractable: false,
@@ -179,14 +186,14 @@ function ephemeral(bench: Bench): { readonly privateKey: Handle; readonly point:
     sign: false,
     decrypt: false,
     unwrap: false,
-  });
+  }).concat(kept ?? []);
   const made = cryptoki.C_GenerateKeyPair(
     session,
     { mechanism: CKM.EC_KEY_PAIR_GEN },
     open,
     secret,
   );
-  bench.keep(made.privateKey);
+  if (kept === undefined) bench.keep(made.privateKey);
   bench.keep(made.publicKey);
   const der = readAttribute(cryptoki, session, made.publicKey, CKA.EC_POINT);
   // DER OCTET STRING of 97 bytes; its length takes one byte.
@@ -284,21 +291,43 @@ async function asOfficer<T>(
   }
 }
 
-/**
- * Steps 5 and 6: the root onto a token that has it not, by the recovery key, which is a session object of
- * the token for as long as it takes. One that is there already is left as it is: the canary says whether
- * it is the same.
- *
- * @throws TwofoldError integrity_failed for an escrow that is not for this key, or was altered
- */
+/** Whose private key opens a wrapped root. */
+export interface Receiver {
+  /** For messages: `recovery key` or `offer`. */
+  readonly what: string;
+  /** ek ‖ Q. */
+  readonly publicKey: Uint8Array;
+  /** d ‖ z of the ML-KEM-1024 half; the caller wipes it. */
+  readonly pqSeed: SecretBytes;
+  /** Its P-384 half on the token. */
+  readonly privateKey: (bench: Bench) => Handle;
+}
+
+/** The root of an escrow onto a token that has it not, by the recovery key, a session object for as long. */
 export async function placeRoot(
   cryptoki: Cryptoki,
   request: Transport & { readonly escrow: EscrowedRoot; readonly key: RecoveryPrivateKey },
 ): Promise<RootMade> {
-  const { escrow, key, user, officer } = request;
-  requireWhole(escrow, key);
+  const { publicKey, pqSeed } = request.key;
+  const privateKey = (bench: Bench) => importScalar(bench, request.key);
+  const receiver = { what: 'recovery key', publicKey, pqSeed, privateKey };
+  return receiveRoot(cryptoki, { ...request, receiver });
+}
+
+/**
+ * Steps 5 and 6: the root onto a token that has it not. One that is there already is left as it is: the
+ * canary says whether it is the same.
+ *
+ * @throws TwofoldError integrity_failed for what is not for this receiver, or was altered
+ */
+export async function receiveRoot(
+  cryptoki: Cryptoki,
+  request: Transport & { readonly escrow: EscrowedRoot; readonly receiver: Receiver },
+): Promise<RootMade> {
+  const { escrow, receiver, user, officer } = request;
+  requireWhole(escrow, receiver);
   const bench = new Bench(cryptoki, request.tokenSelector);
-  const imported = request.engine.mlKem.importSeed('ML-KEM-1024', key.pqSeed);
+  const imported = request.engine.mlKem.importSeed('ML-KEM-1024', receiver.pqSeed);
   let shared: SecretBytes | undefined;
   try {
     await login(cryptoki, bench.session, CKU.USER, user);
@@ -307,7 +336,7 @@ export async function placeRoot(
       const custody = custodyOf(cryptoki, bench.session, there);
       return { made: false, root: escrow.root, custody };
     }
-    const agreed = bench.agree(importScalar(bench, key), escrow.point);
+    const agreed = bench.agree(receiver.privateKey(bench), escrow.point);
     shared = await imported.decapsulate(escrow.ciphertext);
     const carried = await asOfficer(bench, { user, officer }, () => {
       const kek = deriveKek(bench, agreed, shared, escrow.transcript, 'unwrap');
@@ -321,9 +350,9 @@ export async function placeRoot(
   }
 }
 
-function requireWhole(escrow: EscrowedRoot, { publicKey }: RecoveryPrivateKey): void {
+function requireWhole(escrow: EscrowedRoot, { publicKey, what }: Receiver): void {
   if (!equalBytes(escrow.publicKey, publicKey)) {
-    throw new TwofoldError('integrity_failed', 'the root was wrapped for another recovery key');
+    throw new TwofoldError('integrity_failed', `the root was wrapped for another ${what}`);
   }
   checkPublicKey('P-384', escrow.point);
   if (!equalBytes(transcriptOf(escrow), escrow.transcript)) {

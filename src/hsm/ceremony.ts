@@ -24,8 +24,9 @@ import { PinFile, pinScope } from './pin.ts';
 import { PIN_LOCK } from './pin-turn.ts';
 import type { PinRole } from './pin.ts';
 import type { RootOnToken } from './port.ts';
-import { performTransport } from './perform-transport.ts';
-import type { EscrowText, TransportRequest } from './perform-transport.ts';
+import type { JoinEnded, JoinOffer } from './ceremony-join.ts';
+import { performOffer, performTransport } from './perform-transport.ts';
+import type { EscrowText, OfferRequest, TransportRequest } from './perform-transport.ts';
 import type { TokenSelector } from './protocol.ts';
 
 export type CeremonyRequest =
@@ -59,9 +60,11 @@ export type CeremonyRequest =
       readonly stateDir: string;
       readonly root: RootOnToken;
     }
-  | TransportRequest;
+  | TransportRequest
+  | OfferRequest;
 
-export type CeremonyResult = RootMade | RootDestroyed | TokenInitialised | TokenFound | EscrowText;
+export type CeremonyResult =
+  RootMade | RootDestroyed | TokenInitialised | TokenFound | EscrowText | JoinOffer | JoinEnded;
 
 export type CeremonyAnswer =
   | { readonly ok: true; readonly result: CeremonyResult }
@@ -91,15 +94,32 @@ async function lock(name: string): Promise<() => void> {
   }
 }
 
-type OfRoot = Extract<CeremonyRequest, { readonly root: RootOnToken }>;
+type OfRoot = Extract<OwnRequest, { readonly root: RootOnToken }>;
 
-const isOfRoot = (request: CeremonyRequest): request is OfRoot =>
+const isOfRoot = (request: OwnRequest): request is OfRoot =>
   request.action === 'make-root' || request.action === 'destroy-root';
 
 async function perform(cryptoki: Cryptoki, request: CeremonyRequest): Promise<CeremonyResult> {
-  if (request.action === 'escrow-root' || request.action === 'place-root') {
-    return performTransport(cryptoki, request);
+  switch (request.action) {
+    case 'escrow-root':
+    case 'place-root':
+    case 'accept-join':
+      return performTransport(cryptoki, request);
+    case 'offer-join':
+    case 'end-join':
+      return performOffer(cryptoki, request);
+    case 'init-token':
+    case 'ensure-soft-token':
+    case 'make-root':
+    case 'destroy-root':
+      return performOwn(cryptoki, request);
   }
+}
+
+type OwnRequest = Exclude<CeremonyRequest, TransportRequest | OfferRequest>;
+
+/** What a token gets for itself, and loses. */
+async function performOwn(cryptoki: Cryptoki, request: OwnRequest): Promise<CeremonyResult> {
   if (!isOfRoot(request)) {
     const { label, pinFile, soPinFile } = request;
     const ours = request.action === 'init-token';

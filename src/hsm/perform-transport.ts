@@ -1,10 +1,12 @@
-/** The two ceremonies by which a root travels, from their requests. In the ceremony process. */
+/** The ceremonies by which a root travels, from their requests. In the ceremony process. */
 import { readFileSync } from 'node:fs';
 
 import { nativeEngine } from '../crypto/native-engine.ts';
 import { wipe } from '../crypto/secret.ts';
 import { recoveryKeyOf } from '../recovery/key.ts';
 import { seedOf } from '../recovery/shares.ts';
+import { acceptJoin, endJoin, offerJoin } from './ceremony-join.ts';
+import type { JoinEnded, JoinOffer } from './ceremony-join.ts';
 import type { RootMade } from './ceremony-root.ts';
 import { escrowRoot, placeRoot } from './ceremony-transport.ts';
 import type { Transport } from './ceremony-transport.ts';
@@ -41,7 +43,13 @@ export type TransportRequest = Place &
         readonly escrow: EscrowText;
         readonly shareFiles: readonly string[];
       }
+    | { readonly action: 'accept-join'; readonly escrow: EscrowText }
   );
+
+/** What needs no PIN of the security officer: the offer, and its end. */
+export type OfferRequest = Omit<Place, 'soPinFile'> & {
+  readonly action: 'offer-join' | 'end-join';
+};
 
 export async function performTransport(
   cryptoki: Cryptoki,
@@ -55,11 +63,25 @@ export async function performTransport(
     user: pin(request.pinFile, 'user'),
     officer: pin(request.soPinFile, 'so'),
   };
+  if (request.action === 'accept-join') {
+    const escrow = escrowOf(request.escrow);
+    return acceptJoin(cryptoki, { ...transport, escrow, stateDir });
+  }
   if (request.action === 'escrow-root') {
     const publicKey = Uint8Array.from(Buffer.from(request.publicKey, 'base64'));
     return escrowText(await escrowRoot(cryptoki, { ...transport, root: request.root, publicKey }));
   }
   return place(cryptoki, transport, request);
+}
+
+export async function performOffer(
+  cryptoki: Cryptoki,
+  { action, module, tokenSelector, stateDir, pinFile }: OfferRequest,
+): Promise<JoinOffer | JoinEnded> {
+  const user = new PinFile(pinFile, stateDir, pinScope(module, tokenSelector), 'user');
+  const offering = { tokenSelector, user, engine: nativeEngine, stateDir };
+  if (action === 'offer-join') return offerJoin(cryptoki, offering);
+  return endJoin(cryptoki, offering);
 }
 
 /** The seed is in this process for as long as the ceremony takes, and nowhere else. */

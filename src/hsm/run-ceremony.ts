@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { ERRORS, TwofoldError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { CeremonyAnswer, CeremonyRequest } from './ceremony.ts';
+import type { JoinEnded, JoinOffer } from './ceremony-join.ts';
 import type { RootDestroyed, RootMade } from './ceremony-root.ts';
 import type { TokenFound, TokenInitialised } from './ceremony-token.ts';
 import type { EscrowedRoot } from './ceremony-transport.ts';
@@ -13,6 +14,7 @@ import { escrowOf, escrowText } from './escrow-text.ts';
 import type { EscrowText } from './escrow-text.ts';
 import type { RootOnToken } from './port.ts';
 import type { TokenSelector } from './protocol.ts';
+import { isFull, tokenFolderOf } from './token-folder.ts';
 
 export interface CeremonyProcess {
   /** Path of the SoftHSM configuration, where the module is SoftHSM. */
@@ -85,9 +87,13 @@ type Travelling = Pick<
   'module' | 'moduleParameters' | 'tokenSelector' | 'pinFile' | 'stateDir'
 > & { readonly soPinFile: string } & Partial<CeremonyProcess>;
 
+function placed(options: Omit<Travelling, 'soPinFile'>) {
+  const { module, moduleParameters, tokenSelector, pinFile, stateDir } = options;
+  return { module, moduleParameters, tokenSelector, pinFile, stateDir } as const;
+}
+
 function travelling(options: Travelling) {
-  const { module, moduleParameters, tokenSelector, pinFile, soPinFile, stateDir } = options;
-  return { module, moduleParameters, tokenSelector, pinFile, soPinFile, stateDir } as const;
+  return { ...placed(options), soPinFile: options.soPinFile } as const;
 }
 
 /** A root wrapped for the recovery key; the root itself is readable at no point. */
@@ -109,6 +115,30 @@ export async function runPlacementCeremony(
   const escrow = escrowText(options.escrow);
   const request = { action: 'place-root', ...travelling(options), escrow, shareFiles };
   return (await runCeremony(request as CeremonyRequest, processOf(options))) as RootMade;
+}
+
+/** What another zone wraps the root for; the private halves stay here until `runJoinEnd`. */
+export async function runJoinOffer(
+  options: Omit<Travelling, 'soPinFile'>,
+): Promise<{ readonly publicKey: Uint8Array }> {
+  const request = { action: 'offer-join', ...placed(options) } as const;
+  const { publicKey } = (await runCeremony(request, processOf(options))) as JoinOffer;
+  return { publicKey: Uint8Array.from(Buffer.from(publicKey, 'base64')) };
+}
+
+/** A root that was wrapped for the offer that is open here. */
+export async function runJoinAcceptance(
+  options: Travelling & { readonly escrow: EscrowedRoot },
+): Promise<RootMade> {
+  const escrow = escrowText(options.escrow);
+  const request = { action: 'accept-join', ...travelling(options), escrow } as const;
+  return (await runCeremony(request, processOf(options))) as RootMade;
+}
+
+/** Destroys the private halves of offers: what was wrapped for them opens nowhere any more. */
+export async function runJoinEnd(options: Omit<Travelling, 'soPinFile'>): Promise<JoinEnded> {
+  const request = { action: 'end-join', ...placed(options) } as const;
+  return (await runCeremony(request, processOf(options))) as JoinEnded;
 }
 
 export interface TokenCeremony {
@@ -143,7 +173,7 @@ async function runCeremony(request: CeremonyRequest, options: CeremonyProcess): 
   const { softhsmConf, environment, signal } = options;
   // Nothing is inherited: NODE_OPTIONS could open an inspector beside the SO PIN, and the settings of
   // the service hold passwords.
-  const env = {
+  const env: Readonly<Record<string, string>> = {
     ...environment,
     ...(softhsmConf === undefined ? {} : { SOFTHSM2_CONF: softhsmConf }),
   };
@@ -158,7 +188,21 @@ async function runCeremony(request: CeremonyRequest, options: CeremonyProcess): 
   });
   child.stdin.end(JSON.stringify(request));
   const [out, err] = await Promise.all([text(child.stdout), text(child.stderr), closed]);
-  return resultOf(out, err);
+  try {
+    return resultOf(out, err);
+  } catch (error) {
+    throw await namingFull(error, env['SOFTHSM2_CONF']);
+  }
+}
+
+/** SoftHSM on a full disk answers with any return value, of which none says so. */
+async function namingFull(error: unknown, softhsmConf: string | undefined): Promise<unknown> {
+  if (softhsmConf === undefined || !TwofoldError.is(error, 'hsm_unavailable')) return error;
+  const folder = await tokenFolderOf(softhsmConf);
+  const full = folder !== undefined && (await isFull(folder).catch(() => false));
+  if (!full) return error;
+  const detail = 'the file system under the token is full';
+  return new TwofoldError('storage_full', detail, { cause: error });
 }
 
 function resultOf(out: string, err: string): unknown {

@@ -250,7 +250,7 @@ async function completedMeanwhile(store: RootStore, root: RootOnToken): Promise<
 }
 
 /** @throws TwofoldError integrity_failed unless the canary is this generation's */
-async function openGeneration(hsm: Hsm, row: RootGeneration): Promise<OpenedGeneration> {
+export async function openGeneration(hsm: Hsm, row: RootGeneration): Promise<OpenedGeneration> {
   const { generation, seal, mac, canary } = row;
   if (seal === null || mac === null || canary === null) throw stop('The root row is incomplete.');
   const wanted = utf8(NAME.canary);

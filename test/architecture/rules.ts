@@ -240,7 +240,8 @@ export const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   pino: ['telemetry'],
   'prom-client': ['telemetry'],
   '@opentelemetry/api': ['telemetry'],
-  zod: ['contract', 'config', 'http'],
+  /** In `main` for the files that two zones hand each other. */
+  zod: ['contract', 'config', 'http', 'main'],
   'zod-openapi': ['contract', 'http'],
 };
 
