@@ -195,6 +195,8 @@ describe('a lost token', () => {
     const environment = {
       TWOFOLD_AUDIT_ACCEPT_ROLLBACK_CHECKPOINTS: JSON.stringify([beyond[0]?.checkpoint]),
       TWOFOLD_AUDIT_ACCEPT_ROLLBACK_REASON: 'the token was lost',
+      TWOFOLD_BACKUP_FOLDER: join(folder, 'backups'),
+      TWOFOLD_BACKUP_RECOVERY_KEY_FILE: join(folder, 'recovery/recovery.pem'),
     };
     second = await TestService.start({ dataDir, environment });
     for (const { suite, answer } of made) {
@@ -225,6 +227,50 @@ describe('a lost token', () => {
     expect(entry).toMatchObject({ operation: 'audit.restored' });
     const authorization = join(second.dataDir, 'admin.header');
     passed(run('log-keys', second.dataDir, { AUTHORIZATION: authorization, URL: second.url }));
+  }, 60_000);
+
+  it('takes backups again, also when it is asked for one', async () => {
+    if (second === undefined) throw new Error('there is no second service');
+    const service = second;
+    const path = '/v1/admin/backups';
+    const looked = await service.request('POST', `${path}?dryRun=true`, {});
+    expect([looked.status, looked.json['dryRun']]).toEqual([200, true]);
+    expect((await service.request('GET', path)).json['items']).toEqual([]);
+    const take = async () => {
+      const begun = await service.request('POST', path, {});
+      expect([begun.status, begun.json['state'], begun.json.code]).toEqual([
+        201,
+        'running',
+        undefined,
+      ]);
+      const one = begun.headers.get('location') ?? '';
+      for (;;) {
+        const { json } = await service.request('GET', one);
+        if (json['state'] !== 'running') return json;
+        await sleep(50);
+      }
+    };
+    let taken = await take();
+    // New keys of the log sign once the log has them.
+    for (let tries = 0; taken['state'] === 'failed' && tries < 40; tries += 1) {
+      await sleep(500);
+      taken = await take();
+    }
+    expect(taken).toMatchObject({ state: 'succeeded', verified: true, problem: null });
+    const { json } = await service.request('GET', `${path}?pageSize=1`);
+    expect(json['items']).toMatchObject([{ id: taken['id'], keys: SUITES.length + 1 }]);
+    const file = join(folder, 'backups', String(taken['folder']));
+    const argv = ['backup', 'verify', file, '--share', join(folder, 'recovery/share-1.txt')];
+    const others = [2, 3].flatMap((n) => [
+      '--share',
+      join(folder, `recovery/share-${String(n)}.txt`),
+    ]);
+    const verified = spawnSync(join(root, 'scripts/twofold'), [...argv, ...others], {
+      encoding: 'utf8',
+      env: { ...COMMAND_ENVIRONMENT },
+    });
+    expect(verified.stdout).toContain('"verified": "everything"');
+    rmSync(file, { recursive: true });
   }, 60_000);
 
   it('leaves no secret where none may be, and restores nothing twice', async () => {

@@ -80,6 +80,20 @@ describe('a backup that cannot be taken', () => {
     expect(backups.state).toBe('ok');
   });
 
+  it('is told to who asked for it, and counted', async () => {
+    // So that none is due.
+    newest = new Date();
+    failure = new TwofoldError('conflict', 'Root generation 2 is not wrapped.');
+    const backups = schedule();
+    const asked = { requestedBy: { issuer: 'i', subject: 's' }, entries: null };
+    for (const dryRun of [true, false]) {
+      const refused = backups.begin({ ...asked, dryRun });
+      await expect(refused).rejects.toThrow('Root generation 2 is not wrapped.');
+    }
+    // Whoever only looked has seen, and nothing has failed.
+    expect([backups.failures, noted]).toEqual([1, [['backup.failed', { problem: 'conflict' }]]]);
+  });
+
   it('because another instance takes one is no failure', async () => {
     failure = new AnotherBackup();
     const backups = schedule();
