@@ -45,28 +45,8 @@ import type { Config, ConfigSources } from './config.ts';
 import { configurationHash } from './config/fingerprint.ts';
 import { TwofoldError } from './errors.ts';
 import { Output } from './cli/output.ts';
-import { auditArchiveCommand } from './main/audit-archive-command.ts';
-import { auditCommand } from './main/audit-command.ts';
-import { backupCommand, offlineBackupCommand } from './main/backup-command.ts';
 import { complaintLines } from './main/complaint.ts';
-import { conformanceCommand } from './main/conformance-command.ts';
-import { doctorDatabaseCommand } from './main/doctor-database.ts';
-import { doctorCommand } from './main/doctor-command.ts';
-import { escrowCommand } from './main/escrow-command.ts';
-import { exportCommand } from './main/export-command.ts';
-import { generationCommand } from './main/generation-command.ts';
-import { hsmCommand } from './main/hsm-command.ts';
-import { importCommand } from './main/import-command.ts';
-import { joinCommand } from './main/join-command.ts';
-import { kmsPluginCommand } from './main/kms-plugin-command.ts';
-import { localTokenCommand } from './main/local-token-command.ts';
-import { migrateCommand } from './main/migrate-command.ts';
-import { recoveryCommand } from './main/recovery-command.ts';
-import { serveCommand } from './main/serve-command.ts';
-import { tokenCommand } from './main/token-command.ts';
 import { VERSION } from './main/version.ts';
-import { verifyCommand } from './main/verify-command.ts';
-import { workerCommand } from './main/workers/worker-command.ts';
 
 // A closed terminal or pipe is no reason to cut a stop short: what nobody reads is dropped.
 process.stderr.on('error', () => undefined);
@@ -76,6 +56,30 @@ const print = (line: string) => {
   output.print(line);
 };
 const complain = (line: string) => void process.stderr.write(`${line}\n`);
+
+/** What a command needs is loaded when it is asked for: a service needs no client, and a client no service. */
+const load = {
+  auditArchive: () => import('./main/audit-archive-command.ts'),
+  audit: () => import('./main/audit-command.ts'),
+  backup: () => import('./main/backup-command.ts'),
+  conformance: () => import('./main/conformance-command.ts'),
+  doctorDatabase: () => import('./main/doctor-database.ts'),
+  doctor: () => import('./main/doctor-command.ts'),
+  escrow: () => import('./main/escrow-command.ts'),
+  export: () => import('./main/export-command.ts'),
+  generation: () => import('./main/generation-command.ts'),
+  hsm: () => import('./main/hsm-command.ts'),
+  import: () => import('./main/import-command.ts'),
+  join: () => import('./main/join-command.ts'),
+  kmsPlugin: () => import('./main/kms-plugin-command.ts'),
+  localToken: () => import('./main/local-token-command.ts'),
+  migrate: () => import('./main/migrate-command.ts'),
+  recovery: () => import('./main/recovery-command.ts'),
+  serve: () => import('./main/serve-command.ts'),
+  token: () => import('./main/token-command.ts'),
+  verify: () => import('./main/verify-command.ts'),
+  worker: () => import('./main/workers/worker-command.ts'),
+} as const;
 
 const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | doctor database | conformance | migrate | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | hsm escrow | hsm join offer | hsm join answer | hsm join accept | hsm check | hsm verify | import | export recipient | export open | recovery create | recovery check | backup create | backup list | backup verify | backup restore | audit archive | audit export | audit verify | audit keys | audit prove | audit tail | kms-plugin | version
 Settings are flags, TWOFOLD_* variables or a file; see deploy/configuration.md.`;
@@ -129,16 +133,20 @@ async function run(argv: readonly string[]): Promise<number> {
   const { flags, rest } = takeConfigFlags(others);
   switch (command) {
     case 'serve':
-      return serveCommand(loadConfig({ flags }), { argv: others, rest }, { print, complain });
+      return (await load.serve()).serveCommand(
+        loadConfig({ flags }),
+        { argv: others, rest },
+        { print, complain },
+      );
     case 'worker':
-      return workerCommand(loadConfig({ flags }), rest);
+      return (await load.worker()).workerCommand(loadConfig({ flags }), rest);
     case 'token':
-      await tokenCommand(localConfig({ flags }), rest, print);
+      await (await load.token()).tokenCommand(localConfig({ flags }), rest, print);
       return 0;
     case 'bootstrap':
     case 'break-glass': {
       const local = localConfig({ flags, uses: ['database', 'hsm'] });
-      await localTokenCommand(local, command, rest, print);
+      await (await load.localToken()).localTokenCommand(local, command, rest, print);
       return 0;
     }
     case 'config':
@@ -146,60 +154,75 @@ async function run(argv: readonly string[]): Promise<number> {
     case 'doctor':
       if (rest[0] === 'database') {
         const local = localConfig({ flags, uses: ['database'] });
-        return doctorDatabaseCommand(local, rest.slice(1), print);
+        return (await load.doctorDatabase()).doctorDatabaseCommand(local, rest.slice(1), print);
       }
-      return doctorCommand(localConfig({ flags, uses: ['database', 'owner', 'hsm'] }), rest, print);
+      return (await load.doctor()).doctorCommand(
+        localConfig({ flags, uses: ['database', 'owner', 'hsm'] }),
+        rest,
+        print,
+      );
     case 'conformance':
-      return conformanceCommand(others, print);
+      return (await load.conformance()).conformanceCommand(others, print);
     case 'export':
-      return exportCommand(others, { print, complain });
+      return (await load.export()).exportCommand(others, { print, complain });
     case 'import':
-      return importCommand(others, { print, complain });
+      return (await load.import()).importCommand(others, { print, complain });
     case 'recovery':
-      return recoveryCommand(others, print, complain);
+      return (await load.recovery()).recoveryCommand(others, print, complain);
     case 'backup': {
-      const done = await offlineBackupCommand(others, print);
+      const done = await (await load.backup()).offlineBackupCommand(others, print);
       if (done !== null) return done;
       const local = localConfig({ flags, uses: ['database', 'owner', 'hsm'] });
-      return backupCommand(local, rest, { print, complain });
+      return (await load.backup()).backupCommand(local, rest, { print, complain });
     }
     case 'hsm':
       if (rest[0] === 'generation' || rest[0] === 'generations') {
-        await generationCommand(localConfig({ flags, uses: ['database', 'hsm'] }), rest, print);
+        await (
+          await load.generation()
+        ).generationCommand(localConfig({ flags, uses: ['database', 'hsm'] }), rest, print);
         return 0;
       }
       if (rest[0] === 'escrow') {
         const local = localConfig({ flags, uses: ['database', 'hsm'] });
-        await escrowCommand(local, rest.slice(1), print);
+        await (await load.escrow()).escrowCommand(local, rest.slice(1), print);
         return 0;
       }
-      if (rest[0] === 'check') return conformanceCommand(others.slice(1), print);
+      if (rest[0] === 'check')
+        return (await load.conformance()).conformanceCommand(others.slice(1), print);
       if (rest[0] === 'join') {
         // An offer needs the token alone.
         const uses = rest[1] === 'offer' ? (['hsm'] as const) : (['database', 'hsm'] as const);
-        await joinCommand(localConfig({ flags, uses }), rest.slice(1), print);
+        await (await load.join()).joinCommand(localConfig({ flags, uses }), rest.slice(1), print);
         return 0;
       }
       if (rest[0] === 'verify') {
         const local = localConfig({ flags, uses: ['database', 'hsm'] });
-        return verifyCommand(local, rest.slice(1), print);
+        return (await load.verify()).verifyCommand(local, rest.slice(1), print);
       }
-      return hsmCommand(loadConfig({ flags, uses: ['hsm'] }), rest, print);
+      return (await load.hsm()).hsmCommand(loadConfig({ flags, uses: ['hsm'] }), rest, print);
     case 'migrate':
-      return migrateCommand(loadConfig({ flags, uses: ['owner'] }), rest, print);
+      return (await load.migrate()).migrateCommand(
+        loadConfig({ flags, uses: ['owner'] }),
+        rest,
+        print,
+      );
     case 'audit':
       if (rest[0] !== 'archive') {
         const write = (text: string) => output.write(text);
-        return auditCommand(others, { print, complain, write });
+        return (await load.audit()).auditCommand(others, { print, complain, write });
       }
       // It connects as the owner of the tables.
       assertHardened(process.execArgv, nodeOptions());
-      return auditArchiveCommand(localConfig({ flags, uses: ['owner'] }), rest.slice(1), {
-        print,
-        complain,
-      });
+      return (await load.auditArchive()).auditArchiveCommand(
+        localConfig({ flags, uses: ['owner'] }),
+        rest.slice(1),
+        {
+          print,
+          complain,
+        },
+      );
     case 'kms-plugin':
-      return kmsPluginCommand(others, { print, complain });
+      return (await load.kmsPlugin()).kmsPluginCommand(others, { print, complain });
     case 'version':
       print(VERSION);
       return 0;

@@ -18,7 +18,6 @@ import type { InstanceStore } from '../keyring/ports.ts';
 import { Announcer } from '../kubernetes/announcer.ts';
 import { KeyManagement, STATUS_GRACE_MS } from '../kubernetes/key-management.ts';
 import { KeyringService } from '../kubernetes/keyring-service.ts';
-import { KmsServer } from '../kubernetes/server.ts';
 import type { Logs } from '../telemetry/logs.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Unwinding } from './unwinding.ts';
@@ -77,6 +76,8 @@ export async function startProvider(parts: ProviderParts, unwinding: Unwinding):
     engineOf: (suite) => engineOf(engine, suite),
   });
   unwinding.add('provider', () => service.close());
+  // gRPC takes some 15 MB, and most services have no such socket.
+  const { KmsServer } = await import('../kubernetes/server.ts');
   const server = new KmsServer({
     management: new KeyManagement({ service, provider, cluster, key, ...patience(config) }),
     path: socket,
@@ -96,11 +97,11 @@ export async function startProvider(parts: ProviderParts, unwinding: Unwinding):
   );
 }
 
-/** Announces what was confirmed; told of keys by whoever reads them. Goes on until unwound. */
 /** As long as decrypts are answered without a commit, Status says that nothing is wrong. */
 const patience = ({ zone: { graceMs } }: Pick<Config, 'zone'>) =>
   graceMs > STATUS_GRACE_MS ? { statusGraceMs: graceMs } : {};
 
+/** Announces what was confirmed; told of keys by whoever reads them. Goes on until unwound. */
 export function startAnnouncer(
   {
     keyring,
