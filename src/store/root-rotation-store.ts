@@ -32,14 +32,17 @@ import { VERSION_COLUMNS, versionFromRow } from './version-rows.ts';
 const WINDOW = 2_000;
 
 /**
- * The newest entry that parameters were asked for, up to a minute after the generation was replaced: an
+ * The newest entry that parameters were asked for, from when the generation came in force up to a minute after the generation was replaced: an
  * answer that was under way then may have been made before.
  */
 const IMPORTS_GIVEN = `select max(e.at) as at from public.namespace n
   cross join lateral (
     select e.at from public.entry e
     where e.namespace = n.name and e.operation = 'keys.import-parameters' and e.outcome = 'ok'
-      and e.at > clock_timestamp() - $2::bigint * interval '1 ms'
+      and e.at > greatest(clock_timestamp() - $2::bigint * interval '1 ms', (
+        select min(o.created_at) from public.operation o
+        where o.kind = $3 and (o.request ->> 'generation')::integer = $1
+      ))
       and e.at < coalesce((
         select min(o.created_at) from public.operation o
         where o.kind = $3 and (o.request ->> 'generation')::integer > $1

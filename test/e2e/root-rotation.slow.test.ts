@@ -12,7 +12,7 @@ import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
 import { TestService } from './service.ts';
 
 /** Kills of the service in the middle of a rotation, and of the commands; 25 in the full run. */
-const KILLS = Number(process.env['TWOFOLD_ROOT_KILLS'] ?? 1);
+const KILLS = Number(process.env['TWOFOLD_ROOT_KILLS'] ?? 2);
 const SEED = Number(process.env['TWOFOLD_ROOT_SEED'] ?? 1);
 /** 40 in the full run. */
 const KEYS = Number(process.env['TWOFOLD_ROOT_KEYS'] ?? 20);
@@ -199,6 +199,9 @@ describe('the root is replaced', () => {
       { generation: 1, state: 'in-force', onToken: true },
       { generation: 2, state: 'complete', onToken: true, references: {} },
     ]);
+    // Somebody is about to send a key that is sealed to what only the first generation opens.
+    const parameters = '/v1/admin/imports/parameters?suite=ECDSA-P256-SHA256';
+    expect((await service.request('GET', parameters)).status).toBe(200);
     const early = await twofold('hsm', 'generation', 'retire', '1');
     expect([early.status, early.err]).toEqual([1, expect.stringContaining('in-force')]);
   }, 120_000);
@@ -219,6 +222,8 @@ describe('the root is replaced', () => {
     expect(failures).toEqual([]);
     expect(requests).toBeGreaterThan(50);
     expect(over).toMatchObject({ state: 'succeeded', progress: { failed: 0 } });
+    const { offset, total } = over['progress'] as Record<string, number>;
+    expect(offset).toBe(total);
     const { json } = await service.request('GET', '/v1/admin/root');
     expect(json).toMatchObject({ inForce: 2, generations: [{ references: {} }, {}] });
     expect((json['generations'] as { references: object }[])[0]?.references).toEqual({});
@@ -227,7 +232,11 @@ describe('the root is replaced', () => {
   }, 120_000);
 
   it('and the old generation is destroyed, which a new start does not miss', async () => {
-    const retired = await killedThenDone('hsm', 'generation', 'retire', '1');
+    const waits = await twofold('hsm', 'generation', 'retire', '1');
+    const until = expect.stringMatching(/can be used until 2\d{3}-\d\d-\d\dT.*--strand-imports/u);
+    expect([waits.status, waits.err]).toEqual([1, until]);
+    const argv = ['hsm', 'generation', 'retire', '1', '--strand-imports'];
+    const retired = await killedThenDone(...argv);
     expect(retired).toMatchObject({ generation: 1, state: 'retired' });
     const { generations } = await done('hsm', 'generations');
     expect(generations).toMatchObject([
