@@ -80,7 +80,7 @@ const commits = (test: TestStore): void => {
     const change = await changes.change(insert(row));
     const epoch = change.epoch - 1;
     const stale = { ...change, epoch, entry: { ...change.entry, epoch } };
-    expect(await keys().commit(stale)).toEqual({ stale: change.epoch });
+    expect(await keys().commit(stale)).toEqual({ stale: change.epoch, held: false });
     expect(await found(row.name)).toBeNull();
     expect(await test.store().audit.leafAt(changes.lane, change.entry.n)).toBeNull();
   });
@@ -95,7 +95,7 @@ const commits = (test: TestStore): void => {
     const other = await changer(test.store());
     const change = await other.change(insert(key()));
     const first = await keys().commit(change);
-    expect(first).toEqual({ epoch: change.epoch + 1 });
+    expect(first).toEqual({ epoch: change.epoch + 1, held: false });
     await changes.commit([]);
     expect(await keys().commit(change)).toEqual(first);
   });
