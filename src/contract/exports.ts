@@ -24,7 +24,7 @@ export const exportKey = defineRoute({
     .strictObject({
       version: keyVersion,
       recipient: z.strictObject({
-        suite: suiteId.meta({ description: 'A hybrid KEM, as `MLKEM768-P256`.' }),
+        suite: suiteId.meta({ description: 'A hybrid KEM.' }),
         publicKey: publicBytes({
           min: 1,
           max: MAX_PUBLIC_KEY,

@@ -24,6 +24,7 @@ import { checkName, mergeLabels } from './names.ts';
 import { planNewVersion, writableCustody } from './new-version.ts';
 import type { NewVersionParts } from './new-version.ts';
 import type { ChangeDone, ChangeRun, PreparedChange } from './operations.ts';
+import { requireNoRecords } from './provider-record.ts';
 import { requirePublishable, requireServes } from './succession.ts';
 
 const NOTHING = new Uint8Array(0);
@@ -231,13 +232,15 @@ function keyOf(
   input: ImportKey,
   { namespace, purpose, now }: { namespace: string; purpose: Purpose; now: Date },
 ): Key {
+  const labels = mergeLabels({}, input.labels);
+  requireNoRecords(labels);
   return {
     id: randomUUID(),
     namespace,
     name: input.name,
     aliases: [],
     purpose,
-    labels: mergeLabels({}, input.labels),
+    labels,
     rotation: null,
     deletionProtection: input.deletionProtection,
     origin: 'imported',

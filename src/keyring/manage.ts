@@ -21,7 +21,7 @@ import type { Key } from './model.ts';
 import { checkName, checkReason, mergeLabels, sameLabels } from './names.ts';
 import { planNewVersion, writableCustody } from './new-version.ts';
 import type { NewVersionParts } from './new-version.ts';
-import { checkRecords, recordsOf, requireNotHeld } from './provider-record.ts';
+import { checkRecords, requireNoRecords, requireNotHeld } from './provider-record.ts';
 import type {
   Announcement,
   ChangeDone,
@@ -92,9 +92,7 @@ export class KeyAdministration implements KeyManage {
     return this.#changes.run(grant, run, async () => {
       checkName(input.name);
       const labels = mergeLabels({}, input.labels);
-      if (recordsOf(labels).size > 0) {
-        throw new TwofoldError('invalid_value', 'A new key has no Kubernetes provider yet.');
-      }
+      requireNoRecords(labels);
       const { suite } = input;
       const purpose = input.purpose ?? suite.class;
       requireServes(suite, purpose);

@@ -41,18 +41,22 @@ export const formatRecord = ({ provider, announced, retired, proof }: ProviderRe
 
 /** @throws TwofoldError invalid_value */
 export function parseRecord(text: string): ProviderRecord {
+  const record = readRecord(text);
+  if (record === null) throw refused('The label is not the record of a Kubernetes provider.');
+  if (record.retired <= record.announced) return record;
+  throw refused('Only versions that were announced can be retired.');
+}
+
+/** Null for what has not the form of one. */
+function readRecord(text: string): ProviderRecord | null {
   const [, provider, announced, retired, proof] = RECORD.exec(text) ?? [];
-  if (provider === undefined) {
-    throw refused('The label is not the record of a Kubernetes provider.');
-  }
-  const record = {
+  if (provider === undefined) return null;
+  return {
     provider,
     announced: Number(announced),
     retired: Number(retired ?? 0),
     proof: proof ?? null,
   };
-  if (record.retired <= record.announced) return record;
-  throw refused('Only versions that were announced can be retired.');
 }
 
 /** Whether it holds nothing any more, and seals nothing. */
@@ -88,12 +92,29 @@ export const unprotectsByLabels = (changes: Readonly<Record<string, string | nul
     ([name, text]) => name.startsWith(PROVIDER_LABEL) && text?.includes(' retired=') === true,
   );
 
-/** Of each cluster that has one, by its name. A label from before there were records is none. */
+/**
+ * Of each cluster that has one, by its name. A label from before there were records is none. Never throws, so
+ * that no label keeps a key from being suspended: one that retires what it never announced retires nothing.
+ */
 export function recordsOf(labels: Labels): ReadonlyMap<string, ProviderRecord> {
-  const records = Object.entries(labels)
-    .filter(([name, text]) => name.startsWith(PROVIDER_LABEL) && RECORD.test(text))
-    .map(([name, text]) => [name.slice(PROVIDER_LABEL.length), parseRecord(text)] as const);
-  return new Map(records);
+  const records = new Map<string, ProviderRecord>();
+  for (const [name, text] of Object.entries(labels)) {
+    const record = name.startsWith(PROVIDER_LABEL) ? readRecord(text) : null;
+    if (record === null) continue;
+    const sound = record.retired <= record.announced;
+    const cluster = name.slice(PROVIDER_LABEL.length);
+    records.set(cluster, sound ? record : { ...record, retired: 0, proof: null });
+  }
+  return records;
+}
+
+/**
+ * Of a key that is being made: its providers come to it later, by changes that are checked.
+ * @throws TwofoldError invalid_value
+ */
+export function requireNoRecords(labels: Labels): void {
+  if (!Object.keys(labels).some((name) => name.startsWith(PROVIDER_LABEL))) return;
+  throw refused('A new key has no Kubernetes provider yet.');
 }
 
 const sameRetired = (before: ProviderRecord, after: ProviderRecord): boolean =>

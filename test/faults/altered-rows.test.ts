@@ -83,6 +83,10 @@ async function edit(id: string, sql: string): Promise<() => Promise<void>> {
   });
 }
 
+/** An array would be sent as one of PostgreSQL's, which no jsonb is. */
+const valueOf = (name: string, row: Record<string, unknown>): unknown =>
+  ['labels', 'exports'].includes(name) ? JSON.stringify(row[name]) : row[name];
+
 async function restore(
   table: string,
   identity: readonly string[],
@@ -95,7 +99,7 @@ async function restore(
       const where = identity.map((name) => `${name} = $${String(names.indexOf(name) + 1)}`);
       await client.query(
         `update ${table} set ${assignments.join(', ')} where ${where.join(' and ')}`,
-        names.map((name) => row[name] as unknown),
+        names.map((name) => valueOf(name, row)),
       );
     }
   });
@@ -290,7 +294,7 @@ describe('a name of a destroyed key', () => {
     const sets = names.map((name, index) => `${name} = $${String(index + 1)}`).join(', ');
     const where = table === 'key' ? ['id'] : ['key_id', 'version'];
     const is = where.map((name) => `${name} = $${String(names.indexOf(name) + 1)}`).join(' and ');
-    const values = names.map((name) => (name === 'labels' ? JSON.stringify(row[name]) : row[name]));
+    const values = names.map((name) => valueOf(name, row));
     return client.query(`update ${table} set ${sets} where ${is}`, values);
   };
 });

@@ -198,6 +198,19 @@ describe('what is refused', () => {
     expect(raced.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([201, 409]);
   });
 
+  it('labels of a Kubernetes provider, of whatever form, which only changes of a key may make', async () => {
+    const key = p256();
+    const given = await parametersOf(key.suite);
+    const envelope = await sealed(given, key);
+    const proof = 'A'.repeat(43);
+    for (const more of ['1', `1 retired=2 proof=${proof}`, '5 retired=4', '999999999', 'never']) {
+      const labels = { 'kubernetes/c1': `provider=twofold announced=${more}` };
+      const { json } = await post({ ...body('held', given, key, envelope), labels });
+      expect(json['code']).toBe('invalid_value');
+    }
+    await absent('held');
+  });
+
   it('parameters of another suite, namespace or service, altered, and malformed', async () => {
     const key = p256();
     const given = await parametersOf(key.suite);

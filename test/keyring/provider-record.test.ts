@@ -1,6 +1,12 @@
 import { expect, test } from '@jest/globals';
 
-import { formatRecord, parseRecord, providerLabel } from '../../src/keyring/provider-record.ts';
+import {
+  formatRecord,
+  parseRecord,
+  providerLabel,
+  recordsOf,
+  requireNotHeld,
+} from '../../src/keyring/provider-record.ts';
 import { aRun, codeOf, openWorld } from './world.ts';
 import type { World } from './world.ts';
 
@@ -64,6 +70,14 @@ test('a record is read as it was written, and nothing else is one', () => {
   ]) {
     expect(() => parseRecord(text)).toThrow();
   }
+});
+
+test('a stored record that retires what it never announced keeps nobody from anything but destruction', () => {
+  const labels = { 'kubernetes/c1': `provider=p announced=1 retired=2 proof=${'A'.repeat(43)}` };
+  expect(recordsOf(labels).get('c1')).toMatchObject({ announced: 1, retired: 0, proof: null });
+  expect(() => {
+    requireNotHeld({ labels }, 1);
+  }).toThrow(expect.objectContaining({ code: 'deletion_protected' }));
 });
 
 test('a key begins without a provider, and a provider with the primary version', async () => {

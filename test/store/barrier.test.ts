@@ -137,6 +137,6 @@ onEachMajor('epoch barrier', (test) => {
       client.release(true);
     }
     expect(await store.audit.leafAt(changes.lane, 1)).toBeNull();
-    expect(await store.keys.commit(change)).toEqual({ epoch: change.epoch + 1 });
+    expect(await store.keys.commit(change)).toEqual({ epoch: change.epoch + 1, held: false });
   });
 });

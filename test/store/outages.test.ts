@@ -87,7 +87,7 @@ onEmbedded('outages', (test) => {
     const appended = await store.audit.append(sent);
     const committed = await store.keys.commit(change);
     expect([{ epoch }, { stale: epoch + 1 }]).toContainEqual(appended);
-    expect(committed).toEqual({ epoch: epoch + 1 });
+    expect(committed).toEqual({ epoch: epoch + 1, held: false });
     expect((await store.keys.find('default', { name: row.name }, 0))?.versions).toHaveLength(1);
   }, 60_000);
 

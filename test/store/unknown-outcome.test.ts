@@ -64,7 +64,7 @@ onEmbedded('unknown outcomes', (test) => {
     await eventually(async () => (await far.audit.leafAt(changes.lane, 1)) !== null);
     expect(await far.audit.leafAt(changes.lane, 1)).toEqual(change.entry.leaf);
     expect((await far.keys.find('default', { name: row.name }, 0))?.versions).toHaveLength(1);
-    expect(await far.keys.commit(change)).toEqual({ epoch: change.epoch + 1 });
+    expect(await far.keys.commit(change)).toEqual({ epoch: change.epoch + 1, held: false });
     expect(await far.audit.changesSince(change.epoch)).toHaveLength(1);
   });
 
@@ -90,7 +90,7 @@ onEmbedded('unknown outcomes', (test) => {
     });
     expect(await far.audit.leafAt(changes.lane, 1)).toBeNull();
     expect(await far.keys.find('default', { name: row.name }, 0)).toBeNull();
-    expect(await far.keys.commit(change)).toEqual({ epoch: change.epoch + 1 });
+    expect(await far.keys.commit(change)).toEqual({ epoch: change.epoch + 1, held: false });
   });
 
   it('never repeats by itself what may have happened', async () => {

@@ -43,6 +43,8 @@ const PEM = '-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n';
 const mac: RowMac = async (data) =>
   createHmac('sha256', Buffer.alloc(32, 0x2a)).update(data).digest();
 
+const HELD_BY_NOBODY = `create function public.grace_held(bigint) returns boolean language sql as 'select false'`;
+
 let folder: string;
 let server: Awaited<ReturnType<typeof startEmbedded>>;
 let store: Store;
@@ -116,8 +118,13 @@ beforeAll(async () => {
   server = await startEmbedded({ dataDir });
   expect(await migrate({ url: server.ownerUrl, version: '0.0.1', dir: old })).toEqual(OLD);
   store = openStore({ url: server.appUrl });
-  writer = await changer(store);
-  await fillAsThen();
+  // What the statements of today ask beside those of then.
+  await withClient(server.ownerUrl, async (client) => {
+    await client.query(HELD_BY_NOBODY);
+    writer = await changer(store);
+    await fillAsThen();
+    await client.query('drop function public.grace_held');
+  });
   const newer = await migrate({ url: server.ownerUrl, version: '0.0.2' });
   const all = (await readdir(MIGRATIONS)).filter((name) => /^\d/u.test(name)).toSorted();
   expect([...OLD, ...newer]).toEqual(all);
