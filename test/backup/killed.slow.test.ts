@@ -4,7 +4,16 @@
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -17,11 +26,13 @@ import { openBackup, verifyContent } from '../../src/backup/verify.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import type { SecretBytes } from '../../src/crypto/secret.ts';
 import { encodePublicKey, newSeed, recoveryKeyOf } from '../../src/recovery/key.ts';
+import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
 import { startTestDatabase } from '../store/database.ts';
 import type { TestDatabase } from '../store/database.ts';
 import { rowsAsOwner } from '../store/owner.ts';
 
 const CHILD = join(import.meta.dirname, 'killed-child.ts');
+const TWOFOLD = join(import.meta.dirname, '../../scripts/twofold');
 const ROUNDS = Number(process.env['BACKUP_KILLS'] ?? 12);
 const ROWS = 60_000;
 
@@ -74,6 +85,10 @@ async function verifyAll(): Promise<number> {
   }
   return paths.length;
 }
+
+/** Of this thread, milliseconds. */
+const pause = (milliseconds: number) =>
+  void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
 
 describe('a backup', () => {
   it('that is killed at any point is none, and the next is whole', async () => {
@@ -140,6 +155,54 @@ describe('a backup', () => {
     await copied.close();
     await expect(copy()).rejects.toThrow(/is there already/u);
   }, 30_000);
+
+  it('whose copy is killed is whole or not there, and the next goes on with what was written', async () => {
+    const [path = ''] = await backupsIn(backups());
+    const name = basename(path);
+    const to = join(folder, 'killed-copy');
+    const partial = join(to, `.copying-${name}`);
+    const length = statSync(join(path, 'content')).size;
+    const written = () => {
+      const file = join(partial, 'content');
+      return existsSync(file) ? statSync(file).size : 0;
+    };
+    const options = { env: COMMAND_ENVIRONMENT, encoding: 'utf8', detached: true } as const;
+    const argv = ['backup', 'copy', path, '--to', to];
+    /** Killed once so much is written; whether that was before it had its name. */
+    const killedAt = async (least: number): Promise<boolean> => {
+      const child = spawn(TWOFOLD, argv, { ...options, stdio: 'ignore' });
+      const closed = once(child, 'close');
+      // No turn of the loop in between: the rest of the copy takes some ten milliseconds.
+      const until = performance.now() + 20_000;
+      while (written() < least && !existsSync(join(to, name)) && performance.now() < until)
+        pause(1);
+      process.kill(-(child.pid ?? 0), 'SIGKILL');
+      await closed;
+      if (!existsSync(join(to, name))) return true;
+      await verifyCopy();
+      rmSync(to, { recursive: true });
+      return false;
+    };
+    const verifyCopy = async () => {
+      expect(readdirSync(to)).toEqual([name]);
+      const copied = await openBackup(nativeEngine, join(to, name), null);
+      await verifyContent(nativeEngine, copied, seed);
+      await copied.close();
+    };
+    // On a machine that is busy with other things a kill may come late.
+    let cutOff = false;
+    for (let tries = 0; tries < 5 && !cutOff; tries += 1) cutOff = await killedAt(1_048_576);
+    expect(cutOff).toBe(true);
+    expect(readdirSync(to)).toEqual([basename(partial)]);
+    await expect(openBackup(nativeEngine, partial, null)).rejects.toThrow(/never finished/u);
+    const parts = Math.floor(written() / 1_048_576);
+    const { status, stdout } = spawnSync(TWOFOLD, argv, options);
+    expect(status).toBe(0);
+    const found = Math.min(parts * 1_048_576, length);
+    expect(JSON.parse(stdout)).toEqual({ path: join(to, name), found, bytes: length });
+    expect(parts).toBeGreaterThan(0);
+    await verifyCopy();
+  }, 60_000);
 
   it('that the disk has no room for says so, and leaves nothing', async () => {
     const before = readdirSync(backups());

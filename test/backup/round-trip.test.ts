@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 
 import { attested } from '../../src/backup/escrow-mac.ts';
@@ -32,6 +32,8 @@ import { runEscrowCeremony, runPlacementCeremony } from '../../src/hsm/run-cerem
 import { newSeed, recoveryKeyOf } from '../../src/recovery/key.ts';
 import { formatShare, seedOf, shareSeed } from '../../src/recovery/shares.ts';
 import { openLoader } from '../../src/store/backup-load.ts';
+import type { Config } from '../../src/config.ts';
+import { backupCommand } from '../../src/main/backup-command.ts';
 import { openSnapshot } from '../../src/store/backup-snapshot.ts';
 import { openStore } from '../../src/store/store.ts';
 import type { Store } from '../../src/store/store.ts';
@@ -52,6 +54,10 @@ let shareFiles: readonly string[];
 let signer: BackupSigner;
 let lastingMac: LastingMac;
 let taken: Taken;
+/** Of the same installation, later. */
+let newer: Taken;
+/** Later still, of another one. */
+let foreign: Taken;
 let wrapped: { readonly id: string; readonly suite: string; readonly ciphertext: Uint8Array }[];
 
 /** What somebody who writes the database might leave of a wrapped root. */
@@ -73,20 +79,20 @@ const place = ({ token }: TokenFixture) => ({
 const seed = () =>
   seedOf(shareFiles.slice(0, 2).map((name) => ({ name, text: readFileSync(name, 'utf8') })));
 
-const take = (into: string, by = signer, key = publicKey) =>
+const take = (into: string, installation = ROOT.installation) =>
   takeBackup(
     {
       engine: nativeEngine,
-      signer: by,
+      signer,
       lastingMac,
       open: (entries) => openSnapshot({ url: databases.first.appUrl }, entries),
-      installation: ROOT.installation,
+      installation,
       probes: async function* () {
         yield* [];
       },
       version: '0.0.0-test',
     },
-    { folder: into, publicKey: key, entries: 'tail' },
+    { folder: into, publicKey, entries: 'tail' },
   );
 
 beforeAll(async () => {
@@ -124,6 +130,8 @@ beforeAll(async () => {
   }
   await store.backups.addEscrow(escrow);
   taken = await take(join(folder, 'backups'));
+  newer = await take(join(folder, 'later'));
+  foreign = await take(join(folder, 'foreign'), 'fedcba98-7654-4210-8edc-ba9876543210');
   await service.stop();
   await hsm.close();
   await store.close();
@@ -229,6 +237,38 @@ describe('a backup', () => {
     const backup = await openBackup(nativeEngine, taken.path, null);
     expect(await codeOf(verifyContent(nativeEngine, backup, newSeed()))).toBe('key_mismatch');
     await backup.close();
+  });
+});
+
+describe('a restore of an older backup', () => {
+  /** By the command, up to its shares, which are not there: nothing behind them is touched. */
+  const restoreIn = (place: string, ...more: string[]) => {
+    const path = join(folder, place, basename(taken.path));
+    const flags = ['--share', join(folder, 'no-share'), '--so-pin-file', join(folder, 'no-pin')];
+    const silent = () => undefined;
+    const config = {} as Config;
+    const out = { print: silent, complain: silent };
+    return backupCommand(config, ['restore', path, ...flags, ...more], out);
+  };
+  const placed = (place: string, ...backups: readonly Taken[]) => {
+    for (const { path } of backups) {
+      cpSync(path, join(folder, place, basename(path)), { recursive: true });
+    }
+  };
+
+  it('is refused with the name of the newer one, and goes on for who says --older', async () => {
+    placed('two', taken, newer, foreign);
+    const refused = restoreIn('two');
+    await expect(refused).rejects.toMatchObject({
+      code: 'conflict',
+      message: expect.stringContaining(`${basename(newer.path)} is newer`) as unknown,
+    });
+    await expect(restoreIn('two', '--older')).rejects.toThrow(/no-share/u);
+  });
+
+  it('is none where what is newer is of another installation', async () => {
+    placed('alone', taken, foreign);
+    await expect(restoreIn('alone')).rejects.toThrow(/no-share/u);
   });
 });
 

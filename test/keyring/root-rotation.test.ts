@@ -244,6 +244,35 @@ describe('a rotation that is cut off', () => {
       world = await openWorld();
     }
   });
+
+  it('by an HSM that is away from a call on runs still, counts nothing as altered, and ends', async () => {
+    let cut = 1;
+    for (; ; cut += 1) {
+      const id = await world.create();
+      const wrapped = await world.wrap(id, 'text');
+      await place(2);
+      await begin();
+      const altered: string[] = [];
+      let calls = 0;
+      world.device.fault = (call) => (call !== 'forget' && (calls += 1) >= cut ? 'before' : 'none');
+      const code = await codeOf(worker(altered).run(() => Promise.resolve(true)));
+      world.device.fault = () => 'none';
+      if (calls < cut) break;
+      expect([cut, code]).toEqual([cut, 'hsm_unavailable']);
+      expect(await rotation()).toMatchObject({ state: 'running', counts: { altered: 0 } });
+      expect(await world.unwrap(id, wrapped)).toBe('text');
+      await worker(altered).run(() => Promise.resolve(true));
+      expect(await left(2)).toEqual([]);
+      const ended = { state: 'succeeded', counts: { altered: 0, versions: 1 } };
+      expect(await rotation()).toMatchObject(ended);
+      expect(altered).toEqual([]);
+      expect(await world.unwrap(id, wrapped)).toBe('text');
+      await world.stop();
+      world = await openWorld();
+    }
+    // Rows, halves, and the audit key of the old generation.
+    expect(cut).toBeGreaterThan(10);
+  });
 });
 
 describe('generations that do not fit together', () => {

@@ -10,8 +10,11 @@ import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import { openBackups } from '../../src/main/backups.ts';
 import type { Backups, BackupsParts } from '../../src/main/backups.ts';
+import { registerFigures } from '../../src/main/figures.ts';
+import type { FiguresOf } from '../../src/main/figures.ts';
 import { Unwinding } from '../../src/main/unwinding.ts';
 import { encodePublicKey, newSeed, recoveryKeyOf } from '../../src/recovery/key.ts';
+import { createMetrics } from '../../src/telemetry/metrics.ts';
 
 const LOOK_MS = 15_000;
 
@@ -37,12 +40,12 @@ afterEach(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-function schedule(): Backups {
+function schedule(configured = true): Backups {
   const silent = () => undefined;
   const parts = {
     config: {
       backup: {
-        folder,
+        folder: configured ? folder : undefined,
         recoveryKeyFile: join(folder, 'recovery.pem'),
         ...{ every: 'PT1M', maxAge: 'P2D', entries: 'tail' },
       },
@@ -63,6 +66,55 @@ function schedule(): Backups {
 const looks = async (times: number) => {
   for (let look = 0; look < times; look += 1) await jest.advanceTimersByTimeAsync(LOOK_MS);
 };
+
+/** The lines of the metrics that are about backups, as they are served. */
+async function metricsOf(backups: Backups | null): Promise<Record<string, number>> {
+  const metrics = createMetrics({ version: '0.0.0-test', routes: [] });
+  const parts = {
+    hsm: { counters: () => ({ queued: 0, objects: 0 }) },
+    ...{ authenticator: { cached: 0 }, access: { cached: 0 } },
+    readiness: () => ({ checks: [] }),
+    ...{ audit: () => null, keyring: () => null, log: () => null, sinks: () => [] },
+    lease: { mode: () => 'off' },
+    reloads: { expiries: () => ({}), refusals: () => ({}) },
+    backups: () => backups,
+  };
+  registerFigures(metrics, parts as unknown as FiguresOf);
+  const { body } = await metrics.renderMetrics();
+  metrics.close();
+  const lines = body.matchAll(/^(twofold_backup_\S+) (\S+)$/gmu);
+  return Object.fromEntries([...lines].map(([, name = '', value]) => [name, Number(value)]));
+}
+
+describe('the metrics of backups', () => {
+  const AGE = 'twofold_backup_age_seconds{kind="newest"}';
+  const FAILURES = 'twofold_backup_failures{kind="all"}';
+
+  it('hold the age of the newest one and those that failed', async () => {
+    const at = Date.now();
+    newest = new Date(at - 30_000);
+    failure = new TwofoldError('storage_full');
+    const backups = schedule();
+    await looks(1);
+    expect(await metricsOf(backups)).toEqual({ [AGE]: 45, [FAILURES]: 0 });
+    // From the next look on one is due, and cannot be taken: it grows older.
+    await looks(2);
+    expect(await metricsOf(backups)).toEqual({ [AGE]: 75, [FAILURES]: 2 });
+    newest = new Date();
+    await looks(1);
+    expect(await metricsOf(backups)).toEqual({ [AGE]: LOOK_MS / 1_000, [FAILURES]: 2 });
+  });
+
+  it('hold no age before the first, and nothing where none is configured', async () => {
+    newest = null;
+    failure = new TwofoldError('storage_full');
+    const backups = schedule();
+    await looks(1);
+    expect(Object.keys(await metricsOf(backups))).toEqual([FAILURES]);
+    expect(await metricsOf(schedule(false))).toEqual({});
+    expect(await metricsOf(null)).toEqual({});
+  });
+});
 
 describe('a backup that cannot be taken', () => {
   it('is told once for each cause and shows, also where an operator has to do something first', async () => {
