@@ -3,7 +3,8 @@
  * and the same. The taking of a backup cannot: its snapshot ends with its transaction, and another snapshot
  * is another backup. What is slow is the way to the other place, and that goes on.
  */
-import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { lstat, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 
@@ -37,6 +38,7 @@ export async function copyBackup(backup: OpenBackup, to: string): Promise<Copied
       throw new TwofoldError('already_exists', `${path} is there already.`);
     }
     await mkdir(partial, { recursive: true, mode: FOLDER_MODE });
+    await requireFolder(partial);
     const found = await copyContent(backup, join(partial, FILES.content));
     const texts = [
       [FILES.manifest, backup.manifestBytes],
@@ -55,12 +57,16 @@ export async function copyBackup(backup: OpenBackup, to: string): Promise<Copied
   }
 }
 
+/** Others may write where copies are kept: what they put in the way leads nowhere else. */
+async function requireFolder(path: string): Promise<void> {
+  if ((await lstat(path)).isDirectory()) return;
+  throw new TwofoldError('integrity_failed', `${path} is no folder of a copy of ours: remove it.`);
+}
+
 /** @returns how much of it was there */
 async function copyContent({ content }: OpenBackup, file: string): Promise<number> {
-  const target = await open(file, 'a+', FILE_MODE).then(async (made) => {
-    await made.close();
-    return open(file, 'r+');
-  });
+  const { O_RDWR, O_CREAT, O_NOFOLLOW } = constants;
+  const target = await open(file, O_RDWR | O_CREAT | O_NOFOLLOW, FILE_MODE);
   try {
     const found = await sameParts(content.file, target, content.length);
     await target.truncate(found);

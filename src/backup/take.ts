@@ -37,8 +37,11 @@ export interface Wanted {
   readonly publicKey: Uint8Array;
   readonly entries: EntriesKept;
   readonly signal?: AbortSignal | undefined;
-  /** Told once the snapshot is held: nothing that is committed from now on is in the backup. */
-  readonly onSnapshot?: (snapshot: Pick<Snapshot, 'facts'>) => void;
+  /**
+   * Waited for once the snapshot is held: nothing that is committed from now on is in the backup. Where it
+   * fails nothing is written.
+   */
+  readonly onSnapshot?: (snapshot: Pick<Snapshot, 'facts'>) => Promise<void>;
 }
 
 export interface Taken {
@@ -60,7 +63,7 @@ export async function takeBackup(parts: TakeParts, wanted: Wanted): Promise<Take
   try {
     const escrows = await escrowsFor(snapshot, publicKey, parts.lastingMac);
     await removePartial(folder);
-    wanted.onSnapshot?.(snapshot);
+    await wanted.onSnapshot?.(snapshot);
     const id = wanted.id ?? randomUUID();
     target = await NewFolder.make(folder, id);
     const written = await writeContent(parts, wanted, { snapshot, target, id });
@@ -73,6 +76,7 @@ export async function takeBackup(parts: TakeParts, wanted: Wanted): Promise<Take
     const bytes = formatManifest(manifest);
     await target.put(FILES.manifest, bytes);
     await target.put(FILES.signatures, await signManifest(parts.signer, bytes));
+    if (wanted.signal?.aborted === true) throw stopped();
     const path = await target.publish(nameOf(id, snapshot.facts.takenAt));
     return { path, manifest };
   } catch (error) {

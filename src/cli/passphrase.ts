@@ -1,4 +1,6 @@
 /** A passphrase from a file that nobody else can read, or from the terminal, which does not show it. */
+import type { Readable } from 'node:stream';
+
 import { ClientError } from '../client/client-error.ts';
 import { readSecretFile } from '../config/secret-file.ts';
 
@@ -27,11 +29,12 @@ export async function readPassphrase(file: string | undefined): Promise<Uint8Arr
   }
 }
 
-/** Bytes until the line ends; a deletion takes back one character. */
-async function typed(terminal: AsyncIterable<Buffer>): Promise<Uint8Array> {
+/** Bytes until the line ends; a deletion takes back one character. The terminal stays, for another one. */
+async function typed(terminal: Readable): Promise<Uint8Array> {
   const bytes = Buffer.alloc(MAX_BYTES);
   let length = 0;
-  for await (const piece of terminal) {
+  const pieces: AsyncIterable<Buffer> = terminal.iterator({ destroyOnReturn: false });
+  for await (const piece of pieces) {
     try {
       for (const byte of piece) {
         if (byte === INTERRUPT) throw new ClientError('interrupted');

@@ -3,6 +3,7 @@ import { createPublicKey, diffieHellman } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 
 import { exportKey } from '../contract/exports.ts';
+import { couldNameKey, isUuid } from '../contract/scalars.ts';
 import { decodeBase64 } from '../crypto/base64.ts';
 import { concatBytes, equalBytes } from '../crypto/bytes.ts';
 import { openExport, recipientFingerprint } from '../crypto/export-envelope.ts';
@@ -95,6 +96,8 @@ function halvesOf(suite: HybridKemSuite, keys: RecipientKeys, seed: SecretBytes)
 
 /** A key that arrived. */
 export interface Opened {
+  readonly keyId: string;
+  /** Its name as the service says it, which the envelope does not bind. */
   readonly key: string;
   readonly version: number;
   readonly suite: string;
@@ -112,6 +115,10 @@ export async function openExported(answer: unknown, keys: RecipientKeys): Promis
     throw new ClientError('unexpected_answer', 'This is no export of a key.');
   }
   const { key, keyId, keyVersion: version, namespace, suite: id, envelope, ...rest } = parsed.data;
+  // Both are shown to people.
+  if (!couldNameKey(key) || !isUuid(keyId)) {
+    throw new ClientError('unexpected_answer', 'It names no key.');
+  }
   const recipient = recipientOf(keys);
   const { fingerprint } = describeRecipient(recipient);
   if (fingerprint !== rest.recipient.fingerprint) {
@@ -126,7 +133,7 @@ export async function openExported(answer: unknown, keys: RecipientKeys): Promis
     const seed = await openExport(recipient, halves, binding, decoded(envelope));
     try {
       if (!equalBytes(await publicKeyOf(suite, seed), publicKey)) throw decryptionFailed();
-      return { key, version, suite: id, content: contentOf(suite, seed, publicKey) };
+      return { keyId, key, version, suite: id, content: contentOf(suite, seed, publicKey) };
     } finally {
       wipe(seed);
     }

@@ -10,6 +10,7 @@ import { contextTag, readDer, TAG } from '../crypto/der.ts';
 import type { DerReader } from '../crypto/der.ts';
 import { wipe } from '../crypto/secret.ts';
 import { ClientError } from './client-error.ts';
+import { MAX_ITERATIONS, numberOf } from './key-encryption.ts';
 
 const NAME = 'The PKCS #12 file';
 const EXPLICIT = contextTag(0, 'constructed');
@@ -27,8 +28,6 @@ const DIGESTS: ReadonlyMap<string, readonly [string, number, number]> = new Map(
 ]);
 /** RFC 7292 appendix B.3: what the derived bytes are for. */
 const MAC_KEY = 3;
-/** Some seconds of work. */
-const MAX_ITERATIONS = 2_000_000;
 
 const refuse = (what: string) => new ClientError('key_unreadable', `${NAME} ${what}.`);
 
@@ -120,9 +119,6 @@ function checkMac(mac: DerReader, content: Uint8Array, passphrase: Uint8Array): 
     wipe(key);
   }
 }
-
-const numberOf = (magnitude: Uint8Array): number =>
-  magnitude.reduce((number, byte) => number * 256 + byte, 0);
 
 /** RFC 7292 appendix B.2, for as many bytes as the hash has: one turn of its outer loop. */
 function macKey(

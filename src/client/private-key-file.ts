@@ -11,6 +11,7 @@ import { SecretBytes, wipe } from '../crypto/secret.ts';
 import { SUITES } from '../crypto/suites.ts';
 import { TwofoldError } from '../errors.ts';
 import { ClientError } from './client-error.ts';
+import { requireBoundedWork } from './key-encryption.ts';
 import { readPkcs12 } from './pkcs12.ts';
 
 /** A private key of Node's, or the bytes of a secret key or a seed, which the caller wipes. */
@@ -63,9 +64,14 @@ async function readPem(text: string, passphrase: Passphrase): Promise<ForeignKey
   }
   if (another !== undefined) throw refuse('It has more than one private key.');
   const [key, label = ''] = block;
+  if (label.startsWith('ENCRYPTED')) fromDer(() => requireBoundedWork(bodyOf(key)));
   const encrypted = label.startsWith('ENCRYPTED') || key.includes('Proc-Type: 4,ENCRYPTED');
   return { kind: 'pair', key: await open({ key, format: 'pem' }, encrypted ? passphrase : null) };
 }
+
+/** What stands between the two lines. */
+const bodyOf = (block: string): Uint8Array =>
+  Buffer.from(block.replaceAll(/-----[^-]+-----|\s/gu, ''), 'base64');
 
 /** What `read` makes of DER; what is none is no private key. */
 function fromDer<T>(read: () => T): T {
@@ -107,6 +113,7 @@ async function pair(
   type: 'pkcs8' | 'sec1' | 'pkcs1',
   passphrase: Passphrase | null,
 ): Promise<ForeignKey> {
+  if (type === 'pkcs8' && passphrase !== null) fromDer(() => requireBoundedWork(der));
   const key = Buffer.from(der);
   try {
     return { kind: 'pair', key: await open({ key, format: 'der', type }, passphrase) };

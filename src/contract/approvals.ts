@@ -5,14 +5,14 @@ import { changeOf } from './admin-keys.ts';
 import { PAGING, page } from './answer.ts';
 import { GUARD_NAMES } from './guards.ts';
 import { defineRoute } from './route.ts';
-import { text, time, uuid } from './scalars.ts';
+import { text, time } from './scalars.ts';
 import type { ErrorCode } from '../errors.ts';
 
 const named = z.object({ issuer: z.string(), subject: z.string() });
 const hash = (description: string) => z.string().meta({ description: `${description}, base64.` });
 
 const approvalMembers = {
-  id: uuid,
+  id: z.uuid().meta({ description: 'UUID, lower case.' }),
   state: z.enum(['pending', 'approved', 'denied', 'withdrawn', 'executed', 'expired']),
   operation: z.string().meta({ description: 'What the request does.' }),
   guards: z.array(z.string()).meta({ description: 'Names under which rules guard it.' }),

@@ -161,6 +161,8 @@ export const keyName = z
 
 const UUID_TEXT = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
+export const isUuid = (text: string): boolean => UUID_TEXT.test(text);
+
 /** A reference as it is looked up: a UUID reads the same in either case (RFC 9562), a name does not. */
 export const canonicalReference = (text: string): string =>
   UUID_TEXT.test(text) ? text.toLowerCase() : text;

@@ -20,7 +20,7 @@ import { Bench, ephemeral, receiveRoot } from './ceremony-transport.ts';
 import type { EscrowedRoot, Transport } from './ceremony-transport.ts';
 import { CKA, CKO, CKU } from './cryptoki.ts';
 import type { Cryptoki, Handle } from './cryptoki.ts';
-import { writeDurably } from './durable.ts';
+import { leftBeside, writeDurably } from './durable.ts';
 import { findObjects } from './objects.ts';
 import { attributes } from './templates.ts';
 
@@ -95,6 +95,7 @@ export async function acceptJoin(
   cryptoki: Cryptoki,
   request: Transport & { readonly escrow: EscrowedRoot; readonly stateDir: string },
 ): Promise<RootMade> {
+  forgetLeft(request.stateDir);
   const { id, seed, publicKey } = openOffer(request.stateDir);
   const pqSeed = SecretBytes.own(Uint8Array.from(Buffer.from(seed, 'base64')));
   try {
@@ -139,9 +140,15 @@ function privateHalf({ cryptoki, session }: Bench, id: Buffer): Handle {
   return found;
 }
 
+/** A seed that a killed run wrote; one ceremony runs at a time. */
+function forgetLeft(stateDir: string): void {
+  for (const file of leftBeside(joinFile(stateDir))) rmSync(file, { force: true });
+}
+
 function forget({ cryptoki, session }: Bench, stateDir: string): number {
   const found = findObjects(cryptoki, session, all());
   for (const handle of found) cryptoki.C_DestroyObject(session, handle);
   rmSync(joinFile(stateDir), { force: true });
+  forgetLeft(stateDir);
   return found.length;
 }

@@ -1,19 +1,34 @@
 /** Files that are there whole, or not at all, after a power cut. */
-import { open, rename } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { existsSync, readdirSync } from 'node:fs';
+import { open, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 
-/** Writes a file of mode 0600, or replaces it. */
+/** Writes a file of mode 0600, or replaces it. What a kill leaves, `leftBeside` names. */
 export async function writeDurably(path: string, text: string): Promise<void> {
   const temporary = `${path}.${process.pid}.new`;
-  const file = await open(temporary, 'w', 0o600);
   try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
+    const file = await open(temporary, 'w', 0o600);
+    try {
+      await file.writeFile(text);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true }).catch(() => undefined);
+    throw error;
   }
-  await rename(temporary, path);
   await syncFolder(dirname(path));
+}
+
+/** Files that killed writers of `path` have left; for who knows that none writes. */
+export function leftBeside(path: string): readonly string[] {
+  const [folder, name] = [dirname(path), `${basename(path)}.`];
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder)
+    .filter((each) => each.startsWith(name) && /^\d+\.new$/u.test(each.slice(name.length)))
+    .map((each) => join(folder, each));
 }
 
 export async function syncFolder(path: string): Promise<void> {

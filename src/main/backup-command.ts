@@ -1,5 +1,6 @@
 /** `twofold backup …`: takes, lists, verifies and restores backups. What it prints is JSON, a line each. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, realpathSync } from 'node:fs';
+import { dirname } from 'node:path';
 
 import { parseVkeys } from '../audit/tree/vkey.ts';
 import type { Vkey } from '../audit/tree/vkey.ts';
@@ -93,10 +94,16 @@ async function withUnwinding<T>(work: (unwinding: Unwinding) => Promise<T>): Pro
   }
 }
 
+/** By its own name: what stands beside it is looked at, and a copy is called as it is. */
 function folderOf({ positional }: ParsedFlags): string {
   const [folder, ...more] = positional;
   if (folder === undefined || more.length > 0) throw refuse('One folder is to be named.');
-  return folder.replace(/\/+$/u, '');
+  try {
+    return realpathSync(folder);
+  } catch (error) {
+    const { code = 'unknown error' } = error as NodeJS.ErrnoException;
+    throw new TwofoldError('not_found', `${folder} cannot be read: ${code}.`);
+  }
 }
 
 function trustOf({ values }: ParsedFlags): readonly Vkey[] | null {
@@ -165,10 +172,8 @@ async function copy(argv: readonly string[], print: (line: string) => void): Pro
 
 /** An older one is restored only by who says so: what came between would be lost for nothing. */
 async function requireNewest(path: string): Promise<void> {
-  const at = path.lastIndexOf('/');
-  const folder = at <= 0 ? '.' : path.slice(0, at);
   const { id, takenAt, installation } = await manifestOf(path);
-  for (const other of (await backupsIn(folder)).toReversed()) {
+  for (const other of (await backupsIn(dirname(path))).toReversed()) {
     const found = await manifestOf(other).catch(() => null);
     const newer =
       found !== null &&

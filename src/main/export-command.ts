@@ -61,7 +61,8 @@ async function open(flags: ParsedFlags, print: Output['print']): Promise<number>
   } finally {
     wipe(opened.content);
   }
-  print(`${out}: ${opened.key}, version ${String(opened.version)}, ${opened.suite}`);
+  const { keyId, key, version, suite } = opened;
+  print(`${out}: ${keyId} (${key}), version ${String(version)}, ${suite}`);
   return 0;
 }
 

@@ -5,6 +5,8 @@
 import { randomUUID } from 'node:crypto';
 import { closeSync, fstatSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs';
 
+import { z } from 'zod';
+
 import { one, parseFlags, requireNothingMore } from '../cli/arguments.ts';
 import type { Flags, ParsedFlags } from '../cli/arguments.ts';
 import { CONNECTION_FLAGS, connectionOptions } from '../cli/connection.ts';
@@ -194,7 +196,8 @@ function resumedRequest(path: string, flags: ParsedFlags): ImportRequest {
   requireNothingMore(flags);
   const beside = OF_A_NEW_ONE.find((name) => flags.values.has(name));
   if (beside !== undefined) throw refuse(`--${beside} is of a new import, not of a resumed one.`);
-  if (!flags.values.has('approval')) throw refuse('--resume goes with --approval ID.');
+  const approval = z.uuid().safeParse(one(flags, 'approval'));
+  if (!approval.success) throw refuse('--resume goes with --approval ID, a UUID.');
   let json: unknown;
   try {
     json = JSON.parse(readFileSync(path, 'utf8'));
@@ -230,7 +233,8 @@ async function send(
   const approval = one(flags, 'approval');
   const answer = await sendImport(connection, request, {
     dryRun: flags.values.has('dry-run'),
-    idempotencyKey: randomUUID(),
+    // Of one approval there is one import: sent again, a lost answer is given again.
+    idempotencyKey: approval ?? randomUUID(),
     ...(approval === undefined ? {} : { approval }),
   });
   if (answer.kind === 'waits') {

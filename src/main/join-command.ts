@@ -6,7 +6,8 @@
  * answer's transcript, by another way than the files came. An entry of the audit log is durable before an
  * answer is written, and after the roots were proved by their canaries.
  */
-import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, lstatSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 
 import { parseFlags, requireNothingMore } from '../cli/arguments.ts';
 import type { Config } from '../config.ts';
@@ -100,17 +101,30 @@ function textOf(file: string): string {
   }
 }
 
+const unwritable = (file: string, code = 'unknown error') =>
+  refused(`${file} cannot be written: ${code}.`);
+
+/** Before anything is done of which the file would be the only trace. */
+function requireWritable(file: string): void {
+  if (lstatSync(file, { throwIfNoEntry: false }) !== undefined) throw unwritable(file, 'EEXIST');
+  try {
+    accessSync(dirname(file), constants.W_OK | constants.X_OK);
+  } catch (error) {
+    throw unwritable(file, (error as NodeJS.ErrnoException).code);
+  }
+}
+
 /** Never over a file that is there. */
 function writeNew(file: string, text: string): void {
   try {
     writeFileSync(file, text, { flag: 'wx', mode: 0o644, flush: true });
   } catch (error) {
-    const { code = 'unknown error' } = error as NodeJS.ErrnoException;
-    throw refused(`${file} cannot be written: ${code}.`);
+    throw unwritable(file, (error as NodeJS.ErrnoException).code);
   }
 }
 
 async function offer(config: Config, out: string): Promise<object> {
+  requireWritable(out);
   const { publicKey } = await runJoinOffer(await ceremonyPlace(config, ''));
   const made = { zone: config.zone.name, publicKey };
   writeNew(out, offerText(made));
@@ -128,6 +142,7 @@ async function answer(
   const fingerprint = fingerprintOfOffer(offered);
   requireSame(needed(values, 'fingerprint'), fingerprint, 'fingerprint of the offer');
   const [out, soPinFile] = [needed(values, 'out'), needed(values, 'so-pin-file')];
+  requireWritable(out);
   const store = await storeBeside(config, unwinding);
   const { hsm } = await deviceBeside(config, unwinding);
   const opened = await openRoot(hsm, store.roots, new UsageCounters(store.keys), null);

@@ -141,12 +141,16 @@ export const transcriptOfAnswer = ({ roots }: Answer): string =>
     ]),
   );
 
-/** @throws TwofoldError invalid_value unless `said` is what was computed here; case and spaces do not count */
+/**
+ * What was computed here is not told: it would be taken in the place of what the other side says.
+ * @throws TwofoldError invalid_value unless `said` is what was computed here; case and spaces do not count
+ */
 export function requireSame(said: string, computed: string, what: string): void {
   const plain = (text: string) => text.replaceAll(/[\s:]/gu, '').toLowerCase();
   if (plain(said) === plain(computed)) return;
   throw new TwofoldError(
     'invalid_value',
-    `The ${what} is not the one that was said. Here it is ${computed}; nothing was done.`,
+    `The ${what} is not the one that was said: ask the other side again, and do not go on with this ` +
+      'file if it says the same. Nothing was done.',
   );
 }

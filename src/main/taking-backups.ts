@@ -109,13 +109,14 @@ export async function takeOne(parts: TakingParts, wanted: TakingWanted): Promise
   const { config, store, root, engine } = parts;
   const place = backupPlace(config);
   const { id = randomUUID(), requestedBy, entries = config.backup.entries } = wanted;
-  let began: Promise<void> | undefined;
+  const row = { begun: false };
   let facts: Snapshot['facts'] | undefined;
   const begin = async ({ facts: { takenAt } }: Pick<Snapshot, 'facts'>): Promise<void> => {
-    const row = { id, requestedBy, createdAt: takenAt, entries, place: nameOf(id, takenAt) };
-    await store.backups.begin(row);
+    const first = { id, requestedBy, createdAt: takenAt, entries, place: nameOf(id, takenAt) };
+    await store.backups.begin(first);
+    row.begun = true;
     await store.backups.giveUpOthers(id);
-    wanted.onBegun?.({ ...row, ...NOTHING_YET });
+    wanted.onBegun?.({ ...first, ...NOTHING_YET });
   };
   const taking = {
     engine,
@@ -132,20 +133,17 @@ export async function takeOne(parts: TakingParts, wanted: TakingWanted): Promise
       ...(wanted.signal === undefined ? {} : { signal: wanted.signal }),
       onSnapshot: (snapshot) => {
         ({ facts } = snapshot);
-        began = begin(snapshot);
-        // Its failure is seen where it is waited for.
-        began.catch(() => undefined);
+        return begin(snapshot);
       },
     });
-    await began;
     await store.backups.end(id, { state: 'complete', ...sumsOf(taken) });
     return taken;
   } catch (error) {
     const problem = TwofoldError.from(error).code;
     // A row that cannot be ended now is given up by the next backup.
-    await began
-      ?.then(() => store.backups.end(id, { state: 'failed', problem }))
-      .catch(() => undefined);
+    if (row.begun) {
+      await store.backups.end(id, { state: 'failed', problem }).catch(() => undefined);
+    }
     throw error;
   }
 }

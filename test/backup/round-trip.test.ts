@@ -4,10 +4,12 @@
  */
 import {
   cpSync,
+  mkdirSync,
   mkdtempSync,
   readFileSync,
   readdirSync,
   rmSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
@@ -25,15 +27,15 @@ import { loadBackup } from '../../src/backup/restore.ts';
 import { takeBackup } from '../../src/backup/take.ts';
 import type { Taken } from '../../src/backup/take.ts';
 import { openBackup, verifyContent } from '../../src/backup/verify.ts';
+import type { Config } from '../../src/config.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { wipe } from '../../src/crypto/secret.ts';
 import type { PooledHsm } from '../../src/hsm/pool.ts';
 import { runEscrowCeremony, runPlacementCeremony } from '../../src/hsm/run-ceremony.ts';
+import { backupCommand, offlineBackupCommand } from '../../src/main/backup-command.ts';
 import { newSeed, recoveryKeyOf } from '../../src/recovery/key.ts';
 import { formatShare, seedOf, shareSeed } from '../../src/recovery/shares.ts';
 import { openLoader } from '../../src/store/backup-load.ts';
-import type { Config } from '../../src/config.ts';
-import { backupCommand } from '../../src/main/backup-command.ts';
 import { openSnapshot } from '../../src/store/backup-snapshot.ts';
 import { openStore } from '../../src/store/store.ts';
 import type { Store } from '../../src/store/store.ts';
@@ -58,6 +60,8 @@ let taken: Taken;
 let newer: Taken;
 /** Later still, of another one. */
 let foreign: Taken;
+/** Has a newer one beside it. */
+let older: Taken;
 let wrapped: { readonly id: string; readonly suite: string; readonly ciphertext: Uint8Array }[];
 
 /** What somebody who writes the database might leave of a wrapped root. */
@@ -132,6 +136,8 @@ beforeAll(async () => {
   taken = await take(join(folder, 'backups'));
   newer = await take(join(folder, 'later'));
   foreign = await take(join(folder, 'foreign'), 'fedcba98-7654-4210-8edc-ba9876543210');
+  older = await take(join(folder, 'twice'));
+  await take(join(folder, 'twice'));
   await service.stop();
   await hsm.close();
   await store.close();
@@ -269,6 +275,51 @@ describe('a restore of an older backup', () => {
   it('is none where what is newer is of another installation', async () => {
     placed('alone', taken, foreign);
     await expect(restoreIn('alone')).rejects.toThrow(/no-share/u);
+  });
+});
+
+describe('a folder that is named', () => {
+  const silent = { print: () => undefined, complain: () => undefined };
+  const nothing = {} as Config;
+
+  it('in another way has its newer ones beside it all the same', async () => {
+    symlinkSync(older.path, join(folder, 'elsewhere'));
+    for (const path of [
+      older.path,
+      `${older.path}/.`,
+      `${older.path}//`,
+      join(folder, 'elsewhere'),
+    ]) {
+      const argv = ['restore', path, '--so-pin-file', 'x', '--share', 'x'];
+      await expect(backupCommand(nothing, argv, silent)).rejects.toThrow('is newer');
+    }
+  });
+
+  it('as itself is copied under its name', async () => {
+    const to = join(folder, 'copies');
+    await offlineBackupCommand(['copy', `${taken.path}/.`, '--to', to], silent.print);
+    expect(await backupsIn(to)).toEqual([join(to, basename(taken.path))]);
+  });
+
+  it('is written through no link that somebody left where copies are kept', async () => {
+    const [victim, to] = [join(folder, 'victim'), join(folder, 'shared')];
+    const partial = join(to, `.copying-${basename(taken.path)}`);
+    const copy = () => offlineBackupCommand(['copy', taken.path, '--to', to], silent.print);
+    writeFileSync(victim, 'stays');
+    mkdirSync(partial, { recursive: true });
+    symlinkSync(victim, join(partial, 'content'));
+    await expect(copy()).rejects.toThrow('ELOOP');
+    rmSync(partial, { recursive: true });
+    mkdirSync(join(folder, 'trap'));
+    symlinkSync(join(folder, 'trap'), partial);
+    expect(await codeOf(copy())).toBe('integrity_failed');
+    expect([readFileSync(victim, 'utf8'), readdirSync(join(folder, 'trap'))]).toEqual([
+      'stays',
+      [],
+    ]);
+    rmSync(partial);
+    await copy();
+    expect(await backupsIn(to)).toHaveLength(1);
   });
 });
 

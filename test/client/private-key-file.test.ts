@@ -108,6 +108,24 @@ describe('what is no private key', () => {
     expect(await codeOf(keys.read('whole'))).toBe('key_unreadable');
   });
 
+  it.each([
+    ['PBKDF2', '-v2 aes-256-cbc -iter 2000001', 'too many iterations'],
+    ['PBES1', '-v1 PBE-SHA1-3DES -iter 2000001', 'too many iterations'],
+    ['scrypt', '-scrypt -scrypt_N 16384 -scrypt_r 8 -scrypt_p 33', 'too much work'],
+  ])('and an encrypted key that takes too long to open, by %s, is not opened', (_, by, why) => {
+    const argv = `pkcs8 -topk8 -in p256.pem ${by} -passout file:words -out slow`;
+    keys.run(argv);
+    keys.run(`${argv}.der -outform DER`);
+    const before = asked.length;
+    return Promise.all(
+      ['slow', 'slow.der'].map(async (file) => {
+        const refused = readPrivateKey(keys.read(file), options());
+        await expect(refused).rejects.toThrow(why);
+        expect(asked).toHaveLength(before);
+      }),
+    );
+  });
+
   it('and one of another suite, which is told what it is good for', async () => {
     const rsa = keys.read('rsa.pem');
     const refusal = (suite: string) => materialOf(rsa, suite).catch((error: unknown) => error);

@@ -243,7 +243,8 @@ describe('the command', () => {
     const done = await twofold('--resume', kept, '--approval', id);
     expect([done.status, done.err]).toEqual([0, '']);
     await signsAs('approved', keys.publicPem('c.pem'));
-    expect((await twofold('--resume', kept, '--approval', id)).err).toContain('(approval_used)');
+    // Whoever lost the answer asks again, and is given the same.
+    expect(await twofold('--resume', kept, '--approval', id)).toEqual(done);
   }, 60_000);
 });
 

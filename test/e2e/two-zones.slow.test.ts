@@ -180,8 +180,11 @@ describe('a zone that joins', () => {
       fingerprint: expect.stringMatching(/^(?:[0-9a-f]{8} ?){12}$/u) as unknown,
     });
     const other = await refused(ofA(), ...answering('offer', '00'.repeat(48), 'answer'));
-    expect(other).toContain(String(fingerprint));
+    expect(other).toContain('is not the one that was said');
+    expect(other).not.toContain(String(fingerprint).slice(0, 8));
     expect(existsSync(at('answer'))).toBe(false);
+    // The offer that is open stays so.
+    expect(await refused(ofB(), ...offering('offer'))).toContain('EEXIST');
     const soPin = join(a.dataDir, 'hsm/ceremony/so.pin');
     const said = { OFFER: at('offer'), FINGERPRINT: String(fingerprint), SO_PIN: soPin };
     const [answer] = fromPage('answer', { ...ofA(), ...said, ANSWER: at('answer') });

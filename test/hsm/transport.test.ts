@@ -1,6 +1,6 @@
 /** A root that travels by the recovery key: what the other token can do with it, and what is refused. */
 import { randomBytes } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 
@@ -8,7 +8,12 @@ import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import type { EscrowedRoot } from '../../src/hsm/ceremony-transport.ts';
 import type { HsmKeySpec } from '../../src/hsm/port.ts';
-import { runEscrowCeremony, runPlacementCeremony } from '../../src/hsm/run-ceremony.ts';
+import {
+  runEscrowCeremony,
+  runJoinEnd,
+  runJoinOffer,
+  runPlacementCeremony,
+} from '../../src/hsm/run-ceremony.ts';
 import { newSeed, recoveryKeyOf } from '../../src/recovery/key.ts';
 import { formatShare, shareSeed } from '../../src/recovery/shares.ts';
 import { makeToken, ROOT, temporaryFolder, tokenIn } from './token-fixture.ts';
@@ -119,5 +124,22 @@ describe('an escrowed root', () => {
     expect(await failure(runEscrowCeremony({ ...place(here), root, publicKey }))).toContain(
       'zone_lacks_material',
     );
+  });
+});
+
+describe('the offer of a zone that joins', () => {
+  const offers = () =>
+    readdirSync(there.token.stateDir)
+      .filter((name) => name.startsWith('join.offer'))
+      .toSorted();
+
+  it('leaves no seed, of a run that was killed while it wrote its file either', async () => {
+    const leave = () => writeFileSync(join(there.token.stateDir, 'join.offer.4242.new'), 'seed');
+    leave();
+    await runJoinOffer(place(there));
+    expect(offers()).toEqual(['join.offer']);
+    leave();
+    expect(await runJoinEnd(place(there))).toEqual({ destroyed: 1 });
+    expect(offers()).toEqual([]);
   });
 });

@@ -162,6 +162,8 @@ describe('an export', () => {
       classical: generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey,
     };
     expect(await refusal({}, other)).toBe('key_unfit');
+    expect(await refusal({ key: 'bound\u001b[2J' })).toBe('unexpected_answer');
+    expect(await refusal({ keyId: `${String(json['keyId'])}\n` })).toBe('unexpected_answer');
     expect(await refusal({ keyVersion: 2 })).toBe('decryption_failed');
     expect(await refusal({ namespace: 'other' })).toBe('decryption_failed');
     expect(await refusal({ suite: 'ML-DSA-65' })).toBe('decryption_failed');
