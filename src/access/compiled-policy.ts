@@ -9,6 +9,7 @@ import { BoundedCache } from './bounded-cache.ts';
 import type { CedarSchema } from './cedar-schema.ts';
 import { policyInvalid, policyRefused } from './policy-error.ts';
 import { checkAnnotations, rateOfText } from './policy-limit.ts';
+import { checkConditions, checkNesting } from './policy-nesting.ts';
 import type { PolicyRate } from './policy-limit.ts';
 
 export type Constraint =
@@ -66,6 +67,7 @@ export function compilePolicy(text: string): CompiledPolicy {
 
 /** @throws PolicyInvalid */
 export function policyTexts(text: string): readonly string[] {
+  checkNesting(text);
   const parts = policySetTextToParts(text);
   if (parts.type === 'failure') throw policyInvalid(parts.errors, text);
   if (parts.policy_templates.length > 0) throw policyRefused('templates are not taken');
@@ -162,13 +164,14 @@ function contextMember(access: unknown): string | null {
  * @throws PolicyInvalid
  */
 export function validatePolicy({ json: schema }: CedarSchema, text: string, id: string): void {
+  const { effect, annotations, conditions } = compilePolicy(text);
+  checkConditions(conditions);
   const answer = validate({
     validationSettings: { mode: 'strict' },
     schema,
     policies: { staticPolicies: { [id]: text } },
   });
   if (answer.type === 'failure') throw policyInvalid(answer.errors, text);
-  const { effect, annotations } = compilePolicy(text);
   checkAnnotations(text, effect, annotations);
   const found = [
     ...[...answer.validationErrors, ...answer.validationWarnings].map(({ error }) => error),

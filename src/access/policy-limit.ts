@@ -45,9 +45,11 @@ export function checkAnnotations(
   effect: 'permit' | 'forbid',
   values: Readonly<Record<string, string | null | undefined>>,
 ): void {
-  const complaints = annotationsOf(text).flatMap(({ name, offset }): PolicyComplaint[] => {
-    const message = complaintAbout(name, effect, values[name] ?? '');
-    return message === null ? [] : [{ ...positionOf(text, offset), message }];
+  const places = new Map(annotationsOf(text).map(({ name, offset }) => [name, offset]));
+  // What Cedar read is what counts; the text only says where each stands.
+  const complaints = Object.entries(values).flatMap(([name, value]): PolicyComplaint[] => {
+    const message = complaintAbout(name, effect, value ?? '');
+    return message === null ? [] : [{ ...placeOf(text, places.get(name)), message }];
   });
   if (complaints.length > 0) throw new PolicyInvalid(complaints);
 }
@@ -61,14 +63,17 @@ function complaintAbout(name: string, effect: string, value: string): string | n
   return `@limit is a count for a second or a minute, ${String(MOST)} in a minute at most: "100/s" or "600/min burst 50"`;
 }
 
+const placeOf = (text: string, offset: number | undefined) =>
+  offset === undefined ? { line: null, column: null } : positionOf(text, offset);
+
 interface Annotation {
   readonly name: string;
   /** Where its `@` stands, in bytes of UTF-8, as Cedar counts. */
   readonly offset: number;
 }
 
-/** White space, a comment, or an annotation with its value. */
-const PIECE = /\s+|\/\/[^\n]*(?:\n|$)|@\s*(\w+)\s*(?:\(\s*"(?:[^"\\]|\\.)*"\s*\)|(?!\s*\())/suy;
+/** White space, a comment (as Cedar ends them: at either line break), or an annotation with its value. */
+const PIECE = /\s+|\/\/[^\n\r]*|@\s*(\w+)\s*(?:\(\s*"(?:[^"\\]|\\.)*"\s*\)|(?!\s*\())/suy;
 
 /** Those in front of the first policy of a text that Cedar has parsed. */
 function annotationsOf(text: string): readonly Annotation[] {

@@ -113,7 +113,11 @@ export class ValidationThread implements PolicyValidation {
     if ('error' in reply) {
       const cause = new Error(reply.error);
       task?.reject(new TwofoldError('internal', 'A policy could not be validated.', { cause }));
-    } else if (reply.complaints.length > 0) {
+      // Cedar is of no use any more in a thread where it trapped.
+      void this.#end(stopping()).then(() => this.#next());
+      return;
+    }
+    if (reply.complaints.length > 0) {
       task?.reject(new PolicyInvalid(reply.complaints));
     } else {
       task?.resolve();

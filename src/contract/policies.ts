@@ -24,7 +24,7 @@ const limit = z
   .meta({
     description:
       'Rate of each principal that the policy admits, like `100/s` or `600/min burst 50`; ' +
-      'what `@limit` says in Cedar.',
+      'what `@limit` says in Cedar. At most 32 policies of a namespace have one.',
   });
 
 export const policyTerms = {
@@ -36,7 +36,8 @@ export const policyTerms = {
     .meta({
       description:
         'One policy in Cedar, without slots. Or else `template`. Annotations: `@id` (its name), ' +
-        '`@description`, and on a permit `@limit`.',
+        '`@description`, and on a permit `@limit` (at most 32 policies of a namespace). Brackets ' +
+        'and operators are nested some 45 deep at most.',
     }),
   template: z
     .strictObject({

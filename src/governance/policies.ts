@@ -33,6 +33,8 @@ export const POLICY_LIMITS = {
   text: 8_192,
   /** Characters of all policies of a namespace. */
   total: 1_048_576,
+  /** Those with a limit, each a bucket that every request of whom it admits is charged to. */
+  limited: 32,
 } as const;
 
 type ChangeGrant = Grant<'policies.change'>;
@@ -197,11 +199,12 @@ export class Policies {
   async #validate(namespace: string, name: string, policy: StoredPolicy): Promise<void> {
     const text = cedarText(namespace, policy.source);
     if (text.length > POLICY_LIMITS.text) throw policyRefused('the text is too long');
+    // In its thread first: whatever of a text is too much for Cedar is so there, and not here.
+    await this.#validation.validate(text, name);
     const { annotatedId } = compileStored(namespace, policy);
     if (annotatedId !== null && annotatedId !== name) {
       throw policyRefused('its @id is not the name under which it is stored');
     }
-    await this.#validation.validate(text, name);
   }
 
   #checked(
@@ -222,6 +225,8 @@ export class Policies {
       throw new TwofoldError('quota_exceeded', 'The policies of a namespace are at most 1 MiB.');
     }
     const compiled = policies.map((policy) => compileStored(namespace, policy));
+    const before = [...view.members.values()].map(({ value }) => compileStored(namespace, value));
+    requireFewLimited(before, compiled);
     if (!locksOut(namespace, compiled)) return { entries, detail };
     if (!confirmed) {
       throw new TwofoldError('would_lock_out', 'Nobody could change policies any more.');
@@ -251,6 +256,20 @@ const isSame = (namespace: string, a: StoredPolicy, b: StoredPolicy | undefined)
 
 const lengthOf = ({ source }: StoredPolicy): number =>
   source.kind === 'cedar' ? source.text.length : 0;
+
+const limitedOf = (policies: readonly CompiledPolicy[]): number =>
+  policies.filter(({ limit }) => limit !== null).length;
+
+/** What adds none is taken, so that too many can become fewer. @throws TwofoldError quota_exceeded */
+function requireFewLimited(
+  before: readonly CompiledPolicy[],
+  after: readonly CompiledPolicy[],
+): void {
+  const limited = limitedOf(after);
+  if (limited <= POLICY_LIMITS.limited || limited <= limitedOf(before)) return;
+  const most = String(POLICY_LIMITS.limited);
+  throw new TwofoldError('quota_exceeded', `At most ${most} policies of a namespace have a limit.`);
+}
 
 /**
  * Whether nobody could change policies: no permit whose scope covers that, or a forbid without any

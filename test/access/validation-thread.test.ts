@@ -8,6 +8,12 @@ import { eventually } from '../store/eventually.ts';
 const GOOD = 'permit (principal, action, resource);';
 /** Threads that do nothing, and that end at once. */
 const SILENT = new URL('data:text/javascript,setInterval(() => undefined, 1000)');
+/** One that says of every policy what it became with the first. */
+const TRAPPING = new URL(
+  'data:text/javascript,import { parentPort } from "node:worker_threads"; let broken = false;' +
+    'parentPort.on("message", ({ id }) => { broken ||= id === "trap";' +
+    'parentPort.postMessage(broken ? { error: "memory access out of bounds" } : { complaints: [] }); });',
+);
 const DEAD = new URL('data:text/javascript,process.exit(3)');
 
 let thread: ValidationThread | undefined;
@@ -58,6 +64,13 @@ it('gives a policy up that takes too long', async () => {
   const validation = open({ deadlineMs: 50, entry: SILENT });
   const both = [validation.validate(GOOD, 'a'), validation.validate(GOOD, 'b')].map(codeOf);
   expect(await Promise.all(both)).toEqual(['policy_invalid', 'policy_invalid']);
+});
+
+it('ends a thread in which Cedar failed, and validates what waits in another', async () => {
+  const validation = open({ entry: TRAPPING });
+  const asked = ['fine', 'trap', 'waits'].map((id) => codeOf(validation.validate(GOOD, id)));
+  expect(await Promise.all(asked)).toEqual(['valid', 'internal', 'valid']);
+  expect(await codeOf(validation.validate(GOOD, 'later'))).toBe('valid');
 });
 
 it('fails what runs when its thread dies, and what waits or comes when it is closed', async () => {

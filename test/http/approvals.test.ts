@@ -249,6 +249,30 @@ describe('a guarded request', () => {
     expect(await isProtected()).toBe(true);
   });
 
+  it('stands on somebody also where the rule that asked for it is gone', async () => {
+    const issuer = String((await as('bob', 'GET', '/v1/whoami')).json['issuer']);
+    const deny = (subject: string) =>
+      as('dave', 'POST', '/v1/admin/denials', { json: { issuer, subject, reason: 'stolen' } });
+    const ids = [];
+    for (const by of ['alice', 'erin']) {
+      const { id } = (await unprotect(by)).json;
+      for (const other of ['bob', 'carol']) await approve(other, id);
+      ids.push(id);
+    }
+    const { headers } = await as('dave', 'GET', `${RULES}/protection`);
+    const tag = { 'if-match': headers.get('etag') ?? '' };
+    const remove = (more = {}) =>
+      as('dave', 'DELETE', `${RULES}/protection`, { headers: { ...tag, ...more } });
+    const { id } = (await remove()).json;
+    for (const by of ['bob', 'carol']) await approve(by, id);
+    expect((await remove(under(id))).status).toBe(200);
+    expect((await deny('bob')).status).toBe(201);
+    // One of the two is left, and nobody asks for more.
+    expect((await unprotect('erin', under(ids[1]))).status).toBe(200);
+    expect((await deny('carol')).status).toBe(201);
+    expect(outcome(await unprotect('alice', under(ids[0])))).toEqual([409, 'approval_pending']);
+  });
+
   it('is no denial of what was denied and has ended', async () => {
     await rule('denying', { guards: ['denials.change'], needed: 1 });
     const deny = async () => {

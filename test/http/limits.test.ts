@@ -347,6 +347,7 @@ describe('limits that policies set', () => {
     [`@limit(" 1/s") ${permit}`, 1, 1],
     [`@limit ${permit}`, 1, 1],
     [`@limits("1/s") ${permit}`, 1, 1],
+    [`// x\r@limits("5/s")\n${permit}`, 1, 6],
     ['@limit("1/s") forbid (principal, action, resource) when { context has suite };', 1, 1],
     [`@limit("1/s") @limit("2/s") ${permit}`, 1, 15],
   ])('are refused with their place: %s', async (cedar, line, column) => {
@@ -356,6 +357,22 @@ describe('limits that policies set', () => {
     expect(complaint?.message).toMatch(
       new RegExp(`^line ${String(line)}, column ${String(column)}: .*limit`, 'u'),
     );
+  });
+
+  it('are so many in a namespace and no more, those of templates too', async () => {
+    const name = await newHome('many-limited');
+    const limited = (at: number) => ({ cedar: `@limit("${String(at + 1)}/s") ${permit}` });
+    for (let at = 0; at < 31; at += 1) {
+      expect((await putPolicy(name, `p${String(at)}`, limited(at))).status).toBe(200);
+    }
+    const template = { name: 'user', principal: { role: 'guest' }, limit: '1/s' };
+    expect((await putPolicy(name, 'last', { template })).status).toBe(200);
+    for (const json of [limited(32), { template }]) {
+      const refused = await putPolicy(name, 'more', json);
+      expect([refused.status, code(refused)]).toEqual([429, 'quota_exceeded']);
+      expect(refused.json['detail']).toBe('At most 32 policies of a namespace have a limit.');
+    }
+    expect((await putPolicy(name, 'more', { cedar: permit })).status).toBe(200);
   });
 
   it.each(['1', '0/s', '1/h', '1/s burst 0', '1 /s'])(
