@@ -104,6 +104,7 @@ export async function acceptJoin(
       publicKey: Uint8Array.from(Buffer.from(publicKey, 'base64')),
       pqSeed,
       privateKey: (bench: Bench) => privateHalf(bench, Buffer.from(id, 'hex')),
+      mark: ` offer ${id}`,
     };
     return await receiveRoot(cryptoki, { ...request, receiver });
   } finally {

@@ -41,6 +41,8 @@ export interface RootMade {
   /** The root that is on the token now. */
   readonly root: RootOnToken;
   readonly custody: 'non-extractable' | 'extractableByPinHolder';
+  /** Of the offer of a zone that joins: what is on the token was placed by it, in this run or before. */
+  readonly ofThisOffer?: true;
 }
 
 /** Attributes that a trusted root carries; `hsm.md` in the notes of the design has the reasons. */
@@ -247,9 +249,10 @@ function makePlain(cryptoki: Cryptoki, session: Handle, request: MakeRoot): Hand
   ]);
 }
 
-export function nameOf(root: RootOnToken) {
+/** @param by what placed it, to be found again; not a part of what it is */
+export function nameOf(root: RootOnToken, by = '') {
   return [
-    { type: CKA.LABEL, value: `${ROOT_LABEL}${root.generation}` },
+    { type: CKA.LABEL, value: `${ROOT_LABEL}${root.generation}${by}` },
     { type: CKA.ID, value: rootId(root) },
   ];
 }

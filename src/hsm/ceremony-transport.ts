@@ -301,6 +301,8 @@ export interface Receiver {
   readonly pqSeed: SecretBytes;
   /** Its P-384 half on the token. */
   readonly privateKey: (bench: Bench) => Handle;
+  /** Ends the label of what it receives, so that a later run knows that it did. */
+  readonly mark?: string;
 }
 
 /** The root of an escrow onto a token that has it not, by the recovery key, a session object for as long. */
@@ -334,7 +336,8 @@ export async function receiveRoot(
     const there = rootOn(bench, escrow.root);
     if (there !== undefined) {
       const custody = custodyOf(cryptoki, bench.session, there);
-      return { made: false, root: escrow.root, custody };
+      const marked = isMarked(bench, there, receiver) ? ({ ofThisOffer: true } as const) : {};
+      return { made: false, root: escrow.root, custody, ...marked };
     }
     const agreed = bench.agree(receiver.privateKey(bench), escrow.point);
     shared = await imported.decapsulate(escrow.ciphertext);
@@ -342,12 +345,18 @@ export async function receiveRoot(
       const kek = deriveKek(bench, agreed, shared, escrow.transcript, 'unwrap');
       return unwrapRoot(bench, request.module, kek, escrow.wrapped);
     });
-    return settle(bench, carried, escrow.root);
+    const made = settle(bench, carried, escrow.root, receiver.mark);
+    return receiver.mark === undefined ? made : { ...made, ofThisOffer: true };
   } finally {
     imported.release();
     wipe(shared);
     bench.clear();
   }
+}
+
+function isMarked({ cryptoki, session }: Bench, root: Handle, { mark }: Receiver): boolean {
+  const label = readAttribute(cryptoki, session, root, CKA.LABEL)?.toString('utf8');
+  return mark !== undefined && label?.endsWith(mark) === true;
 }
 
 function requireWhole(escrow: EscrowedRoot, { publicKey, what }: Receiver): void {
@@ -396,13 +405,13 @@ function unwrapRoot(
 }
 
 /** The copy is the root; MODIFIABLE goes last, because tokens apply attributes in order. */
-function settle(bench: Bench, carried: Handle, root: RootOnToken): RootMade {
+function settle(bench: Bench, carried: Handle, root: RootOnToken, mark?: string): RootMade {
   const { cryptoki, session } = bench;
   bench.keep(carried);
   const placed = cryptoki.C_CopyObject(session, carried, [
     { type: CKA.TOKEN, value: true },
     { type: CKA.PRIVATE, value: true },
-    ...nameOf(root),
+    ...nameOf(root, mark),
     { type: CKA.MODIFIABLE, value: false },
   ]);
   const custody = custodyOf(cryptoki, session, placed);

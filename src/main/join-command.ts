@@ -13,7 +13,8 @@ import { parseFlags, requireNothingMore } from '../cli/arguments.ts';
 import type { Config } from '../config.ts';
 import { TwofoldError } from '../errors.ts';
 import type { EscrowedRoot } from '../hsm/ceremony-transport.ts';
-import type { RootOnToken } from '../hsm/port.ts';
+import type { RootMade } from '../hsm/ceremony-root.ts';
+import type { Hsm, RootOnToken } from '../hsm/port.ts';
 import {
   runEscrowCeremony,
   runJoinAcceptance,
@@ -22,7 +23,7 @@ import {
   runRootDestruction,
 } from '../hsm/run-ceremony.ts';
 import type { RootGeneration } from '../keyring/ports.ts';
-import { isLive, openRoot } from '../keyring/root-opening.ts';
+import { isLive, openGeneration, openRoot } from '../keyring/root-opening.ts';
 import { UsageCounters } from '../keyring/usage.ts';
 import type { Store } from '../store/store.ts';
 import { besides, deviceBeside, instanceBeside, operator, storeBeside } from './beside.ts';
@@ -178,30 +179,59 @@ async function accept(
   const place = await ceremonyPlace(config, needed(values, 'so-pin-file'));
   const store = await storeBeside(config, unwinding);
   await requireKnown(store, given);
-  const made: RootOnToken[] = [];
-  const custodies: string[] = [];
+  const placed: RootMade[] = [];
+  let hsm: Hsm | undefined;
   try {
-    for (const escrow of given.roots) {
-      const placed = await runJoinAcceptance({ ...place, escrow });
-      if (placed.made) made.push(placed.root);
-      custodies.push(placed.custody);
-    }
-    const { hsm } = await deviceBeside(config, unwinding);
+    for (const escrow of given.roots) placed.push(await runJoinAcceptance({ ...place, escrow }));
+    ({ hsm } = await deviceBeside(config, unwinding));
     const opened = await openRoot(hsm, store.roots, new UsageCounters(store.keys), null);
     const { audit } = await instanceBeside(config, store, opened, unwinding);
     await audit.recordOwn('root.join', {
       ...{ step: 'accept', zone: config.zone.name, from: given.zone, transcript },
-      ...{ operator: operator(), made: made.length },
+      ...{ operator: operator(), made: madeIn(placed) },
     });
   } catch (error) {
     // What does not open here is nobody's root; anything else is tried again with what is there.
     if (!TwofoldError.is(error, 'integrity_failed')) throw error;
-    for (const root of made) await runRootDestruction({ ...place, ...root });
+    // Also of a run before this one that was killed, but never what another has placed.
+    const ours = placed.filter(({ ofThisOffer }) => ofThisOffer === true);
+    if (ours.length > 0) {
+      hsm ??= (await deviceBeside(config, unwinding)).hsm;
+      for (const root of await thatDoNotOpen(hsm, store, ours)) {
+        await runRootDestruction({ ...place, ...root });
+      }
+    }
     throw error;
   }
   await runJoinEnd(place);
   const generations = given.roots.map(({ root }) => root.generation);
-  return { zone: config.zone.name, generations, made: made.length, custodies, transcript };
+  const custodies = placed.map(({ custody }) => custody);
+  return { zone: config.zone.name, generations, made: madeIn(placed), custodies, transcript };
+}
+
+const madeIn = (placed: readonly RootMade[]): number => placed.filter(({ made }) => made).length;
+
+/** Of those that were placed, whose canary is there and is not opened by what is on the token. */
+async function thatDoNotOpen(
+  hsm: Hsm,
+  store: Store,
+  placed: readonly RootMade[],
+): Promise<readonly RootOnToken[]> {
+  const rows = (await store.roots.generations()).filter(isLive);
+  const inForce = rows.find(({ state }) => state === 'in-force');
+  // Nothing opens before the one in force is selected; where it is not there nothing can be told.
+  if (inForce === undefined) return [];
+  await hsm.useRoot(inForce);
+  const wrong: RootOnToken[] = [];
+  for (const { root } of placed) {
+    const row = rows.find((each) => each.generation === root.generation);
+    if (row === undefined) continue;
+    await openGeneration(hsm, row).catch((error: unknown) => {
+      if (!TwofoldError.is(error, 'integrity_failed')) throw error;
+      wrong.push(root);
+    });
+  }
+  return wrong;
 }
 
 /** @throws TwofoldError conflict for roots that the database does not know */

@@ -11,9 +11,16 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 
+import {
+  runEscrowCeremony,
+  runJoinAcceptance,
+  runRootCeremony,
+  runRootDestruction,
+} from '../../src/hsm/run-ceremony.ts';
+import { answerText, transcriptOfAnswer } from '../../src/main/join-text.ts';
 import { findEmbedded } from '../../src/store/embedded.ts';
 import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
-import { softHsmModule } from '../hsm/token-fixture.ts';
+import { softHsmModule, temporaryFolder, tokenIn } from '../hsm/token-fixture.ts';
 import { TestService } from './service.ts';
 
 /** Kills of `hsm join accept` at times of the test's choosing. */
@@ -211,6 +218,32 @@ describe('a zone that joins', () => {
     const { out } = await twofold(ofB(), ['hsm', 'verify']);
     expect(JSON.parse(out)).toMatchObject({ ok: false });
   }, 90_000);
+
+  it('keeps no root that opens nothing, of a run that was killed either, and what is not its own', async () => {
+    const { installation = '', publicKey = '' } = json('answer') as Record<string, string>;
+    const root = { installation, generation: 1 };
+    const other = await tokenIn(temporaryFolder(), false);
+    const place = { ...other.token, tokenSelector: { label: other.token.tokenLabel } };
+    await runRootCeremony({ ...place, ...root });
+    const offered = Uint8Array.from(Buffer.from(publicKey, 'base64'));
+    const escrow = await runEscrowCeremony({ ...place, root, publicKey: offered });
+    other.remove();
+    const wrong = { zone: 'zone-a', roots: [escrow] };
+    writeFileSync(at('wrong'), answerText(wrong));
+    const accept = accepting('wrong', transcriptOfAnswer(wrong));
+    const here = {
+      ...{ module: softHsmModule(), tokenSelector: { label: 'token-b' }, stateDir: at('data-b') },
+      ...{ pinFile: at('user.pin'), soPinFile: at('so.pin'), softhsmConf: at('softhsm.conf') },
+    };
+    const destroyed = async () => (await runRootDestruction({ ...here, ...root })).destroyed;
+    // As far as a run comes that is killed before it opens a canary.
+    expect(await runJoinAcceptance({ ...here, escrow })).toMatchObject({ made: true });
+    expect(await refused(ofB(), ...accept)).toContain('integrity_failed');
+    expect(await destroyed()).toBe(false);
+    await runRootCeremony({ ...here, ...root });
+    expect(await refused(ofB(), ...accept)).toContain('integrity_failed');
+    expect(await destroyed()).toBe(true);
+  }, 120_000);
 
   it('loses nothing by a full token or a kill, and serves once it was accepted', async () => {
     if (mounted) {
