@@ -78,7 +78,8 @@ export class UseLane {
     this.#deps = deps;
     const { store: changes, epoch, instance, grace } = deps;
     const returned = (spooled: Spooled, at: number): void => this.#returned(spooled, at);
-    const lost = (lane: number): void => this.#spoolLost(lane);
+    const lost = (lane: number, spooled: readonly Spooled[]): void =>
+      this.#spoolLost(lane, spooled);
     this.#spooling =
       grace === undefined
         ? null
@@ -290,10 +291,13 @@ export class UseLane {
     });
   }
 
-  #spoolLost(lane: number): void {
+  /** Who still waits gets a place in the next lane: nothing of theirs has left, nor will stand in this one. */
+  #spoolLost(lane: number, spooled: readonly Spooled[]): void {
     this.#lost = lane;
     this.#position = null;
     this.#unsettled = false;
+    this.#queue.putBack(spooled.flatMap(({ waiting }) => waiting.filter((each) => !each.settled)));
+    this.#running ??= this.#run();
   }
 
   #written({ sealed, waiting }: Flight): void {
