@@ -112,6 +112,11 @@ export class UseLane {
     return Number(lane) === this.lane && Number(n) > (this.acknowledged ?? 0);
   }
 
+  /** Whether what came last could not be made durable in the spool. */
+  get spoolFails(): boolean {
+    return this.#spooling?.fails === true;
+  }
+
   get waiting(): number {
     return this.#queue.length;
   }
@@ -276,6 +281,7 @@ export class UseLane {
     if (grace === undefined || !(await spooling.take(flight))) return false;
     this.#position = flight.sealed.after;
     this.#unsettled = false;
+    this.#backoff.reset();
     release(flight, { lease: grace.lease, epoch }, () => new StaleAnswer());
     return true;
   }
@@ -285,6 +291,7 @@ export class UseLane {
     const { lane, first, epoch: under } = sealed.batch;
     this.#deps.own?.written(sealed.batch);
     this.#durable += waiting.length;
+    this.#backoff.reset();
     waiting.forEach((pending, index) => {
       if (epoch === under || pending.standing === null) pending.resolve(`${lane}-${first + index}`);
       else pending.reject(new StaleAnswer());

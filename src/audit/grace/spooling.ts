@@ -4,6 +4,7 @@
  * last of them is in the database everything of the lane takes this way.
  */
 import type { SecurityEpoch } from '../../epoch.ts';
+import { TwofoldError } from '../../errors.ts';
 import { Backoff } from '../backoff.ts';
 import type { Sealed } from '../batch.ts';
 import { catchUp } from '../catch-up.ts';
@@ -49,6 +50,7 @@ export class Spooling {
   #batches: Spooled[] = [];
   /** A batch is being made durable: the file is needed, though nothing may be in it yet. */
   #taking = false;
+  #fails = false;
   /** There is one loop of replays at a time. */
   #replaying = false;
   /** How many of them the replay under way takes. */
@@ -86,8 +88,14 @@ export class Spooling {
     return this.#answered && this.#underWay === this.#batches.length;
   }
 
+  /** The last batch could not be made durable: nothing more is answered while that stays so. */
+  get fails(): boolean {
+    return this.#fails;
+  }
+
   /**
-   * `answer`, or `late` once it is, if answers may leave without it then. `answer` goes on in either case.
+   * `answer`, or `late` once it is, if answers may leave without it then: also where it fails, as it does
+   * at once where connections are refused, when repeating it is all that is left. `answer` goes on.
    */
   async orLate<T>(answer: Promise<T>): Promise<T | 'late'> {
     const { lease } = this.#parts;
@@ -101,6 +109,12 @@ export class Spooling {
     );
     try {
       return await Promise.race([answer, promise]);
+    } catch (error) {
+      const now = performance.now();
+      if (now >= at && lease.covers(now) && TwofoldError.is(error, 'database_unavailable')) {
+        return 'late';
+      }
+      throw error;
     } finally {
       clearTimeout(timer);
     }
@@ -125,9 +139,11 @@ export class Spooling {
       this.#spool ??= await this.#open(batch.lane);
       const spool = this.#spool;
       await spool.write(batch);
+      this.#fails = false;
       // Meanwhile the lane may have been lost, and the file set aside.
       return this.#spool === spool;
     } catch (error) {
+      this.#fails = true;
       this.#parts.onTrouble(error);
       await this.#dropUnused();
       return false;

@@ -78,7 +78,9 @@ class GoingStore extends MemoryAuditStore {
     if (this.away) throw new TwofoldError('database_unavailable');
     if (this.refusal !== null) throw this.refusal;
     this.replays.push(replay);
-    const { entries, batches } = this.lane(replay.lane);
+    const lane = this.lane(replay.lane);
+    lane.unknown = null;
+    const { entries, batches } = lane;
     for (const { first, entries: all, hmac, epoch } of replay.batches) {
       if (entries.length >= first + all.length - 1) continue;
       expect(entries).toHaveLength(first - 1);
@@ -213,6 +215,8 @@ it('without a lease, or without room, waits for the database as ever', async () 
   full = true;
   store.goAway();
   const refused = use();
+  await sleep(800);
+  expect([lease.mode(performance.now()), log.health().ok]).toEqual(['grace', false]);
   expect(codeOf(await refused)).toBe('audit_unavailable');
   store.comeBack();
   full = false;
@@ -344,4 +348,32 @@ it('gives who waited for a lost spool a place in the next lane', async () => {
   expect(placed.split('-')[0]).not.toBe(id.split('-')[0]);
   expect(spools.map(({ state }) => state)).toEqual(['aside']);
   expect(log.health()).toMatchObject({ ok: true, spooled: 0 });
+}, 10_000);
+
+it('begins, and stays well, where commits fail at once instead of hanging', async () => {
+  await use();
+  store.refusal = new TwofoldError('database_unavailable');
+  const healths: boolean[] = [];
+  const watch = setInterval(() => {
+    if (lease.mode(performance.now()) === 'grace') healths.push(log.health().ok);
+    void log.probe();
+  }, 20);
+  try {
+    store.plan = (call) => (call === 'append' ? 'lost-before' : 'refused');
+    expect(await use()).toMatch(/^\d+-\d+$/u);
+    expect(await use()).toMatch(/^\d+-\d+$/u);
+    await sleep(300);
+  } finally {
+    clearInterval(watch);
+  }
+  expect(healths.length).toBeGreaterThan(5);
+  // The last look before the batch is in the spool may find it on its way.
+  expect(healths.slice(1)).not.toContain(false);
+  expect(log.health()).toMatchObject({ ok: true, spooled: 2, failures: 0 });
+  store.plan = () => 'none';
+  store.refusal = null;
+  await over();
+  expect(store.all().filter(({ index }) => index.operation === 'lane.probe')).toHaveLength(0);
+  expect(log.health()).toMatchObject({ ok: true, failures: 0 });
+  expect(await store.verify()).toEqual([]);
 }, 10_000);
