@@ -78,7 +78,8 @@ export class UseLane {
     this.#deps = deps;
     const { store: changes, epoch, instance, grace } = deps;
     const returned = (spooled: Spooled, at: number): void => this.#returned(spooled, at);
-    const lost = (lane: number): void => this.#spoolLost(lane);
+    const lost = (lane: number, spooled: readonly Spooled[]): void =>
+      this.#spoolLost(lane, spooled);
     this.#spooling =
       grace === undefined
         ? null
@@ -109,6 +110,11 @@ export class UseLane {
     if (this.spooled === 0) return false;
     const [lane, n] = id.split('-');
     return Number(lane) === this.lane && Number(n) > (this.acknowledged ?? 0);
+  }
+
+  /** Whether what came last could not be made durable in the spool. */
+  get spoolFails(): boolean {
+    return this.#spooling?.fails === true;
   }
 
   get waiting(): number {
@@ -275,6 +281,7 @@ export class UseLane {
     if (grace === undefined || !(await spooling.take(flight))) return false;
     this.#position = flight.sealed.after;
     this.#unsettled = false;
+    this.#backoff.reset();
     release(flight, { lease: grace.lease, epoch }, () => new StaleAnswer());
     return true;
   }
@@ -284,16 +291,20 @@ export class UseLane {
     const { lane, first, epoch: under } = sealed.batch;
     this.#deps.own?.written(sealed.batch);
     this.#durable += waiting.length;
+    this.#backoff.reset();
     waiting.forEach((pending, index) => {
       if (epoch === under || pending.standing === null) pending.resolve(`${lane}-${first + index}`);
       else pending.reject(new StaleAnswer());
     });
   }
 
-  #spoolLost(lane: number): void {
+  /** Who still waits gets a place in the next lane: nothing of theirs has left, nor will stand in this one. */
+  #spoolLost(lane: number, spooled: readonly Spooled[]): void {
     this.#lost = lane;
     this.#position = null;
     this.#unsettled = false;
+    this.#queue.putBack(spooled.flatMap(({ waiting }) => waiting.filter((each) => !each.settled)));
+    this.#running ??= this.#run();
   }
 
   #written({ sealed, waiting }: Flight): void {

@@ -10,6 +10,7 @@ import type { MacFunction, Origin, Unplaced } from './batch.ts';
 import { catchUp } from './catch-up.ts';
 import { ChangeLane } from './change-lane.ts';
 import { UseLane } from './lane.ts';
+import type { GraceMode } from './grace/lease.ts';
 import type { GraceParts } from './lane.ts';
 import { late } from './pending.ts';
 import { OwnBatches } from './own-batches.ts';
@@ -48,7 +49,10 @@ export interface AuditLogOptions {
 }
 
 export interface AuditHealth {
-  /** Both lanes are open, the last append worked, and none is without an answer for over a second. */
+  /**
+   * Both lanes are open, the last append worked, and none is without an answer for over a second. In the
+   * grace: the spool takes what is answered.
+   */
   readonly ok: boolean;
   readonly useLane: number | null;
   readonly changeLane: number | null;
@@ -87,7 +91,8 @@ export interface RunningAuditLog extends AuditLog {
   /**
    * Writes an entry of our own in each lane that is lost or whose last attempt failed, and that nobody
    * uses now. Health
-   * would otherwise stay red until a request came, and a red instance is sent none. Never rejects.
+   * would otherwise stay red until a request came, and a red instance is sent none. Nothing in the grace,
+   * when the replay is the attempt. Never rejects.
    */
   probe(): Promise<void>;
 }
@@ -156,9 +161,8 @@ class LanedAuditLog implements RunningAuditLog {
 
   health(): AuditHealth {
     const failures = this.#use.failures + this.#change.failures;
-    const lanes = [this.#use, this.#change];
     return {
-      ok: this.#accepting && lanes.every(isWell) && !this.#isOver,
+      ok: this.#accepting && this.#isWell && !this.#isOver,
       useLane: this.#use.lane,
       changeLane: this.#change.lane,
       waiting: this.#use.waiting,
@@ -170,7 +174,7 @@ class LanedAuditLog implements RunningAuditLog {
   }
 
   async probe(): Promise<void> {
-    if (!this.#accepting) return;
+    if (!this.#accepting || this.#mode === 'grace') return;
     const probes: Promise<unknown>[] = [];
     const entry = () => this.#ownEntry('lane.probe', {});
     if (!isWell(this.#use) && this.#use.idle) {
@@ -194,17 +198,25 @@ class LanedAuditLog implements RunningAuditLog {
   }
 
   refusal(operation: string): TwofoldError | null {
-    const mode = this.#options.grace?.lease.mode(performance.now()) ?? 'off';
-    if (mode === 'grace' && !SPOOLABLE.has(operation)) {
+    if (this.#mode === 'grace' && !SPOOLABLE.has(operation)) {
       return new TwofoldError('read_only_grace', undefined, { retryAfter: 1 });
     }
     return this.#isOver ? late() : null;
   }
 
+  get #mode(): GraceMode {
+    return this.#options.grace?.lease.mode(performance.now()) ?? 'off';
+  }
+
+  get #isWell(): boolean {
+    const [use, change] = [this.#use, this.#change];
+    if (this.#mode === 'grace') return use.lane !== null && !use.spoolFails;
+    return isWell(use) && isWell(change);
+  }
+
   /** Nothing leaves before the spool is in the database. */
   get #isOver(): boolean {
-    const mode = this.#options.grace?.lease.mode(performance.now()) ?? 'off';
-    return mode === 'over' && this.#use.spooled > 0;
+    return this.#mode === 'over' && this.#use.spooled > 0;
   }
 
   leaving(entry: AuditId, standing: EpochStanding): 'durable' | 'spooled' {

@@ -30,7 +30,7 @@ import type { RouteContract } from '../contract/route.ts';
 import type { NamespaceStanding } from '../governance/namespaces.ts';
 import type { SecretBytes } from '../crypto/secret.ts';
 import type { HttpDependencies } from './dependencies.ts';
-import type { Exchange } from './exchange.ts';
+import type { Answer, Exchange } from './exchange.ts';
 import type { HeaderValues } from './head.ts';
 import type { Input, InputReader } from './input.ts';
 import type { Limited } from './limit-gate.ts';
@@ -190,7 +190,7 @@ export class GuardedRequest {
     const writer = new AnswerWriter(this.#arrival.route.contract);
     const type = this.#input?.answerType ?? 'application/json';
     const answer = writer.write(outcome.reply, type);
-    if (auditId !== null) this.#assertLeaving(auditId, notes);
+    if (auditId !== null) this.#assertLeaving(auditId, notes, answer);
     await exchange.send({ ...answer, headers: { ...answer.headers, ...headers } }, auditId);
   }
 
@@ -210,11 +210,17 @@ export class GuardedRequest {
   }
 
   /** Nothing is awaited from here until the answer is on its connection. */
-  #assertLeaving(auditId: string, notes: AuditNotes): void {
-    const durable = this.#deps.audit.leaving(auditId, notes.standing()) === 'durable';
-    // One that waits for those before it on the connection would leave at any time.
-    if (durable || this.#arrival.exchange.response.socket !== null) return;
-    throw new TwofoldError('audit_unavailable');
+  #assertLeaving(auditId: string, notes: AuditNotes, answer: Answer): void {
+    try {
+      const durable = this.#deps.audit.leaving(auditId, notes.standing()) === 'durable';
+      // One that waits for those before it on the connection would leave at any time.
+      if (durable || this.#arrival.exchange.response.socket !== null) return;
+      throw new TwofoldError('audit_unavailable');
+    } catch (error) {
+      // Nobody else does: whoever sends an answer wipes it.
+      if (answer.body.secret) answer.body.bytes.fill(0);
+      throw error;
+    }
   }
 
   /** Of many refusals for one limit the first has an entry, the others are counted. */

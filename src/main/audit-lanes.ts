@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path';
 
-import { SpoolFile } from '../audit/grace/spool-file.ts';
+import { SpoolFile, keptSpools } from '../audit/grace/spool-file.ts';
 import { returnSpools } from '../audit/grace/returning.ts';
 import type { Returned } from '../audit/grace/returning.ts';
 import { createAuditLog } from '../audit/log.ts';
@@ -50,7 +50,7 @@ export async function openAuditLanes(
 ): Promise<AuditLanes> {
   const { config, store, entries, root, incarnation, log } = parts;
   const { epoch, id: instance, lease } = incarnation;
-  const returned = await whenReachable(() => returnLeft(parts), unwinding);
+  const returned = await returnLeft(parts, unwinding);
   unwinding.check();
   const confirmations = new Confirmations({
     store: store.grace,
@@ -76,7 +76,7 @@ export async function openAuditLanes(
     const { closed } = await audit.stop(incarnation.end === null ? undefined : 0);
     if (!closed) throw new TwofoldError('audit_unavailable', 'The last entries are not durable.');
   });
-  for (const one of returned) await tell(one, audit, log);
+  for (const one of returned) await audit.recordOwn('audit.spool', { ...one });
   return { audit, confirmations };
 }
 
@@ -96,17 +96,27 @@ function spooling({ config, incarnation, worker, log }: AuditLaneParts) {
 }
 
 /** Of this worker's predecessors; where no other runs, of all. */
-const returnLeft = ({ config, store, root, worker, first }: AuditLaneParts) =>
-  returnSpools({
-    store: store.grace,
-    mac: root.auditMac,
-    folder: join(config.dataDir, FOLDER),
-    prefix: first ? 'w' : `w${String(worker)}-`,
-  });
+async function returnLeft(
+  { config, store, entries, root, worker, first, log }: AuditLaneParts,
+  unwinding: Unwinding,
+): Promise<readonly Returned[]> {
+  const folder = join(config.dataDir, FOLDER);
+  const prefix = first ? 'w' : `w${String(worker)}-`;
+  const kept = await keptSpools(folder, prefix);
+  if (kept.length > 0) log.warn({ folder, kept }, 'spools whose entries were lost are kept');
+  const parts = { store: store.grace, entries, mac: root.auditMac, folder, prefix };
+  const returned: Returned[] = [];
+  try {
+    await whenReachable(() => returnSpools(parts, returned), unwinding);
+  } finally {
+    // Said whatever comes of the start: no later one finds these files again.
+    for (const one of returned) say(one, log);
+  }
+  return returned;
+}
 
-async function tell(one: Returned, audit: RunningAuditLog, log: Log): Promise<void> {
+function say(one: Returned, log: Log): void {
   if (one.state === 'returned')
     log.info(one, 'entries of the last process came back from its spool');
   else log.error(one, 'entries of the last process are lost: its spool is kept beside');
-  await audit.recordOwn('audit.spool', { ...one });
 }

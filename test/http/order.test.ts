@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import { mintGrant } from '../../src/access/grant.ts';
 import { StaleAnswer } from '../../src/audit/ports.ts';
 import { TwofoldError } from '../../src/errors.ts';
@@ -146,7 +146,10 @@ describe('the order of checks', () => {
 });
 
 describe('no audit, no answer', () => {
-  const failing = async (record: HttpDependencies['audit']['record']) => {
+  const failing = async (
+    record: HttpDependencies['audit']['record'],
+    leaving: HttpDependencies['audit']['leaving'] = () => 'durable',
+  ) => {
     const service = await openService({
       replace: ({ audit }) => ({
         audit: {
@@ -154,12 +157,12 @@ describe('no audit, no answer', () => {
           countAnonymous: () => undefined,
           refusal: () => null,
           confirmed: () => Promise.resolve(),
-          leaving: () => 'durable',
           read: (id) => audit.read(id),
           list: (query) => audit.list(query),
           hash: (values) => audit.hash(values),
           reading: (draft, standing) => audit.reading(draft, standing),
           record,
+          leaving,
         },
       }),
     });
@@ -192,6 +195,35 @@ describe('no audit, no answer', () => {
         expect(headers.get('twofold-audit-id')).toBeNull();
       }
     } finally {
+      await service.stop();
+    }
+  });
+
+  it('leaves no plaintext behind in an answer that may not leave', async () => {
+    const allocated = jest.spyOn(Buffer, 'allocUnsafe');
+    const rendered = () =>
+      allocated.mock.results
+        .map(({ value }) => value as Buffer)
+        .filter((bytes) => bytes.includes('"plaintext"'));
+    const found: number[] = [];
+    let leaves = true;
+    const service = await failing(
+      () => Promise.resolve('1-1'),
+      () => {
+        if (leaves) return 'durable';
+        found.push(rendered().length);
+        throw new TwofoldError('audit_unavailable');
+      },
+    );
+    try {
+      const { json } = await service.call('user', 'POST', '/v1/keys/k/wrap', { json: wrapBody });
+      leaves = false;
+      const opened = await service.call('user', 'POST', '/v1/keys/k/unwrap', {
+        json: { ciphertext: json['ciphertext'] },
+      });
+      expect([opened.status, found, rendered().length]).toEqual([503, [1], 0]);
+    } finally {
+      allocated.mockRestore();
       await service.stop();
     }
   });

@@ -76,9 +76,14 @@ export class Lease {
     if (told === found) this.#renew(sentAt);
   }
 
-  /** An append was committed while the security epoch was `epoch`; `sentAt`: before it was first sent. */
+  /**
+   * An append was committed while the security epoch was `epoch`; `sentAt`: before it was first sent. A
+   * heartbeat without an answer is late from then on only: the database takes commits.
+   */
   appended(sentAt: number, epoch: number): void {
     this.#since.delete('append');
+    const beating = this.#since.get('heartbeat');
+    if (beating !== undefined) this.#since.set('heartbeat', Math.max(beating, sentAt));
     this.saw(epoch);
     if (epoch <= this.#told) this.#renew(sentAt);
   }

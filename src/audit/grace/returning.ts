@@ -3,14 +3,14 @@ import { basename } from 'node:path';
 
 import { equalBytes } from '../../crypto/bytes.ts';
 import { TwofoldError } from '../../errors.ts';
-import { LaneLost } from '../../outcome.ts';
+import { Backoff } from '../backoff.ts';
 import { indexOf } from '../batch.ts';
 import type { MacFunction } from '../batch.ts';
 import { batchMacInput, leafHash } from '../entry.ts';
 import { decodeEntry } from '../entry-decoder.ts';
-import type { AppendBatch, AppendEntry } from '../ports.ts';
-import { isFinal } from '../settlement.ts';
-import type { GraceStore } from './ports.ts';
+import type { AppendBatch, AppendEntry, AuditStore } from '../ports.ts';
+import { Refusals, isRefusal } from './loss.ts';
+import type { GraceStore, Replay } from './ports.ts';
 import { readSpool, removeSpool, setAside, spoolFiles } from './spool-file.ts';
 import type { SpoolContent, SpooledBatch } from './spool-file.ts';
 
@@ -19,6 +19,7 @@ export const REPLAY_ENTRIES = 1_024;
 
 export interface ReturningParts {
   readonly store: Pick<GraceStore, 'replay'>;
+  readonly entries: Pick<AuditStore, 'leafAt'>;
   readonly mac: MacFunction;
   readonly folder: string;
   /** Of the files whose writers are certainly dead. */
@@ -39,11 +40,14 @@ export interface Returned {
 }
 
 /**
- * Replays what can be, each entry once however often this runs.
- * @throws TwofoldError while the database or the HSM does not answer; then nothing is removed
+ * Replays what can be, each entry once however often this runs. What became of each file is added to
+ * `returned` at once: where this fails in the middle, the next run does not find that file again.
+ * @throws TwofoldError while the database or the HSM does not answer; then no file that is left was touched
  */
-export async function returnSpools(parts: ReturningParts): Promise<readonly Returned[]> {
-  const returned: Returned[] = [];
+export async function returnSpools(
+  parts: ReturningParts,
+  returned: Returned[] = [],
+): Promise<readonly Returned[]> {
   for (const path of await spoolFiles(parts.folder, parts.prefix)) {
     const content = await contentOf(path);
     if (content === null) await removeSpool(parts.folder, path);
@@ -65,19 +69,17 @@ async function contentOf(path: string): Promise<SpoolContent | null> {
 }
 
 async function returnSpool(
-  { store, mac, folder }: ReturningParts,
+  parts: ReturningParts,
   path: string,
   content: SpoolContent,
 ): Promise<Returned> {
+  const { mac, folder } = parts;
   const { instance, lane } = content;
   const file = basename(path);
   const { batches, whole } = await soundBatches(content, mac);
   let entries = 0;
   for (const some of inReplays(batches)) {
-    try {
-      await store.replay({ instance, lane, batches: some });
-    } catch (error) {
-      if (!(error instanceof LaneLost) && !isFinal(error)) throw error;
+    if (!(await isReplayed(parts, { instance, lane, batches: some }))) {
       await setAside(folder, path);
       return { file, lane, entries, state: 'lost' };
     }
@@ -89,6 +91,22 @@ async function returnSpool(
   }
   await setAside(folder, path);
   return { file, lane, entries, state: 'damaged' };
+}
+
+/** False once it is certain that they can never stand in the database. */
+async function isReplayed({ store, entries }: ReturningParts, replay: Replay): Promise<boolean> {
+  const refusals = new Refusals(entries);
+  const backoff = new Backoff();
+  for (;;) {
+    try {
+      await store.replay(replay);
+      return true;
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      if (await refusals.end(error, replay.batches)) return false;
+      await backoff.pause();
+    }
+  }
 }
 
 /** Whole batches, as many as one replay takes, at least one. */

@@ -32,6 +32,7 @@ const MAGIC = utf8('TFSPOOL1');
 const HEADER_BYTES = 28;
 const CHECK_BYTES = 16;
 const SUFFIX = '.spool';
+const KEPT = '.kept-';
 
 /** Of a batch, what the file keeps; index columns are read from the entries again. */
 export interface SpooledBatch {
@@ -146,16 +147,23 @@ export class SpoolFile implements Spool {
   }
 }
 
-/** Files whose name begins with `prefix`, oldest name first. */
+/** Paths of spools whose name begins with `prefix`, oldest name first. */
 export async function spoolFiles(folder: string, prefix: string): Promise<readonly string[]> {
+  const names = await namesIn(folder, prefix);
+  return names.filter((name) => name.endsWith(SUFFIX)).map((name) => join(folder, name));
+}
+
+/** Names of those that were set aside. */
+export async function keptSpools(folder: string, prefix: string): Promise<readonly string[]> {
+  return (await namesIn(folder, prefix)).filter((name) => name.includes(KEPT));
+}
+
+async function namesIn(folder: string, prefix: string): Promise<readonly string[]> {
   const names = await readdir(folder).catch((error: unknown) => {
     if (isMissing(error)) return [];
     throw error;
   });
-  return names
-    .filter((name) => name.startsWith(prefix) && name.endsWith(SUFFIX))
-    .toSorted()
-    .map((name) => join(folder, name));
+  return names.filter((name) => name.startsWith(prefix)).toSorted();
 }
 
 /** What a spool holds; null for one that was not even begun when its writer died. */
@@ -175,7 +183,7 @@ export async function removeSpool(folder: string, path: string): Promise<void> {
 }
 
 export async function setAside(folder: string, path: string): Promise<void> {
-  await rename(path, `${path}.kept-${String(Date.now())}`);
+  await rename(path, `${path}${KEPT}${String(Date.now())}`);
   await syncFolder(folder);
 }
 

@@ -4,25 +4,22 @@
  * last of them is in the database everything of the lane takes this way.
  */
 import type { SecurityEpoch } from '../../epoch.ts';
-import { LaneLost } from '../../outcome.ts';
+import { TwofoldError } from '../../errors.ts';
 import { Backoff } from '../backoff.ts';
 import type { Sealed } from '../batch.ts';
 import { catchUp } from '../catch-up.ts';
 import type { Pending } from '../pending.ts';
 import type { AppendBatch, AuditStore } from '../ports.ts';
-import { isFinal } from '../settlement.ts';
 import type { Lease } from './lease.ts';
+import { Refusals } from './loss.ts';
 import type { GraceStore } from './ports.ts';
 import { inReplays } from './returning.ts';
 import type { Spool } from './spool-file.ts';
 
-/** What was answered is not given up for a refusal that a fail-over may have caused. */
-const MOST_REFUSALS = 40;
-
 export interface SpoolingParts {
   readonly lease: Lease;
   readonly store: Pick<GraceStore, 'replay'>;
-  readonly changes: Pick<AuditStore, 'changesSince'>;
+  readonly changes: Pick<AuditStore, 'changesSince' | 'leafAt'>;
   readonly epoch: SecurityEpoch;
   readonly instance: string;
   /** Makes the spool of a lane. */
@@ -40,22 +37,26 @@ export interface Spooled {
 export interface SpoolingEvents {
   /** It is in the database, which had security epoch `epoch` then. */
   readonly returned: (spooled: Spooled, epoch: number) => void;
-  /** It never will be; the spool is set aside. */
-  readonly lost: (lane: number) => void;
+  /** None of these ever will be, and the lane takes no more; the spool is set aside. */
+  readonly lost: (lane: number, spooled: readonly Spooled[]) => void;
 }
 
 export class Spooling {
   readonly #parts: SpoolingParts;
   readonly #events: SpoolingEvents;
   readonly #backoff = new Backoff();
+  readonly #refusals: Refusals;
   #spool: Spool | null = null;
   #batches: Spooled[] = [];
+  /** A batch is being made durable: the file is needed, though nothing may be in it yet. */
+  #taking = false;
+  #fails = false;
+  /** There is one loop of replays at a time. */
+  #replaying = false;
   /** How many of them the replay under way takes. */
   #underWay = 0;
   /** The last replay came back. */
   #answered = false;
-  /** Refusals in a row that no repetition seems to end. */
-  #refusals = 0;
   #entries = 0;
   #over = Promise.withResolvers<undefined>();
   /** The end of the last spool's file; never rejects. */
@@ -64,6 +65,7 @@ export class Spooling {
   constructor(parts: SpoolingParts, events: SpoolingEvents) {
     this.#parts = parts;
     this.#events = events;
+    this.#refusals = new Refusals(parts.changes);
   }
 
   /** Whether what the lane writes next belongs behind something that the database has not. */
@@ -86,39 +88,68 @@ export class Spooling {
     return this.#answered && this.#underWay === this.#batches.length;
   }
 
+  /** The last batch could not be made durable: nothing more is answered while that stays so. */
+  get fails(): boolean {
+    return this.#fails;
+  }
+
   /**
-   * `answer`, or `late` once it is, if answers may leave without it then. `answer` goes on in either case.
+   * `answer`, or `late` once it is, if answers may leave without it then: also where it fails, as it does
+   * at once where connections are refused, when repeating it is all that is left. `answer` goes on.
    */
   async orLate<T>(answer: Promise<T>): Promise<T | 'late'> {
     const { lease } = this.#parts;
     const at = lease.lateAt('append') ?? performance.now();
     const { promise, resolve } = Promise.withResolvers<'late'>();
-    const timer = setTimeout(() => {
-      if (lease.covers(performance.now())) resolve('late');
-    }, at - performance.now());
+    const timer = setTimeout(
+      () => {
+        if (lease.covers(performance.now())) resolve('late');
+      },
+      Math.max(0, at - performance.now()),
+    );
     try {
       return await Promise.race([answer, promise]);
+    } catch (error) {
+      const now = performance.now();
+      if (now >= at && lease.covers(now) && TwofoldError.is(error, 'database_unavailable')) {
+        return 'late';
+      }
+      throw error;
     } finally {
       clearTimeout(timer);
     }
   }
 
-  /** Puts a batch behind those that are there; false when it is not durable, and nothing of it counts. */
+  /**
+   * Puts a batch behind those that are there; false when it is not durable, and nothing of it counts. One
+   * at a time.
+   */
   async take(spooled: Spooled): Promise<boolean> {
     const { batch } = spooled.sealed;
+    if (!(await this.#write(batch))) return false;
+    this.#batches.push(spooled);
+    this.#count(batch.entries.length);
+    if (!this.#replaying) void this.#replayAll();
+    return true;
+  }
+
+  async #write(batch: AppendBatch): Promise<boolean> {
+    this.#taking = true;
     try {
       this.#spool ??= await this.#open(batch.lane);
-      await this.#spool.write(batch);
+      const spool = this.#spool;
+      await spool.write(batch);
+      this.#fails = false;
+      // Meanwhile the lane may have been lost, and the file set aside.
+      return this.#spool === spool;
     } catch (error) {
+      this.#fails = true;
       this.#parts.onTrouble(error);
       await this.#dropUnused();
       return false;
+    } finally {
+      this.#taking = false;
     }
-    const begins = !this.active;
-    this.#batches.push(spooled);
-    this.#count(batch.entries.length);
-    if (begins) void this.#replayAll();
-    return true;
   }
 
   /** Ends every repetition; what is in the spool is the next start's. */
@@ -147,50 +178,65 @@ export class Spooling {
   }
 
   async #replayAll(): Promise<void> {
+    this.#replaying = true;
     this.#over = Promise.withResolvers();
     this.#answered = false;
     while (this.active && !this.#backoff.aborted) await this.#replaySome();
+    this.#replaying = false;
     this.#over.resolve(undefined);
   }
 
   async #replaySome(): Promise<void> {
     const { lease, store, instance } = this.#parts;
     const [some = []] = inReplays(this.#batches.map(({ sealed }) => sealed.batch));
-    const lane = some[0]?.lane ?? 0;
+    const sent = this.#batches.slice(0, some.length);
     const sentAt = performance.now();
     lease.sent('append', sentAt);
-    this.#underWay = some.length;
+    this.#underWay = sent.length;
     try {
-      const epoch = await store.replay({ instance, lane, batches: some });
+      const epoch = await store.replay({ instance, lane: some[0]?.lane ?? 0, batches: some });
       this.#backoff.reset();
-      [this.#answered, this.#refusals] = [true, 0];
+      this.#refusals.reset();
+      this.#answered = true;
       lease.appended(sentAt, epoch);
-      this.#returned(some.length, epoch);
+      this.#returned(sent, epoch);
       await this.#learn(epoch);
     } catch (error) {
       [this.#answered, this.#underWay] = [false, 0];
-      this.#refusals = isFinal(error) ? this.#refusals + 1 : 0;
-      if (error instanceof LaneLost || this.#refusals >= MOST_REFUSALS) this.#lose(lane, error);
+      if (await this.#isEnd(error, some)) this.#lose(error);
       else await this.#backoff.pause();
     }
   }
 
-  #returned(count: number, epoch: number): void {
-    const gone = this.#batches.splice(0, count);
+  /** While no committed read tells, nothing is given up. */
+  async #isEnd(error: unknown, batches: readonly AppendBatch[]): Promise<boolean> {
+    try {
+      return await this.#refusals.end(error, batches);
+    } catch (unread) {
+      this.#parts.onTrouble(unread);
+      return false;
+    }
+  }
+
+  #returned(sent: readonly Spooled[], epoch: number): void {
+    const gone = new Set(sent);
+    this.#batches = this.#batches.filter((spooled) => !gone.has(spooled));
     this.#underWay = 0;
-    for (const spooled of gone) {
+    for (const spooled of sent) {
       this.#count(-spooled.sealed.batch.entries.length);
       this.#events.returned(spooled, epoch);
     }
-    if (!this.active) this.#end((spool) => spool.remove());
+    // What is being written stands in this file too.
+    if (!this.active && !this.#taking) this.#end((spool) => spool.remove());
   }
 
-  #lose(lane: number, error: unknown): void {
+  #lose(error: unknown): void {
     this.#parts.onTrouble(error);
+    const lost = this.#batches;
     this.#batches = [];
     this.#count(-this.#entries);
     this.#end((spool) => spool.setAside());
-    this.#events.lost(lane);
+    this.#events.lost(lost[0]?.sealed.batch.lane ?? 0, lost);
   }
 
   #end(how: (spool: Spool) => Promise<void>): void {

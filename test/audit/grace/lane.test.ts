@@ -1,4 +1,6 @@
 /** The lane of uses with a grace, over a database in memory that stops answering. */
+import { setTimeout as sleep } from 'node:timers/promises';
+
 import { afterEach, beforeEach, expect, it } from '@jest/globals';
 
 import { Lease } from '../../../src/audit/grace/lease.ts';
@@ -9,14 +11,42 @@ import type { RunningAuditLog } from '../../../src/audit/log.ts';
 import { StaleAnswer } from '../../../src/audit/ports.ts';
 import type { AppendBatch, CommitOutcome } from '../../../src/audit/ports.ts';
 import { SecurityEpoch } from '../../../src/epoch.ts';
+import type { SecurityChange } from '../../../src/epoch.ts';
 import { TwofoldError } from '../../../src/errors.ts';
+import { LaneLost } from '../../../src/outcome.ts';
 import { INSTANCE, draftOf, otherKey, standingOf, thisKey } from '../drafts.ts';
 import { MemoryAuditStore, softwareMac } from '../memory-store.ts';
+
+/** What waits at it until the test lets it on. */
+class Gate {
+  readonly #reached = Promise.withResolvers<undefined>();
+  readonly #opened = Promise.withResolvers<undefined>();
+
+  /** Resolves once somebody waits. */
+  get reached(): Promise<unknown> {
+    return this.#reached.promise;
+  }
+
+  async pass(): Promise<void> {
+    this.#reached.resolve(undefined);
+    await this.#opened.promise;
+  }
+
+  open(): void {
+    this.#opened.resolve(undefined);
+  }
+}
 
 /** A database that can go away, and takes replays as the real one does. */
 class GoingStore extends MemoryAuditStore {
   away = false;
   readonly replays: Replay[] = [];
+  /** At which the next replay waits. */
+  replayGate: Gate | null = null;
+  /** At which the next reading of changes waits. */
+  changesGate: Gate | null = null;
+  /** Of replays, while it is not null. */
+  refusal: Error | null = null;
   #back = Promise.withResolvers<undefined>();
 
   goAway(): void {
@@ -34,10 +64,23 @@ class GoingStore extends MemoryAuditStore {
     return super.append(batch);
   }
 
+  override async changesSince(epoch: number): Promise<readonly SecurityChange[]> {
+    const gate = this.changesGate;
+    this.changesGate = null;
+    await gate?.pass();
+    return super.changesSince(epoch);
+  }
+
   replay = async (replay: Replay): Promise<number> => {
+    const gate = this.replayGate;
+    this.replayGate = null;
+    await gate?.pass();
     if (this.away) throw new TwofoldError('database_unavailable');
+    if (this.refusal !== null) throw this.refusal;
     this.replays.push(replay);
-    const { entries, batches } = this.lane(replay.lane);
+    const lane = this.lane(replay.lane);
+    lane.unknown = null;
+    const { entries, batches } = lane;
     for (const { first, entries: all, hmac, epoch } of replay.batches) {
       if (entries.length >= first + all.length - 1) continue;
       expect(entries).toHaveLength(first - 1);
@@ -52,8 +95,13 @@ class MemorySpool implements Spool {
   batches: AppendBatch[] = [];
   state: 'open' | 'removed' | 'aside' | 'closed' = 'open';
   full = false;
+  /** At which the next write waits. */
+  gate: Gate | null = null;
 
   async write(batch: AppendBatch): Promise<void> {
+    const { gate } = this;
+    this.gate = null;
+    await gate?.pass();
     if (this.full) throw new TwofoldError('storage_full');
     this.batches.push(batch);
   }
@@ -167,9 +215,165 @@ it('without a lease, or without room, waits for the database as ever', async () 
   full = true;
   store.goAway();
   const refused = use();
+  await sleep(800);
+  expect([lease.mode(performance.now()), log.health().ok]).toEqual(['grace', false]);
   expect(codeOf(await refused)).toBe('audit_unavailable');
   store.comeBack();
   full = false;
   expect(await use()).toMatch(/^\d+-\d+$/u);
+  expect(await store.verify()).toEqual([]);
+}, 10_000);
+
+/** The next write into the spool that is open waits at the gate. */
+function holdWrite(): Gate {
+  const gate = new Gate();
+  const spool = spools.at(-1);
+  if (spool === undefined) throw new Error('no spool');
+  spool.gate = gate;
+  return gate;
+}
+
+const holdReplay = (): Gate => (store.replayGate = new Gate());
+const over = async (): Promise<void> => {
+  while (log.health().spooled > 0) await sleep(5);
+  // The file's end comes after.
+  await sleep(5);
+};
+
+it('keeps the file while a batch is written into it, though all before is in the database', async () => {
+  store.goAway();
+  const replay = holdReplay();
+  await use();
+  const write = holdWrite();
+  const second = use();
+  await write.reached;
+  store.comeBack();
+  replay.open();
+  await over();
+  expect(spools.map(({ state }) => state)).toEqual(['open']);
+  const again = holdReplay();
+  write.open();
+  const id = String(await second);
+  expect(log.leaving(id, standingOf(epoch.current))).toBe('spooled');
+  // What it stands on is in a file that is there.
+  expect(spools.map(({ state, batches }) => [state, batches.length])).toEqual([['open', 2]]);
+  again.open();
+  await over();
+  expect(spools.map(({ state }) => state)).toEqual(['removed']);
+  expect(await store.verify()).toEqual([]);
+}, 10_000);
+
+it('removes the file that took nothing after all before it was in the database', async () => {
+  store.goAway();
+  const replay = holdReplay();
+  await use();
+  const write = holdWrite();
+  const second = use();
+  await write.reached;
+  store.comeBack();
+  replay.open();
+  await over();
+  for (const spool of spools) spool.full = true;
+  write.open();
+  expect(log.leaving(String(await second), standingOf(epoch.current))).toBe('durable');
+  expect(spools.map(({ state }) => state)).toEqual(['removed']);
+  expect(await store.verify()).toEqual([]);
+}, 10_000);
+
+it('replays in one loop, however a batch comes while changes are learnt', async () => {
+  store.goAway();
+  const replay = holdReplay();
+  await use();
+  const write = holdWrite();
+  const second = use();
+  await write.reached;
+  store.change(otherKey);
+  const changes = (store.changesGate = new Gate());
+  store.comeBack();
+  replay.open();
+  // The first is in the database, and the loop learns what changed; then the second is in the spool.
+  await changes.reached;
+  const third = holdReplay();
+  write.open();
+  const fourth = (async () => {
+    await sleep(50);
+    changes.open();
+    await sleep(50);
+    third.open();
+  })();
+  await Promise.allSettled([second, fourth]);
+  await over();
+  const places = store.replays.flatMap(({ batches }) => batches.map(({ first }) => first));
+  expect(places).toEqual([...new Set(places)]);
+  await use();
+  expect(await store.verify()).toEqual([]);
+}, 10_000);
+
+it('keeps the spool for a refusal of an old primary, until a committed read explains it', async () => {
+  store.goAway();
+  const id = String(await use());
+  store.refusal = new LaneLost('gone');
+  store.comeBack();
+  await sleep(300);
+  expect(spools.map(({ state }) => state)).toEqual(['open']);
+  expect(log.leaving(id, standingOf(epoch.current))).toBe('spooled');
+  // No committed read comes back from it either.
+  store.plan = (call) => (call === 'leafAt' ? 'refused' : 'none');
+  await sleep(300);
+  expect(spools.map(({ state }) => state)).toEqual(['open']);
+  store.plan = () => 'none';
+  store.refusal = null;
+  await over();
+  expect(spools.map(({ state }) => state)).toEqual(['removed']);
+  expect(log.leaving(id, standingOf(epoch.current))).toBe('durable');
+  expect(await store.verify()).toEqual([]);
+}, 10_000);
+
+it('gives who waited for a lost spool a place in the next lane', async () => {
+  await use();
+  store.goAway();
+  const replay = holdReplay();
+  const [answered, waited] = [use(), use('wrap')];
+  const id = String(await answered);
+  const lane = store.lane(Number(id.split('-')[0]));
+  // What came before is gone, as after a restore.
+  lane.entries.pop();
+  lane.batches.pop();
+  store.refusal = new LaneLost('gone');
+  store.plan = (call, batch) => (call === 'append' && batch?.lane === 2 ? 'gone' : 'none');
+  store.comeBack();
+  replay.open();
+  const placed = String(await waited);
+  expect(placed).toMatch(/^\d+-\d+$/u);
+  expect(placed.split('-')[0]).not.toBe(id.split('-')[0]);
+  expect(spools.map(({ state }) => state)).toEqual(['aside']);
+  expect(log.health()).toMatchObject({ ok: true, spooled: 0 });
+}, 10_000);
+
+it('begins, and stays well, where commits fail at once instead of hanging', async () => {
+  await use();
+  store.refusal = new TwofoldError('database_unavailable');
+  const healths: boolean[] = [];
+  const watch = setInterval(() => {
+    if (lease.mode(performance.now()) === 'grace') healths.push(log.health().ok);
+    void log.probe();
+  }, 20);
+  try {
+    store.plan = (call) => (call === 'append' ? 'lost-before' : 'refused');
+    expect(await use()).toMatch(/^\d+-\d+$/u);
+    expect(await use()).toMatch(/^\d+-\d+$/u);
+    await sleep(300);
+  } finally {
+    clearInterval(watch);
+  }
+  expect(healths.length).toBeGreaterThan(5);
+  // The last look before the batch is in the spool may find it on its way.
+  expect(healths.slice(1)).not.toContain(false);
+  expect(log.health()).toMatchObject({ ok: true, spooled: 2, failures: 0 });
+  store.plan = () => 'none';
+  store.refusal = null;
+  await over();
+  expect(store.all().filter(({ index }) => index.operation === 'lane.probe')).toHaveLength(0);
+  expect(log.health()).toMatchObject({ ok: true, failures: 0 });
   expect(await store.verify()).toEqual([]);
 }, 10_000);

@@ -54,13 +54,25 @@ describe('a lease', () => {
     expect(lease.lateAt('append')).toBe(1_000 + LATE_MS);
     expect(lease.mode(1_000 + LATE_MS - 1)).toBe('normal');
     expect(lease.mode(1_000 + LATE_MS)).toBe('grace');
-    lease.sent('heartbeat', 1_000);
     lease.appended(1_500, 1);
-    expect(lease.mode(1_000 + LATE_MS)).toBe('grace');
-    lease.beaten(1_000, 1, 1);
     expect(lease.mode(1_000 + LATE_MS)).toBe('normal');
     lease.spooled(3);
     expect([lease.mode(2_000), lease.mode(1_500 + G)]).toEqual(['grace', 'over']);
+  });
+
+  it('is not in force for a heartbeat that is late beside appends that are not', () => {
+    const lease = leaseOf();
+    lease.beaten(0, 1, 1);
+    lease.sent('heartbeat', 1_000);
+    lease.sent('append', 1_200);
+    lease.appended(1_200, 1);
+    expect(lease.mode(1_200 + LATE_MS - 1)).toBe('normal');
+    // An append that was sent before it says nothing.
+    lease.appended(900, 1);
+    expect([lease.lateAt('heartbeat'), lease.until]).toEqual([1_200 + LATE_MS, 1_200 + G]);
+    expect(lease.mode(1_200 + LATE_MS)).toBe('grace');
+    lease.beaten(1_000, 1, 1);
+    expect(lease.mode(1_200 + LATE_MS)).toBe('normal');
   });
 
   it('is forfeited for good', () => {

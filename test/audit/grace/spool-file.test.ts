@@ -9,8 +9,14 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 
 import { ownUnplaced, seal } from '../../../src/audit/batch.ts';
 import type { Position, Sealed } from '../../../src/audit/batch.ts';
-import { SpoolFile, readSpool, spoolFiles } from '../../../src/audit/grace/spool-file.ts';
+import {
+  SpoolFile,
+  keptSpools,
+  readSpool,
+  spoolFiles,
+} from '../../../src/audit/grace/spool-file.ts';
 import { returnSpools } from '../../../src/audit/grace/returning.ts';
+import type { Returned } from '../../../src/audit/grace/returning.ts';
 import type { Replay } from '../../../src/audit/grace/ports.ts';
 import { TwofoldError } from '../../../src/errors.ts';
 import { LaneLost } from '../../../src/outcome.ts';
@@ -59,8 +65,12 @@ async function spooled(): Promise<{ readonly batches: Sealed[]; readonly sizes: 
 }
 
 /** A database that remembers what it was given. */
-const parts = (replay: (replay: Replay) => Promise<number> = async () => 3) => ({
+const parts = (
+  replay: (replay: Replay) => Promise<number> = async () => 3,
+  leafAt: (lane: number, n: number) => Promise<Uint8Array | null> = async () => null,
+) => ({
   store: { replay },
+  entries: { leafAt },
   mac: softwareMac,
   folder,
   prefix: 'w1-',
@@ -185,6 +195,55 @@ describe('the next start', () => {
     const lost = () => Promise.reject(new LaneLost('gone'));
     expect(await returnSpools(parts(lost))).toMatchObject([{ entries: 0, state: 'lost' }]);
     expect(await readdir(folder)).toEqual([expect.stringMatching(/^w1-a\.spool\.kept-\d+$/u)]);
+  });
+
+  it('believes no refusal that a committed read does not explain', async () => {
+    const { batches } = await spooled();
+    const [first] = batches;
+    if (first === undefined) throw new Error('no batches');
+    // An old primary has not got the entry before, and says so before it would commit.
+    let refusals = 3;
+    const lost = async (): Promise<number> => {
+      if (refusals === 0) return 3;
+      refusals -= 1;
+      throw new LaneLost('gone');
+    };
+    const before = async (lane: number, n: number) =>
+      lane === LANE && n === 3 ? begin.previous : null;
+    const away = new TwofoldError('database_unavailable');
+    await expect(returnSpools(parts(lost, () => Promise.reject(away)))).rejects.toBe(away);
+    expect(await spoolFiles(folder, 'w1-')).toEqual([path]);
+    expect(await returnSpools(parts(lost, before))).toMatchObject([{ entries: 6 }]);
+    expect(await readdir(folder)).toEqual([]);
+  });
+
+  it('believes in the end a refusal that goes on, and another entry in its place', async () => {
+    await spooled();
+    const lost = () => Promise.reject(new LaneLost('conflict'));
+    const other = async (_: number, n: number) =>
+      n === 3 ? begin.previous : new Uint8Array(32).fill(1);
+    expect(await returnSpools(parts(lost, other))).toMatchObject([{ state: 'lost' }]);
+  });
+
+  it('tells of a file that was set aside although the next one meets an outage', async () => {
+    await spooled();
+    const bytes = await readFile(path);
+    await writeFile(join(folder, 'w1-b.spool'), bytes);
+    bytes[40] = (bytes[40] ?? 0) ^ 1;
+    await writeFile(path, bytes);
+    const returned: Returned[] = [];
+    const away = new TwofoldError('database_unavailable');
+    await expect(
+      returnSpools(
+        parts(() => Promise.reject(away)),
+        returned,
+      ),
+    ).rejects.toBe(away);
+    await returnSpools(parts(), returned);
+    expect(returned.map(({ state }) => state)).toEqual(['damaged', 'returned']);
+    expect(await keptSpools(folder, 'w1-')).toEqual([
+      expect.stringMatching(/^w1-a\.spool\.kept-/u),
+    ]);
   });
 
   it('replays no byte that was altered, nor anything behind it', async () => {
