@@ -88,6 +88,11 @@ export class Spooling {
     return this.#answered && this.#underWay === this.#batches.length;
   }
 
+  /** The spool is in use, and has room for answers alone. */
+  get scarce(): boolean {
+    return this.active && this.#spool?.scarce === true;
+  }
+
   /** The last batch could not be made durable: nothing more is answered while that stays so. */
   get fails(): boolean {
     return this.#fails;
