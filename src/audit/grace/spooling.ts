@@ -113,7 +113,10 @@ export class Spooling {
       Math.max(0, at - performance.now()),
     );
     try {
-      return await Promise.race([answer, promise]);
+      const outcome = await Promise.race([answer, promise]);
+      // The database answers: another grace begins anew.
+      if (outcome !== 'late') this.#fails = false;
+      return outcome;
     } catch (error) {
       const now = performance.now();
       if (now >= at && lease.covers(now) && TwofoldError.is(error, 'database_unavailable')) {

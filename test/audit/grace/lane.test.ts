@@ -222,6 +222,9 @@ it('without a lease, or without room, waits for the database as ever', async () 
   store.comeBack();
   full = false;
   expect(await use()).toMatch(/^\d+-\d+$/u);
+  // Nobody would try it again otherwise, as nothing is sent to an instance that is not ready.
+  lease.sent('heartbeat', performance.now() - 1_000);
+  expect([lease.mode(performance.now()), log.health().ok]).toEqual(['grace', true]);
   expect(await store.verify()).toEqual([]);
 }, 10_000);
 
