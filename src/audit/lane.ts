@@ -117,6 +117,11 @@ export class UseLane {
     return this.#spooling?.fails === true;
   }
 
+  /** Whether the spool has room for answers alone. */
+  get spoolScarce(): boolean {
+    return this.#spooling?.scarce === true;
+  }
+
   get waiting(): number {
     return this.#queue.length;
   }

@@ -193,6 +193,8 @@ class LanedAuditLog implements RunningAuditLog {
 
   async record(draft: AuditDraft, standing: EpochStanding): Promise<AuditId> {
     this.#assertAccepting();
+    // Nobody who may do nothing fills with refusals what is there for answers.
+    if (this.#use.spoolScarce && !isAnswer(draft)) throw late();
     const entry = await this.#entry(draft);
     return this.#use.append(entry, standing, this.#deadlineMs, isSpoolable(draft));
   }
@@ -351,6 +353,9 @@ class LanedAuditLog implements RunningAuditLog {
 
 /** What may be answered from cache while no commit comes back. */
 const SPOOLABLE: ReadonlySet<string> = new Set(['unwrap', 'verify']);
+
+const isAnswer = ({ operation, outcome }: AuditDraft): boolean =>
+  SPOOLABLE.has(operation) && outcome === 'ok';
 
 const isSpoolable = ({ operation, outcome }: AuditDraft): boolean =>
   SPOOLABLE.has(operation) || outcome === 'read_only_grace';

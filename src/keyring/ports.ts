@@ -392,7 +392,10 @@ export interface InstanceStore {
   zonesWithToken(serial: string): Promise<readonly string[]>;
   /** Whether every live (neither closed nor fenced, beating) instance reads the suite and envelope version. */
   allRead(suite: number, envelope: number): Promise<boolean>;
-  /** The epoch now, and the least that a live instance has confirmed; the same where none lives. */
+  /**
+   * The epoch now, and the least that a live instance has confirmed; the same where none lives. A committed
+   * read: an old primary says nothing of it.
+   */
   confirmed(): Promise<{ readonly epoch: number; readonly least: number }>;
   close(id: string): Promise<void>;
   /** Closes it unless it is live: then it is another process's, and is left alone. */

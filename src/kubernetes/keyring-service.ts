@@ -171,10 +171,16 @@ export class KeyringService implements KeyService {
     drop: (unanswered: T) => void,
   ): Promise<T> {
     const { namespace, key, epoch, audit } = this.#parts;
-    const refusal = audit.refusal(asked.operation);
-    if (refusal !== null) throw refusal;
     const standing = { epoch: epoch.current, namespace, keyId: null, keyName: key };
     const noted: Noted = { keyId: null, used: null, origin: null };
+    const refusal = audit.refusal(asked.operation);
+    if (refusal !== null) {
+      // Where no entry can be made, that is the refusal.
+      if (refusal.code !== 'audit_unavailable') {
+        await this.#record(asked, noted, refusal.code, standing);
+      }
+      throw refusal;
+    }
     let given: T;
     try {
       given = await run(noted, standing);

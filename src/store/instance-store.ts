@@ -1,10 +1,11 @@
 /**
  * The instance table. Beats are judged by the database's clock alone.
  */
+import { TwofoldError } from '../errors.ts';
 import type { InstanceStore } from '../keyring/ports.ts';
 import { refuse } from './failures.ts';
 import type { GuardedPool } from './pool.ts';
-import { COMMITTED, commitStatement, read } from './transaction.ts';
+import { COMMITTED, commitStatement, committedRead, read } from './transaction.ts';
 import type { Statement } from './transaction.ts';
 
 /** An instance whose last beat is older counts as dead, though it may still come back. */
@@ -40,6 +41,11 @@ const ANNOUNCING_BEAT = beatStatement(
   ', use_lane = $3, use_count = $4, change_lane = $5, change_count = $6',
 );
 
+interface ConfirmedRow {
+  readonly epoch: string;
+  readonly least: string;
+}
+
 interface BeatRow {
   readonly epoch: string;
   readonly beat: string | null;
@@ -62,11 +68,17 @@ const ZONES_WITH_TOKEN = `select distinct zone from public.instance
 const UNREADABLE = `select 1 from public.instance
   where ${IS_LIVE} and not ($1 = any (suites) and $2 = any (envelopes)) limit 1`;
 
-/** One with a grace counts however silent it is: it may answer, until it is fenced. */
-const CONFIRMED = `select e.epoch,
-    coalesce((select min(epoch_seen) from public.instance
-      where not closed and not fenced and (grace_ms > 0 or ${IS_LIVE})), e.epoch) as least
-  from public.security_epoch e`;
+/**
+ * One with a grace counts however silent it is: it may answer, until it is fenced. On an old primary those
+ * that have come or lag since would be missing, and what was confirmed need not have been committed.
+ */
+const CONFIRMED = {
+  name: 'instances_confirmed',
+  text: `select e.epoch,
+      coalesce((select min(epoch_seen) from public.instance
+        where not closed and not fenced and (grace_ms > 0 or ${IS_LIVE})), e.epoch) as least
+    from ${COMMITTED} cross join public.security_epoch e`,
+};
 
 export const createInstanceStore = (pool: GuardedPool): InstanceStore => ({
   open: async ({ id, zone, suites, envelopes, graceMs }) => {
@@ -113,11 +125,9 @@ export const createInstanceStore = (pool: GuardedPool): InstanceStore => ({
   },
 
   confirmed: async () => {
-    const { rows } = await read(() =>
-      pool.query<{ epoch: string; least: string }>(CONFIRMED),
-    ).catch(refuse);
-    const [row] = rows;
-    return { epoch: Number(row?.epoch), least: Number(row?.least) };
+    const [row] = await committedRead<ConfirmedRow>(pool, CONFIRMED, []).catch(refuse);
+    if (row === undefined) throw new TwofoldError('internal');
+    return { epoch: Number(row.epoch), least: Number(row.least) };
   },
 
   close: async (id) => {

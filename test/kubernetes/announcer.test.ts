@@ -2,7 +2,11 @@
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 
 import { PolicyAuthorizer, systemPolicies } from '../../src/access/authorize.ts';
+import type { AuditDraft } from '../../src/audit/ports.ts';
+import { SecretBytes } from '../../src/crypto/secret.ts';
+import { TwofoldError } from '../../src/errors.ts';
 import { Announcer } from '../../src/kubernetes/announcer.ts';
+import { KeyringService } from '../../src/kubernetes/keyring-service.ts';
 import { aRun, openWorld } from '../keyring/world.ts';
 import type { World } from '../keyring/world.ts';
 
@@ -112,4 +116,38 @@ test('two instances that register a provider at once make one record, and neithe
   );
   expect(failed).toMatchObject([{ code: 'conflict' }]);
   expect((await read()).key.labels['kubernetes/c2']).toBe('provider=twofold announced=1');
+});
+
+test('what is refused in the grace has its entry, and where none can be made, none', async () => {
+  const drafts: AuditDraft[] = [];
+  let refused: TwofoldError['code'] = 'read_only_grace';
+  const { epoch, keyring } = world;
+  const service = new KeyringService({
+    use: keyring.use,
+    read: keyring.read,
+    audit: {
+      record: (draft) => {
+        drafts.push(draft);
+        return Promise.resolve('1-1');
+      },
+      refusal: () => new TwofoldError(refused),
+      leaving: () => 'durable',
+    },
+    authorizer: PolicyAuthorizer.of({ epoch, policies: systemPolicies() }),
+    announcer,
+    ...{ cluster: 'c1', provider: 'twofold', key: 'k', namespace: 'default', epoch },
+    engineOf: () => 'native',
+  });
+  const wrap = () =>
+    service.wrap({
+      plaintext: SecretBytes.copyOf(new Uint8Array(32)),
+      keyVersion: 1,
+      context: { cluster: 'c1', provider: 'twofold' },
+      uid: null,
+    });
+  await expect(wrap()).rejects.toMatchObject({ code: refused });
+  expect(drafts).toMatchObject([{ operation: 'wrap', outcome: refused, source: 'kubernetes' }]);
+  refused = 'audit_unavailable';
+  await expect(wrap()).rejects.toMatchObject({ code: refused });
+  expect(drafts).toHaveLength(1);
 });

@@ -54,6 +54,7 @@ onMajor15('a missing standby', (test) => {
     // Nor what a decision would stand on: only a primary that can commit tells it.
     const reads = [
       audit.changesSince(0),
+      test.store().instances.confirmed(),
       test.store().keys.find('default', { name: 'none' }, 0),
     ].map(rejection);
     for (const error of await Promise.all(reads)) {

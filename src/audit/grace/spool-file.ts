@@ -8,7 +8,7 @@
  *     payload  CBOR [first n, epoch, batch HMAC, [entry, …]]
  *
  * A record counts once `fdatasync` has returned. One that is cut short or does not match its hash, with
- * nothing behind it, was never counted: a crash tore it. Whoever has the disk can cut off whole records
+ * no sound record behind it, whatever its length says, was never counted: a crash tore it. Whoever has the disk can cut off whole records
  * at the end unseen, as with any log that has no witness yet.
  */
 import { hash } from 'node:crypto';
@@ -31,6 +31,10 @@ const MOST_RECORD_BYTES = 4 * 1024 * 1024;
 const MAGIC = utf8('TFSPOOL1');
 const HEADER_BYTES = 28;
 const CHECK_BYTES = 16;
+/** A CBOR array of four. */
+const PAYLOAD_BEGINS = 0x84;
+/** By chance some four in a mebibyte look like the head of a record. */
+const MOST_LOOKS = 1_000;
 const SUFFIX = '.spool';
 const KEPT = '.kept-';
 
@@ -55,6 +59,8 @@ export interface SpoolContent {
 
 /** What the lane that answers in the grace needs of a spool. */
 export interface Spool {
+  /** What is left is for answers, not for refusals: half of what it may hold. */
+  readonly scarce: boolean;
   /** Durable when it resolves. When it rejects, nothing of the batch counts. */
   write(batch: AppendBatch): Promise<void>;
   /** The database has all of it. */
@@ -103,6 +109,10 @@ export class SpoolFile implements Spool {
       await made.remove().catch(() => undefined);
       throw error;
     }
+  }
+
+  get scarce(): boolean {
+    return this.#size > this.#most / 2;
   }
 
   async write(batch: AppendBatch): Promise<void> {
@@ -204,7 +214,7 @@ function recordsOf(bytes: Buffer): Pick<SpoolContent, 'batches' | 'end'> {
     const end = at + 4 + length + CHECK_BYTES;
     if (left >= 4 && (length === 0 || length > MOST_RECORD_BYTES))
       return { batches, end: tornOr(bytes, at) };
-    if (end > bytes.length) return { batches, end: 'torn' };
+    if (end > bytes.length) return { batches, end: tornOrLonger(bytes, at) };
     const payload = bytes.subarray(at + 4, at + 4 + length);
     const sound = equalBytes(checkOf(payload), bytes.subarray(at + 4 + length, end));
     const batch = sound ? batchOf(payload) : null;
@@ -213,6 +223,23 @@ function recordsOf(bytes: Buffer): Pick<SpoolContent, 'batches' | 'end'> {
     at = end;
   }
   return { batches, end: 'whole' };
+}
+
+/** A length that was altered can point past the end: what was torn has no record behind it. */
+function tornOrLonger(bytes: Buffer, at: number): 'torn' | 'damaged' {
+  let looks = 0;
+  for (let begin = at + 1; begin + 4 < bytes.length; begin += 1) {
+    if (bytes[begin + 4] !== PAYLOAD_BEGINS) continue;
+    const length = bytes.readUInt32BE(begin);
+    const end = begin + 4 + length;
+    if (length > MOST_RECORD_BYTES || end + CHECK_BYTES > bytes.length) continue;
+    looks += 1;
+    const payload = bytes.subarray(begin + 4, end);
+    const sound = equalBytes(checkOf(payload), bytes.subarray(end, end + CHECK_BYTES));
+    // What nearly looks so this often was made to.
+    if (sound || looks > MOST_LOOKS) return 'damaged';
+  }
+  return 'torn';
 }
 
 /** A file that grew before its bytes were written ends in zeros. */

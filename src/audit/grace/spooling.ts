@@ -88,6 +88,11 @@ export class Spooling {
     return this.#answered && this.#underWay === this.#batches.length;
   }
 
+  /** The spool is in use, and has room for answers alone. */
+  get scarce(): boolean {
+    return this.active && this.#spool?.scarce === true;
+  }
+
   /** The last batch could not be made durable: nothing more is answered while that stays so. */
   get fails(): boolean {
     return this.#fails;
@@ -108,7 +113,10 @@ export class Spooling {
       Math.max(0, at - performance.now()),
     );
     try {
-      return await Promise.race([answer, promise]);
+      const outcome = await Promise.race([answer, promise]);
+      // The database answers: another grace begins anew.
+      if (outcome !== 'late') this.#fails = false;
+      return outcome;
     } catch (error) {
       const now = performance.now();
       if (now >= at && lease.covers(now) && TwofoldError.is(error, 'database_unavailable')) {

@@ -95,6 +95,7 @@ class MemorySpool implements Spool {
   batches: AppendBatch[] = [];
   state: 'open' | 'removed' | 'aside' | 'closed' = 'open';
   full = false;
+  scarce = false;
   /** At which the next write waits. */
   gate: Gate | null = null;
 
@@ -221,6 +222,9 @@ it('without a lease, or without room, waits for the database as ever', async () 
   store.comeBack();
   full = false;
   expect(await use()).toMatch(/^\d+-\d+$/u);
+  // Nobody would try it again otherwise, as nothing is sent to an instance that is not ready.
+  lease.sent('heartbeat', performance.now() - 1_000);
+  expect([lease.mode(performance.now()), log.health().ok]).toEqual(['grace', true]);
   expect(await store.verify()).toEqual([]);
 }, 10_000);
 
@@ -375,5 +379,25 @@ it('begins, and stays well, where commits fail at once instead of hanging', asyn
   await over();
   expect(store.all().filter(({ index }) => index.operation === 'lane.probe')).toHaveLength(0);
   expect(log.health()).toMatchObject({ ok: true, failures: 0 });
+  expect(await store.verify()).toEqual([]);
+}, 10_000);
+
+it('keeps the second half of the spool for answers', async () => {
+  store.goAway();
+  await use();
+  const refusal = (outcome: string, operation: string) =>
+    log
+      .record(draftOf({ operation, outcome }), standingOf(epoch.current))
+      .catch((error: unknown) => error);
+  expect(await refusal('forbidden', 'unwrap')).toMatch(/^\d+-\d+$/u);
+  expect(await refusal('read_only_grace', 'wrap')).toMatch(/^\d+-\d+$/u);
+  for (const spool of spools) spool.scarce = true;
+  expect(codeOf(await refusal('forbidden', 'unwrap'))).toBe('audit_unavailable');
+  expect(codeOf(await refusal('read_only_grace', 'wrap'))).toBe('audit_unavailable');
+  expect(await use()).toMatch(/^\d+-\d+$/u);
+  expect(log.health()).toMatchObject({ ok: true, spooled: 4 });
+  store.comeBack();
+  await over();
+  expect(await refusal('forbidden', 'unwrap')).toMatch(/^\d+-\d+$/u);
   expect(await store.verify()).toEqual([]);
 }, 10_000);

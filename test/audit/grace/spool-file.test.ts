@@ -128,10 +128,12 @@ describe('a file', () => {
   });
 
   it('takes no more than it may hold, and keeps what it has', async () => {
-    const file = await SpoolFile.create(folder, 'w1-a', { instance, lane: LANE }, 600);
+    const file = await SpoolFile.create(folder, 'w1-a', { instance, lane: LANE }, 400);
     const [first, , third] = await batchesFrom(begin, [1, 1, 9]);
     if (first === undefined || third === undefined) throw new Error('no batches');
+    expect(file.scarce).toBe(false);
     await file.write(first.batch);
+    expect(file.scarce).toBe(true);
     const error = await file.write(third.batch).catch((e: unknown) => e);
     expect(TwofoldError.is(error, 'storage_full')).toBe(true);
     await file.close();
@@ -251,14 +253,15 @@ describe('the next start', () => {
     const bytes = await readFile(path);
     // The whole second record: its length, every byte of its entries, its HMAC, its check.
     const [, from = 0, until = 0] = sizes;
-    for (let at = from; at < until; at += 7) {
+    const places = [0, 1, 2, 3].map((byte) => from + byte);
+    for (let at = from + 4; at < until; at += 7) places.push(at);
+    for (const at of places) {
       const altered = Buffer.from(bytes);
-      altered[at] = (altered[at] ?? 0) ^ 1;
+      // A length of two mebibytes more runs past the end.
+      altered[at] = (altered[at] ?? 0) ^ (at === from + 1 ? 0x20 : 1);
       const { returned, firsts, left } = await returnedWith(altered);
       expect(firsts).toEqual([4]);
-      // A length that runs past the end looks as if it had been torn.
-      const state = at < from + 4 ? returned[0]?.state : 'damaged';
-      expect(returned).toMatchObject([{ entries: 1, state }]);
+      expect(returned).toMatchObject([{ entries: 1, state: 'damaged' }]);
       for (const name of left) await rm(join(folder, name));
     }
   });
