@@ -255,7 +255,7 @@ describe('a zone that joins', () => {
       expect(full).toContain('storage_full');
     }
     for (let kill = 1; kill <= KILLS; kill += 1) {
-      await twofold(ofB(), accepting('answer', transcript), (kill * 2_000) / KILLS);
+      await twofold(ofB(), accepting('answer', transcript), (kill * 700) / KILLS);
     }
     const said = { ANSWER: at('answer'), TRANSCRIPT: String(transcript), SO_PIN: at('so.pin') };
     expect(fromPage('accept', { ...ofB(), ...said })).toMatchObject([
