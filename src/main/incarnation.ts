@@ -101,7 +101,9 @@ export class Incarnation {
     unwinding.add('instance row', () => instances.close(id));
     const beat = await whenReachable(() => instances.beat(id, 0), unwinding);
     const incarnation = new Incarnation(options, id, beat);
-    incarnation.#schedule();
+    // The first heartbeat told no epoch: with a grace the one that does goes at once, or nothing could be
+    // answered without a commit for a second.
+    incarnation.#schedule(incarnation.lease.enabled ? 0 : BEAT_MS);
     unwinding.add('heartbeat', () => incarnation.#stop());
     return incarnation;
   }

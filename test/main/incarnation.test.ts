@@ -30,7 +30,7 @@ onEmbedded('an incarnation', (test) => {
   /** As a process does that is never stopped in order. */
   const start = (
     dataDir: string,
-    among: { readonly worker?: number; readonly first?: boolean } = {},
+    among: { readonly worker?: number; readonly first?: boolean; readonly graceMs?: number } = {},
   ): Promise<Incarnation> => {
     const unwinding = new Unwinding(() => undefined);
     unwindings.push(unwinding);
@@ -54,6 +54,13 @@ onEmbedded('an incarnation', (test) => {
     await cp(folder, copy, { recursive: true });
     return copy;
   };
+
+  it('that has a grace sends what its lease stands on at once, not a period later', async () => {
+    const { lease } = await start(home, { graceMs: 30_000 });
+    const opened = performance.now();
+    await eventually(async () => lease.covers(performance.now()));
+    expect(lease.until - 30_000 - opened).toBeLessThan(900);
+  });
 
   it('closes its predecessor in the same folder at once', async () => {
     const killed = await start(home);
