@@ -3,7 +3,7 @@ import { readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /** Empty for what has ended or is another user's. */
-export const ofProcess = (pid: number, file: 'cmdline' | 'environ' | 'limits'): string => {
+export const ofProcess = (pid: number, file: 'cmdline' | 'environ' | 'limits' | 'stat'): string => {
   try {
     return readFileSync(`/proc/${pid}/${file}`, 'latin1');
   } catch {
@@ -56,3 +56,14 @@ export const leftOf = async (dataDir: string, milliseconds = 5_000): Promise<str
     await sleep(20);
   }
 };
+
+/** A process and its children, as a database server has them. */
+export function withChildren(parent: number): readonly number[] {
+  const children = readdirSync('/proc')
+    .filter((name) => /^\d+$/u.test(name))
+    .filter((pid) => {
+      const stat = ofProcess(Number(pid), 'stat');
+      return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === parent;
+    });
+  return [parent, ...children.map(Number)];
+}

@@ -1,5 +1,4 @@
 /** The database under a real service stops, hangs, loses answers: one code meanwhile, nothing lost. */
-import { readFileSync, readdirSync } from 'node:fs';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -8,6 +7,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/glob
 
 import { findEmbedded } from '../../src/store/embedded.ts';
 import { recordedPid } from '../../src/store/embedded-process.ts';
+import { withChildren } from '../e2e/processes.ts';
 import { TestService } from '../e2e/service.ts';
 import { startTestDatabase } from '../store/database.ts';
 import type { TestDatabase } from '../store/database.ts';
@@ -22,21 +22,6 @@ const AWAY = ['503 database_unavailable', '503 audit_unavailable'];
 const codesOf = (load: Load) => [
   ...new Set(load.refusals.map(({ status, code }) => `${String(status)} ${code ?? ''}`)),
 ];
-
-/** The server and its children. */
-const processesOf = (postmaster: number): number[] => {
-  const children = readdirSync('/proc')
-    .filter((name) => /^\d+$/u.test(name))
-    .filter((pid) => {
-      try {
-        const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-        return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === postmaster;
-      } catch {
-        return false;
-      }
-    });
-  return [postmaster, ...children.map(Number)];
-};
 
 describe('the embedded database', () => {
   let service: TestService;
@@ -105,7 +90,7 @@ describe('a database of its own', () => {
   it('hung past the deadline: 503 in time, red, and green again without a restart', async () => {
     const load = new Load(service);
     for (let round = 0; round < 4; round += 1) await load.round();
-    frozen = processesOf(database.pid());
+    frozen = withChildren(database.pid());
     for (const pid of frozen) process.kill(pid, 'SIGSTOP');
 
     const began = performance.now();

@@ -1,6 +1,6 @@
 /** A service with a grace on a database of its own, unwraps under way, and what the audit log has of them. */
 import { spawnSync } from 'node:child_process';
-import { readFileSync, readdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,21 +13,6 @@ import type { Answer, TestService } from '../e2e/service.ts';
 import { withClient } from '../store/owner.ts';
 
 export const PLAINTEXT = Buffer.from('a data key').toString('base64');
-
-/** The server and its children. */
-export const processesOf = (postmaster: number): number[] => {
-  const children = readdirSync('/proc')
-    .filter((name) => /^\d+$/u.test(name))
-    .filter((pid) => {
-      try {
-        const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-        return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === postmaster;
-      } catch {
-        return false;
-      }
-    });
-  return [postmaster, ...children.map(Number)];
-};
 
 const CUT: Pick<Answer, 'status' | 'json' | 'headers'> = {
   status: 0,

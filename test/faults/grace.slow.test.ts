@@ -11,6 +11,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/glob
 
 import { MARGIN_MS } from '../../src/audit/grace/waiting.ts';
 import { startBeside } from '../e2e/beside.ts';
+import { withChildren } from '../e2e/processes.ts';
 import { TestService } from '../e2e/service.ts';
 import { metric } from '../e2e/worker-service.ts';
 import { startTestDatabase } from '../store/database.ts';
@@ -20,7 +21,7 @@ import { withClient } from '../store/owner.ts';
 import { startRelay } from '../store/relay.ts';
 import type { Relay } from '../store/relay.ts';
 import { healthOf, untilReady } from './load.ts';
-import { PLAINTEXT, Unwraps, faultsOf, processesOf, verifiedLive } from './grace-world.ts';
+import { PLAINTEXT, Unwraps, faultsOf, verifiedLive } from './grace-world.ts';
 
 const GRACE_MS = 3_000;
 
@@ -34,7 +35,7 @@ const environment = () => ({
   TWOFOLD_ZONE_GRACE_MS: String(GRACE_MS),
 });
 const freeze = () => {
-  frozen = processesOf(database.pid());
+  frozen = withChildren(database.pid());
   for (const pid of frozen) process.kill(pid, 'SIGSTOP');
 };
 const thaw = () => {

@@ -1,5 +1,4 @@
 /** The database goes away and comes back: one code meanwhile, recovery by itself, nothing lost. */
-import { readFileSync, readdirSync } from 'node:fs';
 import { afterEach, expect, it } from '@jest/globals';
 import { OutcomeUnknown } from '../../src/outcome.ts';
 import { listenEpoch } from '../../src/store/epoch-listener.ts';
@@ -16,22 +15,8 @@ import {
   openInstance,
   rejection,
 } from './samples.ts';
+import { withChildren } from '../e2e/processes.ts';
 import { stopwatch } from '../waited.ts';
-
-/** The server and its children. */
-const processes = (postmaster: number): number[] => {
-  const children = readdirSync('/proc')
-    .filter((name) => /^\d+$/u.test(name))
-    .filter((pid) => {
-      try {
-        const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-        return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === postmaster;
-      } catch {
-        return false;
-      }
-    });
-  return [postmaster, ...children.map(Number)];
-};
 
 onEmbedded('outages', (test) => {
   let frozen: readonly number[] = [];
@@ -53,7 +38,7 @@ onEmbedded('outages', (test) => {
     // Connections for both writes, so that each has been sent when nothing answers any more.
     const sleeps = Array.from({ length: 4 }, () => store.pool.query('select pg_sleep(0.05)'));
     await Promise.all(sleeps);
-    frozen = processes(test.database().pid());
+    frozen = withChildren(test.database().pid());
     for (const pid of frozen) process.kill(pid, 'SIGSTOP');
     const elapsed = stopwatch();
     const writes = await Promise.all([
