@@ -17,7 +17,8 @@ const notBefore = time
 export const TERMS = {
   interval: given.optional().meta({ description: 'Longest age of a primary version.' }),
   maxUses: z.int().min(1).optional().meta({
-    description: 'Protecting uses of a primary version; blocks reserved by instances count whole.',
+    description:
+      'Protecting uses of a primary version. Instances reserve them in blocks, which count whole: of each instance and start at most eight or an eighth of what was counted, so a version has at most as many uses, and up to so many fewer.',
   }),
   upgrade: z
     .strictObject({

@@ -11,15 +11,16 @@ import type { KeyStore } from './ports.ts';
 export const GCM_LIMIT = 2 ** 32;
 /** Uses at which a key should get a new version, long before the limit. */
 export const GCM_ROTATION = 2 ** 31;
-const FIRST_BLOCK = 64;
+/** A block has at most this share of what its counter counted, so that rotation by use is not far from the uses. */
+const BLOCK_SHARE = 1 / 8;
+const SMALLEST_BLOCK = 8;
 const LARGEST_BLOCK = 16_384;
 /** Counters held at a time. What is left of a block that is given up counts as used. */
-const MAX_COUNTERS = 4_096;
+const MAX_COUNTERS = 16_384;
 
 interface Block {
   next: number;
   end: number;
-  size: number;
   /** The reservation under way, shared by everyone who waits for it. */
   refill: Promise<void> | null;
 }
@@ -69,7 +70,7 @@ export class UsageCounters {
   /** Counts as many uses as one block has, `most` at most. */
   async #take(counter: string, most: number): Promise<{ first: number; count: number }> {
     const block = this.#block(counter);
-    while (block.next >= block.end) await this.#refill(counter, block);
+    while (block.next >= block.end) await this.#refill(counter, block, most);
     const first = block.next;
     const count = Math.min(most, block.end - first);
     block.next += count;
@@ -79,24 +80,26 @@ export class UsageCounters {
   #block(counter: string): Block {
     const known = this.#blocks.get(counter);
     this.#blocks.delete(counter);
-    const block = known ?? { next: 0, end: 0, size: FIRST_BLOCK, refill: null };
+    const block = known ?? { next: 0, end: 0, refill: null };
     this.#blocks.set(counter, block);
     const [oldest] = this.#blocks.keys();
     if (this.#blocks.size > this.#maxCounters && oldest !== undefined) this.#blocks.delete(oldest);
     return block;
   }
 
-  async #refill(counter: string, block: Block): Promise<void> {
-    block.refill ??= this.#reserve(counter, block).finally(() => {
+  async #refill(counter: string, block: Block, most: number): Promise<void> {
+    block.refill ??= this.#reserve(counter, block, most).finally(() => {
       block.refill = null;
     });
     await block.refill;
   }
 
-  async #reserve(counter: string, block: Block): Promise<void> {
-    const first = await this.#store.reserveUses(counter, block.size);
+  /** @param most uses that are wanted now */
+  async #reserve(counter: string, block: Block, most: number): Promise<void> {
+    const share = Math.max(Math.floor(block.end * BLOCK_SHARE), SMALLEST_BLOCK, most);
+    const size = Math.min(share, LARGEST_BLOCK);
+    const first = await this.#store.reserveUses(counter, size);
     block.next = first;
-    block.end = first + block.size;
-    block.size = Math.min(block.size * 4, LARGEST_BLOCK);
+    block.end = first + size;
   }
 }

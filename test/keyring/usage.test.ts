@@ -44,8 +44,25 @@ describe('counting', () => {
       expect(await counters.count('k')).toBe(use);
       if (use >= (store.used.get('k') ?? 0)) throw new Error('used before it was reserved');
     }
-    expect(store.blocks.slice(0, 6)).toEqual([64, 256, 1024, 4096, 16_384, 16_384]);
-    expect(Math.max(...store.blocks)).toBe(16_384);
+    expect(store.blocks.slice(0, 10)).toEqual([8, 8, 8, 8, 8, 8, 8, 8, 8, 9]);
+    expect(Math.max(...store.blocks)).toBeLessThanOrEqual(100_000 / 8);
+    expect(store.blocks.length).toBeLessThan(100);
+  });
+
+  it('counts at most an eighth more than there was, and eight', async () => {
+    const store = new Counters();
+    const counters = new UsageCounters(store);
+    for (let use = 1; use <= 5_000; use += 1) {
+      await counters.count('k');
+      const over = (store.used.get('k') ?? 0) - use;
+      if (over > Math.max(use / 8, 8)) throw new Error(`${over} too many after ${use}`);
+    }
+  });
+
+  it('reserves the uses of a batch at once', async () => {
+    const store = new Counters();
+    expect(await new UsageCounters(store).permitGcm('k', 1_000)).toBe(1_000);
+    expect(store.blocks).toEqual([1_000]);
   });
 
   it('after a crash goes on above every use that was made', async () => {
@@ -76,7 +93,7 @@ describe('counting', () => {
         expect(counters.size).toBeLessThanOrEqual(3);
       }
     }
-    expect(await counters.count('e')).toBe(4 * 64 - 63);
+    expect(await counters.count('e')).toBe(4 * 8 - 7);
   });
 });
 
