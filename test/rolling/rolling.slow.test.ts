@@ -23,7 +23,7 @@ import type { Name } from './site.ts';
 
 /** Another commit than the last release point. */
 const COMMIT = process.env['TWOFOLD_PREVIOUS'] ?? readPrevious().commit;
-const CALLERS = Number(process.env['TWOFOLD_ROLLING_CALLERS'] ?? 4);
+const CALLERS = Number(process.env['TWOFOLD_ROLLING_CALLERS'] ?? 12);
 const plaintext = Buffer.from('a data key').toString('base64');
 
 const lacking = [
