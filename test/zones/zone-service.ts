@@ -40,6 +40,8 @@ export class Site {
   settings: Readonly<Record<string, string>> = {};
   /** The folder of the version that services start from and that commands are of. */
   release = project;
+  /** Whether services of another version than this tree's may run. */
+  #mixed = false;
   #token: Promise<string> | null = null;
 
   private constructor(cluster: Cluster, issuer: TestKey) {
@@ -56,6 +58,7 @@ export class Site {
     const issuer = await makeKey('ES256', 'key-1');
     const site = new Site(cluster, issuer);
     site.release = release;
+    site.#mixed = release !== project;
     const { folder } = cluster;
     writeFileSync(join(folder, 'jwks.json'), JSON.stringify({ keys: [issuer.jwk] }));
     for (const [name, pin] of Object.entries({
@@ -179,6 +182,8 @@ export class Site {
       url: `https://${addressOf(zone)}:${String(PORT)}`,
       token: await this.token(),
       ca: readFileSync(join(this.folder, 'ca.pem'), 'utf8'),
+      // A service started before `release` was changed is of the former one.
+      otherVersion: this.#mixed,
     };
   }
 
