@@ -51,8 +51,8 @@ export interface HttpServer {
   /** From now on each answer ends its connection: clients that keep theirs go elsewhere meanwhile. */
   part(): void;
   /**
-   * Answers further requests with 503 `shutting_down`, waits for those under way, closes everything.
-   * Idempotent.
+   * Answers further requests with 503 `shutting_down` (after `part` only what comes when the listeners close),
+   * waits for those under way, closes everything. Idempotent.
    */
   close(): Promise<void>;
 }
@@ -113,6 +113,7 @@ class Listeners implements HttpServer {
   readonly #drainMs: number;
   readonly #drain: () => void;
   readonly #part: () => void;
+  #parted = false;
   #addresses: HttpAddresses | undefined;
   #closed: Promise<void> | undefined;
 
@@ -157,6 +158,7 @@ class Listeners implements HttpServer {
   }
 
   part(): void {
+    this.#parted = true;
     this.#part();
   }
 
@@ -166,9 +168,11 @@ class Listeners implements HttpServer {
   }
 
   async #closeAll(): Promise<void> {
-    this.#drain();
-    // Requests on their way over open connections are still told 503; a closed one would be reset.
+    // Requests on their way over open connections are still answered, or told 503 where nobody was told that
+    // connections end; a closed one would be reset.
+    if (!this.#parted) this.#drain();
     if (this.#addresses !== undefined) await sleep(LINGER_MS);
+    if (this.#parted) this.#drain();
     await Promise.all(this.#listeners.map(({ listener }) => listener.close(this.#drainMs)));
   }
 }

@@ -81,6 +81,7 @@ export function changesFor(before: Catalog, after: Catalog): string[] {
   return [...changed, ...added].map(([name]) => name).toSorted();
 }
 
-/** A column that takes what it took and more. */
+/** A column that takes what it took and more, or a check that is gone. */
 const widened = (name: string, before: string, now: string | undefined): boolean =>
-  name.startsWith('column ') && now === `${before} default`;
+  (name.startsWith('column ') && now === `${before} default`) ||
+  (name.startsWith('constraint ') && before.startsWith('CHECK ') && now === undefined);

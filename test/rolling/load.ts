@@ -1,5 +1,6 @@
 /** Callers who each do one thing after the other through the proxy, and never ask again. */
 import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import type { ZoneClient } from '../zones/zone-client.ts';
 
@@ -8,6 +9,9 @@ export interface Load {
   stop(): Promise<{ readonly requests: number; readonly failures: readonly string[] }>;
   readonly requests: number;
 }
+
+/** Between two requests, ms: each connection is idle for most of the time, as those of most clients are. */
+const PAUSE_MS = 20;
 
 /** `keys`: names of a key to wrap with and one to sign with. */
 export function startLoad(
@@ -18,6 +22,7 @@ export function startLoad(
   let [stopped, requests] = [false, 0];
   const call = async (client: ZoneClient, method: string, path: string, body: object) => {
     requests += 1;
+    await sleep(Math.random() * 2 * PAUSE_MS);
     const { status, json } = await client.request(method, path, body);
     if (status >= 300) throw new Error(`${method} ${path}: ${String(status)} ${String(json.code)}`);
     return json;

@@ -280,7 +280,12 @@ export class Site {
 
   async client(where: Name | Way): Promise<ZoneClient> {
     const ca = readFileSync(this.#at('ca.pem'), 'utf8');
-    return new ZoneClient({ url: this.#url(where), token: await this.token(), ca });
+    return new ZoneClient({
+      url: this.#url(where),
+      token: await this.token(),
+      ca,
+      otherVersion: true,
+    });
   }
 
   /** Of one who may do everything. */

@@ -232,7 +232,8 @@ describe('what the release before runs on', () => {
 
   it('is kept by every migration since, but for what test/rolling/previous.json gives up', async () => {
     const changes = changesFor(before, await withClient(server.ownerUrl, catalogOf));
-    expect(changes).toEqual(previous.contracts.map(({ object }) => object).toSorted());
+    const givenUp = new Set(previous.contracts.map(({ object }) => object));
+    expect(changes.filter((object) => !givenUp.has(object))).toEqual([]);
     // What is given up must have been without use in that release already, or it could not run on.
     for (const { unneededSince } of previous.contracts) {
       expect(unneededSince <= previous.migration).toBe(true);
@@ -247,6 +248,7 @@ describe('what the release before runs on', () => {
     ['alter table public.backup alter column problem set not null', /^column backup\.problem$/u],
     ['alter table public.backup alter column bytes type numeric', /^column backup\.bytes$/u],
     ['alter table public.backup add n int not null', /^column backup\.n$/u],
+    ['alter table public.key drop constraint key_pkey cascade', /^constraint key\.key_pkey$/u],
     ['alter table public.lane add constraint x check (next < 9e9)', /^constraint lane\.x$/u],
     ['create unique index x on public.instance (zone, beat)', /^unique instance\.x$/u],
     ['drop function public.grace_held(bigint)', /^function grace_held\(bigint\)$/u],
@@ -269,6 +271,7 @@ describe('what the release before runs on', () => {
     'alter table public.lane add n int not null default 0, add m text',
     'create table public.more (id int primary key, constraint positive check (id > 0))',
     'create index x on public.entry (leaf)',
+    'alter table public.instance drop constraint instance_grace',
     'create function public.other(int) returns int language sql as $$select 1$$',
     `create or replace function public.grace_held(p_epoch bigint) returns boolean language sql as 'select false'`,
   ])('is kept by: %s', async (sql) => {

@@ -38,6 +38,10 @@ export class Site {
   readonly #issuer: TestKey;
   /** Further settings of every zone's service, from its next start on. */
   settings: Readonly<Record<string, string>> = {};
+  /** The folder of the version that services start from and that commands are of. */
+  release = project;
+  /** Whether services of another version than this tree's may run. */
+  #mixed = false;
   #token: Promise<string> | null = null;
 
   private constructor(cluster: Cluster, issuer: TestKey) {
@@ -50,9 +54,11 @@ export class Site {
   }
 
   /** Migrates the database and makes the root; each zone then gets a copy of the token's files. */
-  static async make(cluster: Cluster): Promise<Site> {
+  static async make(cluster: Cluster, release = project): Promise<Site> {
     const issuer = await makeKey('ES256', 'key-1');
     const site = new Site(cluster, issuer);
+    site.release = release;
+    site.#mixed = release !== project;
     const { folder } = cluster;
     writeFileSync(join(folder, 'jwks.json'), JSON.stringify({ keys: [issuer.jwk] }));
     for (const [name, pin] of Object.entries({
@@ -143,13 +149,19 @@ export class Site {
     renameSync(`${file}.new`, file);
   }
 
+  /** `twofold migrate` of the version in force, as the owner. */
+  async migrate(): Promise<void> {
+    const owner = { TWOFOLD_DATABASE_OWNER_URL: this.cluster.ownerUrl };
+    await this.#command(['migrate'], { ...this.environment(1), ...owner });
+  }
+
   async #command(
     args: readonly string[],
     environment: Readonly<Record<string, string>>,
   ): Promise<string> {
     const { stdout } = await promisify(execFile)(
       '/bin/sh',
-      [join(project, 'scripts/twofold'), ...args],
+      [join(this.release, 'scripts/twofold'), ...args],
       { cwd: this.folder, env: { ...COMMAND_ENVIRONMENT, HOME: this.folder, ...environment } },
     );
     return stdout;
@@ -170,6 +182,8 @@ export class Site {
       url: `https://${addressOf(zone)}:${String(PORT)}`,
       token: await this.token(),
       ca: readFileSync(join(this.folder, 'ca.pem'), 'utf8'),
+      // A service started before `release` was changed is of the former one.
+      otherVersion: this.#mixed,
     };
   }
 
@@ -214,7 +228,7 @@ export class ZoneService {
   async start(): Promise<void> {
     const before = this.#output.length;
     const command = ['netns', 'exec', namespaceOf(this.zone), '/bin/sh'];
-    const child = spawn('ip', [...command, join(project, 'scripts/launch'), 'serve'], {
+    const child = spawn('ip', [...command, join(this.#site.release, 'scripts/launch'), 'serve'], {
       cwd: this.#site.folder,
       env: this.#site.environment(this.zone, this.#databaseUrl),
       stdio: ['ignore', 'pipe', 'pipe'],

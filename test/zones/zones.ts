@@ -21,13 +21,17 @@ export class Zones {
     this.#services = new Map(ZONES.map((zone) => [zone, new ZoneService(site, zone)]));
   }
 
-  static async up(settings: Readonly<Record<string, string>> = {}): Promise<Zones> {
+  /** `release`: the folder of another version than this tree's. */
+  static async up(
+    settings: Readonly<Record<string, string>> = {},
+    release?: string,
+  ): Promise<Zones> {
     const folder = mkdtempSync(join(tmpdir(), 'twofold-zones-'));
     const addresses = ['127.0.0.1', PROXY_ADDRESS, ...ZONES.map(addressOf)];
     makeCertificates(folder, ['server', 'twofold'], addresses);
     const cluster = await Cluster.up(folder);
     makeRoles(cluster);
-    const zones = new Zones(cluster, await Site.make(cluster));
+    const zones = new Zones(cluster, await Site.make(cluster, release));
     zones.site.settings = settings;
     for (const zone of ZONES) await zones.service(zone).start();
     return zones;
