@@ -11,6 +11,7 @@
  * `npm run bench -- lists [--quick] [--keys N] [--entries N] [--json FILE]`: pages of lists among a
  *   million keys and two million audit entries.
  * `npm run bench -- rotation [--quick] [--json FILE]`: unwraps beside rotations of other keys.
+ * `npm run bench -- policy-changes [--quick] [--json FILE]`: unwraps beside a stream of changes of policies.
  * `npm run bench -- root-rotation [--quick] [--json FILE]`: unwraps beside a rotation of the root, and its speed.
  * `npm run bench -- sequencer [--quick] [--rate N] [--json FILE]`: audit entries sequenced beside two appenders, bytes an entry,
  *   and proofs in a log of ten million.
@@ -52,6 +53,7 @@ import type { BenchReport, Bound, Measurement, RawLimit } from './report.ts';
 import { measureAuditVerify, renderAuditVerify } from './audit-verify.ts';
 import { measureRotationPlan, renderRotationPlan } from './rotation-plan.ts';
 import { measureRotation, renderRotation, rotateByOrder, rotateRoute } from './rotation.ts';
+import { measurePolicyChanges, renderPolicyChanges } from './policy-changes.ts';
 import { measureRootRotation, renderRootRotation } from './root-rotation.ts';
 import { measureSequencer, renderSequencer } from './sequencer.ts';
 
@@ -426,6 +428,22 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   } finally {
     await service.destroy();
   }
+} else if (command === 'policy-changes') {
+  const service = await startService(Number(values.workers));
+  try {
+    const size = values.quick
+      ? { policies: 100, slices: 3, seconds: 1 }
+      : { policies: 1_000, slices: 8, seconds: 2 };
+    const load = { arrivalsPerSecond: 100, changesPerSecond: 2 };
+    const report = await measurePolicyChanges(service, { ...size, ...load });
+    const whole = { at: new Date().toISOString(), machine: machine(service), ...report };
+    if (values.json !== undefined) {
+      writeFileSync(values.json, `${JSON.stringify(whole, null, 1)}\n`);
+    }
+    process.stdout.write(`${JSON.stringify(whole.machine)}\n${renderPolicyChanges(report)}\n`);
+  } finally {
+    await service.destroy();
+  }
 } else if (command === 'sequencer') {
   const { quick, rate } = values;
   const report = await measureSequencer({
@@ -447,7 +465,7 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   process.stdout.write(`${renderText(report)}\n`);
 } else {
   note(
-    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench access [--json FILE] | bench algorithms [--json FILE] | bench audit-verify [--quick] [--json FILE] | bench engines [--json FILE] | bench kubernetes [--quick] [--json FILE] | bench limits [--json FILE] | bench lists [--quick] [--keys N] [--entries N] [--only FORM] [--json FILE] | bench rotation [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench root-rotation [--quick] [--json FILE] | bench sequencer [--quick] [--rate N] [--json FILE] | bench audit-cost [--quick] [--json FILE] | bench backup [--keys N] [--json FILE] | bench compare A.json B.json',
+    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench access [--json FILE] | bench algorithms [--json FILE] | bench audit-verify [--quick] [--json FILE] | bench engines [--json FILE] | bench kubernetes [--quick] [--json FILE] | bench limits [--json FILE] | bench lists [--quick] [--keys N] [--entries N] [--only FORM] [--json FILE] | bench rotation [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench policy-changes [--quick] [--json FILE] | bench root-rotation [--quick] [--json FILE] | bench sequencer [--quick] [--rate N] [--json FILE] | bench audit-cost [--quick] [--json FILE] | bench backup [--keys N] [--json FILE] | bench compare A.json B.json',
   );
   process.exitCode = 2;
 }

@@ -5,6 +5,8 @@ import type { RequestListener, Server } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { createSecureContext } from 'node:tls';
 
+import { boundHandshakes } from './handshakes.ts';
+
 /** PEM texts, not file names. */
 export interface TlsOptions {
   readonly cert: string | Buffer;
@@ -100,7 +102,7 @@ const contextOf = ({ cert, key, ca }: TlsOptions) =>
 
 function createServer({ tls }: ListenerOptions, handler: RequestListener): Server {
   if (tls === undefined) return createPlain(SERVER_OPTIONS, handler);
-  return createTls(
+  const server = createTls(
     {
       ...SERVER_OPTIONS,
       ...contextOf(tls),
@@ -110,6 +112,8 @@ function createServer({ tls }: ListenerOptions, handler: RequestListener): Serve
     },
     handler,
   );
+  if (tls.clients === 'request') boundHandshakes(server);
+  return server;
 }
 
 function setTls(server: Server, tls: TlsOptions): void {
