@@ -11,6 +11,7 @@
  *     twofold doctor database                                whether what is acknowledged is on a standby too
  *     twofold conformance --module FILE …                    what a PKCS#11 module can do
  *     twofold migrate                                        bring the database to this version's schema
+ *     twofold hsm init --so-pin-file FILE                    both of the next: the first token of an installation
  *     twofold hsm make-root --so-pin-file FILE               make the root on a configured token
  *     twofold hsm generations                                the generations of the root, and what is under each
  *     twofold hsm generation add --so-pin-file FILE          place another generation, for a rotation of the root
@@ -81,7 +82,7 @@ const load = {
   worker: () => import('./main/workers/worker-command.ts'),
 } as const;
 
-const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | doctor database | conformance | migrate | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | hsm escrow | hsm join offer | hsm join answer | hsm join accept | hsm check | hsm verify | import | export recipient | export open | recovery create | recovery check | backup create | backup list | backup verify | backup restore | audit archive | audit export | audit verify | audit keys | audit prove | audit tail | kms-plugin | version
+const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | doctor database | conformance | migrate | hsm init | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | hsm escrow | hsm join offer | hsm join answer | hsm join accept | hsm check | hsm verify | import | export recipient | export open | recovery create | recovery check | backup create | backup list | backup verify | backup restore | audit archive | audit export | audit verify | audit keys | audit prove | audit tail | kms-plugin | version
 Settings are flags, TWOFOLD_* variables or a file; see deploy/configuration.md.`;
 
 function configCommand(flags: ReadonlyMap<string, string>, argv: readonly string[]): number {

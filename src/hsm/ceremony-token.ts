@@ -47,7 +47,7 @@ export function ensureSoftToken(
   pin: string,
   soPin: string,
 ): TokenFound {
-  if (!cryptoki.C_GetInfo().manufacturerID.startsWith('SoftHSM')) {
+  if (!isSoftHsm(cryptoki)) {
     throw new TwofoldError(
       'invalid_value',
       'only tokens of SoftHSM are initialised by this command',
@@ -60,6 +60,29 @@ export function ensureSoftToken(
     return { made: true, ...setUserPin(cryptoki, slot, pin, soPin) };
   }
   return { made: false, serial: serialNumber.trim() };
+}
+
+const isSoftHsm = (cryptoki: Cryptoki): boolean =>
+  cryptoki.C_GetInfo().manufacturerID.startsWith('SoftHSM');
+
+/**
+ * The same, but for a token of any other module, which is found and left as it is.
+ *
+ * @throws TwofoldError `hsm_unavailable` where another module has no initialised token of this label
+ */
+export function ensureToken(
+  cryptoki: Cryptoki,
+  label: string,
+  pin: string,
+  soPin: string,
+): TokenFound {
+  if (isSoftHsm(cryptoki)) return ensureSoftToken(cryptoki, label, pin, soPin);
+  const slot = findSlot(cryptoki, label);
+  if (slot === undefined) {
+    const detail = 'no token of this label is initialised; that is done with the vendor’s tool';
+    throw new TwofoldError('hsm_unavailable', detail);
+  }
+  return { made: false, serial: cryptoki.C_GetTokenInfo(slot).serialNumber.trim() };
 }
 
 function setUserPin(

@@ -15,7 +15,7 @@ import { destroyRoot, makeRoot } from './ceremony-root.ts';
 import type { RootDestroyed, RootMade } from './ceremony-root.ts';
 import { ensurePin, pinOf } from './ceremony-pin.ts';
 import type { Cryptoki } from './cryptoki.ts';
-import { ensureSoftToken, initialiseToken } from './ceremony-token.ts';
+import { ensureSoftToken, ensureToken, initialiseToken } from './ceremony-token.ts';
 import type { TokenFound, TokenInitialised } from './ceremony-token.ts';
 import { TwofoldError } from '../errors.ts';
 import { failureOf } from './failures.ts';
@@ -37,6 +37,8 @@ export type CeremonyRequest =
       readonly label: string;
       readonly pinFile: string;
       readonly soPinFile: string;
+      /** Of `ensure-soft-token`: a token of another module is looked for instead of refused. */
+      readonly leaveForeign?: boolean;
     }
   | {
       readonly action: 'make-root';
@@ -125,7 +127,9 @@ async function performOwn(cryptoki: Cryptoki, request: OwnRequest): Promise<Cere
     const ours = request.action === 'init-token';
     const text = ours ? ensurePin : pinOf;
     const [pin, soPin] = [await text(pinFile), await text(soPinFile)];
-    return (ours ? initialiseToken : ensureSoftToken)(cryptoki, label, pin, soPin);
+    if (ours) return initialiseToken(cryptoki, label, pin, soPin);
+    const ensure = request.leaveForeign === true ? ensureToken : ensureSoftToken;
+    return ensure(cryptoki, label, pin, soPin);
   }
   const { module, tokenSelector, root, stateDir } = request;
   const pinFile = (path: string, role: PinRole) =>

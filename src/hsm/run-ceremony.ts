@@ -156,9 +156,12 @@ export async function runTokenCeremony(
   return (await runCeremony(request, process)) as TokenInitialised;
 }
 
-/** A token of a configured SoftHSM, found or made; any other module is refused. */
+/**
+ * A token of a configured SoftHSM, found or made. Any other module is refused, or with `leaveForeign` its
+ * token looked for.
+ */
 export async function runSoftTokenCeremony(
-  token: TokenCeremony,
+  token: TokenCeremony & { readonly leaveForeign?: boolean },
   process: CeremonyProcess,
 ): Promise<TokenFound> {
   return (await runCeremony({ action: 'ensure-soft-token', ...token }, process)) as TokenFound;

@@ -16,6 +16,8 @@ const ROOT_FLAGS = {
 
 const TOKEN_FLAGS = { 'so-pin-file': 'value' } as const;
 
+const INIT_FLAGS = { ...TOKEN_FLAGS, 'allow-extractable': 'switch' } as const;
+
 /** The SO PIN is read from its file by the ceremony process alone. */
 export async function hsmCommand(
   config: Config,
@@ -23,12 +25,14 @@ export async function hsmCommand(
   print: (line: string) => void,
 ): Promise<number> {
   const [action, ...others] = argv;
-  if (action === 'make-root') {
+  if (action === 'init') {
+    print(JSON.stringify(await init(config, flagsOf(others, INIT_FLAGS))));
+  } else if (action === 'make-root') {
     print(JSON.stringify(await makeRoot(config, flagsOf(others, ROOT_FLAGS))));
   } else if (action === 'init-token') {
     print(JSON.stringify(await initToken(config, flagsOf(others, TOKEN_FLAGS))));
   } else {
-    const detail = 'The command is: twofold hsm make-root, or twofold hsm init-token';
+    const detail = 'The command is: twofold hsm init, init-token or make-root';
     throw new TwofoldError('invalid_value', detail);
   }
   return 0;
@@ -81,17 +85,27 @@ async function makeRoot(config: Config, flags: Values): Promise<object> {
 }
 
 /**
+ * The first token of an installation in one command: `init-token`, then `make-root`. Where the module is
+ * another vendor's, whose tool initialises its tokens, the token must be there already. Both steps leave
+ * what is there as it is, so a command that was killed is run again.
+ */
+async function init(config: Config, flags: Values): Promise<object> {
+  const token = await initToken(config, flags, true);
+  return { token, root: await makeRoot(config, flags) };
+}
+
+/**
  * For SoftHSM alone, in places that have none of its tools: both PINs must be in their files already,
  * and a token of the configured label that is there is left as it is.
  */
-async function initToken(config: Config, flags: Values): Promise<object> {
+async function initToken(config: Config, flags: Values, leaveForeign = false): Promise<object> {
   const soPinFile = flags.get('so-pin-file')?.[0];
   const label = config.hsm.tokenLabel;
   if (soPinFile === undefined || label === undefined) {
     throw new TwofoldError('invalid_value', '--so-pin-file and hsm.tokenLabel are needed.');
   }
   return runSoftTokenCeremony(
-    { ...configured(config), label, soPinFile },
+    { ...configured(config), label, soPinFile, leaveForeign },
     { softhsmConf: undefined, environment: moduleEnvironment() },
   );
 }

@@ -15,6 +15,8 @@ const compose = readCompose(join(PROJECT, 'docker-compose.yml'));
 const stages = parseDockerfile(text('deploy/Dockerfile'));
 const [build, final] = stages;
 if (build === undefined || final === undefined) throw new Error('two stages');
+const members = parseDockerfile(text('deploy/zones/Dockerfile'));
+const ZONES = [1, 2, 3];
 const services = Object.entries(compose.services);
 
 describe('docker-compose.yml', () => {
@@ -35,10 +37,13 @@ describe('docker-compose.yml', () => {
 
   it('pins every image', () => {
     for (const [, { image }] of services) expect(image).toMatch(/^[a-z-]+:(?!latest)[\w.-]*\d/u);
-    for (const { base } of stages) expect(base).toMatch(/^debian:bookworm-\d{8}-slim$/u);
-    expect(compose.services['twofold']?.image).toBe(
-      `twofold-kms:${(JSON.parse(text('package.json')) as { version: string }).version}`,
-    );
+    for (const { base } of [...stages, ...members])
+      expect(base).toMatch(/^debian:bookworm-\d{8}-slim$/u);
+    const { version } = JSON.parse(text('package.json')) as { version: string };
+    for (const [, { build: ours, image }] of services) {
+      if (ours?.dockerfile === 'deploy/Dockerfile') expect(image).toBe(`twofold-kms:${version}`);
+      else if (ours !== undefined) expect(image).toBe(`twofold-zones:${version}`);
+    }
   });
 
   it('has every secret in a file of the site, which git and the image leave out', () => {
@@ -55,9 +60,10 @@ describe('docker-compose.yml', () => {
           expect.stringMatching(/:[^/@]+@/u),
         ]);
         if (/PASSWORD|PIN|SECRET|TOKEN(?!_LABEL)|_KEY/u.test(variable)) {
+          const file = variable === 'ETCDCTL_KEY' ? variable : expect.stringMatching(/_FILE$/u);
           expect([name, variable, value]).toEqual([
             name,
-            expect.stringMatching(/_FILE$/u),
+            file,
             expect.stringMatching(/^\/run\/secrets\//u),
           ]);
         }
@@ -75,11 +81,33 @@ describe('docker-compose.yml', () => {
       ceremony: ['user_pin', 'so_pin'],
       doctor: ['owner_password', 'server_password', 'user_pin'],
       twofold: ['server_key', 'server_password', 'user_pin'],
+      proxy: [],
+      'zones-migrate': ['owner_password'],
+      ...Object.fromEntries(
+        ZONES.flatMap((zone) => [
+          [`etcd-${String(zone)}`, ['cluster_key']],
+          [
+            `patroni-${String(zone)}`,
+            ['cluster_key', 'owner_password', 'replication_password', 'server_password'],
+          ],
+          [`zone-${String(zone)}`, ['server_key', 'server_password', 'user_pin']],
+          [`operator-${String(zone)}`, ['server_password', 'user_pin', 'so_pin']],
+        ]),
+      ),
     });
-    const named = (service: Service) =>
-      JSON.stringify([service.environment, service.command]).match(/\/run\/secrets\/(\w+)/gu);
+    // What the ceremony's commands name is in deploy/zones.md; what Patroni reads in its file.
+    const elsewhere = (name: string) =>
+      name.startsWith('operator-')
+        ? text('deploy/zones.md')
+        : name.startsWith('patroni-')
+          ? text('deploy/zones/patroni.yml')
+          : '';
+    const named = (name: string, service: Service) =>
+      (JSON.stringify([service.environment, service.command]) + elsewhere(name)).match(
+        /\/run\/secrets\/(\w+)/gu,
+      );
     for (const [name, service] of services) {
-      const used = (named(service) ?? []).map((path) => path.replace('/run/secrets/', ''));
+      const used = (named(name, service) ?? []).map((path) => path.replace('/run/secrets/', ''));
       expect([name, [...new Set(used)].sort()]).toEqual([name, [...service.secrets].sort()]);
     }
   });
@@ -100,7 +128,7 @@ describe('docker-compose.yml', () => {
   it('sets variables that the service knows, and runs it in production mode', () => {
     const known = new Set([...SETTINGS.map(({ env }) => env), 'TWOFOLD_CONFIG', 'SOFTHSM2_CONF']);
     for (const [, { build: ours, environment, command }] of services) {
-      if (ours === undefined) continue;
+      if (ours?.dockerfile !== 'deploy/Dockerfile') continue;
       for (const name of Object.keys(environment)) expect(known).toContain(name);
       expect(Object.keys(environment)).not.toContain('TWOFOLD_MODE');
       expect(command).not.toContain('--dev');
@@ -115,9 +143,14 @@ describe('docker-compose.yml', () => {
     expect(startOrder(compose, 'ceremony')).toEqual(['token', 'ceremony']);
     for (const [name, { secrets, profiles, network_mode: network }] of services) {
       const officer = secrets.includes('so_pin');
-      const asked = officer ? ['ceremony'] : name === 'doctor' ? ['doctor'] : [];
-      expect([name, profiles, network]).toEqual([name, asked, officer ? 'none' : undefined]);
+      const ofZones = /^(?:etcd|patroni|zone)-\d$|^proxy$|^zones-/u.test(name);
+      const others = name === 'doctor' ? ['doctor'] : ofZones ? ['zones'] : [];
+      expect([name, profiles]).toEqual([name, officer ? ['ceremony'] : others]);
+      // The operator of a zone that joins tells the audit log.
+      const alone = officer && !name.startsWith('operator-');
+      expect([name, network]).toEqual([name, alone ? 'none' : undefined]);
     }
+    expect(compose.networks['zones']).toEqual({ internal: true });
     expect(compose.networks['backend']).toEqual({ internal: true });
     expect(compose.services['database']?.networks).toEqual(['backend']);
   });

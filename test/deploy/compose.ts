@@ -110,7 +110,12 @@ export const readCompose = (
 ): Compose => {
   const documents = [path, ...overrides].map((name) => {
     const text = readFileSync(name, 'utf8').replaceAll(/^\s*#.*$/gmu, '');
-    return parse(interpolated(text, variables), { merge: true, uniqueKeys: true }) as object;
+    return parse(interpolated(text, variables), {
+      merge: true,
+      uniqueKeys: true,
+      // Our own file, whose anchors name each other.
+      maxAliasCount: -1,
+    }) as object;
   });
   const read = compose.parse(
     documents.map(withoutExtensions).reduce((base, over) => merged(base, over) as object),

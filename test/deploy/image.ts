@@ -78,7 +78,8 @@ const buildStage = (stage: Stage, folder: string): void => {
   }
 };
 
-const madeFolders = (stage: Stage): Image['folders'] => {
+/** What `install -d` of a Dockerfile makes, as new volumes begin. */
+export const madeFolders = (stage: Stage): Image['folders'] => {
   const made = /install -d -m (\d+) -o (\d+) -g (\d+) ([^&]+)/u.exec(
     textsOf(stage, 'RUN').join(' '),
   );

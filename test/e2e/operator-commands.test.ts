@@ -170,4 +170,31 @@ describe('twofold hsm init-token', () => {
     expect(JSON.parse(out)).toMatchObject({ made: true });
     expect(readdirSync(at('tokens'))).toHaveLength(2);
   }, 30_000);
+
+  it('is done with the root by one command, once however often it runs', async () => {
+    const other = { ...environment, TWOFOLD_HSM_TOKEN_LABEL: 'the first' };
+    const init = ['hsm', 'init', '--so-pin-file', at('so.pin')];
+    const first = await twofold(other, ...init);
+    expect([first.err, JSON.parse(first.out || '{}')]).toMatchObject([
+      '',
+      { token: { made: true }, root: { made: true, custody: 'non-extractable' } },
+    ]);
+    const again = await twofold(other, ...init);
+    expect(JSON.parse(again.out)).toMatchObject({ token: { made: false }, root: { made: false } });
+  }, 60_000);
+
+  it('of another vendor’s module is found and left to it, and the root is made on it', async () => {
+    const module = foreignModule(folder, softHsmModule());
+    const init = ['hsm', 'init', '--so-pin-file', at('so.pin')];
+    const foreign = (label: string) => ({
+      ...environment,
+      TWOFOLD_PKCS11_MODULE: module,
+      TWOFOLD_HSM_TOKEN_LABEL: label,
+    });
+    const before = readdirSync(at('tokens'));
+    expect(await twofold(foreign('none'), ...init)).toMatchObject(refusesWith('hsm_unavailable'));
+    expect(readdirSync(at('tokens'))).toEqual(before);
+    const { out } = await twofold(foreign('another'), ...init);
+    expect(JSON.parse(out)).toMatchObject({ token: { made: false }, root: { made: true } });
+  }, 60_000);
 });
