@@ -185,8 +185,16 @@ export function eventsOf(
   if (!change.changes && operation !== 'keys.announce') return [];
   const type = typeof meaning === 'function' ? meaning(change) : meaning;
   const { id: keyId, name: keyName } = change.after.key;
-  return [{ n: 1, type, keyId, keyName, data: factsOf(change) }, ...givenUp(type, change)];
+  const data = { ...factsOf(change), ...(OF_THE_ADDED.has(type) ? addedFacts(change) : {}) };
+  return [
+    { n: 1, type, keyId, keyName, data },
+    ...givenUp(type, change),
+    ...replaced(type, change),
+  ];
 }
+
+/** Those that are about the version which they add. */
+const OF_THE_ADDED: ReadonlySet<EventType> = new Set(['key.created', 'key.rotated']);
 
 function factsOf(change: PreparedChange): NewEvent['data'] {
   const { before, after, used, detail } = change;
@@ -197,7 +205,6 @@ function factsOf(change: PreparedChange): NewEvent['data'] {
     suite: used.suite,
     ...(before === null ? createdFacts(change) : {}),
     ...(before === null || !change.changes ? {} : { changed: changed(change, before) }),
-    ...addedFacts(change),
   };
 }
 
@@ -216,7 +223,7 @@ function changed(
 }
 
 /** A version that was added, which is not yet the primary where its activation is in the future. */
-function addedFacts({ before, after }: PreparedChange): object {
+function addedFacts({ before, after }: PreparedChange): NewEvent['data'] {
   const added = after.versions[before?.versions.length ?? 0];
   if (added === undefined) return {};
   return { version: added.version, suite: findSuiteByNumber(added.suite).id };
@@ -229,4 +236,13 @@ function givenUp(type: EventType, { detail, after }: PreparedChange): readonly C
   if (typeof keyId !== 'string' || typeof keyName !== 'string') return [];
   const data = { alias, to: after.key.name, toKeyId: after.key.id };
   return [{ n: 2, type, keyId, keyName, data }];
+}
+
+/** The version that a compromise made in place of the one that fell: followers of rotations learn of it too. */
+function replaced(type: EventType, change: PreparedChange): readonly ChangeEvent[] {
+  const added = addedFacts(change);
+  if (type !== 'version.compromised' || !('version' in added)) return [];
+  const { id: keyId, name: keyName, revision: keyRevision } = change.after.key;
+  const data = { keyRevision, ...added, replaces: change.used.keyVersion };
+  return [{ n: 2, type: 'key.rotated', keyId, keyName, data }];
 }

@@ -145,6 +145,11 @@ export class RewrapJobs implements LongOperations {
   async finishRewrapJob(grant: Grant<'rewrap-jobs.continue'>, id: string): Promise<OperationStep> {
     const view = await this.#own(grant, id);
     if (view.state === 'succeeded') return this.#book.stay(view);
+    const { total } = view.request;
+    if (view.state === 'running' && typeof total === 'number' && view.position < total) {
+      const [sent, all] = [String(view.position), String(total)];
+      throw new TwofoldError('conflict', `${sent} of the job's ${all} items were sent.`);
+    }
     return this.#book.step(view, { state: 'succeeded' });
   }
 

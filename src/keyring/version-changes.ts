@@ -140,9 +140,16 @@ export async function planCompromise(
   const { change } = plan;
   const replacement = change.after.key.latestVersion;
   const used = usedOf(change.after.key, changed);
+  const { suite: replacementSuite = null } = change.detail;
+  // `version` and `suite` are those of the one that fell; what replaces it is named apart.
+  const fell = { version: number, suite: used.suite };
   return {
     ...plan,
-    change: { ...change, used, detail: { ...change.detail, ...detail, replacement } },
+    change: {
+      ...change,
+      used,
+      detail: { ...change.detail, ...fell, ...detail, replacement, replacementSuite },
+    },
   };
 }
 

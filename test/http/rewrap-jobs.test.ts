@@ -131,6 +131,8 @@ describe('a thousand items', () => {
     });
     await once(socket, 'close');
     expect(await offsetOf(job)).toBe(400);
+    const early = await post(`/v1/admin/operations/${job.id}/finish`, {}, 'user');
+    expect(codeOf(early)).toBe('409 conflict');
     take(400, linesOf(await send(job, 400, wrapped(ciphertexts.slice(400, 800)))));
     const last = linesOf(await send(job, 800, wrapped(ciphertexts.slice(800))));
     take(800, last);

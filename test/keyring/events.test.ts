@@ -99,6 +99,37 @@ describe('the events of changes', () => {
     ]);
   });
 
+  it('says of a compromise which version fell, and of its replacement that it rotates the key', async () => {
+    const fallen = await world.create({ name: 'fallen' });
+    const input = { version: 1, reason: 'a leak', replace: true };
+    const compromise = () =>
+      world.keyring.lifecycle.compromiseVersion(
+        world.grant('versions.compromise', fallen),
+        input,
+        aRun(),
+      );
+    expect(await told(compromise)).toMatchObject([
+      {
+        n: 1,
+        type: 'version.compromised',
+        keyId: fallen,
+        data: {
+          version: 1,
+          suite: 'MLKEM768-P256',
+          reason: 'a leak',
+          replacement: 2,
+          changed: { state: { from: 'active', to: 'compromised' }, primary: { from: 1, to: 2 } },
+        },
+      },
+      {
+        n: 2,
+        type: 'key.rotated',
+        keyId: fallen,
+        data: { version: 2, suite: 'MLKEM768-P256', replaces: 1 },
+      },
+    ]);
+  });
+
   it('has none where nothing changed, but for announcements', async () => {
     const run = (over: Partial<ChangeRun> = {}) => aRun(over);
     const suspend = (over: Partial<ChangeRun>) =>
