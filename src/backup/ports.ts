@@ -65,6 +65,13 @@ export interface Restoration {
 /** Where a list of them goes on. */
 export type BackupPlace = Pick<BackupRow, 'createdAt' | 'id'>;
 
+/** That one was asked for under an idempotency key. */
+export interface BackupRequest {
+  readonly key: string;
+  /** SHA-256 of what was asked. */
+  readonly hash: Uint8Array;
+}
+
 export interface BackupRow {
   readonly id: string;
   readonly state: 'running' | 'complete' | 'failed';

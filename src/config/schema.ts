@@ -259,7 +259,7 @@ const rotation = z
       'How long rotations may occupy the HSM on one day before a rotation plan warns.',
     ),
     rootRowsPerSecond: described(
-      z.int().min(1).max(100_000).default(350),
+      z.int().min(1).max(100_000).default(310),
       'Rows that a rotation of the root makes anew in a second at most; requests come first.',
     ),
     minInterval: described(

@@ -1,9 +1,9 @@
 /** Backups of the whole installation; in the root namespace alone. */
 import { z } from 'zod';
 
-import { dryRunQuery } from './admin-keys.ts';
+import { dryRunQuery, idempotencyKey } from './admin-keys.ts';
 import { PAGING, page } from './answer.ts';
-import { defineRoute } from './route.ts';
+import { defineRoute, headers } from './route.ts';
 import { time, uuid } from './scalars.ts';
 
 const sum = (description: string) => z.int().min(0).nullable().meta({ description });
@@ -48,6 +48,7 @@ export const takeBackup = defineRoute({
   operation: 'backups.take',
   summary: 'Takes a backup now; answered once its snapshot is held, and goes on by itself.',
   query: dryRunQuery,
+  headers: headers({ 'idempotency-key': idempotencyKey }),
   body: z
     .strictObject({
       entries: entries.optional().meta({ description: 'As `backup.entries` says unless told.' }),
@@ -57,7 +58,13 @@ export const takeBackup = defineRoute({
   status: 201,
   also: { 200: 'With `dryRun=true`: one could be begun, and was not.' },
   response: takenBackup,
-  errors: ['conflict', 'integrity_failed', 'storage_full', 'read_only_grace'],
+  errors: [
+    'conflict',
+    'idempotency_mismatch',
+    'integrity_failed',
+    'storage_full',
+    'read_only_grace',
+  ],
 });
 
 export const listBackups = defineRoute({

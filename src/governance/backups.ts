@@ -3,7 +3,8 @@
  * how it is taken stands in `backup/`; what it can be opened with, nobody has here.
  */
 import type { Grant } from '../access/grant.ts';
-import type { BackupPlace, BackupRow, EntriesKept } from '../backup/ports.ts';
+import type { BackupPlace, BackupRequest, BackupRow, EntriesKept } from '../backup/ports.ts';
+import { equalBytes } from '../crypto/bytes.ts';
 import { isUuid } from '../crypto/uuid.ts';
 import { TwofoldError } from '../errors.ts';
 import { requireRoot } from './namespaces.ts';
@@ -11,6 +12,11 @@ import { requireRoot } from './namespaces.ts';
 export interface BackupsParts {
   readonly rows: {
     find(id: string): Promise<BackupRow | null>;
+    /** What was begun under an idempotency key. */
+    requested(
+      by: NonNullable<BackupRow['requestedBy']>,
+      key: string,
+    ): Promise<{ readonly row: BackupRow; readonly hash: Uint8Array } | null>;
     /** Newest first. */
     list(after: BackupPlace | null, limit: number): Promise<readonly BackupRow[]>;
   };
@@ -24,19 +30,26 @@ export interface BackupsParts {
     readonly entries: EntriesKept | null;
     /** Whether it is only looked if one could be taken. */
     readonly dryRun: boolean;
+    readonly request: BackupRequest | null;
   }) => Promise<BackupBegun>;
   readonly clock: () => Date;
 }
 
 export interface BackupBegun {
   readonly row: BackupRow;
-  /** Of one whose request came to nothing. */
+  /** Of one whose request came to nothing: it is not taken, and its key may be used again. */
   readonly giveUp: () => void;
 }
 
 /** A backup, and how long ago its snapshot was taken, ms. */
 export interface BackupView extends BackupRow {
   readonly ageMs: number;
+}
+
+/** One that was asked for; `replayed` where the same request had begun it before. */
+export interface BackupAsked extends Pick<BackupBegun, 'giveUp'> {
+  readonly view: BackupView;
+  readonly replayed: boolean;
 }
 
 export class Backups {
@@ -46,15 +59,44 @@ export class Backups {
     this.#parts = parts;
   }
 
-  /** @throws TwofoldError as `BackupsParts.begin` */
+  /**
+   * Under a key that began one before it is that one, as it stands.
+   * @throws TwofoldError as `BackupsParts.begin`, idempotency_mismatch
+   */
   async take(
     grant: Grant<'backups.take'>,
-    wanted: { readonly entries: EntriesKept | null; readonly dryRun: boolean },
-  ): Promise<{ readonly view: BackupView } & Pick<BackupBegun, 'giveUp'>> {
+    wanted: {
+      readonly entries: EntriesKept | null;
+      readonly dryRun: boolean;
+      readonly request: BackupRequest | null;
+    },
+  ): Promise<BackupAsked> {
     requireRoot(grant);
     const { issuer, subject } = grant.principal;
-    const begun = await this.#parts.begin({ requestedBy: { issuer, subject }, ...wanted });
-    return { view: this.#view(begun.row), giveUp: begun.giveUp };
+    const requestedBy = { issuer, subject };
+    const known = await this.#known(requestedBy, wanted.request);
+    if (known !== null) return known;
+    try {
+      const { row, giveUp } = await this.#parts.begin({ requestedBy, ...wanted });
+      return { view: this.#view(row), giveUp, replayed: false };
+    } catch (error) {
+      // The same request may have come in between.
+      if (!TwofoldError.is(error, 'conflict')) throw error;
+      const meanwhile = await this.#known(requestedBy, wanted.request);
+      if (meanwhile === null) throw error;
+      return meanwhile;
+    }
+  }
+
+  async #known(
+    by: NonNullable<BackupRow['requestedBy']>,
+    request: BackupRequest | null,
+  ): Promise<BackupAsked | null> {
+    if (request === null) return null;
+    const found = await this.#parts.rows.requested(by, request.key);
+    if (found === null) return null;
+    if (!equalBytes(found.hash, request.hash)) throw new TwofoldError('idempotency_mismatch');
+    return { view: this.#view(found.row), giveUp: () => undefined, replayed: true };
   }
 
   /** Newest first. */

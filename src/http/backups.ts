@@ -1,5 +1,6 @@
 /** Routes of backups: what was taken, and one more. */
 import { DEFAULT_PAGE_SIZE } from '../contract/answer.ts';
+import { REPLAYED_HEADER } from '../contract/admin-keys.ts';
 import * as contract from '../contract/backups.ts';
 import { pageScope } from './keys.ts';
 import { PageTokens } from './page-token.ts';
@@ -35,19 +36,26 @@ export function backupRoutes({
   const tokens = new PageTokens(pageTokenKey);
   return [
     route(contract.takeBackup, {
-      handle: async ({ grant, notes, body, query: { dryRun = false } }) => {
-        const wanted = { entries: body.entries ?? null, dryRun };
-        const { view, giveUp } = await backups.take(grant, wanted);
+      handle: async (call) => {
+        const { grant, notes, body, query } = call;
+        const { dryRun = false } = query;
+        const key = call.headers['idempotency-key'];
+        const request = key === undefined || dryRun ? null : { key, hash: call.requestHash() };
+        const wanted = { entries: body.entries ?? null, dryRun, request };
+        const { view, giveUp, replayed } = await backups.take(grant, wanted);
         const resource = backupResource(view);
         if (dryRun) {
           notes.detail({ dryRun });
           return { status: 200, body: { ...resource, dryRun: true as const } };
         }
-        notes.detail({ backup: view.id, entries: view.entries });
+        notes.detail({ backup: view.id, entries: view.entries, ...(replayed ? { replayed } : {}) });
         return {
           status: 201,
           body: resource,
-          headers: { Location: `${contract.takeBackup.path}/${view.id}` },
+          headers: {
+            Location: `${contract.takeBackup.path}/${view.id}`,
+            ...(replayed ? { [REPLAYED_HEADER]: 'true' } : {}),
+          },
           record: async (draft, standing) => {
             try {
               return await audit.record(draft, standing);

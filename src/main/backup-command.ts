@@ -62,7 +62,7 @@ export async function backupCommand(
   { print, complain }: { print: (line: string) => void; complain: (line: string) => void },
 ): Promise<number> {
   const [command, ...others] = argv;
-  if (command === 'create') return create(config, others, print);
+  if (command === 'create') return create(config, others, { print, complain });
   if (command !== 'restore') {
     complain(BACKUP_USAGE);
     return 2;
@@ -191,7 +191,7 @@ async function requireNewest(path: string): Promise<void> {
 async function create(
   config: Config,
   argv: readonly string[],
-  print: (line: string) => void,
+  { print, complain }: { print: (line: string) => void; complain: (line: string) => void },
 ): Promise<number> {
   const parsed = parseFlags(argv, CREATE_FLAGS);
   requireNothingMore(parsed);
@@ -204,7 +204,12 @@ async function create(
     const root = await openRoot(hsm, store.roots, uses, null);
     const parts = { config, store, hsm, root, uses, engine: nativeEngine };
     const taking = { ...parts, openSnapshot: store.openSnapshot };
-    const done = await takeOne(taking, { requestedBy: null, entries });
+    const done = await takeOne(taking, {
+      ...{ requestedBy: null, entries },
+      onUnsettled: (error) => {
+        complain(`The backup was taken; its row will say so later: ${String(error)}`);
+      },
+    });
     const { audit } = await instanceBeside(config, store, root, unwinding);
     const { id, log } = done.manifest;
     const at = { atSize: log.size, atRoot: log.root };

@@ -9,6 +9,7 @@ import { UsageCounters } from '../keyring/usage.ts';
 import type { KeyStore } from '../keyring/ports.ts';
 import type { Log } from '../telemetry/logs.ts';
 import type { OwnEvents } from './own-events.ts';
+import { settleBackups } from './settled-backups.ts';
 import { lookForOne, takeOne } from './taking-backups.ts';
 import type { TakingParts, TakingWanted } from './taking-backups.ts';
 import type { Unwinding } from './unwinding.ts';
@@ -100,7 +101,7 @@ class Schedule implements Backups {
   }
 
   async begin(asked: Parameters<Backups['begin']>[0]): Promise<BackupBegun> {
-    const { requestedBy, dryRun } = asked;
+    const { requestedBy, dryRun, request } = asked;
     if (this.#parts.config.backup.folder === undefined) {
       throw new TwofoldError('conflict', 'No folder for backups is configured (backup.folder).');
     }
@@ -113,7 +114,7 @@ class Schedule implements Backups {
     const signal = AbortSignal.any([this.#stopping.signal, giving.signal]);
     const begun = Promise.withResolvers<BackupRow>();
     const { resolve: onBegun, reject } = begun;
-    const wanted = { requestedBy, entries, signal, onBegun };
+    const wanted = { requestedBy, entries, signal, onBegun, request, unanswered: giving.signal };
     const taking = this.#take(wanted)
       .catch((error: unknown) => {
         reject(error);
@@ -121,12 +122,16 @@ class Schedule implements Backups {
       })
       .finally(() => this.#asked.delete(taking));
     this.#asked.add(taking);
-    return { row: await begun.promise, giveUp: () => giving.abort() };
+    const row = await begun.promise;
+    return { row, giveUp: () => giving.abort() };
   }
 
   async #look(): Promise<void> {
-    const { store } = this.#parts;
+    const { store, log } = this.#parts;
     try {
+      for (const { id } of await settleBackups(this.#parts)) {
+        log.info({ id }, 'a backup that was cut off is whole after all');
+      }
       this.#newest = (await store.backups.newest())?.createdAt ?? null;
       this.#looked = true;
       const age = this.ageMs ?? Number.POSITIVE_INFINITY;
@@ -156,9 +161,12 @@ class Schedule implements Backups {
     this.#problem = problem;
   }
 
-  async #take(wanted: TakingWanted): Promise<void> {
+  async #take(wanted: Omit<TakingWanted, 'onUnsettled'>): Promise<void> {
     const { log, events } = this.#parts;
-    const { path, manifest } = await takeOne(this.#taking(), wanted);
+    const onUnsettled = (err: unknown) => {
+      log.warn({ err }, 'a backup was taken, and its row does not say so yet');
+    };
+    const { path, manifest } = await takeOne(this.#taking(), { ...wanted, onUnsettled });
     this.#newest = new Date(manifest.takenAt);
     log.info({ path, bytes: manifest.content.length }, 'a backup was taken');
     const { id, log: at } = manifest;

@@ -36,11 +36,13 @@ const FOLLOW_MS = 3_000;
 /** After a retirement is known, for what had read its rows before. */
 const SHUT_AFTER_MS = 5_000;
 /** Of the time that a batch took, what is left to requests before the next one. */
-const REST_SHARE = 0.25;
+const REST_SHARE = 0.1;
 /** A leader that is silent for so long has ended; a batch takes a fraction of it. */
 const SILENCE_MS = 5_000;
 /** Rows of a batch at most, and batches a second at least where fewer rows are to be moved. */
-const BATCH = { rows: 32, perSecond: 10 } as const;
+const BATCH = { rows: 64, perSecond: 5 } as const;
+/** What a batch that took longer than its share may have made late, to be caught up with. */
+const LATE_MS = 500;
 
 export interface RootKeeping {
   readonly config: Pick<Config, 'rotation'>;
@@ -145,6 +147,20 @@ async function followGenerations(parts: RootKeeping, unwinding: Unwinding): Prom
   });
 }
 
+/**
+ * How long to rest after a batch, ms: for a share of what it took, and until its rows are due at `perSecond`.
+ * What a rest overran, as rests do on a busy machine, the next ones are shorter by.
+ */
+export function paceOf(perSecond: number, now: () => number) {
+  let due: number | null = null;
+  return ({ rows, ms }: { readonly rows: number; readonly ms: number }): number => {
+    const at = now();
+    const from: number = due === null ? at - ms : Math.max(due, at - ms - LATE_MS);
+    due = from + (rows * 1_000) / perSecond;
+    return Math.max(ms * REST_SHARE, due - at);
+  };
+}
+
 function startRotating(parts: RootKeeping, unwinding: Unwinding): void {
   const { store, incarnation, events, log } = parts;
   const { rootRowsPerSecond: most } = parts.config.rotation;
@@ -162,6 +178,7 @@ function startRotating(parts: RootKeeping, unwinding: Unwinding): void {
   const rest = async (ms: number) => {
     await sleep(ms, undefined, { signal: ending.signal, ref: false }).catch(() => undefined);
   };
+  const pauseAfter = paceOf(most, () => performance.now());
   const rotation = new RootRotation(
     {
       ...operationParts(parts),
@@ -170,7 +187,7 @@ function startRotating(parts: RootKeeping, unwinding: Unwinding): void {
       rotations: store.rootRotations,
       forms: GOVERNED_FORMS,
       batch: Math.min(BATCH.rows, Math.ceil(most / BATCH.perSecond)),
-      rest: ({ rows, ms }) => rest(Math.max(ms * REST_SHARE, (rows / most) * 1_000 - ms)),
+      rest: (worked) => rest(pauseAfter(worked)),
       onFailure: (what, err) => log.error({ what, err }, 'a row was altered; it stays as it is'),
     },
     {

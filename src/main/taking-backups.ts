@@ -6,7 +6,7 @@ import { nameOf } from '../backup/folder.ts';
 import type { BackupSigner } from '../backup/manifest.ts';
 import { lookForBackup, takeBackup } from '../backup/take.ts';
 import type { Taken } from '../backup/take.ts';
-import type { BackupRow, EntriesKept, Snapshot } from '../backup/ports.ts';
+import type { BackupRequest, BackupRow, EntriesKept, Snapshot } from '../backup/ports.ts';
 import type { Config } from '../config.ts';
 import type { Engine } from '../crypto/engine.ts';
 import { TwofoldError } from '../errors.ts';
@@ -18,6 +18,7 @@ import type { Root } from '../keyring/root.ts';
 import type { UsageCounters } from '../keyring/usage.ts';
 import type { Store } from '../store/store.ts';
 import { readRecoveryKey } from './escrow-command.ts';
+import { settleBackups, sumsOf } from './settled-backups.ts';
 import { VERSION } from './version.ts';
 
 /** Keys of which a backup carries a ciphertext. */
@@ -39,6 +40,11 @@ export interface TakingWanted {
   readonly requestedBy: BackupRow['requestedBy'];
   readonly entries?: EntriesKept | undefined;
   readonly signal?: AbortSignal;
+  readonly request?: BackupRequest | null;
+  /** Aborted where whoever asked was told that nothing was done. */
+  readonly unanswered?: AbortSignal;
+  /** Told of one that is whole and whose row could not say so: the next look at the folder does. */
+  readonly onUnsettled: (error: unknown) => void;
   /** Told once its row is there. */
   readonly onBegun?: (row: BackupRow) => void;
 }
@@ -89,7 +95,7 @@ export function backupPlace({ backup: { folder, recoveryKeyFile } }: Config) {
 /** The row of one that could be begun now, and is not. @throws as `takeBackup` */
 export async function lookForOne(
   { config, root, openSnapshot }: TakingParts,
-  { requestedBy, entries = config.backup.entries }: TakingWanted,
+  { requestedBy, entries = config.backup.entries }: Pick<TakingWanted, 'requestedBy' | 'entries'>,
 ): Promise<BackupRow> {
   const { publicKey } = backupPlace(config);
   const looking = { open: openSnapshot, lastingMac: root.auditMac };
@@ -113,8 +119,10 @@ export async function takeOne(parts: TakingParts, wanted: TakingWanted): Promise
   let facts: Snapshot['facts'] | undefined;
   const begin = async ({ facts: { takenAt } }: Pick<Snapshot, 'facts'>): Promise<void> => {
     const first = { id, requestedBy, createdAt: takenAt, entries, place: nameOf(id, takenAt) };
-    await store.backups.begin(first);
+    await store.backups.begin(first, wanted.request ?? null);
     row.begun = true;
+    // Of the others, whose processes are gone, some may be whole.
+    await settleBackups(parts);
     await store.backups.giveUpOthers(id);
     wanted.onBegun?.({ ...first, ...NOTHING_YET });
   };
@@ -127,29 +135,24 @@ export async function takeOne(parts: TakingParts, wanted: TakingWanted): Promise
     probes: () => makeProbes({ ...parts, store: store.keys }, PROBED_KEYS),
     version: VERSION,
   };
-  try {
-    const taken = await takeBackup(taking, {
-      ...{ id, entries, ...place },
-      ...(wanted.signal === undefined ? {} : { signal: wanted.signal }),
-      onSnapshot: (snapshot) => {
-        ({ facts } = snapshot);
-        return begin(snapshot);
-      },
-    });
-    await store.backups.end(id, { state: 'complete', ...sumsOf(taken) });
-    return taken;
-  } catch (error) {
+  const taken = await takeBackup(taking, {
+    ...{ id, entries, ...place },
+    ...(wanted.signal === undefined ? {} : { signal: wanted.signal }),
+    onSnapshot: (snapshot) => {
+      ({ facts } = snapshot);
+      return begin(snapshot);
+    },
+  }).catch(async (error: unknown) => {
     const problem = TwofoldError.from(error).code;
     // A row that cannot be ended now is given up by the next backup.
     if (row.begun) {
-      await store.backups.end(id, { state: 'failed', problem }).catch(() => undefined);
+      const unanswered = wanted.unanswered?.aborted ?? false;
+      await store.backups.end(id, { state: 'failed', problem, unanswered }).catch(() => undefined);
     }
     throw error;
-  }
-}
-
-function sumsOf({ manifest: { tables, content, log } }: Taken) {
-  const rows = tables.reduce((sum, table) => sum + table.rows, 0);
-  const keys = tables.find(({ name }) => name === 'key')?.rows ?? 0;
-  return { bytes: content.length, rows, keys, logSize: log.size };
+  });
+  // It has its name: from here on it is one, whatever becomes of its row.
+  const sums = sumsOf(taken.manifest);
+  await store.backups.end(id, { state: 'complete', ...sums }).catch(wanted.onUnsettled);
+  return taken;
 }

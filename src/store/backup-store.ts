@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import type {
   BackupPlace,
+  BackupRequest,
   BackupRow,
   EntriesKept,
   Restoration,
@@ -26,15 +27,19 @@ const ADD_ESCROW = `insert into public.root_escrow
 const ESCROWED = `select generation, installation, public_key, point, ciphertext, wrapped, transcript, mac
   from public.root_escrow where recovery_key = $1 order by generation`;
 
-const BEGIN = `insert into public.backup (id, state, issuer, subject, created_at, place, entries)
-  values ($1, 'running', $2, $3, $4, $5, $6)`;
+const BEGIN = `insert into public.backup (id, state, issuer, subject, created_at, place, entries,
+    request_key, request_hash)
+  values ($1, 'running', $2, $3, $4, $5, $6, $7, $8)`;
 
 /** Whoever holds the lock of backups is alone: what still runs was killed. */
 const GIVE_UP = `update public.backup set state = 'failed', ended_at = clock_timestamp(), problem = 'interrupted'
   where state = 'running' and id <> $1`;
 
 const END = `update public.backup set state = $2, ended_at = clock_timestamp(), bytes = $3, row_count = $4,
-    keys = $5, log_size = $6, problem = $7 where id = $1 and state = 'running'`;
+    keys = $5, log_size = $6, problem = $7,
+    request_key = case when not $8 then request_key end, request_hash = case when not $8 then request_hash end
+  where id = $1 and (state = 'running'
+    or state = 'failed' and problem = 'interrupted' and $2 = 'complete')`;
 
 const COLUMNS = `b.id, b.state, b.issuer, b.subject, b.created_at, b.ended_at, b.place, b.entries, b.bytes,
   b.row_count, b.keys, b.log_size, b.problem`;
@@ -48,6 +53,17 @@ const LIST = {
 const FIND = {
   name: 'backup_find',
   text: `select ${COLUMNS} from public.backup b where b.id = $1`,
+};
+const REQUESTED = {
+  name: 'backup_requested',
+  text: `select ${COLUMNS}, b.request_hash from public.backup b
+    where b.issuer = $1 and b.subject = $2 and b.request_key = $3`,
+};
+/** More than these have not been cut off between two looks. */
+const UNSETTLED = {
+  name: 'backup_unsettled',
+  text: `select ${COLUMNS} from (select * from public.backup order by created_at desc, id desc limit 20) b
+    where b.state = 'running' or b.problem = 'interrupted' order by b.created_at, b.id`,
 };
 const NEWEST = {
   name: 'backup_newest',
@@ -93,7 +109,12 @@ const rowOf = (row: Row): BackupRow => ({
 
 export type BackupEnd =
   | (Pick<BackupRow, 'bytes' | 'rows' | 'keys' | 'logSize'> & { readonly state: 'complete' })
-  | { readonly state: 'failed'; readonly problem: string };
+  | {
+      readonly state: 'failed';
+      readonly problem: string;
+      /** Whoever asked was told that nothing was done: the same key may begin another. */
+      readonly unanswered?: boolean;
+    };
 
 export interface BackupStore {
   /** In the place of one that was there. */
@@ -102,7 +123,15 @@ export interface BackupStore {
   escrowed(publicKey: Uint8Array): Promise<readonly StoredEscrow[]>;
   begin(
     row: Pick<BackupRow, 'id' | 'requestedBy' | 'createdAt' | 'place' | 'entries'>,
+    request: BackupRequest | null,
   ): Promise<void>;
+  /** What was begun under an idempotency key of whoever asks. */
+  requested(
+    by: NonNullable<BackupRow['requestedBy']>,
+    key: string,
+  ): Promise<{ readonly row: BackupRow; readonly hash: Uint8Array } | null>;
+  /** Of the newest, those that run by their rows, or were given up as killed. */
+  unsettled(): Promise<readonly BackupRow[]>;
   /** Those that a killed process left; only for who holds a snapshot. */
   giveUpOthers(id: string): Promise<void>;
   end(id: string, end: BackupEnd): Promise<void>;
@@ -119,16 +148,16 @@ const fingerprint = (publicKey: Uint8Array): Buffer =>
   createHash('sha256').update(publicKey).digest();
 
 export const createBackupStore = (pool: GuardedPool, { lookups }: ReadGates): BackupStore => {
-  const rows = async (
+  const select = <R extends Row>(
     statement: { readonly name: string; readonly text: string },
     values: readonly unknown[],
-  ): Promise<readonly BackupRow[]> =>
+  ): Promise<readonly R[]> =>
     lookups.run(async () => {
-      const found = await read(() => pool.query<Row>({ ...statement, values: [...values] })).catch(
-        refuse,
-      );
-      return found.rows.map(rowOf);
+      const query = { ...statement, values: [...values] };
+      return (await read(() => pool.query<R>(query)).catch(refuse)).rows;
     });
+  const rows = async (...query: Parameters<typeof select>): Promise<readonly BackupRow[]> =>
+    (await select<Row>(...query)).map(rowOf);
   const write = async (statement: string, values: readonly unknown[]): Promise<void> => {
     await commitStatement(pool, statement, values).catch(refuse);
   };
@@ -146,17 +175,28 @@ export const createBackupStore = (pool: GuardedPool, { lookups }: ReadGates): Ba
       ).catch(refuse);
       return found.rows.map(escrowFrom);
     },
-    begin: ({ id, requestedBy, createdAt, place, entries }) => {
+    begin: ({ id, requestedBy, createdAt, place, entries }, request) => {
       const { issuer = null, subject = null } = requestedBy ?? {};
-      return write(BEGIN, [id, issuer, subject, createdAt, place, entries]);
+      const { key = null, hash = null } = request ?? {};
+      const asked = [key, hash === null ? null : bufferOf(hash)];
+      return write(BEGIN, [id, issuer, subject, createdAt, place, entries, ...asked]);
     },
+    requested: async ({ issuer, subject }, key) => {
+      const [found] = await select<Row & { readonly request_hash: Buffer }>(REQUESTED, [
+        ...[issuer, subject, key],
+      ]);
+      return found === undefined
+        ? null
+        : { row: rowOf(found), hash: Uint8Array.from(found.request_hash) };
+    },
+    unsettled: () => rows(UNSETTLED, []),
     giveUpOthers: (id) => write(GIVE_UP, [id]),
     end: (id, end) =>
       write(
         END,
         end.state === 'complete'
-          ? [id, end.state, end.bytes, end.rows, end.keys, end.logSize, null]
-          : [id, end.state, null, null, null, null, end.problem],
+          ? [id, end.state, end.bytes, end.rows, end.keys, end.logSize, null, false]
+          : [id, end.state, null, null, null, null, end.problem, end.unanswered ?? false],
       ),
     find: async (id) => (await rows(FIND, [id]))[0] ?? null,
     list: (after, limit) => rows(LIST, [after?.createdAt ?? null, after?.id ?? null, limit]),

@@ -3,7 +3,7 @@
  * error says so, nothing is taken for done, and the same again succeeds once it is back.
  */
 import { randomUUID } from 'node:crypto';
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -18,15 +18,18 @@ import type { OpenBackup } from '../../src/backup/verify.ts';
 import type { Config } from '../../src/config.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import type { SecretBytes } from '../../src/crypto/secret.ts';
+import { TwofoldError } from '../../src/errors.ts';
 import { logSeals, logTokenIntents } from '../../src/keyring/log-keys.ts';
 import { checkRestored } from '../../src/keyring/probes.ts';
 import { openRoot } from '../../src/keyring/root-opening.ts';
 import { UsageCounters } from '../../src/keyring/usage.ts';
 import { requireRestored } from '../../src/main/restoration.ts';
+import { settleBackups } from '../../src/main/settled-backups.ts';
 import { takeOne } from '../../src/main/taking-backups.ts';
 import { encodePublicKey, newSeed, recoveryKeyOf } from '../../src/recovery/key.ts';
 import { openLoader } from '../../src/store/backup-load.ts';
 import type { BackupLoader } from '../../src/store/backup-load.ts';
+import type { BackupStore } from '../../src/store/backup-store.ts';
 import { openStore } from '../../src/store/store.ts';
 import type { Store } from '../../src/store/store.ts';
 import { openStoredInstance } from '../keyring/stored-instance.ts';
@@ -114,7 +117,7 @@ const given = (value: Store | undefined): Store => {
 
 const backups = () => join(folder, 'backups');
 
-function take() {
+function taking(change: Partial<BackupStore> = {}) {
   const from = given(store);
   const backup = {
     ...{ folder: backups(), recoveryKeyFile: join(folder, 'recovery.pem') },
@@ -122,9 +125,17 @@ function take() {
   };
   const config = { backup, zone: { name: 'z1' } } as unknown as Config;
   const { root, uses } = { root: service.root, uses: new UsageCounters(from.keys) };
-  const parts = { config, store: from, hsm: device.hsm, root, uses, engine: nativeEngine };
-  return takeOne({ ...parts, openSnapshot: from.openSnapshot }, { requestedBy: null });
+  const rows = { ...from.backups, ...change };
+  const kept: Store = { ...from, backups: rows };
+  const parts = { config, store: kept, hsm: device.hsm, root, uses, engine: nativeEngine };
+  return { ...parts, openSnapshot: from.openSnapshot };
 }
+
+const unexpected = (error: unknown): never => {
+  throw error;
+};
+
+const take = () => takeOne(taking(), { requestedBy: null, onUnsettled: unexpected });
 
 describe('an HSM that is away from some call on', () => {
   it('fails a backup by its name, of which nothing stays, and the next is whole', async () => {
@@ -188,6 +199,91 @@ describe('an HSM that is away from some call on', () => {
     expect(await restored.unwrap(wrapped.id, wrapped.ciphertext)).toBe('text');
     await restored.stop();
   }, 30_000);
+});
+
+describe('a backup that is whole, and whose row could not say so', () => {
+  const newestRow = async () => (await given(store).backups.list(null, 1))[0];
+  const away = () => Promise.reject(new TwofoldError('database_unavailable'));
+
+  it('is taken all the same, and its row says so after the next look', async () => {
+    const told: unknown[] = [];
+    const wanted = { requestedBy: null, onUnsettled: (error: unknown) => void told.push(error) };
+    const { manifest, path } = await takeOne(taking({ end: away }), wanted);
+    expect(told).toMatchObject([{ code: 'database_unavailable' }]);
+    expect(existsSync(path)).toBe(true);
+    expect(await newestRow()).toMatchObject({ id: manifest.id, state: 'running' });
+    expect(await settleBackups(taking())).toMatchObject([{ id: manifest.id }]);
+    const rows = manifest.tables.reduce((sum, table) => sum + table.rows, 0);
+    const sums = { bytes: manifest.content.length, rows, logSize: manifest.log.size };
+    expect(await newestRow()).toMatchObject({ id: manifest.id, state: 'complete', ...sums });
+    expect((await given(store).backups.newest())?.id).toBe(manifest.id);
+    // Nothing is left to settle, and a backup ends once.
+    expect(await settleBackups(taking())).toEqual([]);
+    await given(store).backups.end(manifest.id, { state: 'failed', problem: 'internal' });
+    expect(await newestRow()).toMatchObject({ state: 'complete', problem: null });
+  });
+
+  it('is not given up by the next, and is a backup again where it was', async () => {
+    const wanted = { requestedBy: null, onUnsettled: () => undefined };
+    const first = await takeOne(taking({ end: away }), wanted);
+    const second = await take();
+    const { backups: rows } = given(store);
+    for (const { manifest } of [first, second]) {
+      expect((await rows.find(manifest.id))?.state).toBe('complete');
+    }
+    // Where whoever gave it up did not see its folder.
+    const third = await takeOne(taking({ end: away }), wanted);
+    await rows.giveUpOthers(randomUUID());
+    const found = () => rows.find(third.manifest.id);
+    expect(await found()).toMatchObject({ state: 'failed', problem: 'interrupted' });
+    await settleBackups(taking());
+    expect(await found()).toMatchObject({ state: 'complete', problem: null });
+  });
+
+  it('counts only where the folder is whole and the root vouches for it', async () => {
+    const wanted = { requestedBy: null, onUnsettled: () => undefined };
+    const { path, manifest } = await takeOne(taking({ end: away }), wanted);
+    const signatures = join(path, 'signatures.json');
+    const before = readFileSync(signatures, 'utf8');
+    const { mac, ...rest } = JSON.parse(before) as { readonly mac: string };
+    const other = Buffer.from(mac, 'base64').map((byte, index) => (index === 9 ? byte ^ 1 : byte));
+    const forged = { ...rest, mac: Buffer.from(other).toString('base64') };
+    writeFileSync(signatures, JSON.stringify(forged));
+    expect(await settleBackups(taking())).toEqual([]);
+    rmSync(signatures);
+    expect(await settleBackups(taking())).toEqual([]);
+    writeFileSync(signatures, before);
+    expect(await settleBackups(taking())).toMatchObject([{ id: manifest.id }]);
+  });
+});
+
+describe('a backup that is asked for under an idempotency key', () => {
+  const by = { issuer: 'i', subject: 's' };
+  const request = { key: 'again', hash: new Uint8Array(32).fill(1) };
+  const wanted = { requestedBy: by, request, onUnsettled: unexpected };
+
+  it('is kept with its key, which is of who asked, and begins no second', async () => {
+    const { manifest } = await takeOne(taking(), wanted);
+    const { backups: rows } = given(store);
+    const found = await rows.requested(by, 'again');
+    expect(found).toMatchObject({ row: { id: manifest.id, state: 'complete' } });
+    expect(found?.hash).toEqual(request.hash);
+    expect(await rows.requested({ ...by, subject: 'other' }, 'again')).toBeNull();
+    expect(await codeOf(takeOne(taking(), wanted))).toBe('conflict');
+    expect((await rows.list(null, 1))[0]?.id).toBe(manifest.id);
+  });
+
+  it('gives the key back where its request came to nothing', async () => {
+    const { backups: rows } = given(store);
+    const giving = new AbortController();
+    const stopped = { signal: giving.signal, unanswered: giving.signal };
+    const next = { ...wanted, request: { ...request, key: 'forsaken' }, ...stopped };
+    const onBegun = () => giving.abort();
+    expect(await codeOf(takeOne(taking(), { ...next, onBegun }))).toBe('shutting_down');
+    expect(await rows.requested(by, 'forsaken')).toBeNull();
+    const { manifest } = await takeOne(taking(), { ...wanted, request: next.request });
+    expect((await rows.requested(by, 'forsaken'))?.row.id).toBe(manifest.id);
+  });
 });
 
 /** What `backup restore` does once rows and root are there, in its order. */

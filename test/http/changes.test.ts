@@ -85,6 +85,33 @@ describe('changes', () => {
       });
     });
 
+    it('begins one backup, which is answered as it stands', async () => {
+      const path = '/v1/admin/backups';
+      const ask = (json: object, init: object = { headers }) =>
+        service.call('admin', 'POST', path, { json, ...init });
+      const looked = await service.call('admin', 'POST', `${path}?dryRun=true`, {
+        ...{ json: {}, headers },
+      });
+      expect(looked.status).toBe(200);
+      const first = await ask({ entries: 'tail' });
+      expect([first.status, first.json['state']]).toEqual([201, 'running']);
+      expect(first.headers.get('idempotency-replayed')).toBeNull();
+      const again = await ask({ entries: 'tail' });
+      expect([again.status, again.json['id']]).toEqual([201, first.json['id']]);
+      expect(again.headers.get('idempotency-replayed')).toBe('true');
+      expect(again.headers.get('location')).toBe(first.headers.get('location'));
+      expect(service.drafts.at(-1)?.detail).toMatchObject({
+        ...{ backup: first.json['id'], replayed: true },
+      });
+      expect((await ask({ entries: 'all' })).json['code']).toBe('idempotency_mismatch');
+      const other = await ask({ entries: 'tail' }, { headers: { 'idempotency-key': 'once-2' } });
+      const without = await ask({ entries: 'tail' }, {});
+      const ids = [first, other, without].map(({ json }) => json['id']);
+      expect(new Set(ids).size).toBe(3);
+      const list = await service.call('admin', 'GET', path);
+      expect(list.json['items']).toHaveLength(3);
+    });
+
     it('refuses the same key with other content, and takes it from another principal', async () => {
       expect((await create('idem2', { headers })).json['code']).toBe('idempotency_mismatch');
       const admin = { json: { name: 'idem3', suite: 'A256GCM' }, headers };

@@ -9,10 +9,12 @@ const nothing = { endedAt: null, bytes: null, rows: null, keys: null, logSize: n
 export class MemoryBackups implements BackupsParts {
   readonly clock = () => new Date();
   readonly all: BackupRow[] = [];
+  readonly requests = new Map<string, { row: BackupRow; hash: Uint8Array }>();
   /** Ids of those whose requests came to nothing. */
   readonly givenUp: string[] = [];
 
   readonly rows: BackupsParts['rows'] = {
+    requested: (by, key) => Promise.resolve(this.requests.get(JSON.stringify([by, key])) ?? null),
     find: (id) => Promise.resolve(this.all.find((row) => row.id === id) ?? null),
     list: (after, limit) => {
       const newest = this.all.toReversed();
@@ -21,7 +23,7 @@ export class MemoryBackups implements BackupsParts {
     },
   };
 
-  readonly begin: BackupsParts['begin'] = ({ requestedBy, entries, dryRun }) => {
+  readonly begin: BackupsParts['begin'] = ({ requestedBy, entries, dryRun, request }) => {
     const id = randomUUID();
     const createdAt = new Date();
     const named = { id, requestedBy, createdAt, place: `20260101T000000Z-${id.slice(0, 8)}` };
@@ -29,6 +31,12 @@ export class MemoryBackups implements BackupsParts {
     const sums = { bytes: 51_234_567, rows: 75_124, keys: 10_000, logSize: 42 };
     if (!dryRun) this.all.push({ ...given, state: 'complete', endedAt: createdAt, ...sums });
     const row = { ...given, state: 'running', ...nothing } as const;
-    return Promise.resolve({ row, giveUp: () => this.givenUp.push(id) });
+    const asked = JSON.stringify([requestedBy, request?.key]);
+    if (request !== null) this.requests.set(asked, { row, hash: request.hash });
+    const giveUp = () => {
+      this.requests.delete(asked);
+      this.givenUp.push(id);
+    };
+    return Promise.resolve({ row, giveUp });
   };
 }

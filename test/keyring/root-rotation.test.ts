@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { mintGrant } from '../../src/access/grant.ts';
 import { SecretBytes } from '../../src/crypto/secret.ts';
 import { SCHEDULER } from '../../src/access/system.ts';
-import { GOVERNED_FORMS } from '../../src/main/root-rotation.ts';
+import { GOVERNED_FORMS, paceOf } from '../../src/main/root-rotation.ts';
 import { RootRotation } from '../../src/keyring/root-rotation.ts';
 import { openRoot } from '../../src/keyring/root-opening.ts';
 import { generationOf } from '../../src/keyring/root-mac.ts';
@@ -322,5 +322,43 @@ describe('generations that do not fit together', () => {
       ...{ keyId: INSTALLATION, version: 1, suite: 1, part: 'pq' },
     });
     expect(half.generation).toBe(1);
+  });
+});
+
+describe('its pace', () => {
+  /** Rows a second of so many batches of 60 that take `ms` each, where a rest overruns by `over`. */
+  const perSecond = (ms: number, over: number): number => {
+    let now = 5_000;
+    const pauseAfter = paceOf(300, () => now);
+    const first = now;
+    for (let batch = 0; batch < 100; batch += 1) {
+      now += ms;
+      now += pauseAfter({ rows: 60, ms }) + over;
+    }
+    return (60 * 100 * 1_000) / (now - first);
+  };
+
+  it('is the one that is configured, though rests take longer than they should', () => {
+    expect(perSecond(50, 0)).toBeCloseTo(300, 0);
+    expect(perSecond(50, 30)).toBeCloseTo(300, -0.5);
+  });
+
+  it('leaves requests a share of the time where batches take longer than they may', () => {
+    expect(perSecond(400, 0)).toBeCloseTo((60 * 1_000) / 440, 0);
+  });
+
+  it('catches up with no more than half a second of what was late', () => {
+    let now = 0;
+    const pauseAfter = paceOf(300, () => now);
+    const restAfter = (ms: number): number => {
+      now += ms;
+      const rest = pauseAfter({ rows: 60, ms });
+      now += rest;
+      return rest;
+    };
+    expect(restAfter(20)).toBeCloseTo(180, 5);
+    now += 10_000;
+    const rests = Array.from({ length: 6 }, () => restAfter(20));
+    expect(rests.map(Math.round)).toEqual([2, 2, 36, 180, 180, 180]);
   });
 });

@@ -51,7 +51,10 @@ function schedule(configured = true): Backups {
       },
     },
     store: {
-      backups: { newest: () => Promise.resolve(newest === null ? null : { createdAt: newest }) },
+      backups: {
+        newest: () => Promise.resolve(newest === null ? null : { createdAt: newest }),
+        unsettled: () => Promise.resolve([]),
+      },
       openSnapshot: () => Promise.reject(failure ?? new Error('nothing is to be taken')),
     },
     root: { auditMac: silent, mac: silent, first: 1 },
@@ -137,7 +140,7 @@ describe('a backup that cannot be taken', () => {
     newest = new Date();
     failure = new TwofoldError('conflict', 'Root generation 2 is not wrapped.');
     const backups = schedule();
-    const asked = { requestedBy: { issuer: 'i', subject: 's' }, entries: null };
+    const asked = { requestedBy: { issuer: 'i', subject: 's' }, entries: null, request: null };
     for (const dryRun of [true, false]) {
       const refused = backups.begin({ ...asked, dryRun });
       await expect(refused).rejects.toThrow('Root generation 2 is not wrapped.');

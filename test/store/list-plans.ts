@@ -353,6 +353,8 @@ export const LISTS: readonly List[] = [
     run: async ({ store }) => {
       await store.backups.list(null, PAGE);
       await store.backups.list({ createdAt: new Date(), id: randomUUID() }, PAGE);
+      await store.backups.unsettled();
+      await store.backups.requested({ issuer: 'i', subject: 's' }, 'k');
     },
     // A row for each that was taken: some a day.
     small: ['backup'],
