@@ -91,6 +91,7 @@ export class Service {
   #stopped: Promise<void> | undefined;
   #reloads: Reloads | undefined;
   #limits: HttpDependencies['limits'] | undefined;
+  #http: HttpServer | undefined;
   #replication: ReplicationWatch | undefined;
 
   /**
@@ -160,8 +161,9 @@ export class Service {
     this.#logs.flush();
   }
 
-  /** Load balancers see /readyz turn before the listeners close. */
+  /** Load balancers see /readyz turn before the listeners close, and clients that keep connections let go. */
   async #notReady(): Promise<void> {
+    this.#http?.part();
     await sleep(this.#config.stop.waitMs, undefined, { signal: this.#hastened }).catch(nothing);
   }
 
@@ -183,6 +185,7 @@ export class Service {
     const database = await whenReachable(() => store.serverVersion(), this.#unwinding);
     const facts = { selfTests, database };
     const http = await this.#openHttp({ store, device, incarnation, late, reloads }, facts);
+    this.#http = http;
     let listening: Promise<HttpAddresses> | undefined;
     const listen = () => (listening ??= http.listen());
     if (!device.hsm.status().ready) {
