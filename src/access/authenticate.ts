@@ -60,8 +60,8 @@ interface Verified {
 /** A token as a request brings it. */
 interface Brought {
   readonly token: string;
-  /** SHA-256 of it. */
-  readonly digest: Uint8Array;
+  /** SHA-256 of it, base64url. */
+  readonly digest: string;
   readonly namespace: string;
 }
 
@@ -154,9 +154,10 @@ export class TokenAuthenticator implements Authenticator {
       return admit(() => certificates.authenticate(certificate, namespace));
     }
     const token = bearerToken(authorization);
-    const digest = hash('sha256', token, 'buffer');
+    // As text: it is looked up for every request, and its bytes are wanted once.
+    const digest = hash('sha256', token, 'base64url');
     // What a token is worth in one namespace says nothing about another.
-    const id = `${digest.toString('base64url')} ${namespace}`;
+    const id = `${digest} ${namespace}`;
     const known = this.#verified.get(id);
     if (known !== undefined) {
       if (isInForce(known, await known.issuer.keySet())) return this.#unexpired(id, known);
@@ -220,7 +221,7 @@ export class TokenAuthenticator implements Authenticator {
   }
 
   async #principal(
-    { token, digest, namespace }: Brought,
+    { token, digest: text, namespace }: Brought,
     { issuer: { settings }, namespace: home }: TrustedIssuer,
     key: CryptoKey,
     algorithm: TokenAlgorithm,
@@ -235,6 +236,7 @@ export class TokenAuthenticator implements Authenticator {
       clockTolerance,
       currentDate: now,
     });
+    const digest = Buffer.from(text, 'base64url');
     const principal = principalOf(payload, { settings, home, digest, now, clockTolerance });
     if (await this.#trust.isDenied(namespace, factsOf(payload, principal))) {
       throw new DeniedCredential(principal);

@@ -52,6 +52,14 @@ export class AnonymousCounts {
  * of addresses), an IPv4-mapped address as its IPv4 address, `other` for anything else.
  */
 export function sourceGroup(source: string): string {
+  if (source !== last.source) last = { source, group: groupOf(source) };
+  return last.group;
+}
+
+/** Requests of one source come in rows. */
+let last = { source: '', group: OTHER };
+
+function groupOf(source: string): string {
   const address = source.split('%', 1)[0] ?? '';
   if (isIPv4(address)) return address;
   if (!isIPv6(address)) return OTHER;

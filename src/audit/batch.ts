@@ -83,12 +83,13 @@ export async function unplaced(
   origin: Origin,
   mac: MacFunction,
 ): Promise<Unplaced> {
+  const { contextValues, aad } = draft;
+  if (contextValues === null && aad === null) {
+    return encoded({ ...draft, ...origin, contextHmac: null, aadHmac: null });
+  }
   const hashed = (values: Uint8Array | null) =>
     values === null ? Promise.resolve(null) : valueMac(mac, values);
-  const [contextHmac, aadHmac] = await Promise.all([
-    hashed(draft.contextValues),
-    hashed(draft.aad),
-  ]);
+  const [contextHmac, aadHmac] = await Promise.all([hashed(contextValues), hashed(aad)]);
   return encoded({ ...draft, ...origin, contextHmac, aadHmac });
 }
 
@@ -160,5 +161,6 @@ const INDEX_CHARACTERS = 256;
  * one caller's odd name must not make the append of everybody's batch fail.
  */
 export function indexText(value: string): string {
-  return value.slice(0, INDEX_CHARACTERS).toWellFormed().replaceAll('\0', '\uFFFD');
+  const text = value.slice(0, INDEX_CHARACTERS).toWellFormed();
+  return text.includes('\0') ? text.replaceAll('\0', '\uFFFD') : text;
 }

@@ -170,7 +170,7 @@ export class GuardedRequest {
     this.#loggable = await this.#deps.governance.loggable.of(this.#resource.namespace);
     const notes = this.#notes(await this.#standing());
     const outcome = await this.#outcomeOr(this.#unworthy(), notes, first);
-    this.#keyId = notes.draft('ok').keyId;
+    this.#keyId = notes.foundKey;
     const auditId = this.#isCounted(notes, outcome)
       ? null
       : (outcome.reply?.recorded ?? (await this.#recordOrDrop(notes, outcome)));

@@ -47,6 +47,18 @@ export function declaredHeaders(request: IncomingMessage): HeaderValues {
   return found;
 }
 
+/** What a schema makes of nothing, where it takes that: most requests have no headers of ours and no query. */
+const ofNothing = new WeakMap<RouteContract['query'], object>();
+
+function parseNothing(schema: RouteContract['query']): object | null {
+  const known = ofNothing.get(schema);
+  if (known !== undefined) return known;
+  const parsed = schema.safeParse({});
+  if (!parsed.success) return null;
+  ofNothing.set(schema, Object.freeze(parsed.data));
+  return parsed.data;
+}
+
 /** Parses the headers by the route's schema. */
 export function readHeaders(route: RouteContract, values: HeaderValues): object {
   const known = route.headers.shape as Record<string, unknown>;
@@ -55,6 +67,8 @@ export function readHeaders(route: RouteContract, values: HeaderValues): object 
     // A precondition on a route without one is for caches between us and the client.
     if (name !== 'if-match' || name in known) relevant[name] = value;
   }
+  const nothing = Object.keys(relevant).length === 0 ? parseNothing(route.headers) : null;
+  if (nothing !== null) return nothing;
   const parsed = route.headers.safeParse(relevant);
   if (parsed.success) return parsed.data;
   // Where it may be left out, its absence is no fault; where it is the only fault, it has its own code.
@@ -108,6 +122,8 @@ function queryObject(text: string, families: readonly string[]): Record<string, 
 /** Parses the query by the route's schema; the common empty query costs nothing. */
 export function readQuery(route: RouteContract, url: string): object {
   const mark = url.indexOf('?');
+  const nothing = mark < 0 ? parseNothing(route.query) : null;
+  if (nothing !== null) return nothing;
   const families = Object.keys(FAMILIES).filter((each) => each in (route.query.shape as object));
   const values = mark < 0 ? {} : queryObject(url.slice(mark + 1), families);
   const parsed = route.query.safeParse(values);

@@ -129,6 +129,12 @@ export class AuditNotes {
     return this.#items.length > 0 ? null : (this.#used?.suite ?? null);
   }
 
+  /** The key that it is about, by id, as far as it was found. */
+  get foundKey(): string | null {
+    const key = this.#reference;
+    return this.#used?.keyId ?? this.#keyId ?? (key !== null && isUuid(key) ? key : null);
+  }
+
   /** The key that was read, where no version of it was used. */
   keyId(id: string): void {
     this.#keyId = id;
@@ -198,7 +204,7 @@ export class AuditNotes {
       operation,
       namespace: namespaceKnown ? namespace : DEFAULT_NAMESPACE,
       keyRef: key !== null && couldNameKey(key) ? key : null,
-      keyId: this.#used?.keyId ?? this.#keyId ?? (key !== null && isUuid(key) ? key : null),
+      keyId: this.foundKey,
       keyVersion: this.#items.length > 0 ? null : (this.#used?.keyVersion ?? null),
       suite: this.#used?.suiteNumber ?? null,
       outcome,

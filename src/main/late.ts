@@ -9,8 +9,12 @@ export interface Late<T extends object> {
   set(target: T): void;
 }
 
+type Method = (...args: unknown[]) => unknown;
+
 export function late<T extends object>(): Late<T> {
   let target: T | undefined;
+  /** Methods as they were bound when first asked for: each request asks for some. */
+  const bound = new Map<string | symbol, Method>();
   const port = new Proxy({} as T, {
     get: (_, name) => {
       if (target === undefined) {
@@ -18,8 +22,13 @@ export function late<T extends object>(): Late<T> {
           retryAfter: 5,
         });
       }
+      const known = bound.get(name);
+      if (known !== undefined) return known;
       const member: unknown = Reflect.get(target, name, target);
-      return typeof member === 'function' ? (member.bind(target) as unknown) : member;
+      if (typeof member !== 'function') return member;
+      const method = member.bind(target) as Method;
+      bound.set(name, method);
+      return method;
     },
   });
   return {
@@ -28,6 +37,7 @@ export function late<T extends object>(): Late<T> {
       return target ?? null;
     },
     set: (made) => {
+      bound.clear();
       target = made;
     },
   };

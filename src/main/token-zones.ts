@@ -9,24 +9,29 @@ export interface TokenZones {
   readonly instances: Pick<InstanceStore, 'zonesWithToken'>;
 }
 
+type Method = (...args: unknown[]) => Promise<unknown>;
+
 const CALLS = ['ecdh', 'sign', 'decryptOaep', 'encrypt', 'decrypt', 'mac'] as const;
 
 /** The same HSM; where it lacks a token key, the error says in which zones the key can be used. */
 export function namingZones(hsm: Hsm, zones: TokenZones): Hsm {
-  const calls: readonly string[] = CALLS;
+  const made = new Map<string | symbol, Method>();
+  for (const name of CALLS) {
+    const call = hsm[name].bind(hsm) as (...args: unknown[]) => Promise<unknown>;
+    made.set(name, async (...args) => {
+      try {
+        return await call(...args);
+      } catch (error) {
+        throw await named(error, args[0] as HsmKey, zones);
+      }
+    });
+  }
   return new Proxy(hsm, {
     get: (target, name) => {
+      const known = made.get(name);
+      if (known !== undefined) return known;
       const member: unknown = Reflect.get(target, name, target);
-      if (typeof member !== 'function') return member;
-      const call = (...args: unknown[]): unknown => Reflect.apply(member, target, args);
-      if (typeof name !== 'string' || !calls.includes(name)) return call;
-      return async (...args: unknown[]): Promise<unknown> => {
-        try {
-          return await call(...args);
-        } catch (error) {
-          throw await named(error, args[0] as HsmKey, zones);
-        }
-      };
+      return typeof member === 'function' ? (member.bind(target) as unknown) : member;
     },
   });
 }

@@ -36,4 +36,7 @@ export const bufferOf = (bytes: Uint8Array): Buffer =>
  * Filter columns repeat what the body says and prove nothing, so a character that PostgreSQL cannot
  * store is replaced there rather than an entry refused.
  */
-export const filterText = (text: string): string => text.toWellFormed().replaceAll('\0', '\ufffd');
+export const filterText = (text: string): string =>
+  text.isWellFormed() && !text.includes('\0')
+    ? text
+    : text.toWellFormed().replaceAll('\0', '\ufffd');

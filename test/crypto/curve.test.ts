@@ -78,6 +78,16 @@ describe.each(POINTS)('points of %s', (curve) => {
       expect(() => importPublicKey(curve, key)).toThrow(invalid);
   });
 
+  it('one that was taken is looked at again once its bytes have changed', () => {
+    const key = Uint8Array.from(point);
+    for (let at = 0; at < key.length; at += 1) {
+      expect(() => checkPublicKey(curve, key)).not.toThrow();
+      key[at] = (key[at] ?? 0) ^ 1;
+      expect(() => checkPublicKey(curve, key)).toThrow(invalid);
+      key[at] = (key[at] ?? 0) ^ 1;
+    }
+  });
+
   it('a coordinate of p or more is refused, though it is on the curve modulo p', () => {
     // x = 0 is on both curves; x = p is the same coordinate, not reduced.
     const { Point } = curve === 'P-256' ? p256 : p384;

@@ -119,6 +119,15 @@ const appends = (test: TestStore): void => {
     expect(await longer).toEqual(laneLost('conflict'));
   });
 
+  it('takes no leaf of another length', async () => {
+    for (const leaf of [bytes(31), bytes(33), new Uint8Array(0)]) {
+      const error = await rejection(audit().append(next(1, [entry(), { ...entry(), leaf }])));
+      expect(error).toBeInstanceOf(Error);
+      expect(await audit().leafAt(lane, 1)).toBeNull();
+    }
+    expect(await audit().append(next(1))).toEqual({ epoch });
+  });
+
   it('refuses a closed lane, twice closed or not', async () => {
     await audit().closeLane(lane);
     await audit().closeLane(lane);
