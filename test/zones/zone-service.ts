@@ -25,7 +25,7 @@ const ISSUER = 'https://issuer.example';
 const LABEL = 'zones-token';
 const PORT = 8370;
 /** Debian's package `faketime`. */
-const FAKETIME = '/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1';
+export const FAKETIME = '/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1';
 const READY_MS = 60_000;
 
 const tokensFolder = (folder: string, zone: Zone) => join(folder, `tokens${String(zone)}`);
@@ -173,15 +173,15 @@ export class Site {
     };
   }
 
-  /** A token of an administrator and user, made once. */
+  /** A token of an administrator and user, made once; it holds where a clock is an hour off. */
   token(): Promise<string> {
     this.#token ??= new SignJWT({ roles: ['admin', 'user', 'auditor'] })
       .setProtectedHeader({ alg: 'ES256', kid: 'key-1', typ: 'JWT' })
       .setIssuer(ISSUER)
       .setAudience('kms')
       .setSubject('alice')
-      .setIssuedAt()
-      .setExpirationTime('50m')
+      .setIssuedAt(Math.floor(Date.now() / 1_000) - 7_200)
+      .setExpirationTime('3h')
       .sign(this.#issuer.privateKey);
     return this.#token;
   }
