@@ -55,7 +55,12 @@ beforeAll(async () => {
   ({ cluster, site } = zones);
 }, 180_000);
 
+let checker: Checker | null = null;
+let watch: Watch | null = null;
+
 afterAll(async () => {
+  checker?.kill();
+  await watch?.stop();
   await zones.down();
 }, 60_000);
 
@@ -82,6 +87,11 @@ class Checker {
     this.#child.stdin?.write(`${JSON.stringify(ended)}\n`);
     if (this.running) await once(this.#child, 'exit');
     return JSON.parse(this.#output.slice('ready\n'.length)) as Verdict;
+  }
+
+  /** For a run that failed before its end. */
+  kill(): void {
+    this.#child.kill('SIGKILL');
   }
 
   get running(): boolean {
@@ -190,12 +200,13 @@ it(
     process.stdout.write(`chaos: ${commandOf()}\n`);
     const trust = await pinnedKeys();
     const addresses = await Promise.all(ZONES.map((zone) => site.address(zone)));
-    const checker = new Checker({ seed: SEED, workers: 2, zones: addresses, trust });
-    const watch = new Watch(cluster);
+    const judge = new Checker({ seed: SEED, workers: 2, zones: addresses, trust });
+    const watching = new Watch(cluster);
+    [checker, watch] = [judge, watching];
     const random = seeded(SEED);
     const scene: Scene = { cluster, site, service, random };
     const struck: (Struck & Strike)[] = [];
-    await checker.ready();
+    await judge.ready();
     const from = performance.now();
     const until = from + SECONDS * 1_000;
     await sleep(CALM_MS);
@@ -203,18 +214,18 @@ it(
       struck.push(await strike(scene, planned));
       await sleep(CALM_MS);
       const isDone = struck.length >= FAULTS.length && performance.now() > until;
-      if (isDone || !checker.running) break;
+      if (isDone || !judge.running) break;
     }
     const lasted = (performance.now() - from) / 1_000;
     const strikes = struck.map(({ name, zones: of, from: since, until: healed }) => ({
       ...{ name, zones: of, from: since, until: healed },
     }));
-    await watch.stop();
-    const verdict = await checker.verdict({ strikes, promotions: watch.promotions });
+    await watching.stop();
+    const verdict = await judge.verdict({ strikes, promotions: watching.promotions });
     const proofs = [
       await verifiedLog(trust),
       instancesRan(struck),
-      connectionsLeft(watch),
+      connectionsLeft(watching),
       resumed(verdict),
     ];
     const report = chaosReport({
