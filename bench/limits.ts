@@ -26,12 +26,18 @@ const EMPTY: LeaseStore = {
 async function costOf(store: LeaseStore): Promise<number> {
   const limiter = new Limiter({ store });
   const rate = rateOf(60_000_000);
+  const owner = 'default';
   const subjects = Array.from({ length: PRINCIPALS }, (_, n) => `subject-${String(n)}`);
   // Named anew for each request, as the gate does.
   const limitsOf = (n: number): readonly Limit[] => [
-    { name: 'principal.use', bucket: `n/default/p/use/${subjects[n % PRINCIPALS] ?? ''}`, rate },
-    { name: 'namespace.use', bucket: 'n/default/n/use', rate },
-    { name: 'key.use', bucket: `n/k/use/${String(n % 10)}`, rate },
+    {
+      name: 'principal.use',
+      bucket: `n/default/p/use/${subjects[n % PRINCIPALS] ?? ''}`,
+      owner,
+      rate,
+    },
+    { name: 'namespace.use', bucket: 'n/default/n/use', owner, rate },
+    { name: 'key.use', bucket: `n/k/use/${String(n % 10)}`, owner, rate },
   ];
   const asked = Array.from({ length: REQUESTS }, (_, n) => n);
   const rounds: number[] = [];

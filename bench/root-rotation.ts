@@ -1,6 +1,8 @@
 /**
  * What a rotation of the root costs those who unwrap meanwhile, and how fast it moves versions. The
- * foreground is a closed loop, so that whatever the rotation takes is missing from it.
+ * foreground is a closed loop that lasts until all versions have moved, so that whatever the rotation
+ * takes is missing from it. What a version takes of the processor is what the service and its database
+ * used meanwhile less what the unwraps take without a rotation, so it holds on a shared machine too.
  */
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
@@ -10,12 +12,16 @@ import { promisify } from 'node:util';
 import { COMMAND_ENVIRONMENT } from '../test/command-environment.ts';
 import type { TestService } from '../test/e2e/service.ts';
 import { Client, post } from './client.ts';
+import { ServiceProcesses } from './cpu.ts';
 import type { Target } from './client.ts';
 import { closedLoop } from './load.ts';
+import type { Load } from './load.ts';
 
 const FOREGROUND = 'foreground';
 const SUITE = 'MLKEM768-P256';
 const IN_FLIGHT = 16;
+/** Of the foreground meanwhile; the last one, which outlives the rotation, is left out. */
+const SLICE_SECONDS = 0.5;
 /** Keys are made by so many at once. */
 const MAKERS = 8;
 const COMMAND = join(import.meta.dirname, '../scripts/twofold');
@@ -32,6 +38,8 @@ export interface RootRotationReport {
   readonly after: number;
   /** Milliseconds. */
   readonly p99: { readonly quiet: number; readonly busy: number };
+  /** Microseconds of the service's and the database's processor time for each version; of an unwrap. */
+  readonly processor: { readonly version: number; readonly unwrap: number };
 }
 
 interface Progress {
@@ -56,12 +64,29 @@ export async function measureRootRotation(
   await promisify(execFile)(COMMAND, ['hsm', 'generation', 'add', '--data', service.dataDir], {
     env: { ...COMMAND_ENVIRONMENT },
   });
+  const processes = new ServiceProcesses(service.pid, service.dataDir);
+  const used = () => {
+    const { server, database } = processes.cpu();
+    return (server + database) * 1e6;
+  };
   await loop(seconds);
+  const before = used();
   const quiet = await loop(seconds);
+  const unwrap = (used() - before) / quiet.times.length;
   const id = await begin(service);
-  const began = performance.now();
-  const moved = untilMoved(service, id, keys + 1).then(() => performance.now() - began);
-  const busy = await loop(seconds);
+  const [began, usedBefore] = [performance.now(), used()];
+  let over = false;
+  const moved = untilMoved(service, id, keys + 1).then(() => {
+    over = true;
+    return performance.now() - began;
+  });
+  const busy = pooled(
+    await slicesUntil(
+      () => over,
+      () => loop(SLICE_SECONDS),
+    ),
+  );
+  const usedAfter = used();
   const milliseconds = await moved;
   await untilOver(service, id);
   const after = await loop(seconds);
@@ -72,6 +97,25 @@ export async function measureRootRotation(
     busy: busy.perSecond,
     after: after.perSecond,
     p99: { quiet: quiet.p99, busy: busy.p99 },
+    processor: { version: (usedAfter - usedBefore - unwrap * busy.all) / (keys + 1), unwrap },
+  };
+}
+
+async function slicesUntil(over: () => boolean, slice: () => Promise<Load>): Promise<Load[]> {
+  const slices: Load[] = [];
+  while (!over()) slices.push(await slice());
+  return slices;
+}
+
+/** Of whole slices beside the rotation, and how many were answered in `all`. */
+function pooled(slices: readonly Load[]) {
+  const whole = slices.length > 1 ? slices.slice(0, -1) : slices;
+  const times = whole.flatMap((each) => [...each.times]).toSorted((a, b) => a - b);
+  const seconds = whole.reduce((sum, each) => sum + each.seconds, 0);
+  return {
+    perSecond: times.length / seconds,
+    p99: times[Math.floor((times.length - 1) * 0.99)] ?? Number.NaN,
+    all: slices.reduce((sum, each) => sum + each.times.length, 0),
   };
 }
 
@@ -118,7 +162,7 @@ async function untilOver(service: TestService, id: string): Promise<void> {
 }
 
 export function renderRootRotation(report: RootRotationReport): string {
-  const { versions, perSecond, quiet, busy, after, p99 } = report;
+  const { versions, perSecond, quiet, busy, after, p99, processor } = report;
   const loss = 1 - busy / ((quiet + after) / 2);
   const over = (is: boolean) => (is ? '' : '  missed');
   return [
@@ -127,5 +171,6 @@ export function renderRootRotation(report: RootRotationReport): string {
     `  unwraps/s             ${quiet.toFixed(0)} before, ${busy.toFixed(0)} meanwhile, ${after.toFixed(0)} after`,
     `  lost                  ${(loss * 100).toFixed(0)} %${over(loss <= BOUNDS.loss)}`,
     `  p99, ms               ${p99.quiet.toFixed(1)} before, ${p99.busy.toFixed(1)} meanwhile`,
+    `  processor, µs         ${processor.version.toFixed(0)} a version, ${processor.unwrap.toFixed(0)} an unwrap`,
   ].join('\n');
 }

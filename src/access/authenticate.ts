@@ -14,7 +14,7 @@ import { bearerToken, invalidToken, outlineToken } from './bearer.ts';
 import type { TokenOutline } from './bearer.ts';
 import { BoundedCache } from './bounded-cache.ts';
 import { CertificateAuthenticator } from './certificates.ts';
-import type { CertificateIssuerSettings } from './certificates.ts';
+import type { CertificateIssuerSettings } from './certificate-issuer.ts';
 import { factsOf, principalOf } from './claims.ts';
 import { DeniedCredential } from './denied.ts';
 import type { Principal } from './grant.ts';
@@ -33,6 +33,8 @@ export interface AuthenticationOptions extends IssuerOptions {
   readonly trust?: StoredTrust | undefined;
   /** Whose client certificates are taken; nobody's unless given. */
   readonly certificates?: readonly CertificateIssuerSettings[] | undefined;
+  /** Whether clients are asked for certificates of whomever, so that stored issuers may vouch for them. */
+  readonly asksForCertificates?: boolean | undefined;
   /** Seconds that our clock and an issuer's may differ; at most 60. */
   readonly clockTolerance?: number | undefined;
   /** Verified tokens remembered. */
@@ -69,6 +71,8 @@ export class TokenAuthenticator implements Authenticator {
   readonly #certificates: CertificateAuthenticator | null;
   /** Of those configured, for tokens and for certificates. */
   readonly names: readonly string[];
+  /** Those configured, of client certificates. */
+  readonly certificateIssuers: readonly CertificateIssuerSettings[];
   readonly #clockTolerance: number;
   readonly #concurrency: number;
   readonly #now: () => Date;
@@ -79,12 +83,14 @@ export class TokenAuthenticator implements Authenticator {
   private constructor(issuers: ReadonlyMap<string, Issuer>, options: AuthenticationOptions) {
     this.#issuers = issuers;
     this.#trust = options.trust ?? NOTHING_STORED;
-    const { certificates = [], trust, now } = options;
+    const { certificates = [], asksForCertificates = false, trust, now } = options;
     this.names = [...issuers.keys(), ...certificates.map(({ issuer }) => issuer)];
+    this.certificateIssuers = certificates;
+    // By the configuration alone: who is refused learns nothing of what a namespace has stored.
     this.#certificates =
-      certificates.length === 0
-        ? null
-        : new CertificateAuthenticator({ issuers: certificates, trust, now });
+      certificates.length > 0 || asksForCertificates
+        ? new CertificateAuthenticator({ issuers: certificates, trust, now })
+        : null;
     this.#clockTolerance = options.clockTolerance ?? DEFAULTS.clockTolerance;
     this.#concurrency = options.concurrency ?? DEFAULTS.concurrency;
     this.#now = options.now ?? (() => new Date());

@@ -3,42 +3,31 @@
  * it is, and whether anybody vouches for that, is decided here, at each request.
  *
  * A certificate is taken when one of the issuer's pinned authorities signed it itself: intermediates that
- * a client brings along are not looked at, so no path is built and none can be confused.
+ * a client brings along are not looked at, so no path is built and none can be confused. Issuers that a
+ * namespace stored are asked after those of the configuration, and only where the request acts in it.
  */
 import type { X509Certificate } from 'node:crypto';
+import { mayBeUsedFor, readExtensions } from '../crypto/certificate-extensions.ts';
 import { TwofoldError } from '../errors.ts';
+import { CLIENT_AUTHENTICATION, notUnderstood } from './authorities.ts';
+import type { CertificateIssuerSettings, SubjectSource } from './certificate-issuer.ts';
 import { DeniedCredential } from './denied.ts';
 import type { Principal } from './grant.ts';
 import { mappedRoles } from './role-mapping.ts';
-import type { RoleMapping } from './role-mapping.ts';
 import { NOTHING_STORED } from './trust.ts';
 import type { StoredTrust } from './trust.ts';
 
-/** Where the subject stands: a name of the kind that must be in the certificate exactly once. */
-export type SubjectSource = 'spiffe' | 'dns' | 'email';
-
-export interface CertificateIssuerSettings {
-  /** What its principals have as their issuer. */
-  readonly issuer: string;
-  readonly authorities: readonly X509Certificate[];
-  readonly subject: SubjectSource;
-  /** Of SPIFFE ids, the only one that is taken. */
-  readonly trustDomain?: string | undefined;
-  readonly roleMappings: readonly RoleMapping[];
-  /** The only namespace in which its certificates are worth something; none: all of them. */
-  readonly namespace?: string | undefined;
-}
-
 export interface CertificateOptions {
   readonly issuers: readonly CertificateIssuerSettings[];
-  /** What is denied; nothing unless given. */
+  /** Further issuers, and what is denied; nothing unless given. */
   readonly trust?: StoredTrust | undefined;
   readonly now?: (() => Date) | undefined;
 }
 
-/** id-kp-clientAuth (RFC 5280 section 4.2.1.12). */
-const CLIENT_AUTHENTICATION = '1.3.6.1.5.5.7.3.2';
 const MAX_SUBJECT = 255;
+const FIELD = 'The certificate';
+/** Of its signature; whoever finds a collision of these has a certificate that was signed for somebody else. */
+const BROKEN_DIGEST = /md[245]|sha-?1(?![0-9])/iu;
 /** A name as Node prints it; what it cannot print plainly it writes as a JSON string. */
 const NAME = /([A-Za-z ]+):("(?:[^"\\]|\\.)*"|[^",]*)(?:, |$)/uy;
 const LABEL: Readonly<Record<SubjectSource, string>> = {
@@ -74,15 +63,21 @@ export class CertificateAuthenticator {
     this.#now = now ?? (() => new Date());
   }
 
-  /** @throws TwofoldError certificate_invalid, certificate_expired, token_denied */
+  /**
+   * @throws TwofoldError certificate_invalid, certificate_expired, token_denied, integrity_failed,
+   *   database_unavailable
+   */
   async authenticate(certificate: X509Certificate, namespace: string): Promise<Principal> {
     const now = this.#now();
     // The namespace's own come first: they may map what the same authority signs in another way.
     const own = this.#issuers.filter((each) => each.namespace === namespace);
     const shared = this.#issuers.filter((each) => each.namespace === undefined);
-    const settings = [...own, ...shared].find(({ authorities }) =>
-      isSignedBy(certificate, authorities, now),
-    );
+    const signed = ({ authorities }: CertificateIssuerSettings) =>
+      isSignedBy(certificate, authorities, now);
+    // What is stored never speaks for what is configured.
+    const settings =
+      [...own, ...shared].find(signed) ??
+      (await this.#trust.certificateIssuers(namespace)).find(signed);
     if (settings === undefined) throw invalid('authority');
     checkUse(certificate, now);
     const subject = subjectOf(certificate, settings);
@@ -136,6 +131,19 @@ function checkUse(certificate: X509Certificate, now: Date): void {
   // Node calls the extended key usage so; undefined without one, which would permit everything.
   const uses = certificate.keyUsage as readonly string[] | undefined;
   if (uses?.includes(CLIENT_AUTHENTICATION) !== true) throw invalid('extended key usage');
+  if (BROKEN_DIGEST.test(certificate.signatureAlgorithm ?? ''))
+    throw invalid('signature algorithm');
+  const extensions = extensionsOf(certificate);
+  if (notUnderstood(extensions) !== undefined) throw invalid('critical extension');
+  if (!mayBeUsedFor(extensions, 'digitalSignature', FIELD)) throw invalid('key usage');
+}
+
+function extensionsOf({ raw }: X509Certificate): ReturnType<typeof readExtensions> {
+  try {
+    return readExtensions(raw, FIELD);
+  } catch {
+    throw invalid('extensions');
+  }
 }
 
 function subjectOf(certificate: X509Certificate, settings: CertificateIssuerSettings): string {

@@ -1,6 +1,9 @@
 /** What an issuer that somebody wants to let in would let in. */
 import { X509Certificate } from 'node:crypto';
+import { NAME } from '../name.ts';
 import { TwofoldError } from '../errors.ts';
+import { checkNotExpired, keyOf } from './authorities.ts';
+import type { CertificateIssuerSettings } from './certificate-issuer.ts';
 import { checkAddress } from './fetch-document.ts';
 import { readerOf } from './issuers.ts';
 import type { IssuerSettings } from './issuers.ts';
@@ -38,14 +41,14 @@ export async function checkSettings(settings: IssuerSettings, plainHttp: boolean
       throw refuse(`${member} is an https URL without user and fragment.`);
     }
   }
-  if (ca !== undefined) checkAuthorities(ca);
+  if (ca !== undefined) checkServerAuthorities(ca);
   if (settings.jwks === undefined) return;
   const bytes = new TextEncoder().encode(JSON.stringify(settings.jwks));
   assertPublic(readJwkSet(bytes));
   await KeySet.parse(bytes, settings);
 }
 
-function checkAuthorities(pem: string): void {
+function checkServerAuthorities(pem: string): void {
   const blocks = pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/gu) ?? [];
   try {
     if (blocks.length > 0 && blocks.every((block) => new X509Certificate(block).ca)) return;
@@ -54,6 +57,63 @@ function checkAuthorities(pem: string): void {
   }
   throw refuse('ca is PEM of certificates of authorities.');
 }
+
+/** Names of issuers of certificates: nothing of ours, and nothing that could be read as two. */
+const CERTIFICATE_ISSUER = /^(?:https|spiffe|urn):[\x21-\x7e]+$/u;
+const OUR_OWN = NAME.systemIssuer.slice(0, NAME.systemIssuer.lastIndexOf(':') + 1);
+
+/**
+ * That the settings say what can be, and that none of the authorities is one of the configuration that is
+ * asked in the same namespace.
+ *
+ * @throws TwofoldError invalid_value, already_exists
+ */
+export function checkCertificateSettings(
+  settings: CertificateIssuerSettings,
+  configured: readonly CertificateIssuerSettings[],
+  now: Date,
+): void {
+  const { issuer, authorities, roleMappings, namespace } = settings;
+  if (!CERTIFICATE_ISSUER.test(issuer) || issuer.toLowerCase().startsWith(OUR_OWN)) {
+    throw refuse(`issuer is an https, spiffe or urn URI, and none of ${OUR_OWN}.`);
+  }
+  checkMappings(roleMappings);
+  checkNotExpired(authorities, now);
+  const beside = configured.filter(
+    (each) => each.namespace === undefined || each.namespace === namespace,
+  );
+  const keys = new Set(beside.flatMap((each) => each.authorities).map(keyOf));
+  if (authorities.some((authority) => keys.has(keyOf(authority)))) {
+    throw new TwofoldError('already_exists', 'An authority of it is one of the configuration.');
+  }
+}
+
+export interface AuthorityCheck extends IssuerCheck {
+  readonly authorities: readonly {
+    readonly subject: string;
+    readonly fingerprint: string;
+    readonly keyFingerprint: string;
+    readonly notBefore: string;
+    readonly notAfter: string;
+  }[];
+}
+
+/** What would be let in. @param asked whether a listener asks clients for certificates at all */
+export const checkAuthorities = (
+  { authorities }: CertificateIssuerSettings,
+  asked: boolean,
+): AuthorityCheck => ({
+  usable: asked,
+  problem: asked ? null : 'No listener of this instance asks clients for certificates.',
+  keys: [],
+  authorities: authorities.map((authority) => ({
+    subject: authority.subject.replaceAll('\n', ', '),
+    fingerprint: authority.fingerprint256.replaceAll(':', '').toLowerCase(),
+    keyFingerprint: keyOf(authority),
+    notBefore: authority.validFromDate.toISOString(),
+    notAfter: authority.validToDate.toISOString(),
+  })),
+});
 
 /** Reads its keys once, as they would be read. Never rejects. */
 export async function checkIssuer(

@@ -1,4 +1,5 @@
 /** What is stored of whom to believe and whom not, as authentication asks for it. */
+import type { CertificateIssuerSettings } from './certificate-issuer.ts';
 import type { Issuer } from './issuers.ts';
 
 /** What of a verified credential a denial can name. */
@@ -33,6 +34,11 @@ export interface StoredTrust {
    */
   issuer(namespace: string, name: string): Promise<TrustedIssuer | null>;
   /**
+   * Whose client certificates are good in the namespace: the shared ones first, then its own.
+   * @throws TwofoldError integrity_failed, database_unavailable
+   */
+  certificateIssuers(namespace: string): Promise<readonly CertificateIssuerSettings[]>;
+  /**
    * Whether the credential is denied in the namespace, now.
    * @throws TwofoldError integrity_failed, database_unavailable
    */
@@ -46,6 +52,7 @@ export interface StoredTrust {
 /** Nothing stored: for those that know issuers from elsewhere alone. */
 export const NOTHING_STORED: StoredTrust = Object.freeze({
   issuer: () => Promise.resolve(null),
+  certificateIssuers: () => Promise.resolve([]),
   isDenied: () => Promise.resolve(false),
   refresh: () => Promise.resolve(),
   reload: () => Promise.resolve(),

@@ -36,7 +36,7 @@ const tls = z
     caFile: described(file.optional(), 'PEM authorities of client certificates (mTLS).'),
     clientCertificates: described(
       z.enum(['require', 'request']).optional(),
-      '`request`: clients may have a certificate, which `access.certificates` decides about; else, with `caFile`, they must have one of its authorities.',
+      '`request`: clients may have a certificate, which `access.certificates` and stored issuers of kind `mtls` decide about; else, with `caFile`, they must have one of its authorities.',
     ),
   })
   .optional();

@@ -1,4 +1,4 @@
-/** Issuers of tokens that a namespace lets in; those of the root that are shared are let in everywhere. */
+/** Issuers of tokens and client certificates that a namespace lets in; those of the root that are shared are let in everywhere. */
 import { z } from 'zod';
 
 import { STORED_ERRORS, changeOf } from './admin-keys.ts';
@@ -35,21 +35,43 @@ const given = {
   }),
 } as const;
 
+/** Of `mtls` alone. */
+const vouching = {
+  authorities: z.string().min(1).max(MAX_PEM).meta({
+    description:
+      'PEM of one to ten authorities. Each is an anchor by itself: what it signed is taken, and no path is looked for.',
+  }),
+  subject: z.enum(['spiffe', 'dns', 'email']).meta({
+    description: 'The kind of name (subjectAltName) that is the subject; it must be there once.',
+  }),
+  trustDomain: z
+    .string()
+    .regex(/^[a-z0-9._-]{1,255}$/, 'must be a SPIFFE trust domain')
+    .meta({ description: 'Of `spiffe`: the only trust domain that is taken.' }),
+} as const;
+
 const issuer = {
   name: z.string().nullable().meta({ description: 'Null for one of the configuration.' }),
   source: z.enum(['stored', 'configuration']).meta({
     description: '`configuration`: let in everywhere, and changed there alone.',
   }),
-  kind: z.enum(['oidc', 'kubernetes']),
-  ...given,
-  rolesClaim: z.string(),
-  keys: z.enum(['discovery', 'url', 'inline', 'file']),
+  kind: z.enum(['oidc', 'kubernetes', 'mtls']),
+  issuer: given.issuer,
+  audience: given.audience.nullable().meta({ description: 'Null for `mtls`.' }),
+  algorithms: z.array(z.string()).meta({ description: 'Empty for `mtls`.' }),
+  rolesClaim: z.string().nullable(),
+  keys: z.enum(['discovery', 'url', 'inline', 'file', 'authorities']),
   jwksUrl: z.string().nullable(),
   jwks: z.object({ keys: z.array(z.looseObject({})) }).nullable(),
   ca: z.string().nullable(),
   pinned: z.array(z.string()),
   maxLifetime: z.int().nullable(),
   clockTolerance: z.int().nullable(),
+  authorities: z.string().nullable().meta({
+    description: 'PEM of a stored issuer of client certificates; else null.',
+  }),
+  subject: vouching.subject.nullable(),
+  trustDomain: z.string().nullable(),
   roles: z.array(z.object({ subject: z.string(), roles: z.array(z.string()) })),
   shared: z.boolean(),
   updatedAt: time.nullable(),
@@ -69,8 +91,23 @@ const check = z
         algorithms: z.array(z.string()),
       }),
     ),
+    authorities: z
+      .array(
+        z.object({
+          subject: z.string(),
+          fingerprint: z.string().meta({ description: 'SHA-256 of the certificate, hex.' }),
+          keyFingerprint: z.string().meta({ description: 'SHA-256 of its public key, hex.' }),
+          notBefore: time,
+          notAfter: time,
+        }),
+      )
+      .optional()
+      .meta({ description: 'Of `mtls`.' }),
   })
-  .meta({ id: 'IssuerCheck', description: 'What a fetch that was just made would let in.' });
+  .meta({
+    id: 'IssuerCheck',
+    description: 'What a fetch that was just made, or the authorities, would let in.',
+  });
 const changed = z
   .object({
     ...issuer,
@@ -116,10 +153,21 @@ export const putIssuer = defineRoute({
   summary: 'Lets an issuer in at once, or changes how; a dry run fetches its keys and shows them.',
   body: z
     .strictObject({
-      kind: z.enum(['oidc', 'kubernetes']).optional().meta({
-        description: '`kubernetes`: of service-account tokens; without it `oidc`.',
+      kind: z.enum(['oidc', 'kubernetes', 'mtls']).optional().meta({
+        description:
+          '`kubernetes`: of service-account tokens; `mtls`: of client certificates, with `authorities`, `subject` and `trustDomain` in place of what is of tokens; without it `oidc`.',
       }),
-      ...given,
+      issuer: given.issuer.meta({
+        description:
+          'The `iss` of its tokens, character by character; of `mtls` the issuer of its principals, an https, spiffe or urn URI.',
+      }),
+      audience: given.audience.optional().meta({ description: 'Of tokens, where it is required.' }),
+      algorithms: given.algorithms
+        .optional()
+        .meta({ description: 'JOSE names of asymmetric algorithms; required of tokens.' }),
+      authorities: vouching.authorities.optional(),
+      subject: vouching.subject.optional(),
+      trustDomain: vouching.trustDomain.optional(),
       rolesClaim: text(128, 'Claim that holds the roles; `roles` unless given.').optional(),
       jwksUrl: url
         .optional()

@@ -1,7 +1,8 @@
 /**
- * Issuers of tokens that a namespace let in for itself. Those of the root that are shared are good in
- * every namespace; a token of any other is worth nothing outside its own.
+ * Issuers of tokens and of client certificates that a namespace let in for itself. Those of the root that
+ * are shared are good in every namespace; what any other vouches for is worth nothing outside its own.
  */
+import type { CertificateIssuerSettings } from '../access/certificate-issuer.ts';
 import type { Grant } from '../access/grant.ts';
 import type { IssuerSettings } from '../access/issuers.ts';
 import { TOKEN_ALGORITHMS } from '../access/jwk-set.ts';
@@ -9,6 +10,12 @@ import type { TokenAlgorithm } from '../access/jwk-set.ts';
 import type { RoleMapping } from '../access/role-mapping.ts';
 import { TwofoldError } from '../errors.ts';
 import type { Json, JsonObject } from '../keyring/set-ports.ts';
+import {
+  certificateIssuerFrom,
+  certificateSettingsOf,
+  checkBeside,
+} from './certificate-issuers.ts';
+import type { StoredCertificateIssuer } from './certificate-issuers.ts';
 import { ROOT_NAMESPACE } from './namespaces.ts';
 import { RootedSet } from './rooted-set.ts';
 import { requireMatch } from './sealed-set.ts';
@@ -23,7 +30,7 @@ import {
 
 const MAX_ISSUERS = 100;
 
-export interface StoredIssuer {
+export interface StoredTokenIssuer {
   readonly kind: 'oidc' | 'kubernetes';
   readonly issuer: string;
   readonly audience: string;
@@ -44,8 +51,10 @@ export interface StoredIssuer {
   readonly shared: boolean;
 }
 
+export type StoredIssuer = StoredTokenIssuer | StoredCertificateIssuer;
+
 /** As authentication takes it; `internal` are the hosts that may have internal addresses. */
-export function settingsOf(stored: StoredIssuer, internal: readonly string[]): IssuerSettings {
+export function settingsOf(stored: StoredTokenIssuer, internal: readonly string[]): IssuerSettings {
   const { kind, issuer, audience, algorithms, rolesClaim, roleMappings } = stored;
   const { jwks, jwksUrl, ca, pinned, maxLifetime, clockTolerance } = stored;
   return {
@@ -67,7 +76,7 @@ const broken = (member: string) =>
 
 function kindFrom(json: JsonObject): StoredIssuer['kind'] {
   const kind = readText(json, 'kind');
-  if (kind === 'oidc' || kind === 'kubernetes') return kind;
+  if (kind === 'oidc' || kind === 'kubernetes' || kind === 'mtls') return kind;
   throw broken('kind');
 }
 
@@ -90,15 +99,11 @@ function mappingsFrom(json: JsonObject): readonly RoleMapping[] {
   });
 }
 
-const ISSUER = {
-  kind: 'issuer',
-  most: MAX_ISSUERS,
-  toJson: (stored: StoredIssuer): JsonObject => ({
-    ...stored,
-    roleMappings: stored.roleMappings.map(({ subject, roles }) => ({ subject, roles })),
-  }),
-  fromJson: (json: JsonObject): StoredIssuer => ({
-    kind: kindFrom(json),
+function issuerFrom(json: JsonObject): StoredIssuer {
+  const kind = kindFrom(json);
+  if (kind === 'mtls') return certificateIssuerFrom(json, mappingsFrom(json));
+  return {
+    kind,
     issuer: readText(json, 'issuer'),
     audience: readText(json, 'audience'),
     algorithms: algorithmsFrom(json),
@@ -111,7 +116,17 @@ const ISSUER = {
     clockTolerance: readIntegerOrNull(json, 'clockTolerance'),
     roleMappings: mappingsFrom(json),
     shared: readBoolean(json, 'shared'),
+  };
+}
+
+const ISSUER = {
+  kind: 'issuer',
+  most: MAX_ISSUERS,
+  toJson: (stored: StoredIssuer): JsonObject => ({
+    ...stored,
+    roleMappings: stored.roleMappings.map(({ subject, roles }) => ({ subject, roles })),
   }),
+  fromJson: issuerFrom,
 };
 
 type ChangeGrant = Grant<'issuers.change'>;
@@ -123,9 +138,13 @@ export interface FoundIssuer {
   readonly namespace: string;
 }
 
+type Vouching = readonly CertificateIssuerSettings[];
+
 export class StoredIssuers {
   readonly #sets: RootedSet<StoredIssuer>;
   readonly #indexes = new WeakMap<SetView<StoredIssuer>, ByIssuer>();
+  /** Authorities are read once for each state of a set. */
+  readonly #vouching = new WeakMap<SetView<StoredIssuer>, Vouching>();
 
   constructor(parts: SealedSetParts) {
     this.#sets = new RootedSet(parts, ISSUER);
@@ -145,6 +164,18 @@ export class StoredIssuers {
     if (namespace === ROOT_NAMESPACE) return null;
     const member = (await this.#index(namespace)).get(issuer);
     return member === undefined ? null : { member, namespace };
+  }
+
+  /** Whose client certificates are good in a namespace: the shared ones first, then its own. */
+  async certificates(namespace: string): Promise<Vouching> {
+    const ofRoot = this.#vouchingOf(await this.#view(ROOT_NAMESPACE), ROOT_NAMESPACE);
+    if (namespace === ROOT_NAMESPACE) return ofRoot;
+    const shared = ofRoot.filter((each) => each.namespace === undefined);
+    const own = this.#vouchingOf(await this.#view(namespace), namespace);
+    if (own.length === 0) return shared;
+    // As with tokens, a shared issuer speaks under its name, and no other does.
+    const root = await this.#index(ROOT_NAMESPACE);
+    return [...shared, ...own.filter(({ issuer }) => root.get(issuer)?.value.shared !== true)];
   }
 
   /**
@@ -168,9 +199,11 @@ export class StoredIssuers {
       if (before !== null && (before.value.issuer !== issuer || before.value.kind !== kind)) {
         throw refuse('A name stands for one issuer of one kind: another one takes another name.');
       }
-      const found = await this.find(namespace, issuer);
-      const own = found?.namespace === namespace && found.member.name === name;
-      if (found !== null && !own) throw taken();
+      const others = [...members.values()].filter((each) => each.name !== name);
+      if (others.some((each) => each.value.issuer === issuer)) throw taken();
+      const shared = await this.find(namespace, issuer);
+      if (shared !== null && shared.namespace !== namespace) throw taken();
+      if (value.kind === 'mtls') await this.#checkBeside(value, namespace, others);
       const detail = { kind: before === null ? 'admit' : 'change', name, issuer };
       return { entries: new Map([[name, value]]), detail };
     });
@@ -194,9 +227,26 @@ export class StoredIssuers {
     });
   }
 
-  async #index(namespace: string): Promise<ByIssuer> {
+  /** @param own the other issuers of the namespace */
+  async #checkBeside(
+    value: StoredCertificateIssuer,
+    namespace: string,
+    own: readonly Member<StoredIssuer>[],
+  ): Promise<void> {
+    const shared = namespace === ROOT_NAMESPACE ? [] : await this.certificates(ROOT_NAMESPACE);
+    checkBeside(certificateSettingsOf(value, namespace), [
+      ...shared.filter((each) => each.namespace === undefined),
+      ...vouchingOf(own, namespace),
+    ]);
+  }
+
+  async #view(namespace: string): Promise<SetView<StoredIssuer>> {
     const sets = this.#sets.in(namespace);
-    const view = sets.known(namespace) ?? (await sets.of(namespace));
+    return sets.known(namespace) ?? (await sets.of(namespace));
+  }
+
+  async #index(namespace: string): Promise<ByIssuer> {
+    const view = await this.#view(namespace);
     const known = this.#indexes.get(view);
     if (known !== undefined) return known;
     const members = [...view.members.values()];
@@ -204,7 +254,20 @@ export class StoredIssuers {
     this.#indexes.set(view, index);
     return index;
   }
+
+  #vouchingOf(view: SetView<StoredIssuer>, namespace: string): Vouching {
+    const known = this.#vouching.get(view);
+    if (known !== undefined) return known;
+    const vouching = vouchingOf([...view.members.values()], namespace);
+    this.#vouching.set(view, vouching);
+    return vouching;
+  }
 }
+
+const vouchingOf = (members: readonly Member<StoredIssuer>[], namespace: string): Vouching =>
+  members.flatMap(({ value }) =>
+    value.kind === 'mtls' ? [certificateSettingsOf(value, namespace)] : [],
+  );
 
 export const taken = () =>
   new TwofoldError('already_exists', 'There is an issuer of this URL under another name.');

@@ -1,10 +1,12 @@
 /** What authentication asks of what is stored; it keeps the keys of the issuers that are asked for. */
 import { BoundedCache } from '../access/bounded-cache.ts';
+import type { CertificateIssuerSettings } from '../access/certificate-issuer.ts';
 import { Issuer } from '../access/issuers.ts';
 import type { IssuerOptions } from '../access/issuers.ts';
 import type { CredentialFacts, StoredTrust, TrustedIssuer } from '../access/trust.ts';
 import { settingsOf } from './issuers.ts';
-import type { FoundIssuer } from './issuers.ts';
+import type { StoredTokenIssuer } from './issuers.ts';
+import type { Member } from './sealed-set.ts';
 import { ROOT_NAMESPACE } from './namespaces.ts';
 import type { Governance } from './governance.ts';
 
@@ -38,10 +40,21 @@ export class GovernedTrust implements StoredTrust {
     const known = await this.#known(namespace);
     const found = await this.#governance.issuers.find(known, name);
     if (found === null) return null;
-    const { shared } = found.member.value;
+    const { member } = found;
+    const { value } = member;
     // Where the namespace is not there, nothing but what is good everywhere is.
-    if (!shared && found.namespace !== namespace) return null;
-    return { issuer: await this.#open(found), namespace: shared ? null : found.namespace };
+    if (!value.shared && found.namespace !== namespace) return null;
+    // It vouches by certificates; a token that names it is nobody's.
+    if (value.kind === 'mtls') return null;
+    const issuer = await this.#open({ ...member, value }, found.namespace);
+    return { issuer, namespace: value.shared ? null : found.namespace };
+  }
+
+  async certificateIssuers(namespace: string): Promise<readonly CertificateIssuerSettings[]> {
+    const known = await this.#known(namespace);
+    const found = await this.#governance.issuers.certificates(known);
+    if (known === namespace) return found;
+    return found.filter((each) => each.namespace === undefined);
   }
 
   async isDenied(namespace: string, facts: CredentialFacts): Promise<boolean> {
@@ -63,7 +76,7 @@ export class GovernedTrust implements StoredTrust {
   }
 
   /** Kept for the revision that it was opened for. */
-  #open({ member: { name, revision, value }, namespace }: FoundIssuer): Promise<Issuer> {
+  #open({ name, revision, value }: Member<StoredTokenIssuer>, namespace: string): Promise<Issuer> {
     const slot = JSON.stringify([namespace, name]);
     const known = this.#opened.get(slot);
     if (known?.revision === revision) return known.issuer;

@@ -1,4 +1,4 @@
-/** AES-GCM of many items in one call of a worker; see items.ts for their form. */
+/** AES-GCM and HMACs of many items in one call of a worker; see items.ts for their form. */
 import { wipe } from '../crypto/secret.ts';
 import { gcmOpen } from './check-value.ts';
 import type { Connection } from './connection.ts';
@@ -7,7 +7,8 @@ import { failureOf } from './failures.ts';
 import { GCM } from './inputs.ts';
 import { itemsOf, joinParts, splitParts } from './items.ts';
 import type { Part } from './items.ts';
-import { gcmEncryptUnder, random } from './mechanisms.ts';
+import { gcmEncryptUnder, hmac, random } from './mechanisms.ts';
+import type { HsmHash } from './port.ts';
 
 /** Draws the IVs of all items at once. */
 export function encryptItems(connection: Connection, key: Handle, joined: Uint8Array): Uint8Array {
@@ -44,6 +45,17 @@ export function decryptItems(
   } finally {
     wipe(...opened);
   }
+}
+
+/** One after another, each as long as the hash. */
+export function macItems(
+  connection: Connection,
+  hash: HsmHash,
+  key: Handle,
+  joined: Uint8Array,
+): Uint8Array {
+  const macs = splitParts(joined).map((item) => hmac(connection, hash, key, required(item)));
+  return Uint8Array.from(Buffer.concat(macs));
 }
 
 function orNone(open: () => Uint8Array): Part {

@@ -3,7 +3,7 @@ import { Connection } from './connection.ts';
 import type { Cryptoki } from './cryptoki.ts';
 import { failureOf, TokenFailure } from './failures.ts';
 import type { Step } from './failures.ts';
-import { decryptItems, encryptItems } from './gcm-items.ts';
+import { decryptItems, encryptItems, macItems } from './gcm-items.ts';
 import { decryptingSpec, derivingCurve, macHash, signingSpec } from './inputs.ts';
 import { Keys, UnknownKey } from './keys.ts';
 import { hmac, random, rawEcdh, sign } from './mechanisms.ts';
@@ -38,6 +38,7 @@ const STEPS: Readonly<Record<OperationName, Step>> = {
   encrypt: 'produce',
   decrypt: 'consume',
   mac: 'produce',
+  'mac-many': 'produce',
   random: 'produce',
   forget: 'produce',
   close: 'produce',
@@ -110,6 +111,10 @@ export class Operations {
     mac: ({ key, data }) =>
       this.#liveKeys().with(key, (handle, { spec }) =>
         hmac(this.#live(), macHash(spec), handle, data),
+      ),
+    'mac-many': ({ key, items }) =>
+      this.#liveKeys().with(key, (handle, { spec }) =>
+        macItems(this.#live(), macHash(spec), handle, items),
       ),
     random: ({ bytes }) => random(this.#live(), bytes),
     forget: ({ id }) => {

@@ -11,6 +11,7 @@ import { Attachment } from './attachment.ts';
 import type { HsmLog } from './attachment.ts';
 import { exact, exactMaterial } from './exact.ts';
 import {
+  macHash,
   requireAes,
   requireCiphertext,
   requireGenerate,
@@ -31,6 +32,7 @@ import type { WrappedImport, WrappedMaterial } from './port.ts';
 import type { Operation, OperationName, OperationOf, Results } from './protocol.ts';
 import type { TokenSelector, WorkerOptions } from './protocol.ts';
 import { JobQueue } from './queue.ts';
+import { HASH_BYTES } from './rsa.ts';
 import { isFull, tokenFolderOf } from './token-folder.ts';
 
 export interface HsmOptions {
@@ -280,6 +282,24 @@ class HsmPool implements PooledHsm {
   async mac(key: HsmKey, data: Uint8Array, options: MacOptions = {}): Promise<Uint8Array> {
     requireHmac(key);
     return this.#submit({ op: 'mac', key, data: exact(data) }, options);
+  }
+
+  async macMany(
+    key: HsmKey,
+    items: readonly Uint8Array[],
+  ): Promise<readonly Settled<Uint8Array>[]> {
+    requireHmac(key);
+    const { [macHash(key.spec)]: length } = HASH_BYTES;
+    return inChunks(
+      items,
+      (item) => [item],
+      async (chunk) => {
+        const macs = await this.#submit({ op: 'mac-many', key, items: chunk });
+        return Array.from({ length: macs.length / length }, (_, index) =>
+          macs.slice(index * length, (index + 1) * length),
+        );
+      },
+    );
   }
 
   async random(bytes: number): Promise<Uint8Array> {

@@ -211,6 +211,8 @@ export interface Hsm {
   decryptMany(key: HsmKey, items: readonly ToDecrypt[]): Promise<readonly Settled<SecretBytes>[]>;
   /** HMAC, full length. */
   mac(key: HsmKey, data: Uint8Array, options?: MacOptions): Promise<Uint8Array>;
+  /** The same for many messages, as `encryptMany` does; behind what waits, for nobody waits for it. */
+  macMany(key: HsmKey, items: readonly Uint8Array[]): Promise<readonly Settled<Uint8Array>[]>;
   random(bytes: number): Promise<Uint8Array>;
   /** Drops cached handles of a key (destruction, suspension of its unwrapped copy). */
   forget(id: string): Promise<void>;

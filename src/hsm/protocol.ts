@@ -93,6 +93,8 @@ export type Operation =
   | { readonly op: 'encrypt'; readonly key: PostedKey; readonly items: Uint8Array }
   | { readonly op: 'decrypt'; readonly key: PostedKey; readonly items: Uint8Array }
   | { readonly op: 'mac'; readonly key: PostedKey; readonly data: Uint8Array }
+  /** Each part of `items` by itself; the MACs one after another, all as long as the hash. */
+  | { readonly op: 'mac-many'; readonly key: PostedKey; readonly items: Uint8Array }
   | { readonly op: 'random'; readonly bytes: number }
   | { readonly op: 'forget'; readonly id: string }
   | { readonly op: 'close' };
@@ -116,6 +118,7 @@ export interface Results {
   encrypt: Uint8Array;
   decrypt: Uint8Array;
   mac: Uint8Array;
+  'mac-many': Uint8Array;
   random: Uint8Array;
   forget: undefined;
   close: undefined;

@@ -13,7 +13,9 @@ import type { Operation, OperationOf, PostedKey, Reply, Request } from './protoc
 import type { Ring } from './ring.ts';
 
 /** Operations that have a frame, by their number. */
-const CALLS = ['ecdh', 'sign', 'encrypt', 'decrypt', 'mac', 'random', 'decrypt-oaep'] as const;
+const CALLS = [
+  ...(['ecdh', 'sign', 'encrypt', 'decrypt', 'mac', 'random', 'decrypt-oaep', 'mac-many'] as const),
+] as const;
 type Call = OperationOf<(typeof CALLS)[number]>;
 
 const HEADER_BYTES = 16;
@@ -85,6 +87,7 @@ function inputsOf(call: Call): readonly Uint8Array[] {
       return [call.ciphertext];
     case 'encrypt':
     case 'decrypt':
+    case 'mac-many':
       return [call.items];
     case 'mac':
       return [call.data];

@@ -1,13 +1,17 @@
 /**
- * The Express application of one listener. Routing is by Express, case-sensitive and without
- * redirects; everything else of a request is read and answered by our own pipeline.
+ * The application of one listener. Routing is by Express, case-sensitive and without redirects, but for
+ * the frequent paths (`direct-routes.ts`); everything else of a request is read and answered by our own
+ * pipeline.
  */
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
+
 import express from 'express';
-import type { Express, NextFunction, Request, Response, Router } from 'express';
+import type { NextFunction, Request, Response, Router } from 'express';
 
 import { isAnonymous } from '../contract/route.ts';
 import { ANONYMOUS_PATHS, MONITORING_PATHS } from '../contract/routes.ts';
 import { TwofoldError } from '../errors.ts';
+import { DirectRoutes } from './direct-routes.ts';
 import { Exchange } from './exchange.ts';
 import type { Answer, Surroundings } from './exchange.ts';
 import { declaredHeaders, readHeaders, readParams, readQuery } from './head.ts';
@@ -19,7 +23,11 @@ import type { Pipeline } from './pipeline.ts';
 import type { GuardedRoute, PathParams, PublicReply, PublicRoute } from './route.ts';
 
 export type AnyRoute = GuardedRoute | PublicRoute;
-type Handle = (request: Request, response: Response) => Promise<void>;
+type Handle = (
+  request: IncomingMessage,
+  response: ServerResponse,
+  params: PathParams,
+) => Promise<void>;
 
 export interface AppParts extends Surroundings {
   readonly pipeline: Pipeline;
@@ -77,13 +85,14 @@ const spanned = (params: Readonly<Record<string, string | string[]>>): PathParam
 class AppBuilder {
   readonly #parts: AppParts;
   readonly #router: Router;
+  readonly #direct = new DirectRoutes<Handle>();
 
   constructor(parts: AppParts) {
     this.#parts = parts;
     this.#router = express.Router({ caseSensitive: true, strict: true });
   }
 
-  build(routes: readonly AnyRoute[]): Express {
+  build(routes: readonly AnyRoute[]): RequestListener {
     const app = express();
     app.disable('x-powered-by').disable('etag').set('query parser', false);
     // Express tries paths in turn: those that are asked most come first. No two match one path.
@@ -99,7 +108,15 @@ class AppBuilder {
       if (response.headersSent) next();
       else void this.#refuse(request, response, 'malformed_request');
     });
-    return app;
+    return (request, response) => {
+      const found = this.#direct.find(request.method, request.url);
+      if (found === null) {
+        app(request, response);
+        return;
+      }
+      // A handler answers every failure itself; one that cannot be answered cuts the connection.
+      found.handle(request, response, { key: found.key }).catch(() => response.destroy());
+    };
   }
 
   #mount(path: string, group: readonly AnyRoute[]): void {
@@ -107,7 +124,11 @@ class AppBuilder {
     const mounted = this.#router.route(expressPath(path, spans));
     for (const route of group) {
       checkRoute(route, isMade(route));
-      mounted[EXPRESS_METHODS[route.contract.method]](this.#handle(route));
+      const handle = this.#handle(route);
+      this.#direct.add(route.contract.method, path, handle);
+      mounted[EXPRESS_METHODS[route.contract.method]]((request, response) =>
+        handle(request, response, spanned(request.params)),
+      );
     }
     const methods = group.map(({ contract }) => contract.method as string);
     const allow = [...methods, ...(methods.includes('GET') ? ['HEAD'] : [])].join(', ');
@@ -119,13 +140,13 @@ class AppBuilder {
   #handle(route: AnyRoute): Handle {
     const { pipeline, draining } = this.#parts;
     const serve = isPublic(route) ? this.#servePublic(route) : pipeline.server(route);
-    return async (request, response) => {
+    return async (request, response, params) => {
       const exchange = new Exchange(request, response, route.contract, this.#parts);
       if (draining()) {
         await pipeline.refuse(exchange, new TwofoldError('shutting_down'));
         return;
       }
-      await serve(exchange, spanned(request.params));
+      await serve(exchange, params);
     };
   }
 
@@ -147,8 +168,8 @@ class AppBuilder {
   }
 
   #refuse(
-    request: Request,
-    response: Response,
+    request: IncomingMessage,
+    response: ServerResponse,
     code: 'route_not_found' | 'method_not_allowed' | 'malformed_request',
     headers?: Readonly<Record<string, string>>,
   ): Promise<void> {
@@ -165,7 +186,7 @@ export function createApp(
   routes: readonly AnyRoute[],
   planes: readonly Plane[],
   parts: AppParts,
-): Express {
+): RequestListener {
   const served = routes.filter(({ contract }) => planes.includes(contract.plane));
   return new AppBuilder(parts).build(served);
 }

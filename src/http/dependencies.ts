@@ -1,4 +1,5 @@
 /** What the HTTP layer is composed of; `main.ts` gives it the real ones. */
+import type { CertificateIssuerSettings } from '../access/certificate-issuer.ts';
 import type { IssuerSettings } from '../access/issuers.ts';
 import type { AccessControl, Authenticator } from '../access/ports.ts';
 import type { LaneReader, LogReader } from '../audit/log-ports.ts';
@@ -97,6 +98,10 @@ export interface EventFeed extends Pick<EventStore, 'page'> {
 export interface IssuerFacts {
   /** Let in everywhere, and changed in the configuration alone. */
   readonly configured: readonly IssuerSettings[];
+  /** Likewise, of client certificates; some are of one namespace. */
+  readonly certificates: readonly CertificateIssuerSettings[];
+  /** Whether a listener asks clients for certificates. */
+  readonly asksForCertificates: boolean;
   /** Of these and of client certificates: no stored issuer speaks under one of them. */
   readonly names: readonly string[];
   /** Hosts of stored issuers that may have internal addresses. */

@@ -1,42 +1,29 @@
 /** Routes of stored issuers. */
-import { checkIssuer, checkSettings, describeSource } from '../access/issuer-check.ts';
+import {
+  checkAuthorities,
+  checkCertificateSettings,
+  checkIssuer,
+  checkSettings,
+  describeSource,
+} from '../access/issuer-check.ts';
 import * as contract from '../contract/issuers.ts';
 import { TwofoldError } from '../errors.ts';
+import { certificateSettingsOf } from '../governance/certificate-issuers.ts';
 import { settingsOf, taken } from '../governance/issuers.ts';
 import { answerSet, memberTag, pageOfMembers } from './governed.ts';
+import { issuerValueOf } from './issuer-value.ts';
 import { PageTokens } from './page-token.ts';
 import { route } from './route.ts';
+import type { CertificateIssuerSettings } from '../access/certificate-issuer.ts';
 import type { IssuerSettings } from '../access/issuers.ts';
-import type { TokenAlgorithm } from '../access/jwk-set.ts';
+import type { RoleMapping } from '../access/role-mapping.ts';
 import type { StoredIssuer } from '../governance/issuers.ts';
 import type { Member, PreparedSetChange } from '../governance/sealed-set.ts';
 import type { HttpDependencies, IssuerFacts } from './dependencies.ts';
-import type { Call, GuardedRoute } from './route.ts';
+import type { GuardedRoute } from './route.ts';
 
-type Body = Call<typeof contract.putIssuer>['body'];
-
-function valueOf(body: Body): StoredIssuer {
-  const { jwks, jwksUrl, roles = [] } = body;
-  if (jwks !== undefined && jwksUrl !== undefined) {
-    throw new TwofoldError('invalid_value', 'At most one of jwks and jwksUrl is given.');
-  }
-  return {
-    kind: body.kind ?? 'oidc',
-    issuer: body.issuer,
-    audience: body.audience,
-    // What is no algorithm is refused with the other settings.
-    algorithms: body.algorithms as readonly TokenAlgorithm[],
-    rolesClaim: body.rolesClaim ?? 'roles',
-    jwksUrl: jwksUrl ?? null,
-    jwks: jwks === undefined ? null : JSON.stringify(jwks),
-    ca: body.ca ?? null,
-    pinned: body.pinned ?? [],
-    maxLifetime: body.maxLifetime ?? null,
-    clockTolerance: body.clockTolerance ?? null,
-    roleMappings: roles,
-    shared: body.shared ?? false,
-  };
-}
+const shownRoles = (mappings: readonly RoleMapping[]) =>
+  mappings.map(({ subject, roles }) => ({ subject, roles: [...roles] }));
 
 const settingsResource = (settings: IssuerSettings) => ({
   kind: settings.kind ?? 'oidc',
@@ -50,31 +37,77 @@ const settingsResource = (settings: IssuerSettings) => ({
   pinned: [...(settings.pinned ?? [])],
   maxLifetime: settings.maxLifetime ?? null,
   clockTolerance: settings.clockTolerance ?? null,
-  roles: (settings.roleMappings ?? []).map(({ subject, roles }) => ({
-    subject,
-    roles: [...roles],
-  })),
+  authorities: null,
+  subject: null,
+  trustDomain: null,
+  roles: shownRoles(settings.roleMappings ?? []),
 });
 
-const configuredResource = (settings: IssuerSettings) => ({
+type Vouching = Pick<
+  CertificateIssuerSettings,
+  'issuer' | 'subject' | 'trustDomain' | 'roleMappings'
+>;
+
+/** As an issuer of tokens is shown, with nothing in what it has none of. */
+const vouchingResource = (settings: Vouching, authorities: string | null) => ({
+  kind: 'mtls' as const,
+  issuer: settings.issuer,
+  audience: null,
+  algorithms: [],
+  rolesClaim: null,
+  keys: 'authorities' as const,
+  jwksUrl: null,
+  ca: null,
+  pinned: [],
+  maxLifetime: null,
+  clockTolerance: null,
+  authorities,
+  subject: settings.subject,
+  trustDomain: settings.trustDomain ?? null,
+  roles: shownRoles(settings.roleMappings),
+});
+
+const OF_CONFIGURATION = {
   name: null,
-  source: 'configuration' as const,
-  ...settingsResource(settings),
+  source: 'configuration',
   jwks: null,
-  shared: true,
   updatedAt: null,
   updatedBy: null,
   revision: 0,
-});
+} as const;
+
+/** Those that are let in where it is asked. */
+const configuredIn = (namespace: string, { configured, certificates }: IssuerFacts) => [
+  ...configured.map((settings) => ({
+    ...OF_CONFIGURATION,
+    ...settingsResource(settings),
+    shared: true,
+  })),
+  ...certificates
+    .filter((each) => each.namespace === undefined || each.namespace === namespace)
+    .map((settings) => ({
+      ...OF_CONFIGURATION,
+      ...vouchingResource(settings, null),
+      shared: settings.namespace === undefined,
+    })),
+];
 
 type KeysOfSet = Readonly<Record<string, unknown>>[];
+
+function valueResource(value: StoredIssuer) {
+  if (value.kind === 'mtls') {
+    const trustDomain = value.trustDomain ?? undefined;
+    return { ...vouchingResource({ ...value, trustDomain }, value.authorities), jwks: null };
+  }
+  const jwks = value.jwks === null ? null : (JSON.parse(value.jwks) as { keys: KeysOfSet });
+  return { ...settingsResource(settingsOf(value, [])), jwks };
+}
 
 function resource({ name, revision, at, by, value }: Member<StoredIssuer>) {
   return {
     name,
     source: 'stored' as const,
-    ...settingsResource(settingsOf(value, [])),
-    jwks: value.jwks === null ? null : (JSON.parse(value.jwks) as { keys: KeysOfSet }),
+    ...valueResource(value),
     shared: value.shared,
     updatedAt: at.toISOString(),
     updatedBy: by,
@@ -101,8 +134,9 @@ function readingRoutes(deps: Dependencies): readonly GuardedRoute[] {
       handle: async (call) => {
         const view = await governance.issuers.list(call.grant);
         const page = pageOfMembers(tokens, contract.listIssuers.id, call, view, resource);
-        const first = call.query.pageToken === undefined ? issuers.configured : [];
-        return { body: { ...page, items: [...first.map(configuredResource), ...page.items] } };
+        const first = call.query.pageToken === undefined;
+        const configured = first ? configuredIn(call.grant.namespace, issuers) : [];
+        return { body: { ...page, items: [...configured, ...page.items] } };
       },
     }),
     route(contract.getIssuer, {
@@ -115,12 +149,20 @@ function readingRoutes(deps: Dependencies): readonly GuardedRoute[] {
   ];
 }
 
-/** @throws TwofoldError already_exists, invalid_value */
-async function checkValue(value: StoredIssuer, facts: IssuerFacts): Promise<IssuerSettings> {
+/**
+ * Checks what is to be stored, and gives what a dry run says of it.
+ * @throws TwofoldError already_exists, invalid_value
+ */
+async function checkedValue(value: StoredIssuer, namespace: string, facts: IssuerFacts) {
   if (facts.names.includes(value.issuer)) throw taken();
+  if (value.kind === 'mtls') {
+    const settings = certificateSettingsOf(value, namespace);
+    checkCertificateSettings(settings, facts.certificates, new Date());
+    return () => Promise.resolve(checkAuthorities(settings, facts.asksForCertificates));
+  }
   const settings = settingsOf(value, facts.internal);
   await checkSettings(settings, facts.plainHttp);
-  return settings;
+  return () => checkIssuer(settings, facts.plainHttp);
 }
 
 function changingRoutes({ governance, issuers }: Dependencies): readonly GuardedRoute[] {
@@ -128,10 +170,9 @@ function changingRoutes({ governance, issuers }: Dependencies): readonly Guarded
     route(contract.putIssuer, {
       handle: async (call) => {
         const { name } = call.params;
-        const value = valueOf(call.body);
-        const settings = await checkValue(value, issuers);
-        const dry = call.query.dryRun === true;
-        const more = dry ? { check: await checkIssuer(settings, issuers.plainHttp) } : {};
+        const value = issuerValueOf(call.body);
+        const check = await checkedValue(value, call.grant.namespace, issuers);
+        const more = call.query.dryRun === true ? { check: await check() } : {};
         const before = (await governance.issuers.list(call.grant)).members.get(name);
         return answerSet(call, shownOf(before, more), (run) =>
           governance.issuers.put(call.grant, { name, value }, run),

@@ -124,13 +124,13 @@ export class LimitGate {
       add(
         found,
         `principal.${plane}`,
-        `n/${namespace}/p/${plane}/${who}`,
+        { bucket: `n/${namespace}/p/${plane}/${who}`, owner: namespace },
         rates.get(`principal.${plane}`),
       );
       add(
         found,
         `namespace.${plane}`,
-        `n/${namespace}/n/${plane}`,
+        { bucket: `n/${namespace}/n/${plane}`, owner: namespace },
         rates.get(`namespace.${plane}`),
       );
     }
@@ -138,16 +138,19 @@ export class LimitGate {
     return policies.length === 0 ? found : [...found, ...ofPolicies(asked, policies)];
   }
 
-  #ofConfiguration({ namespace, plane }: Limited, who: string): Limit[] {
+  #ofConfiguration({ principal, namespace, plane }: Limited, who: string): Limit[] {
     const { principalPerMinute, adminPerMinute, namespacePerMinute } = this.#configured;
     const found: Limit[] = [];
     const own = plane === 'use' ? principalPerMinute : adminPerMinute;
     if (own !== null) {
-      found.push({ name: `service.principal.${plane}`, bucket: `c/p/${plane}/${who}`, rate: own });
+      const name = `service.principal.${plane}`;
+      // Over all namespaces, so of the one whose issuer named them, or of nobody.
+      const owner = principal.namespace ?? '';
+      found.push({ name, bucket: `c/p/${plane}/${who}`, owner, rate: own });
     }
     if (plane === 'use' && namespacePerMinute !== null) {
-      const bucket = `c/n/${namespace}`;
-      found.push({ name: 'service.namespace.use', bucket, rate: namespacePerMinute });
+      const limited = { bucket: `c/n/${namespace}`, owner: namespace };
+      found.push({ name: 'service.namespace.use', ...limited, rate: namespacePerMinute });
     }
     return found;
   }
@@ -166,9 +169,15 @@ export class LimitGate {
     if (key === null) return;
     const own = plane === 'use' ? keys.get(key.name) : undefined;
     if (configured !== null) {
-      found.push({ name: 'service.key.use', bucket: `c/k/${key.id}`, rate: configured });
+      const limited = { bucket: `c/k/${key.id}`, owner: namespace };
+      found.push({ name: 'service.key.use', ...limited, rate: configured });
     }
-    add(found, `key.${plane}`, `n/k/${plane}/${key.id}`, own ?? ofAll);
+    add(
+      found,
+      `key.${plane}`,
+      { bucket: `n/k/${plane}/${key.id}`, owner: namespace },
+      own ?? ofAll,
+    );
   }
 }
 
@@ -181,12 +190,18 @@ export const ofPolicies = (asked: Limited, policies: readonly PolicyLimit[]): re
   policies.map(({ policy, perMinute, burst }) => ({
     name: `policy.${policy}`,
     bucket: `n/${asked.namespace}/y/${policy}/${whoOf(asked)}`,
+    owner: asked.namespace,
     rate: rateOf(perMinute, burst ?? undefined),
   }));
 
-function add(found: Limit[], name: string, bucket: string, rate: SetRate | undefined): void {
+function add(
+  found: Limit[],
+  name: string,
+  limited: Pick<Limit, 'bucket' | 'owner'>,
+  rate: SetRate | undefined,
+): void {
   if (rate === undefined) return;
-  found.push({ name, bucket, rate: rateOf(rate.perMinute, rate.burst ?? undefined) });
+  found.push({ name, ...limited, rate: rateOf(rate.perMinute, rate.burst ?? undefined) });
 }
 
 /** How many items a body brings; each counts. */

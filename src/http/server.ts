@@ -48,6 +48,8 @@ export interface HttpServer {
   setTls(listener: keyof HttpAddresses, tls: TlsOptions): void;
   /** The bound addresses. Throws before `listen` has resolved. */
   address(): HttpAddresses;
+  /** From now on each answer ends its connection: clients that keep theirs go elsewhere meanwhile. */
+  part(): void;
   /**
    * Answers further requests with 503 `shutting_down`, waits for those under way, closes everything.
    * Idempotent.
@@ -110,13 +112,19 @@ class Listeners implements HttpServer {
   readonly #listeners: readonly Named[];
   readonly #drainMs: number;
   readonly #drain: () => void;
+  readonly #part: () => void;
   #addresses: HttpAddresses | undefined;
   #closed: Promise<void> | undefined;
 
-  constructor(listeners: readonly Named[], drainMs: number, drain: () => void) {
+  constructor(
+    listeners: readonly Named[],
+    drainMs: number,
+    stop: { readonly part: () => void; readonly drain: () => void },
+  ) {
     this.#listeners = listeners;
     this.#drainMs = drainMs;
-    this.#drain = drain;
+    this.#drain = stop.drain;
+    this.#part = stop.part;
   }
 
   async listen(): Promise<HttpAddresses> {
@@ -146,6 +154,10 @@ class Listeners implements HttpServer {
   address(): HttpAddresses {
     if (this.#addresses === undefined) throw new Error('the server is not listening');
     return this.#addresses;
+  }
+
+  part(): void {
+    this.#part();
   }
 
   close(): Promise<void> {
@@ -187,12 +199,12 @@ export function createHttpServer(
 ): HttpServer {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
   const streams = new EventStreams(deps, limits);
-  let draining = false;
+  let [parting, draining] = [false, false];
   const parts: AppParts = {
     pipeline: new Pipeline(deps, limits),
     report: deps.report,
     draining: () => draining,
-    parting: () => draining || deps.parting?.() === true,
+    parting: () => parting || draining || deps.parting?.() === true,
   };
   const routes = allRoutes(deps, limits, document, streams);
   const others = handlersOf(deps, parts);
@@ -212,9 +224,14 @@ export function createHttpServer(
       listener: listener(metrics, metricsHandler(deps.metrics, monitoring)),
     });
   }
-  return new Listeners(listeners, options.drainMs ?? DRAIN_MS, () => {
-    draining = true;
-    streams.close();
+  return new Listeners(listeners, options.drainMs ?? DRAIN_MS, {
+    part: () => {
+      parting = true;
+    },
+    drain: () => {
+      draining = true;
+      streams.close();
+    },
   });
 }
 

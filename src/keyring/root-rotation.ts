@@ -17,13 +17,12 @@ import { equalBytes } from '../crypto/bytes.ts';
 import { TwofoldError } from '../errors.ts';
 import { attempt, isFailed } from '../settled.ts';
 import { Changes, draftOf, plainPlan } from './changes.ts';
-import { inTurns } from './in-turns.ts';
 import type { OperationView } from './job-operations.ts';
 import { OperationBook, SILENCE_MS } from './long-operations.ts';
 import type { OperationParts } from './long-operations.ts';
 import type { KeyVersion } from './model.ts';
 import type { OperationProgress, RootStore } from './ports.ts';
-import type { Root } from './root.ts';
+import type { Root, ToMac } from './root.ts';
 import { changeOfRoot, unasked } from './root-change.ts';
 import { partsOf, taken, withParts } from './root-halves.ts';
 import { generationOf } from './root-mac.ts';
@@ -31,8 +30,6 @@ import { ROOT_ROTATION, ROOT_TABLES, movedName } from './root-ports.ts';
 import type { RemadeRow, RootRotationStore, RootRow, RootTable } from './root-ports.ts';
 import * as rows from './row-mac.ts';
 
-/** Rows whose keys are at the HSM at once: the queue is everybody's. */
-const AT_ONCE = 2;
 const OVERTAKEN_LIMIT = 20;
 
 /** What it counts. `altered` rows stay as they are, and keep the old generation from retiring. */
@@ -198,23 +195,34 @@ export class RootRotation {
 
   /** The rows under the generation in force; of one that was altered nothing is made. */
   async #remade(page: readonly RootRow[], generation: number): Promise<readonly RemadeRow[]> {
-    const { root, onFailure } = this.#parts;
-    const genuine = await inTurns(page, AT_ONCE, async (row) => {
-      const { mac } = row;
-      const input = attempt(() => this.#formOf(row));
-      if (!isFailed(input) && equalBytes(await root.mac(input, mac), mac)) return true;
-      onFailure(row.table, new TwofoldError('integrity_failed', 'A row was altered.'));
-      return false;
+    const moved = await this.#moved(await this.#genuine(page), generation);
+    const macs = await this.#macs(moved.map(({ row }) => ({ data: this.#formOf(row) })));
+    return moved.map(({ row, old }, index) => ({ ...row, mac: macs[index] ?? missing(), old }));
+  }
+
+  async #genuine(page: readonly RootRow[]): Promise<readonly RootRow[]> {
+    const said = page.flatMap((row) => {
+      const data = attempt(() => this.#formOf(row));
+      return isFailed(data) ? [] : [{ row, data, like: row.mac }];
     });
-    const moved = await this.#moved(
-      page.filter((_, index) => genuine[index]),
-      generation,
+    const macs = await this.#macs(said);
+    const genuine = new Set(
+      said.flatMap(({ row }, index) =>
+        equalBytes(macs[index] ?? missing(), row.mac) ? [row] : [],
+      ),
     );
-    return inTurns(moved, AT_ONCE, async ({ row, old }) => ({
-      ...row,
-      mac: await root.mac(this.#formOf(row)),
-      old,
-    }));
+    for (const { table } of page.filter((row) => !genuine.has(row))) {
+      this.#parts.onFailure(table, new TwofoldError('integrity_failed', 'A row was altered.'));
+    }
+    return [...genuine];
+  }
+
+  /** @throws TwofoldError when the HSM does not answer for each */
+  async #macs(items: readonly ToMac[]): Promise<readonly Uint8Array[]> {
+    return (await this.#parts.root.macs(items)).map((each) => {
+      if (isFailed(each)) throw each;
+      return each;
+    });
   }
 
   /** With their material under the generation: all that is wrapped, and all that is sealed, together. */
@@ -329,6 +337,10 @@ export class RootRotation {
 
 const OF_END = changeOfRoot(movedName);
 const SOURCE = 'root-rotation';
+
+function missing(): never {
+  throw new TwofoldError('internal');
+}
 
 const altered = (view: OperationView, rows: number): OperationView => ({
   ...view,

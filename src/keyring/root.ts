@@ -164,10 +164,26 @@ export class Root {
 
   /** Row MACs (`RootMac`); callers begin `data` with their own domain label. */
   mac = async (data: Uint8Array, like?: Uint8Array): Promise<Uint8Array> => {
-    const said = like === undefined ? null : generationOf(like, this.#first);
-    const generation = said !== null && this.#open.has(said) ? said : this.#inForce;
+    const generation = this.#generationLike(like);
     return this.#stated(generation, this.#keysOf(generation).mac, data);
   };
+
+  /** `mac` of many rows, in few calls; each has its own outcome, in the order of the items. */
+  async macs(items: readonly ToMac[]): Promise<readonly Settled<Uint8Array>[]> {
+    const generations = items.map(({ like }) => this.#generationLike(like));
+    const settled: Settled<Uint8Array>[] = [];
+    for (const generation of new Set(generations)) {
+      const { mac } = this.#keysOf(generation);
+      const places = [...items.entries()].filter(([place]) => generations[place] === generation);
+      const inputs = places.map(([, { data }]) => data);
+      const made = await this.#hsm.macMany(mac, inputs);
+      for (const [index, [place]] of places.entries()) {
+        const each = made[index] ?? new TwofoldError('internal');
+        settled[place] = isFailed(each) ? each : stated(each, generation, this.#first);
+      }
+    }
+    return settled;
+  }
 
   /** The same for batches of the audit log, whose MACs stand for ever: also under generations that went. */
   auditMac = async (data: Uint8Array, like?: Uint8Array): Promise<Uint8Array> => {
@@ -276,6 +292,12 @@ export class Root {
     return taken;
   }
 
+  /** That which a MAC states where it is open, else the one in force. */
+  #generationLike(like: Uint8Array | undefined): number {
+    const said = like === undefined ? null : generationOf(like, this.#first);
+    return said !== null && this.#open.has(said) ? said : this.#inForce;
+  }
+
   #keysOf(generation: number): Keys {
     const keys = this.#open.get(generation);
     if (keys === undefined) throw notOpen(generation);
@@ -285,6 +307,12 @@ export class Root {
   async #stated(generation: number, key: HsmKey, data: Uint8Array): Promise<Uint8Array> {
     return stated(await this.#hsm.mac(key, data, { urgent: true }), generation, this.#first);
   }
+}
+
+/** One item of `macs`: under the generation that `like` states, if any. */
+export interface ToMac {
+  readonly data: Uint8Array;
+  readonly like?: Uint8Array;
 }
 
 /** One item of `reseal`. */

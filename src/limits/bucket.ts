@@ -3,7 +3,7 @@ import { hash } from 'node:crypto';
 
 import type { Lease, LeaseRequest } from './ports.ts';
 import { leaseOf, perSecond } from './rate.ts';
-import type { Rate } from './rate.ts';
+import type { Limit, Rate } from './rate.ts';
 
 /** Between two requests for allowance of an empty bucket at least, ms. */
 const SHORTEST_WAIT_MS = 20;
@@ -12,6 +12,7 @@ const AFTER_FAILURE_MS = 1_000;
 
 export class Bucket {
   readonly id: Uint8Array;
+  readonly owner: string;
   #rate: Rate;
   /** Allowance here; negative: let through before it was leased, and to be charged. */
   #held = 0;
@@ -24,8 +25,9 @@ export class Bucket {
   /** Of the request under way. */
   #asked: LeaseRequest | null = null;
 
-  constructor(text: string, rate: Rate, now: number) {
-    this.id = hash('sha256', text, 'buffer');
+  constructor({ bucket, owner, rate }: Limit, now: number) {
+    this.id = hash('sha256', bucket, 'buffer');
+    this.owner = owner;
     this.#rate = rate;
     this.#available = rate.burst;
     this.#heardAt = now;

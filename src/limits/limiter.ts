@@ -8,16 +8,17 @@
  * credit before it heard of the bucket) and one request (a batch passes where one item would). What was
  * let through on credit is charged: over time the rate is exact.
  */
-import { Bucket } from './bucket.ts';
+import type { Bucket } from './bucket.ts';
 import type { LeaseStore } from './ports.ts';
 import type { Limit } from './rate.ts';
+import { Remembered } from './remembered.ts';
 
 /** Buckets that an instance remembers. */
 const MAX_BUCKETS = 20_000;
 /** Forgotten ones whose allowance has not been given back yet. */
 const MAX_LEAVING = 2_000;
-/** Buckets looked at to make room for a new one. */
-const LOOKED_AT = 8;
+/** How many of those one owner may have for buckets of its own; the rest is room for others. */
+const MAX_LEAVING_OF_OWNER = MAX_LEAVING / 2;
 /** Buckets of one statement. */
 const TOGETHER = 500;
 
@@ -54,11 +55,11 @@ export class Limiter {
   readonly #store: LeaseStore;
   readonly #now: () => number;
   readonly #onTrouble: (error: unknown) => void;
-  readonly #most: number;
-  /** Those that were used go to the end of the line when room is made. */
-  readonly #buckets = new Map<string, Bucket>();
+  readonly #buckets: Remembered;
   readonly #asking = new Set<Bucket>();
   readonly #leaving = new Set<Bucket>();
+  /** How many of them, by owner. */
+  readonly #leavingOf = new Map<string, number>();
   #pumping: Promise<void> | null = null;
   readonly #figures = { allowed: 0, refused: 0, credited: 0, leases: 0, failures: 0 };
 
@@ -66,7 +67,7 @@ export class Limiter {
     this.#store = store;
     this.#now = now ?? (() => performance.now());
     this.#onTrouble = onTrouble ?? (() => undefined);
-    this.#most = most ?? MAX_BUCKETS;
+    this.#buckets = new Remembered(most ?? MAX_BUCKETS);
   }
 
   get figures(): LimiterFigures {
@@ -98,12 +99,12 @@ export class Limiter {
   /** Undoes a charge: the request did nothing. */
   refund({ limits, cost, refused }: Charge): void {
     if (refused !== null) return;
-    for (const { bucket } of limits) this.#buckets.get(bucket)?.take(-cost);
+    for (const limit of limits) this.#buckets.get(limit)?.take(-cost);
   }
 
   /** About what is left of a limit, for headers. */
-  remaining({ bucket, rate }: Limit): number {
-    return this.#buckets.get(bucket)?.remaining(this.#now()) ?? rate.burst;
+  remaining(limit: Limit): number {
+    return this.#buckets.get(limit)?.remaining(this.#now()) ?? limit.rate.burst;
   }
 
   /** Resolves when nothing is being asked of the database. */
@@ -114,8 +115,7 @@ export class Limiter {
   /** Gives back what is held. Never rejects. */
   async close(): Promise<void> {
     await this.settled();
-    for (const bucket of this.#buckets.values()) this.#leave(bucket);
-    this.#buckets.clear();
+    for (const bucket of this.#buckets.takeAll()) this.#leave(bucket);
     await this.settled();
   }
 
@@ -126,39 +126,41 @@ export class Limiter {
   }
 
   /** Null where there is no room for one more. */
-  #bucket({ bucket: text, rate }: Limit, now: number): Bucket | null {
-    const known = this.#buckets.get(text);
+  #bucket(limit: Limit, now: number): Bucket | null {
+    const known = this.#buckets.get(limit);
     if (known !== undefined) {
-      known.follow(rate);
+      known.follow(limit.rate);
       return known;
     }
-    if (this.#buckets.size >= this.#most && !this.#makeRoom()) return null;
-    const made = new Bucket(text, rate, now);
-    this.#buckets.set(text, made);
-    return made;
+    if (this.#buckets.isFull && !this.#makeRoom(limit.owner)) return null;
+    return this.#buckets.add(limit, now);
   }
 
   /** Forgets one; what was spent of it stands in the database, and what it owes is charged first. */
-  #makeRoom(): boolean {
+  #makeRoom(owner: string): boolean {
     if (this.#leaving.size >= MAX_LEAVING) return false;
-    let looked = 0;
-    for (const [text, bucket] of this.#buckets) {
-      looked += 1;
-      this.#buckets.delete(text);
-      // Used meanwhile, or its answer is under way: to the end of the line.
-      const stays = bucket.asking || (bucket.rest() && looked < LOOKED_AT);
-      if (stays) this.#buckets.set(text, bucket);
-      else this.#leave(bucket);
-      if (!stays || looked >= LOOKED_AT) return !stays;
-    }
-    return false;
+    const yielding = this.#buckets.whoYields(owner);
+    if (yielding === owner && (this.#leavingOf.get(owner) ?? 0) >= MAX_LEAVING_OF_OWNER)
+      return false;
+    const bucket = this.#buckets.takeOne(yielding);
+    if (bucket === undefined) return false;
+    this.#leave(bucket);
+    return true;
   }
 
   #leave(bucket: Bucket): void {
     this.#asking.delete(bucket);
     if (bucket.held === 0) return;
     this.#leaving.add(bucket);
+    this.#leavingOf.set(bucket.owner, (this.#leavingOf.get(bucket.owner) ?? 0) + 1);
     this.#pump();
+  }
+
+  #left(bucket: Bucket): void {
+    this.#leaving.delete(bucket);
+    const others = (this.#leavingOf.get(bucket.owner) ?? 1) - 1;
+    if (others === 0) this.#leavingOf.delete(bucket.owner);
+    else this.#leavingOf.set(bucket.owner, others);
   }
 
   #fill(bucket: Bucket, now: number): void {
@@ -180,9 +182,11 @@ export class Limiter {
   }
 
   async #round(): Promise<void> {
-    const leaving = [...this.#leaving].slice(0, TOGETHER);
+    // However many leave, those that ask have half of each statement.
+    const forAsking = Math.min(this.#asking.size, TOGETHER / 2);
+    const leaving = [...this.#leaving].slice(0, TOGETHER - forAsking);
     const asking = [...this.#asking].slice(0, TOGETHER - leaving.length);
-    for (const bucket of leaving) this.#leaving.delete(bucket);
+    for (const bucket of leaving) this.#left(bucket);
     for (const bucket of asking) this.#asking.delete(bucket);
     const requests = [
       ...leaving.map((bucket) => bucket.ask(true)),

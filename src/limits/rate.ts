@@ -14,6 +14,8 @@ export interface Limit {
   readonly name: string;
   /** What is limited, unique over the installation; stays the same when the rate changes. */
   readonly bucket: string;
+  /** In whose name it is remembered: a namespace, or '' for nobody's. Always the same for a bucket. */
+  readonly owner: string;
   readonly rate: Rate;
 }
 

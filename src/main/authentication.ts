@@ -51,6 +51,7 @@ export async function openAuthenticator(
   return TokenAuthenticator.open({
     issuers: configured,
     certificates: readCertificateIssuers(config),
+    asksForCertificates: asksForCertificates(config),
     epoch,
     trust: new GovernedTrust(governance, {
       plainHttp: mode === 'dev',
@@ -68,12 +69,17 @@ export async function openAuthenticator(
   });
 }
 
+const asksForCertificates = ({ http, admin }: Config): boolean =>
+  [http, admin].some((listener) => listener?.tls?.clientCertificates === 'request');
+
 export const issuerFacts = (
-  { access, mode }: Config,
-  { configured, names }: TokenAuthenticator,
+  config: Config,
+  { configured, certificateIssuers, names }: TokenAuthenticator,
 ): HttpDependencies['issuers'] => ({
   configured,
+  certificates: certificateIssuers,
+  asksForCertificates: asksForCertificates(config),
   names,
-  internal: access.internalIssuers,
-  plainHttp: mode === 'dev',
+  internal: config.access.internalIssuers,
+  plainHttp: config.mode === 'dev',
 });

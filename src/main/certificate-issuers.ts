@@ -2,7 +2,7 @@
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 
-import type { CertificateIssuerSettings } from '../access/certificates.ts';
+import type { CertificateIssuerSettings } from '../access/certificate-issuer.ts';
 import { checkMappings } from '../access/role-mapping.ts';
 import type { Config } from '../config.ts';
 import { TwofoldError } from '../errors.ts';

@@ -25,6 +25,7 @@ const HSM_CALLS = [
   'decrypt',
   'decryptMany',
   'mac',
+  'macMany',
   'random',
 ] as const;
 

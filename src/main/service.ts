@@ -51,6 +51,7 @@ import { logCheck } from './sequenced-log.ts';
 import { lateParts } from './late-parts.ts';
 import { checkLogOutside, outsideLog } from './log-outside.ts';
 import type { LateParts } from './late-parts.ts';
+import { Lapse } from './lapse.ts';
 import { openLimits } from './limiting.ts';
 import { listenersOf, readIdentities, urlsOf } from './listeners.ts';
 import { removeOwnOrphans } from './orphans.ts';
@@ -89,8 +90,10 @@ export class Service {
   /** The start under way, or over; never rejects. */
   #startOver: Promise<void> = Promise.resolve();
   #stopped: Promise<void> | undefined;
+  readonly lapse = new Lapse();
   #reloads: Reloads | undefined;
   #limits: HttpDependencies['limits'] | undefined;
+  #http: HttpServer | undefined;
   #replication: ReplicationWatch | undefined;
 
   /**
@@ -160,8 +163,9 @@ export class Service {
     this.#logs.flush();
   }
 
-  /** Load balancers see /readyz turn before the listeners close. */
+  /** Load balancers see /readyz turn before the listeners close, and clients that keep connections let go. */
   async #notReady(): Promise<void> {
+    this.#http?.part();
     await sleep(this.#config.stop.waitMs, undefined, { signal: this.#hastened }).catch(nothing);
   }
 
@@ -183,6 +187,7 @@ export class Service {
     const database = await whenReachable(() => store.serverVersion(), this.#unwinding);
     const facts = { selfTests, database };
     const http = await this.#openHttp({ store, device, incarnation, late, reloads }, facts);
+    this.#http = http;
     let listening: Promise<HttpAddresses> | undefined;
     const listen = () => (listening ??= http.listen());
     if (!device.hsm.status().ready) {
@@ -264,7 +269,7 @@ export class Service {
         worker: this.#membership?.worker,
         first: this.#membership?.first,
         onTrouble: (err) => log.warn({ err }, 'a heartbeat failed'),
-        onEnd: (end) => log.fatal({ end }, 'this instance is fenced: restart it'),
+        onEnd: this.lapse.watch(log),
       },
       this.#unwinding,
     );

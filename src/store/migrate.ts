@@ -5,6 +5,9 @@
  * protocol, with its name and SHA-256 recorded: a kill at any point leaves the old schema or the new
  * one, and of several processes one applies and the others find nothing to do. (Prisma's own apply
  * splits a file at every `;` and has no transaction.)
+ *
+ * Versions run side by side: each file only adds to what the release before it uses, so a program runs
+ * also on a database that the next one has migrated. Each row says which file a program has to know for that.
  */
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
@@ -18,6 +21,12 @@ import { read } from './transaction.ts';
 /** The migrations of this program. */
 export const MIGRATIONS = join(import.meta.dirname, '../../prisma/migrations');
 
+/**
+ * The last file of the release before this one: what has that runs beside this program, and on a database
+ * that this program has migrated. Moved at a release, with `test/rolling/previous.json`.
+ */
+export const NEEDED = '0043_schedule_namespaces';
+
 /** Advisory lock of migrations; 7411 is the epoch barrier's. */
 const LOCK = 7410;
 const MIGRATION_MS = 600_000;
@@ -29,6 +38,8 @@ export interface MigrateOptions extends Pick<PoolOptions, 'tls' | 'caFile'> {
   readonly version: string;
   /** Folder of migrations; those of this program by default. */
   readonly dir?: string | undefined;
+  /** The oldest file that a program has to know to run on what this call makes; `NEEDED` unless told. */
+  readonly needed?: string | undefined;
 }
 
 interface Migration {
@@ -41,6 +52,8 @@ interface Applied {
   readonly name: string;
   readonly sha256: string;
   readonly version: string;
+  /** The file that a program has to know which does not know this one; null: it has to know this one. */
+  readonly needs: string | null;
 }
 
 const readMigrations = (dir: string): Migration[] =>
@@ -56,12 +69,13 @@ const refuse = (detail: string): never => {
   throw new TwofoldError('conflict', detail);
 };
 
-/** The files still to apply; refuses a history that is not a beginning of ours. */
+/** The files still to apply; refuses a history that neither is a beginning of ours nor goes on from it as we may. */
 const pending = (files: readonly Migration[], applied: readonly Applied[]): Migration[] => {
   const known = new Map(files.map((file) => [file.name, file]));
-  for (const { name, sha256, version } of applied) {
+  for (const { name, sha256, version, needs } of applied) {
     const file = known.get(name);
     if (file === undefined) {
+      if (needs !== null && known.has(needs)) continue;
       refuse(
         `The database was migrated by a newer version, ${version} (${name}); run that version.`,
       );
@@ -92,8 +106,11 @@ const TABLE = `create table if not exists public.twofold_migration (
   name text primary key,
   sha256 text not null,
   version text not null,
-  applied_at timestamptz not null default current_timestamp
+  applied_at timestamptz not null default current_timestamp,
+  needs text
 )`;
+/** Where a version made the table that did not say it. */
+const SAYS_NEEDS = 'alter table public.twofold_migration add column if not exists needs text';
 
 const GRANT = `do $$ begin
   if exists (select from pg_catalog.pg_roles where rolname = 'twofold_app') then
@@ -101,14 +118,16 @@ const GRANT = `do $$ begin
   end if;
 end $$`;
 
-const SELECT = 'select name, sha256, version from public.twofold_migration order by name';
+/** Reads the table of such a version too. */
+const SELECT = `select name, sha256, version, to_jsonb(m) ->> 'needs' as needs
+  from public.twofold_migration m order by name`;
 
 type Query = (text: string, values?: unknown[]) => Promise<{ rows: Record<string, unknown>[] }>;
 
 const applyAll = async (
   query: Query,
   files: readonly Migration[],
-  version: string,
+  { version, needed = NEEDED }: MigrateOptions,
 ): Promise<string[]> => {
   await query('begin');
   await query(
@@ -123,6 +142,7 @@ const applyAll = async (
   await query(TABLE);
   const applied = (await query(SELECT)).rows as unknown as Applied[];
   const todo = pending(files, applied);
+  if (todo.length > 0) await query(SAYS_NEEDS);
   for (const { name, sha256, sql } of todo) {
     await query(sql);
     const now = await query('select pg_current_xact_id()::text as x');
@@ -130,8 +150,8 @@ const applyAll = async (
       throw new Error(`the migration ${name} ends its transaction`);
     }
     await query(
-      'insert into public.twofold_migration (name, sha256, version) values ($1, $2, $3)',
-      [name, sha256, version],
+      'insert into public.twofold_migration (name, sha256, version, needs) values ($1, $2, $3, $4)',
+      [name, sha256, version, needed],
     );
   }
   await query(GRANT);
@@ -143,8 +163,8 @@ const applyAll = async (
  * Brings the database to the schema of this program.
  *
  * @returns the names of the files that this call applied.
- * @throws TwofoldError `conflict` when the database was migrated by a newer version, when an applied
- *   file was changed, or when the server is not PostgreSQL 15 to 18; `database_unavailable` or
+ * @throws TwofoldError `conflict` when the database was migrated by a newer version for which this one
+ *   is too old, when an applied file was changed, or when the server is not PostgreSQL 15 to 18; `database_unavailable` or
  *   `storage_full` as everywhere in the store.
  */
 export const migrate = async (options: MigrateOptions): Promise<readonly string[]> => {
@@ -157,7 +177,7 @@ export const migrate = async (options: MigrateOptions): Promise<readonly string[
     try {
       const query: Query = async (text, values) =>
         client.query<Record<string, unknown>>(text, values ?? []);
-      const names = await applyAll(query, files, options.version);
+      const names = await applyAll(query, files, options);
       client.release();
       return names;
     } catch (error) {
@@ -175,10 +195,10 @@ export const migrate = async (options: MigrateOptions): Promise<readonly string[
 };
 
 /**
- * Makes sure that the database has exactly the schema of this program, for servers that do not
- * migrate themselves.
+ * Makes sure that the database has the schema of this program, or one of a newer version on which it may
+ * run, for servers that do not migrate themselves.
  *
- * @throws TwofoldError `conflict` when it has an older, newer or changed one,
+ * @throws TwofoldError `conflict` when it has an older or changed one, or a newer one that it cannot use,
  *   `database_unavailable` when it does not answer.
  */
 export const assertMigrated = async (
@@ -194,7 +214,7 @@ export const assertMigrated = async (
   const applied =
     exists.rows[0]?.name === null
       ? []
-      : (await read(() => pool.query<Record<string, string>>(SELECT))).rows;
+      : (await read(() => pool.query<Record<string, string | null>>(SELECT))).rows;
   const missing = pending(files, applied as unknown as Applied[]);
   if (missing.length > 0) {
     refuse(

@@ -1,7 +1,7 @@
 /** Authorities and client certificates, made by the openssl program. */
 import { execFileSync } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -11,32 +11,42 @@ export interface ClientCertificate {
   readonly parsed: X509Certificate;
 }
 
-const NEW_KEY = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
+export interface AuthorityOptions {
+  /** What stands after `-newkey`; of P-256 unless told. */
+  readonly newKey?: readonly string[];
+  /** Negative: it ended before it began. */
+  readonly days?: number;
+  /** An extension of its certificate. */
+  readonly more?: string;
+}
 
-/** Valid for ten days from when it is made, and what it issues for two. */
+const P256 = ['ec', '-pkeyopt', 'ec_paramgen_curve:P-256'];
+const NEW_KEY = ['-newkey', ...P256, '-nodes'];
+/** Valid for ten days from when it is made, and what it issues for two, unless told. */
 export class TestAuthority {
   readonly certificate: X509Certificate;
   readonly pem: string;
   readonly #folder = mkdtempSync(join(tmpdir(), 'twofold-ca-'));
   #count = 0;
 
-  constructor(name: string) {
-    this.#openssl(
-      'req',
-      '-x509',
-      ...NEW_KEY,
-      '-subj',
-      `/CN=${name}`,
-      '-days',
-      '10',
-      ...this.#at('ca'),
-    );
+  constructor(name: string, { newKey = P256, days = 10, more }: AuthorityOptions = {}) {
+    const extension = more === undefined ? [] : ['-addext', more];
+    const key = ['-newkey', ...newKey, '-nodes'];
+    const said = ['-subj', `/CN=${name}`, ...extension, '-days', String(Math.abs(days))];
+    this.#openssl('req', '-x509', ...key, ...said, ...this.#at('ca'));
+    if (days < 0) this.#sign('ca.cert', '-signkey', 'ca.key', '-days', String(days));
     this.pem = this.#read('ca.cert');
     this.certificate = new X509Certificate(this.pem);
   }
 
   /** `names` as of subjectAltName; `usage` of extendedKeyUsage, null: none. */
-  issue(names: string, usage: string | null = 'clientAuth', more = ''): ClientCertificate {
+  issue(
+    names: string,
+    usage: string | null = 'clientAuth',
+    more = '',
+    days = 2,
+    digest = '-sha256',
+  ): ClientCertificate {
     const id = `leaf-${String((this.#count += 1))}`;
     const lines = [
       `subjectAltName=${names}`,
@@ -45,7 +55,8 @@ export class TestAuthority {
     ];
     writeFileSync(join(this.#folder, 'extensions'), lines.join('\n'));
     this.#openssl('req', '-new', ...NEW_KEY, '-subj', '/CN=leaf', ...this.#at(id));
-    const by = ['-CA', 'ca.cert', '-CAkey', 'ca.key', '-extfile', 'extensions', '-days', '2'];
+    const validity = [digest, '-days', String(days)];
+    const by = ['-CA', 'ca.cert', '-CAkey', 'ca.key', '-extfile', 'extensions', ...validity];
     this.#openssl('x509', '-req', '-in', `${id}.cert`, ...by, '-out', `${id}.pem`);
     const cert = this.#read(`${id}.pem`);
     return { cert, key: this.#read(`${id}.key`), parsed: new X509Certificate(cert) };
@@ -61,6 +72,11 @@ export class TestAuthority {
 
   #read(name: string): string {
     return readFileSync(join(this.#folder, name), 'utf8');
+  }
+
+  #sign(name: string, ...words: readonly string[]): void {
+    this.#openssl('x509', '-in', name, ...words, '-out', `${name}.again`);
+    renameSync(join(this.#folder, `${name}.again`), join(this.#folder, name));
   }
 
   #openssl(...words: readonly string[]): void {

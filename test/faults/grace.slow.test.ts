@@ -10,6 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 
 import { MARGIN_MS } from '../../src/audit/grace/waiting.ts';
+import { START_AGAIN } from '../../src/main/exit.ts';
 import { startBeside } from '../e2e/beside.ts';
 import { withChildren } from '../e2e/processes.ts';
 import { TestService } from '../e2e/service.ts';
@@ -146,12 +147,10 @@ describe('a process that ends in the grace', () => {
 });
 
 describe('an instance that nobody can reach', () => {
-  it('answers nothing more when a suspension is acknowledged, and brings its entries back', async () => {
+  it('answers nothing more when a suspension is acknowledged, ends, and brings its entries back', async () => {
     const ciphertext = await wrappedBy('cut');
-    const other = await startBeside(service, {
-      ...environment(),
-      DATABASE_URL: relay.url(database.appUrl),
-    });
+    const through = { ...environment(), DATABASE_URL: relay.url(database.appUrl) };
+    let other = await startBeside(service, through);
     try {
       const unwraps = new Unwraps(other, 'cut', ciphertext);
       await eventually(async () => unwraps.answered.length > 20, 20_000);
@@ -171,9 +170,13 @@ describe('an instance that nobody can reach', () => {
       expect(performance.now() - began).toBeLessThan(2_000);
       await sleep(500);
       relay.unmute();
-      await eventually(async () => (await healthOf(other)).states['database'] === 'fenced', 30_000);
-      await eventually(async () => spoolOf(other).length === 0, 30_000);
+      await eventually(async () => !other.running, 30_000);
       await unwraps.stop();
+      // For who keeps it running: it is to be started again, and serves.
+      expect(other.child.exitCode).toBe(START_AGAIN);
+      other = await startBeside(service, through, other.dataDir);
+      await untilReady(other);
+      expect(spoolOf(other)).toEqual([]);
       const after = unwraps.answered.filter(({ ended }) => ended > acknowledged);
       expect(after).toEqual([]);
       expect(unwraps.answered.filter(({ ended }) => ended > at + 700).length).toBeGreaterThan(20);

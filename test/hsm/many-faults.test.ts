@@ -120,6 +120,21 @@ describe('many items at once', () => {
     expect((await opening).some((one) => TwofoldError.is(one))).toBe(false);
   });
 
+  it('are MACed as each of them is alone, also by a worker that dies in the middle', async () => {
+    await open();
+    const spec = { kind: 'hmac', hash: 'SHA-384', bytes: 48 } as const;
+    const material = await hsm.generate(spec, { custody: 'hsm-wrapped' });
+    const macKey: HsmKey = { id: randomUUID(), spec, material };
+    const alone = await Promise.all(
+      plaintexts.slice(0, 20).map((plaintext) => hsm.mac(macKey, plaintext)),
+    );
+    orders.fail('C_Sign', CRASH, 1, 13);
+    const together = await hsm.macMany(macKey, plaintexts);
+    expect(together.slice(0, 20)).toEqual(alone);
+    expect(together.some((each) => TwofoldError.is(each))).toBe(false);
+    expect(await hsm.macMany(macKey, [])).toEqual([]);
+  });
+
   it('leave what the caller gave as it was', async () => {
     await open();
     const given = plaintexts.map((plaintext) => ({ plaintext, aad: AAD }));

@@ -308,6 +308,15 @@ export class SoftwareHsm implements Hsm {
     });
   }
 
+  macMany(key: HsmKey, items: readonly Uint8Array[]): Promise<readonly Settled<Uint8Array>[]> {
+    return this.#call('macMany', () => {
+      requireHmac(key);
+      return this.#with(key, (secret) =>
+        items.map((data) => hmac(secret, data, macHash(key.spec))),
+      );
+    });
+  }
+
   random(bytes: number): Promise<Uint8Array> {
     return this.#call('random', () => {
       requireRandomLength(bytes);

@@ -4,7 +4,7 @@ import { request } from 'node:https';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { CertificateAuthenticator } from '../../src/access/certificates.ts';
-import type { CertificateIssuerSettings } from '../../src/access/certificates.ts';
+import type { CertificateIssuerSettings } from '../../src/access/certificate-issuer.ts';
 import { TestAuthority } from '../access/client-certificates.ts';
 import type { ClientCertificate } from '../access/client-certificates.ts';
 import { codeOf } from '../access/issuer-fixture.ts';

@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { request as plainRequest } from 'node:http';
 import { connect } from 'node:net';
@@ -104,6 +105,27 @@ describe('listeners', () => {
     expect((await slow).status).toBe(200);
     await closing;
     await expect(fetch(`${service.url}/healthz`)).rejects.toThrow();
+    await service.stop();
+  });
+
+  it('before it drains, it answers as ever and ends each connection with its answer', async () => {
+    const service = await openService();
+    const socket = connect(service.port, '127.0.0.1');
+    const ended = once(socket, 'end');
+    let received = '';
+    socket.on('data', (chunk: Buffer) => (received += chunk.toString()));
+    const get = async () => {
+      received = '';
+      socket.write('GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n');
+      while (!received.includes('\r\n\r\n')) await once(socket, 'data');
+      return received;
+    };
+    expect(await get()).toMatch(/^HTTP\/1\.1 200 OK\r\n(?:.+\r\n)*Connection: keep-alive\r\n/u);
+    service.server.part();
+    expect(await get()).toMatch(/^HTTP\/1\.1 200 OK\r\n(?:.+\r\n)*Connection: close\r\n/u);
+    await ended;
+    // New ones are still taken, and answered.
+    expect((await fetch(`${service.url}/healthz`)).headers.get('connection')).toBe('close');
     await service.stop();
   });
 

@@ -7,7 +7,7 @@ import { rm, mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { TokenAuthenticator } from '../../src/access/authenticate.ts';
-import type { CertificateIssuerSettings } from '../../src/access/certificates.ts';
+import type { CertificateIssuerSettings } from '../../src/access/certificate-issuer.ts';
 import { PolicyAuthorizer } from '../../src/access/authorize.ts';
 import { LocalAccess } from '../../src/access/local-access.ts';
 import { DevelopmentIssuer } from '../../src/access/development-issuer.ts';
@@ -225,11 +225,13 @@ export async function openServiceOver<W extends Instance>(
   ];
   const issuing = { plainHttp: false, internal: ['localhost'], ...given.issuing };
   const governance = openGovernance(world.governing);
+  const asksForCertificates = given.options?.http?.tls?.clients === 'request';
   const authenticator = await TokenAuthenticator.open({
     issuers: [issuer.settings],
     epoch,
     plainHttp: false,
     certificates: given.certificates,
+    asksForCertificates,
     trust: new GovernedTrust(governance, issuing),
   });
   const local = new LocalAccess(governance.localTokens, epoch);
@@ -283,7 +285,13 @@ export async function openServiceOver<W extends Instance>(
       refusals: new LimitRefusals({ audit, epoch, onTrouble: () => undefined }),
       usage: given.usage ?? { usageOf: () => Promise.resolve({ keys: 0, versions: 0 }) },
     },
-    issuers: { configured: authenticator.configured, names: authenticator.names, ...issuing },
+    issuers: {
+      configured: authenticator.configured,
+      certificates: authenticator.certificateIssuers,
+      asksForCertificates,
+      names: authenticator.names,
+      ...issuing,
+    },
     engine: given.engine ?? nativeEngine,
     token: {
       availability: ({ id }) =>

@@ -59,7 +59,7 @@ it('let through together what is stated, and lose at most what they held', async
     expect(before.every((count) => count > 0)).toBe(true);
     const store = openStore({ url: database.appUrl });
     const limiter = new Limiter({ store: store.limits });
-    const limit = { name: 'n', bucket, rate: rateOf(60, BURST) };
+    const limit = { name: 'n', bucket, owner: '', rate: rateOf(60, BURST) };
     const lease = leaseOf(limit.rate);
     let after = 0;
     for (let refused = 0; refused < 20;) {

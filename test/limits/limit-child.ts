@@ -8,7 +8,7 @@ import { openStore } from '../../src/store/store.ts';
 const [, , url = '', file = '', bucket = '', burst = '0'] = process.argv;
 const store = openStore({ url });
 const limiter = new Limiter({ store: store.limits });
-const limit = { name: 'n', bucket, rate: rateOf(60, Number(burst)) };
+const limit = { name: 'n', bucket, owner: '', rate: rateOf(60, Number(burst)) };
 for (;;) {
   if (limiter.charge([limit], 1).refused === null) appendFileSync(file, '.');
   // Some in one turn of the loop, so that it is killed between allowance and use.

@@ -15,7 +15,12 @@ interface Step {
   readonly end: number;
 }
 
-const limitOf = (rate: Rate, bucket = 'b'): Limit => ({ name: 'principal.use', bucket, rate });
+const limitOf = (rate: Rate, bucket = 'b', owner = 'n'): Limit => ({
+  name: 'principal.use',
+  bucket,
+  owner,
+  rate,
+});
 
 class World {
   now = 1_000;
@@ -170,6 +175,52 @@ describe('what was spent stays spent', () => {
       probe.refund(charge);
       await probe.settled();
     }
+  });
+});
+
+describe('buckets without end of one owner', () => {
+  const rate = rateOf(60, 100);
+  const many = (world: World, from: number, count: number) =>
+    Array.from({ length: count }, (_, n) => limitOf(rate, `m-${String(from + n)}`, 'many')).map(
+      (limit) => world.one.charge([limit], 1).refused,
+    );
+
+  it('push out none of another, also while what goes cannot be given back', async () => {
+    const world = new World(1, 4_000);
+    const few = Array.from({ length: 100 }, (_, n) => limitOf(rate, `f-${String(n)}`, 'few'));
+    for (const limit of few) await through(world.one, limit, 1);
+    const left = () => few.map((limit) => world.one.remaining(limit));
+    const before = left();
+    for (let round = 0; round < 20; round += 1) {
+      many(world, round * 1_000, 1_000);
+      await world.one.settled();
+    }
+    expect(left()).toEqual(before);
+    // The database hangs, and the buckets that go wait for it: the owner of the many is refused, the other is not.
+    world.store.held = true;
+    expect(many(world, 100_000, 10_000).at(-1)).toMatchObject({ owner: 'many' });
+    for (let n = 0; n < 500; n += 1) {
+      expect(world.one.charge([limitOf(rate, `g-${String(n)}`, 'few')], 1).refused).toBeNull();
+    }
+    expect(world.one.size).toBeLessThanOrEqual(4_000 + 2_000);
+    expect(left()).toEqual(before);
+  });
+
+  it('give way to others until those have an equal share, and are refused nothing but room', async () => {
+    const world = new World(1, 100);
+    many(world, 0, 500);
+    await world.one.settled();
+    const others = Array.from({ length: 4 }, (_, owner) =>
+      Array.from({ length: 20 }, (_, n) =>
+        limitOf(rate, `o-${String(n)}`, `other-${String(owner)}`),
+      ),
+    ).flat();
+    for (const limit of others) {
+      await through(world.one, limit, 1);
+      many(world, 1_000, 10);
+      await world.one.settled();
+    }
+    for (const limit of others) expect(world.one.remaining(limit)).toBeLessThan(100);
   });
 });
 

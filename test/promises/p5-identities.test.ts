@@ -6,8 +6,11 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { SignJWT } from 'jose';
 import { NAME } from '../../src/name.ts';
 import type { ServiceOptions, Service } from '../http/service.ts';
+import { TestAuthority } from '../access/client-certificates.ts';
 import { makeKey } from '../access/issuer-fixture.ts';
 import type { TestKey } from '../access/issuer-fixture.ts';
+import { makeCertificate } from '../config/certificate.ts';
+import { CertificateClient } from '../http/certificate-client.ts';
 import { Site } from '../http/stored-service.ts';
 import type { Instance } from '../keyring/world.ts';
 
@@ -137,5 +140,71 @@ describe('P5: an issuer', () => {
       expect((await first.call('admin', 'PUT', path, init)).status).toBe(200);
     };
     expect(await wrapAs(held)).toBe('forbidden');
+  });
+});
+
+describe('P5: an authority of client certificates', () => {
+  const path = '/v1/admin/issuers/mesh';
+  const server = makeCertificate();
+  let authority: TestAuthority;
+  let third: Service<Instance>;
+  let client: CertificateClient;
+  beforeAll(async () => {
+    authority = new TestAuthority('mesh');
+    const tls = { cert: server.certificate, key: server.key, clients: 'request' } as const;
+    third = await site.service({ ...held, options: { http: { host: '127.0.0.1', port: 0, tls } } });
+    const certificate = authority.issue('DNS:trainer.example');
+    client = new CertificateClient(third.port, server.certificate, certificate);
+  });
+  afterAll(() => {
+    client.close();
+    authority.remove();
+  });
+
+  const put = async (roles: readonly string[], match?: number) => {
+    const answer = await first.call('admin', 'PUT', path, {
+      ...(match === undefined ? {} : { headers: { 'if-match': `"${String(match)}"` } }),
+      json: {
+        kind: 'mtls',
+        issuer: 'https://mesh.example',
+        authorities: authority.pem,
+        subject: 'dns',
+        roles: roles.map((role) => ({ subject: 'trainer.example', roles: [role] })),
+      },
+    });
+    expect(answer.status).toBe(200);
+    await third.world.governing.refreshEpoch();
+    return Number(answer.json['revision']);
+  };
+  const remove = () => first.call('admin', 'DELETE', path);
+  const body = { plaintext: 'AAAA' };
+  const wrap = () => client.code({ method: 'POST', path: '/v1/keys/k/wrap', body });
+  const during = (act: () => Promise<unknown>) => {
+    meanwhile = async () => {
+      meanwhile = () => Promise.resolve();
+      await act();
+    };
+  };
+
+  it('is ended at once in another instance, over a connection that is open', async () => {
+    await put(['user']);
+    expect(await wrap()).toBe(200);
+    expect((await remove()).status).toBe(200);
+    expect(await wrap()).toBe('certificate_invalid');
+    expect(client.connections).toBe(1);
+  });
+
+  it('that is ended keeps back the answer that another instance has under way', async () => {
+    await put(['user']);
+    expect(await wrap()).toBe(200);
+    during(remove);
+    expect(await wrap()).toBe('certificate_invalid');
+  });
+
+  it('whose roles change meanwhile has its answer under way decided anew', async () => {
+    const revision = await put(['user']);
+    expect(await wrap()).toBe(200);
+    during(() => put([], revision));
+    expect(await wrap()).toBe('forbidden');
   });
 });

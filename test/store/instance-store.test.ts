@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { describe, expect, it } from '@jest/globals';
 import type { GraceStore } from '../../src/audit/grace/ports.ts';
 import { OutcomeUnknown } from '../../src/outcome.ts';
+import { commitParameters } from '../../src/store/key-commit.ts';
 import { LIVE_SECONDS } from '../../src/store/instance-store.ts';
 import { onEachMajor } from './majors.ts';
 import { withOwner } from './owner.ts';
@@ -172,6 +173,27 @@ onEachMajor('instance store', (test) => {
       await instances().beat(id, outcome.epoch);
       expect((await holders()).ids).toEqual([]);
       await end(id);
+    });
+
+    it('takes no change of a program from before the grace while one is held', async () => {
+      const before =
+        'select public.commit_change($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16)';
+      const commit = async () => {
+        const parameters = commitParameters(await (await changer(test.store())).change([]));
+        return test.store().pool.query(before, [...parameters]);
+      };
+      const epochNow = async () => (await instances().confirmed()).epoch;
+      await commit();
+      const epoch = await epochNow();
+      const id = await openHolder();
+      await expect(commit()).rejects.toMatchObject({ code: '55P03' });
+      expect(await epochNow()).toBe(epoch);
+      // One that asks is let through on the same connections, and lets none of the others through.
+      expect(await (await changer(test.store())).commit([])).toBe(epoch + 1);
+      await expect(commit()).rejects.toMatchObject({ code: '55P03' });
+      await end(id);
+      await commit();
+      expect(await epochNow()).toBe(epoch + 2);
     });
 
     it('fences who has not told the epoch, and nobody else', async () => {

@@ -74,7 +74,7 @@ onEachMajor('allowance of rate limits', (test) => {
     const second = openStore({ url: test.database().appUrl });
     const stores = [test.store(), second];
     const rate = rateOf(60, 200);
-    const limit: Limit = { name: 'principal.use', bucket: randomUUID(), rate };
+    const limit: Limit = { name: 'principal.use', bucket: randomUUID(), owner: '', rate };
     const passedBy = async (limiter: Limiter) => {
       let passed = 0;
       for (let asked = 0; asked < 300; asked += 1) {

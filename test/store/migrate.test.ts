@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { assertMigrated, migrate } from '../../src/store/migrate.ts';
+import { assertMigrated, migrate, NEEDED } from '../../src/store/migrate.ts';
 import { createPool } from '../../src/store/pool.ts';
 import type { GuardedPool } from '../../src/store/pool.ts';
 import { schemaDiff } from '../../scripts/schema-diff.ts';
@@ -79,6 +79,43 @@ describe('migrate', () => {
     await expect(go()).rejects.toMatchObject({ code: 'conflict' });
     await expect(go()).rejects.toThrow('9.9.9');
     await expect(assertMigrated(owner, dir)).rejects.toMatchObject({ code: 'conflict' });
+  });
+
+  it('runs on what the next version only added to, and says from which file on', async () => {
+    const next = (needed: string) =>
+      migrate({ url: database.ownerUrl, version: '2.0.0', dir, needed });
+    write('0001_one', 'create table one (i int);');
+    await go();
+    write('0002_two', 'create table two (i int);');
+    expect(await next('0001_one')).toEqual(['0002_two']);
+    rmSync(join(dir, '0002_two'), { recursive: true });
+    expect(await go()).toEqual([]);
+    await assertMigrated(owner, dir);
+    // Of the version after that, which took something away that this one uses.
+    write('0002_two', 'create table two (i int);');
+    write('0003_three', 'alter table one drop column i;');
+    expect(await next('0002_two')).toEqual(['0003_three']);
+    await assertMigrated(owner, dir);
+    rmSync(join(dir, '0003_three'), { recursive: true });
+    await assertMigrated(owner, dir);
+    rmSync(join(dir, '0002_two'), { recursive: true });
+    await expect(go()).rejects.toThrow('2.0.0 (0003_three)');
+    await expect(assertMigrated(owner, dir)).rejects.toMatchObject({ code: 'conflict' });
+  });
+
+  it('reads and extends the table of a version that did not say what a program has to know', async () => {
+    write('0001_one', 'create table one (i int);');
+    await go();
+    await owner.query('alter table twofold_migration drop column needs');
+    await assertMigrated(owner, dir);
+    write('0002_two', 'create table two (i int);');
+    await expect(assertMigrated(owner, dir)).rejects.toThrow('0002_two');
+    expect(await go()).toEqual(['0002_two']);
+    const { rows } = await owner.query('select name, needs from twofold_migration order by name');
+    expect(rows).toEqual([
+      { name: '0001_one', needs: null },
+      { name: '0002_two', needs: NEEDED },
+    ]);
   });
 
   it('refuses a changed file, and one that sorts before an applied one', async () => {

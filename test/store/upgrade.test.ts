@@ -18,7 +18,7 @@ import {
 } from '../../src/keyring/row-mac.ts';
 import type { RowMac } from '../../src/keyring/row-mac.ts';
 import { startEmbedded } from '../../src/store/embedded.ts';
-import { MIGRATIONS, migrate } from '../../src/store/migrate.ts';
+import { MIGRATIONS, migrate, NEEDED } from '../../src/store/migrate.ts';
 import { openStore } from '../../src/store/store.ts';
 import type { Store } from '../../src/store/store.ts';
 import { KEY, VERSIONS } from '../keyring/samples.ts';
@@ -34,6 +34,9 @@ import {
 } from './samples.ts';
 import type { Changer } from './samples.ts';
 import { withClient } from './owner.ts';
+import { catalogOf, changesFor } from '../rolling/catalog.ts';
+import type { Catalog } from '../rolling/catalog.ts';
+import { readPrevious } from '../rolling/previous.ts';
 
 const OLD = ['0001_initial', '0002_published_keys', '0003_certificate_chains'];
 const NAMES = ['ml-train', 'payments', 'shown'];
@@ -50,6 +53,9 @@ let server: Awaited<ReturnType<typeof startEmbedded>>;
 let store: Store;
 let writer: Changer;
 let lane: number;
+/** What a program of the release before finds, before the migrations of this one. */
+let before: Catalog;
+const previous = readPrevious();
 const golden = new Map<string, Uint8Array>();
 const written: { readonly key: Key; readonly versions: readonly KeyVersion[] }[] = [];
 
@@ -125,9 +131,14 @@ beforeAll(async () => {
     await fillAsThen();
     await client.query('drop function public.grace_held');
   });
-  const newer = await migrate({ url: server.ownerUrl, version: '0.0.2' });
   const all = (await readdir(MIGRATIONS)).filter((name) => /^\d/u.test(name)).toSorted();
-  expect([...OLD, ...newer]).toEqual(all);
+  for (const name of all.filter((each) => each <= previous.migration)) {
+    await cp(join(MIGRATIONS, name), join(old, name), { recursive: true });
+  }
+  const known = await migrate({ url: server.ownerUrl, version: '0.0.2', dir: old });
+  before = await withClient(server.ownerUrl, catalogOf);
+  const newer = await migrate({ url: server.ownerUrl, version: '0.0.3' });
+  expect([...OLD, ...known, ...newer]).toEqual(all);
 }, 120_000);
 afterAll(async () => {
   await store.close();
@@ -207,5 +218,60 @@ describe('a database of the third migration', () => {
     const found = await store.keys.find('default', { id }, 0);
     if (found === null) throw new Error('it is gone');
     await expect(verifyStored(mac, found)).rejects.toMatchObject({ code: 'integrity_failed' });
+  });
+});
+
+describe('what the release before runs on', () => {
+  const plant = (sql: string): Promise<string[]> =>
+    withClient(server.ownerUrl, async (client) => {
+      await client.query('begin');
+      const now = await catalogOf(client);
+      await client.query(sql);
+      return changesFor(now, await catalogOf(client));
+    });
+
+  it('is kept by every migration since, but for what test/rolling/previous.json gives up', async () => {
+    const changes = changesFor(before, await withClient(server.ownerUrl, catalogOf));
+    expect(changes).toEqual(previous.contracts.map(({ object }) => object).toSorted());
+    // What is given up must have been without use in that release already, or it could not run on.
+    for (const { unneededSince } of previous.contracts) {
+      expect(unneededSince <= previous.migration).toBe(true);
+    }
+    expect(NEEDED).toBe(previous.migration);
+  });
+
+  it.each([
+    ['drop table public.limit_bucket cascade', /^table limit_bucket$/u],
+    ['alter table public.entry rename column subject to who', /^column entry\.subject$/u],
+    ['alter table public.key drop column labels cascade', /^column key\.labels$/u],
+    ['alter table public.backup alter column problem set not null', /^column backup\.problem$/u],
+    ['alter table public.backup alter column bytes type numeric', /^column backup\.bytes$/u],
+    ['alter table public.backup add n int not null', /^column backup\.n$/u],
+    ['alter table public.lane add constraint x check (next < 9e9)', /^constraint lane\.x$/u],
+    ['create unique index x on public.instance (zone, beat)', /^unique instance\.x$/u],
+    ['drop function public.grace_held(bigint)', /^function grace_held\(bigint\)$/u],
+    ['drop function public.grace_held(bigint)', /^right execute grace_held\(bigint\)$/u],
+    [
+      'create function public.grace_held(bigint, int default 1) returns boolean language sql as $$select true$$',
+      /^function grace_held\(bigint,integer\)$/u,
+    ],
+    ['revoke select on public.instance from twofold_app', /^right select instance\.zone$/u],
+    ['revoke insert on public.instance from twofold_app', /^right insert instance\.zone$/u],
+    [
+      'create trigger x before insert on public.lane for each row execute function public.name_schedule()',
+      /^trigger lane\.x$/u,
+    ],
+  ])('is not kept by: %s', async (sql, named) => {
+    expect(await plant(sql)).toContainEqual(expect.stringMatching(named));
+  });
+
+  it.each([
+    'alter table public.lane add n int not null default 0, add m text',
+    'create table public.more (id int primary key, constraint positive check (id > 0))',
+    'create index x on public.entry (leaf)',
+    'create function public.other(int) returns int language sql as $$select 1$$',
+    `create or replace function public.grace_held(p_epoch bigint) returns boolean language sql as 'select false'`,
+  ])('is kept by: %s', async (sql) => {
+    expect(await plant(sql)).toEqual([]);
   });
 });

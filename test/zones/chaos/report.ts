@@ -5,9 +5,9 @@ import type { Proof, StrikePause, Verdict } from './checker.ts';
 export interface Struck {
   readonly name: string;
   readonly lastedMs: number;
-  /** From its end until the cluster was whole again. */
+  /** From its end until the cluster was whole again and every zone served. */
   readonly healedMs: number;
-  /** Zones whose Twofold did not run afterwards. */
+  /** Zones that did not serve again. */
   readonly gone: readonly Zone[];
 }
 
