@@ -13,6 +13,7 @@
  * `npm run bench -- rotation [--quick] [--json FILE]`: unwraps beside rotations of other keys.
  * `npm run bench -- policy-changes [--quick] [--json FILE]`: unwraps beside a stream of changes of policies.
  * `npm run bench -- root-rotation [--quick] [--json FILE]`: unwraps beside a rotation of the root, and its speed.
+ * `npm run bench -- instances [--quick] [--json FILE]`: requests a processor-second with one instance and with two.
  * `npm run bench -- sequencer [--quick] [--rate N] [--json FILE]`: audit entries sequenced beside two appenders, bytes an entry,
  *   and proofs in a log of ten million.
  * `npm run bench -- audit-cost [--quick] [--json FILE]`: throughput with the audit log, without its sequencer, without appends.
@@ -39,6 +40,7 @@ import { compareReports, renderChanges } from './compare.ts';
 import { measureBackup, renderBackup } from './backup.ts';
 import { ServiceProcesses } from './cpu.ts';
 import { renderHtml } from './html.ts';
+import { measureInstances, renderInstances } from './instances.ts';
 import { measureKubernetes, renderKubernetes } from './kubernetes.ts';
 import { measureLimits, renderLimits } from './limits.ts';
 import { measureLists, renderLists } from './lists.ts';
@@ -393,6 +395,18 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
       writeFileSync(values.json, `${JSON.stringify(whole, null, 1)}\n`);
     }
     process.stdout.write(`${JSON.stringify(machine(service))}\n${renderLists(report)}\n`);
+  } finally {
+    await service.destroy();
+  }
+} else if (command === 'instances') {
+  const service = await startService(1);
+  try {
+    const size = values.quick ? { requests: 2_000, rounds: 1 } : { requests: 4_000, rounds: 3 };
+    const report = { machine: machine(service), rows: await measureInstances(service, size) };
+    if (values.json !== undefined) {
+      writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
+    }
+    process.stdout.write(`${JSON.stringify(report.machine)}\n${renderInstances(report.rows)}`);
   } finally {
     await service.destroy();
   }

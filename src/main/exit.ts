@@ -4,6 +4,12 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 
+/**
+ * Exit code of an instance that was fenced while it was cut off: whoever keeps it running is to start it
+ * again (EX_TEMPFAIL of sysexits.h).
+ */
+export const START_AGAIN = 75;
+
 const PATIENCE_MS = 5_000;
 
 /**

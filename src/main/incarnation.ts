@@ -37,8 +37,11 @@ export interface IncarnationOptions {
   /** Whether no other worker runs yet, so that all that left an id in the folder are dead; true unless told. */
   readonly first?: boolean | undefined;
   readonly onTrouble: (error: unknown) => void;
-  /** Told once that this incarnation has ended. */
-  readonly onEnd: (end: End) => void;
+  /**
+   * Told once that this incarnation has ended. `lapsed`: no heartbeat was committed for a whole grace
+   * before, so a change fenced it that could not reach it, and nobody who does not trust it.
+   */
+  readonly onEnd: (end: End, lapsed: boolean) => void;
 }
 
 /**
@@ -174,7 +177,10 @@ export class Incarnation {
       this.#end = endOf(found, known);
       if (this.#end !== null) {
         this.lease.forfeit();
-        this.#options.onEnd(this.#end);
+        const silentMs = began - this.#lastBeat;
+        const { graceMs = 0 } = this.#options;
+        const lapsed = this.#end === 'fenced' && graceMs > 0 && silentMs >= graceMs;
+        this.#options.onEnd(this.#end, lapsed);
         return BEAT_MS;
       }
       this.lease.beaten(began, known.epoch, found.epoch);

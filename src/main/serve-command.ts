@@ -3,7 +3,7 @@ import { parseFlags, requireNothingMore } from '../cli/arguments.ts';
 import type { Config } from '../config.ts';
 import { lockDataFolder } from '../data-folder.ts';
 import { waitingNotice, welcome } from './banner.ts';
-import { endSoon } from './exit.ts';
+import { endSoon, START_AGAIN } from './exit.ts';
 import { Service } from './service.ts';
 import { stopSignals } from './stop-signals.ts';
 import type { StopSignals } from './stop-signals.ts';
@@ -51,11 +51,13 @@ async function serveAlone(
   const service = new Service(config, signals.hastened);
   reloaded(() => void service.reload());
   const started = service.start((status) => print(waitingNotice(config, status)));
-  const running = await Promise.race([started, signals.asked]);
-  if (running !== undefined) {
+  const lapsed = service.lapse.happened;
+  const running = await Promise.race([started, signals.asked, lapsed]);
+  let end: unknown = running;
+  if (typeof running === 'object') {
     print(welcome(config, running));
-    await signals.asked;
+    end = await Promise.race([signals.asked, lapsed]);
   }
   await service.stop();
-  return 0;
+  return end === 'lapsed' ? START_AGAIN : 0;
 }

@@ -51,6 +51,7 @@ import { logCheck } from './sequenced-log.ts';
 import { lateParts } from './late-parts.ts';
 import { checkLogOutside, outsideLog } from './log-outside.ts';
 import type { LateParts } from './late-parts.ts';
+import { Lapse } from './lapse.ts';
 import { openLimits } from './limiting.ts';
 import { listenersOf, readIdentities, urlsOf } from './listeners.ts';
 import { removeOwnOrphans } from './orphans.ts';
@@ -89,6 +90,7 @@ export class Service {
   /** The start under way, or over; never rejects. */
   #startOver: Promise<void> = Promise.resolve();
   #stopped: Promise<void> | undefined;
+  readonly lapse = new Lapse();
   #reloads: Reloads | undefined;
   #limits: HttpDependencies['limits'] | undefined;
   #http: HttpServer | undefined;
@@ -267,7 +269,7 @@ export class Service {
         worker: this.#membership?.worker,
         first: this.#membership?.first,
         onTrouble: (err) => log.warn({ err }, 'a heartbeat failed'),
-        onEnd: (end) => log.fatal({ end }, 'this instance is fenced: restart it'),
+        onEnd: this.lapse.watch(log),
       },
       this.#unwinding,
     );

@@ -9,12 +9,12 @@ import { NAME } from '../../src/name.ts';
 import { findEmbedded } from '../../src/store/embedded.ts';
 import { TestService } from './service.ts';
 
-/** A service with a data folder of its own; stop it before the first one, whose database it uses. */
+/** A service with a data folder of its own (`dataDir`: that of one that ended); stop it before the first one, whose database it uses. */
 export async function startBeside(
   first: TestService,
   environment: Readonly<Record<string, string>> = {},
+  dataDir = mkdtempSync(join(tmpdir(), 'twofold-e2e-')),
 ): Promise<TestService> {
-  const dataDir = mkdtempSync(join(tmpdir(), 'twofold-e2e-'));
   copyFileSync(join(first.dataDir, SEED_FILE), join(dataDir, SEED_FILE));
   const hsm = join(first.dataDir, 'hsm');
   return TestService.start({

@@ -200,11 +200,12 @@ export class Ledger {
   async finish(service: Loaded): Promise<number> {
     const open = this.#unanswered;
     this.#unanswered = [];
-    for (const change of open) {
+    const again = open.map((change) => async () => {
       if (!(await this.#send(service, change))) {
         this.surprises.push(`${change.path} is still not answered`);
       }
-    }
+    });
+    await inTurns(4, again);
     return open.length;
   }
 

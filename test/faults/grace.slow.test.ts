@@ -10,6 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 
 import { MARGIN_MS } from '../../src/audit/grace/waiting.ts';
+import { START_AGAIN } from '../../src/main/exit.ts';
 import { startBeside } from '../e2e/beside.ts';
 import { withChildren } from '../e2e/processes.ts';
 import { TestService } from '../e2e/service.ts';
@@ -33,6 +34,7 @@ const environment = () => ({
   DATABASE_URL: database.appUrl,
   TWOFOLD_DATABASE_OWNER_URL: database.ownerUrl,
   TWOFOLD_ZONE_GRACE_MS: String(GRACE_MS),
+  TWOFOLD_STOP_DRAIN_MS: '2000',
 });
 const freeze = () => {
   frozen = withChildren(database.pid());
@@ -49,6 +51,12 @@ async function wrappedBy(name: string): Promise<string> {
   const { json } = await service.request('POST', `/v1/keys/${name}/wrap`, { plaintext: PLAINTEXT });
   return String(json['ciphertext']);
 }
+
+const writtenKeys = (): Promise<readonly string[]> =>
+  withClient(database.ownerUrl, async (client) => {
+    const { rows } = await client.query<{ name: string }>('select name from key');
+    return rows.map(({ name }) => name);
+  });
 
 const spoolOf = ({ dataDir }: TestService): string[] => {
   try {
@@ -111,33 +119,38 @@ describe('a database that hangs', () => {
   }, 120_000);
 });
 
-describe('a process that is killed in the grace', () => {
-  it('leaves its entries to the next one', async () => {
-    const ciphertext = await wrappedBy('killed');
-    const unwraps = new Unwraps(service, 'killed', ciphertext);
-    await eventually(async () => unwraps.answered.length > 20, 20_000);
-    freeze();
-    await sleep(2_000);
-    await service.kill();
-    await unwraps.stop();
-    expect(spoolOf(service)).toHaveLength(1);
-    thaw();
-    const { dataDir } = service;
-    service = await TestService.start({ dataDir, environment: environment() });
-    await untilReady(service);
-    expect(spoolOf(service)).toEqual([]);
-    expect(await faultsOf(database.ownerUrl, unwraps.answered)).toEqual([]);
-    expect(await verifiedLive(service, database.ownerUrl)).toBe('verified');
-  }, 120_000);
+describe('a process that ends in the grace', () => {
+  it.each<'kill' | 'stop'>(['kill', 'stop'])(
+    'by %s leaves its entries to the next one',
+    async (way) => {
+      const name = `ended-by-${way}`;
+      const ciphertext = await wrappedBy(name);
+      const unwraps = new Unwraps(service, name, ciphertext);
+      await eventually(async () => unwraps.answered.length > 20, 20_000);
+      freeze();
+      await sleep(2_000);
+      const answered = unwraps.answered.length;
+      await service[way]();
+      await unwraps.stop();
+      expect(answered).toBeGreaterThan(20);
+      expect(spoolOf(service)).toHaveLength(1);
+      thaw();
+      const { dataDir } = service;
+      service = await TestService.start({ dataDir, environment: environment() });
+      await untilReady(service);
+      expect(spoolOf(service)).toEqual([]);
+      expect(await faultsOf(database.ownerUrl, unwraps.answered)).toEqual([]);
+      expect(await verifiedLive(service, database.ownerUrl)).toBe('verified');
+    },
+    120_000,
+  );
 });
 
 describe('an instance that nobody can reach', () => {
-  it('answers nothing more when a suspension is acknowledged, and brings its entries back', async () => {
+  it('answers nothing more when a suspension is acknowledged, ends, and brings its entries back', async () => {
     const ciphertext = await wrappedBy('cut');
-    const other = await startBeside(service, {
-      ...environment(),
-      DATABASE_URL: relay.url(database.appUrl),
-    });
+    const through = { ...environment(), DATABASE_URL: relay.url(database.appUrl) };
+    let other = await startBeside(service, through);
     try {
       const unwraps = new Unwraps(other, 'cut', ciphertext);
       await eventually(async () => unwraps.answered.length > 20, 20_000);
@@ -157,9 +170,13 @@ describe('an instance that nobody can reach', () => {
       expect(performance.now() - began).toBeLessThan(2_000);
       await sleep(500);
       relay.unmute();
-      await eventually(async () => (await healthOf(other)).states['database'] === 'fenced', 30_000);
-      await eventually(async () => spoolOf(other).length === 0, 30_000);
+      await eventually(async () => !other.running, 30_000);
       await unwraps.stop();
+      // For who keeps it running: it is to be started again, and serves.
+      expect(other.child.exitCode).toBe(START_AGAIN);
+      other = await startBeside(service, through, other.dataDir);
+      await untilReady(other);
+      expect(spoolOf(other)).toEqual([]);
       const after = unwraps.answered.filter(({ ended }) => ended > acknowledged);
       expect(after).toEqual([]);
       expect(unwraps.answered.filter(({ ended }) => ended > at + 700).length).toBeGreaterThan(20);
@@ -175,8 +192,21 @@ describe('an instance that nobody can reach', () => {
     const other = await startBeside(service, environment());
     await other.kill();
     const began = performance.now();
-    await wrappedBy('after-a-kill');
-    expect(performance.now() - began).toBeGreaterThan(GRACE_MS);
+    const change = async () => {
+      const body = { name: 'after-a-kill', suite: 'A256GCM' };
+      const headers = { 'Idempotency-Key': 'after-a-kill' };
+      const answer = await service.request('POST', '/v1/admin/keys', body, { headers });
+      return { answer, after: performance.now() - began };
+    };
+    const first = change();
+    await eventually(async () => (await writtenKeys()).includes('after-a-kill'), 2_000);
+    // It is written, but may not hold everywhere: who repeats it by its key hears no sooner.
+    const repeated = await change();
+    expect(repeated.answer.headers.get('idempotency-replayed')).toBe('true');
+    for (const { answer, after } of [await first, repeated]) {
+      expect(answer.status).toBe(201);
+      expect(after).toBeGreaterThan(GRACE_MS);
+    }
     const { rows } = await withClient(database.ownerUrl, (client) =>
       client.query('select 1 from instance where fenced'),
     );

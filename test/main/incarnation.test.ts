@@ -17,10 +17,13 @@ onEmbedded('an incarnation', (test) => {
   let home: string;
   let unwindings: Unwinding[];
   let ends: End[];
+  /** Whether a grace was over without a heartbeat, of each end. */
+  let lapses: boolean[];
   beforeEach(async () => {
     home = await mkdtemp(join(tmpdir(), 'twofold-incarnation-'));
     unwindings = [];
     ends = [];
+    lapses = [];
   });
   afterEach(async () => {
     for (const unwinding of unwindings) await unwinding.unwind();
@@ -35,7 +38,10 @@ onEmbedded('an incarnation', (test) => {
     const unwinding = new Unwinding(() => undefined);
     unwindings.push(unwinding);
     const { instances, audit: changes } = test.store();
-    const onEnd = (end: End) => ends.push(end);
+    const onEnd = (end: End, lapsed: boolean) => {
+      ends.push(end);
+      lapses.push(lapsed);
+    };
     const onTrouble = () => undefined;
     const options = { instances, changes, dataDir, zone: 'local', onTrouble, onEnd, ...among };
     return Incarnation.open(options, unwinding);
@@ -60,6 +66,24 @@ onEmbedded('an incarnation', (test) => {
     const opened = performance.now();
     await eventually(async () => lease.covers(performance.now()));
     expect(lease.until - 30_000 - opened).toBeLessThan(900);
+  });
+
+  it('tells a fence after a silence as long as its grace from one by who does not trust it', async () => {
+    const fenced = async (graceMs: number) => {
+      const { id } = await start(await mkdtemp(join(home, 'folder-')), { graceMs });
+      const before = ends.length;
+      await withOwner(test.database(), (owner) =>
+        owner.query('update public.instance set fenced = true where id = $1', [id]),
+      );
+      await eventually(async () => ends.length > before);
+    };
+    await fenced(30_000);
+    // A heartbeat is a second after the one before it.
+    await fenced(1);
+    expect([ends, lapses]).toEqual([
+      ['fenced', 'fenced'],
+      [false, true],
+    ]);
   });
 
   it('closes its predecessor in the same folder at once', async () => {

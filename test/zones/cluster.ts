@@ -230,8 +230,7 @@ export class Cluster {
 
   /** A signal for the zone's postmaster and its backends. */
   signalPostgres(zone: Zone, signal: 'SIGSTOP' | 'SIGCONT'): void {
-    const isPostgres = (pid: number) =>
-      readFileSync(`/proc/${String(pid)}/comm`, 'utf8').trim() === 'postgres';
+    const isPostgres = (pid: number) => programOf(pid) === 'postgres';
     for (const pid of this.#pids(zone).filter(isPostgres)) send(pid, signal);
   }
 
@@ -383,6 +382,16 @@ export class Cluster {
     const file = join(this.folder, 'haproxy.cfg');
     writeFileSync(file, proxyConfiguration(servers));
     this.#spawn(null, 'haproxy', ['haproxy', '-db', '-f', file]);
+  }
+}
+
+/** Null for a process that ended meanwhile. */
+function programOf(pid: number): string | null {
+  try {
+    return readFileSync(`/proc/${String(pid)}/comm`, 'utf8').trim();
+  } catch (error) {
+    if (['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) return null;
+    throw error;
   }
 }
 

@@ -10,6 +10,7 @@ import { promisify } from 'node:util';
 import { SignJWT } from 'jose';
 
 import { runTokenCeremony } from '../../src/hsm/run-ceremony.ts';
+import { START_AGAIN } from '../../src/main/exit.ts';
 import { makeKey } from '../access/issuer-fixture.ts';
 import type { TestKey } from '../access/issuer-fixture.ts';
 import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
@@ -25,7 +26,7 @@ const ISSUER = 'https://issuer.example';
 const LABEL = 'zones-token';
 const PORT = 8370;
 /** Debian's package `faketime`. */
-const FAKETIME = '/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1';
+export const FAKETIME = '/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1';
 const READY_MS = 60_000;
 
 const tokensFolder = (folder: string, zone: Zone) => join(folder, `tokens${String(zone)}`);
@@ -187,21 +188,21 @@ export class Site {
     };
   }
 
-  /** A token of an administrator and user, made once. */
+  /** A token of an administrator and user, made once; it holds where a clock is an hour off. */
   token(): Promise<string> {
     this.#token ??= new SignJWT({ roles: ['admin', 'user', 'auditor'] })
       .setProtectedHeader({ alg: 'ES256', kid: 'key-1', typ: 'JWT' })
       .setIssuer(ISSUER)
       .setAudience('kms')
       .setSubject('alice')
-      .setIssuedAt()
-      .setExpirationTime('50m')
+      .setIssuedAt(Math.floor(Date.now() / 1_000) - 7_200)
+      .setExpirationTime('3h')
       .sign(this.#issuer.privateKey);
     return this.#token;
   }
 }
 
-/** One zone's Twofold. */
+/** One zone's Twofold, started again as a service manager would when it asks for that. */
 export class ZoneService {
   readonly zone: Zone;
   readonly #databaseUrl: string | undefined;
@@ -209,6 +210,9 @@ export class ZoneService {
   #client: ZoneClient | null = null;
   #child: ChildProcess | null = null;
   #output = '';
+  #again: Promise<void> | null = null;
+  /** How often it ended to be started again. */
+  restarts = 0;
 
   constructor(site: Site, zone: Zone, databaseUrl?: string) {
     this.zone = zone;
@@ -234,6 +238,9 @@ export class ZoneService {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#child = child;
+    child.once('exit', (code) => {
+      if (code === START_AGAIN && this.#child === child) this.#startAgain();
+    });
     for (const stream of [child.stdout, child.stderr]) {
       stream.on('data', (chunk: Buffer) => (this.#output += chunk.toString('utf8')));
     }
@@ -246,7 +253,31 @@ export class ZoneService {
     }
   }
 
+  #startAgain(): void {
+    this.restarts += 1;
+    this.#again = this.start()
+      .catch((error: unknown) => {
+        this.#output += String(error);
+      })
+      .finally(() => {
+        this.#again = null;
+      });
+  }
+
+  /** Resolves once it answers a request that needs its database; false when it does not in time. */
+  async serves(path: string, milliseconds = READY_MS): Promise<boolean> {
+    const until = performance.now() + milliseconds;
+    while (performance.now() < until) {
+      await this.#again;
+      const answer = await this.request('GET', path).catch(() => null);
+      if (answer?.status === 200) return true;
+      await sleep(100);
+    }
+    return false;
+  }
+
   async stop(): Promise<void> {
+    await this.#again;
     const child = this.#child;
     if (child !== null && this.running) {
       const exited = once(child, 'exit');
@@ -263,6 +294,7 @@ export class ZoneService {
 
   /** kill -9 of the service alone. */
   async kill(): Promise<void> {
+    await this.#again;
     const child = this.#child;
     if (child === null || !this.running) return;
     child.kill('SIGKILL');

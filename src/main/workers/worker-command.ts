@@ -3,7 +3,7 @@ import { parseFlags, requireNothingMore } from '../../cli/arguments.ts';
 import type { Config } from '../../config.ts';
 import { TwofoldError } from '../../errors.ts';
 import { complaintLines } from '../complaint.ts';
-import { endSoon } from '../exit.ts';
+import { endSoon, START_AGAIN } from '../exit.ts';
 import { Service } from '../service.ts';
 import { SIGNALS } from '../stop-signals.ts';
 import { WorkerChannel } from './channel.ts';
@@ -25,13 +25,15 @@ export async function workerCommand(config: Config, argv: readonly string[]): Pr
     const service = new Service(config, channel.hastened, channel.membership(begin));
     channel.onReload = () => void service.reload();
     const started = service.start((status) => channel.tell({ type: 'waiting', status }));
-    const running = await Promise.race([started, channel.stopAsked]);
-    if (running !== undefined) {
+    const lapsed = service.lapse.happened;
+    const running = await Promise.race([started, channel.stopAsked, lapsed]);
+    let end: unknown = running;
+    if (typeof running === 'object') {
       channel.tell({ type: 'complete', service: running });
-      await channel.stopAsked;
+      end = await Promise.race([channel.stopAsked, lapsed]);
     }
     await service.stop();
-    return 0;
+    return end === 'lapsed' ? START_AGAIN : 0;
   } catch (error) {
     channel.tell({ type: 'failed', lines: complaintLines(error) });
     return 1;

@@ -3,125 +3,257 @@
  * acknowledged, and proves afterwards that nothing of it was lost, that no answer was wrong or not a
  * documented one, that no suspended key was used, and that the audit log has every acknowledged entry.
  *
- * Reads one line of JSON (`Order`); load begins at once and ends with a second line. Then it judges and
- * writes its report as JSON. A process of its own sees what clients see, whatever the test does meanwhile.
+ * Reads one line of JSON (`Order`), writes `ready` once the load runs, and ends it with a second line
+ * (`Ended`). Then it judges and writes its `Verdict` as JSON. A process of its own sees what clients
+ * see, whatever the test does meanwhile.
  */
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { Ledger } from '../../e2e/ledger.ts';
+import type { Loaded } from '../../e2e/ledger.ts';
+import { ZONES } from '../cluster.ts';
+import type { Zone } from '../cluster.ts';
 import { ZoneClient } from '../zone-client.ts';
 import type { ZoneAddress } from '../zone-client.ts';
 import { seeded } from './seeded.ts';
 import { Suspensions } from './suspensions.ts';
+import { CHANGES, operationOf, othersThan, Timeline } from './timeline.ts';
+import type { Interval } from './timeline.ts';
+import { makeKnown, Proofs, Uses } from './uses.ts';
 
 export interface Order {
   readonly seed: number;
   readonly workers: number;
   readonly zones: readonly ZoneAddress[];
+  /** The log's keys, as they were pinned before the first fault. */
+  readonly trust: string;
+}
+
+/** A fault with its healing; `zones` are those whose Twofold it struck. */
+export interface Strike extends Interval {
+  readonly name: string;
+  readonly zones: readonly Zone[];
+}
+
+export interface Ended {
+  readonly strikes: readonly Strike[];
+  /** When another PostgreSQL was promoted. */
+  readonly promotions: readonly number[];
+}
+
+/** Longest pauses where a fault did not strike: of changes in those zones together, of unwraps in each, ms. */
+export interface StrikePause {
+  readonly name: string;
+  readonly changes: number;
+  readonly unwraps: number;
+}
+
+export interface Proof {
+  readonly claim: string;
+  /** What was held against it. */
+  readonly checked: string;
+  /** What contradicts it; empty in a run that passed. */
+  readonly faults: readonly string[];
 }
 
 export interface Verdict {
+  readonly acknowledged: number;
   readonly counts: Readonly<Record<string, number>>;
-  /** Longest time without any acknowledgement, by zone and of all together, ms. */
+  /** Longest time without an acknowledgement in all zones together, by operation, ms. */
   readonly pauses: Readonly<Record<string, number>>;
+  readonly strikePauses: readonly StrikePause[];
+  /** From each promotion until the first acknowledged write, ms; null where none came. */
+  readonly afterPromotion: readonly (number | null)[];
   readonly refusals: readonly string[];
-  /** What may not be; empty in a run that passed. */
-  readonly faults: readonly string[];
+  readonly proofs: readonly Proof[];
 }
 
 const RETRY_MS = 100;
 /** So that each key can be asked for at the end. */
-const MOST_KEYS = 400;
+const MOST_KEYS = 300;
+/** Of what other zones are asked again beside the first. */
+const SAMPLE = 400;
+const PROOFS_AT_THE_END = 100;
+/** Longer than it takes Patroni to find its leader lost, and a change to wait for the grace. */
+const JUDGED_AFTER_MS = 3_000;
 
-class Pause {
-  #last = performance.now();
-  longest = 0;
-
-  mark(): void {
-    const now = performance.now();
-    this.longest = Math.max(this.longest, now - this.#last);
-    this.#last = now;
-  }
+interface Target extends Loaded {
+  readonly zone: Zone;
 }
 
-async function judge(order: Order, ended: Promise<unknown>): Promise<Verdict> {
-  const random = seeded(order.seed);
-  const ledger = new Ledger(random, 0, MOST_KEYS);
-  const clients = order.zones.map((zone) => new ZoneClient(zone));
-  let over = false;
-  let acknowledged = 0;
-  const all = new Pause();
-  const pauses = clients.map(() => new Pause());
-  const faults: string[] = [];
-  const loaded = clients.map((client, zone) => ({
-    running: true,
-    request: async (...args: Parameters<ZoneClient['request']>) => {
-      const answer = await client.request(...args).catch(async (error: unknown) => {
-        // An answer that the contract does not list is no broken connection.
-        if (error instanceof Error && error.message.includes(' answered '))
-          faults.push(error.message);
-        // As a client would wait that finds nobody there.
-        await sleep(RETRY_MS);
-        throw error;
-      });
-      if (answer.status < 300) {
-        acknowledged += 1;
-        all.mark();
-        pauses[zone]?.mark();
-      }
-      return answer;
-    },
-  }));
-  const suspensions = new Suspensions(clients, random, 'chaos-suspended');
-  const work = [
-    ...loaded.map((target) => ledger.load(target, order.workers, () => over)),
-    suspensions.run(() => over),
-  ];
-  await ended;
-  over = true;
-  await Promise.all(work);
-  for (const pause of [all, ...pauses]) pause.mark();
+class Run {
+  readonly #timeline = new Timeline();
+  readonly #undocumented: string[] = [];
+  readonly #ledger: Ledger;
+  readonly #random: () => number;
+  readonly #proofs: Proofs;
+  readonly #clients: readonly ZoneClient[];
+  readonly #targets: readonly Target[];
+  readonly #workers: number;
+  #over = false;
+  #began = Date.now();
+  #work: Promise<unknown> = Promise.resolve();
+  #suspensions: Suspensions;
+  #uses: Uses | null = null;
 
-  const [first] = loaded;
-  if (first === undefined) throw new Error('no zone');
-  await ledger.finish(first);
-  for (const [place, target] of loaded.entries()) {
-    const lost = await ledger.lost(target, place === 0 ? Number.MAX_SAFE_INTEGER : 0);
-    faults.push(...lost.map((what) => `lost, as zone ${String(place + 1)} says: ${what}`));
+  constructor({ seed, workers, zones, trust }: Order) {
+    this.#random = seeded(seed);
+    this.#workers = workers;
+    this.#ledger = new Ledger(this.#random, 0, MOST_KEYS);
+    this.#proofs = new Proofs(trust, this.#random);
+    this.#clients = zones.map((zone) => new ZoneClient(zone));
+    this.#targets = ZONES.map((zone) => this.#target(zone));
+    this.#suspensions = new Suspensions(this.#targets, this.#random, 'chaos-suspended');
   }
-  faults.push(...(await ledger.broken(first)), ...ledger.surprises, ...suspensions.breaches);
-  const auditIds = ledger.takeAuditIds();
-  faults.push(...(await missingEntries(clients, auditIds)));
-  for (const client of clients) client.close();
-  return {
-    counts: {
-      acknowledged,
-      ...(ledger.counts as Record<string, number>),
-      ...suspensions.counts,
-      auditIds: auditIds.length,
-    },
-    pauses: Object.fromEntries([
-      ['all', all.longest],
-      ...pauses.map(({ longest }, place) => [`zone ${String(place + 1)}`, longest] as const),
-    ]),
-    refusals: [...ledger.refusals].toSorted(),
-    faults,
-  };
+
+  #target(zone: Zone): Target {
+    const client = this.#clients[zone - 1];
+    if (client === undefined) throw new Error('no such zone');
+    return {
+      zone,
+      running: true,
+      request: async (method, path, body, options) => {
+        const answer = await client
+          .request(method, path, body, { headers: options?.headers ?? {} })
+          .catch(async (error: unknown) => {
+            // An answer that the contract does not list is no broken connection.
+            if (error instanceof Error && error.message.includes(' answered '))
+              this.#undocumented.push(error.message);
+            // As a client would wait that finds nobody there.
+            await sleep(RETRY_MS);
+            throw error;
+          });
+        if (answer.status < 300 && !this.#over) this.#mark(zone, operationOf(method, path), answer);
+        if (answer.status === 503) await sleep(RETRY_MS);
+        return answer;
+      },
+    };
+  }
+
+  #mark(zone: Zone, operation: string | null, answer: Awaited<ReturnType<Loaded['request']>>) {
+    if (operation === null) return;
+    this.#timeline.mark(zone, operation);
+    const id = answer.headers.get('Twofold-Audit-Id');
+    if (id !== null && operation !== 'proof') this.#proofs.answered(id);
+  }
+
+  get #first(): Target {
+    const [first] = this.#targets;
+    if (first === undefined) throw new Error('no zone');
+    return first;
+  }
+
+  async start(): Promise<void> {
+    const uses = new Uses(await makeKnown(this.#first.request), this.#random);
+    this.#uses = uses;
+    this.#began = Date.now();
+    const isOver = () => this.#over;
+    const requests = this.#targets.map(({ request }) => request);
+    this.#work = Promise.all([
+      ...this.#targets.map((target) => this.#ledger.load(target, this.#workers, isOver)),
+      ...requests.map((request) => uses.run(request, isOver)),
+      this.#proofs.run(requests, isOver),
+      this.#suspensions.run(isOver),
+    ]);
+  }
+
+  async end({ strikes, promotions }: Ended): Promise<Verdict> {
+    const whole = { from: this.#began, until: Date.now() };
+    this.#over = true;
+    await this.#work;
+    await sleep(JUDGED_AFTER_MS);
+    const timeline = this.#timeline;
+    const { counts } = timeline;
+    const proofs = await this.#judge();
+    for (const client of this.#clients) client.close();
+    return {
+      acknowledged: Object.values(counts).reduce((sum, count) => sum + count, 0),
+      counts,
+      pauses: Object.fromEntries([
+        ['any of them', timeline.longest(whole, () => true)],
+        ...Object.keys(counts).map(
+          (name) => [name, timeline.longest(whole, (one) => one.operation === name)] as const,
+        ),
+      ]),
+      strikePauses: strikes.map((strike) => {
+        const zones = othersThan(strike.zones);
+        return {
+          name: strike.name,
+          changes: timeline.longest(
+            strike,
+            (one) => zones.includes(one.zone) && CHANGES.includes(one.operation),
+          ),
+          unwraps: Math.max(
+            0,
+            ...zones.map((zone) =>
+              timeline.longest(strike, (one) => one.zone === zone && one.operation === 'unwrap'),
+            ),
+          ),
+        };
+      }),
+      afterPromotion: promotions.map((moment) => timeline.writeAfter(moment)),
+      refusals: [...this.#ledger.refusals].toSorted(),
+      proofs,
+    };
+  }
+
+  async #judge(): Promise<readonly Proof[]> {
+    const ledger = this.#ledger;
+    const first = this.#first;
+    const { keys, versions, wraps, signatures } = ledger.counts as Record<string, number>;
+    const asked = await ledger.finish(first);
+    const lost: string[] = [];
+    for (const target of this.#targets) {
+      const sample = target === first ? Number.MAX_SAFE_INTEGER : SAMPLE;
+      const found = await ledger.lost(target, sample);
+      lost.push(...found.map((what) => `as zone ${String(target.zone)} says: ${what}`));
+    }
+    lost.push(...(await ledger.broken(first)));
+    const ids = ledger.takeAuditIds();
+    const missing = await missingEntries(first, ids);
+    const recent = ids.slice(-PROOFS_AT_THE_END);
+    if (missing.length === 0) await this.#proofs.proveAll(first.request, recent);
+    const { suspensions, refused } = this.#suspensions.counts;
+    const { opened, verified } = this.#uses?.counts ?? { opened: 0, verified: 0 };
+    return [
+      {
+        claim: 'Nothing acknowledged is lost',
+        checked: `${String(keys)} keys of ${String(versions)} versions, ${String(wraps)} wraps, ${String(signatures)} signatures; ${String(asked)} changes that had no answer, asked again`,
+        faults: lost,
+      },
+      {
+        claim: 'No wrong plaintext, no wrong signature',
+        checked: `${String(opened)} unwraps and ${String(verified)} verifications as they came, besides those wraps and signatures`,
+        faults: this.#uses?.wrong ?? ['there was no load'],
+      },
+      {
+        claim: 'No use after an acknowledged suspension',
+        checked: `${String(suspensions)} suspensions, ${String(refused)} uses refused under them`,
+        faults: this.#suspensions.breaches,
+      },
+      {
+        claim: 'Every answer has its entry in the audit log, and the entry its proof',
+        checked: `${String(ids.length)} entries, ${String(this.#proofs.counts.proofs)} proofs by keys pinned before`,
+        faults: [...missing, ...this.#proofs.wrong],
+      },
+      {
+        claim: 'Every error is a documented code',
+        checked: `each answer against the contract; refused were ${[...ledger.refusals].toSorted().join(', ')}`,
+        faults: [...this.#undocumented, ...ledger.surprises],
+      },
+    ];
+  }
 }
 
 /** Entries of answers that were acknowledged and are not in the log. Lanes are read whole, newest last. */
-async function missingEntries(
-  clients: readonly ZoneClient[],
-  auditIds: readonly string[],
-): Promise<string[]> {
-  const [client] = clients;
+async function missingEntries(target: Target, auditIds: readonly string[]): Promise<string[]> {
   const wanted = new Set(auditIds);
   let token: unknown;
   do {
     const page = typeof token === 'string' ? `&pageToken=${encodeURIComponent(token)}` : '';
-    const answer = await client?.request('GET', `/v1/audit/entries?pageSize=1000${page}`);
-    if (answer?.status !== 200) throw new Error(`entries: ${String(answer?.status)}`);
+    const answer = await target.request('GET', `/v1/audit/entries?pageSize=1000${page}`);
+    if (answer.status !== 200) throw new Error(`entries: ${String(answer.status)}`);
     for (const { id } of answer.json['items'] as { id: string }[]) wanted.delete(id);
     token = answer.json['nextPageToken'];
   } while (typeof token === 'string' && wanted.size > 0);
@@ -129,8 +261,11 @@ async function missingEntries(
 }
 
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
-const first = await lines.next();
-const order = JSON.parse(String(first.value)) as Order;
-const verdict = await judge(order, lines.next());
-process.stdout.write(`${JSON.stringify(verdict)}\n`);
+const order = JSON.parse(String((await lines.next()).value)) as Order;
+const run = new Run(order);
+await run.start();
+process.stdout.write('ready\n');
+const ended = JSON.parse(String((await lines.next()).value)) as Ended;
+const verdict = await run.end(ended);
+await new Promise((done) => process.stdout.write(`${JSON.stringify(verdict)}\n`, done));
 process.exit(0);

@@ -1,6 +1,5 @@
 /** What a chaos run does to the zones, and how it takes it back. */
 import { readdirSync, renameSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
 
 import { ZONES } from '../cluster.ts';
 import type { Cluster, Zone } from '../cluster.ts';
@@ -13,137 +12,222 @@ export interface Scene {
   readonly random: () => number;
 }
 
+/** Within the life of the load's access token (`Site.token`). */
+const [BACK_S, AHEAD_S] = [-3_600, 3_600];
+
+export type FaultKind = 'kill' | 'stop' | 'cut' | 'odd';
+
+/** A fault that was made. */
+export interface Made {
+  /** Zones of which the Twofold itself is struck: others are to go on. */
+  readonly zones: readonly Zone[];
+  readonly end: () => Promise<void> | void;
+}
+
 export interface Fault {
   readonly name: string;
-  /** Makes the fault; resolves to what ends it. */
-  readonly strike: (scene: Scene) => Promise<() => Promise<void> | void>;
+  readonly kind: FaultKind;
+  readonly strike: (scene: Scene) => Promise<Made>;
 }
 
 const any = ({ random }: Scene): Zone => ZONES[Math.floor(random() * ZONES.length)] ?? 1;
 const others = (zone: Zone): readonly Zone[] => ZONES.filter((one) => one !== zone);
 
-/** A stop of `pids` for as long as the fault lasts. */
-const stopped = (cluster: Cluster, zone: Zone) => {
+const stoppedZone = ({ cluster }: Scene, zone: Zone): Made => {
   cluster.signal(zone, 'SIGSTOP');
-  return () => cluster.signal(zone, 'SIGCONT');
+  return { zones: [zone], end: () => cluster.signal(zone, 'SIGCONT') };
 };
 
-export const FAULTS: readonly Fault[] = [
+const stoppedPostgres = ({ cluster }: Scene, zones: readonly Zone[]): Made => {
+  for (const zone of zones) cluster.signalPostgres(zone, 'SIGSTOP');
+  return {
+    zones: [],
+    end: () => {
+      for (const zone of zones) cluster.signalPostgres(zone, 'SIGCONT');
+    },
+  };
+};
+
+const stoppedPart = (
+  { cluster }: Scene,
+  part: 'etcd' | 'patroni',
+  zones: readonly Zone[],
+): Made => {
+  for (const zone of zones) cluster.signalPart(zone, part, 'SIGSTOP');
+  return {
+    zones: [],
+    end: () => {
+      for (const zone of zones) cluster.signalPart(zone, part, 'SIGCONT');
+    },
+  };
+};
+
+const killedPart = ({ cluster }: Scene, part: 'etcd' | 'patroni', zones: readonly Zone[]): Made => {
+  for (const zone of zones) cluster.signalPart(zone, part, 'SIGKILL');
+  return {
+    zones: [],
+    end: () => {
+      for (const zone of zones) cluster.start(zone, part);
+    },
+  };
+};
+
+async function killedZone(scene: Scene, zone: Zone): Promise<Made> {
+  scene.cluster.signal(zone, 'SIGKILL');
+  await scene.service(zone).kill();
+  return {
+    zones: [zone],
+    end: async () => {
+      scene.cluster.restore(zone);
+      await scene.service(zone).start();
+    },
+  };
+}
+
+const cutOff = ({ cluster }: Scene, zone: Zone, peers?: readonly Zone[]): Made => {
+  cluster.cut(zone, peers);
+  return { zones: [zone], end: () => cluster.heal(zone) };
+};
+
+const KILLS: readonly Fault[] = [
   {
     name: 'kill an instance',
+    kind: 'kill',
     strike: async (scene) => {
-      const service = scene.service(any(scene));
-      await service.kill();
-      return () => service.start();
+      const zone = any(scene);
+      await scene.service(zone).kill();
+      return { zones: [zone], end: () => scene.service(zone).start() };
     },
   },
   {
     name: "kill the primary's PostgreSQL",
+    kind: 'kill',
     strike: async ({ cluster }) => {
       cluster.killPostgres(await cluster.leader());
-      return () => undefined;
+      // Patroni sees to it.
+      return { zones: [], end: () => undefined };
     },
   },
   {
     name: "kill the primary's Patroni",
-    strike: async ({ cluster }) => {
-      const zone = await cluster.leader();
-      cluster.signalPart(zone, 'patroni', 'SIGKILL');
-      return () => cluster.start(zone, 'patroni');
-    },
+    kind: 'kill',
+    strike: async (scene) => killedPart(scene, 'patroni', [await scene.cluster.leader()]),
   },
   {
     name: 'kill an etcd member',
-    strike: async (scene) => {
-      const zone = any(scene);
-      scene.cluster.signalPart(zone, 'etcd', 'SIGKILL');
-      return () => scene.cluster.start(zone, 'etcd');
-    },
+    kind: 'kill',
+    strike: async (scene) => killedPart(scene, 'etcd', [any(scene)]),
   },
   {
     name: 'kill all etcd members',
-    strike: async ({ cluster }) => {
-      for (const zone of ZONES) cluster.signalPart(zone, 'etcd', 'SIGKILL');
-      return () => {
-        for (const zone of ZONES) cluster.start(zone, 'etcd');
-      };
-    },
+    kind: 'kill',
+    strike: async (scene) => killedPart(scene, 'etcd', ZONES),
   },
+  { name: 'kill a zone', kind: 'kill', strike: async (scene) => killedZone(scene, any(scene)) },
   {
-    name: 'kill a zone',
-    strike: async (scene) => {
-      const zone = any(scene);
-      scene.cluster.signal(zone, 'SIGKILL');
-      await sleep(0);
-      return async () => {
-        scene.cluster.restore(zone);
-        await scene.service(zone).start();
-      };
-    },
+    name: "kill the primary's zone",
+    kind: 'kill',
+    strike: async (scene) => killedZone(scene, await scene.cluster.leader()),
   },
+];
+
+const STOPS: readonly Fault[] = [
   {
     name: 'stop an instance',
+    kind: 'stop',
     strike: async (scene) => {
-      const service = scene.service(any(scene));
+      const zone = any(scene);
+      const service = scene.service(zone);
       service.signal('SIGSTOP');
-      return () => service.signal('SIGCONT');
+      return { zones: [zone], end: () => service.signal('SIGCONT') };
     },
+  },
+  {
+    name: "stop the primary's PostgreSQL",
+    kind: 'stop',
+    strike: async (scene) => stoppedPostgres(scene, [await scene.cluster.leader()]),
   },
   {
     name: "stop the primary's Patroni alone",
-    strike: async ({ cluster }) => {
-      const zone = await cluster.leader();
-      cluster.signalPart(zone, 'patroni', 'SIGSTOP');
-      return () => cluster.signalPart(zone, 'patroni', 'SIGCONT');
-    },
+    kind: 'stop',
+    strike: async (scene) => stoppedPart(scene, 'patroni', [await scene.cluster.leader()]),
+  },
+  {
+    name: 'stop an etcd member',
+    kind: 'stop',
+    strike: async (scene) => stoppedPart(scene, 'etcd', [any(scene)]),
+  },
+  {
+    name: 'stop all etcd members',
+    kind: 'stop',
+    strike: async (scene) => stoppedPart(scene, 'etcd', ZONES),
+  },
+  {
+    name: "stop the primary's zone",
+    kind: 'stop',
+    strike: async (scene) => stoppedZone(scene, await scene.cluster.leader()),
   },
   {
     name: "stop the synchronous standby's zone",
-    strike: async ({ cluster }) => stopped(cluster, await cluster.synchronousStandby()),
+    kind: 'stop',
+    strike: async (scene) => stoppedZone(scene, await scene.cluster.synchronousStandby()),
+  },
+  {
+    name: "stop the synchronous standby's PostgreSQL",
+    kind: 'stop',
+    strike: async (scene) => stoppedPostgres(scene, [await scene.cluster.synchronousStandby()]),
   },
   {
     name: "stop both standbys' PostgreSQL",
-    strike: async ({ cluster }) => {
-      const zones = others(await cluster.leader());
-      for (const zone of zones) cluster.signalPostgres(zone, 'SIGSTOP');
-      return () => {
-        for (const zone of zones) cluster.signalPostgres(zone, 'SIGCONT');
-      };
-    },
+    kind: 'stop',
+    strike: async (scene) => stoppedPostgres(scene, others(await scene.cluster.leader())),
   },
+];
+
+const CUTS: readonly Fault[] = [
   {
     name: 'cut a zone from its peers',
+    kind: 'cut',
     strike: async (scene) => {
       const zone = any(scene);
-      scene.cluster.cut(zone, others(zone));
-      return () => scene.cluster.heal(zone);
+      return cutOff(scene, zone, others(zone));
     },
   },
   {
     name: 'cut a zone from everything',
-    strike: async (scene) => {
-      const zone = any(scene);
-      scene.cluster.cut(zone);
-      return () => scene.cluster.heal(zone);
-    },
+    kind: 'cut',
+    strike: async (scene) => cutOff(scene, any(scene)),
   },
   {
+    name: "cut the primary's zone from everything",
+    kind: 'cut',
+    strike: async (scene) => cutOff(scene, await scene.cluster.leader()),
+  },
+];
+
+const ODD: readonly Fault[] = [
+  {
     name: "take away a zone's token",
+    kind: 'odd',
     strike: async (scene) => {
-      const folder = scene.site.tokensOf(any(scene));
+      const zone = any(scene);
+      const folder = scene.site.tokensOf(zone);
       const [token] = readdirSync(folder);
       if (token === undefined) throw new Error('no token');
       const [there, away] = [`${folder}/${token}`, `${folder}.away`];
       renameSync(there, away);
-      return () => renameSync(away, there);
+      return { zones: [zone], end: () => renameSync(away, there) };
     },
   },
   {
     name: 'jump the wall clock of an instance',
+    kind: 'odd',
     strike: async (scene) => {
       const zone = any(scene);
-      scene.site.setClock(zone, scene.random() < 0.5 ? -30 : 45);
-      return () => scene.site.setClock(zone, 0);
+      scene.site.setClock(zone, scene.random() < 0.5 ? BACK_S : AHEAD_S);
+      return { zones: [zone], end: () => scene.site.setClock(zone, 0) };
     },
   },
 ];
+
+export const FAULTS: readonly Fault[] = [...KILLS, ...STOPS, ...CUTS, ...ODD];

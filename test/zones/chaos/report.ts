@@ -1,56 +1,103 @@
 /** The report of a chaos run, as Markdown. */
 import type { Zone } from '../cluster.ts';
-import type { Verdict } from './checker.ts';
+import type { Proof, StrikePause, Verdict } from './checker.ts';
 
 export interface Struck {
   readonly name: string;
   readonly lastedMs: number;
-  /** From its end until the cluster was whole again. */
+  /** From its end until the cluster was whole again and every zone served. */
   readonly healedMs: number;
-  /** Zones whose Twofold did not run afterwards. */
+  /** Zones that did not serve again. */
   readonly gone: readonly Zone[];
 }
 
 export interface Run {
-  readonly seed: number;
-  readonly seconds: number;
+  /** What makes the same run again. */
+  readonly command: string;
+  /** Seconds of load. */
+  readonly lasted: number;
+  readonly graceMs: number;
+  /** Versions of what ran, and what else the machine did. */
+  readonly place: readonly string[];
   readonly struck: readonly Struck[];
   readonly verdict: Verdict;
+  /** What the test itself saw to. */
+  readonly proofs: readonly Proof[];
 }
 
 const seconds = (ms: number) => (ms / 1_000).toFixed(1);
 
-export function chaosReport({ seed, seconds: lasted, struck, verdict }: Run): string {
+function faultRows(struck: readonly Struck[], pauses: readonly StrikePause[]): string[] {
   const names = [...new Set(struck.map(({ name }) => name))].toSorted();
-  const faults = names.map((name) => {
+  return names.map((name) => {
     const of = struck.filter((one) => one.name === name);
-    const longest = (pick: (one: Struck) => number) => seconds(Math.max(...of.map(pick)));
-    return `| ${name} | ${String(of.length)} | ${longest((one) => one.lastedMs)} | ${longest((one) => one.healedMs)} |`;
+    const paused = pauses.filter((one) => one.name === name);
+    const cells = [
+      name,
+      String(of.length),
+      seconds(Math.max(...of.map(({ lastedMs }) => lastedMs))),
+      seconds(Math.max(...of.map(({ healedMs }) => healedMs))),
+      seconds(Math.max(...paused.map(({ changes }) => changes))),
+      seconds(Math.max(...paused.map(({ unwraps }) => unwraps))),
+    ];
+    return `| ${cells.join(' | ')} |`;
   });
-  const rows = (facts: Readonly<Record<string, number>>, show: (value: number) => string) =>
-    Object.entries(facts).map(([name, value]) => `| ${name} | ${show(value)} |`);
+}
+
+function promotions(afterPromotion: readonly (number | null)[]): string {
+  if (afterPromotion.length === 0) return 'No PostgreSQL was promoted.';
+  const times = afterPromotion.map((ms) => (ms === null ? 'never' : seconds(ms)));
+  return `Another PostgreSQL was promoted ${String(times.length)} times; a write (a change, wrap or signature) was acknowledged again after ${times.join(', ')} s.`;
+}
+
+export function chaosReport(run: Run): string {
+  const { verdict } = run;
+  const proofs = [...verdict.proofs, ...run.proofs];
   return [
     '# A chaos run',
     '',
-    `Made by \`CHAOS_SEED=${String(seed)} CHAOS_SECONDS=${String(lasted)} CHAOS_REPORT=docs/chaos.md npm run test:zones -- chaos\`.`,
-    'Three zones with a Twofold each over a Patroni cluster, mixed load on all, one fault after another.',
+    `Made by \`${run.command}\`: ${run.lasted.toFixed(0)} s of mixed load on three zones with a Twofold each over a Patroni cluster, ` +
+      `${String(run.struck.length)} faults one after another, \`zone.graceMs\` ${String(run.graceMs)}. A process of its own made the load, recorded ` +
+      'what was acknowledged, and judged. The machine was shared with other work, so times are upper bounds.',
     '',
-    '| fault | times | longest, s | until whole again, s at most |',
-    '| --- | --- | --- | --- |',
-    ...faults,
+    ...run.place.map((line) => `- ${line}`),
     '',
-    '| counted | number |',
-    '| --- | --- |',
-    ...rows(verdict.counts, String),
+    '## Proofs',
     '',
-    '| longest time without an acknowledgement | s |',
-    '| --- | --- |',
-    ...rows(verdict.pauses, seconds),
+    '| claim | held against | outcome |',
+    '| --- | --- | --- |',
+    ...proofs.map(
+      ({ claim, checked, faults }) =>
+        `| ${claim} | ${checked} | ${faults.length === 0 ? 'holds' : `**broken ${String(faults.length)} times**`} |`,
+    ),
     '',
-    `Refusals meanwhile: ${verdict.refusals.map((code) => `\`${code}\``).join(', ') || 'none'}.`,
-    verdict.faults.length === 0
-      ? 'Lost, wrong or undocumented: nothing.'
-      : `**Faults**: ${String(verdict.faults.length)}, the first: ${String(verdict.faults[0])}`,
+    ...proofs.flatMap(({ claim, faults }) =>
+      faults.slice(0, 5).map((fault) => `- ${claim}: \`${fault}\``),
+    ),
+    ...(proofs.some(({ faults }) => faults.length > 0) ? [''] : []),
+    '## Faults',
+    '',
+    'The last two columns are of the zones whose Twofold the fault did not strike: the longest time, from the fault until the cluster was',
+    'whole again, in which none of them acknowledged a change, and one of them no unwrap.',
+    '',
+    '| fault | times | lasted, s | until whole again, s | no change, s | no unwrap, s |',
+    '| --- | --- | --- | --- | --- | --- |',
+    ...faultRows(run.struck, verdict.strikePauses),
+    '',
+    promotions(verdict.afterPromotion),
+    '',
+    '## Operations',
+    '',
+    `${String(verdict.acknowledged)} were acknowledged. The pause is the longest time without one in any zone.`,
+    '',
+    '| operation | acknowledged | longest pause, s |',
+    '| --- | --- | --- |',
+    ...Object.entries(verdict.pauses).map(
+      ([name, pause]) =>
+        `| ${name} | ${String(verdict.counts[name] ?? verdict.acknowledged)} | ${seconds(pause)} |`,
+    ),
+    '',
+    `Refused meanwhile: ${verdict.refusals.map((code) => `\`${code}\``).join(', ') || 'nothing'}.`,
     '',
   ].join('\n');
 }
