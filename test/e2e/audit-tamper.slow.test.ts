@@ -153,14 +153,11 @@ const swap =
 /** One of the columns by which lists find an entry, with another value. */
 function otherColumn(row: Row): Row {
   const name = INDEX_COLUMNS[random(INDEX_COLUMNS.length)] ?? 'at';
-  switch (name) {
-    case 'at':
-      return { at: new Date(Date.parse(String(row['at'])) + 1 + random(1e9)).toISOString() };
-    case 'key_id':
-      return { key_id: randomUUID() };
-    default:
-      return { [name]: `${String(row[name] ?? '')}${random(2) === 0 ? ' ' : 'x'}` };
+  if (name === 'at') {
+    return { at: new Date(Date.parse(String(row['at'])) + 1 + random(1e9)).toISOString() };
   }
+  if (name === 'key_id') return { key_id: randomUUID() };
+  return { [name]: `${String(row[name] ?? '')}${random(2) === 0 ? ' ' : 'x'}` };
 }
 
 const ENTRY = { table: 'entry', key: ['lane', 'n'], where: SEQUENCED() } as const;
