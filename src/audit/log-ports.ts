@@ -3,6 +3,7 @@
  * store, and whoever signs its checkpoints.
  */
 import type { Archived } from './archive-ports.ts';
+import type { IndexColumns } from './ports.ts';
 
 /** The newest committed state of the log. */
 export interface LogHead {
@@ -24,6 +25,7 @@ export interface SequencedEntry {
   /** Its leaf hash: 32 bytes, SHA-256(0x00 || body). */
   readonly leaf: Uint8Array;
   readonly body: Uint8Array;
+  readonly columns: IndexColumns;
 }
 
 /** A checkpoint that was committed, as it was signed. */

@@ -1,5 +1,7 @@
 /** What readers are given of the sequenced log: checkpoints, tiles, entries and proofs, never ahead of its head. */
+import { concatBytes } from '../crypto/bytes.ts';
 import { TwofoldError } from '../errors.ts';
+import { bytesFit } from './columns.ts';
 import type { LogHead, LogReader, SequencedEntry, StoredCheckpoint } from './log-ports.ts';
 import type { AuditCursor } from './ports.ts';
 import { HASH_BYTES, hashAt } from './tree/hashes.ts';
@@ -13,6 +15,8 @@ const INTEGRATION_S = 2;
 /** Longest entry of a bundle: its length is a uint16. */
 const MAX_ENTRY = 0xffff;
 const NO_ENTRY = new Uint8Array(0);
+/** With which no entry begins: "break" of CBOR. */
+const MISFILED = Uint8Array.of(0xff);
 
 /** An entry, where it is in its lane, and its leaf hash (32 bytes). */
 interface Placed extends AuditCursor {
@@ -48,7 +52,8 @@ export class LogReading {
   /**
    * A tile as C2SP tlog-tiles has it. It holds what is stored, also where that was altered: what is wrong
    * with it is for the verifier to find. Of an entry whose row is missing, or longer than any entry, a
-   * bundle has an empty one, so that an export names it and goes on to the others.
+   * bundle has an empty one, and one that lists do not find by what it says follows the byte 0xff, so that
+   * an export names it and goes on to the others.
    * @throws TwofoldError not_found where the tree has no such tile yet
    */
   async tile(tile: TileId | BundleId): Promise<Buffer> {
@@ -136,13 +141,18 @@ export class LogReading {
 
 const noTile = () => new TwofoldError('not_found', 'The log has no such tile yet.');
 
+function bundled({ body, columns }: SequencedEntry): Uint8Array {
+  if (body.length > MAX_ENTRY) return NO_ENTRY;
+  return bytesFit(body, columns) ? body : concatBytes(MISFILED, body).subarray(0, MAX_ENTRY);
+}
+
 /** Each entry after its length; an empty one for what cannot be one. */
 function bundleOf(entries: readonly (SequencedEntry | undefined)[]): Buffer {
   const parts = entries.flatMap((entry) => {
-    const body = entry === undefined || entry.body.length > MAX_ENTRY ? NO_ENTRY : entry.body;
+    const bytes = entry === undefined ? NO_ENTRY : bundled(entry);
     const length = Buffer.alloc(2);
-    length.writeUInt16BE(body.length);
-    return [length, body];
+    length.writeUInt16BE(bytes.length);
+    return [length, bytes];
   });
   return Buffer.concat(parts);
 }

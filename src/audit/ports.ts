@@ -294,20 +294,23 @@ export interface AppendBatch {
   readonly hmac: Uint8Array;
 }
 
-/** Bytes plus the columns that filters use; the columns repeat what the body says and prove nothing. */
+/** Bytes plus the columns that filters use; the columns repeat what the body says. */
 export interface AppendEntry {
   /** SHA-256(0x00 ‖ body), RFC 6962 leaf hash. */
   readonly leaf: Uint8Array;
   readonly body: Uint8Array;
-  readonly index: {
-    readonly at: Date;
-    readonly namespace: string;
-    readonly operation: string;
-    readonly keyId: string | null;
-    readonly keyRef: string | null;
-    readonly subject: string;
-    readonly outcome: string;
-  };
+  readonly index: IndexColumns;
+}
+
+/** See `columns.ts`. */
+export interface IndexColumns {
+  readonly at: Date;
+  readonly namespace: string;
+  readonly operation: string;
+  readonly keyId: string | null;
+  readonly keyRef: string | null;
+  readonly subject: string;
+  readonly outcome: string;
 }
 
 export interface StoredEntry {
@@ -315,4 +318,5 @@ export interface StoredEntry {
   readonly n: number;
   readonly leaf: Uint8Array;
   readonly body: Uint8Array;
+  readonly columns: IndexColumns;
 }

@@ -1,6 +1,7 @@
 /** Looking entries up: what comes from the database is believed only as far as its bytes say so. */
 import { TwofoldError } from '../errors.ts';
 import { indexText } from './batch.ts';
+import { columnsFit } from './columns.ts';
 import { leafHash } from './entry.ts';
 import type { Entry } from './entry.ts';
 import { decodeEntry } from './entry-decoder.ts';
@@ -34,7 +35,7 @@ export async function readEntry(
   const place = parseAuditId(id);
   if (place === null) return null;
   const stored = await store.entry(place.lane, place.n);
-  return stored === null ? null : recordFrom(stored);
+  return stored === null ? null : recordOf(findable(stored), stored);
 }
 
 /** Entries are up to 64 KiB long, so what a page holds is bounded by their bytes too. */
@@ -46,8 +47,8 @@ const CHUNK = 64;
 
 /**
  * One page: at most `pageSize` entries, and none after the one that takes it over 4 MiB. Index columns
- * only find candidates; the decoded entry decides, so that an edited column cannot make an entry
- * appear under another name. `next` is null once there are no more candidates; where the store looked
+ * only find candidates; the decoded entry decides, and one whose columns say something else ends the
+ * list with `integrity_failed`. `next` is null once there are no more candidates; where the store looked
  * at as many as it may in one step, the page ends there.
  */
 export async function listEntries(
@@ -64,7 +65,7 @@ export async function listEntries(
     const page = await store.entries({ ...indexedQuery, after, pageSize });
     for (const stored of page.entries) {
       if (bytes >= PAGE_BYTES || items.length >= query.pageSize) return { items, next: after };
-      const entry = verified(stored);
+      const entry = findable(stored);
       if (matches(entry, query)) items.push(recordOf(entry, stored));
       after = { lane: stored.lane, n: stored.n };
       bytes += stored.body.length;
@@ -77,10 +78,19 @@ export async function listEntries(
 }
 
 /** @throws TwofoldError `integrity_failed` when the stored bytes are not the entry of their place */
-export const recordFrom = (stored: StoredEntry): AuditRecord => recordOf(verified(stored), stored);
+export const recordFrom = (stored: Bytes): AuditRecord => recordOf(verified(stored), stored);
+
+type Bytes = Omit<StoredEntry, 'columns'>;
+
+/** An entry whose columns say something else is hidden from lists: what shows it says so. */
+function findable(stored: StoredEntry): DecodedEntry {
+  const entry = verified(stored);
+  if (!columnsFit(entry, stored.columns)) throw new TwofoldError('integrity_failed');
+  return entry;
+}
 
 /** Decodes, and checks the leaf and that the entry was written for this place. */
-function verified(stored: StoredEntry): DecodedEntry {
+function verified(stored: Bytes): DecodedEntry {
   const entry = decodeEntry(stored.body);
   const sound =
     Buffer.compare(leafHash(stored.body), stored.leaf) === 0 &&
@@ -90,7 +100,7 @@ function verified(stored: StoredEntry): DecodedEntry {
   return entry;
 }
 
-function recordOf(entry: DecodedEntry, stored: StoredEntry): AuditRecord {
+function recordOf(entry: DecodedEntry, stored: Bytes): AuditRecord {
   const { version, lane, n, at, zone, previous, epoch, instance, ...draft } = entry;
   const { leaf, body } = stored;
   const place = { id: `${lane}-${n}`, lane, n, at, zone, instance, epoch, previous };

@@ -1,7 +1,8 @@
 /** Pages of audit entries. */
 import { TwofoldError } from '../errors.ts';
 import type { AuditCursor, AuditQuery, EntryPage, StoredEntry } from '../audit/ports.ts';
-import { filterText } from './entry-columns.ts';
+import { columnsOf, filterText, indexColumns } from './entry-columns.ts';
+import type { IndexRow } from './entry-columns.ts';
 import type { entry } from './generated/client.ts';
 import type { GuardedPool } from './pool.ts';
 
@@ -127,25 +128,27 @@ const pageStatement = (filters: readonly Filter[], lead: Filter | null): string 
   const rest = filters.map(({ column }, index) => `c.${column} = $${index + 8}`);
   const looked = `select array[e.lane, e.n] from ${from} offset ${CANDIDATES - 1} limit 1`;
   return `with page as materialized (
-      select c.lane, c.n, c.leaf, c.body, c.at from (
+      select c.lane, c.n, c.leaf, c.body, ${columnsOf('c')} from (
         select e.* from ${from} limit ${CANDIDATES}) c
       ${rest.length === 0 ? '' : `where ${rest.join(' and ')}`}
       order by ${ordered('c')} limit $7)
     select case when (select count(*) from page) < $7 then (${looked}) end as looked,
-      p.lane, p.n, p.leaf, p.body
+      p.lane, p.n, p.leaf, p.body, ${columnsOf('p')}
     from (select) one left join page p on true order by ${ordered('p')}`;
 };
 
-type Shown = Pick<entry, 'leaf' | 'body'> & {
-  readonly lane: number;
-  readonly n: bigint | string;
-};
+type Shown = Pick<entry, 'leaf' | 'body'> &
+  IndexRow & {
+    readonly lane: number;
+    readonly n: bigint | string;
+  };
 
-export const storedEntry = ({ lane, n, leaf, body }: Shown): StoredEntry => ({
+export const storedEntry = ({ lane, n, leaf, body, ...row }: Shown): StoredEntry => ({
   lane,
   n: Number(n),
   leaf: Uint8Array.from(leaf),
   body: Uint8Array.from(body),
+  columns: indexColumns(row),
 });
 
 const cursorOf = ([lane, n]: readonly string[]): AuditCursor => ({

@@ -121,7 +121,11 @@ const append = async (pool: GuardedPool, batch: AppendBatch): Promise<CommitOutc
   return commitOutcome(rows);
 };
 
-const SHOWN = { lane: true, n: true, leaf: true, body: true } as const;
+const SHOWN = {
+  ...{ lane: true, n: true, leaf: true, body: true },
+  ...{ at: true, namespace: true, operation: true, key_id: true, key_ref: true },
+  ...{ subject: true, outcome: true },
+} as const;
 
 const entryAt = async (
   prisma: PrismaClient,

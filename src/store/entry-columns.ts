@@ -1,5 +1,6 @@
 /** Audit entries as `append` takes them, and one as `commit_change` and `commit_operation` do. */
-import type { AppendEntry } from '../audit/ports.ts';
+import type { AppendEntry, IndexColumns } from '../audit/ports.ts';
+import type { entry } from './generated/client.ts';
 import { byteaArray, textArray, timestampArray, uuidArray } from './binary-arrays.ts';
 
 /** Leaves, bodies, times, namespaces, operations, key ids, key refs, subjects, outcomes. */
@@ -32,8 +33,34 @@ export const entryValues = ({ leaf, body, index }: AppendEntry): readonly unknow
 export const bufferOf = (bytes: Uint8Array): Buffer =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
+export const INDEX_COLUMNS = [
+  'at',
+  'namespace',
+  'operation',
+  'key_id',
+  'key_ref',
+  'subject',
+  'outcome',
+] as const;
+
+export type IndexRow = Pick<entry, (typeof INDEX_COLUMNS)[number]>;
+
+export const indexColumns = (row: IndexRow): IndexColumns => ({
+  at: row.at,
+  namespace: row.namespace,
+  operation: row.operation,
+  keyId: row.key_id,
+  keyRef: row.key_ref,
+  subject: row.subject,
+  outcome: row.outcome,
+});
+
+/** As a list of a statement, of the relation of this name. */
+export const columnsOf = (relation: string): string =>
+  INDEX_COLUMNS.map((name) => `${relation}.${name}`).join(', ');
+
 /**
- * Filter columns repeat what the body says and prove nothing, so a character that PostgreSQL cannot
+ * Filter columns repeat what the body says, so a character that PostgreSQL cannot
  * store is replaced there rather than an entry refused.
  */
 export const filterText = (text: string): string =>

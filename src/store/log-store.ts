@@ -7,6 +7,8 @@ import type { LogHead, LogReader, SequencedEntry, StoredCheckpoint } from '../au
 import { HASH_BYTES } from '../audit/tree/hashes.ts';
 import { TILE_WIDTH } from '../audit/tree/tiles.ts';
 import { TwofoldError } from '../errors.ts';
+import { columnsOf, indexColumns } from './entry-columns.ts';
+import type { IndexRow } from './entry-columns.ts';
 import { refuse } from './failures.ts';
 import type { GuardedPool } from './pool.ts';
 import type { ReadGates } from './read-gate.ts';
@@ -32,8 +34,8 @@ interface HeadRow {
  * answered by the index of its condition, whatever the planner thinks of the tables' sizes.
  */
 const INDEXED = `public.log_run r cross join lateral (
-    select e.n, e.leaf, e.body, r.first + e.n - r.from_n as index from public.entry e
-    where e.lane = r.lane and e.n >= r.from_n + greatest(0, $1::bigint - r.first)
+    select e.n, e.leaf, e.body, ${columnsOf('e')}, r.first + e.n - r.from_n as index
+    from public.entry e where e.lane = r.lane and e.n >= r.from_n + greatest(0, $1::bigint - r.first)
       and e.n < r.from_n + least(r.count, $2::bigint - r.first)
     order by e.n limit ${MOST_ENTRIES}) x
   where r.first < $2 and r.first >= coalesce(
@@ -41,15 +43,16 @@ const INDEXED = `public.log_run r cross join lateral (
   order by x.index`;
 const ENTRIES = {
   name: 'log_entries',
-  text: `select x.index, r.lane, x.n, x.leaf, x.body from ${INDEXED}`,
+  text: `select x.index, r.lane, x.n, x.leaf, x.body, ${columnsOf('x')} from ${INDEXED}`,
 };
 const LEAVES = { name: 'log_leaves', text: `select x.leaf from ${INDEXED}` };
 
-type EntryRow = Record<'index' | 'n', string> & {
-  readonly lane: number;
-  readonly leaf: Buffer;
-  readonly body: Buffer;
-};
+type EntryRow = Record<'index' | 'n', string> &
+  IndexRow & {
+    readonly lane: number;
+    readonly leaf: Buffer;
+    readonly body: Buffer;
+  };
 
 const INDEX_OF = {
   name: 'log_index_of',
@@ -125,6 +128,7 @@ export const createLogStore = (pool: GuardedPool, { lookups, searches }: ReadGat
         n: Number(row.n),
         leaf: Uint8Array.from(row.leaf),
         body: Uint8Array.from(row.body),
+        columns: indexColumns(row),
       }));
     },
 

@@ -1,5 +1,5 @@
 /** Drafts and standings as the routes make them. */
-import type { AuditDraft } from '../../src/audit/ports.ts';
+import type { AuditDraft, IndexColumns } from '../../src/audit/ports.ts';
 import type { EpochStanding } from '../../src/epoch.ts';
 
 export const INSTANCE = '0b8f4c0e-6a5f-4d43-9d0e-0f4c6f5f9a11';
@@ -62,3 +62,14 @@ export const thisKey = {
   keyId: KEY_ID,
   keyName: 'payments',
 } as const;
+
+/** Of entries whose columns nobody looks at. */
+export const NO_COLUMNS: IndexColumns = {
+  at: new Date(0),
+  namespace: '',
+  operation: '',
+  keyId: null,
+  keyRef: null,
+  subject: '',
+  outcome: '',
+};

@@ -589,11 +589,9 @@ describe('reading', () => {
 
   it('refuses edited bytes and moved rows', async () => {
     const id = await log.record(draftOf(), standingOf(1));
-    const { lane, n, ...row } = store.all().filter((e) => `${e.lane}-${e.n}` === id)[0] ?? {
-      lane: 0,
-      n: 0,
-    };
-    const stored = { lane, n, leaf: new Uint8Array(), body: new Uint8Array(), ...row };
+    const stored = store.all().find((e) => `${e.lane}-${e.n}` === id);
+    if (stored === undefined) throw new Error('no entry');
+    const { n } = stored;
     const body = Uint8Array.from(stored.body);
     body[body.length - 20] = (body[body.length - 20] ?? 0) ^ 1;
     const edits = [
@@ -607,12 +605,31 @@ describe('reading', () => {
     }
   });
 
-  it('does not believe an edited index column', async () => {
+  it('gives as candidate what its columns say, and tells by its bytes', async () => {
     await log.record(draftOf(), standingOf(1));
     const rows = await store.entries(everything);
     store.entries = async () => rows;
     const found = await log.list({ ...everything, subject: 'mallory' });
     expect(found.items).toEqual([]);
+  });
+
+  it.each([
+    { at: new Date(1) },
+    { namespace: 'other' },
+    { operation: 'sign' },
+    { keyId: INSTANCE },
+    { keyRef: 'other' },
+    { subject: 'mallory' },
+    { outcome: 'forbidden' },
+  ])('refuses an entry whose index columns say %j', async (edit) => {
+    const id = await log.record(draftOf(), standingOf(1));
+    const [stored, ...rest] = (await store.entries(everything)).entries;
+    if (stored === undefined) throw new Error('no entry');
+    const edited = { ...stored, columns: { ...stored.columns, ...edit } };
+    store.entry = async () => edited;
+    store.entries = async () => ({ entries: [edited, ...rest], next: null });
+    await expect(log.read(id)).rejects.toMatchObject({ code: 'integrity_failed' });
+    await expect(log.list(everything)).rejects.toMatchObject({ code: 'integrity_failed' });
   });
 });
 

@@ -1,6 +1,7 @@
 /** A tree in memory, straight from the definitions of RFC 6962: what proofs and readers are compared with. */
 import { createHash } from 'node:crypto';
 import type { LogReader } from '../../src/audit/log-ports.ts';
+import { NO_COLUMNS } from './drafts.ts';
 
 const sha256 = (...parts: readonly Uint8Array[]): Uint8Array => {
   const hash = createHash('sha256');
@@ -63,7 +64,7 @@ export class MemoryLog implements LogReader {
   entries = (from: number, until: number) =>
     Promise.resolve(
       this.bodies.slice(from, until).map((body, at) => ({
-        ...{ index: from + at, lane: 1, n: from + at + 1, body },
+        ...{ index: from + at, lane: 1, n: from + at + 1, body, columns: NO_COLUMNS },
         leaf: this.leaves[from + at] ?? new Uint8Array(32),
       })),
     );

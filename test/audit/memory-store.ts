@@ -146,7 +146,7 @@ export class MemoryAuditStore implements AuditStore {
 
   async entry(lane: number, n: number): Promise<StoredEntry | null> {
     const found = this.lanes.get(lane)?.entries[n - 1]?.entry;
-    return found === undefined ? null : { lane, n, leaf: found.leaf, body: found.body };
+    return found === undefined ? null : { lane, n, ...found, columns: found.index };
   }
 
   async entries(query: AuditQuery): Promise<EntryPage> {
@@ -189,9 +189,12 @@ export class MemoryAuditStore implements AuditStore {
     return found;
   }
 
-  all(): (AppendEntry & { lane: number; n: number; epoch: number })[] {
+  all(): (AppendEntry & StoredEntry & { epoch: number })[] {
     return [...this.lanes].flatMap(([lane, { entries }]) =>
-      entries.map(({ entry, epoch }, index) => ({ ...entry, lane, n: index + 1, epoch })),
+      entries.map(({ entry, epoch }, index) => ({
+        ...entry,
+        ...{ columns: entry.index, lane, n: index + 1, epoch },
+      })),
     );
   }
 

@@ -1,7 +1,9 @@
 /**
  * Whoever owns the database of a running service and changes what its audit log stands on is found: by
- * who exports and verifies, or because the service refuses. Several hundred changes, each taken back.
+ * who exports and verifies, or because the service refuses. Each change is taken back: those of whatever the log
+ * stands on one at a time, and of entries many at a time, where each has to be named by its own index.
  */
+import { randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,10 +21,15 @@ import { ClientError } from '../../src/client/client-error.ts';
 import { ExportTarget } from '../../src/client/export-folder.ts';
 import { HttpConnection } from '../../src/client/http-connection.ts';
 import { exportLog } from '../../src/client/log-export.ts';
+import { INDEX_COLUMNS } from '../../src/store/entry-columns.ts';
 import { withDatabaseOf } from './inspection.ts';
 import { TestService } from './service.ts';
 
-const MUTATIONS = Number(process.env['TWOFOLD_TAMPERINGS'] ?? 300);
+const MUTATIONS = Number(process.env['TWOFOLD_TAMPERINGS'] ?? 10_000);
+/** Of them one at a time. */
+const ALONE = Math.min(MUTATIONS, Number(process.env['TWOFOLD_TAMPERINGS_ALONE'] ?? 119));
+/** Entries that are changed at once. */
+const AT_ONCE = 200;
 
 let service: TestService;
 let folder: string;
@@ -34,15 +41,21 @@ const asOwner = <T>(work: (owner: pg.Client) => Promise<T>) =>
 
 /** What is found: codes of problems, or of the refusal; empty when nothing is. */
 async function found(): Promise<readonly string[]> {
+  return (await problems()).map(({ code }) => code);
+}
+
+/** All of them; of a refusal its code, at no index. */
+async function problems(): Promise<
+  readonly { readonly code: string; readonly index: number | null }[]
+> {
   const out = mkdtempSync(join(folder, 'export-'));
   try {
     const options = { from: null, until: null, settlingMs: 0 };
     await exportLog(new AuditLogClient(connection), new ExportTarget(out), options);
-    const { problems } = await verifyExport(out, { trust });
-    return problems.map(({ code }) => code);
+    return (await verifyExport(out, { trust, limit: 10_000 })).problems;
   } catch (error) {
     if (!ClientError.is(error)) throw error;
-    return [`refused: ${error.code}`];
+    return [{ code: `refused: ${error.code}`, index: null }];
   } finally {
     rmSync(out, { recursive: true });
   }
@@ -137,6 +150,16 @@ const swap =
     ];
   };
 
+/** One of the columns by which lists find an entry, with another value. */
+function otherColumn(row: Row): Row {
+  const name = INDEX_COLUMNS[random(INDEX_COLUMNS.length)] ?? 'at';
+  if (name === 'at') {
+    return { at: new Date(Date.parse(String(row['at'])) + 1 + random(1e9)).toISOString() };
+  }
+  if (name === 'key_id') return { key_id: randomUUID() };
+  return { [name]: `${String(row[name] ?? '')}${random(2) === 0 ? ' ' : 'x'}` };
+}
+
 const ENTRY = { table: 'entry', key: ['lane', 'n'], where: SEQUENCED() } as const;
 /** Those that the log has. */
 function SEQUENCED() {
@@ -157,6 +180,12 @@ const CHANGES: readonly Change[] = [
       const body = flipped(row['body']);
       return { ...row, body, leaf: bytea(leafHash(bytesOf(body))) };
     }),
+  },
+  {
+    ...ENTRY,
+    name: 'what lists find an entry by',
+    rows: 1,
+    change: each((row) => ({ ...row, ...otherColumn(row) })),
   },
   { ...ENTRY, name: 'an entry is deleted', rows: 1, change: () => [] },
   { ...ENTRY, name: 'two entries change places', rows: 2, change: swap('body', 'leaf') },
@@ -294,11 +323,11 @@ async function replace(
 }
 
 it(
-  `${MUTATIONS} changes are found`,
+  `${ALONE} changes are found`,
   async () => {
     const missed: string[] = [];
     const seen = new Map<string, number>();
-    for (let at = 0; at < MUTATIONS; at += 1) {
+    for (let at = 0; at < ALONE; at += 1) {
       const change = CHANGES[at % CHANGES.length];
       if (change === undefined) break;
       await asOwner(async (owner) => {
@@ -325,5 +354,91 @@ it(
     expect(CHANGES.filter(({ name }) => !kinds.has(name)).map(({ name }) => name)).toEqual([]);
     expect(await found()).toEqual([]);
   },
-  Math.max(600_000, MUTATIONS * 1_000),
+  Math.max(600_000, ALONE * 1_000),
+);
+
+type Placed = Row & { readonly index: number };
+
+/** Those of whole tiles, whose leaves the log has in a row of its own. */
+async function entriesOfTiles(): Promise<readonly Placed[]> {
+  const { rows } = await asOwner((owner) =>
+    owner.query<{ row: Row; index: string }>(
+      `select to_jsonb(e) as row, r.first + e.n - r.from_n as index
+         from public.log_run r join public.entry e
+           on e.lane = r.lane and e.n >= r.from_n and e.n < r.from_n + r.count
+         where r.first + e.n - r.from_n < (select size / 256 * 256 from public.log_head)`,
+    ),
+  );
+  return rows.map(({ row, index }) => ({ ...row, index: Number(index) }));
+}
+
+/** Changes of an entry, and what it is then; null: it is gone. */
+const OF_ENTRIES: readonly ((row: Row, other: Row) => Row | null)[] = [
+  (row) => ({ ...row, body: flipped(row['body']) }),
+  (row) => ({ ...row, leaf: flipped(row['leaf']), body: flipped(row['body']) }),
+  (row) => {
+    const body = flipped(row['body']);
+    return { ...row, body, leaf: bytea(leafHash(bytesOf(body))) };
+  },
+  (row) => ({ ...row, body: bytea(bytesOf(row['body']).subarray(0, random(100))) }),
+  (row, other) => ({ ...row, body: other['body'] ?? null, leaf: other['leaf'] ?? null }),
+  (row) => ({ ...row, ...otherColumn(row) }),
+  (row) => ({ ...row, ...otherColumn(row) }),
+  () => null,
+];
+
+/** Rows with these keys are then as they are here. */
+async function putEntries(rows: readonly Row[], gone: readonly Row[]): Promise<void> {
+  const of = `jsonb_populate_recordset(null::public.entry, $1) o`;
+  await asOwner(async (owner) => {
+    await owner.query('begin');
+    await owner.query('alter table public.entry disable trigger user');
+    await owner.query(
+      `delete from public.entry t using ${of} where t.lane = o.lane and t.n = o.n`,
+      [JSON.stringify([...rows, ...gone])],
+    );
+    await owner.query(`insert into public.entry select o.* from ${of}`, [JSON.stringify(rows)]);
+    await owner.query('alter table public.entry enable trigger user');
+    await owner.query('commit');
+  });
+}
+
+it(
+  `${MUTATIONS - ALONE} changes of entries are found, each by its index`,
+  async () => {
+    const all = await entriesOfTiles();
+    expect(all.length).toBeGreaterThanOrEqual(2 * AT_ONCE);
+    const missed: string[] = [];
+    for (let done = ALONE; done < MUTATIONS;) {
+      const count = Math.min(AT_ONCE, MUTATIONS - done);
+      const from = random(all.length);
+      const stride = 1 + random(Math.floor(all.length / count));
+      const picked = Array.from({ length: count }, (_, at) => at * stride)
+        .map((at) => all[(from + at) % all.length])
+        .filter((each) => each !== undefined)
+        .map(({ index, ...row }, at) => {
+          const other = all[(from + at * stride + 1) % all.length] ?? {};
+          const kind = random(OF_ENTRIES.length);
+          return { index, row, kind, changed: OF_ENTRIES[kind]?.(row, other) ?? null };
+        });
+      const changed = picked.map((each) => each.changed).filter((row) => row !== null);
+      await putEntries(
+        changed,
+        picked.filter((each) => each.changed === null).map(({ row }) => row),
+      );
+      const named = new Set((await problems()).map(({ index }) => index));
+      await putEntries(
+        picked.map(({ row }) => row),
+        [],
+      );
+      for (const { index, kind, row } of picked) {
+        if (!named.has(index))
+          missed.push(`${index}, ${kind}: ${JSON.stringify(row).slice(0, 300)}`);
+      }
+      done += count;
+    }
+    expect(missed).toEqual([]);
+    expect(await found()).toEqual([]);
+  },
+  Math.max(300_000, MUTATIONS * 20),
 );

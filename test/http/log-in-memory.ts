@@ -100,10 +100,10 @@ export class MemoryLog implements LogReader {
     if (!this.taking) return;
     const fresh = this.#all().filter(({ lane, n }) => !this.#places.has(`${lane}-${n}`));
     if (fresh.length === 0) return;
-    for (const { lane, n, leaf, body } of fresh) {
+    for (const { lane, n, leaf, body, columns } of fresh) {
       const index = this.sequenced.length;
       this.#places.set(`${lane}-${n}`, index);
-      this.sequenced.push({ index, lane, n, leaf, body });
+      this.sequenced.push({ index, lane, n, leaf, body, columns });
     }
     const { edge, tiles } = this.#edge.grow(fresh.map(({ leaf }) => leaf));
     this.#edge = edge;

@@ -141,6 +141,12 @@ describe('tiles', () => {
     sequenced.splice(3, 1, { ...gone, body: Buffer.from('other') });
     expect((await get('/tile/entries/000.p/5')).bytes.includes('other')).toBe(true);
     expect(codeOf(await get('/log?from=3'))).toEqual([500, 'integrity_failed']);
+    // Bytes that are right, and index columns by which no list would find them.
+    sequenced.splice(3, 1, { ...gone, columns: { ...gone.columns, subject: 'nobody' } });
+    const hidden = (await get('/tile/entries/000.p/5')).bytes;
+    expect(hidden).toHaveLength(whole.length + 1);
+    expect(hidden.includes(Buffer.concat([Buffer.of(0xff), gone.body]))).toBe(true);
+    expect((await get('/log?from=3')).status).toBe(200);
   });
 
   it('of hashes that are taken from rows have zeros for a row that is gone', async () => {

@@ -23,8 +23,9 @@ const appends = (test: TestStore): void => {
   it('stores every byte, and the HMAC beside the first entry alone', async () => {
     const sent = next(1, [entry(), entry(new Uint8Array(0)), entry(bytes(65_535))]);
     expect(await audit().append(sent)).toEqual({ epoch });
-    for (const [at, { leaf, body }] of sent.entries.entries()) {
-      expect(await audit().entry(lane, at + 1)).toEqual({ lane, n: at + 1, leaf, body });
+    for (const [at, { leaf, body, index }] of sent.entries.entries()) {
+      const stored = { lane, n: at + 1, leaf, body, columns: index };
+      expect(await audit().entry(lane, at + 1)).toEqual(stored);
     }
     const { rows } = await test
       .store()

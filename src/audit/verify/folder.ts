@@ -9,6 +9,8 @@ export class MalformedFile extends Error {}
 
 const MAX_ENTRY_BYTES = 65_535;
 const LENGTH_BYTES = 2;
+/** Stands before an entry whose index columns say something else; no entry begins so. */
+const MISFILED = 0xff;
 const MAX_SMALL_FILE = 1024 * 1024;
 /** A key of 100,000 versions still fits a line. */
 const MAX_PIECE = 16 * 1024 * 1024;
@@ -21,6 +23,8 @@ export interface Bundle {
   readonly bytes: Uint8Array;
   readonly starts: Int32Array;
   readonly ends: Int32Array;
+  /** Those that the service said not to find by what they say, by their places in the bundle. */
+  readonly misfiled: readonly number[];
 }
 
 export class ExportFolder {
@@ -120,18 +124,21 @@ function* split(file: number, separator: string): Generator<string> {
 function parseBundle(bytes: Uint8Array, width: number): Bundle {
   const starts = new Int32Array(width);
   const ends = new Int32Array(width);
+  const misfiled: number[] = [];
   let at = 0;
   for (let entry = 0; entry < width; entry += 1) {
     const start = at + LENGTH_BYTES;
     if (start > bytes.length) throw new MalformedFile(`it ends before entry ${entry} of ${width}`);
     const end = start + (bytes[at] ?? 0) * 256 + (bytes[at + 1] ?? 0);
     if (end > bytes.length) throw new MalformedFile(`it ends within entry ${entry} of ${width}`);
-    starts[entry] = start;
+    const marked = start < end && bytes[start] === MISFILED;
+    if (marked) misfiled.push(entry);
+    starts[entry] = marked ? start + 1 : start;
     ends[entry] = end;
     at = end;
   }
   if (at !== bytes.length) throw new MalformedFile('it goes on after its last entry');
-  return { bytes, starts, ends };
+  return { bytes, starts, ends, misfiled };
 }
 
 const asText = (bytes: Uint8Array): string => orMalformed(() => decoder.decode(bytes));

@@ -6,6 +6,7 @@ export type ProblemCode =
   | 'file_malformed'
   | 'entry_malformed'
   | 'entry_altered'
+  | 'entry_misfiled'
   | 'tile_altered'
   | 'root_mismatch'
   | 'checkpoint_malformed'

@@ -50,12 +50,21 @@ export class TreeCheck {
     const first = index * TILE_WIDTH + at;
     const path = tilePath({ level: 0, index, width });
     if (this.#isOfTree(index, width, tile, wantedRoot)) {
-      const why = 'the entry that stands there is not the one that the tree has';
-      this.#problems.add('entry_altered', first, tilePath({ level: 'entries', index, width }), why);
+      this.#altered(index, width, own, tile);
       return tile;
     }
     this.#problems.add('tile_altered', first, path, 'the hash is not that of the entry');
     return own;
+  }
+
+  /** Each entry of a bundle that is not the one of its tile. */
+  #altered(index: number, width: number, own: Uint8Array, tile: Uint8Array): void {
+    const path = tilePath({ level: 'entries', index, width });
+    const why = 'the entry that stands there is not the one that the tree has';
+    for (let at = 0; at < width; at += 1) {
+      if (same(hashAt(own, at), hashAt(tile, at))) continue;
+      this.#problems.add('entry_altered', index * TILE_WIDTH + at, path, why);
+    }
   }
 
   /** Grows by the leaves of one tile, and holds the tiles above that this completes against the folder. */
@@ -133,7 +142,7 @@ export function readOr<T>(
   }
 }
 
-/** Leaf hashes of a bundle. Overwrites the length before each entry with the prefix of leaves. */
+/** Leaf hashes of a bundle. Overwrites the byte before each entry with the prefix of leaves. */
 export function leafHashes({ bytes, starts, ends }: Bundle): Uint8Array {
   const leaves = new Uint8Array(starts.length * HASH_BYTES);
   for (let at = 0; at < starts.length; at += 1) {

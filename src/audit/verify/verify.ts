@@ -237,6 +237,10 @@ class Verification {
     const path = tilePath({ level: 'entries', index, width });
     const bundle = readOr(this.#problems, base, path, () => this.#folder.bundle(index, width));
     const own = bundle === null ? null : leafHashes(bundle);
+    for (const at of bundle?.misfiled ?? []) {
+      const why = 'lists do not find it by what it says: its index columns were altered';
+      this.#problems.add('entry_misfiled', base + at, path, why);
+    }
     const leaves = this.#tree.leaves(index, width, own, this.newest.root);
     for (let at = 0; at < width; at += 1) {
       if (bundle !== null && own !== null) this.#take(base + at, bundle, at, own);

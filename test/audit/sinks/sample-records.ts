@@ -1,5 +1,6 @@
 /** A log in memory whose entries are known, and what a sink makes of them. */
 import type { SequencedEntry } from '../../../src/audit/log-ports.ts';
+import { NO_COLUMNS } from '../drafts.ts';
 import type { SinkPosition, SinkRecord } from '../../../src/audit/sinks/ports.ts';
 
 export const sample = (index: number, change: Partial<SinkRecord> = {}): SinkRecord => ({
@@ -27,7 +28,7 @@ export const memoryEntries = (size: number) => ({
     return Promise.resolve(
       Array.from({ length: count }, (_, position) => {
         const index = from + position;
-        return { index, lane: 1, n: index, leaf: NOTHING, body: NOTHING };
+        return { index, lane: 1, n: index, leaf: NOTHING, body: NOTHING, columns: NO_COLUMNS };
       }),
     );
   },

@@ -146,6 +146,30 @@ describe('entries', () => {
     });
   });
 
+  it('that are in the tree but not found by lists are named', async () => {
+    const hidden = (at: number) => Buffer.concat([Buffer.of(0xff), log.bodies[at] ?? Buffer.of()]);
+    const bodies = log.bodies.with(7, hidden(7)).with(300, hidden(300));
+    const report = await verified({ bodies });
+    expect(report.problems.map(({ code, index }) => [code, index])).toEqual([
+      ['entry_misfiled', 7],
+      ['entry_misfiled', 300],
+    ]);
+    const none = await verified({ bodies: log.bodies.with(7, Buffer.of(0xff)) });
+    expect(codesOf(none)).toContain('entry_altered');
+  });
+
+  it('that were edited in one tile are all named', async () => {
+    const bodies = [...log.bodies];
+    for (const index of [260, 261, 300]) {
+      const body = Uint8Array.from(bodies[index] ?? []);
+      body[60] = (body[60] ?? 0) ^ 1;
+      bodies[index] = body;
+    }
+    const { problems } = await verified({ bodies });
+    const altered = problems.filter(({ code }) => code === 'entry_altered');
+    expect(altered.map(({ index }) => index)).toEqual([260, 261, 300]);
+  });
+
   it('that were edited with their tiles are named by the checkpoint before', async () => {
     const drafts = [...log.drafts];
     const at = drafts.findIndex(({ operation }, index) => index > 300 && operation === 'unwrap');

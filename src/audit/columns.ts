@@ -1,0 +1,29 @@
+/** Index columns repeat what an entry's bytes say, for lists to find it by. Edited ones hide it, so they are compared. */
+import { indexOf } from './batch.ts';
+import { decodeEntry } from './entry-decoder.ts';
+import type { DecodedEntry } from './entry-decoder.ts';
+import type { IndexColumns } from './ports.ts';
+import { TwofoldError } from '../errors.ts';
+
+const COLUMNS = ['namespace', 'operation', 'keyId', 'keyRef', 'subject', 'outcome'] as const;
+
+/** Whether lists find the entry by what it says. */
+export function columnsFit(entry: DecodedEntry, stored: IndexColumns): boolean {
+  const said = indexOf(entry);
+  return (
+    said.at.getTime() === stored.at.getTime() &&
+    COLUMNS.every((name) => said[name] === stored[name])
+  );
+}
+
+/** The same of bytes; of what is no entry of a known version nothing is known. */
+export function bytesFit(body: Uint8Array, stored: IndexColumns): boolean {
+  let entry: DecodedEntry;
+  try {
+    entry = decodeEntry(body);
+  } catch (error) {
+    if (!TwofoldError.is(error, 'integrity_failed')) throw error;
+    return true;
+  }
+  return columnsFit(entry, stored);
+}
