@@ -4,6 +4,7 @@
  */
 import type { Archived } from './archive-ports.ts';
 import type { IndexColumns } from './ports.ts';
+import type { TileId } from './tree/tiles.ts';
 
 /** The newest committed state of the log. */
 export interface LogHead {
@@ -54,6 +55,11 @@ export interface LogReader {
    * (C2SP tlog-tiles); null when the tree has no such tile yet.
    */
   tile(level: number, index: number, width: number): Promise<Uint8Array | null>;
+  /**
+   * Several tiles at once, for a proof, which is verified: of those that were read before from memory, unless
+   * `anew`, when memory may hold what was altered and is as it was again.
+   */
+  tiles(wanted: readonly TileId[], anew?: boolean): Promise<readonly (Uint8Array | null)[]>;
   /** How far entries are in cold storage. */
   archived(): Promise<Archived>;
   /** Checkpoints by size, ascending, from the first of at least `size`. */

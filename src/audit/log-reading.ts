@@ -5,7 +5,12 @@ import { bytesFit } from './columns.ts';
 import type { LogHead, LogReader, SequencedEntry, StoredCheckpoint } from './log-ports.ts';
 import type { AuditCursor } from './ports.ts';
 import { HASH_BYTES, hashAt } from './tree/hashes.ts';
-import { consistencyProof, inclusionProof, verifyInclusion } from './tree/proofs.ts';
+import {
+  consistencyProof,
+  inclusionProof,
+  inclusionTiles,
+  verifyInclusion,
+} from './tree/proofs.ts';
 import { TILE_WIDTH } from './tree/tiles.ts';
 import type { BundleId, TileId } from './tree/tiles.ts';
 import { formatTlogProof } from './tree/tlog-proof.ts';
@@ -71,16 +76,29 @@ export class LogReading {
    * @throws TwofoldError not_integrated_yet; integrity_failed when its leaf is not in the tree
    */
   async proof({ lane, n, leaf }: Placed): Promise<string> {
-    const index = await this.#reader.indexOf(lane, n);
-    const { size, root, note } = await this.#reader.head();
+    const [index, { size, root, note }] = await Promise.all([
+      this.#reader.indexOf(lane, n),
+      this.#reader.head(),
+    ]);
     if (index === null || index >= size || note === null) {
       throw new TwofoldError('not_integrated_yet', undefined, { retryAfter: INTEGRATION_S });
     }
-    const hashes = await inclusionProof(index, size, (...tile) => this.#reader.tile(...tile));
-    if (!verifyInclusion({ index, leaf, size, root }, hashes)) {
-      throw new TwofoldError('integrity_failed');
+    for (const anew of [false, true]) {
+      const hashes = await this.#hashes(index, size, anew);
+      if (verifyInclusion({ index, leaf, size, root }, hashes)) {
+        return formatTlogProof({ index, hashes, checkpoint: note, extra: null });
+      }
     }
-    return formatTlogProof({ index, hashes, checkpoint: note, extra: null });
+    throw new TwofoldError('integrity_failed');
+  }
+
+  async #hashes(index: number, size: number, anew: boolean): Promise<readonly Uint8Array[]> {
+    const wanted = inclusionTiles(index, size);
+    const tiles = await this.#reader.tiles(wanted, anew);
+    return inclusionProof(index, size, (level, at) => {
+      const found = wanted.findIndex((tile) => tile.level === level && tile.index === at);
+      return Promise.resolve(tiles[found] ?? null);
+    });
   }
 
   /**

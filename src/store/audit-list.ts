@@ -137,13 +137,13 @@ const pageStatement = (filters: readonly Filter[], lead: Filter | null): string 
     from (select) one left join page p on true order by ${ordered('p')}`;
 };
 
-type Shown = Pick<entry, 'leaf' | 'body'> &
+export type ShownEntry = Pick<entry, 'leaf' | 'body'> &
   IndexRow & {
     readonly lane: number;
-    readonly n: bigint | string;
+    readonly n: string;
   };
 
-export const storedEntry = ({ lane, n, leaf, body, ...row }: Shown): StoredEntry => ({
+export const storedEntry = ({ lane, n, leaf, body, ...row }: ShownEntry): StoredEntry => ({
   lane,
   n: Number(n),
   leaf: Uint8Array.from(leaf),
@@ -181,7 +181,7 @@ export const listEntries = async (pool: GuardedPool, query: AuditQuery): Promise
   const lead = await fewest(pool, filters, common);
   // One more tells whether another page exists.
   const limit = query.pageSize + 1;
-  const { rows } = await pool.query<Shown & { readonly looked: readonly string[] | null }>(
+  const { rows } = await pool.query<ShownEntry & { readonly looked: readonly string[] | null }>(
     pageStatement(filters, lead),
     [...common, limit, ...filters.map(({ value }) => value)],
   );

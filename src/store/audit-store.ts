@@ -5,9 +5,10 @@ import { TwofoldError } from '../errors.ts';
 import type { SecurityChange } from '../epoch.ts';
 import type { AppendBatch, AuditStore, CommitOutcome, StoredEntry } from '../audit/ports.ts';
 import { listEntries, storedEntry } from './audit-list.ts';
-import { bufferOf, entryArrays } from './entry-columns.ts';
+import type { ShownEntry } from './audit-list.ts';
+import { bufferOf, columnsOf, entryArrays } from './entry-columns.ts';
 import { isTaken, refuse } from './failures.ts';
-import type { PrismaClient, security_change } from './generated/client.ts';
+import type { security_change } from './generated/client.ts';
 import type { GuardedPool } from './pool.ts';
 import type { ReadGates } from './read-gate.ts';
 import { COMMITTED, commitStatement, committedRead, read } from './transaction.ts';
@@ -16,6 +17,12 @@ import type { Statement } from './transaction.ts';
 const APPEND: Statement = {
   name: 'append',
   text: 'select public.append($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13) as epoch',
+};
+
+const ENTRY: Statement = {
+  name: 'entry',
+  text: `select e.lane, e.n, e.leaf, e.body, ${columnsOf('e')} from public.entry e
+    where e.lane = $1 and e.n = $2`,
 };
 
 const CONFIRM: Statement = {
@@ -48,7 +55,6 @@ export const commitOutcome = (rows: readonly { readonly epoch: string }[]): Comm
 
 export const createAuditStore = (
   pool: GuardedPool,
-  prisma: PrismaClient,
   { lookups, searches }: ReadGates,
 ): AuditStore => ({
   openLane: async (instance, kind) => {
@@ -91,7 +97,7 @@ export const createAuditStore = (
     return leaf === null ? null : Uint8Array.from(leaf);
   },
 
-  entry: (lane, n) => lookups.run(() => entryAt(prisma, lane, n)),
+  entry: (lane, n) => lookups.run(() => entryAt(pool, lane, n)),
 
   entries: (query) => searches.run(() => read(() => listEntries(pool, query)).catch(refuse)),
 
@@ -121,19 +127,9 @@ const append = async (pool: GuardedPool, batch: AppendBatch): Promise<CommitOutc
   return commitOutcome(rows);
 };
 
-const SHOWN = {
-  ...{ lane: true, n: true, leaf: true, body: true },
-  ...{ at: true, namespace: true, operation: true, key_id: true, key_ref: true },
-  ...{ subject: true, outcome: true },
-} as const;
-
-const entryAt = async (
-  prisma: PrismaClient,
-  lane: number,
-  n: number,
-): Promise<StoredEntry | null> => {
-  const row = await read(() =>
-    prisma.entry.findUnique({ where: { lane_n: { lane, n } }, select: SHOWN }),
-  ).catch(refuse);
-  return row === null ? null : storedEntry(row);
+const entryAt = async (pool: GuardedPool, lane: number, n: number): Promise<StoredEntry | null> => {
+  const found = () => pool.query<ShownEntry>({ ...ENTRY, values: [lane, n] });
+  const { rows } = await read(found).catch(refuse);
+  const [row] = rows;
+  return row === undefined ? null : storedEntry(row);
 };

@@ -6,6 +6,7 @@ import type { Archived } from '../audit/archive-ports.ts';
 import type { LogHead, LogReader, SequencedEntry, StoredCheckpoint } from '../audit/log-ports.ts';
 import { HASH_BYTES } from '../audit/tree/hashes.ts';
 import { TILE_WIDTH } from '../audit/tree/tiles.ts';
+import type { TileId } from '../audit/tree/tiles.ts';
 import { TwofoldError } from '../errors.ts';
 import { columnsOf, indexColumns } from './entry-columns.ts';
 import type { IndexRow } from './entry-columns.ts';
@@ -67,6 +68,21 @@ const TILE = {
     where level = $1 and index = $2 and octet_length(hashes) >= $3`,
 };
 
+/** Each by its key, whatever the planner thinks of how many there are. */
+const TILES = {
+  name: 'log_tiles',
+  text: `select w.level, w.index, t.hashes
+    from unnest($1::integer[], $2::bigint[], $3::integer[]) w(level, index, bytes)
+    cross join lateral (select substring(l.hashes from 1 for w.bytes) as hashes
+      from public.log_tile l where l.level = w.level and l.index = w.index
+        and octet_length(l.hashes) >= w.bytes limit 1) t`,
+};
+
+/** Bytes of tiles above the leaves, which most proofs share: those of over ten million entries. */
+const UPPER_BYTES = 2 * 1024 * 1024;
+/** Of tiles of leaves, of which those of what was written last are asked for most. */
+const LOWER_BYTES = 4 * 1024 * 1024;
+
 const ARCHIVED = {
   name: 'log_archived',
   text: 'select until, removed, place from public.log_archive',
@@ -78,7 +94,10 @@ const CHECKPOINTS = {
 };
 
 export const createLogStore = (pool: GuardedPool, { lookups, searches }: ReadGates): LogReader => {
-  const cache = new TileCache();
+  const upper = new TileCache(UPPER_BYTES);
+  // For proofs alone, which are verified: an export is to show what is stored.
+  const lower = new TileCache(LOWER_BYTES);
+  const cacheOf = (level: number) => (level > 0 ? upper : lower);
   const rowsOf = async <Row extends object>(
     statement: { readonly name: string; readonly text: string },
     values: readonly unknown[],
@@ -95,6 +114,31 @@ export const createLogStore = (pool: GuardedPool, { lookups, searches }: ReadGat
     const first = index * TILE_WIDTH;
     const rows = await rowsOf<{ leaf: Buffer }>(LEAVES, [first, first + width]);
     return rows.length === width ? joined(rows.map(({ leaf }) => leaf)) : null;
+  };
+
+  /** Of those that are stored, by level and index. */
+  const storedTiles = async (wanted: readonly TileId[]): Promise<Map<string, Uint8Array>> => {
+    if (wanted.length === 0) return new Map();
+    const rows = await rowsOf<{ level: number; index: string; hashes: Buffer }>(TILES, [
+      wanted.map(({ level }) => level),
+      wanted.map(({ index }) => index),
+      wanted.map(({ width }) => width * HASH_BYTES),
+    ]);
+    return new Map(rows.map((row) => [`${row.level}/${row.index}`, Uint8Array.from(row.hashes)]));
+  };
+
+  /** What memory does not have of them, in one statement, and the last leaves beside it. */
+  const readTiles = async (wanted: readonly TileId[]): Promise<readonly (Uint8Array | null)[]> => {
+    const isEdge = ({ level, width }: TileId) => level === 0 && width < TILE_WIDTH;
+    const [stored, edges] = await Promise.all([
+      storedTiles(wanted.filter((tile) => !isEdge(tile))),
+      Promise.all(
+        wanted.map(async (tile) => (isEdge(tile) ? leaves(tile.index, tile.width) : null)),
+      ),
+    ]);
+    return wanted.map(
+      ({ level, index }, at) => stored.get(`${level}/${index}`) ?? edges[at] ?? null,
+    );
   };
 
   const archived = async (): Promise<Archived> => {
@@ -138,13 +182,27 @@ export const createLogStore = (pool: GuardedPool, { lookups, searches }: ReadGat
     },
 
     tile: async (level, index, width) => {
-      const kept = cache.get(level, index, width * HASH_BYTES);
+      const kept = level === 0 ? null : upper.get(level, index, width * HASH_BYTES);
       if (kept !== null) return kept;
       const [row] = await rowsOf<{ hashes: Buffer }>(TILE, [level, index, width * HASH_BYTES]);
       if (row === undefined) return level === 0 ? leaves(index, width) : null;
       const hashes = Uint8Array.from(row.hashes);
-      if (level > 0) cache.set(level, index, hashes);
+      if (level > 0) upper.set(level, index, hashes);
       return hashes;
+    },
+
+    tiles: async (wanted, anew = false) => {
+      if (anew) for (const { level, index } of wanted) cacheOf(level).forget(level, index);
+      const kept = wanted.map(({ level, index, width }) =>
+        cacheOf(level).get(level, index, width * HASH_BYTES),
+      );
+      const missing = wanted.filter((_, at) => kept[at] === null);
+      const read = await readTiles(missing);
+      missing.forEach(({ level, index }, at) => {
+        const hashes = read[at] ?? null;
+        if (hashes !== null) cacheOf(level).set(level, index, hashes);
+      });
+      return wanted.map((tile, at) => kept[at] ?? read[missing.indexOf(tile)] ?? null);
     },
 
     checkpoints: async (size, limit) => {

@@ -123,7 +123,7 @@ export const openStore = (options: PoolOptions): Store => {
     sets: createSetStore(pool, gates.lookups),
     limits: createLimitStore(pool),
     approvals: createApprovalStore(pool, gates),
-    audit: createAuditStore(pool, prisma, gates),
+    audit: createAuditStore(pool, gates),
     grace: createGraceStore(pool),
     lanes: createLaneReader(pool, gates),
     sequencer: createSequencerStore(pool),

@@ -1,6 +1,7 @@
 /** A tree in memory, straight from the definitions of RFC 6962: what proofs and readers are compared with. */
 import { createHash } from 'node:crypto';
 import type { LogReader } from '../../src/audit/log-ports.ts';
+import type { TileId } from '../../src/audit/tree/tiles.ts';
 import { NO_COLUMNS } from './drafts.ts';
 
 const sha256 = (...parts: readonly Uint8Array[]): Uint8Array => {
@@ -59,6 +60,9 @@ export class MemoryLog implements LogReader {
     );
     return Promise.resolve(Uint8Array.from(Buffer.concat(hashes)));
   };
+
+  tiles = (wanted: readonly TileId[]) =>
+    Promise.all(wanted.map(({ level, index, width }) => this.tile(level, index, width)));
 
   /** As if one lane had them all. */
   entries = (from: number, until: number) =>

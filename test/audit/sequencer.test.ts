@@ -1,6 +1,7 @@
 /** The sequencer over a real database: what it takes, in which order, and what it refuses to go on with. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import type { CheckpointSigner } from '../../src/audit/log-ports.ts';
+import { LogReading } from '../../src/audit/log-reading.ts';
 import type { SequencerStore } from '../../src/audit/sequencer-ports.ts';
 import { Edge } from '../../src/audit/tree/edge.ts';
 import { TwofoldError } from '../../src/errors.ts';
@@ -37,6 +38,29 @@ beforeEach(async () => {
     public.lane, public.leadership`);
   await edited(`update public.log_head set size = 0, root = sha256(''), note = null`);
 });
+
+/** What was altered is no proof, and is one again once it is as it was, whatever memory has of it. */
+async function provesThroughTamperedTiles(lane: number): Promise<void> {
+  const another = openStore({ url: database.appUrl });
+  try {
+    const reading = new LogReading(another.log);
+    const flip = () =>
+      edited(`update public.log_tile set hashes = set_byte(hashes, 33, get_byte(hashes, 33) # 1)
+        where index = 0 and level < 2`);
+    const prove = async (n: number) => {
+      const stored = await another.audit.entry(lane, n);
+      if (stored === null) throw new Error('no entry');
+      return (await reading.proof(stored)).startsWith('c2sp.org/tlog-proof@v1');
+    };
+    expect(await prove(70_000)).toBe(true);
+    await flip();
+    await expect(prove(1)).rejects.toMatchObject({ code: 'integrity_failed' });
+    await flip();
+    for (const n of [1, 2, 70_000, 300 * 256 + 77]) expect(await prove(n)).toBe(true);
+  } finally {
+    await another.close();
+  }
+}
 
 describe('the sequencer', () => {
   it('gives every entry of all lanes one index, and the tree their root', async () => {
@@ -82,6 +106,7 @@ describe('the sequencer', () => {
     expect(await store.log.tile(0, 300, 78)).toBeNull();
     expect(await store.log.tile(1, 1, 44)).toHaveLength(44 * 32);
     expect(await store.log.tile(1, 1, 45)).toBeNull();
+    await provesThroughTamperedTiles(lane.lane);
     const notes = await store.log.checkpoints(1, 10);
     expect(notes.map(({ size }) => size)).toEqual(log.checkpoints.map(({ size }) => size));
   });

@@ -8,6 +8,7 @@ import { formatCheckpoint } from '../../src/audit/tree/checkpoint.ts';
 import { formatNote } from '../../src/audit/tree/note.ts';
 import { SIGNATURE_TYPE, makeVkey } from '../../src/audit/tree/vkey.ts';
 import { TILE_WIDTH, hashesAt } from '../../src/audit/tree/tiles.ts';
+import type { TileId } from '../../src/audit/tree/tiles.ts';
 
 const HASH = 32;
 
@@ -17,6 +18,7 @@ export const EMPTY_LOG: LogReader = {
   entries: async () => [],
   indexOf: async () => null,
   tile: async () => null,
+  tiles: async (wanted) => wanted.map(() => null),
   archived: async () => ({ until: 0, removed: 0, place: '' }),
   checkpoints: async () => [],
 };
@@ -90,6 +92,10 @@ export class MemoryLog implements LogReader {
     if (hashesAt(level, this.#edge.size) < first + width) return null;
     const hashes = this.#levels[level]?.slice(first, first + width) ?? [];
     return hashes.length === width ? Buffer.concat(hashes) : null;
+  }
+
+  tiles(wanted: readonly TileId[]) {
+    return Promise.all(wanted.map(({ level, index, width }) => this.tile(level, index, width)));
   }
 
   async checkpoints(size: number, limit: number) {

@@ -255,6 +255,11 @@ export const LISTS: readonly List[] = [
       await store.log.checkpoints(12_345, PAGE);
       await store.log.tile(0, 40, 100);
       await store.log.tile(0, 140, 256);
+      await store.log.tiles([
+        { level: 0, index: 41, width: 100 },
+        { level: 0, index: 141, width: 256 },
+        { level: 1, index: 0, width: 256 },
+      ]);
       await store.log.indexOf(lane, 12_345);
     },
     rowsBeside: 256,

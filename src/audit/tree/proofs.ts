@@ -8,6 +8,7 @@ import { foldSubtrees } from './frontier.ts';
 import { requireTile } from './edge.ts';
 import type { ReadTile } from './edge.ts';
 import { TILE_WIDTH, widthAt } from './tiles.ts';
+import type { TileId } from './tiles.ts';
 
 /**
  * Proof that the leaf of this index is in the tree of this size.
@@ -20,6 +21,21 @@ export async function inclusionProof(
   size: number,
   read: ReadTile,
 ): Promise<readonly Uint8Array[]> {
+  return rangeRoots(inclusionRanges(index, size), size, read);
+}
+
+/** Tiles that `inclusionProof` reads, each once. @throws RangeError when the tree has no such leaf */
+export function inclusionTiles(index: number, size: number): readonly TileId[] {
+  const tiles = new Map<string, TileId>();
+  for (const [low, high] of inclusionRanges(index, size)) {
+    for (const { level, tile } of subtrees(low, high)) {
+      tiles.set(`${level}/${tile}`, { level, index: tile, width: widthAt(level, tile, size) });
+    }
+  }
+  return [...tiles.values()];
+}
+
+function inclusionRanges(index: number, size: number): readonly Range[] {
   requireSize(size);
   if (!Number.isSafeInteger(index) || index < 0 || index >= size) throw new RangeError('no leaf');
   const ranges: Range[] = [];
@@ -33,7 +49,7 @@ export async function inclusionProof(
       low = split;
     }
   }
-  return rangeRoots(ranges, size, read);
+  return ranges;
 }
 
 /**
@@ -173,28 +189,34 @@ async function rangeRoots(
   const roots: Uint8Array[] = [];
   for (const [low, high] of ranges) {
     const parts: Uint8Array[] = [];
-    for (let start = low; start < high;) {
-      let leaves = 1;
-      while (start % (leaves * 2) === 0 && start + leaves * 2 <= high) leaves *= 2;
-      parts.push(await subtreeRoot(start, leaves, tile));
-      start += leaves;
+    for (const { level, tile: index, first, count } of subtrees(low, high)) {
+      const hashes = await tile(level, index);
+      parts.push(perfectRoot(hashes.subarray(first * HASH_BYTES, (first + count) * HASH_BYTES)));
     }
     roots.push(foldSubtrees(parts));
   }
   return roots;
 }
 
-/** Root of the perfect subtree of `leaves` leaves from `start`. */
-async function subtreeRoot(
-  start: number,
-  leaves: number,
-  tile: (level: number, index: number) => Promise<Uint8Array>,
-): Promise<Uint8Array> {
-  let level = 0;
-  let unit = 1;
-  for (; unit * TILE_WIDTH <= leaves; unit *= TILE_WIDTH) level += 1;
-  const first = start / unit;
-  const within = first % TILE_WIDTH;
-  const hashes = await tile(level, Math.floor(first / TILE_WIDTH));
-  return perfectRoot(hashes.subarray(within * HASH_BYTES, (within + leaves / unit) * HASH_BYTES));
+/** A perfect subtree: `count` hashes, from the one at `first` on, of a tile. */
+interface Subtree {
+  readonly level: number;
+  readonly tile: number;
+  readonly first: number;
+  readonly count: number;
+}
+
+/** The perfect subtrees that a range consists of, the largest that fit. */
+function* subtrees(low: number, high: number): Generator<Subtree> {
+  for (let start = low; start < high;) {
+    let leaves = 1;
+    while (start % (leaves * 2) === 0 && start + leaves * 2 <= high) leaves *= 2;
+    let level = 0;
+    let unit = 1;
+    for (; unit * TILE_WIDTH <= leaves; unit *= TILE_WIDTH) level += 1;
+    const at = start / unit;
+    const tile = Math.floor(at / TILE_WIDTH);
+    yield { level, tile, first: at % TILE_WIDTH, count: leaves / unit };
+    start += leaves;
+  }
 }

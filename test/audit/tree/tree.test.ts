@@ -7,6 +7,7 @@ import { EMPTY_ROOT, leafHash } from '../../../src/audit/tree/hashes.ts';
 import {
   consistencyProof,
   inclusionProof,
+  inclusionTiles,
   treeRoot,
   verifyConsistency,
   verifyInclusion,
@@ -235,7 +236,15 @@ describe('held against the recursive definition', () => {
         const leaves = ONE_TREE.slice(0, n);
         const [index, from] = [pick % n, pick % (n + 1)];
         const root = naiveRoot(leaves);
-        const path = await inclusionProof(index, n, read);
+        const asked = new Set<string>();
+        const path = await inclusionProof(index, n, (...tile) => {
+          asked.add(tile.join());
+          return read(...tile);
+        });
+        const told = inclusionTiles(index, n).map(({ level, index: at, width }) =>
+          [level, at, width].join(),
+        );
+        expect(told.toSorted()).toEqual([...asked].sort());
         expect(path.map(hex)).toEqual(naivePath(index, leaves).map(hex));
         const claim = { index, leaf: ONE_TREE[index] ?? root, size: n, root };
         expect(verifyInclusion(claim, path)).toBe(true);
