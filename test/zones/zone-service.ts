@@ -27,7 +27,8 @@ const LABEL = 'zones-token';
 const PORT = 8370;
 /** Debian's package `faketime`. */
 export const FAKETIME = '/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1';
-const READY_MS = 60_000;
+/** Of a start; seconds where the machine is not overloaded. */
+const READY_MS = 180_000;
 
 const tokensFolder = (folder: string, zone: Zone) => join(folder, `tokens${String(zone)}`);
 const clockFile = (folder: string, zone: Zone) => join(folder, `clock${String(zone)}`);
