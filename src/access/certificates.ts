@@ -10,6 +10,7 @@ import type { X509Certificate } from 'node:crypto';
 import { mayBeUsedFor, readExtensions } from '../crypto/certificate-extensions.ts';
 import { TwofoldError } from '../errors.ts';
 import { CLIENT_AUTHENTICATION, notUnderstood } from './authorities.ts';
+import { BoundedCache } from './bounded-cache.ts';
 import type { CertificateIssuerSettings, SubjectSource } from './certificate-issuer.ts';
 import { DeniedCredential } from './denied.ts';
 import type { Principal } from './grant.ts';
@@ -56,6 +57,7 @@ export class CertificateAuthenticator {
   readonly #issuers: readonly CertificateIssuerSettings[];
   readonly #trust: StoredTrust;
   readonly #now: () => Date;
+  readonly #signers = new Signers();
 
   constructor({ issuers, trust, now }: CertificateOptions) {
     this.#issuers = issuers;
@@ -72,8 +74,8 @@ export class CertificateAuthenticator {
     // The namespace's own come first: they may map what the same authority signs in another way.
     const own = this.#issuers.filter((each) => each.namespace === namespace);
     const shared = this.#issuers.filter((each) => each.namespace === undefined);
-    const signed = ({ authorities }: CertificateIssuerSettings) =>
-      isSignedBy(certificate, authorities, now);
+    const signed = (settings: CertificateIssuerSettings) =>
+      this.#signers.of(settings, certificate).some((authority) => isValidAt(authority, now));
     // What is stored never speaks for what is configured.
     const settings =
       [...own, ...shared].find(signed) ??
@@ -111,18 +113,41 @@ export class CertificateAuthenticator {
 const isValidAt = ({ validFromDate, validToDate }: X509Certificate, now: Date): boolean =>
   now >= validFromDate && now <= validToDate;
 
-const isSignedBy = (
-  certificate: X509Certificate,
-  authorities: readonly X509Certificate[],
-  now: Date,
-): boolean =>
-  authorities.some(
-    (authority) =>
-      authority.ca &&
-      isValidAt(authority, now) &&
-      certificate.checkIssued(authority) &&
-      certificate.verify(authority.publicKey),
-  );
+/** Certificates of one issuer whose signatures are remembered. */
+const MAX_REMEMBERED = 1_000;
+
+/**
+ * Which authorities of an issuer signed a certificate, whatever the time: a signature is checked once, not
+ * at each request over a connection. It is remembered for the settings as they stand.
+ */
+class Signers {
+  readonly #known = new WeakMap<
+    CertificateIssuerSettings,
+    BoundedCache<string, readonly X509Certificate[]>
+  >();
+
+  of(
+    settings: CertificateIssuerSettings,
+    certificate: X509Certificate,
+  ): readonly X509Certificate[] {
+    let known = this.#known.get(settings);
+    if (known === undefined) {
+      known = new BoundedCache(MAX_REMEMBERED);
+      this.#known.set(settings, known);
+    }
+    const { fingerprint256 } = certificate;
+    const before = known.get(fingerprint256);
+    if (before !== undefined) return before;
+    const signers = settings.authorities.filter(
+      (authority) =>
+        authority.ca &&
+        certificate.checkIssued(authority) &&
+        certificate.verify(authority.publicKey),
+    );
+    known.set(fingerprint256, signers);
+    return signers;
+  }
+}
 
 function checkUse(certificate: X509Certificate, now: Date): void {
   if (now > certificate.validToDate) throw new TwofoldError('certificate_expired');

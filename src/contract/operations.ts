@@ -169,7 +169,8 @@ export const finishOperation = defineRoute({
   id: 'finishOperation',
   path: '/v1/admin/operations/{id}/finish',
   operation: 'rewrap-jobs.continue',
-  summary: 'Ends a rewrap job whose items are all sent: fewer than its `total` are 409 `conflict`, and whoever will send no more cancels it. The same again changes nothing.',
+  summary:
+    'Ends a rewrap job whose items are all sent: fewer than its `total` are 409 `conflict`, and whoever will send no more cancels it. The same again changes nothing.',
   params: operationParams,
   query: dryRunQuery,
   body: z.strictObject({}).meta({ id: 'FinishOperationRequest' }),

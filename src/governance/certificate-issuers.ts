@@ -66,6 +66,24 @@ export function certificateSettingsOf(
 }
 
 /**
+ * The same of what was stored before. Authorities that are not taken any more, by a version that asks more
+ * of them, vouch for nobody; a dry run of the same says why, and the other issuers go on.
+ */
+export function vouchingSettings(
+  stored: StoredCertificateIssuer,
+  namespace: string,
+): CertificateIssuerSettings {
+  try {
+    return certificateSettingsOf(stored, namespace);
+  } catch (error) {
+    if (!TwofoldError.is(error, 'invalid_value')) throw error;
+    const { issuer, subject, roleMappings, shared } = stored;
+    const place = shared ? undefined : namespace;
+    return { issuer, authorities: [], subject, roleMappings, namespace: place };
+  }
+}
+
+/**
  * That no other issuer that is asked in the namespace has an authority of the same key, so that who
  * vouches for a certificate is never a matter of order; and that they are not too many.
  * @throws TwofoldError already_exists, quota_exceeded

@@ -14,6 +14,7 @@ import {
   certificateIssuerFrom,
   certificateSettingsOf,
   checkBeside,
+  vouchingSettings,
 } from './certificate-issuers.ts';
 import type { StoredCertificateIssuer } from './certificate-issuers.ts';
 import { ROOT_NAMESPACE } from './namespaces.ts';
@@ -266,7 +267,7 @@ export class StoredIssuers {
 
 const vouchingOf = (members: readonly Member<StoredIssuer>[], namespace: string): Vouching =>
   members.flatMap(({ value }) =>
-    value.kind === 'mtls' ? [certificateSettingsOf(value, namespace)] : [],
+    value.kind === 'mtls' ? [vouchingSettings(value, namespace)] : [],
   );
 
 export const taken = () =>

@@ -10,6 +10,7 @@ import type { Server } from 'node:https';
 import type { Socket } from 'node:net';
 
 import { sourceGroup } from '../audit/anonymous.ts';
+import { TwofoldError } from '../errors.ts';
 
 export interface HandshakeLimits {
   /** Bytes from a client before its handshake is done that are not counted: a few certificates. */
@@ -125,6 +126,17 @@ interface Asking {
   requestCert: boolean;
 }
 
+/** Connections whose clients were not asked. */
+const notAsked = new WeakSet<Socket>();
+
+/** Whether the client of a connection may have a certificate that it was not asked for. */
+export const wasNotAsked = (socket: Socket): boolean => notAsked.has(socket);
+
+export const tooManyHandshakes = (): TwofoldError =>
+  new TwofoldError('rate_limited', 'Too many or too long handshakes of this source.', {
+    retryAfter: 1,
+  });
+
 /** Of a server that asks for certificates of whomever. */
 export function boundHandshakes(server: Server, handshakes: Handshakes = new Handshakes()): void {
   const asking = server as unknown as Asking;
@@ -132,9 +144,12 @@ export function boundHandshakes(server: Server, handshakes: Handshakes = new Han
   server.prependListener('connection', (socket: Socket) => {
     asking.requestCert = handshakes.begins(socket);
   });
-  server.on('secureConnection', (socket) => handshakes.done(socket));
+  server.on('secureConnection', (socket) => {
+    if (!handshakes.asked(socket)) notAsked.add(socket);
+    handshakes.done(socket);
+  });
   const onlyOne = ({ socket }: IncomingMessage, response: ServerResponse): void => {
-    if (!handshakes.asked(socket)) response.shouldKeepAlive = false;
+    if (notAsked.has(socket)) response.shouldKeepAlive = false;
   };
   server.prependListener('request', onlyOne);
   server.prependListener('checkContinue', onlyOne);

@@ -1,4 +1,5 @@
 /** One listening socket: plain HTTP or TLS 1.3, with its limits, and how it drains. */
+import { constants } from 'node:crypto';
 import { createServer as createPlain } from 'node:http';
 import { Server as TlsServer, createServer as createTls } from 'node:https';
 import type { RequestListener, Server } from 'node:http';
@@ -92,12 +93,14 @@ const SERVER_OPTIONS = {
 } as const;
 
 /** All of it is given with every certificate: what `setSecureContext` is not told falls back to Node's own. */
-const contextOf = ({ cert, key, ca }: TlsOptions) =>
+const contextOf = ({ cert, key, ca, clients }: TlsOptions) =>
   ({
     ...{ cert, key, ...(ca === undefined ? {} : { ca }) },
     minVersion: 'TLSv1.3',
     ecdhCurve: GROUPS,
     honorCipherOrder: true,
+    // A session of a client that was not asked for its certificate would be one without it for hours.
+    ...(clients === 'request' ? { secureOptions: constants.SSL_OP_NO_TICKET } : {}),
   }) as const;
 
 function createServer({ tls }: ListenerOptions, handler: RequestListener): Server {

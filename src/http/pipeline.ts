@@ -3,6 +3,7 @@ import { TwofoldError } from '../errors.ts';
 import { DeniedCredential } from '../access/denied.ts';
 import { credentialsOf } from './credentials.ts';
 import { UnauthenticatedGate } from './gate.ts';
+import { tooManyHandshakes, wasNotAsked } from './handshakes.ts';
 import { GuardedRequest } from './guarded-request.ts';
 import { declaredHeaders } from './head.ts';
 import { InputReader } from './input.ts';
@@ -78,6 +79,8 @@ export class Pipeline {
   async #authenticate({ source, request }: Exchange, head: HeaderValues) {
     const credentials = credentialsOf(request, head);
     const shown = (credentials.authorization ?? credentials.certificate) !== undefined;
+    // It may have a certificate, which it is asked for over the next connection.
+    if (!shown && wasNotAsked(request.socket)) throw tooManyHandshakes();
     try {
       const principal = await this.#gate.pass(source, shown, (admit) =>
         this.#deps.authenticator.authenticate(credentials, admit),

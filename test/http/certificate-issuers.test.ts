@@ -1,8 +1,11 @@
 /** Authorities of client certificates that a namespace stores for itself, beside its issuers of tokens. */
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { TestAuthority } from '../access/client-certificates.ts';
 import type { AuthorityOptions, ClientCertificate } from '../access/client-certificates.ts';
 import { makeCertificate } from '../config/certificate.ts';
+import { eventually } from '../store/eventually.ts';
 import { CertificateClient } from './certificate-client.ts';
 import { openService } from './service.ts';
 import type { Service } from './service.ts';
@@ -303,6 +306,26 @@ describe('a certificate of an authority of a namespace', () => {
     const more = 'keyUsage=critical,digitalSignature\nbasicConstraints=critical,CA:FALSE';
     const client = clientOf(team.issue(names, 'clientAuth', more));
     expect(await client.code({ namespace: 'team' })).toBe(200);
+  });
+});
+
+describe('a source that was not asked for its certificate', () => {
+  it('is told so, and may come with a token', async () => {
+    expect(await put(team.pem)).toMatchObject({ status: 200 });
+    const open = await Promise.all(
+      Array.from({ length: 70 }, async () => {
+        const socket = connect({ host: '127.0.0.1', port: service.port });
+        await once(socket, 'connect');
+        return socket;
+      }),
+    );
+    const certificate = team.issue(`URI:${API}`);
+    const unasked = clientOf(certificate);
+    expect(await unasked.code({ namespace: 'team' })).toBe('rate_limited');
+    expect(await unasked.code({ token: await service.token('auditor') })).toBe(200);
+    for (const socket of open) socket.destroy();
+    await eventually(async () => (await unasked.code({ namespace: 'team' })) === 200);
+    await remove();
   });
 });
 
