@@ -34,6 +34,12 @@ export class Budget {
     return true;
   }
 
+  /** When the next one may be made, whoever makes it. */
+  next(now: number): Date {
+    const missing = this.left(now) < 1 ? 1 - this.#tokens : 0;
+    return new Date(Math.ceil(now + missing * this.apartMs));
+  }
+
   /** When there will be one for who finds none: those who wait come one after the other, and once. */
   reserve(now: number): Date {
     this.#reserved = Math.max(this.#reserved, now) + this.apartMs;

@@ -113,12 +113,20 @@ export function dueActions(
  * The earliest moment at which anything is or will be due; null when nothing is planned. It may lie
  * before `now`. It holds until a row of the key, its policy or its use count changes: the scheduler
  * computes it anew with each of those.
+ * @param counts which actions; all unless told
  */
-export function nextDue(key: ScheduledKey, policy: RotationPolicy | null, now: Date): Date | null {
-  return planOf(key, policy, now).reduce<Date | null>(
-    (first, { dueAt }) => (first === null || dueAt < first ? dueAt : first),
-    null,
-  );
+export function nextDue(
+  key: ScheduledKey,
+  policy: RotationPolicy | null,
+  now: Date,
+  counts: (action: DueAction) => boolean = () => true,
+): Date | null {
+  return planOf(key, policy, now)
+    .filter(counts)
+    .reduce<Date | null>(
+      (first, { dueAt }) => (first === null || dueAt < first ? dueAt : first),
+      null,
+    );
 }
 
 /** Since when the action has been due; null for a rotation by use, whose moment nobody recorded. */

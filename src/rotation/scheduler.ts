@@ -39,6 +39,8 @@ import { untilFresh } from './until-fresh.ts';
 const PAGE = 100;
 /** Keys of which it is remembered that a look met a conflict. */
 const CONFLICTS_KEPT = 10_000;
+/** Keys of which it is remembered when their turn to rotate is. */
+const TURNS_KEPT = 10_000;
 /** Looks of one tick: what comes at once, such as every key after a change of policies, is spread. */
 const LOOKS_A_TICK = 400;
 /** Actions on one key in one look; more are left to the next. */
@@ -113,6 +115,7 @@ export class Scheduler {
   readonly #budget: Budget;
   /** Marks of keys whose last look met a conflict. */
   readonly #conflicts = new Map<string, number>();
+  readonly #turns = new Map<string, Date>();
   #round: { readonly began: number; readonly after: string | null; readonly over: boolean } | null =
     null;
   /** Of rotations that cannot be halved, orders begin with every other one: 1 when it is their turn. */
@@ -255,7 +258,10 @@ export class Scheduler {
     return true;
   }
 
-  /** What fails stands in the way of nothing else: the first failure is thrown once the rest is done. */
+  /**
+   * What fails, or waits for its turn to rotate, stands in the way of nothing else of the key: neither now
+   * nor later, since the next look is when the first of the rest is due.
+   */
   async #do(look: Look, term: number): Promise<Outcome> {
     const failed = new Map<string, TwofoldError | null>();
     let waitUntil: Date | null = null;
@@ -264,22 +270,27 @@ export class Scheduler {
       const now = this.#parts.clock();
       const action = dueActions(key, policy, now).find((each) => !failed.has(kindOf(each)));
       if (action === undefined || actions + failed.size >= ACTIONS_A_LOOK) {
-        for (const error of failed.values()) if (error !== null) throw error;
-        const left = dueActions(key, policy, now);
-        const found = {
-          dueAt: earliest(left.map(dueSince)),
-          nextAt: waitUntil ?? nextDue(key, policy, now),
+        const rest = nextDue(key, policy, now, (each) => !failed.has(kindOf(each)));
+        const failure = [...failed.values()].find((error) => error !== null) ?? null;
+        if (failure !== null) this.#parts.onFailure(look.keyId, failure);
+        const again = failure === null ? null : later(now, waitAfter(look.failures));
+        const nextAt = earliest([waitUntil, again, rest].filter((time) => time !== null));
+        const found: Looked = {
+          nextAt,
           maxUses: watched(key, policy),
+          dueAt: failure === null ? earliest(dueActions(key, policy, now).map(dueSince)) : null,
+          failure: failure && { code: failure.code, at: now },
         };
-        return { kind: 'done', found: { ...found, failure: null }, actions };
+        return { kind: 'done', found, actions };
       }
       if (action.kind === 'rotate' && !this.#budget.take(now.getTime())) {
-        waitUntil = this.#budget.reserve(now.getTime());
+        waitUntil = this.#turnOf(look.keyId, now.getTime());
         failed.set(kindOf(action), null);
         continue;
       }
       try {
         await this.#run(view, action, { term, policySet });
+        if (action.kind === 'rotate') this.#turns.delete(look.keyId);
         actions += 1;
       } catch (error) {
         const failure = TwofoldError.from(error);
@@ -287,6 +298,20 @@ export class Scheduler {
         failed.set(kindOf(action), failure);
       }
     }
+  }
+
+  /** When a key rotates that finds no rotation left: in its turn, and once that has passed with the next one. */
+  #turnOf(keyId: string, now: number): Date {
+    const turn = this.#turns.get(keyId) ?? this.#budget.reserve(now);
+    this.#keepTurn(keyId, turn);
+    return turn.getTime() > now ? turn : this.#budget.next(now);
+  }
+
+  /** Looks before its turn, since something else is due or changed, do not send a key to the end of the line. */
+  #keepTurn(keyId: string, turn: Date): void {
+    this.#turns.set(keyId, turn);
+    const [oldest] = this.#turns.keys();
+    if (this.#turns.size > TURNS_KEPT && oldest !== undefined) this.#turns.delete(oldest);
   }
 
   async #read({ namespace, keyId }: Look) {
@@ -377,6 +402,8 @@ const earliest = (times: readonly (Date | null)[]): Date | null =>
     (first, time) => (first === null || (time !== null && time < first) ? time : first),
     null,
   );
+
+const later = (time: Date, ms: number): Date => new Date(time.getTime() + ms);
 
 /** Names an action whatever the revision of its key is. */
 const kindOf = (action: DueAction): string =>

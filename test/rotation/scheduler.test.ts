@@ -419,6 +419,65 @@ it('rotates no more a minute than it may, and forgets none', async () => {
   for (const id of ids) expect((await read(id)).key.primary).toBe(2);
 });
 
+it('does what else is due of a key that waits for its turn, which it keeps', async () => {
+  const ids = await Promise.all(
+    Array.from({ length: 4 }, () => ruled({ interval: 'P30D' }, 'HS256')),
+  );
+  const start = stage.clock.now;
+  const deactivateAt = new Date(start + 30 * DAY + 80_000);
+  for (const id of ids) {
+    await first.keyring.manage.rotate(first.grant('keys.rotate', id), {}, aRun());
+    const input = { version: 1, deactivateAt };
+    await first.keyring.lifecycle.scheduleVersion(
+      first.grant('versions.schedule', id),
+      input,
+      aRun(),
+    );
+  }
+  const { scheduler } = first.scheduler({ perMinute: 1 });
+  stage.clock.now = start + 30 * DAY;
+  await scheduler.tick();
+  const rotated: number[] = [];
+  for (const seconds of [81, 121, 141, 201]) {
+    stage.clock.now = start + 30 * DAY + seconds * 1_000;
+    await scheduler.tick();
+    const views = await Promise.all(ids.map(read));
+    expect(views.map(({ versions }) => versions[0]?.state)).toEqual(ids.map(() => 'deactivated'));
+    rotated.push(views.filter(({ key }) => key.primary === 3).length);
+  }
+  expect(rotated).toEqual([2, 2, 3, 4]);
+});
+
+it('looks at a key that failed when something else of it is due, not only when it tries again', async () => {
+  const id = await ruled({ interval: 'P30D' }, 'HS256');
+  const start = stage.clock.now;
+  await first.keyring.manage.rotate(first.grant('keys.rotate', id), {}, aRun());
+  const { scheduler } = first.scheduler({
+    act: (act) => (grant, action, run) =>
+      action.kind === 'rotate'
+        ? Promise.reject(new TwofoldError('hsm_full'))
+        : act(grant, action, run),
+  });
+  stage.clock.now = start + 30 * DAY;
+  // Until it is left alone for an hour.
+  for (let look = 0; look < 12; look += 1) {
+    await scheduler.tick();
+    stage.clock.now += 3_600_000;
+  }
+  const deactivateAt = new Date(stage.clock.now + 120_000);
+  const input = { version: 1, deactivateAt };
+  await first.keyring.lifecycle.scheduleVersion(
+    first.grant('versions.schedule', id),
+    input,
+    aRun(),
+  );
+  await scheduler.tick();
+  stage.clock.now += 121_000;
+  await scheduler.tick();
+  expect((await read(id)).versions[0]?.state).toBe('deactivated');
+  expect(await scheduleOf(id)).toMatchObject({ failure_code: 'hsm_full' });
+});
+
 describe('what an operator did by hand', () => {
   it('keeps: a rotation that was undone comes again when its interval has passed', async () => {
     const id = await ruled({ interval: 'P30D' });
