@@ -227,10 +227,12 @@ describe('retirement', () => {
     expect(retired(setBack, keep(1))).toEqual([['retire/1/1', at(2)]]);
   });
 
-  it('of a suspended version comes by its time', () => {
+  it('of a suspended version waits until it is resumed, and is due then', () => {
     const suspended = withVersion(key(3), 2, { state: 'suspended' });
-    expect(retired(suspended, keep(1, 'P30D'))).toEqual([
-      ['retire/1/1', at(3)],
+    expect(retired(suspended, keep(1, 'P30D'))).toEqual([['retire/1/1', at(3)]]);
+    expect(retired(suspended, keep(null, 'P30D'))).toEqual([['retire/1/1', at(32)]]);
+    expect(retired(withVersion(suspended, 2, { state: 'active' }), keep(null, 'P30D'))).toEqual([
+      ['retire/1/1', at(32)],
       ['retire/2/1', at(33)],
     ]);
   });
@@ -264,6 +266,16 @@ describe('what was set in advance', () => {
     expect(kinds(dueActions(set, null, at(20)))).toEqual(['activate/5', 'deactivate/3']);
     expect(kinds(dueActions(set, null, at(40)))).toEqual(ALL);
     expect(nextDue(set, null, at(0))).toEqual(at(10));
+  });
+
+  it('deactivates no suspended version before it is resumed, and destroys it when that is due', () => {
+    const times = { deactivateAt: at(20), destroyAt: at(30) };
+    const held = { ...set, versions: [version(1, { state: 'suspended', ...times })] };
+    expect(dueActions(held, null, at(29))).toEqual([]);
+    expect(nextDue(held, null, at(0))).toEqual(at(30));
+    expect(kinds(dueActions(held, null, at(30)))).toEqual(['destroy-version/1']);
+    const resumed = { ...held, versions: [version(1, { state: 'active', ...times })] };
+    expect(kinds(dueActions(resumed, null, at(29)))).toEqual(['deactivate/1']);
   });
 
   it('runs also while the policy is paused or the key suspended', () => {
