@@ -112,13 +112,20 @@ export function dueActions(
 /**
  * The earliest moment at which anything is or will be due; null when nothing is planned. It may lie
  * before `now`. It holds until a row of the key, its policy or its use count changes: the scheduler
- * computes it anew with each of those.
+ * computes it anew with each of those. `without` leaves out what waits for something else.
  */
-export function nextDue(key: ScheduledKey, policy: RotationPolicy | null, now: Date): Date | null {
-  return planOf(key, policy, now).reduce<Date | null>(
-    (first, { dueAt }) => (first === null || dueAt < first ? dueAt : first),
-    null,
-  );
+export function nextDue(
+  key: ScheduledKey,
+  policy: RotationPolicy | null,
+  now: Date,
+  without?: DueAction['kind'],
+): Date | null {
+  return planOf(key, policy, now)
+    .filter(({ kind }) => kind !== without)
+    .reduce<Date | null>(
+      (first, { dueAt }) => (first === null || dueAt < first ? dueAt : first),
+      null,
+    );
 }
 
 /** Since when the action has been due; null for a rotation by use, whose moment nobody recorded. */

@@ -268,7 +268,11 @@ export class Scheduler {
         const left = dueActions(key, policy, now);
         const found = {
           dueAt: earliest(left.map(dueSince)),
-          nextAt: waitUntil ?? nextDue(key, policy, now),
+          // A rotation that waits for the budget holds up nothing else of its key.
+          nextAt:
+            waitUntil === null
+              ? nextDue(key, policy, now)
+              : sooner(waitUntil, nextDue(key, policy, now, 'rotate')),
           maxUses: watched(key, policy),
         };
         return { kind: 'done', found: { ...found, failure: null }, actions };
@@ -377,6 +381,9 @@ const earliest = (times: readonly (Date | null)[]): Date | null =>
     (first, time) => (first === null || (time !== null && time < first) ? time : first),
     null,
   );
+
+const sooner = (time: Date, other: Date | null): Date =>
+  other !== null && other < time ? other : time;
 
 /** Names an action whatever the revision of its key is. */
 const kindOf = (action: DueAction): string =>

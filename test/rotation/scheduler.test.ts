@@ -419,6 +419,21 @@ it('rotates no more a minute than it may, and forgets none', async () => {
   for (const id of ids) expect((await read(id)).key.primary).toBe(2);
 });
 
+it('does what else is due of a key whose rotation waits for the budget, at its time', async () => {
+  const ids = [await ruled({ interval: 'P30D' }), await ruled({ interval: 'P30D' })];
+  const activateAt = new Date(stage.clock.now + 30 * DAY + 20_000);
+  for (const id of ids) {
+    await first.keyring.manage.rotate(first.grant('keys.rotate', id), { activateAt }, aRun());
+  }
+  stage.clock.now += 30 * DAY;
+  const { scheduler } = first.scheduler({ perMinute: 1 });
+  // Of the two that are due one is made; the other waits a minute, and its activation does not.
+  expect(await scheduler.tick()).toMatchObject({ actions: 1 });
+  stage.clock.now += 20_000;
+  await scheduler.tick();
+  for (const id of ids) expect((await read(id)).versions[1]?.state).toBe('active');
+});
+
 describe('what an operator did by hand', () => {
   it('keeps: a rotation that was undone comes again when its interval has passed', async () => {
     const id = await ruled({ interval: 'P30D' });
