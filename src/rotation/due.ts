@@ -167,7 +167,11 @@ function rotationOf(
       cause: planned.cause,
       primary: key.primary,
       latest: key.versions.length,
-      suite: suiteAt(facts, policy, at),
+      // An upgrade that is due and not made may be refused: the limit of AES-GCM does not wait for it.
+      suite:
+        planned.cause === 'gcm-limit' && facts.primary !== null
+          ? facts.primary.suite
+          : suiteAt(facts, policy, at),
       policyRevision: policy?.revision ?? 0,
     },
   ];

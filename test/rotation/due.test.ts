@@ -117,6 +117,16 @@ describe('a rotation by use', () => {
     ]);
   });
 
+  it('at 2^31 uses does not wait for an upgrade that is due and was not made', () => {
+    const refused = policy({
+      upgrade: { suite: findSuite('MLKEM768-P256').number, notBefore: at(1) },
+    });
+    const [first] = dueActions(gcm(2 ** 31), refused, at(2));
+    expect(first).toMatchObject({ cause: 'gcm-limit', suite: findSuite('A256GCM').number });
+    const [next] = dueActions(gcm(0), refused, at(2));
+    expect(next).toMatchObject({ cause: 'upgrade', suite: findSuite('MLKEM768-P256').number });
+  });
+
   it('does not come at 2^31 uses of another suite, nor of a key that is suspended or ending', () => {
     expect(dueActions(key(1, { uses: 2 ** 31 }), null, YEARS)).toEqual([]);
     expect(dueActions(gcm(2 ** 31, { suspended: true }), null, YEARS)).toEqual([]);
