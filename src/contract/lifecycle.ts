@@ -88,7 +88,8 @@ export const scheduleVersion = defineRoute({
       deactivateAt: moment.meta({
         description:
           'Of an active or suspended version, the primary too; null: when it is told. From then on ' +
-          'it protects no more, and a primary leaves the key without one.',
+          'it protects no more, and a primary leaves the key without one. That of a suspended ' +
+          'version waits until it is resumed.',
       }),
     })
     .refine(

@@ -149,8 +149,8 @@ function stateFields(version: KeyVersion) {
       return { ...NO_TIMES, activatedAt, deactivateAt };
     }
     case 'suspended': {
-      const { activatedAt, deactivateAt, suspension } = version;
-      return { ...NO_TIMES, activatedAt, deactivateAt, suspension };
+      const { activatedAt, deactivateAt, suspension, destruction } = version;
+      return { ...NO_TIMES, activatedAt, deactivateAt, suspension, destruction };
     }
     case 'deactivated': {
       const { activatedAt, deactivatedAt, reason, destruction } = version;

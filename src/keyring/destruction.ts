@@ -66,6 +66,15 @@ function requireUnprotected({ key }: KeyView, version: number | null): void {
   requireNotHeld(key, version);
 }
 
+/**
+ * Protection would let a destruction that is scheduled fail for ever, without cancelling it.
+ * @throws TwofoldError version_not_usable
+ */
+export function requireNothingDoomed({ key, versions }: KeyView): void {
+  if (key.destruction === null && versions.every((each) => destructionOf(each) === null)) return;
+  throw new TwofoldError('version_not_usable', 'A destruction is scheduled; cancel it first.');
+}
+
 const same = (standing: Destruction | null, { at, reason }: Destruction): boolean =>
   standing?.at.getTime() === at.getTime() && standing.reason === reason;
 

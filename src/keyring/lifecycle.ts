@@ -2,9 +2,13 @@
  * The life of a key version: one pure function over SP 800-57 part 1 section 7's states.
  *
  *     pre-active ─activate→ active ─suspend→ suspended ─resume→ active
- *     active, suspended ─deactivate→ deactivated
+ *     active ─deactivate→ deactivated
  *     pre-active, active, suspended, deactivated ─compromise→ compromised
- *     pre-active, deactivated, compromised ─destroy→ destroyed
+ *     pre-active, suspended, deactivated, compromised ─destroy→ destroyed
+ *
+ * Deactivated versions still open what they protected, so a suspended one is not deactivated, neither
+ * by hand, by the clock nor by a policy: that would undo the suspension without a resume. It is resumed
+ * first, or compromised, or destroyed from where it is.
  *
  * An active version is deactivated before it is destroyed, so that no primary can vanish in one step,
  * and no version is destroyed whose destruction was not scheduled before and is due. What is set in
@@ -35,13 +39,13 @@ export const ALLOWED = {
   activate: ['pre-active'],
   suspend: ['active'],
   resume: ['suspended'],
-  deactivate: ['active', 'suspended'],
+  deactivate: ['active'],
   compromise: ['pre-active', 'active', 'suspended', 'deactivated'],
-  destroy: ['pre-active', 'deactivated', 'compromised'],
+  destroy: ['pre-active', 'suspended', 'deactivated', 'compromised'],
   'schedule-activation': ['pre-active'],
   'schedule-deactivation': ['active', 'suspended'],
-  'schedule-destruction': ['pre-active', 'deactivated', 'compromised'],
-  'cancel-destruction': ['pre-active', 'deactivated', 'compromised'],
+  'schedule-destruction': ['pre-active', 'suspended', 'deactivated', 'compromised'],
+  'cancel-destruction': ['pre-active', 'suspended', 'deactivated', 'compromised'],
 } as const satisfies Readonly<Record<VersionEventKind, readonly VersionState[]>>;
 
 type From<K extends VersionEventKind> = Extract<
@@ -87,10 +91,17 @@ export function transition(version: KeyVersion, event: VersionEvent): KeyVersion
     }
     case 'suspend': {
       const suspension: Suspension = { at: event.at, reason: event.reason };
-      return { ...from(version, event.kind), ...core, state: 'suspended', suspension };
+      return {
+        ...from(version, event.kind),
+        ...core,
+        state: 'suspended',
+        suspension,
+        destruction: null,
+      };
     }
     case 'resume': {
-      const { material, activatedAt, deactivateAt } = from(version, event.kind);
+      const { material, activatedAt, deactivateAt, destruction } = from(version, event.kind);
+      requireSpared(destruction);
       return { ...core, state: 'active', material, activatedAt, deactivateAt };
     }
     case 'deactivate': {
@@ -130,6 +141,12 @@ export function transition(version: KeyVersion, event: VersionEvent): KeyVersion
 /** The destruction that is scheduled for a version; null without one. */
 export const destructionOf = (version: KeyVersion): Destruction | null =>
   'destruction' in version ? version.destruction : null;
+
+/** An active version has no destruction to come, so resuming would drop one without a word. */
+function requireSpared(destruction: Destruction | null): void {
+  if (destruction === null) return;
+  throw new TwofoldError('version_not_usable', 'The version awaits its destruction; cancel it.');
+}
 
 function requireDue(destruction: Destruction | null, at: Date): asserts destruction is Destruction {
   if (destruction !== null && at >= destruction.at) return;

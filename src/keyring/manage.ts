@@ -15,6 +15,7 @@ import type { ChangeParts, Plan } from './changes.ts';
 import { DEFAULT_DESTRUCTION_RULES } from './destruction.ts';
 import type { DestructionRules } from './destruction.ts';
 import { planExport, requireExportable } from './exports.ts';
+import { requireNothingDoomed } from './destruction.ts';
 import { checkAhead } from './lead-time.ts';
 import { LifecycleAdministration } from './manage-lifecycle.ts';
 import type { Key } from './model.ts';
@@ -140,6 +141,7 @@ export class KeyAdministration implements KeyManage {
       const deletionProtection = input.deletionProtection ?? view.key.deletionProtection;
       const publish = input.publish ?? view.key.publish;
       const minUsableVersion = input.minUsableVersion ?? view.key.minUsableVersion;
+      if (deletionProtection && !view.key.deletionProtection) requireNothingDoomed(view);
       checkWindow(view.key, minUsableVersion);
       checkRecords(view.key.labels, { ...view.key, labels }, input.announcing);
       if (minUsableVersion > view.key.minUsableVersion) {

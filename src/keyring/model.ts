@@ -121,8 +121,10 @@ export interface Suspended extends VersionCore {
   readonly state: 'suspended';
   readonly material: Material;
   readonly activatedAt: Date;
+  /** Waits for its resumption. */
   readonly deactivateAt: Date | null;
   readonly suspension: Suspension;
+  readonly destruction: Destruction | null;
 }
 
 export interface Deactivated extends VersionCore {

@@ -49,7 +49,7 @@ export function requireNoFallback(view: KeyView, suite: Suite): void {
 }
 
 /**
- * Retires a superseded version and all before it: it is deactivated and closed. Nothing is destroyed,
+ * Retires a superseded version and all before it: an active one is deactivated, all are closed. Nothing is destroyed,
  * and the window may open again.
  * @throws TwofoldError primary_protected, version_not_found, version_not_usable
  */
@@ -67,7 +67,8 @@ export async function planRetire(
   const minUsableVersion = Math.max(view.key.minUsableVersion, number + 1);
   const key = { ...view.key, minUsableVersion };
   const detail = { reason, minUsableVersion };
-  if (version.state !== 'active' && version.state !== 'suspended') {
+  // Also a suspended one: deactivated, it would process again once the window opens.
+  if (version.state !== 'active') {
     return planKeyChange(mac, view, { minUsableVersion }, detail);
   }
   const event = { kind: 'deactivate', at: clock(), reason } as const;

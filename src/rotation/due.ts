@@ -168,7 +168,11 @@ function rotationOf(
       cause: planned.cause,
       primary: key.primary,
       latest: key.versions.length,
-      suite: suiteAt(facts, policy, at),
+      // An upgrade that is due and not made may be refused: the limit of AES-GCM does not wait for it.
+      suite:
+        planned.cause === 'gcm-limit' && facts.primary !== null
+          ? facts.primary.suite
+          : suiteAt(facts, policy, at),
       policyRevision: policy?.revision ?? 0,
     },
   ];
@@ -198,8 +202,9 @@ function setOnVersion({
       if (destroyAt !== null) return action('destroy-version', destroyAt);
       return action('activate', activateAt);
     case 'active':
-    case 'suspended':
       return action('deactivate', deactivateAt);
+    // Its deactivation waits until it is resumed: a deactivated version opens what it protected.
+    case 'suspended':
     case 'deactivated':
     case 'compromised':
       return action('destroy-version', destroyAt);
@@ -215,22 +220,20 @@ const isUsable = ({ state }: ScheduledVersion): boolean =>
 function superseded(key: ScheduledKey, primary: ScheduledVersion): readonly ScheduledVersion[] {
   const open = key.versions.filter(
     (each) =>
-      each.version < primary.version &&
-      each.version >= key.minUsableVersion &&
-      (isUsable(each) || each.state === 'suspended'),
+      each.version < primary.version && each.version >= key.minUsableVersion && isUsable(each),
   );
   return open.toSorted((a, b) => b.version - a.version);
 }
 
-/** A suspended version counts as kept for nobody, and is retired by its time alone. */
+/** A suspended version counts as kept for nobody, and is not retired before it is resumed. */
 function retirementsOf(key: ScheduledKey, policy: RotationPolicy | null): readonly RetireAction[] {
   const primary = activePrimary(key);
   const retire = policy?.paused === null ? policy.retire : null;
   if (policy === null || retire === null || primary === null || !isGoverned(key)) return [];
   const open = superseded(key, primary);
-  const kept = [primary, ...open.filter(isUsable)];
+  const kept = [primary, ...open];
   const byCount = (version: ScheduledVersion): Date | null => {
-    if (retire.keepVersions === null || !isUsable(version)) return null;
+    if (retire.keepVersions === null) return null;
     // The version whose activation left too many; null while there are not.
     const pusher = kept[kept.indexOf(version) - retire.keepVersions];
     return pusher?.activatedAt ?? null;

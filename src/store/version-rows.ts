@@ -79,6 +79,7 @@ const history = (version: KeyVersion): Partial<History> => {
         activated_at: version.activatedAt,
         deactivate_at: version.deactivateAt,
         suspended_at: version.suspension.at,
+        ...destructionColumns(version),
         reason: version.suspension.reason,
       };
     case 'deactivated':
@@ -158,6 +159,7 @@ const versionOf = (columns: RowReader<VersionRow>): KeyVersion => {
         activatedAt: columns.time('activated_at'),
         deactivateAt: columns.maybeTime('deactivate_at'),
         suspension: { at: columns.time('suspended_at'), reason: columns.text('reason') },
+        destruction: destruction(columns),
       };
     case 'deactivated':
       return {

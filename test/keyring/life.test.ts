@@ -148,16 +148,19 @@ describe('destruction', () => {
     expect(await version(1)).toMatchObject({ destruction: { at: inDays(3) } });
   });
 
-  it('is refused under deletion protection, also when that came later', async () => {
+  it('is refused under deletion protection, which is not set while one is scheduled', async () => {
     const protect = (deletionProtection: boolean) =>
       world.keyring.manage.update(g('keys.update'), { deletionProtection }, aRun());
     await protect(true);
     expect(await codeOf(doomKey())).toBe('deletion_protected');
     await protect(false);
     await doomKey({ afterMs: DAY });
-    await protect(true);
-    now += DAY;
-    expect(await codeOf(destroyKey())).toBe('deletion_protected');
+    expect(await codeOf(protect(true))).toBe('version_not_usable');
+    await life().cancelDestruction(g('keys.cancel-destruction'), await matching());
+    await rotate();
+    await deactivate(1);
+    await doom(1);
+    expect(await codeOf(protect(true))).toBe('version_not_usable');
   });
 
   it('ends use at once, and gives it back when cancelled', async () => {

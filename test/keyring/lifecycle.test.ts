@@ -52,7 +52,7 @@ const LEADS_TO: Readonly<Record<VersionEventKind, VersionState | null>> = {
 const FIELDS: Readonly<Record<VersionState, readonly string[]>> = {
   'pre-active': ['material', 'activateAt', 'destruction'],
   active: ['material', 'activatedAt', 'deactivateAt'],
-  suspended: ['material', 'activatedAt', 'deactivateAt', 'suspension'],
+  suspended: ['material', 'activatedAt', 'deactivateAt', 'suspension', 'destruction'],
   deactivated: ['material', 'activatedAt', 'deactivatedAt', 'reason', 'destruction'],
   compromised: ['material', 'activatedAt', 'compromisedAt', 'reason', 'destruction'],
   destroyed: ['destroyedAt', 'compromisedAt', 'reason'],
@@ -82,7 +82,8 @@ describe('the transition relation', () => {
     '%s under %s is as the table says',
     (state, kind) => {
       // What is to be destroyed has its destruction scheduled where the state can have one.
-      const before = SCHEDULED[`${state} to be destroyed`] ?? VERSIONS[state];
+      const scheduled = kind === 'resume' ? undefined : SCHEDULED[`${state} to be destroyed`];
+      const before = scheduled ?? VERSIONS[state];
       const after = attempt(before, eventOf(kind));
       const allowed: readonly VersionState[] = ALLOWED[kind];
       expect(after !== null).toBe(allowed.includes(state));
@@ -95,13 +96,13 @@ describe('the transition relation', () => {
       activate: ['pre-active'],
       suspend: ['active'],
       resume: ['suspended'],
-      deactivate: ['active', 'suspended'],
+      deactivate: ['active'],
       compromise: ['pre-active', 'active', 'suspended', 'deactivated'],
-      destroy: ['pre-active', 'deactivated', 'compromised'],
+      destroy: ['pre-active', 'suspended', 'deactivated', 'compromised'],
       'schedule-activation': ['pre-active'],
       'schedule-deactivation': ['active', 'suspended'],
-      'schedule-destruction': ['pre-active', 'deactivated', 'compromised'],
-      'cancel-destruction': ['pre-active', 'deactivated', 'compromised'],
+      'schedule-destruction': ['pre-active', 'suspended', 'deactivated', 'compromised'],
+      'cancel-destruction': ['pre-active', 'suspended', 'deactivated', 'compromised'],
     });
   });
 });
@@ -145,6 +146,39 @@ describe('every sequence of events', () => {
         expect(attempt(VERSIONS.destroyed, eventOf(kinds[0] ?? 'activate'))).toBeNull();
       }),
     );
+  });
+
+  it('lets nothing but a resumption end a suspension: until then no use is allowed', () => {
+    const open: Key = { ...KEY, suspension: null };
+    const step = fc.record({
+      kind: fc.constantFrom(...KINDS),
+      day: fc.integer({ min: 7, max: 27 }),
+    });
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 12 }), (steps) => {
+        let version: KeyVersion = VERSIONS.active;
+        let held = false;
+        for (const { kind, day } of steps) {
+          const after = attempt(version, eventOf(kind, day));
+          if (after === null) continue;
+          version = after;
+          if (kind === 'suspend') held = true;
+          if (kind === 'resume') held = false;
+          if (!held) continue;
+          for (const usage of ['protect', 'process'] as const) {
+            expect(obstacle(open, version, usage, at(28).getTime())).not.toBeNull();
+          }
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  it('resumes no version whose destruction is to come: that is cancelled first', () => {
+    const doomed = transition(VERSIONS.suspended, eventOf('schedule-destruction'));
+    expect(attempt(doomed, eventOf('resume'))).toBeNull();
+    const spared = transition(doomed, { kind: 'cancel-destruction' });
+    expect(attempt(spared, eventOf('resume'))?.state).toBe('active');
   });
 
   it('keeps when a destroyed version had been compromised, and since when it was active', () => {

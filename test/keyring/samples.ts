@@ -108,6 +108,7 @@ export const VERSIONS: Readonly<Record<VersionState, KeyVersion>> = {
     activatedAt: at(2),
     deactivateAt: at(9),
     suspension: { at: at(3), reason: 'held' },
+    destruction: null,
   },
   deactivated: {
     ...core,
@@ -142,6 +143,10 @@ export const STATES = Object.keys(VERSIONS) as VersionState[];
 export const SCHEDULED: Readonly<Record<string, KeyVersion>> = {
   'pre-active to be destroyed': {
     ...VERSIONS['pre-active'],
+    destruction: DESTRUCTION,
+  } as KeyVersion,
+  'suspended to be destroyed': {
+    ...VERSIONS.suspended,
     destruction: DESTRUCTION,
   } as KeyVersion,
   'deactivated to be destroyed': {

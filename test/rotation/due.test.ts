@@ -117,6 +117,16 @@ describe('a rotation by use', () => {
     ]);
   });
 
+  it('at 2^31 uses does not wait for an upgrade that is due and was not made', () => {
+    const refused = policy({
+      upgrade: { suite: findSuite('MLKEM768-P256').number, notBefore: at(1) },
+    });
+    const [first] = dueActions(gcm(2 ** 31), refused, at(2));
+    expect(first).toMatchObject({ cause: 'gcm-limit', suite: findSuite('A256GCM').number });
+    const [next] = dueActions(gcm(0), refused, at(2));
+    expect(next).toMatchObject({ cause: 'upgrade', suite: findSuite('MLKEM768-P256').number });
+  });
+
   it('does not come at 2^31 uses of another suite, nor of a key that is suspended or ending', () => {
     expect(dueActions(key(1, { uses: 2 ** 31 }), null, YEARS)).toEqual([]);
     expect(dueActions(gcm(2 ** 31, { suspended: true }), null, YEARS)).toEqual([]);
@@ -227,10 +237,12 @@ describe('retirement', () => {
     expect(retired(setBack, keep(1))).toEqual([['retire/1/1', at(2)]]);
   });
 
-  it('of a suspended version comes by its time', () => {
+  it('of a suspended version waits until it is resumed, and is due then', () => {
     const suspended = withVersion(key(3), 2, { state: 'suspended' });
-    expect(retired(suspended, keep(1, 'P30D'))).toEqual([
-      ['retire/1/1', at(3)],
+    expect(retired(suspended, keep(1, 'P30D'))).toEqual([['retire/1/1', at(3)]]);
+    expect(retired(suspended, keep(null, 'P30D'))).toEqual([['retire/1/1', at(32)]]);
+    expect(retired(withVersion(suspended, 2, { state: 'active' }), keep(null, 'P30D'))).toEqual([
+      ['retire/1/1', at(32)],
       ['retire/2/1', at(33)],
     ]);
   });
@@ -264,6 +276,16 @@ describe('what was set in advance', () => {
     expect(kinds(dueActions(set, null, at(20)))).toEqual(['activate/5', 'deactivate/3']);
     expect(kinds(dueActions(set, null, at(40)))).toEqual(ALL);
     expect(nextDue(set, null, at(0))).toEqual(at(10));
+  });
+
+  it('deactivates no suspended version before it is resumed, and destroys it when that is due', () => {
+    const times = { deactivateAt: at(20), destroyAt: at(30) };
+    const held = { ...set, versions: [version(1, { state: 'suspended', ...times })] };
+    expect(dueActions(held, null, at(29))).toEqual([]);
+    expect(nextDue(held, null, at(0))).toEqual(at(30));
+    expect(kinds(dueActions(held, null, at(30)))).toEqual(['destroy-version/1']);
+    const resumed = { ...held, versions: [version(1, { state: 'active', ...times })] };
+    expect(kinds(dueActions(resumed, null, at(29)))).toEqual(['deactivate/1']);
   });
 
   it('runs also while the policy is paused or the key suspended', () => {

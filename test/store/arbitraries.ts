@@ -74,6 +74,7 @@ export const anyVersion: fc.Arbitrary<KeyVersion> = fc.oneof(
     activatedAt: when,
     deactivateAt: perhaps(when),
     suspension: fc.record({ at: when, reason: text }),
+    destruction: perhaps(destruction),
   }),
   fc.record({
     ...core,
