@@ -296,6 +296,12 @@ export class Scheduler {
         const failure = TwofoldError.from(error);
         if (ENDS_A_LOOK.has(failure.code)) throw error;
         failed.set(kindOf(action), failure);
+        if (action.kind !== 'rotate' || failure.code !== 'suite_unavailable_here') continue;
+        // A suite that cannot be had is no reason to stay with an old key: it stays visible as the failure.
+        const inItsSuite = rotationWithoutUpgrade(key, policy, now);
+        if (inItsSuite === undefined) continue;
+        await this.#run(view, inItsSuite, { term, policySet });
+        actions += 1;
       }
     }
   }
@@ -401,6 +407,12 @@ const earliest = (times: readonly (Date | null)[]): Date | null =>
   times.reduce(
     (first, time) => (first === null || (time !== null && time < first) ? time : first),
     null,
+  );
+
+/** The rotation that would be due if the policy asked for no other suite; undefined where none is. */
+const rotationWithoutUpgrade = (key: ScheduledKey, policy: RotationPolicy | null, now: Date) =>
+  dueActions(key, policy && { ...policy, upgrade: null }, now).find(
+    ({ kind }) => kind === 'rotate',
   );
 
 const later = (time: Date, ms: number): Date => new Date(time.getTime() + ms);

@@ -516,6 +516,29 @@ describe('what an operator did by hand', () => {
 });
 
 describe('what cannot be done', () => {
+  it('is an upgrade, and the key goes on rotating in its suite', async () => {
+    const to = numberOf('MLKEM1024-P384');
+    const upgrade = { suite: to, notBefore: new Date(stage.clock.now) };
+    const id = await ruled({ interval: 'P30D', upgrade }, 'MLKEM768-P256');
+    const { scheduler } = first.scheduler({
+      act: (act) => (grant, action, run) =>
+        action.kind === 'rotate' && action.suite === to
+          ? Promise.reject(new TwofoldError('suite_unavailable_here'))
+          : act(grant, action, run),
+    });
+    await scheduler.tick();
+    expect((await read(id)).key.primary).toBe(1);
+    expect(await scheduleOf(id)).toMatchObject({ failure_code: 'suite_unavailable_here' });
+    for (const primary of [2, 3]) {
+      stage.clock.now += 30 * DAY;
+      await scheduler.tick();
+      const { key, versions } = await read(id);
+      expect(key.primary).toBe(primary);
+      expect(versions.at(-1)?.suite).toBe(numberOf('MLKEM768-P256'));
+      expect(await scheduleOf(id)).toMatchObject({ failure_code: 'suite_unavailable_here' });
+    }
+  });
+
   it('is a failure from the second look on, and holds up no other key', async () => {
     const ids = await Promise.all(Array.from({ length: 3 }, () => ruled({ interval: 'P30D' })));
     stage.clock.now += 30 * DAY;
