@@ -89,7 +89,7 @@ export class TokenAuthenticator implements Authenticator {
     // By the configuration alone: who is refused learns nothing of what a namespace has stored.
     this.#certificates =
       certificates.length > 0 || asksForCertificates
-        ? new CertificateAuthenticator({ issuers: certificates, trust, now })
+        ? new CertificateAuthenticator({ issuers: certificates, names: this.names, trust, now })
         : null;
     this.#clockTolerance = options.clockTolerance ?? DEFAULTS.clockTolerance;
     this.#concurrency = options.concurrency ?? DEFAULTS.concurrency;

@@ -20,6 +20,8 @@ import type { StoredTrust } from './trust.ts';
 
 export interface CertificateOptions {
   readonly issuers: readonly CertificateIssuerSettings[];
+  /** Of further issuers of the configuration, those of tokens: no stored one speaks under them. */
+  readonly names?: readonly string[] | undefined;
   /** Further issuers, and what is denied; nothing unless given. */
   readonly trust?: StoredTrust | undefined;
   readonly now?: (() => Date) | undefined;
@@ -55,12 +57,15 @@ const invalid = (reason: string): TwofoldError =>
 
 export class CertificateAuthenticator {
   readonly #issuers: readonly CertificateIssuerSettings[];
+  /** Names of issuers of the configuration, those of tokens too. */
+  readonly #configured: ReadonlySet<string>;
   readonly #trust: StoredTrust;
   readonly #now: () => Date;
   readonly #signers = new Signers();
 
-  constructor({ issuers, trust, now }: CertificateOptions) {
+  constructor({ issuers, names = [], trust, now }: CertificateOptions) {
     this.#issuers = issuers;
+    this.#configured = new Set([...names, ...issuers.map(({ issuer }) => issuer)]);
     this.#trust = trust ?? NOTHING_STORED;
     this.#now = now ?? (() => new Date());
   }
@@ -76,10 +81,12 @@ export class CertificateAuthenticator {
     const shared = this.#issuers.filter((each) => each.namespace === undefined);
     const signed = (settings: CertificateIssuerSettings) =>
       this.#signers.of(settings, certificate).some((authority) => isValidAt(authority, now));
-    // What is stored never speaks for what is configured.
+    // What is stored never speaks for what is configured: neither for its authorities nor under its name.
     const settings =
       [...own, ...shared].find(signed) ??
-      (await this.#trust.certificateIssuers(namespace)).find(signed);
+      (await this.#trust.certificateIssuers(namespace)).find(
+        (each) => !this.#configured.has(each.issuer) && signed(each),
+      );
     if (settings === undefined) throw invalid('authority');
     checkUse(certificate, now);
     const subject = subjectOf(certificate, settings);

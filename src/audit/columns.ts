@@ -7,12 +7,14 @@ import { TwofoldError } from '../errors.ts';
 
 const COLUMNS = ['namespace', 'operation', 'keyId', 'keyRef', 'subject', 'outcome'] as const;
 
+/** Null for what is no time: PostgreSQL takes `infinity`, which comes as a number. */
+const timeOf = (at: unknown): number | null => (at instanceof Date ? at.getTime() : null);
+
 /** Whether lists find the entry by what it says. */
 export function columnsFit(entry: DecodedEntry, stored: IndexColumns): boolean {
   const said = indexOf(entry);
   return (
-    said.at.getTime() === stored.at.getTime() &&
-    COLUMNS.every((name) => said[name] === stored[name])
+    said.at.getTime() === timeOf(stored.at) && COLUMNS.every((name) => said[name] === stored[name])
   );
 }
 

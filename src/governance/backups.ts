@@ -37,8 +37,8 @@ export interface BackupsParts {
 
 export interface BackupBegun {
   readonly row: BackupRow;
-  /** Of one whose request came to nothing: it is not taken, and its key may be used again. */
-  readonly giveUp: () => void;
+  /** Of one whose request came to nothing: once it ends it is not taken, and its key may be used again. */
+  readonly giveUp: () => Promise<void>;
 }
 
 /** A backup, and how long ago its snapshot was taken, ms. */
@@ -75,7 +75,8 @@ export class Backups {
     const { issuer, subject } = grant.principal;
     const requestedBy = { issuer, subject };
     const known = await this.#known(requestedBy, wanted.request);
-    if (known !== null) return known;
+    // One that runs may be of a process that is gone: whether it is, who begins another finds out.
+    if (known !== null && known.view.state !== 'running') return known;
     try {
       const { row, giveUp } = await this.#parts.begin({ requestedBy, ...wanted });
       return { view: this.#view(row), giveUp, replayed: false };
@@ -96,7 +97,7 @@ export class Backups {
     const found = await this.#parts.rows.requested(by, request.key);
     if (found === null) return null;
     if (!equalBytes(found.hash, request.hash)) throw new TwofoldError('idempotency_mismatch');
-    return { view: this.#view(found.row), giveUp: () => undefined, replayed: true };
+    return { view: this.#view(found.row), giveUp: () => Promise.resolve(), replayed: true };
   }
 
   /** Newest first. */

@@ -44,8 +44,15 @@ export const canonicalSeal = ({ kind, namespace, revision, hash: of }: SetSeal):
 const REMEMBERED = 20_000;
 const hashes = new BoundedCache<string, Uint8Array>(REMEMBERED);
 
+const hasOddNumber = (value: unknown): boolean =>
+  typeof value === 'number'
+    ? !Number.isSafeInteger(value) || Object.is(value, -0)
+    : typeof value === 'object' && value !== null && Object.values(value).some(hasOddNumber);
+
 /** A change of one member encodes that one and none of the others, of which a set may have thousands. */
 function hashOfMember(member: SetMember): Uint8Array {
+  // JSON has no way to say these, and would remember them as the null that they are not.
+  if (hasOddNumber(member.value)) return hash(canonicalMember(member));
   const said = createHash('sha256').update(JSON.stringify(member)).digest('base64');
   const known = hashes.get(said);
   if (known !== undefined) return known;

@@ -61,7 +61,7 @@ export function backupRoutes({
               return await audit.record(draft, standing);
             } catch (error) {
               // Who asked is told that it was not done.
-              giveUp();
+              await giveUp();
               throw error;
             }
           },

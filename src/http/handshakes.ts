@@ -8,6 +8,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Server } from 'node:https';
 import type { Socket } from 'node:net';
+import type { DetailedPeerCertificate, TLSSocket } from 'node:tls';
 
 import { sourceGroup } from '../audit/anonymous.ts';
 import { TwofoldError } from '../errors.ts';
@@ -42,7 +43,12 @@ type Client = Pick<Socket, 'remoteAddress' | 'remotePort'>;
 const clientOf = ({ remoteAddress, remotePort }: Client): string =>
   `${remoteAddress ?? ''} ${String(remotePort)}`;
 
+/** Bytes of the chain that the client sent, as far as each certificate issued the one before; 0: none. */
+type ChainBytes = () => number;
+
 const MINUTE_MS = 60_000;
+/** Of libuv. */
+const ONE_READ = 65_536;
 const OTHERS = 'other';
 
 export class Handshakes {
@@ -50,7 +56,7 @@ export class Handshakes {
   readonly #now: () => number;
   readonly #sources = new Map<string, Standing>();
   /** What ends a handshake that is under way, by the client's address and port. */
-  readonly #underWay = new Map<string, () => void>();
+  readonly #underWay = new Map<string, (chainBytes: ChainBytes | null) => void>();
   readonly #notAsked = new Set<string>();
 
   constructor(limits: HandshakeLimits = LIMITS, now: () => number = () => performance.now()) {
@@ -69,20 +75,25 @@ export class Handshakes {
       socket.once('close', () => this.#notAsked.delete(client));
       return false;
     }
-    const ends = () => {
-      if (standing.open.has(socket)) this.#count(standing, socket);
+    const ends = (chainBytes: ChainBytes | null) => {
+      if (standing.open.has(socket)) {
+        this.#count(standing, socket);
+        if (chainBytes !== null) this.#takeBack(standing, socket, chainBytes);
+      }
       standing.open.delete(socket);
       if (this.#underWay.get(client) === ends) this.#underWay.delete(client);
     };
     standing.open.set(socket, 0);
     this.#underWay.set(client, ends);
-    socket.once('close', ends);
+    socket.once('close', () => {
+      ends(null);
+    });
     return true;
   }
 
-  /** Its handshake is done: what it sends from now on is no longer counted. */
-  done(client: Client): void {
-    this.#underWay.get(clientOf(client))?.();
+  /** Its handshake is done: what it sends from now on is no longer counted, nor what it sent too early. */
+  done(client: Client, chainBytes: ChainBytes): void {
+    this.#underWay.get(clientOf(client))?.(chainBytes);
   }
 
   asked(client: Client): boolean {
@@ -94,6 +105,20 @@ export class Handshakes {
     const beyond = Math.max(0, socket.bytesRead - this.#limits.usualBytes);
     standing.beyond += Math.max(0, beyond - counted);
     standing.open.set(socket, Math.max(beyond, counted));
+  }
+
+  /**
+   * A request may come in the read that ends its handshake, up to `ONE_READ` of it. It is no part of a chain
+   * where there is none, and is let pass where the chain is a usual one; what else came then, certificates
+   * that are nobody's issuer, is parsed but never verified.
+   */
+  #takeBack(standing: Standing, socket: Socket, chainBytes: ChainBytes): void {
+    const counted = standing.open.get(socket) ?? 0;
+    if (counted === 0) return;
+    const chain = chainBytes();
+    if (chain > this.#limits.usualBytes) return;
+    const spared = chain === 0 ? counted : Math.min(counted, ONE_READ);
+    standing.beyond = Math.max(0, standing.beyond - spared);
   }
 
   #standing(source: string): Standing {
@@ -137,6 +162,19 @@ export const tooManyHandshakes = (): TwofoldError =>
     retryAfter: 1,
   });
 
+function chainBytesOf(socket: TLSSocket): number {
+  const seen = new Set<DetailedPeerCertificate>();
+  let bytes = 0;
+  // Of who sent none it is an empty object; one that is its own issuer is its own `issuerCertificate`.
+  let certificate: Partial<DetailedPeerCertificate> | undefined = socket.getPeerCertificate(true);
+  while (certificate?.raw !== undefined && !seen.has(certificate as DetailedPeerCertificate)) {
+    seen.add(certificate as DetailedPeerCertificate);
+    bytes += certificate.raw.length;
+    certificate = certificate.issuerCertificate;
+  }
+  return bytes;
+}
+
 /** Of a server that asks for certificates of whomever. */
 export function boundHandshakes(server: Server, handshakes: Handshakes = new Handshakes()): void {
   const asking = server as unknown as Asking;
@@ -146,7 +184,7 @@ export function boundHandshakes(server: Server, handshakes: Handshakes = new Han
   });
   server.on('secureConnection', (socket) => {
     if (!handshakes.asked(socket)) notAsked.add(socket);
-    handshakes.done(socket);
+    handshakes.done(socket, () => chainBytesOf(socket));
   });
   const onlyOne = ({ socket }: IncomingMessage, response: ServerResponse): void => {
     if (notAsked.has(socket)) response.shouldKeepAlive = false;

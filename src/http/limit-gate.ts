@@ -146,7 +146,7 @@ export class LimitGate {
       const name = `service.principal.${plane}`;
       // Over all namespaces, so of the one whose issuer named them, or of nobody.
       const owner = principal.namespace ?? '';
-      found.push({ name, bucket: `c/p/${plane}/${who}`, owner, rate: own });
+      found.push({ name, bucket: `c/p/${plane}/${lengthAnd(owner)}${who}`, owner, rate: own });
     }
     if (plane === 'use' && namespacePerMinute !== null) {
       const limited = { bucket: `c/n/${namespace}`, owner: namespace };
@@ -181,9 +181,11 @@ export class LimitGate {
   }
 }
 
+const lengthAnd = (text: string): string => `${String(text.length)}:${text}`;
+
 /** The same text for nobody else. */
 const whoOf = ({ principal: { issuer, subject } }: Limited): string =>
-  `${String(issuer.length)}:${issuer}${subject}`;
+  `${lengthAnd(issuer)}${subject}`;
 
 /** Of each principal, over all that the policy admits it to. */
 export const ofPolicies = (asked: Limited, policies: readonly PolicyLimit[]): readonly Limit[] =>

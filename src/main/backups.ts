@@ -108,7 +108,7 @@ class Schedule implements Backups {
     const entries = asked.entries ?? undefined;
     if (dryRun) {
       const row = await lookForOne(this.#taking(), { requestedBy, entries });
-      return { row, giveUp: () => undefined };
+      return { row, giveUp: () => Promise.resolve() };
     }
     const giving = new AbortController();
     const signal = AbortSignal.any([this.#stopping.signal, giving.signal]);
@@ -123,7 +123,11 @@ class Schedule implements Backups {
       .finally(() => this.#asked.delete(taking));
     this.#asked.add(taking);
     const row = await begun.promise;
-    return { row, giveUp: () => giving.abort() };
+    const giveUp = async () => {
+      giving.abort();
+      await taking;
+    };
+    return { row, giveUp };
   }
 
   async #look(): Promise<void> {

@@ -6,6 +6,7 @@ import { nameOf } from '../backup/folder.ts';
 import type { BackupSigner } from '../backup/manifest.ts';
 import { lookForBackup, takeBackup } from '../backup/take.ts';
 import type { Taken } from '../backup/take.ts';
+import { AnotherBackup } from '../backup/ports.ts';
 import type { BackupRequest, BackupRow, EntriesKept, Snapshot } from '../backup/ports.ts';
 import type { Config } from '../config.ts';
 import type { Engine } from '../crypto/engine.ts';
@@ -119,11 +120,16 @@ export async function takeOne(parts: TakingParts, wanted: TakingWanted): Promise
   let facts: Snapshot['facts'] | undefined;
   const begin = async ({ facts: { takenAt } }: Pick<Snapshot, 'facts'>): Promise<void> => {
     const first = { id, requestedBy, createdAt: takenAt, entries, place: nameOf(id, takenAt) };
-    await store.backups.begin(first, wanted.request ?? null);
-    row.begun = true;
     // Of the others, whose processes are gone, some may be whole.
     await settleBackups(parts);
     await store.backups.giveUpOthers(id);
+    // The same request, which another instance has answered since it was looked for.
+    const by = wanted.request && requestedBy;
+    if (by && (await store.backups.requested(by, wanted.request.key)) !== null) {
+      throw new AnotherBackup();
+    }
+    await store.backups.begin(first, wanted.request ?? null);
+    row.begun = true;
     wanted.onBegun?.({ ...first, ...NOTHING_YET });
   };
   const taking = {

@@ -268,17 +268,21 @@ export class Scheduler {
     for (let actions = 0; ;) {
       const { view, key, policy, policySet } = await this.#read(look);
       const now = this.#parts.clock();
-      const action = dueActions(key, policy, now).find((each) => !failed.has(kindOf(each)));
+      const due = dueActions(key, policy, now);
+      const action = due.find((each) => !failed.has(kindOf(each)));
+      if (!due.some(({ kind }) => kind === 'rotate')) this.#turns.delete(look.keyId);
       if (action === undefined || actions + failed.size >= ACTIONS_A_LOOK) {
         const rest = nextDue(key, policy, now, (each) => !failed.has(kindOf(each)));
         const failure = [...failed.values()].find((error) => error !== null) ?? null;
         if (failure !== null) this.#parts.onFailure(look.keyId, failure);
         const again = failure === null ? null : later(now, waitAfter(look.failures));
-        const nextAt = earliest([waitUntil, again, rest].filter((time) => time !== null));
+        // What is overdue and was not tried waits with what failed.
+        const onTime = failure === null || (rest !== null && rest > now) ? rest : null;
+        const nextAt = earliest([waitUntil, again, onTime].filter((time) => time !== null));
         const found: Looked = {
           nextAt,
           maxUses: watched(key, policy),
-          dueAt: failure === null ? earliest(dueActions(key, policy, now).map(dueSince)) : null,
+          dueAt: failure === null ? earliest(due.map(dueSince)) : null,
           failure: failure && { code: failure.code, at: now },
         };
         return { kind: 'done', found, actions };

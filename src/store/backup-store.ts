@@ -57,7 +57,9 @@ const FIND = {
 const REQUESTED = {
   name: 'backup_requested',
   text: `select ${COLUMNS}, b.request_hash from public.backup b
-    where b.issuer = $1 and b.subject = $2 and b.request_key = $3`,
+    where b.issuer = $1 and b.subject = $2 and b.request_key = $3
+      and b.created_at > clock_timestamp() - interval '1 day' and b.problem is distinct from 'interrupted'
+    order by b.created_at desc limit 1`,
 };
 /** More than these have not been cut off between two looks. */
 const UNSETTLED = {
@@ -125,7 +127,7 @@ export interface BackupStore {
     row: Pick<BackupRow, 'id' | 'requestedBy' | 'createdAt' | 'place' | 'entries'>,
     request: BackupRequest | null,
   ): Promise<void>;
-  /** What was begun under an idempotency key of whoever asks. */
+  /** What was begun under an idempotency key of whoever asks, for a day; null also where it was cut off. */
   requested(
     by: NonNullable<BackupRow['requestedBy']>,
     key: string,

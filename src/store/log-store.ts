@@ -182,13 +182,10 @@ export const createLogStore = (pool: GuardedPool, { lookups, searches }: ReadGat
     },
 
     tile: async (level, index, width) => {
-      const kept = level === 0 ? null : upper.get(level, index, width * HASH_BYTES);
-      if (kept !== null) return kept;
+      // What is stored, for who looks whether it is right; proofs are checked, and may remember.
       const [row] = await rowsOf<{ hashes: Buffer }>(TILE, [level, index, width * HASH_BYTES]);
       if (row === undefined) return level === 0 ? leaves(index, width) : null;
-      const hashes = Uint8Array.from(row.hashes);
-      if (level > 0) upper.set(level, index, hashes);
-      return hashes;
+      return Uint8Array.from(row.hashes);
     },
 
     tiles: async (wanted, anew = false) => {

@@ -12,6 +12,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { TwofoldError } from '../errors.ts';
 import { classify, isDiskFull, storeError } from './outcome.ts';
 import { createPool } from './pool.ts';
@@ -30,6 +31,12 @@ export const NEEDED = '0043_schedule_namespaces';
 /** Advisory lock of migrations; 7411 is the epoch barrier's. */
 const LOCK = 7410;
 const MIGRATION_MS = 600_000;
+/** Longest wait for a lock, in which requests may wait behind it. */
+const LOCK_WAIT_MS = 500;
+const LOCK_PAUSE_MS = 1_500;
+const LOCK_TRIES_MS = 120_000;
+/** SQLSTATE lock_not_available. */
+const LOCK_NOT_AVAILABLE = '55P03';
 
 export interface MigrateOptions extends Pick<PoolOptions, 'tls' | 'caFile'> {
   /** The database as its owner. */
@@ -124,6 +131,24 @@ const SELECT = `select name, sha256, version, to_jsonb(m) ->> 'needs' as needs
 
 type Query = (text: string, values?: unknown[]) => Promise<{ rows: Record<string, unknown>[] }>;
 
+/**
+ * Repeats a migration that waited too long for a lock: all who come after it wait too, so it goes to the end
+ * of the line again while requests are served.
+ */
+const untilUnlocked = async <T>(query: Query, apply: () => Promise<T>): Promise<T> => {
+  const until = performance.now() + LOCK_TRIES_MS;
+  for (;;) {
+    try {
+      return await apply();
+    } catch (error) {
+      const isLocked = (error as { readonly code?: unknown }).code === LOCK_NOT_AVAILABLE;
+      if (!isLocked || performance.now() > until) throw error;
+      await query('rollback');
+      await sleep(LOCK_PAUSE_MS);
+    }
+  }
+};
+
 const applyAll = async (
   query: Query,
   files: readonly Migration[],
@@ -134,6 +159,7 @@ const applyAll = async (
     "set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0; set local lock_timeout = '60s'",
   );
   await query(`select pg_advisory_xact_lock(${LOCK})`);
+  await query(`set local lock_timeout = ${String(LOCK_WAIT_MS)}`);
   const { rows } = await query(
     "select current_setting('server_version_num')::int as v, pg_current_xact_id()::text as x",
   );
@@ -177,7 +203,7 @@ export const migrate = async (options: MigrateOptions): Promise<readonly string[
     try {
       const query: Query = async (text, values) =>
         client.query<Record<string, unknown>>(text, values ?? []);
-      const names = await applyAll(query, files, options);
+      const names = await untilUnlocked(query, () => applyAll(query, files, options));
       client.release();
       return names;
     } catch (error) {

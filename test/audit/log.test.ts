@@ -615,6 +615,8 @@ describe('reading', () => {
 
   it.each([
     { at: new Date(1) },
+    // As PostgreSQL's driver gives it.
+    { at: Number.POSITIVE_INFINITY as unknown as Date },
     { namespace: 'other' },
     { operation: 'sign' },
     { keyId: INSTANCE },

@@ -4,7 +4,8 @@ import type { Socket } from 'node:net';
 import { request } from 'node:https';
 import type { IncomingMessage } from 'node:http';
 import { text } from 'node:stream/consumers';
-import { TLSSocket } from 'node:tls';
+import { X509Certificate } from 'node:crypto';
+import { TLSSocket, connect as tlsConnect } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { Handshakes } from '../../src/http/handshakes.ts';
 import { createListener } from '../../src/http/listener.ts';
@@ -64,19 +65,48 @@ const idle = (localAddress: string): Promise<Socket> => {
   return new Promise((open) => socket.once('connect', () => open(socket)));
 };
 
+const derBytes = (pem: string): number => new X509Certificate(pem).raw.length;
+
 describe('a source that sends long chains', () => {
   it('is asked for no certificate after a few, and others are', async () => {
-    const long = client.cert + authority.pem.repeat(150);
+    // As much as OpenSSL takes: 100 kB.
+    const long = client.cert + authority.pem.repeat(Math.floor(95_000 / derBytes(authority.pem)));
     const seen: string[] = [];
-    for (let time = 0; time < 6; time += 1) seen.push(await ask('127.0.0.2', long));
+    for (let time = 0; time < 24; time += 1) seen.push(await ask('127.0.0.2', long));
     expect(seen.slice(0, 2)).toEqual(['CN=leaf', 'CN=leaf']);
-    expect(seen.slice(4)).toEqual(['nobody', 'nobody']);
+    expect(seen.slice(-2)).toEqual(['nobody', 'nobody']);
     expect([await ask('127.0.0.2'), closes]).toEqual(['nobody', true]);
     expect([await ask('127.0.0.3'), closes]).toEqual(['CN=leaf', false]);
   });
 
   it('is not one that sends short ones, however many', async () => {
     for (let time = 0; time < 80; time += 1) expect(await ask('127.0.0.4')).toBe('CN=leaf');
+  });
+});
+
+describe('a source that sends much at once', () => {
+  /** The request in the packets that end the handshake, as clients do that have it ready. */
+  const posted = async (localAddress: string, identity: object): Promise<string> => {
+    const secure = tlsConnect({
+      socket: connect({ host: '127.0.0.1', port, localAddress }),
+      ca: server.certificate,
+      ...identity,
+    });
+    secure.on('error', () => undefined);
+    secure.write(
+      'POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 700000\r\nconnection: close\r\n\r\n',
+    );
+    secure.end(Buffer.alloc(700_000));
+    return (await text(secure)).split('\r\n').at(-1) ?? '';
+  };
+
+  it('is not one that sends long chains', async () => {
+    for (let time = 0; time < 10; time += 1) {
+      expect(await posted('127.0.0.8', {})).toContain('nobody');
+      const own = { cert: client.cert, key: client.key };
+      expect(await posted('127.0.0.8', own)).toContain('CN=leaf');
+    }
+    expect(await ask('127.0.0.8')).toBe('CN=leaf');
   });
 });
 
@@ -117,7 +147,7 @@ describe('what is counted', () => {
     const one = socketOf('192.0.2.1');
     expect(handshakes.begins(one.socket)).toBe(true);
     one.read(60);
-    handshakes.done(one.socket);
+    handshakes.done(one.socket, () => 50);
     one.read(100_000);
     one.close();
     // 50 so far; what is under way counts as it comes.
@@ -129,6 +159,24 @@ describe('what is counted', () => {
     expect(handshakes.begins(socketOf('192.0.2.1', 4).socket)).toBe(false);
     now = 60_000;
     expect(handshakes.begins(socketOf('192.0.2.1', 5).socket)).toBe(true);
+  });
+
+  it('is nothing of a client without a certificate, and not what came with the end of its handshake', () => {
+    const handshakes = new Handshakes({ ...limits, usualBytes: 100, perMinute: 1 });
+    for (const [port, chain] of [
+      [1, 0],
+      [2, 100],
+    ] as const) {
+      const one = socketOf('192.0.2.1', port);
+      expect(handshakes.begins(one.socket)).toBe(true);
+      one.read(65_000);
+      handshakes.done(one.socket, () => chain);
+    }
+    const long = socketOf('192.0.2.1', 3);
+    expect(handshakes.begins(long.socket)).toBe(true);
+    long.read(65_000);
+    handshakes.done(long.socket, () => 101);
+    expect(handshakes.begins(socketOf('192.0.2.1', 4).socket)).toBe(false);
   });
 
   it('is shared by sources beyond as many as are known, until those are quiet', () => {

@@ -29,13 +29,15 @@ export class MemoryBackups implements BackupsParts {
     const named = { id, requestedBy, createdAt, place: `20260101T000000Z-${id.slice(0, 8)}` };
     const given = { ...named, entries: entries ?? 'tail', problem: null } as const;
     const sums = { bytes: 51_234_567, rows: 75_124, keys: 10_000, logSize: 42 };
-    if (!dryRun) this.all.push({ ...given, state: 'complete', endedAt: createdAt, ...sums });
+    const whole = { ...given, state: 'complete', endedAt: createdAt, ...sums } as const;
+    if (!dryRun) this.all.push(whole);
     const row = { ...given, state: 'running', ...nothing } as const;
     const asked = JSON.stringify([requestedBy, request?.key]);
-    if (request !== null) this.requests.set(asked, { row, hash: request.hash });
+    if (request !== null) this.requests.set(asked, { row: whole, hash: request.hash });
     const giveUp = () => {
       this.requests.delete(asked);
       this.givenUp.push(id);
+      return Promise.resolve();
     };
     return Promise.resolve({ row, giveUp });
   };

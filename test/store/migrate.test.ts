@@ -55,6 +55,31 @@ describe('migrate', () => {
     expect((await owner.query('select i from one')).rows).toEqual([{ i: 42 }]);
   });
 
+  it('waits for who reads a table without holding up those who come after', async () => {
+    write('0001_one', 'create table one (i int);');
+    await go();
+    write('0002_more', 'alter table one add column j int;');
+    const reader = await owner.connect();
+    let longest = 0;
+    try {
+      await reader.query('begin');
+      await reader.query('select from one');
+      const migrating = go();
+      const until = performance.now() + 1_500;
+      while (performance.now() < until) {
+        const began = performance.now();
+        await owner.query('select from one');
+        longest = Math.max(longest, performance.now() - began);
+      }
+      await reader.query('commit');
+      expect(await migrating).toEqual(['0002_more']);
+    } finally {
+      reader.release();
+    }
+    expect(longest).toBeGreaterThan(100);
+    expect(longest).toBeLessThan(1_400);
+  }, 30_000);
+
   it('applies nothing when one file fails', async () => {
     write('0001_one', 'create table one (i int);');
     write('0002_bad', 'create table two (i int); select nonsense();');

@@ -5,7 +5,8 @@ alter table public.backup add constraint backup_request check (
   (request_key is null) = (request_hash is null) and (request_key is null or issuer is not null)
   and (request_hash is null or octet_length(request_hash) = 32)
 );
-create unique index backup_request_idx on public.backup (issuer, subject, request_key);
+-- One is taken at a time, so that no two requests begin together; a key may be used again after a day.
+create index backup_request_idx on public.backup (issuer, subject, request_key, created_at);
 grant update (request_key, request_hash) on public.backup to twofold_app;
 
 -- What was counted as killed and is whole in its folder after all is one that was taken.

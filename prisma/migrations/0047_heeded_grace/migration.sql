@@ -5,6 +5,9 @@
 -- instance with a grace starts. What they commit then is undone at its end, under the barrier that the start
 -- of an instance with a grace takes too; to them it is an outage (55P03: not applied).
 
+-- In the order in which changes take them, since a later file of the same transaction wants the first.
+lock table public.entry, public.security_change in access exclusive mode;
+
 -- As before; it notes in the transaction that it was asked.
 create or replace function public.grace_held(p_epoch bigint) returns boolean language plpgsql volatile as $$
 begin
