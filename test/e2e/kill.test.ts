@@ -9,7 +9,7 @@ describe('kill -9', () => {
   it('under load loses nothing that was acknowledged and leaves nothing behind', async () => {
     const rounds = await KillRounds.open(seed);
     try {
-      const { wrong, summary } = await rounds.run(3);
+      const { wrong, summary } = await rounds.run(2);
       process.stdout.write(`${summary}\n`);
       expect(wrong).toEqual([]);
     } finally {
@@ -18,7 +18,7 @@ describe('kill -9', () => {
   }, 240_000);
 
   it('in the first start leaves what the next start completes', async () => {
-    const { wrong, summary } = await killFirstStarts(seed, 2, 3_000);
+    const { wrong, summary } = await killFirstStarts(seed, 1, 3_000);
     process.stdout.write(`${summary}\n`);
     expect(wrong).toEqual([]);
   }, 180_000);
