@@ -48,6 +48,7 @@ const options = (now: Date): ForecastOptions => ({
     { name: 'prod', selector: { env: 'prod' }, priority: 0, policy: SELECTED },
     { name: 'all', selector: {}, priority: 0, policy: OWN },
   ],
+  paused: null,
   budgets: { perMinute: 60, storageBytes: 1e9, hsmMsPerDay: 3_600_000 },
   lateAfterMs: 300_000,
   page: { size: 1_000, after: null },
@@ -129,7 +130,14 @@ function folded(keys: number, at: Date): void {
       labels: i % 2 === 0 ? { env: 'prod' } : {},
       rotation: i % 10 === 0 ? OWN : null,
       suspended: false,
-      primary: { suite: 0x0101, activatedAt: at.getTime() - (i % 400) * DAY_MS, uses: i },
+      primary: {
+        suite: 0x0101,
+        activatedAt: at.getTime() - (i % 400) * DAY_MS,
+        uses: i,
+        deactivateAt: null,
+      },
+      next: null,
+      superseded: [],
     };
     forecaster.add(each);
   }

@@ -108,7 +108,28 @@ export const getRotationPlan = defineRoute({
       from: time,
       until: time,
       keys: z.int().meta({ description: 'Of the namespace, neither destroyed nor going to be.' }),
+      paused: z
+        .object({ at: time, reason: z.string() })
+        .nullable()
+        .meta({
+          description:
+            'Of the whole namespace: until it is resumed, the limit of AES-GCM alone rotates keys, ' +
+            'and those that policies would rotate are counted in `waiting.paused`.',
+        }),
       unplanned: z.int().meta({ description: 'Keys that nothing rotates.' }),
+      byUseAlone: z.int().meta({
+        description: 'Keys that only their uses rotate, which are not due: nobody knows when.',
+      }),
+      ending: z.object({ count: z.int(), first: time.nullable() }).meta({
+        description:
+          'Keys whose primary is deactivated, as was set in advance, before another version takes ' +
+          'its place: from then on they protect nothing. `first` is the earliest.',
+      }),
+      retirements: z.object({ count: z.int(), due: z.int() }).meta({
+        description:
+          'Versions that policies close until the end of the plan, and how many of them at once. ' +
+          'Suspended versions are not counted.',
+      }),
       waiting: z
         .object({ paused: z.int(), suspended: z.int(), withoutPrimary: z.int() })
         .meta({ description: 'Keys that are not rotated while they are so.' }),

@@ -5,22 +5,26 @@
  * Each key is rotated in thought whenever it is due, from its next rotation (the one that `due.ts`
  * names) to the end of the horizon. What is overdue counts at `now`. Rotations by use are those that
  * are due already, since nobody knows future use; suspended keys, paused policies and keys without an
- * active primary ask for none, and are counted as waiting. Intervals under a day count as an even
- * rate, and so do rotations of one key beyond some hundreds.
+ * active primary ask for none, and are counted as waiting. Times set in advance move the primary as
+ * they come (`course.ts`). Intervals under a day count as an even rate, and so do rotations of one key
+ * beyond some hundreds.
  */
 import { setImmediate as turn } from 'node:timers/promises';
 
 import { findSuiteByNumber } from '../crypto/suites.ts';
 import { parseDuration } from '../keyring/durations.ts';
-import type { RotationPolicy } from '../keyring/rotation-policy.ts';
+import type { Pause, RotationPolicy } from '../keyring/rotation-policy.ts';
 import { rankPolicies, winningPolicy } from '../keyring/selector-policy.ts';
 import type { RankedPolicies, SelectorPolicy } from '../keyring/selector-policy.ts';
+import { courseOf, isByUseAlone } from './course.ts';
 import { FirstItems } from './first-items.ts';
 import type { RotationCursor } from './first-items.ts';
 import { DAY_MS, Horizon } from './horizon.ts';
-import { intervalDueAt, nextRotation, suiteAt, upgradeDueAt } from './next-rotation.ts';
+import { intervalDueAt, suiteAt, upgradeDueAt } from './next-rotation.ts';
 import type { PlannedRotation, RotationCause, RotationFacts } from './next-rotation.ts';
 import type { LightKey } from './ports.ts';
+import { RetirementCount } from './retirement-count.ts';
+import type { Supersessions } from './retirement-count.ts';
 import { versionBytes } from './version-size.ts';
 
 /** Longest horizon: its minutes are counted one by one. */
@@ -52,6 +56,8 @@ export interface ForecastOptions {
   /** 1 to `MAX_DAYS`. */
   readonly days: number;
   readonly policies: readonly SelectorPolicy[];
+  /** Of the whole namespace: nothing that a policy asks for is done while it is so. */
+  readonly paused: Pause | null;
   readonly budgets: Budgets;
   /** How long after its due time a rotation counts as late. */
   readonly lateAfterMs: number;
@@ -101,6 +107,12 @@ export interface Forecast {
   readonly keys: number;
   /** Keys that nothing rotates: no policy, or one that asks for no rotation of them. */
   readonly unplanned: number;
+  /** Keys that their uses alone rotate, and not yet: when, nobody knows. */
+  readonly byUseAlone: number;
+  /** Keys whose primary is deactivated, as was set in advance, before another takes its place. */
+  readonly ending: { readonly count: number; readonly first: Date | null };
+  /** Versions that policies close within the horizon, and those of them that are due now. */
+  readonly retirements: { readonly count: number; readonly due: number };
   readonly waiting: {
     readonly paused: number;
     readonly suspended: number;
@@ -137,8 +149,11 @@ export class Forecaster {
   readonly #first: FirstItems<UpcomingRotation>;
   readonly #waiting = { paused: 0, suspended: 0, withoutPrimary: 0 };
   readonly #late = { count: 0, byUse: 0, oldest: Infinity };
+  readonly #retirements: RetirementCount;
+  readonly #ending = { count: 0, first: Infinity };
   #keys = 0;
   #unplanned = 0;
+  #byUseAlone = 0;
 
   /** @throws RangeError for a horizon or a page outside its bounds (the contract checks first) */
   constructor(options: ForecastOptions) {
@@ -150,24 +165,34 @@ export class Forecaster {
     }
     this.#options = options;
     this.#now = now.getTime();
-    this.#ranked = rankPolicies(options.policies);
+    this.#ranked = rankPolicies(options.policies, options.paused);
     this.#horizon = new Horizon(this.#now, days);
+    this.#retirements = new RetirementCount(this.#now, this.#horizon.end);
     this.#first = new FirstItems(page.size, page.after);
   }
 
   add(key: LightKey): void {
     this.#keys += 1;
-    if (key.primary === null) {
+    if (key.primary === null && key.next === null) {
       this.#waiting.withoutPrimary += 1;
-    } else if (key.suspended) {
-      this.#waiting.suspended += 1;
-    } else {
-      const policy = winningPolicy(key.labels, key.rotation, this.#ranked);
-      const planned = nextRotation(key, policy);
-      if (planned !== null) this.#planned(key, policy, planned);
-      else if (policy !== null && policy.paused !== null) this.#waiting.paused += 1;
-      else this.#unplanned += 1;
+      return;
     }
+    if (key.suspended) {
+      this.#waiting.suspended += 1;
+      return;
+    }
+    const policy = winningPolicy(key.labels, key.rotation, this.#ranked);
+    const { facts, planned, activatedAt, endsAt } = courseOf(key, policy, this.#now);
+    if (endsAt !== null) {
+      this.#ending.count += 1;
+      this.#ending.first = Math.min(this.#ending.first, endsAt);
+    }
+    const superseded = this.#retirements.of(key, policy, activatedAt);
+    if (planned !== null) this.#planned({ ...key, ...facts }, policy, planned, superseded);
+    else if (policy !== null && policy.paused !== null) this.#waiting.paused += 1;
+    else if (endsAt === null && isByUseAlone(policy)) this.#byUseAlone += 1;
+    else this.#unplanned += 1;
+    if (superseded !== null) this.#retirements.add(superseded);
   }
 
   /** Numbers of the suites that rotations make versions of. */
@@ -206,6 +231,12 @@ export class Forecaster {
     return {
       keys: this.#keys,
       unplanned: this.#unplanned,
+      byUseAlone: this.#byUseAlone,
+      ending: {
+        count: this.#ending.count,
+        first: this.#ending.count === 0 ? null : new Date(this.#ending.first),
+      },
+      retirements: this.#retirements.counts,
       waiting: { ...this.#waiting },
       late: { count, oldest: count === 0 ? null : new Date(oldest), byUse },
       days,
@@ -233,7 +264,12 @@ export class Forecaster {
     };
   }
 
-  #planned(facts: LightKey, policy: RotationPolicy | null, planned: PlannedRotation): void {
+  #planned(
+    facts: Pick<LightKey, 'name'> & RotationFacts,
+    policy: RotationPolicy | null,
+    planned: PlannedRotation,
+    superseded: Supersessions | null,
+  ): void {
     const { dueAt, cause } = planned;
     const at = Math.max(dueAt, this.#now);
     const cursor = { dueAt, keyId: facts.id };
@@ -250,26 +286,35 @@ export class Forecaster {
       this.#late.count += 1;
       this.#late.oldest = Math.min(this.#late.oldest, dueAt);
     }
-    this.#simulate(facts, policy, at);
+    this.#simulate(facts, policy, at, superseded);
   }
 
   /** The rotation at `at` and all after it. */
-  #simulate(start: RotationFacts, policy: RotationPolicy | null, first: number): void {
+  #simulate(
+    start: RotationFacts,
+    policy: RotationPolicy | null,
+    first: number,
+    superseded: Supersessions | null,
+  ): void {
     const horizon = this.#horizon;
     let [facts, at] = [start, first];
     while (at < horizon.end) {
       const suite = suiteAt(facts, policy, at);
       horizon.add(at, suite);
+      superseded?.times.push(at);
       if (policy === null || policy.paused !== null) return;
       facts = { ...facts, primary: { suite, activatedAt: at, uses: 0 } };
       const due = intervalDueAt(facts.id, at, policy) ?? Infinity;
       const upgrade = upgradeDueAt(facts, policy) ?? Infinity;
       const period = due - at;
       if (period < DAY_MS) {
-        horizon.spread(due, Math.min(upgrade, horizon.end), period, suite);
+        const until = Math.min(upgrade, horizon.end);
+        horizon.spread(due, until, period, suite);
+        superseded?.series.push({ from: due, until, period });
         at = upgrade;
       } else if (upgrade === Infinity && isEven(policy)) {
         horizon.addEach(due, period, suite);
+        superseded?.series.push({ from: due, until: horizon.end, period });
         return;
       } else {
         at = Math.min(due, upgrade);

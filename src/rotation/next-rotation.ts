@@ -49,12 +49,15 @@ function isGcm(suite: number): boolean {
   return is;
 }
 
-/** Whose uses `nextRotation` may look at, where these are the policies of the namespace. */
-export const usesAsked = (policies: readonly Pick<RotationPolicy, 'maxUses'>[]): UsesAsked => ({
+/** What a forecast may look at, where these are the policies of the namespace. */
+export const usesAsked = (
+  policies: readonly Pick<RotationPolicy, 'maxUses' | 'retire'>[],
+): UsesAsked => ({
   ofAll: policies.some(({ maxUses }) => maxUses !== null),
   suites: Object.values(SUITES)
     .map(({ number }) => number)
     .filter(isGcm),
+  superseded: policies.some(({ retire }) => retire !== null),
 });
 
 /** When a primary that was activated at `activatedAt` is due by its age; null without an interval. */

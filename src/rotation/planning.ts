@@ -3,6 +3,7 @@ import type { Grant } from '../access/grant.ts';
 import { findSuiteByNumber } from '../crypto/suites.ts';
 import { TwofoldError } from '../errors.ts';
 import type { GenerationMeasures, MeasuredGeneration } from '../keyring/generation-times.ts';
+import type { Pause } from '../keyring/rotation-policy.ts';
 import type { SelectorPolicy } from '../keyring/selector-policy.ts';
 import type { RotationCursor } from './first-items.ts';
 import { forecast } from './forecast.ts';
@@ -18,7 +19,9 @@ const RETRY_AFTER = 5;
 export interface PlanningParts {
   readonly scan: RotationScan;
   readonly policies: {
-    of(namespace: string): Promise<{ readonly policies: readonly SelectorPolicy[] }>;
+    of(
+      namespace: string,
+    ): Promise<{ readonly policies: readonly SelectorPolicy[]; readonly paused: Pause | null }>;
   };
   readonly generation: GenerationMeasures;
   readonly budgets: Budgets;
@@ -40,6 +43,8 @@ export interface PlannedSuite extends SuiteForecast {
 export interface RotationPlan extends Omit<Forecast, 'suites'> {
   readonly from: Date;
   readonly budgets: Budgets;
+  /** Of the whole namespace. */
+  readonly paused: Pause | null;
   readonly suites: readonly PlannedSuite[];
 }
 
@@ -96,7 +101,15 @@ export class RotationPlanning {
     };
     const told = await forecast(
       scan.keys(namespace, usesAsked(set.policies.map(({ policy }) => policy))),
-      { now, days, page, budgets, policies: set.policies, lateAfterMs: LATE_MS },
+      {
+        now,
+        days,
+        page,
+        budgets,
+        policies: set.policies,
+        paused: set.paused,
+        lateAfterMs: LATE_MS,
+      },
       { costs, signal },
     );
     const suites = told.suites.map((each) => ({
@@ -104,6 +117,6 @@ export class RotationPlanning {
       bytesPerVersion: versionBytes(findSuiteByNumber(each.suite)),
       measured: measured.get(each.suite) ?? null,
     }));
-    return { ...told, suites, from: now, budgets };
+    return { ...told, suites, from: now, budgets, paused: set.paused };
   }
 }

@@ -17,14 +17,25 @@ export interface LightKey {
     readonly activatedAt: number;
     /** 0 where they were not asked for. */
     readonly uses: number;
+    /** When it is deactivated, as was set in advance. */
+    readonly deactivateAt: number | null;
   } | null;
+  /** The first version that takes the place of the primary at a time set in advance. */
+  readonly next: { readonly suite: number; readonly activateAt: number } | null;
+  /**
+   * When each usable version under the primary was superseded, ascending; empty where they were not
+   * asked for. Suspended versions are left out.
+   */
+  readonly superseded: readonly number[];
 }
 
-/** Whose uses a forecast asks for; those of other keys it never looks at. */
+/** Whose uses and superseded versions a forecast asks for; those of other keys it never looks at. */
 export interface UsesAsked {
   readonly ofAll: boolean;
   /** Numbers of suites all of whose keys are asked for, beside keys whose own policy counts uses. */
   readonly suites: readonly number[];
+  /** Superseded versions of all keys, beside those whose own policy retires versions. */
+  readonly superseded: boolean;
 }
 
 export interface RotationScan {

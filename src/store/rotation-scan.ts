@@ -24,7 +24,7 @@ const REMEMBERED = 4_096;
 
 /**
  * Index scan by (namespace, name), then one look-up each by primary key, and one of the counter where
- * it is asked for. The limits and the aggregate keep them so: a plain join was planned as a hash of the
+ * it is asked for, and of superseded versions where a policy retires any. The limits and the aggregate keep them so: a plain join was planned as a hash of the
  * whole table for every batch, which grows with the square of the keys (seen). `handleId` of the keyring
  * names the counter. Times are whole milliseconds, as the service writes them; `date_part` is float8,
  * `extract` numeric and several times slower.
@@ -34,14 +34,29 @@ const KEYS = {
   rowMode: 'array' as const,
   text: `select k.name, k.id::text, k.purpose, k.labels::text, k.rotation::text,
       k.suspended_at is not null, v.suite,
-      round(date_part('epoch', v.activated_at) * 1000), coalesce(u.used, 0)::float8
+      round(date_part('epoch', v.activated_at) * 1000), coalesce(u.used, 0)::float8,
+      round(date_part('epoch', v.deactivate_at) * 1000), v.next, w.superseded
     from (select * from public.key where namespace = $1 and name > $2
         and destroyed_at is null and destroy_at is null
       order by name limit $3) k
     left join lateral (select max(activated_at) as activated_at,
-        max(suite) filter (where version = k.primary_version and state = 'active') as suite
+        max(suite) filter (where version = k.primary_version and state = 'active') as suite,
+        max(deactivate_at) filter (where version = k.primary_version and state = 'active')
+          as deactivate_at,
+        min(array[round(date_part('epoch', activate_at) * 1000), suite]) filter (
+          where state = 'pre-active' and activate_at is not null and destroy_at is null
+            and version >= k.min_usable_version) as next
       from public.key_version
-      where key_id = k.id and version >= k.primary_version) v on true
+      where key_id = k.id and version >= coalesce(k.primary_version, 1)) v on true
+    left join lateral (select array_agg(at order by at) as superseded
+      from (select state,
+          round(date_part('epoch', lead(activated_at) over (order by version)) * 1000) as at
+        from public.key_version
+        where key_id = k.id and version between k.min_usable_version and k.primary_version
+          and activated_at is not null
+          and ($6 or k.rotation->>'retire' is not null)
+          and k.min_usable_version < k.primary_version) s
+      where at is not null and state in ('active', 'deactivated')) w on true
     left join lateral (select used from public.usage_counter
       where counter = k.id::text || '/' || k.primary_version::text
         and ($4 or v.suite = any($5) or k.rotation->>'maxUses' is not null) limit 1) u on true
@@ -58,6 +73,9 @@ type Row = readonly [
   suite: number | null,
   activatedAt: number | null,
   uses: number,
+  deactivateAt: number | null,
+  next: readonly [activateAt: number, suite: number] | null,
+  superseded: readonly number[] | null,
 ];
 
 /** Remembers what `parse` made of a text, within bounds. */
@@ -80,6 +98,7 @@ interface Texts {
 
 function lightKey(row: Row, texts: Texts): LightKey {
   const [name, id, purpose, labels, rotation, suspended, suite, activatedAt, uses] = row;
+  const [, , , , , , , , , deactivateAt, next, superseded] = row;
   return {
     id,
     name,
@@ -87,7 +106,10 @@ function lightKey(row: Row, texts: Texts): LightKey {
     labels: texts.labels(labels),
     rotation: rotation === null ? null : texts.policy(rotation),
     suspended,
-    primary: suite === null || activatedAt === null ? null : { suite, activatedAt, uses },
+    primary:
+      suite === null || activatedAt === null ? null : { suite, activatedAt, uses, deactivateAt },
+    next: next === null ? null : { activateAt: next[0], suite: next[1] },
+    superseded: superseded ?? [],
   };
 }
 
@@ -96,7 +118,7 @@ export const createRotationScan = (
   searches: ReadGate,
   batch = BATCH,
 ): RotationScan => ({
-  async *keys(namespace, { ofAll, suites }) {
+  async *keys(namespace, { ofAll, suites, superseded }) {
     const texts: Texts = {
       labels: remembering((text) => JSON.parse(text) as Labels),
       policy: remembering((text) => policyFromJson(JSON.parse(text))),
@@ -104,7 +126,7 @@ export const createRotationScan = (
     const rowsAfter = (name: string): Promise<readonly Row[]> =>
       searches.run(() =>
         read(async () => {
-          const values = [namespace, name, batch, ofAll, suites];
+          const values = [namespace, name, batch, ofAll, suites, superseded];
           const { rows } = await pool.query<Row & unknown[]>({ ...KEYS, values });
           return rows;
         }).catch(refuse),

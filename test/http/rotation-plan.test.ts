@@ -62,7 +62,11 @@ describe('the plan of rotations', () => {
     expect(Date.parse(json['until'] as string) - from).toBe(100 * DAY);
     expect(json).toMatchObject({
       keys: KEYS + 1,
+      paused: null,
       unplanned: 1,
+      byUseAlone: 0,
+      ending: { count: 0, first: null },
+      retirements: { count: 0, due: 0 },
       late: { count: 0, oldest: null, byUse: 0 },
       total: { rotations: KEYS, bytes: KEYS * BYTES },
       warnings: [],
@@ -155,6 +159,30 @@ describe('the plan of rotations', () => {
     expect(suite?.measured?.hsmMs).toBeGreaterThan(0);
     // Trials leave nothing behind.
     expect(itemsOf(await plan(now)).length).toBe(KEYS);
+  });
+
+  it('says that the namespace is paused, and expects no rotation until it is resumed', async () => {
+    const order = (verb: string) =>
+      now.call('admin', 'POST', `/v1/admin/rotations/${verb}`, { json: { reason: 'freeze' } });
+    expect((await order('pause')).status).toBe(200);
+    const { json } = await plan(now, '?days=100');
+    expect(json).toMatchObject({
+      paused: { reason: 'freeze' },
+      total: { rotations: 0 },
+      waiting: { paused: KEYS },
+      items: [],
+    });
+    expect((await order('resume')).status).toBe(200);
+    expect((await plan(now, '?days=100')).json).toMatchObject({ paused: null });
+  });
+
+  it('moves with what was set in advance', async () => {
+    const at = new Date(Date.now() + 5 * DAY).toISOString();
+    const change = { json: { deactivateAt: at } };
+    const path = '/v1/admin/keys/unplanned/versions/1/schedule';
+    const { status } = await now.call('admin', 'PUT', path, change);
+    expect(status).toBe(200);
+    expect((await plan(now)).json).toMatchObject({ ending: { count: 1, first: at }, unplanned: 1 });
   });
 
   it('is for who may read rotations, and for the namespace that is asked for', async () => {

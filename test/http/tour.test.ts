@@ -78,7 +78,10 @@ const ONE_KEY: RotationScan = {
         suite: findSuite('MLKEM768-P256').number,
         activatedAt: Date.now() - 40 * 86_400_000,
         uses: 0,
+        deactivateAt: null,
       },
+      next: null,
+      superseded: [],
     };
     yield await Promise.resolve([key]);
   },

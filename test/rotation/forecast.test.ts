@@ -11,7 +11,8 @@ import type { LightKey } from '../../src/rotation/ports.ts';
 import { versionBytes } from '../../src/rotation/version-size.ts';
 import { findSuiteByNumber } from '../../src/crypto/suites.ts';
 import { anyPolicy, policy } from '../keyring/policies.ts';
-import { DAY, START, at, key, suite, version } from './keys.ts';
+import { DAY, START, at, key, suite, version, withVersion } from './keys.ts';
+import type { ScheduledKey } from '../../src/rotation/scheduled-key.ts';
 
 const numberOf = (id: string): number => findSuite(id).number;
 
@@ -20,6 +21,7 @@ const OPTIONS: ForecastOptions = {
   now: at(0),
   days: 100,
   policies: [],
+  paused: null,
   budgets: { perMinute: null, storageBytes: null, hsmMsPerDay: null },
   lateAfterMs: 300_000,
   page: { size: 50, after: null },
@@ -35,7 +37,9 @@ const light = (over: Partial<LightKey> = {}, primary = {}): LightKey => {
     labels: {},
     rotation: null,
     suspended: false,
-    primary: { suite: HYBRID, activatedAt: START, uses: 0, ...primary },
+    primary: { suite: HYBRID, activatedAt: START, uses: 0, deactivateAt: null, ...primary },
+    next: null,
+    superseded: [],
     ...over,
   };
 };
@@ -73,6 +77,29 @@ function byThePlan(of: LightKey, rules: RotationPolicy | null, days: number): st
     if (action?.kind !== 'rotate') throw new Error('only rotations are expected');
     found.push(`${String(Math.floor((now - START) / DAY))}/${String(action.suite)}`);
     [suiteNow, since, uses] = [action.suite, now, 0];
+  }
+}
+
+/** By the plan itself, action by action: versions retired at once, and over the days. */
+function retiredByThePlan(of: ScheduledKey, rules: RotationPolicy, start: Date, days: number) {
+  let [whole, now, count, due] = [of, start, 0, 0];
+  for (;;) {
+    const next = nextDue(whole, rules, now)?.getTime() ?? Infinity;
+    if (next >= start.getTime() + days * DAY) return { count, due };
+    now = new Date(Math.max(next, now.getTime()));
+    const [action] = dueActions(whole, rules, now);
+    const { versions } = whole;
+    if (action?.kind === 'retire') {
+      count += 1;
+      if (now <= start) due += 1;
+      const { version: number } = action;
+      whole = { ...withVersion(whole, number, { state: 'deactivated' }) };
+      whole = { ...whole, minUsableVersion: number + 1 };
+    } else if (action?.kind === 'rotate') {
+      const made = version(versions.length + 1, { activatedAt: now, supersededAt: null });
+      const older = withVersion(whole, versions.length, { supersededAt: now }).versions;
+      whole = { ...whole, primary: made.version, versions: [...older, made] };
+    } else throw new Error('only rotations and retirements are expected');
   }
 }
 
@@ -143,12 +170,96 @@ describe('a forecast', () => {
     expect(forecast).toMatchObject({
       keys: 8,
       unplanned: 2,
+      byUseAlone: 0,
       waiting: { paused: 1, suspended: 1, withoutPrimary: 1 },
       late: { count: 2, byUse: 1 },
     });
     const oldest = forecast.late.oldest?.getTime() ?? 0;
     expect(oldest).toBeGreaterThanOrEqual(at(-61.5).getTime());
     expect(oldest).toBeLessThanOrEqual(at(-60).getTime());
+  });
+
+  it('expects nothing of policies while their namespace is paused', () => {
+    const policies = [{ name: 'all', selector: {}, priority: 0, policy: every('P50D') }];
+    const keys = [
+      light(),
+      light({ rotation: policy({ interval: 'P30D', retire: { keepVersions: 1, after: null } }) }),
+      light({}, { suite: suite('A256GCM'), uses: 2 ** 32 }),
+    ];
+    const paused = { at: at(0), reason: 'freeze' };
+    expect(forecastOf(keys, { policies, paused })).toMatchObject({
+      total: { rotations: 1 },
+      waiting: { paused: 2 },
+      late: { byUse: 1 },
+      retirements: { count: 0, due: 0 },
+    });
+  });
+
+  it('moves the primary at the times that were set in advance', () => {
+    const interval = { rotation: every('P50D') };
+    const next = { suite: suite('MLKEM1024-P384'), activateAt: at(10).getTime() };
+    const ends = { deactivateAt: at(20).getTime() };
+    const of = (...[over, primary]: Parameters<typeof light>) => {
+      const told = forecastOf([light({ ...interval, ...over }, primary)], { days: 365 });
+      const { dueAt, from } = told.next.items[0] ?? {};
+      const day = dueAt === undefined ? null : Math.round((dueAt - START) / DAY);
+      return { day, from, ending: told.ending, unplanned: told.unplanned, told };
+    };
+    const none = { count: 0, first: null };
+    const fifty = expect.closeTo(50, -1) as unknown;
+    const sixty = expect.closeTo(60, -1) as unknown;
+    expect(of({})).toMatchObject({ day: fifty, from: HYBRID, ending: none });
+    // Fifty days after the waiting version leads the key; the old primary's end is no matter then.
+    expect(of({ next }, ends)).toMatchObject({ day: sixty, from: next.suite, ending: none });
+    expect(of({ next, primary: null })).toMatchObject({ day: sixty, ending: none });
+    // The primary ends: nothing rotates the key.
+    expect(of({}, ends)).toMatchObject({
+      day: null,
+      ending: { count: 1, first: at(20) },
+      unplanned: 1,
+      told: { total: { rotations: 0 } },
+    });
+    // It ends before the waiting version comes: the key protects nothing in between.
+    const soon = { deactivateAt: at(5).getTime() };
+    expect(of({ next }, soon)).toMatchObject({ day: sixty, ending: { count: 1, first: at(5) } });
+    // It is rotated before either.
+    const late = { ...next, activateAt: at(80).getTime() };
+    expect(of({ next: late }, { deactivateAt: at(90).getTime() })).toMatchObject({
+      day: fifty,
+      from: HYBRID,
+      ending: none,
+    });
+    // A policy that rotates nothing keeps no primary alive.
+    expect(of({ rotation: null }, ends)).toMatchObject({ ending: { count: 1 }, unplanned: 1 });
+  });
+
+  it('tells keys that only their uses rotate from those that nothing rotates', () => {
+    const byUse = light({ rotation: policy({ maxUses: 5 }) }, { uses: 4 });
+    expect(forecastOf([byUse, light()])).toMatchObject({ byUseAlone: 1, unplanned: 1 });
+  });
+
+  it('counts the versions that the plan would retire', () => {
+    const days = (least: number) => fc.integer({ min: least, max: 90 }).map((n) => `P${n}D`);
+    const retire = fc
+      .record({
+        keepVersions: fc.option(fc.integer({ min: 1, max: 5 })),
+        after: fc.option(days(1)),
+      })
+      .filter(({ keepVersions, after }) => keepVersions !== null || after !== null);
+    const rules = fc.record({ interval: fc.option(days(5)), retire }).map((terms) => policy(terms));
+    fc.assert(
+      fc.property(rules, fc.integer({ min: 1, max: 6 }), (ofKey, count) => {
+        const whole = key(count);
+        const superseded = whole.versions.flatMap((each) => each.supersededAt?.getTime() ?? []);
+        const each = light(
+          { id: whole.id, rotation: ofKey, superseded },
+          { activatedAt: at(count).getTime() },
+        );
+        const { retirements } = forecastOf([each], { now: at(count + 3), days: 200 });
+        expect(retirements).toEqual(retiredByThePlan(whole, ofKey, at(count + 3), 200));
+      }),
+      { numRuns: 200 },
+    );
   });
 
   it('takes the policy that selects the key', () => {

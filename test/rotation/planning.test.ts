@@ -15,7 +15,14 @@ const batchOf = (count: number): readonly LightKey[] =>
     labels: {},
     rotation: DAILY,
     suspended: false,
-    primary: { suite: suite('MLKEM768-P256'), activatedAt: START - (n % 9) * DAY, uses: 0 },
+    primary: {
+      suite: suite('MLKEM768-P256'),
+      activatedAt: START - (n % 9) * DAY,
+      uses: 0,
+      deactivateAt: null,
+    },
+    next: null,
+    superseded: [],
   }));
 const once = async function* (keys: readonly LightKey[]) {
   yield await Promise.resolve(keys);
@@ -24,6 +31,7 @@ const OPTIONS = {
   now: at(0),
   days: 3_650,
   policies: [],
+  paused: null,
   budgets: { perMinute: 600, storageBytes: null, hsmMsPerDay: null },
   lateAfterMs: DAY,
   page: { size: 50, after: null },

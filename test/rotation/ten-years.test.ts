@@ -109,7 +109,7 @@ beforeAll(async () => {
   // What answers the route.
   const planning = new RotationPlanning({
     scan: store.rotationScan,
-    policies: { of: () => Promise.resolve({ policies }) },
+    policies: { of: () => Promise.resolve({ policies, paused: null }) },
     generation: first.keyring.generation,
     budgets: { perMinute: null, storageBytes: null, hsmMsPerDay: null },
     clock: () => new Date(stage.clock.now),

@@ -313,7 +313,7 @@ export const LISTS: readonly List[] = [
     routes: ['getRotationPlan'],
     run: async ({ store, namespace }) => {
       let batches = 0;
-      const uses = { ofAll: true, suites: [] };
+      const uses = { ofAll: true, suites: [], superseded: true };
       for await (const keys of store.rotationScan.keys(namespace, uses)) {
         if (keys.length > 0 && (batches += 1) === 2) break;
       }

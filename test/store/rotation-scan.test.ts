@@ -30,7 +30,7 @@ afterAll(async () => {
   await database.stop();
 });
 
-const ALL: UsesAsked = { ofAll: true, suites: [] };
+const ALL: UsesAsked = { ofAll: true, suites: [], superseded: false };
 const scan = async (
   batch: number,
   namespace = 'default',
@@ -81,7 +81,14 @@ describe('the scan for a forecast', () => {
       labels: { shard: '0' },
       rotation: FULL,
       suspended: false,
-      primary: { suite: 0x0101, activatedAt: active(first.id).activatedAt.getTime(), uses: 320 },
+      primary: {
+        suite: 0x0101,
+        activatedAt: active(first.id).activatedAt.getTime(),
+        uses: 320,
+        deactivateAt: null,
+      },
+      next: null,
+      superseded: [],
     });
     expect(of(second.id)).toMatchObject({ suspended: true, primary: { uses: 0 } });
     expect(of(third.id)).toMatchObject({ primary: null });
@@ -97,10 +104,57 @@ describe('the scan for a forecast', () => {
       return [first, second].map(({ id }) => found.find((each) => each.id === id)?.primary?.uses);
     };
     // The policy of the first counts them.
-    expect(await usesOf({ ofAll: false, suites: [] })).toEqual([320, 0]);
-    expect(await usesOf({ ofAll: false, suites: [0x0401] })).toEqual([320, 0]);
-    expect(await usesOf({ ofAll: false, suites: [0x0401, 0x0101] })).toEqual([320, 7]);
+    expect(await usesOf({ ofAll: false, suites: [], superseded: false })).toEqual([320, 0]);
+    expect(await usesOf({ ofAll: false, suites: [0x0401], superseded: false })).toEqual([320, 0]);
+    expect(await usesOf({ ofAll: false, suites: [0x0401, 0x0101], superseded: false })).toEqual([
+      320, 7,
+    ]);
     expect(await usesOf(ALL)).toEqual([320, 7]);
+  });
+
+  it('gives what was set in advance, and when usable versions were superseded', async () => {
+    const day = (n: number) => new Date(Date.UTC(2030, 0, n));
+    const row = key({ name: 'scan-times' });
+    const changes = await changer(store);
+    await changes.commit(insert(row));
+    const copy = (set: Readonly<Record<string, string>>) =>
+      owner.query(
+        `insert into public.key_version select (jsonb_populate_record(v, $2)).*
+          from public.key_version v where key_id = $1 and version = 1`,
+        [row.id, JSON.stringify(set)],
+      );
+    const none = { activated_at: null, deactivate_at: null } as unknown as Record<string, string>;
+    await owner.query('update public.key_version set activated_at = $2 where key_id = $1', [
+      row.id,
+      day(1),
+    ]);
+    const made = (version: number, set: object) => copy({ version: String(version), ...set });
+    const [second, third] = [day(2).toISOString(), day(3).toISOString()];
+    await made(2, { activated_at: second });
+    await made(3, { activated_at: third, deactivate_at: day(30).toISOString() });
+    const waits = { state: 'pre-active', ...none };
+    await made(4, { ...waits, activate_at: day(21).toISOString(), suite: String(0x0102) });
+    await made(5, { ...waits, activate_at: day(20).toISOString() });
+    await made(6, waits);
+    await owner.query(
+      'update public.key set primary_version = 3, latest_version = 6 where id = $1',
+      [row.id],
+    );
+    const found = async (superseded: boolean) => {
+      const all = await scan(7, 'default', { ofAll: true, suites: [], superseded });
+      return all.find(({ id }) => id === row.id);
+    };
+    expect(await found(true)).toMatchObject({
+      primary: { activatedAt: day(3).getTime(), deactivateAt: day(30).getTime() },
+      next: { suite: 0x0101, activateAt: day(20).getTime() },
+      superseded: [day(2).getTime(), day(3).getTime()],
+    });
+    expect(await found(false)).toMatchObject({ superseded: [] });
+    // What is closed is not retired again.
+    await owner.query('update public.key set min_usable_version = 2 where id = $1', [row.id]);
+    expect(await found(true)).toMatchObject({ superseded: [day(3).getTime()] });
+    await owner.query('update public.key set primary_version = null where id = $1', [row.id]);
+    expect(await found(true)).toMatchObject({ primary: null, next: { suite: 0x0101 } });
   });
 
   it('refuses a policy that nobody here can mean', async () => {
