@@ -14,7 +14,7 @@
  */
 import { earlier, later, storedDuration } from '../keyring/durations.ts';
 import type { RotationPolicy } from '../keyring/rotation-policy.ts';
-import { nextRotation, suiteAt } from './next-rotation.ts';
+import { nextRotation, suiteOfRotation } from './next-rotation.ts';
 import type { RotationCause } from './next-rotation.ts';
 import { activePrimary, isGoverned, rotationFacts } from './scheduled-key.ts';
 import type { ScheduledKey, ScheduledVersion } from './scheduled-key.ts';
@@ -168,11 +168,7 @@ function rotationOf(
       cause: planned.cause,
       primary: key.primary,
       latest: key.versions.length,
-      // An upgrade that is due and not made may be refused: the limit of AES-GCM does not wait for it.
-      suite:
-        planned.cause === 'gcm-limit' && facts.primary !== null
-          ? facts.primary.suite
-          : suiteAt(facts, policy, at),
+      suite: suiteOfRotation(planned.cause, facts, policy, at),
       policyRevision: policy?.revision ?? 0,
     },
   ];

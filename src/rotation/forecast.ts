@@ -20,7 +20,7 @@ import { courseOf, isByUseAlone } from './course.ts';
 import { FirstItems } from './first-items.ts';
 import type { RotationCursor } from './first-items.ts';
 import { DAY_MS, Horizon } from './horizon.ts';
-import { intervalDueAt, suiteAt, upgradeDueAt } from './next-rotation.ts';
+import { intervalDueAt, suiteOfRotation, upgradeDueAt } from './next-rotation.ts';
 import type { PlannedRotation, RotationCause, RotationFacts } from './next-rotation.ts';
 import type { LightKey } from './ports.ts';
 import { RetirementCount } from './retirement-count.ts';
@@ -278,7 +278,7 @@ export class Forecaster {
       name: facts.name,
       cause,
       from: facts.primary?.suite ?? 0,
-      to: suiteAt(facts, policy, at),
+      to: suiteOfRotation(cause, facts, policy, at),
       policyRevision: policy?.revision ?? 0,
     }));
     if (cause === 'uses' || cause === 'gcm-limit') this.#late.byUse += 1;
@@ -286,20 +286,21 @@ export class Forecaster {
       this.#late.count += 1;
       this.#late.oldest = Math.min(this.#late.oldest, dueAt);
     }
-    this.#simulate(facts, policy, at, superseded);
+    this.#simulate({ facts, cause }, policy, at, superseded);
   }
 
   /** The rotation at `at` and all after it. */
   #simulate(
-    start: RotationFacts,
+    start: { readonly facts: RotationFacts; readonly cause: RotationCause | null },
     policy: RotationPolicy | null,
     first: number,
     superseded: Supersessions | null,
   ): void {
     const horizon = this.#horizon;
-    let [facts, at] = [start, first];
+    let [{ facts, cause }, at] = [start, first];
     while (at < horizon.end) {
-      const suite = suiteAt(facts, policy, at);
+      const suite = suiteOfRotation(cause, facts, policy, at);
+      cause = null;
       horizon.add(at, suite);
       superseded?.times.push(at);
       if (policy === null || policy.paused !== null) return;

@@ -97,6 +97,20 @@ export function suiteAt(facts: RotationFacts, policy: RotationPolicy | null, at:
 }
 
 /**
+ * The suite of the version that a rotation of this cause (null: of any other) makes at `at`. The one at the limit of AES-GCM does
+ * not wait for an upgrade, which may be refused; that follows it.
+ */
+export const suiteOfRotation = (
+  cause: RotationCause | null,
+  facts: RotationFacts,
+  policy: RotationPolicy | null,
+  at: number,
+): number =>
+  cause === 'gcm-limit' && facts.primary !== null
+    ? facts.primary.suite
+    : suiteAt(facts, policy, at);
+
+/**
  * The earliest rotation that the facts ask for, due or not; null when nothing will ever ask for one.
  * A paused policy asks for none, but the limit of AES-GCM holds whatever a policy says.
  */
