@@ -226,6 +226,10 @@ describe('a set that was altered in the database', () => {
       'a fraction put in',
       `update set_member set value = '{"n": 1.5}' where kind = $1 and name = 'a'`,
     ],
+    [
+      'a number that JSON writes as null put in its place',
+      `update set_member set value = jsonb_set(value::jsonb, '{nested,0,none}', '1e400') where kind = $1 and name = 'a'`,
+    ],
     ['its seal deleted', `delete from set_seal where kind = $1`],
     ['its seal raised', `update set_seal set revision = revision + 1 where kind = $1`],
     [

@@ -4,6 +4,7 @@ import { request } from 'node:https';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { CertificateAuthenticator } from '../../src/access/certificates.ts';
+import { NOTHING_STORED } from '../../src/access/trust.ts';
 import type { CertificateIssuerSettings } from '../../src/access/certificate-issuer.ts';
 import { TestAuthority } from '../access/client-certificates.ts';
 import type { ClientCertificate } from '../access/client-certificates.ts';
@@ -45,6 +46,25 @@ const check = (
   const opened = new CertificateAuthenticator({ issuers: [settings(changes)], now: () => now });
   return codeOf(opened.authenticate(parsed, 'default'));
 };
+
+describe('an issuer that a namespace stored', () => {
+  it.each([
+    ['https://other.example', 'ok'],
+    [ISSUER, 'certificate_invalid'],
+    ['https://idp.example', 'certificate_invalid'],
+  ])('speaks as %s, which is no name of the configuration: %s', async (issuer, said) => {
+    const stored = settings({ issuer, authorities: [stranger.certificate], namespace: 'default' });
+    const opened = new CertificateAuthenticator({
+      issuers: [settings()],
+      names: ['https://idp.example'],
+      trust: { ...NOTHING_STORED, certificateIssuers: () => Promise.resolve([stored]) },
+    });
+    const { parsed } = stranger.issue(`URI:${API}`);
+    const found = await codeOf(opened.authenticate(parsed, 'default'));
+    if (said === 'ok') expect(found).toMatchObject({ accepted: { issuer } });
+    else expect(found).toBe(said);
+  });
+});
 
 describe('a client certificate', () => {
   it('gives its principal', async () => {

@@ -5,7 +5,8 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { request } from 'node:https';
 import { join } from 'node:path';
 import type { Etcd } from './etcd.ts';
-import { Program, freePort } from './program.ts';
+import { freePort } from '../free-port.ts';
+import { Program } from './program.ts';
 
 export interface KubeAnswer {
   readonly status: number;

@@ -1,6 +1,7 @@
 /** A real etcd of one member, read and written raw through its JSON gateway. */
 import { join } from 'node:path';
-import { Program, freePort } from './program.ts';
+import { freePort } from '../free-port.ts';
+import { Program } from './program.ts';
 
 interface Range {
   readonly kvs?: readonly { readonly key: string; readonly value?: string }[];

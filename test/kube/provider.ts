@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { PROJECT } from '../deploy/image.ts';
 import { TestService } from '../e2e/service.ts';
 import type { Beside } from './cluster.ts';
-import { Program, freePort } from './program.ts';
+import { freePort } from '../free-port.ts';
+import { Program } from './program.ts';
 
 export interface Provider extends Beside {
   readonly socket: string;

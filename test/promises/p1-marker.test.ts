@@ -3,14 +3,12 @@
  * goes through every route that takes a secret, whole and broken at every byte, as JSON and as bytes,
  * and as the token of every route; then everything that the service left behind is searched for it.
  */
-import { once } from 'node:events';
 import { readFileSync, readdirSync } from 'node:fs';
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { ROUTES } from '../../src/contract/routes.ts';
 import { TestService } from '../e2e/service.ts';
+import { freePort } from '../free-port.ts';
 
 /** 12 bytes, a multiple of three, so that its base64 repeats with it. */
 const WORD = 'mArK3rW0rd7x';
@@ -50,15 +48,6 @@ const SHOWS_PAYLOAD = '/v1/sign-parallel';
 
 /** Bodies whose bindings hold the marker: not secret, and yet in clear nowhere but in memory. */
 const bound = { encryptionContext: { tenant: WORD.repeat(2) }, aad: message };
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 const takesSecret = (json: string) => /"x-sensitive":true/.test(json);
 

@@ -16,8 +16,6 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -36,6 +34,7 @@ import { softHsmModule } from '../hsm/token-fixture.ts';
 import { makeCertificates } from '../zones/certificates.ts';
 import { ZoneClient } from '../zones/zone-client.ts';
 import { TREE } from './release.ts';
+import { freePort } from '../free-port.ts';
 
 const ISSUER = 'https://issuer.example';
 const LABEL = 'rolling-token';
@@ -70,15 +69,6 @@ case $1 in
   *) exit 5 ;;
 esac
 `;
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 export class Site {
   readonly folder: string;

@@ -516,6 +516,33 @@ describe('what an operator did by hand', () => {
 });
 
 describe('what cannot be done', () => {
+  it('is tried again after a while, also beside what is overdue and was not tried', async () => {
+    const id = await ruled({ interval: 'P300D' }, 'HS256');
+    const start = stage.clock.now;
+    const { lifecycle, manage } = first.keyring;
+    const deactivateAt = new Date(start + 31 * DAY);
+    await manage.rotate(first.grant('keys.rotate', id), {}, aRun());
+    const version = first.grant('versions.schedule', id);
+    await lifecycle.scheduleVersion(version, { version: 1, deactivateAt }, aRun());
+    const doomed = { after: 'P30D', reason: 'a drill' };
+    const { revision: ifMatch } = (await read(id)).key;
+    const destruction = first.grant('keys.schedule-destruction', id);
+    await lifecycle.scheduleDestruction(destruction, doomed, aRun({ ifMatch }));
+    let tries = 0;
+    const { scheduler } = first.scheduler({
+      act: () => () => {
+        tries += 1;
+        return Promise.reject(new TwofoldError('hsm_unavailable'));
+      },
+    });
+    stage.clock.now = start + 32 * DAY;
+    for (let tick = 0; tick < 5; tick += 1) {
+      await scheduler.tick();
+      stage.clock.now += 1_000;
+    }
+    expect(tries).toBe(1);
+  });
+
   it('is an upgrade, and the key goes on rotating in its suite', async () => {
     const to = numberOf('MLKEM1024-P384');
     const upgrade = { suite: to, notBefore: new Date(stage.clock.now) };

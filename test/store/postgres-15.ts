@@ -2,12 +2,11 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chownSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import pg from 'pg';
+import { freePort } from '../free-port.ts';
 
 /** `POSTGRES_BIN` names the programs of another version, which then stands for it. */
 const BIN = process.env['POSTGRES_BIN'] ?? '/usr/lib/postgresql/15/bin';
@@ -29,15 +28,6 @@ const asUser = (): { readonly uid?: number; readonly gid?: number } | undefined 
 
 /** Whether PostgreSQL 15 is installed here and can be run by us. */
 export const hasPostgres15 = existsSync(join(BIN, 'postgres')) && asUser() !== undefined;
-
-const freePort = async (): Promise<number> => {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-};
 
 const connected = async (url: string): Promise<pg.Client> => {
   for (let attempt = 0; ; attempt += 1) {
