@@ -97,8 +97,8 @@ export function suiteAt(facts: RotationFacts, policy: RotationPolicy | null, at:
 }
 
 /**
- * The suite of the version that a rotation of this cause (null: of any other) makes at `at`. The one at the limit of AES-GCM does
- * not wait for an upgrade, which may be refused; that follows it.
+ * The suite of the version that a rotation of this cause (null: of any other) makes at `at`. The one at the
+ * limit of AES-GCM does not wait for an upgrade, which may be refused; that follows it.
  */
 export const suiteOfRotation = (
   cause: RotationCause | null,
