@@ -2,15 +2,15 @@
  * `npm run bench -- kubernetes`: the provider inside a running service, through its socket: what an API
  * server waits for, and how long ten thousand Decrypts take after a restart.
  */
-import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { randomBytes, randomUUID } from 'node:crypto';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { TestService } from '../test/e2e/service.ts';
-import { PluginClient } from '../test/kubernetes/apiserver.ts';
 import type { Encrypted } from '../test/kubernetes/apiserver.ts';
 import { eventually } from '../test/store/eventually.ts';
+import { KmsClient } from './kms-client.ts';
 
 const SUITES = ['A256GCM', 'MLKEM768-P256'];
 const IN_FLIGHT = 8;
@@ -18,6 +18,11 @@ const IN_FLIGHT = 8;
 const SOURCES = 10_000;
 const RESTART_IN_FLIGHT = 64;
 const WARM_UP = 200;
+
+interface Sealed {
+  readonly plaintext: Buffer;
+  readonly encrypted: Encrypted;
+}
 
 export interface CallTimes {
   readonly suite: string;
@@ -61,23 +66,28 @@ async function measureSuite(suite: string, calls: number) {
   const socket = join(folder, 'kms.sock');
   const args = ['--kms-socket', socket, '--kms-key', 'secrets', '--kms-suite', suite];
   const service = await TestService.start({ args });
-  const plugin = new PluginClient(socket);
+  let plugin: KmsClient | undefined;
   try {
-    await eventually(async () => (await plugin.status().catch(() => null))?.healthz === 'ok');
-    const values: Encrypted[] = [];
+    await eventually(() => Promise.resolve(existsSync(socket)));
+    const client = (plugin = new KmsClient(socket));
+    await eventually(async () => (await client.status().catch(() => null))?.healthz === 'ok');
+    const values: Sealed[] = [];
     await timed(SOURCES, RESTART_IN_FLIGHT, async (n) => {
-      values[n] = await plugin.encrypt(randomBytes(32));
+      const plaintext = randomBytes(32);
+      values[n] = { plaintext, encrypted: await client.encrypt(plaintext, randomUUID()) };
     });
-    const value = (n: number): Encrypted => {
-      const found = values[n % SOURCES];
-      if (found === undefined) throw new Error('nothing was sealed');
-      return found;
+    // Only what comes back as it was counts.
+    const open = async (n: number): Promise<void> => {
+      const sealed = values[n % SOURCES];
+      if (sealed === undefined) throw new Error('nothing was sealed');
+      const opened = await client.decrypt(sealed.encrypted, randomUUID());
+      if (!sealed.plaintext.equals(opened)) throw new Error('another plaintext');
     };
     const kinds: readonly (readonly [string, number, (n: number) => Promise<unknown>])[] = [
-      ['Status', 1, () => plugin.status()],
-      ['Encrypt', IN_FLIGHT, () => plugin.encrypt(randomBytes(32))],
-      ['Decrypt', IN_FLIGHT, (n) => plugin.decrypt(value(n))],
-      ['Decrypt of one value', IN_FLIGHT, () => plugin.decrypt(value(0))],
+      ['Status', 1, () => client.status()],
+      ['Encrypt', IN_FLIGHT, () => client.encrypt(randomBytes(32), randomUUID())],
+      ['Decrypt', IN_FLIGHT, open],
+      ['Decrypt of one value', IN_FLIGHT, () => open(0)],
     ];
     const times: CallTimes[] = [];
     for (const [call, inFlight, run] of kinds) {
@@ -86,11 +96,11 @@ async function measureSuite(suite: string, calls: number) {
       times.push({ suite, call, calls, p50: at(took, 0.5), p99: at(took, 0.99) });
     }
     const began = performance.now();
-    await timed(SOURCES, RESTART_IN_FLIGHT, (n) => plugin.decrypt(value(n)));
+    await timed(SOURCES, RESTART_IN_FLIGHT, open);
     const seconds = (performance.now() - began) / 1e3;
     return { times, restart: { suite, values: SOURCES, seconds } };
   } finally {
-    plugin.close();
+    plugin?.close();
     await service.destroy();
     rmSync(folder, { recursive: true, force: true });
   }
