@@ -23,7 +23,7 @@ import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
 import { softHsmModule, temporaryFolder, tokenIn } from '../hsm/token-fixture.ts';
 import { TestService } from './service.ts';
 
-/** Kills of `hsm join accept` at times of the test's choosing. */
+/** Kills of each command of a join at times of the test's choosing. */
 const KILLS = Number(process.env['TWOFOLD_JOIN_KILLS'] ?? 2);
 const project = join(import.meta.dirname, '../..');
 const PAGE = readFileSync(join(project, 'deploy/zones.md'), 'utf8');
@@ -56,6 +56,13 @@ const ofB = () => ({
   TWOFOLD_HSM_TOKEN_LABEL: 'token-b',
   TWOFOLD_HSM_PIN_FILE: at('user.pin'),
   SOFTHSM2_CONF: at('softhsm.conf'),
+});
+
+const ofC = () => ({
+  ...{ ...ofB(), ...zone('zone-c', 'zone-a') },
+  TWOFOLD_DATA: at('data-c'),
+  TWOFOLD_HSM_TOKEN_LABEL: 'token-c',
+  SOFTHSM2_CONF: at('softhsm-c.conf'),
 });
 
 interface Ran {
@@ -98,7 +105,7 @@ const done = async (
 
 /** The commands of a block of deploy/zones.md as they stand there; what each printed. */
 function fromPage(
-  kind: 'offer' | 'answer' | 'accept',
+  kind: 'offer' | 'answer' | 'accept' | 'request' | 'approve' | 'complete',
   environment: Readonly<Record<string, string>>,
 ): Record<string, unknown>[] {
   const [, text = ''] = new RegExp(`\`\`\`sh ${kind}\n([\\s\\S]*?)\`\`\``, 'u').exec(PAGE) ?? [];
@@ -315,4 +322,102 @@ describe('a zone that joins', () => {
       },
     ]);
   }, 60_000);
+});
+
+describe('a zone that joins by the database', () => {
+  const [requester, approver] = ['Ada Lovelace', 'Grace Hopper'];
+  const soPin = () => join(a.dataDir, 'hsm/ceremony/so.pin');
+  const stepOf = (step: string) => (step === 'approve' ? soPin() : at('so.pin'));
+  const stepping = (step: string, id: unknown, by: string, confirm: unknown): string[] => [
+    ...['hsm', 'join', step, String(id), '--operator', by, '--so-pin-file', stepOf(step)],
+    ...['--confirm', String(confirm)],
+  ];
+  const asking = ['hsm', 'join', 'request', '--operator', requester];
+  const listed = async () =>
+    (await done(ofC(), 'hsm', 'join', 'list'))['requests'] as Record<string, unknown>[];
+  let asked: Record<string, unknown>;
+  let transcript: unknown;
+
+  /** At times of a run: each time in another place of it. */
+  const killed = async (
+    environment: Readonly<Record<string, string>>,
+    args: readonly string[],
+    withinMs: number,
+  ) => {
+    for (let kill = 1; kill <= KILLS; kill += 1) {
+      await twofold(environment, args, (kill * withinMs) / KILLS);
+    }
+  };
+
+  beforeAll(async () => {
+    mkdirSync(at('tokens-c'), { mode: 0o700 });
+    const conf = readFileSync(at('softhsm.conf'), 'utf8').replace(at('tokens'), at('tokens-c'));
+    writeFileSync(at('softhsm-c.conf'), conf);
+    await done(ofC(), 'hsm', 'init-token', '--so-pin-file', at('so.pin'));
+  }, 30_000);
+
+  it('asks anew after a kill, and leaves one request that is open', async () => {
+    await killed(ofC(), asking, 1_500);
+    [asked = {}] = fromPage('request', { ...ofC(), REQUESTER: requester });
+    expect(asked).toMatchObject({ zone: 'zone-c' });
+    const open = (await listed()).filter(({ state }) => state === 'open');
+    expect(open).toMatchObject([{ id: asked['id'], requestedBy: requester }]);
+    expect(JSON.stringify(open)).not.toContain(String(asked['fingerprint']).slice(0, 8));
+  }, 60_000);
+
+  it('is answered by another person in another zone, who was told the fingerprint', async () => {
+    const { id, fingerprint } = asked;
+    const approving = (by: string, confirm: unknown) => stepping('approve', id, by, confirm);
+    expect(await refused(ofA(), ...approving('ada  LOVELACE', fingerprint))).toContain(
+      'self_approval',
+    );
+    expect(await refused(ofC(), ...approving(approver, fingerprint))).toContain('self_approval');
+    const other = await refused(ofA(), ...approving(approver, '00'.repeat(48)));
+    expect(other).toContain('is not the one that was said');
+    const silent = approving(approver, '').slice(0, -2);
+    expect(await refused(ofA(), ...silent)).toContain('--confirm HASH, or a terminal');
+    expect((await listed())[0]).toMatchObject({ id, state: 'open' });
+    await killed(ofA(), approving(approver, fingerprint), 3_000);
+    const said = { ID: String(id), FINGERPRINT: String(fingerprint), SO_PIN: soPin() };
+    const [answer] = fromPage('approve', { ...ofA(), ...said, APPROVER: approver });
+    expect(answer).toMatchObject({ for: 'zone-c', requestedBy: requester, generations: [1] });
+    ({ transcript } = answer ?? {});
+    // Whoever did not live to read it is shown the same again.
+    expect(await done(ofA(), ...approving(approver, fingerprint))).toEqual(answer);
+  }, 90_000);
+
+  it('takes the answer once, when it was told its transcript, through kills', async () => {
+    const { id } = asked;
+    const completing = (by: string, confirm: unknown) => stepping('complete', id, by, confirm);
+    expect(await refused(ofC(), ...completing(approver, transcript))).toContain('self_approval');
+    expect(await refused(ofB(), ...completing(requester, transcript))).toContain(
+      'approval_mismatch',
+    );
+    expect(await refused(ofC(), ...completing(requester, asked['fingerprint']))).toContain(
+      'is not the one that was said',
+    );
+    expect(JSON.parse((await twofold(ofC(), ['hsm', 'verify'])).out)).toMatchObject({ ok: false });
+    await killed(ofC(), completing(requester, transcript), 3_000);
+    const said = { ID: String(id), TRANSCRIPT: String(transcript), SO_PIN: at('so.pin') };
+    expect(fromPage('complete', { ...ofC(), ...said, REQUESTER: requester })).toMatchObject([
+      { id, zone: 'zone-c', generations: [1] },
+      { ok: true, generations: [{ generation: 1, canary: 'opens', custody: 'non-extractable' }] },
+    ]);
+    expect(existsSync(join(at('data-c'), 'join.offer'))).toBe(false);
+    expect((await listed())[0]).toMatchObject({ id, state: 'accepted', approvedBy: approver });
+    // Again it places nothing, and nobody answers it any more.
+    expect(await done(ofC(), ...completing(requester, transcript))).toMatchObject({ made: 0 });
+    const late = stepping('approve', id, approver, asked['fingerprint']);
+    expect(await refused(ofA(), ...late)).toContain('approval_used');
+  }, 120_000);
+
+  it('is in the log with its people: intent and outcome', async () => {
+    const { json: log } = await a.request('GET', '/v1/audit/entries?operation=root.join');
+    const items = JSON.stringify(log['items']);
+    for (const word of ['intent', 'answer', 'accept', requester, approver, 'zone-c']) {
+      expect(items).toContain(word);
+    }
+    expect(items).toContain(String(asked['id']));
+    expect(items.split(String(transcript)).length).toBeGreaterThanOrEqual(3);
+  }, 30_000);
 });
