@@ -14,9 +14,8 @@ import type { Config } from '../config.ts';
 import { TwofoldError } from '../errors.ts';
 import { runJoinOffer } from '../hsm/run-ceremony.ts';
 import { besides, instanceBeside, operator, storeBeside } from './beside.ts';
-import { ceremonyPlace } from './escrow-command.ts';
 import { joinOnline, ONLINE_USAGE } from './join-online.ts';
-import { madeIn, placeRoots, rootHere, wrapRoots } from './join-roots.ts';
+import { ceremonyPlace, madeIn, placeRoots, rootHere, wrapRoots } from './join-roots.ts';
 import {
   answerText,
   fingerprintOfOffer,
@@ -117,7 +116,7 @@ function writeNew(file: string, text: string): void {
 
 async function offer(config: Config, out: string): Promise<object> {
   requireWritable(out);
-  const { publicKey } = await runJoinOffer(await ceremonyPlace(config, ''));
+  const { publicKey } = await runJoinOffer(await ceremonyPlace(config));
   const made = { zone: config.zone.name, publicKey };
   writeNew(out, offerText(made));
   return { offer: out, zone: made.zone, fingerprint: fingerprintOfOffer(made) };

@@ -23,7 +23,6 @@ import { runJoinEnd, runJoinOffer } from '../hsm/run-ceremony.ts';
 import type { JoinRequest } from '../store/join-store.ts';
 import type { Store } from '../store/store.ts';
 import { besides, instanceBeside, operator, storeBeside } from './beside.ts';
-import { ceremonyPlace } from './escrow-command.ts';
 import {
   answerTo,
   attested,
@@ -34,7 +33,7 @@ import {
   requireOwn,
 } from './join-request.ts';
 import type { Taken } from './join-request.ts';
-import { clearAway, madeIn, placeRoots, rootHere, wrapRoots } from './join-roots.ts';
+import { ceremonyPlace, clearAway, madeIn, placeRoots, rootHere, wrapRoots } from './join-roots.ts';
 import {
   answerText,
   fingerprintOfOffer,
@@ -115,7 +114,7 @@ export async function joinOnline(config: Config, argv: readonly string[]): Promi
 async function request({ config, store, needed }: Step): Promise<object> {
   const requestedBy = personOf(needed('operator'));
   const zone = config.zone.name;
-  const { publicKey } = await runJoinOffer(await ceremonyPlace(config, ''));
+  const { publicKey } = await runJoinOffer(await ceremonyPlace(config));
   const made: Offer = { zone, publicKey };
   const id = randomUUID();
   const fingerprint = fingerprintBytes(made);
@@ -176,7 +175,9 @@ async function approve(step: Step): Promise<object> {
     return shown(row, made, fingerprint);
   } catch (error) {
     const code = TwofoldError.is(error) ? error.code : 'internal';
-    await audit.recordOwn('root.join', { step: 'failed', ...about, code });
+    await audit.recordOwn('root.join', { step: 'failed', ...about, code }).catch((unlogged: unknown) => {
+      process.emitWarning(`the log does not have that this failed: ${String(unlogged)}`);
+    });
     throw error;
   }
 }
@@ -215,7 +216,7 @@ async function complete(step: Step): Promise<object> {
 /** Killed after the root was accepted: what is left is to show that it is whole, and to end the offer. */
 async function finished({ config, store, unwinding }: Step, row: JoinRequest): Promise<object> {
   const { generations } = await rootHere(config, store, unwinding);
-  await runJoinEnd(await ceremonyPlace(config, ''));
+  await runJoinEnd(await ceremonyPlace(config));
   return { id: row.id, zone: row.zone, generations, made: 0 };
 }
 
@@ -295,6 +296,6 @@ async function withdraw({ config, store, id, needed }: Step): Promise<object> {
   const ended = await store.joins.end(id, state, { problem: `withdrawn by ${person}` });
   if (!ended) throw new TwofoldError('conflict', 'The request changed meanwhile.');
   const destroyed =
-    zone === config.zone.name ? (await runJoinEnd(await ceremonyPlace(config, ''))).destroyed : 0;
+    zone === config.zone.name ? (await runJoinEnd(await ceremonyPlace(config))).destroyed : 0;
   return { id, zone, state: 'ended', destroyed };
 }

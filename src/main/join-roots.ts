@@ -20,9 +20,18 @@ import type { Root } from '../keyring/root.ts';
 import { UsageCounters } from '../keyring/usage.ts';
 import type { Store } from '../store/store.ts';
 import { deviceBeside, instanceBeside } from './beside.ts';
-import { ceremonyPlace } from './escrow-command.ts';
+import { ceremonyPlace as placeOf } from './escrow-command.ts';
 import type { Answer } from './join-text.ts';
 import type { Unwinding } from './unwinding.ts';
+
+/** Of one process of a ceremony; what it was killed in is done again by the next run. */
+const LONGEST_CEREMONY_MS = 300_000;
+
+/** The configured token, with an end to how long one answer of it is waited for. */
+export async function ceremonyPlace(config: Config, soPinFile = '') {
+  const signal = AbortSignal.timeout(LONGEST_CEREMONY_MS);
+  return { ...(await placeOf(config, soPinFile)), signal };
+}
 
 /** The root as the database has it, opened on this zone's token. */
 export async function rootHere(config: Config, store: Store, unwinding: Unwinding): Promise<Root> {
@@ -36,12 +45,13 @@ export async function wrapRoots(
   store: Store,
   wanted: { readonly publicKey: Uint8Array; readonly soPinFile: string },
 ): Promise<readonly EscrowedRoot[]> {
-  const place = await ceremonyPlace(config, wanted.soPinFile);
+  const { publicKey, soPinFile } = wanted;
   const roots: EscrowedRoot[] = [];
   for (const row of (await store.roots.generations()).filter(isLive)) {
     const { generation, installation } = row;
     const root = { generation, installation };
-    roots.push(await runEscrowCeremony({ ...place, root, publicKey: wanted.publicKey }));
+    const place = await ceremonyPlace(config, soPinFile);
+    roots.push(await runEscrowCeremony({ ...place, root, publicKey }));
   }
   return roots;
 }
@@ -62,13 +72,13 @@ export interface Placing {
  */
 export async function placeRoots(placing: Placing): Promise<readonly RootMade[]> {
   const { config, given, soPinFile, store, unwinding, settle } = placing;
-  const place = await ceremonyPlace(config, soPinFile);
   const rows = await store.roots.generations();
   requireKnown(rows, given);
   const placed: RootMade[] = [];
   let hsm: Hsm | undefined;
   try {
     for (const escrow of inForceFirst(rows, given)) {
+      const place = await ceremonyPlace(config, soPinFile);
       placed.push(await runJoinAcceptance({ ...place, escrow }));
     }
     ({ hsm } = await deviceBeside(config, unwinding));
@@ -82,7 +92,7 @@ export async function placeRoots(placing: Placing): Promise<readonly RootMade[]>
     if (hsm !== undefined) await destroyWrong(hsm, placing, placed);
     throw error;
   }
-  await runJoinEnd(place);
+  await runJoinEnd(await ceremonyPlace(config));
   return placed.toSorted((one, other) => one.root.generation - other.root.generation);
 }
 

@@ -452,6 +452,9 @@ describe('a zone that joins by the database', () => {
     expect(await refused(ofC(), ...completing(requester, 'x'))).toContain('approval_expired');
     expect(objects()).toBe(before);
     other.remove();
+    const withdrawing = ['hsm', 'join', 'withdraw', String(asked['id']), '--operator', requester];
+    expect(await done(ofC(), ...withdrawing)).toMatchObject({ state: 'ended', destroyed: 1 });
+    expect(await refused(ofC(), ...withdrawing)).toContain('approval_ended');
   }, 90_000);
 
   it('asks anew after a kill, and leaves one request that is open', async () => {
