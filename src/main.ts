@@ -18,7 +18,8 @@
  *     twofold hsm generation retire N                        destroy one that nothing is under any more
  *     twofold hsm init-token --so-pin-file FILE              initialise a token of SoftHSM, and of nothing else
  *     twofold hsm escrow --recovery FILE --so-pin-file FILE  wrap the root for the recovery key, so that backups can carry it
- *     twofold hsm join offer | answer | accept               the root onto the token of a zone that joins
+ *     twofold hsm join offer | answer | accept               the root onto the token of a zone that joins, by files
+ *     twofold hsm join request | approve | complete …         the same by the database, where both sides reach it
  *     twofold hsm check                                      as `conformance`
  *     twofold hsm verify                                     whether every generation is on the token, and opens
  *     twofold import FILE --name NAME --suite SUITE           a private key of elsewhere becomes a key of the service
@@ -82,7 +83,7 @@ const load = {
   worker: () => import('./main/workers/worker-command.ts'),
 } as const;
 
-const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | doctor database | conformance | migrate | hsm init | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | hsm escrow | hsm join offer | hsm join answer | hsm join accept | hsm check | hsm verify | import | export recipient | export open | recovery create | recovery check | backup create | backup list | backup verify | backup restore | audit archive | audit export | audit verify | audit keys | audit prove | audit tail | kms-plugin | version
+const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | doctor database | conformance | migrate | hsm init | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | hsm escrow | hsm join offer | hsm join answer | hsm join accept | hsm join request | hsm join approve | hsm join complete | hsm join list | hsm join withdraw | hsm check | hsm verify | import | export recipient | export open | recovery create | recovery check | backup create | backup list | backup verify | backup restore | audit archive | audit export | audit verify | audit keys | audit prove | audit tail | kms-plugin | version
 Settings are flags, TWOFOLD_* variables or a file; see deploy/configuration.md.`;
 
 function configCommand(flags: ReadonlyMap<string, string>, argv: readonly string[]): number {

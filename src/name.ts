@@ -46,6 +46,8 @@ export const NAME = {
   /** HKDF `info` of the key that a root travels under, and first part of its transcript. */
   rootTransport: 'twofold/root-transport/1',
   join: 'twofold/join/1',
+  /** Domain of the MAC of a join by the database. */
+  joinRequest: 'twofold/join-request/1',
   escrow: 'twofold/escrow/1',
   /** First bytes of a backup's content; its version byte follows. */
   backup: 'TWOFOLDBACKUP',

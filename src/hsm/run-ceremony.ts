@@ -21,7 +21,7 @@ export interface CeremonyProcess {
   readonly softhsmConf: string | undefined;
   /** The child's whole environment: what the module reads from it. Empty unless given. */
   readonly environment?: Readonly<Record<string, string>>;
-  /** Aborting kills the ceremony; the next run completes it. */
+  /** Aborting kills the ceremony; the next run completes it. One of `AbortSignal.timeout` is `hsm_unavailable`. */
   readonly signal?: AbortSignal;
 }
 
@@ -190,13 +190,21 @@ async function runCeremony(request: CeremonyRequest, options: CeremonyProcess): 
     // A child that was killed before it read its request; its end is what is reported.
   });
   child.stdin.end(JSON.stringify(request));
-  const [out, err] = await Promise.all([text(child.stdout), text(child.stderr), closed]);
   try {
+    const [out, err] = await Promise.all([text(child.stdout), text(child.stderr), closed]);
     return resultOf(out, err);
   } catch (error) {
+    if (isOverdue(signal)) throw overdue(error);
     throw await namingFull(error, env['SOFTHSM2_CONF']);
   }
 }
+
+const isOverdue = (signal: AbortSignal | undefined): boolean =>
+  signal?.aborted === true &&
+  (signal.reason as Partial<Error> | undefined)?.name === 'TimeoutError';
+
+const overdue = (cause: unknown) =>
+  new TwofoldError('hsm_unavailable', 'the ceremony took too long and was ended', { cause });
 
 /** SoftHSM on a full disk answers with any return value, of which none says so. */
 async function namingFull(error: unknown, softhsmConf: string | undefined): Promise<unknown> {

@@ -9,25 +9,13 @@
 import { accessSync, constants, lstatSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 
-import { parseFlags, requireNothingMore } from '../cli/arguments.ts';
+import { parseFlags } from '../cli/arguments.ts';
 import type { Config } from '../config.ts';
 import { TwofoldError } from '../errors.ts';
-import type { EscrowedRoot } from '../hsm/ceremony-transport.ts';
-import type { RootMade } from '../hsm/ceremony-root.ts';
-import type { Hsm, RootOnToken } from '../hsm/port.ts';
-import {
-  runEscrowCeremony,
-  runJoinAcceptance,
-  runJoinEnd,
-  runJoinOffer,
-  runRootDestruction,
-} from '../hsm/run-ceremony.ts';
-import type { RootGeneration } from '../keyring/ports.ts';
-import { isLive, openGeneration, openRoot } from '../keyring/root-opening.ts';
-import { UsageCounters } from '../keyring/usage.ts';
-import type { Store } from '../store/store.ts';
-import { besides, deviceBeside, instanceBeside, operator, storeBeside } from './beside.ts';
-import { ceremonyPlace } from './escrow-command.ts';
+import { runJoinOffer } from '../hsm/run-ceremony.ts';
+import { besides, instanceBeside, operator, storeBeside } from './beside.ts';
+import { joinOnline, ONLINE_USAGE } from './join-online.ts';
+import { ceremonyPlace, madeIn, placeRoots, rootHere, wrapRoots } from './join-roots.ts';
 import {
   answerText,
   fingerprintOfOffer,
@@ -44,7 +32,8 @@ import type { Unwinding } from './unwinding.ts';
 const USAGE = `The commands are:
   twofold hsm join offer --out OFFER                                                        in the zone that joins
   twofold hsm join answer OFFER --fingerprint HEX --so-pin-file FILE --out ANSWER           in a zone that has the root
-  twofold hsm join accept ANSWER --transcript HEX --so-pin-file FILE                        in the zone that joins`;
+  twofold hsm join accept ANSWER --transcript HEX --so-pin-file FILE                        in the zone that joins
+${ONLINE_USAGE}`;
 
 const refused = (detail: string) => new TwofoldError('invalid_value', detail);
 
@@ -70,7 +59,9 @@ export async function joinCommand(
     const { values, files } = read(others, flags, 1);
     print(JSON.stringify(await besides((unwinding) => accept(config, values, files, unwinding))));
   } else {
-    throw refused(USAGE);
+    const done = await joinOnline(config, argv);
+    if (done === null) throw refused(USAGE);
+    print(JSON.stringify(done));
   }
 }
 
@@ -81,7 +72,6 @@ function read(
 ): { readonly values: Values; readonly files: readonly string[] } {
   const { values, positional } = parseFlags(argv, flags);
   if (positional.length !== count) throw refused(USAGE);
-  requireNothingMore({ values, positional: [] });
   return { values, files: positional };
 }
 
@@ -126,7 +116,7 @@ function writeNew(file: string, text: string): void {
 
 async function offer(config: Config, out: string): Promise<object> {
   requireWritable(out);
-  const { publicKey } = await runJoinOffer(await ceremonyPlace(config, ''));
+  const { publicKey } = await runJoinOffer(await ceremonyPlace(config));
   const made = { zone: config.zone.name, publicKey };
   writeNew(out, offerText(made));
   return { offer: out, zone: made.zone, fingerprint: fingerprintOfOffer(made) };
@@ -145,15 +135,9 @@ async function answer(
   const [out, soPinFile] = [needed(values, 'out'), needed(values, 'so-pin-file')];
   requireWritable(out);
   const store = await storeBeside(config, unwinding);
-  const { hsm } = await deviceBeside(config, unwinding);
-  const opened = await openRoot(hsm, store.roots, new UsageCounters(store.keys), null);
-  const place = await ceremonyPlace(config, soPinFile);
-  const roots: EscrowedRoot[] = [];
-  for (const row of (await store.roots.generations()).filter(isLive)) {
-    const { generation, installation } = row;
-    const root = { generation, installation };
-    roots.push(await runEscrowCeremony({ ...place, root, publicKey: offered.publicKey }));
-  }
+  const opened = await rootHere(config, store, unwinding);
+  const { publicKey } = offered;
+  const roots = await wrapRoots(config, store, { publicKey, soPinFile });
   const made: Answer = { zone: config.zone.name, roots };
   const transcript = transcriptOfAnswer(made);
   const { audit } = await instanceBeside(config, store, opened, unwinding);
@@ -166,7 +150,6 @@ async function answer(
   return { answer: out, for: offered.zone, generations, fingerprint, transcript };
 }
 
-/** The roots onto this token; they stay only if what the database holds opens under each. */
 async function accept(
   config: Config,
   values: Values,
@@ -176,78 +159,18 @@ async function accept(
   const given = parseAnswer(textOf(file));
   const transcript = transcriptOfAnswer(given);
   requireSame(needed(values, 'transcript'), transcript, 'transcript of the answer');
-  const place = await ceremonyPlace(config, needed(values, 'so-pin-file'));
+  const soPinFile = needed(values, 'so-pin-file');
   const store = await storeBeside(config, unwinding);
-  await requireKnown(store, given);
-  const placed: RootMade[] = [];
-  let hsm: Hsm | undefined;
-  try {
-    for (const escrow of given.roots) placed.push(await runJoinAcceptance({ ...place, escrow }));
-    ({ hsm } = await deviceBeside(config, unwinding));
-    const opened = await openRoot(hsm, store.roots, new UsageCounters(store.keys), null);
-    const { audit } = await instanceBeside(config, store, opened, unwinding);
-    await audit.recordOwn('root.join', {
-      ...{ step: 'accept', zone: config.zone.name, from: given.zone, transcript },
-      ...{ operator: operator(), made: madeIn(placed) },
-    });
-  } catch (error) {
-    // What does not open here is nobody's root; anything else is tried again with what is there.
-    if (!TwofoldError.is(error, 'integrity_failed')) throw error;
-    // Also of a run before this one that was killed, but never what another has placed.
-    const ours = placed.filter(({ ofThisOffer }) => ofThisOffer === true);
-    if (ours.length > 0) {
-      hsm ??= (await deviceBeside(config, unwinding)).hsm;
-      for (const root of await thatDoNotOpen(hsm, store, ours)) {
-        await runRootDestruction({ ...place, ...root });
-      }
-    }
-    throw error;
-  }
-  await runJoinEnd(place);
+  const { name: zone } = config.zone;
+  const placed = await placeRoots({
+    ...{ config, given, soPinFile, store, unwinding },
+    settle: async (_, audit, made) => {
+      await audit.recordOwn('root.join', {
+        ...{ step: 'accept', zone, from: given.zone, transcript, operator: operator(), made },
+      });
+    },
+  });
   const generations = given.roots.map(({ root }) => root.generation);
   const custodies = placed.map(({ custody }) => custody);
-  return { zone: config.zone.name, generations, made: madeIn(placed), custodies, transcript };
-}
-
-const madeIn = (placed: readonly RootMade[]): number => placed.filter(({ made }) => made).length;
-
-/** Of those that were placed, whose canary is there and is not opened by what is on the token. */
-async function thatDoNotOpen(
-  hsm: Hsm,
-  store: Store,
-  placed: readonly RootMade[],
-): Promise<readonly RootOnToken[]> {
-  const rows = (await store.roots.generations()).filter(isLive);
-  const inForce = rows.find(({ state }) => state === 'in-force');
-  // Nothing opens before the one in force is selected; where it is not there nothing can be told.
-  if (inForce === undefined) return [];
-  await hsm.useRoot(inForce);
-  const wrong: RootOnToken[] = [];
-  for (const { root } of placed) {
-    const row = rows.find((each) => each.generation === root.generation);
-    if (row === undefined) continue;
-    await openGeneration(hsm, row).catch((error: unknown) => {
-      if (!TwofoldError.is(error, 'integrity_failed')) throw error;
-      wrong.push(root);
-    });
-  }
-  return wrong;
-}
-
-/** @throws TwofoldError conflict for roots that the database does not know */
-async function requireKnown(store: Store, { roots }: Answer): Promise<void> {
-  const rows: readonly RootGeneration[] = await store.roots.generations();
-  for (const { root } of roots) {
-    const known = rows.some(
-      (row) =>
-        row.generation === root.generation && row.installation === root.installation && isLive(row),
-    );
-    if (!known) {
-      throw new TwofoldError(
-        'conflict',
-        `Generation ${String(root.generation)} of installation ${root.installation} is not in use ` +
-          'in this database: the answer is of another installation, or too old. Nothing was done.',
-      );
-    }
-  }
+  return { zone, generations, made: madeIn(placed), custodies, transcript };
 }

@@ -19,6 +19,8 @@ export const LEFT: ReadonlySet<string> = new Set([
   'security_change',
   /** Objects of the token that is left behind. */
   'token_intent',
+  /** Offers of an hour, whose private halves are on a token that is left behind. */
+  'join_request',
 ]);
 
 /** Leaves behind the last full tile of the log stand in `entry` alone, and the tree goes on from them. */

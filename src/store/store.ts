@@ -30,6 +30,8 @@ import type { EpochListener } from './epoch-listener.ts';
 import { createEventStore } from './event-store.ts';
 import { createGraceStore } from './grace-store.ts';
 import { createInstanceStore } from './instance-store.ts';
+import { createJoinStore } from './join-store.ts';
+import type { JoinStore } from './join-store.ts';
 import { createKeyStore } from './key-store.ts';
 import { createLaneReader } from './lane-list.ts';
 import { createLogStore } from './log-store.ts';
@@ -84,6 +86,7 @@ export interface Store {
   readonly backups: BackupStore;
   /** One consistent state of everything, on a connection of its own. @throws TwofoldError conflict */
   readonly openSnapshot: (entries: EntriesKept) => Promise<Snapshot>;
+  readonly joins: JoinStore;
   readonly cosignatures: CosignatureStore;
   readonly operations: OperationStore;
   readonly orders: OrderStore;
@@ -133,6 +136,7 @@ export const openStore = (options: PoolOptions): Store => {
     sinks: createSinkStore(pool),
     backups: createBackupStore(pool, gates),
     openSnapshot: (entries) => openSnapshot(options, entries),
+    joins: createJoinStore(pool),
     cosignatures: createCosignatureStore(pool),
     operations: createOperationStore(pool, prisma, gates),
     orders: createOrderStore(pool),

@@ -3,13 +3,24 @@
  * on the way; then each serves what the other made, and names who can where it cannot.
  */
 import { spawn, spawnSync } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import pg from 'pg';
 
 import {
   runEscrowCeremony,
@@ -17,13 +28,13 @@ import {
   runRootCeremony,
   runRootDestruction,
 } from '../../src/hsm/run-ceremony.ts';
-import { answerText, transcriptOfAnswer } from '../../src/main/join-text.ts';
+import { answerText, parseOffer, transcriptOfAnswer } from '../../src/main/join-text.ts';
 import { findEmbedded } from '../../src/store/embedded.ts';
 import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
 import { softHsmModule, temporaryFolder, tokenIn } from '../hsm/token-fixture.ts';
 import { TestService } from './service.ts';
 
-/** Kills of `hsm join accept` at times of the test's choosing. */
+/** Kills of `hsm join accept` at times of the test's choosing, and of each command of the other form with more. */
 const KILLS = Number(process.env['TWOFOLD_JOIN_KILLS'] ?? 2);
 const project = join(import.meta.dirname, '../..');
 const PAGE = readFileSync(join(project, 'deploy/zones.md'), 'utf8');
@@ -58,6 +69,13 @@ const ofB = () => ({
   SOFTHSM2_CONF: at('softhsm.conf'),
 });
 
+const ofC = () => ({
+  ...{ ...ofB(), ...zone('zone-c', 'zone-a') },
+  TWOFOLD_DATA: at('data-c'),
+  TWOFOLD_HSM_TOKEN_LABEL: 'token-c',
+  SOFTHSM2_CONF: at('softhsm-c.conf'),
+});
+
 interface Ran {
   readonly status: number | null;
   readonly out: string;
@@ -67,7 +85,7 @@ interface Ran {
 async function twofold(
   environment: Readonly<Record<string, string>>,
   args: readonly string[],
-  killAfterMs?: number,
+  kill?: number | (() => Promise<boolean>),
 ): Promise<Ran> {
   const child = spawn(command, [...args], {
     env: { ...COMMAND_ENVIRONMENT, TWOFOLD_MODE: 'dev', ...environment },
@@ -78,13 +96,18 @@ async function twofold(
   child.stdout.on('data', (chunk: Buffer) => out.push(chunk));
   child.stderr.on('data', (chunk: Buffer) => err.push(chunk));
   const closed = once(child, 'close') as Promise<[number | null]>;
-  if (killAfterMs !== undefined) {
-    await Promise.race([closed, sleep(killAfterMs)]);
+  if (kill !== undefined) {
+    await Promise.race([closed, typeof kill === 'number' ? sleep(kill) : reached(child, kill)]);
     // The ceremony process too.
     if (child.exitCode === null && child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
   }
   const [status] = await closed;
   return { status, out: Buffer.concat(out).toString(), err: Buffer.concat(err).toString() };
+}
+
+/** As soon as it can be seen from outside; gives up when the process has ended. */
+async function reached(child: ChildProcess, place: () => Promise<boolean>): Promise<void> {
+  while (child.exitCode === null && !(await place())) await sleep(2);
 }
 
 const done = async (
@@ -98,7 +121,7 @@ const done = async (
 
 /** The commands of a block of deploy/zones.md as they stand there; what each printed. */
 function fromPage(
-  kind: 'offer' | 'answer' | 'accept',
+  kind: 'offer' | 'answer' | 'accept' | 'request' | 'approve' | 'complete',
   environment: Readonly<Record<string, string>>,
 ): Record<string, unknown>[] {
   const [, text = ''] = new RegExp(`\`\`\`sh ${kind}\n([\\s\\S]*?)\`\`\``, 'u').exec(PAGE) ?? [];
@@ -315,4 +338,196 @@ describe('a zone that joins', () => {
       },
     ]);
   }, 60_000);
+});
+
+describe('a zone that joins by the database', () => {
+  const [requester, approver] = ['Ada Lovelace', 'Grace Hopper'];
+  const soPin = () => join(a.dataDir, 'hsm/ceremony/so.pin');
+  const stepping = (step: string, id: unknown, by: string, confirm: unknown): string[] => [
+    ...['hsm', 'join', step, String(id), '--operator', by, '--confirm', String(confirm)],
+    ...['--so-pin-file', step === 'approve' ? soPin() : at('so.pin')],
+  ];
+  const approving = (by: string, confirm: unknown) => stepping('approve', asked['id'], by, confirm);
+  const completing = (by: string, confirm: unknown) =>
+    stepping('complete', asked['id'], by, confirm);
+  const asking = ['hsm', 'join', 'request', '--operator', requester];
+  const listed = async () =>
+    (await done(ofC(), 'hsm', 'join', 'list'))['requests'] as Record<string, unknown>[];
+  let asked: Record<string, unknown>;
+  let transcript: unknown;
+  let owner: pg.Client;
+
+  const count = async (sql: string, values: readonly unknown[] = []): Promise<number> => {
+    const { rows } = await owner.query<{ n: number }>(`select count(*)::int as n ${sql}`, [
+      ...values,
+    ]);
+    return rows[0]?.n ?? 0;
+  };
+  const entries = () => count(`from public.entry where operation = 'root.join'`);
+  const inState = (state: string) =>
+    count('from public.join_request where id = $1 and state = $2', [asked['id'], state]);
+  /** Once each of these has become more than it was at the start, and then at times of a run. */
+  const killed = async (
+    environment: Readonly<Record<string, string>>,
+    args: readonly string[],
+    places: readonly (() => number | Promise<number>)[],
+  ) => {
+    const atFirst: number[] = [];
+    for (const seen of places) atFirst.push(await seen());
+    for (const [place, seen] of places.entries()) {
+      // A run can get further than to where it was to be killed: the next one is killed at its start.
+      const before = atFirst[place] ?? 0;
+      await twofold(environment, args, async () => (await seen()) > before);
+      expect([args, place, (await seen()) > before]).toEqual([args, place, true]);
+    }
+    for (let kill = 3; kill <= KILLS; kill += 1) {
+      await twofold(environment, args, (kill * 3_000) / KILLS);
+    }
+  };
+  /** Objects on the token of the zone that joins. */
+  const objects = () =>
+    readdirSync(at('tokens-c'), { recursive: true }).filter((file) =>
+      /\.object$/u.test(String(file)),
+    ).length;
+  const offerTime = () =>
+    statSync(join(at('data-c'), 'join.offer'), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  /** What the trigger keeps the server's role from, and the owner if he does not mean to. */
+  const alter = async (set: string, values: readonly unknown[] = []) => {
+    await owner.query('alter table public.join_request disable trigger join_request_goes_on');
+    await owner.query(`update public.join_request set ${set} where id = '${String(asked['id'])}'`, [
+      ...values,
+    ]);
+    await owner.query('alter table public.join_request enable trigger join_request_goes_on');
+  };
+
+  beforeAll(async () => {
+    mkdirSync(at('tokens-c'), { mode: 0o700 });
+    const conf = readFileSync(at('softhsm.conf'), 'utf8').replace(at('tokens'), at('tokens-c'));
+    writeFileSync(at('softhsm-c.conf'), conf);
+    await done(ofC(), 'hsm', 'init-token', '--so-pin-file', at('so.pin'));
+    owner = new pg.Client({ connectionString: findEmbedded(a.dataDir)?.ownerUrl });
+    await owner.connect();
+  }, 30_000);
+  afterAll(() => owner.end());
+
+  it('keeps no root of somebody else, and none that was not proved within the hour', async () => {
+    asked = await done(ofC(), ...asking);
+    const { rows } = await owner.query<{ installation: string }>(
+      'select installation from public.root_generation',
+    );
+    const root = { installation: rows[0]?.installation ?? '', generation: 1 };
+    const other = await tokenIn(temporaryFolder(), false);
+    const theirs = { ...other.token, tokenSelector: { label: other.token.tokenLabel } };
+    await runRootCeremony({ ...theirs, ...root });
+    const answerTheir = async () => {
+      const [row] = (
+        await owner.query<{ offer: string }>(
+          'select offer from public.join_request where id = $1',
+          [asked['id']],
+        )
+      ).rows;
+      const { publicKey } = parseOffer(row?.offer ?? '');
+      const escrow = await runEscrowCeremony({ ...theirs, root, publicKey });
+      const wrong = { zone: 'zone-a', roots: [escrow] };
+      const set = `state = 'answered', approved_by = $2, answered_from = 'zone-a', answer = $1, mac = '\\x00'`;
+      await alter(set, [answerText(wrong), approver]);
+      return { escrow, said: transcriptOfAnswer(wrong) };
+    };
+    const before = objects();
+    const { said } = await answerTheir();
+    expect(await refused(ofC(), ...completing(requester, said))).toContain('integrity_failed');
+    expect((await listed())[0]).toMatchObject({ state: 'ended', problem: expect.any(String) });
+    expect(objects()).toBe(before);
+
+    asked = await done(ofC(), ...asking);
+    const { escrow } = await answerTheir();
+    const here = {
+      ...{ module: softHsmModule(), tokenSelector: { label: 'token-c' }, stateDir: at('data-c') },
+      ...{ pinFile: at('user.pin'), soPinFile: at('so.pin'), softhsmConf: at('softhsm-c.conf') },
+    };
+    // As far as a run comes that is killed before it opens a canary.
+    expect(await runJoinAcceptance({ ...here, escrow })).toMatchObject({ made: true });
+    await alter(`requested_at = requested_at - interval '2 hours',
+      expires_at = expires_at - interval '2 hours'`);
+    expect(await refused(ofC(), ...completing(requester, 'x'))).toContain('approval_expired');
+    expect(objects()).toBe(before);
+    other.remove();
+    const withdrawing = ['hsm', 'join', 'withdraw', String(asked['id']), '--operator', requester];
+    expect(await done(ofC(), ...withdrawing)).toMatchObject({ state: 'ended', destroyed: 1 });
+    expect(await refused(ofC(), ...withdrawing)).toContain('approval_ended');
+  }, 90_000);
+
+  it('asks anew after a kill, and leaves one request that is open', async () => {
+    await killed(ofC(), asking, [offerTime, () => count('from public.join_request')]);
+    [asked = {}] = fromPage('request', { ...ofC(), REQUESTER: requester });
+    expect(asked).toMatchObject({ zone: 'zone-c' });
+    const open = (await listed()).filter(({ state }) => state === 'open');
+    expect(open).toMatchObject([{ id: asked['id'], requestedBy: requester }]);
+    expect(JSON.stringify(open)).not.toContain(String(asked['fingerprint']).slice(0, 8));
+  }, 60_000);
+
+  it('is answered by another person in another zone, who was told the fingerprint', async () => {
+    const { id, fingerprint } = asked;
+    for (const [from, by] of [
+      [ofA(), 'ada  LOVELACE'],
+      [ofC(), approver],
+    ] as const) {
+      expect(await refused(from, ...approving(by, fingerprint))).toContain('self_approval');
+    }
+    const other = await refused(ofA(), ...approving(approver, '00'.repeat(48)));
+    expect(other).toContain('is not the one that was said');
+    const silent = ['hsm', 'join', 'approve', String(id), '--operator', approver];
+    expect(await refused(ofA(), ...silent, '--so-pin-file', soPin())).toContain('or a terminal');
+    expect(await inState('open')).toBe(1);
+    const said = await entries();
+    await killed(ofA(), approving(approver, fingerprint), [
+      entries,
+      async () => Number((await entries()) > said + 2),
+      () => inState('answered'),
+    ]);
+    const given = { ID: String(id), FINGERPRINT: String(fingerprint), SO_PIN: soPin() };
+    const [answer] = fromPage('approve', { ...ofA(), ...given, APPROVER: approver });
+    expect(answer).toMatchObject({ for: 'zone-c', requestedBy: requester, generations: [1] });
+    ({ transcript } = answer ?? {});
+    // Whoever did not live to read it is shown the same again.
+    expect(await done(ofA(), ...approving(approver, fingerprint))).toEqual(answer);
+  }, 90_000);
+
+  it('takes the answer once, when it was told its transcript, through kills', async () => {
+    const { id } = asked;
+    expect(await refused(ofC(), ...completing(approver, transcript))).toContain('self_approval');
+    expect(await refused(ofB(), ...completing(requester, transcript))).toContain(
+      'approval_mismatch',
+    );
+    expect(await refused(ofC(), ...completing(requester, asked['fingerprint']))).toContain(
+      'is not the one that was said',
+    );
+    expect(JSON.parse((await twofold(ofC(), ['hsm', 'verify'])).out)).toMatchObject({ ok: false });
+    await killed(ofC(), completing(requester, transcript), [
+      objects,
+      entries,
+      () => inState('accepted'),
+    ]);
+    const said = { ID: String(id), TRANSCRIPT: String(transcript), SO_PIN: at('so.pin') };
+    expect(fromPage('complete', { ...ofC(), ...said, REQUESTER: requester })).toMatchObject([
+      { id, zone: 'zone-c', generations: [1] },
+      { ok: true, generations: [{ generation: 1, canary: 'opens', custody: 'non-extractable' }] },
+    ]);
+    expect(existsSync(join(at('data-c'), 'join.offer'))).toBe(false);
+    expect((await listed())[0]).toMatchObject({ id, state: 'accepted', approvedBy: approver });
+    // Again it places nothing, and nobody answers it any more.
+    expect(await done(ofC(), ...completing(requester, transcript))).toMatchObject({ made: 0 });
+    const late = approving(approver, asked['fingerprint']);
+    expect(await refused(ofA(), ...late)).toContain('approval_used');
+  }, 120_000);
+
+  it('is in the log with its people: intent and outcome', async () => {
+    const { json: log } = await a.request('GET', '/v1/audit/entries?operation=root.join');
+    const items = JSON.stringify(log['items']);
+    for (const word of ['intent', 'answer', 'accept', requester, approver, 'zone-c']) {
+      expect(items).toContain(word);
+    }
+    expect(items).toContain(String(asked['id']));
+    expect(items.split(String(transcript)).length).toBeGreaterThanOrEqual(3);
+  }, 30_000);
 });

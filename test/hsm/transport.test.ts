@@ -133,6 +133,13 @@ describe('the offer of a zone that joins', () => {
       .filter((name) => name.startsWith('join.offer'))
       .toSorted();
 
+  it('is not waited for without end', async () => {
+    const signal = AbortSignal.timeout(1);
+    expect(await failure(runJoinOffer({ ...place(there), signal }))).toBe(
+      'hsm_unavailable: the ceremony took too long and was ended',
+    );
+  });
+
   it('leaves no seed, of a run that was killed while it wrote its file either', async () => {
     const leave = () => writeFileSync(join(there.token.stateDir, 'join.offer.4242.new'), 'seed');
     leave();

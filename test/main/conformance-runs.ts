@@ -14,11 +14,14 @@ export interface Options {
   readonly module?: string;
   readonly label?: string;
   readonly pinFile?: string;
+  /** The words of the command; `conformance`. */
+  readonly as?: readonly string[];
 }
 
 function commandLine(more: readonly string[], options: Options) {
   const { token } = options.token;
-  const argv = ['conformance', '--module', options.module ?? softHsmModule()];
+  const argv = [...(options.as ?? ['conformance'])];
+  argv.push('--module', options.module ?? softHsmModule());
   argv.push('--token-label', options.label ?? token.tokenLabel);
   argv.push('--pin-file', options.pinFile ?? token.pinFile, ...more);
   const env = {
