@@ -213,10 +213,10 @@ async function run(argv: readonly string[]): Promise<number> {
         const write = (text: string) => output.write(text);
         return (await load.audit()).auditCommand(others, { print, complain, write });
       }
-      // It connects as the owner of the tables.
+      // It connects as the owner of the tables, and logs in to the token.
       assertHardened(process.execArgv, nodeOptions());
       return (await load.auditArchive()).auditArchiveCommand(
-        localConfig({ flags, uses: ['owner'] }),
+        localConfig({ flags, uses: ['database', 'owner', 'hsm'] }),
         rest.slice(1),
         {
           print,

@@ -5,11 +5,15 @@
  * The export is written, durable and verified before this begins. Then one row says up to where it is the
  * archive, and only then rows are removed, in steps that each commit with how far they came. So a kill at any
  * point leaves every entry in the archive, in the database, or in both, and the same command goes on.
+ *
+ * The log says so itself: an entry `audit.archive` with the state `begun` is durable before anything is marked
+ * or removed, one with `done` or `failed` after it. One that begins and is followed by none was killed.
  */
 import { equalBytes } from '../crypto/bytes.ts';
 import { TwofoldError } from '../errors.ts';
 import type { ArchiveStore, Archived } from './archive-ports.ts';
 import type { LogReader } from './log-ports.ts';
+import type { AuditDraft } from './ports.ts';
 import { treeRoot } from './tree/proofs.ts';
 import { TILE_WIDTH } from './tree/tiles.ts';
 
@@ -30,14 +34,24 @@ export interface ArchiveRequest {
   readonly place: string;
   /** Entries before this index, or older than this time by the checkpoints, are wanted there. */
   readonly before: number | Date;
+  /** Who runs the command, in the words of the machine. */
+  readonly operator: string;
   /** Told after each step how far the rows were removed. */
-  readonly onProgress?: ((removed: number, until: number) => void) | undefined;
+  readonly onProgress?: ((removed: number, until: number) => Promise<void>) | undefined;
 }
 
-export interface ArchiveParts {
+export interface ArchivableParts {
   readonly store: ArchiveStore;
   readonly log: Pick<LogReader, 'tile' | 'archived'>;
 }
+
+export interface ArchiveParts extends ArchivableParts {
+  /** Resolves once an entry of ours with this operation and detail is durable. */
+  readonly record: (operation: string, detail: AuditDraft['detail']) => Promise<unknown>;
+}
+
+/** Operation of the entries that say what went to cold storage. */
+const OPERATION = 'audit.archive';
 
 /**
  * How far the log can go to the archive: whole bundles that the export has, that are old enough and that every
@@ -45,7 +59,7 @@ export interface ArchiveParts {
  * @throws TwofoldError conflict where the export is not of this log, or has not what is in the archive already
  */
 export async function archivable(
-  { store, log }: ArchiveParts,
+  { store, log }: ArchivableParts,
   { export: made, before }: ArchiveRequest,
 ): Promise<number> {
   const { size, slowestSink } = await store.facts();
@@ -68,15 +82,38 @@ export async function archivable(
   return Math.max(wanted, until);
 }
 
-/** Removes the rows; goes on where one before it was interrupted. @throws as `archivable` */
+/**
+ * Removes the rows; goes on where one before it was interrupted. Where it has nothing left to do it says so in
+ * the log all the same: nobody knows whether one that was killed still could.
+ * @throws as `archivable`, and what `record` throws: before anything was marked, or once all was removed
+ */
 export async function archive(parts: ArchiveParts, request: ArchiveRequest): Promise<Archived> {
-  const { store, log } = parts;
   const until = await archivable(parts, request);
-  await store.mark(until, request.place);
+  const { removed: from } = await parts.log.archived();
+  const { place, operator, export: made } = request;
+  const atRoot = Buffer.from(made.root).toString('base64');
+  const about = { from, until, place, atSize: made.until, atRoot, operator };
+  await parts.record(OPERATION, { state: 'begun', ...about });
+  const { removed } = await remove(parts, until, request).catch(async (error: unknown) => {
+    const { code } = TwofoldError.from(error);
+    // What cannot be told now tells itself: an entry that begins, and none that ends.
+    await parts.record(OPERATION, { state: 'failed', ...about, code }).catch(() => undefined);
+    throw error;
+  });
+  await parts.record(OPERATION, { state: 'done', ...about, removed });
+  return parts.log.archived();
+}
+
+async function remove(
+  { store, log }: ArchiveParts,
+  until: number,
+  { place, onProgress }: ArchiveRequest,
+): Promise<Archived> {
+  await store.mark(until, place);
   let { removed } = await log.archived();
   while (removed < until) {
     removed = await store.remove(Math.min(until, removed + STEP));
-    request.onProgress?.(removed, until);
+    await onProgress?.(removed, until);
   }
   return log.archived();
 }

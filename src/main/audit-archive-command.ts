@@ -1,26 +1,34 @@
 /**
  * `twofold audit archive FOLDER`: removes from the database the rows of entries that a complete export has. On the
- * host, as the owner of the tables; services go on meanwhile.
+ * host, as the owner of the tables, with a lane of its own for the entries that say so; services go on meanwhile.
  */
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 
 import { archivable, archive } from '../audit/archive.ts';
 import type { ArchiveRequest } from '../audit/archive.ts';
+import type { Archived } from '../audit/archive-ports.ts';
 import { parseSignedCheckpoint } from '../audit/tree/checkpoint.ts';
 import { parseFlags } from '../cli/arguments.ts';
 import type { Config } from '../config.ts';
 import { TwofoldError } from '../errors.ts';
+import { openRoot } from '../keyring/root-opening.ts';
+import { UsageCounters } from '../keyring/usage.ts';
 import { openArchiveStore } from '../store/archive-store.ts';
 import type { OwnedArchive } from '../store/archive-store.ts';
 import { findEmbedded } from '../store/embedded.ts';
 import { placeIn } from './audit-places.ts';
 import { auditVerifyCommand } from './audit-verify-command.ts';
+import { besides, deviceBeside, instanceBeside, operator, storeBeside } from './beside.ts';
+import type { Unwinding } from './unwinding.ts';
 
 const FLAGS = { trust: 'value', before: 'value', place: 'value', 'dry-run': 'switch' } as const;
 
 const USAGE =
   'The command is: twofold audit archive FOLDER --trust FILE --before PLACE [--place TEXT] [--dry-run]';
+
+/** Its words go into an entry. */
+const MOST_PLACE = 1_024;
 
 const refuse = (why: string) => new TwofoldError('invalid_value', `${why} ${USAGE}`);
 
@@ -41,10 +49,9 @@ export async function auditArchiveCommand(
   if (folder === undefined || more.length > 0) throw refuse('One folder is to be named.');
   if (trust === undefined) throw refuse('--trust is missing.');
   if (before === undefined) throw refuse('--before is missing.');
-  const wanted = {
-    before: placeIn(before, 'before'),
-    place: values.get('place')?.[0] ?? resolve(folder),
-  };
+  const place = values.get('place')?.[0] ?? resolve(folder);
+  if (place.length > MOST_PLACE) throw refuse(`--place has over ${String(MOST_PLACE)} characters.`);
+  const wanted = { before: placeIn(before, 'before'), place };
   // What is not what was logged must never be all that is left of it.
   const verified = await auditVerifyCommand(
     [folder, '--trust', trust, '--log-only'],
@@ -52,23 +59,48 @@ export async function auditArchiveCommand(
     complain,
   );
   if (verified !== 0) return verified;
-  const owned = openOwned(config);
-  try {
-    const request: ArchiveRequest = { ...wanted, export: exportIn(folder) };
-    if (values.has('dry-run')) {
-      print(JSON.stringify({ until: await archivable(owned, request), dryRun: true }));
-      return 0;
-    }
-    const onProgress = (removed: number, until: number): void =>
-      complain(`rows before ${String(removed)} of ${String(until)} are removed`);
-    print(JSON.stringify(await archive(owned, { ...request, onProgress })));
+  const request = { ...wanted, export: exportIn(folder), operator: operator() };
+  if (values.has('dry-run')) {
+    const until = await besides((unwinding) => archivable(openOwned(config, unwinding), request));
+    print(JSON.stringify({ until, dryRun: true }));
     return 0;
-  } finally {
-    await owned.close();
   }
+  const tell = (removed: number, until: number): void =>
+    complain(`rows before ${String(removed)} of ${String(until)} are removed`);
+  const done = await besides((unwinding) => archived(config, request, tell, unwinding));
+  print(JSON.stringify(done));
+  return 0;
 }
 
-function openOwned({ dataDir, database: { ownerUrl, tls, caFile } }: Config): OwnedArchive {
+async function archived(
+  config: Config,
+  request: ArchiveRequest,
+  tell: (removed: number, until: number) => void,
+  unwinding: Unwinding,
+): Promise<Archived> {
+  const store = await storeBeside(config, unwinding);
+  const { hsm } = await deviceBeside(config, unwinding);
+  const root = await openRoot(hsm, store.roots, new UsageCounters(store.keys), null);
+  const owned = openOwned(config, unwinding);
+  const beside = await instanceBeside(config, store, root, unwinding);
+  const { instance, epoch, audit } = beside;
+  return archive(
+    { ...owned, record: (operation, detail) => audit.recordOwn(operation, detail) },
+    {
+      ...request,
+      onProgress: async (removed, until) => {
+        tell(removed, until);
+        // An instance that is silent for long is taken for dead, and its lane with it.
+        await store.instances.beat(instance, epoch.current);
+      },
+    },
+  );
+}
+
+function openOwned(
+  { dataDir, database: { ownerUrl, tls, caFile } }: Config,
+  unwinding: Unwinding,
+): OwnedArchive {
   const url = ownerUrl ?? findEmbedded(dataDir)?.ownerUrl;
   if (url === undefined) {
     throw new TwofoldError(
@@ -76,7 +108,9 @@ function openOwned({ dataDir, database: { ownerUrl, tls, caFile } }: Config): Ow
       'database.ownerUrl is not configured, and no embedded database runs.',
     );
   }
-  return openArchiveStore({ url, tls, caFile });
+  const owned = openArchiveStore({ url, tls, caFile });
+  unwinding.add('database pool of the owner', () => owned.close());
+  return owned;
 }
 
 /** Of an export that was verified. */

@@ -20,13 +20,14 @@ const FLAGS = {
   witnesses: 'value',
   threshold: 'value',
   seen: 'list',
+  against: 'list',
   'log-only': 'switch',
   json: 'switch',
 } as const;
 
 const USAGE =
   'The command is: twofold audit verify FOLDER --trust FILE [--witnesses FILE --threshold K] ' +
-  '[--seen FILE]… [--log-only] [--json]';
+  '[--seen FILE]… [--against FOLDER]… [--log-only] [--json]';
 
 const refuse = (why: string) => new TwofoldError('invalid_value', why);
 
@@ -64,6 +65,7 @@ function parseArguments(argv: readonly string[]) {
   const options: VerifyOptions = {
     trust: keysOf(trust),
     seen: (flags.values.get('seen') ?? []).map(readText),
+    against: flags.values.get('against') ?? [],
     rows: !flags.values.has('log-only'),
     ...(witnesses === undefined ? {} : { witnesses }),
   };

@@ -1,10 +1,11 @@
 /** Cold storage over a real database: what goes, what stays, and what goes on. */
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { archivable, archive } from '../../src/audit/archive.ts';
-import type { ArchiveRequest } from '../../src/audit/archive.ts';
+import type { ArchiveParts, ArchiveRequest } from '../../src/audit/archive.ts';
 import { LogReading } from '../../src/audit/log-reading.ts';
 import { parseTlogProof } from '../../src/audit/tree/tlog-proof.ts';
 import { verifyInclusion } from '../../src/audit/tree/proofs.ts';
+import { TwofoldError } from '../../src/errors.ts';
 import { openArchiveStore } from '../../src/store/archive-store.ts';
 import type { OwnedArchive } from '../../src/store/archive-store.ts';
 import { openStore } from '../../src/store/store.ts';
@@ -12,6 +13,9 @@ import type { Store } from '../../src/store/store.ts';
 import { startTestDatabase } from '../store/database.ts';
 import type { TestDatabase } from '../store/database.ts';
 import { rowsAsOwner, withOwner } from '../store/owner.ts';
+import { decodeEntry } from '../../src/audit/entry-decoder.ts';
+import { startInstance } from './instances.ts';
+import type { TestInstance } from './instances.ts';
 import { TestLane, testSequencer, wholeLog } from './sequenced-log.ts';
 import type { WholeLog } from './sequenced-log.ts';
 
@@ -23,6 +27,10 @@ let lanes: TestLane[];
 /** Before anything went. */
 let whole: WholeLog;
 let request: ArchiveRequest;
+/** That of the command. */
+let instance: TestInstance;
+const record = (...entry: Parameters<TestInstance['log']['recordOwn']>) =>
+  instance.log.recordOwn(...entry);
 
 beforeAll(async () => {
   database = await startTestDatabase();
@@ -39,9 +47,10 @@ beforeAll(async () => {
   await testSequencer(store).drain();
   whole = await wholeLog(database);
   const made = { from: 0, until: whole.size, root: whole.root };
-  request = { export: made, place: PLACE, before: 1_300 };
+  request = { export: made, place: PLACE, before: 1_300, operator: 'ops(7)' };
 }, 60_000);
 afterAll(async () => {
+  await instance.stop();
   await owned.close();
   await store.close();
   await database.stop();
@@ -63,7 +72,10 @@ describe('what is no archive of this log', () => {
     ['one that begins later', (made) => ({ ...made, from: 256 })],
   ])('%s is refused, and nothing goes', async (_, change) => {
     const other = { ...request, export: change(request.export) };
-    await expect(archive(owned, other)).rejects.toMatchObject({ code: 'conflict' });
+    const unasked = () => Promise.reject(new Error('an entry of what is refused'));
+    await expect(archive({ ...owned, record: unasked }, other)).rejects.toMatchObject({
+      code: 'conflict',
+    });
     expect(await owned.log.archived()).toEqual({ until: 0, removed: 0, place: '' });
     expect(await rows()).toHaveLength(whole.size);
   });
@@ -98,10 +110,13 @@ describe('rows that are not in an archive', () => {
 
 describe('moving entries to the archive', () => {
   it('goes on where it was interrupted, at each of its steps', async () => {
+    instance = await startInstance(database.appUrl);
     const steps: string[] = [];
-    const failing = (at: number, applied: boolean): OwnedArchive => {
+    const failing = (at: number, applied: boolean): ArchiveParts => {
       let calls = 0;
       const step = async <T>(name: string, work: () => Promise<T>): Promise<T> => {
+        // After the one that fails nothing is done any more, as after a kill.
+        if (calls > at) throw new Error('killed');
         const fails = calls++ === at;
         if (fails && !applied) throw new Error(`before ${name}`);
         const result = await work();
@@ -112,6 +127,8 @@ describe('moving entries to the archive', () => {
       const inner = owned.store;
       return {
         ...owned,
+        record: (operation, detail) =>
+          step(`record ${String(detail['state'])}`, () => record(operation, detail)),
         store: {
           ...inner,
           mark: (until, place) => step('mark', () => inner.mark(until, place)),
@@ -129,22 +146,73 @@ describe('moving entries to the archive', () => {
       [0, true],
       [1, false],
       [1, true],
+      [2, false],
+      [2, true],
+      [3, true],
+      // All is removed: only the last entry is left to write.
+      [2, false],
       [2, true],
     ] as const) {
       await expect(archive(failing(at, applied), request)).rejects.toThrow(/before|after/);
       const { until, removed } = await owned.log.archived();
-      expect(until).toBe(at === 0 && !applied ? 0 : 1_280);
+      // Nothing is even marked before the entry that begins it is durable.
+      expect(until).toBe(at === 0 || (at === 1 && !applied) ? 0 : 1_280);
       // Every row that is not said to be removed is there.
       const there = new Set(await rows());
       for (const { index, id } of whole.entries) if (index >= removed) expect(there).toContain(id);
     }
-    expect(await archive(owned, request)).toEqual({ until: 1_280, removed: 1_280, place: PLACE });
-    expect(steps).toContain('remove');
+    const told = await archive({ ...owned, record }, request);
+    expect(told).toEqual({ until: 1_280, removed: 1_280, place: PLACE });
+    expect(steps.slice(0, 3)).toEqual(['record begun', 'record begun', 'record begun']);
+    expect(steps).toEqual(expect.arrayContaining(['mark', 'remove']));
     const gone = whole.entries.filter(({ index }) => index < 1_280).map(({ id }) => id);
     const there = await rows();
     // The one entry of the lane that is open and rarely written stays: the next append looks at it.
     expect(gone.filter((id) => there.includes(id))).toEqual([`${lanes[1]?.lane ?? 0}-1`]);
-    expect(await archive(owned, request)).toEqual({ until: 1_280, removed: 1_280, place: PLACE });
+    expect(await archive({ ...owned, record }, request)).toEqual(told);
+  });
+
+  it('is told by entries: what goes, before it goes, and what went', async () => {
+    const found = await rowsAsOwner<{ body: Buffer }>(
+      database,
+      'select body from public.entry where operation = $1 order by n',
+      ['audit.archive'],
+    );
+    const told = found.map(({ body }) => decodeEntry(body).detail);
+    const about = {
+      until: 1_280,
+      place: PLACE,
+      atSize: whole.size,
+      atRoot: whole.root.toString('base64'),
+      operator: 'ops(7)',
+    };
+    // Each of the runs that were cut off has begun, but for the one that could not say so.
+    expect(told.map(({ state }) => state)).toEqual([
+      ...Array.from({ length: 7 }, () => 'begun'),
+      ...['begun', 'done', 'begun', 'done', 'begun', 'done'],
+    ]);
+    for (const detail of told) expect(detail).toMatchObject(about);
+    expect(told.at(-4)).toMatchObject({ state: 'begun', from: 1_280 });
+    expect(told.at(-3)).toMatchObject({ state: 'done', removed: 1_280 });
+  });
+
+  it('says what failed, where it lives on', async () => {
+    const failing = {
+      ...owned,
+      record,
+      store: {
+        ...owned.store,
+        mark: () => Promise.reject(new TwofoldError('storage_full')),
+      },
+    };
+    await expect(archive(failing, request)).rejects.toMatchObject({ code: 'storage_full' });
+    const [last] = await rowsAsOwner<{ body: Buffer }>(
+      database,
+      'select body from public.entry where operation = $1 order by n desc limit 1',
+      ['audit.archive'],
+    );
+    const detail = decodeEntry(last?.body ?? Buffer.of()).detail;
+    expect(detail).toMatchObject({ state: 'failed', code: 'storage_full' });
   });
 
   it('leaves proofs of what went as they were', async () => {
@@ -185,7 +253,9 @@ describe('moving entries to the archive', () => {
     const made = testSequencer(store);
     await made.drain();
     expect([made.faults, made.sequencer.halted]).toEqual([[], null]);
-    expect((await store.log.head()).size).toBe(whole.size + 5);
-    expect(await store.log.entries(whole.size, whole.size + 5)).toHaveLength(5);
+    const { use, change } = instance.log.health().durable;
+    const size = whole.size + 5 + use + change;
+    expect((await store.log.head()).size).toBe(size);
+    expect(await store.log.entries(whole.size, size)).toHaveLength(size - whole.size);
   });
 });

@@ -5,7 +5,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -132,8 +132,12 @@ it('an entry of the archive is proved, and said to be there', async () => {
 it('the archive grows on as an export, and verifies with rows and all', async () => {
   await write(300);
   expect(audit('export', '--out', path('archive'))).toMatchObject({ status: 0 });
-  const { status, out } = audit('verify', path('archive'), '--trust', path('trust'));
+  const { status, out } = audit('verify', path('archive'), '--trust', path('trust'), '--json');
   expect({ status, out }).toMatchObject({ status: 0 });
+  // Its own entries say what went, where to, who did it, and that it is over.
+  const { archive } = JSON.parse(out) as { readonly archive: Record<string, unknown> };
+  const operator = `${userInfo().username}(${String(userInfo().uid)})`;
+  expect(archive).toMatchObject({ until: 512, place: 'shelf 3', operator, done: true });
   const later = ['archive', path('archive'), '--trust', path('trust'), '--before', '768'];
   expect(audit(...later)).toMatchObject({ status: 0 });
   // What the service still has is exported by itself, too.

@@ -61,6 +61,20 @@ export class Edge {
     return new Edge(size, levels);
   }
 
+  /** From its partial tiles, as `partialTiles` gives them, in any order; `root` tells whether they are the tree's. */
+  static of(size: number, tiles: readonly Pick<Tile, 'level' | 'hashes'>[]): Edge {
+    requireSize(size);
+    const levels: Uint8Array[] = [];
+    for (let level = 0; hashesAt(level, size) > 0; level++) {
+      const width = hashesAt(level, size) % TILE_WIDTH;
+      const hashes = tiles.find((tile) => tile.level === level)?.hashes ?? NONE;
+      if (hashes.length !== width * HASH_BYTES)
+        throw broken(`level ${level} is not of size ${size}`);
+      levels.push(hashes);
+    }
+    return new Edge(size, levels);
+  }
+
   /** The last tile of each level that is not full, from level 0 up. */
   partialTiles(): readonly Tile[] {
     return this.#levels.flatMap((hashes, level) => {

@@ -1,6 +1,5 @@
 /** Checkpoints of an export and those seen before, in the order of their sizes, each held against the tree. */
 import { TwofoldError } from '../../errors.ts';
-import { equalBytes } from '../../crypto/bytes.ts';
 import { parseSignedCheckpoint } from '../tree/checkpoint.ts';
 import type { SignedCheckpoint } from '../tree/checkpoint.ts';
 import { verifyNote } from '../tree/signatures.ts';
@@ -79,44 +78,21 @@ export function* merged(
   yield* rest;
 }
 
-export interface CheckpointParts {
-  readonly origin: string;
-  readonly problems: Problems;
-  readonly trusted: () => readonly Vkey[];
-  /** Sizes after which the tree was told to be another than was signed: later checkpoints only say so again. */
-  readonly told: Set<number>;
-}
-
 /**
- * Checks a checkpoint where the tree has grown to its size.
- * @param root of the tree at that size
- * @param good size of the last checkpoint that had the tree's root
- * @returns whether it has the tree's root
+ * Whether keys that are trusted at its size have signed it, and a problem where not.
+ * @param trusted keys of the log that count for a checkpoint of this size
  */
-export function checkAgainst(
-  { origin, problems, trusted, told }: CheckpointParts,
+export function checkSignatures(
+  origin: string,
   checkpoint: FoundCheckpoint,
-  root: Uint8Array,
-  good: number,
+  trusted: readonly Vkey[],
+  problems: Problems,
 ): boolean {
-  const { where, size } = checkpoint;
-  const why = signatureProblem(origin, checkpoint, trusted());
-  if (why !== null) {
-    const forged = why.failed ? 'checkpoint_forged' : 'checkpoint_unsigned';
-    problems.add(forged, size === 0 ? null : size - 1, where, why.text);
-  }
-  if (equalBytes(root, checkpoint.root)) return true;
-  if (!checkpoint.seen) {
-    if (told.has(good)) return false;
-    told.add(good);
-  }
-  const range = `the entries from ${good} to ${size} do not have the root that it has`;
-  problems.add(
-    checkpoint.seen ? 'history_rewritten' : 'root_mismatch',
-    Math.min(good, Math.max(0, size - 1)),
-    where,
-    range,
-  );
+  const why = signatureProblem(origin, checkpoint, trusted);
+  if (why === null) return true;
+  const { size, where } = checkpoint;
+  const code = why.failed ? 'checkpoint_forged' : 'checkpoint_unsigned';
+  problems.add(code, size === 0 ? null : size - 1, where, why.text);
   return false;
 }
 

@@ -1,6 +1,6 @@
 /** Holds bundles against tiles, and tiles against one another, while the tree grows. */
 import { hash } from 'node:crypto';
-import type { Edge } from '../tree/edge.ts';
+import type { Edge, Tile } from '../tree/edge.ts';
 import { HASH_BYTES, hashAt, perfectRoot } from '../tree/hashes.ts';
 import { TILE_WIDTH, tilePath, widthAt } from '../tree/tiles.ts';
 import { MalformedFile } from './folder.ts';
@@ -12,6 +12,8 @@ export class TreeCheck {
   readonly #problems: Problems;
   readonly #size: number;
   #edge: Edge;
+  /** By level above 0, then by index: hashes of tiles as the entries make them. 32 bytes for 256 entries. */
+  readonly #grown: Uint8Array[][] = [];
   #parent: { readonly index: number; readonly hashes: Uint8Array | null } | null = null;
 
   constructor(folder: ExportFolder, problems: Problems, size: number, edge: Edge) {
@@ -19,6 +21,18 @@ export class TreeCheck {
     this.#problems = problems;
     this.#size = size;
     this.#edge = edge;
+    for (const tile of edge.partialTiles()) this.#keep(tile);
+  }
+
+  /** Root of a subtree of 256^level leaves, level 1 or above; null where no entry of it was looked at. */
+  hash(level: number, index: number): Uint8Array | null {
+    const tile = this.#grown[level]?.[Math.floor(index / TILE_WIDTH)];
+    const at = index % TILE_WIDTH;
+    return tile === undefined || tile.length < (at + 1) * HASH_BYTES ? null : hashAt(tile, at);
+  }
+
+  #keep({ level, index, hashes }: Tile): void {
+    if (level > 0) (this.#grown[level] ??= [])[index] = hashes;
   }
 
   root(): Uint8Array {
@@ -73,6 +87,7 @@ export class TreeCheck {
     this.#edge = grown.edge;
     const last = grown.edge.size === this.#size;
     for (const { level, index, width, hashes } of grown.tiles) {
+      this.#keep({ level, index, width, hashes });
       if (level === 0 || (width < TILE_WIDTH && !last)) continue;
       this.#compare(level, index, width, hashes);
     }

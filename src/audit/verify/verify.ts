@@ -10,9 +10,11 @@ import { TILE_WIDTH, tilePath } from '../tree/tiles.ts';
 import { SIGNATURE_TYPE } from '../tree/vkey.ts';
 import type { Vkey } from '../tree/vkey.ts';
 import { TwofoldError } from '../../errors.ts';
+import { ARCHIVE, Archives } from './archives.ts';
+import type { Archive } from './archives.ts';
 import {
   CHECKPOINTS_FILE,
-  checkAgainst,
+  checkSignatures,
   listedCheckpoints,
   merged,
   parseFound,
@@ -21,8 +23,11 @@ import type { FoundCheckpoint } from './checkpoints.ts';
 import { EntryView, MalformedEntry } from './entry-view.ts';
 import { ExportFolder } from './folder.ts';
 import type { Bundle } from './folder.ts';
+import { Gaps } from './gaps.ts';
 import { keyChanges } from './key-changes.ts';
 import { ADD, KeySet, RETIRE } from './key-set.ts';
+import { leavesIn, openReference, referenceOf, referenceTile } from './references.ts';
+import type { Reference, Shown } from './narrowing.ts';
 import { KeyStates } from './key-states.ts';
 import { Lanes } from './lanes.ts';
 import type { LaneFacts } from './lanes.ts';
@@ -40,6 +45,11 @@ export interface VerifyOptions {
   readonly witnesses?: { readonly vkeys: readonly Vkey[]; readonly threshold: number };
   /** Signed notes of checkpoints that were seen before: the log still has to have what they say. */
   readonly seen?: readonly string[];
+  /**
+   * Folders of older exports, or of tiles that were kept, each with a `checkpoint`, which counts as seen. Their
+   * tiles tell where the first bad index is when the tree was made anew.
+   */
+  readonly against?: readonly string[];
   /** Whether rows (`state.ndjson`, `lanes.ndjson`) are looked at; they are unless told. */
   readonly rows?: boolean;
   /** How many problems are kept; 100 unless told. All are counted. */
@@ -56,6 +66,8 @@ export interface VerifyReport {
   readonly checkpoints: number;
   readonly keySetChanges: number;
   readonly keyChanges: number;
+  /** The last move to cold storage that the entries tell of. */
+  readonly archive: Archive | null;
   /** The problem of the smallest index. */
   readonly first: Problem | null;
   readonly problems: readonly Problem[];
@@ -89,7 +101,7 @@ export async function verifyExport(path: string, options: VerifyOptions): Promis
   const edge = await loadEdge(folder, manifest.from, problems);
   if (edge === null) return reportOf(null, problems, options);
   const run = new Verification(folder, { newest, manifest, edge, problems, options });
-  run.all();
+  await run.all();
   return reportOf(run, problems, options);
 }
 
@@ -146,10 +158,9 @@ class Verification {
   readonly #entry = new EntryView();
   readonly #tree: TreeCheck;
   readonly #pending: Iterator<FoundCheckpoint>;
-  readonly #told = new Set<number>();
+  readonly #gaps: Gaps;
+  readonly #references: readonly Reference[];
   #next: FoundCheckpoint | null;
-  /** Size of the last checkpoint that had the tree's root. */
-  #good: number;
   #lastListed: FoundCheckpoint | null = null;
   /** Checkpoints before the export, which it cannot say anything of. */
   #before = 0;
@@ -157,6 +168,7 @@ class Verification {
   readonly manifest: Manifest;
   readonly keySet: KeySet;
   readonly lanes: Lanes;
+  readonly archives: Archives;
   readonly states: KeyStates;
   readonly unchecked: string[] = [];
   readonly #whole: boolean;
@@ -177,19 +189,23 @@ class Verification {
     this.newest = newest;
     this.manifest = manifest;
     this.#whole = manifest.from === 0;
-    this.#good = manifest.from;
+    this.#gaps = new Gaps(manifest.from);
     this.#tree = new TreeCheck(folder, problems, newest.size, edge);
     this.keySet = new KeySet(newest.origin, options.trust, problems);
     this.lanes = new Lanes(problems, this.#whole);
+    this.archives = new Archives(problems, this.#whole);
     this.states = new KeyStates(problems, this.#whole);
     const seen = (options.seen ?? []).flatMap((text, at) => {
       return parseFound(text, `seen checkpoint ${at + 1}`, problems, true) ?? [];
     });
+    const others = (options.against ?? []).map((path) => openReference(path, problems));
+    this.#references = [...others, referenceOf('this export', folder, newest.size)];
+    seen.push(...others.map(({ checkpoint }) => checkpoint));
     this.#pending = merged(listedCheckpoints(folder, problems), seen);
     this.#next = this.#advance();
   }
 
-  all(): void {
+  async all(): Promise<void> {
     const { from, until } = this.manifest;
     while (this.#next !== null && this.#next.size < from) this.#skip(this.#next);
     this.#checkpointsAt(from, () => this.#tree.root());
@@ -198,7 +214,12 @@ class Verification {
     }
     for (; this.#next !== null; this.#next = this.#advance()) this.#ahead(this.#next);
     this.#newestCheckpoint();
+    this.#problems.lead(this.#gaps.problems(this.#references, this.#shown()));
     this.states.finish();
+    await this.archives.finish(
+      (...tile) => Promise.resolve(referenceTile(this.#folder, ...tile)),
+      from,
+    );
     this.#rows();
     this.#tell();
   }
@@ -256,18 +277,33 @@ class Verification {
   #checkpointsAt(size: number, rootOf: () => Uint8Array): void {
     if (this.#next?.size !== size) return;
     const root = rootOf();
-    const parts = {
-      origin: this.newest.origin,
-      problems: this.#problems,
-      trusted: () => this.keySet.trusted,
-      told: this.#told,
-    };
-    let good = this.#good;
     for (; this.#next?.size === size; this.#next = this.#advance()) {
       this.checkpoints += 1;
-      if (checkAgainst(parts, this.#next, root, this.#good)) good = size;
+      this.#check(this.#next, root);
     }
-    this.#good = good;
+  }
+
+  #check(checkpoint: FoundCheckpoint, root: Uint8Array): void {
+    const { origin } = this.newest;
+    const signed = checkSignatures(origin, checkpoint, this.keySet.trusted, this.#problems);
+    this.#gaps.take(checkpoint, root, signed);
+  }
+
+  /** The tree as its entries make it; their leaves are read again, which only what is wrong asks for. */
+  #shown(): Shown {
+    let read: { readonly index: number; readonly leaves: Uint8Array | null } | null = null;
+    const leavesOf = (index: number): Uint8Array | null => {
+      if (read?.index !== index)
+        read = { index, leaves: leavesIn(this.#folder, index, this.newest.size) };
+      return read.leaves;
+    };
+    return {
+      hash: (level, index) => {
+        if (level > 0) return this.#tree.hash(level, index);
+        const leaves = leavesOf(Math.floor(index / TILE_WIDTH));
+        return leaves === null ? null : hashAt(leaves, index % TILE_WIDTH);
+      },
+    };
   }
 
   #take(index: number, { bytes, starts, ends }: Bundle, at: number, leaves: Uint8Array): void {
@@ -298,11 +334,13 @@ class Verification {
 
   #ownEntry(
     index: number,
-    { operation, n }: EntryView,
+    entry: EntryView,
     lane: LaneFacts,
     detail: ReturnType<EntryView['detail']>,
   ): void {
+    const { operation, n } = entry;
     if (operation === ADD || operation === RETIRE) this.keySet.take(index, operation, detail);
+    if (operation === ARCHIVE) this.archives.take(index, entry.lane, detail);
     const kind = detail.get('kind');
     if (n === 1 && typeof kind === 'string') lane.kind = kind;
     if (LAST.includes(operation) && detail.get('last') === true) this.lanes.end(index, lane);
@@ -310,13 +348,7 @@ class Verification {
 
   #newestCheckpoint(): void {
     const { newest, manifest } = this;
-    const parts = {
-      origin: newest.origin,
-      problems: this.#problems,
-      trusted: () => this.keySet.trusted,
-      told: this.#told,
-    };
-    checkAgainst(parts, newest, this.#tree.root(), this.#good);
+    this.#check(newest, this.#tree.root());
     if (this.#lastListed?.note.text !== newest.note.text) {
       const why = `its last is not the newest checkpoint, of size ${manifest.until}`;
       this.#problems.add('checkpoint_order', null, CHECKPOINTS_FILE, why);
@@ -355,6 +387,8 @@ class Verification {
       `entries before ${from}: they are in the tree by their hashes alone`,
       `changes of the key set and of keys before ${from}`,
     );
+    if ((this.archives.last?.until ?? 0) < from)
+      this.unchecked.push(`whether entries before ${from} were archived: no entry here says so`);
     if (this.#before > 0)
       this.unchecked.push(`${this.#before} checkpoints of fewer entries than ${from}`);
   }
@@ -378,6 +412,7 @@ function reportOf(
     checkpoints: run?.checkpoints ?? 0,
     keySetChanges: run?.keySet.changes ?? 0,
     keyChanges: run?.states.changes ?? 0,
+    archive: run?.archives.last ?? null,
     first: problems.first,
     problems: problems.kept,
     problemCount: problems.count,

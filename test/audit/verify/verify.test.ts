@@ -1,9 +1,10 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { leafHash } from '../../../src/audit/tree/hashes.ts';
 import { formatVkey, SIGNATURE_TYPE } from '../../../src/audit/tree/vkey.ts';
+import { reportLines } from '../../../src/audit/verify/report-lines.ts';
 import { verifyExport } from '../../../src/audit/verify/verify.ts';
 import type { VerifyOptions, VerifyReport } from '../../../src/audit/verify/verify.ts';
 import { makeLog, rootOf, trustOf, writeExport } from '../synthetic-log.ts';
@@ -53,6 +54,17 @@ async function logOf(
   );
   const bodies = placed.map(({ body }) => body);
   return { bodies, leaves, notes, newest: notes.at(-1) ?? '' };
+}
+
+/** An entry after `from` is another, and its tiles and all that follows in its lane were made anew. */
+async function madeAnew(from: number) {
+  const at = log.drafts.findIndex(
+    ({ lane, operation }, index) => index > from && lane === 1 && operation === 'unwrap',
+  );
+  const { bodies = [], leaves = [] } = await logOf(
+    log.drafts.with(at, { lane: 1, operation: 'sign' }),
+  );
+  return { change: { bodies, leaves }, leaves, at };
 }
 
 const codesOf = ({ problems }: VerifyReport) => [...new Set(problems.map(({ code }) => code))];
@@ -171,14 +183,23 @@ describe('entries', () => {
   });
 
   it('that were edited with their tiles are named by the checkpoint before', async () => {
-    const drafts = [...log.drafts];
-    const at = drafts.findIndex(({ operation }, index) => index > 300 && operation === 'unwrap');
-    const forged = drafts.with(at, { lane: 1, operation: 'sign' });
-    const { bodies = [], leaves = [] } = await logOf(forged);
-    const report = await verified({ bodies, leaves });
+    const { change, at } = await madeAnew(300);
+    const report = await verified(change);
     expect(report.first).toMatchObject({ code: 'root_mismatch', index: 300 });
     // Once, and not by each checkpoint that follows.
     expect(report.problems.filter(({ code }) => code === 'root_mismatch')).toHaveLength(1);
+    // For programs: between which two checkpoints it is.
+    const bound = (size: number) => ({
+      size,
+      root: Buffer.from(rootOf(log.leaves.slice(0, size))).toString('base64'),
+      where: `checkpoints, number ${log.sizes.indexOf(size) + 1}`,
+    });
+    expect(report.first?.interval).toEqual({
+      ...{ from: 300, until: 511, exact: false, by: null },
+      ...{ after: bound(300), before: bound(511) },
+    });
+    expect(at).toBeGreaterThan(300);
+    expect(reportLines(report).at(-1)).toContain('is from 300 to before 511');
   });
 
   it('in the last, partial tile are named too', async () => {
@@ -203,6 +224,169 @@ describe('entries', () => {
         expect.objectContaining({ code: 'entry_malformed', index: 9 }),
       );
     }
+  });
+});
+
+describe('a tree that was made anew', () => {
+  /** The log as it was when it had so many entries. */
+  const older = async (size: number): Promise<string> => {
+    const folder = newFolder();
+    const leaves = log.leaves.slice(0, size);
+    const newest = await noteOf(
+      size,
+      rootOf(leaves),
+      signersOf(size > 402 ? log.second : log.first),
+    );
+    writeExport(folder, { ...log, bodies: log.bodies.slice(0, size), leaves, newest });
+    return folder;
+  };
+  const intervalOf = ({ first }: VerifyReport) => first?.interval;
+
+  it('is named by its first bad index, given an older export that goes beyond it', async () => {
+    for (const from of [130, 300, 513]) {
+      const { change, at } = await madeAnew(from);
+      const report = await verified(change, { against: [await older(650)] });
+      expect(report.first).toMatchObject({ index: at });
+      expect(intervalOf(report)).toMatchObject({ from: at, until: at + 1, exact: true });
+      expect(reportLines(report).at(-1)).toBe(`NOT VERIFIED: the first bad index is ${at}`);
+    }
+  });
+
+  it('is named also where the older export ends between two checkpoints', async () => {
+    const { change, at } = await madeAnew(300);
+    const against = [await older(at + 1)];
+    const report = await verified(change, { against });
+    expect(report.first).toMatchObject({ code: 'history_rewritten', index: at });
+    // One that ends before it says that it is not there, and no more.
+    const short = await verified(change, { against: [await older(at)] });
+    expect(intervalOf(short)).toMatchObject({ from: at, until: 511, exact: false, by: null });
+    expect(short.first?.interval?.after).toMatchObject({ size: at });
+  });
+
+  it('is as near as the levels of tiles that were kept', async () => {
+    const { change } = await madeAnew(300);
+    const against = await older(700);
+    rmSync(join(against, 'tile/0/001'));
+    const report = await verified(change, { against: [against] });
+    // Of the entries 256 to 511, less what the checkpoints say.
+    expect(intervalOf(report)).toMatchObject({ from: 300, until: 511, exact: false });
+    const { change: early, at: first } = await madeAnew(104);
+    const other = await verified(early, { against: [against] });
+    expect(intervalOf(other)).toMatchObject({ from: first, exact: true });
+  });
+
+  it('is told by its own tiles where not all of them were', async () => {
+    const { change } = await madeAnew(515);
+    const report = await verified(change, {}, (folder) => {
+      // Those of the level above stand as they were: so entries 0 to 511 are.
+      const kept = newFolder();
+      writeExport(kept, log);
+      cpSync(join(kept, 'tile/1'), join(folder, 'tile/1'), { recursive: true });
+    });
+    expect(report.first?.index).toBeGreaterThanOrEqual(512);
+  });
+
+  it('believes nothing of an older export that has not the signed root', async () => {
+    const { change } = await madeAnew(300);
+    const forged = await older(650);
+    const tile = join(forged, 'tile/0/001');
+    const bytes = readFileSync(tile);
+    bytes[32 * 50] = (bytes[32 * 50] ?? 0) ^ 1;
+    writeFileSync(tile, bytes);
+    const report = await verified(change, { against: [forged] });
+    expect(intervalOf(report)).toMatchObject({ from: 300, until: 511, exact: false });
+    // The best of several counts, whatever their order.
+    const both = await verified(change, { against: [forged, await older(650)] });
+    expect(intervalOf(both)).toMatchObject({ exact: true });
+  });
+
+  it('is bounded by no checkpoint that nobody signed', async () => {
+    const { change, leaves } = await madeAnew(300);
+    const stranger = signersOf(makePair());
+    const forged = await noteOf(400, rootOf(leaves.slice(0, 400)), stranger);
+    const notes = log.notes.toSpliced(log.sizes.indexOf(511), 0, forged);
+    const report = await verified({ ...change, notes });
+    expect(codesOf(report)).toContain('checkpoint_unsigned');
+    const gap = report.problems.find(({ code }) => code === 'root_mismatch');
+    expect(gap?.interval).toMatchObject({ from: 300, until: 511 });
+    // One of another tree, beside a log that nobody touched, is wrong by itself.
+    const other = await noteOf(400, leafHash(Uint8Array.of(1)), stranger);
+    const alone = await verified({ notes: log.notes.toSpliced(log.sizes.indexOf(511), 0, other) });
+    expect(codesOf(alone)).toEqual(['checkpoint_unsigned']);
+  });
+
+  it('is a log that an older export of it is of, where nothing was touched', async () => {
+    expect((await verified({}, { against: [await older(300)] })).problems).toEqual([]);
+    const ahead = await verified(await logOf(log.drafts.slice(0, 600)), {
+      ...{ rows: false, against: [await older(650)] },
+    });
+    expect(ahead.first).toMatchObject({ code: 'rolled_back', index: 600 });
+    await expect(verified({}, { against: [newFolder()] })).rejects.toMatchObject({
+      code: 'invalid_value',
+    });
+  });
+});
+
+describe('moves to cold storage', () => {
+  const about = (size: number, until: number) => ({
+    ...{ from: 0, until, place: 'shelf 3', atSize: size, operator: 'ops(7)' },
+    atRoot: Buffer.from(rootOf(log.leaves.slice(0, size))).toString('base64'),
+  });
+  const entry = (state: string, detail: object): Draft => ({
+    lane: 3,
+    operation: 'audit.archive',
+    detail: { state, ...detail },
+  });
+  /** In the place of uses of that lane: so nothing that follows is of another lane. */
+  const withEntries = (entries: readonly Draft[]) => {
+    const places = log.drafts.flatMap(({ lane, operation }, at) =>
+      at > 520 && lane === 3 && operation === 'unwrap' ? [at] : [],
+    );
+    const drafts = [...log.drafts];
+    entries.forEach((each, at) => {
+      drafts[places[at] ?? 0] = each;
+    });
+    return { drafts, places };
+  };
+
+  it('are told, whether they are over or not', async () => {
+    const { drafts, places } = withEntries([
+      entry('begun', about(300, 256)),
+      entry('begun', about(300, 256)),
+      entry('done', about(300, 256)),
+    ]);
+    const done = await verified(await logOf(drafts));
+    expect(done.problems).toEqual([]);
+    expect(done.archive).toEqual({
+      ...{ index: places[1], until: 256, place: 'shelf 3', operator: 'ops(7)', done: true },
+    });
+    const killed = await verified(
+      await logOf(drafts.with(places[2] ?? 0, log.drafts[5] as Draft)),
+      {
+        rows: false,
+      },
+    );
+    expect(killed.archive).toMatchObject({ until: 256, done: false });
+    expect(reportLines(killed).join()).toContain('not said to be over');
+  });
+
+  it.each<[string, () => readonly Draft[]]>([
+    ['an end that nothing begins', () => [entry('done', about(300, 256))]],
+    [
+      'less than was archived',
+      () => [entry('begun', about(511, 256)), entry('begun', about(300, 0))],
+    ],
+    ['another end', () => [entry('begun', about(511, 256)), entry('done', about(511, 0))]],
+    ['more than there was', () => [entry('begun', about(300, 512))]],
+    ['no place', () => [entry('begun', { ...about(300, 256), place: 7 })]],
+    ['no known state', () => [entry('ended', about(300, 256))]],
+    ['another log', () => [entry('begun', { ...about(300, 256), atRoot: 'AAAA' })]],
+  ])('that say %s are found', async (_what, entriesOf) => {
+    const entries = entriesOf();
+    const { drafts, places } = withEntries(entries);
+    const report = await verified(await logOf(drafts));
+    expect(codesOf(report)).toEqual(['archive_broken']);
+    expect(report.first?.index).toBe(places[entries.length - 1]);
   });
 });
 
