@@ -32,6 +32,7 @@ import type { WrappedImport, WrappedMaterial } from './port.ts';
 import type { Operation, OperationName, OperationOf, Results } from './protocol.ts';
 import type { TokenSelector, WorkerOptions } from './protocol.ts';
 import { JobQueue } from './queue.ts';
+import { joinToRewrap, splitRewrapped } from './rewrap-items.ts';
 import { HASH_BYTES } from './rsa.ts';
 import { isFull, tokenFolderOf } from './token-folder.ts';
 import { keepTokenObjects, mendTokenObjects } from './token-object.ts';
@@ -184,28 +185,24 @@ class HsmPool implements PooledHsm {
   }
 
   async rewrap(items: readonly ToRewrap[]): Promise<readonly Settled<WrappedMaterial>[]> {
-    const settled = await settleEach(rewrapChunks(items), 1, async (chunk) => {
-      const exactly = chunk.map(({ spec, material }) => ({
-        spec,
-        material: exactMaterial(material),
-      }));
-      const [{ spec }] = chunk;
-      const together = { op: 'rewrap', items: exactly } as const;
+    const chunks = rewrapChunks(items);
+    const settled = await settleEach(chunks, 1, async (chunk) => {
       try {
-        return await this.#submit(together, this.#patienceFor(spec));
+        return await this.#rewrapped(chunk);
       } catch (error) {
         if (chunk.length === 1) throw error;
         // Which of them it was is seen one by one.
-        return settleEach(exactly, 1, async (item) => {
-          const [only] = await this.#submit({ op: 'rewrap', items: [item] });
-          if (only === undefined) throw new TwofoldError('internal');
-          return only;
-        });
+        return settleEach(chunk, 1, async (item) => only(await this.#rewrapped([item])));
       }
     });
     return settled.flatMap((each, index) =>
-      isFailed(each) ? (rewrapChunks(items)[index] ?? []).map(() => each) : each,
+      isFailed(each) ? (chunks[index] ?? []).map(() => each) : each,
     );
+  }
+
+  async #rewrapped(chunk: readonly [ToRewrap, ...ToRewrap[]]): Promise<readonly WrappedMaterial[]> {
+    const request = { op: 'rewrap', items: joinToRewrap(chunk) } as const;
+    return splitRewrapped(await this.#submit(request, this.#patienceFor(chunk[0].spec)), chunk);
   }
 
   async generate(spec: HsmKeySpec, options: GenerateOptions): Promise<HsmMaterial> {
