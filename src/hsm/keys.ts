@@ -42,6 +42,8 @@ export class Keys {
   readonly #tokenKeyLabel: string;
   readonly #cache: HandleCache;
   readonly #roots = new Map<number, Root>();
+  /** Taken for each key that is wrapped, and wiped as the blob is copied out. */
+  readonly #blobRoom = Buffer.alloc(BLOB_ROOM);
   #root: RootOnToken | undefined;
 
   constructor(connection: Connection, handleLimit: number, tokenKeyLabel: string) {
@@ -354,9 +356,7 @@ export class Keys {
   #wrap(root: Handle, handle: Handle): Uint8Array {
     return this.#connection.run((session, cryptoki) => {
       const mechanism = { mechanism: wrapMechanism(this.#connection) };
-      return takeBytes(
-        cryptoki.C_WrapKey(session, mechanism, root, handle, Buffer.alloc(BLOB_ROOM)),
-      );
+      return takeBytes(cryptoki.C_WrapKey(session, mechanism, root, handle, this.#blobRoom));
     });
   }
 

@@ -10,6 +10,7 @@ import { hmac, random, rawEcdh, sign } from './mechanisms.ts';
 import { openOaep } from './oaep-call.ts';
 import { probe } from './probe.ts';
 import type { Operation, OperationName, OperationOf, Results, WorkerOptions } from './protocol.ts';
+import { joinRewrapped, splitToRewrap } from './rewrap-items.ts';
 import { inspectRoot } from './root-attacks.ts';
 import { findRoot, listRoots } from './roots.ts';
 import { TOKEN_KEY_LABEL } from './templates.ts';
@@ -82,7 +83,8 @@ export class Operations {
       return inspect ? inspectRoot(this.#live(), handle) : undefined;
     },
     'try-root': ({ root }) => inspectRoot(this.#live(), findRoot(this.#live(), root)),
-    rewrap: ({ items }) => items.map((item) => this.#liveKeys().rewrap(item)),
+    rewrap: ({ items }) =>
+      joinRewrapped(splitToRewrap(items).map((item) => this.#liveKeys().rewrap(item))),
     generate: (request) => this.#liveKeys().generate(request),
     'import-key': ({ spec, wrapped }) => this.#liveKeys().importKey(spec, wrapped),
     'destroy-token-key': ({ material }) => {

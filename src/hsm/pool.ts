@@ -32,8 +32,10 @@ import type { WrappedImport, WrappedMaterial } from './port.ts';
 import type { Operation, OperationName, OperationOf, Results } from './protocol.ts';
 import type { TokenSelector, WorkerOptions } from './protocol.ts';
 import { JobQueue } from './queue.ts';
+import { joinToRewrap, splitRewrapped } from './rewrap-items.ts';
 import { HASH_BYTES } from './rsa.ts';
 import { isFull, tokenFolderOf } from './token-folder.ts';
+import { keepTokenObjects, mendTokenObjects } from './token-object.ts';
 
 export interface HsmOptions {
   /** Path of the PKCS #11 library. */
@@ -90,26 +92,37 @@ const DEFAULT_HANDLES = 512;
  * only when the module itself cannot be loaded.
  */
 export async function createHsm(options: HsmOptions): Promise<PooledHsm> {
-  if (options.env !== undefined) await exportSofthsmConf(options.env.SOFTHSM2_CONF);
-  const module = LoadedModule.load(options.module, options.moduleParameters);
   const conf = options.env?.SOFTHSM2_CONF;
-  const hsm = new HsmPool(
-    options,
-    module,
-    conf === undefined ? undefined : await tokenFolderOf(conf),
-  );
+  if (conf !== undefined) await exportSofthsmConf(conf);
+  const tokenFolder = conf === undefined ? undefined : await tokenFolderOf(conf);
+  if (tokenFolder !== undefined) await mendTokens(tokenFolder, options.log);
+  const module = LoadedModule.load(options.module, options.moduleParameters);
+  const hsm = new HsmPool(options, module, tokenFolder);
   await hsm.start();
   return hsm;
 }
 
+async function mendTokens(tokenFolder: string, log: HsmLog): Promise<void> {
+  for (const folder of await mendTokenObjects(tokenFolder)) {
+    log.warn(
+      { folder },
+      'a login that was cut off had left the token without its file; it is mended',
+    );
+  }
+}
+
 class HsmPool implements PooledHsm {
   readonly #queue: JobQueue;
+  readonly #log: HsmLog;
   readonly #attachment: Attachment;
   readonly #tokenFolder: string | undefined;
   readonly #deadlineMs: number;
+  /** The copying of the token's file that is under way. */
+  #keeping: Promise<void> = Promise.resolve();
 
   constructor(options: HsmOptions, module: LoadedModule, tokenFolder: string | undefined) {
     this.#tokenFolder = tokenFolder;
+    this.#log = options.log;
     this.#deadlineMs = options.deadlineMs;
     const scope = `${options.module}\n${JSON.stringify(options.tokenSelector)}`;
     this.#attachment = new Attachment({
@@ -124,7 +137,10 @@ class HsmPool implements PooledHsm {
       },
       pinFile: new PinFile(options.pinFile, options.stateDir, scope),
       log: options.log,
-      onWorkers: (threads) => this.#queue.serve(threads),
+      onWorkers: (threads) => {
+        this.#queue.serve(threads);
+        if (threads.length > 0) this.#keepTokens();
+      },
     });
     this.#queue = new JobQueue(options, {
       lost: (failure) => this.#attachment.lost(failure),
@@ -135,6 +151,14 @@ class HsmPool implements PooledHsm {
 
   async start(): Promise<void> {
     await this.#attachment.start();
+  }
+
+  /** A login has just succeeded: the token's file is what the next one needs. */
+  #keepTokens(): void {
+    if (this.#tokenFolder === undefined) return;
+    this.#keeping = this.#keeping
+      .then(() => keepTokenObjects(this.#tokenFolder ?? ''))
+      .catch((err: unknown) => this.#log.warn({ err }, "the token's file has no copy"));
   }
 
   status(): HsmStatus {
@@ -161,28 +185,24 @@ class HsmPool implements PooledHsm {
   }
 
   async rewrap(items: readonly ToRewrap[]): Promise<readonly Settled<WrappedMaterial>[]> {
-    const settled = await settleEach(rewrapChunks(items), 1, async (chunk) => {
-      const exactly = chunk.map(({ spec, material }) => ({
-        spec,
-        material: exactMaterial(material),
-      }));
-      const [{ spec }] = chunk;
-      const together = { op: 'rewrap', items: exactly } as const;
+    const chunks = rewrapChunks(items);
+    const settled = await settleEach(chunks, 1, async (chunk) => {
       try {
-        return await this.#submit(together, this.#patienceFor(spec));
+        return await this.#rewrapped(chunk);
       } catch (error) {
         if (chunk.length === 1) throw error;
         // Which of them it was is seen one by one.
-        return settleEach(exactly, 1, async (item) => {
-          const [only] = await this.#submit({ op: 'rewrap', items: [item] });
-          if (only === undefined) throw new TwofoldError('internal');
-          return only;
-        });
+        return settleEach(chunk, 1, async (item) => only(await this.#rewrapped([item])));
       }
     });
     return settled.flatMap((each, index) =>
-      isFailed(each) ? (rewrapChunks(items)[index] ?? []).map(() => each) : each,
+      isFailed(each) ? (chunks[index] ?? []).map(() => each) : each,
     );
+  }
+
+  async #rewrapped(chunk: readonly [ToRewrap, ...ToRewrap[]]): Promise<readonly WrappedMaterial[]> {
+    const request = { op: 'rewrap', items: joinToRewrap(chunk) } as const;
+    return splitRewrapped(await this.#submit(request, this.#patienceFor(chunk[0].spec)), chunk);
   }
 
   async generate(spec: HsmKeySpec, options: GenerateOptions): Promise<HsmMaterial> {
@@ -314,6 +334,7 @@ class HsmPool implements PooledHsm {
   async close(): Promise<void> {
     this.#queue.close();
     await this.#attachment.close();
+    await this.#keeping;
   }
 
   async #submit<Name extends OperationName>(

@@ -10,7 +10,7 @@
 import type { ChannelMemory } from './channel.ts';
 import type { Failure } from './failures.ts';
 import type { HsmCapability, HsmKey, HsmKeySpec, HsmMaterial, HsmStatus } from './port.ts';
-import type { RootAttack, RootOnToken, TokenMaterial, ToRewrap } from './port.ts';
+import type { RootAttack, RootOnToken, TokenMaterial } from './port.ts';
 import type { WrappedImport, WrappedMaterial } from './port.ts';
 
 export interface TokenSelector {
@@ -76,7 +76,8 @@ export type Operation =
   | { readonly op: 'roots' }
   | { readonly op: 'use-root'; readonly root: RootOnToken; readonly inspect: boolean }
   | { readonly op: 'try-root'; readonly root: RootOnToken }
-  | { readonly op: 'rewrap'; readonly items: readonly ToRewrap[] }
+  /** `items` and result: see rewrap-items.ts. */
+  | { readonly op: 'rewrap'; readonly items: Uint8Array }
   | {
       readonly op: 'generate';
       readonly spec: HsmKeySpec;
@@ -107,7 +108,7 @@ export interface Results {
   roots: readonly RootOnToken[];
   'use-root': RootReport | undefined;
   'try-root': RootReport;
-  rewrap: readonly WrappedMaterial[];
+  rewrap: Uint8Array;
   generate: HsmMaterial;
   'import-key': WrappedMaterial;
   'destroy-token-key': undefined;

@@ -15,6 +15,7 @@ import type { EscrowText } from './escrow-text.ts';
 import type { RootOnToken } from './port.ts';
 import type { TokenSelector } from './protocol.ts';
 import { isFull, tokenFolderOf } from './token-folder.ts';
+import { keepTokenObjects, mendTokenObjects } from './token-object.ts';
 
 export interface CeremonyProcess {
   /** Path of the SoftHSM configuration, where the module is SoftHSM. */
@@ -180,6 +181,8 @@ async function runCeremony(request: CeremonyRequest, options: CeremonyProcess): 
     ...environment,
     ...(softhsmConf === undefined ? {} : { SOFTHSM2_CONF: softhsmConf }),
   };
+  const tokenFolder = softhsmConf === undefined ? undefined : await tokenFolderOf(softhsmConf);
+  if (tokenFolder !== undefined) await mendTokenObjects(tokenFolder);
   const child = spawn(process.execPath, ['--disable-sigusr1', ENTRY], {
     stdio: ['pipe', 'pipe', 'pipe'],
     env,
@@ -192,7 +195,10 @@ async function runCeremony(request: CeremonyRequest, options: CeremonyProcess): 
   child.stdin.end(JSON.stringify(request));
   try {
     const [out, err] = await Promise.all([text(child.stdout), text(child.stderr), closed]);
-    return resultOf(out, err);
+    const result = resultOf(out, err);
+    // Where it cannot be copied, who opens the token says so.
+    if (tokenFolder !== undefined) await keepTokenObjects(tokenFolder).catch(() => undefined);
+    return result;
   } catch (error) {
     if (isOverdue(signal)) throw overdue(error);
     throw await namingFull(error, env['SOFTHSM2_CONF']);

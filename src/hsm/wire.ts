@@ -15,6 +15,7 @@ import type { Ring } from './ring.ts';
 /** Operations that have a frame, by their number. */
 const CALLS = [
   ...(['ecdh', 'sign', 'encrypt', 'decrypt', 'mac', 'random', 'decrypt-oaep', 'mac-many'] as const),
+  'rewrap',
 ] as const;
 type Call = OperationOf<(typeof CALLS)[number]>;
 
@@ -88,6 +89,7 @@ function inputsOf(call: Call): readonly Uint8Array[] {
     case 'encrypt':
     case 'decrypt':
     case 'mac-many':
+    case 'rewrap':
       return [call.items];
     case 'mac':
       return [call.data];
@@ -103,6 +105,7 @@ function callOf(op: Call['op'], key: PostedKey, inputs: readonly Buffer[]): Call
   if (op === 'sign') return { op, key, input: first };
   if (op === 'decrypt-oaep') return { op, key, ciphertext: first };
   if (op === 'mac') return { op, key, data: first };
+  if (op === 'rewrap') return { op, items: first };
   if (op === 'random') return { op, bytes: Buffer.from(first).readUInt32BE(0) };
   return { op, key, items: first };
 }

@@ -40,7 +40,7 @@ const REST_SHARE = 0.1;
 /** A leader that is silent for so long has ended; a batch takes a fraction of it. */
 const SILENCE_MS = 5_000;
 /** Rows of a batch at most, and batches a second at least where fewer rows are to be moved. */
-const BATCH = { rows: 64, perSecond: 5 } as const;
+const BATCH = { rows: 128, perSecond: 2.5 } as const;
 /** What a batch that took longer than its share may have made late, to be caught up with. */
 const LATE_MS = 500;
 
@@ -215,9 +215,16 @@ function startRotating(parts: RootKeeping, unwinding: Unwinding): void {
     if (!ending.signal.aborted) timer = setTimeout(next, TICK_MS).unref();
   };
   const next = (): void => {
+    timer = undefined;
     ticking = tick();
   };
   next();
+  // One that was just begun does not wait for the next look.
+  incarnation.epoch.onChange(({ keyName }) => {
+    if (rootChange(keyName)?.act !== 'in-force' || timer === undefined) return;
+    clearTimeout(timer);
+    next();
+  });
   unwinding.add('rotation of the root', async () => {
     ending.abort();
     clearTimeout(timer);

@@ -1,5 +1,5 @@
 /** Further services on the database and the token of one that runs; they tell each other nothing. */
-import { copyFileSync, mkdtempSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -17,10 +17,16 @@ export async function startBeside(
 ): Promise<TestService> {
   copyFileSync(join(first.dataDir, SEED_FILE), join(dataDir, SEED_FILE));
   const hsm = join(first.dataDir, 'hsm');
+  const url = new URL(findEmbedded(first.dataDir)?.appUrl ?? '');
+  const passwordFile = join(dataDir, 'database.password');
+  // Services of copied folders have the same password: another test's `doctor secrets` looks for it here.
+  writeFileSync(passwordFile, decodeURIComponent(url.password), { mode: 0o600 });
+  url.password = '';
   return TestService.start({
     dataDir,
     environment: {
-      DATABASE_URL: findEmbedded(first.dataDir)?.appUrl ?? '',
+      DATABASE_URL: url.href,
+      TWOFOLD_DATABASE_PASSWORD_FILE: passwordFile,
       TWOFOLD_PKCS11_MODULE: findSoftHsm() ?? '',
       TWOFOLD_HSM_TOKEN_LABEL: `${NAME.tokenLabel}-development`,
       TWOFOLD_HSM_PIN_FILE: join(hsm, 'user.pin'),

@@ -13,6 +13,7 @@ const call: fc.Arbitrary<Operation> = fc.oneof(
   fc.record({ op: fc.constant('decrypt-oaep' as const), key, ciphertext: bytes }),
   fc.record({ op: fc.constant('mac' as const), key, data: bytes }),
   fc.record({ op: fc.constant('mac-many' as const), key, items: bytes }),
+  fc.record({ op: fc.constant('rewrap' as const), items: bytes }),
   fc.record({ op: fc.constant('random' as const), bytes: fc.nat(0xffff_ffff) }),
   fc.record({ op: fc.constant('encrypt' as const), key, items: bytes }),
   fc.record({ op: fc.constant('decrypt' as const), key, items: bytes }),

@@ -119,6 +119,42 @@ describe('the metrics of backups', () => {
   });
 });
 
+describe('backups that are overdue', () => {
+  const DAYS_MS = 86_400_000;
+  const overdue = (state: string, ageMs: unknown) => ['backup.overdue', { state, ageMs }];
+  const told = () => noted.filter(([name]) => name === 'backup.overdue');
+
+  it('are told once for each time that the newest becomes too old', async () => {
+    newest = new Date(Date.now() - 2 * DAYS_MS + LOOK_MS);
+    failure = new AnotherBackup();
+    const backups = schedule();
+    await looks(1);
+    // As old as it may be.
+    expect([backups.state, told()]).toEqual(['ok', []]);
+    await looks(3);
+    expect(backups.state).toBe('too-old');
+    expect(told()).toEqual([overdue('too-old', 2 * DAYS_MS + LOOK_MS)]);
+    newest = new Date();
+    await looks(1);
+    expect([backups.state, told().length]).toEqual(['ok', 1]);
+    newest = new Date(Date.now() - 3 * DAYS_MS);
+    await looks(2);
+    expect(told().slice(1)).toEqual([overdue('too-old', expect.any(Number))]);
+  });
+
+  it('are told where there is none at all, and not where none is configured', async () => {
+    newest = null;
+    failure = new AnotherBackup();
+    expect(schedule(false).state).toBe('off');
+    await looks(2);
+    expect(told()).toEqual([]);
+    const backups = schedule();
+    await looks(2);
+    expect(backups.state).toBe('none');
+    expect(told()).toEqual([overdue('none', null)]);
+  });
+});
+
 describe('a backup that cannot be taken', () => {
   it('is told once for each cause and shows, also where an operator has to do something first', async () => {
     failure = new TwofoldError('conflict', 'Root generation 2 is not wrapped.');
