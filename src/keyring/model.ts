@@ -5,6 +5,7 @@
  * immutable: a transition makes a new value with `revision + 1`.
  */
 import type { HsmMaterial } from '../hsm/port.ts';
+import type { RotationHold } from './rotation-hold.ts';
 import type { RotationPolicy } from './rotation-policy.ts';
 
 export type Purpose = 'wrap' | 'kem' | 'sign' | 'mac';
@@ -50,6 +51,8 @@ export interface Key {
   readonly labels: Labels;
   /** The key's own policy; null leaves it to those of the namespace. */
   readonly rotation: RotationPolicy | null;
+  /** Since a rotation was undone by hand: the policy that made it waits. */
+  readonly rotationHold: RotationHold | null;
   readonly deletionProtection: boolean;
   /** Of its first version, by which the key came to be. */
   readonly origin: Origin;

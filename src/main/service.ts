@@ -433,6 +433,7 @@ export class Service {
       onUsesTrouble: (err) => log.warn({ err }, 'uses of versions could not be written'),
       suites: suitePolicyOf(this.#config),
       destruction: destructionRulesOf(this.#config),
+      rotationPolicies: (name) => late.policies.port.current(name),
       policyLimits: policyLimitsOf(this.#config),
       quotas: async (name) => (await late.governance.port.limits.inForce(name)).quotas,
     });

@@ -36,6 +36,7 @@ const light = (over: Partial<LightKey> = {}, primary = {}): LightKey => {
     purpose: 'wrap',
     labels: {},
     rotation: null,
+    rotationHold: null,
     suspended: false,
     primary: { suite: HYBRID, activatedAt: START, uses: 0, deactivateAt: null, ...primary },
     next: null,
