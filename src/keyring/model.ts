@@ -5,8 +5,7 @@
  * immutable: a transition makes a new value with `revision + 1`.
  */
 import type { HsmMaterial } from '../hsm/port.ts';
-import type { RotationHold } from './rotation-hold.ts';
-import type { RotationPolicy } from './rotation-policy.ts';
+import type { Pause, RotationPolicy } from './rotation-policy.ts';
 
 export type Purpose = 'wrap' | 'kem' | 'sign' | 'mac';
 export type Labels = Readonly<Record<string, string>>;
@@ -17,6 +16,16 @@ export type Origin = 'generated' | 'imported';
 export interface Suspension {
   readonly at: Date;
   readonly reason: string;
+}
+
+/** What an undone rotation leaves (`rotation-hold.ts`). */
+export interface RotationHold extends Pause {
+  /** The version that was made the primary again. */
+  readonly primary: number;
+  /** Of the namespace; null: the key's own policy. */
+  readonly policy: string | null;
+  /** Of the policy when it was held. */
+  readonly policyRevision: number;
 }
 
 /** A destruction to come; until it runs it can be cancelled, and what it concerns cannot be used. */

@@ -5,17 +5,8 @@
  */
 import type { CborValue } from '../crypto/cbor.ts';
 import { TwofoldError } from '../errors.ts';
-import type { Key, KeyVersion } from './model.ts';
-import type { Pause, RotationPolicy } from './rotation-policy.ts';
-
-export interface RotationHold extends Pause {
-  /** The version that was made the primary again. */
-  readonly primary: number;
-  /** Of the namespace; null: the key's own policy. */
-  readonly policy: string | null;
-  /** Of the policy when it was held. */
-  readonly policyRevision: number;
-}
+import type { Key, KeyVersion, RotationHold } from './model.ts';
+import type { RotationPolicy } from './rotation-policy.ts';
 
 /** A policy with its name in the namespace; null for the key's own. */
 export interface NamedPolicy {

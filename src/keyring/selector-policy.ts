@@ -5,9 +5,9 @@
  * labels wins, then the higher priority, then the name that is first in byte order. The winner counts
  * as a whole: members of several policies are never mixed.
  */
-import type { Labels } from './model.ts';
+import type { Labels, RotationHold } from './model.ts';
 import { isHeld } from './rotation-hold.ts';
-import type { NamedPolicy, RotationHold } from './rotation-hold.ts';
+import type { NamedPolicy } from './rotation-hold.ts';
 import type { Pause, RotationPolicy } from './rotation-policy.ts';
 
 export interface SelectorPolicy {

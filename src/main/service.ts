@@ -447,11 +447,10 @@ export class Service {
       return keyring.integrity.close();
     });
     const config = this.#config;
-    const engine = this.#engine;
-    const logs = this.#logs;
+    const made = { engine: this.#engine, logs: this.#logs };
     const worker = this.#membership?.worker ?? 1;
     const own = { root, audit, confirmations, incarnation, events, metrics: this.#metrics };
-    const parts = { config, store, keys, operations, keyring, hsm, engine, logs, worker, ...own };
+    const parts = { config, store, keys, operations, keyring, hsm, worker, ...made, ...own };
     await arrive(parts, late, this.#unwinding);
   }
 

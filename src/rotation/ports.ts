@@ -1,6 +1,5 @@
 /** What a forecast reads: keys of a namespace in a light form, many at a time. */
-import type { Labels, Purpose } from '../keyring/model.ts';
-import type { RotationHold } from '../keyring/rotation-hold.ts';
+import type { Labels, Purpose, RotationHold } from '../keyring/model.ts';
 import type { RotationPolicy } from '../keyring/rotation-policy.ts';
 
 /** A key that is not destroyed, nor going to be; times in milliseconds since the epoch. */

@@ -1,8 +1,7 @@
 /** Rows of `key`. */
 import type { Attested } from '../keyring/ports.ts';
-import type { Destruction, Key, KeyExport, Suspension } from '../keyring/model.ts';
+import type { Destruction, Key, KeyExport, RotationHold, Suspension } from '../keyring/model.ts';
 import { holdFromJson, holdJson } from '../keyring/rotation-hold.ts';
-import type { RotationHold } from '../keyring/rotation-hold.ts';
 import { policyFromJson, policyJson } from '../keyring/rotation-policy.ts';
 import type { RotationPolicy } from '../keyring/rotation-policy.ts';
 import type { keyModel } from './generated/models/key.ts';

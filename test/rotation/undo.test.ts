@@ -210,9 +210,9 @@ describe('the hold of an undone rotation', () => {
     const id = await first.create({ suite: 'A256GCM' });
     await putPolicy('all', { interval: 'P30D' });
     await rotate(id);
-    const { current } = first.ruling;
+    const current = first.ruling.current.bind(first.ruling);
     first.ruling.current = async (namespace) => {
-      const set = await current.call(first.ruling, namespace);
+      const set = await current(namespace);
       await putPolicy('more', { interval: 'P90D' });
       return set;
     };
