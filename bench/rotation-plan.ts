@@ -129,6 +129,7 @@ function folded(keys: number, at: Date): void {
       purpose: 'wrap',
       labels: i % 2 === 0 ? { env: 'prod' } : {},
       rotation: i % 10 === 0 ? OWN : null,
+      rotationHold: null,
       suspended: false,
       primary: {
         suite: 0x0101,

@@ -90,6 +90,23 @@ export const keyResource = z
     rotation: rotationPolicy.nullable().meta({
       description: 'The key’s own policy; null leaves it to those of the namespace.',
     }),
+    rotationHold: z
+      .object({
+        at: time,
+        reason: z.string(),
+        primary: keyVersion,
+        policy: z.string().nullable().meta({
+          description: 'A policy of the namespace; null: the key’s own.',
+        }),
+        policyRevision: z.int(),
+      })
+      .nullable()
+      .meta({
+        description:
+          'Set when an older version was made the primary again: the policy that was in effect then ' +
+          'waits, while it has this revision and the key this primary. `POST …/rotation-policy/resume` ' +
+          'ends it, also where the policy is the namespace’s. The limit of AES-GCM rotates all the same.',
+      }),
     deletionProtection: z.boolean(),
     origin: keyOrigin,
     exportable: z.boolean().meta({ description: 'Whether its versions may be exported.' }),

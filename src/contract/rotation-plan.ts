@@ -131,8 +131,12 @@ export const getRotationPlan = defineRoute({
           'Suspended versions are not counted.',
       }),
       waiting: z
-        .object({ paused: z.int(), suspended: z.int(), withoutPrimary: z.int() })
-        .meta({ description: 'Keys that are not rotated while they are so.' }),
+        .object({ paused: z.int(), held: z.int(), suspended: z.int(), withoutPrimary: z.int() })
+        .meta({
+          description:
+            'Keys that are not rotated while they are so; `held`: a rotation of theirs was undone, ' +
+            'and their policy waits for an operator.',
+        }),
       late: z.object({
         count: z.int().meta({ description: 'Due for more than an hour.' }),
         oldest: time.nullable(),

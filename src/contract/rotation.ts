@@ -104,10 +104,12 @@ export const getRotation = defineRoute({
         .nullable()
         .meta({ description: 'What set it apart from the candidate after it.' }),
       paused: z
-        .object({ by: z.enum(['policy', 'namespace']), at: time, reason: z.string() })
+        .object({ by: z.enum(['policy', 'namespace', 'undo']), at: time, reason: z.string() })
         .nullable()
         .meta({
-          description: 'Why what the policy asks for waits; the limit of AES-GCM does not.',
+          description:
+            'Why what the policy asks for waits; the limit of AES-GCM does not. `undo`: a rotation was ' +
+            'undone (`rotationHold` of the key).',
         }),
       candidates: z.array(candidate).meta({ description: 'In the order in which they win.' }),
       nextAt: time.nullable().meta({ description: 'When anything is due next; it may be past.' }),
@@ -161,7 +163,8 @@ export const resumeRotationPolicy = defineRoute({
   method: 'POST',
   id: 'resumeRotationPolicy',
   path: `${path}/resume`,
-  summary: 'Ends the pause; what is overdue runs once.',
+  summary:
+    'Ends the pause of the key’s policy, and the hold that an undone rotation left on whichever policy it has; what is overdue runs once.',
   body: policyReason,
   errors: [...CHANGE_ERRORS, 'not_found'],
 });

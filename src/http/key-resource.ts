@@ -45,6 +45,7 @@ export function summaryResource({ key, primary }: KeySummary) {
     minUsableVersion: key.minUsableVersion,
     labels: key.labels,
     rotation: key.rotation && policyResource(key.rotation),
+    rotationHold: key.rotationHold,
     deletionProtection: key.deletionProtection,
     origin: key.origin,
     exportable: key.exportable,

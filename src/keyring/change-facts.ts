@@ -3,6 +3,7 @@ import { destructionOf } from './lifecycle.ts';
 import type { Key, KeyVersion } from './model.ts';
 import type { KeyView, PreparedChange } from './operations.ts';
 import { recordsOf } from './provider-record.ts';
+import { holdJson } from './rotation-hold.ts';
 import { policyJson } from './rotation-policy.ts';
 
 type Facts = PreparedChange['detail'];
@@ -16,6 +17,7 @@ const KEY_FIELDS = {
   aliases: (key: Key) => key.aliases,
   exports: (key: Key) => key.exports.length,
   rotation: (key: Key) => key.rotation && policyJson(key.rotation),
+  rotationHold: (key: Key) => key.rotationHold && holdJson(key.rotationHold),
   primary: (key: Key) => key.primary,
   minUsableVersion: (key: Key) => key.minUsableVersion,
   latestVersion: (key: Key) => key.latestVersion,

@@ -242,6 +242,7 @@ function keyOf(
     purpose,
     labels,
     rotation: null,
+    rotationHold: null,
     deletionProtection: input.deletionProtection,
     origin: 'imported',
     exportable: false,

@@ -40,6 +40,7 @@ import type { OperationStore } from './ports.ts';
 import { RewrapJobs } from './rewrap-jobs.ts';
 import { RotationOrders } from './rotation-orders.ts';
 import type { UsageCounters } from './usage.ts';
+import type { PrimaryParts } from './windows.ts';
 import { wrapOperations } from './wrapping.ts';
 
 export interface KeyringParts
@@ -60,6 +61,8 @@ export interface KeyringParts
   readonly destruction?: DestructionRules;
   /** The system's clock unless told. */
   readonly clock?: () => Date;
+  /** The policies of a namespace as they stand, for the hold of an undone rotation; none unless told. */
+  readonly rotationPolicies?: PrimaryParts['rotationPolicies'];
   /** Those of production unless told. */
   readonly policyLimits?: PolicyLimits;
 }

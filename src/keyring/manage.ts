@@ -47,6 +47,7 @@ import { planSuccessor, requirePublishable, requireServes } from './succession.t
 import { usesAbout } from './use-report.ts';
 import type { UseReport } from './use-report.ts';
 import { checkWindow, planRetire, planSetPrimary } from './windows.ts';
+import type { PrimaryParts } from './windows.ts';
 
 export interface ManageParts extends Omit<ChangeParts, 'integrity'>, NewVersionParts {
   readonly engine: Engine;
@@ -55,6 +56,7 @@ export interface ManageParts extends Omit<ChangeParts, 'integrity'>, NewVersionP
   readonly turns: ChangeOrder;
   readonly policyLimits: PolicyLimits;
   readonly report: UseReport;
+  readonly rotationPolicies?: PrimaryParts['rotationPolicies'];
   /** UUID of this incarnation, for the intents of token objects. */
   readonly instance: string;
   /** `DEFAULT_DESTRUCTION_RULES` unless told. */
@@ -111,6 +113,7 @@ export class KeyAdministration implements KeyManage {
         purpose,
         labels,
         rotation: null,
+        rotationHold: null,
         deletionProtection: input.deletionProtection,
         origin: 'generated',
         exportable: input.exportable ?? false,

@@ -5,7 +5,7 @@
  * immutable: a transition makes a new value with `revision + 1`.
  */
 import type { HsmMaterial } from '../hsm/port.ts';
-import type { RotationPolicy } from './rotation-policy.ts';
+import type { Pause, RotationPolicy } from './rotation-policy.ts';
 
 export type Purpose = 'wrap' | 'kem' | 'sign' | 'mac';
 export type Labels = Readonly<Record<string, string>>;
@@ -16,6 +16,16 @@ export type Origin = 'generated' | 'imported';
 export interface Suspension {
   readonly at: Date;
   readonly reason: string;
+}
+
+/** What an undone rotation leaves (`rotation-hold.ts`). */
+export interface RotationHold extends Pause {
+  /** The version that was made the primary again. */
+  readonly primary: number;
+  /** Of the namespace; null: the key's own policy. */
+  readonly policy: string | null;
+  /** Of the policy when it was held. */
+  readonly policyRevision: number;
 }
 
 /** A destruction to come; until it runs it can be cancelled, and what it concerns cannot be used. */
@@ -50,6 +60,8 @@ export interface Key {
   readonly labels: Labels;
   /** The key's own policy; null leaves it to those of the namespace. */
   readonly rotation: RotationPolicy | null;
+  /** Since a rotation was undone by hand: the policy that made it waits. */
+  readonly rotationHold: RotationHold | null;
   readonly deletionProtection: boolean;
   /** Of its first version, by which the key came to be. */
   readonly origin: Origin;

@@ -101,6 +101,11 @@ export class NamespaceRotationPolicies {
     return this.#cache.get(namespace, () => this.#read(namespace));
   }
 
+  /** As they stand in the database. @throws TwofoldError integrity_failed */
+  current(namespace: string): Promise<PolicySet> {
+    return this.#read(namespace);
+  }
+
   /** @throws TwofoldError integrity_failed */
   list(grant: Grant<'rotations.read'>): Promise<PolicySet> {
     return this.#read(grant.namespace);

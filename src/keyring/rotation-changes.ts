@@ -21,20 +21,29 @@ export interface PolicyParts {
   readonly policyLimits: PolicyLimits;
 }
 
-/** @throws TwofoldError invalid_value, unknown_suite, not_found, wrong_purpose */
+/**
+ * To resume ends the hold that an undone rotation left as well, also of a policy of the namespace.
+ * @throws TwofoldError invalid_value, unknown_suite, not_found, wrong_purpose
+ */
 export async function planPolicyChange(
   { mac, clock, policyLimits }: PolicyParts,
   view: KeyView,
   change: PolicyChange,
 ): Promise<Plan> {
-  const rotation = changed(view, change, clock(), policyLimits);
+  const held = view.key.rotationHold !== null;
+  const rotation =
+    change.kind === 'resume' && held && view.key.rotation === null
+      ? null
+      : changed(view, change, clock(), policyLimits);
   const detail = {
     rotation: change.kind,
     ...('reason' in change ? { reason: change.reason } : {}),
     policyRevision: rotation?.revision ?? null,
   };
-  if (samePolicy(rotation, view.key.rotation)) return planNothing(view, detail);
-  return planKeyChange(mac, view, { rotation }, detail);
+  const same = samePolicy(rotation, view.key.rotation);
+  if (same && (change.kind !== 'resume' || !held)) return planNothing(view, detail);
+  // What was undone under the policy before was not undone under this one.
+  return planKeyChange(mac, view, { rotation, rotationHold: null }, detail);
 }
 
 function changed(

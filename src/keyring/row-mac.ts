@@ -23,14 +23,15 @@
  *
  * Columns that came later stand at the end, in groups that came together; format n + 1 has the first n:
  *
- *     key     = … | publish | aliases, destruction | origin | exportable, exports
+ *     key     = … | publish | aliases, destruction | origin | exportable, exports | rotationHold
  *     version = … | certificateChain | destruction | origin
  *     set     = … | paused
  *
  * A row has the lowest format that says all of it: a group whose columns are what they would have been
  * in every row before it (false, null, an empty list, `generated`) is left out at the end. So each value has one
  * form, and the MACs of earlier rows stand. The destruction of a key is [at, requestedAt, reason], that
- * of a version [requestedAt, reason]; an export [version, at, suite, recipient, issuer, subject, approval].
+ * of a version [requestedAt, reason]; an export [version, at, suite, recipient, issuer, subject, approval];
+ * a hold [at, reason, primary, policy, policyRevision].
  */
 import { hash as digestOf } from 'node:crypto';
 
@@ -44,6 +45,7 @@ import { inTurns } from './in-turns.ts';
 import { destructionOf } from './lifecycle.ts';
 import type { Key, KeyVersion, Material, SealedHalf, Suspension } from './model.ts';
 import type { RootMac } from './root-mac.ts';
+import { holdCbor } from './rotation-hold.ts';
 import { policyCbor } from './rotation-policy.ts';
 import type {
   Attested,
@@ -73,7 +75,7 @@ function canonical(columns: readonly CborValue[], format = FORMAT): Uint8Array {
 
 /** What the columns of each later group were in every row before them. */
 const BEFORE_LATER = {
-  key: [[false], [[], null], ['generated'], [false, []]],
+  key: [[false], [[], null], ['generated'], [false, []], [null]],
   version: [[null], [null], ['generated']],
   'rotation-policy-set': [[null]],
 } as const satisfies Readonly<Record<string, readonly (readonly CborValue[])[]>>;
@@ -129,6 +131,7 @@ export function canonicalKey(key: Key): Uint8Array {
     [aliases, scheduled],
     [key.origin],
     [key.exportable, exports],
+    [key.rotationHold && holdCbor(key.rotationHold)],
   ]);
 }
 

@@ -7,6 +7,7 @@ import type { VersionEvent } from './lifecycle.ts';
 import type { Key, KeyVersion } from './model.ts';
 import type { KeyView, PreparedChange } from './operations.ts';
 import type { KeyWrite } from './ports.ts';
+import { withStandingHold } from './rotation-hold.ts';
 import { attestKey, attestVersion } from './row-mac.ts';
 import type { RowMac } from './row-mac.ts';
 import { usedOf } from './selection.ts';
@@ -25,7 +26,7 @@ export async function planKeyChange(
   fields: Partial<Key>,
   detail: Detail,
 ): Promise<Plan> {
-  const key = { ...view.key, ...fields, revision: view.key.revision + 1 };
+  const key = withStandingHold({ ...view.key, ...fields, revision: view.key.revision + 1 });
   const after = { key, versions: view.versions };
   const used = usedOf(key, standing(after));
   return plainPlan({ before: view, after, used, detail, changes: true }, [
@@ -66,7 +67,7 @@ export async function planVersionRow(
   const { version: current, changed, detail, fields = {}, writes = [], before = view } = change;
   const versions = view.versions.map((version) => (version === current ? changed : version));
   // The key's revision moves too: its ETag stands for the whole, and two changes cannot cross.
-  const key = { ...view.key, ...fields, revision: view.key.revision + 1 };
+  const key = withStandingHold({ ...view.key, ...fields, revision: view.key.revision + 1 });
   const after = { key, versions };
   return plainPlan({ before, after, used: usedOf(key, changed), detail, changes: true }, [
     { kind: 'update-key', row: await attestKey(mac, key), expected: view.key.revision },

@@ -5,7 +5,9 @@
  * labels wins, then the higher priority, then the name that is first in byte order. The winner counts
  * as a whole: members of several policies are never mixed.
  */
-import type { Labels } from './model.ts';
+import type { Labels, RotationHold } from './model.ts';
+import { isHeld } from './rotation-hold.ts';
+import type { NamedPolicy } from './rotation-hold.ts';
 import type { Pause, RotationPolicy } from './rotation-policy.ts';
 
 export interface SelectorPolicy {
@@ -63,23 +65,42 @@ export function rankPolicies(
 const selects = ({ pairs }: RankedPolicy, labels: Labels): boolean =>
   pairs.every(([name, value]) => Object.hasOwn(labels, name) && labels[name] === value);
 
-/** The winner alone, as it acts, as fast as a plan over a million keys needs it; null when none applies. */
-export function winningPolicy(
+/** The winner alone, with its name; null when none applies. */
+export function winnerOf(
   labels: Labels,
   own: RotationPolicy | null,
-  { ranked, paused }: RankedPolicies,
-): RotationPolicy | null {
-  const winner = own ?? ranked.find((each) => selects(each, labels))?.policy ?? null;
-  return inForce(winner, paused);
+  { ranked }: Pick<RankedPolicies, 'ranked'>,
+): NamedPolicy | null {
+  if (own !== null) return { name: null, policy: own };
+  return ranked.find((each) => selects(each, labels)) ?? null;
 }
 
-/** The policy as it acts while its namespace is paused, or is not. */
+/** What of a key decides which policy acts on it, and whether that is held. */
+export interface PolicyFacts {
+  readonly labels: Labels;
+  /** The key's own policy. */
+  readonly rotation: RotationPolicy | null;
+  readonly rotationHold: RotationHold | null;
+  /** Null: it has none that is active. */
+  readonly primary: number | null;
+}
+
+/** The winner alone, as it acts, as fast as a plan over a million keys needs it; null when none applies. */
+export function winningPolicy(key: PolicyFacts, set: RankedPolicies): RotationPolicy | null {
+  const winner = winnerOf(key.labels, key.rotation, set);
+  return winner === null ? null : inForce(winner, key, set.paused);
+}
+
+/** The policy as it acts while its namespace is paused, or the key holds it, or neither is. */
 export function inForce(
-  policy: RotationPolicy | null,
+  winner: NamedPolicy,
+  { rotationHold, primary }: Pick<PolicyFacts, 'rotationHold' | 'primary'>,
   paused: Pause | null,
-): RotationPolicy | null {
-  if (policy === null || paused === null || policy.paused !== null) return policy;
-  return { ...policy, paused };
+): RotationPolicy {
+  const { policy } = winner;
+  if (policy.paused !== null) return policy;
+  if (paused !== null) return { ...policy, paused };
+  return isHeld(rotationHold, primary, winner) ? { ...policy, paused: rotationHold } : policy;
 }
 
 function reasonOf([first, second]: readonly Candidate[]): WinningReason {

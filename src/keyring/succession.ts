@@ -10,6 +10,7 @@ import type { Key, KeyVersion, Purpose } from './model.ts';
 import { planNewVersion, writableCustody } from './new-version.ts';
 import type { NewVersionParts } from './new-version.ts';
 import type { KeyView, RotateKey } from './operations.ts';
+import { withStandingHold } from './rotation-hold.ts';
 import { standing } from './row-plans.ts';
 import { requireNoFallback } from './windows.ts';
 
@@ -65,7 +66,8 @@ export async function planSuccessor(
   const custody = await writableCustody(parts, suite, custodyOf(view, suite));
   const version = key.latestVersion + 1;
   const primary = activateAt === undefined ? version : key.primary;
-  const next = { ...key, primary, latestVersion: version, revision: key.revision + 1 };
+  const revision = key.revision + 1;
+  const next = withStandingHold({ ...key, primary, latestVersion: version, revision });
   const successor = {
     before: view,
     key: next,

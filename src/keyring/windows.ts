@@ -11,17 +11,21 @@ import type { Key } from './model.ts';
 import { checkReason } from './names.ts';
 import type { KeyView, SetPrimary } from './operations.ts';
 import { requireNotHeld } from './provider-record.ts';
+import type { KeyWrite } from './ports.ts';
+import { isUndo } from './rotation-hold.ts';
 import type { RowMac } from './row-mac.ts';
 import { planKeyChange, planNothing, planVersionChange, standing } from './row-plans.ts';
+import { rankPolicies, winnerOf } from './selector-policy.ts';
+import type { RankedPolicies } from './selector-policy.ts';
 
 /**
  * Makes a version the primary that could be it: an earlier one when a rotation broke a consumer, or a
- * later one again.
+ * later one again. Where a newer one was in use, the policy in effect is held, or it would rotate at once.
  * @throws TwofoldError version_not_found, version_not_usable, suite_unavailable_here for a fallback to a
  *   quantum-vulnerable suite that was not accepted by name
  */
 export async function planSetPrimary(
-  { mac, clock }: { readonly mac: RowMac; readonly clock: () => Date },
+  { mac, clock, rotationPolicies }: PrimaryParts,
   view: KeyView,
   { version: number, reason, acceptQuantumVulnerable }: SetPrimary,
 ): Promise<Plan> {
@@ -31,8 +35,30 @@ export async function planSetPrimary(
   if (view.key.primary === number) return planNothing(view, detail, version);
   requireUsable(view.key, version, 'protect', clock().getTime());
   if (!acceptQuantumVulnerable) requireNoFallback(view, findSuiteByNumber(version.suite));
-  return planKeyChange(mac, view, { primary: number }, detail);
+  if (!isUndo(number, view.versions)) {
+    return planKeyChange(mac, view, { primary: number, rotationHold: null }, detail);
+  }
+  const set = (await rotationPolicies?.(view.key.namespace)) ?? NO_POLICIES;
+  const winner = winnerOf(view.key.labels, view.key.rotation, set);
+  const rotationHold = winner && {
+    ...{ at: clock(), reason, primary: number },
+    ...{ policy: winner.name, policyRevision: winner.policy.revision },
+  };
+  const plan = await planKeyChange(mac, view, { primary: number, rotationHold }, detail);
+  const { namespace } = view.key;
+  const stands: KeyWrite = { kind: 'require-policy-set', namespace, revision: set.revision };
+  return { ...plan, writes: [...plan.writes, stands] };
 }
+
+/** What the primary depends on; `rotationPolicies` reads those of a namespace as they stand. */
+export interface PrimaryParts {
+  readonly mac: RowMac;
+  readonly clock: () => Date;
+  readonly rotationPolicies?:
+    ((namespace: string) => Promise<RankedPolicies & { readonly revision: number }>) | undefined;
+}
+
+const NO_POLICIES = { ...rankPolicies([]), revision: 0 };
 
 /**
  * A key never falls back by itself: what was protected from a quantum computer would be rewrapped to a

@@ -433,6 +433,7 @@ export class Service {
       onUsesTrouble: (err) => log.warn({ err }, 'uses of versions could not be written'),
       suites: suitePolicyOf(this.#config),
       destruction: destructionRulesOf(this.#config),
+      rotationPolicies: (name) => late.policies.port.current(name),
       policyLimits: policyLimitsOf(this.#config),
       quotas: async (name) => (await late.governance.port.limits.inForce(name)).quotas,
     });
@@ -446,11 +447,10 @@ export class Service {
       return keyring.integrity.close();
     });
     const config = this.#config;
-    const engine = this.#engine;
-    const logs = this.#logs;
+    const made = { engine: this.#engine, logs: this.#logs };
     const worker = this.#membership?.worker ?? 1;
     const own = { root, audit, confirmations, incarnation, events, metrics: this.#metrics };
-    const parts = { config, store, keys, operations, keyring, hsm, engine, logs, worker, ...own };
+    const parts = { config, store, keys, operations, keyring, hsm, worker, ...made, ...own };
     await arrive(parts, late, this.#unwinding);
   }
 

@@ -115,6 +115,8 @@ export interface Forecast {
   readonly retirements: { readonly count: number; readonly due: number };
   readonly waiting: {
     readonly paused: number;
+    /** Since a rotation of theirs was undone. */
+    readonly held: number;
     readonly suspended: number;
     readonly withoutPrimary: number;
   };
@@ -147,7 +149,7 @@ export class Forecaster {
   readonly #horizon: Horizon;
   readonly #now: number;
   readonly #first: FirstItems<UpcomingRotation>;
-  readonly #waiting = { paused: 0, suspended: 0, withoutPrimary: 0 };
+  readonly #waiting = { paused: 0, held: 0, suspended: 0, withoutPrimary: 0 };
   readonly #late = { count: 0, byUse: 0, oldest: Infinity };
   readonly #retirements: RetirementCount;
   readonly #ending = { count: 0, first: Infinity };
@@ -181,7 +183,9 @@ export class Forecaster {
       this.#waiting.suspended += 1;
       return;
     }
-    const policy = winningPolicy(key.labels, key.rotation, this.#ranked);
+    const { labels, rotation, rotationHold } = key;
+    const primary = rotationHold?.primary ?? null;
+    const policy = winningPolicy({ labels, rotation, rotationHold, primary }, this.#ranked);
     const { facts, planned, activatedAt, endsAt } = courseOf(key, policy, this.#now);
     if (endsAt !== null) {
       this.#ending.count += 1;
@@ -189,6 +193,7 @@ export class Forecaster {
     }
     const superseded = this.#retirements.of(key, policy, activatedAt);
     if (planned !== null) this.#planned({ ...key, ...facts }, policy, planned, superseded);
+    else if (policy?.paused === rotationHold && rotationHold !== null) this.#waiting.held += 1;
     else if (policy !== null && policy.paused !== null) this.#waiting.paused += 1;
     else if (endsAt === null && isByUseAlone(policy)) this.#byUseAlone += 1;
     else this.#unplanned += 1;

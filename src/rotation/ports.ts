@@ -1,5 +1,5 @@
 /** What a forecast reads: keys of a namespace in a light form, many at a time. */
-import type { Labels, Purpose } from '../keyring/model.ts';
+import type { Labels, Purpose, RotationHold } from '../keyring/model.ts';
 import type { RotationPolicy } from '../keyring/rotation-policy.ts';
 
 /** A key that is not destroyed, nor going to be; times in milliseconds since the epoch. */
@@ -10,6 +10,8 @@ export interface LightKey {
   readonly labels: Labels;
   /** The key's own policy. */
   readonly rotation: RotationPolicy | null;
+  /** Of the primary that the key has. */
+  readonly rotationHold: RotationHold | null;
   readonly suspended: boolean;
   /** Null without an active primary. */
   readonly primary: {

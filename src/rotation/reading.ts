@@ -1,6 +1,8 @@
 /** What a key's rotation stands on and when it comes next, and what was done: for those who ask. */
 import type { Grant } from '../access/grant.ts';
 import type { KeyRead, KeyView } from '../keyring/operations.ts';
+import { isHeld } from '../keyring/rotation-hold.ts';
+import type { NamedPolicy } from '../keyring/rotation-hold.ts';
 import type { Pause } from '../keyring/rotation-policy.ts';
 import { effectivePolicy, inForce } from '../keyring/selector-policy.ts';
 import type { EffectivePolicy, SelectorPolicy } from '../keyring/selector-policy.ts';
@@ -24,7 +26,7 @@ export interface KeyRotation {
   readonly view: KeyView;
   readonly effective: EffectivePolicy | null;
   /** Why what the policy asks for waits; null where it does not. */
-  readonly paused: (Pause & { readonly by: 'policy' | 'namespace' }) | null;
+  readonly paused: (Pause & { readonly by: 'policy' | 'namespace' | 'undo' }) | null;
   /** Of everything that is planned; it may lie in the past. Null: nothing is planned. */
   readonly nextAt: Date | null;
   /** What is due by now. */
@@ -62,12 +64,13 @@ export class RotationReading {
     const uses = primary === null ? 0 : await store.usesOf(id, primary);
     const key = scheduledKey(view.key, view.versions, { uses, noticed: await store.notices(id) });
     const now = clock();
-    const policy = inForce(effective?.policy ?? null, set.paused);
+    const winner = effective?.candidates[0] ?? null;
+    const policy = winner && inForce(winner, view.key, set.paused);
     const due = dueActions(key, policy, now);
     return {
       view,
       effective,
-      paused: pauseOf(effective, set.paused),
+      paused: pauseOf(view.key, winner, set.paused),
       nextAt: nextDue(key, policy, now),
       due,
       late: due.some((action) => isLate(action, now)),
@@ -105,14 +108,19 @@ export class RotationReading {
   }
 }
 
-/** The namespace's pause is named first: to resume the policy would change nothing. */
+/** The namespace's pause is named first, then the policy's: to resume what comes after changes nothing. */
 function pauseOf(
-  effective: EffectivePolicy | null,
+  { rotationHold, primary }: KeyView['key'],
+  winner: NamedPolicy | null,
   namespace: Pause | null,
 ): KeyRotation['paused'] {
   if (namespace !== null) return { by: 'namespace', ...namespace };
-  const paused = effective?.policy.paused ?? null;
-  return paused && { by: 'policy', ...paused };
+  if (winner === null) return null;
+  const { paused } = winner.policy;
+  if (paused !== null) return { by: 'policy', ...paused };
+  if (!isHeld(rotationHold, primary, winner)) return null;
+  const { at, reason } = rotationHold;
+  return { by: 'undo', at, reason };
 }
 
 function isLate(action: DueAction, now: Date): boolean {

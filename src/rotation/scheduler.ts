@@ -329,9 +329,9 @@ export class Scheduler {
     const { principal } = this.#options;
     const grant = authorizer.authorize(principal, 'keys.read', { namespace, key: keyId });
     const view = await read.fresh(grant);
-    const { primary, labels, rotation } = view.key;
+    const { primary } = view.key;
     const set = await policies.of(namespace);
-    const policy = winningPolicy(labels, rotation, set);
+    const policy = winningPolicy(view.key, set);
     // The set says too whether the namespace is paused, which holds for a key's own policy as well.
     const policySet = set.revision;
     const uses = primary === null ? 0 : await store.usesOf(keyId, primary);

@@ -1,6 +1,7 @@
 /** Rows of `key`. */
 import type { Attested } from '../keyring/ports.ts';
-import type { Destruction, Key, KeyExport, Suspension } from '../keyring/model.ts';
+import type { Destruction, Key, KeyExport, RotationHold, Suspension } from '../keyring/model.ts';
+import { holdFromJson, holdJson } from '../keyring/rotation-hold.ts';
 import { policyFromJson, policyJson } from '../keyring/rotation-policy.ts';
 import type { RotationPolicy } from '../keyring/rotation-policy.ts';
 import type { keyModel } from './generated/models/key.ts';
@@ -38,6 +39,7 @@ export const KEY_COLUMNS = [
   'origin',
   'exportable',
   'exports',
+  'rotation_hold',
 ] as const satisfies readonly (keyof KeyRow)[];
 
 export const ORIGINS = ['generated', 'imported'] as const satisfies readonly Key['origin'][];
@@ -68,6 +70,8 @@ export const keyRow = ({ value: key, mac }: Attested<Key>): KeyRow => ({
   origin: key.origin,
   exportable: key.exportable,
   exports: exportsJson(key.exports),
+  rotation_hold:
+    key.rotationHold && (holdJson(key.rotationHold) as unknown as KeyRow['rotation_hold']),
 });
 
 /** @throws TwofoldError integrity_failed */
@@ -81,6 +85,7 @@ export const keyFromRow = (row: KeyRow): Attested<Key> => {
     purpose: columns.one('purpose', PURPOSES),
     labels: columns.strings('labels'),
     rotation: rotation(columns),
+    rotationHold: hold(columns),
     deletionProtection: columns.boolean('deletion_protection'),
     origin: columns.one('origin', ORIGINS),
     exportable: columns.boolean('exportable'),
@@ -137,6 +142,11 @@ const isWhole = (value: unknown): value is number => Number.isSafeInteger(value)
 const rotation = (columns: RowReader<KeyRow>): RotationPolicy | null => {
   const json = columns.json('rotation');
   return json === null ? null : policyFromJson(json);
+};
+
+const hold = (columns: RowReader<KeyRow>): RotationHold | null => {
+  const json = columns.json('rotation_hold');
+  return json === null ? null : holdFromJson(json);
 };
 
 const suspension = (columns: RowReader<KeyRow>): Suspension | null =>

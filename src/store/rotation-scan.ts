@@ -10,6 +10,7 @@
  * key through the keyring.
  */
 import type { Labels, Purpose } from '../keyring/model.ts';
+import { holdFromJson } from '../keyring/rotation-hold.ts';
 import { policyFromJson } from '../keyring/rotation-policy.ts';
 import type { RotationPolicy } from '../keyring/rotation-policy.ts';
 import type { LightKey, RotationScan } from '../rotation/ports.ts';
@@ -35,7 +36,8 @@ const KEYS = {
   text: `select k.name, k.id::text, k.purpose, k.labels::text, k.rotation::text,
       k.suspended_at is not null, v.suite,
       round(date_part('epoch', v.activated_at) * 1000), coalesce(u.used, 0)::float8,
-      round(date_part('epoch', v.deactivate_at) * 1000), v.next, w.superseded
+      round(date_part('epoch', v.deactivate_at) * 1000), v.next, w.superseded,
+      case when k.rotation_hold->>'primary' = k.primary_version::text then k.rotation_hold::text end
     from (select * from public.key where namespace = $1 and name > $2
         and destroyed_at is null and destroy_at is null
       order by name limit $3) k
@@ -76,6 +78,7 @@ type Row = readonly [
   deactivateAt: number | null,
   next: readonly [activateAt: number, suite: number] | null,
   superseded: readonly number[] | null,
+  hold: string | null,
 ];
 
 /** Remembers what `parse` made of a text, within bounds. */
@@ -98,13 +101,14 @@ interface Texts {
 
 function lightKey(row: Row, texts: Texts): LightKey {
   const [name, id, purpose, labels, rotation, suspended, suite, activatedAt, uses] = row;
-  const [, , , , , , , , , deactivateAt, next, superseded] = row;
+  const [, , , , , , , , , deactivateAt, next, superseded, hold] = row;
   return {
     id,
     name,
     purpose,
     labels: texts.labels(labels),
     rotation: rotation === null ? null : texts.policy(rotation),
+    rotationHold: hold === null ? null : holdFromJson(JSON.parse(hold)),
     suspended,
     primary:
       suite === null || activatedAt === null ? null : { suite, activatedAt, uses, deactivateAt },

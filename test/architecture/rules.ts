@@ -70,6 +70,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'keyring/set-ports.ts',
     'keyring/approval-ports.ts',
     'keyring/model.ts',
+    'keyring/rotation-hold.ts',
     'keyring/rotation-policy.ts',
     'audit/ports.ts',
     'audit/tree/hashes.ts',

@@ -69,6 +69,38 @@ describe('the policy of a key', () => {
     expect((await send('DELETE', path, undefined, '"1"')).status).toBe(200);
   });
 
+  it('is held for a key whose rotation was undone, says so, and is resumed', async () => {
+    const key = `keys/${await make()}`;
+    await send('PUT', `${key}/rotation-policy`, { interval: 'P90D' }, '"1"');
+    await send('POST', `${key}/rotate`);
+    const back = { version: 1, reason: 'a consumer broke' };
+    const held = { reason: back.reason, primary: 1, policy: null, policyRevision: 2 };
+    const dry = await send('PUT', `${key}/primary?dryRun=true`, back, '"3"');
+    const changes = dry.json['changes'] as readonly object[];
+    expect(changes).toContainEqual(
+      expect.objectContaining({
+        field: 'rotationHold',
+        from: null,
+        to: expect.objectContaining(held) as object,
+      }),
+    );
+    const undone = await send('PUT', `${key}/primary`, back, '"3"');
+    expect(undone.json).toMatchObject({ primary: 1, rotationHold: held });
+    const read = await service.call('operator', 'GET', `/v1/${key}`);
+    expect(read.json).toMatchObject({ rotationHold: held });
+    expect((await send('GET', `${key}/rotation-policy`)).json).toMatchObject({
+      paused: { by: 'undo', reason: back.reason },
+      nextAt: null,
+    });
+    const reason = { reason: 'mended' };
+    expect((await send('POST', `${key}/rotation-policy/resume`, reason)).json).toMatchObject({
+      rotationHold: null,
+      rotation: { revision: 2, paused: null },
+    });
+    const { json } = await send('GET', `${key}/rotation-policy`);
+    expect([json['paused'], json['nextAt']]).toEqual([null, expect.any(String)]);
+  });
+
   it('is no business of users and auditors', async () => {
     const path = `keys/${await make()}/rotation-policy`;
     for (const role of ['user', 'auditor']) {

@@ -73,6 +73,7 @@ const ONE_KEY: RotationScan = {
       purpose: 'wrap',
       labels: {},
       rotation: policy({ interval: 'P90D' }),
+      rotationHold: null,
       suspended: false,
       primary: {
         suite: findSuite('MLKEM768-P256').number,

@@ -470,10 +470,9 @@ function apply(rows: Rows, write: Exclude<KeyWrite, SetWrite | ApprovalWrite | R
       rows.policySets.set(namespace, write.row);
       return;
     }
-    case 'hold-leadership':
-    case 'insert-run':
     case 'require-policy-set':
-      throw new TypeError('no scheduler runs here');
+      if ((rows.policySets.get(write.namespace)?.value.revision ?? 0) === write.revision) return;
+      throw new TwofoldError('conflict');
     case 'use-import':
       if (rows.usedImports.has(write.id)) throw new TwofoldError('import_parameters_used');
       rows.usedImports.add(write.id);

@@ -21,6 +21,7 @@ import {
   at,
   DESTRUCTION,
   EXPORTED_KEY,
+  HELD_KEY,
   KEY,
   KEY_ID,
   LATER_KEY,
@@ -103,6 +104,13 @@ describe('golden bytes, which no later version may change', () => {
     const found = { canonical: hex(canonicalKey(EXPORTED_KEY)), mac: hex(attested) };
     expect(found).toEqual(GOLDEN['exported key']);
     expect(found.canonical.slice(0, 2)).toBe('05');
+  });
+
+  it('of a key that holds its policy, in the format after that', async () => {
+    const { mac: attested } = await attestKey(mac, HELD_KEY);
+    const found = { canonical: hex(canonicalKey(HELD_KEY)), mac: hex(attested) };
+    expect(found).toEqual(GOLDEN['held key']);
+    expect(found.canonical.slice(0, 2)).toBe('06');
   });
 
   it('of a version with a certificate chain, likewise', async () => {

@@ -41,6 +41,7 @@ export const KEY: Key = {
   purpose: 'wrap',
   labels: { team: 'ml', env: 'prod' },
   rotation: null,
+  rotationHold: null,
   deletionProtection: true,
   origin: 'generated',
   exportable: false,
@@ -89,6 +90,19 @@ export const EXPORTED_KEY: Key = {
       approval: '8c2a4a0e-5f0f-4c5e-9d5d-1d2f6a3b4c5d',
     },
   ],
+};
+
+/** A key of which a rotation was undone. */
+export const HELD_KEY: Key = {
+  ...KEY,
+  primary: 1,
+  rotationHold: {
+    at: at(5),
+    reason: 'a consumer broke',
+    primary: 1,
+    policy: 'yearly',
+    policyRevision: 7,
+  },
 };
 
 /** A version of each state, every optional time set. */

@@ -66,7 +66,8 @@ describe('the policy in effect', () => {
       fc.property(labels, own, selectors, (given, ofKey, policies) => {
         const found = effectivePolicy(given, ofKey, policies);
         const ranked = rankPolicies(policies.toReversed());
-        expect(winningPolicy(given, ofKey, ranked)).toBe(found?.policy ?? null);
+        const facts = { labels: given, rotation: ofKey, rotationHold: null, primary: 1 };
+        expect(winningPolicy(facts, ranked)).toBe(found?.policy ?? null);
         expect(effectivePolicy(given, ofKey, policies.toReversed())).toEqual(found);
       }),
     );

@@ -50,6 +50,7 @@ export async function openStoredInstance(
     ...{ hsm, clock, engine: nativeEngine, root, uses, audit, epoch, refreshEpoch },
     instance: id,
     suites: ANY_SUITE,
+    rotationPolicies: (name) => policies.current(name),
     quotas: async (name) => (await limits.inForce(name)).quotas,
   });
   const { integrity } = keyring;

@@ -252,6 +252,7 @@ export async function openInstance({
     refreshEpoch,
     instance: id,
     versionUses: store.uses,
+    rotationPolicies: (name) => policies.current(name),
     suites,
     destruction,
     clock,

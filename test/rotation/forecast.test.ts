@@ -27,6 +27,8 @@ const OPTIONS: ForecastOptions = {
   page: { size: 50, after: null },
 };
 
+const HOLD = { at: at(0), reason: 'broke', primary: 1, policy: null, policyRevision: 1 };
+
 let counter = 0;
 const light = (over: Partial<LightKey> = {}, primary = {}): LightKey => {
   counter += 1;
@@ -36,6 +38,7 @@ const light = (over: Partial<LightKey> = {}, primary = {}): LightKey => {
     purpose: 'wrap',
     labels: {},
     rotation: null,
+    rotationHold: null,
     suspended: false,
     primary: { suite: HYBRID, activatedAt: START, uses: 0, deactivateAt: null, ...primary },
     next: null,
@@ -159,6 +162,9 @@ describe('a forecast', () => {
       light({ rotation: policy() }),
       light({ rotation: stopped }),
       light({ rotation: every('P30D'), suspended: true }),
+      light({ rotation: every('P30D'), rotationHold: HOLD }),
+      // Of another revision of the policy: that one may act.
+      light({ rotation: policy(), rotationHold: { ...HOLD, policyRevision: 7 } }),
       light({ rotation: every('P30D'), primary: null }),
       light({ rotation: every('P30D') }, { activatedAt: START - 90 * DAY }),
       light({ rotation: policy({ maxUses: 5 }) }, { uses: 5, activatedAt: START - 90 * DAY }),
@@ -168,10 +174,10 @@ describe('a forecast', () => {
       ),
     ]);
     expect(forecast).toMatchObject({
-      keys: 8,
-      unplanned: 2,
+      keys: 10,
+      unplanned: 3,
       byUseAlone: 0,
-      waiting: { paused: 1, suspended: 1, withoutPrimary: 1 },
+      waiting: { paused: 1, held: 1, suspended: 1, withoutPrimary: 1 },
       late: { count: 2, byUse: 1 },
     });
     const oldest = forecast.late.oldest?.getTime() ?? 0;

@@ -14,6 +14,7 @@ const batchOf = (count: number): readonly LightKey[] =>
     purpose: 'wrap',
     labels: {},
     rotation: DAILY,
+    rotationHold: null,
     suspended: false,
     primary: {
       suite: suite('MLKEM768-P256'),

@@ -479,25 +479,6 @@ it('looks at a key that failed when something else of it is due, not only when i
 });
 
 describe('what an operator did by hand', () => {
-  it('keeps: a rotation that was undone comes again when its interval has passed', async () => {
-    const id = await ruled({ interval: 'P30D' });
-    const { scheduler } = first.scheduler();
-    stage.clock.now += 30 * DAY;
-    await scheduler.tick();
-    const { revision: ifMatch } = (await read(id)).key;
-    const back = { version: 1, reason: 'a consumer broke', acceptQuantumVulnerable: false };
-    const run = aRun({ ifMatch });
-    await first.keyring.manage.setPrimary(first.grant('keys.set-primary', id), back, run);
-    await scheduler.tick();
-    stage.clock.now += 25 * DAY;
-    await scheduler.tick();
-    expect((await read(id)).key).toMatchObject({ primary: 1, latestVersion: 2 });
-    stage.clock.now += 5 * DAY;
-    await scheduler.tick();
-    expect((await read(id)).key).toMatchObject({ primary: 3, latestVersion: 3 });
-    expect((await runsOf(id)).map(({ action }) => action)).toEqual(['rotate/1/1', 'rotate/1/2']);
-  });
-
   it('is brought in line with its policy again: a window that was opened closes', async () => {
     const id = await ruled({ interval: 'P30D', retire: { keepVersions: 1, after: null } });
     const { scheduler } = first.scheduler();

@@ -120,6 +120,15 @@ const keyRecord: fc.Arbitrary<Key> = fc.record({
   purpose: fc.constantFrom('wrap', 'kem', 'sign', 'mac'),
   labels: fc.dictionary(text, text, { maxKeys: 4, noNullPrototype: true }),
   rotation: fc.constant(null),
+  rotationHold: perhaps(
+    fc.record({
+      at: when,
+      reason: text,
+      primary: ordinal,
+      policy: perhaps(text),
+      policyRevision: counted,
+    }),
+  ),
   deletionProtection: fc.boolean(),
   origin: fc.constantFrom('generated', 'imported'),
   exportable: fc.boolean(),

@@ -80,6 +80,7 @@ describe('the scan for a forecast', () => {
       purpose: 'wrap',
       labels: { shard: '0' },
       rotation: FULL,
+      rotationHold: null,
       suspended: false,
       primary: {
         suite: 0x0101,
@@ -93,6 +94,19 @@ describe('the scan for a forecast', () => {
     expect(of(second.id)).toMatchObject({ suspended: true, primary: { uses: 0 } });
     expect(of(third.id)).toMatchObject({ primary: null });
     expect(of(fourth.id)).toBeUndefined();
+  });
+
+  it('gives the hold of an undone rotation while the key has the primary of it', async () => {
+    const row = key({ name: 'scan-held' });
+    const changes = await changer(store);
+    await changes.commit(insert(row));
+    const hold = { reason: 'r', primary: 1, policy: null, policyRevision: 3 };
+    const stored = JSON.stringify({ at: '2030-01-01T00:00:00.000Z', ...hold });
+    await owner.query('update public.key set rotation_hold = $2 where id = $1', [row.id, stored]);
+    const held = async () => (await scan(1_000)).find(({ id }) => id === row.id)?.rotationHold;
+    expect(await held()).toEqual({ at: new Date(Date.UTC(2030, 0, 1)), ...hold });
+    await owner.query('update public.key set primary_version = null where id = $1', [row.id]);
+    expect(await held()).toBeNull();
   });
 
   it('looks for uses where they are asked for: of a suite, and of policies that count them', async () => {

@@ -56,6 +56,7 @@ export const key = (over: Partial<Key> = {}): Key => ({
   purpose: 'wrap',
   labels: {},
   rotation: null,
+  rotationHold: null,
   deletionProtection: false,
   origin: 'generated',
   exportable: false,
