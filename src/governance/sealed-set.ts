@@ -23,7 +23,9 @@ import type { HistoryQuery, JsonObject, SetMember, SetStore } from '../keyring/s
 import { attestMember, attestSeal, hashOfHashes, hashOfMember } from './set-mac.ts';
 import { verifyHistory, verifySet } from './set-mac.ts';
 import { ViewCache, byBytes, continued } from './set-views.ts';
-import type { RowProof, VerifiedSet } from './set-views.ts';
+import type { Member, RowProof, SetView, VerifiedSet } from './set-views.ts';
+
+export type { Member, SetView } from './set-views.ts';
 
 /** What a kind is. */
 export interface SetKind<T> {
@@ -47,26 +49,9 @@ export interface OneKey {
   readonly also: readonly string[];
 }
 
-/** A member in force. */
-export interface Member<T> {
-  readonly name: string;
-  readonly revision: number;
-  readonly at: Date;
-  readonly by: SetMember['by'];
-  readonly value: T;
-}
-
 /** What a revision made of a member; `value` is null where it took the member away. */
 export interface PastMember<T> extends Omit<Member<T>, 'value'> {
   readonly value: T | null;
-}
-
-/** The verified members of a namespace. */
-export interface SetView<T> {
-  /** 0 while there never was a member. */
-  readonly revision: number;
-  /** In byte order of their names. */
-  readonly members: ReadonlyMap<string, Member<T>>;
 }
 
 /** Of one member; null where it is not there before or after. */

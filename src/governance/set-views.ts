@@ -8,12 +8,28 @@ import { equalBytes } from '../crypto/bytes.ts';
 import { isOfPoliciesAlone, nameOfSetChange } from '../epoch.ts';
 import type { EpochStanding, SecurityChange, SecurityEpoch } from '../epoch.ts';
 import type { RowMac } from '../keyring/row-mac.ts';
-import type { SetSince, StoredMember } from '../keyring/set-ports.ts';
-import type { Member, SetView } from './sealed-set.ts';
+import type { SetMember, SetSince, StoredMember } from '../keyring/set-ports.ts';
 import { digestOfRows, hashOfHashes, hashOfMember, isSealOf } from './set-mac.ts';
 
 /** Namespaces whose sets are remembered. */
 const MAX_CACHED = 1_000;
+
+/** A member in force. */
+export interface Member<T> {
+  readonly name: string;
+  readonly revision: number;
+  readonly at: Date;
+  readonly by: SetMember['by'];
+  readonly value: T;
+}
+
+/** The verified members of a namespace. */
+export interface SetView<T> {
+  /** 0 while there never was a member. */
+  readonly revision: number;
+  /** In byte order of their names. */
+  readonly members: ReadonlyMap<string, Member<T>>;
+}
 
 /** Of a member that was verified. */
 export interface RowProof {
