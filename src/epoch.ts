@@ -15,10 +15,18 @@ export interface SecurityChange {
   readonly namespace: string;
   /** Id and name both null with scope `key`: any key of any namespace (a change whose record is gone). */
   readonly keyId: string | null;
+  /** Of scope `access` what kind of set was changed (`nameOfSetChange`), where that is known. */
   readonly keyName: string | null;
   /** Further names and ids of the namespace that it touched: aliases, and the key that lost one. */
   readonly also?: readonly string[];
 }
+
+/** How a change of a set of this kind is recorded: as no key can be named. */
+export const nameOfSetChange = (kind: string): string => `${kind}/`;
+
+/** Whether what policies say was changed and nothing else: everybody stays who they are. */
+export const isOfPoliciesAlone = ({ scope, keyId, keyName }: SecurityChange): boolean =>
+  scope === 'access' && keyId === null && keyName === nameOfSetChange('policy');
 
 /** What a pending answer stood on. */
 export interface EpochStanding {

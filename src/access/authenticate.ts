@@ -8,6 +8,7 @@
 import { hash } from 'node:crypto';
 import { errors as joseErrors, jwtVerify } from 'jose';
 import type { CryptoKey } from 'jose';
+import { isOfPoliciesAlone } from '../epoch.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import { bearerToken, invalidToken, outlineToken } from './bearer.ts';
@@ -95,8 +96,8 @@ export class TokenAuthenticator implements Authenticator {
     this.#concurrency = options.concurrency ?? DEFAULTS.concurrency;
     this.#now = options.now ?? (() => new Date());
     this.#verified = new BoundedCache(options.capacity ?? DEFAULTS.capacity);
-    options.epoch.onChange(({ scope }) => {
-      if (scope === 'access') this.#forget();
+    options.epoch.onChange((change) => {
+      if (change.scope === 'access' && !isOfPoliciesAlone(change)) this.#forget();
     });
   }
 

@@ -2,8 +2,22 @@
 import type { X509Certificate } from 'node:crypto';
 import type { RoleMapping } from './role-mapping.ts';
 
-/** Where the subject stands: a name of the kind that must be in the certificate exactly once. */
-export type SubjectSource = 'spiffe' | 'dns' | 'email';
+/** Names of subjectAltName; the kind must be in the certificate exactly once. */
+export type AlternativeSource = 'spiffe' | 'dns' | 'email';
+
+/**
+ * Where the subject of a principal stands: in one kind of alternative name, or in the subject of the
+ * certificate. An issuer has one source, and what stands elsewhere is not looked at.
+ */
+export type SubjectSource = AlternativeSource | 'commonName' | 'distinguishedName';
+
+export const SUBJECT_SOURCES = [
+  'spiffe',
+  'dns',
+  'email',
+  'commonName',
+  'distinguishedName',
+] as const satisfies readonly SubjectSource[];
 
 export interface CertificateIssuerSettings {
   /** What its principals have as their issuer. */

@@ -11,8 +11,9 @@ import { mayBeUsedFor, readExtensions } from '../crypto/certificate-extensions.t
 import { TwofoldError } from '../errors.ts';
 import { CLIENT_AUTHENTICATION, notUnderstood } from './authorities.ts';
 import { BoundedCache } from './bounded-cache.ts';
-import type { CertificateIssuerSettings, SubjectSource } from './certificate-issuer.ts';
+import type { AlternativeSource, CertificateIssuerSettings } from './certificate-issuer.ts';
 import { DeniedCredential } from './denied.ts';
+import { commonNameOf, distinguishedNameOf } from './distinguished-subject.ts';
 import type { Principal } from './grant.ts';
 import { mappedRoles } from './role-mapping.ts';
 import { NOTHING_STORED } from './trust.ts';
@@ -33,7 +34,7 @@ const FIELD = 'The certificate';
 const BROKEN_DIGEST = /md[245]|sha-?1(?![0-9])/iu;
 /** A name as Node prints it; what it cannot print plainly it writes as a JSON string. */
 const NAME = /([A-Za-z ]+):("(?:[^"\\]|\\.)*"|[^",]*)(?:, |$)/uy;
-const LABEL: Readonly<Record<SubjectSource, string>> = {
+const LABEL: Readonly<Record<AlternativeSource, string>> = {
   spiffe: 'URI',
   dns: 'DNS',
   email: 'email',
@@ -180,6 +181,21 @@ function extensionsOf({ raw }: X509Certificate): ReturnType<typeof readExtension
 
 function subjectOf(certificate: X509Certificate, settings: CertificateIssuerSettings): string {
   const { subject: source, trustDomain } = settings;
+  if (source === 'commonName') return bounded(commonNameOf(certificate.raw, invalid));
+  if (source === 'distinguishedName') return bounded(distinguishedNameOf(certificate.raw, invalid));
+  return alternativeName(certificate, source, trustDomain);
+}
+
+function bounded(name: string): string {
+  if (name.length > MAX_SUBJECT) throw invalid('name');
+  return name;
+}
+
+function alternativeName(
+  certificate: X509Certificate,
+  source: AlternativeSource,
+  trustDomain: string | undefined,
+): string {
   const names = namesOf(certificate.subjectAltName ?? '');
   const [name, ...others] = names.filter(({ label }) => label === LABEL[source]);
   if (name === undefined) throw invalid('no such name');

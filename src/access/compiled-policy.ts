@@ -3,6 +3,7 @@
  * Cedar alone evaluates. The scope is all that Cedar's own matching looks at before a policy's
  * conditions, so a policy whose scope does not match cannot matter (`policy-set.ts`).
  */
+import { hash } from 'node:crypto';
 import { policySetTextToParts, policyToJson, validate } from '@cedar-policy/cedar-wasm/nodejs';
 import type { EntityUidJson, PolicyJson } from '@cedar-policy/cedar-wasm/nodejs';
 import { BoundedCache } from './bounded-cache.ts';
@@ -19,6 +20,8 @@ export type Constraint =
 
 export interface CompiledPolicy {
   readonly text: string;
+  /** SHA-256 of the text, hex. */
+  readonly digest: string;
   readonly annotatedId: string | null;
   /** Of each principal that it admits, by its `@limit`; null: it sets none. */
   readonly limit: PolicyRate | null;
@@ -83,6 +86,7 @@ function compile(text: string): CompiledPolicy {
   const resource = constraintOf(json.resource);
   return {
     text,
+    digest: hash('sha256', text, 'hex'),
     annotatedId: annotations['id'] ?? null,
     // One that was stored before it meant anything says nothing; what is stored anew is checked.
     limit: json.effect === 'permit' ? rateOfText(annotations['limit'] ?? '') : null,

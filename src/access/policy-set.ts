@@ -183,7 +183,8 @@ export class PolicySet {
     };
     const texts = () =>
       Object.fromEntries(policies.map(({ id, compiled }) => [id, conditionsOf(compiled)]));
-    const key = `${this.revision}\n${policies.map(({ id }) => id).join('\n')}`;
+    // By what they say: a change of other policies leaves those parsed that stay.
+    const key = policies.map(({ id, compiled }) => `${id} ${compiled.digest}`).join('\n');
     return evaluate(
       key,
       texts,

@@ -41,8 +41,10 @@ const vouching = {
     description:
       'PEM of one to ten authorities. Each is an anchor by itself: what it signed is taken, and no path is looked for.',
   }),
-  subject: z.enum(['spiffe', 'dns', 'email']).meta({
-    description: 'The kind of name (subjectAltName) that is the subject; it must be there once.',
+  subject: z.enum(['spiffe', 'dns', 'email', 'commonName', 'distinguishedName']).meta({
+    description:
+      'The kind of name (subjectAltName) that is the subject, and must be there once; or of the ' +
+      "certificate's own subject its one common name, or all of it as RFC 4514 writes it.",
   }),
   trustDomain: z
     .string()

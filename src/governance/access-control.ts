@@ -12,7 +12,7 @@ import type { SecurityEpoch } from '../epoch.ts';
 import type { Namespaces } from './namespaces.ts';
 import type { Policies } from './policies.ts';
 import type { SetView } from './sealed-set.ts';
-import { cedarText, compileStored } from './stored-policy.ts';
+import { compileStored } from './stored-policy.ts';
 import type { StoredPolicy } from './stored-policy.ts';
 
 interface AccessParts {
@@ -74,13 +74,12 @@ export function policySetOf(
     readonly members: ReadonlyMap<string, { readonly value: StoredPolicy }>;
   },
 ): PolicySet {
-  const stored = [...members].map(([id, { value }]) => ({ id, value }));
-  const texts = stored.map(({ id, value }) => [id, cedarText(namespace, value.source)]);
-  const said = JSON.stringify([SCHEMA, namespace, revision, texts]);
-  const digest = createHash('sha256').update(said).digest('hex').slice(0, 32);
-  const policies = stored.map(({ id, value }) => ({
+  const policies = [...members].map(([id, { value }]) => ({
     id,
     compiled: compileStored(namespace, value),
   }));
+  const texts = policies.map(({ id, compiled }) => [id, compiled.digest]);
+  const said = JSON.stringify([SCHEMA, namespace, revision, texts]);
+  const digest = createHash('sha256').update(said).digest('hex').slice(0, 32);
   return new PolicySet(readSchema(SCHEMA), `${String(revision)}-${digest}`, policies);
 }

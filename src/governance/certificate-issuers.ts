@@ -1,5 +1,6 @@
 /** Issuers of client certificates as a namespace stores them: their authorities, and whom they name. */
 import { keyOf, parseAuthorities } from '../access/authorities.ts';
+import { SUBJECT_SOURCES } from '../access/certificate-issuer.ts';
 import type { CertificateIssuerSettings, SubjectSource } from '../access/certificate-issuer.ts';
 import type { RoleMapping } from '../access/role-mapping.ts';
 import { TwofoldError } from '../errors.ts';
@@ -22,8 +23,8 @@ export interface StoredCertificateIssuer {
   readonly shared: boolean;
 }
 
-const SUBJECTS: readonly string[] = ['spiffe', 'dns', 'email'] satisfies readonly SubjectSource[];
-const isSubject = (text: string): text is SubjectSource => SUBJECTS.includes(text);
+const isSubject = (text: string): text is SubjectSource =>
+  SUBJECT_SOURCES.some((source) => source === text);
 
 /** Of a row that says `mtls`. @throws TwofoldError integrity_failed */
 export function certificateIssuerFrom(

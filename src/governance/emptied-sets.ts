@@ -7,7 +7,7 @@ import type { Grant } from '../access/grant.ts';
 import { inTurns } from '../keyring/in-turns.ts';
 import type { KeyWrite } from '../keyring/ports.ts';
 import type { SealedSetParts } from './sealed-set.ts';
-import { attestMember, attestSeal, hashOfMembers, verifySet } from './set-mac.ts';
+import { attestMember, attestSeal, hashOfHashes, verifySet } from './set-mac.ts';
 
 const MACS_AT_ONCE = 16;
 
@@ -39,7 +39,7 @@ export async function emptySets(
       const gone = { kind, namespace, name, revision, at, by: { issuer, subject }, value: null };
       writes.push({ kind: 'put-member', row: await attestMember(mac, gone) });
     });
-    const row = await attestSeal(mac, { kind, namespace, revision, hash: hashOfMembers([]) });
+    const row = await attestSeal(mac, { kind, namespace, revision, hash: hashOfHashes([]) });
     writes.push({ kind: 'put-seal', row, expected });
     counts.set(kind, stored.members.length);
   }

@@ -17,6 +17,7 @@ import type {
   Pairs,
 } from '../access/delegation.ts';
 import type { Grant } from '../access/grant.ts';
+import { isOfPoliciesAlone } from '../epoch.ts';
 import type { SecurityChange, SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import type { KeyView } from '../keyring/operations.ts';
@@ -282,7 +283,9 @@ class GrantCache {
     return grants;
   }
 
-  #drop({ scope, keyId }: SecurityChange): void {
+  #drop(change: SecurityChange): void {
+    const { scope, keyId } = change;
+    if (isOfPoliciesAlone(change)) return;
     if (scope === 'access' || keyId === null) this.#grants.clear();
     else this.#grants.delete(keyId);
   }

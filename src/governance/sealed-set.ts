@@ -12,7 +12,7 @@ import { createHash } from 'node:crypto';
 
 import type { Grant, Operation } from '../access/grant.ts';
 import { encodeCbor } from '../crypto/cbor.ts';
-import type { SecurityChange, SecurityEpoch } from '../epoch.ts';
+import { nameOfSetChange } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import { Changes, plainPlan } from '../keyring/changes.ts';
 import type { ChangeParts, ChangeSubject, Plan } from '../keyring/changes.ts';
@@ -20,10 +20,12 @@ import type { ChangeEvent } from '../keyring/events.ts';
 import type { ChangeDone, ChangeRun } from '../keyring/operations.ts';
 import type { KeyWrite } from '../keyring/ports.ts';
 import type { HistoryQuery, JsonObject, SetMember, SetStore } from '../keyring/set-ports.ts';
-import { attestMember, attestSeal, hashOfMembers, verifyHistory, verifySet } from './set-mac.ts';
+import { attestMember, attestSeal, hashOfHashes, hashOfMember } from './set-mac.ts';
+import { verifyHistory, verifySet } from './set-mac.ts';
+import { ViewCache, byBytes, continued } from './set-views.ts';
+import type { Member, RowProof, SetView, VerifiedSet } from './set-views.ts';
 
-/** Namespaces whose sets are remembered. */
-const MAX_CACHED = 1_000;
+export type { Member, SetView } from './set-views.ts';
 
 /** What a kind is. */
 export interface SetKind<T> {
@@ -47,26 +49,9 @@ export interface OneKey {
   readonly also: readonly string[];
 }
 
-/** A member in force. */
-export interface Member<T> {
-  readonly name: string;
-  readonly revision: number;
-  readonly at: Date;
-  readonly by: SetMember['by'];
-  readonly value: T;
-}
-
 /** What a revision made of a member; `value` is null where it took the member away. */
 export interface PastMember<T> extends Omit<Member<T>, 'value'> {
   readonly value: T | null;
-}
-
-/** The verified members of a namespace. */
-export interface SetView<T> {
-  /** 0 while there never was a member. */
-  readonly revision: number;
-  /** In byte order of their names. */
-  readonly members: ReadonlyMap<string, Member<T>>;
 }
 
 /** Of one member; null where it is not there before or after. */
@@ -106,6 +91,8 @@ export class SealedSet<T> {
   readonly #kind: SetKind<T>;
   readonly #changes: Changes<PreparedSetChange<T>>;
   #cache: ViewCache<T> | undefined;
+  /** Of the views that this set gave out. */
+  readonly #proofs = new WeakMap<SetView<T>, ReadonlyMap<string, RowProof>>();
 
   constructor(parts: SealedSetParts, kind: SetKind<T>) {
     this.#parts = parts;
@@ -114,27 +101,53 @@ export class SealedSet<T> {
   }
 
   /** As this instance knows it; a change of another one is learnt with the epoch. */
-  of(namespace: string): Promise<SetView<T>> {
-    this.#cache ??= new ViewCache(this.#parts.epoch);
-    return this.#cache.get(namespace, () => this.read(namespace));
+  async of(namespace: string): Promise<SetView<T>> {
+    this.#cache ??= new ViewCache(this.#parts.epoch, this.#kind.kind);
+    return (await this.#cache.get(namespace, () => this.#read(namespace))).view;
   }
 
   /** What `of` would answer at once; undefined where it would have to read. */
   known(namespace: string): SetView<T> | undefined {
-    return this.#cache?.known(namespace);
+    return this.#cache?.known(namespace)?.view;
   }
 
   /** @throws TwofoldError integrity_failed, database_unavailable */
-  read(namespace: string): Promise<SetView<T>> {
-    const { sets, epoch, mac, integrity } = this.#parts;
+  async read(namespace: string): Promise<SetView<T>> {
+    return (await this.#read(namespace)).view;
+  }
+
+  async #read(namespace: string): Promise<VerifiedSet<T>> {
+    const what = JSON.stringify([this.#kind.kind, namespace]);
+    const set = await this.#parts.integrity.over(
+      what,
+      async () => (await this.#readOn(namespace)) ?? (await this.#readWhole(namespace)),
+    );
+    this.#proofs.set(set.view, set.proofs);
+    return set;
+  }
+
+  /** From what was verified last; null where there is nothing, or the rows do not go on from there. */
+  async #readOn(namespace: string): Promise<VerifiedSet<T> | null> {
+    const known = this.#cache?.last(namespace);
+    if (known === undefined || known.view.revision === 0) return null;
+    const { sets, epoch, mac } = this.#parts;
     const { kind, fromJson } = this.#kind;
-    return integrity.over(JSON.stringify([kind, namespace]), async () => {
-      const stored = await sets.set(kind, namespace, epoch.current);
-      await verifySet(mac, kind, namespace, stored);
-      const members = stored.members.map(({ value }) => present(value, fromJson));
-      const revision = stored.seal?.value.revision ?? 0;
-      return { revision, members: new Map(members.map((member) => [member.name, member])) };
-    });
+    const since = await sets.since(kind, namespace, epoch.current, known.view.revision);
+    return continued(mac, known, since, (row) => present(row, fromJson));
+  }
+
+  async #readWhole(namespace: string): Promise<VerifiedSet<T>> {
+    const { sets, epoch, mac } = this.#parts;
+    const { kind, fromJson } = this.#kind;
+    const stored = await sets.set(kind, namespace, epoch.current);
+    const hashes = await verifySet(mac, kind, namespace, stored);
+    const revision = stored.seal?.value.revision ?? 0;
+    const members = stored.members.map(({ value }) => present(value, fromJson));
+    const proofs = stored.members.map(
+      ({ value, digest }, n) => [value.name, { hash: hashes[n] ?? digest, digest }] as const,
+    );
+    const view = { revision, members: new Map(members.map((member) => [member.name, member])) };
+    return { view, proofs: new Map(proofs) };
   }
 
   /** Newest first. @throws TwofoldError integrity_failed */
@@ -209,6 +222,11 @@ export class SealedSet<T> {
       throw new TwofoldError('quota_exceeded', detail);
     }
     const row = (member: PastMember<T>) => this.#row(namespace, member);
+    const proofs = this.#proofs.get(view);
+    // Members that stay are those that were verified, and need no canonical form again.
+    const hashOf = (member: Member<T>) =>
+      (view.members.get(member.name) === member ? proofs?.get(member.name)?.hash : undefined) ??
+      hashOfMember(row(member));
     const revision = view.revision + 1;
     const author = authorOf(grant);
     const at = this.#parts.clock();
@@ -217,7 +235,7 @@ export class SealedSet<T> {
         attestMember(mac, row(after ?? { name, revision, at, by: author, value: null })),
       ),
     );
-    const hash = hashOfMembers(members.map(row));
+    const hash = hashOfHashes(members.map(hashOf));
     const seal = await attestSeal(mac, { kind, namespace, revision, hash });
     const said = { ...detail, setRevision: revision, changed: this.#digest(changes) };
     return plainPlan({ revision, changes, detail: said }, [
@@ -237,7 +255,7 @@ export class SealedSet<T> {
     const form = (value: T | null) => Buffer.from(encodeCbor(value && toJson(value)));
     const [revision, at, by] = [view.revision + 1, this.#parts.clock(), authorOf(grant)];
     return [...entries]
-      .sort(([a], [b]) => compare(a, b))
+      .sort(([a], [b]) => byBytes(a, b))
       .flatMap(([name, value]) => {
         const before = view.members.get(name) ?? null;
         if (form(before && before.value).equals(form(value))) return [];
@@ -259,43 +277,13 @@ export class SealedSet<T> {
   }
 }
 
-/** By namespace, until a change of access is learnt. */
-class ViewCache<T> {
-  readonly #epoch: SecurityEpoch;
-  readonly #views = new Map<string, SetView<T>>();
-
-  constructor(epoch: SecurityEpoch) {
-    this.#epoch = epoch;
-    epoch.onChange((change) => this.#drop(change));
-  }
-
-  known(namespace: string): SetView<T> | undefined {
-    return this.#views.get(namespace);
-  }
-
-  async get(namespace: string, read: () => Promise<SetView<T>>): Promise<SetView<T>> {
-    const known = this.#views.get(namespace);
-    if (known !== undefined) return known;
-    const standing = { epoch: this.#epoch.current, namespace, keyId: null, keyName: null };
-    const view = await read();
-    if (this.#epoch.touches(standing)) return view;
-    if (this.#views.size >= MAX_CACHED) this.#views.clear();
-    this.#views.set(namespace, view);
-    return view;
-  }
-
-  #drop({ scope, namespace }: SecurityChange): void {
-    if (scope !== 'access') return;
-    if (namespace === '') this.#views.clear();
-    else this.#views.delete(namespace);
-  }
-}
-
 function subjectOf<T>({ kind, reach, events }: SetKind<T>): ChangeSubject<PreparedSetChange<T>> {
   return {
     // No key can have the name that is given for none.
     touched: () =>
-      typeof reach === 'object' ? reach : { keyId: null, keyName: `${kind}/`, also: [], reach },
+      typeof reach === 'object'
+        ? reach
+        : { keyId: null, keyName: nameOfSetChange(kind), also: [], reach },
     facts: ({ detail }) => {
       const keyId = typeof reach === 'object' ? reach.keyId : null;
       return { keyRef: null, keyId, keyVersion: null, suite: null, detail };
@@ -303,8 +291,6 @@ function subjectOf<T>({ kind, reach, events }: SetKind<T>): ChangeSubject<Prepar
     events: (_operation, change) => events?.(change) ?? [],
   };
 }
-
-const compare = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b));
 
 function membersAfter<T>(
   { members }: SetView<T>,
@@ -315,7 +301,7 @@ function membersAfter<T>(
     if (change.after === null) after.delete(change.name);
     else after.set(change.name, change.after);
   }
-  return [...after.values()].sort((a, b) => compare(a.name, b.name));
+  return [...after.values()].sort((a, b) => byBytes(a.name, b.name));
 }
 
 const authorOf = ({ principal: { issuer, subject } }: Grant<Operation>) => ({ issuer, subject });

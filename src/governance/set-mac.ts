@@ -49,8 +49,11 @@ const hasOddNumber = (value: unknown): boolean =>
     ? !Number.isSafeInteger(value) || Object.is(value, -0)
     : typeof value === 'object' && value !== null && Object.values(value).some(hasOddNumber);
 
-/** A change of one member encodes that one and none of the others, of which a set may have thousands. */
-function hashOfMember(member: SetMember): Uint8Array {
+/**
+ * SHA-256 of a member's canonical form. A change of one member encodes that one and none of the others, of
+ * which a set may have thousands.
+ */
+export function hashOfMember(member: SetMember): Uint8Array {
   // JSON has no way to say these, and would remember them as the null that they are not.
   if (hasOddNumber(member.value)) return hash(canonicalMember(member));
   const said = createHash('sha256').update(JSON.stringify(member)).digest('base64');
@@ -61,9 +64,13 @@ function hashOfMember(member: SetMember): Uint8Array {
   return made;
 }
 
-/** Of members in byte order of their names. */
-export const hashOfMembers = (members: readonly SetMember[]): Uint8Array =>
-  hash(encodeCbor(members.map(hashOfMember)));
+/** Of `hashOfMember` of each member, in byte order of their names: what the seal says. */
+export const hashOfHashes = (members: readonly Uint8Array[]): Uint8Array =>
+  hash(encodeCbor(members));
+
+/** Of digests of rows, one after the other (`SetSince.rest`). */
+export const digestOfRows = (digests: readonly Uint8Array[]): Uint8Array =>
+  hash(concatBytes(...digests));
 
 export async function attestMember(mac: RowMac, value: SetMember): Promise<Attested<SetMember>> {
   return { value, mac: await mac(canonicalMember(value)) };
@@ -85,8 +92,19 @@ function orAltered<T>(kind: string, namespace: string, form: () => T): T {
   }
 }
 
+/** Whether the seal is ours, and stands for these members (`hashOfHashes`). */
+export async function isSealOf(
+  mac: RowMac,
+  seal: Attested<SetSeal>,
+  members: Uint8Array,
+): Promise<boolean> {
+  const genuine = equalBytes(await mac(canonicalSeal(seal.value), seal.mac), seal.mac);
+  return genuine && equalBytes(seal.value.hash, members);
+}
+
 /**
  * Verifies that these are the members, and that they are all there are.
+ * @returns `hashOfMember` of each
  * @throws TwofoldError integrity_failed
  */
 export async function verifySet(
@@ -94,19 +112,18 @@ export async function verifySet(
   kind: string,
   namespace: string,
   { seal, members }: StoredSet,
-): Promise<void> {
+): Promise<readonly Uint8Array[]> {
   const values = members.map(({ value }) => value);
   if (seal === null) {
     if (values.length > 0) throw altered(kind, namespace);
-    return;
+    return [];
   }
   const owned = [seal.value, ...values].every(
     (row) => row.kind === kind && row.namespace === namespace,
   );
-  const of = orAltered(kind, namespace, () => hashOfMembers(values));
-  const whole = owned && equalBytes(seal.value.hash, of);
-  const genuine = equalBytes(await mac(canonicalSeal(seal.value), seal.mac), seal.mac);
-  if (!whole || !genuine) throw altered(kind, namespace);
+  const of = orAltered(kind, namespace, () => values.map(hashOfMember));
+  if (!owned || !(await isSealOf(mac, seal, hashOfHashes(of)))) throw altered(kind, namespace);
+  return of;
 }
 
 /**

@@ -77,5 +77,19 @@ export function cedarText(namespace: string, source: PolicySource): string {
   return linkTemplate(template, who, what, limit);
 }
 
-export const compileStored = (namespace: string, { source }: StoredPolicy): CompiledPolicy =>
-  compilePolicy(cedarText(namespace, source));
+interface Compiled {
+  readonly namespace: string;
+  readonly policy: CompiledPolicy;
+}
+
+/** A stored policy never changes, and stays the same object in every later view of its set. */
+const compiled = new WeakMap<StoredPolicy, Compiled>();
+
+/** @throws PolicyInvalid */
+export function compileStored(namespace: string, stored: StoredPolicy): CompiledPolicy {
+  const known = compiled.get(stored);
+  if (known?.namespace === namespace) return known.policy;
+  const policy = compilePolicy(cedarText(namespace, stored.source));
+  compiled.set(stored, { namespace, policy });
+  return policy;
+}

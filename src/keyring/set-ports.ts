@@ -63,11 +63,27 @@ export type SetWrite =
       readonly revision: number;
     };
 
+export interface StoredMember extends Attested<SetMember> {
+  /** 32 bytes, of all columns of the row: the same for as long as nobody has written it. */
+  readonly digest: Uint8Array;
+}
+
 export interface StoredSet {
   /** Null while the set never had a member. */
   readonly seal: Attested<SetSeal> | null;
   /** In byte order of their names. */
-  readonly members: readonly Attested<SetMember>[];
+  readonly members: readonly StoredMember[];
+}
+
+/** A set as it is, for who knows what it was at an earlier revision. */
+export interface SetSince {
+  readonly seal: Attested<SetSeal> | null;
+  /** Members that were written after that revision, in byte order of their names. */
+  readonly written: readonly StoredMember[];
+  /** Names that a later revision took away; of those that came back, there is a member as well. */
+  readonly removed: readonly string[];
+  /** SHA-256 of the digests of all other members, one after the other in byte order of their names. */
+  readonly rest: Uint8Array;
 }
 
 /** What of a set's history is asked for, newest first. */
@@ -87,6 +103,8 @@ export interface SetStore {
    * Throws `integrity_failed` for rows that mean nothing, `database_unavailable`.
    */
   set(kind: string, namespace: string, epoch: number): Promise<StoredSet>;
+  /** The same snapshot, with no more of it than came after `revision`. */
+  since(kind: string, namespace: string, epoch: number, revision: number): Promise<SetSince>;
   /** Kinds of which the namespace has members, in byte order, but for those of single keys. */
   kinds(namespace: string): Promise<readonly string[]>;
   history(query: HistoryQuery): Promise<readonly Attested<SetMember>[]>;

@@ -6,7 +6,9 @@ import type {
   JsonObject,
   SetMember,
   SetSeal,
+  SetSince,
   SetStore,
+  StoredMember,
   StoredSet,
 } from '../keyring/set-ports.ts';
 import { refuse } from './failures.ts';
@@ -21,10 +23,38 @@ import { COMMITTED, committedRead } from './transaction.ts';
 const SET = {
   name: 'governing_set',
   text: `select e.epoch, s.revision as seal_revision, s.hash, s.mac as seal_mac,
-      m.kind, m.namespace, m.name, m.revision, m.at, m.author, m.value, m.mac
+      m.kind, m.namespace, m.name, m.revision, m.at, m.author, m.value, m.mac,
+      sha256(convert_to(m::text, 'UTF8')) as digest
     from ${COMMITTED}, public.security_epoch e
     left join public.set_seal s on s.kind = $1 and s.namespace = $2
     left join public.set_member m on m.kind = $1 and m.namespace = $2
+    order by m.name`,
+};
+
+/** Removals of one reading; who is further behind reads the whole set again. */
+const REMOVALS = 1_000;
+
+/** As `SET`, after revision `$3`; rows without a value are removals. */
+const SINCE = {
+  name: 'governing_set_since',
+  text: `select e.epoch, s.revision as seal_revision, s.hash, s.mac as seal_mac, r.rest, m.*
+    from ${COMMITTED}, public.security_epoch e
+    left join public.set_seal s on s.kind = $1 and s.namespace = $2
+    cross join (
+      select sha256(coalesce(
+        string_agg(sha256(convert_to(o::text, 'UTF8')), ''::bytea order by o.name), ''::bytea)) as rest
+      from public.set_member o where o.kind = $1 and o.namespace = $2 and o.revision <= $3
+    ) r
+    left join (
+      select w.kind, w.namespace, w.name, w.revision, w.at, w.author, w.value, w.mac,
+        sha256(convert_to(w::text, 'UTF8')) as digest
+      from public.set_member w where w.kind = $1 and w.namespace = $2 and w.revision > $3
+      union all
+      (select h.kind, h.namespace, h.name, h.revision, h.at, h.author, null, h.mac, null
+      from public.set_history h
+      where h.kind = $1 and h.namespace = $2 and h.revision > $3 and h.value is null
+      order by h.revision desc limit ${String(REMOVALS)})
+    ) m on true
     order by m.name`,
 };
 
@@ -77,7 +107,9 @@ type SetRow = set_history & {
   readonly seal_revision: number | null;
   readonly hash: Uint8Array;
   readonly seal_mac: Uint8Array;
+  readonly digest: Uint8Array;
 };
+type SinceRow = SetRow & { readonly rest: Uint8Array };
 
 export const createSetStore = (pool: GuardedPool, lookups: ReadGate): SetStore => {
   const rowsOf = async (statement: { name: string; text: string }, values: readonly unknown[]) => {
@@ -86,16 +118,25 @@ export const createSetStore = (pool: GuardedPool, lookups: ReadGate): SetStore =
     );
     return rows.map(memberFromRow);
   };
+  const snapshot = <Row extends SetRow>(
+    statement: { name: string; text: string },
+    values: readonly unknown[],
+    epoch: number,
+  ) =>
+    lookups.run(() =>
+      committedRead<Row>(pool, statement, [...values], ([first]) => {
+        if (Number(first?.epoch) < epoch) {
+          throw new DatabaseBehind('the read stands at an old epoch');
+        }
+      }).catch(refuse),
+    );
   return {
-    set: async (kind, namespace, epoch) => {
-      const rows = await lookups.run(() =>
-        committedRead<SetRow>(pool, SET, [kind, namespace], ([first]) => {
-          if (Number(first?.epoch) < epoch) {
-            throw new DatabaseBehind('the read stands at an old epoch');
-          }
-        }).catch(refuse),
-      );
-      return storedSet(kind, namespace, rows);
+    set: async (kind, namespace, epoch) =>
+      storedSet(kind, namespace, await snapshot<SetRow>(SET, [kind, namespace], epoch)),
+
+    since: async (kind, namespace, epoch, revision) => {
+      const rows = await snapshot<SinceRow>(SINCE, [kind, namespace, revision], epoch);
+      return setSince(kind, namespace, rows);
     },
 
     kinds: async (namespace) => {
@@ -123,12 +164,26 @@ export const createSetStore = (pool: GuardedPool, lookups: ReadGate): SetStore =
 
 function storedSet(kind: string, namespace: string, rows: readonly SetRow[]): StoredSet {
   const [first] = rows;
-  const members = rows
-    .filter(({ name }) => (name as string | null) !== null)
-    .map(({ kind, namespace, name, revision, at, author, value, mac }) =>
-      memberFromRow({ kind, namespace, name, revision, at, author, value, mac }),
-    );
+  const members = rows.filter(isThere).map(storedMember);
   return { seal: sealOf(kind, namespace, first), members };
+}
+
+function setSince(kind: string, namespace: string, rows: readonly SinceRow[]): SetSince {
+  const [first] = rows;
+  const there = rows.filter(isThere);
+  const written = there.filter(({ value }) => value !== null).map(storedMember);
+  const removed = there.filter(({ value }) => value === null).map(({ name }) => name);
+  const rest = Uint8Array.from(first?.rest ?? []);
+  return { seal: sealOf(kind, namespace, first), written, removed, rest };
+}
+
+/** Of a join that found none, the columns are null. */
+const isThere = ({ name }: SetRow): boolean => (name as string | null) !== null;
+
+function storedMember(row: SetRow): StoredMember {
+  const { kind, namespace, name, revision, at, author, value, mac, digest } = row;
+  const columns = { kind, namespace, name, revision, at, author, value, mac };
+  return { ...memberFromRow(columns), digest: Uint8Array.from(digest) };
 }
 
 function sealOf(kind: string, namespace: string, row: SetRow | undefined) {

@@ -1,9 +1,11 @@
 /** Authorities and client certificates, made by the openssl program. */
 import { execFileSync } from 'node:child_process';
-import { X509Certificate } from 'node:crypto';
+import { X509Certificate, createPrivateKey, sign } from 'node:crypto';
 import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { derBitString, derSequence, readDer } from '../../src/crypto/der.ts';
+import type { DerElement } from '../../src/crypto/der.ts';
 
 export interface ClientCertificate {
   readonly cert: string;
@@ -18,6 +20,16 @@ export interface AuthorityOptions {
   readonly days?: number;
   /** An extension of its certificate. */
   readonly more?: string;
+}
+
+/** Of a SEQUENCE. */
+function elementsOf(der: Uint8Array): readonly DerElement[] {
+  return readDer(der, 'test', (outer) => {
+    const reader = outer.enter();
+    const found: DerElement[] = [];
+    while (!reader.atEnd) found.push(reader.element());
+    return found;
+  });
 }
 
 const P256 = ['ec', '-pkeyopt', 'ec_paramgen_curve:P-256'];
@@ -60,6 +72,19 @@ export class TestAuthority {
     this.#openssl('x509', '-req', '-in', `${id}.cert`, ...by, '-out', `${id}.pem`);
     const cert = this.#read(`${id}.pem`);
     return { cert, key: this.#read(`${id}.key`), parsed: new X509Certificate(cert) };
+  }
+
+  /** The same certificate with another subject (DER of a Name), signed anew. */
+  renamed({ key, parsed }: ClientCertificate, subject: Uint8Array): ClientCertificate {
+    const [tbs, algorithm] = elementsOf(parsed.raw);
+    const fields = elementsOf(tbs?.encoded ?? new Uint8Array()).map(({ encoded }) => encoded);
+    // Version, serial, signature, issuer, validity, subject.
+    fields[5] = subject;
+    const made = derSequence(...fields);
+    const signature = sign('sha256', made, createPrivateKey(this.#read('ca.key')));
+    const der = derSequence(made, algorithm?.encoded ?? new Uint8Array(), derBitString(signature));
+    const cert = new X509Certificate(der).toString();
+    return { cert, key, parsed: new X509Certificate(cert) };
   }
 
   remove(): void {

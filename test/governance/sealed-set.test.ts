@@ -206,45 +206,173 @@ describe('the history of a set', () => {
   }, 60_000);
 });
 
+describe('a set that is read on from where it was', () => {
+  /** As an instance has it that counts how it reads. */
+  function counting(kind: string, reach?: SetKind<Sample>['reach']) {
+    const { sets } = first.governing;
+    const reads = { set: 0, since: 0 };
+    const set = new SealedSet(
+      {
+        ...first.governing,
+        sets: {
+          ...sets,
+          set: (...given) => ((reads.set += 1), sets.set(...given)),
+          since: (...given) => ((reads.since += 1), sets.since(...given)),
+        },
+      },
+      kindOf(kind, reach),
+    );
+    return { set, reads };
+  }
+
+  it('is the one that another reads as a whole, whoever changed what, and in the same order', async () => {
+    const names = fc.constantFrom('a', 'b', 'c', '\u{1f511}', '\uffee');
+    const step = fc.dictionary(names, fc.option(fc.integer({ min: 0, max: 3 })), { minKeys: 1 });
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 6 }), async (steps) => {
+        const { kind, put } = fresh();
+        const { set, reads } = counting(kind);
+        let changes = 0;
+        for (const [n, entries] of steps.entries()) {
+          // Only every other state is seen, so that several changes are read at once.
+          const { change } = await put(entries);
+          changes += change?.changes.length ?? 0;
+          if (n % 2 === 1) continue;
+          const whole = await new SealedSet(first.governing, kindOf(kind)).read('default');
+          expect(shown(await set.of('default'))).toEqual(shown(whole));
+          expect((await set.read('default')).revision).toBe(whole.revision);
+        }
+        if (changes > 0) expect(reads.set).toBeLessThanOrEqual(1 + steps.length);
+      }),
+      { numRuns: 8 },
+    );
+  }, 60_000);
+
+  it('reads no row again that was not written', async () => {
+    const { kind, put } = fresh();
+    const { set, reads } = counting(kind);
+    await put({ a: 1, b: 1 });
+    const before = await set.of('default');
+    await put({ a: 2, c: 1 });
+    await put({ c: null });
+    await put({ c: 3 });
+    const after = await set.of('default');
+    expect(shown(after)).toEqual([
+      ['a', 2, 2],
+      ['b', 1, 1],
+      ['c', 4, 3],
+    ]);
+    expect(after.members.get('b')).toBe(before.members.get('b'));
+    expect(reads).toEqual({ set: 1, since: 1 });
+    // Where nothing of it was changed it is the very same, and what stands on it stays.
+    await fresh().put({ a: 1 });
+    expect(await set.of('default')).toBe(after);
+    expect(reads).toEqual({ set: 1, since: 2 });
+  });
+
+  it('is read once for all that ask at the same time', async () => {
+    const { kind, put } = fresh();
+    const { set, reads } = counting(kind);
+    await put({ a: 1 });
+    const views = await Promise.all(Array.from({ length: 20 }, () => set.of('default')));
+    expect([new Set(views).size, reads.set]).toEqual([1, 1]);
+    const early = set.read('default');
+    await put({ a: 2 });
+    const [late] = await Promise.all([set.of('default'), early]);
+    expect(shown(late)).toEqual([['a', 2, 2]]);
+  });
+
+  it('is not read again for a change of policies, unless it is the one of policies', async () => {
+    const { put } = fresh();
+    const policies = { ...kindOf('policy'), toJson: ({ n }: Sample) => ({ n }) };
+    const ofPolicies = new SealedSet(first.governing, policies);
+    const { kind } = fresh();
+    const { set, reads } = counting(kind);
+    await put({ a: 1 });
+    await set.of('default');
+    await ofPolicies.of('default');
+    const read = { ...reads };
+    await put({ x: 1 }, {}, ofPolicies);
+    expect(set.known('default')).toBeDefined();
+    expect(ofPolicies.known('default')).toBeUndefined();
+    await set.of('default');
+    expect(reads).toEqual(read);
+    await put({ a: 2 });
+    expect(set.known('default')).toBeUndefined();
+    await put({ x: null }, {}, ofPolicies);
+  });
+
+  it('is verified by its seal: nobody can feed it rows or a seal of their own', async () => {
+    const { kind, ours, put } = fresh();
+    await put({ a: 1, b: 2 });
+    await ours.of('default');
+    const forged = (hash: string) => [
+      `insert into set_history select kind, namespace, 2, 'b', at, author, null, mac from set_member
+         where kind = $1 and name = 'b'`,
+      `delete from set_member where kind = $1 and name = 'b'`,
+      `update set_seal set revision = 2, hash = ${hash} where kind = $1`,
+    ];
+    for (const sql of forged(`sha256('x')`)) await asOwner(sql, [kind]);
+    expect(await codeOf(ours.read('default'))).toBe('integrity_failed');
+    await asOwner('delete from set_member where kind = $1', [kind]);
+    await asOwner('delete from set_seal where kind = $1', [kind]);
+    await first.keyring.integrity.recheck();
+    expect(first.keyring.integrity.altered).toBe(0);
+  });
+});
+
 describe('a set that was altered in the database', () => {
-  it.each([
-    [
-      'a member inserted',
-      `insert into set_member select kind, namespace, 'z', revision, at, author, value, mac from set_member where kind = $1 and name = 'a'`,
-    ],
-    ['a member deleted', `delete from set_member where kind = $1 and name = 'b'`],
-    ['a value changed', `update set_member set value = '{"n": 9}' where kind = $1 and name = 'a'`],
-    [
-      'an author changed',
-      `update set_member set author = '["i", "mallory"]' where kind = $1 and name = 'a'`,
-    ],
-    [
-      'a time changed',
-      `update set_member set at = at + interval '1 day' where kind = $1 and name = 'a'`,
-    ],
-    [
-      'a fraction put in',
-      `update set_member set value = '{"n": 1.5}' where kind = $1 and name = 'a'`,
-    ],
-    [
-      'a number that JSON writes as null put in its place',
-      `update set_member set value = jsonb_set(value::jsonb, '{nested,0,none}', '1e400') where kind = $1 and name = 'a'`,
-    ],
-    ['its seal deleted', `delete from set_seal where kind = $1`],
-    ['its seal raised', `update set_seal set revision = revision + 1 where kind = $1`],
-    [
-      'another hash sealed',
-      `update set_seal set revision = revision + 1, hash = sha256('x') where kind = $1`,
-    ],
-    [
-      'moved to another namespace',
-      `update set_member set namespace = 'other' where kind = $1 and name = 'b'`,
-    ],
-  ])('is found: %s', async (_how, sql) => {
+  const KINDS_OF_READING = ['whole', 'on'] as const;
+  it.each(
+    (
+      [
+        [
+          'a member inserted',
+          `insert into set_member select kind, namespace, 'z', revision, at, author, value, mac from set_member where kind = $1 and name = 'a'`,
+        ],
+        ['a member deleted', `delete from set_member where kind = $1 and name = 'b'`],
+        [
+          'a value changed',
+          `update set_member set value = '{"n": 9}' where kind = $1 and name = 'a'`,
+        ],
+        [
+          'an author changed',
+          `update set_member set author = '["i", "mallory"]' where kind = $1 and name = 'a'`,
+        ],
+        [
+          'a time changed',
+          `update set_member set at = at + interval '1 day' where kind = $1 and name = 'a'`,
+        ],
+        [
+          'a fraction put in',
+          `update set_member set value = '{"n": 1.5}' where kind = $1 and name = 'a'`,
+        ],
+        [
+          'a number that JSON writes as null put in its place',
+          `update set_member set value = jsonb_set(value::jsonb, '{nested,0,none}', '1e400') where kind = $1 and name = 'a'`,
+        ],
+        ['its seal deleted', `delete from set_seal where kind = $1`],
+        ['its seal raised', `update set_seal set revision = revision + 1 where kind = $1`],
+        [
+          'another hash sealed',
+          `update set_seal set revision = revision + 1, hash = sha256('x') where kind = $1`,
+        ],
+        [
+          'moved to another namespace',
+          `update set_member set namespace = 'other' where kind = $1 and name = 'b'`,
+        ],
+      ] as const
+    ).flatMap(([how, sql]) => KINDS_OF_READING.map((reading) => [how, reading, sql] as const)),
+  )('is found: %s, read %s', async (_how, reading, sql) => {
     const { kind, ours, put } = fresh();
     await put({ a: 1, b: 2 });
     // What is remembered of rows as they were is no help to who alters them.
-    await ours.read('default');
+    if (reading === 'on') {
+      await ours.of('default');
+      await put({ c: 3 }, {}, new SealedSet(first.governing, kindOf(kind)));
+    } else {
+      await ours.read('default');
+    }
     await asOwner(sql, [kind]);
     expect(await codeOf(ours.read('default'))).toBe('integrity_failed');
     expect(first.keyring.integrity.altered).toBe(1);

@@ -123,6 +123,32 @@ describe('an authority of a namespace', () => {
     expect(client.connections).toBe(1);
   });
 
+  it('names by the subject of the certificate where its issuer says so, and by nothing else then', async () => {
+    // Both stand in it: a host in its alternative names, `leaf` in its subject.
+    const client = clientOf(team.issue('DNS:api.team.example'));
+    const named = async (subject: string, match?: number) => {
+      const roles = ['api.team.example', 'leaf', 'CN=leaf'].map((each, n) => ({
+        subject: each,
+        roles: [`role-${String(n)}`],
+      }));
+      const more = { subject, trustDomain: undefined, roles };
+      const { status, revision } = await put(team.pem, more, match === undefined ? {} : { match });
+      expect([subject, status]).toEqual([subject, 200]);
+      const { subject: told, roles: given } = await client.ask({ namespace: 'team' });
+      return { told, given, revision: Number(revision) };
+    };
+    const host = await named('dns');
+    expect(host).toMatchObject({ told: 'api.team.example', given: ['role-0'] });
+    const common = await named('commonName', host.revision);
+    expect(common).toMatchObject({ told: 'leaf', given: ['role-1'] });
+    const whole = await named('distinguishedName', common.revision);
+    expect(whole).toMatchObject({ told: 'CN=leaf', given: ['role-2'] });
+    for (const more of [{ subject: 'commonName' }, { subject: 'CN', trustDomain: undefined }]) {
+      expect(await put(team.pem, more, { match: whole.revision })).toMatchObject({ status: 400 });
+    }
+    expect(await remove()).toMatchObject({ status: 200 });
+  });
+
   it('is not confused with one of the same name, nor of the same key, of another namespace', async () => {
     await put(team.pem);
     await put(other.pem, {}, { namespace: 'other' });

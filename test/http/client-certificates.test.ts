@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { CertificateAuthenticator } from '../../src/access/certificates.ts';
 import { NOTHING_STORED } from '../../src/access/trust.ts';
 import type { CertificateIssuerSettings } from '../../src/access/certificate-issuer.ts';
+import { derObjectIdentifier, derSequence, derSetOf, derValue } from '../../src/crypto/der.ts';
 import { TestAuthority } from '../access/client-certificates.ts';
 import type { ClientCertificate } from '../access/client-certificates.ts';
 import { codeOf } from '../access/issuer-fixture.ts';
@@ -148,6 +149,128 @@ describe('a client certificate', () => {
   it('is refused with two hosts, of which one would have to be guessed', async () => {
     const two = authority.issue('DNS:a.example.org,DNS:b.example.org');
     expect(await check(two, { subject: 'dns' })).toBe('certificate_invalid');
+  });
+});
+
+describe('a certificate whose own subject names the principal', () => {
+  type Value = readonly [oid: string, tag: number, text: string | Uint8Array];
+  const CN = '2.5.4.3';
+  const [O, OU, DC] = ['2.5.4.10', '2.5.4.11', '0.9.2342.19200300.100.1.25'];
+  const [UTF8, PRINTABLE, IA5, BMP, TELETEX] = [0x0c, 0x13, 0x16, 0x1e, 0x14];
+  const cn = (text: string | Uint8Array, tag = UTF8): Value => [CN, tag, text];
+  const nameOf = (...relative: readonly (readonly Value[])[]) =>
+    derSequence(
+      ...relative.map((values) =>
+        derSetOf(
+          ...values.map(([oid, tag, text]) =>
+            derSequence(derObjectIdentifier(oid), derValue(tag, Buffer.from(text as string))),
+          ),
+        ),
+      ),
+    );
+  let leaf: ClientCertificate;
+  beforeAll(() => {
+    leaf = authority.issue(`URI:${API}`);
+  });
+  const asked = (
+    subject: CertificateIssuerSettings['subject'],
+    relative: readonly (readonly Value[])[],
+    roleMappings: CertificateIssuerSettings['roleMappings'] = [],
+  ) =>
+    check(authority.renamed(leaf, nameOf(...relative)), {
+      subject,
+      trustDomain: undefined,
+      roleMappings,
+    });
+
+  it('is known by its one common name, whatever stands beside and in its alternative names', async () => {
+    const mapping = [{ subject: 'api', roles: ['user'] }];
+    const accepted = { accepted: { subject: 'api', roles: ['user'], method: 'mtls' } };
+    expect(await asked('commonName', [[cn('api')]], mapping)).toMatchObject(accepted);
+    const printable = [[[O, UTF8, 'Example']], [cn('api', PRINTABLE)]] as const;
+    expect(await asked('commonName', printable, mapping)).toMatchObject(accepted);
+    // The source is the issuer's: where it is the alternative name, the common one is nobody's.
+    const named = authority.renamed(leaf, nameOf([cn('spiffe://example.org/admin')]));
+    expect(await check(named)).toMatchObject({ accepted: { subject: API } });
+    expect(await check(named, { subject: 'dns' })).toBe('certificate_invalid');
+  });
+
+  it.each([
+    ['API'],
+    // Cyrillic а: looks alike, and is somebody else.
+    ['\u0430pi'],
+    // Not composed, not normalized.
+    ['ape\u0301'],
+    ['a pi'],
+    ['a*'],
+    ['x'.repeat(64)],
+    ['\u{1f511}'],
+  ])('is known as it was signed: %s', async (text) => {
+    const mapping = [
+      { subject: 'api', roles: ['admin'] },
+      { subject: 'ap\u00e9', roles: ['admin'] },
+    ];
+    const found = await asked('commonName', [[cn(text)]], mapping);
+    expect(found).toMatchObject({ accepted: { subject: text, roles: [] } });
+  });
+
+  const REFUSED: readonly (readonly [string, readonly (readonly Value[])[]])[] = [
+    ['no name at all', []],
+    ['no common name', [[[O, UTF8, 'Example']]]],
+    ['two common names', [[cn('api')], [cn('admin')]]],
+    ['the same common name twice', [[cn('api')], [cn('api')]]],
+    ['two in one relative name', [[cn('api'), cn('admin')]]],
+    ['a relative name of two kinds', [[cn('api'), [O, UTF8, 'Example']]]],
+    ['an empty one', [[cn('')]]],
+    ['a NUL', [[cn('api\0.evil')]]],
+    ['a NUL in a PrintableString', [[cn('api\0', PRINTABLE)]]],
+    ['a line break', [[cn('api\nCN=admin')]]],
+    ['an override of the writing', [[cn('a\u202eipa')]]],
+    ['a space that has no width', [[cn('a\u200bpi')]]],
+    ['a byte order mark', [[cn('\ufeffapi')]]],
+    ['a space at its end', [[cn('api ')]]],
+    ['65 characters', [[cn('x'.repeat(65))]]],
+    ['a BMPString', [[cn(Buffer.from('\0a\0p\0i', 'latin1'), BMP)]]],
+    ['a TeletexString', [[cn('api', TELETEX)]]],
+    ['an IA5String', [[cn('api', IA5)]]],
+    ['characters that a PrintableString has not', [[cn('a*pi', PRINTABLE)]]],
+    [
+      'too many relative names',
+      [...Array.from({ length: 16 }, () => [[OU, UTF8, 'u'] as const]), [cn('api')]],
+    ],
+  ];
+  it.each(REFUSED)('is refused with %s', async (_what, relative) => {
+    expect(await asked('commonName', relative)).toBe('certificate_invalid');
+    if (_what !== 'no common name') {
+      const alike = await asked('distinguishedName', relative);
+      // A longer common name is bounded with all of the distinguished name.
+      if (_what !== '65 characters') expect(alike).toBe('certificate_invalid');
+    }
+  });
+
+  it('is no certificate to OpenSSL with what is no UTF-8', () => {
+    for (const bytes of [Uint8Array.of(0x61, 0xc0, 0x80), Uint8Array.of(0xed, 0xa0, 0x80)]) {
+      expect(() => authority.renamed(leaf, nameOf([cn(bytes)]))).toThrow();
+    }
+  });
+
+  it('is known by all of its distinguished name, as RFC 4514 writes it', async () => {
+    const relative: readonly (readonly Value[])[] = [
+      [[DC, IA5, 'example']],
+      [[O, UTF8, 'Example, "Ltd" <a=b>; \\ + #1']],
+      [[OU, PRINTABLE, 'Payments']],
+      [cn('#api')],
+    ];
+    const subject = String.raw`CN=\#api,OU=Payments,O=Example\, \"Ltd\" \<a=b\>\; \\ \+ #1,DC=example`;
+    const found = await asked('distinguishedName', relative, [{ subject, roles: ['user'] }]);
+    expect(found).toMatchObject({ accepted: { subject, roles: ['user'] } });
+    // No value can end another's: what would be read as two attributes is one.
+    const forged = await asked('distinguishedName', [[cn('api,O=Example')]]);
+    expect(forged).toMatchObject({ accepted: { subject: String.raw`CN=api\,O=Example` } });
+    expect(await asked('distinguishedName', [[cn('x'.repeat(253))]])).toBe('certificate_invalid');
+    expect(await asked('distinguishedName', [[['1.2.840.113549.1.9.1', IA5, 'a@b.c']]])).toBe(
+      'certificate_invalid',
+    );
   });
 });
 

@@ -1,4 +1,5 @@
 /** Sealed sets in memory, with the rules of their SQL: history appends, seals only go on. */
+import { createHash } from 'node:crypto';
 import { KEY_SET_PREFIX } from '../../src/keyring/set-ports.ts';
 import type { Attested, KeyWrite } from '../../src/keyring/ports.ts';
 import type { SetMember, SetSeal, SetStore, SetWrite } from '../../src/keyring/set-ports.ts';
@@ -71,6 +72,12 @@ function requireRevision(rows: SetRows, kind: string, namespace: string, revisio
   if (standing !== revision) throw new TwofoldError('conflict');
 }
 
+const sha256 = (said: Uint8Array | string) => createHash('sha256').update(said).digest();
+const withDigest = (row: Attested<SetMember>) => ({
+  ...row,
+  digest: sha256(JSON.stringify([row.value, Buffer.from(row.mac).toString('hex')])),
+});
+
 export const memorySets = (rows: () => SetRows): SetStore => ({
   set: (kind, namespace) => {
     const { seals, members } = rows();
@@ -78,7 +85,23 @@ export const memorySets = (rows: () => SetRows): SetStore => ({
       ({ value }) => value.kind === kind && value.namespace === namespace,
     );
     const seal = seals.get(setSlot(kind, namespace)) ?? null;
-    return Promise.resolve({ seal, members: own.sort(byName) });
+    return Promise.resolve({ seal, members: own.sort(byName).map(withDigest) });
+  },
+  since: (kind, namespace, _epoch, revision) => {
+    const { seals, members, history } = rows();
+    const isOfSet = ({ value }: Attested<SetMember>) =>
+      value.kind === kind && value.namespace === namespace;
+    const own = [...members.values()].filter(isOfSet).sort(byName).map(withDigest);
+    const rest = own.filter(({ value }) => value.revision <= revision);
+    const removed = history.filter(
+      (row) => isOfSet(row) && row.value.revision > revision && row.value.value === null,
+    );
+    return Promise.resolve({
+      seal: seals.get(setSlot(kind, namespace)) ?? null,
+      written: own.filter(({ value }) => value.revision > revision),
+      removed: removed.map(({ value }) => value.name),
+      rest: sha256(Buffer.concat(rest.map(({ digest }) => digest))),
+    });
   },
   kinds: (namespace) => Promise.resolve(kindsOf(rows(), namespace)),
   history: ({ kind, namespace, name, before, pageSize }) =>
