@@ -175,9 +175,11 @@ async function approve(step: Step): Promise<object> {
     return shown(row, made, fingerprint);
   } catch (error) {
     const code = TwofoldError.is(error) ? error.code : 'internal';
-    await audit.recordOwn('root.join', { step: 'failed', ...about, code }).catch((unlogged: unknown) => {
-      process.emitWarning(`the log does not have that this failed: ${String(unlogged)}`);
-    });
+    await audit
+      .recordOwn('root.join', { step: 'failed', ...about, code })
+      .catch((unlogged: unknown) => {
+        process.emitWarning(`the log does not have that this failed: ${String(unlogged)}`);
+      });
     throw error;
   }
 }
