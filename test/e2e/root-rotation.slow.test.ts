@@ -171,6 +171,10 @@ function load(ciphertexts: ReadonlyMap<string, string>) {
   };
   const running = [use(), use(), change()];
   return {
+    /** As many requests in all as a busy machine takes some seconds for. */
+    until: async (many: number) => {
+      while (requests < many) await sleep(50);
+    },
     stop: async () => {
       stopped = true;
       await Promise.all(running);
@@ -217,7 +221,7 @@ describe('the root is replaced', () => {
     expect([second.status, second.json.code]).toEqual([409, 'conflict']);
     const id = String(first.json['id']);
     const over = await untilOver(id);
-    await sleep(500);
+    await running.until(60);
     const { requests, failures } = await running.stop();
     expect(failures).toEqual([]);
     expect(requests).toBeGreaterThan(50);
