@@ -41,7 +41,10 @@ export const changeUses = z
   .object({
     versions: z.array(z.object({ version: keyVersion, ...COUNTED })),
     users: z.array(versionUser).meta({
-      description: 'Who used the version lately, the most recent first; empty unless it names one.',
+      description:
+        'Who used the versions that the change is about, the 20 most recent first, each with the sums ' +
+        'over them: the named version; those that `minUsableVersion` closes or opens; the old and the ' +
+        'new primary; else all of the key.',
     }),
   })
   .meta({ id: 'ChangeUses' });

@@ -67,12 +67,18 @@ function runOf<C>(call: ChangeCall, show: (change: C) => object, status: number)
 
 /** What a dry run says of a change beside what it would leave behind. */
 function preview({ before, after, used, uses }: PreparedChange) {
-  if (before === null) return { dryRun: true };
+  const { primary } = after.key;
+  // A dry run makes no version; the suite of the one that would be the primary is known all the same.
+  const made =
+    primary === null || after.versions.some(({ version }) => version === primary)
+      ? {}
+      : { suite: used.suite };
+  if (before === null) return { dryRun: true, ...made };
   const changes = Object.entries(differences(before, after, used.keyVersion)).map(
     ([field, [from, to]]) => ({ field, from, to }),
   );
   const told = uses === undefined ? {} : { uses: changeUsesResource(before, uses) };
-  return { dryRun: true, changes, ...told };
+  return { dryRun: true, ...made, changes, ...told };
 }
 
 const headersOfKey = (

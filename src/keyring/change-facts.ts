@@ -5,6 +5,7 @@ import type { KeyView, PreparedChange } from './operations.ts';
 import { recordsOf } from './provider-record.ts';
 import { holdJson } from './rotation-hold.ts';
 import { policyJson } from './rotation-policy.ts';
+import type { Affected } from './use-report.ts';
 
 type Facts = PreparedChange['detail'];
 
@@ -50,6 +51,37 @@ export function differences(
     ...changedFields(before.key, after.key),
     ...(earlier === undefined || later === undefined ? {} : changedState(earlier, later)),
   };
+}
+
+interface Views {
+  readonly before: KeyView;
+  readonly after: KeyView;
+  /** The one that the change is about, where it is about one. */
+  readonly version: number;
+}
+
+/**
+ * Versions whose users a change of a key or version concerns: of the whole key all that it has, of
+ * `minUsableVersion` those that it closes or opens, of the primary the old and the new one.
+ */
+export function affectedBy(operation: string, { before, after, version }: Views): Affected {
+  if (operation.startsWith('versions.')) return { version, users: [version] };
+  const [old, now] = [before.key, after.key];
+  const every = before.versions.map((each) => each.version);
+  if (old.minUsableVersion !== now.minUsableVersion) {
+    const [from, until] = [old.minUsableVersion, now.minUsableVersion].toSorted((a, b) => a - b);
+    return {
+      version: null,
+      users: every.filter((each) => each >= Number(from) && each < Number(until)),
+    };
+  }
+  if (operation === 'keys.set-primary') {
+    return {
+      version: null,
+      users: every.filter((each) => [old.primary, now.primary].includes(each)),
+    };
+  }
+  return { version: null, users: every };
 }
 
 const createdFacts = ({

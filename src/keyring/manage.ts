@@ -44,6 +44,7 @@ import type { PolicyLimits } from './rotation-policy.ts';
 import type { Root } from './root.ts';
 import { planKeyChange, planNothing, planVersionChange, standing } from './row-plans.ts';
 import { planSuccessor, requirePublishable, requireServes } from './succession.ts';
+import { affectedBy } from './change-facts.ts';
 import { usesAbout } from './use-report.ts';
 import type { UseReport } from './use-report.ts';
 import { checkWindow, planRetire, planSetPrimary } from './windows.ts';
@@ -341,8 +342,8 @@ async function withUses(
   operation: Operation,
   change: PreparedChange,
 ): Promise<PreparedChange> {
-  if (change.before === null) return change;
-  const { keyId, keyVersion } = change.used;
-  const version = operation.startsWith('versions.') ? keyVersion : null;
-  return { ...change, uses: await usesAbout(report, keyId, version) };
+  const { before, after, used } = change;
+  if (before === null) return change;
+  const affected = affectedBy(operation, { before, after, version: used.keyVersion });
+  return { ...change, uses: await usesAbout(report, used.keyId, affected) };
 }

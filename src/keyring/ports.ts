@@ -331,6 +331,8 @@ export interface AfterUser {
   readonly id: string;
 }
 
+type UserSums = readonly Omit<UseSum, 'version'>[];
+
 /** Sums of uses. Statistics without a row MAC, on which nothing is decided but by people. */
 export interface UseStore {
   /**
@@ -350,6 +352,8 @@ export interface UseStore {
     version: number,
     page: { readonly limit: number; readonly after: AfterUser | null },
   ): Promise<readonly (UseSum & { readonly id: string })[]>;
+  /** Sums over these versions for each user and usage, the most recent use first. */
+  usersOfAll(keyId: string, versions: readonly number[], limit: number): Promise<UserSums>;
   /** The counters of a key's versions. `prefix` is the beginning of their names, before the number. */
   countersOf(prefix: string): Promise<readonly UseCounter[]>;
 }

@@ -56,15 +56,31 @@ export interface UseReport {
     limit: number,
     after?: AfterUser | null,
   ): Promise<{ readonly items: readonly VersionUser[]; readonly next: AfterUser | null }>;
+  /** Each with the sums over these versions, the most recent use first. */
+  usersOfAll(
+    keyId: string,
+    versions: readonly number[],
+    limit: number,
+  ): Promise<readonly VersionUser[]>;
 }
 
 /** What a dry run tells of the version that a change is about, or of all when it is about the key. */
 export interface UsesAbout {
   readonly version: number | null;
   readonly uses: KeyUses;
-  /** Of the version, the most recent use first; empty when it is about all. */
+  /** Of the versions whose use the change touches, the most recent use first. */
   readonly users: readonly VersionUser[];
 }
+
+/** What a change is about. */
+export interface Affected {
+  /** Null: the key. */
+  readonly version: number | null;
+  /** Versions whose users are named. */
+  readonly users: readonly number[];
+}
+
+const ALL: VersionRange = { from: 1, until: 2 ** 31 - 1 };
 
 /** Principals that a dry run names. */
 const USERS_OF_CHANGE = 20;
@@ -73,15 +89,12 @@ const USERS_OF_CHANGE = 20;
 export async function usesAbout(
   report: UseReport,
   keyId: string,
-  version: number | null,
+  { version, users }: Affected,
 ): Promise<UsesAbout> {
-  if (version === null) return { version, uses: await report.usesOf(keyId), users: [] };
-  const uses = await report.usesOf(keyId, { from: version, until: version });
-  const { items } = await report.usersOf(keyId, version, USERS_OF_CHANGE);
-  return { version, uses, users: items };
+  const range = version === null ? ALL : { from: version, until: version };
+  const uses = await report.usesOf(keyId, range);
+  return { version, uses, users: await report.usersOfAll(keyId, users, USERS_OF_CHANGE) };
 }
-
-const ALL: VersionRange = { from: 1, until: 2 ** 31 - 1 };
 
 export function useReport(store: UseStore, ledger: Pick<UseLedger, 'flush'>): UseReport {
   /** First, so that one statement of the database's has everything, and nothing twice. */
@@ -124,6 +137,11 @@ export function useReport(store: UseStore, ledger: Pick<UseLedger, 'flush'>): Us
       const last = rows.length > limit ? shown.at(-1) : undefined;
       return { items: shown.map(userOf), next: last === undefined ? null : last };
     },
+    usersOfAll: async (keyId, versions, limit) => {
+      if (versions.length === 0) return [];
+      await flushed();
+      return (await store.usersOfAll(keyId, versions, limit)).map(userOf);
+    },
   };
 }
 
@@ -137,7 +155,14 @@ function usesIn(totals: readonly UsageTotal[], version: number, usage: Usage): U
   return { uses, firstAt, lastAt };
 }
 
-function userOf({ usage, issuer, subject, uses, firstAt, lastAt }: UseSum): VersionUser {
+function userOf({
+  usage,
+  issuer,
+  subject,
+  uses,
+  firstAt,
+  lastAt,
+}: Omit<UseSum, 'version'>): VersionUser {
   const others = issuer === OTHERS.issuer && subject === OTHERS.subject;
   return { usage, principal: others ? null : { issuer, subject }, uses, firstAt, lastAt };
 }

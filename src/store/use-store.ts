@@ -64,6 +64,16 @@ const USERS = {
     order by last_at desc, id desc limit $5`,
 };
 
+/** Reads what `TOTALS` reads, and no more: the rows of one key. */
+const USERS_OF_ALL = {
+  name: 'use_users_of_all',
+  text: `select key_id, usage, issuer, subject, sum(uses)::bigint as uses,
+      min(first_at) as first_at, max(last_at) as last_at
+    from public.version_use where key_id = $1 and version = any($2::integer[])
+    group by key_id, usage, issuer, subject
+    order by max(last_at) desc, usage, issuer, subject limit $3`,
+};
+
 /** A range of the primary key, whose collation is "C", in which `:` follows the digits. */
 const COUNTERS = {
   name: 'counters_of',
@@ -123,6 +133,12 @@ export const createUseStore = (pool: GuardedPool, { lookups }: ReadGates): UseSt
       return rows.map(sumFromRow);
     },
 
+    usersOfAll: async (keyId, versions, limit) => {
+      const values = [keyId, [...versions], limit];
+      const rows = await rowsOf<UserTotalRow>(USERS_OF_ALL, values);
+      return rows.map(userTotalFromRow);
+    },
+
     countersOf: async (prefix) => {
       const rows = await rowsOf<{ counter: string; used: string }>(COUNTERS, [prefix]);
       return rows.map(({ counter, used }) => ({ counter, used: Number(used) }));
@@ -132,6 +148,18 @@ export const createUseStore = (pool: GuardedPool, { lookups }: ReadGates): UseSt
 
 /** As pg reads it: a bigint is text. */
 type UserRow = Omit<version_use, 'uses' | 'id'> & { readonly uses: string; readonly id: string };
+
+type UserTotalRow = Omit<UserRow, 'id' | 'version'>;
+
+const userTotalFromRow = (row: UserTotalRow): Omit<UseSum, 'version'> => ({
+  keyId: row.key_id,
+  usage: usageFrom(row),
+  issuer: row.issuer,
+  subject: row.subject,
+  uses: Number(row.uses),
+  firstAt: row.first_at,
+  lastAt: row.last_at,
+});
 
 const totalFromRow = ({ version, usage, uses, first_at, last_at }: TotalRow): UsageTotal => ({
   version,

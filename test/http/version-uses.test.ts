@@ -274,23 +274,55 @@ describe('the uses that a dry run shows', () => {
     await post('/v1/keys/k/wrap', { plaintext: b64('a') });
     await post('/v1/keys/k/wrap', { plaintext: b64('a') });
     const view = await keyring.read.get(world.grant('keys.read', 'k'));
-    const shown = async (version: number | null) => {
-      const about = await usesAbout(keyring.useReport, view.key.id, version);
+    const shown = async (version: number | null, users: readonly number[]) => {
+      const about = await usesAbout(keyring.useReport, view.key.id, { version, users });
       const resource = changeUsesResource(view, about);
       const asSent: unknown = JSON.parse(JSON.stringify(resource));
       expect(changeUses.parse(asSent)).toEqual(asSent);
       return resource;
     };
-    const all = await shown(null);
+    const all = await shown(null, [1, 2]);
     expect(all.versions).toMatchObject([
       { version: 1, protectUses: 1 },
       { version: 2, protectUses: 2 },
     ]);
-    expect(all.users).toEqual([]);
-    const one = await shown(1);
+    // Of both versions, as one.
+    expect(all.users).toMatchObject([
+      { usage: 'protect', principal: { subject: 'development-user' }, uses: 3 },
+    ]);
+    const one = await shown(1, [1]);
     expect(one.versions).toMatchObject([{ version: 1, protectUses: 1, processUses: 0 }]);
     expect(one.users).toMatchObject([
       { usage: 'protect', principal: { subject: 'development-user' }, uses: 1 },
     ]);
+  });
+
+  it('name the users of every version that a change of the key touches', async () => {
+    await create('k', 'A256GCM');
+    const admin = (method: string, path: string, json?: object, of = service) =>
+      of.call('admin', method, `/v1/admin/keys/${path}`, {
+        ...(json === undefined ? {} : { json }),
+        headers: { 'if-match': '"3"' },
+      });
+    const rotate = () => service.call('admin', 'POST', '/v1/admin/keys/k/rotate');
+    await post('/v1/keys/k/wrap', { plaintext: b64('a') });
+    const dry = await service.call('admin', 'POST', '/v1/admin/keys/k/rotate?dryRun=true');
+    expect(dry.json).toMatchObject({ suite: 'A256GCM', primary: 2 });
+    expect((await rotate()).status).toBe(200);
+    await post('/v1/keys/k/wrap', { plaintext: b64('a') });
+    await post('/v1/keys/k/wrap', { plaintext: b64('a') });
+    expect((await rotate()).status).toBe(200);
+    const usesIn = async (method: string, path: string, json?: object) => {
+      const answer = await admin(method, path, json);
+      const { users } = answer.json['uses'] as { users: { uses: number }[] };
+      return [answer.status, users.map(({ uses }) => uses)];
+    };
+    const reason = { reason: 'end of life' };
+    expect(await usesIn('PATCH', 'k?dryRun=true', { minUsableVersion: 2 })).toEqual([200, [1]]);
+    expect(await usesIn('PATCH', 'k?dryRun=true', { minUsableVersion: 3 })).toEqual([200, [3]]);
+    const primary = { version: 2, ...reason };
+    expect(await usesIn('PUT', 'k/primary?dryRun=true', primary)).toEqual([200, [2]]);
+    const destruction = 'k/destruction?dryRun=true';
+    expect(await usesIn('PUT', destruction, reason)).toEqual([200, [3]]);
   });
 });

@@ -78,6 +78,26 @@ export class MemoryUses implements UseStore {
       .slice(0, limit);
   }
 
+  async usersOfAll(keyId: string, versions: readonly number[], limit: number) {
+    const rows = [...this.rows.values()].filter(
+      (row) => row.keyId === keyId && versions.includes(row.version),
+    );
+    const users = Map.groupBy(rows, (row) => `${row.usage}/${row.issuer}/${row.subject}`);
+    return [...users.values()]
+      .flatMap((of) => {
+        const [first] = of;
+        if (first === undefined) return [];
+        const times = (time: (row: UseSum) => Date) => of.map((row) => time(row).getTime());
+        const uses = of.reduce((sum, row) => sum + row.uses, 0);
+        const firstAt = new Date(Math.min(...times((row) => row.firstAt)));
+        const lastAt = new Date(Math.max(...times((row) => row.lastAt)));
+        const { usage, issuer, subject } = first;
+        return [{ keyId, usage, issuer, subject, uses, firstAt, lastAt }];
+      })
+      .toSorted((a, b) => b.lastAt.getTime() - a.lastAt.getTime())
+      .slice(0, limit);
+  }
+
   async countersOf(prefix: string) {
     return [...this.#counters]
       .filter(([counter]) => counter.startsWith(prefix))

@@ -306,6 +306,6 @@ it('whatever happens, no look takes a primary back that was chosen by hand since
       await tick();
       expect((await keyOf(id)).primary).toBe(latestVersion + 1);
     }),
-    { numRuns: Number(process.env['UNDO_RUNS'] ?? 6) },
+    { numRuns: Number(process.env['UNDO_RUNS'] ?? 4) },
   );
 });

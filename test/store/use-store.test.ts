@@ -77,6 +77,13 @@ onEachMajor('sums of uses', (test) => {
       { version: 3 },
     ]);
     expect((await uses.usesOf(randomUUID(), ALL)).totals).toEqual([]);
+    await uses.addUses(batchOf(2, [sum(keyId, { version: 2, uses: 4, lastAt: at(30) })], other));
+    const who = { keyId, issuer: 'urn:i', subject: 'a' };
+    expect(await uses.usersOfAll(keyId, [1, 2, 3], 2)).toEqual([
+      { ...who, usage: 'protect', uses: 19, firstAt: at(1), lastAt: at(30) },
+      { ...who, usage: 'process', uses: 1, firstAt: at(1), lastAt: at(1) },
+    ]);
+    expect(await uses.usersOfAll(keyId, [2], 1)).toMatchObject([{ usage: 'protect', uses: 4 }]);
   });
 
   it('are taken from no instance whose row and marks are gone, so that a late repeat adds nothing', async () => {
