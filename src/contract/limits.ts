@@ -29,6 +29,17 @@ const classes = z
 
 const count = z.int().min(0).max(MOST);
 
+const uses = z
+  .strictObject({
+    perDay: count.optional().meta({ description: 'In a day (UTC).' }),
+    perMonth: count.optional().meta({ description: 'In a month (UTC).' }),
+  })
+  .meta({
+    id: 'UseQuota',
+    description:
+      'Uses, each item of a batch one; what an instance has leased when it ends by force counts as used.',
+  });
+
 const limits = {
   principal: classes.optional().meta({ description: 'Of each principal in the namespace.' }),
   namespace: classes.optional().meta({ description: 'Of all principals together.' }),
@@ -41,6 +52,9 @@ const limits = {
     .strictObject({
       keys: count.optional().meta({ description: 'Keys that are not destroyed.' }),
       versions: count.optional().meta({ description: 'Versions that are not destroyed.' }),
+      principal: uses.optional().meta({ description: 'Uses of keys by each principal.' }),
+      namespace: uses.optional().meta({ description: 'Uses of keys by all together.' }),
+      key: uses.optional().meta({ description: 'Uses of each key.' }),
     })
     .optional(),
 } as const;
@@ -108,6 +122,17 @@ export const ownLimits = defineRoute({
             '`service.…` are of the configuration, `principal.…`, `namespace.…` of the namespace, and ' +
             '`policy.<name>` of a policy that can admit the caller, where its conditions hold.',
         }),
+      periods: z
+        .array(
+          z.object({
+            name: z.string(),
+            limit: z.int(),
+            remaining: z.int().meta({ description: 'As far as this instance knows.' }),
+            resetsAt: time,
+          }),
+        )
+        .optional()
+        .meta({ description: 'Quotas of uses in a day or month that the namespace has set.' }),
       quotas: z
         .object({ keys: quota, versions: quota })
         .nullable()

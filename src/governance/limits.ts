@@ -16,6 +16,8 @@ export const MAX_KEY_LIMITS = 200;
 /** Of one principal, of the namespace, and of each key that has none of its own. */
 export const SCOPES = ['principal', 'namespace', 'key'] as const;
 export type Scope = (typeof SCOPES)[number];
+/** Of quotas of uses, in UTC. */
+export const PERIODS = ['day', 'month'] as const;
 /** Uses of keys, and what is under `/v1/admin`. */
 export const CLASSES = ['use', 'admin'] as const;
 export type RateClass = (typeof CLASSES)[number];
@@ -33,12 +35,15 @@ export interface NamespaceLimits {
   readonly keys: ReadonlyMap<string, SetRate>;
   /** Null: any number. */
   readonly quotas: { readonly keys: number | null; readonly versions: number | null };
+  /** Most uses in a day or month, by `<scope>.<period>`. */
+  readonly periods: ReadonlyMap<string, number>;
 }
 
 const NONE: NamespaceLimits = {
   rates: new Map(),
   keys: new Map(),
   quotas: { keys: null, versions: null },
+  periods: new Map(),
 };
 
 type ChangeGrant = Grant<'limits.change'>;
@@ -72,14 +77,27 @@ function ratesFrom(value: Json | undefined): ReadonlyMap<string, SetRate> {
   );
 }
 
+function periodsFrom(value: Json | undefined): ReadonlyMap<string, number> {
+  if (value === undefined) return new Map();
+  return new Map(
+    Object.entries(objectFrom(value)).map(([name, each]) => {
+      const most = countFrom(each);
+      if (most === null) throw malformed();
+      return [name, most];
+    }),
+  );
+}
+
 const LIMITS = {
   kind: 'limits',
   most: 1,
   reach: 'namespace',
-  toJson: ({ rates, keys, quotas }: NamespaceLimits): JsonObject => ({
+  toJson: ({ rates, keys, quotas, periods }: NamespaceLimits): JsonObject => ({
     rates: ratesToJson(rates),
     keys: ratesToJson(keys),
     quotas: { keys: quotas.keys, versions: quotas.versions },
+    // Written where there is one alone, so that what was stored before keeps its form.
+    ...(periods.size === 0 ? {} : { periods: Object.fromEntries(periods) }),
   }),
   fromJson: (json: JsonObject): NamespaceLimits => {
     const quotas = objectFrom(json['quotas']);
@@ -87,6 +105,7 @@ const LIMITS = {
       rates: ratesFrom(json['rates']),
       keys: ratesFrom(json['keys']),
       quotas: { keys: countFrom(quotas['keys']), versions: countFrom(quotas['versions']) },
+      periods: periodsFrom(json['periods']),
     };
   },
 } as const;
@@ -155,9 +174,13 @@ export function loosens(before: NamespaceLimits, after: NamespaceLimits): boolea
     const rate = standing(before, key);
     return rate !== undefined && loosensRate(rate, standing(after, key));
   });
+  const periods = [...before.periods].some(([name, most]) =>
+    isHigher(most, after.periods.get(name) ?? null),
+  );
   return (
     rates ||
     keys ||
+    periods ||
     isHigher(before.quotas.keys, after.quotas.keys) ||
     isHigher(before.quotas.versions, after.quotas.versions)
   );

@@ -3,13 +3,20 @@
  * namespace, and those of the policies that permitted it. Nothing here waits for the database but the first look at a namespace's limits.
  */
 import { TwofoldError } from '../errors.ts';
-import { rateOf } from '../limits/rate.ts';
+import { PERIODS } from '../governance/limits.ts';
+import { periodAt, quotaOf, rateOf } from '../limits/rate.ts';
 import type { Operation, Principal } from '../access/grant.ts';
 import type { PolicyLimit } from '../access/policy-limit.ts';
-import type { NamespaceLimitSets, RateClass, SetRate } from '../governance/limits.ts';
+import type {
+  NamespaceLimitSets,
+  NamespaceLimits,
+  RateClass,
+  Scope,
+  SetRate,
+} from '../governance/limits.ts';
 import type { KeyReferences } from '../keyring/references.ts';
 import type { Charge, Limiter } from '../limits/limiter.ts';
-import type { Limit, Rate } from '../limits/rate.ts';
+import type { Limit, PeriodKind, Rate } from '../limits/rate.ts';
 
 /** Of the configuration; 0: none. */
 export interface RateSettings {
@@ -24,7 +31,12 @@ export interface LimitGateParts {
   readonly governance: { readonly limits: Pick<NamespaceLimitSets, 'inForce'> };
   readonly keys: Pick<KeyReferences, 'resolve'>;
   readonly settings: RateSettings;
+  /** For the period of a quota. */
+  readonly clock?: () => Date;
 }
+
+type Periods = NamespaceLimits['periods'];
+type QuotaName = `${Scope}.${PeriodKind}`;
 
 /** What is asked. */
 export interface Limited {
@@ -86,7 +98,10 @@ export class LimitGate {
     policies: readonly PolicyLimit[],
   ): Promise<Charge | null> {
     if (UNLIMITED.has(operation)) return null;
-    return this.#charge(await this.limitsOf(asked, policies), cost);
+    const limits = await this.limitsOf(asked, policies);
+    // Who has used up a quota may still ask which, and until when.
+    const isOfUse = ({ period }: Limit) => period === undefined || operation !== 'whoami';
+    return this.#charge(limits.filter(isOfUse), cost);
   }
 
   /** Against limits of policies alone. @throws RateRefused */
@@ -102,8 +117,19 @@ export class LimitGate {
   #charge(limits: readonly Limit[], cost: number): Charge | null {
     if (limits.length === 0) return null;
     const charge = this.#parts.limiter.charge(limits, cost);
-    if (charge.refused !== null) throw new RateRefused(charge.refused, charge.retryAfter);
+    const { refused, retryAfter } = charge;
+    if (refused !== null) throw new RateRefused(refused, this.#wait(refused, retryAfter));
     return charge;
+  }
+
+  /** A quota that is used up lasts as long as its period; one that is not may only have to be leased. */
+  #wait(limit: Limit, retryAfter: number): number {
+    const isUsedUp = limit.period !== undefined && this.remaining(limit) < 1;
+    return isUsedUp ? Math.max(0, limit.period.ends - this.#now().getTime()) : retryAfter;
+  }
+
+  #now(): Date {
+    return this.#parts.clock?.() ?? new Date();
   }
 
   refund(charge: Charge): void {
@@ -119,7 +145,7 @@ export class LimitGate {
     const { namespace, plane } = asked;
     const who = whoOf(asked);
     const found = this.#ofConfiguration(asked, who);
-    const { rates, keys } = await this.#parts.governance.limits.inForce(namespace);
+    const { rates, keys, periods } = await this.#parts.governance.limits.inForce(namespace);
     if (rates.size > 0) {
       add(
         found,
@@ -134,7 +160,8 @@ export class LimitGate {
         rates.get(`namespace.${plane}`),
       );
     }
-    if (asked.key !== null) await this.#addKey(found, asked, asked.key, { rates, keys });
+    if (plane === 'use' && periods.size > 0) this.#addQuotas(found, namespace, who, periods);
+    if (asked.key !== null) await this.#addKey(found, asked, asked.key, { rates, keys, periods });
     return policies.length === 0 ? found : [...found, ...ofPolicies(asked, policies)];
   }
 
@@ -160,11 +187,12 @@ export class LimitGate {
     found: Limit[],
     { namespace, plane }: Limited,
     reference: string,
-    { rates, keys }: Pick<Awaited<ReturnType<NamespaceLimitSets['inForce']>>, 'rates' | 'keys'>,
+    { rates, keys, periods }: Pick<NamespaceLimits, 'rates' | 'keys' | 'periods'>,
   ): Promise<void> {
     const configured = plane === 'use' ? this.#configured.keyPerMinute : null;
     const ofAll = rates.get(`key.${plane}`);
-    if (configured === null && ofAll === undefined && keys.size === 0) return;
+    const quotas = plane === 'use' && PERIODS.some((kind) => periods.has(`key.${kind}`));
+    if (configured === null && ofAll === undefined && keys.size === 0 && !quotas) return;
     const key = await this.#parts.keys.resolve(namespace, reference);
     if (key === null) return;
     const own = plane === 'use' ? keys.get(key.name) : undefined;
@@ -178,6 +206,35 @@ export class LimitGate {
       { bucket: `n/k/${plane}/${key.id}`, owner: namespace },
       own ?? ofAll,
     );
+    if (!quotas) return;
+    for (const kind of PERIODS) this.#addQuota(found, namespace, `key.${kind}`, key.id, periods);
+  }
+
+  #addQuotas(found: Limit[], namespace: string, who: string, periods: Periods): void {
+    for (const kind of PERIODS) {
+      this.#addQuota(found, namespace, `principal.${kind}`, who, periods);
+      this.#addQuota(found, namespace, `namespace.${kind}`, '', periods);
+    }
+  }
+
+  /** @param name `<scope>.<period>` */
+  #addQuota(
+    found: Limit[],
+    namespace: string,
+    name: QuotaName,
+    whose: string,
+    periods: Periods,
+  ): void {
+    const most = periods.get(name);
+    if (most === undefined) return;
+    const period = periodAt(name.endsWith('.day') ? 'day' : 'month', this.#now());
+    found.push({
+      name: `quota.${name}`,
+      bucket: `n/${namespace}/q/${name}/${period.name}/${whose}`,
+      owner: namespace,
+      rate: quotaOf(most),
+      period,
+    });
   }
 }
 
@@ -220,21 +277,30 @@ const SHOWN = 16;
 /**
  * `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers), as lists of RFC 9651 strings
  * with parameters: `q` may come at once and is full again after `w` seconds; `r` is left, and all of it
- * is back in `t` seconds unless more is used.
+ * is back in `t` seconds unless more is used. Of a quota `w` is its period, of which `t` seconds are left.
  */
 export function limitHeaders(
   all: readonly Limit[],
   remaining: (limit: Limit) => number,
+  now = Date.now(),
 ): Readonly<Record<string, string>> {
   if (all.length === 0) return {};
   const limits = all.slice(0, SHOWN);
   const seconds = (count: number, { perMinute }: Rate) => Math.ceil((count * 60) / perMinute);
-  const policies = limits.map(({ name, rate }) => {
+  const policies = limits.map(({ name, rate, period }) => {
+    if (period !== undefined) {
+      const length = (period.ends - period.begins) / 1_000;
+      return `"${name}";q=${String(rate.burst)};w=${String(length)}`;
+    }
     const window = Math.max(1, seconds(rate.burst, rate));
     return `"${name}";q=${String(rate.burst)};w=${String(window)}`;
   });
   const states = limits.map((limit) => {
     const left = remaining(limit);
+    if (limit.period !== undefined) {
+      const ends = Math.max(0, Math.ceil((limit.period.ends - now) / 1_000));
+      return `"${limit.name}";r=${String(left)};t=${String(ends)}`;
+    }
     const reset = seconds(limit.rate.burst - left, limit.rate);
     return `"${limit.name}";r=${String(left)};t=${String(reset)}`;
   });

@@ -1,6 +1,6 @@
 /** Routes of limits and quotas. */
 import * as contract from '../contract/limits.ts';
-import { CLASSES, SCOPES } from '../governance/limits.ts';
+import { CLASSES, PERIODS, SCOPES } from '../governance/limits.ts';
 import { answerSet, memberTag } from './governed.ts';
 import { ofPolicies } from './limit-gate.ts';
 import { route } from './route.ts';
@@ -11,6 +11,8 @@ import type { Call, GuardedRoute } from './route.ts';
 
 type Body = Call<typeof contract.putLimits>['body'];
 type RateBody = NonNullable<Body['keys']>[string];
+
+const MEMBER = { day: 'perDay', month: 'perMonth' } as const;
 
 const setRate = ({ perMinute, burst }: RateBody): SetRate => ({ perMinute, burst: burst ?? null });
 
@@ -25,10 +27,17 @@ export function limitsOfBody(body: Body): NamespaceLimits {
     ([name, rate]) => [name, setRate(rate)] as const,
   );
   const { keys: most, versions } = body.quotas ?? {};
+  const periods = SCOPES.flatMap((scope) =>
+    PERIODS.flatMap((period) => {
+      const uses = body.quotas?.[scope]?.[MEMBER[period]];
+      return uses === undefined ? [] : [[`${scope}.${period}`, uses] as const];
+    }),
+  );
   return {
     rates: new Map(rates),
     keys: new Map(keys),
     quotas: { keys: most ?? null, versions: versions ?? null },
+    periods: new Map(periods),
   };
 }
 
@@ -46,11 +55,20 @@ function resource(member: Member<NamespaceLimits> | null) {
     return classes.length === 0 ? [] : [[scope, Object.fromEntries(classes)] as const];
   });
   const keys = [...value.keys].map(([name, rate]) => [name, shownRate(rate)] as const);
-  const quotas = Object.entries(value.quotas).filter(([, most]) => most !== null);
+  const uses = SCOPES.flatMap((scope) => {
+    const periods = PERIODS.flatMap((period): [string, number][] => {
+      const most = value.periods.get(`${scope}.${period}`);
+      return most === undefined ? [] : [[MEMBER[period], most]];
+    });
+    return periods.length === 0 ? [] : [[scope, Object.fromEntries(periods)] as const];
+  });
+  const counts = Object.entries(value.quotas).filter(([, most]) => most !== null);
   return {
     ...Object.fromEntries(scopes),
     ...(keys.length === 0 ? {} : { keys: Object.fromEntries(keys) }),
-    ...(quotas.length === 0 ? {} : { quotas: Object.fromEntries(quotas) }),
+    ...(counts.length + uses.length === 0
+      ? {}
+      : { quotas: { ...Object.fromEntries(counts), ...Object.fromEntries(uses) } }),
     updatedAt: at.toISOString(),
     updatedBy: by,
     revision,
@@ -92,7 +110,16 @@ export function limitRoutes({ governance, limits, access }: Dependencies): reado
           CLASSES.map((plane) => limits.gate.limitsOf({ principal, namespace, key: null, plane })),
         );
         const asked = { principal, namespace, key: null, plane: 'use' } as const;
-        const items = [...held.flat(), ...ofPolicies(asked, policies)].map((limit) => ({
+        const all = [...held.flat(), ...ofPolicies(asked, policies)];
+        const rates = all.filter(({ period }) => period === undefined);
+        const periods = all.flatMap((limit) => {
+          const { name, rate, period } = limit;
+          if (period === undefined) return [];
+          const remaining = limits.gate.remaining(limit);
+          const resetsAt = new Date(period.ends).toISOString();
+          return [{ name, limit: rate.burst, remaining, resetsAt }];
+        });
+        const items = rates.map((limit) => ({
           name: limit.name,
           perMinute: limit.rate.perMinute,
           burst: limit.rate.burst,
@@ -100,7 +127,7 @@ export function limitRoutes({ governance, limits, access }: Dependencies): reado
         }));
         const maySee = grantIf('keys.list') ?? grantIf('limits.read');
         const quotas = maySee === null ? null : await quotasOf(namespace);
-        return { body: { items, quotas } };
+        return { body: { items, ...(periods.length === 0 ? {} : { periods }), quotas } };
       },
     }),
   ];

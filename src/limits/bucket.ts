@@ -7,6 +7,8 @@ import type { Limit, Rate } from './rate.ts';
 
 /** Between two requests for allowance of an empty bucket at least, ms. */
 const SHORTEST_WAIT_MS = 20;
+/** Where nothing comes back but what other instances give back, ms. */
+const QUOTA_WAIT_MS = 1_000;
 /** After the database failed, ms. */
 const AFTER_FAILURE_MS = 1_000;
 
@@ -19,6 +21,8 @@ export class Bucket {
   /** While it was known to be empty when last heard of, until then (ms of the limiter's clock). */
   #emptyUntil = 0;
   #notBefore = 0;
+  /** A quota that was used up when last heard of: nothing is let through on credit, however long ago. */
+  #isUsedUp = false;
   #used = false;
   #available: number;
   #heardAt: number;
@@ -51,11 +55,14 @@ export class Bucket {
     this.#available += rate.burst - this.#rate.burst;
     this.#rate = rate;
     this.#emptyUntil = 0;
+    this.#isUsedUp = false;
   }
 
   /** Until it is heard of, one lease is let through on credit. */
   admits(now: number): boolean {
-    return now < this.#emptyUntil ? this.#held >= 1 : this.#held > -leaseOf(this.#rate);
+    return this.#isUsedUp || now < this.#emptyUntil
+      ? this.#held >= 1
+      : this.#held > -leaseOf(this.#rate);
   }
 
   /** Negative: what was taken comes back. */
@@ -94,7 +101,12 @@ export class Bucket {
     this.#asked = null;
     this.#available = available;
     this.#heardAt = now;
+    this.#isUsedUp = available < 1 && this.#rate.perMinute === 0;
     if (available >= 1) return;
+    if (this.#isUsedUp) {
+      this.#emptyUntil = now + QUOTA_WAIT_MS;
+      return;
+    }
     const enough = Math.max(1, leaseOf(this.#rate) / 4);
     const wait = ((enough - available) / perSecond(this.#rate)) * 1_000;
     this.#emptyUntil = now + Math.max(SHORTEST_WAIT_MS, wait);

@@ -2,7 +2,7 @@
 
 /** Requests (of a batch its items) that a bucket lets through. */
 export interface Rate {
-  /** How fast it fills. */
+  /** How fast it fills; 0: never, as a quota of one period, which has a bucket for each period. */
   readonly perMinute: number;
   /** How much it holds, and so how many may come at once. */
   readonly burst: number;
@@ -17,12 +17,40 @@ export interface Limit {
   /** In whose name it is remembered: a namespace, or '' for nobody's. Always the same for a bucket. */
   readonly owner: string;
   readonly rate: Rate;
+  /** Of a quota. */
+  readonly period?: Period;
+}
+
+/** A day or a month in UTC. */
+export type PeriodKind = 'day' | 'month';
+
+export interface Period {
+  readonly kind: PeriodKind;
+  /** Its day or month as ISO 8601 writes it. */
+  readonly name: string;
+  /** Milliseconds since the Unix epoch: its first one, and the first one after it. */
+  readonly begins: number;
+  readonly ends: number;
+}
+
+/** The period that a time is in. */
+export function periodAt(kind: PeriodKind, now: Date): Period {
+  const [year, month, day] = [now.getUTCFullYear(), now.getUTCMonth(), now.getUTCDate()];
+  const isDay = kind === 'day';
+  return {
+    kind,
+    name: now.toISOString().slice(0, isDay ? 10 : 7),
+    begins: Date.UTC(year, month, isDay ? day : 1),
+    ends: isDay ? Date.UTC(year, month, day + 1) : Date.UTC(year, month + 1),
+  };
 }
 
 /** Ten seconds' worth, unless told. */
 const BURST_SECONDS = 10;
 /** A lease is this part of the burst: what one instance may hold of it. */
 const LEASES = 10;
+/** Of a quota: what an instance that is killed takes with it is used, and does not come back. */
+const LEASES_OF_QUOTA = 100;
 
 export const rateOf = (perMinute: number, burst?: number): Rate => ({
   perMinute,
@@ -32,4 +60,7 @@ export const rateOf = (perMinute: number, burst?: number): Rate => ({
 export const perSecond = ({ perMinute }: Rate): number => perMinute / 60;
 
 /** What an instance asks for at a time. */
-export const leaseOf = ({ burst }: Rate): number => Math.ceil(burst / LEASES);
+export const leaseOf = ({ perMinute, burst }: Rate): number =>
+  Math.ceil(burst / (perMinute === 0 ? LEASES_OF_QUOTA : LEASES));
+
+export const quotaOf = (most: number): Rate => ({ perMinute: 0, burst: most });

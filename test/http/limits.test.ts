@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { TwofoldError } from '../../src/errors.ts';
 import { StoredAccess } from '../../src/governance/access-control.ts';
+import { periodAt } from '../../src/limits/rate.ts';
 import type { Instance } from '../keyring/world.ts';
 import { setWallClock } from '../store/wall-clock.ts';
 import type { Called, Service } from './service.ts';
@@ -83,6 +84,10 @@ describe('limits of a namespace', () => {
     { principal: { uses: { perMinute: 1 } } },
     { keys: { 'a b': { perMinute: 1 } } },
     { quotas: { keys: -1 } },
+    { quotas: { principal: { perDay: -1 } } },
+    { quotas: { principal: { perWeek: 1 } } },
+    { quotas: { all: { perDay: 1 } } },
+    { quotas: { key: { perMonth: 100_000_001 } } },
     { rates: {} },
   ])('refuse what means nothing: %j', async (json) => {
     expect(['invalid_value', 'unknown_field']).toContain(code(await put('default', json)));
@@ -402,6 +407,67 @@ it('tells callers their own limits', async () => {
   // Who may not list keys does not learn how many there are.
   const none = await first.call('nobody', 'GET', '/v1/limits', { headers: at(name) });
   expect([none.status, none.json['quotas']]).toEqual([200, null]);
+});
+
+describe('quotas of uses in a day or month', () => {
+  it('hold over two instances, for each of whom they are of, and say when they end', async () => {
+    const name = await newNamespace('periods');
+    const headers = at(name);
+    const quotas = { principal: { perDay: 40 }, namespace: { perMonth: 1_000 }, keys: 5 };
+    const made = await put(name, { quotas });
+    expect([made.status, made.json['quotas']]).toEqual([200, quotas]);
+    let passed = 0;
+    for (let round = 0; round < 20; round += 1) {
+      const both = [first, second, first, second];
+      passed += await passedOf(both.map((service) => random(service, name)));
+    }
+    expect(passed).toBeGreaterThanOrEqual(40);
+    // Two leases of one of each instance.
+    expect(passed).toBeLessThanOrEqual(40 + 2 * 2);
+    const refused = await random(first, name);
+    expect([refused.status, code(refused)]).toEqual([429, 'rate_limited']);
+    expect(refused.json['detail']).toContain('quota.principal.day');
+    const left = Math.ceil((periodAt('day', new Date()).ends - Date.now()) / 1_000);
+    const wait = Number(refused.headers.get('retry-after'));
+    expect(Math.abs(wait - left) < 5 || wait > 86_000).toBe(true);
+    expect(refused.headers.get('ratelimit-policy')).toBe('"quota.principal.day";q=40;w=86400');
+    expect(refused.headers.get('ratelimit')).toMatch(/^"quota\.principal\.day";r=0;t=\d+$/u);
+    // Another principal has its own; of the namespace all of them count.
+    const other = await random(second, name, 'admin');
+    expect(other.status).toBe(200);
+    expect(other.headers.get('ratelimit-policy')).toContain('"quota.namespace.month";q=1000;w=');
+    const own = await second.call('user', 'GET', '/v1/limits', { headers });
+    const periods = own.json['periods'] as { name: string; limit: number; remaining: number }[];
+    expect(periods).toMatchObject([
+      { name: 'quota.principal.day', limit: 40, remaining: 0 },
+      { name: 'quota.namespace.month', limit: 1_000 },
+    ]);
+    // Raised, what was used stays used; taken away, it limits nothing.
+    const raised = { quotas: { ...quotas, principal: { perDay: 50 } } };
+    const etag = made.headers.get('etag') ?? '';
+    expect(await put(name, raised, { 'if-match': etag })).toMatchObject({ status: 200 });
+    const more = await askedUntil(10, () => random(first, name));
+    expect(more.filter(({ status }) => status === 200).length).toBeLessThanOrEqual(10 + 2 * 2);
+    expect(await put(name, {}, { 'if-match': '"2"' })).toMatchObject({ status: 200 });
+    expect((await random(first, name)).status).toBe(200);
+  });
+
+  it('are of each key', async () => {
+    const name = await newNamespace('key-periods');
+    const headers = at(name);
+    for (const key of ['a', 'b']) {
+      const json = { name: key, suite: 'HS256' };
+      await first.call('admin', 'POST', '/v1/admin/keys', { json, headers });
+    }
+    await put(name, { quotas: { key: { perMonth: 10 } } });
+    const sign = (key: string) =>
+      first.call('user', 'POST', `/v1/keys/${key}/mac`, { json: { message: 'AAAA' }, headers });
+    const answers = await askedUntil(10, () => sign('a'));
+    const statuses = answers.map(({ status }) => status);
+    expect(statuses.filter((status) => status === 200).length).toBeLessThanOrEqual(12);
+    expect(statuses.at(-1)).toBe(429);
+    expect((await sign('b')).status).toBe(200);
+  });
 });
 
 describe('quotas of a namespace', () => {

@@ -2,7 +2,7 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { Limiter } from '../../src/limits/limiter.ts';
-import { leaseOf, rateOf } from '../../src/limits/rate.ts';
+import { leaseOf, periodAt, quotaOf, rateOf } from '../../src/limits/rate.ts';
 import type { Limit, Rate } from '../../src/limits/rate.ts';
 import { ModelBuckets } from './model.ts';
 
@@ -129,6 +129,78 @@ describe('a limit over several instances', () => {
     world.now += 120_000;
     // The first after the wait learns how it stands.
     expect(await through(world.one, limit, 50)).toBeGreaterThan(5);
+  });
+});
+
+describe('a quota of a period over several instances', () => {
+  it('is never filled again, and lets through what is stated, whoever starts anew or is killed', async () => {
+    const step = fc.record({
+      instance: fc.nat(2),
+      cost: fc.integer({ min: 1, max: 7 }),
+      pause: fc.integer({ min: 0, max: 20_000_000 }),
+      settle: fc.boolean(),
+      times: fc.integer({ min: 1, max: 40 }),
+      end: fc.integer({ min: 0, max: 40 }),
+    });
+    const check = async (most: number, steps: readonly Step[]) => {
+      const world = new World(3);
+      const rate = quotaOf(most);
+      const limit = limitOf(rate);
+      let [passed, ended] = [0, 0];
+      for (const { instance, cost, pause, settle, times, end } of steps) {
+        world.now += pause;
+        if (end === 0) {
+          world.instances[instance] = world.start();
+          ended += 1;
+        }
+        for (let time = 0; time < times; time += 1) {
+          const done = world.instances[instance]?.charge([limit], cost);
+          if (done?.refused === null) passed += cost;
+          if (settle) await world.instances[instance]?.settled();
+        }
+      }
+      expect(passed).toBeLessThanOrEqual(most + (3 + ended) * tolerance(rate, 7));
+      // Nobody holds more than a lease of what is left.
+      for (const each of world.instances) await each.settled();
+      expect(leaseOf(rate)).toBe(Math.ceil(most / 100));
+    };
+    const counts = fc.integer({ min: 0, max: 500 });
+    await fc.assert(fc.asyncProperty(counts, fc.array(step, { maxLength: 40 }), check), {
+      numRuns: 150,
+    });
+  });
+
+  it('is used up, but for what instances took with them that ended by force', async () => {
+    const world = new World(2);
+    const rate = quotaOf(1_000);
+    const limit = limitOf(rate);
+    let passed = await through(world.one, limit, 300);
+    world.instances[0] = world.start();
+    passed += await through(world.one, limit, 300);
+    await world.one.close();
+    world.instances[0] = world.start();
+    for (const each of world.instances) passed += await through(each, limit, 1_000);
+    world.now += 365 * 86_400_000;
+    passed += await through(world.one, limit, 100);
+    expect(passed).toBeLessThanOrEqual(1_000 + 4 * tolerance(rate));
+    expect(passed).toBeGreaterThanOrEqual(1_000 - 3 * leaseOf(rate));
+  });
+
+  it('of none lets nothing through', async () => {
+    const world = new World();
+    expect(await through(world.one, limitOf(quotaOf(0)), 10)).toBe(0);
+  });
+
+  it.each([
+    ['day', '2028-02-29T23:59:59.999Z', '2028-02-29', '2028-02-29', '2028-03-01'],
+    ['day', '2028-03-01T00:00:00.000Z', '2028-03-01', '2028-03-01', '2028-03-02'],
+    ['month', '2028-02-29T23:59:59.999Z', '2028-02', '2028-02-01', '2028-03-01'],
+    ['month', '2027-12-31T23:59:59.999Z', '2027-12', '2027-12-01', '2028-01-01'],
+  ] as const)('has its %s in UTC at %s', (kind, at, name, begins, ends) => {
+    expect(periodAt(kind, new Date(at))).toEqual({
+      ...{ kind, name },
+      ...{ begins: Date.parse(begins), ends: Date.parse(ends) },
+    });
   });
 });
 
