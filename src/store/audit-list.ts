@@ -156,18 +156,25 @@ const cursorOf = ([lane, n]: readonly string[]): AuditCursor => ({
   n: Number(n),
 });
 
-/** @throws TwofoldError invalid_value */
+const unknownPlace = (): TwofoldError =>
+  new TwofoldError('invalid_value', 'The page token names no entry.');
+
+const isPlace = (value: number, most: number): boolean =>
+  Number.isSafeInteger(value) && value >= 0 && value <= most;
+
+/** @throws TwofoldError invalid_value, also where the entry's row was edited to be of no time (`infinity`) */
 const timeOf = async (
   pool: GuardedPool,
   { lane, n }: AuditCursor,
 ): Promise<{ readonly at: Date }> => {
-  const { rows } = await pool.query<{ at: Date }>(
+  if (!isPlace(lane, 2 ** 31 - 1) || !isPlace(n, Number.MAX_SAFE_INTEGER)) throw unknownPlace();
+  const { rows } = await pool.query<{ at: Date | number }>(
     'select at from public.entry where lane = $1 and n = $2',
     [lane, n],
   );
-  const [row] = rows;
-  if (row === undefined) throw new TwofoldError('invalid_value', 'The page token names no entry.');
-  return row;
+  const at = rows[0]?.at;
+  if (at instanceof Date) return { at };
+  throw unknownPlace();
 };
 
 /**

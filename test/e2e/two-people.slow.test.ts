@@ -1,7 +1,9 @@
-/** The README's walk-through of two teams, run as it stands by a shell. */
-import { execFile } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+/** Walk-throughs of the README, run as they stand by a shell: two teams, and a log that somebody edits. */
+import { execFile, spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
@@ -11,6 +13,7 @@ import { TestService } from './service.ts';
 
 const root = join(import.meta.dirname, '../..');
 const TITLE = 'Two teams, one auditor, a destruction by two';
+const LOG_TITLE = 'An audit log that proves itself';
 const MARK = '=== end of a command ===';
 let service: TestService;
 beforeAll(async () => {
@@ -18,12 +21,14 @@ beforeAll(async () => {
 }, 90_000);
 afterAll(() => service.destroy());
 
+const sectionOf = (title: string): string =>
+  readFileSync(join(root, 'README.md'), 'utf8')
+    .split(/^## /mu)
+    .find((text) => text.startsWith(`${title}\n`)) ?? '';
+
 /** The commands of the section. */
-function commands(): readonly string[] {
-  const readme = readFileSync(join(root, 'README.md'), 'utf8');
-  const section = readme.split(/^## /mu).find((text) => text.startsWith(`${TITLE}\n`)) ?? '';
-  return [...section.matchAll(/^\$ (.*)$/gmu)].map(([, command = '']) => command);
-}
+const commands = (): readonly string[] =>
+  [...sectionOf(TITLE).matchAll(/^\$ (.*)$/gmu)].map(([, command = '']) => command);
 
 /** What each command printed. */
 async function run(): Promise<readonly string[]> {
@@ -36,6 +41,66 @@ async function run(): Promise<readonly string[]> {
   const { stdout } = await promisify(execFile)('/bin/sh', ['-euc', script], { env });
   return stdout.split(`${MARK}\n`).map((text) => text.trim());
 }
+
+describe(`the README on: ${LOG_TITLE}`, () => {
+  const [, block = ''] = /```\n(\$[\s\S]*?)```/u.exec(sectionOf(LOG_TITLE)) ?? [];
+  /** Each command, with the lines that it goes on in, and what the README says it prints. */
+  const steps = block
+    .split(/^\$ /mu)
+    .slice(1)
+    .map((text) => {
+      const [, command = '', printed = ''] = /^((?:.*\\\n)*.*\n)([\s\S]*)$/u.exec(text) ?? [];
+      return { command, printed };
+    });
+  /** Counts and ids are those of the day. */
+  const masked = (text: string): string =>
+    text
+      .replace(/[0-9a-f-]{36}/gu, 'UUID')
+      .replace(/\d+/gu, 'N')
+      .trim();
+  /** Once the log has it. */
+  async function indexOf(id: string): Promise<string> {
+    for (;;) {
+      const proof = await service.request('GET', `/v1/audit/entries/${id}/proof`);
+      const [, index] = /^index (\d+)$/mu.exec(proof.bytes.toString('utf8')) ?? [];
+      if (index !== undefined) return index;
+      await sleep(100);
+    }
+  }
+  let folder = '';
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'twofold-walk-'));
+    symlinkSync(service.dataDir, join(folder, '.twofold'));
+  });
+  afterAll(() => {
+    rmSync(folder, { recursive: true });
+  });
+
+  it('is what happens: an edit by psql is found, and the entry named', async () => {
+    expect(spawnSync('psql', ['--version']).status).toBe(0);
+    // The one row that the walk-through edits, as the tour before it has made it.
+    const made = await service.request('POST', '/v1/admin/keys', {
+      name: 'walk',
+      suite: 'A256GCM',
+    });
+    const index = await indexOf(made.headers.get('twofold-audit-id') ?? '');
+    const script = steps
+      .map(({ command }) => `${command}echo '${MARK}'`)
+      .join('\n')
+      .replaceAll('npx twofold audit verify', `${join(root, 'scripts/twofold')} audit verify`)
+      .replaceAll(
+        /npx twofold audit (keys|export)/gu,
+        `${join(root, 'scripts/twofold')} audit $1 --url ${service.url}`,
+      );
+    const { stdout } = await promisify(execFile)('/bin/sh', ['-uc', script], {
+      cwd: folder,
+      env: { ...COMMAND_ENVIRONMENT },
+    });
+    const printed = stdout.split(`${MARK}\n`).slice(0, -1);
+    expect(printed.map(masked)).toEqual(steps.map((step) => masked(step.printed)));
+    expect(printed.at(-1)).toContain(`NOT VERIFIED: the first bad index is ${index}\n`);
+  }, 60_000);
+});
 
 describe(`the README on: ${TITLE}`, () => {
   it('is what happens', async () => {

@@ -3,6 +3,7 @@
  * clear error, never a default. Every route is asked, and nothing may have changed afterwards.
  */
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import fc from 'fast-check';
 import { ROUTES } from '../../src/contract/routes.ts';
 import type { RouteContract } from '../../src/contract/route.ts';
 import { openService } from '../http/service.ts';
@@ -135,6 +136,38 @@ describe('P7: unknown input is refused', () => {
       const answer = await service.call('admin', method, path, json === undefined ? {} : { json });
       expect([path, answer.json['code']]).toEqual([path, code]);
     }
+  });
+
+  const lists = ROUTES.filter(
+    ({ query }) =>
+      'pageToken' in query.shape || ['size', 'from'].some((name) => name in query.shape),
+  ).map((route) => [route.id, route] as const);
+
+  it.each(lists)('places of %s: those that no page gave', async (_name, route) => {
+    expect(lists.length).toBeGreaterThan(20);
+    const required = requiredQuery(route);
+    const names = ['pageToken', 'size', 'from'].filter((name) => name in route.query.shape);
+    const word = fc.constantFrom(
+      ...['infinity', '-infinity', 'NaN', '-1', '1e999', '0x10', '1.5', '9'.repeat(400), '1-', '-'],
+      ...['2026-13-01', '\0', '\ud800', 'null', '[object Object]', "'", '%', '+1', ' 1'],
+    );
+    const token = fc
+      .uint8Array({ maxLength: 80 })
+      .map((bytes) => Buffer.from(bytes).toString('base64url'));
+    // Of the right length, around words that some list goes on from.
+    const forged = word.map((text) =>
+      Buffer.from(`${'m'.repeat(16)}${text}`).toString('base64url'),
+    );
+    const value = fc.oneof(word, token, forged, fc.string({ unit: 'binary', maxLength: 60 }));
+    await fc.assert(
+      fc.asyncProperty(fc.constantFrom(...names), value, async (name, text) => {
+        fc.pre(name === 'pageToken' || !/^\d{1,15}$/u.test(text));
+        const others = required.includes(`${name}=`) ? '' : required;
+        const query = `${others === '' ? '?' : `${others}&`}${name}=${encodeURIComponent(text.toWellFormed())}`;
+        expect([query, await ask(route, query)]).toEqual([query, '400 invalid_value']);
+      }),
+      { numRuns: 25, interruptAfterTimeLimit: 3_000 },
+    );
   });
 
   it('nothing has changed, and every refusal is on record', async () => {

@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { LaneLost } from '../../src/outcome.ts';
+import { editedAsOwner } from '../audit/sequenced-log.ts';
 import { withOwner } from './owner.ts';
 import { onEachMajor } from './majors.ts';
 import type { TestStore } from './majors.ts';
@@ -234,6 +236,35 @@ const queries = (test: TestStore): void => {
 
   it('refuses a cursor that names no entry', async () => {
     const page = audit().entries(auditQuery({ after: { lane: 1, n: 999_999 } }));
+    expect(await rejection(page)).toMatchObject({ code: 'invalid_value' });
+  });
+
+  it('refuses every other cursor, whatever it is', async () => {
+    const place = fc.oneof(
+      fc.constantFrom(NaN, Infinity, -Infinity, -1, 0.5, 2 ** 31, 2 ** 53, 1e300),
+      fc.double(),
+      fc.maxSafeInteger(),
+    );
+    await fc.assert(
+      fc.asyncProperty(place, place, async (lane, n) => {
+        const page = audit().entries(auditQuery({ after: { lane, n } }));
+        expect(await rejection(page)).toMatchObject({ code: 'invalid_value' });
+      }),
+      { numRuns: 50, interruptAfterTimeLimit: 2_000 },
+    );
+  });
+
+  it.each(['infinity', '-infinity'])('refuses one of an entry whose time became %s', async (at) => {
+    const instance = await openInstance(test.store());
+    const { epoch } = await test.store().instances.beat(instance, 0);
+    const lane = await audit().openLane(instance, 'use');
+    const subject = randomUUID();
+    const entries = Array.from({ length: 3 }, () => entry(bytes(8), { subject }));
+    await audit().append(batch(lane, 1, { epoch, entries }));
+    const { next } = await audit().entries(auditQuery({ subject, pageSize: 1 }));
+    const sql = 'update public.entry set at = $1 where lane = $2 and n = $3';
+    await editedAsOwner(test.database(), sql, [at, lane, next?.n]);
+    const page = audit().entries(auditQuery({ subject, pageSize: 1, after: next }));
     expect(await rejection(page)).toMatchObject({ code: 'invalid_value' });
   });
 
