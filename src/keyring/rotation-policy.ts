@@ -13,6 +13,8 @@ import type { Purpose } from '../crypto/suite.ts';
 import { findSuiteByNumber } from '../crypto/suites.ts';
 import { TwofoldError } from '../errors.ts';
 import { lengthOf, parseDuration } from './durations.ts';
+import { requireAdmitted } from './suite-policy.ts';
+import type { SuitePolicy } from './suite-policy.ts';
 
 /** Rotate to another suite, once, at a date; later rotations stay in it. */
 export interface Upgrade {
@@ -65,6 +67,8 @@ export interface PolicyTerms {
 export interface PolicyLimits {
   /** Shortest interval and `retire.after` in milliseconds; an hour, or less in development. */
   readonly minimumMs: number;
+  /** What the operator admits: an upgrade to anything else at its date is refused. Every suite unless told. */
+  readonly suites?: SuitePolicy;
 }
 
 export const POLICY_LIMITS: PolicyLimits = Object.freeze({ minimumMs: 3_600_000 });
@@ -129,16 +133,18 @@ function requireNotice({ notice, interval }: PolicyTerms): void {
   }
 }
 
-function upgradeOf(upgrade: PolicyTerms['upgrade']): Upgrade | null {
+function upgradeOf(upgrade: PolicyTerms['upgrade'], { suites }: PolicyLimits): Upgrade | null {
   if (upgrade === null) return null;
   if (!isTime(upgrade.notBefore)) throw invalid('upgrade.notBefore is a time from 1970 to 9999.');
+  // Whether the token can is not asked: until then it may be another one.
+  if (suites) requireAdmitted(suites, findSuiteByNumber(upgrade.suite), upgrade.notBefore);
   return { suite: upgrade.suite, notBefore: new Date(upgrade.notBefore) };
 }
 
 /**
  * A policy of these terms, not paused. A policy whose terms are all null rotates nothing; as a key's
  * own it keeps policies of the namespace away.
- * @throws TwofoldError invalid_value
+ * @throws TwofoldError invalid_value; suite_unavailable_here for an upgrade that the operator does not admit
  */
 export function newPolicy(
   terms: PolicyTerms,
@@ -153,7 +159,7 @@ export function newPolicy(
   return frozen({
     interval,
     maxUses,
-    upgrade: upgradeOf(terms.upgrade),
+    upgrade: upgradeOf(terms.upgrade, limits),
     retire: retire && { keepVersions: retire.keepVersions, after: retire.after },
     notice,
     paused: null,
@@ -163,7 +169,7 @@ export function newPolicy(
 
 /**
  * `policy` with other terms, still paused if it was; itself where they say the same.
- * @throws TwofoldError invalid_value
+ * @throws TwofoldError as `newPolicy`
  */
 export function withTerms(
   policy: RotationPolicy,
