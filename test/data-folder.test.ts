@@ -61,26 +61,29 @@ describe('the data folder', () => {
 });
 
 describe('workers that inherit the lock', () => {
-  /** Locks the folder, gives a worker that ends by itself the descriptor, and says so. */
+  /** Locks the folder, gives a worker the descriptor, and says its process id. */
   const PROGRAM = `
     import { spawn } from 'node:child_process';
     import { lockDataFolder } from ${JSON.stringify(join(import.meta.dirname, '../src/data-folder.ts'))};
     const { descriptor } = await lockDataFolder(process.argv[1]);
     const stdio = ['ignore', 'ignore', 'ignore', descriptor];
-    spawn('sleep', [process.argv[2]], { stdio, detached: true }).unref();
-    process.stdout.write('locked');
+    const worker = spawn('sleep', ['60'], { stdio, detached: true });
+    worker.unref();
+    process.stdout.write(String(worker.pid));
     setInterval(() => undefined, 1000);
   `;
 
   it('hold it after their supervisor was killed, and a start waits for their end', async () => {
     const argv = ['--input-type=module', '--disable-warning=ExperimentalWarning', '-e', PROGRAM];
-    const holder = spawn(process.execPath, [...argv, folder, '1'], { stdio: 'pipe' });
-    await once(holder.stdout, 'data');
+    const holder = spawn(process.execPath, [...argv, folder], { stdio: 'pipe' });
+    const [worker] = (await once(holder.stdout, 'data')) as [Buffer];
     await expect(lockDataFolder(folder)).rejects.toMatchObject({ code: 'conflict' });
     holder.kill('SIGKILL');
     await once(holder, 'exit');
     const held = spawnSync('flock', ['-n', join(folder, 'lock'), 'true']);
     expect(held.status).toBe(1);
+    // By another process: this one waits for the lock without a turn for anything else.
+    spawn('sh', ['-c', `sleep 0.3; kill -9 ${String(Number(worker))}`], { stdio: 'ignore' });
     (await lockDataFolder(folder)).release();
   });
 });
