@@ -16,12 +16,14 @@ import { TwofoldError } from '../errors.ts';
 import { NAME } from '../name.ts';
 import type { RootMade } from './ceremony-root.ts';
 import { login } from './ceremony-root.ts';
-import { Bench, ephemeral, receiveRoot } from './ceremony-transport.ts';
+import { Bench, ephemeral, isMarked, receiveRoot } from './ceremony-transport.ts';
 import type { EscrowedRoot, Transport } from './ceremony-transport.ts';
 import { CKA, CKO, CKU } from './cryptoki.ts';
 import type { Cryptoki, Handle } from './cryptoki.ts';
 import { leftBeside, writeDurably } from './durable.ts';
 import { findObjects } from './objects.ts';
+import type { RootOnToken } from './port.ts';
+import { rootsOn } from './roots.ts';
 import { attributes } from './templates.ts';
 
 const LABEL = `${NAME.tokenLabel}-join`;
@@ -40,6 +42,15 @@ export interface JoinOffer {
 export interface JoinEnded {
   /** How many private halves were on the token. */
   readonly destroyed: number;
+  /** The roots that the offer had placed and that were destroyed. */
+  readonly roots: readonly RootOnToken[];
+}
+
+export interface JoinEnding {
+  /** Base64: only this offer ends, and another that is open here stays. Absent: whichever is open. */
+  readonly publicKey: string | undefined;
+  /** Destroys what the offer placed on the token as well: a join that was not accepted leaves nothing. */
+  readonly roots: boolean;
 }
 
 type Offering = Pick<Transport, 'tokenSelector' | 'user' | 'engine'> & {
@@ -104,7 +115,7 @@ export async function acceptJoin(
       publicKey: Uint8Array.from(Buffer.from(publicKey, 'base64')),
       pqSeed,
       privateKey: (bench: Bench) => privateHalf(bench, Buffer.from(id, 'hex')),
-      mark: ` offer ${id}`,
+      mark: markOf(id),
     };
     return await receiveRoot(cryptoki, { ...request, receiver });
   } finally {
@@ -112,11 +123,30 @@ export async function acceptJoin(
   }
 }
 
-/** Idempotent. */
-export async function endJoin(cryptoki: Cryptoki, offering: Offering): Promise<JoinEnded> {
+/** Idempotent; places nothing. What of the roots is the offer's, its mark in their labels says. */
+export async function endJoin(
+  cryptoki: Cryptoki,
+  offering: Offering & JoinEnding,
+): Promise<JoinEnded> {
+  const { stateDir, publicKey, roots: withRoots } = offering;
   const bench = new Bench(cryptoki, offering.tokenSelector);
   await login(cryptoki, bench.session, CKU.USER, offering.user);
-  return { destroyed: forget(bench, offering.stateDir) };
+  const open = offerHere(stateDir);
+  const another = open !== null && publicKey !== undefined && publicKey !== open.publicKey;
+  if (another) return { destroyed: 0, roots: [] };
+  // Before the name of the offer goes, by which they are found.
+  const roots = withRoots && open !== null ? destroyPlaced(bench, open.id) : [];
+  return { destroyed: forget(bench, stateDir), roots };
+}
+
+const markOf = (id: string): string => ` offer ${id}`;
+
+function destroyPlaced({ cryptoki, session }: Bench, id: string): RootOnToken[] {
+  const placed = rootsOn(cryptoki, session).filter(({ handle }) =>
+    isMarked(cryptoki, session, handle, markOf(id)),
+  );
+  for (const { handle } of placed) cryptoki.C_DestroyObject(session, handle);
+  return placed.map(({ root }) => root);
 }
 
 const noOffer = () =>
@@ -126,10 +156,16 @@ const noOffer = () =>
   );
 
 function openOffer(stateDir: string): OpenOffer {
+  const open = offerHere(stateDir);
+  if (open === null) throw noOffer();
+  return open;
+}
+
+function offerHere(stateDir: string): OpenOffer | null {
   try {
     return JSON.parse(readFileSync(joinFile(stateDir), 'utf8')) as OpenOffer;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw noOffer();
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw error;
   }
 }

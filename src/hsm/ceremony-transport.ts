@@ -336,7 +336,9 @@ export async function receiveRoot(
     const there = rootOn(bench, escrow.root);
     if (there !== undefined) {
       const custody = custodyOf(cryptoki, bench.session, there);
-      const marked = isMarked(bench, there, receiver) ? ({ ofThisOffer: true } as const) : {};
+      const marked = isMarked(cryptoki, bench.session, there, receiver.mark)
+        ? ({ ofThisOffer: true } as const)
+        : {};
       return { made: false, root: escrow.root, custody, ...marked };
     }
     const agreed = bench.agree(receiver.privateKey(bench), escrow.point);
@@ -354,7 +356,13 @@ export async function receiveRoot(
   }
 }
 
-function isMarked({ cryptoki, session }: Bench, root: Handle, { mark }: Receiver): boolean {
+/** Whether the label of a root says that it was placed by this receiver (`Receiver.mark`). */
+export function isMarked(
+  cryptoki: Cryptoki,
+  session: Handle,
+  root: Handle,
+  mark: string | undefined,
+): boolean {
   const label = readAttribute(cryptoki, session, root, CKA.LABEL)?.toString('utf8');
   return mark !== undefined && label?.endsWith(mark) === true;
 }

@@ -6,7 +6,7 @@ import { wipe } from '../crypto/secret.ts';
 import { recoveryKeyOf } from '../recovery/key.ts';
 import { seedOf } from '../recovery/shares.ts';
 import { acceptJoin, endJoin, offerJoin } from './ceremony-join.ts';
-import type { JoinEnded, JoinOffer } from './ceremony-join.ts';
+import type { JoinEnded, JoinEnding, JoinOffer } from './ceremony-join.ts';
 import type { RootMade } from './ceremony-root.ts';
 import { escrowRoot, placeRoot } from './ceremony-transport.ts';
 import type { Transport } from './ceremony-transport.ts';
@@ -47,9 +47,8 @@ export type TransportRequest = Place &
   );
 
 /** What needs no PIN of the security officer: the offer, and its end. */
-export type OfferRequest = Omit<Place, 'soPinFile'> & {
-  readonly action: 'offer-join' | 'end-join';
-};
+export type OfferRequest = Omit<Place, 'soPinFile'> &
+  ({ readonly action: 'offer-join' } | ({ readonly action: 'end-join' } & JoinEnding));
 
 export async function performTransport(
   cryptoki: Cryptoki,
@@ -76,12 +75,14 @@ export async function performTransport(
 
 export async function performOffer(
   cryptoki: Cryptoki,
-  { action, module, tokenSelector, stateDir, pinFile }: OfferRequest,
+  request: OfferRequest,
 ): Promise<JoinOffer | JoinEnded> {
+  const { module, tokenSelector, stateDir, pinFile } = request;
   const user = new PinFile(pinFile, stateDir, pinScope(module, tokenSelector), 'user');
   const offering = { tokenSelector, user, engine: nativeEngine, stateDir };
-  if (action === 'offer-join') return offerJoin(cryptoki, offering);
-  return endJoin(cryptoki, offering);
+  if (request.action === 'offer-join') return offerJoin(cryptoki, offering);
+  const { publicKey, roots } = request;
+  return endJoin(cryptoki, { ...offering, publicKey, roots });
 }
 
 /** The seed is in this process for as long as the ceremony takes, and nowhere else. */

@@ -136,9 +136,19 @@ export async function runJoinAcceptance(
   return (await runCeremony(request, processOf(options))) as RootMade;
 }
 
-/** Destroys the private halves of offers: what was wrapped for them opens nowhere any more. */
-export async function runJoinEnd(options: Omit<Travelling, 'soPinFile'>): Promise<JoinEnded> {
-  const request = { action: 'end-join', ...placed(options) } as const;
+/**
+ * Destroys the private halves of offers: what was wrapped for them opens nowhere any more. With `publicKey`
+ * only where that offer is the one that is open here; with `roots` what it placed on the token as well.
+ */
+export async function runJoinEnd(
+  options: Omit<Travelling, 'soPinFile'> & {
+    readonly publicKey?: Uint8Array | undefined;
+    readonly roots?: boolean;
+  },
+): Promise<JoinEnded> {
+  const publicKey = options.publicKey && Buffer.from(options.publicKey).toString('base64');
+  const ending = { publicKey, roots: options.roots ?? false };
+  const request = { action: 'end-join', ...placed(options), ...ending } as const;
   return (await runCeremony(request, processOf(options))) as JoinEnded;
 }
 

@@ -165,7 +165,9 @@ async function accept(
   const placed = await placeRoots({
     ...{ config, given, soPinFile, store, unwinding },
     settle: async (_, audit, made) => {
-      await audit.recordOwn('root.join', {
+      await (
+        await audit()
+      ).recordOwn('root.join', {
         ...{ step: 'accept', zone, from: given.zone, transcript, operator: operator(), made },
       });
     },

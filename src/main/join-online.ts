@@ -14,26 +14,42 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import type { RunningAuditLog } from '../audit/log.ts';
 import { parseFlags } from '../cli/arguments.ts';
 import type { Flags } from '../cli/arguments.ts';
 import { typedLine } from '../cli/typed-line.ts';
 import type { Config } from '../config.ts';
 import { TwofoldError } from '../errors.ts';
-import { runJoinEnd, runJoinOffer } from '../hsm/run-ceremony.ts';
+import type { JoinEnded } from '../hsm/ceremony-join.ts';
+import { runJoinOffer } from '../hsm/run-ceremony.ts';
+import { EXPIRED } from '../store/join-store.ts';
 import type { JoinRequest } from '../store/join-store.ts';
 import type { Store } from '../store/store.ts';
 import { besides, instanceBeside, operator, storeBeside } from './beside.ts';
 import {
+  answeredBy,
   answerTo,
   attested,
   fingerprintBytes,
+  isUnknown,
   personOf,
+  publicKeyOf,
   requireApprovable,
   requireAttested,
   requireOwn,
+  requirePlain,
+  visible,
 } from './join-request.ts';
 import type { Taken } from './join-request.ts';
-import { ceremonyPlace, clearAway, madeIn, placeRoots, rootHere, wrapRoots } from './join-roots.ts';
+import {
+  ceremonyPlace,
+  endJoin,
+  madeIn,
+  placeRoots,
+  requireKnown,
+  rootHere,
+  wrapRoots,
+} from './join-roots.ts';
 import {
   answerText,
   fingerprintOfOffer,
@@ -123,33 +139,61 @@ async function request({ config, store, needed }: Step): Promise<object> {
   return { id, zone, fingerprint: fingerprintOfOffer(made), expiresAt: expiresAt.toISOString() };
 }
 
-async function found(store: Store, id: string): Promise<JoinRequest> {
+async function rowOf(store: Store, id: string): Promise<JoinRequest> {
   const row = await store.joins.find(id);
   if (row === null) throw new TwofoldError('not_found', 'There is no such request.');
   return row;
 }
 
+/** Of which nothing is used before it is known to be what a command could have written. */
+const found = async (store: Store, id: string): Promise<JoinRequest> =>
+  requirePlain(await rowOf(store, id));
+
 /** What the other side said, from `--confirm` or typed; nothing is done before it is the same. */
 async function requireConfirmed(
   { given }: Step,
   computed: string,
-  { what, expiresAt }: { readonly what: string; readonly expiresAt: Date },
+  about: { readonly who: string; readonly what: string; readonly expiresAt: Date },
 ): Promise<void> {
+  const { who, what, expiresAt } = about;
   const otherwise = `The ${what} that the other side reads out is needed: --confirm HASH, or a terminal.`;
   const withinMs = Math.max(0, Math.min(expiresAt.getTime() - Date.now(), 86_400_000));
-  const said =
-    given('confirm') ??
-    (await typedLine(`${what}, as the other side reads it out: `, { otherwise, withinMs }));
+  const prompt = `${who}\n${what}, as the other side reads it out: `;
+  const said = given('confirm') ?? (await typedLine(prompt, { otherwise, withinMs }));
   requireSame(said, computed, what);
+}
+
+const changed = () =>
+  new TwofoldError(
+    'integrity_failed',
+    'The request changed while the hash was typed. Begin again with `hsm join request`.',
+  );
+
+/** Somebody may have written the row while a person typed. */
+async function approvable(
+  step: Step,
+  by: { readonly person: string; readonly zone: string },
+): Promise<{ readonly row: JoinRequest; readonly offered: Offer; readonly fingerprint: string }> {
+  const { store, id } = step;
+  const first = await found(store, id);
+  const fingerprint = fingerprintOfOffer(requireApprovable(first, by));
+  const { zone, requestedBy, requestedAt, expiresAt } = first;
+  const who = `Zone ${zone} asks for the root, by ${requestedBy}, at ${requestedAt.toISOString()}.`;
+  const what = 'fingerprint of the offer';
+  await requireConfirmed(step, fingerprint, { who, what, expiresAt });
+  const row = await found(store, id);
+  const offered = requireApprovable(row, by);
+  if (fingerprintOfOffer(offered) !== fingerprint || row.requestedBy !== requestedBy) {
+    throw changed();
+  }
+  return { row, offered, fingerprint };
 }
 
 async function approve(step: Step): Promise<object> {
   const { config, store, unwinding, id, needed } = step;
   const [approvedBy, soPinFile] = [personOf(needed('operator')), needed('so-pin-file')];
-  const row = await found(store, id);
-  const offered = requireApprovable(row, { person: approvedBy, zone: config.zone.name });
-  const fingerprint = fingerprintOfOffer(offered);
-  await requireConfirmed(step, fingerprint, { what: 'fingerprint of the offer', ...row });
+  const by = { person: approvedBy, zone: config.zone.name };
+  const { row, offered, fingerprint } = await approvable(step, by);
   const opened = await rootHere(config, store, unwinding);
   if (row.answered !== null && row.answered.answer !== null) {
     // It was answered, and whoever did so may not have lived to read what is printed.
@@ -170,18 +214,26 @@ async function approve(step: Step): Promise<object> {
     const generations = roots.map(({ root }) => root.generation).join(' ');
     await audit.recordOwn('root.join', { step: 'answer', ...about, transcript, generations });
     const answer = { approvedBy, answeredFrom: made.zone, answer: answerText(made) };
-    const posted = await store.joins.answer(id, await attested(row, answer, opened.auditMac));
-    if (!posted) throw await whyNot(store, id);
+    const signed = await attested(row, answer, opened.auditMac);
+    if (!(await answeredBy(store.joins, id, signed))) throw await whyNot(store, id);
     return shown(row, made, fingerprint);
   } catch (error) {
-    const code = TwofoldError.is(error) ? error.code : 'internal';
-    await audit
-      .recordOwn('root.join', { step: 'failed', ...about, code })
-      .catch((unlogged: unknown) => {
-        process.emitWarning(`the log does not have that this failed: ${String(unlogged)}`);
-      });
+    await logFailed(audit, about, error);
     throw error;
   }
+}
+
+/** The entry says `unknown` where the answer may yet be in the database. */
+async function logFailed(
+  audit: Pick<RunningAuditLog, 'recordOwn'>,
+  about: Readonly<Record<string, string>>,
+  error: unknown,
+): Promise<void> {
+  const step = isUnknown(error) ? 'unknown' : 'failed';
+  const code = TwofoldError.is(error) ? error.code : 'internal';
+  await audit.recordOwn('root.join', { step, ...about, code }).catch((unlogged: unknown) => {
+    process.emitWarning(`the log does not have that this failed: ${String(unlogged)}`);
+  });
 }
 
 const shown = (row: JoinRequest, answer: ReturnType<typeof parseAnswer>, fingerprint: string) => ({
@@ -191,43 +243,91 @@ const shown = (row: JoinRequest, answer: ReturnType<typeof parseAnswer>, fingerp
   expiresAt: row.expiresAt.toISOString(),
 });
 
-/** Of an answer that the database did not take. */
+/** Of what the database did not take. */
 async function whyNot(store: Store, id: string): Promise<TwofoldError> {
-  const { state, expired } = await found(store, id);
+  const { state, expired, problem } = await rowOf(store, id);
+  if (expired && (state !== 'ended' || problem === EXPIRED)) {
+    return new TwofoldError('approval_expired', 'The request expired meanwhile.');
+  }
   if (state === 'ended') return new TwofoldError('approval_ended', 'The request ended meanwhile.');
-  if (expired) return new TwofoldError('approval_expired', 'The request expired meanwhile.');
   return new TwofoldError('approval_used', 'Somebody else answered the request meanwhile.');
 }
 
-/** Waits for the answer as long as the request lives. */
+/** Waits for the answer as long as the request lives; what ends the join for good leaves nothing of it. */
 async function complete(step: Step): Promise<object> {
-  const { config, store, id, needed } = step;
-  const [person, soPinFile] = [personOf(needed('operator')), needed('so-pin-file')];
+  const person = personOf(step.needed('operator'));
+  const soPinFile = step.needed('so-pin-file');
+  try {
+    // The sessions are closed before anything of theirs is destroyed.
+    return await besides((unwinding) => completing({ ...step, unwinding }, person, soPinFile));
+  } catch (error) {
+    if (isFinal(error)) await over(step, error);
+    throw error;
+  }
+}
+
+/** After which the same request cannot be completed any more. */
+const isFinal = (error: unknown): error is TwofoldError =>
+  TwofoldError.is(error, 'integrity_failed') ||
+  TwofoldError.is(error, 'approval_ended') ||
+  TwofoldError.is(error, 'approval_expired');
+
+async function completing(step: Step, person: string, soPinFile: string): Promise<object> {
+  const { config, store, id } = step;
   const by = { person, zone: config.zone.name };
   for (;;) {
     const row = await found(store, id);
     requireOwn(row, by.zone);
     if (row.state === 'accepted') return finished(step, row);
-    if (row.expired && row.state === 'answered') await clear(step, row, soPinFile);
     const answer = answerTo(row, by);
-    if (answer !== null) return take(step, { row, answer, person, soPinFile });
-    await sleep(LOOK_MS);
+    if (answer === null) {
+      await sleep(LOOK_MS);
+      continue;
+    }
+    const transcript = transcriptOfAnswer(answer);
+    const who = `Zone ${answer.zone} answers, by ${answer.approvedBy}.`;
+    const about = { who, what: 'transcript of the answer', expiresAt: row.expiresAt };
+    const unconfirmed = await requireConfirmed(step, transcript, about).then(
+      () => null,
+      (error: unknown) => ({ error }),
+    );
+    // Again, as somebody may have written it while a person typed; it may also be too late.
+    const now = await found(store, id);
+    if (now.state === 'accepted') return finished(step, now);
+    const same = answerTo(now, by);
+    if (unconfirmed !== null) throw unconfirmed.error;
+    if (same === null || transcriptOfAnswer(same) !== transcript) throw changed();
+    return take(step, { row: now, answer: same, person, soPinFile });
   }
 }
 
 /** Killed after the root was accepted: what is left is to show that it is whole, and to end the offer. */
 async function finished({ config, store, unwinding }: Step, row: JoinRequest): Promise<object> {
-  const { generations } = await rootHere(config, store, unwinding);
-  await runJoinEnd(await ceremonyPlace(config));
+  const { generations, auditMac } = await rootHere(config, store, unwinding);
+  await requireAttested(row, auditMac);
+  const { publicKey } = requireOwn(row, config.zone.name);
+  await endJoin(config, publicKey, { accepted: true });
   return { id: row.id, zone: row.zone, generations, made: 0 };
 }
 
-/** Killed before a canary was opened, and too late to go on: what opens nothing does not stay. */
-async function clear(step: Step, row: JoinRequest, soPinFile: string): Promise<void> {
-  const { config, store, unwinding } = step;
-  const text = row.answered?.answer ?? null;
-  if (text === null) return;
-  await clearAway({ config, given: parseAnswer(text), soPinFile, store, unwinding });
+/**
+ * Destroys first, then ends the row: a run that is killed in between does the same again. The row of
+ * another zone says nothing of what is here. Of one that is accepted the root stays, for `hsm verify`.
+ */
+async function over({ config, store, id }: Step, why: TwofoldError): Promise<void> {
+  try {
+    const row = await store.joins.find(id);
+    if (row === null || row.zone !== config.zone.name) return;
+    // Of a row that was altered, whichever offer is open here.
+    await endJoin(config, publicKeyOf(row), { accepted: row.state === 'accepted' });
+    const { state } = row;
+    if (state !== 'open' && state !== 'answered') return;
+    await store.joins.end(id, state, { problem: `the answer was not taken (${why.code})` });
+  } catch (error) {
+    process.emitWarning(
+      `what the offer left here was not destroyed (${String(error)}): run the command again, or \`hsm join withdraw\``,
+    );
+  }
 }
 
 interface Taking {
@@ -240,34 +340,44 @@ interface Taking {
 async function take(step: Step, { row, answer, person, soPinFile }: Taking): Promise<object> {
   const { config, store, unwinding, id } = step;
   const transcript = transcriptOfAnswer(answer);
-  await requireConfirmed(step, transcript, { what: 'transcript of the answer', ...row });
   const { name: zone } = config.zone;
-  const about = { request: id, zone, from: answer.zone, transcript, operator: operator() };
-  const people = { ...{ requestedBy: row.requestedBy, approvedBy: answer.approvedBy }, person };
+  const about = {
+    ...{ request: id, zone, from: answer.zone, transcript, operator: operator() },
+    ...{ requestedBy: row.requestedBy, approvedBy: answer.approvedBy, person },
+  };
+  await requireOfHere(store, answer);
   const placed = await placeRoots({
     ...{ config, given: answer, soPinFile, store, unwinding },
     settle: async (opened, audit, made) => {
-      await requireAttested(row, opened.auditMac);
-      await audit.recordOwn('root.join', { step: 'accept', ...about, ...people, made });
-      if (!(await store.joins.end(id, 'answered', 'accepted'))) await requireAccepted(store, id);
+      try {
+        await requireAttested(row, opened.auditMac);
+        await (await audit()).recordOwn('root.join', { step: 'accept', ...about, made });
+        if (!(await store.joins.end(id, 'answered', 'accepted'))) await requireAccepted(store, id);
+      } catch (error) {
+        if (isFinal(error)) await logFailed(await audit(), about, error);
+        throw error;
+      }
     },
-  }).catch(async (error: unknown) => {
-    if (!TwofoldError.is(error, 'integrity_failed')) throw error;
-    await store.joins.end(id, 'answered', {
-      problem: 'the answer did not open (integrity_failed)',
-    });
-    throw error;
   });
   const generations = answer.roots.map(({ root }) => root.generation);
   const custodies = placed.map(({ custody }) => custody);
   return { id, zone, generations, made: madeIn(placed), custodies, transcript };
 }
 
+/** The request has no other answer than this, so that there is nothing to try again. */
+async function requireOfHere(store: Store, answer: Taken): Promise<void> {
+  const rows = await store.roots.generations();
+  try {
+    requireKnown(rows, answer);
+  } catch (cause) {
+    if (!TwofoldError.is(cause, 'conflict')) throw cause;
+    throw new TwofoldError('integrity_failed', cause.message, { cause });
+  }
+}
+
 async function requireAccepted(store: Store, id: string): Promise<void> {
-  const { state } = await found(store, id);
-  if (state === 'accepted') return;
-  const detail = 'The request ended meanwhile. The root is on the token: see `hsm verify`.';
-  throw new TwofoldError('approval_ended', detail);
+  const { state } = await rowOf(store, id);
+  if (state !== 'accepted') throw await whyNot(store, id);
 }
 
 /** Without the hashes: they are read out, and not copied from here. */
@@ -275,29 +385,43 @@ async function list({ store }: Step): Promise<object> {
   const rows = await store.joins.list();
   return {
     requests: rows.map((row) => ({
-      ...{ id: row.id, zone: row.zone, requestedBy: row.requestedBy },
-      state: row.expired && row.endedAt === null ? 'expired' : row.state,
+      ...{ id: row.id, zone: visible(row.zone), requestedBy: visible(row.requestedBy) },
+      state: row.problem === EXPIRED ? 'expired' : row.state,
       requestedAt: row.requestedAt.toISOString(),
       expiresAt: row.expiresAt.toISOString(),
       ...(row.answered === null
         ? {}
-        : { approvedBy: row.answered.approvedBy, answeredFrom: row.answered.answeredFrom }),
+        : {
+            approvedBy: visible(row.answered.approvedBy),
+            answeredFrom: visible(row.answered.answeredFrom),
+          }),
       ...(row.endedAt === null ? {} : { endedAt: row.endedAt.toISOString() }),
-      ...(row.problem === null ? {} : { problem: row.problem }),
+      ...(row.problem === null ? {} : { problem: visible(row.problem) }),
     })),
   };
 }
 
-/** In the zone that asked, the private halves of its offer are destroyed as well. */
+/**
+ * In the zone that asked, the private halves of its offer are destroyed as well, and unless it was accepted
+ * what it had placed; first, and also of a request that is over. A newer offer is not this request's to end.
+ */
 async function withdraw({ config, store, id, needed }: Step): Promise<object> {
   const person = personOf(needed('operator'));
-  const { zone, state } = await found(store, id);
-  if (state !== 'open' && state !== 'answered') {
+  const row = await rowOf(store, id);
+  const { state } = row;
+  const { destroyed, roots }: JoinEnded =
+    row.zone === config.zone.name
+      ? await endJoin(config, requireOwn(row, row.zone).publicKey, {
+          accepted: state === 'accepted',
+        })
+      : { destroyed: 0, roots: [] };
+  if (state === 'open' || state === 'answered') {
+    const ended = await store.joins.end(id, state, { problem: `withdrawn by ${person}` });
+    if (!ended) throw new TwofoldError('conflict', 'The request changed meanwhile.');
+  } else if (destroyed === 0 && roots.length === 0) {
     throw new TwofoldError('approval_ended', 'The request is over.');
   }
-  const ended = await store.joins.end(id, state, { problem: `withdrawn by ${person}` });
-  if (!ended) throw new TwofoldError('conflict', 'The request changed meanwhile.');
-  const destroyed =
-    zone === config.zone.name ? (await runJoinEnd(await ceremonyPlace(config))).destroyed : 0;
-  return { id, zone, state: 'ended', destroyed };
+  const generations = roots.map(({ generation }) => generation);
+  const now = state === 'accepted' ? state : 'ended';
+  return { id, zone: visible(row.zone), state: now, destroyed, roots: generations };
 }

@@ -5,6 +5,7 @@
 import type { RunningAuditLog } from '../audit/log.ts';
 import type { Config } from '../config.ts';
 import { TwofoldError } from '../errors.ts';
+import type { JoinEnded } from '../hsm/ceremony-join.ts';
 import type { RootMade } from '../hsm/ceremony-root.ts';
 import type { EscrowedRoot } from '../hsm/ceremony-transport.ts';
 import type { Hsm, RootOnToken } from '../hsm/port.ts';
@@ -62,8 +63,15 @@ export interface Placing {
   readonly soPinFile: string;
   readonly store: Store;
   readonly unwinding: Unwinding;
-  /** Once every canary has opened, and before the offer is destroyed; runs again after a kill. */
-  readonly settle: (opened: Root, audit: RunningAuditLog, made: number) => Promise<void>;
+  /**
+   * Once every canary has opened, and before the offer is destroyed; runs again after a kill. The log is
+   * opened when it is asked for.
+   */
+  readonly settle: (
+    opened: Root,
+    audit: () => Promise<RunningAuditLog>,
+    made: number,
+  ) => Promise<void>;
 }
 
 /**
@@ -83,8 +91,10 @@ export async function placeRoots(placing: Placing): Promise<readonly RootMade[]>
     }
     ({ hsm } = await deviceBeside(config, unwinding));
     const opened = await openRoot(hsm, store.roots, new UsageCounters(store.keys), null);
-    const { audit } = await instanceBeside(config, store, opened, unwinding);
-    await settle(opened, audit, madeIn(placed));
+    let audit: RunningAuditLog | undefined;
+    const log = async () =>
+      (audit ??= (await instanceBeside(config, store, opened, unwinding)).audit);
+    await settle(opened, log, madeIn(placed));
   } catch (error) {
     // What does not open here is nobody's root; anything else is tried again with what is there.
     if (!TwofoldError.is(error, 'integrity_failed')) throw error;
@@ -98,25 +108,26 @@ export async function placeRoots(placing: Placing): Promise<readonly RootMade[]>
 
 /** Without the one in force, nothing says of the others after a kill whether they open. */
 function inForceFirst(rows: readonly RootGeneration[], { roots }: Answer): EscrowedRoot[] {
-  const inForce = rows.find(({ state }) => state === 'in-force')?.generation;
-  const last = ({ root }: EscrowedRoot) => Number(root.generation !== inForce);
+  const inForce = rows.find(({ state }) => state === 'in-force');
+  const last = ({ root }: EscrowedRoot) => Number(inForce === undefined || !isSame(inForce, root));
   return roots.toSorted((one, other) => last(one) - last(other));
 }
 
+const isSame = (one: RootOnToken, other: RootOnToken): boolean =>
+  one.generation === other.generation && one.installation === other.installation;
+
 /**
- * Destroys what this offer had placed before a kill and what opens nothing; places nothing.
- * @throws TwofoldError integrity_failed for an answer to another offer
+ * A join is over: the private halves of its offer go, and unless it was accepted whatever the offer placed
+ * on the token, of a run before this one too. Nothing is placed, and no answer is looked at.
+ *
+ * @param publicKey of the offer that ends; another that is open here stays. Undefined: whichever is open
  */
-export async function clearAway(left: Omit<Placing, 'settle'>): Promise<void> {
-  const { config, given, soPinFile, unwinding } = left;
-  const { hsm } = await deviceBeside(config, unwinding);
-  const here = new Set((await hsm.roots()).map(({ generation }) => generation));
-  const place = await ceremonyPlace(config, soPinFile);
-  const placed: RootMade[] = [];
-  for (const escrow of given.roots.filter(({ root }) => here.has(root.generation))) {
-    placed.push(await runJoinAcceptance({ ...place, escrow }));
-  }
-  await destroyWrong(hsm, left, placed);
+export async function endJoin(
+  config: Config,
+  publicKey: Uint8Array | undefined,
+  { accepted }: { readonly accepted: boolean },
+): Promise<JoinEnded> {
+  return runJoinEnd({ ...(await ceremonyPlace(config)), publicKey, roots: !accepted });
 }
 
 export const madeIn = (placed: readonly RootMade[]): number =>
@@ -136,7 +147,7 @@ async function destroyWrong(
   }
 }
 
-/** Of those that were placed, whose canary is there and is not opened by what is on the token. */
+/** Of those that were placed, whose canary is not opened by what is on the token, or is not there. */
 async function thatDoNotOpen(
   hsm: Hsm,
   store: Store,
@@ -144,13 +155,17 @@ async function thatDoNotOpen(
 ): Promise<readonly RootOnToken[]> {
   const rows = (await store.roots.generations()).filter(isLive);
   const inForce = rows.find(({ state }) => state === 'in-force');
-  // Nothing opens before the one in force is selected; where it is not there nothing can be told.
-  if (inForce === undefined) return [];
+  // Nothing opens before the one in force is selected; where it is not there, nothing does.
+  const selectable = inForce !== undefined && (await hsm.roots()).some((on) => isSame(on, inForce));
+  if (!selectable) return placed.map(({ root }) => root);
   await hsm.useRoot(inForce);
   const wrong: RootOnToken[] = [];
   for (const { root } of placed) {
-    const row = rows.find((each) => each.generation === root.generation);
-    if (row === undefined) continue;
+    const row = rows.find((each) => isSame(each, root));
+    if (row === undefined) {
+      wrong.push(root);
+      continue;
+    }
     await openGeneration(hsm, row).catch((error: unknown) => {
       if (!TwofoldError.is(error, 'integrity_failed')) throw error;
       wrong.push(root);
@@ -160,12 +175,9 @@ async function thatDoNotOpen(
 }
 
 /** @throws TwofoldError conflict for roots that the database does not know */
-function requireKnown(rows: readonly RootGeneration[], { roots }: Answer): void {
+export function requireKnown(rows: readonly RootGeneration[], { roots }: Answer): void {
   for (const { root } of roots) {
-    const known = rows.some(
-      (row) =>
-        row.generation === root.generation && row.installation === root.installation && isLive(row),
-    );
+    const known = rows.some((row) => isSame(row, root) && isLive(row));
     if (!known) {
       throw new TwofoldError(
         'conflict',

@@ -12,6 +12,9 @@ export const MOST_JOINS = 16;
 /** How long requests that are over stay for who looks at them; the audit log has what was done. */
 const KEPT = '90 days';
 
+/** `problem` of those that ended because their time was over. */
+export const EXPIRED = 'expired';
+
 export type JoinState = 'open' | 'answered' | 'accepted' | 'ended';
 
 /** What a zone asks for. */
@@ -48,6 +51,7 @@ export interface JoinRequest extends JoinPosting {
   readonly problem: string | null;
 }
 
+/** Whoever looks (`post`, `find`, `list`) ends what has expired, with which its answer goes. */
 export interface JoinStore {
   /**
    * In the place of any other of the zone, which ends.
@@ -59,7 +63,7 @@ export interface JoinStore {
   list(): Promise<readonly JoinRequest[]>;
   /** Of one that is open; false where it was not, or has expired: then nothing was written. */
   answer(id: string, answer: JoinAnswer & { readonly answer: string }): Promise<boolean>;
-  /** The answer goes; false where it was not `from`. */
+  /** The answer goes; false where it was not `from`, or `accepted` and expired: then nothing was written. */
   end(
     id: string,
     from: JoinState,
@@ -70,6 +74,9 @@ export interface JoinStore {
 const REPLACE = `update public.join_request
   set state = 'ended', answer = null, ended_at = current_timestamp, problem = $2
   where zone = $1 and state in ('open', 'answered')`;
+const EXPIRE = `update public.join_request
+  set state = 'ended', answer = null, ended_at = current_timestamp, problem = '${EXPIRED}'
+  where state in ('open', 'answered') and expires_at <= current_timestamp`;
 const FORGET = `delete from public.join_request where expires_at < current_timestamp - interval '${KEPT}'`;
 const POST = `insert into public.join_request (id, zone, offer, fingerprint, requested_by, expires_at)
   select $1, $2, $3, $4, $5, current_timestamp + $6 * interval '1 millisecond'
@@ -79,7 +86,7 @@ const ANSWER = `update public.join_request
   set state = 'answered', approved_by = $2, answered_from = $3, answer = $4, mac = $5
   where id = $1 and state = 'open' and expires_at > current_timestamp`;
 const END = `update public.join_request set state = $3, answer = null, ended_at = current_timestamp, problem = $4
-  where id = $1 and state = $2`;
+  where id = $1 and state = $2 and ($3 <> 'accepted' or expires_at > current_timestamp)`;
 
 const COLUMNS = `j.id, j.zone, j.offer, j.fingerprint, j.requested_by, j.requested_at, j.expires_at,
   j.state, j.approved_by, j.answered_from, j.answer, j.mac, j.ended_at, j.problem,
@@ -143,11 +150,18 @@ export const createJoinStore = (pool: GuardedPool): JoinStore => {
     (await committedRead<Row>(pool, statement, values).catch(refuse)).map(fromRow);
   const written = async (statement: string, values: readonly unknown[]): Promise<boolean> =>
     (await commitStatement(pool, statement, values).catch(refuse)).rowCount === 1;
+  const looked = async (statement: typeof FIND, values: readonly unknown[]) => {
+    const found = await rows(statement, values);
+    if (!found.some(({ expired, endedAt }) => expired && endedAt === null)) return found;
+    await commitStatement(pool, EXPIRE, []).catch(refuse);
+    return rows(statement, values);
+  };
   return {
     post: async ({ id, zone, offer, fingerprint, requestedBy }) => {
       const values = [id, zone, offer, bufferOf(fingerprint), requestedBy];
       await transaction(pool, async (sql) => {
         await sql.query(REPLACE, [zone, 'a newer request took its place']);
+        await sql.query(EXPIRE);
         await sql.query(FORGET);
         const { rowCount } = await sql.query(POST, [...values, JOIN_LIFETIME_MS, MOST_JOINS]);
         if (rowCount !== 1) {
@@ -156,8 +170,8 @@ export const createJoinStore = (pool: GuardedPool): JoinStore => {
         }
       }).catch(refuse);
     },
-    find: async (id) => (await rows(FIND, [id]))[0] ?? null,
-    list: () => rows(LIST, []),
+    find: async (id) => (await looked(FIND, [id]))[0] ?? null,
+    list: () => looked(LIST, []),
     answer: (id, { approvedBy, answeredFrom, answer, mac }) =>
       written(ANSWER, [id, approvedBy, answeredFrom, answer, bufferOf(mac)]),
     end: (id, from, end) =>

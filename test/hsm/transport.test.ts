@@ -10,9 +10,12 @@ import type { EscrowedRoot } from '../../src/hsm/ceremony-transport.ts';
 import type { HsmKeySpec } from '../../src/hsm/port.ts';
 import {
   runEscrowCeremony,
+  runJoinAcceptance,
   runJoinEnd,
   runJoinOffer,
   runPlacementCeremony,
+  runRootCeremony,
+  runRootDestruction,
 } from '../../src/hsm/run-ceremony.ts';
 import { newSeed, recoveryKeyOf } from '../../src/recovery/key.ts';
 import { formatShare, shareSeed } from '../../src/recovery/shares.ts';
@@ -146,7 +149,23 @@ describe('the offer of a zone that joins', () => {
     await runJoinOffer(place(there));
     expect(offers()).toEqual(['join.offer']);
     leave();
-    expect(await runJoinEnd(place(there))).toEqual({ destroyed: 1 });
+    expect(await runJoinEnd(place(there))).toEqual({ destroyed: 1, roots: [] });
     expect(offers()).toEqual([]);
   });
+
+  it('takes along what it placed when its join is refused, and nothing else', async () => {
+    const other = { installation: '11111111-89ab-4def-8123-456789abcdef', generation: 1 };
+    await runRootDestruction({ ...place(there), ...ROOT });
+    await runRootCeremony({ ...place(there), ...other });
+    const { publicKey: offered } = await runJoinOffer(place(there));
+    const wrapped = await runEscrowCeremony({ ...place(here), root: ROOT, publicKey: offered });
+    await runJoinAcceptance({ ...place(there), escrow: wrapped });
+    expect(await objectsOn(there)).toBe(2);
+    const another = { ...place(there), publicKey, roots: true };
+    expect(await runJoinEnd(another)).toEqual({ destroyed: 0, roots: [] });
+    const ended = { ...place(there), publicKey: offered, roots: true };
+    expect(await runJoinEnd(ended)).toEqual({ destroyed: 1, roots: [ROOT] });
+    expect(await runJoinEnd(ended)).toEqual({ destroyed: 0, roots: [] });
+    expect([await objectsOn(there), offers()]).toEqual([1, []]);
+  }, 60_000);
 });

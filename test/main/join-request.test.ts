@@ -6,15 +6,21 @@ import fc from 'fast-check';
 
 import { TwofoldError } from '../../src/errors.ts';
 import {
+  answeredBy,
   answerTo,
   attested,
   fingerprintBytes,
+  isUnknown,
   personOf,
   requireApprovable,
   requireAttested,
   requireOwn,
+  requirePlain,
+  visible,
 } from '../../src/main/join-request.ts';
 import { answerText, offerText, parseOffer } from '../../src/main/join-text.ts';
+import { OutcomeUnknown } from '../../src/outcome.ts';
+import { EXPIRED } from '../../src/store/join-store.ts';
 import type { JoinRequest } from '../../src/store/join-store.ts';
 
 const some = (length: number) => Uint8Array.from(randomBytes(length));
@@ -124,6 +130,8 @@ it('is taken in its own zone, once it was answered, by who did not approve it', 
     ['approval_expired', { ...ANSWERED, expired: true }, B],
     ['approval_expired', { ...OPEN, expired: true }, B],
     ['approval_ended', { ...ANSWERED, state: 'ended', problem: 'x' }, B],
+    ['approval_ended', { ...ANSWERED, expired: true, state: 'ended', problem: 'x' }, B],
+    ['approval_expired', { ...ANSWERED, expired: true, state: 'ended', problem: EXPIRED }, B],
     // The answer to another offer, such as one of before; of this zone; of another than is said; none.
     ['integrity_failed', answered({ answer: answerFor(offerOf('zone-b').publicKey) }), B],
     ['integrity_failed', answered({ answer: answerFor(OFFER.publicKey, 'zone-b') }), B],
@@ -139,6 +147,14 @@ it('is taken in its own zone, once it was answered, by who did not approve it', 
 it('has a MAC over everything that was there when it was answered', async () => {
   await expect(requireAttested(ANSWERED, mac)).resolves.toBeUndefined();
   const answered = ANSWERED.answered ?? { ...UNSIGNED, mac: some(32) };
+  // The answer goes when it was taken; the MAC still says of the rest that it was answered so.
+  const taken: JoinRequest = {
+    ...{ ...ANSWERED, state: 'accepted', answered: { ...answered, answer: null } },
+  };
+  await expect(requireAttested(taken, mac)).resolves.toBeUndefined();
+  // One that says that it is of a generation which is not in use.
+  const closed = () => Promise.reject(new TwofoldError('zone_lacks_material'));
+  await expect(requireAttested(ANSWERED, closed)).rejects.toThrow('is not what was answered');
   const altered: readonly JoinRequest[] = [
     OPEN,
     { ...ANSWERED, id: '21111111-2222-4333-8444-555555555555' },
@@ -151,10 +167,63 @@ it('has a MAC over everything that was there when it was answered', async () => 
     { ...ANSWERED, answered: { ...answered, answeredFrom: 'zone-c' } },
     { ...ANSWERED, answered: { ...answered, answer: answerFor(OFFER.publicKey) } },
     { ...ANSWERED, answered: { ...answered, mac: some(32) } },
+    { ...ANSWERED, answered: { ...answered, mac: answered.mac.subarray(0, 48) } },
+    { ...taken, requestedBy: 'Somebody' },
+    { ...taken, answered: { ...answered, answer: null, mac: some(80) } },
   ];
   for (const request of altered) {
     await expect(requireAttested(request, mac)).rejects.toThrow('is not what was answered');
   }
+});
+
+it('is used only where a command could have written its names and times', () => {
+  expect(requirePlain(OPEN)).toBe(OPEN);
+  expect(requirePlain(ANSWERED)).toBe(ANSWERED);
+  const answered = ANSWERED.answered ?? { ...UNSIGNED, mac: some(80) };
+  const altered: readonly JoinRequest[] = [
+    { ...OPEN, requestedBy: 'Ada\u001b[2J' },
+    { ...OPEN, requestedBy: '\u202eada' },
+    { ...OPEN, requestedBy: 'x'.repeat(200) },
+    { ...OPEN, zone: 'zone-b\n' },
+    { ...OPEN, zone: 'zone b' },
+    { ...OPEN, expiresAt: new Date(OPEN.requestedAt.getTime() + 3_600_001) },
+    { ...OPEN, expiresAt: OPEN.requestedAt },
+    { ...ANSWERED, answered: { ...answered, approvedBy: 'Grace\u0000' } },
+    { ...ANSWERED, answered: { ...answered, answeredFrom: 'zone\u2028a' } },
+  ];
+  for (const request of altered) {
+    expect(codeOf(() => requirePlain(request))).toBe('integrity_failed');
+  }
+  expect(visible('zone-b')).toBe('zone-b');
+  expect(visible('a\u001b[2J\u202e\u2028')).toBe('a\\u{1b}[2J\\u{202e}\\u{2028}');
+});
+
+it('was answered, or not, or nobody knows, where what became of the statement is not known', async () => {
+  const { answered } = ANSWERED;
+  if (answered === null || answered.answer === null) throw new Error('it was answered');
+  const answer = { ...answered, answer: answered.answer };
+  const unknown = new OutcomeUnknown();
+  const by = (row: JoinRequest | null | Error, outcome: boolean | Error = unknown) =>
+    answeredBy(
+      {
+        answer: async () => (outcome instanceof Error ? Promise.reject(outcome) : outcome),
+        find: async () => (row instanceof Error ? Promise.reject(row) : row),
+      },
+      OPEN.id,
+      answer,
+    );
+  expect(await by(null, true)).toBe(true);
+  expect(await by(null, false)).toBe(false);
+  expect(await by(ANSWERED)).toBe(true);
+  const another = { ...answered, mac: some(80) };
+  expect(await by({ ...ANSWERED, answered: another })).toBe(false);
+  expect(await by({ ...OPEN, state: 'ended', problem: 'x' })).toBe(false);
+  for (const row of [OPEN, null, new Error('down')]) {
+    await expect(by(row)).rejects.toBe(unknown);
+  }
+  const other = new TwofoldError('storage_full');
+  await expect(by(ANSWERED, other)).rejects.toBe(other);
+  expect([isUnknown(unknown), isUnknown(other)]).toEqual([true, false]);
 });
 
 it('takes the name of a person, and nothing that is none', () => {

@@ -3,7 +3,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 
-import { MOST_JOINS } from '../../src/store/join-store.ts';
+import { EXPIRED, MOST_JOINS } from '../../src/store/join-store.ts';
 import type { JoinPosting } from '../../src/store/join-store.ts';
 import { sqlState } from '../../src/store/outcome.ts';
 import { openStore } from '../../src/store/store.ts';
@@ -11,7 +11,7 @@ import type { Store } from '../../src/store/store.ts';
 import { codeOf } from '../keyring/world.ts';
 import { startTestDatabase } from './database.ts';
 import type { TestDatabase } from './database.ts';
-import { withOwner } from './owner.ts';
+import { rowsAsOwner, withOwner } from './owner.ts';
 
 let database: TestDatabase;
 let store: Store;
@@ -66,11 +66,27 @@ describe('a request', () => {
     expect(await store.joins.answer(made.id, ANSWER)).toBe(false);
   });
 
-  it('is not answered when it has expired', async () => {
-    const made = await posted();
+  it('is neither answered nor accepted when it has expired, and loses its answer when it is looked at', async () => {
+    const [made, other] = [await posted(), await posted('zone-c')];
+    await store.joins.answer(other.id, ANSWER);
     await expire();
-    expect(await store.joins.find(made.id)).toMatchObject({ state: 'open', expired: true });
     expect(await store.joins.answer(made.id, ANSWER)).toBe(false);
+    expect(await store.joins.end(other.id, 'answered', 'accepted')).toBe(false);
+    const over = { state: 'ended', expired: true, problem: EXPIRED };
+    expect(await store.joins.find(made.id)).toMatchObject(over);
+    const answers = () => rowsAsOwner(database, 'select answer from public.join_request');
+    expect(await answers()).toEqual([{ answer: null }, { answer: null }]);
+    expect(await store.joins.list()).toMatchObject([over, over]);
+
+    // By whoever posts, and whoever lists, as well.
+    for (const look of [() => posted('zone-d'), () => store.joins.list()]) {
+      const { id } = await posted('zone-e');
+      await store.joins.answer(id, ANSWER);
+      await expire();
+      await look();
+      const held = 'select 1 from public.join_request where answer is not null';
+      expect(await rowsAsOwner(database, held)).toEqual([]);
+    }
   });
 
   it('ends when its zone asks anew, answered or not, and no other zone’s does', async () => {
