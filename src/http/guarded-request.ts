@@ -12,6 +12,7 @@ import { StaleAnswer } from '../audit/ports.ts';
 import { ERRORS, TwofoldError } from '../errors.ts';
 import { canonicalReference } from '../contract/scalars.ts';
 import { isDelegated } from '../access/delegation.ts';
+import { isUse } from '../access/uses.ts';
 import { AnswerWriter } from './answer.ts';
 import { ApprovalGate } from './approval-gate.ts';
 import { requestHash } from './canonical.ts';
@@ -42,6 +43,8 @@ const ATTEMPTS = 40;
 const IN_TURN = 4;
 /** It pauses for up to this much longer each time, so that it does not run in step with the changes. */
 const PAUSE_MS = 1;
+/** What of the request came to nothing by it is no use of a key. */
+const REFUSED: ReadonlySet<string> = new Set(['forbidden', 'rate_limited']);
 /** Codes that say whether something exists; only who may read learns that it does not. */
 const ABSENT: ReadonlySet<string> = new Set(['key_not_found', 'version_not_found', 'not_found']);
 
@@ -180,6 +183,7 @@ export class GuardedRequest {
     const headers = this.#counts.headers(outcome.error);
     if (outcome.error !== null) {
       if (ERRORS[outcome.error.code].status >= 500) this.#counts.refund();
+      else if (REFUSED.has(outcome.error.code)) this.#counts.refundQuotas();
       await exchange.fail(outcome.error, auditId, headers);
       return;
     }
@@ -319,8 +323,8 @@ export class GuardedRequest {
 
   #limited(): Limited {
     const { namespace, key } = this.#resource;
-    const { plane } = this.#arrival.route.contract;
-    return { principal: this.#principal, namespace, key, plane };
+    const { plane, operation } = this.#arrival.route.contract;
+    return { principal: this.#principal, namespace, key, plane, uses: isUse(operation) };
   }
 
   async #open(): Promise<RequestAccess> {

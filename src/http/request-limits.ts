@@ -46,6 +46,11 @@ export class RequestLimits {
     for (const charge of this.#charges.splice(0)) this.#gate.refund(charge);
   }
 
+  /** Who was refused has used nothing: what may not be done uses up no quota. */
+  refundQuotas(): void {
+    for (const charge of this.#charges) this.#gate.refundQuotas(charge);
+  }
+
   headers(error: TwofoldError | null): Readonly<Record<string, string>> {
     const counted = this.#charges.flatMap(({ limits }) => limits);
     const refused = error instanceof RateRefused ? [error.limit] : [];

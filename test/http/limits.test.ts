@@ -468,6 +468,26 @@ describe('quotas of uses in a day or month', () => {
     expect(statuses.at(-1)).toBe(429);
     expect((await sign('b')).status).toBe(200);
   });
+
+  it('are used up by uses of keys alone, and by nobody who may not use them', async () => {
+    const name = await newNamespace('not-uses');
+    const headers = at(name);
+    const json = { name: 'k', suite: 'HS256' };
+    await first.call('admin', 'POST', '/v1/admin/keys', { json, headers });
+    await put(name, { quotas: { namespace: { perMonth: 40 }, key: { perDay: 30 } } });
+    for (let asked = 0; asked < 60; asked += 1) {
+      const suites = await first.call('nobody', 'GET', '/v1/suites', { headers });
+      expect([suites.status, suites.headers.get('ratelimit')]).toEqual([200, null]);
+      expect((await first.call('user', 'GET', '/v1/keys/k', { headers })).status).toBe(200);
+      const forbidden = await first.call('auditor', 'POST', '/v1/keys/k/mac', {
+        json: { message: 'AAAA' },
+        headers,
+      });
+      expect(code(forbidden)).toBe('forbidden');
+    }
+    const used = await random(first, name);
+    expect(used.headers.get('ratelimit')).toMatch(/^"quota\.namespace\.month";r=39;/u);
+  });
 });
 
 describe('quotas of a namespace', () => {
