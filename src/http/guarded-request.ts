@@ -9,7 +9,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { StaleAnswer } from '../audit/ports.ts';
-import { ERRORS, TwofoldError } from '../errors.ts';
+import { TwofoldError } from '../errors.ts';
 import { canonicalReference } from '../contract/scalars.ts';
 import { isDelegated } from '../access/delegation.ts';
 import { isUse } from '../access/uses.ts';
@@ -18,7 +18,7 @@ import { ApprovalGate } from './approval-gate.ts';
 import { requestHash } from './canonical.ts';
 import { credentialsOf, namespaceOf } from './credentials.ts';
 import { readHeaders, readParams, readQuery } from './head.ts';
-import { RateRefused, itemsOf } from './limit-gate.ts';
+import { RateRefused, costOf } from './limit-gate.ts';
 import { AuditNotes } from './notes.ts';
 import { engineOf } from './suite-resource.ts';
 import { RequestAccess } from './request-access.ts';
@@ -43,8 +43,6 @@ const ATTEMPTS = 40;
 const IN_TURN = 4;
 /** It pauses for up to this much longer each time, so that it does not run in step with the changes. */
 const PAUSE_MS = 1;
-/** What of the request came to nothing by it is no use of a key. */
-const REFUSED: ReadonlySet<string> = new Set(['forbidden', 'rate_limited']);
 /** Codes that say whether something exists; only who may read learns that it does not. */
 const ABSENT: ReadonlySet<string> = new Set(['key_not_found', 'version_not_found', 'not_found']);
 
@@ -182,8 +180,7 @@ export class GuardedRequest {
     const { exchange } = this.#arrival;
     const headers = this.#counts.headers(outcome.error);
     if (outcome.error !== null) {
-      if (ERRORS[outcome.error.code].status >= 500) this.#counts.refund();
-      else if (REFUSED.has(outcome.error.code)) this.#counts.refundQuotas();
+      this.#counts.failed(outcome.error);
       await exchange.fail(outcome.error, auditId, headers);
       return;
     }
@@ -307,7 +304,7 @@ export class GuardedRequest {
     const input = await this.#checked();
     const grant = await this.#refine(notes, access, early, factsOf(route, input.body, early));
     await this.#checkExistence();
-    await this.#counts.count(this.#limited(), itemsOf(input.body));
+    await this.#counts.count(this.#limited(), costOf(input.body));
     const started = performance.now();
     const reply = await new ApprovalGate(this.#deps).handle({
       route,
@@ -398,7 +395,7 @@ export class GuardedRequest {
       throw error;
     }
     notes.alsoDecided(grant.decision);
-    this.#counts.admitted(this.#limited(), grant.decision);
+    this.#counts.admitted(this.#limited(), grant.decision, key);
     return grant;
   }
 
@@ -474,7 +471,10 @@ export class GuardedRequest {
       },
       grantOn: (key, facts) => this.#grantOn(notes, access, grant.operation, key, facts),
       grantFor: (operation, key, facts = {}) => this.#grantOn(notes, access, operation, key, facts),
-      resolve: (...keys) => access.resolve(keys),
+      resolve: async (...keys) => {
+        await access.resolve(keys);
+        await this.#counts.foresee(this.#limited(), keys);
+      },
       grantIf: (operation) => this.#grantIf(notes, access, operation),
       visible: (error, key = this.#resource.key) => this.#visible(TwofoldError.from(error), key),
     };

@@ -103,14 +103,17 @@ export class LimitGate {
     return this.#charge(await this.limitsOf(asked, policies), cost);
   }
 
-  /** Against limits of policies alone. @throws RateRefused */
-  countPolicies(
-    asked: Limited,
-    operation: Operation,
-    policies: readonly PolicyLimit[],
-    cost: number,
-  ): Charge | null {
-    return UNLIMITED.has(operation) ? null : this.#charge(ofPolicies(asked, policies), cost);
+  /** What is known to limit it only after the count. @throws RateRefused */
+  countMore(operation: Operation, limits: readonly Limit[], cost: number): Charge | null {
+    return UNLIMITED.has(operation) ? null : this.#charge(limits, cost);
+  }
+
+  /** Of another key that it uses: uses of it, whatever the request itself is. @throws as `count` */
+  async limitsOfKey(asked: Limited, key: string): Promise<readonly Limit[]> {
+    const found: Limit[] = [];
+    const limits = await this.#parts.governance.limits.inForce(asked.namespace);
+    await this.#addKey(found, { ...asked, plane: 'use' }, key, limits);
+    return found;
   }
 
   #charge(limits: readonly Limit[], cost: number): Charge | null {
@@ -268,12 +271,21 @@ function add(
   found.push({ name, ...limited, rate: rateOf(rate.perMinute, rate.burst ?? undefined) });
 }
 
-/** How many items a body brings; each counts. */
-export function itemsOf(body: unknown): number {
-  if (Array.isArray(body)) return Math.max(1, body.length);
-  const items: unknown =
-    typeof body === 'object' && body !== null ? Reflect.get(body, 'items') : undefined;
-  return Array.isArray(items) ? Math.max(1, items.length) : 1;
+/** What a request counts. */
+export interface Cost {
+  readonly items: number;
+  /** Of each key that is named in the body or comes of it. */
+  readonly ofKey: number;
+}
+
+/** Each item of a body counts, and where it names keys to be used at once, each of them. */
+export function costOf(body: unknown): Cost {
+  const member = (name: string): unknown =>
+    typeof body === 'object' && body !== null ? Reflect.get(body, name) : undefined;
+  const [items, keys] = [Array.isArray(body) ? body : member('items'), member('keys')];
+  if (Array.isArray(keys)) return { items: Math.max(1, keys.length), ofKey: 1 };
+  const count = Array.isArray(items) ? Math.max(1, items.length) : 1;
+  return { items: count, ofKey: count };
 }
 
 /** Limits that headers name; a request that more policies admit than that is counted against all of them. */
