@@ -37,7 +37,9 @@ const uses = z
   .meta({
     id: 'UseQuota',
     description:
-      'Uses, each item of a batch one; what an instance has leased when it ends by force counts as used.',
+      'What policies know as `use`, reads not: each item of a batch or of a rewrap job one, each key that ' +
+      'signs in parallel one, to begin a job one; of a key that data goes to as many as there are items. ' +
+      'What an instance has leased when it ends by force counts as used.',
   });
 
 const limits = {

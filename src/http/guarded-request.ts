@@ -9,15 +9,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { StaleAnswer } from '../audit/ports.ts';
-import { ERRORS, TwofoldError } from '../errors.ts';
+import { TwofoldError } from '../errors.ts';
 import { canonicalReference } from '../contract/scalars.ts';
 import { isDelegated } from '../access/delegation.ts';
+import { isUse } from '../access/uses.ts';
 import { AnswerWriter } from './answer.ts';
 import { ApprovalGate } from './approval-gate.ts';
 import { requestHash } from './canonical.ts';
 import { credentialsOf, namespaceOf } from './credentials.ts';
 import { readHeaders, readParams, readQuery } from './head.ts';
-import { RateRefused, itemsOf } from './limit-gate.ts';
+import { RateRefused, costOf } from './limit-gate.ts';
 import { AuditNotes } from './notes.ts';
 import { engineOf } from './suite-resource.ts';
 import { RequestAccess } from './request-access.ts';
@@ -179,7 +180,7 @@ export class GuardedRequest {
     const { exchange } = this.#arrival;
     const headers = this.#counts.headers(outcome.error);
     if (outcome.error !== null) {
-      if (ERRORS[outcome.error.code].status >= 500) this.#counts.refund();
+      this.#counts.failed(outcome.error);
       await exchange.fail(outcome.error, auditId, headers);
       return;
     }
@@ -303,7 +304,7 @@ export class GuardedRequest {
     const input = await this.#checked();
     const grant = await this.#refine(notes, access, early, factsOf(route, input.body, early));
     await this.#checkExistence();
-    await this.#counts.count(this.#limited(), itemsOf(input.body));
+    await this.#counts.count(this.#limited(), costOf(input.body));
     const started = performance.now();
     const reply = await new ApprovalGate(this.#deps).handle({
       route,
@@ -319,8 +320,8 @@ export class GuardedRequest {
 
   #limited(): Limited {
     const { namespace, key } = this.#resource;
-    const { plane } = this.#arrival.route.contract;
-    return { principal: this.#principal, namespace, key, plane };
+    const { plane, operation } = this.#arrival.route.contract;
+    return { principal: this.#principal, namespace, key, plane, uses: isUse(operation) };
   }
 
   async #open(): Promise<RequestAccess> {
@@ -394,7 +395,7 @@ export class GuardedRequest {
       throw error;
     }
     notes.alsoDecided(grant.decision);
-    this.#counts.admitted(this.#limited(), grant.decision);
+    this.#counts.admitted(this.#limited(), grant.decision, key);
     return grant;
   }
 
@@ -470,7 +471,10 @@ export class GuardedRequest {
       },
       grantOn: (key, facts) => this.#grantOn(notes, access, grant.operation, key, facts),
       grantFor: (operation, key, facts = {}) => this.#grantOn(notes, access, operation, key, facts),
-      resolve: (...keys) => access.resolve(keys),
+      resolve: async (...keys) => {
+        await access.resolve(keys);
+        await this.#counts.foresee(this.#limited(), keys);
+      },
       grantIf: (operation) => this.#grantIf(notes, access, operation),
       visible: (error, key = this.#resource.key) => this.#visible(TwofoldError.from(error), key),
     };

@@ -45,6 +45,8 @@ export interface Limited {
   /** As the request names it. */
   readonly key: string | null;
   readonly plane: RateClass;
+  /** Whether it is a use of keys (`isUse`): quotas of uses count nothing else. */
+  readonly uses: boolean;
 }
 
 /** What stops a harm, or says who is limited, is never refused for a limit. */
@@ -98,20 +100,20 @@ export class LimitGate {
     policies: readonly PolicyLimit[],
   ): Promise<Charge | null> {
     if (UNLIMITED.has(operation)) return null;
-    const limits = await this.limitsOf(asked, policies);
-    // Who has used up a quota may still ask which, and until when.
-    const isOfUse = ({ period }: Limit) => period === undefined || operation !== 'whoami';
-    return this.#charge(limits.filter(isOfUse), cost);
+    return this.#charge(await this.limitsOf(asked, policies), cost);
   }
 
-  /** Against limits of policies alone. @throws RateRefused */
-  countPolicies(
-    asked: Limited,
-    operation: Operation,
-    policies: readonly PolicyLimit[],
-    cost: number,
-  ): Charge | null {
-    return UNLIMITED.has(operation) ? null : this.#charge(ofPolicies(asked, policies), cost);
+  /** What is known to limit it only after the count. @throws RateRefused */
+  countMore(operation: Operation, limits: readonly Limit[], cost: number): Charge | null {
+    return UNLIMITED.has(operation) ? null : this.#charge(limits, cost);
+  }
+
+  /** Of another key that it uses: uses of it, whatever the request itself is. @throws as `count` */
+  async limitsOfKey(asked: Limited, key: string): Promise<readonly Limit[]> {
+    const found: Limit[] = [];
+    const limits = await this.#parts.governance.limits.inForce(asked.namespace);
+    await this.#addKey(found, { ...asked, plane: 'use' }, key, limits);
+    return found;
   }
 
   #charge(limits: readonly Limit[], cost: number): Charge | null {
@@ -136,13 +138,19 @@ export class LimitGate {
     this.#parts.limiter.refund(charge);
   }
 
+  /** Gives back what was taken of quotas; rates were spent. */
+  refundQuotas(charge: Charge): void {
+    const limits = charge.limits.filter(({ period }) => period !== undefined);
+    this.#parts.limiter.refund({ ...charge, limits });
+  }
+
   remaining(limit: Limit): number {
     return this.#parts.limiter.remaining(limit);
   }
 
   /** All that hold, the one that is likeliest to refuse in no particular place. */
   async limitsOf(asked: Limited, policies: readonly PolicyLimit[] = []): Promise<readonly Limit[]> {
-    const { namespace, plane } = asked;
+    const { namespace, plane, uses } = asked;
     const who = whoOf(asked);
     const found = this.#ofConfiguration(asked, who);
     const { rates, keys, periods } = await this.#parts.governance.limits.inForce(namespace);
@@ -160,7 +168,7 @@ export class LimitGate {
         rates.get(`namespace.${plane}`),
       );
     }
-    if (plane === 'use' && periods.size > 0) this.#addQuotas(found, namespace, who, periods);
+    if (uses && periods.size > 0) this.#addQuotas(found, namespace, who, periods);
     if (asked.key !== null) await this.#addKey(found, asked, asked.key, { rates, keys, periods });
     return policies.length === 0 ? found : [...found, ...ofPolicies(asked, policies)];
   }
@@ -185,13 +193,13 @@ export class LimitGate {
   /** By the key's id, whatever the request calls it; what is no key has no limit. */
   async #addKey(
     found: Limit[],
-    { namespace, plane }: Limited,
+    { namespace, plane, uses }: Limited,
     reference: string,
     { rates, keys, periods }: Pick<NamespaceLimits, 'rates' | 'keys' | 'periods'>,
   ): Promise<void> {
     const configured = plane === 'use' ? this.#configured.keyPerMinute : null;
     const ofAll = rates.get(`key.${plane}`);
-    const quotas = plane === 'use' && PERIODS.some((kind) => periods.has(`key.${kind}`));
+    const quotas = uses && PERIODS.some((kind) => periods.has(`key.${kind}`));
     if (configured === null && ofAll === undefined && keys.size === 0 && !quotas) return;
     const key = await this.#parts.keys.resolve(namespace, reference);
     if (key === null) return;
@@ -263,12 +271,21 @@ function add(
   found.push({ name, ...limited, rate: rateOf(rate.perMinute, rate.burst ?? undefined) });
 }
 
-/** How many items a body brings; each counts. */
-export function itemsOf(body: unknown): number {
-  if (Array.isArray(body)) return Math.max(1, body.length);
-  const items: unknown =
-    typeof body === 'object' && body !== null ? Reflect.get(body, 'items') : undefined;
-  return Array.isArray(items) ? Math.max(1, items.length) : 1;
+/** What a request counts. */
+export interface Cost {
+  readonly items: number;
+  /** Of each key that is named in the body or comes of it. */
+  readonly ofKey: number;
+}
+
+/** Each item of a body counts, and where it names keys to be used at once, each of them. */
+export function costOf(body: unknown): Cost {
+  const member = (name: string): unknown =>
+    typeof body === 'object' && body !== null ? Reflect.get(body, name) : undefined;
+  const [items, keys] = [Array.isArray(body) ? body : member('items'), member('keys')];
+  if (Array.isArray(keys)) return { items: Math.max(1, keys.length), ofKey: 1 };
+  const count = Array.isArray(items) ? Math.max(1, items.length) : 1;
+  return { items: count, ofKey: count };
 }
 
 /** Limits that headers name; a request that more policies admit than that is counted against all of them. */

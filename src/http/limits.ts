@@ -106,10 +106,10 @@ export function limitRoutes({ governance, limits, access }: Dependencies): reado
       handle: async ({ grant, principal, grantIf }) => {
         const { namespace } = grant;
         const policies = (await access.in(namespace)).limitsOf(principal);
+        const asked = { principal, namespace, key: null, plane: 'use', uses: true } as const;
         const held = await Promise.all(
-          CLASSES.map((plane) => limits.gate.limitsOf({ principal, namespace, key: null, plane })),
+          CLASSES.map((plane) => limits.gate.limitsOf({ ...asked, plane, uses: plane === 'use' })),
         );
-        const asked = { principal, namespace, key: null, plane: 'use' } as const;
         const all = [...held.flat(), ...ofPolicies(asked, policies)];
         const rates = all.filter(({ period }) => period === undefined);
         const periods = all.flatMap((limit) => {

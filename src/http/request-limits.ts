@@ -1,10 +1,14 @@
 /** What one request is counted against, once however often it runs. */
-import { RateRefused, limitHeaders } from './limit-gate.ts';
+import { ERRORS, TwofoldError } from '../errors.ts';
+import { RateRefused, limitHeaders, ofPolicies } from './limit-gate.ts';
 import type { Decision, Operation } from '../access/grant.ts';
 import type { PolicyLimit } from '../access/policy-limit.ts';
-import type { TwofoldError } from '../errors.ts';
 import type { Charge } from '../limits/limiter.ts';
-import type { LimitGate, Limited } from './limit-gate.ts';
+import type { Limit } from '../limits/rate.ts';
+import type { Cost, LimitGate, Limited } from './limit-gate.ts';
+
+/** What of a request came to nothing by these is no use of a key. */
+const REFUSED: ReadonlySet<string> = new Set(['forbidden', 'rate_limited']);
 
 export class RequestLimits {
   readonly #gate: LimitGate;
@@ -12,38 +16,77 @@ export class RequestLimits {
   readonly #charges: Charge[] = [];
   /** Policies whose limits it was counted against, or will be. */
   readonly #admitted = new Map<string, PolicyLimit>();
+  /** Of other keys that the body names, by reference; or why they are not known. */
+  readonly #ofKeys = new Map<string, readonly Limit[] | TwofoldError>();
   #counted = false;
-  #cost = 1;
+  #cost: Cost = { items: 1, ofKey: 1 };
 
   constructor(gate: LimitGate, operation: Operation) {
     this.#gate = gate;
     this.#operation = operation;
   }
 
+  /** Looks up what limits keys that a grant may be asked on. @throws TwofoldError database_unavailable */
+  async foresee(asked: Limited, keys: readonly string[]): Promise<void> {
+    if (!asked.uses) return;
+    for (const key of keys) {
+      if (this.#ofKeys.has(key)) continue;
+      const found = await this.#gate.limitsOfKey(asked, key).catch((error: unknown) => {
+        // Only who may use the key learns that its row was altered.
+        if (TwofoldError.is(error, 'integrity_failed')) return error;
+        throw error;
+      });
+      this.#ofKeys.set(key, found);
+    }
+  }
+
   /**
    * What permitted the request, or a part of it. What another key of it takes is told after the count, and
-   * counts at once.
-   * @throws RateRefused
+   * counts at once: against limits of policies with all its items, against those of the key as its uses.
+   * @param key the other one
+   * @throws RateRefused, TwofoldError integrity_failed
    */
-  admitted(asked: Limited, { limits = [] }: Decision): void {
+  admitted(asked: Limited, { limits = [] }: Decision, key?: string): void {
     const fresh = limits.filter(({ policy }) => !this.#admitted.has(policy));
     for (const limit of fresh) this.#admitted.set(limit.policy, limit);
-    if (!this.#counted || fresh.length === 0) return;
-    this.#add(this.#gate.countPolicies(asked, this.#operation, fresh, this.#cost));
+    if (!this.#counted) return;
+    this.#more(ofPolicies(asked, fresh), this.#cost.items);
+    if (key !== undefined && asked.uses) this.#more(this.#limitsOf(key), this.#cost.ofKey);
+  }
+
+  #limitsOf(key: string): readonly Limit[] {
+    const found = this.#ofKeys.get(key);
+    if (found === undefined) throw new TypeError('a key is used that was not looked up');
+    if (found instanceof TwofoldError) throw found;
+    return found;
+  }
+
+  /** Each once, however often the request runs or names the key. */
+  #more(limits: readonly Limit[], cost: number): void {
+    const counted = new Set(
+      this.#charges.flatMap((each) => each.limits).map(({ bucket }) => bucket),
+    );
+    const fresh = limits.filter(({ bucket }) => !counted.has(bucket));
+    if (fresh.length > 0) this.#add(this.#gate.countMore(this.#operation, fresh, cost));
   }
 
   /** @throws RateRefused, TwofoldError integrity_failed, database_unavailable */
-  async count(asked: Limited, cost: number): Promise<void> {
+  async count(asked: Limited, cost: Cost): Promise<void> {
     if (this.#counted) return;
     this.#cost = cost;
     const policies = [...this.#admitted.values()];
-    this.#add(await this.#gate.count(asked, this.#operation, cost, policies));
+    this.#add(await this.#gate.count(asked, this.#operation, cost.items, policies));
     this.#counted = true;
   }
 
-  /** What failed for us did no work for the caller. */
   refund(): void {
     for (const charge of this.#charges.splice(0)) this.#gate.refund(charge);
+  }
+
+  /** What failed for us did no work for the caller; what was refused used no key, and takes from no quota. */
+  failed({ code }: TwofoldError): void {
+    if (ERRORS[code].status >= 500) this.refund();
+    else if (REFUSED.has(code)) for (const charge of this.#charges) this.#gate.refundQuotas(charge);
   }
 
   headers(error: TwofoldError | null): Readonly<Record<string, string>> {

@@ -21,7 +21,10 @@ type Who = Pick<Principal, 'issuer' | 'subject' | 'namespace'>;
 
 async function bucketOf(who: Who, namespace: string): Promise<string | undefined> {
   const principal = who as Principal;
-  const [limit] = await gate.limitsOf({ principal, namespace, key: null, plane: 'use' });
+  const [limit] = await gate.limitsOf({
+    ...{ principal, namespace, key: null },
+    ...{ plane: 'use', uses: false },
+  });
   return limit?.bucket;
 }
 

@@ -468,6 +468,127 @@ describe('quotas of uses in a day or month', () => {
     expect(statuses.at(-1)).toBe(429);
     expect((await sign('b')).status).toBe(200);
   });
+
+  it('are used up by uses of keys alone, and by nobody who may not use them', async () => {
+    const name = await newNamespace('not-uses');
+    const headers = at(name);
+    const json = { name: 'k', suite: 'HS256' };
+    await first.call('admin', 'POST', '/v1/admin/keys', { json, headers });
+    await put(name, { quotas: { namespace: { perMonth: 40 }, key: { perDay: 30 } } });
+    for (let asked = 0; asked < 60; asked += 1) {
+      const suites = await first.call('nobody', 'GET', '/v1/suites', { headers });
+      expect([suites.status, suites.headers.get('ratelimit')]).toEqual([200, null]);
+      expect((await first.call('user', 'GET', '/v1/keys/k', { headers })).status).toBe(200);
+      const forbidden = await first.call('auditor', 'POST', '/v1/keys/k/mac', {
+        json: { message: 'AAAA' },
+        headers,
+      });
+      expect(code(forbidden)).toBe('forbidden');
+    }
+    const used = await random(first, name);
+    expect(used.headers.get('ratelimit')).toMatch(/^"quota\.namespace\.month";r=39;/u);
+  });
+
+  const left = (answer: Called | undefined) =>
+    Object.fromEntries(
+      [...(answer?.headers.get('ratelimit') ?? '').matchAll(/"([^"]+)";r=(\d+)/gu)]
+        .map(([, limit = '', rest]) => [limit, Number(rest)] as const)
+        .toReversed(),
+    );
+
+  it('count each key that signs in parallel, and give back what was not permitted', async () => {
+    const name = await newNamespace('parallel-uses');
+    const headers = at(name);
+    let refused: string | null = null;
+    const service = await site.service({
+      now: () => 0,
+      replace: ({ authorizer }) => ({
+        authorizer: {
+          ...authorizer,
+          authorize: (principal, operation, resource) => {
+            if (resource.key !== null && resource.key === refused) {
+              throw new TwofoldError('forbidden');
+            }
+            return authorizer.authorize(principal, operation, resource);
+          },
+          refine: (grant, facts) => authorizer.refine(grant, facts),
+          may: (...asked) => authorizer.may(...asked),
+          decide: (...asked) => authorizer.decide(...asked),
+        },
+      }),
+    });
+    const call = (path: string, json: object) =>
+      service.call('user', 'POST', path, { json, headers });
+    for (const [key, suite] of Object.entries({ s: 'ML-DSA-65', t: 'Ed25519', u: 'Ed25519' })) {
+      await first.call('admin', 'POST', '/v1/admin/keys', { json: { name: key, suite }, headers });
+    }
+    await put(name, {
+      key: { use: { perMinute: 60, burst: 200 } },
+      quotas: { namespace: { perMonth: 2_000 }, key: { perDay: 1_900 } },
+    });
+    const json = { keys: ['s', 't', 'u'].map((key) => ({ key })), message: 'AAAA' };
+    const path = '/v1/sign-parallel';
+    const signed = await call(path, json);
+    expect(signed.status).toBe(200);
+    expect(signed.headers.get('ratelimit')).toContain('"quota.namespace.month";r=1997;');
+    const ofKeys = signed.headers.get('ratelimit')?.match(/"(key\.use|quota\.key\.day)";r=\d+/gu);
+    expect(ofKeys).toEqual(
+      Array.from({ length: 3 }, () => ['"key.use";r=199', '"quota.key.day";r=1899']).flat(),
+    );
+    const one = { message: 'AAAA' };
+    const alone = await call('/v1/keys/t/sign', one);
+    expect([alone.status, left(alone)]).toMatchObject([
+      200,
+      { 'quota.namespace.month': 1_996, 'quota.key.day': 1_898, 'key.use': 198 },
+    ]);
+    // Some of the keys are none of the caller's: nothing of the quotas is used.
+    refused = 'u';
+    for (let asked = 0; asked < 5; asked += 1) {
+      expect(code(await call(path, json))).toBe('forbidden');
+    }
+    refused = null;
+    const after = await call('/v1/keys/t/sign', one);
+    expect(left(after)).toMatchObject({ 'quota.namespace.month': 1_995, 'quota.key.day': 1_897 });
+  });
+
+  it('count the key that data goes to, and each item of a rewrap job', async () => {
+    const name = await newNamespace('moved-uses');
+    const headers = at(name);
+    for (const key of ['a', 'b']) {
+      const json = { name: key, suite: 'A256GCM' };
+      await first.call('admin', 'POST', '/v1/admin/keys', { json, headers });
+    }
+    const call = (path: string, more: object) =>
+      first.call('user', 'POST', path, { headers, ...more });
+    const { json } = await call('/v1/keys/a/wrap', { json: { plaintext: 'AAAA' } });
+    const { ciphertext } = json;
+    await put(name, {
+      key: { use: { perMinute: 60, burst: 200 } },
+      quotas: { principal: { perDay: 2_000 }, key: { perMonth: 1_900 } },
+    });
+    expect((await call('/v1/keys/a/rewrap', { json: { ciphertext, to: 'b' } })).status).toBe(200);
+    const items = [1, 2, 3].map(() => ({ ciphertext, to: 'b' }));
+    const batch = await call('/v1/keys/a/rewrap/batch', { json: { items } });
+    expect([batch.status, batch.text.includes('error')]).toEqual([200, false]);
+    const of = async (key: string) =>
+      left(await call(`/v1/keys/${key}/wrap`, { json: { plaintext: 'AAAA' } }));
+    const taken = (uses: number, ofKey: number) => ({
+      ...{ 'quota.principal.day': 2_000 - uses, 'quota.key.month': 1_900 - ofKey },
+      ...{ 'key.use': 200 - ofKey },
+    });
+    expect(await of('a')).toEqual(taken(5, 5));
+    expect(await of('b')).toEqual(taken(6, 5));
+    const job = await call('/v1/admin/keys/a/rewrap-jobs', { json: { to: 'b' } });
+    expect(job.status).toBe(202);
+    const sent = await call(`/v1/admin/operations/${String(job.json['id'])}/items?offset=0`, {
+      body: `${JSON.stringify({ ciphertext })}\n`.repeat(10),
+      headers: { ...headers, 'content-type': 'application/x-ndjson' },
+    });
+    expect(sent.status).toBe(200);
+    // To begin a job is one use, of both keys.
+    expect(await of('a')).toEqual(taken(6 + 1 + 10 + 1, 5 + 1 + 10 + 1));
+    expect(await of('b')).toEqual(taken(6 + 1 + 10 + 2, 5 + 1 + 10 + 1));
+  });
 });
 
 describe('quotas of a namespace', () => {
