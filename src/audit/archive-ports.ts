@@ -10,7 +10,17 @@ export interface Archived {
   readonly place: string;
 }
 
+/** Held by the one command that archives; whoever dies with it leaves it. */
+export interface ArchiveTurn {
+  /** @throws TwofoldError database_unavailable where it was lost: another command may go on by now */
+  still(): Promise<void>;
+  /** Gives it back; never throws. */
+  end(): Promise<void>;
+}
+
 export interface ArchiveStore {
+  /** @throws TwofoldError conflict while another command archives, on whatever host */
+  turn(): Promise<ArchiveTurn>;
   /** Entries of the log, and the first that some sink has not had; null where there is no sink. */
   facts(): Promise<{ readonly size: number; readonly slowestSink: number | null }>;
   /** Entries of the newest checkpoint that is older; 0 where none is. */

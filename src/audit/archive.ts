@@ -8,10 +8,13 @@
  *
  * The log says so itself: an entry `audit.archive` with the state `begun` is durable before anything is marked
  * or removed, one with `done` or `failed` after it. One that begins and is followed by none was killed.
+ *
+ * One command at a time does so, from the question how far it can go until the log says that it is done: else two
+ * could say what they do in an order in which neither can be understood.
  */
 import { equalBytes } from '../crypto/bytes.ts';
 import { TwofoldError } from '../errors.ts';
-import type { ArchiveStore, Archived } from './archive-ports.ts';
+import type { ArchiveStore, ArchiveTurn, Archived } from './archive-ports.ts';
 import type { LogReader } from './log-ports.ts';
 import type { AuditDraft } from './ports.ts';
 import { treeRoot } from './tree/proofs.ts';
@@ -85,16 +88,30 @@ export async function archivable(
 /**
  * Removes the rows; goes on where one before it was interrupted. Where it has nothing left to do it says so in
  * the log all the same: nobody knows whether one that was killed still could.
- * @throws as `archivable`, and what `record` throws: before anything was marked, or once all was removed
+ * @throws as `archivable`, conflict while another command archives, and what `record` throws: before anything
+ *   was marked, or once all was removed
  */
 export async function archive(parts: ArchiveParts, request: ArchiveRequest): Promise<Archived> {
+  const turn = await parts.store.turn();
+  try {
+    return await archiveAlone(parts, request, turn);
+  } finally {
+    await turn.end();
+  }
+}
+
+async function archiveAlone(
+  parts: ArchiveParts,
+  request: ArchiveRequest,
+  turn: ArchiveTurn,
+): Promise<Archived> {
   const until = await archivable(parts, request);
   const { removed: from } = await parts.log.archived();
   const { place, operator, export: made } = request;
   const atRoot = Buffer.from(made.root).toString('base64');
   const about = { from, until, place, atSize: made.until, atRoot, operator };
   await parts.record(OPERATION, { state: 'begun', ...about });
-  const { removed } = await remove(parts, until, request).catch(async (error: unknown) => {
+  const { removed } = await remove(parts, until, request, turn).catch(async (error: unknown) => {
     const { code } = TwofoldError.from(error);
     // What cannot be told now tells itself: an entry that begins, and none that ends.
     await parts.record(OPERATION, { state: 'failed', ...about, code }).catch(() => undefined);
@@ -108,12 +125,16 @@ async function remove(
   { store, log }: ArchiveParts,
   until: number,
   { place, onProgress }: ArchiveRequest,
+  turn: ArchiveTurn,
 ): Promise<Archived> {
+  await turn.still();
   await store.mark(until, place);
   let { removed } = await log.archived();
   while (removed < until) {
+    await turn.still();
     removed = await store.remove(Math.min(until, removed + STEP));
     await onProgress?.(removed, until);
   }
+  await turn.still();
   return log.archived();
 }

@@ -33,6 +33,8 @@ export interface AttachmentOptions {
   readonly log: HsmLog;
   /** Called with the workers that may be given jobs: none while sessions are away. */
   readonly onWorkers: (threads: readonly WorkerThread[]) => void;
+  /** Called before the module is initialised anew; never throws. */
+  readonly beforeInitialising?: (() => Promise<void>) | undefined;
   /** How long one call of the attachment's own is waited for; 15 s when absent. */
   readonly patienceMs?: number;
 }
@@ -265,6 +267,7 @@ export class Attachment {
     const closed = this.#threads.map((thread) => thread.call({ op: 'close' }));
     await this.#calls.wait(Promise.allSettled(closed));
     this.#orphanedSessions = false;
+    await this.#options.beforeInitialising?.();
     try {
       this.#options.module.reinitialise();
     } catch (error) {

@@ -35,7 +35,7 @@ import { JobQueue } from './queue.ts';
 import { joinToRewrap, splitRewrapped } from './rewrap-items.ts';
 import { HASH_BYTES } from './rsa.ts';
 import { isFull, tokenFolderOf } from './token-folder.ts';
-import { keepTokenObjects, mendTokenObjects } from './token-object.ts';
+import { keepTokenObjects, MENDED, mendTokenObjects } from './token-object.ts';
 
 export interface HsmOptions {
   /** Path of the PKCS #11 library. */
@@ -95,20 +95,34 @@ export async function createHsm(options: HsmOptions): Promise<PooledHsm> {
   const conf = options.env?.SOFTHSM2_CONF;
   if (conf !== undefined) await exportSofthsmConf(conf);
   const tokenFolder = conf === undefined ? undefined : await tokenFolderOf(conf);
-  if (tokenFolder !== undefined) await mendTokens(tokenFolder, options.log);
+  const mend = tokenFolder === undefined ? undefined : mending(tokenFolder, options);
+  await mend?.();
   const module = LoadedModule.load(options.module, options.moduleParameters);
-  const hsm = new HsmPool(options, module, tokenFolder);
+  const hsm = new HsmPool(options, { module, tokenFolder, mend });
   await hsm.start();
   return hsm;
 }
 
-async function mendTokens(tokenFolder: string, log: HsmLog): Promise<void> {
-  for (const folder of await mendTokenObjects(tokenFolder)) {
-    log.warn(
-      { folder },
-      'a login that was cut off had left the token without its file; it is mended',
-    );
-  }
+/** Where a file cannot be mended the token is absent, and each attempt to find it tries that again. */
+function mending(tokenFolder: string, { tokenSelector, log }: HsmOptions): () => Promise<void> {
+  let warned = '';
+  return async () => {
+    const { mended, failed } = await mendTokenObjects(tokenFolder, tokenSelector);
+    for (const folder of mended) log.warn({ folder }, MENDED);
+    const failures = failed.map(({ folder, error }) => `${folder}: ${String(error)}`).join();
+    if (failures !== '' && failures !== warned) {
+      for (const { folder, error } of failed) {
+        log.warn({ folder, err: error }, 'the token is without its file, which cannot be mended');
+      }
+    }
+    warned = failures;
+  };
+}
+
+interface PoolParts {
+  readonly module: LoadedModule;
+  readonly tokenFolder: string | undefined;
+  readonly mend: (() => Promise<void>) | undefined;
 }
 
 class HsmPool implements PooledHsm {
@@ -116,12 +130,14 @@ class HsmPool implements PooledHsm {
   readonly #log: HsmLog;
   readonly #attachment: Attachment;
   readonly #tokenFolder: string | undefined;
+  readonly #selector: HsmOptions['tokenSelector'];
   readonly #deadlineMs: number;
   /** The copying of the token's file that is under way. */
   #keeping: Promise<void> = Promise.resolve();
 
-  constructor(options: HsmOptions, module: LoadedModule, tokenFolder: string | undefined) {
+  constructor(options: HsmOptions, { module, tokenFolder, mend }: PoolParts) {
     this.#tokenFolder = tokenFolder;
+    this.#selector = options.tokenSelector;
     this.#log = options.log;
     this.#deadlineMs = options.deadlineMs;
     const scope = `${options.module}\n${JSON.stringify(options.tokenSelector)}`;
@@ -137,6 +153,7 @@ class HsmPool implements PooledHsm {
       },
       pinFile: new PinFile(options.pinFile, options.stateDir, scope),
       log: options.log,
+      beforeInitialising: mend,
       onWorkers: (threads) => {
         this.#queue.serve(threads);
         if (threads.length > 0) this.#keepTokens();
@@ -155,10 +172,14 @@ class HsmPool implements PooledHsm {
 
   /** A login has just succeeded: the token's file is what the next one needs. */
   #keepTokens(): void {
-    if (this.#tokenFolder === undefined) return;
+    const folder = this.#tokenFolder;
+    if (folder === undefined) return;
     this.#keeping = this.#keeping
-      .then(() => keepTokenObjects(this.#tokenFolder ?? ''))
-      .catch((err: unknown) => this.#log.warn({ err }, "the token's file has no copy"));
+      .then(() => keepTokenObjects(folder, this.#selector))
+      .then((failed) => {
+        for (const { folder: token, error: err } of failed)
+          this.#log.warn({ folder: token, err }, "the token's file has no copy");
+      });
   }
 
   status(): HsmStatus {

@@ -15,7 +15,7 @@ import type { EscrowText } from './escrow-text.ts';
 import type { RootOnToken } from './port.ts';
 import type { TokenSelector } from './protocol.ts';
 import { isFull, tokenFolderOf } from './token-folder.ts';
-import { keepTokenObjects, mendTokenObjects } from './token-object.ts';
+import { keepTokenObjects, MENDED, mendTokenObjects } from './token-object.ts';
 
 export interface CeremonyProcess {
   /** Path of the SoftHSM configuration, where the module is SoftHSM. */
@@ -191,8 +191,28 @@ async function runCeremony(request: CeremonyRequest, options: CeremonyProcess): 
     ...environment,
     ...(softhsmConf === undefined ? {} : { SOFTHSM2_CONF: softhsmConf }),
   };
-  const tokenFolder = softhsmConf === undefined ? undefined : await tokenFolderOf(softhsmConf);
-  if (tokenFolder !== undefined) await mendTokenObjects(tokenFolder);
+  try {
+    const tokenFolder = softhsmConf === undefined ? undefined : await tokenFolderOf(softhsmConf);
+    if (tokenFolder === undefined) return await perform(request, env, signal);
+    const selector = 'tokenSelector' in request ? request.tokenSelector : { label: request.label };
+    // Where it cannot be mended the module finds no token, and says so.
+    const { mended } = await mendTokenObjects(tokenFolder, selector);
+    for (const folder of mended) process.emitWarning(`${MENDED}: ${folder}`);
+    const result = await perform(request, env, signal);
+    // Where it cannot be copied, who opens the token says so.
+    await keepTokenObjects(tokenFolder, selector);
+    return result;
+  } catch (error) {
+    if (isOverdue(signal)) throw overdue(error);
+    throw await namingFull(error, env['SOFTHSM2_CONF']);
+  }
+}
+
+async function perform(
+  request: CeremonyRequest,
+  env: Readonly<Record<string, string>>,
+  signal: AbortSignal | undefined,
+): Promise<unknown> {
   const child = spawn(process.execPath, ['--disable-sigusr1', ENTRY], {
     stdio: ['pipe', 'pipe', 'pipe'],
     env,
@@ -203,16 +223,8 @@ async function runCeremony(request: CeremonyRequest, options: CeremonyProcess): 
     // A child that was killed before it read its request; its end is what is reported.
   });
   child.stdin.end(JSON.stringify(request));
-  try {
-    const [out, err] = await Promise.all([text(child.stdout), text(child.stderr), closed]);
-    const result = resultOf(out, err);
-    // Where it cannot be copied, who opens the token says so.
-    if (tokenFolder !== undefined) await keepTokenObjects(tokenFolder).catch(() => undefined);
-    return result;
-  } catch (error) {
-    if (isOverdue(signal)) throw overdue(error);
-    throw await namingFull(error, env['SOFTHSM2_CONF']);
-  }
+  const [out, err] = await Promise.all([text(child.stdout), text(child.stderr), closed]);
+  return resultOf(out, err);
 }
 
 const isOverdue = (signal: AbortSignal | undefined): boolean =>

@@ -1,10 +1,12 @@
 /** Cold storage of the log, as the owner of the tables; see migration 0035. */
-import type { ArchiveStore } from '../audit/archive-ports.ts';
+import type { ArchiveStore, ArchiveTurn } from '../audit/archive-ports.ts';
 import type { LogReader } from '../audit/log-ports.ts';
+import { TwofoldError } from '../errors.ts';
 import { refuse } from './failures.ts';
 import { createLogStore } from './log-store.ts';
+import { classify, storeError } from './outcome.ts';
 import { createPool } from './pool.ts';
-import type { PoolOptions } from './pool.ts';
+import type { GuardedPool, PoolOptions } from './pool.ts';
 import { readGates } from './read-gate.ts';
 import { commitStatement, committedRead, COMMITTED } from './transaction.ts';
 
@@ -36,6 +38,13 @@ const REMOVE = `with step as (
   select after from step`;
 
 const STEP_MS = 60_000;
+/** Advisory lock of the command that archives. */
+const LOCK = 7415;
+/**
+ * Held by a transaction that does nothing else, which pooled connections to the server keep as well. It is asked
+ * before each step; a host that has vanished holds it no longer than this.
+ */
+const IDLE = '5min';
 
 export interface OwnedArchive {
   readonly store: ArchiveStore;
@@ -47,8 +56,10 @@ export interface OwnedArchive {
 export function openArchiveStore(
   options: Pick<PoolOptions, 'url' | 'tls' | 'caFile'>,
 ): OwnedArchive {
-  const pool = createPool({ ...options, max: 2, statementDeadlineMs: STEP_MS });
+  // One holds the turn.
+  const pool = createPool({ ...options, max: 3, statementDeadlineMs: STEP_MS });
   const store: ArchiveStore = {
+    turn: () => takeTurn(pool),
     facts: async () => {
       const [row] = await committedRead<{ size: string; sink: string | null }>(
         pool,
@@ -73,4 +84,40 @@ export function openArchiveStore(
     },
   };
   return { store, log: createLogStore(pool, readGates(2)), close: () => pool.end() };
+}
+
+async function takeTurn(pool: GuardedPool): Promise<ArchiveTurn> {
+  const client = await pool.connect().catch(unreachable);
+  const end = async (): Promise<void> => {
+    // A connection that is given back in order tells nobody of its loss.
+    const over = await client.query('rollback').then(
+      () => true,
+      () => false,
+    );
+    client.release(!over);
+  };
+  try {
+    await client.query('begin');
+    await client.query(`set local idle_in_transaction_session_timeout = '${IDLE}'`);
+    const { rows } = await client.query<{ held: boolean }>(
+      `select pg_try_advisory_xact_lock(${String(LOCK)}) as held`,
+    );
+    if (rows[0]?.held !== true) {
+      throw new TwofoldError('conflict', 'Another command is archiving the log.');
+    }
+  } catch (error) {
+    await end();
+    return unreachable(error);
+  }
+  return {
+    still: async () => {
+      await client.query('select 1').catch(unreachable);
+    },
+    end,
+  };
+}
+
+/** It changes nothing, so that no outcome is unknown. */
+function unreachable(error: unknown): never {
+  throw TwofoldError.is(error) ? error : storeError(error, classify(error, 'open'));
 }

@@ -196,6 +196,53 @@ describe('moving entries to the archive', () => {
     expect(told.at(-3)).toMatchObject({ state: 'done', removed: 1_280 });
   });
 
+  it('is one command at a time, from the first question to the last entry', async () => {
+    const other = openArchiveStore({ url: database.ownerUrl });
+    try {
+      const refused: unknown[] = [];
+      const told = await archive(
+        {
+          ...owned,
+          record: async (...entry) => {
+            await archive({ ...other, record }, request).catch((error: unknown) =>
+              refused.push(error),
+            );
+            return record(...entry);
+          },
+        },
+        request,
+      );
+      expect(refused).toEqual(Array(2).fill(expect.objectContaining({ code: 'conflict' })));
+      expect(await archive({ ...other, record }, request)).toEqual(told);
+    } finally {
+      await other.close();
+    }
+  });
+
+  it('ends before it marks or removes where its turn was lost', async () => {
+    const calls: string[] = [];
+    const parts: ArchiveParts = {
+      ...owned,
+      record: async (_operation, detail) => {
+        calls.push(String(detail['state']));
+        if (detail['state'] !== 'begun') return;
+        const sql = `select pg_terminate_backend(l.pid) from pg_locks l
+          where l.locktype = 'advisory' and l.classid = 0 and l.objid = 7415`;
+        await withOwner(database, (client) => client.query(sql));
+      },
+      store: {
+        ...owned.store,
+        mark: () => {
+          calls.push('mark');
+          return Promise.resolve();
+        },
+      },
+    };
+    await expect(archive(parts, request)).rejects.toMatchObject({ code: 'database_unavailable' });
+    expect(calls).toEqual(['begun', 'failed']);
+    expect(await archive({ ...owned, record }, request)).toMatchObject({ until: 1_280 });
+  });
+
   it('says what failed, where it lives on', async () => {
     const failing = {
       ...owned,

@@ -382,12 +382,19 @@ class Verification {
 
   #tell(): void {
     const { from } = this.manifest;
+    const undone = this.archives.undone();
+    if (undone !== null) {
+      const { index, until, place } = undone;
+      this.unchecked.push(
+        `whether entries before ${until} went to ${place}: entry ${index} begins it, none says it is done`,
+      );
+    }
     if (from === 0) return;
     this.unchecked.push(
       `entries before ${from}: they are in the tree by their hashes alone`,
       `changes of the key set and of keys before ${from}`,
     );
-    if ((this.archives.last?.until ?? 0) < from)
+    if (this.archives.done < from)
       this.unchecked.push(`whether entries before ${from} were archived: no entry here says so`);
     if (this.#before > 0)
       this.unchecked.push(`${this.#before} checkpoints of fewer entries than ${from}`);

@@ -370,13 +370,48 @@ describe('moves to cold storage', () => {
     expect(reportLines(killed).join()).toContain('not said to be over');
   });
 
+  it('that were killed or failed bound none after them, and stay told', async () => {
+    for (const cut of [[], [entry('failed', { ...about(511, 256), code: 'storage_full' })]]) {
+      const ended = [entry('begun', about(300, 0)), entry('done', about(300, 0))];
+      const { drafts, places } = withEntries([entry('begun', about(511, 256)), ...cut, ...ended]);
+      const report = await verified(await logOf(drafts));
+      expect(report.problems).toEqual([]);
+      expect(report.archive).toMatchObject({ until: 0, done: true });
+      expect(report.unchecked).toEqual([
+        `whether entries before 256 went to shelf 3: entry ${places[0]} begins it, none says it is done`,
+      ]);
+    }
+  });
+
+  it.each<[string, () => object]>([
+    ['place', () => ({ place: 'shelf 4' })],
+    ['size', () => ({ atSize: 511 })],
+    ['root', () => ({ atRoot: about(511, 0).atRoot })],
+    ['first index', () => ({ from: 256 })],
+    ['last index', () => ({ until: 0 })],
+  ])('end with the %s with which they began', async (_what, change) => {
+    for (const state of ['done', 'failed']) {
+      const { drafts, places } = withEntries([
+        entry('begun', about(300, 256)),
+        entry(state, { ...about(300, 256), ...change() }),
+      ]);
+      const report = await verified(await logOf(drafts));
+      expect(codesOf(report)).toEqual(['archive_broken']);
+      expect(report.first?.index).toBe(places[1]);
+    }
+  });
+
   it.each<[string, () => readonly Draft[]]>([
     ['an end that nothing begins', () => [entry('done', about(300, 256))]],
     [
       'less than was archived',
-      () => [entry('begun', about(511, 256)), entry('begun', about(300, 0))],
+      () => [
+        entry('begun', about(511, 256)),
+        entry('done', about(511, 256)),
+        entry('begun', about(300, 0)),
+      ],
     ],
-    ['another end', () => [entry('begun', about(511, 256)), entry('done', about(511, 0))]],
+    ['no first index', () => [entry('begun', { ...about(300, 256), from: -1 })]],
     ['more than there was', () => [entry('begun', about(300, 512))]],
     ['no place', () => [entry('begun', { ...about(300, 256), place: 7 })]],
     ['no known state', () => [entry('ended', about(300, 256))]],
