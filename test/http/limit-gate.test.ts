@@ -10,7 +10,12 @@ const gate = new LimitGate({
   governance: {
     limits: {
       inForce: () =>
-        Promise.resolve({ rates: new Map(), keys: new Map(), quotas: new Map() } as never),
+        Promise.resolve({
+          rates: new Map(),
+          keys: new Map(),
+          periods: new Map(),
+          quotas: new Map(),
+        } as never),
     },
   },
   keys: { resolve: () => Promise.resolve(null) },
