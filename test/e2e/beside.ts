@@ -17,16 +17,10 @@ export async function startBeside(
 ): Promise<TestService> {
   copyFileSync(join(first.dataDir, SEED_FILE), join(dataDir, SEED_FILE));
   const hsm = join(first.dataDir, 'hsm');
-  const url = new URL(findEmbedded(first.dataDir)?.appUrl ?? '');
-  const passwordFile = join(dataDir, 'database.password');
-  // Services of copied folders have the same password: another test's `doctor secrets` looks for it here.
-  writeFileSync(passwordFile, decodeURIComponent(url.password), { mode: 0o600 });
-  url.password = '';
   return TestService.start({
     dataDir,
     environment: {
-      DATABASE_URL: url.href,
-      TWOFOLD_DATABASE_PASSWORD_FILE: passwordFile,
+      ...databaseOf(first, dataDir),
       TWOFOLD_PKCS11_MODULE: findSoftHsm() ?? '',
       TWOFOLD_HSM_TOKEN_LABEL: `${NAME.tokenLabel}-development`,
       TWOFOLD_HSM_PIN_FILE: join(hsm, 'user.pin'),
@@ -34,4 +28,16 @@ export async function startBeside(
       ...environment,
     },
   });
+}
+
+/** Of the embedded one, if that is what the first has: any other the caller names. */
+function databaseOf(first: TestService, dataDir: string): Readonly<Record<string, string>> {
+  const embedded = findEmbedded(first.dataDir);
+  if (embedded === null) return {};
+  const url = new URL(embedded.appUrl);
+  const passwordFile = join(dataDir, 'database.password');
+  // Services of copied folders have the same password: another test's `doctor secrets` looks for it here.
+  writeFileSync(passwordFile, decodeURIComponent(url.password), { mode: 0o600 });
+  url.password = '';
+  return { DATABASE_URL: url.href, TWOFOLD_DATABASE_PASSWORD_FILE: passwordFile };
 }
