@@ -4,8 +4,9 @@
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
 
-import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
 
 import { loadConfig } from '../../src/config.ts';
 import type { Config } from '../../src/config.ts';
@@ -133,6 +134,29 @@ const steps = async () => {
   return rows[0]?.n ?? 0;
 };
 
+/** A command at a terminal at which `line` is typed after something else has happened. */
+async function typing(
+  line: unknown,
+  { command, meanwhile }: Readonly<Record<'command' | 'meanwhile', () => Promise<unknown>>>,
+): Promise<{ readonly code: string; readonly prompt: string }> {
+  const terminal = Object.assign(new PassThrough(), { isTTY: true });
+  const { stdin } = process;
+  let prompt = '';
+  const shown = jest.spyOn(process.stderr, 'write').mockImplementation((text) => {
+    if (!String(text).includes('as the other side reads it out')) return true;
+    prompt = String(text);
+    void meanwhile().then(() => terminal.write(`${String(line)}\n`));
+    return true;
+  });
+  Object.defineProperty(process, 'stdin', { value: terminal, configurable: true });
+  try {
+    return { code: await codeOf(command()), prompt };
+  } finally {
+    Object.defineProperty(process, 'stdin', { value: stdin, configurable: true });
+    shown.mockRestore();
+  }
+}
+
 describe('a join whose row somebody else writes', () => {
   it('places nothing of an answer of another installation, after the hour or within it', async () => {
     const late = await request();
@@ -161,6 +185,29 @@ describe('a join whose row somebody else writes', () => {
     expect([await rootsOnB(), offered()]).toEqual([[OTHER.installation], false]);
     expect(await steps()).toBe(before + 1);
     expect(await store.joins.find(String(asked['id']))).toMatchObject({ state: 'ended' });
+  }, 60_000);
+
+  it('is shown before the hash is typed, and refused where it changed meanwhile', async () => {
+    const asked = await request();
+    const approving = ['approve', String(asked['id']), '--operator', 'Grace Hopper'];
+    const prompted = await typing(asked['fingerprint'], {
+      command: () => inA(...approving, '--so-pin-file', soPin(a)),
+      meanwhile: () => alter(asked['id'], `requested_by = 'Mallory'`),
+    });
+    expect(prompted.code).toBe('integrity_failed');
+    expect(prompted.prompt).toMatch(/^Zone zone-b asks for the root, by Ada Lovelace, at 20/u);
+    await alter(asked['id'], `requested_by = 'Ada Lovelace'`);
+    expect(await store.joins.find(String(asked['id']))).toMatchObject({ state: 'open' });
+
+    const { transcript } = await approve(asked);
+    const completing = ['complete', String(asked['id']), '--operator', 'Ada Lovelace'];
+    const { code, prompt } = await typing(transcript, {
+      command: () => inB(...completing, '--so-pin-file', soPin(b)),
+      meanwhile: () => answerTheirs(asked),
+    });
+    expect(code).toBe('integrity_failed');
+    expect(prompt).toMatch(/^Zone zone-a answers, by Grace Hopper\./u);
+    expect([await rootsOnB(), offered()]).toEqual([[OTHER.installation], false]);
   }, 60_000);
 
   it('is withdrawn with its offer, also once it is over, and without a newer one', async () => {
