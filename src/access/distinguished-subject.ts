@@ -30,8 +30,11 @@ const SHORT_NAMES: ReadonlyMap<string, string> = new Map([
 /** PrintableString, as X.680 section 41.4 has it. */
 const PRINTABLE = /^[A-Za-z0-9 '()+,./:=?-]+$/u;
 const IA5 = /^[\x21-\x7e]+$/u;
-/** No control characters, none that are not seen or turn the writing round, no separators but the space. */
-const SEEN = /^(?! )[^\p{C}\p{Zl}\p{Zp}]+(?<! )$/u;
+/**
+ * No control characters, none that are not seen or turn the writing round (the blank pattern of Braille is
+ * seen as a space), no separators but the space.
+ */
+const SEEN = /^(?! )[[^\p{C}\p{Z}\p{Default_Ignorable_Code_Point}\u2800] ]+(?<! )$/v;
 /** RFC 4514 section 2.4: what is escaped wherever it stands; the rest of it is not let in here. */
 const SPECIAL = /["+,;<>\\]|^#/gu;
 

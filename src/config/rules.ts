@@ -110,6 +110,18 @@ const issuerProblems = ({ issuers, mode }: Config): Problem[] =>
     return problems;
   });
 
+/** An issuer names its principals in one way, so that no two are called the same. */
+const certificateProblems = ({ access: { certificates }, issuers }: Config): Problem[] =>
+  certificates.flatMap(({ issuer, subject }, index) => {
+    const where = `access.certificates.${index}.issuer`;
+    if (issuers.some((other) => other.issuer === issuer)) {
+      return [{ where, message: 'is one of issuers, too' }];
+    }
+    const before = certificates.slice(0, index).filter((other) => other.issuer === issuer);
+    if (before.every((other) => other.subject === subject)) return [];
+    return [{ where, message: 'is listed before with another subject' }];
+  });
+
 const suiteProblems = ({ suites: { allow } }: Config): Problem[] => {
   const unknown = allow.filter((id) => SUITES[id] === undefined);
   if (unknown.length === 0) return [];
@@ -208,6 +220,7 @@ export const ruleProblems = (config: Config, uses: readonly ConfigPart[] = PARTS
   ...(uses.includes('listeners') ? listenerProblems(config) : []),
   ...(uses.includes('hsm') ? hsmProblems(config) : []),
   ...(uses.includes('issuers') ? issuerProblems(config) : []),
+  ...(uses.includes('issuers') ? certificateProblems(config) : []),
 ];
 
 const attempt = (where: string, act: () => unknown, message?: string): Problem[] => {

@@ -323,7 +323,7 @@ const access = z
     ),
     certificates: described(
       z.array(certificateIssuer).max(16).default([]),
-      "Client certificates that are taken in a token's place, of listeners with `clientCertificates` `request`: `issuer` (of the principals), `caFile` (PEM of the authorities that sign them directly), `subject` (`spiffe`, `dns` or `email`: the kind of alternative name, which must be there once; `commonName` or `distinguishedName`, in the form of RFC 4514: of the certificate's subject), `trustDomain` (of `spiffe`), `namespace` (the only one in which its certificates are taken; without it all), `roles` (`subject`, which may end in `*` after one of `/ : @ . #`, and `roles`). JSON in the environment.",
+      "Client certificates that are taken in a token's place, of listeners with `clientCertificates` `request`: `issuer` (of the principals), `caFile` (PEM of the authorities that sign them directly), `subject` (`spiffe`, `dns` or `email`: the kind of alternative name, which must be there once; `commonName` or `distinguishedName`, in the form of RFC 4514: of the certificate's subject; of one issuer always the same), `trustDomain` (of `spiffe`), `namespace` (the only one in which its certificates are taken; without it all), `roles` (`subject`, which may end in `*` after one of `/ : @ . #`, and `roles`). JSON in the environment.",
       { flag: false },
     ),
     internalIssuers: described(

@@ -44,7 +44,7 @@ const vouching = {
   subject: z.enum(['spiffe', 'dns', 'email', 'commonName', 'distinguishedName']).meta({
     description:
       'The kind of name (subjectAltName) that is the subject, and must be there once; or of the ' +
-      "certificate's own subject its one common name, or all of it as RFC 4514 writes it.",
+      "certificate's own subject its one common name, or all of it as RFC 4514 writes it. Of a stored issuer it stays.",
   }),
   trustDomain: z
     .string()

@@ -104,7 +104,8 @@ export const keyResource = z
       .meta({
         description:
           'Set when an older version was made the primary again: the policy that was in effect then ' +
-          'waits, while it has this revision and the key this primary. `POST …/rotation-policy/resume` ' +
+          'waits, while it has this revision and the key this primary (any new revision ends it, also that ' +
+          'of a pause or resumption of the policy). `POST …/rotation-policy/resume` ' +
           'ends it, also where the policy is the namespace’s. The limit of AES-GCM rotates all the same.',
       }),
     deletionProtection: z.boolean(),

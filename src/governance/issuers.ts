@@ -130,6 +130,9 @@ const ISSUER = {
   fromJson: issuerFrom,
 };
 
+/** Of certificates: from another one the same text would name somebody else. */
+const subjectOf = (stored: StoredIssuer) => (stored.kind === 'mtls' ? stored.subject : null);
+
 type ChangeGrant = Grant<'issuers.change'>;
 type ByIssuer = ReadonlyMap<string, Member<StoredIssuer>>;
 
@@ -199,6 +202,9 @@ export class StoredIssuers {
       const { issuer, kind } = value;
       if (before !== null && (before.value.issuer !== issuer || before.value.kind !== kind)) {
         throw refuse('A name stands for one issuer of one kind: another one takes another name.');
+      }
+      if (before !== null && subjectOf(before.value) !== subjectOf(value)) {
+        throw refuse('What an issuer takes its subjects from stays: remove it to admit it anew.');
       }
       const others = [...members.values()].filter((each) => each.name !== name);
       if (others.some((each) => each.value.issuer === issuer)) throw taken();

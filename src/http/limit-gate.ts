@@ -66,9 +66,12 @@ const UNLIMITED: ReadonlySet<Operation> = new Set<Operation>([
 export class RateRefused extends TwofoldError {
   readonly limit: Limit;
 
-  constructor(limit: Limit, retryAfterMs: number) {
+  /** @param left of the limit, as far as this instance knows */
+  constructor(limit: Limit, { retryAfterMs, left }: { retryAfterMs: number; left: number }) {
     const retryAfter = Math.max(1, Math.ceil(retryAfterMs / 1_000));
-    super('rate_limited', `The limit ${limit.name} is used up.`, { retryAfter });
+    const says =
+      left < 1 ? 'is used up' : `lets through less than this now; about ${String(left)} are left`;
+    super('rate_limited', `The limit ${limit.name} ${says}.`, { retryAfter });
     this.limit = limit;
   }
 }
@@ -120,14 +123,13 @@ export class LimitGate {
     if (limits.length === 0) return null;
     const charge = this.#parts.limiter.charge(limits, cost);
     const { refused, retryAfter } = charge;
-    if (refused !== null) throw new RateRefused(refused, this.#wait(refused, retryAfter));
-    return charge;
-  }
-
-  /** A quota that is used up lasts as long as its period; one that is not may only have to be leased. */
-  #wait(limit: Limit, retryAfter: number): number {
-    const isUsedUp = limit.period !== undefined && this.remaining(limit) < 1;
-    return isUsedUp ? Math.max(0, limit.period.ends - this.#now().getTime()) : retryAfter;
+    if (refused === null) return charge;
+    const left = this.remaining(refused);
+    // A quota that has too little left lasts as long as its period; of another some may have to be leased.
+    const { period } = refused;
+    const ends = period === undefined || left >= cost ? null : period.ends;
+    const retryAfterMs = ends === null ? retryAfter : Math.max(0, ends - this.#now().getTime());
+    throw new RateRefused(refused, { retryAfterMs, left });
   }
 
   #now(): Date {

@@ -2,7 +2,7 @@
 import { hash } from 'node:crypto';
 
 import type { Lease, LeaseRequest } from './ports.ts';
-import { leaseOf, perSecond } from './rate.ts';
+import { creditOf, leaseOf, perSecond } from './rate.ts';
 import type { Limit, Rate } from './rate.ts';
 
 /** Between two requests for allowance of an empty bucket at least, ms. */
@@ -23,6 +23,8 @@ export class Bucket {
   #notBefore = 0;
   /** A quota that was used up when last heard of: nothing is let through on credit, however long ago. */
   #isUsedUp = false;
+  /** Whether what is known to be left refused something: others may have given back. */
+  #isDoubted = false;
   #used = false;
   #available: number;
   #heardAt: number;
@@ -58,11 +60,18 @@ export class Bucket {
     this.#isUsedUp = false;
   }
 
-  /** Until it is heard of, one lease is let through on credit. */
-  admits(now: number): boolean {
+  /**
+   * Until it is heard of, so much is let through on credit. Items together pass where one would, but for
+   * a quota, of which no more is taken than is known to be left.
+   */
+  admits(now: number, cost: number): boolean {
+    if (this.#rate.perMinute === 0 && cost > this.remaining(now)) {
+      this.#isDoubted = true;
+      return false;
+    }
     return this.#isUsedUp || now < this.#emptyUntil
       ? this.#held >= 1
-      : this.#held > -leaseOf(this.#rate);
+      : this.#held > -creditOf(this.#rate);
   }
 
   /** Negative: what was taken comes back. */
@@ -81,7 +90,7 @@ export class Bucket {
   needs(now: number): boolean {
     if (this.#asked !== null || now < this.#notBefore || now < this.#emptyUntil) return false;
     const lease = leaseOf(this.#rate);
-    return this.#held < lease / 2 || this.#held > lease;
+    return this.#isDoubted || this.#held < lease / 2 || this.#held > lease;
   }
 
   /** @param leaving nothing is wanted, what is held goes back */
@@ -92,6 +101,7 @@ export class Bucket {
     const wanted = Math.max(0, lease - Math.max(0, this.#held));
     const { burst } = this.#rate;
     this.#held -= beyond;
+    this.#isDoubted = false;
     this.#asked = { id: this.id, owed, wanted, perSecond: perSecond(this.#rate), burst };
     return this.#asked;
   }

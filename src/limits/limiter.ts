@@ -84,7 +84,7 @@ export class Limiter {
     const buckets: Bucket[] = [];
     for (const limit of limits) {
       const bucket = this.#bucket(limit, now);
-      if (bucket?.admits(now) !== true) return this.#refuse(limits, limit, bucket, now);
+      if (bucket?.admits(now, cost) !== true) return this.#refuse(limits, limit, bucket, now);
       buckets.push(bucket);
     }
     this.#figures.allowed += 1;

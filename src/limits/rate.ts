@@ -63,4 +63,13 @@ export const perSecond = ({ perMinute }: Rate): number => perMinute / 60;
 export const leaseOf = ({ perMinute, burst }: Rate): number =>
   Math.ceil(burst / (perMinute === 0 ? LEASES_OF_QUOTA : LEASES));
 
+/** Of a quota at least: what may come before the database has answered for what came before it. */
+const LEAST_CREDIT_OF_QUOTA = 16;
+
+/** What an instance lets through beyond what it holds until it hears of the bucket again. */
+export const creditOf = (rate: Rate): number =>
+  rate.perMinute === 0
+    ? Math.min(rate.burst, Math.max(LEAST_CREDIT_OF_QUOTA, leaseOf(rate)))
+    : leaseOf(rate);
+
 export const quotaOf = (most: number): Rate => ({ perMinute: 0, burst: most });

@@ -34,7 +34,7 @@ const SET = {
 /** Removals of one reading; who is further behind reads the whole set again. */
 const REMOVALS = 1_000;
 
-/** As `SET`, after revision `$3`; rows without a value are removals. */
+/** As `SET`, after revision `$3`; rows without a digest are removals. */
 const SINCE = {
   name: 'governing_set_since',
   text: `select e.epoch, s.revision as seal_revision, s.hash, s.mac as seal_mac, r.rest, m.*
@@ -109,7 +109,13 @@ type SetRow = set_history & {
   readonly seal_mac: Uint8Array;
   readonly digest: Uint8Array;
 };
-type SinceRow = SetRow & { readonly rest: Uint8Array };
+/** A removal has no row among the members, so no digest; a value may be the `null` of JSON all the same. */
+type SinceRow = Omit<SetRow, 'digest'> & {
+  readonly rest: Uint8Array;
+  readonly digest: Uint8Array | null;
+};
+type WrittenRow = SinceRow & { readonly digest: Uint8Array };
+const isWritten = (row: SinceRow): row is WrittenRow => row.digest !== null;
 
 export const createSetStore = (pool: GuardedPool, lookups: ReadGate): SetStore => {
   const rowsOf = async (statement: { name: string; text: string }, values: readonly unknown[]) => {
@@ -118,7 +124,7 @@ export const createSetStore = (pool: GuardedPool, lookups: ReadGate): SetStore =
     );
     return rows.map(memberFromRow);
   };
-  const snapshot = <Row extends SetRow>(
+  const snapshot = <Row extends Pick<SetRow, 'epoch'>>(
     statement: { name: string; text: string },
     values: readonly unknown[],
     epoch: number,
@@ -171,14 +177,14 @@ function storedSet(kind: string, namespace: string, rows: readonly SetRow[]): St
 function setSince(kind: string, namespace: string, rows: readonly SinceRow[]): SetSince {
   const [first] = rows;
   const there = rows.filter(isThere);
-  const written = there.filter(({ value }) => value !== null).map(storedMember);
-  const removed = there.filter(({ value }) => value === null).map(({ name }) => name);
+  const written = there.filter(isWritten).map(storedMember);
+  const removed = there.filter((row) => !isWritten(row)).map(({ name }) => name);
   const rest = Uint8Array.from(first?.rest ?? []);
   return { seal: sealOf(kind, namespace, first), written, removed, rest };
 }
 
 /** Of a join that found none, the columns are null. */
-const isThere = ({ name }: SetRow): boolean => (name as string | null) !== null;
+const isThere = ({ name }: Pick<SetRow, 'name'>): boolean => (name as string | null) !== null;
 
 function storedMember(row: SetRow): StoredMember {
   const { kind, namespace, name, revision, at, author, value, mac, digest } = row;
@@ -186,7 +192,11 @@ function storedMember(row: SetRow): StoredMember {
   return { ...memberFromRow(columns), digest: Uint8Array.from(digest) };
 }
 
-function sealOf(kind: string, namespace: string, row: SetRow | undefined) {
+function sealOf(
+  kind: string,
+  namespace: string,
+  row: Pick<SetRow, 'seal_revision' | 'hash' | 'seal_mac'> | undefined,
+) {
   if (row === undefined || row.seal_revision === null) return null;
   const { seal_revision: revision, hash, seal_mac: mac } = row;
   return setSealFromRow({ kind, namespace, revision, hash, mac });

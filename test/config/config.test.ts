@@ -347,6 +347,17 @@ describe('production', () => {
     }
   });
 
+  it('takes an issuer of certificates that names its principals in one way', () => {
+    const of = (issuer: string, subject: string) => ({ issuer, subject, caFile: at('cert.pem') });
+    const by = (...certificates: readonly object[]) =>
+      wrong({ ...production(), TWOFOLD_ACCESS_CERTIFICATES: JSON.stringify(certificates) });
+    expect(by(of('a', 'dns'), of('a', 'dns'), of('b', 'email'))).toEqual([]);
+    expect(by(of('a', 'dns'), of('b', 'dns'), of('a', 'commonName'))).toEqual([
+      'access.certificates.2.issuer',
+    ]);
+    expect(by(of('https://i.example', 'dns'))).toEqual(['access.certificates.0.issuer']);
+  });
+
   it('finds key set files that a start would refuse, and shows nothing of them', () => {
     const secret = privateKey.export({ format: 'jwk' });
     const own = publicKey.export({ format: 'jwk' });

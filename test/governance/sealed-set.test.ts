@@ -330,6 +330,11 @@ describe('a set that was altered in the database', () => {
           'a member inserted',
           `insert into set_member select kind, namespace, 'z', revision, at, author, value, mac from set_member where kind = $1 and name = 'a'`,
         ],
+        [
+          'a member inserted whose value is null, as if it had been removed',
+          `insert into set_member select kind, namespace, 'z', (select revision from set_seal where kind = $1),
+             at, author, 'null', mac from set_member where kind = $1 and name = 'a'`,
+        ],
         ['a member deleted', `delete from set_member where kind = $1 and name = 'b'`],
         [
           'a value changed',

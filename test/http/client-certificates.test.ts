@@ -228,6 +228,12 @@ describe('a certificate whose own subject names the principal', () => {
     ['an override of the writing', [[cn('a\u202eipa')]]],
     ['a space that has no width', [[cn('a\u200bpi')]]],
     ['a byte order mark', [[cn('\ufeffapi')]]],
+    ...['\u00a0', '\u2003', '\u3000', '\u3164', '\u034f', '\ufe0f', '\u{e0100}', '\u2800'].map(
+      (blank): [string, [[Value]]] => [
+        `U+${blank.codePointAt(0)?.toString(16) ?? ''}`,
+        [[cn(`a${blank}pi`)]],
+      ],
+    ),
     ['a space at its end', [[cn('api ')]]],
     ['65 characters', [[cn('x'.repeat(65))]]],
     ['a BMPString', [[cn(Buffer.from('\0a\0p\0i', 'latin1'), BMP)]]],

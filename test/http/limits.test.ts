@@ -422,8 +422,8 @@ describe('quotas of uses in a day or month', () => {
       passed += await passedOf(both.map((service) => random(service, name)));
     }
     expect(passed).toBeGreaterThanOrEqual(40);
-    // Two leases of one of each instance.
-    expect(passed).toBeLessThanOrEqual(40 + 2 * 2);
+    // Of each instance one that it held and 16 on credit.
+    expect(passed).toBeLessThanOrEqual(40 + 2 * (1 + 16));
     const refused = await random(first, name);
     expect([refused.status, code(refused)]).toEqual([429, 'rate_limited']);
     expect(refused.json['detail']).toContain('quota.principal.day');
@@ -447,7 +447,9 @@ describe('quotas of uses in a day or month', () => {
     const etag = made.headers.get('etag') ?? '';
     expect(await put(name, raised, { 'if-match': etag })).toMatchObject({ status: 200 });
     const more = await askedUntil(10, () => random(first, name));
-    expect(more.filter(({ status }) => status === 200).length).toBeLessThanOrEqual(10 + 2 * 2);
+    expect(more.filter(({ status }) => status === 200).length).toBeLessThanOrEqual(
+      10 + 2 * (1 + 16),
+    );
     expect(await put(name, {}, { 'if-match': '"2"' })).toMatchObject({ status: 200 });
     expect((await random(first, name)).status).toBe(200);
   });
@@ -464,9 +466,29 @@ describe('quotas of uses in a day or month', () => {
       first.call('user', 'POST', `/v1/keys/${key}/mac`, { json: { message: 'AAAA' }, headers });
     const answers = await askedUntil(10, () => sign('a'));
     const statuses = answers.map(({ status }) => status);
-    expect(statuses.filter((status) => status === 200).length).toBeLessThanOrEqual(12);
+    expect(statuses.filter((status) => status === 200).length).toBeLessThanOrEqual(10 + 1 + 10);
     expect(statuses.at(-1)).toBe(429);
     expect((await sign('b')).status).toBe(200);
+  });
+
+  it('do not refuse what comes at once, and are not passed by a batch', async () => {
+    const name = await newNamespace('at-once');
+    const headers = at(name);
+    const json = { name: 'k', suite: 'A256GCM' };
+    await first.call('admin', 'POST', '/v1/admin/keys', { json, headers });
+    await put(name, { quotas: { principal: { perMonth: 30 } } });
+    expect(await passedOf(Array.from({ length: 12 }, () => random(first, name)))).toBe(12);
+    const items = Array.from({ length: 19 }, () => ({ plaintext: 'AAAA' }));
+    const batch = (more: object[]) =>
+      first.call('user', 'POST', '/v1/keys/k/wrap/batch', { json: { items: more }, headers });
+    const refused = await batch(items);
+    expect([refused.status, refused.json['detail']]).toEqual([
+      429,
+      'The limit quota.principal.month lets through less than this now; about 18 are left.',
+    ]);
+    expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(1);
+    expect((await batch(items.slice(1))).status).toBe(200);
+    expect((await random(first, name)).json['detail']).toContain('is used up');
   });
 
   it('are used up by uses of keys alone, and by nobody who may not use them', async () => {

@@ -2,7 +2,7 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { Limiter } from '../../src/limits/limiter.ts';
-import { leaseOf, periodAt, quotaOf, rateOf } from '../../src/limits/rate.ts';
+import { creditOf, leaseOf, periodAt, quotaOf, rateOf } from '../../src/limits/rate.ts';
 import type { Limit, Rate } from '../../src/limits/rate.ts';
 import { ModelBuckets } from './model.ts';
 
@@ -57,7 +57,7 @@ async function through(limiter: Limiter, limit: Limit, count: number, cost = 1):
 }
 
 /** Beyond burst and rate, of each instance. */
-const tolerance = (rate: Rate, cost = 1) => 2 * leaseOf(rate) + cost - 1;
+const tolerance = (rate: Rate, cost = 1) => leaseOf(rate) + creditOf(rate) + cost - 1;
 
 describe('a limit over several instances', () => {
   it('lets through no more than is stated in any span, whatever comes when and to whom', async () => {
@@ -163,6 +163,7 @@ describe('a quota of a period over several instances', () => {
       // Nobody holds more than a lease of what is left.
       for (const each of world.instances) await each.settled();
       expect(leaseOf(rate)).toBe(Math.ceil(most / 100));
+      expect(creditOf(rate)).toBe(Math.min(most, Math.max(16, Math.ceil(most / 100))));
     };
     const counts = fc.integer({ min: 0, max: 500 });
     await fc.assert(fc.asyncProperty(counts, fc.array(step, { maxLength: 40 }), check), {
@@ -184,6 +185,41 @@ describe('a quota of a period over several instances', () => {
     passed += await through(world.one, limit, 100);
     expect(passed).toBeLessThanOrEqual(1_000 + 4 * tolerance(rate));
     expect(passed).toBeGreaterThanOrEqual(1_000 - 3 * leaseOf(rate));
+  });
+
+  it('that is small lets through what comes at once, of which nothing is used yet', async () => {
+    const world = new World(2);
+    const limit = limitOf(quotaOf(50));
+    let passed = 0;
+    for (let round = 0; round < 10; round += 1) {
+      for (const each of world.instances) {
+        for (let at = 0; at < 4; at += 1) {
+          if (each.charge([limit], 1).refused === null) passed += 1;
+        }
+      }
+      for (const each of world.instances) await each.settled();
+      if (round < 6) expect(passed).toBe(8 * (round + 1));
+    }
+    expect(passed).toBeGreaterThanOrEqual(49);
+    expect(passed).toBeLessThanOrEqual(50 + 2 * tolerance(limit.rate));
+  });
+
+  it('is not passed by a batch, of which as much goes through as is left', async () => {
+    const world = new World(2);
+    const [one, other] = world.instances;
+    const limit = limitOf(quotaOf(100));
+    expect(await through(world.one, limit, 1, 101)).toBe(0);
+    expect(await through(world.one, limit, 1, 70)).toBe(70);
+    expect(await through(world.one, limit, 10, 31)).toBe(0);
+    // Another instance learns of it from what it asks for first.
+    if (other !== undefined) {
+      await through(other, limit, 1);
+      expect(await through(other, limit, 10, 30)).toBe(0);
+      expect(await through(other, limit, 1, 27)).toBe(27);
+      await other.close();
+    }
+    // What it gave back is found once something is refused for it.
+    expect(await through(one ?? world.one, limit, 2, 2)).toBe(2);
   });
 
   it('of none lets nothing through', async () => {
