@@ -8,6 +8,7 @@ import { readFileSync } from 'node:fs';
 import { parseDecimal } from '../audit/tree/checkpoint.ts';
 import { parseVkeys } from '../audit/tree/vkey.ts';
 import type { Vkey } from '../audit/tree/vkey.ts';
+import { printable } from '../audit/verify/printable.ts';
 import { claimText, reportLines } from '../audit/verify/report-lines.ts';
 import { verifyExport } from '../audit/verify/verify.ts';
 import type { VerifyOptions } from '../audit/verify/verify.ts';
@@ -48,7 +49,7 @@ export async function auditVerifyCommand(
     return report.verified ? 0 : 1;
   } catch (error) {
     if (!TwofoldError.is(error)) throw error;
-    complain(`twofold: ${error.message} (${error.code})`);
+    complain(printable(`twofold: ${error.message} (${error.code})`));
     complain(USAGE);
     return 2;
   }

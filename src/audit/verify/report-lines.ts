@@ -1,5 +1,6 @@
-/** A report as a person reads it. */
+/** A report as a person reads it: nothing in what was read steers a terminal. */
 import type { Archive } from './archives.ts';
+import { printable } from './printable.ts';
 import type { Problem } from './problems.ts';
 import type { Claim, VerifyReport } from './verify.ts';
 
@@ -19,7 +20,7 @@ export function reportLines(report: VerifyReport): readonly string[] {
     ...(archive === null ? [] : [archiveText(archive)]),
     ...unchecked.map((what) => `not looked at: ${what}`),
     ...(verified ? [`verified, ${claimText(report.claim)}`] : [`NOT VERIFIED${firstBad(first)}`]),
-  ];
+  ].map(printable);
 }
 
 function firstBad(first: Problem | null): string {

@@ -246,8 +246,11 @@ class Verification {
     this.#next = this.#advance();
   }
 
-  /** What was signed of more entries than the export's newest checkpoint has. */
-  #ahead({ size, where }: FoundCheckpoint): void {
+  /** What was signed of more entries than the export's newest checkpoint has; anybody can write what was not. */
+  #ahead(checkpoint: FoundCheckpoint): void {
+    const { origin } = this.newest;
+    if (!checkSignatures(origin, checkpoint, this.keySet.trusted, this.#problems)) return;
+    const { size, where } = checkpoint;
     const { until } = this.manifest;
     const why = `the log had ${size} entries, the newest checkpoint has ${until}`;
     this.#problems.add('rolled_back', until, where, why);
@@ -381,12 +384,14 @@ class Verification {
   }
 
   #tell(): void {
-    const { from } = this.manifest;
+    const { from, until } = this.manifest;
+    for (const { name, size } of this.#references)
+      if (size < until)
+        this.unchecked.push(`entries from ${size} on against ${name}, which ends there`);
     const undone = this.archives.undone();
     if (undone !== null) {
-      const { index, until, place } = undone;
       this.unchecked.push(
-        `whether entries before ${until} went to ${place}: entry ${index} begins it, none says it is done`,
+        `whether entries before ${undone.until} went to ${undone.place}: entry ${undone.index} begins it, none says it is done`,
       );
     }
     if (from === 0) return;

@@ -315,6 +315,23 @@ describe('a tree that was made anew', () => {
     expect(codesOf(alone)).toEqual(['checkpoint_unsigned']);
   });
 
+  it('was not rolled back from what nobody signed, and what is shorter is named', async () => {
+    const stranger = signersOf(makePair());
+    const forged = newFolder();
+    const newest = await noteOf(900, leafHash(Uint8Array.of(1)), stranger);
+    writeExport(forged, { ...log, newest });
+    for (const options of [{ against: [forged] }, { seen: [newest] }]) {
+      const report = await verified({}, options);
+      expect(codesOf(report)).toEqual(['checkpoint_unsigned']);
+    }
+    const short = await older(300);
+    const report = await verified({}, { against: [short, await older(log.bodies.length)] });
+    expect(report).toMatchObject({
+      verified: true,
+      unchecked: [`entries from 300 on against ${short}, which ends there`],
+    });
+  });
+
   it('is a log that an older export of it is of, where nothing was touched', async () => {
     expect((await verified({}, { against: [await older(300)] })).problems).toEqual([]);
     const ahead = await verified(await logOf(log.drafts.slice(0, 600)), {
@@ -368,6 +385,16 @@ describe('moves to cold storage', () => {
     );
     expect(killed.archive).toMatchObject({ until: 256, done: false });
     expect(reportLines(killed).join()).toContain('not said to be over');
+  });
+
+  it('are told without what steers a terminal', async () => {
+    const place = 'shelf\u001b[2J\u202e3\u200b\n';
+    const { drafts } = withEntries([entry('begun', { ...about(300, 256), place })]);
+    const report = await verified(await logOf(drafts));
+    expect(report.archive?.place).toBe(place);
+    const lines = reportLines(report);
+    expect(lines.join()).toContain('shelf\\u{1b}[2J\\u{202e}3\\u{200b}\\u{a}');
+    expect(lines.join('')).not.toMatch(/\p{C}/u);
   });
 
   it('that were killed or failed bound none after them, and stay told', async () => {
