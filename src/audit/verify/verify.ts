@@ -160,6 +160,8 @@ class Verification {
   readonly #pending: Iterator<FoundCheckpoint>;
   readonly #gaps: Gaps;
   readonly #references: readonly Reference[];
+  /** Of the folders that were named: somebody else may have had them since. */
+  readonly #lent: ReadonlySet<FoundCheckpoint>;
   #next: FoundCheckpoint | null;
   #lastListed: FoundCheckpoint | null = null;
   /** Checkpoints before the export, which it cannot say anything of. */
@@ -200,7 +202,8 @@ class Verification {
     });
     const others = (options.against ?? []).map((path) => openReference(path, problems));
     this.#references = [...others, referenceOf('this export', folder, newest.size)];
-    seen.push(...others.map(({ checkpoint }) => checkpoint));
+    this.#lent = new Set(others.map(({ checkpoint }) => checkpoint));
+    seen.push(...this.#lent);
     this.#pending = merged(listedCheckpoints(folder, problems), seen);
     this.#next = this.#advance();
   }
@@ -246,10 +249,16 @@ class Verification {
     this.#next = this.#advance();
   }
 
-  /** What was signed of more entries than the export's newest checkpoint has; anybody can write what was not. */
+  /**
+   * More entries than the export's newest checkpoint has. Anybody can write that into a folder, which counts
+   * by its signatures; what the caller saw counts as it is, since the key that signed it may be rolled back too.
+   */
   #ahead(checkpoint: FoundCheckpoint): void {
     const { origin } = this.newest;
-    if (!checkSignatures(origin, checkpoint, this.keySet.trusted, this.#problems)) return;
+    const counts =
+      !this.#lent.has(checkpoint) ||
+      checkSignatures(origin, checkpoint, this.keySet.trusted, this.#problems);
+    if (!counts) return;
     const { size, where } = checkpoint;
     const { until } = this.manifest;
     const why = `the log had ${size} entries, the newest checkpoint has ${until}`;

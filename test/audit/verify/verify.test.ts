@@ -320,10 +320,9 @@ describe('a tree that was made anew', () => {
     const forged = newFolder();
     const newest = await noteOf(900, leafHash(Uint8Array.of(1)), stranger);
     writeExport(forged, { ...log, newest });
-    for (const options of [{ against: [forged] }, { seen: [newest] }]) {
-      const report = await verified({}, options);
-      expect(codesOf(report)).toEqual(['checkpoint_unsigned']);
-    }
+    expect(codesOf(await verified({}, { against: [forged] }))).toEqual(['checkpoint_unsigned']);
+    // What its reader saw: the key that signed it may have been rolled back with the entries.
+    expect(codesOf(await verified({}, { seen: [newest] }))).toEqual(['rolled_back']);
     const short = await older(300);
     const report = await verified({}, { against: [short, await older(log.bodies.length)] });
     expect(report).toMatchObject({
