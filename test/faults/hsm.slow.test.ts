@@ -186,11 +186,10 @@ describe('a token', () => {
   it('has a service that says in its log under what it started, and that it leads', async () => {
     const [started] = await own('system.start');
     expect(started).toMatchObject({ configuration: expect.stringMatching(/^[0-9a-f]{64}$/u) });
-    await eventually(async () => (await own('leader.taken')).length > 0, 30_000);
-    expect((await own('leader.taken'))[0]).toMatchObject({
-      role: 'scheduler',
-      term: expect.any(Number),
-    });
+    // The roles are elected side by side: which of them is the first to lead is not said.
+    const led = async () => (await own('leader.taken')).filter(({ role }) => role === 'scheduler');
+    await eventually(async () => (await led()).length > 0, 30_000);
+    expect((await led())[0]).toMatchObject({ term: expect.any(Number) });
   }, 60_000);
 });
 
