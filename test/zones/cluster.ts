@@ -134,13 +134,18 @@ export class Cluster {
     return this.#zoneWith((role) => /^(?:sync|quorum)_standby$/u.test(role));
   }
 
+  /** A role may be nobody's for as long as a lease lasts, while it goes from one member to the next. */
   async #zoneWith(fits: (role: string) => boolean): Promise<Zone> {
-    for (const asked of ZONES) {
-      const members = await this.members(asked).catch(() => []);
-      const found = members.find(({ role }) => fits(role));
-      if (found !== undefined) return Number(found.name.slice(1)) as Zone;
+    const until = performance.now() + READY_MS;
+    for (;;) {
+      for (const asked of ZONES) {
+        const members = await this.members(asked).catch(() => []);
+        const found = members.find(({ role }) => fits(role));
+        if (found !== undefined) return Number(found.name.slice(1)) as Zone;
+      }
+      if (performance.now() > until) throw new Error('no member has that role');
+      await sleep(100);
     }
-    throw new Error('no member has that role');
   }
 
   /** Resolves once all three members run, one leads, one is synchronous, and a write goes through. */
