@@ -262,6 +262,21 @@ async function compositeBound(dataDir: string): Promise<Bound> {
   };
 }
 
+/** In a process of its own that has done nothing else: what the token leaked for others is not in it. */
+async function memoryOf(
+  dataDir: string,
+  unwrap: Operation,
+  options: Parameters<typeof memoryBounds>[3],
+): Promise<readonly Bound[]> {
+  const service = await startService(1, { dataDir });
+  try {
+    const { target } = benchOf(service, [unwrap]);
+    return await memoryBounds(service.pid, target, unwrap.request, options);
+  } finally {
+    await service.stop();
+  }
+}
+
 /** Everything; `scale` shortens it. */
 async function bench(scale: number, workers: number): Promise<BenchReport> {
   const service = await startService(workers);
@@ -282,11 +297,10 @@ async function bench(scale: number, workers: number): Promise<BenchReport> {
     await matrix(plain, run, 'http');
     await placed(plain, run, 'shared');
     if (CORES > 1) await placed(plain, run, 'apart');
+    await service.stop();
     const long = { operations: 100_000 * scale, leak: token.leakedBytesPerObject };
     // The bound is one of a process; of several none has its load alone.
-    const memory =
-      workers === 1 ? await memoryBounds(service.pid, plain.target, unwrap.request, long) : [];
-    await service.stop();
+    const memory = workers === 1 ? await memoryOf(service.dataDir, unwrap, long) : [];
     const start = await secured(service.dataDir, operations, run);
     await inMemory(run);
     const steps = (await beside('steps.ts', service.dataDir)) as BenchReport['steps'];

@@ -1,7 +1,7 @@
 /** The steps of a deployment that need what the service never holds: the owner's password, the SO PIN. */
 import { execFile } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
-import { writeFileSync } from 'node:fs';
+import { realpathSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
@@ -27,7 +27,8 @@ interface Ended {
 const twofold = (environment: Record<string, string>, ...argv: string[]): Promise<Ended> =>
   new Promise((resolve) => {
     const env = { ...COMMAND_ENVIRONMENT, HOME: folder, ...environment };
-    const child = execFile(command, argv, { cwd: folder, env }, (_error, out, err) => {
+    const options = { cwd: folder, env, maxBuffer: 2 ** 24 };
+    const child = execFile(command, argv, options, (_error, out, err) => {
       resolve({ status: child.exitCode, out, err });
     });
   });
@@ -197,4 +198,47 @@ describe('twofold hsm init-token', () => {
     const { out } = await twofold(foreign('another'), ...init);
     expect(JSON.parse(out)).toMatchObject({ token: { made: false }, root: { made: true } });
   }, 60_000);
+});
+
+describe('twofold compile', () => {
+  /** What Node says of its compiled sources: taken, or made anew. */
+  const sources = (err: string) =>
+    err
+      .split('\n')
+      .filter((line) => line.includes('reading cache from') && line.includes('StrippedTypeScript'));
+  const loud = { NODE_DEBUG_NATIVE: 'COMPILE_CACHE' };
+
+  it('leaves nothing of a service or its threads to strip when that starts', async () => {
+    expect(await twofold({}, 'compile')).toMatchObject({ status: 0, err: '' });
+    const { status, err } = await twofold(loud, 'compile');
+    expect(status).toBe(0);
+    const read = sources(err);
+    for (const file of ['main/service.ts', 'hsm/worker.ts', 'hsm/serving.ts', 'http/app.ts']) {
+      expect(read).toContainEqual(expect.stringContaining(`/src/${file}`));
+    }
+    expect(read.filter((line) => !line.includes('success'))).toEqual([]);
+  });
+
+  it('lets another user read it', async () => {
+    const began = Date.now();
+    const { out } = await twofold({}, 'compile', '--uid', '54321');
+    const { folder: made } = JSON.parse(out) as { folder: string };
+    const theirs = made.replace(/-\d+$/u, '-54321');
+    try {
+      expect(realpathSync(theirs)).toBe(realpathSync(made));
+      // What other tests' services leave at this moment is theirs.
+      const files = readdirSync(theirs).map((name) => statSync(join(theirs, name)));
+      const modes = files.filter(({ mtimeMs }) => mtimeMs < began).map(({ mode }) => mode & 0o777);
+      expect(new Set(modes)).toEqual(new Set([0o644]));
+    } finally {
+      unlinkSync(theirs);
+    }
+  });
+
+  it.each([[['--uid', 'nobody']], [['--uid', '-1']], [['--uid', '01']], [['more']]])(
+    'refuses %j',
+    async (argv) => {
+      expect(await twofold({}, 'compile', ...argv)).toEqual(refusesWith('invalid_value'));
+    },
+  );
 });
