@@ -205,25 +205,13 @@ class HsmPool implements PooledHsm {
     return this.#attachment.tryRoot(root);
   }
 
+  /** One after another and each alone, so that the workers are the requests': a longer call makes those behind it wait. */
   async rewrap(items: readonly ToRewrap[]): Promise<readonly Settled<WrappedMaterial>[]> {
-    const chunks = rewrapChunks(items);
-    const settled = await settleEach(chunks, 1, async (chunk) => {
-      try {
-        return await this.#rewrapped(chunk);
-      } catch (error) {
-        if (chunk.length === 1) throw error;
-        // Which of them it was is seen one by one.
-        return settleEach(chunk, 1, async (item) => only(await this.#rewrapped([item])));
-      }
+    return settleEach(items, 1, async (item) => {
+      const request = { op: 'rewrap', items: joinToRewrap([item]) } as const;
+      const rewrapped = await this.#submit(request, this.#patienceFor(item.spec));
+      return only(splitRewrapped(rewrapped, [item]));
     });
-    return settled.flatMap((each, index) =>
-      isFailed(each) ? (chunks[index] ?? []).map(() => each) : each,
-    );
-  }
-
-  async #rewrapped(chunk: readonly [ToRewrap, ...ToRewrap[]]): Promise<readonly WrappedMaterial[]> {
-    const request = { op: 'rewrap', items: joinToRewrap(chunk) } as const;
-    return splitRewrapped(await this.#submit(request, this.#patienceFor(chunk[0].spec)), chunk);
   }
 
   async generate(spec: HsmKeySpec, options: GenerateOptions): Promise<HsmMaterial> {
@@ -384,23 +372,6 @@ class HsmPool implements PooledHsm {
 
 /** Calls of one batch that wait or run at a time: others come in between. */
 const CHUNKS_AT_ONCE = 4;
-
-/** Keys that are quick to unwrap go together; one call at a time, so that the other workers are the requests'. */
-const REWRAPPED_TOGETHER = 2;
-
-function rewrapChunks(items: readonly ToRewrap[]): readonly (readonly [ToRewrap, ...ToRewrap[]])[] {
-  const chunks: [ToRewrap, ...ToRewrap[]][] = [];
-  for (const item of items) {
-    const last = chunks.at(-1);
-    const joins = last !== undefined && last.length < REWRAPPED_TOGETHER;
-    if (joins && isQuick(item) && isQuick(last[0])) last.push(item);
-    else chunks.push([item]);
-  }
-  return chunks;
-}
-
-const isQuick = ({ spec }: ToRewrap): boolean =>
-  spec.kind === 'aes' || spec.kind === 'hmac' || (spec.kind === 'ec' && spec.curve === 'P-256');
 
 /** Chunk by chunk; what a chunk fails with is the outcome of each of its items. */
 async function inChunks<T, R>(

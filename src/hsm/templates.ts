@@ -60,8 +60,19 @@ export function attributes(template: ITemplate): Attribute[] {
   return Template.toPkcs11(template);
 }
 
+/** Templates that name no object: as many as there are kinds of keys, times residences. */
+const made = new Map<string, readonly Attribute[]>();
+
 /** The template of a secret key, or of a pair's private key. */
 export function privateTemplate(spec: HsmKeySpec, residence: Residence): Attribute[] {
+  if (residence.kind === 'token') return makePrivateTemplate(spec, residence);
+  const key = JSON.stringify([spec, residence]);
+  const template = made.get(key) ?? makePrivateTemplate(spec, residence);
+  made.set(key, template);
+  return [...template];
+}
+
+function makePrivateTemplate(spec: HsmKeySpec, residence: Residence): Attribute[] {
   const { sign, derive, ...none } = NO_USE;
   return attributes({
     // A generation mechanism implies class and type; X25519 has two types across tokens.

@@ -31,6 +31,8 @@ import type { RemadeRow, RootRotationStore, RootRow, RootTable } from './root-po
 import * as rows from './row-mac.ts';
 
 const OVERTAKEN_LIMIT = 20;
+/** Rows that are made anew at a time: what requests wait for on the main thread is a millisecond or two. */
+const SLICE = 16;
 
 /** What it counts. `altered` rows stay as they are, and keep the old generation from retiring. */
 interface Counts {
@@ -48,7 +50,7 @@ export interface RootRotationParts extends OperationParts {
   readonly forms: GovernedForms;
   /** Rows of one transaction at most. */
   readonly batch: number;
-  /** Waits between batches, so that requests come first. Resolves at once when the service stops. */
+  /** Waits after each few rows, so that requests come first. Resolves at once when the service stops. */
   readonly rest: (worked: { readonly rows: number; readonly ms: number }) => Promise<void>;
   /** Told of rows that were altered, and of batches that failed. */
   readonly onFailure: (what: string, error: unknown) => void;
@@ -123,11 +125,10 @@ export class RootRotation {
     let after: string | null = null;
     for (;;) {
       if (!(await mayGoOn())) return { how: 'stopped', view };
-      const began = performance.now();
       const page = await rotations.page(table, wanted, after, batch);
       if (page.malformed > 0) view = altered(view, page.malformed);
       if (page.rows.length > 0) {
-        const remade = await this.#remade(page.rows, generation);
+        const { remade, few, began } = await this.#remadeInSlices(page.rows, generation);
         view = altered(view, page.rows.length - remade.length);
         const written = remade.length === 0 ? view : await this.#commit(view, remade);
         if (written === null) {
@@ -136,7 +137,7 @@ export class RootRotation {
           continue;
         }
         view = written;
-        await this.#parts.rest({ rows: page.rows.length, ms: performance.now() - began });
+        await this.#parts.rest({ rows: few, ms: performance.now() - began });
       }
       if (page.next === null) return { how: 'done', view };
       after = page.next;
@@ -191,6 +192,25 @@ export class RootRotation {
     await new Changes(this.#parts, OF_END).run(this.#grants.carryOut(), unasked(SOURCE), () =>
       Promise.resolve(plainPlan({ generation, detail }, [{ kind: 'end-root-rotation', write }])),
     );
+  }
+
+  /**
+   * A few rows at a time, with a rest between them: what a batch takes is spread over the time that it has.
+   * @returns also how many the last few were, and when they began (performance.now): they are written before they rest
+   */
+  async #remadeInSlices(page: readonly RootRow[], generation: number) {
+    const remade: RemadeRow[] = [];
+    let [few, began] = [0, performance.now()];
+    for (let first = 0; first < page.length; first += SLICE) {
+      if (few > 0) {
+        await this.#parts.rest({ rows: few, ms: performance.now() - began });
+        began = performance.now();
+      }
+      const slice = page.slice(first, first + SLICE);
+      remade.push(...(await this.#remade(slice, generation)));
+      few = slice.length;
+    }
+    return { remade, few, began };
   }
 
   /** The rows under the generation in force; of one that was altered nothing is made. */

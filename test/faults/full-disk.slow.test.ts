@@ -10,17 +10,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { findEmbedded } from '../../src/store/embedded.ts';
 import { TestService } from '../e2e/service.ts';
 import { eventually } from '../store/eventually.ts';
-import { withClient } from '../store/owner.ts';
-import { Load, healthOf, untilReady } from './load.ts';
-
-const everythingHasAnIndex = (owner: string): Promise<boolean> =>
-  withClient(owner, async (client) => {
-    const { rows } = await client.query<{ whole: boolean }>(
-      `select not exists (select from public.entry e join public.lane l on l.id = e.lane where e.n >= l.next)
-        and (select size from public.log_head) = (select count(*) from public.entry) as whole`,
-    );
-    return rows[0]?.whole === true;
-  });
+import { Load, everythingHasAnIndex, healthOf, untilReady } from './load.ts';
 
 const mount = (folder: string) =>
   spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=160m,mode=700', 'tmpfs', folder]).status === 0;

@@ -20,7 +20,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/glob
 import { findEmbedded } from '../../src/store/embedded.ts';
 import { TestService } from '../e2e/service.ts';
 import { eventually } from '../store/eventually.ts';
-import { Load, healthOf, untilFailing, untilReady } from './load.ts';
+import { Load, everythingHasAnIndex, healthOf, untilFailing, untilReady } from './load.ts';
 
 /** A data folder with database, token, root and a key, whose service has ended. */
 let pattern: string;
@@ -173,8 +173,11 @@ describe('a token', () => {
     await load.stop();
     await load.round();
     for (const { status: code } of load.refusals) expect(code).toBe(503);
-    await load.expectKept(findEmbedded(service.dataDir)?.ownerUrl ?? '');
+    const owner = findEmbedded(service.dataDir)?.ownerUrl ?? '';
+    await load.expectKept(owner);
     await expectUnwraps(service);
+    // No checkpoint was signed meanwhile; then one has every entry of before, of meanwhile and of after.
+    await eventually(() => everythingHasAnIndex(owner), 60_000);
     // Gone while nothing could be recorded, and on record once something could.
     const seen = async () => (await own('hsm.state')).map(({ state }) => state);
     await eventually(async () => (await seen())[0] === 'ok');

@@ -151,3 +151,13 @@ export async function untilFailing(
     await sleep(20);
   }
 }
+
+/** Whether the log has every entry of the database once. */
+export const everythingHasAnIndex = (owner: string): Promise<boolean> =>
+  withClient(owner, async (client) => {
+    const { rows } = await client.query<{ whole: boolean }>(
+      `select not exists (select from public.entry e join public.lane l on l.id = e.lane where e.n >= l.next)
+        and (select size from public.log_head) = (select count(*) from public.entry) as whole`,
+    );
+    return rows[0]?.whole === true;
+  });

@@ -70,22 +70,34 @@ describe('a second root', () => {
     expect(await hsm.mac({ id: 'after', spec: key.spec, material: after }, data)).toEqual(before);
   }, 60_000);
 
-  it('refuses a damaged blob and the key of another, and nothing beside them', async () => {
-    const [first, second, , aes] = made;
-    if (first === undefined || second === undefined || aes === undefined) throw new TypeError();
+  it('refuses a damaged blob, and nothing beside it', async () => {
+    const [first, , , aes] = made;
+    if (first === undefined || aes === undefined) throw new TypeError();
     const damaged = Uint8Array.from(first.material.blob, (byte, at) =>
       at === 9 ? byte ^ 1 : byte,
     );
     const settled = await hsm.rewrap([
       { spec: first.spec, material: { ...first.material, blob: damaged } },
-      { spec: first.spec, material: { ...first.material, check: second.material.check } },
+      first,
       aes,
     ]);
     expect(settled.map((each) => (isFailed(each) ? each.code : each.generation))).toEqual([
       'integrity_failed',
-      'integrity_failed',
+      2,
       2,
     ]);
+  }, 60_000);
+
+  it('takes the key of another for what it is, which is refused where it is used', async () => {
+    const second = made[4];
+    if (second === undefined) throw new TypeError();
+    const other = await wrappedOf(second.spec);
+    const [material] = await hsm.rewrap([
+      { spec: second.spec, material: { ...second.material, check: other.check } },
+    ]);
+    if (material === undefined || isFailed(material)) throw new TypeError('not rewrapped');
+    const use = hsm.mac({ id: 'of-another', spec: second.spec, material }, randomBytes(32));
+    expect(await codeOf(use)).toBe('integrity_failed');
   }, 60_000);
 
   it('serves on without the first, which is destroyed once', async () => {

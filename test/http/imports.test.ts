@@ -16,8 +16,10 @@ import { openService } from './service.ts';
 import type { Called, Service } from './service.ts';
 
 let service: Service;
+/** Milliseconds by which the service's clock is ahead. */
+let ahead = 0;
 beforeAll(async () => {
-  service = await openService();
+  service = await openService({ clock: () => new Date(Date.now() + ahead) });
 });
 afterAll(() => service.stop());
 
@@ -196,6 +198,25 @@ describe('what is refused', () => {
       ['race-a', 'race-b'].map((name) => post(body(name, other, key, both))),
     );
     expect(raced.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([201, 409]);
+  });
+
+  it('parameters that are late: an hour after they were given, and not before', async () => {
+    const key = p256();
+    const given = await parametersOf(key.suite);
+    const envelope = await sealed(given, key);
+    const expires = Date.parse(given.expiresAt) - Date.now();
+    expect(expires / 60_000).toBeCloseTo(60, 0);
+    try {
+      ahead = expires + 1_000;
+      const late = await post(body('late', given, key, envelope));
+      expect([late.status, late.json['code']]).toEqual([409, 'import_parameters_expired']);
+      expect(service.drafts.at(-1)).toMatchObject({ outcome: 'import_parameters_expired' });
+      await absent('late');
+      ahead = expires - 5_000;
+      expect((await post(body('in-time', given, key, envelope))).status).toBe(201);
+    } finally {
+      ahead = 0;
+    }
   });
 
   it('labels of a Kubernetes provider, of whatever form, which only changes of a key may make', async () => {

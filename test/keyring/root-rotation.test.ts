@@ -46,7 +46,7 @@ const grantOf = <O extends 'operations.oversee' | 'root.carry-out'>(operation: O
     epoch: world.epoch.current,
   });
 
-function worker(altered: string[] = []): RootRotation {
+function worker(altered: string[] = [], rests: number[] = []): RootRotation {
   return new RootRotation(
     {
       ...world.governing,
@@ -57,7 +57,10 @@ function worker(altered: string[] = []): RootRotation {
       rotations: world.store.rotations,
       forms: GOVERNED_FORMS,
       batch: 32,
-      rest: () => Promise.resolve(),
+      rest: ({ rows }) => {
+        rests.push(rows);
+        return Promise.resolve();
+      },
       onFailure: (what) => altered.push(what),
     },
     {
@@ -117,6 +120,19 @@ describe('a rotation', () => {
     const { key } = await next.keyring.read.get(next.grant('keys.read', signing));
     expect(key.id).toBe(signing);
     expect(await next.unwrap(symmetric, before[1] ?? new Uint8Array())).toBe('two');
+  });
+
+  it('rests after each few rows of a batch, for all that it moves', async () => {
+    for (let key = 0; key < 20; key += 1) await world.create({ suite: 'HS256' });
+    await place(2);
+    await begin();
+    const rests: number[] = [];
+    await worker([], rests).run(() => Promise.resolve(true));
+    const { state, position = 0 } = (await rotation()) ?? {};
+    expect([state, rests.slice(0, 4)]).toEqual(['succeeded', [16, 4, 16, 4]]);
+    expect(Math.max(...rests)).toBe(16);
+    // What a rotation takes over is no row of a table.
+    expect(rests.reduce((sum, rows) => sum + rows, 0)).toBe(position - 1);
   });
 
   it('puts what is made after its beginning under the new generation', async () => {

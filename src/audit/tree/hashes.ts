@@ -36,15 +36,15 @@ export function nodeHash(left: Uint8Array, right: Uint8Array): Uint8Array {
 export function perfectRoot(hashes: Uint8Array): Uint8Array {
   let count = hashes.length / HASH_BYTES;
   if (!Number.isInteger(Math.log2(count))) throw new RangeError('not a power of two of hashes');
-  let row = Uint8Array.from(hashes);
+  const row = Uint8Array.from(hashes);
+  // Each row over the one below it, of which every pair is read before its place is written.
   for (; count > 1; count /= 2) {
-    const above = new Uint8Array((count / 2) * HASH_BYTES);
     for (let pair = 0; pair < count / 2; pair++) {
-      above.set(nodeHash(hashAt(row, 2 * pair), hashAt(row, 2 * pair + 1)), pair * HASH_BYTES);
+      nodeInput.set(row.subarray(2 * pair * HASH_BYTES, 2 * (pair + 1) * HASH_BYTES), 1);
+      row.set(sha256(nodeInput), pair * HASH_BYTES);
     }
-    row = above;
   }
-  return row;
+  return row.slice(0, HASH_BYTES);
 }
 
 /** The hash at a position of hashes that stand one behind another; a view, not a copy. */
