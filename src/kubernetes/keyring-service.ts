@@ -73,6 +73,8 @@ interface Noted {
   keyId: string | null;
   used: Used | null;
   origin: AuditDraft['origin'];
+  /** What refused it. */
+  limit: string | null;
 }
 
 /** One call's count against limits; what the provider asks for its own Status has none. */
@@ -202,7 +204,7 @@ export class KeyringService implements KeyService {
   ): Promise<T> {
     const { namespace, key, epoch, audit } = this.#parts;
     const standing = { epoch: epoch.current, namespace, keyId: null, keyName: key };
-    const noted: Noted = { keyId: null, used: null, origin: null };
+    const noted: Noted = { keyId: null, used: null, origin: null, limit: null };
     const refusal = audit.refusal(asked.operation);
     if (refusal !== null) {
       // Where no entry can be made, that is the refusal.
@@ -235,7 +237,8 @@ export class KeyringService implements KeyService {
   }
 
   #isSummed(asked: Asked, noted: Noted, failure: TwofoldError): boolean {
-    if (failure.code !== 'rate_limited') return false;
+    noted.limit = this.#parts.counts.limitOf(failure);
+    if (noted.limit === null) return false;
     return this.#parts.counts.isSummed(failure, this.#draft(asked, noted, failure.code));
   }
 
@@ -254,7 +257,7 @@ export class KeyringService implements KeyService {
     }
   }
 
-  #draft(asked: Asked, { keyId, used, origin }: Noted, outcome: string): AuditDraft {
+  #draft(asked: Asked, { keyId, used, origin, limit }: Noted, outcome: string): AuditDraft {
     const { operation, context, uid, started } = asked;
     const { namespace, key, engineOf } = this.#parts;
     const { decision } = this.#grant(operation, context);
@@ -282,7 +285,7 @@ export class KeyringService implements KeyService {
       items: [],
       durationUs: Math.max(0, Math.round((performance.now() - started) * 1e3)),
       // Names of the configuration, which are no secret: whose values these are.
-      detail: { ...context, ...(named && { uid }), ...(uid === null && { probe: true }) },
+      detail: { ...context, ...(named && { uid }), ...(uid === null && { probe: true }), ...(limit !== null && { limit }) },
     };
   }
 }

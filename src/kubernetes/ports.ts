@@ -77,6 +77,8 @@ export interface UseCounts {
    * @throws TwofoldError rate_limited, integrity_failed, database_unavailable
    */
   count(): Promise<() => void>;
+  /** The limit that refused a call; null for what is no such refusal. */
+  limitOf(failure: TwofoldError): string | null;
   /** Whether a refusal is one of many that are written as a sum; else it needs an entry of its own. */
   isSummed(refusal: TwofoldError, draft: AuditDraft): boolean;
 }

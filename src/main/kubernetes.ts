@@ -117,6 +117,7 @@ export function countsOf(
         if (charge) gate?.refund(charge);
       };
     },
+    limitOf: (failure) => (failure instanceof RateRefused ? failure.limit.name : null),
     isSummed: (refusal, draft) =>
       refusal instanceof RateRefused &&
       limits()?.refusals.counted(draft, refusal.limit.name) === true,

@@ -402,6 +402,7 @@ describe('limits that policies set', () => {
       deciding[0]?.call('user', 'POST', '/v1/keys/k/wrap/batch', { json: { items: more }, headers });
     expect((await batch(items))?.status).toBe(200);
     expect((await batch(items))?.json['code']).toBe('rate_limited');
+    await settled(...deciding);
     const after = await batch(items.slice(0, 4));
     expect(after?.headers.get('ratelimit')).toMatch(/^"quota\.policy\.few\.day";r=6;/u);
   });

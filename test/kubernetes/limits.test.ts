@@ -249,7 +249,7 @@ describe('calls of an API server', () => {
     await setLimits({ keys: new Map([[KEY, rate(1, 1)]]) });
     await calls(5, () => provider.plugin.encrypt(seed()));
     const recorded = () => provider.drafts.filter(({ outcome }) => outcome === 'rate_limited');
-    expect(recorded()).toHaveLength(1);
+    expect(recorded()).toMatchObject([{ operation: 'wrap', detail: { limit: 'key.use' } }]);
     await calls(20, () => provider.plugin.encrypt(seed()));
     expect(recorded()).toHaveLength(1);
     await provider.refusals.flush();
