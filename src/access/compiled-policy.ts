@@ -9,9 +9,9 @@ import type { EntityUidJson, PolicyJson } from '@cedar-policy/cedar-wasm/nodejs'
 import { BoundedCache } from './bounded-cache.ts';
 import type { CedarSchema } from './cedar-schema.ts';
 import { policyInvalid, policyRefused } from './policy-error.ts';
-import { checkAnnotations, rateOfText } from './policy-limit.ts';
+import { checkAnnotations, termsOfLimit } from './policy-limit.ts';
 import { checkConditions, checkNesting } from './policy-nesting.ts';
-import type { PolicyRate } from './policy-limit.ts';
+import type { PolicyTerms } from './policy-limit.ts';
 
 export type Constraint =
   | { readonly op: 'All' }
@@ -24,7 +24,7 @@ export interface CompiledPolicy {
   readonly digest: string;
   readonly annotatedId: string | null;
   /** Of each principal that it admits, by its `@limit`; null: it sets none. */
-  readonly limit: PolicyRate | null;
+  readonly limit: PolicyTerms | null;
   readonly annotations: Readonly<Record<string, string | null>>;
   readonly effect: 'permit' | 'forbid';
   readonly principal: Constraint;
@@ -89,7 +89,7 @@ function compile(text: string): CompiledPolicy {
     digest: hash('sha256', text, 'hex'),
     annotatedId: annotations['id'] ?? null,
     // One that was stored before it meant anything says nothing; what is stored anew is checked.
-    limit: json.effect === 'permit' ? rateOfText(annotations['limit'] ?? '') : null,
+    limit: json.effect === 'permit' ? termsOfLimit(annotations['limit'] ?? '') : null,
     annotations,
     effect: json.effect,
     principal: constraintOf(json.principal),

@@ -148,12 +148,17 @@ export class KubernetesOverHttp implements KeyService {
   async #ask(call: Call, signal: AbortSignal): Promise<Answer> {
     const headers = { ...this.#headers, ...call.headers };
     const full = { ...call, headers, most: LONGEST_ANSWER };
+    let limited = 0;
     const { value, silent } = await hedged<Endpoint, Answer>(
       {
         places: this.#order(),
         attempt: ({ connection }, ending) => attempt(connection, { ...full, signal: ending }),
-        passes: (error) =>
-          TwofoldError.is(error) && (ERRORS[error.code].retryable || ELSEWHERE.has(error.code)),
+        passes: (error) => {
+          if (!TwofoldError.is(error)) return false;
+          // Limits hold over all instances: each place is asked once, and who waits is told at once.
+          if (error.code === 'rate_limited') return ++limited < this.#endpoints.length;
+          return ERRORS[error.code].retryable || ELSEWHERE.has(error.code);
+        },
         drop: ({ body }) => wipe(body),
         late: (error) => error ?? new TwofoldError('deadline_exceeded', this.#nobody()),
         times: this.#times,

@@ -14,6 +14,7 @@ import { lengthOf, parseDuration as parseCalendarDuration } from '../keyring/dur
 import { auditSchema } from './audit.ts';
 import { backupSchema } from './backup.ts';
 import { kmsSchema } from './kms.ts';
+import { limitsSchema } from './limits.ts';
 import { parseUntil } from './until.ts';
 
 /** What a leaf says about itself beside its type. */
@@ -151,44 +152,6 @@ const hsm = z
     deadlineMs: described(
       z.int().min(50).max(60_000).default(3000),
       'Longest wait for one HSM call, ms.',
-    ),
-  })
-  .prefault({});
-
-const perMinute = (what: string) =>
-  described(
-    z.int().min(0).max(100_000_000).default(0),
-    `Most ${what} in a minute, over all instances; each item of a batch counts. Ten seconds' worth may come at once. 0: no limit of the configuration.`,
-  );
-
-const limits = z
-  .strictObject({
-    bodyBytes: described(z.int().min(1024).max(8_388_608).default(1_048_576), 'Largest body.'),
-    wrapBytes: described(z.int().min(32).max(65_536).default(65_536), 'Largest wrapped plaintext.'),
-    batchItems: described(z.int().min(1).max(1000).default(1000), 'Most items of a batch.'),
-    batchBytes: described(
-      z.int().min(1024).max(8_388_608).default(8_388_608),
-      'Largest batch body.',
-    ),
-    unauthenticatedPerMinute: described(
-      z.int().min(1).max(1_000_000).default(600),
-      'Refused requests of one source in a minute after which those without a token are turned away and its tokens are checked four at a time; shared out among the workers.',
-    ),
-    unauthenticatedSources: described(
-      z.int().min(1).max(1_000_000).default(10_000),
-      'Sources that a worker counts one by one; further ones share a counter.',
-    ),
-    principalPerMinute: perMinute('uses of keys by one principal, over all namespaces'),
-    adminPerMinute: perMinute('requests under `/v1/admin` of one principal, over all namespaces'),
-    namespacePerMinute: perMinute('uses of keys of one namespace'),
-    keyPerMinute: perMinute('uses of one key'),
-    rewrapItemsPerSecond: described(
-      z.int().min(1).max(100_000).default(2000),
-      'Most items a second of one rewrap job, over all instances.',
-    ),
-    runningOperations: described(
-      z.int().min(1).max(1000).default(20),
-      'Most running operations (rewrap jobs) of one principal.',
     ),
   })
   .prefault({});
@@ -376,7 +339,7 @@ export const configSchema = z.strictObject({
       ),
     })
     .prefault({}),
-  limits,
+  limits: limitsSchema,
   kms: kmsSchema,
   audit: auditSchema({ host, port: port(8373), tls }),
   events,

@@ -134,7 +134,11 @@ export const ownLimits = defineRoute({
           }),
         )
         .optional()
-        .meta({ description: 'Quotas of uses in a day or month that the namespace has set.' }),
+        .meta({
+          description:
+            'Quotas of a day or month: `quota.service.…` of the configuration, `quota.policy.…` of ' +
+            'policies, else of the namespace; those of single keys stand in answers about them.',
+        }),
       quotas: z
         .object({ keys: quota, versions: quota })
         .nullable()

@@ -15,16 +15,18 @@ const principal = z
   .union([z.strictObject({ role: subject }), z.strictObject({ issuer: subject, subject })])
   .meta({ id: 'PolicyPrincipal', description: 'A role, or one user.' });
 
+const TERM = '[1-9][0-9]{0,8}\\/(?:(?:s|min)(?: burst [1-9][0-9]{0,8})?|day|month)';
 const limit = z
   .string()
   .regex(
-    /^[1-9][0-9]{0,8}\/(?:s|min)(?: burst [1-9][0-9]{0,8})?$/,
-    'must be like 100/s or 600/min burst 50',
+    new RegExp(`^${TERM}(?:, ${TERM}){0,2}$`),
+    'must be like 100/s, 600/min burst 50, 10000/day or several of them with ", " between',
   )
   .meta({
     description:
-      'Rate of each principal that the policy admits, like `100/s` or `600/min burst 50`; ' +
-      'what `@limit` says in Cedar. At most 32 policies of a namespace have one.',
+      'Rate of each principal that the policy admits, like `100/s` or `600/min burst 50`, and how ' +
+      'much it may do in a day or month of UTC, like `10000/day` or `100/s, 200000/month`: what ' +
+      '`@limit` says in Cedar. Policies of a namespace have at most 32 of these.',
   });
 
 export const policyTerms = {
@@ -36,7 +38,7 @@ export const policyTerms = {
     .meta({
       description:
         'One policy in Cedar, without slots. Or else `template`. Annotations: `@id` (its name), ' +
-        '`@description`, and on a permit `@limit` (at most 32 policies of a namespace). Brackets ' +
+        '`@description`, and on a permit `@limit` (at most 32 in a namespace). Brackets ' +
         'and operators are nested some 45 deep at most.',
     }),
   template: z

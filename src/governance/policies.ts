@@ -8,6 +8,7 @@ import { readSchema } from '../access/cedar-schema.ts';
 import { covers, coversAction } from '../access/compiled-policy.ts';
 import type { CompiledPolicy } from '../access/compiled-policy.ts';
 import { policyRefused } from '../access/policy-error.ts';
+import { limitsIn } from '../access/policy-limit.ts';
 import type { PolicyValidation } from '../access/policy-validation.ts';
 import { EVERYONE_IDENTIFIES, SCHEMA, TEMPLATE_NAMES } from '../access/policies.ts';
 import type { Grant } from '../access/grant.ts';
@@ -33,7 +34,7 @@ export const POLICY_LIMITS = {
   text: 8_192,
   /** Characters of all policies of a namespace. */
   total: 1_048_576,
-  /** Those with a limit, each a bucket that every request of whom it admits is charged to. */
+  /** Their limits, each a bucket that every request of whom it admits is charged to. */
   limited: 32,
 } as const;
 
@@ -258,7 +259,7 @@ const lengthOf = ({ source }: StoredPolicy): number =>
   source.kind === 'cedar' ? source.text.length : 0;
 
 const limitedOf = (policies: readonly CompiledPolicy[]): number =>
-  policies.filter(({ limit }) => limit !== null).length;
+  policies.reduce((sum, { limit }) => sum + limitsIn(limit), 0);
 
 /** What adds none is taken, so that too many can become fewer. @throws TwofoldError quota_exceeded */
 function requireFewLimited(
@@ -268,7 +269,7 @@ function requireFewLimited(
   const limited = limitedOf(after);
   if (limited <= POLICY_LIMITS.limited || limited <= limitedOf(before)) return;
   const most = String(POLICY_LIMITS.limited);
-  throw new TwofoldError('quota_exceeded', `At most ${most} policies of a namespace have a limit.`);
+  throw new TwofoldError('quota_exceeded', `Policies of a namespace have at most ${most} limits.`);
 }
 
 /**

@@ -10,6 +10,7 @@
  */
 import { createHash } from 'node:crypto';
 
+import { BoundedCache } from '../access/bounded-cache.ts';
 import type { Grant, Operation } from '../access/grant.ts';
 import { encodeCbor } from '../crypto/cbor.ts';
 import { nameOfSetChange } from '../epoch.ts';
@@ -20,12 +21,15 @@ import type { ChangeEvent } from '../keyring/events.ts';
 import type { ChangeDone, ChangeRun } from '../keyring/operations.ts';
 import type { KeyWrite } from '../keyring/ports.ts';
 import type { HistoryQuery, JsonObject, SetMember, SetStore } from '../keyring/set-ports.ts';
-import { attestMember, attestSeal, hashOfHashes, hashOfMember } from './set-mac.ts';
+import { altered, attestMember, attestSeal, hashOfHashes, hashOfMember } from './set-mac.ts';
 import { verifyHistory, verifySet } from './set-mac.ts';
 import { ViewCache, byBytes, continued } from './set-views.ts';
 import type { Member, RowProof, SetView, VerifiedSet } from './set-views.ts';
 
 export type { Member, SetView } from './set-views.ts';
+
+/** Namespaces of which the newest revision is remembered. */
+const REMEMBERED = 20_000;
 
 /** What a kind is. */
 export interface SetKind<T> {
@@ -91,6 +95,8 @@ export class SealedSet<T> {
   readonly #kind: SetKind<T>;
   readonly #changes: Changes<PreparedSetChange<T>>;
   #cache: ViewCache<T> | undefined;
+  /** The newest revision that was verified, by namespace: what stands in the database never goes below it. */
+  readonly #least = new BoundedCache<string, number>(REMEMBERED);
   /** Of the views that this set gave out. */
   readonly #proofs = new WeakMap<SetView<T>, ReadonlyMap<string, RowProof>>();
 
@@ -118,10 +124,15 @@ export class SealedSet<T> {
 
   async #read(namespace: string): Promise<VerifiedSet<T>> {
     const what = JSON.stringify([this.#kind.kind, namespace]);
-    const set = await this.#parts.integrity.over(
-      what,
-      async () => (await this.#readOn(namespace)) ?? (await this.#readWhole(namespace)),
-    );
+    // Known before it reads: what is read at the same time may be newer, and is no reproach to this one.
+    const least = this.#least.get(namespace) ?? 0;
+    const set = await this.#parts.integrity.over(what, async () => {
+      const read = (await this.#readOn(namespace)) ?? (await this.#readWhole(namespace));
+      if (read.view.revision < least) throw altered(this.#kind.kind, namespace);
+      return read;
+    });
+    const { revision } = set.view;
+    if (revision > (this.#least.get(namespace) ?? 0)) this.#least.set(namespace, revision);
     this.#proofs.set(set.view, set.proofs);
     return set;
   }

@@ -80,7 +80,7 @@ export async function attestSeal(mac: RowMac, value: SetSeal): Promise<Attested<
   return { value, mac: await mac(canonicalSeal(value)) };
 }
 
-const altered = (kind: string, namespace: string) =>
+export const altered = (kind: string, namespace: string) =>
   new TwofoldError('integrity_failed', `The ${kind} set of namespace ${namespace} was altered.`);
 
 /** A row may hold what no row of ours could, such as a fraction. */
@@ -102,8 +102,12 @@ export async function isSealOf(
   return genuine && equalBytes(seal.value.hash, members);
 }
 
+/** Whether the history, which only grows, has a later revision than the seal: an older set was put back. */
+export const isBehind = ({ seal, newest }: Pick<StoredSet, 'seal' | 'newest'>): boolean =>
+  newest > (seal?.value.revision ?? 0);
+
 /**
- * Verifies that these are the members, and that they are all there are.
+ * Verifies that these are the members, that they are all there are, and that none came later.
  * @returns `hashOfMember` of each
  * @throws TwofoldError integrity_failed
  */
@@ -111,8 +115,9 @@ export async function verifySet(
   mac: RowMac,
   kind: string,
   namespace: string,
-  { seal, members }: StoredSet,
+  { seal, newest, members }: StoredSet,
 ): Promise<readonly Uint8Array[]> {
+  if (isBehind({ seal, newest })) throw altered(kind, namespace);
   const values = members.map(({ value }) => value);
   if (seal === null) {
     if (values.length > 0) throw altered(kind, namespace);

@@ -9,7 +9,7 @@ import { isOfPoliciesAlone, nameOfSetChange } from '../epoch.ts';
 import type { EpochStanding, SecurityChange, SecurityEpoch } from '../epoch.ts';
 import type { RowMac } from '../keyring/row-mac.ts';
 import type { SetMember, SetSince, StoredMember } from '../keyring/set-ports.ts';
-import { digestOfRows, hashOfHashes, hashOfMember, isSealOf } from './set-mac.ts';
+import { digestOfRows, hashOfHashes, hashOfMember, isBehind, isSealOf } from './set-mac.ts';
 
 /** Namespaces whose sets are remembered. */
 const MAX_CACHED = 1_000;
@@ -62,10 +62,11 @@ export function byBytes(a: string, b: string): number {
 export async function continued<T>(
   mac: RowMac,
   { view, proofs }: VerifiedSet<T>,
-  { seal, written, removed, rest }: SetSince,
+  { seal, newest, written, removed, rest }: SetSince,
   present: (row: StoredMember['value']) => Member<T>,
 ): Promise<VerifiedSet<T> | null> {
   if (seal === null || seal.value.revision < view.revision) return null;
+  if (isBehind({ seal, newest })) return null;
   const gone = new Set([...removed, ...written.map(({ value }) => value.name)]);
   const kept = [...proofs].filter(([name]) => !gone.has(name));
   if (!equalBytes(digestOfRows(kept.map(([, { digest }]) => digest)), rest)) return null;

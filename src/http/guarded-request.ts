@@ -34,7 +34,7 @@ import type { HttpDependencies } from './dependencies.ts';
 import type { Answer, Exchange } from './exchange.ts';
 import type { HeaderValues } from './head.ts';
 import type { Input, InputReader } from './input.ts';
-import type { Limited } from './limit-gate.ts';
+import type { Limited } from './limited.ts';
 import type { Call, GuardedContract, GuardedRoute, PathParams, Reply } from './route.ts';
 
 /** How often a request runs before changes that keep overtaking it make it fail. */

@@ -5,49 +5,34 @@
 import { TwofoldError } from '../errors.ts';
 import { PERIODS } from '../governance/limits.ts';
 import { periodAt, quotaOf, rateOf } from '../limits/rate.ts';
-import type { Operation, Principal } from '../access/grant.ts';
+import { ConfiguredLimits } from './configured-limits.ts';
+import { whoOf } from './limited.ts';
+import { limitsOfPolicies } from './policy-limits.ts';
+import type { Operation } from '../access/grant.ts';
 import type { PolicyLimit } from '../access/policy-limit.ts';
 import type {
   NamespaceLimitSets,
   NamespaceLimits,
-  RateClass,
   Scope,
   SetRate,
 } from '../governance/limits.ts';
 import type { KeyReferences } from '../keyring/references.ts';
 import type { Charge, Limiter } from '../limits/limiter.ts';
 import type { Limit, PeriodKind, Rate } from '../limits/rate.ts';
-
-/** Of the configuration; 0: none. */
-export interface RateSettings {
-  readonly principalPerMinute: number;
-  readonly adminPerMinute: number;
-  readonly namespacePerMinute: number;
-  readonly keyPerMinute: number;
-}
+import type { LimitSettings } from './configured-limits.ts';
+import type { Limited } from './limited.ts';
 
 export interface LimitGateParts {
   readonly limiter: Limiter;
   readonly governance: { readonly limits: Pick<NamespaceLimitSets, 'inForce'> };
   readonly keys: Pick<KeyReferences, 'resolve'>;
-  readonly settings: RateSettings;
+  readonly settings: LimitSettings;
   /** For the period of a quota. */
   readonly clock?: () => Date;
 }
 
 type Periods = NamespaceLimits['periods'];
 type QuotaName = `${Scope}.${PeriodKind}`;
-
-/** What is asked. */
-export interface Limited {
-  readonly principal: Principal;
-  readonly namespace: string;
-  /** As the request names it. */
-  readonly key: string | null;
-  readonly plane: RateClass;
-  /** Whether it is a use of keys (`isUse`): quotas of uses count nothing else. */
-  readonly uses: boolean;
-}
 
 /** What stops a harm, or says who is limited, is never refused for a limit. */
 const UNLIMITED: ReadonlySet<Operation> = new Set<Operation>([
@@ -61,6 +46,9 @@ const UNLIMITED: ReadonlySet<Operation> = new Set<Operation>([
   'limits.change',
   'approvals.decide',
 ]);
+
+/** Rates that all principals of a namespace use up together. */
+const OF_ALL: ReadonlySet<string> = new Set(['namespace.use', 'service.namespace.use']);
 
 /** Refused for a limit: its entries are counted where they are many. */
 export class RateRefused extends TwofoldError {
@@ -78,18 +66,11 @@ export class RateRefused extends TwofoldError {
 
 export class LimitGate {
   readonly #parts: LimitGateParts;
-  readonly #configured: Readonly<Record<keyof RateSettings, Rate | null>>;
+  readonly #configured: ConfiguredLimits;
 
   constructor(parts: LimitGateParts) {
     this.#parts = parts;
-    const { principalPerMinute, adminPerMinute, namespacePerMinute, keyPerMinute } = parts.settings;
-    const rate = (perMinute: number) => (perMinute === 0 ? null : rateOf(perMinute));
-    this.#configured = {
-      principalPerMinute: rate(principalPerMinute),
-      adminPerMinute: rate(adminPerMinute),
-      namespacePerMinute: rate(namespacePerMinute),
-      keyPerMinute: rate(keyPerMinute),
-    };
+    this.#configured = new ConfiguredLimits(parts.settings);
   }
 
   /**
@@ -111,6 +92,14 @@ export class LimitGate {
     return UNLIMITED.has(operation) ? null : this.#charge(limits, cost);
   }
 
+  /** Of policies that admit it. */
+  ofPolicies(
+    asked: Pick<Limited, 'namespace' | 'principal'>,
+    policies: readonly PolicyLimit[],
+  ): readonly Limit[] {
+    return limitsOfPolicies(asked, policies, this.#now());
+  }
+
   /** Of another key that it uses: uses of it, whatever the request itself is. @throws as `count` */
   async limitsOfKey(asked: Limited, key: string): Promise<readonly Limit[]> {
     const found: Limit[] = [];
@@ -119,12 +108,33 @@ export class LimitGate {
     return found;
   }
 
+  /**
+   * Counts a use by one of the service's own principals, which nobody else's uses may keep from its key: the
+   * rates of the principal itself and of the key may refuse it, once they are known to be used up; rates of the
+   * namespace, and every quota, count it and let it through.
+   * @throws as `count`
+   */
+  async countOwn(asked: Limited): Promise<Charge | null> {
+    const limits = await this.limitsOf(asked);
+    if (limits.length === 0) return null;
+    return this.#admitted(
+      this.#parts.limiter.chargeKnown(
+        limits,
+        ({ period, name }) => period === undefined && !OF_ALL.has(name),
+      ),
+      1,
+    );
+  }
+
   #charge(limits: readonly Limit[], cost: number): Charge | null {
     if (limits.length === 0) return null;
-    const charge = this.#parts.limiter.charge(limits, cost);
-    const { refused, retryAfter } = charge;
+    return this.#admitted(this.#parts.limiter.charge(limits, cost), cost);
+  }
+
+  /** @throws RateRefused */
+  #admitted(charge: Charge, cost: number): Charge {
+    const { refused, retryAfter, left } = charge;
     if (refused === null) return charge;
-    const left = this.remaining(refused);
     // A quota that has too little left lasts as long as its period; of another some may have to be leased.
     const { period } = refused;
     const ends = period === undefined || left >= cost ? null : period.ends;
@@ -154,7 +164,7 @@ export class LimitGate {
   async limitsOf(asked: Limited, policies: readonly PolicyLimit[] = []): Promise<readonly Limit[]> {
     const { namespace, plane, uses } = asked;
     const who = whoOf(asked);
-    const found = this.#ofConfiguration(asked, who);
+    const found = [...this.#configured.of(asked, who, this.#now())];
     const { rates, keys, periods } = await this.#parts.governance.limits.inForce(namespace);
     if (rates.size > 0) {
       add(
@@ -172,24 +182,7 @@ export class LimitGate {
     }
     if (uses && periods.size > 0) this.#addQuotas(found, namespace, who, periods);
     if (asked.key !== null) await this.#addKey(found, asked, asked.key, { rates, keys, periods });
-    return policies.length === 0 ? found : [...found, ...ofPolicies(asked, policies)];
-  }
-
-  #ofConfiguration({ principal, namespace, plane }: Limited, who: string): Limit[] {
-    const { principalPerMinute, adminPerMinute, namespacePerMinute } = this.#configured;
-    const found: Limit[] = [];
-    const own = plane === 'use' ? principalPerMinute : adminPerMinute;
-    if (own !== null) {
-      const name = `service.principal.${plane}`;
-      // Over all namespaces, so of the one whose issuer named them, or of nobody.
-      const owner = principal.namespace ?? '';
-      found.push({ name, bucket: `c/p/${plane}/${lengthAnd(owner)}${who}`, owner, rate: own });
-    }
-    if (plane === 'use' && namespacePerMinute !== null) {
-      const limited = { bucket: `c/n/${namespace}`, owner: namespace };
-      found.push({ name: 'service.namespace.use', ...limited, rate: namespacePerMinute });
-    }
-    return found;
+    return policies.length === 0 ? found : [...found, ...this.ofPolicies(asked, policies)];
   }
 
   /** By the key's id, whatever the request calls it; what is no key has no limit. */
@@ -199,17 +192,14 @@ export class LimitGate {
     reference: string,
     { rates, keys, periods }: Pick<NamespaceLimits, 'rates' | 'keys' | 'periods'>,
   ): Promise<void> {
-    const configured = plane === 'use' ? this.#configured.keyPerMinute : null;
+    const configured = this.#configured.limitsKeys({ plane, uses });
     const ofAll = rates.get(`key.${plane}`);
     const quotas = uses && PERIODS.some((kind) => periods.has(`key.${kind}`));
-    if (configured === null && ofAll === undefined && keys.size === 0 && !quotas) return;
+    if (!configured && ofAll === undefined && keys.size === 0 && !quotas) return;
     const key = await this.#parts.keys.resolve(namespace, reference);
     if (key === null) return;
     const own = plane === 'use' ? keys.get(key.name) : undefined;
-    if (configured !== null) {
-      const limited = { bucket: `c/k/${key.id}`, owner: namespace };
-      found.push({ name: 'service.key.use', ...limited, rate: configured });
-    }
+    found.push(...this.#configured.ofKey({ namespace, plane, uses }, key.id, this.#now()));
     add(
       found,
       `key.${plane}`,
@@ -247,21 +237,6 @@ export class LimitGate {
     });
   }
 }
-
-const lengthAnd = (text: string): string => `${String(text.length)}:${text}`;
-
-/** The same text for nobody else. */
-const whoOf = ({ principal: { issuer, subject } }: Limited): string =>
-  `${lengthAnd(issuer)}${subject}`;
-
-/** Of each principal, over all that the policy admits it to. */
-export const ofPolicies = (asked: Limited, policies: readonly PolicyLimit[]): readonly Limit[] =>
-  policies.map(({ policy, perMinute, burst }) => ({
-    name: `policy.${policy}`,
-    bucket: `n/${asked.namespace}/y/${policy}/${whoOf(asked)}`,
-    owner: asked.namespace,
-    rate: rateOf(perMinute, burst ?? undefined),
-  }));
 
 function add(
   found: Limit[],

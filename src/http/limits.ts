@@ -2,7 +2,6 @@
 import * as contract from '../contract/limits.ts';
 import { CLASSES, PERIODS, SCOPES } from '../governance/limits.ts';
 import { answerSet, memberTag } from './governed.ts';
-import { ofPolicies } from './limit-gate.ts';
 import { route } from './route.ts';
 import type { NamespaceLimits, SetRate } from '../governance/limits.ts';
 import type { Member, PreparedSetChange } from '../governance/sealed-set.ts';
@@ -110,7 +109,7 @@ export function limitRoutes({ governance, limits, access }: Dependencies): reado
         const held = await Promise.all(
           CLASSES.map((plane) => limits.gate.limitsOf({ ...asked, plane, uses: plane === 'use' })),
         );
-        const all = [...held.flat(), ...ofPolicies(asked, policies)];
+        const all = [...held.flat(), ...limits.gate.ofPolicies(asked, policies)];
         const rates = all.filter(({ period }) => period === undefined);
         const periods = all.flatMap((limit) => {
           const { name, rate, period } = limit;

@@ -1,11 +1,12 @@
 /** What one request is counted against, once however often it runs. */
 import { ERRORS, TwofoldError } from '../errors.ts';
-import { RateRefused, limitHeaders, ofPolicies } from './limit-gate.ts';
+import { RateRefused, limitHeaders } from './limit-gate.ts';
 import type { Decision, Operation } from '../access/grant.ts';
 import type { PolicyLimit } from '../access/policy-limit.ts';
 import type { Charge } from '../limits/limiter.ts';
 import type { Limit } from '../limits/rate.ts';
-import type { Cost, LimitGate, Limited } from './limit-gate.ts';
+import type { Cost, LimitGate } from './limit-gate.ts';
+import type { Limited } from './limited.ts';
 
 /** What of a request came to nothing by these is no use of a key. */
 const REFUSED: ReadonlySet<string> = new Set(['forbidden', 'rate_limited']);
@@ -50,7 +51,7 @@ export class RequestLimits {
     const fresh = limits.filter(({ policy }) => !this.#admitted.has(policy));
     for (const limit of fresh) this.#admitted.set(limit.policy, limit);
     if (!this.#counted) return;
-    this.#more(ofPolicies(asked, fresh), this.#cost.items);
+    this.#more(this.#gate.ofPolicies(asked, fresh), this.#cost.items);
     if (key !== undefined && asked.uses) this.#more(this.#limitsOf(key), this.#cost.ofKey);
   }
 

@@ -71,6 +71,8 @@ export interface StoredMember extends Attested<SetMember> {
 export interface StoredSet {
   /** Null while the set never had a member. */
   readonly seal: Attested<SetSeal> | null;
+  /** The newest revision in its history; 0 while there is none. */
+  readonly newest: number;
   /** In byte order of their names. */
   readonly members: readonly StoredMember[];
 }
@@ -78,6 +80,7 @@ export interface StoredSet {
 /** A set as it is, for who knows what it was at an earlier revision. */
 export interface SetSince {
   readonly seal: Attested<SetSeal> | null;
+  readonly newest: number;
   /** Members that were written after that revision, in byte order of their names. */
   readonly written: readonly StoredMember[];
   /** Names that a later revision took away; of those that came back, there is a member as well. */

@@ -19,7 +19,7 @@ import type { Suite } from '../crypto/suite.ts';
 import { findSuiteByNumber } from '../crypto/suites.ts';
 import { isUuid } from '../crypto/uuid.ts';
 import type { EpochStanding, SecurityEpoch } from '../epoch.ts';
-import { TwofoldError } from '../errors.ts';
+import { ERRORS, TwofoldError } from '../errors.ts';
 import { versionOf } from '../keyring/catalog.ts';
 import type { KeyRead, KeyUse, KeyView, Used } from '../keyring/operations.ts';
 import { recordsOf, requireServing } from '../keyring/provider-record.ts';
@@ -31,6 +31,7 @@ import type {
   ProviderState,
   ProviderVersionState,
   Unwrapped,
+  UseCounts,
   ValueContext,
 } from './ports.ts';
 import { nameOf } from './single-flight.ts';
@@ -54,6 +55,7 @@ export interface KeyringServiceParts {
   readonly provider: string;
   readonly announcer: Pick<Announcer, 'consider' | 'register'>;
   readonly engineOf: (suite: string) => AuditEngine | null;
+  readonly counts: UseCounts;
 }
 
 /** What one call is, for its audit entry. */
@@ -62,6 +64,8 @@ interface Asked {
   readonly context: ValueContext;
   readonly uid: string | null;
   readonly started: number;
+  /** Once, however often the call runs. */
+  readonly counted: Counted;
 }
 
 /** What one run of it came to know. */
@@ -69,6 +73,29 @@ interface Noted {
   keyId: string | null;
   used: Used | null;
   origin: AuditDraft['origin'];
+  /** What refused it. */
+  limit: string | null;
+}
+
+/** One call's count against limits; what the provider asks for its own Status has none. */
+class Counted {
+  readonly #counts: UseCounts | null;
+  #taken: Promise<() => void> | null = null;
+
+  constructor(counts: UseCounts, uid: string | null) {
+    this.#counts = uid === null ? null : counts;
+  }
+
+  async once(): Promise<void> {
+    this.#taken ??= this.#counts?.count() ?? null;
+    await this.#taken;
+  }
+
+  async giveBack(): Promise<void> {
+    const taken = this.#taken;
+    this.#taken = null;
+    (await taken?.catch(() => null))?.();
+  }
 }
 
 export class KeyringService implements KeyService {
@@ -103,7 +130,7 @@ export class KeyringService implements KeyService {
     context,
     uid,
   }: Parameters<KeyService['wrap']>[0]): Promise<Uint8Array> {
-    const asked: Asked = { operation: 'wrap', context, uid, started: performance.now() };
+    const asked = this.#asked('wrap', context, uid);
     return this.#recorded(asked, async (noted) => {
       const binding = { encryptionContext: context, aad: NO_AAD };
       const input = { plaintext, binding, keyVersion, ...notedBy(noted) };
@@ -114,7 +141,7 @@ export class KeyringService implements KeyService {
 
   async unwrap(request: Parameters<KeyService['unwrap']>[0]): Promise<Unwrapped> {
     const { envelope, context, uid } = request;
-    const asked: Asked = { operation: 'unwrap', context, uid, started: performance.now() };
+    const asked = this.#asked('unwrap', context, uid);
     const name = nameOf(request);
     return this.#recorded(
       asked,
@@ -131,6 +158,11 @@ export class KeyringService implements KeyService {
       },
       ({ plaintext }) => wipe(plaintext),
     );
+  }
+
+  #asked(operation: Asked['operation'], context: ValueContext, uid: string | null): Asked {
+    const counted = new Counted(this.#parts.counts, uid);
+    return { operation, context, uid, started: performance.now(), counted };
   }
 
   async #recordOf(view: KeyView): Promise<ProviderRecord> {
@@ -172,7 +204,7 @@ export class KeyringService implements KeyService {
   ): Promise<T> {
     const { namespace, key, epoch, audit } = this.#parts;
     const standing = { epoch: epoch.current, namespace, keyId: null, keyName: key };
-    const noted: Noted = { keyId: null, used: null, origin: null };
+    const noted: Noted = { keyId: null, used: null, origin: null, limit: null };
     const refusal = audit.refusal(asked.operation);
     if (refusal !== null) {
       // Where no entry can be made, that is the refusal.
@@ -183,11 +215,15 @@ export class KeyringService implements KeyService {
     }
     let given: T;
     try {
+      await asked.counted.once();
       given = await run(noted, standing);
     } catch (error) {
       if (error instanceof StaleAnswer) throw error;
       const failure = TwofoldError.from(error);
-      await this.#record(asked, noted, failure.code, standing);
+      if (ERRORS[failure.code].status >= 500) await asked.counted.giveBack();
+      if (!this.#isSummed(asked, noted, failure)) {
+        await this.#record(asked, noted, failure.code, standing);
+      }
       throw failure;
     }
     try {
@@ -198,6 +234,12 @@ export class KeyringService implements KeyService {
       drop(given);
       throw error;
     }
+  }
+
+  #isSummed(asked: Asked, noted: Noted, failure: TwofoldError): boolean {
+    noted.limit = this.#parts.counts.limitOf(failure);
+    if (noted.limit === null) return false;
+    return this.#parts.counts.isSummed(failure, this.#draft(asked, noted, failure.code));
   }
 
   /** @throws StaleAnswer, TwofoldError audit_unavailable */
@@ -215,7 +257,7 @@ export class KeyringService implements KeyService {
     }
   }
 
-  #draft(asked: Asked, { keyId, used, origin }: Noted, outcome: string): AuditDraft {
+  #draft(asked: Asked, { keyId, used, origin, limit }: Noted, outcome: string): AuditDraft {
     const { operation, context, uid, started } = asked;
     const { namespace, key, engineOf } = this.#parts;
     const { decision } = this.#grant(operation, context);
@@ -243,7 +285,7 @@ export class KeyringService implements KeyService {
       items: [],
       durationUs: Math.max(0, Math.round((performance.now() - started) * 1e3)),
       // Names of the configuration, which are no secret: whose values these are.
-      detail: { ...context, ...(named && { uid }), ...(uid === null && { probe: true }) },
+      detail: { ...context, ...(named && { uid }), ...(uid === null && { probe: true }), ...(limit !== null && { limit }) },
     };
   }
 }

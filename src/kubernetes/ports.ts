@@ -6,7 +6,9 @@
  * its signal aborts nobody waits for a call any more: it ends if it can, and a secret that it still gives
  * is wiped by whoever made the call.
  */
+import type { AuditDraft } from '../audit/ports.ts';
 import type { SecretBytes } from '../crypto/secret.ts';
+import type { TwofoldError } from '../errors.ts';
 
 /**
  * Of a version, for one provider: `pending` until every instance has confirmed that it decrypts with it,
@@ -65,4 +67,18 @@ export interface KeyService {
   wrap(request: WrapRequest, signal: AbortSignal): Promise<Uint8Array>;
 
   unwrap(request: UnwrapRequest, signal: AbortSignal): Promise<Unwrapped>;
+}
+
+/** What the calls of API servers count against, inside the server. */
+export interface UseCounts {
+  /**
+   * Counts one call.
+   * @returns gives it back, where the call came to nothing for the service's own fault
+   * @throws TwofoldError rate_limited, integrity_failed, database_unavailable
+   */
+  count(): Promise<() => void>;
+  /** The limit that refused a call; null for what is no such refusal. */
+  limitOf(failure: TwofoldError): string | null;
+  /** Whether a refusal is one of many that are written as a sum; else it needs an entry of its own. */
+  isSummed(refusal: TwofoldError, draft: AuditDraft): boolean;
 }

@@ -65,13 +65,23 @@ export class Bucket {
    * a quota, of which no more is taken than is known to be left.
    */
   admits(now: number, cost: number): boolean {
-    if (this.#rate.perMinute === 0 && cost > this.remaining(now)) {
+    if (this.#rate.perMinute === 0 && cost > this.left(now)) {
       this.#isDoubted = true;
       return false;
     }
+    return this.#isOpen(now);
+  }
+
+  /** Whether one item would pass, but for what is left. */
+  #isOpen(now: number): boolean {
     return this.#isUsedUp || now < this.#emptyUntil
       ? this.#held >= 1
       : this.#held > -creditOf(this.#rate);
+  }
+
+  /** Whether it was heard of as used up, no longer ago than something may have come back. */
+  isKnownEmpty(now: number): boolean {
+    return (this.#isUsedUp || now < this.#emptyUntil) && this.#held < 1;
   }
 
   /** Negative: what was taken comes back. */
@@ -133,8 +143,13 @@ export class Bucket {
     return Math.max(0, this.#emptyUntil - now, this.#notBefore - now);
   }
 
-  /** About what is left over all instances, as far as this one knows. */
+  /** As `left`; 0 while nothing passes here, though there may be more where others have not used it. */
   remaining(now: number): number {
+    return this.#isOpen(now) ? this.left(now) : 0;
+  }
+
+  /** About what is left over all instances, as far as this one knows. */
+  left(now: number): number {
     const grown = this.#available + (perSecond(this.#rate) * (now - this.#heardAt)) / 1_000;
     const known = Math.min(this.#rate.burst, grown) + this.#held;
     return Math.max(0, Math.min(this.#rate.burst, Math.floor(known)));

@@ -39,6 +39,8 @@ export interface Charge {
   readonly refused: Limit | null;
   /** ms. */
   readonly retryAfter: number;
+  /** About what is left of the limit that refused it. */
+  readonly left: number;
 }
 
 /** Since the start, of this process. */
@@ -87,13 +89,28 @@ export class Limiter {
       if (bucket?.admits(now, cost) !== true) return this.#refuse(limits, limit, bucket, now);
       buckets.push(bucket);
     }
-    this.#figures.allowed += 1;
-    for (const bucket of buckets) {
-      if (bucket.held < 1) this.#figures.credited += 1;
-      bucket.take(cost);
-      this.#fill(bucket, now);
+    return this.#take(limits, buckets, cost, now);
+  }
+
+  /**
+   * Counts one item of who must not be kept out by what others use, or by a database that does not answer:
+   * it is refused by those limits alone that may, and where they are known to be used up.
+   */
+  chargeKnown(limits: readonly Limit[], mayRefuse: (limit: Limit) => boolean): Charge {
+    const now = this.#now();
+    const buckets = limits.map((limit) => this.#bucket(limit, now));
+    for (const [index, limit] of limits.entries()) {
+      const bucket = buckets[index];
+      if (mayRefuse(limit) && bucket?.isKnownEmpty(now) === true) {
+        return this.#refuse(limits, limit, bucket, now);
+      }
     }
-    return { limits, cost, refused: null, retryAfter: 0 };
+    return this.#take(
+      limits,
+      buckets.filter((bucket) => bucket !== null),
+      1,
+      now,
+    );
   }
 
   /** Undoes a charge: the request did nothing. */
@@ -102,7 +119,7 @@ export class Limiter {
     for (const limit of limits) this.#buckets.get(limit)?.take(-cost);
   }
 
-  /** About what is left of a limit, for headers. */
+  /** About what is left of a limit, for headers; 0 while it lets nothing through. */
   remaining(limit: Limit): number {
     return this.#buckets.get(limit)?.remaining(this.#now()) ?? limit.rate.burst;
   }
@@ -119,10 +136,21 @@ export class Limiter {
     await this.settled();
   }
 
+  #take(limits: readonly Limit[], buckets: readonly Bucket[], cost: number, now: number): Charge {
+    this.#figures.allowed += 1;
+    for (const bucket of buckets) {
+      if (bucket.held < 1) this.#figures.credited += 1;
+      bucket.take(cost);
+      this.#fill(bucket, now);
+    }
+    return { limits, cost, refused: null, retryAfter: 0, left: 0 };
+  }
+
   #refuse(limits: readonly Limit[], limit: Limit, bucket: Bucket | null, now: number): Charge {
     this.#figures.refused += 1;
     if (bucket !== null) this.#fill(bucket, now);
-    return { limits, cost: 0, refused: limit, retryAfter: bucket?.wait(now) ?? 1_000 };
+    const retryAfter = bucket?.wait(now) ?? 1_000;
+    return { limits, cost: 0, refused: limit, retryAfter, left: bucket?.left(now) ?? 0 };
   }
 
   /** Null where there is no room for one more. */

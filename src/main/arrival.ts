@@ -4,6 +4,7 @@ import type { Config } from '../config.ts';
 import { utf8 } from '../crypto/bytes.ts';
 import type { Engine } from '../crypto/engine.ts';
 import { LogKeys } from '../governance/log-keys.ts';
+import type { HttpDependencies } from '../http/dependencies.ts';
 import type { Hsm } from '../hsm/port.ts';
 import type { Keyring } from '../keyring/keyring.ts';
 import type { KeyStore, OperationStore } from '../keyring/ports.ts';
@@ -51,6 +52,7 @@ export interface ArrivalParts {
   readonly events: OwnEvents;
   /** From 1. */
   readonly worker: number;
+  readonly limits: () => HttpDependencies['limits'] | undefined;
   readonly metrics: Pick<Metrics, 'kubernetes'>;
   readonly logs: Pick<Logs, 'component'>;
 }
@@ -122,7 +124,8 @@ export async function arrive(
   const keeping = { ...parts, log: logs.component('root') };
   late.rootRotations.set(rootRotations(keeping));
   await keepRoot(keeping, unwinding);
-  const provider = { config, keyring, audit, epoch, engine: parts.engine, metrics: parts.metrics };
+  const { engine, metrics, limits } = parts;
+  const provider = { config, keyring, audit, epoch, engine, metrics, limits };
   await startProvider({ ...provider, announcer, log: logs.component('kubernetes') }, unwinding);
   const first = parts.worker === 1;
   const backups = openBackups({ ...parts, first, log: logs.component('backup') }, unwinding);

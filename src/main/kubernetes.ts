@@ -11,6 +11,8 @@ import { providerSuite } from '../config/kms.ts';
 import type { Engine } from '../crypto/engine.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
+import type { HttpDependencies } from '../http/dependencies.ts';
+import { RateRefused } from '../http/limit-gate.ts';
 import { engineOf } from '../http/suite-resource.ts';
 import type { Keyring } from '../keyring/keyring.ts';
 import type { KeyRead } from '../keyring/operations.ts';
@@ -18,6 +20,7 @@ import type { InstanceStore } from '../keyring/ports.ts';
 import { Announcer } from '../kubernetes/announcer.ts';
 import { KeyManagement, STATUS_GRACE_MS } from '../kubernetes/key-management.ts';
 import { KeyringService } from '../kubernetes/keyring-service.ts';
+import type { UseCounts } from '../kubernetes/ports.ts';
 import type { Logs } from '../telemetry/logs.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Unwinding } from './unwinding.ts';
@@ -35,6 +38,8 @@ export interface ProviderParts {
   readonly epoch: SecurityEpoch;
   readonly engine: Engine;
   readonly announcer: Announcer;
+  /** There from when the listeners are. */
+  readonly limits: () => Pick<HttpDependencies['limits'], 'gate' | 'refusals'> | undefined;
   readonly metrics: Pick<Metrics, 'kubernetes'>;
   readonly log: ReturnType<Logs['component']>;
 }
@@ -73,6 +78,7 @@ export async function startProvider(parts: ProviderParts, unwinding: Unwinding):
     cluster,
     provider,
     announcer: parts.announcer,
+    counts: countsOf(parts.limits, { namespace, key }),
     engineOf: (suite) => engineOf(engine, suite),
   });
   unwinding.add('provider', () => service.close());
@@ -95,6 +101,33 @@ export async function startProvider(parts: ProviderParts, unwinding: Unwinding):
         log.error({ err }, 'the socket of the Kubernetes provider is not served');
     },
   );
+}
+
+/** Nothing is counted before the service listens at all. */
+export function countsOf(
+  limits: ProviderParts['limits'],
+  about: { readonly namespace: string; readonly key: string },
+): UseCounts {
+  const asked = { ...about, principal: KUBERNETES, plane: 'use', uses: true } as const;
+  return {
+    count: async () => {
+      const gate = limits()?.gate;
+      const charge = await gate?.countOwn(asked).catch(unlessAway);
+      return () => {
+        if (charge) gate?.refund(charge);
+      };
+    },
+    limitOf: (failure) => (failure instanceof RateRefused ? failure.limit.name : null),
+    isSummed: (refusal, draft) =>
+      refusal instanceof RateRefused &&
+      limits()?.refusals.counted(draft, refusal.limit.name) === true,
+  };
+}
+
+/** Whether a call can be answered without the database, its audit entry says: not what it would count. */
+function unlessAway(error: unknown): null {
+  if (TwofoldError.is(error, 'database_unavailable')) return null;
+  throw error;
 }
 
 /** As long as decrypts are answered without a commit, Status says that nothing is wrong. */

@@ -447,7 +447,7 @@ export class Service {
       return keyring.integrity.close();
     });
     const config = this.#config;
-    const made = { engine: this.#engine, logs: this.#logs };
+    const made = { engine: this.#engine, logs: this.#logs, limits: () => this.#limits };
     const worker = this.#membership?.worker ?? 1;
     const own = { root, audit, confirmations, incarnation, events, metrics: this.#metrics };
     const parts = { config, store, keys, operations, keyring, hsm, worker, ...made, ...own };

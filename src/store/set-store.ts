@@ -19,10 +19,14 @@ import type { ReadGate } from './read-gate.ts';
 import { RowReader, malformed } from './rows.ts';
 import { COMMITTED, committedRead } from './transaction.ts';
 
+/** The newest revision that the history, which only grows, has of `$1` and `$2`. */
+const NEWEST_OF = `(select max(h.revision) from public.set_history h
+      where h.kind = $1 and h.namespace = $2)`;
+
 /** The seal's columns on each row, and those of one member, null where there is none. */
 const SET = {
   name: 'governing_set',
-  text: `select e.epoch, s.revision as seal_revision, s.hash, s.mac as seal_mac,
+  text: `select e.epoch, s.revision as seal_revision, s.hash, s.mac as seal_mac, ${NEWEST_OF} as newest,
       m.kind, m.namespace, m.name, m.revision, m.at, m.author, m.value, m.mac,
       sha256(convert_to(m::text, 'UTF8')) as digest
     from ${COMMITTED}, public.security_epoch e
@@ -37,7 +41,8 @@ const REMOVALS = 1_000;
 /** As `SET`, after revision `$3`; rows without a digest are removals. */
 const SINCE = {
   name: 'governing_set_since',
-  text: `select e.epoch, s.revision as seal_revision, s.hash, s.mac as seal_mac, r.rest, m.*
+  text: `select e.epoch, s.revision as seal_revision, s.hash, s.mac as seal_mac, ${NEWEST_OF} as newest,
+      r.rest, m.*
     from ${COMMITTED}, public.security_epoch e
     left join public.set_seal s on s.kind = $1 and s.namespace = $2
     cross join (
@@ -105,6 +110,7 @@ const NEWEST = 2_147_483_647;
 type SetRow = set_history & {
   readonly epoch: string;
   readonly seal_revision: number | null;
+  readonly newest: number | null;
   readonly hash: Uint8Array;
   readonly seal_mac: Uint8Array;
   readonly digest: Uint8Array;
@@ -171,7 +177,7 @@ export const createSetStore = (pool: GuardedPool, lookups: ReadGate): SetStore =
 function storedSet(kind: string, namespace: string, rows: readonly SetRow[]): StoredSet {
   const [first] = rows;
   const members = rows.filter(isThere).map(storedMember);
-  return { seal: sealOf(kind, namespace, first), members };
+  return { seal: sealOf(kind, namespace, first), newest: first?.newest ?? 0, members };
 }
 
 function setSince(kind: string, namespace: string, rows: readonly SinceRow[]): SetSince {
@@ -180,7 +186,8 @@ function setSince(kind: string, namespace: string, rows: readonly SinceRow[]): S
   const written = there.filter(isWritten).map(storedMember);
   const removed = there.filter((row) => !isWritten(row)).map(({ name }) => name);
   const rest = Uint8Array.from(first?.rest ?? []);
-  return { seal: sealOf(kind, namespace, first), written, removed, rest };
+  const newest = first?.newest ?? 0;
+  return { seal: sealOf(kind, namespace, first), newest, written, removed, rest };
 }
 
 /** Of a join that found none, the columns are null. */

@@ -40,6 +40,30 @@ const run = (changes: Partial<SetRun<Sample>> = {}): SetRun<Sample> => ({
   ...changes,
 });
 
+/** The set as it stands in the database, for later: what puts it back, as who has the database can. */
+async function kept(kind: string): Promise<() => Promise<void>> {
+  const copies = `public.kept_${kind.replaceAll('-', '_')}_${String((keptCount += 1))}`;
+  for (const table of ['member', 'seal']) {
+    await asOwner(`create table ${copies}_${table} as table public.set_${table} with no data`);
+    const sql = `insert into ${copies}_${table} select * from public.set_${table} where kind = $1`;
+    await asOwner(sql, [kind]);
+  }
+  return async () => {
+    for (const table of ['member', 'seal']) {
+      await asOwner(`delete from public.set_${table} where kind = $1`, [kind]);
+      await asOwner(`insert into public.set_${table} select * from ${copies}_${table}`);
+    }
+  };
+}
+let keptCount = 0;
+
+/** As nobody but the owner of the tables can: the history is cut short. */
+async function cutHistory(kind: string, after: number): Promise<void> {
+  await asOwner('alter table public.set_history disable trigger user');
+  await asOwner('delete from public.set_history where kind = $1 and revision > $2', [kind, after]);
+  await asOwner('alter table public.set_history enable trigger user');
+}
+
 let count = 0;
 /** A kind of its own, so that no test sees another's members. */
 function fresh(reach?: SetKind<Sample>['reach']) {
@@ -306,6 +330,7 @@ describe('a set that is read on from where it was', () => {
     const { kind, ours, put } = fresh();
     await put({ a: 1, b: 2 });
     await ours.of('default');
+    const restore = await kept(kind);
     const forged = (hash: string) => [
       `insert into set_history select kind, namespace, 2, 'b', at, author, null, mac from set_member
          where kind = $1 and name = 'b'`,
@@ -314,8 +339,8 @@ describe('a set that is read on from where it was', () => {
     ];
     for (const sql of forged(`sha256('x')`)) await asOwner(sql, [kind]);
     expect(await codeOf(ours.read('default'))).toBe('integrity_failed');
-    await asOwner('delete from set_member where kind = $1', [kind]);
-    await asOwner('delete from set_seal where kind = $1', [kind]);
+    await restore();
+    await cutHistory(kind, 1);
     await first.keyring.integrity.recheck();
     expect(first.keyring.integrity.altered).toBe(0);
   });
@@ -378,11 +403,12 @@ describe('a set that was altered in the database', () => {
     } else {
       await ours.read('default');
     }
+    const restore = await kept(kind);
     await asOwner(sql, [kind]);
     expect(await codeOf(ours.read('default'))).toBe('integrity_failed');
     expect(first.keyring.integrity.altered).toBe(1);
-    await asOwner('delete from set_member where kind = $1', [kind]);
-    await asOwner('delete from set_seal where kind = $1', [kind]);
+    await asOwner('delete from public.set_member where kind = $1', [kind]);
+    await restore();
     await first.keyring.integrity.recheck();
     expect(first.keyring.integrity.altered).toBe(0);
   });
@@ -391,15 +417,68 @@ describe('a set that was altered in the database', () => {
     const { kind, ours, put } = fresh();
     await put({ a: 1 });
     await put({ a: 2 });
+    const restore = await kept(kind);
     await asOwner(
       `update set_member m set value = h.value, mac = h.mac, revision = h.revision, at = h.at
        from set_history h where m.kind = $1 and h.kind = $1 and h.revision = 1`,
       [kind],
     );
     expect(await codeOf(ours.read('default'))).toBe('integrity_failed');
-    await asOwner('delete from set_member where kind = $1', [kind]);
-    await asOwner('delete from set_seal where kind = $1', [kind]);
+    await restore();
     await first.keyring.integrity.recheck();
+  });
+
+  const EARLIER = ['an earlier set', 'no set at all'] as const;
+  describe.each(EARLIER)('as a whole to what once was genuine, %s', (earlier) => {
+    /** Revision 3 of a set, and how it is turned back. */
+    async function turnedBack() {
+      const made = fresh();
+      const none = await kept(made.kind);
+      await made.put({ a: 1, b: 1 });
+      await made.put({ a: 2 });
+      const older = await kept(made.kind);
+      await made.put({ a: null, c: 3 });
+      const now = await kept(made.kind);
+      return { ...made, back: earlier === 'an earlier set' ? older : none, now };
+    }
+
+    it('is found by every instance, whatever it knows, and reported until it is whole again', async () => {
+      const { kind, ours, theirs, put, back, now } = await turnedBack();
+      // One knows it, one goes on from what it knew, one has never seen it.
+      await ours.of('default');
+      await back();
+      expect(await codeOf(ours.read('default'))).toBe('integrity_failed');
+      expect(await codeOf(put({ d: 1 }))).toBe('integrity_failed');
+      expect(await codeOf(theirs.read('default'))).toBe('integrity_failed');
+      const started = new SealedSet(second.governing, kindOf(kind));
+      expect(await codeOf(started.of('default'))).toBe('integrity_failed');
+      expect([first, second].map(({ keyring }) => keyring.integrity.altered)).toEqual([1, 1]);
+      await now();
+      for (const { keyring } of [first, second]) {
+        await keyring.integrity.recheck();
+        expect(keyring.integrity.altered).toBe(0);
+      }
+      expect(shown(await started.of('default'))).toEqual([
+        ['b', 1, 1],
+        ['c', 3, 3],
+      ]);
+    });
+
+    it('is found by an instance that knew better, with the history cut short too', async () => {
+      const { kind, ours, put, back, now } = await turnedBack();
+      await ours.of('default');
+      await back();
+      await cutHistory(kind, earlier === 'an earlier set' ? 2 : 0);
+      expect(await codeOf(ours.read('default'))).toBe('integrity_failed');
+      expect(await codeOf(put({ d: 1 }))).toBe('integrity_failed');
+      expect(first.keyring.integrity.altered).toBe(1);
+      // Nobody goes on from there by its own: what comes next would be below what it knew.
+      await first.keyring.integrity.recheck();
+      expect(first.keyring.integrity.altered).toBe(1);
+      await now();
+      await first.keyring.integrity.recheck();
+      expect(first.keyring.integrity.altered).toBe(0);
+    });
   });
 
   it('has a history that only grows, and is proven row by row', async () => {

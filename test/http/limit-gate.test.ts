@@ -3,6 +3,7 @@ import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import type { Principal } from '../../src/access/grant.ts';
 import { LimitGate } from '../../src/http/limit-gate.ts';
+import { NO_LIMITS } from './service.ts';
 
 const gate = new LimitGate({
   // Nothing is counted here.
@@ -19,7 +20,7 @@ const gate = new LimitGate({
     },
   },
   keys: { resolve: () => Promise.resolve(null) },
-  settings: { principalPerMinute: 10, adminPerMinute: 10, namespacePerMinute: 0, keyPerMinute: 0 },
+  settings: { ...NO_LIMITS, principalPerMinute: 10, adminPerMinute: 10 },
 });
 
 type Who = Pick<Principal, 'issuer' | 'subject' | 'namespace'>;

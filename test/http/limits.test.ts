@@ -47,11 +47,23 @@ const put = (namespace: string, json: object, headers = {}, query = '') =>
   first.call('admin', 'PUT', PATH + query, { json, headers: { ...at(namespace), ...headers } });
 const random = (service: Service<Instance>, namespace: string, role = 'user') =>
   service.call(role, 'POST', '/v1/random', { json: { bytes: 8 }, headers: at(namespace) });
-/** Until so many passed, however late allowance comes, and some more; the buckets do not fill. */
-async function askedUntil(enough: number, ask: (asked: number) => Promise<Called>) {
+/** Until all that they asked of the database has been answered: then each knows what the others took. */
+const settled = async (...services: readonly Service<Instance>[]) => {
+  for (const { limiter } of services) await limiter.settled();
+};
+/**
+ * Until so many passed, however late allowance comes, and some more, each of which finds what was asked for
+ * before it: the buckets do not fill, so the last is refused by who knows that nothing is left.
+ */
+async function askedUntil(
+  enough: number,
+  ask: (asked: number) => Promise<Called>,
+  services: readonly Service<Instance>[] = [first, second],
+) {
   const answers: Called[] = [];
   let passed = 0;
   for (let more = 12; more > 0 && answers.length < 1_000; more -= passed < enough ? 0 : 1) {
+    if (passed >= enough) await settled(...services);
     const answer = await ask(answers.length);
     if (answer.status === 200) passed += 1;
     answers.push(answer);
@@ -235,7 +247,7 @@ describe('limits that policies set', () => {
     const cedar =
       '@limit("60/min burst 20") permit (principal in Role::"user", action in Action::"use", resource);';
     expect((await putPolicy(name, 'slow-users', { cedar })).status).toBe(200);
-    const answers = await askedUntil(20, (asked) => ask(asked, name));
+    const answers = await askedUntil(20, (asked) => ask(asked, name), deciding);
     const passed = answers.filter(({ status }) => status === 200).length;
     expect(passed).toBeGreaterThanOrEqual(20);
     // Two leases of two of each instance.
@@ -340,6 +352,61 @@ describe('limits that policies set', () => {
     );
   });
 
+  it('hold in a day and month too, over all instances, for what the policy permits and nothing else', async () => {
+    const name = await newHome('policy-quotas');
+    const cedar =
+      '@limit("600/min burst 500, 40/day, 400/month") permit (principal in Role::"user", action in Action::"use", resource);';
+    expect((await putPolicy(name, 'few-uses', { cedar })).status).toBe(200);
+    // Not what it permits, whoever asks.
+    const own = () => deciding[1]?.call('user', 'GET', '/v1/limits', { headers: at(name) });
+    for (let asked = 0; asked < 5; asked += 1) await own();
+    const answers = await askedUntil(40, (asked) => ask(asked, name), deciding);
+    expect(answers[0]?.headers.get('ratelimit')).toMatch(
+      /^"policy\.few-uses";r=499;t=1, "quota\.policy\.few-uses\.day";r=39;t=\d+, "quota\.policy\.few-uses\.month";r=399;t=\d+$/u,
+    );
+    const month = periodAt('month', new Date());
+    const seconds = String((month.ends - month.begins) / 1_000);
+    expect(answers[0]?.headers.get('ratelimit-policy')).toBe(
+      '"policy.few-uses";q=500;w=50, "quota.policy.few-uses.day";q=40;w=86400, ' +
+        `"quota.policy.few-uses.month";q=400;w=${seconds}`,
+    );
+    const passed = answers.filter(({ status }) => status === 200).length;
+    // Of each instance one that it held, 16 on credit and one request.
+    expect(passed).toBeGreaterThanOrEqual(40);
+    expect(passed).toBeLessThanOrEqual(40 + 2 * (1 + 16 + 1));
+    const last = answers.at(-1);
+    expect([last?.status, last && code(last)]).toEqual([429, 'rate_limited']);
+    // Of all that hold, the one that refuses is named.
+    expect(last?.headers.get('ratelimit-policy')).toBe('"quota.policy.few-uses.day";q=40;w=86400');
+    expect(last?.headers.get('ratelimit')).toMatch(/^"quota\.policy\.few-uses\.day";r=0;t=\d+$/u);
+    expect(Number(last?.headers.get('retry-after'))).toBeGreaterThan(1);
+    expect((await ask(0, name, 'admin')).headers.get('ratelimit')).toBeNull();
+    expect((await own())?.json).toMatchObject({
+      items: [{ name: 'policy.few-uses', perMinute: 600, burst: 500 }],
+      periods: [
+        { name: 'quota.policy.few-uses.day', limit: 40, remaining: 0 },
+        { name: 'quota.policy.few-uses.month', limit: 400 },
+      ],
+    });
+  });
+
+  it('give back to a quota what no key was used for', async () => {
+    const name = await newHome('policy-given-back');
+    const headers = at(name);
+    const key = { name: 'k', suite: 'A256GCM' };
+    await first.call('admin', 'POST', '/v1/admin/keys', { json: key, headers });
+    const template = { name: 'user', principal: { role: 'user' }, limit: '100/day' };
+    expect((await putPolicy(name, 'few', { template })).status).toBe(200);
+    const items = Array.from({ length: 90 }, () => ({ plaintext: 'AAAA' }));
+    const batch = (more: object[]) =>
+      deciding[0]?.call('user', 'POST', '/v1/keys/k/wrap/batch', { json: { items: more }, headers });
+    expect((await batch(items))?.status).toBe(200);
+    expect((await batch(items))?.json['code']).toBe('rate_limited');
+    await settled(...deciding);
+    const after = await batch(items.slice(0, 4));
+    expect(after?.headers.get('ratelimit')).toMatch(/^"quota\.policy\.few\.day";r=6;/u);
+  });
+
   const permit = 'permit (principal, action, resource);';
   it.each([
     [`@limit("100") ${permit}`, 1, 1],
@@ -355,6 +422,16 @@ describe('limits that policies set', () => {
     [`// x\r@limits("5/s")\n${permit}`, 1, 6],
     ['@limit("1/s") forbid (principal, action, resource) when { context has suite };', 1, 1],
     [`@limit("1/s") @limit("2/s") ${permit}`, 1, 15],
+    [`@limit("1/week") ${permit}`, 1, 1],
+    [`\n @limit("0/day") ${permit}`, 2, 2],
+    [`@limit("100000001/month") ${permit}`, 1, 1],
+    [`@limit("10/day burst 5") ${permit}`, 1, 1],
+    [`@description("a") @limit("10/day, 20/day") ${permit}`, 1, 19],
+    [`@limit("1/s, 60/min") ${permit}`, 1, 1],
+    [`@limit("1/s,10/day") ${permit}`, 1, 1],
+    [`@limit("1/s, ") ${permit}`, 1, 1],
+    [`@limit("1/s, 2/day, 3/month, 4/day") ${permit}`, 1, 1],
+    ['@limit("1/day") forbid (principal, action, resource) when { context has suite };', 1, 1],
   ])('are refused with their place: %s', async (cedar, line, column) => {
     const refused = await putPolicy('default', 'bad', { cedar });
     expect([refused.status, code(refused)]).toEqual([422, 'policy_invalid']);
@@ -375,12 +452,15 @@ describe('limits that policies set', () => {
     for (const json of [limited(32), { template }]) {
       const refused = await putPolicy(name, 'more', json);
       expect([refused.status, code(refused)]).toEqual([429, 'quota_exceeded']);
-      expect(refused.json['detail']).toBe('At most 32 policies of a namespace have a limit.');
+      expect(refused.json['detail']).toBe('Policies of a namespace have at most 32 limits.');
     }
+    // A rate and two quotas are three of them.
+    const three = { cedar: `@limit("1/s, 10/day, 20/month") ${permit}` };
+    expect(code(await putPolicy(name, 'more', three))).toBe('quota_exceeded');
     expect((await putPolicy(name, 'more', { cedar: permit })).status).toBe(200);
   });
 
-  it.each(['1', '0/s', '1/h', '1/s burst 0', '1 /s'])(
+  it.each(['1', '0/s', '1/h', '1/s burst 0', '1 /s', '0/day', '1/day burst 2', '1/s,2/day', '1/s, '])(
     'of templates are refused: %s',
     async (limit) => {
       const template = { name: 'user', principal: { role: 'guest' }, limit };
@@ -452,6 +532,59 @@ describe('quotas of uses in a day or month', () => {
     );
     expect(await put(name, {}, { 'if-match': '"2"' })).toMatchObject({ status: 200 });
     expect((await random(first, name)).status).toBe(200);
+  });
+
+  it('are of the configuration too, beside those of namespaces: the stricter one refuses', async () => {
+    const rates = {
+      ...{ principalUsesPerDay: 100, principalUsesPerMonth: 5_000 },
+      ...{ namespaceUsesPerMonth: 6_000, keyUsesPerDay: 30 },
+    };
+    const now = () => 0;
+    const both = [await site.service({ now, rates }), await site.service({ now, rates })];
+    const [one] = both;
+    const ask = (asked: number, namespace: string, path: string, json: object, role = 'user') =>
+      (both[asked % 2] ?? first).call(role, 'POST', path, { json, headers: at(namespace) });
+    const draw = (asked: number, namespace: string, role = 'user') =>
+      ask(asked, namespace, '/v1/random', { bytes: 8 }, role);
+    const [a, b] = [await newNamespace('configured-a'), await newNamespace('configured-b')];
+    for (const namespace of [a, b]) {
+      const json = { name: 'k', suite: 'HS256' };
+      await first.call('admin', 'POST', '/v1/admin/keys', { json, headers: at(namespace) });
+    }
+    // Of a namespace's own, none is refused by the looser one.
+    await put(a, { quotas: { principal: { perDay: 10 }, key: { perDay: 3_000 } } });
+    const own = await askedUntil(10, (asked) => draw(asked, a), both);
+    expect(own.at(-1)?.headers.get('ratelimit-policy')).toBe('"quota.principal.day";q=10;w=86400');
+    // Of a key, whoever uses it: the one of the configuration is the stricter.
+    const mac = (asked: number, role: string) =>
+      ask(asked, b, '/v1/keys/k/mac', { message: 'AAAA' }, role);
+    const ofKey = await askedUntil(30, (asked) => mac(asked, 'admin'), both);
+    const used = ofKey.filter(({ status }) => status === 200).length;
+    expect(used).toBeLessThanOrEqual(30 + 2 * (1 + 16 + 1));
+    expect(ofKey.at(-1)?.headers.get('ratelimit')).toMatch(
+      /^"quota\.service\.key\.day";r=0;t=\d+$/u,
+    );
+    // Of a principal, in all namespaces together.
+    const before = own.filter(({ status }) => status === 200).length;
+    const all = await askedUntil(100 - before, (asked) => draw(asked, b), both);
+    const passed = all.filter(({ status }) => status === 200).length;
+    expect(before + passed).toBeLessThanOrEqual(100 + 2 * (1 + 16 + 1));
+    expect(all.at(-1)?.headers.get('ratelimit')).toMatch(
+      /^"quota\.service\.principal\.day";r=0;t=\d+$/u,
+    );
+    expect((await draw(0, b, 'admin')).headers.get('ratelimit-policy')).toMatch(
+      /^"quota\.service\.principal\.day";q=100;w=86400, "quota\.service\.principal\.month";q=5000;w=\d+, "quota\.service\.namespace\.month";q=6000;w=\d+$/u,
+    );
+    // Reads are no uses, and what is left of each is told.
+    const limits = await one?.call('user', 'GET', '/v1/limits', { headers: at(b) });
+    expect([limits?.status, limits?.json['periods']]).toMatchObject([
+      200,
+      [
+        { name: 'quota.service.principal.day', limit: 100, remaining: 0 },
+        { name: 'quota.service.principal.month', limit: 5_000 },
+        { name: 'quota.service.namespace.month', limit: 6_000 },
+      ],
+    ]);
   });
 
   it('are of each key', async () => {

@@ -17,7 +17,7 @@ import { LimitRefusals } from '../../src/http/limit-refusals.ts';
 import { Limiter } from '../../src/limits/limiter.ts';
 import type { LeaseStore } from '../../src/limits/ports.ts';
 import type { UsageStore } from '../../src/limits/usage-ports.ts';
-import type { RateSettings } from '../../src/http/limit-gate.ts';
+import type { LimitSettings } from '../../src/http/configured-limits.ts';
 import type { AuditDraft } from '../../src/audit/ports.ts';
 import type { Engine } from '../../src/crypto/engine.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
@@ -73,6 +73,7 @@ export interface Service<W extends Instance = World> {
   /** Of tokens and certificates, beside what was made on the machine. */
   readonly authenticator: TokenAuthenticator;
   readonly server: HttpServer;
+  readonly limiter: Limiter;
   readonly url: string;
   readonly port: number;
   readonly reports: RequestReport[];
@@ -119,7 +120,7 @@ export interface ServiceOptions {
   readonly replace?: (deps: HttpDependencies & Deciding) => Partial<HttpDependencies & Deciding>;
   readonly options?: Partial<HttpServerOptions>;
   /** Of limits of the configuration; none unless told. */
-  readonly rates?: Partial<RateSettings>;
+  readonly rates?: Partial<LimitSettings>;
   /** Where allowance comes from; as much as is asked for unless told. */
   readonly leases?: LeaseStore;
   readonly usage?: UsageStore;
@@ -155,11 +156,17 @@ const accessBy = (authorizer: Deciding['authorizer']): HttpDependencies['access'
     ),
 });
 
-const NO_RATES: RateSettings = {
+export const NO_LIMITS: LimitSettings = {
   principalPerMinute: 0,
   adminPerMinute: 0,
   namespacePerMinute: 0,
   keyPerMinute: 0,
+  principalUsesPerDay: 0,
+  principalUsesPerMonth: 0,
+  namespaceUsesPerDay: 0,
+  namespaceUsesPerMonth: 0,
+  keyUsesPerDay: 0,
+  keyUsesPerMonth: 0,
 };
 
 /** Each bucket is always full. */
@@ -235,6 +242,7 @@ export async function openServiceOver<W extends Instance>(
     trust: new GovernedTrust(governance, issuing),
   });
   const local = new LocalAccess(governance.localTokens, epoch);
+  const limiter = new Limiter({ store: given.leases ?? NO_LEASES, now: given.now });
   const authorizer = PolicyAuthorizer.of({ epoch });
   const audit = watchAudit(world, drafts, anonymous);
   const real: HttpDependencies = {
@@ -277,10 +285,10 @@ export async function openServiceOver<W extends Instance>(
     governance,
     limits: {
       gate: new LimitGate({
-        limiter: new Limiter({ store: given.leases ?? NO_LEASES, now: given.now }),
+        limiter,
         governance,
         keys: keyring.references,
-        settings: { ...NO_RATES, ...given.rates },
+        settings: { ...NO_LIMITS, ...given.rates },
       }),
       refusals: new LimitRefusals({ audit, epoch, onTrouble: () => undefined }),
       usage: given.usage ?? { usageOf: () => Promise.resolve({ keys: 0, versions: 0 }) },
@@ -339,6 +347,7 @@ export async function openServiceOver<W extends Instance>(
     deps,
     authenticator,
     server,
+    limiter,
     url,
     port: http.port,
     reports,

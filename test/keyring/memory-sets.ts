@@ -78,14 +78,20 @@ const withDigest = (row: Attested<SetMember>) => ({
   digest: sha256(JSON.stringify([row.value, Buffer.from(row.mac).toString('hex')])),
 });
 
+const newestOf = (history: SetRows['history'], kind: string, namespace: string): number =>
+  history
+    .filter(({ value }) => value.kind === kind && value.namespace === namespace)
+    .reduce((newest, { value }) => Math.max(newest, value.revision), 0);
+
 export const memorySets = (rows: () => SetRows): SetStore => ({
   set: (kind, namespace) => {
-    const { seals, members } = rows();
+    const { seals, members, history } = rows();
     const own = [...members.values()].filter(
       ({ value }) => value.kind === kind && value.namespace === namespace,
     );
     const seal = seals.get(setSlot(kind, namespace)) ?? null;
-    return Promise.resolve({ seal, members: own.sort(byName).map(withDigest) });
+    const newest = newestOf(history, kind, namespace);
+    return Promise.resolve({ seal, newest, members: own.sort(byName).map(withDigest) });
   },
   since: (kind, namespace, _epoch, revision) => {
     const { seals, members, history } = rows();
@@ -98,6 +104,7 @@ export const memorySets = (rows: () => SetRows): SetStore => ({
     );
     return Promise.resolve({
       seal: seals.get(setSlot(kind, namespace)) ?? null,
+      newest: newestOf(history, kind, namespace),
       written: own.filter(({ value }) => value.revision > revision),
       removed: removed.map(({ value }) => value.name),
       rest: sha256(Buffer.concat(rest.map(({ digest }) => digest))),

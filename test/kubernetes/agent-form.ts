@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { startAgent } from '../../src/main/kms-plugin/agent.ts';
 import type { Agent, AgentOptions } from '../../src/main/kms-plugin/agent.ts';
 import { openServiceOver } from '../http/service.ts';
-import type { Service } from '../http/service.ts';
+import type { Service, ServiceOptions } from '../http/service.ts';
 import { aRun, openWorld } from '../keyring/world.ts';
 import type { World } from '../keyring/world.ts';
 import { PluginClient } from './apiserver.ts';
@@ -57,10 +57,11 @@ export function handOn(world: World, id: string) {
 export async function openAgentForm(
   suite: string,
   changes: Partial<AgentOptions> = {},
+  serviceOptions: ServiceOptions = {},
 ): Promise<AgentForm> {
   const world = await openWorld();
   const id = await world.create({ name: 'secrets', suite });
-  const service = await openServiceOver(world);
+  const service = await openServiceOver(world, serviceOptions);
   const folder = mkdtempSync(join(tmpdir(), 'kms-agent-'));
   const tokenFile = join(folder, 'token');
   writeFileSync(tokenFile, `${await service.token('admin')}\n`, { mode: 0o600 });

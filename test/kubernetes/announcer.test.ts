@@ -9,6 +9,7 @@ import { Announcer } from '../../src/kubernetes/announcer.ts';
 import { KeyringService } from '../../src/kubernetes/keyring-service.ts';
 import { aRun, openWorld } from '../keyring/world.ts';
 import type { World } from '../keyring/world.ts';
+import { NO_COUNTS } from './no-counts.ts';
 
 const LABEL = 'kubernetes/c1';
 let world: World;
@@ -137,6 +138,7 @@ test('what is refused in the grace has its entry, and where none can be made, no
     announcer,
     ...{ cluster: 'c1', provider: 'twofold', key: 'k', namespace: 'default', epoch },
     engineOf: () => 'native',
+      counts: NO_COUNTS,
   });
   const wrap = () =>
     service.wrap({

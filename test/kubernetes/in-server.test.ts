@@ -12,6 +12,7 @@ import { aRun, openWorld } from '../keyring/world.ts';
 import type { Encrypted } from './apiserver.ts';
 import { ELSEWHERE, providesForApiServers } from './conformance.ts';
 import type { Form } from './conformance.ts';
+import { NO_COUNTS } from './no-counts.ts';
 
 async function openForm(suite: string): Promise<Form> {
   const world = await openWorld();
@@ -45,6 +46,7 @@ async function openForm(suite: string): Promise<Form> {
       epoch,
       namespace: 'default',
       engineOf: () => 'native',
+      counts: NO_COUNTS,
     });
     return new KeyManagement({ service, ...about, now: () => performance.now() + past });
   };

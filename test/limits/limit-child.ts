@@ -2,13 +2,14 @@
 import { appendFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Limiter } from '../../src/limits/limiter.ts';
-import { rateOf } from '../../src/limits/rate.ts';
+import { quotaOf, rateOf } from '../../src/limits/rate.ts';
 import { openStore } from '../../src/store/store.ts';
 
-const [, , url = '', file = '', bucket = '', burst = '0'] = process.argv;
+const [, , url = '', file = '', bucket = '', burst = '0', kind = 'rate'] = process.argv;
 const store = openStore({ url });
 const limiter = new Limiter({ store: store.limits });
-const limit = { name: 'n', bucket, owner: '', rate: rateOf(60, Number(burst)) };
+const rate = kind === 'quota' ? quotaOf(Number(burst)) : rateOf(60, Number(burst));
+const limit = { name: 'n', bucket, owner: '', rate };
 for (;;) {
   if (limiter.charge([limit], 1).refused === null) appendFileSync(file, '.');
   // Some in one turn of the loop, so that it is killed between allowance and use.

@@ -132,6 +132,74 @@ describe('a limit over several instances', () => {
   });
 });
 
+describe('what is left', () => {
+  it('is nothing while nothing passes, however much the database was last heard to have', async () => {
+    const world = new World();
+    const limit = limitOf(rateOf(60, 20));
+    expect(await through(world.one, limit, 10)).toBe(10);
+    // Its next answers take long.
+    world.store.held = true;
+    let charge = world.one.charge([limit], 1);
+    while (charge.refused === null) charge = world.one.charge([limit], 1);
+    expect(charge.left).toBeGreaterThan(0);
+    expect(world.one.remaining(limit)).toBe(0);
+    world.store.held = false;
+    world.store.answer();
+    await world.one.settled();
+    expect(world.one.remaining(limit)).toBeGreaterThan(0);
+    expect(world.one.charge([limit], 1).refused).toBeNull();
+  });
+});
+
+describe('who is refused by what is known alone', () => {
+  const rate = rateOf(60, 20);
+  const own = limitOf(rate, 'own');
+  const shared = limitOf(quotaOf(5), 'shared');
+  const charge = (limiter: Limiter) => limiter.chargeKnown([own, shared], (limit) => limit === own);
+
+  it('passes what others used up, and counts against it', async () => {
+    const world = new World(2);
+    const [, other] = world.instances;
+    for (let n = 0; n < 10; n += 1) {
+      expect(charge(world.one).refused).toBeNull();
+      await world.one.settled();
+    }
+    if (other !== undefined) expect(await through(other, shared, 30)).toBeLessThanOrEqual(5);
+    expect(await through(world.one, shared, 10)).toBe(0);
+  });
+
+  it('has over time what its own limit says, over all instances', async () => {
+    const world = new World(3);
+    let passed = 0;
+    for (let second = 0; second < 200; second += 1) {
+      for (const each of world.instances) {
+        for (let n = 0; n < 3; n += 1) if (charge(each).refused === null) passed += 1;
+      }
+      for (const each of world.instances) await each.settled();
+      world.now += 1_000;
+    }
+    // Of each instance what it let through before it heard, twice; what was so used is owed.
+    expect(passed).toBeLessThanOrEqual(rate.burst + 200 + 3 * (2 * leaseOf(rate) + 2 * 3));
+    expect(passed).toBeGreaterThanOrEqual(200);
+  });
+
+  it('passes while the database is silent, and owes it', async () => {
+    const world = new World();
+    world.store.down = true;
+    for (let n = 0; n < 100; n += 1) {
+      expect(charge(world.one).refused).toBeNull();
+      await world.one.settled();
+    }
+    world.store.down = false;
+    world.now += 2_000;
+    charge(world.one);
+    await world.one.settled();
+    expect(charge(world.one).refused).toBe(own);
+    world.now += 60_000;
+    expect(await through(world.one, own, 5)).toBe(0);
+  });
+});
+
 describe('a quota of a period over several instances', () => {
   it('is never filled again, and lets through what is stated, whoever starts anew or is killed', async () => {
     const step = fc.record({
