@@ -13,8 +13,10 @@ import type { Operation } from './operations.ts';
 /** Altogether, whether one instance takes them or two. */
 const IN_FLIGHT = 32;
 const MEASURED = ['hybrid unwrap', 'A256GCM unwrap', 'hybrid wrap', 'composite sign'];
-/** Requests to each instance before it is measured. */
-const WARM_UP = 1_000;
+/** Of each operation to each instance before any is measured: either has compiled what it will. */
+const WARM_UP = 10_000;
+/** Before each measurement, altogether. */
+const RUN_UP = 1_000;
 /** Of one instance's; issue: at least as much with two. */
 const LEAST = 0.9;
 
@@ -52,8 +54,7 @@ async function perCpuSecond(
         }),
       ),
     );
-  // A service that has just started compiles while it answers its first requests.
-  await load(WARM_UP * targets.length);
+  await load(RUN_UP);
   const before = used();
   const loads = await load(requests);
   const cpu = used() - before;
@@ -66,28 +67,43 @@ async function perCpuSecond(
   return loads.reduce((sum, { answers }) => sum + answers.length, 0) / cpu;
 }
 
+/** Alone, with all of the load: a service that has just started compiles while it answers. */
+async function warm(service: TestService, operations: readonly Operation[], requests: number) {
+  const target: Target = { url: new URL(service.url) };
+  for (const { request } of operations) {
+    await closedLoop(target, request, { inFlight: IN_FLIGHT, requests });
+  }
+}
+
+export interface InstancesSize {
+  readonly requests: number;
+  readonly rounds: number;
+  readonly warmUp?: number;
+}
+
 /** Rounds in alternation, so that a machine that slows down does so for both. */
 export async function measureInstances(
   first: TestService,
-  { requests, rounds }: { readonly requests: number; readonly rounds: number },
+  { requests, rounds, warmUp = WARM_UP }: InstancesSize,
 ): Promise<readonly InstanceRow[]> {
   const all = await prepareOperations(first);
   const operations = all.filter(({ name }) => MEASURED.includes(name));
   const figures = operations.map(() => ({ one: [] as number[], two: [] as number[] }));
-  for (let round = 0; round < rounds; round += 1) {
-    const measureAll = async (services: readonly TestService[], into: 'one' | 'two') => {
-      for (const [place, operation] of operations.entries()) {
-        const figure = await perCpuSecond(services, first, operation, requests);
-        figures[place]?.[into].push(figure);
-      }
-    };
-    await measureAll([first], 'one');
-    const second = await startBeside(first);
-    try {
-      await measureAll([first, second], 'two');
-    } finally {
-      await second.destroy();
+  const measureAll = async (services: readonly TestService[], into: 'one' | 'two') => {
+    for (const [place, operation] of operations.entries()) {
+      const figure = await perCpuSecond(services, first, operation, requests);
+      figures[place]?.[into].push(figure);
     }
+  };
+  const second = await startBeside(first);
+  try {
+    for (const service of [first, second]) await warm(service, operations, warmUp);
+    for (let round = 0; round < rounds; round += 1) {
+      await measureAll([first], 'one');
+      await measureAll([first, second], 'two');
+    }
+  } finally {
+    await second.destroy();
   }
   return operations.map(({ name }, place) => {
     const { one = [], two = [] } = figures[place] ?? {};
