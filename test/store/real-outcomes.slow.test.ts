@@ -181,7 +181,7 @@ onPostgres15('the table of outcomes', () => {
   it('not applied: 53300, no connection is left', async () => {
     await administer('alter role twofold_owner connection limit 1');
     try {
-      const client = await clientOf();
+      await clientOf();
       const error = await rejection(poolTo(server.ownerUrl).connect());
       expect(sqlState(error)).toBe('53300');
       notApplied(error, 'connect');
@@ -226,6 +226,7 @@ onPostgres15('the table of outcomes', () => {
     const ended = await rejection(insert(client, 'ended'));
     expect(sqlState(ended)).toBe('57014');
     notApplied(ended, 'open');
+    await other.query('rollback');
     expect([await isThere('late'), await isThere('ended')]).toEqual([false, false]);
   });
 
