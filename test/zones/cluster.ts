@@ -134,12 +134,17 @@ export class Cluster {
     return this.#zoneWith((role) => /^(?:sync|quorum)_standby$/u.test(role));
   }
 
+  /** Waits for one: after a fault there may be none for a moment, or nobody answers in time. */
   async #zoneWith(fits: (role: string) => boolean): Promise<Zone> {
-    for (const asked of ZONES) {
-      const members = await this.members(asked).catch(() => []);
-      const found = members.find(({ role }) => fits(role));
-      if (found !== undefined) return Number(found.name.slice(1)) as Zone;
-    }
+    const until = performance.now() + READY_MS;
+    do {
+      for (const asked of ZONES) {
+        const members = await this.members(asked).catch(() => []);
+        const found = members.find(({ role }) => fits(role));
+        if (found !== undefined) return Number(found.name.slice(1)) as Zone;
+      }
+      await sleep(100);
+    } while (performance.now() < until);
     throw new Error('no member has that role');
   }
 
