@@ -1,6 +1,7 @@
 /**
  * What a second instance on the same database costs: requests a processor-second of all processes (both
- * services and PostgreSQL, the load generator excluded) with one instance and with two, under the same load.
+ * services and PostgreSQL, the load generator excluded) with one instance and with two: under the same load,
+ * which each then has half of, and with the load of one for each, as when an instance is added for more load.
  */
 import { startBeside } from '../test/e2e/beside.ts';
 import type { TestService } from '../test/e2e/service.ts';
@@ -10,11 +11,13 @@ import { closedLoop } from './load.ts';
 import { prepareOperations } from './operations.ts';
 import type { Operation } from './operations.ts';
 
-/** Altogether, whether one instance takes them or two. */
+/** To one instance; to two as many altogether, or as many each. */
 const IN_FLIGHT = 32;
 const MEASURED = ['hybrid unwrap', 'A256GCM unwrap', 'hybrid wrap', 'composite sign'];
-/** Requests to each instance before it is measured. */
-const WARM_UP = 1_000;
+/** Of each operation to each instance before any is measured: either has compiled what it will. */
+const WARM_UP = 10_000;
+/** Before each measurement, altogether. */
+const RUN_UP = 1_000;
 /** Of one instance's; issue: at least as much with two. */
 const LEAST = 0.9;
 
@@ -22,10 +25,13 @@ export interface InstanceRow {
   readonly operation: string;
   /** Requests a processor-second, one figure for each round. */
   readonly one: readonly number[];
-  readonly two: readonly number[];
-  /** Medians of two instances over one. */
-  readonly ratio: number;
+  /** With the load of one altogether. */
+  readonly shared: readonly number[];
+  /** With the load of one for each. */
+  readonly doubled: readonly number[];
 }
+
+type Kind = 'one' | 'shared' | 'doubled';
 
 const median = (all: readonly number[]): number =>
   all.toSorted((a, b) => a - b)[Math.floor((all.length - 1) / 2)] ?? NaN;
@@ -35,7 +41,7 @@ async function perCpuSecond(
   services: readonly TestService[],
   first: TestService,
   operation: Operation,
-  requests: number,
+  { requests, inFlight }: { readonly requests: number; readonly inFlight: number },
 ): Promise<number> {
   const targets: Target[] = services.map(({ url }) => ({ url: new URL(url) }));
   const processes = services.map(({ pid }) => new ServiceProcesses(pid, first.dataDir));
@@ -47,13 +53,12 @@ async function perCpuSecond(
     Promise.all(
       targets.map((target) =>
         closedLoop(target, operation.request, {
-          inFlight: IN_FLIGHT / targets.length,
+          inFlight: inFlight / targets.length,
           requests: total / targets.length,
         }),
       ),
     );
-  // A service that has just started compiles while it answers its first requests.
-  await load(WARM_UP * targets.length);
+  await load(RUN_UP);
   const before = used();
   const loads = await load(requests);
   const cpu = used() - before;
@@ -66,42 +71,69 @@ async function perCpuSecond(
   return loads.reduce((sum, { answers }) => sum + answers.length, 0) / cpu;
 }
 
+/** Alone, with all of the load: a service that has just started compiles while it answers. */
+async function warm(service: TestService, operations: readonly Operation[], requests: number) {
+  const target: Target = { url: new URL(service.url) };
+  for (const { request } of operations) {
+    await closedLoop(target, request, { inFlight: IN_FLIGHT, requests });
+  }
+}
+
+export interface InstancesSize {
+  readonly requests: number;
+  readonly rounds: number;
+  readonly warmUp?: number;
+}
+
 /** Rounds in alternation, so that a machine that slows down does so for both. */
 export async function measureInstances(
   first: TestService,
-  { requests, rounds }: { readonly requests: number; readonly rounds: number },
+  { requests, rounds, warmUp = WARM_UP }: InstancesSize,
 ): Promise<readonly InstanceRow[]> {
   const all = await prepareOperations(first);
   const operations = all.filter(({ name }) => MEASURED.includes(name));
-  const figures = operations.map(() => ({ one: [] as number[], two: [] as number[] }));
-  for (let round = 0; round < rounds; round += 1) {
-    const measureAll = async (services: readonly TestService[], into: 'one' | 'two') => {
-      for (const [place, operation] of operations.entries()) {
-        const figure = await perCpuSecond(services, first, operation, requests);
-        figures[place]?.[into].push(figure);
-      }
-    };
-    await measureAll([first], 'one');
-    const second = await startBeside(first);
-    try {
-      await measureAll([first, second], 'two');
-    } finally {
-      await second.destroy();
+  const figures = operations.map(() => {
+    return { one: [] as number[], shared: [] as number[], doubled: [] as number[] };
+  });
+  const measureAll = async (services: readonly TestService[], into: Kind) => {
+    const inFlight = into === 'doubled' ? IN_FLIGHT * services.length : IN_FLIGHT;
+    for (const [place, operation] of operations.entries()) {
+      const figure = await perCpuSecond(services, first, operation, { requests, inFlight });
+      figures[place]?.[into].push(figure);
     }
+  };
+  const second = await startBeside(first);
+  try {
+    for (const service of [first, second]) await warm(service, operations, warmUp);
+    for (let round = 0; round < rounds; round += 1) {
+      await measureAll([first], 'one');
+      await measureAll([first, second], 'shared');
+      await measureAll([first, second], 'doubled');
+    }
+  } finally {
+    await second.destroy();
   }
   return operations.map(({ name }, place) => {
-    const { one = [], two = [] } = figures[place] ?? {};
-    return { operation: name, one, two, ratio: median(two) / median(one) };
+    const { one = [], shared = [], doubled = [] } = figures[place] ?? {};
+    return { operation: name, one, shared, doubled };
   });
 }
 
+const ratioText = (figure: number, of: number): string => {
+  const ratio = (figure / of).toFixed(2);
+  return figure / of >= LEAST ? ratio : `**${ratio}**`;
+};
+
 export const renderInstances = (rows: readonly InstanceRow[]): string =>
   [
-    `| operation, ${String(IN_FLIGHT)} in flight | one instance, per CPU-second | two | two over one (at least ${String(LEAST)}) |`,
-    '| --- | --- | --- | --- |',
-    ...rows.map(({ operation, one, two, ratio }) => {
-      const verdict = ratio >= LEAST ? ratio.toFixed(2) : `**${ratio.toFixed(2)}**`;
-      return `| ${operation} | ${median(one).toFixed(0)} | ${median(two).toFixed(0)} | ${verdict} |`;
+    `Requests a processor-second; two instances over one are to be ${String(LEAST)} at least.`,
+    '',
+    `| operation | one instance, ${String(IN_FLIGHT)} in flight | two, ${String(IN_FLIGHT)} altogether | over one | two, ${String(IN_FLIGHT)} each | over one |`,
+    '| --- | --- | --- | --- | --- | --- |',
+    ...rows.map(({ operation, one, shared, doubled }) => {
+      const [alone, both, each] = [median(one), median(shared), median(doubled)];
+      const texts = [alone.toFixed(0), both.toFixed(0), ratioText(both, alone)];
+      return `| ${[operation, ...texts, each.toFixed(0), ratioText(each, alone)].join(' | ')} |`;
     }),
     '',
   ].join('\n');

@@ -415,7 +415,9 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
 } else if (command === 'instances') {
   const service = await startService(1);
   try {
-    const size = values.quick ? { requests: 2_000, rounds: 1 } : { requests: 4_000, rounds: 3 };
+    const size = values.quick
+      ? { requests: 2_000, rounds: 1, warmUp: 1_000 }
+      : { requests: 4_000, rounds: 3 };
     const report = { machine: machine(service), rows: await measureInstances(service, size) };
     if (values.json !== undefined) {
       writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);

@@ -86,6 +86,7 @@ const strayProblems = (database: Database, urlUsed: boolean): Problem[] => {
     ['tls', database.tls !== undefined && (urlUsed || database.ownerUrl === undefined)],
     ['caFile', database.caFile !== undefined && (urlUsed || database.ownerUrl === undefined)],
     ['passwordFile', database.passwordFile !== undefined && urlUsed],
+    ['managers', database.managers.length > 0 && urlUsed],
   ];
   return stray
     .filter(([, found]) => found)

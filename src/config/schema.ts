@@ -127,6 +127,18 @@ const database = z
       z.enum(['required', 'reported']).optional(),
       '`required`: no start, and not ready, where a commit would wait for no standby; `reported`: that is only said. Default: `required` with `zone.others`, else `reported`.',
     ),
+    managers: described(
+      z
+        .array(
+          z
+            .url({ protocol: /^https?$/u })
+            .refine((text) => !/^[^/]*\/\/[^/]*@/u.test(text), 'takes no user and no password'),
+        )
+        .max(16)
+        .default([]),
+      "Addresses of Patroni's REST API (`https://patroni-1:8008`), where `database.replication` is looked after: whether commits would wait also without a standby is asked there. Certificates are checked by `database.caFile`. JSON in the environment.",
+      { flag: false },
+    ),
   })
   .prefault({});
 

@@ -3,7 +3,8 @@ import { parseFlags, requireNothingMore } from '../cli/arguments.ts';
 import type { Config } from '../config.ts';
 import { readReplication } from '../store/replication.ts';
 import { besides, storeBeside } from './beside.ts';
-import { complaintOf, isRequired, stateOf } from './replication.ts';
+import { askManagers } from './manager.ts';
+import { complaintOf, isRequired, isWaiting, stateOf } from './replication.ts';
 
 /** @returns the exit code: 0, or 1 where replication is required, and not synchronous or not known */
 export async function doctorDatabaseCommand(
@@ -15,7 +16,9 @@ export async function doctorDatabaseCommand(
   const seen = await besides(async (unwinding) =>
     readReplication((await storeBeside(config, unwinding)).pool),
   );
-  const [required, state] = [isRequired(config), stateOf(seen)];
-  print(JSON.stringify({ replication: state, required, ...seen, problem: complaintOf(seen) }));
-  return required && state !== 'synchronous' ? 1 : 0;
+  const strictness = await askManagers(config.database);
+  const [required, state] = [isRequired(config), stateOf(seen, strictness)];
+  const problem = complaintOf(seen, strictness);
+  print(JSON.stringify({ replication: state, required, ...seen, manager: strictness, problem }));
+  return required && !isWaiting(state) ? 1 : 0;
 }

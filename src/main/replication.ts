@@ -3,7 +3,8 @@
  * seconds, since a manager that is not strict gives its standbys up when they are gone.
  *
  * PostgreSQL shows whether its commits wait (`synchronous_standby_names`), not whether its manager would
- * ever end that: strictness is the manager's setting, and seen here by its never ending.
+ * ever end that: strictness is the manager's setting. Patroni tells it where `database.managers` names its
+ * addresses; else it is seen by its never ending.
  */
 import type { Config } from '../config.ts';
 import { TwofoldError } from '../errors.ts';
@@ -12,29 +13,54 @@ import { readReplication } from '../store/replication.ts';
 import type { Replication } from '../store/replication.ts';
 import type { Store } from '../store/store.ts';
 import type { Log } from '../telemetry/logs.ts';
+import { askManagers } from './manager.ts';
+import type { Strictness } from './manager.ts';
 import { whenReachable } from './patience.ts';
 import type { Unwinding } from './unwinding.ts';
 
 const LOOK_MS = 5_000;
+/** Every so many looks the managers are asked too: theirs is a setting that people change. */
+const LOOKS_A_QUESTION = 6;
 /** Of `synchronous_commit`: the standby has flushed it. */
 const FLUSHED: readonly string[] = ['on', 'remote_apply'];
 
-/** One stable word; `unread`: only a standby has answered so far. */
-export type ReplicationState = 'synchronous' | 'asynchronous' | 'not-durable' | 'unread';
+/**
+ * One stable word. `strict`, `not-strict`: commits wait now, and the manager says whether they would also
+ * without a standby; `synchronous`: nobody says; `unread`: only a standby has answered so far.
+ */
+export type ReplicationState =
+  'strict' | 'synchronous' | 'not-strict' | 'asynchronous' | 'not-durable' | 'unread';
 
-export function stateOf({ primary, ...seen }: Replication): ReplicationState {
+/** Those in which what is acknowledged outlives the zone of the primary, as far as anybody says. */
+const WAITING: ReadonlySet<ReplicationState> = new Set(['strict', 'synchronous']);
+
+export function stateOf(
+  { primary, ...seen }: Replication,
+  strictness: Strictness = 'unknown',
+): ReplicationState {
   if (!primary) return 'unread';
   if (!seen.fsync) return 'not-durable';
   const waits = seen.standbyNames !== '' && FLUSHED.includes(seen.synchronousCommit);
-  return waits ? 'synchronous' : 'asynchronous';
+  if (!waits) return 'asynchronous';
+  return strictness === 'unknown' ? 'synchronous' : strictness;
 }
 
+/** Whether a state is as it has to be where replication is required. */
+export const isWaiting = (state: ReplicationState): boolean => WAITING.has(state);
+
 /** What is wrong, for an operator; null where commits wait for a standby, or nobody knows. */
-export function complaintOf(seen: Replication): string | null {
-  switch (stateOf(seen)) {
+export function complaintOf(seen: Replication, strictness: Strictness = 'unknown'): string | null {
+  switch (stateOf(seen, strictness)) {
+    case 'strict':
     case 'synchronous':
     case 'unread':
       return null;
+    case 'not-strict':
+      return (
+        'The manager of the database is not strict: once no standby is left, commits wait for nobody, ' +
+        'and what is acknowledged then is lost with the zone of the primary. Set synchronous_mode_strict ' +
+        '(patronictl edit-config).'
+      );
     case 'not-durable':
       return 'The database runs with fsync = off: what it acknowledges is lost with its power.';
     case 'asynchronous':
@@ -55,6 +81,7 @@ export class ReplicationWatch {
   readonly #several: boolean;
   readonly #log: Log;
   #state: ReplicationState = 'unread';
+  #strictness: Strictness = 'unknown';
 
   constructor(config: Config, log: Log) {
     this.#required = isRequired(config);
@@ -63,30 +90,40 @@ export class ReplicationWatch {
   }
 
   get check(): ReadinessCheck {
-    const ready = !this.#required || this.#state === 'synchronous';
+    const ready = !this.#required || isWaiting(this.#state);
     return { name: 'replication', ready, state: this.#state };
   }
 
   /** @throws TwofoldError conflict where it is required, and is not there */
-  begin(seen: Replication): void {
-    const complaint = complaintOf(seen);
+  begin(seen: Replication, strictness: Strictness = 'unknown'): void {
+    const complaint = complaintOf(seen, strictness);
     if (complaint !== null && this.#required) throw new TwofoldError('conflict', complaint);
-    this.see(seen);
+    this.see(seen, strictness);
   }
 
-  /** What a standby says changes nothing: a proxy may lead to one for a moment. */
-  see(seen: Replication): void {
-    const state = stateOf(seen);
+  /**
+   * What a standby says changes nothing: a proxy may lead to one for a moment. Nor does a manager that
+   * says nothing: its settings are what they were.
+   */
+  see(seen: Replication, strictness: Strictness = 'unknown'): void {
+    if (strictness !== 'unknown') this.#strictness = strictness;
+    const state = stateOf(seen, this.#strictness);
     if (state === 'unread' || state === this.#state) return;
     this.#state = state;
     const { standbyNames, synchronousStandbys } = seen;
     const facts = { state, required: this.#required, standbyNames, synchronousStandbys };
-    if (state === 'synchronous') this.#log.info(facts, 'commits wait for a standby');
-    else if (this.#required) this.#log.error(facts, complaintOf(seen) ?? state);
-    else if (this.#several) this.#log.warn(facts, complaintOf(seen) ?? state);
+    const complaint = complaintOf(seen, this.#strictness);
+    if (complaint === null) this.#log.info(facts, WAITS[state === 'strict' ? 'strict' : 'waiting']);
+    else if (this.#required) this.#log.error(facts, complaint);
+    else if (this.#several) this.#log.warn(facts, complaint);
     else this.#log.info(facts, 'commits wait for no standby');
   }
 }
+
+const WAITS = {
+  strict: 'commits wait for a standby, and the manager keeps it so without one',
+  waiting: 'commits wait for a standby; whether the manager keeps it so without one is not known',
+} as const;
 
 /**
  * Looks until unwound.
@@ -99,11 +136,21 @@ export async function watchReplication(
   unwinding: Unwinding,
 ): Promise<ReplicationWatch> {
   const watch = new ReplicationWatch(config, log);
-  watch.begin(await whenReachable(() => readReplication(store.pool), unwinding));
+  const [seen, strictness] = await Promise.all([
+    whenReachable(() => readReplication(store.pool), unwinding),
+    askManagers(config.database),
+  ]);
+  watch.begin(seen, strictness);
+  let looks = 0;
   const look = (): void => {
+    looks += 1;
+    const due = looks % LOOKS_A_QUESTION === 0 || watch.check.state === 'not-strict';
+    const asked: Promise<Strictness> | Strictness = due
+      ? askManagers(config.database)
+      : 'unknown';
     // What does not answer is the database's own check.
-    readReplication(store.pool).then(
-      (seen) => watch.see(seen),
+    Promise.all([readReplication(store.pool), asked]).then(
+      ([told, strictness]) => watch.see(told, strictness),
       () => undefined,
     );
   };

@@ -16,6 +16,10 @@ const STRICT: Replication = {
 const ALONE: Replication = { ...STRICT, standbyNames: '' };
 const STANDBY: Replication = { ...ALONE, primary: false };
 
+const KEPT = 'commits wait for a standby, and the manager keeps it so without one';
+const UNKNOWN =
+  'commits wait for a standby; whether the manager keeps it so without one is not known';
+
 const config = (more: Record<string, string> = {}): Config => {
   const check = checkConfig({ environment: { TWOFOLD_MODE: 'dev', ...more }, flags: new Map() });
   if (!check.ok) throw new Error(JSON.stringify(check.problems));
@@ -45,6 +49,16 @@ it('is synchronous where a commit waits for a standby’s disk, under any manage
   expect(stateOf(STANDBY)).toBe('unread');
 });
 
+it('is strict where the manager says so, and only where commits wait', () => {
+  expect(stateOf(STRICT, 'strict')).toBe('strict');
+  expect(stateOf(STRICT, 'not-strict')).toBe('not-strict');
+  for (const told of ['strict', 'not-strict'] as const) {
+    expect(stateOf(ALONE, told)).toBe('asynchronous');
+    expect(stateOf({ ...STRICT, fsync: false }, told)).toBe('not-durable');
+    expect(stateOf(STANDBY, told)).toBe('unread');
+  }
+});
+
 it('is required where there are other zones, or where the configuration says so', () => {
   expect(isRequired(config())).toBe(false);
   expect(isRequired(config(ZONES))).toBe(true);
@@ -53,6 +67,25 @@ it('is required where there are other zones, or where the configuration says so'
   for (const others of ['["local"]', '["b","b"]']) {
     expect(() => config({ TWOFOLD_ZONE_OTHERS: others })).toThrow('zone.others');
   }
+});
+
+it('refuses a start under a manager that would stop waiting, and is not ready once it is so', () => {
+  const { watch, lines } = watched(config(ZONES));
+  const complaint = complaintOf(STRICT, 'not-strict') ?? 'none';
+  expect(() => watch.begin(STRICT, 'not-strict')).toThrow(complaint);
+  watch.begin(STRICT, 'strict');
+  // A manager that does not answer has changed nothing.
+  const told = (['unknown', 'not-strict', 'unknown', 'strict'] as const).map((strictness) => {
+    watch.see(STRICT, strictness);
+    return [watch.check.ready, watch.check.state];
+  });
+  expect(told).toEqual([
+    [true, 'strict'],
+    [false, 'not-strict'],
+    [false, 'not-strict'],
+    [true, 'strict'],
+  ]);
+  expect(lines).toEqual([`info: ${KEPT}`, `error: ${complaint}`, `info: ${KEPT}`]);
 });
 
 it('refuses a start that would acknowledge what one zone alone has', () => {
@@ -80,9 +113,5 @@ it('says once what changes, and is not ready meanwhile where it is required', ()
     return watch.check.ready;
   });
   expect(seen).toEqual([true, true, true, false, false, false, true]);
-  expect(lines).toEqual([
-    'info: commits wait for a standby',
-    `error: ${complaintOf(ALONE)}`,
-    'info: commits wait for a standby',
-  ]);
+  expect(lines).toEqual([`info: ${UNKNOWN}`, `error: ${complaintOf(ALONE)}`, `info: ${UNKNOWN}`]);
 });

@@ -61,6 +61,44 @@ describe('the profile zones', () => {
     expect([plain.status, plain.err]).toEqual([2, expect.stringMatching(/no encryption/u)]);
   }, 60_000);
 
+  it('leads who asks for reports to a standby, where nothing can be written', async () => {
+    const { containers, site } = stack;
+    const password = readFileSync(join(site, 'server.password'), 'utf8').trim();
+    const login = `host=${containers.address('proxy')} user=twofold_server dbname=twofold connect_timeout=5`;
+    const psql = (port: number, sql: string) =>
+      containers.inNetwork('env', [
+        ...[`PGPASSWORD=${password}`, 'psql', '--no-psqlrc', '-At'],
+        ...['-c', sql, `${login} port=${String(port)} sslmode=require`],
+      ]);
+    const recovering = 'select pg_is_in_recovery(), count(*) from public.key';
+    expect(await psql(5001, recovering)).toMatchObject({ status: 0, out: 't|1\n' });
+    expect(await psql(5000, recovering)).toMatchObject({ status: 0, out: 'f|1\n' });
+    const written = await psql(5001, 'create temporary table one (x integer)');
+    expect([written.status, written.err]).toEqual([1, expect.stringMatching(/read-only/u)]);
+  }, 60_000);
+
+  it('says at a look whether the manager is strict, and requires it', async () => {
+    const { containers } = stack;
+    const doctor = async () => {
+      const { status, out } = await containers.run('operator-1', ['doctor', 'database']);
+      return [status, /"replication":"([^"]+)"/u.exec(out)?.[1]];
+    };
+    const edit = (value: string) =>
+      containers.exec('patroni-1', [
+        ...['patronictl', '-c', '/run/patroni/conf', 'edit-config', 'twofold', '--force'],
+        ...['--set', `synchronous_mode_strict=${value}`],
+      ]);
+    expect(await doctor()).toEqual([0, 'strict']);
+    expect(containers.running('zone-1').output()).toMatch(/the manager keeps it so without one/u);
+    expect((await edit('false')).status).toBe(0);
+    await until('a manager that is not strict', 20_000, async () => {
+      const [status, said] = await doctor();
+      return status === 1 && said === 'not-strict';
+    });
+    expect((await edit('true')).status).toBe(0);
+    await until('a strict manager', 20_000, async () => (await doctor())[0] === 0);
+  }, 120_000);
+
   it('has no secret in an environment, a command line or a log', () => {
     const { containers, site } = stack;
     const secrets = ['owner', 'server', 'replication'].map((name) =>

@@ -128,14 +128,15 @@ export class ZoneContainers extends Containers {
     await this.healthy(name);
   }
 
-  /** A line of a runbook: `NAME=value docker compose up | run | exec | stop …` as it stands there. */
+  /** A line of a runbook: `NAME=value… docker compose up | run | exec | stop …` as it stands there. */
   async command(words: readonly string[]): Promise<Ended> {
-    const [first = '', ...others] = words;
-    const [, name, value = ''] = /^(\w+)=(.*)$/u.exec(first) ?? [];
-    if (name === undefined) return this.#compose(words);
-    this.compose = this.#read({ [name]: value });
+    const set = words.map((word) => /^(\w+)=(.*)$/u.exec(word));
+    const count = set.indexOf(null);
+    if (count <= 0) return this.#compose(words);
+    const variables = set.slice(0, count).map((match) => [match?.[1] ?? '', match?.[2] ?? '']);
+    this.compose = this.#read(Object.fromEntries(variables) as Record<string, string>);
     try {
-      return await this.#compose(others);
+      return await this.#compose(words.slice(count));
     } finally {
       this.compose = this.#read({});
     }

@@ -30,6 +30,7 @@ export const FAKETIME = '/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1';
 /** Of a start; seconds where the machine is not overloaded. */
 const READY_MS = 180_000;
 
+const managers = () => ZONES.map((zone) => `http://${addressOf(zone)}:8008`);
 const tokensFolder = (folder: string, zone: Zone) => join(folder, `tokens${String(zone)}`);
 const clockFile = (folder: string, zone: Zone) => join(folder, `clock${String(zone)}`);
 const confOf = (folder: string, zone: Zone) => join(folder, `softhsm${String(zone)}.conf`);
@@ -127,6 +128,7 @@ export class Site {
       DATABASE_URL: databaseUrl,
       TWOFOLD_DATABASE_TLS: 'verify-full',
       TWOFOLD_DATABASE_CA_FILE: file('ca.pem'),
+      ...(this.#mixed ? {} : { TWOFOLD_DATABASE_MANAGERS: JSON.stringify(managers()) }),
       ...(existsSync(FAKETIME)
         ? {
             LD_PRELOAD: FAKETIME,
