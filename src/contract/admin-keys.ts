@@ -149,14 +149,21 @@ export const updateKey = defineRoute({
   body: z
     .strictObject({
       labels: labelChanges.optional(),
-      deletionProtection: z.boolean().optional(),
+      deletionProtection: z
+        .boolean()
+        .optional()
+        .meta({
+          description:
+            '`true` is refused (`version_not_usable`) while a destruction of the key or of a version is ' +
+            'scheduled: it is cancelled first.',
+        }),
       publish: publish.optional(),
       minUsableVersion: keyVersion.optional().meta({
         description: 'Closes the versions below it for everything; at most the primary version.',
       }),
     })
     .meta({ id: 'UpdateKeyRequest' }),
-  errors: [...CHANGE_ERRORS, 'wrong_purpose', 'deletion_protected'],
+  errors: [...CHANGE_ERRORS, 'wrong_purpose', 'deletion_protected', 'version_not_usable'],
 });
 
 export const rotateKey = defineRoute({
@@ -173,6 +180,9 @@ export const rotateKey = defineRoute({
   errors: [...CHANGE_ERRORS, ...MATERIAL_ERRORS, 'wrong_purpose', 'version_not_usable'],
 });
 
+/** A destroyed key takes no change. */
+const OF_A_LIVING_KEY = [...CHANGE_ERRORS, 'version_not_usable'] as const;
+
 export const suspendKey = defineRoute({
   ...shared,
   method: 'POST',
@@ -181,7 +191,7 @@ export const suspendKey = defineRoute({
   operation: 'keys.suspend',
   summary: 'Stops every use of the key, at once and everywhere.',
   body: reason,
-  errors: CHANGE_ERRORS,
+  errors: OF_A_LIVING_KEY,
 });
 
 export const resumeKey = defineRoute({
@@ -192,7 +202,7 @@ export const resumeKey = defineRoute({
   operation: 'keys.resume',
   summary: 'Ends the suspension of a key.',
   body: reason,
-  errors: CHANGE_ERRORS,
+  errors: OF_A_LIVING_KEY,
 });
 
 export const suspendVersion = defineRoute({
@@ -205,7 +215,7 @@ export const suspendVersion = defineRoute({
   summary: 'Stops every use of one version; the primary version cannot be suspended.',
   body: reason,
   response: versionResource,
-  errors: [...CHANGE_ERRORS, 'version_not_found', 'primary_protected'],
+  errors: [...OF_A_LIVING_KEY, 'version_not_found', 'primary_protected'],
 });
 
 export const resumeVersion = defineRoute({
@@ -218,5 +228,5 @@ export const resumeVersion = defineRoute({
   summary: 'Ends the suspension of a version.',
   body: reason,
   response: versionResource,
-  errors: [...CHANGE_ERRORS, 'version_not_found'],
+  errors: [...OF_A_LIVING_KEY, 'version_not_found'],
 });

@@ -44,7 +44,15 @@ export const changeUses = z
       description:
         'Who used the versions that the change is about, the 20 most recent first, each with the sums ' +
         'over them: the named version; those that `minUsableVersion` closes or opens; the old and the ' +
-        'new primary; else all of the key.',
+        'new primary (also where a version is activated over another); else all of the key.',
     }),
+    from: z
+      .object({ key: z.string(), users: z.array(versionUser) })
+      .optional()
+      .meta({
+        description:
+          'Of an alias that moves: the key that loses it, with the 20 most recent users of any of its ' +
+          'versions (uses are counted by key, whichever name they came by).',
+      }),
   })
   .meta({ id: 'ChangeUses' });

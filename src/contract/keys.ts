@@ -53,7 +53,8 @@ const copies = z
       .meta({
         description:
           'The newest root generation under which its material is wrapped: a copy can be opened as ' +
-          'long as that exists, and one from before a rotation of the root as long as its own does. Null for what is destroyed (its audit entry says it), and on one token.',
+          'long as that exists, and one from before a rotation of the root as long as its own does. Null on one token, ' +
+          'and for what was destroyed before this was kept (its audit entry says it).',
       }),
   })
   .optional()
@@ -155,7 +156,19 @@ export const versionResource = z
     suite: suiteId,
     state: z.enum(VERSION_STATES),
     primary: z.boolean(),
-    usable: z.boolean().meta({ description: 'Not closed by `minUsableVersion`.' }),
+    usable: z.boolean().meta({
+      description:
+        'Whether a request may use it for anything now, by its state, its times and its key’s ' +
+        '(`minUsableVersion`, suspension, destruction). Nothing of a suspended namespace is shown.',
+    }),
+    usableFor: z
+      .array(z.enum(['protect', 'process']))
+      .optional()
+      .meta({
+        description:
+          '`protect`: to wrap, encapsulate, sign or make MACs, where the request names it or it is the ' +
+          'primary. `process`: to open or verify what it made. Empty where `usable` is false.',
+      }),
     origin: keyOrigin,
     halves: z.array(half).meta({ description: 'Empty once destroyed.' }),
     createdAt: time,

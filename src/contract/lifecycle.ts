@@ -54,7 +54,8 @@ export const compromiseVersion = defineRoute({
         .meta({
           description:
             'Of the primary: makes a new version of its suite and makes it the primary in the same ' +
-            'transaction. Without it the key protects nothing until it is rotated.',
+            'transaction. Without it the key protects nothing until it is rotated. Where none may be ' +
+            'made now (the key is suspended, say), the version falls all the same: `replacementRefused`.',
         }),
     })
     .meta({ id: 'CompromiseRequest' }),
@@ -64,6 +65,9 @@ export const compromiseVersion = defineRoute({
         .object({ method: z.literal('POST'), path: z.string() })
         .optional()
         .meta({ description: 'What makes a new primary; present while the key has none.' }),
+      replacementRefused: z.string().optional().meta({
+        description: 'Error code of why the replacement that was asked for was not made.',
+      }),
     })
     .meta({ id: 'CompromisedVersion' }),
   errors: [

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { changeOf } from './admin-keys.ts';
 import { PAGING, page } from './answer.ts';
 import { defineRoute } from './route.ts';
-import { NAMESPACE_ERRORS, policyReason } from './rotation.ts';
+import { NAMESPACE_ERRORS, policyReason, schedulerFailure } from './rotation.ts';
 import { time, uuid } from './scalars.ts';
 
 const path = '/v1/admin/rotations';
@@ -31,10 +31,7 @@ export const listNamespaceRotations = defineRoute({
         keyId: uuid,
         state: z.enum(['failing', 'late', 'done']),
         since: time.meta({ description: 'When it failed first in a row, was due, or was done.' }),
-        failure: z
-          .object({ code: z.string(), at: time, count: z.int() })
-          .nullable()
-          .meta({ description: 'Of the last attempt.' }),
+        failure: schedulerFailure.nullable().meta({ description: 'Of the last attempt.' }),
         nextAt: time.nullable().meta({ description: 'When it is tried next; null: at once.' }),
         run: z
           .object({

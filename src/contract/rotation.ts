@@ -43,7 +43,12 @@ export const policyReason = z
   .strictObject({ reason: text(256, 'Why; kept with the policy and in the audit log.') })
   .meta({ id: 'PolicyReasonRequest' });
 
-export const POLICY_ERRORS = [...CHANGE_ERRORS, 'precondition_required', 'not_found'] as const;
+export const POLICY_ERRORS = [
+  ...CHANGE_ERRORS,
+  'precondition_required',
+  'not_found',
+  'version_not_usable',
+] as const;
 
 const path = '/v1/admin/keys/{key}/rotation-policy';
 const change = {
@@ -71,6 +76,29 @@ export const deleteRotationPolicy = defineRoute({
   summary: 'Takes its own policy from a key; policies of the namespace apply again.',
   errors: POLICY_ERRORS,
 });
+
+/** Members after `count` are optional, so that an answer pinned before they were there is still one. */
+export const schedulerFailure = z
+  .object({
+    code: z.string(),
+    at: time.meta({ description: 'Of the last attempt.' }),
+    count: z.int().meta({ description: 'Attempts in a row that failed.' }),
+    action: z
+      .string()
+      .nullable()
+      .optional()
+      .meta({
+        description:
+          'What failed, such as `rotate`, `activate/<version>`, `retire/<version>`, `destroy-version/<version>` ' +
+          'or `destroy-key`; null where the key could not be looked at.',
+      }),
+    detail: z.string().nullable().optional().meta({ description: 'In words.' }),
+    since: time.optional().meta({ description: 'When the first of these attempts failed.' }),
+    nextAttemptAt: time.nullable().optional().meta({
+      description: 'When it is tried next; null: at once, or when something changes.',
+    }),
+  })
+  .meta({ id: 'SchedulerFailure' });
 
 const candidate = z.object({
   source: z.enum(['key', 'namespace']).meta({ description: 'Whose policy it is.' }),
@@ -115,10 +143,9 @@ export const getRotation = defineRoute({
       nextAt: time.nullable().meta({ description: 'When anything is due next; it may be past.' }),
       due: z.array(z.object({ action: z.string(), dueAt: time, version: z.int().nullable() })),
       late: z.boolean().meta({ description: 'Something has been due for more than an hour.' }),
-      failure: z
-        .object({ code: z.string(), at: time, count: z.int() })
-        .nullable()
-        .meta({ description: 'Why the last look of the scheduler could not do what is due.' }),
+      failure: schedulerFailure.nullable().meta({
+        description: 'Why the last look of the scheduler could not do what is due.',
+      }),
     })
     .meta({ id: 'KeyRotation' }),
   errors: ['key_not_found', 'integrity_failed'],
@@ -128,12 +155,17 @@ export const listRotations = defineRoute({
   ...readKey,
   id: 'listRotations',
   path: '/v1/admin/keys/{key}/rotations',
-  summary: 'What was done to a key because it was due, oldest first.',
+  summary:
+    'What was done to a key because it was due or ordered, and its rotations by hand, oldest first.',
   query: z.strictObject(PAGING),
   response: page(
     z
       .object({
-        action: z.string().meta({ description: 'Such as `rotate/<version before>`.' }),
+        action: z.string().meta({
+          description:
+            'Such as `rotate/<version before>`; `by-hand/<version>` of a version that a caller made, also ' +
+            'in place of one that was compromised (who: in the audit log).',
+        }),
         cause: z.string().nullable(),
         policyRevision: z.int(),
         version: z.int().nullable(),
@@ -154,7 +186,7 @@ export const pauseRotationPolicy = defineRoute({
   path: `${path}/pause`,
   summary: 'Pauses what the policy of a key asks for; the limit of AES-GCM rotates all the same.',
   body: policyReason,
-  errors: [...CHANGE_ERRORS, 'not_found'],
+  errors: [...CHANGE_ERRORS, 'not_found', 'version_not_usable'],
 });
 
 export const resumeRotationPolicy = defineRoute({
@@ -166,7 +198,7 @@ export const resumeRotationPolicy = defineRoute({
   summary:
     'Ends the pause of the key’s policy, and the hold that an undone rotation left on whichever policy it has; what is overdue runs once.',
   body: policyReason,
-  errors: [...CHANGE_ERRORS, 'not_found'],
+  errors: [...CHANGE_ERRORS, 'not_found', 'version_not_usable'],
 });
 
 // Policies of the namespace -------------------------------------------------------------------------

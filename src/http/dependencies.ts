@@ -57,6 +57,8 @@ export interface TokenFacts {
   custody(): 'non-extractable' | 'extractableByPinHolder' | 'unknown';
   /** How long backups of what it wrapped are kept, ms; null where the operator has not said. */
   readonly backupHorizonMs: number | null;
+  /** Milliseconds since the epoch, by the clock that decides whether a version may be used. */
+  now(): number;
 }
 
 /** One part of the service that has to work. `state` is one stable word, shown without a token. */

@@ -3,8 +3,9 @@ import type { KEY_STATES } from '../contract/keys.ts';
 import { findSuiteByNumber } from '../crypto/suites.ts';
 import { policyResource } from './policy-resource.ts';
 import { copiesOf } from './copies.ts';
+import type { Tombstones } from './copies.ts';
 import { halfName } from './suite-resource.ts';
-import { destructionOf } from '../keyring/lifecycle.ts';
+import { destructionOf, usagesOf } from '../keyring/lifecycle.ts';
 import type { Suite } from '../crypto/suite.ts';
 import type { Key, KeyExport, KeyVersion, Material, SealedHalf } from '../keyring/model.ts';
 import type { KeySummary, KeyView } from '../keyring/operations.ts';
@@ -20,12 +21,13 @@ export function stateOf(key: Key): (typeof KEY_STATES)[number] {
 export function keyResource(
   { key, versions }: KeyView,
   token?: Pick<TokenFacts, 'backupHorizonMs'>,
+  tombstones?: Tombstones,
 ) {
   const primary = versions.find(({ version }) => version === key.primary) ?? null;
   const ended = key.destroyedAt ?? key.destruction?.at;
   return {
     ...summaryResource({ key, primary }),
-    ...(token ? copiesOf(ended, versions, token) : {}),
+    ...(token ? copiesOf(ended, versions, token, tombstones) : {}),
   };
 }
 
@@ -139,7 +141,7 @@ const NO_TIMES = {
 };
 
 /** The fields that only some states have; null in the others. */
-function stateFields(version: KeyVersion) {
+function stateFields(version: KeyVersion, tombstones: Tombstones | undefined) {
   switch (version.state) {
     case 'pre-active': {
       const { activateAt, destruction } = version;
@@ -163,7 +165,8 @@ function stateFields(version: KeyVersion) {
     }
     case 'destroyed': {
       const { compromisedAt, destroyedAt, reason } = version;
-      return { ...NO_TIMES, compromisedAt, destroyedAt, reason };
+      const { activatedAt = null, deactivatedAt = null } = tombstones?.get(version.version) ?? {};
+      return { ...NO_TIMES, activatedAt, deactivatedAt, compromisedAt, destroyedAt, reason };
     }
   }
 }
@@ -172,7 +175,14 @@ function stateFields(version: KeyVersion) {
 const endOf = (version: KeyVersion): Date | undefined =>
   version.state === 'destroyed' ? version.destroyedAt : destructionOf(version)?.at;
 
-export function versionResource(key: Key, version: KeyVersion, token: TokenFacts) {
+/** `tombstones`: of the key; what is changed is not destroyed, so that answers to changes need none. */
+export function versionResource(
+  key: Key,
+  version: KeyVersion,
+  token: TokenFacts,
+  tombstones?: Tombstones,
+) {
+  const usableFor = usagesOf(key, version, token.now());
   return {
     key: key.name,
     keyId: key.id,
@@ -180,12 +190,13 @@ export function versionResource(key: Key, version: KeyVersion, token: TokenFacts
     suite: findSuiteByNumber(version.suite).id,
     state: version.state,
     primary: version.version === key.primary,
-    usable: version.version >= key.minUsableVersion,
+    usable: usableFor.length > 0,
+    usableFor,
     origin: version.origin,
     halves: halvesOf(version, token),
     createdAt: version.createdAt,
-    ...stateFields(version),
-    ...copiesOf(endOf(version), [version], token),
+    ...stateFields(version, tombstones),
+    ...copiesOf(endOf(version), [version], token, tombstones),
     certificateChain:
       version.certificateChain === null
         ? null

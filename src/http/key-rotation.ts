@@ -8,7 +8,8 @@ import { policyResource } from './policy-resource.ts';
 import { route } from './route.ts';
 import type { Candidate } from '../keyring/selector-policy.ts';
 import type { DueAction } from '../rotation/due.ts';
-import type { RunPosition, ScheduledRun } from '../rotation/scheduler-ports.ts';
+import type { HistoryEntry } from '../rotation/reading.ts';
+import type { RunPosition } from '../rotation/scheduler-ports.ts';
 import type { HttpDependencies } from './dependencies.ts';
 import type { GuardedRoute } from './route.ts';
 
@@ -23,7 +24,7 @@ const dueResource = (action: DueAction) => ({
   version: 'version' in action ? action.version : null,
 });
 
-export const runResource = (run: ScheduledRun) => ({
+export const runResource = (run: HistoryEntry) => ({
   action: run.action,
   cause: run.cause,
   policyRevision: run.policyRevision,

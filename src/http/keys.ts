@@ -83,7 +83,8 @@ function versionRoutes(deps: Dependencies): readonly GuardedRoute[] {
         const shown = rest.slice(0, query.pageSize ?? DEFAULT_PAGE_SIZE);
         const last = shown.length < rest.length ? (shown.at(-1)?.version ?? null) : null;
         const nextPageToken = tokens.seal(scope, last === null ? null : String(last));
-        const items = shown.map((version) => versionResource(key, version, token));
+        const tombstones = await read.tombstones(grant, { key, versions: shown });
+        const items = shown.map((version) => versionResource(key, version, token, tombstones));
         return { body: { items, nextPageToken } };
       },
     }),
@@ -91,7 +92,8 @@ function versionRoutes(deps: Dependencies): readonly GuardedRoute[] {
       handle: async ({ grant, notes, params }) => {
         const view = await viewOf(read, { grant, notes });
         const version = versionIn(view, params.version);
-        return { body: versionResource(view.key, version, token) };
+        const tombstones = await read.tombstones(grant, { ...view, versions: [version] });
+        return { body: versionResource(view.key, version, token, tombstones) };
       },
     }),
   ];
@@ -122,7 +124,11 @@ export function keyRoutes(deps: Dependencies): readonly GuardedRoute[] {
     route(contract.getKey, {
       handle: async ({ grant, notes }) => {
         const view = await viewOf(read, { grant, notes });
-        return { body: keyResource(view, token), headers: { ETag: entityTag(view.key) } };
+        // Of a living key nothing is told of what it lost.
+        const destroyed = view.key.destroyedAt !== null || view.key.destruction !== null;
+        const tombstones = destroyed ? await read.tombstones(grant, view) : undefined;
+        const body = keyResource(view, token, tombstones);
+        return { body, headers: { ETag: entityTag(view.key) } };
       },
     }),
     ...versionRoutes(deps),

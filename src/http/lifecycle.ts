@@ -10,10 +10,13 @@ import type { GuardedRoute } from './route.ts';
 
 type Dependencies = Pick<HttpDependencies, 'lifecycle' | 'token'>;
 
-/** Where a key without a primary gets one. */
-const replacementOf = ({ after: { key } }: PreparedChange) =>
+/** Where a key without a primary gets one, and why it did not get it at once. */
+const replacementOf = ({ after: { key }, detail: { replacementRefused } }: PreparedChange) =>
   key.primary === null
-    ? { replacement: { method: 'POST' as const, path: `/v1/admin/keys/${key.name}/rotate` } }
+    ? {
+        replacement: { method: 'POST' as const, path: `/v1/admin/keys/${key.name}/rotate` },
+        ...(typeof replacementRefused === 'string' ? { replacementRefused } : {}),
+      }
     : {};
 
 const momentOf = (text: string | null): Date | null => (text === null ? null : new Date(text));

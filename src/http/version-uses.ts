@@ -61,11 +61,15 @@ const userResource = ({ usage, principal, uses, firstAt, lastAt }: VersionUser) 
 });
 
 /** The member `uses` of a dry run's answer (`changeUses` of the contract), for the key as it was before. */
-export function changeUsesResource({ versions }: KeyView, { version, uses, users }: UsesAbout) {
+export function changeUsesResource(
+  { versions }: KeyView,
+  { version, uses, users, from }: UsesAbout,
+) {
   const chosen = versions.filter((each) => version === null || each.version === version);
   return {
     versions: chosen.map((each) => ({ version: each.version, ...counted(each, uses) })),
     users: users.map(userResource),
+    ...(from === undefined ? {} : { from: { key: from.key, users: from.users.map(userResource) } }),
   };
 }
 

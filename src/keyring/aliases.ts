@@ -50,7 +50,7 @@ async function planMove(
   const detail = { alias, from: holder.key.name, fromKeyId: holder.key.id, fromRevision };
   const takes = await planKeyChange(mac, view, { aliases }, detail);
   const also = [holder.key.id, holder.key.name, ...holder.key.aliases];
-  return plainPlan({ ...takes.change, also }, [...gives.writes, ...takes.writes]);
+  return plainPlan({ ...takes.change, also, from: holder }, [...gives.writes, ...takes.writes]);
 }
 
 /** @throws TwofoldError not_found */

@@ -62,11 +62,16 @@ interface Views {
 
 /**
  * Versions whose users a change of a key or version concerns: of the whole key all that it has, of
- * `minUsableVersion` those that it closes or opens, of the primary the old and the new one.
+ * `minUsableVersion` those that it closes or opens, of the primary the old and the new one, also where a
+ * version takes its place by being activated.
  */
 export function affectedBy(operation: string, { before, after, version }: Views): Affected {
-  if (operation.startsWith('versions.')) return { version, users: [version] };
   const [old, now] = [before.key, after.key];
+  if (operation.startsWith('versions.')) {
+    const superseded = operation === 'versions.activate' && old.primary !== now.primary;
+    if (!superseded || old.primary === null) return { version, users: [version] };
+    return { version: null, users: [old.primary, version] };
+  }
   const every = before.versions.map((each) => each.version);
   if (old.minUsableVersion !== now.minUsableVersion) {
     const [from, until] = [old.minUsableVersion, now.minUsableVersion].toSorted((a, b) => a - b);

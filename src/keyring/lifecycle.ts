@@ -224,6 +224,12 @@ export function obstacle(key: Key, version: KeyVersion, usage: Usage, now: numbe
   return ended ? `Version ${String(number)} has reached its deactivation time.` : null;
 }
 
+const USAGES = ['protect', 'process'] as const satisfies readonly Usage[];
+
+/** What a request that names the version gets at `now`: the usages in whose way nothing stands. */
+export const usagesOf = (key: Key, version: KeyVersion, now: number): readonly Usage[] =>
+  USAGES.filter((usage) => obstacle(key, version, usage, now) === null);
+
 /** Why no version of the key can be used at all. */
 export function keyObstacle(key: Key): string | null {
   if (key.destroyedAt !== null) return 'The key is destroyed.';

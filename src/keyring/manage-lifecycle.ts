@@ -1,6 +1,7 @@
 /** The administrative operations on the life of keys and versions. */
 import type { Grant, Operation } from '../access/grant.ts';
 import { TwofoldError } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
 import type { Plan } from './changes.ts';
 import {
   planDestroyedKey,
@@ -78,9 +79,23 @@ export class LifecycleAdministration implements KeyLifecycle {
     return this.#change(grant, run, (view) => planDueDeactivation(this.#parts, view, input));
   }
 
-  compromiseVersion(grant: Grant<'versions.compromise'>, input: CompromiseVersion, run: ChangeRun) {
-    const plan: Planner = (view) => planCompromise(this.#parts, view, input, run.dryRun);
-    return this.#change(grant, run, plan, 'urgent');
+  async compromiseVersion(
+    grant: Grant<'versions.compromise'>,
+    input: CompromiseVersion,
+    run: ChangeRun,
+  ) {
+    const { dryRun } = run;
+    const mark = (refused: ErrorCode | null) => {
+      const plan: Planner = (view) => planCompromise(this.#parts, view, input, { dryRun, refused });
+      return this.#change(grant, run, plan, 'urgent');
+    };
+    try {
+      return await mark(null);
+    } catch (error) {
+      // Quotas are counted at the commit. Then the version falls without a replacement.
+      if (input.replace !== true || !TwofoldError.is(error, 'quota_exceeded')) throw error;
+      return mark(error.code);
+    }
   }
 
   scheduleVersion(grant: Grant<'versions.schedule'>, input: ScheduleVersion, run: ChangeRun) {

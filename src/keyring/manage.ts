@@ -342,8 +342,8 @@ async function withUses(
   operation: Operation,
   change: PreparedChange,
 ): Promise<PreparedChange> {
-  const { before, after, used } = change;
+  const { before, after, used, from } = change;
   if (before === null) return change;
-  const affected = affectedBy(operation, { before, after, version: used.keyVersion });
+  const affected = { ...affectedBy(operation, { before, after, version: used.keyVersion }), from };
   return { ...change, uses: await usesAbout(report, used.keyId, affected) };
 }

@@ -165,5 +165,17 @@ export interface Destroyed extends VersionCore {
   readonly reason: string;
 }
 
+/**
+ * What the row of a destroyed version no longer says; those destroyed before it was kept have none. Told
+ * and never decided on, hence without a MAC: the entries of the audit log say the same.
+ */
+export interface Tombstone {
+  readonly version: number;
+  readonly activatedAt: Date | null;
+  readonly deactivatedAt: Date | null;
+  /** The newest that wrapped or sealed its material. */
+  readonly rootGeneration: number | null;
+}
+
 export type KeyVersion = PreActive | Active | Suspended | Deactivated | Compromised | Destroyed;
 export type VersionState = KeyVersion['state'];

@@ -14,7 +14,7 @@ import type { ExportedKey, ExportRecipient } from '../crypto/export-envelope.ts'
 import type { SecretBytes } from '../crypto/secret.ts';
 import type { Suite } from '../crypto/suite.ts';
 import type { Settled } from '../settled.ts';
-import type { Key, KeyVersion, Labels, Purpose } from './model.ts';
+import type { Key, KeyVersion, Labels, Purpose, Tombstone } from './model.ts';
 import type { AfterUser, KeyWrite } from './ports.ts';
 import type { PolicyTerms } from './rotation-policy.ts';
 import type { KeyUses, UsesAbout, VersionUser } from './use-report.ts';
@@ -211,6 +211,8 @@ export interface KeyRead {
   get(grant: Grant<'keys.read'>): Promise<KeyView>;
   /** As it stands in the database now, past every cache. */
   fresh(grant: Grant<'keys.read'>): Promise<KeyView>;
+  /** Of the destroyed versions of a view that `get` answered, by number. */
+  tombstones(grant: Grant<'keys.read'>, view: KeyView): Promise<ReadonlyMap<number, Tombstone>>;
   /** `not_found` when the version has no chain; `integrity_failed` when it is not the one attested. */
   certificateChain(grant: Grant<'keys.read'>, version: number): Promise<CertificateChainView>;
   /** How much versions were used, a page of them ascending. @throws as `get`, database_unavailable */
@@ -341,6 +343,8 @@ export interface PreparedChange {
   readonly exported?: ExportedKey;
   /** Names and ids of other keys that the change touches: of the one that loses an alias. */
   readonly also?: readonly string[];
+  /** The key that loses an alias to this one, as it was. */
+  readonly from?: KeyView;
   /**
    * False when the wanted state was there already: no row changes, but the entry and the record of
    * the idempotency key are written and the epoch rises, as with every change.

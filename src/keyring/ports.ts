@@ -11,7 +11,7 @@ import type { Attested } from './attested.ts';
 import type { NewEvent } from './event-ports.ts';
 import type { Usage } from './lifecycle.ts';
 import type { OrderReads } from './order-ports.ts';
-import type { Key, KeyVersion } from './model.ts';
+import type { Key, KeyVersion, Tombstone } from './model.ts';
 import type { Pause } from './rotation-policy.ts';
 import type { SelectorPolicy } from './selector-policy.ts';
 import type { SetWrite } from './set-ports.ts';
@@ -238,8 +238,7 @@ export interface KeyPlace {
 export interface KeyStore {
   /**
    * By name or alias, or by UUID; one consistent snapshot of key and versions, read at `epoch` or a later
-   * security epoch and in a transaction that commits, which no old primary can.
-   * Throws `database_unavailable` when no such database answers.
+   * security epoch and in a transaction that commits, which no old primary can: `database_unavailable`.
    */
   find(
     namespace: string,
@@ -256,6 +255,7 @@ export interface KeyStore {
   hasLivingKeys(namespace: string): Promise<boolean>;
   /** The stored PEM, unverified: its SHA-256 stands in the version's row. */
   certificateChain(keyId: string, version: number): Promise<string | null>;
+  tombstones(keyId: string): Promise<readonly Tombstone[]>;
   /**
    * Names of the keys that say that they are published, at most `limit`, read as `find` reads. Nothing
    * is verified: a name says where to look, and no more.
@@ -275,8 +275,8 @@ export interface KeyStore {
     key: string,
   ): Promise<Attested<IdempotencyRecord> | null>;
   /**
-   * Reserves `block` uses of a counter and returns the first of them (0-based).
-   * Counters are exempt from row MACs: a lowered counter is a stated residual risk.
+   * Reserves `block` uses of a counter and returns the first of them (0-based). Counters are exempt from
+   * row MACs: a lowered counter is a stated residual risk.
    */
   reserveUses(counter: string, block: number): Promise<number>;
   /** The counters that have passed `limit`, the highest first, `most` at most. */

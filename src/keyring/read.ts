@@ -40,6 +40,15 @@ export class KeyReading implements KeyRead {
     return this.#catalog.fresh(grant.namespace, grant.key ?? '');
   }
 
+  async tombstones(
+    _grant: Grant<'keys.read'>,
+    { key, versions }: KeyView,
+  ): ReturnType<KeyRead['tombstones']> {
+    if (versions.every(({ state }) => state !== 'destroyed')) return new Map();
+    const found = await this.#store.tombstones(key.id);
+    return new Map(found.map((tombstone) => [tombstone.version, tombstone]));
+  }
+
   certificateChain(grant: Grant<'keys.read'>, version: number): Promise<CertificateChainView> {
     const { namespace } = grant;
     const key = grant.key ?? '';

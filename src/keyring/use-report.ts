@@ -1,6 +1,7 @@
 /** How much versions are used, by whom, and since when no more: sums over all instances. */
 import { TwofoldError } from '../errors.ts';
 import type { Usage } from './lifecycle.ts';
+import type { Key, KeyVersion } from './model.ts';
 import type { AfterUser, UsageTotal, UseStore, UseSum } from './ports.ts';
 import { OTHERS } from './use-ledger.ts';
 import type { UseLedger } from './use-ledger.ts';
@@ -70,6 +71,8 @@ export interface UsesAbout {
   readonly uses: KeyUses;
   /** Of the versions whose use the change touches, the most recent use first. */
   readonly users: readonly VersionUser[];
+  /** Of an alias that moves: the key that loses it, and who used any version of that. */
+  readonly from?: { readonly key: string; readonly users: readonly VersionUser[] };
 }
 
 /** What a change is about. */
@@ -78,6 +81,13 @@ export interface Affected {
   readonly version: number | null;
   /** Versions whose users are named. */
   readonly users: readonly number[];
+  /** The key that loses an alias. */
+  readonly from?:
+    | {
+        readonly key: Pick<Key, 'id' | 'name'>;
+        readonly versions: readonly Pick<KeyVersion, 'version'>[];
+      }
+    | undefined;
 }
 
 const ALL: VersionRange = { from: 1, until: 2 ** 31 - 1 };
@@ -89,11 +99,18 @@ const USERS_OF_CHANGE = 20;
 export async function usesAbout(
   report: UseReport,
   keyId: string,
-  { version, users }: Affected,
+  { version, users, from }: Affected,
 ): Promise<UsesAbout> {
   const range = version === null ? ALL : { from: version, until: version };
   const uses = await report.usesOf(keyId, range);
-  return { version, uses, users: await report.usersOfAll(keyId, users, USERS_OF_CHANGE) };
+  const about = { version, uses, users: await report.usersOfAll(keyId, users, USERS_OF_CHANGE) };
+  if (from === undefined) return about;
+  const { id, name } = from.key;
+  const every = from.versions.map((each) => each.version);
+  return {
+    ...about,
+    from: { key: name, users: await report.usersOfAll(id, every, USERS_OF_CHANGE) },
+  };
 }
 
 export function useReport(store: UseStore, ledger: Pick<UseLedger, 'flush'>): UseReport {

@@ -1,6 +1,7 @@
 /** Plans that change the state of one version, and the times at which it will change by itself. */
 import { findSuiteByNumber } from '../crypto/suites.ts';
 import { TwofoldError } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
 import { versionOf } from './catalog.ts';
 import type { Plan } from './changes.ts';
 import { checkAhead } from './lead-time.ts';
@@ -119,24 +120,40 @@ const withoutPrimary = ({ key }: KeyView, number: number): Partial<Key> =>
 
 /**
  * The primary falls like any other; with `replace` a new version of its suite takes its place in the
- * same transaction, else the key protects nothing until it is rotated.
+ * same transaction, else the key protects nothing until it is rotated. Where none may be made now (the
+ * key is suspended, its suite cannot be had), it falls all the same, and the detail says why it has no
+ * successor. `refused`: what a replacement met before, so that none is tried.
  */
 export async function planCompromise(
   parts: NewVersionParts,
   view: KeyView,
   { version: number, reason, replace = false }: CompromiseVersion,
-  dryRun: boolean,
+  { dryRun, refused = null }: { readonly dryRun: boolean; readonly refused?: ErrorCode | null },
 ): Promise<Plan> {
   checkReason(reason);
   const version = versionOf(view, number);
   if (version.state === 'compromised') return planNothing(view, { reason }, version);
   const changed = transition(version, { kind: 'compromise', at: parts.clock(), reason });
-  const detail = { reason };
-  if (!replace || view.key.primary !== number) {
+  const unreplaced = (more: Readonly<Record<string, string>>) => {
     const fields = withoutPrimary(view, number);
+    const detail = { reason, ...more };
     return planVersionRow(parts.mac, view, { version, changed, fields, detail });
+  };
+  if (!replace || view.key.primary !== number) return unreplaced({});
+  if (refused !== null) return unreplaced({ replacementRefused: refused });
+  try {
+    return fallen(await planSuccessor(parts, view, {}, { dryRun, changed }), changed, reason);
+  } catch (error) {
+    // What stops a new version must not keep a compromise from being heeded.
+    if (!TwofoldError.is(error)) throw error;
+    return unreplaced({ replacementRefused: error.code });
   }
-  const plan = await planSuccessor(parts, view, {}, { dryRun, changed });
+}
+
+/** The plan of a successor, told as one of the version that fell. */
+function fallen(plan: Plan, changed: KeyVersion, reason: string): Plan {
+  const detail = { reason };
+  const { version: number } = changed;
   const { change } = plan;
   const replacement = change.after.key.latestVersion;
   const used = usedOf(change.after.key, changed);

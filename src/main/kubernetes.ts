@@ -174,6 +174,7 @@ export const consideredBy = (announcer: Announcer, read: KeyRead): KeyRead => ({
     return view;
   },
   fresh: (grant) => read.fresh(grant),
+  tombstones: (...asked) => read.tombstones(...asked),
   certificateChain: (...asked) => read.certificateChain(...asked),
   uses: (...asked) => read.uses(...asked),
   users: (...asked) => read.users(...asked),

@@ -40,5 +40,6 @@ export function tokenFacts(
     refusal: (suite) => admits(policy, suite, new Date()),
     custody: () => hsm.status().custody,
     backupHorizonMs,
+    now: () => Date.now(),
   };
 }

@@ -1,5 +1,6 @@
 /** What a key's rotation stands on and when it comes next, and what was done: for those who ask. */
 import type { Grant } from '../access/grant.ts';
+import type { KeyVersion } from '../keyring/model.ts';
 import type { KeyRead, KeyView } from '../keyring/operations.ts';
 import { isHeld } from '../keyring/rotation-hold.ts';
 import type { NamedPolicy } from '../keyring/rotation-hold.ts';
@@ -98,15 +99,48 @@ export class RotationReading {
     return this.#parts.store.done({ namespace, ...page });
   }
 
-  /** What was done because it was due, oldest first. */
+  /** What was done because it was due, or ordered, or by hand, oldest first. */
   async history(
     grant: Grant<'keys.read'>,
-    page: { readonly after: RunPosition | null; readonly limit: number },
-  ): Promise<{ readonly view: KeyView; readonly runs: readonly ScheduledRun[] }> {
-    const view = await this.#parts.read.get(grant);
-    return { view, runs: await this.#parts.store.runsOf(view.key.id, page.after, page.limit) };
+    { after, limit }: { readonly after: RunPosition | null; readonly limit: number },
+  ): Promise<{ readonly view: KeyView; readonly runs: readonly HistoryEntry[] }> {
+    const { read, store } = this.#parts;
+    const view = await read.get(grant);
+    const { id } = view.key;
+    const made = view.versions
+      .filter(({ version }) => version > 1)
+      .map(byHand)
+      .filter((entry) => after === null || inOrder(after, entry) < 0);
+    const asked = made.map(({ version }) => version);
+    const others = asked.length === 0 ? new Set() : await store.madeByRuns(id, asked);
+    const runs = [
+      ...(await store.runsOf(id, after, limit)),
+      ...made.filter(({ version }) => !others.has(version)),
+    ];
+    return { view, runs: runs.toSorted(inOrder).slice(0, limit) };
   }
 }
+
+/** One of a run, or of a version that nobody but a caller made. */
+export type HistoryEntry = Omit<ScheduledRun, 'keyId' | 'term'>;
+
+/**
+ * No row says of a rotation by hand that it was one: what no run made was. It stands where its version was
+ * created, which the version's own row attests.
+ */
+const byHand = ({ version, createdAt }: KeyVersion) => ({
+  action: `by-hand/${String(version)}`,
+  cause: 'by-hand',
+  policyRevision: 0,
+  version,
+  dueAt: createdAt,
+  doneAt: createdAt,
+});
+
+/** As the store orders runs: by time, then by bytes. */
+const inOrder = (a: RunPosition, b: RunPosition): number =>
+  a.doneAt.getTime() - b.doneAt.getTime() ||
+  (a.action < b.action ? -1 : Number(a.action > b.action));
 
 /** The namespace's pause is named first, then the policy's: to resume what comes after changes nothing. */
 function pauseOf(

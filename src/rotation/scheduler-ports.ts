@@ -11,6 +11,16 @@ export interface Look {
   readonly failures: number;
 }
 
+/** Why a look could not do what is due. */
+export interface LookFailure {
+  readonly code: string;
+  readonly at: Date;
+  /** Such as `rotate` or `destroy-version/1`; null: the key could not be looked at. */
+  readonly action: string | null;
+  /** For whoever may read the key; null of a failure that the release before wrote. */
+  readonly detail: string | null;
+}
+
 /** What a look found. */
 export interface Looked {
   /** When to look next; null: when something changes. */
@@ -20,7 +30,7 @@ export interface Looked {
   /** Since when what it left for the next look has been due; null where it left nothing. */
   readonly dueAt: Date | null;
   /** Why it could not do what is due; null when it did. */
-  readonly failure: { readonly code: string; readonly at: Date } | null;
+  readonly failure: LookFailure | null;
 }
 
 export interface ScheduledRun {
@@ -53,12 +63,16 @@ export interface SchedulerStore extends LeaderStore {
 /** A key's row in the list of times. */
 export interface ScheduleRow {
   /** Of the last look; null when it did what was due. */
-  readonly failure: {
-    readonly code: string;
-    readonly at: Date;
-    /** Failed looks in a row. */
-    readonly count: number;
-  } | null;
+  readonly failure: StandingFailure | null;
+}
+
+export interface StandingFailure extends LookFailure {
+  /** Failed looks in a row. */
+  readonly count: number;
+  /** When the first of them was. */
+  readonly since: Date;
+  /** When it is tried again; null for at once, or when something changes. */
+  readonly nextAttemptAt: Date | null;
 }
 
 /** Where a page of runs goes on: after this one. */
@@ -103,6 +117,8 @@ export interface ScheduleReads extends Pick<SchedulerStore, 'notices' | 'usesOf'
   scheduleOf(keyId: string): Promise<ScheduleRow | null>;
   /** In the order in which they were done. */
   runsOf(keyId: string, after: RunPosition | null, limit: number): Promise<readonly ScheduledRun[]>;
+  /** Those of the versions that a policy, the limit of AES-GCM or an order made. */
+  madeByRuns(keyId: string, versions: readonly number[]): Promise<ReadonlySet<number>>;
   /** Keys whose last look failed, those that fail the longest first. Names are not verified. */
   failing(query: WatchQuery): Promise<readonly WatchedKey[]>;
   /** Keys of which something has been due since before `until`, the latest first. */

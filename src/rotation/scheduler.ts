@@ -22,7 +22,7 @@ import { dueActions, dueSince, identityOf, nextDue } from './due.ts';
 import type { DueAction } from './due.ts';
 import type { Leader } from '../leader.ts';
 import type { OrderRunner } from './orders.ts';
-import { UNREACHABLE, waitAfter } from './retry.ts';
+import { failureOf, UNREACHABLE, waitAfter } from './retry.ts';
 import { scheduledKey } from './scheduled-key.ts';
 import type { ScheduledKey } from './scheduled-key.ts';
 import { actInUse } from './in-use.ts';
@@ -222,7 +222,8 @@ export class Scheduler {
       if (outcome.kind === 'done') await this.#parts.store.looked(look, outcome.found);
       return outcome;
     } catch (error) {
-      const { code } = TwofoldError.from(error);
+      const failure = TwofoldError.from(error);
+      const { code } = failure;
       if (UNREACHABLE.has(code)) throw error;
       // Suspended meanwhile: the next look finds it held.
       if (code === 'namespace_suspended') return { kind: 'again' };
@@ -233,7 +234,7 @@ export class Scheduler {
       this.#parts.onFailure(look.keyId, error);
       const at = this.#parts.clock();
       const nextAt = new Date(at.getTime() + waitAfter(look.failures));
-      const found = { nextAt, maxUses: null, dueAt: null, failure: { code, at } };
+      const found = { nextAt, maxUses: null, dueAt: null, failure: failureOf(failure, at, null) };
       await this.#parts.store.looked(look, found);
       return { kind: 'done', found, actions: 0 };
     }
@@ -273,7 +274,8 @@ export class Scheduler {
       if (!due.some(({ kind }) => kind === 'rotate')) this.#turns.delete(look.keyId);
       if (action === undefined || actions + failed.size >= ACTIONS_A_LOOK) {
         const rest = nextDue(key, policy, now, (each) => !failed.has(kindOf(each)));
-        const failure = [...failed.values()].find((error) => error !== null) ?? null;
+        const first = [...failed].find(([, error]) => error !== null);
+        const [what = null, failure = null] = first ?? [];
         if (failure !== null) this.#parts.onFailure(look.keyId, failure);
         const again = failure === null ? null : later(now, waitAfter(look.failures));
         // What is overdue and was not tried waits with what failed.
@@ -283,7 +285,7 @@ export class Scheduler {
           nextAt,
           maxUses: watched(key, policy),
           dueAt: failure === null ? earliest(due.map(dueSince)) : null,
-          failure: failure && { code: failure.code, at: now },
+          failure: failure && failureOf(failure, now, what),
         };
         return { kind: 'done', found, actions };
       }

@@ -135,6 +135,18 @@ export const createKeyStore = (
     return row?.pem ?? null;
   },
 
+  tombstones: async (keyId) => {
+    const rows = await lookups.run(() =>
+      read(() => prisma.destroyed_version.findMany({ where: { key_id: keyId } })).catch(refuse),
+    );
+    return rows.map((row) => ({
+      version: row.version,
+      activatedAt: row.activated_at,
+      deactivatedAt: row.deactivated_at,
+      rootGeneration: row.root_generation,
+    }));
+  },
+
   places: async (after, limit) => {
     const { rows } = await lookups.run(() =>
       read(() => pool.query<KeyPlace>({ ...PLACES, values: [after ?? NO_ID, limit] })).catch(

@@ -11,16 +11,23 @@ import type { GuardedPool } from './pool.ts';
 import type { ReadGates } from './read-gate.ts';
 import { read } from './transaction.ts';
 
-const SCHEDULE = `select failures, failure_code, failed_at from public.key_schedule where key_id = $1`;
+/** The release before writes no action and no detail, and leaves those of an earlier failure. */
+const FAILURE = `s.failures, s.failure_code, s.failed_at, s.failing_since,
+    case when s.failure_noted_at = s.failed_at then s.failure_action end as failure_action,
+    case when s.failure_noted_at = s.failed_at then s.failure_detail end as failure_detail,
+    case when isfinite(s.next_at) then s.next_at end as next_at`;
+const SCHEDULE = `select ${FAILURE} from public.key_schedule s where s.key_id = $1`;
 const RUNS = `select key_id, policy_revision, action, due_at, cause, version, done_at, term
   from public.scheduled_run
   where key_id = $1 and ($2::timestamptz is null or (done_at, action) > ($2, $3::text collate "C"))
   order by done_at, action limit $4`;
+const MADE = `select version from public.scheduled_run
+  where key_id = $1 and version = any($2::integer[]) and (action like 'rotate/%' or action like 'order/%')`;
 
 /** As the index over it says it. */
 const LATE_SINCE = 'least(s.due_at, case when isfinite(s.next_at) then s.next_at end)';
 const watched = (since: string, which: string) => `select s.key_id, k.name, ${since} as since,
-    s.failures, s.failure_code, s.failed_at, case when isfinite(s.next_at) then s.next_at end as next_at
+    ${FAILURE}
   from public.key_schedule s join public.key k on k.id = s.key_id and k.namespace = $1
   where s.namespace = $1 and ${which} and ($2::timestamptz is null or (${since}, s.key_id) > ($2, $3::uuid))
   order by ${since}, s.key_id limit $4`;
@@ -36,13 +43,16 @@ interface WatchedColumns extends ScheduleColumns {
   readonly key_id: string;
   readonly name: string;
   readonly since: Date;
-  readonly next_at: Date | null;
 }
 
 interface ScheduleColumns {
   readonly failures: number;
   readonly failure_code: string | null;
   readonly failed_at: Date | null;
+  readonly failing_since: Date | null;
+  readonly failure_action: string | null;
+  readonly failure_detail: string | null;
+  readonly next_at: Date | null;
 }
 
 interface RunColumns {
@@ -71,8 +81,14 @@ const failureOf = ({
   failures: count,
   failure_code: code,
   failed_at: at,
+  failing_since: since,
+  failure_action: action,
+  failure_detail: detail,
+  next_at: nextAttemptAt,
 }: ScheduleColumns): ScheduleRow['failure'] =>
-  code === null || at === null ? null : { code, at, count };
+  code === null || at === null
+    ? null
+    : { code, action, detail, at, since: since ?? at, count, nextAttemptAt };
 
 const watchedOf = (row: WatchedColumns): WatchedKey => ({
   keyId: row.key_id,
@@ -97,6 +113,13 @@ export const createScheduleReads = (
     const values = [keyId, after?.doneAt ?? null, after?.action ?? null, limit];
     const { rows } = await read(() => pool.query<RunColumns>(RUNS, values)).catch(refuse);
     return rows.map(runOf);
+  },
+
+  madeByRuns: async (keyId: string, versions: readonly number[]) => {
+    const { rows } = await read(() =>
+      pool.query<{ version: number }>(MADE, [keyId, versions]),
+    ).catch(refuse);
+    return new Set(rows.map(({ version }) => version));
   },
 
   failing: async ({ namespace, after, limit }) => {

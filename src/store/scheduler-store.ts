@@ -22,7 +22,8 @@ const LOOKED = {
   name: 'key_looked_at',
   text: `update public.key_schedule set next_at = $3, max_uses = $4,
       failures = case when $5::text is null then 0 else failures + 1 end,
-      failure_code = $5, failed_at = $6,
+      failure_code = $5, failed_at = $6, failure_action = $8, failure_detail = $9,
+      failure_noted_at = $6,
       failing_since = case when $5::text is not null then coalesce(failing_since, $6) end,
       due_at = case when $5::text is null then $7
         else coalesce(due_at, case when isfinite(next_at) then next_at end, $6) end
@@ -66,7 +67,8 @@ export const createSchedulerStore = (pool: GuardedPool): SchedulerStore => ({
 
   looked: async ({ keyId, marks }, { nextAt, maxUses, dueAt, failure }) => {
     const [code, at] = [failure?.code ?? null, failure?.at ?? null];
-    const values = [keyId, marks, nextAt, maxUses, code, at, dueAt];
+    const told = [failure?.action ?? null, failure?.detail ?? null];
+    const values = [keyId, marks, nextAt, maxUses, code, at, dueAt, ...told];
     await commitStatement(pool, LOOKED, values).catch(refuse);
   },
 

@@ -326,6 +326,7 @@ describe('lists', () => {
         read: {
           get: (grant) => read.get(grant),
           fresh: (grant) => read.fresh(grant),
+          tombstones: (grant, view) => read.tombstones(grant, view),
           certificateChain: (grant, version) => read.certificateChain(grant, version),
           uses: (grant, query) => read.uses(grant, query),
           users: (grant, query) => read.users(grant, query),

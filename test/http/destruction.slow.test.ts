@@ -161,6 +161,7 @@ describe('a destruction', () => {
     await make('MLKEM768-P256');
     await admin('POST', '/rotate', {});
     const wrapped = await wrap(one);
+    const before = await shown('/versions/1');
     await doom();
     expect(await columns(`${BLOBS} > 0`)).toEqual([true, true]);
     await destroyKey(two);
@@ -168,8 +169,24 @@ describe('a destruction', () => {
     expect(outcome(await unwrap(one, wrapped))).toEqual(NOT_USABLE);
     const { json } = await shown();
     expect(json).toMatchObject({ state: 'destroyed', primary: null, destruction: null });
-    expect(json['copies']).toMatchObject({ rootGeneration: null });
-    expect((await shown('/versions/1')).json).toMatchObject({ state: 'destroyed', halves: [] });
+    // Until when a copy may exist stays true: of the key, and of each version with when it was in use.
+    expect(json['copies']).toEqual({
+      backupsUntil: new Date(Date.parse(String(json['destroyedAt'])) + HORIZON).toISOString(),
+      rootGeneration: ROOT.generation,
+    });
+    expect((await shown('/versions/1')).json).toMatchObject({
+      state: 'destroyed',
+      usable: false,
+      usableFor: [],
+      halves: [],
+      activatedAt: before.json['activatedAt'],
+      deactivatedAt: null,
+      copies: { rootGeneration: ROOT.generation },
+    });
+    expect((await shown('/versions')).json['items']).toMatchObject([
+      (await shown('/versions/1')).json,
+      { version: 2, copies: { rootGeneration: ROOT.generation } },
+    ]);
     const again = await one.call('admin', 'POST', '/v1/admin/keys', {
       json: { name: key, suite: 'HS256' },
     });
@@ -186,6 +203,7 @@ describe('a destruction', () => {
     expect(outcome(await doom('/versions/1'))).toEqual(NOT_USABLE);
     await admin('POST', '/versions/1/deactivate', WHY);
     expect((await unwrap(two, old)).status).toBe(200);
+    const { json: before } = await shown('/versions/1');
     await doom('/versions/1');
     expect(outcome(await unwrap(two, old))).toEqual(NOT_USABLE);
     const { lifecycle } = two.world.keyring;
@@ -196,6 +214,13 @@ describe('a destruction', () => {
     );
     expect(outcome(await unwrap(one, old))).toEqual(NOT_USABLE);
     expect((await unwrap(one, await wrap(two))).status).toBe(200);
+    const { activatedAt, deactivatedAt } = before;
+    expect(deactivatedAt).not.toBeNull();
+    expect((await shown('/versions/1')).json).toMatchObject({
+      ...{ state: 'destroyed', activatedAt, deactivatedAt },
+      copies: { rootGeneration: ROOT.generation },
+    });
+    expect((await shown('/versions/2')).json).not.toHaveProperty('copies');
   });
 
   it('and its cancellation are never both acknowledged', async () => {

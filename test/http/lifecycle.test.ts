@@ -1,5 +1,6 @@
 /** Routes of the life of keys and versions: who may, what is answered, and what the log says. */
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { aRun } from '../keyring/world.ts';
 import { openService } from './service.ts';
 import type { Called, Service } from './service.ts';
 
@@ -70,6 +71,22 @@ describe('a version', () => {
     });
   });
 
+  it('that is compromised on a suspended key has fallen, and the answer says what was not made', async () => {
+    await post('/suspend', WHY);
+    const fallen = await post('/versions/1/compromise', { ...WHY, replace: true });
+    expect(fallen.status).toBe(200);
+    expect(fallen.json).toMatchObject({
+      state: 'compromised',
+      replacementRefused: 'version_not_usable',
+      replacement: { method: 'POST', path: '/v1/admin/keys/k/rotate' },
+    });
+    const [entry] = await entries('versions.compromise');
+    expect(entry?.detail).toMatchObject({ replacementRefused: 'version_not_usable' });
+    await post('/resume', WHY);
+    expect((await post('/rotate', {})).json).toMatchObject({ primary: 2 });
+    expect((await mac()).json['keyVersion']).toBe(2);
+  });
+
   it('ends at a time that is set, which is taken back by null', async () => {
     const deactivateAt = '2050-01-01T00:00:00Z';
     const set = await put('/versions/1/schedule', { deactivateAt });
@@ -83,6 +100,80 @@ describe('a version', () => {
     expect(outcome(await put('/versions/1/schedule', {}))).toEqual([400, 'invalid_value']);
     const wrong = await put('/versions/1/schedule', { activateAt: deactivateAt });
     expect(outcome(wrong)).toEqual([409, 'version_not_usable']);
+  });
+});
+
+/** What requests that name the version are answered, as the version would say it of itself. */
+async function served(version: number): Promise<readonly string[]> {
+  const message = 'AAAA';
+  const ask = (path: string, json: object) =>
+    service.call('user', 'POST', `/v1/keys/k/${path}`, { json: { message, ...json } });
+  const made = await ask('mac', { keyVersion: version });
+  const checked = await ask('verify-mac', {
+    keyVersion: version,
+    mac: Buffer.alloc(32).toString('base64'),
+  });
+  for (const { status, json } of [made, checked]) {
+    if (status !== 200) expect([status, json['code']]).toEqual([409, 'version_not_usable']);
+  }
+  return [
+    ...(made.status === 200 ? ['protect'] : []),
+    ...(checked.status === 200 ? ['process'] : []),
+  ];
+}
+
+describe('what a version says of its use', () => {
+  const both = ['protect', 'process'];
+  const expectUse = async (version: number, usableFor: readonly string[]) => {
+    expect(await read(`/versions/${String(version)}`)).toMatchObject({
+      usable: usableFor.length > 0,
+      usableFor,
+    });
+    expect(await served(version)).toEqual(usableFor);
+  };
+
+  it('is what requests get, in every state and whatever closes it', async () => {
+    await expectUse(1, both);
+    await post('/rotate', {});
+    await expectUse(1, both);
+    await post('/versions/1/suspend', WHY);
+    await expectUse(1, []);
+    await post('/versions/1/resume', WHY);
+    await post('/versions/1/deactivate', WHY);
+    await expectUse(1, ['process']);
+    await service.call('operator', 'PATCH', K, { json: { minUsableVersion: 2 } });
+    await expectUse(1, []);
+    await service.call('operator', 'PATCH', K, { json: { minUsableVersion: 1 } });
+    await expectUse(1, ['process']);
+    await post('/rotate', { activateAt: '2050-01-01T00:00:00Z' });
+    await expectUse(3, []);
+    await post('/versions/1/compromise', WHY);
+    await expectUse(1, []);
+    await post('/suspend', WHY);
+    await expectUse(2, []);
+    await post('/resume', WHY);
+    await expectUse(2, both);
+    const tag = async () => `"${String((await read())['revision'])}"`;
+    await put('/versions/1/destruction', WHY, 'admin', await tag());
+    await expectUse(1, []);
+    await put('/destruction', WHY, 'admin', await tag());
+    await expectUse(2, []);
+  });
+
+  it('is not shown of a namespace that is suspended: nothing of it is read', async () => {
+    await service.call('admin', 'POST', '/v1/admin/namespaces', { json: { name: 'team' } });
+    const within = (method: string, path: string, json?: unknown) =>
+      service.call('admin', method, path, {
+        headers: { 'twofold-namespace': 'team' },
+        ...(json === undefined ? {} : { json }),
+      });
+    await within('POST', '/v1/admin/keys', { name: 'k', suite: 'HS256' });
+    expect((await within('GET', '/v1/keys/k/versions/1')).json).toMatchObject({ usable: true });
+    await service.call('admin', 'POST', '/v1/admin/namespaces/team/suspend', { json: WHY });
+    expect(outcome(await within('GET', '/v1/keys/k/versions/1'))).toEqual([
+      409,
+      'namespace_suspended',
+    ]);
   });
 });
 
@@ -125,11 +216,87 @@ describe('a destruction', () => {
     expect(outcome(version)).toEqual([409, 'deletion_protected']);
   });
 
+  it('is cancelled before its key can be protected: protection cancels nothing without a word', async () => {
+    const protect = (dry = '') =>
+      service.call('admin', 'PATCH', `${K}${dry}`, { json: { deletionProtection: true } });
+    const refused = [409, 'version_not_usable'];
+    await put('/destruction', WHY, 'admin', await tag());
+    for (const dry of ['', '?dryRun=true']) expect(outcome(await protect(dry))).toEqual(refused);
+    const spare = async (path: string) =>
+      service.call('admin', 'DELETE', `${K}${path}`, { headers: { 'if-match': await tag() } });
+    await spare('/destruction');
+    await post('/rotate', {});
+    await post('/versions/1/deactivate', WHY);
+    await put('/versions/1/destruction', WHY, 'admin', await tag());
+    expect(outcome(await protect())).toEqual(refused);
+    expect(await read()).toMatchObject({ deletionProtection: false });
+    await spare('/versions/1/destruction');
+    expect((await protect()).json).toMatchObject({ deletionProtection: true });
+  });
+
   it('is in the log with when, why, and what it does not reach', async () => {
     const at = '2050-01-01T00:00:00.000Z';
     await put('/destruction', { at, ...WHY }, 'admin', await tag());
     const [entry] = await entries('keys.schedule-destruction');
     const detail = { reason: 'a drill', destroyAt: at, rootGeneration: 1, backupsUntil: null };
     expect(entry?.detail).toMatchObject(detail);
+  });
+});
+
+describe('a destroyed key', () => {
+  it('takes no change: every route of it says so by a code that it lists', async () => {
+    const destruction = { minimumWaitMs: 0, defaultWaitMs: 0, backupHorizonMs: null };
+    const gone = await openService({ destruction });
+    try {
+      const call = (method: string, path: string, json?: object) =>
+        gone.call('admin', method, `${K}${path}`, {
+          ...(json === undefined ? {} : { json }),
+          ...(method === 'POST' || path === '' ? {} : { headers: { 'if-match': '"4"' } }),
+        });
+      await gone.call('admin', 'POST', '/v1/admin/keys', { json: { name: 'k', suite: 'HS256' } });
+      await call('POST', '/rotate', {});
+      const doomed = { headers: { 'if-match': '"2"' }, json: { after: 'P0D', ...WHY } };
+      expect((await gone.call('admin', 'PUT', `${K}/destruction`, doomed)).status).toBe(200);
+      const { keyring } = gone.world;
+      await keyring.lifecycle.destroyKey(gone.world.grant('keys.destroy', 'k'), aRun());
+      const version = '/versions/1';
+      const changes = [
+        ['PATCH', '', { labels: { a: 'b' } }],
+        ['POST', '/rotate', {}],
+        ['POST', '/suspend', WHY],
+        ['POST', '/resume', WHY],
+        ['PUT', '/primary', { version: 1, ...WHY }],
+        ['PUT', '/aliases/other', {}],
+        ['DELETE', '/aliases/other'],
+        ['PUT', '/rotation-policy', { interval: 'P30D' }],
+        ['DELETE', '/rotation-policy'],
+        ['POST', '/rotation-policy/pause', WHY],
+        ['POST', '/rotation-policy/resume', WHY],
+        ['PUT', '/destruction', WHY],
+        ['DELETE', '/destruction'],
+        ['POST', `${version}/activate`, WHY],
+        ['POST', `${version}/deactivate`, WHY],
+        ['POST', `${version}/suspend`, WHY],
+        ['POST', `${version}/resume`, WHY],
+        ['POST', `${version}/compromise`, WHY],
+        ['PUT', `${version}/schedule`, { deactivateAt: null }],
+        ['PUT', `${version}/destruction`, WHY],
+        ['DELETE', `${version}/destruction`],
+        ['DELETE', `${version}/certificate-chain`],
+      ] as const;
+      for (const [method, path, json] of changes) {
+        const refused = await call(method, path, json);
+        expect([method, path, ...outcome(refused)]).toEqual([
+          ...[method, path],
+          ...[409, 'version_not_usable'],
+        ]);
+      }
+      const shown = await gone.call('auditor', 'GET', `/v1/keys/k${version}`);
+      expect(shown.json).toMatchObject({ state: 'destroyed', usable: false, usableFor: [] });
+      expect(shown.json['activatedAt']).not.toBeNull();
+      expect(shown.json['copies']).toEqual({ backupsUntil: null, rootGeneration: 1 });
+    } finally {
+      await gone.stop();
+    }
   });
 });

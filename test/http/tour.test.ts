@@ -88,6 +88,11 @@ const ONE_KEY: RotationScan = {
   },
 };
 
+/** Administrative routes that are no GET and have no dry run, and why. */
+const WITHOUT_DRY_RUN = {
+  sendRewrapItems: 'what it changes is how far its job is, and to answer items is to work on them',
+};
+
 const AUDIT_ID = /^[1-9]\d*-[1-9]\d*$/u;
 
 interface GoOptions {
@@ -99,6 +104,26 @@ interface GoOptions {
 describe('every route, as the contract says it', () => {
   let service: Service;
   const seen = new Set<string>();
+  const triedDry = new Set<string>();
+
+  /** The same change as a dry run: the contract's form, no approval needed, and nothing is changed. */
+  const tryDry = async (
+    id: string,
+    path: string,
+    init: { readonly json?: unknown; readonly headers?: Readonly<Record<string, string>> },
+    role: string,
+  ) => {
+    const { method, response } = contractOf(id);
+    const { audit } = service.world.store;
+    const { epoch } = audit;
+    const headers = { ...init.headers };
+    delete headers['twofold-approval'];
+    const dry = await service.call(role, method, `${path}?dryRun=true`, { ...init, headers });
+    expect([id, dry.status, dry.json['dryRun']]).toEqual([id, 200, true]);
+    expect([id, response.safeParse(dry.json)]).toMatchObject([id, { success: true }]);
+    expect([id, audit.epoch]).toEqual([id, epoch]);
+    triedDry.add(id);
+  };
 
   const go = async (
     id: string,
@@ -106,11 +131,15 @@ describe('every route, as the contract says it', () => {
     json?: unknown,
     { role = 'admin', status, headers }: GoOptions = {},
   ): Promise<Called> => {
-    const { method, plane } = contractOf(id);
-    const answer = await service.call(plane === 'public' ? null : role, method, path, {
+    const { method, plane, query } = contractOf(id);
+    const init = {
       ...(json === undefined ? {} : { json }),
       ...(headers === undefined ? {} : { headers }),
-    });
+    };
+    if (plane === 'admin' && 'dryRun' in query.shape && !path.includes('?')) {
+      await tryDry(id, path, init, role);
+    }
+    const answer = await service.call(plane === 'public' ? null : role, method, path, init);
     expectContract(id, answer, status);
     // Whoever is told something is told where that is on record: of every route but the anonymous ones.
     const entry = answer.headers.get('twofold-audit-id');
@@ -805,6 +834,12 @@ describe('every route, as the contract says it', () => {
 
   it('left none out', () => {
     expect(ROUTES.map(({ id }) => id).filter((id) => !seen.has(id))).toEqual([]);
+  });
+
+  it('made every administrative change as a dry run first', () => {
+    const changes = ROUTES.filter(({ plane, method }) => plane === 'admin' && method !== 'GET');
+    const untried = changes.map(({ id }) => id).filter((id) => !triedDry.has(id));
+    expect(untried).toEqual(Object.keys(WITHOUT_DRY_RUN));
   });
 
   it('shows in the document what it saw here, but for the values', () => {

@@ -325,4 +325,37 @@ describe('the uses that a dry run shows', () => {
     const destruction = 'k/destruction?dryRun=true';
     expect(await usesIn('PUT', destruction, reason)).toEqual([200, [3]]);
   });
+
+  it('name who used the primary that an activation supersedes', async () => {
+    await create('k', 'A256GCM');
+    await post('/v1/keys/k/wrap', { plaintext: b64('a') });
+    const call = (method: string, path: string, json: object) =>
+      service.call('admin', method, `/v1/admin/keys/k/${path}`, { json });
+    await call('POST', 'rotate', { activateAt: '2050-01-01T00:00:00Z' });
+    const activated = await call('POST', 'versions/2/activate?dryRun=true', { reason: 'r' });
+    expect(activated.json['uses']).toMatchObject({
+      versions: [{ version: 1, protectUses: 1 }, { version: 2 }],
+      users: [{ usage: 'protect', principal: { subject: 'development-user' }, uses: 1 }],
+    });
+    // What is activated below the primary supersedes nothing.
+    await call('POST', 'rotate', {});
+    const below = await call('POST', 'versions/2/activate?dryRun=true', { reason: 'r' });
+    expect(below.json['uses']).toMatchObject({ versions: [{ version: 2 }], users: [] });
+  });
+
+  it('name who used the key that loses an alias', async () => {
+    await create('old', 'A256GCM');
+    await create('next', 'A256GCM');
+    const put = (path: string, json: object = {}) =>
+      service.call('admin', 'PUT', `/v1/admin/keys/${path}`, { json });
+    expect((await put('old/aliases/current')).status).toBe(200);
+    await post('/v1/keys/current/wrap', { plaintext: b64('a') });
+    const moved = await put('next/aliases/current?dryRun=true', { from: 'old' });
+    expect(moved.json['uses']).toMatchObject({
+      users: [],
+      from: { key: 'old', users: [{ principal: { subject: 'development-user' }, uses: 1 }] },
+    });
+    const fresh = await put('next/aliases/other?dryRun=true');
+    expect(fresh.json['uses']).not.toHaveProperty('from');
+  });
 });

@@ -3,6 +3,7 @@ import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import type { Grant, Operation } from '../../src/access/grant.ts';
 import { TwofoldError } from '../../src/errors.ts';
+import { usagesOf } from '../../src/keyring/lifecycle.ts';
 import type { Key, KeyVersion } from '../../src/keyring/model.ts';
 import type { ChangeRun, KeyView } from '../../src/keyring/operations.ts';
 import { verifyStored } from '../../src/keyring/row-mac.ts';
@@ -21,7 +22,7 @@ const step = fc.record({
     ...(['suspend-version', 'resume-version', 'activate', 'deactivate', 'deactivate'] as const),
     ...(['compromise', 'replace', 'schedule', 'activate-due', 'deactivate-due', 'wait'] as const),
     ...(['doom-version', 'doom-version', 'spare-version', 'doom', 'spare'] as const),
-    ...(['destroy-version', 'destroy-version', 'destroy', 'wait'] as const),
+    ...(['destroy-version', 'destroy-version', 'destroy', 'wait', 'close'] as const),
   ),
   name: fc.constantFrom(...NAMES),
   version: fc.integer({ min: 1, max: 4 }),
@@ -105,6 +106,9 @@ class Run {
       case 'update':
         await manage.update(g('keys.update'), { deletionProtection: flag && hours === 1 }, run);
         return;
+      case 'close':
+        await manage.update(g('keys.update'), { minUsableVersion: version }, run);
+        return;
       case 'suspend':
         await manage.suspend(g('keys.suspend'), WHY, run);
         return;
@@ -161,6 +165,33 @@ class Run {
       case 'destroy':
         await life.destroyKey(g('keys.destroy'), run);
     }
+  }
+}
+
+/** What the service does for requests that name each version, beside what is said of it. */
+async function expectTruthful({ world, clock }: Run, { key, versions }: KeyView): Promise<void> {
+  const { use } = world.keyring;
+  const message = Buffer.from('m');
+  const served = async (work: Promise<unknown>): Promise<boolean> => {
+    try {
+      await work;
+      return true;
+    } catch (error) {
+      if (TwofoldError.is(error, 'version_not_usable')) return false;
+      throw error;
+    }
+  };
+  for (const version of versions) {
+    const named = { message, keyVersion: version.version };
+    const protects = await served(use.mac(world.grant('mac', key.name), named));
+    const mac = new Uint8Array(32);
+    const processes = await served(
+      use.verifyMac(world.grant('verify-mac', key.name), { ...named, mac }),
+    );
+    expect(usagesOf(key, version, clock.now)).toEqual([
+      ...(protects ? ['protect'] : []),
+      ...(processes ? ['process'] : []),
+    ]);
   }
 }
 
@@ -230,6 +261,10 @@ describe('the life of keys', () => {
               expectWhole(current);
               expectStep(old, current, clock.now);
             }
+          }
+          for (const name of NAMES) {
+            const view = run.view(name);
+            if (view !== null) await expectTruthful(run, view);
           }
           const { keys, versions } = world.store.rows;
           for (const key of keys.values()) {

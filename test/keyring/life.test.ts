@@ -1,6 +1,7 @@
 /** Activation, deactivation, compromise, times set in advance, and destruction: what each refuses and leaves. */
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { Grant, Operation } from '../../src/access/grant.ts';
+import { TwofoldError } from '../../src/errors.ts';
 import type { ChangeDone, ChangeRun } from '../../src/keyring/operations.ts';
 import { removeOrphans } from '../../src/keyring/orphans.ts';
 import { aKey, aRun, codeOf, INSTALLATION, openWorld } from './world.ts';
@@ -119,6 +120,45 @@ describe('deactivation and compromise', () => {
     expect(change?.after.key).toMatchObject({ primary: 2, latestVersion: 2, revision: before + 1 });
     expect(await version(1)).toMatchObject({ state: 'compromised', revision: 2 });
     expect(await mac()).toBe(2);
+  });
+
+  it('compromise stands where no replacement may be made, which says why', async () => {
+    await world.keyring.manage.suspend(g('keys.suspend'), WHY, aRun());
+    const dry = await life().compromiseVersion(
+      g('versions.compromise'),
+      { version: 1, ...WHY, replace: true },
+      aRun({ dryRun: true }),
+    );
+    expect(dry.change?.detail).toMatchObject({ replacementRefused: 'version_not_usable' });
+    expect(await version(1)).toMatchObject({ state: 'active' });
+    const { change } = await compromise(1, { replace: true });
+    expect(change?.detail).toMatchObject({ replacementRefused: 'version_not_usable', ...WHY });
+    expect(await version(1)).toMatchObject({ state: 'compromised', reason: 'a drill' });
+    expect((await view()).key).toMatchObject({ primary: null, latestVersion: 1 });
+    await world.keyring.manage.resume(g('keys.resume'), WHY, aRun());
+    expect(await codeOf(mac())).toBe('version_not_usable');
+    await rotate();
+    expect(await mac()).toBe(2);
+  });
+
+  it('compromise stands where a quota that is counted at the commit refuses its replacement', async () => {
+    const { store } = world;
+    const commit = store.commit.bind(store);
+    let refused = 0;
+    store.commit = (change) => {
+      if (!change.writes.some(({ kind }) => kind === 'insert-version')) return commit(change);
+      refused += 1;
+      return Promise.reject(new TwofoldError('quota_exceeded'));
+    };
+    try {
+      const { change } = await compromise(1, { replace: true });
+      expect(change?.detail).toMatchObject({ replacementRefused: 'quota_exceeded' });
+    } finally {
+      store.commit = commit;
+    }
+    expect(refused).toBe(1);
+    expect(await version(1)).toMatchObject({ state: 'compromised' });
+    expect((await view()).key).toMatchObject({ primary: null, latestVersion: 1 });
   });
 
   it('an earlier version activated later does not become the primary', async () => {

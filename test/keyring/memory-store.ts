@@ -4,7 +4,8 @@
  * Audit entries and the epoch are those of the `MemoryAuditStore` that it shares them with.
  */
 import type { StoredEvent } from '../../src/keyring/event-ports.ts';
-import type { Key, KeyVersion } from '../../src/keyring/model.ts';
+import { rootGenerationOf } from '../../src/keyring/destruction.ts';
+import type { Key, KeyVersion, Tombstone } from '../../src/keyring/model.ts';
 import type {
   Attested,
   ChangeCommit,
@@ -52,6 +53,8 @@ export interface Rows {
   readonly intents: Map<string, Attested<TokenIntent>>;
   readonly idempotency: Map<string, Attested<IdempotencyRecord>>;
   readonly chains: Map<string, string>;
+  /** By key; written with the row, as the database's trigger does. */
+  readonly tombstones: Map<string, readonly Tombstone[]>;
   readonly events: StoredEvent[];
   readonly policies: Map<string, Attested<NamespacePolicy>>;
   readonly policySets: Map<string, Attested<PolicySetSeal>>;
@@ -73,6 +76,7 @@ const copyOf = (rows: Rows): Rows => ({
   intents: new Map(rows.intents),
   idempotency: new Map(rows.idempotency),
   chains: new Map(rows.chains),
+  tombstones: new Map(rows.tombstones),
   events: [...rows.events],
   policies: new Map(rows.policies),
   policySets: new Map(rows.policySets),
@@ -94,6 +98,7 @@ export class MemoryStore
     intents: new Map(),
     idempotency: new Map(),
     chains: new Map(),
+    tombstones: new Map(),
     events: [],
     policies: new Map(),
     policySets: new Map(),
@@ -166,6 +171,10 @@ export class MemoryStore
         .filter(({ value }) => value.namespace === namespace)
         .toSorted((a, b) => (a.value.name < b.value.name ? -1 : 1)),
     }));
+  }
+
+  tombstones(keyId: string) {
+    return Promise.resolve(this.rows.tombstones.get(keyId) ?? []);
   }
 
   certificateChain(keyId: string, version: number) {
@@ -434,10 +443,10 @@ function apply(rows: Rows, write: Exclude<KeyWrite, SetWrite | ApprovalWrite | R
     }
     case 'update-version': {
       const slot = versionSlot(write.row.value);
-      if (rows.versions.get(slot)?.value.revision !== write.expected) {
-        throw new TwofoldError('conflict');
-      }
+      const before = rows.versions.get(slot)?.value;
+      if (before?.revision !== write.expected) throw new TwofoldError('conflict');
       rows.versions.set(slot, write.row);
+      if (write.row.value.state === 'destroyed') keepTombstone(rows, before);
       return;
     }
     case 'put-certificate-chain':
@@ -483,6 +492,17 @@ function apply(rows: Rows, write: Exclude<KeyWrite, SetWrite | ApprovalWrite | R
     case 'complete-intent':
       if (!rows.intents.delete(hex(write.objectId))) throw new TwofoldError('conflict');
   }
+}
+
+function keepTombstone(rows: Rows, before: KeyVersion): void {
+  const tombstone = {
+    version: before.version,
+    activatedAt: 'activatedAt' in before ? before.activatedAt : null,
+    deactivatedAt: 'deactivatedAt' in before ? before.deactivatedAt : null,
+    rootGeneration: rootGenerationOf([before]),
+  };
+  const others = rows.tombstones.get(before.keyId) ?? [];
+  rows.tombstones.set(before.keyId, [...others, tombstone]);
 }
 
 function insertKey(rows: Rows, row: Attested<Key>): void {

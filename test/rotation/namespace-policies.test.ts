@@ -1,11 +1,16 @@
 /** Policies of a namespace on a real database: found when altered, in force at once, looked at by all. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { TwofoldError } from '../../src/errors.ts';
+import { ERRORS, TwofoldError } from '../../src/errors.ts';
 import type { PauseRun, PolicyRun } from '../../src/keyring/namespace-policies.ts';
 import type { PolicyTerms } from '../../src/keyring/rotation-policy.ts';
 import type { Labels } from '../../src/keyring/model.ts';
 import { RotationReading } from '../../src/rotation/reading.ts';
-import type { NamedRun, WatchedKey, WatchPosition } from '../../src/rotation/scheduler-ports.ts';
+import type {
+  NamedRun,
+  RunPosition,
+  WatchedKey,
+  WatchPosition,
+} from '../../src/rotation/scheduler-ports.ts';
 import { aRun, codeOf } from '../keyring/world.ts';
 import { rowsAsOwner } from '../store/owner.ts';
 import { DAY, openStage, TERMS } from './stage.ts';
@@ -386,8 +391,31 @@ describe('what is shown of a namespace', () => {
     await fails.scheduler.tick();
     const failing = await reading().watched(grant(), 'failing', all);
     expect(failing).toMatchObject([
-      { keyId: broken, since: new Date(began), failure: { code: 'hsm_full', count: 2 } },
+      {
+        keyId: broken,
+        since: new Date(began),
+        failure: {
+          code: 'hsm_full',
+          count: 2,
+          action: 'rotate',
+          detail: ERRORS.hsm_full.title,
+          since: new Date(began),
+          at: new Date(stage.clock.now),
+          nextAttemptAt: new Date(stage.clock.now + 10_000),
+        },
+      },
     ]);
+    expect((await reading().ofKey(first.grant('keys.read', broken))).failure).toEqual(
+      failing[0]?.failure,
+    );
+    // The release before says no more than the code and the time, and leaves what stood beside them.
+    await asOwner(
+      `update public.key_schedule set failure_code = 'hsm_busy', failed_at = failed_at + interval '1 s'
+        where key_id = $1`,
+      [broken],
+    );
+    const [older] = await reading().watched(grant(), 'failing', all);
+    expect(older?.failure).toMatchObject({ code: 'hsm_busy', action: null, detail: null });
     const late = (await reading().watched(grant(), 'late', all)).map(({ keyId }) => keyId);
     expect(late).toContain(broken);
     await asOwner(`update public.key_schedule set next_at = '-infinity' where key_id = any($1)`, [
@@ -475,5 +503,47 @@ describe('what is shown of a key', () => {
       limit: 5,
     });
     expect(rest.runs).toEqual([]);
+  });
+
+  it('has its rotations by hand among those that were due, in the order of time', async () => {
+    const id = await first.create({ suite: 'HS256', labels: { tier: 'tin' } });
+    await put('tin', { interval: 'P30D' }, { selector: { tier: 'tin' } });
+    const { keyring } = first;
+    const rotate = () => keyring.manage.rotate(first.grant('keys.rotate', id), {}, aRun());
+    const reading = new RotationReading({
+      read: keyring.read,
+      store: stage.store.scheduler,
+      policies: first.ruling,
+      clock: () => new Date(stage.clock.now),
+    });
+    stage.clock.now += DAY;
+    const byHand = new Date(stage.clock.now);
+    await rotate();
+    stage.clock.now += 31 * DAY;
+    const { scheduler } = first.scheduler();
+    await scheduler.tick();
+    await scheduler.tick();
+    stage.clock.now += DAY;
+    const input = { version: 3, reason: 'a leak', replace: true };
+    await keyring.lifecycle.compromiseVersion(
+      first.grant('versions.compromise', id),
+      input,
+      aRun(),
+    );
+    const page = async (after: RunPosition | null, limit: number) =>
+      (await reading.history(first.grant('keys.read', id), { after, limit })).runs;
+    const all = await page(null, 10);
+    expect(all).toMatchObject([
+      { action: 'by-hand/2', cause: 'by-hand', version: 2, doneAt: byHand, dueAt: byHand },
+      { action: 'rotate/2/2', cause: 'interval', version: 3 },
+      { action: 'by-hand/4', cause: 'by-hand', version: 4 },
+    ]);
+    const paged = [];
+    for (let last: RunPosition | null = null; ; last = paged.at(-1) ?? null) {
+      const [next] = await page(last, 1);
+      if (next === undefined) break;
+      paged.push(next);
+    }
+    expect(paged).toEqual(all);
   });
 });

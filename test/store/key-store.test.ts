@@ -271,6 +271,11 @@ const commits = (test: TestStore): void => {
     await changes.commit([update]);
     expect((await found(row.name))?.versions.map(({ value }) => value)).toEqual([gone]);
     expect(await rejection(changes.commit([update]))).toEqual(withCode('conflict'));
+    // What the row says no more, the database has kept from the row as it was.
+    const { activatedAt, deactivatedAt } = ended;
+    expect(await keys().tombstones(row.id)).toEqual([
+      { version: 1, activatedAt, deactivatedAt, rootGeneration: 1 },
+    ]);
   });
 
   it('refuses a key in a namespace that does not exist', async () => {
