@@ -275,10 +275,15 @@ export interface KeyStore {
     key: string,
   ): Promise<Attested<IdempotencyRecord> | null>;
   /**
-   * Reserves `block` uses of a counter and returns the first of them (0-based).
+   * Reserves `block` uses of a counter, or fewer where a policy counts them, and at least `least`: an eighth
+   * of those that it has left at most, so that it acts near its number. `first` is 0-based.
    * Counters are exempt from row MACs: a lowered counter is a stated residual risk.
    */
-  reserveUses(counter: string, block: number): Promise<number>;
+  reserveUses(
+    counter: string,
+    block: number,
+    least?: number,
+  ): Promise<{ readonly first: number; readonly count: number }>;
   /** The counters that have passed `limit`, the highest first, `most` at most. */
   countersAbove(limit: number, most: number): Promise<readonly UseCounter[]>;
   /** Durable before a token object is made, so that a crash leaves a trace of what to remove. */

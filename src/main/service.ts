@@ -435,6 +435,7 @@ export class Service {
       destruction: destructionRulesOf(this.#config),
       rotationPolicies: (name) => late.policies.port.current(name),
       policyLimits: policyLimitsOf(this.#config),
+      policyPreview: (...views) => late.policyPreviews.port.ofKey(...views),
       quotas: async (name) => (await late.governance.port.limits.inForce(name)).quotas,
     });
     // After the requests, before the instance's row is closed.

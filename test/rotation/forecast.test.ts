@@ -11,7 +11,7 @@ import type { LightKey } from '../../src/rotation/ports.ts';
 import { versionBytes } from '../../src/rotation/version-size.ts';
 import { findSuiteByNumber } from '../../src/crypto/suites.ts';
 import { anyPolicy, policy } from '../keyring/policies.ts';
-import { DAY, START, at, key, suite, version, withVersion } from './keys.ts';
+import { DAY, START, at, key, suite, version, withNotice, withVersion } from './keys.ts';
 import type { ScheduledKey } from '../../src/rotation/scheduled-key.ts';
 
 const numberOf = (id: string): number => findSuite(id).number;
@@ -102,7 +102,9 @@ function retiredByThePlan(of: ScheduledKey, rules: RotationPolicy, start: Date, 
       const made = version(versions.length + 1, { activatedAt: now, supersededAt: null });
       const older = withVersion(whole, versions.length, { supersededAt: now }).versions;
       whole = { ...whole, primary: made.version, versions: [...older, made] };
-    } else throw new Error('only rotations and retirements are expected');
+    } else if (action?.kind === 'notice') {
+      whole = withNotice(whole, action, now);
+    } else throw new Error('only rotations, retirements and notices are expected');
   }
 }
 
@@ -252,7 +254,13 @@ describe('a forecast', () => {
         after: fc.option(days(1)),
       })
       .filter(({ keepVersions, after }) => keepVersions !== null || after !== null);
-    const rules = fc.record({ interval: fc.option(days(5)), retire }).map((terms) => policy(terms));
+    const rules = fc
+      .record({
+        interval: fc.option(days(20)),
+        retire,
+        notice: fc.option(fc.constantFrom('P1D', 'P9D')),
+      })
+      .map((terms) => policy(terms));
     fc.assert(
       fc.property(rules, fc.integer({ min: 1, max: 6 }), (ofKey, count) => {
         const whole = key(count);
