@@ -302,6 +302,39 @@ describe('a forecast', () => {
     expect(forecastOf(keys, { budgets: enough, days: 30 }, costs).warnings).toEqual([]);
   });
 
+  it('warns of suites that cannot be made, and rotates without upgrades to them', () => {
+    const [to, later] = [numberOf('MLKEM1024-P384'), numberOf('MLKEM768-X25519')];
+    const upgrade = (toSuite: number, day: number) => ({
+      rotation: policy({ interval: 'P60D', upgrade: { suite: toSuite, notBefore: at(day) } }),
+    });
+    const refused = upgrade(to, 30);
+    const keys = [
+      light(refused),
+      light(refused),
+      // It has the suite already, and cannot have it again from the fiftieth day on.
+      light(refused, { suite: to }),
+      light(upgrade(later, 10)),
+      light({ rotation: paused(refused.rotation, { at: at(0), reason: 'freeze' }) }),
+    ];
+    const refusal = (number: number, when: Date) =>
+      number === to && when >= at(20) ? 'not admitted' : null;
+    const { warnings, total, suites } = forecastOf(keys, { refusal });
+    const days = warnings.find(({ kind }) => kind === 'suite');
+    expect(warnings).toEqual([
+      { kind: 'upgrade', from: at(30), suite: to, keys: 2, detail: 'not admitted' },
+      { kind: 'suite', from: days?.from, suite: to, rotations: 1, detail: 'not admitted' },
+    ]);
+    expect(days?.from.getTime()).toBeGreaterThanOrEqual(at(56).getTime());
+    expect(suites.map(({ suite: number, rotations }) => [number, rotations]).toSorted()).toEqual(
+      [
+        [HYBRID, 2],
+        [to, 1],
+        [later, 2],
+      ].toSorted(),
+    );
+    expect(total.rotations).toBe(5);
+  });
+
   it('gives the next rotations in pages, each key once', () => {
     const keys = Array.from({ length: 250 }, (_, index) =>
       light({ rotation: every('P90D') }, { activatedAt: START - (index % 7) * DAY }),

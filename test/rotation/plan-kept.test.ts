@@ -8,6 +8,7 @@ import { findSuite } from '../../src/crypto/suites.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import type { PauseRun, PolicyRun } from '../../src/keyring/namespace-policies.ts';
 import type { PolicyTerms } from '../../src/keyring/rotation-policy.ts';
+import type { Scheduler } from '../../src/rotation/scheduler.ts';
 import { RotationPlanning } from '../../src/rotation/planning.ts';
 import type { RotationPlan } from '../../src/rotation/planning.ts';
 import { aRun } from '../keyring/world.ts';
@@ -37,6 +38,7 @@ const change = () => stage.first.grant('rotation-policies.change', null);
 
 beforeAll(async () => {
   stage = await openStage(START);
+  ({ scheduler } = stage.first.scheduler({ act: refusing }));
   const { first } = stage;
   const policy = {
     ...{ name: 'all', selector: {}, priority: 0 },
@@ -88,9 +90,10 @@ const refusing: NonNullable<SchedulerChanges['act']> = (act) => (grant, action, 
     ? Promise.reject(new TwofoldError('suite_unavailable_here', REASON))
     : act(grant, action, by);
 
+/** Leads all the time. */
+let scheduler: Scheduler;
 /** From one moment at which something is due to the next, until the plan ends. */
 async function live(from: number): Promise<readonly string[]> {
-  const { scheduler } = stage.first.scheduler({ act: refusing });
   const end = from + DAYS * DAY;
   for (;;) {
     while ((await scheduler.tick()).looks > 0);

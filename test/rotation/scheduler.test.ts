@@ -263,11 +263,13 @@ describe('a retirement under a policy with notice', () => {
     await scheduler.tick();
     expect((await read(id)).key.minUsableVersion).toBe(2);
     const open = { minUsableVersion: 1 };
-    await first.keyring.manage.update(first.grant('keys.update', id), open, aRun());
+    await second.keyring.manage.update(second.grant('keys.update', id), open, aRun());
     await scheduler.tick();
     expect([(await read(id)).key.minUsableVersion, (await toldOf(id)).length]).toEqual([1, 2]);
     stage.clock.now += 6 * DAY;
-    await setPolicy(id, { retire, notice: 'P8D' });
+    const longer = { kind: 'set', terms: { ...TERMS, retire, notice: 'P8D' } } as const;
+    const grant = second.grant('keys.set-rotation', id);
+    await second.keyring.manage.changeRotation(grant, longer, aRun());
     stage.clock.now += 7 * DAY;
     await scheduler.tick();
     expect([(await read(id)).key.minUsableVersion, (await toldOf(id)).length]).toEqual([1, 3]);
