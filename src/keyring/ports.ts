@@ -275,15 +275,10 @@ export interface KeyStore {
     key: string,
   ): Promise<Attested<IdempotencyRecord> | null>;
   /**
-   * Reserves `block` uses of a counter, or fewer where a policy counts them, and at least `least`: an eighth
-   * of those that it has left at most, so that it acts near its number. `first` is 0-based.
+   * Reserves `block` uses, or an eighth of what a policy leaves and `least` at least: the first (0-based), how many.
    * Counters are exempt from row MACs: a lowered counter is a stated residual risk.
    */
-  reserveUses(
-    counter: string,
-    block: number,
-    least?: number,
-  ): Promise<{ readonly first: number; readonly count: number }>;
+  reserveUses(counter: string, block: number, least?: number): Promise<readonly [number, number]>;
   /** The counters that have passed `limit`, the highest first, `most` at most. */
   countersAbove(limit: number, most: number): Promise<readonly UseCounter[]>;
   /** Durable before a token object is made, so that a crash leaves a trace of what to remove. */

@@ -199,7 +199,7 @@ export const createKeyStore = (
     if (!Number.isSafeInteger(first) || !Number.isSafeInteger(count)) {
       throw new TwofoldError('internal');
     }
-    return { first, count };
+    return [first, count];
   },
 
   countersAbove: async (limit, most) => {

@@ -91,6 +91,8 @@ const FEWEST = {
 };
 const COUNTED = 2_000;
 
+/** Principals by way of use that are summed of one version; more are very rare, and it is information. */
+const USERS = 10_000;
 /** One look-up for each key and version, whatever the planner thinks of the tables' sizes. */
 const USES_OF_OLDEST = {
   name: 'uses_of_oldest',
@@ -103,7 +105,8 @@ const USES_OF_OLDEST = {
         and activated_at is not null and state in ('active', 'deactivated')
       order by version limit o.versions) v
     cross join lateral (select usage, uses, last_at from public.version_use
-      where key_id = o.id and version = v.version offset 0) u
+      where key_id = o.id and version = v.version
+      order by usage, issuer, subject limit ${String(USERS)}) u
     group by o.id, u.usage`,
 };
 

@@ -270,7 +270,7 @@ export class MemoryStore
     return this.#do('reserveUses', () => {
       const first = this.counters.get(counter) ?? 0;
       this.counters.set(counter, first + block);
-      return { first, count: block };
+      return [first, block] as const;
     });
   }
 

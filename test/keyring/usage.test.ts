@@ -18,7 +18,7 @@ class Counters {
     const first = this.used.get(counter) ?? 0;
     this.used.set(counter, first + block);
     this.blocks.push(block);
-    return { first, count: block };
+    return [first, block] as const;
   }
 }
 

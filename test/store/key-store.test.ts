@@ -348,7 +348,7 @@ const counters = (test: TestStore): void => {
   it('reserves blocks that never overlap', async () => {
     const counter = randomUUID();
     const reserve = async (block: number) =>
-      (await test.store().keys.reserveUses(counter, block)).first;
+      (await test.store().keys.reserveUses(counter, block))[0];
     expect(await reserve(10)).toBe(0);
     const firsts = await Promise.all(Array.from({ length: 40 }, () => reserve(7)));
     expect(firsts.toSorted((a, b) => a - b)).toEqual(
