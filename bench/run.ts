@@ -11,6 +11,7 @@
  * `npm run bench -- lists [--quick] [--keys N] [--entries N] [--json FILE]`: pages of lists among a
  *   million keys and two million audit entries.
  * `npm run bench -- rotation [--quick] [--json FILE]`: unwraps beside rotations of other keys.
+ * `npm run bench -- many-due [--quick] [--json FILE]`: unwraps beside 100,000 keys that are due at once.
  * `npm run bench -- policy-changes [--quick] [--json FILE]`: unwraps beside a stream of changes of policies.
  * `npm run bench -- root-rotation [--quick] [--json FILE]`: unwraps beside a rotation of the root, and its speed.
  * `npm run bench -- instances [--quick] [--json FILE]`: requests a processor-second with one instance and with two.
@@ -46,6 +47,7 @@ import { measureLimits, renderLimits } from './limits.ts';
 import { measureLists, renderLists } from './lists.ts';
 import { closedLoop, openLoop } from './load.ts';
 import type { Load } from './load.ts';
+import { measureManyDue, renderManyDue } from './many-due.ts';
 import { memoryBounds } from './memory.ts';
 import { BATCH, prepareOperations } from './operations.ts';
 import type { Operation } from './operations.ts';
@@ -445,6 +447,22 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   } finally {
     await service.destroy();
   }
+} else if (command === 'many-due') {
+  const service = await startService(Number(values.workers));
+  try {
+    const size = values.quick
+      ? { seconds: 1, quiet: 2, busy: 4 }
+      : { seconds: 2, quiet: 10, busy: 40 };
+    const keys = values.quick ? 2_000 : 100_000;
+    const measured = await measureManyDue(service, { keys, ...size });
+    const report = { at: new Date().toISOString(), machine: machine(service), ...measured };
+    if (values.json !== undefined) {
+      writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
+    }
+    process.stdout.write(`${JSON.stringify(report.machine)}\n${renderManyDue(measured)}\n`);
+  } finally {
+    await service.destroy();
+  }
 } else if (command === 'root-rotation') {
   const service = await startService(Number(values.workers));
   try {
@@ -495,7 +513,7 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   process.stdout.write(`${renderText(report)}\n`);
 } else {
   note(
-    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench access [--json FILE] | bench algorithms [--json FILE] | bench audit-verify [--quick] [--json FILE] | bench engines [--json FILE] | bench kubernetes [--quick] [--json FILE] | bench limits [--json FILE] | bench lists [--quick] [--keys N] [--entries N] [--only FORM] [--json FILE] | bench rotation [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench policy-changes [--quick] [--json FILE] | bench root-rotation [--quick] [--json FILE] | bench sequencer [--quick] [--rate N] [--json FILE] | bench audit-cost [--quick] [--json FILE] | bench backup [--keys N] [--json FILE] | bench compare A.json B.json',
+    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench access [--json FILE] | bench algorithms [--json FILE] | bench audit-verify [--quick] [--json FILE] | bench engines [--json FILE] | bench kubernetes [--quick] [--json FILE] | bench limits [--json FILE] | bench lists [--quick] [--keys N] [--entries N] [--only FORM] [--json FILE] | bench rotation [--quick] [--json FILE] | bench many-due [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench policy-changes [--quick] [--json FILE] | bench root-rotation [--quick] [--json FILE] | bench sequencer [--quick] [--rate N] [--json FILE] | bench audit-cost [--quick] [--json FILE] | bench backup [--keys N] [--json FILE] | bench compare A.json B.json',
   );
   process.exitCode = 2;
 }

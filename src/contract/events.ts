@@ -28,12 +28,20 @@ export const EVENT_TYPES = [
   'version.compromised',
   'version.suspended',
   'version.resumed',
+  'version.retirement-due',
   'version.retired',
   'version.scheduled',
   'version.destruction-scheduled',
   'version.destruction-cancelled',
   'version.destroyed',
   'version.certificates-changed',
+  'rotation-policy.created',
+  'rotation-policy.changed',
+  'rotation-policy.deleted',
+  'rotation-policy.paused',
+  'rotation-policy.resumed',
+  'rotations.paused',
+  'rotations.resumed',
   'access.bootstrap-opened',
   'access.break-glass-opened',
 ] as const;
@@ -62,7 +70,11 @@ export const cloudEvent = z
       .meta({ description: '`<epoch>-<n>`: rises in the order of commits.', examples: ['42-1'] }),
     source: z.string().meta({ description: 'The installation.' }),
     type: eventType,
-    subject: z.string().meta({ description: 'Name of the key; of `access.…` the kind of token.' }),
+    subject: z.string().meta({
+      description:
+        'Name of the key; of `rotation-policy.…` that of the policy, of `rotations.…` that of the ' +
+        'namespace, of `access.…` the kind of token.',
+    }),
     time,
     datacontenttype: z.literal('application/json'),
     data: z.record(z.string(), z.unknown()).meta({
@@ -71,7 +83,11 @@ export const cloudEvent = z
         'its value before and after. Of labels only the names.',
     }),
     [NAME.eventNamespace]: z.string().meta({ description: 'Namespace of the key.' }),
-    keyid: uuid.meta({ description: 'UUID of the key, or of the token that was opened.' }),
+    keyid: uuid.meta({
+      description:
+        'UUID of the key, or of the token that was opened; of `rotation-policy.…` and `rotations.…` one ' +
+        'that is made of namespace and policy (version 8) and stays the same.',
+    }),
     auditid: z.string().meta({ description: 'The audit entry of the change.' }),
   })
   .meta({ id: 'CloudEvent' });
@@ -91,7 +107,7 @@ export const listEvents = defineRoute({
   id: 'listEvents',
   path: '/v1/admin/events',
   operation: 'events.read',
-  summary: 'Lists what happened to the keys of the namespace, oldest first.',
+  summary: 'Lists what happened to keys and rotation policies of the namespace, oldest first.',
   query: z.strictObject({ ...FILTER, pageSize: PAGING.pageSize }),
   response: z
     .object({
@@ -109,7 +125,8 @@ export const streamEvents = defineRoute({
   id: 'streamEvents',
   path: '/v1/admin/events/stream',
   operation: 'events.read',
-  summary: 'Sends what happens to the keys of the namespace as it happens (server-sent events).',
+  summary:
+    'Sends what happens to keys and rotation policies of the namespace as it happens (server-sent events).',
   query: z.strictObject(FILTER),
   headers: headers({
     'last-event-id': eventPlace.optional().meta({

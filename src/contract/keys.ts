@@ -3,6 +3,7 @@ import { z } from 'zod';
 
 import { PAGING, labelName, labelValue, page } from './answer.ts';
 import { changeUses } from './change-uses.ts';
+import { keyPolicyEffects } from './policy-effects.ts';
 import { rotationPolicy } from './rotation-policy.ts';
 import { defineRoute, keyParams, versionParams } from './route.ts';
 import {
@@ -71,6 +72,9 @@ const preview = {
   uses: changeUses.optional().meta({
     description:
       'Of a dry run: how much what it is about was used, by whom, and since when no more.',
+  }),
+  effects: keyPolicyEffects.optional().meta({
+    description: 'Of a dry run of a change of its rotation policy: what that would do.',
   }),
 } as const;
 

@@ -3,6 +3,7 @@ import { z } from 'zod';
 
 import { changeOf } from './admin-keys.ts';
 import { PAGING, page } from './answer.ts';
+import { policyEffects } from './policy-effects.ts';
 import { defineRoute } from './route.ts';
 import { NAMESPACE_ERRORS, policyReason, schedulerFailure } from './rotation.ts';
 import { time, uuid } from './scalars.ts';
@@ -60,6 +61,7 @@ const pause = z
       .meta({ description: 'Null while rotations run.' }),
     revision: z.int().meta({ description: 'Of the policies of the namespace.' }),
     dryRun: z.literal(true).optional(),
+    effects: policyEffects.optional(),
   })
   .meta({ id: 'RotationPause' });
 
@@ -88,7 +90,7 @@ export const pauseRotations = defineRoute({
   id: 'pauseRotations',
   path: `${path}/pause`,
   summary:
-    'Pauses what policies ask for in the whole namespace; orders and the limit of AES-GCM rotate all the same.',
+    'Pauses what policies ask for in the whole namespace; orders, which somebody gives by hand, are still carried out, and the limit of AES-GCM rotates all the same.',
 });
 
 export const resumeRotations = defineRoute({

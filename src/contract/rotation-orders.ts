@@ -19,7 +19,8 @@ export const orderRotations = defineRoute({
   id: 'orderRotations',
   path: '/v1/admin/rotations',
   operation: 'rotations.order',
-  summary: 'Orders a new version of every key that has some labels, or of all keys.',
+  summary:
+    'Orders a new version of every key that has some labels, or of all keys, also while rotations are paused.',
   query: dryRunQuery,
   headers: headers({ 'idempotency-key': idempotencyKey }),
   body: z

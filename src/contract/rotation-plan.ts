@@ -51,13 +51,21 @@ const planDay = z
 
 const warning = z
   .object({
-    kind: z.enum(['per-minute', 'storage', 'hsm-time']).meta({
+    kind: z.enum(['per-minute', 'storage', 'hsm-time', 'upgrade', 'suite']).meta({
       description:
         '`per-minute`: more is due than `rotation.perMinute` allows, so that rotations are late; ' +
         '`storage`: more than `rotation.storageBytes` is added; `hsm-time`: a day needs more of the ' +
-        'HSM than `rotation.hsmSecondsPerDay`.',
+        'HSM than `rotation.hsmSecondsPerDay`; `upgrade`: policies upgrade keys to a suite that cannot be ' +
+        'made here, so that these keep their own; `suite`: rotations need one that cannot be made, and fail.',
     }),
-    from: time.meta({ description: 'The first minute, or day, in which the budget is broken.' }),
+    from: time.meta({
+      description:
+        'The first minute, or day, in which the budget is broken or the suite is needed; of an upgrade its date.',
+    }),
+    suite: suiteId.optional(),
+    keys: z.int().optional().meta({ description: 'That are not upgraded.' }),
+    rotations: z.int().optional().meta({ description: 'From that day on.' }),
+    detail: z.string().optional().meta({ description: 'Why the suite cannot be made.' }),
     lateMinutes: z
       .int()
       .optional()
@@ -113,7 +121,7 @@ export const getRotationPlan = defineRoute({
         .nullable()
         .meta({
           description:
-            'Of the whole namespace: until it is resumed, the limit of AES-GCM alone rotates keys, ' +
+            'Of the whole namespace: until it is resumed, the limit of AES-GCM and orders alone rotate keys, ' +
             'and those that policies would rotate are counted in `waiting.paused`.',
         }),
       unplanned: z.int().meta({ description: 'Keys that nothing rotates.' }),
@@ -128,7 +136,8 @@ export const getRotationPlan = defineRoute({
       retirements: z.object({ count: z.int(), due: z.int() }).meta({
         description:
           'Versions that policies close until the end of the plan, and how many of them at once. ' +
-          'Suspended versions are not counted.',
+          'Suspended versions are not counted. Under a policy with a notice those whose time has come ' +
+          'count when it has passed from now on, be they announced already or not.',
       }),
       waiting: z
         .object({ paused: z.int(), held: z.int(), suspended: z.int(), withoutPrimary: z.int() })

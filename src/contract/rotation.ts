@@ -4,7 +4,8 @@ import { z } from 'zod';
 import { STORED_ERRORS, CHANGE_ERRORS, changeOf, requiredIfMatch } from './admin-keys.ts';
 import { MAX_LABELS, PAGING, labelName, labelValue, page } from './answer.ts';
 import { keyResource } from './keys.ts';
-import { duration, rotationPolicy } from './rotation-policy.ts';
+import { policyEffects } from './policy-effects.ts';
+import { NOTICE, duration, rotationPolicy } from './rotation-policy.ts';
 import { defineRoute, headers, keyParams } from './route.ts';
 import { keyName, suiteId, text, time, uuid } from './scalars.ts';
 
@@ -18,7 +19,7 @@ export const TERMS = {
   interval: given.optional().meta({ description: 'Longest age of a primary version.' }),
   maxUses: z.int().min(1).optional().meta({
     description:
-      'Protecting uses of a primary version. Instances reserve them in blocks, which count whole: of each instance and start at most eight or an eighth of what was counted, so a version has at most as many uses, and up to so many fewer.',
+      'Protecting uses of a primary version. Instances reserve them in blocks, which count whole: at most an eighth of what was counted and of what is left, single ones near the end. So a version has no more uses, but for those until its rotation is done, and of each other instance, and of each stop, up to a block fewer.',
   }),
   upgrade: z
     .strictObject({
@@ -36,7 +37,7 @@ export const TERMS = {
     .meta({
       description: 'When superseded versions are deactivated and closed; none is destroyed.',
     }),
-  notice: given.optional().meta({ description: 'How long before a change notice is given.' }),
+  notice: given.optional().meta({ description: NOTICE }),
 } as const;
 
 export const policyReason = z
@@ -235,6 +236,7 @@ const changePolicy = {
       ...namespacePolicy,
       deleted: z.literal(true).optional(),
       dryRun: z.literal(true).optional(),
+      effects: policyEffects.optional(),
     })
     .meta({ id: 'ChangedNamespacePolicy' }),
 } as const;

@@ -7,6 +7,7 @@ import { findSuite } from '../crypto/suites.ts';
 import { TwofoldError } from '../errors.ts';
 import { differences } from '../keyring/change-facts.ts';
 import { entityTag, keyResource, versionResource } from './key-resource.ts';
+import { keyEffectsMember } from './policy-effects.ts';
 import { renderPublicJson } from './render.ts';
 import { Rerendered, route } from './route.ts';
 import { changeUsesResource } from './version-uses.ts';
@@ -66,7 +67,7 @@ function runOf<C>(call: ChangeCall, show: (change: C) => object, status: number)
 }
 
 /** What a dry run says of a change beside what it would leave behind. */
-function preview({ before, after, used, uses }: PreparedChange) {
+function preview({ before, after, used, uses, effects }: PreparedChange) {
   const { primary } = after.key;
   // A dry run makes no version; the suite of the one that would be the primary is known all the same.
   const made =
@@ -78,7 +79,7 @@ function preview({ before, after, used, uses }: PreparedChange) {
     ([field, [from, to]]) => ({ field, from, to }),
   );
   const told = uses === undefined ? {} : { uses: changeUsesResource(before, uses) };
-  return { dryRun: true, ...made, changes, ...told };
+  return { dryRun: true, ...made, changes, ...told, ...keyEffectsMember(effects) };
 }
 
 const headersOfKey = (

@@ -4,6 +4,7 @@ import * as contract from '../contract/rotation.ts';
 import { answerPrepared } from './admin-keys.ts';
 import { pageScope } from './keys.ts';
 import { PageTokens } from './page-token.ts';
+import { effectsMember } from './policy-effects.ts';
 import { policyResource } from './policy-resource.ts';
 import { termsOf } from './rotation.ts';
 import { route } from './route.ts';
@@ -24,10 +25,11 @@ const resource = ({ namespace, name, selector, priority, policy }: NamespacePoli
 const tagOf = ({ policy }: NamespacePolicy) => ({ ETag: `"${String(policy.revision)}"` });
 
 /** A policy as it will be, or as it was where it is dropped. */
-function shown({ before, after }: PreparedPolicyChange): object {
+function shown({ before, after, effects }: PreparedPolicyChange): object {
   const policy = after ?? before;
   if (policy === null) return {};
-  return { ...resource(policy), ...(after === null ? { deleted: true } : {}) };
+  const deleted = after === null ? { deleted: true } : {};
+  return { ...resource(policy), ...deleted, ...effectsMember(effects) };
 }
 
 async function answer(call: ChangeCall, change: (run: PolicyRun) => Promise<PolicyDone>) {

@@ -6,6 +6,7 @@ import { answerPrepared } from './admin-keys.ts';
 import { runResource } from './key-rotation.ts';
 import { pageScope } from './keys.ts';
 import { PageTokens } from './page-token.ts';
+import { effectsMember } from './policy-effects.ts';
 import { route } from './route.ts';
 import type { PauseDone, PauseRun, PreparedPause } from '../keyring/namespace-policies.ts';
 import type { NamedRun, WatchedKey, WatchPosition } from '../rotation/scheduler-ports.ts';
@@ -78,11 +79,12 @@ async function answerPause(
   change: (run: PauseRun) => Promise<PauseDone>,
 ) {
   const preview = call.query.dryRun === true ? { dryRun: true } : {};
-  const show = ({ paused, revision }: PreparedPause) => ({
+  const show = ({ paused, revision, effects }: PreparedPause) => ({
     namespace: call.grant.namespace,
     paused,
     revision,
     ...preview,
+    ...effectsMember(effects),
   });
   const { reply, done } = await answerPrepared(call, show, change);
   if (done.change === null) return reply;

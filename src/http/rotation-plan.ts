@@ -7,7 +7,7 @@ import { pageScope } from './keys.ts';
 import { PageTokens } from './page-token.ts';
 import { route } from './route.ts';
 import type { RotationCursor } from '../rotation/first-items.ts';
-import type { ForecastDay, UpcomingRotation } from '../rotation/forecast.ts';
+import type { ForecastDay, ForecastWarning, UpcomingRotation } from '../rotation/forecast.ts';
 import type { PlannedSuite } from '../rotation/planning.ts';
 import type { HttpDependencies } from './dependencies.ts';
 import type { GuardedRoute } from './route.ts';
@@ -33,6 +33,9 @@ const dayResource = ({ suites, ...day }: ForecastDay) => ({
   ...day,
   suites: suites.map(({ suite, rotations }) => ({ suite: suiteIdOf(suite), rotations })),
 });
+
+const warningResource = (warning: ForecastWarning) =>
+  'suite' in warning ? { ...warning, suite: suiteIdOf(warning.suite) } : warning;
 
 const itemResource = (item: UpcomingRotation) => ({
   key: item.name,
@@ -77,7 +80,7 @@ export function rotationPlanRoutes({
             days: plan.days.filter(({ rotations }) => rotations > 0).map(dayResource),
             peakMinute,
             budgets,
-            warnings: [...plan.warnings],
+            warnings: plan.warnings.map(warningResource),
             items: next.items.map(itemResource),
             nextPageToken: tokens.seal(scope, position),
           },

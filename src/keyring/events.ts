@@ -33,12 +33,20 @@ export const EVENT_TYPES = [
   'version.compromised',
   'version.suspended',
   'version.resumed',
+  'version.retirement-due',
   'version.retired',
   'version.scheduled',
   'version.destruction-scheduled',
   'version.destruction-cancelled',
   'version.destroyed',
   'version.certificates-changed',
+  'rotation-policy.created',
+  'rotation-policy.changed',
+  'rotation-policy.deleted',
+  'rotation-policy.paused',
+  'rotation-policy.resumed',
+  'rotations.paused',
+  'rotations.resumed',
   'access.bootstrap-opened',
   'access.break-glass-opened',
 ] as const;
@@ -66,6 +74,7 @@ const ANNOUNCED: Readonly<Record<string, EventType>> = {
   rotation: 'key.rotation-due',
   deactivation: 'key.expiring',
   destruction: 'key.destruction-due',
+  retirement: 'version.retirement-due',
 };
 
 function announced({ detail }: PreparedChange): EventType {

@@ -1,4 +1,5 @@
 /** The keyring put together: what the composition root gives to the routes. */
+import type { Suite } from '../crypto/suite.ts';
 import type { Root } from './root.ts';
 import { KeyCatalog } from './catalog.ts';
 import type { ChangeParts } from './changes.ts';
@@ -10,6 +11,7 @@ import type { KeyLifecycle } from './lifecycle-operations.ts';
 import { handleId, MaterialMaker } from './material.ts';
 import type { DestructionRules } from './destruction.ts';
 import type { GenerationMeasures } from './generation-times.ts';
+import { refusalOf } from './new-version.ts';
 import type { NewVersionParts } from './new-version.ts';
 import type {
   ChangeOrder,
@@ -20,6 +22,7 @@ import type {
   PublishedKeys,
 } from './operations.ts';
 import type { LongOperations } from './job-operations.ts';
+import type { PolicyPreviews } from './policy-effects.ts';
 import type { UseStore } from './ports.ts';
 import { exchangeOperations } from './exchange.ts';
 import { keyStates } from './key-states.ts';
@@ -65,6 +68,8 @@ export interface KeyringParts
   readonly rotationPolicies?: PrimaryParts['rotationPolicies'];
   /** Those of production unless told. */
   readonly policyLimits?: PolicyLimits;
+  /** What a change of a key's policy would do, for its dry run; none unless told. */
+  readonly policyPreview?: PolicyPreviews['ofKey'];
 }
 
 export interface Keyring {
@@ -86,6 +91,8 @@ export interface Keyring {
   /** Flush of the uses that were counted, which the composition root asks for at last. */
   readonly ledger: Pick<UseLedger, 'flush' | 'stop' | 'size' | 'lost'>;
   readonly useReport: UseReport;
+  /** Why no version of the suite is made here at a time, as far as is known now, in words; null when it is. */
+  readonly suiteRefusal: (suite: Suite, at: Date) => string | null;
   /** What making a version takes. */
   readonly generation: GenerationMeasures;
   /** Rows that were found altered; for health. */
@@ -144,6 +151,7 @@ export function openKeyring(parts: KeyringParts): Keyring {
     sizes: () => ({ keys: catalog.size, unsealed: halves.size }),
     ledger,
     useReport: report,
+    suiteRefusal: (suite, at) => refusalOf(parts, suite, at),
     generation: maker,
     integrity: catalog.integrity,
     close: () => {

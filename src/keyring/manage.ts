@@ -39,6 +39,7 @@ import type {
   SetPrimary,
   UpdateKey,
 } from './operations.ts';
+import type { PolicyPreviews } from './policy-effects.ts';
 import { planPolicyChange } from './rotation-changes.ts';
 import type { PolicyLimits } from './rotation-policy.ts';
 import type { Root } from './root.ts';
@@ -58,6 +59,7 @@ export interface ManageParts extends Omit<ChangeParts, 'integrity'>, NewVersionP
   readonly policyLimits: PolicyLimits;
   readonly report: UseReport;
   readonly rotationPolicies?: PrimaryParts['rotationPolicies'];
+  readonly policyPreview?: PolicyPreviews['ofKey'] | undefined;
   /** UUID of this incarnation, for the intents of token objects. */
   readonly instance: string;
   /** `DEFAULT_DESTRUCTION_RULES` unless told. */
@@ -83,7 +85,7 @@ export class KeyAdministration implements KeyManage {
       { ...parts, integrity: parts.catalog.integrity },
       {
         ...OF_KEYS,
-        preview: (operation, change) => withUses(parts.report, operation, change),
+        preview: (operation, change) => previewed(parts, operation, change),
       },
     );
     const rules = parts.destruction ?? DEFAULT_DESTRUCTION_RULES;
@@ -336,14 +338,20 @@ export class KeyAdministration implements KeyManage {
   }
 }
 
-/** What a change of a key that existed is about, with how much that was used. */
-async function withUses(
-  report: UseReport,
+/** What a change of a key that existed is about, with how much that was used, and of a policy what it would do. */
+async function previewed(
+  { report, policyPreview }: Pick<ManageParts, 'report' | 'policyPreview'>,
   operation: Operation,
   change: PreparedChange,
 ): Promise<PreparedChange> {
   const { before, after, used, from } = change;
   if (before === null) return change;
   const affected = { ...affectedBy(operation, { before, after, version: used.keyVersion }), from };
-  return { ...change, uses: await usesAbout(report, used.keyId, affected) };
+  if (operation !== 'keys.set-rotation' || policyPreview === undefined) {
+    return { ...change, uses: await usesAbout(report, used.keyId, affected) };
+  }
+  const effects = await policyPreview(before, after);
+  const users = effects.closes.map(({ version }) => version);
+  const uses = await usesAbout(report, used.keyId, { ...affected, users });
+  return { ...change, uses, effects };
 }

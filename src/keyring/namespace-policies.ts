@@ -11,10 +11,13 @@ import type { SecurityChange, SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
 import { Changes, plainPlan } from './changes.ts';
 import type { ChangeParts, ChangeSubject, Plan } from './changes.ts';
+import type { ChangeEvent } from './events.ts';
 import type { IntegrityWatch } from './integrity.ts';
 import type { Labels } from './model.ts';
 import { checkLabels, checkName, checkReason, sameLabels } from './names.ts';
 import type { ChangeDone, ChangeRun } from './operations.ts';
+import { policyEvent } from './policy-events.ts';
+import type { PoliciesChange, PolicyEffects, PolicyPreviews } from './policy-effects.ts';
 import type { KeyWrite, NamespacePolicy, PolicyStore } from './ports.ts';
 import { newPolicy, paused, policyJson, resumed, sameRules } from './rotation-policy.ts';
 import type { Pause, PolicyLimits, PolicyTerms, RotationPolicy } from './rotation-policy.ts';
@@ -42,10 +45,19 @@ export interface PreparedPolicyChange {
   readonly before: NamespacePolicy | null;
   readonly after: NamespacePolicy | null;
   readonly detail: Readonly<Record<string, string | number | boolean | null>>;
+  /** All policies, before and after. */
+  readonly policies: PoliciesChange;
+  /** What followers are told; none where nothing changes. */
+  readonly events: readonly ChangeEvent[];
+  /** Of a dry run. */
+  readonly effects?: PolicyEffects;
 }
 
 /** The pause of the whole namespace as a change leaves it, at the revision of the set. */
-export interface PreparedPause extends Pick<PreparedPolicyChange, 'detail'> {
+export interface PreparedPause extends Pick<
+  PreparedPolicyChange,
+  'detail' | 'policies' | 'effects' | 'events'
+> {
   readonly paused: Pause | null;
   readonly revision: number;
 }
@@ -68,20 +80,23 @@ export interface NamespacePolicyParts extends Omit<ChangeParts, 'integrity'> {
   readonly integrity: IntegrityWatch;
   readonly clock: () => Date;
   readonly policyLimits: PolicyLimits;
+  /** Tells in a dry run what a change would do; it says nothing of that unless told. */
+  readonly previews?: Pick<PolicyPreviews, 'ofPolicies'>;
 }
+
+type ToldChange = Pick<PreparedPolicyChange, 'detail' | 'events'>;
 
 const OF_POLICIES = {
   touched: () => ({ keyId: null, keyName: TOUCHED, also: [] }),
-  facts: ({ detail }: Pick<PreparedPolicyChange, 'detail'>) => ({
+  facts: ({ detail }: ToldChange) => ({
     keyRef: null,
     keyId: null,
     keyVersion: null,
     suite: null,
     detail,
   }),
-  // Followers read of keys; the audit log has it.
-  events: () => [],
-} satisfies ChangeSubject<Pick<PreparedPolicyChange, 'detail'>>;
+  events: (_operation: unknown, { events }: ToldChange) => events,
+} satisfies ChangeSubject<ToldChange>;
 
 export class NamespaceRotationPolicies {
   readonly #parts: NamespacePolicyParts;
@@ -91,8 +106,15 @@ export class NamespaceRotationPolicies {
 
   constructor(parts: NamespacePolicyParts) {
     this.#parts = parts;
-    this.#changes = new Changes<PreparedPolicyChange>(parts, OF_POLICIES);
-    this.#pauses = new Changes<PreparedPause>(parts, OF_POLICIES);
+    const preview = async <C extends Pick<PreparedPolicyChange, 'policies'>>(
+      _operation: unknown,
+      change: C,
+    ): Promise<C> =>
+      parts.previews === undefined
+        ? change
+        : { ...change, effects: await parts.previews.ofPolicies(change.policies) };
+    this.#changes = new Changes<PreparedPolicyChange>(parts, { ...OF_POLICIES, preview });
+    this.#pauses = new Changes<PreparedPause>(parts, { ...OF_POLICIES, preview });
     this.#cache = new PolicyCache(parts.epoch);
   }
 
@@ -211,7 +233,13 @@ export class NamespaceRotationPolicies {
       const pause = next(set.paused);
       const same = (pause === null) === (set.paused === null);
       const revision = same ? set.revision : set.revision + 1;
-      const change = { paused: pause, revision, detail: { ...what, setRevision: revision } };
+      const change = {
+        paused: pause,
+        revision,
+        detail: { ...what, setRevision: revision },
+        policies: { namespace, before: set, after: { ...set, paused: pause }, name: null },
+        events: same ? [] : [eventOfPause(namespace, what, revision)],
+      };
       if (same) return plainPlan(change, []);
       const seal = { namespace, revision, hash: hashOfPolicies(set.policies), paused: pause };
       const row = await attestPolicySet(this.#parts.mac, seal);
@@ -236,15 +264,19 @@ export class NamespaceRotationPolicies {
       const same = before !== null && wanted !== null && samePolicies(before, wanted);
       const after = same ? before : wanted && withPolicy(wanted, (policy) => policy, revision);
       const detail = { ...what, setRevision: same ? set.revision : revision };
-      if (same) return plainPlan({ before, after, detail }, []);
-      return this.#plan(grant.namespace, set, { before, after, detail });
+      const { namespace } = grant;
+      if (same) {
+        const policies = { namespace, before: set, after: set, name: what.name };
+        return plainPlan({ before, after, detail, policies, events: [] }, []);
+      }
+      return this.#plan(namespace, set, { before, after, detail });
     });
   }
 
   async #plan(
     namespace: string,
     set: PolicySet,
-    { before, after, detail }: PreparedPolicyChange,
+    { before, after, detail }: Pick<PreparedPolicyChange, 'before' | 'after' | 'detail'>,
   ): Promise<Plan<PreparedPolicyChange>> {
     const { mac } = this.#parts;
     const others = set.policies.filter((policy) => policy !== before);
@@ -269,10 +301,14 @@ export class NamespaceRotationPolicies {
         : { kind: 'put-rotation-policy', row: await attestPolicy(mac, after) };
     const row = await attestPolicySet(mac, seal);
     const changed = JSON.stringify([before && facts(before), after && facts(after)]);
-    return plainPlan({ before, after, detail: { ...detail, changed } }, [
-      write,
-      { kind: 'put-policy-set', row, expected: set.revision },
-    ]);
+    const change = {
+      before,
+      after,
+      detail: { ...detail, changed },
+      policies: { namespace, before: set, after: rankPolicies(policies, pause), name },
+      events: [eventOf(namespace, name, { before, after, detail })],
+    };
+    return plainPlan(change, [write, { kind: 'put-policy-set', row, expected: set.revision }]);
   }
 
   #read(namespace: string): Promise<PolicySet> {
@@ -338,6 +374,29 @@ const samePolicies = (a: NamespacePolicy, b: NamespacePolicy): boolean =>
 
 const byName = (policies: readonly NamespacePolicy[]): readonly NamespacePolicy[] =>
   policies.toSorted((a, b) => Buffer.compare(Buffer.from(a.name), Buffer.from(b.name)));
+
+function eventOf(
+  namespace: string,
+  name: string,
+  { before, after, detail }: Pick<PreparedPolicyChange, 'before' | 'after' | 'detail'>,
+): ChangeEvent {
+  const { kind, reason, setRevision } = detail;
+  const data = {
+    setRevision,
+    ...(reason === undefined ? {} : { reason }),
+    changed: { from: before && facts(before), to: after && facts(after) },
+  };
+  return policyEvent({ namespace, name, kind: String(kind), isNew: before === null, data });
+}
+
+function eventOfPause(
+  namespace: string,
+  { kind, reason }: { readonly kind: string; readonly reason: string },
+  setRevision: number,
+): ChangeEvent {
+  const data = { setRevision, reason };
+  return policyEvent({ namespace, name: null, kind, isNew: false, data });
+}
 
 /** Values of labels may be private: only their names are written to the audit log. */
 const facts = ({ selector, priority, policy }: NamespacePolicy) => ({

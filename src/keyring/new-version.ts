@@ -9,14 +9,14 @@ import { TwofoldError } from '../errors.ts';
 import type { Hsm } from '../hsm/port.ts';
 import { plainPlan } from './changes.ts';
 import type { Plan } from './changes.ts';
-import { custodyFor, requireAvailable } from './material.ts';
+import { custodyFor, requireAvailable, unavailability } from './material.ts';
 import type { Custody, MadeMaterial, MaterialMaker } from './material.ts';
 import type { Active, Key, KeyVersion, Origin, PreActive } from './model.ts';
 import type { KeyView } from './operations.ts';
 import type { InstanceStore, KeyWrite } from './ports.ts';
 import { attestKey, attestVersion } from './row-mac.ts';
 import type { RowMac } from './row-mac.ts';
-import { requireAdmitted } from './suite-policy.ts';
+import { admits, requireAdmitted } from './suite-policy.ts';
 import type { SuitePolicy } from './suite-policy.ts';
 
 export interface NewVersionParts {
@@ -73,6 +73,15 @@ export async function writableCustody(
     );
   }
   return custodyFor(hsm, suite, wanted, suites.tokenKeysNamed);
+}
+
+/** Why the operator or the token has no new version of `suite` at `at`, in words; null where they do. */
+export function refusalOf(
+  { suites, hsm, engine }: Pick<NewVersionParts, 'suites' | 'hsm' | 'engine'>,
+  suite: Suite,
+  at: Date,
+): string | null {
+  return admits(suites, suite, at) ?? unavailability(hsm, engine, suite);
 }
 
 /** A dry run makes no material, and its `after` shows no new version. */

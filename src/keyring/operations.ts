@@ -16,6 +16,7 @@ import type { Suite } from '../crypto/suite.ts';
 import type { Settled } from '../settled.ts';
 import type { Key, KeyVersion, Labels, Purpose, Tombstone } from './model.ts';
 import type { AfterUser, KeyWrite } from './ports.ts';
+import type { KeyPolicyEffects } from './policy-effects.ts';
 import type { PolicyTerms } from './rotation-policy.ts';
 import type { KeyUses, UsesAbout, VersionUser } from './use-report.ts';
 
@@ -313,7 +314,8 @@ export interface UpdateKey {
 
 /** What will be done to a key or version, and when. */
 export interface Announcement {
-  readonly of: 'rotation' | 'deactivation' | 'destruction';
+  readonly of: 'rotation' | 'deactivation' | 'destruction' | 'retirement';
+  /** When it is; of a retirement, before when it is not. */
   readonly at: Date;
   /** Null when it is about the whole key. */
   readonly version: number | null;
@@ -339,6 +341,8 @@ export interface PreparedChange {
   readonly detail: Readonly<Record<string, string | number | boolean | null>>;
   /** Of a dry run: how much what it is about was used. */
   readonly uses?: UsesAbout;
+  /** Of the dry run of a change of its rotation policy. */
+  readonly effects?: KeyPolicyEffects;
   /** Of an export. */
   readonly exported?: ExportedKey;
   /** Names and ids of other keys that the change touches: of the one that loses an alias. */

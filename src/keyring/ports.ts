@@ -275,10 +275,10 @@ export interface KeyStore {
     key: string,
   ): Promise<Attested<IdempotencyRecord> | null>;
   /**
-   * Reserves `block` uses of a counter and returns the first of them (0-based). Counters are exempt from
-   * row MACs: a lowered counter is a stated residual risk.
+   * Reserves `block` uses, or an eighth of what a policy leaves and `least` at least: the first (0-based), how many.
+   * Counters are exempt from row MACs: a lowered counter is a stated residual risk.
    */
-  reserveUses(counter: string, block: number): Promise<number>;
+  reserveUses(counter: string, block: number, least?: number): Promise<readonly [number, number]>;
   /** The counters that have passed `limit`, the highest first, `most` at most. */
   countersAbove(limit: number, most: number): Promise<readonly UseCounter[]>;
   /** Durable before a token object is made, so that a crash leaves a trace of what to remove. */

@@ -47,7 +47,10 @@ export interface RotationPolicy {
   readonly maxUses: number | null;
   readonly upgrade: Upgrade | null;
   readonly retire: Retirement | null;
-  /** How long before a rotation, a deactivation set in advance or a destruction notice is given. */
+  /**
+   * How long before a rotation, a deactivation set in advance or a destruction notice is given, and before
+   * a retirement at least.
+   */
   readonly notice: string | null;
   /** While set, what the policy asks for waits; on resumption what is overdue runs once. */
   readonly paused: Pause | null;

@@ -62,7 +62,8 @@ export function rankPolicies(
   return { ranked: ranked.sort(byRank), paused };
 }
 
-const selects = ({ pairs }: RankedPolicy, labels: Labels): boolean =>
+/** Whether the key has all labels of the selector. */
+export const selects = ({ pairs }: Pick<RankedPolicy, 'pairs'>, labels: Labels): boolean =>
   pairs.every(([name, value]) => Object.hasOwn(labels, name) && labels[name] === value);
 
 /** The winner alone, with its name; null when none applies. */

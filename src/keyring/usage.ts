@@ -98,8 +98,8 @@ export class UsageCounters {
   async #reserve(counter: string, block: Block, most: number): Promise<void> {
     const share = Math.max(Math.floor(block.end * BLOCK_SHARE), SMALLEST_BLOCK, most);
     const size = Math.min(share, LARGEST_BLOCK);
-    const first = await this.#store.reserveUses(counter, size);
+    const [first, count] = await this.#store.reserveUses(counter, size, Math.min(most, size));
     block.next = first;
-    block.end = first + size;
+    block.end = first + count;
   }
 }

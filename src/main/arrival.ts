@@ -27,7 +27,13 @@ import { openLogOutside } from './log-outside.ts';
 import { openLogWitness } from './log-witness.ts';
 import { keepRoot, rootRotations } from './root-rotation.ts';
 import { announceRestoration } from './restoration.ts';
-import { rotationPlans, rotationPolicies, rotationReading, startScheduler } from './scheduling.ts';
+import {
+  policyPreviews,
+  rotationPlans,
+  rotationPolicies,
+  rotationReading,
+  startScheduler,
+} from './scheduling.ts';
 import { openSequencedLog } from './sequenced-log.ts';
 import { openSinks } from './sinks.ts';
 import { consideredBy, startAnnouncer, startProvider } from './kubernetes.ts';
@@ -96,8 +102,9 @@ export async function arrive(
   unwinding.add('validation of policies', () => validation.close());
   const governance = await openGoverned({ ...ruling, findKey: keyring.find, validation }, config);
   late.governance.set(governance);
-  const policies = rotationPolicies(ruling);
+  const policies = rotationPolicies(ruling, late.policyPreviews.port);
   late.policies.set(policies);
+  late.policyPreviews.set(policyPreviews(config, keyring, store, policies));
   late.rotation.set(rotationReading(keyring, store, policies));
   late.plans.set(rotationPlans(config, keyring, store, policies));
   late.audit.set(audit);

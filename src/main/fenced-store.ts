@@ -28,9 +28,9 @@ export function fencedKeyStore(store: KeyStore, assertOpen: () => void): KeyStor
       assertOpen();
       return store.commit(change);
     },
-    reserveUses: async (counter, block) => {
+    reserveUses: async (...asked) => {
       assertOpen();
-      return store.reserveUses(counter, block);
+      return store.reserveUses(...asked);
     },
     intendTokenObject: async (intent) => {
       assertOpen();

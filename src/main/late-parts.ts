@@ -18,6 +18,7 @@ import type {
 } from '../keyring/operations.ts';
 import type { LongOperations } from '../keyring/job-operations.ts';
 import type { RotationPlanning } from '../rotation/planning.ts';
+import type { PolicyEffectPreviews } from '../rotation/policy-effects.ts';
 import type { RotationOrders } from '../keyring/rotation-orders.ts';
 import type { RotationReading } from '../rotation/reading.ts';
 import type { KeyStates } from '../keyring/key-states.ts';
@@ -45,6 +46,7 @@ export interface LateParts {
   readonly policies: Late<NamespaceRotationPolicies>;
   readonly rotation: Late<RotationReading>;
   readonly plans: Late<RotationPlanning>;
+  readonly policyPreviews: Late<PolicyEffectPreviews>;
   readonly published: Late<PublishedKeys>;
   readonly turns: Late<ChangeOrder>;
   readonly events: Late<EventFeed>;
@@ -78,6 +80,7 @@ export const lateParts = (incarnation: Incarnation): LateParts => ({
   policies: late(),
   rotation: late(),
   plans: late(),
+  policyPreviews: late(),
   published: late(),
   turns: late(),
   events: late(),

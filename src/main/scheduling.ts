@@ -8,11 +8,13 @@ import type { Config } from '../config.ts';
 import type { IntegrityWatch } from '../keyring/integrity.ts';
 import type { Keyring } from '../keyring/keyring.ts';
 import { NamespaceRotationPolicies } from '../keyring/namespace-policies.ts';
+import type { PolicyPreviews } from '../keyring/policy-effects.ts';
 import type { KeyStore } from '../keyring/ports.ts';
 import type { RowMac } from '../keyring/row-mac.ts';
 import { actBy } from '../rotation/acts.ts';
 import { Leader } from '../leader.ts';
 import { RotationPlanning } from '../rotation/planning.ts';
+import { PolicyEffectPreviews } from '../rotation/policy-effects.ts';
 import { OrderRunner } from '../rotation/orders.ts';
 import { RotationReading } from '../rotation/reading.ts';
 import { Scheduler } from '../rotation/scheduler.ts';
@@ -53,7 +55,10 @@ export interface RulingParts {
 }
 
 /** The rotation policies of namespaces, for the routes and for the scheduler. */
-export function rotationPolicies(parts: RulingParts): NamespaceRotationPolicies {
+export function rotationPolicies(
+  parts: RulingParts,
+  previews: Pick<PolicyPreviews, 'ofPolicies'>,
+): NamespaceRotationPolicies {
   const { store, keys, audit, incarnation, mac, integrity } = parts;
   return new NamespaceRotationPolicies({
     store: keys,
@@ -65,8 +70,22 @@ export function rotationPolicies(parts: RulingParts): NamespaceRotationPolicies 
     integrity,
     clock: () => new Date(),
     policyLimits: policyLimitsOf(parts.config),
+    previews,
   });
 }
+
+/** What dry runs of changes of policies tell. */
+export const policyPreviews = (
+  { rotation: { perMinute } }: Pick<Config, 'rotation'>,
+  { ledger }: Pick<Keyring, 'ledger'>,
+  { rotationScan: scan, scheduler: schedule }: Pick<Store, 'rotationScan' | 'scheduler'>,
+  policies: NamespaceRotationPolicies,
+): PolicyEffectPreviews =>
+  new PolicyEffectPreviews({
+    ...{ scan, schedule, policies, perMinute },
+    flush: () => ledger.flush(),
+    clock: () => new Date(),
+  });
 
 /** What is told of the rotation of keys. */
 export const rotationReading = (
@@ -78,7 +97,7 @@ export const rotationReading = (
 /** What will rotate, against the budgets of the configuration. */
 export const rotationPlans = (
   { rotation: { perMinute, storageBytes, hsmSecondsPerDay } }: Pick<Config, 'rotation'>,
-  { generation }: Pick<Keyring, 'generation'>,
+  { generation, suiteRefusal: refusal }: Pick<Keyring, 'generation' | 'suiteRefusal'>,
   { rotationScan: scan }: Pick<Store, 'rotationScan'>,
   policies: NamespaceRotationPolicies,
 ): RotationPlanning =>
@@ -86,6 +105,7 @@ export const rotationPlans = (
     scan,
     policies,
     generation,
+    refusal,
     budgets: { perMinute, storageBytes, hsmMsPerDay: hsmSecondsPerDay * 1_000 },
     clock: () => new Date(),
   });

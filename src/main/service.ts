@@ -426,15 +426,14 @@ export class Service {
       operations,
       instances,
       audit,
-      epoch,
-      refreshEpoch: refresh,
-      instance,
+      ...{ epoch, refreshEpoch: refresh, instance },
       versionUses: fencedUseStore(store.uses, assertOpen),
       onUsesTrouble: (err) => log.warn({ err }, 'uses of versions could not be written'),
       suites: suitePolicyOf(this.#config),
       destruction: destructionRulesOf(this.#config),
       rotationPolicies: (name) => late.policies.port.current(name),
       policyLimits: policyLimitsOf(this.#config),
+      policyPreview: (...views) => late.policyPreviews.port.ofKey(...views),
       quotas: async (name) => (await late.governance.port.limits.inForce(name)).quotas,
     });
     // After the requests, before the instance's row is closed.

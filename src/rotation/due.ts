@@ -7,6 +7,10 @@
  * destruction is planned, and while the key has no active primary, which is an operator's case after a
  * compromise; the limit of AES-GCM rotates an enabled key without a policy or with a paused one too.
  *
+ * Under a policy with `notice` a version is retired no sooner than so long after that was announced. Another
+ * revision of the policy, a retirement that moves to later, and a version that was opened again by hand
+ * are announced anew.
+ *
  * `dueAt` comes from stored facts, so a clock that goes back makes nothing due that was not, and
  * what was done is known by (key, policy revision, `identityOf`, `dueAt`). After an action the key is
  * another one: run the first, read the key again, ask again. An interval that was missed many times
@@ -58,15 +62,30 @@ export interface DestroyKeyAction {
   readonly dueAt: Date;
 }
 
-export interface NoticeAction extends ByPolicy {
+interface Notice extends ByPolicy {
   readonly kind: 'notice';
-  readonly of: 'rotation' | 'deactivation' | 'destruction';
-  /** Null when it is about the whole key. */
-  readonly version: number | null;
   /** When that which is announced is due. */
   readonly for: Date;
   readonly dueAt: Date;
 }
+
+interface SetNotice extends Notice {
+  readonly of: 'rotation' | 'deactivation' | 'destruction';
+  /** Null when it is about the whole key. */
+  readonly version: number | null;
+}
+
+/** Here `for` is the earliest moment of the retirement, which depends on when the notice is given. */
+interface RetirementNotice extends Notice {
+  readonly of: 'retirement';
+  readonly version: number;
+  /** When the policy asks for it. */
+  readonly asked: Date;
+  /** When it was retired before and then opened again; null where it was not. */
+  readonly retiredAt: Date | null;
+}
+
+export type NoticeAction = SetNotice | RetirementNotice;
 
 export type DueAction =
   RotateAction | VersionAction | RetireAction | DestroyKeyAction | NoticeAction;
@@ -83,7 +102,7 @@ export function identityOf(action: DueAction): string {
     case 'destroy-key':
       return action.kind;
     case 'notice':
-      return `notice/${action.of}/${String(action.version ?? 0)}/${String(action.for.getTime())}`;
+      return noticeIdentity(action);
     case 'activate':
     case 'deactivate':
     case 'destroy-version':
@@ -92,6 +111,14 @@ export function identityOf(action: DueAction): string {
       // The window may be opened again by hand, and the policy closes it again.
       return `retire/${String(action.version)}/${String(action.keyRevision)}`;
   }
+}
+
+function noticeIdentity(notice: NoticeAction): string {
+  const name = `notice/${notice.of}/${String(notice.version ?? 0)}`;
+  if (notice.of !== 'retirement') return `${name}/${String(notice.for.getTime())}`;
+  const { asked, retiredAt } = notice;
+  const again = retiredAt === null ? '' : `/${String(retiredAt.getTime())}`;
+  return `${name}/${String(asked.getTime())}${again}`;
 }
 
 /**
@@ -141,11 +168,13 @@ function planOf(key: ScheduledKey, policy: RotationPolicy | null, now: Date): re
   const rotation = rotationOf(key, policy, now);
   const set = setInAdvance(key);
   const of = (kind: DueAction['kind']) => set.filter((action) => action.kind === kind);
+  const wanted = wantedRetirements(key, policy);
   return [
     ...noticesOf(key, policy, [...rotation, ...set], now),
+    ...retirementNotices(key, policy, wanted, now),
     ...of('activate'),
     ...rotation,
-    ...retirementsOf(key, policy),
+    ...retirementsOf(key, policy, wanted),
     ...of('deactivate'),
     ...of('destroy-version'),
     ...of('destroy-key'),
@@ -221,8 +250,19 @@ function superseded(key: ScheduledKey, primary: ScheduledVersion): readonly Sche
   return open.toSorted((a, b) => b.version - a.version);
 }
 
-/** A suspended version counts as kept for nobody, and is not retired before it is resumed. */
-function retirementsOf(key: ScheduledKey, policy: RotationPolicy | null): readonly RetireAction[] {
+/** A version that the policy does not keep, and since when or from when on. */
+interface Wanted {
+  readonly version: ScheduledVersion;
+  readonly at: Date;
+  readonly cause: RetireAction['cause'];
+  /** From when on it could be announced: that `at` will come was not known before. */
+  readonly known: Date;
+}
+
+/**
+ * Oldest first. A suspended version counts as kept for nobody, and is not retired before it is resumed.
+ */
+function wantedRetirements(key: ScheduledKey, policy: RotationPolicy | null): readonly Wanted[] {
   const primary = activePrimary(key);
   const retire = policy?.paused === null ? policy.retire : null;
   if (policy === null || retire === null || primary === null || !isGoverned(key)) return [];
@@ -240,30 +280,91 @@ function retirementsOf(key: ScheduledKey, policy: RotationPolicy | null): readon
       : new Date(later(supersededAt.getTime(), storedDuration(retire.after)));
   return open
     .toReversed()
-    .map((version) =>
-      retirement(version, byCount(version), byTime(version), {
-        policyRevision: policy.revision,
-        keyRevision: key.revision,
-      }),
-    )
-    .filter((action) => action !== null);
+    .map((version) => wanted(version, byCount(version), byTime(version)))
+    .filter((each) => each !== null);
 }
 
-function retirement(
-  { version }: ScheduledVersion,
+function wanted(
+  version: ScheduledVersion,
   byCount: Date | null,
   byTime: Date | null,
-  revisions: Pick<RetireAction, 'policyRevision' | 'keyRevision'>,
-): RetireAction | null {
-  const shared = { kind: 'retire', version, ...revisions } as const;
+): Wanted | null {
   if (byCount !== null && (byTime === null || byCount <= byTime)) {
-    return { ...shared, dueAt: byCount, cause: 'keep-versions' };
+    return { version, at: byCount, cause: 'keep-versions', known: byCount };
   }
-  return byTime === null ? null : { ...shared, dueAt: byTime, cause: 'after' };
+  return byTime && { version, at: byTime, cause: 'after', known: version.supersededAt ?? byTime };
 }
 
-/** A rotation by use announces itself by nothing; retirement and activation are not announced. */
-function announced(action: DueAction): Pick<NoticeAction, 'of' | 'version'> | null {
+/** Oldest first; one that may not be retired yet holds those above it, which it would be closed with. */
+function retirementsOf(
+  key: ScheduledKey,
+  policy: RotationPolicy | null,
+  versions: readonly Wanted[],
+): readonly RetireAction[] {
+  const actions: RetireAction[] = [];
+  if (policy === null) return actions;
+  let after = new Date(0);
+  for (const { version, at, cause } of versions) {
+    const closes = policy.notice === null ? at : closesAt(key, policy, version, at);
+    if (closes === null) break;
+    if (policy.notice !== null && closes > after) after = closes;
+    actions.push({
+      kind: 'retire',
+      version: version.version,
+      cause,
+      dueAt: policy.notice === null ? at : after,
+      policyRevision: policy.revision,
+      keyRevision: key.revision,
+    });
+  }
+  return actions;
+}
+
+/** When a version may be closed, as was announced for then or later; null where that was not. */
+function closesAt(
+  { retiring }: ScheduledKey,
+  { notice, revision }: RotationPolicy,
+  { version, retiredAt }: ScheduledVersion,
+  at: Date,
+): Date | null {
+  if (notice === null) return at;
+  const length = storedDuration(notice);
+  const ends = retiring
+    .filter((given) => given.version === version && given.policyRevision === revision)
+    .filter(({ givenAt }) => retiredAt === null || givenAt > retiredAt)
+    .map(({ asked, givenAt }) => Math.max(asked.getTime(), later(givenAt.getTime(), length)))
+    .filter((end) => end >= at.getTime());
+  return ends.length === 0 ? null : new Date(Math.min(...ends));
+}
+
+/** Due also when the retirement is: it waits for them. */
+function retirementNotices(
+  key: ScheduledKey,
+  policy: RotationPolicy | null,
+  versions: readonly Wanted[],
+  now: Date,
+): readonly NoticeAction[] {
+  if (policy === null || policy.notice === null) return [];
+  const notice = storedDuration(policy.notice);
+  return versions
+    .filter(({ version, at }) => closesAt(key, policy, version, at) === null)
+    .map(({ version: { version, retiredAt }, at, known }) => ({
+      kind: 'notice',
+      of: 'retirement',
+      version,
+      asked: at,
+      retiredAt,
+      for: new Date(Math.max(at.getTime(), later(now.getTime(), notice))),
+      dueAt: new Date(Math.max(earlier(at.getTime(), notice), known.getTime())),
+      policyRevision: policy.revision,
+    }));
+}
+
+/**
+ * A rotation by use announces itself by nothing, an activation is not announced, and of retirements that
+ * is another matter (`retirementNotices`).
+ */
+function announced(action: DueAction): Pick<SetNotice, 'of' | 'version'> | null {
   switch (action.kind) {
     case 'rotate':
       return action.cause === 'interval' || action.cause === 'upgrade'

@@ -23,7 +23,9 @@ import { DAY_MS, Horizon } from './horizon.ts';
 import { intervalDueAt, suiteOfRotation, upgradeDueAt } from './next-rotation.ts';
 import type { PlannedRotation, RotationCause, RotationFacts } from './next-rotation.ts';
 import type { LightKey } from './ports.ts';
-import { RetirementCount } from './retirement-count.ts';
+import { RefusedUpgrades, suiteWarnings } from './refused-suites.ts';
+import type { SuiteRefusal, SuiteWarning, UpgradeWarning } from './refused-suites.ts';
+import { RetirementCount, supersessionsOf } from './retirement-count.ts';
 import type { Supersessions } from './retirement-count.ts';
 import { versionBytes } from './version-size.ts';
 
@@ -59,6 +61,8 @@ export interface ForecastOptions {
   /** Of the whole namespace: nothing that a policy asks for is done while it is so. */
   readonly paused: Pause | null;
   readonly budgets: Budgets;
+  /** Any suite can be made unless told. */
+  readonly refusal?: SuiteRefusal;
   /** How long after its due time a rotation counts as late. */
   readonly lateAfterMs: number;
   /** `size` 1 to `MAX_PAGE`. */
@@ -100,6 +104,8 @@ export type ForecastWarning =
       readonly lateMinutes: number;
       readonly worstAt: Date;
     }
+  | UpgradeWarning
+  | SuiteWarning
   | { readonly kind: 'storage'; readonly from: Date; readonly bytes: number }
   | { readonly kind: 'hsm-time'; readonly from: Date; readonly hsmMs: number };
 
@@ -153,6 +159,7 @@ export class Forecaster {
   readonly #late = { count: 0, byUse: 0, oldest: Infinity };
   readonly #retirements: RetirementCount;
   readonly #ending = { count: 0, first: Infinity };
+  readonly #upgrades: RefusedUpgrades;
   #keys = 0;
   #unplanned = 0;
   #byUseAlone = 0;
@@ -170,6 +177,7 @@ export class Forecaster {
     this.#ranked = rankPolicies(options.policies, options.paused);
     this.#horizon = new Horizon(this.#now, days);
     this.#retirements = new RetirementCount(this.#now, this.#horizon.end);
+    this.#upgrades = new RefusedUpgrades(options.refusal ?? (() => null));
     this.#first = new FirstItems(page.size, page.after);
   }
 
@@ -185,13 +193,14 @@ export class Forecaster {
     }
     const { labels, rotation, rotationHold } = key;
     const primary = rotationHold?.primary ?? null;
-    const policy = winningPolicy({ labels, rotation, rotationHold, primary }, this.#ranked);
+    const winner = winningPolicy({ labels, rotation, rotationHold, primary }, this.#ranked);
+    const policy = winner && this.#upgrades.without(key, winner);
     const { facts, planned, activatedAt, endsAt } = courseOf(key, policy, this.#now);
     if (endsAt !== null) {
       this.#ending.count += 1;
       this.#ending.first = Math.min(this.#ending.first, endsAt);
     }
-    const superseded = this.#retirements.of(key, policy, activatedAt);
+    const superseded = supersessionsOf(key, policy, activatedAt);
     if (planned !== null) this.#planned({ ...key, ...facts }, policy, planned, superseded);
     else if (policy?.paused === rotationHold && rotationHold !== null) this.#waiting.held += 1;
     else if (policy !== null && policy.paused !== null) this.#waiting.paused += 1;
@@ -260,6 +269,8 @@ export class Forecaster {
               },
             ]),
         ...budgetWarnings(days, budgets),
+        ...this.#upgrades.warnings(),
+        ...suiteWarnings(days, this.#options.refusal),
       ],
       unmeasured: suites.map(({ suite }) => suite).filter((suite) => !costs.has(suite)),
       next: {

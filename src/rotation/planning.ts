@@ -1,5 +1,6 @@
 /** What will rotate in a namespace over the next days, and what that takes: for those who ask. */
 import type { Grant } from '../access/grant.ts';
+import type { Suite } from '../crypto/suite.ts';
 import { findSuiteByNumber } from '../crypto/suites.ts';
 import { TwofoldError } from '../errors.ts';
 import type { GenerationMeasures, MeasuredGeneration } from '../keyring/generation-times.ts';
@@ -25,6 +26,8 @@ export interface PlanningParts {
   };
   readonly generation: GenerationMeasures;
   readonly budgets: Budgets;
+  /** Why no version of a suite can be made here, in words; null when it can. */
+  readonly refusal?: (suite: Suite, at: Date) => string | null;
   readonly clock: () => Date;
 }
 
@@ -87,7 +90,7 @@ export class RotationPlanning {
     { days, page }: PlanRequest,
     signal: AbortSignal,
   ): Promise<RotationPlan> {
-    const { scan, policies, generation, budgets, clock } = this.#parts;
+    const { scan, policies, generation, budgets, refusal, clock } = this.#parts;
     const set = await policies.of(namespace);
     const now = clock();
     const measured = new Map<number, MeasuredGeneration>();
@@ -109,6 +112,9 @@ export class RotationPlanning {
         policies: set.policies,
         paused: set.paused,
         lateAfterMs: LATE_MS,
+        ...(refusal === undefined
+          ? {}
+          : { refusal: (suite, at) => refusal(findSuiteByNumber(suite), at) }),
       },
       { costs, signal },
     );

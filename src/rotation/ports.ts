@@ -44,6 +44,22 @@ export interface RotationScan {
   /**
    * Every key of the namespace that is neither destroyed nor going to be, each once, in batches. The rows' MACs are not
    * verified: good enough for a forecast, which is information, and never for a decision.
+   * @param labels leaves out keys that lack one of them, as far as an index tells: of one label
    */
-  keys(namespace: string, uses: UsesAsked): AsyncIterable<readonly LightKey[]>;
+  keys(namespace: string, uses: UsesAsked, labels?: Labels): AsyncIterable<readonly LightKey[]>;
+}
+
+export interface ClosingUses {
+  /**
+   * Sums over the oldest so many usable versions of each key, its primary among them, as `superseded` has
+   * them; what was never used is left out.
+   */
+  usesOfOldest(keys: readonly { readonly keyId: string; readonly versions: number }[]): Promise<
+    readonly {
+      readonly keyId: string;
+      readonly usage: 'protect' | 'process';
+      readonly uses: number;
+      readonly lastAt: Date;
+    }[]
+  >;
 }

@@ -63,7 +63,7 @@ export class RotationReading {
     const set = await policies.of(grant.namespace);
     const effective = effectivePolicy(labels, rotation, set.policies);
     const uses = primary === null ? 0 : await store.usesOf(id, primary);
-    const key = scheduledKey(view.key, view.versions, { uses, noticed: await store.notices(id) });
+    const key = scheduledKey(view.key, view.versions, { uses, ran: await store.notices(id) });
     const now = clock();
     const winner = effective?.candidates[0] ?? null;
     const policy = winner && inForce(winner, view.key, set.paused);

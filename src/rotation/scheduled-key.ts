@@ -14,6 +14,8 @@ export interface ScheduledVersion {
   readonly destroyAt: Date | null;
   /** When the next higher version became active; null while there is none. */
   readonly supersededAt: Date | null;
+  /** When a policy retired it last; it may have been opened again since. */
+  readonly retiredAt: Date | null;
 }
 
 export interface ScheduledKey {
@@ -34,12 +36,52 @@ export interface ScheduledKey {
   readonly versions: readonly ScheduledVersion[];
   /** `identityOf` of notices that were given; they are not due again. */
   readonly noticed: readonly string[];
+  /** Retirements that were announced. */
+  readonly retiring: readonly AnnouncedRetirement[];
+}
+
+export interface AnnouncedRetirement {
+  readonly version: number;
+  /** When the policy asked for it, as of then. */
+  readonly asked: Date;
+  readonly policyRevision: number;
+  readonly givenAt: Date;
+}
+
+/** A notice or a retirement that ran, by `identityOf`. */
+export interface RanBefore {
+  readonly action: string;
+  readonly policyRevision: number;
+  readonly doneAt: Date;
 }
 
 /** What the rows of a key do not say. */
 export interface ScheduleFacts {
   readonly uses: number;
-  readonly noticed: readonly string[];
+  readonly ran: readonly RanBefore[];
+}
+
+const RETIREMENT = /^notice\/retirement\/(\d+)\/(\d+)(?:\/\d+)?$/;
+
+function retirementsIn(ran: readonly RanBefore[]): readonly AnnouncedRetirement[] {
+  return ran.flatMap(({ action, policyRevision, doneAt: givenAt }) => {
+    const [, version, asked] = RETIREMENT.exec(action) ?? [];
+    if (version === undefined) return [];
+    return [{ version: Number(version), asked: new Date(Number(asked)), policyRevision, givenAt }];
+  });
+}
+
+/** By version, when it was retired last. */
+function retiredIn(ran: readonly RanBefore[]): ReadonlyMap<number, Date> {
+  const last = new Map<number, Date>();
+  for (const { action, doneAt } of ran) {
+    const [kind, version] = action.split('/');
+    const before = last.get(Number(version));
+    if (kind === 'retire' && (before === undefined || doneAt > before)) {
+      last.set(Number(version), doneAt);
+    }
+  }
+  return last;
 }
 
 const timeOf = (version: KeyVersion, name: string): Date | null =>
@@ -49,12 +91,13 @@ const timeOf = (version: KeyVersion, name: string): Date | null =>
 export function scheduledKey(
   key: Key,
   versions: readonly KeyVersion[],
-  { uses, noticed }: ScheduleFacts,
+  { uses, ran }: ScheduleFacts,
 ): ScheduledKey {
   const supersededAt = (index: number): Date | null => {
     const next = versions.slice(index + 1).find((each) => timeOf(each, 'activatedAt') !== null);
     return next === undefined ? null : timeOf(next, 'activatedAt');
   };
+  const retired = retiredIn(ran);
   return {
     id: key.id,
     purpose: key.purpose,
@@ -76,8 +119,10 @@ export function scheduledKey(
       deactivateAt: timeOf(version, 'deactivateAt'),
       destroyAt: destructionOf(version)?.at ?? null,
       supersededAt: supersededAt(index),
+      retiredAt: retired.get(version.version) ?? null,
     })),
-    noticed,
+    noticed: ran.map(({ action }) => action),
+    retiring: retirementsIn(ran),
   };
 }
 

@@ -1,6 +1,7 @@
 /** What the scheduler asks of others. Implemented by `store/` on PostgreSQL. */
 import type { RankedPolicies } from '../keyring/selector-policy.ts';
 import type { LeaderStore } from '../leader.ts';
+import type { RanBefore } from './scheduled-key.ts';
 
 /** A key to look at; `marks` is what its row said when it was taken up. */
 export interface Look {
@@ -54,8 +55,8 @@ export interface SchedulerStore extends LeaderStore {
   looked(look: Look, found: Looked): Promise<void>;
   /** Asks for a look at the keys after `afterId`, `limit` at most; the last of them, null at the end. */
   markAfter(afterId: string | null, limit: number): Promise<string | null>;
-  /** Identities of the notices that a key was given. */
-  notices(keyId: string): Promise<readonly string[]>;
+  /** The notices that a key was given, and the retirements of its versions. */
+  notices(keyId: string): Promise<readonly RanBefore[]>;
   /** Protecting uses of one version, as reserved. */
   usesOf(keyId: string, version: number): Promise<number>;
 }

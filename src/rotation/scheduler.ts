@@ -337,12 +337,12 @@ export class Scheduler {
     // The set says too whether the namespace is paused, which holds for a key's own policy as well.
     const policySet = set.revision;
     const uses = primary === null ? 0 : await store.usesOf(keyId, primary);
-    const noticed = policy === null || policy.notice === null ? [] : await store.notices(keyId);
+    const ran = policy === null || policy.notice === null ? [] : await store.notices(keyId);
     return {
       view,
       policy,
       policySet,
-      key: scheduledKey(view.key, view.versions, { uses, noticed }),
+      key: scheduledKey(view.key, view.versions, { uses, ran }),
     };
   }
 

@@ -78,10 +78,21 @@ const LIVING = {
 
 const RESERVE = {
   name: 'reserve_uses',
-  text: `insert into public.usage_counter as c (counter, used) values ($1, $2)
+  text: `with reserving as (
+      select coalesce((
+        select greatest($3::bigint, least($2::bigint, (s.max_uses - coalesce(u.used, 0)) / 8))
+        from public.key_schedule s left join public.usage_counter u on u.counter = $1
+        where s.key_id = $4::uuid and s.max_uses > coalesce(u.used, 0)), $2) as count
+    )
+    insert into public.usage_counter as c (counter, used) select $1, count from reserving
     on conflict (counter) do update set used = c.used + excluded.used
-    returning used - $2 as first`,
+    returning used - (select count from reserving) as first,
+      (select count from reserving) as count`,
 };
+
+/** The key of a counter of one of its versions (`handleId`); null for any other. */
+const keyOfCounter = (counter: string): string | null =>
+  /^([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\/[0-9]+$/.exec(counter)?.[1] ?? null;
 
 /** By the index on `used`. */
 const ABOVE = {
@@ -189,14 +200,18 @@ export const createKeyStore = (
     return row === null ? null : idempotencyFromRow(row);
   },
 
-  reserveUses: async (counter, block) => {
-    const { rows } = await commitStatement<{ first: string }>(pool, RESERVE, [
+  reserveUses: async (counter, block, least = 1) => {
+    const { rows } = await commitStatement<{ first: string; count: string }>(pool, RESERVE, [
       counter,
       block,
+      least,
+      keyOfCounter(counter),
     ]).catch(refuse);
-    const first = Number(rows[0]?.first);
-    if (!Number.isSafeInteger(first)) throw new TwofoldError('internal');
-    return first;
+    const [first, count] = [Number(rows[0]?.first), Number(rows[0]?.count)];
+    if (!Number.isSafeInteger(first) || !Number.isSafeInteger(count)) {
+      throw new TwofoldError('internal');
+    }
+    return [first, count];
   },
 
   countersAbove: async (limit, most) => {

@@ -47,7 +47,8 @@ const MARK_AFTER = {
     select max(id::text) as last from chosen`,
 };
 
-const NOTICES = `select action from public.scheduled_run where key_id = $1 and action like 'notice/%'`;
+const NOTICES = `select action, policy_revision, done_at from public.scheduled_run
+  where key_id = $1 and (action like 'notice/%' or action like 'retire/%')`;
 const USES = 'select used from public.usage_counter where counter = $1';
 
 export const createSchedulerStore = (pool: GuardedPool): SchedulerStore => ({
@@ -81,10 +82,12 @@ export const createSchedulerStore = (pool: GuardedPool): SchedulerStore => ({
   },
 
   notices: async (keyId) => {
-    const { rows } = await read(() => pool.query<{ action: string }>(NOTICES, [keyId])).catch(
-      refuse,
-    );
-    return rows.map(({ action }) => action);
+    const { rows } = await read(() => pool.query<RanRow>(NOTICES, [keyId])).catch(refuse);
+    return rows.map(({ action, policy_revision: policyRevision, done_at: doneAt }) => ({
+      action,
+      policyRevision,
+      doneAt,
+    }));
   },
 
   usesOf: async (keyId, version) => {
@@ -93,6 +96,12 @@ export const createSchedulerStore = (pool: GuardedPool): SchedulerStore => ({
     return Number(rows[0]?.used ?? 0);
   },
 });
+
+interface RanRow {
+  readonly action: string;
+  readonly policy_revision: number;
+  readonly done_at: Date;
+}
 
 interface DueRow {
   readonly key_id: string;

@@ -19,7 +19,7 @@ import type {
 } from '../keyring/ports.ts';
 import type { RootRetirementReads, RootRotationStore } from '../keyring/root-ports.ts';
 import type { SetStore } from '../keyring/set-ports.ts';
-import type { RotationScan } from '../rotation/ports.ts';
+import type { ClosingUses, RotationScan } from '../rotation/ports.ts';
 import type { OrderStore } from '../rotation/order-ports.ts';
 import type { PolicyRounds, ScheduleReads, SchedulerStore } from '../rotation/scheduler-ports.ts';
 import { createApprovalStore } from './approval-store.ts';
@@ -91,7 +91,7 @@ export interface Store {
   readonly operations: OperationStore;
   readonly orders: OrderStore;
   readonly events: EventStore;
-  readonly rotationScan: RotationScan;
+  readonly rotationScan: RotationScan & ClosingUses;
   /** Tells of new epochs until closed; see `epoch-listener.ts`. */
   listen(onEpoch: (epoch: number) => void): EpochListener;
   /**

@@ -38,6 +38,7 @@ beforeAll(async () => {
   later = await site.service({
     clock: () => new Date(Date.now() + 200 * DAY),
     budgets: { perMinute: 2, storageBytes: KEYS * BYTES, hsmMsPerDay: 1 },
+    refusal: (_suite, at) => (at.getTime() > Date.now() + 400 * DAY ? 'until then alone' : null),
   });
   const admin = (method: string, path: string, json: object, tag?: string) =>
     now.call('admin', method, `/v1/admin/${path}`, {
@@ -146,7 +147,7 @@ describe('the plan of rotations', () => {
       budgets: { perMinute: 2, storageBytes: KEYS * BYTES },
       peakMinute: { at: from, rotations: KEYS },
     });
-    const [minute, storage, hsm] = json['warnings'] as Record<string, unknown>[];
+    const [minute, storage, hsm, refused] = json['warnings'] as Record<string, unknown>[];
     // Seven at once, two a minute: five are left after the first, and done within three more.
     expect(minute).toMatchObject({ kind: 'per-minute', from, worstAt: from, lateMinutes: 3 });
     expect(storage).toMatchObject({ kind: 'storage' });
@@ -154,6 +155,9 @@ describe('the plan of rotations', () => {
     // The overdue ones fill the budget, and the next breaks it.
     expect(Date.parse(storage?.['from'] as string)).toBeGreaterThan(Date.parse(from) + 40 * DAY);
     expect(hsm).toMatchObject({ kind: 'hsm-time', from });
+    const detail = 'until then alone';
+    expect(refused).toMatchObject({ kind: 'suite', suite: 'MLKEM768-P256', detail });
+    expect(refused?.['rotations']).toBeGreaterThanOrEqual(KEYS);
     const [suite] = json['suites'] as { measured: { versions: number; hsmMs: number } | null }[];
     expect(suite?.measured?.versions).toBe(3);
     expect(suite?.measured?.hsmMs).toBeGreaterThan(0);
@@ -183,6 +187,32 @@ describe('the plan of rotations', () => {
     const { status } = await now.call('admin', 'PUT', path, change);
     expect(status).toBe(200);
     expect((await plan(now)).json).toMatchObject({ ending: { count: 1, first: at }, unplanned: 1 });
+  });
+
+  it('has beside it what a dry run says of a change of policies', async () => {
+    const call = (path: string, json: object, headers = {}) =>
+      now.call('admin', 'PUT', `/v1/admin/${path}?dryRun=true`, { json, headers });
+    const terms = { interval: 'P30D', retire: { keepVersions: 1 }, notice: 'P7D' };
+    const { json } = await call('rotation-policies/all', { selector: {}, ...terms });
+    expect(json).toMatchObject({
+      dryRun: true,
+      effects: {
+        keys: { examined: KEYS + 1, complete: true, selected: KEYS + 1, governed: 1 },
+        moved: [{ from: null, to: 'all', keys: 1 }],
+        rotations: { atOnce: 0, held: 0, minutes: 0 },
+        retirements: { atOnce: 0, announced: 0, recent: [] },
+      },
+    });
+    const tag = { 'if-match': '"2"' };
+    const ofKey = await call('keys/planned-0/rotation-policy', terms, tag);
+    expect(ofKey.json).toMatchObject({
+      dryRun: true,
+      effects: { rotates: null, holds: false, closes: [] },
+    });
+    const pause = await now.call('admin', 'POST', '/v1/admin/rotations/pause?dryRun=true', {
+      json: { reason: 'freeze' },
+    });
+    expect(pause.json).toMatchObject({ effects: { keys: { governed: KEYS }, moved: [] } });
   });
 
   it('is for who may read rotations, and for the namespace that is asked for', async () => {

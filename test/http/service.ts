@@ -29,6 +29,7 @@ import { logKeysInMemory } from './log-keys-in-memory.ts';
 import { GovernedTrust } from '../../src/governance/trust.ts';
 import type { TrustOptions } from '../../src/governance/trust.ts';
 import { BEGINNING } from '../../src/keyring/event-ports.ts';
+import type { Keyring } from '../../src/keyring/keyring.ts';
 import { usualCustody } from '../../src/keyring/material.ts';
 import type { DestructionRules } from '../../src/keyring/destruction.ts';
 import { admits } from '../../src/keyring/suite-policy.ts';
@@ -115,6 +116,8 @@ export interface ServiceOptions {
   readonly scan?: RotationScan;
   /** Of plans of rotations; none unless told. */
   readonly budgets?: Budgets;
+  /** Of plans of rotations; what the keyring says unless told. */
+  readonly refusal?: Keyring['suiteRefusal'];
   readonly certificates?: readonly CertificateIssuerSettings[];
   /** How stored issuers are fetched; over TLS, of `localhost` too, unless told. */
   readonly issuing?: Partial<TrustOptions>;
@@ -278,6 +281,7 @@ export async function openServiceOver<W extends Instance>(
       scan: given.scan ?? NOTHING_SCANNED,
       policies: world.policies,
       generation: keyring.generation,
+      refusal: given.refusal ?? keyring.suiteRefusal,
       budgets: given.budgets ?? NO_BUDGETS,
       clock: given.clock ?? (() => new Date()),
     }),

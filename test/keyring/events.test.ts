@@ -138,15 +138,17 @@ describe('the events of changes', () => {
     expect(await told(() => suspend({}))).toHaveLength(1);
     expect(await told(() => suspend({}))).toEqual([]);
     const at = new Date('2030-01-01T00:00:00Z');
-    const announce = (of: 'rotation' | 'deactivation' | 'destruction') =>
+    const kinds = ['rotation', 'deactivation', 'destruction', 'retirement'] as const;
+    const announce = (of: (typeof kinds)[number]) =>
       manage().announce(world.grant('keys.announce', id), { of, at, version: null }, aRun());
     const events = await told(async () => {
-      for (const kind of ['rotation', 'deactivation', 'destruction'] as const) await announce(kind);
+      for (const kind of kinds) await announce(kind);
     });
     expect(events.map(({ type }) => type)).toEqual([
       'key.rotation-due',
       'key.expiring',
       'key.destruction-due',
+      'version.retirement-due',
     ]);
     expect(events[0]?.data).toMatchObject({ at: at.toISOString(), of: 'rotation' });
   });

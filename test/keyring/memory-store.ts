@@ -275,11 +275,11 @@ export class MemoryStore
     );
   }
 
-  reserveUses(counter: string, block: number): Promise<number> {
+  reserveUses(counter: string, block: number) {
     return this.#do('reserveUses', () => {
       const first = this.counters.get(counter) ?? 0;
       this.counters.set(counter, first + block);
-      return first;
+      return [first, block] as const;
     });
   }
 

@@ -13,6 +13,7 @@ import { openRoot } from '../../src/keyring/root-opening.ts';
 import type { Root } from '../../src/keyring/root.ts';
 import { POLICY_LIMITS } from '../../src/keyring/rotation-policy.ts';
 import { UsageCounters } from '../../src/keyring/usage.ts';
+import { PolicyEffectPreviews } from '../../src/rotation/policy-effects.ts';
 import type { Store } from '../../src/store/store.ts';
 import { ANY_SUITE, requests } from './world.ts';
 import type { Instance } from './world.ts';
@@ -22,7 +23,10 @@ export interface StoredInstance extends Instance {
 }
 
 type Given = Pick<KeyringParts, 'hsm'> &
-  Partial<Pick<KeyringParts, 'clock' | 'destruction' | 'instances'>>;
+  Partial<Pick<KeyringParts, 'clock' | 'destruction' | 'instances'>> & {
+    /** Keys that a dry run of policies looks at. */
+    readonly previewKeys?: number;
+  };
 
 /** @param rootHsm opens the root; `hsm` unless told */
 export async function openStoredInstance(
@@ -51,6 +55,7 @@ export async function openStoredInstance(
     instance: id,
     suites: ANY_SUITE,
     rotationPolicies: (name) => policies.current(name),
+    policyPreview: (...views) => previews.ofKey(...views),
     quotas: async (name) => (await limits.inForce(name)).quotas,
   });
   const { integrity } = keyring;
@@ -63,11 +68,21 @@ export async function openStoredInstance(
     findKey: keyring.find,
   };
   const limits = new NamespaceLimitSets(governing);
-  const policies = new NamespaceRotationPolicies({
+  const policies: NamespaceRotationPolicies = new NamespaceRotationPolicies({
     ...changing,
     mac: root.mac,
     policies: store.policies,
     policyLimits: POLICY_LIMITS,
+    previews: { ofPolicies: (change) => previews.ofPolicies(change) },
+  });
+  const previews: PolicyEffectPreviews = new PolicyEffectPreviews({
+    scan: store.rotationScan,
+    schedule: store.scheduler,
+    policies,
+    flush: () => keyring.ledger.flush(),
+    perMinute: 120,
+    clock,
+    ...(given.previewKeys === undefined ? {} : { mostKeys: given.previewKeys }),
   });
   const stop = async () => {
     keyring.close();

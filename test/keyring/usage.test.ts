@@ -9,7 +9,7 @@ class Counters {
   readonly blocks: number[] = [];
   fails = 0;
 
-  async reserveUses(counter: string, block: number): Promise<number> {
+  async reserveUses(counter: string, block: number) {
     await new Promise((resolve) => setImmediate(resolve));
     if (this.fails > 0) {
       this.fails -= 1;
@@ -18,7 +18,7 @@ class Counters {
     const first = this.used.get(counter) ?? 0;
     this.used.set(counter, first + block);
     this.blocks.push(block);
-    return first;
+    return [first, block] as const;
   }
 }
 

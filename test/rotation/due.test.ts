@@ -1,13 +1,15 @@
 import { describe, expect, it } from '@jest/globals';
 import { findSuite } from '../../src/crypto/suites.ts';
 import { paused, resumed } from '../../src/keyring/rotation-policy.ts';
+import type { RotationPolicy } from '../../src/keyring/rotation-policy.ts';
 import { dueActions, identityOf, nextDue } from '../../src/rotation/due.ts';
 import type { DueAction } from '../../src/rotation/due.ts';
 import { jitterMs } from '../../src/rotation/jitter.ts';
 import { scheduledKey } from '../../src/rotation/scheduled-key.ts';
+import type { ScheduledKey } from '../../src/rotation/scheduled-key.ts';
 import { FULL, policy } from '../keyring/policies.ts';
 import { KEY, VERSIONS, at as day } from '../keyring/samples.ts';
-import { DAY, at, key, suite, version, withVersion } from './keys.ts';
+import { DAY, at, key, suite, version, withNotice, withVersion } from './keys.ts';
 
 const numberOf = (id: string): number => findSuite(id).number;
 
@@ -258,6 +260,87 @@ describe('retirement', () => {
   });
 });
 
+describe('retirement under a policy with notice', () => {
+  const rules = (terms: object, revision = 1) => policy({ notice: 'P30D', ...terms }, revision);
+  const keep = (keepVersions: number, revision = 1) =>
+    rules({ retire: { keepVersions, after: null } }, revision);
+  const after = rules({ retire: { keepVersions: null, after: 'P90D' } });
+  /** After all notices that are due. */
+  const told = (of: ScheduledKey, by: RotationPolicy, now: Date): ScheduledKey =>
+    dueActions(of, by, now).reduce(
+      (so, action) => (action.kind === 'notice' ? withNotice(so, action, now) : so),
+      of,
+    );
+
+  it('is announced first, and comes when the notice has passed since', () => {
+    const notice = { kind: 'notice', of: 'retirement', version: 1, asked: at(3), for: at(90) };
+    expect(dueActions(key(3), keep(2), at(60))).toMatchObject([{ ...notice, dueAt: at(3) }]);
+    const announced = told(key(3), keep(2), at(60));
+    expect(dueActions(announced, keep(2), before(at(90)))).toEqual([]);
+    expect(nextDue(announced, keep(2), at(60))).toEqual(at(90));
+    const [retire] = dueActions(announced, keep(2), at(90));
+    expect(retire).toMatchObject({ kind: 'retire', version: 1, dueAt: at(90) });
+  });
+
+  it('at a time that is known before is announced before it, and comes then', () => {
+    // Superseded on day 2, to be closed on day 92.
+    expect(dueActions(key(2), after, before(at(62)))).toEqual([]);
+    expect(nextDue(key(2), after, at(10))).toEqual(at(62));
+    expect(dueActions(key(2), after, at(62))).toMatchObject([{ version: 1, for: at(92) }]);
+    const announced = told(key(2), after, at(62));
+    expect(nextDue(announced, after, at(62))).toEqual(at(92));
+    expect(kinds(dueActions(announced, after, at(92)))).toEqual(['retire/1/1']);
+    // Announced late, it comes late.
+    expect(nextDue(told(key(2), after, at(80)), after, at(80))).toEqual(at(110));
+  });
+
+  it('is announced again under another revision, and when it moves to later', () => {
+    const announced = told(key(3), keep(2), at(60));
+    expect(kinds(dueActions(announced, keep(2, 2), YEARS))).toEqual([
+      `notice/retirement/1/${String(at(3).getTime())}`,
+    ]);
+    // Version 3 fell: what pushed version 1 out is version 4, much later than was announced.
+    const later = withVersion(key(4, { retiring: announced.retiring }), 4, {
+      activatedAt: at(200),
+    });
+    const fallen = withVersion(later, 3, { state: 'compromised' });
+    expect(kinds(dueActions(fallen, keep(2), YEARS))).toEqual([
+      `notice/retirement/1/${String(at(200).getTime())}`,
+    ]);
+  });
+
+  it('that moves to sooner stays when it was announced for', () => {
+    const both = rules({ retire: { keepVersions: 2, after: 'P90D' } });
+    const announced = told(key(2), both, at(62));
+    const pushed = {
+      ...withVersion(key(3), 3, { activatedAt: at(70) }),
+      retiring: announced.retiring,
+    };
+    const retires = ({ kind }: DueAction) => kind === 'retire';
+    expect(nextDue(pushed, both, at(70), retires)).toEqual(at(92));
+  });
+
+  it('of a version that was opened again is announced again, as another notice', () => {
+    const retired = { retiredAt: at(90) };
+    const opened = withVersion(told(key(3), keep(2), at(60)), 1, retired);
+    const name = `notice/retirement/1/${String(at(3).getTime())}/${String(at(90).getTime())}`;
+    expect(kinds(dueActions(opened, keep(2), at(100)))).toEqual([name]);
+    expect(nextDue(told(opened, keep(2), at(100)), keep(2), at(100))).toEqual(at(130));
+  });
+
+  it('takes none before those under it, which it would close too', () => {
+    const announced = told(withVersion(key(4), 1, { state: 'suspended' }), keep(2), at(60));
+    const resumed = withVersion(announced, 1, { state: 'active' });
+    expect(kinds(dueActions(resumed, keep(2), at(90)))).toEqual([
+      `notice/retirement/1/${String(at(3).getTime())}`,
+    ]);
+    expect(kinds(dueActions(told(resumed, keep(2), at(91)), keep(2), at(121)))).toEqual([
+      'retire/1/1',
+      'retire/2/1',
+    ]);
+  });
+});
+
 describe('what was set in advance', () => {
   const set = key(4, {
     versions: [
@@ -306,7 +389,16 @@ describe('what was set in advance', () => {
       retire: { keepVersions: 1, after: null },
       notice: 'P30D',
     });
-    const of = withVersion(set, 2, { destroyAt: at(1_010) });
+    const told = (number: number, asked: number) => ({
+      version: number,
+      asked: at(asked),
+      policyRevision: 1,
+      givenAt: at(960),
+    });
+    const of = {
+      ...withVersion(set, 2, { destroyAt: at(1_010) }),
+      retiring: [told(2, 3), told(3, 4)],
+    };
     expect(kinds(dueActions(of, rules, at(1_000)))).toEqual([
       `notice/destruction/2/${String(at(1_010).getTime())}`,
       'activate/5',
@@ -376,10 +468,27 @@ describe('a key as the plan sees it', () => {
   it('has the times of its rows, and when each version was superseded', () => {
     const states = ['deactivated', 'destroyed', 'compromised', 'active', 'pre-active'] as const;
     const versions = states.map((state, index) => ({ ...VERSIONS[state], version: index + 1 }));
+    const ran = (action: string, on: number) => ({ action, policyRevision: 3, doneAt: day(on) });
+    const asked = String(day(5).getTime());
     const seen = scheduledKey({ ...KEY, primary: 4, latestVersion: 5 }, versions, {
       uses: 7,
-      noticed: [],
+      ran: [
+        ran(`notice/retirement/4/${asked}`, 6),
+        ran(`notice/retirement/4/${asked}/${asked}`, 8),
+        ran('notice/rotation/0/1', 6),
+        ran('retire/4/9', 7),
+        ran('retire/4/2', 5),
+      ],
     });
+    const told = { version: 4, asked: day(5), policyRevision: 3 };
+    expect(seen.retiring).toEqual([6, 8].map((on) => ({ ...told, givenAt: day(on) })));
+    expect(seen.versions.map(({ retiredAt }) => retiredAt)).toEqual([
+      null,
+      null,
+      null,
+      day(7),
+      null,
+    ]);
     expect(seen).toMatchObject({ id: KEY.id, primary: 4, suspended: true, uses: 7 });
     expect(seen.versions.map((each) => each.state)).toEqual(states);
     const superseded = seen.versions.map(({ supersededAt }) => supersededAt);

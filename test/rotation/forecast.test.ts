@@ -11,7 +11,7 @@ import type { LightKey } from '../../src/rotation/ports.ts';
 import { versionBytes } from '../../src/rotation/version-size.ts';
 import { findSuiteByNumber } from '../../src/crypto/suites.ts';
 import { anyPolicy, policy } from '../keyring/policies.ts';
-import { DAY, START, at, key, suite, version, withVersion } from './keys.ts';
+import { DAY, START, at, key, suite, version, withNotice, withVersion } from './keys.ts';
 import type { ScheduledKey } from '../../src/rotation/scheduled-key.ts';
 
 const numberOf = (id: string): number => findSuite(id).number;
@@ -102,7 +102,9 @@ function retiredByThePlan(of: ScheduledKey, rules: RotationPolicy, start: Date, 
       const made = version(versions.length + 1, { activatedAt: now, supersededAt: null });
       const older = withVersion(whole, versions.length, { supersededAt: now }).versions;
       whole = { ...whole, primary: made.version, versions: [...older, made] };
-    } else throw new Error('only rotations and retirements are expected');
+    } else if (action?.kind === 'notice') {
+      whole = withNotice(whole, action, now);
+    } else throw new Error('only rotations, retirements and notices are expected');
   }
 }
 
@@ -252,7 +254,13 @@ describe('a forecast', () => {
         after: fc.option(days(1)),
       })
       .filter(({ keepVersions, after }) => keepVersions !== null || after !== null);
-    const rules = fc.record({ interval: fc.option(days(5)), retire }).map((terms) => policy(terms));
+    const rules = fc
+      .record({
+        interval: fc.option(days(20)),
+        retire,
+        notice: fc.option(fc.constantFrom('P1D', 'P9D')),
+      })
+      .map((terms) => policy(terms));
     fc.assert(
       fc.property(rules, fc.integer({ min: 1, max: 6 }), (ofKey, count) => {
         const whole = key(count);
@@ -292,6 +300,39 @@ describe('a forecast', () => {
     ]);
     const enough = { perMinute: 100, storageBytes: bytes, hsmMsPerDay: 100 };
     expect(forecastOf(keys, { budgets: enough, days: 30 }, costs).warnings).toEqual([]);
+  });
+
+  it('warns of suites that cannot be made, and rotates without upgrades to them', () => {
+    const [to, later] = [numberOf('MLKEM1024-P384'), numberOf('MLKEM768-X25519')];
+    const upgrade = (toSuite: number, day: number) => ({
+      rotation: policy({ interval: 'P60D', upgrade: { suite: toSuite, notBefore: at(day) } }),
+    });
+    const refused = upgrade(to, 30);
+    const keys = [
+      light(refused),
+      light(refused),
+      // It has the suite already, and cannot have it again from the fiftieth day on.
+      light(refused, { suite: to }),
+      light(upgrade(later, 10)),
+      light({ rotation: paused(refused.rotation, { at: at(0), reason: 'freeze' }) }),
+    ];
+    const refusal = (number: number, when: Date) =>
+      number === to && when >= at(20) ? 'not admitted' : null;
+    const { warnings, total, suites } = forecastOf(keys, { refusal });
+    const days = warnings.find(({ kind }) => kind === 'suite');
+    expect(warnings).toEqual([
+      { kind: 'upgrade', from: at(30), suite: to, keys: 2, detail: 'not admitted' },
+      { kind: 'suite', from: days?.from, suite: to, rotations: 1, detail: 'not admitted' },
+    ]);
+    expect(days?.from.getTime()).toBeGreaterThanOrEqual(at(56).getTime());
+    expect(suites.map(({ suite: number, rotations }) => [number, rotations]).toSorted()).toEqual(
+      [
+        [HYBRID, 2],
+        [to, 1],
+        [later, 2],
+      ].toSorted(),
+    );
+    expect(total.rotations).toBe(5);
   });
 
   it('gives the next rotations in pages, each key once', () => {

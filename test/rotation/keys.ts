@@ -1,5 +1,7 @@
 /** Keys as a plan sees them. */
 import { findSuite } from '../../src/crypto/suites.ts';
+import { identityOf } from '../../src/rotation/due.ts';
+import type { NoticeAction } from '../../src/rotation/due.ts';
 import type { ScheduledKey, ScheduledVersion } from '../../src/rotation/scheduled-key.ts';
 
 export const DAY = 86_400_000;
@@ -21,6 +23,7 @@ export const version = (
   deactivateAt: null,
   destroyAt: null,
   supersededAt: at(number + 1),
+  retiredAt: null,
   ...over,
 });
 
@@ -40,8 +43,23 @@ export const key = (count: number, over: Partial<ScheduledKey> = {}): ScheduledK
     version(index + 1, index + 1 === count ? { supersededAt: null } : {}),
   ),
   noticed: [],
+  retiring: [],
   ...over,
 });
+
+/** `key` once the notice was given at `givenAt`. */
+export const withNotice = (of: ScheduledKey, notice: NoticeAction, givenAt: Date): ScheduledKey => {
+  const { policyRevision } = notice;
+  const given =
+    notice.of === 'retirement'
+      ? [{ version: notice.version, asked: notice.asked, policyRevision, givenAt }]
+      : [];
+  return {
+    ...of,
+    noticed: [...of.noticed, identityOf(notice)],
+    retiring: [...of.retiring, ...given],
+  };
+};
 
 /** `key` with one of its versions changed. */
 export const withVersion = (

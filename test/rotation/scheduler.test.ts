@@ -103,6 +103,20 @@ describe('a rotation that is due', () => {
     expect(await runsOf(id)).toEqual([{ action: 'rotate/1/1', cause: 'uses' }]);
   });
 
+  it.each([1, 9, 40, 300])(
+    'by use comes with the last of %i uses, of one instance',
+    async (maxUses) => {
+      const id = await ruled({ maxUses });
+      const { scheduler } = first.scheduler();
+      await scheduler.tick();
+      for (let use = 1; use < maxUses; use += 1) await first.wrap(id, 'x');
+      expect((await scheduler.tick()).actions).toBe(0);
+      await first.wrap(id, 'x');
+      expect(await scheduler.tick()).toMatchObject({ actions: 1 });
+      expect(await runsOf(id)).toEqual([{ action: 'rotate/1/1', cause: 'uses' }]);
+    },
+  );
+
   it('by use comes for signatures and MACs as for wraps', async () => {
     const signer = await ruled({ maxUses: 65 }, 'MLDSA65-ECDSA-P256-SHA512');
     const mac = await ruled({ maxUses: 65 }, 'HS256');
@@ -194,6 +208,75 @@ describe('a rotation that is due', () => {
       'notice',
       'rotate',
     ]);
+  });
+});
+
+describe('a retirement under a policy with notice', () => {
+  const retire = { keepVersions: 1, after: null };
+  const toldOf = (id: string) =>
+    asOwner<{ data: { at: string; version: number } }>(
+      `select data from public.event where key_id = $1 and type = 'version.retirement-due'
+        order by epoch, n`,
+      [id],
+    );
+
+  it('closes no version that was just used before its notice has passed', async () => {
+    const id = await first.create({ suite: 'A256GCM' });
+    for (let n = 0; n < 2; n += 1) {
+      await first.keyring.manage.rotate(first.grant('keys.rotate', id), {}, aRun());
+    }
+    await setPolicy(id, { retire, notice: 'P7D' });
+    const { scheduler } = first.scheduler();
+    await scheduler.tick();
+    await scheduler.tick();
+    const closes = new Date(stage.clock.now + 7 * DAY).toISOString();
+    const open = {
+      key: { minUsableVersion: 1 },
+      versions: [1, 2, 3].map(() => ({ state: 'active' })),
+    };
+    expect(await read(id)).toMatchObject(open);
+    expect((await toldOf(id)).map(({ data }) => [data.version, data.at])).toEqual([
+      [1, closes],
+      [2, closes],
+    ]);
+    stage.clock.now += 7 * DAY - 1;
+    await scheduler.tick();
+    expect(await read(id)).toMatchObject(open);
+    stage.clock.now += 1;
+    await scheduler.tick();
+    expect(await read(id)).toMatchObject({
+      key: { minUsableVersion: 3 },
+      versions: [{ state: 'deactivated' }, { state: 'deactivated' }, { state: 'active' }],
+    });
+    expect(await toldOf(id)).toHaveLength(2);
+  });
+
+  it('is announced again by another process, of a version opened again and of a changed policy', async () => {
+    const id = await first.create({ suite: 'A256GCM' });
+    await first.keyring.manage.rotate(first.grant('keys.rotate', id), {}, aRun());
+    await setPolicy(id, { retire, notice: 'P7D' });
+    const second = await stage.another();
+    await first.scheduler().scheduler.tick();
+    stage.clock.now += 7 * DAY;
+    const { scheduler } = second.scheduler();
+    await scheduler.tick();
+    await scheduler.tick();
+    expect((await read(id)).key.minUsableVersion).toBe(2);
+    const open = { minUsableVersion: 1 };
+    await second.keyring.manage.update(second.grant('keys.update', id), open, aRun());
+    await scheduler.tick();
+    expect([(await read(id)).key.minUsableVersion, (await toldOf(id)).length]).toEqual([1, 2]);
+    stage.clock.now += 6 * DAY;
+    const longer = { kind: 'set', terms: { ...TERMS, retire, notice: 'P8D' } } as const;
+    const grant = second.grant('keys.set-rotation', id);
+    await second.keyring.manage.changeRotation(grant, longer, aRun());
+    stage.clock.now += 7 * DAY;
+    await scheduler.tick();
+    expect([(await read(id)).key.minUsableVersion, (await toldOf(id)).length]).toEqual([1, 3]);
+    stage.clock.now += 8 * DAY;
+    await scheduler.tick();
+    expect([(await read(id)).key.minUsableVersion, (await toldOf(id)).length]).toEqual([2, 3]);
+    expect(stage.failures).toEqual([]);
   });
 });
 

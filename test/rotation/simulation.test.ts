@@ -9,7 +9,7 @@ import type { DueAction } from '../../src/rotation/due.ts';
 import { fractionOf, jitterMs } from '../../src/rotation/jitter.ts';
 import type { ScheduledKey, ScheduledVersion } from '../../src/rotation/scheduled-key.ts';
 import { anyPolicy, policy } from '../keyring/policies.ts';
-import { DAY, START, key, version, withVersion } from './keys.ts';
+import { DAY, START, key, version, withNotice, withVersion } from './keys.ts';
 
 const END = START + 3_653 * DAY;
 const MOST_STEPS = 400;
@@ -44,7 +44,8 @@ function after(of: ScheduledKey, action: DueAction, at: Date): ScheduledKey {
     case 'deactivate':
       return withVersion(of, action.version, { state: 'deactivated', deactivateAt: null });
     case 'retire': {
-      const retired = withVersion(of, action.version, { state: 'deactivated', deactivateAt: null });
+      const closed = { state: 'deactivated', deactivateAt: null, retiredAt: at } as const;
+      const retired = withVersion(of, action.version, closed);
       return { ...retired, minUsableVersion: Math.max(of.minUsableVersion, action.version + 1) };
     }
     case 'destroy-version':
@@ -52,7 +53,7 @@ function after(of: ScheduledKey, action: DueAction, at: Date): ScheduledKey {
     case 'destroy-key':
       return { ...of, destroyedAt: at, primary: null };
     case 'notice':
-      return { ...of, noticed: [...of.noticed, identityOf(action)] };
+      return withNotice(of, action, at);
   }
 }
 
@@ -183,8 +184,17 @@ describe('ten years run in time', () => {
         const done = ran.map(({ action }) => `${identityOf(action)} ${String(action.dueAt)}`);
         expect(new Set(done).size).toBe(done.length);
         let [latest, activation] = [-Infinity, START];
+        const told = new Map<number, Date>();
         for (const { action, at, key: of } of ran) {
-          if (action.kind === 'notice') continue;
+          if (action.kind === 'notice') {
+            if (action.of === 'retirement') told.set(action.version, at);
+            continue;
+          }
+          if (action.kind === 'retire' && rules.notice !== null) {
+            const since = told.get(action.version)?.getTime() ?? Infinity;
+            const least = later(since, storedDuration(rules.notice));
+            expect(at.getTime()).toBeGreaterThanOrEqual(least);
+          }
           expect(at.getTime()).toBeGreaterThanOrEqual(latest);
           latest = at.getTime();
           if (action.kind === 'rotate') {
@@ -200,7 +210,19 @@ describe('ten years run in time', () => {
           );
           // The rotation leaves one too many for as long as it takes to retire it.
           const keep = rules.retire?.keepVersions ?? Infinity;
-          expect(usable.length).toBeLessThanOrEqual(keep + (action.kind === 'rotate' ? 1 : 0));
+          const waiting = rules.notice === null ? 0 : Math.max(0, usable.length - keep);
+          const over = (action.kind === 'rotate' ? 1 : 0) + waiting;
+          expect(usable.length).toBeLessThanOrEqual(keep + over);
+          // Those that wait were announced less than the notice ago, but for what the rotation pushed out now.
+          for (const { version: number } of usable.slice(
+            0,
+            action.kind === 'rotate' ? 0 : waiting,
+          )) {
+            const since = told.get(number)?.getTime() ?? -Infinity;
+            const most = later(since, storedDuration(rules.notice ?? 'PT1S'));
+            // A month before the end of one, and a month after that, may be days apart.
+            expect(at.getTime()).toBeLessThanOrEqual(most + 4 * DAY);
+          }
           expect(usable.length).toBeGreaterThan(0);
         }
       }),

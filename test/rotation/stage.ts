@@ -22,8 +22,8 @@ import type { SchedulerStore } from '../../src/rotation/scheduler-ports.ts';
 import { openStore } from '../../src/store/store.ts';
 import type { Store } from '../../src/store/store.ts';
 import { openStoredInstance } from '../keyring/stored-instance.ts';
+import type { StoredInstance } from '../keyring/stored-instance.ts';
 import { INSTALLATION } from '../keyring/world.ts';
-import type { Instance } from '../keyring/world.ts';
 import { watchedHsm } from '../keyring/watched-hsm.ts';
 import type { WatchedHsm } from '../keyring/watched-hsm.ts';
 import { startTestDatabase } from '../store/database.ts';
@@ -38,7 +38,7 @@ export interface Clock {
 }
 
 /** One process. */
-export interface Actor extends Instance {
+export interface Actor extends StoredInstance {
   readonly instance: string;
   readonly keyring: Keyring;
   /** In the database. */

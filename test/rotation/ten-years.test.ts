@@ -212,6 +212,7 @@ describe('ten years', () => {
     // The version that was made in advance, by hand, is a rotation too.
     expect(counts('key.rotated')).toBe(done('rotate/') + 1);
     expect(counts('key.rotation-due')).toBe(done('notice/rotation/'));
+    expect(counts('version.retirement-due')).toBe(done('notice/retirement/'));
     expect(counts('version.retired')).toBe(done('retire/'));
     expect(counts('version.activated')).toBe(done('activate/'));
     expect(counts('version.deactivated')).toBe(done('deactivate/'));
@@ -232,6 +233,11 @@ describe('ten years', () => {
     const forecasted = told.suites.map(({ suite, rotations }) => [suite, rotations]);
     expect(new Map(forecasted as [number, number][])).toEqual(made);
     expect(told.total.rotations).toBeGreaterThan(20);
+    const retired = runs.filter(
+      ({ action, done_at }) => action.startsWith('retire/') && done_at.getTime() < until,
+    );
+    expect(told.retirements).toEqual({ count: retired.length, due: 0 });
+    expect(retired.length).toBeGreaterThan(5);
     // Every suite was measured, by what was made of it or by a trial.
     expect(told.suites.filter(({ measured }) => measured === null)).toEqual([]);
   });

@@ -322,6 +322,22 @@ export const LISTS: readonly List[] = [
     rowsBeside: 4_000,
   },
   {
+    name: 'keys and closing versions for the dry run of a rotation policy',
+    routes: [],
+    run: async ({ store, namespace }) => {
+      const uses = { ofAll: false, suites: [], superseded: true };
+      const labels = { env: 'prod', half: 'a' };
+      for await (const keys of store.rotationScan.keys(namespace, uses, labels)) {
+        await store.rotationScan.usesOfOldest(
+          keys.map(({ id: keyId }) => ({ keyId, versions: 3 })),
+        );
+        break;
+      }
+    },
+    // Batches are larger than pages, and labels are counted before.
+    rowsBeside: 9_000,
+  },
+  {
     name: 'rotation policies',
     routes: ['listRotationPolicies'],
     run: ({ store, namespace }) => store.policies.policies(namespace, 0),
