@@ -104,5 +104,10 @@ export class ConfiguredLimits {
 
 const quotas = (perDay: number, perMonth: number): ReadonlyMap<PeriodKind, number> =>
   new Map(
-    ([['day', perDay], ['month', perMonth]] as const).filter(([, most]) => most > 0),
+    (
+      [
+        ['day', perDay],
+        ['month', perMonth],
+      ] as const
+    ).filter(([, most]) => most > 0),
   );

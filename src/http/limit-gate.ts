@@ -10,12 +10,7 @@ import { whoOf } from './limited.ts';
 import { limitsOfPolicies } from './policy-limits.ts';
 import type { Operation } from '../access/grant.ts';
 import type { PolicyLimit } from '../access/policy-limit.ts';
-import type {
-  NamespaceLimitSets,
-  NamespaceLimits,
-  Scope,
-  SetRate,
-} from '../governance/limits.ts';
+import type { NamespaceLimitSets, NamespaceLimits, Scope, SetRate } from '../governance/limits.ts';
 import type { KeyReferences } from '../keyring/references.ts';
 import type { Charge, Limiter } from '../limits/limiter.ts';
 import type { Limit, PeriodKind, Rate } from '../limits/rate.ts';

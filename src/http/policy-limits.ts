@@ -31,9 +31,7 @@ export const limitsOfPolicies = (
       if (most === undefined) return [];
       const period = periodAt(kind, now);
       const name = `quota.policy.${policy}.${kind}`;
-      return [
-        { name, bucket: bucket(`z/${period.name}`), owner, rate: quotaOf(most), period },
-      ];
+      return [{ name, bucket: bucket(`z/${period.name}`), owner, rate: quotaOf(most), period }];
     });
     return [...ofRate, ...ofQuotas];
   });

@@ -285,7 +285,12 @@ export class KeyringService implements KeyService {
       items: [],
       durationUs: Math.max(0, Math.round((performance.now() - started) * 1e3)),
       // Names of the configuration, which are no secret: whose values these are.
-      detail: { ...context, ...(named && { uid }), ...(uid === null && { probe: true }), ...(limit !== null && { limit }) },
+      detail: {
+        ...context,
+        ...(named && { uid }),
+        ...(uid === null && { probe: true }),
+        ...(limit !== null && { limit }),
+      },
     };
   }
 }

@@ -399,7 +399,10 @@ describe('limits that policies set', () => {
     expect((await putPolicy(name, 'few', { template })).status).toBe(200);
     const items = Array.from({ length: 90 }, () => ({ plaintext: 'AAAA' }));
     const batch = (more: object[]) =>
-      deciding[0]?.call('user', 'POST', '/v1/keys/k/wrap/batch', { json: { items: more }, headers });
+      deciding[0]?.call('user', 'POST', '/v1/keys/k/wrap/batch', {
+        json: { items: more },
+        headers,
+      });
     expect((await batch(items))?.status).toBe(200);
     expect((await batch(items))?.json['code']).toBe('rate_limited');
     await settled(...deciding);
@@ -460,14 +463,21 @@ describe('limits that policies set', () => {
     expect((await putPolicy(name, 'more', { cedar: permit })).status).toBe(200);
   });
 
-  it.each(['1', '0/s', '1/h', '1/s burst 0', '1 /s', '0/day', '1/day burst 2', '1/s,2/day', '1/s, '])(
-    'of templates are refused: %s',
-    async (limit) => {
-      const template = { name: 'user', principal: { role: 'guest' }, limit };
-      const refused = await putPolicy('default', 'bad', { template });
-      expect([refused.status, code(refused)]).toEqual([400, 'invalid_value']);
-    },
-  );
+  it.each([
+    '1',
+    '0/s',
+    '1/h',
+    '1/s burst 0',
+    '1 /s',
+    '0/day',
+    '1/day burst 2',
+    '1/s,2/day',
+    '1/s, ',
+  ])('of templates are refused: %s', async (limit) => {
+    const template = { name: 'user', principal: { role: 'guest' }, limit };
+    const refused = await putPolicy('default', 'bad', { template });
+    expect([refused.status, code(refused)]).toEqual([400, 'invalid_value']);
+  });
 });
 
 it('tells callers their own limits', async () => {

@@ -138,7 +138,7 @@ test('what is refused in the grace has its entry, and where none can be made, no
     announcer,
     ...{ cluster: 'c1', provider: 'twofold', key: 'k', namespace: 'default', epoch },
     engineOf: () => 'native',
-      counts: NO_COUNTS,
+    counts: NO_COUNTS,
   });
   const wrap = () =>
     service.wrap({
