@@ -20,8 +20,6 @@ describe.each(NAMES)('limits.%s', (name) => {
 
   it.each(['-1', '1.5', '100000001', '1k', ''])('is not "%s"', (value) => {
     const checked = check({ [variable(name)]: value });
-    expect(checked.ok ? [] : checked.problems.map(({ where }) => where)).toEqual([
-      expect.stringContaining(name),
-    ]);
+    expect(checked.ok ? [] : checked.problems.map(({ where }) => where)).toEqual([variable(name)]);
   });
 });

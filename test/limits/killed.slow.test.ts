@@ -68,8 +68,10 @@ async function rest(bucket: string, rate: Rate): Promise<number> {
   const limit = { name: 'n', bucket, owner: '', rate };
   let passed = 0;
   for (let refused = 0; refused < 20;) {
-    if (limiter.charge([limit], 1).refused === null) passed += 1;
-    else {
+    if (limiter.charge([limit], 1).refused === null) {
+      passed += 1;
+      refused = 0;
+    } else {
       await limiter.settled();
       refused += 1;
     }
