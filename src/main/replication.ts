@@ -145,9 +145,7 @@ export async function watchReplication(
   const look = (): void => {
     looks += 1;
     const due = looks % LOOKS_A_QUESTION === 0 || watch.check.state === 'not-strict';
-    const asked: Promise<Strictness> | Strictness = due
-      ? askManagers(config.database)
-      : 'unknown';
+    const asked: Promise<Strictness> | Strictness = due ? askManagers(config.database) : 'unknown';
     // What does not answer is the database's own check.
     Promise.all([readReplication(store.pool), asked]).then(
       ([told, strictness]) => watch.see(told, strictness),
