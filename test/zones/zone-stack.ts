@@ -15,6 +15,9 @@ export type Numbered = (typeof NUMBERS)[number];
 /** What is done by others here: the site in a folder of the test's, and no Docker to build with. */
 const ELSEWHERE = ['sudo sh deploy/make-site', 'docker compose --profile zones build'];
 
+/** Patroni looks every 2 s, and takes a leader for lost after 8. */
+const CHOSEN_MS = 30_000;
+
 export interface Answer {
   readonly status: number;
   readonly json: Record<string, unknown>;
@@ -175,9 +178,14 @@ export class ZoneStack {
     throw new Error('no member answers');
   }
 
-  /** The name of the member with a role. */
-  async memberWith(role: 'Leader' | 'Sync Standby'): Promise<string> {
-    return (await this.members()).find(({ Role }) => Role === role)?.Member ?? '';
+  /** The name of the member with a role. Waits for one: while another is chosen, there is none for a moment. */
+  async memberWith(role: 'Leader' | 'Sync Standby', milliseconds = CHOSEN_MS): Promise<string> {
+    let name = '';
+    await until(`a ${role}`, milliseconds, async () => {
+      name = (await this.members()).find(({ Role }) => Role === role)?.Member ?? '';
+      return name !== '';
+    });
+    return name;
   }
 
   /** Resolves once so many members run, with a leader and a synchronous standby. */
