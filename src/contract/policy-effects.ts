@@ -43,7 +43,10 @@ export const policyEffects = z
       process: uses,
       summed: z
         .boolean()
-        .meta({ description: 'Whether `protect` and `process` are of all of them.' }),
+        .meta({
+          description:
+            'Whether `protect` and `process` are of all of them. Of each version those 500 count that used it last.',
+        }),
       recent: z
         .array(
           z.object({

@@ -91,8 +91,8 @@ const FEWEST = {
 };
 const COUNTED = 2_000;
 
-/** Principals by way of use that are summed of one version; more are very rare, and it is information. */
-const USERS = 10_000;
+/** Of one version those are summed that used it last: principals by way of use. More are rare. */
+const USERS = 500;
 /** One look-up for each key and version, whatever the planner thinks of the tables' sizes. */
 const USES_OF_OLDEST = {
   name: 'uses_of_oldest',
@@ -106,7 +106,7 @@ const USES_OF_OLDEST = {
       order by version limit o.versions) v
     cross join lateral (select usage, uses, last_at from public.version_use
       where key_id = o.id and version = v.version
-      order by usage, issuer, subject limit ${String(USERS)}) u
+      order by last_at desc, id desc limit ${String(USERS)}) u
     group by o.id, u.usage`,
 };
 
