@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 
 import { PolicyAuthorizer, systemPolicies } from '../../src/access/authorize.ts';
@@ -41,6 +42,20 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
+/** Reads of limits, while the database is silent; undefined: it answers. */
+let silence: Promise<void> | undefined;
+const whenAnswered = <T extends object>(sets: T): T =>
+  new Proxy(sets, {
+    get: (target, name) => {
+      const method: unknown = Reflect.get(target, name);
+      if (typeof method !== 'function') return method;
+      return async (...asked: unknown[]): Promise<unknown> => {
+        await silence;
+        return Reflect.apply(method, target, asked) as unknown;
+      };
+    },
+  });
+
 /** A provider under limits of the configuration, on buckets and a clock of the test's. */
 async function openProvider(settings: Partial<LimitSettings> = {}) {
   const { epoch, keyring } = world;
@@ -58,7 +73,7 @@ async function openProvider(settings: Partial<LimitSettings> = {}) {
   const limiter = new Limiter({ store, now: () => now });
   const gate = new LimitGate({
     limiter,
-    governance: openGovernance(world.governing),
+    governance: openGovernance({ ...world.governing, sets: whenAnswered(world.governing.sets) }),
     keys: keyring.references,
     settings: { ...NO_LIMITS, ...settings },
   });
@@ -242,6 +257,34 @@ describe('calls of an API server', () => {
     provider.pass(1_000);
     const { answered } = await calls(20, () => provider.plugin.decrypt(value));
     expect(answered).toBeLessThanOrEqual(2);
+  });
+
+  it('wait for no database either that says nothing of limits which were never read', async () => {
+    await open();
+    await setLimits({ keys: new Map([[KEY, rate(60, 10)]]) });
+    const value = await provider.plugin.encrypt(seed());
+    await provider.close();
+    await open();
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    silence = promise;
+    try {
+      const began = performance.now();
+      expect(await calls(30, () => provider.plugin.decrypt(value))).toEqual({
+        ...{ answered: 30, codes: [] },
+      });
+      // One of them waits; a call may take 2.5 s.
+      expect(performance.now() - began).toBeLessThan(1_500);
+      expect(provider.limiter.figures.allowed).toBe(0);
+    } finally {
+      silence = undefined;
+      resolve(undefined);
+    }
+    // They count now, and the next one may be refused.
+    for (let n = 0; n < 200 && provider.limiter.figures.allowed < 30; n += 1) await sleep(10);
+    expect(provider.limiter.figures.allowed).toBe(30);
+    const { answered, codes } = await calls(20, () => provider.plugin.decrypt(value));
+    expect(answered).toBeLessThanOrEqual(2);
+    expect(codes).toEqual([RESOURCE_EXHAUSTED]);
   });
 
   it('that are refused have one entry in full, and a sum', async () => {
