@@ -167,13 +167,10 @@ const rate = (perMinute: number, burst: number) => ({ perMinute, burst });
 const someone = {
   ...{ issuer: 'https://idp.example', subject: 'alice', method: 'token', namespace: null },
 } as unknown as Principal;
+const usedBy = (principal: Principal) =>
+  ({ principal, namespace: 'default', plane: 'use', uses: true }) as const;
 const byOthers = (key: string | null) =>
-  provider.gate.count(
-    { principal: someone, namespace: 'default', key, plane: 'use', uses: true },
-    'wrap',
-    1,
-    [],
-  );
+  provider.gate.count({ ...usedBy(someone), key }, 'wrap', 1, []);
 
 describe('calls of an API server', () => {
   it('are refused at once by the rate of their key, and go on as it fills', async () => {
@@ -233,6 +230,34 @@ describe('calls of an API server', () => {
     expect(await calls(40, () => provider.plugin.decrypt(value))).toEqual({
       ...{ answered: 40, codes: [] },
     });
+  });
+
+  it.each([
+    ['the namespace', { keyPerMinute: 0 }],
+    ['the configuration', { keyPerMinute: 60 }],
+  ])('are let through where others used up what %s lets of their key', async (_whose, settings) => {
+    await open(settings);
+    if (settings.keyPerMinute === 0) {
+      await setLimits({ keys: new Map([[KEY, rate(60, 10)]]) });
+    }
+    const value = await provider.plugin.encrypt(seed());
+    await provider.gate.count({ ...usedBy(someone), key: KEY }, 'wrap', 1_000, []);
+    await provider.limiter.settled();
+    await expect(byOthers(KEY)).rejects.toMatchObject({ code: 'rate_limited' });
+    expect(await calls(8, () => provider.plugin.decrypt(value))).toEqual({
+      ...{ answered: 8, codes: [] },
+    });
+    // By so much and no more, though nobody else uses it now.
+    const { answered, codes } = await calls(20, () => provider.plugin.decrypt(value));
+    expect(answered).toBeLessThanOrEqual(3);
+    expect(codes).toEqual([RESOURCE_EXHAUSTED]);
+  });
+
+  it('count at the rate of their key: less is left to others', async () => {
+    await open();
+    await setLimits({ keys: new Map([[KEY, rate(60, 10)]]) });
+    await calls(11, () => provider.plugin.encrypt(seed()));
+    await expect(byOthers(KEY)).rejects.toMatchObject({ code: 'rate_limited' });
   });
 
   it('are counted where they are let through: less is left to others', async () => {
