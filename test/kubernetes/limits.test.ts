@@ -13,7 +13,9 @@ import type { NamespaceLimits } from '../../src/governance/limits.ts';
 import type { LimitSettings } from '../../src/http/configured-limits.ts';
 import { LimitGate } from '../../src/http/limit-gate.ts';
 import { LimitRefusals } from '../../src/http/limit-refusals.ts';
+import { StaleAnswer } from '../../src/audit/ports.ts';
 import type { AuditDraft, AuditLog } from '../../src/audit/ports.ts';
+import { TwofoldError } from '../../src/errors.ts';
 import { Announcer } from '../../src/kubernetes/announcer.ts';
 import { KeyManagement } from '../../src/kubernetes/key-management.ts';
 import { KeyringService } from '../../src/kubernetes/keyring-service.ts';
@@ -42,6 +44,8 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
+/** What befalls the entries of calls: none can be made, or every other is overtaken by a change. */
+let fault: 'entry' | 'stale' | null = null;
 /** Reads of limits, while the database is silent; undefined: it answers. */
 let silence: Promise<void> | undefined;
 const whenAnswered = <T extends object>(sets: T): T =>
@@ -62,6 +66,11 @@ async function openProvider(settings: Partial<LimitSettings> = {}) {
   const drafts: AuditDraft[] = [];
   const audit: Pick<AuditLog, 'record' | 'refusal' | 'leaving'> = {
     record: (draft, standing) => {
+      if (fault === 'entry') return Promise.reject(new TwofoldError('audit_unavailable'));
+      if (fault === 'stale' && drafts.length % 2 === 0) {
+        drafts.push(draft);
+        return Promise.reject(new StaleAnswer());
+      }
       drafts.push(draft);
       return world.audit.record(draft, standing);
     },
@@ -310,6 +319,30 @@ describe('calls of an API server', () => {
     const { answered, codes } = await calls(20, () => provider.plugin.decrypt(value));
     expect(answered).toBeLessThanOrEqual(2);
     expect(codes).toEqual([RESOURCE_EXHAUSTED]);
+  });
+
+  it('are given back where their entry cannot be made, and count once however often they run', async () => {
+    await open();
+    await setLimits({ periods: new Map([['namespace.month', 30]]) });
+    const value = await provider.plugin.encrypt(seed());
+    const uses = async () => {
+      const left = await provider.gate.limitsOf({ ...usedBy(someone), key: KEY });
+      return left.map((limit) => 30 - provider.gate.remaining(limit));
+    };
+    expect(await uses()).toEqual([1]);
+    try {
+      fault = 'entry';
+      expect((await calls(5, () => provider.plugin.decrypt(value))).answered).toBe(0);
+      expect((await calls(5, () => provider.plugin.encrypt(seed()))).answered).toBe(0);
+      expect(await uses()).toEqual([1]);
+      provider.drafts.length = 0;
+      fault = 'stale';
+      expect((await calls(5, () => provider.plugin.encrypt(seed()))).answered).toBe(5);
+      expect(provider.drafts).toHaveLength(10);
+    } finally {
+      fault = null;
+    }
+    expect(await uses()).toEqual([6]);
   });
 
   it('that are refused have one entry in full, and a sum', async () => {
