@@ -150,7 +150,9 @@ export class Limiter {
     this.#figures.refused += 1;
     if (bucket !== null) this.#fill(bucket, now);
     const retryAfter = bucket?.wait(now) ?? 1_000;
-    return { limits, cost: 0, refused: limit, retryAfter, left: bucket?.left(now) ?? 0 };
+    // Of what there is no room for nothing is known to be used.
+    const left = bucket === null ? limit.rate.burst : bucket.left(now);
+    return { limits, cost: 0, refused: limit, retryAfter, left };
   }
 
   /** Null where there is no room for one more. */
