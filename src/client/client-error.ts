@@ -48,6 +48,9 @@ export class ClientError extends Error {
   }
 }
 
+/** Refused for a limit that holds over all instances, which the answer names (`RateLimit-Policy`). */
+export class LimitError extends ClientError {}
+
 /** Runs a strict codec of `crypto/`; what it refuses is `code` here. */
 export function parsedAs<T>(
   code: 'invalid_manifest' | 'invalid_sealed_file' | 'invalid_value' | 'unexpected_answer',

@@ -18,8 +18,8 @@ export interface Hedging<P, T> {
   /** In the order in which they are asked; at least one. */
   readonly places: readonly P[];
   readonly attempt: (place: P, signal: AbortSignal) => Promise<T>;
-  /** Whether another place, or the same one later, may answer otherwise. */
-  readonly passes: (error: unknown) => boolean;
+  /** Whether another place, or the same one later, may answer otherwise; `others` are asked at the moment. */
+  readonly passes: (error: unknown, place: P, others: number) => boolean;
   /** What came too late. */
   readonly drop: (late: T) => void;
   /** What is thrown when the budget is used up; `error` is what a place last failed with, if one has. */
@@ -77,7 +77,9 @@ class Race<P, T> {
     clearTimeout(this.#next);
     if (this.#ending.signal.aborted) return;
     const idle = places.filter((place) => !this.#running.has(place));
-    const place = idle.find((each) => !this.#failed.has(each)) ?? idle[0];
+    // Again in turn: first whoever failed longest ago.
+    const [again] = this.#failed;
+    const place = idle.find((each) => !this.#failed.has(each)) ?? again;
     if (place === undefined || this.#left() < times.leastMs) return;
     this.#failed.delete(place);
     this.#running.add(place);
@@ -101,7 +103,7 @@ class Race<P, T> {
   #lost(place: P, error: unknown): void {
     this.#running.delete(place);
     if (this.#ending.signal.aborted) return;
-    if (!this.#hedging.passes(error)) {
+    if (!this.#hedging.passes(error, place, this.#running.size)) {
       this.#result.reject(error);
       return;
     }

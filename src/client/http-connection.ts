@@ -10,7 +10,7 @@ import type { ClientRequest, IncomingMessage, RequestOptions } from 'node:http';
 import { problem } from '../contract/problem.ts';
 import { concatBytes } from '../crypto/bytes.ts';
 import { ERRORS } from '../errors.ts';
-import { ClientError, throwIfAborted } from './client-error.ts';
+import { ClientError, LimitError, throwIfAborted } from './client-error.ts';
 
 /** What the client's side of TLS consists of, PEM. */
 export interface TlsIdentity {
@@ -99,11 +99,15 @@ export function jsonOf(body: Uint8Array): unknown {
 }
 
 /** The service's refusal, under its own code. */
-function refusal(status: number, body: Uint8Array): ClientError {
+function refusal({ statusCode, headers }: IncomingMessage, body: Uint8Array): ClientError {
+  const status = statusCode ?? 0;
   const parsed = problem.safeParse(jsonOf(body));
   if (!parsed.success) return unexpected(`The service answered ${status} without a code.`);
   const { code, detail, title, requestId } = parsed.data;
-  return new ClientError(code, `${detail ?? title} (request ${requestId})`);
+  const words = `${detail ?? title} (request ${requestId})`;
+  // One instance that has too much to do says `rate_limited` too, and names no limit.
+  const isLimit = code === 'rate_limited' && headers['ratelimit-policy'] !== undefined;
+  return isLimit ? new LimitError(code, words) : new ClientError(code, words);
 }
 
 /** Whether the same request may be answered otherwise later. */
@@ -179,14 +183,14 @@ export class HttpConnection {
   async open(call: Call): Promise<IncomingMessage> {
     const answer = await this.#exchange(call);
     if (answer.statusCode === 200) return answer;
-    throw refusal(answer.statusCode ?? 0, await this.#read(answer, MAX_ANSWER));
+    throw refusal(answer, await this.#read(answer, MAX_ANSWER));
   }
 
   async #attempt(call: Call): Promise<Answer> {
     const answer = await this.#exchange(call);
     const body = await this.#read(answer, call.most ?? MAX_ANSWER);
     const status = answer.statusCode ?? 0;
-    if (!(call.statuses ?? DONE).includes(status)) throw refusal(status, body);
+    if (!(call.statuses ?? DONE).includes(status)) throw refusal(answer, body);
     const header = (name: string) => {
       const value = answer.headers[name.toLowerCase()];
       return typeof value === 'string' ? value : undefined;

@@ -23,7 +23,7 @@ import type {
   WrapRequest,
 } from '../kubernetes/ports.ts';
 import { NAME } from '../name.ts';
-import { ClientError } from './client-error.ts';
+import { ClientError, LimitError } from './client-error.ts';
 import { hedged } from './hedge.ts';
 import type { HedgeTimes } from './hedge.ts';
 import { JSON_TYPE, jsonOf, unexpected } from './http-connection.ts';
@@ -148,15 +148,18 @@ export class KubernetesOverHttp implements KeyService {
   async #ask(call: Call, signal: AbortSignal): Promise<Answer> {
     const headers = { ...this.#headers, ...call.headers };
     const full = { ...call, headers, most: LONGEST_ANSWER };
-    let limited = 0;
+    const limited = new Set<Endpoint>();
     const { value, silent } = await hedged<Endpoint, Answer>(
       {
         places: this.#order(),
         attempt: ({ connection }, ending) => attempt(connection, { ...full, signal: ending }),
-        passes: (error) => {
+        passes: (error, place, others) => {
           if (!TwofoldError.is(error)) return false;
-          // Limits hold over all instances: each place is asked once, and who waits is told at once.
-          if (error.code === 'rate_limited') return ++limited < this.#endpoints.length;
+          // Limits hold over all instances: once each place has said so, who waits is told at once.
+          if (error.cause instanceof LimitError) {
+            limited.add(place);
+            return others > 0 || limited.size < this.#endpoints.length;
+          }
           return ERRORS[error.code].retryable || ELSEWHERE.has(error.code);
         },
         drop: ({ body }) => wipe(body),

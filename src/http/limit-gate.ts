@@ -42,8 +42,10 @@ const UNLIMITED: ReadonlySet<Operation> = new Set<Operation>([
   'approvals.decide',
 ]);
 
-/** Rates that all principals of a namespace use up together. */
-const OF_ALL: ReadonlySet<string> = new Set(['namespace.use', 'service.namespace.use']);
+/** Rates that all who use a key use up together. */
+const OF_KEY: ReadonlySet<string> = new Set(['key.use', 'service.key.use']);
+/** Rates of the principal itself, which nobody else uses up. */
+const OF_SELF: ReadonlySet<string> = new Set(['principal.use', 'service.principal.use']);
 
 /** Refused for a limit: its entries are counted where they are many. */
 export class RateRefused extends TwofoldError {
@@ -104,21 +106,21 @@ export class LimitGate {
   }
 
   /**
-   * Counts a use by one of the service's own principals, which nobody else's uses may keep from its key: the
-   * rates of the principal itself and of the key may refuse it, once they are known to be used up; rates of the
-   * namespace, and every quota, count it and let it through.
+   * Counts a use by one of the service's own principals, which nobody else's uses may keep from its key. What
+   * may refuse it, once known to be used up: rates of the principal, and the rate of the key, of which it has a
+   * bucket of its own. All that others use too (the key's own bucket, rates of the namespace, quotas) counts it
+   * and lets it through.
    * @throws as `count`
    */
   async countOwn(asked: Limited): Promise<Charge | null> {
     const limits = await this.limitsOf(asked);
     if (limits.length === 0) return null;
-    return this.#admitted(
-      this.#parts.limiter.chargeKnown(
-        limits,
-        ({ period, name }) => period === undefined && !OF_ALL.has(name),
-      ),
-      1,
+    const own = limits.filter(({ name }) => OF_KEY.has(name)).map(alone);
+    const mayRefuse = new Set([...own, ...limits.filter(({ name }) => OF_SELF.has(name))]);
+    const charge = this.#parts.limiter.chargeKnown([...own, ...limits], (limit) =>
+      mayRefuse.has(limit),
     );
+    return this.#admitted(charge, 1);
   }
 
   #charge(limits: readonly Limit[], cost: number): Charge | null {
@@ -232,6 +234,9 @@ export class LimitGate {
     });
   }
 }
+
+/** The same rate for the service's own uses of a key alone. */
+const alone = (limit: Limit): Limit => ({ ...limit, bucket: `own/${limit.bucket}` });
 
 function add(
   found: Limit[],

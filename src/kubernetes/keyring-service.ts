@@ -190,7 +190,10 @@ export class KeyringService implements KeyService {
       try {
         return await this.#attempt(asked, run, drop);
       } catch (error) {
-        if (!(error instanceof StaleAnswer)) throw error;
+        if (!(error instanceof StaleAnswer)) {
+          if (ERRORS[TwofoldError.from(error).code].status >= 500) await asked.counted.giveBack();
+          throw error;
+        }
         await sleep(Math.random() * PAUSE_MS * attempt);
       }
     }
@@ -220,7 +223,6 @@ export class KeyringService implements KeyService {
     } catch (error) {
       if (error instanceof StaleAnswer) throw error;
       const failure = TwofoldError.from(error);
-      if (ERRORS[failure.code].status >= 500) await asked.counted.giveBack();
       if (!this.#isSummed(asked, noted, failure)) {
         await this.#record(asked, noted, failure.code, standing);
       }

@@ -84,6 +84,11 @@ export class Bucket {
     return (this.#isUsedUp || now < this.#emptyUntil) && this.#held < 1;
   }
 
+  /** Whether it is a rate that owes a burst already. */
+  get owesMost(): boolean {
+    return this.#rate.perMinute > 0 && this.#held <= -this.#rate.burst;
+  }
+
   /** Negative: what was taken comes back. */
   take(cost: number): void {
     this.#held -= cost;

@@ -94,7 +94,8 @@ export class Limiter {
 
   /**
    * Counts one item of who must not be kept out by what others use, or by a database that does not answer:
-   * it is refused by those limits alone that may, and where they are known to be used up.
+   * it is refused by those limits alone that may, and where they are known to be used up. A rate owes a burst at
+   * most, however much came while the database was away: it is paid soon. Quotas count everything.
    */
   chargeKnown(limits: readonly Limit[], mayRefuse: (limit: Limit) => boolean): Charge {
     const now = this.#now();
@@ -105,12 +106,19 @@ export class Limiter {
         return this.#refuse(limits, limit, bucket, now);
       }
     }
-    return this.#take(
-      limits,
-      buckets.filter((bucket) => bucket !== null),
-      1,
-      now,
-    );
+    const counted: Limit[] = [];
+    const counting: Bucket[] = [];
+    for (const [index, limit] of limits.entries()) {
+      const bucket = buckets[index] ?? null;
+      if (bucket === null) continue;
+      if (bucket.owesMost) {
+        this.#fill(bucket, now);
+        continue;
+      }
+      counted.push(limit);
+      counting.push(bucket);
+    }
+    return this.#take(counted, counting, 1, now);
   }
 
   /** Undoes a charge: the request did nothing. */
@@ -150,7 +158,9 @@ export class Limiter {
     this.#figures.refused += 1;
     if (bucket !== null) this.#fill(bucket, now);
     const retryAfter = bucket?.wait(now) ?? 1_000;
-    return { limits, cost: 0, refused: limit, retryAfter, left: bucket?.left(now) ?? 0 };
+    // Of what there is no room for nothing is known to be used.
+    const left = bucket === null ? limit.rate.burst : bucket.left(now);
+    return { limits, cost: 0, refused: limit, retryAfter, left };
   }
 
   /** Null where there is no room for one more. */

@@ -1,6 +1,7 @@
 /** The Kubernetes KMS v2 provider inside the server: its key, its service and its socket. */
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { PolicyAuthorizer, systemPolicies } from '../access/authorize.ts';
 import { KUBERNETES } from '../access/system.ts';
@@ -21,6 +22,7 @@ import { Announcer } from '../kubernetes/announcer.ts';
 import { KeyManagement, STATUS_GRACE_MS } from '../kubernetes/key-management.ts';
 import { KeyringService } from '../kubernetes/keyring-service.ts';
 import type { UseCounts } from '../kubernetes/ports.ts';
+import type { Charge } from '../limits/limiter.ts';
 import type { Logs } from '../telemetry/logs.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Unwinding } from './unwinding.ts';
@@ -29,6 +31,10 @@ import type { Unwinding } from './unwinding.ts';
 const ATTEMPTS = 5;
 /** How often a look is taken at what waits for its announcement. */
 const ANNOUNCE_MS = 1_000;
+/** How long a call waits for what limits it, ms: far less than its deadline. */
+const COUNT_PATIENCE_MS = 100;
+/** Calls that went on and are not counted yet; more are not counted at all. */
+const MOST_LATE = 1_000;
 const DEVELOPMENT_CLUSTER = 'development';
 
 export interface ProviderParts {
@@ -103,18 +109,42 @@ export async function startProvider(parts: ProviderParts, unwinding: Unwinding):
   );
 }
 
-/** Nothing is counted before the service listens at all. */
+/**
+ * Nothing is counted before the service listens at all. What limits a call may have to be read: the call waits
+ * for that a moment alone, and goes on; it counts once that is known, and nothing refuses it any more.
+ */
 export function countsOf(
   limits: ProviderParts['limits'],
   about: { readonly namespace: string; readonly key: string },
 ): UseCounts {
   const asked = { ...about, principal: KUBERNETES, plane: 'use', uses: true } as const;
+  let late = 0;
+  const patiently = async (counting: Promise<unknown>): Promise<void> => {
+    const patience = new AbortController();
+    const { signal } = patience;
+    // Where others are waited for, only what needs no reading is there in time.
+    const moment = sleep(late > 0 ? 0 : COUNT_PATIENCE_MS, true, { signal, ref: false });
+    const isLate = await Promise.race([
+      counting.then(() => false),
+      moment.catch(() => false),
+    ]).finally(() => patience.abort());
+    if (!isLate) return;
+    late += 1;
+    // What fails now refuses nobody: the next call reads anew.
+    const done = () => void (late -= 1);
+    counting.then(done, done);
+  };
   return {
     count: async () => {
       const gate = limits()?.gate;
-      const charge = await gate?.countOwn(asked).catch(unlessAway);
+      if (gate === undefined || late >= MOST_LATE) return () => undefined;
+      const counting = gate.countOwn(asked).catch(unlessAway);
+      await patiently(counting);
       return () => {
-        if (charge) gate?.refund(charge);
+        const giveBack = (charge: Charge | null) => {
+          if (charge !== null) gate.refund(charge);
+        };
+        counting.then(giveBack, () => undefined);
       };
     },
     limitOf: (failure) => (failure instanceof RateRefused ? failure.limit.name : null),

@@ -125,6 +125,61 @@ const WAITS = {
   waiting: 'commits wait for a standby; whether the manager keeps it so without one is not known',
 } as const;
 
+export interface LookParts {
+  readonly read: () => Promise<Replication>;
+  readonly ask: () => Promise<Strictness>;
+  readonly watch: Pick<ReplicationWatch, 'see' | 'check'>;
+}
+
+/**
+ * Looks at the database, of which one at a time is under way, so that none tells what was before another. The
+ * managers are asked beside them, however long they take; what they said goes with the look that ends next.
+ */
+export class ReplicationLooks {
+  readonly #parts: LookParts;
+  #looks = 0;
+  #looking: Promise<void> | null = null;
+  #asking: Promise<void> | null = null;
+  #strictness: Strictness = 'unknown';
+
+  constructor(parts: LookParts) {
+    this.#parts = parts;
+  }
+
+  /** Every so often. Never rejects. @returns when that look has ended, and the managers have answered if asked */
+  async begin(): Promise<void> {
+    this.#looks += 1;
+    const due =
+      this.#looks % LOOKS_A_QUESTION === 0 || this.#parts.watch.check.state === 'not-strict';
+    if (due) {
+      this.#asking ??= this.#ask().finally(() => {
+        this.#asking = null;
+      });
+    }
+    await Promise.all([this.#look(), due ? this.#asking : null]);
+  }
+
+  #look(): Promise<void> {
+    this.#looking ??= this.#see().finally(() => {
+      this.#looking = null;
+    });
+    return this.#looking;
+  }
+
+  async #see(): Promise<void> {
+    // What does not answer is the database's own check.
+    const seen = await this.#parts.read().catch(() => null);
+    if (seen === null) return;
+    this.#parts.watch.see(seen, this.#strictness);
+    this.#strictness = 'unknown';
+  }
+
+  async #ask(): Promise<void> {
+    this.#strictness = await this.#parts.ask();
+    await this.#look();
+  }
+}
+
 /**
  * Looks until unwound.
  * @throws TwofoldError conflict where replication is required, and is not synchronous
@@ -141,18 +196,12 @@ export async function watchReplication(
     askManagers(config.database),
   ]);
   watch.begin(seen, strictness);
-  let looks = 0;
-  const look = (): void => {
-    looks += 1;
-    const due = looks % LOOKS_A_QUESTION === 0 || watch.check.state === 'not-strict';
-    const asked: Promise<Strictness> | Strictness = due ? askManagers(config.database) : 'unknown';
-    // What does not answer is the database's own check.
-    Promise.all([readReplication(store.pool), asked]).then(
-      ([told, strictness]) => watch.see(told, strictness),
-      () => undefined,
-    );
-  };
-  const timer = setInterval(look, LOOK_MS).unref();
+  const looks = new ReplicationLooks({
+    read: () => readReplication(store.pool),
+    ask: () => askManagers(config.database),
+    watch,
+  });
+  const timer = setInterval(() => void looks.begin(), LOOK_MS).unref();
   unwinding.add('look at the replication', () => clearInterval(timer));
   return watch;
 }

@@ -3,11 +3,11 @@ import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import type { Principal } from '../../src/access/grant.ts';
 import { LimitGate } from '../../src/http/limit-gate.ts';
+import { Limiter } from '../../src/limits/limiter.ts';
+import { ModelBuckets } from '../limits/model.ts';
 import { NO_LIMITS } from './service.ts';
 
-const gate = new LimitGate({
-  // Nothing is counted here.
-  limiter: undefined as never,
+const parts = {
   governance: {
     limits: {
       inForce: () =>
@@ -20,6 +20,11 @@ const gate = new LimitGate({
     },
   },
   keys: { resolve: () => Promise.resolve(null) },
+};
+const gate = new LimitGate({
+  ...parts,
+  // Nothing is counted here.
+  limiter: undefined as never,
   settings: { ...NO_LIMITS, principalPerMinute: 10, adminPerMinute: 10 },
 });
 
@@ -33,6 +38,25 @@ async function bucketOf(who: Who, namespace: string): Promise<string | undefined
   });
   return limit?.bucket;
 }
+
+it('says nothing of the end of a month where there was no room for one more bucket', async () => {
+  const store = new ModelBuckets(() => 0);
+  store.held = true;
+  const limiter = new Limiter({ store, now: () => 0, most: 1 });
+  const small = new LimitGate({
+    ...parts,
+    limiter,
+    settings: { ...NO_LIMITS, principalUsesPerMonth: 100 },
+  });
+  const countOf = (subject: string) => {
+    const principal = { issuer: 'https://idp.example', subject, namespace: null } as Principal;
+    const asked = { principal, namespace: 'a', key: null, plane: 'use', uses: true } as const;
+    return small.count(asked, 'wrap', 1, []);
+  };
+  // Its first request to the database is under way, so that it cannot be forgotten.
+  await countOf('alice');
+  await expect(countOf('bob')).rejects.toMatchObject({ code: 'rate_limited', retryAfter: 1 });
+});
 
 describe('the bucket of a principal over the whole service', () => {
   it('is the same wherever it acts', async () => {

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 
 import { PolicyAuthorizer, systemPolicies } from '../../src/access/authorize.ts';
@@ -12,7 +13,9 @@ import type { NamespaceLimits } from '../../src/governance/limits.ts';
 import type { LimitSettings } from '../../src/http/configured-limits.ts';
 import { LimitGate } from '../../src/http/limit-gate.ts';
 import { LimitRefusals } from '../../src/http/limit-refusals.ts';
+import { StaleAnswer } from '../../src/audit/ports.ts';
 import type { AuditDraft, AuditLog } from '../../src/audit/ports.ts';
+import { TwofoldError } from '../../src/errors.ts';
 import { Announcer } from '../../src/kubernetes/announcer.ts';
 import { KeyManagement } from '../../src/kubernetes/key-management.ts';
 import { KeyringService } from '../../src/kubernetes/keyring-service.ts';
@@ -41,12 +44,33 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
+/** What befalls the entries of calls: none can be made, or every other is overtaken by a change. */
+let fault: 'entry' | 'stale' | null = null;
+/** Reads of limits, while the database is silent; undefined: it answers. */
+let silence: Promise<void> | undefined;
+const whenAnswered = <T extends object>(sets: T): T =>
+  new Proxy(sets, {
+    get: (target, name) => {
+      const method: unknown = Reflect.get(target, name);
+      if (typeof method !== 'function') return method;
+      return async (...asked: unknown[]): Promise<unknown> => {
+        await silence;
+        return Reflect.apply(method, target, asked) as unknown;
+      };
+    },
+  });
+
 /** A provider under limits of the configuration, on buckets and a clock of the test's. */
 async function openProvider(settings: Partial<LimitSettings> = {}) {
   const { epoch, keyring } = world;
   const drafts: AuditDraft[] = [];
   const audit: Pick<AuditLog, 'record' | 'refusal' | 'leaving'> = {
     record: (draft, standing) => {
+      if (fault === 'entry') return Promise.reject(new TwofoldError('audit_unavailable'));
+      if (fault === 'stale' && drafts.length % 2 === 0) {
+        drafts.push(draft);
+        return Promise.reject(new StaleAnswer());
+      }
       drafts.push(draft);
       return world.audit.record(draft, standing);
     },
@@ -58,7 +82,7 @@ async function openProvider(settings: Partial<LimitSettings> = {}) {
   const limiter = new Limiter({ store, now: () => now });
   const gate = new LimitGate({
     limiter,
-    governance: openGovernance(world.governing),
+    governance: openGovernance({ ...world.governing, sets: whenAnswered(world.governing.sets) }),
     keys: keyring.references,
     settings: { ...NO_LIMITS, ...settings },
   });
@@ -152,13 +176,10 @@ const rate = (perMinute: number, burst: number) => ({ perMinute, burst });
 const someone = {
   ...{ issuer: 'https://idp.example', subject: 'alice', method: 'token', namespace: null },
 } as unknown as Principal;
+const usedBy = (principal: Principal) =>
+  ({ principal, namespace: 'default', plane: 'use', uses: true }) as const;
 const byOthers = (key: string | null) =>
-  provider.gate.count(
-    { principal: someone, namespace: 'default', key, plane: 'use', uses: true },
-    'wrap',
-    1,
-    [],
-  );
+  provider.gate.count({ ...usedBy(someone), key }, 'wrap', 1, []);
 
 describe('calls of an API server', () => {
   it('are refused at once by the rate of their key, and go on as it fills', async () => {
@@ -220,6 +241,34 @@ describe('calls of an API server', () => {
     });
   });
 
+  it.each([
+    ['the namespace', { keyPerMinute: 0 }],
+    ['the configuration', { keyPerMinute: 60 }],
+  ])('are let through where others used up what %s lets of their key', async (_whose, settings) => {
+    await open(settings);
+    if (settings.keyPerMinute === 0) {
+      await setLimits({ keys: new Map([[KEY, rate(60, 10)]]) });
+    }
+    const value = await provider.plugin.encrypt(seed());
+    await provider.gate.count({ ...usedBy(someone), key: KEY }, 'wrap', 1_000, []);
+    await provider.limiter.settled();
+    await expect(byOthers(KEY)).rejects.toMatchObject({ code: 'rate_limited' });
+    expect(await calls(8, () => provider.plugin.decrypt(value))).toEqual({
+      ...{ answered: 8, codes: [] },
+    });
+    // By so much and no more, though nobody else uses it now.
+    const { answered, codes } = await calls(20, () => provider.plugin.decrypt(value));
+    expect(answered).toBeLessThanOrEqual(3);
+    expect(codes).toEqual([RESOURCE_EXHAUSTED]);
+  });
+
+  it('count at the rate of their key: less is left to others', async () => {
+    await open();
+    await setLimits({ keys: new Map([[KEY, rate(60, 10)]]) });
+    await calls(11, () => provider.plugin.encrypt(seed()));
+    await expect(byOthers(KEY)).rejects.toMatchObject({ code: 'rate_limited' });
+  });
+
   it('are counted where they are let through: less is left to others', async () => {
     await open();
     await setLimits({ periods: new Map([['namespace.month', 30]]) });
@@ -242,6 +291,58 @@ describe('calls of an API server', () => {
     provider.pass(1_000);
     const { answered } = await calls(20, () => provider.plugin.decrypt(value));
     expect(answered).toBeLessThanOrEqual(2);
+  });
+
+  it('wait for no database either that says nothing of limits which were never read', async () => {
+    await open();
+    await setLimits({ keys: new Map([[KEY, rate(60, 10)]]) });
+    const value = await provider.plugin.encrypt(seed());
+    await provider.close();
+    await open();
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    silence = promise;
+    try {
+      const began = performance.now();
+      expect(await calls(30, () => provider.plugin.decrypt(value))).toEqual({
+        ...{ answered: 30, codes: [] },
+      });
+      // One of them waits; a call may take 2.5 s.
+      expect(performance.now() - began).toBeLessThan(1_500);
+      expect(provider.limiter.figures.allowed).toBe(0);
+    } finally {
+      silence = undefined;
+      resolve(undefined);
+    }
+    // They count now, and the next one may be refused.
+    for (let n = 0; n < 200 && provider.limiter.figures.allowed < 30; n += 1) await sleep(10);
+    expect(provider.limiter.figures.allowed).toBe(30);
+    const { answered, codes } = await calls(20, () => provider.plugin.decrypt(value));
+    expect(answered).toBeLessThanOrEqual(2);
+    expect(codes).toEqual([RESOURCE_EXHAUSTED]);
+  });
+
+  it('are given back where their entry cannot be made, and count once however often they run', async () => {
+    await open();
+    await setLimits({ periods: new Map([['namespace.month', 30]]) });
+    const value = await provider.plugin.encrypt(seed());
+    const uses = async () => {
+      const left = await provider.gate.limitsOf({ ...usedBy(someone), key: KEY });
+      return left.map((limit) => 30 - provider.gate.remaining(limit));
+    };
+    expect(await uses()).toEqual([1]);
+    try {
+      fault = 'entry';
+      expect((await calls(5, () => provider.plugin.decrypt(value))).answered).toBe(0);
+      expect((await calls(5, () => provider.plugin.encrypt(seed()))).answered).toBe(0);
+      expect(await uses()).toEqual([1]);
+      provider.drafts.length = 0;
+      fault = 'stale';
+      expect((await calls(5, () => provider.plugin.encrypt(seed()))).answered).toBe(5);
+      expect(provider.drafts).toHaveLength(10);
+    } finally {
+      fault = null;
+    }
+    expect(await uses()).toEqual([6]);
   });
 
   it('that are refused have one entry in full, and a sum', async () => {

@@ -195,8 +195,30 @@ describe('who is refused by what is known alone', () => {
     charge(world.one);
     await world.one.settled();
     expect(charge(world.one).refused).toBe(own);
-    world.now += 60_000;
     expect(await through(world.one, own, 5)).toBe(0);
+  });
+
+  it('owes a burst at most of each rate, which others wait for too, and all of a quota', async () => {
+    const world = new World();
+    const [ofAll, quota] = [limitOf(rate, 'of all'), limitOf(quotaOf(1_000), 'quota')];
+    const use = () => world.one.chargeKnown([own, ofAll, quota], () => false);
+    world.store.down = true;
+    for (let n = 0; n < 900; n += 1) use();
+    // What was not counted is not given back either.
+    world.one.refund(use());
+    await world.one.settled();
+    world.store.down = false;
+    world.now += 2_000;
+    for (let n = 0; n < 90; n += 1) {
+      use();
+      await world.one.settled();
+    }
+    // What was owed, and what came since: of each a burst, which takes 20 s; the latter is only told now.
+    world.now += 21_000;
+    await through(world.one, ofAll, 1);
+    world.now += 21_000;
+    expect(await through(world.one, ofAll, 5)).toBeGreaterThanOrEqual(4);
+    expect(await through(world.one, quota, 50)).toBe(10);
   });
 });
 

@@ -1,8 +1,16 @@
 /** What the service makes of the replication that PostgreSQL shows. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from '@jest/globals';
 import { checkConfig } from '../../src/config.ts';
 import type { Config } from '../../src/config.ts';
-import { complaintOf, isRequired, ReplicationWatch, stateOf } from '../../src/main/replication.ts';
+import {
+  complaintOf,
+  isRequired,
+  ReplicationLooks,
+  ReplicationWatch,
+  stateOf,
+} from '../../src/main/replication.ts';
+import type { Strictness } from '../../src/main/manager.ts';
 import type { Replication } from '../../src/store/replication.ts';
 import type { Log } from '../../src/telemetry/logs.ts';
 
@@ -114,4 +122,53 @@ it('says once what changes, and is not ready meanwhile where it is required', ()
   });
   expect(seen).toEqual([true, true, true, false, false, false, true]);
   expect(lines).toEqual([`info: ${UNKNOWN}`, `error: ${complaintOf(ALONE)}`, `info: ${UNKNOWN}`]);
+});
+
+it('looks at the database while managers are slow, one look at a time, and believes none that is old', async () => {
+  const { watch } = watched(config(ZONES));
+  watch.begin(STRICT, 'strict');
+  let managers = Promise.withResolvers<Strictness>();
+  let asked = 0;
+  let database: Promise<Replication> = Promise.resolve(STRICT);
+  let reads = 0;
+  const looks = new ReplicationLooks({
+    watch,
+    ask: () => {
+      asked += 1;
+      return managers.promise;
+    },
+    read: () => {
+      reads += 1;
+      return database;
+    },
+  });
+  for (let look = 1; look <= 5; look += 1) await looks.begin();
+  expect([reads, asked]).toEqual([5, 0]);
+  // The sixth asks the managers, which take their time; the database says otherwise meanwhile.
+  const sixth = looks.begin();
+  await sleep(1);
+  database = Promise.resolve(ALONE);
+  await looks.begin();
+  expect(watch.check).toEqual({ name: 'replication', ready: false, state: 'asynchronous' });
+  for (let look = 8; look <= 11; look += 1) await looks.begin();
+  expect([reads, asked]).toEqual([11, 1]);
+  managers.resolve('strict');
+  await sixth;
+  expect(watch.check.ready).toBe(false);
+  // What the managers say goes with what the database says after it.
+  database = Promise.resolve(STRICT);
+  managers = Promise.withResolvers<Strictness>();
+  managers.resolve('not-strict');
+  await looks.begin();
+  expect(watch.check.state).toBe('not-strict');
+  // One that hangs is the only one; one that fails changes nothing, and the next is another.
+  const hanging = Promise.withResolvers<Replication>();
+  database = hanging.promise;
+  const before = reads;
+  const both = Promise.all([looks.begin(), looks.begin()]);
+  await Promise.resolve();
+  expect(reads).toBe(before + 1);
+  hanging.reject(new Error('away'));
+  await both;
+  expect(watch.check.state).toBe('not-strict');
 });
