@@ -108,7 +108,8 @@ export class PolicyEffectPreviews implements PolicyPreviews {
     const facts = { uses, ran: await schedule.notices(id) };
     const [was, is] = [before, after].map(({ key, versions }) => {
       const policy = winningPolicy(key, set);
-      const scheduled = scheduledKey(key, versions, facts);
+      const policyName = winnerOf(key.labels, key.rotation, set)?.name ?? null;
+      const scheduled = scheduledKey(key, versions, { ...facts, policyName });
       return {
         due: dueActions(scheduled, policy, now),
         nextAt: nextDue(scheduled, policy, now),

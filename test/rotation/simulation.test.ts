@@ -44,7 +44,7 @@ function after(of: ScheduledKey, action: DueAction, at: Date): ScheduledKey {
     case 'deactivate':
       return withVersion(of, action.version, { state: 'deactivated', deactivateAt: null });
     case 'retire': {
-      const closed = { state: 'deactivated', deactivateAt: null, retiredAt: at } as const;
+      const closed = { state: 'deactivated', deactivateAt: null, retired: of.revision } as const;
       const retired = withVersion(of, action.version, closed);
       return { ...retired, minUsableVersion: Math.max(of.minUsableVersion, action.version + 1) };
     }
