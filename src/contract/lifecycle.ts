@@ -55,7 +55,8 @@ export const compromiseVersion = defineRoute({
           description:
             'Of the primary: makes a new version of its suite and makes it the primary in the same ' +
             'transaction. Without it the key protects nothing until it is rotated. Where none may be ' +
-            'made now (the key is suspended, say), the version falls all the same: `replacementRefused`.',
+            'made now (the key is suspended, say), the version falls all the same: `replacementRefused`. ' +
+            'The same request again makes it, once it can be made and while the key has no primary.',
         }),
     })
     .meta({ id: 'CompromiseRequest' }),

@@ -175,7 +175,7 @@ function stateFields(version: KeyVersion, tombstones: Tombstones | undefined) {
 const endOf = (version: KeyVersion): Date | undefined =>
   version.state === 'destroyed' ? version.destroyedAt : destructionOf(version)?.at;
 
-/** `tombstones`: of the key; what is changed is not destroyed, so that answers to changes need none. */
+/** `tombstones`: of the key; no version that is changed is destroyed, so that answers to its changes need none. */
 export function versionResource(
   key: Key,
   version: KeyVersion,

@@ -85,7 +85,7 @@ function destructionOf({ at, after, reason }: DestructionBody) {
 }
 
 function destructionRoutes({ lifecycle, token }: Dependencies): readonly GuardedRoute[] {
-  const showKey = ({ after }: PreparedChange) => keyResource(after, token);
+  const showKey = ({ after, tombstones }: PreparedChange) => keyResource(after, token, tombstones);
   return [
     route(contract.putKeyDestruction, {
       handle: (call) =>

@@ -21,6 +21,8 @@ import type {
 } from './lifecycle-operations.ts';
 import type { NewVersionParts } from './new-version.ts';
 import type { ChangeDone, ChangeRun, KeyView } from './operations.ts';
+import type { KeyStore } from './ports.ts';
+import { tombstonesOf } from './tombstones.ts';
 import { TokenRemovals } from './token-removals.ts';
 import type { RemovalParts } from './token-removals.ts';
 import {
@@ -43,6 +45,7 @@ export type OnKey = (
 ) => Promise<ChangeDone>;
 
 export interface LifecycleParts extends NewVersionParts, RemovalParts {
+  readonly store: Pick<KeyStore, 'dropIntent' | 'tombstones'>;
   readonly rules: DestructionRules;
 }
 
@@ -125,7 +128,11 @@ export class LifecycleAdministration implements KeyLifecycle {
     input: ReasonedDestruction,
     run: ChangeRun,
   ) {
-    const plan: Planner = (view) => planKeyDestruction(this.#destruction, view, input);
+    const plan: Planner = async (view) => {
+      const planned = await planKeyDestruction(this.#destruction, view, input);
+      const tombstones = await tombstonesOf(this.#parts.store, view);
+      return { ...planned, change: { ...planned.change, tombstones } };
+    };
     return this.#conditional(grant, run, plan);
   }
 

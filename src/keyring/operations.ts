@@ -337,6 +337,8 @@ export interface PreparedChange {
   readonly effects?: KeyPolicyEffects;
   /** Of an export. */
   readonly exported?: ExportedKey;
+  /** Of a key that is to be destroyed: what its destroyed versions leave. */
+  readonly tombstones?: ReadonlyMap<number, Tombstone>;
   /** Names and ids of other keys that the change touches: of the one that loses an alias. */
   readonly also?: readonly string[];
   /** The key that loses an alias to this one, as it was. */

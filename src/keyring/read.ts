@@ -8,6 +8,7 @@ import { inTurns } from './in-turns.ts';
 import type { CertificateChainView, KeyRead, KeyView } from './operations.ts';
 import type { KeyStore } from './ports.ts';
 import type { UseReport } from './use-report.ts';
+import { tombstonesOf } from './tombstones.ts';
 
 /** Verified at a time, so that a long page leaves the HSM's queue to others. */
 const KEYS_AT_ONCE = 4;
@@ -40,13 +41,8 @@ export class KeyReading implements KeyRead {
     return this.#catalog.fresh(grant.namespace, grant.key ?? '');
   }
 
-  async tombstones(
-    _grant: Grant<'keys.read'>,
-    { key, versions }: KeyView,
-  ): ReturnType<KeyRead['tombstones']> {
-    if (versions.every(({ state }) => state !== 'destroyed')) return new Map();
-    const found = await this.#store.tombstones(key.id);
-    return new Map(found.map((tombstone) => [tombstone.version, tombstone]));
+  tombstones(_grant: Grant<'keys.read'>, view: KeyView): ReturnType<KeyRead['tombstones']> {
+    return tombstonesOf(this.#store, view);
   }
 
   certificateChain(grant: Grant<'keys.read'>, version: number): Promise<CertificateChainView> {

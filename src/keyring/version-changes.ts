@@ -1,6 +1,6 @@
 /** Plans that change the state of one version, and the times at which it will change by itself. */
 import { findSuiteByNumber } from '../crypto/suites.ts';
-import { TwofoldError } from '../errors.ts';
+import { ERRORS, TwofoldError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import { versionOf } from './catalog.ts';
 import type { Plan } from './changes.ts';
@@ -15,7 +15,7 @@ import type {
   ScheduleVersion,
 } from './lifecycle-operations.ts';
 import type { KeyView } from './operations.ts';
-import { planNothing, planVersionChange, planVersionRow } from './row-plans.ts';
+import { planNothing, planVersionChange, planVersionRow, standing } from './row-plans.ts';
 import type { RowMac } from './row-mac.ts';
 import { usedOf } from './selection.ts';
 import { planSuccessor } from './succession.ts';
@@ -26,6 +26,9 @@ export const BY_CLOCK = {
   activate: 'It was to be activated at this time.',
   deactivate: 'It was to be deactivated at this time.',
 } as const;
+
+/** A replacement that took so long to fail is not tried again: the compromise waits for it. */
+const TRIED_LONG_MS = 2_000;
 
 interface Parts {
   readonly mac: RowMac;
@@ -122,7 +125,7 @@ const withoutPrimary = ({ key }: KeyView, number: number): Partial<Key> =>
  * The primary falls like any other; with `replace` a new version of its suite takes its place in the
  * same transaction, else the key protects nothing until it is rotated. Where none may be made now (the
  * key is suspended, its suite cannot be had), it falls all the same, and the detail says why it has no
- * successor. `refused`: what a replacement met before, so that none is tried.
+ * successor; the same again makes one then, while the key has no primary. `refused`: what a replacement met before, so that none is tried.
  */
 export async function planCompromise(
   parts: NewVersionParts,
@@ -132,7 +135,12 @@ export async function planCompromise(
 ): Promise<Plan> {
   checkReason(reason);
   const version = versionOf(view, number);
-  if (version.state === 'compromised') return planNothing(view, { reason }, version);
+  if (version.state === 'compromised') {
+    // The same request again makes the replacement that the first one could not.
+    const lacks = replace && view.key.primary === null && number === standing(view).version;
+    if (!lacks) return planNothing(view, { reason }, version);
+    return planMissingReplacement(parts, view, { version, reason }, { dryRun, refused });
+  }
   const changed = transition(version, { kind: 'compromise', at: parts.clock(), reason });
   const unreplaced = (more: Readonly<Record<string, string>>) => {
     const fields = withoutPrimary(view, number);
@@ -141,12 +149,43 @@ export async function planCompromise(
   };
   if (!replace || view.key.primary !== number) return unreplaced({});
   if (refused !== null) return unreplaced({ replacementRefused: refused });
+  const successor = () => planSuccessor(parts, view, {}, { dryRun, changed });
   try {
-    return fallen(await planSuccessor(parts, view, {}, { dryRun, changed }), changed, reason);
+    return fallen(await twiceIfPassing(successor), changed, reason);
   } catch (error) {
     // What stops a new version must not keep a compromise from being heeded.
     if (!TwofoldError.is(error)) throw error;
     return unreplaced({ replacementRefused: error.code });
+  }
+}
+
+/** @throws TwofoldError what may pass; any other refusal is in the detail, as at the compromise itself */
+async function planMissingReplacement(
+  parts: NewVersionParts,
+  view: KeyView,
+  { version, reason }: { readonly version: KeyVersion; readonly reason: string },
+  { dryRun, refused }: { readonly dryRun: boolean; readonly refused: ErrorCode | null },
+): Promise<Plan> {
+  const without = (replacementRefused: ErrorCode) =>
+    planNothing(view, { reason, replacementRefused }, version);
+  if (refused !== null) return without(refused);
+  try {
+    return fallen(await planSuccessor(parts, view, {}, { dryRun }), version, reason);
+  } catch (error) {
+    if (!TwofoldError.is(error) || ERRORS[error.code].retryable) throw error;
+    return without(error.code);
+  }
+}
+
+/** Tries again, once and soon, what failed by something that may pass. */
+async function twiceIfPassing<T>(attempt: () => Promise<T>): Promise<T> {
+  const began = performance.now();
+  try {
+    return await attempt();
+  } catch (error) {
+    const passing = TwofoldError.is(error) && ERRORS[error.code].retryable;
+    if (!passing || performance.now() - began > TRIED_LONG_MS) throw error;
+    return attempt();
   }
 }
 

@@ -8,8 +8,8 @@
  * compromise; the limit of AES-GCM rotates an enabled key without a policy or with a paused one too.
  *
  * Under a policy with `notice` a version is retired no sooner than so long after that was announced. Another
- * revision of the policy, a retirement that moves to later, and a version that was opened again by hand
- * are announced anew.
+ * policy or revision of it, a retirement that moves to later, and a version that was retired and then opened
+ * again by hand are announced anew, and so is whatever did not come within a day of its announced time.
  *
  * `dueAt` comes from stored facts, so a clock that goes back makes nothing due that was not, and
  * what was done is known by (key, policy revision, `identityOf`, `dueAt`). After an action the key is
@@ -20,8 +20,11 @@ import { earlier, later, storedDuration } from '../keyring/durations.ts';
 import type { RotationPolicy } from '../keyring/rotation-policy.ts';
 import { nextRotation, suiteOfRotation } from './next-rotation.ts';
 import type { RotationCause } from './next-rotation.ts';
-import { activePrimary, isGoverned, rotationFacts } from './scheduled-key.ts';
+import { activePrimary, isGoverned, OWN_POLICY, rotationFacts } from './scheduled-key.ts';
 import type { ScheduledKey, ScheduledVersion } from './scheduled-key.ts';
+
+/** How long after its announced time a retirement may still come without being announced again. */
+const STANDS_MS = 86_400_000;
 
 /** Of the policy that asked; 0 for the limit of AES-GCM where no policy applies. */
 interface ByPolicy {
@@ -81,8 +84,12 @@ interface RetirementNotice extends Notice {
   readonly version: number;
   /** When the policy asks for it. */
   readonly asked: Date;
-  /** When it was retired before and then opened again; null where it was not. */
-  readonly retiredAt: Date | null;
+  /** Whose policy asks: a name of the namespace, or null for the key's own. */
+  readonly policyName: string | null;
+  /** Revision of the key at which the version was retired before and then opened again; 0 where it was not. */
+  readonly retired: number;
+  /** Announcements of this version before; it makes another one of each, whatever the clock did. */
+  readonly earlier: number;
 }
 
 export type NoticeAction = SetNotice | RetirementNotice;
@@ -116,9 +123,9 @@ export function identityOf(action: DueAction): string {
 function noticeIdentity(notice: NoticeAction): string {
   const name = `notice/${notice.of}/${String(notice.version ?? 0)}`;
   if (notice.of !== 'retirement') return `${name}/${String(notice.for.getTime())}`;
-  const { asked, retiredAt } = notice;
-  const again = retiredAt === null ? '' : `/${String(retiredAt.getTime())}`;
-  return `${name}/${String(asked.getTime())}${again}`;
+  const { asked, policyName, retired, earlier: before } = notice;
+  const parts = [asked.getTime(), policyName ?? OWN_POLICY, retired, before];
+  return [name, ...parts].map(String).join('/');
 }
 
 /**
@@ -174,7 +181,7 @@ function planOf(key: ScheduledKey, policy: RotationPolicy | null, now: Date): re
     ...retirementNotices(key, policy, wanted, now),
     ...of('activate'),
     ...rotation,
-    ...retirementsOf(key, policy, wanted),
+    ...retirementsOf(key, policy, wanted, now),
     ...of('deactivate'),
     ...of('destroy-version'),
     ...of('destroy-key'),
@@ -300,12 +307,14 @@ function retirementsOf(
   key: ScheduledKey,
   policy: RotationPolicy | null,
   versions: readonly Wanted[],
+  now: Date,
 ): readonly RetireAction[] {
   const actions: RetireAction[] = [];
   if (policy === null) return actions;
   let after = new Date(0);
   for (const { version, at, cause } of versions) {
-    const closes = policy.notice === null ? at : closesAt(key, policy, version, at);
+    const closes =
+      policy.notice === null ? at : announcedFor(key, policy, { version, at }, now).closes;
     if (closes === null) break;
     if (policy.notice !== null && closes > after) after = closes;
     actions.push({
@@ -320,24 +329,40 @@ function retirementsOf(
   return actions;
 }
 
-/** When a version may be closed, as was announced for then or later; null where that was not. */
-function closesAt(
-  { retiring }: ScheduledKey,
-  { notice, revision }: RotationPolicy,
-  { version, retiredAt }: ScheduledVersion,
-  at: Date,
-): Date | null {
-  if (notice === null) return at;
-  const length = storedDuration(notice);
-  const ends = retiring
-    .filter((given) => given.version === version && given.policyRevision === revision)
-    .filter(({ givenAt }) => retiredAt === null || givenAt > retiredAt)
-    .map(({ asked, givenAt }) => Math.max(asked.getTime(), later(givenAt.getTime(), length)))
-    .filter((end) => end >= at.getTime());
-  return ends.length === 0 ? null : new Date(Math.min(...ends));
+interface Announced {
+  /** When the version may be closed; null where that was not announced, or is to be announced anew. */
+  readonly closes: Date | null;
+  /** From when on it is announced anew; null where it was not announced. */
+  readonly lapses: Date | null;
 }
 
-/** Due also when the retirement is: it waits for them. */
+/**
+ * By the announcements for `at` or later. One that was given later than now does not count, and one does not
+ * stand for ever: who put an older version to use again meanwhile is told again before it closes.
+ */
+function announcedFor(
+  { retiring, policyName }: ScheduledKey,
+  { notice, revision }: RotationPolicy,
+  { version: { version, retired }, at }: Pick<Wanted, 'version' | 'at'>,
+  now: Date,
+): Announced {
+  if (notice === null) return { closes: at, lapses: null };
+  const length = storedDuration(notice);
+  const ends = retiring
+    .filter((given) => given.version === version && given.retired === retired)
+    .filter((given) => given.policyName === policyName && given.policyRevision === revision)
+    .filter(({ givenAt }) => givenAt <= now)
+    .map(({ asked, givenAt }) => Math.max(asked.getTime(), later(givenAt.getTime(), length)))
+    .filter((end) => end >= at.getTime());
+  if (ends.length === 0) return { closes: null, lapses: null };
+  const standing = ends.filter((end) => now.getTime() < end + STANDS_MS);
+  return {
+    closes: standing.length === 0 ? null : new Date(Math.min(...standing)),
+    lapses: new Date(Math.max(...ends) + STANDS_MS),
+  };
+}
+
+/** Due also when the retirement is, which waits for them. Of what was announced: once that lapses. */
 function retirementNotices(
   key: ScheduledKey,
   policy: RotationPolicy | null,
@@ -346,18 +371,23 @@ function retirementNotices(
 ): readonly NoticeAction[] {
   if (policy === null || policy.notice === null) return [];
   const notice = storedDuration(policy.notice);
-  return versions
-    .filter(({ version, at }) => closesAt(key, policy, version, at) === null)
-    .map(({ version: { version, retiredAt }, at, known }) => ({
+  return versions.map((wanting) => {
+    const { at, known } = wanting;
+    const { version, retired } = wanting.version;
+    const { lapses } = announcedFor(key, policy, wanting, now);
+    return {
       kind: 'notice',
       of: 'retirement',
       version,
       asked: at,
-      retiredAt,
+      policyName: key.policyName,
+      retired,
+      earlier: key.retiring.filter((given) => given.version === version).length,
       for: new Date(Math.max(at.getTime(), later(now.getTime(), notice))),
-      dueAt: new Date(Math.max(earlier(at.getTime(), notice), known.getTime())),
+      dueAt: lapses ?? new Date(Math.max(earlier(at.getTime(), notice), known.getTime())),
       policyRevision: policy.revision,
-    }));
+    };
+  });
 }
 
 /**

@@ -21,7 +21,7 @@ import { courseOf } from './course.ts';
 import { dueActions, nextDue } from './due.ts';
 import type { DueAction } from './due.ts';
 import { usesAsked } from './next-rotation.ts';
-import type { ClosingUses, LightKey, RotationScan } from './ports.ts';
+import type { ClosingUses, LightKey, OldestVersions, RotationScan } from './ports.ts';
 import { closingOf, supersessionsOf } from './retirement-count.ts';
 import { scheduledKey } from './scheduled-key.ts';
 import type { ScheduleReads } from './scheduler-ports.ts';
@@ -30,6 +30,8 @@ import type { ScheduleReads } from './scheduler-ports.ts';
 const MOST_KEYS = 50_000;
 /** Versions of which it sums the uses. */
 const MOST_VERSIONS = 100_000;
+/** Of these in one statement, which has to end before its deadline. */
+const VERSIONS_A_STATEMENT = 200;
 /** Keys that it names. */
 const NAMED = 20;
 const RETRY_AFTER = 2;
@@ -79,7 +81,7 @@ export class PolicyEffectPreviews implements PolicyPreviews {
     });
     let [complete, summed] = [true, 0];
     for await (const batch of scan.keys(change.namespace, asked, labelsOf(change))) {
-      const closing = new Map<string, ClosingKey>();
+      const closing = new Map<string, Closing>();
       for (const key of batch) {
         if (fold.examined >= mostKeys) {
           complete = false;
@@ -88,11 +90,18 @@ export class PolicyEffectPreviews implements PolicyPreviews {
         const found = fold.add(key);
         if (found !== null) closing.set(key.id, found);
       }
-      const wanted = [...closing.values()].filter(({ versions }) => {
+      const wanted = [...closing.values()].filter(({ key: { versions } }) => {
         summed += versions;
         return summed <= MOST_VERSIONS;
       });
-      if (wanted.length > 0) fold.sum(wanted, await scan.usesOfOldest(wanted));
+      const oldest = wanted.map(({ key, skipped }) => ({ ...key, skipped }));
+      const uses: Sums = [];
+      for (const some of statementsOf(oldest)) uses.push(...(await scan.usesOfOldest(some)));
+      if (wanted.length > 0)
+        fold.sum(
+          wanted.map(({ key }) => key),
+          uses,
+        );
       if (!complete) break;
       await turn();
     }
@@ -108,7 +117,8 @@ export class PolicyEffectPreviews implements PolicyPreviews {
     const facts = { uses, ran: await schedule.notices(id) };
     const [was, is] = [before, after].map(({ key, versions }) => {
       const policy = winningPolicy(key, set);
-      const scheduled = scheduledKey(key, versions, facts);
+      const policyName = winnerOf(key.labels, key.rotation, set)?.name ?? null;
+      const scheduled = scheduledKey(key, versions, { ...facts, policyName });
       return {
         due: dueActions(scheduled, policy, now),
         nextAt: nextDue(scheduled, policy, now),
@@ -153,6 +163,36 @@ interface Due {
   readonly closes: number;
   readonly announced: boolean;
   readonly at: number;
+}
+
+/** What a change closes of a key: all but the oldest so many, which close in any case. */
+interface Closing {
+  readonly key: ClosingKey;
+  readonly skipped: number;
+}
+
+type Sums = Awaited<ReturnType<ClosingUses['usesOfOldest']>>[number][];
+
+/** The versions of these keys in parts of at most `most`; one key may be in several. */
+export function statementsOf(
+  keys: readonly OldestVersions[],
+  most = VERSIONS_A_STATEMENT,
+): readonly (readonly OldestVersions[])[] {
+  const statements: OldestVersions[][] = [];
+  let [current, left]: [OldestVersions[], number] = [[], 0];
+  for (const { keyId, skipped, versions } of keys) {
+    for (let done = 0; done < versions;) {
+      if (left === 0) {
+        [current, left] = [[], most];
+        statements.push(current);
+      }
+      const some = Math.min(left, versions - done);
+      current.push({ keyId, skipped: skipped + done, versions: some });
+      done += some;
+      left -= some;
+    }
+  }
+  return statements;
 }
 
 const NO_USES: Uses = { uses: 0, lastAt: null };
@@ -209,7 +249,7 @@ class EffectFold {
   }
 
   /** What of the key would be closed; null where the change closes nothing of it. */
-  add(key: LightKey): ClosingKey | null {
+  add(key: LightKey): Closing | null {
     const { before, after, name } = this.#change;
     const counts = this.#counts;
     this.examined += 1;
@@ -227,7 +267,7 @@ class EffectFold {
     this.#moved.set(place, { from, to, keys: (this.#moved.get(place)?.keys ?? 0) + 1 });
   }
 
-  #due(key: LightKey): ClosingKey | null {
+  #due(key: LightKey): Closing | null {
     const { before, after } = this.#change;
     const primary = key.rotationHold?.primary ?? null;
     const [was = NOTHING, is = NOTHING] = [before, after].map((set) =>
@@ -236,7 +276,10 @@ class EffectFold {
     const counts = this.#counts;
     if (is.rotates && !was.rotates) counts.atOnce += 1;
     if (was.rotates && !is.rotates) counts.held += 1;
-    const more = is.closes - (was.announced && !is.announced ? 0 : was.closes);
+    // What closes sooner than it would have counts among what the change closes.
+    const isSooner = Math.max(is.at, this.#now) < Math.max(was.at, this.#now);
+    const skipped = isSooner ? 0 : was.closes;
+    const more = is.closes - skipped;
     if (more <= 0) return null;
     counts.keys += 1;
     if (is.announced) {
@@ -244,7 +287,7 @@ class EffectFold {
       this.#from = Math.min(this.#from, is.at);
     } else counts.closing += more;
     const { id: keyId, name } = key;
-    return { keyId, name, versions: is.closes, protect: NO_USES, process: NO_USES };
+    return { key: { keyId, name, versions: more, protect: NO_USES, process: NO_USES }, skipped };
   }
 
   /** @param found sums over the versions of these keys that close */

@@ -49,12 +49,18 @@ export interface RotationScan {
   keys(namespace: string, uses: UsesAsked, labels?: Labels): AsyncIterable<readonly LightKey[]>;
 }
 
+export interface OldestVersions {
+  readonly keyId: string;
+  readonly skipped: number;
+  readonly versions: number;
+}
+
 export interface ClosingUses {
   /**
-   * Sums over the oldest so many usable versions of each key, its primary among them, as `superseded` has
-   * them; what was never used is left out.
+   * Sums over the oldest so many usable versions of each key but the `skipped` oldest, its primary among them,
+   * as `superseded` has them; what was never used is left out.
    */
-  usesOfOldest(keys: readonly { readonly keyId: string; readonly versions: number }[]): Promise<
+  usesOfOldest(keys: readonly OldestVersions[]): Promise<
     readonly {
       readonly keyId: string;
       readonly usage: 'protect' | 'process';

@@ -63,9 +63,10 @@ export class RotationReading {
     const set = await policies.of(grant.namespace);
     const effective = effectivePolicy(labels, rotation, set.policies);
     const uses = primary === null ? 0 : await store.usesOf(id, primary);
-    const key = scheduledKey(view.key, view.versions, { uses, ran: await store.notices(id) });
-    const now = clock();
     const winner = effective?.candidates[0] ?? null;
+    const facts = { uses, ran: await store.notices(id), policyName: winner?.name ?? null };
+    const key = scheduledKey(view.key, view.versions, facts);
+    const now = clock();
     const policy = winner && inForce(winner, view.key, set.paused);
     const due = dueActions(key, policy, now);
     return {

@@ -14,8 +14,8 @@ export interface ScheduledVersion {
   readonly destroyAt: Date | null;
   /** When the next higher version became active; null while there is none. */
   readonly supersededAt: Date | null;
-  /** When a policy retired it last; it may have been opened again since. */
-  readonly retiredAt: Date | null;
+  /** Revision of the key at which a policy retired it last, 0 for never; it may have been opened again since. */
+  readonly retired: number;
 }
 
 export interface ScheduledKey {
@@ -26,6 +26,8 @@ export interface ScheduledKey {
   readonly minUsableVersion: number;
   /** Of its row. */
   readonly revision: number;
+  /** Of the policy in effect; null for its own, and where none is. */
+  readonly policyName: string | null;
   readonly suspended: boolean;
   /** When the whole key is to be destroyed; null while that is not planned. */
   readonly destroyAt: Date | null;
@@ -44,7 +46,10 @@ export interface AnnouncedRetirement {
   readonly version: number;
   /** When the policy asked for it, as of then. */
   readonly asked: Date;
+  readonly policyName: string | null;
   readonly policyRevision: number;
+  /** As of then: see `ScheduledVersion`. Times do not tell what came first where the clock went back. */
+  readonly retired: number;
   readonly givenAt: Date;
 }
 
@@ -59,27 +64,40 @@ export interface RanBefore {
 export interface ScheduleFacts {
   readonly uses: number;
   readonly ran: readonly RanBefore[];
+  /** See `ScheduledKey`. */
+  readonly policyName: string | null;
 }
 
-const RETIREMENT = /^notice\/retirement\/(\d+)\/(\d+)(?:\/\d+)?$/;
+/** In the place of a policy's name, which it cannot be. */
+export const OWN_POLICY = '-';
+const ANNOUNCED =
+  /^notice\/retirement\/(?<version>\d+)\/(?<asked>\d+)\/(?<policy>[^/]+)\/(?<retired>\d+)\/\d+$/;
+const RETIRED = /^retire\/(\d+)\/(\d+)$/;
 
 function retirementsIn(ran: readonly RanBefore[]): readonly AnnouncedRetirement[] {
   return ran.flatMap(({ action, policyRevision, doneAt: givenAt }) => {
-    const [, version, asked] = RETIREMENT.exec(action) ?? [];
-    if (version === undefined) return [];
-    return [{ version: Number(version), asked: new Date(Number(asked)), policyRevision, givenAt }];
+    const { version, asked, policy, retired } = ANNOUNCED.exec(action)?.groups ?? {};
+    if (version === undefined || policy === undefined) return [];
+    return [
+      {
+        version: Number(version),
+        asked: new Date(Number(asked)),
+        policyName: policy === OWN_POLICY ? null : policy,
+        policyRevision,
+        retired: Number(retired),
+        givenAt,
+      },
+    ];
   });
 }
 
-/** By version, when it was retired last. */
-function retiredIn(ran: readonly RanBefore[]): ReadonlyMap<number, Date> {
-  const last = new Map<number, Date>();
-  for (const { action, doneAt } of ran) {
-    const [kind, version] = action.split('/');
-    const before = last.get(Number(version));
-    if (kind === 'retire' && (before === undefined || doneAt > before)) {
-      last.set(Number(version), doneAt);
-    }
+/** By version, at which revision of the key it was retired last. */
+function retiredIn(ran: readonly RanBefore[]): ReadonlyMap<number, number> {
+  const last = new Map<number, number>();
+  for (const { action } of ran) {
+    const [found, version, revision] = RETIRED.exec(action) ?? [];
+    if (found === undefined) continue;
+    last.set(Number(version), Math.max(Number(revision), last.get(Number(version)) ?? 0));
   }
   return last;
 }
@@ -91,7 +109,7 @@ const timeOf = (version: KeyVersion, name: string): Date | null =>
 export function scheduledKey(
   key: Key,
   versions: readonly KeyVersion[],
-  { uses, ran }: ScheduleFacts,
+  { uses, ran, policyName }: ScheduleFacts,
 ): ScheduledKey {
   const supersededAt = (index: number): Date | null => {
     const next = versions.slice(index + 1).find((each) => timeOf(each, 'activatedAt') !== null);
@@ -105,6 +123,7 @@ export function scheduledKey(
     primary: key.primary,
     minUsableVersion: key.minUsableVersion,
     revision: key.revision,
+    policyName,
     suspended: key.suspension !== null,
     destroyAt: key.destruction?.at ?? null,
     destroyedAt: key.destroyedAt,
@@ -119,7 +138,7 @@ export function scheduledKey(
       deactivateAt: timeOf(version, 'deactivateAt'),
       destroyAt: destructionOf(version)?.at ?? null,
       supersededAt: supersededAt(index),
-      retiredAt: retired.get(version.version) ?? null,
+      retired: retired.get(version.version) ?? 0,
     })),
     noticed: ran.map(({ action }) => action),
     retiring: retirementsIn(ran),

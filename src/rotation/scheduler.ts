@@ -15,7 +15,7 @@ import type { ChangeRun, KeyRead, KeyView } from '../keyring/operations.ts';
 import type { KeyWrite } from '../keyring/ports.ts';
 import type { RotationPolicy } from '../keyring/rotation-policy.ts';
 import { GCM_ROTATION } from '../keyring/usage.ts';
-import { winningPolicy } from '../keyring/selector-policy.ts';
+import { winnerOf, winningPolicy } from '../keyring/selector-policy.ts';
 import type { Act } from './acts.ts';
 import { Budget } from './budget.ts';
 import { dueActions, dueSince, identityOf, nextDue } from './due.ts';
@@ -300,7 +300,7 @@ export class Scheduler {
         actions += 1;
       } catch (error) {
         const failure = TwofoldError.from(error);
-        if (ENDS_A_LOOK.has(failure.code)) throw error;
+        if (ENDS_A_LOOK.has(failure.code) && !this.#isStuck(look, action, failure)) throw error;
         failed.set(kindOf(action), failure);
         if (action.kind !== 'rotate' || failure.code !== 'suite_unavailable_here') continue;
         // A suite that cannot be had is no reason to stay with an old key: it stays visible as the failure.
@@ -310,6 +310,11 @@ export class Scheduler {
         actions += 1;
       }
     }
+  }
+
+  /** A notice that meets a conflict again, on a key that nobody changed, keeps nothing else from being done. */
+  #isStuck({ keyId, marks }: Look, { kind }: DueAction, { code }: TwofoldError): boolean {
+    return kind === 'notice' && code === 'conflict' && this.#conflicts.get(keyId) === marks;
   }
 
   /** When a key rotates that finds no rotation left: in its turn, and once that has passed with the next one. */
@@ -334,6 +339,7 @@ export class Scheduler {
     const { primary } = view.key;
     const set = await policies.of(namespace);
     const policy = winningPolicy(view.key, set);
+    const policyName = winnerOf(view.key.labels, view.key.rotation, set)?.name ?? null;
     // The set says too whether the namespace is paused, which holds for a key's own policy as well.
     const policySet = set.revision;
     const uses = primary === null ? 0 : await store.usesOf(keyId, primary);
@@ -342,7 +348,7 @@ export class Scheduler {
       view,
       policy,
       policySet,
-      key: scheduledKey(view.key, view.versions, { uses, ran }),
+      key: scheduledKey(view.key, view.versions, { uses, ran, policyName }),
     };
   }
 

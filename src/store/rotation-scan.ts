@@ -97,13 +97,13 @@ const USERS = 500;
 const USES_OF_OLDEST = {
   name: 'uses_of_oldest',
   text: `select o.id::text as key_id, u.usage, sum(u.uses)::float8 as uses, max(u.last_at) as last_at
-    from unnest($1::uuid[], $2::integer[]) o(id, versions)
+    from unnest($1::uuid[], $2::integer[], $3::integer[]) o(id, skipped, versions)
     cross join lateral (select min_usable_version, primary_version from public.key
       where id = o.id limit 1) k
     cross join lateral (select version from public.key_version
       where key_id = o.id and version between k.min_usable_version and k.primary_version
         and activated_at is not null and state in ('active', 'deactivated')
-      order by version limit o.versions) v
+      order by version offset o.skipped limit o.versions) v
     cross join lateral (select usage, uses, last_at from public.version_use
       where key_id = o.id and version = v.version
       order by last_at desc, id desc limit ${String(USERS)}) u
@@ -204,7 +204,11 @@ export const createRotationScan = (
   },
 
   usesOfOldest: async (keys) => {
-    const values = [keys.map(({ keyId }) => keyId), keys.map(({ versions }) => versions)];
+    const values = [
+      keys.map(({ keyId }) => keyId),
+      keys.map(({ skipped }) => skipped),
+      keys.map(({ versions }) => versions),
+    ];
     const { rows } = await searches
       .run(() => read(() => pool.query<OldestUses>({ ...USES_OF_OLDEST, values })))
       .catch(refuse);

@@ -243,6 +243,41 @@ describe('a destruction', () => {
   });
 });
 
+it('the destruction of a key counts what its destroyed versions leave, as reading it does', async () => {
+  const destruction = { minimumWaitMs: 0, defaultWaitMs: 86_400_000, backupHorizonMs: null };
+  const own = await openService({ destruction });
+  try {
+    const call = async (method: string, path: string, json?: object) => {
+      const { headers } = await own.call('auditor', 'GET', '/v1/keys/k');
+      return own.call('admin', method, `${K}${path}`, {
+        ...(json === undefined ? {} : { json }),
+        ...(method === 'PUT' ? { headers: { 'if-match': String(headers.get('etag')) } } : {}),
+      });
+    };
+    await own.call('admin', 'POST', '/v1/admin/keys', { json: { name: 'k', suite: 'HS256' } });
+    await call('POST', '/rotate', {});
+    await call('POST', '/versions/1/deactivate', WHY);
+    expect((await call('PUT', '/versions/1/destruction', { after: 'P0D', ...WHY })).status).toBe(
+      200,
+    );
+    const { keyring, store } = own.world;
+    const grant = own.world.grant('versions.destroy', 'k');
+    await keyring.lifecycle.destroyVersion(grant, { version: 1 }, aRun());
+    // Its root was of a later generation than that of the version that stays.
+    for (const [id, left] of store.rows.tombstones) {
+      store.rows.tombstones.set(
+        id,
+        left.map((each) => ({ ...each, rootGeneration: 7 })),
+      );
+    }
+    const copies = { backupsUntil: null, rootGeneration: 7 };
+    expect((await call('PUT', '/destruction', WHY)).json).toMatchObject({ copies });
+    expect((await own.call('auditor', 'GET', '/v1/keys/k')).json).toMatchObject({ copies });
+  } finally {
+    await own.stop();
+  }
+});
+
 describe('a destroyed key', () => {
   it('takes no change: every route of it says so by a code that it lists', async () => {
     const destruction = { minimumWaitMs: 0, defaultWaitMs: 0, backupHorizonMs: null };

@@ -161,6 +161,60 @@ describe('deactivation and compromise', () => {
     expect((await view()).key).toMatchObject({ primary: null, latestVersion: 1 });
   });
 
+  /** While it runs, the next so many generations are refused with a code; how many were asked for. */
+  async function whileRefused(
+    code: 'hsm_busy' | 'hsm_unavailable',
+    times: number,
+    run: () => Promise<void>,
+  ) {
+    const { device } = world;
+    let asked = 0;
+    device.fault = (call) => {
+      if (call !== 'generate') return 'none';
+      asked += 1;
+      return asked > times ? 'none' : new TwofoldError(code);
+    };
+    try {
+      await run();
+    } finally {
+      device.fault = () => 'none';
+    }
+    return asked;
+  }
+
+  it('compromise tries its replacement again where that failed by something that passes', async () => {
+    const asked = await whileRefused('hsm_busy', 1, async () => {
+      const { change } = await compromise(1, { replace: true });
+      expect(change?.detail).not.toHaveProperty('replacementRefused');
+    });
+    expect(asked).toBe(2);
+    expect(await mac()).toBe(2);
+  });
+
+  it('compromise that got no replacement gets it when it is asked for again', async () => {
+    await whileRefused('hsm_unavailable', 3, async () => {
+      const { change } = await compromise(1, { replace: true });
+      expect(change?.detail).toMatchObject({ replacementRefused: 'hsm_unavailable' });
+      expect(await version(1)).toMatchObject({ state: 'compromised' });
+      expect((await view()).key.primary).toBeNull();
+      expect(await codeOf(compromise(1, { replace: true }))).toBe('hsm_unavailable');
+    });
+    expect((await compromise(1)).change?.changes).toBe(false);
+    await world.keyring.manage.suspend(g('keys.suspend'), WHY, aRun());
+    const held = await compromise(1, { replace: true });
+    expect(held.change).toMatchObject({
+      changes: false,
+      detail: { replacementRefused: 'version_not_usable' },
+    });
+    await world.keyring.manage.resume(g('keys.resume'), WHY, aRun());
+    const { change } = await compromise(1, { replace: true });
+    expect(change?.after.key).toMatchObject({ primary: 2, latestVersion: 2 });
+    expect(change?.detail).toMatchObject({ version: 1, replacement: 2, ...WHY });
+    expect(await version(1)).toMatchObject({ state: 'compromised', revision: 2 });
+    expect(await mac()).toBe(2);
+    expect((await compromise(1, { replace: true })).change?.changes).toBe(false);
+  });
+
   it('an earlier version activated later does not become the primary', async () => {
     await rotate({ activateAt: inDays(2) });
     await rotate();

@@ -272,6 +272,15 @@ describe('retirement under a policy with notice', () => {
       of,
     );
 
+  const noticeOf = (
+    version: number,
+    asked: number,
+    retired: number,
+    earlier: number,
+    name = '-',
+  ): string =>
+    ['notice/retirement', version, at(asked).getTime(), name, retired, earlier].join('/');
+
   it('is announced first, and comes when the notice has passed since', () => {
     const notice = { kind: 'notice', of: 'retirement', version: 1, asked: at(3), for: at(90) };
     expect(dueActions(key(3), keep(2), at(60))).toMatchObject([{ ...notice, dueAt: at(3) }]);
@@ -296,17 +305,13 @@ describe('retirement under a policy with notice', () => {
 
   it('is announced again under another revision, and when it moves to later', () => {
     const announced = told(key(3), keep(2), at(60));
-    expect(kinds(dueActions(announced, keep(2, 2), YEARS))).toEqual([
-      `notice/retirement/1/${String(at(3).getTime())}`,
-    ]);
+    expect(kinds(dueActions(announced, keep(2, 2), at(61)))).toEqual([noticeOf(1, 3, 0, 1)]);
     // Version 3 fell: what pushed version 1 out is version 4, much later than was announced.
     const later = withVersion(key(4, { retiring: announced.retiring }), 4, {
       activatedAt: at(200),
     });
     const fallen = withVersion(later, 3, { state: 'compromised' });
-    expect(kinds(dueActions(fallen, keep(2), YEARS))).toEqual([
-      `notice/retirement/1/${String(at(200).getTime())}`,
-    ]);
+    expect(kinds(dueActions(fallen, keep(2), at(200)))).toEqual([noticeOf(1, 200, 0, 1)]);
   });
 
   it('that moves to sooner stays when it was announced for', () => {
@@ -321,23 +326,63 @@ describe('retirement under a policy with notice', () => {
   });
 
   it('of a version that was opened again is announced again, as another notice', () => {
-    const retired = { retiredAt: at(90) };
-    const opened = withVersion(told(key(3), keep(2), at(60)), 1, retired);
-    const name = `notice/retirement/1/${String(at(3).getTime())}/${String(at(90).getTime())}`;
-    expect(kinds(dueActions(opened, keep(2), at(100)))).toEqual([name]);
+    const opened = withVersion(told(key(3), keep(2), at(60)), 1, { retired: 7 });
+    expect(kinds(dueActions(opened, keep(2), at(90)))).toEqual([noticeOf(1, 3, 7, 1)]);
     expect(nextDue(told(opened, keep(2), at(100)), keep(2), at(100))).toEqual(at(130));
+    // Also where the clock went back behind the retirement.
+    expect(nextDue(told(opened, keep(2), at(80)), keep(2), at(80))).toEqual(at(110));
+  });
+
+  it('of another policy of the same revision is announced again', () => {
+    const own = told(key(3), keep(2), at(60));
+    const named = { ...own, policyName: 'yearly' };
+    const notice = noticeOf(1, 3, 0, 1, 'yearly');
+    expect(kinds(dueActions(named, keep(2), at(90)))).toEqual([notice]);
+    const both = told(named, keep(2), at(90));
+    expect(nextDue(both, keep(2), at(90))).toEqual(at(120));
+    const other = { ...both, policyName: 'other' };
+    expect(kinds(dueActions(other, keep(2), at(120)))).toEqual([noticeOf(1, 3, 0, 2, 'other')]);
+  });
+
+  it('that did not come within a day of its announced time is announced again', () => {
+    // Announced for day 90; the rotation was undone meanwhile, and version 1 protected until day 200.
+    const announced = told(key(3), keep(2), at(60));
+    const undone = { ...announced, primary: 1 };
+    expect(dueActions(undone, keep(2), at(150))).toEqual([]);
+    expect(kinds(dueActions(announced, keep(2), before(at(91))))).toEqual(['retire/1/1']);
+    for (const now of [91, 200]) {
+      const again = dueActions(announced, keep(2), at(now));
+      expect(kinds(again)).toEqual([noticeOf(1, 3, 0, 1)]);
+      expect(again).toMatchObject([{ for: at(now + 30), dueAt: at(91) }]);
+    }
+    const twice = told(announced, keep(2), at(200));
+    expect(nextDue(twice, keep(2), at(200))).toEqual(at(230));
+    expect(kinds(dueActions(twice, keep(2), at(230)))).toEqual(['retire/1/1']);
+    // And whose window was closed by hand meanwhile, and opened after months.
+    const closed = { ...announced, minUsableVersion: 2 };
+    expect(dueActions(closed, keep(2), at(90))).toEqual([]);
+  });
+
+  it('is not announced by what was given later than now', () => {
+    const ahead = told(key(3), keep(2), at(60));
+    expect(kinds(dueActions(ahead, keep(2), at(50)))).toEqual([noticeOf(1, 3, 0, 1)]);
+    const again = told(ahead, keep(2), at(50));
+    expect(nextDue(again, keep(2), at(50))).toEqual(at(80));
+    expect(nextDue(again, keep(2), at(61))).toEqual(at(80));
   });
 
   it('takes none before those under it, which it would close too', () => {
     const announced = told(withVersion(key(4), 1, { state: 'suspended' }), keep(2), at(60));
     const resumed = withVersion(announced, 1, { state: 'active' });
-    expect(kinds(dueActions(resumed, keep(2), at(90)))).toEqual([
-      `notice/retirement/1/${String(at(3).getTime())}`,
-    ]);
-    expect(kinds(dueActions(told(resumed, keep(2), at(91)), keep(2), at(121)))).toEqual([
-      'retire/1/1',
-      'retire/2/1',
-    ]);
+    expect(kinds(dueActions(resumed, keep(2), at(90)))).toEqual([noticeOf(1, 3, 0, 0)]);
+    const both = told(resumed, keep(2), at(90));
+    // That of version 2 lapses while it waits, and is given again.
+    expect(nextDue(both, keep(2), at(90))).toEqual(at(91));
+    const again = told(both, keep(2), at(91));
+    expect(kinds(dueActions(again, keep(2), at(120)))).toEqual(['retire/1/1']);
+    expect(kinds(dueActions(again, keep(2), before(at(121))))).toEqual(['retire/1/1']);
+    const one = { ...again, minUsableVersion: 2 };
+    expect(kinds(dueActions(one, keep(2), at(121)))).toEqual(['retire/2/1']);
   });
 });
 
@@ -392,8 +437,10 @@ describe('what was set in advance', () => {
     const told = (number: number, asked: number) => ({
       version: number,
       asked: at(asked),
+      policyName: null,
       policyRevision: 1,
-      givenAt: at(960),
+      retired: 0,
+      givenAt: at(970),
     });
     const of = {
       ...withVersion(set, 2, { destroyAt: at(1_010) }),
@@ -473,23 +520,29 @@ describe('a key as the plan sees it', () => {
     const seen = scheduledKey({ ...KEY, primary: 4, latestVersion: 5 }, versions, {
       uses: 7,
       ran: [
-        ran(`notice/retirement/4/${asked}`, 6),
-        ran(`notice/retirement/4/${asked}/${asked}`, 8),
+        ran(`notice/retirement/4/${asked}/-/0/0`, 6),
+        ran(`notice/retirement/4/${asked}/-/9/1`, 8),
+        // Of no form that is written.
+        ran(`notice/retirement/4/${asked}`, 8),
         ran('notice/rotation/0/1', 6),
         ran('retire/4/9', 7),
-        ran('retire/4/2', 5),
+        ran('retire/4/2', 8),
       ],
+      policyName: 'yearly',
     });
-    const told = { version: 4, asked: day(5), policyRevision: 3 };
-    expect(seen.retiring).toEqual([6, 8].map((on) => ({ ...told, givenAt: day(on) })));
-    expect(seen.versions.map(({ retiredAt }) => retiredAt)).toEqual([
-      null,
-      null,
-      null,
-      day(7),
-      null,
+    const told = { version: 4, asked: day(5), policyName: null, policyRevision: 3 };
+    expect(seen.retiring).toEqual([
+      { ...told, retired: 0, givenAt: day(6) },
+      { ...told, retired: 9, givenAt: day(8) },
     ]);
-    expect(seen).toMatchObject({ id: KEY.id, primary: 4, suspended: true, uses: 7 });
+    expect(seen.versions.map(({ retired }) => retired)).toEqual([0, 0, 0, 9, 0]);
+    expect(seen).toMatchObject({
+      policyName: 'yearly',
+      id: KEY.id,
+      primary: 4,
+      suspended: true,
+      uses: 7,
+    });
     expect(seen.versions.map((each) => each.state)).toEqual(states);
     const superseded = seen.versions.map(({ supersededAt }) => supersededAt);
     // What was destroyed no longer says when it became active.

@@ -23,7 +23,7 @@ export const version = (
   deactivateAt: null,
   destroyAt: null,
   supersededAt: at(number + 1),
-  retiredAt: null,
+  retired: 0,
   ...over,
 });
 
@@ -35,6 +35,7 @@ export const key = (count: number, over: Partial<ScheduledKey> = {}): ScheduledK
   primary: count,
   minUsableVersion: 1,
   revision: 1,
+  policyName: null,
   suspended: false,
   destroyAt: null,
   destroyedAt: null,
@@ -49,11 +50,7 @@ export const key = (count: number, over: Partial<ScheduledKey> = {}): ScheduledK
 
 /** `key` once the notice was given at `givenAt`. */
 export const withNotice = (of: ScheduledKey, notice: NoticeAction, givenAt: Date): ScheduledKey => {
-  const { policyRevision } = notice;
-  const given =
-    notice.of === 'retirement'
-      ? [{ version: notice.version, asked: notice.asked, policyRevision, givenAt }]
-      : [];
+  const given = notice.of === 'retirement' ? [{ ...notice, givenAt }] : [];
   return {
     ...of,
     noticed: [...of.noticed, identityOf(notice)],

@@ -4,7 +4,7 @@ import type { PolicyEffects } from '../../src/keyring/policy-effects.ts';
 import type { PauseRun, PolicyRun } from '../../src/keyring/namespace-policies.ts';
 import type { PolicyTerms } from '../../src/keyring/rotation-policy.ts';
 import type { Labels } from '../../src/keyring/model.ts';
-import { PolicyEffectPreviews } from '../../src/rotation/policy-effects.ts';
+import { PolicyEffectPreviews, statementsOf } from '../../src/rotation/policy-effects.ts';
 import { rankPolicies } from '../../src/keyring/selector-policy.ts';
 import { aRun } from '../keyring/world.ts';
 import { policy } from '../keyring/policies.ts';
@@ -132,6 +132,46 @@ describe('the dry run of a policy of the namespace', () => {
     const effects = await told(put('polite', { retire: GREEDY, notice: 'P7D' }));
     const from = new Date(stage.clock.now + 7 * DAY);
     expect(effects.retirements).toMatchObject({ atOnce: 0, announced: 1, from, keys: 1 });
+  });
+
+  it('counts what a shorter notice brings forward, and leaves out what closes in any case', async () => {
+    const id = await make();
+    for (let n = 0; n < 5; n += 1) {
+      await wrap(id);
+      await rotate(id);
+    }
+    await first.keyring.ledger.flush();
+    const long = { retire: { keepVersions: 3, after: null }, notice: 'P90D' };
+    await put('kept', long)(run(false));
+    const revision = (await first.ruling.current('default')).revision;
+    const toldOf = (terms: Partial<PolicyTerms>) => told(put('kept', terms), revision);
+    expect((await toldOf({ ...long, notice: 'PT1H' })).retirements).toMatchObject({
+      announced: 3,
+      from: new Date(stage.clock.now + DAY / 24),
+      recent: [{ keyId: id, versions: 3 }],
+      protect: { uses: 3 },
+    });
+    expect((await toldOf({ ...long, notice: 'P91D' })).retirements).toMatchObject({ announced: 0 });
+    // Six versions: three close in any case, two more by the change, and those alone are summed.
+    expect((await toldOf({ ...long, retire: GREEDY })).retirements).toMatchObject({
+      announced: 2,
+      recent: [{ keyId: id, versions: 2 }],
+      protect: { uses: 2 },
+    });
+    await first.ruling.delete(change(), 'kept', run(false));
+  });
+
+  it('sums so many versions in one statement', () => {
+    const keys = [3, 5, 1].map((versions, n) => ({ keyId: String(n), skipped: n, versions }));
+    expect(statementsOf(keys, 4)).toEqual([
+      [
+        { keyId: '0', skipped: 0, versions: 3 },
+        { keyId: '1', skipped: 1, versions: 1 },
+      ],
+      [{ keyId: '1', skipped: 2, versions: 4 }],
+      [{ keyId: '2', skipped: 2, versions: 1 }],
+    ]);
+    expect(statementsOf([])).toEqual([]);
   });
 
   it('says of a pause what waits, and of its end what comes at once', async () => {

@@ -663,4 +663,35 @@ describe('what cannot be done', () => {
     expect((await read(id)).versions[0]?.state).toBe('deactivated');
     expect(stage.failures.map(({ error }) => TwofoldError.from(error).code)).toEqual(['hsm_full']);
   });
+
+  it('also where a notice meets a conflict again and again', async () => {
+    const id = await ruled({ interval: 'P90D', notice: 'P14D' });
+    const deactivateAt = new Date(stage.clock.now + 40 * DAY);
+    await first.keyring.lifecycle.scheduleVersion(
+      first.grant('versions.schedule', id),
+      { version: 1, deactivateAt },
+      aRun(),
+    );
+    const { scheduler } = first.scheduler({
+      act: (act) => (grant, action, run) =>
+        action.kind === 'notice'
+          ? Promise.reject(new TwofoldError('conflict'))
+          : act(grant, action, run),
+    });
+    const destroyAt = new Date(stage.clock.now + 50 * DAY);
+    stage.clock.now += 40 * DAY;
+    await first.keyring.lifecycle.scheduleDestruction(
+      first.grant('keys.schedule-destruction', id),
+      { at: destroyAt, reason: 'a drill' },
+      aRun({ ifMatch: (await read(id)).key.revision }),
+    );
+    await scheduler.tick();
+    expect((await read(id)).versions[0]?.state).toBe('active');
+    await scheduler.tick();
+    expect((await read(id)).versions[0]?.state).toBe('deactivated');
+    // What the deactivation changed is looked at first.
+    await scheduler.tick();
+    await scheduler.tick();
+    expect(await scheduleOf(id)).toEqual({ failures: 1, failure_code: 'conflict' });
+  });
 });

@@ -329,7 +329,7 @@ export const LISTS: readonly List[] = [
       const labels = { env: 'prod', half: 'a' };
       for await (const keys of store.rotationScan.keys(namespace, uses, labels)) {
         await store.rotationScan.usesOfOldest(
-          keys.map(({ id: keyId }) => ({ keyId, versions: 3 })),
+          keys.map(({ id: keyId }) => ({ keyId, skipped: 1, versions: 3 })),
         );
         break;
       }
