@@ -16,6 +16,7 @@ import { DEFAULT_DESTRUCTION_RULES } from './destruction.ts';
 import type { DestructionRules } from './destruction.ts';
 import { planExport, requireExportable } from './exports.ts';
 import { requireNothingDoomed } from './destruction.ts';
+import type { Announcement } from './announcement.ts';
 import { checkAhead } from './lead-time.ts';
 import { LifecycleAdministration } from './manage-lifecycle.ts';
 import type { Key } from './model.ts';
@@ -24,7 +25,6 @@ import { planNewVersion, writableCustody } from './new-version.ts';
 import type { NewVersionParts } from './new-version.ts';
 import { checkRecords, requireNoRecords, requireNotHeld } from './provider-record.ts';
 import type {
-  Announcement,
   ChangeDone,
   ChangeRun,
   CreateKey,

@@ -16,6 +16,7 @@ import type { Suite } from '../crypto/suite.ts';
 import type { Settled } from '../settled.ts';
 import type { Key, KeyVersion, Labels, Purpose, Tombstone } from './model.ts';
 import type { AfterUser, KeyWrite } from './ports.ts';
+import type { Announcement } from './announcement.ts';
 import type { KeyPolicyEffects } from './policy-effects.ts';
 import type { PolicyTerms } from './rotation-policy.ts';
 import type { KeyUses, UsesAbout, VersionUser } from './use-report.ts';
@@ -310,15 +311,6 @@ export interface UpdateKey {
   readonly minUsableVersion?: number;
   /** Whether the records of Kubernetes providers may announce a later version: the service itself. */
   readonly announcing?: boolean;
-}
-
-/** What will be done to a key or version, and when. */
-export interface Announcement {
-  readonly of: 'rotation' | 'deactivation' | 'destruction' | 'retirement';
-  /** When it is; of a retirement, before when it is not. */
-  readonly at: Date;
-  /** Null when it is about the whole key. */
-  readonly version: number | null;
 }
 
 /** @see KeyManage */

@@ -56,5 +56,13 @@ function shareWith(uid: string, folder: string): void {
   rmSync(theirs, { recursive: true, force: true });
   symlinkSync(basename(folder), theirs);
   // No secrets: what stands in src and node_modules, in another form.
-  for (const name of readdirSync(folder)) chmodSync(join(folder, name), 0o644);
+  chmodSync(folder, 0o755);
+  for (const name of readdirSync(folder)) {
+    try {
+      chmodSync(join(folder, name), 0o644);
+    } catch (error) {
+      // Node writes an entry under another name first; that of a process that ends now is gone.
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
+  }
 }

@@ -201,22 +201,21 @@ describe('twofold hsm init-token', () => {
 });
 
 describe('twofold compile', () => {
-  /** What Node says of its compiled sources: taken, or made anew. */
-  const sources = (err: string) =>
-    err
-      .split('\n')
-      .filter((line) => line.includes('reading cache from') && line.includes('StrippedTypeScript'));
+  /** Of stripped sources: what Node says that it took, or that it made anew. Its threads' lines may mix. */
+  const said = (err: string, words: string) =>
+    err.split('[compile cache] ').filter((line) => line.startsWith(`${words} StrippedTypeScript`));
   const loud = { NODE_DEBUG_NATIVE: 'COMPILE_CACHE' };
 
   it('leaves nothing of a service or its threads to strip when that starts', async () => {
     expect(await twofold({}, 'compile')).toMatchObject({ status: 0, err: '' });
     const { status, err } = await twofold(loud, 'compile');
     expect(status).toBe(0);
-    const read = sources(err);
+    const taken = said(err, 'retrieving transpile cache for');
     for (const file of ['main/service.ts', 'hsm/worker.ts', 'hsm/serving.ts', 'http/app.ts']) {
-      expect(read).toContainEqual(expect.stringContaining(`/src/${file}`));
+      expect(taken).toContainEqual(expect.stringContaining(`/src/${file}`));
     }
-    expect(read.filter((line) => !line.includes('success'))).toEqual([]);
+    expect(said(err, 'no transpile cache for')).toEqual([]);
+    expect(said(err, 'saving transpilation cache for')).toEqual([]);
   });
 
   it('lets another user read it', async () => {
