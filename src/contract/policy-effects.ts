@@ -41,12 +41,10 @@ export const policyEffects = z
       keys: z.int().meta({ description: 'Of which these versions are.' }),
       protect: uses,
       process: uses,
-      summed: z
-        .boolean()
-        .meta({
-          description:
-            'Whether `protect` and `process` are of all of them. Of each version those 500 count that used it last.',
-        }),
+      summed: z.boolean().meta({
+        description:
+          'Whether `protect` and `process` are of all of them. Of each version those 500 count that used it last.',
+      }),
       recent: z
         .array(
           z.object({
