@@ -44,7 +44,7 @@ const setup = (environment: Record<string, string> = {}, purpose = 'start') =>
 
 /** What the script itself needs of a host. */
 const TOOLS =
-  'sh dirname cat cksum tr ls grep mkdir basename paste python3 make g++ ln sed true env';
+  'sh dirname cat cksum tr ls grep mkdir basename paste python3 make g++ ln sed true env find head';
 
 /** The PATH of a host that has these programs and the simulated ones, and none of this host's own. */
 const onlyHere = (more = ''): { PATH: string } => {
@@ -80,6 +80,8 @@ beforeEach(() => {
     .replaceAll('/lib/ld-musl-*', join(host, 'musl*'));
   expect(moved).not.toBe(text);
   writeFileSync(join(clone, 'scripts/setup'), moved);
+  // Nor is what Node compiles: it is kept, or it is not (`test/e2e/operator-commands.test.ts`).
+  writeFileSync(join(clone, 'scripts/launch'), 'mkdir -p node_modules/.cache/twofold\n');
   // Packages are not the matter here: npm "installs" what the script looks for.
   mkdirSync(join(host, 'lists'));
   script(
@@ -116,6 +118,15 @@ describe('scripts/setup', () => {
     const second = setup();
     expect([second.status, second.stdout, second.stderr]).toEqual([0, '', '']);
     expect(calls()).toBe(before);
+  });
+
+  it('starts without what Node would keep compiled, and says so', () => {
+    asRoot();
+    writeFileSync(join(clone, 'scripts/launch'), 'exit 1\n');
+    const first = setup();
+    expect([first.status, first.stderr]).toEqual([0, '']);
+    expect(first.stdout).toContain('Node keeps nothing compiled here');
+    expect(existsSync(join(clone, 'node_modules/.cache/twofold'))).toBe(false);
   });
 
   it('leaves the package lists alone when there are some', () => {

@@ -47,6 +47,9 @@ const mac: RowMac = async (data) =>
   createHmac('sha256', Buffer.alloc(32, 0x2a)).update(data).digest();
 
 const HELD_BY_NOBODY = `create function public.grace_held(bigint) returns boolean language sql as 'select false'`;
+/** What reserves uses looks for policies by use. */
+const NOTHING_SCHEDULED = `create table public.key_schedule (key_id uuid, max_uses bigint);
+  grant select on public.key_schedule to public`;
 
 let folder: string;
 let server: Awaited<ReturnType<typeof startEmbedded>>;
@@ -127,9 +130,11 @@ beforeAll(async () => {
   // What the statements of today ask beside those of then.
   await withClient(server.ownerUrl, async (client) => {
     await client.query(HELD_BY_NOBODY);
+    await client.query(NOTHING_SCHEDULED);
     writer = await changer(store);
     await fillAsThen();
     await client.query('drop function public.grace_held');
+    await client.query('drop table public.key_schedule');
   });
   const all = (await readdir(MIGRATIONS)).filter((name) => /^\d/u.test(name)).toSorted();
   for (const name of all.filter((each) => each <= previous.migration)) {
