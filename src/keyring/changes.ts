@@ -89,6 +89,12 @@ function scopeOf(namespace: string, { keyId, keyName, also, reach }: Touched) {
   return { scope: 'access', namespace: where, ...touched } as const;
 }
 
+/** A change of access that changes another set too is not of its own kind alone: what holds any looks anew. */
+function widened(scope: ReturnType<typeof scopeOf>, alongside: readonly KeyWrite[]) {
+  const changesSets = alongside.some(({ kind }) => kind === 'put-seal');
+  return scope.scope === 'access' && changesSets ? { ...scope, keyName: null } : scope;
+}
+
 /** Changes of keys and of their versions. */
 export const OF_KEYS: ChangeSubject<PreparedChange> = {
   touched: (change) => ({
@@ -264,7 +270,7 @@ export class Changes<C> {
     const { change, writes } = plan;
     const { status, body } = run.render(change);
     const { namespace } = standing;
-    const scope = scopeOf(namespace, this.#subject.touched(change));
+    const scope = widened(scopeOf(namespace, this.#subject.touched(change)), run.alongside ?? []);
     const commit = async (entry: PreparedEntry): Promise<CommitOutcome> => {
       // The change waited for its turn: what was learnt meanwhile may have touched it.
       if (epoch.touches(standing)) return { stale: epoch.current };

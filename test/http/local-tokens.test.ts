@@ -216,6 +216,35 @@ describe('a bootstrap token', () => {
     await new SealedSet(governing, kind).change(again, setRun(), put);
     expect(outcome(await call(other, 'GET', '/v1/whoami'))).toEqual([401, 'token_invalid']);
   });
+
+  it('that is spent with a change of policies ends at once for who has looked at it', async () => {
+    const { governing } = first.world;
+    // Whoever has looked goes on by what was seen, until a change is learnt that touches it.
+    const looking = new Map([first, second].map((on) => [on, governanceOf(on)] as const));
+    const listed = async (on: typeof first) => {
+      await on.world.governing.refreshEpoch();
+      const { localTokens } = looking.get(on) ?? governanceOf(on);
+      const all = await localTokens.list(on.world.grant('local-tokens.read', null));
+      return new Map(all.map(({ member, state }) => [member.name, state]));
+    };
+    const before = await listed(first);
+    await open('bootstrap');
+    const id = [...(await listed(first)).keys()].find((name) => !before.has(name)) ?? '';
+    const states = async (on: typeof first) => [(await listed(on)).get(id)];
+    expect([await states(first), await states(second)]).toEqual([['open'], ['open']]);
+    const kind: SetKind<object> = {
+      kind: 'policy',
+      most: 2,
+      reach: 'namespace',
+      toJson: () => ({}),
+      fromJson: () => ({}),
+    };
+    const grant = first.world.grant('namespaces.change', null);
+    const alongside = await governanceOf(first).localTokens.spend(grant, id);
+    const put = () => ({ entries: new Map([['q', {}]]), detail: {} });
+    await new SealedSet(governing, kind).change(grant, setRun({ alongside }), put);
+    expect([await states(first), await states(second)]).toEqual([['used'], ['used']]);
+  });
 });
 
 describe('a token in the database', () => {

@@ -80,7 +80,7 @@ describe('an operation of the keyring', () => {
       rewrap: ['rewrap', 'rewrapMany', 'admitRewrap'],
       'rewrap-jobs.continue': ['openRewrapJob', 'advanceRewrapJob', 'finishRewrapJob'],
       'operations.read': ['get', 'list'],
-      'keys.read': ['get', 'fresh', 'certificateChain'],
+      'keys.read': ['get', 'fresh', 'tombstones', 'certificateChain'],
       'versions.uses': ['uses', 'users'],
       sign: ['sign', 'signJws'],
       verify: ['verify', 'verifyJws'],
