@@ -78,12 +78,17 @@ export async function restoreBackup(
   const urls = await restoreUrls(config, unwinding);
   const { tls, caFile } = config.database;
   const owner = { url: urls.owner, tls, caFile };
+  const loader = openLoader(owner);
+  unwinding.add('owner connection', () => loader.close());
+  // A wrong place stays as it is, its token above all.
+  await loader.requireRoom({
+    backup: backup.manifest.id,
+    generations: backup.manifest.generations,
+  });
   await migrate({ ...owner, version: VERSION });
   // A token of development is made here, where the service would make it.
   await tokenPlace(config, SILENT, true);
   await placeRoots(config, backup, { soPinFile, shareFiles, tell });
-  const loader = openLoader(owner);
-  unwinding.add('owner connection', () => loader.close());
   tell('reading the rows');
   const { probes } = await loadBackup(nativeEngine, backup, seed, loader, (rows) =>
     tell(`${String(rows)} rows`),

@@ -27,6 +27,7 @@ import { loadBackup } from '../../src/backup/restore.ts';
 import { takeBackup } from '../../src/backup/take.ts';
 import type { Taken } from '../../src/backup/take.ts';
 import { openBackup, verifyContent } from '../../src/backup/verify.ts';
+import { loadConfig } from '../../src/config.ts';
 import type { Config } from '../../src/config.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { wipe } from '../../src/crypto/secret.ts';
@@ -320,6 +321,39 @@ describe('a folder that is named', () => {
     rmSync(partial);
     await copy();
     expect(await backupsIn(to)).toHaveLength(1);
+  });
+});
+
+describe('the command of a restore', () => {
+  /** Where it would make a token, were it to come that far. */
+  const restoreInto = async (name: string, database: TestDatabase, path = taken.path) => {
+    const dataDir = join(folder, name);
+    mkdirSync(dataDir, { mode: 0o700 });
+    const config = loadConfig({
+      environment: {
+        TWOFOLD_MODE: 'dev',
+        TWOFOLD_DATA: dataDir,
+        DATABASE_URL: database.appUrl,
+        TWOFOLD_DATABASE_OWNER_URL: database.ownerUrl,
+      },
+    });
+    const shares = shareFiles.slice(0, 2).flatMap((file) => ['--share', file]);
+    const argv = ['restore', path, ...shares, '--so-pin-file', join(dataDir, 'so.pin')];
+    const silent = () => undefined;
+    const code = await codeOf(backupCommand(config, argv, { print: silent, complain: silent }));
+    return [code, readdirSync(dataDir)];
+  };
+
+  it('leaves token and database of a place in use as they are', async () => {
+    const applied = () => rowsAsOwner(databases.first, 'select name from public.twofold_migration');
+    // As one of an older version, whose upgrade nobody asked for.
+    await rowsAsOwner(
+      databases.first,
+      'delete from public.twofold_migration where name = (select max(name) from public.twofold_migration)',
+    );
+    const before = await applied();
+    expect(await restoreInto('in-use', databases.first)).toEqual(['conflict', []]);
+    expect(await applied()).toEqual(before);
   });
 });
 
