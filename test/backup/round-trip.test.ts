@@ -355,6 +355,14 @@ describe('the command of a restore', () => {
     expect(await restoreInto('in-use', databases.first)).toEqual(['conflict', []]);
     expect(await applied()).toEqual(before);
   });
+
+  it('finds damage anywhere in the backup before it makes a token', async () => {
+    const path = changed('damaged-end', (copy) => {
+      const { length } = readFileSync(join(copy, 'content'));
+      flip(join(copy, 'content'), length - 20);
+    });
+    expect(await restoreInto('new', databases.second, path)).toEqual(['integrity_failed', []]);
+  });
 });
 
 describe('a restore', () => {
