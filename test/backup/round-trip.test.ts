@@ -2,6 +2,7 @@
  * A backup of a used installation onto a second token and a second database: what was wrapped opens, what
  * was signed verifies, and what is not that backup is refused.
  */
+import { execFileSync } from 'node:child_process';
 import {
   cpSync,
   mkdirSync,
@@ -17,6 +18,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 
+import { formatVkey } from '../../src/audit/tree/vkey.ts';
 import { attested } from '../../src/backup/escrow-mac.ts';
 import type { LastingMac } from '../../src/backup/escrow-mac.ts';
 import { backupsIn } from '../../src/backup/folder.ts';
@@ -61,6 +63,8 @@ let taken: Taken;
 let newer: Taken;
 /** Later still, of another one. */
 let foreign: Taken;
+/** Later, of the same installation by its own words alone. */
+let forged: Taken;
 /** Has a newer one beside it. */
 let older: Taken;
 let wrapped: { readonly id: string; readonly suite: string; readonly ciphertext: Uint8Array }[];
@@ -84,11 +88,11 @@ const place = ({ token }: TokenFixture) => ({
 const seed = () =>
   seedOf(shareFiles.slice(0, 2).map((name) => ({ name, text: readFileSync(name, 'utf8') })));
 
-const take = (into: string, installation = ROOT.installation) =>
+const take = (into: string, installation = ROOT.installation, signedBy = signer) =>
   takeBackup(
     {
       engine: nativeEngine,
-      signer,
+      signer: signedBy,
       lastingMac,
       open: (entries) => openSnapshot({ url: databases.first.appUrl }, entries),
       installation,
@@ -137,6 +141,8 @@ beforeAll(async () => {
   taken = await take(join(folder, 'backups'));
   newer = await take(join(folder, 'later'));
   foreign = await take(join(folder, 'foreign'), 'fedcba98-7654-4210-8edc-ba9876543210');
+  const others = await softwareSigner(() => Promise.resolve(new Uint8Array(32)));
+  forged = await take(join(folder, 'theirs'), ROOT.installation, others);
   older = await take(join(folder, 'twice'));
   await take(join(folder, 'twice'));
   await service.stop();
@@ -231,6 +237,22 @@ describe('a backup', () => {
         'integrity_failed',
       ]);
     }
+    for (const name of ['manifest.json', 'signatures.json', 'content']) {
+      const pipe = changed(`pipe-${name}`, (path) => {
+        rmSync(join(path, name));
+        execFileSync('mkfifo', [join(path, name)]);
+      });
+      const device = changed(`device-${name}`, (path) => {
+        rmSync(join(path, name));
+        symlinkSync('/dev/zero', join(path, name));
+      });
+      for (const path of [pipe, device]) {
+        await expect(verify(path, false)).rejects.toMatchObject({
+          code: 'integrity_failed',
+          message: expect.stringContaining('is no regular file') as unknown,
+        });
+      }
+    }
     const missing = changed('missing', (path) => rmSync(content(path)));
     expect(await codeOf(verify(missing, false))).toBe('not_found');
   });
@@ -271,6 +293,15 @@ describe('a restore of an older backup', () => {
       message: expect.stringContaining(`${basename(newer.path)} is newer`) as unknown,
     });
     await expect(restoreIn('two', '--older')).rejects.toThrow(/no-share/u);
+  });
+
+  it('is none where nobody who is trusted has signed what is newer', async () => {
+    placed('forged', taken, forged);
+    const { ed25519, mlDsa44 } = await signer.sign(new Uint8Array(1));
+    const trust = join(folder, 'trust');
+    writeFileSync(trust, [ed25519, mlDsa44].map(({ vkey }) => `${formatVkey(vkey)}\n`).join(''));
+    await expect(restoreIn('forged')).rejects.toThrow('is newer');
+    await expect(restoreIn('forged', '--trust', trust)).rejects.toThrow(/no-share/u);
   });
 
   it('is none where what is newer is of another installation', async () => {
