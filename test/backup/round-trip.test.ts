@@ -77,6 +77,11 @@ const ALTERED: readonly ((escrow: StoredEscrow) => Partial<StoredEscrow>)[] = [
   ({ point }) => ({ point: point.map((byte, at) => (at === 9 ? byte ^ 1 : byte)) }),
   ({ transcript }) => ({ transcript: transcript.toReversed() }),
 ];
+/** Nothing reads it, so that its MAC may be none. */
+const APPROVAL = `insert into public.approval (id, namespace, issuer, subject, operation, guards, method,
+    path, query, body_hash, request_hash, preview, created_at, expires_at, state, approvers, revision, mac)
+  values (gen_random_uuid(), 'default', 'issuer', 'subject', 'keys.destroy', '{}', 'POST',
+    '/', '', '', '', '', now(), now() + interval '1 day', $1, '[]', 1, '')`;
 let beforeEscrow: string;
 const withAltered: string[] = [];
 
@@ -138,6 +143,9 @@ beforeAll(async () => {
     withAltered.push(await taking());
   }
   await store.backups.addEscrow(escrow);
+  for (const state of ['pending', 'approved', 'executed', 'denied']) {
+    await rowsAsOwner(databases.first, APPROVAL, [state]);
+  }
   taken = await take(join(folder, 'backups'));
   newer = await take(join(folder, 'later'));
   foreign = await take(join(folder, 'foreign'), 'fedcba98-7654-4210-8edc-ba9876543210');
@@ -434,6 +442,12 @@ describe('a restore', () => {
       await runPlacementCeremony({ ...place(tokens.second), escrow, shareFiles });
     }
     expect((await restore()).rows).toBeGreaterThan(30);
+    // What was open may have been executed after the backup: it is not there to be executed again.
+    const left = `select state from public.approval order by state`;
+    expect(await rowsAsOwner(databases.second, left)).toEqual([
+      { state: 'denied' },
+      { state: 'executed' },
+    ]);
     const store: Store = openStore({ url: databases.second.appUrl });
     const hsm: PooledHsm = await tokens.second.open();
     const service = await openStoredInstance(store, { hsm });
