@@ -2,7 +2,8 @@
  * The folder of a backup: written under a name that says that it is not whole, flushed, and given its own
  * name by one rename. What a killed run leaves the next one removes.
  */
-import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 
@@ -126,6 +127,27 @@ export interface OpenedFolder {
   readonly length: number;
 }
 
+/**
+ * For reading. A pipe that nobody writes would be waited for without end, and a device may have none.
+ * @throws TwofoldError integrity_failed for what is no regular file
+ */
+async function openRegular(
+  path: string,
+): Promise<{ readonly file: FileHandle; readonly size: number }> {
+  const notRegular = () => new TwofoldError('integrity_failed', `${path} is no regular file.`);
+  // Opening alone has effects on some devices.
+  if (!(await stat(path)).isFile()) throw notRegular();
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    const found = await file.stat();
+    if (!found.isFile()) throw notRegular();
+    return { file, size: found.size };
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
 /** @throws TwofoldError not_found, integrity_failed for a folder that is no whole backup */
 export async function openFolder(path: string): Promise<OpenedFolder> {
   const name = path.split('/').at(-1) ?? '';
@@ -141,11 +163,13 @@ export async function openFolder(path: string): Promise<OpenedFolder> {
     throw new TwofoldError('not_found', `${path} is no backup: ${name} is missing.`);
   };
   const text = async (name: string) => {
-    const file = join(path, name);
-    if ((await stat(file)).size > MAX_TEXT) {
-      throw new TwofoldError('integrity_failed', `${file} is too long.`);
+    const { file, size } = await openRegular(join(path, name));
+    try {
+      if (size <= MAX_TEXT) return await file.readFile();
+    } finally {
+      await file.close();
     }
-    return readFile(file);
+    throw new TwofoldError('integrity_failed', `${join(path, name)} is too long.`);
   };
   const manifest = await text(FILES.manifest).catch((error: unknown) =>
     missing(FILES.manifest, error),
@@ -153,15 +177,14 @@ export async function openFolder(path: string): Promise<OpenedFolder> {
   const signatures = await text(FILES.signatures).catch((error: unknown) =>
     missing(FILES.signatures, error),
   );
-  const content = await open(join(path, FILES.content), 'r').catch((error: unknown) =>
+  const content = await openRegular(join(path, FILES.content)).catch((error: unknown) =>
     missing(FILES.content, error),
   );
-  const { size: length } = await content.stat();
   return {
     manifest: Uint8Array.from(manifest),
     signatures: signatures.toString('utf8'),
-    content,
-    length,
+    content: content.file,
+    length: content.size,
   };
 }
 

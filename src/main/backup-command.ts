@@ -74,8 +74,9 @@ export async function backupCommand(
     throw refuse('--share FILE, as often as it takes, and --so-pin-file FILE are needed.');
   }
   const path = folderOf(parsed);
-  if (!parsed.values.has('older')) await requireNewest(path);
-  const wanted = { path, soPinFile, shareFiles, trust: trustOf(parsed) };
+  const trust = trustOf(parsed);
+  if (!parsed.values.has('older')) await requireNewest(path, trust);
+  const wanted = { path, soPinFile, shareFiles, trust };
   const result = await withUnwinding((unwinding) =>
     restoreBackup(config, wanted, unwinding, (line) => complain(line)),
   );
@@ -124,15 +125,15 @@ const shown = ({ id, takenAt, installation, generations, entries, log, tables }:
   rows: tables.reduce((sum, { rows }) => sum + rows, 0),
 });
 
-async function manifestOf(path: string): Promise<Manifest> {
-  const backup = await openBackup(nativeEngine, path, null);
+async function manifestOf(path: string, trust: readonly Vkey[] | null): Promise<Manifest> {
+  const backup = await openBackup(nativeEngine, path, trust);
   await backup.close();
   return backup.manifest;
 }
 
 async function list(argv: readonly string[], print: (line: string) => void): Promise<void> {
   for (const path of await backupsIn(folderOf(parseFlags(argv, {})))) {
-    const line = await manifestOf(path).then(shown, (error: unknown) => {
+    const line = await manifestOf(path, null).then(shown, (error: unknown) => {
       if (!TwofoldError.is(error)) throw error;
       return { problem: error.message, code: error.code };
     });
@@ -170,11 +171,14 @@ async function copy(argv: readonly string[], print: (line: string) => void): Pro
   }
 }
 
-/** An older one is restored only by who says so: what came between would be lost for nothing. */
-async function requireNewest(path: string): Promise<void> {
-  const { id, takenAt, installation } = await manifestOf(path);
+/**
+ * An older one is restored only by who says so: what came between would be lost for nothing. What nobody who is
+ * trusted has signed holds up no restore.
+ */
+async function requireNewest(path: string, trust: readonly Vkey[] | null): Promise<void> {
+  const { id, takenAt, installation } = await manifestOf(path, trust);
   for (const other of (await backupsIn(dirname(path))).toReversed()) {
-    const found = await manifestOf(other).catch(() => null);
+    const found = await manifestOf(other, trust).catch(() => null);
     const newer =
       found !== null &&
       found.id !== id &&

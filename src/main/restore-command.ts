@@ -2,14 +2,13 @@
 import { loadBackup } from '../backup/restore.ts';
 import { bytesOf, macOf } from '../backup/manifest.ts';
 import type { ManifestEscrow } from '../backup/manifest.ts';
-import { keysBySeed, openBackup } from '../backup/verify.ts';
+import { openBackup, verifyContent } from '../backup/verify.ts';
 import type { OpenBackup } from '../backup/verify.ts';
 import type { Vkey } from '../audit/tree/vkey.ts';
 import type { Config } from '../config.ts';
 import { equalBytes } from '../crypto/bytes.ts';
 import { nativeEngine } from '../crypto/native-engine.ts';
 import { wipe } from '../crypto/secret.ts';
-import type { SecretBytes } from '../crypto/secret.ts';
 import { lockDataFolder } from '../data-folder.ts';
 import { TwofoldError } from '../errors.ts';
 import type { EscrowedRoot } from '../hsm/ceremony-transport.ts';
@@ -57,8 +56,8 @@ export interface Restored extends RestoredFacts {
 }
 
 /**
- * In this order, of which each step can be repeated after a kill: shares, signatures, token, rows (all or
- * none), proof. No service starts on the database before the last.
+ * In this order, of which each step can be repeated after a kill: shares, signatures and content, whether there
+ * is room, token, rows (all or none), proof. No service starts on the database before the last.
  *
  * @throws TwofoldError invalid_value for shares, integrity_failed, key_mismatch, forbidden, conflict
  */
@@ -74,16 +73,23 @@ export async function restoreBackup(
   });
   const backup = await openBackup(nativeEngine, path, trust);
   unwinding.add('backup', () => backup.close());
-  await requireOpens(backup, seed);
+  tell('verifying the backup');
+  // All of it: what is damaged is found while the token has no root of it.
+  await verifyContent(nativeEngine, backup, seed);
   const urls = await restoreUrls(config, unwinding);
   const { tls, caFile } = config.database;
   const owner = { url: urls.owner, tls, caFile };
+  const loader = openLoader(owner);
+  unwinding.add('owner connection', () => loader.close());
+  // A wrong place stays as it is, its token above all.
+  await loader.requireRoom({
+    backup: backup.manifest.id,
+    generations: backup.manifest.generations,
+  });
   await migrate({ ...owner, version: VERSION });
   // A token of development is made here, where the service would make it.
   await tokenPlace(config, SILENT, true);
   await placeRoots(config, backup, { soPinFile, shareFiles, tell });
-  const loader = openLoader(owner);
-  unwinding.add('owner connection', () => loader.close());
   tell('reading the rows');
   const { probes } = await loadBackup(nativeEngine, backup, seed, loader, (rows) =>
     tell(`${String(rows)} rows`),
@@ -146,12 +152,6 @@ async function restoreUrls(config: Config, unwinding: Unwinding) {
   const started = await startEmbedded({ dataDir: config.dataDir });
   unwinding.add('embedded database', () => started.stop());
   return { app: started.appUrl, owner: started.ownerUrl };
-}
-
-/** Before a token or a database is touched. */
-async function requireOpens(backup: OpenBackup, seed: SecretBytes): Promise<void> {
-  const keys = await keysBySeed(nativeEngine, backup, seed);
-  keys.wipe();
 }
 
 const escrowOf = (text: ManifestEscrow): EscrowedRoot => ({

@@ -40,6 +40,15 @@ export type NewRestoration = Omit<Restoration, 'state' | 'restoredAt'> & {
 };
 
 export interface BackupLoader {
+  /**
+   * Reads alone; a database without our tables has room.
+   * @throws TwofoldError conflict where there is another backup or anything else, or where a generation of the
+   *   backup was retired since it was restored
+   */
+  requireRoom(wanted: {
+    readonly backup: string;
+    readonly generations: readonly number[];
+  }): Promise<void>;
   /** Null in a database that was never restored. */
   restoration(): Promise<Restoration | null>;
   /**
@@ -55,6 +64,7 @@ export interface BackupLoader {
 export const openLoader = (options: PoolOptions): BackupLoader => {
   const pool = createPool({ ...options, max: 1, statementDeadlineMs: STATEMENT_MS });
   return {
+    requireRoom: (wanted) => once(pool, (sql) => requireRoom(sql, wanted)),
     restoration: () => once(pool, restorationOf),
     load: (restoration, write) =>
       once(pool, async (sql) => {
@@ -117,6 +127,31 @@ export const restorationOf = async (sql: Sql): Promise<Restoration | null> => {
   };
 };
 
+const requireRoom = async (
+  sql: Sql,
+  { backup, generations }: Parameters<BackupLoader['requireRoom']>[0],
+): Promise<void> => {
+  const { rows: tables } = await sql.query<{ made: boolean }>(
+    `select to_regclass('public.restoration') is not null as made`,
+  );
+  const restored = tables[0]?.made === true ? await restorationOf(sql) : null;
+  if (restored === null) return requireEmpty(sql, await keptTables(sql));
+  if (restored.backup !== backup) throw restoredBefore(restored);
+  const { rows } = await sql.query<{ generation: number }>(
+    `select generation from public.root_generation where state = 'retired' and generation = any($1)`,
+    [[...generations]],
+  );
+  const [retired] = rows;
+  if (retired === undefined) return;
+  throw new TwofoldError(
+    'conflict',
+    `The database was restored of this backup and has retired root generation ${String(retired.generation)} since.`,
+  );
+};
+
+const restoredBefore = ({ backup }: Restoration) =>
+  new TwofoldError('conflict', `The database was restored before, of ${backup}.`);
+
 const loadAll = async (
   sql: Sql,
   restoration: NewRestoration,
@@ -125,6 +160,8 @@ const loadAll = async (
   const { backup, takenAt, logSize, logRoot, lastLane, migrations } = restoration;
   await requireMigrations(sql, migrations);
   const tables = await keptTables(sql);
+  const restored = await restorationOf(sql);
+  if (restored !== null) throw restoredBefore(restored);
   await requireEmpty(sql, tables);
   // They keep sums that the backup holds, and refuse what only a restore does. `entry` has none for rows
   // that come, and its partitions would have to be named.
@@ -139,6 +176,8 @@ const loadAll = async (
   const target = new Batches(sql, new Map(tables.map((table) => [table.name, table])));
   await write(target);
   await target.flush();
+  // One that was open may have been executed since. Only the root makes a row that says it ended, so it goes.
+  await sql.query(`delete from public.approval where state in ('pending', 'approved')`);
   await moveIdentities(sql, lastLane);
   for (const { name } of triggered) {
     await sql.query(`alter table public.${quoted(name)} enable trigger user`);
@@ -162,10 +201,6 @@ const requireMigrations = async (sql: Sql, wanted: readonly string[]): Promise<v
 };
 
 const requireEmpty = async (sql: Sql, tables: readonly KeptTable[]): Promise<void> => {
-  const restored = await restorationOf(sql);
-  if (restored !== null) {
-    throw new TwofoldError('conflict', `The database was restored before, of ${restored.backup}.`);
-  }
   for (const { name } of tables) {
     if (SEEDED.has(name)) continue;
     const { rows } = await sql.query(`select 1 from public.${quoted(name)} limit 1`);

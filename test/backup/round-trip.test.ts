@@ -2,6 +2,7 @@
  * A backup of a used installation onto a second token and a second database: what was wrapped opens, what
  * was signed verifies, and what is not that backup is refused.
  */
+import { execFileSync } from 'node:child_process';
 import {
   cpSync,
   mkdirSync,
@@ -17,6 +18,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 
+import { formatVkey } from '../../src/audit/tree/vkey.ts';
 import { attested } from '../../src/backup/escrow-mac.ts';
 import type { LastingMac } from '../../src/backup/escrow-mac.ts';
 import { backupsIn } from '../../src/backup/folder.ts';
@@ -27,6 +29,7 @@ import { loadBackup } from '../../src/backup/restore.ts';
 import { takeBackup } from '../../src/backup/take.ts';
 import type { Taken } from '../../src/backup/take.ts';
 import { openBackup, verifyContent } from '../../src/backup/verify.ts';
+import { loadConfig } from '../../src/config.ts';
 import type { Config } from '../../src/config.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { wipe } from '../../src/crypto/secret.ts';
@@ -60,6 +63,8 @@ let taken: Taken;
 let newer: Taken;
 /** Later still, of another one. */
 let foreign: Taken;
+/** Later, of the same installation by its own words alone. */
+let forged: Taken;
 /** Has a newer one beside it. */
 let older: Taken;
 let wrapped: { readonly id: string; readonly suite: string; readonly ciphertext: Uint8Array }[];
@@ -72,6 +77,11 @@ const ALTERED: readonly ((escrow: StoredEscrow) => Partial<StoredEscrow>)[] = [
   ({ point }) => ({ point: point.map((byte, at) => (at === 9 ? byte ^ 1 : byte)) }),
   ({ transcript }) => ({ transcript: transcript.toReversed() }),
 ];
+/** Nothing reads it, so that its MAC may be none. */
+const APPROVAL = `insert into public.approval (id, namespace, issuer, subject, operation, guards, method,
+    path, query, body_hash, request_hash, preview, created_at, expires_at, state, approvers, revision, mac)
+  values (gen_random_uuid(), 'default', 'issuer', 'subject', 'keys.destroy', '{}', 'POST',
+    '/', '', '', '', '', now(), now() + interval '1 day', $1, '[]', 1, '')`;
 let beforeEscrow: string;
 const withAltered: string[] = [];
 
@@ -83,11 +93,11 @@ const place = ({ token }: TokenFixture) => ({
 const seed = () =>
   seedOf(shareFiles.slice(0, 2).map((name) => ({ name, text: readFileSync(name, 'utf8') })));
 
-const take = (into: string, installation = ROOT.installation) =>
+const take = (into: string, installation = ROOT.installation, signedBy = signer) =>
   takeBackup(
     {
       engine: nativeEngine,
-      signer,
+      signer: signedBy,
       lastingMac,
       open: (entries) => openSnapshot({ url: databases.first.appUrl }, entries),
       installation,
@@ -133,9 +143,14 @@ beforeAll(async () => {
     withAltered.push(await taking());
   }
   await store.backups.addEscrow(escrow);
+  for (const state of ['pending', 'approved', 'executed', 'denied']) {
+    await rowsAsOwner(databases.first, APPROVAL, [state]);
+  }
   taken = await take(join(folder, 'backups'));
   newer = await take(join(folder, 'later'));
   foreign = await take(join(folder, 'foreign'), 'fedcba98-7654-4210-8edc-ba9876543210');
+  const others = await softwareSigner(() => Promise.resolve(new Uint8Array(32)));
+  forged = await take(join(folder, 'theirs'), ROOT.installation, others);
   older = await take(join(folder, 'twice'));
   await take(join(folder, 'twice'));
   await service.stop();
@@ -230,6 +245,22 @@ describe('a backup', () => {
         'integrity_failed',
       ]);
     }
+    for (const name of ['manifest.json', 'signatures.json', 'content']) {
+      const pipe = changed(`pipe-${name}`, (path) => {
+        rmSync(join(path, name));
+        execFileSync('mkfifo', [join(path, name)]);
+      });
+      const device = changed(`device-${name}`, (path) => {
+        rmSync(join(path, name));
+        symlinkSync('/dev/zero', join(path, name));
+      });
+      for (const path of [pipe, device]) {
+        await expect(verify(path, false)).rejects.toMatchObject({
+          code: 'integrity_failed',
+          message: expect.stringContaining('is no regular file') as unknown,
+        });
+      }
+    }
     const missing = changed('missing', (path) => rmSync(content(path)));
     expect(await codeOf(verify(missing, false))).toBe('not_found');
   });
@@ -270,6 +301,15 @@ describe('a restore of an older backup', () => {
       message: expect.stringContaining(`${basename(newer.path)} is newer`) as unknown,
     });
     await expect(restoreIn('two', '--older')).rejects.toThrow(/no-share/u);
+  });
+
+  it('is none where nobody who is trusted has signed what is newer', async () => {
+    placed('forged', taken, forged);
+    const { ed25519, mlDsa44 } = await signer.sign(new Uint8Array(1));
+    const trust = join(folder, 'trust');
+    writeFileSync(trust, [ed25519, mlDsa44].map(({ vkey }) => `${formatVkey(vkey)}\n`).join(''));
+    await expect(restoreIn('forged')).rejects.toThrow('is newer');
+    await expect(restoreIn('forged', '--trust', trust)).rejects.toThrow(/no-share/u);
   });
 
   it('is none where what is newer is of another installation', async () => {
@@ -323,6 +363,47 @@ describe('a folder that is named', () => {
   });
 });
 
+describe('the command of a restore', () => {
+  /** Where it would make a token, were it to come that far. */
+  const restoreInto = async (name: string, database: TestDatabase, path = taken.path) => {
+    const dataDir = join(folder, name);
+    mkdirSync(dataDir, { mode: 0o700 });
+    const config = loadConfig({
+      environment: {
+        TWOFOLD_MODE: 'dev',
+        TWOFOLD_DATA: dataDir,
+        DATABASE_URL: database.appUrl,
+        TWOFOLD_DATABASE_OWNER_URL: database.ownerUrl,
+      },
+    });
+    const shares = shareFiles.slice(0, 2).flatMap((file) => ['--share', file]);
+    const argv = ['restore', path, ...shares, '--so-pin-file', join(dataDir, 'so.pin')];
+    const silent = () => undefined;
+    const code = await codeOf(backupCommand(config, argv, { print: silent, complain: silent }));
+    return [code, readdirSync(dataDir)];
+  };
+
+  it('leaves token and database of a place in use as they are', async () => {
+    const applied = () => rowsAsOwner(databases.first, 'select name from public.twofold_migration');
+    // As one of an older version, whose upgrade nobody asked for.
+    await rowsAsOwner(
+      databases.first,
+      'delete from public.twofold_migration where name = (select max(name) from public.twofold_migration)',
+    );
+    const before = await applied();
+    expect(await restoreInto('in-use', databases.first)).toEqual(['conflict', []]);
+    expect(await applied()).toEqual(before);
+  });
+
+  it('finds damage anywhere in the backup before it makes a token', async () => {
+    const path = changed('damaged-end', (copy) => {
+      const { length } = readFileSync(join(copy, 'content'));
+      flip(join(copy, 'content'), length - 20);
+    });
+    expect(await restoreInto('new', databases.second, path)).toEqual(['integrity_failed', []]);
+  });
+});
+
 describe('a restore', () => {
   const restore = async (path = taken.path) => {
     const backup = await openBackup(nativeEngine, path, null);
@@ -361,6 +442,12 @@ describe('a restore', () => {
       await runPlacementCeremony({ ...place(tokens.second), escrow, shareFiles });
     }
     expect((await restore()).rows).toBeGreaterThan(30);
+    // What was open may have been executed after the backup: it is not there to be executed again.
+    const left = `select state from public.approval order by state`;
+    expect(await rowsAsOwner(databases.second, left)).toEqual([
+      { state: 'denied' },
+      { state: 'executed' },
+    ]);
     const store: Store = openStore({ url: databases.second.appUrl });
     const hsm: PooledHsm = await tokens.second.open();
     const service = await openStoredInstance(store, { hsm });

@@ -73,7 +73,9 @@ describe('loading', () => {
     expect(await loader.restoration()).toBeNull();
     await rowsAsOwner(database, `insert into public.usage_counter values ('a/1', 1)`);
     expect(await codeOf(loader.load(RESTORATION, () => Promise.resolve()))).toBe('conflict');
+    expect(await codeOf(loader.requireRoom({ ...RESTORATION, generations: [1] }))).toBe('conflict');
     await rowsAsOwner(database, 'delete from public.usage_counter');
+    await loader.requireRoom({ ...RESTORATION, generations: [1] });
     await loader.close();
   });
 
@@ -95,6 +97,29 @@ describe('loading', () => {
     await loader.verified();
     expect(await loader.restoration()).toMatchObject({ state: 'verified' });
     expect(await codeOf(loader.load(RESTORATION, () => Promise.resolve()))).toBe('conflict');
+    await loader.close();
+  });
+
+  it('has room for the same backup again, but not for a root that was retired since', async () => {
+    const loader = openLoader({ url: database.ownerUrl });
+    const room = (backup: string) => codeOf(loader.requireRoom({ backup, generations: [1, 2] }));
+    expect(await room(RESTORATION.backup)).toBe('no error');
+    expect(await room('11111111-89ab-4def-8123-456789abcdef')).toBe('conflict');
+    await rowsAsOwner(
+      database,
+      `insert into public.root_generation
+        (generation, installation, state, seal_blob, seal_check, mac_blob, mac_check, canary)
+        values (1, gen_random_uuid(), 'retired', '', '', '', '', '')`,
+    );
+    expect(await room(RESTORATION.backup)).toBe('conflict');
+    await loader.close();
+  });
+
+  it('has room where there are no tables yet', async () => {
+    await rowsAsOwner(database, 'drop schema public cascade');
+    await rowsAsOwner(database, 'create schema public');
+    const loader = openLoader({ url: database.ownerUrl });
+    await loader.requireRoom({ ...RESTORATION, generations: [1] });
     await loader.close();
   });
 });
