@@ -193,6 +193,13 @@ it('verifications go on, Kubernetes has its seeds opened, each with one entry af
     expect(loop.between(at + 700, until).length).toBeGreaterThan(50);
     expect(loop.failed).toEqual([]);
   }
+  // The service is ready again before the last entry of its spool is in the log.
+  await eventually(async () => {
+    const all = await logged();
+    const has = (what: string) =>
+      all.filter(({ operation, outcome }) => operation === what && outcome === 'ok').length;
+    return has('verify') >= verified.length && has('unwrap') >= opened.length;
+  }, 30_000);
   const entries = (await logged()).filter(({ outcome }) => outcome === 'ok');
   const ids = entries.filter(({ operation }) => operation === 'verify').map(({ id }) => id);
   expect(new Set(verified).size).toBe(verified.length);
