@@ -362,6 +362,32 @@ const counters = (test: TestStore): void => {
     expect(await reserve(2 ** 33)).toBe(290);
     expect(await reserve(1)).toBe(290 + 2 ** 33);
   });
+
+  it('reserves an eighth of what a policy by use leaves, at least so much, and whole blocks beyond it', async () => {
+    const row = key();
+    await (await changer(test.store())).commit(insert(row));
+    await withOwner(test.database(), (owner) =>
+      owner.query('update public.key_schedule set max_uses = 80 where key_id = $1', [row.id]),
+    );
+    const { keys } = test.store();
+    const reserve = () => keys.reserveUses(`${row.id}/1`, 64, 2);
+    expect([await reserve(), await reserve()]).toEqual([
+      [0, 10],
+      [10, 8],
+    ]);
+    await keys.reserveUses(`${row.id}/1`, 2, 1);
+    let [first, count] = await reserve();
+    while (first + count < 80) {
+      const [next, more] = await reserve();
+      expect([next, more]).toEqual([
+        first + count,
+        Math.max(2, Math.floor((80 - first - count) / 8)),
+      ]);
+      [first, count] = [next, more];
+    }
+    expect(await reserve()).toEqual([first + count, 64]);
+    expect(await keys.reserveUses(`${randomUUID()}/1`, 64, 2)).toEqual([0, 64]);
+  });
 };
 
 const intents = (test: TestStore): void => {
