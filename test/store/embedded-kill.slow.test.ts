@@ -35,7 +35,7 @@ it(`completes ${ROUNDS} first starts that were killed at random moments`, async 
     await child.kill();
     const lock = await lockDataFolder(folder);
     const database = await startEmbedded({ dataDir: folder });
-    const pool = createPool({ url: database.appUrl });
+    const pool = createPool({ url: database.appUrl, connectDeadlineMs: 15_000 });
     const { rows } = await pool.query<{ one: number }>('select 1 as one');
     expect(rows).toEqual([{ one: 1 }]);
     await pool.end();

@@ -37,7 +37,8 @@ const stop = async (): Promise<void> => {
 };
 
 const ask = async <T>(url: string, sql: string): Promise<T | undefined> => {
-  const pool = createPool({ url });
+  // A database that has only started answers late on a busy machine.
+  const pool = createPool({ url, connectDeadlineMs: 15_000 });
   try {
     return (await pool.query<{ answer: T }>(sql)).rows[0]?.answer;
   } finally {

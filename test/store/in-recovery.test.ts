@@ -15,7 +15,7 @@ import { rejection } from './samples.ts';
   async () => {
     const folder = mkdtempSync(join(tmpdir(), 'twofold-recovery-'));
     const server = await startPostgres15(folder);
-    const pool = createPool({ url: server.ownerUrl, max: 2 });
+    const pool = createPool({ url: server.ownerUrl, max: 2, connectDeadlineMs: 15_000 });
     try {
       await commitStatement(pool, 'create table one (x integer)', []);
       const told = () => committedRead(pool, `select 1 as x from ${COMMITTED}`, []);

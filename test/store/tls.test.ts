@@ -19,7 +19,7 @@ const encrypted = async (
   host = '127.0.0.1',
 ): Promise<boolean> => {
   const url = database.appUrl.replace('127.0.0.1', host);
-  const pool = createPool({ url, tls, caFile });
+  const pool = createPool({ url, tls, caFile, connectDeadlineMs: 15_000 });
   try {
     const sql = 'select ssl from pg_stat_ssl where pid = pg_backend_pid()';
     return (await pool.query<{ ssl: boolean }>(sql)).rows[0]?.ssl ?? false;
