@@ -3,13 +3,14 @@
  * acknowledgement and judges afterwards. `npm run chaos` sets what is read here:
  * `CHAOS_SECONDS` of load (600; at least all faults once), `CHAOS_SEED` makes the same faults again,
  * `CHAOS_GRACE_MS` is `zone.graceMs`, `CHAOS_OUT` names a file for the report, and `CHAOS_SHORT=yes`
- * makes each fault once and briefly.
+ * makes each fault once and briefly. `CHAOS_ONLY` is a part of the names of the faults to make. A run that
+ * fails keeps the logs of everything, and says where.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, writeFileSync } from 'node:fs';
-import { cpus } from 'node:os';
+import { copyFileSync, existsSync, mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -36,6 +37,8 @@ const SEED = Number(process.env['CHAOS_SEED'] ?? String(Math.floor(Math.random()
 /** A change waits for it where an instance is gone, so it is short where faults are. */
 const GRACE_MS = Number(process.env['CHAOS_GRACE_MS'] ?? (IS_SHORT ? '1000' : '10000'));
 const OUT = process.env['CHAOS_OUT'];
+const ONLY = process.env['CHAOS_ONLY'] ?? '';
+const CHOSEN = FAULTS.filter(({ name }) => name.includes(ONLY));
 /** Between two faults. */
 const CALM_MS = IS_SHORT ? 200 : 1_500;
 const LEAST_ACKNOWLEDGED = 1_000;
@@ -50,6 +53,7 @@ let site: Site;
 const service = (zone: Zone) => zones.service(zone);
 
 beforeAll(async () => {
+  if (CHOSEN.length === 0) throw new Error(`no fault's name has ${JSON.stringify(ONLY)}`);
   // Without it the fault would be none.
   if (!existsSync(FAKETIME)) throw new Error(`${FAKETIME} of Debian's libfaketime is missing.`);
   zones = await Zones.up({ TWOFOLD_ZONE_GRACE_MS: String(GRACE_MS) });
@@ -58,12 +62,24 @@ beforeAll(async () => {
 
 let checker: Checker | null = null;
 let watch: Watch | null = null;
+let isWhole = false;
 
 afterAll(async () => {
   checker?.kill();
   await watch?.stop();
+  if (!isWhole) keepLogs();
   await zones.down();
 }, 60_000);
+
+/** Of PostgreSQL, Patroni, etcd, HAProxy and the services. */
+function keepLogs(): void {
+  const kept = mkdtempSync(join(tmpdir(), 'twofold-chaos-logs-'));
+  for (const name of readdirSync(zones.folder).filter((each) => each.endsWith('.log')))
+    copyFileSync(join(zones.folder, name), join(kept, name));
+  for (const zone of ZONES)
+    writeFileSync(join(kept, `twofold${String(zone)}.log`), service(zone).output);
+  process.stdout.write(`chaos: the logs are kept in ${kept}\n`);
+}
 
 class Checker {
   readonly #child: ChildProcess;
@@ -193,10 +209,11 @@ const place = () => [
   `${String(cpus().length)} processors for all three zones, the load and the checker`,
 ];
 
-const commandOf = () =>
-  IS_SHORT
-    ? `npm run chaos -- --short --seed ${String(SEED)} --grace ${String(GRACE_MS)}`
-    : `npm run chaos -- --seconds ${String(SECONDS)} --seed ${String(SEED)} --grace ${String(GRACE_MS)}`;
+const commandOf = () => {
+  const length = IS_SHORT ? '--short' : `--seconds ${String(SECONDS)}`;
+  const only = ONLY === '' ? '' : ` --only ${JSON.stringify(ONLY)}`;
+  return `npm run chaos -- ${length} --seed ${String(SEED)} --grace ${String(GRACE_MS)}${only}`;
+};
 
 it(
   'keeps what it acknowledged, whatever breaks',
@@ -214,10 +231,10 @@ it(
     const from = performance.now();
     const until = from + SECONDS * 1_000;
     await sleep(CALM_MS);
-    for (const planned of plan(random, IS_SHORT)) {
+    for (const planned of plan(random, IS_SHORT, CHOSEN)) {
       struck.push(await strike(scene, planned));
       await sleep(CALM_MS);
-      const isDone = struck.length >= FAULTS.length && performance.now() > until;
+      const isDone = struck.length >= CHOSEN.length && performance.now() > until;
       if (isDone || !judge.running) break;
     }
     const lasted = (performance.now() - from) / 1_000;
@@ -244,6 +261,7 @@ it(
     if (OUT !== undefined) writeFileSync(OUT, report);
     expect(broken.map(({ claim, faults }) => ({ claim, faults: faults.slice(0, 10) }))).toEqual([]);
     expect(verdict.acknowledged).toBeGreaterThan(LEAST_ACKNOWLEDGED);
+    isWhole = true;
   },
   SECONDS * 1_000 + BEYOND_MS,
 );

@@ -1,5 +1,4 @@
 /** Which faults a chaos run makes, in which order and for how long: all of it from the seed. */
-import { FAULTS } from './faults.ts';
 import type { Fault, FaultKind } from './faults.ts';
 
 export interface Planned {
@@ -24,13 +23,17 @@ const SHORT: Lengths = {
   odd: [1_000, 1_500],
 };
 
-/** Without an end: every fault once in random order, then all of them anew in another. */
-export function* plan(random: () => number, isShort: boolean): Generator<Planned, never> {
+/** Without an end: every one of the faults once in random order, then all of them anew in another. */
+export function* plan(
+  random: () => number,
+  isShort: boolean,
+  faults: readonly Fault[],
+): Generator<Planned, never> {
   const lengths = isShort ? SHORT : LONG;
   for (;;) {
-    const order = FAULTS.map((fault) => ({ fault, place: random() })).toSorted(
-      (one, other) => one.place - other.place,
-    );
+    const order = faults
+      .map((fault) => ({ fault, place: random() }))
+      .toSorted((one, other) => one.place - other.place);
     for (const { fault } of order) {
       const [least, most] = lengths[fault.kind];
       yield { fault, milliseconds: least + random() * (most - least) };
