@@ -260,7 +260,14 @@ describe('twofold export', () => {
     expect(suite).toBe('MLKEM1024-P384');
 
     const rule = { guards: ['keys.export'], needed: 1 };
-    await service.request('PUT', '/v1/admin/approval-rules/exports', rule);
+    const rules = '/v1/admin/approval-rules/exports';
+    const wanted = await service.request('PUT', rules, rule);
+    if (wanted.status === 202) {
+      // Under the rule that an earlier test made.
+      await approve(String(wanted.json['id']));
+      const agreed = { 'twofold-approval': String(wanted.json['id']) };
+      expect((await service.request('PUT', rules, rule, { headers: agreed })).status).toBe(200);
+    }
     const key = { name: 'leaving', suite: 'ML-DSA-65', exportable: true };
     expect((await service.request('POST', '/v1/admin/keys', key)).status).toBe(201);
     const path = '/v1/admin/keys/leaving/export';
