@@ -2,18 +2,17 @@
  * The Cedar policies of each namespace, as a set under one seal.
  *
  * A policy is validated strictly before it is stored, and the set as a whole after each change has to
- * leave somebody who can change it again. Nothing but these policies permits anything in a namespace.
+ * leave its author able to change it again. Nothing but these policies permits anything in a namespace.
  */
-import { readSchema } from '../access/cedar-schema.ts';
-import { covers, coversAction } from '../access/compiled-policy.ts';
 import type { CompiledPolicy } from '../access/compiled-policy.ts';
 import { policyRefused } from '../access/policy-error.ts';
 import { limitsIn } from '../access/policy-limit.ts';
 import type { PolicyValidation } from '../access/policy-validation.ts';
-import { EVERYONE_IDENTIFIES, SCHEMA, TEMPLATE_NAMES } from '../access/policies.ts';
+import { EVERYONE_IDENTIFIES, TEMPLATE_NAMES } from '../access/policies.ts';
 import type { Grant } from '../access/grant.ts';
 import { TwofoldError } from '../errors.ts';
 import type { KeyWrite } from '../keyring/ports.ts';
+import { lockedOut } from './lock-out.ts';
 import { SealedSet, requireMatch } from './sealed-set.ts';
 import type {
   PastMember,
@@ -53,15 +52,17 @@ const KIND: SetKind<StoredPolicy> = {
 
 /** How a change is made beside what it changes. */
 export interface PolicyChanging {
-  /** Others have agreed that nobody may be left who could change policies. */
+  /** Others have agreed that nobody, or not its author, may be left who could change policies. */
   readonly confirmed: boolean;
 }
 
 export class Policies {
   readonly #set: SealedSet<StoredPolicy>;
   readonly #validation: PolicyValidation;
+  readonly #clock: () => Date;
 
   constructor(parts: SealedSetParts, validation: PolicyValidation) {
+    this.#clock = parts.clock;
     this.#set = new SealedSet(parts, KIND);
     this.#validation = validation;
   }
@@ -209,12 +210,13 @@ export class Policies {
   }
 
   #checked(
-    { namespace }: ChangeGrant,
+    grant: ChangeGrant,
     view: View,
     entries: SetEdit<StoredPolicy>['entries'],
     detail: SetEdit<StoredPolicy>['detail'],
     { confirmed }: PolicyChanging,
   ): SetEdit<StoredPolicy> {
+    const { namespace } = grant;
     const after = new Map([...view.members].map(([name, { value }]) => [name, value]));
     for (const [name, value] of entries) {
       if (value === null) after.delete(name);
@@ -228,10 +230,9 @@ export class Policies {
     const compiled = policies.map((policy) => compileStored(namespace, policy));
     const before = [...view.members.values()].map(({ value }) => compileStored(namespace, value));
     requireFewLimited(before, compiled);
-    if (!locksOut(namespace, compiled)) return { entries, detail };
-    if (!confirmed) {
-      throw new TwofoldError('would_lock_out', 'Nobody could change policies any more.');
-    }
+    const locked = lockedOut(grant, after, this.#clock());
+    if (locked === null) return { entries, detail };
+    if (!confirmed) throw new TwofoldError('would_lock_out', locked);
     return { entries, detail: { ...detail, locksOut: true } };
   }
 }
@@ -270,22 +271,4 @@ function requireFewLimited(
   if (limited <= POLICY_LIMITS.limited || limited <= limitedOf(before)) return;
   const most = String(POLICY_LIMITS.limited);
   throw new TwofoldError('quota_exceeded', `Policies of a namespace have at most ${most} limits.`);
-}
-
-/**
- * Whether nobody could change policies: no permit whose scope covers that, or a forbid without any
- * condition. What conditions come to is not foreseen.
- */
-function locksOut(namespace: string, policies: readonly CompiledPolicy[]): boolean {
-  const { names = new Set<string>() } = readSchema(SCHEMA).actions.get('policies.change') ?? {};
-  const home = { type: 'Namespace', id: namespace, parents: [] };
-  const about = policies.filter(
-    (policy) => coversAction(policy, names) && covers(policy.resource, home),
-  );
-  const all = (policy: CompiledPolicy) =>
-    !policy.conditional &&
-    (policy.principal.op === 'All' ||
-      (policy.principal.op === 'is' && policy.principal.in === null));
-  if (about.some((policy) => policy.effect === 'forbid' && all(policy))) return true;
-  return !about.some(({ effect }) => effect === 'permit');
 }

@@ -235,6 +235,30 @@ describe('policies', () => {
     expect(code(gone)).toBe('would_lock_out');
   });
 
+  it('cannot take the right to change them from who asks for it', async () => {
+    const site = await open();
+    for (const cedar of [
+      'forbid (principal in Role::"admin", action, resource);',
+      'forbid (principal, action in Action::"govern", resource) when { true };',
+      'forbid (principal, action, resource) unless { principal.subject == "nobody" };',
+      'forbid (principal, action, resource) when { context.authentication.method == "jwt" };',
+      'forbid (principal, action, resource) when { 9223372036854775807 + 1 == 0 };',
+    ]) {
+      const refused = await put(site, 'locking', { cedar });
+      expect([cedar, refused.status, refused.json['detail']]).toEqual([
+        cedar,
+        422,
+        'Who asks for it could not change policies any more.',
+      ]);
+    }
+    for (const [name, cedar] of Object.entries({
+      role: 'forbid (principal in Role::"operator", action, resource);',
+      method: 'forbid (principal, action, resource) when { context.authentication.method == "mtls" };',
+    })) {
+      expect([name, (await put(site, name, { cedar })).status]).toEqual([name, 200]);
+    }
+  });
+
   it('lock everybody out only by an approval, which shows that they would', async () => {
     const site = await open();
     const as = async (subject: string, method: string, path: string, more: CallInit = {}) => {
