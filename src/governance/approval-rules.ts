@@ -163,6 +163,50 @@ function checkRule({ guards, needed, approvers, expiryMs }: ApprovalRule): void 
   }
 }
 
+/** What can be told of a rule before it is made. */
+export interface Foreseen {
+  /** Of the principals that it names, those whose consent can count. */
+  readonly counting: readonly Named[];
+  /** Whether any policy permits anybody to decide on approvals. */
+  readonly decidable: boolean;
+}
+
+/** How a rule is made beside what it says. */
+export interface RuleMaking {
+  readonly foresee: (rule: ApprovalRule) => Promise<Foreseen>;
+  /** Others have agreed to it, or its author has said that nobody may be able to meet it. */
+  readonly confirmed: boolean;
+}
+
+/**
+ * A rule that nobody can meet would freeze all that it guards, and itself: what can be told to be such is
+ * refused, and what cannot be told takes a confirmation.
+ * @throws TwofoldError invalid_value, would_lock_out
+ */
+async function checkMeetable(
+  { principal }: ConfigureGrant,
+  rule: ApprovalRule,
+  { foresee, confirmed }: RuleMaking,
+): Promise<void> {
+  const { needed, approvers } = rule;
+  const { counting, decidable } = await foresee(rule);
+  if (!decidable) {
+    throw new TwofoldError('invalid_value', 'No policy permits anybody to decide on approvals.');
+  }
+  if (approvers?.roles.length === 0 && counting.length < needed) {
+    throw new TwofoldError(
+      'invalid_value',
+      'It needs more approvals than it names principals whose issuers count here.',
+    );
+  }
+  const others = counting.filter((named) => !same(named, principal));
+  if (confirmed || others.length >= needed) return;
+  throw new TwofoldError(
+    'would_lock_out',
+    `It does not name ${String(needed)} others, so whether so many can consent cannot be told; mayLockOut says that you know.`,
+  );
+}
+
 export class ApprovalRules {
   readonly #set: SealedSet<ApprovalRule>;
   readonly #since = new WeakMap<SetView<ApprovalRule>, Date | null>();
@@ -219,15 +263,17 @@ export class ApprovalRules {
     return before !== undefined && isWeaker(before.value, after);
   }
 
-  /** @throws TwofoldError invalid_value, precondition_required, etag_mismatch, quota_exceeded */
+  /** @throws TwofoldError invalid_value, would_lock_out, precondition_required, etag_mismatch, quota_exceeded */
   put(
     grant: ConfigureGrant,
     { name, rule }: { readonly name: string; readonly rule: ApprovalRule },
     run: SetRun<ApprovalRule>,
+    making: RuleMaking,
   ): Promise<SetDone<ApprovalRule>> {
     checkRule(rule);
-    return this.#set.change(grant, run, ({ members }) => {
+    return this.#set.change(grant, run, async ({ members }) => {
       requireMatch(run, members.get(name) ?? null);
+      await checkMeetable(grant, rule, making);
       return { entries: new Map([[name, rule]]), detail: { name, kind: 'put' } };
     });
   }

@@ -8,7 +8,7 @@ import { BoundedCache } from '../access/bounded-cache.ts';
 import { readSchema } from '../access/cedar-schema.ts';
 import { covers, coversAction } from '../access/compiled-policy.ts';
 import type { CompiledPolicy } from '../access/compiled-policy.ts';
-import type { Grant } from '../access/grant.ts';
+import type { Grant, Operation } from '../access/grant.ts';
 import { asksNobody } from '../access/local-access.ts';
 import { SCHEMA } from '../access/policies.ts';
 import { policySetOf } from './policy-sets.ts';
@@ -28,7 +28,7 @@ export function lockedOut(
   const decided = asksNobody(principal) ? null : authorMay(grant, after, now);
   if (decided === true) return null;
   const compiled = [...after.values()].map((policy) => compileStored(namespace, policy));
-  if (!mayBeDone(namespace, compiled)) return 'Nobody could change policies any more.';
+  if (!mayBeDone('policies.change', namespace, compiled)) return 'Nobody could change policies any more.';
   return decided === null ? null : 'Who asks for it could not change policies any more.';
 }
 
@@ -49,11 +49,15 @@ function authorMay(
 }
 
 /**
- * Whether anybody could change policies: a permit whose scope covers that, and no forbid of everybody
- * without any condition. What conditions come to is not foreseen.
+ * Whether anybody could do it: a permit whose scope covers that, and no forbid of everybody without any
+ * condition. What conditions come to is not foreseen.
  */
-function mayBeDone(namespace: string, policies: readonly CompiledPolicy[]): boolean {
-  const { names = new Set<string>() } = readSchema(SCHEMA).actions.get('policies.change') ?? {};
+export function mayBeDone(
+  operation: Operation,
+  namespace: string,
+  policies: readonly CompiledPolicy[],
+): boolean {
+  const { names = new Set<string>() } = readSchema(SCHEMA).actions.get(operation) ?? {};
   const home = { type: 'Namespace', id: namespace, parents: [] };
   const about = policies.filter(
     (policy) => coversAction(policy, names) && covers(policy.resource, home),

@@ -9,10 +9,10 @@ import { policyRefused } from '../access/policy-error.ts';
 import { limitsIn } from '../access/policy-limit.ts';
 import type { PolicyValidation } from '../access/policy-validation.ts';
 import { EVERYONE_IDENTIFIES, TEMPLATE_NAMES } from '../access/policies.ts';
-import type { Grant } from '../access/grant.ts';
+import type { Grant, Operation } from '../access/grant.ts';
 import { TwofoldError } from '../errors.ts';
 import type { KeyWrite } from '../keyring/ports.ts';
-import { lockedOut } from './lock-out.ts';
+import { lockedOut, mayBeDone } from './lock-out.ts';
 import { SealedSet, requireMatch } from './sealed-set.ts';
 import type {
   PastMember,
@@ -70,6 +70,13 @@ export class Policies {
   /** What is in force, for decisions. @throws TwofoldError integrity_failed */
   inForce(namespace: string): Promise<View> {
     return this.#set.of(namespace);
+  }
+
+  /** Whether any policy in force may permit it to anybody, on the namespace. */
+  async mayBeDone(operation: Operation, namespace: string): Promise<boolean> {
+    const { members } = await this.#set.of(namespace);
+    const policies = [...members.values()].map(({ value }) => compileStored(namespace, value));
+    return mayBeDone(operation, namespace, policies);
   }
 
   list({ namespace }: ReadGrant): Promise<View> {

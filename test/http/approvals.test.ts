@@ -66,7 +66,11 @@ beforeEach(async () => {
   namespace = name;
   const json = { name: 'k', suite: 'A256GCM', deletionProtection: true };
   await as('founder', 'POST', '/v1/admin/keys', { json });
-  const made = await rule('protection', { guards: ['keys.unprotect'], needed: 2 });
+  const made = await rule('protection', {
+    guards: ['keys.unprotect'],
+    needed: 2,
+    mayLockOut: true,
+  });
   expect(made.status).toBe(200);
 });
 
@@ -364,7 +368,8 @@ describe('a guarded request', () => {
 
   it('is answered from its record when it is repeated under its idempotency key', async () => {
     namespace = 'default';
-    const made = await rule('all', { guards: ['namespaces.change'], needed: 1 });
+    const json = { guards: ['namespaces.change'], needed: 1, mayLockOut: true };
+    const made = await rule('all', json);
     const name = `made-${String(count)}`;
     const make = (headers: object) =>
       as('alice', 'POST', '/v1/admin/namespaces', {
@@ -467,7 +472,7 @@ describe('what decides whose consent counts', () => {
     // Where the root had a rule before, the change of its issuer was agreed to there.
     namespace = 'default';
     now += 1_000;
-    const root = await rule('root', { guards: ['destroy'], needed: 1 });
+    const root = await rule('root', { guards: ['destroy'], needed: 1, mayLockOut: true });
     now += 1_000;
     const later = `later-${String(count)}`;
     await as('founder', 'POST', '/v1/admin/namespaces', { json: { name: later } });
@@ -479,7 +484,7 @@ describe('what decides whose consent counts', () => {
       });
     namespace = later;
     await as('founder', 'POST', '/v1/admin/keys', { json: { name: 'k', suite: 'A256GCM' } });
-    await rule('protection', { guards: ['keys.unprotect'], needed: 1 });
+    await rule('protection', { guards: ['keys.unprotect'], needed: 1, mayLockOut: true });
     namespace = 'default';
     now += 1_000;
     expect(outcome(await change({}))).toEqual([202, 'pending']);
@@ -553,8 +558,42 @@ describe('the rules', () => {
     { guards: ['destroy'], needed: 1, expiresAfter: 'soon' },
     { guards: ['destroy'], needed: 1, approvers: { roles: [], principals: [] } },
     { guards: ['destroy'], needed: 2, approvers: { principals: [{ issuer: 'i', subject: 's' }] } },
+    { guards: ['destroy'], needed: 1, approvers: { principals: [{ issuer: 'i', subject: 's' }] } },
+    { guards: ['destroy'], needed: 1, mayLockOut: false },
   ])('are refused where they make no sense: %j', async (json) => {
     expect(outcome(await rule('bad', json))).toEqual([400, 'invalid_value']);
+  });
+
+  it('begin with one that others are known to meet, or that says it may lock out', async () => {
+    const fresh = `fresh-${String(count)}`;
+    namespace = 'default';
+    await as('founder', 'POST', '/v1/admin/namespaces', { json: { name: fresh } });
+    namespace = fresh;
+    const issuer = String((await as('bob', 'GET', '/v1/whoami')).json['issuer']);
+    const guards = ['destroy'];
+    const named = (...subjects: string[]) => ({
+      principals: subjects.map((subject) => ({ issuer, subject })),
+    });
+    const untold = [
+      { guards, needed: 1 },
+      { guards, needed: 20 },
+      { guards, needed: 1, approvers: { roles: ['nobody'] } },
+      { guards, needed: 1, approvers: named('founder') },
+      { guards, needed: 2, approvers: named('founder', 'bob') },
+    ];
+    for (const json of untold) {
+      expect(outcome(await rule('first', json))).toEqual([422, 'would_lock_out']);
+      const tried = await as('founder', 'PUT', `${RULES}/first?dryRun=true`, { json });
+      expect(code(tried)).toBe('would_lock_out');
+    }
+    const strangers = { principals: [{ issuer: 'https://unknown.example', subject: 'bob' }] };
+    const never = { guards, needed: 1, approvers: strangers, mayLockOut: true };
+    expect(outcome(await rule('first', never))).toEqual([400, 'invalid_value']);
+    const first = { guards, needed: 1, approvers: named('founder', 'bob') };
+    expect((await rule('first', first)).status).toBe(200);
+    // Every further one is agreed to.
+    const asked = await rule('second', { guards, needed: 20, mayLockOut: true });
+    expect(outcome(asked)).toEqual([202, 'pending']);
   });
 
   it('are changed by who may, for the revision that was seen', async () => {

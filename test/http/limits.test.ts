@@ -796,7 +796,7 @@ it.each(['limits.change', 'govern'])(
   async (guard) => {
     const name = await newNamespace(`guarded-by-${guard}`);
     const headers = at(name);
-    const rule = { guards: [guard], needed: 1 };
+    const rule = { guards: [guard], needed: 1, mayLockOut: true };
     await first.call('admin', 'PUT', '/v1/admin/approval-rules/limits', { json: rule, headers });
     const set = await put(name, { principal: { use: { perMinute: 600 } } });
     expect(set.status).toBe(200);

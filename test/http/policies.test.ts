@@ -269,7 +269,7 @@ describe('policies', () => {
       });
     };
     const all = { cedar: 'forbid (principal, action, resource);' };
-    const rule = { guards: ['policies.change'], needed: 1 };
+    const rule = { guards: ['policies.change'], needed: 1, mayLockOut: true };
     await as('alice', 'PUT', '/v1/admin/approval-rules/policies', { json: rule });
     const path = `${PATH}/all`;
     const tried = await as('alice', 'PUT', `${path}?dryRun=true`, { json: all });

@@ -201,7 +201,11 @@ async function furnish(): Promise<string> {
   await here('PUT', '/v1/admin/policies/x', { cedar });
   await here('PUT', '/v1/admin/policies/y', { cedar });
   await here('PUT', '/v1/admin/issuers/x', issuer());
-  await here('PUT', '/v1/admin/approval-rules/x', { guards: ['keys.export'], needed: 1 });
+  await here('PUT', '/v1/admin/approval-rules/x', {
+    guards: ['keys.export'],
+    needed: 1,
+    mayLockOut: true,
+  });
   const denial = await here('POST', '/v1/admin/denials', { tokenId: 'known', reason: 'r' });
   denied = String(denial.json['id']);
   return other;
@@ -236,7 +240,7 @@ async function prepared(id: string, other: string) {
 /** By the founder; another agrees where a rule asks for that. */
 async function makeRule(place: string, name: string, guard: GuardName): Promise<Called> {
   const path = `/v1/admin/approval-rules/${name}`;
-  const json = { guards: [guard], needed: 1 };
+  const json = { guards: [guard], needed: 1, mayLockOut: true };
   const made = await as('founder', place, 'PUT', path, { json });
   if (made.status !== 202) return made;
   const approval = String(made.json['id']);

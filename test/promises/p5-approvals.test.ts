@@ -29,7 +29,7 @@ beforeAll(async () => {
       }),
     }),
   });
-  const json = { guards: ['keys.unprotect'], needed: 1 };
+  const json = { guards: ['keys.unprotect'], needed: 1, mayLockOut: true };
   const path = '/v1/admin/approval-rules/protection';
   expect((await as(first, 'founder', 'PUT', path, json)).status).toBe(200);
 }, 60_000);
