@@ -187,13 +187,16 @@ export class Policies {
     return { revision, policies: after };
   }
 
-  /** Writes the roles into a namespace that has no policies yet, with the change that makes it. */
+  /**
+   * Writes the roles into a namespace that has no policies yet, with the change that makes it. Nothing of
+   * them is for everyone: what answers whoever may do nothing there would say that it is there.
+   */
   initial(
     grant: Grant<'namespaces.change'> | ChangeGrant,
     namespace: string,
   ): Promise<readonly KeyWrite[]> {
     const nothing = { revision: 0, members: new Map() };
-    return this.#set.writes(grant, namespace, nothing, INITIAL);
+    return this.#set.writes(grant, namespace, nothing, ROLES);
   }
 
   /** Writes the roles where there never was a policy. */
@@ -249,6 +252,11 @@ const role = (name: (typeof TEMPLATE_NAMES)[number]): StoredPolicy => ({
   source: { kind: 'template', template: name, principal: { role: name }, key: null, limit: null },
 });
 
+const ROLES: ReadonlyMap<string, StoredPolicy> = new Map(
+  TEMPLATE_NAMES.map((name) => [`role-${name}`, role(name)] as const),
+);
+
+/** Of the root, whose existence is no secret. */
 const INITIAL: ReadonlyMap<string, StoredPolicy> = new Map([
   [
     'everyone-identifies',
@@ -257,7 +265,7 @@ const INITIAL: ReadonlyMap<string, StoredPolicy> = new Map([
       source: { kind: 'cedar', text: EVERYONE_IDENTIFIES },
     },
   ],
-  ...TEMPLATE_NAMES.map((name) => [`role-${name}`, role(name)] as const),
+  ...ROLES,
 ]);
 
 const isSame = (namespace: string, a: StoredPolicy, b: StoredPolicy | undefined): boolean =>

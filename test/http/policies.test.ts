@@ -374,6 +374,36 @@ describe('policies', () => {
     expect(list['items']).toMatchObject([{ revision: 4, cedar: null }, { revision: 2 }]);
   });
 
+  it('say nothing of a namespace to whom they permit nothing there', async () => {
+    const site = await open();
+    const made = await site.call('admin', 'POST', '/v1/admin/namespaces', {
+      json: { name: 'quiet' },
+    });
+    expect(made.status).toBe(201);
+    const questions = [
+      ['GET', '/v1/whoami'],
+      ['GET', '/v1/limits'],
+      ['GET', '/v1/suites'],
+      ['POST', '/v1/authorize', { operation: 'wrap', key: 'k' }],
+      ['POST', '/v1/keys/k/wrap', { plaintext: 'AAAA' }],
+    ] as const;
+    const said = async (role: string, namespace: string) => {
+      const answers = [];
+      for (const [method, path, json] of questions) {
+        const headers = { 'twofold-namespace': namespace };
+        const init = json === undefined ? { headers } : { headers, json };
+        const answer = await site.call(role, method, path, init);
+        answers.push([path, answer.status, answer.json['code'], answer.json['detail']]);
+      }
+      return answers;
+    };
+    const nothing = await said('nobody', 'quiet');
+    expect(nothing.map(([, status]) => status)).toEqual([403, 403, 403, 403, 403]);
+    expect(await said('nobody', 'absent')).toEqual(nothing);
+    const something = await said('user', 'quiet');
+    expect(something.map(([, status]) => status)).toEqual([200, 200, 200, 200, 404]);
+  });
+
   it('are not explained by a key that its asker may not read', async () => {
     const site = await open();
     const { call } = callsOf(site);
