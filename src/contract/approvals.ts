@@ -184,7 +184,7 @@ export const putApprovalRule = defineRoute({
   ...configure,
   method: 'PUT',
   id: 'putApprovalRule',
-  summary: 'Makes a rule, or, as any but the first under approval, a further one or another.',
+  summary: 'Makes or replaces a rule; with the approval of others where there is one already.',
   body: z
     .strictObject({
       guards,

@@ -72,9 +72,13 @@ export class Policies {
     return this.#set.of(namespace);
   }
 
-  /** Whether any policy in force may permit it to anybody, on the namespace. */
+  /**
+   * Whether any policy in force may permit it to anybody, on the namespace. Where there is none, who asks
+   * has a token of the machine, which mends that too.
+   */
   async mayBeDone(operation: Operation, namespace: string): Promise<boolean> {
     const { members } = await this.#set.of(namespace);
+    if (members.size === 0) return true;
     const policies = [...members.values()].map(({ value }) => compileStored(namespace, value));
     return mayBeDone(operation, namespace, policies);
   }

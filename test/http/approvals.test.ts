@@ -48,10 +48,10 @@ const end = (by: string, id: unknown, how: 'deny' | 'withdraw') =>
   as(by, 'POST', `${APPROVALS}/${String(id)}/${how}`, { json: { reason: 'changed my mind' } });
 const under = (id: unknown) => ({ 'twofold-approval': String(id) });
 /** A change that others agree to where a rule asks for it. */
-async function agreed(change: (headers: object) => Promise<Called>): Promise<Called> {
+async function agreed(change: (headers: Record<string, string>) => Promise<Called>): Promise<Called> {
   const asked = await change({});
   if (asked.status !== 202) return asked;
-  for (const by of ['one', 'other']) await approve(by, asked.json['id']);
+  for (const by of ['bob', 'carol']) await approve(by, asked.json['id']);
   return change(under(asked.json['id']));
 }
 const agreedRule = (name: string, json: object, headers = {}) =>
@@ -479,7 +479,7 @@ describe('what decides whose consent counts', () => {
     const tag = { 'if-match': shared.headers.get('etag') ?? '' };
     const change = (headers: object) =>
       as('alice', 'PUT', path, {
-        json: { ...own, shared: true, maxLifetime: 900 },
+        json: { ...own, shared: true, clockTolerance: 30 },
         headers: { ...tag, ...headers },
       });
     namespace = later;

@@ -1,6 +1,7 @@
 /** Stored policies decide: at once, about the key that is meant, and about nothing that is not permitted. */
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { StoredAccess } from '../../src/governance/access-control.ts';
+import { openGovernance } from '../../src/governance/governance.ts';
 import { writeInitialPolicies } from '../../src/main/access.ts';
 import { openService } from './service.ts';
 import type { SetRun } from '../../src/governance/sealed-set.ts';
@@ -242,7 +243,7 @@ describe('policies', () => {
       'forbid (principal, action in Action::"govern", resource) when { true };',
       'forbid (principal, action, resource) unless { principal.subject == "nobody" };',
       'forbid (principal, action, resource) when { context.authentication.method == "jwt" };',
-      'forbid (principal, action, resource) when { 9223372036854775807 + 1 == 0 };',
+      'forbid (principal, action, resource) when { 9007199254740991 * 9007199254740991 == 0 };',
     ]) {
       const refused = await put(site, 'locking', { cedar });
       expect([cedar, refused.status, refused.json['detail']]).toEqual([
@@ -257,6 +258,12 @@ describe('policies', () => {
     })) {
       expect([name, (await put(site, name, { cedar })).status]).toEqual([name, 200]);
     }
+    // Nor is there a rule that they let nobody meet.
+    const cedar = 'forbid (principal, action == Action::"approvals.decide", resource);';
+    expect((await put(site, 'nobody-decides', { cedar })).status).toBe(200);
+    const json = { guards: ['destroy'], needed: 1, mayLockOut: true };
+    const rule = await site.call('admin', 'PUT', '/v1/admin/approval-rules/r', { json });
+    expect([rule.status, code(rule)]).toEqual([400, 'invalid_value']);
   });
 
   it('lock everybody out only by an approval, which shows that they would', async () => {
@@ -376,10 +383,13 @@ describe('policies', () => {
 
   it('say nothing of a namespace to whom they permit nothing there', async () => {
     const site = await open();
-    const made = await site.call('admin', 'POST', '/v1/admin/namespaces', {
-      json: { name: 'quiet' },
-    });
-    expect(made.status).toBe(201);
+    const { grant } = requests(site.world.keyring, site.deps.epoch);
+    const { namespaces } = openGovernance(site.world.governing, 'roles');
+    await namespaces.create(
+      grant('namespaces.change', null),
+      { name: 'quiet', description: '' },
+      { ...aRun(), ifMatch: null, render: () => ({ status: 201, body: '' }) },
+    );
     const questions = [
       ['GET', '/v1/whoami'],
       ['GET', '/v1/limits'],
