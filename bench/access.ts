@@ -8,7 +8,7 @@ import { readSchema } from '../src/access/cedar-schema.ts';
 import { compilePolicy, validatePolicy } from '../src/access/compiled-policy.ts';
 import { SCHEMA } from '../src/access/policies.ts';
 import { SERVICE } from '../src/access/system.ts';
-import { policySetOf } from '../src/governance/access-control.ts';
+import { policySetOf } from '../src/governance/policy-sets.ts';
 import type { Principal } from '../src/access/grant.ts';
 import type { Bound } from './report.ts';
 

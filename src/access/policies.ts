@@ -35,6 +35,9 @@
  * | `backups.take` (in the root namespace)               | yes   | no       | no   | no      | no      |
  * | `events.read`                                        | yes   | yes      | no   | yes     | no      |
  *
+ * Who has no role is told who they are in the root alone: elsewhere that would say that there is such a
+ * namespace. Who is to be told has a policy that says so (`EVERYONE_IDENTIFIES`).
+ *
  * To destroy is a group of its own, `destroy`, so that a policy can single it out; to cancel a destruction
  * is a change like any other: who keeps the keys in use may stop what would end them.
  *
@@ -211,27 +214,29 @@ export const TEMPLATES = {
   admin: `permit (
   principal in ?principal,
   action in [
-    Action::"read", Action::"use", Action::"change", Action::"destroy", Action::"attend",
-    Action::"oversee", Action::"inspect", Action::"follow", Action::"govern"
+    Action::"identify", Action::"read", Action::"use", Action::"change", Action::"destroy",
+    Action::"attend", Action::"oversee", Action::"inspect", Action::"follow", Action::"govern"
   ],
   resource in ?resource
 );`,
   operator: `permit (
   principal in ?principal,
   action in [
-    Action::"read", Action::"change", Action::"attend", Action::"oversee", Action::"follow",
-    Action::"versions.uses"
+    Action::"identify", Action::"read", Action::"change", Action::"attend", Action::"oversee",
+    Action::"follow", Action::"versions.uses"
   ],
   resource in ?resource
 );`,
   user: `permit (
   principal in ?principal,
-  action in [Action::"read", Action::"use", Action::"attend"],
+  action in [Action::"identify", Action::"read", Action::"use", Action::"attend"],
   resource in ?resource
 );`,
   auditor: `permit (
   principal in ?principal,
-  action in [Action::"read", Action::"oversee", Action::"inspect", Action::"follow"],
+  action in [
+    Action::"identify", Action::"read", Action::"oversee", Action::"inspect", Action::"follow"
+  ],
   resource in ?resource
 );`,
 } as const;

@@ -184,7 +184,7 @@ export const putApprovalRule = defineRoute({
   ...configure,
   method: 'PUT',
   id: 'putApprovalRule',
-  summary: 'Makes or replaces a rule. What weakens one takes the approval that it asks for.',
+  summary: 'Makes or replaces a rule; with the approval of others where there is one already.',
   body: z
     .strictObject({
       guards,
@@ -209,9 +209,13 @@ export const putApprovalRule = defineRoute({
         .max(32)
         .optional()
         .meta({ description: 'How long a request waits: `PT1H` to `P30D`, `P7D` unless told.' }),
+      mayLockOut: z.literal(true).optional().meta({
+        description:
+          'That a first rule which does not name enough others may be one that nobody can meet, which freezes what it guards; kept nowhere.',
+      }),
     })
     .meta({ id: 'ApprovalRuleRequest' }),
-  errors: [...CHANGE, 'precondition_required', 'quota_exceeded'],
+  errors: [...CHANGE, 'precondition_required', 'quota_exceeded', 'would_lock_out'],
 });
 
 export const deleteApprovalRule = defineRoute({

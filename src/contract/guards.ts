@@ -34,6 +34,18 @@ export const GUARDS = [
 ] as const;
 export type Guard = (typeof GUARDS)[number];
 
+/**
+ * What decides whose consent counts. In a namespace that has rules each of these is guarded always: by the
+ * rules that name it, and where none does, by every rule there is. Else whoever may do it makes the one who
+ * consents.
+ */
+export const DECIDING_CONSENT: ReadonlySet<Guard> = new Set<Guard>([
+  'policies.change',
+  'issuers.change',
+  'denials.change',
+  'approvals.configure',
+]);
+
 /** Names for several of them at once. */
 export const GUARD_GROUPS = {
   destroy: ['keys.schedule-destruction', 'versions.schedule-destruction', 'keys.export'],

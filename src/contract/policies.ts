@@ -87,7 +87,7 @@ const changed = z
     locksOut: z
       .literal(true)
       .optional()
-      .meta({ description: 'Nobody could change policies after it; it takes an approval.' }),
+      .meta({ description: 'Nobody, or not who asks for it, could change policies after it; it takes an approval.' }),
     dryRun: z.literal(true).optional(),
   })
   .meta({ id: 'ChangedPolicies' });
@@ -241,7 +241,9 @@ export const askAccess = defineRoute({
     .object({
       allowed: z.boolean(),
       revision: z.string().meta({ description: 'Of the policies that decided.' }),
-      policies: z.array(z.string()).meta({ description: 'Those that decided.' }),
+      policies: z.array(z.string()).meta({
+        description: 'Those that decided; `grant/<id>` is a grant that was lent to the principal.',
+      }),
       permits: z.array(z.string()),
       forbids: z.array(z.string()),
       errors: z.array(z.string()).meta({ description: 'Those that could not be evaluated.' }),

@@ -1,18 +1,14 @@
 /** Decisions in each namespace by the policies that are stored for it, and by nothing else. */
-import { createHash } from 'node:crypto';
-
 import { DECISIONS_REMEMBERED, PolicyAuthorizer } from '../access/authorize.ts';
 import { BoundedCache } from '../access/bounded-cache.ts';
-import { readSchema } from '../access/cedar-schema.ts';
 import type { Decision } from '../access/grant.ts';
-import { PolicySet } from '../access/policy-set.ts';
-import { SCHEMA } from '../access/policies.ts';
+import type { PolicySet } from '../access/policy-set.ts';
 import type { AccessControl } from '../access/ports.ts';
 import type { SecurityEpoch } from '../epoch.ts';
 import type { Namespaces } from './namespaces.ts';
 import type { Policies } from './policies.ts';
+import { policySetOf } from './policy-sets.ts';
 import type { SetView } from './sealed-set.ts';
-import { compileStored } from './stored-policy.ts';
 import type { StoredPolicy } from './stored-policy.ts';
 
 interface AccessParts {
@@ -62,24 +58,4 @@ export class StoredAccess implements AccessControl {
     this.#sets.set(view, made);
     return made;
   }
-}
-
-/** The policies of a namespace, ready to decide; they were validated when they were stored. */
-export function policySetOf(
-  namespace: string,
-  {
-    revision,
-    members,
-  }: Pick<SetView<StoredPolicy>, 'revision'> & {
-    readonly members: ReadonlyMap<string, { readonly value: StoredPolicy }>;
-  },
-): PolicySet {
-  const policies = [...members].map(([id, { value }]) => ({
-    id,
-    compiled: compileStored(namespace, value),
-  }));
-  const texts = policies.map(({ id, compiled }) => [id, compiled.digest]);
-  const said = JSON.stringify([SCHEMA, namespace, revision, texts]);
-  const digest = createHash('sha256').update(said).digest('hex').slice(0, 32);
-  return new PolicySet(readSchema(SCHEMA), `${String(revision)}-${digest}`, policies);
 }

@@ -2,16 +2,24 @@
  * Approval rules: which requests of a namespace take the consent of how many others.
  *
  * A rule can be weakened only under its own approval: whoever would have to consent to what it guards
- * has to consent to its end.
+ * has to consent to its end. And where there is a rule, what decides whose consent counts is guarded too.
  */
 import type { Grant } from '../access/grant.ts';
-import { GUARD_NAMES, guardsOf, isGuardName } from '../contract/guards.ts';
+import { DECIDING_CONSENT, GUARD_NAMES, guardsOf, isGuardName } from '../contract/guards.ts';
 import type { Guard, GuardName } from '../contract/guards.ts';
 import { TwofoldError } from '../errors.ts';
 import type { Json, JsonObject } from '../keyring/set-ports.ts';
 import type { Approver } from '../keyring/approval-ports.ts';
 import { SealedSet, requireMatch } from './sealed-set.ts';
-import type { Member, SealedSetParts, SetDone, SetKind, SetRun, SetView } from './sealed-set.ts';
+import type {
+  Member,
+  PastMember,
+  SealedSetParts,
+  SetDone,
+  SetKind,
+  SetRun,
+  SetView,
+} from './sealed-set.ts';
 import { readInteger, readText, readTexts } from './stored-json.ts';
 
 const DAY_MS = 86_400_000;
@@ -22,6 +30,7 @@ const HOUR_MS = 3_600_000;
 const MAX_RULES = 100;
 const MAX_NEEDED = 20;
 const MAX_APPROVERS = 100;
+const PAST_AT_ONCE = 500;
 
 /** A principal as rules name it. */
 export interface Named {
@@ -154,8 +163,53 @@ function checkRule({ guards, needed, approvers, expiryMs }: ApprovalRule): void 
   }
 }
 
+/** What can be told of a rule before it is made. */
+export interface Foreseen {
+  /** Of the principals that it names, those whose consent can count. */
+  readonly counting: readonly Named[];
+  /** Whether any policy permits anybody to decide on approvals. */
+  readonly decidable: boolean;
+}
+
+/** How a rule is made beside what it says. */
+export interface RuleMaking {
+  readonly foresee: (rule: ApprovalRule) => Promise<Foreseen>;
+  /** Others have agreed to it, or its author has said that nobody may be able to meet it. */
+  readonly confirmed: boolean;
+}
+
+/**
+ * A rule that nobody can meet would freeze all that it guards, and itself: what can be told to be such is
+ * refused, and what cannot be told takes a confirmation.
+ * @throws TwofoldError invalid_value, would_lock_out
+ */
+async function checkMeetable(
+  { principal }: ConfigureGrant,
+  rule: ApprovalRule,
+  { foresee, confirmed }: RuleMaking,
+): Promise<void> {
+  const { needed, approvers } = rule;
+  const { counting, decidable } = await foresee(rule);
+  if (!decidable) {
+    throw new TwofoldError('invalid_value', 'No policy permits anybody to decide on approvals.');
+  }
+  if (approvers?.roles.length === 0 && counting.length < needed) {
+    throw new TwofoldError(
+      'invalid_value',
+      'It needs more approvals than it names principals whose issuers count here.',
+    );
+  }
+  const others = counting.filter((named) => !same(named, principal));
+  if (confirmed || others.length >= needed) return;
+  throw new TwofoldError(
+    'would_lock_out',
+    `It does not name ${String(needed)} others, so whether so many can consent cannot be told; mayLockOut says that you know.`,
+  );
+}
+
 export class ApprovalRules {
   readonly #set: SealedSet<ApprovalRule>;
+  readonly #since = new WeakMap<SetView<ApprovalRule>, Date | null>();
 
   constructor(parts: SealedSetParts) {
     this.#set = new SealedSet(parts, RULE);
@@ -172,11 +226,35 @@ export class ApprovalRules {
 
   /** The rules in force that ask for approval, in byte order of their names. */
   async requiredBy(namespace: string, { guards, rule }: Question) {
-    const { members } = await this.#set.of(namespace);
-    return [...members.values()].filter(({ name, value }) => {
-      const guarded = guardsOf(value.guards);
-      return name === rule || guards.some((guard) => guarded.has(guard));
-    });
+    const rules = [...(await this.#set.of(namespace)).members.values()];
+    const asking = new Set(guards.flatMap((guard) => rulesOn(guard, rules)));
+    return rules.filter((each) => each.name === rule || asking.has(each));
+  }
+
+  /**
+   * Since when the namespace has had a rule at any time; null while it has none. Read from its history,
+   * which is as long as rules were changed, each under the approval of others.
+   */
+  async guardedSince(namespace: string): Promise<Date | null> {
+    const view = await this.#set.of(namespace);
+    const known = this.#since.get(view);
+    if (known !== undefined) return known;
+    const since = view.members.size === 0 ? null : sinceOf(await this.#past(namespace));
+    this.#since.set(view, since);
+    return since;
+  }
+
+  /** All that ever was, newest first. */
+  async #past(namespace: string): Promise<readonly PastMember<ApprovalRule>[]> {
+    const all: PastMember<ApprovalRule>[] = [];
+    for (;;) {
+      const last = all.at(-1);
+      const before = last === undefined ? null : { revision: last.revision, name: last.name };
+      const query = { namespace, name: null, before, pageSize: PAST_AT_ONCE };
+      const page = await this.#set.history(query);
+      all.push(...page);
+      if (page.length < PAST_AT_ONCE) return all;
+    }
   }
 
   /** Whether the rule in force would be weakened; not where there is none of that name. */
@@ -185,15 +263,17 @@ export class ApprovalRules {
     return before !== undefined && isWeaker(before.value, after);
   }
 
-  /** @throws TwofoldError invalid_value, precondition_required, etag_mismatch, quota_exceeded */
+  /** @throws TwofoldError invalid_value, would_lock_out, precondition_required, etag_mismatch, quota_exceeded */
   put(
     grant: ConfigureGrant,
     { name, rule }: { readonly name: string; readonly rule: ApprovalRule },
     run: SetRun<ApprovalRule>,
+    making: RuleMaking,
   ): Promise<SetDone<ApprovalRule>> {
     checkRule(rule);
-    return this.#set.change(grant, run, ({ members }) => {
+    return this.#set.change(grant, run, async ({ members }) => {
       requireMatch(run, members.get(name) ?? null);
+      await checkMeetable(grant, rule, making);
       return { entries: new Map([[name, rule]]), detail: { name, kind: 'put' } };
     });
   }
@@ -214,6 +294,23 @@ export class ApprovalRules {
 }
 
 export type StandingRule = Member<ApprovalRule>;
+
+/** Those that name the guard; for what decides whose consent counts, all where none does. */
+function rulesOn(guard: Guard, rules: readonly StandingRule[]): readonly StandingRule[] {
+  const naming = rules.filter(({ value }) => guardsOf(value.guards).has(guard));
+  return naming.length === 0 && DECIDING_CONSENT.has(guard) ? rules : naming;
+}
+
+function sinceOf(past: readonly PastMember<ApprovalRule>[]): Date | null {
+  const there = new Set<string>();
+  let since: Date | null = null;
+  for (const { name, value, at } of past.toReversed()) {
+    if (there.size === 0) since = at;
+    if (value === null) there.delete(name);
+    else there.add(name);
+  }
+  return since;
+}
 
 /** How many of the approvers each rule takes, of those that it needs. */
 export const tallyOf = (rules: readonly StandingRule[], approvers: readonly Approver[]) =>

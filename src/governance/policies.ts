@@ -2,18 +2,17 @@
  * The Cedar policies of each namespace, as a set under one seal.
  *
  * A policy is validated strictly before it is stored, and the set as a whole after each change has to
- * leave somebody who can change it again. Nothing but these policies permits anything in a namespace.
+ * leave its author able to change it again. Nothing but these policies permits anything in a namespace.
  */
-import { readSchema } from '../access/cedar-schema.ts';
-import { covers, coversAction } from '../access/compiled-policy.ts';
 import type { CompiledPolicy } from '../access/compiled-policy.ts';
 import { policyRefused } from '../access/policy-error.ts';
 import { limitsIn } from '../access/policy-limit.ts';
 import type { PolicyValidation } from '../access/policy-validation.ts';
-import { EVERYONE_IDENTIFIES, SCHEMA, TEMPLATE_NAMES } from '../access/policies.ts';
-import type { Grant } from '../access/grant.ts';
+import { EVERYONE_IDENTIFIES, TEMPLATE_NAMES } from '../access/policies.ts';
+import type { Grant, Operation } from '../access/grant.ts';
 import { TwofoldError } from '../errors.ts';
 import type { KeyWrite } from '../keyring/ports.ts';
+import { lockedOut, mayBeDone } from './lock-out.ts';
 import { SealedSet, requireMatch } from './sealed-set.ts';
 import type {
   PastMember,
@@ -53,15 +52,17 @@ const KIND: SetKind<StoredPolicy> = {
 
 /** How a change is made beside what it changes. */
 export interface PolicyChanging {
-  /** Others have agreed that nobody may be left who could change policies. */
+  /** Others have agreed that nobody, or not its author, may be left who could change policies. */
   readonly confirmed: boolean;
 }
 
 export class Policies {
   readonly #set: SealedSet<StoredPolicy>;
   readonly #validation: PolicyValidation;
+  readonly #clock: () => Date;
 
   constructor(parts: SealedSetParts, validation: PolicyValidation) {
+    this.#clock = parts.clock;
     this.#set = new SealedSet(parts, KIND);
     this.#validation = validation;
   }
@@ -69,6 +70,17 @@ export class Policies {
   /** What is in force, for decisions. @throws TwofoldError integrity_failed */
   inForce(namespace: string): Promise<View> {
     return this.#set.of(namespace);
+  }
+
+  /**
+   * Whether any policy in force may permit it to anybody, on the namespace. Where there is none, who asks
+   * has a token of the machine, which mends that too.
+   */
+  async mayBeDone(operation: Operation, namespace: string): Promise<boolean> {
+    const { members } = await this.#set.of(namespace);
+    if (members.size === 0) return true;
+    const policies = [...members.values()].map(({ value }) => compileStored(namespace, value));
+    return mayBeDone(operation, namespace, policies);
   }
 
   list({ namespace }: ReadGrant): Promise<View> {
@@ -179,13 +191,16 @@ export class Policies {
     return { revision, policies: after };
   }
 
-  /** Writes the roles into a namespace that has no policies yet, with the change that makes it. */
+  /**
+   * Writes the roles into a namespace that has no policies yet, with the change that makes it. Nothing of
+   * them is for everyone: what answers whoever may do nothing there would say that it is there.
+   */
   initial(
     grant: Grant<'namespaces.change'> | ChangeGrant,
     namespace: string,
   ): Promise<readonly KeyWrite[]> {
     const nothing = { revision: 0, members: new Map() };
-    return this.#set.writes(grant, namespace, nothing, INITIAL);
+    return this.#set.writes(grant, namespace, nothing, ROLES);
   }
 
   /** Writes the roles where there never was a policy. */
@@ -209,12 +224,13 @@ export class Policies {
   }
 
   #checked(
-    { namespace }: ChangeGrant,
+    grant: ChangeGrant,
     view: View,
     entries: SetEdit<StoredPolicy>['entries'],
     detail: SetEdit<StoredPolicy>['detail'],
     { confirmed }: PolicyChanging,
   ): SetEdit<StoredPolicy> {
+    const { namespace } = grant;
     const after = new Map([...view.members].map(([name, { value }]) => [name, value]));
     for (const [name, value] of entries) {
       if (value === null) after.delete(name);
@@ -228,10 +244,9 @@ export class Policies {
     const compiled = policies.map((policy) => compileStored(namespace, policy));
     const before = [...view.members.values()].map(({ value }) => compileStored(namespace, value));
     requireFewLimited(before, compiled);
-    if (!locksOut(namespace, compiled)) return { entries, detail };
-    if (!confirmed) {
-      throw new TwofoldError('would_lock_out', 'Nobody could change policies any more.');
-    }
+    const locked = lockedOut(grant, after, this.#clock());
+    if (locked === null) return { entries, detail };
+    if (!confirmed) throw new TwofoldError('would_lock_out', locked);
     return { entries, detail: { ...detail, locksOut: true } };
   }
 }
@@ -241,6 +256,11 @@ const role = (name: (typeof TEMPLATE_NAMES)[number]): StoredPolicy => ({
   source: { kind: 'template', template: name, principal: { role: name }, key: null, limit: null },
 });
 
+const ROLES: ReadonlyMap<string, StoredPolicy> = new Map(
+  TEMPLATE_NAMES.map((name) => [`role-${name}`, role(name)] as const),
+);
+
+/** Of the root, whose existence is no secret. */
 const INITIAL: ReadonlyMap<string, StoredPolicy> = new Map([
   [
     'everyone-identifies',
@@ -249,7 +269,7 @@ const INITIAL: ReadonlyMap<string, StoredPolicy> = new Map([
       source: { kind: 'cedar', text: EVERYONE_IDENTIFIES },
     },
   ],
-  ...TEMPLATE_NAMES.map((name) => [`role-${name}`, role(name)] as const),
+  ...ROLES,
 ]);
 
 const isSame = (namespace: string, a: StoredPolicy, b: StoredPolicy | undefined): boolean =>
@@ -270,22 +290,4 @@ function requireFewLimited(
   if (limited <= POLICY_LIMITS.limited || limited <= limitedOf(before)) return;
   const most = String(POLICY_LIMITS.limited);
   throw new TwofoldError('quota_exceeded', `Policies of a namespace have at most ${most} limits.`);
-}
-
-/**
- * Whether nobody could change policies: no permit whose scope covers that, or a forbid without any
- * condition. What conditions come to is not foreseen.
- */
-function locksOut(namespace: string, policies: readonly CompiledPolicy[]): boolean {
-  const { names = new Set<string>() } = readSchema(SCHEMA).actions.get('policies.change') ?? {};
-  const home = { type: 'Namespace', id: namespace, parents: [] };
-  const about = policies.filter(
-    (policy) => coversAction(policy, names) && covers(policy.resource, home),
-  );
-  const all = (policy: CompiledPolicy) =>
-    !policy.conditional &&
-    (policy.principal.op === 'All' ||
-      (policy.principal.op === 'is' && policy.principal.in === null));
-  if (about.some((policy) => policy.effect === 'forbid' && all(policy))) return true;
-  return !about.some(({ effect }) => effect === 'permit');
 }

@@ -14,6 +14,7 @@ import { ruleOf } from './approval-rules.ts';
 import { answerApproval, approvalHeaders, approvalResource } from './approvals.ts';
 import { unprotectsByLabels } from '../keyring/provider-record.ts';
 import { bodyHash, wholeRequestHash } from './canonical.ts';
+import { Consents } from './consents.ts';
 import { Rerendered } from './route.ts';
 import type { IncomingMessage } from 'node:http';
 import type { Guard } from '../contract/guards.ts';
@@ -46,9 +47,11 @@ type GateDependencies = Pick<HttpDependencies, 'governance' | 'access' | 'keys' 
 
 export class ApprovalGate {
   readonly #deps: GateDependencies;
+  readonly #consents: Consents;
 
   constructor(deps: GateDependencies) {
     this.#deps = deps;
+    this.#consents = new Consents(deps);
   }
 
   async handle(at: AtGate): Answer {
@@ -77,18 +80,10 @@ export class ApprovalGate {
       { id, requestHash, question },
       async (approver, at) =>
         authorizer.may(approver, 'approvals.decide', { namespace, key: null }) &&
-        (await this.#standsBehind(namespace, approver, at)) &&
+        (await this.#consents.stands(namespace, approver, at)) &&
         !(await governance.denials.denies(namespace, consentOf(approver, at))),
     );
     return route.handle({ ...call, approval: { id }, confirmed: true, backing });
-  }
-
-  /** Whether the approver's issuer is one still, and says of its principals what it said then. */
-  async #standsBehind(namespace: string, { issuer }: Principal, at: Date): Promise<boolean> {
-    const { governance, issuers } = this.#deps;
-    if (issuers.names.includes(issuer)) return true;
-    const found = await governance.issuers.find(namespace, issuer);
-    return found !== null && found.member.at.getTime() <= at.getTime();
   }
 
   async #about({ grant: { namespace, key } }: AnyCall): Promise<About> {

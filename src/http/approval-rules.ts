@@ -5,10 +5,11 @@ import * as contract from '../contract/approvals.ts';
 import { parseDuration } from '../duration.ts';
 import { TwofoldError } from '../errors.ts';
 import { DEFAULT_EXPIRY_MS } from '../governance/approval-rules.ts';
+import { Consents } from './consents.ts';
 import { answerSet, memberTag, pageOfMembers } from './governed.ts';
 import { PageTokens } from './page-token.ts';
 import { route } from './route.ts';
-import type { ApprovalRule, StandingRule } from '../governance/approval-rules.ts';
+import type { ApprovalRule, Named, StandingRule } from '../governance/approval-rules.ts';
 import type { PreparedSetChange } from '../governance/sealed-set.ts';
 import type { HttpDependencies } from './dependencies.ts';
 import type { GuardedRoute } from './route.ts';
@@ -68,7 +69,9 @@ const shownOf =
     return { ...resource(rule), ...(change?.after === null ? { deleted: true } : {}) };
   };
 
-type Dependencies = Pick<HttpDependencies, 'governance' | 'pageTokenKey'>;
+type Dependencies = Pick<HttpDependencies, 'governance' | 'issuers' | 'pageTokenKey'>;
+/** After every change of an issuer. */
+const EVER = new Date(8.64e15);
 
 function readingRoutes({ governance, pageTokenKey }: Dependencies): readonly GuardedRoute[] {
   const tokens = new PageTokens(pageTokenKey);
@@ -94,14 +97,27 @@ export function approvalRuleRoutes(deps: Dependencies): readonly GuardedRoute[] 
   const { governance } = deps;
   const standing = async (namespace: string, name: string) =>
     (await governance.approvals.rules.of(namespace)).members.get(name);
+  const consents = new Consents(deps);
+  const foresee = (namespace: string) => async (rule: ApprovalRule) => {
+    const counting: Named[] = [];
+    for (const named of rule.approvers?.principals ?? []) {
+      if (await consents.stands(namespace, named, EVER)) counting.push(named);
+    }
+    const decidable = await governance.policies.mayBeDone('approvals.decide', namespace);
+    return { counting, decidable };
+  };
   return [
     ...readingRoutes(deps),
     route(contract.putApprovalRule, {
       handle: async (call) => {
         const input = { name: call.params.rule, rule: ruleOf(call.body) };
         const show = shownOf(await standing(call.grant.namespace, input.name));
+        const making = {
+          foresee: foresee(call.grant.namespace),
+          confirmed: call.confirmed || call.body.mayLockOut === true,
+        };
         return answerSet(call, show, (run) =>
-          governance.approvals.rules.put(call.grant, input, run),
+          governance.approvals.rules.put(call.grant, input, run, making),
         );
       },
     }),

@@ -2,6 +2,7 @@
 import { DEFAULT_PAGE_SIZE } from '../contract/answer.ts';
 import * as contract from '../contract/approvals.ts';
 import { answerPrepared } from './admin-keys.ts';
+import { Consents } from './consents.ts';
 import { pageScope } from './keys.ts';
 import { PageTokens } from './page-token.ts';
 import { route } from './route.ts';
@@ -61,7 +62,7 @@ export async function answerApproval(
   return { ...reply, headers: view === undefined ? {} : approvalHeaders(view) };
 }
 
-type Dependencies = Pick<HttpDependencies, 'governance' | 'pageTokenKey'>;
+type Dependencies = Pick<HttpDependencies, 'governance' | 'issuers' | 'pageTokenKey'>;
 
 function readingRoutes({ governance, pageTokenKey }: Dependencies): readonly GuardedRoute[] {
   const tokens = new PageTokens(pageTokenKey);
@@ -90,13 +91,16 @@ function readingRoutes({ governance, pageTokenKey }: Dependencies): readonly Gua
 
 export function approvalRoutes(deps: Dependencies): readonly GuardedRoute[] {
   const { governance } = deps;
+  const consents = new Consents(deps);
   return [
     ...readingRoutes(deps),
     route(contract.approveApproval, {
-      handle: (call) =>
-        answerApproval(call, (run) =>
+      handle: async (call) => {
+        await consents.require(call.grant.namespace, call.principal);
+        return answerApproval(call, (run) =>
           governance.approvals.approve(call.grant, call.params.approval, run),
-        ),
+        );
+      },
     }),
     route(contract.denyApproval, {
       handle: (call) => {

@@ -98,7 +98,7 @@ export class GuardedRequest {
     this.#principal = authenticated.principal;
     this.#refused = authenticated.refused;
     this.#epoch = authenticated.epoch;
-    this.#counts = new RequestLimits(deps.limits.gate, arrival.route.contract.operation);
+    this.#counts = new RequestLimits(deps.limits.gate, arrival.route.contract);
     const key = arrival.params['key'];
     this.#resource = {
       // Checked with the other headers, after permission: an impossible name permits nothing.

@@ -42,6 +42,9 @@ const UNLIMITED: ReadonlySet<Operation> = new Set<Operation>([
   'approvals.decide',
 ]);
 
+/** To ask for one's limits, of each principal in a namespace. */
+const ASKING = rateOf(60, 10);
+
 /** Rates that all who use a key use up together. */
 const OF_KEY: ReadonlySet<string> = new Set(['key.use', 'service.key.use']);
 /** Rates of the principal itself, which nobody else uses up. */
@@ -82,6 +85,23 @@ export class LimitGate {
   ): Promise<Charge | null> {
     if (UNLIMITED.has(operation)) return null;
     return this.#charge(await this.limitsOf(asked, policies), cost);
+  }
+
+  /**
+   * Counts the question for one's own limits: it is asked when they are used up, so none of them refuses it
+   * but a rate of its own.
+   * @throws RateRefused
+   */
+  countAsking(asked: Pick<Limited, 'namespace' | 'principal'>): Charge {
+    const { namespace } = asked;
+    const bucket = `a/${namespace}/${whoOf(asked)}`;
+    return this.#admitted(
+      this.#parts.limiter.charge(
+        [{ name: 'service.limits', bucket, owner: namespace, rate: ASKING }],
+        1,
+      ),
+      1,
+    );
   }
 
   /** What is known to limit it only after the count. @throws RateRefused */

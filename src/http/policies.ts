@@ -192,7 +192,7 @@ function principalOf(self: Principal, { principal }: Question): Principal {
   return { ...self, issuer, subject, method: 'jwt', roles: names(roles), acr, amr: names(amr) };
 }
 
-function askingRoutes({ access, keys }: Dependencies): readonly GuardedRoute[] {
+function askingRoutes({ access, keys, governance }: Dependencies): readonly GuardedRoute[] {
   return [
     route(contract.getPolicySchema, {
       handle: () => {
@@ -217,7 +217,12 @@ function askingRoutes({ access, keys }: Dependencies): readonly GuardedRoute[] {
         const resolved = mayRead ? meant : null;
         const context = body.context === undefined ? [] : [facts(body.context)];
         const told = authorizer.explain(asker, operation, { ...about, resolved }, ...context);
-        const { allowed, revision, policies, permits, forbids, errors } = told;
+        const { revision, forbids, errors } = told;
+        // As of the request itself, whose body names no context where the question names none.
+        const asked = { principal: asker, operation, resource: about, denial: told };
+        const lent = await governance.delegation.permit(asked, context[0] ?? {});
+        const { allowed, policies } = lent?.decision ?? told;
+        const permits = lent === null ? told.permits : policies;
         return { body: { allowed, revision, policies, permits, forbids, errors } };
       },
     }),

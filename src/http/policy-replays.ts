@@ -8,7 +8,7 @@ import { isDelegatedPolicy } from '../access/delegation.ts';
 import type { CompiledPolicy } from '../access/compiled-policy.ts';
 import * as contract from '../contract/policy-replays.ts';
 import { TwofoldError } from '../errors.ts';
-import { policySetOf } from '../governance/access-control.ts';
+import { policySetOf } from '../governance/policy-sets.ts';
 import { namesOneKey, recordedOutcome, replay, touches } from '../governance/policy-replay.ts';
 import type { Policies as Compiled, RecordedDecision } from '../governance/policy-replay.ts';
 import { pageScope } from './keys.ts';

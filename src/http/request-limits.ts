@@ -1,4 +1,5 @@
 /** What one request is counted against, once however often it runs. */
+import { ownLimits } from '../contract/limits.ts';
 import { ERRORS, TwofoldError } from '../errors.ts';
 import { RateRefused, limitHeaders } from './limit-gate.ts';
 import type { Decision, Operation } from '../access/grant.ts';
@@ -14,6 +15,8 @@ const REFUSED: ReadonlySet<string> = new Set(['forbidden', 'rate_limited']);
 export class RequestLimits {
   readonly #gate: LimitGate;
   readonly #operation: Operation;
+  /** Whether it asks for the limits themselves. */
+  readonly #asks: boolean;
   readonly #charges: Charge[] = [];
   /** Policies whose limits it was counted against, or will be. */
   readonly #admitted = new Map<string, PolicyLimit>();
@@ -22,9 +25,10 @@ export class RequestLimits {
   #counted = false;
   #cost: Cost = { items: 1, ofKey: 1 };
 
-  constructor(gate: LimitGate, operation: Operation) {
+  constructor(gate: LimitGate, { id, operation }: { id: string; operation: Operation }) {
     this.#gate = gate;
     this.#operation = operation;
+    this.#asks = id === ownLimits.id;
   }
 
   /** Looks up what limits keys that a grant may be asked on. @throws TwofoldError database_unavailable */
@@ -50,7 +54,7 @@ export class RequestLimits {
   admitted(asked: Limited, { limits = [] }: Decision, key?: string): void {
     const fresh = limits.filter(({ policy }) => !this.#admitted.has(policy));
     for (const limit of fresh) this.#admitted.set(limit.policy, limit);
-    if (!this.#counted) return;
+    if (!this.#counted || this.#asks) return;
     this.#more(this.#gate.ofPolicies(asked, fresh), this.#cost.items);
     if (key !== undefined && asked.uses) this.#more(this.#limitsOf(key), this.#cost.ofKey);
   }
@@ -76,7 +80,11 @@ export class RequestLimits {
     if (this.#counted) return;
     this.#cost = cost;
     const policies = [...this.#admitted.values()];
-    this.#add(await this.#gate.count(asked, this.#operation, cost.items, policies));
+    this.#add(
+      this.#asks
+        ? this.#gate.countAsking(asked)
+        : await this.#gate.count(asked, this.#operation, cost.items, policies),
+    );
     this.#counted = true;
   }
 

@@ -86,13 +86,21 @@ const NOT_BOUND: Readonly<Record<string, readonly [ErrorCode, string]>> = {
   EADDRNOTAVAIL: ['invalid_value', 'is no address of this host'],
 };
 
+/** Where its port is said. */
+const OPTION: Readonly<Record<keyof HttpAddresses, string>> = {
+  http: '--port',
+  admin: '--admin-port',
+  metrics: '--metrics-port',
+};
+
 /** What an operator can do something about, in words; anything else as it is. */
-function notBound(listener: string, error: unknown): unknown {
+function notBound(listener: keyof HttpAddresses, error: unknown): unknown {
   const { code = '', address = '', port = 0 } = error as Partial<ListenFailure>;
   const known = NOT_BOUND[code];
   if (known === undefined) return error;
   const [errorCode, problem] = known;
-  const detail = `The ${listener} listener cannot start: ${address}:${String(port)} ${problem}.`;
+  const instead = code === 'EADDRINUSE' ? `; ${OPTION[listener]} takes another, 0 a free one` : '';
+  const detail = `The ${listener} listener cannot start: ${address}:${String(port)} ${problem}${instead}.`;
   return new TwofoldError(errorCode, detail, { cause: error });
 }
 

@@ -228,5 +228,17 @@ describe('the templates', () => {
       }
     }
     expect(seen.size).toBe(2);
+    // By themselves each of them says who somebody is and what they may.
+    const alone = load(links);
+    for (const name of TEMPLATE_NAMES) {
+      for (const operation of ['whoami', 'suites.read', 'access.ask'] as const) {
+        expect([name, operation, ask(alone, operation, [name], null)]).toEqual([
+          name,
+          operation,
+          true,
+        ]);
+      }
+    }
+    expect(ask(alone, 'whoami', [], null)).toBe(false);
   });
 });

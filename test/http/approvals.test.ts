@@ -47,6 +47,15 @@ const approve = (by: string, id: unknown, role: Role = 'admin') =>
 const end = (by: string, id: unknown, how: 'deny' | 'withdraw') =>
   as(by, 'POST', `${APPROVALS}/${String(id)}/${how}`, { json: { reason: 'changed my mind' } });
 const under = (id: unknown) => ({ 'twofold-approval': String(id) });
+/** A change that others agree to where a rule asks for it. */
+async function agreed(change: (headers: Record<string, string>) => Promise<Called>): Promise<Called> {
+  const asked = await change({});
+  if (asked.status !== 202) return asked;
+  for (const by of ['bob', 'carol']) await approve(by, asked.json['id']);
+  return change(under(asked.json['id']));
+}
+const agreedRule = (name: string, json: object, headers = {}) =>
+  agreed((more) => rule(name, json, { ...headers, ...more }));
 const isProtected = async () => (await as('alice', 'GET', '/v1/keys/k')).json['deletionProtection'];
 
 beforeEach(async () => {
@@ -57,7 +66,11 @@ beforeEach(async () => {
   namespace = name;
   const json = { name: 'k', suite: 'A256GCM', deletionProtection: true };
   await as('founder', 'POST', '/v1/admin/keys', { json });
-  const made = await rule('protection', { guards: ['keys.unprotect'], needed: 2 });
+  const made = await rule('protection', {
+    guards: ['keys.unprotect'],
+    needed: 2,
+    mayLockOut: true,
+  });
   expect(made.status).toBe(200);
 });
 
@@ -206,13 +219,13 @@ describe('a guarded request', () => {
       subject,
     }));
     const json = { guards: ['keys.unprotect'], needed: 1, approvers: { principals } };
-    const made = await rule('named', json);
+    const made = await agreedRule('named', json);
     const { id } = (await unprotect('alice')).json;
     expect(outcome(await approve('dave', id))).toEqual([200, 'pending']);
     expect(outcome(await approve('bob', id))).toEqual([200, 'approved']);
     // A rule that is stronger meanwhile is met too.
     const tag = { 'if-match': made.headers.get('etag') ?? '' };
-    expect((await rule('named', { ...json, needed: 2 }, tag)).status).toBe(200);
+    expect((await agreedRule('named', { ...json, needed: 2 }, tag)).status).toBe(200);
     expect(outcome(await unprotect('alice', under(id)))).toEqual([409, 'approval_pending']);
     expect(outcome(await approve('carol', id))).toEqual([200, 'approved']);
     expect((await unprotect('alice', under(id))).status).toBe(200);
@@ -274,7 +287,7 @@ describe('a guarded request', () => {
   });
 
   it('is no denial of what was denied and has ended', async () => {
-    await rule('denying', { guards: ['denials.change'], needed: 1 });
+    await agreedRule('denying', { guards: ['denials.change'], needed: 1 });
     const deny = async () => {
       const expiresAt = new Date(now + 5_000).toISOString();
       const json = { tokenId: 'stolen', reason: 'again', expiresAt };
@@ -291,7 +304,7 @@ describe('a guarded request', () => {
     const issuer = `https://${how}.example`;
     const settings = { issuer, audience: 'kms', algorithms: ['ES256'], jwks: { keys: [key.jwk] } };
     const path = '/v1/admin/issuers/partner';
-    const made = await as('founder', 'PUT', path, { json: settings });
+    const made = await agreed((headers) => as('founder', 'PUT', path, { json: settings, headers }));
     expect(made.status).toBe(200);
     // A moment later by the clock of the service, which does not run by itself here.
     now += 1_000;
@@ -319,11 +332,13 @@ describe('a guarded request', () => {
     const tag = { 'if-match': made.headers.get('etag') ?? '' };
     const ended =
       how === 'gone'
-        ? await as('founder', 'DELETE', path)
-        : await as('founder', 'PUT', path, {
-            json: { ...settings, maxLifetime: 600 },
-            headers: tag,
-          });
+        ? await agreed((headers) => as('founder', 'DELETE', path, { headers }))
+        : await agreed((headers) =>
+            as('founder', 'PUT', path, {
+              json: { ...settings, maxLifetime: 600 },
+              headers: { ...tag, ...headers },
+            }),
+          );
     expect(ended.status).toBe(200);
     expect(outcome(await unprotect('alice', under(id)))).toEqual([409, 'approval_pending']);
     expect(await isProtected()).toBe(true);
@@ -352,9 +367,9 @@ describe('a guarded request', () => {
   });
 
   it('is answered from its record when it is repeated under its idempotency key', async () => {
-    await rule('all', { guards: ['namespaces.change'], needed: 1 });
     namespace = 'default';
-    const made = await rule('all', { guards: ['namespaces.change'], needed: 1 });
+    const json = { guards: ['namespaces.change'], needed: 1, mayLockOut: true };
+    const made = await rule('all', json);
     const name = `made-${String(count)}`;
     const make = (headers: object) =>
       as('alice', 'POST', '/v1/admin/namespaces', {
@@ -380,7 +395,7 @@ describe('a guarded request', () => {
   });
 
   it('guards what destroys by the name of the group', async () => {
-    await rule('destroying', { guards: ['destroy'], needed: 1 });
+    await agreedRule('destroying', { guards: ['destroy'], needed: 1 });
     const wish = { json: { reason: 'old', after: 'P30D' } };
     const key = await as('alice', 'POST', '/v1/admin/keys', {
       json: { name: 'old', suite: 'A256GCM' },
@@ -403,6 +418,86 @@ describe('a guarded request', () => {
       headers: { 'if-match': done.headers.get('etag') ?? '' },
     });
     expect(saved.status).toBe(200);
+  });
+});
+
+describe('what decides whose consent counts', () => {
+  const cedar = 'permit (principal, action, resource);';
+
+  it('is guarded by every rule that there is, unless one names it', async () => {
+    const policy = () => as('alice', 'PUT', '/v1/admin/policies/mine', { json: { cedar } });
+    const before = await policy();
+    expect(before.json['needed']).toEqual([{ rule: 'protection', needed: 2, approved: 0 }]);
+    await agreedRule('policies', { guards: ['policies.change'], needed: 1 });
+    const asked = await policy();
+    expect(asked.json['needed']).toEqual([{ rule: 'policies', needed: 1, approved: 0 }]);
+    const gone = await as('alice', 'DELETE', `${RULES}/none`);
+    expect(outcome(gone)).toEqual([404, 'not_found']);
+    const key = await as('alice', 'POST', '/v1/admin/keys', {
+      json: { name: 'free', suite: 'A256GCM' },
+    });
+    expect(key.status).toBe(201);
+  });
+
+  it('is not made by one alone: an identity of his own issuer', async () => {
+    const key = await makeKey('ES256', 'k');
+    const name = `https://own-${String(count)}.example`;
+    const own = { issuer: name, audience: 'kms', algorithms: ['ES256'], jwks: { keys: [key.jwk] } };
+    const path = `/v1/admin/issuers/own-${String(count)}`;
+    const made = await as('alice', 'PUT', path, { json: own });
+    expect(outcome(made)).toEqual([202, 'pending']);
+    const token = await new SignJWT({ roles: ['admin'] })
+      .setProtectedHeader({ alg: 'ES256', kid: 'k' })
+      .setIssuer(name)
+      .setAudience('kms')
+      .setSubject('puppet')
+      .setExpirationTime('10m')
+      .sign(key.privateKey);
+    const consent = (id: unknown) =>
+      service.call(null, 'POST', `${APPROVALS}/${String(id)}/approve`, {
+        headers: { authorization: `Bearer ${token}`, 'twofold-namespace': namespace },
+      });
+    const { id } = (await unprotect('alice')).json;
+    await approve('bob', id);
+    expect(outcome(await consent(id))).toEqual([401, 'token_invalid']);
+    // Nor a shared one, of the root, where no rule stands.
+    now += 1_000;
+    const team = namespace;
+    namespace = 'default';
+    const shared = await as('alice', 'PUT', path, { json: { ...own, shared: true } });
+    expect(shared.status).toBe(200);
+    namespace = team;
+    expect(outcome(await consent(id))).toEqual([403, 'forbidden']);
+    expect(outcome(await unprotect('alice', under(id)))).toEqual([409, 'approval_pending']);
+    // Where the root had a rule before, the change of its issuer was agreed to there.
+    namespace = 'default';
+    now += 1_000;
+    const root = await rule('root', { guards: ['destroy'], needed: 1, mayLockOut: true });
+    now += 1_000;
+    const later = `later-${String(count)}`;
+    await as('founder', 'POST', '/v1/admin/namespaces', { json: { name: later } });
+    const tag = { 'if-match': shared.headers.get('etag') ?? '' };
+    const change = (headers: object) =>
+      as('alice', 'PUT', path, {
+        json: { ...own, shared: true, clockTolerance: 30 },
+        headers: { ...tag, ...headers },
+      });
+    namespace = later;
+    await as('founder', 'POST', '/v1/admin/keys', { json: { name: 'k', suite: 'A256GCM' } });
+    await rule('protection', { guards: ['keys.unprotect'], needed: 1, mayLockOut: true });
+    namespace = 'default';
+    now += 1_000;
+    expect(outcome(await change({}))).toEqual([202, 'pending']);
+    expect((await agreed(change)).status).toBe(200);
+    namespace = later;
+    const asked = await unprotect('alice');
+    expect(outcome(await consent(asked.json['id']))).toEqual([200, 'approved']);
+    expect((await unprotect('alice', under(asked.json['id']))).status).toBe(200);
+    namespace = 'default';
+    const end = { 'if-match': root.headers.get('etag') ?? '' };
+    const drop = (headers: object) =>
+      as('alice', 'DELETE', `${RULES}/root`, { headers: { ...end, ...headers } });
+    expect((await agreed(drop)).status).toBe(200);
   });
 });
 
@@ -434,20 +529,22 @@ describe('the rules', () => {
     expect([done.status, done.json['needed']]).toEqual([200, 1]);
   });
 
-  it('can be made stronger by one', async () => {
+  it('are made stronger as they are made weaker', async () => {
     const { headers } = await as('alice', 'GET', `${RULES}/protection`);
     const stronger = { guards: ['keys.unprotect', 'destroy'], needed: 3, expiresAfter: 'P1D' };
     const tag = { 'if-match': headers.get('etag') ?? '' };
-    const done = await rule('protection', stronger, tag, 'alice');
+    expect(outcome(await rule('protection', stronger, tag))).toEqual([202, 'pending']);
+    const done = await agreedRule('protection', stronger, tag);
     expect(done.json).toMatchObject({ ...stronger, name: 'protection' });
     const list = await as('alice', 'GET', RULES, {}, 'auditor');
     expect(list.json['items']).toEqual([done.json]);
   });
 
   it('guard their own configuration where they say so', async () => {
-    await rule('govern', { guards: ['govern'], needed: 1 });
+    await agreedRule('govern', { guards: ['govern'], needed: 1 });
     const asked = await rule('another', { guards: ['keys.export'], needed: 1 }, {}, 'alice');
     expect([asked.status, asked.json['rule']]).toEqual([202, null]);
+    expect(asked.json['needed']).toEqual([{ rule: 'govern', needed: 1, approved: 0 }]);
   });
 
   it.each([
@@ -461,8 +558,42 @@ describe('the rules', () => {
     { guards: ['destroy'], needed: 1, expiresAfter: 'soon' },
     { guards: ['destroy'], needed: 1, approvers: { roles: [], principals: [] } },
     { guards: ['destroy'], needed: 2, approvers: { principals: [{ issuer: 'i', subject: 's' }] } },
+    { guards: ['destroy'], needed: 1, approvers: { principals: [{ issuer: 'i', subject: 's' }] } },
+    { guards: ['destroy'], needed: 1, mayLockOut: false },
   ])('are refused where they make no sense: %j', async (json) => {
     expect(outcome(await rule('bad', json))).toEqual([400, 'invalid_value']);
+  });
+
+  it('begin with one that others are known to meet, or that says it may lock out', async () => {
+    const fresh = `fresh-${String(count)}`;
+    namespace = 'default';
+    await as('founder', 'POST', '/v1/admin/namespaces', { json: { name: fresh } });
+    namespace = fresh;
+    const issuer = String((await as('bob', 'GET', '/v1/whoami')).json['issuer']);
+    const guards = ['destroy'];
+    const named = (...subjects: string[]) => ({
+      principals: subjects.map((subject) => ({ issuer, subject })),
+    });
+    const untold = [
+      { guards, needed: 1 },
+      { guards, needed: 20 },
+      { guards, needed: 1, approvers: { roles: ['nobody'] } },
+      { guards, needed: 1, approvers: named('founder') },
+      { guards, needed: 2, approvers: named('founder', 'bob') },
+    ];
+    for (const json of untold) {
+      expect(outcome(await rule('first', json))).toEqual([422, 'would_lock_out']);
+      const tried = await as('founder', 'PUT', `${RULES}/first?dryRun=true`, { json });
+      expect(code(tried)).toBe('would_lock_out');
+    }
+    const strangers = { principals: [{ issuer: 'https://unknown.example', subject: 'bob' }] };
+    const never = { guards, needed: 1, approvers: strangers, mayLockOut: true };
+    expect(outcome(await rule('first', never))).toEqual([400, 'invalid_value']);
+    const first = { guards, needed: 1, approvers: named('founder', 'bob') };
+    expect((await rule('first', first)).status).toBe(200);
+    // Every further one is agreed to.
+    const asked = await rule('second', { guards, needed: 20, mayLockOut: true });
+    expect(outcome(asked)).toEqual([202, 'pending']);
   });
 
   it('are changed by who may, for the revision that was seen', async () => {

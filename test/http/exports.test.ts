@@ -68,7 +68,7 @@ describe('an export', () => {
     expect(await make('early', 'ML-DSA-44')).toBe(201);
     const refused = await exported('early', bodyFor(recipient));
     expect([refused.status, code(refused)]).toEqual([409, 'approval_rule_missing']);
-    const rule = { guards: ['keys.export'], needed: 2 };
+    const rule = { guards: ['keys.export'], needed: 2, mayLockOut: true };
     await as('founder', 'PUT', '/v1/admin/approval-rules/exports', rule);
   });
 

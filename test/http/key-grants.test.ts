@@ -127,6 +127,45 @@ describe('a grant', () => {
     expect(await batch(undefined)).toBe(403);
   });
 
+  it('is what the question of access is answered by, as the request would be', async () => {
+    const pairs = { run: '1' };
+    const id = String(
+      (await lend('asks', { encryptionContext: { kind: 'includes', pairs } })).json['id'],
+    );
+    const ask = (subject: string, json: object, role?: string) =>
+      as(subject, 'POST', '/v1/authorize', { key: 'k', ...json }, role);
+    const wrapping = { operation: 'wrap', context: { encryptionContext: pairs } };
+    const allowed = {
+      allowed: true,
+      policies: [`grant/${id}`],
+      permits: [`grant/${id}`],
+      forbids: [],
+    };
+    expect((await ask('asks', wrapping)).json).toMatchObject(allowed);
+    const denied = [
+      ['asks', { operation: 'wrap' }],
+      ['asks', { operation: 'wrap', context: { encryptionContext: { run: '2' } } }],
+      ['asks', { ...wrapping, operation: 'unwrap' }],
+      ['asks', { ...wrapping, key: 'other' }],
+      ['asks', { ...wrapping, key: 'absent' }],
+      ['b', wrapping],
+    ] as const;
+    for (const [subject, json] of denied) {
+      const { json: said } = await ask(subject, json);
+      expect([json, said]).toMatchObject([json, { allowed: false, policies: [], permits: [] }]);
+    }
+    const principal = { issuer, subject: 'asks' };
+    expect((await ask('admin', { ...wrapping, principal }, 'admin')).json).toMatchObject(allowed);
+    const closed = { run: '1', closed: 'yes' };
+    const about = { operation: 'unwrap', context: { encryptionContext: closed } };
+    await lend('asks', { operations: ['unwrap'] });
+    expect((await ask('asks', about)).json).toMatchObject({
+      allowed: false,
+      policies: ['closed'],
+      permits: [],
+    });
+  });
+
   it('gives way to a policy that forbids', async () => {
     await lend('forbidden', { operations: ['wrap', 'unwrap'] });
     const encryptionContext = { closed: 'yes' };

@@ -489,7 +489,7 @@ it('tells callers their own limits', async () => {
   const { json } = await first.call('user', 'GET', '/v1/limits', { headers: at(name) });
   expect(json).toEqual({
     items: [
-      { name: 'principal.use', perMinute: 600, burst: 100, remaining: 99 },
+      { name: 'principal.use', perMinute: 600, burst: 100, remaining: 100 },
       { name: 'namespace.admin', perMinute: 60, burst: 10, remaining: 10 },
     ],
     quotas: { keys: { limit: null, used: 0 }, versions: { limit: null, used: 0 } },
@@ -497,6 +497,30 @@ it('tells callers their own limits', async () => {
   // Who may not list keys does not learn how many there are.
   const none = await first.call('nobody', 'GET', '/v1/limits', { headers: at(name) });
   expect([none.status, none.json['quotas']]).toEqual([200, null]);
+});
+
+it('tells them also when they are used up, at a rate of its own', async () => {
+  const name = await newNamespace('used-up');
+  await put(name, { principal: { use: { perMinute: 1, burst: 1 } } });
+  const refused = async () => (await random(first, name)).status === 429;
+  while (!(await refused()));
+  const headers = at(name);
+  const ask = () => first.call('user', 'GET', '/v1/limits', { headers });
+  const told = await ask();
+  expect([told.status, told.json['items']]).toMatchObject([
+    200,
+    [{ name: 'principal.use', perMinute: 1, remaining: 0 }],
+  ]);
+  expect(told.headers.get('ratelimit-policy')).toBe('"service.limits";q=10;w=10');
+  let last = told;
+  let asked = 1;
+  for (; last.status === 200 && asked < 200; asked += 1) last = await ask();
+  expect([last.status, last.json['detail']]).toEqual([
+    429,
+    'The limit service.limits is used up.',
+  ]);
+  expect((await first.call('nobody', 'GET', '/v1/limits', { headers })).status).toBe(200);
+  expect((await first.call('user', 'GET', '/v1/whoami', { headers })).status).toBe(429);
 });
 
 describe('quotas of uses in a day or month', () => {
@@ -796,7 +820,7 @@ it.each(['limits.change', 'govern'])(
   async (guard) => {
     const name = await newNamespace(`guarded-by-${guard}`);
     const headers = at(name);
-    const rule = { guards: [guard], needed: 1 };
+    const rule = { guards: [guard], needed: 1, mayLockOut: true };
     await first.call('admin', 'PUT', '/v1/admin/approval-rules/limits', { json: rule, headers });
     const set = await put(name, { principal: { use: { perMinute: 600 } } });
     expect(set.status).toBe(200);

@@ -51,7 +51,9 @@ describe('listeners', () => {
       const taken = { host: '127.0.0.1', port: first.port };
       await expect(openService({ options: { metrics: taken } })).rejects.toMatchObject({
         code: 'conflict',
-        detail: expect.stringContaining('is in use by another process') as unknown,
+        detail: expect.stringMatching(
+          /is in use by another process; --metrics-port takes another, 0 a free one\.$/u,
+        ) as unknown,
       });
     } finally {
       await first.stop();

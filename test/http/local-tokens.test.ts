@@ -66,7 +66,7 @@ const call = (
   });
 const outcome = ({ status, json }: Called) => [status, json['code']];
 const RULE = '/v1/admin/approval-rules/r';
-const rule = { guards: ['govern'], needed: 1 };
+const rule = { guards: ['govern'], needed: 1, mayLockOut: true };
 
 describe('a break-glass token', () => {
   it('sees and repairs access at once on every instance, and is seen', async () => {

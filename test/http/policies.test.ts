@@ -1,6 +1,7 @@
 /** Stored policies decide: at once, about the key that is meant, and about nothing that is not permitted. */
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { StoredAccess } from '../../src/governance/access-control.ts';
+import { openGovernance } from '../../src/governance/governance.ts';
 import { writeInitialPolicies } from '../../src/main/access.ts';
 import { openService } from './service.ts';
 import type { SetRun } from '../../src/governance/sealed-set.ts';
@@ -235,6 +236,36 @@ describe('policies', () => {
     expect(code(gone)).toBe('would_lock_out');
   });
 
+  it('cannot take the right to change them from who asks for it', async () => {
+    const site = await open();
+    for (const cedar of [
+      'forbid (principal in Role::"admin", action, resource);',
+      'forbid (principal, action in Action::"govern", resource) when { true };',
+      'forbid (principal, action, resource) unless { principal.subject == "nobody" };',
+      'forbid (principal, action, resource) when { context.authentication.method == "jwt" };',
+      'forbid (principal, action, resource) when { 9007199254740991 * 9007199254740991 == 0 };',
+    ]) {
+      const refused = await put(site, 'locking', { cedar });
+      expect([cedar, refused.status, refused.json['detail']]).toEqual([
+        cedar,
+        422,
+        'Who asks for it could not change policies any more.',
+      ]);
+    }
+    for (const [name, cedar] of Object.entries({
+      role: 'forbid (principal in Role::"operator", action, resource);',
+      method: 'forbid (principal, action, resource) when { context.authentication.method == "mtls" };',
+    })) {
+      expect([name, (await put(site, name, { cedar })).status]).toEqual([name, 200]);
+    }
+    // Nor is there a rule that they let nobody meet.
+    const cedar = 'forbid (principal, action == Action::"approvals.decide", resource);';
+    expect((await put(site, 'nobody-decides', { cedar })).status).toBe(200);
+    const json = { guards: ['destroy'], needed: 1, mayLockOut: true };
+    const rule = await site.call('admin', 'PUT', '/v1/admin/approval-rules/r', { json });
+    expect([rule.status, code(rule)]).toEqual([400, 'invalid_value']);
+  });
+
   it('lock everybody out only by an approval, which shows that they would', async () => {
     const site = await open();
     const as = async (subject: string, method: string, path: string, more: CallInit = {}) => {
@@ -245,7 +276,7 @@ describe('policies', () => {
       });
     };
     const all = { cedar: 'forbid (principal, action, resource);' };
-    const rule = { guards: ['policies.change'], needed: 1 };
+    const rule = { guards: ['policies.change'], needed: 1, mayLockOut: true };
     await as('alice', 'PUT', '/v1/admin/approval-rules/policies', { json: rule });
     const path = `${PATH}/all`;
     const tried = await as('alice', 'PUT', `${path}?dryRun=true`, { json: all });
@@ -348,6 +379,39 @@ describe('policies', () => {
     expect(code(await call('admin', 'GET', `${PATH}/a`))).toBe('not_found');
     const { json: list } = await call('admin', 'GET', '/v1/admin/policy-revisions?name=a');
     expect(list['items']).toMatchObject([{ revision: 4, cedar: null }, { revision: 2 }]);
+  });
+
+  it('say nothing of a namespace to whom they permit nothing there', async () => {
+    const site = await open();
+    const { grant } = requests(site.world.keyring, site.deps.epoch);
+    const { namespaces } = openGovernance(site.world.governing, 'roles');
+    await namespaces.create(
+      grant('namespaces.change', null),
+      { name: 'quiet', description: '' },
+      { ...aRun(), ifMatch: null, render: () => ({ status: 201, body: '' }) },
+    );
+    const questions = [
+      ['GET', '/v1/whoami'],
+      ['GET', '/v1/limits'],
+      ['GET', '/v1/suites'],
+      ['POST', '/v1/authorize', { operation: 'wrap', key: 'k' }],
+      ['POST', '/v1/keys/k/wrap', { plaintext: 'AAAA' }],
+    ] as const;
+    const said = async (role: string, namespace: string) => {
+      const answers = [];
+      for (const [method, path, json] of questions) {
+        const headers = { 'twofold-namespace': namespace };
+        const init = json === undefined ? { headers } : { headers, json };
+        const answer = await site.call(role, method, path, init);
+        answers.push([path, answer.status, answer.json['code'], answer.json['detail']]);
+      }
+      return answers;
+    };
+    const nothing = await said('nobody', 'quiet');
+    expect(nothing.map(([, status]) => status)).toEqual([403, 403, 403, 403, 403]);
+    expect(await said('nobody', 'absent')).toEqual(nothing);
+    const something = await said('user', 'quiet');
+    expect(something.map(([, status]) => status)).toEqual([200, 200, 200, 200, 404]);
   });
 
   it('are not explained by a key that its asker may not read', async () => {

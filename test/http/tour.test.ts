@@ -429,7 +429,8 @@ describe('every route, as the contract says it', () => {
 
   it('waits for the consent of others where a rule says so', async () => {
     const rule = '/v1/admin/approval-rules/unprotect';
-    const guard = { guards: ['keys.unprotect'], needed: 1, expiresAfter: 'P2D' };
+    const terms = { guards: ['keys.unprotect'], needed: 1, expiresAfter: 'P2D' };
+    const guard = { ...terms, mayLockOut: true };
     const { json, headers } = await go('putApprovalRule', rule, guard);
     expect((await go('getApprovalRule', rule)).json).toEqual(json);
     expect((await go('listApprovalRules', '/v1/admin/approval-rules')).json['items']).toEqual([
@@ -462,7 +463,7 @@ describe('every route, as the contract says it', () => {
   });
 
   it('a key leaves, sealed to its recipient and approved', async () => {
-    const rule = { guards: ['keys.export'], needed: 1 };
+    const rule = { guards: ['keys.export'], needed: 1, mayLockOut: true };
     await go('putApprovalRule', '/v1/admin/approval-rules/exports', rule);
     const key = { name: 'leaving', suite: 'ML-DSA-65', exportable: true };
     await go('createKey', '/v1/admin/keys', key);

@@ -209,7 +209,7 @@ test('a provider ends once nothing in etcd is under its key, and begins anew wit
 }, 90_000);
 
 test('where a rule asks others before protection goes, a retirement waits for them', async () => {
-  const rule = { guards: ['keys.unprotect'], needed: 1 };
+  const rule = { guards: ['keys.unprotect'], needed: 1, mayLockOut: true };
   const made = await first.request('PUT', '/v1/admin/approval-rules/protection', rule);
   expect(made.status).toBe(200);
   const end = ['unregister', '--dump', dump(), ...about, ...operator()];

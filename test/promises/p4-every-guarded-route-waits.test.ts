@@ -5,7 +5,7 @@
  */
 import { createECDH, randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { GUARD_GROUPS, GUARDS, guardsOf } from '../../src/contract/guards.ts';
+import { DECIDING_CONSENT, GUARD_GROUPS, GUARDS, guardsOf } from '../../src/contract/guards.ts';
 import type { Guard, GuardName } from '../../src/contract/guards.ts';
 import { takesApproval } from '../../src/contract/route.ts';
 import { ROUTES } from '../../src/contract/routes.ts';
@@ -138,6 +138,7 @@ function cancelRotations(): void {
 }
 
 let denied = '';
+let decided: string | undefined;
 const tomorrow = () => new Date(Date.now() + 86_400_000).toISOString();
 
 async function as(
@@ -200,7 +201,11 @@ async function furnish(): Promise<string> {
   await here('PUT', '/v1/admin/policies/x', { cedar });
   await here('PUT', '/v1/admin/policies/y', { cedar });
   await here('PUT', '/v1/admin/issuers/x', issuer());
-  await here('PUT', '/v1/admin/approval-rules/x', { guards: ['keys.export'], needed: 1 });
+  await here('PUT', '/v1/admin/approval-rules/x', {
+    guards: ['keys.export'],
+    needed: 1,
+    mayLockOut: true,
+  });
   const denial = await here('POST', '/v1/admin/denials', { tokenId: 'known', reason: 'r' });
   denied = String(denial.json['id']);
   return other;
@@ -210,6 +215,39 @@ async function furnish(): Promise<string> {
 const placeOf = (path: string, other: string) =>
   /^\/v1\/admin\/(?:namespaces|audit|root)/u.test(path) ? 'default' : other;
 
+/** The request of a route in a furnished namespace. */
+async function prepared(id: string, other: string) {
+  const route = GUARDED.find((each) => each.id === id);
+  const request = await REQUESTS[id]?.(other);
+  if (route === undefined || request === undefined) throw new Error(`no request for ${id}`);
+  const { json, tag, params = {} } = request;
+  const place = placeOf(route.path, other);
+  const path = route.path.replaceAll(
+    /\{(\w+)\}/gu,
+    (_, name: string) => params[name] ?? usual[name] ?? 'x',
+  );
+  const tagged = tag === undefined ? undefined : await as('founder', place, 'GET', tag);
+  const match = tagged?.headers.get('etag');
+  // What was never written has no tag yet, and is written without one.
+  const isNew = match === null && tagged?.json['revision'] === 0;
+  const ifMatch = tag === undefined || isNew ? {} : { 'if-match': match ?? revisionOf(tagged) };
+  const send = (subject: string, more: Record<string, string> = {}) =>
+    as(subject, place, route.method, path, { json, headers: { ...ifMatch, ...more } });
+
+  return { place, send };
+}
+
+/** By the founder; another agrees where a rule asks for that. */
+async function makeRule(place: string, name: string, guard: GuardName): Promise<Called> {
+  const path = `/v1/admin/approval-rules/${name}`;
+  const json = { guards: [guard], needed: 1, mayLockOut: true };
+  const made = await as('founder', place, 'PUT', path, { json });
+  if (made.status !== 202) return made;
+  const approval = String(made.json['id']);
+  await as('bob', place, 'POST', `/v1/admin/approvals/${approval}/approve`);
+  return as('founder', place, 'PUT', path, { json, headers: { 'twofold-approval': approval } });
+}
+
 describe('what a rule can guard', () => {
   it('are operations that routes have', () => {
     const guarded = new Set(CASES.map(([, guard]) => guard));
@@ -218,18 +256,26 @@ describe('what a rule can guard', () => {
 
   it('is no new denial', async () => {
     const other = await furnish();
-    const json = { guards: ['govern'], needed: 1 };
-    await as('founder', other, 'PUT', '/v1/admin/approval-rules/rule', { json });
+    await makeRule(other, 'rule', 'govern');
     const denial = { json: { tokenId: 'new', reason: 'leaked' } };
     expect((await as('alice', other, 'POST', '/v1/admin/denials', denial)).status).toBe(201);
     expect((await as('alice', other, 'POST', '/v1/admin/denials', denial)).status).toBe(202);
   });
 });
 
-describe.each(CASES)('%s under %s', (id, guard) => {
-  const route = GUARDED.find((each) => each.id === id);
-  if (route === undefined) throw new Error(`${id} is no route`);
+describe('what decides whose consent counts', () => {
+  it.each(
+    GUARDED.filter(({ operation }) => DECIDING_CONSENT.has(operation as Guard)).map(({ id }) => id),
+  )('waits under a rule of anything else: %s', async (id) => {
+    decided ??= await furnish();
+    const { send } = await prepared(id, decided);
+    const asked = await send('alice');
+    expect([asked.status, asked.json['code']]).toEqual([202, undefined]);
+    expect(asked.json['needed']).toEqual([{ rule: 'x', needed: 1, approved: 0 }]);
+  });
+});
 
+describe.each(CASES)('%s under %s', (id, guard) => {
   /** A namespace that is to be removed has no keys; what there is in it goes. */
   async function bare(): Promise<string> {
     count += 1;
@@ -240,26 +286,10 @@ describe.each(CASES)('%s under %s', (id, guard) => {
 
   it('waits, runs once it was approved, and spends the approval', async () => {
     const other = id === 'deleteNamespace' ? await bare() : await furnish();
-    const request = await REQUESTS[id]?.(other);
-    if (request === undefined) throw new Error(`no request for ${id}`);
-    const { json, tag, params = {} } = request;
-    const place = placeOf(route.path, other);
-    const path = route.path.replaceAll(
-      /\{(\w+)\}/gu,
-      (_, name: string) => params[name] ?? usual[name] ?? 'x',
-    );
-    const tagged = tag === undefined ? undefined : await as('founder', place, 'GET', tag);
-    const match = tagged?.headers.get('etag');
-    // What was never written has no tag yet, and is written without one.
-    const isNew = match === null && tagged?.json['revision'] === 0;
-    const ifMatch = tag === undefined || isNew ? {} : { 'if-match': match ?? revisionOf(tagged) };
-    const send = (subject: string, more: Record<string, string> = {}) =>
-      as(subject, place, route.method, path, { json, headers: { ...ifMatch, ...more } });
-
+    const { place, send } = await prepared(id, other);
     const rule = `r${String(count)}`;
     const rulePath = `/v1/admin/approval-rules/${rule}`;
-    const guards: readonly GuardName[] = [guard];
-    const made = await as('founder', place, 'PUT', rulePath, { json: { guards, needed: 1 } });
+    const made = await makeRule(place, rule, guard);
     expect([made.status, made.json['code']]).toEqual([200, undefined]);
     try {
       const asked = await send('alice');

@@ -70,7 +70,7 @@ async function furnish(namespace: string, mark: string): Promise<Values> {
   const denial = await post(namespace, '/v1/admin/denials', { tokenId: mark, reason: 'r' });
   const grant = await post(namespace, `/v1/admin/keys/${key}/grants`, bodies['createGrant'] ?? {});
   const job = await post(namespace, `/v1/admin/keys/${key}/rewrap-jobs`, {});
-  const rule = { guards: ['keys.unprotect'], needed: 1 };
+  const rule = { guards: ['keys.unprotect'], needed: 1, mayLockOut: true };
   await post(namespace, `/v1/admin/approval-rules/rul-${mark}`, rule, 'PUT');
   const asked = await as(namespace, 'PATCH', `/v1/admin/keys/${key}`, {
     json: { deletionProtection: false },

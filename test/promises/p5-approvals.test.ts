@@ -29,7 +29,7 @@ beforeAll(async () => {
       }),
     }),
   });
-  const json = { guards: ['keys.unprotect'], needed: 1 };
+  const json = { guards: ['keys.unprotect'], needed: 1, mayLockOut: true };
   const path = '/v1/admin/approval-rules/protection';
   expect((await as(first, 'founder', 'PUT', path, json)).status).toBe(200);
 }, 60_000);
@@ -130,7 +130,11 @@ describe('P5: a rule', () => {
   it('that asks for more meanwhile is met at once', async () => {
     const { execute, isProtected } = await approved();
     const more = { guards: ['keys.unprotect'], needed: 2 };
-    meanwhile = () => as(first, 'founder', 'PUT', '/v1/admin/approval-rules/more', more);
+    const path = '/v1/admin/approval-rules/more';
+    const { id } = (await as(first, 'founder', 'PUT', path, more)).json;
+    await as(second, 'bob', 'POST', `/v1/admin/approvals/${String(id)}/approve`);
+    const under = { 'twofold-approval': String(id) };
+    meanwhile = () => as(first, 'founder', 'PUT', path, more, under);
     expect(outcome(await execute())).toEqual([409, 'approval_pending']);
     expect(await isProtected()).toBe(true);
   });

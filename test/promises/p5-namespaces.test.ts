@@ -157,6 +157,7 @@ describe('P5: a namespace that is removed', () => {
         guards: ['keys.export'],
         needed: 1,
         expiresAfter: 'PT1H',
+        mayLockOut: true,
       }),
     ];
     expect(written.map(({ status }) => status)).toEqual([200, 200, 201, 200]);
