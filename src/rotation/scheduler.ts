@@ -23,7 +23,8 @@ import type { DueAction } from './due.ts';
 import type { Leader } from '../leader.ts';
 import type { OrderRunner } from './orders.ts';
 import { failureOf, UNREACHABLE, waitAfter } from './retry.ts';
-import { scheduledKey } from './scheduled-key.ts';
+import { isDatedAhead } from './next-rotation.ts';
+import { rotationFacts, scheduledKey } from './scheduled-key.ts';
 import type { ScheduledKey } from './scheduled-key.ts';
 import { actInUse } from './in-use.ts';
 import type {
@@ -275,11 +276,11 @@ export class Scheduler {
       if (action === undefined || actions + failed.size >= ACTIONS_A_LOOK) {
         const rest = nextDue(key, policy, now, (each) => !failed.has(kindOf(each)));
         const first = [...failed].find(([, error]) => error !== null);
-        const [what = null, failure = null] = first ?? [];
+        const [what = null, failure = null] = first ?? datedAhead(key, policy, now);
         if (failure !== null) this.#parts.onFailure(look.keyId, failure);
-        const again = failure === null ? null : later(now, waitAfter(look.failures));
+        const again = first === undefined ? null : later(now, waitAfter(look.failures));
         // What is overdue and was not tried waits with what failed.
-        const onTime = failure === null || (rest !== null && rest > now) ? rest : null;
+        const onTime = first === undefined || (rest !== null && rest > now) ? rest : null;
         const nextAt = earliest([waitUntil, again, onTime].filter((time) => time !== null));
         const found: Looked = {
           nextAt,
@@ -417,6 +418,19 @@ function requirePolicySet(
 
 const earliest = (times: readonly (Date | null)[]): Date | null =>
   times.reduce(
+/** Shown as any failure, once a day at least; what is due in time is done beside it. */
+function datedAhead(
+  key: ScheduledKey,
+  policy: RotationPolicy | null,
+  now: Date,
+): readonly [] | readonly [string, TwofoldError] {
+  const facts = rotationFacts(key);
+  if (facts.primary === null || !isDatedAhead(facts, policy, now.getTime())) return [];
+  const at = new Date(facts.primary.activatedAt).toISOString();
+  const detail = `Its last rotation is dated ${at}, later than now: a clock ran ahead. It is due by age no sooner; rotate it by hand.`;
+  return ['rotate', new TwofoldError('conflict', detail)];
+}
+
     (first, time) => (first === null || (time !== null && time < first) ? time : first),
     null,
   );
