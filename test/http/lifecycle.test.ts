@@ -160,6 +160,44 @@ describe('what a version says of its use', () => {
     await expectUse(2, []);
   });
 
+  it('is said beside the public key, and how to wrap to it only while that is right', async () => {
+    await service.call('admin', 'POST', '/v1/admin/keys', {
+      json: { name: 'w', suite: 'MLKEM768-P256' },
+    });
+    const W = '/v1/admin/keys/w';
+    const act = async (path: string, json: unknown = WHY) => {
+      expect((await service.call('operator', 'POST', `${W}${path}`, { json })).status).toBe(200);
+    };
+    const shown = async (version: number) => {
+      const path = `/v1/keys/w/public-key?format=raw&version=${String(version)}`;
+      const { status, json } = await service.call('auditor', 'GET', path);
+      expect([status, typeof json['raw']]).toEqual([200, 'string']);
+      const of = (await service.call('auditor', 'GET', `/v1/keys/w/versions/${String(version)}`))
+        .json;
+      expect(json).toMatchObject({ state: of['state'], usableFor: of['usableFor'] });
+      return [json['state'], json['offline'] !== null];
+    };
+    expect(await shown(1)).toEqual(['active', true]);
+    await act('/rotate', {});
+    expect(await shown(1)).toEqual(['active', true]);
+    await act('/versions/1/suspend');
+    expect(await shown(1)).toEqual(['suspended', false]);
+    await act('/versions/1/resume');
+    await act('/versions/1/deactivate');
+    expect(await shown(1)).toEqual(['deactivated', false]);
+    await act('/versions/1/compromise');
+    expect(await shown(1)).toEqual(['compromised', false]);
+    await act('/suspend');
+    expect(await shown(2)).toEqual(['active', false]);
+    await act('/resume');
+    const { revision } = (await service.call('auditor', 'GET', '/v1/keys/w')).json;
+    await service.call('admin', 'PUT', `${W}/destruction`, {
+      json: WHY,
+      headers: { 'if-match': `"${String(revision)}"` },
+    });
+    expect(await shown(2)).toEqual(['active', false]);
+  });
+
   it('is not shown of a namespace that is suspended: nothing of it is read', async () => {
     await service.call('admin', 'POST', '/v1/admin/namespaces', { json: { name: 'team' } });
     const within = (method: string, path: string, json?: unknown) =>
