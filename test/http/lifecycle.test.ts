@@ -324,11 +324,15 @@ describe('a destroyed key', () => {
       const call = (method: string, path: string, json?: object) =>
         gone.call('admin', method, `${K}${path}`, {
           ...(json === undefined ? {} : { json }),
-          ...(method === 'POST' || path === '' ? {} : { headers: { 'if-match': '"4"' } }),
+          ...(method === 'POST' || path === '' ? {} : { headers: { 'if-match': '"6"' } }),
         });
       await gone.call('admin', 'POST', '/v1/admin/keys', { json: { name: 'k', suite: 'HS256' } });
       await call('POST', '/rotate', {});
-      const doomed = { headers: { 'if-match': '"2"' }, json: { after: 'P0D', ...WHY } };
+      for (const alias of ['old', 'older']) {
+        const path = `${K}/aliases/${alias}`;
+        expect((await gone.call('admin', 'PUT', path, { json: {} })).status).toBe(200);
+      }
+      const doomed = { headers: { 'if-match': '"4"' }, json: { after: 'P0D', ...WHY } };
       expect((await gone.call('admin', 'PUT', `${K}/destruction`, doomed)).status).toBe(200);
       const { keyring } = gone.world;
       await keyring.lifecycle.destroyKey(gone.world.grant('keys.destroy', 'k'), aRun());
@@ -340,7 +344,6 @@ describe('a destroyed key', () => {
         ['POST', '/resume', WHY],
         ['PUT', '/primary', { version: 1, ...WHY }],
         ['PUT', '/aliases/other', {}],
-        ['DELETE', '/aliases/other'],
         ['PUT', '/rotation-policy', { interval: 'P30D' }],
         ['DELETE', '/rotation-policy'],
         ['POST', '/rotation-policy/pause', WHY],
@@ -368,6 +371,35 @@ describe('a destroyed key', () => {
       expect(shown.json).toMatchObject({ state: 'destroyed', usable: false, usableFor: [] });
       expect(shown.json['activatedAt']).not.toBeNull();
       expect(shown.json['copies']).toEqual({ backupsUntil: null, rootGeneration: 1 });
+
+      // Its aliases stay its own: no other key answers by itself to who uses one of them.
+      const use = (name: string) =>
+        gone.call('user', 'POST', `/v1/keys/${name}/mac`, { json: { message: 'AAAA' } });
+      const create = (name: string) =>
+        gone.call('admin', 'POST', '/v1/admin/keys', { json: { name, suite: 'HS256' } });
+      const alias = (method: string, key: string, name: string, json?: object) =>
+        gone.call('admin', method, `/v1/admin/keys/${key}/aliases/${name}`, json && { json });
+      expect((await gone.call('auditor', 'GET', '/v1/keys/k')).json['aliases']).toEqual([
+        'old',
+        'older',
+      ]);
+      expect((await create('heir')).status).toBe(201);
+      expect([
+        outcome(await use('old')),
+        outcome(await create('old')),
+        outcome(await alias('PUT', 'heir', 'old', {})),
+      ]).toEqual([
+        [409, 'version_not_usable'],
+        [409, 'name_retired'],
+        [409, 'key_exists'],
+      ]);
+      // Until it is taken back, or given to another key, by name.
+      expect((await alias('DELETE', 'k', 'old')).json['aliases']).toEqual(['older']);
+      expect(outcome(await use('old'))[0]).toBe(404);
+      expect((await create('old')).status).toBe(201);
+      expect((await alias('PUT', 'heir', 'older', { from: 'k' })).status).toBe(200);
+      expect((await use('older')).json['key']).toBe('heir');
+      expect(outcome(await alias('DELETE', 'k', 'old'))).toEqual([404, 'not_found']);
     } finally {
       await gone.stop();
     }
