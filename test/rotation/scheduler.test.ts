@@ -531,6 +531,19 @@ it('rotates no more a minute than it may, and forgets none', async () => {
   for (const id of ids) expect((await read(id)).key.primary).toBe(2);
 });
 
+it('gives no more notices a minute than ten for each rotation that it may make, and forgets none', async () => {
+  const terms = { interval: 'P30D', notice: 'P7D' };
+  await Promise.all(Array.from({ length: 4 }, () => ruled(terms, 'HS256')));
+  stage.clock.now += 24 * DAY;
+  const { scheduler } = first.scheduler({ perMinute: 0.3 });
+  const done: number[] = [];
+  for (let tick = 0; tick < 5; tick += 1) {
+    done.push((await scheduler.tick()).actions);
+    stage.clock.now += 20_000;
+  }
+  expect(done).toEqual([1, 1, 1, 1, 0]);
+});
+
 it('does what else is due of a key that waits for its turn, which it keeps', async () => {
   const ids = await Promise.all(
     Array.from({ length: 4 }, () => ruled({ interval: 'P30D' }, 'HS256')),
