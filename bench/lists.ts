@@ -7,7 +7,7 @@
  */
 import { createHash, randomUUID } from 'node:crypto';
 
-import pg from 'pg';
+import type pg from 'pg';
 
 import type { AuditQuery } from '../src/audit/ports.ts';
 import { utf8 } from '../src/crypto/bytes.ts';
@@ -15,21 +15,17 @@ import { findSuite } from '../src/crypto/suites.ts';
 import { pageScope } from '../src/http/keys.ts';
 import { PageTokens } from '../src/http/page-token.ts';
 import type { KeyQuery } from '../src/keyring/ports.ts';
-import { openRoot } from '../src/keyring/root-opening.ts';
-import { UsageCounters } from '../src/keyring/usage.ts';
 import { NAME } from '../src/name.ts';
-import { findEmbedded } from '../src/store/embedded.ts';
-import { openStore } from '../src/store/store.ts';
 import type { Store } from '../src/store/store.ts';
 import type { TestService } from '../test/e2e/service.ts';
 import { keyOfEntry, loadEntries, loadKeys, nameOfKey } from '../test/store/many-rows.ts';
 import { auditQuery, keyQuery } from '../test/store/samples.ts';
 import { Client } from './client.ts';
+import { connected } from './connected.ts';
 import { ServiceProcesses } from './cpu.ts';
 import { measureAppends } from './list-appends.ts';
 import type { AppendCost } from './list-appends.ts';
 import { attestPage, completeEntries } from './list-rows.ts';
-import { openToken } from './token-connection.ts';
 
 const PAGE = 50;
 /** Pages of a form that are read in turn. */
@@ -376,13 +372,7 @@ export async function measureLists(
     await templateOf(service, SUITES[1]),
     await templateOf(service, SUITES[2]),
   ] as const;
-  const database = findEmbedded(service.dataDir);
-  if (database === null) throw new Error('no database runs');
-  const owner = new pg.Client({ connectionString: database.ownerUrl });
-  await owner.connect();
-  const store = openStore({ url: database.appUrl });
-  const hsm = await openToken(service.dataDir);
-  try {
+  return connected(service, async ({ owner, store, root }) => {
     const instance = randomUUID();
     await store.instances.open({
       id: instance,
@@ -397,7 +387,6 @@ export async function measureLists(
     await loadKeys(owner, { namespace: NAMESPACE, keys, templates });
     const until = new Date(Date.now() + 3_600_000);
     await loadEntries(owner, { namespace: NAMESPACE, lane, entries, until, rareKey });
-    const root = await openRoot(hsm, store.roots, new UsageCounters(store.keys), null);
     const tokens = new PageTokens(await root.mac(utf8(NAME.pageToken)));
     const bench: Bench = {
       requests,
@@ -414,11 +403,7 @@ export async function measureLists(
     const appends =
       only === null ? await measureAppends({ owner, store, instance, search: worst }) : [];
     return { keys, entries, requests, only, lists, appends };
-  } finally {
-    await hsm.close();
-    await store.close();
-    await owner.end();
-  }
+  });
 }
 
 const ms = (value: number): string => value.toFixed(1).padStart(8);

@@ -3,20 +3,14 @@
  * for: whether unwraps of another key are answered beside that, and whether the budget is held. The keys
  * are copies of one by SQL, with MACs of the root, and all became active in one second.
  */
-import pg from 'pg';
-
-import { openRoot } from '../src/keyring/root-opening.ts';
-import { UsageCounters } from '../src/keyring/usage.ts';
-import { findEmbedded } from '../src/store/embedded.ts';
-import { openStore } from '../src/store/store.ts';
 import type { TestService } from '../test/e2e/service.ts';
 import { copyKey } from '../test/store/key-copies.ts';
 import { post } from './client.ts';
 import type { Target } from './client.ts';
+import { connected } from './connected.ts';
 import { ServiceProcesses } from './cpu.ts';
 import { closedLoop, openLoop } from './load.ts';
 import type { Load } from './load.ts';
-import { openToken } from './token-connection.ts';
 
 const SUITE = 'MLKEM768-P256';
 const DAY_MS = 86_400_000;
@@ -86,16 +80,9 @@ export async function measureManyDue(
   service: TestService,
   { keys, seconds, quiet, busy }: ManyDueOptions,
 ): Promise<ManyDueReport> {
-  const database = findEmbedded(service.dataDir);
-  if (database === null) throw new Error('no database runs');
-  const owner = new pg.Client({ connectionString: database.ownerUrl });
-  await owner.connect();
-  const store = openStore({ url: database.appUrl });
-  const hsm = await openToken(service.dataDir);
-  try {
+  return connected(service, async ({ owner, store, root }) => {
     const { id } = await asked(service, 'POST', '/v1/admin/keys', { name: 'due', suite: SUITE });
     await asked(service, 'POST', '/v1/admin/keys', { name: 'foreground', suite: SUITE });
-    const root = await openRoot(hsm, store.roots, new UsageCounters(store.keys), null);
     const began = performance.now();
     const activatedAt = new Date(Math.floor(Date.now() / 1_000) * 1_000 - AGE_MS);
     const copies = { of: String(id), count: keys, prefix: 'due-', activatedAt };
@@ -134,11 +121,7 @@ export async function measureManyDue(
       serverCpu: (used.server - start.server) / busySeconds,
       databaseCpu: (used.database - start.database) / busySeconds,
     };
-  } finally {
-    await hsm.close();
-    await store.close();
-    await owner.end();
-  }
+  });
 }
 
 /** Of any 60 s that begin with a rotation. */

@@ -40,6 +40,7 @@ const wanted = publicKeySchema.pick({
   key: true,
   keyId: true,
   keyVersion: true,
+  state: true,
   suite: true,
   raw: true,
 });
@@ -53,8 +54,9 @@ export function parseSigner(description: unknown): Signer {
   if (!parsed.success || parsed.data.raw === undefined) {
     throw invalid('It is not what GET /v1/keys/{key}/public-key?format=raw answers.');
   }
-  const { key, keyId, keyVersion, suite: id, raw } = parsed.data;
+  const { key, keyId, keyVersion, state, suite: id, raw } = parsed.data;
   try {
+    if (state === 'compromised') throw invalid('The version is compromised.');
     const suite = findSuite(id);
     if (suite.kind !== 'signature' || suite.signer.prehash !== PREHASH) {
       throw invalid('The key does not sign, or not by a digest of SHA-512.');

@@ -22,7 +22,8 @@ export const putAlias = defineRoute({
   body: z
     .strictObject({
       from: keyReference.optional().meta({
-        description: 'The key that has the alias and loses it, in the same change.',
+        description:
+          'The key that has the alias and loses it, in the same change; a destroyed one too.',
       }),
     })
     .meta({ id: 'AliasRequest' }),
@@ -34,7 +35,7 @@ export const deleteAlias = defineRoute({
   method: 'DELETE',
   id: 'deleteAlias',
   operation: 'keys.delete-alias',
-  summary: 'Takes an alias from a key; the name is free again.',
+  summary: 'Takes an alias from a key, a destroyed one too; the name is free again.',
   errors: [...CHANGE_ERRORS, 'not_found', 'version_not_usable'],
 });
 

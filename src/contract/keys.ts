@@ -152,6 +152,15 @@ const half = z.object({
     .meta({ description: 'Of the root under which it is wrapped or sealed; null on one token.' }),
 });
 
+const usableFor = z
+  .array(z.enum(['protect', 'process']))
+  .optional()
+  .meta({
+    description:
+      '`protect`: to wrap, encapsulate, sign or make MACs, where the request names it or it is the ' +
+      'primary. `process`: to open or verify what it made. Empty where a request gets nothing of it.',
+  });
+
 export const versionResource = z
   .object({
     key: z.string(),
@@ -165,14 +174,7 @@ export const versionResource = z
         'Whether a request may use it for anything now, by its state, its times and its key’s ' +
         '(`minUsableVersion`, suspension, destruction). Nothing of a suspended namespace is shown.',
     }),
-    usableFor: z
-      .array(z.enum(['protect', 'process']))
-      .optional()
-      .meta({
-        description:
-          '`protect`: to wrap, encapsulate, sign or make MACs, where the request names it or it is the ' +
-          'primary. `process`: to open or verify what it made. Empty where `usable` is false.',
-      }),
+    usableFor,
     origin: keyOrigin,
     halves: z.array(half).meta({ description: 'Empty once destroyed.' }),
     createdAt: time,
@@ -258,6 +260,10 @@ export const publicKey = z
     pem: z.string().optional().meta({ description: 'SPKI (RFC 5280) as PEM (RFC 7468).' }),
     jwk: jwk.optional(),
     // Optional, so that an answer that somebody pinned before they were there is still one.
+    state: z.enum(VERSION_STATES).optional().meta({
+      description: 'Of the version; what signs with a compromised one is not to be trusted.',
+    }),
+    usableFor,
     thumbprint: z.string().nullable().optional().meta({
       description: 'SHA-256 of the JWK (RFC 7638) in base64url; null where there is none.',
     }),
@@ -265,7 +271,11 @@ export const publicKey = z
       description: 'SHA-256 of the DER of the SPKI in hexadecimal; null where there is none.',
     }),
     raw: base64('The halves in the order of the suite.').optional(),
-    offline: offline.nullable().meta({ description: 'Null for keys that sign.' }),
+    offline: offline.nullable().meta({
+      description:
+        'Null for keys that sign, and where `usableFor` is without `protect`: nothing is to be wrapped ' +
+        'to a version that is suspended, deactivated, compromised or about to be destroyed.',
+    }),
   })
   .meta({ id: 'PublicKey' });
 

@@ -51,19 +51,22 @@ const planDay = z
 
 const warning = z
   .object({
-    kind: z.enum(['per-minute', 'storage', 'hsm-time', 'upgrade', 'suite']).meta({
+    kind: z.enum(['per-minute', 'storage', 'hsm-time', 'upgrade', 'suite', 'clock']).meta({
       description:
         '`per-minute`: more is due than `rotation.perMinute` allows, so that rotations are late; ' +
         '`storage`: more than `rotation.storageBytes` is added; `hsm-time`: a day needs more of the ' +
         'HSM than `rotation.hsmSecondsPerDay`; `upgrade`: policies upgrade keys to a suite that cannot be ' +
-        'made here, so that these keep their own; `suite`: rotations need one that cannot be made, and fail.',
+        'made here, so that these keep their own; `suite`: rotations need one that cannot be made, and fail; ' +
+        '`clock`: the last rotation of keys is dated later than now, by a clock that ran ahead (or this one ' +
+        'lags), so that they are due by age years too late: rotate them by hand.',
     }),
     from: time.meta({
       description:
-        'The first minute, or day, in which the budget is broken or the suite is needed; of an upgrade its date.',
+        'The first minute, or day, in which the budget is broken or the suite is needed; of an upgrade its date; ' +
+        'of `clock` the earliest of those dates, and `worstAt` the latest.',
     }),
     suite: suiteId.optional(),
-    keys: z.int().optional().meta({ description: 'That are not upgraded.' }),
+    keys: z.int().optional().meta({ description: 'That are not upgraded, or are dated ahead.' }),
     rotations: z.int().optional().meta({ description: 'From that day on.' }),
     detail: z.string().optional().meta({ description: 'Why the suite cannot be made.' }),
     lateMinutes: z

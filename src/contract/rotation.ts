@@ -14,10 +14,10 @@ const notBefore = time
   .refine((value) => z.iso.datetime().safeParse(value).success, 'must be RFC 3339 in UTC')
   .transform((value) => new Date(value));
 
-/** What a client states of a policy; what is absent is not asked for. */
+/** What a client states of a policy; what is absent or null, as it is read, is not asked for. */
 export const TERMS = {
-  interval: given.optional().meta({ description: 'Longest age of a primary version.' }),
-  maxUses: z.int().min(1).optional().meta({
+  interval: given.nullish().meta({ description: 'Longest age of a primary version.' }),
+  maxUses: z.int().min(1).nullish().meta({
     description:
       'Protecting uses of a primary version. Instances reserve them in blocks, which count whole: at most an eighth of what was counted and of what is left, single ones near the end. So a version has no more uses, but for those until its rotation is done, and of each other instance, and of each stop, up to a block fewer.',
   }),
@@ -26,18 +26,29 @@ export const TERMS = {
       suite: suiteId,
       notBefore: notBefore.meta({ override: { type: 'string', format: 'date-time' } }),
     })
-    .optional()
+    .nullish()
     .meta({ description: 'The suite to rotate to, once, at a date.' }),
   retire: z
     .strictObject({
-      keepVersions: z.int().min(1).max(100_000).optional(),
-      after: given.optional(),
+      keepVersions: z.int().min(1).max(100_000).nullish(),
+      after: given.nullish(),
     })
-    .optional()
+    .nullish()
     .meta({
       description: 'When superseded versions are deactivated and closed; none is destroyed.',
     }),
-  notice: given.optional().meta({ description: NOTICE }),
+  notice: given.nullish().meta({ description: NOTICE }),
+  paused: z
+    .strictObject({ at: time, reason: z.string() })
+    .nullish()
+    .meta({
+      description:
+        'As it was read, so that a policy can be put back as it is; it has to say what stands, since to pause ' +
+        'and to resume are routes of their own.',
+    }),
+  revision: z.int().min(1).optional().meta({
+    description: 'As it was read. It has no effect: `If-Match` says what is changed.',
+  }),
 } as const;
 
 export const policyReason = z
@@ -271,7 +282,23 @@ export const putNamespacePolicy = defineRoute({
   path: '/v1/admin/rotation-policies/{name}',
   summary: 'Makes a policy of the namespace; with If-Match, changes the one of that name.',
   body: z
-    .strictObject({ selector, priority: priority.optional(), ...TERMS })
+    .strictObject({
+      selector,
+      priority: priority.optional(),
+      ...TERMS,
+      policy: z.strictObject(TERMS).optional().meta({
+        description: 'The terms as they are read, in place of members of the request itself.',
+      }),
+      namespace: z
+        .string()
+        .optional()
+        .meta({ description: 'As it was read; the one of the request.' }),
+      name: keyName.optional().meta({ description: 'As it was read; the one of the path.' }),
+    })
+    .refine(
+      (body) => body.policy === undefined || Object.keys(TERMS).every((term) => !(term in body)),
+      'has its terms in `policy` or beside it, not both',
+    )
     .meta({ id: 'NamespacePolicyRequest' }),
   errors: [...NAMESPACE_ERRORS, 'precondition_required', 'quota_exceeded', 'unknown_suite'],
 });

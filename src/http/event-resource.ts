@@ -3,6 +3,7 @@ import type { z } from 'zod';
 
 import type { cloudEvent } from '../contract/events.ts';
 import type { EventPlace, StoredEvent } from '../keyring/event-ports.ts';
+import { withListedLabels } from '../keyring/events.ts';
 import { NAME } from '../name.ts';
 
 type CloudEvent = z.output<typeof cloudEvent>;
@@ -22,7 +23,7 @@ export function eventResource(event: StoredEvent, installation: string): CloudEv
     subject: event.keyName,
     time: event.at.toISOString(),
     datacontenttype: 'application/json',
-    data: event.data,
+    data: withListedLabels(event.data),
     [NAME.eventNamespace]: event.namespace,
     keyid: event.keyId,
     auditid: event.auditId,

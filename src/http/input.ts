@@ -180,6 +180,6 @@ export class InputReader {
     if (this.#route.lines) return readLines(value as Buffer, schema, this.#limits.batchItems);
     const parsed = schema.safeParse(value);
     if (parsed.success) return parsed.data;
-    throw refusal(parsed.error, schema, 'unknown_field', pointer);
+    throw refusal(parsed.error, schema, 'unknown_field', pointer, value);
   }
 }

@@ -99,13 +99,14 @@ function versionRoutes(deps: Dependencies): readonly GuardedRoute[] {
   ];
 }
 
-function publicKeyRoutes({ read, engine }: Dependencies): readonly GuardedRoute[] {
+function publicKeyRoutes({ read, engine, token }: Dependencies): readonly GuardedRoute[] {
   return [
     route(contract.getPublicKey, {
       handle: async ({ grant, notes, query }) => {
         const view = await viewOf(read, { grant, notes });
         const version = versionIn(view, query.version);
-        return { body: publicKeyResource(engine, view.key, version, query.format ?? 'pem') };
+        const { format = 'pem' } = query;
+        return { body: publicKeyResource(engine, view.key, version, { format, now: token.now() }) };
       },
     }),
     route(contract.getJwks, {

@@ -1,12 +1,13 @@
 /** Routes of the rotation policies of a namespace. */
 import { DEFAULT_PAGE_SIZE } from '../contract/answer.ts';
 import * as contract from '../contract/rotation.ts';
+import { TwofoldError } from '../errors.ts';
 import { answerPrepared } from './admin-keys.ts';
 import { pageScope } from './keys.ts';
 import { PageTokens } from './page-token.ts';
 import { effectsMember } from './policy-effects.ts';
 import { policyResource } from './policy-resource.ts';
-import { termsOf } from './rotation.ts';
+import { pauseAsRead, termsOf } from './rotation.ts';
 import { route } from './route.ts';
 import type { PolicyDone, PolicyRun, PreparedPolicyChange } from '../keyring/namespace-policies.ts';
 import type { NamespacePolicy } from '../keyring/ports.ts';
@@ -41,6 +42,12 @@ async function answer(call: ChangeCall, change: (run: PolicyRun) => Promise<Poli
   return { ...reply, headers: after === null ? {} : tagOf(after) };
 }
 
+/** What is given back as it was read says of itself what the request says. @throws TwofoldError invalid_value */
+function requireSame(member: 'name' | 'namespace', asked: string, read: string | undefined): void {
+  if (read === undefined || read === asked) return;
+  throw new TwofoldError('invalid_value', `${member} is not that of the request.`);
+}
+
 type Dependencies = Pick<HttpDependencies, 'policies' | 'pageTokenKey'>;
 
 function readingRoutes({ policies, pageTokenKey }: Dependencies): readonly GuardedRoute[] {
@@ -72,8 +79,12 @@ function changingRoutes({ policies }: Dependencies): readonly GuardedRoute[] {
   return [
     route(contract.putNamespacePolicy, {
       handle: (call) => {
-        const { selector, priority = 0, ...terms } = call.body;
-        const input = { name: call.params.name, selector, priority, terms: termsOf(terms) };
+        const { selector, priority = 0, policy, ...beside } = call.body;
+        requireSame('name', call.params.name, beside.name);
+        requireSame('namespace', call.grant.namespace, beside.namespace);
+        const given = policy ?? beside;
+        const asked = { terms: termsOf(given), ...pauseAsRead(given) };
+        const input = { name: call.params.name, selector, priority, ...asked };
         return answer(call, (run) => policies.put(call.grant, input, run));
       },
     }),

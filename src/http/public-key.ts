@@ -11,6 +11,7 @@ import { NAME } from '../name.ts';
 import type { Engine } from '../crypto/engine.ts';
 import type { EncodingPart } from '../crypto/key-encoding.ts';
 import type { KemSuite, SignatureSuite } from '../crypto/suite.ts';
+import { usagesOf } from '../keyring/lifecycle.ts';
 import { publicHalvesOf } from '../keyring/public-halves.ts';
 import type { Key, KeyVersion } from '../keyring/model.ts';
 import type { KeyView } from '../keyring/operations.ts';
@@ -93,13 +94,15 @@ function formatted(key: Key, { suite, version, bytes }: PublicVersion, format: P
   }
 }
 
+/** @param now milliseconds since the epoch, for what the version may be used for */
 export function publicKeyResource(
   engine: Engine,
   key: Key,
   version: KeyVersion,
-  format: PublicKeyFormat,
+  { format, now }: { readonly format: PublicKeyFormat; readonly now: number },
 ) {
   const found = publicVersion(engine, version);
+  const usableFor = usagesOf(key, version, now);
   const { suite, bytes } = found;
   const jwk = writeJwk(suite.encoding, bytes);
   const spki = writeSpki(suite.encoding, bytes);
@@ -107,13 +110,15 @@ export function publicKeyResource(
     key: key.name,
     keyId: key.id,
     keyVersion: found.version,
+    state: version.state,
+    usableFor,
     suite: suite.id,
     standard: suite.standard,
     format,
     ...formatted(key, found, format),
     thumbprint: jwk === null ? null : Buffer.from(jwkThumbprint(jwk)).toString('base64url'),
     sha256: spki === null ? null : hash('sha256', spki),
-    offline: offlineOf(key, suite, found.version),
+    offline: usableFor.includes('protect') ? offlineOf(key, suite, found.version) : null,
   };
 }
 

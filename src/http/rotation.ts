@@ -8,13 +8,23 @@ import type { HttpDependencies } from './dependencies.ts';
 import type { GuardedRoute } from './route.ts';
 
 interface GivenTerms {
-  readonly interval?: string | undefined;
-  readonly maxUses?: number | undefined;
-  readonly upgrade?: { readonly suite: string; readonly notBefore: Date } | undefined;
+  readonly interval?: string | null | undefined;
+  readonly maxUses?: number | null | undefined;
+  readonly upgrade?: { readonly suite: string; readonly notBefore: Date } | null | undefined;
   readonly retire?:
-    { readonly keepVersions?: number | undefined; readonly after?: string | undefined } | undefined;
-  readonly notice?: string | undefined;
+    | {
+        readonly keepVersions?: number | null | undefined;
+        readonly after?: string | null | undefined;
+      }
+    | null
+    | undefined;
+  readonly notice?: string | null | undefined;
+  readonly paused?: object | null | undefined;
 }
+
+/** Whether the policy is paused, as the caller read it; nothing where that is not said. */
+export const pauseAsRead = ({ paused }: GivenTerms): { readonly isPaused?: boolean } =>
+  paused === undefined ? {} : { isPaused: paused !== null };
 
 /** What is absent is not asked for. */
 export const termsOf = ({
@@ -41,7 +51,8 @@ export function keyPolicyRoutes({
   return [
     route(contract.putRotationPolicy, {
       handle: (call) => {
-        const input = { kind: 'set', terms: termsOf(call.body) } as const;
+        const set = { kind: 'set', terms: termsOf(call.body) } as const;
+        const input = { ...set, ...pauseAsRead(call.body) };
         return answerChange(call, showKey, (run) => manage.changeRotation(call.grant, input, run));
       },
     }),

@@ -12,7 +12,7 @@ import type { Destruction, KeyVersion } from './model.ts';
 import { checkReason } from './names.ts';
 import type { DestructionTime, ReasonedDestruction } from './lifecycle-operations.ts';
 import type { KeyView } from './operations.ts';
-import type { KeyWrite } from './ports.ts';
+import type { KeyStore, KeyWrite } from './ports.ts';
 import { requireNotHeld } from './provider-record.ts';
 import { attestKey, attestVersion } from './row-mac.ts';
 import type { RowMac } from './row-mac.ts';
@@ -42,19 +42,28 @@ export const DEFAULT_DESTRUCTION_RULES: DestructionRules = Object.freeze({
 });
 
 export interface DestructionParts {
+  readonly store: Pick<KeyStore, 'wallClock'>;
   readonly mac: RowMac;
   readonly clock: () => Date;
   readonly rules: DestructionRules;
   readonly removals: TokenRemovals;
 }
 
+/** By the later of the clocks of this server and of the database: one that lags shortens no wait. */
+async function laterNow({ store, clock }: DestructionParts): Promise<Date> {
+  const theirs = await store.wallClock();
+  const ours = clock();
+  return theirs !== null && theirs > ours ? theirs : ours;
+}
+
 /** @throws TwofoldError invalid_value for a time that is sooner than the least wait */
-function destructionAt(
-  { clock, rules }: DestructionParts,
+async function destructionAt(
+  parts: DestructionParts,
   { at, afterMs, reason }: ReasonedDestruction,
-): Destruction {
+): Promise<Destruction> {
   checkReason(reason);
-  const now = clock();
+  const { rules } = parts;
+  const now = await laterNow(parts);
   const time = at ?? new Date(now.getTime() + (afterMs ?? rules.defaultWaitMs));
   checkAhead(at === undefined ? 'after' : 'at', time, now, rules.minimumWaitMs);
   return { at: time, requestedAt: now, reason };
@@ -101,13 +110,13 @@ export function rootGenerationOf(versions: readonly KeyVersion[]): number | null
 }
 
 /** @throws TwofoldError deletion_protected, primary_protected, version_not_usable, invalid_value */
-export function planVersionDestruction(
+export async function planVersionDestruction(
   parts: DestructionParts,
   view: KeyView,
   { version: number, ...wanted }: ReasonedDestruction & { readonly version: number },
-): Promise<Plan> | Plan {
+): Promise<Plan> {
   const version = versionOf(view, number);
-  const destruction = destructionAt(parts, wanted);
+  const destruction = await destructionAt(parts, wanted);
   requireUnprotected(view, number);
   if (view.key.primary === number) throw new TwofoldError('primary_protected');
   const detail = describe(parts, destruction, [version]);
@@ -138,12 +147,12 @@ export function planVersionCancellation(
 }
 
 /** Of the key as it is, whatever its versions are. @throws TwofoldError deletion_protected, invalid_value */
-export function planKeyDestruction(
+export async function planKeyDestruction(
   parts: DestructionParts,
   view: KeyView,
   wanted: ReasonedDestruction,
-): Promise<Plan> | Plan {
-  const destruction = destructionAt(parts, wanted);
+): Promise<Plan> {
+  const destruction = await destructionAt(parts, wanted);
   requireUnprotected(view, null);
   const detail = describe(parts, destruction, view.versions);
   if (same(view.key.destruction, destruction)) return planNothing(view, detail);

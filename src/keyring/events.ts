@@ -205,10 +205,25 @@ export function eventsOf(
 /** Those that are about the version which they add. */
 const OF_THE_ADDED: ReadonlySet<EventType> = new Set(['key.created', 'key.rotated']);
 
+/**
+ * Names of labels are a list in every event, though one text in audit entries, which have no lists; events that
+ * were stored as such are shown so too.
+ */
+export function withListedLabels(data: NewEvent['data']): NewEvent['data'] {
+  const { labelNames } = data;
+  if (typeof labelNames !== 'string') return data;
+  try {
+    return { ...data, labelNames: JSON.parse(labelNames) as unknown };
+  } catch {
+    // Nothing that was written as a list; it is shown as it stands.
+    return data;
+  }
+}
+
 function factsOf(change: PreparedChange): NewEvent['data'] {
   const { before, after, used, detail } = change;
   return {
-    ...detail,
+    ...withListedLabels(detail),
     keyRevision: after.key.revision,
     version: used.keyVersion,
     suite: used.suite,

@@ -165,7 +165,8 @@ const destroyed = (version: KeyVersion, at: Date, reason: string): Destroyed => 
 });
 
 /**
- * A key and its versions after the destruction of the key, which takes each version whatever its state.
+ * A key and its versions after the destruction of the key, which takes each version whatever its state. Its aliases
+ * stay its own, so that no other key answers by itself to those who use them still.
  * @throws TwofoldError version_not_usable unless a destruction of the key is due
  */
 export function destroyKey(
@@ -181,7 +182,6 @@ export function destroyKey(
       primary: null,
       destruction: null,
       destroyedAt: at,
-      aliases: [],
       revision: key.revision + 1,
     },
     versions: versions.map((version) =>

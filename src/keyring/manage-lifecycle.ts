@@ -45,7 +45,7 @@ export type OnKey = (
 ) => Promise<ChangeDone>;
 
 export interface LifecycleParts extends NewVersionParts, RemovalParts {
-  readonly store: Pick<KeyStore, 'dropIntent' | 'tombstones'>;
+  readonly store: Pick<KeyStore, 'dropIntent' | 'tombstones' | 'wallClock'>;
   readonly rules: DestructionRules;
 }
 

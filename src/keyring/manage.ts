@@ -224,7 +224,7 @@ export class KeyAdministration implements KeyManage {
     { alias }: { readonly alias: string },
     run: ChangeRun,
   ): Promise<ChangeDone> {
-    return this.#onKey(grant, run, (view) => planDeleteAlias(this.#parts.mac, view, alias));
+    return this.#onAnyKey(grant, run, (view) => planDeleteAlias(this.#parts.mac, view, alias));
   }
 
   suspend(grant: Grant<'keys.suspend'>, { reason }: Reasoned, run: ChangeRun): Promise<ChangeDone> {
@@ -299,8 +299,21 @@ export class KeyAdministration implements KeyManage {
     return this.#onKey(grant, run, (view) => planDeleteChain(this.#parts.mac, view, version));
   }
 
-  /** Plans on rows read for this change, never on cached ones. */
   #onKey(
+    grant: Grant<Operation>,
+    run: ChangeRun,
+    plan: (view: KeyView) => Promise<Plan>,
+    urgency?: 'urgent',
+  ): Promise<ChangeDone> {
+    const living = (view: KeyView): Promise<Plan> => {
+      if (view.key.destroyedAt === null) return plan(view);
+      throw new TwofoldError('version_not_usable', 'The key is destroyed.');
+    };
+    return this.#onAnyKey(grant, run, living, urgency);
+  }
+
+  /** Of a destroyed one too. Plans on rows read for this change, never on cached ones. */
+  #onAnyKey(
     grant: Grant<Operation>,
     run: ChangeRun,
     plan: (view: KeyView) => Promise<Plan>,
@@ -311,9 +324,6 @@ export class KeyAdministration implements KeyManage {
       if (!run.dryRun) await this.#turn(grant, run, view, urgency);
       if (run.ifMatch !== null && run.ifMatch !== view.key.revision) {
         throw new TwofoldError('etag_mismatch');
-      }
-      if (view.key.destroyedAt !== null) {
-        throw new TwofoldError('version_not_usable', 'The key is destroyed.');
       }
       return plan(view);
     });

@@ -19,7 +19,14 @@ import type { ChangeDone, ChangeRun } from './operations.ts';
 import { policyEvent } from './policy-events.ts';
 import type { PoliciesChange, PolicyEffects, PolicyPreviews } from './policy-effects.ts';
 import type { KeyWrite, NamespacePolicy, PolicyStore } from './ports.ts';
-import { newPolicy, paused, policyJson, resumed, sameRules } from './rotation-policy.ts';
+import {
+  newPolicy,
+  paused,
+  policyJson,
+  requirePauseAsRead,
+  resumed,
+  sameRules,
+} from './rotation-policy.ts';
 import type { Pause, PolicyLimits, PolicyTerms, RotationPolicy } from './rotation-policy.ts';
 import { attestPolicy, attestPolicySet, hashOfPolicies, verifyPolicySet } from './row-mac.ts';
 import { rankPolicies } from './selector-policy.ts';
@@ -38,6 +45,8 @@ export interface PolicyInput {
   readonly selector: Labels;
   readonly priority: number;
   readonly terms: PolicyTerms;
+  /** As the caller read it; it changes nothing. */
+  readonly isPaused?: boolean;
 }
 
 /** A change of one policy; null where it does not exist before or after. */
@@ -144,7 +153,7 @@ export class NamespaceRotationPolicies {
    */
   put(
     grant: Grant<'rotation-policies.change'>,
-    { name, selector, priority, terms }: PolicyInput,
+    { name, selector, priority, terms, isPaused }: PolicyInput,
     run: PolicyRun,
   ): Promise<PolicyDone> {
     checkName(name);
@@ -154,6 +163,7 @@ export class NamespaceRotationPolicies {
     }
     return this.#change(grant, { name, kind: 'set' }, run, (before, revision) => {
       if (before !== null && run.ifMatch === null) throw new TwofoldError('precondition_required');
+      requirePauseAsRead(before?.policy ?? null, isPaused);
       const policy = {
         ...newPolicy(terms, this.#parts.policyLimits, revision),
         paused: before?.policy.paused ?? null,

@@ -366,9 +366,9 @@ export interface ChangeOrder {
   ): Promise<void>;
 }
 
-/** What is done to a key's own policy; `If-Match` is the caller's to demand. */
+/** What is done to a key's own policy; `If-Match` is the caller's to demand. `isPaused`: as the caller believes. */
 export type PolicyChange =
-  | { readonly kind: 'set'; readonly terms: PolicyTerms }
+  | { readonly kind: 'set'; readonly terms: PolicyTerms; readonly isPaused?: boolean }
   | { readonly kind: 'delete' }
   | { readonly kind: 'pause'; readonly reason: string }
   | { readonly kind: 'resume'; readonly reason: string };

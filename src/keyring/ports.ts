@@ -256,6 +256,8 @@ export interface KeyStore {
   /** The stored PEM, unverified: its SHA-256 stands in the version's row. */
   certificateChain(keyId: string, version: number): Promise<string | null>;
   tombstones(keyId: string): Promise<readonly Tombstone[]>;
+  /** The time by which the database judges destructions; null where it leaves them to the servers' clocks. */
+  wallClock(): Promise<Date | null>;
   /**
    * Names of the keys that say that they are published, at most `limit`, read as `find` reads. Nothing
    * is verified: a name says where to look, and no more.

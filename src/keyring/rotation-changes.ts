@@ -6,6 +6,7 @@ import type { KeyView, PolicyChange } from './operations.ts';
 import {
   newPolicy,
   paused,
+  requirePauseAsRead,
   resumed,
   samePolicy,
   upgradeRefusal,
@@ -55,6 +56,7 @@ function changed(
   const { rotation } = view.key;
   switch (change.kind) {
     case 'set': {
+      requirePauseAsRead(rotation, change.isPaused);
       const policy =
         rotation === null
           ? newPolicy(change.terms, limits, firstRevision(view))

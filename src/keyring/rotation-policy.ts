@@ -183,6 +183,20 @@ export function withTerms(
   return sameRules(policy, next) ? policy : frozen(next);
 }
 
+/**
+ * Terms change no pause: who says what it is, as policies are read, has to say what stands.
+ * @param asRead undefined: it is not said
+ * @throws TwofoldError invalid_value
+ */
+export function requirePauseAsRead(
+  policy: RotationPolicy | null,
+  asRead: boolean | undefined,
+): void {
+  const stands = (policy?.paused ?? null) !== null;
+  if (asRead === undefined || asRead === stands) return;
+  throw invalid('paused is not what stands; to pause and to resume are requests of their own.');
+}
+
 /** Itself where it is paused already: the first pause and its reason stand. @throws TwofoldError invalid_value */
 export function paused(policy: RotationPolicy, { at, reason }: Pause): RotationPolicy {
   if (policy.paused !== null) return policy;

@@ -46,3 +46,35 @@ export class Budget {
     return new Date(Math.ceil(this.#reserved));
   }
 }
+
+/** Keys of which it is remembered when their turn is. */
+const TURNS_KEPT = 10_000;
+
+/** Keys that find nothing left of a budget wait in a line, each in its place. */
+export class Line {
+  readonly budget: Budget;
+  readonly #turns = new Map<string, Date>();
+
+  constructor(budget: Budget) {
+    this.budget = budget;
+  }
+
+  /** When it is the key's turn, and once that has passed when the next one may be made. */
+  turnOf(keyId: string, now: number): Date {
+    const turn = this.#turns.get(keyId) ?? this.budget.reserve(now);
+    this.#keep(keyId, turn);
+    return turn.getTime() > now ? turn : this.budget.next(now);
+  }
+
+  /** It had its turn, or waits for nothing any more. */
+  leave(keyId: string): void {
+    this.#turns.delete(keyId);
+  }
+
+  /** Looks before its turn, since something else is due or changed, do not send a key to the end of the line. */
+  #keep(keyId: string, turn: Date): void {
+    this.#turns.set(keyId, turn);
+    const [oldest] = this.#turns.keys();
+    if (this.#turns.size > TURNS_KEPT && oldest !== undefined) this.#turns.delete(oldest);
+  }
+}

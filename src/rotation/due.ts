@@ -257,6 +257,9 @@ function superseded(key: ScheduledKey, primary: ScheduledVersion): readonly Sche
   return open.toSorted((a, b) => b.version - a.version);
 }
 
+const earlierOf = (a: Date | null, b: Date | null): Date | null =>
+  a !== null && b !== null && b < a ? b : a;
+
 /** A version that the policy does not keep, and since when or from when on. */
 interface Wanted {
   readonly version: ScheduledVersion;
@@ -277,9 +280,9 @@ function wantedRetirements(key: ScheduledKey, policy: RotationPolicy | null): re
   const kept = [primary, ...open];
   const byCount = (version: ScheduledVersion): Date | null => {
     if (retire.keepVersions === null) return null;
-    // The version whose activation left too many; null while there are not.
+    // The version whose activation left too many; null while there are not. It did so no later than another took its place.
     const pusher = kept[kept.indexOf(version) - retire.keepVersions];
-    return pusher?.activatedAt ?? null;
+    return earlierOf(pusher?.activatedAt ?? null, pusher?.supersededAt ?? null);
   };
   const byTime = ({ supersededAt }: ScheduledVersion): Date | null =>
     retire.after === null || supersededAt === null

@@ -20,7 +20,7 @@ import { courseOf, isByUseAlone } from './course.ts';
 import { FirstItems } from './first-items.ts';
 import type { RotationCursor } from './first-items.ts';
 import { DAY_MS, Horizon } from './horizon.ts';
-import { intervalDueAt, suiteOfRotation, upgradeDueAt } from './next-rotation.ts';
+import { intervalDueAt, isDatedAhead, suiteOfRotation, upgradeDueAt } from './next-rotation.ts';
 import type { PlannedRotation, RotationCause, RotationFacts } from './next-rotation.ts';
 import type { LightKey } from './ports.ts';
 import { RefusedUpgrades, suiteWarnings } from './refused-suites.ts';
@@ -105,6 +105,8 @@ export type ForecastWarning =
       readonly worstAt: Date;
     }
   | UpgradeWarning
+  /** Keys whose last rotation is dated between two moments to come: they are due by age no sooner. */
+  | { readonly kind: 'clock'; readonly from: Date; readonly worstAt: Date; readonly keys: number }
   | SuiteWarning
   | { readonly kind: 'storage'; readonly from: Date; readonly bytes: number }
   | { readonly kind: 'hsm-time'; readonly from: Date; readonly hsmMs: number };
@@ -160,6 +162,7 @@ export class Forecaster {
   readonly #retirements: RetirementCount;
   readonly #ending = { count: 0, first: Infinity };
   readonly #upgrades: RefusedUpgrades;
+  readonly #ahead = { keys: 0, first: Infinity, last: 0 };
   #keys = 0;
   #unplanned = 0;
   #byUseAlone = 0;
@@ -195,6 +198,7 @@ export class Forecaster {
     const primary = rotationHold?.primary ?? null;
     const winner = winningPolicy({ labels, rotation, rotationHold, primary }, this.#ranked);
     const policy = winner && this.#upgrades.without(key, winner);
+    this.#countAhead(key, policy);
     const { facts, planned, activatedAt, endsAt } = courseOf(key, policy, this.#now);
     if (endsAt !== null) {
       this.#ending.count += 1;
@@ -271,6 +275,7 @@ export class Forecaster {
         ...budgetWarnings(days, budgets),
         ...this.#upgrades.warnings(),
         ...suiteWarnings(days, this.#options.refusal),
+        ...this.#clockWarnings(),
       ],
       unmeasured: suites.map(({ suite }) => suite).filter((suite) => !costs.has(suite)),
       next: {
@@ -278,6 +283,21 @@ export class Forecaster {
         cursor: more && last !== undefined ? { dueAt: last.dueAt, keyId: last.keyId } : null,
       },
     };
+  }
+
+  #countAhead(key: LightKey, policy: RotationPolicy | null): void {
+    if (key.primary === null || !isDatedAhead(key, policy, this.#now)) return;
+    const { activatedAt } = key.primary;
+    const { keys, first, last } = this.#ahead;
+    this.#ahead.keys = keys + 1;
+    this.#ahead.first = Math.min(first, activatedAt);
+    this.#ahead.last = Math.max(last, activatedAt);
+  }
+
+  #clockWarnings(): readonly ForecastWarning[] {
+    const { keys, first, last } = this.#ahead;
+    if (keys === 0) return [];
+    return [{ kind: 'clock', from: new Date(first), worstAt: new Date(last), keys }];
   }
 
   #planned(

@@ -86,6 +86,25 @@ export function upgradeDueAt(
   return Math.max(upgrade.notBefore.getTime(), primary.activatedAt);
 }
 
+/** What clocks may differ by, and still tell about the same. */
+const CLOCKS_DIFFER_MS = 3_600_000;
+
+/**
+ * Whether the age counts from a time that is to come: the clock that dated the last rotation ran ahead, or the one
+ * of `now` lags. Neither interval nor upgrade are due before that time, which may be years away; nothing is made
+ * due by a guess, since which clock is wrong cannot be known.
+ * @param now milliseconds since the epoch
+ */
+export const isDatedAhead = (
+  facts: RotationFacts,
+  policy: RotationPolicy | null,
+  now: number,
+): boolean =>
+  facts.primary !== null &&
+  facts.primary.activatedAt > now + CLOCKS_DIFFER_MS &&
+  policy?.paused === null &&
+  (policy.interval !== null || upgradeDueAt(facts, policy) !== null);
+
 /** The suite of the version that a rotation at `at` makes. */
 export function suiteAt(facts: RotationFacts, policy: RotationPolicy | null, at: number): number {
   if (facts.primary === null) throw new RangeError('no primary');

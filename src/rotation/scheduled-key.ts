@@ -12,7 +12,7 @@ export interface ScheduledVersion {
   readonly activatedAt: Date | null;
   readonly deactivateAt: Date | null;
   readonly destroyAt: Date | null;
-  /** When the next higher version became active; null while there is none. */
+  /** When a higher version became active first; null while none did. */
   readonly supersededAt: Date | null;
   /** Revision of the key at which a policy retired it last, 0 for never; it may have been opened again since. */
   readonly retired: number;
@@ -105,16 +105,20 @@ function retiredIn(ran: readonly RanBefore[]): ReadonlyMap<number, number> {
 const timeOf = (version: KeyVersion, name: string): Date | null =>
   (version as unknown as Readonly<Record<string, Date | null | undefined>>)[name] ?? null;
 
+/** Of any of these versions; null while none is activated. */
+function firstActivation(versions: readonly KeyVersion[]): Date | null {
+  const times = versions.flatMap((each) => timeOf(each, 'activatedAt')?.getTime() ?? []);
+  return times.length === 0 ? null : new Date(Math.min(...times));
+}
+
 /** `versions` are all of the key's, in order. */
 export function scheduledKey(
   key: Key,
   versions: readonly KeyVersion[],
   { uses, ran, policyName }: ScheduleFacts,
 ): ScheduledKey {
-  const supersededAt = (index: number): Date | null => {
-    const next = versions.slice(index + 1).find((each) => timeOf(each, 'activatedAt') !== null);
-    return next === undefined ? null : timeOf(next, 'activatedAt');
-  };
+  // The first by time: one that a clock ran ahead for does not keep the older ones open once there is a later one.
+  const supersededAt = (index: number): Date | null => firstActivation(versions.slice(index + 1));
   const retired = retiredIn(ran);
   return {
     id: key.id,

@@ -17,13 +17,14 @@ import type { RotationPolicy } from '../keyring/rotation-policy.ts';
 import { GCM_ROTATION } from '../keyring/usage.ts';
 import { winnerOf, winningPolicy } from '../keyring/selector-policy.ts';
 import type { Act } from './acts.ts';
-import { Budget } from './budget.ts';
+import { Budget, Line } from './budget.ts';
 import { dueActions, dueSince, identityOf, nextDue } from './due.ts';
 import type { DueAction } from './due.ts';
 import type { Leader } from '../leader.ts';
 import type { OrderRunner } from './orders.ts';
 import { failureOf, UNREACHABLE, waitAfter } from './retry.ts';
-import { scheduledKey } from './scheduled-key.ts';
+import { isDatedAhead } from './next-rotation.ts';
+import { rotationFacts, scheduledKey } from './scheduled-key.ts';
 import type { ScheduledKey } from './scheduled-key.ts';
 import { actInUse } from './in-use.ts';
 import type {
@@ -39,8 +40,8 @@ import { untilFresh } from './until-fresh.ts';
 const PAGE = 100;
 /** Keys of which it is remembered that a look met a conflict. */
 const CONFLICTS_KEPT = 10_000;
-/** Keys of which it is remembered when their turn to rotate is. */
-const TURNS_KEPT = 10_000;
+/** Notices and retirements for each rotation of the budget: they make no key, but each is a change. */
+const LESSER = 10;
 /** Looks of one tick: what comes at once, such as every key after a change of policies, is spread. */
 const LOOKS_A_TICK = 400;
 /** Actions on one key in one look; more are left to the next. */
@@ -112,10 +113,10 @@ type Outcome =
 export class Scheduler {
   readonly #parts: SchedulerParts;
   readonly #options: SchedulerOptions;
-  readonly #budget: Budget;
+  readonly #rotations: Line;
+  readonly #lesser: Line;
   /** Marks of keys whose last look met a conflict. */
   readonly #conflicts = new Map<string, number>();
-  readonly #turns = new Map<string, Date>();
   #round: { readonly began: number; readonly after: string | null; readonly over: boolean } | null =
     null;
   /** Of rotations that cannot be halved, orders begin with every other one: 1 when it is their turn. */
@@ -125,7 +126,8 @@ export class Scheduler {
   constructor(parts: SchedulerParts, options: SchedulerOptions) {
     this.#parts = parts;
     this.#options = options;
-    this.#budget = new Budget(options.perMinute);
+    this.#rotations = new Line(new Budget(options.perMinute));
+    this.#lesser = new Line(new Budget(options.perMinute * LESSER));
   }
 
   /** Ends the tick under way after the key that it is at. */
@@ -150,7 +152,7 @@ export class Scheduler {
 
   /** Neither orders nor policies keep the other from the budget: orders begin with half of what is left. */
   #halfOfBudget(): number {
-    const left = this.#budget.left(this.#parts.clock().getTime());
+    const left = this.#rotations.budget.left(this.#parts.clock().getTime());
     const half = Math.floor((left + this.#turn) / 2);
     if (left % 2 === 1) this.#turn = 1 - this.#turn;
     return half;
@@ -161,7 +163,7 @@ export class Scheduler {
     const taken = await orders?.run({
       term,
       most,
-      budget: this.#budget,
+      budget: this.#rotations.budget,
       isStopped: () => this.#stopped,
       leads: async () => (await leader.tick()) === term,
     });
@@ -198,7 +200,7 @@ export class Scheduler {
   /** As long as the look took, and after a rotation until the next one may be. */
   async #rest(outcome: Outcome, tookMs: number): Promise<void> {
     const acted = outcome.kind === 'done' && outcome.actions > 0;
-    const restMs = Math.max(tookMs, acted ? this.#budget.apartMs - tookMs : 0);
+    const restMs = Math.max(tookMs, acted ? this.#rotations.budget.apartMs - tookMs : 0);
     await this.#parts.rest?.(Math.min(restMs, REST_MS));
   }
 
@@ -260,7 +262,7 @@ export class Scheduler {
   }
 
   /**
-   * What fails, or waits for its turn to rotate, stands in the way of nothing else of the key: neither now
+   * What fails, or waits for its turn, stands in the way of nothing else of the key: neither now
    * nor later, since the next look is when the first of the rest is due.
    */
   async #do(look: Look, term: number): Promise<Outcome> {
@@ -271,15 +273,17 @@ export class Scheduler {
       const now = this.#parts.clock();
       const due = dueActions(key, policy, now);
       const action = due.find((each) => !failed.has(kindOf(each)));
-      if (!due.some(({ kind }) => kind === 'rotate')) this.#turns.delete(look.keyId);
+      for (const line of [this.#rotations, this.#lesser]) {
+        if (!due.some((each) => this.#lineOf(each) === line)) line.leave(look.keyId);
+      }
       if (action === undefined || actions + failed.size >= ACTIONS_A_LOOK) {
         const rest = nextDue(key, policy, now, (each) => !failed.has(kindOf(each)));
         const first = [...failed].find(([, error]) => error !== null);
-        const [what = null, failure = null] = first ?? [];
+        const [what = null, failure = null] = first ?? datedAhead(key, policy, now);
         if (failure !== null) this.#parts.onFailure(look.keyId, failure);
-        const again = failure === null ? null : later(now, waitAfter(look.failures));
+        const again = first === undefined ? null : later(now, waitAfter(look.failures));
         // What is overdue and was not tried waits with what failed.
-        const onTime = failure === null || (rest !== null && rest > now) ? rest : null;
+        const onTime = first === undefined || (rest !== null && rest > now) ? rest : null;
         const nextAt = earliest([waitUntil, again, onTime].filter((time) => time !== null));
         const found: Looked = {
           nextAt,
@@ -289,14 +293,15 @@ export class Scheduler {
         };
         return { kind: 'done', found, actions };
       }
-      if (action.kind === 'rotate' && !this.#budget.take(now.getTime())) {
-        waitUntil = this.#turnOf(look.keyId, now.getTime());
+      const line = this.#lineOf(action);
+      if (line !== null && !line.budget.take(now.getTime())) {
+        waitUntil = earliest([waitUntil, line.turnOf(look.keyId, now.getTime())]);
         failed.set(kindOf(action), null);
         continue;
       }
       try {
         await this.#run(view, action, { term, policySet });
-        if (action.kind === 'rotate') this.#turns.delete(look.keyId);
+        line?.leave(look.keyId);
         actions += 1;
       } catch (error) {
         const failure = TwofoldError.from(error);
@@ -317,18 +322,10 @@ export class Scheduler {
     return kind === 'notice' && code === 'conflict' && this.#conflicts.get(keyId) === marks;
   }
 
-  /** When a key rotates that finds no rotation left: in its turn, and once that has passed with the next one. */
-  #turnOf(keyId: string, now: number): Date {
-    const turn = this.#turns.get(keyId) ?? this.#budget.reserve(now);
-    this.#keepTurn(keyId, turn);
-    return turn.getTime() > now ? turn : this.#budget.next(now);
-  }
-
-  /** Looks before its turn, since something else is due or changed, do not send a key to the end of the line. */
-  #keepTurn(keyId: string, turn: Date): void {
-    this.#turns.set(keyId, turn);
-    const [oldest] = this.#turns.keys();
-    if (this.#turns.size > TURNS_KEPT && oldest !== undefined) this.#turns.delete(oldest);
+  /** Whose budget it is of; null for what an operator set in advance, which comes in its time. */
+  #lineOf({ kind }: DueAction): Line | null {
+    if (kind === 'rotate') return this.#rotations;
+    return kind === 'notice' || kind === 'retire' ? this.#lesser : null;
   }
 
   async #read({ namespace, keyId }: Look) {
@@ -420,6 +417,19 @@ const earliest = (times: readonly (Date | null)[]): Date | null =>
     (first, time) => (first === null || (time !== null && time < first) ? time : first),
     null,
   );
+
+/** Shown as any failure, once a day at least; what is due in time is done beside it. */
+function datedAhead(
+  key: ScheduledKey,
+  policy: RotationPolicy | null,
+  now: Date,
+): readonly [] | readonly [string, TwofoldError] {
+  const facts = rotationFacts(key);
+  if (facts.primary === null || !isDatedAhead(facts, policy, now.getTime())) return [];
+  const at = new Date(facts.primary.activatedAt).toISOString();
+  const detail = `Its last rotation is dated ${at}, later than now: a clock ran ahead. It is due by age no sooner; rotate it by hand.`;
+  return ['rotate', new TwofoldError('conflict', detail)];
+}
 
 /** The rotation that would be due if the policy asked for no other suite; undefined where none is. */
 const rotationWithoutUpgrade = (key: ScheduledKey, policy: RotationPolicy | null, now: Date) =>

@@ -22,6 +22,7 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
   TF020: 'namespace_not_empty',
   TF026: 'quota_exceeded',
   TF029: 'import_parameters_used',
+  TF063: 'conflict',
   /** Unique violation: the version was made meanwhile. */
   '23505': 'conflict',
 };
@@ -39,6 +40,7 @@ const DETAILS: Readonly<Record<string, string>> = {
   TF010: FENCED,
   TF012: FENCED,
   TF014: 'Its destruction is not due by the clock of the database.',
+  TF063: 'The clock of this server lags behind the one of the database.',
   TF026: 'The namespace has as many keys or versions as its quota permits.',
 };
 

@@ -69,6 +69,12 @@ const PLACES = {
   text: 'select id, namespace from public.key where id > $1 order by id limit $2',
 };
 
+/** One that is not finite is of a database that lives by simulated clocks. */
+const WALL_CLOCK = {
+  name: 'wall_clock',
+  text: 'select case when isfinite(t) then t end as at from public.wall_clock() t',
+};
+
 /** By the index of those that are not destroyed. */
 const LIVING = {
   name: 'living_keys',
@@ -156,6 +162,13 @@ export const createKeyStore = (
       deactivatedAt: row.deactivated_at,
       rootGeneration: row.root_generation,
     }));
+  },
+
+  wallClock: async () => {
+    const { rows } = await lookups.run(() =>
+      read(() => pool.query<{ at: Date | null }>(WALL_CLOCK)).catch(refuse),
+    );
+    return rows[0]?.at ?? null;
   },
 
   places: async (after, limit) => {

@@ -50,7 +50,8 @@ const scanOf = (name: string, chosen: string) => ({
       where key_id = k.id and version >= coalesce(k.primary_version, 1)) v on true
     left join lateral (select array_agg(at order by at) as superseded
       from (select state,
-          round(date_part('epoch', lead(activated_at) over (order by version)) * 1000) as at
+          round(date_part('epoch', min(activated_at) over (order by version
+            rows between 1 following and unbounded following)) * 1000) as at
         from public.key_version
         where key_id = k.id and version between k.min_usable_version and k.primary_version
           and activated_at is not null

@@ -273,7 +273,9 @@ describe('a signer', () => {
       { ...good, suite: 'toString' },
       { ...good, keyId: 'signer' },
       { ...good, keyVersion: 0 },
+      { ...good, state: 'compromised' },
     ];
+    expect(parseSigner({ ...good, state: 'deactivated' })).toEqual(parseSigner(good));
     for (const one of bad) expect(refusal(() => parseSigner(one))).toBe('invalid_signer');
   });
 });

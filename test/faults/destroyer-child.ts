@@ -26,7 +26,7 @@ const hsm = new Proxy(token, {
     return typeof value === 'function' ? (value.bind(target) as unknown) : value;
   },
 });
-// The database's clock has to be past the wait as well.
+// The database leaves the time to this clock.
 let now = Date.now() - 31 * 86_400_000;
 let destroying = false;
 const opened = openStore({ url });

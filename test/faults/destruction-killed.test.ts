@@ -17,6 +17,7 @@ import { openStoredInstance } from '../keyring/stored-instance.ts';
 import { startTestDatabase } from '../store/database.ts';
 import type { TestDatabase } from '../store/database.ts';
 import { auditQuery } from '../store/samples.ts';
+import { setWallClock } from '../store/wall-clock.ts';
 
 const CHILD = join(import.meta.dirname, 'destroyer-child.ts');
 let database: TestDatabase;
@@ -25,6 +26,8 @@ let fixture: TokenFixture;
 
 beforeAll(async () => {
   database = await startTestDatabase();
+  // Its child lives by a clock of its own.
+  await setWallClock(database, Infinity);
   store = openStore({ url: database.appUrl });
   fixture = await makeToken();
 }, 60_000);

@@ -160,6 +160,44 @@ describe('what a version says of its use', () => {
     await expectUse(2, []);
   });
 
+  it('is said beside the public key, and how to wrap to it only while that is right', async () => {
+    await service.call('admin', 'POST', '/v1/admin/keys', {
+      json: { name: 'w', suite: 'MLKEM768-P256' },
+    });
+    const W = '/v1/admin/keys/w';
+    const act = async (path: string, json: unknown = WHY) => {
+      expect((await service.call('operator', 'POST', `${W}${path}`, { json })).status).toBe(200);
+    };
+    const shown = async (version: number) => {
+      const path = `/v1/keys/w/public-key?format=raw&version=${String(version)}`;
+      const { status, json } = await service.call('auditor', 'GET', path);
+      expect([status, typeof json['raw']]).toEqual([200, 'string']);
+      const of = (await service.call('auditor', 'GET', `/v1/keys/w/versions/${String(version)}`))
+        .json;
+      expect(json).toMatchObject({ state: of['state'], usableFor: of['usableFor'] });
+      return [json['state'], json['offline'] !== null];
+    };
+    expect(await shown(1)).toEqual(['active', true]);
+    await act('/rotate', {});
+    expect(await shown(1)).toEqual(['active', true]);
+    await act('/versions/1/suspend');
+    expect(await shown(1)).toEqual(['suspended', false]);
+    await act('/versions/1/resume');
+    await act('/versions/1/deactivate');
+    expect(await shown(1)).toEqual(['deactivated', false]);
+    await act('/versions/1/compromise');
+    expect(await shown(1)).toEqual(['compromised', false]);
+    await act('/suspend');
+    expect(await shown(2)).toEqual(['active', false]);
+    await act('/resume');
+    const { revision } = (await service.call('auditor', 'GET', '/v1/keys/w')).json;
+    await service.call('admin', 'PUT', `${W}/destruction`, {
+      json: WHY,
+      headers: { 'if-match': `"${String(revision)}"` },
+    });
+    expect(await shown(2)).toEqual(['active', false]);
+  });
+
   it('is not shown of a namespace that is suspended: nothing of it is read', async () => {
     await service.call('admin', 'POST', '/v1/admin/namespaces', { json: { name: 'team' } });
     const within = (method: string, path: string, json?: unknown) =>
@@ -286,11 +324,15 @@ describe('a destroyed key', () => {
       const call = (method: string, path: string, json?: object) =>
         gone.call('admin', method, `${K}${path}`, {
           ...(json === undefined ? {} : { json }),
-          ...(method === 'POST' || path === '' ? {} : { headers: { 'if-match': '"4"' } }),
+          ...(method === 'POST' || path === '' ? {} : { headers: { 'if-match': '"6"' } }),
         });
       await gone.call('admin', 'POST', '/v1/admin/keys', { json: { name: 'k', suite: 'HS256' } });
       await call('POST', '/rotate', {});
-      const doomed = { headers: { 'if-match': '"2"' }, json: { after: 'P0D', ...WHY } };
+      for (const alias of ['old', 'older']) {
+        const path = `${K}/aliases/${alias}`;
+        expect((await gone.call('admin', 'PUT', path, { json: {} })).status).toBe(200);
+      }
+      const doomed = { headers: { 'if-match': '"4"' }, json: { after: 'P0D', ...WHY } };
       expect((await gone.call('admin', 'PUT', `${K}/destruction`, doomed)).status).toBe(200);
       const { keyring } = gone.world;
       await keyring.lifecycle.destroyKey(gone.world.grant('keys.destroy', 'k'), aRun());
@@ -302,7 +344,6 @@ describe('a destroyed key', () => {
         ['POST', '/resume', WHY],
         ['PUT', '/primary', { version: 1, ...WHY }],
         ['PUT', '/aliases/other', {}],
-        ['DELETE', '/aliases/other'],
         ['PUT', '/rotation-policy', { interval: 'P30D' }],
         ['DELETE', '/rotation-policy'],
         ['POST', '/rotation-policy/pause', WHY],
@@ -330,6 +371,35 @@ describe('a destroyed key', () => {
       expect(shown.json).toMatchObject({ state: 'destroyed', usable: false, usableFor: [] });
       expect(shown.json['activatedAt']).not.toBeNull();
       expect(shown.json['copies']).toEqual({ backupsUntil: null, rootGeneration: 1 });
+
+      // Its aliases stay its own: no other key answers by itself to who uses one of them.
+      const use = (name: string) =>
+        gone.call('user', 'POST', `/v1/keys/${name}/mac`, { json: { message: 'AAAA' } });
+      const create = (name: string) =>
+        gone.call('admin', 'POST', '/v1/admin/keys', { json: { name, suite: 'HS256' } });
+      const alias = (method: string, key: string, name: string, json?: object) =>
+        gone.call('admin', method, `/v1/admin/keys/${key}/aliases/${name}`, json && { json });
+      expect((await gone.call('auditor', 'GET', '/v1/keys/k')).json['aliases']).toEqual([
+        'old',
+        'older',
+      ]);
+      expect((await create('heir')).status).toBe(201);
+      expect([
+        outcome(await use('old')),
+        outcome(await create('old')),
+        outcome(await alias('PUT', 'heir', 'old', {})),
+      ]).toEqual([
+        [409, 'version_not_usable'],
+        [409, 'name_retired'],
+        [409, 'key_exists'],
+      ]);
+      // Until it is taken back, or given to another key, by name.
+      expect((await alias('DELETE', 'k', 'old')).json['aliases']).toEqual(['older']);
+      expect(outcome(await use('old'))[0]).toBe(404);
+      expect((await create('old')).status).toBe(201);
+      expect((await alias('PUT', 'heir', 'older', { from: 'k' })).status).toBe(200);
+      expect((await use('older')).json['key']).toBe('heir');
+      expect(outcome(await alias('DELETE', 'k', 'old'))).toEqual([404, 'not_found']);
     } finally {
       await gone.stop();
     }

@@ -49,6 +49,31 @@ describe('an order', () => {
     expect(made.json).toMatchObject({ rotation: { labels: null, suite: null } });
   });
 
+  it('with a wrong selector says where it is wrong, and repeats no name of the caller', async () => {
+    const labels = { tier: 'gold', 'bad name': 'x' };
+    const cases: readonly (readonly [unknown, string, string])[] = [
+      [{ labels }, '/selector/labels', 'entry 2: has a bad label name'],
+      [{ labels: { tier: 5 } }, '/selector/labels', 'entry 1: '],
+      [{ labels: {} }, '/selector/labels', 'names a label'],
+      [{ all: false }, '/selector/all', 'expected true'],
+      [{}, '/selector', 'one of these: labels; all'],
+      [5, '/selector', 'one of these: labels; all'],
+      [{ all: true, ...GOLD.selector }, '/selector', 'one of these: labels; all'],
+    ];
+    for (const [selector, path, message] of cases) {
+      const refused = await order({ selector, reason: 'x' });
+      expect(code(refused)).toEqual([400, 'invalid_value']);
+      const told = expect.stringContaining(message) as unknown;
+      expect(refused.json['errors']).toMatchObject([{ path, message: told }]);
+      expect(refused.text).not.toContain('bad name');
+    }
+    const unknown = await order({ selector: { ...GOLD.selector, more: 1 }, reason: 'x' });
+    expect(unknown.json).toMatchObject({
+      code: 'unknown_field',
+      errors: [{ path: '/selector', message: 'has only: labels, all' }],
+    });
+  });
+
   it('as a dry run tells how many keys it is of, and is none', async () => {
     const dry = await order(GOLD, '?dryRun=true');
     expect(code(dry)).toEqual([200, null]);

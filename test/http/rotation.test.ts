@@ -23,6 +23,24 @@ const send = (method: string, path: string, json?: unknown, tag?: string, role =
     ...(tag === undefined ? {} : { headers: { 'if-match': tag } }),
   });
 
+const PAUSE = { at: '2030-01-01T00:00:00.000Z', reason: 'mine' };
+/** Each kind alone, and all together. */
+const EVERY_KIND: readonly Readonly<Record<string, unknown>>[] = [
+  {},
+  { interval: 'P90D' },
+  { maxUses: 9 },
+  { upgrade: { suite: 'A256GCM', notBefore: '2050-01-01T00:00:00.000Z' } },
+  { retire: { keepVersions: 3 } },
+  { retire: { after: 'P30D' } },
+  {
+    interval: 'P90D',
+    maxUses: 9,
+    upgrade: { suite: 'A256GCM', notBefore: '2050-01-01T00:00:00.000Z' },
+    retire: { keepVersions: 3, after: 'P30D' },
+    notice: 'P7D',
+  },
+];
+
 describe('the policy of a key', () => {
   it('is put, paused, resumed and deleted, each with the tag of the key', async () => {
     const path = `keys/${await make()}/rotation-policy`;
@@ -67,6 +85,27 @@ describe('the policy of a key', () => {
     const dry = await send('PUT', `${path}?dryRun=true`, { interval: 'P90D' }, '"1"');
     expect(dry.json).toMatchObject({ dryRun: true, changes: [{ field: 'rotation', from: null }] });
     expect((await send('DELETE', path, undefined, '"1"')).status).toBe(200);
+  });
+
+  it.each(EVERY_KIND)('is put back as it was read: %j', async (given) => {
+    const key = await make();
+    const path = `keys/${key}/rotation-policy`;
+    await send('PUT', path, given, '"1"');
+    for (const paused of [false, true]) {
+      if (paused) await send('POST', `${path}/pause`, { reason: 'freeze' });
+      const { json } = await service.call('operator', 'GET', `/v1/keys/${key}`);
+      expect(json['rotation']).toMatchObject(given);
+      const back = await send('PUT', path, json['rotation'], `"${String(json['revision'])}"`);
+      expect([back.status, back.json['rotation']]).toEqual([200, json['rotation']]);
+      const { json: shown } = await send('GET', path);
+      const { policy } = shown['effective'] as { policy: object };
+      const again = await send('PUT', path, policy, back.headers.get('etag') ?? '');
+      expect([again.status, again.json['rotation']]).toEqual([200, policy]);
+      // To pause and to resume are requests of their own.
+      const wrong = { ...policy, paused: paused ? null : PAUSE };
+      const refused = await send('PUT', path, wrong, back.headers.get('etag') ?? '');
+      expect(code(refused)).toEqual([400, 'invalid_value']);
+    }
   });
 
   it('is held for a key whose rotation was undone, says so, and is resumed', async () => {
@@ -187,6 +226,32 @@ describe('a policy of the namespace', () => {
     expect((await send('GET', path)).json).toEqual(changed.json);
     await send('DELETE', path, undefined, changed.headers.get('etag') ?? '');
     expect(code(await send('GET', path))).toEqual([404, 'not_found']);
+  });
+
+  it.each(EVERY_KIND)('is put back as it was read: %j', async (given) => {
+    const own = 'rotation-policies/kept';
+    const made = await send('PUT', own, { selector: { tier: 'kept' }, priority: 5, ...given });
+    expect(made.status).toBe(200);
+    for (const paused of [false, true]) {
+      if (paused) await send('POST', `${own}/pause`, { reason: 'freeze' });
+      const read = await send('GET', own);
+      const etag = read.headers.get('etag') ?? '';
+      const back = await send('PUT', own, read.json, etag);
+      expect([back.status, back.json]).toEqual([200, read.json]);
+      const { selector, priority, policy } = read.json;
+      const flat = await send('PUT', own, { selector, priority, ...(policy as object) }, etag);
+      expect([flat.status, flat.json]).toEqual([200, read.json]);
+      for (const wrong of [
+        { ...read.json, name: 'other' },
+        { ...read.json, namespace: 'other' },
+        { ...read.json, interval: 'P9D' },
+        { ...read.json, policy: { ...(policy as object), paused: paused ? null : PAUSE } },
+      ]) {
+        expect(code(await send('PUT', own, wrong, etag))).toEqual([400, 'invalid_value']);
+      }
+    }
+    const { headers } = await send('GET', own);
+    expect((await send('DELETE', own, undefined, headers.get('etag') ?? '')).status).toBe(200);
   });
 
   it('writes to the audit log which labels it selects by, and no value of them', async () => {

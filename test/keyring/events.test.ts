@@ -79,6 +79,10 @@ describe('the events of changes', () => {
       manage().update(world.grant('keys.update', id), { labels }, aRun()),
     );
     expect(event).toMatchObject({ type: 'key.updated' });
+    const [created] = await told(() => world.create({ name: 'labelled', labels }));
+    expect(created).toMatchObject({ type: 'key.created' });
+    expect(created?.data['labelNames']).toEqual(['owner', 'team']);
+    expect(event?.data['labelNames']).toEqual(created?.data['labelNames']);
     const all = JSON.stringify(world.store.rows.events);
     expect(all).toContain('"owner"');
     expect(all).not.toMatch(/hush|secretive|concealed/);

@@ -209,7 +209,7 @@ function expectWhole({ key, versions }: KeyView): void {
     expect('material' in version).toBe(version.state !== 'destroyed');
   }
   if (key.destroyedAt === null) return;
-  expect(key).toMatchObject({ primary: null, destruction: null, aliases: [] });
+  expect(key).toMatchObject({ primary: null, destruction: null });
   expect(versions.every(({ state }) => state === 'destroyed')).toBe(true);
 }
 

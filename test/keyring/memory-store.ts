@@ -113,6 +113,8 @@ export class MemoryStore
   readonly uses = new MemoryUses(this.counters);
   readonly sets = memorySets(() => this.rows.sets);
   readonly approvals = memoryApprovals(() => this.rows.approvals);
+  /** The database's clock; null: none of its own. */
+  wall: Date | null = null;
   readonly dead = new Set<string>();
   readonly unread = new Set<number>();
   readonly calls: StoreCall[] = [];
@@ -171,6 +173,10 @@ export class MemoryStore
         .filter(({ value }) => value.namespace === namespace)
         .toSorted((a, b) => (a.value.name < b.value.name ? -1 : 1)),
     }));
+  }
+
+  wallClock() {
+    return Promise.resolve(this.wall);
   }
 
   tombstones(keyId: string) {

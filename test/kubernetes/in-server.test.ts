@@ -4,11 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { PolicyAuthorizer, systemPolicies } from '../../src/access/authorize.ts';
-import { Announcer } from '../../src/kubernetes/announcer.ts';
 import { KeyManagement } from '../../src/kubernetes/key-management.ts';
 import { KeyringService } from '../../src/kubernetes/keyring-service.ts';
 import { KmsServer } from '../../src/kubernetes/server.ts';
 import { aRun, openWorld } from '../keyring/world.ts';
+import { announcerOf } from './announcer.ts';
 import type { Encrypted } from './apiserver.ts';
 import { ELSEWHERE, providesForApiServers } from './conformance.ts';
 import type { Form } from './conformance.ts';
@@ -22,17 +22,7 @@ async function openForm(suite: string): Promise<Form> {
   const { epoch, keyring, audit } = world;
   let past = 0;
   const authorizer = PolicyAuthorizer.of({ epoch, policies: systemPolicies() });
-  const announcer = new Announcer({
-    read: keyring.read,
-    manage: keyring.manage,
-    instances: {
-      confirmed: () => Promise.resolve({ epoch: epoch.current, least: epoch.current }),
-    },
-    authorizer,
-    onTrouble: (error) => {
-      throw error;
-    },
-  });
+  const announcer = announcerOf(world, authorizer);
   const ticking = setInterval(() => void announcer.tick(), 20);
   const manage = (cluster: string, provider: string): KeyManagement => {
     const about = { cluster, provider, key: 'secrets' };

@@ -16,7 +16,6 @@ import { LimitRefusals } from '../../src/http/limit-refusals.ts';
 import { StaleAnswer } from '../../src/audit/ports.ts';
 import type { AuditDraft, AuditLog } from '../../src/audit/ports.ts';
 import { TwofoldError } from '../../src/errors.ts';
-import { Announcer } from '../../src/kubernetes/announcer.ts';
 import { KeyManagement } from '../../src/kubernetes/key-management.ts';
 import { KeyringService } from '../../src/kubernetes/keyring-service.ts';
 import { KmsServer } from '../../src/kubernetes/server.ts';
@@ -27,6 +26,7 @@ import { aRun, openWorld } from '../keyring/world.ts';
 import type { World } from '../keyring/world.ts';
 import { ModelBuckets } from '../limits/model.ts';
 import { openAgentForm } from './agent-form.ts';
+import { announcerOf } from './announcer.ts';
 import { PluginClient } from './apiserver.ts';
 
 const RESOURCE_EXHAUSTED = 8;
@@ -92,17 +92,7 @@ async function openProvider(settings: Partial<LimitSettings> = {}) {
   const service = new KeyringService({
     ...{ use: keyring.use, read: keyring.read, audit, epoch, namespace: 'default', ...about },
     authorizer,
-    announcer: new Announcer({
-      read: keyring.read,
-      manage: keyring.manage,
-      instances: {
-        confirmed: () => Promise.resolve({ epoch: epoch.current, least: epoch.current }),
-      },
-      authorizer,
-      onTrouble: (error) => {
-        throw error;
-      },
-    }),
+    announcer: announcerOf(world, authorizer),
     engineOf: () => 'native',
     counts: countsOf(() => ({ gate, refusals }), { namespace: 'default', key: KEY }),
   });

@@ -302,6 +302,22 @@ describe('a forecast', () => {
     expect(forecastOf(keys, { budgets: enough, days: 30 }, costs).warnings).toEqual([]);
   });
 
+  it('warns of keys whose last rotation is dated later than now', () => {
+    const hour = 3_600_000;
+    const dated = (ms: number, rotation: RotationPolicy | null = every('P90D')) =>
+      light({ rotation }, { activatedAt: START + ms });
+    const { warnings } = forecastOf([
+      dated(900 * DAY),
+      dated(hour + 1),
+      dated(hour),
+      dated(DAY, null),
+      dated(DAY, policy({ maxUses: 5 })),
+      dated(DAY, paused(every('P90D'), { at: at(0), reason: 'freeze' })),
+    ]);
+    const from = new Date(START + hour + 1);
+    expect(warnings).toEqual([{ kind: 'clock', from, worstAt: at(900), keys: 2 }]);
+  });
+
   it('warns of suites that cannot be made, and rotates without upgrades to them', () => {
     const [to, later] = [numberOf('MLKEM1024-P384'), numberOf('MLKEM768-X25519')];
     const upgrade = (toSuite: number, day: number) => ({

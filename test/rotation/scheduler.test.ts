@@ -394,6 +394,35 @@ describe('faults', () => {
     expect((await read(id)).key.latestVersion).toBe(2);
   });
 
+  it('of a clock that ran ahead and came back are told until the key is rotated by hand', async () => {
+    const id = await ruled({ interval: 'P30D', retire: { keepVersions: null, after: 'P10D' } });
+    const { scheduler } = first.scheduler();
+    const start = stage.clock.now;
+    stage.clock.now += 3_000 * DAY;
+    await scheduler.tick();
+    const ahead = new Date(stage.clock.now).toISOString();
+    stage.clock.now = start + DAY;
+    await asOwner(`update public.key_schedule set next_at = '-infinity' where key_id = $1`, [id]);
+    expect(await scheduler.tick()).toMatchObject({ actions: 0, failures: 1 });
+    expect(stage.failures).toMatchObject([{ keyId: id, error: { code: 'conflict' } }]);
+    const page = { namespace: 'default', after: null, limit: 10 };
+    const [shown, ...others] = await stage.store.scheduler.failing(page);
+    expect(others).toEqual([]);
+    expect(shown).toMatchObject({ keyId: id, failure: { action: 'rotate', code: 'conflict' } });
+    expect(shown?.failure?.detail).toContain(`dated ${ahead}, later than now`);
+
+    await first.keyring.manage.rotate(first.grant('keys.rotate', id), {}, aRun());
+    expect(await scheduler.tick()).toMatchObject({ actions: 0, failures: 0 });
+    // The first version was superseded by now at the latest, and the next rotation comes in its time.
+    stage.clock.now += 10 * DAY;
+    await scheduler.tick();
+    expect((await read(id)).key.minUsableVersion).toBe(3);
+    stage.clock.now += 20 * DAY;
+    await scheduler.tick();
+    expect((await read(id)).key.primary).toBe(4);
+    stage.clock.now = start + 3_000 * DAY;
+  });
+
   it('of a policy that changes while its rotation runs: the rotation begins again on what stands', async () => {
     const id = await ruled({ interval: 'P30D' });
     stage.clock.now += 30 * DAY;
@@ -500,6 +529,19 @@ it('rotates no more a minute than it may, and forgets none', async () => {
   expect(done).toEqual([1, 1, 1, 1, 1, 1, 0]);
   expect(Math.max(...looks)).toBeLessThanOrEqual(2);
   for (const id of ids) expect((await read(id)).key.primary).toBe(2);
+});
+
+it('gives no more notices a minute than ten for each rotation that it may make, and forgets none', async () => {
+  const terms = { interval: 'P30D', notice: 'P7D' };
+  await Promise.all(Array.from({ length: 4 }, () => ruled(terms, 'HS256')));
+  stage.clock.now += 24 * DAY;
+  const { scheduler } = first.scheduler({ perMinute: 0.3 });
+  const done: number[] = [];
+  for (let tick = 0; tick < 5; tick += 1) {
+    done.push((await scheduler.tick()).actions);
+    stage.clock.now += 20_000;
+  }
+  expect(done).toEqual([1, 1, 1, 1, 0]);
 });
 
 it('does what else is due of a key that waits for its turn, which it keeps', async () => {

@@ -76,6 +76,42 @@ it('a leader whose clock is a month ahead destroys nothing, and says so', async 
   ]);
 }, 60_000);
 
+it('a server whose clock lags a month shortens no wait', async () => {
+  await setWallClock(stage.database, stage.clock.now + 31 * DAY);
+  const theirs = stage.clock.now + 31 * DAY;
+  const [key, version] = [await doomedKey(), await doomedVersion()];
+  const at = new Date(theirs + 30 * DAY);
+  expect((await viewOf(key)).key.destruction).toMatchObject({ at, requestedAt: new Date(theirs) });
+  expect((await viewOf(version)).versions[0]).toMatchObject({ destruction: { at } });
+  // A time that is named is measured by it too.
+  const { lifecycle } = first.keyring;
+  const id = await first.create();
+  const soon = { at: new Date(theirs), reason: 'a drill' };
+  const grant = first.grant('keys.schedule-destruction', id);
+  const asked = lifecycle.scheduleDestruction(grant, soon, aRun({ ifMatch: 1 }));
+  expect(await codeOf(asked)).toBe('invalid_value');
+
+  // Nor does one that asks its own clock alone, as those of the release before do.
+  const doom = (table: string, of: string, requested: number, end: number) =>
+    withClient(stage.database.appUrl, (app) =>
+      app.query(
+        `update public.${table} set destroy_at = $2, destruction_requested_at = $3,
+          destruction_reason = 'a drill' where ${of} = $1`,
+        [of === 'id' ? id : key, new Date(end), new Date(requested)],
+      ),
+    );
+  const lagging = stage.clock.now;
+  const tooOld = { code: 'TF063' };
+  expect(await rejection(doom('key', 'id', lagging, lagging + 30 * DAY))).toMatchObject(tooOld);
+  const ofVersions = doom('key_version', 'key_id', lagging, lagging + 30 * DAY);
+  expect(await rejection(ofVersions)).toMatchObject(tooOld);
+  await doom('key', 'id', theirs - 59_000, theirs + 30 * DAY);
+  // Sooner than it was is another wait; later is none.
+  const sooner = doom('key', 'id', theirs - 61_000, theirs + 29 * DAY);
+  expect(await rejection(sooner)).toMatchObject(tooOld);
+  await doom('key', 'id', theirs - 61_000, theirs + 31 * DAY);
+}, 60_000);
+
 it('the server’s role destroys nothing early by statements of its own, nor replaces the clock', async () => {
   await setWallClock(stage.database, start);
   const [key, version] = [await doomedKey(), await doomedVersion()];

@@ -180,9 +180,10 @@ function* applyNumbers(state: KeyState, { fields }: KeyChange): Generator<string
   }
 }
 
-function* applyKey(state: KeyState, { fields, ofVersion }: KeyChange): Generator<string> {
+function* applyKey(state: KeyState, change: KeyChange): Generator<string> {
+  const { fields, ofVersion } = change;
   const { suspension, destruction, destroyedAt } = fields;
-  if (state.destroyed === true) yield 'it changes after its destruction';
+  if (state.destroyed === true && !givesUpAliases(change)) yield 'it changes after its destruction';
   if (suspension !== undefined) state.suspended = suspension[1] !== null;
   if (destruction !== undefined && !ofVersion) state.awaitsDestruction = destruction[1] !== null;
   if (destroyedAt === undefined || destroyedAt[1] === null) return;
@@ -193,6 +194,13 @@ function* applyKey(state: KeyState, { fields, ofVersion }: KeyChange): Generator
     version.state = 'destroyed';
     if (version.revision !== null) version.revision += 1;
   }
+}
+
+/** All that may change of a destroyed key: its aliases are kept for it until they are taken back. */
+function givesUpAliases({ fields, version }: KeyChange): boolean {
+  const names = Object.keys(fields);
+  // Without any, and about no version: one that moved to another key, whose entry it is.
+  return names.length === 0 ? version === null : names.every((name) => name === 'aliases');
 }
 
 function* applyVersion(state: KeyState, change: KeyChange): Generator<string> {
