@@ -76,6 +76,14 @@ describe('loading', () => {
     expect(await codeOf(loader.requireRoom({ ...RESTORATION, generations: [1] }))).toBe('conflict');
     await rowsAsOwner(database, 'delete from public.usage_counter');
     await loader.requireRoom({ ...RESTORATION, generations: [1] });
+    expect(await codeOf(loader.requireRoom({ ...newer, generations: [1] }))).toBe('conflict');
+    // Of a newer version, which has migrated the database and runs beside this one.
+    await rowsAsOwner(
+      database,
+      `insert into public.twofold_migration (name, sha256, version) values ('9999_later', '', '9')`,
+    );
+    await loader.requireRoom({ ...newer, generations: [1] });
+    await rowsAsOwner(database, `delete from public.twofold_migration where name = '9999_later'`);
     await loader.close();
   });
 
@@ -102,7 +110,8 @@ describe('loading', () => {
 
   it('has room for the same backup again, but not for a root that was retired since', async () => {
     const loader = openLoader({ url: database.ownerUrl });
-    const room = (backup: string) => codeOf(loader.requireRoom({ backup, generations: [1, 2] }));
+    const room = (backup: string) =>
+      codeOf(loader.requireRoom({ ...RESTORATION, backup, generations: [1, 2] }));
     expect(await room(RESTORATION.backup)).toBe('no error');
     expect(await room('11111111-89ab-4def-8123-456789abcdef')).toBe('conflict');
     await rowsAsOwner(
