@@ -1,9 +1,12 @@
 /** Every table is either in a backup or left out for a reason; what is loaded is what was read. */
+import { randomUUID } from 'node:crypto';
+
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 
 import { LEFT, keptTables } from '../../src/store/backup-tables.ts';
 import { openLoader } from '../../src/store/backup-load.ts';
 import { openSnapshot } from '../../src/store/backup-snapshot.ts';
+import { openStore } from '../../src/store/store.ts';
 import { codeOf } from '../keyring/world.ts';
 import { startTestDatabase } from './database.ts';
 import type { TestDatabase } from './database.ts';
@@ -54,6 +57,26 @@ describe('the tables of a backup', () => {
     }
     await snapshot.close();
     await (await openSnapshot(options, 'tail')).close();
+  });
+
+  it('whose process was killed ends without another, and one that is whole at that moment says so', async () => {
+    const store = openStore({ url: database.appUrl });
+    const { backups } = store;
+    const snapshot = await openSnapshot({ url: database.appUrl }, 'tail');
+    const row = { id: randomUUID(), requestedBy: null, createdAt: new Date() };
+    await backups.begin({ ...row, place: 'place', entries: 'tail' }, null);
+    expect(await backups.giveUpKilled()).toBe(0);
+    expect(await backups.find(row.id)).toMatchObject({ state: 'running' });
+    await snapshot.close();
+    expect(await backups.giveUpKilled()).toBe(1);
+    expect(await backups.giveUpKilled()).toBe(0);
+    const failed = { state: 'failed', endedAt: expect.any(Date) };
+    expect(await backups.find(row.id)).toMatchObject({ ...failed, problem: 'interrupted' });
+    const sums = { bytes: 1, rows: 1, keys: 0, logSize: 0 };
+    await backups.end(row.id, { state: 'complete', ...sums });
+    expect(await backups.find(row.id)).toMatchObject({ state: 'complete', problem: null });
+    await rowsAsOwner(database, 'delete from public.backup');
+    await store.close();
   });
 });
 
