@@ -32,7 +32,7 @@ import { findObjects, readAttribute } from './objects.ts';
 import type { PinFile } from './pin.ts';
 import type { RootOnToken } from './port.ts';
 import type { TokenSelector } from './protocol.ts';
-import { rootId } from './roots.ts';
+import { noteUse, rootId } from './roots.ts';
 import { attributes } from './templates.ts';
 
 /** A root wrapped for the recovery key. Nothing in it is secret to who has not that key. */
@@ -333,6 +333,8 @@ export async function receiveRoot(
   let shared: SecretBytes | undefined;
   try {
     await login(cryptoki, bench.session, CKU.USER, user);
+    // Before it is there: no start takes a root that came from elsewhere for a new one.
+    noteUse(cryptoki, bench.session, escrow.root.installation);
     const there = rootOn(bench, escrow.root);
     if (there !== undefined) {
       const custody = custodyOf(cryptoki, bench.session, there);

@@ -12,7 +12,7 @@ import { probe } from './probe.ts';
 import type { Operation, OperationName, OperationOf, Results, WorkerOptions } from './protocol.ts';
 import { joinRewrapped, splitToRewrap } from './rewrap-items.ts';
 import { inspectRoot } from './root-attacks.ts';
-import { findRoot, listRoots } from './roots.ts';
+import { findRoot, listRoots, useOfRoots } from './roots.ts';
 import { TOKEN_KEY_LABEL } from './templates.ts';
 
 type Handlers = {
@@ -25,6 +25,7 @@ const STEPS: Readonly<Record<OperationName, Step>> = {
   probe: 'produce',
   'self-test': 'produce',
   roots: 'produce',
+  'use-of-roots': 'make',
   'use-root': 'produce',
   'try-root': 'produce',
   rewrap: 'make',
@@ -78,6 +79,7 @@ export class Operations {
     probe: () => probe(this.#live()),
     'self-test': () => probe(this.#live()),
     roots: () => listRoots(this.#live()),
+    'use-of-roots': ({ installation, note }) => useOfRoots(this.#live(), installation, note),
     'use-root': ({ root, inspect }) => {
       const handle = this.#liveKeys().useRoot(root);
       return inspect ? inspectRoot(this.#live(), handle) : undefined;

@@ -197,6 +197,20 @@ class HsmPool implements PooledHsm {
     return this.#submit({ op: 'roots' }, { deadlineMs: LIST_DEADLINE_MS });
   }
 
+  isUsed(installation: string): Promise<boolean> {
+    const request = { op: 'use-of-roots', installation, note: false } as const;
+    return this.#submit(request, { deadlineMs: LIST_DEADLINE_MS });
+  }
+
+  async noteUse(installation: string): Promise<void> {
+    const request = { op: 'use-of-roots', installation, note: true } as const;
+    try {
+      await this.#submit(request, { repeatable: false, deadlineMs: LIST_DEADLINE_MS });
+    } catch (err) {
+      this.#log.warn({ err }, 'the token could not be given the note that its root is in use');
+    }
+  }
+
   useRoot(root: RootOnToken): Promise<void> {
     return this.#attachment.useRoot(root);
   }

@@ -159,6 +159,13 @@ export interface ToDecrypt extends Encrypted {
 export interface Hsm {
   status(): HsmStatus;
   roots(): Promise<readonly RootOnToken[]>;
+  /** Whether the token says that a database has held the roots of this installation (`noteUse`). */
+  isUsed(installation: string): Promise<boolean>;
+  /**
+   * Leaves on the token that a database holds the roots of this installation, so that a later start beside an
+   * empty one is known for what it is. Idempotent. A token that keeps no such object is told in the log alone.
+   */
+  noteUse(installation: string): Promise<void>;
   /** Selects the generation that wraps new keys and unwraps old ones; fails when it is not on the token. */
   useRoot(root: RootOnToken): Promise<void>;
   /**

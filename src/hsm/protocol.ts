@@ -74,6 +74,8 @@ export type Operation =
   | { readonly op: 'probe' }
   | { readonly op: 'self-test' }
   | { readonly op: 'roots' }
+  /** Whether it was there before; with `note` it is there afterwards. */
+  | { readonly op: 'use-of-roots'; readonly installation: string; readonly note: boolean }
   | { readonly op: 'use-root'; readonly root: RootOnToken; readonly inspect: boolean }
   | { readonly op: 'try-root'; readonly root: RootOnToken }
   /** `items` and result: see rewrap-items.ts. */
@@ -106,6 +108,7 @@ export interface Results {
   probe: ProbeReport;
   'self-test': ProbeReport;
   roots: readonly RootOnToken[];
+  'use-of-roots': boolean;
   'use-root': RootReport | undefined;
   'try-root': RootReport;
   rewrap: Uint8Array;

@@ -10,7 +10,7 @@ import type { Cryptoki, Handle } from './cryptoki.ts';
 import { uuidBytes, uuidText } from './inputs.ts';
 import { findObjects, readAttribute, readFlag } from './objects.ts';
 import type { RootOnToken } from './port.ts';
-import { attributes, ROOT_LABEL } from './templates.ts';
+import { attributes, ROOT_LABEL, useName, useTemplate } from './templates.ts';
 
 export const ROOT_ID_BYTES = 20;
 
@@ -39,6 +39,30 @@ export function rootsOn(
     const installation = uuidText(id.subarray(0, 16));
     return [{ root: { installation, generation: id.readUInt32BE(16) }, handle }];
   });
+}
+
+/** Whether a database was known to hold the roots of the installation; with `note` it is from now on. */
+export function useOfRoots(connection: Connection, installation: string, note: boolean): boolean {
+  return connection.run((session, cryptoki) => {
+    if (isUseNoted(cryptoki, session, installation)) return true;
+    if (!note) return false;
+    noteUse(cryptoki, session, installation);
+    connection.objects += 1;
+    return false;
+  });
+}
+
+function isUseNoted(cryptoki: Cryptoki, session: Handle, installation: string): boolean {
+  const template = attributes({ class: CKO.SECRET_KEY, token: true });
+  const named = [...template, ...useName(uuidBytes(installation))];
+  return findObjects(cryptoki, session, named).length > 0;
+}
+
+/** Idempotent; the session is the user's. */
+export function noteUse(cryptoki: Cryptoki, session: Handle, installation: string): void {
+  if (isUseNoted(cryptoki, session, installation)) return;
+  const mechanism = { mechanism: CKM.AES_KEY_GEN };
+  cryptoki.C_GenerateKey(session, mechanism, useTemplate(uuidBytes(installation)));
 }
 
 /** The root's handle; `zone_lacks_material` when absent, `integrity_failed` when there are two. */

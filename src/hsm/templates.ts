@@ -31,6 +31,9 @@ export const TOKEN_KEY_LABEL = `${NAME.tokenLabel}-key`;
 /** Label of root objects; the generation follows. */
 export const ROOT_LABEL = `${NAME.tokenLabel}-root-wrap-`;
 
+/** Label of what says that roots are in use. */
+const USE_LABEL = `${NAME.tokenLabel}-roots-in-use`;
+
 const NO_USE = {
   encrypt: false,
   decrypt: false,
@@ -114,6 +117,22 @@ export function publicTemplate(spec: PairSpec): Attribute[] {
   const use = { encrypt: !verify, wrap: false };
   return attributes({ ...base, ...use, modulusBits: spec.bits, publicExponent });
 }
+
+/**
+ * What a token keeps of the use of its roots: a key that no call takes, as every token makes one, and objects of
+ * data some do not. Its CKA_ID is the installation alone, which no root's is.
+ */
+export function useTemplate(installation: Buffer): Attribute[] {
+  return [
+    ...useName(installation),
+    ...attributes({ ...NO_USE, token: true, private: true, sensitive: true, extractable: false }),
+    ...attributes({ valueLen: 32 }),
+  ];
+}
+
+/** By which it is found again. */
+export const useName = (installation: Buffer): Attribute[] =>
+  attributes({ label: USE_LABEL, id: installation });
 
 /** A wrapping key that the user PIN alone can make; whoever holds it can extract what it wraps. */
 export function plainRootTemplate(): Attribute[] {

@@ -77,6 +77,8 @@ export async function openRoot(
     kept: new Map(),
   });
   await takeKept(root, rows);
+  // The rows are durable: from now on a database without them is another one.
+  await hsm.noteUse(installation);
   return root;
 }
 
@@ -191,12 +193,12 @@ async function begin(
     const row = await store.intend(1, randomUUID());
     return [await completeFirst(hsm, store, await onTokenOrMade(hsm, roots, row, ceremony))];
   }
-  if (ceremony !== null) {
-    throw stop(
-      `The token holds root generation ${String(existing.generation)} of installation ` +
-        `${existing.installation}, but the database knows no root. Restore the database from its ` +
-        'backup; a new root over existing data is never made here.',
-    );
+  if (ceremony !== null) throw noDatabase(existing, OF_DEVELOPMENT);
+  const used = await usedOf(hsm, roots);
+  if (used !== undefined) {
+    // Another instance may have begun since: what the token notes comes after its rows.
+    if ((await store.generations()).length > 0) return rowsInUse(hsm, store, ceremony);
+    throw noDatabase(used, OF_OPERATORS);
   }
   if (another !== undefined) {
     throw stop('The token holds several roots and the database knows none: which one is unclear.');
@@ -209,6 +211,26 @@ async function begin(
   }
   return [await completeFirst(hsm, store, row)];
 }
+
+async function usedOf(hsm: Hsm, roots: readonly RootOnToken[]): Promise<RootOnToken | undefined> {
+  for (const root of roots) if (await hsm.isUsed(root.installation)) return root;
+  return undefined;
+}
+
+const OF_DEVELOPMENT =
+  'where nothing that was made under it is wanted any more, start with another data folder (--data), or ' +
+  'remove this one as a whole';
+
+const OF_OPERATORS =
+  'for a new installation name another token (hsm.tokenLabel, hsm.slot), of which "twofold hsm init" makes ' +
+  'the root';
+
+const noDatabase = ({ generation, installation }: RootOnToken, otherwise: string) =>
+  stop(
+    `The token holds root generation ${String(generation)} of installation ${installation}, which is in ` +
+      'use, but the database knows no root. Name the database that belongs to it, or restore that from its ' +
+      `backup ("twofold backup restore"); ${otherwise}. A used root never begins anew.`,
+  );
 
 const noRoot = () =>
   stop(

@@ -54,7 +54,7 @@ class Schedule implements Backups {
   #looked = false;
   /** Code of what keeps one from being taken; null where nothing does. */
   #problem: string | null = null;
-  #told: Backups['state'] = 'ok';
+  #told: 'ok' | 'none' | 'too-old' = 'ok';
   #failures = 0;
   /** Those that were asked for and go on. */
   readonly #asked = new Set<Promise<void>>();
@@ -80,9 +80,10 @@ class Schedule implements Backups {
   get state(): Backups['state'] {
     if (this.#parts.config.backup.folder === undefined) return 'off';
     const age = this.ageMs;
-    if (age === null) return this.#looked ? 'none' : 'ok';
-    if (age > this.#maxAgeMs) return 'too-old';
-    return this.#problem === null ? 'ok' : 'failing';
+    if (age !== null && age > this.#maxAgeMs) return 'too-old';
+    // Also where there is none yet: that none can be taken is why.
+    if (this.#problem !== null) return 'failing';
+    return age === null && this.#looked ? 'none' : 'ok';
   }
 
   start(): void {
@@ -136,6 +137,8 @@ class Schedule implements Backups {
       for (const { id } of await settleBackups(this.#parts)) {
         log.info({ id }, 'a backup that was cut off is whole after all');
       }
+      const killed = await store.backups.giveUpKilled();
+      if (killed > 0) log.warn({ killed }, 'the process that took a backup was killed');
       this.#newest = (await store.backups.newest())?.createdAt ?? null;
       this.#looked = true;
       const age = this.ageMs ?? Number.POSITIVE_INFINITY;
@@ -179,10 +182,12 @@ class Schedule implements Backups {
 
   /** Once for each time that it becomes too old. */
   #tell(): void {
-    const { state } = this;
+    const late = this.ageMs === null ? 'none' : 'too-old';
+    const isLate = this.ageMs === null ? this.#looked : this.ageMs > this.#maxAgeMs;
+    const state = isLate ? late : 'ok';
     if (state === this.#told) return;
     this.#told = state;
-    if (state !== 'none' && state !== 'too-old') return;
+    if (state === 'ok') return;
     this.#parts.log.error({ state, ageMs: this.ageMs }, 'the newest backup is too old');
     this.#parts.events.note('backup.overdue', { state, ageMs: this.ageMs });
   }

@@ -82,10 +82,8 @@ export async function restoreBackup(
   const loader = openLoader(owner);
   unwinding.add('owner connection', () => loader.close());
   // A wrong place stays as it is, its token above all.
-  await loader.requireRoom({
-    backup: backup.manifest.id,
-    generations: backup.manifest.generations,
-  });
+  const { id: backupId, generations: placed, migrations } = backup.manifest;
+  await loader.requireRoom({ backup: backupId, generations: placed, migrations });
   await migrate({ ...owner, version: VERSION });
   // A token of development is made here, where the service would make it.
   await tokenPlace(config, SILENT, true);

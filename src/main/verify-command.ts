@@ -14,7 +14,10 @@ interface Verified extends RootOnToken {
   readonly custody: string;
 }
 
-/** @returns the exit code: 0, or 1 where a generation does not open, or the PIN alone could extract it */
+/**
+ * @returns the exit code: 0, or 1 where a generation does not open, the PIN alone could extract it, or the
+ *   token holds one that was retired, or that the database does not know
+ */
 export async function verifyCommand(
   config: Config,
   argv: readonly string[],
@@ -30,21 +33,23 @@ export async function verifyCommand(
     const first = (row: RootGeneration) => (row.state === 'in-force' ? 0 : 1);
     const live = rows.filter(isLive).toSorted((a, b) => first(a) - first(b));
     for (const row of live) generations.push(await verified(hsm, row));
-    const unknown = roots.filter(
-      (root) => !rows.some((row) => row.generation === root.generation && isSameSite(row, root)),
-    );
+    const rowOf = (root: RootOnToken) => rows.find((row) => isSame(row, root));
+    const unknown = roots.filter((root) => rowOf(root) === undefined);
+    // Whoever has the token and an old copy of the database can still open what was under them.
+    const retired = roots.filter((root) => rowOf(root)?.state === 'retired');
     const sound = generations.every(
       ({ canary, custody }) => canary === 'opens' && custody === 'non-extractable',
     );
-    const ok = sound && generations.length > 0 && unknown.length === 0;
+    const ok = sound && generations.length > 0 && unknown.length + retired.length === 0;
     const serial = hsm.status().token?.serial ?? null;
-    print(JSON.stringify({ ok, zone: config.zone.name, token: serial, generations, unknown }));
+    const { name: zone } = config.zone;
+    print(JSON.stringify({ ok, zone, token: serial, generations, retired, unknown }));
     return ok ? 0 : 1;
   });
 }
 
-const isSameSite = (row: RootGeneration, root: RootOnToken): boolean =>
-  row.installation === root.installation;
+const isSame = (row: RootGeneration, root: RootOnToken): boolean =>
+  row.generation === root.generation && row.installation === root.installation;
 
 /** The one in force is selected, as a start does it; either way the token is attacked as the PIN's holder could. */
 async function custodyOf(hsm: Hsm, row: RootGeneration): Promise<string> {

@@ -6,6 +6,7 @@ import type pg from 'pg';
 import type { KeptTable, Restoration } from '../backup/ports.ts';
 import { TwofoldError } from '../errors.ts';
 import { keptTables, quoted } from './backup-tables.ts';
+import { migrationNames } from './migrate.ts';
 import { classify, isDiskFull, storeError } from './outcome.ts';
 import { createPool } from './pool.ts';
 import type { GuardedPool, PoolOptions } from './pool.ts';
@@ -39,16 +40,20 @@ export type NewRestoration = Omit<Restoration, 'state' | 'restoredAt'> & {
   readonly lastLane: number;
 };
 
+export interface RoomWanted {
+  readonly backup: string;
+  readonly generations: readonly number[];
+  /** Applied where the backup was taken. */
+  readonly migrations: readonly string[];
+}
+
 export interface BackupLoader {
   /**
    * Reads alone; a database without our tables has room.
-   * @throws TwofoldError conflict where there is another backup or anything else, or where a generation of the
-   *   backup was retired since it was restored
+   * @throws TwofoldError conflict where there is another backup or anything else, where a generation of the
+   *   backup was retired since it was restored, or where the backup is of a newer version than this one
    */
-  requireRoom(wanted: {
-    readonly backup: string;
-    readonly generations: readonly number[];
-  }): Promise<void>;
+  requireRoom(wanted: RoomWanted): Promise<void>;
   /** Null in a database that was never restored. */
   restoration(): Promise<Restoration | null>;
   /**
@@ -129,8 +134,10 @@ export const restorationOf = async (sql: Sql): Promise<Restoration | null> => {
 
 const requireRoom = async (
   sql: Sql,
-  { backup, generations }: Parameters<BackupLoader['requireRoom']>[0],
+  { backup, generations, migrations }: RoomWanted,
 ): Promise<void> => {
+  // Those that are to be applied here, and those of a newer version that runs beside this one.
+  requireMigrations(migrations, [...migrationNames(), ...(await appliedMigrations(sql))]);
   const { rows: tables } = await sql.query<{ made: boolean }>(
     `select to_regclass('public.restoration') is not null as made`,
   );
@@ -158,7 +165,7 @@ const loadAll = async (
   write: (target: LoadTarget) => Promise<void>,
 ): Promise<void> => {
   const { backup, takenAt, logSize, logRoot, lastLane, migrations } = restoration;
-  await requireMigrations(sql, migrations);
+  requireMigrations(migrations, await appliedMigrations(sql));
   const tables = await keptTables(sql);
   const restored = await restorationOf(sql);
   if (restored !== null) throw restoredBefore(restored);
@@ -189,14 +196,23 @@ const loadAll = async (
   );
 };
 
-const requireMigrations = async (sql: Sql, wanted: readonly string[]): Promise<void> => {
+const appliedMigrations = async (sql: Sql): Promise<readonly string[]> => {
+  const { rows: tables } = await sql.query<{ made: boolean }>(
+    `select to_regclass('public.twofold_migration') is not null as made`,
+  );
+  if (tables[0]?.made !== true) return [];
   const { rows } = await sql.query<{ name: string }>('select name from public.twofold_migration');
-  const applied = new Set(rows.map(({ name }) => name));
-  const missing = wanted.find((name) => !applied.has(name));
+  return rows.map(({ name }) => name);
+};
+
+const requireMigrations = (wanted: readonly string[], here: readonly string[]): void => {
+  const known = new Set(here);
+  const missing = wanted.find((name) => !known.has(name));
   if (missing === undefined) return;
   throw new TwofoldError(
     'conflict',
-    `The backup is of a newer version: the migration ${missing} is not applied here.`,
+    `The backup is of a newer version: the migration ${missing} is not known here. Restore it with the ` +
+      'version that took it, or a later one.',
   );
 };
 

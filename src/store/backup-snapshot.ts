@@ -26,7 +26,7 @@ const PAGE = { first: 20, most: 500, characters: 100_000 } as const;
 /** Of one statement: a page, or the opening of a cursor. */
 const STATEMENT_MS = 60_000;
 /** Advisory lock of whoever takes a backup, held with the snapshot: one at a time. */
-const LOCK = 7413;
+export const LOCK = 7413;
 
 const FACTS = `select transaction_timestamp() as at,
     (select json_agg(name order by name) from public.twofold_migration) as migrations,

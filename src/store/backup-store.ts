@@ -9,7 +9,7 @@ import type {
   StoredEscrow,
 } from '../backup/ports.ts';
 import { restorationOf } from './backup-load.ts';
-import { escrowFrom } from './backup-snapshot.ts';
+import { escrowFrom, LOCK } from './backup-snapshot.ts';
 import type { EscrowRow } from './backup-snapshot.ts';
 import { bufferOf } from './entry-columns.ts';
 import { refuse } from './failures.ts';
@@ -34,6 +34,16 @@ const BEGIN = `insert into public.backup (id, state, issuer, subject, created_at
 /** Whoever holds the lock of backups is alone: what still runs was killed. */
 const GIVE_UP = `update public.backup set state = 'failed', ended_at = clock_timestamp(), problem = 'interrupted'
   where state = 'running' and id <> $1`;
+
+/**
+ * The lock is held by whoever takes a backup, from before its row until after its folder has its name; what runs
+ * by its row while nobody holds it was killed, or ends at this moment: that it is whole is then said all the same.
+ */
+const GIVE_UP_KILLED = `with free as materialized (
+    select pg_try_advisory_xact_lock(${String(LOCK)}) as held
+      where exists (select from public.backup where state = 'running'))
+  update public.backup set state = 'failed', ended_at = clock_timestamp(), problem = 'interrupted'
+  from free where free.held and state = 'running'`;
 
 const END = `update public.backup set state = $2, ended_at = clock_timestamp(), bytes = $3, row_count = $4,
     keys = $5, log_size = $6, problem = $7,
@@ -136,6 +146,8 @@ export interface BackupStore {
   unsettled(): Promise<readonly BackupRow[]>;
   /** Those that a killed process left; only for who holds a snapshot. */
   giveUpOthers(id: string): Promise<void>;
+  /** The same for who holds none: nothing while one is taken. @returns how many */
+  giveUpKilled(): Promise<number>;
   end(id: string, end: BackupEnd): Promise<void>;
   find(id: string): Promise<BackupRow | null>;
   /** Newest first. */
@@ -193,6 +205,10 @@ export const createBackupStore = (pool: GuardedPool, { lookups }: ReadGates): Ba
     },
     unsettled: () => rows(UNSETTLED, []),
     giveUpOthers: (id) => write(GIVE_UP, [id]),
+    giveUpKilled: async () => {
+      const { rowCount } = await commitStatement(pool, GIVE_UP_KILLED).catch(refuse);
+      return rowCount ?? 0;
+    },
     end: (id, end) =>
       write(
         END,

@@ -72,6 +72,10 @@ const readMigrations = (dir: string): Migration[] =>
       return { name, sql, sha256: createHash('sha256').update(sql).digest('hex') };
     });
 
+/** Names of the migrations of this program, ascending. */
+export const migrationNames = (dir = MIGRATIONS): readonly string[] =>
+  readMigrations(dir).map(({ name }) => name);
+
 const refuse = (detail: string): never => {
   throw new TwofoldError('conflict', detail);
 };

@@ -65,6 +65,8 @@ let newer: Taken;
 let foreign: Taken;
 /** Later, of the same installation by its own words alone. */
 let forged: Taken;
+/** Of a newer version of the product. */
+let later: Taken;
 /** Has a newer one beside it. */
 let older: Taken;
 let wrapped: { readonly id: string; readonly suite: string; readonly ciphertext: Uint8Array }[];
@@ -93,13 +95,29 @@ const place = ({ token }: TokenFixture) => ({
 const seed = () =>
   seedOf(shareFiles.slice(0, 2).map((name) => ({ name, text: readFileSync(name, 'utf8') })));
 
-const take = (into: string, installation = ROOT.installation, signedBy = signer) =>
+const openFirst = (entries: 'tail' | 'all') =>
+  openSnapshot({ url: databases.first.appUrl }, entries);
+
+/** As of a version that has one migration more. */
+const openLater: typeof openFirst = async (entries) => {
+  const snapshot = await openFirst(entries);
+  const { facts } = snapshot;
+  const migrations = [...facts.migrations, '9999_later'];
+  return Object.assign(snapshot, { facts: { ...facts, migrations } });
+};
+
+const take = (
+  into: string,
+  installation = ROOT.installation,
+  signedBy = signer,
+  open = openFirst,
+) =>
   takeBackup(
     {
       engine: nativeEngine,
       signer: signedBy,
       lastingMac,
-      open: (entries) => openSnapshot({ url: databases.first.appUrl }, entries),
+      open,
       installation,
       probes: async function* () {
         yield* [];
@@ -151,6 +169,7 @@ beforeAll(async () => {
   foreign = await take(join(folder, 'foreign'), 'fedcba98-7654-4210-8edc-ba9876543210');
   const others = await softwareSigner(() => Promise.resolve(new Uint8Array(32)));
   forged = await take(join(folder, 'theirs'), ROOT.installation, others);
+  later = await take(join(folder, 'version'), ROOT.installation, signer, openLater);
   older = await take(join(folder, 'twice'));
   await take(join(folder, 'twice'));
   await service.stop();
@@ -393,6 +412,11 @@ describe('the command of a restore', () => {
     const before = await applied();
     expect(await restoreInto('in-use', databases.first)).toEqual(['conflict', []]);
     expect(await applied()).toEqual(before);
+  });
+
+  it('of a backup of a newer version makes no token', async () => {
+    const outcome = await restoreInto('later-version', databases.second, later.path);
+    expect(outcome).toEqual(['conflict', []]);
   });
 
   it('finds damage anywhere in the backup before it makes a token', async () => {

@@ -8,6 +8,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 
+import { findSoftHsm, moduleEnvironment } from '../../src/config.ts';
+import { ensureDevelopmentToken } from '../../src/hsm/development-token.ts';
+import type { RootOnToken } from '../../src/hsm/port.ts';
+import { runRootCeremony } from '../../src/hsm/run-ceremony.ts';
+import { SILENT } from '../../src/main/silent-log.ts';
 import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
 import { TestService } from './service.ts';
 
@@ -53,6 +58,26 @@ async function twofold(...argv: string[]) {
   child.stderr?.on('data', (chunk: Buffer) => err.push(chunk));
   const [status] = (await once(child, 'close')) as [number | null];
   return { status, out: Buffer.concat(out).toString(), err: Buffer.concat(err).toString() };
+}
+
+/** As a zone has it whose token was away when the generation was retired. */
+async function expectLeftSeen(installation: string): Promise<void> {
+  const root = { installation, generation: 1 };
+  await placeAgain(root);
+  const { status, out } = await twofold('hsm', 'verify');
+  expect([status, JSON.parse(out)]).toMatchObject([1, { ok: false, retired: [root], unknown: [] }]);
+  expect(await done('hsm', 'generation', 'retire', '1')).toMatchObject({ destroyed: true });
+  expect(await done('hsm', 'verify')).toMatchObject({ ok: true, retired: [], unknown: [] });
+}
+
+async function placeAgain(root: RootOnToken): Promise<void> {
+  const module = findSoftHsm();
+  if (module === undefined) throw new Error('SoftHSM is not installed');
+  const { dataDir } = service;
+  const token = await ensureDevelopmentToken({ dataDir, module, log: SILENT });
+  const tokenSelector = { label: token.tokenLabel };
+  const environment = moduleEnvironment();
+  await runRootCeremony({ ...token, tokenSelector, environment, ...root });
 }
 
 async function done(...argv: string[]): Promise<Record<string, unknown>> {
@@ -251,6 +276,7 @@ describe('the root is replaced', () => {
     for (const [key, ciphertext] of ciphertexts) {
       expect([key, await unwrapped(key, ciphertext)]).toEqual([key, PLAINTEXT]);
     }
+    await expectLeftSeen(retired['installation'] as string);
     await service.stop();
     service = await TestService.start({ dataDir: service.dataDir, environment: SLOWLY });
     for (const key of ['k0', 'k1']) {

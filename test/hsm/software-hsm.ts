@@ -113,6 +113,8 @@ export class SoftwareToken {
   readonly serial = randomBytes(8).toString('hex');
   readonly roots = new Map<string, Buffer>();
   readonly objects = new Map<string, TokenObject>();
+  /** Installations whose roots a database has held. */
+  readonly used = new Set<string>();
 
   makeRoot(root: RootOnToken): void {
     const name = nameOf(root);
@@ -176,6 +178,16 @@ export class SoftwareHsm implements Hsm {
         return { installation, generation: Number(generation) };
       }),
     );
+  }
+
+  isUsed(installation: string): Promise<boolean> {
+    return this.#call('isUsed', () => this.token.used.has(installation));
+  }
+
+  noteUse(installation: string): Promise<void> {
+    return this.#call('noteUse', () => {
+      this.token.used.add(installation);
+    });
   }
 
   useRoot(root: RootOnToken): Promise<void> {

@@ -102,6 +102,33 @@ describe('every combination of rows, token and ceremony', () => {
 });
 
 describe('what does not fit together', () => {
+  it('an empty database beside a root that another database has held', async () => {
+    const made = await complete();
+    await start(made, true);
+    for (const rows of ['no more', 'several on the token'] as const) {
+      if (rows !== 'no more') made.device.token.makeRoot({ ...OURS, generation: 2 });
+      for (const byOperator of [true, false]) {
+        const empty = site(watchedHsm(made.device.token));
+        await expect(start(empty, byOperator)).rejects.toThrow(/backup restore/u);
+        expect(await codeOf(start(empty, byOperator))).toBe('integrity_failed');
+        expect([empty.store.roots, empty.ceremonies]).toEqual([[], []]);
+        expect(empty.device.calls).not.toContain('generate');
+      }
+    }
+  });
+
+  it('is no reason to stop beside an instance that begins at the same time', async () => {
+    const first = site();
+    first.device.token.makeRoot(OURS);
+    const second = restarted(first);
+    let ended: Promise<unknown> | undefined;
+    second.device.meanwhile = async (call) => {
+      if (call === 'isUsed') await (ended ??= start(first, true));
+    };
+    await start(second, true);
+    expect(ended).toBeDefined();
+  });
+
   it('keys without a root, or with one that is incomplete, are no reason to make one', async () => {
     for (const state of ['no row', 'intended'] as const) {
       const made = await complete();

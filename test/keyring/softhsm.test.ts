@@ -44,6 +44,17 @@ const rotate = (key: string, suite: string) =>
 const signInput = { message: Buffer.from('m'), signatureContext: new Uint8Array(0) };
 
 describe('on SoftHSM', () => {
+  it('begins nothing beside an empty database once another has held its root', async () => {
+    expect(await hsm.isUsed(ROOT.installation)).toBe(true);
+    expect(await hsm.isUsed(randomUUID())).toBe(false);
+    const empty = new MemoryStore();
+    const beginning = openRoot(hsm, empty, new UsageCounters(empty), null);
+    expect(await codeOf(beginning)).toBe('integrity_failed');
+    expect(empty.roots).toEqual([]);
+    // What says so is no root and no key of the installation.
+    expect([await hsm.roots(), await hsm.tokenKeys(ROOT.installation)]).toEqual([[ROOT], []]);
+  });
+
   it('wraps, rotates through every suite, and reads it all after a restart', async () => {
     const id = await service.create({ suite: WRAP_SUITES[0] });
     const old = [await service.wrap(id, WRAP_SUITES[0])];

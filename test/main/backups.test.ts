@@ -23,6 +23,8 @@ let unwinding: Unwinding;
 let noted: [string, unknown][];
 let failure: Error | null;
 let newest: Date | null;
+/** How often it was looked for backups whose process was killed. */
+let givenUp: number;
 
 beforeEach(() => {
   jest.useFakeTimers({ doNotFake: ['nextTick', 'queueMicrotask', 'performance'] });
@@ -32,6 +34,7 @@ beforeEach(() => {
   unwinding = new Unwinding(() => undefined);
   noted = [];
   failure = null;
+  givenUp = 0;
   newest = new Date(Date.now() - 3_600_000);
 });
 afterEach(async () => {
@@ -54,6 +57,10 @@ function schedule(configured = true): Backups {
       backups: {
         newest: () => Promise.resolve(newest === null ? null : { createdAt: newest }),
         unsettled: () => Promise.resolve([]),
+        giveUpKilled: () => {
+          givenUp += 1;
+          return Promise.resolve(0);
+        },
       },
       openSnapshot: () => Promise.reject(failure ?? new Error('nothing is to be taken')),
     },
@@ -149,9 +156,18 @@ describe('backups that are overdue', () => {
     await looks(2);
     expect(told()).toEqual([]);
     const backups = schedule();
+    // The first look is that of the start.
+    await jest.advanceTimersByTimeAsync(100);
+    expect(givenUp).toBe(1);
     await looks(2);
+    expect(givenUp).toBe(3);
     expect(backups.state).toBe('none');
     expect(told()).toEqual([overdue('none', null)]);
+    // Why there is none comes before that there is none.
+    failure = new TwofoldError('storage_full');
+    await looks(1);
+    expect(backups.state).toBe('failing');
+    expect(told()).toHaveLength(1);
   });
 });
 

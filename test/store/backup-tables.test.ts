@@ -1,9 +1,12 @@
 /** Every table is either in a backup or left out for a reason; what is loaded is what was read. */
+import { randomUUID } from 'node:crypto';
+
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 
 import { LEFT, keptTables } from '../../src/store/backup-tables.ts';
 import { openLoader } from '../../src/store/backup-load.ts';
 import { openSnapshot } from '../../src/store/backup-snapshot.ts';
+import { openStore } from '../../src/store/store.ts';
 import { codeOf } from '../keyring/world.ts';
 import { startTestDatabase } from './database.ts';
 import type { TestDatabase } from './database.ts';
@@ -55,6 +58,26 @@ describe('the tables of a backup', () => {
     await snapshot.close();
     await (await openSnapshot(options, 'tail')).close();
   });
+
+  it('whose process was killed ends without another, and one that is whole at that moment says so', async () => {
+    const store = openStore({ url: database.appUrl });
+    const { backups } = store;
+    const snapshot = await openSnapshot({ url: database.appUrl }, 'tail');
+    const row = { id: randomUUID(), requestedBy: null, createdAt: new Date() };
+    await backups.begin({ ...row, place: 'place', entries: 'tail' }, null);
+    expect(await backups.giveUpKilled()).toBe(0);
+    expect(await backups.find(row.id)).toMatchObject({ state: 'running' });
+    await snapshot.close();
+    expect(await backups.giveUpKilled()).toBe(1);
+    expect(await backups.giveUpKilled()).toBe(0);
+    const failed = { state: 'failed', endedAt: expect.any(Date) };
+    expect(await backups.find(row.id)).toMatchObject({ ...failed, problem: 'interrupted' });
+    const sums = { bytes: 1, rows: 1, keys: 0, logSize: 0 };
+    await backups.end(row.id, { state: 'complete', ...sums });
+    expect(await backups.find(row.id)).toMatchObject({ state: 'complete', problem: null });
+    await rowsAsOwner(database, 'delete from public.backup');
+    await store.close();
+  });
 });
 
 describe('loading', () => {
@@ -76,6 +99,14 @@ describe('loading', () => {
     expect(await codeOf(loader.requireRoom({ ...RESTORATION, generations: [1] }))).toBe('conflict');
     await rowsAsOwner(database, 'delete from public.usage_counter');
     await loader.requireRoom({ ...RESTORATION, generations: [1] });
+    expect(await codeOf(loader.requireRoom({ ...newer, generations: [1] }))).toBe('conflict');
+    // Of a newer version, which has migrated the database and runs beside this one.
+    await rowsAsOwner(
+      database,
+      `insert into public.twofold_migration (name, sha256, version) values ('9999_later', '', '9')`,
+    );
+    await loader.requireRoom({ ...newer, generations: [1] });
+    await rowsAsOwner(database, `delete from public.twofold_migration where name = '9999_later'`);
     await loader.close();
   });
 
@@ -102,7 +133,8 @@ describe('loading', () => {
 
   it('has room for the same backup again, but not for a root that was retired since', async () => {
     const loader = openLoader({ url: database.ownerUrl });
-    const room = (backup: string) => codeOf(loader.requireRoom({ backup, generations: [1, 2] }));
+    const room = (backup: string) =>
+      codeOf(loader.requireRoom({ ...RESTORATION, backup, generations: [1, 2] }));
     expect(await room(RESTORATION.backup)).toBe('no error');
     expect(await room('11111111-89ab-4def-8123-456789abcdef')).toBe('conflict');
     await rowsAsOwner(
