@@ -4,7 +4,7 @@
  */
 import { execFile } from 'node:child_process';
 import { createHash, randomUUID } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,6 +13,15 @@ import { promisify } from 'node:util';
 const run = promisify(execFile);
 export const ROOT = join(import.meta.dirname, '..');
 const CACHE = join(ROOT, 'node_modules/.cache');
+
+/** Paths of the product's own sources. */
+export const SOURCES: readonly string[] = readdirSync(join(ROOT, 'src'), {
+  recursive: true,
+  encoding: 'utf8',
+})
+  .filter((name) => /^(?!store.generated).*\.ts$/u.test(name))
+  .sort()
+  .map((name) => join(ROOT, 'src', name));
 
 /** Contents of a folder, modes and all, into one that is there. */
 const copyInto = (from: string, to: string) => run('cp', ['-a', `${from}/.`, to]);

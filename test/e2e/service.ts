@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { DevelopmentIssuer } from '../../src/access/development-issuer.ts';
-import { copyTemplate } from '../cached.ts';
+import { SOURCES, copyTemplate } from '../cached.ts';
 import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
 import { assertListed } from '../contract/observed.ts';
 
@@ -206,16 +206,15 @@ async function newDataDir({ first = false, environment = {} }: ServiceOptions): 
 
 const STARTED = {
   madeFrom: [
-    ...readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
-      .filter((name) => /^(?!store.generated).*\.ts$/u.test(name))
-      .sort()
-      .map((name) => join('src', name)),
-    'scripts/launch',
-    ...readdirSync(join(root, 'prisma/migrations')).map((name) =>
-      join('prisma/migrations', name, 'migration.sql'),
-    ),
-    'package-lock.json',
-  ].map((name) => join(root, name)),
+    ...SOURCES,
+    ...[
+      'scripts/launch',
+      ...readdirSync(join(root, 'prisma/migrations')).map((name) =>
+        join('prisma/migrations', name, 'migration.sql'),
+      ),
+      'package-lock.json',
+    ].map((name) => join(root, name)),
+  ],
   fill: async (dataDir: string) => {
     const service = await TestService.start({ dataDir });
     const code = await service.stop();

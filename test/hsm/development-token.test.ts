@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from '@jest/globals';
-import { makeToken, tokenIn } from './token-fixture.ts';
+import { temporaryFolder, tokenIn } from './token-fixture.ts';
 import type { TokenFixture } from './token-fixture.ts';
 
 let fixture: TokenFixture | undefined;
@@ -13,7 +13,7 @@ afterEach(() => {
 
 describe('a development token', () => {
   it('is found again, and what a killed run left beside it is removed', async () => {
-    fixture = await makeToken();
+    fixture = await tokenIn(temporaryFolder());
     const home = join(fixture.folder, 'hsm');
     const [before] = readdirSync(join(home, 'tokens'));
     // Killed between the rename of the tokens and the removal of the staging folder.

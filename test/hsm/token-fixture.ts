@@ -1,7 +1,8 @@
 /** A SoftHSM token of a test's own, with its root, in a folder that the test removes. */
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ROOT as ROOT_FOLDER, SOURCES, copyTemplate } from '../cached.ts';
 import { findSoftHsm } from '../../src/config.ts';
 import { ensureDevelopmentToken } from '../../src/hsm/development-token.ts';
 import type { DevelopmentToken } from '../../src/hsm/development-token.ts';
@@ -37,12 +38,25 @@ export function temporaryFolder(): string {
   return mkdtempSync(join(tmpdir(), 'twofold-hsm-'));
 }
 
-/** Makes a token by the ceremonies, or copies `pattern`, which is much faster. */
+/** A copy of `pattern`, or of a token that the ceremonies made once for all tests, root and all. */
 export async function makeToken(pattern?: TokenFixture): Promise<TokenFixture> {
   const folder = temporaryFolder();
-  if (pattern !== undefined) copyToken(pattern.folder, folder);
-  return tokenIn(folder, pattern === undefined);
+  if (pattern !== undefined) cpSync(pattern.folder, folder, { recursive: true });
+  else await copyTemplate({ name: 'twofold-test-token', madeFrom: madeFrom(), fill }, folder);
+  // Which also has the configuration name this folder.
+  return tokenIn(folder, false);
 }
+
+const fill = async (folder: string): Promise<void> => {
+  await tokenIn(folder);
+};
+
+const madeFrom = (): readonly string[] => [
+  ...SOURCES,
+  softHsmModule(),
+  join(ROOT_FOLDER, 'softhsm/softhsm2.conf'),
+  join(ROOT_FOLDER, 'package-lock.json'),
+];
 
 /** A token in a folder, made there first if there is none. */
 export async function tokenIn(folder: string, withRoot = true): Promise<TokenFixture> {
@@ -68,10 +82,4 @@ export async function tokenIn(folder: string, withRoot = true): Promise<TokenFix
     open: (change = {}) => createHsm({ ...options, ...change }),
     remove: () => rmSync(folder, { recursive: true, force: true }),
   };
-}
-
-function copyToken(from: string, to: string): void {
-  cpSync(from, to, { recursive: true });
-  const conf = join(to, 'hsm', 'softhsm2.conf');
-  writeFileSync(conf, readFileSync(conf, 'utf8').replaceAll(from, to));
 }

@@ -1,20 +1,17 @@
 /** Certification requests by the service. */
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { relativeName } from '../../src/contract/csr.ts';
-import { parseRequest } from '../../src/crypto/csr.ts';
 import { ATTRIBUTE_NAMES } from '../../src/crypto/distinguished-name.ts';
-import { nativeEngine } from '../../src/crypto/native-engine.ts';
-import { decodePem } from '../../src/crypto/pem.ts';
-import { findSuite, SUITES } from '../../src/crypto/suites.ts';
-import type { SignatureSuite } from '../../src/crypto/suite.ts';
+import { SUITES } from '../../src/crypto/suites.ts';
+import { expectRequest, isRequestable } from './requested.ts';
 import { openService } from './service.ts';
 import type { Service } from './service.ts';
+import { isSlow } from './suite-life.ts';
 
-const REQUESTABLE = Object.values(SUITES).filter(
-  (suite): suite is SignatureSuite =>
-    suite.kind === 'signature' && (suite.encoding.signature?.x509 ?? null) !== null,
-);
-const NO_CONTEXT = new Uint8Array(0);
+/** The others are asked for in `every-suite.slow.test.ts`. */
+const REQUESTABLE = Object.values(SUITES)
+  .filter(isRequestable)
+  .filter((suite) => !isSlow(suite));
 const subject = [{ C: 'FI' }, { O: 'Esimerkki' }, { CN: 'release' }];
 
 it('the contract knows the attributes that the encoder knows', () => {
@@ -35,26 +32,12 @@ describe('a certification request', () => {
   });
   afterAll(() => service.stop());
 
-  it.each(REQUESTABLE.map(({ id }) => id))(
+  it.each(REQUESTABLE.map((suite) => [suite.id, suite] as const))(
     'of %s holds its key and is signed by it',
-    async (id) => {
-      const suite = findSuite(id);
-      if (suite.kind !== 'signature') throw new Error('not a signature');
+    async (id, suite) => {
       const key = `of-${id.toLowerCase()}`;
       await service.call('admin', 'POST', '/v1/admin/keys', { json: { name: key, suite: id } });
-      const alternativeNames = [{ dns: 'a.example' }, { ip: '192.0.2.7' }];
-      const { status, json } = await ask(key, { subject, alternativeNames });
-      expect(status).toBe(200);
-      expect(json).toMatchObject({ key, keyVersion: 1, suite: id });
-      const der = decodePem('CERTIFICATE REQUEST', String(json['csr']), 'The request');
-      const parsed = parseRequest(suite.encoding, der);
-      const raw = await service.call('user', 'GET', `/v1/keys/${key}/public-key?format=raw`);
-      expect(Buffer.from(parsed.publicKey).toString('base64')).toBe(raw.json['raw']);
-      const input = { message: parsed.info };
-      const { signature, publicKey } = parsed;
-      expect(await suite.signer.verify(nativeEngine, publicKey, input, NO_CONTEXT, signature)).toBe(
-        true,
-      );
+      await expectRequest(service, key, suite);
     },
   );
 

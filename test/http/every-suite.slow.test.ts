@@ -1,7 +1,8 @@
 /** As every-suite.test.ts, for the suites whose keys or signatures take seconds. */
 import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import { SUITES } from '../../src/crypto/suites.ts';
-import { TokenService, isSlow, livesOf } from './suite-life.ts';
+import { expectRequest, isRequestable } from './requested.ts';
+import { TokenService, isSlow, livesOf, nameOf } from './suite-life.ts';
 import type { Later } from './suite-life.ts';
 
 // The search for the primes of 4096 bits has no bound.
@@ -19,6 +20,7 @@ const SLOW = Object.values(SUITES).filter(isSlow);
 describe('a key of', () => {
   it.each(SLOW.map((suite) => [suite.id, suite] as const))('%s', async (_id, suite) => {
     kept.push(...(await livesOf(at, suite)));
+    if (isRequestable(suite)) await expectRequest(at.service, nameOf(suite), suite);
   });
 });
 

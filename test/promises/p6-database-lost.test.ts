@@ -19,7 +19,8 @@ import { TestService } from '../e2e/service.ts';
 import { eventually } from '../store/eventually.ts';
 import { seeded } from '../store/embedded-harness.ts';
 
-const ROUNDS = 4;
+/** One short outage and one long; P6_ROUNDS makes it more. */
+const ROUNDS = Number(process.env['P6_ROUNDS'] ?? 2);
 /** Longer than a heartbeat stands for the database, by which `/readyz` goes. */
 const LONG_MS = 5_000;
 const random = seeded(testSeed());

@@ -8,7 +8,7 @@ import { rowsAsOwner, withClient } from '../store/owner.ts';
 import { DAY, openStage, TERMS } from './stage.ts';
 import type { Stage } from './stage.ts';
 
-const KEYS = Number(process.env['TWOFOLD_DUE_KEYS'] ?? 300);
+const KEYS = Number(process.env['TWOFOLD_DUE_KEYS'] ?? 150);
 const PER_MINUTE = 120;
 
 let stage: Stage;

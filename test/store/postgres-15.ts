@@ -6,7 +6,10 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import pg from 'pg';
+import { migrate } from '../../src/store/migrate.ts';
+import { copyTemplate } from '../cached.ts';
 import { freePort } from '../free-port.ts';
+import { madeFrom } from './template.ts';
 
 /** `POSTGRES_BIN` names the programs of another version, which then stands for it. */
 const BIN = process.env['POSTGRES_BIN'] ?? '/usr/lib/postgresql/15/bin';
@@ -42,35 +45,56 @@ const connected = async (url: string): Promise<pg.Client> => {
   }
 };
 
-export const startPostgres15 = async (folder: string) => {
-  const user = asUser();
-  if (user === undefined) throw new Error('PostgreSQL 15 cannot be run here');
+const settingsFor = (port: number): readonly string[] =>
+  ['listen_addresses=127.0.0.1', 'unix_socket_directories=', `port=${port}`].flatMap((setting) => [
+    '-c',
+    setting,
+  ]);
+
+const own = (folder: string): void => {
+  const { uid, gid } = asUser() ?? {};
+  if (uid !== undefined && gid !== undefined) chownSync(folder, uid, gid);
+};
+
+const environment = { PATH: `${BIN}:/usr/bin:/bin`, LC_ALL: 'C.UTF-8' };
+
+const make = async (folder: string): Promise<void> => {
+  own(folder);
   const data = join(folder, 'data');
   mkdirSync(data, { mode: 0o700 });
-  if (user.uid !== undefined) {
-    chownSync(folder, user.uid, user.uid);
-    chownSync(data, user.uid, user.uid);
-  }
-  const env = { PATH: `${BIN}:/usr/bin:/bin`, LC_ALL: 'C.UTF-8' };
+  own(data);
   const initial = ['-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C.UTF-8', '-N'];
-  await run(join(BIN, 'initdb'), ['-D', data, ...initial], { ...user, env, cwd: folder });
-  writeFileSync(join(data, 'postgresql.auto.conf'), '');
+  const options = { ...asUser(), env: environment, cwd: folder };
+  await run(join(BIN, 'initdb'), ['-D', data, ...initial], options);
+  // Nothing here outlives the machine, and a killed server loses nothing by it.
+  writeFileSync(join(data, 'postgresql.auto.conf'), 'fsync = off\n');
+  const server = await startIn(folder);
+  try {
+    const admin = await connected(server.url('postgres', 'postgres'));
+    await admin.query('create role twofold_owner login; create role twofold_app login');
+    await admin.query('create database twofold owner twofold_owner');
+    await admin.end();
+    await migrate({ url: server.ownerUrl, version: '0.0.0-test' });
+  } finally {
+    await server.stop();
+  }
+};
+
+const startIn = async (folder: string) => {
+  const data = join(folder, 'data');
   const port = await freePort();
-  const settings = ['listen_addresses=127.0.0.1', 'unix_socket_directories=', `port=${port}`];
   const started = () => {
-    const flags = settings.flatMap((setting) => ['-c', setting]);
-    const options = { ...user, env, cwd: folder, stdio: 'ignore' } as const;
-    return spawn(join(BIN, 'postgres'), ['-D', data, ...flags], options);
+    const options = { ...asUser(), env: environment, cwd: folder, stdio: 'ignore' } as const;
+    return spawn(join(BIN, 'postgres'), ['-D', data, ...settingsFor(port)], options);
   };
   let server = started();
   let exit = once(server, 'exit');
   const url = (role: string, database: string) =>
     `postgresql://${role}:none@127.0.0.1:${port}/${database}`;
-  const admin = await connected(url('postgres', 'postgres'));
-  await admin.query('create role twofold_owner login; create role twofold_app login');
-  await admin.query('create database twofold owner twofold_owner');
-  await admin.end();
+  const ready = async () => (await connected(url('postgres', 'postgres'))).end();
+  await ready();
   return {
+    url,
     ownerUrl: url('twofold_owner', 'twofold'),
     appUrl: url('twofold_app', 'twofold'),
     port,
@@ -82,11 +106,19 @@ export const startPostgres15 = async (folder: string) => {
       writeFileSync(join(data, 'standby.signal'), '');
       server = started();
       exit = once(server, 'exit');
-      await (await connected(url('postgres', 'postgres'))).end();
+      await ready();
     },
     stop: async () => {
       server.kill('SIGINT');
       await exit;
     },
   };
+};
+
+/** A migrated cluster in an empty folder, copied from one that is made once. */
+export const startPostgres15 = async (folder: string) => {
+  if (asUser() === undefined) throw new Error('PostgreSQL 15 cannot be run here');
+  const files = [...madeFrom(), join(BIN, 'postgres'), import.meta.filename];
+  await copyTemplate({ name: 'twofold-test-postgres-15', madeFrom: files, fill: make }, folder);
+  return startIn(folder);
 };

@@ -17,7 +17,8 @@ const fill = async (folder: string): Promise<void> => {
   }
 };
 
-const madeFrom = () =>
+/** Files that decide what a migrated database holds. */
+export const madeFrom = () =>
   [
     ...readdirSync(MIGRATIONS).map((name) => join(MIGRATIONS, name, 'migration.sql')),
     join(ROOT, 'src/store/embedded-cluster.ts'),
