@@ -6,7 +6,8 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
-import { classify, isDiskFull, storeError } from './outcome.ts';
+import type { Leave } from './circuit.ts';
+import { CircuitOpen, classify, isDiskFull, storeError } from './outcome.ts';
 import type { Outcome, Phase } from './outcome.ts';
 import type { GuardedClient, GuardedPool } from './pool.ts';
 
@@ -54,6 +55,32 @@ const send = async <Row extends pg.QueryResultRow>(
   return client.query<Row>({ ...query, values: [...values] });
 };
 
+/** Whether commits of this role, given up or not, have waited for a standby for so many ms. */
+const WAITING = `select exists (
+    select from pg_stat_activity
+    where usename = current_user and wait_event = 'SyncRep'
+      and query_start < clock_timestamp() - $1 * interval '1 millisecond'
+  ) as waiting`;
+
+/**
+ * The circuit may have opened while a commit waited for its connection; and a probe that waited as the
+ * commits before it still do would only add to them.
+ *
+ * @throws CircuitOpen
+ */
+const assertHeldNoMore = async (
+  { circuit, statementDeadlineMs }: GuardedPool,
+  client: Connection,
+  { isProbe }: Leave,
+): Promise<void> => {
+  if (!isProbe) {
+    if (circuit.open) throw new CircuitOpen('commits are held back');
+    return;
+  }
+  const { rows } = await client.query<{ waiting: boolean }>(WAITING, [statementDeadlineMs / 2]);
+  if (rows[0]?.waiting !== false) throw new CircuitOpen('commits wait for a standby');
+};
+
 /** One attempt: `work` gets a connection and moves `phase` on; any error destroys the connection. */
 const attempt = async <T>(
   pool: GuardedPool,
@@ -61,21 +88,24 @@ const attempt = async <T>(
 ): Promise<T> => {
   let phase: Phase = 'connect';
   let client: Connection | undefined;
-  let report: ((outcome: Outcome | 'applied') => void) | undefined;
+  let leave: Leave | undefined;
   try {
-    report = pool.circuit.enter();
+    leave = pool.circuit.enter();
     client = (await pool.connect()) as unknown as Connection;
     phase = 'open';
+    await assertHeldNoMore(pool, client, leave);
     const result = await work(client, (next) => {
       phase = next;
     });
     client.release();
-    report('applied');
+    leave.report('applied');
     return result;
   } catch (error) {
-    client?.release(error instanceof Error ? error : true);
+    // Nothing was sent that could have left the connection in doubt.
+    if (error instanceof CircuitOpen) client?.release();
+    else client?.release(error instanceof Error ? error : true);
     const outcome = classify(error, phase);
-    report?.(outcome);
+    leave?.report(outcome);
     throw new Attempt(error, outcome);
   }
 };

@@ -4,6 +4,8 @@ import { OutcomeUnknown } from '../../src/outcome.ts';
 import { onMajor15 } from './majors.ts';
 import { withClient } from './owner.ts';
 import { batch, openInstance, rejection } from './samples.ts';
+import { createPool } from '../../src/store/pool.ts';
+import { COMMITTED, commitStatement } from '../../src/store/transaction.ts';
 import { readReplication } from '../../src/store/replication.ts';
 import { eventually } from './eventually.ts';
 
@@ -66,5 +68,38 @@ onMajor15('a missing standby', (test) => {
     await eventually(async () => (await audit.leafAt(lane, 1)) !== null);
     expect(await audit.leafAt(lane, 1)).toEqual(sent.entries[0]?.leaf);
     expect(await audit.append(sent)).toEqual({ epoch });
+  }, 30_000);
+
+  it('keeps no more connections of those who gave up than there were when commits were held back', async () => {
+    const { appUrl } = test.database();
+    const pool = createPool({ url: appUrl, max: 4, statementDeadlineMs: 300 });
+    const waiting = async () => {
+      const sql = `select count(*)::int as n from pg_stat_activity where wait_event = 'SyncRep'`;
+      return (await pool.query<{ n: number }>(sql)).rows[0]?.n;
+    };
+    const commit = () =>
+      commitStatement(pool, `select 1 from ${COMMITTED}`, [], { deadlineMs: 400 });
+    try {
+      await commit();
+      await administer('nobody');
+      const until = performance.now() + 4_000;
+      const writers = Array.from({ length: 12 }, async () => {
+        while (performance.now() < until) await rejection(commit());
+      });
+      await Promise.all(writers);
+      expect(pool.circuit.open).toBe(true);
+      const left = await waiting();
+      expect(left).toBeGreaterThanOrEqual(4);
+      // Four at once until the fifth gave up; one more may have had leave before.
+      expect(left).toBeLessThanOrEqual(9);
+      await rejection(commit());
+      expect(await waiting()).toBe(left);
+      await administer('');
+      await eventually(async () => (await waiting()) === 0);
+      await commit();
+      expect(pool.circuit.open).toBe(false);
+    } finally {
+      await pool.end();
+    }
   }, 30_000);
 });

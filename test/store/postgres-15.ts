@@ -66,8 +66,7 @@ const make = async (folder: string): Promise<void> => {
   const initial = ['-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C.UTF-8', '-N'];
   const options = { ...asUser(), env: environment, cwd: folder };
   await run(join(BIN, 'initdb'), ['-D', data, ...initial], options);
-  // Nothing here outlives the machine, and a killed server loses nothing by it.
-  writeFileSync(join(data, 'postgresql.auto.conf'), 'fsync = off\n');
+  writeFileSync(join(data, 'postgresql.auto.conf'), '');
   const server = await startIn(folder);
   try {
     const admin = await connected(server.url('postgres', 'postgres'));
