@@ -285,10 +285,7 @@ export interface KeyStore {
   countersAbove(limit: number, most: number): Promise<readonly UseCounter[]>;
   /** Durable before a token object is made, so that a crash leaves a trace of what to remove. */
   intendTokenObject(intent: Attested<TokenIntent>): Promise<void>;
-  /**
-   * Claims the intents of one token whose instance is closed, fenced or dead: their makers can no
-   * longer complete them, and their objects are orphans.
-   */
+  /** Claims intents of one token whose instance is closed, fenced or dead: it completes none, their objects are orphans. */
   abandonIntents(
     installation: string,
     tokenSerial: string,

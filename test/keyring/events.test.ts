@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { OPERATIONS } from '../../src/access/grant.ts';
 import type { ChangeRun, PreparedChange } from '../../src/keyring/operations.ts';
-import { EVENT_TYPES, eventsOf } from '../../src/keyring/events.ts';
+import { EVENT_TYPES, eventsOf, withListedLabels } from '../../src/keyring/events.ts';
 import { aKey, aRun, openWorld, toSuite } from './world.ts';
 import type { World } from './world.ts';
 
@@ -83,6 +83,13 @@ describe('the events of changes', () => {
     expect(created).toMatchObject({ type: 'key.created' });
     expect(created?.data['labelNames']).toEqual(['owner', 'team']);
     expect(event?.data['labelNames']).toEqual(created?.data['labelNames']);
+    // As events were stored before; what is no list is shown as it stands.
+    const stored = { version: 1, suite: 'A256GCM' };
+    expect(withListedLabels({ ...stored, labelNames: '["a","b"]' })).toEqual({
+      ...stored,
+      labelNames: ['a', 'b'],
+    });
+    expect(withListedLabels({ labelNames: '["a"' })).toEqual({ labelNames: '["a"' });
     const all = JSON.stringify(world.store.rows.events);
     expect(all).toContain('"owner"');
     expect(all).not.toMatch(/hush|secretive|concealed/);
