@@ -54,11 +54,18 @@ export function nameOf(id: string, at: Date): string {
   return `${time}-${id.slice(0, 8)}`;
 }
 
-/** Removes what killed runs left; only for who knows that none runs. */
-export async function removePartial(folder: string): Promise<readonly string[]> {
+/** Begins the names of what an installation writes: others may keep theirs in the same folder. */
+const partialOf = (installation: string): string => `${PARTIAL}${installation}.`;
+
+/** Removes what killed runs of the installation left; only for who knows that none of its own runs. */
+export async function removePartial(
+  folder: string,
+  installation: string,
+): Promise<readonly string[]> {
   return filed('The folder of backups cannot be used', async () => {
     await mkdir(folder, { recursive: true, mode: FOLDER_MODE });
-    const left = (await readdir(folder)).filter((name) => name.startsWith(PARTIAL));
+    const own = partialOf(installation);
+    const left = (await readdir(folder)).filter((name) => name.startsWith(own));
     for (const name of left) await rm(join(folder, name), { recursive: true, force: true });
     return left;
   });
@@ -84,8 +91,11 @@ export class NewFolder {
     this.#temporary = temporary;
   }
 
-  static async make(within: string, id: string): Promise<NewFolder> {
-    const temporary = join(within, `${PARTIAL}${id}`);
+  static async make(
+    within: string,
+    { installation, id }: { readonly installation: string; readonly id: string },
+  ): Promise<NewFolder> {
+    const temporary = join(within, `${partialOf(installation)}${id}`);
     await filed('The folder of the backup cannot be made', () =>
       mkdir(temporary, { mode: FOLDER_MODE }),
     );

@@ -62,10 +62,10 @@ export async function takeBackup(parts: TakeParts, wanted: Wanted): Promise<Take
   let target: NewFolder | undefined;
   try {
     const escrows = await escrowsFor(snapshot, publicKey, parts.lastingMac);
-    await removePartial(folder);
+    await removePartial(folder, parts.installation);
     await wanted.onSnapshot?.(snapshot);
     const id = wanted.id ?? randomUUID();
-    target = await NewFolder.make(folder, id);
+    target = await NewFolder.make(folder, { installation: parts.installation, id });
     const written = await writeContent(parts, wanted, { snapshot, target, id });
     const manifest: Manifest = {
       ...factsOf(parts, snapshot, { id, entries }),

@@ -12,6 +12,7 @@
  */
 import { randomUUID } from 'node:crypto';
 
+import { checkPublicKey } from '../crypto/curve.ts';
 import { concatBytes, lengthPrefixed, uint16, uint32, utf8 } from '../crypto/bytes.ts';
 import type { Engine } from '../crypto/engine.ts';
 import type { HsmKeySpec } from '../crypto/hsm-key.ts';
@@ -33,7 +34,7 @@ const FORMAT = 1;
 export const IMPORT_LIFETIME_MS = 3_600_000;
 const ID_BYTES = 16;
 const PREFIX_BYTES = 1 + ID_BYTES + 2 + 4;
-const IMPORTING: HsmKeySpec = { kind: 'ec', curve: 'P-256', use: 'derive' };
+const IMPORTING = { kind: 'ec', curve: 'P-256', use: 'derive' } as const satisfies HsmKeySpec;
 const TEXT = /^[A-Za-z0-9_-]{1,4096}$/u;
 
 export interface ImportParts {
@@ -264,6 +265,12 @@ export function toUnwrap(
     throw new TwofoldError('import_invalid', 'The envelope holds no wrapped key.');
   }
   const peer = Uint8Array.from(content.subarray(0, PEER_LENGTH));
+  try {
+    checkPublicKey(IMPORTING.curve, peer);
+  } catch (cause) {
+    const detail = 'The ephemeral key before the wrapped key is no point of P-256.';
+    throw new TwofoldError('import_invalid', detail, { cause });
+  }
   return {
     key: { id: `import/${id}/importing`, spec: IMPORTING, material: importing },
     peer,

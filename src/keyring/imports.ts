@@ -139,6 +139,10 @@ export class ImportAdministration implements KeyImports {
     await this.#requireNewName(namespace, name);
     const opened = await openParameters(this.#parts, input.parameters, { namespace, suite, now });
     try {
+      // Where it is real, the write says so in the transaction that makes the key.
+      if (run.dryRun && (await this.#parts.store.isImportUsed(opened.id))) {
+        throw new TwofoldError('import_parameters_used');
+      }
       const key = keyOf(input, { namespace, purpose, now });
       const make = (request: MaterialRequest) => this.#material(opened, input, request);
       const parts = { ...this.#parts, maker: { make } };

@@ -1,14 +1,14 @@
 /**
  * What the keyring asks of its storage. Implemented by `store/` on PostgreSQL.
  *
- * Rows come back with their MAC unverified: the keyring checks it (`keyring/row-mac.ts`) before
- * anything is decided on them.
+ * Rows come back with their MAC unverified: the keyring checks it (`row-mac.ts`) before it decides on them.
  */
 import type { NewLogKeys } from '../audit/key-ports.ts';
 import type { CommitOutcome, PreparedEntry } from '../audit/ports.ts';
 import type { ApprovalWrite } from './approval-ports.ts';
 import type { Attested } from './attested.ts';
 import type { NewEvent } from './event-ports.ts';
+import type { UsedImports } from './import-ports.ts';
 import type { Usage } from './lifecycle.ts';
 import type { OrderReads } from './order-ports.ts';
 import type { Key, KeyVersion, Tombstone } from './model.ts';
@@ -235,7 +235,7 @@ export interface KeyPlace {
   readonly namespace: string;
 }
 
-export interface KeyStore {
+export interface KeyStore extends UsedImports {
   /**
    * By name or alias, or by UUID; one consistent snapshot of key and versions, read at `epoch` or a later
    * security epoch and in a transaction that commits, which no old primary can: `database_unavailable`.

@@ -19,11 +19,12 @@ import { UsageCounters } from '../keyring/usage.ts';
 import { seedOf } from '../recovery/shares.ts';
 import { besides, deviceBeside, instanceBeside, operator, storeBeside } from './beside.ts';
 import { readShares } from './recovery-command.ts';
-import { restoreBackup } from './restore-command.ts';
+import { restoreBackup, signerOf } from './restore-command.ts';
 import { takeOne } from './taking-backups.ts';
 import { Unwinding } from './unwinding.ts';
 
 const CREATE_FLAGS = { entries: 'value' } as const;
+const LIST_FLAGS = { trust: 'value' } as const;
 const VERIFY_FLAGS = { trust: 'value', share: 'list' } as const;
 const COPY_FLAGS = { trust: 'value', to: 'value' } as const;
 const RESTORE_FLAGS = {
@@ -35,7 +36,7 @@ const RESTORE_FLAGS = {
 
 export const BACKUP_USAGE = `usage: twofold backup COMMAND …
   create [--entries tail|all]                            takes a backup into the configured folder
-  list FOLDER                                            the backups of a folder, oldest first
+  list FOLDER [--trust FILE]                             the backups of a folder, oldest first
   verify FOLDER [--trust FILE] [--share FILE]…           whether one is whole: in full with enough shares
   copy FOLDER --to FOLDER [--trust FILE]                 into another folder; goes on where it was cut off
   restore FOLDER --share FILE… --so-pin-file FILE [--trust FILE] [--older]
@@ -111,7 +112,9 @@ function trustOf({ values }: ParsedFlags): readonly Vkey[] | null {
   const file = values.get('trust')?.[0];
   if (file === undefined) return null;
   if (!existsSync(file)) throw refuse(`${file} is not there.`);
-  return parseVkeys(readFileSync(file, 'utf8'));
+  const vkeys = parseVkeys(readFileSync(file, 'utf8'));
+  if (vkeys.length > 0) return vkeys;
+  throw refuse(`${file} names no verifier key: "twofold audit keys" prints those of the log.`);
 }
 
 const shown = ({ id, takenAt, installation, generations, entries, log, tables }: Manifest) => ({
@@ -132,8 +135,10 @@ async function manifestOf(path: string, trust: readonly Vkey[] | null): Promise<
 }
 
 async function list(argv: readonly string[], print: (line: string) => void): Promise<void> {
-  for (const path of await backupsIn(folderOf(parseFlags(argv, {})))) {
-    const line = await manifestOf(path, null).then(shown, (error: unknown) => {
+  const parsed = parseFlags(argv, LIST_FLAGS);
+  const trust = trustOf(parsed);
+  for (const path of await backupsIn(folderOf(parsed))) {
+    const line = await manifestOf(path, trust).then(shown, (error: unknown) => {
       if (!TwofoldError.is(error)) throw error;
       return { problem: error.message, code: error.code };
     });
@@ -152,8 +157,8 @@ async function verify(argv: readonly string[], print: (line: string) => void): P
     wipe(seed ?? undefined);
     await backup.close();
   }
-  const { vouched, manifest } = backup;
-  const signedBy = `${vouched.ed25519.name}+${vouched.ed25519.keyId}`;
+  const { manifest } = backup;
+  const signedBy = signerOf(backup);
   const verified = seed === null ? 'signatures and content, unopened' : 'everything';
   const trusted = parsed.values.has('trust');
   print(JSON.stringify({ verified, signedBy, trusted, ...shown(manifest) }, null, 2));

@@ -43,6 +43,9 @@ export interface RestoreWanted {
 export interface Restored extends RestoredFacts {
   readonly backup: string;
   readonly takenAt: string;
+  /** The verifier key that it says; whether `--trust` named it. */
+  readonly signedBy: string;
+  readonly trusted: boolean;
   readonly generations: readonly number[];
   /** The log goes on from here, and names it in its first entry. */
   readonly log: { readonly origin: string | null; readonly size: number; readonly root: string };
@@ -73,6 +76,7 @@ export async function restoreBackup(
   });
   const backup = await openBackup(nativeEngine, path, trust);
   unwinding.add('backup', () => backup.close());
+  if (trust === null) tell(untrusted(backup));
   tell('verifying the backup');
   // All of it: what is damaged is found while the token has no root of it.
   await verifyContent(nativeEngine, backup, seed);
@@ -112,13 +116,21 @@ export async function restoreBackup(
   const stored = await store.logKeys.read();
   const left = stored.keys.filter(({ value }) => value.material?.custody === 'hsm-token');
   return {
-    ...{ backup: id, takenAt, generations },
+    ...{ backup: id, takenAt, signedBy: signerOf(backup), trusted: trust !== null, generations },
     log: { origin: log.origin, size: log.size, root: log.root },
     ...facts,
     seenBeyond: beyond,
     logKeysLeft: left.map(({ value }) => `${value.zone} ${value.kind} ${value.id}`),
   };
 }
+
+export const signerOf = ({ vouched: { ed25519 } }: Pick<OpenBackup, 'vouched'>): string =>
+  `${ed25519.name}+${ed25519.keyId}`;
+
+/** The content says nothing of who wrote it: whoever has the public recovery key makes one that opens. */
+const untrusted = (backup: OpenBackup): string =>
+  `without --trust nothing but the backup itself says who signed it (${signerOf(backup)}): ` +
+  'compare that with the keys that you kept of the log, or name their file with --trust';
 
 /** A start that refuses is no surprise then; to give up what was lost stays the operator's own word. */
 function tellBeyond(

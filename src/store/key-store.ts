@@ -144,6 +144,13 @@ export const createKeyStore = (
     return rows.rows.length > 0;
   },
 
+  isImportUsed: async (id) => {
+    const row = await lookups.run(() =>
+      read(() => prisma.used_import.findUnique({ where: { id } })).catch(refuse),
+    );
+    return row !== null;
+  },
+
   certificateChain: async (keyId, version) => {
     const key_id_version = { key_id: keyId, version };
     const row = await lookups.run(() =>

@@ -16,7 +16,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 
 import { formatVkey } from '../../src/audit/tree/vkey.ts';
 import { attested } from '../../src/backup/escrow-mac.ts';
@@ -329,6 +329,18 @@ describe('a restore of an older backup', () => {
     writeFileSync(trust, [ed25519, mlDsa44].map(({ vkey }) => `${formatVkey(vkey)}\n`).join(''));
     await expect(restoreIn('forged')).rejects.toThrow('is newer');
     await expect(restoreIn('forged', '--trust', trust)).rejects.toThrow(/no-share/u);
+    const listed = async (...flags: string[]) => {
+      const lines: { readonly path: string; readonly code?: string }[] = [];
+      await offlineBackupCommand(['list', join(folder, 'forged'), ...flags], (line) =>
+        lines.push(JSON.parse(line) as (typeof lines)[number]),
+      );
+      return Object.fromEntries(lines.map(({ path, code }) => [basename(path), code]));
+    };
+    const [ours, theirs] = [basename(taken.path), basename(forged.path)];
+    expect(await listed()).toEqual({ [ours]: undefined, [theirs]: undefined });
+    expect(await listed('--trust', trust)).toEqual({ [ours]: undefined, [theirs]: 'forbidden' });
+    writeFileSync(trust, '# none yet\n');
+    await expect(listed('--trust', trust)).rejects.toThrow('names no verifier key');
   });
 
   it('is none where what is newer is of another installation', async () => {
@@ -397,10 +409,15 @@ describe('the command of a restore', () => {
     });
     const shares = shareFiles.slice(0, 2).flatMap((file) => ['--share', file]);
     const argv = ['restore', path, ...shares, '--so-pin-file', join(dataDir, 'so.pin')];
-    const silent = () => undefined;
-    const code = await codeOf(backupCommand(config, argv, { print: silent, complain: silent }));
+    const print = () => undefined;
+    const complain = (line: string) => complaints.push(line);
+    const code = await codeOf(backupCommand(config, argv, { print, complain }));
     return [code, readdirSync(dataDir)];
   };
+  let complaints: string[] = [];
+  beforeEach(() => {
+    complaints = [];
+  });
 
   it('leaves token and database of a place in use as they are', async () => {
     const applied = () => rowsAsOwner(databases.first, 'select name from public.twofold_migration');
@@ -425,6 +442,14 @@ describe('the command of a restore', () => {
       flip(join(copy, 'content'), length - 20);
     });
     expect(await restoreInto('new', databases.second, path)).toEqual(['integrity_failed', []]);
+    // Nobody who is trusted was named.
+    const backup = await openBackup(nativeEngine, taken.path, null);
+    const { ed25519 } = backup.vouched;
+    await backup.close();
+    expect(complaints).toEqual([
+      expect.stringContaining(`who signed it (${ed25519.name}+${ed25519.keyId})`),
+      'verifying the backup',
+    ]);
   });
 });
 

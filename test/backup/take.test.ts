@@ -1,7 +1,8 @@
 /** What keeps a backup from being published, over a snapshot of nothing. */
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 
 import { afterEach, beforeEach, expect, it } from '@jest/globals';
 
@@ -59,6 +60,18 @@ async function take(
 it('is published where nothing does', async () => {
   await take({ onSnapshot: () => Promise.resolve() });
   expect([readdirSync(folder).length, closed]).toEqual([1, 1]);
+});
+
+it('is published beside what others write into the same folder, which stays', async () => {
+  const [own, other] = ['01234567-89ab-4def-8123-456789abcdef', randomUUID()];
+  const theirs = `.partial-${other}.${randomUUID()}`;
+  for (const name of [`.partial-${own}.${randomUUID()}`, theirs]) {
+    mkdirSync(join(folder, name));
+    writeFileSync(join(folder, name, 'content'), 'half');
+  }
+  const taken = await take({});
+  expect(readdirSync(folder).toSorted()).toEqual([theirs, basename(taken.path)]);
+  expect(readdirSync(join(folder, theirs))).toEqual(['content']);
 });
 
 it('is a row of it that cannot be written: nothing is begun', async () => {

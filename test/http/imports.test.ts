@@ -48,7 +48,13 @@ interface ToImport {
   readonly publicKey: Uint8Array | null;
 }
 
-async function sealed(given: Given, { suite: id, key, publicKey }: ToImport, trailing = 0) {
+/** `alter`: what somebody puts in the place of the content. */
+async function sealed(
+  given: Given,
+  { suite: id, key, publicKey }: ToImport,
+  trailing = 0,
+  alter = (content: Buffer) => content,
+) {
   const suite = findSuite(id);
   const binding = { id: given.id, namespace: 'default', suite, publicKey };
   const secret = SecretBytes.copyOf(key);
@@ -57,7 +63,8 @@ async function sealed(given: Given, { suite: id, key, publicKey }: ToImport, tra
     importingKey === null
       ? secret
       : SecretBytes.own(wrapForHsm(binding, Buffer.from(importingKey, 'base64'), secret));
-  const content = SecretBytes.own(Buffer.concat([inner.reveal(), Buffer.alloc(trailing)]));
+  const whole = Buffer.concat([inner.reveal(), Buffer.alloc(trailing)]);
+  const content = SecretBytes.own(alter(whole));
   const target = Buffer.from(given.envelope.publicKey, 'base64');
   return sealImport(nativeEngine, target, binding, content);
 }
@@ -190,6 +197,8 @@ describe('what is refused', () => {
     expect(replayed.headers.get('idempotency-replayed')).toBe('true');
     const again = await post(body('twice', given, key, envelope));
     expect(again.json['code']).toBe('import_parameters_used');
+    const dry = await post(body('twice', given, key, envelope), '?dryRun=true');
+    expect([dry.status, dry.json['code']]).toEqual([again.status, 'import_parameters_used']);
     expect(service.drafts.at(-1)).toMatchObject({ outcome: 'import_parameters_used' });
     await absent('twice');
     const other = await parametersOf(key.suite);
@@ -278,6 +287,21 @@ describe('what is refused', () => {
     expect((await post(body('x', given, other, envelope))).json['code']).toBe('import_invalid');
     const large = await post({ ...body('x', given, key, randomBytes(8193)) });
     expect(large.json['code']).toBe('invalid_value');
+    // An ephemeral key that is no point of the curve, and one of another form.
+    for (const [at, byte] of [
+      [20, 0xff],
+      [0, 0x02],
+    ] as const) {
+      const off = await sealed(given, key, 0, (content) => {
+        content[at] = (content[at] ?? 0) ^ byte;
+        return content;
+      });
+      const { json } = await post(body('x', given, key, off));
+      expect([json['code'], json['detail']]).toEqual([
+        'import_invalid',
+        expect.stringContaining('no point of P-256'),
+      ]);
+    }
     await absent('x');
     // What was refused has used nothing up.
     expect((await post(body('x', given, key, envelope))).status).toBe(201);

@@ -321,6 +321,10 @@ export class MemoryStore
     );
   }
 
+  isImportUsed(id: string): Promise<boolean> {
+    return this.#do('isImportUsed', () => this.rows.usedImports.has(id));
+  }
+
   dropIntent(objectId: Uint8Array): Promise<void> {
     return this.#do('dropIntent', () => {
       this.rows.intents.delete(hex(objectId));
