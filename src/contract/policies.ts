@@ -87,7 +87,10 @@ const changed = z
     locksOut: z
       .literal(true)
       .optional()
-      .meta({ description: 'Nobody, or not who asks for it, could change policies after it; it takes an approval.' }),
+      .meta({
+        description:
+          'Nobody, or not who asks for it, could change policies after it; it takes an approval.',
+      }),
     dryRun: z.literal(true).optional(),
   })
   .meta({ id: 'ChangedPolicies' });

@@ -28,7 +28,8 @@ export function lockedOut(
   const decided = asksNobody(principal) ? null : authorMay(grant, after, now);
   if (decided === true) return null;
   const compiled = [...after.values()].map((policy) => compileStored(namespace, policy));
-  if (!mayBeDone('policies.change', namespace, compiled)) return 'Nobody could change policies any more.';
+  if (!mayBeDone('policies.change', namespace, compiled))
+    return 'Nobody could change policies any more.';
   return decided === null ? null : 'Who asks for it could not change policies any more.';
 }
 

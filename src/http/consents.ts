@@ -24,7 +24,11 @@ export class Consents {
   }
 
   /** Whether the approver's issuer is one still, and says of its principals what it said then. */
-  async stands(namespace: string, { issuer }: Pick<Principal, 'issuer'>, at: Date): Promise<boolean> {
+  async stands(
+    namespace: string,
+    { issuer }: Pick<Principal, 'issuer'>,
+    at: Date,
+  ): Promise<boolean> {
     if (this.#deps.issuers.names.includes(issuer)) return true;
     const found = await this.#stored(namespace, issuer);
     if (found === null || found.member.at.getTime() > at.getTime()) return false;

@@ -232,7 +232,11 @@ describe('the command', () => {
 
   it('waits for an approval where a rule asks for one, and sends the same once it is given', async () => {
     const rule = '/v1/admin/approval-rules/imports';
-    const made = await service.request('PUT', rule, { guards: ['keys.import'], needed: 1, mayLockOut: true });
+    const made = await service.request('PUT', rule, {
+      guards: ['keys.import'],
+      needed: 1,
+      mayLockOut: true,
+    });
     expect(made.status).toBe(200);
     const asked = await twofold(...of('c.pem', '--name', 'approved'));
     expect([asked.status, asked.out]).toEqual([3, '']);

@@ -48,7 +48,9 @@ const end = (by: string, id: unknown, how: 'deny' | 'withdraw') =>
   as(by, 'POST', `${APPROVALS}/${String(id)}/${how}`, { json: { reason: 'changed my mind' } });
 const under = (id: unknown) => ({ 'twofold-approval': String(id) });
 /** A change that others agree to where a rule asks for it. */
-async function agreed(change: (headers: Record<string, string>) => Promise<Called>): Promise<Called> {
+async function agreed(
+  change: (headers: Record<string, string>) => Promise<Called>,
+): Promise<Called> {
   const asked = await change({});
   if (asked.status !== 202) return asked;
   for (const by of ['bob', 'carol']) await approve(by, asked.json['id']);

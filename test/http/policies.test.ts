@@ -254,7 +254,8 @@ describe('policies', () => {
     }
     for (const [name, cedar] of Object.entries({
       role: 'forbid (principal in Role::"operator", action, resource);',
-      method: 'forbid (principal, action, resource) when { context.authentication.method == "mtls" };',
+      method:
+        'forbid (principal, action, resource) when { context.authentication.method == "mtls" };',
     })) {
       expect([name, (await put(site, name, { cedar })).status]).toEqual([name, 200]);
     }

@@ -464,7 +464,8 @@ describe('every route, as the contract says it', () => {
 
   it('a key leaves, sealed to its recipient and approved', async () => {
     const rule = { guards: ['keys.export'], needed: 1, mayLockOut: true };
-    await go('putApprovalRule', '/v1/admin/approval-rules/exports', rule);
+    const rulePath = '/v1/admin/approval-rules/exports';
+    const made = await go('putApprovalRule', rulePath, rule);
     const key = { name: 'leaving', suite: 'ML-DSA-65', exportable: true };
     await go('createKey', '/v1/admin/keys', key);
     const pq = await nativeEngine.mlKem.generate('ML-KEM-768');
@@ -478,6 +479,14 @@ describe('every route, as the contract says it', () => {
     await go('approveApproval', `/v1/admin/approvals/${id}/approve`, undefined, { headers: other });
     const { json } = await go('exportKey', path, body, { headers: { 'twofold-approval': id } });
     expect(json).toMatchObject({ key: 'leaving', recipient: { suite: 'MLKEM768-P256' } });
+    // While it stands, issuers, policies and denials would wait for others too.
+    const tag = { 'if-match': made.headers.get('etag') ?? '' };
+    const end = await service.call('admin', 'DELETE', rulePath, { headers: tag });
+    const ending = String(end.json['id']);
+    const consent = `/v1/admin/approvals/${ending}/approve`;
+    await service.call(null, 'POST', consent, { headers: other });
+    const gone = { ...tag, 'twofold-approval': ending };
+    expect((await service.call('admin', 'DELETE', rulePath, { headers: gone })).status).toBe(200);
   });
 
   it('gives keys of a namespace policies by their labels', async () => {
