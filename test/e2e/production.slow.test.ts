@@ -493,7 +493,15 @@ describe('a production service', () => {
     expect(await refusal(own)).toMatch(/refuses us: .*certificate.*\(database_unavailable\)/u);
     const plain = settings(urls(database, 'disable'), 'data-15');
     expect(await refusal(plain)).toMatch(/refuses us: .*no encryption\. \(database_unavailable\)/u);
-    const service = new Production(trusting);
+    // The token's root is that of the database before: nothing begins over it.
+    expect(await refusal(trusting)).toMatch(/is in use, but .*\(integrity_failed\)/u);
+    const other = { ...trusting, TWOFOLD_HSM_TOKEN_LABEL: 'another' };
+    await promisify(execFile)(
+      '/bin/sh',
+      [join(project, 'scripts/twofold'), 'hsm', 'init', '--so-pin-file', file('so.pin')],
+      { cwd: folder, env: processEnvironment(other) },
+    );
+    const service = new Production(other);
     try {
       await expectServes(await service.ready(), 'over-tls');
     } finally {

@@ -15,7 +15,7 @@ import { withDatabaseOf } from './inspection.ts';
 import { TestService } from './service.ts';
 
 /** 25 in the full run. */
-const KILLS = Number(process.env['TWOFOLD_ROOT_KILLS'] ?? 5);
+const KILLS = Number(process.env['TWOFOLD_ROOT_KILLS'] ?? 3);
 const SEED = Number(process.env['TWOFOLD_ROOT_SEED'] ?? 1);
 /** So that something is left to move at each kill: a start takes seconds. */
 const KEYS = 15 + 15 * KILLS;
