@@ -148,7 +148,11 @@ export class Cluster {
     }
   }
 
-  /** Resolves once all three members run, one leads, one is synchronous, and a write goes through. */
+  /**
+   * Resolves once all three members run, one leads, both others stream from it, one of them is synchronous,
+   * and a write goes through. What the members say of themselves is not enough: one whose Patroni was
+   * stopped says that it runs until it looks, and may then have to be rewound.
+   */
   async healthy(milliseconds = READY_MS): Promise<void> {
     const until = performance.now() + milliseconds;
     for (;;) {
@@ -185,7 +189,10 @@ export class Cluster {
       await client.connect();
       await client.query('create table if not exists ready(x int)');
       await client.query('insert into ready values (1)');
-      return true;
+      const { rows } = await client.query<{ n: number }>(
+        "select count(*)::int as n from pg_stat_replication where application_name ~ '^z[123]$' and state = 'streaming'",
+      );
+      return rows[0]?.n === 2;
     } finally {
       await client.end().catch(() => undefined);
     }
