@@ -23,7 +23,7 @@ import type { Cryptoki, Handle } from './cryptoki.ts';
 import { leftBeside, writeDurably } from './durable.ts';
 import { findObjects } from './objects.ts';
 import type { RootOnToken } from './port.ts';
-import { rootsOn } from './roots.ts';
+import { forgetUse, rootsOn } from './roots.ts';
 import { attributes } from './templates.ts';
 
 const LABEL = `${NAME.tokenLabel}-join`;
@@ -146,6 +146,7 @@ function destroyPlaced({ cryptoki, session }: Bench, id: string): RootOnToken[] 
     isMarked(cryptoki, session, handle, markOf(id)),
   );
   for (const { handle } of placed) cryptoki.C_DestroyObject(session, handle);
+  for (const { root } of placed) forgetUse(cryptoki, session, root.installation);
   return placed.map(({ root }) => root);
 }
 

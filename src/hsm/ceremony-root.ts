@@ -19,7 +19,7 @@ import { pinText } from './pin.ts';
 import type { PinFile } from './pin.ts';
 import type { RootOnToken } from './port.ts';
 import type { TokenSelector } from './protocol.ts';
-import { rootId, rootsOn } from './roots.ts';
+import { forgetUse, rootId, rootsOn } from './roots.ts';
 import { attributes, plainRootTemplate, ROOT_LABEL } from './templates.ts';
 
 export interface MakeRoot {
@@ -138,6 +138,7 @@ export async function destroyRoot(
   const template = attributes({ class: CKO.SECRET_KEY, token: true, id: rootId(root) });
   const found = findObjects(cryptoki, session, template);
   for (const handle of found) cryptoki.C_DestroyObject(session, handle);
+  forgetUse(cryptoki, session, root.installation);
   return { destroyed: found.length > 0, root };
 }
 

@@ -32,7 +32,7 @@ import { findObjects, readAttribute } from './objects.ts';
 import type { PinFile } from './pin.ts';
 import type { RootOnToken } from './port.ts';
 import type { TokenSelector } from './protocol.ts';
-import { noteUse, rootId } from './roots.ts';
+import { forgetUse, noteUse, rootId } from './roots.ts';
 import { attributes } from './templates.ts';
 
 /** A root wrapped for the recovery key. Nothing in it is secret to who has not that key. */
@@ -331,10 +331,12 @@ export async function receiveRoot(
   const bench = new Bench(cryptoki, request.tokenSelector);
   const imported = request.engine.mlKem.importSeed('ML-KEM-1024', receiver.pqSeed);
   let shared: SecretBytes | undefined;
+  let isNoted = false;
   try {
     await login(cryptoki, bench.session, CKU.USER, user);
     // Before it is there: no start takes a root that came from elsewhere for a new one.
     noteUse(cryptoki, bench.session, escrow.root.installation);
+    isNoted = true;
     const there = rootOn(bench, escrow.root);
     if (there !== undefined) {
       const custody = custodyOf(cryptoki, bench.session, there);
@@ -351,10 +353,22 @@ export async function receiveRoot(
     });
     const made = settle(bench, carried, escrow.root, receiver.mark);
     return receiver.mark === undefined ? made : { ...made, ofThisOffer: true };
+  } catch (error) {
+    if (isNoted) takeNoteBack(bench, escrow.root);
+    throw error;
   } finally {
     imported.release();
     wipe(shared);
     bench.clear();
+  }
+}
+
+/** As good as may be beside the error that is on its way: a note that stays stops a start, and lets none through. */
+function takeNoteBack({ cryptoki, session }: Bench, { installation }: RootOnToken): void {
+  try {
+    forgetUse(cryptoki, session, installation);
+  } catch {
+    // The token is away: its error is the one that is thrown.
   }
 }
 

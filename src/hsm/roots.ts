@@ -52,10 +52,12 @@ export function useOfRoots(connection: Connection, installation: string, note: b
   });
 }
 
-function isUseNoted(cryptoki: Cryptoki, session: Handle, installation: string): boolean {
+const isUseNoted = (cryptoki: Cryptoki, session: Handle, installation: string): boolean =>
+  notesOf(cryptoki, session, installation).length > 0;
+
+function notesOf(cryptoki: Cryptoki, session: Handle, installation: string): Handle[] {
   const template = attributes({ class: CKO.SECRET_KEY, token: true });
-  const named = [...template, ...useName(uuidBytes(installation))];
-  return findObjects(cryptoki, session, named).length > 0;
+  return findObjects(cryptoki, session, [...template, ...useName(uuidBytes(installation))]);
 }
 
 /** Idempotent; the session is the user's. */
@@ -63,6 +65,14 @@ export function noteUse(cryptoki: Cryptoki, session: Handle, installation: strin
   if (isUseNoted(cryptoki, session, installation)) return;
   const mechanism = { mechanism: CKM.AES_KEY_GEN };
   cryptoki.C_GenerateKey(session, mechanism, useTemplate(uuidBytes(installation)));
+}
+
+/** Takes the note back where no root of the installation is on the token; the session is the user's. */
+export function forgetUse(cryptoki: Cryptoki, session: Handle, installation: string): void {
+  const isOf = ({ root }: { readonly root: RootOnToken }) => root.installation === installation;
+  if (rootsOn(cryptoki, session).some(isOf)) return;
+  for (const handle of notesOf(cryptoki, session, installation))
+    cryptoki.C_DestroyObject(session, handle);
 }
 
 /** The root's handle; `zone_lacks_material` when absent, `integrity_failed` when there are two. */
