@@ -209,7 +209,9 @@ export class Scheduler {
     const { roundKeys } = this.#options;
     if (roundKeys === 0) return;
     const now = this.#parts.clock().getTime();
-    if (this.#round === null || (this.#round.over && now - this.#round.began >= DAY_MS)) {
+    const since = this.#round === null ? DAY_MS : now - this.#round.began;
+    // A clock that was set back has left looks at times that it had reached: those keys wait for a round.
+    if (this.#round === null || (this.#round.over && (since >= DAY_MS || since < 0))) {
       this.#round = { began: now, after: null, over: false };
     }
     if (this.#round.over) return;
