@@ -161,6 +161,18 @@ export function nextDue(
     .reduce<Date | null>((first, at) => (first === null || at < first ? at : first), null);
 }
 
+/** What is planned after `now`, the earliest first, so many at most. It holds as long as what `nextDue` says. */
+export const comingActions = (
+  key: ScheduledKey,
+  policy: RotationPolicy | null,
+  now: Date,
+  most: number,
+): readonly DueAction[] =>
+  planOf(key, policy, now)
+    .filter((action) => comesAt(action, now) > now)
+    .toSorted((a, b) => a.dueAt.getTime() - b.dueAt.getTime())
+    .slice(0, most);
+
 /** Since when the action has been due; null for a rotation by use, whose moment nobody recorded. */
 export const dueSince = (action: DueAction): Date | null =>
   action.kind === 'rotate' && (action.cause === 'uses' || action.cause === 'gcm-limit')
