@@ -113,7 +113,10 @@ export const listEvents = defineRoute({
     .object({
       items: z.array(cloudEvent),
       next: z.string().meta({ description: 'Give it as `after` to go on, now or later.' }),
-      more: z.boolean().meta({ description: 'Whether to go on at once: the page is full.' }),
+      more: z.boolean().meta({
+        description:
+          'Whether to go on at once: the page is full, or of a filter as much was looked at as one request may; it can be short, or empty, then.',
+      }),
     })
     .meta({ id: 'EventPage' }),
   errors: ['not_found', 'events_expired'],

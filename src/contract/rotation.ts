@@ -120,6 +120,12 @@ const candidate = z.object({
   policy: rotationPolicy,
 });
 
+const plannedAction = z.object({
+  action: z.string(),
+  dueAt: time,
+  version: z.int().nullable(),
+});
+
 const readKey = {
   plane: 'admin',
   method: 'GET',
@@ -153,7 +159,12 @@ export const getRotation = defineRoute({
         }),
       candidates: z.array(candidate).meta({ description: 'In the order in which they win.' }),
       nextAt: time.nullable().meta({ description: 'When anything is due next; it may be past.' }),
-      due: z.array(z.object({ action: z.string(), dueAt: time, version: z.int().nullable() })),
+      due: z.array(plannedAction),
+      // Optional, so that an answer pinned before it was there is still one.
+      coming: z.array(plannedAction).optional().meta({
+        description:
+          'What is planned after now, as things stand: the earliest first, 20 at most. `notice`: it is announced.',
+      }),
       late: z.boolean().meta({ description: 'Something has been due for more than an hour.' }),
       failure: schedulerFailure.nullable().meta({
         description: 'Why the last look of the scheduler could not do what is due.',

@@ -51,7 +51,8 @@ export function keyRotationRoutes({
   return [
     route(contract.getRotation, {
       handle: async ({ grant, notes }) => {
-        const { view, effective, paused, nextAt, due, late, failure } = await rotation.ofKey(grant);
+        const { view, effective, paused, nextAt, late, failure, ...planned } =
+          await rotation.ofKey(grant);
         notes.keyId(view.key.id);
         const candidates = (effective?.candidates ?? []).map(candidateResource);
         return {
@@ -63,7 +64,8 @@ export function keyRotationRoutes({
             paused,
             candidates,
             nextAt,
-            due: due.map(dueResource),
+            due: planned.due.map(dueResource),
+            coming: planned.coming.map(dueResource),
             late,
             failure,
           },

@@ -47,9 +47,9 @@ export interface EventQuery {
 export interface EventPage {
   /** Ascending. */
   readonly items: readonly StoredEvent[];
-  /** Where to go on: of the last item, or past all that the filter let out. */
+  /** Where to go on: of the last item, or past all that was looked at. */
   readonly next: EventPlace;
-  /** Whether the page is full, so that there may be more at once. */
+  /** Whether there may be more at once: the page is full, or of a filter so much was looked at as a page may. */
   readonly more: boolean;
 }
 

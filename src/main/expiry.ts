@@ -5,7 +5,7 @@
 import type { Config } from '../config.ts';
 import type { Store } from '../store/store.ts';
 import type { Log } from '../telemetry/logs.ts';
-import { EVERY_MS, StepwiseExpiry } from './stepwise-expiry.ts';
+import { EVERY_MS, StepwiseExpiry, earlierNow } from './stepwise-expiry.ts';
 import type { Unwinding } from './unwinding.ts';
 
 /** Since an instance's last beat: long enough to find out what became of it. */
@@ -18,10 +18,13 @@ const CHECKPOINTS_KEPT = 'P2D';
 const BUCKETS_KEPT = 'PT1H';
 
 export function expireOld(store: Store, config: Config, log: Log, unwinding: Unwinding): void {
+  const clock = () => earlierNow(store.keys);
+  const expire = async (): Promise<void> => {
+    const now = await clock();
+    await Promise.all([store.expireIdempotency(now), store.expireOperations(now)]);
+  };
   const timer = setInterval(() => {
-    for (const expired of [store.expireIdempotency(), store.expireOperations()]) {
-      expired.catch((err: unknown) => log.warn({ err }, 'old records were not removed'));
-    }
+    expire().catch((err: unknown) => log.warn({ err }, 'old records were not removed'));
   }, EVERY_MS).unref();
   unwinding.add('expiry of records', () => clearInterval(timer));
   const stepwise = [
@@ -31,9 +34,8 @@ export function expireOld(store: Store, config: Config, log: Log, unwinding: Unw
     { name: 'instances', rows: store.instances, retention: INSTANCES_KEPT },
   ];
   for (const { name, rows, retention } of stepwise) {
-    const expiry = new StepwiseExpiry(rows, retention, (err) => {
-      log.warn({ err }, `old ${name} were not removed`);
-    });
+    const onFailure = (err: unknown) => log.warn({ err }, `old ${name} were not removed`);
+    const expiry = new StepwiseExpiry(rows, { retention, clock, onFailure });
     unwinding.add(`expiry of ${name}`, () => expiry.stop());
   }
 }

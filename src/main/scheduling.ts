@@ -35,7 +35,7 @@ const MARKED_KEYS = 2_000;
 
 export interface SchedulingParts {
   readonly config: Config;
-  readonly store: Pick<Store, 'scheduler' | 'orders' | 'policies'>;
+  readonly store: Pick<Store, 'scheduler' | 'orders' | 'policies' | 'keys'>;
   readonly keyring: Pick<Keyring, 'manage' | 'lifecycle' | 'read' | 'orders'>;
   readonly policies: NamespacePolicies;
   readonly namespaces: NamespacesInUse;
@@ -150,6 +150,7 @@ export function startScheduler(parts: SchedulingParts, unwinding: Unwinding): vo
       },
       act: actBy(keyring.manage, keyring.lifecycle),
       clock,
+      wallClock: () => parts.store.keys.wallClock(),
       rest: async (ms) => {
         await sleep(ms);
       },

@@ -138,7 +138,7 @@ export function dueActions(
   policy: RotationPolicy | null,
   now: Date,
 ): readonly DueAction[] {
-  const due = planOf(key, policy, now).filter(({ dueAt }) => dueAt <= now);
+  const due = planOf(key, policy, now).filter((action) => comesAt(action, now) <= now);
   const end = due.find(({ kind }) => kind === 'destroy-key');
   return end === undefined ? due : [end];
 }
@@ -157,17 +157,31 @@ export function nextDue(
 ): Date | null {
   return planOf(key, policy, now)
     .filter(counts)
-    .reduce<Date | null>(
-      (first, { dueAt }) => (first === null || dueAt < first ? dueAt : first),
-      null,
-    );
+    .map((action) => comesAt(action, now))
+    .reduce<Date | null>((first, at) => (first === null || at < first ? at : first), null);
 }
+
+/** What is planned after `now`, the earliest first, so many at most. It holds as long as what `nextDue` says. */
+export const comingActions = (
+  key: ScheduledKey,
+  policy: RotationPolicy | null,
+  now: Date,
+  most: number,
+): readonly DueAction[] =>
+  planOf(key, policy, now)
+    .filter((action) => comesAt(action, now) > now)
+    .toSorted((a, b) => a.dueAt.getTime() - b.dueAt.getTime())
+    .slice(0, most);
 
 /** Since when the action has been due; null for a rotation by use, whose moment nobody recorded. */
 export const dueSince = (action: DueAction): Date | null =>
   action.kind === 'rotate' && (action.cause === 'uses' || action.cause === 'gcm-limit')
     ? null
     : action.dueAt;
+
+/** By use it is due at once, also where the activation of the primary is dated later than now: a clock ran ahead. */
+const comesAt = (action: DueAction, now: Date): Date =>
+  dueSince(action) === null && action.dueAt > now ? now : action.dueAt;
 
 /** Everything that the facts ask for, due or not, in the order of `dueActions`. */
 function planOf(key: ScheduledKey, policy: RotationPolicy | null, now: Date): readonly DueAction[] {

@@ -307,7 +307,9 @@ export class Forecaster {
     superseded: Supersessions | null,
   ): void {
     const { dueAt, cause } = planned;
-    const at = Math.max(dueAt, this.#now);
+    const isByUse = cause === 'uses' || cause === 'gcm-limit';
+    // Of these `dueAt` says when the primary was activated, which a clock that ran ahead may have dated later than now.
+    const at = isByUse ? this.#now : Math.max(dueAt, this.#now);
     const cursor = { dueAt, keyId: facts.id };
     this.#first.offer(cursor, () => ({
       ...cursor,
@@ -317,7 +319,7 @@ export class Forecaster {
       to: suiteOfRotation(cause, facts, policy, at),
       policyRevision: policy?.revision ?? 0,
     }));
-    if (cause === 'uses' || cause === 'gcm-limit') this.#late.byUse += 1;
+    if (isByUse) this.#late.byUse += 1;
     else if (dueAt + this.#options.lateAfterMs < this.#now) {
       this.#late.count += 1;
       this.#late.oldest = Math.min(this.#late.oldest, dueAt);

@@ -7,7 +7,7 @@ import type { NamedPolicy } from '../keyring/rotation-hold.ts';
 import type { Pause } from '../keyring/rotation-policy.ts';
 import { effectivePolicy, inForce } from '../keyring/selector-policy.ts';
 import type { EffectivePolicy, SelectorPolicy } from '../keyring/selector-policy.ts';
-import { dueActions, dueSince, nextDue } from './due.ts';
+import { comingActions, dueActions, dueSince, nextDue } from './due.ts';
 import type { DueAction } from './due.ts';
 import { scheduledKey } from './scheduled-key.ts';
 import type {
@@ -23,6 +23,9 @@ import type {
 /** How long something may be due before it counts as late. */
 export const LATE_MS = 3_600_000;
 
+/** Coming actions that are told of one key. */
+const COMING = 20;
+
 export interface KeyRotation {
   readonly view: KeyView;
   readonly effective: EffectivePolicy | null;
@@ -32,6 +35,8 @@ export interface KeyRotation {
   readonly nextAt: Date | null;
   /** What is due by now. */
   readonly due: readonly DueAction[];
+  /** What comes after that, the earliest first, `COMING` at most. */
+  readonly coming: readonly DueAction[];
   /** Whether something has been due for more than an hour. */
   readonly late: boolean;
   /** Of the last look, by the scheduler. */
@@ -75,6 +80,7 @@ export class RotationReading {
       paused: pauseOf(view.key, winner, set.paused),
       nextAt: nextDue(key, policy, now),
       due,
+      coming: comingActions(key, policy, now, COMING),
       late: due.some((action) => isLate(action, now)),
       failure: (await store.scheduleOf(id))?.failure ?? null,
     };

@@ -51,6 +51,8 @@ const REST_MS = 250;
 /** Longest time in a tick without a beat; far below what makes a leader silent. */
 const BEAT_MS = 2_000;
 const DAY_MS = 86_400_000;
+/** What clocks may differ by. */
+const CLOCKS_DIFFER_MS = 60_000;
 
 export interface SchedulerOptions {
   readonly role: string;
@@ -76,6 +78,8 @@ export interface SchedulerParts {
   /** Carries out orders, with the budget that what is due has too. */
   readonly orders?: Pick<OrderRunner, 'run'>;
   readonly clock: () => Date;
+  /** By the clock of the database; null where it does not say. What has not come by both is not done. */
+  readonly wallClock: () => Promise<Date | null>;
   /**
    * Waits between two keys, so that what is due leaves the device, the database and this process to
    * those who wait for answers for half of the time at least. None: no rest.
@@ -94,6 +98,9 @@ export interface Ticked {
   /** Keys of orders that were taken up. */
   readonly ordered: number;
 }
+
+const EARLY =
+  "It is due by this server's clock, which is ahead of the database's: not before both.";
 
 /** When a key of a suspended namespace is looked at again: so long a resumed one may wait. */
 const HELD_MS = 600_000;
@@ -119,6 +126,8 @@ export class Scheduler {
   readonly #conflicts = new Map<string, number>();
   #round: { readonly began: number; readonly after: string | null; readonly over: boolean } | null =
     null;
+  /** By how much this clock is ahead of the database's, beyond what clocks may differ by, ms. */
+  #aheadMs = 0;
   /** Of rotations that cannot be halved, orders begin with every other one: 1 when it is their turn. */
   #turn = 0;
   #stopped = false;
@@ -142,6 +151,9 @@ export class Scheduler {
   async tick(): Promise<Ticked> {
     const term = await this.#parts.leader.tick();
     if (term === null) return { leads: false, looks: 0, actions: 0, failures: 0, ordered: 0 };
+    const theirs = await this.#parts.wallClock();
+    const ahead = theirs === null ? 0 : this.#parts.clock().getTime() - theirs.getTime();
+    this.#aheadMs = Math.max(0, ahead - CLOCKS_DIFFER_MS);
     await this.#goRound();
     await this.#parts.prepare?.();
     const first = await this.#carryOut(term, this.#halfOfBudget());
@@ -209,7 +221,9 @@ export class Scheduler {
     const { roundKeys } = this.#options;
     if (roundKeys === 0) return;
     const now = this.#parts.clock().getTime();
-    if (this.#round === null || (this.#round.over && now - this.#round.began >= DAY_MS)) {
+    const since = this.#round === null ? DAY_MS : now - this.#round.began;
+    // A clock that was set back has left looks at times that it had reached: those keys wait for a round.
+    if (this.#round === null || (this.#round.over && (since >= DAY_MS || since < 0))) {
       this.#round = { began: now, after: null, over: false };
     }
     if (this.#round.over) return;
@@ -293,6 +307,10 @@ export class Scheduler {
         };
         return { kind: 'done', found, actions };
       }
+      if (this.#isEarly(action, now)) {
+        failed.set(kindOf(action), new TwofoldError('conflict', EARLY));
+        continue;
+      }
       const line = this.#lineOf(action);
       if (line !== null && !line.budget.take(now.getTime())) {
         waitUntil = earliest([waitUntil, line.turnOf(look.keyId, now.getTime())]);
@@ -320,6 +338,13 @@ export class Scheduler {
   /** A notice that meets a conflict again, on a key that nobody changed, keeps nothing else from being done. */
   #isStuck({ keyId, marks }: Look, { kind }: DueAction, { code }: TwofoldError): boolean {
     return kind === 'notice' && code === 'conflict' && this.#conflicts.get(keyId) === marks;
+  }
+
+  /** Whether it is due by this clock alone; of a destruction the database itself says so. */
+  #isEarly(action: DueAction, now: Date): boolean {
+    if (action.kind === 'destroy-key' || action.kind === 'destroy-version') return false;
+    const since = dueSince(action);
+    return since !== null && since.getTime() > now.getTime() - this.#aheadMs;
   }
 
   /** Whose budget it is of; null for what an operator set in advance, which comes in its time. */

@@ -124,7 +124,7 @@ const before = ({ createdAt, id }: NonNullable<OperationQuery['after']>) => ({
 });
 
 /** `expires_at` of one that ended is as far from its end as from a running one's last step. */
-export const expireOperations = async (prisma: PrismaClient): Promise<void> => {
-  const long = new Date(Date.now() - KEPT_MS);
+export const expireOperations = async (prisma: PrismaClient, now: Date): Promise<void> => {
+  const long = new Date(now.getTime() - KEPT_MS);
   await prisma.operation.deleteMany({ where: { expires_at: { lt: long } } });
 };

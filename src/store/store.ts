@@ -102,9 +102,9 @@ export interface Store {
   /** Of the database's server, such as `18.4`. */
   serverVersion(): Promise<string>;
   /** Removes idempotency records of more than a day: repeats come within minutes. */
-  expireIdempotency(): Promise<void>;
+  expireIdempotency(now: Date): Promise<void>;
   /** Removes operations that ended, or went silent, long ago. */
-  expireOperations(): Promise<void>;
+  expireOperations(now: Date): Promise<void>;
   /** Ends the pool; calls under way fail. */
   close(): Promise<void>;
 }
@@ -140,7 +140,7 @@ export const openStore = (options: PoolOptions): Store => {
     cosignatures: createCosignatureStore(pool),
     operations: createOperationStore(pool, prisma, gates),
     orders: createOrderStore(pool),
-    expireOperations: () => expireOperations(prisma),
+    expireOperations: (now) => expireOperations(prisma, now),
     events: createEventStore(pool, gates),
     rotationScan: createRotationScan(pool, gates.searches),
     listen: (onEpoch) => listenEpoch(options, onEpoch),
@@ -150,8 +150,8 @@ export const openStore = (options: PoolOptions): Store => {
       // Distributions append a word of their own.
       return rows[0]?.server_version.split(' ')[0] ?? '';
     },
-    expireIdempotency: async () => {
-      const dayAgo = new Date(Date.now() - DAY_MS);
+    expireIdempotency: async (now) => {
+      const dayAgo = new Date(now.getTime() - DAY_MS);
       await prisma.idempotency.deleteMany({ where: { created_at: { lt: dayAgo } } });
     },
     close: async () => {

@@ -108,6 +108,32 @@ describe('the policy of a key', () => {
     }
   });
 
+  it('says what comes next of the key, in the order of time', async () => {
+    const key = `keys/${await make()}`;
+    const terms = { interval: 'P90D', retire: { after: 'P10D' } };
+    await send('PUT', `${key}/rotation-policy`, terms, '"1"');
+    await send('POST', `${key}/rotate`);
+    const deactivateAt = new Date(Date.now() + 200 * 86_400_000).toISOString();
+    await send('PUT', `${key}/versions/2/schedule`, { deactivateAt });
+    const { json } = await send('GET', `${key}/rotation-policy`);
+    const coming = json['coming'] as { action: string; dueAt: string; version: number | null }[];
+    expect(coming.map(({ action, version }) => [action, version])).toEqual([
+      ['retire', 1],
+      ['rotate', null],
+      ['deactivate', 2],
+    ]);
+    expect(coming.map(({ dueAt }) => dueAt)).toEqual(coming.map(({ dueAt }) => dueAt).toSorted());
+    expect([json['due'], json['nextAt'], coming[2]?.dueAt]).toEqual([
+      [],
+      coming[0]?.dueAt,
+      deactivateAt,
+    ]);
+    // What waits is not said to come.
+    await send('POST', `${key}/rotation-policy/pause`, { reason: 'freeze' });
+    const paused = (await send('GET', `${key}/rotation-policy`)).json;
+    expect(paused['coming']).toEqual([{ action: 'deactivate', dueAt: deactivateAt, version: 2 }]);
+  });
+
   it('is held for a key whose rotation was undone, says so, and is resumed', async () => {
     const key = `keys/${await make()}`;
     await send('PUT', `${key}/rotation-policy`, { interval: 'P90D' }, '"1"');

@@ -117,6 +117,25 @@ describe('a rotation that is due', () => {
     },
   );
 
+  it('by use comes though a clock that ran ahead dated the version', async () => {
+    const start = stage.clock.now;
+    stage.clock.now += 3_000 * DAY;
+    const id = await ruled({ maxUses: 3 });
+    const bare = await first.create({ suite: 'A256GCM' });
+    stage.clock.now = start;
+    const { scheduler } = first.scheduler();
+    await scheduler.tick();
+    for (let use = 0; use < 3; use += 1) await first.wrap(id, 'x');
+    await asOwner(
+      `insert into public.usage_counter (counter, used) values ($1, $2)
+        on conflict (counter) do update set used = excluded.used`,
+      [`${bare}/1`, 2 ** 31],
+    );
+    expect(await scheduler.tick()).toMatchObject({ actions: 2, failures: 0 });
+    expect(await runsOf(id)).toMatchObject([{ cause: 'uses' }]);
+    expect(await runsOf(bare)).toMatchObject([{ cause: 'gcm-limit' }]);
+  });
+
   it('by use comes for signatures and MACs as for wraps', async () => {
     const signer = await ruled({ maxUses: 65 }, 'MLDSA65-ECDSA-P256-SHA512');
     const mac = await ruled({ maxUses: 65 }, 'HS256');
@@ -420,6 +439,22 @@ describe('faults', () => {
     stage.clock.now += 20 * DAY;
     await scheduler.tick();
     expect((await read(id)).key.primary).toBe(4);
+    stage.clock.now = start + 3_000 * DAY;
+  });
+
+  it('of a clock that ran ahead and came back are found by the round of the process that it happened to', async () => {
+    const id = await ruled({ interval: 'P30D' });
+    const { scheduler } = first.scheduler({ roundKeys: 10_000 });
+    await scheduler.tick();
+    const start = stage.clock.now;
+    stage.clock.now += 3_000 * DAY;
+    await scheduler.tick();
+    expect((await read(id)).key.primary).toBe(2);
+    // A round takes two ticks here: one page, and one that says that there is no other.
+    for (let tick = 0; tick < 3; tick += 1) await scheduler.tick();
+    stage.clock.now = start + DAY;
+    for (let tick = 0; tick < 3; tick += 1) await scheduler.tick();
+    expect(await scheduleOf(id)).toMatchObject({ failures: 1, failure_code: 'conflict' });
     stage.clock.now = start + 3_000 * DAY;
   });
 

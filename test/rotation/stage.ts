@@ -158,6 +158,7 @@ export async function openStage(start = Date.UTC(2026, 0, 1)): Promise<Stage> {
             await store.policies.markNext(changes.marks ?? 100);
           },
           clock: () => new Date(clock.now),
+          wallClock: () => store.keys.wallClock(),
           onFailure: (keyId, error) => failures.push({ keyId, error }),
         },
         {

@@ -4,7 +4,7 @@ import { aRun, codeOf } from '../keyring/world.ts';
 import { withClient } from '../store/owner.ts';
 import { rejection } from '../store/samples.ts';
 import { setWallClock } from '../store/wall-clock.ts';
-import { DAY, openStage } from './stage.ts';
+import { DAY, openStage, TERMS } from './stage.ts';
 import type { Actor, Stage } from './stage.ts';
 
 const WANTED = { afterMs: 30 * DAY, reason: 'a drill' };
@@ -136,4 +136,39 @@ it('the server’s role destroys nothing early by statements of its own, nor rep
     language sql as $$ select timestamptz 'infinity' $$`;
   const replacing = withClient(stage.database.appUrl, (app) => app.query(replace));
   expect(await rejection(replacing)).toMatchObject({ code: '42501' });
+}, 60_000);
+
+it('a leader whose clock is a month ahead rotates, closes and ends nothing, and says so', async () => {
+  await setWallClock(stage.database, stage.clock.now);
+  const { manage, lifecycle } = first.keyring;
+  const [ruled, ending] = [await first.create(), await first.create()];
+  for (const id of [ruled, ending]) await manage.rotate(first.grant('keys.rotate', id), {}, aRun());
+  const terms = { ...TERMS, interval: 'P20D', retire: { keepVersions: null, after: 'P10D' } };
+  const setting = first.grant('keys.set-rotation', ruled);
+  await manage.changeRotation(setting, { kind: 'set', terms }, aRun());
+  const deactivateAt = new Date(stage.clock.now + 5 * DAY);
+  const schedule = first.grant('versions.schedule', ending);
+  await lifecycle.scheduleVersion(schedule, { version: 1, deactivateAt }, aRun());
+  const { scheduler } = first.scheduler();
+  await scheduler.tick();
+
+  stage.clock.now += 31 * DAY;
+  await scheduler.tick();
+  for (const id of [ruled, ending]) {
+    const { key, versions } = await viewOf(id);
+    expect(key).toMatchObject({ primary: 2, latestVersion: 2, minUsableVersion: 1 });
+    expect(versions.map(({ state }) => state)).toEqual(['active', 'active']);
+  }
+  const page = { namespace: 'default', after: null, limit: 100 };
+  const failing = await stage.store.scheduler.failing(page);
+  const ofThese = failing.filter(({ keyId }) => keyId === ruled || keyId === ending);
+  expect(ofThese.map(({ failure }) => failure?.code)).toEqual(['conflict', 'conflict']);
+  expect(ofThese[0]?.failure?.detail).toContain("ahead of the database's");
+
+  // A minute is what clocks may differ by, and what had waited is done.
+  await setWallClock(stage.database, stage.clock.now + DAY - 59_000);
+  stage.clock.now += DAY;
+  await scheduler.tick();
+  expect((await viewOf(ruled)).key).toMatchObject({ primary: 3, minUsableVersion: 2 });
+  expect((await viewOf(ending)).versions[0]).toMatchObject({ state: 'deactivated' });
 }, 60_000);

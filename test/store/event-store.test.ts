@@ -161,4 +161,34 @@ onEachMajor('events', (test: TestStore) => {
     expect(await planOf('usual')).not.toMatch(/Sort|Seq Scan/);
     expect(await planOf('rare')).toContain('event_namespace_epoch_n_idx');
   });
+
+  it('are looked at in bounded steps by a page with a filter, and none is passed over', async () => {
+    const keyId = randomUUID();
+    for (const n of [-17_777, -5_001, -3]) {
+      await asOwner(`insert into public.event
+        select ${String(n)}, 2, 'key.rotated', 'usual', '${keyId}', 'k', now(), '1-1', '{}'`);
+    }
+    const filters = [{ keyId }, { type: 'key.rotated' }, { type: 'key.rotated', keyId }];
+    for (const filter of filters) {
+      const found: number[] = [];
+      let [after, pages, more] = [{ epoch: -20_001, n: 0 } as EventPlace, 0, true];
+      while (more) {
+        const answer = await page({ namespace: 'usual', after, pageSize: 2, ...filter });
+        found.push(...answer.items.map(({ epoch }) => epoch));
+        ({ next: after, more } = answer);
+        pages += 1;
+      }
+      expect(found).toEqual([-17_777, -5_001, -3]);
+      // 19,983 events, 5,000 a page, and no page goes further because it found little.
+      expect(pages).toBeGreaterThanOrEqual(4);
+      expect(after.epoch).toBeGreaterThan(0);
+    }
+    const none = await page({
+      namespace: 'usual',
+      after: { epoch: -20_001, n: 0 },
+      until: -16_000,
+      type: 'key.destroyed',
+    });
+    expect(none).toEqual({ items: [], next: { epoch: -15_999, n: 0 }, more: false });
+  });
 });

@@ -418,7 +418,7 @@ export const LISTS: readonly List[] = [
   {
     name: 'records of repeats that expire',
     routes: [],
-    run: ({ store }) => store.expireIdempotency(),
+    run: ({ store }) => store.expireIdempotency(new Date()),
     small: [],
   },
   {

@@ -46,7 +46,7 @@ onEachMajor('operations', (test: TestStore) => {
   });
 
   it('go when they have been over for a month', async () => {
-    await test.store().expireOperations();
+    await test.store().expireOperations(new Date());
     const { operations } = test.store();
     const left = await Promise.all(
       Object.values(ids).map(async (id) => (await operations.find('default', id)) !== null),
