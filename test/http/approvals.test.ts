@@ -423,6 +423,28 @@ describe('a guarded request', () => {
   });
 });
 
+describe('what destroys', () => {
+  it('is also a compromise, which no way leads back from; what is suspended comes back', async () => {
+    await agreedRule('destroying', { guards: ['destroy'], needed: 1 });
+    const post = (path: string, headers: Record<string, string> = {}) =>
+      as('alice', 'POST', `/v1/admin/keys/k${path}`, { json: { reason: 'leaked' }, headers });
+    const fall = '/versions/1/compromise';
+    const asked = await post(fall);
+    expect([asked.status, asked.json['needed']]).toEqual([
+      202,
+      [{ rule: 'destroying', needed: 1, approved: 0 }],
+    ]);
+    expect(asked.json['preview']).toMatchObject({ state: 'compromised', dryRun: true });
+    expect((await post('/suspend')).status).toBe(200);
+    expect((await post('/resume')).status).toBe(200);
+    const { id } = asked.json;
+    expect(outcome(await post(fall, under(id)))).toEqual([409, 'approval_pending']);
+    expect((await as('alice', 'GET', '/v1/keys/k/versions/1')).json['state']).toBe('active');
+    await approve('bob', id);
+    expect(outcome(await post(fall, under(id)))).toEqual([200, 'compromised']);
+  });
+});
+
 describe('what decides whose consent counts', () => {
   const cedar = 'permit (principal, action, resource);';
 
