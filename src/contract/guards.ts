@@ -4,7 +4,7 @@
  * Some operations are those of later versions; a rule may name them from the beginning. What stops a use at
  * once is not among them: a key or version is suspended, and what was not denied is denied, by one alone. From
  * `versions.compromise` no way leads back, so it is: a suspension stops the same uses until others have agreed.
- * `denials.change` guards the end of a denial, and its being said anew; `limits.change` what lets more through;
+ * `denials.change` guards the end of a denial, and its being said anew with no more; `limits.change` what lets more through;
  * `grants.create` what lends a key to others, which a rule about policies alone would leave to one.
  */
 import { z } from 'zod';

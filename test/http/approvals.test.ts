@@ -301,6 +301,30 @@ describe('a guarded request', () => {
     expect(await deny()).toBe(201);
   });
 
+  it('is no denial of more than was denied, and is one of less', async () => {
+    await agreedRule('denying', { guards: ['denials.change'], needed: 1 });
+    const at = (ms: number) => new Date(now + ms).toISOString();
+    const deny = async (json: object) => {
+      const all = { issuer: 'https://thief.example', reason: 'a stolen key', ...json };
+      return (await as('bob', 'POST', '/v1/admin/denials', { json: all })).status;
+    };
+    const outcomes = [];
+    for (const json of [
+      { issuedBefore: at(-2_000), expiresAt: at(60_000) },
+      { issuedBefore: at(-3_000), expiresAt: at(60_000) },
+      { issuedBefore: at(-1_000), expiresAt: at(50_000) },
+      { issuedBefore: at(-1_000), expiresAt: at(60_000) },
+      { issuedBefore: at(-1_000) },
+      {},
+      { reason: 'the same, said anew' },
+      { issuedBefore: at(0) },
+      { expiresAt: at(60_000) },
+    ]) {
+      outcomes.push(await deny(json));
+    }
+    expect(outcomes).toEqual([201, 202, 202, 201, 201, 201, 202, 202, 202]);
+  });
+
   it.each(['gone', 'changed'])('does not count whose issuer is %s by then', async (how) => {
     const key = await makeKey('ES256', 'k');
     const issuer = `https://${how}.example`;
