@@ -2,8 +2,9 @@
  * What an approval rule can guard: operations, and parts of operations that have a name of their own.
  *
  * Some operations are those of later versions; a rule may name them from the beginning. What stops a use at
- * once is not among them: a key or version is suspended, and what was not denied is denied, by one alone.
- * `denials.change` guards the end of a denial, and its being said anew; `limits.change` what lets more through;
+ * once is not among them: a key or version is suspended, and what was not denied is denied, by one alone. From
+ * `versions.compromise` no way leads back, so it is: a suspension stops the same uses until others have agreed.
+ * `denials.change` guards the end of a denial, and its being said anew with no more; `limits.change` what lets more through;
  * `grants.create` what lends a key to others, which a rule about policies alone would leave to one.
  */
 import { z } from 'zod';
@@ -11,6 +12,7 @@ import { z } from 'zod';
 export const GUARDS = [
   'keys.schedule-destruction',
   'versions.schedule-destruction',
+  'versions.compromise',
   'keys.unprotect',
   'keys.update',
   'keys.set-primary',
@@ -48,7 +50,12 @@ export const DECIDING_CONSENT: ReadonlySet<Guard> = new Set<Guard>([
 
 /** Names for several of them at once. */
 export const GUARD_GROUPS = {
-  destroy: ['keys.schedule-destruction', 'versions.schedule-destruction', 'keys.export'],
+  destroy: [
+    'keys.schedule-destruction',
+    'versions.schedule-destruction',
+    'versions.compromise',
+    'keys.export',
+  ],
   govern: [
     'namespaces.change',
     'policies.change',

@@ -105,12 +105,13 @@ export class Denials {
     return this.#sets.in(namespace).of(namespace);
   }
 
-  /** Whether the namespace's own set has a denial of the target that has not ended. */
-  async isDenied(namespace: string, target: DenialTarget): Promise<boolean> {
+  /** Whether it denies more than the namespace's own set does, and nothing less: in time, and in what is older. */
+  async deniesMore(namespace: string, denial: Denial): Promise<boolean> {
     const { members } = await this.#sets.in(namespace).of(namespace);
-    const denial = members.get(denialName(target))?.value;
-    if (denial === undefined) return false;
-    return denial.expiresAt === null || this.#clock() < denial.expiresAt;
+    const before = members.get(denialName(denial.target))?.value;
+    if (before === undefined || hasEnded(before, this.#clock())) return true;
+    const [were, are] = [reachOf(before), reachOf(denial)];
+    return are.every((at, n) => at >= (were[n] ?? 0)) && are.some((at, n) => at > (were[n] ?? 0));
   }
 
   /**
@@ -203,8 +204,16 @@ function targetsOf(facts: CredentialFacts): readonly DenialTarget[] {
   ];
 }
 
-function holds({ expiresAt, issuedBefore }: Denial, { issuedAt }: CredentialFacts, now: Date) {
-  if (expiresAt !== null && now >= expiresAt) return false;
+const hasEnded = ({ expiresAt }: Pick<Denial, 'expiresAt'>, now: Date): boolean =>
+  expiresAt !== null && now >= expiresAt;
+
+/** Until when it holds, and for what was issued until when: ms. */
+const reachOf = ({ expiresAt, issuedBefore }: Denial): readonly number[] =>
+  [expiresAt, issuedBefore].map((time) => time?.getTime() ?? Infinity);
+
+function holds(denial: Denial, { issuedAt }: CredentialFacts, now: Date) {
+  const { issuedBefore } = denial;
+  if (hasEnded(denial, now)) return false;
   return issuedBefore === null || issuedAt === null || issuedAt < issuedBefore;
 }
 

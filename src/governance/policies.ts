@@ -231,7 +231,8 @@ export class Policies {
     { confirmed }: PolicyChanging,
   ): SetEdit<StoredPolicy> {
     const { namespace } = grant;
-    const after = new Map([...view.members].map(([name, { value }]) => [name, value]));
+    const stood = new Map([...view.members].map(([name, { value }]) => [name, value]));
+    const after = new Map(stood);
     for (const [name, value] of entries) {
       if (value === null) after.delete(name);
       else after.set(name, value);
@@ -244,7 +245,7 @@ export class Policies {
     const compiled = policies.map((policy) => compileStored(namespace, policy));
     const before = [...view.members.values()].map(({ value }) => compileStored(namespace, value));
     requireFewLimited(before, compiled);
-    const locked = lockedOut(grant, after, this.#clock());
+    const locked = lockedOut(grant, { before: stood, after }, this.#clock());
     if (locked === null) return { entries, detail };
     if (!confirmed) throw new TwofoldError('would_lock_out', locked);
     return { entries, detail: { ...detail, locksOut: true } };

@@ -6,7 +6,7 @@ import { asksNobody } from '../access/local-access.ts';
 import * as contract from '../contract/approvals.ts';
 import { createDenial } from '../contract/denials.ts';
 import { putLimits } from '../contract/limits.ts';
-import { targetOf } from './denials.ts';
+import { denialOf } from './denials.ts';
 import { limitsOfBody } from './limits.ts';
 import { APPROVAL_HEADER, APPROVAL_REQUIRED_HEADER } from '../contract/guards.ts';
 import { takesApproval } from '../contract/route.ts';
@@ -126,16 +126,16 @@ export class ApprovalGate {
   async #question(route: GuardedContract, { grant, params, body }: AnyCall): Promise<Question> {
     const given = { params: params as Readonly<Record<string, unknown>>, body };
     const rule = await this.#weakenedRule(route, grant.namespace, given);
-    if (await this.#deniesAnew(route, grant, body)) return { guards: [], rule };
+    if (await this.#deniesMore(route, grant, body)) return { guards: [], rule };
     if (await this.#tightensLimits(route, grant, body)) return { guards: [], rule };
     return { guards: guardsOfCall(route, body), rule };
   }
 
-  /** Whether it denies what is not denied: that waits for nobody. */
-  async #deniesAnew({ id }: GuardedContract, grant: AnyCall['grant'], body: unknown) {
+  /** Whether it denies what is not denied, and admits nothing: that waits for nobody. */
+  async #deniesMore({ id }: GuardedContract, grant: AnyCall['grant'], body: unknown) {
     if (id !== createDenial.id) return false;
-    const target = targetOf(body as Parameters<typeof targetOf>[0]);
-    return !(await this.#deps.governance.denials.isDenied(grant.namespace, target));
+    const denial = denialOf(body as Parameters<typeof denialOf>[0]);
+    return this.#deps.governance.denials.deniesMore(grant.namespace, denial);
   }
 
   /** Whether no limit lets through more than before: that waits for nobody. */

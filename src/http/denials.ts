@@ -13,7 +13,7 @@ import type { Call, GuardedRoute } from './route.ts';
 type Body = Call<typeof contract.createDenial>['body'];
 
 /** @throws TwofoldError invalid_value unless exactly one thing is named */
-export function targetOf({ tokenId, issuer, subject, certificate, serial }: Body): DenialTarget {
+function targetOf({ tokenId, issuer, subject, certificate, serial }: Body): DenialTarget {
   const named = [tokenId, issuer, certificate].filter((value) => value !== undefined).length;
   const within = [subject, serial].filter((value) => value !== undefined).length;
   if (named !== 1 || within > (issuer === undefined ? 0 : 1)) {
@@ -83,17 +83,21 @@ function readingRoutes({ governance, pageTokenKey }: Dependencies): readonly Gua
 const timeOf = (text: string | undefined): Date | null =>
   text === undefined ? null : new Date(text);
 
+/** @throws TwofoldError invalid_value */
+export function denialOf(body: Body): Denial {
+  const { reason, expiresAt, issuedBefore } = body;
+  const times = { expiresAt: timeOf(expiresAt), issuedBefore: timeOf(issuedBefore) };
+  return { target: targetOf(body), reason, ...times };
+}
+
 function changingRoutes({ governance }: Dependencies): readonly GuardedRoute[] {
   return [
     route(contract.createDenial, {
       handle: async (call) => {
-        const { reason, expiresAt, issuedBefore } = call.body;
-        const target = targetOf(call.body);
-        const times = { expiresAt: timeOf(expiresAt), issuedBefore: timeOf(issuedBefore) };
+        const denial = denialOf(call.body);
         const { members } = await governance.denials.list(call.grant);
-        const name = denialName(target);
+        const name = denialName(denial.target);
         const show = shownOf(name, () => members.get(name));
-        const denial = { target, reason, ...times };
         return answerSet(call, show, (run) => governance.denials.add(call.grant, denial, run), 201);
       },
     }),

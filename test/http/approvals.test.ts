@@ -301,6 +301,30 @@ describe('a guarded request', () => {
     expect(await deny()).toBe(201);
   });
 
+  it('is no denial of more than was denied, and is one of less', async () => {
+    await agreedRule('denying', { guards: ['denials.change'], needed: 1 });
+    const at = (ms: number) => new Date(now + ms).toISOString();
+    const deny = async (json: object) => {
+      const all = { issuer: 'https://thief.example', reason: 'a stolen key', ...json };
+      return (await as('bob', 'POST', '/v1/admin/denials', { json: all })).status;
+    };
+    const outcomes = [];
+    for (const json of [
+      { issuedBefore: at(-2_000), expiresAt: at(60_000) },
+      { issuedBefore: at(-3_000), expiresAt: at(60_000) },
+      { issuedBefore: at(-1_000), expiresAt: at(50_000) },
+      { issuedBefore: at(-1_000), expiresAt: at(60_000) },
+      { issuedBefore: at(-1_000) },
+      {},
+      { reason: 'the same, said anew' },
+      { issuedBefore: at(0) },
+      { expiresAt: at(60_000) },
+    ]) {
+      outcomes.push(await deny(json));
+    }
+    expect(outcomes).toEqual([201, 202, 202, 201, 201, 201, 202, 202, 202]);
+  });
+
   it.each(['gone', 'changed'])('does not count whose issuer is %s by then', async (how) => {
     const key = await makeKey('ES256', 'k');
     const issuer = `https://${how}.example`;
@@ -420,6 +444,28 @@ describe('a guarded request', () => {
       headers: { 'if-match': done.headers.get('etag') ?? '' },
     });
     expect(saved.status).toBe(200);
+  });
+});
+
+describe('what destroys', () => {
+  it('is also a compromise, which no way leads back from; what is suspended comes back', async () => {
+    await agreedRule('destroying', { guards: ['destroy'], needed: 1 });
+    const post = (path: string, headers: Record<string, string> = {}) =>
+      as('alice', 'POST', `/v1/admin/keys/k${path}`, { json: { reason: 'leaked' }, headers });
+    const fall = '/versions/1/compromise';
+    const asked = await post(fall);
+    expect([asked.status, asked.json['needed']]).toEqual([
+      202,
+      [{ rule: 'destroying', needed: 1, approved: 0 }],
+    ]);
+    expect(asked.json['preview']).toMatchObject({ state: 'compromised', dryRun: true });
+    expect((await post('/suspend')).status).toBe(200);
+    expect((await post('/resume')).status).toBe(200);
+    const { id } = asked.json;
+    expect(outcome(await post(fall, under(id)))).toEqual([409, 'approval_pending']);
+    expect((await as('alice', 'GET', '/v1/keys/k/versions/1')).json['state']).toBe('active');
+    await approve('bob', id);
+    expect(outcome(await post(fall, under(id)))).toEqual([200, 'compromised']);
   });
 });
 

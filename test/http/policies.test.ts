@@ -267,6 +267,30 @@ describe('policies', () => {
     expect([rule.status, code(rule)]).toEqual([400, 'invalid_value']);
   });
 
+  it('cannot take it at a date either, but for a while', async () => {
+    const site = await open();
+    const day = (days: number) => new Date(Date.now() + days * 86_400_000).toISOString();
+    const forbid = (when: string) => `forbid (principal, action, resource) when { ${when} };`;
+    const date = (days: number) => `datetime("${day(days)}")`;
+    const from = forbid(`context.time > ${date(1)}`);
+    const reckoned = forbid('context.time > datetime("2020-01-01").offset(duration("10000d"))');
+    const months = forbid(`context.time > ${date(300)} && context.time < ${date(400)}`);
+    for (const cedar of [from, reckoned, months]) {
+      const refused = await put(site, 'dated', { cedar });
+      expect([cedar, refused.status, code(refused)]).toEqual([cedar, 422, 'would_lock_out']);
+    }
+    const admin = { headers: { 'if-match': await tagOf(site, '/role-admin') } };
+    const cedar = `permit (principal in Role::"admin", action, resource) when { context.time < ${date(9)} };`;
+    const json = { cedar };
+    const until = await site.call('admin', 'PUT', `${PATH}/role-admin`, { ...admin, json });
+    expect(code(until)).toBe('would_lock_out');
+    const pause = forbid(`context.time > ${date(300)} && context.time < ${date(320)}`);
+    expect((await put(site, 'pause', { cedar: pause })).status).toBe(200);
+    // What others may until a date is not the author's right.
+    const guest = `permit (principal in Role::"guest", action, resource) when { context.time < ${date(9)} };`;
+    expect((await put(site, 'guest', { cedar: guest })).status).toBe(200);
+  });
+
   it('lock everybody out only by an approval, which shows that they would', async () => {
     const site = await open();
     const as = async (subject: string, method: string, path: string, more: CallInit = {}) => {

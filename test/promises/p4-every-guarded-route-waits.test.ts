@@ -79,6 +79,7 @@ const REQUESTS: Readonly<Record<string, (other: string) => Request | Promise<Req
   resumeRotations: () => ({ json: reason }),
   putKeyDestruction: () => ({ json: reason, params: { key: 'open' }, tag: '/v1/keys/open' }),
   putVersionDestruction: () => ({ json: reason, params: { key: 'open' }, tag: '/v1/keys/open' }),
+  compromiseVersion: () => ({ json: reason, params: { key: 'open' } }),
   createNamespace: (other) => ({ json: { name: `${other}-new` } }),
   deleteNamespace: (other) => ({ params: { namespace: other } }),
   suspendNamespace: (other) => ({ json: reason, params: { namespace: other } }),
