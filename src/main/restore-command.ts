@@ -88,7 +88,8 @@ export async function restoreBackup(
   // A wrong place stays as it is, its token above all.
   const { id: backupId, generations: placed, migrations } = backup.manifest;
   await loader.requireRoom({ backup: backupId, generations: placed, migrations });
-  await migrate({ ...owner, version: VERSION });
+  const only = (await loader.schemaOf(migrations)) ?? undefined;
+  await migrate({ ...owner, version: VERSION, only });
   // A token of development is made here, where the service would make it.
   await tokenPlace(config, SILENT, true);
   await placeRoots(config, backup, { soPinFile, shareFiles, tell });
@@ -97,6 +98,8 @@ export async function restoreBackup(
     tell(`${String(rows)} rows`),
   );
   wipe(seed);
+  // What the versions since then do to rows that are there.
+  await migrate({ ...owner, version: VERSION });
   tell('checking what was restored');
   const store = openStore({ url: urls.app, tls, caFile, max: 8 });
   unwinding.add('database pool', () => store.close());
