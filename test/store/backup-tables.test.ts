@@ -62,6 +62,32 @@ describe('the tables of a backup', () => {
     await (await openSnapshot(options, 'tail')).close();
   });
 
+  it('have each lane as far as the log took it, whatever is kept of its entries', async () => {
+    const owner = (statement: string) => withOwner(database, (client) => client.query(statement));
+    const run = (trigger: string) => `alter table public.log_run ${trigger} trigger user`;
+    const [lane] = await rowsAsOwner<{ id: number }>(
+      database,
+      `insert into public.lane (instance, kind, next) values (gen_random_uuid(), 'use', 4) returning id`,
+    );
+    const id = lane?.id ?? 0;
+    await owner(`insert into public.log_run values (0, ${String(id)}, 1, 2), (2, ${String(id)}, 3, 1);
+      insert into public.lane (instance, kind) values (gen_random_uuid(), 'change')`);
+    const snapshot = await openSnapshot({ url: database.appUrl }, 'tail');
+    const table = snapshot.tables.find(({ name }) => name === 'lane');
+    const read: unknown[] = [];
+    for await (const lines of table === undefined ? [] : snapshot.rows(table)) {
+      read.push(...lines.map((line) => JSON.parse(line) as unknown));
+    }
+    await snapshot.close();
+    const ended = { closed: true, drained: true };
+    expect(read).toMatchObject([
+      { id, kind: 'use', next: 4, ...ended },
+      { kind: 'change', next: 1, ...ended },
+    ]);
+    await owner(`${run('disable')}; delete from public.log_run; ${run('enable')};
+      delete from public.lane`);
+  });
+
   it('whose process was killed ends without another, and one that is whole at that moment says so', async () => {
     const store = openStore({ url: database.appUrl });
     const { backups } = store;
