@@ -9,7 +9,7 @@ import type { PoolOptions } from '../store/pool.ts';
 import { openStore } from '../store/store.ts';
 import type { Store } from '../store/store.ts';
 import { whenReachable } from './patience.ts';
-import { requireRestored } from './restoration.ts';
+import { requireNoneBegun, requireRestored } from './restoration.ts';
 import type { Unwinding } from './unwinding.ts';
 
 export interface DatabaseLog {
@@ -51,6 +51,7 @@ export async function prepareDatabase(
   log: DatabaseLog,
   unwinding: Unwinding,
 ): Promise<Urls> {
+  requireNoneBegun(config);
   const urls = await urlsOf(config, log, unwinding);
   const { tls, caFile } = config.database;
   if (urls.owner !== undefined) {

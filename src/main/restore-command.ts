@@ -28,6 +28,7 @@ import { ceremonyPlace } from './escrow-command.ts';
 import { logBeyond } from './log-outside.ts';
 import type { SeenBeyond } from './newest-checkpoint.ts';
 import { readShares } from './recovery-command.ts';
+import { endRestore, markRestore } from './restoration.ts';
 import { SILENT } from './silent-log.ts';
 import { PROBED_KEYS } from './taking-backups.ts';
 import type { Unwinding } from './unwinding.ts';
@@ -80,15 +81,17 @@ export async function restoreBackup(
   tell('verifying the backup');
   // All of it: what is damaged is found while the token has no root of it.
   await verifyContent(nativeEngine, backup, seed);
-  const urls = await restoreUrls(config, unwinding);
+  const { id: backupId, generations: placed, migrations } = backup.manifest;
+  const urls = await restoreUrls(config, backupId, unwinding);
   const { tls, caFile } = config.database;
   const owner = { url: urls.owner, tls, caFile };
   const loader = openLoader(owner);
   unwinding.add('owner connection', () => loader.close());
   // A wrong place stays as it is, its token above all.
-  const { id: backupId, generations: placed, migrations } = backup.manifest;
   await loader.requireRoom({ backup: backupId, generations: placed, migrations });
-  await migrate({ ...owner, version: VERSION });
+  markRestore(config, backupId);
+  const only = (await loader.schemaOf(migrations)) ?? undefined;
+  await migrate({ ...owner, version: VERSION, only });
   // A token of development is made here, where the service would make it.
   await tokenPlace(config, SILENT, true);
   await placeRoots(config, backup, { soPinFile, shareFiles, tell });
@@ -97,6 +100,8 @@ export async function restoreBackup(
     tell(`${String(rows)} rows`),
   );
   wipe(seed);
+  // What the versions since then do to rows that are there.
+  await migrate({ ...owner, version: VERSION });
   tell('checking what was restored');
   const store = openStore({ url: urls.app, tls, caFile, max: 8 });
   unwinding.add('database pool', () => store.close());
@@ -110,6 +115,7 @@ export async function restoreBackup(
   const parts = { store: store.keys, hsm, engine: nativeEngine, root, uses };
   const facts = await checkRestored(parts, probes, PROBED_KEYS);
   await loader.verified();
+  endRestore(config);
   const { id, takenAt, generations, log } = backup.manifest;
   const beyond = await logBeyond({ config, store, root, log: SILENT });
   tellBeyond(beyond, log.size, tell);
@@ -153,12 +159,13 @@ function tellBeyond(
 }
 
 /** In development the database is made here, where the service would make it. */
-async function restoreUrls(config: Config, unwinding: Unwinding) {
+async function restoreUrls(config: Config, backup: string, unwinding: Unwinding) {
   if (config.database.url !== undefined || hasEmbedded(config.dataDir)) {
     return databaseUrls(config, unwinding);
   }
   const folder = await lockDataFolder(config.dataDir);
   unwinding.add('data folder', () => folder.release());
+  markRestore(config, backup);
   const started = await startEmbedded({ dataDir: config.dataDir });
   unwinding.add('embedded database', () => started.stop());
   return { app: started.appUrl, owner: started.ownerUrl };

@@ -54,6 +54,11 @@ export interface BackupLoader {
    *   backup was retired since it was restored, or where the backup is of a newer version than this one
    */
   requireRoom(wanted: RoomWanted): Promise<void>;
+  /**
+   * The migrations after which rows are written that were read after these: later ones come after the rows, because
+   * they may change rows that are there. Null where the schema is there already, and goes on by all.
+   */
+  schemaOf(migrations: readonly string[]): Promise<ReadonlySet<string> | null>;
   /** Null in a database that was never restored. */
   restoration(): Promise<Restoration | null>;
   /**
@@ -70,6 +75,7 @@ export const openLoader = (options: PoolOptions): BackupLoader => {
   const pool = createPool({ ...options, max: 1, statementDeadlineMs: STATEMENT_MS });
   return {
     requireRoom: (wanted) => once(pool, (sql) => requireRoom(sql, wanted)),
+    schemaOf: (migrations) => once(pool, (sql) => schemaOf(sql, new Set(migrations))),
     restoration: () => once(pool, restorationOf),
     load: (restoration, write) =>
       once(pool, async (sql) => {
@@ -203,6 +209,14 @@ const appliedMigrations = async (sql: Sql): Promise<readonly string[]> => {
   if (tables[0]?.made !== true) return [];
   const { rows } = await sql.query<{ name: string }>('select name from public.twofold_migration');
   return rows.map(({ name }) => name);
+};
+
+const schemaOf = async (
+  sql: Sql,
+  migrations: ReadonlySet<string>,
+): Promise<ReadonlySet<string> | null> => {
+  const applied = await appliedMigrations(sql);
+  return applied.every((name) => migrations.has(name)) ? migrations : null;
 };
 
 const requireMigrations = (wanted: readonly string[], here: readonly string[]): void => {

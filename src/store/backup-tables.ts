@@ -29,11 +29,20 @@ const TAIL = `select e.* from public.log_head h
   join public.entry e on e.lane = r.lane and e.n >= r.from_n and e.n < r.from_n + r.count
     and r.first + e.n - r.from_n >= h.size / 256 * 256`;
 
+/**
+ * Whoever verifies the log compares it with the rows of its lanes. Of entries that had no index nothing is kept,
+ * so that each lane ends with its last one that has: nothing of it is waited for, and nothing is added.
+ */
+const LANES_TAKEN = `select l.id, l.instance, l.kind, l.opened_at, true as closed, true as drained,
+    coalesce((select r.from_n + r.count from public.log_run r where r.lane = l.id
+      order by r.from_n desc limit 1), 1) as next
+  from public.lane l`;
+
 /** Rows in another form than they stand; a table that is not named here is kept as it is. */
 const SELECTED: Readonly<Record<EntriesKept, Readonly<Record<string, string>>>> = {
   tail: {
     entry: TAIL,
-    lane: `select l.* from public.lane l where false`,
+    lane: LANES_TAKEN,
     log_checkpoint: `select c.* from public.log_checkpoint c join public.log_head h using (size)`,
     log_cosignature: `select c.* from public.log_cosignature c join public.log_head h using (size)`,
   },

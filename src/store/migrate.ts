@@ -47,6 +47,8 @@ export interface MigrateOptions extends Pick<PoolOptions, 'tls' | 'caFile'> {
   readonly dir?: string | undefined;
   /** The oldest file that a program has to know to run on what this call makes; `NEEDED` unless told. */
   readonly needed?: string | undefined;
+  /** Those that are applied; all that are new unless told. */
+  readonly only?: ReadonlySet<string> | undefined;
 }
 
 interface Migration {
@@ -190,7 +192,7 @@ const applyAll = async (
 };
 
 /**
- * Brings the database to the schema of this program.
+ * Brings the database to the schema of this program, or as far towards it as `only` says.
  *
  * @returns the names of the files that this call applied.
  * @throws TwofoldError `conflict` when the database was migrated by a newer version for which this one
@@ -198,7 +200,8 @@ const applyAll = async (
  *   `storage_full` as everywhere in the store.
  */
 export const migrate = async (options: MigrateOptions): Promise<readonly string[]> => {
-  const files = readMigrations(options.dir ?? MIGRATIONS);
+  const { dir, only } = options;
+  const files = readMigrations(dir ?? MIGRATIONS).filter(({ name }) => only?.has(name) ?? true);
   const pool = createPool({ ...options, max: 1, statementDeadlineMs: MIGRATION_MS });
   try {
     const client = await pool.connect().catch((error: unknown) => {

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { LEFT, keptTables } from '../../src/store/backup-tables.ts';
 import { openLoader } from '../../src/store/backup-load.ts';
 import { openSnapshot } from '../../src/store/backup-snapshot.ts';
+import { migrate, migrationNames } from '../../src/store/migrate.ts';
 import { openStore } from '../../src/store/store.ts';
 import { codeOf } from '../keyring/world.ts';
 import { startTestDatabase } from './database.ts';
@@ -26,6 +27,8 @@ const RESTORATION = {
   migrations: ['0001_initial'],
   lastLane: 2000,
 };
+
+const KEY = '0fedcba9-89ab-4def-8123-456789abcdef';
 
 describe('the tables of a backup', () => {
   it('are all but those that are left out by name, which all exist', async () => {
@@ -57,6 +60,32 @@ describe('the tables of a backup', () => {
     }
     await snapshot.close();
     await (await openSnapshot(options, 'tail')).close();
+  });
+
+  it('have each lane as far as the log took it, whatever is kept of its entries', async () => {
+    const owner = (statement: string) => withOwner(database, (client) => client.query(statement));
+    const run = (trigger: string) => `alter table public.log_run ${trigger} trigger user`;
+    const [lane] = await rowsAsOwner<{ id: number }>(
+      database,
+      `insert into public.lane (instance, kind, next) values (gen_random_uuid(), 'use', 4) returning id`,
+    );
+    const id = lane?.id ?? 0;
+    await owner(`insert into public.log_run values (0, ${String(id)}, 1, 2), (2, ${String(id)}, 3, 1);
+      insert into public.lane (instance, kind) values (gen_random_uuid(), 'change')`);
+    const snapshot = await openSnapshot({ url: database.appUrl }, 'tail');
+    const table = snapshot.tables.find(({ name }) => name === 'lane');
+    const read: unknown[] = [];
+    for await (const lines of table === undefined ? [] : snapshot.rows(table)) {
+      read.push(...lines.map((line) => JSON.parse(line) as unknown));
+    }
+    await snapshot.close();
+    const ended = { closed: true, drained: true };
+    expect(read).toMatchObject([
+      { id, kind: 'use', next: 4, ...ended },
+      { kind: 'change', next: 1, ...ended },
+    ]);
+    await owner(`${run('disable')}; delete from public.log_run; ${run('enable')};
+      delete from public.lane`);
   });
 
   it('whose process was killed ends without another, and one that is whole at that moment says so', async () => {
@@ -152,6 +181,41 @@ describe('loading', () => {
     await rowsAsOwner(database, 'create schema public');
     const loader = openLoader({ url: database.ownerUrl });
     await loader.requireRoom({ ...RESTORATION, generations: [1] });
+    await loader.close();
+  });
+
+  it('writes rows of an older version into its own schema, for later migrations to change', async () => {
+    const url = database.ownerUrl;
+    // Before the archive had its row, and what is due for a key its namespace.
+    const migrations = migrationNames().filter((name) => name < '0035');
+    const loader = openLoader({ url });
+    await loader.requireRoom({ ...RESTORATION, migrations, generations: [1] });
+    const only = await loader.schemaOf(migrations);
+    expect([...(only ?? [])]).toEqual(migrations);
+    await migrate({ url, version: '0.0.0-test', only: only ?? undefined });
+    await loader.load({ ...RESTORATION, migrations }, async (target) => {
+      await target.table({ name: 'namespace', columns: ['name'] });
+      await target.row('{"name":"default"}');
+      const key = {
+        ...{ id: KEY, namespace: 'default', name: 'old', purpose: 'wrap', labels: {} },
+        ...{ deletion_protection: false, min_usable_version: 1, latest_version: 1, revision: 1 },
+        ...{ created_at: '2026-11-29T12:00:00Z', mac: '\\x' },
+        ...{ publish: false, aliases: [], origin: 'generated' },
+      };
+      await target.table({ name: 'key', columns: Object.keys(key) });
+      await target.row(JSON.stringify(key));
+      await target.table({ name: 'key_schedule', columns: ['key_id', 'marks', 'failures'] });
+      await target.row(JSON.stringify({ key_id: KEY, marks: 1, failures: 0 }));
+    });
+    // A run that was killed here goes on with the same.
+    expect(await loader.schemaOf(migrations)).toEqual(new Set(migrations));
+    await migrate({ url, version: '0.0.0-test' });
+    expect(await loader.schemaOf(migrations)).toBeNull();
+    const [row] = await rowsAsOwner<{ namespace: string; until: string }>(
+      database,
+      `select s.namespace, a.until from public.key_schedule s cross join public.log_archive a`,
+    );
+    expect(row).toEqual({ namespace: 'default', until: '0' });
     await loader.close();
   });
 });
