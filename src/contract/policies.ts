@@ -84,13 +84,10 @@ const changed = z
   .object({
     setRevision: z.int(),
     changes: z.array(difference),
-    locksOut: z
-      .literal(true)
-      .optional()
-      .meta({
-        description:
-          'Nobody, or not who asks for it, could change policies after it; it takes an approval.',
-      }),
+    locksOut: z.literal(true).optional().meta({
+      description:
+        'Nobody, or not who asks for it, could change policies after it; it takes an approval.',
+    }),
     dryRun: z.literal(true).optional(),
   })
   .meta({ id: 'ChangedPolicies' });

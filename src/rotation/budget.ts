@@ -40,6 +40,12 @@ export class Budget {
     return new Date(Math.ceil(now + missing * this.apartMs));
   }
 
+  /** No turn that was given and stands is later: a clock that was set back takes those of its future. */
+  reservedUntil(now: number): number {
+    this.left(now);
+    return Math.ceil(this.#reserved);
+  }
+
   /** When there will be one for who finds none: those who wait come one after the other, and once. */
   reserve(now: number): Date {
     this.#reserved = Math.max(this.#reserved, now) + this.apartMs;
@@ -61,7 +67,9 @@ export class Line {
 
   /** When it is the key's turn, and once that has passed when the next one may be made. */
   turnOf(keyId: string, now: number): Date {
-    const turn = this.#turns.get(keyId) ?? this.budget.reserve(now);
+    const kept = this.#turns.get(keyId);
+    const isOfNow = kept !== undefined && kept.getTime() <= this.budget.reservedUntil(now);
+    const turn = isOfNow ? kept : this.budget.reserve(now);
     this.#keep(keyId, turn);
     return turn.getTime() > now ? turn : this.budget.next(now);
   }

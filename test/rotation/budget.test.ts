@@ -1,6 +1,6 @@
 /** The rotations of a minute: spread over it, and reserved one after the other. */
 import { describe, expect, it } from '@jest/globals';
-import { Budget } from '../../src/rotation/budget.ts';
+import { Budget, Line } from '../../src/rotation/budget.ts';
 
 const MINUTE = 60_000;
 
@@ -34,5 +34,15 @@ describe('the rotations of a minute', () => {
     budget.reserve(100 * MINUTE);
     budget.take(MINUTE);
     expect(budget.reserve(MINUTE).getTime()).toBe(MINUTE + 1_000);
+  });
+
+  it('keep a place in the line, but for one in a future that the clock was set back from', () => {
+    const line = new Line(new Budget(60));
+    const turn = (key: string, at: number) => line.turnOf(key, at).getTime() - at;
+    expect([turn('a', 100 * MINUTE), turn('b', 100 * MINUTE)]).toEqual([1_000, 2_000]);
+    expect([turn('b', 100 * MINUTE), turn('a', 100 * MINUTE)]).toEqual([2_000, 1_000]);
+    expect([turn('b', MINUTE), turn('a', MINUTE), turn('b', MINUTE)]).toEqual([
+      1_000, 2_000, 1_000,
+    ]);
   });
 });

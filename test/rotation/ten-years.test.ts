@@ -154,10 +154,16 @@ describe('ten years', () => {
 
   it('keep three versions of the key that keeps three, and announce each of its rotations once', async () => {
     const { key, versions } = await read('kept');
-    const rotations = of('kept', 'rotate/').length;
-    expect(key.minUsableVersion).toBe(key.latestVersion - 2);
-    expect(versions.slice(-3).map(({ state }) => state)).toEqual(['active', 'active', 'active']);
-    expect(new Set(versions.slice(0, -3).map(({ state }) => state))).toEqual(
+    const done = of('kept', 'rotate/');
+    const rotations = done.length;
+    // What the last rotation pushes out is closed once its notice has passed, which may be after the ten years.
+    const closed = (done.at(-1)?.done_at.getTime() ?? 0) + 14 * DAY < END;
+    const kept = closed ? 3 : 4;
+    expect(key.minUsableVersion).toBe(key.latestVersion - kept + 1);
+    expect(versions.slice(-kept).map(({ state }) => state)).toEqual(
+      Array.from({ length: kept }, () => 'active'),
+    );
+    expect(new Set(versions.slice(0, -kept).map(({ state }) => state))).toEqual(
       new Set(['deactivated']),
     );
     const notices = of('kept', 'notice/rotation/').length;
