@@ -201,13 +201,12 @@ export class Approvals {
       const eligible =
         rules.length === 0 || rules.some(({ value }) => isEligible(value, grant.principal));
       if (!eligible) throw new TwofoldError('forbidden', 'The rules name other approvers.');
-      const known = before.approvers.some(
-        (each) => each.issuer === issuer && each.subject === subject,
+      // Said again it is a consent of now: what made the earlier one worthless is over by then.
+      const others = before.approvers.filter(
+        (each) => each.issuer !== issuer || each.subject !== subject,
       );
       const at = this.#parts.clock();
-      const approvers = known
-        ? before.approvers
-        : [...before.approvers, { issuer, subject, method, roles, at }];
+      const approvers = [...others, { issuer, subject, method, roles, at }];
       const state = isSatisfied(tallyOf(rules, approvers)) ? 'approved' : 'pending';
       return { ...before, approvers, state };
     });

@@ -339,6 +339,7 @@ describe('a guarded request', () => {
       .setIssuer(issuer)
       .setAudience('kms')
       .setSubject('partner')
+      .setIssuedAt()
       .setExpirationTime('10m')
       .sign(key.privateKey);
     const consent = async (id: unknown) => {
@@ -368,6 +369,10 @@ describe('a guarded request', () => {
     expect(ended.status).toBe(200);
     expect(outcome(await unprotect('alice', under(id)))).toEqual([409, 'approval_pending']);
     expect(await isProtected()).toBe(true);
+    // Said again, by who is vouched for as the issuer is now, it counts.
+    const again = how === 'gone' ? [401, 'token_invalid'] : [200, 'approved'];
+    expect(outcome(await consent(id))).toEqual(again);
+    expect((await unprotect('alice', under(id))).status).toBe(how === 'gone' ? 409 : 200);
   });
 
   it('is refused as the request itself would be', async () => {
