@@ -79,9 +79,12 @@ function requireTrusted({ ed25519, mlDsa44 }: Vouched, trust: readonly Vkey[] | 
   if (trust === null) return;
   const known = new Set(trust.map(formatVkey));
   if (known.has(formatVkey(ed25519)) && known.has(formatVkey(mlDsa44))) return;
+  const why = trust.some(({ name }) => name === ed25519.name)
+    ? 'the keys of the log changed since they were noted, or somebody else uses its name'
+    : 'it is of another installation';
   throw new TwofoldError(
     'forbidden',
-    `The backup is signed by ${ed25519.name}, with keys that are not trusted: it is of another installation.`,
+    `The backup is signed by ${ed25519.name}, with keys that are not trusted: ${why}.`,
   );
 }
 

@@ -1,5 +1,5 @@
 /** `twofold backup …`: takes, lists, verifies and restores backups. What it prints is JSON, a line each. */
-import { existsSync, readFileSync, realpathSync } from 'node:fs';
+import { readFileSync, realpathSync } from 'node:fs';
 import { dirname } from 'node:path';
 
 import { parseVkeys } from '../audit/tree/vkey.ts';
@@ -76,7 +76,7 @@ export async function backupCommand(
   }
   const path = folderOf(parsed);
   const trust = trustOf(parsed);
-  if (!parsed.values.has('older')) await requireNewest(path, trust);
+  if (!parsed.values.has('older')) await requireNewest(path, trust, complain);
   const wanted = { path, soPinFile, shareFiles, trust };
   const result = await withUnwinding((unwinding) =>
     restoreBackup(config, wanted, unwinding, (line) => complain(line)),
@@ -111,8 +111,14 @@ function folderOf({ positional }: ParsedFlags): string {
 function trustOf({ values }: ParsedFlags): readonly Vkey[] | null {
   const file = values.get('trust')?.[0];
   if (file === undefined) return null;
-  if (!existsSync(file)) throw refuse(`${file} is not there.`);
-  const vkeys = parseVkeys(readFileSync(file, 'utf8'));
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    const { code = 'unknown error' } = error as NodeJS.ErrnoException;
+    throw refuse(`${file} cannot be read: ${code}.`);
+  }
+  const vkeys = parseVkeys(text);
   if (vkeys.length > 0) return vkeys;
   throw refuse(`${file} names no verifier key: "twofold audit keys" prints those of the log.`);
 }
@@ -178,18 +184,30 @@ async function copy(argv: readonly string[], print: (line: string) => void): Pro
 
 /**
  * An older one is restored only by who says so: what came between would be lost for nothing. What nobody who is
- * trusted has signed holds up no restore.
+ * trusted has signed holds up no restore, and is told: the keys of the log may have changed since they were noted.
  */
-async function requireNewest(path: string, trust: readonly Vkey[] | null): Promise<void> {
+async function requireNewest(
+  path: string,
+  trust: readonly Vkey[] | null,
+  tell: (line: string) => void,
+): Promise<void> {
   const { id, takenAt, installation } = await manifestOf(path, trust);
   for (const other of (await backupsIn(dirname(path))).toReversed()) {
-    const found = await manifestOf(other, trust).catch(() => null);
+    const trusted = await manifestOf(other, trust).catch(() => null);
+    const found = trusted ?? (await manifestOf(other, null).catch(() => null));
     const newer =
       found !== null &&
       found.id !== id &&
       found.installation === installation &&
       found.takenAt > takenAt;
     if (!newer) continue;
+    if (trusted === null) {
+      tell(
+        `${other} says that it is newer (${found.takenAt}), and is signed with keys that --trust does not name: ` +
+          'where the keys of the log changed since, add them to that file, and restore that one',
+      );
+      continue;
+    }
     throw new TwofoldError(
       'conflict',
       `${other} is newer (${found.takenAt}, this one ${takenAt}): restore that, or say --older.`,

@@ -297,13 +297,14 @@ describe('a backup', () => {
 });
 
 describe('a restore of an older backup', () => {
+  let told: string[] = [];
   /** By the command, up to its shares, which are not there: nothing behind them is touched. */
   const restoreIn = (place: string, ...more: string[]) => {
     const path = join(folder, place, basename(taken.path));
     const flags = ['--share', join(folder, 'no-share'), '--so-pin-file', join(folder, 'no-pin')];
-    const silent = () => undefined;
     const config = {} as Config;
-    const out = { print: silent, complain: silent };
+    told = [];
+    const out = { print: () => undefined, complain: (line: string) => told.push(line) };
     return backupCommand(config, ['restore', path, ...flags, ...more], out);
   };
   const placed = (place: string, ...backups: readonly Taken[]) => {
@@ -328,7 +329,15 @@ describe('a restore of an older backup', () => {
     const trust = join(folder, 'trust');
     writeFileSync(trust, [ed25519, mlDsa44].map(({ vkey }) => `${formatVkey(vkey)}\n`).join(''));
     await expect(restoreIn('forged')).rejects.toThrow('is newer');
+    expect(told).toEqual([]);
     await expect(restoreIn('forged', '--trust', trust)).rejects.toThrow(/no-share/u);
+    // It may be the installation's own, under keys of the log that came later.
+    expect(told).toEqual([
+      expect.stringContaining(`${basename(forged.path)} says that it is newer`),
+    ]);
+    await expect(openBackup(nativeEngine, forged.path, [ed25519.vkey])).rejects.toThrow(
+      'the keys of the log changed',
+    );
     const listed = async (...flags: string[]) => {
       const lines: { readonly path: string; readonly code?: string }[] = [];
       await offlineBackupCommand(['list', join(folder, 'forged'), ...flags], (line) =>
@@ -341,6 +350,7 @@ describe('a restore of an older backup', () => {
     expect(await listed('--trust', trust)).toEqual({ [ours]: undefined, [theirs]: 'forbidden' });
     writeFileSync(trust, '# none yet\n');
     await expect(listed('--trust', trust)).rejects.toThrow('names no verifier key');
+    await expect(listed('--trust', folder)).rejects.toThrow('cannot be read: EISDIR');
   });
 
   it('is none where what is newer is of another installation', async () => {
