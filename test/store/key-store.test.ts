@@ -523,7 +523,9 @@ const lists = (test: TestStore): void => {
     const turned = { ...row, revision: 2, labels: { at: 'b', kept: 'k' }, suspension };
     await changes.commit([{ kind: 'update-key', row: attested(turned), expected: 1 }]);
     expect(await foundBy()).toEqual(['b', 'kept', 'both', 'suite', 'suspended']);
-    const awaiting = { ...turned, revision: 3, labels: {}, destruction: due };
+    // Asked for now, as the database requires of a change, and due at once.
+    const destruction = { ...due, requestedAt: new Date() };
+    const awaiting = { ...turned, revision: 3, labels: {}, destruction };
     await changes.commit([{ kind: 'update-key', row: attested(awaiting), expected: 2 }]);
     const gone: Destroyed = {
       ...{ keyId: row.id, version: 1, suite: 0x0301, createdAt: version.createdAt },
