@@ -173,8 +173,8 @@ describe('P1: with PIN and database', () => {
       }
       return found;
     });
-    // The root, the X25519 half, and what signs checkpoints of the log.
-    expect({ keys, gained }).toEqual({ keys: 3, gained: [] });
+    // The root, the X25519 half, what signs checkpoints of the log, and the note that the root is in use.
+    expect({ keys, gained }).toEqual({ keys: 4, gained: [] });
   }, 60_000);
 
   it('the database does not hold what it would take to unseal without the token', async () => {
