@@ -177,7 +177,8 @@ export class Incarnation {
       this.#end = endOf(found, known);
       if (this.#end !== null) {
         this.lease.forfeit();
-        const silentMs = began - this.#lastBeat;
+        // Until now: who fenced it waited a whole grace, for part of which this heartbeat may have waited.
+        const silentMs = performance.now() - this.#lastBeat;
         const { graceMs = 0 } = this.#options;
         const lapsed = this.#end === 'fenced' && graceMs > 0 && silentMs >= graceMs;
         this.#options.onEnd(this.#end, lapsed);

@@ -2,6 +2,7 @@
 import { cp, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { afterEach, beforeEach, expect, it } from '@jest/globals';
 
@@ -84,6 +85,20 @@ onEmbedded('an incarnation', (test) => {
       ['fenced', 'fenced'],
       [false, true],
     ]);
+  });
+
+  it('counts the silence until the heartbeat is answered that finds it fenced, and not until it is sent', async () => {
+    const { id } = await start(home, { graceMs: 1_600 });
+    await eventually(async () => Number((await row(id))?.beat) >= 2);
+    await withOwner(test.database(), async (owner) => {
+      await owner.query('begin');
+      await owner.query('update public.instance set fenced = true where id = $1', [id]);
+      // The next one is sent after a second, and waits for the row.
+      await sleep(1_900);
+      await owner.query('commit');
+    });
+    await eventually(async () => ends.length > 0);
+    expect([ends, lapses]).toEqual([['fenced'], [true]]);
   });
 
   it('closes its predecessor in the same folder at once', async () => {
