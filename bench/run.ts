@@ -344,7 +344,7 @@ const { values, positionals } = parseArgs({
     workers: { type: 'string', default: '1' },
     keys: { type: 'string', default: '1000000' },
     entries: { type: 'string', default: '2000000' },
-    requests: { type: 'string', default: '200' },
+    requests: { type: 'string', default: '1000' },
     rate: { type: 'string', default: '20000' },
     only: { type: 'string' },
     json: { type: 'string' },

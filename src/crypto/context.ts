@@ -11,7 +11,6 @@
  * Unicode normalisation; a string with a lone surrogate has no UTF-8 form and is refused.
  */
 import { TwofoldError } from '../errors.ts';
-import { concatBytes, lengthPrefixed, uint16, uint32, utf8 } from './bytes.ts';
 
 export const MAX_CONTEXT_PAIRS = 16;
 /** Names and values together, UTF-8 bytes. */
@@ -27,17 +26,20 @@ export interface WrapContext {
 const NO_CONTEXT = new Uint8Array(6);
 const NO_BYTES = new Uint8Array(0);
 
-interface EncodedPair {
+interface Pair {
+  /** UTF-8. */
   readonly name: Uint8Array;
-  readonly value: Uint8Array;
+  readonly value: string;
+  /** Bytes of it in UTF-8. */
+  readonly length: number;
 }
 
-function encodePair(name: string, value: string): EncodedPair {
+function pairOf(name: string, value: string): Pair {
   if (name === '') throw new TwofoldError('invalid_value', 'encryptionContext has an empty name.');
   if (!name.isWellFormed() || !value.isWellFormed()) {
     throw new TwofoldError('invalid_value', 'encryptionContext holds a lone surrogate.');
   }
-  return { name: utf8(name), value: utf8(value) };
+  return { name: Buffer.from(name, 'utf8'), value, length: Buffer.byteLength(value, 'utf8') };
 }
 
 /**
@@ -48,19 +50,24 @@ export function canonicalContext(context: WrapContext): Uint8Array {
   const { encryptionContext = {}, aad: associated = NO_BYTES } = context;
   const names = Object.keys(encryptionContext);
   if (names.length === 0 && associated.length === 0) return NO_CONTEXT;
-  const pairs = names.map((name) => encodePair(name, encryptionContext[name] ?? ''));
+  const pairs = names.map((name) => pairOf(name, encryptionContext[name] ?? ''));
   if (pairs.length > MAX_CONTEXT_PAIRS) {
     throw new TwofoldError('invalid_value', 'encryptionContext has more than 16 pairs.');
   }
-  const size = pairs.reduce((sum, { name, value }) => sum + name.length + value.length, 0);
+  const size = pairs.reduce((sum, { name, length }) => sum + name.length + length, 0);
   if (size > MAX_CONTEXT_BYTES) {
     throw new TwofoldError('invalid_value', 'encryptionContext is longer than 4096 bytes.');
   }
   pairs.sort((a, b) => Buffer.compare(a.name, b.name));
-  return concatBytes(
-    uint16(pairs.length),
-    ...pairs.flatMap(({ name, value }) => [lengthPrefixed(name), lengthPrefixed(value)]),
-    uint32(associated.length),
-    associated,
-  );
+  // Each use of a key makes one: written in one piece.
+  const bytes = Buffer.alloc(NO_CONTEXT.length + pairs.length * 4 + size + associated.length);
+  let at = bytes.writeUInt16BE(pairs.length);
+  for (const { name, value, length } of pairs) {
+    at = bytes.writeUInt16BE(name.length, at);
+    bytes.set(name, at);
+    at = bytes.writeUInt16BE(length, at + name.length);
+    at += bytes.write(value, at, 'utf8');
+  }
+  bytes.set(associated, bytes.writeUInt32BE(associated.length, at));
+  return bytes;
 }

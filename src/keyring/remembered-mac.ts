@@ -1,8 +1,9 @@
 /**
- * Row MACs of lists, remembered: a page is 100 rows, and the HSM would be asked for each of them each
- * time. The MAC of the same bytes under the same key is the same for ever, so what is remembered can
- * not become untrue; rows that have changed since have other bytes. MACs stand in the database in the
- * clear and are no secrets.
+ * MACs of what is asked for again and again, remembered: a page of a list is 100 rows, and each use of a
+ * key has the encryption context of the one before it in its audit entry; the HSM would be asked for
+ * each of them each time. The MAC of the same bytes under the same key is the same for ever, so what is
+ * remembered can not become untrue; rows that have changed since have other bytes. These MACs stand in
+ * the database in the clear and are no secrets. Of the bytes only their hash is kept.
  */
 import { hash } from 'node:crypto';
 

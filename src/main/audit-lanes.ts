@@ -13,6 +13,7 @@ import type { AuditStore } from '../audit/ports.ts';
 import type { Config } from '../config.ts';
 import { configurationHash } from '../config/fingerprint.ts';
 import { TwofoldError } from '../errors.ts';
+import { rememberedMac } from '../keyring/remembered-mac.ts';
 import type { Root } from '../keyring/root.ts';
 import type { Store } from '../store/store.ts';
 import type { Log } from '../telemetry/logs.ts';
@@ -23,6 +24,8 @@ import { laneCounts } from './sequencing.ts';
 import type { Unwinding } from './unwinding.ts';
 
 const FOLDER = 'spool';
+/** Encryption contexts whose MAC is remembered: callers send the same few again and again. */
+const REMEMBERED_VALUES = 1_000;
 
 export interface AuditLaneParts {
   readonly config: Config;
@@ -61,7 +64,7 @@ export async function openAuditLanes(
   unwinding.add('waits of changes', () => confirmations.stop());
   const audit = createAuditLog({
     store: entries,
-    ...{ mac: root.auditMac, values: root.valueMac },
+    ...{ mac: root.auditMac, values: rememberedMac(root.valueMac, REMEMBERED_VALUES) },
     epoch,
     instance,
     zone: config.zone.name,

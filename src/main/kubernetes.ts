@@ -1,7 +1,6 @@
 /** The Kubernetes KMS v2 provider inside the server: its key, its service and its socket. */
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
 
 import { PolicyAuthorizer, systemPolicies } from '../access/authorize.ts';
 import { KUBERNETES } from '../access/system.ts';
@@ -120,14 +119,12 @@ export function countsOf(
   const asked = { ...about, principal: KUBERNETES, plane: 'use', uses: true } as const;
   let late = 0;
   const patiently = async (counting: Promise<unknown>): Promise<void> => {
-    const patience = new AbortController();
-    const { signal } = patience;
     // Where others are waited for, only what needs no reading is there in time.
-    const moment = sleep(late > 0 ? 0 : COUNT_PATIENCE_MS, true, { signal, ref: false });
-    const isLate = await Promise.race([
-      counting.then(() => false),
-      moment.catch(() => false),
-    ]).finally(() => patience.abort());
+    const { promise: moment, resolve } = Promise.withResolvers<boolean>();
+    const timer = setTimeout(() => resolve(true), late > 0 ? 0 : COUNT_PATIENCE_MS).unref();
+    const isLate = await Promise.race([counting.then(() => false), moment]).finally(() =>
+      clearTimeout(timer),
+    );
     if (!isLate) return;
     late += 1;
     // What fails now refuses nobody: the next call reads anew.

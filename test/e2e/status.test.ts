@@ -8,6 +8,8 @@ import { statusDocument } from '../../src/contract/status.ts';
 import { TestService } from './service.ts';
 
 const KEY = 'very-secret-project-name';
+/** Of each kind, one after another. */
+const USES = 40;
 
 describe('the status of a running service', () => {
   let service: TestService;
@@ -50,6 +52,27 @@ describe('the status of a running service', () => {
     expect(status.audit.uses.durable).toBeGreaterThan(0);
     expect(status.audit.changes.durable).toBeGreaterThan(0);
     expect(status.database.version).toMatch(/^\d+\.\d+/u);
+  });
+
+  it('shows in its metrics that the HSM makes the HMAC of an encryption context once', async () => {
+    const macs = async () => {
+      const text = await (await fetch(new URL('/metrics', url))).text();
+      const all = /^twofold_hsm_call_seconds_count\{operation="mac",outcome="ok"\} (\d+)$/mu;
+      return Number(all.exec(text)?.[1]);
+    };
+    const wraps = async (contextOf: (n: number) => string) => {
+      const before = await macs();
+      for (let n = 0; n < USES; n += 1) {
+        const encryptionContext = { job: contextOf(n) };
+        const body = { plaintext: 'cGxhaW50ZXh0', encryptionContext };
+        const { status } = await service.request('POST', `/v1/keys/${KEY}/wrap`, body);
+        expect(status).toBe(200);
+      }
+      return (await macs()) - before;
+    };
+    // Each has a batch of audit entries of its own, with its HMAC; and the log goes on beside them.
+    expect(await wraps((n) => `job-${String(n)}`)).toBeGreaterThanOrEqual(2 * USES);
+    expect(await wraps(() => 'one job')).toBeLessThan(1.5 * USES);
   });
 
   it('names no key, label, caller, token, serial, PIN, path or address', async () => {
