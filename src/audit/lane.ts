@@ -324,12 +324,15 @@ export class UseLane {
 
   /**
    * The batch was refused as a whole under an old epoch: learn the changes, then judge again. A change
-   * of this instance's own is known by then, and nothing has to be read.
+   * of this instance's own is known by then, and nothing has to be read. Where reading them is late
+   * enough for the grace, the batch is sent as it was judged, and goes into the spool.
    */
   async #catchUp({ sealed }: Flight, stale: number): Promise<Fate> {
     this.#unsettled = false;
     const known = sealed.batch.epoch < stale && stale <= this.#deps.epoch.current;
-    if (!known) await catchUpOrPause(this.#deps, this.#backoff);
+    if (known) return 'not-written';
+    const caughtUp = catchUpOrPause(this.#deps, this.#backoff);
+    await (this.#spooling?.orLate(caughtUp) ?? caughtUp);
     return 'not-written';
   }
 

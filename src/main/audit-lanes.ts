@@ -58,7 +58,8 @@ export async function openAuditLanes(
   const confirmations = new Confirmations({
     store: store.grace,
     instance,
-    onEpoch: (seen) => lease.saw(seen),
+    known: () => epoch.current,
+    learn: incarnation.refresh,
     onFenced: (ids) => log.warn({ ids }, 'instances that nobody could reach were fenced'),
   });
   unwinding.add('waits of changes', () => confirmations.stop());

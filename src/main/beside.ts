@@ -91,7 +91,8 @@ export async function instanceBeside(
   const refreshEpoch = async () => epoch.advance(await store.audit.changesSince(epoch.current));
   const macs = { mac: root.auditMac, values: root.valueMac };
   const { settle: confirmed } = new Confirmations({
-    ...{ store: store.grace, instance, onEpoch: nothing, onFenced: nothing },
+    ...{ store: store.grace, instance, known: () => epoch.current, learn: refreshEpoch },
+    onFenced: nothing,
   });
   const audit = createAuditLog({ store: store.audit, ...macs, epoch, instance, zone, confirmed });
   await audit.start();

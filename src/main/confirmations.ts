@@ -20,8 +20,10 @@ export interface ConfirmationParts {
   readonly store: Pick<GraceStore, 'holders' | 'fence'>;
   /** This one. */
   readonly instance: string;
-  /** Told of the security epoch that was found: without its changes this instance answers nothing either. */
-  readonly onEpoch: (epoch: number) => void;
+  /** The epoch whose changes this instance has taken in: it may answer from cache as the others may. */
+  readonly known: () => number;
+  /** Takes in those that it has not. */
+  readonly learn: () => Promise<void>;
   readonly onFenced: (ids: readonly string[]) => void;
 }
 
@@ -85,12 +87,13 @@ export class Confirmations {
   }
 
   async #look(wait: ChangeWait): Promise<boolean> {
+    const { store, known, learn, onFenced } = this.#parts;
     const holders = await this.#holders();
-    this.#parts.onEpoch(holders.epoch);
-    const verdict = wait.look(performance.now(), holders);
+    const verdict = wait.look(performance.now(), holders, known());
+    if (verdict.kind === 'learn') await learn();
     if (verdict.kind === 'fence') {
-      await this.#parts.store.fence(verdict.epoch, verdict.ids);
-      this.#parts.onFenced(verdict.ids);
+      await store.fence(verdict.epoch, verdict.ids);
+      onFenced(verdict.ids);
     }
     return verdict.kind === 'confirmed';
   }

@@ -73,7 +73,7 @@ export class Incarnation {
     this.epoch = new SecurityEpoch(first.epoch);
     this.#beats = first.beat ?? 0;
     const { graceMs = 0 } = options;
-    this.lease = new Lease({ graceMs, known: () => this.epoch.current });
+    this.lease = new Lease({ graceMs });
     // Whoever made the change waits for this instance to confirm it.
     if (this.lease.enabled) this.epoch.onChange(() => this.#hurry());
   }

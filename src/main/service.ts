@@ -247,10 +247,9 @@ export class Service {
   }
 
   /** Learns changes of other instances at once; what a lost notice costs is a heartbeat's delay. */
-  #followEpoch(store: Store, { epoch, refresh, lease }: Incarnation): void {
+  #followEpoch(store: Store, { epoch, refresh }: Incarnation): void {
     const log = this.#logs.component('instance');
     const listener = store.listen((seen) => {
-      lease.saw(seen);
       if (seen <= epoch.current) return;
       refresh().catch((err: unknown) => log.warn({ err }, 'changes could not be read'));
     });

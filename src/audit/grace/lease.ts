@@ -12,6 +12,10 @@
  * that E changed has been taken in here, and every lease from before E began before that change was
  * acknowledged. A change that waits `graceMs` and a margin from then on has waited for all of them, and
  * a fence that the database sets only where the row's epoch is below E ends no lease early: `waiting.ts`.
+ *
+ * That this instance has heard of E and could not read what it changed takes nothing away therefore: E is
+ * not acknowledged before it has told E, or its lease is over. Were it otherwise, an outage that begins
+ * beside a change would find no grace.
  */
 
 /** A commit that takes longer begins the grace. */
@@ -31,27 +35,21 @@ export type GraceMode = 'off' | 'normal' | 'grace' | 'over';
 export interface LeaseOptions {
   /** 0: no answer ever leaves without a commit. */
   readonly graceMs: number;
-  /** The epoch whose changes have all been taken in here. */
-  readonly known: () => number;
 }
 
 export class Lease {
   readonly #graceMs: number;
-  readonly #known: () => number;
   /** When the commit was sent on which it stands; null before the first. */
   #t0: number | null = null;
   /** The greatest epoch that a committed heartbeat has told. */
   #told = 0;
-  /** The newest epoch that the database is known to have. */
-  #seen = 0;
   /** Since when a source has sent without a commit. */
   readonly #since = new Map<CommitSource, number>();
   #spooled = 0;
   #forfeited = false;
 
-  constructor({ graceMs, known }: LeaseOptions) {
+  constructor({ graceMs }: LeaseOptions) {
     this.#graceMs = graceMs;
-    this.#known = known;
   }
 
   get enabled(): boolean {
@@ -72,7 +70,6 @@ export class Lease {
   beaten(sentAt: number, told: number, found: number): void {
     this.#since.delete('heartbeat');
     this.#told = Math.max(this.#told, told);
-    this.saw(found);
     if (told === found) this.#renew(sentAt);
   }
 
@@ -84,13 +81,7 @@ export class Lease {
     this.#since.delete('append');
     const beating = this.#since.get('heartbeat');
     if (beating !== undefined) this.#since.set('heartbeat', Math.max(beating, sentAt));
-    this.saw(epoch);
     if (epoch <= this.#told) this.#renew(sentAt);
-  }
-
-  /** The database has come to `epoch`: until its changes are known here, nothing leaves from cache. */
-  saw(epoch: number): void {
-    this.#seen = Math.max(this.#seen, epoch);
   }
 
   /** Entries that are in the spool and not in the database. */
@@ -111,8 +102,7 @@ export class Lease {
 
   /** Whether an answer whose entry is in the spool alone may leave now. */
   covers(now: number): boolean {
-    const current = this.#seen <= this.#known();
-    return this.enabled && !this.#forfeited && current && now < this.until;
+    return this.enabled && !this.#forfeited && now < this.until;
   }
 
   mode(now: number): GraceMode {

@@ -28,13 +28,15 @@ export interface Holders {
 
 export type Verdict =
   | { readonly kind: 'confirmed' }
+  /** All others have; this instance itself has yet to take the changes in. */
+  | { readonly kind: 'learn' }
   /** To be looked at again; `until`: when the next of them can be fenced. */
   | { readonly kind: 'wait'; readonly until: number }
   /** Their leases are over: each is fenced unless it has told `epoch` meanwhile. */
   | { readonly kind: 'fence'; readonly ids: readonly string[]; readonly epoch: number };
 
 export class ChangeWait {
-  /** Its own changes this instance has taken in when it waits. */
+  /** This instance: it need not tell itself, but has to know. */
   readonly #self: string;
   #epoch: number | null = null;
   #since = Number.POSITIVE_INFINITY;
@@ -43,8 +45,11 @@ export class ChangeWait {
     this.#self = self;
   }
 
-  /** `now` is read after the answer came: the change was committed before. */
-  look(now: number, { epoch, holders }: Holders): Verdict {
+  /**
+   * `now` is read after the answer came: the change was committed before. `known`: the epoch whose changes
+   * have all been taken in here.
+   */
+  look(now: number, { epoch, holders }: Holders, known: number): Verdict {
     if (this.#epoch === null) {
       this.#epoch = epoch;
       this.#since = now;
@@ -53,7 +58,7 @@ export class ChangeWait {
     const unconfirmed = holders.filter(
       ({ id, epochSeen }) => id !== this.#self && epochSeen < awaited,
     );
-    if (unconfirmed.length === 0) return { kind: 'confirmed' };
+    if (unconfirmed.length === 0) return { kind: known < awaited ? 'learn' : 'confirmed' };
     const over = unconfirmed.filter((holder) => this.#endOf(holder) <= now);
     if (over.length > 0) return { kind: 'fence', ids: over.map(({ id }) => id), epoch: awaited };
     return { kind: 'wait', until: Math.min(...unconfirmed.map((holder) => this.#endOf(holder))) };
