@@ -23,6 +23,7 @@ const READY_MS = 60_000;
 /** Seconds; Patroni 4 lifts the first to 20. */
 const [TTL, LOOP_WAIT, RETRY_TIMEOUT] = [8, 2, 3];
 const FIRST_WITH_SOUND_ETCD3 = [3, 0, 3];
+const FIRST_WITH_QUORUM = [4, 0, 0];
 
 export const addressOf = (zone: Zone): string => `${NET}.${String(zone)}`;
 /** Where HAProxy listens: 5000 leads to the primary. */
@@ -47,12 +48,29 @@ function makeNetwork(): void {
   }
 }
 
-function etcdApi(): 'etcd' | 'etcd3' {
-  const said = execFileSync('patroni', ['--version'], { encoding: 'utf8' });
-  const version = /(\d+)\.(\d+)\.(\d+)/u.exec(said)?.slice(1).map(Number) ?? [0, 0, 0];
-  const at = version.findIndex((part, place) => part !== FIRST_WITH_SOUND_ETCD3[place]);
-  return at === -1 || (version[at] ?? 0) > (FIRST_WITH_SOUND_ETCD3[at] ?? 0) ? 'etcd3' : 'etcd';
+/** What `PATRONI` names: another program than Debian's. */
+const PATRONI = process.env['PATRONI'] ?? '/usr/bin/patroni';
+
+/** By its own words: `patroni 3.0.2`, or another name before the number. */
+function versionParts(): readonly number[] {
+  const said = execFileSync(PATRONI, ['--version'], { encoding: 'utf8' });
+  const parts = /(\d+)\.(\d+)\.(\d+)/u.exec(said)?.slice(1).map(Number);
+  if (parts === undefined) throw new Error(`${PATRONI} has no version: ${said}`);
+  return parts;
 }
+
+export const patroniVersion = (): string => versionParts().join('.');
+
+function isAtLeast(wanted: readonly number[]): boolean {
+  const version = versionParts();
+  const at = wanted.findIndex((part, place) => part !== version[place]);
+  return at === -1 || (version[at] ?? 0) > (wanted[at] ?? 0);
+}
+
+const etcdApi = (): 'etcd' | 'etcd3' => (isAtLeast(FIRST_WITH_SOUND_ETCD3) ? 'etcd3' : 'etcd');
+
+/** Whether a commit waits for any one standby (Patroni 4), and not for a chosen one. */
+export const hasQuorumCommit = (): boolean => isAtLeast(FIRST_WITH_QUORUM);
 
 const postgresId = (): number =>
   Number(execFileSync('id', ['-u', 'postgres'], { encoding: 'utf8' }));
@@ -202,10 +220,7 @@ export class Cluster {
   start(zone: Zone, part: Part): void {
     const address = addressOf(zone);
     if (part === 'patroni') {
-      this.#spawn(zone, part, [
-        '/usr/bin/patroni',
-        join(this.folder, `patroni${String(zone)}.yml`),
-      ]);
+      this.#spawn(zone, part, [PATRONI, join(this.folder, `patroni${String(zone)}.yml`)]);
       return;
     }
     const peers = ZONES.map((one) => `z${String(one)}=http://${addressOf(one)}:2380`).join(',');
@@ -331,7 +346,7 @@ export class Cluster {
         await sleep(100);
       }
     }
-    const value = JSON.stringify(dynamicConfiguration);
+    const value = JSON.stringify(dynamicConfiguration());
     if (etcdApi() === 'etcd3') {
       etcdctl('put', '/service/twofold/config', value);
       return;
@@ -356,7 +371,7 @@ export class Cluster {
       restapi: { listen: listen(8008), connect_address: listen(8008) },
       [etcdApi()]: { hosts },
       bootstrap: {
-        dcs: dynamicConfiguration,
+        dcs: dynamicConfiguration(),
         initdb: [{ encoding: 'UTF8' }, { locale: 'C.UTF-8' }, 'data-checksums'],
         pg_hba: [
           'local all all trust',
@@ -417,12 +432,12 @@ function send(pid: number, signal: NodeJS.Signals): void {
 }
 
 /** Strict, so that a commit waits for a standby even when there is none. */
-const dynamicConfiguration = {
+const dynamicConfiguration = () => ({
   ttl: TTL,
   loop_wait: LOOP_WAIT,
   retry_timeout: RETRY_TIMEOUT,
   maximum_lag_on_failover: 1_048_576,
-  synchronous_mode: true,
+  synchronous_mode: hasQuorumCommit() ? 'quorum' : true,
   synchronous_mode_strict: true,
   // Fail over at once instead of recovering a crashed primary for minutes.
   primary_start_timeout: 0,
@@ -449,7 +464,7 @@ const dynamicConfiguration = {
       hot_standby_feedback: 'on',
     },
   },
-};
+});
 
 const proxyConfiguration = (servers: string) => `global
   maxconn 2000

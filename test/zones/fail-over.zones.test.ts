@@ -10,14 +10,14 @@ import { Ledger } from '../e2e/ledger.ts';
 import { seeded } from './chaos/seeded.ts';
 import { ZONES } from './cluster.ts';
 import type { Cluster, Zone } from './cluster.ts';
+import { under } from './under-fault.ts';
+import type { Fault } from './under-fault.ts';
 import type { ZoneService } from './zone-service.ts';
 import { Zones } from './zones.ts';
 
 const SEED = Number(process.env['ZONES_SEED'] ?? '1');
-const WORKERS = 4;
 /** How long a fault lasts; longer than the 8 s after which Patroni takes a leader for lost. */
 const FAULT_MS = 20_000;
-const CALM_MS = 3_000;
 /** From the fault on, until the other zones write again. */
 const LONGEST_PAUSE_MS = 16_000;
 
@@ -34,56 +34,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await zones.down();
 }, 60_000);
-
-/** Longest time between two acknowledgements of the zones, ms. */
-class Pauses {
-  #last = performance.now();
-  longest = 0;
-
-  mark(): void {
-    const now = performance.now();
-    this.longest = Math.max(this.longest, now - this.#last);
-    this.#last = now;
-  }
-}
-
-interface Fault {
-  readonly make: (zone: Zone) => void;
-  readonly mend: (zone: Zone) => Promise<void> | void;
-  /** Whether the zone's Twofold is gone, and has to be started again. */
-  readonly losesService: boolean;
-}
-
-/** Load on all zones, the fault in the midst of it, and what is known to have been acknowledged. */
-async function under({ make, mend, losesService }: Fault, zone: Zone): Promise<number> {
-  let over = false;
-  const pauses = new Pauses();
-  const loads = ZONES.map((one) => {
-    const target = service(one);
-    const marked = {
-      get running() {
-        return target.running;
-      },
-      request: async (...args: Parameters<ZoneService['request']>) => {
-        const answer = await target.request(...args);
-        if (one !== zone && answer.status < 300) pauses.mark();
-        return answer;
-      },
-    };
-    return ledger.load(marked, WORKERS, () => over);
-  });
-  await sleep(CALM_MS);
-  make(zone);
-  await sleep(FAULT_MS);
-  await mend(zone);
-  if (losesService) await service(zone).start();
-  await cluster.healthy();
-  await sleep(CALM_MS);
-  over = true;
-  await Promise.all(loads);
-  pauses.mark();
-  return pauses.longest;
-}
 
 const report = (fault: string, pause: number) =>
   process.stdout.write(
@@ -146,7 +96,10 @@ describe('three zones', () => {
   ])(
     'go on and lose nothing when the zone of the primary %s',
     async (what, fault) => {
-      const pause = await under(fault, await cluster.leader());
+      const pause = await under(
+        { zones, ledger, fault, milliseconds: FAULT_MS },
+        await cluster.leader(),
+      );
       report(`primary's zone ${what}`, pause);
       await expectKept();
       expect(pause).toBeLessThan(LONGEST_PAUSE_MS);
@@ -160,7 +113,10 @@ describe('three zones', () => {
       mend: (zone) => cluster.restore(zone),
       losesService: true,
     };
-    const pause = await under(fault, await cluster.synchronousStandby());
+    const pause = await under(
+      { zones, ledger, fault, milliseconds: FAULT_MS },
+      await cluster.synchronousStandby(),
+    );
     report("standby's zone is killed", pause);
     await expectKept();
     expect(pause).toBeLessThan(LONGEST_PAUSE_MS);
