@@ -14,6 +14,8 @@ interface LoadKey {
   readonly signs: boolean;
   /** Highest version that was acknowledged. */
   version: number;
+  /** How many versions it has by what was acknowledged: one, and one for each rotation. */
+  acknowledged: number;
   rotating: boolean;
 }
 
@@ -36,6 +38,13 @@ interface Unanswered {
   readonly body: unknown;
   readonly idempotencyKey: string;
   readonly kept: (answer: Answer) => void;
+  readonly sentAt: number;
+  /** Of the key that it makes or changes. */
+  readonly name: string;
+  /** How many times it is under way now. */
+  underWay: number;
+  /** How it was answered, as text. */
+  answer: string | null;
 }
 
 const SIGN_SUITES = ['MLDSA65-ECDSA-P256-SHA512'];
@@ -45,11 +54,22 @@ const TOKEN_SUITE = 'MLKEM768-X25519';
 
 /** Answers that a dying service may give; anything else than these and success is a defect. */
 const MAY_FAIL = new Set([503]);
+/** A client that has no answer for so long asks another zone, while the first may still be at it. */
+const IMPATIENT_MS = 2_000;
+const PREFIX = 'load-';
+
+export interface LedgerOptions {
+  /** How many keys there may be by now; as many as come unless given. */
+  readonly mostKeys?: () => number;
+  /** Changes without an answer are sent again at once, to whichever service the load is on; false unless given. */
+  readonly repeats?: boolean;
+}
 
 export class Ledger {
   readonly #random: () => number;
   readonly #maxTokenObjects: number;
-  readonly #maxKeys: number;
+  readonly #mostKeys: () => number;
+  readonly #repeats: boolean;
   readonly #keys = new Map<string, LoadKey>();
   readonly #wraps: Wrap[] = [];
   readonly #signatures: Signature[] = [];
@@ -62,10 +82,13 @@ export class Ledger {
   readonly refusals = new Set<string>();
   /** Answers that were neither success nor allowed. */
   readonly surprises: string[] = [];
+  /** Changes that were sent again before they had an answer, or after a refusal. */
+  repeated = 0;
 
-  constructor(random: () => number, maxTokenObjects: number, maxKeys = Number.MAX_SAFE_INTEGER) {
+  constructor(random: () => number, maxTokenObjects: number, options: LedgerOptions = {}) {
     this.#random = random;
-    this.#maxKeys = maxKeys;
+    this.#mostKeys = options.mostKeys ?? (() => Number.MAX_SAFE_INTEGER);
+    this.#repeats = options.repeats ?? false;
     this.#maxTokenObjects = maxTokenObjects;
   }
 
@@ -102,12 +125,25 @@ export class Ledger {
 
   #act(service: Loaded): Promise<void> {
     const dice = this.#random();
+    const again = this.#repeats && this.#random() < 0.3 ? this.#impatient() : undefined;
+    if (again !== undefined) {
+      this.repeated += 1;
+      return this.#ask(service, again);
+    }
     const key = this.#pick([...this.#keys.values()]);
-    if (key === undefined || (dice < 0.2 && this.#keys.size < this.#maxKeys)) {
+    if (key === undefined || (dice < 0.2 && this.#keys.size < this.#mostKeys())) {
       return this.#create(service);
     }
     if (dice < 0.35 && !key.rotating) return this.#rotate(service, key);
     return key.signs ? this.#sign(service, key) : this.#wrap(service, key);
+  }
+
+  /** A change that a client would send again by now: twice under way at most. */
+  #impatient(): Unanswered | undefined {
+    const now = performance.now();
+    return this.#unanswered.find(
+      ({ underWay, sentAt }) => underWay === 0 || (underWay === 1 && now - sentAt > IMPATIENT_MS),
+    );
   }
 
   #suite(): string {
@@ -121,10 +157,10 @@ export class Ledger {
 
   async #create(service: Loaded): Promise<void> {
     const suite = this.#suite();
-    const name = `load-${randomUUID().slice(0, 13)}`;
+    const name = `${PREFIX}${randomUUID().slice(0, 13)}`;
     const signs = SIGN_SUITES.includes(suite);
-    await this.#change(service, '/v1/admin/keys', { name, suite }, () => {
-      this.#keys.set(name, { name, signs, version: 1, rotating: false });
+    await this.#change(service, name, '/v1/admin/keys', { name, suite }, () => {
+      this.#keys.set(name, { name, signs, version: 1, acknowledged: 1, rotating: false });
     });
   }
 
@@ -134,32 +170,55 @@ export class Ledger {
     if (toToken) this.#tokenObjects += 1;
     key.rotating = true;
     const body = toToken ? { suite: TOKEN_SUITE } : {};
-    await this.#change(service, `/v1/admin/keys/${key.name}/rotate`, body, (answer) => {
+    const { name } = key;
+    await this.#change(service, name, `/v1/admin/keys/${name}/rotate`, body, (answer) => {
       key.version = Math.max(key.version, Number(answer.json['latestVersion']));
+      key.acknowledged += 1;
       key.rotating = false;
     });
   }
 
   async #change(
     service: Loaded,
+    name: string,
     path: string,
     body: unknown,
     kept: (answer: Answer) => void,
   ): Promise<void> {
-    const change = { path, body, idempotencyKey: randomUUID(), kept };
+    const change: Unanswered = {
+      ...{ name, path, body, kept, idempotencyKey: randomUUID() },
+      ...{ sentAt: performance.now(), underWay: 0, answer: null },
+    };
     this.#unanswered.push(change);
+    await this.#ask(service, change);
+  }
+
+  /** What was answered is asked no more. */
+  async #ask(service: Loaded, change: Unanswered): Promise<void> {
     const answered = await this.#send(service, change);
     if (answered) this.#unanswered = this.#unanswered.filter((one) => one !== change);
   }
 
   async #send(service: Loaded, change: Unanswered): Promise<boolean> {
     const headers = { 'Idempotency-Key': change.idempotencyKey };
-    const answer = await service.request('POST', change.path, change.body, { headers });
-    if (this.#acknowledged(answer)) {
-      change.kept(answer);
-      return true;
+    const others = change.underWay;
+    change.underWay += 1;
+    const answer = await service
+      .request('POST', change.path, change.body, { headers })
+      .finally(() => (change.underWay -= 1));
+    // Of two that are under way one may be told that the other is.
+    const isOther = answer.json.code === 'idempotency_in_progress';
+    if (isOther && (others > 0 || change.underWay > 0)) return change.answer !== null;
+    if (!this.#acknowledged(answer)) return !MAY_FAIL.has(answer.status);
+    const text = answer.bytes.toString('utf8');
+    if (change.answer === null) change.kept(answer);
+    else if (change.answer !== text) {
+      this.surprises.push(
+        `${change.path} was answered twice, and otherwise: ${change.answer} ${text}`,
+      );
     }
-    return !MAY_FAIL.has(answer.status);
+    change.answer = text;
+    return true;
   }
 
   async #wrap(service: Loaded, { name }: LoadKey): Promise<void> {
@@ -241,8 +300,19 @@ export class Ledger {
       if (latest === undefined) wrong.push(`${name} is gone`);
       else if (latest < version) wrong.push(`${name} has ${latest} of ${version} versions`);
     }
+    wrong.push(...this.#twice(seen));
     const uses = [...seen.keys()].map((name) => () => unusable(service, name));
     return [...wrong, ...(await inTurns(8, uses)).flat()];
+  }
+
+  /** Versions and keys beyond what was acknowledged: a change that took effect twice, or was never asked for. */
+  #twice(seen: ReadonlyMap<string, number>): string[] {
+    const open = (name: string) => this.#unanswered.filter((change) => change.name === name).length;
+    return [...seen].flatMap(([name, latest]) => {
+      if (!name.startsWith(PREFIX)) return [];
+      const most = (this.#keys.get(name)?.acknowledged ?? 0) + open(name);
+      return latest <= most ? [] : [`${name} has ${latest} versions, and ${most} were asked for`];
+    });
   }
 }
 

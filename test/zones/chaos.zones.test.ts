@@ -25,7 +25,7 @@ import { chaosReport } from './chaos/report.ts';
 import type { Struck } from './chaos/report.ts';
 import { seeded } from './chaos/seeded.ts';
 import { Watch } from './chaos/watch.ts';
-import { ZONES } from './cluster.ts';
+import { hasQuorumCommit, patroniVersion, ZONES } from './cluster.ts';
 import type { Cluster, Zone } from './cluster.ts';
 import { FAKETIME } from './zone-service.ts';
 import type { Site } from './zone-service.ts';
@@ -34,6 +34,8 @@ import { Zones } from './zones.ts';
 const IS_SHORT = process.env['CHAOS_SHORT'] === 'yes';
 const SECONDS = IS_SHORT ? 0 : Number(process.env['CHAOS_SECONDS'] ?? '600');
 const SEED = Number(process.env['CHAOS_SEED'] ?? String(Math.floor(Math.random() * 2 ** 31)));
+/** What a short run takes, about. */
+const SHORT_SECONDS = 90;
 /** A change waits for it where an instance is gone, so it is short where faults are. */
 const GRACE_MS = Number(process.env['CHAOS_GRACE_MS'] ?? (IS_SHORT ? '1000' : '10000'));
 const OUT = process.env['CHAOS_OUT'];
@@ -202,10 +204,10 @@ const firstLine = (program: string, ...args: readonly string[]) =>
   execFileSync(program, args, { encoding: 'utf8' }).split('\n', 1)[0] ?? '';
 
 const place = () => [
-  `${firstLine('patroni', '--version')}, ${firstLine('/usr/lib/postgresql/15/bin/postgres', '--version')}, ${firstLine('etcd', '--version')}`,
-  /patroni [4-9]/u.test(firstLine('patroni', '--version'))
-    ? 'Quorum commit: not configured here.'
-    : 'Quorum commit: **not run**, as it needs Patroni 4 or newer.',
+  `patroni ${patroniVersion()}, ${firstLine('/usr/lib/postgresql/15/bin/postgres', '--version')}, ${firstLine('etcd', '--version')}`,
+  hasQuorumCommit()
+    ? 'Quorum commit: a commit waits for any one of the standbys.'
+    : 'Quorum commit: **not run**, as it needs Patroni 4 or newer (`PATRONI` names its program).',
   `${String(cpus().length)} processors for all three zones, the load and the checker`,
 ];
 
@@ -221,7 +223,8 @@ it(
     process.stdout.write(`chaos: ${commandOf()}\n`);
     const trust = await pinnedKeys();
     const addresses = await Promise.all(ZONES.map((zone) => site.address(zone)));
-    const judge = new Checker({ seed: SEED, workers: 2, zones: addresses, trust });
+    const seconds = SECONDS === 0 ? SHORT_SECONDS : SECONDS;
+    const judge = new Checker({ seed: SEED, seconds, workers: 2, zones: addresses, trust });
     const watching = new Watch(cluster);
     [checker, watch] = [judge, watching];
     const random = seeded(SEED);

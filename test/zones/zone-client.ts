@@ -20,9 +20,12 @@ export interface ZoneAddress {
 export class ZoneClient {
   readonly #address: ZoneAddress;
   readonly #agent: Agent;
+  readonly #answerMs: number;
 
-  constructor(address: ZoneAddress) {
+  /** @param answerMs after which an answer counts as broken */
+  constructor(address: ZoneAddress, answerMs = ANSWER_MS) {
     this.#address = address;
+    this.#answerMs = answerMs;
     this.#agent = new Agent({ keepAlive: true, ca: address.ca });
   }
 
@@ -35,7 +38,7 @@ export class ZoneClient {
     const message = request(new URL(path, this.#address.url), {
       method,
       agent: this.#agent,
-      signal: AbortSignal.timeout(ANSWER_MS),
+      signal: AbortSignal.timeout(this.#answerMs),
       headers: {
         authorization: `Bearer ${this.#address.token}`,
         ...(body === undefined ? {} : { 'content-type': 'application/json' }),

@@ -1,6 +1,6 @@
 /**
  * The checker of a chaos run, a process of its own: makes the load on all zones, records what was
- * acknowledged, and proves afterwards that nothing of it was lost, that no answer was wrong or not a
+ * acknowledged, and proves afterwards that nothing of it was lost or done twice, that no answer was wrong or not a
  * documented one, that no suspended key was used, and that the audit log has every acknowledged entry.
  *
  * Reads one line of JSON (`Order`), writes `ready` once the load runs, and ends it with a second line
@@ -20,10 +20,13 @@ import { seeded } from './seeded.ts';
 import { Suspensions } from './suspensions.ts';
 import { CHANGES, operationOf, othersThan, Timeline } from './timeline.ts';
 import type { Interval } from './timeline.ts';
+import { Entries } from './entries.ts';
 import { makeKnown, Proofs, Uses } from './uses.ts';
 
 export interface Order {
   readonly seed: number;
+  /** How long the load will last, about: keys are made during all of it. */
+  readonly seconds: number;
   readonly workers: number;
   readonly zones: readonly ZoneAddress[];
   /** The log's keys, as they were pinned before the first fault. */
@@ -70,8 +73,10 @@ export interface Verdict {
 }
 
 const RETRY_MS = 100;
-/** So that each key can be asked for at the end. */
-const MOST_KEYS = 300;
+/** So that each key can be asked for at the end; some at once, the others all the while. */
+const [FIRST_KEYS, MOST_KEYS] = [10, 290];
+/** Longer than an instance is stopped, so that what it answers when it goes on is seen. */
+const STOPPED_MS = 45_000;
 /** Of what other zones are asked again beside the first. */
 const SAMPLE = 400;
 const PROOFS_AT_THE_END = 100;
@@ -85,6 +90,7 @@ interface Target extends Loaded {
 class Run {
   readonly #timeline = new Timeline();
   readonly #undocumented: string[] = [];
+  readonly #entries = new Entries();
   readonly #ledger: Ledger;
   readonly #random: () => number;
   readonly #proofs: Proofs;
@@ -94,22 +100,29 @@ class Run {
   #over = false;
   #began = Date.now();
   #work: Promise<unknown> = Promise.resolve();
-  #suspensions: Suspensions;
+  readonly #suspensions: readonly Suspensions[];
   #uses: Uses | null = null;
 
-  constructor({ seed, workers, zones, trust }: Order) {
+  constructor({ seed, seconds, workers, zones, trust }: Order) {
     this.#random = seeded(seed);
     this.#workers = workers;
-    this.#ledger = new Ledger(this.#random, 0, MOST_KEYS);
+    const mostKeys = () =>
+      FIRST_KEYS + MOST_KEYS * Math.min(1, (Date.now() - this.#began) / (seconds * 1_000));
+    this.#ledger = new Ledger(this.#random, 0, { mostKeys, repeats: true });
     this.#proofs = new Proofs(trust, this.#random);
-    this.#clients = zones.map((zone) => new ZoneClient(zone));
-    this.#targets = ZONES.map((zone) => this.#target(zone));
-    this.#suspensions = new Suspensions(this.#targets, this.#random, 'chaos-suspended');
+    const clients = zones.map((zone) => new ZoneClient(zone));
+    const patient = zones.map((zone) => new ZoneClient(zone, STOPPED_MS));
+    this.#clients = [...clients, ...patient];
+    const targets = (of: readonly ZoneClient[]) =>
+      of.map((client, place) => this.#target(client, ZONES[place] ?? 1));
+    this.#targets = targets(clients);
+    const others = targets(patient);
+    this.#suspensions = (['wrap', 'sign'] as const).map(
+      (purpose) => new Suspensions(others, this.#random, purpose),
+    );
   }
 
-  #target(zone: Zone): Target {
-    const client = this.#clients[zone - 1];
-    if (client === undefined) throw new Error('no such zone');
+  #target(client: ZoneClient, zone: Zone): Target {
     return {
       zone,
       running: true,
@@ -124,7 +137,9 @@ class Run {
             await sleep(RETRY_MS);
             throw error;
           });
-        if (answer.status < 300 && !this.#over) this.#mark(zone, operationOf(method, path), answer);
+        const operation = operationOf(method, path);
+        this.#entries.answered(operation, answer);
+        if (answer.status < 300 && !this.#over) this.#mark(zone, operation, answer);
         if (answer.status === 503) await sleep(RETRY_MS);
         return answer;
       },
@@ -154,7 +169,7 @@ class Run {
       ...this.#targets.map((target) => this.#ledger.load(target, this.#workers, isOver)),
       ...requests.map((request) => uses.run(request, isOver)),
       this.#proofs.run(requests, isOver),
-      this.#suspensions.run(isOver),
+      ...this.#suspensions.map((one) => one.run(isOver)),
     ]);
   }
 
@@ -210,16 +225,18 @@ class Run {
       lost.push(...found.map((what) => `as zone ${String(target.zone)} says: ${what}`));
     }
     lost.push(...(await ledger.broken(first)));
-    const ids = ledger.takeAuditIds();
-    const missing = await missingEntries(first, ids);
-    const recent = ids.slice(-PROOFS_AT_THE_END);
-    if (missing.length === 0) await this.#proofs.proveAll(first.request, recent);
-    const { suspensions, refused } = this.#suspensions.counts;
+    const some = this.#entries.sample(this.#random, PROOFS_AT_THE_END);
+    const missing = await this.#entries.missing(first.request);
+    if (missing.length === 0) await this.#proofs.proveAll(first.request, some);
+    const sum = (of: (one: Suspensions) => number) =>
+      this.#suspensions.reduce((all, one) => all + of(one), 0);
+    const suspensions = sum(({ counts }) => counts.suspensions);
+    const refused = sum(({ counts }) => counts.refused);
     const { opened, verified } = this.#uses?.counts ?? { opened: 0, verified: 0 };
     return [
       {
-        claim: 'Nothing acknowledged is lost',
-        checked: `${String(keys)} keys of ${String(versions)} versions, ${String(wraps)} wraps, ${String(signatures)} signatures; ${String(asked)} changes that had no answer, asked again`,
+        claim: 'Nothing acknowledged is lost, and nothing is done twice',
+        checked: `${String(keys)} keys of ${String(versions)} versions, ${String(wraps)} wraps, ${String(signatures)} signatures; ${String(ledger.repeated + asked)} changes that had no answer, asked again`,
         faults: lost,
       },
       {
@@ -230,12 +247,12 @@ class Run {
       {
         claim: 'No use after an acknowledged suspension',
         checked: `${String(suspensions)} suspensions, ${String(refused)} uses refused under them`,
-        faults: this.#suspensions.breaches,
+        faults: this.#suspensions.flatMap(({ breaches }) => breaches),
       },
       {
         claim: 'Every answer has its entry in the audit log, and the entry its proof',
-        checked: `${String(ids.length)} entries, ${String(this.#proofs.counts.proofs)} proofs by keys pinned before`,
-        faults: [...missing, ...this.#proofs.wrong],
+        checked: `${String(this.#entries.count)} entries, those of refusals and of answers in the grace among them, ${String(this.#proofs.counts.proofs)} proofs by keys pinned before`,
+        faults: [...this.#entries.shared, ...missing, ...this.#proofs.wrong],
       },
       {
         claim: 'Every error is a documented code',
@@ -244,20 +261,6 @@ class Run {
       },
     ];
   }
-}
-
-/** Entries of answers that were acknowledged and are not in the log. Lanes are read whole, newest last. */
-async function missingEntries(target: Target, auditIds: readonly string[]): Promise<string[]> {
-  const wanted = new Set(auditIds);
-  let token: unknown;
-  do {
-    const page = typeof token === 'string' ? `&pageToken=${encodeURIComponent(token)}` : '';
-    const answer = await target.request('GET', `/v1/audit/entries?pageSize=1000${page}`);
-    if (answer.status !== 200) throw new Error(`entries: ${String(answer.status)}`);
-    for (const { id } of answer.json['items'] as { id: string }[]) wanted.delete(id);
-    token = answer.json['nextPageToken'];
-  } while (typeof token === 'string' && wanted.size > 0);
-  return [...wanted].map((id) => `the log lacks entry ${id} of an answer`);
 }
 
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();

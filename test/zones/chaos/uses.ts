@@ -15,7 +15,7 @@ const PAUSE_MS = 10;
 /** An answer within the grace has its entry in the database only after it, and the tree follows. */
 const SETTLED_MS = 120_000;
 /** Entries of which it remembers when they were answered. */
-const MOST_RECENT = 4_000;
+const MOST_RECENT = 50_000;
 
 type Request = Loaded['request'];
 
