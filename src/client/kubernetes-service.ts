@@ -18,6 +18,7 @@ import type {
   KeyService,
   ProviderState,
   ProviderVersion,
+  Refused,
   UnwrapRequest,
   Unwrapped,
   WrapRequest,
@@ -58,6 +59,8 @@ export interface KubernetesServiceOptions {
   /** The name of the provider in that record. */
   readonly provider: string;
   readonly times?: Partial<HedgeTimes>;
+  /** Told of calls that are refused before the service is asked; nothing in it is the caller's but a UUID. */
+  readonly onRefused?: (call: Readonly<Record<string, string>>) => void;
 }
 
 /** An endpoint, and until when it is asked last. */
@@ -132,6 +135,12 @@ export class KubernetesOverHttp implements KeyService {
     if (origin.success) return { plaintext, origin: origin.data };
     plaintext.wipe();
     throw failureOf(unexpected('The answer does not say who can have made the ciphertext.'));
+  }
+
+  /** The service is not asked about it, and has no entry: the log of the agent has. */
+  refuse({ operation, uid, failure }: Refused): Promise<never> {
+    this.#options.onRefused?.({ operation, code: failure.code, ...(isUuid(uid) && { uid }) });
+    return Promise.reject(failure);
   }
 
   #post(

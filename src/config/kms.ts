@@ -1,6 +1,6 @@
 /** The part of the schema about the Kubernetes KMS v2 provider inside the server. */
 import { z } from 'zod';
-import { isHybridKem } from '../crypto/suite.ts';
+import { isProviderSuite } from '../crypto/suite.ts';
 import type { Suite } from '../crypto/suite.ts';
 import { SUITES } from '../crypto/suites.ts';
 
@@ -49,8 +49,8 @@ export const kmsSchema = z
   })
   .prefault({});
 
-/** The suite of that id, if what it wraps can have been made by the service alone; else null. */
+/** The suite of that id, if a provider may seal with it; else null. */
 export function providerSuite(id: string): Suite | null {
   const suite = SUITES[id];
-  return suite !== undefined && (suite.kind === 'aead' || isHybridKem(suite)) ? suite : null;
+  return suite !== undefined && isProviderSuite(suite) ? suite : null;
 }

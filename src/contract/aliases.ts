@@ -63,5 +63,6 @@ export const setPrimary = defineRoute({
     'version_not_found',
     'version_not_usable',
     'suite_unavailable_here',
+    'wrong_purpose',
   ],
 });

@@ -332,6 +332,13 @@ export function isHybridKem(suite: Suite): suite is HybridKemSuite {
   return suite.kind === 'kem' && suite.pq !== null && suite.hsm !== null;
 }
 
+/**
+ * Whether a Kubernetes provider may seal with it: the service alone can have made what it wraps, and no half of
+ * a key stands by itself.
+ */
+export const isProviderSuite = (suite: Suite): boolean =>
+  suite.kind === 'aead' || isHybridKem(suite);
+
 export function isComposite(suite: Suite): suite is CompositeSuite {
   return suite.kind === 'signature' && suite.pq !== null && suite.hsm !== null;
 }

@@ -149,7 +149,14 @@ export class KeyAdministration implements KeyManage {
       const minUsableVersion = input.minUsableVersion ?? view.key.minUsableVersion;
       if (deletionProtection && !view.key.deletionProtection) requireNothingDoomed(view);
       checkWindow(view.key, minUsableVersion);
-      checkRecords(view.key.labels, { ...view.key, labels }, input.announcing);
+      checkRecords(
+        view.key.labels,
+        { ...view.key, labels },
+        {
+          announcing: input.announcing ?? false,
+          suiteOf: (number) => findSuiteByNumber(versionOf(view, number).suite),
+        },
+      );
       if (minUsableVersion > view.key.minUsableVersion) {
         requireNotHeld({ labels }, minUsableVersion - 1);
       }

@@ -13,6 +13,8 @@
  * seals nothing, and remembers what the provider must not come back to. A provider that begins anew does
  * so with a version that was never announced.
  */
+import { isProviderSuite } from '../crypto/suite.ts';
+import type { Suite } from '../crypto/suite.ts';
 import { TwofoldError } from '../errors.ts';
 import type { Key, Labels } from './model.ts';
 
@@ -164,16 +166,43 @@ function requireKept(before: Labels, after: Labels): void {
   }
 }
 
+/** @throws TwofoldError wrong_purpose for a suite that no provider seals with */
+export function requireProviderSuite(suite: Suite): void {
+  if (isProviderSuite(suite)) return;
+  throw new TwofoldError(
+    'wrong_purpose',
+    `A Kubernetes provider takes no key of suite ${suite.id}: A256GCM, or a hybrid KEM.`,
+  );
+}
+
+/**
+ * Of a version that is to become the primary: providers would have to announce it, and an announcement is never
+ * taken back.
+ * @throws TwofoldError wrong_purpose
+ */
+export function requireAnnounceable({ labels }: Pick<Key, 'labels'>, suite: Suite): void {
+  const serves = [...recordsOf(labels).values()].some((record) => !hasEnded(record));
+  if (serves) requireProviderSuite(suite);
+}
+
+export interface RecordChange {
+  /** Whether it is the service that announces. */
+  readonly announcing: boolean;
+  /** Of a version that there is. */
+  readonly suiteOf: (version: number) => Suite;
+}
+
 /**
  * What a change of labels may do to the records: make one, retire versions with a proof, end one by the
  * proof of its announced version, begin one that ended anew.
  * To announce is the service's own, once every instance has confirmed the version.
- * @throws TwofoldError invalid_value, deletion_protected
+ * @throws TwofoldError invalid_value, deletion_protected; wrong_purpose where what is announced is of a suite
+ *   that no provider seals with
  */
 export function checkRecords(
   before: Labels,
   key: Pick<Key, 'labels' | 'latestVersion' | 'primary'>,
-  announcing = false,
+  { announcing, suiteOf }: RecordChange,
 ): void {
   requireKept(before, key.labels);
   const known = recordsOf(before);
@@ -187,6 +216,8 @@ export function checkRecords(
     else checkChange(former, record, announcing);
     if (record.announced > key.latestVersion)
       throw refused('There is no such version to announce.');
+    if (record.announced > (former?.announced ?? 0))
+      requireProviderSuite(suiteOf(record.announced));
   }
 }
 

@@ -10,6 +10,7 @@ import type { Key, KeyVersion, Purpose } from './model.ts';
 import { planNewVersion, writableCustody } from './new-version.ts';
 import type { NewVersionParts } from './new-version.ts';
 import type { KeyView, RotateKey } from './operations.ts';
+import { requireAnnounceable } from './provider-record.ts';
 import { withStandingHold } from './rotation-hold.ts';
 import { standing } from './row-plans.ts';
 import { requireNoFallback } from './windows.ts';
@@ -61,6 +62,7 @@ export async function planSuccessor(
   if (activateAt !== undefined) checkAhead('activateAt', activateAt, parts.clock());
   const suite = wanted ?? findSuiteByNumber(standing(view).suite);
   requireServes(suite, key.purpose);
+  requireAnnounceable(key, suite);
   requireNoFallback(view, suite);
   requirePublishable(suite, key.publish);
   const custody = await writableCustody(parts, suite, custodyOf(view, suite));

@@ -10,7 +10,7 @@ import { requireUsable } from './lifecycle.ts';
 import type { Key } from './model.ts';
 import { checkReason } from './names.ts';
 import type { KeyView, SetPrimary } from './operations.ts';
-import { requireNotHeld } from './provider-record.ts';
+import { requireAnnounceable, requireNotHeld } from './provider-record.ts';
 import type { KeyWrite } from './ports.ts';
 import { isUndo } from './rotation-hold.ts';
 import type { RowMac } from './row-mac.ts';
@@ -22,7 +22,8 @@ import type { RankedPolicies } from './selector-policy.ts';
  * Makes a version the primary that could be it: an earlier one when a rotation broke a consumer, or a
  * later one again. Where a newer one was in use, the policy in effect is held, or it would rotate at once.
  * @throws TwofoldError version_not_found, version_not_usable, suite_unavailable_here for a fallback to a
- *   quantum-vulnerable suite that was not accepted by name
+ *   quantum-vulnerable suite that was not accepted by name, wrong_purpose for one that a provider of the key
+ *   does not seal with
  */
 export async function planSetPrimary(
   { mac, clock, rotationPolicies }: PrimaryParts,
@@ -34,7 +35,9 @@ export async function planSetPrimary(
   const detail = { reason, primary: number };
   if (view.key.primary === number) return planNothing(view, detail, version);
   requireUsable(view.key, version, 'protect', clock().getTime());
-  if (!acceptQuantumVulnerable) requireNoFallback(view, findSuiteByNumber(version.suite));
+  const suite = findSuiteByNumber(version.suite);
+  requireAnnounceable(view.key, suite);
+  if (!acceptQuantumVulnerable) requireNoFallback(view, suite);
   if (!isUndo(number, view.versions)) {
     return planKeyChange(mac, view, { primary: number, rotationHold: null }, detail);
   }

@@ -12,7 +12,10 @@ import type { Grant, Operation } from '../access/grant.ts';
 import type { Authorizer } from '../access/ports.ts';
 import { KUBERNETES } from '../access/system.ts';
 import { StaleAnswer } from '../audit/ports.ts';
+import { isProviderSuite } from '../crypto/suite.ts';
+import { findSuiteByNumber } from '../crypto/suites.ts';
 import { TwofoldError } from '../errors.ts';
+import { versionOf } from '../keyring/catalog.ts';
 import type { ChangeRun, KeyManage, KeyRead, KeyView } from '../keyring/operations.ts';
 import type { InstanceStore } from '../keyring/ports.ts';
 import { formatRecord, hasEnded, providerLabel, recordsOf } from '../keyring/provider-record.ts';
@@ -40,10 +43,15 @@ interface Pending {
 const isBehind = (record: ProviderRecord, primary: number): boolean =>
   !hasEnded(record) && record.announced < primary;
 
-/** Whether one of the key's providers has not announced its primary version yet. */
-export function awaitsAnnouncement({ key }: KeyView): boolean {
+/**
+ * Whether one of the key's providers has not announced its primary version yet. One of a suite that no provider
+ * seals with (it was made before there was a provider, and became the primary by itself) never is.
+ */
+export function awaitsAnnouncement(view: KeyView): boolean {
+  const { key } = view;
   const { primary } = key;
   if (primary === null) return false;
+  if (!isProviderSuite(findSuiteByNumber(versionOf(view, primary).suite))) return false;
   return [...recordsOf(key.labels).values()].some((record) => isBehind(record, primary));
 }
 

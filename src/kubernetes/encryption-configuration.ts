@@ -154,12 +154,6 @@ export function parseEncryptionConfiguration(source: string): EncryptionConfigur
   return { entries };
 }
 
-/** `name[.group]` of a key of etcd like `/registry/secrets/default/a`; null of any other. */
-export function resourceOf(etcdKey: string): string | null {
-  const [, resource] = /^\/[^/]+\/([^/]+)\/./u.exec(etcdKey) ?? [];
-  return resource ?? null;
-}
-
 /** The entry that an API server goes by for a resource: the first that names it. */
 export function entryFor(
   { entries }: EncryptionConfiguration,
@@ -192,42 +186,62 @@ function rawEntries(before: string): readonly { resources: string[]; providers: 
 }
 
 /**
+ * The former entry that an API server goes by for the resources, and whether it names them itself: else a
+ * wildcard of it has them.
+ * @throws TwofoldError invalid_value where it is not one for all of them, or names others beside them
+ */
+function standingEntry(before: string, resources: readonly string[]) {
+  const configuration = parseEncryptionConfiguration(before);
+  const places = new Set(
+    resources.map((name) => {
+      const entry = entryFor(configuration, name);
+      return entry === undefined ? -1 : configuration.entries.indexOf(entry);
+    }),
+  );
+  const [at = -1, ...others] = places;
+  if (others.length > 0)
+    throw refuse(resources.join(', '), 'are in several entries: do one at a time');
+  const { resources: named = [] } = configuration.entries[at] ?? {};
+  const isNamed = named.some((each) => resources.includes(each));
+  if (isNamed && named.toSorted().join() !== resources.toSorted().join()) {
+    throw refuse('an entry', `is for ${named.join(', ')} together: name all of them`);
+  }
+  return { at, isNamed };
+}
+
+/**
  * A configuration with this provider first (or second, `readOnly`) for the resources, and the former
- * providers behind it; `identity` where there is no former one, for values that are in the clear.
+ * providers behind it; `identity` where there is no former one, for values that are in the clear. Where a
+ * wildcard has the resources, they get an entry of their own before it: the first that has a resource counts.
  *
- * @throws TwofoldError invalid_value as `parseEncryptionConfiguration`; for a former entry that names one of
- *   the resources beside others
+ * @throws TwofoldError invalid_value as `parseEncryptionConfiguration` and `standingEntry`
  */
 export function writeEncryptionConfiguration(wanted: Wanted): string {
   const { name, socket, resources, before, readOnly } = wanted;
   const ours = {
     kms: { apiVersion: 'v2', name, endpoint: `unix://${socket}`, timeout: '3s' },
   };
-  if (before !== null) parseEncryptionConfiguration(before);
+  const { at, isNamed } =
+    before === null ? { at: -1, isNamed: false } : standingEntry(before, resources);
   const former = before === null ? [] : rawEntries(before);
-  const sharing = former.find((entry) => entry.resources.some((each) => resources.includes(each)));
-  if (
-    sharing !== undefined &&
-    sharing.resources.toSorted().join() !== resources.toSorted().join()
-  ) {
-    throw refuse('an entry', `is for ${sharing.resources.join(', ')} together: name all of them`);
-  }
-  const behind = withoutSame(sharing?.providers ?? [{ identity: {} }], name);
+  const behind = withoutSame(former[at]?.providers ?? [{ identity: {} }], name);
   const [first, ...rest] = behind;
   const providers = readOnly ? [first, ours, ...rest] : [ours, ...behind];
-  const entry = { resources, providers };
-  const entries =
-    sharing === undefined
-      ? [...former, entry]
-      : former.map((each) => (each === sharing ? entry : each));
+  const entry = { resources: [...resources], providers };
+  const place = at < 0 ? former.length : at;
+  const entries = former.toSpliced(place, isNamed ? 1 : 0, entry);
   const written = stringify(
     { apiVersion: API_VERSION, kind: KIND, resources: entries },
-    { lineWidth: 0, aliasDuplicateObjects: false },
+    // What YAML 1.1 takes for something else, such as a key called `on`: the API server's parser does.
+    { lineWidth: 0, aliasDuplicateObjects: false, compat: 'yaml-1.1' },
   );
   parseEncryptionConfiguration(written);
   return written;
 }
 
-/** A second run changes the place of the provider, not their number. */
+/** A second run changes the place of the provider, not their number. What v1 wrote under the name stays readable. */
 const withoutSame = (providers: readonly unknown[], name: string): readonly unknown[] =>
-  providers.filter((each) => (each as { kms?: { name?: string } }).kms?.name !== name);
+  providers.filter((each) => {
+    const { kms } = each as { kms?: { name?: string; apiVersion?: string } };
+    return kms?.name !== name || kms.apiVersion !== 'v2';
+  });

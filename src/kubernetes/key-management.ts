@@ -7,7 +7,7 @@
 import { SecretBytes, wipe } from '../crypto/secret.ts';
 import { TwofoldError } from '../errors.ts';
 import { within } from './deadline.ts';
-import type { KeyService, ValueContext } from './ports.ts';
+import type { KeyService, Refused, ValueContext } from './ports.ts';
 import type {
   DecryptRequest,
   DecryptResponse,
@@ -50,14 +50,17 @@ export interface Patience {
   readonly milliseconds: number;
 }
 
-/** What binds every value of a provider to it: a value of another cluster or version does not open. */
-export const valueContext = (
-  { provider, cluster, key }: Pick<KeyManagementOptions, 'provider' | 'cluster' | 'key'>,
-  version: number,
-): ValueContext => ({
+type Bound = Pick<KeyManagementOptions, 'provider' | 'cluster' | 'key'>;
+
+const boundTo = ({ provider, cluster, key }: Bound): ValueContext => ({
   'kubernetes/provider': provider,
   'kubernetes/cluster': cluster,
   'kubernetes/key': key,
+});
+
+/** What binds every value of a provider to it: a value of another cluster or version does not open. */
+export const valueContext = (bound: Bound, version: number): ValueContext => ({
+  ...boundTo(bound),
   'kubernetes/version': String(version),
 });
 
@@ -66,6 +69,20 @@ const invalid = (detail: string) => new TwofoldError('invalid_value', detail);
 function checkUid(uid: string): void {
   if (uid === '') throw invalid('The uid is empty.');
   if (Buffer.byteLength(uid) > LONGEST_UID) throw invalid('The uid is longer than 256 bytes.');
+}
+
+function checkEncrypt(plaintext: SecretBytes, uid: string): void {
+  checkUid(uid);
+  if (plaintext.length > MAX_PLAINTEXT) throw invalid('The plaintext is longer than 1024 bytes.');
+}
+
+/** What a check gives, or the refusal that it throws. */
+function refusalOf<T>(check: () => T): T | TwofoldError {
+  try {
+    return check();
+  } catch (error) {
+    return TwofoldError.from(error);
+  }
 }
 
 export class KeyManagement {
@@ -99,8 +116,8 @@ export class KeyManagement {
    */
   async encrypt(request: EncryptRequest, patience: Patience): Promise<EncryptResponse> {
     using plaintext = SecretBytes.own(request.plaintext);
-    checkUid(request.uid);
-    if (plaintext.length > MAX_PLAINTEXT) throw invalid('The plaintext is longer than 1024 bytes.');
+    const refusal = refusalOf(() => checkEncrypt(plaintext, request.uid));
+    if (refusal instanceof TwofoldError) return this.#refuse('wrap', request, refusal, patience);
     const { envelope, keyId } = await within(this.#deadline(patience), async (signal) => {
       const { state, keyId } = await this.#status.standing();
       const { announced: keyVersion } = state;
@@ -117,9 +134,9 @@ export class KeyManagement {
    *   key_mismatch, version_not_usable, decryption_failed; the service's
    */
   async decrypt(request: DecryptRequest, patience: Patience): Promise<DecryptResponse> {
-    checkUid(request.uid);
-    const { bytes, envelope } = this.#envelopeOf(request);
-    this.#checkVersion(envelope);
+    const checked = refusalOf(() => this.#check(request));
+    if (checked instanceof TwofoldError) return this.#refuse('unwrap', request, checked, patience);
+    const { bytes, envelope } = checked;
     const context = valueContext(this.#options, envelope.keyVersion);
     const call = { envelope: bytes, context, uid: request.uid };
     const { plaintext, origin } = await within(
@@ -130,6 +147,26 @@ export class KeyManagement {
     using opened = plaintext;
     if (origin !== 'service') throw new TwofoldError('decryption_failed');
     return { plaintext: Uint8Array.from(opened.reveal()) };
+  }
+
+  /** What leaves the process is a refusal either way: with its trace, or for want of one. */
+  #refuse(
+    operation: Refused['operation'],
+    { uid }: { readonly uid: string },
+    failure: TwofoldError,
+    patience: Patience,
+  ): Promise<never> {
+    const refused = { operation, context: boundTo(this.#options), uid, failure };
+    return within(this.#deadline(patience), (signal) =>
+      this.#options.service.refuse(refused, signal),
+    );
+  }
+
+  #check(request: DecryptRequest): JoinedEnvelope {
+    checkUid(request.uid);
+    const joined = this.#envelopeOf(request);
+    this.#checkVersion(joined.envelope);
+    return joined;
   }
 
   #envelopeOf({ ciphertext, annotations, keyId }: DecryptRequest): JoinedEnvelope {

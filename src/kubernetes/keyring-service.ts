@@ -14,15 +14,13 @@ import { NO_CIRCUMSTANCES, StaleAnswer, actorOf } from '../audit/ports.ts';
 import type { AuditDraft, AuditEngine, AuditLog } from '../audit/ports.ts';
 import { canonicalContext } from '../crypto/context.ts';
 import { wipe } from '../crypto/secret.ts';
-import { isHybridKem } from '../crypto/suite.ts';
-import type { Suite } from '../crypto/suite.ts';
 import { findSuiteByNumber } from '../crypto/suites.ts';
 import { isUuid } from '../crypto/uuid.ts';
 import type { EpochStanding, SecurityEpoch } from '../epoch.ts';
 import { ERRORS, TwofoldError } from '../errors.ts';
 import { versionOf } from '../keyring/catalog.ts';
 import type { KeyRead, KeyUse, KeyView, Used } from '../keyring/operations.ts';
-import { recordsOf, requireServing } from '../keyring/provider-record.ts';
+import { recordsOf, requireProviderSuite, requireServing } from '../keyring/provider-record.ts';
 import type { ProviderRecord } from '../keyring/provider-record.ts';
 import type { Announcer } from './announcer.ts';
 import { OpenedSeeds } from './opened-seeds.ts';
@@ -30,6 +28,7 @@ import type {
   KeyService,
   ProviderState,
   ProviderVersionState,
+  Refused,
   Unwrapped,
   UseCounts,
   ValueContext,
@@ -120,7 +119,7 @@ export class KeyringService implements KeyService {
   async state(): Promise<ProviderState> {
     const view = await this.#parts.read.fresh(this.#grant('keys.read'));
     const record = await this.#recordOf(view);
-    requireSuite(findSuiteByNumber(versionOf(view, record.announced).suite));
+    requireProviderSuite(findSuiteByNumber(versionOf(view, record.announced).suite));
     return providerState(view, record);
   }
 
@@ -158,6 +157,10 @@ export class KeyringService implements KeyService {
       },
       ({ plaintext }) => wipe(plaintext),
     );
+  }
+
+  refuse({ operation, context, uid, failure }: Refused): Promise<never> {
+    return this.#recorded(this.#asked(operation, context, uid), () => Promise.reject(failure));
   }
 
   #asked(operation: Asked['operation'], context: ValueContext, uid: string | null): Asked {
@@ -321,9 +324,3 @@ const notedBy = (noted: Noted) => ({
     noted.used = used;
   },
 });
-
-/** A256GCM, or a KEM of both halves: for each, what the service wraps no one else can have made. */
-function requireSuite(suite: Suite): void {
-  if (suite.kind === 'aead' || isHybridKem(suite)) return;
-  throw new TwofoldError('wrong_purpose', `A provider takes no key of suite ${suite.id}.`);
-}

@@ -52,6 +52,15 @@ export interface UnwrapRequest {
   readonly uid: string | null;
 }
 
+/** A call that is refused before the service is asked anything. */
+export interface Refused {
+  readonly operation: 'wrap' | 'unwrap';
+  /** What its value would be bound to, as far as that is known. */
+  readonly context: ValueContext;
+  readonly uid: string;
+  readonly failure: TwofoldError;
+}
+
 export interface Unwrapped {
   /** Owned by the caller, who wipes it. */
   readonly plaintext: SecretBytes;
@@ -67,6 +76,12 @@ export interface KeyService {
   wrap(request: WrapRequest, signal: AbortSignal): Promise<Uint8Array>;
 
   unwrap(request: UnwrapRequest, signal: AbortSignal): Promise<Unwrapped>;
+
+  /**
+   * Leaves a trace of a refused call, as every other has one: who plants a value in etcd is seen.
+   * @throws TwofoldError the failure itself; or why it can have no trace, which is then the refusal
+   */
+  refuse(refused: Refused, signal: AbortSignal): Promise<never>;
 }
 
 /** What the calls of API servers count against, inside the server. */

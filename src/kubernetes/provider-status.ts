@@ -17,7 +17,7 @@ import { keyIdOf } from './stored-value.ts';
 const PROBE_LENGTH = 32;
 
 export interface StatusOptions {
-  readonly service: KeyService;
+  readonly service: Pick<KeyService, 'state' | 'wrap' | 'unwrap'>;
   /** The key's own name. */
   readonly key: string;
   readonly contextOf: (version: number) => ValueContext;

@@ -34,6 +34,7 @@ export function sharingUnwraps(service: KeyService): KeyService {
   return {
     state: (signal) => service.state(signal),
     wrap: (request, signal) => service.wrap(request, signal),
+    refuse: (refused, signal) => service.refuse(refused, signal),
     unwrap: async (request) => {
       const name = nameOf(request);
       const flight = flights.get(name) ?? begin(name, request);

@@ -43,7 +43,14 @@ export interface ServedSocket {
 const refused = (detail: string, cause?: unknown) =>
   new TwofoldError('invalid_value', detail, { cause });
 
-/** What stands there must be a socket that nobody serves. @throws TwofoldError conflict */
+/** Of a connect to a socket that nobody listens at, or that has just gone. */
+const DEAD: readonly unknown[] = ['ECONNREFUSED', 'ENOENT'];
+
+/**
+ * What stands there must be a socket that nobody serves. A program that hangs with its queue full serves it
+ * too: it answers EAGAIN.
+ * @throws TwofoldError conflict
+ */
 async function checkFree(path: string): Promise<void> {
   const found = lstatSync(path, { throwIfNoEntry: false });
   if (found === undefined) return;
@@ -51,12 +58,14 @@ async function checkFree(path: string): Promise<void> {
     throw new TwofoldError('conflict', `${path} is there and is no socket: move it away.`);
   }
   const socket = connect(path);
-  const served = await once(socket, 'connect').then(
-    () => true,
-    () => false,
+  const refusal = await once(socket, 'connect').then(
+    () => null,
+    ({ code }: NodeJS.ErrnoException) => code,
   );
   socket.destroy();
-  if (served) throw new TwofoldError('conflict', `Another program serves ${path}.`);
+  if (DEAD.includes(refusal)) return;
+  const how = refusal === null ? '' : ` (${String(refusal)})`;
+  throw new TwofoldError('conflict', `Another program serves ${path}${how}.`);
 }
 
 function makeFolder(path: string): string {
@@ -70,6 +79,10 @@ function makeFolder(path: string): string {
     throw refused(`The folder ${home} of the socket cannot be written to.`, error);
   }
 }
+
+/** Null where nothing is. */
+const inodeAt = (path: string): bigint | null =>
+  lstatSync(path, { bigint: true, throwIfNoEntry: false })?.ino ?? null;
 
 async function listenAt(server: Server, path: string): Promise<void> {
   server.listen(path);
@@ -96,9 +109,11 @@ export async function serveSocket(
       );
     }
     await listenAt(server, made);
-    if (group !== null) chownSync(made, -1, group);
+    // A unit whose group it is needs no right to give files away, and may have none.
+    if (group !== null && statSync(made).gid !== group) chownSync(made, -1, group);
     chmodSync(made, group === null ? 0o600 : 0o660);
     const lock = await lockSocket(path, onWaiting, signal);
+    const inode = inodeAt(made);
     try {
       await checkFree(path);
       renameSync(made, path);
@@ -107,7 +122,10 @@ export async function serveSocket(
       throw error;
     }
     return {
-      remove: () => rmSync(path, { force: true }),
+      remove: () => {
+        // Where somebody took the lock's file away, a successor may stand there already.
+        if (inode !== null && inodeAt(path) === inode) rmSync(path, { force: true });
+      },
       close: () => lock.release(),
     };
   } catch (error) {

@@ -1,4 +1,5 @@
 /** `twofold kms-plugin …`: the Kubernetes KMS v2 provider on a control-plane node, and its operator's tools. */
+import { printable } from '../audit/verify/printable.ts';
 import { printConfiguration } from './kms-plugin/configuration.ts';
 import { doctorPlugin } from './kms-plugin/doctor.ts';
 import { registerProvider } from './kms-plugin/records.ts';
@@ -32,6 +33,8 @@ export async function kmsPluginCommand(
   { print, complain }: Output,
 ): Promise<number> {
   const [command = '', ...rest] = argv;
+  // Names and key_ids of etcd are whatever somebody wrote there: they begin no line and steer no terminal.
+  const show = (line: string) => print(printable(line));
   // A manifest may name the agent alone.
   if (command.startsWith('--')) return servePlugin(argv, print);
   switch (command) {
@@ -40,13 +43,13 @@ export async function kmsPluginCommand(
     case 'config':
       return printConfiguration(rest, print);
     case 'doctor':
-      return doctorPlugin(rest, print);
+      return doctorPlugin(rest, show);
     case 'register':
-      return registerProvider(rest, print);
+      return registerProvider(rest, show);
     case 'unregister':
-      return unregisterProvider(rest, print);
+      return unregisterProvider(rest, show);
     case 'verify-rotation':
-      return verifyRotation(rest, print);
+      return verifyRotation(rest, show);
     default:
       complain(USAGE);
       return 2;

@@ -1,5 +1,7 @@
-import { expect, test } from '@jest/globals';
+import { afterEach, describe, expect, test } from '@jest/globals';
 
+import type { Suite } from '../../src/crypto/suite.ts';
+import { findSuite } from '../../src/crypto/suites.ts';
 import {
   formatRecord,
   parseRecord,
@@ -203,4 +205,50 @@ test('a version whose destruction is due stays while a provider that came later 
   );
   expect(await codeOf(run)).toBe('deletion_protected');
   await world.stop();
+});
+
+describe('suites that no provider seals with', () => {
+  const OTHER = findSuite('ML-KEM-768');
+  let world: World;
+  const create = async (suite: string): Promise<void> => {
+    world = await openWorld();
+    await world.create({ name: 'k', suite });
+  };
+  const rotateTo = (suite: Suite) =>
+    world.keyring.manage.rotate(world.grant('keys.rotate', 'k'), { suite }, aRun());
+  const setPrimary = (version: number) => {
+    const input = { version, reason: 'a test', acceptQuantumVulnerable: false };
+    return world.keyring.manage.setPrimary(world.grant('keys.set-primary', 'k'), input, aRun());
+  };
+  afterEach(() => world.stop());
+
+  test.each(['ML-KEM-768', 'DHKEM-P256'])('a key of %s gets no provider', async (suite) => {
+    await create(suite);
+    expect(await codeOf(update(world, { [LABEL]: record(1) }))).toBe('wrong_purpose');
+  });
+
+  test('a key that serves a provider is not rotated to one', async () => {
+    await create('MLKEM768-P256');
+    await update(world, { [LABEL]: record(1) });
+    expect(await codeOf(rotateTo(OTHER))).toBe('wrong_purpose');
+    expect(await codeOf(rotateTo(findSuite('MLKEM1024-P384')))).toBe('no error');
+    expect(await codeOf(update(world, { [LABEL]: record(2) }, true))).toBe('no error');
+  });
+
+  test('nor is such a version, made before, put first or announced', async () => {
+    await create('MLKEM768-P256');
+    await rotateTo(OTHER);
+    await setPrimary(1);
+    await update(world, { [LABEL]: record(1) });
+    expect(await codeOf(setPrimary(2))).toBe('wrong_purpose');
+    expect(await codeOf(update(world, { [LABEL]: record(2) }, true))).toBe('wrong_purpose');
+  });
+
+  test('once the provider has ended, the key is as free as any', async () => {
+    await create('MLKEM768-P256');
+    await update(world, { [LABEL]: record(1) });
+    await update(world, { [LABEL]: record(1, 1, PROOF) });
+    expect(await codeOf(rotateTo(OTHER))).toBe('no error');
+    expect(await codeOf(update(world, { [LABEL]: record(2, 1, PROOF) }))).toBe('wrong_purpose');
+  });
 });

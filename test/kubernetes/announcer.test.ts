@@ -3,9 +3,10 @@ import { afterEach, beforeEach, expect, test } from '@jest/globals';
 
 import { PolicyAuthorizer, systemPolicies } from '../../src/access/authorize.ts';
 import type { AuditDraft } from '../../src/audit/ports.ts';
+import { findSuite } from '../../src/crypto/suites.ts';
 import { SecretBytes } from '../../src/crypto/secret.ts';
 import { TwofoldError } from '../../src/errors.ts';
-import { Announcer } from '../../src/kubernetes/announcer.ts';
+import { Announcer, awaitsAnnouncement } from '../../src/kubernetes/announcer.ts';
 import { KeyringService } from '../../src/kubernetes/keyring-service.ts';
 import { aRun, openWorld } from '../keyring/world.ts';
 import type { World } from '../keyring/world.ts';
@@ -152,4 +153,15 @@ test('what is refused in the grace has its entry, and where none can be made, no
   refused = 'audit_unavailable';
   await expect(wrap()).rejects.toMatchObject({ code: refused });
   expect(drafts).toHaveLength(1);
+});
+
+test('a version of a suite that no provider seals with is not announced, however it became the primary', async () => {
+  const view = await read();
+  const [version] = view.versions;
+  if (version === undefined) throw new Error('no version');
+  const { number: suite } = findSuite('ML-KEM-768');
+  const key = { ...view.key, primary: 2, latestVersion: 2 };
+  const next = { ...version, version: 2 };
+  expect(awaitsAnnouncement({ key, versions: [version, next] })).toBe(true);
+  expect(awaitsAnnouncement({ key, versions: [version, { ...next, suite }] })).toBe(false);
 });

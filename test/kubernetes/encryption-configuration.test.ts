@@ -7,7 +7,6 @@ import { describe, expect, it } from '@jest/globals';
 import {
   entryFor,
   parseEncryptionConfiguration,
-  resourceOf,
   writeEncryptionConfiguration,
 } from '../../src/kubernetes/encryption-configuration.ts';
 import { kmsPluginCommand } from '../../src/main/kms-plugin-command.ts';
@@ -85,6 +84,37 @@ describe('a written configuration', () => {
   });
 });
 
+describe('a written configuration, where an entry has more than the resource', () => {
+  const everything = AESCBC.replace('[secrets]', "['*.*']");
+
+  it('comes before a wildcard, which an API server would go by else, and reads what that wrote', () => {
+    const text = writeEncryptionConfiguration({ ...wanted, before: everything });
+    expect(kinds(text)).toEqual([
+      ['secrets', 'kms', 'aescbc', 'identity'],
+      ['*.*', 'aescbc', 'identity'],
+    ]);
+    const parsed = parseEncryptionConfiguration(text);
+    expect(entryFor(parsed, 'secrets')).toBe(parsed.entries[0]);
+    expect(writeEncryptionConfiguration({ ...wanted, before: text })).toBe(text);
+  });
+
+  it('takes resources of one entry at a time', () => {
+    const before = `${AESCBC}  - resources: [configmaps]\n    providers: [identity: {}]\n`;
+    const resources = ['secrets', 'configmaps'];
+    expect(() => writeEncryptionConfiguration({ ...wanted, resources, before })).toThrow(
+      /several entries/u,
+    );
+  });
+
+  it('quotes what the parser of an API server takes for something else', () => {
+    for (const name of ['on', 'no', 'y', '1_000']) {
+      const before = AESCBC.replace('name: key1', `name: "${name}"`);
+      expect(before).not.toBe(AESCBC);
+      expect(writeEncryptionConfiguration({ ...wanted, before })).toContain(`name: "${name}"`);
+    }
+  });
+});
+
 describe('a configuration that is read', () => {
   it.each<[string, string]>([
     ['nothing', ''],
@@ -134,8 +164,6 @@ describe('a configuration that is read', () => {
     expect(entryFor(parsed, 'secrets')).toBe(parsed.entries[0]);
     expect(entryFor(parsed, 'configmaps')).toBe(parsed.entries[1]);
     expect(entryFor(parseEncryptionConfiguration(AESCBC), 'configmaps')).toBeUndefined();
-    expect(resourceOf('/registry/secrets/default/a')).toBe('secrets');
-    expect(resourceOf('compact_rev_key')).toBeNull();
   });
 });
 
@@ -158,6 +186,31 @@ describe('kms-plugin config', () => {
       await expect(
         run('--socket', '/run/kms.sock', '--before', join(folder, 'open.yaml')),
       ).rejects.toMatchObject({ code: 'invalid_value' });
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  it('that an earlier wildcard keeps from being asked is told by the doctor', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'kms-config-'));
+    const doctor = async (text: string) => {
+      const path = join(folder, 'enc.yaml');
+      writeFileSync(path, text, { mode: 0o600 });
+      const lines: string[] = [];
+      const print = (line: string) => void lines.push(line);
+      const code = await kmsPluginCommand(['doctor', '--config', path], { print, complain: print });
+      return { code, said: lines[0] };
+    };
+    try {
+      const ours = writeEncryptionConfiguration(wanted);
+      expect(await doctor(ours)).toMatchObject({ code: 0 });
+      const [head, entry] = ours.split('resources:\n', 1).concat(ours.slice(ours.indexOf('  - ')));
+      const wildcard = `  - resources: ["*.*"]\n    providers:\n      - identity: {}\n`;
+      const masked = `${String(head)}resources:\n${wildcard}${String(entry)}`;
+      expect(await doctor(masked)).toMatchObject({
+        code: 1,
+        said: expect.stringMatching(/^WRONG configuration: .*not asked for secrets/u) as unknown,
+      });
     } finally {
       rmSync(folder, { recursive: true });
     }

@@ -25,6 +25,7 @@ const state = (): ProviderState => ({
   versions: [{ version: announced, state: 'active' }],
 });
 const service: KeyService = {
+  refuse: ({ failure }) => Promise.reject(failure),
   state: () => {
     asked += 1;
     return failure === null ? Promise.resolve(state()) : Promise.reject(new TwofoldError(failure));

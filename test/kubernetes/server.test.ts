@@ -1,4 +1,5 @@
 /** The socket and its server, with a service that does what a test wants. */
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
   chmodSync,
@@ -24,6 +25,8 @@ import { eventually } from '../store/eventually.ts';
 import { PluginClient } from './apiserver.ts';
 
 type Management = Pick<KeyManagement, 'status' | 'encrypt' | 'decrypt'>;
+
+const SOCKET_MODULE = new URL('../../src/kubernetes/socket.ts', import.meta.url).href;
 
 let folder: string;
 let path: string;
@@ -137,6 +140,65 @@ test('what is dead at the path is replaced; what is no socket, or is served, is 
   await new Promise((resolve) => unlinked.close(resolve));
   await makeServer().serve();
   expect((await client().status()).healthz).toBe('ok');
+});
+
+test('a program that hangs, its queue full, serves the path still', async () => {
+  // Takes the path, and nobody who comes.
+  const hanging = spawn(
+    process.execPath,
+    [
+      '-e',
+      `require('net').createServer().listen({ path: ${JSON.stringify(path)}, backlog: 1 }, () => {
+        process.stdout.write('ready');
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 30_000);
+      })`,
+    ],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  undo.push(() => void hanging.kill('SIGKILL'));
+  await once(hanging.stdout, 'data');
+  const filling = Array.from({ length: 8 }, () => connect(path).on('error', () => undefined));
+  undo.push(() => filling.forEach((socket) => socket.destroy()));
+  await sleep(50);
+  await expect(makeServer().serve()).rejects.toMatchObject({ code: 'conflict' });
+});
+
+test('a successor keeps its socket where the file of the lock was taken away meanwhile', async () => {
+  const [first, second] = [
+    makeServer(),
+    makeServer({
+      status: () => Promise.resolve({ version: 'v2', healthz: 'ok', keyId: 'second' }),
+    }),
+  ];
+  await first.serve();
+  // As whoever clears the folder does.
+  rmSync(path);
+  rmSync(`${path}.lock`);
+  await second.serve();
+  await first.stop();
+  expect((await client().status()).keyId).toBe('second');
+});
+
+test('the group of the process itself is given without a right to give files away', () => {
+  // What a unit's filter of system calls refuses.
+  const script = `
+    import fs from 'node:fs';
+    import { syncBuiltinESMExports } from 'node:module';
+    import { createServer } from 'node:net';
+    fs.chownSync = () => { throw Object.assign(new Error('EPERM'), { code: 'EPERM' }); };
+    syncBuiltinESMExports();
+    const { serveSocket } = await import(${JSON.stringify(SOCKET_MODULE)});
+    const server = createServer();
+    const socket = { path: ${JSON.stringify(path)}, group: process.getgid(), onWaiting: () => undefined };
+    const served = await serveSocket(server, socket, new AbortController().signal);
+    console.log((fs.statSync(socket.path).mode & 0o777).toString(8));
+    served.remove();
+    served.close();
+    server.close();
+  `;
+  const argv = ['--disable-warning=ExperimentalWarning', '--input-type=module', '-e', script];
+  const { stdout, stderr } = spawnSync(process.execPath, argv, { encoding: 'utf8' });
+  expect([stderr, stdout.trim()]).toEqual(['', '660']);
 });
 
 test('a folder that is not there, cannot be written to, or a path that is too long are named', async () => {

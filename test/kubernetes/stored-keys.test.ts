@@ -13,7 +13,7 @@ import { readDump } from '../../src/kubernetes/etcd-dump.ts';
 import { countStoredKeys, namingUpTo } from '../../src/kubernetes/stored-keys.ts';
 import type { StoredKeys } from '../../src/kubernetes/stored-keys.ts';
 import { kmsPluginCommand } from '../../src/main/kms-plugin-command.ts';
-import { KEY_UUID, keyIdOfVersion } from './stored-objects.ts';
+import { KEY_UUID, encryptedObject, etcdValue, keyIdOfVersion } from './stored-objects.ts';
 
 let folder: string;
 const unpacked = (name: string) =>
@@ -58,6 +58,9 @@ const counted = ({ under }: StoredKeys) =>
     current,
     earlier,
   ]);
+
+const sealedUnder = (keyId: string, name = 'twofold'): Buffer =>
+  etcdValue(encryptedObject({ keyId, ciphertext: Buffer.alloc(50, 1), annotations: {} }), name);
 
 const NOW = [
   ['aescbc', 'key1', null, 1, 0],
@@ -195,6 +198,32 @@ describe('verify-rotation', () => {
       expect.stringMatching(/proof \(SHA-256 of the file\): [-_\w]{43}/u),
     ]);
     expect((await run('--dump', path, '--key-id', keyIdOfVersion(2))).code).toBe(1);
+  });
+
+  it('shows what somebody wrote into etcd as text, which begins no line and steers no terminal', async () => {
+    const spoof = '\u001b[2J\nno value names version 1 of it\u009b8m\u202e';
+    const pairs: readonly [string, Buffer][] = [
+      [`/registry/secrets/a/${spoof}`, sealedUnder(keyIdOfVersion(1))],
+      ['/registry/secrets/a/b', sealedUnder(spoof)],
+      ['/registry/secrets/a/c', sealedUnder(keyIdOfVersion(2), spoof)],
+    ];
+    const kvs = pairs.map(([key, value]) => ({
+      key: Buffer.from(key).toString('base64'),
+      value: value.toString('base64'),
+    }));
+    const file = { header: { revision: 1 }, kvs, count: kvs.length };
+    const path = fileOf(Buffer.from(JSON.stringify(file)));
+    const { code, text } = await run('--dump', path, '--key-id', keyIdOfVersion(1));
+    expect(code).toBe(1);
+    expect(
+      text.split('\n').every((line) => /^(?: {7}1 values|REMAINS version 1)/u.test(line)),
+    ).toBe(true);
+    // eslint-disable-next-line no-control-regex -- what steers a terminal is what is looked for
+    expect(text).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/u);
+    const json = (await run('--dump', path, '--json')).text;
+    expect(json).toMatch(/^[ -~]*$/u);
+    const { under } = JSON.parse(json) as StoredKeys;
+    expect(under.map(({ keyId }) => keyId)).toContain(spoof);
   });
 
   it.each([

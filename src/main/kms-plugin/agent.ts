@@ -53,7 +53,7 @@ export interface Agent {
 }
 
 /** The service behind `provider`, by the files as they stand. */
-export function serviceOf(provider: Provider, files: HostFiles): KubernetesOverHttp {
+export function serviceOf(provider: Provider, files: HostFiles, log: Log): KubernetesOverHttp {
   const endpoints = provider.servers.map(
     (url) =>
       new HttpConnection({
@@ -63,7 +63,10 @@ export function serviceOf(provider: Provider, files: HostFiles): KubernetesOverH
       }),
   );
   const { namespace, key, cluster, provider: name } = provider;
-  return new KubernetesOverHttp({ endpoints, namespace, key, cluster, provider: name });
+  return new KubernetesOverHttp({
+    ...{ endpoints, namespace, key, cluster, provider: name },
+    onRefused: (call) => log.warn(call, 'a call was refused, and the service was not asked'),
+  });
 }
 
 /** @throws TwofoldError, or what listening on the port fails with; the socket's failures are of `served` */
@@ -75,7 +78,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     unwinding.add('metrics', () => metrics.close());
     const files = await HostFiles.open(options.files, log);
     unwinding.add('files', () => files.close());
-    const service = serviceOf(options, files);
+    const service = serviceOf(options, files, log);
     unwinding.add('connections', () => service.close());
     const metricsPort = await serveFigures(options.metricsPort, metrics, unwinding);
     const management = new KeyManagement({

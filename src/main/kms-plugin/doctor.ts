@@ -9,7 +9,10 @@ import { lstatSync, readFileSync, statSync } from 'node:fs';
 import { one, parseFlags, requireNothingMore } from '../../cli/arguments.ts';
 import type { Flags } from '../../cli/arguments.ts';
 import { TwofoldError } from '../../errors.ts';
-import { parseEncryptionConfiguration } from '../../kubernetes/encryption-configuration.ts';
+import {
+  entryFor,
+  parseEncryptionConfiguration,
+} from '../../kubernetes/encryption-configuration.ts';
 import type { Provider as Configured } from '../../kubernetes/encryption-configuration.ts';
 import { parseEtcdValue } from '../../kubernetes/etcd-value.ts';
 import type { EtcdValue } from '../../kubernetes/etcd-value.ts';
@@ -83,8 +86,9 @@ function describeKeyId(keyId: string): string {
 
 /** What a configuration says of a provider, for the resources where it is. */
 function lookAtConfiguration(source: string, name: string, socket: string | undefined): string {
-  const { entries } = parseEncryptionConfiguration(source);
-  const lines = entries.flatMap(({ resources, providers }) => {
+  const configuration = parseEncryptionConfiguration(source);
+  const lines = configuration.entries.flatMap((entry) => {
+    const { resources, providers } = entry;
     const at = providers.findIndex((each) => each.kind === 'kms' && each.name === name);
     const found = providers[at];
     if (found?.kind !== 'kms') return [];
@@ -95,6 +99,11 @@ function lookAtConfiguration(source: string, name: string, socket: string | unde
     }
     if (found.timeoutMs < 3_000)
       throw wrong(`the provider ${name} has ${found.timeoutMs} ms: give it 3s`);
+    const masked = resources.filter((each) => entryFor(configuration, each) !== entry);
+    if (masked.length > 0)
+      throw wrong(
+        `the provider ${name} is not asked for ${masked.join(', ')}: an earlier entry has them`,
+      );
     const others = providers.filter((_, n) => n !== at).map(nameOf);
     const role = at === 0 ? 'writes and reads' : `only reads; ${nameOf(providers[0])} writes`;
     return [

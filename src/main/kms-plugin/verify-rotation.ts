@@ -110,6 +110,13 @@ const hasLater = ({ under }: StoredKeys, { keyId, keyVersion }: KeyReference): b
       reference?.keyId === keyId && reference.keyVersion > keyVersion && current > 0,
   );
 
+/** JSON in which nothing that a terminal would act upon stands as it is. */
+const asciiJson = (value: unknown): string =>
+  JSON.stringify(value).replaceAll(
+    /[\u007f-\uffff]/gu,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+
 /** @returns the exit code: 1 where something stands in the way of retiring */
 export async function verifyRotation(
   argv: readonly string[],
@@ -127,7 +134,7 @@ export async function verifyRotation(
   if (retires && reference !== null && !hasLater(stored, reference)) {
     against.push('no value is under a later version of this key: is this the etcd of the cluster?');
   }
-  if (flags.values.has('json')) print(JSON.stringify({ ...stored, proof, remaining: against }));
+  if (flags.values.has('json')) print(asciiJson({ ...stored, proof, remaining: against }));
   else {
     for (const each of stored.under) print(lineOf(each));
     for (const each of against) print(`REMAINS ${each}`);
