@@ -21,6 +21,8 @@ export const NAME = {
   auditBatch: 'twofold/audit-batch/1',
   /** Domain of the audit value HMAC (request values that are not logged in clear). */
   auditValue: 'twofold/audit-value/1',
+  /** Domain from which the key of the hashes of a batch's items is derived. */
+  auditItem: 'twofold/audit-item/1',
   /** Domain from which the key of page tokens is derived. */
   pageToken: 'twofold/page-token/1',
   /** Domain of the canary that proves a root generation. */

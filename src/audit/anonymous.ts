@@ -3,6 +3,11 @@ import { isIPv4, isIPv6 } from 'node:net';
 
 /** Pairs of source and outcome in one interval; what comes after is counted under `other`. */
 const MAX_PAIRS = 512;
+/**
+ * Pairs a second in the long run. An interval is half a second and a pair some 45 bytes: without this, whoever has
+ * 512 addresses, or one network of IPv6, writes 4 GB a day.
+ */
+const PAIRS_PER_SECOND = 32;
 /** Further pairs, all of source `other`. */
 const MAX_OVERFLOW = 64;
 const MAX_TEXT = 40;
@@ -17,6 +22,16 @@ export interface AnonymousInterval {
 
 export class AnonymousCounts {
   #counts = new Map<string, number>();
+  readonly #monotonic: () => number;
+  /** Pairs that may still be told apart, as of `#at`. */
+  #left = MAX_PAIRS;
+  #at: number;
+
+  /** @param monotonic milliseconds that only rise */
+  constructor(monotonic: () => number = () => performance.now()) {
+    this.#monotonic = monotonic;
+    this.#at = monotonic();
+  }
 
   get empty(): boolean {
     return this.#counts.size === 0;
@@ -25,8 +40,7 @@ export class AnonymousCounts {
   count(source: string, outcome: string): void {
     const what = outcome.slice(0, MAX_TEXT);
     const pair = `${sourceGroup(source)} ${what}`;
-    const full = this.#counts.size >= MAX_PAIRS && !this.#counts.has(pair);
-    const key = full ? this.#overflow(what) : pair;
+    const key = this.#counts.has(pair) || this.#mayAdd() ? pair : this.#overflow(what);
     this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
   }
 
@@ -36,6 +50,16 @@ export class AnonymousCounts {
     const requests = [...this.#counts.values()].reduce((sum, count) => sum + count, 0);
     this.#counts = new Map();
     return { counts, requests };
+  }
+
+  #mayAdd(): boolean {
+    const now = this.#monotonic();
+    const regained = ((now - this.#at) * PAIRS_PER_SECOND) / 1_000;
+    this.#left = Math.min(MAX_PAIRS, this.#left + regained);
+    this.#at = now;
+    if (this.#counts.size >= MAX_PAIRS || this.#left < 1) return false;
+    this.#left -= 1;
+    return true;
   }
 
   /** Outcomes are codes of ours and few; the cap holds even if they were not. */

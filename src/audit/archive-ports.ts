@@ -21,8 +21,11 @@ export interface ArchiveTurn {
 export interface ArchiveStore {
   /** @throws TwofoldError conflict while another command archives, on whatever host */
   turn(): Promise<ArchiveTurn>;
-  /** Entries of the log, and the first that some sink has not had; null where there is no sink. */
-  facts(): Promise<{ readonly size: number; readonly slowestSink: number | null }>;
+  /** Entries of the log, and the network's sink that is behind the others; null where there is none. */
+  facts(): Promise<{
+    readonly size: number;
+    readonly slowestSink: { readonly name: string; readonly next: number } | null;
+  }>;
   /** Entries of the newest checkpoint that is older; 0 where none is. */
   sizeAt(before: Date): Promise<number>;
   /** Says that entries before `until` are in the archive at `place`. Idempotent. */

@@ -53,18 +53,26 @@ export interface ArchiveParts extends ArchivableParts {
   readonly record: (operation: string, detail: AuditDraft['detail']) => Promise<unknown>;
 }
 
+export type ArchiveResult = Archived & Pick<Archivable, 'heldBy'>;
+
 /** Operation of the entries that say what went to cold storage. */
 const OPERATION = 'audit.archive';
 
+/** How far the log can go to the archive, and the sink that keeps it from going as far as was asked for. */
+export interface Archivable {
+  readonly until: number;
+  readonly heldBy: string | null;
+}
+
 /**
  * How far the log can go to the archive: whole bundles that the export has, that are old enough and that every
- * sink has had.
+ * sink of the network has had. A file is its own position, of which nothing is known here.
  * @throws TwofoldError conflict where the export is not of this log, or has not what is in the archive already
  */
 export async function archivable(
   { store, log }: ArchivableParts,
   { export: made, before }: ArchiveRequest,
-): Promise<number> {
+): Promise<Archivable> {
   const { size, slowestSink } = await store.facts();
   const { until } = await log.archived();
   if (made.until > size) {
@@ -77,13 +85,16 @@ export async function archivable(
     throw new TwofoldError('conflict', 'The export is of another log.');
   }
   const old = typeof before === 'number' ? before : await store.sizeAt(before);
-  const most = Math.min(made.until, old, slowestSink ?? Infinity);
-  const wanted = most - (most % TILE_WIDTH);
+  const asked = wholeBundles(Math.min(made.until, old));
+  const wanted = Math.min(asked, wholeBundles(slowestSink?.next ?? asked));
   if (made.until < until) {
     throw new TwofoldError('conflict', `Entries before ${until} are in another archive.`);
   }
-  return Math.max(wanted, until);
+  const heldBy = wanted < asked ? (slowestSink?.name ?? null) : null;
+  return { until: Math.max(wanted, until), heldBy };
 }
+
+const wholeBundles = (entries: number): number => entries - (entries % TILE_WIDTH);
 
 /**
  * Removes the rows; goes on where one before it was interrupted. Where it has nothing left to do it says so in
@@ -91,7 +102,10 @@ export async function archivable(
  * @throws as `archivable`, conflict while another command archives, and what `record` throws: before anything
  *   was marked, or once all was removed
  */
-export async function archive(parts: ArchiveParts, request: ArchiveRequest): Promise<Archived> {
+export async function archive(
+  parts: ArchiveParts,
+  request: ArchiveRequest,
+): Promise<ArchiveResult> {
   const turn = await parts.store.turn();
   try {
     return await archiveAlone(parts, request, turn);
@@ -104,8 +118,8 @@ async function archiveAlone(
   parts: ArchiveParts,
   request: ArchiveRequest,
   turn: ArchiveTurn,
-): Promise<Archived> {
-  const until = await archivable(parts, request);
+): Promise<ArchiveResult> {
+  const { until, heldBy } = await archivable(parts, request);
   const { removed: from } = await parts.log.archived();
   const { place, operator, export: made } = request;
   const atRoot = Buffer.from(made.root).toString('base64');
@@ -118,7 +132,7 @@ async function archiveAlone(
     throw error;
   });
   await parts.record(OPERATION, { state: 'done', ...about, removed });
-  return parts.log.archived();
+  return { ...(await parts.log.archived()), heldBy };
 }
 
 async function remove(

@@ -1,16 +1,18 @@
 /** From what happened to what is appended: places, chain of hashes, index columns, batch HMAC. */
+import { createHmac } from 'node:crypto';
 import {
   NO_PREVIOUS,
   batchMacInput,
   contextMacInput,
   encodeEntry,
   encodeFacts,
+  itemKeyInput,
   leafHash,
 } from './entry.ts';
 import { TwofoldError } from '../errors.ts';
 import type { Facts } from './entry.ts';
 import { NO_CIRCUMSTANCES } from './ports.ts';
-import type { Actor, AppendBatch, AppendEntry, AuditDraft } from './ports.ts';
+import type { Actor, AuditItem, AppendBatch, AppendEntry, AuditDraft } from './ports.ts';
 
 /**
  * Full-length HMAC-SHA-256 by `root-mac` (`Hsm.mac`); with `like`, a MAC as it is stated, under the
@@ -84,14 +86,49 @@ export async function unplaced(
   mac: MacFunction,
 ): Promise<Unplaced> {
   const { contextValues, aad } = draft;
-  if (contextValues === null && aad === null) {
+  if (contextValues === null && aad === null && draft.items.length === 0) {
     return encoded({ ...draft, ...origin, contextHmac: null, aadHmac: null });
   }
   const hashed = (values: Uint8Array | null) =>
     values === null ? Promise.resolve(null) : valueMac(mac, values);
-  const [contextHmac, aadHmac] = await Promise.all([hashed(contextValues), hashed(aad)]);
-  return encoded({ ...draft, ...origin, contextHmac, aadHmac });
+  const [contextHmac, aadHmac, items] = await Promise.all([
+    hashed(contextValues),
+    hashed(aad),
+    keyedItems(mac, draft.items),
+  ]);
+  return encoded({ ...draft, ...origin, contextHmac, aadHmac, items });
 }
+
+/**
+ * Under a key, as every other value that is not in clear: a name and a context are guessed easily. Of one MAC
+ * by the HSM, whatever the number of items.
+ */
+async function keyedItems(
+  mac: MacFunction,
+  items: readonly AuditItem[],
+): Promise<readonly AuditItem[]> {
+  if (items.length === 0) return items;
+  const key = await itemKey(mac);
+  let last = { plain: NO_HASH, keyed: NO_HASH };
+  return items.map((item) => {
+    if (item.hash !== last.plain) last = { plain: item.hash, keyed: keyedHash(key, item.hash) };
+    return { ...item, hash: last.keyed };
+  });
+}
+
+const ITEM_HASH_BYTES = 16;
+const NO_HASH: Uint8Array = new Uint8Array(ITEM_HASH_BYTES);
+
+const keyedHash = (key: Uint8Array, item: Uint8Array): Uint8Array =>
+  createHmac('sha256', key).update(item).digest().subarray(0, ITEM_HASH_BYTES);
+
+/** As the hash of an item stands in entries. @throws TwofoldError `audit_unavailable` */
+export async function itemMac(mac: MacFunction, item: Uint8Array): Promise<Uint8Array> {
+  return keyedHash(await itemKey(mac), item);
+}
+
+/** Not ours to wipe: who makes MACs may remember them. It opens nothing, it only keeps values from being guessed. */
+const itemKey = (mac: MacFunction): Promise<Uint8Array> => macOf(mac, itemKeyInput());
 
 /** The same for an entry of the log's own, which no request caused. */
 export function ownUnplaced(
@@ -133,9 +170,12 @@ const encoded = (facts: Facts): Unplaced => ({
 });
 
 /** @throws TwofoldError `audit_unavailable` */
-export async function valueMac(mac: MacFunction, values: Uint8Array): Promise<Uint8Array> {
+export const valueMac = (mac: MacFunction, values: Uint8Array): Promise<Uint8Array> =>
+  macOf(mac, contextMacInput(values));
+
+async function macOf(mac: MacFunction, input: Uint8Array): Promise<Uint8Array> {
   try {
-    return await mac(contextMacInput(values));
+    return await mac(input);
   } catch (error) {
     throw new TwofoldError('audit_unavailable', undefined, { cause: error });
   }

@@ -124,6 +124,10 @@ export function contextMacInput(values: Uint8Array): Uint8Array {
   return concatBytes(Uint8Array.of(1), encodeCbor([NAME.auditValue, values]));
 }
 
+/** What the audit key MACs to give the key of the hashes at position 21: format version u8 (1) ‖ CBOR [label]. */
+export const itemKeyInput = (): Uint8Array =>
+  concatBytes(Uint8Array.of(1), encodeCbor([NAME.auditItem]));
+
 /**
  * What the audit key MACs for a batch: format version u8 (1) ‖ CBOR [label, lane, first n, count,
  * leaf of the last entry]. The last leaf holds all before it through `previous`.

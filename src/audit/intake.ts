@@ -17,6 +17,8 @@ export type FaultReason =
   | 'vanished'
   /** The cursor is another than the runs of the log say. */
   | 'cursor'
+  /** It is marked as having nothing more for the log, and is not closed. */
+  | 'drained'
   /** The leaf is not the hash of the body. */
   | 'leaf'
   /** The body is not that of an entry of this place. */
@@ -39,7 +41,8 @@ export interface LaneFault {
 
 /** What the row of a lane says by itself; null when nothing is wrong. */
 export function viewFault(view: LaneView): LaneFault | null {
-  const { lane, next, sequenced, last, announced } = view;
+  const { lane, next, sequenced, last, drained, announced } = view;
+  if (drained) return { lane, n: next, reason: 'drained' };
   if (next !== sequenced) return { lane, n: sequenced, reason: 'cursor' };
   if (next - 1 > last) return { lane, n: last + 1, reason: 'vanished' };
   if (announced === null) return null;

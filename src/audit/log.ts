@@ -5,7 +5,7 @@
 import { TwofoldError } from '../errors.ts';
 import type { EpochStanding, SecurityEpoch } from '../epoch.ts';
 import { AnonymousCounts } from './anonymous.ts';
-import { ownUnplaced, unplaced, valueMac } from './batch.ts';
+import { itemMac, ownUnplaced, unplaced, valueMac } from './batch.ts';
 import type { MacFunction, Origin, Unplaced } from './batch.ts';
 import { catchUp } from './catch-up.ts';
 import { ChangeLane } from './change-lane.ts';
@@ -280,8 +280,9 @@ class LanedAuditLog implements RunningAuditLog {
     this.#countsTimer ??= setTimeout(() => this.#sendCounts(), this.#options.countsAfterMs ?? 500);
   }
 
-  hash(values: Uint8Array): Promise<Uint8Array> {
-    return valueMac(this.#options.values ?? this.#options.mac, values);
+  hash(values: Uint8Array, as: 'value' | 'item' = 'value'): Promise<Uint8Array> {
+    const mac = this.#options.values ?? this.#options.mac;
+    return as === 'item' ? itemMac(mac, values) : valueMac(mac, values);
   }
 
   read(id: AuditId): ReturnType<AuditLog['read']> {

@@ -174,10 +174,11 @@ export interface AuditLog {
   /** Counts a request that never authenticated; durable within a second. */
   countAnonymous(source: string, outcome: string): void;
   /**
-   * The HMAC under the audit key as which entries have canonical values (`contextValues`, `aad`).
+   * The HMAC under the audit key as which entries have canonical values (`contextValues`, `aad`), 32 bytes; or
+   * as which they have the hash of an item of a batch, 16 bytes.
    * @throws TwofoldError `audit_unavailable` when the HSM makes none
    */
-  hash(values: Uint8Array): Promise<Uint8Array>;
+  hash(values: Uint8Array, as?: 'value' | 'item'): Promise<Uint8Array>;
   /** Looks up and pages through entries (decoded). */
   read(id: AuditId): Promise<AuditRecord | null>;
   list(query: AuditQuery): Promise<{

@@ -13,6 +13,8 @@ export interface LaneView {
   /** Number of its last entry; 0 while it has none. */
   readonly last: number;
   readonly closed: boolean;
+  /** Marked as closed with nothing without an index; of a lane that is not closed nobody but an attacker does that. */
+  readonly drained: boolean;
   /**
    * How many of its entries the instance says were acknowledged to it; null where it says nothing of
    * this lane. As it stands in the row: it may be any number.

@@ -34,8 +34,9 @@ export async function* serverEvents(stream: AsyncIterable<Buffer>): AsyncGenerat
 function eventOf(block: string, lastId: string): ServerEvent {
   const fields = new Map<string, string>();
   for (const line of block.split('\n')) {
-    const [, field = '', value = ''] = /^([^:]*): ?(.*)$/u.exec(line) ?? [];
-    if (field !== '') fields.set(field, value);
+    // By its place: a pattern's dot stops at U+2028, which JSON has as it is, and the entry would be lost.
+    const colon = line.indexOf(':');
+    if (colon > 0) fields.set(line.slice(0, colon), line.slice(colon + 1).replace(/^ /u, ''));
   }
   return {
     id: fields.get('id') ?? lastId,

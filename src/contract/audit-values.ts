@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { STORED_ERRORS, changeOf } from './admin-keys.ts';
 import { BINDING } from './context.ts';
 import { defineRoute } from './route.ts';
-import { base64, time } from './scalars.ts';
+import { base64, text, time } from './scalars.ts';
 
 /** As many as one namespace declares. */
 const MAX_NAMES = 64;
@@ -66,10 +66,17 @@ export const hashAuditValues = defineRoute({
   operation: 'audit.hash',
   summary: 'How an encryption context and aad stand in audit entries, to look for them.',
   body: z
-    .strictObject(BINDING)
+    .strictObject({
+      ...BINDING,
+      ref: text(
+        128,
+        "The caller's name for an item of a batch; without it, one that has none.",
+      ).optional(),
+    })
     .refine(
-      ({ encryptionContext, aad }) => encryptionContext !== undefined || aad !== undefined,
-      'has encryptionContext or aad, or both',
+      ({ encryptionContext, aad, ref }) =>
+        encryptionContext !== undefined || aad !== undefined || ref !== undefined,
+      'has encryptionContext, aad or ref, or several',
     )
     .meta({ id: 'AuditHashRequest' }),
   response: z
@@ -79,6 +86,9 @@ export const hashAuditValues = defineRoute({
       version1: base64(
         'Of both together, which is what entries of version 1 have as `contextHmac`.',
       ).nullable(),
+      itemHash: base64(
+        'How an item of a batch with this `ref`, context and aad stands in `items`, 16 bytes.',
+      ),
     })
     .meta({ id: 'AuditHash' }),
   errors: ['invalid_value'],

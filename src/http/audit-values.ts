@@ -1,7 +1,7 @@
 /** Routes of what audit entries say of encryption contexts. */
 import * as contract from '../contract/audit-values.ts';
 import { answerSet, memberTag } from './governed.ts';
-import { contextBytes } from './notes.ts';
+import { contextBytes, itemHash } from './notes.ts';
 import { route } from './route.ts';
 import type { LoggableNames } from '../governance/loggable-context.ts';
 import type { Member, PreparedSetChange } from '../governance/sealed-set.ts';
@@ -42,18 +42,20 @@ export function auditValueRoutes({
       },
     }),
     route(contract.hashAuditValues, {
-      handle: async ({ body: { encryptionContext = {}, aad }, notes }) => {
+      handle: async ({ body: { encryptionContext = {}, aad, ref = '' }, notes }) => {
         // So that the entry says what was asked for, as the entries that are looked for say it.
         notes.context({ encryptionContext, aad });
         const named = Object.keys(encryptionContext).length > 0;
         const hashed = (values: Uint8Array | null) =>
           values === null ? Promise.resolve(null) : audit.hash(values);
-        const [contextHmac, aadHmac, version1] = await Promise.all([
+        const item = itemHash(ref, contextBytes({ encryptionContext, aad }));
+        const [contextHmac, aadHmac, version1, hashOfItem] = await Promise.all([
           hashed(named ? contextBytes({ encryptionContext }) : null),
           hashed(aad === undefined ? null : contextBytes({ aad })),
           hashed(named || aad !== undefined ? contextBytes({ encryptionContext, aad }) : null),
+          audit.hash(item, 'item'),
         ]);
-        return { body: { contextHmac, aadHmac, version1 } };
+        return { body: { contextHmac, aadHmac, version1, itemHash: hashOfItem } };
       },
     }),
   ];

@@ -3,7 +3,8 @@
  * key has the encryption context of the one before it in its audit entry; the HSM would be asked for
  * each of them each time. The MAC of the same bytes under the same key is the same for ever, so what is
  * remembered can not become untrue; rows that have changed since have other bytes. These MACs stand in
- * the database in the clear and are no secrets. Of the bytes only their hash is kept.
+ * the database in the clear and are no secrets, but for the key of the hashes of a batch's items
+ * (`audit/batch.ts`), which opens nothing. Of the bytes only their hash is kept. Callers change no MAC that they get.
  */
 import { hash } from 'node:crypto';
 

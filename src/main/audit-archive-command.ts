@@ -6,9 +6,9 @@ import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 
 import { archivable, archive } from '../audit/archive.ts';
-import type { ArchiveRequest } from '../audit/archive.ts';
-import type { Archived } from '../audit/archive-ports.ts';
+import type { ArchiveRequest, ArchiveResult } from '../audit/archive.ts';
 import { parseSignedCheckpoint } from '../audit/tree/checkpoint.ts';
+import { printableJson } from '../audit/verify/printable.ts';
 import { parseFlags } from '../cli/arguments.ts';
 import type { Config } from '../config.ts';
 import { TwofoldError } from '../errors.ts';
@@ -61,14 +61,14 @@ export async function auditArchiveCommand(
   if (verified !== 0) return verified;
   const request = { ...wanted, export: exportIn(folder), operator: operator() };
   if (values.has('dry-run')) {
-    const until = await besides((unwinding) => archivable(openOwned(config, unwinding), request));
-    print(JSON.stringify({ until, dryRun: true }));
+    const found = await besides((unwinding) => archivable(openOwned(config, unwinding), request));
+    print(printableJson(JSON.stringify({ ...found, dryRun: true })));
     return 0;
   }
   const tell = (removed: number, until: number): void =>
     complain(`rows before ${String(removed)} of ${String(until)} are removed`);
   const done = await besides((unwinding) => archived(config, request, tell, unwinding));
-  print(JSON.stringify(done));
+  print(printableJson(JSON.stringify(done)));
   return 0;
 }
 
@@ -77,7 +77,7 @@ async function archived(
   request: ArchiveRequest,
   tell: (removed: number, until: number) => void,
   unwinding: Unwinding,
-): Promise<Archived> {
+): Promise<ArchiveResult> {
   const store = await storeBeside(config, unwinding);
   const { hsm } = await deviceBeside(config, unwinding);
   const root = await openRoot(hsm, store.roots, new UsageCounters(store.keys), null);

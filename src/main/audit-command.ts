@@ -12,6 +12,7 @@ import { ExportTarget } from '../client/export-folder.ts';
 import type { Place } from '../client/export-plan.ts';
 import { HttpConnection } from '../client/http-connection.ts';
 import { exportLog } from '../client/log-export.ts';
+import { printable, printableJson } from '../audit/verify/printable.ts';
 import { TwofoldError } from '../errors.ts';
 import { placeIn } from './audit-places.ts';
 import { auditProveCommand } from './audit-prove-command.ts';
@@ -82,7 +83,7 @@ async function exportCommand(argv: readonly string[], { print, complain }: Outpu
   if (out === undefined) throw refuse('--out FOLDER is missing.');
   const places = { from: placeOf(flags, 'from'), until: placeOf(flags, 'until') };
   const plan = await exportTo(out, flags, { ...places, complain });
-  print(`${out}: entries ${plan.from} to ${plan.until - 1} of ${plan.origin}`);
+  print(printable(`${out}: entries ${plan.from} to ${plan.until - 1} of ${plan.origin}`));
   if (places.until !== null) complain('Without rows of keys and lanes: verify it with --log-only.');
   return 0;
 }
@@ -134,8 +135,12 @@ async function keysCommand(argv: readonly string[], { print }: Output): Promise<
   const flags = parseFlags(argv, CONNECTION_FLAGS);
   requireNothingMore(flags);
   const { origin, keys } = await withLog(flags, stopSignal(), (log) => log.keys());
-  print(`# keys of ${origin}`);
-  for (const { vkey, kind, zone, state } of keys) print(`# ${kind}, ${zone}, ${state}\n${vkey}`);
+  // A file of them is trusted: nothing of a comment may look like a line of its own.
+  print(printable(`# keys of ${origin}`));
+  for (const { vkey, kind, zone, state } of keys) {
+    print(printable(`# ${kind}, ${zone}, ${state}`));
+    print(printable(vkey));
+  }
   return 0;
 }
 
@@ -181,7 +186,7 @@ async function tailCommand(argv: readonly string[], { complain, write }: Output)
     try {
       const lines = tailEntries(log, { query, follow, signal, onInterruption, namespace });
       // Lines that nobody takes yet hold up the reading of more, and those that nobody will take end it.
-      for await (const line of lines) await write(`${line}\n`);
+      for await (const line of lines) await write(`${printableJson(line)}\n`);
     } catch (error) {
       if (!signal.aborted) throw error;
     }

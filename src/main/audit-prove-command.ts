@@ -1,6 +1,7 @@
 /**
  * `twofold audit prove ID`: that an entry is in the log whose keys are pinned. What the service says is
- * checked here: the checkpoint's signatures, the entry's hash, and its way to the root.
+ * checked here: the checkpoint's signatures, that the entry is the one that was asked for, its hash, and its way to
+ * the root.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 
@@ -11,6 +12,8 @@ import { verifyNote } from '../audit/tree/signatures.ts';
 import { parseTlogProof } from '../audit/tree/tlog-proof.ts';
 import { parseVkeys, SIGNATURE_TYPE } from '../audit/tree/vkey.ts';
 import type { Vkey } from '../audit/tree/vkey.ts';
+import { EntryView, MalformedEntry } from '../audit/verify/entry-view.ts';
+import { printable } from '../audit/verify/printable.ts';
 import { parseFlags } from '../cli/arguments.ts';
 import type { Flags, ParsedFlags } from '../cli/arguments.ts';
 import { CONNECTION_FLAGS } from '../cli/connection.ts';
@@ -37,16 +40,33 @@ function readTrusted(file: string): readonly Vkey[] {
   }
 }
 
-/**
- * Null where the proof shows it; else why it does not.
- * @param body the entry's canonical bytes
- */
+/** `<lane>-<n>` as the entry itself says it, whose bytes alone are proved; null for what is no entry. */
+function idIn(body: Uint8Array): string | null {
+  const entry = new EntryView();
+  try {
+    entry.read(body, 0, body.length);
+    return `${entry.lane}-${entry.n}`;
+  } catch (error) {
+    if (!(error instanceof MalformedEntry)) throw error;
+    return null;
+  }
+}
+
+interface Claimed {
+  readonly id: string;
+  /** C2SP tlog-proof. */
+  readonly proof: string;
+  /** The entry's canonical bytes. */
+  readonly body: Uint8Array;
+}
+
+/** Null where the proof shows it; else why it does not. */
 export function proofProblem(
-  text: string,
-  body: Uint8Array,
+  { id, proof, body }: Claimed,
   trusted: readonly Vkey[],
 ): string | null {
-  const { index, hashes, checkpoint } = parseTlogProof(text);
+  if (idIn(body) !== id) return 'the service gave another entry than this';
+  const { index, hashes, checkpoint } = parseTlogProof(proof);
   const { origin, size, root, note } = parseSignedCheckpoint(checkpoint);
   const own = trusted.filter(({ name }) => name === origin);
   const { verified, failed } = verifyNote(note, own);
@@ -79,14 +99,14 @@ export async function auditProveCommand(
     proof: await log.proof(id, namespace),
     body: Buffer.from((await log.entry(id, namespace)).body, 'base64'),
   }));
-  const why = proofProblem(proof, body, trusted);
+  const why = proofProblem({ id, proof, body }, trusted);
   const { index, checkpoint } = parseTlogProof(proof);
   if (why !== null) {
-    print(`${id} IS NOT SHOWN to be in the log: ${why}.`);
+    print(printable(`${id} IS NOT SHOWN to be in the log: ${why}.`));
     return 1;
   }
   if (out !== undefined) writeFileSync(out, proof, { flag: 'wx', mode: 0o644 });
   const { origin, size } = parseSignedCheckpoint(checkpoint);
-  print(`${id} is entry ${index} of ${origin}, in its checkpoint of ${size} entries.`);
+  print(printable(`${id} is entry ${index} of ${origin}, in its checkpoint of ${size} entries.`));
   return 0;
 }

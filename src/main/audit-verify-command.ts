@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs';
 import { parseDecimal } from '../audit/tree/checkpoint.ts';
 import { parseVkeys } from '../audit/tree/vkey.ts';
 import type { Vkey } from '../audit/tree/vkey.ts';
-import { printable } from '../audit/verify/printable.ts';
+import { printable, printableJson } from '../audit/verify/printable.ts';
 import { claimText, reportLines } from '../audit/verify/report-lines.ts';
 import { verifyExport } from '../audit/verify/verify.ts';
 import type { VerifyOptions } from '../audit/verify/verify.ts';
@@ -42,7 +42,8 @@ export async function auditVerifyCommand(
     const { folder, options, json } = parseArguments(argv);
     const report = await verifyExport(folder, options);
     if (json) {
-      print(JSON.stringify({ ...report, claims: claimText(report.claim) }, null, 2));
+      const claims = claimText(report.claim);
+      print(printableJson(JSON.stringify({ ...report, claims }, null, 2)));
     } else {
       reportLines(report).forEach(print);
     }

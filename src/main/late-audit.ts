@@ -34,7 +34,7 @@ export class LateAudit implements AuditLog {
   change: AuditLog['change'] = async (draft, commit) => this.#opened().change(draft, commit);
   read: AuditLog['read'] = async (id) => this.#opened().read(id);
   list: AuditLog['list'] = async (query) => this.#opened().list(query);
-  hash: AuditLog['hash'] = async (values) => this.#opened().hash(values);
+  hash: AuditLog['hash'] = async (...values) => this.#opened().hash(...values);
   reading: AuditLog['reading'] = async (draft, standing) => this.#opened().reading(draft, standing);
 
   refusal(operation: string): TwofoldError | null {

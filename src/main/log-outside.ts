@@ -89,21 +89,37 @@ async function placesOf({ config, store, root, log }: CheckParts) {
   const published = await publishedCopies(audit.publishTo);
   return {
     ...{ folder: config.dataDir, origin, reader: store.log },
-    published: published.filter((seen) => isOurs(seen, origin, vkeys, log)),
+    published: published.filter((seen) => counts(seen, origin, vkeys, log)),
   };
 }
 
-/** A copy that nobody of this log signed is no reason not to start. */
-const isOurs = (
+/**
+ * A copy of another log, or on which a signature of this one is forged, is no reason not to start. One of this log's
+ * name whose signers the database does not know at all is: that is what a copy from after a rotation of
+ * the keys looks like to a database that was rolled back to before it.
+ */
+export const counts = (
   { place, note }: Seen,
   origin: string,
   vkeys: readonly string[],
   log: CheckParts['log'],
-) => {
-  const types = signersOf(note, keysOf(vkeys)).map(({ key }) => key.type);
-  const ours = note.checkpoint.origin === origin && types.includes(SIGNATURE_TYPE.ed25519);
-  if (!ours) log.warn({ place }, 'a published checkpoint is not of this log, and was left aside');
-  return ours;
+): boolean => {
+  const keys = keysOf(vkeys);
+  const isKnown = note.note.signatures.some((line) =>
+    keys.some(({ name, keyId }) => name === line.name && keyId === line.keyId),
+  );
+  const types = signersOf(note, keys).map(({ key }) => key.type);
+  const isSound = !isKnown || types.includes(SIGNATURE_TYPE.ed25519);
+  if (note.checkpoint.origin !== origin || !isSound) {
+    log.warn({ place }, 'a published checkpoint is not of this log, and was left aside');
+    return false;
+  }
+  if (!isKnown)
+    log.warn(
+      { place },
+      'a published checkpoint is signed by keys that this database does not know',
+    );
+  return true;
 };
 
 /** By what an operator gives up that a witness stands further: there is no checkpoint to name. */

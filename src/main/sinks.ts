@@ -13,6 +13,7 @@ import { OtlpSink } from '../audit/sinks/otlp-sink.ts';
 import type { Sink, SinkPosition, SinkRecord } from '../audit/sinks/ports.ts';
 import { SinkRunner } from '../audit/sinks/runner.ts';
 import { SyslogSink } from '../audit/sinks/syslog-sink.ts';
+import { printableJson } from '../audit/verify/printable.ts';
 import type { Config } from '../config.ts';
 import type { SinkSettings } from '../config/audit-sinks.ts';
 import { readSecretFile } from '../config/secret-file.ts';
@@ -53,13 +54,16 @@ export interface SinkFacts {
   readonly behindMs: number;
 }
 
-/** The entry as the API shows it, with its index. @throws TwofoldError integrity_failed */
+/**
+ * The entry as the API shows it, with its index; nothing in it ends a line or steers a terminal.
+ * @throws TwofoldError integrity_failed
+ */
 export function sinkRecord(entry: SequencedEntry): SinkRecord {
   const { index } = entry;
   const record = recordFrom(entry);
   const { id, at } = record;
   const { operation, outcome, namespace } = record.draft;
-  const json = renderPublicJson({ index, ...entryResource(record) });
+  const json = printableJson(renderPublicJson({ index, ...entryResource(record) }));
   return { index, id, at, operation, outcome, namespace, json };
 }
 

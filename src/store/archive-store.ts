@@ -12,9 +12,15 @@ import { commitStatement, committedRead, COMMITTED } from './transaction.ts';
 
 const FACTS = {
   name: 'archive_facts',
-  text: `select h.size, (select min(next) from public.audit_sink) as sink
-    from ${COMMITTED} cross join public.log_head h`,
+  text: `select h.size, s.name, s.next from ${COMMITTED} cross join public.log_head h
+    left join (select name, next from public.audit_sink order by next, name limit 1) s on true`,
 };
+
+interface FactsRow {
+  readonly size: string;
+  readonly name: string | null;
+  readonly next: string | null;
+}
 
 const SIZE_AT = `select coalesce(max(size), 0) as size from public.log_checkpoint where at < $1`;
 
@@ -61,13 +67,10 @@ export function openArchiveStore(
   const store: ArchiveStore = {
     turn: () => takeTurn(pool),
     facts: async () => {
-      const [row] = await committedRead<{ size: string; sink: string | null }>(
-        pool,
-        FACTS,
-        [],
-      ).catch(refuse);
-      const sink = row?.sink ?? null;
-      return { size: Number(row?.size ?? 0), slowestSink: sink === null ? null : Number(sink) };
+      const [row] = await committedRead<FactsRow & object>(pool, FACTS, []).catch(refuse);
+      const { name = null, next = null } = row ?? {};
+      const slowestSink = name === null ? null : { name, next: Number(next) };
+      return { size: Number(row?.size ?? 0), slowestSink };
     },
     sizeAt: async (before) => {
       const { rows } = await pool.query<{ size: string }>(SIZE_AT, [before]).catch(refuse);

@@ -18,8 +18,11 @@ import { sqlState } from './outcome.ts';
 import type { GuardedPool } from './pool.ts';
 import { COMMITTED, commitStatement, committedRead, read } from './transaction.ts';
 
-/** `last` by the primary key, backwards; an empty lane has none. */
-const LANES = `select l.id as lane, l.kind, l.next, l.closed,
+/**
+ * `last` by the primary key, backwards; an empty lane has none. A lane that is open and marked as drained would take
+ * entries of which the log never hears.
+ */
+const LANES = `select l.id as lane, l.kind, l.next, l.closed, l.drained,
     coalesce((select e.n from public.entry e where e.lane = l.id order by e.n desc limit 1), 0)
       as last,
     coalesce((select r.from_n + r.count from public.log_run r where r.lane = l.id
@@ -27,7 +30,7 @@ const LANES = `select l.id as lane, l.kind, l.next, l.closed,
     case when i.use_lane = l.id and l.kind = 'use' then i.use_count
       when i.change_lane = l.id and l.kind = 'change' then i.change_count end as announced
   from public.lane l left join public.instance i on i.id = l.instance
-  where not l.drained`;
+  where not (l.drained and l.closed)`;
 const PLAIN_LANES = { name: 'sequencer_lanes', text: `${LANES} order by l.id` };
 const CERTAIN_LANES = {
   name: 'sequencer_lanes_certain',
@@ -42,6 +45,7 @@ interface LaneRow {
   readonly last: string;
   readonly sequenced: string;
   readonly closed: boolean;
+  readonly drained: boolean;
   readonly announced: string | null;
 }
 
@@ -52,6 +56,7 @@ const viewOf = (row: LaneRow): LaneView => ({
   sequenced: Number(row.sequenced),
   last: Number(row.last),
   closed: row.closed,
+  drained: row.drained,
   announced: row.announced === null ? null : Number(row.announced),
 });
 

@@ -49,6 +49,30 @@ describe('counts', () => {
     expect(counts.take()).toEqual({ counts: {}, requests: 0 });
   });
 
+  it('of a flood from ever new sources take little room in the long run, and lose nobody', () => {
+    let now = 0;
+    const counts = new AnonymousCounts(() => now);
+    let pairs = 0;
+    let requests = 0;
+    for (let interval = 0; interval < 600; interval += 1) {
+      for (let index = 0; index < 600; index += 1) {
+        counts.count(`2001:db8:${interval.toString(16)}:${index.toString(16)}::1`, 'token_missing');
+      }
+      const taken = counts.take();
+      pairs += Object.keys(taken.counts).length;
+      requests += taken.requests;
+      now += 500;
+    }
+    expect(requests).toBe(360_000);
+    // 512 at once, 32 a second for five minutes, and `other` in each interval.
+    expect(pairs).toBeLessThanOrEqual(512 + 32 * 300 + 600);
+    expect(pairs).toBeGreaterThan(32 * 299);
+    now += 60_000;
+    for (let index = 0; index < 512; index += 1)
+      counts.count(`192.0.${index >> 8}.${index & 255}`, 'x');
+    expect(Object.keys(counts.take().counts)).toHaveLength(512);
+  });
+
   it('stay bounded whatever comes, lose nobody, and fit one entry', () => {
     const counts = new AnonymousCounts();
     for (let index = 0; index < 20_000; index += 1) {

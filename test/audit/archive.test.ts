@@ -83,14 +83,16 @@ describe('what is no archive of this log', () => {
 
 describe('how far it goes', () => {
   it('is whole bundles, as old as wanted, that every sink has had', async () => {
-    expect(await archivable(owned, request)).toBe(1_280);
-    expect(await archivable(owned, { ...request, before: new Date(0) })).toBe(0);
+    expect(await archivable(owned, request)).toEqual({ until: 1_280, heldBy: null });
+    const ancient = await archivable(owned, { ...request, before: new Date(0) });
+    expect(ancient).toEqual({ until: 0, heldBy: null });
     const tomorrow = new Date(Date.now() + 86_400_000);
-    expect(await archivable(owned, { ...request, before: tomorrow })).toBe(1_536);
+    const all = await archivable(owned, { ...request, before: tomorrow });
+    expect(all).toEqual({ until: 1_536, heldBy: null });
     await withOwner(database, (client) =>
       client.query(`insert into public.audit_sink (name, next) values ('slow', 600)`),
     );
-    expect(await archivable(owned, request)).toBe(512);
+    expect(await archivable(owned, request)).toEqual({ until: 512, heldBy: 'slow' });
     await withOwner(database, (client) => client.query('delete from public.audit_sink'));
   });
 });
@@ -162,7 +164,7 @@ describe('moving entries to the archive', () => {
       for (const { index, id } of whole.entries) if (index >= removed) expect(there).toContain(id);
     }
     const told = await archive({ ...owned, record }, request);
-    expect(told).toEqual({ until: 1_280, removed: 1_280, place: PLACE });
+    expect(told).toEqual({ until: 1_280, removed: 1_280, place: PLACE, heldBy: null });
     expect(steps.slice(0, 3)).toEqual(['record begun', 'record begun', 'record begun']);
     expect(steps).toEqual(expect.arrayContaining(['mark', 'remove']));
     const gone = whole.entries.filter(({ index }) => index < 1_280).map(({ id }) => id);

@@ -100,7 +100,7 @@ export class FaultyLog implements SequencerStore, LeaderStore {
   lanes(): Promise<readonly LaneView[]> {
     return this.#call('lanes', () =>
       [...this.#lanes].map(([lane, { next, closed, announced, entries }]) => ({
-        ...{ lane, kind: 'use' as const, next, sequenced: next, closed, announced },
+        ...{ lane, kind: 'use' as const, next, sequenced: next, closed, announced, drained: false },
         last: entries.at(-1)?.n ?? 0,
       })),
     );

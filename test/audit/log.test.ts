@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { unplaced } from '../../src/audit/batch.ts';
 import { contextMacInput } from '../../src/audit/entry.ts';
 import { READING_MS, ReadingSessions } from '../../src/audit/reading-sessions.ts';
 import { decodeEntry } from '../../src/audit/entry-decoder.ts';
@@ -9,6 +10,7 @@ import { StaleAnswer } from '../../src/audit/ports.ts';
 import type { AuditQuery, AuditRecord } from '../../src/audit/ports.ts';
 import { SecurityEpoch } from '../../src/epoch.ts';
 import { TwofoldError } from '../../src/errors.ts';
+import { rememberedMac } from '../../src/keyring/remembered-mac.ts';
 import { draftOf, INSTANCE, KEY_ID, otherKey, standingOf, thisKey } from './drafts.ts';
 import { MemoryAuditStore, softwareMac } from './memory-store.ts';
 import type { Fault } from './memory-store.ts';
@@ -527,16 +529,28 @@ describe('changes', () => {
 
 describe('reading', () => {
   it('gives back what was recorded', async () => {
-    const items = [{ keyVersion: 1, outcome: 'ok', hash: new Uint8Array(16).fill(1) }];
-    const draft = draftOf({ items, detail: { reason: 'test' } });
+    const item = { keyVersion: 1, outcome: 'ok', hash: new Uint8Array(16).fill(1) };
+    const draft = draftOf({ items: [item, item], detail: { reason: 'test' } });
     const id = await log.record(draft, standingOf(1));
     const record = await log.read(id);
+    const hash = Uint8Array.from(await log.hash(item.hash, 'item'));
     expect({ ...record?.draft, contextValues: null, aad: null }).toEqual({
       ...draft,
       contextHmac: null,
       aadHmac: null,
+      items: [item, item].map((each) => ({ ...each, hash })),
     });
+    expect(hash).not.toEqual(item.hash);
     expect(record).toMatchObject({ id, zone: 'zone-a', instance: INSTANCE, epoch: 1 });
+  });
+
+  it('has hashes of items under one key, also where who makes MACs remembers them', async () => {
+    const mac = rememberedMac(softwareMac, 10);
+    const item = { keyVersion: 1, outcome: 'ok', hash: new Uint8Array(16).fill(1) };
+    const origin = { at: new Date(0), zone: 'zone-a', instance: INSTANCE };
+    const made = () => unplaced(draftOf({ items: [item] }), origin, mac);
+    const { facts } = await made();
+    expect((await made()).facts).toEqual(facts);
   });
 
   it.each(['', '1', '1-0', '0-1', '01-1', '1-1 ', '1-1-1', 'a-b', '999-1', `1-${'9'.repeat(20)}`])(

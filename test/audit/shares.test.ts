@@ -6,7 +6,7 @@ import type { LaneView } from '../../src/audit/sequencer-ports.ts';
 
 const view = (lane: number, waiting: number): LaneView => ({
   ...{ lane, kind: 'use', next: 11, sequenced: 11, last: 10 + waiting },
-  ...{ closed: false, announced: null },
+  ...{ closed: false, drained: false, announced: null },
 });
 const lanes = fc
   .array(fc.integer({ min: 1, max: 20_000 }), { maxLength: 40 })

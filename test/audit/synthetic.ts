@@ -208,6 +208,20 @@ export const signersOf = ({ ed25519, mlDsa44 }: SignerPair): readonly Signer[] =
   mlDsa44,
 ];
 
+/** What a pair signs of a change of the key set; `pq`: its ML-DSA-44 key too. */
+export function vouchedBy(
+  change: 'add' | 'retire',
+  vkey: string,
+  { ed25519, mlDsa44 }: SignerPair,
+  pq = true,
+): Detail {
+  const message = new TextEncoder().encode(statementOf(ORIGIN, change, vkey));
+  const signed = ({ sign: by }: Signer) => Buffer.from(by(message)).toString('base64');
+  const classical = { vkey, by: ed25519.vkey.keyId, signature: signed(ed25519) };
+  const hybrid = pq ? { pqBy: mlDsa44.vkey.keyId, pqSignature: signed(mlDsa44) } : {};
+  return { ...classical, ...hybrid, zone: 'zone-a', kind: 'x' };
+}
+
 /** Entries that add or retire the keys of a pair, signed by another. */
 export function keySetDrafts(
   change: 'add' | 'retire',
@@ -216,10 +230,7 @@ export function keySetDrafts(
   lane: number,
 ): Draft[] {
   return signersOf(pair).map(({ vkey }) => {
-    const text = formatVkey(vkey);
-    const message = new TextEncoder().encode(statementOf(ORIGIN, change, text));
-    const signature = Buffer.from(by.ed25519.sign(message)).toString('base64');
-    const detail = { vkey: text, by: by.ed25519.vkey.keyId, signature, zone: 'zone-a', kind: 'x' };
+    const detail = vouchedBy(change, formatVkey(vkey), by);
     return { lane, operation: `audit.key.${change}`, detail };
   });
 }

@@ -68,6 +68,17 @@ describe('a tail', () => {
     expect(from).toEqual([...Array<undefined>(5).fill(undefined), ...Array<string>(5).fill('1')]);
   });
 
+  it('gives an entry whatever characters its strings have', async () => {
+    const names = Array.from({ length: 0x3000 }, (_, unit) => String.fromCharCode(unit));
+    const entry = JSON.stringify({ index: 0, contextKeys: [...names, 'a: b', '\u2028data: x'] });
+    const { lines, tailed } = await tail(
+      [(_request, response) => response.end(`id: 0\ndata: ${entry}\n\n`)],
+      false,
+    );
+    await tailed;
+    expect(lines).toEqual([entry]);
+  });
+
   it('that follows waits for its service', async () => {
     const { from, tailed } = await tail([unreachable], true);
     await expect(tailed).rejects.toMatchObject({ code: 'interrupted' });

@@ -109,7 +109,7 @@ it('goes on after kills, beside a service that writes', async () => {
   }
   const { status, out, err } = audit(...archiveArguments());
   expect({ status, err }).toMatchObject({ status: 0 });
-  expect(JSON.parse(out)).toEqual({ until: 512, removed: 512, place: 'shelf 3' });
+  expect(JSON.parse(out)).toEqual({ until: 512, removed: 512, place: 'shelf 3', heldBy: null });
   expect(await rows()).toBeLessThan(before - 500 + 5 * KILLS + 50);
 }, 60_000);
 

@@ -1,6 +1,7 @@
 /** Encryption contexts in audit entries: in clear where declared, as HMACs otherwise, and how to look for both. */
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { decodeJwt } from 'jose';
+import { contextBytes, itemHash } from '../../src/http/notes.ts';
 import { openService } from './service.ts';
 import type { Called, Service } from './service.ts';
 
@@ -95,6 +96,27 @@ describe('values of encryption contexts in entries', () => {
     expect((await entryOf(answer))['contextValues']).toEqual({ tenant: 'a' });
   });
 
+  it('of an item of a batch stand there under the audit key alone', async () => {
+    const item = { ref: 'r1', plaintext, encryptionContext: { patient: '4711' } };
+    const answer = await service.call('admin', 'POST', '/v1/keys/k/wrap/batch', {
+      json: { items: [item, { plaintext }] },
+    });
+    const { items } = (await entryOf(answer)) as { items: { hash: string }[] };
+    // Whoever has the entry and tries values without the key finds nothing.
+    const { encryptionContext } = item;
+    const plain = [
+      itemHash('r1', contextBytes({ encryptionContext })),
+      itemHash('', contextBytes({})),
+    ].map((hash) => Buffer.from(hash).toString('base64'));
+    const hashes = items.map(({ hash }) => hash);
+    expect(hashes.filter((hash) => plain.includes(hash))).toEqual([]);
+    const looked = async (json: object) =>
+      (await service.call('auditor', 'POST', '/v1/audit/hash', { json })).json['itemHash'];
+    expect(await looked({ ref: 'r1', encryptionContext })).toBe(hashes[0]);
+    expect(await looked({ encryptionContext: {} })).toBe(hashes[1]);
+    expect(await looked({ ref: 'r2', encryptionContext })).not.toBe(hashes[0]);
+  });
+
   it('are found by value where in clear, by HMAC where not', async () => {
     const wanted = await wrap({ tenant: 'wanted', case: '7' }, 'AAEC');
     const id = wanted.headers.get('twofold-audit-id');
@@ -151,7 +173,8 @@ describe('values of encryption contexts in entries', () => {
     expect(nothing.json['code']).toBe('invalid_value');
     const json = { encryptionContext: {} };
     const empty = await service.call('auditor', 'POST', '/v1/audit/hash', { json });
-    expect(empty.json).toEqual({ contextHmac: null, aadHmac: null, version1: null });
+    const itemHash = expect.stringMatching(/^[\w+/]{22}==$/u) as unknown;
+    expect(empty.json).toEqual({ contextHmac: null, aadHmac: null, version1: null, itemHash });
     for (const query of ['contextHmac=AAEC', 'context.=x', 'context=x', 'contextHmac=%20']) {
       const answer = await service.call('auditor', 'GET', `/v1/audit/entries?${query}`);
       expect([query, answer.status]).toEqual([query, 400]);

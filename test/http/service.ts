@@ -201,7 +201,7 @@ function watchAudit(world: Instance, drafts: AuditDraft[], anonymous: Service['a
     },
     read: (id) => audit.read(id),
     list: (query) => audit.list(query),
-    hash: (values) => audit.hash(values),
+    hash: (...values) => audit.hash(...values),
     reading: (draft, standing) => {
       drafts.push(draft);
       return audit.reading(draft, standing);

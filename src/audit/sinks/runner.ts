@@ -12,12 +12,12 @@ import { RecordRefused } from './ports.ts';
 import type { Sink, SinkPosition, SinkRecord } from './ports.ts';
 
 export interface SinkRunnerOptions {
-  readonly log: Pick<LogReader, 'entries'>;
+  readonly log: Pick<LogReader, 'entries' | 'archived'>;
   readonly sink: Sink;
   readonly position: SinkPosition;
   /** @throws for an entry that is not sound; the sink then waits */
   readonly record: (entry: SequencedEntry) => SinkRecord;
-  /** Where a sink begins that has no position. */
+  /** Where a sink begins that has no position; `start` is the first entry that is not in cold storage. */
   readonly from: 'start' | 'now';
   /** Told of each record that was passed over, after the position behind it is durable. */
   readonly onPassed: (record: SinkRecord) => void;
@@ -56,7 +56,12 @@ export class SinkRunner {
    */
   async step(size: number): Promise<boolean> {
     const next = await this.#begin(size);
-    if (next >= size) {
+    // Else it would wait in silence until the log is there, and never deliver what comes until then.
+    if (next > size) {
+      this.#stored = undefined;
+      throw new Error('the position of a sink is past the end of the log');
+    }
+    if (next === size) {
       this.#oldest = null;
       return false;
     }
@@ -81,8 +86,12 @@ export class SinkRunner {
       this.#stored = await this.#options.position.next();
       this.#next = this.#stored;
     }
-    if (this.#stored === null) await this.#advance(this.#options.from === 'now' ? size : 0);
+    if (this.#stored === null) await this.#advance(await this.#first(size));
     return this.#stored ?? 0;
+  }
+
+  async #first(size: number): Promise<number> {
+    return this.#options.from === 'now' ? size : (await this.#options.log.archived()).removed;
   }
 
   async #read(from: number, size: number): Promise<readonly SinkRecord[]> {

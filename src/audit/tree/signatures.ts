@@ -113,6 +113,11 @@ export function verifySignature(
   return { vkey, seconds: timed ? seconds : null };
 }
 
+/** Whether it is a signature of this key on bytes that are no note: 64 bytes of Ed25519, 2,420 of ML-DSA-44. */
+export const verifyBytes = (message: Uint8Array, signature: Uint8Array, vkey: Vkey): boolean =>
+  signature.length === SIGNATURE_BYTES[vkey.type] &&
+  verify(null, message, keyObject(vkey), signature);
+
 /** Null for a text that this type does not sign. */
 function messageOf(text: string, vkey: Vkey, seconds: number): Uint8Array | null {
   try {

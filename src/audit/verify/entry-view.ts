@@ -104,9 +104,10 @@ export class EntryView {
     this.#at = start;
     this.#end = end;
     this.#head();
-    const members = this.#major === ARRAY ? this.#argument : -1;
+    const members = this.#argument;
     const version = this.#at < end ? (bytes[this.#at] ?? 0) : 0;
-    if (MEMBERS[version] !== members) throw new MalformedEntry('version or number of members');
+    if (this.#major !== ARRAY || MEMBERS[version] !== members)
+      throw new MalformedEntry('version or number of members');
     for (let position = 0; position < members; position += 1) this.#member(position);
     if (this.#at !== end) throw new MalformedEntry('bytes after the entry');
     this.lane = this.#sizes[1] ?? 0;
@@ -192,8 +193,30 @@ export class EntryView {
     } else if (major === ARRAY) {
       for (let left = this.#argument; left > 0; left -= 1) this.#skip(1);
     } else if (major === MAP) {
-      for (let left = 2 * this.#argument; left > 0; left -= 1) this.#skip(1);
+      this.#map(this.#argument);
     }
+  }
+
+  /** RFC 8949 section 4.2.1: by the bytes of the encoded keys, each once. */
+  #map(pairs: number): void {
+    let [before, beforeEnd] = [0, 0];
+    for (let left = pairs; left > 0; left -= 1) {
+      const start = this.#at;
+      this.#skip(1);
+      const end = this.#at;
+      if (left < pairs && !this.#isBefore(before, beforeEnd, start, end))
+        throw new MalformedEntry('the order of a map');
+      [before, beforeEnd] = [start, end];
+      this.#skip(1);
+    }
+  }
+
+  #isBefore(a: number, aEnd: number, b: number, bEnd: number): boolean {
+    for (let at = 0; a + at < aEnd && b + at < bEnd; at += 1) {
+      const difference = (this.#bytes[a + at] ?? 0) - (this.#bytes[b + at] ?? 0);
+      if (difference !== 0) return difference < 0;
+    }
+    return aEnd - a < bEnd - b;
   }
 
   #skip(depth: number): void {

@@ -1,12 +1,16 @@
 /**
  * The keys that sign checkpoints, as the log itself changes them: pinned ones count from the beginning,
- * others from the entry that a key trusted by then has signed, and all until the entry that retires them.
+ * others from the entry that keys trusted by then have signed, and all until the entry that retires them.
+ *
+ * Who can forge one of the two types of signatures gains nothing by an entry: a key is added by signatures of
+ * both, and the last key of a type is not retired, so that checkpoints always take both.
  */
 import { decodeBase64 } from '../../crypto/base64.ts';
 import { TwofoldError } from '../../errors.ts';
-import { verifySignature } from '../tree/signatures.ts';
+import { utf8 } from '../../crypto/bytes.ts';
+import { verifyBytes } from '../tree/signatures.ts';
 import { formatVkey, parseVkey, SIGNATURE_TYPE } from '../tree/vkey.ts';
-import type { Vkey } from '../tree/vkey.ts';
+import type { SignatureType, Vkey } from '../tree/vkey.ts';
 import type { Problems } from './problems.ts';
 
 export type Detail = ReadonlyMap<string, string | number | boolean | null>;
@@ -56,33 +60,61 @@ export class KeySet {
     if (vkey.name !== this.#origin) return 'the key is not one of this log';
     // Whoever pinned a key vouches for it, also where no key could any more.
     if (change === 'add' && this.#trusted.has(text)) return null;
-    if (!this.#vouched(change, text, detail)) {
-      return `no key that was trusted vouches for it: ${vkey.name}+${vkey.keyId}`;
+    const missing = VOUCHERS.find((voucher) => !this.#vouched(voucher, change, text, detail));
+    if (missing !== undefined) {
+      return `no ${missing.name} key that was trusted vouches for it: ${vkey.name}+${vkey.keyId}`;
     }
-    if (change === 'add') this.#trusted.set(text, vkey);
-    else this.#trusted.delete(text);
+    if (change === 'retire') return this.#retired(text, vkey);
+    this.#trusted.set(text, vkey);
     return null;
   }
 
-  #vouched(change: 'add' | 'retire', vkey: string, detail: Detail): boolean {
-    const [by, encoded] = [detail.get('by'), detail.get('signature')];
-    const signer = this.trusted.find(
-      ({ keyId, type }) => keyId === by && type === SIGNATURE_TYPE.ed25519,
+  #retired(text: string, { type }: Vkey): string | null {
+    const others = this.trusted.filter(
+      (other) => other.type === type && formatVkey(other) !== text,
     );
+    if (this.#trusted.has(text) && others.length === 0) return 'it is the last key of its type';
+    this.#trusted.delete(text);
+    return null;
+  }
+
+  /** A key of this type vouches for the change; or, of ML-DSA-44, for a retirement or where the log has none, need not. */
+  #vouched(
+    { type, by, signature: member }: Voucher,
+    change: 'add' | 'retire',
+    vkey: string,
+    detail: Detail,
+  ): boolean {
+    const keys = this.trusted.filter((key) => key.type === type);
+    const isHybrid = type === SIGNATURE_TYPE.mlDsa44Cosignature;
+    if (isHybrid && (change === 'retire' || keys.length === 0)) return true;
+    const [id, encoded] = [detail.get(by), detail.get(member)];
+    const signer = keys.find(({ keyId }) => keyId === id);
     const signature = typeof encoded === 'string' ? readBase64(encoded) : null;
     if (signer === undefined || signature === null) return false;
-    const { name, keyId } = signer;
-    return (
-      verifySignature(
-        statementOf(this.#origin, change, vkey),
-        { name, keyId, signature },
-        signer,
-      ) !== null
-    );
+    return verifyBytes(utf8(statementOf(this.#origin, change, vkey)), signature, signer);
   }
 }
 
-/** What a trusted key signs of a change of the set. */
+/** Whose signature an entry has, and in which members. */
+interface Voucher {
+  readonly name: string;
+  readonly type: SignatureType;
+  readonly by: string;
+  readonly signature: string;
+}
+
+const VOUCHERS: readonly Voucher[] = [
+  { name: 'Ed25519', type: SIGNATURE_TYPE.ed25519, by: 'by', signature: 'signature' },
+  {
+    name: 'ML-DSA-44',
+    type: SIGNATURE_TYPE.mlDsa44Cosignature,
+    by: 'pqBy',
+    signature: 'pqSignature',
+  },
+];
+
+/** What trusted keys sign of a change of the set. */
 export const statementOf = (origin: string, change: 'add' | 'retire', vkey: string): string =>
   `twofold audit key-set v1\n${origin}\n${change}\n${vkey}\n`;
 

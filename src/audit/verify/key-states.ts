@@ -90,7 +90,9 @@ export class KeyStates {
   finish(): void {
     for (const [keyId, key] of this.#keys) {
       if (!this.#whole && key.base.revision === 0) {
-        key.base.revision = Math.min(...key.open.keys()) - 1;
+        let first = key.upper;
+        for (const revision of key.open.keys()) first = Math.min(first, revision);
+        key.base.revision = first - 1;
       }
       for (let next = key.base.revision + 1; next <= key.upper; next += 1) {
         if (key.open.has(next)) continue;

@@ -186,12 +186,15 @@ function eachRow(
 /** JSON in the one form that `JSON.stringify` writes. */
 export function parseRow(text: string): Row {
   let parsed: unknown;
+  let written: string;
   try {
     parsed = JSON.parse(text);
+    // Nested deeply enough it can be read, and not be written.
+    written = JSON.stringify(parsed);
   } catch (error) {
     throw new MalformedFile('no JSON', { cause: error });
   }
-  if (!isRow(parsed) || JSON.stringify(parsed) !== text) {
+  if (!isRow(parsed) || written !== text) {
     throw new MalformedFile('no object in the form in which it is written');
   }
   return parsed;

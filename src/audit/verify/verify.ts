@@ -88,6 +88,8 @@ export interface Claim {
 
 const CHECKPOINT_FILE = 'checkpoint';
 const LIMIT = 100;
+/** A note says in one line that there are 2^53 entries, and each bundle that is not there is a problem of its own. */
+const MOST_PROBLEMS = 16_384;
 /** Operations of a lane's last entry. */
 const LAST: readonly string[] = ['system.stop', 'lane.close'];
 
@@ -119,6 +121,7 @@ function begin(path: string, options: VerifyOptions, problems: Problems): Begun 
   const text = readOr(problems, null, CHECKPOINT_FILE, () => folder.text(CHECKPOINT_FILE));
   const newest = text === null ? null : parseFound(text, CHECKPOINT_FILE, problems);
   if (manifest === null || newest === null) return null;
+  requireOthers(newest.origin, options.witnesses?.vkeys ?? []);
   if (manifest.until !== newest.size || manifest.origin !== newest.origin) {
     const why = 'its size and origin are not those of the newest checkpoint';
     problems.add('file_malformed', null, MANIFEST_FILE, why);
@@ -132,6 +135,16 @@ function begin(path: string, options: VerifyOptions, problems: Problems): Begun 
     return null;
   }
   return { newest, manifest };
+}
+
+/** What the log signs with says nothing against who holds the log's own keys. */
+function requireOthers(origin: string, witnesses: readonly Vkey[]): void {
+  const own = witnesses.find(
+    ({ name, type }) => name === origin || type === SIGNATURE_TYPE.ed25519,
+  );
+  if (own === undefined) return;
+  const why = `${own.name}+${own.keyId} is a key of a log and not of a witness.`;
+  throw new TwofoldError('invalid_value', why);
 }
 
 /** The right edge of what is before the export, from the tiles: what they say is true if the root is. */
@@ -213,6 +226,10 @@ class Verification {
     while (this.#next !== null && this.#next.size < from) this.#skip(this.#next);
     this.#checkpointsAt(from, () => this.#tree.root());
     for (let base = from; base < until; base += TILE_WIDTH) {
+      if (this.#problems.count > MOST_PROBLEMS) {
+        this.unchecked.push(`entries from ${base} on, and rows: too much is wrong before them`);
+        return;
+      }
       this.#tile(base / TILE_WIDTH, Math.min(TILE_WIDTH, until - base));
     }
     for (; this.#next !== null; this.#next = this.#advance()) this.#ahead(this.#next);
@@ -227,11 +244,14 @@ class Verification {
     this.#tell();
   }
 
-  /** Names of the witnesses that have signed the newest checkpoint. */
+  /** Names of the witnesses that have signed the newest checkpoint, by a key of each type that is pinned for them. */
   witnesses(): readonly string[] {
     const vkeys = this.#options.witnesses?.vkeys ?? [];
     const { verified } = verifyNote(this.newest.note, vkeys);
-    return [...new Set(verified.map(({ vkey }) => vkey.name))];
+    const signed = new Set(verified.map(({ vkey }) => `${vkey.name}+${vkey.type}`));
+    const names = new Set(vkeys.map(({ name }) => name));
+    for (const { name, type } of vkeys) if (!signed.has(`${name}+${type}`)) names.delete(name);
+    return [...names];
   }
 
   #advance(): FoundCheckpoint | null {

@@ -1,4 +1,5 @@
 /** A log in memory whose entries are known, and what a sink makes of them. */
+import type { Archived } from '../../../src/audit/archive-ports.ts';
 import type { SequencedEntry } from '../../../src/audit/log-ports.ts';
 import { NO_COLUMNS } from '../drafts.ts';
 import type { SinkPosition, SinkRecord } from '../../../src/audit/sinks/ports.ts';
@@ -22,6 +23,11 @@ const NOTHING = new Uint8Array();
 /** Only the index means anything; `record` of the runner is `({ index }) => sample(index)`. */
 export const memoryEntries = (size: number) => ({
   asked: 0,
+  removed: 0,
+  archived(): Promise<Archived> {
+    const { removed } = this;
+    return Promise.resolve({ until: removed, removed, place: 'the shelf' });
+  },
   entries(from: number, until: number): Promise<readonly SequencedEntry[]> {
     this.asked = Math.max(this.asked, until - from);
     const count = Math.max(0, Math.min(size, until) - from);

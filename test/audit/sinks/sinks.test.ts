@@ -218,6 +218,42 @@ describe('a position', () => {
   });
 });
 
+describe('a position past the end of the log', () => {
+  it('is a failure and no rest: what comes until the log is there would never be delivered', async () => {
+    let calls = 0;
+    const url = await httpServer((_body, _request, response) => {
+      calls += 1;
+      response.end();
+    });
+    const position = new MemoryPosition();
+    position.at = 101;
+    const { runner } = runnerOf(new HttpSink({ url }), 100, position);
+    await expect(runner.step(100)).rejects.toThrow('past the end of the log');
+    position.at = 100;
+    expect(await runner.step(100)).toBe(false);
+    expect(calls).toBe(0);
+  });
+
+  it('is one of a file whose last line says so', async () => {
+    const path = join(folder, 'audit.ndjson');
+    appendFileSync(path, '{"index":9007199254740990}\n');
+    const sink = new FileSink({ path, rotateBytes: 400, keep: 2 });
+    const { runner } = runnerOf(sink, 100, sink);
+    await expect(runner.step(100)).rejects.toThrow('past the end of the log');
+  });
+});
+
+describe('a log of which the beginning is in cold storage', () => {
+  it('begins for a new sink with the first entry that is not there', async () => {
+    const path = join(folder, 'audit.ndjson');
+    const sink = new FileSink({ path, rotateBytes: 1_000_000, keep: 2 });
+    const { runner, log } = runnerOf(sink, 100, sink);
+    log.removed = 64;
+    await caughtUp(runner, 100);
+    expect(indexes(readFileSync(path, 'utf8'))).toEqual(upTo(100).slice(64));
+  });
+});
+
 describe('OpenTelemetry', () => {
   it('sends ExportLogsServiceRequest in its JSON form', async () => {
     const bodies: unknown[] = [];

@@ -77,6 +77,32 @@ describe('the view of an entry', () => {
     expect(read(entryBytes(DRAFT, PLACE)).tells).toBe(false);
   });
 
+  it('refuses a single byte, whatever was read before', () => {
+    const view = new EntryView();
+    view.read(entryBytes(DRAFT, PLACE), 0, entryBytes(DRAFT, PLACE).length);
+    for (let byte = 0; byte < 256; byte += 1) {
+      expect(() => view.read(Uint8Array.of(byte), 0, 1)).toThrow(MalformedEntry);
+    }
+  });
+
+  it('refuses a map whose keys are in another order, or twice', () => {
+    const detail = { aa: 1, ab: 2, b: 3 };
+    const good = Buffer.from(entryBytes({ ...DRAFT, detail }, PLACE));
+    // Shorter ones are first: 61 62, 62 61 61, 62 61 62.
+    const at = good.indexOf(Buffer.from('6162036261610162616202', 'hex'));
+    expect(at).toBeGreaterThan(0);
+    read(good);
+    for (const other of [
+      '6162036261620262616101',
+      '6261610162616202616203',
+      '6162036261610162616102',
+    ]) {
+      const bad = Buffer.from(good);
+      bad.write(other, at, 'hex');
+      expect(() => read(bad)).toThrow(MalformedEntry);
+    }
+  });
+
   it('refuses every other form', () => {
     const good = entryBytes({ ...DRAFT, version: 1 }, PLACE);
     const members = 23;

@@ -4,13 +4,23 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { leafHash } from '../../../src/audit/tree/hashes.ts';
 import { formatVkey, SIGNATURE_TYPE } from '../../../src/audit/tree/vkey.ts';
+import type { Vkey } from '../../../src/audit/tree/vkey.ts';
 import { reportLines } from '../../../src/audit/verify/report-lines.ts';
 import { verifyExport } from '../../../src/audit/verify/verify.ts';
 import type { VerifyOptions, VerifyReport } from '../../../src/audit/verify/verify.ts';
 import { makeLog, rootOf, trustOf, writeExport } from '../synthetic-log.ts';
 import type { Log } from '../synthetic-log.ts';
-import { Lanes, makePair, makeSigner, noteOf, ORIGIN, put, signersOf } from '../synthetic.ts';
-import type { Draft } from '../synthetic.ts';
+import {
+  Lanes,
+  makePair,
+  makeSigner,
+  noteOf,
+  ORIGIN,
+  put,
+  signersOf,
+  vouchedBy,
+} from '../synthetic.ts';
+import type { Draft, Signer } from '../synthetic.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'audit-verify-'));
 let log: Log;
@@ -451,6 +461,29 @@ describe('moves to cold storage', () => {
   });
 });
 
+describe('an export that somebody made to stop the verifier', () => {
+  it('says that it is as long as no log is, and is given up', async () => {
+    const until = Number.MAX_SAFE_INTEGER;
+    const newest = await noteOf(until, rootOf(log.leaves), signersOf(log.first));
+    const manifest = { format: 1, origin: ORIGIN, from: 0, until, stateFrom: 0 };
+    const report = await verified({ newest }, {}, (folder) => {
+      put(
+        folder,
+        'export.json',
+        `${JSON.stringify({ ...manifest, at: '2026-11-29T00:00:00.000Z' })}\n`,
+      );
+    });
+    expect(report.verified).toBe(false);
+    expect(report.unchecked.join('\n')).toContain('too much is wrong');
+  }, 60_000);
+
+  it('nests rows deeper than they can be written', async () => {
+    const nested = `{"keyId":${'['.repeat(100_000)}${']'.repeat(100_000)}}\n`;
+    const report = await verified({}, {}, (folder) => put(folder, 'state.ndjson', nested));
+    expect(codesOf(report)).toContain('file_malformed');
+  });
+});
+
 describe('lanes', () => {
   it('break where an entry stands after the last, begins late or lets the epoch fall', async () => {
     const after = [...log.drafts, { lane: 3, operation: 'unwrap' }];
@@ -505,7 +538,10 @@ describe('keys of the log', () => {
   it('that nobody trusted vouches for are found, and pinned ones are taken', async () => {
     const drafts = log.drafts.map((draft) =>
       draft.operation === 'audit.key.add'
-        ? { ...draft, detail: { ...draft.detail, by: '', signature: '' } }
+        ? {
+            ...draft,
+            detail: { ...draft.detail, by: '', signature: '', pqBy: '', pqSignature: '' },
+          }
         : draft,
     );
     const forged = await logOf(drafts);
@@ -514,6 +550,43 @@ describe('keys of the log', () => {
     expect(report.first?.index).toBe(addition());
     const pinned = [...trustOf(log), ...signersOf(log.second).map(({ vkey }) => vkey)];
     expect((await verified(forged, { trust: pinned })).problems).toEqual([]);
+  });
+
+  /** A log that goes on with entries about keys, in the words of who can forge Ed25519 alone. */
+  const afterwards = async (
+    entries: readonly (readonly ['add' | 'retire', Vkey])[],
+    signers: readonly Signer[],
+  ) => {
+    const drafts = entries.map(([change, vkey]) => ({
+      lane: 1,
+      operation: `audit.key.${change}`,
+      detail: vouchedBy(change, formatVkey(vkey), log.second, false),
+    }));
+    const longer = await logOf([...log.drafts, ...drafts]);
+    const leaves = longer.leaves ?? [];
+    const newest = await noteOf(leaves.length, rootOf(leaves), signers);
+    return { ...longer, notes: [...log.notes, newest], newest };
+  };
+
+  it('are not added by who can forge Ed25519 alone', async () => {
+    const own = makeSigner(SIGNATURE_TYPE.mlDsa44Cosignature);
+    const forged = await afterwards([['add', own.vkey]], [log.second.ed25519, own]);
+    const report = await verified(forged, { rows: false });
+    expect(codesOf(report)).toEqual(['key_set_untrusted', 'checkpoint_unsigned']);
+    expect(report.first?.index).toBe(log.drafts.length);
+  });
+
+  it('always are of both types: the last of one is not retired', async () => {
+    const { ed25519, mlDsa44 } = log.second;
+    for (const [last, other] of [
+      [mlDsa44, ed25519],
+      [ed25519, mlDsa44],
+    ] as const) {
+      const forged = await afterwards([['retire', last.vkey]], [other]);
+      const report = await verified(forged, { rows: false });
+      expect(codesOf(report)).toEqual(['key_set_untrusted', 'checkpoint_unsigned']);
+      expect(report.first?.index).toBe(log.drafts.length);
+    }
   });
 
   it('sign no checkpoint before they are added, and none after they are retired', async () => {
@@ -573,6 +646,30 @@ describe('the claim', () => {
     expect(codesOf(few)).toEqual(['witnesses_missing']);
     expect(few.claim.against).toBe('nobody');
     expect((await verified({ newest })).claim.against).toBe('database-writer');
+  });
+
+  it('counts a witness whose keys are of two types by both', async () => {
+    const { leaves } = log;
+    const both = [
+      makeSigner(SIGNATURE_TYPE.mlDsa44Cosignature, 'witness.example/one'),
+      makeSigner(SIGNATURE_TYPE.ed25519Cosignature, 'witness.example/one'),
+    ];
+    const options = { witnesses: { vkeys: both.map(({ vkey }) => vkey), threshold: 1 } };
+    const signedBy = async (...by: typeof both) => {
+      const newest = await noteOf(leaves.length, rootOf(leaves), [...signersOf(log.second), ...by]);
+      return verified({ newest }, options);
+    };
+    expect((await signedBy(...both)).claim.against).toBe('pin-holder');
+    for (const one of both) expect(codesOf(await signedBy(one))).toEqual(['witnesses_missing']);
+  });
+
+  it('is made by no key of the log in the place of a witness', async () => {
+    for (const vkeys of [signersOf(log.second).map(({ vkey }) => vkey), trustOf(log)]) {
+      for (const vkey of vkeys) {
+        const options = { witnesses: { vkeys: [vkey], threshold: 1 } };
+        await expect(verified({}, options)).rejects.toMatchObject({ code: 'invalid_value' });
+      }
+    }
   });
 
   it('does not take one witness with two keys for two', async () => {

@@ -136,7 +136,8 @@ export class Proofs {
     const entry = await request('GET', `/v1/audit/entries/${id}`);
     if (entry.status !== 200) return false;
     const body = Buffer.from(String(entry.json['body']), 'base64');
-    const why = proofProblem(proof.bytes.toString('utf8'), body, this.#trusted);
+    const claimed = { id, proof: proof.bytes.toString('utf8'), body };
+    const why = proofProblem(claimed, this.#trusted);
     if (why === null) this.counts.proofs += 1;
     else this.wrong.push(`proof of ${id}: ${why}`);
     return why === null;
