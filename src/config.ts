@@ -174,8 +174,11 @@ export const SOFTHSM_PATHS: readonly string[] = [
 /** The SoftHSM module of this host, for `dev` without a configured module. */
 export const findSoftHsm = (): string | undefined => SOFTHSM_PATHS.find((path) => existsSync(path));
 
-/** NODE_OPTIONS as the process got it, for the launch guard. */
-export const nodeOptions = (): string => process.env['NODE_OPTIONS'] ?? '';
+/** Variables of Node's as the process got them, for the launch guard. */
+export const launchVariables = () => ({
+  nodeOptions: process.env['NODE_OPTIONS'] ?? '',
+  rejectUnauthorized: process.env['NODE_TLS_REJECT_UNAUTHORIZED'],
+});
 
 /**
  * What a PKCS#11 module may read from its environment, such as where its configuration lies: all but
