@@ -116,15 +116,16 @@ export const takeConfigFlags = (argv: readonly string[]): TakenFlags => takeFlag
 /** The reference page in Markdown; `scripts/generate` writes and checks it. */
 export const describeConfig = (): string => configReference();
 
-/** Whoever has a presigned URL may write there: what signs it stands in its query. */
 /** A password and what is asked for (a presigned URL's signature, a collector's key) are secrets. */
-const presentTarget = (target: { readonly url?: string | undefined }): object => {
-  if (target.url === undefined) return target;
-  const url = new URL(target.url);
+const presentUrl = (text: string): string => {
+  const url = new URL(text);
   if (url.search !== '') url.search = '?***';
   if (url.password !== '') url.password = '***';
-  return { ...target, url: url.toString() };
+  return url.toString();
 };
+
+const presentTarget = (target: { readonly url?: string | undefined }): object =>
+  target.url === undefined ? target : { ...target, url: presentUrl(target.url) };
 
 /** Printed by `config check`: the configuration without the passwords in its URLs. */
 export const presentConfig = (config: Config): unknown => {
@@ -139,8 +140,17 @@ export const presentConfig = (config: Config): unknown => {
     ...config.audit,
     publishTo: config.audit.publishTo.map(presentTarget),
     sinks: config.audit.sinks.map((sink) => ('url' in sink ? presentTarget(sink) : sink)),
+    witnesses: config.audit.witnesses.map(presentTarget),
   };
-  return { ...config, audit, database: { ...database, url: hide(url), ownerUrl: hide(ownerUrl) } };
+  const issuers = config.issuers.map(({ jwksUrl, ...issuer }) =>
+    jwksUrl === undefined ? issuer : { ...issuer, jwksUrl: presentUrl(jwksUrl) },
+  );
+  return {
+    ...config,
+    issuers,
+    audit,
+    database: { ...database, url: hide(url), ownerUrl: hide(ownerUrl) },
+  };
 };
 
 /** Reads a PIN, token or key file that nobody but its owner may read; see `config/secret-file.ts`. */
@@ -164,8 +174,11 @@ export const SOFTHSM_PATHS: readonly string[] = [
 /** The SoftHSM module of this host, for `dev` without a configured module. */
 export const findSoftHsm = (): string | undefined => SOFTHSM_PATHS.find((path) => existsSync(path));
 
-/** NODE_OPTIONS as the process got it, for the launch guard. */
-export const nodeOptions = (): string => process.env['NODE_OPTIONS'] ?? '';
+/** Variables of Node's as the process got them, for the launch guard. */
+export const launchVariables = () => ({
+  nodeOptions: process.env['NODE_OPTIONS'] ?? '',
+  rejectUnauthorized: process.env['NODE_TLS_REJECT_UNAUTHORIZED'],
+});
 
 /**
  * What a PKCS#11 module may read from its environment, such as where its configuration lies: all but

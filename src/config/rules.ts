@@ -8,6 +8,7 @@ import { parseDuration } from '../duration.ts';
 import { lengthOf, parseDuration as parseCalendarDuration } from '../keyring/durations.ts';
 import { TwofoldError } from '../errors.ts';
 import type { SinkSettings } from './audit-sinks.ts';
+import { readAuthorities } from './authorities.ts';
 import { providerSuite } from './kms.ts';
 import { isLoopback } from './loopback.ts';
 import { PARTS } from './parts.ts';
@@ -74,6 +75,23 @@ const backupProblems = ({ backup }: Config): Problem[] => {
     problems.push({ where: 'backup.every', message: 'needs backup.folder' });
   }
   return problems;
+};
+
+/**
+ * SoftHSM ends a path in its configuration at each of these, and takes what is before it for the folder of
+ * its tokens: somebody else's, which no backup of the data folder has.
+ */
+const ENDS_PATH = /[#=\r\n]/u;
+/** Of a line of that configuration, which SoftHSM reads into 1,024 bytes. */
+const LONGEST_PATH = 900;
+
+const tokenFolderProblems = ({ hsm, mode, dataDir }: Config): Problem[] => {
+  if (mode !== 'dev' || hsm.module !== undefined) return [];
+  if (!ENDS_PATH.test(dataDir) && Buffer.byteLength(dataDir) <= LONGEST_PATH) return [];
+  const message =
+    `holds the development token, and SoftHSM reads no path with "#", "=" or a line break, or of over ` +
+    `${String(LONGEST_PATH)} bytes: name another folder, or a link to this one`;
+  return [{ where: 'dataDir', message }];
 };
 
 const hsmProblems = ({ hsm }: Config): Problem[] => {
@@ -218,7 +236,7 @@ export const ruleProblems = (config: Config, uses: readonly ConfigPart[] = PARTS
   ...kmsProblems(config),
   ...zoneProblems(config),
   ...(uses.includes('listeners') ? listenerProblems(config) : []),
-  ...(uses.includes('hsm') ? hsmProblems(config) : []),
+  ...(uses.includes('hsm') ? [...hsmProblems(config), ...tokenFolderProblems(config)] : []),
   ...(uses.includes('issuers') ? issuerProblems(config) : []),
   ...(uses.includes('issuers') ? certificateProblems(config) : []),
 ];
@@ -285,8 +303,14 @@ export const fileProblems = (config: Config, uses: readonly ConfigPart[] = PARTS
     ],
     database: () => missingFile('database.caFile', database.caFile),
     owner: () => (uses.includes('database') ? [] : missingFile('database.caFile', database.caFile)),
-    issuers: () => issuers.flatMap(keySetProblems),
+    issuers: () => [
+      ...issuers.flatMap(keySetProblems),
+      ...config.access.certificates.flatMap(({ caFile }, index) =>
+        attempt(`access.certificates.${index}.caFile`, () => readAuthorities(caFile)),
+      ),
+    ],
     listeners: () => [
+      ...missingFile('backup.recoveryKeyFile', config.backup.recoveryKeyFile),
       ...config.audit.publishTo.flatMap(({ tokenFile }, index) =>
         tokenFile === undefined
           ? []

@@ -319,7 +319,7 @@ export const configSchema = z.strictObject({
   ),
   dataDir: described(
     z.string().min(1).default('.twofold'),
-    'Data folder, mode 0700; the default lies in the folder of the program.',
+    'Data folder, mode 0700; the default lies in the folder of the program. In dev without `#`, `=` and line breaks, which SoftHSM reads no path with.',
     { env: 'TWOFOLD_DATA', flag: 'data' },
   ),
   workers: described(

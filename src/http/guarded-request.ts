@@ -16,8 +16,8 @@ import { isUse } from '../access/uses.ts';
 import { AnswerWriter } from './answer.ts';
 import { ApprovalGate } from './approval-gate.ts';
 import { requestHash } from './canonical.ts';
+import { CheckedInput } from './checked-input.ts';
 import { credentialsOf, namespaceOf } from './credentials.ts';
-import { readHeaders, readParams, readQuery } from './head.ts';
 import { RateRefused, costOf } from './limit-gate.ts';
 import { AuditNotes } from './notes.ts';
 import { engineOf } from './suite-resource.ts';
@@ -31,11 +31,10 @@ import type { RouteContract } from '../contract/route.ts';
 import type { NamespaceStanding } from '../governance/namespaces.ts';
 import type { SecretBytes } from '../crypto/secret.ts';
 import type { HttpDependencies } from './dependencies.ts';
-import type { Answer, Exchange } from './exchange.ts';
-import type { HeaderValues } from './head.ts';
-import type { Input, InputReader } from './input.ts';
+import type { Arrival, Checked } from './checked-input.ts';
+import type { Answer } from './exchange.ts';
 import type { Limited } from './limited.ts';
-import type { Call, GuardedContract, GuardedRoute, PathParams, Reply } from './route.ts';
+import type { Call, GuardedContract, GuardedRoute, Reply } from './route.ts';
 
 /** How often a request runs before changes that keep overtaking it make it fail. */
 const ATTEMPTS = 40;
@@ -46,15 +45,6 @@ const PAUSE_MS = 1;
 /** Codes that say whether something exists; only who may read learns that it does not. */
 const ABSENT: ReadonlySet<string> = new Set(['key_not_found', 'version_not_found', 'not_found']);
 
-/** What arrived. */
-export interface Arrival {
-  readonly route: GuardedRoute;
-  readonly reader: InputReader;
-  readonly exchange: Exchange;
-  readonly params: PathParams;
-  readonly head: HeaderValues;
-}
-
 /** Who asks, and the security epoch when the token began to be checked. */
 export interface Authenticated {
   readonly principal: Principal;
@@ -62,9 +52,6 @@ export interface Authenticated {
   /** Why the principal's credential is worth nothing; null where it is good. */
   readonly refused: TwofoldError | null;
 }
-
-/** The checked input, read once however often the request runs. */
-interface Checked extends Input, Pick<Call<GuardedContract>, 'params' | 'query' | 'headers'> {}
 
 /** What one run came to, before its audit entry. */
 type Outcome =
@@ -83,7 +70,7 @@ export class GuardedRequest {
   readonly #ended = Promise.withResolvers<undefined>();
   /** When this run began to read, which its authentication was part of. */
   #epoch: number;
-  #input: Checked | undefined;
+  readonly #input: CheckedInput;
   /** What decides in this run. */
   #access: RequestAccess | undefined;
   readonly #counts: RequestLimits;
@@ -95,6 +82,7 @@ export class GuardedRequest {
   constructor(deps: HttpDependencies, arrival: Arrival, authenticated: Authenticated) {
     this.#deps = deps;
     this.#arrival = arrival;
+    this.#input = new CheckedInput(arrival);
     this.#principal = authenticated.principal;
     this.#refused = authenticated.refused;
     this.#epoch = authenticated.epoch;
@@ -117,7 +105,7 @@ export class GuardedRequest {
       this.#counts.refund();
       await exchange.fail(error, null);
     } finally {
-      this.#input?.wipe();
+      this.#input.wipe();
       this.#wipeSecrets();
       this.#ended.resolve(undefined);
     }
@@ -189,7 +177,7 @@ export class GuardedRequest {
       return;
     }
     const writer = new AnswerWriter(this.#arrival.route.contract);
-    const type = this.#input?.answerType ?? 'application/json';
+    const type = this.#input.answerType ?? 'application/json';
     const answer = writer.write(outcome.reply, type);
     if (auditId !== null) this.#assertLeaving(auditId, notes, answer);
     await exchange.send({ ...answer, headers: { ...answer.headers, ...headers } }, auditId);
@@ -301,7 +289,7 @@ export class GuardedRequest {
     const { route } = this.#arrival;
     const access = await this.#open();
     const early = await this.#authorize(notes, access);
-    const input = await this.#checked();
+    const input = await this.#input.read();
     const grant = await this.#refine(notes, access, early, factsOf(route, input.body, early));
     await this.#checkExistence();
     await this.#counts.count(this.#limited(), costOf(input.body));
@@ -407,20 +395,6 @@ export class GuardedRequest {
     const grant = access.grantIf(operation);
     if (grant !== null) notes.alsoDecided(grant.decision);
     return grant;
-  }
-
-  async #checked(): Promise<Checked> {
-    if (this.#input !== undefined) return this.#input;
-    const { route, reader, exchange, head } = this.#arrival;
-    const { contract } = route;
-    const { request, response } = exchange;
-    const checked = {
-      params: readParams(contract, this.#arrival.params) as Checked['params'],
-      query: readQuery(contract, request.url ?? '') as Checked['query'],
-      headers: readHeaders(contract, head) as Checked['headers'],
-    };
-    this.#input = { ...checked, ...(await reader.read(request, response, head)) };
-    return this.#input;
   }
 
   /** A queued response does not hear of its connection's end; the connection itself does. */

@@ -1,13 +1,8 @@
 /** Whose client certificates are taken, with the authorities as they stand in their files at the start. */
-import { X509Certificate } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-
 import type { CertificateIssuerSettings } from '../access/certificate-issuer.ts';
 import { checkMappings } from '../access/role-mapping.ts';
 import type { Config } from '../config.ts';
-import { TwofoldError } from '../errors.ts';
-
-const BLOCK = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/gu;
+import { readAuthorities } from '../config/authorities.ts';
 
 /** @throws TwofoldError invalid_value for a file that holds no authorities */
 export const readCertificateIssuers = ({ access }: Config): readonly CertificateIssuerSettings[] =>
@@ -22,19 +17,3 @@ export const readCertificateIssuers = ({ access }: Config): readonly Certificate
       roleMappings: roles,
     };
   });
-
-function readAuthorities(path: string): readonly X509Certificate[] {
-  const refuse = (cause?: unknown) =>
-    new TwofoldError('invalid_value', `${path} is not PEM of certificates of authorities`, {
-      cause,
-    });
-  let authorities: X509Certificate[];
-  try {
-    const blocks = readFileSync(path, 'utf8').match(BLOCK) ?? [];
-    authorities = blocks.map((block) => new X509Certificate(block));
-  } catch (error) {
-    throw refuse(error);
-  }
-  if (authorities.length === 0 || !authorities.every(({ ca }) => ca)) throw refuse();
-  return authorities;
-}

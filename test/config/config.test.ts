@@ -257,6 +257,24 @@ describe('refusals name the setting', () => {
     expect(at('127.0.0.1', '0')).toEqual([]);
   });
 
+  it('a folder for a token of SoftHSM that this would look for elsewhere', () => {
+    const data = (path: string, more: Environment = {}) =>
+      wrong(dev({ TWOFOLD_DATA: path, ...more }));
+    for (const path of [
+      '/srv/c#/x',
+      '/srv/year=2026',
+      '/srv/a\nb',
+      '/srv/a\rb',
+      `/${'x'.repeat(900)}`,
+    ]) {
+      expect(data(path)).toEqual(['dataDir']);
+    }
+    expect(data("/srv/it's a $folder/é%20")).toEqual([]);
+    const own = { TWOFOLD_PKCS11_MODULE: at('module.so'), TWOFOLD_HSM_PIN_FILE: at('pin') };
+    expect(data('/srv/c#', { ...own, TWOFOLD_HSM_SLOT: '1' })).toEqual([]);
+    expect(wrong({ ...production(), TWOFOLD_DATA: '/srv/c#' })).toEqual([]);
+  });
+
   it('a flag without its value', () => {
     expect(wrong(dev(), ['--port'])).toContain('--port');
     expect(wrong(dev(), ['--port', '--data', '/x'])).toContain('--port');
@@ -356,6 +374,21 @@ describe('production', () => {
       'access.certificates.2.issuer',
     ]);
     expect(by(of('https://i.example', 'dns'))).toEqual(['access.certificates.0.issuer']);
+  });
+
+  it('finds files of authorities and of the recovery key that a start would refuse', () => {
+    const by = (caFile: string, recoveryKeyFile: string) =>
+      wrong({
+        ...production(),
+        TWOFOLD_ACCESS_CERTIFICATES: JSON.stringify([{ issuer: 'a', subject: 'dns', caFile }]),
+        TWOFOLD_BACKUP_FOLDER: folder,
+        TWOFOLD_BACKUP_RECOVERY_KEY_FILE: recoveryKeyFile,
+      });
+    expect(by(at('cert.pem'), at('jwks.json'))).toEqual([]);
+    for (const file of [at('nothing'), at('jwks.json'), folder]) {
+      expect(by(file, at('jwks.json'))).toEqual(['access.certificates.0.caFile']);
+    }
+    expect(by(at('cert.pem'), at('nothing'))).toEqual(['backup.recoveryKeyFile']);
   });
 
   it('finds key set files that a start would refuse, and shows nothing of them', () => {
@@ -526,6 +559,18 @@ describe('reference', () => {
     );
     expect(JSON.stringify(shown)).not.toContain('geheim');
     expect(JSON.stringify(shown)).toContain('@h/d');
+  });
+
+  it('presents no secret of an address that is fetched from', () => {
+    const issuer = { issuer: 'i', audience: 'a', algorithms: ['ES256'] };
+    const jwksUrl = 'https://reader:geheim@i.example/keys?sig=geheim';
+    const shown = JSON.stringify(
+      presentConfig(
+        load({ ...production(), TWOFOLD_ISSUERS: JSON.stringify([{ ...issuer, jwksUrl }]) }),
+      ),
+    );
+    expect(shown).toContain('https://reader:***@i.example/keys?***');
+    expect(shown).not.toContain('geheim');
   });
 
   it('looks for SoftHSM where setup does', () => {

@@ -17,7 +17,9 @@ let service: TestService;
 let folder: string;
 
 beforeAll(async () => {
-  service = await TestService.start();
+  // What a shell takes apart where it is not quoted.
+  const dataDir = mkdtempSync(join(tmpdir(), "twofold it's a $tour-"));
+  service = await TestService.start({ dataDir });
   folder = mkdtempSync(join(tmpdir(), 'twofold-tour-'));
   copyFileSync(join(root, 'package.json'), join(folder, 'package.json'));
 }, 90_000);

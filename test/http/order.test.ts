@@ -5,7 +5,7 @@ import { TwofoldError } from '../../src/errors.ts';
 import type { HttpDependencies } from '../../src/http/dependencies.ts';
 import { ANONYMOUS_PATHS, ROUTES } from '../../src/contract/routes.ts';
 import { openService } from './service.ts';
-import type { Service } from './service.ts';
+import type { CallInit, Service } from './service.ts';
 
 const b64 = (text: string) => Buffer.from(text).toString('base64');
 const UNKNOWN = '00000000-0000-4000-8000-000000000000';
@@ -251,6 +251,32 @@ describe('no audit, no answer', () => {
       [stale, records] = [99, 0];
       const lost = await service.call('user', 'POST', '/v1/keys/k/wrap', { json: wrapBody });
       expect([lost.status, lost.json['code'], records]).toEqual([503, 'audit_unavailable', 41]);
+    } finally {
+      await service.stop();
+    }
+  });
+
+  it.each<[string, CallInit, string]>([
+    ['that is not JSON', { body: '{"x' }, '400 malformed_json'],
+    ['of an unknown field', { json: { ...wrapBody, x: 1 } }, '400 unknown_field'],
+    ['that is too large', { body: ' '.repeat(1_048_577) }, '413 body_too_large'],
+  ])('refuses a body %s for the same each time that it is overtaken', async (_what, body, code) => {
+    let [stale, records] = [3, 0];
+    const outcomes = new Set<string>();
+    const service = await failing((draft) => {
+      outcomes.add(draft.outcome);
+      records += 1;
+      stale -= 1;
+      return stale >= 0 ? Promise.reject(new StaleAnswer()) : Promise.resolve('1-1');
+    });
+    const headers = { 'content-type': 'application/json' };
+    try {
+      const began = performance.now();
+      const answer = await service.call('user', 'POST', '/v1/keys/k/wrap', { headers, ...body });
+      expect(`${answer.status} ${String(answer.json['code'])}`).toBe(code);
+      expect([records, ...outcomes]).toEqual([4, code.slice(4)]);
+      // A body that is waited for once more is given up after 10 s.
+      expect(performance.now() - began).toBeLessThan(5_000);
     } finally {
       await service.stop();
     }
