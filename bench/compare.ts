@@ -32,6 +32,24 @@ function change(before: Measurement, after: Measurement): Change {
   return { before, after, ratio, cpu, verdict };
 }
 
+/** The changes, and before them what makes the two runs hard to compare. */
+export function renderComparison(before: BenchReport, after: BenchReport): string {
+  const names = ['cores', 'processor', 'node', 'openssl', 'token'] as const;
+  const others = names
+    .filter((name) => before.machine[name] !== after.machine[name])
+    .map((name) => `another ${name}: ${before.machine[name]}, now ${after.machine[name]}`);
+  if (before.seconds !== after.seconds) {
+    others.push(`${String(before.seconds)} s for each figure, now ${String(after.seconds)} s`);
+  }
+  const changes = compareReports(before, after);
+  const alone = (report: BenchReport, which: string) => {
+    const count = report.measurements.length - changes.length;
+    return count === 0 ? [] : [`${String(count)} figures are in the ${which} report alone`];
+  };
+  const notes = [...others, ...alone(before, 'first'), ...alone(after, 'second')];
+  return [...notes, renderChanges(changes)].join('\n');
+}
+
 export function renderChanges(changes: readonly Change[]): string {
   const percent = (value: number): string => `${(value * 100).toFixed(0)} %`;
   const signed = (value: number): string =>

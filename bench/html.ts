@@ -47,7 +47,8 @@ ${costs(report)}
 <p>Each alone and many times. The server’s time of an unwrap less their sum is everything between them.</p>
 ${steps(report)}
 <h2>Raw limits</h2>${rawLimits(report)}
-<h2>All measurements</h2>${measurements(report)}
+<h2>All measurements</h2>
+<p>Batches stop at 16 in flight: more of them fill the queue in front of the token, which refuses what is over.</p>${measurements(report)}
 </body></html>
 `;
 }

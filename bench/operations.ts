@@ -34,6 +34,7 @@ const KEYS = {
   hybrid: 'MLKEM768-P256',
   symmetric: 'A256GCM',
   signer: 'MLDSA65-ECDSA-P256-SHA512',
+  classical: 'ECDSA-P256-SHA256',
   mac: 'HS256',
 } as const;
 
@@ -48,7 +49,12 @@ export async function prepareOperations(service: TestService): Promise<readonly 
   return [
     ...(await wrapping('hybrid')),
     ...(await wrapping('symmetric')),
-    ...(await signing(service, token)),
+    ...(await signing(service, token, {
+      key: 'signer',
+      title: 'composite',
+      raw: ['ML-DSA-65 sign', 'ML-DSA-65 verify'],
+    })),
+    ...(await signing(service, token, { key: 'classical', title: 'P-256', raw: ['sign P-256'] })),
     await macs(service, token),
   ];
 }
@@ -143,10 +149,21 @@ async function allOpen(
   return items.length > 0;
 }
 
-async function signing(service: TestService, token: string): Promise<readonly Operation[]> {
-  const suite = findSuite(KEYS.signer);
+interface Signing {
+  readonly key: 'signer' | 'classical';
+  readonly title: string;
+  /** Of signing, and of verifying where that is measured. */
+  readonly raw: readonly [RawName, RawName?];
+}
+
+async function signing(
+  service: TestService,
+  token: string,
+  { key, title, raw: [raw, rawVerify] }: Signing,
+): Promise<readonly Operation[]> {
+  const suite = findSuite(KEYS[key]);
   if (suite.kind !== 'signature') throw new Error('not a signature suite');
-  const path = '/v1/keys/signer';
+  const path = `/v1/keys/${key}`;
   const message = randomBytes(128);
   const described = await service.request('GET', `${path}/public-key?format=raw`);
   const publicKey = Buffer.from(String(described.json['raw']), 'base64');
@@ -157,22 +174,22 @@ async function signing(service: TestService, token: string): Promise<readonly Op
     message: message.toString('base64'),
     signature: signature.toString('base64'),
   });
-  return [
-    {
-      name: 'composite sign',
-      raw: 'ML-DSA-65 sign',
-      items: 1,
-      request: post(`${path}/sign`, token, message),
-      verify: async (answers) => every(answers, valid),
-    },
-    {
-      name: 'composite verify',
-      raw: 'ML-DSA-65 verify',
-      items: 1,
-      request: post(`${path}/verify`, token, Buffer.from(check), JSON_TYPE),
-      verify: async (answers) => answers.every((bytes) => itemOf(bytes).valid === true),
-    },
-  ];
+  const sign: Operation = {
+    name: `${title} sign`,
+    raw,
+    items: 1,
+    request: post(`${path}/sign`, token, message),
+    verify: async (answers) => every(answers, valid),
+  };
+  if (rawVerify === undefined) return [sign];
+  const verify: Operation = {
+    name: `${title} verify`,
+    raw: rawVerify,
+    items: 1,
+    request: post(`${path}/verify`, token, Buffer.from(check), JSON_TYPE),
+    verify: async (answers) => answers.every((bytes) => itemOf(bytes).valid === true),
+  };
+  return [sign, verify];
 }
 
 async function macs(service: TestService, token: string): Promise<Operation> {

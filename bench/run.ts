@@ -1,7 +1,8 @@
 /**
- * `npm run bench [-- --quick] [--workers N] [--json FILE] [--html FILE]`: raw limits and the service in one run, on
+ * `npm run bench [-- --quick] [--only REGEXP] [--workers N] [--json FILE] [--html FILE]`: raw limits and the service in one run, on
  * the same machine and at the same time of day, so that the ratio means something where absolute
- * figures do not. The load generator shares the machine with the service.
+ * figures do not. The load generator shares the machine with the service. `--only`, a regular expression,
+ * chooses operations by name, and leaves out what is not of them (memory, the signature beside its halves).
  * `npm run bench -- algorithms [--json FILE]`: single algorithms and hybrids, in software and in the token.
  * `npm run bench -- engines [--json FILE]`: what the engine adds to node:crypto.
  * `npm run bench -- access [--json FILE]`: access decisions among many policies, and a change of one.
@@ -22,9 +23,16 @@
  * `npm run bench -- compare A.json B.json`: what changed between two runs.
  */
 import { execFile } from 'node:child_process';
-import { chmodSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  accessSync,
+  chmodSync,
+  constants,
+  mkdtempSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs';
 import { cpus } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 
 import { makeCertificate } from '../test/config/certificate.ts';
@@ -37,7 +45,7 @@ import { measureAlgorithms, renderAlgorithms } from './algorithms.ts';
 import { boundsOf } from './bounds.ts';
 import type { Target } from './client.ts';
 import { measureEngines, renderEngines } from './engines.ts';
-import { compareReports, renderChanges } from './compare.ts';
+import { renderComparison } from './compare.ts';
 import { measureBackup, renderBackup } from './backup.ts';
 import { ServiceProcesses } from './cpu.ts';
 import { renderHtml } from './html.ts';
@@ -73,6 +81,7 @@ const PLACED = [
   'hybrid data key',
   'A256GCM wrap',
   'A256GCM data key',
+  'P-256 sign',
   `A256GCM unwrap, batch of ${String(BATCH)}`,
 ];
 /** Rotations a second beside the unwraps: what the scheduler makes of its default, 120 a minute, and five times that. */
@@ -86,6 +95,8 @@ interface Run {
   readonly seconds: number;
   readonly workers: number;
   readonly raw: readonly RawLimit[];
+  /** What the names of what is measured match; everything unless given. */
+  readonly only: RegExp | undefined;
   readonly measurements: Measurement[];
 }
 
@@ -206,11 +217,19 @@ const benchOf = (
   processes: new ServiceProcesses(service.pid, service.dataDir),
 });
 
+/** @throws Error when there is none */
+function chosen(operations: readonly Operation[], only: RegExp | undefined): readonly Operation[] {
+  const found = operations.filter(({ name }) => only === undefined || only.test(name));
+  if (found.length > 0) return found;
+  throw new Error(`no operation has a name that matches ${String(only)}`);
+}
+
 async function inMemory(run: Run): Promise<void> {
   const dataDir = mkdtempSync('/dev/shm/twofold-bench-');
   const service = await startService(run.workers, { dataDir });
   try {
-    await placed(benchOf(service, await prepareOperations(service)), run, 'memory');
+    const operations = chosen(await prepareOperations(service), run.only);
+    await placed(benchOf(service, operations), run, 'memory');
   } finally {
     await service.destroy();
   }
@@ -279,12 +298,13 @@ async function memoryOf(
   }
 }
 
-/** Everything; `scale` shortens it. */
-async function bench(scale: number, workers: number): Promise<BenchReport> {
+/** Everything, or what `only` names; `scale` shortens it. */
+async function bench(scale: number, workers: number, only?: RegExp): Promise<BenchReport> {
   const service = await startService(workers);
   try {
-    const operations = await prepareOperations(service);
-    const unwrap = operations.find(({ name }) => name === 'hybrid unwrap');
+    const all = await prepareOperations(service);
+    const operations = chosen(all, only);
+    const unwrap = all.find(({ name }) => name === 'hybrid unwrap');
     if (unwrap === undefined) throw new Error('no hybrid unwrap');
     const seconds = 4 * scale;
     note('raw limits');
@@ -294,7 +314,7 @@ async function bench(scale: number, workers: number): Promise<BenchReport> {
       ...(await openSslLimits(scale)),
       ...(await serverLimits(service.dataDir, unwrap.request, seconds)),
     ];
-    const run: Run = { seconds, workers, raw, measurements: [] };
+    const run: Run = { seconds, workers, raw, only, measurements: [] };
     const plain = benchOf(service, operations);
     await matrix(plain, run, 'http');
     await placed(plain, run, 'shared');
@@ -302,11 +322,13 @@ async function bench(scale: number, workers: number): Promise<BenchReport> {
     await service.stop();
     const long = { operations: 100_000 * scale, leak: token.leakedBytesPerObject };
     // The bound is one of a process; of several none has its load alone.
-    const memory = workers === 1 ? await memoryOf(service.dataDir, unwrap, long) : [];
+    const whole = only === undefined;
+    const memory = whole && workers === 1 ? await memoryOf(service.dataDir, unwrap, long) : [];
     const start = await secured(service.dataDir, operations, run);
     await inMemory(run);
     const steps = (await beside('steps.ts', service.dataDir)) as BenchReport['steps'];
-    const bounds = [...boundsOf(run), start, ...memory, await compositeBound(service.dataDir)];
+    const composite = whole ? [await compositeBound(service.dataDir)] : [];
+    const bounds = [...boundsOf(run), start, ...memory, ...composite];
     const { raw: limits, measurements } = run;
     return {
       version: 1,
@@ -334,27 +356,51 @@ function machine(service: TestService): BenchReport['machine'] {
   };
 }
 
-const readReport = (file: string): BenchReport =>
-  benchReport.parse(JSON.parse(readFileSync(file, 'utf8')));
+function refuse(what: string, error: unknown): never {
+  note(`bench: ${what}: ${error instanceof Error ? error.message : String(error)}`);
+  process.exit(2);
+}
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    quick: { type: 'boolean', default: false },
-    workers: { type: 'string', default: '1' },
-    keys: { type: 'string', default: '1000000' },
-    entries: { type: 'string', default: '2000000' },
-    requests: { type: 'string', default: '1000' },
-    rate: { type: 'string', default: '20000' },
-    only: { type: 'string' },
-    json: { type: 'string' },
-    html: { type: 'string' },
-  },
-});
+function readReport(file: string): BenchReport {
+  try {
+    return benchReport.parse(JSON.parse(readFileSync(file, 'utf8')));
+  } catch (error) {
+    return refuse(`${file} is no report`, error);
+  }
+}
+
+const FLAGS = {
+  quick: { type: 'boolean', default: false },
+  workers: { type: 'string', default: '1' },
+  keys: { type: 'string', default: '1000000' },
+  entries: { type: 'string', default: '2000000' },
+  requests: { type: 'string', default: '1000' },
+  rate: { type: 'string', default: '20000' },
+  only: { type: 'string' },
+  json: { type: 'string' },
+  html: { type: 'string' },
+} as const;
+
+/** Refused before a run that takes minutes: what it would lose its figures to, or make nothing of. */
+function commandLine() {
+  try {
+    const given = parseArgs({ allowPositionals: true, options: FLAGS });
+    const { json, html, workers, keys, entries, requests, rate } = given.values;
+    for (const file of [json, html])
+      if (file !== undefined) accessSync(dirname(file), constants.W_OK);
+    for (const count of [workers, keys, entries, requests, rate]) {
+      if (!/^[1-9]\d{0,9}$/u.test(count)) throw new Error(`${count} is no number of anything`);
+    }
+    return given;
+  } catch (error) {
+    return refuse('not run', error);
+  }
+}
+
+const { values, positionals } = commandLine();
 const [command, before, after] = positionals;
 if (command === 'compare' && before !== undefined && after !== undefined) {
-  const changes = compareReports(readReport(before), readReport(after));
-  process.stdout.write(`${renderChanges(changes)}\n`);
+  process.stdout.write(`${renderComparison(readReport(before), readReport(after))}\n`);
 } else if (command === 'algorithms') {
   const service = await startService(1);
   try {
@@ -507,13 +553,15 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(rows, null, 1)}\n`);
   process.stdout.write(`${renderAuditCost(rows)}\n`);
 } else if (command === undefined) {
-  const report = await bench(values.quick ? 0.1 : 1, Number(values.workers));
+  const { quick, workers, only } = values;
+  const named = only === undefined ? undefined : new RegExp(only, 'u');
+  const report = await bench(quick ? 0.1 : 1, Number(workers), named);
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
   if (values.html !== undefined) writeFileSync(values.html, renderHtml(report));
   process.stdout.write(`${renderText(report)}\n`);
 } else {
   note(
-    'usage: bench [--quick] [--workers N] [--json FILE] [--html FILE] | bench access [--json FILE] | bench algorithms [--json FILE] | bench audit-verify [--quick] [--json FILE] | bench engines [--json FILE] | bench kubernetes [--quick] [--json FILE] | bench limits [--json FILE] | bench lists [--quick] [--keys N] [--entries N] [--only FORM] [--json FILE] | bench rotation [--quick] [--json FILE] | bench many-due [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench policy-changes [--quick] [--json FILE] | bench root-rotation [--quick] [--json FILE] | bench sequencer [--quick] [--rate N] [--json FILE] | bench audit-cost [--quick] [--json FILE] | bench backup [--keys N] [--json FILE] | bench compare A.json B.json',
+    'usage: bench [--quick] [--only REGEXP] [--workers N] [--json FILE] [--html FILE] | bench access [--json FILE] | bench algorithms [--json FILE] | bench audit-verify [--quick] [--json FILE] | bench engines [--json FILE] | bench kubernetes [--quick] [--json FILE] | bench limits [--json FILE] | bench lists [--quick] [--keys N] [--entries N] [--only FORM] [--json FILE] | bench rotation [--quick] [--json FILE] | bench many-due [--quick] [--json FILE] | bench rotation-plan [--keys N] [--json FILE] | bench policy-changes [--quick] [--json FILE] | bench root-rotation [--quick] [--json FILE] | bench sequencer [--quick] [--rate N] [--json FILE] | bench audit-cost [--quick] [--json FILE] | bench backup [--keys N] [--json FILE] | bench compare A.json B.json',
   );
   process.exitCode = 2;
 }

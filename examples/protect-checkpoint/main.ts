@@ -27,14 +27,20 @@ function complaint(error: unknown): string {
   return `an unexpected error: ${error instanceof Error ? error.name : typeof error} (internal)`;
 }
 
-// What was begun is undone: the first signal asks for it, a second one ends the process at once.
+/** `timeout` and `npm run` send what a terminal has sent already: so soon it is the same signal. */
+const SAME_SIGNAL_MS = 1_000;
+
+// What was begun is undone: the first signal asks for it, one after it ends the process at once.
 const interruption = new AbortController();
 let signalled: number | undefined;
+let signalledAt = 0;
 for (const [signal, code] of Object.entries(SIGNALS)) {
   process.on(signal, () => {
-    if (signalled !== undefined) process.exit(code);
-    signalled = code;
-    interruption.abort();
+    if (signalled === undefined) {
+      signalled = code;
+      signalledAt = performance.now();
+      interruption.abort();
+    } else if (performance.now() - signalledAt > SAME_SIGNAL_MS) process.exit(code);
   });
 }
 

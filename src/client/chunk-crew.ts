@@ -29,6 +29,8 @@ export interface ShareEnd {
 
 const ENTRY = new URL('./chunk-worker.ts', import.meta.url);
 const MAX_THREADS = 4;
+/** Of chunks that all threads together work on; a thread takes some four times its chunk. */
+const CHUNKS_BYTES = 6_291_456;
 const SPAN = 1_024;
 /** Threads take longer to start than so few bytes take to work on. */
 const ALONE_BYTES = 8_388_608;
@@ -65,12 +67,18 @@ function thrown({ client, message, code, syscall }: NonNullable<ShareEnd['failed
   return Object.assign(new Error(message), syscall === undefined ? {} : { code, syscall });
 }
 
+/** How many threads keep the memory of a process below 200 MB, whatever the size of a chunk. */
+export function threadsFor(chunkSize: number, processors: number): number {
+  const room = Math.max(1, Math.floor(CHUNKS_BYTES / chunkSize));
+  return Math.min(processors, MAX_THREADS, room);
+}
+
 class Threads implements Crew {
   readonly #board: ChunkBoard;
   readonly #workers: readonly Worker[];
 
   constructor(task: ChunkTask, board: ChunkBoard) {
-    const number = Math.min(availableParallelism(), MAX_THREADS);
+    const number = threadsFor(task.layout.chunkSize, availableParallelism());
     const options = { workerData: { task, board }, stdin: false, resourceLimits: HEAP };
     this.#board = board;
     this.#workers = Array.from({ length: number }, () => new Worker(ENTRY, options));

@@ -2,7 +2,7 @@
  * The service over HTTP or HTTPS. Secrets travel as bytes (octet-stream), never as text, so that every
  * copy of ours can be overwritten.
  */
-import { decodeEnvelopeText } from '../crypto/envelope.ts';
+import { decodeEnvelopeText, encodeEnvelopeText } from '../crypto/envelope.ts';
 import { encodeBase64 } from '../crypto/base64.ts';
 import { SecretBytes } from '../crypto/secret.ts';
 import { TwofoldError } from '../errors.ts';
@@ -58,15 +58,23 @@ export class HttpKeyService implements KeyService {
   }
 
   async wrap(key: string, plaintext: SecretBytes, binding: Binding): Promise<Uint8Array> {
-    return (await this.#bytes(`${pathOf(key)}/wrap`, plaintext.reveal(), binding)).body;
+    const answer = await this.#connection.send({
+      method: 'POST',
+      path: `${pathOf(key)}/wrap`,
+      accept: OCTETS,
+      contentType: OCTETS,
+      body: plaintext.reveal(),
+      headers: bindingHeaders(binding),
+    });
+    return answer.body;
   }
 
   async unwrap(key: string, envelope: Uint8Array, binding: Binding): Promise<SecretBytes> {
-    return SecretBytes.own((await this.#bytes(`${pathOf(key)}/unwrap`, envelope, binding)).body);
+    return SecretBytes.own((await this.#open(`${pathOf(key)}/unwrap`, envelope, binding)).body);
   }
 
   async rewrap(key: string, envelope: Uint8Array, binding: Binding): Promise<Rewrapped> {
-    const { body, header } = await this.#bytes(`${pathOf(key)}/rewrap`, envelope, binding);
+    const { body, header } = await this.#open(`${pathOf(key)}/rewrap`, envelope, binding);
     return { envelope: body, changed: header(`${NAME.header}Changed`) === 'true' };
   }
 
@@ -80,6 +88,12 @@ export class HttpKeyService implements KeyService {
     return (await this.#post(`${pathOf(key)}/sign`, body, OCTETS)).body;
   }
 
+  /** An envelope is no secret: as JSON, whose context has room for all that a data key was made with. */
+  #open(path: string, envelope: Uint8Array, binding: Binding): Promise<Answer> {
+    const body = { ciphertext: encodeEnvelopeText(envelope), ...bindingMembers(binding) };
+    return this.#post(path, body, OCTETS);
+  }
+
   #post(path: string, body: object, accept: string): Promise<Answer> {
     const json = Buffer.from(JSON.stringify(body));
     return this.#connection.send({
@@ -88,18 +102,6 @@ export class HttpKeyService implements KeyService {
       accept,
       contentType: JSON_TYPE,
       body: json,
-    });
-  }
-
-  #bytes(path: string, body: Uint8Array, binding: Binding): Promise<Answer> {
-    const headers = bindingHeaders(binding);
-    return this.#connection.send({
-      method: 'POST',
-      path,
-      accept: OCTETS,
-      contentType: OCTETS,
-      body,
-      headers,
     });
   }
 }

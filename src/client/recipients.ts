@@ -7,6 +7,7 @@
 import { concatBytes, equalBytes, lengthPrefixed, uint16 } from '../crypto/bytes.ts';
 import { parseEnvelope } from '../crypto/envelope.ts';
 import { ClientError, parsedAs } from './client-error.ts';
+import type { AeadSuite, KemSuite } from '../crypto/suite.ts';
 
 export const MAX_RECIPIENTS = 64;
 /** More than an envelope of any suite with a data key takes, its length included. */
@@ -18,6 +19,7 @@ export interface Recipient {
   /** UUID of the key that opens the envelope. */
   readonly keyId: string;
   readonly keyVersion: number;
+  readonly suite: KemSuite | AeadSuite;
   readonly envelope: Uint8Array;
 }
 
@@ -56,8 +58,10 @@ export function parseRecipients(area: Uint8Array): readonly Recipient[] {
     const end = offset + 2 + view.getUint16(offset);
     const envelope = area.slice(offset + 2, end);
     if (end > area.length) throw malformed('The recipients are cut short.');
-    const { keyId, keyVersion } = parsedAs('invalid_sealed_file', () => parseEnvelope(envelope));
-    recipients.push({ keyId, keyVersion, envelope });
+    const { keyId, keyVersion, suite } = parsedAs('invalid_sealed_file', () =>
+      parseEnvelope(envelope),
+    );
+    recipients.push({ keyId, keyVersion, suite, envelope });
     offset = end;
   }
   if (!equalBytes(area.subarray(offset), new Uint8Array(area.length - offset))) {

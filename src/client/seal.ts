@@ -21,6 +21,7 @@ import type { ContentKey } from './content-key.ts';
 import type { EncryptionContext, FixedHeader } from './fixed-header.ts';
 import type { KeyService } from './key-service.ts';
 import type { Manifest } from './manifest.ts';
+import type { Recipient } from './recipients.ts';
 import type { Signer } from './signer.ts';
 
 /** The manifest of `x` is `x.manifest`, unless it is named otherwise. */
@@ -31,7 +32,7 @@ export interface SealOptions {
   readonly source: string;
   /** Neither it nor its manifest may exist. */
   readonly target: string;
-  /** Keys of purpose `wrap` that shall each open the file: 1 to 64 names or UUIDs. */
+  /** Keys of purpose `wrap` that shall each open the file, none quantum-vulnerable: 1 to 64 names or UUIDs. */
   readonly recipients: readonly string[];
   /** Key of purpose `sign`. */
   readonly signer: string;
@@ -115,7 +116,7 @@ async function sealInto(
   try {
     const recipients = encodeRecipients(envelopes, header.recipientsArea);
     // What the service answered, read as a reader will: no file is published that none can open.
-    assertReadable(recipients);
+    assertLasting(readBack(recipients), options.recipients);
     writeAt(sealed, fixedHeader, 0);
     writeAt(sealed, recipients, fixedHeader.length);
     const { noncePrefix } = header;
@@ -133,11 +134,26 @@ async function sealInto(
 }
 
 /** @throws ClientError unexpected_answer */
-function assertReadable(recipients: Uint8Array): void {
+function readBack(area: Uint8Array): readonly Recipient[] {
   try {
-    parseRecipients(recipients);
+    return parseRecipients(area);
   } catch (error) {
     throw new ClientError('unexpected_answer', 'What was wrapped is no envelope.', error);
+  }
+}
+
+/**
+ * That no recipient's suite gives the file to whoever keeps it until there is a quantum computer.
+ * @throws ClientError invalid_value
+ */
+function assertLasting(recipients: readonly Recipient[], names: readonly string[]): void {
+  for (const [index, { suite }] of recipients.entries()) {
+    if (!suite.strength.quantumVulnerable) continue;
+    const key = names[index] ?? '';
+    throw new ClientError(
+      'invalid_value',
+      `${key} is of ${suite.id}, which a quantum computer opens.`,
+    );
   }
 }
 

@@ -93,7 +93,7 @@ export class SealedFile {
 
   /**
    * Has the data key unwrapped by the first recipient that the service opens to us.
-   * @throws ClientError content_mismatch; the service's answer for the first recipient
+   * @throws ClientError content_mismatch, service_unreachable; the service's answer for the first recipient
    */
   async unlock(service: KeyService): Promise<void> {
     const { header, headerHash: aad, recipients } = this.#parts;
@@ -104,6 +104,8 @@ export class SealedFile {
         this.#adopt(await service.unwrap(keyId, envelope, binding));
         return;
       } catch (error) {
+        // Nobody answers: for the other recipients neither.
+        if (ClientError.is(error, 'service_unreachable')) throw error;
         failures.push(error);
       }
     }

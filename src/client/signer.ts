@@ -35,6 +35,10 @@ const PREHASH = 'SHA-512';
 
 const invalid = (detail: string) => new ClientError('invalid_signer', detail);
 
+/** The composite suites over SHA-512; the classical ones over it take no context. */
+export const signsManifests = ({ signer, strength }: SignatureSuite): boolean =>
+  signer.prehash === PREHASH && signer.takes.context && !strength.quantumVulnerable;
+
 /** Only what is used: a description that was kept years ago need not have today's other members. */
 const wanted = publicKeySchema.pick({
   key: true,
@@ -58,8 +62,8 @@ export function parseSigner(description: unknown): Signer {
   try {
     if (state === 'compromised') throw invalid('The version is compromised.');
     const suite = findSuite(id);
-    if (suite.kind !== 'signature' || suite.signer.prehash !== PREHASH) {
-      throw invalid('The key does not sign, or not by a digest of SHA-512.');
+    if (suite.kind !== 'signature' || !signsManifests(suite)) {
+      throw invalid('The key is of no composite suite that signs a digest of SHA-512.');
     }
     if (!isUuid(keyId)) throw invalid('keyId is not a UUID.');
     const { signer } = suite;

@@ -61,13 +61,25 @@ export class SourceFile {
   }
 
   /**
-   * That nobody wrote to it since it was opened, as far as its size and times tell.
-   * @throws ClientError source_changed
+   * That nobody wrote to it since it was opened, as far as its size, its times and its end tell.
+   * @throws ClientError source_changed, file_failed
    */
   assertUnchanged(): void {
     const now = fstatSync(this.fd, { bigint: true });
     const same = now.size === this.#opened.size && now.mtimeNs === this.#opened.mtimeNs;
     if (!same) throw new ClientError('source_changed', `${this.path} changed while it was read.`);
+    if (this.#goesOn()) {
+      throw new ClientError('source_changed', `${this.path} has more than its size says.`);
+    }
+  }
+
+  /** Whether there is a byte behind its size: /proc, /sys and some network file systems give sizes of 0. */
+  #goesOn(): boolean {
+    try {
+      return readFully(this.fd, new Uint8Array(1), this.length);
+    } catch (error) {
+      throw fileFailure(error);
+    }
   }
 
   /**

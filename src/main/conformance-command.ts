@@ -6,9 +6,9 @@
  * touched only after it was said what will happen and that was confirmed.
  */
 import { randomUUID } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 import { parseFlags, requireNothingMore } from '../cli/arguments.ts';
 import type { ParsedFlags } from '../cli/arguments.ts';
@@ -106,6 +106,18 @@ async function requireConfirmed(parsed: ParsedFlags): Promise<void> {
   }
 }
 
+/** A run takes the token's time: whether its report has a place is known before it begins. */
+function requireFolderOf(report: string | undefined): void {
+  if (report === undefined) return;
+  try {
+    accessSync(dirname(report), constants.W_OK);
+  } catch (cause) {
+    throw new TwofoldError('invalid_value', `--json: ${dirname(report)} cannot be written to.`, {
+      cause,
+    });
+  }
+}
+
 /** Exit code 0 when nothing failed, 130 when it was interrupted. */
 export async function conformanceCommand(
   argv: readonly string[],
@@ -114,6 +126,8 @@ export async function conformanceCommand(
   const parsed = parseFlags(argv, FLAGS);
   requireNothingMore(parsed);
   const flag: Flag = (name) => parsed.values.get(name)?.[0];
+  const json = flag('json');
+  requireFolderOf(json);
   const folder = mkdtempSync(join(tmpdir(), 'twofold-conformance-'));
   try {
     const module = flag('module');
@@ -124,7 +138,6 @@ export async function conformanceCommand(
     const report = await conduct({ ...where, milliseconds: measures ? MILLISECONDS : 0, print });
     if (report === undefined) return 130;
     for (const line of tableLines(report)) print(line);
-    const json = flag('json');
     if (json !== undefined) await writeReport(json, report, parsed.values.has('with-serial'));
     const { passed, failed, absent } = report.summary;
     print(`${String(passed)} passed, ${String(failed)} failed, ${String(absent)} absent`);

@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 
 import { boundsOf } from '../../bench/bounds.ts';
-import { compareReports, renderChanges } from '../../bench/compare.ts';
+import { compareReports, renderChanges, renderComparison } from '../../bench/compare.ts';
 import { renderHtml } from '../../bench/html.ts';
 import { benchReport, rawRate, renderText } from '../../bench/report.ts';
 import type { BenchReport, Measurement } from '../../bench/report.ts';
@@ -76,6 +76,20 @@ describe('a comparison', () => {
     const changes = compareReports(before, report([faster]));
     expect(changes.map(({ verdict }) => verdict)).toEqual(['better']);
     expect(renderChanges(changes)).toContain('+20 %');
+  });
+
+  it('says what the two runs do not share', () => {
+    const same = report([unwrap]);
+    expect(renderComparison(same, same)).toBe(renderChanges(compareReports(same, same)));
+    const machine = { ...before.machine, cores: 4, node: '27' };
+    const lines = renderComparison(before, { ...report([unwrap]), machine, seconds: 0.4 });
+    expect(lines.split('\n').slice(0, 5)).toEqual([
+      'another cores: 2, now 4',
+      'another node: 26, now 27',
+      '4 s for each figure, now 0.4 s',
+      '1 figures are in the first report alone',
+      expect.stringContaining('| operation'),
+    ]);
   });
 
   it.each([

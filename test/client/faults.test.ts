@@ -144,6 +144,25 @@ describe('a service that fails', () => {
     expect(await codeOf(restore)).toBe('hsm_unavailable');
   });
 
+  it('to answer is not asked for each recipient', async () => {
+    const recipients = ['model', 'model', 'model'];
+    const path = await folder.seal(randomBytes(10), { recipients });
+    const target = folder.path('restored');
+    const signers = await folder.signers();
+    for (const [code, calls] of [
+      ['service_unreachable', 1],
+      ['hsm_unavailable', 3],
+    ] as const) {
+      let asked = 0;
+      const service = butAt('unwrap', () => {
+        asked += 1;
+        return Promise.reject(new ClientError(code, 'not now'));
+      });
+      expect(await codeOf(restoreFile({ service, path, target, signers }))).toBe(code);
+      expect(asked).toBe(calls);
+    }
+  });
+
   it('is not believed when its signature is of something else', async () => {
     const source = folder.path('source');
     writeFileSync(source, randomBytes(10));
@@ -168,6 +187,13 @@ describe('a file', () => {
       expect(await codeOf(folder.sealTo(source, folder.path('sealed')))).toBe('file_failed');
     }
     folder.assertNothingTemporary();
+  });
+
+  it('that has more than its size says is refused', async () => {
+    expect(statSync('/proc/self/status').size).toBe(0);
+    const target = folder.path('sealed');
+    expect(await codeOf(folder.sealTo('/proc/self/status', target))).toBe('source_changed');
+    expect(readdirSync(folder.folder).filter((name) => /^sealed|partial/u.test(name))).toEqual([]);
   });
 
   it('that grows while its sealing waits is refused', async () => {

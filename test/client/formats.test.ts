@@ -1,10 +1,13 @@
 /** The parsers of sealed files and manifests: strict, and encoding again gives what was parsed. */
 import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 
+import { threadsFor } from '../../src/client/chunk-crew.ts';
 import { chunkNonce, layoutOfPlaintext, layoutOfSealed } from '../../src/client/chunk-layout.ts';
 import { ClientError } from '../../src/client/client-error.ts';
 import { deriveContentKey } from '../../src/client/content-key.ts';
@@ -15,9 +18,15 @@ import {
   parseSignedManifest,
 } from '../../src/client/manifest.ts';
 import { encodeRecipients, parseRecipients, recipientsArea } from '../../src/client/recipients.ts';
-import { describeSigner, fingerprint, parseSigner } from '../../src/client/signer.ts';
+import {
+  describeSigner,
+  fingerprint,
+  parseSigner,
+  signsManifests,
+} from '../../src/client/signer.ts';
 import { decodeCbor, encodeCbor } from '../../src/crypto/cbor.ts';
 import { SecretBytes } from '../../src/crypto/secret.ts';
+import { SUITES } from '../../src/crypto/suites.ts';
 import { SoftwareKeyService } from './software-service.ts';
 import type { Manifest } from '../../src/client/manifest.ts';
 
@@ -281,5 +290,31 @@ describe('a signer', () => {
     ];
     expect(parseSigner({ ...good, state: 'deactivated' })).toEqual(parseSigner(good));
     for (const one of bad) expect(refusal(() => parseSigner(one))).toBe('invalid_signer');
+  });
+
+  it('is of a suite that docs/sealed-files.md names, and of no classical one', async () => {
+    const page = readFileSync(join(import.meta.dirname, '../../docs/sealed-files.md'), 'utf8');
+    const [, said = ''] = /pre-hash is SHA-512: ([^.]+)\./u.exec(page) ?? [];
+    const named = [...said.matchAll(/(0x[\da-f]{4})(?: to (0x[\da-f]{4}))?/gu)].flatMap(
+      ([, first = '', last = first]) =>
+        Array.from({ length: Number(last) - Number(first) + 1 }, (_, at) => Number(first) + at),
+    );
+    const taken = Object.values(SUITES)
+      .filter((suite) => suite.kind === 'signature')
+      .filter(signsManifests);
+    expect(taken.map(({ number }) => number).sort()).toEqual(named.sort());
+    service.addSigner('composite', 'MLDSA87-ECDSA-P521-SHA512');
+    expect(parseSigner(await service.publicKey('composite')).suite.number).toBe(0x0405);
+    service.addSigner('classical', 'ECDSA-P521-SHA512');
+    const classical = await service.publicKey('classical');
+    expect(refusal(() => parseSigner(classical))).toBe('invalid_signer');
+  });
+});
+
+describe('the threads of a file', () => {
+  it('are fewer where chunks are large, and never none', () => {
+    const sizes = [4_096, 1_048_576, 2_097_152, 4_194_304, 8_388_608];
+    expect(sizes.map((size) => threadsFor(size, 64))).toEqual([4, 4, 3, 1, 1]);
+    expect(sizes.map((size) => threadsFor(size, 2))).toEqual([2, 2, 2, 1, 1]);
   });
 });

@@ -7,6 +7,7 @@ import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from '@jest/globals';
 
 import { HttpKeyService } from '../../src/client/http-key-service.ts';
+import { SecretBytes } from '../../src/crypto/secret.ts';
 import { makeCertificate } from '../config/certificate.ts';
 import { codeOf } from './sealed-files.ts';
 import type { HttpConnectionOptions } from '../../src/client/http-connection.ts';
@@ -38,25 +39,53 @@ const binding = { aad: Uint8Array.of(1, 2), encryptionContext: { a: 'ü' } };
 const envelope = new Uint8Array(3);
 
 describe('a request', () => {
-  it('carries its binding as headers, its body as bytes, and no secret as text', async () => {
+  it('carries a secret as bytes, and its binding as headers', async () => {
     const seen: unknown[] = [];
     const service = await against((request, response) => {
       const { method, url, headers } = request;
       seen.push(method, url, headers['twofold-aad'], headers['twofold-encryption-context']);
       seen.push(headers['content-type'], headers.accept, headers.authorization);
       request.on('data', (piece: Buffer) => seen.push([...piece]));
-      response.end('key');
+      request.on('end', () => response.end('key'));
     });
-    const opened = await service.unwrap('a/b', envelope, binding);
-    expect(Buffer.from(opened.reveal()).toString()).toBe('key');
+    const secret = SecretBytes.own(Uint8Array.of(1, 2, 3));
+    expect(Buffer.from(await service.wrap('a/b', secret, binding)).toString()).toBe('key');
     const context = Buffer.from('{"a":"ü"}').toString('base64');
     const octets = 'application/octet-stream';
-    expect(seen.slice(0, 7)).toEqual([
-      ...['POST', '/prefix/v1/keys/a%2Fb/unwrap', 'AQI=', context],
+    expect(seen).toEqual([
+      ...['POST', '/prefix/v1/keys/a%2Fb/wrap', 'AQI=', context],
       ...[octets, octets, 'Bearer t'],
+      [1, 2, 3],
     ]);
     service.close();
   });
+
+  it.each(['unwrap', 'rewrap'] as const)(
+    'to %s has any context in its body, and is answered by bytes',
+    async (call) => {
+      // As JSON each takes six bytes: a header has no room for so many.
+      const encryptionContext = { a: '\u0001'.repeat(4_095) };
+      const seen: unknown[] = [];
+      const service = await against((request, response) => {
+        seen.push(request.url, request.headers.accept, request.headers['content-type']);
+        const pieces: Buffer[] = [];
+        request.on('data', (piece: Buffer) => pieces.push(piece));
+        request.on('end', () => {
+          seen.push(JSON.parse(Buffer.concat(pieces).toString('utf8')));
+          response.writeHead(200, { 'Twofold-Changed': 'true' }).end('key');
+        });
+      });
+      const answer = await service[call]('k', envelope, { ...binding, encryptionContext });
+      const bytes = 'envelope' in answer ? answer.envelope : answer.reveal();
+      expect(Buffer.from(bytes).toString()).toBe('key');
+      expect(seen).toEqual([
+        `/prefix/v1/keys/k/${call}`,
+        ...['application/octet-stream', 'application/json'],
+        { ciphertext: 'tf1.AAAA', aad: 'AQI=', encryptionContext },
+      ]);
+      service.close();
+    },
+  );
 });
 
 describe('an answer', () => {

@@ -1,6 +1,6 @@
 /** Sealing and restoring: every size around the borders of chunks, and every change refused. */
 import { randomBytes } from 'node:crypto';
-import { readFileSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
@@ -281,6 +281,24 @@ describe('several recipients', () => {
     expect(await folder.restore(path)).toEqual(plaintext);
     folder.service.forbid('b');
     expect(await folder.refusal(path)).toBe('forbidden');
+  });
+
+  it('are none that a quantum computer opens', async () => {
+    const source = folder.newPath();
+    writeFileSync(source, 'content');
+    for (const suite of ['DHKEM-P256', 'DHKEM-X25519']) {
+      folder.service.addWrapKey(suite, suite);
+      const seal = folder.sealTo(source, `${source}.sealed`, { recipients: ['model', suite] });
+      await expect(seal).rejects.toMatchObject({
+        code: 'invalid_value',
+        message: `${suite} is of ${suite}, which a quantum computer opens.`,
+      });
+    }
+    expect(existsSync(`${source}.sealed`)).toBe(false);
+    folder.assertNothingTemporary();
+    folder.service.addWrapKey('pq', 'ML-KEM-768');
+    await folder.sealTo(source, `${source}.sealed`, { recipients: ['pq'] });
+    expect((await folder.restore(`${source}.sealed`)).toString()).toBe('content');
   });
 
   it('are none or more than 64', async () => {

@@ -132,6 +132,15 @@ describe('a checkpoint', () => {
     expect(text).toContain('"contextKeys":["model","stage"]');
   });
 
+  it('under a context of control characters is opened again', () => {
+    const context = ['--context', `a=${'\u0001'.repeat(4_000)}`];
+    expect(run('seal', 'model.bin', ...SEAL, ...context)).toMatchObject({ err: '', status: 0 });
+    expect(run('rewrap', 'model.bin.sealed')).toMatchObject({ err: '', status: 0 });
+    const restored = run('restore', 'model.bin.sealed', ...SIGNER, '--out', 'restored');
+    expect(restored).toMatchObject({ err: '', status: 0 });
+    expect(readFileSync(path('restored')).equals(plaintext)).toBe(true);
+  });
+
   it('is opened by the recipient that is left, and after a rotation and a rewrap', async () => {
     expect(run('seal', 'model.bin', ...SEAL, '--recipient', 'backup').status).toBe(0);
     await service.request('POST', '/v1/admin/keys/model/rotate', {});
@@ -279,6 +288,17 @@ describe('a large checkpoint', () => {
     rmSync(path('large.bin.sealed'));
     rmSync(path('large.bin.sealed.manifest'));
   }, 120_000);
+
+  it('whose sealing gets a signal twice at once, as of `timeout` and `npm run`, leaves nothing', async () => {
+    const { child, ended } = start('seal', 'large.bin', ...SEAL);
+    await untilMidway();
+    child.kill('SIGTERM');
+    await sleep(1);
+    child.kill('SIGTERM');
+    const { status, err } = await ended;
+    expect([status, err]).toEqual([143, expect.stringContaining('(interrupted)')]);
+    expect(left()).toEqual(NOTHING);
+  }, 60_000);
 
   it('whose service is killed midway leaves nothing, and is sealed when it is back', async () => {
     const { ended } = start('seal', 'large.bin', ...SEAL);

@@ -139,6 +139,19 @@ describe('twofold conformance --module', () => {
     expect(status).toBe(0);
   }, 60_000);
 
+  it('does nothing where its report has no place', () => {
+    const module = callRecorder(fixture.folder, softHsmModule());
+    const { status, err } = conformance(['--yes', '--json', '/nowhere/report.json'], {
+      token: fixture,
+      module,
+    });
+    expect([status, err.split('\n')[0]]).toEqual([
+      1,
+      'twofold: --json: /nowhere cannot be written to. (invalid_value)',
+    ]);
+    expect(existsSync(`${module}.calls`)).toBe(false);
+  });
+
   it('offers a wrong PIN once', () => {
     const module = callRecorder(fixture.folder, softHsmModule());
     const pinFile = join(fixture.folder, 'wrong.pin');
