@@ -17,7 +17,7 @@ export type FaultReason =
   | 'vanished'
   /** The cursor is another than the runs of the log say. */
   | 'cursor'
-  /** It is marked as having nothing more for the log, and is not closed. */
+  /** It is marked as having nothing more for the log, and is not closed or has. */
   | 'drained'
   /** The leaf is not the hash of the body. */
   | 'leaf'

@@ -13,7 +13,7 @@ export interface LaneView {
   /** Number of its last entry; 0 while it has none. */
   readonly last: number;
   readonly closed: boolean;
-  /** Marked as closed with nothing without an index; of a lane that is not closed nobody but an attacker does that. */
+  /** Marked as closed with nothing without an index, which where it is shown nevertheless is not true. */
   readonly drained: boolean;
   /**
    * How many of its entries the instance says were acknowledged to it; null where it says nothing of
@@ -83,8 +83,8 @@ export interface LogProgress {
 
 export interface SequencerStore {
   /**
-   * Lanes that are not drained, by number. `certain`: no old primary can answer (it may otherwise, and
-   * nothing stands on that but a refused commit).
+   * Lanes that are not drained, by number. `certain`: also those that are said to be though entries of theirs have
+   * no index, and no old primary can answer (it may otherwise, and nothing stands on that but a refused commit).
    */
   lanes(certain: boolean): Promise<readonly LaneView[]>;
   /** The entries of these ranges that are there, in the order of the ranges. `certain` as above. */

@@ -126,6 +126,10 @@ export class Sequencer {
       return null;
     }
     this.#publish(recovered.head);
+    // Lanes that nobody looks at any more: once in a while somebody has to.
+    for (const view of await this.#options.store.lanes(true)) {
+      if (view.drained) this.#faults.found(view.lane, viewFault(view));
+    }
     return { term, ...recovered };
   }
 

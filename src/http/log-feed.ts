@@ -101,9 +101,13 @@ export class EntryFeed implements Feed {
     return isOurs && (since === null || record.at >= since) && fits(this.#filter, record);
   }
 
-  /** The log is in the order of time but for moments: some entries before are looked at too. */
+  /**
+   * The log is in the order of time but for moments: some entries before are looked at too. Of those in cold storage
+   * nobody knows the time here: a place before them all is one of theirs, which tells where they are.
+   */
   async #firstSince(since: Date, size: number): Promise<number> {
-    let [low, high] = [0, size];
+    const { removed } = await this.#deps.log.archived();
+    let [low, high] = [Math.min(removed, size), size];
     while (low < high) {
       const middle = Math.floor((low + high) / 2);
       const [entry] = await this.#deps.log.entries(middle, middle + 1);
@@ -111,7 +115,7 @@ export class EntryFeed implements Feed {
       if (recordFrom(entry).at < since) low = middle + 1;
       else high = middle;
     }
-    return Math.max(0, low - SLACK);
+    return Math.max(low > removed ? removed : 0, low - SLACK);
   }
 }
 

@@ -2,13 +2,12 @@
  * `twofold audit archive FOLDER`: removes from the database the rows of entries that a complete export has. On the
  * host, as the owner of the tables, with a lane of its own for the entries that say so; services go on meanwhile.
  */
-import { readFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 
 import { archivable, archive } from '../audit/archive.ts';
 import type { ArchiveRequest, ArchiveResult } from '../audit/archive.ts';
-import { parseSignedCheckpoint } from '../audit/tree/checkpoint.ts';
 import { printableJson } from '../audit/verify/printable.ts';
+import type { VerifyReport } from '../audit/verify/verify.ts';
 import { parseFlags } from '../cli/arguments.ts';
 import type { Config } from '../config.ts';
 import { TwofoldError } from '../errors.ts';
@@ -53,13 +52,16 @@ export async function auditArchiveCommand(
   if (place.length > MOST_PLACE) throw refuse(`--place has over ${String(MOST_PLACE)} characters.`);
   const wanted = { before: placeIn(before, 'before'), place };
   // What is not what was logged must never be all that is left of it.
+  const reports: VerifyReport[] = [];
   const verified = await auditVerifyCommand(
     [folder, '--trust', trust, '--log-only'],
     complain,
     complain,
+    (report) => reports.push(report),
   );
-  if (verified !== 0) return verified;
-  const request = { ...wanted, export: exportIn(folder), operator: operator() };
+  const [report] = reports;
+  if (verified !== 0 || report === undefined) return verified;
+  const request = { ...wanted, export: exportOf(report), operator: operator() };
   if (values.has('dry-run')) {
     const found = await besides((unwinding) => archivable(openOwned(config, unwinding), request));
     print(printableJson(JSON.stringify({ ...found, dryRun: true })));
@@ -113,12 +115,9 @@ function openOwned(
   return owned;
 }
 
-/** Of an export that was verified. */
-function exportIn(folder: string): ArchiveRequest['export'] {
-  const { from } = JSON.parse(readFileSync(join(folder, 'export.json'), 'utf8')) as {
-    readonly from: number;
-  };
-  const note = readFileSync(join(folder, 'checkpoint'), 'utf8');
-  const { size, root } = parseSignedCheckpoint(note);
-  return { from, until: size, root };
-}
+/** What was verified, and not what the folder holds by now. */
+const exportOf = ({ from, until, root }: VerifyReport): ArchiveRequest['export'] => ({
+  from,
+  until,
+  root: Buffer.from(root, 'base64'),
+});

@@ -11,7 +11,7 @@ import type { Vkey } from '../audit/tree/vkey.ts';
 import { printable, printableJson } from '../audit/verify/printable.ts';
 import { claimText, reportLines } from '../audit/verify/report-lines.ts';
 import { verifyExport } from '../audit/verify/verify.ts';
-import type { VerifyOptions } from '../audit/verify/verify.ts';
+import type { VerifyOptions, VerifyReport } from '../audit/verify/verify.ts';
 import { parseFlags } from '../cli/arguments.ts';
 import type { ParsedFlags } from '../cli/arguments.ts';
 import { TwofoldError } from '../errors.ts';
@@ -32,15 +32,20 @@ const USAGE =
 
 const refuse = (why: string) => new TwofoldError('invalid_value', why);
 
-/** @returns the exit code: 0 verified, 1 something was found, 2 not understood */
+/**
+ * @param onReport gets what was found, for who goes on with it
+ * @returns the exit code: 0 verified, 1 something was found, 2 not understood
+ */
 export async function auditVerifyCommand(
   argv: readonly string[],
   print: (line: string) => void,
   complain: (line: string) => void,
+  onReport: (report: VerifyReport) => void = () => undefined,
 ): Promise<number> {
   try {
     const { folder, options, json } = parseArguments(argv);
     const report = await verifyExport(folder, options);
+    onReport(report);
     if (json) {
       const claims = claimText(report.claim);
       print(printableJson(JSON.stringify({ ...report, claims }, null, 2)));

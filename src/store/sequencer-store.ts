@@ -34,7 +34,8 @@ const LANES = `select l.id as lane, l.kind, l.next, l.closed, l.drained,
 const PLAIN_LANES = { name: 'sequencer_lanes', text: `${LANES} order by l.id` };
 const CERTAIN_LANES = {
   name: 'sequencer_lanes_certain',
-  text: `select v.* from ${COMMITTED} left join (${LANES}) v on true
+  text: `select v.* from ${COMMITTED} left join (${LANES}
+      or exists (select from public.entry e where e.lane = l.id and e.n >= l.next)) v on true
     where v.lane is not null order by v.lane`,
 };
 

@@ -265,6 +265,19 @@ describe('a lane that was altered', () => {
     expect((await wholeLog(database)).size).toBe(7);
   });
 
+  it('is at fault where it was closed and marked as drained before all of it was in the log', async () => {
+    const [lane, other] = [await TestLane.open(store), await TestLane.open(store)];
+    await lane.append(5);
+    await other.append(2);
+    await other.close();
+    await testSequencer(store).drain();
+    await lane.append(3);
+    await edited('update public.lane set closed = true, drained = true where id = $1', [lane.lane]);
+    const made = testSequencer(store);
+    await made.drain();
+    expect(made.faults).toEqual([{ lane: lane.lane, n: 6, reason: 'drained' }]);
+  });
+
   it('is missed by what its instance announces, and by its last entry', async () => {
     const [cut, closed, odd] = [
       await TestLane.open(store),

@@ -1,6 +1,7 @@
 /** The log as a whole over HTTP: in the forms of C2SP, strictly, and only in the root namespace. */
 import { createHash } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import type { LogReader } from '../../src/audit/log-ports.ts';
 import { parseSignedCheckpoint } from '../../src/audit/tree/checkpoint.ts';
 import { leafHash } from '../../src/audit/tree/hashes.ts';
 import { parseNote } from '../../src/audit/tree/note.ts';
@@ -9,8 +10,9 @@ import { verifyNote } from '../../src/audit/tree/signatures.ts';
 import { parseTlogProof } from '../../src/audit/tree/tlog-proof.ts';
 import type { logEntry } from '../../src/contract/log.ts';
 import { SecurityEpoch } from '../../src/epoch.ts';
+import { TwofoldError } from '../../src/errors.ts';
 import { EntryFeed } from '../../src/http/log-feed.ts';
-import { LOG_VKEY } from './log-in-memory.ts';
+import { EMPTY_LOG, LOG_VKEY } from './log-in-memory.ts';
 import type { MemoryLog } from './log-in-memory.ts';
 import type { z } from 'zod';
 import { EventReader } from './event-reader.ts';
@@ -346,6 +348,30 @@ describe('the stream of entries', () => {
     const none = await follow('?since=2999-01-01T00:00:00Z&follow=false');
     await none.until(({ ended }) => ended);
     expect(none.received).toEqual([]);
+  });
+
+  it('finds a time among what is not in cold storage, and says where the rest is', async () => {
+    for (const name of ['a', 'b', 'c', 'd']) await create(name);
+    const { size } = await log().head();
+    const removed = size - 1;
+    const cold: Pick<LogReader, 'head' | 'entries' | 'archived'> = {
+      head: () => log().head(),
+      archived: () => Promise.resolve({ until: removed, removed, place: 'the shelf' }),
+      entries: (from, until) => {
+        if (from < removed) return Promise.reject(new TwofoldError('entry_archived'));
+        return log().entries(from, until);
+      },
+    };
+    const grant = service.world.grant('audit.read', null);
+    const any = { operation: null, keyRef: null, keyId: null, subject: null, outcome: null };
+    const feedSince = async (since: Date) => {
+      const parts = { log: { ...EMPTY_LOG, ...cold }, epoch: new SecurityEpoch(1_000) };
+      const feed = new EntryFeed(parts, grant, { from: null, since, follow: false }, any);
+      await feed.check();
+      return feed.next();
+    };
+    expect(await feedSince(new Date('2999-01-01'))).toMatchObject({ items: [], end: true });
+    await expect(feedSince(new Date(0))).rejects.toMatchObject({ code: 'entry_archived' });
   });
 
   it('waits for an entry of an epoch that is not known here yet', async () => {

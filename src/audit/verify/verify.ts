@@ -62,6 +62,8 @@ export interface VerifyReport {
   /** Entries from `from` to before `until` were looked at. */
   readonly from: number;
   readonly until: number;
+  /** Of the newest checkpoint, base64; empty where none could be read. */
+  readonly root: string;
   readonly lanes: number;
   readonly checkpoints: number;
   readonly keySetChanges: number;
@@ -449,6 +451,7 @@ function reportOf(
     origin: run?.newest.origin ?? '',
     from: run?.manifest.from ?? 0,
     until: run?.manifest.until ?? 0,
+    root: Buffer.from(run?.newest.root ?? []).toString('base64'),
     lanes: run?.lanes.seen.size ?? 0,
     checkpoints: run?.checkpoints ?? 0,
     keySetChanges: run?.keySet.changes ?? 0,

@@ -87,6 +87,7 @@ describe('an export that nobody touched', () => {
       verified: true,
       from: 0,
       until: log.bodies.length,
+      root: Buffer.from(rootOf(log.leaves)).toString('base64'),
       lanes: 4,
       checkpoints: log.notes.length,
       keySetChanges: 4,
