@@ -12,7 +12,12 @@ import { SecretBytes, wipe } from '../crypto/secret.ts';
 import { isUuid } from '../crypto/uuid.ts';
 import { ERRORS, TwofoldError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
-import { parseRecord, providerLabel, requireServing } from '../keyring/provider-record.ts';
+import {
+  parseRecord,
+  providerLabel,
+  requireProviderSuite,
+  requireServing,
+} from '../keyring/provider-record.ts';
 import type { ProviderRecord } from '../keyring/provider-record.ts';
 import type {
   KeyService,
@@ -123,8 +128,13 @@ export class KubernetesOverHttp implements KeyService {
       [`${NAME.header}Key-Version`]: String(keyVersion),
     };
     const { body } = await this.#post('wrap', plaintext.reveal(), headers, signal);
-    if (told(() => parseEnvelope(body)).keyVersion === keyVersion) return body;
-    throw failureOf(unexpected('The service wrapped with another version.'));
+    const envelope = told(() => parseEnvelope(body));
+    if (envelope.keyVersion !== keyVersion) {
+      throw failureOf(unexpected('The service wrapped with another version.'));
+    }
+    // Of a record from before the service refused such keys: Status says so, and nothing more is sealed.
+    requireProviderSuite(envelope.suite);
+    return body;
   }
 
   async unwrap(request: UnwrapRequest, signal: AbortSignal): Promise<Unwrapped> {

@@ -117,7 +117,9 @@ export class KeyManagement {
   async encrypt(request: EncryptRequest, patience: Patience): Promise<EncryptResponse> {
     using plaintext = SecretBytes.own(request.plaintext);
     const refusal = refusalOf(() => checkEncrypt(plaintext, request.uid));
-    if (refusal instanceof TwofoldError) return this.#refuse('wrap', request, refusal, patience);
+    if (refusal instanceof TwofoldError) {
+      return await this.#refuse('wrap', request, refusal, patience);
+    }
     const { envelope, keyId } = await within(this.#deadline(patience), async (signal) => {
       const { state, keyId } = await this.#status.standing();
       const { announced: keyVersion } = state;

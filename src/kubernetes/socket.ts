@@ -60,7 +60,7 @@ async function checkFree(path: string): Promise<void> {
   const socket = connect(path);
   const refusal = await once(socket, 'connect').then(
     () => null,
-    ({ code }: NodeJS.ErrnoException) => code,
+    (error: unknown) => (error as NodeJS.ErrnoException).code,
   );
   socket.destroy();
   if (DEAD.includes(refusal)) return;

@@ -34,12 +34,16 @@ export interface Unreadable {
 
 export interface StoredKeys {
   readonly values: number;
+  /** Whether namespaces are among them, which every cluster has: without them it is a part of an etcd. */
+  readonly hasNamespaces: boolean;
   readonly under: readonly StoredUnder[];
   /** Values that no API server can have written; no version may be retired while there is one. */
   readonly unreadable: readonly Unreadable[];
 }
 
 const MOST_UNREADABLE = 20;
+/** Below whatever prefix the API server has (`--etcd-prefix`). */
+const NAMESPACE = /^\/(?:[^/]+\/)+namespaces\/[^/]+$/u;
 
 /** @throws TwofoldError invalid_value for more keys than can be kept in mind; what reading throws */
 export async function countStoredKeys(
@@ -67,10 +71,13 @@ export async function countStoredKeys(
     if (newest.size > MOST_KEYS)
       throw new TwofoldError('invalid_value', 'There are too many keys.');
   }
+  let hasNamespaces = false;
   for (const [key, { examples }] of newest) {
     if (examples.length < MOST_EXAMPLES) examples.push(key);
+    hasNamespaces ||= NAMESPACE.test(key);
   }
-  return { values: newest.size, under: [...under.values()].toSorted(byPlace), unreadable };
+  const places = [...under.values()].toSorted(byPlace);
+  return { values: newest.size, hasNamespaces, under: places, unreadable };
 }
 
 function placeOf(under: Map<string, StoredUnder>, value: Uint8Array): StoredUnder {

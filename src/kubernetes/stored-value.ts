@@ -17,7 +17,6 @@ import { HEADER_LENGTH, encodeKeyReference, parseEnvelope } from '../crypto/enve
 import type { Envelope, KeyReference } from '../crypto/envelope.ts';
 import { uuidText } from '../crypto/uuid.ts';
 import { TwofoldError } from '../errors.ts';
-import { requireProviderSuite } from '../keyring/provider-record.ts';
 import { NAME } from '../name.ts';
 
 /** Bytes of a key_id, UTF-8, and of a ciphertext. */
@@ -88,13 +87,10 @@ const headLength = (envelope: Envelope): number => {
 
 /**
  * Views of the envelope's bytes.
- * @throws TwofoldError invalid_envelope; invalid_value over a limit; wrong_purpose for a suite that no provider
- *   seals with: what is stored already opens all the same
+ * @throws TwofoldError invalid_envelope; invalid_value over a limit
  */
 export function splitEnvelope(bytes: Uint8Array): StoredValue {
-  const envelope = parseEnvelope(bytes);
-  requireProviderSuite(envelope.suite);
-  const split = headLength(envelope);
+  const split = headLength(parseEnvelope(bytes));
   const annotations = split === 0 ? {} : { [NAME.kubernetesAnnotation]: bytes.subarray(0, split) };
   const value = { ciphertext: bytes.subarray(split), annotations };
   checkLimits(value);

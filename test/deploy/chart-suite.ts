@@ -421,6 +421,12 @@ export function chartSuite(program: string): void {
       ],
       ['a number as text', [...network, '--set-string', 'processes=2'], /processes/u],
       [
+        'a zone whose Service is another’s',
+        [...network, '--set', 'zones[0].name=b-pods'],
+        /zones: b-pods is the name of a Service/u,
+      ],
+      ['a zone of that name too', [...network, '--set', 'zones[0].name=admin'], /zones: admin is/u],
+      [
         'both a token label and a slot',
         [...network, '--set', 'zones[0].hsm.slot=1'],
         /either tokenLabel or slot/u,

@@ -8,7 +8,7 @@ import type { Service } from '../http/service.ts';
 let service: Service;
 beforeAll(async () => {
   service = await openService();
-  const json = { name: 'k', suite: 'HS256', labels: { team: 'marker-of-a-label' } };
+  const json = { name: 'k', suite: 'A256GCM', labels: { team: 'marker-of-a-label' } };
   await service.call('admin', 'POST', '/v1/admin/keys', { json });
 });
 afterAll(() => service.stop());

@@ -58,12 +58,16 @@ const readable = async (server: ApiServer) => {
   return server.health === null;
 };
 
-/** What `etcdctl get /registry/ --prefix -w json` would print. */
-function dump(): string {
-  const kvs = [...etcd].map(([name, stored]) => ({
+/** What `etcdctl get /registry/ --prefix -w json` would print, or one of Secrets alone. */
+function dump(whole = true): string {
+  const sealed = [...etcd].map(
+    ([name, stored]) => [name, etcdValue(encryptedObject(stored))] as const,
+  );
+  const namespaces = [['/registry/namespaces/kube-system', Buffer.from('k8s\0')] as const];
+  const kvs = [...(whole ? namespaces : []), ...sealed].map(([name, value]) => ({
     key: Buffer.from(name).toString('base64'),
     mod_revision: 1,
-    value: etcdValue(encryptedObject(stored)).toString('base64'),
+    value: value.toString('base64'),
   }));
   const path = join(folder, 'dump.json');
   writeFileSync(path, `${JSON.stringify({ header: { revision: 1 }, kvs, count: kvs.length })}\n`);
@@ -188,11 +192,14 @@ test('a provider ends once nothing in etcd is under its key, and begins anew wit
     expect.stringContaining('REMAINS version 2: 20 values'),
   ]);
   etcd.clear();
-  expect((await ran('unregister', ...file(dump()))).output).toContain('REMAINS nothing at all');
+  const empty = await ran('unregister', ...file(dump(false)));
+  expect(empty.output).toContain('REMAINS nothing at all');
   etcd.set('/registry/secrets/default/other', {
     ...{ ciphertext: Buffer.alloc(48, 1), annotations: {}, data: Buffer.alloc(64, 1) },
     keyId: 'of-another-plugin',
   });
+  const part = await ran('unregister', ...file(dump(false)));
+  expect([part.code, part.output]).toEqual([1, expect.stringContaining('REMAINS no namespace')]);
   const done = await ran('unregister', ...file(dump()));
   expect([done.code, done.output]).toEqual([0, expect.stringContaining('has ended')]);
   const client = new PluginClient(socket);

@@ -1,13 +1,18 @@
 /** A call that is refused before anything is asked has its trace like any other: who plants a value in etcd is seen. */
 import { randomBytes, randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 
 import { PolicyAuthorizer, systemPolicies } from '../../src/access/authorize.ts';
 import type { AuditDraft } from '../../src/audit/ports.ts';
+import { HttpConnection } from '../../src/client/http-connection.ts';
+import { KubernetesOverHttp } from '../../src/client/kubernetes-service.ts';
+import { SecretBytes } from '../../src/crypto/secret.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import { KeyManagement } from '../../src/kubernetes/key-management.ts';
 import { KeyringService } from '../../src/kubernetes/keyring-service.ts';
 import type { DecryptRequest } from '../../src/kubernetes/protocol.ts';
+import { NAME } from '../../src/name.ts';
 import { openWorld } from '../keyring/world.ts';
 import type { World } from '../keyring/world.ts';
 import { SILENT_LOG, openAgentForm } from './agent-form.ts';
@@ -61,7 +66,6 @@ describe('in the server', () => {
   it.each<[string, string, Partial<DecryptRequest>]>([
     ['an empty uid', 'invalid_value', { uid: '' }],
     ['a key_id of another plugin', 'invalid_value', { keyId: 'vault:v1' }],
-    ['an annotation that is missing', 'invalid_envelope', { annotations: {} }],
     [
       'an annotation that is not ours',
       'invalid_value',
@@ -81,6 +85,15 @@ describe('in the server', () => {
       },
     ]);
     expect(drafts[0]?.detail).not.toHaveProperty('probe');
+  });
+
+  it('a value as anyone makes it who knows the public key', async () => {
+    const head = Uint8Array.from(genuine.annotations[NAME.kubernetesAnnotation] ?? []);
+    // The mode: base, where the service makes psk.
+    head[1] = 0;
+    const planted = { annotations: { [NAME.kubernetesAnnotation]: head } };
+    await expect(decrypt(planted)).rejects.toMatchObject({ code: 'invalid_envelope' });
+    expect(drafts).toMatchObject([{ operation: 'unwrap', outcome: 'invalid_envelope' }]);
   });
 
   it('a plaintext that has no room', async () => {
@@ -120,6 +133,29 @@ it('the agent, which asks no service about it, says so in its log, and quotes no
     ]);
   } finally {
     plugin.close();
+    await form.close();
+  }
+});
+
+it('the agent seals nothing under a key of one half, whatever its record says', async () => {
+  const form = await openAgentForm('A256GCM');
+  const connection = new HttpConnection({
+    url: new URL(form.service.url),
+    authorization: () => `Bearer ${readFileSync(form.tokenFile, 'utf8').trim()}`,
+  });
+  const service = new KubernetesOverHttp({
+    ...{ endpoints: [connection], namespace: 'default', cluster: 'c1', provider: 'twofold' },
+    key: 'half',
+  });
+  try {
+    await form.world.create({ name: 'half', suite: 'ML-KEM-768' });
+    using plaintext = SecretBytes.own(randomBytes(32));
+    const call = { plaintext, keyVersion: 1, context: { a: 'b' }, uid: null };
+    await expect(service.wrap(call, AbortSignal.timeout(5_000))).rejects.toMatchObject({
+      code: 'wrong_purpose',
+    });
+  } finally {
+    service.close();
     await form.close();
   }
 });

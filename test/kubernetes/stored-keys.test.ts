@@ -218,12 +218,26 @@ describe('verify-rotation', () => {
     expect(
       text.split('\n').every((line) => /^(?: {7}1 values|REMAINS version 1)/u.test(line)),
     ).toBe(true);
-    // eslint-disable-next-line no-control-regex -- what steers a terminal is what is looked for
     expect(text).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/u);
     const json = (await run('--dump', path, '--json')).text;
     expect(json).toMatch(/^[ -~]*$/u);
     const { under } = JSON.parse(json) as StoredKeys;
     expect(under.map(({ keyId }) => keyId)).toContain(spoof);
+  });
+
+  it('retires nothing by a part of an etcd', async () => {
+    const retire = ['--retire', '--key-id', keyIdOfVersion(1), '--key', 'k', '--cluster', 'c'];
+    const { code, text } = await run('--dump', fileOf(dump), ...retire);
+    expect(code).toBe(1);
+    expect(text).toContain('REMAINS no namespace, and every cluster has some');
+    const kvs = ['/registry/secrets/namespaces', '/registry/namespaces/default'].map((key) => ({
+      key: Buffer.from(key).toString('base64'),
+      value: Buffer.from('k8s').toString('base64'),
+    }));
+    const of = (pairs: typeof kvs) =>
+      inDump(JSON.stringify({ header: { revision: 1 }, kvs: pairs, count: pairs.length }));
+    expect(await of(kvs)).toMatchObject({ hasNamespaces: true });
+    expect(await of(kvs.slice(0, 1))).toMatchObject({ hasNamespaces: false });
   });
 
   it.each([

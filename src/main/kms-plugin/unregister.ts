@@ -6,7 +6,7 @@ import { parseFlags, requireNothingMore } from '../../cli/arguments.ts';
 import type { Flags } from '../../cli/arguments.ts';
 import { clusterOf } from './flags.ts';
 import { RECORD_FLAGS, tell, withRecords } from './records.ts';
-import { hindrances, verifyFile } from './verify-rotation.ts';
+import { hindrances, incompleteness, verifyFile } from './verify-rotation.ts';
 
 const FLAGS = { ...RECORD_FLAGS, snapshot: 'value', dump: 'value' } as const satisfies Flags;
 
@@ -24,7 +24,7 @@ export async function unregisterProvider(
   return withRecords(flags, async (records) => {
     const keyId = await records.keyId();
     const against = hindrances(stored, { keyId, keyVersion: LAST_VERSION });
-    if (stored.values === 0) against.push('nothing at all: is this the etcd of the cluster?');
+    against.push(...incompleteness(stored));
     for (const each of against) print(`REMAINS ${each}`);
     if (against.length > 0) return 1;
     const done = `the provider of cluster ${clusterOf(flags)} has ended; proof (SHA-256 of the file): ${proof}`;

@@ -103,7 +103,14 @@ export function hindrances(stored: StoredKeys, reference: KeyReference): string[
   return [...named, ...stored.unreadable.map(({ key, why }) => `${key} cannot be read: ${why}`)];
 }
 
-/** What a snapshot of another cluster, or a part of one, does not have. */
+/** What keeps a file from speaking for a whole cluster: a dump of Secrets alone says nothing of ConfigMaps. */
+export function incompleteness({ values, hasNamespaces }: StoredKeys): string[] {
+  if (values === 0) return ['nothing at all: is this the etcd of the cluster?'];
+  if (hasNamespaces) return [];
+  return ['no namespace, and every cluster has some: is this the whole of its etcd?'];
+}
+
+/** What a snapshot of another cluster does not have. */
 const hasLater = ({ under }: StoredKeys, { keyId, keyVersion }: KeyReference): boolean =>
   under.some(
     ({ reference, current }) =>
@@ -131,8 +138,13 @@ export async function verifyRotation(
   const { stored, proof } = await verifyFile(flags);
   const against =
     reference === null ? stored.unreadable.map(({ key }) => key) : hindrances(stored, reference);
-  if (retires && reference !== null && !hasLater(stored, reference)) {
-    against.push('no value is under a later version of this key: is this the etcd of the cluster?');
+  if (retires && reference !== null) {
+    against.push(...incompleteness(stored));
+    if (!hasLater(stored, reference)) {
+      against.push(
+        'no value is under a later version of this key: is this the etcd of the cluster?',
+      );
+    }
   }
   if (flags.values.has('json')) print(asciiJson({ ...stored, proof, remaining: against }));
   else {
