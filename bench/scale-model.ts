@@ -6,7 +6,7 @@
  * knows of waiting, of the network, or of caches that do not fit.
  */
 import { rawRate, table } from './report.ts';
-import type { BenchReport, Measurement } from './report.ts';
+import type { BenchReport } from './report.ts';
 
 /**
  * What is served, and by what; all of it may be changed on the command line. Of the capacities `entriesPerSecond`
@@ -85,34 +85,74 @@ const resource = (
   per: Resource['per'] = 'requests',
 ): Resource => ({ what, unit, demand, capacity, use: demand / capacity, per, answer });
 
-function measured(report: BenchReport, operation: string): Measurement {
+/** Microseconds of processor time that one unwrap takes, of the service and of the database. */
+interface Costs {
+  readonly server: number;
+  readonly database: number;
+}
+
+/** What the model takes from a run of the benchmark. */
+export interface Figures {
+  readonly hybrid: Costs;
+  readonly symmetric: Costs;
+  /** P-256 derivations of the token a second, in one process. */
+  readonly derives: number;
+  /** AES-GCM decryptions of the token a second, in one process. */
+  readonly opens: number;
+}
+
+function costsOf(report: BenchReport, operation: string): Costs {
   const found = report.measurements.find(
     (each) => each.operation === operation && each.inFlight === 16 && each.placement === 'shared',
   );
   if (found === undefined) throw new Error(`no measurement of ${operation} with 16 in flight`);
-  return found;
+  return found.cpu;
 }
 
+/** @throws Error where the report lacks a figure that is needed */
+export const figuresOf = (report: BenchReport): Figures => ({
+  hybrid: costsOf(report, 'hybrid unwrap'),
+  symmetric: costsOf(report, 'A256GCM unwrap'),
+  derives: rawRate(report.raw, 'derive P-256'),
+  opens: rawRate(report.raw, 'AES-GCM decrypt'),
+});
+
 /**
- * @returns the resources, the one that saturates first before the others
- * @throws Error where the report lacks a figure that is needed
+ * The same from the page that tells of a run (README.md, "Speed").
+ * @throws Error where the page lacks a figure that is needed
  */
-export function modelOf(report: BenchReport, scale: Scale): readonly Resource[] {
-  const hybrid = measured(report, 'hybrid unwrap');
-  const symmetric = measured(report, 'A256GCM unwrap');
+export function publishedFigures(page: string): Figures {
+  const found = (what: string, pattern: RegExp): readonly number[] => {
+    const match = pattern.exec(page);
+    if (match === null) throw new Error(`the page does not say ${what}`);
+    return match.slice(1).map((text) => Number(text.replaceAll(',', '')));
+  };
+  const costs = (operation: string): Costs => {
+    const cells = String.raw`^\| ${operation} +\|(?:[^|\n]*\|){5} *([\d,]+) *\| *([\d,]+) *\|`;
+    const [server = NaN, database = NaN] = found(operation, new RegExp(cells, 'mu'));
+    return { server, database };
+  };
+  const [derives = NaN] = found('derivations', /([\d,]+) P-256\s+derivations a second/u);
+  const [opens = NaN] = found('decryptions', /AES-GCM\s+encryptions and ([\d,]+) decryptions/u);
+  return { hybrid: costs('hybrid unwrap'), symmetric: costs('A256GCM unwrap'), derives, opens };
+}
+
+/** @returns the resources, the one that saturates first before the others */
+export function modelOf(figures: Figures, scale: Scale): readonly Resource[] {
+  const { hybrid, symmetric } = figures;
   const { requestsPerSecond: requests, hybridShare, zones, instances } = scale;
-  const mixed = (of: (each: Measurement) => number): number =>
+  const mixed = (of: (each: Costs) => number): number =>
     hybridShare * of(hybrid) + (1 - hybridShare) * of(symmetric);
   const seconds = (microseconds: number): number => (requests * microseconds) / 1e6;
   const derived = (requests * hybridShare) / zones;
-  const derives = rawRate(report.raw, 'derive P-256') * scale.hsmFactor;
+  const derives = figures.derives * scale.hsmFactor;
   const opened = (requests * (1 - hybridShare)) / zones;
-  const opens = rawRate(report.raw, 'AES-GCM decrypt') * scale.hsmFactor;
+  const opens = figures.opens * scale.hsmFactor;
   return [
     resource(
       'processors of the instances',
       'cores',
-      [seconds(mixed(({ cpu }) => cpu.server)), instances * scale.cores],
+      [seconds(mixed(({ server }) => server)), instances * scale.cores],
       'stateless: more instances, and --workers in each',
     ),
     resource(
@@ -124,7 +164,7 @@ export function modelOf(report: BenchReport, scale: Scale): readonly Resource[] 
     resource(
       'processors of the primary',
       'cores',
-      [seconds(mixed(({ cpu }) => cpu.database)), scale.databaseCores],
+      [seconds(mixed(({ database }) => database)), scale.databaseCores],
       'group commit: fuller batches cost less an entry; /batch makes one entry of 1,000 items',
     ),
     resource(
@@ -171,10 +211,18 @@ export function mostRequests(scale: Scale, resources: readonly Resource[]): numb
   return first === undefined ? null : scale.requestsPerSecond / first.use;
 }
 
-export function renderModel(scale: Scale, resources: readonly Resource[]): string {
+/** What was measured, and goes into the table below it. */
+const renderFigures = ({ hybrid, symmetric, derives, opens }: Figures): string =>
+  `Measured: a hybrid unwrap takes ${figure(hybrid.server)} µs of the service and ${figure(hybrid.database)} µs of the ` +
+  `database, one of A256GCM ${figure(symmetric.server)} and ${figure(symmetric.database)} µs; the token derives ` +
+  `${figure(derives)} times a second and decrypts ${figure(opens)} times.`;
+
+export function renderModel(figures: Figures, scale: Scale): string {
+  const resources = modelOf(figures, scale);
   const [first] = resources;
   const most = mostRequests(scale, resources);
   return [
+    renderFigures(figures),
     `${figure(scale.requestsPerSecond)} requests/s, ${String(scale.zones)} zones, ` +
       `${String(scale.instances)} instances, ${figure(scale.keys)} keys`,
     table(

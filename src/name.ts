@@ -47,7 +47,7 @@ export const NAME = {
   shareText: 'twofold/share-text/1',
   /** HKDF `info` of the key that a root travels under, and first part of its transcript. */
   rootTransport: 'twofold/root-transport/1',
-  join: 'twofold/join/1',
+  join: 'twofold/join/2',
   /** Domain of the MAC of a join by the database. */
   joinRequest: 'twofold/join-request/1',
   escrow: 'twofold/escrow/1',

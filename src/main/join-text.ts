@@ -27,16 +27,17 @@ const bytes = (least: number, most = least) =>
     return value;
   });
 
-const zone = z.string().min(1).max(63);
+/** As a configuration names zones: it is shown to people and stands in the log. */
+const zone = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/u, 'is no name of a zone');
 
 const offer = z.strictObject({
-  kind: z.literal('twofold-join-offer-1'),
+  kind: z.literal('twofold-join-offer-2'),
   zone,
   publicKey: bytes(PUBLIC_KEY_LENGTH),
 });
 
 const answer = z.strictObject({
-  kind: z.literal('twofold-join-answer-1'),
+  kind: z.literal('twofold-join-answer-2'),
   zone,
   installation: z.uuid(),
   publicKey: bytes(PUBLIC_KEY_LENGTH),
@@ -83,7 +84,7 @@ function parsed<T>(schema: z.ZodType<T>, text: string, what: string): T {
 }
 
 export const offerText = ({ zone: from, publicKey }: Offer): string =>
-  `${JSON.stringify({ kind: 'twofold-join-offer-1', zone: from, publicKey: base64(publicKey) })}\n`;
+  `${JSON.stringify({ kind: 'twofold-join-offer-2', zone: from, publicKey: base64(publicKey) })}\n`;
 
 /** @throws TwofoldError invalid_value */
 export function parseOffer(text: string): Offer {
@@ -104,7 +105,7 @@ export function answerText({ zone: from, roots }: Answer): string {
   }));
   const { installation } = first.root;
   const publicKey = base64(first.publicKey);
-  const whole = { kind: 'twofold-join-answer-1', zone: from, installation, publicKey, roots: rows };
+  const whole = { kind: 'twofold-join-answer-2', zone: from, installation, publicKey, roots: rows };
   return `${JSON.stringify(whole)}\n`;
 }
 
@@ -127,12 +128,16 @@ const forPeople = (...parts: readonly Uint8Array[]): string => {
   return (hash.digest('hex').match(/.{8}/gu) ?? []).join(' ');
 };
 
-/** Of an offer: that of the zone that joins, and not another's in its place. */
-export const fingerprintOfOffer = ({ publicKey }: Offer): string => forPeople(publicKey);
+const named = (from: string): Uint8Array => concatBytes(uint32(utf8(from).length), utf8(from));
 
-/** Of an answer, every byte that the other token will be given included. */
-export const transcriptOfAnswer = ({ roots }: Answer): string =>
+/** Of an offer: that of the zone that joins, by this name, and not another's in its place. */
+export const fingerprintOfOffer = ({ zone: from, publicKey }: Offer): string =>
+  forPeople(named(from), publicKey);
+
+/** Of an answer: who gives it, and every byte that the other token will be given. */
+export const transcriptOfAnswer = ({ zone: from, roots }: Answer): string =>
   forPeople(
+    named(from),
     ...roots.flatMap(({ root, transcript, wrapped }) => [
       uint32(root.generation),
       transcript,

@@ -1,8 +1,19 @@
 /** The scale model: another input is another answer, and figures that are missing are not made up. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
 import { expect, it } from '@jest/globals';
 
 import type { BenchReport, Measurement } from '../../bench/report.ts';
-import { modelOf, mostRequests, renderModel, scaleOf, WANTED } from '../../bench/scale-model.ts';
+import {
+  figuresOf,
+  modelOf,
+  mostRequests,
+  publishedFigures,
+  renderModel,
+  scaleOf,
+  WANTED,
+} from '../../bench/scale-model.ts';
 import type { Scale } from '../../bench/scale-model.ts';
 
 const row = (operation: string, server: number, database: number): Measurement => ({
@@ -20,11 +31,13 @@ const REPORT: BenchReport = {
   measurements: [row('hybrid unwrap', 900, 150), row('A256GCM unwrap', 400, 90)],
 };
 
+const FIGURES = figuresOf(REPORT);
+
 const use = (scale: Scale, what: string, report = REPORT): number =>
-  modelOf(report, scale).find((each) => each.what === what)?.use ?? NaN;
+  modelOf(figuresOf(report), scale).find((each) => each.what === what)?.use ?? NaN;
 
 it('holds each demand against its capacity, in the order in which they saturate', () => {
-  const resources = modelOf(REPORT, WANTED);
+  const resources = modelOf(FIGURES, WANTED);
   const uses = resources.map((each) => each.use);
   expect(uses).toEqual(uses.toSorted((a, b) => b - a));
   // 50,000 of 900 µs and 50,000 of 400 µs on 800 cores.
@@ -33,28 +46,28 @@ it('holds each demand against its capacity, in the order in which they saturate'
   expect(use(WANTED, 'HSM of a zone')).toBeCloseTo(1.1);
   expect(use(WANTED, 'order of the audit log')).toBeCloseTo(2);
   expect(use(WANTED, 'storage of the keys')).toBeCloseTo(0.05);
-  expect(renderModel(WANTED, resources)).toContain(
+  expect(renderModel(FIGURES, WANTED)).toContain(
     'First to saturate: order of the audit log, at 200 %. Most requests a second: 50,000.',
   );
 });
 
 it('answers otherwise when any input is another', () => {
-  const before = JSON.stringify(modelOf(REPORT, WANTED));
+  const before = JSON.stringify(modelOf(FIGURES, WANTED));
   for (const name of Object.keys(WANTED) as (keyof Scale)[]) {
     const scale = { ...WANTED, [name]: WANTED[name] * 0.5 };
-    expect([name, JSON.stringify(modelOf(REPORT, scale)) === before]).toEqual([name, false]);
+    expect([name, JSON.stringify(modelOf(FIGURES, scale)) === before]).toEqual([name, false]);
   }
   // More requests do not come of more connections.
   const crowded = { ...WANTED, connectionsPerInstance: 1_000 };
-  expect(modelOf(REPORT, crowded)[0]?.what).toBe('connections of the primary');
-  expect(mostRequests(crowded, modelOf(REPORT, crowded))).toBeCloseTo(50_000);
+  expect(modelOf(FIGURES, crowded)[0]?.what).toBe('connections of the primary');
+  expect(mostRequests(crowded, modelOf(FIGURES, crowded))).toBeCloseTo(50_000);
   const slower = { ...REPORT, raw: [raw('derive P-256', 500), raw('AES-GCM decrypt', 50_000)] };
-  expect(modelOf(slower, WANTED)[0]?.what).toBe('HSM of a zone');
+  expect(modelOf(figuresOf(slower), WANTED)[0]?.what).toBe('HSM of a zone');
   const costly = {
     ...REPORT,
     measurements: [row('hybrid unwrap', 9e4, 1), row('A256GCM unwrap', 1, 1)],
   };
-  expect(modelOf(costly, WANTED)[0]?.what).toBe('processors of the instances');
+  expect(modelOf(figuresOf(costly), WANTED)[0]?.what).toBe('processors of the instances');
 });
 
 it('takes changes by name, and makes nothing up', () => {
@@ -70,8 +83,23 @@ it('takes changes by name, and makes nothing up', () => {
   ]) {
     expect(() => scaleOf([wrong])).toThrow('is none of');
   }
-  expect(() => modelOf({ ...REPORT, measurements: [] }, WANTED)).toThrow(
-    'no measurement of hybrid',
-  );
-  expect(() => modelOf({ ...REPORT, raw: [] }, WANTED)).toThrow('no raw rate of derive P-256');
+  expect(() => figuresOf({ ...REPORT, measurements: [] })).toThrow('no measurement of hybrid');
+  expect(() => figuresOf({ ...REPORT, raw: [] })).toThrow('no raw rate of derive P-256');
+});
+
+const page = (name: string): string =>
+  readFileSync(join(import.meta.dirname, '../..', name), 'utf8');
+/** Tables are padded by the formatter. */
+const plain = (text: string): string => text.replaceAll(/ +/gu, ' ').replaceAll(/-{3,}/gu, '---');
+
+it('docs/scale.md says what comes of the figures in README.md: npm run model -- README.md', () => {
+  const figures = publishedFigures(page('README.md'));
+  for (const each of [figures.hybrid, figures.symmetric]) {
+    expect(each.server).toBeGreaterThan(each.database);
+  }
+  expect(figures.opens).toBeGreaterThan(figures.derives);
+  for (const part of renderModel(figures, WANTED).split('\n\n')) {
+    expect(plain(page('docs/scale.md'))).toContain(plain(part));
+  }
+  expect(() => publishedFigures('| hybrid unwrap | 1 |')).toThrow('the page does not say');
 });

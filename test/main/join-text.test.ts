@@ -38,7 +38,8 @@ it('reads nothing else', () => {
     '[]',
     JSON.stringify({ ...offer, more: 1 }),
     JSON.stringify({ ...offer, publicKey: 'AAAA' }),
-    JSON.stringify({ ...offer, kind: 'twofold-join-offer-2' }),
+    JSON.stringify({ ...offer, zone: 'zone\u009b2J' }),
+    JSON.stringify({ ...offer, kind: 'twofold-join-offer-1' }),
     answerText(ANSWER),
   ]) {
     expect(() => parseOffer(wrong)).toThrow('This is no offer');
@@ -46,6 +47,7 @@ it('reads nothing else', () => {
   for (const wrong of [
     JSON.stringify({ ...answer, roots: [] }),
     JSON.stringify({ ...answer, installation: 'x' }),
+    JSON.stringify({ ...answer, zone: 'Zone A' }),
     JSON.stringify({ ...answer, roots: [{ ...first, wrapped: '' }] }),
     JSON.stringify({ ...answer, roots: [{ ...first, generation: 0 }] }),
     JSON.stringify({ ...answer, roots: [{ ...first, transcript: 'AAAA' }] }),
@@ -78,6 +80,13 @@ it('is another for people when a byte is another that a token will be given', ()
   expect(transcriptOfAnswer(fewer)).not.toBe(transcriptOfAnswer(ANSWER));
   const other = { ...OFFER, publicKey: some(OFFER.publicKey.length) };
   expect(fingerprintOfOffer(other)).not.toBe(fingerprintOfOffer(OFFER));
+});
+
+it('is another for people when it says that another zone asks, or answers', () => {
+  // The log has what it says, of which nothing else would be compared.
+  const renamed = { ...OFFER, zone: 'zone-c' };
+  expect(fingerprintOfOffer(renamed)).not.toBe(fingerprintOfOffer(OFFER));
+  expect(transcriptOfAnswer({ ...ANSWER, zone: 'zone-c' })).not.toBe(transcriptOfAnswer(ANSWER));
 });
 
 it('is compared as people say it', () => {

@@ -128,7 +128,7 @@ describe('deploy/zones-runbooks.md', () => {
       const PRIMARY = await stack.memberWith('Leader');
       const to1 = ['patronictl', '-c', '/run/patroni/conf', 'switchover', 'twofold', '--force'];
       await until('a switchover', RESUMES_MS, async () => {
-        const argv = [...to1, '--master', PRIMARY, '--candidate', 'patroni-1'];
+        const argv = [...to1, '--leader', PRIMARY, '--candidate', 'patroni-1'];
         return (await stack.containers.exec(PRIMARY, argv)).status === 0;
       });
       await stack.healthy();
