@@ -17,6 +17,7 @@ const LATER = [
   () => import('../crypto/portable-worker.ts'),
   () => import('../hsm/worker.ts'),
   () => import('../kubernetes/server.ts'),
+  async () => (await import('../store/prisma.ts')).loadPrisma(),
 ];
 /** How Node ends the folder's name: each user has one of their own. */
 const OF_USER = /-\d+$/u;

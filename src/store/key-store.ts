@@ -15,7 +15,7 @@ import type {
 import { commitOutcome } from './audit-store.ts';
 import { bufferOf } from './entry-columns.ts';
 import { refuse } from './failures.ts';
-import type { PrismaClient, idempotency, token_intent } from './generated/client.ts';
+import type { idempotency, token_intent } from './generated/client.ts';
 import { IS_LIVE } from './instance-store.ts';
 import { COMMIT_CHANGE, commitParameters } from './key-commit.ts';
 import { listKeys } from './key-list.ts';
@@ -23,11 +23,14 @@ import { KEY_COLUMNS, keyFromRow } from './key-rows.ts';
 import type { KeyRow } from './key-rows.ts';
 import { DatabaseBehind } from './outcome.ts';
 import type { GuardedPool } from './pool.ts';
+import type { Prisma } from './prisma.ts';
 import type { ReadGates } from './read-gate.ts';
 import { named } from './rows.ts';
 import { COMMITTED, commitStatement, committedRead, read } from './transaction.ts';
 import { VERSION_COLUMNS, versionFromRow } from './version-rows.ts';
 import type { VersionRow } from './version-rows.ts';
+
+const DAY_MS = 86_400_000;
 
 const BY = {
   id: 'k.id = $2',
@@ -117,6 +120,30 @@ const ABANDON = `update public.token_intent i set abandoned = true
   and not exists (select from public.key_version where classical_object_id = i.object_id)
   returning object_id, installation, token_serial, instance, created_at, mac`;
 
+type IdempotencyRow = Omit<idempotency, 'created_at'>;
+
+export const IDEMPOTENCY_COLUMNS = [
+  'namespace',
+  'principal',
+  'key',
+  'request_hash',
+  'status',
+  'body',
+  'audit_id',
+  'mac',
+] as const satisfies readonly (keyof IdempotencyRow)[];
+
+const FIND_REPEAT = {
+  name: 'find_repeat',
+  text: `select ${IDEMPOTENCY_COLUMNS.join(', ')} from public.idempotency
+    where namespace = $1 and principal = $2 and key = $3`,
+};
+
+const EXPIRE_REPEATS = {
+  name: 'expire_repeats',
+  text: 'delete from public.idempotency where created_at < $1',
+};
+
 /** Accepts rows that begin with the epoch at which they were read. */
 const notBefore =
   (epoch: number) =>
@@ -126,7 +153,7 @@ const notBefore =
 
 export const createKeyStore = (
   pool: GuardedPool,
-  prisma: PrismaClient,
+  prisma: Prisma,
   { lookups, searches }: ReadGates,
 ): KeyStore => ({
   find: async (namespace, ref, epoch) => {
@@ -146,7 +173,9 @@ export const createKeyStore = (
 
   isImportUsed: async (id) => {
     const row = await lookups.run(() =>
-      read(() => prisma.used_import.findUnique({ where: { id } })).catch(refuse),
+      read(async () => (await prisma.client()).used_import.findUnique({ where: { id } })).catch(
+        refuse,
+      ),
     );
     return row !== null;
   },
@@ -154,14 +183,18 @@ export const createKeyStore = (
   certificateChain: async (keyId, version) => {
     const key_id_version = { key_id: keyId, version };
     const row = await lookups.run(() =>
-      read(() => prisma.certificate_chain.findUnique({ where: { key_id_version } })).catch(refuse),
+      read(async () =>
+        (await prisma.client()).certificate_chain.findUnique({ where: { key_id_version } }),
+      ).catch(refuse),
     );
     return row?.pem ?? null;
   },
 
   tombstones: async (keyId) => {
     const rows = await lookups.run(() =>
-      read(() => prisma.destroyed_version.findMany({ where: { key_id: keyId } })).catch(refuse),
+      read(async () =>
+        (await prisma.client()).destroyed_version.findMany({ where: { key_id: keyId } }),
+      ).catch(refuse),
     );
     return rows.map((row) => ({
       version: row.version,
@@ -211,13 +244,12 @@ export const createKeyStore = (
   },
 
   findIdempotent: async (namespace, principal, key) => {
-    const namespace_principal_key = { namespace, principal: Uint8Array.from(principal), key };
-    const row = await lookups.run(() =>
-      read(() => prisma.idempotency.findUnique({ where: { namespace_principal_key } })).catch(
-        refuse,
-      ),
+    const query = { ...FIND_REPEAT, values: [namespace, bufferOf(principal), key] };
+    const { rows } = await lookups.run(() =>
+      read(() => pool.query<IdempotencyRow>(query)).catch(refuse),
     );
-    return row === null ? null : idempotencyFromRow(row);
+    const [row] = rows;
+    return row === undefined ? null : idempotencyFromRow(row);
   },
 
   reserveUses: async (counter, block, least = 1) => {
@@ -268,7 +300,13 @@ export const createKeyStore = (
   },
 });
 
-export const idempotencyFromRow = (row: idempotency): Attested<IdempotencyRecord> => ({
+/** Removes records of more than a day. */
+export const expireIdempotency = async (pool: GuardedPool, now: Date): Promise<void> => {
+  const dayAgo = new Date(now.getTime() - DAY_MS);
+  await commitStatement(pool, EXPIRE_REPEATS, [dayAgo]);
+};
+
+export const idempotencyFromRow = (row: IdempotencyRow): Attested<IdempotencyRecord> => ({
   value: {
     namespace: row.namespace,
     principal: Uint8Array.from(row.principal),

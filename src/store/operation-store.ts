@@ -4,12 +4,13 @@ import type { OperationCommit, OperationQuery, OperationStore } from '../keyring
 import { commitOutcome } from './audit-store.ts';
 import { bufferOf, entryValues } from './entry-columns.ts';
 import { refuse } from './failures.ts';
-import type { Prisma, PrismaClient } from './generated/client.ts';
+import type { Prisma as Generated } from './generated/client.ts';
 import { idempotencyJson } from './key-commit.ts';
 import { createOrderReads } from './order-store.ts';
 import { OPERATION_COLUMNS, operationFromRow, writeJson } from './operation-rows.ts';
 import type { OperationRow } from './operation-rows.ts';
 import type { GuardedPool } from './pool.ts';
+import type { Prisma } from './prisma.ts';
 import type { ReadGates } from './read-gate.ts';
 import { COMMITTED, commitStatement, committedRead, read } from './transaction.ts';
 
@@ -26,6 +27,11 @@ const FIND = {
   name: 'find_operation',
   text: `select ${OPERATION_COLUMNS.map((name) => `o.${name}`).join(', ')}
     from ${COMMITTED} left join public.operation o on o.namespace = $1 and o.id = $2`,
+};
+
+const EXPIRE = {
+  name: 'expire_operations',
+  text: 'delete from public.operation where expires_at < $1',
 };
 
 const PACE = { name: 'pace_operation', text: 'select public.pace_operation($1, $2) as wait' };
@@ -52,7 +58,7 @@ export const operationParameters = ({ epoch, write, entry, idempotency }: Operat
 
 export const createOperationStore = (
   pool: GuardedPool,
-  prisma: PrismaClient,
+  prisma: Prisma,
   gates: ReadGates,
 ): OperationStore => ({
   ...createOrderReads(pool, gates),
@@ -67,8 +73,8 @@ export const createOperationStore = (
 
   list: async (query) => {
     const rows = await gates.searches.run(() =>
-      read(() =>
-        prisma.operation.findMany({
+      read(async () =>
+        (await prisma.client()).operation.findMany({
           where: filter(query),
           orderBy: [{ created_at: 'desc' }, { id: 'desc' }],
           take: query.pageSize,
@@ -94,7 +100,7 @@ export const createOperationStore = (
   },
 });
 
-const filter = (query: OperationQuery): Prisma.operationWhereInput => ({
+const filter = (query: OperationQuery): Generated.operationWhereInput => ({
   namespace: query.namespace,
   ...(query.kind === null ? {} : { kind: query.kind }),
   ...query.creator,
@@ -102,7 +108,7 @@ const filter = (query: OperationQuery): Prisma.operationWhereInput => ({
   ...(query.after === null ? {} : before(query.after)),
 });
 
-const stateFilter = ({ state, now }: OperationQuery): Prisma.operationWhereInput => {
+const stateFilter = ({ state, now }: OperationQuery): Generated.operationWhereInput => {
   switch (state) {
     case null:
       return {};
@@ -124,7 +130,7 @@ const before = ({ createdAt, id }: NonNullable<OperationQuery['after']>) => ({
 });
 
 /** `expires_at` of one that ended is as far from its end as from a running one's last step. */
-export const expireOperations = async (prisma: PrismaClient, now: Date): Promise<void> => {
+export const expireOperations = async (pool: GuardedPool, now: Date): Promise<void> => {
   const long = new Date(now.getTime() - KEPT_MS);
-  await prisma.operation.deleteMany({ where: { expires_at: { lt: long } } });
+  await commitStatement(pool, EXPIRE, [long]);
 };

@@ -15,7 +15,7 @@ import { commitOutcome } from './audit-store.ts';
 import { approvalFromRow } from './approval-rows.ts';
 import { refuse } from './failures.ts';
 import { IS_LIVE } from './instance-store.ts';
-import { idempotencyFromRow, intentFromRow } from './key-store.ts';
+import { IDEMPOTENCY_COLUMNS, idempotencyFromRow, intentFromRow } from './key-store.ts';
 import { KEY_COLUMNS, keyFromRow } from './key-rows.ts';
 import { logKeyFromRow, logNameFromRow } from './log-key-store.ts';
 import { operationParameters } from './operation-store.ts';
@@ -88,9 +88,7 @@ const TABLES: Readonly<Record<RootTable, Table>> = {
       ['principal', 'bytea'],
       ['key', 'text'],
     ],
-    columns: [
-      ...['namespace', 'principal', 'key', 'request_hash', 'status', 'body', 'audit_id', 'mac'],
-    ],
+    columns: IDEMPOTENCY_COLUMNS,
     from: idempotencyFromRow,
   },
   operation: {

@@ -6,10 +6,25 @@ import type { HsmMaterial } from '../hsm/port.ts';
 import type { RootGeneration, RootStore } from '../keyring/ports.ts';
 import { bufferOf } from './entry-columns.ts';
 import { refuse } from './failures.ts';
-import type { PrismaClient, root_generation } from './generated/client.ts';
+import type { root_generation } from './generated/client.ts';
 import type { GuardedPool } from './pool.ts';
 import { RowReader } from './rows.ts';
 import { commitStatement, read } from './transaction.ts';
+
+/** All of them: what a row cannot mean is noticed only in columns that are read. */
+const COLUMNS = Object.keys({
+  generation: true,
+  installation: true,
+  state: true,
+  seal_blob: true,
+  seal_check: true,
+  mac_blob: true,
+  mac_check: true,
+  canary: true,
+  kept_generation: true,
+  kept_blob: true,
+  kept_mac: true,
+} satisfies Record<keyof root_generation, true>).join(', ');
 
 const INTEND = `insert into public.root_generation (generation, installation, state)
   values ($1, $2, 'intended') on conflict do nothing`;
@@ -18,17 +33,27 @@ const COMPLETE = `update public.root_generation set state = $8,
     seal_blob = $3, seal_check = $4, mac_blob = $5, mac_check = $6, canary = $7
   where generation = $1 and installation = $2 and state = 'intended'`;
 
-export const createRootStore = (pool: GuardedPool, prisma: PrismaClient): RootStore => ({
+const GENERATIONS = {
+  name: 'root_generations',
+  text: `select ${COLUMNS} from public.root_generation order by generation`,
+};
+
+const GENERATION = {
+  name: 'root_generation',
+  text: `select ${COLUMNS} from public.root_generation where generation = $1`,
+};
+
+const ANY_KEY = { name: 'any_key', text: 'select from public.key limit 1' };
+
+export const createRootStore = (pool: GuardedPool): RootStore => ({
   generations: async () => {
-    const rows = await read(() =>
-      prisma.root_generation.findMany({ orderBy: { generation: 'asc' } }),
-    );
+    const { rows } = await read(() => pool.query<root_generation>(GENERATIONS));
     return rows.map(fromRow);
   },
 
   intend: async (generation, installation) => {
     await commitStatement(pool, INTEND, [generation, installation]).catch(refuse);
-    return winner(prisma, generation);
+    return winner(pool, generation);
   },
 
   complete: async (root) => {
@@ -42,15 +67,17 @@ export const createRootStore = (pool: GuardedPool, prisma: PrismaClient): RootSt
       bufferOf(canary),
       root.state,
     ]).catch(refuse);
-    return winner(prisma, root.generation);
+    return winner(pool, root.generation);
   },
 
-  hasKeys: async () => (await read(() => prisma.key.findFirst({ select: { id: true } }))) !== null,
+  hasKeys: async () => (await read(() => pool.query(ANY_KEY))).rows.length > 0,
 });
 
-const winner = async (prisma: PrismaClient, generation: number): Promise<RootGeneration> => {
-  const row = await read(() => prisma.root_generation.findUnique({ where: { generation } }));
-  if (row === null) throw new TwofoldError('internal', 'The root generation was never intended.');
+const winner = async (pool: GuardedPool, generation: number): Promise<RootGeneration> => {
+  const query = { ...GENERATION, values: [generation] };
+  const [row] = (await read(() => pool.query<root_generation>(query))).rows;
+  if (row === undefined)
+    throw new TwofoldError('internal', 'The root generation was never intended.');
   return fromRow(row);
 };
 

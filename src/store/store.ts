@@ -1,5 +1,4 @@
 /** One pool, Prisma over it, and the ports over both. */
-import { PrismaPg } from '@prisma/adapter-pg';
 import type { SinkPositions } from '../audit/sinks/ports.ts';
 import type { LaneReader, LogReader } from '../audit/log-ports.ts';
 import type { CosignatureStore } from '../audit/cosignature-ports.ts';
@@ -24,7 +23,6 @@ import type { OrderStore } from '../rotation/order-ports.ts';
 import type { PolicyRounds, ScheduleReads, SchedulerStore } from '../rotation/scheduler-ports.ts';
 import { createApprovalStore } from './approval-store.ts';
 import { createAuditStore } from './audit-store.ts';
-import { PrismaClient } from './generated/client.ts';
 import { listenEpoch } from './epoch-listener.ts';
 import type { EpochListener } from './epoch-listener.ts';
 import { createEventStore } from './event-store.ts';
@@ -32,7 +30,7 @@ import { createGraceStore } from './grace-store.ts';
 import { createInstanceStore } from './instance-store.ts';
 import { createJoinStore } from './join-store.ts';
 import type { JoinStore } from './join-store.ts';
-import { createKeyStore } from './key-store.ts';
+import { createKeyStore, expireIdempotency } from './key-store.ts';
 import { createLaneReader } from './lane-list.ts';
 import { createLogStore } from './log-store.ts';
 import { Passwords } from './password.ts';
@@ -49,6 +47,7 @@ import { createOrderStore } from './order-store.ts';
 import { createPolicyStore } from './policy-store.ts';
 import { createPool } from './pool.ts';
 import type { GuardedPool, PoolOptions } from './pool.ts';
+import { createPrisma } from './prisma.ts';
 import { readGates } from './read-gate.ts';
 import { createRootRotationStore } from './root-rotation-store.ts';
 import { createRootStore } from './root-store.ts';
@@ -59,8 +58,6 @@ import { createSinkStore } from './sink-store.ts';
 import { createCheckpointThinning, createSequencerStore } from './sequencer-store.ts';
 import { createSetStore } from './set-store.ts';
 import { createUseStore } from './use-store.ts';
-
-const DAY_MS = 86_400_000;
 
 export interface Store {
   readonly pool: GuardedPool;
@@ -112,12 +109,12 @@ export interface Store {
 /** Opens no connection yet: the first call does. The URL is the server's role, never the owner's. */
 export const openStore = (options: PoolOptions): Store => {
   const pool = createPool(options);
-  const prisma = new PrismaClient({ adapter: new PrismaPg(pool) });
+  const prisma = createPrisma(pool);
   const gates = readGates(pool.options.max);
   return {
     pool,
     keys: createKeyStore(pool, prisma, gates),
-    roots: createRootStore(pool, prisma),
+    roots: createRootStore(pool),
     rootRotations: createRootRotationStore(pool, gates.searches),
     instances: createInstanceStore(pool),
     scheduler: { ...createSchedulerStore(pool), ...createScheduleReads(pool, gates) },
@@ -140,7 +137,7 @@ export const openStore = (options: PoolOptions): Store => {
     cosignatures: createCosignatureStore(pool),
     operations: createOperationStore(pool, prisma, gates),
     orders: createOrderStore(pool),
-    expireOperations: (now) => expireOperations(prisma, now),
+    expireOperations: (now) => expireOperations(pool, now),
     events: createEventStore(pool, gates),
     rotationScan: createRotationScan(pool, gates.searches),
     listen: (onEpoch) => listenEpoch(options, onEpoch),
@@ -150,12 +147,9 @@ export const openStore = (options: PoolOptions): Store => {
       // Distributions append a word of their own.
       return rows[0]?.server_version.split(' ')[0] ?? '';
     },
-    expireIdempotency: async (now) => {
-      const dayAgo = new Date(now.getTime() - DAY_MS);
-      await prisma.idempotency.deleteMany({ where: { created_at: { lt: dayAgo } } });
-    },
+    expireIdempotency: (now) => expireIdempotency(pool, now),
     close: async () => {
-      await prisma.$disconnect();
+      await prisma.close();
       await pool.end();
     },
   };
