@@ -380,11 +380,11 @@ it('begins, and stays well, where commits fail at once instead of hanging', asyn
     store.plan = (call) => (call === 'append' ? 'lost-before' : 'refused');
     expect(await use()).toMatch(/^\d+-\d+$/u);
     expect(await use()).toMatch(/^\d+-\d+$/u);
-    await sleep(300);
+    // However seldom a busy machine lets it look.
+    while (healths.length <= 5) await sleep(20);
   } finally {
     clearInterval(watch);
   }
-  expect(healths.length).toBeGreaterThan(5);
   // The last look before the batch is in the spool may find it on its way.
   expect(healths.slice(1)).not.toContain(false);
   expect(log.health()).toMatchObject({ ok: true, spooled: 2, failures: 0 });
