@@ -2,8 +2,9 @@
 import { constants } from 'node:crypto';
 import { createServer as createPlain } from 'node:http';
 import { Server as TlsServer, createServer as createTls } from 'node:https';
-import type { RequestListener, Server } from 'node:http';
+import type { IncomingMessage, RequestListener, Server } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { createSecureContext } from 'node:tls';
 
 import { boundHandshakes } from './handshakes.ts';
@@ -64,6 +65,8 @@ export interface Handlers {
   readonly unexpected: RequestListener;
   /** What Node's parser refuses. */
   readonly malformed: (error: Error & { code?: string }, socket: Socket) => void;
+  /** Of CONNECT; the connection is its own from then on. Node cuts it unless given. */
+  readonly tunnel?: (request: IncomingMessage, socket: Duplex) => void;
 }
 
 /** Bytes of a request's head. */
@@ -130,12 +133,13 @@ function setTls(server: Server, tls: TlsOptions): void {
 export function createListener(
   options: ListenerOptions,
   { stalledMs }: ConnectionLimits,
-  { request, unexpected, malformed }: Handlers,
+  { request, unexpected, malformed, tunnel }: Handlers,
 ): Listener {
   const server = createServer(options, request);
   server.maxConnections = MAX_CONNECTIONS;
   server.timeout = stalledMs;
   server.on('clientError', malformed);
+  if (tunnel !== undefined) server.on('connect', tunnel);
   // The body of `Expect: 100-continue` is asked for when it is read, after permission.
   server.on('checkContinue', request);
   server.on('checkExpectation', unexpected);

@@ -4,8 +4,9 @@
  */
 import { randomUUID } from 'node:crypto';
 import { STATUS_CODES } from 'node:http';
-import type { ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 
 import { ERRORS, TwofoldError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
@@ -18,6 +19,7 @@ type ParserError = Error & { readonly code?: string };
 const REFUSALS: Readonly<Record<string, readonly [ErrorCode, string]>> = {
   HPE_HEADER_OVERFLOW: ['headers_too_large', 'Headers may be at most 16 KiB in all.'],
   ERR_HTTP_REQUEST_TIMEOUT: ['malformed_request', 'The request took too long to arrive.'],
+  CONNECT: ['malformed_request', 'This is no proxy.'],
 };
 
 function errorOf({ code = '' }: ParserError): TwofoldError {
@@ -68,6 +70,25 @@ export function answerMalformed(
     const refusal = errorOf(error);
     refused(reportOf(refusal.code, requestId, socket));
     endWith(socket, rawProblem(refusal, requestId));
+  };
+}
+
+/** How long a client may take to read why it gets no tunnel. */
+const PARTING_MS = 5_000;
+
+/**
+ * For `connect`, of which Node would cut the connection without a word to anybody. Its parser has let go
+ * of it, so that what becomes of the connection is ours to see to: it ends with the refusal.
+ */
+export function refuseTunnel(
+  malformed: (error: ParserError, socket: Socket) => void,
+): (request: IncomingMessage, stream: Duplex) => void {
+  return ({ socket }) => {
+    const end = () => socket.destroy();
+    // What else it sends is read, or the kernel would reset the connection under the answer.
+    socket.on('error', end).once('end', end).resume();
+    setTimeout(end, PARTING_MS).unref();
+    malformed(Object.assign(new Error('CONNECT'), { code: 'CONNECT' }), socket);
   };
 }
 

@@ -9,7 +9,7 @@ import { DEFAULT_LIMITS } from './dependencies.ts';
 import { EventStreams } from './event-stream.ts';
 import { Exchange } from './exchange.ts';
 import { createListener } from './listener.ts';
-import { answerMalformed } from './malformed.ts';
+import { answerMalformed, refuseTunnel } from './malformed.ts';
 import { Pipeline } from './pipeline.ts';
 import { allRoutes } from './routes.ts';
 import { monitoringRoutes } from './status.ts';
@@ -187,11 +187,13 @@ class Listeners implements HttpServer {
 
 /** Requests that reach no route: counted and reported like the others. */
 function handlersOf(deps: HttpDependencies, parts: AppParts): Omit<Handlers, 'request'> {
+  const malformed = answerMalformed((report) => {
+    deps.audit.countAnonymous(report.source, report.code ?? '');
+    deps.report(report);
+  });
   return {
-    malformed: answerMalformed((report) => {
-      deps.audit.countAnonymous(report.source, report.code ?? '');
-      deps.report(report);
-    }),
+    malformed,
+    tunnel: refuseTunnel(malformed),
     unexpected: (request, response) => {
       const exchange = new Exchange(request, response, null, parts);
       const error = new TwofoldError('malformed_request', 'Expect takes 100-continue only.');

@@ -34,8 +34,23 @@ export interface Credentials {
 
 /** The credentials of a database that is there; null when none has been made. */
 export const storedCredentials = (dataDir: string): Credentials | null => {
-  const file = credentialsFile(join(dataDir, 'db'));
-  return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Credentials) : null;
+  const folder = join(dataDir, 'db');
+  return existsSync(folder) ? readCredentials(folder) : null;
+};
+
+/** They were durable before the folder was put in place. */
+const readCredentials = (folder: string): Credentials => {
+  const file = credentialsFile(folder);
+  try {
+    const { owner, app } = JSON.parse(readFileSync(file, 'utf8')) as Partial<Credentials>;
+    if (typeof owner === 'string' && typeof app === 'string') return { owner, app };
+    throw new TypeError('no passwords');
+  } catch (cause) {
+    const detail =
+      `${file} is missing or damaged; it holds the passwords of the database beside it. ` +
+      'Restore it from the backup of that folder.';
+    throw new TwofoldError('invalid_value', detail, { cause });
+  }
 };
 
 /** PostgreSQL's own folder within `db`. */
@@ -152,5 +167,5 @@ export const ensureCluster = async (
       throw programFailure('The embedded database could not be made', 'No space left on device');
     }
   }
-  return JSON.parse(readFileSync(credentialsFile(target), 'utf8')) as Credentials;
+  return readCredentials(target);
 };

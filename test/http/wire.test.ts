@@ -96,6 +96,12 @@ describe('on the wire', () => {
         'malformed_request',
       ],
       [
+        'a tunnel, and what is sent through it',
+        `CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\n\r\n${'MARKER'.repeat(1000)}`,
+        400,
+        'malformed_request',
+      ],
+      [
         'a head over 16 KiB',
         `GET / HTTP/1.1\r\nHost: x\r\nX: ${'MARKER'.repeat(4000)}\r\n\r\n`,
         431,
@@ -120,6 +126,15 @@ describe('on the wire', () => {
       const requestId = /twofold-request-id: ([0-9a-f-]{36})/.exec(answer.head)?.[1];
       expect(service.reports.at(-1)).toMatchObject({ requestId, status, code });
     });
+
+    it('a tunnel behind a request, which is answered first; a client that stays is let go', async () => {
+      const waited = stopwatch();
+      const body = '{"message":"AAAA"}';
+      const mac = post([`Content-Length: ${String(body.length)}`]) + body;
+      const text = await exchange([mac, 'CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\n\r\n']);
+      expect(text.match(/HTTP\/1\.1 \d+/gu)).toEqual(['HTTP/1.1 200', 'HTTP/1.1 400']);
+      expect(waited()).toBeLessThan(8_000);
+    }, 15_000);
 
     it('a percent-encoding that is none', async () => {
       const answer = await service.call('admin', 'GET', '/v1/keys/%zz');

@@ -17,7 +17,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { lockDataFolder } from '../../src/data-folder.ts';
 import { TwofoldError } from '../../src/errors.ts';
-import { startEmbedded } from '../../src/store/embedded.ts';
+import { hasEmbedded, startEmbedded } from '../../src/store/embedded.ts';
 import type { EmbeddedDatabase } from '../../src/store/embedded.ts';
 import { createPool } from '../../src/store/pool.ts';
 import { processesIn, startChild } from './embedded-harness.ts';
@@ -219,6 +219,22 @@ describe('embedded database', () => {
     },
     60_000,
   );
+
+  it.each<[string, (file: string) => void]>([
+    ['missing', (file) => rmSync(file)],
+    ['cut', (file) => writeFileSync(file, '{"owner":"secret-marker')],
+    ['without a password', (file) => writeFileSync(file, '{"owner":"secret-marker"}')],
+  ])('says which file of passwords is %s, and quotes nothing of it', async (_what, damage) => {
+    const file = join(folder, 'db/credentials.json');
+    damage(file);
+    const refused = await start().catch((error: unknown) => error);
+    expect(refused).toMatchObject({
+      code: 'invalid_value',
+      detail: expect.stringContaining(file) as unknown,
+    });
+    expect(String(refused)).not.toContain('secret-marker');
+    expect(() => hasEmbedded(folder)).toThrow(file);
+  });
 
   it('says so when the folder cannot hold it', async () => {
     rmSync(join(folder, 'db/cluster/global'), { recursive: true });
