@@ -35,6 +35,7 @@ const LONGEST = [
   'e2e/protect-checkpoint.slow',
   'promises/p5-stopped-instance.slow',
   'e2e/production.slow',
+  'faults/grace-changes.slow',
   'faults/hsm.slow',
   'faults/root-lost.slow',
   'faults/database.slow',
