@@ -325,14 +325,19 @@ export class UseLane {
   /**
    * The batch was refused as a whole under an old epoch: learn the changes, then judge again. A change
    * of this instance's own is known by then, and nothing has to be read. Where reading them is late
-   * enough for the grace, the batch is sent as it was judged, and goes into the spool.
+   * enough for the grace, the batch goes into the spool as it was judged.
    */
-  async #catchUp({ sealed }: Flight, stale: number): Promise<Fate> {
+  async #catchUp(flight: Flight, stale: number): Promise<Fate> {
     this.#unsettled = false;
-    const known = sealed.batch.epoch < stale && stale <= this.#deps.epoch.current;
+    const known = flight.sealed.batch.epoch < stale && stale <= this.#deps.epoch.current;
     if (known) return 'not-written';
     const caughtUp = catchUpOrPause(this.#deps, this.#backoff);
-    await (this.#spooling?.orLate(caughtUp) ?? caughtUp);
+    const spooling = this.#spooling;
+    if (spooling !== null && (await spooling.orLate(caughtUp)) === 'late') {
+      if (await this.#spool(spooling, flight)) return 'spooled';
+    }
+    // Whatever was sent before it has ended would be refused too, and begin another reading.
+    await caughtUp;
     return 'not-written';
   }
 

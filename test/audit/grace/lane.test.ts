@@ -45,6 +45,10 @@ class GoingStore extends MemoryAuditStore {
   replayGate: Gate | null = null;
   /** At which the next reading of changes waits. */
   changesGate: Gate | null = null;
+  /** At which every reading of changes waits. */
+  heldChanges: Gate | null = null;
+  /** Of changes, under way or ended. */
+  readings = 0;
   /** Of replays, while it is not null. */
   refusal: Error | null = null;
   #back = Promise.withResolvers<undefined>();
@@ -65,7 +69,8 @@ class GoingStore extends MemoryAuditStore {
   }
 
   override async changesSince(epoch: number): Promise<readonly SecurityChange[]> {
-    const gate = this.changesGate;
+    this.readings += 1;
+    const gate = this.heldChanges ?? this.changesGate;
     this.changesGate = null;
     await gate?.pass();
     return super.changesSince(epoch);
@@ -222,6 +227,22 @@ it('without a lease, or without room, waits for the database as ever', async () 
   // Nobody would try it again otherwise, as nothing is sent to an instance that is not ready.
   lease.sent('heartbeat', performance.now() - 1_000);
   expect([lease.mode(performance.now()), log.health().ok]).toEqual(['grace', true]);
+  expect(await store.verify()).toEqual([]);
+}, 10_000);
+
+it('reads changes once, however late, where the spool has no room either', async () => {
+  full = true;
+  store.change(otherKey);
+  const held = (store.heldChanges = new Gate());
+  const before = store.readings;
+  const answered = use();
+  await held.reached;
+  await sleep(1_200);
+  expect(lease.mode(performance.now())).toBe('grace');
+  expect(store.readings - before).toBeLessThan(3);
+  store.heldChanges = null;
+  held.open();
+  expect(await answered).toMatch(/^\d+-\d+$/u);
   expect(await store.verify()).toEqual([]);
 }, 10_000);
 
