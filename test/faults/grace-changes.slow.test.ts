@@ -7,12 +7,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, expect, it } from '@jest/globals';
 
 import { startBeside } from '../e2e/beside.ts';
-import { withChildren } from '../e2e/processes.ts';
 import { TestService } from '../e2e/service.ts';
 import { startTestDatabase } from '../store/database.ts';
 import type { TestDatabase } from '../store/database.ts';
 import { untilReady } from './load.ts';
-import { PLAINTEXT, Unwraps, faultsOf } from './grace-world.ts';
+import { Freezer, PLAINTEXT, Unwraps, faultsOf } from './grace-world.ts';
 
 const GRACE_MS = 20_000;
 const ROUNDS = 12;
@@ -20,15 +19,7 @@ const HUNG_MS = 2_500;
 
 let database: TestDatabase;
 let services: TestService[] = [];
-let frozen: readonly number[] = [];
-const freeze = () => {
-  frozen = withChildren(database.pid());
-  for (const pid of frozen) process.kill(pid, 'SIGSTOP');
-};
-const thaw = () => {
-  for (const pid of frozen) process.kill(pid, 'SIGCONT');
-  frozen = [];
-};
+const { freeze, thaw } = new Freezer(() => database.pid());
 
 beforeAll(async () => {
   database = await startTestDatabase();

@@ -9,6 +9,7 @@ import { decodeEntry } from '../../src/audit/entry-decoder.ts';
 import { NO_PREVIOUS, leafHash } from '../../src/audit/entry.ts';
 import { SIGNATURE_TYPE, formatVkey, makeVkey } from '../../src/audit/tree/vkey.ts';
 import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
+import { withChildren } from '../e2e/processes.ts';
 import type { Answer, TestService } from '../e2e/service.ts';
 import { withClient } from '../store/owner.ts';
 
@@ -19,6 +20,27 @@ const CUT: Pick<Answer, 'status' | 'json' | 'headers'> = {
   json: { code: 'cut' },
   headers: new Headers(),
 };
+
+/** A database whose processes can be stopped, and go on where they were. */
+export class Freezer {
+  readonly #pid: () => number;
+  #frozen: readonly number[] = [];
+
+  /** @param pid of the postmaster */
+  constructor(pid: () => number) {
+    this.#pid = pid;
+  }
+
+  freeze = (): void => {
+    this.#frozen = withChildren(this.#pid());
+    for (const pid of this.#frozen) process.kill(pid, 'SIGSTOP');
+  };
+
+  thaw = (): void => {
+    for (const pid of this.#frozen) process.kill(pid, 'SIGCONT');
+    this.#frozen = [];
+  };
+}
 
 export interface Unwrapped {
   readonly begun: number;

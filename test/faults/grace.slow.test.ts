@@ -12,7 +12,6 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/glob
 import { MARGIN_MS } from '../../src/audit/grace/waiting.ts';
 import { START_AGAIN } from '../../src/main/exit.ts';
 import { startBeside } from '../e2e/beside.ts';
-import { withChildren } from '../e2e/processes.ts';
 import { TestService } from '../e2e/service.ts';
 import { metric } from '../e2e/worker-service.ts';
 import { startTestDatabase } from '../store/database.ts';
@@ -22,28 +21,20 @@ import { withClient } from '../store/owner.ts';
 import { startRelay } from '../store/relay.ts';
 import type { Relay } from '../store/relay.ts';
 import { healthOf, untilReady } from './load.ts';
-import { PLAINTEXT, Unwraps, faultsOf, verifiedLive } from './grace-world.ts';
+import { Freezer, PLAINTEXT, Unwraps, faultsOf, verifiedLive } from './grace-world.ts';
 
 const GRACE_MS = 3_000;
 
 let database: TestDatabase;
 let relay: Relay;
 let service: TestService;
-let frozen: readonly number[] = [];
 const environment = () => ({
   DATABASE_URL: database.appUrl,
   TWOFOLD_DATABASE_OWNER_URL: database.ownerUrl,
   TWOFOLD_ZONE_GRACE_MS: String(GRACE_MS),
   TWOFOLD_STOP_DRAIN_MS: '2000',
 });
-const freeze = () => {
-  frozen = withChildren(database.pid());
-  for (const pid of frozen) process.kill(pid, 'SIGSTOP');
-};
-const thaw = () => {
-  for (const pid of frozen) process.kill(pid, 'SIGCONT');
-  frozen = [];
-};
+const { freeze, thaw } = new Freezer(() => database.pid());
 
 async function wrappedBy(name: string): Promise<string> {
   const made = { name, suite: 'MLKEM768-P256' };

@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
 
+import { printableJson } from '../../audit/verify/printable.ts';
 import { one, parseFlags, requireNothingMore } from '../../cli/arguments.ts';
 import type { Flags, ParsedFlags } from '../../cli/arguments.ts';
 import { TwofoldError } from '../../errors.ts';
@@ -117,13 +118,6 @@ const hasLater = ({ under }: StoredKeys, { keyId, keyVersion }: KeyReference): b
       reference?.keyId === keyId && reference.keyVersion > keyVersion && current > 0,
   );
 
-/** JSON in which nothing that a terminal would act upon stands as it is. */
-const asciiJson = (value: unknown): string =>
-  JSON.stringify(value).replaceAll(
-    /[\u007f-\uffff]/gu,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
-
 /** @returns the exit code: 1 where something stands in the way of retiring */
 export async function verifyRotation(
   argv: readonly string[],
@@ -146,8 +140,9 @@ export async function verifyRotation(
       );
     }
   }
-  if (flags.values.has('json')) print(asciiJson({ ...stored, proof, remaining: against }));
-  else {
+  if (flags.values.has('json')) {
+    print(printableJson(JSON.stringify({ ...stored, proof, remaining: against })));
+  } else {
     for (const each of stored.under) print(lineOf(each));
     for (const each of against) print(`REMAINS ${each}`);
     if (reference !== null && against.length === 0) {
