@@ -29,7 +29,8 @@ export const createPrisma = (pool: GuardedPool): Prisma => {
         throw error;
       })),
     close: async () => {
-      await (await loading)?.$disconnect();
+      // Whose read could not load it was told so; a pool is closed all the same.
+      await (await loading?.catch(() => undefined))?.$disconnect();
     },
   };
 };

@@ -255,11 +255,12 @@ describe('a lane that was altered', () => {
   it('is at fault where it is marked as drained and goes on taking entries', async () => {
     const [lane, other] = [await TestLane.open(store), await TestLane.open(store)];
     await lane.append(5);
-    await testSequencer(store).drain();
+    // It has begun, and sees what happens afterwards.
+    const made = testSequencer(store);
+    await made.drain();
     await edited('update public.lane set drained = true where id = $1', [lane.lane]);
     await lane.append(3);
     await other.append(2);
-    const made = testSequencer(store);
     await made.drain();
     expect(made.faults).toEqual([{ lane: lane.lane, n: 6, reason: 'drained' }]);
     expect((await wholeLog(database)).size).toBe(7);
