@@ -43,7 +43,7 @@ const ONLY = process.env['CHAOS_ONLY'] ?? '';
 const CHOSEN = FAULTS.filter(({ name }) => name.includes(ONLY));
 /** Between two faults. */
 const CALM_MS = IS_SHORT ? 200 : 1_500;
-const LEAST_ACKNOWLEDGED = 1_000;
+const LEAST_ACKNOWLEDGED = ONLY === '' ? 1_000 : 1;
 const RESUMED_MS = 5_000;
 const HEALED_MS = 150_000;
 /** For faults that are made but once, however little time there is, and for judging. */

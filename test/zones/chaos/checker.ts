@@ -18,7 +18,7 @@ import { ZoneClient } from '../zone-client.ts';
 import type { ZoneAddress } from '../zone-client.ts';
 import { seeded } from './seeded.ts';
 import { Suspensions } from './suspensions.ts';
-import { CHANGES, operationOf, othersThan, Timeline } from './timeline.ts';
+import { CHANGES, COMMITS, operationOf, othersThan, Timeline } from './timeline.ts';
 import type { Interval } from './timeline.ts';
 import { Entries } from './entries.ts';
 import { makeKnown, Proofs, Uses } from './uses.ts';
@@ -45,10 +45,14 @@ export interface Ended {
   readonly promotions: readonly number[];
 }
 
-/** Longest pauses where a fault did not strike: of changes in those zones together, of unwraps in each, ms. */
+/**
+ * Longest pauses where a fault did not strike, ms: of changes, and of wraps and signatures, in those zones
+ * together; of unwraps in each.
+ */
 export interface StrikePause {
   readonly name: string;
   readonly changes: number;
+  readonly commits: number;
   readonly unwraps: number;
 }
 
@@ -162,12 +166,14 @@ class Run {
   async start(): Promise<void> {
     const uses = new Uses(await makeKnown(this.#first.request), this.#random);
     this.#uses = uses;
+    const requests = this.#targets.map(({ request }) => request);
+    for (const request of requests) await uses.begin(request);
     this.#began = Date.now();
     const isOver = () => this.#over;
-    const requests = this.#targets.map(({ request }) => request);
     this.#work = Promise.all([
       ...this.#targets.map((target) => this.#ledger.load(target, this.#workers, isOver)),
       ...requests.map((request) => uses.run(request, isOver)),
+      ...requests.map((request) => uses.runWraps(request, isOver)),
       this.#proofs.run(requests, isOver),
       ...this.#suspensions.map((one) => one.run(isOver)),
     ]);
@@ -193,12 +199,15 @@ class Run {
       ]),
       strikePauses: strikes.map((strike) => {
         const zones = othersThan(strike.zones);
+        const pauseOf = (operations: readonly string[]) =>
+          timeline.longest(
+            strike,
+            (one) => zones.includes(one.zone) && operations.includes(one.operation),
+          );
         return {
           name: strike.name,
-          changes: timeline.longest(
-            strike,
-            (one) => zones.includes(one.zone) && CHANGES.includes(one.operation),
-          ),
+          changes: pauseOf(CHANGES),
+          commits: pauseOf(COMMITS),
           unwraps: Math.max(
             0,
             ...zones.map((zone) =>

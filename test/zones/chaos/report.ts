@@ -38,6 +38,7 @@ function faultRows(struck: readonly Struck[], pauses: readonly StrikePause[]): s
       seconds(Math.max(...of.map(({ lastedMs }) => lastedMs))),
       seconds(Math.max(...of.map(({ healedMs }) => healedMs))),
       seconds(Math.max(...paused.map(({ changes }) => changes))),
+      seconds(Math.max(...paused.map(({ commits }) => commits))),
       seconds(Math.max(...paused.map(({ unwraps }) => unwraps))),
     ];
     return `| ${cells.join(' | ')} |`;
@@ -48,6 +49,14 @@ function promotions(afterPromotion: readonly (number | null)[]): string {
   if (afterPromotion.length === 0) return 'No PostgreSQL was promoted.';
   const times = afterPromotion.map((ms) => (ms === null ? 'never' : seconds(ms)));
   return `Another PostgreSQL was promoted ${String(times.length)} times; a write (a change, wrap or signature) was acknowledged again after ${times.join(', ')} s.`;
+}
+
+/** The grace covers as long an outage as it lasts, from the last commit on. */
+function unwrapsIn(graceMs: number, pauses: readonly StrikePause[]): string {
+  const covered = pauses.filter(({ commits }) => commits < graceMs);
+  if (covered.length === 0) return 'No outage was over within the grace.';
+  const longest = Math.max(...covered.map(({ unwraps }) => unwraps));
+  return `In ${String(covered.length)} of ${String(pauses.length)} faults commits came back within the grace; in these no such zone was without an unwrap for longer than ${seconds(longest)} s.`;
 }
 
 export function chaosReport(run: Run): string {
@@ -77,12 +86,15 @@ export function chaosReport(run: Run): string {
     ...(proofs.some(({ faults }) => faults.length > 0) ? [''] : []),
     '## Faults',
     '',
-    'The last two columns are of the zones whose Twofold the fault did not strike: the longest time, from the fault until the cluster was',
-    'whole again, in which none of them acknowledged a change, and one of them no unwrap.',
+    'The last three columns are of the zones whose Twofold the fault did not strike: the longest time, from the fault until the cluster',
+    'was whole again, in which none of them acknowledged a change, none a wrap or signature, and one of them no unwrap. A change waits',
+    'for the grace of an instance that is gone; what comes later than the grace lasts is beyond it.',
     '',
-    '| fault | times | lasted, s | until whole again, s | no change, s | no unwrap, s |',
-    '| --- | --- | --- | --- | --- | --- |',
+    '| fault | times | lasted, s | until whole again, s | no change, s | no wrap or signature, s | no unwrap, s |',
+    '| --- | --- | --- | --- | --- | --- | --- |',
     ...faultRows(run.struck, verdict.strikePauses),
+    '',
+    unwrapsIn(run.graceMs, verdict.strikePauses),
     '',
     promotions(verdict.afterPromotion),
     '',

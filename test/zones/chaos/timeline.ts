@@ -5,8 +5,11 @@ import { ZONES } from '../cluster.ts';
 /** Changes of state, which need a commit, however long the grace is. */
 export const CHANGES: readonly string[] = ['create', 'rotate', 'suspend', 'resume'];
 
+/** Uses that no grace covers, and that wait for nobody but the database. */
+export const COMMITS: readonly string[] = ['wrap', 'sign'];
+
 /** What no grace covers: each has been committed when it is acknowledged. */
-const WRITES: readonly string[] = [...CHANGES, 'wrap', 'sign'];
+const WRITES: readonly string[] = [...CHANGES, ...COMMITS];
 
 /** Wall-clock times in ms; the checker and the test run on one machine, and their clock is not moved. */
 export interface Interval {

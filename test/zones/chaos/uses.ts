@@ -12,6 +12,7 @@ import type { Answer } from '../../e2e/service.ts';
 
 const WRAPS = 8;
 const PAUSE_MS = 10;
+const WRAP_PAUSE_MS = 50;
 /** An answer within the grace has its entry in the database only after it, and the tree follows. */
 const SETTLED_MS = 120_000;
 /** Entries of which it remembers when they were answered. */
@@ -19,8 +20,13 @@ const MOST_RECENT = 50_000;
 
 type Request = Loaded['request'];
 
+interface Wrapped {
+  readonly plaintext: string;
+  readonly ciphertext: string;
+}
+
 interface Known {
-  readonly ciphertexts: readonly { readonly plaintext: string; readonly ciphertext: string }[];
+  readonly ciphertexts: readonly Wrapped[];
   readonly good: { readonly message: string; readonly signature: string };
   readonly keyVersion: number;
 }
@@ -50,13 +56,37 @@ export async function makeKnown(request: Request): Promise<Known> {
 
 export class Uses {
   readonly #known: Known;
+  readonly #ciphertexts: Wrapped[];
   readonly #random: () => number;
   readonly wrong: string[] = [];
   readonly counts = { opened: 0, verified: 0 };
 
   constructor(known: Known, random: () => number) {
     this.#known = known;
+    this.#ciphertexts = [...known.ciphertexts];
     this.#random = random;
+  }
+
+  /** What a grace serves is what an instance has used before. */
+  async begin(request: Request): Promise<void> {
+    await this.#unwrap(request);
+    await this.#verify(request);
+  }
+
+  /** Wraps, which no grace covers: how long commits stood still. What it made is unwrapped by `run`. */
+  async runWraps(request: Request, isOver: () => boolean): Promise<void> {
+    for (let turn = 0; !isOver(); turn += 1) {
+      const plaintext = text(`a later data key ${String(turn)}`);
+      try {
+        const { status, json } = await request('POST', '/v1/keys/steady/wrap', { plaintext });
+        const place = Math.floor(this.#random() * this.#ciphertexts.length);
+        if (status === 200)
+          this.#ciphertexts[place] = { plaintext, ciphertext: String(json['ciphertext']) };
+      } catch {
+        // As below.
+      }
+      await sleep(WRAP_PAUSE_MS);
+    }
   }
 
   async run(request: Request, isOver: () => boolean): Promise<void> {
@@ -71,8 +101,7 @@ export class Uses {
   }
 
   async #unwrap(request: Request): Promise<void> {
-    const { ciphertexts } = this.#known;
-    const one = ciphertexts[Math.floor(this.#random() * ciphertexts.length)];
+    const one = this.#ciphertexts[Math.floor(this.#random() * this.#ciphertexts.length)];
     if (one === undefined) return;
     const answer = await request('POST', '/v1/keys/steady/unwrap', { ciphertext: one.ciphertext });
     if (answer.status === 503) return;
