@@ -4,11 +4,23 @@
  * an API server out.
  *
  * HTTP/2 reads from the connection beneath its stream, so that no event tells of bytes: they are counted.
+ *
+ * gRPC keeps what has come of a request until all of it is there, for as long as its sender likes. So requests
+ * that are not whole are bounded over all connections, and the connection goes that makes wait for most of them.
+ * An API server sends each at once, so that hardly one of its requests is ever seen unfinished.
  */
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import type { ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
 
 /** API servers have one or two each. */
-const MAX_CONNECTIONS = 64;
+const MAX_CONNECTIONS = 16;
+/**
+ * Of all connections: two may begin as many calls as they may have. With 64 kB of message and at most as much of
+ * headers each, 32 MB.
+ */
+const MAX_UNFINISHED = 256;
+const STUCK_MS = 250;
 /** HTTP/2 begins with so many bytes that are always the same. */
 const PREFACE = 24;
 
@@ -27,16 +39,40 @@ interface Heard {
   bytes: number;
   /** When bytes were last seen. */
   at: number;
+  /** Of each request that is not whole yet, when it began. */
+  readonly unfinished: Map<ServerHttp2Stream, number>;
+}
+
+/** Node tells of every stream of every HTTP/2 server; by this the socket of one is known to be from here. */
+const OWNER = Symbol('connections');
+const STREAMS = 'http2.server.stream.created';
+
+/** Requests that wait for their rest longer than an API server ever lets one wait. */
+function stuck({ unfinished }: Heard): number {
+  const before = performance.now() - STUCK_MS;
+  return [...unfinished.values()].filter((since) => since < before).length;
+}
+
+interface Owner {
+  readonly connections: Connections;
+  readonly socket: Socket;
+}
+
+interface StreamCreated {
+  readonly stream: ServerHttp2Stream;
 }
 
 export class Connections {
   readonly #times: ConnectionTimes;
   readonly #open = new Map<Socket, Heard>();
   readonly #timer: NodeJS.Timeout;
+  readonly #onStream = (message: unknown) => this.#begun((message as StreamCreated).stream);
+  #unfinished = 0;
 
   constructor(times: ConnectionTimes = TIMES) {
     this.#times = times;
     this.#timer = setInterval(() => this.#look(), times.lookMs).unref();
+    subscribe(STREAMS, this.#onStream);
   }
 
   get size(): number {
@@ -45,25 +81,70 @@ export class Connections {
 
   add(socket: Socket): void {
     const now = performance.now();
-    this.#open.set(socket, { since: now, bytes: 0, at: now });
+    Object.defineProperty(socket, OWNER, { value: { connections: this, socket } });
+    this.#open.set(socket, { since: now, bytes: 0, at: now, unfinished: new Map() });
     socket.on('error', () => socket.destroy());
-    socket.once('close', () => this.#open.delete(socket));
+    socket.once('close', () => {
+      this.#forget(socket);
+      this.#open.delete(socket);
+    });
     if (this.#open.size <= MAX_CONNECTIONS) return;
     this.#look();
-    const living = [...this.#open].filter(([other]) => !other.destroyed);
-    if (living.length <= MAX_CONNECTIONS) return;
-    const begun = ({ bytes }: Heard) => Number(bytes >= PREFACE);
-    // The one that has just come had no time to speak: where all others have begun, one of them goes.
-    const [silent] = living
-      .filter(([other]) => other !== socket)
-      .toSorted(([, a], [, b]) => begun(a) - begun(b) || a.at - b.at);
-    silent?.[0].destroy();
+    this.#endOneThatIsSilent(socket);
   }
 
   /** Ends all of them. */
   close(): void {
     clearInterval(this.#timer);
+    unsubscribe(STREAMS, this.#onStream);
     for (const socket of this.#open.keys()) socket.destroy();
+  }
+
+  /** A request has begun, somewhere in this process. */
+  #begun(stream: ServerHttp2Stream): void {
+    const owner = stream.session?.socket as { readonly [OWNER]?: Owner } | undefined;
+    const { connections, socket } = owner?.[OWNER] ?? {};
+    const heard = socket === undefined ? undefined : this.#open.get(socket);
+    if (connections !== this || heard === undefined || socket?.destroyed === true) return;
+    heard.unfinished.set(stream, performance.now());
+    this.#unfinished += 1;
+    const whole = () => {
+      if (heard.unfinished.delete(stream)) this.#unfinished -= 1;
+    };
+    stream.once('end', whole).once('close', whole);
+    if (this.#unfinished > MAX_UNFINISHED) this.#endOneThatKeepsMany();
+  }
+
+  /** Of many that are silent: those first that have not begun, then those that keep requests unfinished. */
+  #endOneThatIsSilent(but: Socket): void {
+    const living = [...this.#open].filter(([other]) => !other.destroyed);
+    if (living.length <= MAX_CONNECTIONS) return;
+    const begun = ({ bytes }: Heard) => Number(bytes >= PREFACE);
+    // The one that has just come had no time to speak: where all others have begun, one of them goes.
+    const [worst] = living
+      .filter(([other]) => other !== but)
+      .toSorted(([, a], [, b]) => begun(a) - begun(b) || stuck(b) - stuck(a) || a.at - b.at);
+    if (worst !== undefined) this.#end(worst[0]);
+  }
+
+  /** Of those with unfinished requests: where none keeps them for long, the one that came last. */
+  #endOneThatKeepsMany(): void {
+    const [worst] = [...this.#open]
+      .filter(([, { unfinished }]) => unfinished.size > 0)
+      .toSorted(([, a], [, b]) => stuck(b) - stuck(a) || b.since - a.since);
+    if (worst !== undefined) this.#end(worst[0]);
+  }
+
+  #end(socket: Socket): void {
+    this.#forget(socket);
+    socket.destroy();
+  }
+
+  /** Its requests are given up: they end with it. */
+  #forget(socket: Socket): void {
+    const unfinished = this.#open.get(socket)?.unfinished;
+    this.#unfinished -= unfinished?.size ?? 0;
+    unfinished?.clear();
   }
 
   #look(): void {

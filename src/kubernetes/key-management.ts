@@ -7,7 +7,7 @@
 import { SecretBytes, wipe } from '../crypto/secret.ts';
 import { TwofoldError } from '../errors.ts';
 import { within } from './deadline.ts';
-import type { KeyService, Refused, ValueContext } from './ports.ts';
+import type { AnnouncedMemory, KeyService, Refused, ValueContext } from './ports.ts';
 import type {
   DecryptRequest,
   DecryptResponse,
@@ -38,6 +38,7 @@ export interface KeyManagementOptions {
   readonly cluster: string;
   /** The key's own name. */
   readonly key: string;
+  readonly memory?: AnnouncedMemory | null;
   readonly deadlineMs?: number;
   readonly statusPeriodMs?: number;
   readonly statusGraceMs?: number;
@@ -99,6 +100,7 @@ export class KeyManagement {
       failedPeriodMs: Math.min(FAILED_PERIOD_MS, options.statusPeriodMs ?? STATUS_PERIOD_MS),
       graceMs: options.statusGraceMs ?? STATUS_GRACE_MS,
       deadlineMs: this.#deadline({ milliseconds: Infinity }),
+      memory: options.memory ?? null,
       now: options.now ?? (() => performance.now()),
     });
   }

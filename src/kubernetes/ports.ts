@@ -33,6 +33,19 @@ export interface ProviderState {
   readonly versions: readonly ProviderVersion[];
 }
 
+/** What a provider once said of itself and never takes back. */
+export type Announced = Pick<ProviderState, 'keyId' | 'announced'>;
+
+/** Keeps it for longer than the process lives. */
+export interface AnnouncedMemory {
+  /** For the operator who has to do with it. */
+  readonly place: string;
+  /** The latest; null: none. @throws TwofoldError where that cannot be told */
+  last(): Promise<Announced | null>;
+  /** Before anybody is told of it. Never rejects. */
+  keep(announced: Announced): Promise<void>;
+}
+
 /** What every value is bound to, as the wrap's encryption context. */
 export type ValueContext = Readonly<Record<string, string>>;
 

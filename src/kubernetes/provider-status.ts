@@ -11,7 +11,7 @@ import { SecretBytes } from '../crypto/secret.ts';
 import { ERRORS, TwofoldError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import { within } from './deadline.ts';
-import type { KeyService, ProviderState, ValueContext } from './ports.ts';
+import type { AnnouncedMemory, KeyService, ProviderState, ValueContext } from './ports.ts';
 import { keyIdOf } from './stored-value.ts';
 
 const PROBE_LENGTH = 32;
@@ -28,6 +28,8 @@ export interface StatusOptions {
   /** How long a failure that passes by itself is not told, ms. */
   readonly graceMs: number;
   readonly deadlineMs: number;
+  /** Of processes before this one; null: each begins with what it is told first. */
+  readonly memory: AnnouncedMemory | null;
   /** Monotonic, ms. */
   readonly now: () => number;
 }
@@ -128,7 +130,7 @@ export class ProviderStatus {
     this.#askedAt = now();
     try {
       const state = await within(deadlineMs, (signal) => this.#roundTrip(signal));
-      this.#take(state);
+      await this.#take(state);
       this.#failure = null;
       this.#goodAt = now();
     } catch (error) {
@@ -137,22 +139,27 @@ export class ProviderStatus {
   }
 
   /** What was announced stays: a key_id that was left never comes back. */
-  #take(state: ProviderState): void {
-    const before = this.#standing?.state;
-    if (before !== undefined && before.keyId !== state.keyId) {
+  async #take(state: ProviderState): Promise<void> {
+    const { memory } = this.#options;
+    const before = this.#standing?.state ?? (await memory?.last()) ?? null;
+    const kept = memory === null ? '' : ` ${memory.place} says so: remove it to begin anew.`;
+    if (before !== null && before.keyId !== state.keyId) {
       throw new TwofoldError(
         'invalid_value',
-        `The service answers for another key, ${state.keyId}: this provider began with ${before.keyId}.`,
+        `The service answers for another key, ${state.keyId}: this provider began with ${before.keyId}.${kept}`,
       );
     }
-    if (before !== undefined && before.announced > state.announced) {
+    if (before !== null && before.announced > state.announced) {
       throw new TwofoldError(
         'log_rolled_back',
         `Version ${String(before.announced)} was announced, and the service says ${String(state.announced)}. ` +
-          'Its database was set back: restore it.',
+          `Its database was set back: restore it, or rotate the key until a later version than that is announced.${kept}`,
       );
     }
     const { keyId, announced: keyVersion } = state;
+    if (before === null || before.announced < keyVersion) {
+      await memory?.keep({ keyId, announced: keyVersion });
+    }
     this.#standing = { state, keyId: keyIdOf({ keyId, keyVersion }) };
   }
 

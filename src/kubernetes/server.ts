@@ -36,7 +36,8 @@ export interface KmsServerOptions extends Omit<SocketOptions, 'onWaiting'> {
 
 /** The largest request: 1,024 bytes of ciphertext and key_id, 32,768 of annotations, and their frame. */
 const LARGEST_REQUEST = 65_536;
-const MOST_CALLS = 256;
+/** Of one connection; an API server that has more to ask keeps them back until others are answered. */
+const MOST_CALLS = 128;
 /** For calls under way when the server stops; no longer than they may take. */
 const DRAIN_MS = 3_000;
 /** For connections that nobody calls on. */

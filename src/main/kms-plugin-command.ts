@@ -13,7 +13,8 @@ interface Output {
 }
 
 const USAGE = `usage: twofold kms-plugin COMMAND …
-  serve --socket PATH [--group NAME] [--metrics-port PORT] SERVICE     the provider, until it is told to stop
+  serve --socket PATH [--announced FILE] [--group NAME] [--metrics-port PORT] SERVICE
+                                                                       the provider, until it is told to stop
   register --key NAME --cluster ID [--provider twofold] OPERATOR       makes the provider known to its key
   unregister (--snapshot FILE | --dump FILE) --key NAME --cluster ID OPERATOR
                                                                        ends it, once nothing in etcd is under its key

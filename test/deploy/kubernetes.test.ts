@@ -74,6 +74,7 @@ describe('the agent', () => {
     ]);
     expect(kinds).toEqual([
       ['socket', 'hostPath'],
+      ['state', 'hostPath'],
       ['files', 'hostPath'],
       ['tmp', 'emptyDir'],
     ]);
@@ -89,6 +90,7 @@ describe('the agent', () => {
     const flags = parseFlags(argv.slice(2), {
       ...PROVIDER_FLAGS,
       socket: 'value',
+      announced: 'value',
       group: 'value',
       'metrics-port': 'value',
     });
@@ -101,7 +103,7 @@ describe('the agent', () => {
       '/livez',
     ]);
     const mounted = (container?.volumeMounts ?? []).map(({ mountPath }) => mountPath);
-    for (const name of ['socket', 'ca', 'cert', 'cert-key']) {
+    for (const name of ['socket', 'announced', 'ca', 'cert', 'cert-key']) {
       const path = one(flags, name) ?? '';
       expect(mounted.some((at) => path.startsWith(`${at}/`))).toBe(true);
     }
@@ -127,6 +129,14 @@ describe('the agent', () => {
       /^d \/run\/twofold-kms 0700 10001 10001 -$/mu,
     );
     expect(unit).toMatch(/^RuntimeDirectory=twofold-kms$/mu);
+  });
+
+  it('keeps what it announced where a restart of the host leaves it', () => {
+    expect(argv).toContain('--announced=/var/lib/twofold-kms/announced.json');
+    expect(text('twofold-kms.tmpfiles.conf')).toMatch(
+      /^d \/var\/lib\/twofold-kms 0700 10001 10001 -$/mu,
+    );
+    expect(unit).toMatch(/^StateDirectory=twofold-kms$/mu);
   });
 
   if (spawnSync('systemd-analyze', ['--version']).status === 0) {

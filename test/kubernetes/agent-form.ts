@@ -84,6 +84,7 @@ export async function openAgentForm(
     cluster: 'c1',
     provider: 'twofold',
     socket,
+    announced: null,
     group: null,
     metricsPort: null,
     log: SILENT_LOG,

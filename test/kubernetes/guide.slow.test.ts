@@ -201,7 +201,7 @@ describe('its policy and certificates', () => {
     for (const cluster of ['cluster-a', 'cluster-b']) {
       const socket = file(`${cluster}.sock`);
       const provider = providerFor(cluster, files);
-      const own = { socket, group: null, metricsPort: null, log: SILENT_LOG };
+      const own = { socket, announced: null, group: null, metricsPort: null, log: SILENT_LOG };
       const agent = await startAgent({ ...provider, ...own });
       await agent.served;
       const client = new PluginClient(socket);

@@ -311,7 +311,7 @@ test('of too many connections those go that were silent longest', async () => {
   const silent = Array.from({ length: 100 }, () => connect(path).on('error', () => undefined));
   const plugin = client();
   expect((await plugin.status()).healthz).toBe('ok');
-  expect(server.connections).toBeLessThanOrEqual(64);
+  expect(server.connections).toBeLessThanOrEqual(16);
   for (const socket of silent) socket.destroy();
 });
 
@@ -321,11 +321,11 @@ test('one that comes when all places are taken by those that spoke has a place',
     { connections: { prefaceMs: 60_000, idleMs: 60_000, lookMs: 60_000 } },
   );
   await server.serve();
-  const taken = Array.from({ length: 64 }, () => client());
+  const taken = Array.from({ length: 16 }, () => client());
   await Promise.all(taken.map((plugin) => plugin.status()));
-  expect(server.connections).toBe(64);
+  expect(server.connections).toBe(16);
   for (let n = 0; n < 5; n += 1) expect((await client().status()).healthz).toBe('ok');
-  expect(server.connections).toBeLessThanOrEqual(64);
+  expect(server.connections).toBeLessThanOrEqual(16);
 });
 
 test('a request that is larger than any can be is refused, and the connection serves on', async () => {

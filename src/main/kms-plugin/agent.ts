@@ -16,6 +16,7 @@ import { createMetrics } from '../../telemetry/metrics.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
 import { Unwinding } from '../unwinding.ts';
 import { VERSION } from '../version.ts';
+import { AnnouncedFile } from './announced-file.ts';
 import { HostFiles } from './host-files.ts';
 import type { HostPaths } from './host-files.ts';
 
@@ -32,6 +33,8 @@ export interface Provider {
 
 export interface AgentOptions extends Provider {
   readonly socket: string;
+  /** File in which the announced version outlives the agent; null: it does not. */
+  readonly announced: string | null;
   /** Number of the group that may connect too. */
   readonly group: number | null;
   /** Of 127.0.0.1, for metrics and liveness; null: none. */
@@ -76,6 +79,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   try {
     const metrics = createMetrics({ version: VERSION, routes: [] });
     unwinding.add('metrics', () => metrics.close());
+    const memory =
+      options.announced === null ? null : await AnnouncedFile.open(options.announced, options, log);
     const files = await HostFiles.open(options.files, log);
     unwinding.add('files', () => files.close());
     const service = serviceOf(options, files, log);
@@ -86,6 +91,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       provider,
       cluster,
       key,
+      memory,
       ...(options.now === undefined ? {} : { now: options.now }),
     });
     const server = new KmsServer({

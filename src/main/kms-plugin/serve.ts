@@ -11,6 +11,7 @@ import { PROVIDER_FLAGS, needed, providerOf, refuse } from './flags.ts';
 const FLAGS = {
   ...PROVIDER_FLAGS,
   socket: 'value',
+  announced: 'value',
   group: 'value',
   'metrics-port': 'value',
 } as const satisfies Flags;
@@ -40,6 +41,7 @@ export async function servePlugin(
     const agent = await startAgent({
       ...provider,
       socket,
+      announced: one(flags, 'announced') ?? null,
       group: group === undefined ? null : groupNumber(group),
       metricsPort: portOf(flags),
       log,

@@ -1,0 +1,78 @@
+/**
+ * The latest version that Status named, in a file of the host, so that an agent which starts anew refuses what it
+ * would refuse while it runs: an earlier version, of a database that was set back, or another key's.
+ *
+ * A file that cannot be read ends the start, or fails Status: what it holds against is then not known. One that
+ * cannot be written is said in the log, as nothing else is wrong.
+ */
+import { readPrivateFile, writePrivateFile } from '../../access/private-file.ts';
+import { TwofoldError } from '../../errors.ts';
+import type { Announced, AnnouncedMemory } from '../../kubernetes/ports.ts';
+import type { Log } from '../../telemetry/logs.ts';
+import type { Provider } from './agent.ts';
+
+type About = Pick<Provider, 'cluster' | 'provider' | 'namespace' | 'key'>;
+
+const NAMES = ['cluster', 'provider', 'namespace', 'key'] as const;
+
+export class AnnouncedFile implements AnnouncedMemory {
+  readonly place: string;
+  readonly #about: About;
+  readonly #log: Pick<Log, 'error'>;
+
+  private constructor(path: string, about: About, log: Pick<Log, 'error'>) {
+    this.place = path;
+    this.#about = about;
+    this.#log = log;
+  }
+
+  /** @throws TwofoldError invalid_value where it cannot be read, or is another provider's */
+  static async open(path: string, about: About, log: Pick<Log, 'error'>): Promise<AnnouncedFile> {
+    const file = new AnnouncedFile(path, about, log);
+    await file.last();
+    return file;
+  }
+
+  /** Read each time: a predecessor at the same socket may have written since. @throws as `open` */
+  async last(): Promise<Announced | null> {
+    const content = await readPrivateFile(this.place);
+    if (content === undefined) return null;
+    const held = parsed(Buffer.from(content).toString('utf8'));
+    if (held === null) throw this.#refused('does not hold what an agent keeps');
+    const other = NAMES.find((name) => held[name] !== this.#about[name]);
+    if (other !== undefined) throw this.#refused(`is of another ${other}`);
+    return { keyId: held.keyId, announced: held.announced };
+  }
+
+  async keep({ keyId, announced }: Announced): Promise<void> {
+    const { cluster, provider, namespace, key } = this.#about;
+    const held = { cluster, provider, namespace, key, keyId, announced };
+    try {
+      await writePrivateFile(this.place, `${JSON.stringify(held)}\n`);
+    } catch (err) {
+      this.#log.error({ err, announced }, 'the announced version is not kept over a restart');
+    }
+  }
+
+  #refused(why: string): TwofoldError {
+    return new TwofoldError(
+      'invalid_value',
+      `${this.place} ${why}: remove it where it is meant to begin anew.`,
+    );
+  }
+}
+
+function parsed(text: string): (About & Announced) | null {
+  let held: unknown;
+  try {
+    held = JSON.parse(text);
+  } catch {
+    return null;
+  }
+  if (typeof held !== 'object' || held === null) return null;
+  const { keyId, announced, ...about } = held as Partial<About & Announced>;
+  const whole = typeof keyId === 'string' && Number.isSafeInteger(announced);
+  return whole && NAMES.every((name) => typeof about[name] === 'string')
+    ? (held as About & Announced)
+    : null;
+}

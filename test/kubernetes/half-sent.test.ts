@@ -1,0 +1,152 @@
+/** Requests of which a part is sent, and no more: what the server keeps of them is bounded, whoever sends. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect as connectHttp2 } from 'node:http2';
+import type { ClientHttp2Session, ClientHttp2Stream } from 'node:http2';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
+
+import { KmsServer } from '../../src/kubernetes/server.ts';
+import { eventually } from '../store/eventually.ts';
+import { PluginClient } from './apiserver.ts';
+
+const VALUE = { ciphertext: new Uint8Array(900), keyId: 'id', annotations: {} };
+const SENT = 60_000;
+/** Of parts of requests, over all connections. */
+const BOUND = 16 * 1024 * 1024;
+
+let folder: string;
+let path: string;
+let server: KmsServer;
+let calls = 0;
+const undo: (() => Promise<void> | void)[] = [];
+
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'kms-'));
+  path = join(folder, 'kms.sock');
+  calls = 0;
+  server = new KmsServer({
+    management: {
+      status: () => Promise.resolve({ version: 'v2', healthz: 'ok', keyId: 'id' }),
+      encrypt: () =>
+        Promise.resolve({ ciphertext: Uint8Array.of(1), keyId: 'id', annotations: {} }),
+      decrypt: async () => {
+        calls += 1;
+        await sleep(20);
+        return { plaintext: new Uint8Array(32).fill(7) };
+      },
+    },
+    ...{ path, group: null, observe: () => undefined, onTrouble: () => undefined },
+  });
+  await server.serve();
+});
+
+afterEach(async () => {
+  for (const step of undo.splice(0).reverse()) await step();
+  await server.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const client = (): PluginClient => {
+  const plugin = new PluginClient(path);
+  undo.push(() => plugin.close());
+  return plugin;
+};
+
+/** A frame that announces 64,000 bytes, and of them so many. */
+const partOf = (bytes: number): Buffer => {
+  const part = Buffer.alloc(5 + bytes);
+  part.writeUInt32BE(64_000, 1);
+  return part;
+};
+
+interface Flood {
+  readonly session: ClientHttp2Session;
+  readonly streams: ClientHttp2Stream[];
+}
+
+/** One connection that begins so many requests and ends none. */
+async function flood(count: number, headers: Record<string, string> = {}): Promise<Flood> {
+  const socket = connect(path);
+  const session = connectHttp2('http://localhost', { createConnection: () => socket });
+  session.on('error', () => undefined);
+  undo.push(() => session.destroy());
+  await new Promise((resolve) => {
+    session.once('remoteSettings', resolve).once('close', resolve);
+  });
+  const streams: ClientHttp2Stream[] = [];
+  for (let n = 0; n < count && !session.destroyed; n += 1) {
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': '/v2.KeyManagementService/Decrypt',
+      'content-type': 'application/grpc',
+      te: 'trailers',
+      ...headers,
+    });
+    stream.on('error', () => undefined).resume();
+    stream.write(partOf(SENT));
+    streams.push(stream);
+  }
+  return { session, streams };
+}
+
+/** Bytes that the server was sent of requests which are neither whole nor ended. */
+const held = (floods: readonly Flood[]): number =>
+  floods
+    .filter(({ session }) => !session.destroyed)
+    .flatMap(({ streams }) => streams)
+    .filter((stream) => !stream.closed && !stream.pending && stream.writableLength === 0).length *
+  SENT;
+
+const floods = async (count: number, each: number, headers: Record<string, string> = {}) => {
+  const all: Flood[] = [];
+  for (let n = 0; n < count; n += 1) all.push(await flood(each, headers));
+  await sleep(500);
+  return all;
+};
+
+test('of all connections together only so much is kept, and an API server goes on', async () => {
+  const plugin = client();
+  await plugin.status();
+  const all = await floods(12, 250);
+  expect(held(all)).toBeLessThanOrEqual(BOUND);
+  // As at a restart, beside what is kept.
+  const opened = await Promise.all(Array.from({ length: 1_000 }, () => plugin.decrypt(VALUE)));
+  expect(opened.every((plaintext) => plaintext.length === 32)).toBe(true);
+  expect(calls).toBe(1_000);
+});
+
+test('nor does a deadline of its own let a sender have more kept', async () => {
+  const all = await floods(12, 250, { 'grpc-timeout': '1m' });
+  expect(held(all)).toBeLessThanOrEqual(BOUND);
+});
+
+test('an API server is never ended for what others do not finish', async () => {
+  const plugin = client();
+  await plugin.status();
+  const ended = new AbortController();
+  const others = (async () => {
+    while (!ended.signal.aborted) await flood(100);
+  })();
+  try {
+    for (let burst = 0; burst < 20; burst += 1) {
+      // Larger than any that the service makes.
+      const large = { ...VALUE, annotations: { 'a.example': new Uint8Array(4_000) } };
+      await Promise.all(Array.from({ length: 60 }, () => plugin.decrypt(large)));
+    }
+  } finally {
+    ended.abort();
+    await others;
+  }
+  expect(calls).toBe(1_200);
+});
+
+test('one that sends its requests slowly, but whole, is answered', async () => {
+  const { streams } = await flood(20);
+  await sleep(300);
+  for (const stream of streams) stream.end(Buffer.alloc(64_000 - SENT));
+  await eventually(() => Promise.resolve(streams.every(({ closed }) => closed)));
+  expect(server.connections).toBe(1);
+});
