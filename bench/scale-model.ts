@@ -9,8 +9,9 @@ import { rawRate, table } from './report.ts';
 import type { BenchReport } from './report.ts';
 
 /**
- * What is served, and by what; all of it may be changed on the command line. Of the capacities `entriesPerSecond`
- * and `walBytesPerEntry` were measured here (ARCHITECTURE.md), the others are assumed of a site.
+ * What is served, and by what; all of it may be changed on the command line. `entriesPerSecond`, `walBytesPerEntry` and
+ * `bytesPerEntry` were measured (`npm run bench -- sequencer --rate 60000`: ARCHITECTURE.md, "Seen and measured"), the
+ * others are assumed of a site.
  */
 export interface Scale {
   readonly zones: number;
@@ -26,8 +27,12 @@ export interface Scale {
   readonly hybridShare: number;
   /** What a zone's HSM does, as a multiple of the measured token's rate in one process. */
   readonly hsmFactor: number;
-  /** WAL that an entry of the audit log writes, bytes (measured: ARCHITECTURE.md, lanes). */
+  /** WAL that an entry of the audit log writes, its index included, bytes (measured). */
   readonly walBytesPerEntry: number;
+  /** What an entry takes of the database: table, indexes and tiles, bytes (measured). */
+  readonly bytesPerEntry: number;
+  /** For so long an entry stays in the database before it goes to cold storage. */
+  readonly daysOfEntries: number;
   /** What the log of the primary and each of its standbys take, bytes a second. */
   readonly walBytesPerSecond: number;
   /** Entries that the database and the one sequencer took together, a second (measured on two cores). */
@@ -39,6 +44,10 @@ export interface Scale {
   readonly entriesPerCommit: number;
   /** Commits a second that the primary takes with a synchronous standby. */
   readonly commitsPerSecond: number;
+  /** Servers that the primary sends its log to: one in each other zone. */
+  readonly standbys: number;
+  /** What leaves the primary's host, bytes a second. */
+  readonly networkBytesPerSecond: number;
   /** Connections of one instance, and what the primary allows. */
   readonly connectionsPerInstance: number;
   readonly databaseConnections: number;
@@ -53,13 +62,17 @@ export const WANTED: Scale = {
   databaseCores: 32,
   hybridShare: 0.5,
   hsmFactor: 1,
-  walBytesPerEntry: 688,
+  walBytesPerEntry: 1_240,
+  bytesPerEntry: 977,
+  daysOfEntries: 1,
   walBytesPerSecond: 200e6,
-  entriesPerSecond: 50_000,
+  entriesPerSecond: 42_000,
   bytesPerKey: 5_000,
   storageBytes: 10e12,
   entriesPerCommit: 50,
   commitsPerSecond: 4_000,
+  standbys: 9,
+  networkBytesPerSecond: 1.25e9,
   connectionsPerInstance: 11,
   databaseConnections: 1_000,
 };
@@ -76,6 +89,8 @@ export interface Resource {
   /** What the design does about it. */
   readonly answer: string;
 }
+
+const DAY_S = 86_400;
 
 const resource = (
   what: string,
@@ -148,6 +163,8 @@ export function modelOf(figures: Figures, scale: Scale): readonly Resource[] {
   const derives = figures.derives * scale.hsmFactor;
   const opened = (requests * (1 - hybridShare)) / zones;
   const opens = figures.opens * scale.hsmFactor;
+  const walBytes = requests * scale.walBytesPerEntry;
+  const keyBytes = scale.keys * scale.bytesPerKey;
   return [
     resource(
       'processors of the instances',
@@ -182,8 +199,24 @@ export function modelOf(figures: Figures, scale: Scale): readonly Resource[] {
     resource(
       'write-ahead log',
       'bytes/s',
-      [requests * scale.walBytesPerEntry, scale.walBytesPerSecond],
-      'entries go to the archive by partitions; fewer by /batch',
+      [walBytes, scale.walBytesPerSecond],
+      '/batch makes one entry of 1,000 items',
+    ),
+    resource(
+      'network of the primary',
+      'bytes/s',
+      [walBytes * scale.standbys, scale.networkBytesPerSecond],
+      'three zones with a server are enough: instances read from no standby, and any other zone reaches the primary',
+    ),
+    resource(
+      'storage of the entries',
+      'bytes',
+      [
+        requests * scale.bytesPerEntry * scale.daysOfEntries * DAY_S,
+        // What the keys leave of it.
+        Math.max(1, scale.storageBytes - keyBytes),
+      ],
+      'audit archive moves old ones to cold storage; fewer by /batch',
     ),
     resource(
       'connections of the primary',
@@ -195,7 +228,7 @@ export function modelOf(figures: Figures, scale: Scale): readonly Resource[] {
     resource(
       'storage of the keys',
       'bytes',
-      [scale.keys * scale.bytesPerKey, scale.storageBytes],
+      [keyBytes, scale.storageBytes],
       'rows are found by their primary keys; caches are bounded by their number of entries',
       'keys',
     ),

@@ -6,7 +6,7 @@
  * answer's transcript, by another way than the files came. An entry of the audit log is durable before an
  * answer is written, and after the roots were proved by their canaries.
  */
-import { accessSync, constants, lstatSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, lstatSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 
 import { parseFlags } from '../cli/arguments.ts';
@@ -14,6 +14,7 @@ import type { Config } from '../config.ts';
 import { TwofoldError } from '../errors.ts';
 import { runJoinOffer } from '../hsm/run-ceremony.ts';
 import { besides, instanceBeside, operator, storeBeside } from './beside.ts';
+import { readCarriedFile } from './carried-file.ts';
 import { joinOnline, ONLINE_USAGE } from './join-online.ts';
 import { ceremonyPlace, madeIn, placeRoots, rootHere, wrapRoots } from './join-roots.ts';
 import {
@@ -81,17 +82,6 @@ function needed(values: Values, name: string): string {
   return value;
 }
 
-function textOf(file: string): string {
-  try {
-    if (statSync(file).size > MOST_TEXT_BYTES) throw refused(`${file} is too long.`);
-    return readFileSync(file, 'utf8');
-  } catch (error) {
-    if (TwofoldError.is(error)) throw error;
-    const { code = 'unknown error' } = error as NodeJS.ErrnoException;
-    throw refused(`${file} cannot be read: ${code}.`);
-  }
-}
-
 const unwritable = (file: string, code = 'unknown error') =>
   refused(`${file} cannot be written: ${code}.`);
 
@@ -129,7 +119,7 @@ async function answer(
   [file = '']: readonly string[],
   unwinding: Unwinding,
 ): Promise<object> {
-  const offered = parseOffer(textOf(file));
+  const offered = parseOffer(readCarriedFile(file, MOST_TEXT_BYTES));
   const fingerprint = fingerprintOfOffer(offered);
   requireSame(needed(values, 'fingerprint'), fingerprint, 'fingerprint of the offer');
   const [out, soPinFile] = [needed(values, 'out'), needed(values, 'so-pin-file')];
@@ -156,7 +146,7 @@ async function accept(
   [file = '']: readonly string[],
   unwinding: Unwinding,
 ): Promise<object> {
-  const given = parseAnswer(textOf(file));
+  const given = parseAnswer(readCarriedFile(file, MOST_TEXT_BYTES));
   const transcript = transcriptOfAnswer(given);
   requireSame(needed(values, 'transcript'), transcript, 'transcript of the answer');
   const soPinFile = needed(values, 'so-pin-file');

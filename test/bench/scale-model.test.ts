@@ -44,10 +44,14 @@ it('holds each demand against its capacity, in the order in which they saturate'
   expect(use(WANTED, 'processors of the instances')).toBeCloseTo(65 / 800);
   // 5,000 derivations and 5,000 decryptions a second in each of ten zones.
   expect(use(WANTED, 'HSM of a zone')).toBeCloseTo(1.1);
-  expect(use(WANTED, 'order of the audit log')).toBeCloseTo(2);
+  expect(use(WANTED, 'order of the audit log')).toBeCloseTo(100 / 42);
+  // 124 MB of log a second to each of nine servers.
+  expect(use(WANTED, 'network of the primary')).toBeCloseTo((0.124 * 9) / 1.25);
+  // A day of 100,000 entries a second, beside half a terabyte of keys.
+  expect(use(WANTED, 'storage of the entries')).toBeCloseTo((1e5 * 977 * 86_400) / 9.5e12);
   expect(use(WANTED, 'storage of the keys')).toBeCloseTo(0.05);
   expect(renderModel(FIGURES, WANTED)).toContain(
-    'First to saturate: order of the audit log, at 200 %. Most requests a second: 50,000.',
+    'First to saturate: order of the audit log, at 238 %. Most requests a second: 42,000.',
   );
 });
 
@@ -60,7 +64,7 @@ it('answers otherwise when any input is another', () => {
   // More requests do not come of more connections.
   const crowded = { ...WANTED, connectionsPerInstance: 1_000 };
   expect(modelOf(FIGURES, crowded)[0]?.what).toBe('connections of the primary');
-  expect(mostRequests(crowded, modelOf(FIGURES, crowded))).toBeCloseTo(50_000);
+  expect(mostRequests(crowded, modelOf(FIGURES, crowded))).toBeCloseTo(42_000);
   const slower = { ...REPORT, raw: [raw('derive P-256', 500), raw('AES-GCM decrypt', 50_000)] };
   expect(modelOf(figuresOf(slower), WANTED)[0]?.what).toBe('HSM of a zone');
   const costly = {

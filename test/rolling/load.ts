@@ -10,6 +10,9 @@ export interface Load {
   readonly requests: number;
 }
 
+/** Enough that one is under way whenever an instance stops. */
+const BATCH_ITEMS = 200;
+
 /** Between two requests, ms: each connection is idle for most of the time, as those of most clients are. */
 const PAUSE_MS = 20;
 
@@ -27,6 +30,20 @@ export function startLoad(
     if (status >= 300) throw new Error(`${method} ${path}: ${String(status)} ${String(json.code)}`);
     return json;
   };
+  /** An item that fails is a failure of its own, in an answer that is none. */
+  const batches = async (client: ZoneClient, plaintext: string): Promise<void> => {
+    const items = Array.from({ length: BATCH_ITEMS }, () => ({ plaintext }));
+    const wrapped = await call(client, 'POST', `/v1/keys/${keys.wrap}/wrap/batch`, { items });
+    const sealed = (wrapped['results'] as readonly { ciphertext: string }[]).map(
+      ({ ciphertext }) => ({ ciphertext }),
+    );
+    const path = `/v1/keys/${keys.wrap}/unwrap/batch`;
+    const { results } = await call(client, 'POST', path, { items: sealed });
+    const opened = results as readonly { plaintext?: string; error?: unknown }[];
+    const failed = opened.find((each) => each.plaintext !== plaintext);
+    if (opened.length !== BATCH_ITEMS || failed !== undefined)
+      throw new Error(`an item of a batch: ${JSON.stringify(failed?.error)}`);
+  };
   const turn = async (client: ZoneClient, round: number): Promise<void> => {
     const plaintext = randomBytes(32).toString('base64');
     const { ciphertext } = await call(client, 'POST', `/v1/keys/${keys.wrap}/wrap`, { plaintext });
@@ -37,6 +54,7 @@ export function startLoad(
     const path = `/v1/keys/${keys.sign}/verify`;
     const verified = await call(client, 'POST', path, { message, signature });
     if (verified['valid'] !== true) throw new Error('a signature that does not verify');
+    if (round % 5 === 0) await batches(client, plaintext);
     if (round % 10 !== 0) return;
     const name = `made-${randomBytes(6).toString('hex')}`;
     await call(client, 'POST', '/v1/admin/keys', { name, suite: 'A256GCM' });
