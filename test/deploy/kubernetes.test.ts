@@ -49,6 +49,34 @@ describe.each(names)('deploy/kubernetes/%s', (name) => {
   });
 });
 
+describe('the guides', () => {
+  const guides = ['deploy/kubernetes/README.md', 'docs/kubernetes.md', 'README.md'];
+  const others = ['docs/kubernetes-what-does-nothing.md'];
+  const guide = (path: string) => readFileSync(join(PROJECT, path), 'utf8');
+
+  it('look at the value of a Secret in etcd, not at its name, which etcdctl prints first', () => {
+    const looks = [...guides, ...others].flatMap(
+      (path) => guide(path).match(/etcdctl get \/registry\/secrets\/[^\n]*/gu) ?? [],
+    );
+    expect(looks.length).toBeGreaterThan(2);
+    expect(looks.filter((line) => !line.includes('--print-value-only'))).toEqual([]);
+  });
+
+  it('name one path of the socket', () => {
+    const named = guides.flatMap(
+      (path) => guide(path).match(/\/run\/twofold[-a-z]*\/kms\.sock/gu) ?? [],
+    );
+    expect([...new Set(named)]).toEqual(['/run/twofold-kms/kms.sock']);
+  });
+
+  it('make each user whom a unit of theirs runs as', () => {
+    const [, user] = /^User=(.*)$/mu.exec(text('twofold-kms-plugin.service')) ?? [];
+    expect(guide('deploy/kubernetes/README.md')).toMatch(
+      new RegExp(`^ *useradd --system [^\\n]* ${String(user)}$`, 'mu'),
+    );
+  });
+});
+
 describe('the agent', () => {
   const pod = podOf('twofold-kms-plugin.yaml');
   const [container] = pod.spec.containers;
