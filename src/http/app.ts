@@ -11,6 +11,7 @@ import type { NextFunction, Request, Response, Router } from 'express';
 import { isAnonymous } from '../contract/route.ts';
 import { ANONYMOUS_PATHS, MONITORING_PATHS } from '../contract/routes.ts';
 import { TwofoldError } from '../errors.ts';
+import type { Admission } from './admission.ts';
 import { DirectRoutes } from './direct-routes.ts';
 import { Exchange } from './exchange.ts';
 import type { Answer, Surroundings } from './exchange.ts';
@@ -31,6 +32,8 @@ type Handle = (
 
 export interface AppParts extends Surroundings {
   readonly pipeline: Pipeline;
+  /** Of uses: changes of keys, of which a suspension is one, wait for none of them. */
+  readonly admission: Admission;
 }
 
 const EXPRESS_METHODS: Readonly<Record<Method, 'get' | 'post' | 'put' | 'patch' | 'delete'>> = {
@@ -138,7 +141,7 @@ class AppBuilder {
   }
 
   #handle(route: AnyRoute): Handle {
-    const { pipeline, draining } = this.#parts;
+    const { pipeline, admission, draining } = this.#parts;
     const serve = isPublic(route) ? this.#servePublic(route) : pipeline.server(route);
     return async (request, response, params) => {
       const exchange = new Exchange(request, response, route.contract, this.#parts);
@@ -146,7 +149,8 @@ class AppBuilder {
         await pipeline.refuse(exchange, new TwofoldError('shutting_down'));
         return;
       }
-      await serve(exchange, params);
+      if (route.contract.plane === 'use') await admission.run(() => serve(exchange, params));
+      else await serve(exchange, params);
     };
   }
 

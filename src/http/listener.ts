@@ -7,7 +7,9 @@ import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { createSecureContext } from 'node:tls';
 
+import { sourceGroup } from '../audit/anonymous.ts';
 import { boundHandshakes } from './handshakes.ts';
+import { Places } from './places.ts';
 
 /** PEM texts, not file names. */
 export interface TlsOptions {
@@ -56,6 +58,11 @@ export interface ConnectionLimits {
    * (`stall-clock.ts`): what it ends is a client that does not read.
    */
   readonly stalledMs: number;
+  /**
+   * Open at once: a further one takes the place of another (`places.ts`). Unless given they are `MAX_CONNECTIONS`,
+   * and further ones are closed.
+   */
+  readonly connections?: number;
 }
 
 /** What a listener does with what it hears. */
@@ -130,14 +137,23 @@ function setTls(server: Server, tls: TlsOptions): void {
   server.setSecureContext(context);
 }
 
+function boundConnections(server: Server, most: number): void {
+  const places = new Places<Socket>(most);
+  server.on('connection', (socket: Socket) => {
+    places.take(socket, sourceGroup(socket.remoteAddress ?? ''))?.destroy();
+    socket.once('close', () => places.leave(socket));
+  });
+}
+
 export function createListener(
   options: ListenerOptions,
-  { stalledMs }: ConnectionLimits,
+  { stalledMs, connections }: ConnectionLimits,
   { request, unexpected, malformed, tunnel }: Handlers,
 ): Listener {
   const server = createServer(options, request);
   server.maxConnections = MAX_CONNECTIONS;
   server.timeout = stalledMs;
+  if (connections !== undefined) boundConnections(server, connections);
   server.on('clientError', malformed);
   if (tunnel !== undefined) server.on('connect', tunnel);
   // The body of `Expect: 100-continue` is asked for when it is read, after permission.

@@ -4,6 +4,7 @@ import type { RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import { Admission } from './admission.ts';
 import { createApp } from './app.ts';
 import { DEFAULT_LIMITS } from './dependencies.ts';
 import { EventStreams } from './event-stream.ts';
@@ -216,6 +217,7 @@ export function createHttpServer(
   let [parting, draining] = [false, false];
   const parts: AppParts = {
     pipeline: new Pipeline(deps, limits),
+    admission: new Admission(),
     report: deps.report,
     draining: () => draining,
     parting: () => parting || draining || deps.parting?.() === true,

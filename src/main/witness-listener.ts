@@ -11,11 +11,21 @@ import { TwofoldError } from '../errors.ts';
 import { discardBody, readBody } from '../http/body.ts';
 import { createListener } from '../http/listener.ts';
 import type { TlsOptions } from '../http/listener.ts';
+import { Visits } from '../http/visits.ts';
+import type { Visit, VisitLimits } from '../http/visits.ts';
 
 /** A note of 64 long signature lines and a proof. */
 const BODY = { bytes: 524_288, timeoutMs: 10_000 };
-/** Requests that are worked on; each verifies signatures before it knows who asks. */
-const MAX_AT_ONCE = 16;
+
+export interface WitnessBounds extends VisitLimits {
+  readonly connections: number;
+}
+
+/**
+ * Each verifies signatures before it knows who asks. A log has a few instances, which are done in milliseconds:
+ * who has many connections or requests, and who is slow, goes for those who come.
+ */
+const BOUNDS: WitnessBounds = { connections: 512, places: 64, atOnce: 16 };
 const STALLED_MS = 30_000;
 const DRAIN_MS = 5_000;
 const PATH = '/add-checkpoint';
@@ -29,26 +39,24 @@ export const openWitnessListener = async (
   witness: Pick<Witness, 'addCheckpoint'>,
   at: { readonly host: string; readonly port: number; readonly tls?: TlsOptions },
   onTrouble: (error: unknown) => void,
+  bounds: WitnessBounds = BOUNDS,
 ): Promise<WitnessListener> => {
-  let underWay = 0;
+  const visits = new Visits(bounds);
   const request = (message: IncomingMessage, response: ServerResponse): void => {
     const refused = refusalOf(message);
-    if (refused !== null || underWay >= MAX_AT_ONCE) {
-      end(message, response, refused ?? 503);
+    if (refused !== null) {
+      end(message, response, refused);
       return;
     }
-    underWay += 1;
-    void answer(witness, message, response)
-      .catch((error: unknown) => {
-        const status = statusOf(error);
-        if (status >= 500) onTrouble(error);
-        end(message, response, status);
-      })
-      .finally(() => (underWay -= 1));
+    void answer(witness, visits, message, response).catch((error: unknown) => {
+      const status = statusOf(error);
+      if (status >= 500 && !TwofoldError.is(error, 'rate_limited')) onTrouble(error);
+      end(message, response, status);
+    });
   };
   const listener = createListener(
     at,
-    { stalledMs: STALLED_MS },
+    { stalledMs: STALLED_MS, connections: bounds.connections },
     {
       request,
       unexpected: (message, response) => end(message, response, 417),
@@ -67,15 +75,32 @@ const statusOf = (error: unknown): number => {
   if (!TwofoldError.is(error)) return 500;
   if (error.code === 'body_too_large') return 413;
   if (error.code === 'malformed_request') return 400;
-  return error.code === 'conflict' ? 503 : 500;
+  return error.code === 'conflict' || error.code === 'rate_limited' ? 503 : 500;
 };
 
 const answer = async (
   witness: Pick<Witness, 'addCheckpoint'>,
+  visits: Visits,
+  message: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> => {
+  const { socket } = message;
+  const visit = visits.enter(socket.remoteAddress ?? '', () => socket.destroy());
+  try {
+    await work(witness, visit, message, response);
+  } finally {
+    visit.end();
+  }
+};
+
+const work = async (
+  witness: Pick<Witness, 'addCheckpoint'>,
+  visit: Visit,
   message: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> => {
   const body = await readBody(message, response, BODY);
+  await visit.turn();
   const outcome = await witness.addCheckpoint(body.toString('utf8'));
   const [type, text] = contentOf(outcome);
   response.writeHead(outcome.status, { 'Content-Type': type, 'Cache-Control': 'no-store' });

@@ -4,6 +4,7 @@
 import { TwofoldError } from '../errors.ts';
 import type { SecurityChange } from '../epoch.ts';
 import type { AppendBatch, AuditStore, CommitOutcome, StoredEntry } from '../audit/ports.ts';
+import { OutcomeUnknown } from '../outcome.ts';
 import { listEntries, storedEntry } from './audit-list.ts';
 import type { ShownEntry } from './audit-list.ts';
 import { bufferOf, columnsOf, entryArrays } from './entry-columns.ts';
@@ -14,10 +15,14 @@ import type { ReadGates } from './read-gate.ts';
 import { COMMITTED, commitStatement, committedRead, read } from './transaction.ts';
 import type { Statement } from './transaction.ts';
 
+/** `written`: by this very statement, which is a transaction of its own then. */
 const APPEND: Statement = {
   name: 'append',
-  text: 'select public.append($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13) as epoch',
+  text: `select public.append($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13) as epoch,
+    pg_current_xact_id_if_assigned() is not null as written`,
 };
+
+const COMMIT: Statement = { name: 'commit', text: `select 1 from ${COMMITTED}` };
 
 const ENTRY: Statement = {
   name: 'entry',
@@ -116,15 +121,34 @@ export const createAuditStore = (
   },
 });
 
+interface AppendRow {
+  readonly epoch: string;
+  readonly written: boolean;
+}
+
 const append = async (pool: GuardedPool, batch: AppendBatch): Promise<CommitOutcome> => {
-  const { rows } = await commitStatement<{ epoch: string }>(pool, APPEND, [
+  const { rows } = await commitStatement<AppendRow>(pool, APPEND, [
     batch.epoch,
     batch.lane,
     batch.first,
     bufferOf(batch.hmac),
     ...entryArrays(batch.entries),
   ]);
-  return commitOutcome(rows);
+  const outcome = commitOutcome(rows);
+  if ('epoch' in outcome && rows[0]?.written !== true) await commitBehind(pool);
+  return outcome;
+};
+
+/**
+ * Entries that were there already were seen, and that is no commit: a wait for the standbys that was ended (a
+ * restart, `pg_terminate_backend`) leaves rows that one server alone has. What is committed behind them
+ * is on a standby only with them.
+ * @throws OutcomeUnknown whatever it is that fails: the entries stand where they were seen
+ */
+const commitBehind = async (pool: GuardedPool): Promise<void> => {
+  await commitStatement(pool, COMMIT).catch((error: unknown) => {
+    throw error instanceof OutcomeUnknown ? error : new OutcomeUnknown(error);
+  });
 };
 
 const entryAt = async (pool: GuardedPool, lane: number, n: number): Promise<StoredEntry | null> => {

@@ -5,6 +5,7 @@ import { health } from '../../src/contract/system.ts';
 import { encapsulate } from '../../src/contract/kem.ts';
 import { wrap } from '../../src/contract/wrap.ts';
 import type { KeyUse } from '../../src/keyring/operations.ts';
+import { Admission } from '../../src/http/admission.ts';
 import { createApp } from '../../src/http/app.ts';
 import { Pipeline } from '../../src/http/pipeline.ts';
 import { DEFAULT_LIMITS } from '../../src/http/dependencies.ts';
@@ -58,6 +59,7 @@ describe('a route does not compile', () => {
 describe('an app does not start', () => {
   const parts = {
     pipeline: new Pipeline({} as HttpDependencies, DEFAULT_LIMITS),
+    admission: new Admission(),
     report: () => undefined,
     draining: () => false,
     parting: () => false,

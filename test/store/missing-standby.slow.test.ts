@@ -10,10 +10,14 @@ import { readReplication } from '../../src/store/replication.ts';
 import { eventually } from './eventually.ts';
 
 onMajor15('a missing standby', (test) => {
-  const administer = async (setting: string) => {
+  const superUrl = () => {
     const url = new URL(test.database().ownerUrl);
     url.username = 'postgres';
-    await withClient(url.toString(), async (admin) => {
+    return url.toString();
+  };
+  const asSuper = (sql: string) => withClient(superUrl(), (admin) => admin.query(sql));
+  const administer = async (setting: string) => {
+    await withClient(superUrl(), async (admin) => {
       await admin.query(`alter system set synchronous_standby_names = '${setting}'`);
       await admin.query('select pg_reload_conf()');
       await eventually(async () => {
@@ -67,6 +71,21 @@ onMajor15('a missing standby', (test) => {
     // The abandoned commit becomes visible when its backend wakes, not when the setting is read.
     await eventually(async () => (await audit.leafAt(lane, 1)) !== null);
     expect(await audit.leafAt(lane, 1)).toEqual(sent.entries[0]?.leaf);
+    expect(await audit.append(sent)).toEqual({ epoch });
+  }, 30_000);
+
+  it('does not take an append for durable because it is seen when it is sent again', async () => {
+    const { audit } = test.store();
+    const sent = batch(lane, 1, { epoch });
+    await administer('nobody');
+    expect(await rejection(audit.append(sent))).toBeInstanceOf(OutcomeUnknown);
+    // As a restart of the server does, or an operator who ends what hangs: the wait is over, and no standby has it.
+    await asSuper(
+      `select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'`,
+    );
+    await eventually(async () => (await audit.entry(lane, 1)) !== null);
+    expect(await rejection(audit.append(sent))).toBeInstanceOf(OutcomeUnknown);
+    await administer('');
     expect(await audit.append(sent)).toEqual({ epoch });
   }, 30_000);
 

@@ -1,0 +1,127 @@
+import { describe, expect, it } from '@jest/globals';
+
+import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
+
+import { Admission } from '../../src/http/admission.ts';
+
+/** Work that ends when it is told to; says in which order it began. */
+function works() {
+  const began: number[] = [];
+  const ends = new Map<number, () => void>();
+  const work = (index: number) => () => {
+    began.push(index);
+    return new Promise<void>((resolve) => ends.set(index, resolve));
+  };
+  return { began, work, end: (index: number) => ends.get(index)?.() };
+}
+
+const LONG_MS = 60_000;
+
+describe('uses are worked on', () => {
+  it('at once while there are places, and otherwise in order', async () => {
+    const admission = new Admission({ atOnce: 2, stallMs: LONG_MS });
+    const { began, work, end } = works();
+    const all = [0, 1, 2, 3, 4].map((index) => admission.run(work(index)));
+    expect(began).toEqual([0, 1]);
+    expect(admission.waiting).toBe(3);
+    end(1);
+    await turn();
+    expect(began).toEqual([0, 1, 2]);
+    end(0);
+    end(2);
+    await turn();
+    expect(began).toEqual([0, 1, 2, 3, 4]);
+    expect(admission.waiting).toBe(0);
+    end(3);
+    end(4);
+    await Promise.all(all);
+  });
+
+  it('whatever became of those before them', async () => {
+    const admission = new Admission({ atOnce: 1, stallMs: LONG_MS });
+    const failing = admission.run(() => Promise.reject(new Error('no')));
+    const next = admission.run(() => Promise.resolve());
+    await expect(failing).rejects.toThrow('no');
+    await next;
+  });
+
+  it('never more than there are places', async () => {
+    const admission = new Admission({ atOnce: 3, stallMs: LONG_MS });
+    let [running, most] = [0, 0];
+    await Promise.all(
+      Array.from({ length: 500 }, () =>
+        admission.run(async () => {
+          running += 1;
+          most = Math.max(most, running);
+          await turn();
+          running -= 1;
+        }),
+      ),
+    );
+    expect({ running, most, waiting: admission.waiting }).toEqual({
+      running: 0,
+      most: 3,
+      waiting: 0,
+    });
+  });
+});
+
+describe('what takes longer than the rest', () => {
+  it('gives its place on when none ends for a while, and not a second time when it ends', async () => {
+    const admission = new Admission({ atOnce: 2, stallMs: 20 });
+    const { began, work, end } = works();
+    const all = [0, 1, 2, 3].map((index) => admission.run(work(index)));
+    expect(began).toEqual([0, 1]);
+    while (began.length < 4) await sleep(2);
+    all.push(...[4, 5].map((index) => admission.run(work(index))));
+    end(0);
+    end(1);
+    await turn();
+    // Those two had no place any more.
+    expect(began).toEqual([0, 1, 2, 3]);
+    end(2);
+    end(3);
+    await turn();
+    expect(began).toEqual([0, 1, 2, 3, 4, 5]);
+    end(4);
+    end(5);
+    await Promise.all(all);
+  });
+
+  it('keeps its place however long all take', async () => {
+    const admission = new Admission({ atOnce: 2, stallMs: 40 });
+    const { began, work, end } = works();
+    const all = [0, 1, 2, 3, 4, 5].map((index) => admission.run(work(index)));
+    for (const index of [1, 2]) {
+      await sleep(25);
+      end(index);
+    }
+    await sleep(25);
+    // 0 has run for 75 ms, and nobody took its place.
+    expect(began).toEqual([0, 1, 2, 3]);
+    for (const next of [0, 3, 4, 5]) {
+      end(next);
+      await turn();
+    }
+    await Promise.all(all);
+  });
+
+  it('gives its place on once so many have come after it', async () => {
+    const admission = new Admission({ atOnce: 2, stallMs: LONG_MS });
+    const { began, work, end } = works();
+    const all = [0, 1, 2, 3, 4, 5, 6].map((index) => admission.run(work(index)));
+    for (const index of [1, 2]) {
+      end(index);
+      await turn();
+    }
+    expect(began).toEqual([0, 1, 2, 3]);
+    end(3);
+    await turn();
+    // The fourth after it found a place, and so did one for which 0 had held it.
+    expect(began).toEqual([0, 1, 2, 3, 4, 5]);
+    for (const index of [0, 4, 5]) end(index);
+    await turn();
+    end(6);
+    await Promise.all(all);
+  });
+});
