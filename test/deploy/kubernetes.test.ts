@@ -9,7 +9,8 @@ import { SCHEMA } from '../../src/access/policies.ts';
 import { PolicySet } from '../../src/access/policy-set.ts';
 import { one, parseFlags, requireNothingMore } from '../../src/cli/arguments.ts';
 import { SETTINGS } from '../../src/config/schema.ts';
-import { PROVIDER_FLAGS, providerOf } from '../../src/main/kms-plugin/flags.ts';
+import { providerOf } from '../../src/main/kms-plugin/flags.ts';
+import { SERVE_FLAGS } from '../../src/main/kms-plugin/serve.ts';
 import { PROJECT } from './image.ts';
 import { problemsOf, readManifests } from './manifests.ts';
 import { containersOf, podsOf } from './pods.ts';
@@ -115,13 +116,7 @@ describe('the agent', () => {
   it('is started by flags that it knows, the same in both forms', () => {
     expect(argv.slice(0, 2)).toEqual(['kms-plugin', 'serve']);
     expect(words).toEqual(argv);
-    const flags = parseFlags(argv.slice(2), {
-      ...PROVIDER_FLAGS,
-      socket: 'value',
-      announced: 'value',
-      group: 'value',
-      'metrics-port': 'value',
-    });
+    const flags = parseFlags(argv.slice(2), SERVE_FLAGS);
     requireNothingMore(flags);
     expect(providerOf(flags)).toMatchObject({ key: 'cluster-a', cluster: 'cluster-a' });
     const probe = container?.livenessProbe?.httpGet;
