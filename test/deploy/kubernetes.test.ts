@@ -9,7 +9,8 @@ import { SCHEMA } from '../../src/access/policies.ts';
 import { PolicySet } from '../../src/access/policy-set.ts';
 import { one, parseFlags, requireNothingMore } from '../../src/cli/arguments.ts';
 import { SETTINGS } from '../../src/config/schema.ts';
-import { PROVIDER_FLAGS, providerOf } from '../../src/main/kms-plugin/flags.ts';
+import { providerOf } from '../../src/main/kms-plugin/flags.ts';
+import { SERVE_FLAGS } from '../../src/main/kms-plugin/serve.ts';
 import { PROJECT } from './image.ts';
 import { problemsOf, readManifests } from './manifests.ts';
 import { containersOf, podsOf } from './pods.ts';
@@ -46,6 +47,34 @@ describe.each(names)('deploy/kubernetes/%s', (name) => {
         });
       }
     }
+  });
+});
+
+describe('the guides', () => {
+  const guides = ['deploy/kubernetes/README.md', 'docs/kubernetes.md', 'README.md'];
+  const others = ['docs/kubernetes-what-does-nothing.md'];
+  const guide = (path: string) => readFileSync(join(PROJECT, path), 'utf8');
+
+  it('look at the value of a Secret in etcd, not at its name, which etcdctl prints first', () => {
+    const looks = [...guides, ...others].flatMap(
+      (path) => guide(path).match(/etcdctl get \/registry\/secrets\/[^\n]*/gu) ?? [],
+    );
+    expect(looks.length).toBeGreaterThan(2);
+    expect(looks.filter((line) => !line.includes('--print-value-only'))).toEqual([]);
+  });
+
+  it('name one path of the socket', () => {
+    const named = guides.flatMap(
+      (path) => guide(path).match(/\/run\/twofold[-a-z]*\/kms\.sock/gu) ?? [],
+    );
+    expect([...new Set(named)]).toEqual(['/run/twofold-kms/kms.sock']);
+  });
+
+  it('make each user whom a unit of theirs runs as', () => {
+    const [, user] = /^User=(.*)$/mu.exec(text('twofold-kms-plugin.service')) ?? [];
+    expect(guide('deploy/kubernetes/README.md')).toMatch(
+      new RegExp(`^ *useradd --system [^\\n]* ${String(user)}$`, 'mu'),
+    );
   });
 });
 
@@ -87,13 +116,7 @@ describe('the agent', () => {
   it('is started by flags that it knows, the same in both forms', () => {
     expect(argv.slice(0, 2)).toEqual(['kms-plugin', 'serve']);
     expect(words).toEqual(argv);
-    const flags = parseFlags(argv.slice(2), {
-      ...PROVIDER_FLAGS,
-      socket: 'value',
-      announced: 'value',
-      group: 'value',
-      'metrics-port': 'value',
-    });
+    const flags = parseFlags(argv.slice(2), SERVE_FLAGS);
     requireNothingMore(flags);
     expect(providerOf(flags)).toMatchObject({ key: 'cluster-a', cluster: 'cluster-a' });
     const probe = container?.livenessProbe?.httpGet;

@@ -24,7 +24,8 @@ import { PolicySet } from '../../src/access/policy-set.ts';
 import { parseEncryptionConfiguration } from '../../src/kubernetes/encryption-configuration.ts';
 import { startAgent } from '../../src/main/kms-plugin/agent.ts';
 import { parseFlags } from '../../src/cli/arguments.ts';
-import { PROVIDER_FLAGS, providerOf } from '../../src/main/kms-plugin/flags.ts';
+import { providerOf } from '../../src/main/kms-plugin/flags.ts';
+import { SERVE_FLAGS } from '../../src/main/kms-plugin/serve.ts';
 import { lookAtService } from '../../src/main/kms-plugin/service-checks.ts';
 import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
 import { makeCertificate } from '../config/certificate.ts';
@@ -119,7 +120,7 @@ test('each of the others is known, and says why it is not run', () => {
   // Their flags are those that there are.
   const serving = others.find((line) => line.startsWith('twofold kms-plugin serve')) ?? '';
   const argv = serving.split(' ').slice(3);
-  const flags = parseFlags(argv, { ...PROVIDER_FLAGS, socket: 'value' });
+  const flags = parseFlags(argv, SERVE_FLAGS);
   expect(providerOf(flags)).toMatchObject({ cluster: 'cluster-a', key: 'cluster-a' });
 });
 

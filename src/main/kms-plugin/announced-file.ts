@@ -9,9 +9,14 @@ import { readPrivateFile, writePrivateFile } from '../../access/private-file.ts'
 import { TwofoldError } from '../../errors.ts';
 import type { Announced, AnnouncedMemory } from '../../kubernetes/ports.ts';
 import type { Log } from '../../telemetry/logs.ts';
-import type { Provider } from './agent.ts';
 
-type About = Pick<Provider, 'cluster' | 'provider' | 'namespace' | 'key'>;
+/** Whose it is, as the agent's flags say. */
+interface About {
+  readonly cluster: string;
+  readonly provider: string;
+  readonly namespace: string;
+  readonly key: string;
+}
 
 const NAMES = ['cluster', 'provider', 'namespace', 'key'] as const;
 

@@ -8,7 +8,7 @@ import { stopSignals } from '../stop-signals.ts';
 import { startAgent } from './agent.ts';
 import { PROVIDER_FLAGS, needed, providerOf, refuse } from './flags.ts';
 
-const FLAGS = {
+export const SERVE_FLAGS = {
   ...PROVIDER_FLAGS,
   socket: 'value',
   announced: 'value',
@@ -28,7 +28,7 @@ export async function servePlugin(
   argv: readonly string[],
   print: (line: string) => void,
 ): Promise<number> {
-  const flags = parseFlags(argv, FLAGS);
+  const flags = parseFlags(argv, SERVE_FLAGS);
   requireNothingMore(flags);
   const socket = needed(flags, 'socket', 'PATH');
   const provider = providerOf(flags);
