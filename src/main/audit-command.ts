@@ -31,9 +31,10 @@ const USAGE = `usage: twofold audit COMMAND …
   keys                                                   the keys that sign it, to be pinned
   prove ID --trust FILE                                  that an entry is in the log
   archive FOLDER --trust FILE --before PLACE             on the service's host: its rows go, which that export has
+  forget-sink NAME                                       on the service's host: a sink that is gone for good keeps nothing any more
   tail [--follow] [--from INDEX] [--since TIME] [--actor SUBJECT] [--key NAME] [--key-id UUID] [--operation NAME] [--outcome CODE] [--namespace NAME]
 A PLACE is an index or a time (RFC 3339).
-All but verify FOLDER and archive: [--url http://127.0.0.1:8370] [--authorization .twofold/admin.header] [--ca FILE]`;
+All but verify FOLDER, archive and forget-sink: [--url http://127.0.0.1:8370] [--authorization .twofold/admin.header] [--ca FILE]`;
 
 const refuse = (why: string) => new TwofoldError('invalid_value', why);
 
