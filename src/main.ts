@@ -29,6 +29,7 @@
  *     twofold audit export --out FOLDER …                     the audit log and its proofs, to be verified anywhere
  *     twofold audit verify FOLDER --trust FILE …             whether an export of the audit log is what was logged
  *     twofold audit archive FOLDER --trust FILE --before …    removes the rows that an export has
+ *     twofold audit forget-sink NAME                          removes how far a sink is that is gone for good
  *     twofold audit prove ID --trust FILE …                   that an entry is in the log
  *     twofold audit tail [--follow] …                         entries as JSON lines
  *     twofold kms-plugin serve --socket PATH …                the Kubernetes provider on a control-plane node
@@ -62,6 +63,7 @@ const complain = (line: string) => void process.stderr.write(`${line}\n`);
 
 /** What a command needs is loaded when it is asked for: a service needs no client, and a client no service. */
 const load = {
+  auditSink: () => import('./main/audit-sink-command.ts'),
   auditArchive: () => import('./main/audit-archive-command.ts'),
   audit: () => import('./main/audit-command.ts'),
   backup: () => import('./main/backup-command.ts'),
@@ -85,7 +87,7 @@ const load = {
   worker: () => import('./main/workers/worker-command.ts'),
 } as const;
 
-const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | doctor database | conformance | migrate | hsm init | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | hsm escrow | hsm join offer | hsm join answer | hsm join accept | hsm join request | hsm join approve | hsm join complete | hsm join list | hsm join withdraw | hsm check | hsm verify | import | export recipient | export open | recovery create | recovery check | backup create | backup list | backup verify | backup restore | audit archive | audit export | audit verify | audit keys | audit prove | audit tail | kms-plugin | compile | version
+const USAGE = `usage: twofold serve | token | bootstrap | break-glass | config check | doctor secrets | doctor database | conformance | migrate | hsm init | hsm make-root | hsm init-token | hsm generations | hsm generation add | hsm generation retire N | hsm escrow | hsm join offer | hsm join answer | hsm join accept | hsm join request | hsm join approve | hsm join complete | hsm join list | hsm join withdraw | hsm check | hsm verify | import | export recipient | export open | recovery create | recovery check | backup create | backup list | backup verify | backup restore | audit archive | audit export | audit forget-sink | audit verify | audit keys | audit prove | audit tail | kms-plugin | compile | version
 Settings are flags, TWOFOLD_* variables or a file; see deploy/configuration.md.`;
 
 function configCommand(flags: ReadonlyMap<string, string>, argv: readonly string[]): number {
@@ -211,6 +213,11 @@ async function run(argv: readonly string[]): Promise<number> {
         print,
       );
     case 'audit':
+      if (rest[0] === 'forget-sink') {
+        assertHardened(process.execArgv, launchVariables());
+        const local = localConfig({ flags, uses: ['database', 'owner', 'hsm'] });
+        return (await load.auditSink()).forgetSinkCommand(local, rest.slice(1), print);
+      }
       if (rest[0] !== 'archive') {
         const write = (text: string) => output.write(text);
         return (await load.audit()).auditCommand(others, { print, complain, write });

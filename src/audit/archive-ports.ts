@@ -30,6 +30,8 @@ export interface ArchiveStore {
   sizeAt(before: Date): Promise<number>;
   /** Says that entries before `until` are in the archive at `place`. Idempotent. */
   mark(until: number, place: string): Promise<void>;
+  /** Removes the position of a sink; false where it stands elsewhere, or nowhere. */
+  forgetSink(name: string, next: number): Promise<boolean>;
   /** Removes rows up to before `to`, which is marked, and answers how far they are removed; one commit. */
   remove(to: number): Promise<number>;
 }

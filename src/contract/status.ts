@@ -59,8 +59,9 @@ const audit = z.object({
     .array(
       z.object({
         name: z.string(),
-        state: z.enum(['serving', 'failing', 'waiting']).meta({
-          description: '`failing`: the last delivery failed; `waiting`: another process serves it.',
+        state: z.enum(['serving', 'failing', 'waiting', 'left']).meta({
+          description:
+            '`failing`: the last delivery failed; `waiting`: another process serves it; `left`: nobody has for long, and it keeps entries from cold storage.',
         }),
         behind: count.nullable().meta({
           description: 'Entries of the log that it has not got; null where that is not known here.',

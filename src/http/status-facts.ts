@@ -174,7 +174,7 @@ function auditFacts({ audit, workers }: Status): Markup {
 const sinkRow = ({ name, state, behind }: Status['audit']['sinks'][number]) =>
   [
     `Sink ${name}`,
-    html`${word(state, state !== 'failing')}${
+    html`${word(state, state !== 'failing' && state !== 'left')}${
       behind === null ? NOTHING : html`<small>${numberText(behind)} entries behind</small>`
     }`,
   ] as const;

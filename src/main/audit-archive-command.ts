@@ -71,6 +71,11 @@ export async function auditArchiveCommand(
     complain(`rows before ${String(removed)} of ${String(until)} are removed`);
   const done = await besides((unwinding) => archived(config, request, tell, unwinding));
   print(printableJson(JSON.stringify(done)));
+  if (done.heldBy !== null) {
+    complain(
+      `the sink ${done.heldBy} keeps what it has not got; if it is gone for good: twofold audit forget-sink ${done.heldBy}`,
+    );
+  }
   return 0;
 }
 
@@ -99,7 +104,8 @@ async function archived(
   );
 }
 
-function openOwned(
+/** The tables as their owner has them. @throws TwofoldError invalid_value where nobody says who that is */
+export function openOwned(
   { dataDir, database: { ownerUrl, tls, caFile } }: Config,
   unwinding: Unwinding,
 ): OwnedArchive {

@@ -1,7 +1,5 @@
 /** `twofold audit …`: what auditors do with the log of a service, as its clients. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 
 import { one, parseFlags, requireNothingMore } from '../cli/arguments.ts';
 import type { Flags, ParsedFlags } from '../cli/arguments.ts';
@@ -17,6 +15,7 @@ import { TwofoldError } from '../errors.ts';
 import { placeIn } from './audit-places.ts';
 import { auditProveCommand } from './audit-prove-command.ts';
 import { auditVerifyCommand } from './audit-verify-command.ts';
+import { withTemporaryFolder } from './temporary-folder.ts';
 
 interface Output {
   readonly print: (line: string) => void;
@@ -32,9 +31,10 @@ const USAGE = `usage: twofold audit COMMAND …
   keys                                                   the keys that sign it, to be pinned
   prove ID --trust FILE                                  that an entry is in the log
   archive FOLDER --trust FILE --before PLACE             on the service's host: its rows go, which that export has
+  forget-sink NAME                                       on the service's host: a sink that is gone for good keeps nothing any more
   tail [--follow] [--from INDEX] [--since TIME] [--actor SUBJECT] [--key NAME] [--key-id UUID] [--operation NAME] [--outcome CODE] [--namespace NAME]
 A PLACE is an index or a time (RFC 3339).
-All but verify FOLDER and archive: [--url http://127.0.0.1:8370] [--authorization .twofold/admin.header] [--ca FILE]`;
+All but verify FOLDER, archive and forget-sink: [--url http://127.0.0.1:8370] [--authorization .twofold/admin.header] [--ca FILE]`;
 
 const refuse = (why: string) => new TwofoldError('invalid_value', why);
 
@@ -94,7 +94,12 @@ interface ExportWanted {
   readonly complain: (line: string) => void;
 }
 
-async function exportTo(out: string, flags: ParsedFlags, { from, until, complain }: ExportWanted) {
+async function exportTo(
+  out: string,
+  flags: ParsedFlags,
+  { from, until, complain }: ExportWanted,
+  signal: AbortSignal = stopSignal(),
+) {
   let told = Number.POSITIVE_INFINITY;
   const onProgress = (done: number, of: number): void => {
     // The first is no news.
@@ -103,7 +108,7 @@ async function exportTo(out: string, flags: ParsedFlags, { from, until, complain
     told = performance.now();
     complain(`${done} of ${of} entries`);
   };
-  return withLog(flags, stopSignal(), (log) =>
+  return withLog(flags, signal, (log) =>
     exportLog(log, new ExportTarget(out), { from, until, onProgress }),
   );
 }
@@ -120,13 +125,37 @@ async function verifyLive(argv: readonly string[], { print, complain }: Output):
     if (!own.includes(name)) rest.push(argument);
     else connection.push(argument, ...(inline === undefined ? [argv[++index] ?? ''] : []));
   }
-  const folder = mkdtempSync(join(tmpdir(), 'twofold-audit-'));
+  const flags = parseFlags(connection, CONNECTION_FLAGS);
+  return endedBySignals((signal) =>
+    withTemporaryFolder('verify', async (folder) => {
+      await exportTo(folder, flags, { from: null, until: null, complain }, signal);
+      // The verifier reads and computes without a pause of its own: without this no signal would reach it.
+      const pause = async () => {
+        await setImmediate();
+        signal.throwIfAborted();
+      };
+      return auditVerifyCommand([folder, ...rest], print, complain, undefined, pause);
+    }),
+  );
+}
+
+const ENDING = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** Runs with a signal that aborts when the process is to end; once that is over, the process ends by what ended it. */
+async function endedBySignals<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const controller = new AbortController();
+  const ended: NodeJS.Signals[] = [];
+  const onSignal = (name: NodeJS.Signals): void => {
+    ended.push(name);
+    controller.abort();
+  };
+  for (const name of ENDING) process.on(name, onSignal);
   try {
-    const flags = parseFlags(connection, CONNECTION_FLAGS);
-    await exportTo(folder, flags, { from: null, until: null, complain });
-    return await auditVerifyCommand([folder, ...rest], print, complain);
+    return await work(controller.signal);
   } finally {
-    rmSync(folder, { recursive: true, force: true });
+    for (const name of ENDING) process.off(name, onSignal);
+    const [by] = ended;
+    if (by !== undefined) process.kill(process.pid, by);
   }
 }
 

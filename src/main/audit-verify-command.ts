@@ -34,6 +34,7 @@ const refuse = (why: string) => new TwofoldError('invalid_value', why);
 
 /**
  * @param onReport gets what was found, for who goes on with it
+ * @param pause see `VerifyOptions`
  * @returns the exit code: 0 verified, 1 something was found, 2 not understood
  */
 export async function auditVerifyCommand(
@@ -41,10 +42,11 @@ export async function auditVerifyCommand(
   print: (line: string) => void,
   complain: (line: string) => void,
   onReport: (report: VerifyReport) => void = () => undefined,
+  pause: () => Promise<void> = () => Promise.resolve(),
 ): Promise<number> {
   try {
     const { folder, options, json } = parseArguments(argv);
-    const report = await verifyExport(folder, options);
+    const report = await verifyExport(folder, { ...options, pause });
     onReport(report);
     if (json) {
       const claims = claimText(report.claim);

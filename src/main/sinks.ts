@@ -23,11 +23,14 @@ import { Leader } from '../leader.ts';
 import type { Store } from '../store/store.ts';
 import type { Log, Logs } from '../telemetry/logs.ts';
 import type { Incarnation } from './incarnation.ts';
+import { LeftSinks } from './left-sinks.ts';
 import type { Unwinding } from './unwinding.ts';
 import { VERSION } from './version.ts';
 
 const ROLE = 'sinks';
 const TICK_MS = 1_000;
+/** How often it is looked for sinks that were left. */
+const LOOK_MS = 60_000;
 const LONGEST_PAUSE_MS = 30_000;
 /** What is passed over is told by an entry of this kind, which itself is passed over without another. */
 const PASSED = 'audit.sink.pass';
@@ -46,8 +49,8 @@ export interface SinksParts {
 
 export interface SinkFacts {
   readonly name: string;
-  /** `waiting`: another instance serves it. */
-  readonly state: 'serving' | 'failing' | 'waiting';
+  /** `waiting`: another instance serves it; `left`: it has a position, and nobody does. */
+  readonly state: 'serving' | 'failing' | 'waiting' | 'left';
   /** Entries of the log that were not delivered; null while that is not known here. */
   readonly behind: number | null;
   /** Age of the oldest of those that were read, in milliseconds. */
@@ -132,6 +135,9 @@ export class Sinks {
   readonly #leader: Leader;
   readonly #own: readonly ServedSink[];
   readonly #shared: readonly ServedSink[];
+  /** Null in all processes of an instance but one. */
+  readonly #left: LeftSinks | null;
+  #lookAt = 0;
   #size = 0;
   #ended = false;
   #timer: NodeJS.Timeout | undefined;
@@ -144,6 +150,8 @@ export class Sinks {
     const files = settings.filter(({ type }) => type === 'file');
     this.#own = first ? files.map((each) => this.#served(each)) : [];
     this.#shared = settings.filter(({ type }) => type !== 'file').map((each) => this.#served(each));
+    const names = settings.map(({ name }) => name);
+    this.#left = first ? new LeftSinks(store.sinks, names, parts.log) : null;
   }
 
   facts(): readonly SinkFacts[] {
@@ -151,14 +159,21 @@ export class Sinks {
     return [
       ...this.#own.map((sink) => sink.facts(this.#size, true)),
       ...this.#shared.map((sink) => sink.facts(this.#size, leads)),
+      ...(this.#left?.now ?? []).map(({ name, next }): SinkFacts => {
+        return { name, state: 'left', behind: Math.max(0, this.#size - next), behindMs: 0 };
+      }),
     ];
   }
 
   /** Ticks until unwound. */
   start(unwinding: Unwinding): void {
-    if (this.#own.length + this.#shared.length === 0) return;
+    if (this.#left === null && !this.#serves) return;
     this.#next();
     unwinding.add('sinks of the audit log', () => this.#stop());
+  }
+
+  get #serves(): boolean {
+    return this.#own.length + this.#shared.length > 0;
   }
 
   #served(settings: SinkSettings): ServedSink {
@@ -220,7 +235,8 @@ export class Sinks {
 
   #next(): void {
     this.#ticking = this.#tick().then(() => {
-      if (!this.#ended) this.#timer = setTimeout(() => this.#next(), TICK_MS).unref();
+      if (!this.#ended)
+        this.#timer = setTimeout(() => this.#next(), this.#serves ? TICK_MS : LOOK_MS).unref();
     });
   }
 
@@ -231,6 +247,7 @@ export class Sinks {
       if (this.#shared.length > 0) await this.#leader.tick();
       const { size } = await store.log.head();
       this.#size = size;
+      await this.#look();
     } catch (err) {
       log.warn({ err }, 'the sinks do not learn how long the log is; trying on');
       return;
@@ -241,6 +258,14 @@ export class Sinks {
     for (const sink of this.#shared) {
       sink.serve(this.#size, () => runs() && this.#leader.term !== null);
     }
+  }
+
+  async #look(): Promise<void> {
+    if (this.#left === null || performance.now() < this.#lookAt) return;
+    this.#lookAt = performance.now() + LOOK_MS;
+    await this.#left.look().catch((err: unknown) => {
+      this.#parts.log.warn({ err }, 'sinks that were left are not known; looking again');
+    });
   }
 
   async #stop(): Promise<void> {

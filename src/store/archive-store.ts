@@ -43,6 +43,8 @@ const REMOVE = `with step as (
   )
   select after from step`;
 
+const FORGET = 'delete from public.audit_sink where name = $1 and next = $2 returning next';
+
 const STEP_MS = 60_000;
 /** Advisory lock of the command that archives. */
 const LOCK = 7415;
@@ -78,6 +80,10 @@ export function openArchiveStore(
     },
     mark: async (until, place) => {
       await commitStatement(pool, MARK, [until, place]).catch(refuse);
+    },
+    forgetSink: async (name, next) => {
+      const { rows } = await commitStatement(pool, FORGET, [name, next]).catch(refuse);
+      return rows.length === 1;
     },
     remove: async (to) => {
       const { rows } = await commitStatement<{ after: string }>(pool, REMOVE, [to], {

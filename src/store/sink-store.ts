@@ -2,11 +2,17 @@
 import type { SinkPositions } from '../audit/sinks/ports.ts';
 import { refuse } from './failures.ts';
 import type { GuardedPool } from './pool.ts';
-import { COMMITTED, commitStatement, committedRead } from './transaction.ts';
+import { COMMITTED, commitStatement, committedRead, read } from './transaction.ts';
 
 const NEXT = {
   name: 'sink_next',
   text: `select s.next from ${COMMITTED} left join public.audit_sink s on s.name = $1`,
+};
+
+const ALL = {
+  name: 'sinks',
+  text: `select name, next, extract(epoch from clock_timestamp() - changed_at) * 1000 as quiet
+    from public.audit_sink order by next, name`,
 };
 
 const BEGIN = `insert into public.audit_sink (name, next) values ($1, $2)
@@ -17,6 +23,14 @@ const ADVANCE = `update public.audit_sink set next = $3, changed_at = clock_time
 
 /** A committed read: what an old primary says was delivered, the new one may not know. */
 export const createSinkStore = (pool: GuardedPool): SinkPositions => ({
+  all: async () => {
+    const found = () => pool.query<Record<'name' | 'next' | 'quiet', string>>(ALL);
+    const { rows } = await read(found).catch(refuse);
+    return rows.map(({ name, next, quiet }) => ({
+      ...{ name, next: Number(next), quietMs: Number(quiet) },
+    }));
+  },
+
   position: (sink) => ({
     next: async () => {
       const [row] = await committedRead<{ next: string | null }>(pool, NEXT, [sink]).catch(refuse);

@@ -17,6 +17,7 @@ import { TestService } from './service.ts';
 
 const launch = join(import.meta.dirname, '../../scripts/launch');
 const ENTRIES = 600;
+const LOCAL = ['archive', 'forget-sink'];
 const KILLS = Number(process.env['TWOFOLD_ARCHIVE_KILLS'] ?? 2);
 
 let service: TestService;
@@ -25,9 +26,9 @@ let first = '';
 const path = (name: string): string => join(folder, name);
 
 const argumentsOf = ([command = '', ...rest]: readonly string[]): string[] => {
-  const local = command === 'archive' ? ['--data', service.dataDir] : [];
+  const local = LOCAL.includes(command) ? ['--data', service.dataDir] : [];
   const connection = ['--url', service.url, '--authorization', path('auditor.header')];
-  const remote = command === 'verify' || command === 'archive' ? [] : connection;
+  const remote = command === 'verify' || LOCAL.includes(command) ? [] : connection;
   return [launch, 'audit', command, ...rest, ...local, ...remote];
 };
 const environment = { ...COMMAND_ENVIRONMENT, HOME: tmpdir() };
@@ -152,4 +153,42 @@ it('a service that starts anew goes on', async () => {
   await write(20);
   expect(audit('export', '--out', path('archive'))).toMatchObject({ status: 0 });
   expect(audit('verify', path('archive'), '--trust', path('trust'))).toMatchObject({ status: 0 });
+}, 60_000);
+
+it('a sink that was taken out of the configuration keeps entries until it is forgotten', async () => {
+  const place = (name: string, age: string) =>
+    withDatabaseOf(service.dataDir, (owner) =>
+      owner.query(
+        `insert into public.audit_sink (name, next, changed_at)
+          values ($1, 800, clock_timestamp() - $2::interval)`,
+        [name, age],
+      ),
+    );
+  for (let done = 0; done < 400; done += 100) await write(100);
+  expect(audit('export', '--out', path('archive'))).toMatchObject({ status: 0 });
+  await place('gone', '1 hour');
+  const archiveTo = () =>
+    audit('archive', path('archive'), '--trust', path('trust'), '--before', '1024');
+  const held = archiveTo();
+  expect(JSON.parse(held.out)).toMatchObject({ until: 768, heldBy: 'gone' });
+  expect(held.err).toContain('forget-sink gone');
+  expect(audit('forget-sink', 'unknown').err).toContain('not_found');
+  const forgotten = audit('forget-sink', 'gone');
+  expect(forgotten).toMatchObject({ status: 0 });
+  expect(JSON.parse(forgotten.out)).toEqual({ sink: 'gone', next: 800 });
+  await place('moving', '1 second');
+  const refused = audit('forget-sink', 'moving');
+  expect([refused.status === 0, refused.err.includes('conflict')]).toEqual([false, true]);
+  await withDatabaseOf(service.dataDir, (owner) => owner.query('delete from public.audit_sink'));
+  expect(JSON.parse(archiveTo().out)).toMatchObject({ until: 1_024, heldBy: null });
+  await sleep(2_500);
+  const told = audit('tail', '--from', '1024', '--operation', 'audit.sink.forget')
+    .out.trim()
+    .split('\n');
+  const details = told.map((line) => (JSON.parse(line) as { detail: object }).detail);
+  const about = { sink: 'gone', next: 800 };
+  expect(details).toMatchObject([
+    { state: 'begun', ...about },
+    { state: 'done', ...about },
+  ]);
 }, 60_000);

@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import {
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readFileSync,
   readdirSync,
@@ -187,6 +188,32 @@ describe('an export', () => {
   it('of what the service holds now is verified at once', () => {
     const { status, out } = audit('verify', '--live', '--trust', path('trust'));
     expect({ status, out }).toMatchObject({ status: 0 });
+  });
+
+  it('leaves nothing behind when it is told to end at any moment, and clears what a kill left', async () => {
+    const own = path('temporary');
+    mkdirSync(own);
+    const inOwn = { ...environment, TMPDIR: own };
+    const argv = argumentsOf(['verify', '--live', '--trust', path('trust')]);
+    const begun = () => spawn('/bin/sh', argv, { env: inOwn, stdio: 'ignore' });
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGKILL'] as const) {
+      for (const wait of [0, 30, 60]) {
+        const child = begun();
+        const ended = once(child, 'exit') as Promise<[number | null, string | null]>;
+        const known = readdirSync(own).length;
+        while (readdirSync(own).length === known && child.exitCode === null) await sleep(1);
+        await sleep(wait);
+        child.kill(signal);
+        const [code, by] = await ended;
+        // It may have been through.
+        expect([signal, 0]).toContain(by ?? code);
+        if (signal !== 'SIGKILL') expect(readdirSync(own)).toEqual([]);
+      }
+    }
+    const { status } = spawnSync('/bin/sh', argv, { env: inOwn });
+    // One that was killed before its folder had its name leaves it for an hour, empty.
+    const left = readdirSync(own).filter((name) => !name.startsWith('twofold-verify-new-'));
+    expect([status, left]).toEqual([0, []]);
   });
 });
 

@@ -20,6 +20,10 @@ onEachMajor('positions of sinks', (test) => {
     expect(await position.advance(5, 9)).toBe(true);
     expect(await other.next()).toBe(9);
     expect(await test.store().sinks.position('two').next()).toBeNull();
+    const [one, ...more] = await test.store().sinks.all();
+    expect([one?.name, one?.next, more]).toEqual(['one', 9, []]);
+    expect(one?.quietMs).toBeGreaterThanOrEqual(0);
+    expect(one?.quietMs).toBeLessThan(60_000);
   });
 
   it('lose nothing and repeat one delivery at most when the process is killed', async () => {

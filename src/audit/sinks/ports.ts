@@ -39,7 +39,16 @@ export interface SinkPosition {
   advance(from: number | null, to: number): Promise<boolean>;
 }
 
+export interface StandingSink {
+  readonly name: string;
+  readonly next: number;
+  /** Since its position last moved, ms. */
+  readonly quietMs: number;
+}
+
 /** Positions of sinks that the instances share. Implemented by `store/sink-store.ts`. */
 export interface SinkPositions {
   position(sink: string): SinkPosition;
+  /** Every sink that has one, also those that nobody serves. */
+  all(): Promise<readonly StandingSink[]>;
 }

@@ -36,15 +36,16 @@ export function nodeHash(left: Uint8Array, right: Uint8Array): Uint8Array {
 export function perfectRoot(hashes: Uint8Array): Uint8Array {
   let count = hashes.length / HASH_BYTES;
   if (!Number.isInteger(Math.log2(count))) throw new RangeError('not a power of two of hashes');
-  const row = Uint8Array.from(hashes);
-  // Each row over the one below it, of which every pair is read before its place is written.
+  const row = Buffer.from(hashes);
+  // Each row over the one below it, of which every pair is read before its place is written. By way of a string: each
+  // hash as bytes would be a buffer of its own, of which the collector has thousands for a few proofs.
   for (; count > 1; count /= 2) {
     for (let pair = 0; pair < count / 2; pair++) {
-      nodeInput.set(row.subarray(2 * pair * HASH_BYTES, 2 * (pair + 1) * HASH_BYTES), 1);
-      row.set(sha256(nodeInput), pair * HASH_BYTES);
+      row.copy(nodeInput, 1, 2 * pair * HASH_BYTES, 2 * (pair + 1) * HASH_BYTES);
+      row.write(hash('sha256', nodeInput, 'binary'), pair * HASH_BYTES, HASH_BYTES, 'binary');
     }
   }
-  return row.slice(0, HASH_BYTES);
+  return new Uint8Array(row.subarray(0, HASH_BYTES));
 }
 
 /** The hash at a position of hashes that stand one behind another; a view, not a copy. */

@@ -54,6 +54,8 @@ export interface VerifyOptions {
   readonly rows?: boolean;
   /** How many problems are kept; 100 unless told. All are counted. */
   readonly limit?: number;
+  /** Called every 8,192 entries and waited for; what it rejects with ends the verification. */
+  readonly pause?: () => Promise<void>;
 }
 
 export interface VerifyReport {
@@ -92,6 +94,7 @@ const CHECKPOINT_FILE = 'checkpoint';
 const LIMIT = 100;
 /** A note says in one line that there are 2^53 entries, and each bundle that is not there is a problem of its own. */
 const MOST_PROBLEMS = 16_384;
+const PAUSE = 32 * TILE_WIDTH;
 /** Operations of a lane's last entry. */
 const LAST: readonly string[] = ['system.stop', 'lane.close'];
 
@@ -233,6 +236,7 @@ class Verification {
         return;
       }
       this.#tile(base / TILE_WIDTH, Math.min(TILE_WIDTH, until - base));
+      if (base % PAUSE === 0) await this.#options.pause?.();
     }
     for (; this.#next !== null; this.#next = this.#advance()) this.#ahead(this.#next);
     this.#newestCheckpoint();
