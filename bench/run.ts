@@ -548,7 +548,7 @@ if (command === 'compare' && before !== undefined && after !== undefined) {
 } else if (command === 'audit-cost') {
   const rows = await measureAuditCost({
     ...(values.quick ? { rounds: 3, seconds: 1 } : { rounds: 9, seconds: 2 }),
-    inFlight: values.quick ? [16] : [16, 64],
+    inFlight: values.quick ? [16] : [16, 64, 128],
   });
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(rows, null, 1)}\n`);
   process.stdout.write(`${renderAuditCost(rows)}\n`);

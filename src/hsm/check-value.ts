@@ -17,7 +17,9 @@ import type { Handle } from './cryptoki.ts';
 import { failureOf, TokenFailure } from './failures.ts';
 import { GCM } from './inputs.ts';
 import type { SigningSpec } from './inputs.ts';
-import { gcmDecrypt, gcmEncrypt, hmac, messageHash, rawEcdh, signMessage } from './mechanisms.ts';
+import { gcmDecrypt, gcmDecryptInto, gcmEncrypt, hmac, messageHash } from './mechanisms.ts';
+import { rawEcdh, signMessage } from './mechanisms.ts';
+import type { ToOpenInto } from './mechanisms.ts';
 import { opensOwn } from './oaep-call.ts';
 import { ecPublicKey } from './pairs.ts';
 import { generatorOf } from '../crypto/point.ts';
@@ -112,7 +114,7 @@ function ed25519Key(publicKey: Uint8Array) {
 }
 
 /**
- * Decrypts what a caller sent. Tokens report a wrong tag as they report a fault of their own, so the
+ * Decrypts what a caller sent, into its room. Tokens report a wrong tag as they report a fault of their own, so the
  * key's check value, which must open, tells the two apart.
  *
  * @throws TokenFailure `decryption_failed`, or `hsm_unavailable` (suspect) when the control fails too
@@ -121,11 +123,10 @@ export function gcmOpen(
   connection: Connection,
   handle: Handle,
   check: Uint8Array,
-  sealed: Sealed,
-  aad: Uint8Array,
-): Uint8Array {
+  opening: ToOpenInto,
+): Buffer {
   try {
-    return gcmDecrypt(connection, handle, sealed, aad);
+    return gcmDecryptInto(connection, handle, opening);
   } catch (error) {
     if (returnValueOf(error) !== CKR.GENERAL_ERROR) throw error;
     requireControl(connection, handle, check);

@@ -27,9 +27,9 @@ export function joinParts(parts: readonly Part[]): Uint8Array {
 }
 
 /** Views of `joined`. @throws Error when a length is not that of its part */
-export function splitParts(joined: Uint8Array): Part[] {
+export function splitParts(joined: Uint8Array): (Buffer | undefined)[] {
   const bytes = Buffer.from(joined.buffer, joined.byteOffset, joined.byteLength);
-  const parts: Part[] = [];
+  const parts: (Buffer | undefined)[] = [];
   let at = 0;
   while (at < bytes.length) {
     const length = bytes.readUInt32LE(at);
@@ -46,7 +46,7 @@ export function splitParts(joined: Uint8Array): Part[] {
 }
 
 /** The parts of each item, `width` of them, as far as they are there. */
-export function itemsOf(parts: readonly Part[], width: number): Part[][] {
+export function itemsOf<P>(parts: readonly P[], width: number): P[][] {
   if (parts.length % width !== 0) throw malformed();
   return Array.from({ length: parts.length / width }, (_, index) =>
     parts.slice(index * width, (index + 1) * width),

@@ -144,45 +144,74 @@ export function gcmEncrypt(
   plaintext: Uint8Array,
   aad: Uint8Array,
 ): Sealed {
-  const iv = random(connection, GCM.ivBytes);
-  return { iv, ciphertext: gcmEncryptUnder(connection, key, iv, plaintext, aad) };
-}
-
-/** The same under an IV that the token's generator has just made for this call alone. */
-export function gcmEncryptUnder(
-  connection: Connection,
-  key: Handle,
-  iv: Uint8Array,
-  plaintext: Uint8Array,
-  aad: Uint8Array,
-): Uint8Array {
   const input = addressable(plaintext);
   try {
-    return connection.run((session, cryptoki) => {
-      cryptoki.C_EncryptInit(session, gcm(iv, aad), key);
-      const room = Buffer.alloc(input.length + GCM.tagBytes);
-      return takeBytes(cryptoki.C_Encrypt(session, input, room));
-    });
+    const iv = random(connection, GCM.ivBytes);
+    const room = Buffer.alloc(input.length + GCM.tagBytes);
+    const sealing = { iv: viewOf(iv), plaintext: input, aad: addressable(aad), room };
+    return { iv, ciphertext: takeBytes(gcmEncryptInto(connection, key, sealing)) };
   } finally {
     input.fill(0);
   }
 }
 
+/** In memory that no other thread has, each with an address even where it is empty (`addressable`). */
+export interface ToSealInto {
+  /** The token's generator has just made it for this call alone. */
+  readonly iv: Buffer;
+  readonly plaintext: Buffer;
+  readonly aad: Buffer;
+  /** As long as plaintext and tag. */
+  readonly room: Buffer;
+}
+
+/** The same into memory of the caller: a view of `room`. */
+export function gcmEncryptInto(
+  connection: Connection,
+  key: Handle,
+  { iv, plaintext, aad, room }: ToSealInto,
+): Buffer {
+  return connection.run((session, cryptoki) => {
+    cryptoki.C_EncryptInit(session, gcm(iv, aad), key);
+    return cryptoki.C_Encrypt(session, plaintext, room);
+  });
+}
+
 export function gcmDecrypt(
   connection: Connection,
   key: Handle,
-  sealed: Sealed,
+  { iv, ciphertext }: Sealed,
   aad: Uint8Array,
 ): Uint8Array {
-  const room = Buffer.alloc(sealed.ciphertext.length);
+  const room = Buffer.alloc(ciphertext.length);
+  const sealed = { iv: Buffer.from(iv), ciphertext: Buffer.from(ciphertext) };
   try {
-    return connection.run((session, cryptoki) => {
-      cryptoki.C_DecryptInit(session, gcm(sealed.iv, aad), key);
-      return takeBytes(cryptoki.C_Decrypt(session, Buffer.from(sealed.ciphertext), room));
-    });
+    const opening = { ...sealed, aad: addressable(aad), room };
+    return takeBytes(gcmDecryptInto(connection, key, opening));
   } finally {
     room.fill(0);
   }
+}
+
+/** As `ToSealInto`. */
+export interface ToOpenInto {
+  readonly iv: Buffer;
+  readonly ciphertext: Buffer;
+  readonly aad: Buffer;
+  /** As long as the ciphertext; its owner wipes it, whatever becomes of the call. */
+  readonly room: Buffer;
+}
+
+/** The same into memory of the caller: a view of `room`. */
+export function gcmDecryptInto(
+  connection: Connection,
+  key: Handle,
+  { iv, ciphertext, aad, room }: ToOpenInto,
+): Buffer {
+  return connection.run((session, cryptoki) => {
+    cryptoki.C_DecryptInit(session, gcm(iv, aad), key);
+    return cryptoki.C_Decrypt(session, ciphertext, room);
+  });
 }
 
 export function random(connection: Connection, bytes: number): Uint8Array {
@@ -198,12 +227,16 @@ function addressable(bytes: Uint8Array): Buffer {
   return copy.subarray(0, bytes.length);
 }
 
-function gcm(iv: Uint8Array, aad: Uint8Array): Mechanism {
+function viewOf({ buffer, byteOffset, length }: Uint8Array): Buffer {
+  return Buffer.from(buffer, byteOffset, length);
+}
+
+function gcm(iv: Buffer, aad: Buffer): Mechanism {
   const parameter = {
     type: CK_PARAMS.AES_GCM,
-    iv: Buffer.from(iv),
+    iv,
     ivBits: GCM.ivBytes * 8,
-    aad: addressable(aad),
+    aad,
     tagBits: GCM.tagBytes * 8,
   };
   return { mechanism: CKM.AES_GCM, parameter };

@@ -1,15 +1,15 @@
 /**
- * How many uses are worked on at once. Each holds some 90 kB until its answer leaves, and what is held by
- * more of them than one round of the collector frees is copied from generation to generation: with 128 in
- * flight an unwrap cost a quarter more than with 64. So the rest waits, in order, before anything is made for it.
+ * How many uses are worked on at once. Each allocates some 90 kB, much of which lives until its answer leaves, and
+ * what lives longer than one round of the collector is copied from generation to generation: with 128 in
+ * flight an unwrap cost a quarter more than with 64. So the rest waits, in order, before much is made for it.
  *
  * What takes longer than the rest (a token that hangs, a body that comes slowly) keeps nobody from a place:
  * it gives its own on once so many have come after it, and all do when none ends for a while. By how many and not by
  * how long it took: on a slow machine all take long, and places given on would make it slower.
  */
 
-/** Where throughput is highest: fewer share too few commits, more live too long. */
-const AT_ONCE = 64;
+/** Throughput is highest with some 64: who has no more in flight waits for nobody. */
+const AT_ONCE = 80;
 /** Rounds of all places in which one may be overtaken. */
 const ROUNDS = 2;
 /** With nothing that ends, something hangs. */

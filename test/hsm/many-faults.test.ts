@@ -60,6 +60,27 @@ afterEach(async () => {
 });
 
 describe('many items at once', () => {
+  it('are each opened or not, whatever lengths their parts have', async () => {
+    await open();
+    const given = plaintexts.map((plaintext, index) => ({
+      plaintext,
+      aad: randomBytes((index * 7) % 90),
+    }));
+    const sealed = (await hsm.encryptMany(key, given)) as readonly Encrypted[];
+    expect(new Set(sealed.map(({ iv }) => Buffer.from(iv).toString('hex'))).size).toBe(100);
+    const again = sealed.map((one, index) => ({
+      ...one,
+      aad: index % 10 === 3 ? AAD : (given[index]?.aad ?? AAD),
+    }));
+    const codes = told(await hsm.decryptMany(key, again));
+    expect(codes).toEqual(codes.map((_, index) => (index % 10 === 3 ? 'decryption_failed' : 'ok')));
+    // What is opened together and what is opened alone are the same calls.
+    for (const index of [0, 1, 99]) {
+      const { aad, ...one } = again[index] as ToDecrypt;
+      expect((await hsm.decrypt(key, one, aad)).length).toBe(index);
+    }
+  });
+
   it('outlive a worker that dies in the middle of them: what it had is done by another', async () => {
     await open();
     orders.fail('C_Decrypt', CRASH, 1, 13);
