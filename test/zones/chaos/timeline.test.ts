@@ -17,10 +17,10 @@ function marked(times: readonly number[]): Timeline {
 }
 const all = () => true;
 
-it('counts from the last before to the first after, and what is still under way to its end', () => {
+it('counts from its beginning to the first after, and what is still under way to its end', () => {
   const timeline = marked([0, 10, 30, 30, 90, 100]);
   expect(timeline.longest({ from: 0, until: 100 }, all)).toBe(60);
-  expect(timeline.longest({ from: 40, until: 80 }, all)).toBe(60);
+  expect(timeline.longest({ from: 40, until: 80 }, all)).toBe(50);
   expect(timeline.longest({ from: 5, until: 20 }, all)).toBe(20);
   expect(timeline.longest({ from: 100, until: 400 }, all)).toBe(300);
   expect(timeline.longest({ from: 0, until: 50 }, () => false)).toBe(50);

@@ -46,15 +46,15 @@ export class Timeline {
   }
 
   /**
-   * Longest time without an acknowledgement that fits, ms, of those that touch `within`. What is still
-   * under way when `within` ends is counted to its end.
+   * Longest time without an acknowledgement that fits, ms, of those that touch `within`, counted from when
+   * that begins: what paused before is the doing of something else, such as a connection to a zone that was
+   * cut off, whose packets are sent again late. What is still under way when `within` ends is counted to its end.
    */
   longest(within: Interval, fits: (one: Acknowledged) => boolean): number {
     const times = this.#all.filter(fits).map(({ at }) => at);
-    const before = times.findLast((at) => at <= within.from) ?? within.from;
-    const inside = times.filter((at) => at > before && at < within.until);
+    const inside = times.filter((at) => at > within.from && at < within.until);
     const after = times.find((at) => at >= within.until) ?? within.until;
-    const edges = [before, ...inside, after];
+    const edges = [within.from, ...inside, after];
     // Hundreds of thousands of them are more than a call takes arguments.
     return edges.reduce((most, at, place) => Math.max(most, at - (edges[place - 1] ?? at)), 0);
   }
