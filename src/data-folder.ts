@@ -40,7 +40,7 @@ export interface DataFolder {
 const HELD = 75;
 /** How long the workers of a supervisor that was killed are waited for: they stop by themselves. */
 const ORPHANS_S = 30;
-const LOCK_FILE = 'lock';
+export const LOCK_FILE = 'lock';
 /** Set on folders that everyone shares. */
 const STICKY = 0o1000;
 

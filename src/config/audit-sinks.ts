@@ -3,10 +3,10 @@ import { z } from 'zod';
 
 const path = z.string().min(1);
 
+export const SINK_NAME = /^[a-z][a-z0-9-]{0,31}$/u;
+
 /** Stands in positions, metrics and entries. */
-const name = z
-  .string()
-  .regex(/^[a-z][a-z0-9-]{0,31}$/u, 'must be a lower-case word of at most 32 characters');
+const name = z.string().regex(SINK_NAME, 'must be a lower-case word of at most 32 characters');
 
 const from = z.enum(['start', 'now']).default('start');
 

@@ -4,21 +4,34 @@
  * flight an unwrap cost a quarter more than with 64. So the rest waits, in order, before much is made for it.
  *
  * What takes longer than the rest (a token that hangs, a body that comes slowly) keeps nobody from a place:
- * it gives its own on once so many have come after it, and all do when none ends for a while. By how many and not by
- * how long it took: on a slow machine all take long, and places given on would make it slower.
+ * it gives its own on once so many have come after it, and all do when no place comes back for a while. By how many
+ * and not by how long it took: on a slow machine all take long, and places given on would make it slower.
+ *
+ * Who goes away while it waits leaves the line at once: an overload would otherwise go on for as long as there are
+ * requests that nobody waits for any more.
  */
 
 /** Throughput is highest with some 64: who has no more in flight waits for nobody. */
 const AT_ONCE = 80;
 /** Rounds of all places in which one may be overtaken. */
 const ROUNDS = 2;
-/** With nothing that ends, something hangs. */
+/** With no place that comes back, something hangs. */
 const STALL_MS = 100;
+
+/** Whoever it is done for, as far as that is asked: its connection. */
+export interface Caller {
+  readonly destroyed: boolean;
+  /** One connection may have many requests that wait. */
+  setMaxListeners(most: number): unknown;
+  once(event: 'close', listener: () => void): unknown;
+  off(event: 'close', listener: () => void): unknown;
+}
+
+type Turn = (place: Place | null) => void;
 
 interface Place {
   /** Counted from 1. */
   readonly number: number;
-  held: boolean;
 }
 
 export interface AdmissionOptions {
@@ -29,12 +42,12 @@ export interface AdmissionOptions {
 export class Admission {
   readonly #atOnce: number;
   readonly #stallMs: number;
-  /** Oldest first; what was given back stays until nothing older is held. */
-  readonly #places = new Line<Place>();
-  readonly #waiting = new Line<(place: Place) => void>();
-  #held = 0;
+  /** Those that are held, oldest first. */
+  readonly #held = new Set<Place>();
+  /** In order. */
+  readonly #waiting = new Set<Turn>();
   #taken = 0;
-  /** Monotonic time at which one began or ended. */
+  /** Monotonic time at which a place was taken or came back. */
   #moved = 0;
   #timer: NodeJS.Timeout | undefined;
 
@@ -43,64 +56,71 @@ export class Admission {
     this.#stallMs = stallMs;
   }
 
-  /** How many wait. */
-  get waiting(): number {
-    return this.#waiting.length;
-  }
-
-  /** Does `work` in its turn, at once where there is a place. Rejects with what it rejects with. */
-  async run(work: () => Promise<void>): Promise<void> {
-    const place = this.#held < this.#atOnce ? this.#take() : await this.#turn();
+  /**
+   * Does `work` in its turn, at once where there is a place. Rejects with what it rejects with.
+   * @returns false where the caller went away before its turn, and nothing was done
+   */
+  async run(caller: Caller, work: () => Promise<void>): Promise<boolean> {
+    const place = this.#held.size < this.#atOnce ? this.#take() : await this.#turn(caller);
+    if (place === null) return false;
     try {
       await work();
     } finally {
       this.#free(place);
       this.#admit();
     }
+    return true;
   }
 
   #take(): Place {
-    const place = { number: (this.#taken += 1), held: true };
-    this.#held += 1;
+    const place = { number: (this.#taken += 1) };
     this.#moved = performance.now();
-    this.#places.push(place);
+    this.#held.add(place);
     this.#giveOn(this.#taken - ROUNDS * this.#atOnce);
     return place;
   }
 
-  #turn(): Promise<Place> {
-    const turn = new Promise<Place>((resolve) => this.#waiting.push(resolve));
+  /** Null where the caller goes away before. */
+  async #turn(caller: Caller): Promise<Place | null> {
+    if (caller.destroyed) return null;
+    const { promise, resolve: turn } = Promise.withResolvers<Place | null>();
+    const leave = (): void => {
+      if (this.#waiting.delete(turn)) turn(null);
+    };
+    caller.setMaxListeners(0);
+    caller.once('close', leave);
+    this.#waiting.add(turn);
     this.#watch();
-    return turn;
+    const place = await promise;
+    caller.off('close', leave);
+    return place;
   }
 
+  /** What ends without a place, as it was given on, moves nothing. */
   #free(place: Place): void {
-    this.#moved = performance.now();
-    if (!place.held) return;
-    place.held = false;
-    this.#held -= 1;
+    if (this.#held.delete(place)) this.#moved = performance.now();
   }
 
   #admit(): void {
-    while (this.#held < this.#atOnce) {
-      const admitted = this.#waiting.shift();
-      if (admitted === undefined) return;
-      admitted(this.#take());
+    while (this.#held.size < this.#atOnce) {
+      const [next] = this.#waiting;
+      if (next === undefined) return;
+      this.#waiting.delete(next);
+      next(this.#take());
     }
   }
 
-  /** Places up to this number, and those behind them that were given back. */
+  /** Places up to this number. */
   #giveOn(number: number): void {
-    for (let place = this.#places.first; place !== undefined; place = this.#places.first) {
-      if (place.held && place.number > number) return;
+    for (const place of this.#held) {
+      if (place.number > number) return;
       this.#free(place);
-      this.#places.shift();
     }
   }
 
   /** While any waits. */
   #watch(): void {
-    if (this.#timer !== undefined || this.#waiting.length === 0) return;
+    if (this.#timer !== undefined || this.#waiting.size === 0) return;
     const rest = this.#moved + this.#stallMs - performance.now();
     this.#timer = setTimeout(
       () => {
@@ -114,38 +134,5 @@ export class Admission {
       },
       Math.max(1, Math.ceil(rest)),
     ).unref();
-  }
-}
-
-/** Empty places in front of a line that are not worth its being made anew. */
-const SPARE = 64;
-
-/** First in, first out, however long it gets. */
-class Line<T> {
-  #items: (T | undefined)[] = [];
-  #head = 0;
-
-  get length(): number {
-    return this.#items.length - this.#head;
-  }
-
-  get first(): T | undefined {
-    return this.#items[this.#head];
-  }
-
-  push(item: T): void {
-    this.#items.push(item);
-  }
-
-  shift(): T | undefined {
-    if (this.length === 0) return undefined;
-    const item = this.#items[this.#head];
-    this.#items[this.#head] = undefined;
-    this.#head += 1;
-    if (this.#head >= SPARE && this.#head * 2 >= this.#items.length) {
-      this.#items = this.#items.slice(this.#head);
-      this.#head = 0;
-    }
-    return item;
   }
 }

@@ -57,6 +57,9 @@ function checkRoute({ contract, ...route }: AnyRoute, made: boolean): void {
   if (!sound) throw new TypeError(`route ${contract.id} is not sound`);
 }
 
+const gone = () =>
+  new TwofoldError('malformed_request', 'The connection ended before it was its turn.');
+
 const isPublic = (route: AnyRoute): route is PublicRoute => isAnonymous(route.contract);
 
 function publicAnswer({ status, body, headers }: PublicReply): Answer {
@@ -149,8 +152,10 @@ class AppBuilder {
         await pipeline.refuse(exchange, new TwofoldError('shutting_down'));
         return;
       }
-      if (route.contract.plane === 'use') await admission.run(() => serve(exchange, params));
-      else await serve(exchange, params);
+      const work = () => serve(exchange, params);
+      if (route.contract.plane !== 'use') await work();
+      else if (!(await admission.run(request.socket, work)))
+        await pipeline.refuse(exchange, gone());
     };
   }
 

@@ -47,7 +47,11 @@ export function readBody(
   return collect(request, limits);
 }
 
+const endedEarly = () => new TwofoldError('malformed_request', 'The body ended early.');
+
 function collect(request: IncomingMessage, limits: BodyLimits): Promise<Buffer> {
+  // It would tell of nothing any more, and the whole time for a body would pass.
+  if (request.destroyed) return Promise.reject(endedEarly());
   const { promise, resolve, reject } = Promise.withResolvers<Buffer>();
   const chunks: Buffer[] = [];
   let size = 0;
@@ -57,7 +61,7 @@ function collect(request: IncomingMessage, limits: BodyLimits): Promise<Buffer> 
     if (size > limits.bytes) finish(tooLarge(limits.bytes));
   };
   const onEnd = () => finish();
-  const onCut = () => finish(new TwofoldError('malformed_request', 'The body ended early.'));
+  const onCut = () => finish(endedEarly());
   const timer = setTimeout(() => {
     finish(new TwofoldError('malformed_request', 'The body took too long.'));
   }, limits.timeoutMs);

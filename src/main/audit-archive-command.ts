@@ -6,7 +6,8 @@ import { resolve } from 'node:path';
 
 import { archivable, archive } from '../audit/archive.ts';
 import type { ArchiveRequest, ArchiveResult } from '../audit/archive.ts';
-import { printableJson } from '../audit/verify/printable.ts';
+import { printable, printableJson } from '../audit/verify/printable.ts';
+import { SINK_NAME } from '../config/audit-sinks.ts';
 import type { VerifyReport } from '../audit/verify/verify.ts';
 import { parseFlags } from '../cli/arguments.ts';
 import type { Config } from '../config.ts';
@@ -71,12 +72,14 @@ export async function auditArchiveCommand(
     complain(`rows before ${String(removed)} of ${String(until)} are removed`);
   const done = await besides((unwinding) => archived(config, request, tell, unwinding));
   print(printableJson(JSON.stringify(done)));
-  if (done.heldBy !== null) {
-    complain(
-      `the sink ${done.heldBy} keeps what it has not got; if it is gone for good: twofold audit forget-sink ${done.heldBy}`,
-    );
-  }
+  if (done.heldBy !== null) complain(heldByText(done.heldBy));
   return 0;
+}
+
+/** Whoever writes to the database names it: what is to be pasted into a shell has no such name in it. */
+export function heldByText(sink: string): string {
+  const name = SINK_NAME.test(sink) ? sink : 'NAME';
+  return `the sink ${printable(sink)} keeps what it has not got; if it is gone for good: twofold audit forget-sink ${name}`;
 }
 
 async function archived(

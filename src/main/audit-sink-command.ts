@@ -14,8 +14,8 @@ import { openOwned } from './audit-archive-command.ts';
 import { besides, deviceBeside, instanceBeside, operator, storeBeside } from './beside.ts';
 
 const OPERATION = 'audit.sink.forget';
-/** A sink that moved so lately is in use. */
-const QUIET_MS = 60_000;
+/** A sink that was served so lately is in use: one whose receiver is away says so each half minute. */
+const QUIET_MS = 180_000;
 
 export interface ForgettingParts {
   readonly positions: Pick<SinkPositions, 'all'>;

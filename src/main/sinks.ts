@@ -105,6 +105,10 @@ class ServedSink {
       this.#failures += 1;
       const pause = Math.min(LONGEST_PAUSE_MS, TICK_MS * 2 ** Math.min(this.#failures, 10));
       this.#pausedUntil = performance.now() + pause * (0.5 + Math.random() / 2);
+      // Else it would be taken for one that nobody serves. The database may be what is away.
+      await this.#runner.stay().catch((error: unknown) => {
+        this.#log.debug({ sink: this.name, err: error }, 'that a sink is served could not be said');
+      });
     }
   }
 

@@ -7,13 +7,15 @@ import { lstatSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 
-import { lockDataFolder } from '../data-folder.ts';
+import { LOCK_FILE, lockDataFolder } from '../data-folder.ts';
 import { TwofoldError } from '../errors.ts';
 
 /** Before it is locked, which takes milliseconds. */
 const MAKING = 'new-';
 /** After which a folder that was never locked is nobody's any more. */
 const MAKING_MS = 3_600_000;
+/** In it, beside its lock. */
+const WORK = 'work-';
 
 /**
  * Gives `work` an empty folder (mode 0700), and removes it whatever comes of that.
@@ -32,7 +34,7 @@ export async function withTemporaryFolder<T>(
     try {
       path = join(tmpdir(), `${prefix}${basename(made).slice(prefix.length + MAKING.length)}`);
       renameSync(made, path);
-      return await work(mkdtempSync(join(path, 'work-')));
+      return await work(mkdtempSync(join(path, WORK)));
     } finally {
       // What was writing when `work` ended may make one more file.
       rmSync(path, { recursive: true, force: true, maxRetries: 4 });
@@ -45,8 +47,7 @@ export async function withTemporaryFolder<T>(
 
 /** Only of this account, and never of a process that lives. What cannot be removed is no reason to end. */
 async function removeLeft(prefix: string): Promise<void> {
-  const left = readdirSync(tmpdir()).filter((name) => name.startsWith(prefix));
-  for (const name of left) {
+  for (const name of namesIn(tmpdir()).filter((each) => each.startsWith(prefix))) {
     const path = join(tmpdir(), name);
     try {
       if (isOurs(path, name.startsWith(`${prefix}${MAKING}`) ? MAKING_MS : 0)) await remove(path);
@@ -60,7 +61,19 @@ async function removeLeft(prefix: string): Promise<void> {
 function isOurs(path: string, olderThanMs: number): boolean {
   const found = lstatSync(path, { throwIfNoEntry: false });
   if (found?.isDirectory() !== true || found.uid !== process.geteuid?.()) return false;
-  return Date.now() - found.mtimeMs >= olderThanMs;
+  // A folder that somebody gave such a name holds something else.
+  const isMade = readdirSync(path).every((name) => name === LOCK_FILE || name.startsWith(WORK));
+  return isMade && Date.now() - found.mtimeMs >= olderThanMs;
+}
+
+/** None where it may not be listed, which is enough to make folders there. */
+function namesIn(folder: string): readonly string[] {
+  try {
+    return readdirSync(folder);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EACCES') return [];
+    throw error;
+  }
 }
 
 /** @throws TwofoldError conflict while its process lives */

@@ -22,7 +22,11 @@ const APPEND: Statement = {
     pg_current_xact_id_if_assigned() is not null as written`,
 };
 
-const COMMIT: Statement = { name: 'commit', text: `select 1 from ${COMMITTED}` };
+/** The same, with a record of its own that commits behind what is there. */
+const APPEND_AGAIN: Statement = {
+  name: 'append_again',
+  text: `select public.append($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13) as epoch from ${COMMITTED}`,
+};
 
 const ENTRY: Statement = {
   name: 'entry',
@@ -127,28 +131,35 @@ interface AppendRow {
 }
 
 const append = async (pool: GuardedPool, batch: AppendBatch): Promise<CommitOutcome> => {
-  const { rows } = await commitStatement<AppendRow>(pool, APPEND, [
+  const values = [
     batch.epoch,
     batch.lane,
     batch.first,
     bufferOf(batch.hmac),
     ...entryArrays(batch.entries),
-  ]);
+  ];
+  const { rows } = await commitStatement<AppendRow>(pool, APPEND, values);
   const outcome = commitOutcome(rows);
-  if ('epoch' in outcome && rows[0]?.written !== true) await commitBehind(pool);
-  return outcome;
+  if ('stale' in outcome || rows[0]?.written === true) return outcome;
+  return commitBehind(pool, values);
 };
 
 /**
  * Entries that were there already were seen, and that is no commit: a wait for the standbys that was ended (a
  * restart, `pg_terminate_backend`) leaves rows that one server alone has. What is committed behind them
- * is on a standby only with them.
+ * is on a standby only with them. It is the append once more, since it may be another server that takes it: one
+ * that has not got them writes them.
  * @throws OutcomeUnknown whatever it is that fails: the entries stand where they were seen
  */
-const commitBehind = async (pool: GuardedPool): Promise<void> => {
-  await commitStatement(pool, COMMIT).catch((error: unknown) => {
+const commitBehind = async (
+  pool: GuardedPool,
+  values: readonly unknown[],
+): Promise<CommitOutcome> => {
+  try {
+    return commitOutcome((await commitStatement<AppendRow>(pool, APPEND_AGAIN, values)).rows);
+  } catch (error) {
     throw error instanceof OutcomeUnknown ? error : new OutcomeUnknown(error);
-  });
+  }
 };
 
 const entryAt = async (pool: GuardedPool, lane: number, n: number): Promise<StoredEntry | null> => {

@@ -4,6 +4,9 @@ import { refuse } from './failures.ts';
 import type { GuardedPool } from './pool.ts';
 import { COMMITTED, commitStatement, committedRead, read } from './transaction.ts';
 
+/** Nobody has so many; whoever writes to the database could. */
+const MOST_SINKS = 256;
+
 const NEXT = {
   name: 'sink_next',
   text: `select s.next from ${COMMITTED} left join public.audit_sink s on s.name = $1`,
@@ -12,7 +15,7 @@ const NEXT = {
 const ALL = {
   name: 'sinks',
   text: `select name, next, extract(epoch from clock_timestamp() - changed_at) * 1000 as quiet
-    from public.audit_sink order by next, name`,
+    from public.audit_sink order by next, name limit ${String(MOST_SINKS)}`,
 };
 
 const BEGIN = `insert into public.audit_sink (name, next) values ($1, $2)
@@ -45,6 +48,10 @@ export const createSinkStore = (pool: GuardedPool): SinkPositions => ({
           : commitStatement(pool, ADVANCE, [sink, from, to])
       ).catch(refuse);
       return rows.length === 1;
+    },
+
+    stay: async (at) => {
+      await commitStatement(pool, ADVANCE, [sink, at, at]).catch(refuse);
     },
   }),
 });

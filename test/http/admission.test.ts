@@ -1,3 +1,5 @@
+import { EventEmitter } from 'node:events';
+
 import { describe, expect, it } from '@jest/globals';
 
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
@@ -16,14 +18,16 @@ function works() {
 }
 
 const LONG_MS = 60_000;
+/** A caller that stays. */
+const HERE = new EventEmitter() as EventEmitter & { readonly destroyed: boolean };
+HERE.setMaxListeners(0);
 
 describe('uses are worked on', () => {
   it('at once while there are places, and otherwise in order', async () => {
     const admission = new Admission({ atOnce: 2, stallMs: LONG_MS });
     const { began, work, end } = works();
-    const all = [0, 1, 2, 3, 4].map((index) => admission.run(work(index)));
+    const all = [0, 1, 2, 3, 4].map((index) => admission.run(HERE, work(index)));
     expect(began).toEqual([0, 1]);
-    expect(admission.waiting).toBe(3);
     end(1);
     await turn();
     expect(began).toEqual([0, 1, 2]);
@@ -31,7 +35,6 @@ describe('uses are worked on', () => {
     end(2);
     await turn();
     expect(began).toEqual([0, 1, 2, 3, 4]);
-    expect(admission.waiting).toBe(0);
     end(3);
     end(4);
     await Promise.all(all);
@@ -39,8 +42,8 @@ describe('uses are worked on', () => {
 
   it('whatever became of those before them', async () => {
     const admission = new Admission({ atOnce: 1, stallMs: LONG_MS });
-    const failing = admission.run(() => Promise.reject(new Error('no')));
-    const next = admission.run(() => Promise.resolve());
+    const failing = admission.run(HERE, () => Promise.reject(new Error('no')));
+    const next = admission.run(HERE, () => Promise.resolve());
     await expect(failing).rejects.toThrow('no');
     await next;
   });
@@ -50,7 +53,7 @@ describe('uses are worked on', () => {
     let [running, most] = [0, 0];
     await Promise.all(
       Array.from({ length: 500 }, () =>
-        admission.run(async () => {
+        admission.run(HERE, async () => {
           running += 1;
           most = Math.max(most, running);
           await turn();
@@ -58,11 +61,7 @@ describe('uses are worked on', () => {
         }),
       ),
     );
-    expect({ running, most, waiting: admission.waiting }).toEqual({
-      running: 0,
-      most: 3,
-      waiting: 0,
-    });
+    expect({ running, most }).toEqual({ running: 0, most: 3 });
   });
 });
 
@@ -70,10 +69,10 @@ describe('what takes longer than the rest', () => {
   it('gives its place on when none ends for a while, and not a second time when it ends', async () => {
     const admission = new Admission({ atOnce: 2, stallMs: 20 });
     const { began, work, end } = works();
-    const all = [0, 1, 2, 3].map((index) => admission.run(work(index)));
+    const all = [0, 1, 2, 3].map((index) => admission.run(HERE, work(index)));
     expect(began).toEqual([0, 1]);
     while (began.length < 4) await sleep(2);
-    all.push(...[4, 5].map((index) => admission.run(work(index))));
+    all.push(...[4, 5].map((index) => admission.run(HERE, work(index))));
     end(0);
     end(1);
     await turn();
@@ -91,7 +90,7 @@ describe('what takes longer than the rest', () => {
   it('keeps its place however long all take', async () => {
     const admission = new Admission({ atOnce: 2, stallMs: 40 });
     const { began, work, end } = works();
-    const all = [0, 1, 2, 3, 4, 5].map((index) => admission.run(work(index)));
+    const all = [0, 1, 2, 3, 4, 5].map((index) => admission.run(HERE, work(index)));
     for (const index of [1, 2]) {
       await sleep(25);
       end(index);
@@ -109,7 +108,7 @@ describe('what takes longer than the rest', () => {
   it('gives its place on once so many have come after it', async () => {
     const admission = new Admission({ atOnce: 2, stallMs: LONG_MS });
     const { began, work, end } = works();
-    const all = [0, 1, 2, 3, 4, 5, 6].map((index) => admission.run(work(index)));
+    const all = [0, 1, 2, 3, 4, 5, 6].map((index) => admission.run(HERE, work(index)));
     for (const index of [1, 2]) {
       end(index);
       await turn();
@@ -123,5 +122,68 @@ describe('what takes longer than the rest', () => {
     await turn();
     end(6);
     await Promise.all(all);
+  });
+
+  it('holds nobody up by ending after its place was given on', async () => {
+    const admission = new Admission({ atOnce: 2, stallMs: 40 });
+    const { began, work, end } = works();
+    const all = [0, 1, 2, 3, 4].map((index) => admission.run(HERE, work(index)));
+    while (began.length < 4) await sleep(2);
+    const since = performance.now();
+    // The ends of 0 and 1 bring no place back, so that 2 and 3 are found to hang as soon as without them.
+    await sleep(20);
+    end(0);
+    await sleep(15);
+    end(1);
+    while (began.length < 5) await sleep(2);
+    expect(performance.now() - since).toBeLessThan(70);
+    for (const index of [2, 3, 4]) end(index);
+    await Promise.all(all);
+  });
+});
+
+describe('who goes away', () => {
+  const caller = () => {
+    const connection = Object.assign(new EventEmitter(), { destroyed: false });
+    const leave = () => {
+      connection.destroyed = true;
+      connection.emit('close');
+    };
+    return { connection, leave };
+  };
+
+  it('while it waits leaves the line at once, and nothing is done for it', async () => {
+    const admission = new Admission({ atOnce: 1, stallMs: LONG_MS });
+    const { began, work, end } = works();
+    const first = admission.run(HERE, work(0));
+    const { connection, leave } = caller();
+    const gone = admission.run(connection, work(1));
+    const last = admission.run(HERE, work(2));
+    leave();
+    expect(await gone).toBe(false);
+    expect(await admission.run(connection, work(3))).toBe(false);
+    expect(connection.listenerCount('close')).toBe(0);
+    end(0);
+    expect(await first).toBe(true);
+    await turn();
+    expect(began).toEqual([0, 2]);
+    end(2);
+    expect(await last).toBe(true);
+  });
+
+  it('while it is worked for changes nothing, and no listener stays', async () => {
+    const admission = new Admission({ atOnce: 1, stallMs: LONG_MS });
+    const { began, work, end } = works();
+    const first = admission.run(HERE, work(0));
+    const { connection, leave } = caller();
+    const second = admission.run(connection, work(1));
+    end(0);
+    await first;
+    await turn();
+    expect(connection.listenerCount('close')).toBe(0);
+    leave();
+    end(1);
+    expect(await second).toBe(true);
+    expect(began).toEqual([0, 1]);
   });
 });

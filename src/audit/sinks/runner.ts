@@ -49,6 +49,11 @@ export class SinkRunner {
     return { next: this.#next, oldest: this.#oldest };
   }
 
+  /** Says that it is served, though its receiver takes nothing. */
+  async stay(): Promise<void> {
+    if (this.#next !== null) await this.#options.position.stay?.(this.#next);
+  }
+
   /**
    * Delivers some of the entries before `size`. Whether there are more. Call it one at a time.
    *
