@@ -33,6 +33,11 @@ export function chartRefusals(helm: Helm): void {
         [...soft, '--set', 'zones[1].name=two'],
         /zones dev: hsm\.softhsm makes a root of its own/u,
       ],
+      [
+        'SoftHSM beside a zone of another release',
+        [...soft, '--set', 'otherZones={two}'],
+        /zones dev: hsm\.softhsm makes a root of its own/u,
+      ],
       ['a zone twice', [...network, '--set', 'zones[1].name=zone-a'], /zone-a is listed twice/u],
       ['no zone', [...network, '--set', 'zones=null'], /at least one zone/u],
       [
@@ -98,6 +103,27 @@ export function chartRefusals(helm: Helm): void {
         'both a token label and a slot',
         [...network, '--set', 'zones[0].hsm.slot=1'],
         /either tokenLabel or slot/u,
+      ],
+      [
+        'a zone here and in another release',
+        [...network, '--set', 'otherZones={zone-b}'],
+        /otherZones: zone-b is listed twice/u,
+      ],
+      ['a zone of other releases twice', [...network, '--set', 'otherZones={x,x}'], /otherZones/u],
+      [
+        'a longer grace than the service takes',
+        [...network, '--set', 'zoneGraceMs=120001'],
+        /zoneGraceMs/u,
+      ],
+      [
+        'managers of CloudNativePG',
+        ['-f', example('cloudnativepg'), '--set', 'database.managers={https://p:8008}'],
+        /database\.managers/u,
+      ],
+      [
+        'a password in an address of the manager',
+        [...network, '--set', 'database.managers={https://u:p@patroni:8008}'],
+        /managers/u,
       ],
     ];
     it.each(refused)('refuses %s', (_what, argv, why) => {

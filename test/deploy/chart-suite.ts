@@ -14,6 +14,7 @@ import type { ConfigPart } from '../../src/config.ts';
 import { SETTINGS } from '../../src/config/schema.ts';
 import { makeCertificate } from '../config/certificate.ts';
 import { chartRefusals } from './chart-refusals.ts';
+import { chartZones } from './chart-zones.ts';
 import { execForm, only, parseDockerfile } from './dockerfile.ts';
 import { EXAMPLES, Helm, example } from './helm.ts';
 import { PROJECT } from './image.ts';
@@ -343,6 +344,7 @@ export function chartSuite(program: string): void {
   });
 
   chartRefusals(helm);
+  chartZones(helm);
 
   it('without values says what is missing', () => {
     expect(helm.template()).toMatchObject({
