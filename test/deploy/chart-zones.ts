@@ -73,4 +73,35 @@ export function chartZones(helm: Helm): void {
       }
     });
   });
+  describe('a zone that is held', () => {
+    const rolled = (...argv: string[]) =>
+      zonesOf(...network, ...argv).map(({ set }) => {
+        const strategy = set.spec?.updateStrategy;
+        const changed = (set.spec?.replicas ?? 0) - (strategy?.rollingUpdate?.partition ?? 0);
+        return [strategy?.type, Math.max(changed, 0)];
+      });
+
+    it('changes no pod, while the others change all', () => {
+      expect(rolled()).toEqual(Array(3).fill(['RollingUpdate', 2]));
+      expect(rolled('--set', 'zones[1].hold=true,zones[2].hold=true')).toEqual([
+        ['RollingUpdate', 2],
+        ['RollingUpdate', 0],
+        ['RollingUpdate', 0],
+      ]);
+    });
+
+    it('has a template that the holding itself does not change', () => {
+      const templates = (...argv: string[]) =>
+        zonesOf(...network, ...argv).map(({ set }) => set.spec?.template);
+      expect(templates('--set', 'zones[0].hold=true')).toEqual(templates());
+    });
+
+    it('and zones that would change at once are named after an upgrade', () => {
+      const notes = (...argv: string[]) => helm.notes(...network, ...argv);
+      expect(notes()).toMatch(/zone-a, zone-b, zone-c change at once/u);
+      const held = notes('--set', 'zones[1].hold=true,zones[2].hold=true');
+      expect(held).not.toMatch(/at once/u);
+      expect(held).toMatch(/zone-b, zone-c/u);
+    });
+  });
 }
