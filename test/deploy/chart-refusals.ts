@@ -125,7 +125,89 @@ export function chartRefusals(helm: Helm): void {
         [...network, '--set', 'database.managers={https://u:p@patroni:8008}'],
         /managers/u,
       ],
+      [
+        'a policy that cuts off the database',
+        [...network, '--set-json', 'networkPolicy.database=[]'],
+        /networkPolicy\.database/u,
+      ],
+      [
+        'a monitor that the policy keeps out',
+        [...network, '--set-json', 'networkPolicy.metrics=[]'],
+        /networkPolicy\.metrics/u,
+      ],
+      [
+        'labels of pods that Services select by',
+        [...network, '--set', 'podLabels.twofold/part=x'],
+        /twofold\/part/u,
+      ],
+      [
+        'labels of pods that everything selects by',
+        [...network, '--set', 'podLabels.app\\.kubernetes\\.io/name=x'],
+        /app\.kubernetes\.io\/name/u,
+      ],
+      [
+        'the annotation by which a changed configuration is taken up',
+        [...network, '--set', 'podAnnotations.checksum/configuration=x'],
+        /checksum\/configuration/u,
+      ],
+      [
+        'several zones on any node',
+        ['-f', example('cloudnativepg'), '--set', 'zones[1].name=zone-b'],
+        /zones zone-a: topologyZone is needed/u,
+      ],
+      [
+        'two zones on the same nodes',
+        [...network, '--set', 'zones[1].topologyZone=eu-1a'],
+        /zones zone-b: topologyZone eu-1a is another zone's too/u,
+      ],
+      [
+        'a port that CloudNativePG does not have',
+        ['-f', example('cloudnativepg'), '--set', 'database.port=5433'],
+        /database\.port/u,
+      ],
+      [
+        'a peer of two kinds',
+        [...network, '--set', 'networkPolicy.clients[0].podSelector.matchLabels.a=b'],
+        /networkPolicy/u,
+      ],
     ];
+    const taken: readonly (readonly [string, readonly string[]])[] = [
+      [
+        'a database that the further rules let through',
+        [
+          ...network,
+          '--set-json',
+          'networkPolicy.database=[]',
+          '--set-json',
+          'networkPolicy.egress=[{"ports":[{"protocol":"TCP","port":5432}]}]',
+        ],
+      ],
+      [
+        'no peers where there is no policy',
+        [
+          ...network,
+          '--set-json',
+          'networkPolicy.database=[]',
+          '--set-json',
+          'networkPolicy.metrics=[]',
+          '--set',
+          'networkPolicy.enabled=false',
+        ],
+      ],
+      ['labels of others', [...network, '--set', 'podLabels.team=x,podAnnotations.team=x']],
+      [
+        'a peer of pods in namespaces',
+        [
+          ...network,
+          '--set-json',
+          'networkPolicy.clients=[{"namespaceSelector":{},"podSelector":{}}]',
+        ],
+      ],
+    ];
+    it.each(taken)('takes %s', (_what, argv) => {
+      expect(helm.template(...argv)).toMatchObject({ ok: true });
+    });
+
     it.each(refused)('refuses %s', (_what, argv, why) => {
       const { ok, err } = helm.template(...argv);
       expect([ok, err]).toEqual([false, expect.stringMatching(why)]);
