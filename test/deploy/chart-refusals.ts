@@ -42,7 +42,7 @@ export function chartRefusals(helm: Helm): void {
       ['no zone', [...network, '--set', 'zones=null'], /at least one zone/u],
       [
         'more connections than the database has',
-        [...network, '--set', 'database.poolSize=11'],
+        [...network, '--set', 'database.poolSize=10'],
         /may take 132 connections/u,
       ],
       [
@@ -170,6 +170,21 @@ export function chartRefusals(helm: Helm): void {
         [...network, '--set', 'networkPolicy.clients[0].podSelector.matchLabels.a=b'],
         /networkPolicy/u,
       ],
+      [
+        'backups in a folder that nobody can write',
+        [...network, '--set', 'configuration.backup.folder=/backups'],
+        /configuration\.backup\.folder/u,
+      ],
+      [
+        'backups among the data',
+        [...network, '--set', 'configuration.backup.folder=/var/lib/twofold/data/backups'],
+        /configuration\.backup\.folder/u,
+      ],
+      [
+        'backups that lead out of their volume',
+        [...network, '--set', 'configuration.backup.folder=/var/lib/twofold/../backups'],
+        /configuration\.backup\.folder/u,
+      ],
     ];
     const taken: readonly (readonly [string, readonly string[]])[] = [
       [
@@ -193,6 +208,10 @@ export function chartRefusals(helm: Helm): void {
           '--set',
           'networkPolicy.enabled=false',
         ],
+      ],
+      [
+        'backups in the volume of the pod',
+        [...network, '--set', 'configuration.backup.folder=/var/lib/twofold/backups'],
       ],
       ['labels of others', [...network, '--set', 'podLabels.team=x,podAnnotations.team=x']],
       [

@@ -41,11 +41,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- mul 2 (include "twofold.replicas" .zone) .root.Values.processes $hsm.threads }}
 {{- end }}
 
-{{/* Connections of all pods when each has its pools full. */}}
+{{/* Connections of all pods when each has its pools full: beside its pool, a process has one that it is told of changes by. */}}
 {{- define "twofold.connections" -}}
 {{- $pods := 0 -}}
 {{- range .Values.zones }}{{ $pods = add $pods (include "twofold.replicas" .) }}{{ end -}}
-{{- mul $pods .Values.processes .Values.database.poolSize }}
+{{- mul $pods .Values.processes (add 1 .Values.database.poolSize) }}
 {{- end }}
 
 {{- define "twofold.database.cluster" -}}{{ include "twofold.name" . }}-database{{- end }}
