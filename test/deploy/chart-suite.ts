@@ -13,6 +13,8 @@ import { checkConfig } from '../../src/config.ts';
 import type { ConfigPart } from '../../src/config.ts';
 import { SETTINGS } from '../../src/config/schema.ts';
 import { makeCertificate } from '../config/certificate.ts';
+import { chartRefusals } from './chart-refusals.ts';
+import { chartZones } from './chart-zones.ts';
 import { execForm, only, parseDockerfile } from './dockerfile.ts';
 import { EXAMPLES, Helm, example } from './helm.ts';
 import { PROJECT } from './image.ts';
@@ -341,102 +343,8 @@ export function chartSuite(program: string): void {
     });
   });
 
-  describe('values that make no sense', () => {
-    const network = ['-f', example('network-hsm')];
-    const soft = ['-f', example('softhsm-development')];
-    const refused: readonly (readonly [string, readonly string[], RegExp])[] = [
-      [
-        'more sessions than the partition allows',
-        [...network, '--set', 'hsm.threads=5'],
-        /zone-a: 2 pods x 2 processes x 5 threads x 2 sessions are 40, and hsm\.sessionLimit is 32/u,
-      ],
-      [
-        'more pods than the partition allows',
-        [...network, '--set', 'zones[0].replicas=3'],
-        /zone-a: 3 pods x 2 processes x 4 threads x 2 sessions are 48/u,
-      ],
-      [
-        'no limit of sessions',
-        [...network, '--set', 'hsm.sessionLimit=0'],
-        /zone-a: hsm\.sessionLimit is needed/u,
-      ],
-      [
-        'two pods on one SoftHSM',
-        [...soft, '--set', 'zones[0].replicas=2'],
-        /replicas must be 1, not 2/u,
-      ],
-      ['a zone twice', [...network, '--set', 'zones[1].name=zone-a'], /zone-a is listed twice/u],
-      ['no zone', [...network, '--set', 'zones=null'], /at least one zone/u],
-      [
-        'more connections than the database has',
-        [...network, '--set', 'database.poolSize=11'],
-        /may take 132 connections/u,
-      ],
-      [
-        'too little time to end',
-        [...network, '--set', 'stop.graceSeconds=40'],
-        /graceSeconds is 40, and .* are 45/u,
-      ],
-      ['no issuer', [...network, '--set-json', 'configuration.issuers=[]'], /at least one issuer/u],
-      [
-        'a value of no meaning',
-        [...network, '--set', 'replicaCount=3'],
-        /additional properties 'replicaCount' not allowed/u,
-      ],
-      [
-        'a misspelt value of a zone',
-        [...network, '--set', 'zones[0].hsm.thread=3'],
-        /'thread' not allowed/u,
-      ],
-      [
-        'a setting that the chart makes',
-        [...network, '--set', 'configuration.http.port=1'],
-        /'http' not allowed/u,
-      ],
-      [
-        'our variables as the vendor’s',
-        [...network, '--set', 'hsm.environment.TWOFOLD_MODE=dev'],
-        /TWOFOLD_MODE/u,
-      ],
-      [
-        'the loader’s variables',
-        [...network, '--set', 'hsm.environment.LD_PRELOAD=/x'],
-        /LD_PRELOAD/u,
-      ],
-      [
-        'files over the service’s own',
-        [
-          ...network,
-          '--set',
-          'files[0].secretName=x',
-          '--set',
-          'files[0].mountPath=/etc/twofold/tls',
-        ],
-        /mountPath/u,
-      ],
-      [
-        'a private key among the issuers’',
-        [...network, '--set', 'issuerKeys.x\\.json.keys[0].d=AAAA'],
-        /issuerKeys/u,
-      ],
-      ['a number as text', [...network, '--set-string', 'processes=2'], /processes/u],
-      [
-        'a zone whose Service is another’s',
-        [...network, '--set', 'zones[0].name=b-pods'],
-        /zones: b-pods is the name of a Service/u,
-      ],
-      ['a zone of that name too', [...network, '--set', 'zones[0].name=admin'], /zones: admin is/u],
-      [
-        'both a token label and a slot',
-        [...network, '--set', 'zones[0].hsm.slot=1'],
-        /either tokenLabel or slot/u,
-      ],
-    ];
-    it.each(refused)('refuses %s', (_what, argv, why) => {
-      const { ok, err } = helm.template(...argv);
-      expect([ok, err]).toEqual([false, expect.stringMatching(why)]);
-    });
-  });
+  chartRefusals(helm);
+  chartZones(helm);
 
   it('without values says what is missing', () => {
     expect(helm.template()).toMatchObject({

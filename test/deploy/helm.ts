@@ -1,5 +1,7 @@
 /** Real Helm over the chart: found on the PATH or built before (`scripts/kube-tools`). */
 import { spawnSync } from 'node:child_process';
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PROJECT } from './image.ts';
 import { readManifests } from './manifests.ts';
@@ -37,7 +39,7 @@ export class Helm {
 
   /** As an API server of the tested release would get it. */
   template(...argv: string[]): Said {
-    return this.#run('template', 'demo', CHART, '-n', 'kms', '--kube-version', '1.37.2', ...argv);
+    return this.#template(CHART, ...argv);
   }
 
   /** @throws where Helm does not render */
@@ -45,6 +47,32 @@ export class Helm {
     const { ok, out, err } = this.template(...argv);
     if (!ok) throw new Error(err);
     return readManifests(out);
+  }
+
+  /**
+   * What is said after an installation. Helm says it only where a cluster is, so that a copy of the chart has it
+   * in an object.
+   *
+   * @throws where Helm does not render
+   */
+  notes(...argv: string[]): string {
+    const copy = mkdtempSync(join(tmpdir(), 'twofold-notes-'));
+    try {
+      cpSync(CHART, copy, { recursive: true });
+      const said = '{{ include (print .Template.BasePath "/NOTES.txt") . | toJson }}';
+      const object = `{ apiVersion: v1, kind: Notes, metadata: { name: x }, spec: { said: ${said} } }\n`;
+      writeFileSync(join(copy, 'templates/said.yaml'), object);
+      const { ok, out, err } = this.#template(copy, ...argv);
+      if (!ok) throw new Error(err);
+      const [notes] = readManifests(out).filter(({ kind }) => kind === 'Notes');
+      return (notes?.spec as { said: string }).said;
+    } finally {
+      rmSync(copy, { recursive: true, force: true });
+    }
+  }
+
+  #template(chart: string, ...argv: string[]): Said {
+    return this.#run('template', 'demo', chart, '-n', 'kms', '--kube-version', '1.37.2', ...argv);
   }
 
   #run(...argv: string[]): Said {

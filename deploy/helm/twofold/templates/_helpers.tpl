@@ -25,6 +25,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- mergeOverwrite (deepCopy .root.Values.hsm) (deepCopy (.zone.hsm | default dict)) | toYaml }}
 {{- end }}
 
+{{/* The names of the other zones on the same database, in JSON: this release's, then other releases'. */}}
+{{- define "twofold.others" -}}
+{{- $own := .zone.name -}}
+{{- $others := list -}}
+{{- range .root.Values.zones }}{{ if ne .name $own }}{{ $others = append $others .name }}{{ end }}{{ end -}}
+{{- with concat $others .root.Values.otherZones }}{{ toJson . }}{{ else }}[]{{ end }}
+{{- end }}
+
 {{- define "twofold.replicas" -}}{{ .replicas | default 1 | int }}{{- end }}
 
 {{/* Each HSM thread holds two sessions: one logged in for as long as it lives, one that operations use. */}}
@@ -33,11 +41,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- mul 2 (include "twofold.replicas" .zone) .root.Values.processes $hsm.threads }}
 {{- end }}
 
-{{/* Connections of all pods when each has its pools full. */}}
+{{/* Connections of all pods when each has its pools full: beside its pool, a process has one that it is told of changes by. */}}
 {{- define "twofold.connections" -}}
 {{- $pods := 0 -}}
 {{- range .Values.zones }}{{ $pods = add $pods (include "twofold.replicas" .) }}{{ end -}}
-{{- mul $pods .Values.processes .Values.database.poolSize }}
+{{- mul $pods .Values.processes (add 1 .Values.database.poolSize) }}
 {{- end }}
 
 {{- define "twofold.database.cluster" -}}{{ include "twofold.name" . }}-database{{- end }}
@@ -54,6 +62,19 @@ key: ca.crt
 {{/* postgresql://USER@HOST:PORT/NAME; the password comes from its file. (dict "root" $ "user" "…") */}}
 {{- define "twofold.database.url" -}}
 postgresql://{{ .user }}@{{ include "twofold.database.host" .root }}:{{ .root.Values.database.port }}/{{ .root.Values.database.name }}
+{{- end }}
+
+{{/* Ports of the database, of whatever is asked there, each as an entry of a NetworkPolicy. */}}
+{{- define "twofold.database.ports" -}}
+{{- $ports := list (.Values.database.port | int) -}}
+{{- range .Values.database.managers }}
+{{- $url := urlParse . -}}
+{{- $port := regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | int -}}
+{{- $ports = append $ports (ternary $port (ternary 443 80 (eq $url.scheme "https")) (gt $port 0)) -}}
+{{- end }}
+{{- range $ports | uniq }}
+- { protocol: TCP, port: {{ . }} }
+{{- end }}
 {{- end }}
 
 {{- define "twofold.podSecurity" -}}
