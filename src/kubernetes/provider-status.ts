@@ -4,6 +4,9 @@
  * The service is asked at most once in a period, by a whole round trip: its state, a wrap and an unwrap.
  * A failure that passes by itself is told only when it has lasted for the grace, so that a fail-over of
  * the database does not take every API server out of service; any other is told at once.
+ *
+ * It is told by failing the call. An API server takes any Status that is answered with the key_id it knows,
+ * whatever `healthz` says, for the right to write under it for 3 minutes more: it would never stop.
  */
 import { randomBytes } from 'node:crypto';
 
@@ -39,11 +42,6 @@ export interface Standing {
   readonly state: ProviderState;
   /** The key_id of the announced version. */
   readonly keyId: string;
-}
-
-export interface Told extends Standing {
-  /** `ok`, or what is wrong and what to do. */
-  readonly healthz: string;
 }
 
 /** What a person can do about it, by code; every other failure says what it is. */
@@ -93,26 +91,27 @@ export class ProviderStatus {
   }
 
   /**
-   * @throws TwofoldError what the service failed with, while nothing is known at all
+   * @throws TwofoldError what the service failed with: while nothing is known at all, or where that does not pass
+   *   by itself or has lasted longer than the grace
    */
-  async tell(): Promise<Told> {
+  async tell(): Promise<Standing> {
     await this.#fresh();
-    if (this.#standing === null) throw TwofoldError.from(this.#failure);
-    return { ...this.#standing, healthz: this.#healthz() };
+    if (this.#standing === null || this.#isUnwell()) throw TwofoldError.from(this.#failure);
+    return this.#standing;
   }
 
-  /** For Encrypt: as Status last told. @throws as `tell` */
+  /** For Encrypt: as the service last told. @throws TwofoldError what it failed with, while nothing is known at all */
   async standing(): Promise<Standing> {
     if (this.#standing === null) await this.#fresh();
     if (this.#standing === null) throw TwofoldError.from(this.#failure);
     return this.#standing;
   }
 
-  #healthz(): string {
-    if (this.#failure === null) return 'ok';
+  #isUnwell(): boolean {
+    if (this.#failure === null) return false;
     const passing = ERRORS[TwofoldError.from(this.#failure).code].retryable;
     const lasted = this.#options.now() - this.#goodAt;
-    return passing && lasted < this.#options.graceMs ? 'ok' : causeOf(this.#failure);
+    return !passing || lasted >= this.#options.graceMs;
   }
 
   async #fresh(): Promise<void> {
