@@ -14,7 +14,13 @@ import { SecretBytes } from '../crypto/secret.ts';
 import { ERRORS, TwofoldError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import { within } from './deadline.ts';
-import type { AnnouncedMemory, KeyService, ProviderState, ValueContext } from './ports.ts';
+import type {
+  Announced,
+  AnnouncedMemory,
+  KeyService,
+  ProviderState,
+  ValueContext,
+} from './ports.ts';
 import { keyIdOf } from './stored-value.ts';
 
 const PROBE_LENGTH = 32;
@@ -80,6 +86,10 @@ export class ProviderStatus {
   #askedAt = -Infinity;
   #failure: unknown = null;
   #asking: Promise<void> | null = null;
+  /** The version that the memory has for certain. */
+  #kept = 0;
+  /** A write that goes on, perhaps for longer than a call. */
+  #keeping: Promise<void> | null = null;
 
   constructor(options: StatusOptions) {
     this.#options = options;
@@ -126,10 +136,17 @@ export class ProviderStatus {
 
   async #ask(): Promise<void> {
     const { now, deadlineMs } = this.#options;
+    const until = performance.now() + deadlineMs;
     this.#askedAt = now();
     try {
-      const state = await within(deadlineMs, (signal) => this.#roundTrip(signal));
-      await this.#take(state);
+      const state = await within(deadlineMs, async (signal) => {
+        const told = await this.#roundTrip(signal);
+        await this.#check(told);
+        return told;
+      });
+      const { keyId, announced: keyVersion } = state;
+      await this.#keep({ keyId, announced: keyVersion }, until - performance.now());
+      this.#standing = { state, keyId: keyIdOf({ keyId, keyVersion }) };
       this.#failure = null;
       this.#goodAt = now();
     } catch (error) {
@@ -138,28 +155,50 @@ export class ProviderStatus {
   }
 
   /** What was announced stays: a key_id that was left never comes back. */
-  async #take(state: ProviderState): Promise<void> {
+  async #check(state: ProviderState): Promise<void> {
+    const before = this.#standing?.state ?? (await this.#remembered());
     const { memory } = this.#options;
-    const before = this.#standing?.state ?? (await memory?.last()) ?? null;
-    const kept = memory === null ? '' : ` ${memory.place} says so: remove it to begin anew.`;
+    const kept = memory === null ? '' : ` ${memory.place} says so`;
     if (before !== null && before.keyId !== state.keyId) {
       throw new TwofoldError(
         'invalid_value',
-        `The service answers for another key, ${state.keyId}: this provider began with ${before.keyId}.${kept}`,
+        `The service answers for another key, ${state.keyId}: this provider began with ${before.keyId}.` +
+          (kept === '' ? '' : `${kept}: where that is meant, remove it and start the agent anew.`),
       );
     }
     if (before !== null && before.announced > state.announced) {
       throw new TwofoldError(
         'log_rolled_back',
         `Version ${String(before.announced)} was announced, and the service says ${String(state.announced)}. ` +
-          `Its database was set back: restore it, or rotate the key until a later version than that is announced.${kept}`,
+          `Its database was set back: restore it, or rotate the key until a later version than that is announced.` +
+          (kept === '' ? '' : `${kept}.`),
       );
     }
-    const { keyId, announced: keyVersion } = state;
-    if (before === null || before.announced < keyVersion) {
-      await memory?.keep({ keyId, announced: keyVersion });
-    }
-    this.#standing = { state, keyId: keyIdOf({ keyId, keyVersion }) };
+  }
+
+  async #remembered(): Promise<Announced | null> {
+    const last = (await this.#options.memory?.last()) ?? null;
+    this.#kept = last?.announced ?? 0;
+    return last;
+  }
+
+  /**
+   * Waits for the write as long as the call may take, and not again for one that took longer: a disk that stalls
+   * or is full does not end the provider. Until it is kept each round trip tries again.
+   */
+  async #keep(latest: Announced, milliseconds: number): Promise<void> {
+    const { memory } = this.#options;
+    if (memory === null || this.#kept >= latest.announced || this.#keeping !== null) return;
+    const keeping = memory
+      .keep(latest)
+      .then((isKept) => {
+        if (isKept) this.#kept = latest.announced;
+      })
+      .finally(() => {
+        this.#keeping = null;
+      });
+    this.#keeping = keeping;
+    await within(milliseconds, () => keeping).catch(() => undefined);
   }
 
   async #roundTrip(signal: AbortSignal): Promise<ProviderState> {

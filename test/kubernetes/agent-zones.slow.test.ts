@@ -211,7 +211,12 @@ test('a provider ends once nothing in etcd is under its key, and begins anew wit
   expect((await ran(...again)).output).toContain('rotate the key first');
   await first.request('POST', `/v1/admin/keys/${KEY}/rotate`, {});
   expect((await ran(...again)).output).toContain('begins with version 3');
-  await eventually(async () => (await client.status()).healthz === 'ok', 20_000);
+  const isWell = () =>
+    client.status().then(
+      ({ healthz }) => healthz === 'ok',
+      () => false,
+    );
+  await eventually(isWell, 20_000);
   client.close();
 }, 90_000);
 
