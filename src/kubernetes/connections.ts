@@ -127,11 +127,14 @@ export class Connections {
     if (worst !== undefined) this.#end(worst[0]);
   }
 
-  /** Of those with unfinished requests: where none keeps them for long, the one that came last. */
+  /** Of those with unfinished requests: where none keeps them for long, the one that has most of them. */
   #endOneThatKeepsMany(): void {
     const [worst] = [...this.#open]
       .filter(([, { unfinished }]) => unfinished.size > 0)
-      .toSorted(([, a], [, b]) => stuck(b) - stuck(a) || b.since - a.since);
+      .toSorted(
+        ([, a], [, b]) =>
+          stuck(b) - stuck(a) || b.unfinished.size - a.unfinished.size || b.since - a.since,
+      );
     if (worst !== undefined) this.#end(worst[0]);
   }
 

@@ -151,7 +151,27 @@ export function parseEncryptionConfiguration(source: string): EncryptionConfigur
       ),
     };
   });
+  checkNames(entries);
   return { entries };
+}
+
+/** An API server does not start where a provider of v2 has the name of one before it, of v1 or v2, in whatever entry. */
+function checkNames(entries: readonly Entry[]): void {
+  const seen = new Map<string, readonly string[]>();
+  for (const { resources, providers } of entries) {
+    for (const each of providers) {
+      if (each.kind !== 'kms') continue;
+      const before = seen.get(each.name);
+      if (before !== undefined && each.apiVersion === 'v2') {
+        throw refuse(
+          `kms provider ${each.name}`,
+          `is there twice, for ${before.join(', ')} and for ${resources.join(', ')}, and an API server refuses ` +
+            'that: put the resources into one entry, or give each entry a provider of its own name',
+        );
+      }
+      seen.set(each.name, resources);
+    }
+  }
 }
 
 /** The entry that an API server goes by for a resource: the first that names it. */
@@ -175,6 +195,8 @@ export interface Wanted {
   readonly before: string | null;
   /** The new provider only reads as yet: for the first step where there are several API servers. */
   readonly readOnly: boolean;
+  /** The former providers of the entry go: for the last step, when nothing is under them any more. */
+  readonly only?: boolean;
 }
 
 /** What was there before, its keys included: so that the result is a file like it, for the same eyes. */
@@ -200,7 +222,10 @@ function standingEntry(before: string, resources: readonly string[]) {
   );
   const [at = -1, ...others] = places;
   if (others.length > 0)
-    throw refuse(resources.join(', '), 'are in several entries: do one at a time');
+    throw refuse(
+      resources.join(', '),
+      'are in several entries: put them into one, or give each a provider of its own name',
+    );
   const { resources: named = [] } = configuration.entries[at] ?? {};
   const isNamed = named.some((each) => resources.includes(each));
   if (isNamed && named.toSorted().join() !== resources.toSorted().join()) {
@@ -213,6 +238,7 @@ function standingEntry(before: string, resources: readonly string[]) {
  * A configuration with this provider first (or second, `readOnly`) for the resources, and the former
  * providers behind it; `identity` where there is no former one, for values that are in the clear. Where a
  * wildcard has the resources, they get an entry of their own before it: the first that has a resource counts.
+ * With `only` it is alone in the entry, in which it has to stand first; other entries stay.
  *
  * @throws TwofoldError invalid_value as `parseEncryptionConfiguration` and `standingEntry`
  */
@@ -224,9 +250,14 @@ export function writeEncryptionConfiguration(wanted: Wanted): string {
   const { at, isNamed } =
     before === null ? { at: -1, isNamed: false } : standingEntry(before, resources);
   const former = before === null ? [] : rawEntries(before);
-  const behind = withoutSame(former[at]?.providers ?? [{ identity: {} }], name);
+  const standing = former[at]?.providers ?? [{ identity: {} }];
+  const behind = withoutSame(standing, name);
+  if (wanted.only === true && (!isNamed || standing[0] === behind[0])) {
+    throw refuse(resources.join(', '), `is not written by ${name} there: no provider goes yet`);
+  }
   const [first, ...rest] = behind;
-  const providers = readOnly ? [first, ours, ...rest] : [ours, ...behind];
+  const providers =
+    wanted.only === true ? [ours] : readOnly ? [first, ours, ...rest] : [ours, ...behind];
   const entry = { resources: [...resources], providers };
   const place = at < 0 ? former.length : at;
   const entries = former.toSpliced(place, isNamed ? 1 : 0, entry);

@@ -42,8 +42,11 @@ export interface AnnouncedMemory {
   readonly place: string;
   /** The latest; null: none. @throws TwofoldError where that cannot be told */
   last(): Promise<Announced | null>;
-  /** Before anybody is told of it. Never rejects. */
-  keep(announced: Announced): Promise<void>;
+  /**
+   * Before anybody is told of it; one at a time. Never rejects.
+   * @returns whether it is kept: else it is called again
+   */
+  keep(announced: Announced): Promise<boolean>;
 }
 
 /** What every value is bound to, as the wrap's encryption context. */

@@ -4,6 +4,9 @@
  * The service is asked at most once in a period, by a whole round trip: its state, a wrap and an unwrap.
  * A failure that passes by itself is told only when it has lasted for the grace, so that a fail-over of
  * the database does not take every API server out of service; any other is told at once.
+ *
+ * It is told by failing the call. An API server takes any Status that is answered with the key_id it knows,
+ * whatever `healthz` says, for the right to write under it for 3 minutes more: it would never stop.
  */
 import { randomBytes } from 'node:crypto';
 
@@ -11,7 +14,13 @@ import { SecretBytes } from '../crypto/secret.ts';
 import { ERRORS, TwofoldError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import { within } from './deadline.ts';
-import type { AnnouncedMemory, KeyService, ProviderState, ValueContext } from './ports.ts';
+import type {
+  Announced,
+  AnnouncedMemory,
+  KeyService,
+  ProviderState,
+  ValueContext,
+} from './ports.ts';
 import { keyIdOf } from './stored-value.ts';
 
 const PROBE_LENGTH = 32;
@@ -39,11 +48,6 @@ export interface Standing {
   readonly state: ProviderState;
   /** The key_id of the announced version. */
   readonly keyId: string;
-}
-
-export interface Told extends Standing {
-  /** `ok`, or what is wrong and what to do. */
-  readonly healthz: string;
 }
 
 /** What a person can do about it, by code; every other failure says what it is. */
@@ -82,6 +86,10 @@ export class ProviderStatus {
   #askedAt = -Infinity;
   #failure: unknown = null;
   #asking: Promise<void> | null = null;
+  /** The version that the memory has for certain. */
+  #kept = 0;
+  /** A write that goes on, perhaps for longer than a call. */
+  #keeping: Promise<void> | null = null;
 
   constructor(options: StatusOptions) {
     this.#options = options;
@@ -93,26 +101,27 @@ export class ProviderStatus {
   }
 
   /**
-   * @throws TwofoldError what the service failed with, while nothing is known at all
+   * @throws TwofoldError what the service failed with: while nothing is known at all, or where that does not pass
+   *   by itself or has lasted longer than the grace
    */
-  async tell(): Promise<Told> {
+  async tell(): Promise<Standing> {
     await this.#fresh();
-    if (this.#standing === null) throw TwofoldError.from(this.#failure);
-    return { ...this.#standing, healthz: this.#healthz() };
+    if (this.#standing === null || this.#isUnwell()) throw TwofoldError.from(this.#failure);
+    return this.#standing;
   }
 
-  /** For Encrypt: as Status last told. @throws as `tell` */
+  /** For Encrypt: as the service last told. @throws TwofoldError what it failed with, while nothing is known at all */
   async standing(): Promise<Standing> {
     if (this.#standing === null) await this.#fresh();
     if (this.#standing === null) throw TwofoldError.from(this.#failure);
     return this.#standing;
   }
 
-  #healthz(): string {
-    if (this.#failure === null) return 'ok';
+  #isUnwell(): boolean {
+    if (this.#failure === null) return false;
     const passing = ERRORS[TwofoldError.from(this.#failure).code].retryable;
     const lasted = this.#options.now() - this.#goodAt;
-    return passing && lasted < this.#options.graceMs ? 'ok' : causeOf(this.#failure);
+    return !passing || lasted >= this.#options.graceMs;
   }
 
   async #fresh(): Promise<void> {
@@ -127,10 +136,17 @@ export class ProviderStatus {
 
   async #ask(): Promise<void> {
     const { now, deadlineMs } = this.#options;
+    const until = performance.now() + deadlineMs;
     this.#askedAt = now();
     try {
-      const state = await within(deadlineMs, (signal) => this.#roundTrip(signal));
-      await this.#take(state);
+      const state = await within(deadlineMs, async (signal) => {
+        const told = await this.#roundTrip(signal);
+        await this.#check(told);
+        return told;
+      });
+      const { keyId, announced: keyVersion } = state;
+      await this.#keep({ keyId, announced: keyVersion }, until - performance.now());
+      this.#standing = { state, keyId: keyIdOf({ keyId, keyVersion }) };
       this.#failure = null;
       this.#goodAt = now();
     } catch (error) {
@@ -139,28 +155,50 @@ export class ProviderStatus {
   }
 
   /** What was announced stays: a key_id that was left never comes back. */
-  async #take(state: ProviderState): Promise<void> {
+  async #check(state: ProviderState): Promise<void> {
+    const before = this.#standing?.state ?? (await this.#remembered());
     const { memory } = this.#options;
-    const before = this.#standing?.state ?? (await memory?.last()) ?? null;
-    const kept = memory === null ? '' : ` ${memory.place} says so: remove it to begin anew.`;
+    const kept = memory === null ? '' : ` ${memory.place} says so`;
     if (before !== null && before.keyId !== state.keyId) {
       throw new TwofoldError(
         'invalid_value',
-        `The service answers for another key, ${state.keyId}: this provider began with ${before.keyId}.${kept}`,
+        `The service answers for another key, ${state.keyId}: this provider began with ${before.keyId}.` +
+          (kept === '' ? '' : `${kept}: where that is meant, remove it and start the agent anew.`),
       );
     }
     if (before !== null && before.announced > state.announced) {
       throw new TwofoldError(
         'log_rolled_back',
         `Version ${String(before.announced)} was announced, and the service says ${String(state.announced)}. ` +
-          `Its database was set back: restore it, or rotate the key until a later version than that is announced.${kept}`,
+          `Its database was set back: restore it, or rotate the key until a later version than that is announced.` +
+          (kept === '' ? '' : `${kept}.`),
       );
     }
-    const { keyId, announced: keyVersion } = state;
-    if (before === null || before.announced < keyVersion) {
-      await memory?.keep({ keyId, announced: keyVersion });
-    }
-    this.#standing = { state, keyId: keyIdOf({ keyId, keyVersion }) };
+  }
+
+  async #remembered(): Promise<Announced | null> {
+    const last = (await this.#options.memory?.last()) ?? null;
+    this.#kept = last?.announced ?? 0;
+    return last;
+  }
+
+  /**
+   * Waits for the write as long as the call may take, and not again for one that took longer: a disk that stalls
+   * or is full does not end the provider. Until it is kept each round trip tries again.
+   */
+  async #keep(latest: Announced, milliseconds: number): Promise<void> {
+    const { memory } = this.#options;
+    if (memory === null || this.#kept >= latest.announced || this.#keeping !== null) return;
+    const keeping = memory
+      .keep(latest)
+      .then((isKept) => {
+        if (isKept) this.#kept = latest.announced;
+      })
+      .finally(() => {
+        this.#keeping = null;
+      });
+    this.#keeping = keeping;
+    await within(milliseconds, () => keeping).catch(() => undefined);
   }
 
   async #roundTrip(signal: AbortSignal): Promise<ProviderState> {

@@ -13,6 +13,7 @@ import type { ConnectionTimes } from './connections.ts';
 import type { KeyManagement, Patience } from './key-management.ts';
 import { KEY_MANAGEMENT_SERVICE } from './protocol.ts';
 import type { KeyManagementHandlers } from './protocol.ts';
+import { causeOf } from './provider-status.ts';
 import { serveSocket } from './socket.ts';
 import type { ServedSocket, SocketOptions } from './socket.ts';
 
@@ -54,10 +55,12 @@ const patienceOf = (call: ServerUnaryCall<unknown, unknown>): Patience => {
   return { milliseconds: Number.isFinite(at) ? at - Date.now() : Infinity };
 };
 
-/** What may leave: the code, and the detail where the table lets it. */
-const errorOf = ({ code, detail }: TwofoldError) => {
+/** What may leave: the code, and the detail where the table lets it; of Status what to do as well. */
+const errorOf = (failure: TwofoldError, method: Method) => {
+  const { code, detail } = failure;
   const { grpc, exposesDetail, title } = ERRORS[code];
-  return { code: GRPC[grpc], details: `${code}: ${exposesDetail ? (detail ?? title) : title}` };
+  const said = `${code}: ${exposesDetail ? (detail ?? title) : title}`;
+  return { code: GRPC[grpc], details: method === 'Status' ? causeOf(failure) : said };
 };
 
 export class KmsServer {
@@ -177,7 +180,7 @@ export class KmsServer {
       const failure = TwofoldError.from(error);
       code = ERRORS[failure.code].grpc;
       if (code === 'INTERNAL') this.#options.onTrouble(error);
-      answer(errorOf(failure));
+      answer(errorOf(failure, method));
     } finally {
       this.#calls -= 1;
       this.#options.observe({ method, code, milliseconds: performance.now() - began });

@@ -18,7 +18,7 @@ const USAGE = `usage: twofold kms-plugin COMMAND …
   register --key NAME --cluster ID [--provider twofold] OPERATOR       makes the provider known to its key
   unregister (--snapshot FILE | --dump FILE) --key NAME --cluster ID OPERATOR
                                                                        ends it, once nothing in etcd is under its key
-  config --socket PATH [--provider twofold] [--resource secrets …] [--before FILE] [--read-only]
+  config --socket PATH [--provider twofold] [--resource secrets …] [--before FILE] [--read-only | --only]
                                                                        an EncryptionConfiguration
   verify-rotation (--snapshot FILE | --dump FILE) [--key-id ID]        which keys the values of etcd are under
     [--retire --key NAME --cluster ID OPERATOR]

@@ -196,6 +196,13 @@ describe('deploy/kubernetes/README.md', () => {
     const known = SETTINGS.map(({ env }) => env);
     for (const name of variables) expect(known).toContain(name);
   });
+
+  it('has a drop-in that never gives up, as the unit that it is over does', () => {
+    const service = readFileSync(join(PROJECT, 'deploy/twofold.service'), 'utf8');
+    expect(service).toMatch(/^StartLimitIntervalSec=10min$/mu);
+    const [, unit] = /^\[Unit\]\n([^[]*)\[Service\]\nRuntimeDirectory=/mu.exec(page) ?? [];
+    expect(unit).toMatch(/^StartLimitIntervalSec=0$/mu);
+  });
 });
 
 describe('policies', () => {

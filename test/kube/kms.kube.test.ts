@@ -122,7 +122,7 @@ const suite = (programs: KubeTools, form: Form) => {
     expect(keyIdOf(await raw('after'))).toBe(newest);
   }, 240_000);
 
-  it('is read and written while the provider is away for a moment, and the server says what is wrong', async () => {
+  it('is read and written when the provider has just gone, is not ready within a minute, and is again once it is back', async () => {
     await provider.kill();
     expect(await kube.secret('one')).toBe(`${SECRET}: one`);
     expect(await kube.putSecret('while-away', SECRET)).toMatchObject({ status: 201 });

@@ -216,8 +216,9 @@ describe('who the agent is', () => {
     expect((await client.status()).healthz).toBe('ok');
     expired = true;
     form.expire();
-    const { healthz } = await client.status();
-    expect(healthz).toMatch(/^token_expired: .*Renew the agent's token\./u);
+    const { code, details } = await failureOf(client.status());
+    expect(code).toBe(UNAUTHENTICATED);
+    expect(details).toMatch(/^token_expired: .*Renew the agent's token\./u);
     expect((await failureOf(client.encrypt(randomBytes(32)))).code).toBe(UNAUTHENTICATED);
     writeFileSync(token, await form.service.token('admin'), { mode: 0o600 });
     await agent.reload();

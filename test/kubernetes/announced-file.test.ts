@@ -1,5 +1,13 @@
 /** What an agent announced outlives it: a service that was set back is refused by the one that follows. */
-import { chmodSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, expect, test } from '@jest/globals';
@@ -117,15 +125,26 @@ test.each<[string, () => void]>([
   await expect(during(healthOf)).rejects.toMatchObject({ code: 'invalid_value' });
 });
 
-test('where it cannot be written the log says so, and the provider serves', async () => {
+test('where it cannot be written the log says so once, the provider serves, and it is written when it can be', async () => {
   const said: string[] = [];
-  const error = (_about: object, message: string) => void said.push(message);
+  const say = (_about: object, message: string) => void said.push(message);
+  const log = { ...SILENT_LOG, error: say as () => undefined };
   const place = path;
   path = join(form.folder, 'nowhere', 'announced.json');
   try {
-    expect(
-      await during(healthOf, { log: { ...SILENT_LOG, error: error as () => undefined } }),
-    ).toBe('ok');
+    await during(
+      async (plugin) => {
+        for (let n = 0; n < 3; n += 1) {
+          expect(await healthOf(plugin)).toBe('ok');
+          form.expire();
+        }
+        expect([said.length, existsSync(path)]).toEqual([1, false]);
+        mkdirSync(join(form.folder, 'nowhere'));
+        expect(await healthOf(plugin)).toBe('ok');
+        expect(held().announced).toBeGreaterThan(0);
+      },
+      { log },
+    );
   } finally {
     path = place;
   }

@@ -4,7 +4,8 @@
  * Rules from k8s.io/apiserver `envelope/kmsv2`, and from watching a real one: Encrypt once at start and
  * once per new key_id, with 32 bytes; Decrypt once per distinct (ciphertext, key_id, annotations) that
  * is not in its cache, without a single flight; 3 s a call; no retry. An answer that breaks a limit counts as
- * a failed one.
+ * a failed one. Any Status that is answered with the known key_id lets it write for 3 minutes more, whatever its
+ * `healthz` says: that decides about readiness alone.
  */
 import {
   createCipheriv,
@@ -151,14 +152,17 @@ export class ApiServer {
   readonly #etcd: Etcd;
   readonly #cache = new Map<string, Uint8Array>();
   readonly counts: Counts = { status: 0, encrypt: 0, decrypt: 0 };
+  readonly #now: () => number;
   #source: Source | null = null;
-  #goodStatusAt = -Infinity;
+  #writesUntil = -Infinity;
   /** What /readyz/kms-providers would say; null: ok. */
   health: string | null = 'not asked yet';
 
-  constructor(socket: string, etcd: Etcd) {
+  /** @param now monotonic, ms */
+  constructor(socket: string, etcd: Etcd, now = () => performance.now()) {
     this.plugin = new PluginClient(socket);
     this.#etcd = etcd;
+    this.#now = now;
   }
 
   /** Status, and a new source where the key_id is another; never throws, like the poll. */
@@ -166,11 +170,12 @@ export class ApiServer {
     try {
       this.counts.status += 1;
       const { version, healthz, keyId } = await this.plugin.status();
-      if (version !== 'v2') throw new Error(`version ${version}`);
-      if (healthz !== 'ok') throw new Error(healthz);
       if (keyId === '') throw new Error('no key_id');
+      const writesUntil = this.#now() + MAX_WRITE_AGE_MS;
       if (this.#source?.encrypted.keyId !== keyId) await this.#rotate(keyId);
-      this.#goodStatusAt = performance.now();
+      this.#writesUntil = writesUntil;
+      if (healthz !== 'ok') throw new Error(healthz);
+      if (version !== 'v2') throw new Error(`version ${version}`);
       this.health = null;
     } catch (error) {
       this.health = error instanceof Error ? error.message : String(error);
@@ -185,6 +190,11 @@ export class ApiServer {
     checkEncrypted(encrypted);
     this.#source = { seed, encrypted };
     this.#cache.set(cacheName(encrypted), seed);
+  }
+
+  /** Whether it may write. */
+  get writes(): boolean {
+    return this.#source !== null && this.#now() <= this.#writesUntil;
   }
 
   /** Starts: ready once Status is well and everything in etcd can be read. */
@@ -203,8 +213,7 @@ export class ApiServer {
   put(name: string, secret: Uint8Array): void {
     const source = this.#source;
     if (source === null) throw new Error('not started');
-    if (performance.now() - this.#goodStatusAt > MAX_WRITE_AGE_MS)
-      throw new Error('writes stopped');
+    if (!this.writes) throw new Error('writes stopped');
     const info = randomBytes(32);
     const nonce = randomBytes(12);
     const cipher = createCipheriv('aes-256-gcm', keyOf(source.seed, info), nonce);

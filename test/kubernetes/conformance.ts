@@ -66,8 +66,8 @@ export function providesForApiServers(
     const etcd: Etcd = new Map<string, StoredObject>();
     const servers: ApiServer[] = [];
 
-    const startServer = async (): Promise<ApiServer> => {
-      const server = new ApiServer(form.socket, etcd);
+    const startServer = async (now?: () => number): Promise<ApiServer> => {
+      const server = new ApiServer(form.socket, etcd, now);
       servers.push(server);
       await server.start();
       return server;
@@ -282,17 +282,28 @@ export function providesForApiServers(
       }, 60_000);
     });
 
-    test('a suspended key serves nothing, and Status says what to do', async () => {
+    test('a suspended key serves nothing, Status says what to do, and writes stop', async () => {
+      let past = 0;
+      const server = await startServer(() => performance.now() + past);
       const value = await plugin.encrypt(randomBytes(32));
       await form.suspend();
       form.expire();
       expect(await codeOf(plugin.decrypt(value))).toBe(FAILED_PRECONDITION);
       expect(await codeOf(plugin.encrypt(randomBytes(32)))).toBe(FAILED_PRECONDITION);
-      const { healthz } = await plugin.status();
-      expect(healthz).toMatch(/^version_not_usable: .*Resume the key/su);
+      const details = expect.stringMatching(/^version_not_usable: .*Resume the key/su) as unknown;
+      const refusal = { code: FAILED_PRECONDITION, details };
+      await expect(plugin.status()).rejects.toMatchObject(refusal);
+      for (let minute = 0; minute < 4; minute += 1) {
+        expect(server.writes).toBe(minute < 3);
+        past += 60_001;
+        form.expire();
+        await server.poll();
+      }
+      expect(server.health).toContain('version_not_usable');
       await form.resume();
       form.expire();
-      expect((await plugin.status()).healthz).toBe('ok');
+      await server.poll();
+      expect([server.health, server.writes]).toEqual([null, true]);
     });
   });
 }

@@ -115,6 +115,67 @@ describe('a written configuration, where an entry has more than the resource', (
   });
 });
 
+/** As an API server has it: names of v2 are unique over all entries. */
+describe('a name that would be there twice', () => {
+  const kms = (name: string, version = 'v2') =>
+    `      - kms: {apiVersion: ${version}, name: ${name}, endpoint: 'unix:///${name}'}\n`;
+  const entry = (resource: string, ...providers: string[]) =>
+    `  - resources: ['${resource}']\n    providers:\n${providers.join('')}`;
+  const file = (...entries: string[]) =>
+    `apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n${entries.join('')}`;
+  const twice = /kms provider \w+ is there twice/u;
+
+  it('is refused over a wildcard with another plugin, which the new entry would read by as well', () => {
+    const before = file(entry('*.*', kms('other')));
+    expect(() => writeEncryptionConfiguration({ ...wanted, before })).toThrow(twice);
+  });
+
+  it('is refused where a second entry would get the provider', () => {
+    const both = `${AESCBC}${entry('configmaps', '      - identity: {}\n')}`;
+    const before = writeEncryptionConfiguration({ ...wanted, before: both });
+    const resources = ['configmaps'];
+    expect(() => writeEncryptionConfiguration({ ...wanted, before, resources })).toThrow(twice);
+    const named = { ...wanted, before, resources, name: 'second', socket: '/run/second.sock' };
+    expect(kinds(writeEncryptionConfiguration(named))).toHaveLength(2);
+  });
+
+  it.each<[string, string, boolean]>([
+    ['in one entry', file(entry('secrets', kms('a'), kms('a'))), true],
+    ['in two', file(entry('secrets', kms('a')), entry('configmaps', kms('a'))), true],
+    ['of v1 before v2', file(entry('secrets', kms('a', 'v1'), kms('a'))), true],
+    ['of v2 before v1', file(entry('secrets', kms('a'), kms('a', 'v1'))), false],
+    ['of v1 alone', file(entry('secrets', kms('a', 'v1'), kms('a', 'v1'))), false],
+  ])('is read as an API server reads it, %s', (_where, text, refused) => {
+    const read = () => parseEncryptionConfiguration(text);
+    if (refused) expect(read).toThrow(twice);
+    else expect(read().entries).toHaveLength(1);
+  });
+});
+
+describe('the last step', () => {
+  const others = `${AESCBC}  - resources: [configmaps]\n    providers: [identity: {}]\n`;
+  const step = (before: string, only = false) =>
+    writeEncryptionConfiguration({ ...wanted, before, only });
+
+  it('takes the former providers out of that entry alone', () => {
+    const last = step(step(others), true);
+    expect(kinds(last)).toEqual([
+      ['secrets', 'kms'],
+      ['configmaps', 'identity'],
+    ]);
+    expect(last).not.toContain(SECRET);
+    expect(step(last, true)).toBe(last);
+  });
+
+  it('is not made before the provider writes', () => {
+    const reading = writeEncryptionConfiguration({ ...wanted, before: others, readOnly: true });
+    const wildcard = AESCBC.replace('[secrets]', "['*.*']");
+    for (const before of [others, reading, wildcard]) {
+      expect(() => step(before, true)).toThrow(/no provider goes yet/u);
+    }
+  });
+});
+
 describe('a configuration that is read', () => {
   it.each<[string, string]>([
     ['nothing', ''],
@@ -221,6 +282,7 @@ describe('kms-plugin config', () => {
     [['--socket', 'kms.sock']],
     [['--socket', '/a', '--provider', 'a:b']],
     [['--socket', '/a', '--resource', 'Secrets']],
+    [['--socket', '/a', '--only']],
   ])('refuses %j', async (argv) => {
     await expect(run(...argv)).rejects.toMatchObject({ code: 'invalid_value' });
   });

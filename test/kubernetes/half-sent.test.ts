@@ -143,6 +143,14 @@ test('an API server is never ended for what others do not finish', async () => {
   expect(calls).toBe(1_200);
 });
 
+test('where nobody waits for long yet, the connection goes that has most under way, not the last to come', async () => {
+  const most = [await flood(128), await flood(127)];
+  const last = await flood(2);
+  await eventually(() => Promise.resolve(server.connections === 2));
+  const ended = [...most, last].map(({ session }) => session.destroyed);
+  expect(ended).toEqual([true, false, false]);
+});
+
 test('one that sends its requests slowly, but whole, is answered', async () => {
   const { streams } = await flood(20);
   await sleep(300);

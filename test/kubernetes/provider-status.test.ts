@@ -5,7 +5,13 @@ import { SecretBytes } from '../../src/crypto/secret.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import type { ErrorCode } from '../../src/errors.ts';
 import { KeyManagement } from '../../src/kubernetes/key-management.ts';
-import type { KeyService, ProviderState } from '../../src/kubernetes/ports.ts';
+import type {
+  Announced,
+  AnnouncedMemory,
+  KeyService,
+  ProviderState,
+} from '../../src/kubernetes/ports.ts';
+import { causeOf } from '../../src/kubernetes/provider-status.ts';
 
 const KEY = '00112233-4455-6677-8899-aabbccddeeff';
 const OTHER = '10112233-4455-6677-8899-aabbccddeeff';
@@ -41,12 +47,18 @@ const service: KeyService = {
     return Promise.resolve({ plaintext, origin: 'service' });
   },
 };
-const managed = (changed: Partial<KeyService> = {}, deadlineMs = 2_500) =>
+const managed = (
+  changed: Partial<KeyService> = {},
+  deadlineMs = 2_500,
+  memory: AnnouncedMemory | null = null,
+) =>
   new KeyManagement({
+    memory,
     ...{ service: { ...service, ...changed }, provider: 'twofold', cluster: 'c1', key: 'secrets' },
     ...{ deadlineMs, now: () => now },
   });
-const healthOf = async (of: KeyManagement) => (await of.status()).healthz;
+/** `ok`, or the words that the call fails with. */
+const healthOf = (of: KeyManagement) => of.status().then(({ healthz }) => healthz, causeOf);
 
 beforeEach(() => {
   [now, asked, failure, announced, keyId, lies] = [0, 0, null, 1, KEY, false];
@@ -85,12 +97,10 @@ describe('what is told of a failure', () => {
     await management.status();
     failure = 'hsm_unavailable';
     now = 10_000;
-    const { keyId: before } = await management.status();
     for (now = 12_000; now < 30_000; now += 2_000) expect(await healthOf(management)).toBe('ok');
     now = 30_000;
-    const told = await management.status();
-    expect(told.healthz).toMatch(/^hsm_unavailable: .*twofold doctor/u);
-    expect(told.keyId).toBe(before);
+    await expect(management.status()).rejects.toMatchObject({ code: 'hsm_unavailable' });
+    expect(await healthOf(management)).toMatch(/^hsm_unavailable: .*twofold doctor/u);
     failure = null;
     now = 32_000;
     expect(await healthOf(management)).toBe('ok');
@@ -129,7 +139,7 @@ describe('what is told of a failure', () => {
 });
 
 describe('what was announced', () => {
-  const turn = async (management: KeyManagement) => {
+  const turn = (management: KeyManagement) => {
     now += 10_000;
     return management.status();
   };
@@ -146,9 +156,8 @@ describe('what was announced', () => {
     announced = 3;
     const { keyId: before } = await management.status();
     announced = 2;
-    const told = await turn(management);
-    expect(told.keyId).toBe(before);
-    expect(told.healthz).toMatch(/^log_rolled_back: Version 3 was announced/u);
+    const message = expect.stringMatching(/^Version 3 was announced/u) as unknown;
+    await expect(turn(management)).rejects.toMatchObject({ code: 'log_rolled_back', message });
     const sealed = management.encrypt(
       { plaintext: new Uint8Array(32), uid: 'u' },
       { milliseconds: Infinity },
@@ -159,9 +168,81 @@ describe('what was announced', () => {
 
   test('nor for a version of another key', async () => {
     const management = managed();
-    const { keyId: before } = await management.status();
+    await management.status();
     keyId = OTHER;
-    const told = await turn(management);
-    expect([told.keyId, told.healthz]).toEqual([before, expect.stringMatching(/another key/u)]);
+    const message = expect.stringMatching(/another key/u) as unknown;
+    await expect(turn(management)).rejects.toMatchObject({ code: 'invalid_value', message });
+  });
+});
+
+describe('what is kept of it over a restart', () => {
+  const memoryOf = (
+    keep: (latest: Announced) => Promise<boolean>,
+    last: Announced | null = null,
+  ) => {
+    const tries: number[] = [];
+    const memory: AnnouncedMemory = {
+      place: '/state/announced.json',
+      last: () => Promise.resolve(last),
+      keep: (latest) => {
+        tries.push(latest.announced);
+        return keep(latest);
+      },
+    };
+    return { memory, tries };
+  };
+  const after = (management: KeyManagement, milliseconds: number) => {
+    now += milliseconds;
+    return healthOf(management);
+  };
+
+  test('is tried again at each round trip until it is kept, and then no more', async () => {
+    let full = true;
+    const { memory, tries } = memoryOf(() => Promise.resolve(!full));
+    const management = managed({}, 2_500, memory);
+    for (let n = 0; n < 3; n += 1) expect(await after(management, 10_000)).toBe('ok');
+    expect(tries).toEqual([1, 1, 1]);
+    full = false;
+    for (let n = 0; n < 3; n += 1) expect(await after(management, 10_000)).toBe('ok');
+    expect(tries).toEqual([1, 1, 1, 1]);
+    announced = 2;
+    await after(management, 10_000);
+    expect(tries.slice(4)).toEqual([2]);
+  });
+
+  test('a disk that stalls holds one Status within its deadline, and no other; one write is under way', async () => {
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const { memory, tries } = memoryOf(() => promise);
+    const management = managed({}, 100, memory);
+    const began = performance.now();
+    expect(await after(management, 10_000)).toBe('ok');
+    expect(performance.now() - began).toBeLessThan(1_000);
+    announced = 2;
+    expect(await after(management, 10_000)).toBe('ok');
+    expect(tries).toEqual([1]);
+    resolve(true);
+    await promise;
+    expect(await after(management, 10_000)).toBe('ok');
+    expect(await after(management, 10_000)).toBe('ok');
+    expect(tries).toEqual([1, 2]);
+  });
+
+  test('a read that stalls fails Status in time', async () => {
+    const { memory } = memoryOf(() => Promise.resolve(true));
+    const stalled = { ...memory, last: () => new Promise<null>(() => undefined) };
+    await expect(managed({}, 50, stalled).status()).rejects.toMatchObject({
+      code: 'deadline_exceeded',
+    });
+  });
+
+  test('nobody is told to remove it after a roll-back, which is what it holds against', async () => {
+    const { memory, tries } = memoryOf(() => Promise.resolve(true), { keyId: KEY, announced: 3 });
+    const rolledBack = await healthOf(managed({}, 2_500, memory));
+    expect(rolledBack).toMatch(/^log_rolled_back: .*announced\.json says so\.$/u);
+    expect(rolledBack).not.toContain('remove');
+    keyId = OTHER;
+    const other = await healthOf(managed({}, 2_500, memory));
+    expect(other).toMatch(/^invalid_value: .*announced\.json says so: .*remove it and start/u);
+    expect(tries).toEqual([]);
   });
 });

@@ -3,7 +3,7 @@
  * would refuse while it runs: an earlier version, of a database that was set back, or another key's.
  *
  * A file that cannot be read ends the start, or fails Status: what it holds against is then not known. One that
- * cannot be written is said in the log, as nothing else is wrong.
+ * cannot be written is said in the log once, as nothing else is wrong, and is tried again until it can.
  */
 import { readPrivateFile, writePrivateFile } from '../../access/private-file.ts';
 import { TwofoldError } from '../../errors.ts';
@@ -18,21 +18,26 @@ interface About {
   readonly key: string;
 }
 
+/** A write that takes longer is said: Status does not wait for it. */
+const STALLED_MS = 2_000;
 const NAMES = ['cluster', 'provider', 'namespace', 'key'] as const;
+
+type FileLog = Pick<Log, 'error' | 'info'>;
 
 export class AnnouncedFile implements AnnouncedMemory {
   readonly place: string;
   readonly #about: About;
-  readonly #log: Pick<Log, 'error'>;
+  readonly #log: FileLog;
+  #isSaid = false;
 
-  private constructor(path: string, about: About, log: Pick<Log, 'error'>) {
+  private constructor(path: string, about: About, log: FileLog) {
     this.place = path;
     this.#about = about;
     this.#log = log;
   }
 
   /** @throws TwofoldError invalid_value where it cannot be read, or is another provider's */
-  static async open(path: string, about: About, log: Pick<Log, 'error'>): Promise<AnnouncedFile> {
+  static async open(path: string, about: About, log: FileLog): Promise<AnnouncedFile> {
     const file = new AnnouncedFile(path, about, log);
     await file.last();
     return file;
@@ -49,14 +54,27 @@ export class AnnouncedFile implements AnnouncedMemory {
     return { keyId: held.keyId, announced: held.announced };
   }
 
-  async keep({ keyId, announced }: Announced): Promise<void> {
+  async keep({ keyId, announced }: Announced): Promise<boolean> {
     const { cluster, provider, namespace, key } = this.#about;
     const held = { cluster, provider, namespace, key, keyId, announced };
+    const stalled = setTimeout(() => this.#say(announced, 'the disk stalls'), STALLED_MS).unref();
     try {
       await writePrivateFile(this.place, `${JSON.stringify(held)}\n`);
     } catch (err) {
-      this.#log.error({ err, announced }, 'the announced version is not kept over a restart');
+      this.#say(announced, err);
+      return false;
+    } finally {
+      clearTimeout(stalled);
     }
+    if (this.#isSaid) this.#log.info({ announced }, 'the announced version is kept over a restart');
+    this.#isSaid = false;
+    return true;
+  }
+
+  #say(announced: number, err: unknown): void {
+    if (this.#isSaid) return;
+    this.#isSaid = true;
+    this.#log.error({ err, announced }, 'the announced version is not kept over a restart');
   }
 
   #refused(why: string): TwofoldError {

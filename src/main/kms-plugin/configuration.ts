@@ -13,6 +13,7 @@ const FLAGS = {
   resource: 'list',
   before: 'value',
   'read-only': 'switch',
+  only: 'switch',
 } as const satisfies Flags;
 
 const RESOURCE = /^(?:\*\.|\*\.\*|[a-z0-9*](?:[-.a-z0-9]{0,200}[a-z0-9])?)$/u;
@@ -30,12 +31,19 @@ export function printConfiguration(argv: readonly string[], print: (line: string
   const odd = resources.find((name) => !RESOURCE.test(name));
   if (odd !== undefined) throw refuse(`--resource ${odd} is not of the form name or name.group.`);
   const before = one(flags, 'before');
+  const only = flags.values.has('only');
+  if (only && (before === undefined || flags.values.has('read-only'))) {
+    throw refuse(
+      '--only takes the former providers out of --before FILE, and goes with no --read-only.',
+    );
+  }
   const written = writeEncryptionConfiguration({
     name: label(one(flags, 'provider') ?? DEFAULT_PROVIDER, 'provider'),
     socket,
     resources,
     before: before === undefined ? null : configurationFile(before),
     readOnly: flags.values.has('read-only'),
+    only,
   });
   print(written.trimEnd());
   return 0;
