@@ -10,6 +10,7 @@ import type { Config } from '../config.ts';
 import { TwofoldError } from '../errors.ts';
 import { openRoot } from '../keyring/root-opening.ts';
 import { UsageCounters } from '../keyring/usage.ts';
+import { OutcomeUnknown } from '../outcome.ts';
 import { openOwned } from './audit-archive-command.ts';
 import { besides, deviceBeside, instanceBeside, operator, storeBeside } from './beside.ts';
 
@@ -25,7 +26,8 @@ export interface ForgettingParts {
 }
 
 /**
- * Says so in the log before and after: one entry that begins, and none that ends, is a command that was killed.
+ * Says so in the log before and after: one entry that begins, and none that ends, is a command
+ * that was killed, or that never heard what became of it.
  * @returns index of the first entry that it kept
  * @throws TwofoldError not_found, conflict while it moves, and what `record` throws
  */
@@ -40,6 +42,8 @@ export async function forgetSink(
   const about = { sink, next: found.next, operator: who };
   await record(OPERATION, { state: 'begun', ...about });
   const forgotten = await store.forgetSink(sink, found.next).catch(async (error: unknown) => {
+    // It may be gone: then nothing says that it ended.
+    if (error instanceof OutcomeUnknown) throw error;
     const { code } = TwofoldError.from(error);
     await record(OPERATION, { state: 'failed', ...about, code }).catch(() => undefined);
     throw error;

@@ -156,7 +156,9 @@ const commitBehind = async (
   values: readonly unknown[],
 ): Promise<CommitOutcome> => {
   try {
-    return commitOutcome((await commitStatement<AppendRow>(pool, APPEND_AGAIN, values)).rows);
+    return commitOutcome(
+      (await commitStatement<Pick<AppendRow, 'epoch'>>(pool, APPEND_AGAIN, values)).rows,
+    );
   } catch (error) {
     throw error instanceof OutcomeUnknown ? error : new OutcomeUnknown(error);
   }
