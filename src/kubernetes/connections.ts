@@ -20,7 +20,9 @@ const MAX_CONNECTIONS = 16;
  * headers each, 32 MB.
  */
 const MAX_UNFINISHED = 256;
-const STUCK_MS = 250;
+/** 250 ms, of which no moment counts in which this process could not read either. */
+const STUCK_LOOKS = 5;
+const UNFINISHED_LOOK_MS = 50;
 /** HTTP/2 begins with so many bytes that are always the same. */
 const PREFACE = 24;
 
@@ -39,19 +41,13 @@ interface Heard {
   bytes: number;
   /** When bytes were last seen. */
   at: number;
-  /** Of each request that is not whole yet, when it began. */
+  /** Of each request that is not whole yet, after how many looks at such it began. */
   readonly unfinished: Map<ServerHttp2Stream, number>;
 }
 
 /** Node tells of every stream of every HTTP/2 server; by this the socket of one is known to be from here. */
 const OWNER = Symbol('connections');
 const STREAMS = 'http2.server.stream.created';
-
-/** Requests that wait for their rest longer than an API server ever lets one wait. */
-function stuck({ unfinished }: Heard): number {
-  const before = performance.now() - STUCK_MS;
-  return [...unfinished.values()].filter((since) => since < before).length;
-}
 
 interface Owner {
   readonly connections: Connections;
@@ -68,6 +64,9 @@ export class Connections {
   readonly #timer: NodeJS.Timeout;
   readonly #onStream = (message: unknown) => this.#begun((message as StreamCreated).stream);
   #unfinished = 0;
+  /** While there are requests that are not whole. A process that was held up looks once, however long it was. */
+  #looks = 0;
+  #looking: NodeJS.Timeout | null = null;
 
   constructor(times: ConnectionTimes = TIMES) {
     this.#times = times;
@@ -96,6 +95,7 @@ export class Connections {
   /** Ends all of them. */
   close(): void {
     clearInterval(this.#timer);
+    if (this.#looking !== null) clearInterval(this.#looking);
     unsubscribe(STREAMS, this.#onStream);
     for (const socket of this.#open.keys()) socket.destroy();
   }
@@ -106,13 +106,26 @@ export class Connections {
     const { connections, socket } = owner?.[OWNER] ?? {};
     const heard = socket === undefined ? undefined : this.#open.get(socket);
     if (connections !== this || heard === undefined || socket?.destroyed === true) return;
-    heard.unfinished.set(stream, performance.now());
+    heard.unfinished.set(stream, this.#looks);
     this.#unfinished += 1;
+    this.#looking ??= setInterval(() => this.#lookAtUnfinished(), UNFINISHED_LOOK_MS).unref();
     const whole = () => {
       if (heard.unfinished.delete(stream)) this.#unfinished -= 1;
     };
     stream.once('end', whole).once('close', whole);
     if (this.#unfinished > MAX_UNFINISHED) this.#endOneThatKeepsMany();
+  }
+
+  #lookAtUnfinished(): void {
+    this.#looks += 1;
+    if (this.#unfinished > 0 || this.#looking === null) return;
+    clearInterval(this.#looking);
+    this.#looking = null;
+  }
+
+  /** Requests that wait for their rest longer than an API server ever lets one wait. */
+  #stuck({ unfinished }: Heard): number {
+    return [...unfinished.values()].filter((look) => this.#looks - look > STUCK_LOOKS).length;
   }
 
   /** Of many that are silent: those first that have not begun, then those that keep requests unfinished. */
@@ -123,7 +136,9 @@ export class Connections {
     // The one that has just come had no time to speak: where all others have begun, one of them goes.
     const [worst] = living
       .filter(([other]) => other !== but)
-      .toSorted(([, a], [, b]) => begun(a) - begun(b) || stuck(b) - stuck(a) || a.at - b.at);
+      .toSorted(
+        ([, a], [, b]) => begun(a) - begun(b) || this.#stuck(b) - this.#stuck(a) || a.at - b.at,
+      );
     if (worst !== undefined) this.#end(worst[0]);
   }
 
@@ -133,7 +148,9 @@ export class Connections {
       .filter(([, { unfinished }]) => unfinished.size > 0)
       .toSorted(
         ([, a], [, b]) =>
-          stuck(b) - stuck(a) || b.unfinished.size - a.unfinished.size || b.since - a.since,
+          this.#stuck(b) - this.#stuck(a) ||
+          b.unfinished.size - a.unfinished.size ||
+          b.since - a.since,
       );
     if (worst !== undefined) this.#end(worst[0]);
   }

@@ -5,7 +5,7 @@ import type { ClientHttp2Session, ClientHttp2Stream } from 'node:http2';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 
 import { KmsServer } from '../../src/kubernetes/server.ts';
@@ -77,6 +77,13 @@ async function flood(count: number, headers: Record<string, string> = {}): Promi
     session.once('remoteSettings', resolve).once('close', resolve);
   });
   const streams: ClientHttp2Stream[] = [];
+  const all = { session, streams };
+  begin(all, count, headers);
+  return all;
+}
+
+/** So many requests more on a connection, of which none is ended. */
+function begin({ session, streams }: Flood, count: number, headers: Record<string, string> = {}) {
   for (let n = 0; n < count && !session.destroyed; n += 1) {
     const stream = session.request({
       ':method': 'POST',
@@ -89,7 +96,6 @@ async function flood(count: number, headers: Record<string, string> = {}): Promi
     stream.write(partOf(SENT));
     streams.push(stream);
   }
-  return { session, streams };
 }
 
 /** Bytes that the server was sent of requests which are neither whole nor ended. */
@@ -99,6 +105,14 @@ const held = (floods: readonly Flood[]): number =>
     .flatMap(({ streams }) => streams)
     .filter((stream) => !stream.closed && !stream.pending && stream.writableLength === 0).length *
   SENT;
+
+/** Which connections are ended, once one is and its client knows. */
+async function endedOf(all: readonly Flood[]): Promise<boolean[]> {
+  const ended = () => all.map(({ session }) => session.destroyed);
+  await eventually(() => Promise.resolve(ended().includes(true)));
+  expect(server.connections).toBe(all.length - 1);
+  return ended();
+}
 
 const floods = async (count: number, each: number, headers: Record<string, string> = {}) => {
   const all: Flood[] = [];
@@ -146,9 +160,19 @@ test('an API server is never ended for what others do not finish', async () => {
 test('where nobody waits for long yet, the connection goes that has most under way, not the last to come', async () => {
   const most = [await flood(128), await flood(127)];
   const last = await flood(2);
-  await eventually(() => Promise.resolve(server.connections === 2));
-  const ended = [...most, last].map(({ session }) => session.destroyed);
-  expect(ended).toEqual([true, false, false]);
+  expect(await endedOf([...most, last])).toEqual([true, false, false]);
+});
+
+test('a time in which the service itself could not read makes nobody a sender of halves', async () => {
+  const most = [await flood(0), await flood(0)] as const;
+  const whole = await flood(60);
+  const half = await flood(30);
+  while (held([whole, half]) < 90 * SENT) await turn();
+  const until = performance.now() + 400;
+  while (performance.now() < until);
+  begin(most[0], 110);
+  begin(most[1], 100);
+  expect(await endedOf([whole, half, ...most])).toEqual([false, false, true, false]);
 });
 
 test('one that sends its requests slowly, but whole, is answered', async () => {
