@@ -186,6 +186,15 @@ describe('deploy/hsm.compose.yml', () => {
       });
     }
     expect(real.services['token']?.command).toEqual(['version']);
+    // A network HSM is reached by all that open its token.
+    for (const { environment, command, profiles, networks, ...one } of Object.values(
+      real.services,
+    )) {
+      const opens = 'TWOFOLD_HSM_PIN_FILE' in environment && command[0] !== 'version';
+      if (!opens || profiles.includes('zones')) continue;
+      const led = (networks ?? []).filter((name) => real.networks[name]?.internal !== true);
+      expect(one.network_mode ?? led.at(0)).toMatch(/^(?:bridge|frontend)$/u);
+    }
   });
 });
 
