@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, constants, fchmodSync, fchownSync, fstatSync } from 'node:fs';
 import { fsync, openSync, read, write } from 'node:fs';
-import { copyFile, link, lstat, open, rename, rm } from 'node:fs/promises';
+import { chmod, copyFile, link, lstat, open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 
@@ -70,6 +70,8 @@ export class TargetFile {
     );
     let file: TargetFile | undefined;
     try {
+      // It has the mode of the source, which may be closed to writing.
+      if (shared) await chmod(temporary, 0o600);
       const fd = openSync(temporary, shared ? 'r+' : 'wx+', 0o600);
       file = new TargetFile(source.path, temporary, fd);
       if (!shared) await copyBytes(source, fd, signal);
