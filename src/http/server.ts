@@ -29,6 +29,8 @@ export interface HttpServerOptions {
   /** `GET /metrics` and the status page at `/`; not served when absent. */
   readonly metrics?: ListenerOptions;
   readonly limits?: Partial<HttpLimits>;
+  /** Of uses; one of its own unless given. */
+  readonly admission?: Admission;
   /** Longest wait for open requests while stopping, ms; 10,000 unless told. */
   readonly drainMs?: number;
 }
@@ -218,7 +220,7 @@ export function createHttpServer(
   let [parting, draining] = [false, false];
   const parts: AppParts = {
     pipeline: new Pipeline(deps, limits),
-    admission: new Admission(),
+    admission: options.admission ?? new Admission(),
     report: deps.report,
     draining: () => draining,
     parting: () => parting || draining || deps.parting?.() === true,
