@@ -49,6 +49,9 @@ const writtenKeys = (): Promise<readonly string[]> =>
     return rows.map(({ name }) => name);
   });
 
+const revisionOf = async (name: string): Promise<unknown> =>
+  (await service.request('GET', `/v1/keys/${name}`)).json['revision'];
+
 const spoolOf = ({ dataDir }: TestService): string[] => {
   try {
     return readdirSync(join(dataDir, 'spool'));
@@ -181,6 +184,7 @@ describe('an instance that nobody can reach', () => {
 
   it('that is killed is fenced by the next change, after its grace', async () => {
     const other = await startBeside(service, environment());
+    await wrappedBy('matched');
     await other.kill();
     const began = performance.now();
     const change = async () => {
@@ -189,8 +193,28 @@ describe('an instance that nobody can reach', () => {
       const answer = await service.request('POST', '/v1/admin/keys', body, { headers });
       return { answer, after: performance.now() - began };
     };
+    // Of a change with If-Match the caller does not wait for the answer, and says the same again.
+    const patch = async (signal: AbortSignal) => {
+      const { status } = await fetch(new URL('/v1/admin/keys/matched', service.url), {
+        method: 'PATCH',
+        headers: {
+          Authorization: `Bearer ${await service.token('admin')}`,
+          'Content-Type': 'application/json',
+          'If-Match': '"1"',
+        },
+        body: JSON.stringify({ labels: { a: '1' } }),
+        signal,
+      });
+      return { status, after: performance.now() - began };
+    };
+    const given = new AbortController();
+    const unheard = patch(given.signal).catch(() => null);
     const first = change();
     await eventually(async () => (await writtenKeys()).includes('after-a-kill'), 2_000);
+    await eventually(async () => (await revisionOf('matched')) === 2, 2_000);
+    given.abort();
+    expect(await unheard).toBeNull();
+    const matched = patch(AbortSignal.timeout(60_000));
     // It is written, but may not hold everywhere: who repeats it by its key hears no sooner.
     const repeated = await change();
     expect(repeated.answer.headers.get('idempotency-replayed')).toBe('true');
@@ -198,6 +222,9 @@ describe('an instance that nobody can reach', () => {
       expect(answer.status).toBe(201);
       expect(after).toBeGreaterThan(GRACE_MS);
     }
+    const { status, after } = await matched;
+    expect(status).toBe(412);
+    expect(after).toBeGreaterThan(GRACE_MS);
     const { rows } = await withClient(database.ownerUrl, (client) =>
       client.query('select 1 from instance where fenced'),
     );
