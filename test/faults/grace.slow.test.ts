@@ -3,12 +3,13 @@
  * their entries come back once each, also those of a process that was killed; and a change is acknowledged
  * only when an instance that cannot be reached can answer no more (promise P5).
  */
-import { readdirSync } from 'node:fs';
+import { readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 
+import { decodeEntry } from '../../src/audit/entry-decoder.ts';
 import { MARGIN_MS } from '../../src/audit/grace/waiting.ts';
 import { START_AGAIN } from '../../src/main/exit.ts';
 import { startBeside } from '../e2e/beside.ts';
@@ -138,6 +139,47 @@ describe('a process that ends in the grace', () => {
     },
     120_000,
   );
+});
+
+describe('a spool that was altered after its process was killed', () => {
+  const told = (): Promise<readonly unknown[]> =>
+    withClient(database.ownerUrl, async (client) => {
+      const { rows } = await client.query<{ body: Buffer }>(
+        "select body from entry where operation = 'audit.spool' order by at",
+      );
+      return rows.map(({ body }) => decodeEntry(body).detail);
+    });
+
+  it('is kept, and the audit log says so once', async () => {
+    const ciphertext = await wrappedBy('altered');
+    const unwraps = new Unwraps(service, 'altered', ciphertext);
+    await eventually(async () => unwraps.answered.length > 20, 20_000);
+    freeze();
+    await sleep(2_000);
+    await service.kill();
+    await unwraps.stop();
+    const [name = ''] = spoolOf(service);
+    const path = join(service.dataDir, 'spool', name);
+    const bytes = readFileSync(path);
+    // In the first record's payload.
+    bytes[60] = (bytes[60] ?? 0) ^ 1;
+    writeFileSync(path, bytes);
+    thaw();
+    const { dataDir } = service;
+    const before = await told();
+    for (let start = 1; start <= 2; start += 1) {
+      service = await TestService.start({ dataDir, environment: environment() });
+      await untilReady(service);
+      expect((await told()).slice(before.length)).toEqual([
+        { file: name, lane: expect.any(Number) as unknown, entries: 0, state: 'damaged' },
+      ]);
+      expect(spoolOf(service)).toEqual([
+        expect.stringMatching(/\.spool\.kept-\d+-damaged-0\.told$/u),
+      ]);
+      if (start === 1) await service.kill();
+    }
+    rmSync(join(dataDir, 'spool'), { recursive: true });
+  }, 120_000);
 });
 
 describe('an instance that nobody can reach', () => {
