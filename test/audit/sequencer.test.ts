@@ -106,6 +106,16 @@ describe('the sequencer', () => {
     expect(await store.log.tile(0, 300, 78)).toBeNull();
     expect(await store.log.tile(1, 1, 44)).toHaveLength(44 * 32);
     expect(await store.log.tile(1, 1, 45)).toBeNull();
+    for (const [level, index, width] of [
+      [0, 300, 77],
+      [0, 300, 78],
+      [0, 299, 256],
+      [1, 1, 44],
+      [1, 1, 45],
+    ] as const) {
+      const tile = await store.log.tile(level, index, width);
+      expect(await store.log.tile(level, index, width, true)).toEqual(tile);
+    }
     await provesThroughTamperedTiles(lane.lane);
     const notes = await store.log.checkpoints(1, 10);
     expect(notes.map(({ size }) => size)).toEqual(log.checkpoints.map(({ size }) => size));
