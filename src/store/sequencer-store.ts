@@ -1,4 +1,4 @@
-/** What the sequencer reads and writes; see migration 0022. */
+/** What the sequencer reads and writes; see migrations 0022 and 0064. */
 import type {
   CheckpointThinning,
   LaneEntry,
@@ -161,8 +161,8 @@ const edgeOf = (row: EdgeRow): StoredEdge => {
 };
 
 const SEQUENCE = {
-  name: 'sequence',
-  text: 'select public.sequence($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13) as led',
+  name: 'sequence_leaves',
+  text: 'select public.sequence_leaves($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14) as led',
 };
 
 /** Of level 0 only whole tiles are kept. */
@@ -184,10 +184,11 @@ const stageValues = ({ term, holder, before, after, runs, tiles }: Stage): reado
     kept.map(({ level }) => level),
     kept.map(({ index }) => index),
     kept.map(({ hashes }) => bufferOf(hashes)),
+    runs.map(({ leaf }) => bufferOf(leaf)),
   ];
 };
 
-/** The head, or a cursor, is another. */
+/** The head, a cursor, or an entry is another. */
 const MOVED = new Set(['TF030', 'TF031']);
 
 const PROGRESS = `select h.size,
