@@ -37,6 +37,9 @@ const FLAGS = {
   'no-speed': 'switch',
 } as const;
 
+/** What names a user's token or says how to reach it. */
+const OF_MODULE = ['module-parameters', 'slot', 'token-label', 'serial', 'pin-file'] as const;
+
 /** For each measured operation; none is measured with `--no-speed`. */
 const MILLISECONDS = 250;
 
@@ -74,6 +77,13 @@ function namedToken(module: string, flag: Flag, stateDir: string): Place {
     run: newRunName(),
   };
   return { place, environment: moduleEnvironment() };
+}
+
+/** SoftHSM's report would be taken for that of the token that they name. */
+function requireNoToken(parsed: ParsedFlags): void {
+  const named = OF_MODULE.find((name) => parsed.values.has(name));
+  if (named === undefined) return;
+  throw new TwofoldError('invalid_value', `--${named} is of a module: name it by --module FILE.`);
 }
 
 async function ownToken(dataDir: string): Promise<Place> {
@@ -131,6 +141,7 @@ export async function conformanceCommand(
   const folder = mkdtempSync(join(tmpdir(), 'twofold-conformance-'));
   try {
     const module = flag('module');
+    if (module === undefined) requireNoToken(parsed);
     const where = module === undefined ? await ownToken(folder) : namedToken(module, flag, folder);
     const measures = !parsed.values.has('no-speed');
     for (const line of announcement({ ...where.place, measures })) print(line);

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { SUITES } from '../../src/crypto/suites.ts';
 import { RUN_LABEL } from '../../src/hsm/conformance-objects.ts';
+import { conformanceCommand } from '../../src/main/conformance-command.ts';
 import type { ConformanceReportFile } from '../../src/main/conformance-report.ts';
 import { callRecorder, strictModule } from '../hsm/shim.ts';
 import { makeToken, softHsmModule, temporaryFolder, tokenIn } from '../hsm/token-fixture.ts';
@@ -138,6 +139,19 @@ describe('twofold conformance --module', () => {
     expect(out).toMatch(/^\d+ passed, 0 failed, 0 absent$/m);
     expect(status).toBe(0);
   }, 60_000);
+
+  it.each([
+    ['--token-label', 'twofold'],
+    ['--pin-file', 'pin'],
+    ['--slot', '1', '--yes'],
+    ['--serial', '1'],
+    ['--module-parameters', 'x', '--json', 'report.json'],
+  ])('does nothing where a token is named and no module: %s', async (...argv) => {
+    const printed: string[] = [];
+    const run = conformanceCommand(argv, (line) => printed.push(line));
+    await expect(run).rejects.toMatchObject({ code: 'invalid_value' });
+    expect(printed).toEqual([]);
+  });
 
   it('does nothing where its report has no place', () => {
     const module = callRecorder(fixture.folder, softHsmModule());
