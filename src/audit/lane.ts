@@ -194,7 +194,14 @@ export class UseLane {
       while (this.#queue.length > 0 && !this.#backoff.aborted) await this.#flush();
     } finally {
       this.#running = null;
+      this.#restLease();
     }
+  }
+
+  /** Else what was refused in an outage, and given up, would count as late long after it. */
+  #restLease(): void {
+    if (this.#unsettled || this.#spooling?.active === true) return;
+    this.#deps.grace?.lease.idle('append');
   }
 
   async #flush(): Promise<void> {

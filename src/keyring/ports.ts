@@ -271,6 +271,7 @@ export interface KeyStore extends UsedImports {
    * `OutcomeUnknown` (both src/outcome.ts), which the audit log resolves by (lane, n).
    */
   commit(change: ChangeCommit): Promise<CommitOutcome>;
+  /** What it tells is committed by all the database's rules, and not merely seen. */
   findIdempotent(
     namespace: string,
     principal: Uint8Array,

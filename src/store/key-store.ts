@@ -121,6 +121,8 @@ const ABANDON = `update public.token_intent i set abandoned = true
   returning object_id, installation, token_serial, instance, created_at, mac`;
 
 type IdempotencyRow = Omit<idempotency, 'created_at'>;
+/** Of a join that found none. */
+type Nulls<T> = { readonly [K in keyof T]: null };
 
 export const IDEMPOTENCY_COLUMNS = [
   'namespace',
@@ -137,6 +139,14 @@ const FIND_REPEAT = {
   name: 'find_repeat',
   text: `select ${IDEMPOTENCY_COLUMNS.join(', ')} from public.idempotency
     where namespace = $1 and principal = $2 and key = $3`,
+};
+
+/** What is there need not be committed (`audit-store.ts`), and an answer is about to stand on it. */
+const CONFIRM_REPEAT = {
+  name: 'confirm_repeat',
+  text: `select ${IDEMPOTENCY_COLUMNS.map((name) => `i.${name}`).join(', ')}
+    from ${COMMITTED} left join public.idempotency i
+      on i.namespace = $1 and i.principal = $2 and i.key = $3`,
 };
 
 const EXPIRE_REPEATS = {
@@ -244,12 +254,17 @@ export const createKeyStore = (
   },
 
   findIdempotent: async (namespace, principal, key) => {
-    const query = { ...FIND_REPEAT, values: [namespace, bufferOf(principal), key] };
+    const values = [namespace, bufferOf(principal), key];
     const { rows } = await lookups.run(() =>
-      read(() => pool.query<IdempotencyRow>(query)).catch(refuse),
+      read(() => pool.query<IdempotencyRow>({ ...FIND_REPEAT, values })).catch(refuse),
     );
-    const [row] = rows;
-    return row === undefined ? null : idempotencyFromRow(row);
+    if (rows.length === 0) return null;
+    const [row] = await lookups.run(() =>
+      committedRead<IdempotencyRow | Nulls<IdempotencyRow>>(pool, CONFIRM_REPEAT, values).catch(
+        refuse,
+      ),
+    );
+    return row === undefined || row.key === null ? null : idempotencyFromRow(row);
   },
 
   reserveUses: async (counter, block, least = 1) => {

@@ -3,7 +3,16 @@ import { afterEach, beforeEach, expect, it } from '@jest/globals';
 import { OutcomeUnknown } from '../../src/outcome.ts';
 import { onMajor15 } from './majors.ts';
 import { withClient } from './owner.ts';
-import { batch, openInstance, rejection } from './samples.ts';
+import {
+  attested,
+  batch,
+  bytes,
+  changer,
+  insert,
+  key,
+  openInstance,
+  rejection,
+} from './samples.ts';
 import { createPool } from '../../src/store/pool.ts';
 import { COMMITTED, commitStatement } from '../../src/store/transaction.ts';
 import { readReplication } from '../../src/store/replication.ts';
@@ -87,6 +96,29 @@ onMajor15('a missing standby', (test) => {
     expect(await rejection(audit.append(sent))).toBeInstanceOf(OutcomeUnknown);
     await administer('');
     expect(await audit.append(sent)).toEqual({ epoch });
+  }, 30_000);
+
+  it('does not answer a repeated request by a record that is merely seen', async () => {
+    const { keys } = test.store();
+    const writer = await changer(test.store());
+    const value = {
+      ...{ namespace: 'default', principal: bytes(32), key: 'seen', requestHash: bytes(32) },
+      ...{ status: 201, body: '{}', auditId: `${String(writer.lane)}-1` },
+    };
+    const record = attested(value);
+    const change = await writer.change(insert(key()), { idempotency: record });
+    const found = () => keys.findIdempotent('default', value.principal, 'seen');
+    await administer('nobody');
+    expect(await rejection(keys.commit(change))).toBeInstanceOf(OutcomeUnknown);
+    await asSuper(
+      `select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'`,
+    );
+    await withClient(superUrl(), (admin) =>
+      eventually(async () => (await admin.query('select 1 from idempotency')).rowCount === 1),
+    );
+    expect(await rejection(found())).toMatchObject({ code: 'database_unavailable' });
+    await administer('');
+    expect(await found()).toEqual(record);
   }, 30_000);
 
   it('keeps no more connections of those who gave up than there were when commits were held back', async () => {

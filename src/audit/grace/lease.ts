@@ -66,6 +66,11 @@ export class Lease {
     if (!this.#since.has(source)) this.#since.set(source, now);
   }
 
+  /** Nothing of a source is under way any more, nor will be sent again: what was refused is nobody's. */
+  idle(source: CommitSource): void {
+    this.#since.delete(source);
+  }
+
   /** A heartbeat, sent at `sentAt`, told epoch `told` and found epoch `found`. */
   beaten(sentAt: number, told: number, found: number): void {
     this.#since.delete('heartbeat');

@@ -137,7 +137,7 @@ let spools: MemorySpool[];
 let full = false;
 let kept = 0;
 
-const begin = async (graceMs: number): Promise<void> => {
+const begin = async (graceMs: number, deadlineMs = 2_500): Promise<void> => {
   store = new GoingStore();
   epoch = new SecurityEpoch(store.epoch);
   lease = new Lease({ graceMs });
@@ -150,7 +150,7 @@ const begin = async (graceMs: number): Promise<void> => {
     epoch,
     instance: INSTANCE,
     zone: 'z',
-    deadlineMs: 2_500,
+    deadlineMs,
     grace: {
       lease,
       store,
@@ -221,6 +221,25 @@ it('lets nothing out once the lease is over, nor under what has changed', async 
   expect(codeOf(await use())).toBe('audit_unavailable');
   expect(log.refusal('unwrap')?.code).toBe('audit_unavailable');
   expect(log.health().ok).toBe(false);
+}, 10_000);
+
+it('is as ever after an outage that outlasted it, though nobody repeats what was refused', async () => {
+  await log.stop(1_000);
+  await begin(1, 900);
+  // Refused at once: certainly not written.
+  store.plan = (call) => (call === 'append' ? 'refused' : 'none');
+  expect(codeOf(await use())).toBe('audit_unavailable');
+  while (log.health().waiting > 0) await sleep(20);
+  await sleep(20);
+  expect(log.health().ok).toBe(false);
+  store.plan = () => 'none';
+  lease.beaten(performance.now() + 60_000, store.epoch, store.epoch);
+  expect(lease.mode(performance.now())).toBe('normal');
+  expect(log.refusal('wrap')).toBeNull();
+  await log.probe();
+  expect(log.health()).toMatchObject({ ok: true, failures: 0 });
+  expect(spools).toEqual([]);
+  expect(await store.verify()).toEqual([]);
 }, 10_000);
 
 it('without a lease, or without room, waits for the database as ever', async () => {
