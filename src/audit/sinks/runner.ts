@@ -96,7 +96,8 @@ export class SinkRunner {
   }
 
   async #first(size: number): Promise<number> {
-    return this.#options.from === 'now' ? size : (await this.#options.log.archived()).removed;
+    // Rows that are still there and marked as archived go at any moment.
+    return this.#options.from === 'now' ? size : (await this.#options.log.archived()).until;
   }
 
   async #read(from: number, size: number): Promise<readonly SinkRecord[]> {
