@@ -25,6 +25,8 @@ export interface SinkRunnerOptions {
   readonly most?: number;
   /** Characters of JSON in one delivery, if it is more than one record; 1,048,576. */
   readonly mostCharacters?: number;
+  /** How often one that has nothing to deliver says that it is served, ms; 60,000. */
+  readonly restMs?: number;
 }
 
 export interface SinkProgress {
@@ -40,18 +42,22 @@ export class SinkRunner {
   #stored: number | null | undefined;
   #next: number | null = null;
   #oldest: Date | null = null;
+  /** When it last moved or said that it is served. */
+  #toldAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: SinkRunnerOptions) {
-    this.#options = { most: 512, mostCharacters: 1_048_576, ...options };
+    this.#options = { most: 512, mostCharacters: 1_048_576, restMs: 60_000, ...options };
   }
 
   get progress(): SinkProgress {
     return { next: this.#next, oldest: this.#oldest };
   }
 
-  /** Says that it is served, though its receiver takes nothing. */
+  /** Says that it is served, though its receiver takes nothing, or the log has nothing for it. */
   async stay(): Promise<void> {
-    if (this.#next !== null) await this.#options.position.stay?.(this.#next);
+    if (this.#next === null) return;
+    await this.#options.position.stay?.(this.#next);
+    this.#toldAt = performance.now();
   }
 
   /**
@@ -68,6 +74,7 @@ export class SinkRunner {
     }
     if (next === size) {
       this.#oldest = null;
+      if (performance.now() - this.#toldAt >= this.#options.restMs) await this.stay();
       return false;
     }
     const records = await this.#read(next, size);
@@ -156,5 +163,6 @@ export class SinkRunner {
     }
     this.#stored = to;
     this.#next = to;
+    this.#toldAt = performance.now();
   }
 }

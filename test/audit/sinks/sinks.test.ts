@@ -62,11 +62,16 @@ const indexes = (lines: string): number[] =>
 
 const upTo = (size: number): number[] => Array.from({ length: size }, (_, index) => index);
 
-function runnerOf(sink: Sink, size: number, position: SinkPosition = new MemoryPosition()) {
+function runnerOf(
+  sink: Sink,
+  size: number,
+  position: SinkPosition = new MemoryPosition(),
+  more: { readonly restMs?: number } = {},
+) {
   const passed: number[] = [];
   const log = memoryEntries(size);
   const runner = new SinkRunner({
-    ...{ log, sink, position, from: 'start', most: 16 },
+    ...{ log, sink, position, from: 'start', most: 16, ...more },
     record: ({ index }) => sample(index),
     onPassed: ({ index }) => passed.push(index),
   });
@@ -215,6 +220,22 @@ describe('a position', () => {
     await expect(runner.step(100)).rejects.toThrow('another instance goes on');
     await runner.step(100);
     expect(position.at).toBe(66);
+  });
+});
+
+describe('a sink that rests', () => {
+  it('says at times that it is served, so that nobody takes it for one that was left', async () => {
+    const url = await httpServer((_body, _request, response) => response.end());
+    const told: number[] = [];
+    const stay = (at: number) => Promise.resolve(void told.push(at));
+    const resting = async (restMs: number) => {
+      const position = Object.assign(new MemoryPosition(), { at: 40, stay });
+      const { runner } = runnerOf(new HttpSink({ url }), 40, position, { restMs });
+      for (let tick = 0; tick < 3; tick += 1) expect(await runner.step(40)).toBe(false);
+      return told.splice(0);
+    };
+    expect(await resting(0)).toEqual([40, 40, 40]);
+    expect(await resting(60_000)).toEqual([40]);
   });
 });
 
