@@ -5,11 +5,15 @@
  *
  * A record that the receiver will never take must not hold up those behind it, and one that takes
  * nothing at all must not be mistaken for that: a record is passed over only when it was refused alone
- * and the next one alone was taken. What was passed over is told, and stays in the log.
+ * and one of those soon after it was taken alone; those between, which were refused alone as well, are
+ * passed over with it. What was passed over is told, and stays in the log.
  */
 import type { LogReader, SequencedEntry } from '../log-ports.ts';
 import { RecordRefused } from './ports.ts';
 import type { Sink, SinkPosition, SinkRecord } from './ports.ts';
+
+/** Records after one that was refused alone that are tried alone. */
+const MOST_REFUSED = 64;
 
 export interface SinkRunnerOptions {
   readonly log: Pick<LogReader, 'entries' | 'archived'>;
@@ -144,14 +148,25 @@ export class SinkRunner {
     await this.#advance(last.index + 1);
   }
 
-  /** @throws the refusal, unless the record after it is taken */
-  async #pass(refused: SinkRecord, refusal: RecordRefused): Promise<void> {
+  /** @throws the refusal, unless one of the records after it is taken */
+  async #pass(first: SinkRecord, refusal: RecordRefused): Promise<void> {
     const { log, sink, record, onPassed } = this.#options;
-    const [after] = await log.entries(refused.index + 1, refused.index + 2);
-    if (after === undefined) throw refusal;
-    await sink.deliver([record(after)]);
-    await this.#advance(after.index + 1);
-    onPassed(refused);
+    const refused = [first];
+    const from = first.index + 1;
+    for (const entry of await log.entries(from, from + MOST_REFUSED)) {
+      const next = record(entry);
+      try {
+        await sink.deliver([next]);
+      } catch (error) {
+        if (!(error instanceof RecordRefused)) throw error;
+        refused.push(next);
+        continue;
+      }
+      await this.#advance(next.index + 1);
+      for (const each of refused) onPassed(each);
+      return;
+    }
+    throw refusal;
   }
 
   async #advance(to: number): Promise<void> {

@@ -180,6 +180,21 @@ describe('HTTP', () => {
     expect([...got].sort((a, b) => a - b)).toEqual(upTo(40).filter((i) => i !== 7 && i !== 21));
   });
 
+  it('passes over many that stand side by side, as one caller can write them', async () => {
+    const got: number[] = [];
+    const isLong = (index: number) => index >= 10 && index < 60;
+    const url = await httpServer((body, _request, response) => {
+      const all = indexes(body);
+      const refused = all.some(isLong);
+      if (!refused) got.push(...all);
+      response.writeHead(refused ? 413 : 200).end();
+    });
+    const { runner, passed } = runnerOf(new HttpSink({ url }), 100);
+    expect(await caughtUp(runner, 100)).toBe(0);
+    expect(passed).toEqual(upTo(60).slice(10));
+    expect(got).toEqual(upTo(100).filter((index) => !isLong(index)));
+  });
+
   it.each([400, 401, 403, 404, 422])(
     'passes over nothing where everything is answered %d',
     async (status) => {
