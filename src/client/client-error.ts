@@ -14,6 +14,7 @@ const TITLES = {
   invalid_signer: 'The description of the signer is not one.',
   key_unfit: 'The private key is not one of the suite.',
   key_unreadable: 'The file holds no private key that this client reads.',
+  not_durable: 'The file was replaced, and a power cut may bring the former one back.',
   passphrase_needed: 'The private key is encrypted, and no passphrase was given.',
   passphrase_wrong: 'The passphrase does not open the private key, or the file is damaged.',
   service_unreachable: 'The service does not answer.',

@@ -1,10 +1,11 @@
 /**
- * The service over HTTP or HTTPS. Secrets travel as bytes (octet-stream), never as text, so that every
- * copy of ours can be overwritten.
+ * The service over HTTP or HTTPS. Secrets come as bytes (octet-stream) and go as base64 that is written
+ * into a buffer, never as a string, so that every copy of ours can be overwritten.
  */
+import { base64Length, writeBase64 } from '../contract/base64.ts';
 import { decodeEnvelopeText, encodeEnvelopeText } from '../crypto/envelope.ts';
 import { encodeBase64 } from '../crypto/base64.ts';
-import { SecretBytes } from '../crypto/secret.ts';
+import { SecretBytes, wipe } from '../crypto/secret.ts';
 import { TwofoldError } from '../errors.ts';
 import { NAME } from '../name.ts';
 import { HttpConnection, JSON_TYPE, jsonOf, unexpected } from './http-connection.ts';
@@ -13,16 +14,18 @@ import type { Binding, DataKey, KeyService, Rewrapped, SignRequest } from './key
 
 const OCTETS = 'application/octet-stream';
 
-function bindingHeaders({ aad, encryptionContext }: Binding): Record<string, string> {
-  const context = Buffer.from(JSON.stringify(encryptionContext)).toString('base64');
-  return {
-    [`${NAME.header}Aad`]: encodeBase64(aad),
-    [`${NAME.header}Encryption-Context`]: context,
-  };
-}
-
 function bindingMembers({ aad, encryptionContext }: Binding) {
   return { aad: encodeBase64(aad), encryptionContext };
+}
+
+/** JSON, since a header has no room for every context that a data key can be made with. */
+function wrapBody(plaintext: Uint8Array, binding: Binding): Uint8Array {
+  const before = Buffer.from('{"plaintext":"');
+  const behind = Buffer.from(`",${JSON.stringify(bindingMembers(binding)).slice(1)}`);
+  const body = Buffer.alloc(before.length + base64Length(plaintext.length) + behind.length);
+  before.copy(body);
+  behind.copy(body, writeBase64(body, before.length, plaintext));
+  return body;
 }
 
 export class HttpKeyService implements KeyService {
@@ -58,15 +61,12 @@ export class HttpKeyService implements KeyService {
   }
 
   async wrap(key: string, plaintext: SecretBytes, binding: Binding): Promise<Uint8Array> {
-    const answer = await this.#connection.send({
-      method: 'POST',
-      path: `${pathOf(key)}/wrap`,
-      accept: OCTETS,
-      contentType: OCTETS,
-      body: plaintext.reveal(),
-      headers: bindingHeaders(binding),
-    });
-    return answer.body;
+    const body = wrapBody(plaintext.reveal(), binding);
+    try {
+      return (await this.#send(`${pathOf(key)}/wrap`, body, OCTETS)).body;
+    } finally {
+      wipe(body);
+    }
   }
 
   async unwrap(key: string, envelope: Uint8Array, binding: Binding): Promise<SecretBytes> {
@@ -88,21 +88,18 @@ export class HttpKeyService implements KeyService {
     return (await this.#post(`${pathOf(key)}/sign`, body, OCTETS)).body;
   }
 
-  /** An envelope is no secret: as JSON, whose context has room for all that a data key was made with. */
+  /** An envelope is no secret. */
   #open(path: string, envelope: Uint8Array, binding: Binding): Promise<Answer> {
     const body = { ciphertext: encodeEnvelopeText(envelope), ...bindingMembers(binding) };
     return this.#post(path, body, OCTETS);
   }
 
   #post(path: string, body: object, accept: string): Promise<Answer> {
-    const json = Buffer.from(JSON.stringify(body));
-    return this.#connection.send({
-      method: 'POST',
-      path,
-      accept,
-      contentType: JSON_TYPE,
-      body: json,
-    });
+    return this.#send(path, Buffer.from(JSON.stringify(body)), accept);
+  }
+
+  #send(path: string, body: Uint8Array, accept: string): Promise<Answer> {
+    return this.#connection.send({ method: 'POST', path, accept, contentType: JSON_TYPE, body });
   }
 }
 

@@ -32,7 +32,8 @@ export interface RewrapResult {
 
 /**
  * Moves the data key to the primary version of each recipient's key.
- * @throws ClientError; the file is as it was then
+ * @throws ClientError; the file is as it was then, but for `not_durable`: all of it is there with its new
+ *   envelopes, and a power cut may bring the former file back
  */
 export async function rewrapFile({ service, path, signal }: RewrapOptions): Promise<RewrapResult> {
   const target = await realpath(path).catch((error: unknown) => {

@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, constants, fchmodSync, fchownSync, fstatSync } from 'node:fs';
 import { fsync, openSync, read, write } from 'node:fs';
-import { copyFile, link, lstat, open, rename, rm } from 'node:fs/promises';
+import { chmod, copyFile, link, lstat, open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 
@@ -21,6 +21,8 @@ const COPY_PIECE = 4_194_304;
 
 /** File systems without hard links say one of these. */
 const NO_LINKS = ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'];
+/** File systems that cannot flush a folder, as network shares, say one of these. */
+const NO_FOLDER_SYNC = ['EINVAL', 'EBADF', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS'];
 
 /** @throws ClientError target_exists, file_failed */
 export async function assertAbsent(path: string): Promise<void> {
@@ -68,6 +70,8 @@ export class TargetFile {
     );
     let file: TargetFile | undefined;
     try {
+      // It has the mode of the source, which may be closed to writing.
+      if (shared) await chmod(temporary, 0o600);
       const fd = openSync(temporary, shared ? 'r+' : 'wx+', 0o600);
       file = new TargetFile(source.path, temporary, fd);
       if (!shared) await copyBytes(source, fd, signal);
@@ -108,10 +112,15 @@ export class TargetFile {
     }
   }
 
-  /** Puts the flushed file in the place of the one that is there. */
+  /**
+   * Puts the flushed file in the place of the one that is there.
+   * @throws ClientError file_failed, and the one that is there stays; not_durable, and it is replaced
+   */
   async replace(): Promise<void> {
     await this.#rename();
-    await syncFolderOf(this.path);
+    await syncFolderOf(this.path).catch((error: unknown) => {
+      throw new ClientError('not_durable', undefined, error);
+    });
   }
 
   /** Removes the temporary file, if it is still there. Never throws. */
@@ -173,11 +182,14 @@ export async function withdraw(path: string): Promise<void> {
   await syncFolderOf(path).catch(() => undefined);
 }
 
+/** As far as the file system can. */
 async function syncFolderOf(path: string): Promise<void> {
   try {
     const folder = await open(dirname(path), 'r');
     try {
-      await folder.sync();
+      await folder.sync().catch((error: unknown) => {
+        if (!NO_FOLDER_SYNC.includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+      });
     } finally {
       await folder.close();
     }

@@ -163,7 +163,7 @@ const hsm = z
     ),
     deadlineMs: described(
       z.int().min(50).max(60_000).default(3000),
-      'Longest wait for one HSM call, ms.',
+      'Longest wait for one HSM call, and of a use for its turn, ms.',
     ),
   })
   .prefault({});

@@ -161,6 +161,9 @@ const AUTHENTICATED: readonly ErrorCode[] = [
   'database_unavailable',
 ];
 
+/** Uses take turns. */
+const IN_TURN: readonly ErrorCode[] = ['hsm_busy'];
+
 const WITH_BODY: readonly ErrorCode[] = [
   'malformed_json',
   'unknown_field',
@@ -208,6 +211,7 @@ export function errorsOf(route: RouteContract): readonly ErrorCode[] {
       ...(takesApproval(route) ? APPROVAL : []),
       ...(route.limit === 'batch' ? (['batch_too_large'] as const) : []),
       ...route.errors,
+      ...(route.plane === 'use' ? IN_TURN : []),
     ]),
   ];
 }

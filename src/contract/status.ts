@@ -25,6 +25,16 @@ const hsm = z.object({
   queueLimit: count.meta({ description: 'Over so many, calls are refused as `hsm_busy`.' }),
 });
 
+const uses = z
+  .object({
+    underWay: count,
+    waiting: count.meta({ description: 'Those that wait for their turn.' }),
+    refused: count.meta({
+      description: 'Since the start, as `hsm_busy`: their turn would not have come in time.',
+    }),
+  })
+  .meta({ description: 'Requests that use keys.' });
+
 const database = z.object({
   kind: z
     .enum(['embedded', 'external'])
@@ -139,6 +149,7 @@ export const statusDocument = z
     runtime: z.object({ node: z.string(), openssl: z.string() }),
     readiness,
     hsm,
+    uses,
     database,
     audit,
     selfTests: z

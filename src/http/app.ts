@@ -57,9 +57,6 @@ function checkRoute({ contract, ...route }: AnyRoute, made: boolean): void {
   if (!sound) throw new TypeError(`route ${contract.id} is not sound`);
 }
 
-const gone = () =>
-  new TwofoldError('malformed_request', 'The connection ended before it was its turn.');
-
 const isPublic = (route: AnyRoute): route is PublicRoute => isAnonymous(route.contract);
 
 function publicAnswer({ status, body, headers }: PublicReply): Answer {
@@ -153,9 +150,12 @@ class AppBuilder {
         return;
       }
       const work = () => serve(exchange, params);
-      if (route.contract.plane !== 'use') await work();
-      else if (!(await admission.run(request.socket, work)))
-        await pipeline.refuse(exchange, gone());
+      if (route.contract.plane !== 'use') {
+        await work();
+        return;
+      }
+      const refused = await admission.run(request.socket, work);
+      if (refused !== null) await pipeline.refuse(exchange, refused);
     };
   }
 

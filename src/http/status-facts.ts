@@ -106,7 +106,7 @@ export function factsSection(status: Status): Markup {
   return html`<section class="part">
     <h2>What it stands on</h2>
     <div class="facts">
-      <div>${hsmFacts(status)}</div>
+      <div>${hsmFacts(status)} ${useFacts(status)}</div>
       <div>${databaseFacts(status)} ${auditFacts(status)} ${workerFacts(status)}</div>
       <div>${suites(status)} ${selfTests(status)}</div>
     </div>
@@ -135,6 +135,17 @@ function hsmFacts({ hsm }: Status): Markup {
       ['Queue', `${queued} of ${numberText(queueLimit)} calls`],
     ])}
     ${tags(hsm.mechanisms)}
+  </section>`;
+}
+
+function useFacts({ uses: { underWay, waiting, refused } }: Status): Markup {
+  return html`<section>
+    <h3>Uses</h3>
+    ${rows([
+      ['Under way', numberText(underWay)],
+      ['Waiting', `${numberText(waiting)} for their turn`],
+      ['Refused', `${numberText(refused)} since start, for lack of a turn in time`],
+    ])}
   </section>`;
 }
 

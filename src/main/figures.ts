@@ -5,6 +5,7 @@ import type { Lease } from '../audit/grace/lease.ts';
 import type { RunningAuditLog } from '../audit/log.ts';
 import type { Hsm } from '../hsm/port.ts';
 import type { PooledHsm } from '../hsm/pool.ts';
+import type { Admission } from '../http/admission.ts';
 import type { Readiness } from '../http/dependencies.ts';
 import type { Keyring } from '../keyring/keyring.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -40,6 +41,7 @@ type BackupFigures = Pick<Backups, 'ageMs' | 'failures' | 'state'>;
 
 export interface FiguresOf {
   readonly hsm: PooledHsm;
+  readonly admission: Admission;
   readonly authenticator: TokenAuthenticator;
   readonly access: Pick<StoredAccess, 'cached'>;
   readonly readiness: () => Readiness;
@@ -63,6 +65,15 @@ export function registerFigures(metrics: Metrics, parts: FiguresOf): void {
     'hsm_objects_made',
     'Objects made on the token by this process.',
     () => parts.hsm.counters().objects,
+  );
+  metrics.gauge('uses', 'Requests that use keys: under way, and waiting for their turn.', () => {
+    const { underWay, waiting } = parts.admission.figures();
+    return { under_way: underWay, waiting };
+  });
+  metrics.gauge(
+    'uses_refused',
+    'Uses that this process refused, as their turn would not have come in time.',
+    () => parts.admission.figures().refused,
   );
   metrics.gauge('cache_entries', 'Entries of the caches.', () => {
     const { keys = 0, unsealed = 0 } = parts.keyring()?.sizes() ?? {};

@@ -16,6 +16,7 @@ import { MONITORING_ROUTES, ROUTES } from '../contract/routes.ts';
 import { SENSITIVE_FIELDS } from '../contract/sensitive.ts';
 import { createEngine } from '../crypto/combined-engine.ts';
 import { SUITES } from '../crypto/suites.ts';
+import { Admission } from '../http/admission.ts';
 import { createHttpServer } from '../http/server.ts';
 import type { HttpAddresses, HttpServer } from '../http/server.ts';
 import type { HttpDependencies, Readiness } from '../http/dependencies.ts';
@@ -298,8 +299,9 @@ export class Service {
     const local = localAccess(late, epoch);
     const access = openAccess(late, epoch);
     const readiness = () => this.#readiness(device, incarnation, late);
+    const admission = new Admission({ deadlineMs: this.#config.hsm.deadlineMs });
     registerFigures(metrics, {
-      hsm: device.hsm,
+      ...{ hsm: device.hsm, admission },
       authenticator,
       access,
       readiness,
@@ -314,14 +316,13 @@ export class Service {
     const activity = watchActivity(device.hsm, this.#unwinding);
     const membership = this.#membership;
     const status = statusReader(this.#config, facts, {
-      hsm: device.hsm,
+      ...{ hsm: device.hsm, admission },
       incarnation,
       readiness,
       audit: () => late.audit.current,
       log: () => late.log,
       sinks: () => late.sinks?.facts() ?? [],
-      token,
-      activity,
+      ...{ token, activity },
     });
     const deps: HttpDependencies = {
       authenticator: local.authenticator(authenticator),
@@ -363,7 +364,8 @@ export class Service {
       report: requestObserver(this.#logs.component('http'), metrics, activity),
     };
     const identities = readIdentities(this.#config);
-    const http = createHttpServer(deps, listenersOf(this.#config, membership, identities));
+    const listeners = { ...listenersOf(this.#config, membership, identities), admission };
+    const http = createHttpServer(deps, listeners);
     reloads.watchTls(this.#config, identities, http);
     this.#unwinding.add('listeners', () => http.close());
     if (membership !== null) {

@@ -6,6 +6,7 @@ import { REQUEST_GROUPS, requestGroupOf } from '../contract/status.ts';
 import type { RequestGroup, Status } from '../contract/status.ts';
 import { SUITES } from '../crypto/suites.ts';
 import type { PooledHsm } from '../hsm/pool.ts';
+import type { Admission } from '../http/admission.ts';
 import type { Readiness, TokenFacts } from '../http/dependencies.ts';
 import { NAME } from '../name.ts';
 import { Activity, STEPS, STEP_SECONDS } from '../telemetry/activity.ts';
@@ -25,6 +26,7 @@ export interface StartFacts {
 
 export interface StatusParts {
   readonly hsm: PooledHsm;
+  readonly admission: Admission;
   readonly incarnation: Incarnation;
   readonly readiness: () => Readiness;
   /** Null until the root is open. */
@@ -68,6 +70,7 @@ export function statusReader(config: Config, facts: StartFacts, parts: StatusPar
       uptimeSeconds: Math.floor(process.uptime()),
       readiness: { ready, checks: [...checks] },
       hsm: hsmOf(parts.hsm, config),
+      uses: parts.admission.figures(),
       database: databaseOf(config, facts, parts.incarnation),
       audit: auditOf(parts.audit()?.health(), parts.log(), parts.sinks()),
       suites: Object.values(SUITES).map((suite) => ({

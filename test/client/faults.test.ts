@@ -3,9 +3,20 @@ import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { appendFileSync, mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import {
+  afterAll,
+  afterEach,
+  beforeAll,
+  beforeEach,
+  describe,
+  expect,
+  it,
+  jest,
+} from '@jest/globals';
 
 import { restoreFile } from '../../src/client/restore.ts';
 import { rewrapFile } from '../../src/client/rewrap.ts';
@@ -176,6 +187,48 @@ describe('a service that fails', () => {
     expect(await codeOf(seal)).toBe('unexpected_answer');
     expect(readdirSync(folder.folder)).not.toContain('sealed');
     folder.assertNothingTemporary();
+  });
+});
+
+describe('a folder that cannot be flushed', () => {
+  let sync: { mockRestore(): void };
+  const failing = async (code: string) => {
+    const handle = await open(folder.folder, 'r');
+    const of = Object.getPrototypeOf(handle) as FileHandle;
+    await handle.close();
+    const error = Object.assign(new Error(`${code}: fsync`), { code, syscall: 'fsync' });
+    sync = jest.spyOn(of, 'sync').mockRejectedValue(error);
+  };
+  afterEach(() => {
+    sync.mockRestore();
+  });
+
+  // What a network share says whose file system has no such operation.
+  it.each(['EINVAL', 'EBADF', 'ENOTSUP'])(
+    'as there is no such thing (%s) holds nothing up',
+    async (code) => {
+      await failing(code);
+      const path = await folder.seal(randomBytes(100));
+      folder.service.rotate('model');
+      expect(await rewrapFile({ service: folder.service, path })).toMatchObject({ changed: 1 });
+      expect(await folder.restore(path)).toHaveLength(100);
+    },
+  );
+
+  it('leaves no sealed file, and a rewrapped one with a code of its own', async () => {
+    const path = await folder.seal(randomBytes(100));
+    const before = readFileSync(path);
+    folder.service.rotate('model');
+    await failing('EIO');
+    const source = folder.path('source');
+    writeFileSync(source, randomBytes(100));
+    expect(await codeOf(folder.sealTo(source, folder.path('another')))).toBe('file_failed');
+    expect(readdirSync(folder.folder).filter((name) => name.startsWith('another'))).toEqual([]);
+    const rewrap = rewrapFile({ service: folder.service, path });
+    expect(await codeOf(rewrap)).toBe('not_durable');
+    expect(readFileSync(path).equals(before)).toBe(false);
+    folder.assertNothingTemporary();
+    expect(await rewrapFile({ service: folder.service, path })).toMatchObject({ changed: 0 });
   });
 });
 

@@ -39,23 +39,24 @@ const binding = { aad: Uint8Array.of(1, 2), encryptionContext: { a: 'ü' } };
 const envelope = new Uint8Array(3);
 
 describe('a request', () => {
-  it('carries a secret as bytes, and its binding as headers', async () => {
+  it('carries a secret as JSON that no string ever was, and asks for bytes', async () => {
     const seen: unknown[] = [];
     const service = await against((request, response) => {
       const { method, url, headers } = request;
-      seen.push(method, url, headers['twofold-aad'], headers['twofold-encryption-context']);
-      seen.push(headers['content-type'], headers.accept, headers.authorization);
-      request.on('data', (piece: Buffer) => seen.push([...piece]));
-      request.on('end', () => response.end('key'));
+      seen.push(method, url, headers['content-type'], headers.accept, headers.authorization);
+      const pieces: Buffer[] = [];
+      request.on('data', (piece: Buffer) => pieces.push(piece));
+      request.on('end', () => {
+        seen.push(JSON.parse(Buffer.concat(pieces).toString()));
+        response.end('key');
+      });
     });
-    const secret = SecretBytes.own(Uint8Array.of(1, 2, 3));
+    const secret = SecretBytes.own(Uint8Array.of(1, 2, 3, 4));
     expect(Buffer.from(await service.wrap('a/b', secret, binding)).toString()).toBe('key');
-    const context = Buffer.from('{"a":"ü"}').toString('base64');
-    const octets = 'application/octet-stream';
     expect(seen).toEqual([
-      ...['POST', '/prefix/v1/keys/a%2Fb/wrap', 'AQI=', context],
-      ...[octets, octets, 'Bearer t'],
-      [1, 2, 3],
+      ...['POST', '/prefix/v1/keys/a%2Fb/wrap'],
+      ...['application/json', 'application/octet-stream', 'Bearer t'],
+      { plaintext: 'AQIDBA==', aad: 'AQI=', encryptionContext: { a: 'ü' } },
     ]);
     service.close();
   });

@@ -80,6 +80,7 @@ describe('docker-compose.yml', () => {
       token: ['user_pin', 'so_pin'],
       ceremony: ['user_pin', 'so_pin'],
       doctor: ['owner_password', 'server_password', 'user_pin'],
+      operator: ['server_password', 'user_pin', 'so_pin'],
       twofold: ['server_key', 'server_password', 'user_pin'],
       proxy: [],
       'zones-migrate': ['owner_password'],
@@ -95,10 +96,10 @@ describe('docker-compose.yml', () => {
         ]),
       ),
     });
-    // What the ceremony's commands name is in deploy/zones.md; what Patroni reads in its file.
+    // What the ceremonies' commands name is in these pages; what Patroni reads in its file.
     const elsewhere = (name: string) =>
-      name.startsWith('operator-')
-        ? text('deploy/zones.md')
+      name.startsWith('operator')
+        ? text(name === 'operator' ? 'deploy/README.md' : 'deploy/zones.md')
         : name.startsWith('patroni-')
           ? text('deploy/zones/patroni.yml')
           : '';
@@ -146,8 +147,8 @@ describe('docker-compose.yml', () => {
       const ofZones = /^(?:etcd|patroni|zone)-\d$|^proxy$|^zones-/u.test(name);
       const others = name === 'doctor' ? ['doctor'] : ofZones ? ['zones'] : [];
       expect([name, profiles]).toEqual([name, officer ? ['ceremony'] : others]);
-      // The operator of a zone that joins tells the audit log.
-      const alone = officer && !name.startsWith('operator-');
+      // What an operator does beside the service stands in database and audit log.
+      const alone = officer && !name.startsWith('operator');
       expect([name, network]).toEqual([name, alone ? 'none' : undefined]);
     }
     expect(compose.networks['zones']).toEqual({ internal: true });
@@ -179,13 +180,23 @@ describe('deploy/hsm.compose.yml', () => {
       { TWOFOLD_PKCS11_FOLDER: '/opt/vendor', TWOFOLD_PKCS11_MODULE: '/opt/vendor/lib.so' },
       join(PROJECT, 'deploy/hsm.compose.yml'),
     );
-    for (const name of ['ceremony', 'doctor', 'twofold']) {
+    for (const name of ['ceremony', 'doctor', 'operator', 'twofold']) {
       expect(real.services[name]).toMatchObject({
         environment: { TWOFOLD_PKCS11_MODULE: '/opt/vendor/lib.so' },
         volumes: expect.arrayContaining(['/opt/vendor:/opt/vendor:ro']) as unknown,
       });
     }
     expect(real.services['token']?.command).toEqual(['version']);
+    expect(real.services['operator']?.networks).toEqual(['backend', 'frontend']);
+    // A network HSM is reached by all that open its token.
+    for (const { environment, command, profiles, networks, ...one } of Object.values(
+      real.services,
+    )) {
+      const opens = 'TWOFOLD_HSM_PIN_FILE' in environment && command[0] !== 'version';
+      if (!opens || profiles.includes('zones')) continue;
+      const led = (networks ?? []).filter((name) => real.networks[name]?.internal !== true);
+      expect(one.network_mode ?? led.at(0)).toMatch(/^(?:bridge|frontend)$/u);
+    }
   });
 });
 

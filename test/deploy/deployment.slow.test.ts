@@ -281,6 +281,21 @@ const suite = () => {
     expect([status, out]).toEqual([0, expect.stringMatching(/^\d+ secrets .*: 0 found$/mu)]);
   }, 60_000);
 
+  it('another generation of the root is placed beside the service', async () => {
+    await containers.start('twofold');
+    await containers.healthy('twofold');
+    const added = await containers.run('operator', [
+      ...['hsm', 'generation', 'add', '--so-pin-file', '/run/secrets/so_pin'],
+    ]);
+    expect([added.status, added.out]).toEqual([0, expect.stringMatching(/"generation":2/u)]);
+    const { status, out } = await containers.run('operator', ['hsm', 'generations']);
+    expect([status, JSON.parse(out)]).toMatchObject([
+      0,
+      { generations: [{ onToken: true }, { onToken: true }], onTokenAlone: [] },
+    ]);
+    expect(await containers.stop('twofold')).toBe(0);
+  }, 120_000);
+
   it('serves the same keys by another module of the second file’s', async () => {
     const vendor = at('vendor');
     mkdirSync(vendor);

@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { afterEach, beforeEach, expect, it } from '@jest/globals';
+import { afterEach, expect, it } from '@jest/globals';
 
 import { suspendKey } from '../../src/contract/admin-keys.ts';
 import { wrap } from '../../src/contract/wrap.ts';
@@ -22,6 +22,7 @@ import type { GuardedRoute } from '../../src/http/route.ts';
 const NEVER_MS = 60_000;
 
 let server: Server;
+let admission: Admission;
 let began: string[];
 let refused: string[];
 let ends: (() => void)[];
@@ -40,16 +41,16 @@ const pipeline = {
   },
 } as unknown as Pipeline;
 
-beforeEach(async () => {
+async function serve(deadlineMs: number) {
   [began, refused, ends] = [[], [], []];
   const handle = () => Promise.reject(new Error('not reached'));
   const routes = [route(wrap, { handle }), route(suspendKey, { handle })];
-  const admission = new Admission({ atOnce: 1, stallMs: NEVER_MS });
+  admission = new Admission({ atOnce: 1, stallMs: NEVER_MS, deadlineMs });
   const rest = { report: () => undefined, draining: () => false, parting: () => false };
   server = createServer(createApp(routes, ['use', 'admin'], { pipeline, admission, ...rest }));
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-});
+}
 
 afterEach(() => {
   server.closeAllConnections();
@@ -69,6 +70,7 @@ const connections = async () =>
   new Promise<number>((resolve) => server.getConnections((_, count) => resolve(count)));
 
 it('uses wait for a place, a change waits for none, and who goes away is not served', async () => {
+  await serve(NEVER_MS);
   post('/v1/keys/first/wrap');
   await until(() => began.length === 1);
   const second = post('/v1/keys/second/wrap');
@@ -83,6 +85,28 @@ it('uses wait for a place, a change waits for none, and who goes away is not ser
   ends.shift()?.();
   await until(() => began.length === 3);
   expect(began.at(-1)).toBe('/v1/keys/third/wrap');
+  ends.shift()?.();
+});
+
+it('a use whose turn would not come in time is refused, and a change is not', async () => {
+  await serve(40);
+  post('/v1/keys/first/wrap');
+  await until(() => began.length === 1);
+  for (const waiting of [1, 2]) {
+    post('/v1/keys/later/wrap');
+    await until(() => admission.figures().waiting === waiting);
+  }
+  ends.shift()?.();
+  await until(() => began.length === 2);
+  await sleep(30);
+  post('/v1/keys/last/wrap');
+  await until(() => refused.length === 1);
+  expect(refused).toEqual(['hsm_busy']);
+  expect(admission.figures()).toEqual({ underWay: 1, waiting: 1, refused: 1 });
+  await once(post('/v1/admin/keys/k/suspend'), 'response');
+  expect(began).toHaveLength(3);
+  ends.shift()?.();
+  await until(() => began.length === 4);
   ends.shift()?.();
 });
 

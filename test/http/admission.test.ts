@@ -160,15 +160,15 @@ describe('who goes away', () => {
     const gone = admission.run(connection, work(1));
     const last = admission.run(HERE, work(2));
     leave();
-    expect(await gone).toBe(false);
-    expect(await admission.run(connection, work(3))).toBe(false);
+    expect(await gone).toMatchObject({ code: 'malformed_request' });
+    expect(await admission.run(connection, work(3))).toMatchObject({ code: 'malformed_request' });
     expect(connection.listenerCount('close')).toBe(0);
     end(0);
-    expect(await first).toBe(true);
+    expect(await first).toBeNull();
     await turn();
     expect(began).toEqual([0, 2]);
     end(2);
-    expect(await last).toBe(true);
+    expect(await last).toBeNull();
   });
 
   it('while it is worked for changes nothing, and no listener stays', async () => {
@@ -183,7 +183,52 @@ describe('who goes away', () => {
     expect(connection.listenerCount('close')).toBe(0);
     leave();
     end(1);
-    expect(await second).toBe(true);
+    expect(await second).toBeNull();
     expect(began).toEqual([0, 1]);
+  });
+});
+
+describe('an overload', () => {
+  it('of more than can be done in half the time that one may wait is refused as it comes', async () => {
+    const admission = new Admission({ atOnce: 4, stallMs: LONG_MS, deadlineMs: 200 });
+    // 4 of 4 ms each: a thousand a second at most, a hundred in half the time; 8 come where 4 are done.
+    const all: Promise<string>[] = [];
+    for (let round = 0; round < 120; round += 1) {
+      for (let index = 0; index < 8; index += 1) {
+        const run = admission.run(HERE, () => sleep(4));
+        all.push(run.then((refused) => refused?.code ?? 'done'));
+      }
+      await sleep(4);
+    }
+    const { waiting } = admission.figures();
+    expect(waiting).toBeGreaterThan(4);
+    expect(waiting).toBeLessThan(140);
+    const { done = [], hsm_busy: busy = [] } = Object.groupBy(await Promise.all(all), (end) => end);
+    expect(done.length + busy.length).toBe(all.length);
+    expect(busy.length).toBeGreaterThan(100);
+    expect(admission.figures()).toEqual({ underWay: 0, waiting: 0, refused: busy.length });
+  });
+
+  it('that came at once is refused once it has waited for the time, and says when to come again', async () => {
+    const admission = new Admission({ atOnce: 1, stallMs: 20, deadlineMs: 60 });
+    const { began, work, end } = works();
+    // Each takes its place with it and gives it on after a stall, so that few have their turn in time.
+    const all = Array.from({ length: 12 }, (_, index) => {
+      return admission.run(HERE, work(index));
+    });
+    expect(admission.figures()).toEqual({ underWay: 1, waiting: 11, refused: 0 });
+    expect(await all.at(-1)).toMatchObject({ code: 'hsm_busy', retryAfter: 1 });
+    expect(began.length).toBeLessThan(8);
+    expect(admission.figures()).toMatchObject({ waiting: 0, refused: 12 - began.length });
+    for (const index of began) end(index);
+    await Promise.all(all);
+    expect(admission.figures().underWay).toBe(0);
+  });
+
+  it('that came at once is served where it can be in time', async () => {
+    const admission = new Admission({ atOnce: 4, stallMs: LONG_MS, deadlineMs: 5_000 });
+    const run = () => admission.run(HERE, () => turn());
+    const all = await Promise.all(Array.from({ length: 5_000 }, run));
+    expect(all.filter((refused) => refused !== null)).toEqual([]);
   });
 });

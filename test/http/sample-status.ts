@@ -54,6 +54,7 @@ export const sampleStatus = (changes: Partial<Status> = {}): Status => ({
     queued: 3,
     queueLimit: 512,
   },
+  uses: { underWay: 80, waiting: 1_204, refused: 31 },
   database: { kind: 'external', version: '18.4', tls: 'verify-full', state: 'ok' },
   audit: {
     state: 'ok',

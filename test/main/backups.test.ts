@@ -10,6 +10,7 @@ import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import { openBackups } from '../../src/main/backups.ts';
 import type { Backups, BackupsParts } from '../../src/main/backups.ts';
+import { Admission } from '../../src/http/admission.ts';
 import { registerFigures } from '../../src/main/figures.ts';
 import type { FiguresOf } from '../../src/main/figures.ts';
 import { Unwinding } from '../../src/main/unwinding.ts';
@@ -82,6 +83,7 @@ async function metricsOf(backups: Backups | null): Promise<Record<string, number
   const metrics = createMetrics({ version: '0.0.0-test', routes: [] });
   const parts = {
     hsm: { counters: () => ({ queued: 0, objects: 0 }) },
+    admission: new Admission(),
     ...{ authenticator: { cached: 0 }, access: { cached: 0 } },
     readiness: () => ({ checks: [] }),
     ...{ audit: () => null, keyring: () => null, log: () => null, sinks: () => [] },

@@ -49,6 +49,7 @@ describe('the status of several workers', () => {
         queued: one.hsm.queued + 5,
         queueLimit: 2 * one.hsm.queueLimit,
       },
+      uses: { underWay: 160, waiting: 2_408, refused: 62 },
       audit: {
         state: 'not-durable',
         uses: { number: null, durable: 2 * one.audit.uses.durable },

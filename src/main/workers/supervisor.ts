@@ -11,7 +11,6 @@ import type { Config } from '../../config.ts';
 import type { Status } from '../../contract/status.ts';
 import { TwofoldError } from '../../errors.ts';
 import { WholeMetrics } from '../../telemetry/whole-metrics.ts';
-import type { Figures } from '../../telemetry/metrics.ts';
 import type { Log } from '../../telemetry/logs.ts';
 import { configurationDigest } from './configuration-digest.ts';
 import { prepareDatabase } from '../database.ts';
@@ -261,12 +260,8 @@ export class Supervisor {
   }
 
   /** One that does not answer in time counts with what it had when it was last asked. */
-  async #renderMetrics(): Promise<unknown> {
-    const figures = this.#running().map(async (worker) => {
-      const now = (await worker.ask('figures')) as Figures | null;
-      return now ?? worker.lastFigures;
-    });
-    return this.#metrics.render(await Promise.all(figures));
+  #renderMetrics(): Promise<unknown> {
+    return this.#metrics.render(() => this.#running());
   }
 
   async #status(answering: WorkerProcess): Promise<Status | null> {

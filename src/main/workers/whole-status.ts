@@ -35,6 +35,11 @@ export function wholeStatus(
       queued: sum(({ hsm }) => hsm.queued),
       queueLimit: sum(({ hsm }) => hsm.queueLimit),
     },
+    uses: {
+      underWay: sum(({ uses }) => uses.underWay),
+      waiting: sum(({ uses }) => uses.waiting),
+      refused: sum(({ uses }) => uses.refused),
+    },
     database: worst(({ database }) => database),
     audit: {
       state: worst(({ audit }) => audit).state,
