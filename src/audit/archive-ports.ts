@@ -28,7 +28,10 @@ export interface ArchiveStore {
   }>;
   /** Entries of the newest checkpoint that is older; 0 where none is. */
   sizeAt(before: Date): Promise<number>;
-  /** Says that entries before `until` are in the archive at `place`. Idempotent. */
+  /**
+   * Says that entries before `until` are in the archive at `place`. Idempotent. Changes nothing where a sink
+   * stands before `until`, unless as much was marked already.
+   */
   mark(until: number, place: string): Promise<void>;
   /** Removes the position of a sink; false where it stands elsewhere, or nowhere. */
   forgetSink(name: string, next: number): Promise<boolean>;

@@ -90,8 +90,8 @@ export async function archivable(
   if (made.until < until) {
     throw new TwofoldError('conflict', `Entries before ${until} are in another archive.`);
   }
-  const heldBy = wanted < asked ? (slowestSink?.name ?? null) : null;
-  return { until: Math.max(wanted, until), heldBy };
+  const goes = Math.max(wanted, until);
+  return { until: goes, heldBy: goes < asked ? (slowestSink?.name ?? null) : null };
 }
 
 const wholeBundles = (entries: number): number => entries - (entries % TILE_WIDTH);
@@ -143,7 +143,14 @@ async function remove(
 ): Promise<Archived> {
   await turn.still();
   await store.mark(until, place);
-  let { removed } = await log.archived();
+  const marked = await log.archived();
+  if (marked.until < until) {
+    throw new TwofoldError(
+      'conflict',
+      'A sink began meanwhile, and has not had all of it: run it again.',
+    );
+  }
+  let { removed } = marked;
   while (removed < until) {
     await turn.still();
     removed = await store.remove(Math.min(until, removed + STEP));

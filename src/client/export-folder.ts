@@ -70,6 +70,18 @@ export class ExportTarget {
     });
   }
 
+  /** Puts a file in the place of another; nothing where it is not there. */
+  async rename(from: string, to: string): Promise<void> {
+    await filed(async () => {
+      try {
+        await rename(join(this.#path, from), join(this.#path, to));
+      } catch (error) {
+        if (!isAbsent(error)) throw error;
+      }
+      this.#stale.add(dirname(join(this.#path, to)));
+    });
+  }
+
   async remove(name: string): Promise<void> {
     await filed(() => rm(join(this.#path, name), { force: true }));
   }

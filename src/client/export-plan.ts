@@ -23,6 +23,8 @@ export interface ExportPlan {
   readonly at: string;
   /** The checkpoint of `until` entries. */
   readonly note: string;
+  /** Whether rows go with it. */
+  readonly rows: boolean;
 }
 
 /** An index, or a time by the clocks of those who wrote the entries. */
@@ -43,22 +45,33 @@ export function planned({ format, origin, from, until, stateFrom, at }: ExportPl
 }
 
 /**
- * A plan that the folder has; null when it has none. Of a complete export the note is left empty.
+ * A plan that the folder has; null when it has none. Of a complete export the note is left empty, and
+ * nothing is known of its rows.
  * @throws ClientError invalid_value for what is no plan of ours
  */
 export async function readPlan(target: ExportTarget, name: string): Promise<ExportPlan | null> {
   const text = await target.text(name);
   if (text === null) return null;
-  const { format, origin, from, until, stateFrom, at, note = '' } = parsedPlan(text, name);
+  const {
+    format,
+    origin,
+    from,
+    until,
+    stateFrom,
+    at,
+    note = '',
+    rows = true,
+  } = parsedPlan(text, name);
   const isPlan =
     format === FORMAT &&
     typeof origin === 'string' &&
     typeof at === 'string' &&
     typeof note === 'string' &&
+    typeof rows === 'boolean' &&
     isSize(from) &&
     isSize(until) &&
     isSize(stateFrom);
-  if (isPlan) return { format, origin, from, until, stateFrom, at, note };
+  if (isPlan) return { format, origin, from, until, stateFrom, at, note, rows };
   throw new ClientError('invalid_value', `${name} of the folder is not of an export.`);
 }
 
@@ -106,7 +119,8 @@ export async function newPlan(
   const from = before?.from ?? (await startAt(log, options.from, newest.size));
   const { origin, size: until, note } = newest;
   const stateFrom = Math.min(first.size, until);
-  return { format: FORMAT, origin, from, until, stateFrom, at: new Date().toISOString(), note };
+  const [at, rowsToo] = [new Date().toISOString(), options.until === null];
+  return { format: FORMAT, origin, from, until, stateFrom, at, note, rows: rowsToo };
 }
 
 function checkGrown({ origin, size }: Head, before: ExportPlan | null): void {

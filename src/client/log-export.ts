@@ -4,7 +4,8 @@
  *
  * First what the export is to be is settled and kept in the folder; then its files come, each whole or not
  * at all. So one that was interrupted goes on where it was, to the same end, and one that is complete
- * goes on to the newest checkpoint.
+ * goes on to the newest checkpoint. Until all is there, a complete one stays as it was: rows and
+ * checkpoints of the new one have names of their own.
  */
 import { TILE_WIDTH, hashesAt, tilePath, tilesOf, widthAt } from '../audit/tree/tiles.ts';
 import type { BundleId, TileId } from '../audit/tree/tiles.ts';
@@ -21,6 +22,8 @@ const NEWEST = 'checkpoint';
 const CHECKPOINTS = 'checkpoints';
 const STATE = 'state.ndjson';
 const LANES = 'lanes.ndjson';
+/** Behind the name of a file that takes the place of another once all is there. */
+const NEXT = '.next';
 const SEPARATOR = '--\n';
 const HASH_BYTES = 32;
 /** Tiles that are fetched at a time. */
@@ -41,11 +44,8 @@ export async function exportLog(
   checkSame(options, kept ?? before);
   const plan = kept ?? (await begin(log, target, options, before));
   await new Export(log, target, plan, options.onProgress).run();
+  await replace(target, plan);
   if (before !== null) await removeNarrow(target, before.until, plan.until);
-  await target.put(NEWEST, [plan.note]);
-  await target.flush();
-  await target.put(MANIFEST, [planned(plan)]);
-  await target.flush();
   await target.remove(PLAN);
   return plan;
 }
@@ -58,14 +58,25 @@ async function begin(
   before: ExportPlan | null,
 ): Promise<ExportPlan> {
   const plan = await newPlan(log, options, before, async () => {
-    await target.put(STATE, rowsOf(log.keyStates(), stateRow));
-    await target.put(LANES, rowsOf(log.lanes(), laneRow));
+    await target.put(STATE + NEXT, rowsOf(log.keyStates(), stateRow));
+    await target.put(LANES + NEXT, rowsOf(log.lanes(), laneRow));
   });
-  // Rows of now say nothing of a log that ends before.
-  if (options.until !== null) for (const name of [STATE, LANES]) await target.remove(name);
+  // Of one that was interrupted before it had a plan.
+  if (!plan.rows) for (const name of [STATE, LANES]) await target.remove(name + NEXT);
   await target.put(PLAN, [JSON.stringify(plan)]);
   await target.flush();
   return plan;
+}
+
+/** A few renames, which the same run makes again where it was killed between them. */
+async function replace(target: ExportTarget, plan: ExportPlan): Promise<void> {
+  // Rows of now say nothing of a log that ends before.
+  if (!plan.rows) for (const name of [STATE, LANES]) await target.remove(name);
+  for (const name of [STATE, LANES, CHECKPOINTS]) await target.rename(name + NEXT, name);
+  await target.put(NEWEST, [plan.note]);
+  await target.flush();
+  await target.put(MANIFEST, [planned(plan)]);
+  await target.flush();
 }
 
 function checkSame({ from }: ExportOptions, begun: ExportPlan | null): void {
@@ -124,7 +135,7 @@ class Export {
   }
 
   async run(): Promise<void> {
-    await this.#target.put(CHECKPOINTS, this.#checkpoints());
+    await this.#target.put(CHECKPOINTS + NEXT, this.#checkpoints());
     const { from, until } = this.#plan;
     let done = from;
     const wave: (TileId | BundleId)[] = [];
@@ -140,14 +151,18 @@ class Export {
   }
 
   async *#checkpoints(): AsyncGenerator<string> {
+    const { from, until, note: newest } = this.#plan;
     let separator = '';
-    for await (const page of this.#log.checkpoints(this.#plan.from)) {
-      for (const { size, note } of page) {
-        if (size > this.#plan.until) return;
+    for await (const page of this.#log.checkpoints(from)) {
+      const before = page.filter(({ size }) => size < until);
+      for (const { note } of before) {
         yield separator + note;
         separator = SEPARATOR;
       }
+      if (before.length < page.length) break;
     }
+    // The log may have thinned it out since the plan was made.
+    yield separator + newest;
   }
 
   /** Entries from where the export begins; hashes of all levels above them, which proofs need. */

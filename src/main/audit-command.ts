@@ -6,6 +6,7 @@ import type { Flags, ParsedFlags } from '../cli/arguments.ts';
 import { CONNECTION_FLAGS, connectionOptions } from '../cli/connection.ts';
 import { AuditLogClient } from '../client/audit-log.ts';
 import { tailEntries } from '../client/audit-tail.ts';
+import { ClientError } from '../client/client-error.ts';
 import { ExportTarget } from '../client/export-folder.ts';
 import type { Place } from '../client/export-plan.ts';
 import { HttpConnection } from '../client/http-connection.ts';
@@ -14,7 +15,9 @@ import { printable, printableJson } from '../audit/verify/printable.ts';
 import { TwofoldError } from '../errors.ts';
 import { placeIn } from './audit-places.ts';
 import { auditProveCommand } from './audit-prove-command.ts';
-import { auditVerifyCommand } from './audit-verify-command.ts';
+import { auditVerifyCommand, isVerifiable } from './audit-verify-command.ts';
+import { complaintLines } from './complaint.ts';
+import { linkExport } from './linked-export.ts';
 import { withTemporaryFolder } from './temporary-folder.ts';
 
 interface Output {
@@ -27,7 +30,7 @@ interface Output {
 const USAGE = `usage: twofold audit COMMAND …
   export --out FOLDER [--from PLACE] [--until PLACE]     the log and its proofs, to be verified anywhere; goes on where it was
   verify FOLDER --trust FILE …                           whether an export is what was logged
-  verify --live --trust FILE …                           the same of what the service holds now
+  verify --live --trust FILE …                           the same of what the service holds now; [--archive FOLDER] with what is in cold storage, or [--from PLACE] without
   keys                                                   the keys that sign it, to be pinned
   prove ID --trust FILE                                  that an entry is in the log
   archive FOLDER --trust FILE --before PLACE             on the service's host: its rows go, which that export has
@@ -113,22 +116,56 @@ async function exportTo(
   );
 }
 
-/** Of the service itself: what it gives is exported to a folder of its own, and verified there. */
-async function verifyLive(argv: readonly string[], { print, complain }: Output): Promise<number> {
-  const own = Object.keys(CONNECTION_FLAGS);
-  const connection: string[] = [];
+const LIVE_FLAGS = {
+  ...CONNECTION_FLAGS,
+  archive: 'value',
+  from: 'value',
+} as const satisfies Flags;
+
+/**
+ * Of the service itself: what it gives is exported to a folder of its own, and verified there. What is in cold storage
+ * comes from the archive.
+ * @returns as `verify`; 2 also where there was nothing to verify
+ */
+async function verifyLive(argv: readonly string[], output: Output): Promise<number> {
+  try {
+    return await verdictOnLive(argv, output);
+  } catch (error) {
+    // Not what 1 says: that something was found.
+    if (!TwofoldError.is(error) && !ClientError.is(error)) throw error;
+    for (const line of complaintLines(error)) output.complain(line);
+    if (error.code === 'entry_archived') {
+      output.complain(
+        'Name the archive with --archive FOLDER, or begin behind it with --from PLACE.',
+      );
+    }
+    return 2;
+  }
+}
+
+async function verdictOnLive(
+  argv: readonly string[],
+  { print, complain }: Output,
+): Promise<number> {
+  const own = Object.keys(LIVE_FLAGS);
+  const live: string[] = [];
   const rest: string[] = [];
   for (let index = 0; index < argv.length; index += 1) {
     const argument = argv[index] ?? '';
     const [, name = '', inline] = /^--([a-z-]+)(=.*)?$/su.exec(argument) ?? [];
     if (name === 'live') continue;
     if (!own.includes(name)) rest.push(argument);
-    else connection.push(argument, ...(inline === undefined ? [argv[++index] ?? ''] : []));
+    else live.push(argument, ...(inline === undefined ? [argv[++index] ?? ''] : []));
   }
-  const flags = parseFlags(connection, CONNECTION_FLAGS);
+  const flags = parseFlags(live, LIVE_FLAGS);
+  const archive = one(flags, 'archive');
+  const from = placeOf(flags, 'from');
+  // Before a log is fetched that may be long.
+  if (!(await isVerifiable(['.', ...rest], complain))) return 2;
   return endedBySignals((signal) =>
     withTemporaryFolder('verify', async (folder) => {
-      await exportTo(folder, flags, { from: null, until: null, complain }, signal);
+      if (archive !== undefined) linkExport(archive, folder);
+      await exportTo(folder, flags, { from, until: null, complain }, signal);
       // The verifier reads and computes without a pause of its own: without this no signal would reach it.
       const pause = async () => {
         await setImmediate();

@@ -15,7 +15,7 @@ import { openOwned } from './audit-archive-command.ts';
 import { besides, deviceBeside, instanceBeside, operator, storeBeside } from './beside.ts';
 
 const OPERATION = 'audit.sink.forget';
-/** A sink that was served so lately is in use: one whose receiver is away says so each half minute. */
+/** A sink that was served so lately is in use: one that does not move says each minute that it is. */
 const QUIET_MS = 180_000;
 
 export interface ForgettingParts {

@@ -44,7 +44,7 @@ export async function auditVerifyCommand(
   onReport: (report: VerifyReport) => void = () => undefined,
   pause: () => Promise<void> = () => Promise.resolve(),
 ): Promise<number> {
-  try {
+  return orNotUnderstood(complain, async () => {
     const { folder, options, json } = parseArguments(argv);
     const report = await verifyExport(folder, { ...options, pause });
     onReport(report);
@@ -55,6 +55,27 @@ export async function auditVerifyCommand(
       reportLines(report).forEach(print);
     }
     return report.verified ? 0 : 1;
+  });
+}
+
+/** Whether the arguments are understood, for who has to fetch first what is to be verified; else says why not. */
+export async function isVerifiable(
+  argv: readonly string[],
+  complain: (line: string) => void,
+): Promise<boolean> {
+  const understood = () => {
+    parseArguments(argv);
+    return Promise.resolve(0);
+  };
+  return (await orNotUnderstood(complain, understood)) === 0;
+}
+
+async function orNotUnderstood(
+  complain: (line: string) => void,
+  work: () => Promise<number>,
+): Promise<number> {
+  try {
+    return await work();
   } catch (error) {
     if (!TwofoldError.is(error)) throw error;
     complain(printable(`twofold: ${error.message} (${error.code})`));

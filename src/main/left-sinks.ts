@@ -6,7 +6,7 @@
 import type { SinkPositions } from '../audit/sinks/ports.ts';
 import type { Log } from '../telemetry/logs.ts';
 
-/** One that is served moves with the log's heartbeats, or says that its receiver is away. */
+/** One that is served moves, or says each minute that there is nothing for it, or that its receiver is away. */
 const LEFT_MS = 600_000;
 
 export interface LeftSink {

@@ -1,7 +1,7 @@
 /**
  * The sinks of the audit log in this process. Files are written by the first worker of every instance,
- * each its own; the receivers of a network are served by whoever leads the role `sinks`. Nothing that a
- * caller waits for waits for a sink.
+ * each its own; each receiver of a network is served by whoever leads its role, for which only those stand
+ * that have it configured. Nothing that a caller waits for waits for a sink.
  */
 import { readFileSync } from 'node:fs';
 import type { SequencedEntry } from '../audit/log-ports.ts';
@@ -27,7 +27,11 @@ import { LeftSinks } from './left-sinks.ts';
 import type { Unwinding } from './unwinding.ts';
 import { VERSION } from './version.ts';
 
-const ROLE = 'sinks';
+const roleOf = (sink: string): string => `sinks/${sink}`;
+/** After which a receiver that takes nothing here is left to another process, which may reach it. */
+const GIVE_WAY_MS = 300_000;
+/** For as long as others take to see that. */
+const STAND_BACK_MS = 3_000;
 const TICK_MS = 1_000;
 /** How often it is looked for sinks that were left. */
 const LOOK_MS = 60_000;
@@ -45,6 +49,8 @@ export interface SinksParts {
   /** Whether this process is the first worker of its instance. */
   readonly first: boolean;
   readonly log: Log;
+  /** How long a receiver fails before another process may try, ms; 300,000. */
+  readonly giveWayMs?: number;
 }
 
 export interface SinkFacts {
@@ -70,20 +76,49 @@ export function sinkRecord(entry: SequencedEntry): SinkRecord {
   return { index, id, at, operation, outcome, namespace, json };
 }
 
+interface ServedSinkParts {
+  readonly name: string;
+  readonly sink: Sink;
+  readonly runner: SinkRunner;
+  readonly log: Log;
+  readonly leader: Leader | null;
+  readonly giveWayMs: number;
+}
+
 class ServedSink {
   readonly name: string;
   readonly #runner: SinkRunner;
   readonly #sink: Sink;
   readonly #log: Log;
+  /** Null for a file, which is its instance's own. */
+  readonly #leader: Leader | null;
+  readonly #giveWayMs: number;
   #failures = 0;
+  #failingSince: number | null = null;
   #pausedUntil = 0;
+  #standsBackUntil = 0;
   #working: Promise<void> | null = null;
 
-  constructor(name: string, sink: Sink, runner: SinkRunner, log: Log) {
+  constructor({ name, sink, runner, log, leader, giveWayMs }: ServedSinkParts) {
     this.name = name;
     this.#sink = sink;
     this.#runner = runner;
     this.#log = log;
+    this.#leader = leader;
+    this.#giveWayMs = giveWayMs;
+  }
+
+  get leads(): boolean {
+    return this.#leader === null || this.#leader.term !== null;
+  }
+
+  get #standsBack(): boolean {
+    return performance.now() < this.#standsBackUntil;
+  }
+
+  /** Stays the one who serves it, or becomes it. @throws what the database throws */
+  async stand(): Promise<void> {
+    if (!this.#standsBack) await this.#leader?.tick();
   }
 
   /** Works in the background until it has caught up with `size`, or failed, or `goesOn` says no. */
@@ -109,15 +144,29 @@ class ServedSink {
       await this.#runner.stay().catch((error: unknown) => {
         this.#log.debug({ sink: this.name, err: error }, 'that a sink is served could not be said');
       });
+      await this.#giveWay();
     }
+  }
+
+  async #giveWay(): Promise<void> {
+    const now = performance.now();
+    this.#failingSince ??= now;
+    if (this.#leader === null || now - this.#failingSince < this.#giveWayMs) return;
+    this.#failingSince = null;
+    this.#standsBackUntil = now + STAND_BACK_MS;
+    await this.#leader.resign().catch((err: unknown) => {
+      this.#log.debug({ sink: this.name, err }, 'a sink could not be left to another process');
+    });
   }
 
   #worked(): void {
     if (this.#failures > 0) this.#log.info({ sink: this.name }, 'a sink is served again');
     this.#failures = 0;
+    this.#failingSince = null;
   }
 
-  facts(size: number, serving: boolean): SinkFacts {
+  facts(size: number): SinkFacts {
+    const serving = this.leads || this.#standsBack;
     const { next, oldest } = this.#runner.progress;
     const state = this.#failures > 0 ? 'failing' : 'serving';
     return {
@@ -131,12 +180,12 @@ class ServedSink {
   async stop(): Promise<void> {
     await this.#sink.close();
     await this.#working;
+    await this.#leader?.resign();
   }
 }
 
 export class Sinks {
   readonly #parts: SinksParts;
-  readonly #leader: Leader;
   readonly #own: readonly ServedSink[];
   readonly #shared: readonly ServedSink[];
   /** Null in all processes of an instance but one. */
@@ -148,9 +197,8 @@ export class Sinks {
   #ticking: Promise<void> = Promise.resolve();
 
   constructor(parts: SinksParts) {
-    const { settings, store, incarnation, first } = parts;
+    const { settings, store, first } = parts;
     this.#parts = parts;
-    this.#leader = new Leader({ store: store.scheduler, role: ROLE, holder: incarnation.id });
     const files = settings.filter(({ type }) => type === 'file');
     this.#own = first ? files.map((each) => this.#served(each)) : [];
     this.#shared = settings.filter(({ type }) => type !== 'file').map((each) => this.#served(each));
@@ -159,10 +207,8 @@ export class Sinks {
   }
 
   facts(): readonly SinkFacts[] {
-    const leads = this.#leader.term !== null;
     return [
-      ...this.#own.map((sink) => sink.facts(this.#size, true)),
-      ...this.#shared.map((sink) => sink.facts(this.#size, leads)),
+      ...[...this.#own, ...this.#shared].map((sink) => sink.facts(this.#size)),
       ...(this.#left?.now ?? []).map(({ name, next }): SinkFacts => {
         return { name, state: 'left', behind: Math.max(0, this.#size - next), behindMs: 0 };
       }),
@@ -181,17 +227,20 @@ export class Sinks {
   }
 
   #served(settings: SinkSettings): ServedSink {
-    const { store, log } = this.#parts;
+    const { store, log, incarnation, giveWayMs = GIVE_WAY_MS } = this.#parts;
+    const { name } = settings;
     const { sink, position } = this.#open(settings);
+    const standing = { store: store.scheduler, role: roleOf(name), holder: incarnation.id };
+    const leader = settings.type === 'file' ? null : new Leader(standing);
     const runner = new SinkRunner({
       log: store.log,
       sink,
       position,
       record: sinkRecord,
       from: settings.type === 'file' ? 'start' : settings.from,
-      onPassed: (record) => this.#passed(settings.name, record),
+      onPassed: (record) => this.#passed(name, record),
     });
-    return new ServedSink(settings.name, sink, runner, log);
+    return new ServedSink({ name, sink, runner, log, leader, giveWayMs });
   }
 
   #open(settings: SinkSettings): { readonly sink: Sink; readonly position: SinkPosition } {
@@ -248,7 +297,7 @@ export class Sinks {
     const { incarnation, store, log } = this.#parts;
     if (incarnation.end !== null) return;
     try {
-      if (this.#shared.length > 0) await this.#leader.tick();
+      for (const sink of this.#shared) await sink.stand();
       const { size } = await store.log.head();
       this.#size = size;
       await this.#look();
@@ -257,10 +306,8 @@ export class Sinks {
       return;
     }
     const runs = () => !this.#ended && this.#parts.incarnation.end === null;
-    for (const sink of this.#own) sink.serve(this.#size, runs);
-    if (this.#leader.term === null) return;
-    for (const sink of this.#shared) {
-      sink.serve(this.#size, () => runs() && this.#leader.term !== null);
+    for (const sink of [...this.#own, ...this.#shared]) {
+      if (sink.leads) sink.serve(this.#size, () => runs() && sink.leads);
     }
   }
 
@@ -278,7 +325,6 @@ export class Sinks {
     await this.#ticking;
     clearTimeout(this.#timer);
     await Promise.all([...this.#own, ...this.#shared].map((sink) => sink.stop()));
-    await this.#leader.resign();
   }
 }
 

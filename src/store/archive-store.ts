@@ -24,8 +24,10 @@ interface FactsRow {
 
 const SIZE_AT = `select coalesce(max(size), 0) as size from public.log_checkpoint where at < $1`;
 
+/** A sink that began since it was asked how far it can go keeps what it has not got. */
 const MARK = `update public.log_archive set until = $1, place = $2
-  where until <= $1 and (until, place) is distinct from ($1::bigint, $2::text)`;
+  where until <= $1 and (until, place) is distinct from ($1::bigint, $2::text)
+    and (until = $1 or not exists (select from public.audit_sink where next < $1))`;
 
 /** Runs from the one that holds the first row on; `removed` moves in the same statement. */
 const REMOVE = `with step as (

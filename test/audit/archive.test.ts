@@ -97,6 +97,22 @@ describe('how far it goes', () => {
   });
 });
 
+describe('a sink that begins while a command archives', () => {
+  it('has all that it has not got: nothing is marked', async () => {
+    const parts: ArchiveParts = {
+      ...owned,
+      record: async (_operation, { state }) => {
+        if (state !== 'begun') return;
+        await store.sinks.position('new').advance(null, 600);
+      },
+    };
+    await expect(archive(parts, request)).rejects.toMatchObject({ code: 'conflict' });
+    expect(await owned.log.archived()).toEqual({ until: 0, removed: 0, place: '' });
+    expect(await archivable(owned, request)).toEqual({ until: 512, heldBy: 'new' });
+    expect(await owned.store.forgetSink('new', 600)).toBe(true);
+  });
+});
+
 describe('rows that are not in an archive', () => {
   it('nobody removes', async () => {
     const sql = 'delete from public.entry where n = 1';

@@ -4,7 +4,8 @@
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { cpSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -25,10 +26,20 @@ let folder: string;
 let first = '';
 const path = (name: string): string => join(folder, name);
 
+const connection = () => ['--url', service.url, '--authorization', path('auditor.header')];
+const filesOf = (at: string) =>
+  new Map(
+    readdirSync(at, { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map(({ parentPath, name }) => {
+        const file = join(parentPath, name);
+        return [file, createHash('sha256').update(readFileSync(file)).digest('hex')];
+      }),
+  );
+
 const argumentsOf = ([command = '', ...rest]: readonly string[]): string[] => {
   const local = LOCAL.includes(command) ? ['--data', service.dataDir] : [];
-  const connection = ['--url', service.url, '--authorization', path('auditor.header')];
-  const remote = command === 'verify' || LOCAL.includes(command) ? [] : connection;
+  const remote = command === 'verify' || LOCAL.includes(command) ? [] : connection();
   return [launch, 'audit', command, ...rest, ...local, ...remote];
 };
 const environment = { ...COMMAND_ENVIRONMENT, HOME: tmpdir() };
@@ -141,6 +152,16 @@ it('the archive grows on as an export, and verifies with rows and all', async ()
   expect(archive).toMatchObject({ until: 512, place: 'shelf 3', operator, done: true });
   const later = ['archive', path('archive'), '--trust', path('trust'), '--before', '768'];
   expect(audit(...later)).toMatchObject({ status: 0 });
+  // The service itself, with what went and without.
+  const live = (...more: string[]) =>
+    audit('verify', '--live', '--trust', path('trust'), ...connection(), ...more);
+  const without = live();
+  expect(without.status).toBe(2);
+  expect(without.err).toContain('entry_archived');
+  const kept = filesOf(path('archive'));
+  expect(live('--archive', path('archive'))).toMatchObject({ status: 0 });
+  expect(live('--from', '768')).toMatchObject({ status: 0 });
+  expect(filesOf(path('archive'))).toEqual(kept);
   // What the service still has is exported by itself, too.
   expect(audit('export', '--out', path('rest'), '--from', '768')).toMatchObject({ status: 0 });
   expect(audit('verify', path('rest'), '--trust', path('trust'))).toMatchObject({ status: 0 });

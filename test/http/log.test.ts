@@ -1,5 +1,8 @@
 /** The log as a whole over HTTP: in the forms of C2SP, strictly, and only in the root namespace. */
 import { createHash } from 'node:crypto';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { LogReader } from '../../src/audit/log-ports.ts';
 import { parseSignedCheckpoint } from '../../src/audit/tree/checkpoint.ts';
@@ -8,6 +11,10 @@ import { parseNote } from '../../src/audit/tree/note.ts';
 import { verifyConsistency, verifyInclusion } from '../../src/audit/tree/proofs.ts';
 import { verifyNote } from '../../src/audit/tree/signatures.ts';
 import { parseTlogProof } from '../../src/audit/tree/tlog-proof.ts';
+import { AuditLogClient } from '../../src/client/audit-log.ts';
+import { ExportTarget } from '../../src/client/export-folder.ts';
+import { HttpConnection } from '../../src/client/http-connection.ts';
+import { exportLog } from '../../src/client/log-export.ts';
 import type { logEntry } from '../../src/contract/log.ts';
 import { SecurityEpoch } from '../../src/epoch.ts';
 import { TwofoldError } from '../../src/errors.ts';
@@ -394,6 +401,62 @@ describe('the stream of entries', () => {
     expect(await names()).toEqual([]);
     known.advance([{ epoch: 2, scope: 'key', namespace: '', keyId: null, keyName: null }]);
     expect(await names()).toEqual(['b']);
+  });
+});
+
+describe('an export that grows on', () => {
+  let folder: string;
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'twofold-export-'));
+  });
+  afterEach(() => rmSync(folder, { recursive: true }));
+
+  const exporting = async (onProgress?: () => void) => {
+    const token = `Bearer ${await service.token('auditor')}`;
+    const url = new URL(service.url);
+    const connection = new HttpConnection({ url, authorization: () => token });
+    const options = { from: null, until: null, settlingMs: 0, onProgress };
+    try {
+      return await exportLog(new AuditLogClient(connection), new ExportTarget(folder), options);
+    } finally {
+      connection.close();
+    }
+  };
+  const killed = () => {
+    throw new Error('killed');
+  };
+  const NAMES = ['checkpoint', 'checkpoints', 'export.json', 'lanes.ndjson', 'state.ndjson'];
+  const files = (names: readonly string[] = NAMES) =>
+    names.map((name) => readFileSync(join(folder, name), 'utf8'));
+  const lastListed = () => files(['checkpoints'])[0]?.split('--\n').at(-1);
+
+  it('stays what it was until all of the new one is there, and is the new one then', async () => {
+    await create('a');
+    const { until } = await exporting();
+    const before = files();
+    for (let tries = 0; tries < 2; tries += 1) {
+      await create(`b${String(tries)}`);
+      await expect(exporting(killed)).rejects.toThrow('killed');
+      expect(files()).toEqual(before);
+      expect(existsSync(join(folder, `tile/entries/000.p/${String(until)}`))).toBe(true);
+    }
+    const grown = await exporting();
+    expect(grown.until).toBeGreaterThan(until);
+    const [newest, , , , state] = files();
+    expect([newest, lastListed()]).toEqual([grown.note, grown.note]);
+    expect(state?.trim().split('\n')).toHaveLength(2);
+    expect(readdirSync(folder).toSorted()).toEqual([...NAMES, 'tile']);
+  });
+
+  it('has its own checkpoint though the log has thinned it out meanwhile', async () => {
+    await create('a');
+    await expect(exporting(killed)).rejects.toThrow('killed');
+    const { size } = await log().head();
+    const all = log().checkpoints.bind(log());
+    log().checkpoints = async (...page) => (await all(...page)).filter((each) => each.size > size);
+    for (const name of ['b', 'c']) await create(name);
+    const { note } = await exporting();
+    expect([files(['checkpoint'])[0], lastListed()]).toEqual([note, note]);
   });
 });
 

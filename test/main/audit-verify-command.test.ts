@@ -1,10 +1,13 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { formatVkey, SIGNATURE_TYPE } from '../../src/audit/tree/vkey.ts';
+import { ExportTarget } from '../../src/client/export-folder.ts';
+import { auditCommand } from '../../src/main/audit-command.ts';
 import { auditVerifyCommand } from '../../src/main/audit-verify-command.ts';
+import { linkExport } from '../../src/main/linked-export.ts';
 import { makeLog, trustFile, writeExport } from '../audit/synthetic-log.ts';
 import type { Log } from '../audit/synthetic-log.ts';
 import { makeSigner } from '../audit/synthetic.ts';
@@ -109,6 +112,44 @@ describe('twofold audit verify', () => {
     const { code, printed, complained } = await run(...given);
     expect([code, printed]).toEqual([2, '']);
     expect(complained).toContain('The command is: twofold audit verify');
+  });
+
+  it.each<[readonly string[], string]>([
+    [[], '--trust is missing'],
+    [['--trust', 'TRUST', '--unknown'], '--unknown'],
+    [['--trust', 'TRUST', '--from', 'never'], 'invalid_value'],
+    [['--trust', 'TRUST', '--archive', 'NOTHING'], 'no complete export'],
+    // Where nothing was looked at nothing was found either.
+    [['--trust', 'TRUST', '--authorization', 'NOTHING'], 'NOTHING'],
+  ])('of a live service ends with 2 for %j', async (argv, why) => {
+    const nothing = join(root, 'nothing');
+    const places: Readonly<Record<string, string>> = { TRUST: trust, NOTHING: nothing };
+    const given = argv.map((each) => places[each] ?? each);
+    const complained: string[] = [];
+    const code = await auditCommand(['verify', '--live', ...given], {
+      print: () => undefined,
+      complain: (line) => complained.push(line),
+      write: () => Promise.resolve(),
+    });
+    expect(code).toBe(2);
+    expect(complained.join('\n')).toContain(why.replace('NOTHING', nothing));
+  });
+
+  it('verifies an export by links to it, which whoever writes there leaves as it is', async () => {
+    const linked = join(root, 'linked');
+    const unfinished = ['export.plan.json', 'checkpoints.next', 'tile/entries/002.partial'];
+    for (const name of unfinished) writeFileSync(join(folder, name), '{}');
+    linkExport(folder, linked);
+    for (const name of unfinished) {
+      expect([name, existsSync(join(linked, name))]).toEqual([name, false]);
+      rmSync(join(folder, name));
+    }
+    expect(await run(linked, '--trust', trust)).toMatchObject({ code: 0 });
+    const target = new ExportTarget(linked);
+    await target.put('checkpoint', ['another']);
+    await target.remove('checkpoints');
+    expect(await run(linked, '--trust', trust)).toMatchObject({ code: 1 });
+    expect(await run(folder, '--trust', trust)).toMatchObject({ code: 0 });
   });
 
   it('is a command of the program', () => {

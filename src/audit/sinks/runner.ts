@@ -5,11 +5,15 @@
  *
  * A record that the receiver will never take must not hold up those behind it, and one that takes
  * nothing at all must not be mistaken for that: a record is passed over only when it was refused alone
- * and the next one alone was taken. What was passed over is told, and stays in the log.
+ * and one of those soon after it was taken alone; those between, which were refused alone as well, are
+ * passed over with it. What was passed over is told, and stays in the log.
  */
 import type { LogReader, SequencedEntry } from '../log-ports.ts';
 import { RecordRefused } from './ports.ts';
 import type { Sink, SinkPosition, SinkRecord } from './ports.ts';
+
+/** Records after one that was refused alone that are tried alone. */
+const MOST_REFUSED = 64;
 
 export interface SinkRunnerOptions {
   readonly log: Pick<LogReader, 'entries' | 'archived'>;
@@ -25,6 +29,8 @@ export interface SinkRunnerOptions {
   readonly most?: number;
   /** Characters of JSON in one delivery, if it is more than one record; 1,048,576. */
   readonly mostCharacters?: number;
+  /** How often one that has nothing to deliver says that it is served, ms; 60,000. */
+  readonly restMs?: number;
 }
 
 export interface SinkProgress {
@@ -40,18 +46,22 @@ export class SinkRunner {
   #stored: number | null | undefined;
   #next: number | null = null;
   #oldest: Date | null = null;
+  /** When it last moved or said that it is served. */
+  #toldAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: SinkRunnerOptions) {
-    this.#options = { most: 512, mostCharacters: 1_048_576, ...options };
+    this.#options = { most: 512, mostCharacters: 1_048_576, restMs: 60_000, ...options };
   }
 
   get progress(): SinkProgress {
     return { next: this.#next, oldest: this.#oldest };
   }
 
-  /** Says that it is served, though its receiver takes nothing. */
+  /** Says that it is served, though its receiver takes nothing, or the log has nothing for it. */
   async stay(): Promise<void> {
-    if (this.#next !== null) await this.#options.position.stay?.(this.#next);
+    if (this.#next === null) return;
+    await this.#options.position.stay?.(this.#next);
+    this.#toldAt = performance.now();
   }
 
   /**
@@ -68,6 +78,7 @@ export class SinkRunner {
     }
     if (next === size) {
       this.#oldest = null;
+      if (performance.now() - this.#toldAt >= this.#options.restMs) await this.stay();
       return false;
     }
     const records = await this.#read(next, size);
@@ -96,7 +107,8 @@ export class SinkRunner {
   }
 
   async #first(size: number): Promise<number> {
-    return this.#options.from === 'now' ? size : (await this.#options.log.archived()).removed;
+    // Rows that are still there and marked as archived go at any moment.
+    return this.#options.from === 'now' ? size : (await this.#options.log.archived()).until;
   }
 
   async #read(from: number, size: number): Promise<readonly SinkRecord[]> {
@@ -136,14 +148,25 @@ export class SinkRunner {
     await this.#advance(last.index + 1);
   }
 
-  /** @throws the refusal, unless the record after it is taken */
-  async #pass(refused: SinkRecord, refusal: RecordRefused): Promise<void> {
+  /** @throws the refusal, unless one of the records after it is taken */
+  async #pass(first: SinkRecord, refusal: RecordRefused): Promise<void> {
     const { log, sink, record, onPassed } = this.#options;
-    const [after] = await log.entries(refused.index + 1, refused.index + 2);
-    if (after === undefined) throw refusal;
-    await sink.deliver([record(after)]);
-    await this.#advance(after.index + 1);
-    onPassed(refused);
+    const refused = [first];
+    const from = first.index + 1;
+    for (const entry of await log.entries(from, from + MOST_REFUSED)) {
+      const next = record(entry);
+      try {
+        await sink.deliver([next]);
+      } catch (error) {
+        if (!(error instanceof RecordRefused)) throw error;
+        refused.push(next);
+        continue;
+      }
+      await this.#advance(next.index + 1);
+      for (const each of refused) onPassed(each);
+      return;
+    }
+    throw refusal;
   }
 
   async #advance(to: number): Promise<void> {
@@ -155,5 +178,6 @@ export class SinkRunner {
     }
     this.#stored = to;
     this.#next = to;
+    this.#toldAt = performance.now();
   }
 }

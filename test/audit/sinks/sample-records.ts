@@ -24,9 +24,11 @@ const NOTHING = new Uint8Array();
 export const memoryEntries = (size: number) => ({
   asked: 0,
   removed: 0,
+  /** Marked as archived, though rows may still be there. */
+  until: 0,
   archived(): Promise<Archived> {
-    const { removed } = this;
-    return Promise.resolve({ until: removed, removed, place: 'the shelf' });
+    const { until, removed } = this;
+    return Promise.resolve({ until, removed, place: 'the shelf' });
   },
   entries(from: number, until: number): Promise<readonly SequencedEntry[]> {
     this.asked = Math.max(this.asked, until - from);

@@ -62,11 +62,16 @@ const indexes = (lines: string): number[] =>
 
 const upTo = (size: number): number[] => Array.from({ length: size }, (_, index) => index);
 
-function runnerOf(sink: Sink, size: number, position: SinkPosition = new MemoryPosition()) {
+function runnerOf(
+  sink: Sink,
+  size: number,
+  position: SinkPosition = new MemoryPosition(),
+  more: { readonly restMs?: number } = {},
+) {
   const passed: number[] = [];
   const log = memoryEntries(size);
   const runner = new SinkRunner({
-    ...{ log, sink, position, from: 'start', most: 16 },
+    ...{ log, sink, position, from: 'start', most: 16, ...more },
     record: ({ index }) => sample(index),
     onPassed: ({ index }) => passed.push(index),
   });
@@ -175,6 +180,21 @@ describe('HTTP', () => {
     expect([...got].sort((a, b) => a - b)).toEqual(upTo(40).filter((i) => i !== 7 && i !== 21));
   });
 
+  it('passes over many that stand side by side, as one caller can write them', async () => {
+    const got: number[] = [];
+    const isLong = (index: number) => index >= 10 && index < 60;
+    const url = await httpServer((body, _request, response) => {
+      const all = indexes(body);
+      const refused = all.some(isLong);
+      if (!refused) got.push(...all);
+      response.writeHead(refused ? 413 : 200).end();
+    });
+    const { runner, passed } = runnerOf(new HttpSink({ url }), 100);
+    expect(await caughtUp(runner, 100)).toBe(0);
+    expect(passed).toEqual(upTo(60).slice(10));
+    expect(got).toEqual(upTo(100).filter((index) => !isLong(index)));
+  });
+
   it.each([400, 401, 403, 404, 422])(
     'passes over nothing where everything is answered %d',
     async (status) => {
@@ -218,6 +238,22 @@ describe('a position', () => {
   });
 });
 
+describe('a sink that rests', () => {
+  it('says at times that it is served, so that nobody takes it for one that was left', async () => {
+    const url = await httpServer((_body, _request, response) => response.end());
+    const told: number[] = [];
+    const stay = (at: number) => Promise.resolve(void told.push(at));
+    const resting = async (restMs: number) => {
+      const position = Object.assign(new MemoryPosition(), { at: 40, stay });
+      const { runner } = runnerOf(new HttpSink({ url }), 40, position, { restMs });
+      for (let tick = 0; tick < 3; tick += 1) expect(await runner.step(40)).toBe(false);
+      return told.splice(0);
+    };
+    expect(await resting(0)).toEqual([40, 40, 40]);
+    expect(await resting(60_000)).toEqual([40]);
+  });
+});
+
 describe('a position past the end of the log', () => {
   it('is a failure and no rest: what comes until the log is there would never be delivered', async () => {
     let calls = 0;
@@ -244,11 +280,11 @@ describe('a position past the end of the log', () => {
 });
 
 describe('a log of which the beginning is in cold storage', () => {
-  it('begins for a new sink with the first entry that is not there', async () => {
+  it('begins for a new sink with the first entry that is not in it, though rows are still there', async () => {
     const path = join(folder, 'audit.ndjson');
     const sink = new FileSink({ path, rotateBytes: 1_000_000, keep: 2 });
     const { runner, log } = runnerOf(sink, 100, sink);
-    log.removed = 64;
+    [log.removed, log.until] = [32, 64];
     await caughtUp(runner, 100);
     expect(indexes(readFileSync(path, 'utf8'))).toEqual(upTo(100).slice(64));
   });
