@@ -21,7 +21,7 @@ import type {
   ProviderState,
   ValueContext,
 } from './ports.ts';
-import { keyIdOf } from './stored-value.ts';
+import { keyIdOf, requireUnder } from './stored-value.ts';
 
 const PROBE_LENGTH = 32;
 
@@ -53,6 +53,8 @@ export interface Standing {
 /** What a person can do about it, by code; every other failure says what it is. */
 const ADVICE: Partial<Readonly<Record<ErrorCode, string>>> = {
   key_not_found: 'Make the key, or correct --kms-key.',
+  key_mismatch:
+    'Of several servers (--server) one is of another installation: `twofold kms-plugin doctor` says which key each has.',
   wrong_purpose: 'Name a key whose suite is A256GCM or a hybrid KEM.',
   version_not_usable:
     'Resume the key, or its announced version, if it was not meant to be suspended.',
@@ -214,6 +216,7 @@ export class ProviderStatus {
     using probe = SecretBytes.own(randomBytes(PROBE_LENGTH));
     const call = { plaintext: probe, keyVersion: state.announced, context, uid: null };
     const envelope = await service.wrap(call, signal);
+    requireUnder(keyIdOf({ keyId: state.keyId, keyVersion: state.announced }), envelope);
     const { plaintext, origin } = await service.unwrap({ envelope, context, uid: null }, signal);
     using opened = plaintext;
     const same = Buffer.compare(opened.reveal(), probe.reveal()) === 0;

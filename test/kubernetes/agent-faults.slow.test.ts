@@ -11,6 +11,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 
 import { startAgent } from '../../src/main/kms-plugin/agent.ts';
 import type { Agent, AgentOptions } from '../../src/main/kms-plugin/agent.ts';
+import { lookAtService } from '../../src/main/kms-plugin/service-checks.ts';
 import { TestAuthority } from '../access/client-certificates.ts';
 import { makeCertificate } from '../config/certificate.ts';
 import { openServiceOver } from '../http/service.ts';
@@ -68,11 +69,12 @@ async function endpoint(act: (server: Server) => void): Promise<URL> {
   return new URL(`http://127.0.0.1:${String((server.address() as AddressInfo).port)}`);
 }
 
-/** What the service of the form answers, or a refusal in its place. */
+/** What the service of the form answers, or a refusal in its place; of its key, by another UUID where one is given. */
 async function forward(
   request: IncomingMessage,
   response: ServerResponse,
   refusal: 'token_expired' | null,
+  keyId: string | null = null,
 ): Promise<void> {
   if (refusal !== null) {
     const body = { type: 'x', title: 'The token has expired.', code: refusal, requestId: 'r' };
@@ -94,7 +96,11 @@ async function forward(
     const value = answer.headers.get(name);
     return value === null ? [] : [[name, value] as const];
   });
-  const body = Buffer.from(await answer.arrayBuffer());
+  let body = Buffer.from(await answer.arrayBuffer());
+  if (keyId !== null && request.method === 'GET') {
+    const told = JSON.parse(body.toString()) as object;
+    body = Buffer.from(JSON.stringify({ ...told, id: keyId }));
+  }
   response.writeHead(answer.status, Object.fromEntries(kept)).end(body);
 }
 
@@ -194,6 +200,24 @@ describe('endpoints', () => {
       await later.server.close();
     }
   }, 15_000);
+});
+
+describe('a server of another installation', () => {
+  test('is named by the doctor, as its key is another', async () => {
+    const other = randomUUID();
+    const elsewhere = await endpoint((server) =>
+      server.on('request', (request, response) => void forward(request, response, null, other)),
+    );
+    const wrong: string[] = [];
+    const servers = [new URL(form.service.url), elsewhere];
+    await lookAtService({ ...form.options, servers }, async (what, work) => {
+      const said = await Promise.resolve(work()).catch((error: unknown) => String(error));
+      if (what.startsWith('key ') && said.includes('Error')) wrong.push(`${what} ${said}`);
+    });
+    expect(wrong).toHaveLength(1);
+    expect(wrong[0]).toContain(`key at ${elsewhere.origin}`);
+    expect(wrong[0]).toContain(other);
+  });
 });
 
 describe('who the agent is', () => {

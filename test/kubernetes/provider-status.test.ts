@@ -1,7 +1,9 @@
 /** Status over a service that does what a test wants: how often it is asked, and what is told of its failures. */
 import { beforeEach, describe, expect, test } from '@jest/globals';
 
+import { encodeEnvelope } from '../../src/crypto/envelope.ts';
 import { SecretBytes } from '../../src/crypto/secret.ts';
+import { findSuite } from '../../src/crypto/suites.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import type { ErrorCode } from '../../src/errors.ts';
 import { KeyManagement } from '../../src/kubernetes/key-management.ts';
@@ -16,6 +18,14 @@ import { causeOf } from '../../src/kubernetes/provider-status.ts';
 const KEY = '00112233-4455-6677-8899-aabbccddeeff';
 const OTHER = '10112233-4455-6677-8899-aabbccddeeff';
 const wrapped = new Map<string, Uint8Array>();
+const suite = findSuite('A256GCM');
+const envelopeOf = (of: string, keyVersion: number) => {
+  if (suite.kind !== 'aead') throw new TypeError('not an AEAD');
+  const ciphertext = new Uint8Array(48);
+  ciphertext[0] = wrapped.size;
+  const nonce = new Uint8Array(suite.aead.nonceLength);
+  return encodeEnvelope({ mode: 'symmetric', suite, keyId: of, keyVersion, nonce, ciphertext });
+};
 
 let now = 0;
 let asked = 0;
@@ -23,6 +33,8 @@ let failure: ErrorCode | null = null;
 let announced = 1;
 let keyId = KEY;
 let lies = false;
+/** Whose envelopes are made. */
+let sealsBy = KEY;
 
 const state = (): ProviderState => ({
   keyId,
@@ -36,8 +48,8 @@ const service: KeyService = {
     asked += 1;
     return failure === null ? Promise.resolve(state()) : Promise.reject(new TwofoldError(failure));
   },
-  wrap: ({ plaintext }) => {
-    const envelope = Uint8Array.of(wrapped.size);
+  wrap: ({ plaintext, keyVersion }) => {
+    const envelope = envelopeOf(sealsBy, keyVersion);
     wrapped.set(envelope.join(), Uint8Array.from(plaintext.reveal()));
     return Promise.resolve(envelope);
   },
@@ -61,7 +73,7 @@ const managed = (
 const healthOf = (of: KeyManagement) => of.status().then(({ healthz }) => healthz, causeOf);
 
 beforeEach(() => {
-  [now, asked, failure, announced, keyId, lies] = [0, 0, null, 1, KEY, false];
+  [now, asked, failure, announced, keyId, lies, sealsBy] = [0, 0, null, 1, KEY, false, KEY];
   wrapped.clear();
 });
 
@@ -138,6 +150,27 @@ describe('what is told of a failure', () => {
   });
 });
 
+describe('an envelope of another key than is told of, as another installation makes it', () => {
+  const sealing = (management: KeyManagement) =>
+    management.encrypt({ plaintext: new Uint8Array(32), uid: 'u' }, { milliseconds: Infinity });
+
+  test('is never answered under the key_id of this one', async () => {
+    const management = managed();
+    const { keyId: told } = await management.status();
+    expect((await sealing(management)).keyId).toBe(told);
+    sealsBy = OTHER;
+    await expect(sealing(management)).rejects.toMatchObject({ code: 'key_mismatch' });
+  });
+
+  test('fails Status at once, with what to do', async () => {
+    const management = managed();
+    await management.status();
+    sealsBy = OTHER;
+    now = 10_000;
+    expect(await healthOf(management)).toMatch(/^key_mismatch: .*--server/u);
+  });
+});
+
 describe('what was announced', () => {
   const turn = (management: KeyManagement) => {
     now += 10_000;
@@ -169,7 +202,7 @@ describe('what was announced', () => {
   test('nor for a version of another key', async () => {
     const management = managed();
     await management.status();
-    keyId = OTHER;
+    [keyId, sealsBy] = [OTHER, OTHER];
     const message = expect.stringMatching(/another key/u) as unknown;
     await expect(turn(management)).rejects.toMatchObject({ code: 'invalid_value', message });
   });
@@ -240,7 +273,7 @@ describe('what is kept of it over a restart', () => {
     const rolledBack = await healthOf(managed({}, 2_500, memory));
     expect(rolledBack).toMatch(/^log_rolled_back: .*announced\.json says so\.$/u);
     expect(rolledBack).not.toContain('remove');
-    keyId = OTHER;
+    [keyId, sealsBy] = [OTHER, OTHER];
     const other = await healthOf(managed({}, 2_500, memory));
     expect(other).toMatch(/^invalid_value: .*announced\.json says so: .*remove it and start/u);
     expect(tries).toEqual([]);
