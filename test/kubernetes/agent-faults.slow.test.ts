@@ -16,6 +16,7 @@ import { TestAuthority } from '../access/client-certificates.ts';
 import { makeCertificate } from '../config/certificate.ts';
 import { openServiceOver } from '../http/service.ts';
 import type { Service } from '../http/service.ts';
+import { eventually } from '../store/eventually.ts';
 import { openAgentForm } from './agent-form.ts';
 import type { AgentForm } from './agent-form.ts';
 import { PluginClient } from './apiserver.ts';
@@ -444,3 +445,33 @@ test('metrics and liveness are on a port of the host itself', async () => {
   expect(metrics).toMatch(/kubernetes_call_seconds_count\{method="Status",code="OK"\} 1/u);
   expect((await fetch(`${at}/other`)).status).toBe(404);
 });
+
+test('a successor waits for the socket whoever has its port, and has the port a moment later', async () => {
+  const { agent: first, socket, client } = await another({ metricsPort: 0 });
+  const { metricsPort } = first;
+  const second = await startAgent({ ...form.options, socket, metricsPort });
+  agents.push(second);
+  expect(second.metricsPort).toBeNull();
+  expect((await client.status()).healthz).toBe('ok');
+  await first.stop();
+  await second.served;
+  expect((await clientOf(socket).status()).healthz).toBe('ok');
+  await eventually(() => Promise.resolve(second.metricsPort === metricsPort));
+  const livez = await fetch(`http://127.0.0.1:${String(metricsPort)}/livez`);
+  expect(await livez.text()).toBe('ok\n');
+  await second.stop();
+  await expect(fetch(livez.url)).rejects.toThrow('fetch failed');
+}, 15_000);
+
+test('an agent that ends while its port is taken leaves nothing behind', async () => {
+  const { agent: first, socket } = await another({ metricsPort: 0 });
+  const { metricsPort } = first;
+  const second = await startAgent({ ...form.options, socket: `${socket}-2`, metricsPort });
+  await second.served;
+  await second.stop();
+  await first.stop();
+  await sleep(1_200);
+  await expect(fetch(`http://127.0.0.1:${String(metricsPort)}/livez`)).rejects.toThrow(
+    'fetch failed',
+  );
+}, 15_000);
