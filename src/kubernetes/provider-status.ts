@@ -3,7 +3,8 @@
  *
  * The service is asked at most once in a period, by a whole round trip: its state, a wrap and an unwrap.
  * A failure that passes by itself is told only when it has lasted for the grace, so that a fail-over of
- * the database does not take every API server out of service; any other is told at once.
+ * the database does not take every API server out of service; any other is told at once. API servers ask each 20 or
+ * 60 s: in between the provider asks by itself, or a failure would have lasted since whenever one last asked.
  *
  * It is told by failing the call. An API server takes any Status that is answered with the key_id it knows,
  * whatever `healthz` says, for the right to write under it for 3 minutes more: it would never stop.
@@ -24,6 +25,8 @@ import type {
 import { keyIdOf, requireUnder } from './stored-value.ts';
 
 const PROBE_LENGTH = 32;
+/** For how long the provider asks by itself after an API server did, ms: one that lives asks once a minute. */
+const WANTED_MS = 120_000;
 
 export interface StatusOptions {
   readonly service: Pick<KeyService, 'state' | 'wrap' | 'unwrap'>;
@@ -34,7 +37,7 @@ export interface StatusOptions {
   readonly periodMs: number;
   /** The same after a round trip that failed, ms: what an operator mends is seen soon. */
   readonly failedPeriodMs: number;
-  /** How long a failure that passes by itself is not told, ms. */
+  /** How long a failure that passes by itself is not told, ms, from when it was first seen. */
   readonly graceMs: number;
   readonly deadlineMs: number;
   /** Of processes before this one; null: each begins with what it is told first. */
@@ -87,6 +90,12 @@ export class ProviderStatus {
   #goodAt = -Infinity;
   #askedAt = -Infinity;
   #failure: unknown = null;
+  /** When it first failed since it was well. */
+  #failedAt = Infinity;
+  /** When an API server last asked. */
+  #wantedAt = -Infinity;
+  #next: NodeJS.Timeout | undefined;
+  #isClosed = false;
   #asking: Promise<void> | null = null;
   /** The version that the memory has for certain. */
   #kept = 0;
@@ -107,6 +116,7 @@ export class ProviderStatus {
    *   by itself or has lasted longer than the grace
    */
   async tell(): Promise<Standing> {
+    this.#wantedAt = this.#options.now();
     await this.#fresh();
     if (this.#standing === null || this.#isUnwell()) throw TwofoldError.from(this.#failure);
     return this.#standing;
@@ -119,21 +129,41 @@ export class ProviderStatus {
     return this.#standing;
   }
 
+  /** Asks no more by itself. */
+  close(): void {
+    this.#isClosed = true;
+    clearTimeout(this.#next);
+  }
+
+  /** Of a service that nobody asked for a while it is not known how long it has failed: no longer than a period is granted. */
   #isUnwell(): boolean {
     if (this.#failure === null) return false;
+    const { now, graceMs, periodMs } = this.#options;
     const passing = ERRORS[TwofoldError.from(this.#failure).code].retryable;
-    const lasted = this.#options.now() - this.#goodAt;
-    return !passing || lasted >= this.#options.graceMs;
+    const lasted = Math.max(now() - this.#failedAt, now() - this.#goodAt - periodMs);
+    return !passing || lasted >= graceMs;
   }
 
   async #fresh(): Promise<void> {
     const { now, periodMs, failedPeriodMs } = this.#options;
     const period = this.#failure === null ? periodMs : failedPeriodMs;
     if (this.#asking === null && now() - this.#askedAt < period) return;
+    await this.#askOnce();
+  }
+
+  #askOnce(): Promise<void> {
     this.#asking ??= this.#ask().finally(() => {
       this.#asking = null;
+      this.#askLater();
     });
-    await this.#asking;
+    return this.#asking;
+  }
+
+  #askLater(): void {
+    const { now, periodMs } = this.#options;
+    clearTimeout(this.#next);
+    if (this.#isClosed || now() - this.#wantedAt >= WANTED_MS) return;
+    this.#next = setTimeout(() => void this.#askOnce(), periodMs).unref();
   }
 
   async #ask(): Promise<void> {
@@ -150,9 +180,11 @@ export class ProviderStatus {
       await this.#keep({ keyId, announced: keyVersion }, until - performance.now());
       this.#standing = { state, keyId: keyIdOf({ keyId, keyVersion }) };
       this.#failure = null;
+      this.#failedAt = Infinity;
       this.#goodAt = now();
     } catch (error) {
       this.#failure = error;
+      this.#failedAt = Math.min(this.#failedAt, now());
     }
   }
 

@@ -93,8 +93,10 @@ export async function startProvider(parts: ProviderParts, unwinding: Unwinding):
   unwinding.add('provider', () => service.close());
   // gRPC takes some 15 MB, and most services have no such socket.
   const { KmsServer: Server } = await import('../kubernetes/server.ts');
+  const management = new KeyManagement({ service, provider, cluster, key, ...patience(config) });
+  unwinding.add('provider status', () => management.close());
   const server = new Server({
-    management: new KeyManagement({ service, provider, cluster, key, ...patience(config) }),
+    management,
     path: socket,
     group: group === undefined ? null : groupNumber(group),
     observe: (figures) => metrics.kubernetes(figures),

@@ -1,5 +1,5 @@
 /** Status over a service that does what a test wants: how often it is asked, and what is told of its failures. */
-import { beforeEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 
 import { encodeEnvelope } from '../../src/crypto/envelope.ts';
 import { SecretBytes } from '../../src/crypto/secret.ts';
@@ -109,12 +109,11 @@ describe('what is told of a failure', () => {
     await management.status();
     failure = 'hsm_unavailable';
     now = 10_000;
-    for (now = 12_000; now < 30_000; now += 2_000) expect(await healthOf(management)).toBe('ok');
-    now = 30_000;
+    for (; now < 40_000; now += 2_000) expect(await healthOf(management)).toBe('ok');
     await expect(management.status()).rejects.toMatchObject({ code: 'hsm_unavailable' });
     expect(await healthOf(management)).toMatch(/^hsm_unavailable: .*twofold doctor/u);
     failure = null;
-    now = 32_000;
+    now = 42_000;
     expect(await healthOf(management)).toBe('ok');
   });
 
@@ -147,6 +146,63 @@ describe('what is told of a failure', () => {
     lies = true;
     now = 10_000;
     expect(await healthOf(management)).toMatch(/^integrity_failed: .*Restart no API server/u);
+  });
+});
+
+describe('between the questions of API servers', () => {
+  let management: KeyManagement;
+  beforeEach(() => {
+    jest.useFakeTimers();
+    management = managed();
+  });
+  afterEach(() => {
+    management.close();
+    jest.useRealTimers();
+  });
+  /** What each Status said, asked from 0 on. */
+  const polled = async (everyMs: number, untilMs: number, away: readonly [number, number]) => {
+    const said: string[] = [];
+    for (now = 0; now <= untilMs; now += 1_000) {
+      failure = now >= away[0] && now < away[1] ? 'database_unavailable' : null;
+      await jest.advanceTimersByTimeAsync(now === 0 ? 0 : 1_000);
+      if (now % everyMs === 0) said.push((await healthOf(management)).split(':')[0] ?? '');
+    }
+    return said;
+  };
+
+  test.each<[string, number, [number, number]]>([
+    ['just where one asks that does once a minute', 60_000, [60_000, 63_000]],
+    ['over two of 20 s', 20_000, [19_000, 41_000]],
+    ['for all but the grace, between two', 60_000, [31_000, 60_000]],
+  ])('a failure that is shorter than the grace is not told: %s', async (_what, every, away) => {
+    expect(new Set(await polled(every, 180_000, away))).toEqual(new Set(['ok']));
+  });
+
+  test('one that has lasted is told at the first question, and the service is asked once in ten seconds', async () => {
+    expect(await polled(60_000, 120_000, [21_000, 90_000])).toEqual([
+      'ok',
+      'database_unavailable',
+      'ok',
+    ]);
+    expect(asked).toBeLessThanOrEqual(13);
+  });
+
+  test('nobody is asked where no API server has asked for two minutes', async () => {
+    await polled(1_000_000, 110_000, [0, 0]);
+    expect(asked).toBeGreaterThanOrEqual(11);
+    await polled(1_000_000, 0, [0, 0]);
+    const before = asked;
+    now = 600_000;
+    await jest.advanceTimersByTimeAsync(60_000);
+    expect(asked).toBeLessThanOrEqual(before + 1);
+    // How long it has been away nobody knows: no grace.
+    failure = 'database_unavailable';
+    now = 1_200_000;
+    expect(await healthOf(management)).toMatch(/^database_unavailable/u);
+    management.close();
+    const last = asked;
+    await jest.advanceTimersByTimeAsync(60_000);
+    expect(asked).toBe(last);
   });
 });
 

@@ -98,6 +98,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       memory,
       ...(options.now === undefined ? {} : { now: options.now }),
     });
+    unwinding.add('status', () => management.close());
     const server = new KmsServer({
       management,
       path: socket,
