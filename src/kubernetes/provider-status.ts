@@ -122,11 +122,18 @@ export class ProviderStatus {
     return this.#standing;
   }
 
-  /** For Encrypt: as the service last told. @throws TwofoldError what it failed with, while nothing is known at all */
+  /**
+   * For Encrypt: as the service last told.
+   * @throws TwofoldError what it failed with, while nothing is known at all, or where that does not pass by itself
+   */
   async standing(): Promise<Standing> {
-    if (this.#standing === null) await this.#fresh();
-    if (this.#standing === null) throw TwofoldError.from(this.#failure);
+    if (this.#standing === null || this.#failsForGood()) await this.#fresh();
+    if (this.#standing === null || this.#failsForGood()) throw TwofoldError.from(this.#failure);
     return this.#standing;
+  }
+
+  #failsForGood(): boolean {
+    return this.#failure !== null && !ERRORS[TwofoldError.from(this.#failure).code].retryable;
   }
 
   /** Asks no more by itself. */
@@ -139,9 +146,8 @@ export class ProviderStatus {
   #isUnwell(): boolean {
     if (this.#failure === null) return false;
     const { now, graceMs, periodMs } = this.#options;
-    const passing = ERRORS[TwofoldError.from(this.#failure).code].retryable;
     const lasted = Math.max(now() - this.#failedAt, now() - this.#goodAt - periodMs);
-    return !passing || lasted >= graceMs;
+    return this.#failsForGood() || lasted >= graceMs;
   }
 
   async #fresh(): Promise<void> {
