@@ -16,7 +16,14 @@ import type {
   StatusResponse,
 } from './protocol.ts';
 import { ProviderStatus } from './provider-status.ts';
-import { MAX_KEY_ID, joinEnvelope, keyIdOf, parseKeyId, splitEnvelope } from './stored-value.ts';
+import {
+  MAX_KEY_ID,
+  joinEnvelope,
+  keyIdOf,
+  parseKeyId,
+  requireUnder,
+  splitEnvelope,
+} from './stored-value.ts';
 import type { JoinedEnvelope } from './stored-value.ts';
 
 /** Below the 3 s that an API server waits. */
@@ -111,10 +118,16 @@ export class KeyManagement {
     return { version: 'v2', healthz: 'ok', keyId };
   }
 
+  /** Asks the service nothing more by itself. */
+  close(): void {
+    this.#status.close();
+  }
+
   /**
    * Under the version that Status announced.
    * @param request its plaintext is wiped
-   * @throws TwofoldError invalid_value for an empty uid or a plaintext that has no room; the service's
+   * @throws TwofoldError invalid_value for an empty uid or a plaintext that has no room, key_mismatch where the
+   *   service sealed under another key; the service's
    */
   async encrypt(request: EncryptRequest, patience: Patience): Promise<EncryptResponse> {
     using plaintext = SecretBytes.own(request.plaintext);
@@ -129,6 +142,7 @@ export class KeyManagement {
       const call = { plaintext, keyVersion, context, uid: request.uid };
       return { envelope: await this.#options.service.wrap(call, signal), keyId };
     });
+    requireUnder(keyId, envelope);
     return { ...splitEnvelope(envelope), keyId };
   }
 

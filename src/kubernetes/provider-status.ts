@@ -3,7 +3,8 @@
  *
  * The service is asked at most once in a period, by a whole round trip: its state, a wrap and an unwrap.
  * A failure that passes by itself is told only when it has lasted for the grace, so that a fail-over of
- * the database does not take every API server out of service; any other is told at once.
+ * the database does not take every API server out of service; any other is told at once. API servers ask each 20 or
+ * 60 s: in between the provider asks by itself, or a failure would have lasted since whenever one last asked.
  *
  * It is told by failing the call. An API server takes any Status that is answered with the key_id it knows,
  * whatever `healthz` says, for the right to write under it for 3 minutes more: it would never stop.
@@ -21,9 +22,11 @@ import type {
   ProviderState,
   ValueContext,
 } from './ports.ts';
-import { keyIdOf } from './stored-value.ts';
+import { keyIdOf, requireUnder } from './stored-value.ts';
 
 const PROBE_LENGTH = 32;
+/** For how long the provider asks by itself after an API server did, ms: one that lives asks once a minute. */
+const WANTED_MS = 120_000;
 
 export interface StatusOptions {
   readonly service: Pick<KeyService, 'state' | 'wrap' | 'unwrap'>;
@@ -34,7 +37,7 @@ export interface StatusOptions {
   readonly periodMs: number;
   /** The same after a round trip that failed, ms: what an operator mends is seen soon. */
   readonly failedPeriodMs: number;
-  /** How long a failure that passes by itself is not told, ms. */
+  /** How long a failure that passes by itself is not told, ms, from when it was first seen. */
   readonly graceMs: number;
   readonly deadlineMs: number;
   /** Of processes before this one; null: each begins with what it is told first. */
@@ -53,6 +56,8 @@ export interface Standing {
 /** What a person can do about it, by code; every other failure says what it is. */
 const ADVICE: Partial<Readonly<Record<ErrorCode, string>>> = {
   key_not_found: 'Make the key, or correct --kms-key.',
+  key_mismatch:
+    'Of several servers (--server) one is of another installation: `twofold kms-plugin doctor` says which key each has.',
   wrong_purpose: 'Name a key whose suite is A256GCM or a hybrid KEM.',
   version_not_usable:
     'Resume the key, or its announced version, if it was not meant to be suspended.',
@@ -85,6 +90,12 @@ export class ProviderStatus {
   #goodAt = -Infinity;
   #askedAt = -Infinity;
   #failure: unknown = null;
+  /** When it first failed since it was well. */
+  #failedAt = Infinity;
+  /** When an API server last asked. */
+  #wantedAt = -Infinity;
+  #next: NodeJS.Timeout | undefined;
+  #isClosed = false;
   #asking: Promise<void> | null = null;
   /** The version that the memory has for certain. */
   #kept = 0;
@@ -105,33 +116,60 @@ export class ProviderStatus {
    *   by itself or has lasted longer than the grace
    */
   async tell(): Promise<Standing> {
+    this.#wantedAt = this.#options.now();
     await this.#fresh();
     if (this.#standing === null || this.#isUnwell()) throw TwofoldError.from(this.#failure);
     return this.#standing;
   }
 
-  /** For Encrypt: as the service last told. @throws TwofoldError what it failed with, while nothing is known at all */
+  /**
+   * For Encrypt: as the service last told.
+   * @throws TwofoldError what it failed with, while nothing is known at all, or where that does not pass by itself
+   */
   async standing(): Promise<Standing> {
-    if (this.#standing === null) await this.#fresh();
-    if (this.#standing === null) throw TwofoldError.from(this.#failure);
+    if (this.#standing === null || this.#failsForGood()) await this.#fresh();
+    if (this.#standing === null || this.#failsForGood()) throw TwofoldError.from(this.#failure);
     return this.#standing;
   }
 
+  #failsForGood(): boolean {
+    return this.#failure !== null && !ERRORS[TwofoldError.from(this.#failure).code].retryable;
+  }
+
+  /** Asks no more by itself. */
+  close(): void {
+    this.#isClosed = true;
+    clearTimeout(this.#next);
+  }
+
+  /** Of a service that nobody asked for a while it is not known how long it has failed: no longer than a period is granted. */
   #isUnwell(): boolean {
     if (this.#failure === null) return false;
-    const passing = ERRORS[TwofoldError.from(this.#failure).code].retryable;
-    const lasted = this.#options.now() - this.#goodAt;
-    return !passing || lasted >= this.#options.graceMs;
+    const { now, graceMs, periodMs } = this.#options;
+    const lasted = Math.max(now() - this.#failedAt, now() - this.#goodAt - periodMs);
+    return this.#failsForGood() || lasted >= graceMs;
   }
 
   async #fresh(): Promise<void> {
     const { now, periodMs, failedPeriodMs } = this.#options;
     const period = this.#failure === null ? periodMs : failedPeriodMs;
     if (this.#asking === null && now() - this.#askedAt < period) return;
+    await this.#askOnce();
+  }
+
+  #askOnce(): Promise<void> {
     this.#asking ??= this.#ask().finally(() => {
       this.#asking = null;
+      this.#askLater();
     });
-    await this.#asking;
+    return this.#asking;
+  }
+
+  #askLater(): void {
+    const { now, periodMs } = this.#options;
+    clearTimeout(this.#next);
+    if (this.#isClosed || now() - this.#wantedAt >= WANTED_MS) return;
+    this.#next = setTimeout(() => void this.#askOnce(), periodMs).unref();
   }
 
   async #ask(): Promise<void> {
@@ -148,9 +186,11 @@ export class ProviderStatus {
       await this.#keep({ keyId, announced: keyVersion }, until - performance.now());
       this.#standing = { state, keyId: keyIdOf({ keyId, keyVersion }) };
       this.#failure = null;
+      this.#failedAt = Infinity;
       this.#goodAt = now();
     } catch (error) {
       this.#failure = error;
+      this.#failedAt = Math.min(this.#failedAt, now());
     }
   }
 
@@ -214,6 +254,7 @@ export class ProviderStatus {
     using probe = SecretBytes.own(randomBytes(PROBE_LENGTH));
     const call = { plaintext: probe, keyVersion: state.announced, context, uid: null };
     const envelope = await service.wrap(call, signal);
+    requireUnder(keyIdOf({ keyId: state.keyId, keyVersion: state.announced }), envelope);
     const { plaintext, origin } = await service.unwrap({ envelope, context, uid: null }, signal);
     using opened = plaintext;
     const same = Buffer.compare(opened.reveal(), probe.reveal()) === 0;

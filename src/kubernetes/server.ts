@@ -115,7 +115,7 @@ export class KmsServer {
   }
 
   /**
-   * Resolves when it stands at its path, which it may have to wait for.
+   * Resolves when it stands at its path, which it may have to wait for. Once it has failed it can be tried again.
    * @throws TwofoldError as `serveSocket`
    */
   serve(): Promise<void> {

@@ -42,6 +42,19 @@ export const keyIdOf = (reference: KeyReference): string =>
   NAME.kubernetesKeyId + encodeBase64Url(encodeKeyReference(reference));
 
 /**
+ * Under whatever other key_id it were answered, it could never be opened.
+ * @param bytes of an envelope that was just sealed
+ * @throws TwofoldError key_mismatch; invalid_envelope and the like for what is no envelope
+ */
+export function requireUnder(keyId: string, bytes: Uint8Array): void {
+  if (keyIdOf(parseEnvelope(bytes)) === keyId) return;
+  throw new TwofoldError(
+    'key_mismatch',
+    'The service sealed under another key or version than it tells of.',
+  );
+}
+
+/**
  * Takes what `keyIdOf` makes and nothing else.
  * @throws TwofoldError invalid_value
  */

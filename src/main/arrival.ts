@@ -59,7 +59,7 @@ export interface ArrivalParts {
   /** From 1. */
   readonly worker: number;
   readonly limits: () => HttpDependencies['limits'] | undefined;
-  readonly metrics: Pick<Metrics, 'kubernetes'>;
+  readonly metrics: Pick<Metrics, 'kubernetes' | 'gauge'>;
   readonly logs: Pick<Logs, 'component'>;
 }
 

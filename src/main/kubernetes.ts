@@ -1,6 +1,7 @@
 /** The Kubernetes KMS v2 provider inside the server: its key, its service and its socket. */
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { PolicyAuthorizer, systemPolicies } from '../access/authorize.ts';
 import { KUBERNETES } from '../access/system.ts';
@@ -21,6 +22,7 @@ import { Announcer } from '../kubernetes/announcer.ts';
 import { KeyManagement, STATUS_GRACE_MS } from '../kubernetes/key-management.ts';
 import { KeyringService } from '../kubernetes/keyring-service.ts';
 import type { UseCounts } from '../kubernetes/ports.ts';
+import type { KmsServer } from '../kubernetes/server.ts';
 import type { Charge } from '../limits/limiter.ts';
 import type { Logs } from '../telemetry/logs.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -34,6 +36,8 @@ const ANNOUNCE_MS = 1_000;
 const COUNT_PATIENCE_MS = 100;
 /** Calls that went on and are not counted yet; more are not counted at all. */
 const MOST_LATE = 1_000;
+/** How often a socket is tried that cannot be served. */
+const SOCKET_MS = 5_000;
 const DEVELOPMENT_CLUSTER = 'development';
 
 export interface ProviderParts {
@@ -45,7 +49,7 @@ export interface ProviderParts {
   readonly announcer: Announcer;
   /** There from when the listeners are. */
   readonly limits: () => Pick<HttpDependencies['limits'], 'gate' | 'refusals'> | undefined;
-  readonly metrics: Pick<Metrics, 'kubernetes'>;
+  readonly metrics: Pick<Metrics, 'kubernetes' | 'gauge'>;
   readonly log: ReturnType<Logs['component']>;
 }
 
@@ -88,9 +92,11 @@ export async function startProvider(parts: ProviderParts, unwinding: Unwinding):
   });
   unwinding.add('provider', () => service.close());
   // gRPC takes some 15 MB, and most services have no such socket.
-  const { KmsServer } = await import('../kubernetes/server.ts');
-  const server = new KmsServer({
-    management: new KeyManagement({ service, provider, cluster, key, ...patience(config) }),
+  const { KmsServer: Server } = await import('../kubernetes/server.ts');
+  const management = new KeyManagement({ service, provider, cluster, key, ...patience(config) });
+  unwinding.add('provider status', () => management.close());
+  const server = new Server({
+    management,
     path: socket,
     group: group === undefined ? null : groupNumber(group),
     observe: (figures) => metrics.kubernetes(figures),
@@ -98,14 +104,48 @@ export async function startProvider(parts: ProviderParts, unwinding: Unwinding):
     onWaiting: () =>
       log.info({ socket }, 'another process serves the socket: this one takes it over from it'),
   });
-  unwinding.add('provider socket', () => server.stop());
-  server.serve().then(
-    () => log.info({ cluster, provider, key }, 'the Kubernetes provider serves its socket'),
-    (err: unknown) => {
-      if (!unwinding.begun)
-        log.error({ err }, 'the socket of the Kubernetes provider is not served');
-    },
+  const served = 'Whether the socket of the Kubernetes provider is served.';
+  metrics.gauge('kubernetes_socket_served', served, () => (server.serves ? 1 : 0));
+  const ending = new AbortController();
+  unwinding.add('provider socket', () => {
+    ending.abort();
+    return server.stop();
+  });
+  void servesAtLast(server, ending.signal, {
+    onFailure: (err) =>
+      log.error({ err }, 'the socket of the Kubernetes provider is not served: it is tried again'),
+  }).then(
+    (serves) =>
+      serves && log.info({ cluster, provider, key }, 'the Kubernetes provider serves its socket'),
   );
+}
+
+/**
+ * Tries until it stands at its path, as the supervisor of an agent does: what is in the way may go, and its folder may come.
+ * @param options `onFailure` is told once of each failure in a row that says the same
+ * @returns false where `signal` aborted before
+ */
+export async function servesAtLast(
+  server: Pick<KmsServer, 'serve'>,
+  signal: AbortSignal,
+  options: { readonly onFailure: (error: unknown) => void; readonly pauseMs?: number },
+): Promise<boolean> {
+  const isOver = () => signal.aborted;
+  let said = '';
+  while (!isOver()) {
+    try {
+      await server.serve();
+      return true;
+    } catch (error) {
+      if (isOver()) break;
+      if (said !== String(error)) options.onFailure(error);
+      said = String(error);
+    }
+    await sleep(options.pauseMs ?? SOCKET_MS, undefined, { signal, ref: false }).catch(
+      () => undefined,
+    );
+  }
+  return false;
 }
 
 /**

@@ -100,6 +100,16 @@ export function chartRefusals(helm: Helm): void {
       ],
       ['a zone of that name too', [...network, '--set', 'zones[0].name=admin'], /zones: admin is/u],
       [
+        'a zone whose Service would be the database’s',
+        ['-f', example('cloudnativepg'), '--set', 'zones[0].name=database-rw'],
+        /zones: database-rw: cloudnativepg/u,
+      ],
+      [
+        'a zone whose first pod would be the database’s',
+        ['-f', example('cloudnativepg'), '--set', 'zones[0].name=database'],
+        /zones: database: cloudnativepg/u,
+      ],
+      [
         'both a token label and a slot',
         [...network, '--set', 'zones[0].hsm.slot=1'],
         /either tokenLabel or slot/u,

@@ -11,10 +11,12 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 
 import { startAgent } from '../../src/main/kms-plugin/agent.ts';
 import type { Agent, AgentOptions } from '../../src/main/kms-plugin/agent.ts';
+import { lookAtService } from '../../src/main/kms-plugin/service-checks.ts';
 import { TestAuthority } from '../access/client-certificates.ts';
 import { makeCertificate } from '../config/certificate.ts';
 import { openServiceOver } from '../http/service.ts';
 import type { Service } from '../http/service.ts';
+import { eventually } from '../store/eventually.ts';
 import { openAgentForm } from './agent-form.ts';
 import type { AgentForm } from './agent-form.ts';
 import { PluginClient } from './apiserver.ts';
@@ -68,11 +70,12 @@ async function endpoint(act: (server: Server) => void): Promise<URL> {
   return new URL(`http://127.0.0.1:${String((server.address() as AddressInfo).port)}`);
 }
 
-/** What the service of the form answers, or a refusal in its place. */
+/** What the service of the form answers, or a refusal in its place; of its key, by another UUID where one is given. */
 async function forward(
   request: IncomingMessage,
   response: ServerResponse,
   refusal: 'token_expired' | null,
+  keyId: string | null = null,
 ): Promise<void> {
   if (refusal !== null) {
     const body = { type: 'x', title: 'The token has expired.', code: refusal, requestId: 'r' };
@@ -94,7 +97,11 @@ async function forward(
     const value = answer.headers.get(name);
     return value === null ? [] : [[name, value] as const];
   });
-  const body = Buffer.from(await answer.arrayBuffer());
+  let body = Buffer.from(await answer.arrayBuffer());
+  if (keyId !== null && request.method === 'GET') {
+    const told = JSON.parse(body.toString()) as object;
+    body = Buffer.from(JSON.stringify({ ...told, id: keyId }));
+  }
   response.writeHead(answer.status, Object.fromEntries(kept)).end(body);
 }
 
@@ -194,6 +201,24 @@ describe('endpoints', () => {
       await later.server.close();
     }
   }, 15_000);
+});
+
+describe('a server of another installation', () => {
+  test('is named by the doctor, as its key is another', async () => {
+    const other = randomUUID();
+    const elsewhere = await endpoint((server) =>
+      server.on('request', (request, response) => void forward(request, response, null, other)),
+    );
+    const wrong: string[] = [];
+    const servers = [new URL(form.service.url), elsewhere];
+    await lookAtService({ ...form.options, servers }, async (what, work) => {
+      const said = await Promise.resolve(work()).catch((error: unknown) => String(error));
+      if (what.startsWith('key ') && said.includes('Error')) wrong.push(`${what} ${said}`);
+    });
+    expect(wrong).toHaveLength(1);
+    expect(wrong[0]).toContain(`key at ${elsewhere.origin}`);
+    expect(wrong[0]).toContain(other);
+  });
 });
 
 describe('who the agent is', () => {
@@ -420,3 +445,33 @@ test('metrics and liveness are on a port of the host itself', async () => {
   expect(metrics).toMatch(/kubernetes_call_seconds_count\{method="Status",code="OK"\} 1/u);
   expect((await fetch(`${at}/other`)).status).toBe(404);
 });
+
+test('a successor waits for the socket whoever has its port, and has the port a moment later', async () => {
+  const { agent: first, socket, client } = await another({ metricsPort: 0 });
+  const { metricsPort } = first;
+  const second = await startAgent({ ...form.options, socket, metricsPort });
+  agents.push(second);
+  expect(second.metricsPort).toBeNull();
+  expect((await client.status()).healthz).toBe('ok');
+  await first.stop();
+  await second.served;
+  expect((await clientOf(socket).status()).healthz).toBe('ok');
+  await eventually(() => Promise.resolve(second.metricsPort === metricsPort));
+  const livez = await fetch(`http://127.0.0.1:${String(metricsPort)}/livez`);
+  expect(await livez.text()).toBe('ok\n');
+  await second.stop();
+  await expect(fetch(livez.url)).rejects.toThrow('fetch failed');
+}, 15_000);
+
+test('an agent that ends while its port is taken leaves nothing behind', async () => {
+  const { agent: first, socket } = await another({ metricsPort: 0 });
+  const { metricsPort } = first;
+  const second = await startAgent({ ...form.options, socket: `${socket}-2`, metricsPort });
+  await second.served;
+  await second.stop();
+  await first.stop();
+  await sleep(1_200);
+  await expect(fetch(`http://127.0.0.1:${String(metricsPort)}/livez`)).rejects.toThrow(
+    'fetch failed',
+  );
+}, 15_000);

@@ -278,6 +278,31 @@ describe('kms-plugin config', () => {
   });
 
   it.each([
+    ['k8s:enc:aescbc:v1:key1:', 0],
+    ['k8s:enc:aescbc:v1:key2:', 1],
+    ['k8s:enc:aesgcm:v1:key1:', 1],
+    ['k8s:enc:kms:v1:twofold:', 1],
+  ])(
+    'a value that begins with %s is one that it opens, or the doctor tells: %i',
+    async (head, code) => {
+      const folder = mkdtempSync(join(tmpdir(), 'kms-config-'));
+      try {
+        const [config, value] = [join(folder, 'enc.yaml'), join(folder, 'value')];
+        const text = writeEncryptionConfiguration({ ...wanted, before: AESCBC });
+        writeFileSync(config, text, { mode: 0o600 });
+        writeFileSync(value, `${head}${'x'.repeat(48)}`);
+        const lines: string[] = [];
+        const print = (line: string) => void lines.push(line);
+        const argv = ['doctor', '--config', config, '--value', value];
+        expect(await kmsPluginCommand(argv, { print, complain: print })).toBe(code);
+        expect(lines[1]).toMatch(code === 0 ? /^ok +value: / : /^WRONG value: .*does not have/u);
+      } finally {
+        rmSync(folder, { recursive: true });
+      }
+    },
+  );
+
+  it.each([
     [[]],
     [['--socket', 'kms.sock']],
     [['--socket', '/a', '--provider', 'a:b']],

@@ -1,7 +1,9 @@
 /** Status over a service that does what a test wants: how often it is asked, and what is told of its failures. */
-import { beforeEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 
+import { encodeEnvelope } from '../../src/crypto/envelope.ts';
 import { SecretBytes } from '../../src/crypto/secret.ts';
+import { findSuite } from '../../src/crypto/suites.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import type { ErrorCode } from '../../src/errors.ts';
 import { KeyManagement } from '../../src/kubernetes/key-management.ts';
@@ -16,6 +18,14 @@ import { causeOf } from '../../src/kubernetes/provider-status.ts';
 const KEY = '00112233-4455-6677-8899-aabbccddeeff';
 const OTHER = '10112233-4455-6677-8899-aabbccddeeff';
 const wrapped = new Map<string, Uint8Array>();
+const suite = findSuite('A256GCM');
+const envelopeOf = (of: string, keyVersion: number) => {
+  if (suite.kind !== 'aead') throw new TypeError('not an AEAD');
+  const ciphertext = new Uint8Array(48);
+  ciphertext[0] = wrapped.size;
+  const nonce = new Uint8Array(suite.aead.nonceLength);
+  return encodeEnvelope({ mode: 'symmetric', suite, keyId: of, keyVersion, nonce, ciphertext });
+};
 
 let now = 0;
 let asked = 0;
@@ -23,6 +33,8 @@ let failure: ErrorCode | null = null;
 let announced = 1;
 let keyId = KEY;
 let lies = false;
+/** Whose envelopes are made. */
+let sealsBy = KEY;
 
 const state = (): ProviderState => ({
   keyId,
@@ -36,8 +48,8 @@ const service: KeyService = {
     asked += 1;
     return failure === null ? Promise.resolve(state()) : Promise.reject(new TwofoldError(failure));
   },
-  wrap: ({ plaintext }) => {
-    const envelope = Uint8Array.of(wrapped.size);
+  wrap: ({ plaintext, keyVersion }) => {
+    const envelope = envelopeOf(sealsBy, keyVersion);
     wrapped.set(envelope.join(), Uint8Array.from(plaintext.reveal()));
     return Promise.resolve(envelope);
   },
@@ -61,7 +73,7 @@ const managed = (
 const healthOf = (of: KeyManagement) => of.status().then(({ healthz }) => healthz, causeOf);
 
 beforeEach(() => {
-  [now, asked, failure, announced, keyId, lies] = [0, 0, null, 1, KEY, false];
+  [now, asked, failure, announced, keyId, lies, sealsBy] = [0, 0, null, 1, KEY, false, KEY];
   wrapped.clear();
 });
 
@@ -97,12 +109,11 @@ describe('what is told of a failure', () => {
     await management.status();
     failure = 'hsm_unavailable';
     now = 10_000;
-    for (now = 12_000; now < 30_000; now += 2_000) expect(await healthOf(management)).toBe('ok');
-    now = 30_000;
+    for (; now < 40_000; now += 2_000) expect(await healthOf(management)).toBe('ok');
     await expect(management.status()).rejects.toMatchObject({ code: 'hsm_unavailable' });
     expect(await healthOf(management)).toMatch(/^hsm_unavailable: .*twofold doctor/u);
     failure = null;
-    now = 32_000;
+    now = 42_000;
     expect(await healthOf(management)).toBe('ok');
   });
 
@@ -138,6 +149,84 @@ describe('what is told of a failure', () => {
   });
 });
 
+describe('between the questions of API servers', () => {
+  let management: KeyManagement;
+  beforeEach(() => {
+    jest.useFakeTimers();
+    management = managed();
+  });
+  afterEach(() => {
+    management.close();
+    jest.useRealTimers();
+  });
+  /** What each Status said, asked from 0 on. */
+  const polled = async (everyMs: number, untilMs: number, away: readonly [number, number]) => {
+    const said: string[] = [];
+    for (now = 0; now <= untilMs; now += 1_000) {
+      failure = now >= away[0] && now < away[1] ? 'database_unavailable' : null;
+      await jest.advanceTimersByTimeAsync(now === 0 ? 0 : 1_000);
+      if (now % everyMs === 0) said.push((await healthOf(management)).split(':')[0] ?? '');
+    }
+    return said;
+  };
+
+  test.each<[string, number, [number, number]]>([
+    ['just where one asks that does once a minute', 60_000, [60_000, 63_000]],
+    ['over two of 20 s', 20_000, [19_000, 41_000]],
+    ['for all but the grace, between two', 60_000, [31_000, 60_000]],
+  ])('a failure that is shorter than the grace is not told: %s', async (_what, every, away) => {
+    expect(new Set(await polled(every, 180_000, away))).toEqual(new Set(['ok']));
+  });
+
+  test('one that has lasted is told at the first question, and the service is asked once in ten seconds', async () => {
+    expect(await polled(60_000, 120_000, [21_000, 90_000])).toEqual([
+      'ok',
+      'database_unavailable',
+      'ok',
+    ]);
+    expect(asked).toBeLessThanOrEqual(13);
+  });
+
+  test('nobody is asked where no API server has asked for two minutes', async () => {
+    await polled(1_000_000, 110_000, [0, 0]);
+    expect(asked).toBeGreaterThanOrEqual(11);
+    await polled(1_000_000, 0, [0, 0]);
+    const before = asked;
+    now = 600_000;
+    await jest.advanceTimersByTimeAsync(60_000);
+    expect(asked).toBeLessThanOrEqual(before + 1);
+    // How long it has been away nobody knows: no grace.
+    failure = 'database_unavailable';
+    now = 1_200_000;
+    expect(await healthOf(management)).toMatch(/^database_unavailable/u);
+    management.close();
+    const last = asked;
+    await jest.advanceTimersByTimeAsync(60_000);
+    expect(asked).toBe(last);
+  });
+});
+
+describe('an envelope of another key than is told of, as another installation makes it', () => {
+  const sealing = (management: KeyManagement) =>
+    management.encrypt({ plaintext: new Uint8Array(32), uid: 'u' }, { milliseconds: Infinity });
+
+  test('is never answered under the key_id of this one', async () => {
+    const management = managed();
+    const { keyId: told } = await management.status();
+    expect((await sealing(management)).keyId).toBe(told);
+    sealsBy = OTHER;
+    await expect(sealing(management)).rejects.toMatchObject({ code: 'key_mismatch' });
+  });
+
+  test('fails Status at once, with what to do', async () => {
+    const management = managed();
+    await management.status();
+    sealsBy = OTHER;
+    now = 10_000;
+    expect(await healthOf(management)).toMatch(/^key_mismatch: .*--server/u);
+  });
+});
+
 describe('what was announced', () => {
   const turn = (management: KeyManagement) => {
     now += 10_000;
@@ -158,18 +247,19 @@ describe('what was announced', () => {
     announced = 2;
     const message = expect.stringMatching(/^Version 3 was announced/u) as unknown;
     await expect(turn(management)).rejects.toMatchObject({ code: 'log_rolled_back', message });
-    const sealed = management.encrypt(
-      { plaintext: new Uint8Array(32), uid: 'u' },
-      { milliseconds: Infinity },
-    );
-    // What is sealed meanwhile is under what was announced, if at all.
-    expect(await sealed.then(({ keyId: of }) => of).catch(() => before)).toBe(before);
+    const sealing = () =>
+      management.encrypt({ plaintext: new Uint8Array(32), uid: 'u' }, { milliseconds: Infinity });
+    // Of versions 1 to 3 the service may make 3 anew: nothing is sealed.
+    await expect(sealing()).rejects.toMatchObject({ code: 'log_rolled_back' });
+    announced = 3;
+    now += 2_000;
+    expect((await sealing()).keyId).toBe(before);
   });
 
   test('nor for a version of another key', async () => {
     const management = managed();
     await management.status();
-    keyId = OTHER;
+    [keyId, sealsBy] = [OTHER, OTHER];
     const message = expect.stringMatching(/another key/u) as unknown;
     await expect(turn(management)).rejects.toMatchObject({ code: 'invalid_value', message });
   });
@@ -240,7 +330,7 @@ describe('what is kept of it over a restart', () => {
     const rolledBack = await healthOf(managed({}, 2_500, memory));
     expect(rolledBack).toMatch(/^log_rolled_back: .*announced\.json says so\.$/u);
     expect(rolledBack).not.toContain('remove');
-    keyId = OTHER;
+    [keyId, sealsBy] = [OTHER, OTHER];
     const other = await healthOf(managed({}, 2_500, memory));
     expect(other).toMatch(/^invalid_value: .*announced\.json says so: .*remove it and start/u);
     expect(tries).toEqual([]);

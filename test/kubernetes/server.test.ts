@@ -21,6 +21,7 @@ import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import type { KeyManagement } from '../../src/kubernetes/key-management.ts';
 import { KmsServer } from '../../src/kubernetes/server.ts';
 import type { CallFigures, KmsServerOptions } from '../../src/kubernetes/server.ts';
+import { servesAtLast } from '../../src/main/kubernetes.ts';
 import { eventually } from '../store/eventually.ts';
 import { PluginClient } from './apiserver.ts';
 
@@ -140,6 +141,42 @@ test('what is dead at the path is replaced; what is no socket, or is served, is 
   await new Promise((resolve) => unlinked.close(resolve));
   await makeServer().serve();
   expect((await client().status()).healthz).toBe('ok');
+});
+
+test('inside the server the socket is tried again until nothing is in the way', async () => {
+  rmSync(folder, { recursive: true });
+  const server = makeServer();
+  const said: unknown[] = [];
+  const ending = new AbortController();
+  const pauseMs = 20;
+  const serving = servesAtLast(server, ending.signal, {
+    pauseMs,
+    onFailure: (error) => said.push((error as { code?: unknown }).code),
+  });
+  await eventually(() => Promise.resolve(said.length === 1));
+  mkdirSync(folder);
+  const other = createServer().listen(path);
+  await eventually(() => Promise.resolve(said.length === 2));
+  await sleep(5 * pauseMs);
+  await new Promise((resolve) => other.close(resolve));
+  expect(await serving).toBe(true);
+  expect((await client().status()).healthz).toBe('ok');
+  expect(readdirSync(folder).toSorted()).toEqual(['kms.sock', 'kms.sock.lock']);
+  // Once for each cause, however often it was tried.
+  expect(said).toEqual(['invalid_value', 'conflict']);
+});
+
+test('a stop ends the trying, and leaves nothing behind', async () => {
+  writeFileSync(path, 'something');
+  const server = makeServer();
+  const ending = new AbortController();
+  const failed = Promise.withResolvers<unknown>();
+  const serving = servesAtLast(server, ending.signal, { onFailure: failed.resolve });
+  await failed.promise;
+  ending.abort();
+  await server.stop();
+  expect(await serving).toBe(false);
+  expect(readdirSync(folder).toSorted()).toEqual(['kms.sock', 'kms.sock.lock']);
 });
 
 test('a program that hangs, its queue full, serves the path still', async () => {

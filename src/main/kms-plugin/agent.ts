@@ -5,6 +5,7 @@
 import { createServer } from 'node:http';
 import type { Server } from 'node:http';
 import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { HttpConnection } from '../../client/http-connection.ts';
 import { KubernetesOverHttp } from '../../client/kubernetes-service.ts';
@@ -19,6 +20,9 @@ import { VERSION } from '../version.ts';
 import { AnnouncedFile } from './announced-file.ts';
 import { HostFiles } from './host-files.ts';
 import type { HostPaths } from './host-files.ts';
+
+/** How often a port is tried that is taken. */
+const PORT_MS = 1_000;
 
 export interface Provider {
   /** The nearest first. */
@@ -45,7 +49,7 @@ export interface AgentOptions extends Provider {
 }
 
 export interface Agent {
-  /** Where metrics are, if anywhere. */
+  /** Where metrics are; null where they are not asked for, or another process has the port. */
   readonly metricsPort: number | null;
   /** Resolves when the socket is served, for which another process may have to end first. */
   readonly served: Promise<void>;
@@ -85,7 +89,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     unwinding.add('files', () => files.close());
     const service = serviceOf(options, files, log);
     unwinding.add('connections', () => service.close());
-    const metricsPort = await serveFigures(options.metricsPort, metrics, unwinding);
+    const metricsPort = await serveFigures(options, metrics, unwinding);
     const management = new KeyManagement({
       service: sharingUnwraps(service),
       provider,
@@ -94,6 +98,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       memory,
       ...(options.now === undefined ? {} : { now: options.now }),
     });
+    unwinding.add('status', () => management.close());
     const server = new KmsServer({
       management,
       path: socket,
@@ -104,7 +109,9 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     });
     unwinding.add('socket', () => server.stop());
     return {
-      metricsPort,
+      get metricsPort() {
+        return metricsPort();
+      },
       served: server.serve(),
       reload: () => files.reload(),
       stop: () => unwinding.unwind(),
@@ -115,13 +122,18 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   }
 }
 
-/** `/metrics`, and `/livez`, which says that the event loop turns. */
+/**
+ * `/metrics`, and `/livez`, which says that the event loop turns. The socket waits for neither: while another process has the
+ * port, as a predecessor may whose socket this one takes over, it is tried again each second.
+ * @returns the port, null while there is none
+ * @throws what listening fails with for any other reason
+ */
 async function serveFigures(
-  port: number | null,
+  { metricsPort: port, log }: Pick<AgentOptions, 'metricsPort' | 'log'>,
   metrics: Metrics,
   unwinding: Unwinding,
-): Promise<number | null> {
-  if (port === null) return null;
+): Promise<() => number | null> {
+  if (port === null) return () => null;
   const server: Server = createServer((request, response) => {
     if (request.url === '/livez') response.end('ok\n');
     else if (request.url !== '/metrics') response.writeHead(404).end();
@@ -131,12 +143,45 @@ async function serveFigures(
       });
     }
   });
-  server.listen(port, '127.0.0.1');
-  await once(server, 'listening');
+  const ending = new AbortController();
   unwinding.add('figures', () => {
+    ending.abort();
     server.close();
     server.closeAllConnections();
   });
-  const address = server.address();
-  return typeof address === 'object' && address !== null ? address.port : port;
+  if (!(await listens(server, port))) {
+    log.warn({ port }, 'another process has the port of the metrics: it is tried again');
+    listensLater(server, port, ending.signal).then(
+      (is) => is && log.info({ port }, 'the metrics have their port'),
+      (err: unknown) => log.error({ err, port }, 'the metrics have no port'),
+    );
+  }
+  return () => {
+    const address = server.address();
+    return typeof address === 'object' && address !== null ? address.port : null;
+  };
+}
+
+/** Whether the port was free. */
+async function listens(server: Server, port: number): Promise<boolean> {
+  server.listen(port, '127.0.0.1');
+  try {
+    await once(server, 'listening');
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') return false;
+    throw error;
+  }
+}
+
+/** @returns false where `signal` aborted before */
+async function listensLater(server: Server, port: number, signal: AbortSignal): Promise<boolean> {
+  const isOver = () => signal.aborted;
+  while (!isOver()) {
+    await sleep(PORT_MS, undefined, { signal, ref: false }).catch(() => undefined);
+    if (isOver() || !(await listens(server, port))) continue;
+    if (!isOver()) return true;
+    server.close();
+  }
+  return false;
 }

@@ -131,14 +131,20 @@ function readValue(path: string): EtcdValue {
   }
 }
 
+/** Whether an API server finds a provider's key, or the provider itself, by what the value begins with. */
+function opens(provider: Configured, value: Exclude<EtcdValue, { kind: 'identity' }>): boolean {
+  if (provider.kind === 'identity') return false;
+  if (provider.kind !== 'kms') {
+    return provider.kind === value.kind && provider.keys.includes(value.name);
+  }
+  return `kms-${provider.apiVersion}` === value.kind && provider.name === value.name;
+}
+
 function lookAtValue(value: EtcdValue, source: string | null): string {
   if (value.kind === 'identity') return 'in the clear: no provider sealed it';
   const configured = source === null ? null : parseEncryptionConfiguration(source);
-  const kind = value.kind === 'kms-v2' ? 'kms' : value.kind;
   const reads = configured?.entries.some(({ providers }) =>
-    providers.some((each) =>
-      each.kind === 'kms' ? kind === 'kms' && each.name === value.name : each.kind === kind,
-    ),
+    providers.some((each) => opens(each, value)),
   );
   if (reads === false)
     throw wrong(`sealed by ${value.kind} ${value.name}, which the configuration does not have`);

@@ -29,13 +29,32 @@ export async function lookAtService(provider: Provider, look: Look): Promise<voi
       files.identity();
       return token === null ? 'a client certificate and its key' : 'a token';
     });
-    for (const url of provider.servers) await lookAt(url, provider, files, look);
+    let first: KeyAt | null = null;
+    for (const url of provider.servers) {
+      const keyId = await lookAt(url, first, { provider, files, look });
+      if (keyId !== null) first ??= { keyId, origin: url.origin };
+    }
   } finally {
     await files.close();
   }
 }
 
-async function lookAt(url: URL, provider: Provider, files: HostFiles, look: Look): Promise<void> {
+/** What a server has as the key. */
+interface KeyAt {
+  readonly keyId: string;
+  readonly origin: string;
+}
+
+/** @returns UUID of the key; null where that is not told */
+async function lookAt(
+  url: URL,
+  first: KeyAt | null,
+  {
+    provider,
+    files,
+    look,
+  }: { readonly provider: Provider; readonly files: HostFiles; readonly look: Look },
+): Promise<string | null> {
   const connection = new HttpConnection({
     url,
     authorization: () => files.authorization(),
@@ -48,14 +67,22 @@ async function lookAt(url: URL, provider: Provider, files: HostFiles, look: Look
     let state: ProviderState | null = null;
     await look(at('key'), async () => {
       state = await service.state(soon());
+      if (first !== null && first.keyId !== state.keyId) throw ofAnother(state, first);
       return describe(state);
     });
     const known = state as ProviderState | null;
     if (known !== null) await look(at('policy'), () => permitted(service, provider, known));
+    return known?.keyId ?? null;
   } finally {
     service.close();
   }
 }
+
+const ofAnother = ({ keyId }: ProviderState, first: KeyAt) =>
+  new TwofoldError(
+    'invalid_value',
+    `this is key ${keyId}, and ${first.origin} has ${first.keyId}: a server of another installation, which opens nothing of that one's.`,
+  );
 
 function describe({ keyId, keyName, announced, versions }: ProviderState): string {
   const states = versions.map(({ version, state }) => `${version} ${state}`);
