@@ -12,6 +12,7 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import type { ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 
 /** API servers have one or two each. */
 const MAX_CONNECTIONS = 16;
@@ -20,9 +21,11 @@ const MAX_CONNECTIONS = 16;
  * headers each, 32 MB.
  */
 const MAX_UNFINISHED = 256;
-/** 250 ms, of which no moment counts in which this process could not read either. */
-const STUCK_LOOKS = 5;
+/** 500 ms, of which none counts in which this process was too busy to read what others sent. */
+const STUCK_LOOKS = 10;
 const UNFINISHED_LOOK_MS = 50;
+/** Of the event loop, in each of which up to 64 kB are read of every connection. */
+const TURNS = 3;
 /** HTTP/2 begins with so many bytes that are always the same. */
 const PREFACE = 24;
 
@@ -64,8 +67,10 @@ export class Connections {
   readonly #timer: NodeJS.Timeout;
   readonly #onStream = (message: unknown) => this.#begun((message as StreamCreated).stream);
   #unfinished = 0;
-  /** While there are requests that are not whole. A process that was held up looks once, however long it was. */
+  #ending = false;
+  /** While there are requests that are not whole; those alone that came in time. */
   #looks = 0;
+  #lookedAt = 0;
   #looking: NodeJS.Timeout | null = null;
 
   constructor(times: ConnectionTimes = TIMES) {
@@ -108,16 +113,21 @@ export class Connections {
     if (connections !== this || heard === undefined || socket?.destroyed === true) return;
     heard.unfinished.set(stream, this.#looks);
     this.#unfinished += 1;
-    this.#looking ??= setInterval(() => this.#lookAtUnfinished(), UNFINISHED_LOOK_MS).unref();
+    if (this.#looking === null) {
+      this.#lookedAt = performance.now();
+      this.#looking = setInterval(() => this.#lookAtUnfinished(), UNFINISHED_LOOK_MS).unref();
+    }
     const whole = () => {
       if (heard.unfinished.delete(stream)) this.#unfinished -= 1;
     };
     stream.once('end', whole).once('close', whole);
-    if (this.#unfinished > MAX_UNFINISHED) this.#endOneThatKeepsMany();
+    if (this.#unfinished > MAX_UNFINISHED) void this.#endThoseThatKeepMany();
   }
 
   #lookAtUnfinished(): void {
-    this.#looks += 1;
+    const now = performance.now();
+    if (now - this.#lookedAt < 2 * UNFINISHED_LOOK_MS) this.#looks += 1;
+    this.#lookedAt = now;
     if (this.#unfinished > 0 || this.#looking === null) return;
     clearInterval(this.#looking);
     this.#looking = null;
@@ -140,6 +150,15 @@ export class Connections {
         ([, a], [, b]) => begun(a) - begun(b) || this.#stuck(b) - this.#stuck(a) || a.at - b.at,
       );
     if (worst !== undefined) this.#end(worst[0]);
+  }
+
+  /** Whoever has sent all of a request is heard first: its end is told after its beginning, and that of others. */
+  async #endThoseThatKeepMany(): Promise<void> {
+    if (this.#ending) return;
+    this.#ending = true;
+    for (let turns = 0; turns < TURNS; turns += 1) await nextTurn();
+    while (this.#unfinished > MAX_UNFINISHED) this.#endOneThatKeepsMany();
+    this.#ending = false;
   }
 
   /** Of those with unfinished requests: where none keeps them for long, the one that has most of them. */

@@ -55,6 +55,16 @@ const client = (): PluginClient => {
   return plugin;
 };
 
+const HEADERS = {
+  ':method': 'POST',
+  ':path': '/v2.KeyManagementService/Decrypt',
+  'content-type': 'application/grpc',
+  te: 'trailers',
+};
+
+/** Of Decrypt: the frame of a message without any field. */
+const emptyRequest = (): Buffer => Buffer.alloc(5);
+
 /** A frame that announces 64,000 bytes, and of them so many. */
 const partOf = (bytes: number): Buffer => {
   const part = Buffer.alloc(5 + bytes);
@@ -85,13 +95,7 @@ async function flood(count: number, headers: Record<string, string> = {}): Promi
 /** So many requests more on a connection, of which none is ended. */
 function begin({ session, streams }: Flood, count: number, headers: Record<string, string> = {}) {
   for (let n = 0; n < count && !session.destroyed; n += 1) {
-    const stream = session.request({
-      ':method': 'POST',
-      ':path': '/v2.KeyManagementService/Decrypt',
-      'content-type': 'application/grpc',
-      te: 'trailers',
-      ...headers,
-    });
+    const stream = session.request({ ...HEADERS, ...headers });
     stream.on('error', () => undefined).resume();
     stream.write(partOf(SENT));
     streams.push(stream);
@@ -173,6 +177,21 @@ test('a time in which the service itself could not read makes nobody a sender of
   begin(most[0], 110);
   begin(most[1], 100);
   expect(await endedOf([whole, half, ...most])).toEqual([false, false, true, false]);
+});
+
+test('whole requests that come at once are no unfinished ones, however few others have', async () => {
+  const whole = await flood(0);
+  const halves = await Promise.all(Array.from({ length: 15 }, () => flood(14)));
+  const answered: string[] = [];
+  for (let n = 0; n < 100; n += 1) {
+    const stream = whole.session.request(HEADERS);
+    stream.on('error', () => undefined).resume();
+    stream.once('trailers', (trailers) => answered.push(String(trailers['grpc-status'])));
+    stream.end(emptyRequest());
+  }
+  await eventually(() => Promise.resolve(whole.session.destroyed || answered.length === 100));
+  expect(answered).toEqual(Array.from({ length: 100 }, () => '0'));
+  expect(halves.filter(({ session }) => session.destroyed)).toEqual([]);
 });
 
 test('one that sends its requests slowly, but whole, is answered', async () => {
