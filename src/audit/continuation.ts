@@ -11,7 +11,11 @@ import { TwofoldError } from '../errors.ts';
 export const checkpointHash = (checkpoint: Checkpoint): string =>
   hash('sha256', formatCheckpoint(checkpoint));
 
-/** Null where the log goes on from `seen`; else what is wrong, in words. */
+/**
+ * Null where the log goes on from `seen`; else what is wrong, in words. The head is one that no old primary answered:
+ * the tiles of its tree may have been asked of one that has not got them, so nothing is said before they were read
+ * where none can answer.
+ */
 export const contradictionOf = async (
   reader: Pick<LogReader, 'tile'>,
   { origin, head }: { readonly origin: string; readonly head: Pick<LogHead, 'size' | 'root'> },
@@ -19,11 +23,21 @@ export const contradictionOf = async (
 ): Promise<string | null> => {
   if (seen.origin !== origin) return `the log of this database is ${origin}`;
   if (head.size < seen.size) return `the log has ${String(head.size)} entries`;
-  const read: ReadTile = (...tile) => reader.tile(...tile);
+  for (const certain of [false, true]) {
+    const read: ReadTile = (...tile) => reader.tile(...tile, certain);
+    if (await goesOn(read, head, seen)) return null;
+  }
+  return `the log of ${String(head.size)} entries is not a continuation of it`;
+};
+
+const goesOn = async (
+  read: ReadTile,
+  head: Pick<LogHead, 'size' | 'root'>,
+  seen: Checkpoint,
+): Promise<boolean> => {
   const proof = await consistencyProof(seen.size, head.size, read).catch((error: unknown) => {
     if (TwofoldError.is(error, 'integrity_failed')) return null;
     throw error;
   });
-  if (proof !== null && verifyConsistency(seen, head, proof)) return null;
-  return `the log of ${String(head.size)} entries is not a continuation of it`;
+  return proof !== null && verifyConsistency(seen, head, proof);
 };

@@ -39,7 +39,7 @@ export interface LaneDependencies {
   readonly grace?: GraceParts | undefined;
 }
 
-export type GraceParts = Pick<SpoolingParts, 'lease' | 'store' | 'open' | 'onTrouble'>;
+export type GraceParts = Pick<SpoolingParts, 'lease' | 'store' | 'open' | 'onTrouble' | 'onKept'>;
 
 /** So many refusals of content without a success between them, and the lane itself is at fault. */
 const LANE_AT_FAULT = 3;

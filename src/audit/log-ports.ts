@@ -52,9 +52,10 @@ export interface LogReader {
   indexOf(lane: number, n: number): Promise<number | null>;
   /**
    * The hashes of a tile, 32 bytes each and `width` of them, level 0 = leaves
-   * (C2SP tlog-tiles); null when the tree has no such tile yet.
+   * (C2SP tlog-tiles); null when the tree has no such tile yet. `certain`: answered by no old primary, which
+   * may not have it yet.
    */
-  tile(level: number, index: number, width: number): Promise<Uint8Array | null>;
+  tile(level: number, index: number, width: number, certain?: boolean): Promise<Uint8Array | null>;
   /**
    * Several tiles at once, for a proof, which is verified: of those that were read before from memory, unless
    * `anew`, when memory may hold what was altered and is as it was again.

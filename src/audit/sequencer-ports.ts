@@ -50,6 +50,8 @@ export interface Run {
   readonly lane: number;
   readonly from: number;
   readonly count: number;
+  /** The leaf of its last entry, 32 bytes. */
+  readonly leaf: Uint8Array;
 }
 
 /** What one commit of the sequencer writes. */
@@ -67,8 +69,8 @@ export interface Stage {
 }
 
 /**
- * `deposed`: the term is over; `moved`: the head or a cursor is another than the stage's. Nothing was
- * written then.
+ * `deposed`: the term is over; `moved`: the head, a cursor, or the last entry of a run is another than the
+ * stage's. Nothing was written then.
  */
 export type StageOutcome = 'committed' | 'deposed' | 'moved';
 

@@ -44,7 +44,8 @@ export async function takeFrom(
     intake?.end(until, until - 1 === views.get(lane)?.last);
     const verified = await intake?.verified(parts.mac);
     const leaves = own.get(lane) ?? verified?.leaves ?? [];
-    if (leaves.length > 0) taken.runs.push({ lane, from, count: leaves.length });
+    const last = leaves.at(-1);
+    if (last !== undefined) taken.runs.push({ lane, from, count: leaves.length, leaf: last });
     for (const leaf of leaves) taken.leaves.push(leaf);
     if (verified !== undefined && verified.fault !== null) taken.faults.push(verified.fault);
   }

@@ -7,7 +7,7 @@ import { END, PROBE, ROW, TABLE } from './lines.ts';
 import type { TableLine } from './lines.ts';
 import { bytesOf } from './manifest.ts';
 import type { Manifest } from './manifest.ts';
-import type { KeptTable, Restoration } from './ports.ts';
+import type { EntriesKept, KeptTable, Restoration } from './ports.ts';
 import { keysBySeed } from './verify.ts';
 import type { OpenBackup } from './verify.ts';
 
@@ -18,6 +18,7 @@ export interface RestoreDatabase {
     restoration: Omit<Restoration, 'state' | 'restoredAt'> & {
       readonly migrations: readonly string[];
       readonly lastLane: number;
+      readonly entries: EntriesKept;
     },
     write: (target: {
       table(table: KeptTable): Promise<void>;
@@ -56,8 +57,8 @@ export async function loadBackup(
     return { rows: 0, probes: await readAll(engine, backup, seed, null, onProgress) };
   }
   let probes: readonly string[] = [];
-  const { migrations, lastLane } = manifest;
-  const restoration = { ...restorationOf(manifest), migrations, lastLane };
+  const { migrations, lastLane, entries } = manifest;
+  const restoration = { ...restorationOf(manifest), migrations, lastLane, entries };
   await database.load(restoration, async (target) => {
     probes = await readAll(engine, backup, seed, target, onProgress);
   });

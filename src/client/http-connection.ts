@@ -35,13 +35,19 @@ export interface HttpConnectionOptions {
   readonly signal?: AbortSignal;
   /** How often a request that may succeed later is sent; 4 unless given. */
   readonly attempts?: number;
-  /** Longest time from a call to the end of its answer, attempts and pauses included, ms; 120,000 unless given. */
+  /**
+   * Longest time from a call to the end of its answer, attempts and pauses included, ms; 120,000 unless given,
+   * and 150,000 of a change.
+   */
   readonly deadlineMs?: number;
+  /** Longest silence, ms; 30,000 unless given, and 150,000 of a change. */
+  readonly silenceMs?: number;
 }
 
 export const JSON_TYPE = 'application/json';
-/** Longest silence. */
-const TIMEOUT_MS = 30_000;
+const SILENCE_MS = 30_000;
+/** A change waits for instances with a grace: 120 s and 2 s at most (`audit/grace/waiting.ts`). */
+const CHANGE_MS = 150_000;
 const DEADLINE_MS = 120_000;
 /** Longest answer that is read unless a call says otherwise, bytes. */
 const MAX_ANSWER = 1_048_576;
@@ -59,6 +65,8 @@ export interface Call {
   readonly most?: number;
   /** What it is answered with when it is done; 200 unless given. */
   readonly statuses?: readonly number[];
+  /** It changes something, and may wait until every instance has heard of it. */
+  readonly changes?: boolean;
   /** Of this call alone. */
   readonly signal?: AbortSignal;
 }
@@ -141,7 +149,10 @@ export class HttpConnection {
     this.#agent.destroy();
   }
 
-  /** Sends until it is answered for good: no call does harm when it is done twice. */
+  /**
+   * Sends until it is answered for good: no call does harm when it is done twice. One with `If-Match` may meet
+   * what its own first attempt wrote.
+   */
   async send(call: Call): Promise<Answer> {
     const { attempts = 4, signal } = this.#options;
     const bounded = this.#bounded(call);
@@ -164,7 +175,7 @@ export class HttpConnection {
 
   /** A service that sends a byte now and then is never silent, and holds nobody up for ever. */
   #bounded(call: Call): Call & { readonly signal: AbortSignal } {
-    const { deadlineMs = DEADLINE_MS, signal } = this.#options;
+    const { deadlineMs = call.changes === true ? CHANGE_MS : DEADLINE_MS, signal } = this.#options;
     const given = [call.signal, signal].filter((each) => each !== undefined);
     return { ...call, signal: AbortSignal.any([...given, AbortSignal.timeout(deadlineMs)]) };
   }
@@ -218,14 +229,15 @@ export class HttpConnection {
   }
 
   #exchange(call: Call): Promise<IncomingMessage> {
-    const { method, path, accept, contentType, body, headers } = call;
-    const { url, authorization } = this.#options;
+    const { method, path, accept, contentType, body, headers, changes } = call;
+    const { url, authorization, silenceMs = SILENCE_MS } = this.#options;
+    const timeout = changes === true ? CHANGE_MS : silenceMs;
     const signal = call.signal ?? this.#options.signal;
     const allowed = authorization();
     const options: RequestOptions = {
       method,
       agent: this.#currentAgent(),
-      timeout: TIMEOUT_MS,
+      timeout,
       ...(signal === undefined ? {} : { signal }),
       headers: {
         Accept: accept,
@@ -242,7 +254,7 @@ export class HttpConnection {
       };
       request.once('response', resolve);
       request.on('error', unreachable);
-      request.once('timeout', () => request.destroy(new Error('no answer within 30 s')));
+      request.once('timeout', () => request.destroy(new Error('no answer in time')));
       request.end(body);
     });
   }

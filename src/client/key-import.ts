@@ -228,6 +228,7 @@ export async function sendImport(
 ): Promise<ImportAnswer> {
   const answer = await connection.send({
     method: 'POST',
+    changes: true,
     path: `/v1/admin/imports${dryRun ? '?dryRun=true' : ''}`,
     accept: JSON_TYPE,
     contentType: JSON_TYPE,

@@ -8,7 +8,7 @@ import { origin as originSchema } from '../contract/answer.ts';
 import { keyResource } from '../contract/keys.ts';
 import { encodeBase64 } from '../crypto/base64.ts';
 import { parseEnvelope } from '../crypto/envelope.ts';
-import { SecretBytes, wipe } from '../crypto/secret.ts';
+import { SecretBytes } from '../crypto/secret.ts';
 import { isUuid } from '../crypto/uuid.ts';
 import { ERRORS, TwofoldError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
@@ -32,7 +32,7 @@ import { NAME } from '../name.ts';
 import { ClientError, LimitError } from './client-error.ts';
 import { hedged } from './hedge.ts';
 import type { HedgeTimes } from './hedge.ts';
-import { JSON_TYPE, jsonOf, unexpected } from './http-connection.ts';
+import { JSON_TYPE, jsonOf } from './http-connection.ts';
 import type { Answer, Call, HttpConnection } from './http-connection.ts';
 
 const OCTETS = 'application/octet-stream';
@@ -68,6 +68,19 @@ export interface KubernetesServiceOptions {
   readonly onRefused?: (call: Readonly<Record<string, string>>) => void;
 }
 
+/** Of an answer that says that it was done, and is not what was asked for. */
+class WrongAnswer extends ClientError {}
+
+/**
+ * Whether it says of one endpoint alone that nothing is served there, for as long as nobody mends that: its limit,
+ * its HSM, its certificates of issuers, or that it answers something else. What every endpoint would say is not of it.
+ */
+function isOfPlace({ code, cause }: TwofoldError): boolean {
+  if (cause instanceof LimitError || cause instanceof WrongAnswer) return true;
+  const { status, retryable } = ERRORS[code];
+  return !retryable && (status >= 500 || status === 401);
+}
+
 /** An endpoint, and until when it is asked last. */
 interface Endpoint {
   readonly connection: HttpConnection;
@@ -95,11 +108,14 @@ export class KubernetesOverHttp implements KeyService {
     for (const { connection } of this.#endpoints) connection.close();
   }
 
-  async state(signal: AbortSignal): Promise<ProviderState> {
+  state(signal: AbortSignal): Promise<ProviderState> {
     const call: Call = { method: 'GET', path: this.#path, accept: JSON_TYPE };
-    const { body } = await this.#ask(call, signal);
+    return this.#ask(call, (answer) => this.#stateIn(answer), nothingToWipe, signal);
+  }
+
+  #stateIn({ body }: Answer): ProviderState {
     const parsed = keyResource.safeParse(told(() => jsonOf(body)));
-    if (!parsed.success) throw failureOf(unexpected('The answer is no key.'));
+    if (!parsed.success) throw wrong('The answer is no key.');
     const { id, name, labels, latestVersion } = parsed.data;
     const { announced, retired } = this.#recordIn(labels);
     const versions = Array.from({ length: latestVersion }, (_, at) =>
@@ -121,30 +137,19 @@ export class KubernetesOverHttp implements KeyService {
     return requireServing(parseRecord(text), { cluster, provider });
   }
 
-  async wrap(request: WrapRequest, signal: AbortSignal): Promise<Uint8Array> {
+  wrap(request: WrapRequest, signal: AbortSignal): Promise<Uint8Array> {
     const { plaintext, keyVersion } = request;
     const headers = {
       ...headersOf(request),
       [`${NAME.header}Key-Version`]: String(keyVersion),
     };
-    const { body } = await this.#post('wrap', plaintext.reveal(), headers, signal);
-    const envelope = told(() => parseEnvelope(body));
-    if (envelope.keyVersion !== keyVersion) {
-      throw failureOf(unexpected('The service wrapped with another version.'));
-    }
-    // Of a record from before the service refused such keys: Status says so, and nothing more is sealed.
-    requireProviderSuite(envelope.suite);
-    return body;
+    const call = this.#post('wrap', plaintext.reveal(), headers);
+    return this.#ask(call, (answer) => envelopeIn(answer, keyVersion), nothingToWipe, signal);
   }
 
-  async unwrap(request: UnwrapRequest, signal: AbortSignal): Promise<Unwrapped> {
-    const headers = headersOf(request);
-    const { body, header } = await this.#post('unwrap', request.envelope, headers, signal);
-    const plaintext = SecretBytes.own(body);
-    const origin = originSchema.safeParse(header(`${NAME.header}Origin`));
-    if (origin.success) return { plaintext, origin: origin.data };
-    plaintext.wipe();
-    throw failureOf(unexpected('The answer does not say who can have made the ciphertext.'));
+  unwrap(request: UnwrapRequest, signal: AbortSignal): Promise<Unwrapped> {
+    const call = this.#post('unwrap', request.envelope, headersOf(request));
+    return this.#ask(call, openedIn, ({ plaintext }) => plaintext.wipe(), signal);
   }
 
   /** The service is not asked about it, and has no entry: the log of the agent has. */
@@ -157,31 +162,36 @@ export class KubernetesOverHttp implements KeyService {
     operation: 'wrap' | 'unwrap',
     body: Uint8Array,
     headers: Readonly<Record<string, string>>,
-    signal: AbortSignal,
-  ): Promise<Answer> {
+  ): Call {
     const path = `${this.#path}/${operation}`;
-    const form = { accept: OCTETS, contentType: OCTETS };
-    return this.#ask({ method: 'POST', path, ...form, body, headers }, signal);
+    return { method: 'POST', path, accept: OCTETS, contentType: OCTETS, body, headers };
   }
 
-  async #ask(call: Call, signal: AbortSignal): Promise<Answer> {
+  /** What `read` makes of the first answer that it takes; `drop` gets what it made of a later one. */
+  async #ask<T>(
+    call: Call,
+    read: (answer: Answer) => T,
+    drop: (late: T) => void,
+    signal: AbortSignal,
+  ): Promise<T> {
     const headers = { ...this.#headers, ...call.headers };
     const full = { ...call, headers, most: LONGEST_ANSWER };
-    const limited = new Set<Endpoint>();
-    const { value, silent } = await hedged<Endpoint, Answer>(
+    const refused = new Set<Endpoint>();
+    const { value, silent } = await hedged<Endpoint, T>(
       {
         places: this.#order(),
-        attempt: ({ connection }, ending) => attempt(connection, { ...full, signal: ending }),
+        attempt: async ({ connection }, ending) =>
+          read(await attempt(connection, { ...full, signal: ending })),
         passes: (error, place, others) => {
           if (!TwofoldError.is(error)) return false;
-          // Limits hold over all instances: once each place has said so, who waits is told at once.
-          if (error.cause instanceof LimitError) {
-            limited.add(place);
-            return others > 0 || limited.size < this.#endpoints.length;
+          // Once each place has said so, who waits is told at once.
+          if (isOfPlace(error)) {
+            refused.add(place);
+            return others > 0 || refused.size < this.#endpoints.length;
           }
           return ERRORS[error.code].retryable || ELSEWHERE.has(error.code);
         },
-        drop: ({ body }) => wipe(body),
+        drop,
         late: (error) => error ?? new TwofoldError('deadline_exceeded', this.#nobody()),
         times: this.#times,
       },
@@ -235,11 +245,34 @@ function failureOf(error: unknown): TwofoldError {
   return new TwofoldError('service_unreachable', message, { cause: error });
 }
 
+const wrong = (detail: string, cause?: unknown) =>
+  failureOf(new WrongAnswer('unexpected_answer', detail, cause));
+
 function told<T>(parse: () => T): T {
   try {
     return parse();
   } catch (error) {
-    if (ClientError.is(error)) throw failureOf(error);
-    throw failureOf(unexpected('The answer is not what was asked for.', error));
+    throw wrong(
+      ClientError.is(error) ? error.message : 'The answer is not what was asked for.',
+      error,
+    );
   }
 }
+
+function envelopeIn({ body }: Answer, keyVersion: number): Uint8Array {
+  const envelope = told(() => parseEnvelope(body));
+  if (envelope.keyVersion !== keyVersion) throw wrong('The service wrapped with another version.');
+  // Of a record from before the service refused such keys: Status says so, and nothing more is sealed.
+  requireProviderSuite(envelope.suite);
+  return body;
+}
+
+function openedIn({ body, header }: Answer): Unwrapped {
+  const plaintext = SecretBytes.own(body);
+  const origin = originSchema.safeParse(header(`${NAME.header}Origin`));
+  if (origin.success) return { plaintext, origin: origin.data };
+  plaintext.wipe();
+  throw wrong('The answer does not say who can have made the ciphertext.');
+}
+
+const nothingToWipe = () => undefined;

@@ -7,7 +7,7 @@ import type { ProviderRecord } from '../keyring/provider-record.ts';
 import { NAME } from '../name.ts';
 import { ClientError } from './client-error.ts';
 import { JSON_TYPE, jsonOf, unexpected } from './http-connection.ts';
-import type { HttpConnection } from './http-connection.ts';
+import type { Answer, HttpConnection } from './http-connection.ts';
 
 export interface RecordPlace {
   readonly namespace: string;
@@ -26,6 +26,10 @@ interface Found {
   readonly primary: number | null;
   readonly etag: string;
 }
+
+/** What a request is refused for whose own first attempt was written. */
+const OF_OWN_SUCCESS: readonly string[] = ['etag_mismatch', 'approval_used'];
+const WRITTEN = { status: 200, body: new Uint8Array(0) };
 
 const refuse = (why: string) => new ClientError('invalid_value', why);
 
@@ -123,10 +127,29 @@ export class ProviderRecords {
   }
 
   async #write({ etag }: Found, record: ProviderRecord): Promise<Changed> {
+    const text = formatRecord(record);
+    const { status, body } = await this.#patch(etag, text).catch(async (error: unknown) => {
+      // Said once all instances know what stands; that may be what an attempt wrote whose answer was lost.
+      const isOwn = ClientError.is(error) && OF_OWN_SUCCESS.includes(error.code);
+      if (isOwn && (await this.#stands(text))) return WRITTEN;
+      throw error;
+    });
+    if (status === 200) return { waitsFor: null };
+    const asked = approval.safeParse(jsonOf(body));
+    if (!asked.success) throw unexpected('The answer is no request for an approval.');
+    return { waitsFor: asked.data.id };
+  }
+
+  async #stands(text: string): Promise<boolean> {
+    return (await this.#read()).labels[providerLabel(this.#place.cluster)] === text;
+  }
+
+  #patch(etag: string, text: string): Promise<Pick<Answer, 'status' | 'body'>> {
     const { namespace, key, cluster, approval: given } = this.#place;
-    const labels = { [providerLabel(cluster)]: formatRecord(record) };
-    const { status, body } = await this.#connection.send({
+    const labels = { [providerLabel(cluster)]: text };
+    return this.#connection.send({
       method: 'PATCH',
+      changes: true,
       path: `/v1/admin/keys/${encodeURIComponent(key)}`,
       accept: JSON_TYPE,
       contentType: JSON_TYPE,
@@ -138,9 +161,5 @@ export class ProviderRecords {
       },
       statuses: [200, 202],
     });
-    if (status === 200) return { waitsFor: null };
-    const asked = approval.safeParse(jsonOf(body));
-    if (!asked.success) throw unexpected('The answer is no request for an approval.');
-    return { waitsFor: asked.data.id };
   }
 }

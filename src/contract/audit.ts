@@ -83,7 +83,10 @@ export const auditEntry = z
         z.object({
           keyVersion: z.int().nullable(),
           outcome: z.string(),
-          hash: base64('First 16 bytes of SHA-256 over ref and context.'),
+          hash: base64(
+            'What the item was for, under the audit key: `itemHash` of `POST /v1/audit/hash`, 16 bytes. ' +
+              'Of entries from before items had a key: of SHA-256 over `ref` and context.',
+          ),
         }),
       )
       .meta({ description: 'Of a batch, in request order.' }),

@@ -1,8 +1,7 @@
 /** The ceremonies by which a root travels, from their requests. In the ceremony process. */
-import { readFileSync } from 'node:fs';
-
 import { nativeEngine } from '../crypto/native-engine.ts';
 import { wipe } from '../crypto/secret.ts';
+import { readCarriedFile } from '../recovery/carried-file.ts';
 import { recoveryKeyOf } from '../recovery/key.ts';
 import { seedOf } from '../recovery/shares.ts';
 import { acceptJoin, endJoin, offerJoin } from './ceremony-join.ts';
@@ -91,7 +90,7 @@ async function place(
   transport: Transport,
   request: TransportRequest & { readonly action: 'place-root' },
 ): Promise<RootMade> {
-  const given = request.shareFiles.map((name) => ({ name, text: readFileSync(name, 'utf8') }));
+  const given = request.shareFiles.map((name) => ({ name, text: readCarriedFile(name) }));
   const seed = seedOf(given);
   try {
     const key = recoveryKeyOf(transport.engine, seed);

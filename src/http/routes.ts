@@ -43,12 +43,13 @@ import { wrapRoutes } from './wrap.ts';
 import type { AnyRoute } from './app.ts';
 import type { HttpDependencies, HttpLimits } from './dependencies.ts';
 import type { EventStreams } from './event-stream.ts';
+import type { Document } from './route.ts';
 
 /** In the order in which Express tries them: what is called most stands first. */
 export function allRoutes(
   deps: HttpDependencies,
   limits: HttpLimits,
-  document: string,
+  document: Document['text'],
   streams: EventStreams,
 ): readonly AnyRoute[] {
   return [

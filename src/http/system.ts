@@ -17,7 +17,7 @@ import type { GuardedRoute, PublicRoute } from './route.ts';
 
 export function publicRoutes(
   deps: Pick<HttpDependencies, 'readiness'>,
-  document: string,
+  document: Document['text'],
 ): readonly PublicRoute[] {
   return [
     publicRoute(health, () => ({ status: 200, body: { status: 'ok' } })),

@@ -10,6 +10,7 @@ import { NO_CIRCUMSTANCES, StaleAnswer, actorOf } from '../audit/ports.ts';
 import type { AuditDraft, AuditLog, CommitOutcome, PreparedEntry } from '../audit/ports.ts';
 import type { EpochStanding, SecurityEpoch } from '../epoch.ts';
 import { TwofoldError } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
 import { OutcomeUnknown } from '../outcome.ts';
 import { changeFacts } from './change-facts.ts';
 import { eventsOf } from './events.ts';
@@ -168,6 +169,18 @@ function certainlyNotWritten(error: unknown): boolean {
   );
 }
 
+/** Which refusals a request can meet because its own first attempt was written. */
+const OF_OWN_SUCCESS: readonly ErrorCode[] = [
+  'etag_mismatch',
+  'precondition_required',
+  'not_found',
+  'key_exists',
+  'approval_used',
+];
+
+const isOfOwnSuccess = (error: unknown): boolean =>
+  TwofoldError.is(error) && OF_OWN_SUCCESS.includes(error.code);
+
 export class Changes<C> {
   readonly #parts: CommitParts;
   readonly #subject: ChangeSubject<C>;
@@ -178,7 +191,8 @@ export class Changes<C> {
   }
 
   /**
-   * Answers a repeated request from its record; else plans, and commits unless it is a dry run.
+   * Answers a repeated request from its record; else plans, and commits unless it is a dry run. What it is
+   * refused because it was written before is said only once every instance knows what was written.
    * @throws StaleAnswer when another change touched the key meanwhile (run again from authorization)
    */
   async run(
@@ -196,6 +210,8 @@ export class Changes<C> {
       // The first attempt of this very request may have succeeded meanwhile, and made planning fail.
       const done = TwofoldError.is(error) ? await this.#replay(grant, run) : null;
       if (done !== null) return done;
+      // It may have been written and never acknowledged: who hears this knows that what stands holds.
+      if (!run.dryRun && isOfOwnSuccess(error)) await this.#parts.audit.confirmed();
       throw error;
     }
     const { change } = planned;

@@ -5,7 +5,7 @@
 import { join } from 'node:path';
 
 import { SpoolFile, keptSpools } from '../audit/grace/spool-file.ts';
-import { returnSpools } from '../audit/grace/returning.ts';
+import { returnSpools, tellKept } from '../audit/grace/returning.ts';
 import type { Returned } from '../audit/grace/returning.ts';
 import { createAuditLog } from '../audit/log.ts';
 import type { RunningAuditLog } from '../audit/log.ts';
@@ -63,7 +63,14 @@ export async function openAuditLanes(
     onFenced: (ids) => log.warn({ ids }, 'instances that nobody could reach were fenced'),
   });
   unwinding.add('waits of changes', () => confirmations.stop());
-  const audit = createAuditLog({
+  const folder = join(config.dataDir, FOLDER);
+  const tell = (one: Returned): Promise<unknown> => audit.recordOwn('audit.spool', { ...one });
+  // What cannot be told now is at the next start.
+  const onKept = (): void =>
+    void tellKept({ folder, prefix: ownPrefix(parts) }, tell).catch((err: unknown) =>
+      log.warn({ err }, 'the audit log is told of a lost spool at the next start'),
+    );
+  const audit: RunningAuditLog = createAuditLog({
     store: entries,
     ...{ mac: root.auditMac, values: rememberedMac(root.valueMac, REMEMBERED_VALUES) },
     epoch,
@@ -71,7 +78,7 @@ export async function openAuditLanes(
     zone: config.zone.name,
     started: { configuration: configurationHash(config) },
     confirmed: confirmations.settle,
-    grace: lease.enabled ? { lease, store: store.grace, ...spooling(parts) } : undefined,
+    grace: lease.enabled ? { lease, store: store.grace, ...spooling(parts), onKept } : undefined,
   });
   await audit.start();
   incarnation.announce(() => laneCounts(audit));
@@ -80,7 +87,8 @@ export async function openAuditLanes(
     const { closed } = await audit.stop(incarnation.end === null ? undefined : 0);
     if (!closed) throw new TwofoldError('audit_unavailable', 'The last entries are not durable.');
   });
-  for (const one of returned) await audit.recordOwn('audit.spool', { ...one });
+  for (const one of returned) if (one.state === 'returned') await tell(one);
+  await tellKept({ folder, prefix: prefixOf(parts) }, tell);
   return { audit, confirmations };
 }
 
@@ -99,13 +107,19 @@ function spooling({ config, incarnation, worker, log }: AuditLaneParts) {
   };
 }
 
+const ownPrefix = ({ worker }: Pick<AuditLaneParts, 'worker'>): string => `w${String(worker)}-`;
+
 /** Of this worker's predecessors; where no other runs, of all. */
+const prefixOf = (parts: Pick<AuditLaneParts, 'worker' | 'first'>): string =>
+  parts.first ? 'w' : ownPrefix(parts);
+
 async function returnLeft(
-  { config, store, entries, root, worker, first, log }: AuditLaneParts,
+  lanes: AuditLaneParts,
   unwinding: Unwinding,
 ): Promise<readonly Returned[]> {
+  const { config, store, entries, root, log } = lanes;
   const folder = join(config.dataDir, FOLDER);
-  const prefix = first ? 'w' : `w${String(worker)}-`;
+  const prefix = prefixOf(lanes);
   const kept = await keptSpools(folder, prefix);
   if (kept.length > 0) log.warn({ folder, kept }, 'spools whose entries were lost are kept');
   const parts = { store: store.grace, entries, mac: root.auditMac, folder, prefix };
@@ -113,7 +127,7 @@ async function returnLeft(
   try {
     await whenReachable(() => returnSpools(parts, returned), unwinding);
   } finally {
-    // Said whatever comes of the start: no later one finds these files again.
+    // Said whatever comes of the start.
     for (const one of returned) say(one, log);
   }
   return returned;

@@ -3,7 +3,7 @@
  * checked here: the checkpoint's signatures, that the entry is the one that was asked for, its hash, and its way to
  * the root.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 
 import { leafHash } from '../audit/tree/hashes.ts';
 import { parseSignedCheckpoint } from '../audit/tree/checkpoint.ts';
@@ -19,6 +19,7 @@ import type { Flags, ParsedFlags } from '../cli/arguments.ts';
 import { CONNECTION_FLAGS } from '../cli/connection.ts';
 import type { AuditLogClient } from '../client/audit-log.ts';
 import { TwofoldError } from '../errors.ts';
+import { readCarriedFile } from '../recovery/carried-file.ts';
 
 const FLAGS = {
   ...CONNECTION_FLAGS,
@@ -31,14 +32,7 @@ type WithLog = <T>(flags: ParsedFlags, work: (log: AuditLogClient) => Promise<T>
 
 const refuse = (why: string) => new TwofoldError('invalid_value', why);
 
-function readTrusted(file: string): readonly Vkey[] {
-  try {
-    return parseVkeys(readFileSync(file, 'utf8'));
-  } catch (error) {
-    if (TwofoldError.is(error)) throw error;
-    throw refuse(`${file} cannot be read.`);
-  }
-}
+const readTrusted = (file: string): readonly Vkey[] => parseVkeys(readCarriedFile(file));
 
 /** `<lane>-<n>` as the entry itself says it, whose bytes alone are proved; null for what is no entry. */
 function idIn(body: Uint8Array): string | null {

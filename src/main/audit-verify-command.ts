@@ -3,7 +3,6 @@
  * Works offline, reads no configuration and asks no service. Ends with 0 when it is verified, 1 when
  * something was found, 2 when the command was not understood.
  */
-import { readFileSync } from 'node:fs';
 
 import { parseDecimal } from '../audit/tree/checkpoint.ts';
 import { parseVkeys } from '../audit/tree/vkey.ts';
@@ -15,6 +14,7 @@ import type { VerifyOptions, VerifyReport } from '../audit/verify/verify.ts';
 import { parseFlags } from '../cli/arguments.ts';
 import type { ParsedFlags } from '../cli/arguments.ts';
 import { TwofoldError } from '../errors.ts';
+import { readCarriedFile } from '../recovery/carried-file.ts';
 
 const FLAGS = {
   trust: 'value',
@@ -73,7 +73,7 @@ function parseArguments(argv: readonly string[]) {
   const witnesses = witnessesOf(flags);
   const options: VerifyOptions = {
     trust: keysOf(trust),
-    seen: (flags.values.get('seen') ?? []).map(readText),
+    seen: (flags.values.get('seen') ?? []).map((file) => readCarriedFile(file)),
     against: flags.values.get('against') ?? [],
     rows: !flags.values.has('log-only'),
     ...(witnesses === undefined ? {} : { witnesses }),
@@ -99,16 +99,7 @@ function witnessesOf(flags: ParsedFlags): VerifyOptions['witnesses'] {
 const value = ({ values }: ParsedFlags, name: string): string | undefined => values.get(name)?.[0];
 
 function keysOf(file: string): readonly Vkey[] {
-  const vkeys = parseVkeys(readText(file));
+  const vkeys = parseVkeys(readCarriedFile(file));
   if (vkeys.length === 0) throw refuse(`${file} names no verifier key.`);
   return vkeys;
-}
-
-function readText(file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    throw refuse(`${file} cannot be read: ${code ?? 'unknown error'}.`);
-  }
 }

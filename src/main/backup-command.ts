@@ -1,5 +1,5 @@
 /** `twofold backup …`: takes, lists, verifies and restores backups. What it prints is JSON, a line each. */
-import { readFileSync, realpathSync } from 'node:fs';
+import { realpathSync } from 'node:fs';
 import { dirname } from 'node:path';
 
 import { parseVkeys } from '../audit/tree/vkey.ts';
@@ -16,6 +16,7 @@ import { wipe } from '../crypto/secret.ts';
 import { TwofoldError } from '../errors.ts';
 import { openRoot } from '../keyring/root-opening.ts';
 import { UsageCounters } from '../keyring/usage.ts';
+import { readCarriedFile } from '../recovery/carried-file.ts';
 import { seedOf } from '../recovery/shares.ts';
 import { besides, deviceBeside, instanceBeside, operator, storeBeside } from './beside.ts';
 import { readShares } from './recovery-command.ts';
@@ -111,14 +112,7 @@ function folderOf({ positional }: ParsedFlags): string {
 function trustOf({ values }: ParsedFlags): readonly Vkey[] | null {
   const file = values.get('trust')?.[0];
   if (file === undefined) return null;
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8');
-  } catch (error) {
-    const { code = 'unknown error' } = error as NodeJS.ErrnoException;
-    throw refuse(`${file} cannot be read: ${code}.`);
-  }
-  const vkeys = parseVkeys(text);
+  const vkeys = parseVkeys(readCarriedFile(file));
   if (vkeys.length > 0) return vkeys;
   throw refuse(`${file} names no verifier key: "twofold audit keys" prints those of the log.`);
 }

@@ -125,6 +125,6 @@ export const pursuedInstances = (
 const unconfirmed = (cause: unknown): TwofoldError =>
   new TwofoldError(
     'audit_unavailable',
-    'The change is written, but an instance may not have heard of it. Repeat it.',
+    'The change is written, but an instance may not have heard of it. Repeat it: the answer, etag_mismatch too, comes once all have.',
     { cause, retryAfter: 1 },
   );

@@ -1,6 +1,4 @@
 /** `twofold hsm escrow`: the generations of the root, wrapped for the recovery key, into the database. */
-import { readFileSync } from 'node:fs';
-
 import { attested, isAttested } from '../backup/escrow-mac.ts';
 import { parseFlags, requireNothingMore } from '../cli/arguments.ts';
 import { moduleEnvironment } from '../config.ts';
@@ -11,6 +9,7 @@ import { runEscrowCeremony } from '../hsm/run-ceremony.ts';
 import { isLive, openRoot } from '../keyring/root-opening.ts';
 import type { Root } from '../keyring/root.ts';
 import { UsageCounters } from '../keyring/usage.ts';
+import { readCarriedFile } from '../recovery/carried-file.ts';
 import { decodePublicKey, fingerprintText } from '../recovery/key.ts';
 import type { Store } from '../store/store.ts';
 import { besides, deviceBeside, instanceBeside, operator, storeBeside } from './beside.ts';
@@ -23,14 +22,7 @@ const FLAGS = { recovery: 'value', 'so-pin-file': 'value' } as const;
 
 /** @throws TwofoldError invalid_value */
 export function readRecoveryKey(file: string): Uint8Array {
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8');
-  } catch (error) {
-    const { code = 'unknown error' } = error as NodeJS.ErrnoException;
-    throw new TwofoldError('invalid_value', `${file} cannot be read: ${code}.`);
-  }
-  return decodePublicKey(nativeEngine, text);
+  return decodePublicKey(nativeEngine, readCarriedFile(file));
 }
 
 /** What a ceremony needs of the configured token. */

@@ -1,5 +1,5 @@
 /** `twofold export …`: the recipient's side of an export. Needs no service. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 
 import { one, parseFlags, requireNothingMore } from '../cli/arguments.ts';
 import type { Flags, ParsedFlags } from '../cli/arguments.ts';
@@ -10,6 +10,7 @@ import type { RecipientKeys } from '../client/export-opening.ts';
 import { readPrivateKey } from '../client/private-key-file.ts';
 import { wipe } from '../crypto/secret.ts';
 import { TwofoldError } from '../errors.ts';
+import { readCarriedBytes, readCarriedFile } from '../recovery/carried-file.ts';
 
 interface Output {
   readonly print: (line: string) => void;
@@ -68,9 +69,9 @@ async function open(flags: ParsedFlags, print: Output['print']): Promise<number>
 
 function jsonIn(file: string): unknown {
   try {
-    return JSON.parse(readFileSync(file, 'utf8'));
+    return JSON.parse(readCarriedFile(file));
   } catch (error) {
-    throw error instanceof SyntaxError ? refuse(`${file} is not JSON.`) : fileFailure(error);
+    throw error instanceof SyntaxError ? refuse(`${file} is not JSON.`) : error;
   }
 }
 
@@ -81,7 +82,7 @@ async function keysOf(flags: ParsedFlags): Promise<RecipientKeys> {
 async function keyIn(flags: ParsedFlags, name: 'ml-kem' | 'classical') {
   const file = one(flags, name);
   if (file === undefined) throw refuse(`--${name} FILE is needed.`);
-  const bytes = bytesIn(file);
+  const bytes = readCarriedBytes(file);
   try {
     const passphrase = () => readPassphrase(one(flags, 'passphrase-file'));
     const read = await readPrivateKey(bytes, { raw: false, passphrase });
@@ -90,13 +91,5 @@ async function keyIn(flags: ParsedFlags, name: 'ml-kem' | 'classical') {
     throw new ClientError('key_unfit', `${file} holds no private key of a pair.`);
   } finally {
     wipe(bytes);
-  }
-}
-
-function bytesIn(file: string): Uint8Array {
-  try {
-    return readFileSync(file);
-  } catch (error) {
-    throw fileFailure(error);
   }
 }

@@ -3,7 +3,7 @@
  * leaves this process only sealed; secrets are no arguments.
  */
 import { randomUUID } from 'node:crypto';
-import { closeSync, fstatSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync, writeFileSync } from 'node:fs';
 
 import { z } from 'zod';
 
@@ -21,6 +21,7 @@ import { purpose } from '../contract/keys.ts';
 import { MAX_DER_LENGTH } from '../crypto/der.ts';
 import { wipe } from '../crypto/secret.ts';
 import { TwofoldError } from '../errors.ts';
+import { readCarriedFile } from '../recovery/carried-file.ts';
 
 interface Output {
   readonly print: (line: string) => void;
@@ -173,7 +174,8 @@ function readBounded(path: string, complain: Output['complain']): Uint8Array {
   let descriptor: number | undefined;
   const buffer = Buffer.alloc(MAX_DER_LENGTH + 1);
   try {
-    descriptor = openSync(path, 'r');
+    // Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+    descriptor = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     const { mode } = fstatSync(descriptor);
     if ((mode & 0o170000) !== 0o100000) {
       throw new ClientError('file_failed', `${path} is not a regular file.`);
@@ -200,9 +202,9 @@ function resumedRequest(path: string, flags: ParsedFlags): ImportRequest {
   if (!approval.success) throw refuse('--resume goes with --approval ID, a UUID.');
   let json: unknown;
   try {
-    json = JSON.parse(readFileSync(path, 'utf8'));
+    json = JSON.parse(readCarriedFile(path));
   } catch (error) {
-    throw error instanceof SyntaxError ? refuse(`${path} is not JSON.`) : fileFailure(error);
+    throw error instanceof SyntaxError ? refuse(`${path} is not JSON.`) : error;
   }
   const { namespace, body, ...more } = isRecord(json) ? json : {};
   if (typeof namespace !== 'string' || !isRecord(body) || Object.keys(more).length > 0) {

@@ -13,8 +13,8 @@ import { parseFlags } from '../cli/arguments.ts';
 import type { Config } from '../config.ts';
 import { TwofoldError } from '../errors.ts';
 import { runJoinOffer } from '../hsm/run-ceremony.ts';
+import { readCarriedFile } from '../recovery/carried-file.ts';
 import { besides, instanceBeside, operator, storeBeside } from './beside.ts';
-import { readCarriedFile } from './carried-file.ts';
 import { joinOnline, ONLINE_USAGE } from './join-online.ts';
 import { ceremonyPlace, madeIn, placeRoots, rootHere, wrapRoots } from './join-roots.ts';
 import {

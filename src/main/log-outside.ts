@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import type { CheckpointKeys } from '../audit/checkpoint-keys.ts';
 import { logNameAndKeys } from '../audit/checkpoint-keys.ts';
-import type { Cosignature, CosignatureStore } from '../audit/cosignature-ports.ts';
+import type { Cosignature } from '../audit/cosignature-ports.ts';
 import type { LogReader } from '../audit/log-ports.ts';
 import { SIGNATURE_TYPE, parseNote, parseVkey, signersOf } from '../audit/notes.ts';
 import type { CheckpointNote, Vkey } from '../audit/notes.ts';
@@ -35,7 +35,7 @@ const keysOf = (vkeys: readonly string[]): readonly Vkey[] =>
   vkeys.map(parseVkey).filter((key) => key !== null);
 
 const clientsOf = (
-  { witnesses }: Config['audit'],
+  { witnesses }: Pick<Config['audit'], 'witnesses'>,
   reader: Pick<LogReader, 'tile'>,
 ): readonly WitnessClient[] =>
   witnesses.map(
@@ -51,16 +51,12 @@ const clientsOf = (
  * @throws TwofoldError log_rolled_back, integrity_failed
  */
 export async function checkLogOutside(parts: CheckParts): Promise<GivenUp> {
-  const { config, store } = parts;
+  const { config } = parts;
   const given = await checkNotRolledBack({
     ...(await placesOf(parts)),
     accepted: config.audit.acceptRollback,
   });
-  for (const ahead of await witnessesAhead(parts)) {
-    // Others may have gone on since: then the log has too.
-    const { size } = await store.log.head();
-    if (size < ahead.size) requireAccepted(config, size, ahead);
-  }
+  await checkWitnesses(parts);
   return given;
 }
 
@@ -71,11 +67,11 @@ export async function checkLogOutside(parts: CheckParts): Promise<GivenUp> {
 export async function logBeyond(parts: CheckParts): Promise<readonly SeenBeyond[]> {
   const seen = await seenBeyond(await placesOf(parts));
   const [newest] = seen;
-  const ahead = await witnessesAhead(parts);
+  const witnessed = await witnessedElsewhere(parts);
   return [
     // Older ones of that history go with it.
     ...seen.filter(({ size }) => size === newest?.size),
-    ...ahead.map(({ url, size }) => ({ place: url, size, checkpoint: witnessHash(url, size) })),
+    ...witnessed.map(({ url, size }) => ({ place: url, size, checkpoint: witnessHash(url, size) })),
   ];
 }
 
@@ -128,39 +124,81 @@ const witnessHash = (url: string, size: number): string =>
     .update(`${url}\n${String(size)}\n`)
     .digest('hex');
 
-/** Those that do not answer keep nobody from starting. */
-async function witnessesAhead({
+type WitnessCheckParts = Pick<CheckParts, 'log'> & {
+  readonly config: {
+    readonly audit: Pick<Config['audit'], 'witnesses' | 'acceptRollback'>;
+  };
+  readonly store: { readonly log: Pick<LogReader, 'head' | 'tile'> };
+};
+
+/** A witness that has cosigned `size` entries which the log does not go on from, or has not got. */
+interface Witnessed {
+  readonly url: string;
+  readonly size: number;
+  readonly outcome: 'ahead' | 'contradicted';
+}
+
+/**
+ * Whether every witness that answers has cosigned what the log goes on from.
+ * @throws TwofoldError log_rolled_back
+ */
+export async function checkWitnesses(parts: WitnessCheckParts): Promise<void> {
+  for (const witnessed of await witnessedElsewhere(parts)) {
+    // Others may have gone on since: then the log has too.
+    const { size } = await parts.store.log.head();
+    if (witnessed.outcome === 'ahead' && size >= witnessed.size) continue;
+    requireAccepted(parts.config, size, witnessed);
+  }
+}
+
+/** Those that do not answer, or do not know the log, keep nobody from starting. */
+async function witnessedElsewhere({
   config,
   store,
   log,
-}: CheckParts): Promise<readonly { readonly url: string; readonly size: number }[]> {
+}: WitnessCheckParts): Promise<readonly Witnessed[]> {
   const { note: text } = await store.log.head();
   const note = text === null ? null : parseNote(text);
   if (text === null || note === null) return [];
-  const asked = clientsOf(config.audit, store.log).map(async (client) => {
+  // An old primary may not have the tiles of that head: what a witness refuses then is no fork.
+  const tile: LogReader['tile'] = (level, index, width) =>
+    store.log.tile(level, index, width, true);
+  const asked = clientsOf(config.audit, { tile }).map(async (client) => {
     const found = await client.submit(note, text);
-    return found.outcome === 'ahead' ? [{ url: client.url, size: found.size }] : [];
+    return { url: client.url, found };
   });
   const answers = await Promise.allSettled(asked);
   return answers.flatMap((answer) => {
-    if (answer.status === 'fulfilled') return answer.value;
-    log.warn({ err: answer.reason as unknown }, 'a witness did not say how far it saw the log');
-    return [];
+    if (answer.status === 'rejected') {
+      log.warn({ err: answer.reason as unknown }, 'a witness did not say how far it saw the log');
+      return [];
+    }
+    const { url, found } = answer.value;
+    if (found.outcome === 'refused') log.warn({ witness: url, ...found }, REFUSED);
+    if (found.outcome === 'refused' || found.outcome === 'cosigned') return [];
+    return [{ url, ...found }];
   });
 }
 
+const REFUSED = 'a witness refuses the log';
+
 const requireAccepted = (
-  { audit }: CheckParts['config'],
+  { audit }: WitnessCheckParts['config'],
   has: number,
-  { url, size }: { readonly url: string; readonly size: number },
+  { url, size, outcome }: Witnessed,
 ): void => {
   const hash = witnessHash(url, size);
   if (audit.acceptRollback?.checkpoints.includes(hash) === true) return;
+  const wrong =
+    outcome === 'ahead'
+      ? `the log has ${String(has)}. The database was rolled back`
+      : `the log of ${String(has)} entries is not a continuation of them. The database was rolled back or altered, ` +
+        'or is another one';
   throw new TwofoldError(
     'log_rolled_back',
-    `The witness ${url} has cosigned ${String(size)} entries of this log, but the log has ` +
-      `${String(has)}. The database was rolled back. Restore the newest state; where that ` +
-      `is lost for good, see "After a roll-back" in deploy/witnesses.md: what to give up is ${hash}.`,
+    `The witness ${url} has cosigned ${String(size)} entries of this log, but ${wrong}. ` +
+      'Restore the newest state; where that is lost for good, see "After a roll-back" in deploy/witnesses.md: ' +
+      `what to give up is ${hash}.`,
   );
 };
 
@@ -203,7 +241,7 @@ export async function openLogOutside(
       (client) =>
         new LogOutlet<Verified>(
           async (verified) => {
-            const text = await submit(client, verified, store.cosignatures, log);
+            const text = await submit(client, verified, store, log);
             if (text !== null) cosigned = { text, at: performance.now() };
           },
           trouble({ witness: client.url }, 'a checkpoint could not be witnessed; trying on'),
@@ -242,7 +280,7 @@ interface Verified {
 async function submit(
   client: WitnessClient,
   { note, text }: Verified,
-  cosignatures: CosignatureStore,
+  { log: reader, cosignatures }: OutsideParts['store'],
   log: Log,
 ): Promise<string | null> {
   const { size } = note.checkpoint;
@@ -255,9 +293,14 @@ async function submit(
     return withLines(text, [...known, ...found.lines]);
   }
   const witness = client.url;
-  if (found.outcome === 'refused') log.error({ witness, ...found }, 'a witness refuses the log');
-  // Another process of this log may have gone on meanwhile: that is no fault.
-  else log.info({ witness, size, stands: found.size }, 'a witness stands further');
+  if (found.outcome !== 'ahead') {
+    log.error({ witness, ...found }, REFUSED);
+    return null;
+  }
+  const facts = { witness, size, stands: found.size };
+  // Another process of this log may have gone on meanwhile, and then the log has: that is no fault.
+  if ((await reader.head()).size >= found.size) log.info(facts, 'a witness stands further');
+  else log.error(facts, 'a witness has cosigned more than the log has');
   return null;
 }
 

@@ -5,7 +5,6 @@ import {
   fsyncSync,
   mkdirSync,
   openSync,
-  readFileSync,
   renameSync,
   rmSync,
   writeFileSync,
@@ -17,6 +16,7 @@ import { nativeEngine } from '../crypto/native-engine.ts';
 import { wipe } from '../crypto/secret.ts';
 import { TwofoldError } from '../errors.ts';
 import { encodePublicKey, fingerprintText, newSeed, recoveryKeyOf } from '../recovery/key.ts';
+import { readCarriedFile } from '../recovery/carried-file.ts';
 import { checkShares, formatShare, shareSeed } from '../recovery/shares.ts';
 import type { GivenShare } from '../recovery/shares.ts';
 
@@ -30,14 +30,7 @@ const refuse = (why: string) => new TwofoldError('invalid_value', why);
 
 /** Shares as text; a file that others may read is refused nowhere, because holders bring what they have. */
 export function readShares(files: readonly string[]): readonly GivenShare[] {
-  return files.map((name) => {
-    try {
-      return { name, text: readFileSync(name, 'utf8') };
-    } catch (error) {
-      const { code = 'unknown error' } = error as NodeJS.ErrnoException;
-      throw refuse(`${name} cannot be read: ${code}.`);
-    }
-  });
+  return files.map((name) => ({ name, text: readCarriedFile(name) }));
 }
 
 /** @returns the exit code: 0, or 1 where the shares that were checked are not all good */

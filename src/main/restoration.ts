@@ -51,18 +51,20 @@ export async function requireRestored(store: Pick<Store, 'backups'>): Promise<vo
 
 /**
  * The first entry of a log that goes on from a backup: where it stood then, so that what came after is
- * seen to be missing. A kill in between leaves it there twice.
+ * seen to be missing, and from where on it has its entries. A kill in between leaves it there twice.
  */
 export async function announceRestoration(
-  store: Pick<Store, 'backups'>,
+  store: Pick<Store, 'backups'> & { readonly log: Pick<Store['log'], 'archived'> },
   audit: Pick<RunningAuditLog, 'recordOwn'>,
 ): Promise<void> {
   const restoration = await store.backups.restoration();
   if (restoration?.state !== 'verified') return;
   const { backup, takenAt, restoredAt, logSize, logRoot } = restoration;
+  const { removed: entriesFrom } = await store.log.archived();
   await audit.recordOwn('audit.restored', {
     ...{ backup, takenAt: takenAt.toISOString(), restoredAt: restoredAt.toISOString() },
     ...{ atSize: logSize, atRoot: Buffer.from(logRoot).toString('base64') },
+    entriesFrom,
   });
   await store.backups.announced();
 }

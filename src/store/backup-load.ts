@@ -3,7 +3,8 @@
  * killed restore leaves an empty database and begins again.
  */
 import type pg from 'pg';
-import type { KeptTable, Restoration } from '../backup/ports.ts';
+import type { EntriesKept, KeptTable, Restoration } from '../backup/ports.ts';
+import { TILE_WIDTH } from '../audit/tree/tiles.ts';
 import { TwofoldError } from '../errors.ts';
 import { keptTables, quoted } from './backup-tables.ts';
 import { migrationNames } from './migrate.ts';
@@ -38,6 +39,7 @@ export type NewRestoration = Omit<Restoration, 'state' | 'restoredAt'> & {
   readonly migrations: readonly string[];
   /** No lane gets an id up to this one. */
   readonly lastLane: number;
+  readonly entries: EntriesKept;
 };
 
 export interface RoomWanted {
@@ -170,7 +172,7 @@ const loadAll = async (
   restoration: NewRestoration,
   write: (target: LoadTarget) => Promise<void>,
 ): Promise<void> => {
-  const { backup, takenAt, logSize, logRoot, lastLane, migrations } = restoration;
+  const { backup, takenAt, logSize, logRoot, lastLane, migrations, entries } = restoration;
   requireMigrations(migrations, await appliedMigrations(sql));
   const tables = await keptTables(sql);
   const restored = await restorationOf(sql);
@@ -192,6 +194,8 @@ const loadAll = async (
   // One that was open may have been executed since. Only the root makes a row that says it ended, so it goes.
   await sql.query(`delete from public.approval where state in ('pending', 'approved')`);
   await moveIdentities(sql, lastLane);
+  const hasArchive = tables.some(({ name }) => name === 'log_archive');
+  if (entries === 'tail' && hasArchive) await noteLeft(sql, restoration);
   for (const { name } of triggered) {
     await sql.query(`alter table public.${quoted(name)} enable trigger user`);
   }
@@ -200,6 +204,20 @@ const loadAll = async (
       values ($1, 'loaded', $2, clock_timestamp(), $3, $4)`,
     [backup, takenAt, logSize, Buffer.from(logRoot)],
   );
+};
+
+/**
+ * Entries that the backup has not got are in exports alone, as those in cold storage: else readers would take
+ * their absence for damage, and sinks would wait for them for ever.
+ */
+const noteLeft = async (sql: Sql, { backup, logSize }: NewRestoration): Promise<void> => {
+  const from = logSize - (logSize % TILE_WIDTH);
+  await sql.query(
+    `update public.log_archive set until = $1, removed = $1,
+      place = concat_ws('; ', nullif(place, ''), $2::text) where removed < $1`,
+    [from, `exports from before the restore of the backup ${backup}`],
+  );
+  await sql.query('update public.audit_sink set next = $1 where next < $1', [from]);
 };
 
 const appliedMigrations = async (sql: Sql): Promise<readonly string[]> => {

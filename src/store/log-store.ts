@@ -1,6 +1,7 @@
 /**
- * What readers of the sequenced log see. Plain reads but for the head: a checkpoint is signed and an entry
- * has its leaf in the tree, so that what an old primary answers is true too, only perhaps not the newest.
+ * What readers of the sequenced log see. Plain reads but for the head and what is asked for as certain: a checkpoint
+ * is signed and an entry has its leaf in the tree, so that what an old primary answers is true too, only perhaps not
+ * the newest.
  */
 import type { Archived } from '../audit/archive-ports.ts';
 import type { LogHead, LogReader, SequencedEntry, StoredCheckpoint } from '../audit/log-ports.ts';
@@ -47,6 +48,11 @@ const ENTRIES = {
   text: `select x.index, r.lane, x.n, x.leaf, x.body, ${columnsOf('x')} from ${INDEXED}`,
 };
 const LEAVES = { name: 'log_leaves', text: `select x.leaf from ${INDEXED}` };
+const CERTAIN_LEAVES = {
+  name: 'log_leaves_certain',
+  text: `select v.leaf from ${COMMITTED}
+    left join (select x.index, x.leaf from ${INDEXED}) v on true order by v.index`,
+};
 
 type EntryRow = Record<'index' | 'n', string> &
   IndexRow & {
@@ -67,6 +73,15 @@ const TILE = {
   text: `select substring(hashes from 1 for $3) as hashes from public.log_tile
     where level = $1 and index = $2 and octet_length(hashes) >= $3`,
 };
+/** By an outer join, since a plan that begins with no tile would commit no message, as an old primary can. */
+const CERTAIN_TILE = {
+  name: 'log_tile_certain',
+  text: `select v.hashes from ${COMMITTED} left join (${TILE.text}) v on true`,
+};
+
+interface TileRow {
+  readonly hashes: Buffer | null;
+}
 
 /** Each by its key, whatever the planner thinks of how many there are. */
 const TILES = {
@@ -110,10 +125,17 @@ export const createLogStore = (pool: GuardedPool, { lookups, searches }: ReadGat
     });
 
   /** The leaves of a tile of level 0: of a full one in a row, else those of the entries. */
-  const leaves = async (index: number, width: number): Promise<Uint8Array | null> => {
-    const first = index * TILE_WIDTH;
-    const rows = await rowsOf<{ leaf: Buffer }>(LEAVES, [first, first + width]);
-    return rows.length === width ? joined(rows.map(({ leaf }) => leaf)) : null;
+  const leaves = async (
+    index: number,
+    width: number,
+    certain = false,
+  ): Promise<Uint8Array | null> => {
+    const range = [index * TILE_WIDTH, index * TILE_WIDTH + width];
+    const rows = certain
+      ? await committedRead<{ leaf: Buffer | null }>(pool, CERTAIN_LEAVES, range).catch(refuse)
+      : await rowsOf<{ leaf: Buffer | null }>(LEAVES, range);
+    const found = rows.map(({ leaf }) => leaf).filter((leaf) => leaf !== null);
+    return found.length === width ? joined(found) : null;
   };
 
   /** Of those that are stored, by level and index. */
@@ -181,11 +203,15 @@ export const createLogStore = (pool: GuardedPool, { lookups, searches }: ReadGat
       return row === undefined ? null : Number(row.index);
     },
 
-    tile: async (level, index, width) => {
+    tile: async (level, index, width, certain = false) => {
       // What is stored, for who looks whether it is right; proofs are checked, and may remember.
-      const [row] = await rowsOf<{ hashes: Buffer }>(TILE, [level, index, width * HASH_BYTES]);
-      if (row === undefined) return level === 0 ? leaves(index, width) : null;
-      return Uint8Array.from(row.hashes);
+      const values = [level, index, width * HASH_BYTES];
+      const [row] = certain
+        ? await committedRead<TileRow & object>(pool, CERTAIN_TILE, values).catch(refuse)
+        : await rowsOf<TileRow>(TILE, values);
+      const hashes = row?.hashes ?? null;
+      if (hashes === null) return level === 0 ? leaves(index, width, certain) : null;
+      return Uint8Array.from(hashes);
     },
 
     tiles: async (wanted, anew = false) => {

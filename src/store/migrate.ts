@@ -6,6 +6,9 @@
  * one, and of several processes one applies and the others find nothing to do. (Prisma's own apply
  * splits a file at every `;` and has no transaction.)
  *
+ * So whatever a file locks stays locked until all are applied, and none reads a table that may be large from
+ * end to end (ARCHITECTURE.md, "Versions side by side"): requests would wait as long.
+ *
  * Versions run side by side: each file only adds to what the release before it uses, so a program runs
  * also on a database that the next one has migrated. Each row says which file a program has to know for that.
  */

@@ -1,4 +1,4 @@
-/** What the sequencer reads and writes; see migration 0022. */
+/** What the sequencer reads and writes; see migrations 0022 and 0064. */
 import type {
   CheckpointThinning,
   LaneEntry,
@@ -36,8 +36,16 @@ const CERTAIN_LANES = {
   name: 'sequencer_lanes_certain',
   text: `select v.* from ${COMMITTED} left join (${LANES}
       or exists (select from public.entry e where e.lane = l.id and e.n >= l.next)) v on true
-    where v.lane is not null order by v.lane`,
+    order by v.lane`,
 };
+
+/**
+ * Where nothing is found: the outer join's row, which is left out here. A condition for it would make the join an
+ * inner one, whose plan may find nothing before it commits the message, and so be answered by an old primary.
+ */
+interface NoLane {
+  readonly lane: null;
+}
 
 interface LaneRow {
   readonly lane: number;
@@ -74,11 +82,13 @@ const CERTAIN_INTAKE = {
   name: 'sequencer_intake_certain',
   text: `select v.lane, v.n, v.leaf, v.body, v.batch_hmac from ${COMMITTED} left join (
       ${INTAKE.replace('select ', 'select w.o, ')}) v on true
-    where v.lane is not null order by v.o, v.n`,
+    order by v.o, v.n`,
   rowMode: 'array',
 } as const;
 
 type IntakeRow = readonly [number, string, Buffer, Buffer, Buffer | null];
+/** As for lanes. */
+type NoRow = readonly [null, null, null, null, null];
 
 const entryOf = ([lane, n, leaf, body, batchHmac]: IntakeRow): LaneEntry => ({
   lane,
@@ -151,8 +161,8 @@ const edgeOf = (row: EdgeRow): StoredEdge => {
 };
 
 const SEQUENCE = {
-  name: 'sequence',
-  text: 'select public.sequence($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13) as led',
+  name: 'sequence_leaves',
+  text: 'select public.sequence_leaves($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14) as led',
 };
 
 /** Of level 0 only whole tiles are kept. */
@@ -174,10 +184,11 @@ const stageValues = ({ term, holder, before, after, runs, tiles }: Stage): reado
     kept.map(({ level }) => level),
     kept.map(({ index }) => index),
     kept.map(({ hashes }) => bufferOf(hashes)),
+    runs.map(({ leaf }) => bufferOf(leaf)),
   ];
 };
 
-/** The head, or a cursor, is another. */
+/** The head, a cursor, or an entry is another. */
 const MOVED = new Set(['TF030', 'TF031']);
 
 const PROGRESS = `select h.size,
@@ -195,9 +206,9 @@ interface ProgressRow {
 export const createSequencerStore = (pool: GuardedPool): SequencerStore => ({
   lanes: async (certain) => {
     const rows = certain
-      ? await committedRead<LaneRow>(pool, CERTAIN_LANES, []).catch(refuse)
+      ? await committedRead<LaneRow | NoLane>(pool, CERTAIN_LANES, []).catch(refuse)
       : await plain<LaneRow>(pool, PLAIN_LANES, []);
-    return rows.map(viewOf);
+    return rows.flatMap((row) => (row.lane === null ? [] : [viewOf(row)]));
   },
 
   intake: async (ranges, certain) => {
@@ -205,7 +216,8 @@ export const createSequencerStore = (pool: GuardedPool): SequencerStore => ({
     const rows: readonly unknown[] = certain
       ? await committedRead(pool, CERTAIN_INTAKE, values).catch(refuse)
       : await plain(pool, PLAIN_INTAKE, values);
-    return (rows as readonly IntakeRow[]).map(entryOf);
+    const found = rows as readonly (IntakeRow | NoRow)[];
+    return found.flatMap((row) => (row[0] === null ? [] : [entryOf(row)]));
   },
 
   holds: async ({ lane, from, until }, digest) => {

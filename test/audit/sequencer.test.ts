@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import type { CheckpointSigner } from '../../src/audit/log-ports.ts';
 import { LogReading } from '../../src/audit/log-reading.ts';
-import type { SequencerStore } from '../../src/audit/sequencer-ports.ts';
+import type { LaneView, SequencerStore } from '../../src/audit/sequencer-ports.ts';
 import { Edge } from '../../src/audit/tree/edge.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import { openStore } from '../../src/store/store.ts';
@@ -106,6 +106,16 @@ describe('the sequencer', () => {
     expect(await store.log.tile(0, 300, 78)).toBeNull();
     expect(await store.log.tile(1, 1, 44)).toHaveLength(44 * 32);
     expect(await store.log.tile(1, 1, 45)).toBeNull();
+    for (const [level, index, width] of [
+      [0, 300, 77],
+      [0, 300, 78],
+      [0, 299, 256],
+      [1, 1, 44],
+      [1, 1, 45],
+    ] as const) {
+      const tile = await store.log.tile(level, index, width);
+      expect(await store.log.tile(level, index, width, true)).toEqual(tile);
+    }
     await provesThroughTamperedTiles(lane.lane);
     const notes = await store.log.checkpoints(1, 10);
     expect(notes.map(({ size }) => size)).toEqual(log.checkpoints.map(({ size }) => size));
@@ -393,6 +403,44 @@ describe('an HSM that is away', () => {
 });
 
 describe('nothing of the database delays or misleads it', () => {
+  it.each([4, 7])(
+    'takes no entries of an old primary whose place has others: %d',
+    async (count) => {
+      const [lane, other] = [await TestLane.open(store), await TestLane.open(store)];
+      await lane.append(2);
+      // What was sent last before the fail-over stands on the old primary alone: 4 entries, their outcome unknown.
+      const { batch } = await lane.sealed(4, new Date(Date.now() - 1_000));
+      const { lane: at, first, hmac } = batch;
+      const lost = batch.entries.map(({ leaf, body }, place) => ({
+        ...{ lane: at, n: first + place, leaf, body },
+        batchHmac: place === 0 ? hmac : null,
+      }));
+      await lane.append(count);
+      await other.append(1);
+      let old = true;
+      const port: SequencerStore = {
+        ...store.sequencer,
+        lanes: async (certain) => {
+          const views = await store.sequencer.lanes(certain);
+          const seen = (view: LaneView) => (view.lane === at ? { ...view, last: 6 } : view);
+          return old && !certain ? views.map(seen) : views;
+        },
+        intake: async (ranges, certain) => {
+          const entries = await store.sequencer.intake(ranges, certain);
+          if (!old || certain) return entries;
+          return [...entries.filter((entry) => entry.lane !== at || entry.n < first), ...lost];
+        },
+      };
+      const made = testSequencer(store, { port });
+      await expect(made.drain()).rejects.toMatchObject({ code: 'conflict' });
+      expect((await store.log.head()).size).toBe(0);
+      old = false;
+      await made.drain();
+      expect((await wholeLog(database)).size).toBe(3 + count);
+      expect(made.faults).toEqual([]);
+    },
+  );
+
   it('takes entries while a transaction that writes stays open', async () => {
     await withOwner(database, async (client) => {
       await client.query('begin');

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { checkpointHash } from '../../src/audit/continuation.ts';
+import type { LogReader } from '../../src/audit/log-ports.ts';
 import { parseNote, parseVkey, signersOf } from '../../src/audit/notes.ts';
 import { consistencyProof } from '../../src/audit/tree/proofs.ts';
 import { openCosigner } from '../../src/audit/witness/cosigner.ts';
@@ -14,6 +15,7 @@ import { WitnessClient } from '../../src/audit/witness/submission.ts';
 import { Witness } from '../../src/audit/witness/witness.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
 import { TwofoldError } from '../../src/errors.ts';
+import { checkWitnesses } from '../../src/main/log-outside.ts';
 import { exchange } from '../../src/main/log-places.ts';
 import { openWitnessListener } from '../../src/main/witness-listener.ts';
 import type { WitnessListener } from '../../src/main/witness-listener.ts';
@@ -200,6 +202,62 @@ describe('add-checkpoint', () => {
   });
 });
 
+describe('a start', () => {
+  const faults: { readonly code: string; readonly detail: string }[] = [];
+  const warned: string[] = [];
+  const start = async (reader: Pick<MemoryLog, 'head' | 'tile'>, checkpoints: string[] = []) => {
+    faults.length = 0;
+    warned.length = 0;
+    const witnesses = [{ url: url(), vkeys: witness.vkeys }];
+    await checkWitnesses({
+      config: { audit: { witnesses, acceptRollback: { checkpoints, reason: 'r' } } },
+      store: { log: reader },
+      log: { warn: (...said: unknown[]) => void warned.push(JSON.stringify(said)) },
+    }).catch((error: unknown) => {
+      if (!TwofoldError.is(error)) throw error;
+      faults.push({ code: error.code, detail: error.detail ?? '' });
+    });
+  };
+
+  it('refuses a log that a witness has seen otherwise, until its operator gives that up', async () => {
+    await add(0, 500);
+    const shorter = log.upTo(400);
+    await signer.publish(shorter);
+    await start(shorter);
+    expect(faults).toMatchObject([{ code: 'log_rolled_back' }]);
+    const [hash = ''] = /\b[0-9a-f]{64}\b/u.exec(faults[0]?.detail ?? '') ?? [];
+    await start(shorter, [hash]);
+    expect(faults).toEqual([]);
+    // The same word goes for what comes after it, of which the witness has nothing but what it had.
+    const other = log.upTo(400);
+    for (const growth of [100, 1, 300]) {
+      other.grow(growth, 'other');
+      await signer.publish(other);
+      await start(other);
+      expect(faults).toMatchObject([{ code: 'log_rolled_back' }]);
+      expect(faults[0]?.detail).toContain(hash);
+      await start(other, [hash]);
+      expect([faults, warned]).toEqual([[], []]);
+    }
+  });
+
+  it('goes on where the log does, and where a witness does not know it', async () => {
+    await add(0, 500);
+    await signer.publish(log);
+    // An old primary has not got the newest tiles.
+    const old = log.upTo(500);
+    const tile = (...[level, index, width, certain]: Parameters<LogReader['tile']>) =>
+      (certain === true ? log : old).tile(level, index, width);
+    await start({ head: log.head, tile });
+    expect([faults, warned]).toEqual([[], []]);
+    const foreign = log.upTo(450);
+    await stranger.publish(foreign);
+    await start(foreign);
+    expect(faults).toEqual([]);
+    expect(warned.join()).toContain('404');
+  });
+});
+
 describe('after kill -9', () => {
   it('a witness stands where its last answer said, or at what it was just asked', async () => {
     const child = join(import.meta.dirname, 'witness-child.ts');
@@ -248,6 +306,14 @@ describe('a submission', () => {
     log.grow(10);
     expect(await submit(forgetful, 610)).toMatchObject({ outcome: 'cosigned' });
     expect(await submit(clientOf(real), 500)).toEqual({ outcome: 'ahead', size: 610 });
+    const stands = [
+      { status: 409, body: '600\n' },
+      { status: 422, body: '' },
+    ];
+    const refusing = clientOf(() => Promise.resolve(stands.shift() ?? { status: 500, body: '' }));
+    expect(await submit(refusing, 610)).toEqual({ outcome: 'contradicted', size: 600 });
+    const otherRoot = clientOf(() => Promise.resolve({ status: 409, body: '610\n' }));
+    expect(await submit(otherRoot, 610)).toEqual({ outcome: 'contradicted', size: 610 });
   });
 
   it('says what was refused, and tries again what was not answered', async () => {

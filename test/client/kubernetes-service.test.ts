@@ -1,4 +1,4 @@
-/** When the agent tells an API server of a limit, and when it goes on asking. */
+/** When the agent tells an API server of what a server refuses, and when it goes on asking. */
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { Server } from 'node:http';
@@ -9,8 +9,20 @@ import { afterEach, describe, expect, it } from '@jest/globals';
 import { HttpConnection } from '../../src/client/http-connection.ts';
 import { KubernetesOverHttp } from '../../src/client/kubernetes-service.ts';
 
-/** `limit`: refused for a limit; `busy`: this instance has too much to do. */
-type Says = 'limit' | 'busy' | 'failed' | 'opened';
+/**
+ * `limit`: refused for a limit; `busy`: this instance has too much to do; `unsaid`: opened, and no word of who
+ * can have made it; a code: a fault of this server's own.
+ */
+type Says =
+  'limit' | 'busy' | 'failed' | 'opened' | 'unsaid' | 'junk' | 'forbidden' | keyof typeof FAULTS;
+/** What a server may say of itself alone, by its status. */
+const FAULTS = {
+  hsm_full: 503,
+  integrity_failed: 500,
+  internal: 500,
+  token_invalid: 401,
+  certificate_invalid: 401,
+} as const;
 interface Act {
   readonly says: Says;
   readonly after?: number;
@@ -40,6 +52,12 @@ async function serving(acts: readonly Act[], asked: string[], name: string): Pro
       if (says === 'opened') {
         return response.writeHead(200, { 'twofold-origin': 'service' }).end(new Uint8Array(32));
       }
+      if (says === 'unsaid') return response.writeHead(200).end(new Uint8Array(32));
+      if (says === 'forbidden') return response.writeHead(403).end(refusal(says));
+      if (says === 'junk') return response.writeHead(200).end('hello');
+      if (says in FAULTS) {
+        return response.writeHead(FAULTS[says as keyof typeof FAULTS]).end(refusal(says));
+      }
       if (says === 'failed') return response.writeHead(503).end(refusal('database_unavailable'));
       const named = says === 'limit' ? { 'ratelimit-policy': '"key.use";q=10;w=10' } : {};
       return response.writeHead(429, { 'retry-after': '1', ...named }).end(refusal('rate_limited'));
@@ -51,7 +69,7 @@ async function serving(acts: readonly Act[], asked: string[], name: string): Pro
   return new URL(`http://127.0.0.1:${String((server.address() as AddressInfo).port)}`);
 }
 
-async function ask(places: Readonly<Record<string, readonly Act[]>>) {
+async function agentOf(places: Readonly<Record<string, readonly Act[]>>) {
   const asked: string[] = [];
   const urls = await Promise.all(
     Object.entries(places).map(([name, acts]) => serving(acts, asked, name)),
@@ -62,6 +80,11 @@ async function ask(places: Readonly<Record<string, readonly Act[]>>) {
     times: { hedgeMs: 100, budgetMs: 1_200, leastMs: 50, pauseMs: 50 },
   });
   clients.push(client);
+  return { client, asked };
+}
+
+async function ask(places: Readonly<Record<string, readonly Act[]>>) {
+  const { client, asked } = await agentOf(places);
   const began = performance.now();
   const request = { envelope: new Uint8Array(64), context: {}, uid: null };
   const told = await client.unwrap(request, new AbortController().signal).then(
@@ -102,5 +125,39 @@ describe('an agent with several servers', () => {
       b: [{ says: 'limit' }, { says: 'opened', after: 300 }],
     });
     expect(told).toBe('service');
+  });
+
+  const own = Object.keys(FAULTS) as (keyof typeof FAULTS)[];
+  it.each<Says>([...own, 'unsaid'])(
+    'goes on with the next where one says of itself: %s, and asks that one last from then on',
+    async (says) => {
+      const { client, asked } = await agentOf({ a: [{ says }], b: [{ says: 'opened' }] });
+      const request = { envelope: new Uint8Array(64), context: {}, uid: null };
+      const began = performance.now();
+      for (let n = 0; n < 2; n += 1) {
+        const { origin } = await client.unwrap(request, new AbortController().signal);
+        expect(origin).toBe('service');
+      }
+      expect(asked).toEqual(['a', 'b', 'b']);
+      expect(performance.now() - began).toBeLessThan(1_000);
+    },
+  );
+
+  it.each<[Says, string]>([
+    ...own.map((says): [Says, string] => [says, says]),
+    ['unsaid', 'service_unreachable'],
+  ])('says at once that each of them says of itself: %s', async (says, code) => {
+    const { told, asked, elapsed } = await ask({ a: [{ says }], b: [{ says }] });
+    expect([told, asked]).toEqual([code, ['a', 'b']]);
+    expect(elapsed).toBeLessThan(1_000);
+    expect((await ask({ a: [{ says }, { says: 'opened' }] })).told).toBe(code);
+  });
+
+  it('goes on with the next where one tells of no key', async () => {
+    const { client, asked } = await agentOf({ a: [{ says: 'junk' }], b: [{ says: 'forbidden' }] });
+    await expect(client.state(new AbortController().signal)).rejects.toMatchObject({
+      code: 'forbidden',
+    });
+    expect(asked).toEqual(['a', 'b']);
   });
 });

@@ -13,6 +13,7 @@ import {
   readFileSync,
   readdirSync,
   rmSync,
+  writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -58,6 +59,8 @@ let folder: string;
 let first: TestService;
 let second: TestService | undefined;
 const made: { suite: string; answer: Record<string, unknown> }[] = [];
+/** More than one tile of the log, of which a backup has the last alone. */
+const USES = 300;
 const message = Buffer.from('kept through a lost token').toString('base64');
 
 beforeAll(async () => {
@@ -99,6 +102,18 @@ function run(kind: string, dataDir: string, more: Record<string, string> = {}) {
   const { status, stdout, stderr } = spawnSync('/bin/sh', ['-eu', '-c', commands(kind)], {
     encoding: 'utf8',
     env: { ...environmentOf(dataDir), ...more },
+  });
+  return { status, stdout, stderr };
+}
+
+/** An auditor's command, as a client of the service. */
+function audit(service: TestService, ...argv: string[]) {
+  const authorization = join(service.dataDir, 'admin.header');
+  const connection = ['--url', service.url, '--authorization', authorization];
+  const all = ['audit', ...argv, ...(argv[0] === 'verify' ? [] : connection)];
+  const { status, stdout, stderr } = spawnSync(join(root, 'scripts/twofold'), all, {
+    encoding: 'utf8',
+    env: { ...COMMAND_ENVIRONMENT },
   });
   return { status, stdout, stderr };
 }
@@ -158,6 +173,9 @@ const passed = ({ status, stdout, stderr }: ReturnType<typeof run>): string => {
   return stdout;
 };
 
+/** What a sink of the second service writes. */
+const copied = (): string => join(folder, 'copied.ndjson');
+
 describe('a lost token', () => {
   it('was prepared for: backups beside the running service', async () => {
     for (const suite of SUITES) {
@@ -177,6 +195,9 @@ describe('a lost token', () => {
       suite: 'MLKEM768-X25519',
       custody: 'hsm-token',
     });
+    const draws = Array.from({ length: USES }, () => post(first, '/v1/random', { bytes: 1 }));
+    await Promise.all(draws);
+    expect(audit(first, 'export', '--out', join(folder, 'export'))).toMatchObject({ status: 0 });
     const authorization = join(first.dataDir, 'admin.header');
     const shares = ['--shares', '3', '--threshold', '2'];
     for (let kill = 0; kill < KILLS; kill += 1) {
@@ -286,6 +307,7 @@ describe('a lost token', () => {
       TWOFOLD_AUDIT_ACCEPT_ROLLBACK_REASON: 'the token was lost',
       TWOFOLD_BACKUP_FOLDER: join(folder, 'backups'),
       TWOFOLD_BACKUP_RECOVERY_KEY_FILE: join(folder, 'recovery/recovery.pem'),
+      TWOFOLD_AUDIT_SINKS: JSON.stringify([{ type: 'file', name: 'here', path: copied() }]),
     };
     second = await TestService.start({ dataDir, environment });
     for (const { suite, answer } of made) {
@@ -316,6 +338,26 @@ describe('a lost token', () => {
     expect(entry).toMatchObject({ operation: 'audit.restored' });
     const authorization = join(second.dataDir, 'admin.header');
     passed(run('log-keys', second.dataDir, { AUTHORIZATION: authorization, URL: second.url }));
+  }, 60_000);
+
+  it('has its entries of before in exports alone: sinks go on, and what was exported grows on and verifies', async () => {
+    if (second === undefined) throw new Error('there is no second service');
+    const tail = audit(second, 'tail');
+    expect([tail.status, tail.stderr]).toEqual([1, expect.stringContaining('entry_archived')]);
+    expect(tail.stderr).toContain('exports from before the restore');
+    const out = join(folder, 'export');
+    const trust = join(folder, 'trust-of-both');
+    // It names those of before too.
+    writeFileSync(trust, audit(second, 'keys').stdout);
+    const exported = audit(second, 'export', '--out', out);
+    expect(exported).toEqual({ ...exported, status: 0, stderr: '' });
+    const verified = audit(second, 'verify', out, '--trust', trust, '--json');
+    expect(verified).toEqual({ ...verified, status: 0, stderr: '' });
+    const lines = readFileSync(copied(), 'utf8').trim().split('\n');
+    const copies = lines.map((line) => JSON.parse(line) as { index: number; operation: string });
+    expect(copies[0]?.index).toBe(256);
+    const restored = copies.find(({ operation }) => operation === 'audit.restored');
+    expect(restored).toMatchObject({ detail: { entriesFrom: 256 } });
   }, 60_000);
 
   it('takes backups again, also when it is asked for one', async () => {

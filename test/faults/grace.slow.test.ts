@@ -3,12 +3,13 @@
  * their entries come back once each, also those of a process that was killed; and a change is acknowledged
  * only when an instance that cannot be reached can answer no more (promise P5).
  */
-import { readdirSync } from 'node:fs';
+import { readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 
+import { decodeEntry } from '../../src/audit/entry-decoder.ts';
 import { MARGIN_MS } from '../../src/audit/grace/waiting.ts';
 import { START_AGAIN } from '../../src/main/exit.ts';
 import { startBeside } from '../e2e/beside.ts';
@@ -48,6 +49,9 @@ const writtenKeys = (): Promise<readonly string[]> =>
     const { rows } = await client.query<{ name: string }>('select name from key');
     return rows.map(({ name }) => name);
   });
+
+const revisionOf = async (name: string): Promise<unknown> =>
+  (await service.request('GET', `/v1/keys/${name}`)).json['revision'];
 
 const spoolOf = ({ dataDir }: TestService): string[] => {
   try {
@@ -137,6 +141,47 @@ describe('a process that ends in the grace', () => {
   );
 });
 
+describe('a spool that was altered after its process was killed', () => {
+  const told = (): Promise<readonly unknown[]> =>
+    withClient(database.ownerUrl, async (client) => {
+      const { rows } = await client.query<{ body: Buffer }>(
+        "select body from entry where operation = 'audit.spool' order by at",
+      );
+      return rows.map(({ body }) => decodeEntry(body).detail);
+    });
+
+  it('is kept, and the audit log says so once', async () => {
+    const ciphertext = await wrappedBy('altered');
+    const unwraps = new Unwraps(service, 'altered', ciphertext);
+    await eventually(async () => unwraps.answered.length > 20, 20_000);
+    freeze();
+    await sleep(2_000);
+    await service.kill();
+    await unwraps.stop();
+    const [name = ''] = spoolOf(service);
+    const path = join(service.dataDir, 'spool', name);
+    const bytes = readFileSync(path);
+    // In the first record's payload.
+    bytes[60] = (bytes[60] ?? 0) ^ 1;
+    writeFileSync(path, bytes);
+    thaw();
+    const { dataDir } = service;
+    const before = await told();
+    for (let start = 1; start <= 2; start += 1) {
+      service = await TestService.start({ dataDir, environment: environment() });
+      await untilReady(service);
+      expect((await told()).slice(before.length)).toEqual([
+        { file: name, lane: expect.any(Number) as unknown, entries: 0, state: 'damaged' },
+      ]);
+      expect(spoolOf(service)).toEqual([
+        expect.stringMatching(/\.spool\.kept-\d+-damaged-0\.told$/u),
+      ]);
+      if (start === 1) await service.kill();
+    }
+    rmSync(join(dataDir, 'spool'), { recursive: true });
+  }, 120_000);
+});
+
 describe('an instance that nobody can reach', () => {
   it('answers nothing more when a suspension is acknowledged, ends, and brings its entries back', async () => {
     const ciphertext = await wrappedBy('cut');
@@ -181,6 +226,7 @@ describe('an instance that nobody can reach', () => {
 
   it('that is killed is fenced by the next change, after its grace', async () => {
     const other = await startBeside(service, environment());
+    await wrappedBy('matched');
     await other.kill();
     const began = performance.now();
     const change = async () => {
@@ -189,8 +235,28 @@ describe('an instance that nobody can reach', () => {
       const answer = await service.request('POST', '/v1/admin/keys', body, { headers });
       return { answer, after: performance.now() - began };
     };
+    // Of a change with If-Match the caller does not wait for the answer, and says the same again.
+    const patch = async (signal: AbortSignal) => {
+      const { status } = await fetch(new URL('/v1/admin/keys/matched', service.url), {
+        method: 'PATCH',
+        headers: {
+          Authorization: `Bearer ${await service.token('admin')}`,
+          'Content-Type': 'application/json',
+          'If-Match': '"1"',
+        },
+        body: JSON.stringify({ labels: { a: '1' } }),
+        signal,
+      });
+      return { status, after: performance.now() - began };
+    };
+    const given = new AbortController();
+    const unheard = patch(given.signal).catch(() => null);
     const first = change();
     await eventually(async () => (await writtenKeys()).includes('after-a-kill'), 2_000);
+    await eventually(async () => (await revisionOf('matched')) === 2, 2_000);
+    given.abort();
+    expect(await unheard).toBeNull();
+    const matched = patch(AbortSignal.timeout(60_000));
     // It is written, but may not hold everywhere: who repeats it by its key hears no sooner.
     const repeated = await change();
     expect(repeated.answer.headers.get('idempotency-replayed')).toBe('true');
@@ -198,6 +264,9 @@ describe('an instance that nobody can reach', () => {
       expect(answer.status).toBe(201);
       expect(after).toBeGreaterThan(GRACE_MS);
     }
+    const { status, after } = await matched;
+    expect(status).toBe(412);
+    expect(after).toBeGreaterThan(GRACE_MS);
     const { rows } = await withClient(database.ownerUrl, (client) =>
       client.query('select 1 from instance where fenced'),
     );

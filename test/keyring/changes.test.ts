@@ -4,6 +4,7 @@ import { decodeEntry } from '../../src/audit/entry-decoder.ts';
 import { StaleAnswer } from '../../src/audit/ports.ts';
 import type { AuditLog } from '../../src/audit/ports.ts';
 import { TwofoldError } from '../../src/errors.ts';
+import type { ErrorCode } from '../../src/errors.ts';
 import { Changes, OF_KEYS } from '../../src/keyring/changes.ts';
 import type { Plan } from '../../src/keyring/changes.ts';
 import { IntegrityWatch } from '../../src/keyring/integrity.ts';
@@ -356,6 +357,53 @@ describe('other changes', () => {
     expect(world.epoch.current).toBe(world.store.audit.epoch);
     heal(world);
     await expectSound(world);
+  });
+});
+
+describe('a refusal', () => {
+  const refused = async (
+    code: ErrorCode,
+    { dryRun = false, confirmed = () => Promise.resolve() } = {},
+  ) => {
+    const world = await newWorld();
+    const changes = new Changes(
+      {
+        store: world.store,
+        audit: { confirmed } as unknown as AuditLog,
+        epoch: world.epoch,
+        refreshEpoch: () => Promise.resolve(),
+        mac: () => Promise.resolve(new Uint8Array(32)),
+        integrity: new IntegrityWatch(),
+      },
+      OF_KEYS,
+    );
+    return codeOf(
+      changes.run(world.grant('keys.update', NAME), aRun({ dryRun }), () =>
+        Promise.reject(new TwofoldError(code)),
+      ),
+    );
+  };
+
+  it.each([
+    ['etag_mismatch', false, true],
+    ['precondition_required', false, true],
+    ['not_found', false, true],
+    ['key_exists', false, true],
+    ['approval_used', false, true],
+    ['etag_mismatch', true, false],
+    ['invalid_value', false, false],
+  ] as const)('with %s (dry run: %s) waits for all instances: %s', async (code, dryRun, waits) => {
+    let asked = 0;
+    const confirmed = async () => {
+      asked += 1;
+    };
+    expect(await refused(code, { dryRun, confirmed })).toBe(code);
+    expect(asked).toBe(waits ? 1 : 0);
+  });
+
+  it('is not said where nobody knows what they have heard', async () => {
+    const confirmed = () => Promise.reject(new TwofoldError('audit_unavailable'));
+    expect(await refused('etag_mismatch', { confirmed })).toBe('audit_unavailable');
   });
 });
 

@@ -212,6 +212,31 @@ describe('a follower', () => {
     }
   });
 
+  it.each([
+    ['has not got the newest tiles', () => log.upTo(290)],
+    ['has another entry where one was settled', () => forkOf(290)],
+  ])('takes no tile of an old primary for a roll-back: it %s', async (_, made) => {
+    const old = made();
+    const read = (...[level, index, width, certain]: Parameters<LogReader['tile']>) =>
+      (certain === true ? log : old).tile(level, index, width);
+    await remember(folder, 3, await signer.publish(log, 250));
+    expect(await faultOf(check({ head: log.head, entries: log.entries, tile: read }))).toEqual({
+      code: 'ok',
+      detail: '',
+    });
+    const follower = await follow({ head: log.head, tile: read });
+    const note = await signer.publish(log);
+    await follower.look();
+    expect([follower.state, verified, faults]).toEqual(['ok', [note], []]);
+    await follower.stop();
+  });
+
+  const forkOf = (from: number) => {
+    const forked = log.upTo(from);
+    forked.grow(log.leaves.length - from, 'other');
+    return forked;
+  };
+
   it('goes on after a database that was away', async () => {
     let away = true;
     const head = () =>

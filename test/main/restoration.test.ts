@@ -43,7 +43,10 @@ const of = (state: Restoration['state'] | null) => {
       return Promise.resolve('1-1');
     },
   };
-  return { store: { backups } as unknown as Pick<Store, 'backups'>, audit, told };
+  const log = {
+    archived: () => Promise.resolve({ until: 256, removed: 256, place: 'exports' }),
+  };
+  return { store: { backups: backups as unknown as Store['backups'], log }, audit, told };
 };
 
 describe('a start', () => {
@@ -83,6 +86,7 @@ describe('a start', () => {
     await announceRestoration(store, audit);
     expect(told[0]).toContain('audit.restored');
     expect(told[0]).toContain('"atSize":300');
+    expect(told[0]).toContain('"entriesFrom":256');
     expect(told[1]).toBe('announced');
     for (const state of [null, 'announced'] as const) {
       const other = of(state);

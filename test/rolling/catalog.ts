@@ -83,6 +83,24 @@ export function changesFor(before: Catalog, after: Catalog): string[] {
   return [...changed, ...added].map(([name]) => name).toSorted();
 }
 
+/**
+ * The tables there before that the SQL reads from end to end: to check a constraint, to build an index, to
+ * write the table or its rows anew. It does so in the one transaction of all migrations, whose locks stand
+ * until its end: nobody appends or changes meanwhile, however many rows there are.
+ */
+export async function readsWhole(client: pg.Client, sql: string): Promise<string[]> {
+  const scans = async (): Promise<Map<string, number>> => {
+    const { rows } = await client.query<{ relname: string; n: string }>(
+      "select relname, seq_scan as n from pg_stat_xact_user_tables where schemaname = 'public'",
+    );
+    return new Map(rows.map(({ relname, n }) => [relname, Number(n)]));
+  };
+  const before = await scans();
+  await client.query(sql);
+  const after = await scans();
+  return [...before].filter(([name, n]) => (after.get(name) ?? n) > n).map(([name]) => name);
+}
+
 /** A column that takes what it took and more, or a check that is gone. */
 const widened = (name: string, before: string, now: string | undefined): boolean =>
   (name.startsWith('column ') && now === `${before} default`) ||

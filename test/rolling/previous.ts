@@ -13,6 +13,13 @@ export interface Contract {
   readonly why: string;
 }
 
+/** A table of the previous release that a migration since reads from end to end, and why it may. */
+export interface WholeRead {
+  readonly migration: string;
+  readonly table: string;
+  readonly why: string;
+}
+
 export interface Previous {
   /** Forty hex digits. */
   readonly commit: string;
@@ -21,6 +28,8 @@ export interface Previous {
   readonly why: string;
   /** Emptied at each release. */
   readonly contracts: readonly Contract[];
+  /** Emptied at each release. */
+  readonly wholeReads: readonly WholeRead[];
 }
 
 const MIGRATION = z.string().regex(/^\d{4}_[a-z_0-9]+$/u);
@@ -31,6 +40,9 @@ const PREVIOUS = z.strictObject({
   why: z.string().min(1),
   contracts: z.array(
     z.strictObject({ object: z.string(), unneededSince: MIGRATION, why: z.string().min(1) }),
+  ),
+  wholeReads: z.array(
+    z.strictObject({ migration: MIGRATION, table: z.string(), why: z.string().min(1) }),
   ),
 });
 

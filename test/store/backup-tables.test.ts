@@ -26,6 +26,7 @@ const RESTORATION = {
   logRoot: new Uint8Array(32),
   migrations: ['0001_initial'],
   lastLane: 2000,
+  entries: 'tail' as const,
 };
 
 const KEY = '0fedcba9-89ab-4def-8123-456789abcdef';
@@ -141,13 +142,33 @@ describe('loading', () => {
 
   it('keeps triggers, moves identities on, and is over once', async () => {
     const loader = openLoader({ url: database.ownerUrl });
-    await loader.load(RESTORATION, async (target) => {
+    await loader.load({ ...RESTORATION, logSize: 1_000 }, async (target) => {
       await target.table({ name: 'security_epoch', columns: ['one', 'epoch'] });
       await target.row('{"one":true,"epoch":7}');
       await target.table({ name: 'log_head', columns: ['one', 'size', 'root', 'note'] });
-      await target.row(`{"one":true,"size":0,"root":"\\\\x${'00'.repeat(32)}","note":null}`);
+      await target.row(`{"one":true,"size":1000,"root":"\\\\x${'00'.repeat(32)}","note":"note"}`);
+      await target.table({ name: 'log_archive', columns: ['one', 'until', 'removed', 'place'] });
+      await target.row('{"one":true,"until":512,"removed":256,"place":"tape 7"}');
+      await target.table({ name: 'audit_sink', columns: ['name', 'next', 'changed_at'] });
+      for (const [name, next] of [
+        ['behind', 100],
+        ['near', 990],
+      ]) {
+        await target.row(JSON.stringify({ name, next, changed_at: '2026-11-29T12:00:00Z' }));
+      }
     });
-    expect(await loader.restoration()).toMatchObject({ state: 'loaded', logSize: 0 });
+    expect(await loader.restoration()).toMatchObject({ state: 'loaded', logSize: 1_000 });
+    // Of the entries the backup has those behind the last full tile: nobody waits for the others here.
+    const store = openStore({ url: database.appUrl });
+    const { log, sinks } = store;
+    const place = `tape 7; exports from before the restore of the backup ${RESTORATION.backup}`;
+    expect(await log.archived()).toEqual({ until: 768, removed: 768, place });
+    expect(await codeOf(log.entries(0, 10))).toBe('entry_archived');
+    expect(await sinks.all()).toMatchObject([
+      { name: 'behind', next: 768 },
+      { name: 'near', next: 990 },
+    ]);
+    await store.close();
     const [row] = await rowsAsOwner<{ epoch: string; lane: string }>(
       database,
       `select epoch, nextval(pg_get_serial_sequence('public.lane', 'id')) as lane from public.security_epoch`,

@@ -34,7 +34,7 @@ import {
 } from './samples.ts';
 import type { Changer } from './samples.ts';
 import { withClient } from './owner.ts';
-import { catalogOf, changesFor } from '../rolling/catalog.ts';
+import { catalogOf, changesFor, readsWhole } from '../rolling/catalog.ts';
 import type { Catalog } from '../rolling/catalog.ts';
 import { readPrevious } from '../rolling/previous.ts';
 
@@ -58,6 +58,8 @@ let writer: Changer;
 let lane: number;
 /** What a program of the release before finds, before the migrations of this one. */
 let before: Catalog;
+/** The tables of that release which each migration since reads from end to end: `file table`. */
+const whole: string[] = [];
 const previous = readPrevious();
 const golden = new Map<string, Uint8Array>();
 const written: { readonly key: Key; readonly versions: readonly KeyVersion[] }[] = [];
@@ -142,6 +144,16 @@ beforeAll(async () => {
   }
   const known = await migrate({ url: server.ownerUrl, version: '0.0.2', dir: old });
   before = await withClient(server.ownerUrl, catalogOf);
+  await withClient(server.ownerUrl, async (client) => {
+    await client.query('begin');
+    for (const name of all.filter((each) => each > previous.migration)) {
+      const sql = await readFile(join(MIGRATIONS, name, 'migration.sql'), 'utf8');
+      for (const table of await readsWhole(client, sql)) {
+        if (before.has(`table ${table}`)) whole.push(`${name} ${table}`);
+      }
+    }
+    await client.query('rollback');
+  });
   const newer = await migrate({ url: server.ownerUrl, version: '0.0.3' });
   expect([...OLD, ...known, ...newer]).toEqual(all);
 }, 120_000);
@@ -244,6 +256,26 @@ describe('what the release before runs on', () => {
       expect(unneededSince <= previous.migration).toBe(true);
     }
     expect(NEEDED).toBe(previous.migration);
+  });
+
+  it('is read from end to end by no migration since, but for what the same file allows', () => {
+    const allowed = previous.wholeReads.map(({ migration, table }) => `${migration} ${table}`);
+    expect(whole).toEqual(allowed);
+  });
+
+  it.each([
+    ['alter table public.key add n int check (n > 0)', ['key']],
+    ['alter table public.key add n int, add check (n > 0) not valid', []],
+    ['alter table public.backup alter problem set not null', ['backup']],
+    ['create index x on public.entry (leaf)', ['entry_0']],
+    ['update public.key set revision = revision', ['key']],
+    ['alter table public.lane add n timestamptz default clock_timestamp()', ['lane']],
+    ['alter table public.lane add n int not null default 0', []],
+  ])('is read from end to end or not by: %s', async (sql, tables) => {
+    await withClient(server.ownerUrl, async (client) => {
+      await client.query('begin');
+      expect(await readsWhole(client, sql)).toEqual(tables);
+    });
   });
 
   it.each([

@@ -11,7 +11,14 @@ import { decodeEntry } from '../entry-decoder.ts';
 import type { AppendBatch, AppendEntry, AuditStore } from '../ports.ts';
 import { Refusals, isRefusal } from './loss.ts';
 import type { GraceStore, Replay } from './ports.ts';
-import { readSpool, removeSpool, setAside, spoolFiles } from './spool-file.ts';
+import {
+  markTold,
+  readSpool,
+  removeSpool,
+  setAside,
+  spoolFiles,
+  untoldSpools,
+} from './spool-file.ts';
 import type { SpoolContent, SpooledBatch } from './spool-file.ts';
 
 /** Entries of one replay. */
@@ -56,6 +63,21 @@ export async function returnSpools(
   return returned;
 }
 
+/**
+ * Tells of every file that was set aside and not told of, by this process or an earlier one: at least once
+ * each, since it counts as told once `record` has resolved.
+ */
+export async function tellKept(
+  { folder, prefix }: Pick<ReturningParts, 'folder' | 'prefix'>,
+  record: (kept: Returned) => Promise<unknown>,
+): Promise<void> {
+  for (const kept of await untoldSpools(folder, prefix)) {
+    const { file, lane, entries, state } = kept;
+    await record({ file, lane, entries, state });
+    await markTold(folder, kept);
+  }
+}
+
 const NOTHING = { instance: '', lane: 0, batches: [], end: 'damaged' } as const;
 
 /** A file without a form of ours is damaged as a whole. */
@@ -80,7 +102,7 @@ async function returnSpool(
   let entries = 0;
   for (const some of inReplays(batches)) {
     if (!(await isReplayed(parts, { instance, lane, batches: some }))) {
-      await setAside(folder, path);
+      await setAside(folder, path, { state: 'lost', entries });
       return { file, lane, entries, state: 'lost' };
     }
     entries += some.reduce((sum, batch) => sum + batch.entries.length, 0);
@@ -89,7 +111,7 @@ async function returnSpool(
     await removeSpool(folder, path);
     return { file, lane, entries, state: 'returned' };
   }
-  await setAside(folder, path);
+  await setAside(folder, path, { state: 'damaged', entries });
   return { file, lane, entries, state: 'damaged' };
 }
 

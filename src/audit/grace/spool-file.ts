@@ -37,6 +37,9 @@ const PAYLOAD_BEGINS = 0x84;
 const MOST_LOOKS = 1_000;
 const SUFFIX = '.spool';
 const KEPT = '.kept-';
+/** Behind the name of a kept one of which the audit log says what became of it. */
+const TOLD = '.told';
+const UNTOLD = /^([-\w]{1,200}\.spool)\.kept-\d{1,15}-(damaged|lost)-(\d{1,15})$/u;
 
 /** Of a batch, what the file keeps; index columns are read from the entries again. */
 export interface SpooledBatch {
@@ -57,6 +60,22 @@ export interface SpoolContent {
   readonly end: 'whole' | 'torn' | 'damaged';
 }
 
+/** What became of entries that are not in the database, and how many of their file are. */
+export interface Loss {
+  readonly state: 'damaged' | 'lost';
+  readonly entries: number;
+}
+
+/** One that was set aside. */
+export interface KeptSpool extends Loss {
+  /** As it is called now. */
+  readonly name: string;
+  /** As it was called. */
+  readonly file: string;
+  /** 0 where its head cannot be read. */
+  readonly lane: number;
+}
+
 /** What the lane that answers in the grace needs of a spool. */
 export interface Spool {
   /** What is left is for answers, not for refusals: half of what it may hold. */
@@ -65,8 +84,11 @@ export interface Spool {
   write(batch: AppendBatch): Promise<void>;
   /** The database has all of it. */
   remove(): Promise<void>;
-  /** The database will never have all of it: it stays, under another name, for people to look at. */
-  setAside(): Promise<void>;
+  /**
+   * The database will never have all of it, only `entries`: it stays, under another name, for people to
+   * look at, and for the audit log to be told of.
+   */
+  setAside(entries: number): Promise<void>;
   /** It stays as it is, for the next start. */
   close(): Promise<void>;
 }
@@ -141,9 +163,9 @@ export class SpoolFile implements Spool {
     await this.#file.close();
   }
 
-  async setAside(): Promise<void> {
+  async setAside(entries: number): Promise<void> {
     await this.#file.close();
-    await setAside(this.#folder, this.#path);
+    await setAside(this.#folder, this.#path, { state: 'lost', entries });
   }
 
   /** Whatever the disk held of the record is gone, or nothing more is written behind it. */
@@ -166,6 +188,41 @@ export async function spoolFiles(folder: string, prefix: string): Promise<readon
 /** Names of those that were set aside. */
 export async function keptSpools(folder: string, prefix: string): Promise<readonly string[]> {
   return (await namesIn(folder, prefix)).filter((name) => name.includes(KEPT));
+}
+
+/** Those that were set aside and of which the audit log was not told, as far as is known. */
+export async function untoldSpools(folder: string, prefix: string): Promise<readonly KeptSpool[]> {
+  const untold: KeptSpool[] = [];
+  for (const name of await namesIn(folder, prefix)) {
+    const [, file, state, entries] = UNTOLD.exec(name) ?? [];
+    if (file === undefined) continue;
+    const lane = await laneOf(join(folder, name));
+    untold.push({ name, file, lane, state: state as Loss['state'], entries: Number(entries) });
+  }
+  return untold;
+}
+
+/** The audit log says durably what became of it. */
+export async function markTold(folder: string, { name }: KeptSpool): Promise<void> {
+  await rename(join(folder, name), join(folder, `${name}${TOLD}`));
+  await syncFolder(folder);
+}
+
+async function laneOf(path: string): Promise<number> {
+  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants;
+  const head = Buffer.alloc(HEADER_BYTES);
+  try {
+    const file = await open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    try {
+      await file.read(head, 0, head.length, 0);
+    } finally {
+      await file.close();
+    }
+  } catch {
+    return 0;
+  }
+  const known = equalBytes(head.subarray(0, MAGIC.length), MAGIC);
+  return known ? head.readUInt32BE(MAGIC.length) : 0;
 }
 
 async function namesIn(folder: string, prefix: string): Promise<readonly string[]> {
@@ -192,8 +249,13 @@ export async function removeSpool(folder: string, path: string): Promise<void> {
   await syncFolder(folder);
 }
 
-export async function setAside(folder: string, path: string): Promise<void> {
-  await rename(path, `${path}${KEPT}${String(Date.now())}`);
+/** The new name says what became of it, whatever comes of whoever would have told it. */
+export async function setAside(
+  folder: string,
+  path: string,
+  { state, entries }: Loss,
+): Promise<void> {
+  await rename(path, `${path}${KEPT}${String(Date.now())}-${state}-${String(entries)}`);
   await syncFolder(folder);
 }
 

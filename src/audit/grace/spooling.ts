@@ -25,6 +25,8 @@ export interface SpoolingParts {
   /** Makes the spool of a lane. */
   readonly open: (lane: number) => Promise<Spool>;
   readonly onTrouble: (error: unknown) => void;
+  /** A spool was set aside. */
+  readonly onKept?: (() => void) | undefined;
 }
 
 /** A batch in the spool, and who waits for its entries to be in the database. */
@@ -58,6 +60,8 @@ export class Spooling {
   /** The last replay came back. */
   #answered = false;
   #entries = 0;
+  /** Of the file in use, how many are in the database. */
+  #replayed = 0;
   #over = Promise.withResolvers<undefined>();
   /** The end of the last spool's file; never rejects. */
   #closing: Promise<void> = Promise.resolve();
@@ -174,6 +178,7 @@ export class Spooling {
 
   async #open(lane: number): Promise<Spool> {
     await this.#closing;
+    this.#replayed = 0;
     return this.#parts.open(lane);
   }
 
@@ -231,7 +236,9 @@ export class Spooling {
     this.#batches = this.#batches.filter((spooled) => !gone.has(spooled));
     this.#underWay = 0;
     for (const spooled of sent) {
-      this.#count(-spooled.sealed.batch.entries.length);
+      const { length } = spooled.sealed.batch.entries;
+      this.#count(-length);
+      this.#replayed += length;
       this.#events.returned(spooled, epoch);
     }
     // What is being written stands in this file too.
@@ -243,7 +250,9 @@ export class Spooling {
     const lost = this.#batches;
     this.#batches = [];
     this.#count(-this.#entries);
-    this.#end((spool) => spool.setAside());
+    const { onKept } = this.#parts;
+    const replayed = this.#replayed;
+    this.#end((spool) => spool.setAside(replayed).then(onKept));
     this.#events.lost(lost[0]?.sealed.batch.lane ?? 0, lost);
   }
 

@@ -27,11 +27,13 @@ export interface WitnessClientParts {
 /** How often the size that the witness stands at may turn out another one in one submission. */
 const ATTEMPTS = 3;
 
-/** What a witness refuses for good shows a fork, a roll-back, or a configuration that is wrong. */
+/** What a witness says. `refused` for good shows a configuration that is wrong. */
 export type Submission =
   | { readonly outcome: 'cosigned'; readonly lines: readonly Cosignature[] }
   /** It has cosigned a longer log than ours. */
   | { readonly outcome: 'ahead'; readonly size: number }
+  /** It has cosigned so many entries, and ours, of at least as many, does not go on from them. */
+  | { readonly outcome: 'contradicted'; readonly size: number }
   | { readonly outcome: 'refused'; readonly status: number };
 
 export class WitnessClient {
@@ -64,9 +66,13 @@ export class WitnessClient {
       if (answer.status === 200) return this.#accept(note, answer.body);
       if (answer.status !== 409) {
         if (answer.status >= 500 || answer.status === 429) throw away(answer.status);
+        // From nothing there is nothing to prove.
+        if (answer.status === 422 && this.#size > 0) return this.#contradicted();
         return { outcome: 'refused', status: answer.status };
       }
       const stands = parseSizeAnswer(answer.body);
+      // Where it stands, and yet not: by the protocol, at our size with another root.
+      if (stands === this.#size && stands === size) return this.#contradicted();
       if (stands === null || stands === this.#size) return { outcome: 'refused', status: 409 };
       this.#size = stands;
     }
@@ -78,6 +84,10 @@ export class WitnessClient {
     // Asked anew the next time.
     this.#size = 0;
     return { outcome: 'ahead', size };
+  }
+
+  #contradicted(): Submission {
+    return { outcome: 'contradicted', size: this.#size };
   }
 
   /** Only lines that verify are kept: anybody may answer for a witness. */

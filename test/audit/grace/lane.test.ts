@@ -116,8 +116,12 @@ class MemorySpool implements Spool {
     this.state = 'removed';
   }
 
-  async setAside(): Promise<void> {
+  /** How many of its entries were said to be in the database when it was set aside. */
+  replayed: number | null = null;
+
+  async setAside(replayed: number): Promise<void> {
     this.state = 'aside';
+    this.replayed = replayed;
   }
 
   async close(): Promise<void> {
@@ -131,6 +135,7 @@ let lease: Lease;
 let log: RunningAuditLog;
 let spools: MemorySpool[];
 let full = false;
+let kept = 0;
 
 const begin = async (graceMs: number): Promise<void> => {
   store = new GoingStore();
@@ -138,6 +143,7 @@ const begin = async (graceMs: number): Promise<void> => {
   lease = new Lease({ graceMs });
   spools = [];
   full = false;
+  kept = 0;
   log = createAuditLog({
     store,
     mac: softwareMac,
@@ -155,6 +161,9 @@ const begin = async (graceMs: number): Promise<void> => {
         return spool;
       },
       onTrouble: () => undefined,
+      onKept: () => {
+        kept += 1;
+      },
     },
   });
   await log.start();
@@ -385,7 +394,8 @@ it('gives who waited for a lost spool a place in the next lane', async () => {
   const placed = String(await waited);
   expect(placed).toMatch(/^\d+-\d+$/u);
   expect(placed.split('-')[0]).not.toBe(id.split('-')[0]);
-  expect(spools.map(({ state }) => state)).toEqual(['aside']);
+  expect(spools.map(({ state, replayed }) => [state, replayed])).toEqual([['aside', 0]]);
+  expect(kept).toBe(1);
   expect(log.health()).toMatchObject({ ok: true, spooled: 0 });
 }, 10_000);
 

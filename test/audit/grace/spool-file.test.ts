@@ -15,7 +15,7 @@ import {
   readSpool,
   spoolFiles,
 } from '../../../src/audit/grace/spool-file.ts';
-import { returnSpools } from '../../../src/audit/grace/returning.ts';
+import { returnSpools, tellKept } from '../../../src/audit/grace/returning.ts';
 import type { Returned } from '../../../src/audit/grace/returning.ts';
 import type { Replay } from '../../../src/audit/grace/ports.ts';
 import { TwofoldError } from '../../../src/errors.ts';
@@ -196,7 +196,9 @@ describe('the next start', () => {
     await spooled();
     const lost = () => Promise.reject(new LaneLost('gone'));
     expect(await returnSpools(parts(lost))).toMatchObject([{ entries: 0, state: 'lost' }]);
-    expect(await readdir(folder)).toEqual([expect.stringMatching(/^w1-a\.spool\.kept-\d+$/u)]);
+    expect(await readdir(folder)).toEqual([
+      expect.stringMatching(/^w1-a\.spool\.kept-\d+-lost-0$/u),
+    ]);
   });
 
   it('believes no refusal that a committed read does not explain', async () => {
@@ -246,6 +248,29 @@ describe('the next start', () => {
     expect(await keptSpools(folder, 'w1-')).toEqual([
       expect.stringMatching(/^w1-a\.spool\.kept-/u),
     ]);
+  });
+
+  it('tells the audit log of each file that was set aside, by this start or one that failed', async () => {
+    const { sizes } = await spooled();
+    const bytes = await readFile(path);
+    const [, second = 0] = sizes;
+    bytes[second + 8] = (bytes[second + 8] ?? 0) ^ 1;
+    await writeFile(path, bytes);
+    await returnSpools(parts());
+    await writeFile(join(folder, 'w1-b.spool.kept-1'), 'of a version that told at once, or never');
+    await writeFile(join(folder, 'w1-c.spool.kept-1-lost-5'), 'no head');
+    const told: Returned[] = [];
+    const away = new TwofoldError('audit_unavailable');
+    const from = { folder, prefix: 'w' };
+    await expect(tellKept(from, () => Promise.reject(away))).rejects.toBe(away);
+    const record = async (one: Returned) => told.push(one);
+    await tellKept(from, record);
+    await tellKept(from, record);
+    expect(told).toEqual([
+      { file: 'w1-a.spool', lane: LANE, entries: 1, state: 'damaged' },
+      { file: 'w1-c.spool', lane: 0, entries: 5, state: 'lost' },
+    ]);
+    expect(await keptSpools(folder, 'w1-')).toHaveLength(3);
   });
 
   it('replays no byte that was altered, nor anything behind it', async () => {

@@ -1,14 +1,21 @@
-/** Reading a small text that somebody carried here, on a medium that anybody could have written. */
+/** Reading a small file that somebody carried here, on a medium that anybody could have written. */
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 
 import { TwofoldError } from '../errors.ts';
 
+/** More than any of them has that is not told a bound of its own. */
+const MOST_BYTES = 1_048_576;
+
+/** The text of it; as `readCarriedBytes`. @throws TwofoldError invalid_value */
+export const readCarriedFile = (path: string, most = MOST_BYTES): string =>
+  readCarriedBytes(path, most).toString('utf8');
+
 /**
- * The text of a plain file of `most` bytes at most. A pipe, a device or a file that says it is shorter than
+ * What is in a plain file of `most` bytes at most. A pipe, a device or a file that says it is shorter than
  * it is holds nobody up.
  * @throws TwofoldError invalid_value
  */
-export function readCarriedFile(path: string, most: number): string {
+export function readCarriedBytes(path: string, most = MOST_BYTES): Buffer {
   const refused = (why: string) => new TwofoldError('invalid_value', `${path} ${why}.`);
   try {
     // Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
@@ -18,7 +25,7 @@ export function readCarriedFile(path: string, most: number): string {
       const bytes = Buffer.alloc(most + 1);
       const length = fill(descriptor, bytes);
       if (length > most) throw refused('is too long');
-      return bytes.toString('utf8', 0, length);
+      return bytes.subarray(0, length);
     } finally {
       closeSync(descriptor);
     }

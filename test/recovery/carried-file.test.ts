@@ -5,7 +5,7 @@ import { join } from 'node:path';
 
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
 
-import { readCarriedFile } from '../../src/main/carried-file.ts';
+import { readCarriedFile } from '../../src/recovery/carried-file.ts';
 
 let folder: string;
 const at = (name: string) => join(folder, name);
