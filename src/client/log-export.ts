@@ -152,17 +152,18 @@ class Export {
 
   async *#checkpoints(): AsyncGenerator<string> {
     const { from, until, note: newest } = this.#plan;
-    let separator = '';
+    let [separator, last] = ['', 0];
     for await (const page of this.#log.checkpoints(from)) {
-      const before = page.filter(({ size }) => size < until);
-      for (const { note } of before) {
+      // As they are stored, also the last: what somebody put there is for the verifier to find.
+      const listed = page.filter(({ size }) => size <= until);
+      for (const { size, note } of listed) {
         yield separator + note;
-        separator = SEPARATOR;
+        [separator, last] = [SEPARATOR, size];
       }
-      if (before.length < page.length) break;
+      if (listed.length < page.length) break;
     }
     // The log may have thinned it out since the plan was made.
-    yield separator + newest;
+    if (last !== until) yield separator + newest;
   }
 
   /** Entries from where the export begins; hashes of all levels above them, which proofs need. */
