@@ -43,7 +43,7 @@ export async function exportLog(
   const kept = await readPlan(target, PLAN);
   checkSame(options, kept ?? before);
   const plan = kept ?? (await begin(log, target, options, before));
-  await new Export(log, target, plan, options.onProgress).run();
+  await new Export(log, target, plan, kept !== null, options.onProgress).run();
   await replace(target, plan);
   if (before !== null) await removeNarrow(target, before.until, plan.until);
   await target.remove(PLAN);
@@ -120,17 +120,20 @@ class Export {
   readonly #log: AuditLogClient;
   readonly #target: ExportTarget;
   readonly #plan: ExportPlan;
+  readonly #resumed: boolean;
   readonly #onProgress: (done: number, of: number) => void;
 
   constructor(
     log: AuditLogClient,
     target: ExportTarget,
     plan: ExportPlan,
+    resumed: boolean,
     onProgress: ExportOptions['onProgress'],
   ) {
     this.#log = log;
     this.#target = target;
     this.#plan = plan;
+    this.#resumed = resumed;
     this.#onProgress = onProgress ?? (() => undefined);
   }
 
@@ -152,17 +155,18 @@ class Export {
 
   async *#checkpoints(): AsyncGenerator<string> {
     const { from, until, note: newest } = this.#plan;
-    let separator = '';
+    let [separator, last] = ['', 0];
     for await (const page of this.#log.checkpoints(from)) {
-      const before = page.filter(({ size }) => size < until);
-      for (const { note } of before) {
+      // As they are stored, also the last: what somebody put there is for the verifier to find.
+      const listed = page.filter(({ size }) => size <= until);
+      for (const { size, note } of listed) {
         yield separator + note;
-        separator = SEPARATOR;
+        [separator, last] = [SEPARATOR, size];
       }
-      if (before.length < page.length) break;
+      if (listed.length < page.length) break;
     }
-    // The log may have thinned it out since the plan was made.
-    yield separator + newest;
+    // The log may have thinned it out since an earlier run made the plan; else its row was removed, which is to be found.
+    if (this.#resumed && last !== until) yield separator + newest;
   }
 
   /** Entries from where the export begins; hashes of all levels above them, which proofs need. */
