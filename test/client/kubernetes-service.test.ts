@@ -137,8 +137,8 @@ describe('an agent with several servers', () => {
   it('waits for whoever is asked at the moment', async () => {
     // B is asked anew while A is slow to refuse.
     const { told } = await ask({
-      a: [{ says: 'limit', after: 200 }],
-      b: [{ says: 'limit' }, { says: 'opened', after: 300 }],
+      a: [{ says: 'limit', after: 400 }],
+      b: [{ says: 'limit' }, { says: 'opened', after: 500 }],
     });
     expect(told).toBe('service');
   });
