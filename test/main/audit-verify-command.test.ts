@@ -129,9 +129,12 @@ describe('twofold audit verify', () => {
     [['--trust', 'TRUST', '--archive', 'NOTHING'], 'no complete export'],
     // Where nothing was looked at nothing was found either.
     [['--trust', 'TRUST', '--authorization', 'NOTHING'], 'NOTHING'],
+    [['--trust', 'TRUST', '--archive', 'LOOP'], 'file_failed'],
   ])('of a live service ends with 2 for %j', async (argv, why) => {
-    const nothing = join(root, 'nothing');
-    const places: Readonly<Record<string, string>> = { TRUST: trust, NOTHING: nothing };
+    const [nothing, loop] = [join(root, 'nothing'), mkdtempSync(join(root, 'loop-'))];
+    writeFileSync(join(loop, 'export.json'), '');
+    symlinkSync('tile', join(loop, 'tile'));
+    const places: Readonly<Record<string, string>> = { TRUST: trust, NOTHING: nothing, LOOP: loop };
     const given = argv.map((each) => places[each] ?? each);
     const complained: string[] = [];
     const code = await auditCommand(['verify', '--live', ...given], {
