@@ -76,6 +76,12 @@ export class Leader {
     return this.#term;
   }
 
+  /** Whether somebody leads, or may; for who never ticks, and waits until nobody does. Call it every second or so. */
+  async isHeld(): Promise<boolean> {
+    const { store, role } = this.#options;
+    return !this.#isVacant(await store.leadership(role));
+  }
+
   #isVacant(leadership: Leadership): boolean {
     if (leadership.holder === null) return true;
     const now = this.#options.monotonic();

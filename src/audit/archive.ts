@@ -144,18 +144,19 @@ async function remove(
   await turn.still();
   await store.mark(until, place);
   const marked = await log.archived();
-  if (marked.until < until) {
-    throw new TwofoldError(
-      'conflict',
-      'A sink began meanwhile, and has not had all of it: run it again.',
-    );
-  }
+  if (marked.until < until) throw behind();
   let { removed } = marked;
   while (removed < until) {
     await turn.still();
+    // One that began while this was marked may not have known it, nor this of it.
+    const { slowestSink } = await store.facts();
+    if (slowestSink !== null && slowestSink.next < until) throw behind();
     removed = await store.remove(Math.min(until, removed + STEP));
     await onProgress?.(removed, until);
   }
   await turn.still();
   return log.archived();
 }
+
+const behind = () =>
+  new TwofoldError('conflict', 'A sink began meanwhile, and has not had all of it: run it again.');

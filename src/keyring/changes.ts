@@ -175,7 +175,9 @@ const OF_OWN_SUCCESS: readonly ErrorCode[] = [
   'precondition_required',
   'not_found',
   'key_exists',
+  'already_exists',
   'approval_used',
+  'approval_ended',
 ];
 
 const isOfOwnSuccess = (error: unknown): boolean =>
@@ -211,7 +213,7 @@ export class Changes<C> {
       const done = TwofoldError.is(error) ? await this.#replay(grant, run) : null;
       if (done !== null) return done;
       // It may have been written and never acknowledged: who hears this knows that what stands holds.
-      if (!run.dryRun && isOfOwnSuccess(error)) await this.#parts.audit.confirmed();
+      if (!run.dryRun && isOfOwnSuccess(error)) await this.#heard(TwofoldError.from(error));
       throw error;
     }
     const { change } = planned;
@@ -227,6 +229,20 @@ export class Changes<C> {
     } catch (error) {
       if (certainlyNotWritten(error)) await planned.discard();
       throw error;
+    }
+  }
+
+  /** @throws TwofoldError audit_unavailable: this one is refused, whatever became of one before it */
+  async #heard(refusal: TwofoldError): Promise<void> {
+    try {
+      await this.#parts.audit.confirmed();
+    } catch (cause) {
+      throw new TwofoldError(
+        'audit_unavailable',
+        `The change is refused (${refusal.code}), and nothing of it is written. If it was sent before, an instance ` +
+          'may not have heard of what was written then. Repeat it: the answer comes once all have.',
+        { cause, retryAfter: 1 },
+      );
     }
   }
 

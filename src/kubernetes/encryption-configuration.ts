@@ -7,6 +7,7 @@
 import { parse, stringify } from 'yaml';
 
 import { TwofoldError } from '../errors.ts';
+import { wrongResources } from './encrypted-resources.ts';
 
 const API_VERSION = 'apiserver.config.k8s.io/v1';
 const KIND = 'EncryptionConfiguration';
@@ -18,6 +19,13 @@ const MAX_ALIASES = 16;
 /** Providers that hold their keys in the file itself. */
 const LOCAL = ['aescbc', 'aesgcm', 'secretbox'] as const;
 type Local = (typeof LOCAL)[number];
+/** Bytes of a key. */
+const KEY_BYTES: Readonly<Record<Local, readonly number[]>> = {
+  aescbc: [16, 24, 32],
+  aesgcm: [16, 24, 32],
+  secretbox: [32],
+};
+const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/u;
 
 export type Provider =
   | { readonly kind: 'identity' }
@@ -64,13 +72,24 @@ function text(value: unknown, where: string): string {
   throw refuse(where, 'is not a text');
 }
 
-/** Keys themselves are not looked at, and are never in an answer. */
+/** Of base64 as Go reads it, which passes over line breaks; null for what is none. */
+function bytesIn(secret: string): number | null {
+  const written = secret.replaceAll(/[\r\n]/gu, '');
+  if (!BASE64.test(written)) return null;
+  return (written.length / 4) * 3 - (written.length - written.replace(/=+$/u, '').length);
+}
+
+/** Of keys only the length is looked at; none is ever in an answer. */
 function localProvider(kind: Local, value: unknown, where: string): Provider {
   const { keys } = members(value, where, ['keys']);
   const names = list(keys, `${where}.keys`).map((key, at) => {
     const place = `${where}.keys[${at}]`;
     const { name, secret } = members(key, place, ['name', 'secret']);
-    text(secret, `${place}.secret`);
+    const length = bytesIn(text(secret, `${place}.secret`));
+    if (length === null) throw refuse(`${place}.secret`, 'is not base64');
+    if (!KEY_BYTES[kind].includes(length)) {
+      throw refuse(`${place}.secret`, `is not of ${KEY_BYTES[kind].join(' or ')} bytes`);
+    }
     return text(name, `${place}.name`);
   });
   return { kind, keys: names };
@@ -96,9 +115,11 @@ function kmsProvider(value: unknown, where: string): Provider {
   const found = members(value, where, known);
   const apiVersion = found['apiVersion'] ?? 'v1';
   if (apiVersion !== 'v1' && apiVersion !== 'v2') throw refuse(`${where}.apiVersion`, 'is not v2');
-  if (apiVersion === 'v2' && found['cachesize'] !== undefined) {
+  const { cachesize } = found;
+  if (apiVersion === 'v2' && cachesize !== undefined) {
     throw refuse(`${where}.cachesize`, 'is not a field of v2');
   }
+  if (cachesize === 0) throw refuse(`${where}.cachesize`, 'is 0');
   const name = text(found['name'], `${where}.name`);
   if (name.includes(':')) throw refuse(`${where}.name`, 'has a ":"');
   const endpoint = text(found['endpoint'], `${where}.endpoint`);
@@ -151,6 +172,8 @@ export function parseEncryptionConfiguration(source: string): EncryptionConfigur
       ),
     };
   });
+  const wrong = wrongResources(entries.map(({ resources }) => resources));
+  if (wrong !== null) throw refuse(wrong.name, wrong.why);
   checkNames(entries);
   return { entries };
 }
@@ -174,7 +197,10 @@ function checkNames(entries: readonly Entry[]): void {
   }
 }
 
-/** The entry that an API server goes by for a resource: the first that names it. */
+/**
+ * The entry whose first provider an API server has write a resource: the first that names it. Those of later entries
+ * that name it too come behind its own.
+ */
 export function entryFor(
   { entries }: EncryptionConfiguration,
   resource: string,
@@ -251,7 +277,14 @@ export function writeEncryptionConfiguration(wanted: Wanted): string {
     before === null ? { at: -1, isNamed: false } : standingEntry(before, resources);
   const former = before === null ? [] : rawEntries(before);
   const standing = former[at]?.providers ?? [{ identity: {} }];
-  const behind = withoutSame(standing, name);
+  const behind = standing.filter((each) => !isOf(each, name, 'v2'));
+  if (former.some(({ providers }) => providers.some((each) => isOf(each, name, 'v1')))) {
+    throw refuse(
+      `kms provider ${name}`,
+      'is there as v1, and an API server that reads its configuration anew refuses one name for both: give this one ' +
+        'another',
+    );
+  }
   if (wanted.only === true && (!isNamed || standing[0] === behind[0])) {
     throw refuse(resources.join(', '), `is not written by ${name} there: no provider goes yet`);
   }
@@ -270,9 +303,8 @@ export function writeEncryptionConfiguration(wanted: Wanted): string {
   return written;
 }
 
-/** A second run changes the place of the provider, not their number. What v1 wrote under the name stays readable. */
-const withoutSame = (providers: readonly unknown[], name: string): readonly unknown[] =>
-  providers.filter((each) => {
-    const { kms } = each as { kms?: { name?: string; apiVersion?: string } };
-    return kms?.name !== name || kms.apiVersion !== 'v2';
-  });
+/** A second run changes the place of the provider, not their number. */
+const isOf = (provider: unknown, name: string, version: 'v1' | 'v2'): boolean => {
+  const { kms } = provider as { kms?: { name?: string; apiVersion?: string } };
+  return kms?.name === name && (kms.apiVersion ?? 'v1') === version;
+};

@@ -6,7 +6,7 @@ import type { Flags, ParsedFlags } from '../cli/arguments.ts';
 import { CONNECTION_FLAGS, connectionOptions } from '../cli/connection.ts';
 import { AuditLogClient } from '../client/audit-log.ts';
 import { tailEntries } from '../client/audit-tail.ts';
-import { ClientError } from '../client/client-error.ts';
+import { ClientError, fileFailure } from '../client/client-error.ts';
 import { ExportTarget } from '../client/export-folder.ts';
 import type { Place } from '../client/export-plan.ts';
 import { HttpConnection } from '../client/http-connection.ts';
@@ -125,13 +125,14 @@ const LIVE_FLAGS = {
 /**
  * Of the service itself: what it gives is exported to a folder of its own, and verified there. What is in cold storage
  * comes from the archive.
- * @returns as `verify`; 2 also where there was nothing to verify
+ * @returns as `verify`; 2 also where there was nothing to verify, or a call of the system failed
  */
 async function verifyLive(argv: readonly string[], output: Output): Promise<number> {
   try {
     return await verdictOnLive(argv, output);
-  } catch (error) {
-    // Not what 1 says: that something was found.
+  } catch (failure) {
+    // Not what 1 says: that something was found. A full or missing TMPDIR and folders that may not be read are neither.
+    const error = fileFailure(failure);
     if (!TwofoldError.is(error) && !ClientError.is(error)) throw error;
     for (const line of complaintLines(error)) output.complain(line);
     if (error.code === 'entry_archived') {

@@ -24,6 +24,7 @@ import { laneCounts } from './sequencing.ts';
 import type { Unwinding } from './unwinding.ts';
 
 const FOLDER = 'spool';
+const TELL_AGAIN_MS = 10_000;
 /** Encryption contexts whose MAC is remembered: callers send the same few again and again. */
 const REMEMBERED_VALUES = 1_000;
 
@@ -65,11 +66,19 @@ export async function openAuditLanes(
   unwinding.add('waits of changes', () => confirmations.stop());
   const folder = join(config.dataDir, FOLDER);
   const tell = (one: Returned): Promise<unknown> => audit.recordOwn('audit.spool', { ...one });
-  // What cannot be told now is at the next start.
+  // One after the other: each looks for what is not told of yet.
+  let telling = Promise.resolve();
+  const tellAll = (prefix: string): Promise<void> => {
+    const told = telling.then(() => tellKept({ folder, prefix }, tell));
+    telling = told.catch(() => undefined);
+    return told;
+  };
   const onKept = (): void =>
-    void tellKept({ folder, prefix: ownPrefix(parts) }, tell).catch((err: unknown) =>
-      log.warn({ err }, 'the audit log is told of a lost spool at the next start'),
-    );
+    void tellAll(ownPrefix(parts)).catch((err: unknown) => {
+      log.warn({ err }, 'the audit log could not be told of a lost spool; trying on');
+      // What a stop keeps from being told is at the next start.
+      if (!unwinding.begun) setTimeout(onKept, TELL_AGAIN_MS).unref();
+    });
   const audit: RunningAuditLog = createAuditLog({
     store: entries,
     ...{ mac: root.auditMac, values: rememberedMac(root.valueMac, REMEMBERED_VALUES) },
@@ -88,7 +97,7 @@ export async function openAuditLanes(
     if (!closed) throw new TwofoldError('audit_unavailable', 'The last entries are not durable.');
   });
   for (const one of returned) if (one.state === 'returned') await tell(one);
-  await tellKept({ folder, prefix: prefixOf(parts) }, tell);
+  await tellAll(prefixOf(parts));
   return { audit, confirmations };
 }
 

@@ -28,6 +28,8 @@ import type { Unwinding } from './unwinding.ts';
 import { VERSION } from './version.ts';
 
 const roleOf = (sink: string): string => `sinks/${sink}`;
+/** In which an instance of the release before serves all the sinks that it has. */
+const FORMER_ROLE = 'sinks';
 /** After which a receiver that takes nothing here is left to another process, which may reach it. */
 const GIVE_WAY_MS = 300_000;
 /** For as long as others take to see that. */
@@ -121,6 +123,11 @@ class ServedSink {
     if (!this.#standsBack) await this.#leader?.tick();
   }
 
+  /** Leaves it to another. @throws what the database throws */
+  async leave(): Promise<void> {
+    await this.#leader?.resign();
+  }
+
   /** Works in the background until it has caught up with `size`, or failed, or `goesOn` says no. */
   serve(size: number, goesOn: () => boolean): void {
     if (performance.now() < this.#pausedUntil) return;
@@ -180,7 +187,7 @@ class ServedSink {
   async stop(): Promise<void> {
     await this.#sink.close();
     await this.#working;
-    await this.#leader?.resign();
+    await this.leave();
   }
 }
 
@@ -188,6 +195,7 @@ export class Sinks {
   readonly #parts: SinksParts;
   readonly #own: readonly ServedSink[];
   readonly #shared: readonly ServedSink[];
+  readonly #former: Leader;
   /** Null in all processes of an instance but one. */
   readonly #left: LeftSinks | null;
   #lookAt = 0;
@@ -197,8 +205,10 @@ export class Sinks {
   #ticking: Promise<void> = Promise.resolve();
 
   constructor(parts: SinksParts) {
-    const { settings, store, first } = parts;
+    const { settings, store, incarnation, first } = parts;
     this.#parts = parts;
+    const former = { store: store.scheduler, role: FORMER_ROLE, holder: incarnation.id };
+    this.#former = new Leader(former);
     const files = settings.filter(({ type }) => type === 'file');
     this.#own = first ? files.map((each) => this.#served(each)) : [];
     this.#shared = settings.filter(({ type }) => type !== 'file').map((each) => this.#served(each));
@@ -297,7 +307,7 @@ export class Sinks {
     const { incarnation, store, log } = this.#parts;
     if (incarnation.end !== null) return;
     try {
-      for (const sink of this.#shared) await sink.stand();
+      await this.#stand();
       const { size } = await store.log.head();
       this.#size = size;
       await this.#look();
@@ -309,6 +319,13 @@ export class Sinks {
     for (const sink of [...this.#own, ...this.#shared]) {
       if (sink.leads) sink.serve(this.#size, () => runs() && sink.leads);
     }
+  }
+
+  /** During an upgrade an instance that still serves all would take the same entries to the same receivers. */
+  async #stand(): Promise<void> {
+    if (this.#shared.length === 0) return;
+    const isServed = await this.#former.isHeld();
+    for (const sink of this.#shared) await (isServed ? sink.leave() : sink.stand());
   }
 
   async #look(): Promise<void> {

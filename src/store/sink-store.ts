@@ -18,7 +18,9 @@ const ALL = {
     from public.audit_sink order by next, name limit ${String(MOST_SINKS)}`,
 };
 
-const BEGIN = `insert into public.audit_sink (name, next) values ($1, $2)
+/** Not before what was marked as archived since it was asked: the rows of that go. */
+const BEGIN = `insert into public.audit_sink (name, next)
+  select $1::text, $2::bigint from public.log_archive where until <= $2::bigint
   on conflict do nothing returning next`;
 
 const ADVANCE = `update public.audit_sink set next = $3, changed_at = clock_timestamp()

@@ -324,3 +324,33 @@ describe('moving entries to the archive', () => {
     expect(await store.log.entries(whole.size, size)).toHaveLength(size - whole.size);
   });
 });
+
+describe('a sink that begins as a command marks', () => {
+  it('has its rows still: nothing is removed before it has had them', async () => {
+    const more = { ...request, before: new Date(Date.now() + 86_400_000) };
+    const { removed } = await owned.log.archived();
+    const begin = async (): Promise<void> => {
+      // As one whose insertion was under way: a later one does not begin before the mark.
+      const sql = `insert into public.audit_sink (name, next) values ('new', 1400)`;
+      await withOwner(database, (client) => client.query(sql));
+    };
+    const parts: ArchiveParts = {
+      ...owned,
+      record,
+      store: {
+        ...owned.store,
+        mark: async (until, place) => {
+          await owned.store.mark(until, place);
+          await begin();
+        },
+      },
+    };
+    await expect(archive(parts, more)).rejects.toMatchObject({ code: 'conflict' });
+    await expect(archive({ ...owned, record }, more)).rejects.toMatchObject({ code: 'conflict' });
+    expect(await owned.log.archived()).toMatchObject({ until: 1_536, removed });
+    expect(await store.sinks.position('late').advance(null, 1_400)).toBe(false);
+    expect(await store.sinks.position('late').advance(null, 1_536)).toBe(true);
+    expect(await owned.store.forgetSink('new', 1_400)).toBe(true);
+    expect(await archive({ ...owned, record }, more)).toMatchObject({ removed: 1_536 });
+  });
+});

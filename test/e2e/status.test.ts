@@ -9,7 +9,7 @@ import { TestService } from './service.ts';
 
 const KEY = 'very-secret-project-name';
 /** Of each kind, one after another. */
-const USES = 40;
+const USES = 80;
 
 describe('the status of a running service', () => {
   let service: TestService;
@@ -70,9 +70,12 @@ describe('the status of a running service', () => {
       }
       return (await macs()) - before;
     };
-    // Each has a batch of audit entries of its own, with its HMAC; and the log goes on beside them.
-    expect(await wraps((n) => `job-${String(n)}`)).toBeGreaterThanOrEqual(2 * USES);
-    expect(await wraps(() => 'one job')).toBeLessThan(1.5 * USES);
+    // Each has a batch of audit entries of its own, with its HMAC; and the log goes on beside them, more for slower ones.
+    const ofMany = await wraps((n) => `job-${String(n)}`);
+    const ofOne: number[] = [];
+    for (let slice = 0; slice < 3; slice += 1) ofOne.push(await wraps(() => 'one job'));
+    expect(ofMany).toBeGreaterThanOrEqual(2 * USES);
+    expect(ofMany - Math.min(...ofOne)).toBeGreaterThan(USES / 2);
   });
 
   it('names no key, label, caller, token, serial, PIN, path or address', async () => {

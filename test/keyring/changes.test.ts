@@ -361,7 +361,7 @@ describe('other changes', () => {
 });
 
 describe('a refusal', () => {
-  const refused = async (
+  const refusing = async (
     code: ErrorCode,
     { dryRun = false, confirmed = () => Promise.resolve() } = {},
   ) => {
@@ -377,10 +377,8 @@ describe('a refusal', () => {
       },
       OF_KEYS,
     );
-    return codeOf(
-      changes.run(world.grant('keys.update', NAME), aRun({ dryRun }), () =>
-        Promise.reject(new TwofoldError(code)),
-      ),
+    return changes.run(world.grant('keys.update', NAME), aRun({ dryRun }), () =>
+      Promise.reject(new TwofoldError(code)),
     );
   };
 
@@ -389,7 +387,9 @@ describe('a refusal', () => {
     ['precondition_required', false, true],
     ['not_found', false, true],
     ['key_exists', false, true],
+    ['already_exists', false, true],
     ['approval_used', false, true],
+    ['approval_ended', false, true],
     ['etag_mismatch', true, false],
     ['invalid_value', false, false],
   ] as const)('with %s (dry run: %s) waits for all instances: %s', async (code, dryRun, waits) => {
@@ -397,13 +397,17 @@ describe('a refusal', () => {
     const confirmed = async () => {
       asked += 1;
     };
-    expect(await refused(code, { dryRun, confirmed })).toBe(code);
+    expect(await codeOf(refusing(code, { dryRun, confirmed }))).toBe(code);
     expect(asked).toBe(waits ? 1 : 0);
   });
 
   it('is not said where nobody knows what they have heard', async () => {
-    const confirmed = () => Promise.reject(new TwofoldError('audit_unavailable'));
-    expect(await refused('etag_mismatch', { confirmed })).toBe('audit_unavailable');
+    const confirmed = () =>
+      Promise.reject(new TwofoldError('audit_unavailable', 'The change is written.'));
+    await expect(refusing('etag_mismatch', { confirmed })).rejects.toMatchObject({
+      code: 'audit_unavailable',
+      detail: expect.stringContaining('is refused (etag_mismatch), and nothing of it') as unknown,
+    });
   });
 });
 

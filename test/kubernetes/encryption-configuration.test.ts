@@ -1,4 +1,5 @@
 /** EncryptionConfiguration: read strictly, and written so that what is in etcd stays readable. */
+import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,7 +12,7 @@ import {
 } from '../../src/kubernetes/encryption-configuration.ts';
 import { kmsPluginCommand } from '../../src/main/kms-plugin-command.ts';
 
-const SECRET = 'c2VjcmV0IGlzIHNlY3VyZSwgb3IgaXMgaXQ/Cg==';
+const SECRET = Buffer.from('secret is secure, or may be it is'.slice(0, 32)).toString('base64');
 const AESCBC = `apiVersion: apiserver.config.k8s.io/v1
 kind: EncryptionConfiguration
 resources:
@@ -139,6 +140,12 @@ describe('a name that would be there twice', () => {
     expect(kinds(writeEncryptionConfiguration(named))).toHaveLength(2);
   });
 
+  it('is refused where v1 has it: an API server that reads anew takes no name for both', () => {
+    const before = file(entry('secrets', kms('twofold', 'v1')));
+    expect(() => writeEncryptionConfiguration({ ...wanted, before })).toThrow(/is there as v1/u);
+    expect(kinds(writeEncryptionConfiguration({ ...wanted, before, name: 'new' }))).toHaveLength(1);
+  });
+
   it.each<[string, string, boolean]>([
     ['in one entry', file(entry('secrets', kms('a'), kms('a'))), true],
     ['in two', file(entry('secrets', kms('a')), entry('configmaps', kms('a'))), true],
@@ -149,6 +156,76 @@ describe('a name that would be there twice', () => {
     const read = () => parseEncryptionConfiguration(text);
     if (refused) expect(read).toThrow(twice);
     else expect(read().entries).toHaveLength(1);
+  });
+});
+
+/** The cases of k8s.io/apiserver's own tests of what it takes, and of entries that mask others. */
+describe('resources', () => {
+  const read = (...lists: string[]) =>
+    parseEncryptionConfiguration(
+      `apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n${lists
+        .map((list) => `  - {resources: [${list}], providers: [{identity: {}}]}\n`)
+        .join('')}`,
+    );
+
+  it.each<string[]>([
+    ['secrets, configmaps'],
+    ["'*.apps', secrets"],
+    ["'*.', deployments.apps"],
+    ["'*.', '*.apps'"],
+    ["'*.*'"],
+    ['secrets', "'*.'", "'*.*'"],
+    ['secrets', 'secrets'],
+    ['deployments.apps', "'*.apps'", 'secrets'],
+    ['events'],
+    ['myevents.events.example'],
+  ])('are taken: %s', (...lists) => {
+    expect(read(...lists).entries).toHaveLength(lists.length);
+  });
+
+  it.each<string[]>([
+    ['secrets, secrets'],
+    ["secrets, '*.'"],
+    ["'*.', secrets"],
+    ["'*.*', secrets"],
+    ["secrets, '*.*'"],
+    ["'*.*', '*.apps'"],
+    ["deployments.apps, '*.apps'"],
+    ["'*.apps', '*.apps'"],
+    ['Secrets'],
+    ["'*'"],
+    ['serviceipallocations'],
+    ['servicenodeportallocations'],
+    ['apiserveripinfo'],
+    ['events.events.k8s.io'],
+    ["'*.events.k8s.io'"],
+    ['x.extensions'],
+    ["'*.extensions'"],
+    ["'secrets.*'"],
+    ["'*.'", 'secrets'],
+    ["'*.*'", 'secrets'],
+    ["'*.*'", "'*.apps'"],
+    ["'*.apps'", 'deployments.apps'],
+    ["'*.apps'", "'*.apps'"],
+  ])('are refused: %s', (...lists) => {
+    expect(() => read(...lists)).toThrow(expect.objectContaining({ code: 'invalid_value' }));
+  });
+
+  it.each<[string, boolean]>([
+    [randomBytes(16).toString('base64'), true],
+    [randomBytes(24).toString('base64'), true],
+    [randomBytes(32).toString('base64'), true],
+    [randomBytes(28).toString('base64'), false],
+    [randomBytes(32).toString('base64').replace('=', ''), false],
+    [randomBytes(32).fill(0xff).toString('base64url'), false],
+    ['====', false],
+  ])('are under a local key %s: %s', (secret, taken) => {
+    const reading = () => parseEncryptionConfiguration(AESCBC.replace(SECRET, secret));
+    if (taken) expect(reading().entries).toHaveLength(1);
+    else expect(reading).toThrow(expect.objectContaining({ code: 'invalid_value' }));
+    const box = AESCBC.replace('aescbc', 'secretbox').replace(SECRET, secret);
+    if (secret.length === 44 && taken) expect(parseEncryptionConfiguration(box)).toBeDefined();
+    else expect(() => parseEncryptionConfiguration(box)).toThrow(/secret/u);
   });
 });
 
@@ -252,7 +329,7 @@ describe('kms-plugin config', () => {
     }
   });
 
-  it('that an earlier wildcard keeps from being asked is told by the doctor', async () => {
+  it('that an earlier wildcard masks, or an earlier entry has write, is told by the doctor', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'kms-config-'));
     const doctor = async (text: string) => {
       const path = join(folder, 'enc.yaml');
@@ -266,11 +343,19 @@ describe('kms-plugin config', () => {
       const ours = writeEncryptionConfiguration(wanted);
       expect(await doctor(ours)).toMatchObject({ code: 0 });
       const [head, entry] = ours.split('resources:\n', 1).concat(ours.slice(ours.indexOf('  - ')));
-      const wildcard = `  - resources: ["*.*"]\n    providers:\n      - identity: {}\n`;
-      const masked = `${String(head)}resources:\n${wildcard}${String(entry)}`;
-      expect(await doctor(masked)).toMatchObject({
+      const behind = (resources: string) =>
+        doctor(
+          `${String(head)}resources:\n  - resources: ["${resources}"]\n    providers:\n      - identity: {}\n${String(entry)}`,
+        );
+      expect(await behind('*.*')).toMatchObject({
         code: 1,
-        said: expect.stringMatching(/^WRONG configuration: .*not asked for secrets/u) as unknown,
+        said: expect.stringMatching(/^WRONG configuration: .*secrets is masked/u) as unknown,
+      });
+      expect(await behind('secrets')).toMatchObject({
+        code: 0,
+        said: expect.stringMatching(
+          /: secrets: twofold only reads; identity writes, beside identity/u,
+        ) as unknown,
       });
     } finally {
       rmSync(folder, { recursive: true });

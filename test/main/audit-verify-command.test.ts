@@ -1,5 +1,13 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
@@ -121,9 +129,12 @@ describe('twofold audit verify', () => {
     [['--trust', 'TRUST', '--archive', 'NOTHING'], 'no complete export'],
     // Where nothing was looked at nothing was found either.
     [['--trust', 'TRUST', '--authorization', 'NOTHING'], 'NOTHING'],
+    [['--trust', 'TRUST', '--archive', 'LOOP'], 'file_failed'],
   ])('of a live service ends with 2 for %j', async (argv, why) => {
-    const nothing = join(root, 'nothing');
-    const places: Readonly<Record<string, string>> = { TRUST: trust, NOTHING: nothing };
+    const [nothing, loop] = [join(root, 'nothing'), mkdtempSync(join(root, 'loop-'))];
+    writeFileSync(join(loop, 'export.json'), '');
+    symlinkSync('tile', join(loop, 'tile'));
+    const places: Readonly<Record<string, string>> = { TRUST: trust, NOTHING: nothing, LOOP: loop };
     const given = argv.map((each) => places[each] ?? each);
     const complained: string[] = [];
     const code = await auditCommand(['verify', '--live', ...given], {
@@ -150,6 +161,27 @@ describe('twofold audit verify', () => {
     await target.remove('checkpoints');
     expect(await run(linked, '--trust', trust)).toMatchObject({ code: 1 });
     expect(await run(folder, '--trust', trust)).toMatchObject({ code: 0 });
+  });
+
+  it('leaves an export as it is whose tiles a link names', async () => {
+    const [archive, cold] = [join(root, 'archive'), join(root, 'cold')];
+    const linked = join(root, 'linked-archive');
+    cpSync(folder, archive, { recursive: true });
+    renameSync(join(archive, 'tile'), cold);
+    symlinkSync(cold, join(archive, 'tile'));
+    linkExport(archive, linked);
+    expect(await run(linked, '--trust', trust)).toMatchObject({ code: 0 });
+    const target = new ExportTarget(linked);
+    await target.put('tile/entries/000', ['another']);
+    await target.put('tile/entries/003', ['one more']);
+    await target.remove('tile/0/002.p/88');
+    expect(await run(linked, '--trust', trust)).toMatchObject({ code: 1 });
+    expect(await run(archive, '--trust', trust)).toMatchObject({ code: 0 });
+    expect(existsSync(join(cold, 'entries/003'))).toBe(false);
+    symlinkSync(archive, join(cold, 'within'));
+    expect(() => linkExport(archive, join(root, 'endless'))).toThrow(
+      expect.objectContaining({ code: 'invalid_value' }),
+    );
   });
 
   it('is a command of the program', () => {

@@ -75,3 +75,24 @@ it('leaves one whose receiver it does not reach to another', async () => {
   expect(sinks.facts()).toMatchObject([{ state: 'failing' }]);
   await end();
 });
+
+it('waits while an instance of the release before serves all', async () => {
+  const leaders = new Map([['sinks', THEIRS]]);
+  const { sinks, taken, end } = opened(['a'], leaders);
+  await sleep(100);
+  expect([taken, sinks.facts()]).toMatchObject([[], [{ state: 'waiting' }]]);
+  leaders.set('sinks', { ...THEIRS, holder: null });
+  while (taken.length === 0) await sleep(10);
+  expect(taken).toEqual(['sinks/a me']);
+  await end();
+});
+
+it('leaves all to an instance of the release before that begins to serve', async () => {
+  const leaders = new Map<string, Leadership>();
+  const { taken, end } = opened(['a'], leaders);
+  while (taken.length === 0) await sleep(10);
+  leaders.set('sinks', THEIRS);
+  while (taken.length < 2) await sleep(10);
+  expect(taken).toEqual(['sinks/a me', 'sinks/a null']);
+  await end();
+});

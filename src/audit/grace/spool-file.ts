@@ -202,9 +202,13 @@ export async function untoldSpools(folder: string, prefix: string): Promise<read
   return untold;
 }
 
-/** The audit log says durably what became of it. */
+/** The audit log says durably what became of it. What somebody has taken away needs no mark. */
 export async function markTold(folder: string, { name }: KeptSpool): Promise<void> {
-  await rename(join(folder, name), join(folder, `${name}${TOLD}`));
+  try {
+    await rename(join(folder, name), join(folder, `${name}${TOLD}`));
+  } catch (error) {
+    if (!isMissing(error)) throw error;
+  }
   await syncFolder(folder);
 }
 
@@ -343,4 +347,4 @@ async function syncFolder(folder: string): Promise<void> {
 }
 
 const isMissing = (error: unknown): boolean =>
-  error instanceof Error && 'code' in error && error.code === 'ENOENT';
+  (error as NodeJS.ErrnoException | null)?.code === 'ENOENT';

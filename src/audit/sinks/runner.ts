@@ -64,6 +64,11 @@ export class SinkRunner {
     this.#toldAt = performance.now();
   }
 
+  /** It is served though it does not move. */
+  async #rest(): Promise<void> {
+    if (performance.now() - this.#toldAt >= this.#options.restMs) await this.stay();
+  }
+
   /**
    * Delivers some of the entries before `size`. Whether there are more. Call it one at a time.
    *
@@ -78,7 +83,7 @@ export class SinkRunner {
     }
     if (next === size) {
       this.#oldest = null;
-      if (performance.now() - this.#toldAt >= this.#options.restMs) await this.stay();
+      await this.#rest();
       return false;
     }
     const records = await this.#read(next, size);
@@ -117,7 +122,7 @@ export class SinkRunner {
     const records: SinkRecord[] = [];
     let characters = 0;
     for (const [position, entry] of entries.entries()) {
-      if (entry.index !== from + position) throw new Error('an entry of the log is not there');
+      requireAt(from + position, entry);
       const made = record(entry);
       characters += made.json.length;
       if (records.length > 0 && characters > mostCharacters) break;
@@ -153,8 +158,10 @@ export class SinkRunner {
     const { log, sink, record, onPassed } = this.#options;
     const refused = [first];
     const from = first.index + 1;
-    for (const entry of await log.entries(from, from + MOST_REFUSED)) {
+    for (const [position, entry] of (await log.entries(from, from + MOST_REFUSED)).entries()) {
+      requireAt(from + position, entry);
       const next = record(entry);
+      await this.#rest();
       try {
         await sink.deliver([next]);
       } catch (error) {
@@ -180,4 +187,8 @@ export class SinkRunner {
     this.#next = to;
     this.#toldAt = performance.now();
   }
+}
+
+function requireAt(index: number, entry: { readonly index: number }): void {
+  if (entry.index !== index) throw new Error('an entry of the log is not there');
 }

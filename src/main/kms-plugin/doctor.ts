@@ -99,16 +99,15 @@ function lookAtConfiguration(source: string, name: string, socket: string | unde
     }
     if (found.timeoutMs < 3_000)
       throw wrong(`the provider ${name} has ${found.timeoutMs} ms: give it 3s`);
-    const masked = resources.filter((each) => entryFor(configuration, each) !== entry);
-    if (masked.length > 0)
-      throw wrong(
-        `the provider ${name} is not asked for ${masked.join(', ')}: an earlier entry has them`,
-      );
     const others = providers.filter((_, n) => n !== at).map(nameOf);
-    const role = at === 0 ? 'writes and reads' : `only reads; ${nameOf(providers[0])} writes`;
-    return [
-      `${resources.join(', ')}: ${name} ${role}${others.length === 0 ? '' : `, beside ${others.join(', ')}`}`,
-    ];
+    const beside = others.length === 0 ? '' : `, beside ${others.join(', ')}`;
+    // An API server asks the providers of an entry behind those of every earlier one that names the resource.
+    const firsts = Map.groupBy(resources, (each) => entryFor(configuration, each) ?? entry);
+    return [...firsts].map(([first, named]) => {
+      const [writer] = first.providers;
+      const role = writer === found ? 'writes and reads' : `only reads; ${nameOf(writer)} writes`;
+      return `${named.join(', ')}: ${name} ${role}${beside}`;
+    });
   });
   if (lines.length === 0) throw wrong(`no entry has a kms provider ${name}`);
   return lines.join('; ');

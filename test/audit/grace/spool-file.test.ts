@@ -12,6 +12,7 @@ import type { Position, Sealed } from '../../../src/audit/batch.ts';
 import {
   SpoolFile,
   keptSpools,
+  markTold,
   readSpool,
   spoolFiles,
 } from '../../../src/audit/grace/spool-file.ts';
@@ -270,6 +271,10 @@ describe('the next start', () => {
       { file: 'w1-a.spool', lane: LANE, entries: 1, state: 'damaged' },
       { file: 'w1-c.spool', lane: 0, entries: 5, state: 'lost' },
     ]);
+    expect(await keptSpools(folder, 'w1-')).toHaveLength(3);
+    // What somebody took away while it was told of needs no mark.
+    const gone = { name: 'w1-d.spool.kept-1-lost-1', file: '', lane: 0, entries: 1 };
+    await markTold(folder, { ...gone, state: 'lost' });
     expect(await keptSpools(folder, 'w1-')).toHaveLength(3);
   });
 

@@ -195,6 +195,29 @@ describe('HTTP', () => {
     expect(got).toEqual(upTo(100).filter((index) => !isLong(index)));
   });
 
+  it('passes over nothing where one behind it is not there, and says that it is served', async () => {
+    const url = await httpServer((body, _request, response) => {
+      response.writeHead(indexes(body).includes(15) ? 422 : 200).end();
+    });
+    let stays = 0;
+    const position = Object.assign(new MemoryPosition(), {
+      stay: () => {
+        stays += 1;
+        return Promise.resolve();
+      },
+    });
+    const { runner, passed, log } = runnerOf(new HttpSink({ url }), 40, position, { restMs: 0 });
+    const all = log.entries.bind(log);
+    let gone = 16;
+    log.entries = async (from, until) => (await all(from, until)).filter((e) => e.index !== gone);
+    await expect(caughtUp(runner, 40)).rejects.toThrow();
+    expect([position.at, passed]).toEqual([15, []]);
+    gone = -1;
+    expect(await caughtUp(runner, 40)).toBe(0);
+    expect([position.at, passed]).toEqual([40, [15]]);
+    expect(stays).toBeGreaterThan(0);
+  });
+
   it.each([400, 401, 403, 404, 422])(
     'passes over nothing where everything is answered %d',
     async (status) => {
