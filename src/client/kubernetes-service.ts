@@ -45,6 +45,14 @@ const SLOW_MS = 10_000;
 /** An API server waits 3 s, and the provider 2.5 s: what failed is told before that. */
 const TIMES: HedgeTimes = { hedgeMs: 400, budgetMs: 2_400, leastMs: 300, pauseMs: 250 };
 
+/** Who the agent is, known and past or denied: every endpoint would say so. */
+const EVERYWHERE: ReadonlySet<ErrorCode> = new Set([
+  'token_missing',
+  'token_expired',
+  'token_denied',
+  'certificate_expired',
+]);
+
 /** Of an endpoint that is behind the others, or cannot do what others can. */
 const ELSEWHERE: ReadonlySet<ErrorCode> = new Set([
   'version_not_found',
@@ -78,7 +86,7 @@ class WrongAnswer extends ClientError {}
 function isOfPlace({ code, cause }: TwofoldError): boolean {
   if (cause instanceof LimitError || cause instanceof WrongAnswer) return true;
   const { status, retryable } = ERRORS[code];
-  return !retryable && (status >= 500 || status === 401);
+  return !retryable && (status >= 500 || (status === 401 && !EVERYWHERE.has(code)));
 }
 
 /** An endpoint, and until when it is asked last. */
@@ -176,7 +184,8 @@ export class KubernetesOverHttp implements KeyService {
   ): Promise<T> {
     const headers = { ...this.#headers, ...call.headers };
     const full = { ...call, headers, most: LONGEST_ANSWER };
-    const refused = new Set<Endpoint>();
+    /** What each endpoint said of itself when it last answered; the latest is the last. */
+    const refused = new Map<Endpoint, TwofoldError>();
     const { value, silent } = await hedged<Endpoint, T>(
       {
         places: this.#order(),
@@ -184,15 +193,20 @@ export class KubernetesOverHttp implements KeyService {
           read(await attempt(connection, { ...full, signal: ending })),
         passes: (error, place, others) => {
           if (!TwofoldError.is(error)) return false;
+          refused.delete(place);
           // Once each place has said so, who waits is told at once.
           if (isOfPlace(error)) {
-            refused.add(place);
+            refused.set(place, error);
             return others > 0 || refused.size < this.#endpoints.length;
           }
           return ERRORS[error.code].retryable || ELSEWHERE.has(error.code);
         },
         drop,
-        late: (error) => error ?? new TwofoldError('deadline_exceeded', this.#nobody()),
+        // That another endpoint is away says less than what one that is there does not do.
+        late: (error) =>
+          [...refused.values()].at(-1) ??
+          error ??
+          new TwofoldError('deadline_exceeded', this.#nobody()),
         times: this.#times,
       },
       signal,

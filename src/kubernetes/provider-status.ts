@@ -1,10 +1,12 @@
 /**
  * Where the provider stands, as Status tells it and Encrypt goes by.
  *
- * The service is asked at most once in a period, by a whole round trip: its state, a wrap and an unwrap.
+ * The service is asked at most once in a period: API servers are answered after a whole round trip, its state, a wrap
+ * and an unwrap.
  * A failure that passes by itself is told only when it has lasted for the grace, so that a fail-over of
  * the database does not take every API server out of service; any other is told at once. API servers ask each 20 or
- * 60 s: in between the provider asks by itself, or a failure would have lasted since whenever one last asked.
+ * 60 s: in between the provider asks by itself, or a failure would have lasted since whenever one last asked. That it
+ * asks for the state alone, as each wrap and unwrap counts against limits and quotas, and each wrap uses the version up.
  *
  * It is told by failing the call. An API server takes any Status that is answered with the key_id it knows,
  * whatever `healthz` says, for the right to write under it for 3 minutes more: it would never stop.
@@ -27,6 +29,11 @@ import { keyIdOf, requireUnder } from './stored-value.ts';
 const PROBE_LENGTH = 32;
 /** For how long the provider asks by itself after an API server did, ms: one that lives asks once a minute. */
 const WANTED_MS = 120_000;
+/**
+ * After such a time without a whole round trip it makes one by itself, ms: what the state does not tell, as that the HSM
+ * is away, is seen so soon. With the grace and the 3 minutes of an API server writes stop within 4 minutes.
+ */
+const WHOLE_MS = 30_000;
 
 export interface StatusOptions {
   readonly service: Pick<KeyService, 'state' | 'wrap' | 'unwrap'>;
@@ -89,6 +96,10 @@ export class ProviderStatus {
   /** When the service last answered well; of its monotonic clock. */
   #goodAt = -Infinity;
   #askedAt = -Infinity;
+  /** When it was last asked for a whole round trip. */
+  #wholeAt = -Infinity;
+  /** Whether the question that is under way, or the next, is to be a whole round trip. */
+  #isWhole = false;
   #failure: unknown = null;
   /** When it first failed since it was well. */
   #failedAt = Infinity;
@@ -152,14 +163,17 @@ export class ProviderStatus {
 
   async #fresh(): Promise<void> {
     const { now, periodMs, failedPeriodMs } = this.#options;
-    const period = this.#failure === null ? periodMs : failedPeriodMs;
-    if (this.#asking === null && now() - this.#askedAt < period) return;
+    const [last, period] =
+      this.#failure === null ? [this.#wholeAt, periodMs] : [this.#askedAt, failedPeriodMs];
+    if (this.#asking === null && now() - last < period) return;
+    this.#isWhole = true;
     await this.#askOnce();
   }
 
   #askOnce(): Promise<void> {
     this.#asking ??= this.#ask().finally(() => {
       this.#asking = null;
+      this.#isWhole = false;
       this.#askLater();
     });
     return this.#asking;
@@ -241,6 +255,18 @@ export class ProviderStatus {
     await within(milliseconds, () => keeping).catch(() => undefined);
   }
 
+  /** The state alone makes nothing well, and announces nothing. */
+  #needsWhole({ keyId, announced }: ProviderState): boolean {
+    const known = this.#standing?.state;
+    return (
+      this.#isWhole ||
+      this.#failure !== null ||
+      keyId !== known?.keyId ||
+      announced !== known.announced ||
+      this.#askedAt - this.#wholeAt >= WHOLE_MS
+    );
+  }
+
   async #roundTrip(signal: AbortSignal): Promise<ProviderState> {
     const { service, key, contextOf } = this.#options;
     const state = await service.state(signal);
@@ -250,6 +276,8 @@ export class ProviderStatus {
         `The key's own name is ${state.keyName}: name it by that.`,
       );
     }
+    if (!this.#needsWhole(state)) return state;
+    this.#wholeAt = this.#askedAt;
     const context = contextOf(state.announced);
     using probe = SecretBytes.own(randomBytes(PROBE_LENGTH));
     const call = { plaintext: probe, keyVersion: state.announced, context, uid: null };

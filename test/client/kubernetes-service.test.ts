@@ -14,7 +14,22 @@ import { KubernetesOverHttp } from '../../src/client/kubernetes-service.ts';
  * can have made it; a code: a fault of this server's own.
  */
 type Says =
-  'limit' | 'busy' | 'failed' | 'opened' | 'unsaid' | 'junk' | 'forbidden' | keyof typeof FAULTS;
+  | 'limit'
+  | 'busy'
+  | 'failed'
+  | 'opened'
+  | 'unsaid'
+  | 'junk'
+  | 'forbidden'
+  | keyof typeof FAULTS
+  | keyof typeof DENIED;
+/** What each server would say, as it is said of who asks. */
+const DENIED = {
+  token_missing: 401,
+  token_expired: 401,
+  token_denied: 401,
+  certificate_expired: 401,
+} as const;
 /** What a server may say of itself alone, by its status. */
 const FAULTS = {
   hsm_full: 503,
@@ -23,6 +38,7 @@ const FAULTS = {
   token_invalid: 401,
   certificate_invalid: 401,
 } as const;
+const STATUSES = { ...FAULTS, ...DENIED };
 interface Act {
   readonly says: Says;
   readonly after?: number;
@@ -55,8 +71,8 @@ async function serving(acts: readonly Act[], asked: string[], name: string): Pro
       if (says === 'unsaid') return response.writeHead(200).end(new Uint8Array(32));
       if (says === 'forbidden') return response.writeHead(403).end(refusal(says));
       if (says === 'junk') return response.writeHead(200).end('hello');
-      if (says in FAULTS) {
-        return response.writeHead(FAULTS[says as keyof typeof FAULTS]).end(refusal(says));
+      if (says in STATUSES) {
+        return response.writeHead(STATUSES[says as keyof typeof STATUSES]).end(refusal(says));
       }
       if (says === 'failed') return response.writeHead(503).end(refusal('database_unavailable'));
       const named = says === 'limit' ? { 'ratelimit-policy': '"key.use";q=10;w=10' } : {};
@@ -121,8 +137,8 @@ describe('an agent with several servers', () => {
   it('waits for whoever is asked at the moment', async () => {
     // B is asked anew while A is slow to refuse.
     const { told } = await ask({
-      a: [{ says: 'limit', after: 200 }],
-      b: [{ says: 'limit' }, { says: 'opened', after: 300 }],
+      a: [{ says: 'limit', after: 400 }],
+      b: [{ says: 'limit' }, { says: 'opened', after: 500 }],
     });
     expect(told).toBe('service');
   });
@@ -151,6 +167,37 @@ describe('an agent with several servers', () => {
     expect([told, asked]).toEqual([code, ['a', 'b']]);
     expect(elapsed).toBeLessThan(1_000);
     expect((await ask({ a: [{ says }, { says: 'opened' }] })).told).toBe(code);
+  });
+
+  it.each(Object.keys(DENIED) as (keyof typeof DENIED)[])(
+    'says at once what is said of itself, whoever else is away: %s',
+    async (says) => {
+      for (const places of [
+        { a: [{ says }], b: [{ says: 'opened' as const }] },
+        { b: [{ says: 'failed' as const }], a: [{ says }] },
+      ]) {
+        const { told, asked, elapsed } = await ask(places);
+        expect([told, asked.at(-1)]).toEqual([says, 'a']);
+        expect(elapsed).toBeLessThan(1_000);
+      }
+    },
+  );
+
+  it('says what one refuses, not that another is away, whichever was asked last', async () => {
+    const away: Act[] = [{ says: 'failed' }];
+    const kinds = ['token_invalid', 'hsm_full'] as const;
+    const answers = await Promise.all(
+      kinds.flatMap((says) => [
+        ask({ a: [{ says }], b: away }),
+        ask({ b: away, a: [{ says }] }),
+        ask({ a: [{ says }], b: [{ says: 'failed', after: 2_000 }] }),
+        // Unless that one is away by then too.
+        ask({ a: [{ says }, { says: 'failed' }], b: away }),
+      ]),
+    );
+    expect(answers.map(({ told }) => told)).toEqual(
+      kinds.flatMap((says) => [says, says, says, 'database_unavailable']),
+    );
   });
 
   it('goes on with the next where one tells of no key', async () => {

@@ -30,6 +30,8 @@ const envelopeOf = (of: string, keyVersion: number) => {
 let now = 0;
 let asked = 0;
 let failure: ErrorCode | null = null;
+/** What the state does not tell. */
+let wrapFailure: ErrorCode | null = null;
 let announced = 1;
 let keyId = KEY;
 let lies = false;
@@ -49,6 +51,7 @@ const service: KeyService = {
     return failure === null ? Promise.resolve(state()) : Promise.reject(new TwofoldError(failure));
   },
   wrap: ({ plaintext, keyVersion }) => {
+    if (wrapFailure !== null) return Promise.reject(new TwofoldError(wrapFailure));
     const envelope = envelopeOf(sealsBy, keyVersion);
     wrapped.set(envelope.join(), Uint8Array.from(plaintext.reveal()));
     return Promise.resolve(envelope);
@@ -74,6 +77,7 @@ const healthOf = (of: KeyManagement) => of.status().then(({ healthz }) => health
 
 beforeEach(() => {
   [now, asked, failure, announced, keyId, lies, sealsBy] = [0, 0, null, 1, KEY, false, KEY];
+  wrapFailure = null;
   wrapped.clear();
 });
 
@@ -185,6 +189,74 @@ describe('between the questions of API servers', () => {
       'ok',
     ]);
     expect(asked).toBeLessThanOrEqual(13);
+  });
+
+  test.each<[string, number, number]>([
+    ['each 60 s', 60_000, 20],
+    ['each 20 s', 20_000, 30],
+  ])(
+    'a whole round trip is made for API servers, and twice a minute: asked %s',
+    async (_what, every, most) => {
+      await polled(every, 599_000, [0, 0]);
+      expect(asked).toBeGreaterThanOrEqual(60);
+      expect(wrapped.size).toBeGreaterThanOrEqual(20);
+      expect(wrapped.size).toBeLessThanOrEqual(most);
+    },
+  );
+
+  test('what the state does not tell is seen by itself, and lasts until a whole round trip is good', async () => {
+    await management.status();
+    wrapFailure = 'hsm_unavailable';
+    // Seen first at 30 s.
+    expect(await polled(20_000, 80_000, [0, 0])).toEqual([
+      ...['ok', 'ok', 'ok', 'hsm_unavailable', 'hsm_unavailable'],
+    ]);
+    wrapFailure = null;
+    expect((await polled(20_000, 20_000, [0, 0])).at(-1)).toBe('ok');
+  });
+
+  test('what the state tells is taken without an API server: that the database was set back', async () => {
+    announced = 3;
+    await management.status();
+    announced = 2;
+    now = 10_000;
+    await jest.advanceTimersByTimeAsync(10_000);
+    expect(asked).toBe(2);
+    const sealing = management.encrypt(
+      { plaintext: new Uint8Array(32), uid: 'u' },
+      { milliseconds: 9 },
+    );
+    await expect(sealing).rejects.toMatchObject({ code: 'log_rolled_back' });
+  });
+
+  test('a later version is announced once it has wrapped', async () => {
+    const { keyId: first } = await management.status();
+    [announced, wrapFailure] = [2, 'hsm_unavailable'];
+    const told: string[] = [];
+    for (now = 10_000; now <= 30_000; now += 10_000) {
+      await jest.advanceTimersByTimeAsync(10_000);
+      if (now === 20_000) wrapFailure = null;
+      told.push((await management.status()).keyId);
+    }
+    expect(told.map((keyId) => keyId === first)).toEqual([true, true, false]);
+  });
+
+  test('who asks while the state is asked for alone is answered after a whole round trip', async () => {
+    management.close();
+    let release = (): void => undefined;
+    const gate = () => new Promise<void>((resolve) => (release = resolve));
+    let waits = Promise.resolve();
+    management = managed({
+      state: () => waits.then(() => service.state(new AbortController().signal)),
+    });
+    await management.status();
+    waits = gate();
+    now = 10_000;
+    await jest.advanceTimersByTimeAsync(10_000);
+    const said = healthOf(management);
+    lies = true;
+    release();
+    expect(await said).toMatch(/^integrity_failed/u);
   });
 
   test('nobody is asked where no API server has asked for two minutes', async () => {
