@@ -157,12 +157,15 @@ export class Connections {
     if (this.#ending) return;
     this.#ending = true;
     for (let turns = 0; turns < TURNS; turns += 1) await nextTurn();
-    while (this.#unfinished > MAX_UNFINISHED) this.#endOneThatKeepsMany();
+    while (this.#unfinished > MAX_UNFINISHED && this.#endOneThatKeepsMany());
     this.#ending = false;
   }
 
-  /** Of those with unfinished requests: where none keeps them for long, the one that has most of them. */
-  #endOneThatKeepsMany(): void {
+  /**
+   * Of those with unfinished requests: where none keeps them for long, the one that has most of them.
+   * @returns whether there was one
+   */
+  #endOneThatKeepsMany(): boolean {
     const [worst] = [...this.#open]
       .filter(([, { unfinished }]) => unfinished.size > 0)
       .toSorted(
@@ -172,6 +175,7 @@ export class Connections {
           b.since - a.since,
       );
     if (worst !== undefined) this.#end(worst[0]);
+    return worst !== undefined;
   }
 
   #end(socket: Socket): void {
