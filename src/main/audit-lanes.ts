@@ -5,7 +5,7 @@
 import { join } from 'node:path';
 
 import { SpoolFile, keptSpools } from '../audit/grace/spool-file.ts';
-import { returnSpools, tellKept } from '../audit/grace/returning.ts';
+import { Teller, returnSpools } from '../audit/grace/returning.ts';
 import type { Returned } from '../audit/grace/returning.ts';
 import { createAuditLog } from '../audit/log.ts';
 import type { RunningAuditLog } from '../audit/log.ts';
@@ -24,7 +24,6 @@ import { laneCounts } from './sequencing.ts';
 import type { Unwinding } from './unwinding.ts';
 
 const FOLDER = 'spool';
-const TELL_AGAIN_MS = 10_000;
 /** Encryption contexts whose MAC is remembered: callers send the same few again and again. */
 const REMEMBERED_VALUES = 1_000;
 
@@ -66,19 +65,14 @@ export async function openAuditLanes(
   unwinding.add('waits of changes', () => confirmations.stop());
   const folder = join(config.dataDir, FOLDER);
   const tell = (one: Returned): Promise<unknown> => audit.recordOwn('audit.spool', { ...one });
-  // One after the other: each looks for what is not told of yet.
-  let telling = Promise.resolve();
-  const tellAll = (prefix: string): Promise<void> => {
-    const told = telling.then(() => tellKept({ folder, prefix }, tell));
-    telling = told.catch(() => undefined);
-    return told;
-  };
-  const onKept = (): void =>
-    void tellAll(ownPrefix(parts)).catch((err: unknown) => {
-      log.warn({ err }, 'the audit log could not be told of a lost spool; trying on');
-      // What a stop keeps from being told is at the next start.
-      if (!unwinding.begun) setTimeout(onKept, TELL_AGAIN_MS).unref();
-    });
+  const teller = new Teller({
+    folder,
+    record: tell,
+    onTrouble: (err) =>
+      log.warn({ err }, 'the audit log could not be told of a lost spool; trying on'),
+    isOver: () => unwinding.begun,
+  });
+  const onKept = (): void => void teller.tellAtLast(ownPrefix(parts));
   const audit: RunningAuditLog = createAuditLog({
     store: entries,
     ...{ mac: root.auditMac, values: rememberedMac(root.valueMac, REMEMBERED_VALUES) },
@@ -97,7 +91,7 @@ export async function openAuditLanes(
     if (!closed) throw new TwofoldError('audit_unavailable', 'The last entries are not durable.');
   });
   for (const one of returned) if (one.state === 'returned') await tell(one);
-  await tellAll(prefixOf(parts));
+  await teller.tell(prefixOf(parts));
   return { audit, confirmations };
 }
 

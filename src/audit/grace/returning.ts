@@ -78,6 +78,45 @@ export async function tellKept(
   }
 }
 
+export interface TellerParts {
+  readonly folder: string;
+  readonly record: (kept: Returned) => Promise<unknown>;
+  readonly onTrouble: (error: unknown) => void;
+  /** Whether the process ends: what is not told then is at the next start. */
+  readonly isOver: () => boolean;
+  /** ms; 10,000. */
+  readonly againMs?: number;
+}
+
+/** Tells of what was set aside, one run after the other: each looks for what is not told of yet. */
+export class Teller {
+  readonly #parts: TellerParts;
+  #telling = Promise.resolve();
+
+  constructor(parts: TellerParts) {
+    this.#parts = parts;
+  }
+
+  /** @throws what `record` throws */
+  tell(prefix: string): Promise<void> {
+    const told = this.#telling.then(() => tellKept({ ...this.#parts, prefix }, this.#parts.record));
+    this.#telling = told.catch(() => undefined);
+    return told;
+  }
+
+  /** Until all is told. Never throws. */
+  async tellAtLast(prefix: string): Promise<void> {
+    const { onTrouble, isOver, againMs = AGAIN_MS } = this.#parts;
+    try {
+      await this.tell(prefix);
+    } catch (error) {
+      onTrouble(error);
+      if (!isOver()) setTimeout(() => void this.tellAtLast(prefix), againMs).unref();
+    }
+  }
+}
+
+const AGAIN_MS = 10_000;
 const NOTHING = { instance: '', lane: 0, batches: [], end: 'damaged' } as const;
 
 /** A file without a form of ours is damaged as a whole. */

@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 
@@ -16,7 +17,7 @@ import {
   readSpool,
   spoolFiles,
 } from '../../../src/audit/grace/spool-file.ts';
-import { returnSpools, tellKept } from '../../../src/audit/grace/returning.ts';
+import { Teller, returnSpools, tellKept } from '../../../src/audit/grace/returning.ts';
 import type { Returned } from '../../../src/audit/grace/returning.ts';
 import type { Replay } from '../../../src/audit/grace/ports.ts';
 import { TwofoldError } from '../../../src/errors.ts';
@@ -276,6 +277,36 @@ describe('the next start', () => {
     const gone = { name: 'w1-d.spool.kept-1-lost-1', file: '', lane: 0, entries: 1 };
     await markTold(folder, { ...gone, state: 'lost' });
     expect(await keptSpools(folder, 'w1-')).toHaveLength(3);
+  });
+
+  it('tells of one that was lost while the process runs until it is told, one run after the other', async () => {
+    await mkdir(folder, { recursive: true });
+    await writeFile(join(folder, 'w1-c.spool.kept-1-lost-5'), 'no head');
+    let [tries, underWay, most, over] = [0, 0, 0, false];
+    const teller = new Teller({
+      folder,
+      record: async () => {
+        tries += 1;
+        underWay += 1;
+        most = Math.max(most, underWay);
+        await sleep(5);
+        underWay -= 1;
+        if (tries < 4) throw new TwofoldError('audit_unavailable');
+      },
+      onTrouble: () => undefined,
+      isOver: () => over,
+      againMs: 5,
+    });
+    await Promise.all([teller.tellAtLast('w1-'), teller.tellAtLast('w1-')]);
+    while ((await readdir(folder)).every((name) => !name.endsWith('.told'))) await sleep(5);
+    await sleep(40);
+    expect([tries, most]).toEqual([4, 1]);
+    over = true;
+    await writeFile(join(folder, 'w1-d.spool.kept-1-lost-5'), 'no head');
+    tries = 0;
+    await teller.tellAtLast('w1-');
+    await sleep(40);
+    expect(tries).toBe(1);
   });
 
   it('replays no byte that was altered, nor anything behind it', async () => {
