@@ -79,8 +79,8 @@ const UNSETTLED = {
 };
 const NEWEST = {
   name: 'backup_newest',
-  text: `select ${COLUMNS} from ${COMMITTED} cross join lateral (
-    select * from public.backup where state = 'complete' order by created_at desc, id desc limit 1) b`,
+  text: `select ${COLUMNS} from ${COMMITTED} left join lateral (
+    select * from public.backup where state = 'complete' order by created_at desc, id desc limit 1) b on true`,
 };
 
 interface Row {
@@ -222,7 +222,8 @@ export const createBackupStore = (pool: GuardedPool, { lookups }: ReadGates): Ba
       const [row] = await committedRead<Row & Record<string, unknown>>(pool, NEWEST, []).catch(
         refuse,
       );
-      return row === undefined ? null : rowOf(row);
+      // Where there is none, what the outer join adds is committed all the same.
+      return row === undefined || (row.id as string | null) === null ? null : rowOf(row);
     },
     restoration: () =>
       read(() =>

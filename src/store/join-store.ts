@@ -91,19 +91,21 @@ const END = `update public.join_request set state = $3, answer = null, ended_at 
 const COLUMNS = `j.id, j.zone, j.offer, j.fingerprint, j.requested_by, j.requested_at, j.expires_at,
   j.state, j.approved_by, j.answered_from, j.answer, j.mac, j.ended_at, j.problem,
   j.expires_at <= current_timestamp as expired`;
-// Only the primary answers: what an old one says of a request may be over.
+// Only the primary answers: what an old one says of a request may be over. Outer joins, so that there is
+// something to commit where nothing is found: one row, of nulls.
 const FIND = {
   name: 'join_find',
-  text: `select ${COLUMNS} from ${COMMITTED} cross join public.join_request j where j.id = $1`,
+  text: `select ${COLUMNS} from ${COMMITTED} left join public.join_request j on j.id = $1`,
 };
 const LIST = {
   name: 'join_list',
-  text: `select ${COLUMNS} from ${COMMITTED} cross join public.join_request j
+  text: `select ${COLUMNS} from ${COMMITTED} left join public.join_request j on true
     order by j.requested_at desc, j.id desc limit 100`,
 };
 
 interface Row extends Record<string, unknown> {
-  readonly id: string;
+  /** Null in the row that says that there is none. */
+  readonly id: string | null;
   readonly zone: string;
   readonly offer: string;
   readonly fingerprint: Buffer;
@@ -130,7 +132,7 @@ const answeredOf = (row: Row): JoinAnswer | null =>
         mac: Uint8Array.from(row.mac),
       };
 
-const fromRow = (row: Row): JoinRequest => ({
+const fromRow = (row: Row & { readonly id: string }): JoinRequest => ({
   id: row.id,
   zone: row.zone,
   offer: row.offer,
@@ -147,7 +149,9 @@ const fromRow = (row: Row): JoinRequest => ({
 
 export const createJoinStore = (pool: GuardedPool): JoinStore => {
   const rows = async (statement: typeof FIND, values: readonly unknown[]) =>
-    (await committedRead<Row>(pool, statement, values).catch(refuse)).map(fromRow);
+    (await committedRead<Row>(pool, statement, values).catch(refuse))
+      .filter((row): row is Row & { readonly id: string } => row.id !== null)
+      .map(fromRow);
   const written = async (statement: string, values: readonly unknown[]): Promise<boolean> =>
     (await commitStatement(pool, statement, values).catch(refuse)).rowCount === 1;
   const looked = async (statement: typeof FIND, values: readonly unknown[]) => {
