@@ -52,9 +52,7 @@ it('on and on, over stops and starts', async () => {
     );
     return rows.map(({ operation }) => operation);
   });
-  expect(operations.slice(-3)).toEqual([
-    'sequencer.elected',
-    'sequencer.lost',
-    'sequencer.elected',
-  ]);
+  // A busy process may lose its term and take the next one, in one instant of two lanes.
+  expect(operations.slice(0, -2)).toContain('sequencer.elected');
+  expect(operations.slice(-2)).toEqual(['sequencer.lost', 'sequencer.elected']);
 }, 60_000);
