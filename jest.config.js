@@ -14,7 +14,8 @@ export default {
       },
     ],
   },
-  testTimeout: 30_000,
+  // For busy machines: what hangs is found all the same.
+  testTimeout: 90_000,
   maxWorkers: 2,
   // Modules of a finished file stay in a worker's heap, and collecting that costs more with each file: a
   // worker above this is replaced by a new one between two files.
