@@ -2,15 +2,24 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 
-function canonicalJson(value: unknown): string {
+/** @throws TypeError for an object whose members are not all that it says */
+export function canonicalJson(value: unknown): string {
   if (value instanceof Uint8Array) return JSON.stringify(Buffer.from(value).toString('base64'));
+  if (value instanceof Date) return JSON.stringify(value.toISOString());
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`;
   if (typeof value !== 'object' || value === null) return JSON.stringify(value);
+  if (!isPlain(value)) throw new TypeError('a body has an object that has no canonical text');
   const members = Object.entries(value as Record<string, unknown>)
     .filter(([, member]) => member !== undefined)
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([name, member]) => `${JSON.stringify(name)}:${canonicalJson(member)}`);
   return `{${members.join(',')}}`;
+}
+
+/** Others keep what they say out of their members: two of them would look alike. */
+function isPlain(value: object): boolean {
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === null || prototype === Object.prototype;
 }
 
 /** SHA-256 of the body with its members sorted. */

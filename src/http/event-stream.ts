@@ -24,6 +24,8 @@ export interface StreamRequest {
   readonly grant: Grant<Operation>;
   readonly principal: Principal;
   readonly credentials: Credentials;
+  /** Of its connection. */
+  readonly tlsGroup: string | null;
   readonly requestId: string;
   readonly feed: Feed;
 }
@@ -214,10 +216,12 @@ class EventStream {
     while (this.#doubted) {
       this.#doubted = false;
       const { authenticator, access, governance } = this.#deps;
-      const principal = await authenticator.authenticate(this.#request.credentials);
-      const { namespace } = this.#request.grant;
+      const { grant, credentials, tlsGroup, feed } = this.#request;
+      const principal = await authenticator.authenticate(credentials);
+      const { namespace } = grant;
       const authorizer = await access.in(namespace);
-      authorizer.authorize(principal, this.#request.feed.operation, { namespace, key: null });
+      // As it was permitted: by all that policies may read of the request.
+      authorizer.authorize(principal, feed.operation, { namespace, key: null, tlsGroup });
       const standing = await governance.namespaces.standing(namespace);
       if (standing === 'absent') throw new TwofoldError('not_found');
       if (standing === 'suspended') throw new TwofoldError('namespace_suspended');

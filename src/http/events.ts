@@ -28,11 +28,12 @@ export function eventRoutes(
       },
     }),
     route(contract.streamEvents, {
-      handle: async ({ grant, principal, query, headers, requestId, credentials }) => ({
+      handle: async ({ grant, principal, query, headers, requestId, credentials, tlsGroup }) => ({
         body: await streams.open({
           grant,
           principal,
           credentials,
+          tlsGroup,
           requestId,
           feed: new KeyEventFeed({ events, epoch }, grant, {
             after: headers['last-event-id'] ?? query.after ?? null,

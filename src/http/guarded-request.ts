@@ -434,6 +434,7 @@ export class GuardedRequest {
       gone: () => this.#gone(),
       source: exchange.source,
       credentials: credentialsOf(exchange.request, this.#arrival.head),
+      tlsGroup: this.#resource.tlsGroup ?? null,
       requestHash: () => requestHash(exchange.request, input.body),
       notes,
       approval: null,

@@ -195,7 +195,7 @@ function stateRoutes({ keyStates, lanes, pageTokenKey }: Dependencies): readonly
 
 function streamRoute(deps: Dependencies, streams: EventStreams): GuardedRoute {
   return route(contract.streamAuditEntries, {
-    handle: async ({ grant, principal, query, headers, requestId, credentials }) => {
+    handle: async ({ grant, principal, query, headers, requestId, credentials, tlsGroup }) => {
       const last = headers['last-event-id'];
       const place = {
         from: last === undefined ? (query.from ?? null) : last + 1,
@@ -209,7 +209,8 @@ function streamRoute(deps: Dependencies, streams: EventStreams): GuardedRoute {
         subject: query.subject ?? null,
         outcome: query.outcome ?? null,
       });
-      return { body: await streams.open({ grant, principal, credentials, requestId, feed }) };
+      const asking = { grant, principal, credentials, tlsGroup, requestId };
+      return { body: await streams.open({ ...asking, feed }) };
     },
   });
 }

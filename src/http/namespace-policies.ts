@@ -7,7 +7,7 @@ import { pageScope } from './keys.ts';
 import { PageTokens } from './page-token.ts';
 import { effectsMember } from './policy-effects.ts';
 import { policyResource } from './policy-resource.ts';
-import { pauseAsRead, termsOf } from './rotation.ts';
+import { pauseAsRead, termFacts, termsOf } from './rotation.ts';
 import { route } from './route.ts';
 import type { PolicyDone, PolicyRun, PreparedPolicyChange } from '../keyring/namespace-policies.ts';
 import type { NamespacePolicy } from '../keyring/ports.ts';
@@ -78,6 +78,7 @@ function readingRoutes({ policies, pageTokenKey }: Dependencies): readonly Guard
 function changingRoutes({ policies }: Dependencies): readonly GuardedRoute[] {
   return [
     route(contract.putNamespacePolicy, {
+      facts: ({ policy, ...beside }) => termFacts(policy ?? beside),
       handle: (call) => {
         const { selector, priority = 0, policy, ...beside } = call.body;
         requireSame('name', call.params.name, beside.name);

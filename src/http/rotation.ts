@@ -3,6 +3,7 @@ import { findSuite } from '../crypto/suites.ts';
 import * as contract from '../contract/rotation.ts';
 import { answerChange, showKey } from './admin-keys.ts';
 import { route } from './route.ts';
+import type { BodyFacts } from '../access/ports.ts';
 import type { PolicyTerms } from '../keyring/rotation-policy.ts';
 import type { HttpDependencies } from './dependencies.ts';
 import type { GuardedRoute } from './route.ts';
@@ -25,6 +26,10 @@ interface GivenTerms {
 /** Whether the policy is paused, as the caller read it; nothing where that is not said. */
 export const pauseAsRead = ({ paused }: GivenTerms): { readonly isPaused?: boolean } =>
   paused === undefined ? {} : { isPaused: paused !== null };
+
+/** What policy reads of terms: the suite that they rotate to, as of a rotation by hand. */
+export const termFacts = ({ upgrade }: GivenTerms): readonly BodyFacts[] =>
+  upgrade ? [{ suite: upgrade.suite }] : [];
 
 /** What is absent is not asked for. */
 export const termsOf = ({
@@ -50,6 +55,7 @@ export function keyPolicyRoutes({
 }: Pick<HttpDependencies, 'manage'>): readonly GuardedRoute[] {
   return [
     route(contract.putRotationPolicy, {
+      facts: termFacts,
       handle: (call) => {
         const set = { kind: 'set', terms: termsOf(call.body) } as const;
         const input = { ...set, ...pauseAsRead(call.body) };

@@ -57,8 +57,9 @@ export interface Call<C extends GuardedContract> {
   /** Aborted once the connection is gone before the outcome: nobody waits for the answer. */
   readonly gone: () => AbortSignal;
   readonly source: string;
-  /** For what outlives the request and asks again whether it still may. */
+  /** For what outlives the request and asks again whether it still may: who asks, over which connection. */
   readonly credentials: Credentials;
+  readonly tlsGroup: string | null;
   /** SHA-256 over method, path and body, for `Idempotency-Key`. */
   readonly requestHash: () => Uint8Array;
   readonly notes: AuditNotes;

@@ -165,6 +165,25 @@ describe('a guarded request', () => {
     expect(await isProtected()).toBe(true);
   });
 
+  it.each([
+    ['keys.set-rotation', '/v1/admin/keys/k/rotation-policy', { 'if-match': '"1"' }, {}],
+    ['rotation-policies.change', '/v1/admin/rotation-policies/p', {}, { selector: {} }],
+  ])('is bound to the dates of its body (%s)', async (guard, path, headers, rest) => {
+    await agreedRule('rotation', { guards: [guard], needed: 1 });
+    const put = (notBefore: string, more = {}) =>
+      as('alice', 'PUT', path, {
+        json: { ...rest, upgrade: { suite: 'A256GCM', notBefore } },
+        headers: { ...headers, ...more },
+      });
+    const far = '2135-01-01T00:00:00Z';
+    const { id } = (await put(far)).json;
+    expect(outcome(await approve('bob', id))).toEqual([200, 'approved']);
+    const soon = '1970-01-01T00:00:00Z';
+    expect(outcome(await put(soon, under(id)))).toEqual([409, 'approval_mismatch']);
+    expect((await put(soon)).json['id']).not.toBe(id);
+    expect((await put(far, under(id))).status).toBe(200);
+  });
+
   it('cannot be approved by who asked for it, nor twice by one', async () => {
     const { id } = (await unprotect('alice')).json;
     expect(outcome(await approve('alice', id))).toEqual([403, 'self_approval']);

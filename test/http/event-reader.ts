@@ -1,6 +1,8 @@
 /** Reads a stream of server-sent events as a client of the HTML standard (section 9.2.6) does. */
-import { request as open } from 'node:http';
+import { request as openPlain } from 'node:http';
 import type { IncomingMessage } from 'node:http';
+import { request as openTls } from 'node:https';
+import type { RequestOptions } from 'node:https';
 
 export interface Received {
   readonly id: string;
@@ -33,9 +35,15 @@ export class EventReader {
     response.on('error', () => undefined);
   }
 
-  static open(url: string, token: string, headers: Readonly<Record<string, string>> = {}) {
+  static open(
+    url: string,
+    token: string,
+    headers: Readonly<Record<string, string>> = {},
+    tls: RequestOptions = {},
+  ) {
+    const open = url.startsWith('https:') ? openTls : openPlain;
     const { promise, resolve, reject } = Promise.withResolvers<EventReader>();
-    const asked = open(url, { headers: { authorization: `Bearer ${token}`, ...headers } });
+    const asked = open(url, { ...tls, headers: { authorization: `Bearer ${token}`, ...headers } });
     asked.on('response', (response) => resolve(new EventReader(response)));
     asked.on('error', reject);
     asked.end();

@@ -174,6 +174,40 @@ describe('policies', () => {
     expect(await batch({ tenant: 'a' }, { tenant: 'b' })).toBe(403);
   });
 
+  it('can forbid a suite also to the rotation policies that rotate to it', async () => {
+    const site = await open();
+    const { call } = callsOf(site);
+    await call('admin', 'POST', '/v1/admin/keys', { json: { name: 'k', suite: 'A256GCM' } });
+    const cedar = `forbid (principal, action, resource)
+      when { context has suite && context.suite == "MLKEM768-P256" };`;
+    expect((await put(site, 'no-p256', { cedar })).status).toBe(200);
+    const upgradeTo = (suite: string) => ({
+      upgrade: { suite, notBefore: '2035-01-01T00:00:00Z' },
+    });
+    const own = (json: object) =>
+      call('admin', 'PUT', '/v1/admin/keys/k/rotation-policy', {
+        json,
+        headers: { 'if-match': '"1"' },
+      });
+    const shared = (json: object, name = 'p') =>
+      call('admin', 'PUT', `/v1/admin/rotation-policies/${name}`, { json });
+    const [banned, free] = [upgradeTo('MLKEM768-P256'), upgradeTo('MLKEM768-X25519')];
+    for (const refused of [
+      await own(banned),
+      await shared({ selector: {}, ...banned }),
+      await shared({ selector: {}, policy: banned }),
+    ]) {
+      expect([refused.status, code(refused)]).toEqual([403, 'forbidden']);
+    }
+    for (const made of [
+      await own(free),
+      await shared({ selector: {}, ...free }),
+      await shared({ selector: {}, policy: free }, 'q'),
+    ]) {
+      expect(made.status).toBe(200);
+    }
+  });
+
   it('can demand that the service made what is opened, of single ones and of batches', async () => {
     const site = await open();
     const { call } = callsOf(site);

@@ -7,6 +7,7 @@ import { BUILT_IN_POLICIES, SCHEMA } from '../../src/access/policies.ts';
 import { PolicySet } from '../../src/access/policy-set.ts';
 import { namedGroup } from '../../src/http/tls-group.ts';
 import { makeCertificate } from '../config/certificate.ts';
+import { EventReader } from './event-reader.ts';
 import { openService } from './service.ts';
 import type { Service } from './service.ts';
 
@@ -18,17 +19,31 @@ permit (principal, action == Action::"keys.list", resource)
 when { context has tlsGroup && context.tlsGroup == "${name}" };`,
 );
 
+/** Streams of one group alone, and what takes them from another. */
+const FOLLOWING = `@id("follows")
+permit (principal, action in [Action::"events.read", Action::"audit.read"], resource)
+when { context has tlsGroup && context.tlsGroup == "X25519MLKEM768" };`;
+const FORBIDDING = `@id("forbids")
+forbid (principal, action, resource)
+when { context has tlsGroup && context.tlsGroup == "secp256r1" };`;
+
 let service: Service;
+let forbids = false;
 beforeAll(async () => {
   const { certificate: cert, key } = makeCertificate();
   service = await openService({
-    options: { http: { host: '127.0.0.1', port: 0, tls: { cert, key } } },
-    replace: ({ epoch }) => ({
-      authorizer: PolicyAuthorizer.of({
-        epoch,
-        policies: PolicySet.load(SCHEMA, `${BUILT_IN_POLICIES}${TELLING.join('\n')}`),
-      }),
-    }),
+    options: {
+      http: { host: '127.0.0.1', port: 0, tls: { cert, key } },
+      limits: { heartbeatMs: 20 },
+    },
+    replace: ({ epoch }) => {
+      const by = (...more: readonly string[]) => {
+        const policies = PolicySet.load(SCHEMA, [BUILT_IN_POLICIES, ...more].join('\n'));
+        return PolicyAuthorizer.of({ epoch, policies });
+      };
+      const [usual, forbidding] = [by(...TELLING, FOLLOWING), by(FORBIDDING)];
+      return { access: { in: () => Promise.resolve(forbids ? forbidding : usual) } };
+    },
   });
 });
 afterAll(() => service.stop());
@@ -81,6 +96,41 @@ describe('the group of a connection', () => {
     expect(given).toBeDefined();
     expect((await list('P-256', given)).status).toBe(200);
     expect(decided()).toEqual(['by-secp256r1']);
+  });
+});
+
+describe.each(['/v1/admin/events/stream', '/v1/audit/stream'])('a stream (%s)', (path) => {
+  const follow = async (role: string, ecdhCurve: string) =>
+    EventReader.open(
+      `https://127.0.0.1:${String(service.port)}${path}`,
+      await service.token(role),
+      {},
+      { agent: false, rejectUnauthorized: false, ecdhCurve },
+    );
+
+  const problems = ({ received }: EventReader) =>
+    received.flatMap(({ event, json }) => (event === 'problem' ? [json['code']] : []));
+
+  it('goes on where the group permitted it', async () => {
+    const reader = await follow('none', 'X25519MLKEM768');
+    expect(reader.response.statusCode).toBe(200);
+    // Each asks again.
+    await reader.until(({ beats }) => beats >= 5);
+    expect(problems(reader)).toEqual([]);
+    reader.close();
+  });
+
+  it('ends once a policy forbids its group', async () => {
+    const reader = await follow('auditor', 'P-256');
+    expect(reader.response.statusCode).toBe(200);
+    forbids = true;
+    try {
+      await reader.until(() => problems(reader).length > 0);
+      expect(problems(reader)).toEqual(['forbidden']);
+    } finally {
+      forbids = false;
+      reader.close();
+    }
   });
 });
 
