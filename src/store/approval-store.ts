@@ -5,15 +5,16 @@ import type { ApprovalRow } from './approval-rows.ts';
 import { refuse } from './failures.ts';
 import type { GuardedPool } from './pool.ts';
 import type { ReadGates } from './read-gate.ts';
-import { COMMITTED, committedRead, read } from './transaction.ts';
+import { COMMITTED, committedRead, committing, read } from './transaction.ts';
+import type { Committing } from './transaction.ts';
 
-const FIND = {
+const FIND = committing({
   name: 'find_approval',
   text: `select a.* from ${COMMITTED} left join public.approval a
     on a.id = $2 and a.namespace = $1`,
-};
+});
 
-const FIND_OPEN = {
+const FIND_OPEN = committing({
   name: 'find_open_approval',
   text: `select a.* from ${COMMITTED} left join lateral (
       select * from public.approval
@@ -21,7 +22,7 @@ const FIND_OPEN = {
         and issuer = $2 and subject = $3 and expires_at > $5
       order by created_at desc limit 1
     ) a on true`,
-};
+});
 
 /** No approval is open for longer: what is open began after that. */
 const LONGEST_MS = 30 * 86_400_000;
@@ -58,7 +59,7 @@ export const createApprovalStore = (
   pool: GuardedPool,
   { lookups, searches }: ReadGates,
 ): ApprovalStore => {
-  const one = async (statement: { name: string; text: string }, values: readonly unknown[]) => {
+  const one = async (statement: Committing, values: readonly unknown[]) => {
     const [row] = await lookups.run(() =>
       committedRead<ApprovalRow>(pool, statement, values).catch(refuse),
     );

@@ -8,13 +8,13 @@ import { classify, storeError } from './outcome.ts';
 import { createPool } from './pool.ts';
 import type { GuardedPool, PoolOptions } from './pool.ts';
 import { readGates } from './read-gate.ts';
-import { commitStatement, committedRead, COMMITTED } from './transaction.ts';
+import { COMMITTED, commitStatement, committedRead, committing } from './transaction.ts';
 
-const FACTS = {
+const FACTS = committing({
   name: 'archive_facts',
   text: `select h.size, s.name, s.next from ${COMMITTED} cross join public.log_head h
     left join (select name, next from public.audit_sink order by next, name limit 1) s on true`,
-};
+});
 
 interface FactsRow {
   readonly size: string;

@@ -12,7 +12,7 @@ import { isTaken, refuse } from './failures.ts';
 import type { security_change } from './generated/client.ts';
 import type { GuardedPool } from './pool.ts';
 import type { ReadGates } from './read-gate.ts';
-import { COMMITTED, commitStatement, committedRead, read } from './transaction.ts';
+import { COMMITTED, commitStatement, committedRead, committing, read } from './transaction.ts';
 import type { Statement } from './transaction.ts';
 
 /** `written`: by this very statement, which is a transaction of its own then. */
@@ -23,10 +23,10 @@ const APPEND: Statement = {
 };
 
 /** The same, with a record of its own that commits behind what is there. */
-const APPEND_AGAIN: Statement = {
+const APPEND_AGAIN = committing({
   name: 'append_again',
   text: `select public.append($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13) as epoch from ${COMMITTED}`,
-};
+});
 
 const ENTRY: Statement = {
   name: 'entry',
@@ -34,23 +34,26 @@ const ENTRY: Statement = {
     where e.lane = $1 and e.n = $2`,
 };
 
-const CONFIRM: Statement = {
-  name: 'confirm_epoch',
-  text: 'select public.confirm_epoch($1,$2) as epoch',
-};
+const CONFIRM = committing(
+  {
+    name: 'confirm_epoch',
+    text: 'select public.confirm_epoch($1,$2) as epoch',
+  },
+  'public.confirm_epoch(',
+);
 
-const LEAF_AT: Statement = {
+const LEAF_AT = committing({
   name: 'leaf_at',
   text: `select (select leaf from public.entry where lane = $1 and n = $2) as leaf
     from ${COMMITTED}`,
-};
+});
 
-const CHANGES_SINCE: Statement = {
+const CHANGES_SINCE = committing({
   name: 'changes_since',
   text: `select c.epoch, c.scope, c.namespace, c.key_id, c.key_name, c.also
     from ${COMMITTED} left join public.security_change c on c.epoch > $1
     order by c.epoch`,
-};
+});
 
 type ChangeRow = Pick<security_change, 'scope' | 'namespace' | 'key_id' | 'key_name' | 'also'> & {
   readonly epoch: string | null;

@@ -15,7 +15,7 @@ import { bufferOf } from './entry-columns.ts';
 import { refuse } from './failures.ts';
 import type { GuardedPool } from './pool.ts';
 import type { ReadGates } from './read-gate.ts';
-import { COMMITTED, commitStatement, committedRead, read } from './transaction.ts';
+import { COMMITTED, commitStatement, committedRead, committing, read } from './transaction.ts';
 
 const ADD_ESCROW = `insert into public.root_escrow
     (generation, recovery_key, installation, public_key, point, ciphertext, wrapped, transcript, mac)
@@ -77,11 +77,11 @@ const UNSETTLED = {
   text: `select ${COLUMNS} from (select * from public.backup order by created_at desc, id desc limit 20) b
     where b.state = 'running' or b.problem = 'interrupted' order by b.created_at, b.id`,
 };
-const NEWEST = {
+const NEWEST = committing({
   name: 'backup_newest',
   text: `select ${COLUMNS} from ${COMMITTED} left join lateral (
     select * from public.backup where state = 'complete' order by created_at desc, id desc limit 1) b on true`,
-};
+});
 
 interface Row {
   readonly id: string;

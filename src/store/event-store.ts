@@ -9,7 +9,7 @@ import type { EventRow } from './event-rows.ts';
 import { refuse } from './failures.ts';
 import type { GuardedPool } from './pool.ts';
 import type { ReadGates } from './read-gate.ts';
-import { COMMITTED, commitStatement, committedRead } from './transaction.ts';
+import { COMMITTED, commitStatement, committedRead, committing } from './transaction.ts';
 
 const eventsAfter = (upTo: string): string => `select e.epoch, e.n, e.type, e.namespace, e.key_id,
     e.key_name, e.at, e.audit_id, e.data
@@ -21,19 +21,19 @@ const eventsAfter = (upTo: string): string => `select e.epoch, e.n, e.type, e.na
 /** Exported for the test that looks at how it is planned. */
 export const EVENTS_AFTER = eventsAfter('e.epoch <= $4::bigint');
 
-const PAGE = {
+const PAGE = committing({
   name: 'events_page',
   text: `select s.epoch as now, h.epoch as gone_epoch, h.n as gone_n,
       null as seen_epoch, null as seen_n, e.*
     from ${COMMITTED} cross join public.security_epoch s
     left join public.event_horizon h on h.namespace = $1
     left join lateral (${EVENTS_AFTER}) e on true`,
-};
+});
 
 /** Events that a page with a filter looks at, which no index answers: some milliseconds. */
 const LOOKED_AT = 5_000;
 /** `b` is the last of them; without it there are fewer. */
-const PAGE_OF_FILTER = {
+const PAGE_OF_FILTER = committing({
   name: 'events_page_of_filter',
   text: `select s.epoch as now, h.epoch as gone_epoch, h.n as gone_n,
       b.epoch as seen_epoch, b.n as seen_n, e.*
@@ -45,7 +45,7 @@ const PAGE_OF_FILTER = {
     left join lateral (${eventsAfter(
       '(e.epoch, e.n) <= (coalesce(b.epoch, $4::bigint), coalesce(b.n, 2147483647))',
     )}) e on true`,
-};
+});
 
 /** Above every epoch. */
 const NO_END = Number.MAX_SAFE_INTEGER;

@@ -5,7 +5,7 @@ import { byteaArray } from './binary-arrays.ts';
 import { bufferOf, entryArrays } from './entry-columns.ts';
 import { isTaken, refuse } from './failures.ts';
 import type { GuardedPool } from './pool.ts';
-import { COMMITTED, commitStatement, committedRead } from './transaction.ts';
+import { COMMITTED, commitStatement, committedRead, committing } from './transaction.ts';
 
 const REPLAY = {
   name: 'replay_entries',
@@ -13,13 +13,13 @@ const REPLAY = {
 };
 
 /** Always a row, so that no old primary says that nobody is there. */
-const HOLDERS = {
+const HOLDERS = committing({
   name: 'grace_holders',
   text: `select s.epoch, i.id, i.grace_ms, i.epoch_seen
     from ${COMMITTED} cross join public.security_epoch s
     left join public.instance i
       on i.grace_ms > 0 and not i.closed and not i.fenced and i.epoch_seen < s.epoch`,
-};
+});
 
 interface HolderRow {
   readonly epoch: string;

@@ -5,7 +5,7 @@ import { TwofoldError } from '../errors.ts';
 import type { InstanceStore } from '../keyring/ports.ts';
 import { refuse } from './failures.ts';
 import type { GuardedPool } from './pool.ts';
-import { COMMITTED, commitStatement, committedRead, read } from './transaction.ts';
+import { COMMITTED, commitStatement, committedRead, committing, read } from './transaction.ts';
 import type { Statement } from './transaction.ts';
 
 /** An instance whose last beat is older counts as dead, though it may still come back. */
@@ -72,13 +72,13 @@ const UNREADABLE = `select 1 from public.instance
  * One with a grace counts however silent it is: it may answer, until it is fenced. On an old primary those
  * that have come or lag since would be missing, and what was confirmed need not have been committed.
  */
-const CONFIRMED = {
+const CONFIRMED = committing({
   name: 'instances_confirmed',
   text: `select e.epoch,
       coalesce((select min(epoch_seen) from public.instance
         where not closed and not fenced and (grace_ms > 0 or ${IS_LIVE})), e.epoch) as least
     from ${COMMITTED} cross join public.security_epoch e`,
-};
+});
 
 export const createInstanceStore = (pool: GuardedPool): InstanceStore => ({
   open: async ({ id, zone, suites, envelopes, graceMs }) => {

@@ -3,7 +3,13 @@ import { TwofoldError } from '../errors.ts';
 import { bufferOf } from './entry-columns.ts';
 import { refuse } from './failures.ts';
 import type { GuardedPool } from './pool.ts';
-import { COMMITTED, commitStatement, committedRead, transaction } from './transaction.ts';
+import {
+  COMMITTED,
+  commitStatement,
+  committedRead,
+  committing,
+  transaction,
+} from './transaction.ts';
 
 /** A request is answered and accepted within this, or made again. */
 export const JOIN_LIFETIME_MS = 3_600_000;
@@ -93,15 +99,15 @@ const COLUMNS = `j.id, j.zone, j.offer, j.fingerprint, j.requested_by, j.request
   j.expires_at <= current_timestamp as expired`;
 // Only the primary answers: what an old one says of a request may be over. Outer joins, so that there is
 // something to commit where nothing is found: one row, of nulls.
-const FIND = {
+const FIND = committing({
   name: 'join_find',
   text: `select ${COLUMNS} from ${COMMITTED} left join public.join_request j on j.id = $1`,
-};
-const LIST = {
+});
+const LIST = committing({
   name: 'join_list',
   text: `select ${COLUMNS} from ${COMMITTED} left join public.join_request j on true
     order by j.requested_at desc, j.id desc limit 100`,
-};
+});
 
 interface Row extends Record<string, unknown> {
   /** Null in the row that says that there is none. */

@@ -26,7 +26,7 @@ import type { GuardedPool } from './pool.ts';
 import type { Prisma } from './prisma.ts';
 import type { ReadGates } from './read-gate.ts';
 import { named } from './rows.ts';
-import { COMMITTED, commitStatement, committedRead, read } from './transaction.ts';
+import { COMMITTED, commitStatement, committedRead, committing, read } from './transaction.ts';
 import { VERSION_COLUMNS, versionFromRow } from './version-rows.ts';
 import type { VersionRow } from './version-rows.ts';
 
@@ -41,20 +41,21 @@ const BY = {
  * One statement, so that epoch, key and versions are of one snapshot, and one that commits, so that
  * no old primary answers it. Always a row; a key that is not there has null columns.
  */
-const findBy = (column: 'name' | 'id') => ({
-  name: `find_${column}`,
-  rowMode: 'array' as const,
-  text: `select e.epoch, ${KEY_COLUMNS.map((name) => `k.${name}`).join(', ')},
+const findBy = (column: 'name' | 'id') =>
+  committing({
+    name: `find_${column}`,
+    rowMode: 'array',
+    text: `select e.epoch, ${KEY_COLUMNS.map((name) => `k.${name}`).join(', ')},
       ${VERSION_COLUMNS.map((name) => `v.${name}`).join(', ')}
     from ${COMMITTED} cross join public.security_epoch e
     left join public.key k on k.namespace = $1 and ${BY[column]}
     left join public.key_version v on v.key_id = k.id
     order by k.id, v.version`,
-});
+  });
 const FIND_BY_NAME = findBy('name');
 const FIND_BY_ID = findBy('id');
 
-const PUBLISHED = {
+const PUBLISHED = committing({
   name: 'published',
   rowMode: 'array' as const,
   text: `select e.epoch, k.id, k.namespace, k.name
@@ -63,7 +64,7 @@ const PUBLISHED = {
       select id, namespace, name from public.key
       where publish and suspended_at is null and destroyed_at is null
       order by namespace, name limit $1) k on true`,
-};
+});
 
 /** Below every id of a key. */
 const NO_ID = '00000000-0000-0000-0000-000000000000';
@@ -142,12 +143,12 @@ const FIND_REPEAT = {
 };
 
 /** What is there need not be committed (`audit-store.ts`), and an answer is about to stand on it. */
-const CONFIRM_REPEAT = {
+const CONFIRM_REPEAT = committing({
   name: 'confirm_repeat',
   text: `select ${IDEMPOTENCY_COLUMNS.map((name) => `i.${name}`).join(', ')}
     from ${COMMITTED} left join public.idempotency i
       on i.namespace = $1 and i.principal = $2 and i.key = $3`,
-};
+});
 
 const EXPIRE_REPEATS = {
   name: 'expire_repeats',

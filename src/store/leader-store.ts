@@ -2,7 +2,7 @@
 import type { Leadership, LeaderStore } from '../leader.ts';
 import { refuse } from './failures.ts';
 import type { GuardedPool } from './pool.ts';
-import { COMMITTED, commitStatement, committedRead } from './transaction.ts';
+import { COMMITTED, commitStatement, committedRead, committing } from './transaction.ts';
 
 interface LeadershipRow {
   readonly term: string | null;
@@ -17,8 +17,11 @@ const leadershipOf = (row: LeadershipRow | undefined): Leadership =>
     ? NOBODY
     : { term: Number(row.term), holder: row.holder, beat: Number(row.beat) };
 
-const LEADERSHIP = `select l.term, l.holder, l.beat
-  from ${COMMITTED} left join public.leadership l on l.role = $1`;
+const LEADERSHIP = committing({
+  name: 'leadership',
+  text: `select l.term, l.holder, l.beat
+    from ${COMMITTED} left join public.leadership l on l.role = $1`,
+});
 
 /** The first to lead inserts; all others take the term after the one they saw, as they saw it. */
 const TAKE = `insert into public.leadership as l (role, term, holder, beat)

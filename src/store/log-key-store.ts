@@ -11,15 +11,15 @@ import { refuse } from './failures.ts';
 import type { log_key } from './generated/client.ts';
 import type { GuardedPool } from './pool.ts';
 import { RowReader, byteaText, rowJson } from './rows.ts';
-import { COMMITTED, commitStatement, committedRead } from './transaction.ts';
+import { COMMITTED, commitStatement, committedRead, committing } from './transaction.ts';
 
 /** The name's columns on each row, and those of one key, null where there is none. */
-const READ = {
+const READ = committing({
   name: 'log_keys',
   text: `select n.origin, n.created_at as name_created_at, n.mac as name_mac, k.*
     from ${COMMITTED} left join public.log_name n on true left join public.log_key k on true
     order by k.created_at, k.kind, k.id`,
-};
+});
 
 const OF_NAME: readonly string[] = ['origin', 'name_created_at', 'name_mac'];
 

@@ -15,15 +15,15 @@ import { refuse } from './failures.ts';
 import type { GuardedPool } from './pool.ts';
 import type { ReadGates } from './read-gate.ts';
 import { TileCache } from './tile-cache.ts';
-import { COMMITTED, committedRead, read } from './transaction.ts';
+import { COMMITTED, committedRead, committing, read } from './transaction.ts';
 
 const MOST_ENTRIES = 4_096;
 const MOST_CHECKPOINTS = 1_000;
 
-const HEAD = {
+const HEAD = committing({
   name: 'log_head',
   text: `select h.size, h.root, h.note from ${COMMITTED} cross join public.log_head h`,
-};
+});
 
 interface HeadRow {
   readonly size: string;
@@ -48,11 +48,11 @@ const ENTRIES = {
   text: `select x.index, r.lane, x.n, x.leaf, x.body, ${columnsOf('x')} from ${INDEXED}`,
 };
 const LEAVES = { name: 'log_leaves', text: `select x.leaf from ${INDEXED}` };
-const CERTAIN_LEAVES = {
+const CERTAIN_LEAVES = committing({
   name: 'log_leaves_certain',
   text: `select v.leaf from ${COMMITTED}
     left join (select x.index, x.leaf from ${INDEXED}) v on true order by v.index`,
-};
+});
 
 type EntryRow = Record<'index' | 'n', string> &
   IndexRow & {
@@ -74,10 +74,10 @@ const TILE = {
     where level = $1 and index = $2 and octet_length(hashes) >= $3`,
 };
 /** By an outer join, since a plan that begins with no tile would commit no message, as an old primary can. */
-const CERTAIN_TILE = {
+const CERTAIN_TILE = committing({
   name: 'log_tile_certain',
   text: `select v.hashes from ${COMMITTED} left join (${TILE.text}) v on true`,
-};
+});
 
 interface TileRow {
   readonly hashes: Buffer | null;

@@ -12,7 +12,7 @@ import type { OperationRow } from './operation-rows.ts';
 import type { GuardedPool } from './pool.ts';
 import type { Prisma } from './prisma.ts';
 import type { ReadGates } from './read-gate.ts';
-import { COMMITTED, commitStatement, committedRead, read } from './transaction.ts';
+import { COMMITTED, commitStatement, committedRead, committing, read } from './transaction.ts';
 
 const DAY_MS = 86_400_000;
 /** How long the record of an operation is kept that ended, or went silent. */
@@ -23,11 +23,11 @@ const COMMIT = {
   text: `select public.commit_operation($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15) as epoch`,
 };
 
-const FIND = {
+const FIND = committing({
   name: 'find_operation',
   text: `select ${OPERATION_COLUMNS.map((name) => `o.${name}`).join(', ')}
     from ${COMMITTED} left join public.operation o on o.namespace = $1 and o.id = $2`,
-};
+});
 
 const EXPIRE = {
   name: 'expire_operations',

@@ -14,10 +14,10 @@ import { DatabaseBehind } from './outcome.ts';
 import type { GuardedPool } from './pool.ts';
 import type { ReadGate } from './read-gate.ts';
 import { NO_KEY, RowReader } from './rows.ts';
-import { COMMITTED, commitStatement, committedRead } from './transaction.ts';
+import { COMMITTED, commitStatement, committedRead, committing } from './transaction.ts';
 
 /** The seal's columns on each row, and those of one policy, null where there is none. */
-const SET = {
+const SET = committing({
   name: 'policy_set',
   text: `select e.epoch, to_jsonb(s) is not null as sealed, s.revision, s.hash, s.paused, s.mac as seal_mac,
       p.namespace, p.name, p.selector, p.priority, p.policy, p.mac
@@ -25,7 +25,7 @@ const SET = {
     left join public.rotation_policy_set s on s.namespace = $1
     left join public.rotation_policy p on p.namespace = $1
     order by p.name`,
-};
+});
 
 type Row = Omit<rotation_policy_set, 'namespace' | 'mac'> &
   rotation_policy & {

@@ -16,7 +16,7 @@ import { bufferOf } from './entry-columns.ts';
 import { refuse } from './failures.ts';
 import { sqlState } from './outcome.ts';
 import type { GuardedPool } from './pool.ts';
-import { COMMITTED, commitStatement, committedRead, read } from './transaction.ts';
+import { COMMITTED, commitStatement, committedRead, committing, read } from './transaction.ts';
 
 /**
  * `last` by the primary key, backwards; an empty lane has none. A lane that is open and marked as drained would take
@@ -32,12 +32,12 @@ const LANES = `select l.id as lane, l.kind, l.next, l.closed, l.drained,
   from public.lane l left join public.instance i on i.id = l.instance
   where not (l.drained and l.closed)`;
 const PLAIN_LANES = { name: 'sequencer_lanes', text: `${LANES} order by l.id` };
-const CERTAIN_LANES = {
+const CERTAIN_LANES = committing({
   name: 'sequencer_lanes_certain',
   text: `select v.* from ${COMMITTED} left join (${LANES}
       or exists (select from public.entry e where e.lane = l.id and e.n >= l.next)) v on true
     order by v.lane`,
-};
+});
 
 /**
  * Where nothing is found: the outer join's row, which is left out here. A condition for it would make the join an
@@ -78,13 +78,13 @@ const PLAIN_INTAKE = {
   text: `${INTAKE} order by w.o, e.n`,
   rowMode: 'array',
 } as const;
-const CERTAIN_INTAKE = {
+const CERTAIN_INTAKE = committing({
   name: 'sequencer_intake_certain',
   text: `select v.lane, v.n, v.leaf, v.body, v.batch_hmac from ${COMMITTED} left join (
       ${INTAKE.replace('select ', 'select w.o, ')}) v on true
     order by v.o, v.n`,
   rowMode: 'array',
-} as const;
+});
 
 type IntakeRow = readonly [number, string, Buffer, Buffer, Buffer | null];
 /** As for lanes. */
@@ -112,7 +112,7 @@ interface HoldsRow {
 }
 
 /** One snapshot; the leaves behind the last full tile are found through the runs. */
-const EDGE = {
+const EDGE = committing({
   name: 'sequencer_edge',
   text: `select h.size, h.root, h.note, c.size as checkpoint_size, c.note as checkpoint_note,
       array(select x.leaf from public.log_run r
@@ -129,7 +129,7 @@ const EDGE = {
           and t.index = h.size / (256::numeric ^ (s.level + 1))::bigint) as tiles
     from ${COMMITTED} cross join public.log_head h
     left join (select * from public.log_checkpoint order by size desc limit 1) c on true`,
-};
+});
 
 interface EdgeRow {
   readonly size: string;

@@ -17,14 +17,15 @@ import { DatabaseBehind } from './outcome.ts';
 import type { GuardedPool } from './pool.ts';
 import type { ReadGate } from './read-gate.ts';
 import { RowReader, malformed } from './rows.ts';
-import { COMMITTED, committedRead } from './transaction.ts';
+import { COMMITTED, committedRead, committing } from './transaction.ts';
+import type { Committing } from './transaction.ts';
 
 /** The newest revision that the history, which only grows, has of `$1` and `$2`. */
 const NEWEST_OF = `(select max(h.revision) from public.set_history h
       where h.kind = $1 and h.namespace = $2)`;
 
 /** The seal's columns on each row, and those of one member, null where there is none. */
-const SET = {
+const SET = committing({
   name: 'governing_set',
   text: `select e.epoch, s.revision as seal_revision, s.hash, s.mac as seal_mac, ${NEWEST_OF} as newest,
       m.kind, m.namespace, m.name, m.revision, m.at, m.author, m.value, m.mac,
@@ -33,13 +34,13 @@ const SET = {
     left join public.set_seal s on s.kind = $1 and s.namespace = $2
     left join public.set_member m on m.kind = $1 and m.namespace = $2
     order by m.name`,
-};
+});
 
 /** Removals of one reading; who is further behind reads the whole set again. */
 const REMOVALS = 1_000;
 
 /** As `SET`, after revision `$3`; rows without a digest are removals. */
-const SINCE = {
+const SINCE = committing({
   name: 'governing_set_since',
   text: `select e.epoch, s.revision as seal_revision, s.hash, s.mac as seal_mac, ${NEWEST_OF} as newest,
       r.rest, m.*
@@ -61,24 +62,28 @@ const SINCE = {
       order by h.revision desc limit ${String(REMOVALS)})
     ) m on true
     order by m.name`,
-};
+});
 
 /** `$4` and `$5` are the place to go on from, `$3` the one member that is asked for. */
-export const HISTORY = {
+const HISTORY = committing({
   name: 'set_history',
-  text: `select kind, namespace, revision, name, at, author, value, mac from public.set_history
-    where kind = $1 and namespace = $2 and (revision, name) < ($3, $4)
-    order by kind desc, namespace desc, revision desc, name desc limit $5`,
-};
-export const HISTORY_OF = {
+  text: `select v.* from ${COMMITTED} left join (
+      select kind, namespace, revision, name, at, author, value, mac from public.set_history
+      where kind = $1 and namespace = $2 and (revision, name) < ($3, $4)
+      order by kind desc, namespace desc, revision desc, name desc limit $5
+    ) v on true order by v.revision desc, v.name desc`,
+});
+const HISTORY_OF = committing({
   name: 'set_history_of',
-  text: `select kind, namespace, revision, name, at, author, value, mac from public.set_history
-    where kind = $1 and namespace = $2 and name = $3 and revision < $4
-    order by kind desc, namespace desc, name desc, revision desc limit $5`,
-};
+  text: `select v.* from ${COMMITTED} left join (
+      select kind, namespace, revision, name, at, author, value, mac from public.set_history
+      where kind = $1 and namespace = $2 and name = $3 and revision < $4
+      order by kind desc, namespace desc, name desc, revision desc limit $5
+    ) v on true order by v.revision desc`,
+});
 
 /** One look-up for each kind that there is, however many members it has. */
-export const KINDS = {
+const KINDS = committing({
   name: 'set_kinds',
   text: `with recursive kinds(kind) as (
       (select kind from public.set_member where namespace = $1 order by kind limit 1)
@@ -89,17 +94,21 @@ export const KINDS = {
         order by m.kind limit 1
       ) from kinds where kinds.kind is not null
     )
-    select kind from kinds where kind is not null and not starts_with(kind, $2) order by kind`,
-};
+    select v.kind from ${COMMITTED} left join (
+      select kind from kinds where kind is not null and not starts_with(kind, $2)
+    ) v on true order by v.kind`,
+});
 
-const MEMBERS_AT = {
+const MEMBERS_AT = committing({
   name: 'set_members_at',
-  text: `select * from (
-      select distinct on (name) kind, namespace, revision, name, at, author, value, mac
-      from public.set_history where kind = $1 and namespace = $2 and revision <= $3
-      order by name, revision desc
-    ) newest where value is not null order by name`,
-};
+  text: `select v.* from ${COMMITTED} left join (
+      select * from (
+        select distinct on (name) kind, namespace, revision, name, at, author, value, mac
+        from public.set_history where kind = $1 and namespace = $2 and revision <= $3
+        order by name, revision desc
+      ) newest where value is not null
+    ) v on true order by v.name`,
+});
 
 /** After every kind that begins with `KEY_SET_PREFIX`, which ends in `/`, and before all others. */
 const PAST_KEY_SETS = KEY_SET_PREFIX.replace(/\/$/u, '0');
@@ -124,19 +133,19 @@ type WrittenRow = SinceRow & { readonly digest: Uint8Array };
 const isWritten = (row: SinceRow): row is WrittenRow => row.digest !== null;
 
 export const createSetStore = (pool: GuardedPool, lookups: ReadGate): SetStore => {
-  const rowsOf = async (statement: { name: string; text: string }, values: readonly unknown[]) => {
+  const rowsOf = async (statement: Committing, values: readonly unknown[]) => {
     const rows = await lookups.run(() =>
-      committedRead<set_history>(pool, statement, [...values]).catch(refuse),
+      committedRead<set_history>(pool, statement, values).catch(refuse),
     );
-    return rows.map(memberFromRow);
+    return rows.filter(isThere).map(memberFromRow);
   };
   const snapshot = <Row extends Pick<SetRow, 'epoch'>>(
-    statement: { name: string; text: string },
+    statement: Committing,
     values: readonly unknown[],
     epoch: number,
   ) =>
     lookups.run(() =>
-      committedRead<Row>(pool, statement, [...values], ([first]) => {
+      committedRead<Row>(pool, statement, values, ([first]) => {
         if (Number(first?.epoch) < epoch) {
           throw new DatabaseBehind('the read stands at an old epoch');
         }
@@ -154,9 +163,9 @@ export const createSetStore = (pool: GuardedPool, lookups: ReadGate): SetStore =
     kinds: async (namespace) => {
       const values = [namespace, KEY_SET_PREFIX, PAST_KEY_SETS];
       const rows = await lookups.run(() =>
-        committedRead<{ readonly kind: string }>(pool, KINDS, values).catch(refuse),
+        committedRead<{ readonly kind: string | null }>(pool, KINDS, values).catch(refuse),
       );
-      return rows.map(({ kind }) => kind);
+      return rows.map(({ kind }) => kind).filter((kind) => kind !== null);
     },
 
     history: ({ kind, namespace, name, before, pageSize }: HistoryQuery) =>
@@ -191,7 +200,7 @@ function setSince(kind: string, namespace: string, rows: readonly SinceRow[]): S
 }
 
 /** Of a join that found none, the columns are null. */
-const isThere = ({ name }: Pick<SetRow, 'name'>): boolean => (name as string | null) !== null;
+const isThere = ({ name }: Pick<set_history, 'name'>): boolean => (name as string | null) !== null;
 
 function storedMember(row: SetRow): StoredMember {
   const { kind, namespace, name, revision, at, author, value, mac, digest } = row;

@@ -2,15 +2,15 @@
 import type { SinkPositions } from '../audit/sinks/ports.ts';
 import { refuse } from './failures.ts';
 import type { GuardedPool } from './pool.ts';
-import { COMMITTED, commitStatement, committedRead, read } from './transaction.ts';
+import { COMMITTED, commitStatement, committedRead, committing, read } from './transaction.ts';
 
 /** Nobody has so many; whoever writes to the database could. */
 const MOST_SINKS = 256;
 
-const NEXT = {
+const NEXT = committing({
   name: 'sink_next',
   text: `select s.next from ${COMMITTED} left join public.audit_sink s on s.name = $1`,
-};
+});
 
 const ALL = {
   name: 'sinks',

@@ -209,8 +209,39 @@ export const read = async <T>(
     }
   });
 
+/** What a committed read selects from: a transactional message is a WAL record without effect. */
+export const COMMITTED = `pg_logical_emit_message(true, 'twofold', '')`;
+
+type Prepared = Exclude<Statement, string>;
+
+/** No statement has this member: `committing` alone makes one of the type. */
+declare const commits: unique symbol;
+
+/** A statement that reads and commits a record of its own, whatever it finds. */
+export type Committing = Prepared & { readonly [commits]: true };
+
+const all = new Map<string, Committing>();
+
+/** Each that was made, for the test that shows that no server in recovery answers one. */
+export const committingStatements = (): readonly Committing[] => [...all.values()];
+
 /**
- * Runs a statement that reads and also commits a record of its own (`COMMITTED`), so that only the
+ * Makes a statement that only the primary answers. It selects from `COMMITTED`, or calls `by` that emits such
+ * a message itself. What it reads is joined so that there is a row where nothing is found: outer joins, whose row of
+ * nulls the caller drops. An inner join, or a condition behind the join, has plans that find out first
+ * that there is nothing and commit nothing, and those an old primary answers.
+ */
+export const committing = (statement: Prepared, by = COMMITTED): Committing => {
+  const { name, text } = statement;
+  if (!text.includes(by)) throw new TypeError(`${name} commits nothing`);
+  if (all.has(name)) throw new TypeError(`there are two statements ${name}`);
+  const made = statement as Committing;
+  all.set(name, made);
+  return made;
+};
+
+/**
+ * Runs a statement that reads and also commits a record of its own, so that only the
  * primary answers it: an old one serves reads for as long as it lives, but cannot commit.
  * `accept` refuses an answer by throwing; that connection is destroyed and the read repeated.
  *
@@ -218,7 +249,7 @@ export const read = async <T>(
  */
 export const committedRead = async <Row extends pg.QueryResultRow>(
   pool: GuardedPool,
-  statement: Statement,
+  statement: Committing,
   values: readonly unknown[],
   accept: (rows: readonly Row[]) => void = () => undefined,
 ): Promise<readonly Row[]> =>
@@ -236,6 +267,3 @@ export const committedRead = async <Row extends pg.QueryResultRow>(
       throw new Attempt(error.cause, 'not_applied');
     }
   });
-
-/** What a committed read selects from: a transactional message is a WAL record without effect. */
-export const COMMITTED = `pg_logical_emit_message(true, 'twofold', '')`;

@@ -1,5 +1,5 @@
 /** What a primary answers that was made a standby: reads as before, and nothing that has to be committed. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -7,9 +7,36 @@ import { expect, it } from '@jest/globals';
 
 import { createPool } from '../../src/store/pool.ts';
 import { openStore } from '../../src/store/store.ts';
-import { COMMITTED, commitStatement, committedRead } from '../../src/store/transaction.ts';
+import {
+  COMMITTED,
+  commitStatement,
+  committedRead,
+  committing,
+  committingStatements,
+} from '../../src/store/transaction.ts';
+import { withClient } from './owner.ts';
 import { hasPostgres15, startPostgres15 } from './postgres-15.ts';
 import { rejection } from './samples.ts';
+
+const STORE = join(import.meta.dirname, '../../src/store');
+
+/** Every statement that is said to commit, also of what no store opens. */
+async function allCommitting() {
+  const modules = readdirSync(STORE).filter((name) => name.endsWith('-store.ts'));
+  for (const name of modules) await import(join(STORE, name));
+  const made = committingStatements();
+  const calls = modules.flatMap((name) => [
+    ...readFileSync(join(STORE, name), 'utf8').matchAll(/\bcommitting\(/gu),
+  ]);
+  expect(made.length).toBeGreaterThanOrEqual(calls.length);
+  return made;
+}
+
+/** Values that find nothing. */
+const nothing = (text: string): null[] => {
+  const places = [...text.matchAll(/\$(\d+)/gu)].map(([, place]) => Number(place));
+  return Array.from({ length: Math.max(0, ...places) }, () => null);
+};
 
 (hasPostgres15 ? it : it.skip)(
   'is an outage, and no fault of the service',
@@ -20,7 +47,8 @@ import { rejection } from './samples.ts';
     const store = openStore({ url: server.ownerUrl });
     try {
       await commitStatement(pool, 'create table one (x integer)', []);
-      const told = () => committedRead(pool, `select 1 as x from ${COMMITTED}`, []);
+      const one = committing({ name: 'one', text: `select 1 as x from ${COMMITTED}` });
+      const told = () => committedRead(pool, one, []);
       expect(await told()).toEqual([{ x: 1 }]);
       await server.demote();
       expect((await pool.query('select 1 as x')).rows).toEqual([{ x: 1 }]);
@@ -35,6 +63,14 @@ import { rejection } from './samples.ts';
       for (const error of await Promise.all(refused.map(rejection))) {
         expect(error).toMatchObject({ code: 'database_unavailable' });
       }
+      // So with every other, also where it finds nothing; not `confirm_epoch`, which first refuses who is no instance.
+      const made = await allCommitting();
+      await withClient(server.ownerUrl, async (client) => {
+        for (const { name, text } of made.filter((each) => each.text.includes(COMMITTED))) {
+          const answer = client.query(text, nothing(text)).then(() => 'an answer', String);
+          expect([name, await answer]).toEqual([name, expect.stringMatching(/during recovery$/u)]);
+        }
+      });
     } finally {
       await store.close();
       await pool.end();

@@ -47,30 +47,6 @@ const expire = (): Promise<void> =>
       expires_at = expires_at - interval '2 hours';
     alter table public.join_request enable trigger join_request_goes_on`);
 
-/** How far the journal has been written, in bytes. */
-async function journal(): Promise<bigint> {
-  const [row] = await rowsAsOwner<{ at: string }>(
-    database,
-    `select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::text as at`,
-  );
-  return BigInt(row?.at ?? '');
-}
-
-describe('a read that finds nothing', () => {
-  // An old primary could answer one that commits nothing.
-  it.each([
-    ['of one request', () => store.joins.find(randomUUID()), null],
-    ['of all requests', () => store.joins.list(), []],
-    ['of the newest backup', () => store.backups.newest(), null],
-  ] as const)('commits all the same: %s', async (_, ask, nothing) => {
-    for (let turn = 0; turn < 3; turn += 1) {
-      const before = await journal();
-      expect(await ask()).toEqual(nothing);
-      expect(await journal()).toBeGreaterThan(before);
-    }
-  });
-});
-
 describe('a request', () => {
   it('lives for an hour, is answered once and accepted once, and then holds no answer', async () => {
     const made = await posted();
