@@ -109,7 +109,10 @@ async function wrappingOperations(
       raw,
       items: BATCH,
       request: post(`${path}/wrap/batch`, token, Buffer.from(JSON.stringify(many)), JSON_TYPE),
-      verify: (answers, target) => opens(answers.flatMap(itemsOf), target),
+      verify: async (answers, target) => {
+        const batches = answers.map(itemsOf);
+        return batches.every(({ length }) => length === BATCH) && opens(batches.flat(), target);
+      },
     },
     {
       name: `${title} unwrap, batch of ${String(BATCH)}`,

@@ -23,16 +23,9 @@
  * `npm run bench -- compare A.json B.json`: what changed between two runs.
  */
 import { execFile } from 'node:child_process';
-import {
-  accessSync,
-  chmodSync,
-  constants,
-  mkdtempSync,
-  readFileSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 
 import { makeCertificate } from '../test/config/certificate.ts';
@@ -59,6 +52,7 @@ import { measureManyDue, renderManyDue } from './many-due.ts';
 import { memoryBounds } from './memory.ts';
 import { BATCH, prepareOperations } from './operations.ts';
 import type { Operation } from './operations.ts';
+import { requirePlace } from './place.ts';
 import { openSslLimits, serverLimits, tokenLimits } from './raw-limits.ts';
 import { benchReport, rawRate, renderText } from './report.ts';
 import type { BenchReport, Bound, Measurement, RawLimit } from './report.ts';
@@ -386,8 +380,7 @@ function commandLine() {
   try {
     const given = parseArgs({ allowPositionals: true, options: FLAGS });
     const { json, html, workers, keys, entries, requests, rate } = given.values;
-    for (const file of [json, html])
-      if (file !== undefined) accessSync(dirname(file), constants.W_OK);
+    for (const file of [json, html]) if (file !== undefined) requirePlace(file);
     for (const count of [workers, keys, entries, requests, rate]) {
       if (!/^[1-9]\d{0,9}$/u.test(count)) throw new Error(`${count} is no number of anything`);
     }

@@ -260,8 +260,10 @@ export class HttpConnection {
   }
 }
 
+/** Said outright: where NODE_TLS_REJECT_UNAUTHORIZED is 0, Node verifies nothing unless told to. */
 function tlsAgent(identity: TlsIdentity): HttpsAgent {
-  return new HttpsAgent({ keepAlive: true, minVersion: 'TLSv1.3', ...identity });
+  const verifying = { minVersion: 'TLSv1.3', rejectUnauthorized: true } as const;
+  return new HttpsAgent({ keepAlive: true, ...verifying, ...identity });
 }
 
 /** Its connections end as soon as nobody uses them. */

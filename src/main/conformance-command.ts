@@ -6,7 +6,7 @@
  * touched only after it was said what will happen and that was confirmed.
  */
 import { randomUUID } from 'node:crypto';
-import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
+import { accessSync, constants, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 
@@ -117,15 +117,19 @@ async function requireConfirmed(parsed: ParsedFlags): Promise<void> {
 }
 
 /** A run takes the token's time: whether its report has a place is known before it begins. */
-function requireFolderOf(report: string | undefined): void {
+function requirePlaceOf(report: string | undefined): void {
   if (report === undefined) return;
+  const refused = (why: string, cause?: unknown) =>
+    new TwofoldError('invalid_value', `--json: ${why}.`, { cause });
+  let isFile: boolean;
   try {
-    accessSync(dirname(report), constants.W_OK);
+    accessSync(`${dirname(report)}/`, constants.W_OK);
+    // The report takes the place of a file that is there, whatever its mode.
+    isFile = statSync(report, { throwIfNoEntry: false })?.isFile() ?? true;
   } catch (cause) {
-    throw new TwofoldError('invalid_value', `--json: ${dirname(report)} cannot be written to.`, {
-      cause,
-    });
+    throw refused(`${dirname(report)} cannot be written to`, cause);
   }
+  if (!isFile || report.endsWith('/')) throw refused(`${report} is no file`);
 }
 
 /** Exit code 0 when nothing failed, 130 when it was interrupted. */
@@ -137,7 +141,7 @@ export async function conformanceCommand(
   requireNothingMore(parsed);
   const flag: Flag = (name) => parsed.values.get(name)?.[0];
   const json = flag('json');
-  requireFolderOf(json);
+  requirePlaceOf(json);
   const folder = mkdtempSync(join(tmpdir(), 'twofold-conformance-'));
   try {
     const module = flag('module');

@@ -36,6 +36,7 @@ export class LogFollower {
   #last: CheckpointNote | null = null;
   #lastText: string | null = null;
   #contradiction: TwofoldError | null = null;
+  #remembers = true;
   #timer: NodeJS.Timeout | undefined;
   #turn: Promise<void> = Promise.resolve();
   #stopped = false;
@@ -49,9 +50,10 @@ export class LogFollower {
     return this.#lastText;
   }
 
-  /** One stable word for `/readyz`. */
-  get state(): 'ok' | 'rolled-back' {
-    return this.#contradiction === null ? 'ok' : 'rolled-back';
+  /** One stable word for `/readyz`; `not-remembered` while the folder does not take the newest. */
+  get state(): 'ok' | 'rolled-back' | 'not-remembered' {
+    if (this.#contradiction !== null) return 'rolled-back';
+    return this.#remembers ? 'ok' : 'not-remembered';
   }
 
   /** Goes on from what the folder remembers, which the start has checked. */
@@ -99,7 +101,7 @@ export class LogFollower {
   }
 
   async #follow(head: LogHead): Promise<void> {
-    const { reader, keys, folder, worker, onVerified } = this.#parts;
+    const { reader, keys, onVerified } = this.#parts;
     const last = this.#last?.checkpoint;
     if (last !== undefined) {
       const wrong = await contradictionOf(reader, { origin: keys.origin, head }, last);
@@ -109,10 +111,21 @@ export class LogFollower {
     }
     if (head.note === null || (this.#lastText !== null && last?.size === head.size)) return;
     const note = await this.#verified(head.note, head);
-    await remember(folder, worker, head.note);
+    await this.#remember(head.note);
     this.#last = note;
     this.#lastText = head.note;
     onVerified(note, head.note);
+  }
+
+  async #remember(text: string): Promise<void> {
+    const { folder, worker } = this.#parts;
+    try {
+      await remember(folder, worker, text);
+      this.#remembers = true;
+    } catch (error) {
+      this.#remembers = false;
+      throw error;
+    }
   }
 
   async #verified(text: string, { size, root }: LogHead): Promise<CheckpointNote> {

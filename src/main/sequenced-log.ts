@@ -112,7 +112,10 @@ const stateOf = ({ state, faults, unsequenced, checkpointAgeMs }: SequencingFact
   return unsequenced > 0 && (checkpointAgeMs ?? 0) > LATE_MS ? 'behind' : 'ok';
 };
 
-/** Nobody's use waits for the log, but an instance that saw it rolled back serves nothing more. */
+/**
+ * Nobody's use waits for the log, but an instance that saw it rolled back serves nothing more. That the data
+ * folder takes no checkpoint is said and no reason not to be ready: what is in the log is durable.
+ */
 export const logCheck = ({
   log,
   outside,
@@ -120,7 +123,7 @@ export const logCheck = ({
   readonly log: Pick<SequencedLog, 'state'> | null;
   readonly outside: { readonly state: string } | null;
 }): ReadinessCheck => {
-  const rolledBack = outside?.state === 'rolled-back';
-  const state = rolledBack ? 'rolled-back' : (log?.state() ?? 'starting');
-  return { name: 'log', ready: !rolledBack, state };
+  const [own, seen] = [log?.state() ?? 'starting', outside?.state ?? 'ok'];
+  const rolledBack = seen === 'rolled-back';
+  return { name: 'log', ready: !rolledBack, state: rolledBack || own === 'ok' ? seen : own };
 };

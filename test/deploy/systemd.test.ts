@@ -117,7 +117,33 @@ describe('deploy/twofold.service', () => {
   }
 });
 
+/** Each call of systemd-run on the page, with its properties and variables. */
+const calls = [...page.matchAll(/^systemd-run (?:.*\\\n)*.*/gmu)].map(([call]) => {
+  const pairs = (option: string) =>
+    Object.fromEntries(
+      [...call.matchAll(new RegExp(` -${option} (\\w+)=(\\S+)`, 'gu'))].map(
+        ([, name = '', value = '']) => [name, value],
+      ),
+    );
+  return { properties: pairs('p'), variables: pairs('E'), isCeremony: / hsm \w/u.test(call) };
+});
+
 describe('deploy/systemd.md', () => {
+  it('gives no unit of root’s the service’s folder, which systemd would take from the running service', () => {
+    expect(calls.map(({ isCeremony }) => isCeremony)).toEqual([false, true]);
+    const [folder = ''] = valuesOf('StateDirectory');
+    expect(environment['TWOFOLD_DATA']).toBe(`/var/lib/${folder}`);
+    for (const { properties, variables, isCeremony } of calls) {
+      expect(properties).not.toHaveProperty('User');
+      expect(properties['StateDirectory']).not.toBe(folder);
+      expect(variables['TWOFOLD_DATA']).not.toBe(environment['TWOFOLD_DATA']);
+      // Marks of refused PINs have a place that can be written, and that nobody else reads.
+      if (!isCeremony) continue;
+      expect(variables['TWOFOLD_DATA']).toBe(`/var/lib/${properties['StateDirectory'] ?? ''}`);
+      expect(properties['StateDirectoryMode']).toBe('0700');
+    }
+  });
+
   it('has a configuration that, with the unit’s environment, is accepted for each step', () => {
     const [, json = '{}'] = /```json\n([^`]*)```/u.exec(page) ?? [];
     const { certificate, key } = makeCertificate();
@@ -149,14 +175,7 @@ describe('deploy/systemd.md', () => {
       return check.ok ? [] : check.problems;
     };
     expect(problems(environment)).toEqual([]);
-    const [migrate = {}, root = {}] = page
-      .split('systemd-run ')
-      .slice(1)
-      .map((call) =>
-        Object.fromEntries(
-          [...call.matchAll(/-E (\w+)=(\S+)/gu)].map(([, name = '', value = '']) => [name, value]),
-        ),
-      );
+    const [migrate = {}, root = {}] = calls.map(({ variables }) => variables);
     expect(problems(migrate, ['owner'])).toEqual([]);
     expect(problems(root, ['hsm'])).toEqual([]);
     expect(Object.keys(migrate)).toContain('TWOFOLD_DATABASE_OWNER_URL');

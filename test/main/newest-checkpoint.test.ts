@@ -1,5 +1,5 @@
 /** A database that was rolled back is refused at the start, and only a word about that very state lets it go on. */
-import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
@@ -10,6 +10,7 @@ import { TwofoldError } from '../../src/errors.ts';
 import { LogFollower } from '../../src/main/log-follower.ts';
 import { checkNotRolledBack, remember } from '../../src/main/newest-checkpoint.ts';
 import type { RollbackCheck } from '../../src/main/newest-checkpoint.ts';
+import { logCheck } from '../../src/main/sequenced-log.ts';
 import { MemoryLog } from '../audit/memory-log.ts';
 import { testSigner } from '../audit/test-signer.ts';
 import type { TestSigner } from '../audit/test-signer.ts';
@@ -188,7 +189,9 @@ describe('a follower', () => {
     await change();
     await signer.publish(log);
     await follower.look();
-    expect(follower.state).toBe('rolled-back');
+    expect(logCheck({ log: { state: () => 'ok' }, outside: follower })).toEqual({
+      ...{ name: 'log', ready: false, state: 'rolled-back' },
+    });
     expect(faults).toHaveLength(1);
     log.grow(500);
     await signer.publish(log);
@@ -236,6 +239,24 @@ describe('a follower', () => {
     forked.grow(log.leaves.length - from, 'other');
     return forked;
   };
+
+  it('says that the folder takes nothing, for as long as that is so, and hands nothing on', async () => {
+    const checked = (log = 'ok') => logCheck({ log: { state: () => log }, outside: follower });
+    const follower = await follow();
+    const note = await signer.publish(log);
+    // What is in the way of its new file, also of root's.
+    mkdirSync(join(folder, 'checkpoint-3.new'));
+    await follower.look();
+    expect([verified, faults]).toEqual([[], [expect.stringContaining('EISDIR')]]);
+    // Uses do not wait for it, and what is wrong with the log itself is more.
+    expect(checked()).toEqual({ name: 'log', ready: true, state: 'not-remembered' });
+    expect(checked('halted')).toEqual({ name: 'log', ready: true, state: 'halted' });
+    rmSync(join(folder, 'checkpoint-3.new'), { recursive: true });
+    await follower.look();
+    expect([verified, remembered()]).toEqual([[note], note]);
+    expect(checked()).toEqual({ name: 'log', ready: true, state: 'ok' });
+    await follower.stop();
+  });
 
   it('goes on after a database that was away', async () => {
     let away = true;
