@@ -46,11 +46,11 @@ const SELECTED: Readonly<Record<EntriesKept, Readonly<Record<string, string>>>> 
     log_checkpoint: `select c.* from public.log_checkpoint c join public.log_head h using (size)`,
     log_cosignature: `select c.* from public.log_cosignature c join public.log_head h using (size)`,
   },
-  // Their instances are gone: what no index has yet is sequenced after a restore, and nothing is added.
-  all: {
-    lane: `select l.id, l.instance, l.kind, l.next, true as closed, l.opened_at, l.drained
-      from public.lane l`,
-  },
+  /**
+   * A lane that is open stays so, as that of a killed process: that one is closed which does not end with a last
+   * entry would be a fault of it for ever. No instance is left that could add to it.
+   */
+  all: {},
 };
 
 export const selectionOf = (table: string, entries: EntriesKept): string =>
