@@ -59,14 +59,14 @@ const lanesOf = (target: TestDatabase): Promise<unknown[]> =>
   rowsAsOwner(target, 'select id, next::integer, closed, drained from public.lane order by id');
 
 /** What a sequencer of the restored database finds. */
-async function sequenced(target: TestDatabase) {
+async function sequenced(target: TestDatabase, from = 0) {
   const there = openStore({ url: target.appUrl });
   try {
-    const { drain, faults } = testSequencer(there);
-    await drain();
+    const test = testSequencer(there);
+    await test.drain();
     const { size } = await there.log.head();
-    const ids = (await there.log.entries(0, size)).map(({ lane, n }) => `${lane}-${n}`);
-    return { faults, size, ids };
+    const ids = (await there.log.entries(from, size)).map(({ lane, n }) => `${lane}-${n}`);
+    return { faults: test.faults, size, ids };
   } finally {
     await there.close();
   }
@@ -91,5 +91,42 @@ describe('a backup with all entries', () => {
       expect(await sequenced(target)).toMatchObject({ faults: [], size: 7 });
       expect(await lanesOf(target)).toEqual(expected);
     }
+  });
+});
+
+describe('a backup with the last entries', () => {
+  it('holds what has no index yet, the entry before it, and its lane as it is', async () => {
+    const lanes = [await TestLane.open(store), await TestLane.open(store)];
+    const [far, fresh] = [lanes[0], lanes[1]];
+    if (far === undefined || fresh === undefined) throw new Error('no lanes');
+    // Its last entry with an index is before the last full tile.
+    await far.append(3);
+    await testSequencer(store).drain();
+    const other = await TestLane.open(store);
+    await other.append(300);
+    await testSequencer(store).drain();
+    const { size } = await store.log.head();
+    await far.append(2);
+    await fresh.append(1);
+    await fresh.close();
+    const target = await restored('tail');
+    const rows = await lanesOf(target);
+    expect(rows).toContainEqual({ id: far.lane, next: 4, closed: false, drained: false });
+    expect(rows).toContainEqual({ id: fresh.lane, next: 1, closed: true, drained: false });
+    expect(rows).toContainEqual({ id: other.lane, next: 301, closed: true, drained: true });
+    const kept = await rowsAsOwner<{ id: string }>(
+      target,
+      `select concat(lane, '-', n) as id from public.entry where lane = ${far.lane} order by n`,
+    );
+    expect(kept.map(({ id }) => id)).toEqual([3, 4, 5].map((n) => `${far.lane}-${n}`));
+    const { faults, ids, ...after } = await sequenced(target, size);
+    expect(faults).toEqual([]);
+    expect(after.size).toBe(size + 4);
+    expect(ids.toSorted()).toEqual(
+      [`${far.lane}-4`, `${far.lane}-5`, `${fresh.lane}-1`, `${fresh.lane}-2`].toSorted(),
+    );
+    expect(await lanesOf(target)).toContainEqual({
+      ...{ id: fresh.lane, next: 3, closed: true, drained: true },
+    });
   });
 });
