@@ -106,6 +106,8 @@ describe('a backup with the last entries', () => {
     await other.append(300);
     await testSequencer(store).drain();
     const { size } = await store.log.head();
+    const soon = new Date(Date.now() + 3_600_000);
+    expect([await store.log.sizeAt(new Date(0)), await store.log.sizeAt(soon)]).toEqual([0, size]);
     await far.append(2);
     await fresh.append(1);
     await fresh.close();
