@@ -65,6 +65,8 @@ export interface LogReader {
   archived(): Promise<Archived>;
   /** Checkpoints by size, ascending, from the first of at least `size`. */
   checkpoints(size: number, limit: number): Promise<readonly StoredCheckpoint[]>;
+  /** Entries that the log had at that time by the database's clock, or fewer: those of a checkpoint before it. */
+  sizeAt(time: Date): Promise<number>;
 }
 
 /** Signs checkpoints with the log's keys. */

@@ -1,7 +1,7 @@
 /** What a backup asks of the database, and what it is about. */
 import { TwofoldError } from '../errors.ts';
 
-/** Audit entries in a backup: all, or those behind the last full tile, which the tree goes on from. */
+/** Audit entries in a backup: all, or those behind the last full tile, which the tree goes on from, and those without an index. */
 export type EntriesKept = 'tail' | 'all';
 
 /** A table of the snapshot; columns in the order of the table. */

@@ -58,15 +58,22 @@ export class AuditLogClient {
     return (await this.#get(path, 'application/octet-stream', { most: MAX_BUNDLE })).body;
   }
 
-  /** When the entry of an index was made; null where the log ends before. */
-  async timeAt(index: number): Promise<Date | null> {
+  /** The smallest checkpoint of at least `size` entries; null where the log ends before. */
+  async checkpointFrom(size: number): Promise<CheckpointPage['items'][number] | null> {
+    const { items } = await this.#json(
+      `checkpoints?pageSize=1&size=${size}`,
+      listCheckpoints.response,
+    );
+    return items[0] ?? null;
+  }
+
+  /** Whether the entry of an index is in cold storage. */
+  async isArchived(index: number): Promise<boolean> {
     try {
-      const path = `log?pageSize=1&from=${index}`;
-      const [entry] = (await this.#json(path, listLogEntries.response)).items;
-      return entry === undefined ? null : new Date(entry.at);
+      await this.#json(`log?pageSize=1&from=${index}`, listLogEntries.response);
+      return false;
     } catch (error) {
-      // Older than all that the service still has.
-      if (ClientError.is(error, 'entry_archived')) return new Date(0);
+      if (ClientError.is(error, 'entry_archived')) return true;
       throw error;
     }
   }

@@ -12,6 +12,8 @@ const FORMAT = 1;
 const SETTLING_MS = 2_500;
 const ASK_AGAIN_MS = 250;
 const INTEGRATION_MS = 60_000;
+/** How far the clocks of those who write entries may differ from the database's. */
+const CLOCKS_MS = 60_000;
 
 /** Entries `from` to before `until`, and rows as they were when the log had `stateFrom` or more entries. */
 export interface ExportPlan {
@@ -161,7 +163,10 @@ async function isIntegrated(log: AuditLogClient, id: string): Promise<boolean> {
 
 /** The smallest checkpoint that has all before the place. */
 async function checkpointAt(log: AuditLogClient, place: Place, last: Head): Promise<Head> {
-  const size = await indexAt(log, place, last.size);
+  const size =
+    typeof place === 'number'
+      ? place
+      : Math.min(last.size, 1 + (await sizeAt(log, later(place, CLOCKS_MS), last.size)));
   for await (const [found] of log.checkpoints(Math.max(1, size))) {
     if (found === undefined) break;
     return {
@@ -176,20 +181,39 @@ async function checkpointAt(log: AuditLogClient, place: Place, last: Head): Prom
 }
 
 async function startAt(log: AuditLogClient, place: Place | null, size: number): Promise<number> {
-  const index = place === null ? 0 : await indexAt(log, place, size);
+  const index = typeof place === 'number' ? place : await beginningAt(log, place, size);
   if (index < size || index === 0) return index - (index % TILE_WIDTH);
   throw new ClientError('not_found', 'The log has no entry where the export is to begin.');
 }
 
-/** Of a time, the first entry of that time or later; the log is in the order of time but for moments. */
-async function indexAt(log: AuditLogClient, place: Place, size: number): Promise<number> {
-  if (typeof place === 'number') return place;
-  let [low, high] = [0, size];
+/**
+ * Of a time, a place that no entry of that time or later stands before, whatever their order: an entry is written
+ * before it gets its index. What is in cold storage is left out.
+ */
+async function beginningAt(log: AuditLogClient, time: Date | null, size: number): Promise<number> {
+  if (time === null) return 0;
+  let low = await sizeAt(log, later(time, -CLOCKS_MS), size);
+  if (low >= size || !(await log.isArchived(low))) return low;
+  let high = size;
   while (low < high) {
     const middle = Math.floor((low + high) / 2);
-    const at = await log.timeAt(middle);
-    if (at !== null && at < place) low = middle + 1;
+    if (await log.isArchived(middle)) low = middle + 1;
     else high = middle;
   }
   return low;
 }
+
+/** Entries of the newest checkpoint from before that time, of those of at most `size`; 0 where there is none. */
+async function sizeAt(log: AuditLogClient, time: Date, size: number): Promise<number> {
+  let [low, high] = [0, size];
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2);
+    const found = await log.checkpointFrom(middle);
+    if (found !== null && found.size <= high && new Date(found.at) < time) {
+      low = Math.max(middle, found.size);
+    } else high = middle - 1;
+  }
+  return low;
+}
+
+const later = (time: Date, ms: number): Date => new Date(time.getTime() + ms);

@@ -31,7 +31,7 @@ export const backupSchema = z
     }),
     entries: z.enum(['tail', 'all']).default('tail').meta({
       description:
-        'Audit entries in a backup: `all`, or `tail`, those behind the last full tile of the log, from which it goes on; the others are in exports (`twofold audit export`).',
+        'Audit entries in a backup: `all`, or `tail`, those behind the last full tile of the log, from which it goes on, and those that it has not taken yet; the others are in exports (`twofold audit export`).',
     }),
   })
   .prefault({});

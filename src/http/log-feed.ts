@@ -16,8 +16,8 @@ import type { Feed, FeedItem, FeedPage } from './feed.ts';
 const PAGE = 64;
 /** Checkpoints come every 2 s. */
 const EVERY_MS = 500;
-/** How far entries of several writers may stand out of the order of time. */
-const SLACK = 4096;
+/** How far the clocks of those who write entries may be ahead of the database's. */
+const CLOCKS_MS = 60_000;
 
 /** Exact matches; null: any. */
 export interface EntryFilter {
@@ -102,20 +102,19 @@ export class EntryFeed implements Feed {
   }
 
   /**
-   * The log is in the order of time but for moments: some entries before are looked at too. Of those in cold storage
-   * nobody knows the time here: a place before them all is one of theirs, which tells where they are.
+   * Entries are written before they get their index, so that of those that a checkpoint before `since` has none is of
+   * that time or later, whatever their order: a backlog comes lane by lane, and what a spool held long after. Of those
+   * in cold storage nobody knows the time here: a place among them tells where they are.
    */
   async #firstSince(since: Date, size: number): Promise<number> {
-    const { removed } = await this.#deps.log.archived();
-    let [low, high] = [Math.min(removed, size), size];
-    while (low < high) {
-      const middle = Math.floor((low + high) / 2);
-      const [entry] = await this.#deps.log.entries(middle, middle + 1);
-      if (entry === undefined) throw new TwofoldError('integrity_failed');
-      if (recordFrom(entry).at < since) low = middle + 1;
-      else high = middle;
-    }
-    return Math.max(low > removed ? removed : 0, low - SLACK);
+    const { log } = this.#deps;
+    const [{ removed }, sure] = await Promise.all([
+      log.archived(),
+      log.sizeAt(new Date(since.getTime() - CLOCKS_MS)),
+    ]);
+    if (sure >= removed || (await log.sizeAt(since)) < removed) return Math.min(sure, size);
+    // An archive up to that time has them by the same checkpoint.
+    return Math.min(removed, size);
   }
 }
 

@@ -194,6 +194,7 @@ const loadAll = async (
   // One that was open may have been executed since. Only the root makes a row that says it ended, so it goes.
   await sql.query(`delete from public.approval where state in ('pending', 'approved')`);
   await moveIdentities(sql, lastLane);
+  if (entries === 'all') await reopenLanes(sql);
   const hasArchive = tables.some(({ name }) => name === 'log_archive');
   if (entries === 'tail' && hasArchive) await noteLeft(sql, restoration);
   for (const { name } of triggered) {
@@ -204,6 +205,17 @@ const loadAll = async (
       values ($1, 'loaded', $2, clock_timestamp(), $3, $4)`,
     [backup, takenAt, logSize, Buffer.from(logRoot)],
   );
+};
+
+/** `"last": true` in an entry's detail, as `audit/entry.ts` encodes it; no text holds the byte f5. */
+const SAYS_LAST = "'\\x646c617374f5'::bytea";
+
+/** Backups of versions before have every lane as closed; of one that was not, the last entry does not say so. */
+const reopenLanes = async (sql: Sql): Promise<void> => {
+  await sql.query(`update public.lane l set closed = false
+    where l.closed and not l.drained and exists (select from (
+        select body from public.entry e where e.lane = l.id order by e.n desc limit 1) e
+      where position(${SAYS_LAST} in e.body) = 0)`);
 };
 
 /**

@@ -23,20 +23,35 @@ export const LEFT: ReadonlySet<string> = new Set([
   'join_request',
 ]);
 
-/** Leaves behind the last full tile of the log stand in `entry` alone, and the tree goes on from them. */
+/** Up to where the log has taken each lane: its last run. */
+const TAKEN = `left join lateral (select x.from_n + x.count as next, x.first + x.count as size
+    from public.log_run x where x.lane = l.id order by x.from_n desc limit 1) r on true`;
+
+/** Lanes with entries that have no index yet: of a change as of an answer they say what was done. */
+const IS_WAITING = `not l.drained
+  and exists (select from public.entry e where e.lane = l.id and e.n >= coalesce(r.next, 1))`;
+
+/**
+ * Leaves behind the last full tile of the log stand in `entry` alone, and the tree goes on from them. Of what has no
+ * index yet the sequencer reads the entry before it too.
+ */
 const TAIL = `select e.* from public.log_head h
   join public.log_run r on r.first + r.count > h.size / 256 * 256
   join public.entry e on e.lane = r.lane and e.n >= r.from_n and e.n < r.from_n + r.count
-    and r.first + e.n - r.from_n >= h.size / 256 * 256`;
+    and r.first + e.n - r.from_n >= h.size / 256 * 256
+  union all
+  select e.* from public.log_head h cross join public.lane l ${TAKEN}
+  join public.entry e on e.lane = l.id and e.n >= coalesce(r.next, 1) - 1
+    and (e.n >= coalesce(r.next, 1) or r.size <= h.size / 256 * 256)
+  where ${IS_WAITING}`;
 
 /**
- * Whoever verifies the log compares it with the rows of its lanes. Of entries that had no index nothing is kept,
- * so that each lane ends with its last one that has: nothing of it is waited for, and nothing is added.
+ * Whoever verifies the log compares it with the rows of its lanes. A lane that has nothing without an index ends
+ * with its last entry: nothing of it is waited for, and nothing is added. Any other stays as it is: see `all`.
  */
-const LANES_TAKEN = `select l.id, l.instance, l.kind, l.opened_at, true as closed, true as drained,
-    coalesce((select r.from_n + r.count from public.log_run r where r.lane = l.id
-      order by r.from_n desc limit 1), 1) as next
-  from public.lane l`;
+const LANES_TAKEN = `select l.id, l.instance, l.kind, l.opened_at, coalesce(r.next, 1) as next,
+    l.closed or not (${IS_WAITING}) as closed, not (${IS_WAITING}) as drained
+  from public.lane l ${TAKEN}`;
 
 /** Rows in another form than they stand; a table that is not named here is kept as it is. */
 const SELECTED: Readonly<Record<EntriesKept, Readonly<Record<string, string>>>> = {
@@ -46,11 +61,11 @@ const SELECTED: Readonly<Record<EntriesKept, Readonly<Record<string, string>>>> 
     log_checkpoint: `select c.* from public.log_checkpoint c join public.log_head h using (size)`,
     log_cosignature: `select c.* from public.log_cosignature c join public.log_head h using (size)`,
   },
-  // Their instances are gone: what no index has yet is sequenced after a restore, and nothing is added.
-  all: {
-    lane: `select l.id, l.instance, l.kind, l.next, true as closed, l.opened_at, l.drained
-      from public.lane l`,
-  },
+  /**
+   * A lane that is open stays so, as that of a killed process: that one is closed which does not end with a last
+   * entry would be a fault of it for ever. No instance is left that could add to it.
+   */
+  all: {},
 };
 
 export const selectionOf = (table: string, entries: EntriesKept): string =>

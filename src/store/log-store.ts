@@ -108,6 +108,12 @@ const CHECKPOINTS = {
   text: `select size, note, at from public.log_checkpoint where size >= $1 order by size limit $2`,
 };
 
+/** By the index of times; it may be one of an old primary, which has fewer entries. */
+const SIZE_AT = {
+  name: 'log_size_at',
+  text: 'select size from public.log_checkpoint where at < $1 order by at desc limit 1',
+};
+
 export const createLogStore = (pool: GuardedPool, { lookups, searches }: ReadGates): LogReader => {
   const upper = new TileCache(UPPER_BYTES);
   // For proofs alone, which are verified: an export is to show what is stored.
@@ -235,6 +241,11 @@ export const createLogStore = (pool: GuardedPool, { lookups, searches }: ReadGat
         most,
       ]);
       return rows.map((row): StoredCheckpoint => ({ ...row, size: Number(row.size) }));
+    },
+
+    sizeAt: async (time) => {
+      const [row] = await rowsOf<{ size: string }>(SIZE_AT, [time]);
+      return Number(row?.size ?? 0);
     },
   };
 };

@@ -74,4 +74,5 @@ export class MemoryLog implements LogReader {
     );
   indexOf = () => Promise.reject(new Error('not asked for here'));
   checkpoints = () => Promise.reject(new Error('not asked for here'));
+  sizeAt = () => Promise.reject(new Error('not asked for here'));
 }

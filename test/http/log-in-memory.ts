@@ -21,6 +21,7 @@ export const EMPTY_LOG: LogReader = {
   tiles: async (wanted) => wanted.map(() => null),
   archived: async () => ({ until: 0, removed: 0, place: '' }),
   checkpoints: async () => [],
+  sizeAt: async () => 0,
 };
 
 export const NO_LANES: LaneReader = { lanes: async () => [] };
@@ -100,6 +101,10 @@ export class MemoryLog implements LogReader {
 
   async checkpoints(size: number, limit: number) {
     return this.#notes.filter((each) => each.size >= size).slice(0, limit);
+  }
+
+  async sizeAt(time: Date) {
+    return this.#notes.findLast(({ at }) => at < time)?.size ?? 0;
   }
 
   #take(): void {

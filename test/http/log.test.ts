@@ -361,8 +361,9 @@ describe('the stream of entries', () => {
     for (const name of ['a', 'b', 'c', 'd']) await create(name);
     const { size } = await log().head();
     const removed = size - 1;
-    const cold: Pick<LogReader, 'head' | 'entries' | 'archived'> = {
+    const cold: Pick<LogReader, 'head' | 'entries' | 'archived' | 'sizeAt'> = {
       head: () => log().head(),
+      sizeAt: (time) => log().sizeAt(time),
       archived: () => Promise.resolve({ until: removed, removed, place: 'the shelf' }),
       entries: (from, until) => {
         if (from < removed) return Promise.reject(new TwofoldError('entry_archived'));

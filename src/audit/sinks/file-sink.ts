@@ -7,7 +7,7 @@
 import { open, rename, rm, stat } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import type { Sink, SinkPosition, SinkRecord } from './ports.ts';
+import type { KeptRecord, Sink, SinkPosition, SinkRecord } from './ports.ts';
 
 export interface FileSinkOptions {
   readonly path: string;
@@ -15,6 +15,10 @@ export interface FileSinkOptions {
   readonly rotateBytes: number;
   /** Full files that are kept. */
   readonly keep: number;
+}
+
+interface LastLine extends KeptRecord {
+  readonly index: number;
 }
 
 /** Longer than any line: an entry has at most 65,535 bytes, and JSON at most six characters for each. */
@@ -26,6 +30,7 @@ export class FileSink implements Sink, SinkPosition {
   #file: FileHandle | null = null;
   #size = 0;
   #next: number | null = null;
+  #last: LastLine | null = null;
 
   constructor(options: FileSinkOptions) {
     this.#options = options;
@@ -34,9 +39,14 @@ export class FileSink implements Sink, SinkPosition {
   async next(): Promise<number | null> {
     await this.#close();
     await this.#open();
-    const last = this.#size > 0 ? await lastIndex(this.#file, this.#size) : await this.#before();
-    this.#next = last === null ? null : last + 1;
+    const last = this.#size > 0 ? await lastLine(this.#file, this.#size) : await this.#before();
+    this.#last = last;
+    this.#next = last === null ? null : last.index + 1;
     return this.#next;
+  }
+
+  kept(): KeptRecord | null {
+    return this.#last;
   }
 
   /** The lines have moved it already. */
@@ -93,8 +103,8 @@ export class FileSink implements Sink, SinkPosition {
     await file?.close();
   }
 
-  /** Of an empty file: the last index of the one before it. */
-  async #before(): Promise<number | null> {
+  /** Of an empty file: the last line of the one before it. */
+  async #before(): Promise<LastLine | null> {
     const file = await open(`${this.#options.path}.1`, 'r').catch((error: unknown) => {
       if (isAbsent(error)) return null;
       throw error;
@@ -102,7 +112,7 @@ export class FileSink implements Sink, SinkPosition {
     if (file === null) return null;
     try {
       const { size } = await file.stat();
-      return size === 0 ? null : await lastIndex(file, size);
+      return size === 0 ? null : await lastLine(file, size);
     } finally {
       await file.close();
     }
@@ -140,13 +150,15 @@ async function wholeLines(file: FileHandle, size: number): Promise<number> {
 }
 
 /** @throws when the file ends in anything but a record of ours: another program writes to it too */
-async function lastIndex(file: FileHandle | null, size: number): Promise<number> {
+async function lastLine(file: FileHandle | null, size: number): Promise<LastLine> {
   if (file === null) throw new Error('the file of a sink is not open');
   const tail = await readTail(file, size);
   const line = tail.subarray(0, -1);
   const text = line.subarray(line.lastIndexOf(LINE_END) + 1).toString();
-  const { index } = JSON.parse(text) as { readonly index?: unknown };
-  if (typeof index === 'number' && Number.isSafeInteger(index)) return index;
+  const { index, id, at } = JSON.parse(text) as Readonly<Record<string, unknown>>;
+  if (typeof index === 'number' && Number.isSafeInteger(index)) {
+    return { index, id: String(id), at: new Date(String(at)) };
+  }
   throw new Error('the file of a sink holds something else');
 }
 

@@ -31,10 +31,19 @@ export class RecordRefused extends Error {
   override readonly name = 'RecordRefused';
 }
 
+/** A record as a sink has it. */
+export interface KeptRecord {
+  /** `<lane>-<n>`. */
+  readonly id: string;
+  readonly at: Date;
+}
+
 /** How far a sink is. */
 export interface SinkPosition {
   /** Index of the next entry; null where nothing was delivered yet. */
   next(): Promise<number | null>;
+  /** The record before that of `next`, where the sink itself is the position; null where it has none. */
+  kept?(): KeptRecord | null;
   /** From `from` (null: nothing yet) to `to`; false when it stands elsewhere: somebody else goes on with it. */
   advance(from: number | null, to: number): Promise<boolean>;
   /** Says that it is served, though it goes on from nowhere. Absent: nobody else asks. */

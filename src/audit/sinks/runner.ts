@@ -8,9 +8,10 @@
  * and one of those soon after it was taken alone; those between, which were refused alone as well, are
  * passed over with it. What was passed over is told, and stays in the log.
  */
+import { TwofoldError } from '../../errors.ts';
 import type { LogReader, SequencedEntry } from '../log-ports.ts';
 import { RecordRefused } from './ports.ts';
-import type { Sink, SinkPosition, SinkRecord } from './ports.ts';
+import type { KeptRecord, Sink, SinkPosition, SinkRecord } from './ports.ts';
 
 /** Records after one that was refused alone that are tried alone. */
 const MOST_REFUSED = 64;
@@ -75,12 +76,14 @@ export class SinkRunner {
    * @throws whatever the log, the sink or the position throw: then the next step begins from the position
    */
   async step(size: number): Promise<boolean> {
+    const isRead = this.#stored === undefined;
     const next = await this.#begin(size);
     // Else it would wait in silence until the log is there, and never deliver what comes until then.
     if (next > size) {
       this.#stored = undefined;
       throw new Error('the position of a sink is past the end of the log');
     }
+    if (isRead) await this.#requireSameLog(next);
     if (next === size) {
       this.#oldest = null;
       await this.#rest();
@@ -109,6 +112,38 @@ export class SinkRunner {
     }
     if (this.#stored === null) await this.#advance(await this.#first(size));
     return this.#stored ?? 0;
+  }
+
+  /**
+   * A log that was rolled back and has grown again has other entries where those are that a file has: it would go on
+   * in the middle of them, and lack some for ever.
+   */
+  async #requireSameLog(next: number): Promise<void> {
+    const kept = this.#options.position.kept?.() ?? null;
+    if (kept === null) return;
+    try {
+      if (await this.#holds(next - 1, kept)) return;
+    } catch (error) {
+      this.#stored = undefined;
+      throw error;
+    }
+    this.#stored = undefined;
+    throw new Error('the last line of a sink is not the entry that the log has there');
+  }
+
+  async #holds(index: number, { id, at }: KeptRecord): Promise<boolean> {
+    const { log, record } = this.#options;
+    try {
+      const [entry] = await log.entries(index, index + 1);
+      if (entry === undefined) return false;
+      requireAt(index, entry);
+      const here = record(entry);
+      return here.id === id && here.at.getTime() === at.getTime();
+    } catch (error) {
+      // The row went, and the next may be there.
+      if (TwofoldError.is(error, 'entry_archived')) return true;
+      throw error;
+    }
   }
 
   async #first(size: number): Promise<number> {

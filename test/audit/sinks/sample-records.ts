@@ -11,7 +11,9 @@ export const sample = (index: number, change: Partial<SinkRecord> = {}): SinkRec
   operation: 'wrap',
   outcome: 'ok',
   namespace: 'root',
-  json: JSON.stringify({ index, id: `1-${String(index)}` }),
+  json: JSON.stringify({
+    ...{ index, id: `1-${String(index)}`, at: new Date(1_700_000_000_000 + index) },
+  }),
   ...change,
 });
 

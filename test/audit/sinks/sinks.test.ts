@@ -1,7 +1,16 @@
 /** The sinks over real sockets and files: what is delivered, and what happens when the receiver fails. */
 import { execFileSync } from 'node:child_process';
 import { createHmac } from 'node:crypto';
-import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import {
+  appendFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { createServer } from 'node:http';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo, Server } from 'node:net';
@@ -466,7 +475,7 @@ describe('syslog', () => {
 
 describe('a file', () => {
   const path = () => join(folder, 'audit.ndjson');
-  const open = () => new FileSink({ path: path(), rotateBytes: 400, keep: 2 });
+  const open = () => new FileSink({ path: path(), rotateBytes: 1_000, keep: 2 });
 
   it('is rotated by size and count, readable by nobody else', async () => {
     const sink = open();
@@ -489,6 +498,31 @@ describe('a file', () => {
     const second = open();
     await caughtUp(runnerOf(second, 14, second).runner, 14);
     expect(indexes(readFileSync(path(), 'utf8'))).toEqual(upTo(14));
+  });
+
+  it('refuses a log that has other entries where its lines are, until it is moved away', async () => {
+    const before = open();
+    await caughtUp(runnerOf(before, 41, before).runner, 41);
+    const later = open();
+    const { log } = runnerOf(later, 100, later);
+    ends.push(() => later.close());
+    for (const change of [{ id: '2-1' }, { at: new Date(0) }]) {
+      const runner = new SinkRunner({
+        ...{ log, sink: later, position: later, from: 'start', most: 16 },
+        record: ({ index }) => sample(index, index >= 30 ? change : {}),
+        onPassed: () => undefined,
+      });
+      for (let tries = 0; tries < 3; tries += 1) {
+        await expect(runner.step(100)).rejects.toThrow('is not the entry that the log has');
+      }
+      expect(indexes(readFileSync(path(), 'utf8')).at(-1)).toBe(40);
+    }
+    mkdirSync(join(folder, 'aside'));
+    for (const name of readdirSync(folder).filter((each) => each !== 'aside')) {
+      renameSync(join(folder, name), join(folder, 'aside', name));
+    }
+    expect(await caughtUp(runnerOf(later, 10, later).runner, 10)).toBe(0);
+    expect(indexes(readFileSync(path(), 'utf8'))[0]).toBe(0);
   });
 
   it('refuses a file in which another program has written', async () => {

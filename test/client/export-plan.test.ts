@@ -1,0 +1,60 @@
+/** Where an export begins and ends by times, whatever the order in which the log took its entries. */
+import { expect, it } from '@jest/globals';
+
+import type { AuditLogClient } from '../../src/client/audit-log.ts';
+import { newPlan } from '../../src/client/export-plan.ts';
+import type { Place } from '../../src/client/export-plan.ts';
+import { Edge } from '../../src/audit/tree/edge.ts';
+import { noteOf } from '../http/log-in-memory.ts';
+
+const NOON = Date.parse('2026-11-29T12:00:00Z');
+/** A checkpoint each ten minutes, of 1,000 entries more. */
+const CHECKPOINTS = Array.from({ length: 20 }, (_, at) => {
+  const size = 1_000 * (at + 1);
+  const leaves = Array.from({ length: size }, () => new Uint8Array(32));
+  const note = noteOf(Edge.EMPTY.grow(leaves).edge);
+  return { size, note, at: new Date(NOON + 600_000 * at).toISOString() };
+});
+
+const log = (removed = 0) => {
+  const from = (size: number) => CHECKPOINTS.filter((each) => each.size >= size);
+  const client: Pick<
+    AuditLogClient,
+    'checkpoint' | 'checkpoints' | 'checkpointFrom' | 'isArchived'
+  > = {
+    checkpoint: () => Promise.resolve(CHECKPOINTS.at(-1)?.note ?? ''),
+    checkpointFrom: (size) => Promise.resolve(from(size)[0] ?? null),
+    async *checkpoints(size) {
+      yield await Promise.resolve(from(size));
+    },
+    isArchived: (index) => Promise.resolve(index < removed),
+  };
+  return client as AuditLogClient;
+};
+
+const planned = async (from: Place | null, until: Place | null, removed = 0) => {
+  const options = { from, until, settlingMs: 0 };
+  const plan = await newPlan(log(removed), options, null, () => Promise.resolve());
+  return [plan.from, plan.until];
+};
+
+const after = (minutes: number): Date => new Date(NOON + minutes * 60_000);
+
+it('begins with the last whole bundle of what was in the log a minute before', async () => {
+  expect(await planned(after(-5), null)).toEqual([0, 20_000]);
+  expect(await planned(after(0.5), null)).toEqual([0, 20_000]);
+  expect(await planned(after(1.5), null)).toEqual([768, 20_000]);
+  expect(await planned(after(65), null)).toEqual([6_912, 20_000]);
+  await expect(planned(after(999), null)).rejects.toMatchObject({ code: 'not_found' });
+});
+
+it('ends with what was in the log a minute later, or with the newest', async () => {
+  expect(await planned(null, after(65))).toEqual([0, 8_000]);
+  expect(await planned(null, after(69.5))).toEqual([0, 9_000]);
+  expect(await planned(null, after(999))).toEqual([0, 20_000]);
+});
+
+it('begins behind cold storage', async () => {
+  expect(await planned(after(-5), null, 5_120)).toEqual([5_120, 20_000]);
+  expect(await planned(after(65), null, 5_120)).toEqual([6_912, 20_000]);
+});
