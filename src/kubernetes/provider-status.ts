@@ -68,6 +68,7 @@ const ADVICE: Partial<Readonly<Record<ErrorCode, string>>> = {
   wrong_purpose: 'Name a key whose suite is A256GCM or a hybrid KEM.',
   version_not_usable:
     'Resume the key, or its announced version, if it was not meant to be suspended.',
+  namespace_suspended: 'Resume the namespace, or make it, if that is not meant.',
   forbidden: 'Permit this provider to wrap and unwrap with the key.',
   hsm_unavailable: 'Look at the HSM: `twofold doctor` on the service says what it answers.',
   database_unavailable: "Look at the service's database.",
