@@ -45,13 +45,11 @@ const SLOW_MS = 10_000;
 /** An API server waits 3 s, and the provider 2.5 s: what failed is told before that. */
 const TIMES: HedgeTimes = { hedgeMs: 400, budgetMs: 2_400, leastMs: 300, pauseMs: 250 };
 
-/** Who the agent is, known and past or denied: every endpoint would say so. */
-const EVERYWHERE: ReadonlySet<ErrorCode> = new Set([
-  'token_missing',
-  'token_expired',
-  'token_denied',
-  'certificate_expired',
-]);
+/**
+ * Of who the agent is: every endpoint would say so. That a token or certificate has expired each says by its own clock,
+ * and one whose clock is ahead says it alone.
+ */
+const EVERYWHERE: ReadonlySet<ErrorCode> = new Set(['token_missing', 'token_denied']);
 
 /** Of an endpoint that is behind the others, or cannot do what others can. */
 const ELSEWHERE: ReadonlySet<ErrorCode> = new Set([
@@ -81,7 +79,7 @@ class WrongAnswer extends ClientError {}
 
 /**
  * Whether it says of one endpoint alone that nothing is served there, for as long as nobody mends that: its limit,
- * its HSM, its certificates of issuers, or that it answers something else. What every endpoint would say is not of it.
+ * its HSM, its clock, its certificates of issuers, or that it answers something else. What every endpoint would say is not of it.
  */
 function isOfPlace({ code, cause }: TwofoldError): boolean {
   if (cause instanceof LimitError || cause instanceof WrongAnswer) return true;
