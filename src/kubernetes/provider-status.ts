@@ -163,16 +163,22 @@ export class ProviderStatus {
   }
 
   async #fresh(): Promise<void> {
-    const { now, periodMs, failedPeriodMs } = this.#options;
+    const { now, periodMs, failedPeriodMs, deadlineMs } = this.#options;
+    const until = performance.now() + deadlineMs;
     const [last, period] =
       this.#failure === null ? [this.#wholeAt, periodMs] : [this.#askedAt, failedPeriodMs];
-    if (this.#asking === null && now() - last < period) return;
+    const joins = this.#asking !== null;
+    if (!joins && now() - last < period) return;
     this.#isWhole = true;
     await this.#askOnce();
+    // One that is joined may be past the state already, and be for the state alone.
+    if (!joins || this.#failure !== null || now() - this.#wholeAt < periodMs) return;
+    this.#isWhole = true;
+    await this.#askOnce(until - performance.now());
   }
 
-  #askOnce(): Promise<void> {
-    this.#asking ??= this.#ask().finally(() => {
+  #askOnce(deadlineMs = this.#options.deadlineMs): Promise<void> {
+    this.#asking ??= this.#ask(deadlineMs).finally(() => {
       this.#asking = null;
       this.#isWhole = false;
       this.#askLater();
@@ -187,8 +193,8 @@ export class ProviderStatus {
     this.#next = setTimeout(() => void this.#askOnce(), periodMs).unref();
   }
 
-  async #ask(): Promise<void> {
-    const { now, deadlineMs } = this.#options;
+  async #ask(deadlineMs: number): Promise<void> {
+    const { now } = this.#options;
     const until = performance.now() + deadlineMs;
     this.#askedAt = now();
     try {

@@ -389,6 +389,33 @@ describe('what is kept of it over a restart', () => {
     expect(tries).toEqual([1, 2]);
   });
 
+  test('who asks while a question for the state alone is being kept is answered after a whole round trip', async () => {
+    const reached = Promise.withResolvers<undefined>();
+    const gate = Promise.withResolvers<boolean>();
+    const answers = [Promise.resolve(false), gate.promise, Promise.resolve(true)];
+    const { memory, tries } = memoryOf(() => {
+      if (tries.length === 2) reached.resolve(undefined);
+      return answers[tries.length - 1] ?? Promise.resolve(true);
+    });
+    jest.useFakeTimers({ doNotFake: ['performance'] });
+    const management = managed({}, 2_500, memory);
+    try {
+      expect(await after(management, 0)).toBe('ok');
+      expect([asked, wrapped.size]).toEqual([1, 1]);
+      now = 10_000;
+      await jest.advanceTimersByTimeAsync(10_000);
+      await reached.promise;
+      const said = [healthOf(management), healthOf(management)];
+      lies = true;
+      gate.resolve(true);
+      for (const health of await Promise.all(said)) expect(health).toMatch(/^integrity_failed/u);
+      expect([asked, wrapped.size]).toEqual([3, 2]);
+    } finally {
+      management.close();
+      jest.useRealTimers();
+    }
+  });
+
   test('a read that stalls fails Status in time', async () => {
     const { memory } = memoryOf(() => Promise.resolve(true));
     const stalled = { ...memory, last: () => new Promise<null>(() => undefined) };
