@@ -31,7 +31,7 @@ const PROBE_LENGTH = 32;
 const WANTED_MS = 120_000;
 /**
  * After such a time without a whole round trip it makes one by itself, ms: what the state does not tell, as that the HSM
- * is away, is seen so soon. With the grace and the 3 minutes of an API server writes stop within 4 minutes.
+ * is away, is seen so soon. With a grace of 30 s and the 3 minutes of an API server writes stop within 4 minutes.
  */
 const WHOLE_MS = 30_000;
 
