@@ -154,8 +154,11 @@ export const presentConfig = (config: Config): unknown => {
 };
 
 /** Reads a PIN, token or key file that nobody but its owner may read; see `config/secret-file.ts`. */
-export const readOwnerOnlyFile = (path: string, closed?: Closed): Uint8Array =>
-  readSecretFile(path, closed);
+export const readOwnerOnlyFile = (
+  path: string,
+  closed?: Closed,
+  owner: number | null = null,
+): Uint8Array => readSecretFile(path, closed, owner);
 
 /** The password of a database's file, mode 0640 at most; see `config/database.ts`. */
 export const readPasswordFile = (path: string): string => readPassword(path);

@@ -45,13 +45,11 @@ const SLOW_MS = 10_000;
 /** An API server waits 3 s, and the provider 2.5 s: what failed is told before that. */
 const TIMES: HedgeTimes = { hedgeMs: 400, budgetMs: 2_400, leastMs: 300, pauseMs: 250 };
 
-/** Who the agent is, known and past or denied: every endpoint would say so. */
-const EVERYWHERE: ReadonlySet<ErrorCode> = new Set([
-  'token_missing',
-  'token_expired',
-  'token_denied',
-  'certificate_expired',
-]);
+/**
+ * Of who the agent is: every endpoint would say so. That a token or certificate has expired each says by its own clock,
+ * and one whose clock is ahead says it alone.
+ */
+const EVERYWHERE: ReadonlySet<ErrorCode> = new Set(['token_missing', 'token_denied']);
 
 /** Of an endpoint that is behind the others, or cannot do what others can. */
 const ELSEWHERE: ReadonlySet<ErrorCode> = new Set([
@@ -81,12 +79,26 @@ class WrongAnswer extends ClientError {}
 
 /**
  * Whether it says of one endpoint alone that nothing is served there, for as long as nobody mends that: its limit,
- * its HSM, its certificates of issuers, or that it answers something else. What every endpoint would say is not of it.
+ * its HSM, its clock, its certificates of issuers, or that it answers something else. What every endpoint would say is not of it.
  */
 function isOfPlace({ code, cause }: TwofoldError): boolean {
   if (cause instanceof LimitError || cause instanceof WrongAnswer) return true;
   const { status, retryable } = ERRORS[code];
   return !retryable && (status >= 500 || (status === 401 && !EVERYWHERE.has(code)));
+}
+
+/**
+ * What is told where not all endpoints refuse, the latest refusal last. That another is away says less than what one that
+ * is there does not do; but where that one alone cannot, who is away could, and may be back within the grace of Status.
+ */
+function toldLate(refusals: readonly TwofoldError[], away: TwofoldError): TwofoldError {
+  const own = refusals.findLast(isOfPlace);
+  if (own !== undefined) return own;
+  const elsewhere = refusals.at(-1);
+  if (elsewhere === undefined) return away;
+  const said = ({ code, detail }: TwofoldError) => detail ?? ERRORS[code].title;
+  const beside = `Another server says ${elsewhere.code}: ${said(elsewhere)}`;
+  return new TwofoldError(away.code, `${said(away)} ${beside}`, { cause: away });
 }
 
 /** An endpoint, and until when it is asked last. */
@@ -186,6 +198,7 @@ export class KubernetesOverHttp implements KeyService {
     const full = { ...call, headers, most: LONGEST_ANSWER };
     /** What each endpoint said of itself when it last answered; the latest is the last. */
     const refused = new Map<Endpoint, TwofoldError>();
+    let away = new TwofoldError('deadline_exceeded', this.#nobody());
     const { value, silent } = await hedged<Endpoint, T>(
       {
         places: this.#order(),
@@ -195,18 +208,16 @@ export class KubernetesOverHttp implements KeyService {
           if (!TwofoldError.is(error)) return false;
           refused.delete(place);
           // Once each place has said so, who waits is told at once.
-          if (isOfPlace(error)) {
+          if (isOfPlace(error) || ELSEWHERE.has(error.code)) {
             refused.set(place, error);
             return others > 0 || refused.size < this.#endpoints.length;
           }
-          return ERRORS[error.code].retryable || ELSEWHERE.has(error.code);
+          if (!ERRORS[error.code].retryable) return false;
+          away = error;
+          return true;
         },
         drop,
-        // That another endpoint is away says less than what one that is there does not do.
-        late: (error) =>
-          [...refused.values()].at(-1) ??
-          error ??
-          new TwofoldError('deadline_exceeded', this.#nobody()),
+        late: () => toldLate([...refused.values()], away),
         times: this.#times,
       },
       signal,

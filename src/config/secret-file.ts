@@ -13,10 +13,15 @@ export type Closed = 0o077 | 0o007;
  * The mode is read from the open file, so that what was checked is what was read. Symbolic links are
  * followed: secret volumes consist of them.
  *
+ * @param owner whose it may be too, by number: for root, who looks at what another user's program reads
  * @throws TwofoldError `invalid_value` when the file is missing, empty, no regular file, open to
- *   others, or owned by another user than ours and root.
+ *   others, or owned by another user than ours, root and `owner`.
  */
-export const readSecretFile = (path: string, closed: Closed = 0o077): Uint8Array => {
+export const readSecretFile = (
+  path: string,
+  closed: Closed = 0o077,
+  owner: number | null = null,
+): Uint8Array => {
   const refuse = (why: string, cause?: unknown): never => {
     throw new TwofoldError('invalid_value', `${path} ${why}`, { cause });
   };
@@ -32,7 +37,7 @@ export const readSecretFile = (path: string, closed: Closed = 0o077): Uint8Array
     if ((mode & 0o170000) !== 0o100000) refuse('is not a regular file');
     if ((mode & closed) !== 0)
       refuse(`is open to others (mode ${octal(mode)}); run: chmod 600 ${path}`);
-    if (uid !== 0 && uid !== process.geteuid?.()) refuse('belongs to another user');
+    if (![0, process.geteuid?.(), owner].includes(uid)) refuse('belongs to another user');
     const bytes = readFileSync(descriptor);
     let end = bytes.length;
     if (bytes[end - 1] === 0x0a) end -= 1;

@@ -16,6 +16,8 @@ import { isProviderSuite } from '../crypto/suite.ts';
 import { findSuiteByNumber } from '../crypto/suites.ts';
 import { TwofoldError } from '../errors.ts';
 import { versionOf } from '../keyring/catalog.ts';
+import { actInUse } from '../keyring/in-use.ts';
+import type { NamespacesInUse } from '../keyring/in-use.ts';
 import type { ChangeRun, KeyManage, KeyRead, KeyView } from '../keyring/operations.ts';
 import type { InstanceStore } from '../keyring/ports.ts';
 import { formatRecord, hasEnded, providerLabel, recordsOf } from '../keyring/provider-record.ts';
@@ -28,6 +30,7 @@ export interface AnnouncerParts {
   readonly read: Pick<KeyRead, 'fresh'>;
   readonly manage: Pick<KeyManage, 'update'>;
   readonly instances: Pick<InstanceStore, 'confirmed'>;
+  readonly namespaces: NamespacesInUse;
   /** By the policies about the service itself. */
   readonly authorizer: Pick<Authorizer, 'authorize'>;
   readonly onTrouble: (error: unknown) => void;
@@ -81,7 +84,7 @@ export class Announcer {
       try {
         await this.#look(pending);
       } catch (error) {
-        if (TwofoldError.is(error, 'key_not_found')) this.#pending.delete(pending.id);
+        if (isMoot(error)) this.#pending.delete(pending.id);
         else if (!wasOvertaken(error)) this.#parts.onTrouble(error);
       }
     }
@@ -89,7 +92,7 @@ export class Announcer {
 
   /**
    * Makes the record of a provider that has none: it begins with the primary version.
-   * @throws TwofoldError version_not_usable, conflict where another instance does the same now
+   * @throws TwofoldError version_not_usable, namespace_suspended, conflict where another instance does the same now
    */
   async register(view: KeyView, cluster: string, provider: string): Promise<ProviderRecord> {
     const { primary, namespace, id } = view.key;
@@ -133,9 +136,12 @@ export class Announcer {
     labels: Readonly<Record<string, string>>,
     { key }: KeyView,
   ): Promise<void> {
-    const grant = this.#grant('keys.update', namespace, id);
+    const { namespaces, manage } = this.#parts;
+    const mint = () => this.#grant('keys.update', namespace, id);
     // Another instance may have done it meanwhile: then the revision is another one.
-    await this.#parts.manage.update(grant, { labels, announcing: true }, ownRun(key.revision));
+    await actInUse(namespaces, namespace, mint, () =>
+      manage.update(mint(), { labels, announcing: true }, ownRun(key.revision)),
+    );
   }
 
   #grant<O extends Operation>(operation: O, namespace: string, key: string): Grant<O> {
@@ -146,6 +152,10 @@ export class Announcer {
 /** By another change of the key, such as another instance's announcement: the next look sees it. */
 const wasOvertaken = (error: unknown): boolean =>
   error instanceof StaleAnswer || TwofoldError.is(error, 'etag_mismatch');
+
+/** The key is gone, or nothing is done in its namespace: whoever reads the key once that is over tells of it again. */
+const isMoot = (error: unknown): boolean =>
+  TwofoldError.is(error, 'key_not_found') || TwofoldError.is(error, 'namespace_suspended');
 
 /** A change that no request asked for. */
 const ownRun = (revision: number): ChangeRun => ({

@@ -19,6 +19,7 @@ import { isUuid } from '../crypto/uuid.ts';
 import type { EpochStanding, SecurityEpoch } from '../epoch.ts';
 import { ERRORS, TwofoldError } from '../errors.ts';
 import { versionOf } from '../keyring/catalog.ts';
+import type { NamespacesInUse } from '../keyring/in-use.ts';
 import type { KeyRead, KeyUse, KeyView, Used } from '../keyring/operations.ts';
 import { recordsOf, requireProviderSuite, requireServing } from '../keyring/provider-record.ts';
 import type { ProviderRecord } from '../keyring/provider-record.ts';
@@ -47,6 +48,7 @@ export interface KeyringServiceParts {
   /** By the policies about the service itself. */
   readonly authorizer: Pick<Authorizer, 'authorize'>;
   readonly epoch: SecurityEpoch;
+  readonly namespaces: NamespacesInUse;
   readonly namespace: string;
   /** The key's own name. */
   readonly key: string;
@@ -63,6 +65,8 @@ interface Asked {
   readonly context: ValueContext;
   readonly uid: string | null;
   readonly started: number;
+  /** It was refused before, for another reason. */
+  readonly isRefused: boolean;
   /** Once, however often the call runs. */
   readonly counted: Counted;
 }
@@ -117,7 +121,9 @@ export class KeyringService implements KeyService {
   }
 
   async state(): Promise<ProviderState> {
+    // First: of a namespace that is not there it says that the key is not.
     const view = await this.#parts.read.fresh(this.#grant('keys.read'));
+    await this.#requireInUse();
     const record = await this.#recordOf(view);
     requireProviderSuite(findSuiteByNumber(versionOf(view, record.announced).suite));
     return providerState(view, record);
@@ -160,12 +166,19 @@ export class KeyringService implements KeyService {
   }
 
   refuse({ operation, context, uid, failure }: Refused): Promise<never> {
-    return this.#recorded(this.#asked(operation, context, uid), () => Promise.reject(failure));
+    const asked = { ...this.#asked(operation, context, uid), isRefused: true };
+    return this.#recorded(asked, () => Promise.reject(failure));
+  }
+
+  /** Read once after a change of access, and remembered. @throws TwofoldError namespace_suspended */
+  async #requireInUse(): Promise<void> {
+    const { namespaces, namespace } = this.#parts;
+    if (!(await namespaces.isInUse(namespace))) throw new TwofoldError('namespace_suspended');
   }
 
   #asked(operation: Asked['operation'], context: ValueContext, uid: string | null): Asked {
     const counted = new Counted(this.#parts.counts, uid);
-    return { operation, context, uid, started: performance.now(), counted };
+    return { operation, context, uid, started: performance.now(), isRefused: false, counted };
   }
 
   async #recordOf(view: KeyView): Promise<ProviderRecord> {
@@ -221,6 +234,8 @@ export class KeyringService implements KeyService {
     }
     let given: T;
     try {
+      // After the epoch was read: a suspension that comes later makes the entry stale.
+      if (!asked.isRefused) await this.#requireInUse();
       await asked.counted.once();
       given = await run(noted, standing);
     } catch (error) {

@@ -34,7 +34,10 @@ export interface ProviderState {
 }
 
 /** What a provider once said of itself and never takes back. */
-export type Announced = Pick<ProviderState, 'keyId' | 'announced'>;
+export interface Announced extends Pick<ProviderState, 'keyId' | 'announced'> {
+  /** An envelope of the announced version, from when that was told of first; null where none was kept. */
+  readonly probe: Uint8Array | null;
+}
 
 /** Keeps it for longer than the process lives. */
 export interface AnnouncedMemory {

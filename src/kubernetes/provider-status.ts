@@ -31,7 +31,7 @@ const PROBE_LENGTH = 32;
 const WANTED_MS = 120_000;
 /**
  * After such a time without a whole round trip it makes one by itself, ms: what the state does not tell, as that the HSM
- * is away, is seen so soon. With the grace and the 3 minutes of an API server writes stop within 4 minutes.
+ * is away, is seen so soon. With a grace of 30 s and the 3 minutes of an API server writes stop within 4 minutes.
  */
 const WHOLE_MS = 30_000;
 
@@ -58,6 +58,8 @@ export interface Standing {
   readonly state: ProviderState;
   /** The key_id of the announced version. */
   readonly keyId: string;
+  /** What was sealed under that version when it was told of first: another one of its number does not open it. */
+  readonly probe: Uint8Array;
 }
 
 /** What a person can do about it, by code; every other failure says what it is. */
@@ -68,6 +70,7 @@ const ADVICE: Partial<Readonly<Record<ErrorCode, string>>> = {
   wrong_purpose: 'Name a key whose suite is A256GCM or a hybrid KEM.',
   version_not_usable:
     'Resume the key, or its announced version, if it was not meant to be suspended.',
+  namespace_suspended: 'Resume the namespace, or make it, if that is not meant.',
   forbidden: 'Permit this provider to wrap and unwrap with the key.',
   hsm_unavailable: 'Look at the HSM: `twofold doctor` on the service says what it answers.',
   database_unavailable: "Look at the service's database.",
@@ -108,7 +111,7 @@ export class ProviderStatus {
   #next: NodeJS.Timeout | undefined;
   #isClosed = false;
   #asking: Promise<void> | null = null;
-  /** The version that the memory has for certain. */
+  /** The version that the memory has for certain, with its probe. */
   #kept = 0;
   /** A write that goes on, perhaps for longer than a call. */
   #keeping: Promise<void> | null = null;
@@ -162,16 +165,22 @@ export class ProviderStatus {
   }
 
   async #fresh(): Promise<void> {
-    const { now, periodMs, failedPeriodMs } = this.#options;
+    const { now, periodMs, failedPeriodMs, deadlineMs } = this.#options;
+    const until = performance.now() + deadlineMs;
     const [last, period] =
       this.#failure === null ? [this.#wholeAt, periodMs] : [this.#askedAt, failedPeriodMs];
-    if (this.#asking === null && now() - last < period) return;
+    const joins = this.#asking !== null;
+    if (!joins && now() - last < period) return;
     this.#isWhole = true;
     await this.#askOnce();
+    // One that is joined may be past the state already, and be for the state alone.
+    if (!joins || this.#failure !== null || now() - this.#wholeAt < periodMs) return;
+    this.#isWhole = true;
+    await this.#askOnce(until - performance.now());
   }
 
-  #askOnce(): Promise<void> {
-    this.#asking ??= this.#ask().finally(() => {
+  #askOnce(deadlineMs = this.#options.deadlineMs): Promise<void> {
+    this.#asking ??= this.#ask(deadlineMs).finally(() => {
       this.#asking = null;
       this.#isWhole = false;
       this.#askLater();
@@ -186,19 +195,14 @@ export class ProviderStatus {
     this.#next = setTimeout(() => void this.#askOnce(), periodMs).unref();
   }
 
-  async #ask(): Promise<void> {
-    const { now, deadlineMs } = this.#options;
+  async #ask(deadlineMs: number): Promise<void> {
+    const { now } = this.#options;
     const until = performance.now() + deadlineMs;
     this.#askedAt = now();
     try {
-      const state = await within(deadlineMs, async (signal) => {
-        const told = await this.#roundTrip(signal);
-        await this.#check(told);
-        return told;
-      });
-      const { keyId, announced: keyVersion } = state;
-      await this.#keep({ keyId, announced: keyVersion }, until - performance.now());
-      this.#standing = { state, keyId: keyIdOf({ keyId, keyVersion }) };
+      const told = await within(deadlineMs, (signal) => this.#told(signal));
+      await this.#keep(announcedBy(told), until - performance.now());
+      this.#standing = told;
       this.#failure = null;
       this.#failedAt = Infinity;
       this.#goodAt = now();
@@ -208,11 +212,39 @@ export class ProviderStatus {
     }
   }
 
-  /** What was announced stays: a key_id that was left never comes back. */
-  async #check(state: ProviderState): Promise<void> {
-    const before = this.#standing?.state ?? (await this.#remembered());
+  /** A round trip, and what is left of it where the state alone will do. */
+  async #told(signal: AbortSignal): Promise<Standing> {
+    const { service, key } = this.#options;
+    const state = await service.state(signal);
+    if (state.keyName !== key) {
+      throw new TwofoldError(
+        'invalid_value',
+        `The key's own name is ${state.keyName}: name it by that.`,
+      );
+    }
+    const known = this.#standing;
+    const before = known === null ? await this.#remembered() : announcedBy(known);
+    this.#check(before, state);
+    if (known !== null && !this.#needsWhole(state)) return { ...known, state };
+    this.#wholeAt = this.#askedAt;
+    // Of a version that was left nothing is asked: it may have been retired and destroyed since.
+    const kept = before?.announced === state.announced ? before.probe : null;
+    // A database is set back while nobody is served, or where nobody has looked for a while.
+    const mayBeAnother = this.#failure !== null || this.#askedAt - this.#goodAt >= WHOLE_MS;
+    if (kept !== null && mayBeAnother) await this.#requireSame(kept, state, signal);
+    const probe = await this.#sealAndOpen(state, signal);
+    const keyId = keyIdOf({ keyId: state.keyId, keyVersion: state.announced });
+    return { state, keyId, probe: kept ?? probe };
+  }
+
+  #says(): string {
     const { memory } = this.#options;
-    const kept = memory === null ? '' : ` ${memory.place} says so`;
+    return memory === null ? '' : ` ${memory.place} says so`;
+  }
+
+  /** What was announced stays: a key_id that was left never comes back. */
+  #check(before: Announced | null, state: ProviderState): void {
+    const kept = this.#says();
     if (before !== null && before.keyId !== state.keyId) {
       throw new TwofoldError(
         'invalid_value',
@@ -232,8 +264,36 @@ export class ProviderStatus {
 
   async #remembered(): Promise<Announced | null> {
     const last = (await this.#options.memory?.last()) ?? null;
-    this.#kept = last?.announced ?? 0;
+    this.#kept = last === null || last.probe === null ? 0 : last.announced;
     return last;
+  }
+
+  /**
+   * The number alone does not say which version it is: one that was set back and rotated again makes another of that
+   * number, under the key_id of the lost one, and an API server would go on with a seed that nobody opens.
+   * @throws TwofoldError log_rolled_back
+   */
+  async #requireSame(
+    envelope: Uint8Array,
+    { announced }: ProviderState,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { service, contextOf } = this.#options;
+    const call = { envelope, context: contextOf(announced), uid: null };
+    try {
+      const { plaintext } = await service.unwrap(call, signal);
+      plaintext.wipe();
+    } catch (cause) {
+      if (!TwofoldError.is(cause, 'decryption_failed')) throw cause;
+      const kept = this.#says();
+      throw new TwofoldError(
+        'log_rolled_back',
+        `Version ${String(announced)} is no longer the one that was announced: what that sealed does not open. ` +
+          `The service's database was set back, and made it anew: restore it, or rotate the key until a later version is announced.` +
+          (kept === '' ? '' : `${kept}.`),
+        { cause },
+      );
+    }
   }
 
   /**
@@ -267,17 +327,9 @@ export class ProviderStatus {
     );
   }
 
-  async #roundTrip(signal: AbortSignal): Promise<ProviderState> {
-    const { service, key, contextOf } = this.#options;
-    const state = await service.state(signal);
-    if (state.keyName !== key) {
-      throw new TwofoldError(
-        'invalid_value',
-        `The key's own name is ${state.keyName}: name it by that.`,
-      );
-    }
-    if (!this.#needsWhole(state)) return state;
-    this.#wholeAt = this.#askedAt;
+  /** @returns what was sealed */
+  async #sealAndOpen(state: ProviderState, signal: AbortSignal): Promise<Uint8Array> {
+    const { service, contextOf } = this.#options;
     const context = contextOf(state.announced);
     using probe = SecretBytes.own(randomBytes(PROBE_LENGTH));
     const call = { plaintext: probe, keyVersion: state.announced, context, uid: null };
@@ -289,6 +341,12 @@ export class ProviderStatus {
     if (!same || origin !== 'service') {
       throw new TwofoldError('integrity_failed', 'A round trip gave back something else.');
     }
-    return state;
+    return envelope;
   }
 }
+
+const announcedBy = ({ state: { keyId, announced }, probe }: Standing): Announced => ({
+  keyId,
+  announced,
+  probe,
+});

@@ -79,6 +79,7 @@ export async function arrive(
       keyring,
       instances: pursuedInstances(store.instances, parts.confirmations),
       epoch: incarnation.epoch,
+      namespaces: { isInUse: (name) => late.governance.port.namespaces.isInUse(name) },
       log: logs.component('kubernetes'),
     },
     unwinding,
@@ -132,7 +133,8 @@ export async function arrive(
   late.rootRotations.set(rootRotations(keeping));
   await keepRoot(keeping, unwinding);
   const { engine, metrics, limits } = parts;
-  const provider = { config, keyring, audit, epoch, engine, metrics, limits };
+  const { namespaces } = governance;
+  const provider = { config, keyring, audit, epoch, namespaces, engine, metrics, limits };
   await startProvider({ ...provider, announcer, log: logs.component('kubernetes') }, unwinding);
   const first = parts.worker === 1;
   const backups = openBackups({ ...parts, first, log: logs.component('backup') }, unwinding);
@@ -146,7 +148,6 @@ export async function arrive(
   );
   const probe = setInterval(() => void audit.probe(), AUDIT_PROBE_MS).unref();
   unwinding.add('audit probe', () => clearInterval(probe));
-  const { namespaces } = governance;
   const log = logs.component('scheduler');
   startScheduler(
     { config, store, keyring, policies, namespaces, incarnation, events, log },

@@ -16,6 +16,7 @@ import type { HttpDependencies } from '../http/dependencies.ts';
 import { RateRefused } from '../http/limit-gate.ts';
 import { engineOf } from '../http/suite-resource.ts';
 import type { Keyring } from '../keyring/keyring.ts';
+import type { NamespacesInUse } from '../keyring/in-use.ts';
 import type { KeyRead } from '../keyring/operations.ts';
 import type { InstanceStore } from '../keyring/ports.ts';
 import { Announcer } from '../kubernetes/announcer.ts';
@@ -45,6 +46,7 @@ export interface ProviderParts {
   readonly keyring: Pick<Keyring, 'use' | 'read' | 'manage'>;
   readonly audit: Pick<RunningAuditLog, 'record' | 'refusal' | 'leaving'>;
   readonly epoch: SecurityEpoch;
+  readonly namespaces: NamespacesInUse;
   readonly engine: Engine;
   readonly announcer: Announcer;
   /** There from when the listeners are. */
@@ -70,7 +72,7 @@ export function groupNumber(group: string): number {
  * service does not wait for it.
  */
 export async function startProvider(parts: ProviderParts, unwinding: Unwinding): Promise<void> {
-  const { config, epoch, keyring, audit, engine, metrics, log } = parts;
+  const { config, epoch, namespaces, keyring, audit, engine, metrics, log } = parts;
   const { socket, key, namespace, group, provider } = config.kms;
   if (socket === undefined || key === undefined) return;
   const cluster = config.kms.cluster ?? DEVELOPMENT_CLUSTER;
@@ -82,6 +84,7 @@ export async function startProvider(parts: ProviderParts, unwinding: Unwinding):
     audit,
     authorizer,
     epoch,
+    namespaces,
     namespace,
     key,
     cluster,
@@ -207,8 +210,9 @@ export function startAnnouncer(
     keyring,
     instances,
     epoch,
+    namespaces,
     log,
-  }: Pick<ProviderParts, 'keyring' | 'epoch' | 'log'> & {
+  }: Pick<ProviderParts, 'keyring' | 'epoch' | 'namespaces' | 'log'> & {
     readonly instances: Pick<InstanceStore, 'confirmed'>;
   },
   unwinding: Unwinding,
@@ -217,6 +221,7 @@ export function startAnnouncer(
     read: keyring.read,
     manage: keyring.manage,
     instances,
+    namespaces,
     authorizer: PolicyAuthorizer.of({ epoch, policies: systemPolicies() }),
     onTrouble: (err) => log.warn({ err }, 'a version could not be announced yet'),
   });

@@ -12,14 +12,14 @@ import type { Authorizer } from '../access/ports.ts';
 import { StaleAnswer } from '../audit/ports.ts';
 import { ERRORS, TwofoldError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
+import { actInUse } from '../keyring/in-use.ts';
+import type { NamespacesInUse } from '../keyring/in-use.ts';
 import { SILENCE_MS } from '../keyring/long-operations.ts';
 import type { ChangeRun, KeyManage, KeyRead, KeyView } from '../keyring/operations.ts';
 import { belongs } from '../keyring/rotation-orders.ts';
 import type { RotationOrder, RotationOrders } from '../keyring/rotation-orders.ts';
 import type { Budget } from './budget.ts';
 import type { OrderStore, OrderedKey, RunningOrder, Settled } from './order-ports.ts';
-import { actInUse } from './in-use.ts';
-import type { NamespacesInUse } from './scheduler-ports.ts';
 import { UNREACHABLE, waitAfter } from './retry.ts';
 import { untilFresh } from './until-fresh.ts';
 

@@ -139,8 +139,3 @@ export interface PolicyRounds {
   /** Asks for looks at the next keys, `limit` at most; how many, and null where no round is open. */
   markNext(limit: number): Promise<number | null>;
 }
-
-/** Which namespaces are there and not suspended, as this instance knows it at its epoch. */
-export interface NamespacesInUse {
-  isInUse(namespace: string): Promise<boolean>;
-}

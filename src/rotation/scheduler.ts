@@ -11,6 +11,8 @@ import type { Grant, Operation, Principal } from '../access/grant.ts';
 import type { Authorizer } from '../access/ports.ts';
 import { TwofoldError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
+import { actInUse } from '../keyring/in-use.ts';
+import type { NamespacesInUse } from '../keyring/in-use.ts';
 import type { ChangeRun, KeyRead, KeyView } from '../keyring/operations.ts';
 import type { KeyWrite } from '../keyring/ports.ts';
 import type { RotationPolicy } from '../keyring/rotation-policy.ts';
@@ -26,14 +28,7 @@ import { failureOf, UNREACHABLE, waitAfter } from './retry.ts';
 import { isDatedAhead } from './next-rotation.ts';
 import { rotationFacts, scheduledKey } from './scheduled-key.ts';
 import type { ScheduledKey } from './scheduled-key.ts';
-import { actInUse } from './in-use.ts';
-import type {
-  Look,
-  Looked,
-  NamespacePolicies,
-  NamespacesInUse,
-  SchedulerStore,
-} from './scheduler-ports.ts';
+import type { Look, Looked, NamespacePolicies, SchedulerStore } from './scheduler-ports.ts';
 import { untilFresh } from './until-fresh.ts';
 
 /** Keys taken up at a time. */

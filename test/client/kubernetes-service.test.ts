@@ -22,13 +22,12 @@ type Says =
   | 'junk'
   | 'forbidden'
   | keyof typeof FAULTS
+  | keyof typeof LACKS
   | keyof typeof DENIED;
 /** What each server would say, as it is said of who asks. */
 const DENIED = {
   token_missing: 401,
-  token_expired: 401,
   token_denied: 401,
-  certificate_expired: 401,
 } as const;
 /** What a server may say of itself alone, by its status. */
 const FAULTS = {
@@ -37,8 +36,18 @@ const FAULTS = {
   internal: 500,
   token_invalid: 401,
   certificate_invalid: 401,
+  // By its own clock, which may be ahead.
+  token_expired: 401,
+  certificate_expired: 401,
 } as const;
-const STATUSES = { ...FAULTS, ...DENIED };
+/** What another server may have. */
+const LACKS = {
+  version_not_found: 404,
+  zone_denied: 403,
+  zone_lacks_material: 409,
+  suite_unavailable_here: 409,
+} as const;
+const STATUSES = { ...FAULTS, ...LACKS, ...DENIED };
 interface Act {
   readonly says: Says;
   readonly after?: number;
@@ -185,7 +194,7 @@ describe('an agent with several servers', () => {
 
   it('says what one refuses, not that another is away, whichever was asked last', async () => {
     const away: Act[] = [{ says: 'failed' }];
-    const kinds = ['token_invalid', 'hsm_full'] as const;
+    const kinds = ['token_invalid', 'certificate_expired', 'hsm_full'] as const;
     const answers = await Promise.all(
       kinds.flatMap((says) => [
         ask({ a: [{ says }], b: away }),
@@ -198,6 +207,47 @@ describe('an agent with several servers', () => {
     expect(answers.map(({ told }) => told)).toEqual(
       kinds.flatMap((says) => [says, says, says, 'database_unavailable']),
     );
+  });
+
+  const lacks = Object.keys(LACKS) as (keyof typeof LACKS)[];
+  it.each(lacks)('asks each once where none of them can, and says so: %s', async (says) => {
+    const { told, asked } = await ask({ a: [{ says }], b: [{ says }] });
+    expect([told, asked]).toEqual([says, ['a', 'b']]);
+    const one = await ask({ a: [{ says }, { says: 'opened' }] });
+    expect([one.told, one.asked]).toEqual([says, ['a']]);
+    const other = await ask({ a: [{ says }], b: [{ says: 'opened' }] });
+    expect([other.told, other.asked]).toEqual(['service', ['a', 'b']]);
+  });
+
+  it('says that who could is away, which passes, and what the other lacks', async () => {
+    const lacking: Act[] = [{ says: 'zone_lacks_material' }];
+    const failures = await Promise.all(
+      [
+        { a: lacking, b: [{ says: 'failed' as const }] },
+        { b: [{ says: 'failed' as const }], a: lacking },
+        { a: lacking, b: [{ says: 'opened' as const, after: 2_000 }] },
+        // What one says of itself counts for more.
+        {
+          a: lacking,
+          b: [{ says: 'hsm_full' as const }],
+          c: [{ says: 'failed' as const }],
+        },
+      ].map(async (places) => {
+        const { client } = await agentOf(places);
+        const request = { envelope: new Uint8Array(64), context: {}, uid: null };
+        return client.unwrap(request, new AbortController().signal).then(
+          () => null,
+          (error: unknown) => error,
+        );
+      }),
+    );
+    const detail = expect.stringMatching(/Another server says zone_lacks_material: /u) as unknown;
+    expect(failures).toMatchObject([
+      { code: 'database_unavailable', detail },
+      { code: 'database_unavailable', detail },
+      { code: 'deadline_exceeded', detail },
+      { code: 'hsm_full' },
+    ]);
   });
 
   it('goes on with the next where one tells of no key', async () => {

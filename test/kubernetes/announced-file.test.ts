@@ -22,6 +22,7 @@ const INTERNAL = 13;
 interface Held {
   readonly keyId: string;
   readonly announced: number;
+  readonly probe?: string;
 }
 
 let form: AgentForm;
@@ -34,8 +35,9 @@ afterAll(() => form.close());
 beforeEach(() => rmSync(path, { force: true, recursive: true }));
 
 const held = () => JSON.parse(readFileSync(path, 'utf8')) as Held;
+/** By itself, without the probe of another version or key. */
 const hold = (changes: object) =>
-  writeFileSync(path, JSON.stringify({ ...held(), ...changes }), { mode: 0o600 });
+  writeFileSync(path, JSON.stringify({ ...held(), probe: undefined, ...changes }), { mode: 0o600 });
 
 /** An agent of its own socket, with what it is asked meanwhile. */
 async function during<T>(
@@ -91,6 +93,41 @@ test('an agent that starts before a service that was set back seals nothing, and
   expect(held().announced).toBe(4);
 });
 
+test('an agent that starts before a service whose version was made anew seals nothing, and opens what is there', async () => {
+  const value = await during(async (plugin) => {
+    await plugin.status();
+    return plugin.encrypt(randomBytes(32));
+  });
+  const { announced, probe = '' } = held();
+  // As the lost version would have sealed it.
+  const lost = Buffer.from(probe, 'base64');
+  lost.fill(0, lost.length - 16);
+  hold({ probe: lost.toString('base64') });
+  await during(async (plugin) => {
+    const refusal = expect.stringMatching(/^log_rolled_back: Version \d+ is no longer/u) as unknown;
+    await expect(plugin.status()).rejects.toMatchObject({ code: INTERNAL, details: refusal });
+    await expect(plugin.encrypt(randomBytes(32))).rejects.toMatchObject({ code: INTERNAL });
+    expect(await plugin.decrypt(value)).toHaveLength(32);
+  });
+  expect(held()).toMatchObject({ announced, probe: lost.toString('base64') });
+  await form.rotate();
+  expect(await during(healthOf)).toBe('ok');
+  expect(held().announced).toBe(announced + 1);
+});
+
+test('a file of an agent from before gets a probe, which stays for as long as its version is announced', async () => {
+  await during(healthOf);
+  hold({});
+  expect(await during(healthOf)).toBe('ok');
+  const { probe } = held();
+  expect(probe).toEqual(expect.any(String));
+  expect(await during(healthOf)).toBe('ok');
+  expect(held().probe).toBe(probe);
+  await form.rotate();
+  expect(await during(healthOf)).toBe('ok');
+  expect(held().probe).not.toBe(probe);
+});
+
 test('what a predecessor announced while its successor waited counts', async () => {
   await during(async (plugin) => {
     await plugin.status();
@@ -115,6 +152,8 @@ test('another key is refused, until the file is removed', async () => {
 test.each<[string, () => void]>([
   ['holds something else', () => writeFileSync(path, '{"announced":', { mode: 0o600 })],
   ['holds half of it', () => hold({ keyId: undefined })],
+  ['holds a probe of another version', () => hold({ announced: 99, probe: held().probe })],
+  ['holds a probe that is none', () => hold({ probe: 'AAAA' })],
   ['holds no number', () => hold({ announced: 1.5 })],
   ['is of another cluster', () => hold({ cluster: 'c2' })],
   ['is of another key', () => hold({ key: 'other' })],

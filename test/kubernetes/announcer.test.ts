@@ -10,6 +10,7 @@ import { Announcer, awaitsAnnouncement } from '../../src/kubernetes/announcer.ts
 import { KeyringService } from '../../src/kubernetes/keyring-service.ts';
 import { aRun, openWorld } from '../keyring/world.ts';
 import type { World } from '../keyring/world.ts';
+import { ALL_IN_USE } from './in-use.ts';
 import { NO_COUNTS } from './no-counts.ts';
 
 const LABEL = 'kubernetes/c1';
@@ -18,6 +19,7 @@ let announcer: Announcer;
 /** What the instance that is furthest behind has confirmed; null: all of them have confirmed all. */
 let least: number | null;
 const troubles: unknown[] = [];
+let inUse: boolean;
 
 const read = () => world.keyring.read.fresh(world.grant('keys.read', 'k'));
 const recorded = async () => (await read()).key.labels[LABEL];
@@ -34,10 +36,12 @@ beforeEach(async () => {
   await world.create({ name: 'k', suite: 'A256GCM' });
   const { epoch, keyring } = world;
   least = null;
+  inUse = true;
   troubles.length = 0;
   announcer = new Announcer({
     read: keyring.read,
     manage: keyring.manage,
+    namespaces: { isInUse: () => Promise.resolve(inUse) },
     instances: {
       confirmed: () => Promise.resolve({ epoch: epoch.current, least: least ?? epoch.current }),
     },
@@ -92,12 +96,26 @@ test('an earlier version that is put back is not announced, nor anything for a p
   expect([await recorded(), announcer.pending, troubles]).toEqual([ended, 0, []]);
 });
 
+test('nothing is announced or registered in a suspended namespace, and nothing is troubled by that', async () => {
+  await rotate();
+  inUse = false;
+  await look();
+  expect([await recorded(), announcer.pending]).toEqual(['provider=twofold announced=1', 0]);
+  await expect(announcer.register(await read(), 'c2', 'twofold')).rejects.toMatchObject({
+    code: 'namespace_suspended',
+  });
+  inUse = true;
+  await look();
+  expect([await recorded(), troubles]).toEqual(['provider=twofold announced=2', []]);
+});
+
 test('what cannot be read now is said, and looked at again', async () => {
   await rotate();
   announcer.consider(await read());
   const lost = new Announcer({
     read: { fresh: () => Promise.reject(new Error('the database is away')) },
     manage: world.keyring.manage,
+    namespaces: ALL_IN_USE,
     instances: { confirmed: () => Promise.resolve({ epoch: 1, least: 1 }) },
     authorizer: PolicyAuthorizer.of({ epoch: world.epoch, policies: systemPolicies() }),
     onTrouble: (error) => troubles.push(error),
@@ -137,6 +155,7 @@ test('what is refused in the grace has its entry, and where none can be made, no
     },
     authorizer: PolicyAuthorizer.of({ epoch, policies: systemPolicies() }),
     announcer,
+    namespaces: ALL_IN_USE,
     ...{ cluster: 'c1', provider: 'twofold', key: 'k', namespace: 'default', epoch },
     engineOf: () => 'native',
     counts: NO_COUNTS,

@@ -2,16 +2,21 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { randomBytes, randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 
 import { PolicyAuthorizer, systemPolicies } from '../../src/access/authorize.ts';
+import { openGovernance } from '../../src/governance/governance.ts';
 import { KeyManagement } from '../../src/kubernetes/key-management.ts';
 import { KeyringService } from '../../src/kubernetes/keyring-service.ts';
 import { KmsServer } from '../../src/kubernetes/server.ts';
-import { aRun, openWorld } from '../keyring/world.ts';
+import { aKey, aRun, openWorld } from '../keyring/world.ts';
+import type { World } from '../keyring/world.ts';
 import { announcerOf } from './announcer.ts';
 import type { Encrypted } from './apiserver.ts';
 import { ELSEWHERE, providesForApiServers } from './conformance.ts';
 import type { Form } from './conformance.ts';
+import { ALL_IN_USE } from './in-use.ts';
 import { NO_COUNTS } from './no-counts.ts';
 
 async function openForm(suite: string): Promise<Form> {
@@ -35,6 +40,7 @@ async function openForm(suite: string): Promise<Form> {
       ...about,
       epoch,
       namespace: 'default',
+      namespaces: ALL_IN_USE,
       engineOf: () => 'native',
       counts: NO_COUNTS,
     });
@@ -94,3 +100,90 @@ async function openForm(suite: string): Promise<Form> {
 
 providesForApiServers('in the server', { suite: 'A256GCM', annotated: false }, openForm);
 providesForApiServers('in the server', { suite: 'MLKEM768-P256', annotated: true }, openForm);
+
+describe('in a namespace of its own', () => {
+  const about = { cluster: 'c1', provider: 'twofold', key: 'secrets' };
+  const patience = { milliseconds: Infinity };
+  const setRun = () => ({
+    ...aRun(),
+    ifMatch: null,
+    render: () => ({ status: 200, body: '{}' }),
+  });
+  let world: World;
+  let management: KeyManagement;
+  let past = 0;
+  /** Runs once, when a seed has been sealed and its answer has not left. */
+  let meanwhile: (() => Promise<unknown>) | null = null;
+
+  const act = (what: 'suspend' | 'resume') =>
+    openGovernance(world.governing).namespaces[what](
+      world.grant('namespaces.change', null),
+      { name: 'team-a', reason: 'a test' },
+      setRun(),
+    );
+  const seal = () => {
+    const request = { plaintext: Uint8Array.from(randomBytes(32)), uid: randomUUID() };
+    return management.encrypt(request, patience);
+  };
+  const status = () => {
+    past += 11_000;
+    return management.status();
+  };
+  const refusal = { code: 'namespace_suspended' };
+
+  beforeAll(async () => {
+    world = await openWorld();
+    const { epoch, keyring, audit } = world;
+    const { namespaces } = openGovernance(world.governing);
+    await namespaces.create(
+      world.grant('namespaces.change', null),
+      { name: 'team-a', description: '' },
+      setRun(),
+    );
+    const grant = world.grant('keys.create', 'secrets', 'team-a');
+    await keyring.manage.create(grant, aKey({ name: 'secrets', suite: 'A256GCM' }), aRun());
+    const authorizer = PolicyAuthorizer.of({ epoch, policies: systemPolicies() });
+    const service = new KeyringService({
+      ...{ ...about, read: keyring.read, audit, authorizer, epoch, namespaces },
+      use: {
+        wrap: async (...call) => {
+          const wrapped = await keyring.use.wrap(...call);
+          const act = meanwhile;
+          meanwhile = null;
+          await act?.();
+          return wrapped;
+        },
+        unwrap: (...call) => keyring.use.unwrap(...call),
+      },
+      namespace: 'team-a',
+      announcer: announcerOf(world, authorizer, namespaces),
+      engineOf: () => 'native',
+      counts: NO_COUNTS,
+    });
+    management = new KeyManagement({
+      ...{ service, ...about, now: () => performance.now() + past },
+    });
+  });
+  afterAll(() => world.stop());
+
+  test('its suspension ends every use at once, of remembered seeds too, until it is resumed', async () => {
+    await status();
+    const value = { ...(await seal()), uid: randomUUID() };
+    await management.decrypt(value, patience);
+    await act('suspend');
+    await expect(seal()).rejects.toMatchObject(refusal);
+    await expect(management.decrypt(value, patience)).rejects.toMatchObject(refusal);
+    await expect(status()).rejects.toMatchObject(refusal);
+    await act('resume');
+    await status();
+    expect((await management.decrypt(value, patience)).plaintext).toHaveLength(32);
+    await seal();
+  });
+
+  test('one that comes while a seed is sealed overtakes its answer', async () => {
+    await status();
+    meanwhile = () => act('suspend');
+    await expect(seal()).rejects.toMatchObject(refusal);
+    await act('resume');
+  });
+});

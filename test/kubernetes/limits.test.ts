@@ -28,6 +28,7 @@ import { ModelBuckets } from '../limits/model.ts';
 import { openAgentForm } from './agent-form.ts';
 import { announcerOf } from './announcer.ts';
 import { PluginClient } from './apiserver.ts';
+import { ALL_IN_USE } from './in-use.ts';
 
 const RESOURCE_EXHAUSTED = 8;
 const KEY = 'secrets';
@@ -93,6 +94,7 @@ async function openProvider(settings: Partial<LimitSettings> = {}) {
     ...{ use: keyring.use, read: keyring.read, audit, epoch, namespace: 'default', ...about },
     authorizer,
     announcer: announcerOf(world, authorizer),
+    namespaces: ALL_IN_USE,
     engineOf: () => 'native',
     counts: countsOf(() => ({ gate, refusals }), { namespace: 'default', key: KEY }),
   });

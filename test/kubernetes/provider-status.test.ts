@@ -18,17 +18,21 @@ import { causeOf } from '../../src/kubernetes/provider-status.ts';
 const KEY = '00112233-4455-6677-8899-aabbccddeeff';
 const OTHER = '10112233-4455-6677-8899-aabbccddeeff';
 const wrapped = new Map<string, Uint8Array>();
+let sealed = 0;
 const suite = findSuite('A256GCM');
 const envelopeOf = (of: string, keyVersion: number) => {
   if (suite.kind !== 'aead') throw new TypeError('not an AEAD');
   const ciphertext = new Uint8Array(48);
-  ciphertext[0] = wrapped.size;
+  // Never the same twice, whatever was lost since.
+  sealed += 1;
+  new DataView(ciphertext.buffer).setUint32(0, sealed);
   const nonce = new Uint8Array(suite.aead.nonceLength);
   return encodeEnvelope({ mode: 'symmetric', suite, keyId: of, keyVersion, nonce, ciphertext });
 };
 
 let now = 0;
 let asked = 0;
+let opened = 0;
 let failure: ErrorCode | null = null;
 /** What the state does not tell. */
 let wrapFailure: ErrorCode | null = null;
@@ -57,7 +61,10 @@ const service: KeyService = {
     return Promise.resolve(envelope);
   },
   unwrap: ({ envelope }) => {
-    const plaintext = SecretBytes.copyOf(wrapped.get(envelope.join()) ?? new Uint8Array(0));
+    opened += 1;
+    const known = wrapped.get(envelope.join());
+    if (known === undefined) return Promise.reject(new TwofoldError('decryption_failed'));
+    const plaintext = SecretBytes.copyOf(known);
     if (lies) plaintext.reveal().fill(0);
     return Promise.resolve({ plaintext, origin: 'service' });
   },
@@ -78,6 +85,7 @@ const healthOf = (of: KeyManagement) => of.status().then(({ healthz }) => health
 beforeEach(() => {
   [now, asked, failure, announced, keyId, lies, sealsBy] = [0, 0, null, 1, KEY, false, KEY];
   wrapFailure = null;
+  opened = 0;
   wrapped.clear();
 });
 
@@ -328,6 +336,54 @@ describe('what was announced', () => {
     expect((await sealing()).keyId).toBe(before);
   });
 
+  test('is never taken for another version of the same number: one that was set back and rotated again', async () => {
+    const management = managed();
+    announced = 3;
+    await management.status();
+    announced = 2;
+    await expect(turn(management)).rejects.toMatchObject({ code: 'log_rolled_back' });
+    // Its material went with the database: nothing opens that was sealed under it.
+    wrapped.clear();
+    announced = 3;
+    for (let n = 0; n < 3; n += 1) {
+      const message = expect.stringMatching(/^Version 3 is no longer the one/u) as unknown;
+      await expect(turn(management)).rejects.toMatchObject({ code: 'log_rolled_back', message });
+    }
+    // The way out, which asks nothing of what is lost.
+    announced = 4;
+    expect((await turn(management)).healthz).toBe('ok');
+    await management.status();
+  });
+
+  test('is looked at for that where nobody has looked for a while', async () => {
+    const management = managed();
+    await management.status();
+    wrapped.clear();
+    now += 60_000;
+    expect(await healthOf(management)).toMatch(/^log_rolled_back: Version 1 is no longer/u);
+  });
+
+  test('is looked at for that after a failure, and of the version that is announced', async () => {
+    const management = managed();
+    await management.status();
+    await turn(management);
+    expect(opened).toBe(2);
+    failure = 'database_unavailable';
+    await turn(management);
+    failure = null;
+    await turn(management);
+    expect(opened).toBe(4);
+    await turn(management);
+    expect(opened).toBe(5);
+    // Version 1 may be retired and destroyed by now.
+    failure = 'database_unavailable';
+    await turn(management);
+    [failure, announced] = [null, 2];
+    wrapped.clear();
+    expect((await turn(management)).healthz).toBe('ok');
+    expect(opened).toBe(6);
+  });
+
   test('nor for a version of another key', async () => {
     const management = managed();
     await management.status();
@@ -389,6 +445,33 @@ describe('what is kept of it over a restart', () => {
     expect(tries).toEqual([1, 2]);
   });
 
+  test('who asks while a question for the state alone is being kept is answered after a whole round trip', async () => {
+    const reached = Promise.withResolvers<undefined>();
+    const gate = Promise.withResolvers<boolean>();
+    const answers = [Promise.resolve(false), gate.promise, Promise.resolve(true)];
+    const { memory, tries } = memoryOf(() => {
+      if (tries.length === 2) reached.resolve(undefined);
+      return answers[tries.length - 1] ?? Promise.resolve(true);
+    });
+    jest.useFakeTimers({ doNotFake: ['performance'] });
+    const management = managed({}, 2_500, memory);
+    try {
+      expect(await after(management, 0)).toBe('ok');
+      expect([asked, wrapped.size]).toEqual([1, 1]);
+      now = 10_000;
+      await jest.advanceTimersByTimeAsync(10_000);
+      await reached.promise;
+      const said = [healthOf(management), healthOf(management)];
+      lies = true;
+      gate.resolve(true);
+      for (const health of await Promise.all(said)) expect(health).toMatch(/^integrity_failed/u);
+      expect([asked, wrapped.size]).toEqual([3, 2]);
+    } finally {
+      management.close();
+      jest.useRealTimers();
+    }
+  });
+
   test('a read that stalls fails Status in time', async () => {
     const { memory } = memoryOf(() => Promise.resolve(true));
     const stalled = { ...memory, last: () => new Promise<null>(() => undefined) };
@@ -398,7 +481,9 @@ describe('what is kept of it over a restart', () => {
   });
 
   test('nobody is told to remove it after a roll-back, which is what it holds against', async () => {
-    const { memory, tries } = memoryOf(() => Promise.resolve(true), { keyId: KEY, announced: 3 });
+    const { memory, tries } = memoryOf(() => Promise.resolve(true), {
+      ...{ keyId: KEY, announced: 3, probe: null },
+    });
     const rolledBack = await healthOf(managed({}, 2_500, memory));
     expect(rolledBack).toMatch(/^log_rolled_back: .*announced\.json says so\.$/u);
     expect(rolledBack).not.toContain('remove');
@@ -406,5 +491,77 @@ describe('what is kept of it over a restart', () => {
     const other = await healthOf(managed({}, 2_500, memory));
     expect(other).toMatch(/^invalid_value: .*announced\.json says so: .*remove it and start/u);
     expect(tries).toEqual([]);
+  });
+
+  describe('its probe', () => {
+    /** What a process before this one kept, as the service has it now. */
+    const keptOf = async (keyVersion: number): Promise<Uint8Array> => {
+      using plaintext = SecretBytes.own(new Uint8Array(32));
+      const call = { plaintext, keyVersion, context: {}, uid: null };
+      return service.wrap(call, new AbortController().signal);
+    };
+    const keeping = (probe: Uint8Array | null, version: number) => {
+      const kept: Announced[] = [];
+      const { memory } = memoryOf(
+        (latest) => {
+          kept.push(latest);
+          return Promise.resolve(true);
+        },
+        { keyId: KEY, announced: version, probe },
+      );
+      return { kept, management: managed({}, 2_500, memory) };
+    };
+
+    test('says to a process that starts whether the version is still the one', async () => {
+      const probe = await keptOf(1);
+      const { kept, management } = keeping(probe, 1);
+      for (let n = 0; n < 3; n += 1) expect(await after(management, 10_000)).toBe('ok');
+      expect(kept).toEqual([]);
+      wrapped.delete(probe.join());
+      const another = keeping(probe, 1).management;
+      const said = await healthOf(another);
+      expect(said).toMatch(
+        /^log_rolled_back: Version 1 is no longer .*announced\.json says so\.$/u,
+      );
+      expect(said).not.toContain('remove');
+    });
+
+    test('of a version that was left is not asked about, and is replaced', async () => {
+      const probe = await keptOf(1);
+      wrapped.clear();
+      announced = 2;
+      const { kept, management } = keeping(probe, 1);
+      expect(await healthOf(management)).toBe('ok');
+      expect(kept).toMatchObject([{ announced: 2 }]);
+      expect(kept[0]?.probe).not.toEqual(probe);
+    });
+
+    test('is added to what has none', async () => {
+      const { kept, management } = keeping(null, 1);
+      for (let n = 0; n < 3; n += 1) expect(await after(management, 10_000)).toBe('ok');
+      const held = expect.any(Uint8Array) as unknown;
+      expect(kept).toEqual([{ keyId: KEY, announced: 1, probe: held }]);
+    });
+
+    test('that cannot be opened now has the grace of what passes', async () => {
+      const probe = await keptOf(1);
+      const { memory } = memoryOf(() => Promise.resolve(true), {
+        ...{ keyId: KEY, announced: 1, probe },
+      });
+      let away = true;
+      const management = managed(
+        {
+          unwrap: (request, signal) =>
+            away
+              ? Promise.reject(new TwofoldError('hsm_unavailable'))
+              : service.unwrap(request, signal),
+        },
+        2_500,
+        memory,
+      );
+      expect(await healthOf(management)).toMatch(/^hsm_unavailable/u);
+      away = false;
+      expect(await after(management, 2_000)).toBe('ok');
+    });
   });
 });

@@ -18,6 +18,7 @@ import type { World } from '../keyring/world.ts';
 import { SILENT_LOG, openAgentForm } from './agent-form.ts';
 import { announcerOf } from './announcer.ts';
 import { PluginClient } from './apiserver.ts';
+import { ALL_IN_USE } from './in-use.ts';
 import { NO_COUNTS } from './no-counts.ts';
 
 const PATIENCE = { milliseconds: Infinity };
@@ -50,6 +51,7 @@ describe('in the server', () => {
         leaving: (id, standing) => audit.leaving(id, standing),
       },
       announcer: announcerOf(world, authorizer),
+      namespaces: ALL_IN_USE,
       engineOf: () => 'native',
       counts: NO_COUNTS,
     });

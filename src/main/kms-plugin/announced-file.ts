@@ -1,13 +1,16 @@
 /**
  * The latest version that Status named, in a file of the host, so that an agent which starts anew refuses what it
- * would refuse while it runs: an earlier version, of a database that was set back, or another key's.
+ * would refuse while it runs: an earlier version, of a database that was set back, another one of the same number, or
+ * another key's. `probe` was sealed under it; a file of an agent from before has none, and gets one. An agent from before passes over it.
  *
  * A file that cannot be read ends the start, or fails Status: what it holds against is then not known. One that
  * cannot be written is said in the log once, as nothing else is wrong, and is tried again until it can.
  */
 import { readPrivateFile, writePrivateFile } from '../../access/private-file.ts';
+import { decodeBase64, encodeBase64 } from '../../crypto/base64.ts';
 import { TwofoldError } from '../../errors.ts';
 import type { Announced, AnnouncedMemory } from '../../kubernetes/ports.ts';
+import { keyIdOf, requireUnder } from '../../kubernetes/stored-value.ts';
 import type { Log } from '../../telemetry/logs.ts';
 
 /** Whose it is, as the agent's flags say. */
@@ -51,12 +54,13 @@ export class AnnouncedFile implements AnnouncedMemory {
     if (held === null) throw this.#refused('does not hold what an agent keeps');
     const other = NAMES.find((name) => held[name] !== this.#about[name]);
     if (other !== undefined) throw this.#refused(`is of another ${other}`);
-    return { keyId: held.keyId, announced: held.announced };
+    return { keyId: held.keyId, announced: held.announced, probe: held.probe };
   }
 
-  async keep({ keyId, announced }: Announced): Promise<boolean> {
+  async keep({ keyId, announced, probe }: Announced): Promise<boolean> {
     const { cluster, provider, namespace, key } = this.#about;
-    const held = { cluster, provider, namespace, key, keyId, announced };
+    const sealed = probe === null ? {} : { probe: encodeBase64(probe) };
+    const held = { cluster, provider, namespace, key, keyId, announced, ...sealed };
     const stalled = setTimeout(() => this.#say(announced, 'the disk stalls'), STALLED_MS).unref();
     try {
       await writePrivateFile(this.place, `${JSON.stringify(held)}\n`);
@@ -85,7 +89,9 @@ export class AnnouncedFile implements AnnouncedMemory {
   }
 }
 
-function parsed(text: string): (About & Announced) | null {
+type Held = About & Announced;
+
+function parsed(text: string): Held | null {
   let held: unknown;
   try {
     held = JSON.parse(text);
@@ -93,9 +99,17 @@ function parsed(text: string): (About & Announced) | null {
     return null;
   }
   if (typeof held !== 'object' || held === null) return null;
-  const { keyId, announced, ...about } = held as Partial<About & Announced>;
-  const whole = typeof keyId === 'string' && Number.isSafeInteger(announced);
-  return whole && NAMES.every((name) => typeof about[name] === 'string')
-    ? (held as About & Announced)
-    : null;
+  const { keyId, announced, probe, ...about } = held as Partial<Record<keyof Held, unknown>>;
+  if (typeof keyId !== 'string' || typeof announced !== 'number') return null;
+  if (!Number.isSafeInteger(announced)) return null;
+  if (NAMES.some((name) => typeof about[name] !== 'string')) return null;
+  const named = { ...(about as unknown as About), keyId, announced };
+  if (probe === undefined) return { ...named, probe: null };
+  try {
+    const sealed = decodeBase64(String(probe), 'probe');
+    requireUnder(keyIdOf({ keyId, keyVersion: announced }), sealed);
+    return { ...named, probe: sealed };
+  } catch {
+    return null;
+  }
 }

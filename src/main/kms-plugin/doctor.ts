@@ -5,6 +5,7 @@
  */
 import { randomBytes, randomUUID } from 'node:crypto';
 import { lstatSync, readFileSync, statSync } from 'node:fs';
+import { dirname } from 'node:path';
 
 import { one, parseFlags, requireNothingMore } from '../../cli/arguments.ts';
 import type { Flags } from '../../cli/arguments.ts';
@@ -118,6 +119,16 @@ const nameOf = (provider: Configured | undefined): string => {
   return provider.kind === 'kms' ? `kms ${provider.name}` : provider.kind;
 };
 
+/**
+ * Whose the agent's files are, as root sees it: of who has its socket, or that one's folder while no agent runs. Null for anybody
+ * else, who reads what is their own.
+ */
+function agentsUser(socket: string | undefined): number | null {
+  if (socket === undefined || process.geteuid?.() !== 0) return null;
+  const found = [socket, dirname(socket)].map((path) => lstatSync(path, { throwIfNoEntry: false }));
+  return found.find((each) => each !== undefined)?.uid ?? null;
+}
+
 /** A file that `etcdctl get KEY --print-value-only` wrote, with the line break that it adds or without. */
 function readValue(path: string): EtcdValue {
   if (statSync(path).size > 4_194_304) throw wrong(`${path} is too large for a value of etcd`);
@@ -178,11 +189,20 @@ export async function doctorPlugin(
   requireNothingMore(flags);
   const [socket, config, value] = ['socket', 'config', 'value'].map((name) => one(flags, name));
   const { look, findings } = inspection();
-  const source = config === undefined ? null : configurationFile(config);
+  const provider = flags.values.has('server') ? providerOf(flags) : null;
   if (socket !== undefined) await lookAtSocket(socket, look);
-  if (flags.values.has('server')) await lookAtService(providerOf(flags), look);
+  if (provider !== null) {
+    const files = { ...provider.files, owner: agentsUser(socket) };
+    await lookAtService({ ...provider, files }, look);
+  }
   const name = one(flags, 'provider') ?? DEFAULT_PROVIDER;
-  if (source !== null) await look('configuration', () => lookAtConfiguration(source, name, socket));
+  let source: string | null = null;
+  if (config !== undefined) {
+    await look('configuration', () => {
+      source = configurationFile(config);
+      return lookAtConfiguration(source, name, socket);
+    });
+  }
   if (value !== undefined) await look('value', () => lookAtValue(readValue(value), source));
   for (const { what, well, said } of findings)
     print(`${well ? 'ok   ' : 'WRONG'} ${what}: ${said}`);

@@ -17,6 +17,8 @@ export interface HostPaths {
   /** Certificate chain and key (mode 0600), PEM. */
   readonly certificate?: { readonly cert: string; readonly key: string };
   readonly ca?: string;
+  /** Whose token and key may be beside ours and root's: of the agent, where another looks at what it has. */
+  readonly owner?: number | null;
 }
 
 const TOKEN = /^(?:Authorization: Bearer )?([A-Za-z0-9._-]+)$/u;
@@ -34,8 +36,9 @@ export class HostFiles {
 
   private constructor(paths: HostPaths, log: WatchLog) {
     this.#watch = new FileWatch(log);
-    const { token, certificate, ca } = paths;
-    this.#token = token === undefined ? null : this.#hold('token', [token], () => tokenOf(token));
+    const { token, certificate, ca, owner = null } = paths;
+    this.#token =
+      token === undefined ? null : this.#hold('token', [token], () => tokenOf(token, owner));
     const files = [certificate?.cert, certificate?.key, ca].filter((path) => path !== undefined);
     this.#identity =
       files.length === 0
@@ -100,20 +103,21 @@ export class HostFiles {
 
 const NO_IDENTITY: TlsIdentity = {};
 
-function tokenOf(path: string): string {
-  const [, token] = TOKEN.exec(Buffer.from(readOwnerOnlyFile(path)).toString('latin1')) ?? [];
+function tokenOf(path: string, owner: number | null): string {
+  const text = Buffer.from(readOwnerOnlyFile(path, 0o077, owner)).toString('latin1');
+  const [, token] = TOKEN.exec(text) ?? [];
   if (token !== undefined) return `Bearer ${token}`;
   throw new TwofoldError('invalid_value', `${path} does not hold a token`);
 }
 
-function identityOf({ certificate, ca }: HostPaths): TlsIdentity {
+function identityOf({ certificate, ca, owner = null }: HostPaths): TlsIdentity {
   const identity = {
     ...(ca === undefined ? {} : { ca: publicFile(ca) }),
     ...(certificate === undefined
       ? {}
       : {
           cert: publicFile(certificate.cert),
-          key: Buffer.from(readOwnerOnlyFile(certificate.key)).toString('latin1'),
+          key: Buffer.from(readOwnerOnlyFile(certificate.key, 0o077, owner)).toString('latin1'),
         }),
   };
   try {

@@ -2,7 +2,11 @@
 import type { Grant, Operation } from '../access/grant.ts';
 import { StaleAnswer } from '../audit/ports.ts';
 import { TwofoldError } from '../errors.ts';
-import type { NamespacesInUse } from './scheduler-ports.ts';
+
+/** Which namespaces are there and not suspended, as this instance knows it at its epoch. */
+export interface NamespacesInUse {
+  isInUse(namespace: string): Promise<boolean>;
+}
 
 /**
  * Acts by a grant that was minted after the namespace was found in use, with no change between both: one
