@@ -349,13 +349,20 @@ const suite = () => {
       () => existsSync(cluster) && filesBelow(cluster).some((name) => name.endsWith('PG_VERSION')),
       () => /syncing data to disk/u.test(containers.running('database').output()),
     ]) {
-      const { child, output } = await containers.start('database');
-      while (!under()) {
-        if (child.exitCode !== null) throw new Error(output());
-        await sleep(5);
+      let left: string[] = [];
+      // On a machine that is busy with other things a kill may come late.
+      for (let tries = 0; tries < 3 && left[0] !== 'twofold.new'; tries += 1) {
+        rmSync(join(cluster, 'twofold'), { recursive: true, force: true });
+        const { child, output } = await containers.start('database');
+        while (!under()) {
+          if (child.exitCode !== null) throw new Error(output());
+          await sleep(5);
+        }
+        await containers.kill('database');
+        left = readdirSync(cluster);
+        expect(left).toHaveLength(1);
       }
-      await containers.kill('database');
-      expect(readdirSync(cluster)).toEqual(['twofold.new']);
+      expect(left).toEqual(['twofold.new']);
     }
     await containers.start('database');
     await containers.healthy('database');

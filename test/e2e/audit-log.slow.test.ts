@@ -154,13 +154,22 @@ describe('an export', () => {
     }
     const whole = audit('export', '--out', path('whole'));
     expect(whole).toMatchObject({ status: 0 });
-    for (const reached of ['export.plan.json', 'tile', 'tile/0']) {
+    /** Killed once this is there; whether that was before it was through. */
+    const killedAt = async (reached: string): Promise<boolean> => {
       const child = start('export', '--out', path('killed'));
       const ended = once(child, 'exit');
       while (!existsSync(path(`killed/${reached}`)) && child.exitCode === null) await sleep(1);
       child.kill('SIGKILL');
       await ended;
-      expect(existsSync(path('killed/export.json'))).toBe(false);
+      if (!existsSync(path('killed/export.json'))) return true;
+      rmSync(path('killed'), { recursive: true });
+      return false;
+    };
+    for (const reached of ['export.plan.json', 'tile', 'tile/0']) {
+      // On a machine that is busy with other things a kill may come late.
+      let cutOff = false;
+      for (let tries = 0; tries < 5 && !cutOff; tries += 1) cutOff = await killedAt(reached);
+      expect([reached, cutOff]).toEqual([reached, true]);
     }
     expect(audit('export', '--out', path('killed'))).toMatchObject({ status: 0, err: '' });
     const { status, out } = audit('verify', path('killed'), '--trust', path('trust'));

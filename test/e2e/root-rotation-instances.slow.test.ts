@@ -17,9 +17,9 @@ import { TestService } from './service.ts';
 /** 25 in the full run. */
 const KILLS = Number(process.env['TWOFOLD_ROOT_KILLS'] ?? 3);
 const SEED = Number(process.env['TWOFOLD_ROOT_SEED'] ?? 1);
-/** So that something is left to move at each kill: a start takes seconds. */
-const KEYS = 15 + 15 * KILLS;
-const SLOWLY = { TWOFOLD_ROTATION_ROOT_ROWS_PER_SECOND: '10' };
+/** So that something is left to move at each kill: a start takes seconds, of which a busy machine needs six. */
+const KEYS = 15 + 30 * KILLS;
+const SLOWLY = { TWOFOLD_ROTATION_ROOT_ROWS_PER_SECOND: '5' };
 /** How long a caller goes on asking. */
 const PATIENCE_MS = 15_000;
 const CALLERS = 3;

@@ -23,7 +23,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 
 import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
-import { ofProcess, processesOf } from './processes.ts';
+import { killAll, ofProcess, processesOf } from './processes.ts';
 import { TestService } from './service.ts';
 
 const root = join(import.meta.dirname, '../..');
@@ -38,6 +38,8 @@ const commands = (kind: string): string =>
 
 /** Kills by time of each of restore and the making of a recovery key; more in the full run. */
 const KILLS = Number(process.env['TWOFOLD_RESTORE_KILLS'] ?? 1);
+/** How often a step is looked for that went by unseen on a busy machine. */
+const MOST_TRIES = 3;
 /** Milliseconds that each takes here, beyond a doubt. */
 const LASTS = { recovery: 700, restore: 6_000 } as const;
 
@@ -164,6 +166,13 @@ async function killedAt(sign: Sign, argv: readonly string[], dataDir: string): P
   return reached;
 }
 
+/** As if nothing had been begun there. */
+async function clear(dataDir: string): Promise<void> {
+  await killAll(dataDir);
+  rmSync(dataDir, { recursive: true, force: true });
+  mkdirSync(dataDir, { mode: 0o700 });
+}
+
 /** Whether a ceremony has the token of this folder open. */
 const inCeremony = (dataDir: string): boolean =>
   processesOf(dataDir).some((pid) => ofProcess(pid, 'cmdline').includes('/hsm/ceremony.ts'));
@@ -220,7 +229,7 @@ describe('a lost token', () => {
   }, 60_000);
 
   it('was wrapped for another recovery key too, in spite of kills', async () => {
-    const other = join(folder, 'other');
+    let other = '';
     const twofold = (...argv: string[]) =>
       spawnSync(join(root, 'scripts/twofold'), argv, {
         encoding: 'utf8',
@@ -231,23 +240,36 @@ describe('a lost token', () => {
         },
       });
     const shares = ['--shares', '2', '--threshold', '2'];
-    passed(twofold('recovery', 'create', ...shares, '--out', other));
     const { SO_PIN } = environmentOf(first.dataDir);
-    const escrow = ['hsm', 'escrow', '--recovery', join(other, 'recovery.pem')];
-    const argv = [...escrow, '--so-pin-file', SO_PIN];
+    let recoveryKeys = 0;
+    const anotherRecoveryKey = () => {
+      recoveryKeys += 1;
+      other = join(folder, `other-${String(recoveryKeys)}`);
+      passed(twofold('recovery', 'create', ...shares, '--out', other));
+    };
+    const escrow = () => {
+      const recovery = join(other, 'recovery.pem');
+      return ['hsm', 'escrow', '--recovery', recovery, '--so-pin-file', SO_PIN];
+    };
+    anotherRecoveryKey();
     let kept = false;
     // With the root wrapped in a process of its own, and before what that made is kept.
     for (const sign of ['ceremony', 'ceremony over'] as const) {
-      expect([sign, await killedAt(sign, argv, first.dataDir)]).toEqual([sign, true]);
-      const { status, stderr } = twofold('backup', 'create');
-      kept = status === 0;
-      if (!kept) expect(stderr).toContain('hsm escrow');
-      // On a slow machine the row may be there before its process is killed: then it is whole.
-      if (sign === 'ceremony') expect(kept).toBe(false);
+      let came = false;
+      for (let tries = 0; tries < MOST_TRIES && !came; tries += 1) {
+        // What is wrapped for one is not wrapped for it again.
+        if (kept) anotherRecoveryKey();
+        came = await killedAt(sign, escrow(), first.dataDir);
+        const { status, stderr } = twofold('backup', 'create');
+        // On a slow machine the row may be there before its process is killed: then it is whole.
+        kept = status === 0;
+        if (!kept) expect(stderr).toContain('hsm escrow');
+      }
+      expect([sign, came]).toEqual([sign, true]);
     }
-    const made = passed(twofold(...argv));
+    const made = passed(twofold(...escrow()));
     expect(JSON.parse(made)).toMatchObject({ escrowed: kept ? [] : [1] });
-    expect(JSON.parse(passed(twofold(...argv)))).toMatchObject({ escrowed: [] });
+    expect(JSON.parse(passed(twofold(...escrow())))).toMatchObject({ escrowed: [] });
     const { path } = JSON.parse(passed(twofold('backup', 'create'))) as { path: string };
     const both = [1, 2].flatMap((n) => ['--share', join(other, `share-${String(n)}.txt`)]);
     expect(passed(twofold('backup', 'verify', path, ...both))).toContain(
@@ -259,13 +281,18 @@ describe('a lost token', () => {
   it('is replaced: everything opens on another token and in another database', async () => {
     await first.stop();
     const dataDir = join(folder, 'second');
-    mkdirSync(dataDir, { mode: 0o700 });
+    await clear(dataDir);
     const backup = readdirSync(join(folder, 'backups'))[0] ?? '';
     const { SO_PIN, SHARE_1, SHARE_2, SHARE_3 } = environmentOf(dataDir);
     const argv = ['backup', 'restore', join(folder, 'backups', backup), '--so-pin-file', SO_PIN];
     const given = [SHARE_1, SHARE_2, SHARE_3].flatMap((share) => ['--share', share]);
     for (const sign of RESTORE_STEPS) {
-      const came = await killedAt(sign, [...argv, ...given], dataDir);
+      let came = await killedAt(sign, [...argv, ...given], dataDir);
+      // On a busy machine it may be past it unseen: then from the beginning.
+      for (let tries = 1; tries < MOST_TRIES && !came; tries += 1) {
+        await clear(dataDir);
+        came = await killedAt(sign, [...argv, ...given], dataDir);
+      }
       expect([sign, came]).toEqual([sign, true]);
     }
     // Nobody has shown yet that what is there opens.

@@ -103,12 +103,12 @@ describe('a database that hangs', () => {
     await sleep(300);
     await unwraps.stop();
 
-    expect(unwraps.pause(at, at + GRACE_MS - 1_200)).toBeLessThan(1_000);
+    expect(unwraps.pause(at, at + GRACE_MS - 1_200)).toBeLessThan(1_500);
     const inGrace = unwraps.answered.filter(({ ended }) => ended > at + 700);
     const late = inGrace.filter(({ ended }) => ended > at + GRACE_MS + 100);
     expect(inGrace.length - late.length).toBeGreaterThan(50);
     // Those after the end are those after the return.
-    expect(unwraps.pause(at + GRACE_MS, at + GRACE_MS + 1_000)).toBeGreaterThan(900);
+    expect(unwraps.pause(at + GRACE_MS, at + GRACE_MS + 1_000)).toBeGreaterThan(600);
     expect(await faultsOf(database.ownerUrl, unwraps.answered)).toEqual([]);
     expect(await verifiedLive(service, database.ownerUrl)).toBe('verified');
   }, 120_000);
@@ -203,7 +203,7 @@ describe('an instance that nobody can reach', () => {
       // Whoever suspends another key waits for nobody any more.
       const began = performance.now();
       await wrappedBy('other');
-      expect(performance.now() - began).toBeLessThan(2_000);
+      expect(performance.now() - began).toBeLessThan(GRACE_MS);
       await sleep(500);
       relay.unmute();
       await eventually(async () => !other.running, 30_000);
@@ -252,8 +252,8 @@ describe('an instance that nobody can reach', () => {
     const given = new AbortController();
     const unheard = patch(given.signal).catch(() => null);
     const first = change();
-    await eventually(async () => (await writtenKeys()).includes('after-a-kill'), 2_000);
-    await eventually(async () => (await revisionOf('matched')) === 2, 2_000);
+    await eventually(async () => (await writtenKeys()).includes('after-a-kill'), 10_000);
+    await eventually(async () => (await revisionOf('matched')) === 2, 10_000);
     given.abort();
     expect(await unheard).toBeNull();
     const matched = patch(AbortSignal.timeout(60_000));

@@ -24,7 +24,7 @@ const change = (name: string) =>
 
 const use = () => service.request('POST', '/v1/keys/standing/mac', { message: 'AAAA' });
 
-async function auditState(): Promise<unknown> {
+async function auditState(): Promise<string> {
   const { json } = await service.request('GET', '/readyz', undefined, { role: null });
   return JSON.stringify(json);
 }
@@ -65,11 +65,17 @@ const newestOpening = (): Promise<Partial<Entry>> =>
 describe('a lane whose tail is gone', () => {
   it('of changes: one change is refused, health is red, then a new lane', async () => {
     expect((await change('standing')).status).toBe(201);
-    const lane = await cutTail('change');
-    const refused = await change('refused');
-    expect(refused).toMatchObject({ status: 503, json: { code: 'database_unavailable' } });
-    expect(await auditState()).toContain('not-durable');
-    await eventually(ready, 10_000);
+    let lane = 0;
+    let red = false;
+    // An idle lane that failed is tried again every second: the next one may be open before anybody looks.
+    for (let cut = 0; cut < 5 && !red; cut += 1) {
+      lane = await cutTail('change');
+      const refused = await change('refused');
+      expect(refused).toMatchObject({ status: 503, json: { code: 'database_unavailable' } });
+      red = (await auditState()).includes('not-durable');
+      await eventually(ready, 10_000);
+    }
+    expect(red).toBe(true);
     expect((await change('refused')).status).toBe(201);
     expect(await newestOpening()).toMatchObject({
       operation: 'lane.open',

@@ -5,6 +5,7 @@ import { describe, expect, it } from '@jest/globals';
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 
 import { Admission } from '../../src/http/admission.ts';
+import { stopwatch } from '../waited.ts';
 
 /** Work that ends when it is told to; says in which order it began. */
 function works() {
@@ -88,15 +89,15 @@ describe('what takes longer than the rest', () => {
   });
 
   it('keeps its place however long all take', async () => {
-    const admission = new Admission({ atOnce: 2, stallMs: 40 });
+    const admission = new Admission({ atOnce: 2, stallMs: 200 });
     const { began, work, end } = works();
     const all = [0, 1, 2, 3, 4, 5].map((index) => admission.run(HERE, work(index)));
     for (const index of [1, 2]) {
-      await sleep(25);
+      await sleep(125);
       end(index);
     }
-    await sleep(25);
-    // 0 has run for 75 ms, and nobody took its place.
+    await sleep(125);
+    // 0 has run for 375 ms, and nobody took its place.
     expect(began).toEqual([0, 1, 2, 3]);
     for (const next of [0, 3, 4, 5]) {
       end(next);
@@ -125,18 +126,18 @@ describe('what takes longer than the rest', () => {
   });
 
   it('holds nobody up by ending after its place was given on', async () => {
-    const admission = new Admission({ atOnce: 2, stallMs: 40 });
+    const admission = new Admission({ atOnce: 2, stallMs: 200 });
     const { began, work, end } = works();
     const all = [0, 1, 2, 3, 4].map((index) => admission.run(HERE, work(index)));
     while (began.length < 4) await sleep(2);
-    const since = performance.now();
+    const elapsed = stopwatch();
     // The ends of 0 and 1 bring no place back, so that 2 and 3 are found to hang as soon as without them.
-    await sleep(20);
+    await sleep(100);
     end(0);
-    await sleep(15);
+    await sleep(75);
     end(1);
     while (began.length < 5) await sleep(2);
-    expect(performance.now() - since).toBeLessThan(70);
+    expect(elapsed()).toBeLessThan(350);
     for (const index of [2, 3, 4]) end(index);
     await Promise.all(all);
   });

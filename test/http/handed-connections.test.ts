@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import type { RequestListener } from 'node:http';
 import { connect, createServer } from 'node:net';
 import type { AddressInfo, Server, Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
 
 import { afterEach, describe, expect, it } from '@jest/globals';
@@ -111,7 +112,7 @@ describe('a listener over handed connections', () => {
     // Not a word of TLS: no request ever stands on it.
     const silent = connect(port);
     const end = allOf(silent);
-    await new Promise((later) => setTimeout(later, 50));
+    while (taken.length < 2) await sleep(5);
     await listener?.close(20);
     expect(await end).toBe('');
     expect(taken.map(({ destroyed }) => destroyed)).toEqual([true, true]);

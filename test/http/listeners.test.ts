@@ -139,7 +139,7 @@ describe('listeners', () => {
     socket.on('data', (chunk: Buffer) => (received += chunk.toString()));
     socket.on('close', () => resolve(received));
     socket.write('GET /v1/whoami HTTP/1.1\r\nHost: x\r\n');
-    await new Promise((next) => setTimeout(next, 50));
+    await new Promise((next) => setTimeout(next, 500));
     const closing = service.server.close();
     socket.write('\r\n');
     const text = await promise;

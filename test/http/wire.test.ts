@@ -4,6 +4,7 @@ import type { Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { openService } from './service.ts';
 import type { Service } from './service.ts';
+import { eventually } from '../store/eventually.ts';
 import { stopwatch } from '../waited.ts';
 
 interface Raw {
@@ -195,9 +196,10 @@ describe('on the wire', () => {
       const before = service.drafts.length;
       const socket = await open();
       socket.write(post(['Content-Length: 100']) + '{"mess');
-      await new Promise((next) => setTimeout(next, 100));
-      socket.destroy();
       await new Promise((next) => setTimeout(next, 200));
+      socket.destroy();
+      await eventually(() => Promise.resolve(service.drafts.length > before));
+      await new Promise((next) => setTimeout(next, 100));
       expect(service.drafts.slice(before)).toMatchObject([{ outcome: 'malformed_request' }]);
     });
 

@@ -20,7 +20,7 @@ import { KmsPlugin } from './kms-plugin.ts';
 const IN_TIME = [14, 4];
 const BACK_MS = 30_000;
 /** Of the machine that the test runs on. */
-const SLACK_MS = 500;
+const SLACK_MS = 2_000;
 
 let folder: string;
 const undo: (() => unknown)[] = [];
@@ -175,7 +175,7 @@ describe('inside the service', () => {
       expect(IN_TIME).toContain(((await failure) as { code?: number }).code);
       // A fail-over may take 30 s: so long Status says what it said.
       expect(await told).toMatchObject({ version: 'v2', keyId: server.keyId });
-      expect(performance.now() - began).toBeLessThan(CALL_MS);
+      expect(performance.now() - began).toBeLessThan(CALL_MS + SLACK_MS);
     } finally {
       rmSync(tokens, { recursive: true });
       renameSync(away, tokens);

@@ -247,9 +247,12 @@ test('a folder that is not there, cannot be written to, or a path that is too lo
 });
 
 test('a stop lets the calls under way end, and answers them', async () => {
+  const gate = Promise.withResolvers<undefined>();
+  let begun = 0;
   const server = makeServer({
     decrypt: async () => {
-      await sleep(300);
+      begun += 1;
+      await gate.promise;
       return { plaintext: new Uint8Array(32).fill(7) };
     },
   });
@@ -257,8 +260,11 @@ test('a stop lets the calls under way end, and answers them', async () => {
   const plugin = client();
   await plugin.status();
   const calls = Array.from({ length: 20 }, () => plugin.decrypt(VALUE));
+  await eventually(() => Promise.resolve(begun === 20));
+  const stopping = server.stop();
   await sleep(100);
-  await server.stop();
+  gate.resolve(undefined);
+  await stopping;
   const plain = await Promise.all(calls);
   expect(plain.every((each) => each.length === 32 && each[0] === 7)).toBe(true);
   expect(existsSync(path)).toBe(false);

@@ -65,8 +65,9 @@ describe('migrate', () => {
       await reader.query('begin');
       await reader.query('select from one');
       const migrating = go();
-      const until = performance.now() + 1_500;
-      while (performance.now() < until) {
+      // Until it has waited once, and others with it.
+      const until = performance.now() + 10_000;
+      while (longest <= 100 && performance.now() < until) {
         const began = performance.now();
         await owner.query('select from one');
         longest = Math.max(longest, performance.now() - began);
@@ -77,7 +78,7 @@ describe('migrate', () => {
       reader.release();
     }
     expect(longest).toBeGreaterThan(100);
-    expect(longest).toBeLessThan(1_400);
+    expect(longest).toBeLessThan(3_000);
   }, 30_000);
 
   it('applies nothing when one file fails', async () => {

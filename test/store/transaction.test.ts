@@ -11,6 +11,7 @@ import type { GuardedClient, GuardedPool } from '../../src/store/pool.ts';
 import { commitStatement, read, transaction } from '../../src/store/transaction.ts';
 import { startTestDatabase } from './database.ts';
 import type { TestDatabase } from './database.ts';
+import { eventually } from './eventually.ts';
 import { startRelay } from './relay.ts';
 import type { Relay } from './relay.ts';
 import { stopwatch } from '../waited.ts';
@@ -284,7 +285,7 @@ describe('pool', () => {
     });
     const { rows: found } = await idle.query<{ pid: number }>('select pg_backend_pid() as pid');
     await owner.query('select pg_terminate_backend($1)', [found[0]?.pid]);
-    await owner.query('select pg_sleep(0.1)');
+    await eventually(() => Promise.resolve(lost.length > 0));
     expect(lost).toHaveLength(1);
     expect((await idle.query('select 1 as one')).rows).toEqual([{ one: 1 }]);
     await idle.end();

@@ -187,10 +187,10 @@ it('answers unwraps from 700 ms on, nothing else, and replays every entry once',
   const [first, wrap] = [use(), use('wrap')];
   const id = String(await first);
   expect(performance.now() - began).toBeGreaterThan(650);
-  expect(performance.now() - began).toBeLessThan(1_000);
+  expect(performance.now() - began).toBeLessThan(2_000);
   const soon = performance.now();
   const ids = await Promise.all([use(), use('verify'), use()]);
-  expect(performance.now() - soon).toBeLessThan(300);
+  expect(performance.now() - soon).toBeLessThan(650);
   expect(log.leaving(id, standingOf(epoch.current))).toBe('spooled');
   expect([log.refusal('unwrap'), log.refusal('wrap')?.code]).toEqual([null, 'read_only_grace']);
   expect(log.health()).toMatchObject({ ok: true, spooled: 5 });
@@ -284,7 +284,7 @@ it('goes on where no commit comes back while it learns what an append was refuse
   await gate.reached;
   store.goAway();
   const id = String(await first);
-  expect(performance.now() - began).toBeLessThan(1_000);
+  expect(performance.now() - began).toBeLessThan(2_000);
   expect(log.leaving(id, standingOf(epoch.current))).toBe('spooled');
   gate.open();
   store.comeBack();
