@@ -8,6 +8,7 @@ import { SETTINGS } from '../../src/config/schema.ts';
 import { readCompose, startOrder } from './compose.ts';
 import type { Service } from './compose.ts';
 import { copiesOf, execForm, only, parseDockerfile, textsOf } from './dockerfile.ts';
+import type { Stage } from './dockerfile.ts';
 import { PROJECT } from './image.ts';
 
 const text = (name: string) => readFileSync(join(PROJECT, name), 'utf8');
@@ -110,6 +111,30 @@ describe('docker-compose.yml', () => {
     for (const [name, service] of services) {
       const used = (named(name, service) ?? []).map((path) => path.replace('/run/secrets/', ''));
       expect([name, [...new Set(used)].sort()]).toEqual([name, [...service.secrets].sort()]);
+    }
+  });
+
+  it('mounts each tmpfs on a folder that has its mode in the image', () => {
+    // runc before 1.1.8, Debian 12's, gives the mount the folder's mode, whatever the file says.
+    const made = (stage: Stage) =>
+      [
+        ...textsOf(stage, 'RUN')
+          .join(' ')
+          .matchAll(/install -d -m (\d+) ([^&]+)/gu),
+      ].flatMap(([, mode = '', paths = '']) =>
+        paths.split(/\s+/u).map((path) => `${path} ${mode}`),
+      );
+    for (const [name, { build: ours, tmpfs }] of services) {
+      const stage = ours?.dockerfile === 'deploy/Dockerfile' ? final : members[0];
+      if (ours === undefined || stage === undefined) continue;
+      const given = ['/tmp 1777', ...made(stage)];
+      for (const text of tmpfs) {
+        const [, path = '', mode = ''] = /^([^:]+):.*\bmode=(\d+)/u.exec(text) ?? [];
+        expect([name, given]).toEqual([
+          name,
+          expect.arrayContaining([`${path.replace(/^\/var\/run\//u, '/run/')} ${mode}`]),
+        ]);
+      }
     }
   });
 
