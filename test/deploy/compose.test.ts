@@ -1,8 +1,8 @@
 /** What the deployment's files promise, read from the files themselves. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { SETTINGS } from '../../src/config/schema.ts';
 import { readCompose, startOrder } from './compose.ts';
@@ -248,6 +248,31 @@ describe('deploy/Dockerfile', () => {
     expect(compile.match(/\bsrc\/[\w.]+/gu)).toEqual(sources);
     for (const [, define = ''] of gyp.matchAll(/"(NAPI_\w+)"/gu)) {
       expect(compile).toContain(`-D${define}`);
+    }
+  });
+
+  it('opens to the service’s user what a clone’s umask closed', () => {
+    const [opening = ''] = textsOf(final, 'RUN').filter((run) => run.startsWith('find '));
+    const root = mkdtempSync(join(tmpdir(), 'twofold-modes-'));
+    try {
+      const copied = copiesOf(final)
+        .filter(({ target }) => target !== 'node_modules')
+        .flatMap(({ sources, target }) =>
+          sources.map((path) => (target.endsWith('/') ? join(target, basename(path)) : target)),
+        );
+      for (const path of copied) {
+        mkdirSync(dirname(join(root, path)), { recursive: true, mode: 0o700 });
+        writeFileSync(join(root, path), '', { mode: path.startsWith('scripts/') ? 0o700 : 0o600 });
+      }
+      const find = opening.replace(/ && .*$/u, '').replace(' /etc/', ' etc/');
+      execFileSync('sh', ['-ec', find], { cwd: root });
+      for (const path of copied) {
+        const { mode } = statSync(join(root, path));
+        expect([path, mode & 0o777]).toEqual([path, path.startsWith('scripts/') ? 0o755 : 0o644]);
+      }
+      expect(statSync(join(root, 'prisma')).mode & 0o777).toBe(0o755);
+    } finally {
+      rmSync(root, { recursive: true });
     }
   });
 
