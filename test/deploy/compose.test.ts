@@ -1,13 +1,14 @@
 /** What the deployment's files promise, read from the files themselves. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { SETTINGS } from '../../src/config/schema.ts';
 import { readCompose, startOrder } from './compose.ts';
 import type { Service } from './compose.ts';
 import { copiesOf, execForm, only, parseDockerfile, textsOf } from './dockerfile.ts';
+import type { Stage } from './dockerfile.ts';
 import { PROJECT } from './image.ts';
 
 const text = (name: string) => readFileSync(join(PROJECT, name), 'utf8');
@@ -110,6 +111,30 @@ describe('docker-compose.yml', () => {
     for (const [name, service] of services) {
       const used = (named(name, service) ?? []).map((path) => path.replace('/run/secrets/', ''));
       expect([name, [...new Set(used)].sort()]).toEqual([name, [...service.secrets].sort()]);
+    }
+  });
+
+  it('mounts each tmpfs on a folder that has its mode in the image', () => {
+    // runc before 1.1.8, Debian 12's, gives the mount the folder's mode, whatever the file says.
+    const made = (stage: Stage) =>
+      [
+        ...textsOf(stage, 'RUN')
+          .join(' ')
+          .matchAll(/install -d -m (\d+) ([^&]+)/gu),
+      ].flatMap(([, mode = '', paths = '']) =>
+        paths.split(/\s+/u).map((path) => `${path} ${mode}`),
+      );
+    for (const [name, { build: ours, tmpfs }] of services) {
+      const stage = ours?.dockerfile === 'deploy/Dockerfile' ? final : members[0];
+      if (ours === undefined || stage === undefined) continue;
+      const given = ['/tmp 1777', ...made(stage)];
+      for (const text of tmpfs) {
+        const [, path = '', mode = ''] = /^([^:]+):.*\bmode=(\d+)/u.exec(text) ?? [];
+        expect([name, given]).toEqual([
+          name,
+          expect.arrayContaining([`${path.replace(/^\/var\/run\//u, '/run/')} ${mode}`]),
+        ]);
+      }
     }
   });
 
@@ -223,6 +248,31 @@ describe('deploy/Dockerfile', () => {
     expect(compile.match(/\bsrc\/[\w.]+/gu)).toEqual(sources);
     for (const [, define = ''] of gyp.matchAll(/"(NAPI_\w+)"/gu)) {
       expect(compile).toContain(`-D${define}`);
+    }
+  });
+
+  it('opens to the service’s user what a clone’s umask closed', () => {
+    const [opening = ''] = textsOf(final, 'RUN').filter((run) => run.startsWith('find '));
+    const root = mkdtempSync(join(tmpdir(), 'twofold-modes-'));
+    try {
+      const copied = copiesOf(final)
+        .filter(({ target }) => target !== 'node_modules')
+        .flatMap(({ sources, target }) =>
+          sources.map((path) => (target.endsWith('/') ? join(target, basename(path)) : target)),
+        );
+      for (const path of copied) {
+        mkdirSync(dirname(join(root, path)), { recursive: true, mode: 0o700 });
+        writeFileSync(join(root, path), '', { mode: path.startsWith('scripts/') ? 0o700 : 0o600 });
+      }
+      const find = opening.replace(/ && .*$/u, '').replace(' /etc/', ' etc/');
+      execFileSync('sh', ['-ec', find], { cwd: root });
+      for (const path of copied) {
+        const { mode } = statSync(join(root, path));
+        expect([path, mode & 0o777]).toEqual([path, path.startsWith('scripts/') ? 0o755 : 0o644]);
+      }
+      expect(statSync(join(root, 'prisma')).mode & 0o777).toBe(0o755);
+    } finally {
+      rmSync(root, { recursive: true });
     }
   });
 

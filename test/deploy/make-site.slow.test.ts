@@ -1,6 +1,16 @@
 /** `deploy/make-site` makes what is missing and replaces nothing, whatever half of a pair is there. */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
@@ -43,6 +53,18 @@ describe('a site', () => {
     const before = content(path);
     expect(run(path)).toMatchObject({ status: 0, stdout: '' });
     expect(content(path)).toEqual(before);
+  });
+
+  it('comes with what the containers mount from the clone, which a umask may have closed', () => {
+    if (!asRoot) return;
+    const clone = site();
+    cpSync(join(PROJECT, 'deploy'), join(clone, 'deploy'), { recursive: true });
+    const mounted = ['postgres/start', 'postgres/pg_hba.conf', 'zones/start', 'zones/patroni.yml'];
+    for (const name of mounted) chmodSync(join(clone, 'deploy', name), 0o600);
+    const { status } = spawnSync('sh', [join(clone, 'deploy/make-site'), join(clone, 'site')]);
+    expect(status).toBe(0);
+    const modes = mounted.map((name) => statSync(join(clone, 'deploy', name)).mode & 0o777);
+    expect(modes).toEqual(mounted.map(() => 0o644));
   });
 
   it.each([
