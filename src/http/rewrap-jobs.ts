@@ -11,9 +11,11 @@ import { answerOperation, noteOperation, progressOf } from './operations.ts';
 import { route } from './route.ts';
 import { contextOf, factsOf, noteTarget, rewrapped, toUnwrap } from './wrap.ts';
 import type { Grant } from '../access/grant.ts';
+import type { BodyFacts } from '../access/ports.ts';
 import type { ItemError } from '../contract/problem.ts';
 import type { KeyUse } from '../keyring/operations.ts';
 import type { Moved, RewrapJob } from '../keyring/job-operations.ts';
+import type { Settled } from '../settled.ts';
 import type { Given } from './batch.ts';
 import type { HttpDependencies, OperationLimits } from './dependencies.ts';
 import type { Line } from './lines.ts';
@@ -55,18 +57,34 @@ const about = ({ visible }: Asking, { from, to }: Keys) => {
   };
 };
 
-/** Asks for what policy reads of each item before it is worked on. */
+/** Asks for what policy reads of an item, on both keys; once of all that say nothing but their origin. */
+function permitting({ grantFor }: Asking, { from, to }: Keys): (item: Sealed) => void {
+  const bare = new Map<BodyFacts['origin'], Settled<null>>();
+  const ask = (facts: BodyFacts) =>
+    attempt(() => {
+      for (const grant of [from, to]) {
+        if (grant !== null) grantFor('rewrap', grant.key ?? '', facts);
+      }
+      return null;
+    });
+  return (item) => {
+    const facts = factsOf(item);
+    const isBare = facts.encryptionContext === undefined;
+    const asked = (isBare ? bare.get(facts.origin) : undefined) ?? ask(facts);
+    if (isBare) bare.set(facts.origin, asked);
+    if (isFailed(asked)) throw asked;
+  };
+}
+
+/** Each item is permitted before it is worked on. */
 const moving =
-  (use: KeyUse, { grantFor }: Asking, { from, to }: Keys) =>
-  (lines: readonly Given<Line<Sealed>>[]) => {
+  (use: KeyUse, call: Asking, keys: Keys) => (lines: readonly Given<Line<Sealed>>[]) => {
+    const { from, to } = keys;
+    const permit = permitting(call, keys);
     const given = lines.map(({ item: { item }, selecting }) =>
       attempt(() => {
         if (isFailed(item)) throw item;
-        if (item.encryptionContext !== undefined) {
-          for (const grant of [from, to]) {
-            if (grant !== null) grantFor('rewrap', grant.key ?? '', factsOf(item));
-          }
-        }
+        permit(item);
         return toUnwrap(item, selecting);
       }),
     );

@@ -2,6 +2,9 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { PolicyAuthorizer } from '../../src/access/authorize.ts';
+import { BUILT_IN_POLICIES, SCHEMA } from '../../src/access/policies.ts';
+import { PolicySet } from '../../src/access/policy-set.ts';
 import { MAX_LINE_BYTES } from '../../src/http/lines.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import { wrapOffline } from '../keyring/offline.ts';
@@ -394,6 +397,26 @@ describe('items', () => {
     const opened = await post(`/v1/keys/${name}/unwrap`, { ciphertext: same[0]?.ciphertext });
     expect(opened.json).toMatchObject({ plaintext: b64('anyone'), origin: 'anyone' });
   });
+
+  it('are asked about by their origin, with a context or without', async () => {
+    const { name, ciphertexts } = await aKey(1);
+    const anyones = tf1(await wrapOffline(service.world, name, 'anyone'));
+    const forbid = `@id("ours-alone") forbid (principal, action == Action::"rewrap", resource)
+      when { context has origin && context.origin == "anyone" };`;
+    const policies = PolicySet.load(SCHEMA, `${BUILT_IN_POLICIES}${forbid}`);
+    const strict = await site.service({
+      replace: ({ epoch }) => ({ authorizer: PolicyAuthorizer.of({ epoch, policies }) }),
+    });
+    const job = await aJob(name);
+    const lines = wrapped([anyones, ciphertexts[0] ?? '', anyones]);
+    const told = linesOf(await send(job, 0, lines, { at: strict }));
+    expect(told.slice(0, -1).map(({ changed, error }) => error?.code ?? changed)).toEqual([
+      'forbidden',
+      true,
+      'forbidden',
+    ]);
+    expect(told.at(-1)).toMatchObject({ progress: { offset: 3, succeeded: 1, failed: 2 } });
+  }, 30_000);
 
   it('have bounds: lines, bytes, media type, offset', async () => {
     const { name, ciphertexts } = await aKey(1);
