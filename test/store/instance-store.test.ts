@@ -292,22 +292,48 @@ onEachMajor('instance store', (test) => {
     await withOwner(test.database(), (owner) =>
       owner.query('update public.instance set closed = true where not closed'),
     );
-    await open([7, 8], [1, 2]);
-    expect(await instances().allRead(7, 2)).toBe(true);
+    const asking = await open([7, 8], [1, 2]);
+    const allRead = (suite: number, envelope: number) =>
+      instances().allRead({ suite, envelope }, { id: asking, silentMs: 0 });
+    expect(await allRead(7, 2)).toBe(true);
     const old = await open([7]);
-    expect(await instances().allRead(7, 1)).toBe(true);
-    expect(await instances().allRead(8, 1)).toBe(false);
-    expect(await instances().allRead(7, 2)).toBe(false);
+    expect(await allRead(7, 1)).toBe(true);
+    expect(await allRead(8, 1)).toBe(false);
+    expect(await allRead(7, 2)).toBe(false);
     for (const [gone, back] of [
       ['fenced = true', 'fenced = false'],
       [`beat_at = now() - interval '${LIVE_SECONDS + 1} s'`, 'beat_at = now()'],
     ] as const) {
       await set(old, gone);
-      expect(await instances().allRead(8, 2)).toBe(true);
+      expect(await allRead(8, 2)).toBe(true);
       await set(old, back);
-      expect(await instances().allRead(8, 2)).toBe(false);
+      expect(await allRead(8, 2)).toBe(false);
     }
     await instances().close(old);
-    expect(await instances().allRead(8, 2)).toBe(true);
+    expect(await allRead(8, 2)).toBe(true);
+  });
+
+  it('says nothing of the others to who is not live, as nobody is when an outage ends', async () => {
+    await withOwner(test.database(), (owner) =>
+      owner.query('update public.instance set closed = true where not closed'),
+    );
+    const [asking, old] = [await open([7, 8]), await open([7])];
+    const allRead = (silentMs: number) =>
+      instances().allRead({ suite: 8, envelope: 1 }, { id: asking, silentMs });
+    const silent = `beat_at = clock_timestamp() - interval '1 hour'`;
+    await withOwner(test.database(), (owner) =>
+      owner.query(`update public.instance set ${silent}`),
+    );
+    expect(await rejection(allRead(0))).toMatchObject({ code: 'database_unavailable' });
+    await instances().beat(asking, 0);
+    // It knows for how long it was kept from beating itself: who was live then may be so again.
+    expect(await allRead(3_600_000)).toBe(false);
+    expect(await allRead(3_500_000)).toBe(true);
+    await instances().beat(old, 0);
+    expect(await allRead(0)).toBe(false);
+    for (const end of ['fenced = true', 'closed = true']) {
+      await set(asking, end);
+      expect(await rejection(allRead(0))).toMatchObject({ code: 'database_unavailable' });
+    }
   });
 });
