@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from '@jest/globals';
 import type { GraceStore } from '../../src/audit/grace/ports.ts';
 import { OutcomeUnknown } from '../../src/outcome.ts';
@@ -134,6 +135,40 @@ onEachMajor('instance store', (test) => {
     expect(await audit.leafAt(changes.lane, 1)).toBeNull();
     // What had been written before is answered as what it is.
     expect(await audit.append(sent)).toEqual({ epoch });
+  });
+
+  it('of a zone that is removed takes nothing more once its administrator has run what the runbook says', async () => {
+    const page = readFileSync(new URL('../../deploy/zones-runbooks.md', import.meta.url), 'utf8');
+    const [, statement = ''] = /```sh end\n.*--command="(.+)"\n```/u.exec(page) ?? [];
+    const opened = async (zone: string, graceMs = 0) => {
+      const id = randomUUID();
+      await instances().open({ id, zone, suites: [1], envelopes: [1], graceMs });
+      return { id, lane: await test.store().audit.openLane(id, 'use') };
+    };
+    const [gone, holder, other] = [
+      await opened('zone-3'),
+      await opened('zone-3', 30_000),
+      await opened('zone-2'),
+    ];
+    // What the next change does for it: nothing, while it can be reached.
+    await (await changer(test.store())).commit([]);
+    const { epoch } = await instances().beat(gone.id, 0);
+    expect(await test.store().audit.append(batch(gone.lane, 1, { epoch }))).toEqual({ epoch });
+    await withOwner(test.database(), (owner) => owner.query(statement));
+    for (const [{ id, lane }, n] of [
+      [gone, 2],
+      [holder, 1],
+    ] as const) {
+      expect((await instances().beat(id, epoch)).fenced).toBe(true);
+      expect(await rejection(test.store().audit.append(batch(lane, n, { epoch })))).toMatchObject({
+        code: 'database_unavailable',
+      });
+      expect(await rejection(test.store().audit.confirm(epoch, id))).toMatchObject({
+        code: 'database_unavailable',
+      });
+    }
+    expect((await instances().beat(other.id, epoch)).fenced).toBe(false);
+    expect(await test.store().audit.append(batch(other.lane, 1, { epoch }))).toEqual({ epoch });
   });
 
   describe('with a grace', () => {
