@@ -4,7 +4,9 @@
  * Bytes are fixed when a batch is sent. As long as nobody knows whether a sent batch was written, the
  * same bytes are sent again and nothing else: a second content at the same (lane, n) would collide
  * with a late commit of the first. Once it is certain that nothing was written (refused, stale, lane
- * lost), its entries go back to the head of the queue and are placed anew, in the same order.
+ * lost), its entries go back to the head of the queue and are placed anew, in the same order. After an
+ * attempt that nobody knows of, a refusal makes nothing certain, since it may be an old primary's: a
+ * committed read does.
  *
  * With a grace, a batch that is late goes into the spool in the same bytes, and what follows goes behind
  * it until all of that is in the database (`grace/spooling.ts`).
@@ -12,12 +14,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import type { EpochStanding, SecurityEpoch } from '../epoch.ts';
+import { equalBytes } from '../crypto/bytes.ts';
 import { ERRORS, TwofoldError } from '../errors.ts';
 import { LaneLost, OutcomeUnknown } from '../outcome.ts';
 import { Backoff } from './backoff.ts';
 import { seal, startOf } from './batch.ts';
 import type { MacFunction, Position, Sealed, Unplaced } from './batch.ts';
 import { catchUpOrPause } from './catch-up.ts';
+import { Refusals } from './grace/loss.ts';
 import { Spooling, release } from './grace/spooling.ts';
 import type { Spooled, SpoolingParts } from './grace/spooling.ts';
 import type { OwnBatches } from './own-batches.ts';
@@ -73,10 +77,13 @@ export class UseLane {
   /** Monotonic time before the batch in flight was first sent. */
   #firstSentAt = 0;
   readonly #spooling: Spooling | null;
+  /** Of a batch of which nobody knows whether it was written. */
+  readonly #refusals: Refusals;
 
   constructor(deps: LaneDependencies) {
     this.#deps = deps;
     const { store: changes, epoch, instance, grace } = deps;
+    this.#refusals = new Refusals(changes);
     const returned = (spooled: Spooled, at: number): void => this.#returned(spooled, at);
     const lost = (lane: number, spooled: readonly Spooled[]): void =>
       this.#spoolLost(lane, spooled);
@@ -324,6 +331,7 @@ export class UseLane {
     this.#position = sealed.after;
     this.#deps.own?.written(sealed.batch);
     this.#unsettled = false;
+    this.#refusals.reset();
     this.#durable += waiting.length;
     this.#backoff.reset();
     waiting.forEach((pending, index) => pending.resolve(`${lane}-${first + index}`));
@@ -335,21 +343,24 @@ export class UseLane {
    * enough for the grace, the batch goes into the spool as it was judged.
    */
   async #catchUp(flight: Flight, stale: number): Promise<Fate> {
-    this.#unsettled = false;
     const known = flight.sealed.batch.epoch < stale && stale <= this.#deps.epoch.current;
-    if (known) return 'not-written';
-    const caughtUp = catchUpOrPause(this.#deps, this.#backoff);
-    const spooling = this.#spooling;
-    if (spooling !== null && (await spooling.orLate(caughtUp)) === 'late') {
-      if (await this.#spool(spooling, flight)) return 'spooled';
+    if (!known) {
+      const caughtUp = catchUpOrPause(this.#deps, this.#backoff);
+      const spooling = this.#spooling;
+      if (spooling !== null && (await spooling.orLate(caughtUp)) === 'late') {
+        if (await this.#spool(spooling, flight)) return 'spooled';
+      }
+      // Whatever was sent before it has ended would be refused too, and begin another reading.
+      await caughtUp;
     }
-    // Whatever was sent before it has ended would be refused too, and begin another reading.
-    await caughtUp;
+    if (this.#unsettled && !(await this.#isPassed(flight))) return 'sent';
+    this.#unsettled = false;
     return 'not-written';
   }
 
   async #failed(flight: Flight, error: unknown): Promise<Fate> {
     if (error instanceof LaneLost) {
+      if (this.#unsettled && !(await this.#isGone(flight, error))) return 'sent';
       this.#lose(flight);
       return 'not-written';
     }
@@ -361,6 +372,35 @@ export class UseLane {
     await this.#backoff.pause();
     if (!ERRORS[error.code].retryable) this.#blame(flight, error);
     return 'not-written';
+  }
+
+  /**
+   * Whether the epoch of a batch is over and an earlier attempt to write it has written nothing: what an old primary
+   * says of either is not believed. An append that is under way holds the epoch up until it is seen.
+   */
+  async #isPassed({ sealed: { batch } }: Flight): Promise<boolean> {
+    const { store, epoch } = this.#deps;
+    if (epoch.current <= batch.epoch) return false;
+    try {
+      const leaf = await store.leafAt(batch.lane, batch.first);
+      const [own] = batch.entries;
+      return leaf === null || own === undefined || !equalBytes(leaf, own.leaf);
+    } catch {
+      return false;
+    }
+  }
+
+  /** As `isPassed`, where the lane is said to be lost: the reading says so too, or for seconds nothing else. */
+  async #isGone({ sealed: { batch } }: Flight, error: LaneLost): Promise<boolean> {
+    const { lane, first } = batch;
+    try {
+      // Nothing lands in a lane that was closed before this is read.
+      const closed = error.reason === 'closed';
+      if (closed && (await this.#deps.store.leafAt(lane, first)) === null) return true;
+      return await this.#refusals.end(error, [batch]);
+    } catch {
+      return false;
+    }
   }
 
   /**
@@ -379,6 +419,7 @@ export class UseLane {
   }
 
   #lose({ sealed }: Flight): void {
+    this.#refusals.reset();
     this.#lost = sealed.batch.lane;
     this.#position = null;
     this.#unsettled = false;

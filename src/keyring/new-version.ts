@@ -13,7 +13,7 @@ import { custodyFor, requireAvailable, unavailability } from './material.ts';
 import type { Custody, MadeMaterial, MaterialMaker } from './material.ts';
 import type { Active, Key, KeyVersion, Origin, PreActive } from './model.ts';
 import type { KeyView } from './operations.ts';
-import type { InstanceStore, KeyWrite } from './ports.ts';
+import type { KeyWrite, LiveInstances } from './ports.ts';
 import { attestKey, attestVersion } from './row-mac.ts';
 import type { RowMac } from './row-mac.ts';
 import { admits, requireAdmitted } from './suite-policy.ts';
@@ -24,7 +24,7 @@ export interface NewVersionParts {
   readonly hsm: Hsm;
   readonly engine: Engine;
   readonly mac: RowMac;
-  readonly instances: Pick<InstanceStore, 'allRead'>;
+  readonly instances: LiveInstances;
   /** Which suites the operator admits. */
   readonly suites: SuitePolicy;
   readonly clock: () => Date;
@@ -57,7 +57,7 @@ export interface NewVersion {
 /**
  * The custody that a new version of `suite` gets here.
  * @throws TwofoldError suite_unavailable_here when the operator does not admit it, or the token or a
- *   live instance cannot serve it
+ *   live instance cannot serve it; database_unavailable while nothing is known of those
  */
 export async function writableCustody(
   { hsm, engine, instances, suites, clock }: Omit<NewVersionParts, 'maker'>,

@@ -384,6 +384,15 @@ export interface LaneCounts {
   readonly changeCount: number | null;
 }
 
+/** The instances that live, as one of them knows them. */
+export interface LiveInstances {
+  /**
+   * Whether each reads the suite and envelope version.
+   * @throws TwofoldError database_unavailable while nothing is known of them
+   */
+  allRead(suite: number, envelope: number): Promise<boolean>;
+}
+
 export interface InstanceStore {
   open(instance: InstanceRow): Promise<void>;
   /** `lanes`: what is announced of them; nothing is unless given. */
@@ -394,8 +403,16 @@ export interface InstanceStore {
   announceToken(id: string, serial: string): Promise<void>;
   /** Names of the zones with a live instance on the token of this serial, in order. */
   zonesWithToken(serial: string): Promise<readonly string[]>;
-  /** Whether every live (neither closed nor fenced, beating) instance reads the suite and envelope version. */
-  allRead(suite: number, envelope: number): Promise<boolean>;
+  /**
+   * Whether every live (neither closed nor fenced, beating) instance reads the suite and envelope version. For
+   * an instance that is live itself: `silentMs` is for how long heartbeats did not come back lately, and those that
+   * lived before that count. A committed read.
+   * @throws TwofoldError database_unavailable where `by` is not live
+   */
+  allRead(
+    what: { readonly suite: number; readonly envelope: number },
+    by: { readonly id: string; readonly silentMs: number },
+  ): Promise<boolean>;
   /**
    * The epoch now, and the least that a live instance has confirmed; the same where none lives. A committed
    * read: an old primary says nothing of it.

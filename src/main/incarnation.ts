@@ -14,8 +14,10 @@ import { SecurityEpoch } from '../epoch.ts';
 import { Lease } from '../audit/grace/lease.ts';
 import { TwofoldError } from '../errors.ts';
 import type { AuditStore } from '../audit/ports.ts';
-import type { Heartbeat, InstanceStore, LaneCounts } from '../keyring/ports.ts';
+import type { Heartbeat, InstanceStore, LaneCounts, LiveInstances } from '../keyring/ports.ts';
+import { LIVE_SECONDS } from '../store/instance-store.ts';
 import { whenReachable } from './patience.ts';
+import { Silence } from './silence.ts';
 import type { Unwinding } from './unwinding.ts';
 
 const BEAT_MS = 1_000;
@@ -51,7 +53,7 @@ export interface IncarnationOptions {
  */
 export type End = 'fenced' | 'closed' | 'set-back';
 
-export class Incarnation {
+export class Incarnation implements LiveInstances {
   readonly id: string;
   readonly epoch: SecurityEpoch;
   /** The right to answer without a commit. */
@@ -62,6 +64,7 @@ export class Incarnation {
   /** Whether a change was learnt that the heartbeat under way does not tell. */
   #hurried = false;
   #lastBeat = performance.now();
+  readonly #silence = new Silence(LIVE_SECONDS * 1_000, performance.now());
   /** Heartbeats that the database has acknowledged. */
   #beats: number;
   #end: End | null = null;
@@ -120,6 +123,11 @@ export class Incarnation {
   refresh = async (): Promise<void> => {
     this.epoch.advance(await this.#options.changes.changesSince(this.epoch.current));
   };
+
+  allRead(suite: number, envelope: number): Promise<boolean> {
+    const by = { id: this.id, silentMs: this.#silence.ms(performance.now()) };
+    return this.#options.instances.allRead({ suite, envelope }, by);
+  }
 
   /** Whether the database has answered lately, or need not have, and this incarnation has not ended. */
   get alive(): boolean {
@@ -186,6 +194,7 @@ export class Incarnation {
       }
       this.lease.beaten(began, known.epoch, found.epoch);
       this.#lastBeat = began;
+      this.#silence.beaten(began, performance.now());
       this.#beats = found.beat ?? 0;
       if (found.epoch > this.epoch.current) await this.refresh();
     } catch (error) {

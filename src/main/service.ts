@@ -425,7 +425,7 @@ export class Service {
       uses,
       store: keys,
       operations,
-      instances,
+      instances: incarnation,
       audit,
       ...{ epoch, refreshEpoch: refresh, instance },
       versionUses: fencedUseStore(store.uses, assertOpen),

@@ -46,6 +46,11 @@ interface ConfirmedRow {
   readonly least: string;
 }
 
+interface AllReadRow {
+  readonly asker_lives: boolean;
+  readonly all_read: boolean;
+}
+
 interface BeatRow {
   readonly epoch: string;
   readonly beat: string | null;
@@ -65,8 +70,16 @@ const ANNOUNCE_TOKEN = `update public.instance set token_serial = $2
 const ZONES_WITH_TOKEN = `select distinct zone from public.instance
   where ${IS_LIVE} and token_serial = $1 order by zone`;
 
-const UNREADABLE = `select 1 from public.instance
-  where ${IS_LIVE} and not ($1 = any (suites) and $2 = any (envelopes)) limit 1`;
+/** Always a row: when an outage ends nobody's heartbeat is new, and who asks says nothing of the others then. */
+const ALL_READ = committing({
+  name: 'instances_all_read',
+  text: `select
+      exists (select from public.instance where id = $1 and ${IS_LIVE}) as asker_lives,
+      not exists (select from public.instance where not closed and not fenced
+        and beat_at > clock_timestamp() - interval '${LIVE_SECONDS} s' - $2 * interval '1 ms'
+        and not ($3 = any (suites) and $4 = any (envelopes))) as all_read
+    from ${COMMITTED}`,
+});
 
 /**
  * One with a grace counts however silent it is: it may answer, until it is fenced. On an old primary those
@@ -119,9 +132,13 @@ export const createInstanceStore = (pool: GuardedPool): InstanceStore => ({
     return rows.map(({ zone }) => zone);
   },
 
-  allRead: async (suite, envelope) => {
-    const { rowCount } = await read(() => pool.query(UNREADABLE, [suite, envelope])).catch(refuse);
-    return rowCount === 0;
+  allRead: async ({ suite, envelope }, { id, silentMs }) => {
+    const values = [id, silentMs, suite, envelope];
+    const [row] = await committedRead<AllReadRow>(pool, ALL_READ, values).catch(refuse);
+    if (row?.asker_lives !== true) {
+      throw new TwofoldError('database_unavailable', undefined, { retryAfter: 1 });
+    }
+    return row.all_read;
   },
 
   confirmed: async () => {

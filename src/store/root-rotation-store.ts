@@ -25,7 +25,8 @@ import type { GuardedPool } from './pool.ts';
 import type { ReadGate } from './read-gate.ts';
 import { byteaText } from './rows.ts';
 import { memberFromRow, setSealFromRow } from './set-store.ts';
-import { commitStatement, read } from './transaction.ts';
+import { COMMITTED, commitStatement, committedRead, committing, read } from './transaction.ts';
+import type { Committing } from './transaction.ts';
 import { VERSION_COLUMNS, versionFromRow } from './version-rows.ts';
 
 /** Rows that one page looks at, however few of them it finds. */
@@ -35,19 +36,38 @@ const WINDOW = 2_000;
  * The newest entry that parameters were asked for, from when the generation came in force up to a minute after the generation was replaced: an
  * answer that was under way then may have been made before.
  */
-const IMPORTS_GIVEN = `select max(e.at) as at from public.namespace n
-  cross join lateral (
-    select e.at from public.entry e
-    where e.namespace = n.name and e.operation = 'keys.import-parameters' and e.outcome = 'ok'
-      and e.at > greatest(clock_timestamp() - $2::bigint * interval '1 ms', (
-        select min(o.created_at) from public.operation o
-        where o.kind = $3 and (o.request ->> 'generation')::integer = $1
-      ))
-      and e.at < coalesce((
-        select min(o.created_at) from public.operation o
-        where o.kind = $3 and (o.request ->> 'generation')::integer > $1
-      ), clock_timestamp()) + interval '1 minute'
-    order by e.at desc limit 1) e`;
+const IMPORTS_GIVEN = committing({
+  name: 'root_imports_given',
+  text: `select v.at from ${COMMITTED} left join (
+    select max(e.at) as at from public.namespace n
+    cross join lateral (
+      select e.at from public.entry e
+      where e.namespace = n.name and e.operation = 'keys.import-parameters' and e.outcome = 'ok'
+        and e.at > greatest(clock_timestamp() - $2::bigint * interval '1 ms', (
+          select min(o.created_at) from public.operation o
+          where o.kind = $3 and (o.request ->> 'generation')::integer = $1
+        ))
+        and e.at < coalesce((
+          select min(o.created_at) from public.operation o
+          where o.kind = $3 and (o.request ->> 'generation')::integer > $1
+        ), clock_timestamp()) + interval '1 minute'
+      order by e.at desc limit 1) e
+    ) v on true`,
+});
+
+/** An object is destroyed where nobody has it open, which no old primary is to say. */
+const HOLDERS = committing({
+  name: 'root_holders',
+  text: `select i.id, i.zone, i.generations, i.epoch_seen from ${COMMITTED} left join (
+      select * from public.instance where ${IS_LIVE}
+    ) i on true order by i.opened_at, i.id`,
+});
+
+type HolderRow = Omit<RootHolder, 'epochSeen' | 'id'> & {
+  /** Null in the row that says that there is none. */
+  readonly id: string | null;
+  readonly epoch_seen: string;
+};
 
 /** How the rows of a table are found, read and named in a batch. */
 interface Table {
@@ -203,6 +223,9 @@ export const createRootRotationStore = (
     return rows;
   };
 
+  const certain = <R extends object>(statement: Committing, values: readonly unknown[]) =>
+    searches.run(() => committedRead<R>(pool, statement, values).catch(refuse));
+
   /** The last place of the window after `after`; null when the window reaches the end. */
   const windowEnd = async (table: Table, after: Place | null): Promise<Place | null> => {
     const where = after === null ? '' : `where ${bound(table, 1)}`;
@@ -261,16 +284,14 @@ export const createRootRotationStore = (
     },
 
     holders: async () => {
-      const rows = await query<Omit<RootHolder, 'epochSeen'> & { readonly epoch_seen: string }>(
-        `select id, zone, generations, epoch_seen from public.instance where ${IS_LIVE}
-         order by opened_at, id`,
-        [],
+      const rows = await certain<HolderRow>(HOLDERS, []);
+      return rows.flatMap(({ id, epoch_seen, ...rest }) =>
+        id === null ? [] : [{ id, ...rest, epochSeen: Number(epoch_seen) }],
       );
-      return rows.map(({ epoch_seen, ...rest }) => ({ ...rest, epochSeen: Number(epoch_seen) }));
     },
 
     importsGivenAt: async (generation, withinMs) => {
-      const rows = await query<{ readonly at: Date | null }>(IMPORTS_GIVEN, [
+      const rows = await certain<{ readonly at: Date | null }>(IMPORTS_GIVEN, [
         generation,
         withinMs,
         ROOT_ROTATION,

@@ -81,9 +81,12 @@ const steps: fc.Arbitrary<Step[]> = fc.array(
 );
 
 const onWrites: readonly Fault[] = ['refused', 'lost-before', 'lost-after', 'lost-late', 'closed'];
-const faultOf = (call: Call, dice: number): Fault => {
-  if (dice >= onWrites.length) return 'none';
-  return call === 'append' || call === 'commit' ? (onWrites[dice] ?? 'none') : 'refused';
+/** What an old primary may answer an append of uses, whatever became of it. */
+const onUses: readonly Fault[] = [...onWrites, 'gone', 'behind', 'ahead'];
+const faultOf = (call: Call, of: 'use' | 'change' | null, dice: number): Fault => {
+  const faults = call === 'append' && of === 'use' ? onUses : onWrites;
+  if (dice >= faults.length) return 'none';
+  return call === 'append' || call === 'commit' ? (faults[dice] ?? 'none') : 'refused';
 };
 
 interface Outcome {
@@ -115,9 +118,10 @@ class Run {
   async play(script: readonly Step[], dice: readonly number[]): Promise<void> {
     await this.log.start();
     let thrown = 0;
-    this.store.plan = (call) => {
+    this.store.plan = (call, batch) => {
       thrown += 1;
-      return faultOf(call, dice[thrown % dice.length] ?? 99);
+      const kind = batch === null ? null : this.store.lane(batch.lane).kind;
+      return faultOf(call, kind, dice[thrown % dice.length] ?? 99);
     };
     for (const step of script) await this.#step(step);
     await sleep(20);

@@ -192,6 +192,37 @@ describe('faults of an append', () => {
     expect(requestIds().filter((found) => found === 'once')).toHaveLength(1);
   });
 
+  it.each(['gone', 'behind', 'ahead'] as const)(
+    'written and lost, then refused by an old primary (%s): each entry is there exactly once',
+    async (refusal) => {
+      const planned: Fault[] = ['lost-after', refusal, refusal];
+      const later: Promise<string>[] = [];
+      store.plan = (made) => {
+        const fault = made === 'append' ? (planned.shift() ?? 'none') : 'none';
+        // What comes meanwhile is placed behind it, and not together with it.
+        if (fault === refusal)
+          later.push(log.record(draftOf({ requestId: 'later' }), standingOf(1)));
+        return fault;
+      };
+      await log.record(draftOf({ requestId: 'first' }), standingOf(1));
+      expect(await Promise.all(later)).toHaveLength(2);
+      expect(requestIds().filter((id) => id !== '')).toEqual(['first', 'later', 'later']);
+    },
+  );
+
+  it('written and lost, in a lane that is gone from the database: given up', async () => {
+    const { useLane } = log.health();
+    const planned: Fault[] = ['lost-before'];
+    store.plan = (call, batch) =>
+      call === 'append' && batch?.lane === useLane ? (planned.shift() ?? 'gone') : 'none';
+    const { entries, batches } = store.lane(useLane ?? 0);
+    entries.length = 0;
+    batches.length = 0;
+    const id = await log.record(draftOf({ requestId: 'once' }), standingOf(1));
+    expect(entryOf(id).requestId).toBe('once');
+    expect(log.health().useLane).not.toBe(useLane);
+  });
+
   it('a new lane begins by naming the one that was lost', async () => {
     const { useLane } = log.health();
     faults('append', 'closed');

@@ -36,7 +36,10 @@ export type Fault =
   /** The lane is closed under the writer. */
   | 'closed'
   /** What the lane held last is not there any more; not applied. */
-  | 'gone';
+  | 'gone'
+  /** An old primary answers, which has not reached the epoch, or has one that nobody else knows; not applied. */
+  | 'behind'
+  | 'ahead';
 
 export type Call =
   'append' | 'commit' | 'confirm' | 'leafAt' | 'changesSince' | 'openLane' | 'closeLane';
@@ -248,6 +251,10 @@ export class MemoryAuditStore implements AuditStore {
         return apply();
       case 'gone':
         throw new LaneLost('gone');
+      case 'behind':
+        return { stale: batch.epoch - 1 };
+      case 'ahead':
+        return { stale: batch.epoch + 1 };
       case 'lost-before':
         throw new OutcomeUnknown();
       case 'lost-after':

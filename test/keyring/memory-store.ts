@@ -10,7 +10,7 @@ import type {
   Attested,
   ChangeCommit,
   IdempotencyRecord,
-  InstanceStore,
+  LiveInstances,
   KeyPage,
   KeyQuery,
   KeyStore,
@@ -85,9 +85,7 @@ const copyOf = (rows: Rows): Rows => ({
   usedImports: new Set(rows.usedImports),
 });
 
-export class MemoryStore
-  implements KeyStore, PolicyStore, RootStore, Pick<InstanceStore, 'allRead'>
-{
+export class MemoryStore implements KeyStore, PolicyStore, RootStore, LiveInstances {
   fault: (call: StoreCall) => StoreFault = () => 'none';
   /** Runs inside a call, before it acts: what else happens meanwhile. */
   meanwhile: (call: StoreCall) => Promise<void> = () => Promise.resolve();

@@ -1,4 +1,7 @@
-/** A keyring over a real database, as a process has it: an instance with a row, an audit log, no heartbeat. */
+/**
+ * A keyring over a real database, as a process has it: an instance with a row, an audit log, and no heartbeat but
+ * before it asks for others.
+ */
 import { randomUUID } from 'node:crypto';
 import { createAuditLog } from '../../src/audit/log.ts';
 import { nativeEngine } from '../../src/crypto/native-engine.ts';
@@ -49,7 +52,12 @@ export async function openStoredInstance(
     store: store.keys,
     versionUses: store.uses,
     operations: store.operations,
-    instances: store.instances,
+    instances: {
+      allRead: async (suite, envelope) => {
+        await store.instances.beat(id, epoch.current);
+        return store.instances.allRead({ suite, envelope }, { id, silentMs: 0 });
+      },
+    },
     ...given,
     ...{ hsm, clock, engine: nativeEngine, root, uses, audit, epoch, refreshEpoch },
     instance: id,

@@ -1,4 +1,5 @@
 /** Whose row a start closes: that of a dead predecessor, never that of a process that runs on elsewhere. */
+import { randomUUID } from 'node:crypto';
 import { cp, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,6 +7,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { afterEach, beforeEach, expect, it } from '@jest/globals';
 
+import { ENVELOPE_VERSION } from '../../src/crypto/envelope.ts';
+import { SUITES } from '../../src/crypto/suites.ts';
 import { Incarnation } from '../../src/main/incarnation.ts';
 import type { End } from '../../src/main/incarnation.ts';
 import { Unwinding } from '../../src/main/unwinding.ts';
@@ -99,6 +102,22 @@ onEmbedded('an incarnation', (test) => {
     });
     await eventually(async () => ends.length > 0);
     expect([ends, lapses]).toEqual([['fenced'], [true]]);
+  });
+
+  it('asks what all read by its own row, which has to be live', async () => {
+    const asking = await start(home);
+    const [known] = Object.values(SUITES);
+    const read = () => asking.allRead(known?.number ?? 0, ENVELOPE_VERSION);
+    await withOwner(test.database(), (owner) =>
+      owner.query('update public.instance set closed = true where id <> $1', [asking.id]),
+    );
+    expect(await read()).toBe(true);
+    const older = { id: randomUUID(), zone: 'local', suites: [], envelopes: [], graceMs: 0 };
+    await test.store().instances.open(older);
+    expect(await read()).toBe(false);
+    await test.store().instances.close(asking.id);
+    await expect(read()).rejects.toMatchObject({ code: 'database_unavailable' });
+    await test.store().instances.close(older.id);
   });
 
   it('closes its predecessor in the same folder at once', async () => {

@@ -43,6 +43,8 @@ describe('a read that finds nothing', () => {
     ['of the history of a set', () => history(null), []],
     ['of the history of a member', () => history('nobody'), []],
     ['of the kinds of sets', () => store.sets.kinds('none'), []],
+    ['of who has the root open', () => store.rootRotations.holders(), []],
+    ['of imports under the root', () => store.rootRotations.importsGivenAt(1, 3_600_000), null],
   ] as const)('commits all the same: %s', async (_, ask, nothing) => {
     for (let turn = 0; turn < 3; turn += 1) {
       const before = await journal();

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from '@jest/globals';
 import type { GraceStore } from '../../src/audit/grace/ports.ts';
 import { OutcomeUnknown } from '../../src/outcome.ts';
@@ -134,6 +135,40 @@ onEachMajor('instance store', (test) => {
     expect(await audit.leafAt(changes.lane, 1)).toBeNull();
     // What had been written before is answered as what it is.
     expect(await audit.append(sent)).toEqual({ epoch });
+  });
+
+  it('of a zone that is removed takes nothing more once its administrator has run what the runbook says', async () => {
+    const page = readFileSync(new URL('../../deploy/zones-runbooks.md', import.meta.url), 'utf8');
+    const [, statement = ''] = /```sh end\n.*--command="(.+)"\n```/u.exec(page) ?? [];
+    const opened = async (zone: string, graceMs = 0) => {
+      const id = randomUUID();
+      await instances().open({ id, zone, suites: [1], envelopes: [1], graceMs });
+      return { id, lane: await test.store().audit.openLane(id, 'use') };
+    };
+    const [gone, holder, other] = [
+      await opened('zone-3'),
+      await opened('zone-3', 30_000),
+      await opened('zone-2'),
+    ];
+    // What the next change does for it: nothing, while it can be reached.
+    await (await changer(test.store())).commit([]);
+    const { epoch } = await instances().beat(gone.id, 0);
+    expect(await test.store().audit.append(batch(gone.lane, 1, { epoch }))).toEqual({ epoch });
+    await withOwner(test.database(), (owner) => owner.query(statement));
+    for (const [{ id, lane }, n] of [
+      [gone, 2],
+      [holder, 1],
+    ] as const) {
+      expect((await instances().beat(id, epoch)).fenced).toBe(true);
+      expect(await rejection(test.store().audit.append(batch(lane, n, { epoch })))).toMatchObject({
+        code: 'database_unavailable',
+      });
+      expect(await rejection(test.store().audit.confirm(epoch, id))).toMatchObject({
+        code: 'database_unavailable',
+      });
+    }
+    expect((await instances().beat(other.id, epoch)).fenced).toBe(false);
+    expect(await test.store().audit.append(batch(other.lane, 1, { epoch }))).toEqual({ epoch });
   });
 
   describe('with a grace', () => {
@@ -292,22 +327,48 @@ onEachMajor('instance store', (test) => {
     await withOwner(test.database(), (owner) =>
       owner.query('update public.instance set closed = true where not closed'),
     );
-    await open([7, 8], [1, 2]);
-    expect(await instances().allRead(7, 2)).toBe(true);
+    const asking = await open([7, 8], [1, 2]);
+    const allRead = (suite: number, envelope: number) =>
+      instances().allRead({ suite, envelope }, { id: asking, silentMs: 0 });
+    expect(await allRead(7, 2)).toBe(true);
     const old = await open([7]);
-    expect(await instances().allRead(7, 1)).toBe(true);
-    expect(await instances().allRead(8, 1)).toBe(false);
-    expect(await instances().allRead(7, 2)).toBe(false);
+    expect(await allRead(7, 1)).toBe(true);
+    expect(await allRead(8, 1)).toBe(false);
+    expect(await allRead(7, 2)).toBe(false);
     for (const [gone, back] of [
       ['fenced = true', 'fenced = false'],
       [`beat_at = now() - interval '${LIVE_SECONDS + 1} s'`, 'beat_at = now()'],
     ] as const) {
       await set(old, gone);
-      expect(await instances().allRead(8, 2)).toBe(true);
+      expect(await allRead(8, 2)).toBe(true);
       await set(old, back);
-      expect(await instances().allRead(8, 2)).toBe(false);
+      expect(await allRead(8, 2)).toBe(false);
     }
     await instances().close(old);
-    expect(await instances().allRead(8, 2)).toBe(true);
+    expect(await allRead(8, 2)).toBe(true);
+  });
+
+  it('says nothing of the others to who is not live, as nobody is when an outage ends', async () => {
+    await withOwner(test.database(), (owner) =>
+      owner.query('update public.instance set closed = true where not closed'),
+    );
+    const [asking, old] = [await open([7, 8]), await open([7])];
+    const allRead = (silentMs: number) =>
+      instances().allRead({ suite: 8, envelope: 1 }, { id: asking, silentMs });
+    const silent = `beat_at = clock_timestamp() - interval '1 hour'`;
+    await withOwner(test.database(), (owner) =>
+      owner.query(`update public.instance set ${silent}`),
+    );
+    expect(await rejection(allRead(0))).toMatchObject({ code: 'database_unavailable' });
+    await instances().beat(asking, 0);
+    // It knows for how long it was kept from beating itself: who was live then may be so again.
+    expect(await allRead(3_600_000)).toBe(false);
+    expect(await allRead(3_500_000)).toBe(true);
+    await instances().beat(old, 0);
+    expect(await allRead(0)).toBe(false);
+    for (const end of ['fenced = true', 'closed = true']) {
+      await set(asking, end);
+      expect(await rejection(allRead(0))).toMatchObject({ code: 'database_unavailable' });
+    }
   });
 });

@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Store } from '../../src/store/store.ts';
 import { keyOfEntry, nameOfKey } from './many-rows.ts';
-import { auditQuery, bytes, keyQuery } from './samples.ts';
+import { auditQuery, bytes, keyQuery, openInstance } from './samples.ts';
 
 /** What was loaded, for lists to be asked about. */
 export interface Loaded {
@@ -429,7 +429,10 @@ export const LISTS: readonly List[] = [
   {
     name: 'instances that cannot read a suite',
     routes: [],
-    run: ({ store }) => store.instances.allRead(1, 1),
+    run: async ({ store }) => {
+      const by = { id: await openInstance(store), silentMs: 0 };
+      return store.instances.allRead({ suite: 1, envelope: 1 }, by);
+    },
     // A row for each start of a process.
     small: ['instance'],
   },

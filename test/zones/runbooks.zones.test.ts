@@ -201,6 +201,15 @@ describe('deploy/zones-runbooks.md', () => {
     await resumes(3);
   }, 500_000);
 
+  it('what runs on in a zone is ended in the database', async () => {
+    await leaderOutside3();
+    expect(await opens(3)).toMatchObject({ plaintext });
+    await run('end', { PRIMARY: await stack.memberWith('Leader') });
+    const { status, json } = await stack.call(3, '/v1/keys/kept/unwrap', { ciphertext });
+    expect([status, json['plaintext']]).toEqual([503, undefined]);
+    expect(await opens(1)).toMatchObject({ plaintext });
+  }, 400_000);
+
   it('a zone is removed, and the two others go on', async () => {
     await leaderOutside3();
     await run('remove', { MEMBER: await memberOf('etcd-3') });

@@ -88,9 +88,9 @@ export class Page {
     for (const line of text.trim().split('\n')) {
       if (ELSEWHERE.includes(line)) continue;
       // As a shell: words first, then what a variable holds is one word.
-      const words = rename(line)
-        .split(/\s+/u)
-        .map((word) => word.replace(/^"(.*)"$/u, '$1').replaceAll(/\$(\w+)/gu, valueOf(variables)));
+      const words = (rename(line).match(/(?:"[^"]*"|[^\s"])+/gu) ?? []).map((word) =>
+        word.replaceAll('"', '').replaceAll(/\$(\w+)/gu, valueOf(variables)),
+      );
       const { status, out, err } = await this.#containers.command(words);
       if (status !== 0) throw new Error(`${line}: ${out}${err}`);
       said.push(out);
