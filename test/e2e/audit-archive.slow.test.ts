@@ -108,7 +108,7 @@ it('what does not verify is no archive', async () => {
   expect(run.err).toContain('entry_altered');
   // The service may write an entry of its own meanwhile.
   expect(await rows()).toBeGreaterThanOrEqual(before);
-}, 30_000);
+}, 60_000);
 
 it('goes on after kills, beside a service that writes', async () => {
   const before = await rows();
@@ -125,7 +125,7 @@ it('goes on after kills, beside a service that writes', async () => {
   expect({ status, err }).toMatchObject({ status: 0 });
   expect(JSON.parse(out)).toEqual({ until: 512, removed: 512, place: 'shelf 3', heldBy: null });
   expect(await rows()).toBeLessThan(before - 500 + 5 * KILLS + 50);
-}, 60_000);
+}, 120_000);
 
 it('an entry of the archive is proved, and said to be there', async () => {
   const proof = await service.request('GET', `/v1/audit/entries/${first}/proof`, undefined, {
@@ -141,7 +141,7 @@ it('an entry of the archive is proved, and said to be there', async () => {
   const anew = audit('export', '--out', path('anew'));
   expect(anew.status).not.toBe(0);
   expect(anew.err).toContain('shelf 3');
-}, 30_000);
+}, 60_000);
 
 it('the archive grows on as an export, and verifies with rows and all', async () => {
   await write(300);
@@ -167,7 +167,7 @@ it('the archive grows on as an export, and verifies with rows and all', async ()
   // What the service still has is exported by itself, too.
   expect(audit('export', '--out', path('rest'), '--from', '768')).toMatchObject({ status: 0 });
   expect(audit('verify', path('rest'), '--trust', path('trust'))).toMatchObject({ status: 0 });
-}, 60_000);
+}, 120_000);
 
 it('a service that starts anew goes on', async () => {
   await service.stop();
@@ -176,7 +176,7 @@ it('a service that starts anew goes on', async () => {
   await write(20);
   expect(audit('export', '--out', path('archive'))).toMatchObject({ status: 0 });
   expect(audit('verify', path('archive'), '--trust', path('trust'))).toMatchObject({ status: 0 });
-}, 60_000);
+}, 120_000);
 
 it('a sink that was taken out of the configuration keeps entries until it is forgotten', async () => {
   const place = (name: string, age: string) =>
@@ -216,4 +216,4 @@ it('a sink that was taken out of the configuration keeps entries until it is for
     { state: 'begun', ...about },
     { state: 'done', ...about },
   ]);
-}, 60_000);
+}, 120_000);

@@ -135,7 +135,7 @@ describe('an export', () => {
     const { until = 0, stateFrom = 0 } = JSON.parse(manifest) as Record<string, number>;
     expect(until).toBeGreaterThan(stateFrom);
     expect(readFileSync(path('first/state.ndjson'), 'utf8').trim().split('\n')).toHaveLength(3);
-  });
+  }, 60_000);
 
   it('is refused under other keys', async () => {
     const other = makeVkey('example.com/other', SIGNATURE_TYPE.ed25519, Buffer.alloc(32, 1));
@@ -223,7 +223,7 @@ describe('an export', () => {
     // One that was killed before its folder had its name leaves it for an hour, empty.
     const left = readdirSync(own).filter((name) => !name.startsWith('twofold-verify-new-'));
     expect([status, left]).toEqual([0, []]);
-  });
+  }, 120_000);
 });
 
 describe('an entry', () => {
@@ -263,7 +263,7 @@ describe('an entry', () => {
     await Promise.race([ended, sleep(3_000)]);
     await create('unread-too');
     expect(await ended).toEqual([141, null]);
-  });
+  }, 60_000);
 });
 
 describe('an owner of the database who', () => {
@@ -289,7 +289,7 @@ describe('an owner of the database who', () => {
     body[at] = (body[at] ?? 0) ^ 1;
     expect(await tamper('entry', sql, [lane, n, body])).toBe(1);
     expect(found()).not.toMatch(/problem/iu);
-  });
+  }, 60_000);
 
   it('puts an old row of a key back is found', async () => {
     const take = () =>
@@ -306,5 +306,5 @@ describe('an owner of the database who', () => {
       from jsonb_populate_record(null::public.key, $1) o where k.id = o.id`;
     expect(await tamper('key', sql, [JSON.stringify(old)])).toBe(1);
     expect(found()).toContain('state_outdated');
-  });
+  }, 60_000);
 });

@@ -226,7 +226,7 @@ describe('a lost token', () => {
     expect(output).toContain('These make the recovery key.');
     expect(output).toContain('"verified": "signatures and content, unopened"');
     expect(readdirSync(join(folder, 'backups'))).toHaveLength(1);
-  }, 60_000);
+  }, 120_000);
 
   it('was wrapped for another recovery key too, in spite of kills', async () => {
     let other = '';
@@ -276,7 +276,7 @@ describe('a lost token', () => {
       '"verified": "everything"',
     );
     await post(first, '/v1/keys/a256gcm/wrap', { plaintext: message });
-  }, 90_000);
+  }, 240_000);
 
   it('is replaced: everything opens on another token and in another database', async () => {
     await first.stop();
@@ -356,7 +356,7 @@ describe('a lost token', () => {
     // Of the half that was an object of the lost token.
     const lost = await second.request('POST', '/v1/keys/on-token/wrap', { plaintext: message });
     expect(lost.status).toBe(200);
-  }, 120_000);
+  }, 240_000);
 
   it('is seen in the log, which goes on under new keys from where the backup was', async () => {
     if (second === undefined) throw new Error('there is no second service');
