@@ -5,7 +5,8 @@ import { TwofoldError } from '../errors.ts';
 import { sqlState } from '../store/outcome.ts';
 import type { Unwinding } from './unwinding.ts';
 
-const PATIENCE_MS = 30_000;
+/** deploy/twofold.service tells by it a start without a database from one that cannot succeed. */
+export const PATIENCE_MS = 30_000;
 const PAUSE_MS = 250;
 /** Classes of SQLSTATE: wrong password or role, and no such database. */
 const REFUSED = /^(?:28|3D)/u;

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { checkConfig } from '../../src/config.ts';
 import type { ConfigPart } from '../../src/config.ts';
 import { SETTINGS } from '../../src/config/schema.ts';
+import { PATIENCE_MS } from '../../src/main/patience.ts';
 import { makeCertificate } from '../config/certificate.ts';
 import { PROJECT } from './image.ts';
 
@@ -64,6 +65,20 @@ describe('deploy/twofold.service', () => {
     const drainMs = SETTINGS.find(({ path }) => path === 'stop.drainMs')?.defaultValue;
     const [stop = ''] = valuesOf('TimeoutStopSec');
     expect(Number.parseInt(stop, 10) * 1_000).toBeGreaterThan(Number(drainMs) * 2);
+  });
+
+  it('is started again through any outage of the database, and not for ever where a start fails at once', () => {
+    const numberOf = (name: string, unit: string): number => {
+      const [, value = ''] = new RegExp(`^(\\d+)${unit}$`, 'u').exec(valuesOf(name)[0] ?? '') ?? [];
+      return Number.parseInt(value, 10);
+    };
+    expect(valuesOf('Restart')).toEqual(['on-failure']);
+    const seconds = numberOf('StartLimitIntervalSec', 'min') * 60;
+    const lasting = (start: number) =>
+      numberOf('StartLimitBurst', '') * (start + numberOf('RestartSec', 's'));
+    expect(lasting(PATIENCE_MS / 1_000)).toBeGreaterThan(seconds);
+    // On a slow host, too.
+    expect(lasting(15)).toBeLessThan(seconds);
   });
 
   it('copies the PIN to where the service takes it from, closed', () => {
