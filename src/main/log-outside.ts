@@ -82,7 +82,9 @@ async function placesOf({ config, store, root, log }: CheckParts) {
     ...root,
     configured: audit.origin,
   });
-  const published = await publishedCopies(audit.publishTo);
+  const published = await publishedCopies(audit.publishTo, (place) =>
+    log.warn({ place }, 'a published checkpoint is not of this log, and was left aside'),
+  );
   return {
     ...{ folder: config.dataDir, origin, reader: store.log },
     published: published.filter((seen) => counts(seen, origin, vkeys, log)),

@@ -42,21 +42,27 @@ export const publish = async (
   }
 };
 
-const publishedIn = async (folder: string): Promise<CheckpointNote | null> => {
+/** Undefined: something else is there. */
+const publishedIn = async (folder: string): Promise<CheckpointNote | null | undefined> => {
   const text = await readFile(join(folder, FILE), 'utf8').catch((error: unknown) => {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw error;
   });
-  return text === null ? null : parseNote(text);
+  return text === null ? null : (parseNote(text) ?? undefined);
 };
 
-/** What the folders among the targets hold; who signed it is for others to see. */
-export const publishedCopies = async (targets: readonly Target[]): Promise<readonly Seen[]> => {
+/** What the folders among the targets hold; who signed it is for others to see. `onOther` is told of what is no note. */
+export const publishedCopies = async (
+  targets: readonly Target[],
+  onOther: (place: string) => void,
+): Promise<readonly Seen[]> => {
   const copies: Seen[] = [];
   for (const { folder } of targets) {
     if (folder === undefined) continue;
+    const place = join(folder, FILE);
     const note = await publishedIn(folder);
-    if (note !== null) copies.push({ place: join(folder, FILE), note });
+    if (note === undefined) onOther(place);
+    else if (note !== null) copies.push({ place, note });
   }
   return copies;
 };

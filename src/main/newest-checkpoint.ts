@@ -3,7 +3,8 @@
  * database that was rolled back is known at the next start. Each worker has a file of its own:
  * `checkpoint`, `checkpoint-2` and so on, a signed note each.
  */
-import { open, readFile, readdir, rename } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
+import { open, readFile, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { alteredPlace } from '../audit/altered-place.ts';
 import { checkpointHash, contradictionOf } from '../audit/continuation.ts';
@@ -15,22 +16,53 @@ import { TwofoldError } from '../errors.ts';
 const FILES = /^checkpoint(?:-\d+)?$/u;
 const fileOf = (worker: number): string => (worker === 1 ? 'checkpoint' : `checkpoint-${worker}`);
 
-/** Durable, in one step: a reader finds the former content or this. */
+/**
+ * Durable, in one step: a reader finds the former content or this. Other processes may do the same at that moment, since
+ * every worker of every instance publishes.
+ */
 export const replaceFile = async (folder: string, name: string, content: string): Promise<void> => {
   const file = join(folder, name);
-  const handle = await open(`${file}.new`, 'w', 0o600);
+  await tidy(folder, name);
+  const made = `${file}.new-${randomUUID()}`;
+  const handle = await open(made, 'wx', 0o600);
   try {
-    await handle.writeFile(content, 'utf8');
-    await handle.sync();
-  } finally {
-    await handle.close();
+    try {
+      await handle.writeFile(content, 'utf8');
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(made, file);
+  } catch (error) {
+    await rm(made, { force: true });
+    throw error;
   }
-  await rename(`${file}.new`, file);
   const directory = await open(folder, 'r');
   try {
     await directory.sync();
   } finally {
     await directory.close();
+  }
+};
+
+/** Nobody writes a file for so long. */
+const LEFT_MS = 3_600_000;
+/** Behind the name; the first form is of versions before. */
+const LEFT = /^\.new(?:-[\da-f-]{36})?$/u;
+const tidied = new Set<string>();
+
+/** Once in a process: removes what killed ones left. Best effort, since nothing depends on it. */
+const tidy = async (folder: string, name: string): Promise<void> => {
+  const file = join(folder, name);
+  if (tidied.has(file)) return;
+  tidied.add(file);
+  const names = await readdir(folder).catch(() => []);
+  for (const left of names.filter(
+    (each) => each.startsWith(name) && LEFT.test(each.slice(name.length)),
+  )) {
+    const info = await stat(join(folder, left)).catch(() => null);
+    if (info === null || Date.now() - info.mtimeMs < LEFT_MS) continue;
+    await rm(join(folder, left), { force: true }).catch(() => undefined);
   }
 };
 

@@ -287,13 +287,10 @@ export class Sinks {
   }
 
   /** An entry that tells of it makes no further one when it is passed over itself. */
-  #passed(sink: string, { id, index, operation }: SinkRecord): void {
+  async #passed(sink: string, { id, index, operation }: SinkRecord): Promise<void> {
     const { audit, log } = this.#parts;
-    log.error({ sink, id, index }, 'a sink refused an entry, which was passed over');
-    if (operation === PASSED) return;
-    audit.recordOwn(PASSED, { sink, entry: id, index }).catch((err: unknown) => {
-      log.warn({ err, sink, id }, 'that an entry was passed over could not be recorded');
-    });
+    log.error({ sink, id, index }, 'a sink refused an entry, which is passed over');
+    if (operation !== PASSED) await audit.recordOwn(PASSED, { sink, entry: id, index });
   }
 
   #next(): void {

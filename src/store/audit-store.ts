@@ -10,6 +10,7 @@ import type { ShownEntry } from './audit-list.ts';
 import { bufferOf, columnsOf, entryArrays } from './entry-columns.ts';
 import { isTaken, refuse } from './failures.ts';
 import type { security_change } from './generated/client.ts';
+import { leafInLog } from './log-leaf.ts';
 import type { GuardedPool } from './pool.ts';
 import type { ReadGates } from './read-gate.ts';
 import { COMMITTED, commitStatement, committedRead, committing, read } from './transaction.ts';
@@ -44,7 +45,8 @@ const CONFIRM = committing(
 
 const LEAF_AT = committing({
   name: 'leaf_at',
-  text: `select (select leaf from public.entry where lane = $1 and n = $2) as leaf
+  text: `select coalesce((select leaf from public.entry where lane = $1 and n = $2),
+      ${leafInLog('$1', '$2')}) as leaf
     from ${COMMITTED}`,
 });
 

@@ -1,5 +1,5 @@
 /** Outlets try again and skip what was overtaken; folders never go back. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -60,8 +60,14 @@ describe('a place', () => {
     await publish({ folder }, newer.note, newer.text);
     await publish({ folder }, older.note, older.text);
     expect(readFileSync(join(folder, 'checkpoint'), 'utf8')).toBe(newer.text);
-    const [copy] = await publishedCopies([{ folder }]);
+    const others: string[] = [];
+    const copies = () => publishedCopies([{ folder }], (place) => others.push(place));
+    const [copy] = await copies();
     expect(copy?.note.checkpoint.size).toBe(9);
+    writeFileSync(join(folder, 'checkpoint'), newer.text.slice(0, -9));
+    expect([await copies(), others]).toEqual([[], [join(folder, 'checkpoint')]]);
+    await publish({ folder }, older.note, older.text);
+    expect(await copies()).toHaveLength(1);
   });
 
   it('that is a URL gets the note by the method that is named, and has to take it', async () => {

@@ -1,5 +1,13 @@
 /** A database that was rolled back is refused at the start, and only a word about that very state lets it go on. */
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
@@ -8,7 +16,7 @@ import type { LogReader } from '../../src/audit/log-ports.ts';
 import { parseNote } from '../../src/audit/notes.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import { LogFollower } from '../../src/main/log-follower.ts';
-import { checkNotRolledBack, remember } from '../../src/main/newest-checkpoint.ts';
+import { checkNotRolledBack, remember, replaceFile } from '../../src/main/newest-checkpoint.ts';
 import type { RollbackCheck } from '../../src/main/newest-checkpoint.ts';
 import { logCheck } from '../../src/main/sequenced-log.ts';
 import { MemoryLog } from '../audit/memory-log.ts';
@@ -49,6 +57,34 @@ const hashOf = (note: string) => {
   if (parsed === null) throw new Error('no note');
   return checkpointHash(parsed.checkpoint);
 };
+
+describe('a file', () => {
+  it('that several processes replace at once is one of theirs as a whole, and nothing else is left', async () => {
+    const contents = Array.from({ length: 16 }, (_, at) => String(at).repeat(20_000));
+    await Promise.all(contents.map((content) => replaceFile(folder, 'checkpoint', content)));
+    expect(contents).toContain(readFileSync(join(folder, 'checkpoint'), 'utf8'));
+    expect(readdirSync(folder)).toEqual(['checkpoint']);
+  });
+
+  it('is there without what killed processes left long before, and with what others write now', async () => {
+    const left = ['checkpoint.new', 'checkpoint.new-4dd8b1f7-7a2e-4f10-8a53-0f2d4f8e9b11'];
+    const kept = ['checkpoint-2.new', 'checkpoint.new-now', 'checkpoint.newer'];
+    for (const name of [...left, ...kept]) {
+      writeFileSync(join(folder, name), 'x');
+      utimesSync(join(folder, name), 1_700_000_000, 1_700_000_000);
+    }
+    const now = 'checkpoint.new-00000000-7a2e-4f10-8a53-0f2d4f8e9b11';
+    writeFileSync(join(folder, now), 'x');
+    await replaceFile(folder, 'checkpoint', 'whole');
+    expect(readdirSync(folder).toSorted()).toEqual(['checkpoint', now, ...kept].toSorted());
+  });
+
+  it('that cannot be replaced leaves nothing', async () => {
+    mkdirSync(join(folder, 'checkpoint'));
+    await expect(replaceFile(folder, 'checkpoint', 'whole')).rejects.toThrow();
+    expect(readdirSync(folder)).toEqual(['checkpoint']);
+  });
+});
 
 describe('a start', () => {
   it('takes a log that stands at, or has gone on from, what was seen', async () => {
@@ -244,14 +280,14 @@ describe('a follower', () => {
     const checked = (log = 'ok') => logCheck({ log: { state: () => log }, outside: follower });
     const follower = await follow();
     const note = await signer.publish(log);
-    // What is in the way of its new file, also of root's.
-    mkdirSync(join(folder, 'checkpoint-3.new'));
+    // What is in the way of its file, also of root's.
+    mkdirSync(join(folder, 'checkpoint-3'));
     await follower.look();
     expect([verified, faults]).toEqual([[], [expect.stringContaining('EISDIR')]]);
     // Uses do not wait for it, and what is wrong with the log itself is more.
     expect(checked()).toEqual({ name: 'log', ready: true, state: 'not-remembered' });
     expect(checked('halted')).toEqual({ name: 'log', ready: true, state: 'halted' });
-    rmSync(join(folder, 'checkpoint-3.new'), { recursive: true });
+    rmSync(join(folder, 'checkpoint-3'), { recursive: true });
     await follower.look();
     expect([verified, remembered()]).toEqual([[note], note]);
     expect(checked()).toEqual({ name: 'log', ready: true, state: 'ok' });

@@ -12,7 +12,7 @@ const runner = new SinkRunner({
   ...{ log: memoryEntries(size), sink, position: store.sinks.position('killed') },
   ...{ from: 'start', most: 4 },
   record: ({ index }) => sample(index),
-  onPassed: () => undefined,
+  onPassed: () => Promise.resolve(),
 });
 while (await runner.step(size));
 process.exit(0);

@@ -24,8 +24,11 @@ export interface SinkRunnerOptions {
   readonly record: (entry: SequencedEntry) => SinkRecord;
   /** Where a sink begins that has no position; `start` is the first entry that is not in cold storage. */
   readonly from: 'start' | 'now';
-  /** Told of each record that was passed over, after the position behind it is durable. */
-  readonly onPassed: (record: SinkRecord) => void;
+  /**
+   * Told of each record that is passed over, before the position behind it is durable: at least once.
+   * @throws whatever keeps it from being told for good; then the position stays
+   */
+  readonly onPassed: (record: SinkRecord) => Promise<void>;
   /** Records of one delivery at most; 512. */
   readonly most?: number;
   /** Characters of JSON in one delivery, if it is more than one record; 1,048,576. */
@@ -204,8 +207,8 @@ export class SinkRunner {
         refused.push(next);
         continue;
       }
+      for (const each of refused) await onPassed(each);
       await this.#advance(next.index + 1);
-      for (const each of refused) onPassed(each);
       return;
     }
     throw refusal;

@@ -9,7 +9,7 @@ const sink = new FileSink({ path, rotateBytes: 1_000_000, keep: 1 });
 const runner = new SinkRunner({
   ...{ log: memoryEntries(size), sink, position: sink, from: 'start', most: 16 },
   record: ({ index }) => sample(index),
-  onPassed: () => undefined,
+  onPassed: () => Promise.resolve(),
 });
 try {
   while (await runner.step(size));

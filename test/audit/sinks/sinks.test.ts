@@ -82,7 +82,7 @@ function runnerOf(
   const runner = new SinkRunner({
     ...{ log, sink, position, from: 'start', most: 16, ...more },
     record: ({ index }) => sample(index),
-    onPassed: ({ index }) => passed.push(index),
+    onPassed: ({ index }) => Promise.resolve(void passed.push(index)),
   });
   ends.push(() => sink.close());
   return { runner, passed, log };
@@ -187,6 +187,32 @@ describe('HTTP', () => {
     await caughtUp(runner, 40);
     expect(passed).toEqual([7, 21]);
     expect([...got].sort((a, b) => a - b)).toEqual(upTo(40).filter((i) => i !== 7 && i !== 21));
+  });
+
+  it('passes over nothing that could not be told, and tells all of it again', async () => {
+    const url = await httpServer((body, _request, response) => {
+      const isRefused = indexes(body).some((index) => index === 7 || index === 8);
+      response.writeHead(isRefused ? 422 : 200).end();
+    });
+    const position = new MemoryPosition();
+    const told: number[] = [];
+    let fails = 2;
+    const runner = new SinkRunner({
+      ...{ log: memoryEntries(40), sink: new HttpSink({ url }), position, from: 'start', most: 16 },
+      record: ({ index }) => sample(index),
+      onPassed: ({ index }) => {
+        told.push(index);
+        if (index === 8 && fails > 0) {
+          fails -= 1;
+          return Promise.reject(new Error('not recorded'));
+        }
+        return Promise.resolve();
+      },
+    });
+    await expect(runner.step(40)).rejects.toThrow('not recorded');
+    expect(position.at).toBe(7);
+    expect(await caughtUp(runner, 40)).toBe(1);
+    expect([position.at, told]).toEqual([40, [7, 8, 7, 8, 7, 8]]);
   });
 
   it('passes over many that stand side by side, as one caller can write them', async () => {
@@ -437,7 +463,7 @@ describe('syslog', () => {
     const runner = new SinkRunner({
       ...{ log: memoryEntries(3), sink, position: new MemoryPosition(), from: 'start' },
       record: ({ index }) => sample(index, { json: json.replace(':0', `:${String(index)}`) }),
-      onPassed: ({ index }) => passed.push(index),
+      onPassed: ({ index }) => Promise.resolve(void passed.push(index)),
     });
     expect(await caughtUp(runner, 3)).toBe(3);
     const got = [...streams.values()].flatMap((stream) => messages(Buffer.concat(stream)));
@@ -510,7 +536,7 @@ describe('a file', () => {
       const runner = new SinkRunner({
         ...{ log, sink: later, position: later, from: 'start', most: 16 },
         record: ({ index }) => sample(index, index >= 30 ? change : {}),
-        onPassed: () => undefined,
+        onPassed: () => Promise.resolve(),
       });
       for (let tries = 0; tries < 3; tries += 1) {
         await expect(runner.step(100)).rejects.toThrow('is not the entry that the log has');
