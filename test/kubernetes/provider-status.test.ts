@@ -498,7 +498,7 @@ describe('what is kept of it over a restart', () => {
     const keptOf = async (keyVersion: number): Promise<Uint8Array> => {
       using plaintext = SecretBytes.own(new Uint8Array(32));
       const call = { plaintext, keyVersion, context: {}, uid: null };
-      return service.wrap(call, new AbortController().signal);
+      return await service.wrap(call, new AbortController().signal);
     };
     const keeping = (probe: Uint8Array | null, version: number) => {
       const kept: Announced[] = [];

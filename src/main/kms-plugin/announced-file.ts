@@ -105,8 +105,9 @@ function parsed(text: string): Held | null {
   if (NAMES.some((name) => typeof about[name] !== 'string')) return null;
   const named = { ...(about as unknown as About), keyId, announced };
   if (probe === undefined) return { ...named, probe: null };
+  if (typeof probe !== 'string') return null;
   try {
-    const sealed = decodeBase64(String(probe), 'probe');
+    const sealed = decodeBase64(probe, 'probe');
     requireUnder(keyIdOf({ keyId, keyVersion: announced }), sealed);
     return { ...named, probe: sealed };
   } catch {
