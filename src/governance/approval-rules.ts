@@ -110,7 +110,10 @@ export interface Question {
 const same = (a: Named, b: Named) => a.issuer === b.issuer && a.subject === b.subject;
 
 /** Whether the rule takes this one's consent. */
-export const isEligible = ({ approvers }: ApprovalRule, who: Omit<Approver, 'at' | 'method'>) =>
+export const isEligible = (
+  { approvers }: ApprovalRule,
+  who: Pick<Approver, 'issuer' | 'subject' | 'roles'>,
+) =>
   approvers === null ||
   approvers.roles.some((role) => who.roles.includes(role)) ||
   approvers.principals.some((named) => same(named, who));

@@ -59,8 +59,24 @@ export interface PreparedApproval {
 export type ApprovalRun = ChangeRun<PreparedApproval>;
 export type ApprovalDone = ChangeDone<PreparedApproval>;
 
+/** Somebody whose consent is asked about. */
+export interface Consenting {
+  readonly principal: Principal;
+  readonly tlsGroup: string | null;
+  readonly at: Date;
+}
+
 /** What executing stands on: in which standing an approver is now. */
-export type StillMay = (approver: Principal, at: Date) => Promise<boolean>;
+export type StillMay = (approver: Consenting) => Promise<boolean>;
+
+/** An approval that somebody consents to. */
+export interface Consent {
+  readonly id: string;
+  /** Of the connection. */
+  readonly tlsGroup: string | null;
+  /** Whether policies permit a consent. */
+  readonly permits: (approver: Consenting) => boolean;
+}
 
 const SUBJECT: ChangeSubject<PreparedApproval> = {
   touched: ({ kind, view: { approval } }) => ({
@@ -92,18 +108,39 @@ const isRequester = ({ requester }: Approval, { issuer, subject }: Principal) =>
   requester.issuer === issuer && requester.subject === subject;
 
 /** Who approved, as somebody whose permission can be asked for once more. */
-const principalOf = ({ issuer, subject, method, roles }: Approver): Principal => ({
-  issuer,
-  subject,
-  method: method === 'mtls' ? 'mtls' : 'jwt',
-  roles,
-  namespace: null,
-  // What was said of the approver's authentication is not kept: conditions on it hold for nobody here.
-  acr: null,
-  amr: [],
-  session: null,
-  expiresAt: new Date(8.64e15),
-});
+const consentingOf = (approver: Approver): Consenting => {
+  const { issuer, subject, method, roles, at, circumstances } = approver;
+  return {
+    principal: {
+      issuer,
+      subject,
+      method: method === 'mtls' ? 'mtls' : 'jwt',
+      roles,
+      namespace: null,
+      // Where none are kept, the consent stands without: policies that come to ask for them take it anew.
+      acr: circumstances?.acr ?? null,
+      amr: circumstances?.amr ?? [],
+      session: null,
+      expiresAt: new Date(8.64e15),
+    },
+    tlsGroup: circumstances?.tlsGroup ?? null,
+    at,
+  };
+};
+
+/**
+ * The consent as it is kept: with its circumstances where policies permit it by these alone. Where they
+ * do not matter nothing of them is kept, and an instance of before them reads the row.
+ */
+function keptConsent(
+  { principal }: Grant<'approvals.decide'>,
+  { tlsGroup, permits }: Consent,
+  at: Date,
+): Approver {
+  const { issuer, subject, method, roles, acr, amr } = principal;
+  const bare = { issuer, subject, method, roles, at, circumstances: null };
+  return permits(consentingOf(bare)) ? bare : { ...bare, circumstances: { acr, amr, tlsGroup } };
+}
 
 export class Approvals {
   readonly rules: ApprovalRules;
@@ -194,9 +231,13 @@ export class Approvals {
    * @throws TwofoldError self_approval, forbidden for who is no approver of it, approval_used,
    *   approval_ended, approval_expired
    */
-  approve(grant: Grant<'approvals.decide'>, id: string, run: ApprovalRun): Promise<ApprovalDone> {
-    const { issuer, subject, method, roles } = grant.principal;
-    return this.#decide(grant, id, run, 'approve', async (before) => {
+  approve(
+    grant: Grant<'approvals.decide'>,
+    consent: Consent,
+    run: ApprovalRun,
+  ): Promise<ApprovalDone> {
+    const { issuer, subject } = grant.principal;
+    return this.#decide(grant, consent.id, run, 'approve', async (before) => {
       const rules = await this.#rulesOf(before);
       const eligible =
         rules.length === 0 || rules.some(({ value }) => isEligible(value, grant.principal));
@@ -205,8 +246,7 @@ export class Approvals {
       const others = before.approvers.filter(
         (each) => each.issuer !== issuer || each.subject !== subject,
       );
-      const at = this.#parts.clock();
-      const approvers = [...others, { issuer, subject, method, roles, at }];
+      const approvers = [...others, keptConsent(grant, consent, this.#parts.clock())];
       const state = isSatisfied(tallyOf(rules, approvers)) ? 'approved' : 'pending';
       return { ...before, approvers, state };
     });
@@ -257,7 +297,7 @@ export class Approvals {
     }
     const rules = await this.rules.requiredBy(namespace, question);
     const standing = await Promise.all(
-      before.approvers.map((each) => stillMay(principalOf(each), each.at)),
+      before.approvers.map((each) => stillMay(consentingOf(each))),
     );
     const approvers = before.approvers.filter((_, index) => standing[index] === true);
     // Where the rules are gone that asked for it, it still is what somebody agrees to.

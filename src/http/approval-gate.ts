@@ -14,14 +14,13 @@ import { ruleOf } from './approval-rules.ts';
 import { answerApproval, approvalHeaders, approvalResource } from './approvals.ts';
 import { unprotectsByLabels } from '../keyring/provider-record.ts';
 import { bodyHash, wholeRequestHash } from './canonical.ts';
-import { Consents } from './consents.ts';
+import { Consents, permitsConsent } from './consents.ts';
 import { Rerendered } from './route.ts';
 import type { IncomingMessage } from 'node:http';
 import type { Guard } from '../contract/guards.ts';
 import type { RouteContract } from '../contract/route.ts';
 import type { Question, StandingRule } from '../governance/approval-rules.ts';
-import type { AskedFor } from '../governance/approvals.ts';
-import type { Principal } from '../access/grant.ts';
+import type { AskedFor, Consenting } from '../governance/approvals.ts';
 import type { CredentialFacts } from '../access/trust.ts';
 import type { HttpDependencies } from './dependencies.ts';
 import type { Call, GuardedContract, GuardedRoute, Reply } from './route.ts';
@@ -72,16 +71,16 @@ export class ApprovalGate {
   async #execute({ route, request, call }: AtGate, id: string, question: Question): Answer {
     const { access, governance } = this.#deps;
     const { namespace } = call.grant;
-    const authorizer = await access.in(namespace);
+    const permits = permitsConsent(await access.in(namespace), namespace);
     const requestHash = wholeRequestHash(request, await this.#about(call), call.body);
     call.notes.approved(id);
     const backing = await governance.approvals.redeem(
       call.grant,
       { id, requestHash, question },
-      async (approver, at) =>
-        authorizer.may(approver, 'approvals.decide', { namespace, key: null }) &&
-        (await this.#consents.stands(namespace, approver, at)) &&
-        !(await governance.denials.denies(namespace, consentOf(approver, at))),
+      async (approver) =>
+        permits(approver) &&
+        (await this.#consents.stands(namespace, approver.principal, approver.at)) &&
+        !(await governance.denials.denies(namespace, consentOf(approver))),
     );
     return route.handle({ ...call, approval: { id }, confirmed: true, backing });
   }
@@ -185,7 +184,7 @@ function unprotects(body: unknown): boolean {
 type About = Parameters<typeof wholeRequestHash>[1];
 
 /** What a denial can name of a consent: who gave it, and when. */
-const consentOf = ({ issuer, subject }: Principal, at: Date): CredentialFacts => ({
+const consentOf = ({ principal: { issuer, subject }, at }: Consenting): CredentialFacts => ({
   issuer,
   subject,
   tokenId: null,

@@ -2,7 +2,7 @@
 import { DEFAULT_PAGE_SIZE } from '../contract/answer.ts';
 import * as contract from '../contract/approvals.ts';
 import { answerPrepared } from './admin-keys.ts';
-import { Consents } from './consents.ts';
+import { Consents, permitsConsent } from './consents.ts';
 import { pageScope } from './keys.ts';
 import { PageTokens } from './page-token.ts';
 import { route } from './route.ts';
@@ -62,7 +62,7 @@ export async function answerApproval(
   return { ...reply, headers: view === undefined ? {} : approvalHeaders(view) };
 }
 
-type Dependencies = Pick<HttpDependencies, 'governance' | 'issuers' | 'pageTokenKey'>;
+type Dependencies = Pick<HttpDependencies, 'access' | 'governance' | 'issuers' | 'pageTokenKey'>;
 
 function readingRoutes({ governance, pageTokenKey }: Dependencies): readonly GuardedRoute[] {
   const tokens = new PageTokens(pageTokenKey);
@@ -96,10 +96,12 @@ export function approvalRoutes(deps: Dependencies): readonly GuardedRoute[] {
     ...readingRoutes(deps),
     route(contract.approveApproval, {
       handle: async (call) => {
-        await consents.require(call.grant.namespace, call.principal);
-        return answerApproval(call, (run) =>
-          governance.approvals.approve(call.grant, call.params.approval, run),
-        );
+        const { grant, tlsGroup } = call;
+        const { namespace } = grant;
+        await consents.require(namespace, call.principal);
+        const permits = permitsConsent(await deps.access.in(namespace), namespace);
+        const consent = { id: call.params.approval, tlsGroup, permits };
+        return answerApproval(call, (run) => governance.approvals.approve(grant, consent, run));
       },
     }),
     route(contract.denyApproval, {

@@ -1,8 +1,16 @@
 /** What the consent of a principal is worth in a namespace, by the issuer that vouches for it. */
 import type { Principal } from '../access/grant.ts';
+import type { Authorizer } from '../access/ports.ts';
 import { TwofoldError } from '../errors.ts';
+import type { Consenting } from '../governance/approvals.ts';
 import type { FoundIssuer } from '../governance/issuers.ts';
 import type { HttpDependencies } from './dependencies.ts';
+
+/** Whether policies permit a consent, by all that is known of it. */
+export const permitsConsent =
+  (authorizer: Pick<Authorizer, 'may'>, namespace: string) =>
+  ({ principal, tlsGroup }: Consenting): boolean =>
+    authorizer.may(principal, 'approvals.decide', { namespace, key: null, tlsGroup });
 
 type Dependencies = Pick<HttpDependencies, 'governance' | 'issuers'>;
 

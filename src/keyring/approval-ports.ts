@@ -8,6 +8,15 @@ export interface Approver {
   readonly method: string;
   readonly roles: readonly string[];
   readonly at: Date;
+  /** Null where policies permitted the consent without. */
+  readonly circumstances: ConsentCircumstances | null;
+}
+
+/** How somebody who approved had been authenticated, and by which group their connection agreed its key. */
+export interface ConsentCircumstances {
+  readonly acr: string | null;
+  readonly amr: readonly string[];
+  readonly tlsGroup: string | null;
 }
 
 export const APPROVAL_STATES = ['pending', 'approved', 'denied', 'withdrawn', 'executed'] as const;

@@ -1,6 +1,6 @@
 /** Rows of `approval`. */
 import { APPROVAL_STATES } from '../keyring/approval-ports.ts';
-import type { Approval, Approver } from '../keyring/approval-ports.ts';
+import type { Approval, Approver, ConsentCircumstances } from '../keyring/approval-ports.ts';
 import type { Attested } from '../keyring/ports.ts';
 import type { approvalModel } from './generated/models/approval.ts';
 import type { Column } from './key-rows.ts';
@@ -45,10 +45,9 @@ function approversFrom(value: unknown): readonly Approver[] {
 
 function approverFrom(value: unknown): Approver {
   if (typeof value !== 'object' || value === null) throw malformed('approval.approvers');
-  const columns = new RowReader<Record<keyof Approver, string>>(
-    'approval.approvers',
-    value as Record<keyof Approver, string>,
-  );
+  // Circumstances are absent where there are none, as in every row before them.
+  const row = { circumstances: null, ...value } as unknown as Record<keyof Approver, string>;
+  const columns = new RowReader('approval.approvers', row);
   const at = columns.text('at');
   const approver = {
     issuer: columns.text('issuer'),
@@ -56,6 +55,7 @@ function approverFrom(value: unknown): Approver {
     method: columns.text('method'),
     roles: columns.texts('roles'),
     at: new Date(at),
+    circumstances: circumstancesFrom(columns.json('circumstances')),
   };
   columns.done();
   if (Number.isNaN(approver.at.getTime()) || approver.at.toISOString() !== at) {
@@ -63,6 +63,28 @@ function approverFrom(value: unknown): Approver {
   }
   return approver;
 }
+
+function circumstancesFrom(value: unknown): ConsentCircumstances | null {
+  if (value === null) return null;
+  if (typeof value !== 'object') throw malformed('approval.approvers');
+  const columns = new RowReader<Record<keyof ConsentCircumstances, string>>(
+    'approval.approvers.circumstances',
+    value as Record<keyof ConsentCircumstances, string>,
+  );
+  const circumstances = {
+    acr: columns.maybeText('acr'),
+    amr: columns.texts('amr'),
+    tlsGroup: columns.maybeText('tlsGroup'),
+  };
+  columns.done();
+  return circumstances;
+}
+
+const approverJson = ({ at, circumstances, ...who }: Approver) => ({
+  ...who,
+  at: at.toISOString(),
+  ...(circumstances === null ? {} : { circumstances }),
+});
 
 export const approvalRow = ({ value: approval, mac }: Attested<Approval>) => ({
   id: approval.id,
@@ -83,7 +105,7 @@ export const approvalRow = ({ value: approval, mac }: Attested<Approval>) => ({
   expires_at: approval.expiresAt,
   state: approval.state,
   reason: approval.reason,
-  approvers: approval.approvers.map((each) => ({ ...each, at: each.at.toISOString() })),
+  approvers: approval.approvers.map(approverJson),
   ended_at: approval.endedAt,
   revision: approval.revision,
   mac,
