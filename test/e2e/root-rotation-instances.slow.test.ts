@@ -23,6 +23,9 @@ const SLOWLY = { TWOFOLD_ROTATION_ROOT_ROWS_PER_SECOND: '5' };
 /** How long a caller goes on asking. */
 const PATIENCE_MS = 15_000;
 const CALLERS = 3;
+/** Each kill has its keys, its start, and until the other instance has noticed. */
+const MAKING_MS = 180_000 + 10_000 * KILLS;
+const ROTATION_MS = 300_000 + 40_000 * KILLS;
 
 const command = join(import.meta.dirname, '../../scripts/twofold');
 const plaintext = Buffer.from('a data key').toString('base64');
@@ -50,7 +53,7 @@ beforeAll(async () => {
   );
   serving = [await startBeside(host, SLOWLY), await startBeside(host, SLOWLY)];
   await host.kill();
-}, 180_000);
+}, MAKING_MS);
 
 afterAll(async () => {
   for (const each of serving) await each.destroy();
@@ -111,58 +114,62 @@ function load(ciphertexts: ReadonlyMap<string, string>) {
   };
 }
 
-it('with no request that fails, whichever instance is killed and when', async () => {
-  const ciphertexts = new Map<string, string>();
-  for (let number = 0; number < KEYS; number += 3) {
-    const name = `k${String(number)}`;
-    const { json } = await ask('POST', `/v1/keys/${name}/wrap`, { plaintext });
-    ciphertexts.set(name, String(json['ciphertext']));
-  }
-  const running = load(ciphertexts);
-  await promisify(execFile)(command, ['hsm', 'generation', 'add', '--data', host.dataDir], {
-    env: { ...COMMAND_ENVIRONMENT },
-  });
-  let begun = await ask('POST', '/v1/admin/root/rotations', { reason: 'a drill' });
-  // Both learn the generation within seconds, while they serve.
-  while (begun.status === 409) {
-    await sleep(300);
-    begun = await ask('POST', '/v1/admin/root/rotations', { reason: 'a drill' });
-  }
-  expect([begun.status, begun.json.code]).toEqual([201, undefined]);
-  const path = `/v1/admin/root/rotations/${String(begun.json['id'])}`;
-  const { total } = begun.json['progress'] as { readonly total: number };
-  const leaders = new Set<string>();
-  for (let kill = 0; kill < KILLS; kill += 1) {
-    const wanted = (total * (kill + random())) / (KILLS + 1);
-    for (;;) {
-      const { json } = await ask('GET', path);
-      const { offset } = json['progress'] as { readonly offset: number };
-      expect(json['state']).toBe('running');
-      if (offset >= wanted) break;
-      await sleep(50);
+it(
+  'with no request that fails, whichever instance is killed and when',
+  async () => {
+    const ciphertexts = new Map<string, string>();
+    for (let number = 0; number < KEYS; number += 3) {
+      const name = `k${String(number)}`;
+      const { json } = await ask('POST', `/v1/keys/${name}/wrap`, { plaintext });
+      ciphertexts.set(name, String(json['ciphertext']));
     }
-    leaders.add(await holder());
-    const victim = kill % 2 === 0 ? 0 : 1;
-    await serving[victim].kill();
-    await serving[victim].destroy();
-    serving[victim] = await startBeside(host, SLOWLY);
-  }
-  let over = await ask('GET', path);
-  while (over.json['state'] === 'running') {
-    await sleep(200);
-    over = await ask('GET', path);
-  }
-  const { requests, failures } = await running.stop();
-  expect(failures).toEqual([]);
-  expect(over.json).toMatchObject({ state: 'succeeded' });
-  const { offset, total: all } = over.json['progress'] as Record<string, number>;
-  expect(offset).toBe(all);
-  expect(requests).toBeGreaterThan(KILLS * 10);
-  // It was carried out by more than one: those that led were among the killed.
-  if (KILLS > 2) expect(leaders.size).toBeGreaterThan(1);
-  process.stderr.write(
-    `${String(requests)} requests, ${String(KILLS)} kills, ${String(leaders.size)} leaders\n`,
-  );
-  const { json } = await ask('GET', '/v1/admin/root');
-  expect(json).toMatchObject({ inForce: 2, generations: [{ references: {} }, {}] });
-}, 400_000);
+    const running = load(ciphertexts);
+    await promisify(execFile)(command, ['hsm', 'generation', 'add', '--data', host.dataDir], {
+      env: { ...COMMAND_ENVIRONMENT },
+    });
+    let begun = await ask('POST', '/v1/admin/root/rotations', { reason: 'a drill' });
+    // Both learn the generation within seconds, while they serve.
+    while (begun.status === 409) {
+      await sleep(300);
+      begun = await ask('POST', '/v1/admin/root/rotations', { reason: 'a drill' });
+    }
+    expect([begun.status, begun.json.code]).toEqual([201, undefined]);
+    const path = `/v1/admin/root/rotations/${String(begun.json['id'])}`;
+    const { total } = begun.json['progress'] as { readonly total: number };
+    const leaders = new Set<string>();
+    for (let kill = 0; kill < KILLS; kill += 1) {
+      const wanted = (total * (kill + random())) / (KILLS + 1);
+      for (;;) {
+        const { json } = await ask('GET', path);
+        const { offset } = json['progress'] as { readonly offset: number };
+        expect(json['state']).toBe('running');
+        if (offset >= wanted) break;
+        await sleep(50);
+      }
+      leaders.add(await holder());
+      const victim = kill % 2 === 0 ? 0 : 1;
+      await serving[victim].kill();
+      await serving[victim].destroy();
+      serving[victim] = await startBeside(host, SLOWLY);
+    }
+    let over = await ask('GET', path);
+    while (over.json['state'] === 'running') {
+      await sleep(200);
+      over = await ask('GET', path);
+    }
+    const { requests, failures } = await running.stop();
+    expect(failures).toEqual([]);
+    expect(over.json).toMatchObject({ state: 'succeeded' });
+    const { offset, total: all } = over.json['progress'] as Record<string, number>;
+    expect(offset).toBe(all);
+    expect(requests).toBeGreaterThan(KILLS * 10);
+    // It was carried out by more than one: those that led were among the killed.
+    if (KILLS > 2) expect(leaders.size).toBeGreaterThan(1);
+    process.stderr.write(
+      `${String(requests)} requests, ${String(KILLS)} kills, ${String(leaders.size)} leaders\n`,
+    );
+    const { json } = await ask('GET', '/v1/admin/root');
+    expect(json).toMatchObject({ inForce: 2, generations: [{ references: {} }, {}] });
+  },
+  ROTATION_MS,
+);
