@@ -183,7 +183,11 @@ describe('docker-compose.yml', () => {
 });
 
 describe('Docker’s own reading', () => {
-  const files = [['docker-compose.yml'], ['docker-compose.yml', 'deploy/hsm.compose.yml']];
+  const files = [
+    ['docker-compose.yml'],
+    ['docker-compose.yml', 'deploy/hsm.compose.yml'],
+    ['docker-compose.yml', 'deploy/debian.compose.yml'],
+  ];
   const docker = (...argv: string[]) =>
     spawnSync('docker', ['compose', ...argv], { cwd: PROJECT, encoding: 'utf8' });
   if (docker('version').status === 0) {
@@ -222,6 +226,23 @@ describe('deploy/hsm.compose.yml', () => {
       const led = (networks ?? []).filter((name) => real.networks[name]?.internal !== true);
       expect(one.network_mode ?? led.at(0)).toMatch(/^(?:bridge|frontend)$/u);
     }
+  });
+});
+
+describe('deploy/debian.compose.yml', () => {
+  it('takes the database from the image of the zones, with that image’s PostgreSQL', () => {
+    const debian = readCompose(
+      join(PROJECT, 'docker-compose.yml'),
+      {},
+      join(PROJECT, 'deploy/debian.compose.yml'),
+    );
+    const { environment, ...database } = debian.services['database'] ?? {};
+    const { image, build: ours } = compose.services['patroni-1'] ?? {};
+    expect(database).toMatchObject({ image, build: ours, user: '999:999' });
+    const [, version = ''] =
+      /postgresql-(\d+)/u.exec(members.flatMap((one) => textsOf(one, 'RUN')).join()) ?? [];
+    expect(environment).toMatchObject({ PGDATA: `/var/lib/postgresql/${version}/twofold` });
+    for (const one of Object.values(debian.services)) expect(one.build).toBeDefined();
   });
 });
 
