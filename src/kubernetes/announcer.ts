@@ -19,7 +19,7 @@ import { versionOf } from '../keyring/catalog.ts';
 import { actInUse } from '../keyring/in-use.ts';
 import type { NamespacesInUse } from '../keyring/in-use.ts';
 import type { ChangeRun, KeyManage, KeyRead, KeyView } from '../keyring/operations.ts';
-import type { InstanceStore } from '../keyring/ports.ts';
+import type { InstanceStore } from '../keyring/instance-ports.ts';
 import { formatRecord, hasEnded, providerLabel, recordsOf } from '../keyring/provider-record.ts';
 import type { ProviderRecord } from '../keyring/provider-record.ts';
 

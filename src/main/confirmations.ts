@@ -9,7 +9,7 @@ import type { GraceStore } from '../audit/grace/ports.ts';
 import { ChangeWait } from '../audit/grace/waiting.ts';
 import type { Holders } from '../audit/grace/waiting.ts';
 import { TwofoldError } from '../errors.ts';
-import type { InstanceStore } from '../keyring/ports.ts';
+import type { InstanceStore } from '../keyring/instance-ports.ts';
 
 const SHORTEST_PAUSE_MS = 2;
 const LONGEST_PAUSE_MS = 100;

@@ -14,7 +14,12 @@ import { SecurityEpoch } from '../epoch.ts';
 import { Lease } from '../audit/grace/lease.ts';
 import { TwofoldError } from '../errors.ts';
 import type { AuditStore } from '../audit/ports.ts';
-import type { Heartbeat, InstanceStore, LaneCounts, LiveInstances } from '../keyring/ports.ts';
+import type {
+  Heartbeat,
+  InstanceStore,
+  LaneCounts,
+  LiveInstances,
+} from '../keyring/instance-ports.ts';
 import { LIVE_SECONDS } from '../store/instance-store.ts';
 import { whenReachable } from './patience.ts';
 import { Silence } from './silence.ts';

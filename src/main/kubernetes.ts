@@ -18,7 +18,7 @@ import { engineOf } from '../http/suite-resource.ts';
 import type { Keyring } from '../keyring/keyring.ts';
 import type { NamespacesInUse } from '../keyring/in-use.ts';
 import type { KeyRead } from '../keyring/operations.ts';
-import type { InstanceStore } from '../keyring/ports.ts';
+import type { InstanceStore } from '../keyring/instance-ports.ts';
 import { Announcer } from '../kubernetes/announcer.ts';
 import { KeyManagement, STATUS_GRACE_MS } from '../kubernetes/key-management.ts';
 import { KeyringService } from '../kubernetes/keyring-service.ts';

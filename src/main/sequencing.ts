@@ -8,7 +8,7 @@ import type { LaneFault } from '../audit/intake.ts';
 import type { CheckpointSigner, LogHead } from '../audit/log-ports.ts';
 import { Sequencer } from '../audit/sequencer.ts';
 import type { LogProgress } from '../audit/sequencer-ports.ts';
-import type { LaneCounts } from '../keyring/ports.ts';
+import type { LaneCounts } from '../keyring/instance-ports.ts';
 import { Leader } from '../leader.ts';
 import type { Store } from '../store/store.ts';
 import type { Log } from '../telemetry/logs.ts';

@@ -1,7 +1,7 @@
 /** Where keys live that one token alone has: a zone that lacks one names the zones that can. */
 import { TwofoldError } from '../errors.ts';
 import type { Hsm, HsmKey } from '../hsm/port.ts';
-import type { InstanceStore } from '../keyring/ports.ts';
+import type { InstanceStore } from '../keyring/instance-ports.ts';
 
 export interface TokenZones {
   /** Of this process. */

@@ -2,7 +2,7 @@
  * The instance table. Beats are judged by the database's clock alone.
  */
 import { TwofoldError } from '../errors.ts';
-import type { InstanceStore } from '../keyring/ports.ts';
+import type { InstanceStore } from '../keyring/instance-ports.ts';
 import { refuse } from './failures.ts';
 import type { GuardedPool } from './pool.ts';
 import { COMMITTED, commitStatement, committedRead, committing, read } from './transaction.ts';

@@ -8,8 +8,8 @@ import type { GraceStore } from '../audit/grace/ports.ts';
 import type { CheckpointThinning, SequencerStore } from '../audit/sequencer-ports.ts';
 import type { ApprovalStore } from '../keyring/approval-ports.ts';
 import type { EventStore } from '../keyring/event-ports.ts';
+import type { InstanceStore } from '../keyring/instance-ports.ts';
 import type {
-  InstanceStore,
   KeyStore,
   OperationStore,
   PolicyStore,

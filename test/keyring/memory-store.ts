@@ -6,11 +6,11 @@
 import type { StoredEvent } from '../../src/keyring/event-ports.ts';
 import { rootGenerationOf } from '../../src/keyring/destruction.ts';
 import type { Key, KeyVersion, Tombstone } from '../../src/keyring/model.ts';
+import type { LiveInstances } from '../../src/keyring/instance-ports.ts';
 import type {
   Attested,
   ChangeCommit,
   IdempotencyRecord,
-  LiveInstances,
   KeyPage,
   KeyQuery,
   KeyStore,
