@@ -66,6 +66,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
     'epoch',
     'outcome',
     'keyring/ports.ts',
+    'keyring/instance-ports.ts',
     'keyring/event-ports.ts',
     'keyring/set-ports.ts',
     'keyring/approval-ports.ts',
