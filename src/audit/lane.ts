@@ -353,14 +353,26 @@ export class UseLane {
       // Whatever was sent before it has ended would be refused too, and begin another reading.
       await caughtUp;
     }
-    if (this.#unsettled && !(await this.#isPassed(flight))) return 'sent';
+    if (this.#unsettled) {
+      const found = await this.#found(flight);
+      if (found === 'own') return this.#foundWritten(flight);
+      // An append that is under way holds the epoch up until it is seen.
+      const isOver = this.#deps.epoch.current > flight.sealed.batch.epoch;
+      if (found === 'unknown' || !isOver) return 'sent';
+    }
     this.#unsettled = false;
     return 'not-written';
   }
 
   async #failed(flight: Flight, error: unknown): Promise<Fate> {
     if (error instanceof LaneLost) {
-      if (this.#unsettled && !(await this.#isGone(flight, error))) return 'sent';
+      if (this.#unsettled) {
+        const found = await this.#found(flight);
+        if (found === 'own') return this.#foundWritten(flight);
+        // Nothing lands in a lane that was closed before this was read.
+        const isSure = found === 'none' && error.reason === 'closed';
+        if (!isSure && !(await this.#isGivenUp(flight, error))) return 'sent';
+      }
       this.#lose(flight);
       return 'not-written';
     }
@@ -375,28 +387,28 @@ export class UseLane {
   }
 
   /**
-   * Whether the epoch of a batch is over and an earlier attempt to write it has written nothing: what an old primary
-   * says of either is not believed. An append that is under way holds the epoch up until it is seen.
+   * What stands where a batch was to begin, by a committed read: what an old primary says of an earlier attempt is not
+   * believed. Its own first entry says that all of it is there, whoever has archived the rows since.
    */
-  async #isPassed({ sealed: { batch } }: Flight): Promise<boolean> {
-    const { store, epoch } = this.#deps;
-    if (epoch.current <= batch.epoch) return false;
+  async #found({ sealed: { batch } }: Flight): Promise<'own' | 'other' | 'none' | 'unknown'> {
     try {
-      const leaf = await store.leafAt(batch.lane, batch.first);
+      const leaf = await this.#deps.store.leafAt(batch.lane, batch.first);
+      if (leaf === null) return 'none';
       const [own] = batch.entries;
-      return leaf === null || own === undefined || !equalBytes(leaf, own.leaf);
+      return own !== undefined && equalBytes(leaf, own.leaf) ? 'own' : 'other';
     } catch {
-      return false;
+      return 'unknown';
     }
   }
 
-  /** As `isPassed`, where the lane is said to be lost: the reading says so too, or for seconds nothing else. */
-  async #isGone({ sealed: { batch } }: Flight, error: LaneLost): Promise<boolean> {
-    const { lane, first } = batch;
+  #foundWritten(flight: Flight): Fate {
+    this.#written(flight);
+    return 'written';
+  }
+
+  /** Whether the lane that is said to be lost is so: a committed read says it too, or for seconds nothing else. */
+  async #isGivenUp({ sealed: { batch } }: Flight, error: LaneLost): Promise<boolean> {
     try {
-      // Nothing lands in a lane that was closed before this is read.
-      const closed = error.reason === 'closed';
-      if (closed && (await this.#deps.store.leafAt(lane, first)) === null) return true;
       return await this.#refusals.end(error, [batch]);
     } catch {
       return false;

@@ -1,6 +1,7 @@
 /** The audit log of a service, as its readers are given it. What comes is read strictly, and believed in nothing. */
 import type { IncomingMessage } from 'node:http';
 
+import { TILE_WIDTH } from '../audit/tree/tiles.ts';
 import { getAuditEntry } from '../contract/audit.ts';
 import { listCheckpoints, listKeyStates, listLanes, listLogEntries } from '../contract/log.ts';
 import { listLogKeys } from '../contract/log-keys.ts';
@@ -67,10 +68,14 @@ export class AuditLogClient {
     return items[0] ?? null;
   }
 
-  /** Whether the entry of an index is in cold storage. */
+  /**
+   * Whether the bundle of an index is in cold storage: whole bundles are, and of one that is the rows that a lane goes
+   * on from are still there.
+   */
   async isArchived(index: number): Promise<boolean> {
+    const path = `log?pageSize=${TILE_WIDTH}&from=${index - (index % TILE_WIDTH)}`;
     try {
-      await this.#json(`log?pageSize=1&from=${index}`, listLogEntries.response);
+      await this.#json(path, listLogEntries.response);
       return false;
     } catch (error) {
       if (ClientError.is(error, 'entry_archived')) return true;

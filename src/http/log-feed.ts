@@ -14,6 +14,8 @@ import type { Feed, FeedItem, FeedPage } from './feed.ts';
 
 /** Entries that are looked at at once. */
 const PAGE = 64;
+/** While nothing of the time that is asked for was found: an hour may have to be passed over. */
+const SEEKING_PAGE = 512;
 /** Checkpoints come every 2 s. */
 const EVERY_MS = 500;
 /** How far the clocks of those who write entries may be ahead of the database's. */
@@ -55,6 +57,10 @@ export class EntryFeed implements Feed {
   #from = 0;
   /** Size of the log when it began. */
   #size = 0;
+  /** Entries that the log had when it was asked last. */
+  #known = 0;
+  /** Nothing of the time that is asked for was found yet. */
+  #seeking = false;
 
   constructor(
     deps: Dependencies,
@@ -72,15 +78,20 @@ export class EntryFeed implements Feed {
     const { size } = await this.#deps.log.head();
     const { from, since } = this.#place;
     this.#size = size;
+    this.#known = size;
+    this.#seeking = from === null && since !== null;
     if (from !== null) this.#from = from;
     else this.#from = since === null ? size : await this.#firstSince(since, size);
   }
 
   async next(): Promise<FeedPage> {
     const from = this.#from;
-    const { size: now } = await this.#deps.log.head();
-    const size = this.#place.follow ? now : Math.min(now, this.#size);
-    const until = Math.min(size, from + PAGE);
+    const page = this.#seeking ? SEEKING_PAGE : PAGE;
+    // What is committed is not asked for again while it will do.
+    if (!this.#seeking || from + page > this.#known)
+      this.#known = (await this.#deps.log.head()).size;
+    const size = this.#place.follow ? this.#known : Math.min(this.#known, this.#size);
+    const until = Math.min(size, from + page);
     const entries = from < until ? await this.#deps.log.entries(from, until) : [];
     const items: FeedItem[] = [];
     for (const [at, entry] of entries.entries()) {
@@ -88,6 +99,7 @@ export class EntryFeed implements Feed {
       const record = recordFrom(entry);
       if (record.epoch > this.#deps.epoch.current) break;
       this.#from = entry.index + 1;
+      this.#seeking &&= !this.#isOfTime(record);
       if (this.#isWanted(record)) items.push(itemOf(entry, record));
     }
     const place = this.#from === 0 ? null : String(this.#from - 1);
@@ -96,9 +108,13 @@ export class EntryFeed implements Feed {
   }
 
   #isWanted(record: AuditRecord): boolean {
-    const { since } = this.#place;
     const isOurs = record.draft.namespace === this.#namespace;
-    return isOurs && (since === null || record.at >= since) && fits(this.#filter, record);
+    return isOurs && this.#isOfTime(record) && fits(this.#filter, record);
+  }
+
+  #isOfTime({ at }: AuditRecord): boolean {
+    const { since } = this.#place;
+    return since === null || at >= since;
   }
 
   /**

@@ -6,17 +6,25 @@
 /** From here on two heartbeats have a silence between them. */
 const SILENT_MS = 4_000;
 
+/** What a process that has just started may have missed: it could have waited for the end of an outage as long. */
+export const UNKNOWN_MS = 86_400_000;
+
 export class Silence {
   readonly #settledMs: number;
   #last: number;
   /** The last heartbeat before the newest silence, and the first after it. */
-  #began = Number.NEGATIVE_INFINITY;
-  #ended = Number.NEGATIVE_INFINITY;
+  #began: number;
+  #ended: number;
 
-  /** @param settledMs after a silence, until when every instance that lives has beaten again */
+  /**
+   * @param settledMs after a silence, until when every instance that lives has beaten again
+   * @param now of the first heartbeat, before which nobody here knows of any
+   */
   constructor(settledMs: number, now: number) {
     this.#settledMs = settledMs;
     this.#last = now;
+    this.#began = now - UNKNOWN_MS;
+    this.#ended = now;
   }
 
   /** A heartbeat that was sent at `sent` has been acknowledged. */

@@ -195,7 +195,7 @@ describe('faults of an append', () => {
   it.each(['gone', 'behind', 'ahead'] as const)(
     'written and lost, then refused by an old primary (%s): each entry is there exactly once',
     async (refusal) => {
-      const planned: Fault[] = ['lost-after', refusal, refusal];
+      const planned: Fault[] = ['lost-after', refusal];
       const later: Promise<string>[] = [];
       store.plan = (made) => {
         const fault = made === 'append' ? (planned.shift() ?? 'none') : 'none';
@@ -205,10 +205,20 @@ describe('faults of an append', () => {
         return fault;
       };
       await log.record(draftOf({ requestId: 'first' }), standingOf(1));
-      expect(await Promise.all(later)).toHaveLength(2);
-      expect(requestIds().filter((id) => id !== '')).toEqual(['first', 'later', 'later']);
+      expect(await Promise.all(later)).toHaveLength(1);
+      expect(requestIds().filter((id) => id !== '')).toEqual(['first', 'later']);
     },
   );
+
+  it('written and lost, and its rows archived before it is sent again: is there once', async () => {
+    const { useLane } = log.health();
+    const planned: Fault[] = ['lost-after'];
+    store.plan = (call, batch) =>
+      call === 'append' && batch?.lane === useLane ? (planned.shift() ?? 'gone') : 'none';
+    const id = await log.record(draftOf({ requestId: 'once' }), standingOf(1));
+    expect([id.split('-')[0], entryOf(id).requestId]).toEqual([String(useLane), 'once']);
+    expect(requestIds().filter((found) => found === 'once')).toHaveLength(1);
+  });
 
   it('written and lost, in a lane that is gone from the database: given up', async () => {
     const { useLane } = log.health();

@@ -1,7 +1,11 @@
 /** Where an export begins and ends by times, whatever the order in which the log took its entries. */
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
 import { expect, it } from '@jest/globals';
 
-import type { AuditLogClient } from '../../src/client/audit-log.ts';
+import { AuditLogClient } from '../../src/client/audit-log.ts';
+import { HttpConnection } from '../../src/client/http-connection.ts';
 import { newPlan } from '../../src/client/export-plan.ts';
 import type { Place } from '../../src/client/export-plan.ts';
 import { Edge } from '../../src/audit/tree/edge.ts';
@@ -57,4 +61,40 @@ it('ends with what was in the log a minute later, or with the newest', async () 
 it('begins behind cold storage', async () => {
   expect(await planned(after(-5), null, 5_120)).toEqual([5_120, 20_000]);
   expect(await planned(after(65), null, 5_120)).toEqual([6_912, 20_000]);
+});
+
+const ARCHIVED = {
+  type: 'about:blank',
+  title: 'The entry is in the archive of the log.',
+  status: 410,
+  code: 'entry_archived',
+  requestId: 'one',
+};
+
+it('takes a bundle for one in cold storage of which the row is there that a lane goes on from', async () => {
+  const [removed, kept] = [5_120, 2_500];
+  // As the service answers: by the rows that are there.
+  const server = createServer((request, response) => {
+    const { searchParams } = new URL(request.url ?? '', 'http://localhost');
+    const from = Number(searchParams.get('from'));
+    const asked = Array.from(
+      { length: Number(searchParams.get('pageSize')) },
+      (_, at) => from + at,
+    );
+    const isThere = asked.every((index) => index >= removed || index === kept);
+    const [status, type] = isThere ? [200, 'json'] : [410, 'problem+json'];
+    response.writeHead(status, { 'content-type': `application/${type}` });
+    response.end(JSON.stringify(isThere ? { items: [], next: null } : ARCHIVED));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  try {
+    const { port } = server.address() as AddressInfo;
+    const url = new URL(`http://127.0.0.1:${String(port)}`);
+    const client = new AuditLogClient(new HttpConnection({ url, authorization: () => null }));
+    expect(await client.isArchived(kept)).toBe(true);
+    expect(await client.isArchived(removed)).toBe(false);
+  } finally {
+    server.close();
+    server.closeAllConnections();
+  }
 });

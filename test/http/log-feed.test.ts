@@ -52,7 +52,7 @@ async function beginning(since: number, reader = log()) {
   );
   await feed.check();
   const { items, place } = await feed.next();
-  return { first: items[0]?.id, from: Number(place) - 63 };
+  return { first: items[0]?.id, from: Number(place) - 511 };
 }
 
 it('is before all entries of a time, though older ones have come in great number behind them', async () => {
@@ -68,4 +68,31 @@ it('is behind what was in the log a minute before', async () => {
 it('is behind cold storage where all that is there was in the log by then', async () => {
   expect((await beginning(NOON + 41_000, log(3_840))).from).toBe(3_840);
   expect((await beginning(NOON + 39_000, log(3_840))).from).toBe(0);
+});
+
+it('asks for many at a time while it looks for the first, and not each time how many there are', async () => {
+  const asked: string[] = [];
+  const counted = (): LogReader => ({
+    ...log(),
+    head: () => {
+      asked.push('head');
+      return log().head();
+    },
+    entries: (from, until) => {
+      asked.push('entries');
+      return log().entries(from, until);
+    },
+    sizeAt: () => Promise.resolve(0),
+  });
+  const place = { from: null, since: new Date(NOON + 40_000), follow: false };
+  const feed = new EntryFeed(
+    { log: counted(), epoch: new SecurityEpoch(1_000) },
+    grant as Grant<'audit.read'>,
+    place,
+    ANY,
+  );
+  await feed.check();
+  for (let page = await feed.next(); page.items.length === 0; page = await feed.next());
+  expect(asked.filter((each) => each === 'entries').length).toBeLessThan(10);
+  expect(asked.filter((each) => each === 'head')).toHaveLength(1);
 });

@@ -120,6 +120,21 @@ onEmbedded('an incarnation', (test) => {
     await test.store().instances.close(older.id);
   });
 
+  it('counts who was kept from beating before it started, as it was itself', async () => {
+    const asking = await start(home);
+    const [known] = Object.values(SUITES);
+    const older = { id: randomUUID(), zone: 'local', suites: [], envelopes: [], graceMs: 0 };
+    await test.store().instances.open(older);
+    await withOwner(test.database(), (owner) =>
+      owner.query(
+        `update public.instance set beat_at = beat_at - interval '1 hour' where id = $1`,
+        [older.id],
+      ),
+    );
+    expect(await asking.allRead(known?.number ?? 0, ENVELOPE_VERSION)).toBe(false);
+    await test.store().instances.close(older.id);
+  });
+
   it('closes its predecessor in the same folder at once', async () => {
     const killed = await start(home);
     const next = await start(home);
