@@ -101,7 +101,7 @@ describeHere('a version and the next one', () => {
     );
     clients[name].close();
     clients[name] = await site.client(name);
-    await sleep(1_500);
+    await sleep(2_000);
   };
 
   beforeAll(async () => {

@@ -166,7 +166,7 @@ export class Site {
       TWOFOLD_DATA: this.#at(`${name}/data`),
       TWOFOLD_PORT: String(this.#ports[name]),
       TWOFOLD_METRICS_PORT: '0',
-      TWOFOLD_STOP_WAIT_MS: '2000',
+      TWOFOLD_STOP_WAIT_MS: '3000',
       TWOFOLD_HTTP_TLS_CERT_FILE: this.#at('server.pem'),
       TWOFOLD_HTTP_TLS_KEY_FILE: this.#at('server.key'),
       TWOFOLD_PKCS11_MODULE: softHsmModule(),
