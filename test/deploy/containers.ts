@@ -183,7 +183,7 @@ export class Containers {
   exec(name: string, command: readonly string[], user = this.service(name).user): Promise<Ended> {
     const { pid } = this.running(name);
     const [uid = '', gid = ''] = user.split(':');
-    const enter = ['--target', String(pid), '--mount', '--net', '--root', '--wd=/'];
+    const enter = ['--target', String(pid), '--mount', '--net', '--root', '--wdns=/'];
     const as = ['setpriv', `--reuid=${uid}`, `--regid=${gid}`, '--clear-groups'];
     const environment = ['env', '-i', ...this.#environment(this.service(name))];
     return ended('nsenter', [...enter, ...as, ...environment, ...command]);
