@@ -1,7 +1,7 @@
 /**
  * The listening sockets of a service with several workers. Nothing is read here: a connection goes to
- * a worker as it came, to the ready one that has fewest, in turn where they have equally many. One
- * that the worker does not say it has, because it died or stops, goes to another.
+ * a worker as it came, to the ready one that has fewest, in turn where they have equally many, past one
+ * that stands still. One that the worker does not say it has, because it died or stops, goes to another.
  */
 import { createServer } from 'node:net';
 import type { AddressInfo, Server, Socket } from 'node:net';
@@ -62,8 +62,10 @@ export class Doors {
     }
     const listening = this.#workers().filter((each) => each.listensTo(handed.listener));
     const ready = listening.filter((each) => each.ready);
+    const taking = ready.filter((each) => each.takes);
     // Where none is ready, any of them says so.
-    const chosen = this.#choose(ready.length > 0 ? ready : listening, handed.listener);
+    const best = [taking, ready].find((each) => each.length > 0) ?? listening;
+    const chosen = this.#choose(best, handed.listener);
     if (chosen !== undefined) chosen.hand(handed);
     else if (listening.length > 0) handed.socket.destroy();
     else this.#wait(handed);

@@ -10,6 +10,8 @@ import type { FromWorker, ListenerName, OfOne, ToWorker } from './protocol.ts';
 
 /** How long a question waits: a worker whose event loop stands still must not hold up the others. */
 const ANSWER_MS = 2_000;
+/** A connection not taken for so long shows a worker that stands still; new ones go to the others. */
+const TAKEN_MS = 1_000;
 
 /** Of a connection: where it is to go, and our own hold on it until a worker says that it has it. */
 export interface Handed {
@@ -30,7 +32,8 @@ export class WorkerProcess {
   readonly spawnedAt = performance.now();
   readonly #child: ChildProcess;
   readonly #events: WorkerEvents;
-  readonly #handed = new Map<number, Handed>();
+  /** In the order in which they were handed over. */
+  readonly #handed = new Map<number, Handed & { readonly at: number }>();
   readonly #open = new Map<ListenerName, number>();
   readonly #listening = new Set<ListenerName>();
   readonly #asked = new Map<number, (answer: unknown) => void>();
@@ -92,6 +95,12 @@ export class WorkerProcess {
     return this.#figures;
   }
 
+  /** Whether it takes what it is given: false of one that is frozen or stopped by its operator. */
+  get takes(): boolean {
+    const [oldest] = this.#handed.values();
+    return oldest === undefined || performance.now() - oldest.at < TAKEN_MS;
+  }
+
   /** Of one listener, or of all. */
   connections(listener?: ListenerName): number {
     if (listener !== undefined) return this.#open.get(listener) ?? 0;
@@ -111,7 +120,7 @@ export class WorkerProcess {
   hand(handed: Handed): void {
     const id = ++this.#count;
     const { listener, socket } = handed;
-    this.#handed.set(id, handed);
+    this.#handed.set(id, { ...handed, at: performance.now() });
     this.#add(listener, 1);
     const message: ToWorker = { type: 'connection', listener, id };
     this.#child.send(message, socket, { keepOpen: true }, (error) => {
