@@ -2,7 +2,7 @@
 export default {
   roots: ['<rootDir>/test'],
   testMatch: ['**/*.test.ts'],
-  testEnvironment: 'node',
+  testEnvironment: '<rootDir>/test/environment.js',
   extensionsToTreatAsEsm: ['.ts'],
   transform: {
     '^.+\\.ts$': [
@@ -14,8 +14,8 @@ export default {
       },
     ],
   },
-  // For busy machines: what hangs is found all the same.
-  testTimeout: 90_000,
+  // As the environment's, which raises the limits that tests name.
+  testTimeout: 180_000,
   maxWorkers: 2,
   // Modules of a finished file stay in a worker's heap, and collecting that costs more with each file: a
   // worker above this is replaced by a new one between two files.

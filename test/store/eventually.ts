@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 export const eventually = async (
   holds: () => Promise<boolean>,
-  milliseconds = 10_000,
+  milliseconds = 30_000,
 ): Promise<void> => {
   const until = performance.now() + milliseconds;
   while (!(await holds())) {
