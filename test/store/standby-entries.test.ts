@@ -96,11 +96,12 @@ const nothing = { taken: 0, refused: 0, failed: 0 };
       [0, 600, 1],
       [100, 300, 1],
       [300, 580, 1],
-      // Nothing whole, nothing worth it, nothing there.
-      [0, 255, 0],
-      [500, 512, 0],
+      [64, 128, 1],
+      // Nothing worth it, nothing whole, nothing there.
+      [500, 530, 0],
       [512, 600, 0],
       [590, 9_000, 0],
+      [4_000, 5_000, 0],
     ];
     for (const [from, until, taken] of ranges) {
       const { result, answers } = await asked(() => copies.entries(from, until));
@@ -114,6 +115,7 @@ const nothing = { taken: 0, refused: 0, failed: 0 };
     const state = 'pg_get_wal_replay_pause_state()';
     await eventually(async () => (await textOf(standby, state)) === 'paused');
     for (let written = 0; written < 300; written += 100) await write(100);
+    now += 1_000;
     const behind = await asked(() => copies.entries(512, 768));
     expect(behind.answers).toEqual({ ...nothing, refused: 1 });
     expect(behind.result).toEqual(await store.log.entries(512, 768));
@@ -161,6 +163,7 @@ const nothing = { taken: 0, refused: 0, failed: 0 };
       };
       await fill(other, theirs);
       await fill(store, lane);
+      now += 1_000;
     } finally {
       await other.close();
     }
