@@ -261,7 +261,7 @@ async function tailCommand(argv: readonly string[], { complain, write }: Output)
   return 0;
 }
 
-/** @returns the exit code; of `verify` 0 verified, 1 something was found, 2 not understood */
+/** @returns the exit code; of `verify` 0 verified, 1 something was found, 2 not understood, or not to be read */
 export async function auditCommand(
   [command = '', ...argv]: readonly string[],
   output: Output,
