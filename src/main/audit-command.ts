@@ -274,9 +274,7 @@ export async function auditCommand(
         ? verifyLive(argv, output)
         : auditVerifyCommand(argv, output.print, output.complain);
     case 'prove':
-      return auditProveCommand(argv, output.print, (flags, work) =>
-        withLog(flags, stopSignal(), work),
-      );
+      return auditProveCommand(argv, output, (flags, work) => withLog(flags, stopSignal(), work));
     case 'keys':
       return keysCommand(argv, output);
     case 'tail':
