@@ -83,8 +83,9 @@ export async function openRoot(
 }
 
 /**
- * What happened to the generations since: one that is complete is opened, the one in force is enforced,
- * and one that is retired is shut where that may be (`mayShut`: nothing here stands on it any more).
+ * What happened to the generations since: one that is complete is opened, or shut where it has gone from the
+ * token again; the one in force is enforced, and one that is retired is shut where that may be (`mayShut`:
+ * nothing here stands on it any more).
  * @throws TwofoldError when one of them cannot be opened here; those before it are
  */
 export async function followRoot(
@@ -96,6 +97,7 @@ export async function followRoot(
   const rows = (await store.generations()).filter(
     ({ installation }) => installation === root.installation,
   );
+  await shutGone(hsm, root, rows);
   const known = new Set(root.generations);
   for (const row of rows.filter((each) => isLive(each) && !known.has(each.generation))) {
     const roots = await hsm.roots();
@@ -109,6 +111,21 @@ export async function followRoot(
     if (state === 'retired' && mayShut(generation)) root.shut(generation);
   }
   await root.whenSelected();
+}
+
+/**
+ * A join that is withdrawn takes along what it had placed, and what is said to be open lets a rotation begin.
+ * Only what nothing is under is given up for one look at the token.
+ */
+async function shutGone(hsm: Hsm, root: Root, rows: readonly RootGeneration[]): Promise<void> {
+  const { generations } = root;
+  const open = rows.filter(
+    ({ generation, state }) => state === 'complete' && generations.includes(generation),
+  );
+  if (open.length === 0) return;
+  const roots = await hsm.roots();
+  const gone = open.filter((row) => onToken(roots, row) === undefined);
+  for (const { generation } of gone) root.shut(generation);
 }
 
 /** Of the one who completes a generation that the ceremony has placed. Resumable; the first to write wins. */
