@@ -25,10 +25,10 @@ afterEach(() => world.stop());
 
 const place = (generation: number) => placeGeneration(world, generation);
 
-const begin = (reason = 'yearly', dryRun = false) =>
+const begin = (reason = 'yearly', dryRun = false, withoutZones: readonly string[] = []) =>
   world.rootRotations.begin(
     world.grant('root.rotate', null),
-    { generation: null, reason },
+    { generation: null, reason, withoutZones },
     {
       ...aRun(),
       dryRun,
@@ -172,6 +172,25 @@ describe('a rotation', () => {
     expect(generations.map(({ missing }) => missing.length)).toEqual([0, 1]);
     world.store.rotations.instances = [{ ...elsewhere, generations: [1, 2] }];
     await begin();
+  });
+
+  it('waits until every zone has had the generation open, or is given up', async () => {
+    await world.stop();
+    world = await openWorld({ otherZones: ['z2', 'z3'] });
+    await place(2);
+    await expect(begin()).rejects.toMatchObject({
+      code: 'conflict',
+      detail: expect.stringMatching(/zone z2, zone z3 .*generation 2/u),
+    });
+    const held = { id: 'other', zone: 'z2', generations: [1, 2], epochSeen: 1 };
+    world.store.rotations.ended = [held, { ...held, zone: 'z3', generations: [1] }];
+    await expect(begin()).rejects.toThrow(/in zone z3 has/u);
+    expect(await codeOf(begin('given up', true, ['z3']))).toBe('no error');
+    expect(await codeOf(begin('given up', true, ['z4']))).toBe('invalid_value');
+    expect(world.root.generation).toBe(1);
+    world.store.rotations.instances = [{ ...held, zone: 'z3' }];
+    await begin();
+    expect(world.root.generation).toBe(2);
   });
 
   it('goes on after another, to the third generation', async () => {

@@ -148,6 +148,7 @@ export interface WorldOptions {
   readonly destruction?: DestructionRules;
   /** The system's clock unless told. */
   readonly clock?: () => Date;
+  readonly otherZones?: readonly string[];
 }
 
 export async function openWorld({
@@ -156,6 +157,7 @@ export async function openWorld({
   suites = ANY_SUITE,
   destruction = DEFAULT_DESTRUCTION_RULES,
   clock = () => new Date(),
+  otherZones = [],
 }: WorldOptions = {}): Promise<World> {
   const device = watchedHsm(undefined, { lacks });
   const { hsm } = device;
@@ -172,6 +174,7 @@ export async function openWorld({
     suites,
     destruction,
     clock,
+    otherZones,
   });
   const others: Instance[] = [];
   return {
@@ -210,6 +213,7 @@ interface InstanceParts {
   readonly suites?: SuitePolicy;
   readonly destruction?: DestructionRules;
   readonly clock?: () => Date;
+  readonly otherZones?: readonly string[];
 }
 
 export async function openInstance({
@@ -221,6 +225,7 @@ export async function openInstance({
   suites = ANY_SUITE,
   destruction = DEFAULT_DESTRUCTION_RULES,
   clock = () => new Date(),
+  otherZones = [],
 }: InstanceParts): Promise<Instance> {
   const id = randomUUID();
   const epoch = new SecurityEpoch(store.audit.epoch);
@@ -285,6 +290,7 @@ export async function openInstance({
       root,
       roots: store,
       rotations: store.rotations,
+      otherZones,
     }),
     events: memoryEvents(store),
     log: new MemoryLog(() => store.audit.all()),
