@@ -149,6 +149,8 @@ export interface WorldOptions {
   /** The system's clock unless told. */
   readonly clock?: () => Date;
   readonly otherZones?: readonly string[];
+  /** Published keys of a namespace; those of production unless told. */
+  readonly mostPublished?: number;
 }
 
 export async function openWorld({
@@ -158,6 +160,7 @@ export async function openWorld({
   destruction = DEFAULT_DESTRUCTION_RULES,
   clock = () => new Date(),
   otherZones = [],
+  mostPublished,
 }: WorldOptions = {}): Promise<World> {
   const device = watchedHsm(undefined, { lacks });
   const { hsm } = device;
@@ -165,6 +168,7 @@ export async function openWorld({
   device.token.makeRoot({ generation: 1, installation: INSTALLATION });
   const uses = new UsageCounters(store);
   const root = await openRoot(hsm, store, uses, null);
+  const bounds = mostPublished === undefined ? {} : { mostPublished };
   const first = await openInstance({
     hsm,
     engine,
@@ -175,6 +179,7 @@ export async function openWorld({
     destruction,
     clock,
     otherZones,
+    ...bounds,
   });
   const others: Instance[] = [];
   return {
@@ -194,6 +199,7 @@ export async function openWorld({
         suites,
         destruction,
         clock,
+        ...bounds,
       });
       others.push(instance);
       return instance;
@@ -214,6 +220,7 @@ interface InstanceParts {
   readonly destruction?: DestructionRules;
   readonly clock?: () => Date;
   readonly otherZones?: readonly string[];
+  readonly mostPublished?: number;
 }
 
 export async function openInstance({
@@ -226,6 +233,7 @@ export async function openInstance({
   destruction = DEFAULT_DESTRUCTION_RULES,
   clock = () => new Date(),
   otherZones = [],
+  mostPublished,
 }: InstanceParts): Promise<Instance> {
   const id = randomUUID();
   const epoch = new SecurityEpoch(store.audit.epoch);
@@ -261,6 +269,7 @@ export async function openInstance({
     suites,
     destruction,
     clock,
+    ...(mostPublished === undefined ? {} : { mostPublished }),
   });
   const { integrity } = keyring;
   const changing = { store: keys, audit, epoch, refreshEpoch, mac: root.mac, integrity, clock };
