@@ -15,7 +15,7 @@
  *     twofold hsm make-root --so-pin-file FILE               make the root on a configured token
  *     twofold hsm generations                                the generations of the root, and what is under each
  *     twofold hsm generation add --so-pin-file FILE          place another generation, for a rotation of the root
- *     twofold hsm generation retire N                        destroy one that nothing is under any more
+ *     twofold hsm generation retire N [--without-zone ZONE]  destroy one that nothing is under any more
  *     twofold hsm init-token --so-pin-file FILE              initialise a token of SoftHSM, and of nothing else
  *     twofold hsm escrow --recovery FILE --so-pin-file FILE  wrap the root for the recovery key, so that backups can carry it
  *     twofold hsm join offer | answer | accept               the root onto the token of a zone that joins, by files

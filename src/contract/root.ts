@@ -57,6 +57,15 @@ export const rotateRoot = defineRoute({
       generation: generation.optional().meta({
         description: 'Must be the newest, so that no other is meant; it is when absent.',
       }),
+      withoutZones: z
+        .array(text(63, 'Name of a zone.'))
+        .max(64)
+        .optional()
+        .meta({
+          description:
+            'Other zones that are given up. Without it, it begins only once an instance of each of `zone.others` ' +
+            'has opened the generation: what moves is lost to a zone that lacks it.',
+        }),
       reason: text(512, 'Why; kept with the rotation and in the audit log.'),
     })
     .meta({ id: 'RotateRootRequest' }),

@@ -21,11 +21,14 @@ import { ROOT_ROTATION, enforcedName } from '../keyring/root-ports.ts';
 import type { RootHolder, RootReference, RootRotationStore } from '../keyring/root-ports.ts';
 import { TwofoldError } from '../errors.ts';
 import { requireRoot } from './namespaces.ts';
+import { requireInEveryZone } from './root-zones.ts';
 
 export interface RootRotationsParts extends OperationParts {
   readonly root: Pick<Root, 'generation' | 'installation' | 'generations' | 'first'>;
   readonly roots: Pick<RootStore, 'generations'>;
   readonly rotations: RootRotationStore;
+  /** Names of the other zones of the configuration. */
+  readonly otherZones: readonly string[];
 }
 
 /** Of one generation. */
@@ -46,6 +49,8 @@ export interface RootFacts {
 export interface BeginRotation {
   /** The newest unless told. */
   readonly generation: number | null;
+  /** Zones that are given up: what moves is lost to them. */
+  readonly withoutZones: readonly string[];
   readonly reason: string;
 }
 
@@ -94,7 +99,7 @@ export class RootRotations {
 
   /**
    * @throws TwofoldError conflict while another rotation runs, where there is no complete generation that
-   *   is newer, or while an instance that lives has not opened it
+   *   is newer, while an instance that lives has not opened it, or no instance of a zone ever has
    */
   begin(
     grant: Grant<'root.rotate'>,
@@ -109,7 +114,7 @@ export class RootRotations {
     };
     return this.#changes.run(grant, { ...run, ifMatch: null, render }, async () => {
       checkReason(wanted.reason);
-      const generation = await this.#startable(wanted.generation);
+      const generation = await this.#startable(wanted);
       planned = await this.#book.prepare(grant, {
         kind: ROOT_ROTATION,
         keyId: null,
@@ -119,7 +124,9 @@ export class RootRotations {
       });
       const operation = planned.stored;
       const operationId = operation.identity.value.id;
-      const detail = { operationId, kind: ROOT_ROTATION, generation, reason: wanted.reason };
+      const { reason, withoutZones } = wanted;
+      const givenUp = withoutZones.length > 0 ? { withoutZones: withoutZones.join(',') } : {};
+      const detail = { operationId, kind: ROOT_ROTATION, generation, reason, ...givenUp };
       return plainPlan({ detail, generation }, [
         { kind: 'begin-root-rotation', generation, operation },
       ]);
@@ -134,8 +141,8 @@ export class RootRotations {
       .reduce((sum, { rows }) => sum + rows, 0);
   }
 
-  async #startable(wanted: number | null): Promise<number> {
-    const { root, roots, rotations } = this.#parts;
+  async #startable({ generation: wanted, withoutZones }: BeginRotation): Promise<number> {
+    const { root, roots, rotations, otherZones } = this.#parts;
     const running = await rotations.running();
     if (running !== null) throw conflict(`The rotation ${running} runs.`);
     const all = await roots.generations();
@@ -161,6 +168,8 @@ export class RootRotations {
         `Generation ${String(generation)} is not open in every instance: ${named.join(', ')}.`,
       );
     }
+    const zones = { others: otherZones, without: withoutZones, say: 'withoutZones' };
+    await requireInEveryZone(rotations, { generation, ...zones });
     return generation;
   }
 }

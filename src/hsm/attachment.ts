@@ -14,7 +14,7 @@ import type { LoadedModule } from './module.ts';
 import { PatientCalls } from './patient-calls.ts';
 import { PinRefused } from './pin.ts';
 import type { PinFile } from './pin.ts';
-import type { HsmCapability, HsmStatus, RootOnToken } from './port.ts';
+import type { HsmCapability, HsmStatus, RootOnToken, ToRewrap } from './port.ts';
 import type { Opened, ProbeReport, RootReport, WorkerOptions } from './protocol.ts';
 import { custodyOf } from './root-attacks.ts';
 import { CallFailure, WorkerThread } from './thread.ts';
@@ -48,6 +48,12 @@ export type AttachmentState =
   | 'self-test-failed'
   | 'closed';
 
+interface SelectedRoot {
+  readonly root: RootOnToken;
+  /** Wrapped under it. */
+  readonly known: ToRewrap | undefined;
+}
+
 const BACKOFF_MS = { first: 50, limit: 5_000 } as const;
 /** A loss within this time of the last opening does not begin with the shortest pause again. */
 const STABLE_MS = 10_000;
@@ -68,7 +74,7 @@ export class Attachment {
   #tokenEpoch = 0;
   #token: Opened['token'] | null = null;
   #capabilities: readonly HsmCapability[] = [];
-  #root: RootOnToken | undefined;
+  #root: SelectedRoot | undefined;
   #attacks: HsmStatus['rootAttacks'] = null;
   #custody: HsmStatus['custody'] = 'unknown';
   #recovery: Promise<void> | undefined;
@@ -144,10 +150,10 @@ export class Attachment {
   }
 
   /** Selects a root on every worker; the first one also tries what the root allows. */
-  async useRoot(root: RootOnToken): Promise<void> {
+  async useRoot(root: RootOnToken, known?: ToRewrap): Promise<void> {
     if (this.#state !== 'ok') throw new TwofoldError('hsm_unavailable', this.#detail);
     try {
-      await this.#selectRoot(root);
+      await this.#selectRoot({ root, known: known && copied(known) }, this.#floorOf(root));
     } catch (error) {
       throw error instanceof CallFailure ? error.toError() : error;
     }
@@ -337,19 +343,27 @@ export class Attachment {
     );
   }
 
-  /** Also refuses a root that falls where it did not fall before (`floor`). */
-  async #selectRoot(root: RootOnToken, floor: HsmStatus['custody'] = 'unknown'): Promise<void> {
+  /**
+   * A root that replaces the selected one, or is found in its own place again, is no weaker. A ceremony that
+   * goes back to an earlier one has what that one is.
+   */
+  #floorOf({ installation, generation }: RootOnToken): HsmStatus['custody'] {
+    if (this.#root === undefined) return 'unknown';
+    const { root } = this.#root;
+    const isEarlier = installation === root.installation && generation < root.generation;
+    return isEarlier ? 'unknown' : this.#custody;
+  }
+
+  /** Refuses a root that falls where it did not fall before (`floor`). */
+  async #selectRoot(selected: SelectedRoot, floor: HsmStatus['custody']): Promise<void> {
     const [first, ...others] = this.#threads;
     // One after the other: until the token refuses it, an attack's copy looks like a second root.
-    const select = (thread: WorkerThread, inspect: boolean) =>
-      this.#calls.wait(thread.call({ op: 'use-root', root, inspect }));
-    const report = first === undefined ? undefined : await select(first, true);
+    const select = (thread: WorkerThread, inspect: boolean, least: HsmStatus['custody']) =>
+      this.#calls.wait(thread.call({ op: 'use-root', ...selected, inspect, floor: least }));
+    const report = first === undefined ? undefined : await select(first, true, floor);
     const custody = report === undefined ? 'unknown' : custodyOf(report);
-    if (floor === 'non-extractable' && custody !== floor) {
-      throw new TwofoldError('hsm_unavailable', `the root’s custody is ${custody} now`);
-    }
-    await Promise.all(others.map((thread) => select(thread, false)));
-    this.#root = root;
+    await Promise.all(others.map((thread) => select(thread, false, custody)));
+    this.#root = selected;
     this.#custody = custody;
     if (report !== undefined) this.#judge(report);
   }
@@ -409,6 +423,12 @@ export class Attachment {
 
 function isPinRefusal(error: unknown): boolean {
   return error instanceof CallFailure && error.failure.consequence === 'pin';
+}
+
+/** Of its own memory: a message carries the pool that small buffers share. */
+function copied({ spec, material }: ToRewrap): ToRewrap {
+  const [blob, check] = [Uint8Array.from(material.blob), Uint8Array.from(material.check)];
+  return { spec, material: { ...material, blob, check } };
 }
 
 function silent(): TwofoldError {

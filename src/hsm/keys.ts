@@ -27,7 +27,7 @@ interface Made {
   readonly point: Uint8Array | undefined;
 }
 
-interface Root {
+export interface Root {
   readonly handle: Handle;
   readonly trusted: boolean;
 }
@@ -54,13 +54,31 @@ export class Keys {
     });
   }
 
-  useRoot(root: RootOnToken): Handle {
-    // Found before it is selected: a root that is not here leaves the earlier one in force.
+  /**
+   * Found and judged before it is selected: a root that is not here, that `judge` throws at or that does not
+   * open what was wrapped under it leaves the earlier one in force.
+   */
+  useRoot<Verdict>(
+    root: RootOnToken,
+    known: ToRewrap | undefined,
+    judge: (found: Root) => Verdict,
+  ): Verdict {
     const found = this.#load(root);
+    const verdict = judge(found);
+    if (known !== undefined) this.#requireOpens(found, known);
     this.#roots.clear();
     this.#roots.set(root.generation, found);
     this.#root = root;
-    return found.handle;
+    return verdict;
+  }
+
+  #requireOpens(root: Root, { spec, material }: ToRewrap): void {
+    const handle = this.#unwrap(spec, material, 'unwrapped', root);
+    try {
+      requireCheck(this.#connection, spec, handle, material.check);
+    } finally {
+      this.#connection.destroy(handle);
+    }
   }
 
   /**
@@ -174,8 +192,8 @@ export class Keys {
     spec: HsmKeySpec,
     material: WrappedMaterial,
     kind: 'unwrapped' | 'to-be-rewrapped' = 'unwrapped',
+    root = this.#rootOf(material.generation),
   ): Handle {
-    const root = this.#rootOf(material.generation);
     try {
       return this.#unwrapOnce(spec, material, root, kind);
     } catch (error) {

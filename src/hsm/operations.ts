@@ -11,7 +11,7 @@ import { openOaep } from './oaep-call.ts';
 import { probe } from './probe.ts';
 import type { Operation, OperationName, OperationOf, Results, WorkerOptions } from './protocol.ts';
 import { joinRewrapped, splitToRewrap } from './rewrap-items.ts';
-import { inspectRoot } from './root-attacks.ts';
+import { inspectRoot, requireNoWeaker } from './root-attacks.ts';
 import { findRoot, listRoots, useOfRoots } from './roots.ts';
 import { TOKEN_KEY_LABEL } from './templates.ts';
 
@@ -80,10 +80,12 @@ export class Operations {
     'self-test': () => probe(this.#live()),
     roots: () => listRoots(this.#live()),
     'use-of-roots': ({ installation, note }) => useOfRoots(this.#live(), installation, note),
-    'use-root': ({ root, inspect }) => {
-      const handle = this.#liveKeys().useRoot(root);
-      return inspect ? inspectRoot(this.#live(), handle) : undefined;
-    },
+    'use-root': ({ root, inspect, floor, known }) =>
+      this.#liveKeys().useRoot(root, known, (found) => {
+        const report = inspect ? inspectRoot(this.#live(), found.handle) : undefined;
+        requireNoWeaker(found, report, floor);
+        return report;
+      }),
     'try-root': ({ root }) => inspectRoot(this.#live(), findRoot(this.#live(), root)),
     rewrap: ({ items }) =>
       joinRewrapped(splitToRewrap(items).map((item) => this.#liveKeys().rewrap(item))),

@@ -211,8 +211,8 @@ class HsmPool implements PooledHsm {
     }
   }
 
-  useRoot(root: RootOnToken): Promise<void> {
-    return this.#attachment.useRoot(root);
+  useRoot(root: RootOnToken, known?: ToRewrap): Promise<void> {
+    return this.#attachment.useRoot(root, known);
   }
 
   tryRoot(root: RootOnToken): Promise<HsmStatus['custody']> {

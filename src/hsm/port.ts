@@ -166,8 +166,12 @@ export interface Hsm {
    * empty one is known for what it is. Idempotent. A token that keeps no such object is told in the log alone.
    */
   noteUse(installation: string): Promise<void>;
-  /** Selects the generation that wraps new keys and unwraps old ones; fails when it is not on the token. */
-  useRoot(root: RootOnToken): Promise<void>;
+  /**
+   * Selects the generation that wraps new keys and unwraps old ones; fails when it is not on the token, and
+   * with `integrity_failed` when it does not open `known`, which was wrapped under it, or is a later one than
+   * the selected one and weaker: whoever has the PIN can put an object of their own in its place.
+   */
+  useRoot(root: RootOnToken, known?: ToRewrap): Promise<void>;
   /**
    * Tries what another root allows, as `useRoot` does, and selects nothing: old keys of every generation
    * on the token open without being selected.

@@ -10,7 +10,7 @@
 import type { ChannelMemory } from './channel.ts';
 import type { Failure } from './failures.ts';
 import type { HsmCapability, HsmKey, HsmKeySpec, HsmMaterial, HsmStatus } from './port.ts';
-import type { RootAttack, RootOnToken, TokenMaterial } from './port.ts';
+import type { RootAttack, RootOnToken, ToRewrap, TokenMaterial } from './port.ts';
 import type { WrappedImport, WrappedMaterial } from './port.ts';
 
 export interface TokenSelector {
@@ -76,7 +76,14 @@ export type Operation =
   | { readonly op: 'roots' }
   /** Whether it was there before; with `note` it is there afterwards. */
   | { readonly op: 'use-of-roots'; readonly installation: string; readonly note: boolean }
-  | { readonly op: 'use-root'; readonly root: RootOnToken; readonly inspect: boolean }
+  /** One that is weaker than `floor`, or does not open `known`, is not selected. */
+  | {
+      readonly op: 'use-root';
+      readonly root: RootOnToken;
+      readonly inspect: boolean;
+      readonly floor: HsmStatus['custody'];
+      readonly known: ToRewrap | undefined;
+    }
   | { readonly op: 'try-root'; readonly root: RootOnToken }
   /** `items` and result: see rewrap-items.ts. */
   | { readonly op: 'rewrap'; readonly items: Uint8Array }

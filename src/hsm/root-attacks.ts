@@ -6,6 +6,7 @@
  * unwrap even what it should, or fails otherwise, leaves the custody `unknown`. Attacks use keys made for the purpose and change nothing that stays: the
  * one that would set an attribute sets the value it has.
  */
+import { TwofoldError } from '../errors.ts';
 import type { Connection } from './connection.ts';
 import { CKA, CKK, CKM, CKO, CKR, CKZ_DATA_SPECIFIED, CK_PARAMS } from './cryptoki.ts';
 import { returnValueOf } from './cryptoki.ts';
@@ -232,6 +233,26 @@ export function inspectRoot(connection: Connection, root: Handle): RootReport {
 /** `unknown` where nothing was found, but not every attack was seen to be refused. */
 export function custodyOf({ custody, findings }: RootReport): HsmStatus['custody'] {
   return custody === 'extractableByPinHolder' && findings.length === 0 ? 'unknown' : custody;
+}
+
+/**
+ * Where no attack was tried, a root that is not trusted is weaker than any that withstood them: the PIN
+ * alone can put that in the place of another, and only the SO makes a trusted one.
+ * @throws TwofoldError integrity_failed
+ */
+export function requireNoWeaker(
+  { trusted }: { readonly trusted: boolean },
+  report: RootReport | undefined,
+  floor: HsmStatus['custody'],
+): void {
+  if (floor !== 'non-extractable') return;
+  const untried = trusted ? floor : 'extractableByPinHolder';
+  const custody = report === undefined ? untried : custodyOf(report);
+  if (custody === floor) return;
+  throw new TwofoldError(
+    'integrity_failed',
+    `the root’s custody is ${custody}, where one that is ${floor} was selected`,
+  );
 }
 
 export function attackRoot(connection: Connection, root: Handle): RootAttack[] {

@@ -30,10 +30,10 @@ export function rootRoutes({
     }),
     route(contract.rotateRoot, {
       handle: (call) => {
-        const { generation = null, reason } = call.body;
+        const { generation = null, withoutZones = [], reason } = call.body;
         return answerOperation(
           call,
-          (run) => rootRotations.begin(call.grant, { generation, reason }, run),
+          (run) => rootRotations.begin(call.grant, { generation, withoutZones, reason }, run),
           { status: 201, location: ({ id }) => `${contract.rotateRoot.path}/${id}` },
         );
       },

@@ -13,7 +13,7 @@ import { TwofoldError } from '../errors.ts';
 import type { Hsm, HsmMaterial, RootOnToken } from '../hsm/port.ts';
 import { NAME } from '../name.ts';
 import type { RootGeneration, RootStore } from './ports.ts';
-import { IV_LENGTH, MAC_SPEC, Root, SEAL_SPEC, TAG_LENGTH, rootKey } from './root.ts';
+import { IV_LENGTH, MAC_SPEC, Root, SEAL_SPEC, TAG_LENGTH, rootKey, underRoot } from './root.ts';
 import type { OpenedGeneration } from './root.ts';
 import { canonicalKept } from './row-mac.ts';
 import type { UsageCounters } from './usage.ts';
@@ -66,10 +66,10 @@ export async function openRoot(
   const inForce = rows.find(({ state }) => state === 'in-force');
   if (inForce === undefined) throw stop('No generation of the root is in force.');
   const { installation } = inForce;
-  await hsm.useRoot(inForce);
+  await selectInForce(hsm, rows, inForce);
   const generations = [await openGeneration(hsm, inForce)];
   for (const row of rows.filter((each) => isLive(each) && each !== inForce)) {
-    await hsm.tryRoot(row);
+    if (row.generation > inForce.generation) await requireNoWeaker(hsm, row);
     generations.push(await openGeneration(hsm, row));
   }
   const root = new Root(hsm, uses, {
@@ -105,7 +105,7 @@ export async function followRoot(
   for (const row of rows.filter((each) => isLive(each) && !known.has(each.generation))) {
     const roots = await hsm.roots();
     if (onToken(roots, row) === undefined) throw missing(row);
-    await hsm.tryRoot(row);
+    await requireNoWeaker(hsm, row);
     root.add(await openGeneration(hsm, row));
   }
   for (const row of rows) if (row.state === 'in-force') root.enforce(row.generation);
@@ -116,6 +116,42 @@ export async function followRoot(
   await root.whenSelected();
 }
 
+/**
+ * Those before it first, whatever their rows say: nothing weaker is selected where one of them withstands what
+ * whoever has the PIN can try. Such a generation is never added (`hsm generation add`), but whoever has the PIN
+ * and writes the database can plant one.
+ */
+async function selectInForce(
+  hsm: Hsm,
+  rows: readonly RootGeneration[],
+  inForce: RootGeneration,
+): Promise<void> {
+  const earlier = (await hsm.roots())
+    .filter(({ installation }) => installation === inForce.installation)
+    .filter(({ generation }) => generation < inForce.generation)
+    .toSorted((a, b) => a.generation - b.generation);
+  for (const { generation, installation } of [...earlier, inForce]) {
+    const row = rows.find((each) => each.generation === generation && isLive(each));
+    try {
+      await hsm.useRoot({ generation, installation }, underRoot(row?.seal ?? null));
+    } catch (error) {
+      // One that was retired is destroyed meanwhile.
+      if (row !== undefined || !TwofoldError.is(error, 'zone_lacks_material')) throw error;
+    }
+  }
+}
+
+/** @throws TwofoldError integrity_failed for a root that is weaker than the selected one */
+async function requireNoWeaker(hsm: Hsm, row: RootOnToken): Promise<void> {
+  const selected = hsm.status().custody;
+  const custody = await hsm.tryRoot(row);
+  if (selected !== 'non-extractable' || custody === selected) return;
+  throw stop(
+    `The custody of root generation ${String(row.generation)} is ${custody}, where that in force is ` +
+      `${selected}: what is on the token in its place is not what "hsm generation add" has placed.`,
+  );
+}
+
 /** Of the one who completes a generation that the ceremony has placed. Resumable; the first to write wins. */
 export async function completeRoot(
   hsm: Hsm,
@@ -124,7 +160,7 @@ export async function completeRoot(
   state: 'complete' | 'in-force',
 ): Promise<RootGeneration> {
   const { generation, installation } = row;
-  await hsm.useRoot({ generation, installation });
+  await hsm.useRoot({ generation, installation }, underRoot(row.seal));
   if (row.state !== 'intended') return row;
   const seal = await hsm.generate(SEAL_SPEC, { custody: 'hsm-wrapped' });
   const mac = await hsm.generate(MAC_SPEC, { custody: 'hsm-wrapped' });

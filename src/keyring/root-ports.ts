@@ -143,6 +143,8 @@ export interface RootRotationStore {
   commitBatch(step: OperationCommit, rows: readonly RemadeRow[]): Promise<CommitOutcome>;
   references(): Promise<readonly RootReference[]>;
   holders(): Promise<readonly RootHolder[]>;
+  /** Zones of which an instance has opened the generation, whether or not it lives still. */
+  zonesHolding(generation: number): Promise<readonly string[]>;
   /** The id of the rotation that runs. */
   running(): Promise<string | null>;
 }

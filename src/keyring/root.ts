@@ -53,6 +53,10 @@ export function rootKey(
   return { id: `root/${String(generation)}/${name}`, spec, material };
 }
 
+/** By which a root is known again: `root-seal`, which was wrapped under it. */
+export const underRoot = (seal: HsmMaterial | null): ToRewrap | undefined =>
+  seal?.custody === 'hsm-wrapped' ? { spec: SEAL_SPEC, material: seal } : undefined;
+
 /** A generation whose canary has opened. */
 export interface OpenedGeneration {
   readonly generation: number;
@@ -135,7 +139,7 @@ export class Root {
     this.#keysOf(generation);
     if (generation <= this.#inForce) return;
     this.#inForce = generation;
-    this.#switching = this.#hsm.useRoot({ generation, installation: this.installation });
+    this.#switching = this.#select(generation);
     this.#switching.catch(() => undefined);
   }
 
@@ -147,11 +151,17 @@ export class Root {
       await current;
     } catch {
       if (this.#switching === current) {
-        this.#switching = this.#hsm.useRoot({ generation, installation: this.installation });
+        this.#switching = this.#select(generation);
         this.#switching.catch(() => undefined);
       }
       await this.#switching;
     }
+  }
+
+  /** Only what opens its `root-seal` is selected: whoever has the PIN may have replaced it since the canary opened. */
+  async #select(generation: number): Promise<void> {
+    const { material } = this.#keysOf(generation).seal;
+    await this.#hsm.useRoot({ generation, installation: this.installation }, underRoot(material));
   }
 
   /** What is under this generation is nobody's any more; never the one in force. */

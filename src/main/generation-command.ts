@@ -5,7 +5,7 @@
  * Each step is durable before the next and looked up first, so a command that was killed is completed by
  * running it again. An added generation: intent row, object on the token (in the ceremony process, with
  * the PIN of the security officer), attacks and known answers, its keys and canary, row completed. A
- * retirement: the database proves in one transaction that nothing is under the generation; every
+ * retirement: every zone has the one in force; the database proves in one transaction that nothing is under the generation; every
  * instance that lives shuts it; the object is destroyed.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -16,6 +16,7 @@ import type { Config } from '../config.ts';
 import { TwofoldError } from '../errors.ts';
 import { ROOT_NAMESPACE } from '../governance/namespaces.ts';
 import { commitRetirement } from '../governance/root-retirement.ts';
+import { requireInEveryZone } from '../governance/root-zones.ts';
 import type { RootOnToken } from '../hsm/port.ts';
 import { runRootDestruction } from '../hsm/run-ceremony.ts';
 import { IMPORT_LIFETIME_MS } from '../keyring/import-parameters.ts';
@@ -33,7 +34,7 @@ import { SILENT } from './silent-log.ts';
 import type { Unwinding } from './unwinding.ts';
 
 const ADD_FLAGS = { 'so-pin-file': 'value', 'allow-extractable': 'switch' } as const;
-const RETIRE_FLAGS = { 'strand-imports': 'switch' } as const;
+const RETIRE_FLAGS = { 'strand-imports': 'switch', 'without-zone': 'list' } as const;
 /** How long instances are waited for that have a generation open. */
 const SHUT_PATIENCE_MS = 60_000;
 const LOOK_MS = 500;
@@ -70,6 +71,7 @@ export async function generationCommand(
     const retiring = {
       generation: numberOf(parsed.positional),
       strandImports: parsed.values.has('strand-imports'),
+      withoutZones: parsed.values.get('without-zone') ?? [],
     };
     print(JSON.stringify(await besides((unwinding) => retired(config, retiring, unwinding))));
     return;
@@ -138,17 +140,27 @@ interface Retiring {
   readonly generation: number;
   /** Whether import parameters that can still be used are given up. */
   readonly strandImports: boolean;
+  /** Zones that are given up: without the old generation they open nothing. */
+  readonly withoutZones: readonly string[];
 }
 
 async function retired(
   config: Config,
-  { generation, strandImports }: Retiring,
+  { generation, strandImports, withoutZones }: Retiring,
   unwinding: Unwinding,
 ): Promise<object> {
   const store = await storeBeside(config, unwinding);
-  const row = (await store.roots.generations()).find((each) => each.generation === generation);
-  if (row === undefined) throw new TwofoldError('not_found', 'There is no such generation.');
+  const rows = await store.roots.generations();
+  const row = rows.find((each) => each.generation === generation);
+  const inForce = rows.find(({ state }) => state === 'in-force');
+  if (row === undefined || inForce === undefined) {
+    throw new TwofoldError('not_found', 'There is no such generation.');
+  }
   await requireUnreferenced(store, row);
+  await requireInEveryZone(store.rootRotations, {
+    ...{ generation: inForce.generation, others: config.zone.others },
+    ...{ without: withoutZones, say: '--without-zone ZONE' },
+  });
   if (!strandImports) await requireNoImports(store, row);
   const { hsm } = await deviceBeside(config, unwinding);
   const root = await openRoot(hsm, store.roots, new UsageCounters(store.keys), null);

@@ -45,7 +45,7 @@ const BATCH = { rows: 128, perSecond: 2.5 } as const;
 const LATE_MS = 500;
 
 export interface RootKeeping {
-  readonly config: Pick<Config, 'rotation'>;
+  readonly config: Pick<Config, 'rotation' | 'zone'>;
   readonly store: Pick<Store, 'roots' | 'rootRotations' | 'scheduler' | 'instances'>;
   /** Fenced. */
   readonly keys: KeyStore;
@@ -85,6 +85,7 @@ export const rootRotations = (parts: RootKeeping): RootRotations =>
     root: parts.root,
     roots: parts.store.roots,
     rotations: parts.store.rootRotations,
+    otherZones: parts.config.zone.others,
   });
 
 /** Follows the generations until unwound, and carries out rotations while it leads. */

@@ -63,6 +63,14 @@ const HOLDERS = committing({
     ) i on true order by i.opened_at, i.id`,
 });
 
+/** The row of an instance outlives it by a day at least; a zone that is silent for longer counts as one that lacks it. */
+const ZONES_HOLDING = committing({
+  name: 'root_zones_holding',
+  text: `select i.zone from ${COMMITTED} left join (
+      select distinct zone from public.instance where $1::integer = any (generations)
+    ) i on true order by i.zone`,
+});
+
 type HolderRow = Omit<RootHolder, 'epochSeen' | 'id'> & {
   /** Null in the row that says that there is none. */
   readonly id: string | null;
@@ -288,6 +296,11 @@ export const createRootRotationStore = (
       return rows.flatMap(({ id, epoch_seen, ...rest }) =>
         id === null ? [] : [{ id, ...rest, epochSeen: Number(epoch_seen) }],
       );
+    },
+
+    zonesHolding: async (generation) => {
+      const rows = await certain<{ readonly zone: string | null }>(ZONES_HOLDING, [generation]);
+      return rows.flatMap(({ zone }) => (zone === null ? [] : [zone]));
     },
 
     importsGivenAt: async (generation, withinMs) => {

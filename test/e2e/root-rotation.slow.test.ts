@@ -45,9 +45,12 @@ beforeAll(async () => {
 }, 90_000);
 afterAll(() => service.destroy());
 
+/** Zones that the commands are told of. */
+const others: string[] = [];
+
 const begun = (argv: readonly string[]): ChildProcess =>
   spawn(command, [...argv, '--data', service.dataDir], {
-    env: { ...COMMAND_ENVIRONMENT },
+    env: { ...COMMAND_ENVIRONMENT, TWOFOLD_ZONE_OTHERS: JSON.stringify(others) },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
 
@@ -266,7 +269,13 @@ describe('the root is replaced', () => {
     const until = expect.stringMatching(/can be used until 2\d{3}-\d\d-\d\dT.*--strand-imports/u);
     expect([waits.status, waits.err]).toEqual([1, until]);
     const argv = ['hsm', 'generation', 'retire', '1', '--strand-imports'];
+    // A zone that is stopped: all that was acknowledged would be lost with this one.
+    others.push('zone-2');
+    const lacked = await twofold(...argv);
+    expect([lacked.status, lacked.err]).toEqual([1, expect.stringContaining('in zone zone-2 has')]);
+    argv.push('--without-zone', 'zone-2');
     const retired = await killedThenDone(...argv);
+    others.pop();
     expect(retired).toMatchObject({ generation: 1, state: 'retired' });
     const { generations } = await done('hsm', 'generations');
     expect(generations).toMatchObject([

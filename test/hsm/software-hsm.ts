@@ -113,6 +113,8 @@ export class SoftwareToken {
   readonly serial = randomBytes(8).toString('hex');
   readonly roots = new Map<string, Buffer>();
   readonly objects = new Map<string, TokenObject>();
+  /** Names of those that whoever has the PIN put there. */
+  readonly planted = new Set<string>();
   /** Installations whose roots a database has held. */
   readonly used = new Set<string>();
 
@@ -120,6 +122,16 @@ export class SoftwareToken {
     const name = nameOf(root);
     if (this.roots.has(name)) throw new Error('a second root of one generation');
     this.roots.set(name, randomBytes(32));
+  }
+
+  /** In the place of what is there. */
+  plantRoot(root: RootOnToken): void {
+    this.roots.set(nameOf(root), randomBytes(32));
+    this.planted.add(nameOf(root));
+  }
+
+  custodyOf(root: RootOnToken): HsmStatus['custody'] {
+    return this.planted.has(nameOf(root)) ? 'extractableByPinHolder' : 'non-extractable';
   }
 }
 
@@ -132,6 +144,7 @@ export class SoftwareHsm implements Hsm {
   readonly #ids = new Map<string, string>();
   readonly #lacks: ReadonlySet<string>;
   #root: RootOnToken | undefined;
+  #custody: HsmStatus['custody'] = 'unknown';
   #closed = false;
   #state = 'ok';
 
@@ -162,7 +175,7 @@ export class SoftwareHsm implements Hsm {
         manufacturer: 'tests',
         firmware: '0.0',
       },
-      custody: this.#root === undefined ? 'unknown' : 'non-extractable',
+      custody: this.#custody,
       capabilities: CAPABILITIES.map((one) =>
         this.#lacks.has(one.name) ? { ...one, available: false, reason: 'not offered' } : one,
       ),
@@ -190,17 +203,24 @@ export class SoftwareHsm implements Hsm {
     });
   }
 
-  useRoot(root: RootOnToken): Promise<void> {
+  useRoot(root: RootOnToken, known?: ToRewrap): Promise<void> {
     return this.#call('useRoot', () => {
-      this.#rootKey(root);
+      const key = this.#rootKey(root);
+      const custody = this.token.custodyOf(root);
+      const isLater = root.generation >= (this.#root?.generation ?? 0);
+      if (isLater && this.#custody === 'non-extractable' && custody !== this.#custody) {
+        throw new TwofoldError('integrity_failed', `the root’s custody is ${custody}`);
+      }
+      if (known !== undefined) this.#unwrapUnder(key, known);
       this.#root = root;
+      this.#custody = custody;
     });
   }
 
   tryRoot(root: RootOnToken): Promise<HsmStatus['custody']> {
     return this.#call('tryRoot', () => {
       this.#rootKey(root);
-      return 'non-extractable' as const;
+      return this.token.custodyOf(root);
     });
   }
 
@@ -418,6 +438,10 @@ export class SoftwareHsm implements Hsm {
     if (this.#root === undefined) throw new TwofoldError('zone_lacks_material', 'no root');
     const { installation } = this.#root;
     const root = this.#rootKey({ installation, generation: material.generation });
+    return this.#unwrapUnder(root, { material, spec });
+  }
+
+  #unwrapUnder(root: Buffer, { material, spec }: ToRewrap): Buffer {
     const sealed = { iv: material.blob.subarray(0, 12), ciphertext: material.blob.subarray(12) };
     try {
       return Buffer.from(unseal(root, sealed, label(spec)));

@@ -32,6 +32,8 @@ export class MemoryRootRotations implements RootRotationStore {
   /** Runs inside a call, before it acts. */
   meanwhile: (call: RotationCall) => Promise<void> = () => Promise.resolve();
   instances: RootHolder[] = [];
+  /** Instances that live no more. */
+  ended: RootHolder[] = [];
   readonly #store: MemoryStore;
 
   constructor(store: MemoryStore) {
@@ -90,6 +92,11 @@ export class MemoryRootRotations implements RootRotationStore {
 
   async holders(): Promise<readonly RootHolder[]> {
     return this.instances;
+  }
+
+  async zonesHolding(generation: number): Promise<readonly string[]> {
+    const held = [...this.instances, ...this.ended];
+    return held.flatMap((each) => (each.generations.includes(generation) ? [each.zone] : []));
   }
 
   async running(): Promise<string | null> {

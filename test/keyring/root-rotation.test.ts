@@ -5,7 +5,7 @@ import { SecretBytes } from '../../src/crypto/secret.ts';
 import { SCHEDULER } from '../../src/access/system.ts';
 import { GOVERNED_FORMS, paceOf } from '../../src/main/root-rotation.ts';
 import { RootRotation } from '../../src/keyring/root-rotation.ts';
-import { followRoot, openRoot } from '../../src/keyring/root-opening.ts';
+import { completeRoot, followRoot, openRoot } from '../../src/keyring/root-opening.ts';
 import { generationOf } from '../../src/keyring/root-mac.ts';
 import { verifyStored } from '../../src/keyring/row-mac.ts';
 import { UsageCounters } from '../../src/keyring/usage.ts';
@@ -25,10 +25,10 @@ afterEach(() => world.stop());
 
 const place = (generation: number) => placeGeneration(world, generation);
 
-const begin = (reason = 'yearly', dryRun = false) =>
+const begin = (reason = 'yearly', dryRun = false, withoutZones: readonly string[] = []) =>
   world.rootRotations.begin(
     world.grant('root.rotate', null),
-    { generation: null, reason },
+    { generation: null, reason, withoutZones },
     {
       ...aRun(),
       dryRun,
@@ -172,6 +172,25 @@ describe('a rotation', () => {
     expect(generations.map(({ missing }) => missing.length)).toEqual([0, 1]);
     world.store.rotations.instances = [{ ...elsewhere, generations: [1, 2] }];
     await begin();
+  });
+
+  it('waits until every zone has had the generation open, or is given up', async () => {
+    await world.stop();
+    world = await openWorld({ otherZones: ['z2', 'z3'] });
+    await place(2);
+    await expect(begin()).rejects.toMatchObject({
+      code: 'conflict',
+      detail: expect.stringMatching(/zone z2, zone z3 .*generation 2/u),
+    });
+    const held = { id: 'other', zone: 'z2', generations: [1, 2], epochSeen: 1 };
+    world.store.rotations.ended = [held, { ...held, zone: 'z3', generations: [1] }];
+    await expect(begin()).rejects.toThrow(/in zone z3 has/u);
+    expect(await codeOf(begin('given up', true, ['z3']))).toBe('no error');
+    expect(await codeOf(begin('given up', true, ['z4']))).toBe('invalid_value');
+    expect(world.root.generation).toBe(1);
+    world.store.rotations.instances = [{ ...held, zone: 'z3' }];
+    await begin();
+    expect(world.root.generation).toBe(2);
   });
 
   it('goes on after another, to the third generation', async () => {
@@ -340,6 +359,59 @@ describe('generations that do not fit together', () => {
     world.store.roots = world.store.roots.map((row, index, all) =>
       index === 1 ? { ...row, canary: all[0]?.canary ?? null } : row,
     );
+    expect(await codeOf(start())).toBe('integrity_failed');
+  });
+
+  /** With the PIN and the database: an object of one's own, and the row of a generation that it completes. */
+  const plantGeneration = async (state: 'complete' | 'in-force') => {
+    const second = { generation: 2, installation: INSTALLATION };
+    world.device.token.plantRoot(second);
+    const row = await world.store.intend(2, INSTALLATION);
+    await completeRoot(watchedHsm(world.device.token).hsm, world.store, row, 'complete');
+    world.store.roots = world.store.roots.map((each) => ({
+      ...each,
+      state: each.generation === 2 ? state : state === 'in-force' ? 'retiring' : each.state,
+    }));
+  };
+  const follow = () => followRoot(world.hsm, world.store, world.root, () => false);
+
+  it.each(['complete', 'in-force'] as const)(
+    'one that the PIN alone has placed is opened by none that runs or starts: %s',
+    async (state) => {
+      await plantGeneration(state);
+      expect(await codeOf(follow())).toBe('integrity_failed');
+      expect([world.root.generation, world.root.generations]).toEqual([1, [1]]);
+      expect(world.hsm.status().custody).toBe('non-extractable');
+      expect(await codeOf(start())).toBe('integrity_failed');
+      expect(await codeOf(begin())).toBe('conflict');
+    },
+  );
+
+  it('one that the PIN alone has placed stops a start, though its rows say that those before are gone', async () => {
+    await plantGeneration('in-force');
+    world.store.roots = world.store.roots.map((each) =>
+      each.generation === 1 ? { ...each, state: 'retired' } : each,
+    );
+    expect(await codeOf(start())).toBe('integrity_failed');
+  });
+
+  it('one whose object was replaced after its canary had opened wraps nothing', async () => {
+    await place(2);
+    world.device.token.plantRoot({ generation: 2, installation: INSTALLATION });
+    world.root.enforce(2);
+    for (let attempt = 0; attempt < 2; attempt += 1) {
+      expect(await codeOf(world.root.whenSelected())).toBe('integrity_failed');
+      expect(world.hsm.status().custody).toBe('non-extractable');
+    }
+    expect(await codeOf(world.create())).toBe('integrity_failed');
+  });
+
+  it('one that was replaced by another that custody cannot tell from it wraps nothing either', async () => {
+    await place(2);
+    world.device.token.roots.delete(`${INSTALLATION}/2`);
+    world.device.token.makeRoot({ generation: 2, installation: INSTALLATION });
+    world.root.enforce(2);
+    expect(await codeOf(world.root.whenSelected())).toBe('integrity_failed');
     expect(await codeOf(start())).toBe('integrity_failed');
   });
 

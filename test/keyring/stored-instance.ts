@@ -29,12 +29,13 @@ type Given = Pick<KeyringParts, 'hsm'> &
   Partial<Pick<KeyringParts, 'clock' | 'destruction' | 'instances'>> & {
     /** Keys that a dry run of policies looks at. */
     readonly previewKeys?: number;
+    readonly otherZones?: readonly string[];
   };
 
 /** @param rootHsm opens the root; `hsm` unless told */
 export async function openStoredInstance(
   store: Store,
-  { hsm, clock = () => new Date(), ...given }: Given,
+  { hsm, clock = () => new Date(), otherZones = [], ...given }: Given,
   rootHsm = hsm,
 ): Promise<StoredInstance> {
   const uses = new UsageCounters(store.keys);
@@ -104,6 +105,7 @@ export async function openStoredInstance(
     root,
     roots: store.roots,
     rotations: store.rootRotations,
+    otherZones,
   });
   const parted = {
     id,

@@ -148,6 +148,7 @@ export interface WorldOptions {
   readonly destruction?: DestructionRules;
   /** The system's clock unless told. */
   readonly clock?: () => Date;
+  readonly otherZones?: readonly string[];
   /** Published keys of a namespace; those of production unless told. */
   readonly mostPublished?: number;
 }
@@ -158,6 +159,7 @@ export async function openWorld({
   suites = ANY_SUITE,
   destruction = DEFAULT_DESTRUCTION_RULES,
   clock = () => new Date(),
+  otherZones = [],
   mostPublished,
 }: WorldOptions = {}): Promise<World> {
   const device = watchedHsm(undefined, { lacks });
@@ -176,6 +178,7 @@ export async function openWorld({
     suites,
     destruction,
     clock,
+    otherZones,
     ...bounds,
   });
   const others: Instance[] = [];
@@ -216,6 +219,7 @@ interface InstanceParts {
   readonly suites?: SuitePolicy;
   readonly destruction?: DestructionRules;
   readonly clock?: () => Date;
+  readonly otherZones?: readonly string[];
   readonly mostPublished?: number;
 }
 
@@ -228,6 +232,7 @@ export async function openInstance({
   suites = ANY_SUITE,
   destruction = DEFAULT_DESTRUCTION_RULES,
   clock = () => new Date(),
+  otherZones = [],
   mostPublished,
 }: InstanceParts): Promise<Instance> {
   const id = randomUUID();
@@ -294,6 +299,7 @@ export async function openInstance({
       root,
       roots: store,
       rotations: store.rotations,
+      otherZones,
     }),
     events: memoryEvents(store),
     log: new MemoryLog(() => store.audit.all()),

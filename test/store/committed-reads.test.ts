@@ -44,6 +44,7 @@ describe('a read that finds nothing', () => {
     ['of the history of a member', () => history('nobody'), []],
     ['of the kinds of sets', () => store.sets.kinds('none'), []],
     ['of who has the root open', () => store.rootRotations.holders(), []],
+    ['of zones that have had the root open', () => store.rootRotations.zonesHolding(1), []],
     ['of imports under the root', () => store.rootRotations.importsGivenAt(1, 3_600_000), null],
   ] as const)('commits all the same: %s', async (_, ask, nothing) => {
     for (let turn = 0; turn < 3; turn += 1) {

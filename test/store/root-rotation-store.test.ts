@@ -9,6 +9,7 @@ import { attestLogKey, attestLogName, verifyLogKeys } from '../../src/audit/key-
 import { SecretBytes } from '../../src/crypto/secret.ts';
 import { openGovernance } from '../../src/governance/governance.ts';
 import { commitRetirement } from '../../src/governance/root-retirement.ts';
+import { requireInEveryZone } from '../../src/governance/root-zones.ts';
 import { logSeals } from '../../src/keyring/log-keys.ts';
 import { completeRoot, followRoot } from '../../src/keyring/root-opening.ts';
 import { rootChange, retiredName } from '../../src/keyring/root-ports.ts';
@@ -37,7 +38,7 @@ beforeAll(async () => {
   database = await startTestDatabase();
   store = openStore({ url: database.appUrl });
   device.token.makeRoot({ generation: 1, installation: INSTALLATION });
-  service = await openStoredInstance(store, { hsm: device.hsm });
+  service = await openStoredInstance(store, { hsm: device.hsm, otherZones: ['z2'] });
   service.epoch.onChange(({ keyName }) => {
     const change = rootChange(keyName);
     if (change?.act === 'in-force') service.root.enforce(change.generation);
@@ -62,7 +63,7 @@ const grantOf = <O extends Operation>(operation: O) =>
 const begin = () =>
   service.rootRotations.begin(
     service.grant('root.rotate', null),
-    { generation: null, reason: 'yearly' },
+    { generation: null, reason: 'yearly', withoutZones: [] },
     { ...aRun(), render: (view) => ({ status: 202, body: JSON.stringify(view) }) },
   );
 
@@ -121,6 +122,12 @@ async function populate(): Promise<void> {
   await store.keys.intendTokenObject(await attestIntent(governing.mac, intent));
 }
 
+/** What `hsm generation retire` asks first. */
+const retirable = () =>
+  requireInEveryZone(store.rootRotations, {
+    ...{ generation: 2, others: ['z2'], without: [], say: '--without-zone ZONE' },
+  });
+
 const left = async () =>
   (await store.rootRotations.references()).filter(({ generation }) => generation !== 2);
 
@@ -151,6 +158,19 @@ it('goes through every table once, and the old generation can then be retired', 
   await followRoot(device.hsm, store.roots, service.root, () => false);
   expect(await codeOf(begin())).toBe('conflict');
   await store.instances.announceGenerations(service.id, service.root.generations);
+  // A zone that is stopped keeps it from beginning, and what an instance there has had open is enough.
+  expect(await codeOf(retirable())).toBe('conflict');
+  await expect(begin()).rejects.toMatchObject({
+    code: 'conflict',
+    detail: expect.stringContaining('zone z2'),
+  });
+  const ended = { id: randomUUID(), zone: 'z2', suites: [], envelopes: [], graceMs: 0 };
+  await store.instances.open(ended);
+  await store.instances.announceGenerations(ended.id, [1]);
+  expect(await codeOf(begin())).toBe('conflict');
+  await store.instances.announceGenerations(ended.id, [1, 2]);
+  await store.instances.close(ended.id);
+  expect(await codeOf(retirable())).toBe('no error');
   const [first, second] = await Promise.allSettled([begin(), begin()]);
   expect([first.status, second.status].toSorted()).toEqual(['fulfilled', 'rejected']);
   await work();
