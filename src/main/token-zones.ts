@@ -39,14 +39,20 @@ export function namingZones(hsm: Hsm, zones: TokenZones): Hsm {
 async function named(error: unknown, { material }: HsmKey, zones: TokenZones): Promise<unknown> {
   if (!TwofoldError.is(error, 'zone_lacks_material')) return error;
   if (material.custody !== 'hsm-token') return error;
-  const serial = material.tokenSerial;
-  const found = await zones.instances.zonesWithToken(serial).catch(() => null);
-  const can =
-    found === null
-      ? 'Which zones have it is not known while the database is away.'
-      : found.length === 0
-        ? 'No zone that runs has it.'
-        : `It can be used in: ${found.join(', ')}.`;
-  const detail = `The key lives on the token ${serial}, which zone ${zones.zone} has not. ${can}`;
-  return new TwofoldError('zone_lacks_material', detail, { cause: error });
+  return lackingIn(zones)(material.tokenSerial, error);
 }
+
+/** What is said of a key on a token that this zone has not, with the zones that have it. */
+export const lackingIn =
+  ({ zone, instances }: TokenZones) =>
+  async (serial: string, cause?: unknown): Promise<TwofoldError> => {
+    const found = await instances.zonesWithToken(serial).catch(() => null);
+    const can =
+      found === null
+        ? 'Which zones have it is not known while the database is away.'
+        : found.length === 0
+          ? 'No zone that runs has it.'
+          : `It can be used in: ${found.join(', ')}.`;
+    const detail = `The key lives on the token ${serial}, which zone ${zone} has not. ${can}`;
+    return new TwofoldError('zone_lacks_material', detail, { cause });
+  };

@@ -21,6 +21,7 @@ import { openKeyring } from '../../src/keyring/keyring.ts';
 import type { Keyring } from '../../src/keyring/keyring.ts';
 import type { Binding, ChangeRun, CreateKey } from '../../src/keyring/operations.ts';
 import type { KeyStore } from '../../src/keyring/ports.ts';
+import type { NewVersionParts } from '../../src/keyring/new-version.ts';
 import { NamespaceRotationPolicies } from '../../src/keyring/namespace-policies.ts';
 import { openRoot } from '../../src/keyring/root-opening.ts';
 import { rootChange } from '../../src/keyring/root-ports.ts';
@@ -210,6 +211,8 @@ interface InstanceParts {
   readonly suites?: SuitePolicy;
   readonly destruction?: DestructionRules;
   readonly clock?: () => Date;
+  /** See `NewVersionParts`. */
+  readonly lacking?: NewVersionParts['lacking'];
 }
 
 export async function openInstance({
@@ -221,6 +224,7 @@ export async function openInstance({
   suites = ANY_SUITE,
   destruction = DEFAULT_DESTRUCTION_RULES,
   clock = () => new Date(),
+  lacking,
 }: InstanceParts): Promise<Instance> {
   const id = randomUUID();
   const epoch = new SecurityEpoch(store.audit.epoch);
@@ -256,6 +260,7 @@ export async function openInstance({
     suites,
     destruction,
     clock,
+    lacking,
   });
   const { integrity } = keyring;
   const changing = { store: keys, audit, epoch, refreshEpoch, mac: root.mac, integrity, clock };
