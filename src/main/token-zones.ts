@@ -12,6 +12,8 @@ export interface TokenZones {
 type Method = (...args: unknown[]) => Promise<unknown>;
 
 const CALLS = ['ecdh', 'sign', 'decryptOaep', 'encrypt', 'decrypt', 'mac'] as const;
+/** Their failures are outcomes of items. */
+const OF_MANY = ['encryptMany', 'decryptMany', 'macMany'] as const;
 
 /** The same HSM; where it lacks a token key, the error says in which zones the key can be used. */
 export function namingZones(hsm: Hsm, zones: TokenZones): Hsm {
@@ -24,6 +26,17 @@ export function namingZones(hsm: Hsm, zones: TokenZones): Hsm {
       } catch (error) {
         throw await named(error, args[0] as HsmKey, zones);
       }
+    });
+  }
+  for (const name of OF_MANY) {
+    const call = hsm[name].bind(hsm) as (...args: unknown[]) => Promise<readonly unknown[]>;
+    made.set(name, async (...args) => {
+      const settled = await call(...args);
+      // Of one key, so that one question tells of all of them.
+      const lacking = settled.find((item) => TwofoldError.is(item, 'zone_lacks_material'));
+      if (lacking === undefined) return settled;
+      const told = await named(lacking, args[0] as HsmKey, zones);
+      return settled.map((item) => (TwofoldError.is(item, 'zone_lacks_material') ? told : item));
     });
   }
   return new Proxy(hsm, {
