@@ -45,12 +45,19 @@ export interface Ended {
   readonly promotions: readonly number[];
 }
 
+/** In one zone by itself, ms: of wraps and signatures, and of unwraps. */
+export interface ZonePause {
+  readonly commits: number;
+  readonly unwraps: number;
+}
+
 /**
  * Longest pauses where a fault did not strike, ms: of changes, and of wraps and signatures, in those zones
  * together; of unwraps in each.
  */
 export interface StrikePause {
   readonly name: string;
+  readonly zones: readonly ZonePause[];
   readonly changes: number;
   readonly commits: number;
   readonly unwraps: number;
@@ -199,21 +206,21 @@ class Run {
       ]),
       strikePauses: strikes.map((strike) => {
         const zones = othersThan(strike.zones);
-        const pauseOf = (operations: readonly string[]) =>
+        const pauseOf = (operations: readonly string[], of: readonly Zone[] = zones) =>
           timeline.longest(
             strike,
-            (one) => zones.includes(one.zone) && operations.includes(one.operation),
+            (one) => of.includes(one.zone) && operations.includes(one.operation),
           );
+        const each = zones.map((zone) => ({
+          commits: pauseOf(COMMITS, [zone]),
+          unwraps: pauseOf(['unwrap'], [zone]),
+        }));
         return {
           name: strike.name,
+          zones: each,
           changes: pauseOf(CHANGES),
           commits: pauseOf(COMMITS),
-          unwraps: Math.max(
-            0,
-            ...zones.map((zone) =>
-              timeline.longest(strike, (one) => one.zone === zone && one.operation === 'unwrap'),
-            ),
-          ),
+          unwraps: Math.max(0, ...each.map(({ unwraps }) => unwraps)),
         };
       }),
       afterPromotion: promotions.map((moment) => timeline.writeAfter(moment)),
