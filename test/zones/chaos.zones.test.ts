@@ -243,7 +243,7 @@ it(
       connectionsLeft(watching),
       resumed(verdict),
       // A short run has a grace of a second, and faults that are over before anyone sees them.
-      ...(IS_SHORT ? [] : [unwrapsGoOn(GRACE_MS, verdict.strikePauses)]),
+      ...(IS_SHORT ? [] : [unwrapsGoOn(GRACE_MS, verdict)]),
       ...(IS_SHORT || ONLY !== '' ? [] : [triedEnough(GRACE_MS, verdict)]),
     ];
     const report = chaosReport({

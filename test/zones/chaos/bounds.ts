@@ -3,6 +3,10 @@ import type { Proof, StrikePause, Verdict } from './checker.ts';
 
 /** The longest time without an unwrap while the grace covers what is away. */
 const UNWRAPS_MS = 1_000;
+/** How long an instance waits for a commit before it answers without (`LATE_MS` of the lease). */
+const LATE_MS = 700;
+/** A machine that is busy with a fault too takes so many times what it took without one, at most. */
+const BUSIER = 2;
 const RESUMED_MS = 5_000;
 /** A lease runs from before a commit was sent, which no client sees. */
 const UNSEEN_MS = 1_000;
@@ -27,13 +31,24 @@ export function coveredBy(graceMs: number, strikes: readonly StrikePause[]): Cov
   return { faults: pauses.length, pauses };
 }
 
-export function unwrapsGoOn(graceMs: number, strikes: readonly StrikePause[]): Proof {
+/**
+ * A second, or more on a machine that is so slow that unwraps pause by themselves: what lies between two of
+ * them then comes on top of the wait for a commit.
+ */
+export const unwrapsWithin = (calmMs: number): number =>
+  Math.max(UNWRAPS_MS, LATE_MS + BUSIER * calmMs);
+
+export function unwrapsGoOn(
+  graceMs: number,
+  { strikePauses: strikes, calmUnwraps }: Pick<Verdict, 'strikePauses' | 'calmUnwraps'>,
+): Proof {
   const { faults, pauses } = coveredBy(graceMs, strikes);
+  const most = unwrapsWithin(calmUnwraps);
   return {
-    claim: 'Unwraps never pause longer than 1 s while the grace lasts',
-    checked: `zones that were not struck, whose commits came back within it, in ${String(faults)} of ${String(strikes.length)} faults`,
+    claim: `Unwraps never pause longer than ${(most / 1_000).toFixed(1)} s while the grace lasts`,
+    checked: `zones that were not struck, whose commits came back within it, in ${String(faults)} of ${String(strikes.length)} faults; between faults unwraps paused for ${(calmUnwraps / 1_000).toFixed(1)} s at most`,
     faults: pauses
-      .filter(({ ms }) => ms > UNWRAPS_MS)
+      .filter(({ ms }) => ms > most)
       .map(({ name, ms }) => `${name}: ${ms.toFixed(0)} ms`),
   };
 }

@@ -18,7 +18,7 @@ import { ZoneClient } from '../zone-client.ts';
 import type { ZoneAddress } from '../zone-client.ts';
 import { seeded } from './seeded.ts';
 import { Suspensions } from './suspensions.ts';
-import { CHANGES, COMMITS, operationOf, othersThan, Timeline } from './timeline.ts';
+import { calmBetween, CHANGES, COMMITS, operationOf, othersThan, Timeline } from './timeline.ts';
 import type { Interval } from './timeline.ts';
 import { Entries } from './entries.ts';
 import { makeKnown, Proofs, Uses } from './uses.ts';
@@ -77,6 +77,8 @@ export interface Verdict {
   /** Longest time without an acknowledgement in all zones together, by operation, ms. */
   readonly pauses: Readonly<Record<string, number>>;
   readonly strikePauses: readonly StrikePause[];
+  /** Longest time without an unwrap in one zone while nothing was struck, ms: how slow the machine is. */
+  readonly calmUnwraps: number;
   /** From each promotion until the first acknowledged write, ms; null where none came. */
   readonly afterPromotion: readonly (number | null)[];
   readonly refusals: readonly string[];
@@ -223,6 +225,14 @@ class Run {
           unwraps: Math.max(0, ...each.map(({ unwraps }) => unwraps)),
         };
       }),
+      calmUnwraps: Math.max(
+        0,
+        ...calmBetween(strikes, whole.from).flatMap((calm) =>
+          ZONES.map((zone) =>
+            timeline.longestInside(calm, (one) => one.zone === zone && one.operation === 'unwrap'),
+          ),
+        ),
+      ),
       afterPromotion: promotions.map((moment) => timeline.writeAfter(moment)),
       refusals: [...this.#ledger.refusals].toSorted(),
       proofs,
