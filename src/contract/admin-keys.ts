@@ -96,6 +96,8 @@ export const changeOf = <const P extends z.ZodObject>(params: P) =>
 
 const shared = { ...changeOf(keyParams), response: keyResource } as const;
 
+const custody = z.enum(['hsm-wrapped', 'hsm-token']);
+
 export const createKey = defineRoute({
   method: 'POST',
   plane: 'admin',
@@ -115,7 +117,7 @@ export const createKey = defineRoute({
       labels: labels.optional(),
       deletionProtection: z.boolean().optional(),
       publish: publish.optional(),
-      custody: z.enum(['hsm-wrapped', 'hsm-token']).optional().meta({
+      custody: custody.optional().meta({
         description: 'Naming `hsm-token` accepts that the key lives and dies with one token.',
       }),
       activateAt: activateAt.optional(),
@@ -184,9 +186,24 @@ export const rotateKey = defineRoute({
   summary: 'Makes a new version, in the same or another suite: the primary, at once unless told.',
   headers: headers({ 'if-match': ifMatch, 'idempotency-key': idempotencyKey }),
   body: z
-    .strictObject({ suite: suiteId.optional(), activateAt: activateAt.optional() })
+    .strictObject({
+      suite: suiteId.optional(),
+      custody: custody.optional().meta({
+        description:
+          'That of the primary unless told, where the suite stays. A key on the token of another zone is ' +
+          'refused without it (`zone_lacks_material`, which names the zones); naming `hsm-token` puts the ' +
+          'new version on the token of the zone that answers, with which it lives and dies.',
+      }),
+      activateAt: activateAt.optional(),
+    })
     .meta({ id: 'RotateKeyRequest' }),
-  errors: [...CHANGE_ERRORS, ...MATERIAL_ERRORS, 'wrong_purpose', 'version_not_usable'],
+  errors: [
+    ...CHANGE_ERRORS,
+    ...MATERIAL_ERRORS,
+    'wrong_purpose',
+    'version_not_usable',
+    'zone_lacks_material',
+  ],
 });
 
 /** A destroyed key takes no change. */

@@ -180,9 +180,9 @@ function materialRoutes({ manage }: Dependencies): readonly GuardedRoute[] {
     route(contract.rotateKey, {
       facts: ({ suite }) => (suite === undefined ? [] : [{ suite }]),
       handle: (call) => {
-        const { suite: id, ...times } = call.body;
+        const { suite: id, ...others } = call.body;
         const suite = id === undefined ? {} : { suite: findSuite(id) };
-        const input = { ...given(timed(times)), ...suite };
+        const input = { ...given(timed(others)), ...suite };
         return answerChange(call, showKey, (run) => manage.rotate(call.grant, input, run));
       },
     }),

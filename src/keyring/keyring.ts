@@ -49,7 +49,7 @@ import { wrapOperations } from './wrapping.ts';
 export interface KeyringParts
   extends
     Omit<ChangeParts, 'mac' | 'integrity'>,
-    Pick<NewVersionParts, 'hsm' | 'engine' | 'instances' | 'suites' | 'quotas'> {
+    Pick<NewVersionParts, 'hsm' | 'engine' | 'instances' | 'suites' | 'quotas' | 'lacking'> {
   readonly operations: OperationStore;
   readonly root: Root;
   /** The counters that the root was opened with. */

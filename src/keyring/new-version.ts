@@ -29,6 +29,8 @@ export interface NewVersionParts {
   /** Which suites the operator admits. */
   readonly suites: SuitePolicy;
   readonly clock: () => Date;
+  /** What is said of a token of this serial that is not here, with where it is; no more than that unless told. */
+  readonly lacking?: ((tokenSerial: string) => Promise<TwofoldError>) | undefined;
   /** Most living keys and versions of a namespace; nothing is limited unless told. */
   readonly quotas?: ((namespace: string) => Promise<NamespaceQuotas>) | undefined;
 }

@@ -298,6 +298,8 @@ export interface ExportKey {
 export interface RotateKey {
   /** That of the primary unless told. */
   readonly suite?: Suite;
+  /** Naming `hsm-token` accepts that the new version lives and dies with the token of who carries this out. */
+  readonly custody?: 'hsm-wrapped' | 'hsm-token';
   /** When the new version activates by itself and becomes the primary; at once unless told. */
   readonly activateAt?: Date;
 }

@@ -32,12 +32,30 @@ export function requirePublishable(suite: Suite, publish: boolean): void {
   if (jwk === null && spki === null) throw new TwofoldError('wrong_purpose', unavailable.spki);
 }
 
-/** A rotation within a suite keeps the custody that was chosen; another suite takes its default. */
-function custodyOf(view: KeyView, suite: Suite): Custody | undefined {
+/**
+ * A rotation within a suite keeps the custody that was chosen, and with several zones the token too: whoever
+ * happens to carry it out would else take the key from the zone that it was made in. Another suite takes its
+ * default.
+ * @throws TwofoldError zone_lacks_material; hsm_unavailable while nobody knows which token is here
+ */
+async function custodyOf(
+  { hsm, suites, lacking = notHere }: NewVersionParts,
+  view: KeyView,
+  suite: Suite,
+): Promise<Custody | undefined> {
   const version = standing(view);
   if (version.suite !== suite.number || !('material' in version)) return undefined;
-  return version.material.classical?.hsm.custody;
+  const half = version.material.classical?.hsm;
+  if (half?.custody === 'hsm-token' && suites.tokenKeysNamed) {
+    const serial = hsm.status().token?.serial;
+    if (serial === undefined) throw new TwofoldError('hsm_unavailable');
+    if (serial !== half.tokenSerial) throw await lacking(half.tokenSerial);
+  }
+  return half?.custody;
 }
+
+const notHere = (): Promise<TwofoldError> =>
+  Promise.resolve(new TwofoldError('zone_lacks_material'));
 
 /** @throws TwofoldError version_not_usable for a key that nothing is made for as it stands */
 function requireGrowing({ suspension, destruction }: Key): void {
@@ -49,12 +67,13 @@ function requireGrowing({ suspension, destruction }: Key): void {
 /**
  * A new version, which is the primary at once unless it activates at a time set in advance. `changed`
  * is another version as the same change leaves it.
- * @throws TwofoldError version_not_usable, wrong_purpose, suite_unavailable_here, invalid_value
+ * @throws TwofoldError version_not_usable, wrong_purpose, suite_unavailable_here, invalid_value,
+ *   zone_lacks_material for a key of another zone's token, where no custody is named
  */
 export async function planSuccessor(
   parts: NewVersionParts,
   view: KeyView,
-  { suite: wanted, activateAt }: RotateKey,
+  { suite: wanted, custody: named, activateAt }: RotateKey,
   { dryRun, changed }: { readonly dryRun: boolean; readonly changed?: KeyVersion },
 ): Promise<Plan> {
   const { key } = view;
@@ -65,7 +84,8 @@ export async function planSuccessor(
   requireAnnounceable(key, suite);
   requireNoFallback(view, suite);
   requirePublishable(suite, key.publish);
-  const custody = await writableCustody(parts, suite, custodyOf(view, suite));
+  const chosen = named ?? (await custodyOf(parts, view, suite));
+  const custody = await writableCustody(parts, suite, chosen);
   const version = key.latestVersion + 1;
   const primary = activateAt === undefined ? version : key.primary;
   const revision = key.revision + 1;

@@ -139,7 +139,7 @@ async function request({ config, store, needed }: Step): Promise<object> {
   return { id, zone, fingerprint: fingerprintOfOffer(made), expiresAt: expiresAt.toISOString() };
 }
 
-async function rowOf(store: Store, id: string): Promise<JoinRequest> {
+async function rowOf(store: Pick<Store, 'joins'>, id: string): Promise<JoinRequest> {
   const row = await store.joins.find(id);
   if (row === null) throw new TwofoldError('not_found', 'There is no such request.');
   return row;
@@ -310,24 +310,42 @@ async function finished({ config, store, unwinding }: Step, row: JoinRequest): P
   return { id: row.id, zone: row.zone, generations, made: 0 };
 }
 
-/**
- * Destroys first, then ends the row: a run that is killed in between does the same again. The row of
- * another zone says nothing of what is here. Of one that is accepted the root stays, for `hsm verify`.
- */
+/** The row of another zone says nothing of what is here. Of one that is accepted the root stays, for `hsm verify`. */
 async function over({ config, store, id }: Step, why: TwofoldError): Promise<void> {
   try {
     const row = await store.joins.find(id);
     if (row === null || row.zone !== config.zone.name) return;
+    const { state } = await ended(store, row, `the answer was not taken (${why.code})`);
     // Of a row that was altered, whichever offer is open here.
-    await endJoin(config, publicKeyOf(row), { accepted: row.state === 'accepted' });
-    const { state } = row;
-    if (state !== 'open' && state !== 'answered') return;
-    await store.joins.end(id, state, { problem: `the answer was not taken (${why.code})` });
+    await endJoin(config, publicKeyOf(row), { accepted: state === 'accepted' });
   } catch (error) {
     process.emitWarning(
       `what the offer left here was not destroyed (${String(error)}): run the command again, or \`hsm join withdraw\``,
     );
   }
+}
+
+/** Looks at a row that somebody else writes as well. */
+const MOST_LOOKS = 5;
+
+/**
+ * Ends a request that is not over, before anything of it is destroyed: no `complete` that runs beside can have
+ * it accepted any more. A run that is killed in between destroys when it is run again, as it is over then.
+ * @throws TwofoldError conflict where others kept changing it: nothing was written, or destroyed
+ */
+async function ended(
+  store: Pick<Store, 'joins'>,
+  first: JoinRequest,
+  problem: string,
+): Promise<{ readonly state: 'accepted' | 'ended'; readonly now: boolean }> {
+  let row = first;
+  for (let look = 1; look <= MOST_LOOKS; look += 1) {
+    const { id, state } = row;
+    if (state === 'accepted' || state === 'ended') return { state, now: false };
+    if (await store.joins.end(id, state, { problem })) return { state: 'ended', now: true };
+    row = await rowOf(store, id);
+  }
+  throw new TwofoldError('conflict', 'The request keeps changing.');
 }
 
 interface Taking {
@@ -403,25 +421,21 @@ async function list({ store }: Step): Promise<object> {
 
 /**
  * In the zone that asked, the private halves of its offer are destroyed as well, and unless it was accepted
- * what it had placed; first, and also of a request that is over. A newer offer is not this request's to end.
+ * what it had placed; also of a request that is over. A newer offer is not this request's to end.
  */
 async function withdraw({ config, store, id, needed }: Step): Promise<object> {
   const person = personOf(needed('operator'));
   const row = await rowOf(store, id);
-  const { state } = row;
+  const { zone } = row;
+  const publicKey = zone === config.zone.name ? requireOwn(row, zone).publicKey : null;
+  const { state, now } = await ended(store, row, `withdrawn by ${person}`);
   const { destroyed, roots }: JoinEnded =
-    row.zone === config.zone.name
-      ? await endJoin(config, requireOwn(row, row.zone).publicKey, {
-          accepted: state === 'accepted',
-        })
-      : { destroyed: 0, roots: [] };
-  if (state === 'open' || state === 'answered') {
-    const ended = await store.joins.end(id, state, { problem: `withdrawn by ${person}` });
-    if (!ended) throw new TwofoldError('conflict', 'The request changed meanwhile.');
-  } else if (destroyed === 0 && roots.length === 0) {
+    publicKey === null
+      ? { destroyed: 0, roots: [] }
+      : await endJoin(config, publicKey, { accepted: state === 'accepted' });
+  if (!now && destroyed === 0 && roots.length === 0) {
     throw new TwofoldError('approval_ended', 'The request is over.');
   }
   const generations = roots.map(({ generation }) => generation);
-  const now = state === 'accepted' ? state : 'ended';
-  return { id, zone: visible(row.zone), state: now, destroyed, roots: generations };
+  return { id, zone: visible(zone), state, destroyed, roots: generations };
 }

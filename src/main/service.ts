@@ -68,7 +68,7 @@ import { destructionRulesOf } from './destruction-rules.ts';
 import { suitePolicyOf } from './suite-policy.ts';
 import { policyLimitsOf } from './rotation-limits.ts';
 import { selfTest, tokenFacts } from './token-facts.ts';
-import { namingZones } from './token-zones.ts';
+import { lackingIn, namingZones } from './token-zones.ts';
 import { Unwinding } from './unwinding.ts';
 import { VERSION } from './version.ts';
 import type { Membership } from './workers/membership.ts';
@@ -390,9 +390,9 @@ export class Service {
     late: LateParts,
   ): Promise<void> {
     const { epoch, refresh, id: instance, assertOpen } = incarnation;
-    const zone = this.#config.zone.name;
     const { instances } = store;
-    const hsm = namingZones(measuredHsm(pool, this.#metrics), { zone, instances });
+    const zones = { zone: this.#config.zone.name, instances };
+    const hsm = namingZones(measuredHsm(pool, this.#metrics), zones);
     const { serial } = pool.status().token ?? {};
     if (serial !== undefined) await instances.announceToken(instance, serial);
     const keys = fencedKeyStore(store.keys, assertOpen);
@@ -427,7 +427,7 @@ export class Service {
       operations,
       instances: incarnation,
       audit,
-      ...{ epoch, refreshEpoch: refresh, instance },
+      ...{ epoch, refreshEpoch: refresh, instance, lacking: lackingIn(zones) },
       versionUses: fencedUseStore(store.uses, assertOpen),
       onUsesTrouble: (err) => log.warn({ err }, 'uses of versions could not be written'),
       suites: suitePolicyOf(this.#config),

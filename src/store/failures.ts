@@ -81,3 +81,17 @@ const refusal = (error: unknown): Error => {
 export const refuse = (error: unknown): never => {
   throw refusal(error);
 };
+
+/**
+ * What a server fails for reasons of its own (no resources, no prerequisite state, an operator, the system,
+ * itself): it passes, and says nothing of what was sent.
+ */
+const OF_THE_SERVER = /^(?:53|55|57|58|XX)/u;
+
+/** As `refuse`, of a call that is repeated until the content itself is refused. */
+export const refuseContent = (error: unknown): never => {
+  if (!TwofoldError.is(error) && OF_THE_SERVER.test(sqlState(error) ?? '')) {
+    throw new TwofoldError('database_unavailable', undefined, { cause: error, retryAfter: 1 });
+  }
+  return refuse(error);
+};

@@ -4,7 +4,7 @@ import { TwofoldError } from '../errors.ts';
 import { LaneLost } from '../outcome.ts';
 import { byteaArray } from './binary-arrays.ts';
 import { bufferOf, entryArrays } from './entry-columns.ts';
-import { isTaken, refuse } from './failures.ts';
+import { isTaken, refuse, refuseContent } from './failures.ts';
 import { leafInLog } from './log-leaf.ts';
 import type { GuardedPool } from './pool.ts';
 import {
@@ -59,13 +59,13 @@ interface HolderRow {
 export const createGraceStore = (pool: GuardedPool): GraceStore => ({
   replay: async (all) => {
     const rest = await notInLog(pool, all);
-    if (rest.batches.length === 0) return epochNow(pool).catch(refuse);
+    if (rest.batches.length === 0) return epochNow(pool).catch(refuseContent);
     try {
       return await replay(pool, rest);
     } catch (error) {
-      if (!isTaken(error)) return refuse(error);
+      if (!isTaken(error)) return refuseContent(error);
       // A late commit of the same entries came between; now they are seen.
-      return replay(pool, rest).catch(refuse);
+      return replay(pool, rest).catch(refuseContent);
     }
   },
 
@@ -93,7 +93,7 @@ const notInLog = async (pool: GuardedPool, { batches, ...whose }: Replay): Promi
   const leaves = batches.map(({ entries }) => bufferOf(entries.at(-1)?.leaf ?? NO_LEAF));
   const values = [whose.lane, last, byteaArray(leaves)];
   const found = committedRead<{ batches: string; others: boolean }>(pool, IN_LOG, values);
-  const [row] = await found.catch(refuse);
+  const [row] = await found.catch(refuseContent);
   if (row?.others === true) throw new LaneLost('conflict');
   return { ...whose, batches: batches.slice(Number(row?.batches ?? 0)) };
 };

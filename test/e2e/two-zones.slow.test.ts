@@ -327,8 +327,7 @@ describe('a zone that joins', () => {
     const { json: wrapped } = await second().request('POST', '/v1/keys/x/wrap', { plaintext });
     const body = { ciphertext: wrapped['ciphertext'] };
     expect((await a.request('POST', '/v1/keys/x/unwrap', body)).json).toMatchObject({ plaintext });
-    const elsewhere = await second().request('POST', '/v1/keys/x/unwrap', body);
-    expect([elsewhere.status, elsewhere.json]).toMatchObject([
+    const lacking = [
       409,
       {
         code: 'zone_lacks_material',
@@ -336,7 +335,21 @@ describe('a zone that joins', () => {
           /zone zone-b has not\. It can be used in: zone-a\.$/u,
         ) as unknown,
       },
-    ]);
+    ];
+    const elsewhere = await second().request('POST', '/v1/keys/x/unwrap', body);
+    expect([elsewhere.status, elsewhere.json]).toMatchObject(lacking);
+    // Nor does a rotation take it from its zone, unless the request says so.
+    const rotating = (one: TestService, given: object) =>
+      one.request('POST', '/v1/admin/keys/x/rotate', given);
+    const taken = await rotating(second(), {});
+    expect([taken.status, taken.json]).toMatchObject(lacking);
+    expect((await rotating(a, {})).status).toBe(200);
+    expect((await rotating(second(), { custody: 'hsm-token' })).status).toBe(200);
+    const { json: moved } = await second().request('POST', '/v1/keys/x/wrap', { plaintext });
+    const later = { ciphertext: moved['ciphertext'] };
+    const opened = await second().request('POST', '/v1/keys/x/unwrap', later);
+    expect(opened.json).toMatchObject({ plaintext });
+    expect((await rotating(a, {})).json.code).toBe('zone_lacks_material');
   }, 60_000);
 });
 

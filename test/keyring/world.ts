@@ -21,6 +21,7 @@ import { openKeyring } from '../../src/keyring/keyring.ts';
 import type { Keyring } from '../../src/keyring/keyring.ts';
 import type { Binding, ChangeRun, CreateKey } from '../../src/keyring/operations.ts';
 import type { KeyStore } from '../../src/keyring/ports.ts';
+import type { NewVersionParts } from '../../src/keyring/new-version.ts';
 import { NamespaceRotationPolicies } from '../../src/keyring/namespace-policies.ts';
 import { openRoot } from '../../src/keyring/root-opening.ts';
 import { rootChange } from '../../src/keyring/root-ports.ts';
@@ -221,6 +222,8 @@ interface InstanceParts {
   readonly clock?: () => Date;
   readonly otherZones?: readonly string[];
   readonly mostPublished?: number;
+  /** See `NewVersionParts`. */
+  readonly lacking?: NewVersionParts['lacking'];
 }
 
 export async function openInstance({
@@ -234,6 +237,7 @@ export async function openInstance({
   clock = () => new Date(),
   otherZones = [],
   mostPublished,
+  lacking,
 }: InstanceParts): Promise<Instance> {
   const id = randomUUID();
   const epoch = new SecurityEpoch(store.audit.epoch);
@@ -270,6 +274,7 @@ export async function openInstance({
     destruction,
     clock,
     ...(mostPublished === undefined ? {} : { mostPublished }),
+    lacking,
   });
   const { integrity } = keyring;
   const changing = { store: keys, audit, epoch, refreshEpoch, mac: root.mac, integrity, clock };

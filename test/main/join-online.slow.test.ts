@@ -2,9 +2,10 @@
  * `hsm join request | approve | complete | withdraw` on two real tokens and a real database, whose rows somebody
  * else writes too: what is then refused leaves neither a root nor the offer on the token.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
 
@@ -157,6 +158,24 @@ async function typing(
   }
 }
 
+/** Begins `act` before it is committed that the request was accepted, which is once `act` waits for the row. */
+const whileAccepting = async <T>({ id }: Said, act: () => Promise<T>): Promise<T> => {
+  let acting: Promise<T> | undefined;
+  await withOwner(database, async (client) => {
+    await client.query('begin');
+    const accept = `state = 'accepted', answer = null, ended_at = current_timestamp`;
+    await client.query(`update public.join_request set ${accept} where id = $1`, [id]);
+    acting = act();
+    acting.catch(() => undefined);
+    const waits = `select 1 from pg_locks where not granted`;
+    const until = performance.now() + 20_000;
+    while ((await client.query(waits)).rowCount === 0 && performance.now() < until) await sleep(20);
+    await client.query('commit');
+  });
+  if (acting === undefined) throw new Error('it did not begin');
+  return acting;
+};
+
 describe('a join whose row somebody else writes', () => {
   it('places nothing of an answer of another installation, after the hour or within it', async () => {
     const late = await request();
@@ -222,8 +241,17 @@ describe('a join whose row somebody else writes', () => {
   it('is complete only where the answer that was taken was one of who has the root', async () => {
     const asked = await request();
     const { transcript } = await approve(asked);
+    const row = await store.joins.find(String(asked['id']));
+    const offer = readFileSync(join(b.folder, 'join.offer'));
     expect(await complete(asked, transcript)).toMatchObject({ made: 1, generations: [1] });
     expect(await complete(asked, transcript)).toMatchObject({ made: 0 });
+    // A withdrawal that reads the row in the moment before it is accepted, while the offer is open here, takes no root away.
+    writeFileSync(join(b.folder, 'join.offer'), offer);
+    const answered = `state = 'answered', ended_at = null, answer = $1`;
+    await alter(asked['id'], answered, [row?.answered?.answer]);
+    const code = await codeOf(whileAccepting(asked, () => withdraw(asked)));
+    expect(await rootsOnB()).toEqual([ROOT.installation, OTHER.installation].toSorted());
+    expect([code, offered()]).toEqual(['approval_ended', false]);
     await alter(asked['id'], `approved_by = 'Mallory'`);
     expect(await codeOf(complete(asked, transcript))).toBe('integrity_failed');
     // It was accepted: what is served is not taken away.

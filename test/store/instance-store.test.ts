@@ -1,10 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from '@jest/globals';
+import { ownUnplaced, seal } from '../../src/audit/batch.ts';
+import { Refusals, isRefusal } from '../../src/audit/grace/loss.ts';
 import type { GraceStore } from '../../src/audit/grace/ports.ts';
 import { OutcomeUnknown } from '../../src/outcome.ts';
 import { commitParameters } from '../../src/store/key-commit.ts';
 import { LIVE_SECONDS } from '../../src/store/instance-store.ts';
+import { softwareMac } from '../audit/memory-store.ts';
 import { onEachMajor } from './majors.ts';
 import { withOwner } from './owner.ts';
 import { batch, changer, entry, insert, key, openInstance, rejection } from './samples.ts';
@@ -307,6 +310,41 @@ onEachMajor('instance store', (test) => {
       await audit.closeLane(lane);
       expect(await lost([batch(lane, 5, { epoch })])).toMatchObject({ reason: 'closed' });
       expect(await replay({ instance: id, lane, batches: spooled })).toBe(later);
+    });
+
+    it('a replay that the server itself fails, however often, is no refusal of what was answered', async () => {
+      const id = await openHolder();
+      const { audit } = test.store();
+      const lane = await audit.openLane(id, 'use');
+      const { epoch } = await instances().beat(id, 0);
+      const origin = { zone: 'z', instance: id, at: new Date() };
+      const begin = { lane, next: 1, previous: new Uint8Array(32) };
+      const entries = [ownUnplaced('lane.probe', {}, origin)];
+      const { batch: sent } = await seal(softwareMac, begin, epoch, entries);
+      const batches = [sent];
+      const asOwner = (sql: string) => withOwner(test.database(), (owner) => owner.query(sql));
+      const failWith = (state: string) =>
+        asOwner(`create or replace function public.failing() returns trigger language plpgsql as
+          $$ begin raise exception using errcode = '${state}'; end $$`);
+      const refusals = new Refusals(audit);
+      const isLost = async () =>
+        refusals.end(await rejection(replay({ instance: id, lane, batches })), batches);
+      await failWith('53200');
+      await asOwner(`create trigger failing before insert on public.entry
+        for each row execute function public.failing()`);
+      try {
+        for (const state of ['53200', '55000', '57P04', '58030', 'XX001']) {
+          await failWith(state);
+          for (let time = 1; time <= 10; time += 1)
+            expect([state, await isLost()]).toEqual([state, false]);
+        }
+        // What the content brings about is one.
+        await failWith('22003');
+        expect(isRefusal(await rejection(replay({ instance: id, lane, batches })))).toBe(true);
+      } finally {
+        await asOwner('drop function public.failing cascade');
+      }
+      expect(await replay({ instance: id, lane, batches })).toBe(epoch);
     });
 
     it('a replay and a late append of the same entries: each stands once', async () => {

@@ -13,6 +13,8 @@ import type { ZoneService } from './zone-service.ts';
 import { Zones } from './zones.ts';
 
 const GRACE_MS = 20_000;
+/** Longer than an instance waits for a commit before it answers without. */
+const LATE_FOR_SURE_MS = 2_000;
 const plaintext = Buffer.from('a data key').toString('base64');
 
 let zones: Zones;
@@ -91,9 +93,12 @@ class Unwraps {
     await this.#callers;
   }
 
-  get longestPause(): number {
-    const gaps = this.answered.slice(1).map((time, at) => time - (this.answered[at] ?? time));
-    return Math.max(...gaps);
+  /** Without an answer, from the last one before `from` to `until`, which count where no answer came. */
+  longestPause(from: number, until: number): number {
+    const before = this.answered.findLast((time) => time <= from) ?? from;
+    const within = this.answered.filter((time) => time > from && time < until);
+    const edges = [before, ...within, until];
+    return Math.max(...edges.slice(1).map((time, at) => time - (edges[at] ?? time)));
   }
 
   after(time: number): number {
@@ -115,13 +120,17 @@ it('unwraps never pause for longer than a second while the primary is replaced',
   });
   const loads = [one, other].map((each) => new Unwraps(each, 'going-on', ciphertext));
   await sleep(2_000);
+  const killed = performance.now();
   cluster.signal(lost, 'SIGKILL');
   await eventually(async () => {
     expect(await cluster.leaderSeenFrom(one.zone)).not.toBe(lost);
   });
   await sleep(5_000);
+  const end = performance.now();
   await Promise.all(loads.map((load) => load.stop()));
-  for (const { longestPause, answered, refused } of loads) {
+  for (const load of loads) {
+    const { answered, refused } = load;
+    const longestPause = load.longestPause(killed, end);
     process.stderr.write(
       `unwraps in a fail-over: ${String(answered.length)} answered, longest pause ` +
         `${longestPause.toFixed(0)} ms, refused ${JSON.stringify([...refused])}\n`,
@@ -172,6 +181,7 @@ it('an instance that was stopped answers nothing after a suspension', async () =
   await eventually(() => {
     expect(unwraps.answered.length).toBeGreaterThan(20);
   });
+  const stopped = performance.now();
   other.signal('SIGSTOP');
   let acknowledged = 0;
   try {
@@ -180,10 +190,14 @@ it('an instance that was stopped answers nothing after a suspension', async () =
       expect(answer?.status).toBe(200);
     });
     acknowledged = performance.now();
+    // What it has in flight is late by then, so that it would answer without a commit if its lease ran on.
+    await sleep(LATE_FOR_SURE_MS);
   } finally {
     other.signal('SIGCONT');
   }
   await sleep(5_000);
   await unwraps.stop();
+  // Nobody could tell the change to it: it was acknowledged once its lease was over.
+  expect(acknowledged - stopped).toBeGreaterThan(GRACE_MS);
   expect(unwraps.after(acknowledged)).toBe(0);
 }, 120_000);

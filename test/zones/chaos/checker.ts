@@ -18,7 +18,7 @@ import { ZoneClient } from '../zone-client.ts';
 import type { ZoneAddress } from '../zone-client.ts';
 import { seeded } from './seeded.ts';
 import { Suspensions } from './suspensions.ts';
-import { CHANGES, COMMITS, operationOf, othersThan, Timeline } from './timeline.ts';
+import { calmBetween, CHANGES, COMMITS, operationOf, othersThan, Timeline } from './timeline.ts';
 import type { Interval } from './timeline.ts';
 import { Entries } from './entries.ts';
 import { makeKnown, Proofs, Uses } from './uses.ts';
@@ -45,12 +45,19 @@ export interface Ended {
   readonly promotions: readonly number[];
 }
 
+/** In one zone by itself, ms: of wraps and signatures, and of unwraps. */
+export interface ZonePause {
+  readonly commits: number;
+  readonly unwraps: number;
+}
+
 /**
  * Longest pauses where a fault did not strike, ms: of changes, and of wraps and signatures, in those zones
  * together; of unwraps in each.
  */
 export interface StrikePause {
   readonly name: string;
+  readonly zones: readonly ZonePause[];
   readonly changes: number;
   readonly commits: number;
   readonly unwraps: number;
@@ -70,6 +77,8 @@ export interface Verdict {
   /** Longest time without an acknowledgement in all zones together, by operation, ms. */
   readonly pauses: Readonly<Record<string, number>>;
   readonly strikePauses: readonly StrikePause[];
+  /** Longest time without an unwrap in one zone while nothing was struck, ms: how slow the machine is. */
+  readonly calmUnwraps: number;
   /** From each promotion until the first acknowledged write, ms; null where none came. */
   readonly afterPromotion: readonly (number | null)[];
   readonly refusals: readonly string[];
@@ -199,23 +208,31 @@ class Run {
       ]),
       strikePauses: strikes.map((strike) => {
         const zones = othersThan(strike.zones);
-        const pauseOf = (operations: readonly string[]) =>
+        const pauseOf = (operations: readonly string[], of: readonly Zone[] = zones) =>
           timeline.longest(
             strike,
-            (one) => zones.includes(one.zone) && operations.includes(one.operation),
+            (one) => of.includes(one.zone) && operations.includes(one.operation),
           );
+        const each = zones.map((zone) => ({
+          commits: pauseOf(COMMITS, [zone]),
+          unwraps: pauseOf(['unwrap'], [zone]),
+        }));
         return {
           name: strike.name,
+          zones: each,
           changes: pauseOf(CHANGES),
           commits: pauseOf(COMMITS),
-          unwraps: Math.max(
-            0,
-            ...zones.map((zone) =>
-              timeline.longest(strike, (one) => one.zone === zone && one.operation === 'unwrap'),
-            ),
-          ),
+          unwraps: Math.max(0, ...each.map(({ unwraps }) => unwraps)),
         };
       }),
+      calmUnwraps: Math.max(
+        0,
+        ...calmBetween(strikes, whole.from).flatMap((calm) =>
+          ZONES.map((zone) =>
+            timeline.longestInside(calm, (one) => one.zone === zone && one.operation === 'unwrap'),
+          ),
+        ),
+      ),
       afterPromotion: promotions.map((moment) => timeline.writeAfter(moment)),
       refusals: [...this.#ledger.refusals].toSorted(),
       proofs,

@@ -6,6 +6,8 @@ import { describe, expect, it } from '@jest/globals';
 import { Ledger } from '../../e2e/ledger.ts';
 import type { Loaded } from '../../e2e/ledger.ts';
 import type { Answer } from '../../e2e/service.ts';
+import { resumed, triedEnough, unwrapsGoOn } from './bounds.ts';
+import type { StrikePause } from './checker.ts';
 import { Entries } from './entries.ts';
 import { seeded } from './seeded.ts';
 import { Suspensions } from './suspensions.ts';
@@ -210,5 +212,55 @@ describe('what judges a chaos run', () => {
     ['a suspended key signs', /sign by a suspended key/u],
   ])('sees that %s', async (lie, said) => {
     expect((await faultsOf(lie)).join('\n')).toMatch(said);
+  });
+});
+
+describe('what holds a chaos run to its times', () => {
+  const GRACE_MS = 10_000;
+  const pause = (name: string, ...zones: readonly (readonly [number, number])[]): StrikePause => ({
+    name,
+    ...{ changes: 0, commits: 0, unwraps: 0 },
+    zones: zones.map(([commits, unwraps]) => ({ commits, unwraps })),
+  });
+
+  it('sees an unwrap that was away for longer than a second while its zone had a grace', () => {
+    const fine = [
+      pause('a', [100, 200], [8_000, 1_000]),
+      // Beyond the grace, or as good as: what is not covered may be away.
+      pause('b', [30_000, 16_000], [9_500, 1_500]),
+    ];
+    const held = (strikePauses: readonly StrikePause[], calmUnwraps: number) =>
+      unwrapsGoOn(GRACE_MS, { strikePauses, calmUnwraps });
+    expect(held(fine, 100)).toMatchObject({
+      checked: expect.stringMatching(/in 1 of 2 faults;/u) as unknown,
+      faults: [],
+    });
+    const late = [...fine, pause('c', [30_000, 16_000], [100, 1_001])];
+    expect(held(late, 100).faults).toEqual(['c: 1001 ms']);
+    // On a machine on which they pause by themselves, a second is not theirs to keep.
+    expect(held(late, 200).faults).toEqual([]);
+    const never = [...fine, pause('c', [100, 9_000])];
+    expect(held(never, 200).faults).toEqual(['c: 9000 ms']);
+  });
+
+  it('sees a write that came late after a promotion, or never', () => {
+    expect(resumed({ afterPromotion: [10, 5_000] }).faults).toEqual([]);
+    expect(resumed({ afterPromotion: [5_001, null] }).faults).toEqual(['5001 ms', 'never']);
+  });
+
+  it('sees a run that had nothing to hold a proof against', () => {
+    const enough = {
+      afterPromotion: [1, 2, 3],
+      counts: { suspend: 50 },
+      strikePauses: Array.from({ length: 5 }, () => pause('a', [100, 200])),
+    };
+    expect(triedEnough(GRACE_MS, enough).faults).toEqual([]);
+    const none = { afterPromotion: [], counts: {}, strikePauses: [pause('a', [10_000, 0])] };
+    expect(triedEnough(GRACE_MS, none).faults).toEqual([
+      '0 covered',
+      '0 promotions',
+      '0 suspensions',
+    ]);
+    expect(triedEnough(0, { ...enough, strikePauses: [] }).faults).toEqual([]);
   });
 });

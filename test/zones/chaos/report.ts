@@ -1,5 +1,6 @@
 /** The report of a chaos run, as Markdown. */
 import type { Zone } from '../cluster.ts';
+import { coveredBy } from './bounds.ts';
 import type { Proof, StrikePause, Verdict } from './checker.ts';
 
 export interface Struck {
@@ -51,12 +52,11 @@ function promotions(afterPromotion: readonly (number | null)[]): string {
   return `Another PostgreSQL was promoted ${String(times.length)} times; a write (a change, wrap or signature) was acknowledged again after ${times.join(', ')} s.`;
 }
 
-/** The grace covers as long an outage as it lasts, from the last commit on. */
-function unwrapsIn(graceMs: number, pauses: readonly StrikePause[]): string {
-  const covered = pauses.filter(({ commits }) => commits < graceMs);
-  if (covered.length === 0) return 'No outage was over within the grace.';
-  const longest = Math.max(...covered.map(({ unwraps }) => unwraps));
-  return `In ${String(covered.length)} of ${String(pauses.length)} faults commits came back within the grace; in these no such zone was without an unwrap for longer than ${seconds(longest)} s.`;
+function unwrapsIn(graceMs: number, strikes: readonly StrikePause[]): string {
+  const { faults, pauses } = coveredBy(graceMs, strikes);
+  if (faults === 0) return 'No outage was over within the grace.';
+  const longest = Math.max(...pauses.map(({ ms }) => ms));
+  return `In ${String(faults)} of ${String(strikes.length)} faults a zone that was not struck had its commits back within the grace; no such zone was without an unwrap for longer than ${seconds(longest)} s.`;
 }
 
 export function chaosReport(run: Run): string {

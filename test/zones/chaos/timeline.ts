@@ -31,6 +31,10 @@ export function operationOf(method: string, path: string): string | null {
   return path.split('/').at(-1) ?? null;
 }
 
+// Hundreds of thousands of them are more than a call takes arguments.
+const longestOf = (edges: readonly number[]): number =>
+  edges.reduce((most, at, place) => Math.max(most, at - (edges[place - 1] ?? at)), 0);
+
 export class Timeline {
   readonly #all: Acknowledged[] = [];
 
@@ -54,9 +58,15 @@ export class Timeline {
     const times = this.#all.filter(fits).map(({ at }) => at);
     const inside = times.filter((at) => at > within.from && at < within.until);
     const after = times.find((at) => at >= within.until) ?? within.until;
-    const edges = [within.from, ...inside, after];
-    // Hundreds of thousands of them are more than a call takes arguments.
-    return edges.reduce((most, at, place) => Math.max(most, at - (edges[place - 1] ?? at)), 0);
+    return longestOf([within.from, ...inside, after]);
+  }
+
+  /** The same up to the last that is inside: what comes after it may be the doing of what ends `within`. */
+  longestInside(within: Interval, fits: (one: Acknowledged) => boolean): number {
+    const inside = this.#all.filter(
+      (one) => fits(one) && one.at > within.from && one.at < within.until,
+    );
+    return longestOf([within.from, ...inside.map(({ at }) => at)]);
   }
 
   /** From `moment` until the first acknowledged write in any zone, ms; null where none came. */
@@ -68,3 +78,11 @@ export class Timeline {
 
 export const othersThan = (zones: readonly Zone[]): readonly Zone[] =>
   ZONES.filter((zone) => !zones.includes(zone));
+
+/** What lies before each strike and after the one before; they are in order. */
+export function calmBetween(strikes: readonly Interval[], began: number): readonly Interval[] {
+  return strikes.map(({ from }, place) => ({
+    from: strikes[place - 1]?.until ?? began,
+    until: from,
+  }));
+}
