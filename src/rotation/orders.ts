@@ -64,6 +64,8 @@ export interface Allowance {
   readonly isStopped: () => boolean;
   /** Whether the term still stands. */
   readonly leads: () => Promise<boolean>;
+  /** Keeps the term while one rotation runs, which may take the device minutes. */
+  readonly beatDuring: <T>(work: () => Promise<T>) => Promise<T>;
 }
 
 export class OrderRunner {
@@ -173,14 +175,19 @@ export class OrderRunner {
     const { id, namespace } = order.view;
     try {
       const view = await read.fresh(this.#grant('keys.read', namespace, key.keyId));
-      if (belongs(order, view.key)) await this.#rotate(order, view, allowance.term);
-      else await store.settle(id, key.keyId, skippedAt(clock()));
+      if (belongs(order, view.key)) {
+        await allowance.beatDuring(() => this.#rotate(order, view, allowance.term));
+      } else await store.settle(id, key.keyId, skippedAt(clock()));
     } catch (error) {
       const { code } = TwofoldError.from(error);
       if (UNREACHABLE.has(code)) throw error;
       if (code === 'namespace_suspended') return 'ended';
       if (code === 'conflict' || code === 'etag_mismatch') {
-        if (!(await allowance.leads())) return 'lost';
+        if (!(await allowance.leads())) {
+          // Counted, so that a key under which every leader loses its term is not the first of the next one.
+          await store.settle(id, key.keyId, failedAt(clock(), code, key.attempts));
+          return 'lost';
+        }
         if ((await this.#get(namespace, id)).view.state !== 'running') return 'ended';
       }
       onFailure(key.keyId, error);

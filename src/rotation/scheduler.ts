@@ -145,13 +145,16 @@ export class Scheduler {
    */
   async tick(): Promise<Ticked> {
     const term = await this.#parts.leader.tick();
-    if (term === null) return { leads: false, looks: 0, actions: 0, failures: 0, ordered: 0 };
+    const none = { leads: false, looks: 0, actions: 0, failures: 0, ordered: 0 };
+    if (term === null) return none;
     const theirs = await this.#parts.wallClock();
     const ahead = theirs === null ? 0 : this.#parts.clock().getTime() - theirs.getTime();
     this.#aheadMs = Math.max(0, ahead - CLOCKS_DIFFER_MS);
     await this.#goRound();
     await this.#parts.prepare?.();
     const first = await this.#carryOut(term, this.#halfOfBudget());
+    // Lost under a key: what it did now would fail, one key after the other, at their commits.
+    if (this.#parts.leader.term !== term) return { ...none, ordered: first };
     const done = await this.#lookAtDue(term);
     if (!done.leads || this.#stopped) return { ...done, ordered: first };
     return { ...done, ordered: first + (await this.#carryOut(term, Infinity)) };
@@ -173,6 +176,7 @@ export class Scheduler {
       budget: this.#rotations.budget,
       isStopped: () => this.#stopped,
       leads: async () => (await leader.tick()) === term,
+      beatDuring: (work) => leader.beatDuring(term, work),
     });
     return taken ?? 0;
   }
@@ -401,13 +405,16 @@ export class Scheduler {
       ],
     };
     try {
-      const { namespaces } = this.#parts;
-      await untilFresh(() =>
-        actInUse(
-          namespaces,
-          key.namespace,
-          () => grant('keys.read'),
-          () => act(grant, action, run),
+      const { leader, namespaces } = this.#parts;
+      // The device may take minutes for a key.
+      await leader.beatDuring(term, () =>
+        untilFresh(() =>
+          actInUse(
+            namespaces,
+            key.namespace,
+            () => grant('keys.read'),
+            () => act(grant, action, run),
+          ),
         ),
       );
     } finally {

@@ -1,5 +1,6 @@
 /** Orders of rotations on a real database: once for each key, whoever leads and whatever fails. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { NO_CIRCUMSTANCES } from '../../src/audit/ports.ts';
 import { findSuite } from '../../src/crypto/suites.ts';
 import { TwofoldError } from '../../src/errors.ts';
@@ -233,6 +234,56 @@ describe('carried out by two schedulers', () => {
     }
     expect(await viewOf(id)).toMatchObject({ state: 'succeeded', counts: { rotated: 12 } });
     expect(await versionsOf(ids)).toEqual(ids.map(() => 2));
+  });
+
+  it('of which one takes longer for a key than it may be silent, it is done by that one', async () => {
+    const { labels, ids } = await keysOf(1);
+    const { id } = await place({ labels });
+    const second = await stage.another();
+    const slowly: SchedulerChanges = {
+      silenceMs: 400,
+      rotate: async (given, manage) => {
+        await sleep(1_000);
+        return manage.rotate(...given);
+      },
+    };
+    const [one, two] = [first.scheduler(slowly), second.scheduler(slowly)];
+    await one.leader.tick();
+    const ended = new AbortController();
+    const working = (async () => {
+      for (let tick = 0; tick < 2; tick += 1) await one.scheduler.tick();
+      ended.abort();
+    })();
+    while (!ended.signal.aborted) {
+      await two.scheduler.tick();
+      await sleep(20);
+    }
+    await working;
+    expect(await versionsOf(ids)).toEqual([2]);
+    expect((await viewOf(id)).counts).toMatchObject({ rotated: 1, failed: 0 });
+    expect(two.leader.term).toBeNull();
+  });
+
+  it('a key under which each loses its term waits, and the next one has its turn', async () => {
+    const { labels, ids } = await keysOf(3);
+    const { id } = await place({ labels });
+    let firstTried: string | null = null;
+    const { scheduler } = first.scheduler({
+      rotate: async (given, manage) => {
+        const [{ key }] = given;
+        firstTried ??= key;
+        if (key === firstTried) {
+          await asOwner('update public.leadership set term = term + 1 where role = $1', [ROLE]);
+        }
+        return manage.rotate(...given);
+      },
+    });
+    for (let tick = 0; tick < 5; tick += 1) await scheduler.tick();
+    const stuck = ids.findIndex((each) => each === firstTried);
+    expect(await versionsOf(ids)).toEqual(ids.map((_, at) => (at === stuck ? 1 : 2)));
+    expect(await failuresOf(id)).toMatchObject([
+      { keyId: firstTried, state: 'waiting', code: 'conflict', attempts: 1 },
+    ]);
   });
 
   it('of which one slept before it wrote, it has one effect', async () => {
