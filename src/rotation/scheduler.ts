@@ -121,6 +121,8 @@ export class Scheduler {
   readonly #conflicts = new Map<string, number>();
   #round: { readonly began: number; readonly after: string | null; readonly over: boolean } | null =
     null;
+  /** Of the marked keys the last one that was taken up: the others have their turn before it has another. */
+  #lastMarked: string | null = null;
   /** By how much this clock is ahead of the database's, beyond what clocks may differ by, ms. */
   #aheadMs = 0;
   /** Of rotations that cannot be halved, orders begin with every other one: 1 when it is their turn. */
@@ -186,7 +188,8 @@ export class Scheduler {
     const seen = new Set<string>();
     let beatAt = performance.now();
     for (;;) {
-      const due = await this.#parts.store.due(this.#parts.clock(), PAGE);
+      const due = await this.#parts.store.due(this.#parts.clock(), PAGE, this.#lastMarked);
+      this.#lastMarked = due.findLast(({ marked }) => marked)?.keyId ?? this.#lastMarked;
       const looks = due.filter(({ keyId }) => !seen.has(keyId));
       for (const look of looks) {
         if (this.#stopped) return done;

@@ -6,16 +6,26 @@ import type { GuardedPool } from './pool.ts';
 import { NO_KEY } from './rows.ts';
 import { commitStatement, read } from './transaction.ts';
 
-/** Half of what is due by the clock, half of what was marked: many marks hold up nothing that is due. */
+/**
+ * Half of what is due by the clock, half of what was marked: many marks hold up nothing that is due. Of those the ones
+ * after a key, and then from the first one on: whoever marks theirs again and again has them looked at in their turn.
+ */
 const DUE = {
   name: 'keys_due',
-  text: `select s.key_id, k.namespace, s.marks, s.failures
+  text: `select s.key_id, k.namespace, s.marks, s.failures, s.lap > 0 as marked
     from (
-      (select * from public.key_schedule where next_at > '-infinity' and next_at <= $1
+      (select 0 as lap, * from public.key_schedule where next_at > '-infinity' and next_at <= $1
         order by next_at, key_id limit ($2 + 1) / 2)
       union all
-      (select * from public.key_schedule where next_at = '-infinity' order by key_id limit ($2 + 1) / 2)
-    ) s join public.key k on k.id = s.key_id`,
+      (select * from (
+        (select 1 as lap, * from public.key_schedule where next_at = '-infinity' and key_id > $3
+          order by key_id limit ($2 + 1) / 2)
+        union all
+        (select 2 as lap, * from public.key_schedule where next_at = '-infinity' and key_id <= $3
+          order by key_id limit ($2 + 1) / 2)
+      ) m order by lap, key_id limit ($2 + 1) / 2)
+    ) s join public.key k on k.id = s.key_id
+    order by s.lap, s.next_at, s.key_id`,
 };
 
 const LOOKED = {
@@ -54,15 +64,15 @@ const USES = 'select used from public.usage_counter where counter = $1';
 export const createSchedulerStore = (pool: GuardedPool): SchedulerStore => ({
   ...createLeaderStore(pool),
 
-  due: async (now, limit) => {
-    const { rows } = await read(() => pool.query<DueRow>({ ...DUE, values: [now, limit] })).catch(
-      refuse,
-    );
+  due: async (now, limit, afterMarked) => {
+    const values = [now, limit, afterMarked ?? NO_KEY];
+    const { rows } = await read(() => pool.query<DueRow>({ ...DUE, values })).catch(refuse);
     return rows.map((row): Look => ({
       keyId: row.key_id,
       namespace: row.namespace,
       marks: Number(row.marks),
       failures: row.failures,
+      marked: row.marked,
     }));
   },
 
@@ -108,4 +118,5 @@ interface DueRow {
   readonly namespace: string;
   readonly marks: string;
   readonly failures: number;
+  readonly marked: boolean;
 }
