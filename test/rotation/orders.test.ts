@@ -6,7 +6,7 @@ import { findSuite } from '../../src/crypto/suites.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import type { KeyView } from '../../src/keyring/operations.ts';
 import type { OrderInput } from '../../src/keyring/rotation-orders.ts';
-import { aRun, codeOf } from '../keyring/world.ts';
+import { aKey, aRun, codeOf } from '../keyring/world.ts';
 import { rowsAsOwner } from '../store/owner.ts';
 import { DAY, openStage, ROLE, TERMS } from './stage.ts';
 import type { Actor, SchedulerChanges, Stage } from './stage.ts';
@@ -40,9 +40,9 @@ async function keysOf(count: number, suite = 'HS256') {
   for (let made = 0; made < count; made += 1) ids.push(await first.create({ suite, labels }));
   return { labels, ids };
 }
-const place = async (input: Partial<OrderInput> = {}, dryRun = false) => {
+const place = async (input: Partial<OrderInput> = {}, dryRun = false, namespace = 'default') => {
   const { body } = await first.keyring.orders.place(
-    first.grant('rotations.order', null),
+    first.grant('rotations.order', null, namespace),
     { labels: null, suite: null, reason: 'a test', running: 1_000, ...input },
     {
       ...aRun(),
@@ -342,6 +342,41 @@ describe('an order under way', () => {
     expect(done.map((at) => at.due)).toEqual([1, 1, 2, 2, 2, 2, 2, 2]);
     expect(done.map((at) => at.ordered)).toEqual([0, 1, 1, 2, 3, 4, 5, 6]);
     expect(await versionsOf(ids)).toEqual(ids.map(() => 2));
+  });
+
+  it('has its turns beside an older one of many more keys, however few rotations there are', async () => {
+    const [large, small] = [await keysOf(50), await keysOf(2)];
+    await place({ labels: large.labels });
+    stage.clock.now += 1;
+    const { id } = await place({ labels: small.labels });
+    const { scheduler } = first.scheduler({ perMinute: 120 });
+    for (let tick = 0; tick < 10; tick += 1) {
+      await scheduler.tick();
+      stage.clock.now += 1_000;
+    }
+    expect(await versionsOf(small.ids)).toEqual([2, 2]);
+    expect((await viewOf(id)).state).toBe('succeeded');
+  });
+
+  it('has its turns beside older ones of another namespace, however many they are', async () => {
+    const { labels } = await keysOf(1);
+    for (let order = 0; order < 21; order += 1) await place({ labels });
+    stage.clock.now += 1;
+    const run = () => ({ ...aRun(), render: () => ({ status: 200, body: '' }) });
+    const change = first.grant('namespaces.change', null);
+    await first.namespaces.create(change, { name: 'beside', description: '' }, run());
+    const key = aKey({ name: 'k', suite: 'HS256' });
+    await first.keyring.manage.create(first.grant('keys.create', 'k', 'beside'), key, aRun());
+    await place({}, false, 'beside');
+    const { scheduler } = first.scheduler({
+      rotate: (given, manage) =>
+        given[0].namespace === 'beside'
+          ? manage.rotate(...given)
+          : Promise.reject(new TwofoldError('hsm_unavailable')),
+    });
+    for (let tick = 0; tick < 3; tick += 1) await scheduler.tick();
+    const view = await first.keyring.read.fresh(first.grant('keys.read', 'k', 'beside'));
+    expect(view.key.latestVersion).toBe(2);
   });
 
   it('ends at once when it is cancelled, and what is done stays done', async () => {
