@@ -56,6 +56,15 @@ export interface SchedulerStore extends LeaderStore {
    * after `afterMarked`, and then from the first one on.
    */
   due(now: Date, limit: number, afterMarked: string | null): Promise<readonly Look[]>;
+  /**
+   * Asks to look `now` at the next keys of which something is due that was left for later, `limit` at most,
+   * in one bounded step through those of `times`. How many, and how far it got; null: to the end.
+   */
+  bringForward(
+    now: Date,
+    times: { readonly after: Date; readonly until: Date },
+    limit: number,
+  ): Promise<{ readonly moved: number; readonly reached: Date | null }>;
   /** Writes what a look found, unless a change has asked for another look since it began. */
   looked(look: Look, found: Looked): Promise<void>;
   /** Asks for a look at the keys after `afterId`, `limit` at most; the last of them, null at the end. */

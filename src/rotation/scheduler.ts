@@ -19,6 +19,7 @@ import type { RotationPolicy } from '../keyring/rotation-policy.ts';
 import { GCM_ROTATION } from '../keyring/usage.ts';
 import { winnerOf, winningPolicy } from '../keyring/selector-policy.ts';
 import type { Act } from './acts.ts';
+import { BringForward } from './bring-forward.ts';
 import { Budget, Line } from './budget.ts';
 import { dueActions, dueSince, identityOf, nextDue } from './due.ts';
 import type { DueAction } from './due.ts';
@@ -117,6 +118,7 @@ export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #rotations: Line;
   readonly #lesser: Line;
+  readonly #forward: BringForward;
   /** Marks of keys whose last look met a conflict. */
   readonly #conflicts = new Map<string, number>();
   #round: { readonly began: number; readonly after: string | null; readonly over: boolean } | null =
@@ -133,6 +135,7 @@ export class Scheduler {
     this.#parts = parts;
     this.#options = options;
     this.#rotations = new Line(new Budget(options.perMinute));
+    this.#forward = new BringForward(parts.store, this.#rotations.budget);
     this.#lesser = new Line(new Budget(options.perMinute * LESSER));
   }
 
@@ -159,7 +162,9 @@ export class Scheduler {
     if (this.#parts.leader.term !== term) return { ...none, ordered: first };
     const done = await this.#lookAtDue(term);
     if (!done.leads || this.#stopped) return { ...done, ordered: first };
-    return { ...done, ordered: first + (await this.#carryOut(term, Infinity)) };
+    const ordered = first + (await this.#carryOut(term, Infinity));
+    await this.#forward.run(this.#parts.clock());
+    return { ...done, ordered };
   }
 
   /** Neither orders nor policies keep the other from the budget: orders begin with half of what is left. */

@@ -28,6 +28,26 @@ const DUE = {
     order by s.lap, s.next_at, s.key_id`,
 };
 
+/** Rows that a step passes over at most: most keys whose time is to come wait for nothing. */
+const STEP = 1_000;
+
+const BRING_FORWARD = {
+  name: 'bring_forward',
+  text: `with step as (
+      select key_id, next_at, due_at is not null and failures = 0 as waits from public.key_schedule
+      where next_at > $2 and next_at <= $3 order by next_at, key_id limit ${String(STEP)}
+    ), chosen as (
+      select key_id, next_at from step where waits order by next_at, key_id limit $4
+    ), moved as (
+      update public.key_schedule s set next_at = $1 from chosen c
+      where s.key_id = c.key_id and s.next_at = c.next_at returning s.key_id
+    )
+    select (select count(*) from moved)::integer as moved,
+      case when (select count(*) from chosen) = $4 then (select max(next_at) from chosen)
+        when (select count(*) from step) = ${String(STEP)} then (select max(next_at) from step)
+      end as reached`,
+};
+
 const LOOKED = {
   name: 'key_looked_at',
   text: `update public.key_schedule set next_at = $3, max_uses = $4,
@@ -74,6 +94,15 @@ export const createSchedulerStore = (pool: GuardedPool): SchedulerStore => ({
       failures: row.failures,
       marked: row.marked,
     }));
+  },
+
+  bringForward: async (now, { after, until }, limit) => {
+    const { rows } = await commitStatement<{ moved: number; reached: Date | null }>(
+      pool,
+      BRING_FORWARD,
+      [now, after, until, limit],
+    ).catch(refuse);
+    return { moved: rows[0]?.moved ?? 0, reached: rows[0]?.reached ?? null };
   },
 
   looked: async ({ keyId, marks }, { nextAt, maxUses, dueAt, failure }) => {

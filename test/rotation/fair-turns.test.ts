@@ -1,5 +1,6 @@
 /** Whoever has very much to look at keeps nobody else from their turn. */
 import { afterAll, beforeAll, beforeEach, expect, it } from '@jest/globals';
+import type { Labels } from '../../src/keyring/model.ts';
 import { newPolicy } from '../../src/keyring/rotation-policy.ts';
 import { aKey, aRun } from '../keyring/world.ts';
 import { rowsAsOwner } from '../store/owner.ts';
@@ -92,3 +93,35 @@ it('changed policies have every namespace’s keys looked at, though those of an
   );
   expect(marked.map(({ namespace }) => namespace)).toEqual(['default', 'later']);
 });
+
+it('keys that are due have the turns of those that wait no more', async () => {
+  const policy = newPolicy({ ...TERMS, interval: 'P30D' });
+  const made = (labels: Labels, count: number) =>
+    Promise.all(Array.from({ length: count }, () => first.create({ suite: 'HS256', labels })));
+  const [many, few] = [await made({ of: 'many' }, 40), await made({ of: 'few' }, 5)];
+  const mark = (ids: readonly string[]) =>
+    asOwner(
+      `update public.key_schedule set next_at = '-infinity', marks = marks + 1
+        where key_id = any($1::uuid[])`,
+      [ids],
+    );
+  await asOwner('update public.key_schedule set next_at = null');
+  stage.clock.now += 31 * DAY;
+  const { scheduler } = first.scheduler({ perMinute: 6 });
+  stage.policies.length = 0;
+  stage.policies.push({ name: 'many', selector: { of: 'many' }, priority: 0, policy });
+  await mark(many);
+  await scheduler.tick();
+  // Their turns are over in some six minutes; then no policy asks for them any more.
+  stage.policies.length = 0;
+  stage.policies.push({ name: 'none', selector: { of: 'none' }, priority: 0, policy });
+  await mark(many);
+  await scheduler.tick();
+  stage.policies.push({ name: 'few', selector: { of: 'few' }, priority: 0, policy });
+  await mark(few);
+  for (let tick = 0; tick <= 30; tick += 1) {
+    await scheduler.tick();
+    stage.clock.now += 2_000;
+  }
+  expect(await Promise.all(few.map(primaryOf))).toEqual(few.map(() => 2));
+}, 30_000);

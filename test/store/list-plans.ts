@@ -303,6 +303,8 @@ export const LISTS: readonly List[] = [
     run: async ({ store }) => {
       await store.scheduler.due(new Date(), PAGE, null);
       await store.scheduler.due(new Date(), PAGE, '80000000-0000-4000-8000-000000000000');
+      const all = { after: new Date(0), until: new Date() };
+      await store.scheduler.bringForward(new Date(0), all, 4);
     },
   },
   {
