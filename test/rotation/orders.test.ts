@@ -241,9 +241,9 @@ describe('carried out by two schedulers', () => {
     const { id } = await place({ labels });
     const second = await stage.another();
     const slowly: SchedulerChanges = {
-      silenceMs: 400,
+      silenceMs: 800,
       rotate: async (given, manage) => {
-        await sleep(1_000);
+        await sleep(1_700);
         return manage.rotate(...given);
       },
     };

@@ -363,11 +363,11 @@ describe('two schedulers', () => {
     stage.clock.now += 30 * DAY;
     const second = await stage.another();
     const slowly: SchedulerChanges = {
-      silenceMs: 400,
+      silenceMs: 800,
       act:
         (act) =>
         async (...given) => {
-          await sleep(1_000);
+          await sleep(1_700);
           return act(...given);
         },
     };
