@@ -206,7 +206,7 @@ export function modelOf(figures: Figures, scale: Scale): readonly Resource[] {
       'network of the primary',
       'bytes/s',
       [walBytes * scale.standbys, scale.networkBytesPerSecond],
-      'three zones with a server are enough: instances read from no standby, and any other zone reaches the primary',
+      'three zones with a server are enough: instances need no standby near, and any other zone reaches the primary',
     ),
     resource(
       'storage of the entries',

@@ -135,7 +135,7 @@ export const presentConfig = (config: Config): unknown => {
     if (url.password !== '') url.password = '***';
     return url.toString();
   };
-  const { url, ownerUrl, ...database } = config.database;
+  const { url, ownerUrl, readOnlyUrl, ...database } = config.database;
   const audit = {
     ...config.audit,
     publishTo: config.audit.publishTo.map(presentTarget),
@@ -149,7 +149,12 @@ export const presentConfig = (config: Config): unknown => {
     ...config,
     issuers,
     audit,
-    database: { ...database, url: hide(url), ownerUrl: hide(ownerUrl) },
+    database: {
+      ...database,
+      url: hide(url),
+      ownerUrl: hide(ownerUrl),
+      readOnlyUrl: hide(readOnlyUrl),
+    },
   };
 };
 

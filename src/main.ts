@@ -251,13 +251,17 @@ const goesOn = ([command = '', first = '']: readonly string[]): boolean =>
   command === 'worker' ||
   (command === 'kms-plugin' && (first === 'serve' || first.startsWith('--')));
 
+/** What a failure is: of `doctor secrets` 1 says that something was found. */
+const failureOf = ([command, ...others]: readonly string[]): number =>
+  command === 'doctor' && others.includes('secrets') ? 2 : 1;
+
 async function exitCodeOf(argv: readonly string[]): Promise<number> {
   try {
     return await run(argv);
   } catch (error) {
     if (output.isLoss(error)) return 0;
     for (const line of complaintLines(error)) complain(line);
-    return 1;
+    return failureOf(argv);
   }
 }
 

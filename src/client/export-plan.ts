@@ -182,7 +182,7 @@ async function checkpointAt(log: AuditLogClient, place: Place, last: Head): Prom
 
 async function startAt(log: AuditLogClient, place: Place | null, size: number): Promise<number> {
   const index = typeof place === 'number' ? place : await beginningAt(log, place, size);
-  if (index < size || index === 0) return index - (index % TILE_WIDTH);
+  if (index < size || index === 0) return bundleAt(index);
   throw new ClientError('not_found', 'The log has no entry where the export is to begin.');
 }
 
@@ -202,6 +202,37 @@ async function beginningAt(log: AuditLogClient, time: Date | null, size: number)
   }
   return low;
 }
+
+/** @throws ClientError invalid_value where the export that the folder has begins elsewhere than is asked for */
+export async function checkBegun(
+  log: AuditLogClient,
+  place: Place,
+  begun: ExportPlan,
+): Promise<void> {
+  const isThere =
+    typeof place === 'number' ? bundleAt(place) === begun.from : await mayBegin(log, place, begun);
+  if (isThere) return;
+  const detail = `The folder holds an export from ${begun.from} on: go on with it, or name another.`;
+  throw new ClientError('invalid_value', detail);
+}
+
+/**
+ * Whether an export may have been begun by that time. The log thins out its checkpoints and moves entries to cold
+ * storage, so that the same time says an earlier place later, or a later one.
+ */
+async function mayBegin(
+  log: AuditLogClient,
+  time: Date,
+  { from, until }: ExportPlan,
+): Promise<boolean> {
+  const before = await sizeAt(log, later(time, -CLOCKS_MS), until);
+  if (bundleAt(before) > from) return false;
+  const next = await log.checkpointFrom(before + 1);
+  // Else entries of that time stand before the export.
+  return next === null || next.size > from || (await log.isArchived(from - 1));
+}
+
+const bundleAt = (index: number): number => index - (index % TILE_WIDTH);
 
 /** Entries of the newest checkpoint from before that time, of those of at most `size`; 0 where there is none. */
 async function sizeAt(log: AuditLogClient, time: Date, size: number): Promise<number> {

@@ -11,7 +11,7 @@ import { TILE_WIDTH, hashesAt, tilePath, tilesOf, widthAt } from '../audit/tree/
 import type { BundleId, TileId } from '../audit/tree/tiles.ts';
 import type { AuditLogClient, KeyStateRow, LaneRow } from './audit-log.ts';
 import { ClientError } from './client-error.ts';
-import { newPlan, planned, readPlan } from './export-plan.ts';
+import { checkBegun, newPlan, planned, readPlan } from './export-plan.ts';
 import type { ExportOptions, ExportPlan } from './export-plan.ts';
 import type { ExportTarget } from './export-folder.ts';
 
@@ -41,9 +41,16 @@ export async function exportLog(
 ): Promise<ExportPlan> {
   const before = await readPlan(target, MANIFEST);
   const kept = await readPlan(target, PLAN);
-  checkSame(options, kept ?? before);
+  const begun = kept ?? before;
+  if (begun !== null && options.from !== null) await checkBegun(log, options.from, begun);
   const plan = kept ?? (await begin(log, target, options, before));
-  await new Export(log, target, plan, kept !== null, options.onProgress).run();
+  try {
+    await new Export(log, target, plan, kept !== null, options.onProgress).run();
+  } catch (error) {
+    // What begins in cold storage never comes: the next run begins elsewhere, or with a copy of the archive.
+    if (before === null && ClientError.is(error, 'entry_archived')) await forget(target);
+    throw error;
+  }
   await replace(target, plan);
   if (before !== null) await removeNarrow(target, before.until, plan.until);
   await target.remove(PLAN);
@@ -79,11 +86,10 @@ async function replace(target: ExportTarget, plan: ExportPlan): Promise<void> {
   await target.flush();
 }
 
-function checkSame({ from }: ExportOptions, begun: ExportPlan | null): void {
-  if (begun === null || typeof from !== 'number' || begun.from === from - (from % TILE_WIDTH))
-    return;
-  const detail = `The folder holds an export from ${begun.from} on: go on with it, or name another.`;
-  throw new ClientError('invalid_value', detail);
+/** Tiles stay: they are the log's, and may be of an archive that is copied. */
+async function forget(target: ExportTarget): Promise<void> {
+  await target.remove(PLAN);
+  for (const name of [STATE, LANES, CHECKPOINTS]) await target.remove(name + NEXT);
 }
 
 /** Members in the one order in which verifiers take them. */

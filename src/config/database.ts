@@ -86,6 +86,7 @@ const strayProblems = (database: Database, urlUsed: boolean): Problem[] => {
     ['tls', database.tls !== undefined && (urlUsed || database.ownerUrl === undefined)],
     ['caFile', database.caFile !== undefined && (urlUsed || database.ownerUrl === undefined)],
     ['passwordFile', database.passwordFile !== undefined && urlUsed],
+    ['readOnlyUrl', database.readOnlyUrl !== undefined && urlUsed],
     ['managers', database.managers.length > 0 && urlUsed],
   ];
   return stray
@@ -117,7 +118,7 @@ export const settleDatabase = (
   problems: Problem[],
   uses: readonly ConfigPart[] = PARTS,
 ): Database => {
-  const { url, ownerUrl, passwordFile, ownerPasswordFile, caFile } = database;
+  const { url, ownerUrl, readOnlyUrl, passwordFile, ownerPasswordFile, caFile } = database;
   if (!uses.includes('database') && !uses.includes('owner')) return database;
   if (ownerPasswordFile !== undefined && ownerUrl === undefined) {
     const where = 'database.ownerPasswordFile';
@@ -127,13 +128,17 @@ export const settleDatabase = (
   const server = url === undefined ? [] : [{ where: 'DATABASE_URL', split: splitUrl(url) }];
   const owner =
     ownerUrl === undefined ? [] : [{ where: 'database.ownerUrl', split: splitUrl(ownerUrl) }];
-  const parts: readonly UrlPart[] = [...server, ...owner];
+  const standby =
+    readOnlyUrl === undefined || url === undefined
+      ? []
+      : [{ where: 'database.readOnlyUrl', split: splitUrl(readOnlyUrl) }];
+  const parts: readonly UrlPart[] = [...server, ...owner, ...standby];
   if (parts.length === 0) return database;
   problems.push(...urlProblems(database, parts));
   const tls =
     database.tls ??
     parts.map(({ split }) => split.mode).find((mode) => mode !== undefined) ??
-    // One database for both URLs, so one setting: plain only where neither leaves the machine.
+    // One database for all URLs, so one setting: plain only where neither leaves the machine.
     (parts.every(({ split }) => isLoopback(split.host)) ? 'disable' : 'verify-full');
   if (caFile !== undefined && (tls === 'disable' || tls === 'require')) {
     const message = `is not used with TLS "${tls}"; set database.tls to verify-ca or verify-full`;
@@ -142,11 +147,13 @@ export const settleDatabase = (
   const open = ([part]: readonly UrlPart[], use: ConfigPart, name: string, file?: string) =>
     part && withPassword(part.split, uses.includes(use) ? file : undefined, name, problems);
   const plain = open(server, 'database', 'database.passwordFile', passwordFile);
+  const plainStandby = open(standby, 'database', 'database.readOnlyUrl', passwordFile);
   const plainOwner = open(owner, 'owner', 'database.ownerPasswordFile', ownerPasswordFile);
   return {
     ...database,
     tls,
     ...(plain !== undefined && { url: plain }),
     ...(plainOwner !== undefined && { ownerUrl: plainOwner }),
+    ...(plainStandby !== undefined && { readOnlyUrl: plainStandby }),
   };
 };

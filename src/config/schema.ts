@@ -109,9 +109,14 @@ const database = z
       'The same database as the role that owns the tables; with it the server migrates at start.',
       { flag: false },
     ),
+    readOnlyUrl: described(
+      postgresUrl.optional(),
+      "The same database at its standbys (HAProxy, or CloudNativePG's `-ro` service), as the same role: entries of the audit log are read there, where they have the leaves that the primary's tree has.",
+      { flag: false },
+    ),
     passwordFile: described(
       file.optional(),
-      'File with the password of `database.url`, mode 0640 at most; the URL then has none.',
+      'File with the password of `database.url` and `readOnlyUrl`, mode 0640 at most; the URLs then have none.',
     ),
     ownerPasswordFile: described(file.optional(), 'The same for `database.ownerUrl`.'),
     tls: described(

@@ -43,8 +43,11 @@ const labelChanges = z
   .refine((value) => Object.keys(value).length <= MAX_LABELS, `at most ${MAX_LABELS} labels`)
   .meta({ description: 'A label set to null is removed; those not named stay.' });
 
-const publish = z.boolean().meta({
-  description: 'Shows the public keys at `/public/…` without a token; not for symmetric keys.',
+/** Also of an import. */
+export const publish = z.boolean().meta({
+  description:
+    'Shows the public keys at `/public/…` without a token; not for symmetric keys, and of a namespace for 10,000 keys ' +
+    'at most (`quota_exceeded`).',
 });
 
 const activateAt = comingTime.meta({
@@ -163,7 +166,13 @@ export const updateKey = defineRoute({
       }),
     })
     .meta({ id: 'UpdateKeyRequest' }),
-  errors: [...CHANGE_ERRORS, 'wrong_purpose', 'deletion_protected', 'version_not_usable'],
+  errors: [
+    ...CHANGE_ERRORS,
+    'wrong_purpose',
+    'deletion_protected',
+    'version_not_usable',
+    'quota_exceeded',
+  ],
 });
 
 export const rotateKey = defineRoute({

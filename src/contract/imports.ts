@@ -5,7 +5,7 @@
 import { z } from 'zod';
 
 import { MAX_LABELS, labelName, labelValue } from './answer.ts';
-import { MATERIAL_ERRORS, dryRunQuery, idempotencyKey } from './admin-keys.ts';
+import { MATERIAL_ERRORS, dryRunQuery, idempotencyKey, publish } from './admin-keys.ts';
 import { hpkeIds, keyResource, purpose } from './keys.ts';
 import { defineRoute, headers } from './route.ts';
 import { base64, keyName, publicBytes, suiteId, time, uuid } from './scalars.ts';
@@ -75,7 +75,7 @@ export const importKey = defineRoute({
       purpose: purpose.optional(),
       labels: labels.optional(),
       deletionProtection: z.boolean().optional(),
-      publish: z.boolean().optional(),
+      publish: publish.optional(),
       parameters: parametersText,
       envelope: publicBytes({
         min: 1,

@@ -92,7 +92,8 @@ const NOT_KNOWN: ReadonlySet<number | undefined> = new Set([
  * Idempotent: a root of this installation and generation that is there already is left as it is.
  *
  * @throws TwofoldError `suite_unavailable_here` when only an extractable root could be made and that
- *   was not allowed; whatever fails, no root is made
+ *   was not allowed, conflict when another host made the same root at once, integrity_failed when two are
+ *   there; whatever fails, no root is made
  */
 export async function makeRoot(cryptoki: Cryptoki, request: MakeRoot): Promise<RootMade> {
   const slot = selectSlot(cryptoki, request.tokenSelector);
@@ -107,6 +108,7 @@ export async function makeRoot(cryptoki: Cryptoki, request: MakeRoot): Promise<R
   const wrap = mechanisms.has(CKM.AES_KEY_WRAP_PAD) ? CKM.AES_KEY_WRAP_PAD : CKM.AES_KEY_WRAP_KWP;
   const root =
     (await makeTrusted(cryptoki, session, request, wrap)) ?? makePlain(cryptoki, session, request);
+  requireAlone(cryptoki, session, request.root, root);
   const custody = custodyOf(cryptoki, session, root);
   if (custody === 'extractableByPinHolder' && !request.allowExtractable) {
     cryptoki.C_DestroyObject(session, root);
@@ -135,8 +137,7 @@ export async function destroyRoot(
   const slot = selectSlot(cryptoki, tokenSelector);
   const session = cryptoki.C_OpenSession(slot.handle, CKF.RW_SESSION | CKF.SERIAL_SESSION);
   await login(cryptoki, session, CKU.USER, user);
-  const template = attributes({ class: CKO.SECRET_KEY, token: true, id: rootId(root) });
-  const found = findObjects(cryptoki, session, template);
+  const found = objectsOf(cryptoki, session, root);
   for (const handle of found) cryptoki.C_DestroyObject(session, handle);
   forgetUse(cryptoki, session, root.installation);
   return { destroyed: found.length > 0, root };
@@ -191,11 +192,31 @@ function existingRoot(
   session: Handle,
   { root, unlessAny }: MakeRoot,
 ): FoundRoot | undefined {
-  const template = attributes({ class: CKO.SECRET_KEY, token: true, id: rootId(root) });
-  const [handle] = findObjects(cryptoki, session, template);
+  const [handle, another] = objectsOf(cryptoki, session, root);
+  if (another !== undefined) {
+    throw new TwofoldError('integrity_failed', 'two objects claim to be the same root');
+  }
   if (handle !== undefined) return { root, handle };
   return unlessAny ? rootsOn(cryptoki, session)[0] : undefined;
 }
+
+/** The lock of ceremonies is one machine's: hosts that share a token each look for the other's root. */
+function requireAlone(cryptoki: Cryptoki, session: Handle, root: RootOnToken, made: Handle): void {
+  if (objectsOf(cryptoki, session, root).length === 1) return;
+  cryptoki.C_DestroyObject(session, made);
+  throw new TwofoldError(
+    'conflict',
+    'another host made the same root on this token meanwhile; the one made here was destroyed: run the ' +
+      'command again',
+  );
+}
+
+const objectsOf = (cryptoki: Cryptoki, session: Handle, root: RootOnToken): Handle[] =>
+  findObjects(
+    cryptoki,
+    session,
+    attributes({ class: CKO.SECRET_KEY, token: true, id: rootId(root) }),
+  );
 
 /** Undefined where the SO has no part, or the token knows no trusted keys or templates. */
 async function makeTrusted(

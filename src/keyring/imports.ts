@@ -25,6 +25,8 @@ import { planNewVersion, writableCustody } from './new-version.ts';
 import type { NewVersionParts } from './new-version.ts';
 import type { ChangeDone, ChangeRun, PreparedChange } from './operations.ts';
 import { requireNoRecords } from './provider-record.ts';
+import { requireRoomToPublish } from './published.ts';
+import type { PublishingParts } from './published.ts';
 import { requirePublishable, requireServes } from './succession.ts';
 
 const NOTHING = new Uint8Array(0);
@@ -57,7 +59,11 @@ export interface KeyImports {
 }
 
 export interface KeyImportParts
-  extends Omit<ChangeParts, 'integrity'>, Omit<NewVersionParts, 'maker'>, ImportParts {
+  extends
+    Omit<ChangeParts, 'integrity'>,
+    Omit<NewVersionParts, 'maker'>,
+    ImportParts,
+    Pick<PublishingParts, 'mostPublished'> {
   readonly catalog: KeyCatalog;
 }
 
@@ -137,6 +143,7 @@ export class ImportAdministration implements KeyImports {
       suite.hsm === null ? undefined : 'hsm-wrapped',
     );
     await this.#requireNewName(namespace, name);
+    if (input.publish) await requireRoomToPublish(this.#parts, namespace);
     const opened = await openParameters(this.#parts, input.parameters, { namespace, suite, now });
     try {
       // Where it is real, the write says so in the transaction that makes the key.

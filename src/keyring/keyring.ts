@@ -70,6 +70,8 @@ export interface KeyringParts
   readonly policyLimits?: PolicyLimits;
   /** What a change of a key's policy would do, for its dry run; none unless told. */
   readonly policyPreview?: PolicyPreviews['ofKey'];
+  /** Published keys of a namespace; `MOST_PUBLISHED` unless told. */
+  readonly mostPublished?: number;
 }
 
 export interface Keyring {

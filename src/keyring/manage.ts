@@ -41,6 +41,8 @@ import type {
 } from './operations.ts';
 import type { PolicyPreviews } from './policy-effects.ts';
 import { planPolicyChange } from './rotation-changes.ts';
+import { requireRoomToPublish } from './published.ts';
+import type { PublishingParts } from './published.ts';
 import type { PolicyLimits } from './rotation-policy.ts';
 import type { Root } from './root.ts';
 import { planKeyChange, planNothing, planVersionChange, standing } from './row-plans.ts';
@@ -51,7 +53,8 @@ import type { UseReport } from './use-report.ts';
 import { checkWindow, planRetire, planSetPrimary } from './windows.ts';
 import type { PrimaryParts } from './windows.ts';
 
-export interface ManageParts extends Omit<ChangeParts, 'integrity'>, NewVersionParts {
+export interface ManageParts
+  extends Omit<ChangeParts, 'integrity'>, NewVersionParts, Pick<PublishingParts, 'mostPublished'> {
   readonly engine: Engine;
   readonly catalog: KeyCatalog;
   readonly root: Pick<Root, 'unseal'>;
@@ -108,6 +111,7 @@ export class KeyAdministration implements KeyManage {
       if (activateAt !== undefined) checkAhead('activateAt', activateAt, this.#parts.clock());
       const custody = await writableCustody(this.#parts, suite, input.custody);
       await this.#requireNewName(grant.namespace, input.name);
+      if (input.publish === true) await requireRoomToPublish(this.#parts, grant.namespace);
       const key: Key = {
         id: randomUUID(),
         namespace: grant.namespace,
@@ -167,6 +171,7 @@ export class KeyAdministration implements KeyManage {
         minUsableVersion === view.key.minUsableVersion &&
         sameLabels(labels, view.key.labels);
       if (same) return planNothing(view, {});
+      if (publish && !view.key.publish) await requireRoomToPublish(this.#parts, grant.namespace);
       const fields = { labels, deletionProtection, publish, minUsableVersion };
       const labelNames = JSON.stringify(Object.keys(labels).sort());
       const detail = { deletionProtection, labelNames };

@@ -259,10 +259,12 @@ export interface KeyStore extends UsedImports {
   /** The time by which the database judges destructions; null where it leaves them to the servers' clocks. */
   wallClock(): Promise<Date | null>;
   /**
-   * Names of the keys that say that they are published, at most `limit`, read as `find` reads. Nothing
-   * is verified: a name says where to look, and no more.
+   * Names of the namespace's keys that say that they are published, the first `limit`, read as `find` reads.
+   * Nothing is verified: a name says where to look, and no more.
    */
-  published(epoch: number, limit: number): Promise<readonly KeyName[]>;
+  published(namespace: string, epoch: number, limit: number): Promise<readonly KeyName[]>;
+  /** How many say so, suspended ones too, and at most `limit`. */
+  countPublished(namespace: string, limit: number): Promise<number>;
   /**
    * Effect, audit entry, `security_change` and the raised epoch in one transaction under the
    * exclusive barrier. `stale`: nothing was written. Throws `key_exists`, `name_retired`,

@@ -50,7 +50,8 @@ export type Ceremony = (root: RootOnToken) => Promise<void>;
 /**
  * Opens every generation, beginning or completing the first one where that is safe.
  *
- * `ceremony` null: roots are made by the operator (production); a missing one is then an error.
+ * `ceremony` null: roots are made by the operator (production); a missing one is then an error. `without`:
+ * a generation that nothing is under yet stays shut, as it may be another's object that the token has.
  * @throws TwofoldError integrity_failed when token and database do not belong together
  */
 export async function openRoot(
@@ -58,8 +59,10 @@ export async function openRoot(
   store: RootStore,
   uses: UsageCounters,
   ceremony: Ceremony | null,
+  without?: number,
 ): Promise<Root> {
-  const rows = await rowsInUse(hsm, store, ceremony);
+  const all = await rowsInUse(hsm, store, ceremony);
+  const rows = all.filter(({ generation }) => generation !== without);
   const inForce = rows.find(({ state }) => state === 'in-force');
   if (inForce === undefined) throw stop('No generation of the root is in force.');
   const { installation } = inForce;
@@ -83,8 +86,9 @@ export async function openRoot(
 }
 
 /**
- * What happened to the generations since: one that is complete is opened, the one in force is enforced,
- * and one that is retired is shut where that may be (`mayShut`: nothing here stands on it any more).
+ * What happened to the generations since: one that is complete is opened, or shut where it has gone from the
+ * token again; the one in force is enforced, and one that is retired is shut where that may be (`mayShut`:
+ * nothing here stands on it any more).
  * @throws TwofoldError when one of them cannot be opened here; those before it are
  */
 export async function followRoot(
@@ -96,6 +100,7 @@ export async function followRoot(
   const rows = (await store.generations()).filter(
     ({ installation }) => installation === root.installation,
   );
+  await shutGone(hsm, root, rows);
   const known = new Set(root.generations);
   for (const row of rows.filter((each) => isLive(each) && !known.has(each.generation))) {
     const roots = await hsm.roots();
@@ -130,6 +135,21 @@ export async function completeRoot(
   const completed = await store.complete({ ...row, state, seal, mac, canary });
   await openGeneration(hsm, completed);
   return completed;
+}
+
+/**
+ * A join that is withdrawn takes along what it had placed, and what is said to be open lets a rotation begin.
+ * Only what nothing is under is given up for one look at the token.
+ */
+async function shutGone(hsm: Hsm, root: Root, rows: readonly RootGeneration[]): Promise<void> {
+  const { generations } = root;
+  const open = rows.filter(
+    ({ generation, state }) => state === 'complete' && generations.includes(generation),
+  );
+  if (open.length === 0) return;
+  const roots = await hsm.roots();
+  const gone = open.filter((row) => onToken(roots, row) === undefined);
+  for (const { generation } of gone) root.shut(generation);
 }
 
 async function takeKept(root: Root, rows: readonly RootGeneration[]): Promise<void> {

@@ -2,13 +2,15 @@
 import { hash } from 'node:crypto';
 
 import type { Lease, LeaseRequest } from './ports.ts';
-import { creditOf, leaseOf, perSecond } from './rate.ts';
+import { creditOf, firstLeaseOf, leaseOf, perSecond } from './rate.ts';
 import type { Limit, Rate } from './rate.ts';
 
 /** Between two requests for allowance of an empty bucket at least, ms. */
 const SHORTEST_WAIT_MS = 20;
 /** Where nothing comes back but what other instances give back, ms. */
 const QUOTA_WAIT_MS = 1_000;
+/** A lease of a quota that was used up again so soon was too small, ms. */
+const SOON_MS = 2_000;
 /** After the database failed, ms. */
 const AFTER_FAILURE_MS = 1_000;
 
@@ -26,6 +28,14 @@ export class Bucket {
   /** Whether what is known to be left refused something: others may have given back. */
   #isDoubted = false;
   #used = false;
+  /** Of a quota, of which nobody may keep what others could use: as much as it uses in some seconds. */
+  #lease: number;
+  /** When it last had some of what it asked for. */
+  #suppliedAt = -Infinity;
+  /** Since `spare`. */
+  #spent = 0;
+  /** Whether what it holds beyond its lease is to go back. */
+  #isSpare = false;
   #available: number;
   #heardAt: number;
   /** Of the request under way. */
@@ -35,6 +45,7 @@ export class Bucket {
     this.id = hash('sha256', bucket, 'buffer');
     this.owner = owner;
     this.#rate = rate;
+    this.#lease = firstLeaseOf(rate);
     this.#available = rate.burst;
     this.#heardAt = now;
   }
@@ -45,6 +56,10 @@ export class Bucket {
 
   get held(): number {
     return this.#held;
+  }
+
+  get isQuota(): boolean {
+    return this.#rate.perMinute === 0;
   }
 
   get asking(): boolean {
@@ -65,7 +80,7 @@ export class Bucket {
    * a quota, of which no more is taken than is known to be left.
    */
   admits(now: number, cost: number): boolean {
-    if (this.#rate.perMinute === 0 && cost > this.left(now)) {
+    if (this.isQuota && cost > this.left(now)) {
       this.#isDoubted = true;
       return false;
     }
@@ -92,6 +107,7 @@ export class Bucket {
   /** Negative: what was taken comes back. */
   take(cost: number): void {
     this.#held -= cost;
+    this.#spent += cost;
     this.#used = true;
   }
 
@@ -102,31 +118,59 @@ export class Bucket {
     return used;
   }
 
+  /** Of a quota: what was not used since the last time that this was asked is to go back, for others. */
+  spare(): void {
+    this.#lease = Math.min(this.#lease, Math.max(0, this.#spent));
+    this.#spent = 0;
+    this.#isSpare = this.#held > this.#lease;
+  }
+
   needs(now: number): boolean {
     if (this.#asked !== null || now < this.#notBefore || now < this.#emptyUntil) return false;
-    const lease = leaseOf(this.#rate);
-    return this.#isDoubted || this.#held < lease / 2 || this.#held > lease;
+    if (this.#isDoubted || this.#isSpare) return true;
+    return this.#isLow || this.#held > leaseOf(this.#rate);
+  }
+
+  get #size(): number {
+    const most = leaseOf(this.#rate);
+    return this.isQuota ? Math.min(this.#lease, most) : most;
+  }
+
+  get #isLow(): boolean {
+    return this.#held < this.#size / 2;
   }
 
   /** @param leaving nothing is wanted, what is held goes back */
-  ask(leaving = false): LeaseRequest {
-    const lease = leaving ? 0 : leaseOf(this.#rate);
-    const beyond = Math.max(0, this.#held - lease);
+  ask(now: number, leaving = false): LeaseRequest {
+    if (this.isQuota && this.#isLow) this.#enlarge(now);
+    const lease = leaving ? 0 : this.#size;
+    // What a refund gave stays for what comes next, unless it is seen to be unused.
+    const kept = leaving || this.#isSpare ? lease : leaseOf(this.#rate);
+    const beyond = Math.max(0, this.#held - kept);
     const owed = this.#held < 0 ? -this.#held : -beyond;
     const wanted = Math.max(0, lease - Math.max(0, this.#held));
     const { burst } = this.#rate;
     this.#held -= beyond;
     this.#isDoubted = false;
+    this.#isSpare = false;
     this.#asked = { id: this.id, owed, wanted, perSecond: perSecond(this.#rate), burst };
     return this.#asked;
   }
 
+  #enlarge(now: number): void {
+    const wasSoon = now - this.#suppliedAt < SOON_MS;
+    const enough = wasSoon ? Math.max(1, this.#lease * 2) : this.#lease;
+    this.#lease = Math.min(leaseOf(this.#rate), Math.max(firstLeaseOf(this.#rate), enough));
+  }
+
   heard({ granted, available }: Lease, now: number): void {
-    this.#held += granted + Math.max(0, this.#asked?.owed ?? 0);
+    const { owed, wanted } = this.#asked ?? { owed: 0, wanted: 0 };
+    this.#held += granted + Math.max(0, owed);
+    if (owed > 0 || wanted > 0) this.#suppliedAt = now;
     this.#asked = null;
     this.#available = available;
     this.#heardAt = now;
-    this.#isUsedUp = available < 1 && this.#rate.perMinute === 0;
+    this.#isUsedUp = available < 1 && this.isQuota;
     if (available >= 1) return;
     if (this.#isUsedUp) {
       this.#emptyUntil = now + QUOTA_WAIT_MS;
@@ -137,8 +181,12 @@ export class Bucket {
     this.#emptyUntil = now + Math.max(SHORTEST_WAIT_MS, wait);
   }
 
-  /** What was to be given back is lost, which errs on the side of the limit. */
-  failed(now: number): void {
+  /**
+   * What was to be given back is held still where it is certain that nothing was done; else it is lost, which errs
+   * on the side of the limit.
+   */
+  failed(now: number, isCertain: boolean): void {
+    if (isCertain) this.#held += Math.max(0, -(this.#asked?.owed ?? 0));
     this.#asked = null;
     this.#notBefore = now + AFTER_FAILURE_MS;
   }

@@ -8,6 +8,8 @@
  * credit before it heard of the bucket) and one request (a batch passes where one item would). What was
  * let through on credit is charged: over time the rate is exact.
  */
+import { TwofoldError } from '../errors.ts';
+import { OutcomeUnknown } from '../outcome.ts';
 import type { Bucket } from './bucket.ts';
 import type { LeaseStore } from './ports.ts';
 import type { Limit } from './rate.ts';
@@ -21,6 +23,10 @@ const MAX_LEAVING = 2_000;
 const MAX_LEAVING_OF_OWNER = MAX_LEAVING / 2;
 /** Buckets of one statement. */
 const TOGETHER = 500;
+/** What is held of a quota is looked at again after, ms: what was not used meanwhile goes back. */
+const UNUSED_MS = 10_000;
+/** Buckets looked at for that at a time: what goes back has half of a statement. */
+const LOOKED_AT = TOGETHER / 2;
 
 export interface LimiterParts {
   readonly store: LeaseStore;
@@ -62,6 +68,10 @@ export class Limiter {
   readonly #leaving = new Set<Bucket>();
   /** How many of them, by owner. */
   readonly #leavingOf = new Map<string, number>();
+  /** Of quotas, what holds some or did when last looked at, longest ago first: when that was. */
+  readonly #holding = new Map<Bucket, number>();
+  /** Nothing is given back for want of use until then: in an outage it might be lost. */
+  #troubledUntil = -Infinity;
   #pumping: Promise<void> | null = null;
   readonly #figures = { allowed: 0, refused: 0, credited: 0, leases: 0, failures: 0 };
 
@@ -124,7 +134,29 @@ export class Limiter {
   /** Undoes a charge: the request did nothing. */
   refund({ limits, cost, refused }: Charge): void {
     if (refused !== null) return;
-    for (const limit of limits) this.#buckets.get(limit)?.take(-cost);
+    for (const limit of limits) {
+      const bucket = this.#buckets.get(limit);
+      bucket?.take(-cost);
+      if (bucket !== undefined) this.#watch(bucket);
+    }
+  }
+
+  /**
+   * Gives back what was not used for some seconds of quotas, which are not filled again: others may want it.
+   * To be called about once a second; looks at a bounded number of buckets.
+   */
+  giveBack(): void {
+    const now = this.#now();
+    if (now < this.#troubledUntil) return;
+    let looked = 0;
+    for (const [bucket, at] of this.#holding) {
+      if (looked >= LOOKED_AT || now - at < UNUSED_MS) break;
+      looked += 1;
+      this.#holding.delete(bucket);
+      bucket.spare();
+      this.#fill(bucket, now);
+      this.#watch(bucket);
+    }
   }
 
   /** About what is left of a limit, for headers; 0 while it lets nothing through. */
@@ -186,8 +218,14 @@ export class Limiter {
     return true;
   }
 
+  #watch(bucket: Bucket): void {
+    if (!bucket.isQuota || bucket.held <= 0 || this.#holding.has(bucket)) return;
+    this.#holding.set(bucket, this.#now());
+  }
+
   #leave(bucket: Bucket): void {
     this.#asking.delete(bucket);
+    this.#holding.delete(bucket);
     if (bucket.held === 0) return;
     this.#leaving.add(bucket);
     this.#leavingOf.set(bucket.owner, (this.#leavingOf.get(bucket.owner) ?? 0) + 1);
@@ -226,9 +264,10 @@ export class Limiter {
     const asking = [...this.#asking].slice(0, TOGETHER - leaving.length);
     for (const bucket of leaving) this.#left(bucket);
     for (const bucket of asking) this.#asking.delete(bucket);
+    const asked = this.#now();
     const requests = [
-      ...leaving.map((bucket) => bucket.ask(true)),
-      ...asking.map((bucket) => bucket.ask()),
+      ...leaving.map((bucket) => bucket.ask(asked, true)),
+      ...asking.map((bucket) => bucket.ask(asked)),
     ];
     const buckets = [...leaving, ...asking];
     try {
@@ -237,14 +276,17 @@ export class Limiter {
       const now = this.#now();
       for (const [index, bucket] of buckets.entries()) {
         const lease = leases[index];
-        if (lease === undefined) bucket.failed(now);
+        if (lease === undefined) bucket.failed(now, false);
         else bucket.heard(lease, now);
       }
     } catch (error) {
       this.#figures.failures += 1;
       const now = this.#now();
-      for (const bucket of buckets) bucket.failed(now);
+      const isCertain = error instanceof TwofoldError && !(error instanceof OutcomeUnknown);
+      for (const bucket of buckets) bucket.failed(now, isCertain);
+      this.#troubledUntil = now + UNUSED_MS;
       this.#onTrouble(error);
     }
+    for (const bucket of asking) this.#watch(bucket);
   }
 }

@@ -51,6 +51,8 @@ const BURST_SECONDS = 10;
 const LEASES = 10;
 /** Of a quota: what an instance that is killed takes with it is used, and does not come back. */
 const LEASES_OF_QUOTA = 100;
+/** Of a quota: what an instance asks for first, so that a thousand that touch it once leave nearly all of it. */
+const FIRST_LEASES_OF_QUOTA = 10_000;
 
 export const rateOf = (perMinute: number, burst?: number): Rate => ({
   perMinute,
@@ -59,9 +61,12 @@ export const rateOf = (perMinute: number, burst?: number): Rate => ({
 
 export const perSecond = ({ perMinute }: Rate): number => perMinute / 60;
 
-/** What an instance asks for at a time. */
+/** What an instance asks for at a time, of a quota at most. */
 export const leaseOf = ({ perMinute, burst }: Rate): number =>
   Math.ceil(burst / (perMinute === 0 ? LEASES_OF_QUOTA : LEASES));
+
+/** What an instance asks for at first of a quota, and where little is used of it; of a small one nothing. */
+export const firstLeaseOf = ({ burst }: Rate): number => Math.floor(burst / FIRST_LEASES_OF_QUOTA);
 
 /** Of a quota at least: what may come before the database has answered for what came before it. */
 const LEAST_CREDIT_OF_QUOTA = 16;

@@ -10,7 +10,6 @@ import type { Keyring } from '../keyring/keyring.ts';
 import type { KeyStore, OperationStore } from '../keyring/ports.ts';
 import type { Root } from '../keyring/root.ts';
 import { NAME } from '../name.ts';
-import type { Store } from '../store/store.ts';
 import type { Logs } from '../telemetry/logs.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { ValidationThread } from '../access/validation-thread.ts';
@@ -36,6 +35,7 @@ import {
 } from './scheduling.ts';
 import { openSequencedLog } from './sequenced-log.ts';
 import { openSinks } from './sinks.ts';
+import type { ServedStore } from './database.ts';
 import { consideredBy, startAnnouncer, startProvider } from './kubernetes.ts';
 import type { Unwinding } from './unwinding.ts';
 
@@ -44,7 +44,7 @@ const AUDIT_PROBE_MS = 1_000;
 
 export interface ArrivalParts {
   readonly config: Config;
-  readonly store: Store;
+  readonly store: ServedStore;
   /** Fenced. */
   readonly keys: KeyStore;
   readonly operations: OperationStore;
@@ -96,7 +96,7 @@ export async function arrive(
   late.turns.set(keyring.turns);
   late.keyStates.set(keyring.states);
   late.lanes.set(store.lanes);
-  late.logReader.set(cosignedLog(store.log, store.cosignatures));
+  late.logReader.set(cosignedLog(store.logCopy, store.cosignatures));
   late.events.set({ ...store.events, installation: root.installation });
   const ruling = { config, store, keys, audit, incarnation, mac, integrity };
   const validation = new ValidationThread();

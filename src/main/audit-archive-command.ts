@@ -37,7 +37,7 @@ interface Output {
   readonly complain: (line: string) => void;
 }
 
-/** @returns the exit code: 0 done, 1 the export does not verify, 2 not understood */
+/** @returns the exit code: 0 done, 1 the export does not verify, 2 not understood, or the export could not be read */
 export async function auditArchiveCommand(
   config: Config,
   argv: readonly string[],

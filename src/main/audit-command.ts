@@ -85,9 +85,16 @@ async function exportCommand(argv: readonly string[], { print, complain }: Outpu
   const out = one(flags, 'out');
   if (out === undefined) throw refuse('--out FOLDER is missing.');
   const places = { from: placeOf(flags, 'from'), until: placeOf(flags, 'until') };
-  const plan = await exportTo(out, flags, { ...places, complain });
+  const plan = await exportTo(out, flags, { ...places, complain }).catch((error: unknown) => {
+    if (!ClientError.is(error, 'entry_archived')) throw error;
+    for (const line of complaintLines(error)) complain(line);
+    complain('Begin with a copy of the archive as that folder, or behind it with --from PLACE.');
+    return null;
+  });
+  if (plan === null) return 1;
   print(printable(`${out}: entries ${plan.from} to ${plan.until - 1} of ${plan.origin}`));
-  if (places.until !== null) complain('Without rows of keys and lanes: verify it with --log-only.');
+  // One that goes on is what it was begun as, whatever the flags say now.
+  if (!plan.rows) complain('Without rows of keys and lanes: verify it with --log-only.');
   return 0;
 }
 
@@ -255,13 +262,14 @@ async function tailCommand(argv: readonly string[], { complain, write }: Output)
       // Lines that nobody takes yet hold up the reading of more, and those that nobody will take end it.
       for await (const line of lines) await write(`${printableJson(line)}\n`);
     } catch (error) {
-      if (!signal.aborted) throw error;
+      // Whoever follows ends it so; of one that does not, what it printed is cut off.
+      if (!signal.aborted || !follow) throw error;
     }
   });
   return 0;
 }
 
-/** @returns the exit code; of `verify` 0 verified, 1 something was found, 2 not understood */
+/** @returns the exit code; of `verify` 0 verified, 1 something was found, 2 not understood, or not to be read */
 export async function auditCommand(
   [command = '', ...argv]: readonly string[],
   output: Output,
@@ -274,9 +282,7 @@ export async function auditCommand(
         ? verifyLive(argv, output)
         : auditVerifyCommand(argv, output.print, output.complain);
     case 'prove':
-      return auditProveCommand(argv, output.print, (flags, work) =>
-        withLog(flags, stopSignal(), work),
-      );
+      return auditProveCommand(argv, output, (flags, work) => withLog(flags, stopSignal(), work));
     case 'keys':
       return keysCommand(argv, output);
     case 'tail':

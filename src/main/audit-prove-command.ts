@@ -3,8 +3,6 @@
  * checked here: the checkpoint's signatures, that the entry is the one that was asked for, its hash, and its way to
  * the root.
  */
-import { writeFileSync } from 'node:fs';
-
 import { leafHash } from '../audit/tree/hashes.ts';
 import { parseSignedCheckpoint } from '../audit/tree/checkpoint.ts';
 import { verifyInclusion } from '../audit/tree/proofs.ts';
@@ -18,8 +16,11 @@ import { parseFlags } from '../cli/arguments.ts';
 import type { Flags, ParsedFlags } from '../cli/arguments.ts';
 import { CONNECTION_FLAGS } from '../cli/connection.ts';
 import type { AuditLogClient } from '../client/audit-log.ts';
+import { ClientError, fileFailure } from '../client/client-error.ts';
 import { TwofoldError } from '../errors.ts';
 import { readCarriedFile } from '../recovery/carried-file.ts';
+import { complaintLines } from './complaint.ts';
+import { writeNew } from './new-file.ts';
 
 const FLAGS = {
   ...CONNECTION_FLAGS,
@@ -74,10 +75,15 @@ export function proofProblem(
   return isIn ? null : 'its hashes do not lead from the entry to the root';
 }
 
-/** @returns 0 where the entry is in the log, 1 where that is not shown */
+interface Output {
+  readonly print: (line: string) => void;
+  readonly complain: (line: string) => void;
+}
+
+/** @returns 0 where the entry is in the log, 1 where that is not shown, 2 where it is, and `--out` could not be written */
 export async function auditProveCommand(
   argv: readonly string[],
-  print: (line: string) => void,
+  { print, complain }: Output,
   withLog: WithLog,
 ): Promise<number> {
   const flags = parseFlags(argv, FLAGS);
@@ -99,8 +105,20 @@ export async function auditProveCommand(
     print(printable(`${id} IS NOT SHOWN to be in the log: ${why}.`));
     return 1;
   }
-  if (out !== undefined) writeFileSync(out, proof, { flag: 'wx', mode: 0o644 });
   const { origin, size } = parseSignedCheckpoint(checkpoint);
   print(printable(`${id} is entry ${index} of ${origin}, in its checkpoint of ${size} entries.`));
-  return 0;
+  return out === undefined ? 0 : keep(out, proof, complain);
+}
+
+/** Of what is shown already, whatever becomes of the file. */
+function keep(out: string, proof: string, complain: Output['complain']): number {
+  try {
+    writeNew(out, proof, 0o644);
+    return 0;
+  } catch (failure) {
+    const error = fileFailure(failure);
+    if (!ClientError.is(error)) throw error;
+    complaintLines(error).forEach(complain);
+    return 2;
+  }
 }

@@ -1,7 +1,7 @@
 /**
  * `twofold audit verify FOLDER --trust FILE`: whether an export of the audit log is what was logged.
  * Works offline, reads no configuration and asks no service. Ends with 0 when it is verified, 1 when
- * something was found, 2 when the command was not understood.
+ * something was found, 2 when the command was not understood, or a file or folder could not be read.
  */
 
 import { parseDecimal } from '../audit/tree/checkpoint.ts';
@@ -13,6 +13,7 @@ import { verifyExport } from '../audit/verify/verify.ts';
 import type { VerifyOptions, VerifyReport } from '../audit/verify/verify.ts';
 import { parseFlags } from '../cli/arguments.ts';
 import type { ParsedFlags } from '../cli/arguments.ts';
+import { ClientError, fileFailure } from '../client/client-error.ts';
 import { TwofoldError } from '../errors.ts';
 import { readCarriedFile } from '../recovery/carried-file.ts';
 
@@ -35,7 +36,7 @@ const refuse = (why: string) => new TwofoldError('invalid_value', why);
 /**
  * @param onReport gets what was found, for who goes on with it
  * @param pause see `VerifyOptions`
- * @returns the exit code: 0 verified, 1 something was found, 2 not understood
+ * @returns the exit code: 0 verified, 1 something was found, 2 not understood, or not to be read
  */
 export async function auditVerifyCommand(
   argv: readonly string[],
@@ -76,10 +77,12 @@ async function orNotUnderstood(
 ): Promise<number> {
   try {
     return await work();
-  } catch (error) {
-    if (!TwofoldError.is(error)) throw error;
+  } catch (failure) {
+    // What could not be read says nothing of the log: 1 would be that something was found.
+    const error = fileFailure(failure);
+    if (!TwofoldError.is(error) && !ClientError.is(error)) throw error;
     complain(printable(`twofold: ${error.message} (${error.code})`));
-    complain(USAGE);
+    if (TwofoldError.is(error)) complain(USAGE);
     return 2;
   }
 }

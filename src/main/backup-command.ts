@@ -10,6 +10,7 @@ import type { Manifest } from '../backup/manifest.ts';
 import { openBackup, verifyContent } from '../backup/verify.ts';
 import { parseFlags, requireNothingMore } from '../cli/arguments.ts';
 import type { ParsedFlags } from '../cli/arguments.ts';
+import { ClientError, fileFailure } from '../client/client-error.ts';
 import type { Config } from '../config.ts';
 import { nativeEngine } from '../crypto/native-engine.ts';
 import { wipe } from '../crypto/secret.ts';
@@ -179,6 +180,7 @@ async function copy(argv: readonly string[], print: (line: string) => void): Pro
 /**
  * An older one is restored only by who says so: what came between would be lost for nothing. What nobody who is
  * trusted has signed holds up no restore, and is told: the keys of the log may have changed since they were noted.
+ * Nor does one that could not be restored itself, as its content is damaged; that is told as well.
  */
 async function requireNewest(
   path: string,
@@ -202,10 +204,34 @@ async function requireNewest(
       );
       continue;
     }
+    const damage = await damageOf(other, trust);
+    if (damage !== null) {
+      tell(
+        `${other} is newer (${found.takenAt}), and is passed over, as it is not whole: ${damage}`,
+      );
+      continue;
+    }
     throw new TwofoldError(
       'conflict',
       `${other} is newer (${found.takenAt}, this one ${takenAt}): restore that, or say --older.`,
     );
+  }
+}
+
+/** What keeps all of a backup from being read; null where nothing does. A manifest may be whole without its content. */
+async function damageOf(path: string, trust: readonly Vkey[] | null): Promise<string | null> {
+  try {
+    const backup = await openBackup(nativeEngine, path, trust);
+    try {
+      await verifyContent(nativeEngine, backup, null);
+    } finally {
+      await backup.close();
+    }
+    return null;
+  } catch (error) {
+    const failure = fileFailure(error);
+    if (TwofoldError.is(failure) || ClientError.is(failure)) return failure.message;
+    throw error;
   }
 }
 

@@ -7,6 +7,9 @@ import { assertMigrated, migrate } from '../store/migrate.ts';
 import { Passwords } from '../store/password.ts';
 import type { PoolOptions } from '../store/pool.ts';
 import { openStore } from '../store/store.ts';
+import type { LogReader } from '../audit/log-ports.ts';
+import { StandbyEntries } from '../audit/standby-entries.ts';
+import type { StandbyAnswer } from '../audit/standby-entries.ts';
 import type { Store } from '../store/store.ts';
 import { whenReachable } from './patience.ts';
 import { requireNoneBegun, requireRestored } from './restoration.ts';
@@ -88,6 +91,62 @@ function loginOf(
   return { url: plain.toString(), passwords };
 }
 
+/** Statements and connections of the standby end sooner: the primary is asked next. */
+const STANDBY_MS = 1_000;
+
+/** Pool of the standbys, where they are named. */
+function standbyOf(
+  { database: { readOnlyUrl, passwordFile, tls, caFile, poolSize } }: Config,
+  onConnectionLost: PoolOptions['onConnectionLost'],
+): PoolOptions | null {
+  if (readOnlyUrl === undefined) return null;
+  const url = new URL(readOnlyUrl);
+  if (passwordFile !== undefined) url.password = '';
+  return {
+    url: url.toString(),
+    ...(passwordFile !== undefined && {
+      passwords: new Passwords(() => readPasswordFile(passwordFile)),
+    }),
+    ...{ tls, caFile, onConnectionLost },
+    max: Math.ceil(poolSize / 3),
+    statementDeadlineMs: STANDBY_MS,
+    connectDeadlineMs: STANDBY_MS,
+  };
+}
+
+/** What a service reads and writes. */
+export interface ServedStore extends Store {
+  /**
+   * The log for whoever reads much of it: entries come from a standby, where one is named. `log` is of the
+   * primary alone, for whoever looks whether it is right.
+   */
+  readonly logCopy: LogReader;
+  /** What came of asking the standby; null where none is named. */
+  readonly standbyAnswers: () => Readonly<Record<StandbyAnswer, number>> | null;
+}
+
+/** What becomes of asking the standby is logged when it changes. */
+function served(store: Store, log: DatabaseLog): ServedStore {
+  const { standby } = store;
+  if (standby === null) return { ...store, logCopy: store.log, standbyAnswers: () => null };
+  let last: StandbyAnswer = 'taken';
+  const copies = new StandbyEntries({
+    primary: store.log,
+    standby: standby.entries,
+    onAnswer: (answer, err) => {
+      if (answer === last) return;
+      last = answer;
+      if (answer === 'taken') log.info({}, 'entries of the log are read from a standby again');
+      else log.warn({ answer, err }, 'entries of the log are read from the primary');
+    },
+  });
+  return {
+    ...store,
+    logCopy: { ...store.log, entries: copies.entries },
+    standbyAnswers: () => copies.answers,
+  };
+}
+
 /** Opens the ports over a database that was prepared. `onPassword`: it took another password than before. */
 export async function openStoreOf(
   config: Config,
@@ -95,20 +154,22 @@ export async function openStoreOf(
   log: DatabaseLog,
   unwinding: Unwinding,
   onPassword: () => void = () => undefined,
-): Promise<Store> {
+): Promise<ServedStore> {
   const { tls, caFile, poolSize } = config.database;
+  const onConnectionLost = (error: Error) =>
+    log.warn({ err: error }, 'a database connection was lost');
   const options: PoolOptions = {
     ...loginOf(config, urls, log, onPassword),
     tls,
     caFile,
     max: poolSize,
-    onConnectionLost: (error) => log.warn({ err: error }, 'a database connection was lost'),
+    onConnectionLost,
   };
-  const store = openStore(options);
+  const store = openStore(options, standbyOf(config, onConnectionLost));
   unwinding.add('database pool', () => store.close());
   if (urls.owner === undefined) {
     await whenReachable(() => assertMigrated(store.pool), unwinding, onWait(log));
   }
   await whenReachable(() => requireRestored(store), unwinding, onWait(log));
-  return store;
+  return served(store, log);
 }

@@ -154,7 +154,7 @@ export function exitCodeOf({ findings, tooShort }: DoctorReport): number {
   return tooShort.length > 0 ? 3 : 0;
 }
 
-/** The exit code of `exitCodeOf`. */
+/** The exit code of `exitCodeOf`; what it throws is one of its own, as nothing is known then. */
 export async function doctorCommand(
   config: Config,
   argv: readonly string[],

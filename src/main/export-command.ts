@@ -1,6 +1,4 @@
 /** `twofold export …`: the recipient's side of an export. Needs no service. */
-import { writeFileSync } from 'node:fs';
-
 import { one, parseFlags, requireNothingMore } from '../cli/arguments.ts';
 import type { Flags, ParsedFlags } from '../cli/arguments.ts';
 import { readPassphrase } from '../cli/passphrase.ts';
@@ -11,6 +9,7 @@ import { readPrivateKey } from '../client/private-key-file.ts';
 import { wipe } from '../crypto/secret.ts';
 import { TwofoldError } from '../errors.ts';
 import { readCarriedBytes, readCarriedFile } from '../recovery/carried-file.ts';
+import { writeNew } from './new-file.ts';
 
 interface Output {
   readonly print: (line: string) => void;
@@ -56,7 +55,7 @@ async function open(flags: ParsedFlags, print: Output['print']): Promise<number>
   if (more !== undefined) throw refuse(`${more} is not an argument of this command.`);
   const opened = await openExported(jsonIn(file), await keysOf(flags));
   try {
-    writeFileSync(out, opened.content.reveal(), { flag: 'wx', mode: 0o600, flush: true });
+    writeNew(out, opened.content.reveal(), 0o600);
   } catch (error) {
     throw fileFailure(error);
   } finally {

@@ -1,6 +1,7 @@
 /** Which figures of which parts go into the metrics. No label holds a key's name. */
 import type { StoredAccess } from '../governance/access-control.ts';
 import type { TokenAuthenticator } from '../access/authenticate.ts';
+import type { StandbyAnswer } from '../audit/standby-entries.ts';
 import type { Lease } from '../audit/grace/lease.ts';
 import type { RunningAuditLog } from '../audit/log.ts';
 import type { Hsm } from '../hsm/port.ts';
@@ -50,6 +51,8 @@ export interface FiguresOf {
   readonly lease: Pick<Lease, 'mode'>;
   readonly keyring: () => Pick<Keyring, 'sizes' | 'ledger'> | null;
   readonly log: () => SequencingFacts | null;
+  /** What came of asking a standby; null where none is named. */
+  readonly standby: () => Readonly<Record<StandbyAnswer, number>> | null;
   readonly sinks: () => readonly SinkFacts[];
   readonly reloads: Pick<Reloads, 'expiries' | 'refusals'>;
   readonly backups: () => BackupFigures | null;
@@ -89,6 +92,12 @@ export function registerFigures(metrics: Metrics, parts: FiguresOf): void {
   metrics.gauge('audit_failures', 'Failed appends since the last success.', failures, 'max');
   graceFigures(metrics, parts);
   logFigures(metrics, parts.log);
+  metrics.gauge(
+    'audit_log_standby_reads',
+    'Reads of entries of a standby of the database: taken, refused as not those of the log, failed.',
+    // None where no standby is named.
+    () => ({ ...parts.standby() }),
+  );
   backupFigures(metrics, parts.backups);
   sinkFigures(metrics, parts.sinks);
   const ready = () => {

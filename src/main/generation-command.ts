@@ -12,22 +12,23 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { operatorGrant } from '../access/local-access.ts';
 import { parseFlags, requireNothingMore } from '../cli/arguments.ts';
-import { moduleEnvironment } from '../config.ts';
 import type { Config } from '../config.ts';
 import { TwofoldError } from '../errors.ts';
 import { ROOT_NAMESPACE } from '../governance/namespaces.ts';
 import { commitRetirement } from '../governance/root-retirement.ts';
 import type { RootOnToken } from '../hsm/port.ts';
-import { runRootCeremony, runRootDestruction } from '../hsm/run-ceremony.ts';
+import { runRootDestruction } from '../hsm/run-ceremony.ts';
 import { IMPORT_LIFETIME_MS } from '../keyring/import-parameters.ts';
 import { IntegrityWatch } from '../keyring/integrity.ts';
 import type { RootGeneration } from '../keyring/ports.ts';
-import { completeRoot, openRoot } from '../keyring/root-opening.ts';
+import { openRoot } from '../keyring/root-opening.ts';
 import type { RootHolder } from '../keyring/root-ports.ts';
 import { UsageCounters } from '../keyring/usage.ts';
 import type { Store } from '../store/store.ts';
 import { besides, deviceBeside, instanceBeside, operator, storeBeside } from './beside.ts';
 import { tokenPlace } from './device.ts';
+import { ceremonyOf, completeHere, isSame, placeFit, requireFit } from './generation-object.ts';
+import type { Adding } from './generation-object.ts';
 import { SILENT } from './silent-log.ts';
 import type { Unwinding } from './unwinding.ts';
 
@@ -105,14 +106,6 @@ async function listed(config: Config, unwinding: Unwinding): Promise<object> {
   };
 }
 
-const isSame = (a: RootOnToken, b: RootOnToken): boolean =>
-  a.generation === b.generation && a.installation === b.installation;
-
-interface Adding {
-  readonly soPinFile: string | undefined;
-  readonly allowExtractable: boolean;
-}
-
 async function added(config: Config, wanted: Adding, unwinding: Unwinding): Promise<object> {
   const store = await storeBeside(config, unwinding);
   const rows = await store.roots.generations();
@@ -127,51 +120,18 @@ async function added(config: Config, wanted: Adding, unwinding: Unwinding): Prom
   const root = { generation, installation };
   const row = await store.roots.intend(generation, installation);
   if (row.installation !== installation) throw conflict('Two installations share a database.');
-  if (row.state === 'intended') await place(config, root, wanted);
   const { hsm } = await deviceBeside(config, unwinding);
   await hsm.useRoot(inForce);
-  const [before, after] = [hsm.status().custody, await hsm.tryRoot(root)];
-  if (before === 'non-extractable' && after !== before) {
-    throw new TwofoldError(
-      'suite_unavailable_here',
-      'Keys of the root in force can only be wrapped under one that is trusted as well.',
-    );
-  }
-  const completed = await completeRoot(hsm, store.roots, row, 'complete');
+  const before = hsm.status().custody;
+  const candidate = { config, store, hsm, root };
+  const placed = row.state === 'intended' ? await placeFit(candidate, wanted, before) : null;
+  const completed = await completeHere(candidate, row);
+  const custody = placed ?? (await hsm.tryRoot(root));
+  requireFit(before, custody);
   const opened = await openRoot(hsm, store.roots, new UsageCounters(store.keys), null);
   const { audit } = await instanceBeside(config, store, opened, unwinding);
-  await audit.recordOwn('root.add', { generation, custody: after, operator: operator() });
-  return { ...root, state: completed.state, custody: after, made: row.state === 'intended' };
-}
-
-/** `root-wrap` of the generation on the token, or found there. */
-async function place(config: Config, root: RootOnToken, wanted: Adding): Promise<void> {
-  const token = await tokenPlace(config, SILENT, false);
-  if (token.ceremony !== null) {
-    if (wanted.soPinFile !== undefined || wanted.allowExtractable) {
-      throw refused('The token of development is made and kept by the service itself.');
-    }
-    await token.ceremony(root);
-    return;
-  }
-  const { soPinFile, allowExtractable } = wanted;
-  await runRootCeremony({
-    ...ceremonyOf(config, token),
-    ...root,
-    ...(soPinFile === undefined ? {} : { soPinFile }),
-    allowExtractable,
-  });
-}
-
-function ceremonyOf(config: Config, token: Awaited<ReturnType<typeof tokenPlace>>) {
-  const { module, selector, pinFile, softhsmConf } = token;
-  const { moduleParameters } = config.hsm;
-  return {
-    ...{ module, tokenSelector: selector, pinFile, softhsmConf },
-    ...(moduleParameters === undefined ? {} : { moduleParameters }),
-    stateDir: config.dataDir,
-    environment: moduleEnvironment(),
-  };
+  await audit.recordOwn('root.add', { generation, custody, operator: operator() });
+  return { ...root, state: completed.state, custody, made: row.state === 'intended' };
 }
 
 interface Retiring {

@@ -3,7 +3,7 @@
  * leaves this process only sealed; secrets are no arguments.
  */
 import { randomUUID } from 'node:crypto';
-import { closeSync, constants, fstatSync, openSync, readSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 
 import { z } from 'zod';
 
@@ -22,6 +22,7 @@ import { MAX_DER_LENGTH } from '../crypto/der.ts';
 import { wipe } from '../crypto/secret.ts';
 import { TwofoldError } from '../errors.ts';
 import { readCarriedFile } from '../recovery/carried-file.ts';
+import { writeNew } from './new-file.ts';
 
 interface Output {
   readonly print: (line: string) => void;
@@ -220,7 +221,7 @@ const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
 function keep(request: ImportRequest, approval: string): string {
   const path = `import-${approval}.json`;
   try {
-    writeFileSync(path, JSON.stringify(request), { flag: 'wx', mode: 0o600, flush: true });
+    writeNew(path, JSON.stringify(request), 0o600);
   } catch (error) {
     throw fileFailure(error);
   }

@@ -6,7 +6,7 @@
  * answer's transcript, by another way than the files came. An entry of the audit log is durable before an
  * answer is written, and after the roots were proved by their canaries.
  */
-import { accessSync, constants, lstatSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, lstatSync } from 'node:fs';
 import { dirname } from 'node:path';
 
 import { parseFlags } from '../cli/arguments.ts';
@@ -28,6 +28,7 @@ import {
   transcriptOfAnswer,
 } from './join-text.ts';
 import type { Answer } from './join-text.ts';
+import { writeNew } from './new-file.ts';
 import type { Unwinding } from './unwinding.ts';
 
 const USAGE = `The commands are:
@@ -96,9 +97,9 @@ function requireWritable(file: string): void {
 }
 
 /** Never over a file that is there. */
-function writeNew(file: string, text: string): void {
+function writeText(file: string, text: string): void {
   try {
-    writeFileSync(file, text, { flag: 'wx', mode: 0o644, flush: true });
+    writeNew(file, text, 0o644);
   } catch (error) {
     throw unwritable(file, (error as NodeJS.ErrnoException).code);
   }
@@ -108,7 +109,7 @@ async function offer(config: Config, out: string): Promise<object> {
   requireWritable(out);
   const { publicKey } = await runJoinOffer(await ceremonyPlace(config));
   const made = { zone: config.zone.name, publicKey };
-  writeNew(out, offerText(made));
+  writeText(out, offerText(made));
   return { offer: out, zone: made.zone, fingerprint: fingerprintOfOffer(made) };
 }
 
@@ -136,7 +137,7 @@ async function answer(
     ...{ step: 'answer', zone: offered.zone, fingerprint, transcript, operator: operator() },
     generations: generations.join(' '),
   });
-  writeNew(out, answerText(made));
+  writeText(out, answerText(made));
   return { answer: out, for: offered.zone, generations, fingerprint, transcript };
 }
 

@@ -11,6 +11,9 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import type { LateParts } from './late-parts.ts';
 import type { Unwinding } from './unwinding.ts';
 
+/** How often it is seen to what is held of quotas and not used. */
+const LOOK_MS = 1_000;
+
 export interface LimitingParts {
   readonly config: Config;
   readonly store: Pick<Store, 'limits'>;
@@ -26,7 +29,11 @@ export function openLimits(parts: LimitingParts, unwinding: Unwinding): HttpDepe
     store: store.limits,
     onTrouble: (err) => log.warn({ err }, 'no allowance could be had'),
   });
-  unwinding.add('allowance', () => limiter.close());
+  const timer = setInterval(() => limiter.giveBack(), LOOK_MS).unref();
+  unwinding.add('allowance', () => {
+    clearInterval(timer);
+    return limiter.close();
+  });
   metrics.gauge('rate_limits', 'What the rate limits did since the start.', () => ({
     ...limiter.figures,
     buckets: limiter.size,

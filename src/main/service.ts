@@ -23,7 +23,6 @@ import type { HttpDependencies, Readiness } from '../http/dependencies.ts';
 import { openKeyring } from '../keyring/keyring.ts';
 import { openRoot } from '../keyring/root-opening.ts';
 import { UsageCounters } from '../keyring/usage.ts';
-import type { Store } from '../store/store.ts';
 import { createLogs } from '../telemetry/logs.ts';
 import type { Logs } from '../telemetry/logs.ts';
 import { createMetrics } from '../telemetry/metrics.ts';
@@ -34,6 +33,7 @@ import { arrive } from './arrival.ts';
 import { openAuditLanes } from './audit-lanes.ts';
 import { issuerFacts, openAuthenticator } from './authentication.ts';
 import { findDatabase, openStoreOf, prepareDatabase } from './database.ts';
+import type { ServedStore } from './database.ts';
 import { openAccess } from './access.ts';
 import { backupCheck } from './backups.ts';
 import { openDevice } from './device.ts';
@@ -224,7 +224,7 @@ export class Service {
     return passed;
   }
 
-  async #openDatabase(): Promise<Store> {
+  async #openDatabase(): Promise<ServedStore> {
     const log = this.#logs.component('database');
     const urls =
       this.#membership === null
@@ -239,7 +239,7 @@ export class Service {
   }
 
   /** A database that holds a root belongs to the token of that root: no other is made beside it. */
-  async #openDevice(store: Store): Promise<Device> {
+  async #openDevice(store: ServedStore): Promise<Device> {
     const generations = await whenReachable(() => store.roots.generations(), this.#unwinding);
     const rooted = generations.some(({ state }) => state !== 'intended');
     const first = this.#membership?.first ?? true;
@@ -248,7 +248,7 @@ export class Service {
   }
 
   /** Learns changes of other instances at once; what a lost notice costs is a heartbeat's delay. */
-  #followEpoch(store: Store, { epoch, refresh }: Incarnation): void {
+  #followEpoch(store: ServedStore, { epoch, refresh }: Incarnation): void {
     const log = this.#logs.component('instance');
     const listener = store.listen((seen) => {
       if (seen <= epoch.current) return;
@@ -257,7 +257,7 @@ export class Service {
     this.#unwinding.add('epoch listener', () => listener.close());
   }
 
-  #openIncarnation(store: Store): Promise<Incarnation> {
+  #openIncarnation(store: ServedStore): Promise<Incarnation> {
     const log = this.#logs.component('instance');
     return Incarnation.open(
       {
@@ -310,7 +310,7 @@ export class Service {
       keyring: () => late.keyring,
       log: () => late.log?.facts() ?? null,
       sinks: () => late.sinks?.facts() ?? [],
-      ...{ reloads, backups: () => late.backups },
+      ...{ reloads, backups: () => late.backups, standby: store.standbyAnswers },
     });
     const token = this.#tokenFacts(device);
     const activity = watchActivity(device.hsm, this.#unwinding);
@@ -384,7 +384,7 @@ export class Service {
   }
 
   async #openKeyring(
-    store: Store,
+    store: ServedStore,
     { hsm: pool, ceremony }: Device,
     incarnation: Incarnation,
     late: LateParts,
@@ -486,7 +486,7 @@ export class Service {
 }
 
 interface HttpParts {
-  readonly store: Store;
+  readonly store: ServedStore;
   readonly device: Device;
   readonly incarnation: Incarnation;
   readonly late: LateParts;

@@ -20,7 +20,7 @@ import { readSecretFile } from '../config/secret-file.ts';
 import { entryResource } from '../http/audit.ts';
 import { renderPublicJson } from '../http/render.ts';
 import { Leader } from '../leader.ts';
-import type { Store } from '../store/store.ts';
+import type { ServedStore } from './database.ts';
 import type { Log, Logs } from '../telemetry/logs.ts';
 import type { Incarnation } from './incarnation.ts';
 import { LeftSinks } from './left-sinks.ts';
@@ -43,7 +43,7 @@ const PASSED = 'audit.sink.pass';
 
 export interface SinksParts {
   readonly settings: readonly SinkSettings[];
-  readonly store: Pick<Store, 'log' | 'sinks' | 'scheduler'>;
+  readonly store: Pick<ServedStore, 'log' | 'logCopy' | 'sinks' | 'scheduler'>;
   readonly audit: {
     recordOwn(operation: string, detail: AuditDraft['detail']): Promise<unknown>;
   };
@@ -243,7 +243,7 @@ export class Sinks {
     const standing = { store: store.scheduler, role: roleOf(name), holder: incarnation.id };
     const leader = settings.type === 'file' ? null : new Leader(standing);
     const runner = new SinkRunner({
-      log: store.log,
+      log: store.logCopy,
       sink,
       position,
       record: sinkRecord,

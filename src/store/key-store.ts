@@ -58,13 +58,20 @@ const FIND_BY_ID = findBy('id');
 const PUBLISHED = committing({
   name: 'published',
   rowMode: 'array' as const,
-  text: `select e.epoch, k.id, k.namespace, k.name
+  text: `select e.epoch, k.id, k.name
     from ${COMMITTED} cross join public.security_epoch e
     left join lateral (
-      select id, namespace, name from public.key
-      where publish and suspended_at is null and destroyed_at is null
-      order by namespace, name limit $1) k on true`,
+      select id, name from public.key
+      where namespace = $1 and publish and suspended_at is null and destroyed_at is null
+      order by name limit $2) k on true`,
 });
+
+const COUNT_PUBLISHED = {
+  name: 'count_published',
+  text: `select count(*)::integer as count from (
+      select 1 from public.key where namespace = $1 and publish and destroyed_at is null
+      order by name limit $2) k`,
+};
 
 /** Below every id of a key. */
 const NO_ID = '00000000-0000-0000-0000-000000000000';
@@ -231,13 +238,22 @@ export const createKeyStore = (
     return rows;
   },
 
-  published: async (epoch, limit) => {
+  published: async (namespace, epoch, limit) => {
+    const values = [namespace, limit];
     const rows = await lookups.run(() =>
-      committedRead<unknown[]>(pool, PUBLISHED, [limit], notBefore(epoch)).catch(refuse),
+      committedRead<unknown[]>(pool, PUBLISHED, values, notBefore(epoch)).catch(refuse),
     );
     return rows
       .filter(([, id]) => id !== null)
-      .map(([, id, namespace, name]) => ({ id, namespace, name }) as KeyName);
+      .map(([, id, name]) => ({ id, namespace, name }) as KeyName);
+  },
+
+  countPublished: async (namespace, limit) => {
+    const query = { ...COUNT_PUBLISHED, values: [namespace, limit] };
+    const { rows } = await lookups.run(() =>
+      read(() => pool.query<{ count: number }>(query)).catch(refuse),
+    );
+    return rows[0]?.count ?? 0;
   },
 
   list: (query) => searches.run(() => read(() => listKeys(pool, query)).catch(refuse)),

@@ -32,7 +32,7 @@ import { createJoinStore } from './join-store.ts';
 import type { JoinStore } from './join-store.ts';
 import { createKeyStore, expireIdempotency } from './key-store.ts';
 import { createLaneReader } from './lane-list.ts';
-import { createLogStore } from './log-store.ts';
+import { createLogStore, standbyEntries } from './log-store.ts';
 import { Passwords } from './password.ts';
 import type { EntriesKept, Snapshot } from '../backup/ports.ts';
 import { openSnapshot } from './backup-snapshot.ts';
@@ -78,6 +78,8 @@ export interface Store {
   readonly checkpoints: CheckpointThinning;
   /** The sequenced log. */
   readonly log: LogReader;
+  /** What a standby says of it, which proves nothing; null where none is named. */
+  readonly standby: Pick<LogReader, 'entries'> | null;
   readonly logKeys: LogKeyStore;
   readonly sinks: SinkPositions;
   readonly backups: BackupStore;
@@ -106,11 +108,12 @@ export interface Store {
   close(): Promise<void>;
 }
 
-/** Opens no connection yet: the first call does. The URL is the server's role, never the owner's. */
-export const openStore = (options: PoolOptions): Store => {
+/** Opens no connection yet: the first call does. URLs are of the server's role, never of the owner's. */
+export const openStore = (options: PoolOptions, standby: PoolOptions | null = null): Store => {
   const pool = createPool(options);
   const prisma = createPrisma(pool);
   const gates = readGates(pool.options.max);
+  const copies = standby === null ? null : createPool(standby);
   return {
     pool,
     keys: createKeyStore(pool, prisma, gates),
@@ -129,6 +132,7 @@ export const openStore = (options: PoolOptions): Store => {
     sequencer: createSequencerStore(pool),
     checkpoints: createCheckpointThinning(pool),
     log: createLogStore(pool, gates),
+    standby: copies === null ? null : { entries: standbyEntries(copies) },
     logKeys: createLogKeyStore(pool),
     sinks: createSinkStore(pool),
     backups: createBackupStore(pool, gates),
@@ -150,7 +154,7 @@ export const openStore = (options: PoolOptions): Store => {
     expireIdempotency: (now) => expireIdempotency(pool, now),
     close: async () => {
       await prisma.close();
-      await pool.end();
+      await Promise.all([pool.end(), copies?.end()]);
     },
   };
 };

@@ -15,7 +15,7 @@ export const IMPORTS: Readonly<Record<string, readonly string[]>> = {
   outcome: ['errors'],
   settled: ['errors'],
   crypto: ['errors', 'name'],
-  limits: ['errors'],
+  limits: ['errors', 'outcome'],
   contract: ['errors', 'name', 'duration'],
   /** The recovery key and its shares. */
   recovery: ['errors', 'name', 'crypto'],

@@ -69,6 +69,8 @@ let forged: Taken;
 let later: Taken;
 /** Has a newer one beside it. */
 let older: Taken;
+/** That one. */
+let newest: Taken;
 let wrapped: { readonly id: string; readonly suite: string; readonly ciphertext: Uint8Array }[];
 
 /** What somebody who writes the database might leave of a wrapped root. */
@@ -171,7 +173,7 @@ beforeAll(async () => {
   forged = await take(join(folder, 'theirs'), ROOT.installation, others);
   later = await take(join(folder, 'version'), ROOT.installation, signer, openLater);
   older = await take(join(folder, 'twice'));
-  await take(join(folder, 'twice'));
+  newest = await take(join(folder, 'twice'));
   await service.stop();
   await hsm.close();
   await store.close();
@@ -351,6 +353,26 @@ describe('a restore of an older backup', () => {
     writeFileSync(trust, '# none yet\n');
     await expect(listed('--trust', trust)).rejects.toThrow('names no verifier key');
     await expect(listed('--trust', folder)).rejects.toMatchObject({ code: 'invalid_value' });
+  });
+
+  it('is none where the content of what is newer is damaged, which is told', async () => {
+    placed('damaged', taken, newer);
+    flip(join(folder, 'damaged', basename(newer.path), 'content'), 5000);
+    await expect(restoreIn('damaged')).rejects.toThrow(/no-share/u);
+    expect(told).toEqual([
+      expect.stringMatching(
+        new RegExp(
+          `${basename(newer.path)} is newer.* not whole: The content is not what was`,
+          'u',
+        ),
+      ),
+    ]);
+    // One that is whole is still in the way, though a damaged one is newer.
+    const [ours, theirs] = [basename(older.path), basename(newest.path)];
+    cpSync(join(folder, 'twice'), join(folder, 'thrice'), { recursive: true });
+    placed('thrice', taken);
+    flip(join(folder, 'thrice', theirs, 'content'), 5000);
+    await expect(restoreIn('thrice')).rejects.toThrow(`${ours} is newer`);
   });
 
   it('is none where what is newer is of another installation', async () => {

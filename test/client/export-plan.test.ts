@@ -1,13 +1,19 @@
 /** Where an export begins and ends by times, whatever the order in which the log took its entries. */
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 
-import { expect, it } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 
 import { AuditLogClient } from '../../src/client/audit-log.ts';
+import { ClientError } from '../../src/client/client-error.ts';
+import { ExportTarget } from '../../src/client/export-folder.ts';
 import { HttpConnection } from '../../src/client/http-connection.ts';
 import { newPlan } from '../../src/client/export-plan.ts';
 import type { Place } from '../../src/client/export-plan.ts';
+import { exportLog } from '../../src/client/log-export.ts';
 import { Edge } from '../../src/audit/tree/edge.ts';
 import { noteOf } from '../http/log-in-memory.ts';
 
@@ -20,11 +26,13 @@ const CHECKPOINTS = Array.from({ length: 20 }, (_, at) => {
   return { size, note, at: new Date(NOON + 600_000 * at).toISOString() };
 });
 
-const log = (removed = 0) => {
-  const from = (size: number) => CHECKPOINTS.filter((each) => each.size >= size);
+/** @param removed entries that are in cold storage, @param thinned sizes whose checkpoints are gone */
+const log = (removed = 0, thinned: readonly number[] = []) => {
+  const from = (size: number) =>
+    CHECKPOINTS.filter((each) => each.size >= size && !thinned.includes(each.size));
   const client: Pick<
     AuditLogClient,
-    'checkpoint' | 'checkpoints' | 'checkpointFrom' | 'isArchived'
+    'checkpoint' | 'checkpoints' | 'checkpointFrom' | 'isArchived' | 'tile'
   > = {
     checkpoint: () => Promise.resolve(CHECKPOINTS.at(-1)?.note ?? ''),
     checkpointFrom: (size) => Promise.resolve(from(size)[0] ?? null),
@@ -32,6 +40,13 @@ const log = (removed = 0) => {
       yield await Promise.resolve(from(size));
     },
     isArchived: (index) => Promise.resolve(index < removed),
+    tile: async (name) => {
+      const [, level, index, width = '256'] =
+        /^tile\/(\w+)\/(\d+)(?:\.p\/(\d+))?$/u.exec(name) ?? [];
+      const isGone = level === 'entries' && Number(index) * 256 < removed;
+      if (isGone) throw new ClientError('entry_archived', 'It is in the archive.');
+      return Promise.resolve(new Uint8Array(32 * Number(width)));
+    },
   };
   return client as AuditLogClient;
 };
@@ -61,6 +76,42 @@ it('ends with what was in the log a minute later, or with the newest', async () 
 it('begins behind cold storage', async () => {
   expect(await planned(after(-5), null, 5_120)).toEqual([5_120, 20_000]);
   expect(await planned(after(65), null, 5_120)).toEqual([6_912, 20_000]);
+});
+
+describe('a folder of an export', () => {
+  let folder: string;
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'twofold-export-plan-'));
+  });
+  afterEach(() => rmSync(folder, { recursive: true }));
+
+  const exporting = async (from: Place | null, of = log()) => {
+    const options = { from, until: 7_000, settlingMs: 0 };
+    const plan = await exportLog(of, new ExportTarget(folder), options);
+    return [plan.from, plan.until];
+  };
+  const refused = { code: 'invalid_value' };
+
+  it('that could not begin in cold storage is free to begin behind it', async () => {
+    const cold = log(5_120);
+    await expect(exporting(null, cold)).rejects.toMatchObject({ code: 'entry_archived' });
+    expect(existsSync(join(folder, 'export.plan.json'))).toBe(false);
+    expect(await exporting(5_120, cold)).toEqual([5_120, 7_000]);
+    // Entries of that time stand before it, and they are in cold storage.
+    expect(await exporting(after(-5), cold)).toEqual([5_120, 7_000]);
+    await expect(exporting(after(-5))).rejects.toMatchObject(refused);
+    await expect(exporting(5_376, cold)).rejects.toMatchObject(refused);
+    expect(await exporting(null, cold)).toEqual([5_120, 7_000]);
+  });
+
+  it('that grows on does so by the time that it was begun with, and by no other', async () => {
+    expect(await exporting(after(55))).toEqual([5_888, 7_000]);
+    expect(await exporting(after(55))).toEqual([5_888, 7_000]);
+    expect(await exporting(after(55), log(0, [6_000]))).toEqual([5_888, 7_000]);
+    for (const minutes of [5, 35, 65]) {
+      await expect(exporting(after(minutes))).rejects.toMatchObject(refused);
+    }
+  });
 });
 
 const ARCHIVED = {

@@ -198,6 +198,27 @@ describe('refusals name the setting', () => {
       dev({ TWOFOLD_DATABASE_OWNER_URL: 'postgres://h/d' }),
       'database.ownerUrl',
     ],
+    [
+      'standbys without server',
+      dev({ TWOFOLD_DATABASE_READ_ONLY_URL: 'postgres://h/d' }),
+      'database.readOnlyUrl',
+    ],
+    [
+      'standbys by another TLS',
+      dev({
+        DATABASE_URL: 'postgres://h/d?sslmode=verify-full',
+        TWOFOLD_DATABASE_READ_ONLY_URL: 'postgres://h/d?sslmode=require',
+      }),
+      'database.readOnlyUrl',
+    ],
+    [
+      'another parameter of the standbys',
+      dev({
+        DATABASE_URL: 'postgres://h/d',
+        TWOFOLD_DATABASE_READ_ONLY_URL: 'postgres://h/d?options=x',
+      }),
+      'database.readOnlyUrl',
+    ],
   ])('%s', (_name, environment, where) => {
     expect(wrong(environment)).toContain(where);
   });
@@ -454,6 +475,9 @@ describe('production', () => {
     const { database } = load(urls('postgres://s@h/d', 'postgres://o@h/d'));
     const password = (text: string | undefined) => decodeURIComponent(new URL(text ?? '').password);
     expect([password(database.url), password(database.ownerUrl)]).toEqual(['p%40/ü:#', 'öffne']);
+    const standby = { TWOFOLD_DATABASE_READ_ONLY_URL: 'postgres://s@r/d' };
+    const three = load({ ...urls('postgres://s@h/d', 'postgres://o@h/d'), ...standby }).database;
+    expect([three.tls, password(three.readOnlyUrl)]).toEqual(['verify-full', 'p%40/ü:#']);
     const both = ['database.passwordFile', 'database.ownerPasswordFile'];
     expect(wrong(urls('postgres://s:p@h/d', 'postgres://o:p@h/d'))).toEqual(both);
     expect(wrong(urls('postgres://h/d', 'postgres://h/d'))).toEqual(both);
@@ -555,7 +579,12 @@ describe('reference', () => {
   it('presents a configuration without its passwords', () => {
     const url = 'postgresql://u:geheim@h/d';
     const shown = presentConfig(
-      load({ ...production(), DATABASE_URL: url, TWOFOLD_DATABASE_OWNER_URL: url }),
+      load({
+        ...production(),
+        DATABASE_URL: url,
+        TWOFOLD_DATABASE_OWNER_URL: url,
+        TWOFOLD_DATABASE_READ_ONLY_URL: url,
+      }),
     );
     expect(JSON.stringify(shown)).not.toContain('geheim');
     expect(JSON.stringify(shown)).toContain('@h/d');

@@ -126,6 +126,11 @@ export function chartRefusals(helm: Helm): void {
         /zoneGraceMs/u,
       ],
       [
+        'standbys of CloudNativePG',
+        ['-f', example('cloudnativepg'), '--set', 'database.readOnly.host=elsewhere'],
+        /database\.readOnly/u,
+      ],
+      [
         'managers of CloudNativePG',
         ['-f', example('cloudnativepg'), '--set', 'database.managers={https://p:8008}'],
         /database\.managers/u,

@@ -53,6 +53,32 @@ export function chartZones(helm: Helm): void {
       expect(grace('--set', 'zoneGraceMs=120000')).toEqual(['120000', '120000', '120000']);
     });
 
+    it('read entries of the log at the standbys, which the policy lets them reach', () => {
+      const standbys = [
+        'database.readOnly.host=standbys.example.com',
+        'database.readOnly.port=5001',
+      ];
+      const argv = [...network, ...standbys.flatMap((value) => ['--set', value])];
+      for (const { environment } of zonesOf(...argv)) {
+        expect(environment['TWOFOLD_DATABASE_READ_ONLY_URL']).toBe(
+          'postgresql://twofold_server@standbys.example.com:5001/twofold',
+        );
+      }
+      const [policy] = helm.manifests(...argv).filter(({ kind }) => kind === 'NetworkPolicy');
+      const { egress } = policy?.spec as { egress: { ports: { port: number }[] }[] };
+      const rule = egress.find(({ ports }) => ports.some(({ port }) => port === 5432));
+      expect(rule?.ports.map(({ port }) => port)).toEqual([5432, 5001]);
+      for (const { environment } of zonesOf(...network)) {
+        expect(environment).not.toHaveProperty('TWOFOLD_DATABASE_READ_ONLY_URL');
+      }
+      for (const { environment } of zonesOf(...alone)) {
+        const [, host = ''] = /@(.*)-rw:/u.exec(environment['DATABASE_URL'] ?? '') ?? [];
+        expect(environment['TWOFOLD_DATABASE_READ_ONLY_URL']).toBe(
+          `postgresql://twofold_server@${host}-ro:5432/twofold`,
+        );
+      }
+    });
+
     it('ask the managers of the database, which the policy lets them reach', () => {
       const argv = [
         ...network,

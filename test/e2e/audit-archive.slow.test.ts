@@ -141,6 +141,7 @@ it('an entry of the archive is proved, and said to be there', async () => {
   const anew = audit('export', '--out', path('anew'));
   expect(anew.status).not.toBe(0);
   expect(anew.err).toContain('shelf 3');
+  expect(anew.err).toContain('behind it with --from');
 }, 60_000);
 
 it('the archive grows on as an export, and verifies with rows and all', async () => {
@@ -164,9 +165,9 @@ it('the archive grows on as an export, and verifies with rows and all', async ()
   expect(live('--archive', path('archive'))).toMatchObject({ status: 0 });
   expect(live('--from', '768')).toMatchObject({ status: 0 });
   expect(filesOf(path('archive'))).toEqual(kept);
-  // What the service still has is exported by itself, too.
-  expect(audit('export', '--out', path('rest'), '--from', '768')).toMatchObject({ status: 0 });
-  expect(audit('verify', path('rest'), '--trust', path('trust'))).toMatchObject({ status: 0 });
+  // What the service still has is exported by itself, too, also into a folder that was to begin at the beginning.
+  expect(audit('export', '--out', path('anew'), '--from', '768')).toMatchObject({ status: 0 });
+  expect(audit('verify', path('anew'), '--trust', path('trust'))).toMatchObject({ status: 0 });
 }, 120_000);
 
 it('a service that starts anew goes on', async () => {

@@ -109,13 +109,13 @@ describe('a start', () => {
     60_000,
   );
 
-  it.each([
-    ['doctor', 'secrets'],
-    ['hsm', 'make-root'],
-    ['token', '--role', 'user'],
+  it.each<[number, ...string[]]>([
+    [2, 'doctor', 'secrets'],
+    [1, 'hsm', 'make-root'],
+    [1, 'token', '--role', 'user'],
   ])(
-    'of %s %s under the inspector is refused before anything is read',
-    (...command) => {
+    'ends with %s for %s %s under the inspector, before anything is read',
+    (failed, ...command) => {
       const dataDir = join(folder, 'refused');
       const program = [join(root, 'src/main.ts'), ...command, '--data', dataDir];
       for (const flags of [['--disable-sigusr1', '--inspect=127.0.0.1:0'], []]) {
@@ -125,7 +125,7 @@ describe('a start', () => {
           cwd: folder,
         });
         expect(stderr).toContain('scripts/launch. (invalid_value)');
-        expect({ status, made: existsSync(dataDir) }).toEqual({ status: 1, made: false });
+        expect({ status, made: existsSync(dataDir) }).toEqual({ status: failed, made: false });
       }
     },
     60_000,

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { TwofoldError } from '../../src/errors.ts';
 import { makeRoot } from '../../src/hsm/ceremony-root.ts';
-import type { RootMade } from '../../src/hsm/ceremony-root.ts';
+import type { MakeRoot, RootMade } from '../../src/hsm/ceremony-root.ts';
+import type { Cryptoki } from '../../src/hsm/cryptoki.ts';
 import { CKR } from '../../src/hsm/cryptoki.ts';
 import { exportSofthsmConf, loadAlone } from '../../src/hsm/module.ts';
 import { PinFile, pinScope } from '../../src/hsm/pin.ts';
@@ -94,26 +95,65 @@ describe('a ceremony with a wrong PIN', () => {
   });
 });
 
-describe('a root that the token will not make as it should', () => {
-  async function attempt(returnValue: number, allowExtractable: boolean): Promise<RootMade> {
-    await exportSofthsmConf(fixture.token.softhsmConf);
-    const { module, pinFile, soPinFile, stateDir, tokenLabel: label } = fixture.token;
-    const cryptoki = loadAlone(module);
-    try {
-      const scope = pinScope(module, { label });
-      return await makeRoot(cryptoki, {
-        module: generationAnswers(fixture.folder, returnValue),
-        tokenSelector: { label },
-        user: new PinFile(pinFile, stateDir, scope),
-        officer: new PinFile(soPinFile, stateDir, scope, 'so'),
-        root: ROOT,
-        unlessAny: false,
-        allowExtractable,
-      });
-    } finally {
-      cryptoki.C_Finalize();
-    }
+/** A ceremony in this process; `seen` is what it calls in the place of the token. */
+async function alone(
+  change: Partial<MakeRoot>,
+  seen: (cryptoki: Cryptoki) => Cryptoki = (same) => same,
+): Promise<RootMade> {
+  await exportSofthsmConf(fixture.token.softhsmConf);
+  const { module, pinFile, soPinFile, stateDir, tokenLabel: label } = fixture.token;
+  const cryptoki = loadAlone(module);
+  try {
+    const scope = pinScope(module, { label });
+    return await makeRoot(seen(cryptoki), {
+      module,
+      tokenSelector: { label },
+      user: new PinFile(pinFile, stateDir, scope),
+      officer: new PinFile(soPinFile, stateDir, scope, 'so'),
+      root: ROOT,
+      unlessAny: false,
+      allowExtractable: false,
+      ...change,
+    });
+  } finally {
+    cryptoki.C_Finalize();
   }
+}
+
+describe('a root that another host makes on the same token at once', () => {
+  /** The other's is there by the time that this one is; with `killed` this one goes no further. */
+  const beside =
+    (killed = false) =>
+    (cryptoki: Cryptoki): Cryptoki =>
+      new Proxy(cryptoki, {
+        get: (target, name) => {
+          const member: unknown = Reflect.get(target, name, target);
+          if (typeof member !== 'function') return member;
+          return (...given: unknown[]): unknown => {
+            if (killed && name === 'C_DestroyObject') return undefined;
+            if (name === 'C_CopyObject') Reflect.apply(member, target, given);
+            return Reflect.apply(member, target, given);
+          };
+        },
+      });
+
+  it('is left alone with the token', async () => {
+    expect(await failure(alone({}, beside()))).toMatchObject({ code: 'conflict' });
+    expect(await rootsOnToken()).toBe(1);
+    expect(await ceremony()).toMatchObject({ made: false, custody: 'non-extractable' });
+  });
+
+  it('is not taken for the only one where both were left', async () => {
+    expect(await failure(alone({}, beside(true)))).toMatchObject({ code: 'conflict' });
+    expect(await rootsOnToken()).toBe(2);
+    expect(await failure(ceremony())).toMatchObject({ code: 'integrity_failed' });
+    expect(await rootsOnToken()).toBe(2);
+  });
+});
+
+describe('a root that the token will not make as it should', () => {
+  const attempt = (returnValue: number, allowExtractable: boolean): Promise<RootMade> =>
+    alone({ module: generationAnswers(fixture.folder, returnValue), allowExtractable });
 
   it.each(['DEVICE_MEMORY', 'GENERAL_ERROR', 'SESSION_HANDLE_INVALID', 'DEVICE_ERROR'] as const)(
     'for CKR_%s is not made at all, whatever was allowed',

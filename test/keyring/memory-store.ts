@@ -195,13 +195,22 @@ export class MemoryStore implements KeyStore, PolicyStore, RootStore, LiveInstan
     );
   }
 
-  published(epoch: number, limit: number) {
+  published(of: string, epoch: number, limit: number) {
     return this.#do('published', () => {
       if (this.audit.epoch < epoch) throw new TwofoldError('database_unavailable');
       return [...this.rows.keys.values()]
-        .filter(({ value }) => value.publish)
+        .filter(({ value }) => value.namespace === of && value.publish)
         .map(({ value: { id, namespace, name } }) => ({ id, namespace, name }))
         .slice(0, limit);
+    });
+  }
+
+  countPublished(namespace: string, limit: number) {
+    return this.#do('countPublished', () => {
+      const published = [...this.rows.keys.values()].filter(
+        ({ value }) => value.namespace === namespace && value.publish && value.destroyedAt === null,
+      );
+      return Math.min(limit, published.length);
     });
   }
 

@@ -5,7 +5,7 @@ import { SecretBytes } from '../../src/crypto/secret.ts';
 import { SCHEDULER } from '../../src/access/system.ts';
 import { GOVERNED_FORMS, paceOf } from '../../src/main/root-rotation.ts';
 import { RootRotation } from '../../src/keyring/root-rotation.ts';
-import { openRoot } from '../../src/keyring/root-opening.ts';
+import { followRoot, openRoot } from '../../src/keyring/root-opening.ts';
 import { generationOf } from '../../src/keyring/root-mac.ts';
 import { verifyStored } from '../../src/keyring/row-mac.ts';
 import { UsageCounters } from '../../src/keyring/usage.ts';
@@ -303,6 +303,28 @@ describe('generations that do not fit together', () => {
     world.store.roots = world.store.roots.filter(({ generation }) => generation === 1);
     await expect(start()).rejects.toThrow(/token holds root generation 2/u);
     expect(world.store.roots).toHaveLength(1);
+  });
+
+  it('one that went from the token before anything was under it is not open any more', async () => {
+    const { hsm, store, root, device } = world;
+    await place(2);
+    expect(root.generations).toEqual([1, 2]);
+    const { token } = device;
+    const placed = token.roots.get(`${INSTALLATION}/2`);
+    // As a join that is withdrawn takes along what it had placed.
+    token.roots.delete(`${INSTALLATION}/2`);
+    const follow = () => followRoot(hsm, store, root, () => false);
+    await expect(follow()).rejects.toThrow(/root generation 2 .* the token does not/u);
+    expect(root.generations).toEqual([1]);
+    if (placed === undefined) throw new TypeError('no root');
+    token.roots.set(`${INSTALLATION}/2`, placed);
+    await follow();
+    expect(root.generations).toEqual([1, 2]);
+    // Once it is in force, what it served is not given up for a look at the token.
+    await begin();
+    token.roots.delete(`${INSTALLATION}/1`);
+    await follow();
+    expect(root.generations).toEqual([1, 2]);
   });
 
   it('an empty one is left to its ceremony, and nothing is made under it', async () => {

@@ -148,6 +148,8 @@ export interface WorldOptions {
   readonly destruction?: DestructionRules;
   /** The system's clock unless told. */
   readonly clock?: () => Date;
+  /** Published keys of a namespace; those of production unless told. */
+  readonly mostPublished?: number;
 }
 
 export async function openWorld({
@@ -156,6 +158,7 @@ export async function openWorld({
   suites = ANY_SUITE,
   destruction = DEFAULT_DESTRUCTION_RULES,
   clock = () => new Date(),
+  mostPublished,
 }: WorldOptions = {}): Promise<World> {
   const device = watchedHsm(undefined, { lacks });
   const { hsm } = device;
@@ -163,6 +166,7 @@ export async function openWorld({
   device.token.makeRoot({ generation: 1, installation: INSTALLATION });
   const uses = new UsageCounters(store);
   const root = await openRoot(hsm, store, uses, null);
+  const bounds = mostPublished === undefined ? {} : { mostPublished };
   const first = await openInstance({
     hsm,
     engine,
@@ -172,6 +176,7 @@ export async function openWorld({
     suites,
     destruction,
     clock,
+    ...bounds,
   });
   const others: Instance[] = [];
   return {
@@ -191,6 +196,7 @@ export async function openWorld({
         suites,
         destruction,
         clock,
+        ...bounds,
       });
       others.push(instance);
       return instance;
@@ -210,6 +216,7 @@ interface InstanceParts {
   readonly suites?: SuitePolicy;
   readonly destruction?: DestructionRules;
   readonly clock?: () => Date;
+  readonly mostPublished?: number;
 }
 
 export async function openInstance({
@@ -221,6 +228,7 @@ export async function openInstance({
   suites = ANY_SUITE,
   destruction = DEFAULT_DESTRUCTION_RULES,
   clock = () => new Date(),
+  mostPublished,
 }: InstanceParts): Promise<Instance> {
   const id = randomUUID();
   const epoch = new SecurityEpoch(store.audit.epoch);
@@ -256,6 +264,7 @@ export async function openInstance({
     suites,
     destruction,
     clock,
+    ...(mostPublished === undefined ? {} : { mostPublished }),
   });
   const { integrity } = keyring;
   const changing = { store: keys, audit, epoch, refreshEpoch, mac: root.mac, integrity, clock };

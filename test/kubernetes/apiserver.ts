@@ -45,8 +45,11 @@ type Call = (
 /** Raw calls, for what no API server sends. */
 export class PluginClient {
   readonly #client: Client;
+  readonly #callMs: number;
 
-  constructor(socket: string) {
+  /** @param callMs deadline of each call; an API server's unless a test is not about time */
+  constructor(socket: string, callMs = CALL_MS) {
+    this.#callMs = callMs;
     const definition = loadSync(join(import.meta.dirname, 'kms-v2.proto'), { defaults: true });
     const { v2 } = loadPackageDefinition(definition) as unknown as {
       v2: { KeyManagementService: new (target: string, creds: unknown, options: object) => Client };
@@ -77,7 +80,7 @@ export class PluginClient {
   raw(method: 'Status' | 'Encrypt' | 'Decrypt', message: Uint8Array): Promise<Buffer> {
     const asIs = (bytes: Buffer) => bytes;
     const path = `/v2.KeyManagementService/${method}`;
-    const options = { deadline: Date.now() + CALL_MS };
+    const options = { deadline: Date.now() + this.#callMs };
     return new Promise((resolve, reject) => {
       const answered = (error: ServiceError | null, answer?: Buffer) => {
         if (error === null && answer !== undefined) resolve(answer);
@@ -91,10 +94,15 @@ export class PluginClient {
   #call<T>(method: string, request: object): Promise<T> {
     const call = (this.#client as unknown as Record<string, Call>)[method];
     return new Promise((resolve, reject) => {
-      call?.call(this.#client, request, { deadline: Date.now() + CALL_MS }, (error, answer) => {
-        if (error === null) resolve(answer as T);
-        else reject(error);
-      });
+      call?.call(
+        this.#client,
+        request,
+        { deadline: Date.now() + this.#callMs },
+        (error, answer) => {
+          if (error === null) resolve(answer as T);
+          else reject(error);
+        },
+      );
     });
   }
 

@@ -50,7 +50,7 @@ afterEach(async () => {
 });
 
 const client = (): PluginClient => {
-  const plugin = new PluginClient(path);
+  const plugin = new PluginClient(path, 60_000);
   undo.push(() => plugin.close());
   return plugin;
 };

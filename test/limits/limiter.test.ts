@@ -227,7 +227,7 @@ describe('a quota of a period over several instances', () => {
     const step = fc.record({
       instance: fc.nat(2),
       cost: fc.integer({ min: 1, max: 7 }),
-      pause: fc.integer({ min: 0, max: 20_000_000 }),
+      pause: fc.oneof(fc.nat(3_000), fc.nat(30_000), fc.nat(20_000_000)),
       settle: fc.boolean(),
       times: fc.integer({ min: 1, max: 40 }),
       end: fc.integer({ min: 0, max: 40 }),
@@ -239,6 +239,7 @@ describe('a quota of a period over several instances', () => {
       let [passed, ended] = [0, 0];
       for (const { instance, cost, pause, settle, times, end } of steps) {
         world.now += pause;
+        for (const each of world.instances) each.giveBack();
         if (end === 0) {
           world.instances[instance] = world.start();
           ended += 1;
@@ -275,6 +276,70 @@ describe('a quota of a period over several instances', () => {
     passed += await through(world.one, limit, 100);
     expect(passed).toBeLessThanOrEqual(1_000 + 4 * tolerance(rate));
     expect(passed).toBeGreaterThanOrEqual(1_000 - 3 * leaseOf(rate));
+  });
+
+  it('stays whole for who uses it, however many instances have touched it', async () => {
+    const most = 10_000;
+    const world = new World(200);
+    const limit = limitOf(quotaOf(most));
+    let passed = 0;
+    for (const each of world.instances) passed += await through(each, limit, 1);
+    expect(passed).toBe(200);
+    passed += await through(world.one, limit, most);
+    expect(passed).toBeGreaterThanOrEqual(9_000);
+    expect(passed).toBeLessThanOrEqual(most + 200 * tolerance(limit.rate));
+  });
+
+  it('that is small is not used up by who only touches it', async () => {
+    const world = new World(40);
+    const limit = limitOf(quotaOf(50));
+    for (const each of world.instances) expect(await through(each, limit, 1)).toBe(1);
+    expect(await through(world.one, limit, 50)).toBe(10);
+  });
+
+  it('comes back from who has stopped using it, in some seconds', async () => {
+    const most = 10_000;
+    const world = new World(90);
+    const [one, ...others] = world.instances;
+    const limit = limitOf(quotaOf(most));
+    const pass = (count: number) => {
+      world.now += count;
+      for (const each of world.instances) each.giveBack();
+      return Promise.all(world.instances.map((each) => each.settled()));
+    };
+    let passed = 0;
+    for (const each of others) passed += await through(each, limit, 10);
+    await pass(1_000);
+    // Who goes on keeps a supply of what it uses in that time, and asks no more often.
+    for (let second = 0; second < 60; second += 1) {
+      for (let n = 0; n < 5; n += 1) passed += await through(one ?? world.one, limit, 1);
+      await pass(1_000);
+    }
+    const { calls } = world.store;
+    await pass(60_000);
+    await pass(60_000);
+    expect(world.store.calls - calls).toBeLessThanOrEqual(2);
+    expect(passed).toBe(89 * 10 + 300);
+    // All of the rest is left for an instance that has used none.
+    expect(await through(world.start(), limit, most)).toBe(most - passed);
+  });
+
+  it('keeps what cannot be given back as the database is away', async () => {
+    const world = new World();
+    const limit = limitOf(quotaOf(10_000));
+    const passed = await through(world.one, limit, 100);
+    world.store.refusing = true;
+    for (let second = 0; second < 60; second += 1) {
+      world.now += 1_000;
+      world.one.giveBack();
+      await world.one.settled();
+    }
+    expect(world.store.calls).toBeGreaterThan(0);
+    world.store.refusing = false;
+    world.now += 20_000;
+    world.one.giveBack();
+    await world.one.settled();
+    expect(await through(world.start(), limit, 10_000)).toBe(10_000 - passed);
   });
 
   it('that is small lets through what comes at once, of which nothing is used yet', async () => {

@@ -1,4 +1,5 @@
 /** Buckets as the database keeps them (migration of limits), on a clock of the test's. */
+import { TwofoldError } from '../../src/errors.ts';
 import type { Lease, LeaseRequest, LeaseStore } from '../../src/limits/ports.ts';
 
 export class ModelBuckets implements LeaseStore {
@@ -7,7 +8,10 @@ export class ModelBuckets implements LeaseStore {
   /** Resolved by `answer`; else at once. */
   held = false;
   readonly #waiting: (() => void)[] = [];
+  /** Fails, and nobody knows whether anything was done. */
   down = false;
+  /** Fails, with nothing done. */
+  refusing = false;
   calls = 0;
 
   constructor(now: () => number) {
@@ -18,6 +22,7 @@ export class ModelBuckets implements LeaseStore {
     this.calls += 1;
     if (this.held) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     if (this.down) throw new Error('away');
+    if (this.refusing) throw new TwofoldError('database_unavailable');
     return requests.map((request) => this.#one(request));
   }
 

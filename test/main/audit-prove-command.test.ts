@@ -1,5 +1,5 @@
 /** What a service answers is checked, also which entry it is of. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
@@ -38,18 +38,18 @@ afterAll(() => {
 const bodyOf = (at: number): string => Buffer.from(placed[at]?.body ?? []).toString('base64');
 
 /** Of a service that answers with this proof and this body, whatever it is asked for. */
-async function prove(id: string, proof: string, body: string) {
-  const printed: string[] = [];
+async function prove(id: string, proof: string, body: string, ...more: string[]) {
+  const [printed, complained]: [string[], string[]] = [[], []];
   const log = {
     proof: () => Promise.resolve(proof),
     entry: () => Promise.resolve({ body }),
   } as unknown as AuditLogClient;
   const code = await auditProveCommand(
-    [id, '--trust', trust],
-    (line) => printed.push(line),
+    [id, '--trust', trust, ...more],
+    { print: (line) => printed.push(line), complain: (line) => complained.push(line) },
     (_, work) => work(log),
   );
-  return { code, printed: printed.join('\n') };
+  return { code, printed: printed.join('\n'), complained: complained.join('\n') };
 }
 
 describe('twofold audit prove', () => {
@@ -57,6 +57,21 @@ describe('twofold audit prove', () => {
     const { code, printed } = await prove('3-4', proofs[3] ?? '', bodyOf(3));
     expect(printed).toContain('3-4 is entry 3 of log.example/audit');
     expect(code).toBe(0);
+  });
+
+  it('keeps the proof where nothing is yet, and has shown it also where that fails', async () => {
+    const out = join(root, 'proof');
+    const proof = proofs[3] ?? '';
+    const proveOut = () => prove('3-4', proof, bodyOf(3), '--out', out);
+    expect(await proveOut()).toMatchObject({ code: 0, complained: '' });
+    expect(readFileSync(out, 'utf8')).toBe(proof);
+    writeFileSync(out, 'another');
+    const again = await proveOut();
+    expect(again.printed).toContain('3-4 is entry 3 of log.example/audit');
+    // Not 1, which says that it is not shown.
+    expect(again.code).toBe(2);
+    expect(again.complained).toMatch(/EEXIST.*\(file_failed\)/u);
+    expect(readFileSync(out, 'utf8')).toBe('another');
   });
 
   it('shows nothing by the genuine bytes and proof of another entry', async () => {

@@ -9,7 +9,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { formatVkey, SIGNATURE_TYPE } from '../../src/audit/tree/vkey.ts';
 import { ExportTarget } from '../../src/client/export-folder.ts';
@@ -120,6 +120,20 @@ describe('twofold audit verify', () => {
     const { code, printed, complained } = await run(...given);
     expect([code, printed]).toEqual([2, '']);
     expect(complained).toContain('The command is: twofold audit verify');
+  });
+
+  it('ends with 2 where a file cannot be read, of the export or of one beside it', async () => {
+    const [loop, tile] = [join(root, 'unread'), join(root, 'unread-tile')];
+    for (const copy of [loop, tile]) cpSync(folder, copy, { recursive: true });
+    for (const file of [join(loop, 'checkpoint'), join(tile, 'tile/entries/001')]) {
+      rmSync(file);
+      symlinkSync(basename(file), file);
+    }
+    for (const argv of [[loop], [tile], [folder, '--against', loop]]) {
+      const { code, printed, complained } = await run(...argv, '--trust', trust);
+      expect([argv, code, printed]).toEqual([argv, 2, '']);
+      expect(complained).toMatch(/^twofold: ELOOP.*\(file_failed\)$/u);
+    }
   });
 
   it.each<[readonly string[], string]>([

@@ -43,7 +43,7 @@ const COMMANDS: Readonly<Record<string, (complain: (line: string) => void) => un
       ...{ module: 'm', moduleParameters: undefined, tokenSelector: {} },
       ...{ pinFile: json, soPinFile: json, stateDir: folder },
     }),
-  'audit prove --trust': () => auditProveCommand(['1-1', '--trust', device], silent, unasked),
+  'audit prove --trust': () => auditProveCommand(['1-1', '--trust', device], output, unasked),
   'audit verify --trust': (complain) =>
     auditVerifyCommand([folder, '--trust', device], silent, complain),
   'export open EXPORT': () =>

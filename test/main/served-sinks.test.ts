@@ -25,7 +25,8 @@ function opened(names: readonly string[], leaders: Map<string, Leadership>, give
       ...{ type: 'http', name, from: 'start', url: 'http://127.0.0.1:1/' },
     })),
     store: {
-      log: { ...memoryEntries(10), head: () => Promise.resolve({ size: 10 }) },
+      log: { head: () => Promise.resolve({ size: 10 }) },
+      logCopy: memoryEntries(10),
       sinks: { position: positionOf, all: () => Promise.resolve([]) },
       scheduler: {
         leadership: (role: string) => Promise.resolve(leadership(role)),

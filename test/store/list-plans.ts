@@ -415,8 +415,15 @@ export const LISTS: readonly List[] = [
   {
     name: 'published keys',
     routes: [],
-    run: ({ store }) => store.keys.published(0, 1000),
+    run: ({ store, namespace }) => store.keys.published(namespace, 0, 1000),
     small: ['security_epoch'],
+  },
+  {
+    name: 'count of published keys',
+    routes: [],
+    run: ({ store, namespace }) => store.keys.countPublished(namespace, 1000),
+    // One row says how many there are.
+    rowsBeside: 1000,
   },
   {
     name: 'intents to abandon',

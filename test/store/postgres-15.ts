@@ -79,7 +79,20 @@ const make = async (folder: string): Promise<void> => {
   }
 };
 
-const startIn = async (folder: string) => {
+export interface Postgres15 {
+  url(role: string, database: string): string;
+  readonly ownerUrl: string;
+  readonly appUrl: string;
+  readonly port: number;
+  pid(): number;
+  /** It comes back as a standby of nobody: it answers reads, and is in recovery for good. */
+  demote(): Promise<void>;
+  /** A standby of this one, in an empty folder: a copy that follows it by streaming. */
+  standby(folder: string): Promise<Postgres15>;
+  stop(): Promise<void>;
+}
+
+const startIn = async (folder: string): Promise<Postgres15> => {
   const data = join(folder, 'data');
   const port = await freePort();
   const started = () => {
@@ -98,7 +111,6 @@ const startIn = async (folder: string) => {
     appUrl: url('twofold_app', 'twofold'),
     port,
     pid: () => server.pid ?? 0,
-    /** It comes back as a standby of nobody: it answers reads, and is in recovery for good. */
     demote: async () => {
       server.kill('SIGINT');
       await exit;
@@ -106,6 +118,14 @@ const startIn = async (folder: string) => {
       server = started();
       exit = once(server, 'exit');
       await ready();
+    },
+    standby: async (other: string) => {
+      own(other);
+      const options = { ...asUser(), env: environment, cwd: other };
+      const source = `postgresql://postgres:none@127.0.0.1:${port}`;
+      const how = ['-D', join(other, 'data'), '-R', '-X', 'stream', '-c', 'fast', '-N'];
+      await run(join(BIN, 'pg_basebackup'), ['-d', source, ...how], options);
+      return startIn(other);
     },
     stop: async () => {
       server.kill('SIGINT');

@@ -184,7 +184,9 @@ describe('a database of the third migration', () => {
     expect(await namesOf({ state: 'enabled' })).toEqual(['ml-train', 'shown']);
     expect(await namesOf({ suite: 0x0103 })).toEqual(['payments']);
     expect(await namesOf({ namePrefix: 'ml' })).toEqual(['ml-train']);
-    expect((await store.keys.published(0, 10)).map(({ name }) => name)).toEqual(['shown']);
+    expect((await store.keys.published('default', 0, 10)).map(({ name }) => name)).toEqual([
+      'shown',
+    ]);
   });
 
   it('finds its audit entries by every filter, and appends to its lanes', async () => {

@@ -26,7 +26,7 @@ const FIRST_WITH_SOUND_ETCD3 = [3, 0, 3];
 const FIRST_WITH_QUORUM = [4, 0, 0];
 
 export const addressOf = (zone: Zone): string => `${NET}.${String(zone)}`;
-/** Where HAProxy listens: 5000 leads to the primary. */
+/** Where HAProxy listens: 5000 leads to the primary, 5001 to the standbys. */
 export const PROXY_ADDRESS = `${NET}.10`;
 export const namespaceOf = (zone: Zone): string => `tfz${String(zone)}`;
 
@@ -121,6 +121,11 @@ export class Cluster {
     return `postgres://twofold_server:server@${PROXY_ADDRESS}:5000/twofold`;
   }
 
+  /** Of a standby, whichever. */
+  get standbysUrl(): string {
+    return `postgres://twofold_server:server@${PROXY_ADDRESS}:5001/twofold`;
+  }
+
   /** The zone's own PostgreSQL, whether it leads or not. */
   directUrl(zone: Zone): string {
     return `postgres://twofold_server:server@${addressOf(zone)}:5432/twofold`;
@@ -196,13 +201,7 @@ export class Cluster {
       roles.includes('leader') &&
       roles.some((role) => role === 'sync_standby' || role === 'quorum_standby');
     if (!works) return false;
-    const client = new pg.Client({
-      connectionString: this.superUrl,
-      ssl: { ca: readFileSync(join(this.folder, 'ca.pem')) },
-      connectionTimeoutMillis: 1_000,
-      query_timeout: 2_000,
-    });
-    client.on('error', () => undefined);
+    const client = this.#client(this.superUrl);
     try {
       await client.connect();
       await client.query('create table if not exists ready(x int)');
@@ -214,6 +213,28 @@ export class Cluster {
     } finally {
       await client.end().catch(() => undefined);
     }
+  }
+
+  /** What the superuser is answered by the zone's own PostgreSQL. */
+  async ask<Row extends pg.QueryResultRow>(zone: Zone, sql: string): Promise<readonly Row[]> {
+    const client = this.#client(`postgres://postgres:super@${addressOf(zone)}:5432/twofold`);
+    try {
+      await client.connect();
+      return (await client.query<Row>(sql)).rows;
+    } finally {
+      await client.end().catch(() => undefined);
+    }
+  }
+
+  #client(connectionString: string): pg.Client {
+    const client = new pg.Client({
+      connectionString,
+      ssl: { ca: readFileSync(join(this.folder, 'ca.pem')) },
+      connectionTimeoutMillis: 1_000,
+      query_timeout: 2_000,
+    });
+    client.on('error', () => undefined);
+    return client;
   }
 
   /** Starts a part that does not run. */
@@ -484,6 +505,13 @@ frontend writes
   default_backend primary
 backend primary
   option httpchk OPTIONS /primary
+  http-check expect status 200
+${servers}
+frontend reads
+  bind ${PROXY_ADDRESS}:5001
+  default_backend standbys
+backend standbys
+  option httpchk OPTIONS /replica
   http-check expect status 200
 ${servers}
 `;

@@ -107,6 +107,26 @@ describe('three zones', () => {
     180_000,
   );
 
+  it('read entries of the log from a standby, and show the whole of it', async () => {
+    const name = 'much-used';
+    const made = await service(1).request('POST', '/v1/admin/keys', { name, suite: 'A256GCM' });
+    expect(made.status).toBe(201);
+    const plaintext = Buffer.from('a data key').toString('base64');
+    for (let use = 0; use < 300; use += 1) {
+      const { status } = await service(1).request('POST', `/v1/keys/${name}/wrap`, { plaintext });
+      expect(status).toBe(200);
+    }
+    // What a standby's sessions asked last.
+    const sessions = `select query from pg_stat_activity
+      where pg_is_in_recovery() and application_name = 'twofold' and query like '%log_run%'`;
+    await eventually(async () => {
+      const lines = (await zones.site.audit(1, 'tail', '--from', '0')).split('\n');
+      expect(lines.length).toBeGreaterThan(300);
+      const found = await Promise.all(ZONES.map((zone) => cluster.ask(zone, sessions)));
+      expect(found.flat()).not.toEqual([]);
+    });
+  }, 180_000);
+
   it('go on and lose nothing when the zone of the synchronous standby is killed', async () => {
     const fault: Fault = {
       make: (zone) => cluster.signal(zone, 'SIGKILL'),

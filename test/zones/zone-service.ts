@@ -128,7 +128,12 @@ export class Site {
       DATABASE_URL: databaseUrl,
       TWOFOLD_DATABASE_TLS: 'verify-full',
       TWOFOLD_DATABASE_CA_FILE: file('ca.pem'),
-      ...(this.#mixed ? {} : { TWOFOLD_DATABASE_MANAGERS: JSON.stringify(managers()) }),
+      ...(this.#mixed
+        ? {}
+        : {
+            TWOFOLD_DATABASE_MANAGERS: JSON.stringify(managers()),
+            TWOFOLD_DATABASE_READ_ONLY_URL: this.cluster.standbysUrl,
+          }),
       ...(existsSync(FAKETIME)
         ? {
             LD_PRELOAD: FAKETIME,

@@ -33,7 +33,13 @@ export class Zones {
     makeRoles(cluster);
     const zones = new Zones(cluster, await Site.make(cluster, release));
     zones.site.settings = settings;
-    for (const zone of ZONES) await zones.service(zone).start();
+    try {
+      for (const zone of ZONES) await zones.service(zone).start();
+    } catch (error) {
+      // Nobody else knows what already runs.
+      await zones.down();
+      throw error;
+    }
     return zones;
   }
 

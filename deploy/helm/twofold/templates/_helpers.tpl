@@ -59,6 +59,12 @@ key: ca.crt
 {{- else }}{{ toYaml .Values.database.caSecret }}{{ end }}
 {{- end }}
 
+{{/* The same at the standbys; empty where there is none. */}}
+{{- define "twofold.database.readOnlyHost" -}}
+{{- if not .Values.cloudnativepg.enabled }}{{ .Values.database.readOnly.host }}
+{{- else if gt (int .Values.cloudnativepg.instances) 1 }}{{ include "twofold.database.cluster" . }}-ro{{ end }}
+{{- end }}
+
 {{/* postgresql://USER@HOST:PORT/NAME; the password comes from its file. (dict "root" $ "user" "…") */}}
 {{- define "twofold.database.url" -}}
 postgresql://{{ .user }}@{{ include "twofold.database.host" .root }}:{{ .root.Values.database.port }}/{{ .root.Values.database.name }}
@@ -67,6 +73,7 @@ postgresql://{{ .user }}@{{ include "twofold.database.host" .root }}:{{ .root.Va
 {{/* Ports of the database, of whatever is asked there, each as an entry of a NetworkPolicy. */}}
 {{- define "twofold.database.ports" -}}
 {{- $ports := list (.Values.database.port | int) -}}
+{{- with .Values.database.readOnly }}{{ if .host }}{{ $ports = append $ports (.port | int) }}{{ end }}{{ end -}}
 {{- range .Values.database.managers }}
 {{- $url := urlParse . -}}
 {{- $port := regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | int -}}
