@@ -5,6 +5,8 @@
  * next term after term and beat stood still for a while on its own monotonic clock: no two clocks are
  * compared, and a leader that was paused finds its term gone at its next effect.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
+
 /** A leadership as it stands. */
 export interface Leadership {
   readonly term: number;
@@ -27,6 +29,13 @@ export interface LeaderStore {
 
 /** How long a leader may be silent. */
 export const SILENCE_MS = 10_000;
+/** Beats while something takes long, for each time that it may be silent. */
+const BEATS_A_SILENCE = 5;
+/**
+ * Longest work that the term is kept for: above the longest wait for the device (120 s, an RSA key of 4096 bits,
+ * `hsm/pool.ts`), so that what hangs does not hold it for ever.
+ */
+const LONGEST_WORK_MS = 180_000;
 
 export interface LeaderOptions {
   readonly store: LeaderStore;
@@ -34,6 +43,7 @@ export interface LeaderOptions {
   /** Instance id. */
   readonly holder: string;
   readonly silenceMs?: number;
+  readonly longestWorkMs?: number;
   /** Milliseconds that only rise. */
   readonly monotonic?: () => number;
   /** Told of each term that it took, and of each that it found lost or gave up. */
@@ -48,6 +58,7 @@ export class Leader {
   constructor(options: LeaderOptions) {
     this.#options = {
       silenceMs: SILENCE_MS,
+      longestWorkMs: LONGEST_WORK_MS,
       monotonic: () => performance.now(),
       onTurn: () => undefined,
       ...options,
@@ -74,6 +85,37 @@ export class Leader {
     this.#term = taken.term;
     this.#options.onTurn('taken', taken.term);
     return this.#term;
+  }
+
+  /**
+   * Does one thing that may take longer than a leader may be silent, and beats meanwhile. Whether the term
+   * still stood is for `hold-leadership` to say, at the commit.
+   */
+  async beatDuring<T>(term: number, work: () => Promise<T>): Promise<T> {
+    const ended = new AbortController();
+    const beats = this.#beatUntil(ended.signal, term);
+    try {
+      return await work();
+    } finally {
+      ended.abort();
+      await beats;
+    }
+  }
+
+  async #beatUntil(ended: AbortSignal, term: number): Promise<void> {
+    const { store, role, holder, silenceMs, longestWorkMs } = this.#options;
+    // One that may not be silent at all cannot be kept by beats.
+    if (silenceMs === 0) return;
+    const until = performance.now() + longestWorkMs;
+    while (performance.now() < until) {
+      await sleep(silenceMs / BEATS_A_SILENCE, undefined, { signal: ended, ref: false }).catch(
+        () => undefined,
+      );
+      if (ended.aborted || this.#term !== term) return;
+      // A beat that the database refuses is one less; the next may come in time.
+      const stands = await store.beat(role, term, holder).catch(() => true);
+      if (!stands && this.#term === term) this.lose();
+    }
   }
 
   /** Whether somebody leads, or may; for who never ticks, and waits until nobody does. Call it every second or so. */

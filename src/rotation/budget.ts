@@ -51,6 +51,11 @@ export class Budget {
     this.#reserved = Math.max(this.#reserved, now) + this.apartMs;
     return new Date(Math.ceil(this.#reserved));
   }
+
+  /** Nobody waits: the turns that were given are those of who left, or had theirs. */
+  giveBack(now: number): void {
+    this.#reserved = Math.min(this.#reserved, now);
+  }
 }
 
 /** Keys of which it is remembered when their turn is. */

@@ -23,11 +23,11 @@ import type { OrderStore, OrderedKey, RunningOrder, Settled } from './order-port
 import { UNREACHABLE, waitAfter } from './retry.ts';
 import { untilFresh } from './until-fresh.ts';
 
-/** Orders that are carried out at a time, the oldest ones; more wait. */
+/** Orders that are carried out at a time, the oldest of each namespace by turns; more wait. */
 const ORDERS_AT_ONCE = 20;
 /** Orders that are found at a time; those of suspended namespaces are passed over, however many they are. */
 const ORDERS_FOUND = 1_000;
-/** Keys of an order before the next order has its turn. */
+/** Most keys of an order before the next order has its turn; fewer while there are few rotations to share. */
 const KEYS_A_TURN = 10;
 /** Keys a tick that are looked at for a match. */
 const WALKED_KEYS = 2_000;
@@ -64,11 +64,15 @@ export interface Allowance {
   readonly isStopped: () => boolean;
   /** Whether the term still stands. */
   readonly leads: () => Promise<boolean>;
+  /** Keeps the term while one rotation runs, which may take the device minutes. */
+  readonly beatDuring: <T>(work: () => Promise<T>) => Promise<T>;
 }
 
 export class OrderRunner {
   readonly #parts: OrderRunnerParts;
   readonly #options: OrderRunnerOptions;
+  /** The order of the key that was taken up last: the next one begins. */
+  #served: Place | null = null;
 
   constructor(parts: OrderRunnerParts, options: OrderRunnerOptions) {
     this.#parts = parts;
@@ -81,18 +85,21 @@ export class OrderRunner {
    */
   async run(allowance: Allowance): Promise<number> {
     const until = performance.now() + RUN_MS;
-    let open = await this.#open();
+    let open = afterServed(await this.#open(), this.#served);
+    const most = Math.min(allowance.most, allowance.budget.left(this.#parts.clock().getTime()));
+    const turn = Math.max(1, Math.min(KEYS_A_TURN, Math.floor(most / open.length)));
     let taken = 0;
     for (;;) {
       const before = taken;
       for (const order of open) {
         const { id } = order.view;
-        const keys = await this.#parts.store.waiting(id, this.#parts.clock(), KEYS_A_TURN);
+        const keys = await this.#parts.store.waiting(id, this.#parts.clock(), turn);
         for (const key of keys) {
           const spent = taken >= allowance.most || performance.now() >= until;
           if (spent || allowance.isStopped()) return taken;
           if (!allowance.budget.take(this.#parts.clock().getTime())) return taken;
           taken += 1;
+          this.#served = placeOf(order);
           const next = await this.#settle(order, key, allowance);
           if (next === 'lost') return taken;
           if (next === 'ended') {
@@ -122,21 +129,22 @@ export class OrderRunner {
     return open;
   }
 
-  /** The oldest orders of namespaces that are in use. */
+  /** Of namespaces that are in use the oldest order of each, then the second of each, and so on. */
   async #inUse(): Promise<readonly RunningOrder[]> {
     const { store, clock, namespaces } = this.#parts;
-    const found: RunningOrder[] = [];
+    const found = new Map<string, RunningOrder[]>();
     let page: readonly RunningOrder[];
     let after: RunningOrder | null = null;
     do {
       page = await store.running(clock(), ORDERS_FOUND, after);
       for (const order of page) {
-        if (await namespaces.isInUse(order.namespace)) found.push(order);
-        if (found.length === ORDERS_AT_ONCE) return found;
+        const same = found.get(order.namespace);
+        if (same !== undefined) same.push(order);
+        else if (await namespaces.isInUse(order.namespace)) found.set(order.namespace, [order]);
       }
       after = page.at(-1) ?? null;
-    } while (page.length === ORDERS_FOUND);
-    return found;
+    } while (page.length === ORDERS_FOUND && found.size < ORDERS_AT_ONCE);
+    return byTurns([...found.values()]).slice(0, ORDERS_AT_ONCE);
   }
 
   async #advance(namespace: string, id: string): Promise<RotationOrder | null> {
@@ -173,14 +181,19 @@ export class OrderRunner {
     const { id, namespace } = order.view;
     try {
       const view = await read.fresh(this.#grant('keys.read', namespace, key.keyId));
-      if (belongs(order, view.key)) await this.#rotate(order, view, allowance.term);
-      else await store.settle(id, key.keyId, skippedAt(clock()));
+      if (belongs(order, view.key)) {
+        await allowance.beatDuring(() => this.#rotate(order, view, allowance.term));
+      } else await store.settle(id, key.keyId, skippedAt(clock()));
     } catch (error) {
       const { code } = TwofoldError.from(error);
       if (UNREACHABLE.has(code)) throw error;
       if (code === 'namespace_suspended') return 'ended';
       if (code === 'conflict' || code === 'etag_mismatch') {
-        if (!(await allowance.leads())) return 'lost';
+        if (!(await allowance.leads())) {
+          // Counted, so that a key under which every leader loses its term is not the first of the next one.
+          await store.settle(id, key.keyId, failedAt(clock(), code, key.attempts));
+          return 'lost';
+        }
         if ((await this.#get(namespace, id)).view.state !== 'running') return 'ended';
       }
       onFailure(key.keyId, error);
@@ -244,6 +257,35 @@ export class OrderRunner {
     }
   }
 }
+
+/** Where an order stands among those that run, by age. */
+interface Place {
+  readonly at: Date;
+  readonly id: string;
+}
+
+const placeOf = ({ view: { createdAt: at, id } }: RotationOrder): Place => ({ at, id });
+
+const compare = (a: Place, b: Place): number =>
+  a.at.getTime() - b.at.getTime() || (a.id < b.id ? -1 : Number(a.id > b.id));
+
+/** By age, from the one after `served` on and round: where it has ended meanwhile, too. */
+function afterServed(
+  orders: readonly RotationOrder[],
+  served: Place | null,
+): readonly RotationOrder[] {
+  const sorted = orders.toSorted((a, b) => compare(placeOf(a), placeOf(b)));
+  if (served === null) return sorted;
+  const isAfter = (order: RotationOrder) => compare(placeOf(order), served) > 0;
+  return [...sorted.filter(isAfter), ...sorted.filter((order) => !isAfter(order))];
+}
+
+/** The first of each, the second of each, and so on. */
+const byTurns = <T>(lists: readonly (readonly T[])[]): readonly T[] =>
+  lists
+    .flatMap((list) => list.map((item, nth) => ({ item, nth })))
+    .toSorted((a, b) => a.nth - b.nth)
+    .map(({ item }) => item);
 
 const skippedAt = (at: Date): Settled => ({ state: 'skipped', code: null, at, nextAt: at });
 

@@ -10,6 +10,8 @@ export interface Look {
   readonly marks: number;
   /** Failed looks in a row so far. */
   readonly failures: number;
+  /** Something asked for it, whatever the time. */
+  readonly marked: boolean;
 }
 
 /** Why a look could not do what is due. */
@@ -49,8 +51,20 @@ export interface ScheduledRun {
 }
 
 export interface SchedulerStore extends LeaderStore {
-  /** Keys whose time has come, the earliest first, beside as many that something asked to look at. */
-  due(now: Date, limit: number): Promise<readonly Look[]>;
+  /**
+   * Keys whose time has come, the earliest first, before as many that something asked to look at: those
+   * after `afterMarked`, and then from the first one on.
+   */
+  due(now: Date, limit: number, afterMarked: string | null): Promise<readonly Look[]>;
+  /**
+   * Asks to look `now` at the next keys of which something is due that was left for later, `limit` at most,
+   * in one bounded step through those of `times`. How many, and how far it got; null: to the end.
+   */
+  bringForward(
+    now: Date,
+    times: { readonly after: Date; readonly until: Date },
+    limit: number,
+  ): Promise<{ readonly moved: number; readonly reached: Date | null }>;
   /** Writes what a look found, unless a change has asked for another look since it began. */
   looked(look: Look, found: Looked): Promise<void>;
   /** Asks for a look at the keys after `afterId`, `limit` at most; the last of them, null at the end. */
@@ -136,6 +150,9 @@ export interface NamespacePolicies {
 
 /** The way through all keys of a namespace whose policies have changed; it survives a crash. */
 export interface PolicyRounds {
-  /** Asks for looks at the next keys, `limit` at most; how many, and null where no round is open. */
+  /**
+   * Asks for looks at the next keys, `limit` at most; how many, and null where no round is open. Of the
+   * namespace after the one of the call before: whoever begins theirs anew all the time keeps nobody from a round.
+   */
   markNext(limit: number): Promise<number | null>;
 }

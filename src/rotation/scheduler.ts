@@ -19,6 +19,7 @@ import type { RotationPolicy } from '../keyring/rotation-policy.ts';
 import { GCM_ROTATION } from '../keyring/usage.ts';
 import { winnerOf, winningPolicy } from '../keyring/selector-policy.ts';
 import type { Act } from './acts.ts';
+import { BringForward } from './bring-forward.ts';
 import { Budget, Line } from './budget.ts';
 import { dueActions, dueSince, identityOf, nextDue } from './due.ts';
 import type { DueAction } from './due.ts';
@@ -117,10 +118,13 @@ export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #rotations: Line;
   readonly #lesser: Line;
+  readonly #forward: BringForward;
   /** Marks of keys whose last look met a conflict. */
   readonly #conflicts = new Map<string, number>();
   #round: { readonly began: number; readonly after: string | null; readonly over: boolean } | null =
     null;
+  /** Of the marked keys the last one that was taken up: the others have their turn before it has another. */
+  #lastMarked: string | null = null;
   /** By how much this clock is ahead of the database's, beyond what clocks may differ by, ms. */
   #aheadMs = 0;
   /** Of rotations that cannot be halved, orders begin with every other one: 1 when it is their turn. */
@@ -131,6 +135,7 @@ export class Scheduler {
     this.#parts = parts;
     this.#options = options;
     this.#rotations = new Line(new Budget(options.perMinute));
+    this.#forward = new BringForward(parts.store, this.#rotations.budget);
     this.#lesser = new Line(new Budget(options.perMinute * LESSER));
   }
 
@@ -145,16 +150,21 @@ export class Scheduler {
    */
   async tick(): Promise<Ticked> {
     const term = await this.#parts.leader.tick();
-    if (term === null) return { leads: false, looks: 0, actions: 0, failures: 0, ordered: 0 };
+    const none = { leads: false, looks: 0, actions: 0, failures: 0, ordered: 0 };
+    if (term === null) return none;
     const theirs = await this.#parts.wallClock();
     const ahead = theirs === null ? 0 : this.#parts.clock().getTime() - theirs.getTime();
     this.#aheadMs = Math.max(0, ahead - CLOCKS_DIFFER_MS);
     await this.#goRound();
     await this.#parts.prepare?.();
     const first = await this.#carryOut(term, this.#halfOfBudget());
+    // Lost under a key: what it did now would fail, one key after the other, at their commits.
+    if (this.#parts.leader.term !== term) return { ...none, ordered: first };
     const done = await this.#lookAtDue(term);
     if (!done.leads || this.#stopped) return { ...done, ordered: first };
-    return { ...done, ordered: first + (await this.#carryOut(term, Infinity)) };
+    const ordered = first + (await this.#carryOut(term, Infinity));
+    await this.#forward.run(this.#parts.clock());
+    return { ...done, ordered };
   }
 
   /** Neither orders nor policies keep the other from the budget: orders begin with half of what is left. */
@@ -173,6 +183,7 @@ export class Scheduler {
       budget: this.#rotations.budget,
       isStopped: () => this.#stopped,
       leads: async () => (await leader.tick()) === term,
+      beatDuring: (work) => leader.beatDuring(term, work),
     });
     return taken ?? 0;
   }
@@ -182,7 +193,8 @@ export class Scheduler {
     const seen = new Set<string>();
     let beatAt = performance.now();
     for (;;) {
-      const due = await this.#parts.store.due(this.#parts.clock(), PAGE);
+      const due = await this.#parts.store.due(this.#parts.clock(), PAGE, this.#lastMarked);
+      this.#lastMarked = due.findLast(({ marked }) => marked)?.keyId ?? this.#lastMarked;
       const looks = due.filter(({ keyId }) => !seen.has(keyId));
       for (const look of looks) {
         if (this.#stopped) return done;
@@ -401,13 +413,16 @@ export class Scheduler {
       ],
     };
     try {
-      const { namespaces } = this.#parts;
-      await untilFresh(() =>
-        actInUse(
-          namespaces,
-          key.namespace,
-          () => grant('keys.read'),
-          () => act(grant, action, run),
+      const { leader, namespaces } = this.#parts;
+      // The device may take minutes for a key.
+      await leader.beatDuring(term, () =>
+        untilFresh(() =>
+          actInUse(
+            namespaces,
+            key.namespace,
+            () => grant('keys.read'),
+            () => act(grant, action, run),
+          ),
         ),
       );
     } finally {

@@ -34,16 +34,19 @@ type Row = Omit<rotation_policy_set, 'namespace' | 'mac'> &
     readonly seal_mac: Uint8Array;
   };
 
-/** Each call asks for looks at the next keys of one namespace whose policies have changed. */
+const openRound = (lap: 0 | 1, from: '>' | '<='): string => `(
+  select ${String(lap)} as lap, s.namespace, s.revision,
+    case when r.revision = s.revision then r.after_id end as after_id
+  from public.rotation_policy_set s left join public.rotation_policy_round r using (namespace)
+  where (r.namespace is null or r.revision <> s.revision or not r.done) and s.namespace ${from} $2
+  order by s.namespace limit 1)`;
+
+/** Each call asks for looks at the next keys of one namespace whose policies have changed, by turns. */
 /** Lateral: without work no key is looked at, and with it those of an index alone, however many keys there are. */
 const MARK_NEXT = {
   name: 'policy_round',
   text: `with work as (
-      select s.namespace, s.revision,
-        case when r.revision = s.revision then r.after_id end as after_id
-      from public.rotation_policy_set s left join public.rotation_policy_round r using (namespace)
-      where r.namespace is null or r.revision <> s.revision or not r.done
-      order by s.namespace limit 1
+      select * from (${openRound(0, '>')} union all ${openRound(1, '<=')}) o order by lap limit 1
     ), chosen as (
       select k.id from work w cross join lateral (
         select id from public.key where namespace = w.namespace and destroyed_at is null
@@ -59,31 +62,39 @@ const MARK_NEXT = {
     from work
     on conflict (namespace) do update
       set revision = excluded.revision, after_id = excluded.after_id, done = excluded.done
-    returning (select count(*) from chosen)::integer as marked`,
+    returning namespace, (select count(*) from chosen)::integer as marked`,
 };
 
 export const createPolicyStore = (
   pool: GuardedPool,
   lookups: ReadGate,
-): PolicyStore & PolicyRounds => ({
-  policies: async (namespace, epoch) => {
-    const rows = await lookups.run(() =>
-      committedRead<Row>(pool, SET, [namespace], ([first]) => {
-        if (Number(first?.epoch) < epoch) {
-          throw new DatabaseBehind('the read stands at an old epoch');
-        }
-      }).catch(refuse),
-    );
-    return storedSet(namespace, rows);
-  },
+): PolicyStore & PolicyRounds => {
+  /** The namespace of the last round that went on: in memory, since who comes later may begin anywhere. */
+  let served = '';
+  return {
+    policies: async (namespace, epoch) => {
+      const rows = await lookups.run(() =>
+        committedRead<Row>(pool, SET, [namespace], ([first]) => {
+          if (Number(first?.epoch) < epoch) {
+            throw new DatabaseBehind('the read stands at an old epoch');
+          }
+        }).catch(refuse),
+      );
+      return storedSet(namespace, rows);
+    },
 
-  markNext: async (limit) => {
-    const { rows } = await commitStatement<{ marked: number }>(pool, MARK_NEXT, [limit]).catch(
-      refuse,
-    );
-    return rows[0]?.marked ?? null;
-  },
-});
+    markNext: async (limit) => {
+      const { rows } = await commitStatement<{ namespace: string; marked: number }>(
+        pool,
+        MARK_NEXT,
+        [limit, served],
+      ).catch(refuse);
+      const [row] = rows;
+      served = row?.namespace ?? served;
+      return row?.marked ?? null;
+    },
+  };
+};
 
 function storedSet(namespace: string, rows: readonly Row[]): StoredPolicySet {
   const [first] = rows;

@@ -6,16 +6,46 @@ import type { GuardedPool } from './pool.ts';
 import { NO_KEY } from './rows.ts';
 import { commitStatement, read } from './transaction.ts';
 
-/** Half of what is due by the clock, half of what was marked: many marks hold up nothing that is due. */
+/**
+ * Half of what is due by the clock, half of what was marked: many marks hold up nothing that is due. Of those the ones
+ * after a key, and then from the first one on: whoever marks theirs again and again has them looked at in their turn.
+ */
 const DUE = {
   name: 'keys_due',
-  text: `select s.key_id, k.namespace, s.marks, s.failures
+  text: `select s.key_id, k.namespace, s.marks, s.failures, s.lap > 0 as marked
     from (
-      (select * from public.key_schedule where next_at > '-infinity' and next_at <= $1
+      (select 0 as lap, * from public.key_schedule where next_at > '-infinity' and next_at <= $1
         order by next_at, key_id limit ($2 + 1) / 2)
       union all
-      (select * from public.key_schedule where next_at = '-infinity' order by key_id limit ($2 + 1) / 2)
-    ) s join public.key k on k.id = s.key_id`,
+      (select * from (
+        (select 1 as lap, * from public.key_schedule where next_at = '-infinity' and key_id > $3
+          order by key_id limit ($2 + 1) / 2)
+        union all
+        (select 2 as lap, * from public.key_schedule where next_at = '-infinity' and key_id <= $3
+          order by key_id limit ($2 + 1) / 2)
+      ) m order by lap, key_id limit ($2 + 1) / 2)
+    ) s join public.key k on k.id = s.key_id
+    order by s.lap, s.next_at, s.key_id`,
+};
+
+/** Rows that a step passes over at most: most keys whose time is to come wait for nothing. */
+const STEP = 1_000;
+
+const BRING_FORWARD = {
+  name: 'bring_forward',
+  text: `with step as (
+      select key_id, next_at, due_at is not null and failures = 0 as waits from public.key_schedule
+      where next_at > $2 and next_at <= $3 order by next_at, key_id limit ${String(STEP)}
+    ), chosen as (
+      select key_id, next_at from step where waits order by next_at, key_id limit $4
+    ), moved as (
+      update public.key_schedule s set next_at = $1 from chosen c
+      where s.key_id = c.key_id and s.next_at = c.next_at returning s.key_id
+    )
+    select (select count(*) from moved)::integer as moved,
+      case when (select count(*) from chosen) = $4 then (select max(next_at) from chosen)
+        when (select count(*) from step) = ${String(STEP)} then (select max(next_at) from step)
+      end as reached`,
 };
 
 const LOOKED = {
@@ -54,16 +84,25 @@ const USES = 'select used from public.usage_counter where counter = $1';
 export const createSchedulerStore = (pool: GuardedPool): SchedulerStore => ({
   ...createLeaderStore(pool),
 
-  due: async (now, limit) => {
-    const { rows } = await read(() => pool.query<DueRow>({ ...DUE, values: [now, limit] })).catch(
-      refuse,
-    );
+  due: async (now, limit, afterMarked) => {
+    const values = [now, limit, afterMarked ?? NO_KEY];
+    const { rows } = await read(() => pool.query<DueRow>({ ...DUE, values })).catch(refuse);
     return rows.map((row): Look => ({
       keyId: row.key_id,
       namespace: row.namespace,
       marks: Number(row.marks),
       failures: row.failures,
+      marked: row.marked,
     }));
+  },
+
+  bringForward: async (now, { after, until }, limit) => {
+    const { rows } = await commitStatement<{ moved: number; reached: Date | null }>(
+      pool,
+      BRING_FORWARD,
+      [now, after, until, limit],
+    ).catch(refuse);
+    return { moved: rows[0]?.moved ?? 0, reached: rows[0]?.reached ?? null };
   },
 
   looked: async ({ keyId, marks }, { nextAt, maxUses, dueAt, failure }) => {
@@ -108,4 +147,5 @@ interface DueRow {
   readonly namespace: string;
   readonly marks: string;
   readonly failures: number;
+  readonly marked: boolean;
 }

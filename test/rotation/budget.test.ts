@@ -45,4 +45,13 @@ describe('the rotations of a minute', () => {
       1_000, 2_000, 1_000,
     ]);
   });
+
+  it('are given back once nobody waits, however many had a turn', () => {
+    const line = new Line(new Budget(60));
+    const keys = Array.from({ length: 1_000 }, (_, key) => String(key));
+    for (const key of keys) line.turnOf(key, 0);
+    for (const key of keys) line.leave(key);
+    line.budget.giveBack(5_000);
+    expect(line.turnOf('x', 5_000).getTime()).toBe(6_000);
+  });
 });

@@ -1,11 +1,12 @@
 /** Orders of rotations on a real database: once for each key, whoever leads and whatever fails. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { NO_CIRCUMSTANCES } from '../../src/audit/ports.ts';
 import { findSuite } from '../../src/crypto/suites.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import type { KeyView } from '../../src/keyring/operations.ts';
 import type { OrderInput } from '../../src/keyring/rotation-orders.ts';
-import { aRun, codeOf } from '../keyring/world.ts';
+import { aKey, aRun, codeOf } from '../keyring/world.ts';
 import { rowsAsOwner } from '../store/owner.ts';
 import { DAY, openStage, ROLE, TERMS } from './stage.ts';
 import type { Actor, SchedulerChanges, Stage } from './stage.ts';
@@ -39,9 +40,9 @@ async function keysOf(count: number, suite = 'HS256') {
   for (let made = 0; made < count; made += 1) ids.push(await first.create({ suite, labels }));
   return { labels, ids };
 }
-const place = async (input: Partial<OrderInput> = {}, dryRun = false) => {
+const place = async (input: Partial<OrderInput> = {}, dryRun = false, namespace = 'default') => {
   const { body } = await first.keyring.orders.place(
-    first.grant('rotations.order', null),
+    first.grant('rotations.order', null, namespace),
     { labels: null, suite: null, reason: 'a test', running: 1_000, ...input },
     {
       ...aRun(),
@@ -235,6 +236,56 @@ describe('carried out by two schedulers', () => {
     expect(await versionsOf(ids)).toEqual(ids.map(() => 2));
   });
 
+  it('of which one takes longer for a key than it may be silent, it is done by that one', async () => {
+    const { labels, ids } = await keysOf(1);
+    const { id } = await place({ labels });
+    const second = await stage.another();
+    const slowly: SchedulerChanges = {
+      silenceMs: 800,
+      rotate: async (given, manage) => {
+        await sleep(1_700);
+        return manage.rotate(...given);
+      },
+    };
+    const [one, two] = [first.scheduler(slowly), second.scheduler(slowly)];
+    await one.leader.tick();
+    const ended = new AbortController();
+    const working = (async () => {
+      for (let tick = 0; tick < 2; tick += 1) await one.scheduler.tick();
+      ended.abort();
+    })();
+    while (!ended.signal.aborted) {
+      await two.scheduler.tick();
+      await sleep(20);
+    }
+    await working;
+    expect(await versionsOf(ids)).toEqual([2]);
+    expect((await viewOf(id)).counts).toMatchObject({ rotated: 1, failed: 0 });
+    expect(two.leader.term).toBeNull();
+  });
+
+  it('a key under which each loses its term waits, and the next one has its turn', async () => {
+    const { labels, ids } = await keysOf(3);
+    const { id } = await place({ labels });
+    let firstTried: string | null = null;
+    const { scheduler } = first.scheduler({
+      rotate: async (given, manage) => {
+        const [{ key }] = given;
+        firstTried ??= key;
+        if (key === firstTried) {
+          await asOwner('update public.leadership set term = term + 1 where role = $1', [ROLE]);
+        }
+        return manage.rotate(...given);
+      },
+    });
+    for (let tick = 0; tick < 5; tick += 1) await scheduler.tick();
+    const stuck = ids.findIndex((each) => each === firstTried);
+    expect(await versionsOf(ids)).toEqual(ids.map((_, at) => (at === stuck ? 1 : 2)));
+    expect(await failuresOf(id)).toMatchObject([
+      { keyId: firstTried, state: 'waiting', code: 'conflict', attempts: 1 },
+    ]);
+  });
+
   it('of which one slept before it wrote, it has one effect', async () => {
     const { labels, ids } = await keysOf(1);
     const { id } = await place({ labels });
@@ -291,6 +342,41 @@ describe('an order under way', () => {
     expect(done.map((at) => at.due)).toEqual([1, 1, 2, 2, 2, 2, 2, 2]);
     expect(done.map((at) => at.ordered)).toEqual([0, 1, 1, 2, 3, 4, 5, 6]);
     expect(await versionsOf(ids)).toEqual(ids.map(() => 2));
+  });
+
+  it('has its turns beside an older one of many more keys, however few rotations there are', async () => {
+    const [large, small] = [await keysOf(50), await keysOf(2)];
+    await place({ labels: large.labels });
+    stage.clock.now += 1;
+    const { id } = await place({ labels: small.labels });
+    const { scheduler } = first.scheduler({ perMinute: 120 });
+    for (let tick = 0; tick < 10; tick += 1) {
+      await scheduler.tick();
+      stage.clock.now += 1_000;
+    }
+    expect(await versionsOf(small.ids)).toEqual([2, 2]);
+    expect((await viewOf(id)).state).toBe('succeeded');
+  });
+
+  it('has its turns beside older ones of another namespace, however many they are', async () => {
+    const { labels } = await keysOf(1);
+    for (let order = 0; order < 21; order += 1) await place({ labels });
+    stage.clock.now += 1;
+    const run = () => ({ ...aRun(), render: () => ({ status: 200, body: '' }) });
+    const change = first.grant('namespaces.change', null);
+    await first.namespaces.create(change, { name: 'beside', description: '' }, run());
+    const key = aKey({ name: 'k', suite: 'HS256' });
+    await first.keyring.manage.create(first.grant('keys.create', 'k', 'beside'), key, aRun());
+    await place({}, false, 'beside');
+    const { scheduler } = first.scheduler({
+      rotate: (given, manage) =>
+        given[0].namespace === 'beside'
+          ? manage.rotate(...given)
+          : Promise.reject(new TwofoldError('hsm_unavailable')),
+    });
+    for (let tick = 0; tick < 3; tick += 1) await scheduler.tick();
+    const view = await first.keyring.read.fresh(first.grant('keys.read', 'k', 'beside'));
+    expect(view.key.latestVersion).toBe(2);
   });
 
   it('ends at once when it is cancelled, and what is done stays done', async () => {

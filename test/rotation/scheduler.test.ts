@@ -1,14 +1,16 @@
 /** The scheduler on a real database: once, by one leader, and one failing key stops no other. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { findSuite } from '../../src/crypto/suites.ts';
 import { TwofoldError } from '../../src/errors.ts';
 import { newPolicy } from '../../src/keyring/rotation-policy.ts';
 import type { PolicyTerms } from '../../src/keyring/rotation-policy.ts';
 import type { KeyView } from '../../src/keyring/operations.ts';
+import { Leader } from '../../src/leader.ts';
 import { aRun, codeOf } from '../keyring/world.ts';
 import { rowsAsOwner } from '../store/owner.ts';
 import { DAY, openStage, ROLE, TERMS } from './stage.ts';
-import type { Actor, Stage } from './stage.ts';
+import type { Actor, SchedulerChanges, Stage } from './stage.ts';
 
 const numberOf = (id: string): number => findSuite(id).number;
 
@@ -354,6 +356,52 @@ describe('two schedulers', () => {
     expect(await sleeping).toMatchObject({ actions: 0 });
     expect((await read(id)).key.latestVersion).toBe(2);
     expect(await runsOf(id)).toHaveLength(1);
+  });
+
+  it('of which one takes longer for a key than it may be silent leave it the term', async () => {
+    const id = await ruled({ interval: 'P30D' });
+    stage.clock.now += 30 * DAY;
+    const second = await stage.another();
+    const slowly: SchedulerChanges = {
+      silenceMs: 800,
+      act:
+        (act) =>
+        async (...given) => {
+          await sleep(1_700);
+          return act(...given);
+        },
+    };
+    const [one, two] = [first.scheduler(slowly), second.scheduler(slowly)];
+    await one.leader.tick();
+    const ended = new AbortController();
+    const working = one.scheduler.tick().finally(() => ended.abort());
+    while (!ended.signal.aborted) {
+      await two.scheduler.tick();
+      await sleep(20);
+    }
+    expect(await working).toMatchObject({ leads: true, actions: 1 });
+    expect((await read(id)).key.latestVersion).toBe(2);
+    expect(two.leader.term).toBeNull();
+  });
+
+  it('of which one hangs in a key for longer than anything takes have another leader', async () => {
+    const taken = await first.scheduler().leader.tick();
+    const hangs = new Leader({
+      ...{ store: stage.store.scheduler, role: ROLE, holder: first.instance },
+      ...{ silenceMs: 50, longestWorkMs: 300 },
+    });
+    await asOwner('update public.leadership set holder = null');
+    const term = (await hangs.tick()) ?? 0;
+    expect(term).toBeGreaterThan(taken ?? 0);
+    const [hung, { leader }] = [
+      Promise.withResolvers<undefined>(),
+      first.scheduler({ silenceMs: 50 }),
+    ];
+    const working = hangs.beatDuring(term, () => hung.promise);
+    while ((await leader.tick()) === null) await sleep(20);
+    hung.resolve(undefined);
+    await working;
+    expect(await hangs.tick()).toBeNull();
   });
 
   it('of which one lost its term has no effect, even on a key that nobody touched', async () => {

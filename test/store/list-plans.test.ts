@@ -194,7 +194,8 @@ const suite = (major: 15 | 18): void => {
         [order, namespace],
       );
       await owner.query(
-        `update public.key_schedule s set next_at = now() - n * interval '1 s',
+        `update public.key_schedule s set
+           next_at = case when n % 3 = 1 then '-infinity' else now() - n * interval '1 s' end,
            failures = (n % 3 = 0)::integer, failure_code = case when n % 3 = 0 then 'hsm_full' end,
            failed_at = case when n % 3 = 0 then now() end,
            failing_since = case when n % 3 = 0 then now() - n * interval '1 s' end

@@ -298,6 +298,16 @@ export const LISTS: readonly List[] = [
     },
   },
   {
+    name: 'keys to look at',
+    routes: [],
+    run: async ({ store }) => {
+      await store.scheduler.due(new Date(), PAGE, null);
+      await store.scheduler.due(new Date(), PAGE, '80000000-0000-4000-8000-000000000000');
+      const all = { after: new Date(0), until: new Date() };
+      await store.scheduler.bringForward(new Date(0), all, 4);
+    },
+  },
+  {
     name: 'steps of the rounds that look at every key',
     routes: [],
     run: async ({ store }) => {

@@ -204,7 +204,7 @@ describe('a database of the third migration', () => {
   });
 
   it('has every key looked at by the scheduler, and counts uses from then on', async () => {
-    const due = await store.scheduler.due(new Date(0), 100);
+    const due = await store.scheduler.due(new Date(0), 100, null);
     const ids = written.map(({ key: { id } }) => id);
     expect(due.map(({ keyId }) => keyId).toSorted()).toEqual(ids.toSorted());
     expect((await store.scheduler.usesOf(written[2]?.key.id ?? '', 2)) > 0).toBe(true);
