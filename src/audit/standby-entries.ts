@@ -6,6 +6,10 @@
  * altered is of no use, and does no harm. Only entries of whole tiles are asked for: their 256 leaves never change, and
  * are one row. What follows the last of them comes from the primary.
  */
+import { TwofoldError } from '../errors.ts';
+import { columnsFit } from './columns.ts';
+import { decodeEntry } from './entry-decoder.ts';
+import type { DecodedEntry } from './entry-decoder.ts';
 import { leafHash } from './entry.ts';
 import type { LogReader, SequencedEntry } from './log-ports.ts';
 import { HASH_BYTES } from './tree/hashes.ts';
@@ -15,6 +19,12 @@ import { TILE_WIDTH } from './tree/tiles.ts';
 export type StandbyAnswer = 'taken' | 'refused' | 'failed';
 
 type Entries = LogReader['entries'];
+
+interface Asked {
+  readonly answer: StandbyAnswer;
+  readonly found: readonly SequencedEntry[];
+  readonly error: unknown;
+}
 
 export interface StandbyOptions {
   readonly primary: Pick<LogReader, 'entries' | 'tiles'>;
@@ -53,10 +63,17 @@ export class StandbyEntries {
     const { primary } = this.#options;
     const end = Math.min(until, from + MOST);
     const leaves = this.#now() < this.#pausedUntil ? [] : await this.#leaves(from, end);
-    const taken = leaves.length < FEWEST ? null : await this.#taken(from, leaves);
-    if (taken === null) return primary.entries(from, until);
-    const rest = from + taken.length;
-    return rest === end ? taken : [...taken, ...(await primary.entries(rest, end))];
+    if (leaves.length < FEWEST) return primary.entries(from, until);
+    const { answer, found, error } = await this.#ask(from, leaves);
+    if (answer !== 'taken') {
+      // What is in cold storage neither has, and that says nothing of the standby.
+      const all = await primary.entries(from, until);
+      this.#answered(answer, error);
+      return all;
+    }
+    this.#answered(answer, null);
+    const rest = from + found.length;
+    return rest === end ? found : [...found, ...(await primary.entries(rest, end))];
   };
 
   /** Of the entries from `from` on that are in whole tiles, and before `end`. */
@@ -80,23 +97,18 @@ export class StandbyEntries {
       .slice(from - first * TILE_WIDTH, end - first * TILE_WIDTH);
   }
 
-  /** Null where the standby has not got them all. */
-  async #taken(
-    from: number,
-    leaves: readonly Uint8Array[],
-  ): Promise<readonly SequencedEntry[] | null> {
-    let found: readonly SequencedEntry[];
+  async #ask(from: number, leaves: readonly Uint8Array[]): Promise<Asked> {
     try {
-      found = await this.#options.standby(from, from + leaves.length);
+      const found = await this.#options.standby(from, from + leaves.length);
+      const sound =
+        found.length === leaves.length &&
+        found.every((entry, at) => entry.index === from + at && isLeaf(entry, leaves[at]));
+      return sound
+        ? { answer: 'taken', found, error: null }
+        : { answer: 'refused', found: [], error: null };
     } catch (error) {
-      this.#answered('failed', error);
-      return null;
+      return { answer: 'failed', found: [], error };
     }
-    const sound =
-      found.length === leaves.length &&
-      found.every((entry, at) => entry.index === from + at && isLeaf(entry, leaves[at]));
-    this.#answered(sound ? 'taken' : 'refused', null);
-    return sound ? found : null;
   }
 
   #answered(answer: StandbyAnswer, error: unknown): void {
@@ -111,7 +123,20 @@ const hashesOf = (tile: Uint8Array): readonly Uint8Array[] =>
     tile.subarray(at * HASH_BYTES, (at + 1) * HASH_BYTES),
   );
 
-const isLeaf = ({ body, leaf }: SequencedEntry, expected: Uint8Array | undefined): boolean =>
+/** Of a row beside the bytes, what they say too; of bytes of no version that is known nothing is asked. */
+function saysTheSame({ body, lane, n, columns }: SequencedEntry): boolean {
+  let entry: DecodedEntry;
+  try {
+    entry = decodeEntry(body);
+  } catch (error) {
+    if (!TwofoldError.is(error, 'integrity_failed')) throw error;
+    return true;
+  }
+  return entry.lane === lane && entry.n === n && columnsFit(entry, columns);
+}
+
+const isLeaf = (entry: SequencedEntry, expected: Uint8Array | undefined): boolean =>
   expected !== undefined &&
-  Buffer.compare(leaf, expected) === 0 &&
-  Buffer.compare(leafHash(body), expected) === 0;
+  Buffer.compare(entry.leaf, expected) === 0 &&
+  Buffer.compare(leafHash(entry.body), expected) === 0 &&
+  saysTheSame(entry);

@@ -38,11 +38,12 @@ export async function* tailEntries(
   for (;;) {
     throwIfAborted(signal);
     inVain += 1;
+    let ending: ClientError | null = null;
     try {
       const answer = await log.stream(query, { lastId, namespace });
       signal.addEventListener('abort', () => answer.destroy(), { once: true });
       for await (const { id, event, data } of serverEvents(answer as AsyncIterable<Buffer>)) {
-        if (event === 'problem') throw problemOf(data ?? '');
+        if (event === 'problem') throw (ending = problemOf(data ?? ''));
         if (data !== null) yield data;
         inVain = 0;
         lastId = id === '' ? lastId : id;
@@ -52,7 +53,9 @@ export async function* tailEntries(
     } catch (error) {
       throwIfAborted(signal);
       const failure = asFailure(error);
-      if (!mayComeLater(failure) || (!follow && inVain >= ATTEMPTS)) throw failure;
+      // The token of this connection ended, and the next one may have another: it is read anew.
+      const mayGoOn = follow && failure === ending && failure.code === 'token_expired';
+      if (!mayGoOn && (!mayComeLater(failure) || (!follow && inVain >= ATTEMPTS))) throw failure;
       onInterruption(failure);
     }
     await sleep(pauseMs, undefined, { signal }).catch(() => undefined);

@@ -238,7 +238,7 @@ export function custodyOf({ custody, findings }: RootReport): HsmStatus['custody
 /**
  * Where no attack was tried, a root that is not trusted is weaker than any that withstood them: the PIN
  * alone can put that in the place of another, and only the SO makes a trusted one.
- * @throws TwofoldError integrity_failed
+ * @throws TwofoldError integrity_failed, hsm_unavailable while it is not known
  */
 export function requireNoWeaker(
   { trusted }: { readonly trusted: boolean },
@@ -249,8 +249,9 @@ export function requireNoWeaker(
   const untried = trusted ? floor : 'extractableByPinHolder';
   const custody = report === undefined ? untried : custodyOf(report);
   if (custody === floor) return;
+  // An attack that had an odd answer shows nothing: it is tried again.
   throw new TwofoldError(
-    'integrity_failed',
+    custody === 'unknown' ? 'hsm_unavailable' : 'integrity_failed',
     `the root’s custody is ${custody}, where one that is ${floor} was selected`,
   );
 }

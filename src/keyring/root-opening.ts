@@ -141,13 +141,17 @@ async function selectInForce(
   }
 }
 
-/** @throws TwofoldError integrity_failed for a root that is weaker than the selected one */
+/** @throws TwofoldError integrity_failed for a root that is weaker than the selected one, hsm_unavailable while that is not known */
 async function requireNoWeaker(hsm: Hsm, row: RootOnToken): Promise<void> {
   const selected = hsm.status().custody;
   const custody = await hsm.tryRoot(row);
   if (selected !== 'non-extractable' || custody === selected) return;
+  const named = `The custody of root generation ${String(row.generation)}`;
+  // An attack that had an odd answer shows nothing: it is tried again.
+  if (custody === 'unknown')
+    throw new TwofoldError('hsm_unavailable', `${named} is not known now.`);
   throw stop(
-    `The custody of root generation ${String(row.generation)} is ${custody}, where that in force is ` +
+    `${named} is ${custody}, where that in force is ` +
       `${selected}: what is on the token in its place is not what "hsm generation add" has placed.`,
   );
 }

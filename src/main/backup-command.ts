@@ -10,7 +10,7 @@ import type { Manifest } from '../backup/manifest.ts';
 import { openBackup, verifyContent } from '../backup/verify.ts';
 import { parseFlags, requireNothingMore } from '../cli/arguments.ts';
 import type { ParsedFlags } from '../cli/arguments.ts';
-import { ClientError, fileFailure } from '../client/client-error.ts';
+import { fileFailure } from '../client/client-error.ts';
 import type { Config } from '../config.ts';
 import { nativeEngine } from '../crypto/native-engine.ts';
 import { wipe } from '../crypto/secret.ts';
@@ -230,8 +230,9 @@ async function damageOf(path: string, trust: readonly Vkey[] | null): Promise<st
     return null;
   } catch (error) {
     const failure = fileFailure(error);
-    if (TwofoldError.is(failure) || ClientError.is(failure)) return failure.message;
-    throw error;
+    // Of one that cannot be read now nothing is known.
+    if (TwofoldError.is(failure, 'integrity_failed')) return failure.message;
+    throw failure;
   }
 }
 

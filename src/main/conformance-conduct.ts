@@ -28,6 +28,9 @@ interface Seen {
   readonly speeds: readonly Speed[];
 }
 
+/** What was made may still be on the token. */
+class NotRemoved extends TwofoldError {}
+
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /**
@@ -48,7 +51,7 @@ export async function conduct(options: Conduct): Promise<ConformanceReportFile |
   try {
     return await toTheEnd(run, options, stop.signal);
   } catch (error) {
-    if (stop.signal.aborted) return undefined;
+    if (stop.signal.aborted && !(error instanceof NotRemoved)) return undefined;
     throw error;
   } finally {
     release();
@@ -66,10 +69,19 @@ async function toTheEnd(
   try {
     seen = await proceed(run, options, signal);
   } catch (error) {
-    if (run.opened) await run.finish();
+    if (run.opened) await removed(run);
     throw error;
   }
-  return reportOf(seen, await run.finish());
+  return reportOf(seen, await removed(run));
+}
+
+async function removed(run: ConformanceRun): Promise<Finished> {
+  try {
+    return await run.finish();
+  } catch (error) {
+    const detail = 'Objects of the run may be left on the token: run it again to remove them.';
+    throw new NotRemoved(TwofoldError.from(error).code, detail, { cause: error });
+  }
 }
 
 async function proceed(

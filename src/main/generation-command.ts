@@ -30,6 +30,7 @@ import { besides, deviceBeside, instanceBeside, operator, storeBeside } from './
 import { tokenPlace } from './device.ts';
 import { ceremonyOf, completeHere, isSame, placeFit, requireFit } from './generation-object.ts';
 import type { Adding } from './generation-object.ts';
+import { ADD_GENERATION, alone } from '../store/command-lock.ts';
 import { SILENT } from './silent-log.ts';
 import type { Unwinding } from './unwinding.ts';
 
@@ -110,6 +111,15 @@ async function listed(config: Config, unwinding: Unwinding): Promise<object> {
 
 async function added(config: Config, wanted: Adding, unwinding: Unwinding): Promise<object> {
   const store = await storeBeside(config, unwinding);
+  return alone(store.pool, ADD_GENERATION, () => addedAlone(config, store, wanted, unwinding));
+}
+
+async function addedAlone(
+  config: Config,
+  store: Store,
+  wanted: Adding,
+  unwinding: Unwinding,
+): Promise<object> {
   const rows = await store.roots.generations();
   const inForce = rows.find(({ state }) => state === 'in-force');
   const newest = rows.at(-1);

@@ -63,11 +63,12 @@ const HOLDERS = committing({
     ) i on true order by i.opened_at, i.id`,
 });
 
-/** The row of an instance outlives it by a day at least; a zone that is silent for longer counts as one that lacks it. */
+/** Rows outlive their instances by weeks: a zone that was silent for a day counts as one that lacks it. */
 const ZONES_HOLDING = committing({
   name: 'root_zones_holding',
   text: `select i.zone from ${COMMITTED} left join (
       select distinct zone from public.instance where $1::integer = any (generations)
+        and beat_at > clock_timestamp() - interval '1 day'
     ) i on true order by i.zone`,
 });
 

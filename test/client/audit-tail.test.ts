@@ -68,6 +68,24 @@ describe('a tail', () => {
     expect(from).toEqual([...Array<undefined>(5).fill(undefined), ...Array<string>(5).fill('1')]);
   });
 
+  it('that follows outlives its token, and not one that is refused at once', async () => {
+    const code = 'token_expired';
+    const facts = { type: `urn:test:${code}`, title: 'It ended.', status: 401, requestId: 'one' };
+    const expired = JSON.stringify({ ...facts, code });
+    const ends: Act = (_request, response) =>
+      response.end(`${eventText(0)}event: problem\ndata: ${expired}\n\n`);
+    const refused: Act = (_request, response) => {
+      response.writeHead(401, { 'content-type': 'application/problem+json' }).end(expired);
+    };
+    const { from, lines, tailed } = await tail([ends, cutAfter(1), refused], true);
+    await expect(tailed).rejects.toMatchObject({ code });
+    expect(lines).toEqual([0, 1].map((index) => JSON.stringify({ index })));
+    expect(from).toEqual([undefined, '0', '1']);
+    const once = await tail([ends], false);
+    await expect(once.tailed).rejects.toMatchObject({ code });
+    expect(once.from).toHaveLength(1);
+  });
+
   it('gives an entry whatever characters its strings have', async () => {
     const names = Array.from({ length: 0x3000 }, (_, unit) => String.fromCharCode(unit));
     const entry = JSON.stringify({ index: 0, contextKeys: [...names, 'a: b', '\u2028data: x'] });

@@ -71,6 +71,10 @@ export function chartZones(helm: Helm): void {
       for (const { environment } of zonesOf(...network)) {
         expect(environment).not.toHaveProperty('TWOFOLD_DATABASE_READ_ONLY_URL');
       }
+      // As `--reuse-values` leaves it, of a release that did not know it.
+      for (const values of [network, alone]) {
+        expect(zonesOf(...values, '--set', 'database.readOnly=null')).not.toEqual([]);
+      }
       for (const { environment } of zonesOf(...alone)) {
         const [, host = ''] = /@(.*)-rw:/u.exec(environment['DATABASE_URL'] ?? '') ?? [];
         expect(environment['TWOFOLD_DATABASE_READ_ONLY_URL']).toBe(

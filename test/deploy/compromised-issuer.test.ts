@@ -30,8 +30,10 @@ beforeAll(async () => {
   [stolen, fresh] = [await makeKey('ES256', 'old'), await makeKey('ES256', 'new')];
   issuer.publish([stolen.jwk]);
   const { url, ca } = issuer;
-  const settings = { issuer: url, audience: 'kms', algorithms: ['ES256'], ca };
-  writeFileSync(join(folder, 'issuer.json'), `${JSON.stringify(settings)}\n`);
+  // As people write them: of several lines, with an object at the end.
+  const roles = [{ subject: 'nobody', roles: ['auditor'] }];
+  const settings = { issuer: url, audience: 'kms', algorithms: ['ES256'], ca, roles };
+  writeFileSync(join(folder, 'issuer.json'), `${JSON.stringify(settings, null, 2)}\n`);
   const made = await service.call('admin', 'PUT', '/v1/admin/issuers/corporate', {
     json: settings,
   });

@@ -1,5 +1,5 @@
 /** What conformance runs leave on a token when they are stopped, killed or run beside each other. */
-import { readFileSync, rmSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
@@ -35,6 +35,20 @@ describe('a conformance run', () => {
     run.kill('SIGINT');
     const status = await new Promise((resolve) => run.once('exit', resolve));
     expect(status).toBe(130);
+    expect(objectFiles(bare)).toEqual([]);
+  }, 60_000);
+
+  it('says what it could not remove after SIGINT, which the next run does', async () => {
+    const run = started({ token: bare });
+    const closed = new Promise((resolve) => run.once('close', resolve));
+    await untilObjects(bare);
+    const away = `${bare.token.pinFile}.away`;
+    renameSync(bare.token.pinFile, away);
+    run.kill('SIGINT');
+    expect(await closed).toBe(1);
+    renameSync(away, bare.token.pinFile);
+    expect(objectFiles(bare).length).toBeGreaterThan(0);
+    expect(conformance([...FAST], { token: bare }).status).toBe(0);
     expect(objectFiles(bare)).toEqual([]);
   }, 60_000);
 

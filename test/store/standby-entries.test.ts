@@ -8,6 +8,7 @@ import fc from 'fast-check';
 
 import type { SequencedEntry } from '../../src/audit/log-ports.ts';
 import { StandbyEntries } from '../../src/audit/standby-entries.ts';
+import { TwofoldError } from '../../src/errors.ts';
 import { standbyEntries } from '../../src/store/log-store.ts';
 import { createPool } from '../../src/store/pool.ts';
 import type { GuardedPool } from '../../src/store/pool.ts';
@@ -108,6 +109,46 @@ const nothing = { taken: 0, refused: 0, failed: 0 };
       expect(result).toEqual(all.slice(from, until));
       expect([from, answers]).toEqual([from, { ...nothing, taken }]);
     }
+  });
+
+  it('whose rows say something else than their bytes is refused', async () => {
+    const expected = await store.log.entries(0, 256);
+    const rows: ((entry: SequencedEntry) => Partial<SequencedEntry>)[] = [
+      ({ lane: standing }) => ({ lane: standing + 1 }),
+      ({ n }) => ({ n: n + 1 }),
+      ({ columns }) => ({ columns: { ...columns, outcome: 'denied' } }),
+      ({ columns }) => ({ columns: { ...columns, at: new Date(0) } }),
+    ];
+    for (const change of rows) {
+      const wrong = new StandbyEntries({
+        primary: store.log,
+        standby: async (from, until) => {
+          const found = await standbyEntries(pool)(from, until);
+          return found.map((entry, at) => (at === 7 ? { ...entry, ...change(entry) } : entry));
+        },
+      });
+      expect(await wrong.entries(0, 256)).toEqual(expected);
+      expect(wrong.answers).toEqual({ ...nothing, refused: 1 });
+    }
+  });
+
+  it('is asked on where neither has what is in cold storage', async () => {
+    const archived = new TwofoldError('entry_archived', 'Entries before 256 are elsewhere.');
+    const beside = new StandbyEntries({
+      primary: {
+        tiles: (...asked) => store.log.tiles(...asked),
+        entries: async (from, until) => {
+          if (from < 256) throw archived;
+          return store.log.entries(from, until);
+        },
+      },
+      standby: async (from, until) =>
+        (await standbyEntries(pool)(from, until)).filter(({ index }) => index >= 256),
+    });
+    await expect(beside.entries(0, 256)).rejects.toBe(archived);
+    expect(beside.answers).toEqual(nothing);
+    expect(await beside.entries(256, 512)).toHaveLength(256);
+    expect(beside.answers).toEqual({ ...nothing, taken: 1 });
   });
 
   it('that lags is passed over for a while, and asked again', async () => {

@@ -61,7 +61,7 @@ key: ca.crt
 
 {{/* The same at the standbys; empty where there is none. */}}
 {{- define "twofold.database.readOnlyHost" -}}
-{{- if not .Values.cloudnativepg.enabled }}{{ .Values.database.readOnly.host }}
+{{- if not .Values.cloudnativepg.enabled }}{{ (.Values.database.readOnly | default dict).host | default "" }}
 {{- else if gt (int .Values.cloudnativepg.instances) 1 }}{{ include "twofold.database.cluster" . }}-ro{{ end }}
 {{- end }}
 
@@ -73,7 +73,7 @@ postgresql://{{ .user }}@{{ include "twofold.database.host" .root }}:{{ .root.Va
 {{/* Ports of the database, of whatever is asked there, each as an entry of a NetworkPolicy. */}}
 {{- define "twofold.database.ports" -}}
 {{- $ports := list (.Values.database.port | int) -}}
-{{- with .Values.database.readOnly }}{{ if .host }}{{ $ports = append $ports (.port | int) }}{{ end }}{{ end -}}
+{{- with .Values.database.readOnly }}{{ if .host }}{{ $ports = append $ports (.port | default 5432 | int) }}{{ end }}{{ end -}}
 {{- range .Values.database.managers }}
 {{- $url := urlParse . -}}
 {{- $port := regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | int -}}
