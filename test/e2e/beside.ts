@@ -31,7 +31,7 @@ export async function startBeside(
 }
 
 /** Of the embedded one, if that is what the first has: any other the caller names. */
-function databaseOf(first: TestService, dataDir: string): Readonly<Record<string, string>> {
+export function databaseOf(first: TestService, dataDir: string): Readonly<Record<string, string>> {
   const embedded = findEmbedded(first.dataDir);
   if (embedded === null) return {};
   const url = new URL(embedded.appUrl);

@@ -32,6 +32,7 @@ import { answerText, parseOffer, transcriptOfAnswer } from '../../src/main/join-
 import { findEmbedded } from '../../src/store/embedded.ts';
 import { COMMAND_ENVIRONMENT } from '../command-environment.ts';
 import { softHsmModule, temporaryFolder, tokenIn } from '../hsm/token-fixture.ts';
+import { databaseOf } from './beside.ts';
 import { TestService } from './service.ts';
 
 /** Kills of `hsm join accept` at times of the test's choosing, and of each command of the other form with more. */
@@ -62,7 +63,7 @@ const ofA = () => ({ TWOFOLD_DATA: a.dataDir, ...zone('zone-a', 'zone-b') });
 const ofB = () => ({
   TWOFOLD_DATA: at('data-b'),
   ...zone('zone-b', 'zone-a'),
-  DATABASE_URL: findEmbedded(a.dataDir)?.appUrl ?? '',
+  ...databaseOf(a, folder),
   TWOFOLD_PKCS11_MODULE: softHsmModule(),
   TWOFOLD_HSM_TOKEN_LABEL: 'token-b',
   TWOFOLD_HSM_PIN_FILE: at('user.pin'),
