@@ -97,6 +97,8 @@ const NOT_CONNECTED = [
   'timeout exceeded when trying to connect',
   'Connection terminated due to connection timeout',
   'timeout expired',
+  // A server that cannot make a process for the connection answers the request for TLS with an error.
+  'error establishing an SSL connection',
   'Cannot use a pool after calling end',
   'DatabaseNotReachable',
   'AuthenticationFailed',

@@ -1,3 +1,7 @@
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
+
 import { describe, expect, it } from '@jest/globals';
 import { TwofoldError } from '../../src/errors.ts';
 import { OutcomeUnknown } from '../../src/outcome.ts';
@@ -10,10 +14,26 @@ import {
   storeError,
 } from '../../src/store/outcome.ts';
 import type { Outcome, Phase } from '../../src/store/outcome.ts';
+import { createPool } from '../../src/store/pool.ts';
 
 const coded = (code: string, message = 'm') => Object.assign(new Error(message), { code });
 
 const severe = (code: string, severity: string) => Object.assign(coded(code), { severity });
+
+it('takes a server that answers the request for TLS with an error for one that is away', async () => {
+  const server = createServer((socket) => socket.once('data', () => socket.end('E')));
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const { port } = server.address() as AddressInfo;
+  const pool = createPool({ url: `postgres://u@127.0.0.1:${String(port)}/d`, tls: 'require' });
+  try {
+    const error: unknown = await pool.query('select 1').catch((caught: unknown) => caught);
+    expect(classify(error, 'open')).toBe('not_applied');
+    expect(classify(error, 'commit')).toBe('not_applied');
+  } finally {
+    await pool.end();
+    server.close();
+  }
+});
 
 describe('classify', () => {
   it.each<[string, unknown, Phase, Outcome]>([
