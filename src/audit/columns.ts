@@ -18,14 +18,18 @@ export function columnsFit(entry: DecodedEntry, stored: IndexColumns): boolean {
   );
 }
 
-/** The same of bytes; of what is no entry of a known version nothing is known. */
-export function bytesFit(body: Uint8Array, stored: IndexColumns): boolean {
-  let entry: DecodedEntry;
+/** Null for bytes that are no entry of a known version. */
+export function knownEntry(body: Uint8Array): DecodedEntry | null {
   try {
-    entry = decodeEntry(body);
+    return decodeEntry(body);
   } catch (error) {
     if (!TwofoldError.is(error, 'integrity_failed')) throw error;
-    return true;
+    return null;
   }
-  return columnsFit(entry, stored);
+}
+
+/** The same of bytes; of what is no entry of a known version nothing is known. */
+export function bytesFit(body: Uint8Array, stored: IndexColumns): boolean {
+  const entry = knownEntry(body);
+  return entry === null || columnsFit(entry, stored);
 }

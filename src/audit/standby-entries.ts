@@ -6,10 +6,7 @@
  * altered is of no use, and does no harm. Only entries of whole tiles are asked for: their 256 leaves never change, and
  * are one row. What follows the last of them comes from the primary.
  */
-import { TwofoldError } from '../errors.ts';
-import { columnsFit } from './columns.ts';
-import { decodeEntry } from './entry-decoder.ts';
-import type { DecodedEntry } from './entry-decoder.ts';
+import { columnsFit, knownEntry } from './columns.ts';
 import { leafHash } from './entry.ts';
 import type { LogReader, SequencedEntry } from './log-ports.ts';
 import { HASH_BYTES } from './tree/hashes.ts';
@@ -125,14 +122,8 @@ const hashesOf = (tile: Uint8Array): readonly Uint8Array[] =>
 
 /** Of a row beside the bytes, what they say too; of bytes of no version that is known nothing is asked. */
 function saysTheSame({ body, lane, n, columns }: SequencedEntry): boolean {
-  let entry: DecodedEntry;
-  try {
-    entry = decodeEntry(body);
-  } catch (error) {
-    if (!TwofoldError.is(error, 'integrity_failed')) throw error;
-    return true;
-  }
-  return entry.lane === lane && entry.n === n && columnsFit(entry, columns);
+  const entry = knownEntry(body);
+  return entry === null || (entry.lane === lane && entry.n === n && columnsFit(entry, columns));
 }
 
 const isLeaf = (entry: SequencedEntry, expected: Uint8Array | undefined): boolean =>
