@@ -1,6 +1,12 @@
 /** Attacks on the root: all refused on a root of the ceremony, and shown to work on one without it. */
 import { afterEach, describe, expect, it } from '@jest/globals';
-import { attackRoot, ATTACKS, custodyOf, inspectRoot } from '../../src/hsm/root-attacks.ts';
+import {
+  attackRoot,
+  ATTACKS,
+  custodyOf,
+  inspectRoot,
+  requireNoWeaker,
+} from '../../src/hsm/root-attacks.ts';
 import { runRootCeremony } from '../../src/hsm/run-ceremony.ts';
 import { CKA, CKM, CKR } from '../../src/hsm/cryptoki.ts';
 import type { Attribute, Cryptoki } from '../../src/hsm/cryptoki.ts';
@@ -76,6 +82,9 @@ describe('a token that fails', () => {
       for (const after of [0, 1]) {
         const report = await failing(after);
         expect(custodyOf(report)).toBe('unknown');
+        // Which proves nothing of a root that is to replace another: it is tried again.
+        const judge = () => requireNoWeaker({ trusted: true }, report, 'non-extractable');
+        expect(judge).toThrow(expect.objectContaining({ code: 'hsm_unavailable' }));
         expect(report.findings).toEqual([]);
         expect(report.attacks.some(({ outcome }) => outcome === 'unknown')).toBe(true);
       }

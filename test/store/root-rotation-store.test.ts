@@ -170,6 +170,17 @@ it('goes through every table once, and the old generation can then be retired', 
   expect(await codeOf(begin())).toBe('conflict');
   await store.instances.announceGenerations(ended.id, [1, 2]);
   await store.instances.close(ended.id);
+  // Nobody knows what became of a zone that has been silent for longer than a day.
+  const silentFor = (time: string) =>
+    withClient(database.ownerUrl, (owner) =>
+      owner.query(
+        'update public.instance set beat_at = clock_timestamp() - $2::interval where id = $1',
+        [ended.id, time],
+      ),
+    );
+  await silentFor('25 hours');
+  expect(await codeOf(retirable())).toBe('conflict');
+  await silentFor('23 hours');
   expect(await codeOf(retirable())).toBe('no error');
   const [first, second] = await Promise.allSettled([begin(), begin()]);
   expect([first.status, second.status].toSorted()).toEqual(['fulfilled', 'rejected']);
